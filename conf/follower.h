@@ -1,0 +1,38 @@
+// Follower: turns this host's state, or one YAML file, into Snapshots for one plane. It wakes by inotify on the bell, with
+// a slow poll as fallback; loads only objects it has not seen; calls back on its loop's thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "conf/snapshot.h"
+#include "conf/state_store.h"
+#include "core/event_loop.h"
+#include "core/result.h"
+
+namespace tidegate {
+
+struct FollowerHooks {
+  // A new Snapshot: publish it, then return; its time of application is reported as now.
+  std::function<void(std::shared_ptr<const Snapshot>)> on_snapshot;
+  // Purges in order, each exactly once while the process lives; after a start, from `purge_from` on.
+  std::function<void(const Purge&)> on_purge;
+  uint64_t purge_from = 0;  // the last purge that the plane has durably applied
+};
+
+class Follower {
+ public:
+  // A host's state. Waits (without failing) while there is no version yet.
+  static Result<std::unique_ptr<Follower>> of_state(EventLoop& loop, const std::string& state_dir, FollowerHooks hooks);
+  // One file, no control plane: everything up, reload() reads it again and keeps the old Snapshot when it is faulty.
+  static Result<std::unique_ptr<Follower>> of_file(EventLoop& loop, const std::string& path, FollowerHooks hooks);
+  virtual ~Follower() = default;
+
+  virtual std::shared_ptr<const Snapshot> current() const = 0;  // null before the first
+  virtual StateHead applied() const = 0;
+  virtual uint64_t applied_at_ns() const = 0;  // realtime of the last on_snapshot's return
+  virtual Result<void> reload() = 0;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,283 @@
+// The model of an edge: what a configuration document says, as plain structs. One document describes every node of the
+// edge; a daemon finds its own part by node name. Defaults stand here, as member initialisers, and nowhere else: the field
+// table (conf/fields.cc) takes them from a default-constructed struct and adds key, unit, bounds and a sentence to each.
+//
+// References by name in the document become indexes into the Model's vectors (kNone when absent), resolved and checked by
+// validate(), so that no reader of a Model ever meets a dangling name.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/ip.h"
+
+namespace tidegate {
+
+constexpr uint32_t kNone = UINT32_MAX;
+
+// Content that came from a file beside the document (certificate, key, zone): an object of the version, by content hash.
+struct Blob {
+  std::string name;  // the path as the document wrote it
+  std::string hash;  // SHA-256, hex: equal hash, equal content, nothing to rebuild
+  std::shared_ptr<const std::string> bytes;
+};
+
+struct Location {
+  double latitude = 0, longitude = 0;  // degrees
+};
+
+struct Site {
+  std::string name;
+  Location location;
+};
+
+// A port of the forwarder.
+struct L4Port {
+  std::string device;            // kernel interface name, PCI address, or for pcap "rx.pcap,tx.pcap"
+  std::string driver = "auto";   // auto (pci if it looks like one, else af_xdp, else af_packet), pci, af_xdp, af_packet, pcap
+  std::vector<std::pair<IpAddress, uint8_t>> addresses;  // the forwarder's own, with prefix length: source of ARP and ND
+  std::vector<IpAddress> gateways;                       // at most one a family
+};
+
+struct L4Node {
+  bool enabled = false;
+  std::vector<L4Port> ports;
+  uint32_t workers = 1;
+  uint64_t flows = 262'144;        // entries in each worker's flow table; memory is fixed at start
+  std::string punt = "drop";       // drop | tap: frames that are not ours
+  uint32_t memory_mb = 128;        // EAL memory without hugepages
+  uint32_t maglev_slots = 65'537;  // prime
+};
+
+struct L7Node {
+  bool enabled = false;
+  uint32_t workers = 1;
+  uint64_t max_connections = 16'000;
+  uint64_t drain_timeout_ms = 30'000;  // after SIGTERM, for requests under way
+  std::string access_log;              // path, "-" for stdout, empty for none
+};
+
+struct CacheNode {
+  bool enabled = false;
+  std::string path;                            // empty: <state>/cache
+  uint64_t disk_bytes = uint64_t{1} << 30;
+  uint64_t ram_bytes = uint64_t{64} << 20;
+  uint64_t max_object_bytes = uint64_t{256} << 20;
+};
+
+struct DnsNode {
+  bool enabled = false;
+  std::vector<Endpoint> listen;           // UDP and TCP
+  std::vector<Endpoint> httpdns_listen;   // plain HTTP/1 for HTTPDNS and DoH, behind our L7
+  std::vector<Cidr> trusted_proxies;      // whose X-Forwarded-For names the client
+  uint32_t workers = 1;
+  std::string nsid;
+};
+
+struct Node {
+  std::string name;
+  uint32_t site = kNone;
+  std::optional<Endpoint> management;  // where this host's control answers the others
+  L4Node l4;
+  L7Node l7;
+  CacheNode cache;
+  DnsNode dns;
+};
+
+struct Vip {
+  std::string name;
+  uint32_t site = kNone;
+  std::vector<IpAddress> addresses;
+};
+
+enum class Protocol : uint8_t { tcp = 6, udp = 17 };
+enum class Forwarding : uint8_t { l2dsr };
+enum class FlowKey : uint8_t { five_tuple, client };
+
+struct Service {
+  std::string name;
+  uint32_t vip = kNone;
+  Protocol protocol = Protocol::tcp;
+  uint16_t port = 0;
+  uint32_t pool = kNone;
+  Forwarding forwarding = Forwarding::l2dsr;
+  FlowKey flow_key = FlowKey::five_tuple;
+  bool tracking = true;
+  uint64_t tcp_syn_timeout_ms = 30'000;
+  uint64_t tcp_idle_timeout_ms = 900'000;
+  uint64_t tcp_closing_timeout_ms = 10'000;
+  uint64_t udp_idle_timeout_ms = 30'000;
+};
+
+enum class ProbeType : uint8_t { tcp, http, https };
+
+struct Probe {
+  std::string name;
+  ProbeType type = ProbeType::tcp;
+  uint16_t port = 0;               // 0: the backend's
+  std::string path = "/";
+  std::string host;                // Host field and SNI; empty: the backend's address
+  uint16_t expect_status = 200;
+  uint64_t interval_ms = 1'000;
+  uint64_t timeout_ms = 1'000;
+  uint32_t rise = 2;               // consecutive successes to be up
+  uint32_t fall = 2;               // consecutive failures to be down
+};
+
+struct Backend {
+  std::string name;
+  std::vector<IpAddress> addresses;  // at most one a family
+  uint16_t port = 0;                 // L7; an L4 service keeps its own port under l2dsr
+  uint32_t weight = 100;             // 0: no new work, like draining
+  uint32_t node = kNone;             // the node that this backend is, for explain
+};
+
+enum class PoolPolicy : uint8_t { weighted_round_robin, least_requests, consistent_hash };
+enum class AllDown : uint8_t { open, closed };  // no usable backend: use every one that is not drained, or refuse
+
+struct Pool {
+  std::string name;
+  std::vector<Backend> backends;
+  uint32_t probe = kNone;
+  PoolPolicy policy = PoolPolicy::weighted_round_robin;  // L7; L4 always picks by weighted Maglev
+  std::string hash_on = "client";     // consistent_hash: client | path | header:<name>
+  double load_bound = 1.25;           // consistent_hash: at most this times the mean load
+  double up_threshold = 0.0;          // fraction of weight that must be up for the pool to count as up (0: any one)
+  AllDown all_down = AllDown::open;
+  bool tls = false;                   // to the backends
+  bool tls_verify = false;
+  std::string tls_server_name;
+  uint64_t connect_timeout_ms = 1'000;
+  uint64_t first_byte_timeout_ms = 15'000;
+  uint64_t idle_timeout_ms = 30'000;      // between two reads of a body
+  uint64_t keepalive_timeout_ms = 30'000; // an unused connection
+  uint32_t keepalive_connections = 256;   // unused ones kept, a worker
+  uint32_t max_connections = 4'096;       // to one backend, a worker
+  double retry_budget = 0.2;              // retries as a fraction of requests
+  uint32_t retry_attempts = 2;            // for one request, besides the first try
+  uint32_t eject_after = 5;               // consecutive failures until passive ejection; 0: never
+  uint64_t eject_ms = 10'000;
+};
+
+struct Certificate {
+  std::string name;
+  Blob certificate;  // PEM chain
+  Blob key;          // PEM
+};
+
+struct ListenerTls {
+  bool enabled = false;
+  std::vector<uint32_t> certificates;  // the first is the default
+  std::string min_version = "1.2";
+};
+
+struct Listener {
+  std::string name;
+  std::vector<Endpoint> bind;
+  uint32_t site = kNone;  // kNone: every site
+  ListenerTls tls;
+  bool http2 = true;      // h2 by ALPN; over plain text by prior knowledge
+  std::vector<Cidr> trusted_proxies;   // whose forwarding fields are kept instead of replaced
+  uint64_t header_timeout_ms = 10'000;
+  uint64_t idle_timeout_ms = 60'000;   // keep-alive between requests
+  uint64_t request_timeout_ms = 0;     // whole exchange; 0: none
+  uint64_t max_body_bytes = uint64_t{1} << 30;
+  uint64_t max_header_bytes = 32 << 10;
+};
+
+struct RouteCache {
+  bool enabled = false;
+  uint64_t default_ttl_ms = 0;   // freshness where the response says nothing (0: heuristic, RFC 9111 §4.2.2)
+  uint64_t max_ttl_ms = uint64_t{365} * 86'400'000;
+  uint64_t stale_while_revalidate_ms = 0;  // where the response says nothing
+  uint64_t stale_if_error_ms = 0;
+  std::vector<std::string> key_query;      // parameters that are part of the key; empty: all, in the order given
+  bool ignore_query = false;
+};
+
+struct Route {
+  std::string name;
+  std::vector<uint32_t> listeners;   // empty: all
+  std::vector<std::string> hosts;    // "www.example.com", "*.example.com"; empty: any
+  std::string path = "/*";           // "/exact", "/a/{id}/b", "/prefix/*"
+  std::vector<std::string> methods;  // empty: any
+  uint32_t pool = kNone;             // or a redirect, or a fixed status
+  std::string redirect;              // location; "{host}", "{path}" and path parameters are replaced
+  uint16_t status = 0;               // fixed answer (health checks, blocks); with redirect 301, 302, 307 or 308
+  std::string body;                  // of the fixed answer
+  uint64_t total_timeout_ms = 60'000;
+  std::vector<std::pair<std::string, std::string>> request_headers;   // set towards the backend; empty value removes
+  std::vector<std::pair<std::string, std::string>> response_headers;  // set towards the client
+  RouteCache cache;
+};
+
+struct Zone {
+  std::string name;  // apex, lower case, with the final dot
+  Blob file;         // master file
+};
+
+enum class SteerPolicy : uint8_t { nearest, weighted, failover };
+
+struct SteerTarget {
+  uint32_t vip = kNone;   // exactly one of vip and pool
+  uint32_t pool = kNone;  // answers with the addresses of the pool's usable backends
+  uint32_t weight = 100;
+};
+
+struct Steer {
+  std::string name;  // owner name within a zone, lower case, with the final dot
+  SteerPolicy policy = SteerPolicy::nearest;
+  uint64_t ttl_s = 30;
+  std::vector<SteerTarget> targets;  // in failover order
+  uint32_t max_answers = 4;
+  AllDown all_down = AllDown::open;
+};
+
+// Where a client network is: a site directly, or a place from which the nearest site follows.
+struct GeoNetwork {
+  Cidr network;
+  uint32_t site = kNone;
+  std::optional<Location> location;
+};
+
+struct Geo {
+  std::string mmdb;  // path on the host, City-like; not an object of the version: licences forbid copying it about
+  std::vector<GeoNetwork> networks;  // longest prefix wins, and wins over the mmdb
+  uint32_t default_site = kNone;
+};
+
+struct HttpDnsAccount {
+  std::string id;
+  std::string secret;
+  bool allow_unsigned = false;
+};
+
+struct Model {
+  std::vector<Site> sites;
+  std::vector<Node> nodes;
+  std::vector<Vip> vips;
+  std::vector<Service> services;
+  std::vector<Pool> pools;
+  std::vector<Probe> probes;
+  std::vector<Certificate> certificates;
+  std::vector<Listener> listeners;
+  std::vector<Route> routes;
+  std::vector<Zone> zones;
+  std::vector<Steer> steers;
+  Geo geo;
+  std::vector<HttpDnsAccount> httpdns_accounts;
+
+  // Index of the node, or kNone.
+  uint32_t node_index(std::string_view name) const {
+    for (uint32_t i = 0; i < nodes.size(); ++i) {
+      if (nodes[i].name == name) return i;
+    }
+    return kNone;
+  }
+};
+
+}  // namespace tidegate

@@ -1,0 +1,1 @@
+#include "conf/state_store.h"

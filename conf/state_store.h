@@ -1,0 +1,101 @@
+// StateStore: a host's state in LMDB (<state>/state): versions as manifests of content-hashed objects, admin and health
+// words, the purge log, the audit trail. One writer: this host's tidegate-control. Every plane of the host reads.
+//
+// A version is immutable. One write is one transaction: objects, manifest, head and audit together, then the bell is rung.
+// Threads: an instance belongs to one thread; readers copy out and close their transaction before returning.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/document.h"
+#include "conf/words.h"
+#include "core/lmdb.h"
+#include "core/result.h"
+
+namespace tidegate {
+
+struct ManifestEntry {
+  std::string kind, name;
+  std::string hash;  // SHA-256, hex
+  auto operator<=>(const ManifestEntry&) const = default;
+};
+
+struct Manifest {
+  uint64_t version = 0;
+  uint64_t created_ns = 0;  // realtime
+  std::string author, comment;
+  std::string digest;       // SHA-256 over the entries: equal digest, equal configuration
+  uint64_t rollback_of = 0; // the version whose content this one restores, or 0
+  std::vector<ManifestEntry> entries;  // ordered by kind and name
+};
+
+enum class PurgeKind : uint8_t { url, tag, all };
+struct Purge {
+  uint64_t sequence = 0;
+  PurgeKind kind = PurgeKind::url;
+  std::string value;   // the URL, or the tag
+  bool soft = false;   // mark stale instead of removing
+  uint64_t at_ns = 0;  // realtime
+  std::string by;
+};
+
+struct AuditRecord {
+  uint64_t sequence = 0;
+  uint64_t at_ns = 0;
+  std::string who, action, target, detail;
+};
+
+// Positions that a follower compares to know what moved. All three only grow.
+struct StateHead {
+  uint64_t version = 0;
+  uint64_t words = 0;
+  uint64_t purge = 0;
+  bool operator==(const StateHead&) const = default;
+};
+
+class StateStore {
+ public:
+  enum class Mode { read_only, read_write };
+  // Creates directories and files when writing. A damaged environment is an Error that says what to do, never a crash.
+  static Result<std::unique_ptr<StateStore>> open(const std::string& state_dir, Mode mode);
+  ~StateStore();
+
+  // --- readers
+  Result<StateHead> head() const;
+  Result<Manifest> manifest(uint64_t version) const;
+  Result<std::vector<Manifest>> list_versions(size_t newest) const;  // without entries, newest first
+  Result<std::string> object(const std::string& hash) const;
+  bool has_object(const std::string& hash) const;
+  Result<std::vector<ConfigObject>> objects(const Manifest& manifest) const;
+  Result<Words> words() const;
+  Result<std::vector<Purge>> purges_after(uint64_t sequence, size_t limit) const;
+  Result<std::vector<AuditRecord>> audit_newest(size_t count) const;
+
+  // --- the writer
+  // `expected_head` is the version that the change was based on; another head by now is an Error ("conflict: ...").
+  Result<Manifest> commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head, std::string_view author,
+                                  std::string_view comment, uint64_t rollback_of = 0);
+  // For a follower of another host's control: takes the version as it is numbered there. Objects it lacks must be given.
+  Result<void> adopt_version(const Manifest& manifest, const std::vector<std::pair<std::string, std::string>>& new_objects);
+  Result<uint64_t> set_admin_word(const std::string& key, const std::optional<AdminWord>& word, std::string_view who);
+  // Several verdicts in one commit; returns the new sequence.
+  Result<uint64_t> set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words);
+  Result<void> adopt_words(const Words& words);
+  Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who);
+  Result<void> adopt_purge(const Purge& purge);
+  Result<void> add_audit(std::string_view who, std::string_view action, std::string_view target, std::string_view detail);
+
+  const std::string& bell_path() const;
+
+ private:
+  StateStore();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidegate

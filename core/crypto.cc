@@ -1,0 +1,152 @@
+#include "core/crypto.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/kdf.h>
+#include <openssl/rand.h>
+
+#include <cassert>
+#include <cstring>
+
+namespace tidegate {
+namespace {
+
+const unsigned char* u8(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
+std::string_view view(const Sha256& digest) { return {reinterpret_cast<const char*>(digest.data()), digest.size()}; }
+
+std::string base64_with(std::string_view bytes, const char* alphabet, bool pad) {
+  std::string out;
+  out.reserve((bytes.size() + 2) / 3 * 4);
+  uint32_t bits = 0;
+  int count = 0;
+  for (const char c : bytes) {
+    bits = bits << 8 | static_cast<uint8_t>(c);
+    count += 8;
+    while (count >= 6) {
+      count -= 6;
+      out.push_back(alphabet[bits >> count & 63]);
+    }
+  }
+  if (count > 0) out.push_back(alphabet[bits << (6 - count) & 63]);
+  while (pad && out.size() % 4 != 0) out.push_back('=');
+  return out;
+}
+
+constexpr char kBase64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr char kBase64Url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+}  // namespace
+
+Sha256 sha256(std::string_view bytes) {
+  Sha256 digest{};
+  const int ok = EVP_Digest(bytes.data(), bytes.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+  assert(ok == 1);
+  (void)ok;
+  return digest;
+}
+
+std::string sha256_hex(std::string_view bytes) { return hex_encode(view(sha256(bytes))); }
+
+Sha256 hmac_sha256(std::string_view key, std::string_view message) {
+  Sha256 digest{};
+  unsigned length = 0;
+  HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), u8(message), message.size(), digest.data(), &length);
+  assert(length == digest.size());
+  return digest;
+}
+
+std::string md5_hex(std::string_view bytes) {
+  unsigned char digest[16];
+  const int ok = EVP_Digest(bytes.data(), bytes.size(), digest, nullptr, EVP_md5(), nullptr);
+  assert(ok == 1);
+  (void)ok;
+  return hex_encode({reinterpret_cast<const char*>(digest), sizeof digest});
+}
+
+std::string hkdf_sha256(std::string_view secret, std::string_view info, size_t bytes) {
+  // RFC 5869 §2.2 (extract with a zero salt), §2.3 (expand).
+  const Sha256 zero_salt{};
+  const Sha256 prk = hmac_sha256(view(zero_salt), secret);
+  std::string out, block;
+  for (uint8_t counter = 1; out.size() < bytes; ++counter) {
+    block += info;
+    block.push_back(static_cast<char>(counter));
+    const Sha256 next = hmac_sha256(view(prk), block);
+    block.assign(view(next));
+    out += block;
+  }
+  out.resize(bytes);
+  return out;
+}
+
+HashKey derive_hash_key(std::string_view secret, std::string_view purpose) {
+  const std::string bytes = hkdf_sha256(secret, purpose, sizeof(HashKey));
+  HashKey key;
+  std::memcpy(&key, bytes.data(), sizeof key);
+  return key;
+}
+
+std::string random_bytes(size_t bytes) {
+  std::string out(bytes, '\0');
+  const int ok = RAND_bytes(reinterpret_cast<unsigned char*>(out.data()), static_cast<int>(bytes));
+  assert(ok == 1);
+  (void)ok;
+  return out;
+}
+
+std::string hex_encode(std::string_view bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  out.reserve(bytes.size() * 2);
+  for (const char c : bytes) {
+    out.push_back(kDigits[static_cast<uint8_t>(c) >> 4]);
+    out.push_back(kDigits[static_cast<uint8_t>(c) & 15]);
+  }
+  return out;
+}
+
+std::optional<std::string> hex_decode(std::string_view hex) {
+  const auto nibble = [](char c) -> int {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+  };
+  if (hex.size() % 2 != 0) return std::nullopt;
+  std::string out;
+  for (size_t i = 0; i < hex.size(); i += 2) {
+    const int high = nibble(hex[i]), low = nibble(hex[i + 1]);
+    if (high < 0 || low < 0) return std::nullopt;
+    out.push_back(static_cast<char>(high << 4 | low));
+  }
+  return out;
+}
+
+std::string base64url_encode(std::string_view bytes) { return base64_with(bytes, kBase64Url, false); }
+std::string base64_encode(std::string_view bytes) { return base64_with(bytes, kBase64, true); }
+
+std::optional<std::string> base64url_decode(std::string_view text) {
+  std::string out;
+  uint32_t bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    const char* at = c == '\0' ? nullptr : std::strchr(kBase64Url, c);
+    if (at == nullptr) return std::nullopt;
+    bits = bits << 6 | static_cast<uint32_t>(at - kBase64Url);
+    count += 6;
+    if (count >= 8) {
+      count -= 8;
+      out.push_back(static_cast<char>(bits >> count));
+    }
+  }
+  // A canonical encoding has no leftover character and no set leftover bits.
+  if (count == 6 || (bits & ((1u << count) - 1)) != 0) return std::nullopt;
+  return out;
+}
+
+bool equal_constant_time(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,214 @@
+#include "core/event_loop.h"
+
+#include <sys/eventfd.h>
+
+#include <cassert>
+#include <cerrno>
+#include <ctime>
+
+#include "core/clock.h"
+
+namespace tidegate {
+namespace {
+
+constexpr int kEventsPerWait = 256;
+constexpr uint64_t kForever = UINT64_MAX;
+
+uint64_t event_data(int fd, uint32_t generation) {
+  return static_cast<uint64_t>(generation) << 32 | static_cast<uint32_t>(fd);
+}
+
+}  // namespace
+
+Timer::~Timer() {
+  if (heap_index_ != kNotQueued) loop_.heap_remove(this);
+}
+
+void Timer::arm_after_ns(uint64_t delay_ns) { arm_at_ns(loop_.now_ns() + delay_ns); }
+
+void Timer::arm_at_ns(uint64_t deadline_ns) {
+  deadline_ns_ = deadline_ns;
+  if (heap_index_ == kNotQueued) {
+    loop_.heap_insert(this);
+  } else if (deadline_ns < queued_ns_) {
+    queued_ns_ = deadline_ns;
+    loop_.sift_up(heap_index_);
+  }
+}
+
+EventLoop::EventLoop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)), wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  assert(epoll_ && wake_);
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = event_data(wake_.get(), 0);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event);
+  now_ns_ = monotonic_ns();
+}
+
+EventLoop::~EventLoop() {
+  for (Timer* timer : heap_) timer->heap_index_ = Timer::kNotQueued;
+}
+
+bool EventLoop::add(int fd, uint32_t events, IoHandler* handler) {
+  const auto index = static_cast<size_t>(fd);
+  if (index >= slots_.size()) slots_.resize(index + 64);
+  Slot& slot = slots_[index];
+  assert(slot.handler == nullptr);
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = event_data(fd, slot.generation);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return false;
+  slot.handler = handler;
+  return true;
+}
+
+void EventLoop::modify(int fd, uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = event_data(fd, slots_[static_cast<size_t>(fd)].generation);
+  const int rc = ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+  assert(rc == 0);
+  (void)rc;
+}
+
+void EventLoop::remove(int fd) {
+  Slot& slot = slots_[static_cast<size_t>(fd)];
+  if (slot.handler == nullptr) return;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  slot.handler = nullptr;
+  ++slot.generation;  // events of this registration still in the current batch no longer match
+}
+
+void EventLoop::run() {
+  stop_.store(false, std::memory_order_relaxed);
+  while (!stop_.load(std::memory_order_acquire)) run_once(kForever);
+}
+
+void EventLoop::run_once(uint64_t max_wait_ns) {
+  now_ns_ = monotonic_ns();
+  uint64_t wait_ns = max_wait_ns;
+  if (!deferred_.empty()) wait_ns = 0;
+  if (!heap_.empty()) {
+    const uint64_t due = heap_.front()->queued_ns_;
+    wait_ns = std::min(wait_ns, due > now_ns_ ? due - now_ns_ : 0);
+  }
+  epoll_event events[kEventsPerWait];
+  timespec timeout{static_cast<time_t>(wait_ns / kNsPerS), static_cast<long>(wait_ns % kNsPerS)};
+  const int ready =
+      ::epoll_pwait2(epoll_.get(), events, kEventsPerWait, wait_ns == kForever ? nullptr : &timeout, nullptr);
+  now_ns_ = monotonic_ns();
+  fire_due_timers();
+  bool woken = false;
+  for (int i = 0; i < ready; ++i) {
+    const auto fd = static_cast<uint32_t>(events[i].data.u64);
+    if (static_cast<int>(fd) == wake_.get()) {
+      woken = true;
+      continue;
+    }
+    const Slot& slot = slots_[fd];
+    if (slot.handler != nullptr && slot.generation == events[i].data.u64 >> 32) slot.handler->on_io(events[i].events);
+  }
+  if (woken) drain_mailbox();
+  run_deferred();
+}
+
+void EventLoop::stop() {
+  stop_.store(true, std::memory_order_release);
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
+}
+
+void EventLoop::post(std::function<void()> fn) {
+  bool was_empty;
+  {
+    const std::lock_guard lock(mailbox_mutex_);
+    was_empty = mailbox_.empty();
+    mailbox_.push_back(std::move(fn));
+  }
+  if (was_empty) {
+    const uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
+  }
+}
+
+void EventLoop::drain_mailbox() {
+  uint64_t count;
+  [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &count, sizeof count);
+  std::vector<std::function<void()>> messages;
+  {
+    const std::lock_guard lock(mailbox_mutex_);
+    messages.swap(mailbox_);
+  }
+  for (auto& message : messages) message();
+}
+
+void EventLoop::run_deferred() {
+  // A deferred function may defer more: those run in the next iteration, which will not wait.
+  std::vector<std::function<void()>> now;
+  now.swap(deferred_);
+  for (auto& fn : now) fn();
+}
+
+void EventLoop::fire_due_timers() {
+  while (!heap_.empty() && heap_.front()->queued_ns_ <= now_ns_) {
+    Timer* timer = heap_.front();
+    if (timer->deadline_ns_ > now_ns_ && timer->deadline_ns_ != Timer::kIdle) {
+      timer->queued_ns_ = timer->deadline_ns_;  // re-armed to later since it was queued
+      sift_down(0);
+      continue;
+    }
+    const bool fires = timer->deadline_ns_ != Timer::kIdle;
+    heap_remove(timer);
+    timer->deadline_ns_ = Timer::kIdle;
+    if (fires) timer->on_fire_();
+  }
+}
+
+void EventLoop::place(size_t index, Timer* timer) {
+  heap_[index] = timer;
+  timer->heap_index_ = index;
+}
+
+void EventLoop::heap_insert(Timer* timer) {
+  timer->queued_ns_ = timer->deadline_ns_;
+  heap_.push_back(timer);
+  timer->heap_index_ = heap_.size() - 1;
+  sift_up(timer->heap_index_);
+}
+
+void EventLoop::heap_remove(Timer* timer) {
+  const size_t index = timer->heap_index_;
+  timer->heap_index_ = Timer::kNotQueued;
+  Timer* last = heap_.back();
+  heap_.pop_back();
+  if (last == timer) return;
+  place(index, last);
+  sift_up(index);
+  sift_down(last->heap_index_);
+}
+
+void EventLoop::sift_up(size_t index) {
+  Timer* timer = heap_[index];
+  while (index > 0) {
+    const size_t parent = (index - 1) / 2;
+    if (heap_[parent]->queued_ns_ <= timer->queued_ns_) break;
+    place(index, heap_[parent]);
+    index = parent;
+  }
+  place(index, timer);
+}
+
+void EventLoop::sift_down(size_t index) {
+  Timer* timer = heap_[index];
+  for (;;) {
+    size_t child = 2 * index + 1;
+    if (child >= heap_.size()) break;
+    if (child + 1 < heap_.size() && heap_[child + 1]->queued_ns_ < heap_[child]->queued_ns_) ++child;
+    if (timer->queued_ns_ <= heap_[child]->queued_ns_) break;
+    place(index, heap_[child]);
+    index = child;
+  }
+  place(index, timer);
+}
+
+}  // namespace tidegate

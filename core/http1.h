@@ -1,0 +1,165 @@
+// HTTP/1 on the wire (RFC 9112), pure: bytes in, views and decisions out. Shared by the proxy, HTTPDNS and the API.
+//
+// Strict: what RFC 9112 lets a recipient refuse is refused, never repaired (bare LF or CR, obs-fold, space before the
+// colon, doubled or conflicting framing, control bytes), because two readers that repair differently are a smuggling hole.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace tidegate::http1 {
+
+// A field line. Views borrow the buffer that was parsed.
+struct Field {
+  std::string_view name;   // as received
+  std::string_view value;  // without surrounding white space
+};
+
+// Why a message was refused; each is also a counter and, for a request, a response status. See fault_info().
+enum class Fault : uint8_t {
+  none,
+  bad_request_line,
+  bad_method,
+  bad_target,
+  bad_version,
+  unsupported_version,   // 505
+  bad_status_line,
+  bad_line_ending,       // bare CR or LF
+  obs_fold,
+  space_before_colon,
+  bad_field_name,
+  bad_field_value,       // control bytes, NUL
+  head_too_large,        // 431
+  target_too_long,       // 414
+  too_many_fields,       // 431
+  missing_host,
+  duplicate_host,
+  bad_host,              // includes an absolute-form authority that differs from Host
+  both_length_and_chunked,
+  bad_content_length,    // malformed, or repeated
+  bad_transfer_encoding, // anything but one final "chunked"; or on HTTP/1.0
+  bad_chunk,
+  chunk_extension_too_long,
+  trailers_too_large,
+  count_,
+};
+
+struct FaultInfo {
+  const char* name;      // counter label: "space_before_colon"
+  int status;            // 400, 414, 431, 501, 505
+  const char* sentence;  // for the problem+json detail
+};
+const FaultInfo& fault_info(Fault fault);
+
+struct Limits {
+  size_t head_bytes = 32 * 1024;
+  size_t target_bytes = 8 * 1024;
+  size_t fields = 100;
+  size_t chunk_line_bytes = 256;  // size and extensions
+  size_t trailer_bytes = 8 * 1024;
+};
+
+constexpr size_t kMaxFields = 128;  // Limits::fields is at most this
+
+enum class Framing : uint8_t { none, length, chunked, until_close };
+
+// A parsed request or response head. Reused between messages: nothing in it allocates.
+struct Head {
+  // Requests
+  std::string_view method;
+  std::string_view target;     // as received
+  std::string_view path;       // origin-form path without the query; "*" for asterisk-form; empty for authority-form
+  std::string_view query;      // after '?', without it
+  std::string_view authority;  // Host, or the equal authority of an absolute-form target
+  // Responses
+  uint16_t status = 0;
+  std::string_view reason;
+  // Both
+  uint8_t minor_version = 1;   // HTTP/1.<minor>
+  std::array<Field, kMaxFields> fields;
+  size_t field_count = 0;
+  Framing framing = Framing::none;
+  uint64_t content_length = 0;  // when framing is length
+  bool keep_alive = true;       // after Connection and version
+  bool expect_continue = false; // Expect: 100-continue
+  bool upgrade = false;         // Connection: upgrade with an Upgrade field
+
+  const Field* begin() const { return fields.data(); }
+  const Field* end() const { return fields.data() + field_count; }
+  // First field of that name, case-insensitively; `name` in lower case.
+  const Field* find(std::string_view lower_name) const;
+};
+
+enum class Status : uint8_t { incomplete, complete, error };
+
+struct ParseResult {
+  Status status = Status::incomplete;
+  size_t consumed = 0;  // bytes of the head, when complete
+  Fault fault = Fault::none;
+};
+
+// Parses from the first byte of a message; one or more leading CRLFs are skipped for a request (§2.2). Called again from the
+// start when more bytes have come: `scanned` remembers how far the search for the end went, so the whole is O(n).
+ParseResult parse_request(std::string_view buffer, const Limits& limits, size_t& scanned, Head& head);
+// `to_head` says the request was HEAD (no body follows); `to_connect` likewise for 2xx to CONNECT.
+ParseResult parse_response(std::string_view buffer, const Limits& limits, size_t& scanned, bool to_head, Head& head);
+
+// Takes chunked framing off a body (RFC 9112 §7.1), in place and incrementally. Trailers are checked and dropped.
+class ChunkedDecoder {
+ public:
+  explicit ChunkedDecoder(const Limits& limits = {}) : limits_(limits) {}
+  struct Step {
+    Status status = Status::incomplete;  // complete: the last chunk and trailers were consumed
+    size_t consumed = 0;                 // bytes taken from the input
+    std::string_view data;               // body bytes among them (possibly empty), a view into the input
+    Fault fault = Fault::none;
+  };
+  // Call again with the rest of the input until it consumes nothing or completes.
+  Step decode(std::string_view input);
+
+ private:
+  enum class State : uint8_t { size, extension, size_lf, data, data_cr, data_lf, trailer_start, trailer, trailer_lf, end_lf, done };
+  Limits limits_;
+  State state_ = State::size;
+  uint64_t remaining_ = 0;
+  size_t line_bytes_ = 0;
+  size_t trailer_bytes_ = 0;
+  bool any_digit_ = false;
+};
+
+// "1a2b\r\n" into out (at least 18 bytes); returns its length. The data is followed by "\r\n", the body by "0\r\n\r\n".
+size_t encode_chunk_header(uint64_t bytes, char* out);
+
+bool is_token(std::string_view text);                                  // RFC 9110 §5.6.2
+bool equals_ignore_case(std::string_view a, std::string_view b);
+// Calls fn(element) for each non-empty element of a comma-separated list value; quoted strings are respected.
+template <class Fn>
+void for_each_element(std::string_view list, Fn&& fn) {
+  size_t start = 0;
+  bool quoted = false;
+  for (size_t i = 0; i <= list.size(); ++i) {
+    if (i < list.size() && quoted) {
+      if (list[i] == '\\') ++i;
+      else if (list[i] == '"') quoted = false;
+      continue;
+    }
+    if (i < list.size() && list[i] == '"') quoted = true;
+    if (i < list.size() && list[i] != ',') continue;
+    std::string_view element = list.substr(start, std::min(i, list.size()) - start);
+    while (!element.empty() && (element.front() == ' ' || element.front() == '\t')) element.remove_prefix(1);
+    while (!element.empty() && (element.back() == ' ' || element.back() == '\t')) element.remove_suffix(1);
+    if (!element.empty()) fn(element);
+    start = i + 1;
+  }
+}
+
+std::string_view reason_phrase(int status);
+// %XX decoding of a path segment or query value; nullopt for a malformed escape. '+' becomes a space only in queries.
+std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space);
+// First value of `name` in a query string, decoded.
+std::optional<std::string> query_parameter(std::string_view query, std::string_view name);
+
+}  // namespace tidegate::http1

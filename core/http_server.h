@@ -1,0 +1,91 @@
+// HttpServer: a small HTTP/1.1 server on one event loop, for the admin sockets, the REST API, HTTPDNS and DoH.
+// Not the proxy. Unix and TCP listeners, keep-alive, pipelining in order, bodies up to a bound, deferred and streamed answers.
+//
+// Threads: everything on the loop's thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "core/http1.h"
+#include "core/ip.h"
+#include "core/result.h"
+
+namespace tidegate {
+
+struct HttpRequest {
+  std::string method;
+  std::string target;
+  std::string path;
+  std::string query;
+  std::string authority;
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
+  std::string body;
+  std::optional<Endpoint> peer;  // nothing on a unix socket
+  uint32_t peer_uid = 0;         // on a unix socket (SO_PEERCRED)
+
+  std::string_view header(std::string_view lower_name) const;  // first value or empty
+  std::optional<std::string> parameter(std::string_view name) const { return http1::query_parameter(query, name); }
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+
+  static HttpResponse text(int status, std::string body, std::string content_type = "text/plain; charset=utf-8");
+  static HttpResponse json(int status, std::string body) { return text(status, std::move(body), "application/json"); }
+  // application/problem+json (RFC 9457)
+  static HttpResponse problem(int status, std::string_view title, std::string_view detail);
+};
+
+// One request's way to answer. Keep the shared_ptr to answer later; dropping the last one without an answer sends 500.
+class HttpExchange {
+ public:
+  virtual ~HttpExchange() = default;
+  virtual const HttpRequest& request() const = 0;
+  virtual void respond(HttpResponse response) = 0;
+  // A response of unknown length (server-sent events, NDJSON): begin, then write as things happen, then end.
+  virtual void begin_stream(int status, std::vector<std::pair<std::string, std::string>> headers) = 0;
+  // False when the peer is gone or has let `max_stream_backlog` bytes pile up; the stream is then closed.
+  virtual bool write(std::string_view bytes) = 0;
+  virtual void end_stream() = 0;
+  // Called once when the connection closes before the response or stream has ended.
+  virtual void on_close(std::function<void()> fn) = 0;
+};
+using HttpExchangePtr = std::shared_ptr<HttpExchange>;
+using HttpHandler = std::function<void(HttpExchangePtr)>;
+
+struct HttpServerLimits {
+  http1::Limits head;
+  size_t body_bytes = 16 << 20;
+  size_t connections = 1024;
+  size_t max_stream_backlog = 64 << 20;
+  uint64_t idle_ms = 60'000;
+  uint64_t request_ms = 10'000;  // to receive one whole request
+};
+
+class HttpServer {
+ public:
+  HttpServer(EventLoop& loop, HttpHandler handler, HttpServerLimits limits = {});
+  ~HttpServer();
+
+  // A stale socket file is replaced; the new one has `mode`.
+  Result<void> listen_unix(const std::string& path, unsigned mode = 0660);
+  Result<void> listen_tcp(const Endpoint& endpoint, bool reuse_port = false);
+  // The bound endpoint of the last TCP listener (tests bind port 0).
+  Endpoint tcp_endpoint() const;
+  void stop_listening();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,135 @@
+#include "core/lmdb.h"
+
+#include <cassert>
+#include <cstring>
+#include <utility>
+
+namespace tidegate::lmdb {
+namespace {
+
+MDB_val to_val(std::string_view text) { return {text.size(), const_cast<char*>(text.data())}; }
+std::string_view to_view(const MDB_val& value) { return {static_cast<const char*>(value.mv_data), value.mv_size}; }
+
+Error describe(const char* what, int rc) { return fail(std::string("lmdb: ") + what + ": " + mdb_strerror(rc)); }
+
+}  // namespace
+
+Result<Env> Env::open(const std::string& directory, const EnvOptions& options) {
+  MDB_env* raw = nullptr;
+  if (const int rc = mdb_env_create(&raw); rc != 0) return describe("create environment", rc);
+  Env env(raw);
+  mdb_env_set_mapsize(raw, options.map_bytes);
+  mdb_env_set_maxdbs(raw, options.max_dbs);
+  mdb_env_set_maxreaders(raw, options.max_readers);
+  const int rc = mdb_env_open(raw, directory.c_str(), options.flags | MDB_NOTLS, options.file_mode);
+  if (rc != 0) return fail("lmdb: open " + directory + ": " + mdb_strerror(rc));
+  int dead = 0;
+  mdb_reader_check(raw, &dead);
+  return env;
+}
+
+Result<Txn> Txn::begin(const Env& env, Access access) {
+  MDB_txn* txn = nullptr;
+  const int rc = mdb_txn_begin(env.get(), nullptr, access == Access::read ? MDB_RDONLY : 0, &txn);
+  if (rc != 0) return describe("begin transaction", rc);
+  return Txn(txn);
+}
+
+Txn& Txn::operator=(Txn&& other) noexcept {
+  if (this != &other) {
+    abort();
+    txn_ = std::exchange(other.txn_, nullptr);
+  }
+  return *this;
+}
+
+Result<void> Txn::commit() {
+  if (const int rc = mdb_txn_commit(std::exchange(txn_, nullptr)); rc != 0) return describe("commit", rc);
+  return {};
+}
+
+void Txn::abort() {
+  if (txn_ != nullptr) mdb_txn_abort(std::exchange(txn_, nullptr));
+}
+
+Result<void> Txn::renew() {
+  if (const int rc = mdb_txn_renew(txn_); rc != 0) return describe("renew", rc);
+  return {};
+}
+
+Result<MDB_dbi> Txn::open_db(const char* name, unsigned flags) {
+  MDB_dbi db = 0;
+  if (const int rc = mdb_dbi_open(txn_, name, flags, &db); rc != 0) return describe(name, rc);
+  return db;
+}
+
+std::optional<std::string_view> Txn::get(MDB_dbi db, std::string_view key) const {
+  MDB_val k = to_val(key), v{};
+  if (mdb_get(txn_, db, &k, &v) != 0) return std::nullopt;
+  return to_view(v);
+}
+
+Result<void> Txn::put(MDB_dbi db, std::string_view key, std::string_view value, unsigned flags) {
+  MDB_val k = to_val(key), v = to_val(value);
+  if (const int rc = mdb_put(txn_, db, &k, &v, flags); rc != 0) return describe("put", rc);
+  return {};
+}
+
+Result<char*> Txn::reserve(MDB_dbi db, std::string_view key, size_t bytes, unsigned flags) {
+  MDB_val k = to_val(key), v{bytes, nullptr};
+  if (const int rc = mdb_put(txn_, db, &k, &v, flags | MDB_RESERVE); rc != 0) return describe("reserve", rc);
+  return static_cast<char*>(v.mv_data);
+}
+
+Result<bool> Txn::erase(MDB_dbi db, std::string_view key) {
+  MDB_val k = to_val(key);
+  const int rc = mdb_del(txn_, db, &k, nullptr);
+  if (rc == MDB_NOTFOUND) return false;
+  if (rc != 0) return describe("delete", rc);
+  return true;
+}
+
+size_t Txn::entries(MDB_dbi db) const {
+  MDB_stat stat{};
+  mdb_stat(txn_, db, &stat);
+  return stat.ms_entries;
+}
+
+Cursor::Cursor(const Txn& txn, MDB_dbi db) {
+  const int rc = mdb_cursor_open(txn.get(), db, &cursor_);
+  assert(rc == 0);
+  (void)rc;
+}
+
+Cursor::~Cursor() { mdb_cursor_close(cursor_); }
+
+bool Cursor::seek(std::string_view key) {
+  MDB_val k = to_val(key), v{};
+  if (mdb_cursor_get(cursor_, &k, &v, MDB_SET_RANGE) != 0) return false;
+  key_ = to_view(k);
+  value_ = to_view(v);
+  return true;
+}
+
+bool Cursor::move(MDB_cursor_op op) {
+  MDB_val k{}, v{};
+  if (mdb_cursor_get(cursor_, &k, &v, op) != 0) return false;
+  key_ = to_view(k);
+  value_ = to_view(v);
+  return true;
+}
+
+std::string be64(uint64_t value) {
+  std::string out(8, '\0');
+  for (int i = 7; i >= 0; --i, value >>= 8) out[static_cast<size_t>(i)] = static_cast<char>(value & 0xff);
+  return out;
+}
+
+uint64_t be64(std::string_view eight_bytes) {
+  assert(eight_bytes.size() == 8);
+  uint64_t value = 0;
+  for (const char c : eight_bytes) value = value << 8 | static_cast<uint8_t>(c);
+  return value;
+}
+
+}  // namespace tidegate::lmdb

@@ -1,0 +1,97 @@
+// RAII over LMDB. An environment is opened once a process and never across fork; a transaction is short: copy out,
+// then let it go before anything slow (a long reader stops page reuse and grows the file).
+#pragma once
+
+#include <lmdb.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace tidegate::lmdb {
+
+struct EnvOptions {
+  size_t map_bytes = size_t{1} << 30;
+  unsigned max_dbs = 16;
+  unsigned max_readers = 126;
+  unsigned flags = 0;        // MDB_RDONLY, MDB_NOMETASYNC, ... (MDB_NOTLS is always added)
+  unsigned file_mode = 0640;
+};
+
+enum class Access { read, write };
+
+class Env {
+ public:
+  // `directory` must exist. Stale readers of dead processes are cleared. Errors name the directory and the reason,
+  // a damaged environment included.
+  static Result<Env> open(const std::string& directory, const EnvOptions& options);
+  MDB_env* get() const { return env_.get(); }
+
+ private:
+  struct Close {
+    void operator()(MDB_env* env) const { mdb_env_close(env); }
+  };
+  explicit Env(MDB_env* env) : env_(env) {}
+  std::unique_ptr<MDB_env, Close> env_;
+};
+
+// Aborts unless committed. One thread at a time; a write transaction blocks until it is the only one.
+class Txn {
+ public:
+  static Result<Txn> begin(const Env& env, Access access);
+  Txn(Txn&& other) noexcept : txn_(std::exchange(other.txn_, nullptr)) {}
+  Txn& operator=(Txn&& other) noexcept;
+  ~Txn() { abort(); }
+
+  Result<void> commit();  // MDB_MAP_FULL, ENOSPC and EIO come back as errors; nothing is changed then
+  void abort();
+  // For hot readers: give the snapshot up and take a new one later without allocation.
+  void reset() { mdb_txn_reset(txn_); }
+  Result<void> renew();
+
+  Result<MDB_dbi> open_db(const char* name, unsigned flags = 0);  // MDB_CREATE, MDB_INTEGERKEY, ...
+  // The view is valid until the next write in this transaction or its end.
+  std::optional<std::string_view> get(MDB_dbi db, std::string_view key) const;
+  Result<void> put(MDB_dbi db, std::string_view key, std::string_view value, unsigned flags = 0);
+  // Reserves space to be filled by the caller before the next write.
+  Result<char*> reserve(MDB_dbi db, std::string_view key, size_t bytes, unsigned flags = 0);
+  Result<bool> erase(MDB_dbi db, std::string_view key);  // false: was not there
+  size_t entries(MDB_dbi db) const;
+  MDB_txn* get() const { return txn_; }
+
+ private:
+  explicit Txn(MDB_txn* txn) : txn_(txn) {}
+  MDB_txn* txn_ = nullptr;
+};
+
+// Iterates in key order. Lives inside its transaction.
+class Cursor {
+ public:
+  Cursor(const Txn& txn, MDB_dbi db);
+  ~Cursor();
+  Cursor(const Cursor&) = delete;
+  Cursor& operator=(const Cursor&) = delete;
+
+  bool first() { return move(MDB_FIRST); }
+  bool last() { return move(MDB_LAST); }
+  bool next() { return move(MDB_NEXT); }
+  bool previous() { return move(MDB_PREV); }
+  bool seek(std::string_view key);  // the first entry at or after key
+  std::string_view key() const { return key_; }
+  std::string_view value() const { return value_; }
+
+ private:
+  bool move(MDB_cursor_op op);
+  MDB_cursor* cursor_ = nullptr;
+  std::string_view key_, value_;
+};
+
+// Integers as keys sort by value when they are big-endian.
+std::string be64(uint64_t value);
+uint64_t be64(std::string_view eight_bytes);
+
+}  // namespace tidegate::lmdb

@@ -1,0 +1,121 @@
+// TLS over OpenSSL, reached through this file alone. A context per worker thread: OpenSSL 3.0 scales badly when threads
+// share an SSL_CTX. Stream objects belong to one thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+
+typedef struct ssl_st SSL;
+typedef struct ssl_ctx_st SSL_CTX;
+
+namespace tidegate {
+
+struct TlsIdentity {
+  std::string certificate_pem;  // leaf first, then intermediates
+  std::string key_pem;
+};
+
+// What a certificate says of itself, for SNI, expiry warnings and `check`.
+struct CertificateInfo {
+  std::vector<std::string> names;  // DNS SANs (CN when there are none), lower case, may start with "*."
+  int64_t not_before_s = 0, not_after_s = 0;  // epoch
+  std::string subject, issuer;
+};
+// Parses both and verifies that they belong together.
+Result<CertificateInfo> inspect_identity(const TlsIdentity& identity);
+
+// Stateless-resumption keys (RFC 5077), equal on every host of a site: derived from the site's secret per time window,
+// so one proxy resumes another's sessions and nobody copies key files about.
+class TicketKeys {
+ public:
+  static constexpr int64_t kWindowS = 12 * 3600;  // a key issues for one window and is accepted for one more
+  explicit TicketKeys(std::string secret) : secret_(std::move(secret)) {}
+  struct Key {
+    std::array<uint8_t, 16> name;
+    std::array<uint8_t, 32> aes;
+    std::array<uint8_t, 32> hmac;
+  };
+  Key at(int64_t epoch_s) const;
+
+ private:
+  std::string secret_;
+};
+
+struct TlsServerOptions {
+  std::vector<TlsIdentity> identities;  // the first serves clients without a matching SNI
+  std::vector<std::string> alpn;        // in our order of preference: {"h2", "http/1.1"}
+  std::string min_version = "1.2";      // "1.2" or "1.3"
+  std::string ciphers;                  // TLS 1.2 list; empty: ours
+  std::shared_ptr<const TicketKeys> tickets;  // null: no resumption
+};
+
+struct TlsClientOptions {
+  std::vector<std::string> alpn;
+  bool verify = false;
+  std::string ca_pem;  // empty: the system's
+};
+
+class TlsContext {
+ public:
+  static Result<std::shared_ptr<TlsContext>> server(const TlsServerOptions& options);
+  static Result<std::shared_ptr<TlsContext>> client(const TlsClientOptions& options);
+  ~TlsContext();
+  SSL_CTX* get() const;
+
+ private:
+  friend class TlsStream;
+  struct Impl;
+  explicit TlsContext(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+enum class TlsStatus : uint8_t {
+  ok,          // progress was made; `bytes` says how much
+  want_read,   // wait for EPOLLIN
+  want_write,  // wait for EPOLLOUT
+  closed,      // orderly close_notify
+  error,       // the connection is unusable; last_error() says why
+};
+
+// One TLS connection over a non-blocking socket it borrows.
+class TlsStream {
+ public:
+  // `server_name` is for clients: SNI and, when the context verifies, the name that must match.
+  TlsStream(std::shared_ptr<TlsContext> context, int fd, bool server, const std::string& server_name = {});
+  ~TlsStream();
+  TlsStream(const TlsStream&) = delete;
+  TlsStream& operator=(const TlsStream&) = delete;
+
+  TlsStatus handshake();
+  struct Io {
+    TlsStatus status;
+    size_t bytes = 0;
+  };
+  Io read(char* buffer, size_t bytes);
+  // A short write must be repeated with the same bytes first (the buffer may have moved).
+  Io write(const char* buffer, size_t bytes);
+  bool has_pending() const;  // decrypted bytes wait inside
+  void send_close_notify();
+
+  std::string_view alpn() const;         // empty: none negotiated
+  std::string_view server_name() const;  // SNI
+  std::string_view version() const;      // "TLSv1.3"
+  std::string_view cipher() const;
+  bool resumed() const;
+  const std::string& last_error() const { return last_error_; }
+
+ private:
+  TlsStatus classify(int rc);
+  std::shared_ptr<TlsContext> context_;
+  SSL* ssl_;
+  std::string last_error_;
+};
+
+}  // namespace tidegate
