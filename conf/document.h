@@ -1,8 +1,8 @@
 // Document: a configuration as it comes in (YAML, or JSON as its subset), its files, and the Model made of it.
 //
 // text -> parse_document() -> Document (a tree with places) -> load_model() -> Model, or every fault.
-// Document -> split_objects() -> canonical JSON objects by kind and name, the units that a version's manifest names; and
-// back: assemble_document() from objects gives a Document whose canonical YAML/JSON is what GET returns.
+// Document -> split_objects() -> canonical JSON objects by kind and name, the units that a version's manifest names;
+// and back: assemble_document() from objects gives a Document whose canonical YAML/JSON is what GET returns.
 #pragma once
 
 #include <functional>
@@ -38,8 +38,8 @@ class Document {
   const std::string& file_name() const;
   const std::string& text() const;  // empty for one from JSON
   const DocumentNode& root() const;
-  nlohmann::json to_json() const;   // only what was written, canonical scalars
-  std::string to_yaml() const;      // canonical, commented with nothing, stable order
+  nlohmann::json to_json() const;  // only what was written, canonical scalars
+  std::string to_yaml() const;     // canonical, commented with nothing, stable order
 
  private:
   Document();
@@ -48,7 +48,8 @@ class Document {
 };
 
 // Everything semantic: unknown keys with a hint, types, bounds, references, duplicates, overlapping VIPs, conflicting
-// routes (each pair), unusable certificates and keys, zones that do not hold their steers. Null when there was any fault.
+// routes (each pair), unusable certificates and keys, zones that do not hold their steers. Null when there was any
+// fault.
 std::shared_ptr<const Model> load_model(const Document& document, const FileReader& files, std::vector<Fault>& faults);
 
 // One call for `--config FILE` and `check`: reads, parses, loads.
@@ -63,7 +64,8 @@ LoadedFile load_file(const std::string& path);
 // Markdown reference of every key, from the same table that the parser uses.
 std::string key_reference();
 
-// An object of a version: one list element ("pools", "origins"), one single section ("geo", ""), or one file ("file", path).
+// An object of a version: one list element ("pools", "origins"), one single section ("geo", ""), or one file ("file",
+// path).
 struct ConfigObject {
   std::string kind, name, bytes;  // bytes: canonical JSON, or a file's content
 };

@@ -1,5 +1,5 @@
-// Follower: turns this host's state, or one YAML file, into Snapshots for one plane. It wakes by inotify on the bell, with
-// a slow poll as fallback; loads only objects it has not seen; calls back on its loop's thread.
+// Follower: turns this host's state, or one YAML file, into Snapshots for one plane. It wakes by inotify on the bell,
+// with a slow poll as fallback; loads only objects it has not seen; calls back on its loop's thread.
 #pragma once
 
 #include <functional>

@@ -1,5 +1,5 @@
-// Weighted Maglev (Eisenbud et al., NSDI 2016, §3.4): a lookup table of a prime number of slots in which each backend holds
-// a share proportional to its weight, and a change of one backend disturbs few slots of the others.
+// Weighted Maglev (Eisenbud et al., NSDI 2016, §3.4): a lookup table of a prime number of slots in which each backend
+// holds a share proportional to its weight, and a change of one backend disturbs few slots of the others.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,10 @@ struct MaglevMember {
 
 constexpr uint16_t kMaglevEmpty = UINT16_MAX;
 
-// Slots filled with member indexes; all kMaglevEmpty when no member has weight. `slots` must be prime. The same members,
-// weights and key give the same table on every host. Shares hold whatever the sum of weights (no starving when it exceeds
-// the slots); a member with weight above zero always gets at least one slot while there are more slots than members.
+// Slots filled with member indexes; all kMaglevEmpty when no member has weight. `slots` must be prime. The same
+// members, weights and key give the same table on every host. Shares hold whatever the sum of weights (no starving when
+// it exceeds the slots); a member with weight above zero always gets at least one slot while there are more slots than
+// members.
 std::vector<uint16_t> build_maglev(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key);
 
 // The slot of a hash, without a division.

@@ -1,9 +1,10 @@
 // The model of an edge: what a configuration document says, as plain structs. One document describes every node of the
-// edge; a daemon finds its own part by node name. Defaults stand here, as member initialisers, and nowhere else: the field
-// table (conf/fields.cc) takes them from a default-constructed struct and adds key, unit, bounds and a sentence to each.
+// edge; a daemon finds its own part by node name. Defaults stand here, as member initialisers, and nowhere else: the
+// field table (conf/fields.cc) takes them from a default-constructed struct and adds key, unit, bounds and a sentence
+// to each.
 //
-// References by name in the document become indexes into the Model's vectors (kNone when absent), resolved and checked by
-// validate(), so that no reader of a Model ever meets a dangling name.
+// References by name in the document become indexes into the Model's vectors (kNone when absent), resolved and checked
+// by validate(), so that no reader of a Model ever meets a dangling name.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ namespace tidegate {
 
 constexpr uint32_t kNone = UINT32_MAX;
 
-// Content that came from a file beside the document (certificate, key, zone): an object of the version, by content hash.
+// Content that came from a file beside the document (certificate, key, zone): an object of the version, by content
+// hash.
 struct Blob {
   std::string name;  // the path as the document wrote it
   std::string hash;  // SHA-256, hex: equal hash, equal content, nothing to rebuild
@@ -37,10 +39,12 @@ struct Site {
 
 // A port of the forwarder.
 struct L4Port {
-  std::string device;            // kernel interface name, PCI address, or for pcap "rx.pcap,tx.pcap"
-  std::string driver = "auto";   // auto (pci if it looks like one, else af_xdp, else af_packet), pci, af_xdp, af_packet, pcap
-  std::vector<std::pair<IpAddress, uint8_t>> addresses;  // the forwarder's own, with prefix length: source of ARP and ND
-  std::vector<IpAddress> gateways;                       // at most one a family
+  std::string device;  // kernel interface name, PCI address, or for pcap "rx.pcap,tx.pcap"
+  std::string driver =
+      "auto";  // auto (pci if it looks like one, else af_xdp, else af_packet), pci, af_xdp, af_packet, pcap
+  std::vector<std::pair<IpAddress, uint8_t>>
+      addresses;                    // the forwarder's own, with prefix length: source of ARP and ND
+  std::vector<IpAddress> gateways;  // at most one a family
 };
 
 struct L4Node {
@@ -63,7 +67,7 @@ struct L7Node {
 
 struct CacheNode {
   bool enabled = false;
-  std::string path;                            // empty: <state>/cache
+  std::string path;  // empty: <state>/cache
   uint64_t disk_bytes = uint64_t{1} << 30;
   uint64_t ram_bytes = uint64_t{64} << 20;
   uint64_t max_object_bytes = uint64_t{256} << 20;
@@ -71,9 +75,9 @@ struct CacheNode {
 
 struct DnsNode {
   bool enabled = false;
-  std::vector<Endpoint> listen;           // UDP and TCP
-  std::vector<Endpoint> httpdns_listen;   // plain HTTP/1 for HTTPDNS and DoH, behind our L7
-  std::vector<Cidr> trusted_proxies;      // whose X-Forwarded-For names the client
+  std::vector<Endpoint> listen;          // UDP and TCP
+  std::vector<Endpoint> httpdns_listen;  // plain HTTP/1 for HTTPDNS and DoH, behind our L7
+  std::vector<Cidr> trusted_proxies;     // whose X-Forwarded-For names the client
   uint32_t workers = 1;
   std::string nsid;
 };
@@ -118,14 +122,14 @@ enum class ProbeType : uint8_t { tcp, http, https };
 struct Probe {
   std::string name;
   ProbeType type = ProbeType::tcp;
-  uint16_t port = 0;               // 0: the backend's
+  uint16_t port = 0;  // 0: the backend's
   std::string path = "/";
-  std::string host;                // Host field and SNI; empty: the backend's address
+  std::string host;  // Host field and SNI; empty: the backend's address
   uint16_t expect_status = 200;
   uint64_t interval_ms = 1'000;
   uint64_t timeout_ms = 1'000;
-  uint32_t rise = 2;               // consecutive successes to be up
-  uint32_t fall = 2;               // consecutive failures to be down
+  uint32_t rise = 2;  // consecutive successes to be up
+  uint32_t fall = 2;  // consecutive failures to be down
 };
 
 struct Backend {
@@ -144,22 +148,22 @@ struct Pool {
   std::vector<Backend> backends;
   uint32_t probe = kNone;
   PoolPolicy policy = PoolPolicy::weighted_round_robin;  // L7; L4 always picks by weighted Maglev
-  std::string hash_on = "client";     // consistent_hash: client | path | header:<name>
-  double load_bound = 1.25;           // consistent_hash: at most this times the mean load
-  double up_threshold = 0.0;          // fraction of weight that must be up for the pool to count as up (0: any one)
+  std::string hash_on = "client";                        // consistent_hash: client | path | header:<name>
+  double load_bound = 1.25;                              // consistent_hash: at most this times the mean load
+  double up_threshold = 0.0;  // fraction of weight that must be up for the pool to count as up (0: any one)
   AllDown all_down = AllDown::open;
-  bool tls = false;                   // to the backends
+  bool tls = false;  // to the backends
   bool tls_verify = false;
   std::string tls_server_name;
   uint64_t connect_timeout_ms = 1'000;
   uint64_t first_byte_timeout_ms = 15'000;
-  uint64_t idle_timeout_ms = 30'000;      // between two reads of a body
-  uint64_t keepalive_timeout_ms = 30'000; // an unused connection
-  uint32_t keepalive_connections = 256;   // unused ones kept, a worker
-  uint32_t max_connections = 4'096;       // to one backend, a worker
-  double retry_budget = 0.2;              // retries as a fraction of requests
-  uint32_t retry_attempts = 2;            // for one request, besides the first try
-  uint32_t eject_after = 5;               // consecutive failures until passive ejection; 0: never
+  uint64_t idle_timeout_ms = 30'000;       // between two reads of a body
+  uint64_t keepalive_timeout_ms = 30'000;  // an unused connection
+  uint32_t keepalive_connections = 256;    // unused ones kept, a worker
+  uint32_t max_connections = 4'096;        // to one backend, a worker
+  double retry_budget = 0.2;               // retries as a fraction of requests
+  uint32_t retry_attempts = 2;             // for one request, besides the first try
+  uint32_t eject_after = 5;                // consecutive failures until passive ejection; 0: never
   uint64_t eject_ms = 10'000;
 };
 
@@ -180,22 +184,22 @@ struct Listener {
   std::vector<Endpoint> bind;
   uint32_t site = kNone;  // kNone: every site
   ListenerTls tls;
-  bool http2 = true;      // h2 by ALPN; over plain text by prior knowledge
-  std::vector<Cidr> trusted_proxies;   // whose forwarding fields are kept instead of replaced
+  bool http2 = true;                  // h2 by ALPN; over plain text by prior knowledge
+  std::vector<Cidr> trusted_proxies;  // whose forwarding fields are kept instead of replaced
   uint64_t header_timeout_ms = 10'000;
-  uint64_t idle_timeout_ms = 60'000;   // keep-alive between requests
-  uint64_t request_timeout_ms = 0;     // whole exchange; 0: none
+  uint64_t idle_timeout_ms = 60'000;  // keep-alive between requests
+  uint64_t request_timeout_ms = 0;    // whole exchange; 0: none
   uint64_t max_body_bytes = uint64_t{1} << 30;
   uint64_t max_header_bytes = 32 << 10;
 };
 
 struct RouteCache {
   bool enabled = false;
-  uint64_t default_ttl_ms = 0;   // freshness where the response says nothing (0: heuristic, RFC 9111 §4.2.2)
+  uint64_t default_ttl_ms = 0;  // freshness where the response says nothing (0: heuristic, RFC 9111 §4.2.2)
   uint64_t max_ttl_ms = uint64_t{365} * 86'400'000;
   uint64_t stale_while_revalidate_ms = 0;  // where the response says nothing
   uint64_t stale_if_error_ms = 0;
-  std::vector<std::string> key_query;      // parameters that are part of the key; empty: all, in the order given
+  std::vector<std::string> key_query;  // parameters that are part of the key; empty: all, in the order given
   bool ignore_query = false;
 };
 

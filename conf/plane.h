@@ -15,13 +15,13 @@
 namespace tidegate {
 
 struct PlaneOptions {
-  std::string config;                       // --config FILE: stand-alone
+  std::string config;                           // --config FILE: stand-alone
   std::string state_dir = "/var/lib/tidegate";  // --state DIR
   std::string run_dir = "/run/tidegate";        // --run DIR
-  std::string node;                         // --node NAME; default: the host's name, or the document's only node
-  std::string secret_file;                  // --secret FILE; without: a random secret, said in the log
-  std::optional<Endpoint> metrics_listen;   // --metrics ADDRESS:PORT: /metrics and /healthz over TCP too
-  bool verbose = false;                     // --verbose
+  std::string node;                             // --node NAME; default: the host's name, or the document's only node
+  std::string secret_file;                      // --secret FILE; without: a random secret, said in the log
+  std::optional<Endpoint> metrics_listen;       // --metrics ADDRESS:PORT: /metrics and /healthz over TCP too
+  bool verbose = false;                         // --verbose
 };
 
 // Parses the common options (CLI11), prints --help and --version, exits 2 on misuse. `about` is the sentence in --help.
@@ -31,10 +31,10 @@ struct PlaneHooks {
   // A new Snapshot and this process's own node in it (always found). Called first before `ready` is said anywhere.
   // An Error keeps the old one in force and is reported in /status as `refused`.
   std::function<Result<void>(std::shared_ptr<const Snapshot>, const Node&)> apply;
-  std::function<void(const Purge&)> on_purge;                   // may be empty
+  std::function<void(const Purge&)> on_purge;  // may be empty
   uint64_t purge_from = 0;
-  std::function<std::string()> digest;                          // of the derived tables in force
-  std::function<void(nlohmann::json&)> add_status;              // may be empty: plane's own members of /status
+  std::function<std::string()> digest;              // of the derived tables in force
+  std::function<void(nlohmann::json&)> add_status;  // may be empty: plane's own members of /status
   // GET /explain?...: the plane's own part, decided by the functions and state it runs on.
   std::function<nlohmann::json(const HttpRequest&)> explain;
   // Further admin paths; returns false when it does not know the path. May be empty.
@@ -43,7 +43,8 @@ struct PlaneHooks {
   std::function<void(std::function<void()> done)> drain;
 };
 
-// Runs until drained. Returns the exit status. Everything happens on the calling thread; planes have workers of their own.
+// Runs until drained. Returns the exit status. Everything happens on the calling thread; planes have workers of their
+// own.
 class Plane {
  public:
   Plane(std::string name, PlaneOptions options);

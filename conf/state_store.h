@@ -1,8 +1,8 @@
 // StateStore: a host's state in LMDB (<state>/state): versions as manifests of content-hashed objects, admin and health
 // words, the purge log, the audit trail. One writer: this host's tidegate-control. Every plane of the host reads.
 //
-// A version is immutable. One write is one transaction: objects, manifest, head and audit together, then the bell is rung.
-// Threads: an instance belongs to one thread; readers copy out and close their transaction before returning.
+// A version is immutable. One write is one transaction: objects, manifest, head and audit together, then the bell is
+// rung. Threads: an instance belongs to one thread; readers copy out and close their transaction before returning.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +29,8 @@ struct Manifest {
   uint64_t version = 0;
   uint64_t created_ns = 0;  // realtime
   std::string author, comment;
-  std::string digest;       // SHA-256 over the entries: equal digest, equal configuration
-  uint64_t rollback_of = 0; // the version whose content this one restores, or 0
+  std::string digest;                  // SHA-256 over the entries: equal digest, equal configuration
+  uint64_t rollback_of = 0;            // the version whose content this one restores, or 0
   std::vector<ManifestEntry> entries;  // ordered by kind and name
 };
 
@@ -78,17 +78,20 @@ class StateStore {
 
   // --- the writer
   // `expected_head` is the version that the change was based on; another head by now is an Error ("conflict: ...").
-  Result<Manifest> commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head, std::string_view author,
-                                  std::string_view comment, uint64_t rollback_of = 0);
-  // For a follower of another host's control: takes the version as it is numbered there. Objects it lacks must be given.
-  Result<void> adopt_version(const Manifest& manifest, const std::vector<std::pair<std::string, std::string>>& new_objects);
+  Result<Manifest> commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head,
+                                  std::string_view author, std::string_view comment, uint64_t rollback_of = 0);
+  // For a follower of another host's control: takes the version as it is numbered there. Objects it lacks must be
+  // given.
+  Result<void> adopt_version(const Manifest& manifest,
+                             const std::vector<std::pair<std::string, std::string>>& new_objects);
   Result<uint64_t> set_admin_word(const std::string& key, const std::optional<AdminWord>& word, std::string_view who);
   // Several verdicts in one commit; returns the new sequence.
   Result<uint64_t> set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words);
   Result<void> adopt_words(const Words& words);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who);
   Result<void> adopt_purge(const Purge& purge);
-  Result<void> add_audit(std::string_view who, std::string_view action, std::string_view target, std::string_view detail);
+  Result<void> add_audit(std::string_view who, std::string_view action, std::string_view target,
+                         std::string_view detail);
 
   const std::string& bell_path() const;
 

@@ -12,15 +12,15 @@ enum class AdminState : uint8_t { drained, down };  // no word: in service
 
 struct AdminWord {
   AdminState state = AdminState::drained;
-  std::string by;           // who said it
+  std::string by;  // who said it
   std::string note;
-  uint64_t since_ns = 0;    // realtime
+  uint64_t since_ns = 0;  // realtime
 };
 
 struct HealthWord {
   bool up = false;
-  std::string reason;       // "connect: refused", "status 503, expected 200"
-  uint64_t since_ns = 0;    // realtime, of the change
+  std::string reason;     // "connect: refused", "status 503, expected 200"
+  uint64_t since_ns = 0;  // realtime, of the change
 };
 
 // Keys: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>" (admin); "backend/<pool>/<backend>" (health).

@@ -25,8 +25,8 @@ std::string random_bytes(size_t bytes);
 
 std::string hex_encode(std::string_view bytes);
 std::optional<std::string> hex_decode(std::string_view hex);
-std::string base64url_encode(std::string_view bytes);                    // no padding (RFC 4648 §5)
-std::optional<std::string> base64url_decode(std::string_view text);      // padding refused
+std::string base64url_encode(std::string_view bytes);                // no padding (RFC 4648 §5)
+std::optional<std::string> base64url_decode(std::string_view text);  // padding refused
 std::string base64_encode(std::string_view bytes);
 // Compares in time that depends on the lengths only.
 bool equal_constant_time(std::string_view a, std::string_view b);

@@ -29,7 +29,8 @@ class IoHandler {
 class EventLoop;
 
 // A one-shot timer bound to one loop. Re-arming to a later time costs O(1): the heap entry is left where it is and
-// moved when it comes up, which makes per-request idle timers cheap. Destroying or cancelling is safe from any callback.
+// moved when it comes up, which makes per-request idle timers cheap. Destroying or cancelling is safe from any
+// callback.
 class Timer {
  public:
   Timer(EventLoop& loop, std::function<void()> on_fire) : loop_(loop), on_fire_(std::move(on_fire)) {}
@@ -99,7 +100,7 @@ class EventLoop {
 
   UniqueFd epoll_;
   UniqueFd wake_;
-  std::vector<Slot> slots_;  // by fd
+  std::vector<Slot> slots_;   // by fd
   std::vector<Timer*> heap_;  // min-heap by queued_ns_
   std::vector<std::function<void()>> deferred_;
   std::mutex mailbox_mutex_;

@@ -1,5 +1,6 @@
 // Keyed 64-bit hashing for everything an outsider could aim at: flow picks, hash tables, bounded-load rings.
-// SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012, with the reduced rounds Rust and Ruby use).
+// SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012, with the reduced rounds Rust and Ruby
+// use).
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,9 @@ struct HashKey {
 };
 
 uint64_t siphash13(const HashKey& key, const void* data, size_t bytes);
-inline uint64_t siphash13(const HashKey& key, std::string_view text) { return siphash13(key, text.data(), text.size()); }
+inline uint64_t siphash13(const HashKey& key, std::string_view text) {
+  return siphash13(key, text.data(), text.size());
+}
 
 // For a fixed number of 64-bit words: no tail handling, inlined on the packet path. Equals siphash13 over the same
 // words in little-endian memory order.
@@ -43,10 +46,20 @@ struct SipState {
 
   static uint64_t rotl(uint64_t x, int by) { return (x << by) | (x >> (64 - by)); }
   void round() {
-    v0 += v1; v1 = rotl(v1, 13); v1 ^= v0; v0 = rotl(v0, 32);
-    v2 += v3; v3 = rotl(v3, 16); v3 ^= v2;
-    v0 += v3; v3 = rotl(v3, 21); v3 ^= v0;
-    v2 += v1; v1 = rotl(v1, 17); v1 ^= v2; v2 = rotl(v2, 32);
+    v0 += v1;
+    v1 = rotl(v1, 13);
+    v1 ^= v0;
+    v0 = rotl(v0, 32);
+    v2 += v3;
+    v3 = rotl(v3, 16);
+    v3 ^= v2;
+    v0 += v3;
+    v3 = rotl(v3, 21);
+    v3 ^= v0;
+    v2 += v1;
+    v1 = rotl(v1, 17);
+    v1 ^= v2;
+    v2 = rotl(v2, 32);
   }
   void absorb(uint64_t word) {
     v3 ^= word;

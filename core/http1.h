@@ -1,7 +1,8 @@
 // HTTP/1 on the wire (RFC 9112), pure: bytes in, views and decisions out. Shared by the proxy, HTTPDNS and the API.
 //
 // Strict: what RFC 9112 lets a recipient refuse is refused, never repaired (bare LF or CR, obs-fold, space before the
-// colon, doubled or conflicting framing, control bytes), because two readers that repair differently are a smuggling hole.
+// colon, doubled or conflicting framing, control bytes), because two readers that repair differently are a smuggling
+// hole.
 #pragma once
 
 #include <array>
@@ -25,22 +26,22 @@ enum class Fault : uint8_t {
   bad_method,
   bad_target,
   bad_version,
-  unsupported_version,   // 505
+  unsupported_version,  // 505
   bad_status_line,
-  bad_line_ending,       // bare CR or LF
+  bad_line_ending,  // bare CR or LF
   obs_fold,
   space_before_colon,
   bad_field_name,
-  bad_field_value,       // control bytes, NUL
-  head_too_large,        // 431
-  target_too_long,       // 414
-  too_many_fields,       // 431
+  bad_field_value,  // control bytes, NUL
+  head_too_large,   // 431
+  target_too_long,  // 414
+  too_many_fields,  // 431
   missing_host,
   duplicate_host,
-  bad_host,              // includes an absolute-form authority that differs from Host
+  bad_host,  // includes an absolute-form authority that differs from Host
   both_length_and_chunked,
-  bad_content_length,    // malformed, or repeated
-  bad_transfer_encoding, // anything but one final "chunked"; or on HTTP/1.0
+  bad_content_length,     // malformed, or repeated
+  bad_transfer_encoding,  // anything but one final "chunked"; or on HTTP/1.0
   bad_chunk,
   chunk_extension_too_long,
   trailers_too_large,
@@ -78,14 +79,14 @@ struct Head {
   uint16_t status = 0;
   std::string_view reason;
   // Both
-  uint8_t minor_version = 1;   // HTTP/1.<minor>
+  uint8_t minor_version = 1;  // HTTP/1.<minor>
   std::array<Field, kMaxFields> fields;
   size_t field_count = 0;
   Framing framing = Framing::none;
-  uint64_t content_length = 0;  // when framing is length
-  bool keep_alive = true;       // after Connection and version
-  bool expect_continue = false; // Expect: 100-continue
-  bool upgrade = false;         // Connection: upgrade with an Upgrade field
+  uint64_t content_length = 0;   // when framing is length
+  bool keep_alive = true;        // after Connection and version
+  bool expect_continue = false;  // Expect: 100-continue
+  bool upgrade = false;          // Connection: upgrade with an Upgrade field
 
   const Field* begin() const { return fields.data(); }
   const Field* end() const { return fields.data() + field_count; }
@@ -101,8 +102,9 @@ struct ParseResult {
   Fault fault = Fault::none;
 };
 
-// Parses from the first byte of a message; one or more leading CRLFs are skipped for a request (§2.2). Called again from the
-// start when more bytes have come: `scanned` remembers how far the search for the end went, so the whole is O(n).
+// Parses from the first byte of a message; one or more leading CRLFs are skipped for a request (§2.2). Called again
+// from the start when more bytes have come: `scanned` remembers how far the search for the end went, so the whole is
+// O(n).
 ParseResult parse_request(std::string_view buffer, const Limits& limits, size_t& scanned, Head& head);
 // `to_head` says the request was HEAD (no body follows); `to_connect` likewise for 2xx to CONNECT.
 ParseResult parse_response(std::string_view buffer, const Limits& limits, size_t& scanned, bool to_head, Head& head);
@@ -121,7 +123,19 @@ class ChunkedDecoder {
   Step decode(std::string_view input);
 
  private:
-  enum class State : uint8_t { size, extension, size_lf, data, data_cr, data_lf, trailer_start, trailer, trailer_lf, end_lf, done };
+  enum class State : uint8_t {
+    size,
+    extension,
+    size_lf,
+    data,
+    data_cr,
+    data_lf,
+    trailer_start,
+    trailer,
+    trailer_lf,
+    end_lf,
+    done
+  };
   Limits limits_;
   State state_ = State::size;
   uint64_t remaining_ = 0;
@@ -133,7 +147,7 @@ class ChunkedDecoder {
 // "1a2b\r\n" into out (at least 18 bytes); returns its length. The data is followed by "\r\n", the body by "0\r\n\r\n".
 size_t encode_chunk_header(uint64_t bytes, char* out);
 
-bool is_token(std::string_view text);                                  // RFC 9110 §5.6.2
+bool is_token(std::string_view text);  // RFC 9110 §5.6.2
 bool equals_ignore_case(std::string_view a, std::string_view b);
 // Calls fn(element) for each non-empty element of a comma-separated list value; quoted strings are respected.
 template <class Fn>
@@ -142,8 +156,10 @@ void for_each_element(std::string_view list, Fn&& fn) {
   bool quoted = false;
   for (size_t i = 0; i <= list.size(); ++i) {
     if (i < list.size() && quoted) {
-      if (list[i] == '\\') ++i;
-      else if (list[i] == '"') quoted = false;
+      if (list[i] == '\\')
+        ++i;
+      else if (list[i] == '"')
+        quoted = false;
       continue;
     }
     if (i < list.size() && list[i] == '"') quoted = true;

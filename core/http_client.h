@@ -18,13 +18,13 @@
 namespace tidegate {
 
 struct HttpTarget {
-  std::string unix_path;             // when not empty, used instead of endpoint
+  std::string unix_path;  // when not empty, used instead of endpoint
   Endpoint endpoint;
   bool tls = false;
-  std::string tls_server_name;       // SNI; also verified when tls_verify
-  bool tls_verify = false;           // against the system's or `tls_ca_pem`'s roots
+  std::string tls_server_name;  // SNI; also verified when tls_verify
+  bool tls_verify = false;      // against the system's or `tls_ca_pem`'s roots
   std::string tls_ca_pem;
-  std::optional<uint32_t> so_mark;   // probing through one DSR backend
+  std::optional<uint32_t> so_mark;  // probing through one DSR backend
 };
 
 struct HttpClientRequest {
@@ -33,7 +33,7 @@ struct HttpClientRequest {
   std::string host;
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
-  uint64_t timeout_ms = 5'000;       // whole exchange; 0: none (streams)
+  uint64_t timeout_ms = 5'000;  // whole exchange; 0: none (streams)
   size_t max_body_bytes = 64 << 20;
 };
 
@@ -44,7 +44,8 @@ class HttpCall {
 };
 
 using HttpDone = std::function<void(Result<HttpResponse>)>;
-std::unique_ptr<HttpCall> http_call(EventLoop& loop, const HttpTarget& target, HttpClientRequest request, HttpDone done);
+std::unique_ptr<HttpCall> http_call(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,
+                                    HttpDone done);
 
 // Body pieces as they come; `done` when the stream ends (the response then has an empty body) or fails.
 std::unique_ptr<HttpCall> http_stream(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,

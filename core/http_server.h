@@ -1,5 +1,6 @@
 // HttpServer: a small HTTP/1.1 server on one event loop, for the admin sockets, the REST API, HTTPDNS and DoH.
-// Not the proxy. Unix and TCP listeners, keep-alive, pipelining in order, bodies up to a bound, deferred and streamed answers.
+// Not the proxy. Unix and TCP listeners, keep-alive, pipelining in order, bodies up to a bound, deferred and streamed
+// answers.
 //
 // Threads: everything on the loop's thread.
 #pragma once

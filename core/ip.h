@@ -20,7 +20,7 @@ struct IpAddress {
   std::array<uint8_t, 16> bytes{};  // v4 uses the first four, the rest stay zero
 
   static std::optional<IpAddress> parse(std::string_view text);
-  static IpAddress v4(uint32_t address_be);                  // as in in_addr::s_addr
+  static IpAddress v4(uint32_t address_be);  // as in in_addr::s_addr
   static IpAddress v6(const void* sixteen_bytes);
   static IpAddress from(const in_addr& address) { return v4(address.s_addr); }
   static IpAddress from(const in6_addr& address) { return v6(&address); }

@@ -18,7 +18,7 @@ struct EnvOptions {
   size_t map_bytes = size_t{1} << 30;
   unsigned max_dbs = 16;
   unsigned max_readers = 126;
-  unsigned flags = 0;        // MDB_RDONLY, MDB_NOMETASYNC, ... (MDB_NOTLS is always added)
+  unsigned flags = 0;  // MDB_RDONLY, MDB_NOMETASYNC, ... (MDB_NOTLS is always added)
   unsigned file_mode = 0640;
 };
 

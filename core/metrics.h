@@ -70,7 +70,8 @@ class Metrics {
   Counter& counter(std::string_view name, std::string_view help, const MetricLabels& labels = {});
   LatencyHistogram& latency(std::string_view name, std::string_view help, const MetricLabels& labels = {});
   // Read when scraped, on the scraping thread.
-  void gauge(std::string_view name, std::string_view help, std::function<double()> read, const MetricLabels& labels = {});
+  void gauge(std::string_view name, std::string_view help, std::function<double()> read,
+             const MetricLabels& labels = {});
   // Appends families whose label sets change at run time; called on the scraping thread.
   void collector(std::function<void(std::string& out)> append);
 

@@ -24,7 +24,7 @@ struct TlsIdentity {
 
 // What a certificate says of itself, for SNI, expiry warnings and `check`.
 struct CertificateInfo {
-  std::vector<std::string> names;  // DNS SANs (CN when there are none), lower case, may start with "*."
+  std::vector<std::string> names;             // DNS SANs (CN when there are none), lower case, may start with "*."
   int64_t not_before_s = 0, not_after_s = 0;  // epoch
   std::string subject, issuer;
 };
@@ -49,10 +49,10 @@ class TicketKeys {
 };
 
 struct TlsServerOptions {
-  std::vector<TlsIdentity> identities;  // the first serves clients without a matching SNI
-  std::vector<std::string> alpn;        // in our order of preference: {"h2", "http/1.1"}
-  std::string min_version = "1.2";      // "1.2" or "1.3"
-  std::string ciphers;                  // TLS 1.2 list; empty: ours
+  std::vector<TlsIdentity> identities;        // the first serves clients without a matching SNI
+  std::vector<std::string> alpn;              // in our order of preference: {"h2", "http/1.1"}
+  std::string min_version = "1.2";            // "1.2" or "1.3"
+  std::string ciphers;                        // TLS 1.2 list; empty: ours
   std::shared_ptr<const TicketKeys> tickets;  // null: no resumption
 };
 
