@@ -1,0 +1,2 @@
+#include "cache/body.h"
+#include "cache/cache.h"

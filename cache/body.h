@@ -1,0 +1,72 @@
+// The bodies of stored and arriving responses, as clients read them: refcounted pieces, never a copy, never a block.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+
+namespace tidegate {
+class EventLoop;
+}
+
+namespace tidegate::cache {
+
+struct StoredObject;
+class Flight;
+class DiskCursor;
+
+// A piece of a body. `owner` keeps the bytes alive: hold it until the last of them was written (writev, TLS, DATA
+// frame).
+struct Slice {
+  std::shared_ptr<const void> owner;
+  std::string_view bytes;
+};
+
+// A half-open part of a body, in bytes.
+struct ByteRange {
+  uint64_t first = 0;
+  uint64_t length = UINT64_MAX;  // UINT64_MAX: to the end
+};
+
+enum class BodyStep : uint8_t {
+  data,   // `slice` holds 1..65,516 bytes
+  wait,   // nothing yet: on_ready is called once, on this reader's loop, when next() is worth calling again
+  end,    // all of the range was given
+  error,  // the leader failed midway, or the disk copy is damaged: the response cannot be completed; close or reset
+};
+
+// One client's way through one body. Belongs to one loop's thread. A resident object gives its pieces at once; one on
+// disk is read ahead by the reader threads; one that is still arriving is followed as it grows. Destroying it at any
+// time is safe: on_ready is never called afterwards.
+//
+// Bounds: a reader holds no more than what it was handed, plus 256 KB of read-ahead when it reads from disk.
+class BodyReader {
+ public:
+  BodyReader() = default;  // gives nothing: end
+  BodyReader(BodyReader&&) noexcept;
+  BodyReader& operator=(BodyReader&&) noexcept;
+  ~BodyReader();
+
+  // Set before the first next() that may wait. Kept for the reader's life.
+  void on_ready(std::function<void()> fn);
+  BodyStep next(Slice& slice);
+
+ private:
+  friend class Cache;
+  friend class Flight;
+  BodyReader(std::shared_ptr<const StoredObject> object, ByteRange range, EventLoop& loop);
+  BodyReader(std::shared_ptr<Flight> flight, ByteRange range, EventLoop& loop);
+  BodyStep next_resident(Slice& slice);
+
+  std::shared_ptr<const StoredObject> object_;  // resident or on disk
+  std::shared_ptr<Flight> flight_;              // arriving
+  std::shared_ptr<DiskCursor> disk_;            // made when bytes must come from disk
+  EventLoop* loop_ = nullptr;
+  std::function<void()> on_ready_;
+  uint64_t position_ = 0;   // offset of the next byte in the whole body
+  uint64_t remaining_ = 0;  // bytes of the range still to give
+  uint64_t flight_id_ = 0;  // this reader's registration with the flight
+};
+
+}  // namespace tidegate::cache

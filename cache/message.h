@@ -1,0 +1,34 @@
+// Requests and responses as the cache sees them: views over whoever parsed them, no HTTP version left in them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "core/http1.h"
+
+namespace tidegate::cache {
+
+using Fields = std::span<const http1::Field>;
+
+// Borrowed for the length of the call; names in any case, in the order received.
+struct RequestView {
+  std::string_view method;
+  std::string_view scheme;  // "http" or "https"
+  std::string_view host;    // authority as received; compared without case, default port dropped
+  std::string_view path;    // origin-form path as received, never decoded: '/' differs from '%2F', ';' means nothing
+  std::string_view query;   // after '?', without it
+  Fields fields;
+};
+
+// A backend's answer. Times are realtime milliseconds, for RFC 9111 §4.2.3.
+struct ResponseView {
+  uint16_t status = 0;
+  Fields fields;
+  uint64_t request_ms = 0;                 // when the request was sent
+  uint64_t response_ms = 0;                // when the head arrived
+  std::optional<uint64_t> content_length;  // when the framing says it
+};
+
+}  // namespace tidegate::cache
