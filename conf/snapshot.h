@@ -23,13 +23,14 @@ const char* name(BackendState state);
 
 struct BackendStatus {
   BackendState state = BackendState::up;
-  std::string why;  // "probe: connect refused", "drained by ops: upgrade", "no verdict yet", empty when plainly up
+  bool admin = false;  // under an admin word, its own or its pool's: never used by failing open
+  std::string why;     // "probe: connect: refused", "drained by ops: upgrade", "no verdict yet", empty when plainly up
 };
 
 struct PoolStatus {
   std::vector<BackendStatus> backends;  // parallel to Pool::backends
   bool up = true;                       // the share of weight that is up reaches up_threshold
-  bool fail_open = false;  // none is up and all_down is open: every backend not under an admin word is used
+  bool fail_open = false;               // none is up, all_down is open: each with weight and no admin word is used
 };
 
 struct Snapshot {
@@ -45,10 +46,17 @@ struct Snapshot {
   bool usable(uint32_t pool, uint32_t backend) const;
 };
 
-// Weighs words against the model: pure. A drained pool drains its backends; a drained site drains its VIPs for DNS and
-// the L4 services on them go on. A backend whose pool has a probe and that has no verdict yet counts as down until its
-// first one (never answer with an address nobody has seen up), unless none in the pool has a verdict and all_down is
-// open.
+// Weighs words against the model: pure. The worst that is said of a backend holds (down, then draining).
+// - An admin word on a pool counts for each of its backends. One on a site drains its VIPs, for DNS; backends and the
+// L4
+//   services on those VIPs go on, for clients that still hold the old answer.
+// - A probe's verdict counts only while the pool has a probe. A backend with a probe and no verdict counts as down
+// until
+//   its first one (never answer with an address nobody has seen up), unless none in the pool has a verdict and all_down
+//   is open; and but for version 0: beside a file there is nobody who probes.
+// - A backend of weight 0 is draining. A pool is up when some backend is, and their part of all weight in it, drained
+// or
+//   not, reaches up_threshold. A VIP without services is up when its site is not drained.
 std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string version_digest,
                                               std::shared_ptr<const Model> model, std::shared_ptr<const Words> words);
 

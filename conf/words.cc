@@ -1,1 +1,15 @@
 #include "conf/words.h"
+
+namespace tidegate {
+
+std::string backend_key(std::string_view pool, std::string_view backend) {
+  std::string key = "backend/";
+  key.reserve(key.size() + pool.size() + 1 + backend.size());
+  return key.append(pool).append("/").append(backend);
+}
+
+std::string pool_key(std::string_view pool) { return std::string("pool/").append(pool); }
+
+std::string site_key(std::string_view site) { return std::string("site/").append(site); }
+
+}  // namespace tidegate
