@@ -1,0 +1,125 @@
+"""The edge cache seen by clients and counted at the origins: misses, hits, herds, purges, and a kill that loses nothing."""
+
+import re
+import threading
+import uuid
+
+from netns import wait_until
+from topology import VIP_EU
+
+WWW = "https://www.example.test"
+
+
+def origin_hits(lab, path):
+    """Requests that the origins saw for a path."""
+    return sum(
+        (lab.directory(origin) / "access.log").read_text().count(f" {path} ") for origin in ("origin1", "origin2")
+    )
+
+
+def fresh_path(lab, body="fresh\n", folder="static"):
+    """A path no cache has met, put on both origins."""
+    name = uuid.uuid4().hex
+    for origin in ("origin1", "origin2"):
+        (lab.directory(origin) / "www" / folder / name).write_text(body)
+    return f"/{folder}/{name}"
+
+
+def ask(lab, path, *options, proxy="10.10.0.11"):
+    """Asks one proxy directly, so that its own cache is what is seen: (status, Cache-Status, body, whole head)."""
+    out = lab.curl("client-eu", WWW + path, "-D", "-", *options, vip=proxy).stdout.replace("\r", "")
+    head, _, body = out.partition("\n\n")
+    status = int(head.split()[1])
+    cache = re.search(r"(?i)^cache-status: (.*)$", head, re.MULTILINE)
+    return status, cache[1] if cache else "", body, head
+
+
+def test_a_miss_is_stored_and_the_next_request_hits(lab):
+    path = fresh_path(lab)
+    status, cache, body, _ = ask(lab, path)
+    assert status == 200 and "hit" not in cache and "fwd=uri-miss" in cache and "stored" in cache, cache
+    status, cache, body, head = ask(lab, path)
+    assert (status, body) == (200, "fresh\n") and cache.startswith("proxy1; hit"), cache
+    assert re.search(r"(?i)^age: \d+", head, re.MULTILINE), head
+    assert origin_hits(lab, path) == 1
+
+
+def test_a_herd_on_a_cold_key_costs_one_origin_request(lab):
+    path = fresh_path(lab, "herd" * 20000)
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(ask(lab, path, "--http1.1"))) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(answers) == 40 and all(status == 200 and len(body) == 80000 for status, _, body, _ in answers)
+    assert origin_hits(lab, path) == 1
+
+
+def test_an_uncacheable_route_is_never_stored(lab):
+    for _ in range(2):
+        status, cache, _, _ = ask(lab, "/api/v1/uncacheable")
+        assert status == 200 and "hit" not in cache
+
+
+def test_the_cache_answers_a_conditional_request_and_a_range_itself(lab):
+    path = fresh_path(lab, "0123456789")
+    _, _, _, head = ask(lab, path)
+    etag = re.search(r"(?i)^etag: (.*)$", head, re.MULTILINE)[1]
+    status, cache, body, _ = ask(lab, path, "-H", f"If-None-Match: {etag}")
+    assert status == 304 and body == "" and "hit" in cache, cache
+    status, _, body, _ = ask(lab, path, "-H", "Range: bytes=2-4")
+    assert (status, body) == (206, "234")
+    assert origin_hits(lab, path) == 1
+
+
+def test_head_is_answered_from_a_stored_get(lab):
+    path = fresh_path(lab)
+    ask(lab, path)
+    status, cache, body, head = ask(lab, path, "-I")
+    assert status == 200 and "hit" in cache and re.search(r"(?i)content-length: 6", head), head
+
+
+def test_a_purge_by_url_takes_it_from_every_proxy(lab):
+    path = fresh_path(lab)
+    for proxy in ("10.10.0.11", "10.10.0.12"):
+        ask(lab, path, proxy=proxy)
+        assert "hit" in ask(lab, path, proxy=proxy)[1]
+    lab.tidegate("purge", WWW + path, "--wait")
+    for proxy in ("10.10.0.11", "10.10.0.12"):
+        assert "hit" not in ask(lab, path, proxy=proxy)[1]
+
+
+def test_a_purge_by_tag_takes_what_carries_it_and_leaves_the_rest(lab):
+    tagged, other = fresh_path(lab, folder="static/tagged"), fresh_path(lab)
+    for path in (tagged, other):
+        ask(lab, path)
+        assert "hit" in ask(lab, path)[1]
+    lab.tidegate("purge", "--tag", "tagged", "--wait")
+    assert "hit" not in ask(lab, tagged)[1]
+    assert "hit" in ask(lab, other)[1]
+
+
+def test_a_soft_purge_serves_after_asking_the_origin_whether_it_changed(lab):
+    path = fresh_path(lab)
+    ask(lab, path)
+    lab.tidegate("purge", WWW + path, "--soft", "--wait")
+    status, cache, body, _ = ask(lab, path)
+    assert (status, body) == (200, "fresh\n") and "fwd=stale" in cache, cache
+
+
+def test_a_proxy_killed_with_sigkill_comes_back_warm(lab):
+    paths = [fresh_path(lab, f"object {i}\n" * (i + 1)) for i in range(20)]
+    for path in paths:
+        ask(lab, path)
+    for path in paths:
+        assert "hit" in ask(lab, path)[1]
+    metrics = lambda: lab.plane("proxy1", "l7", "/metrics").body.decode()
+    wait_until("everything stored is committed", lambda: re.search(r"^tidegate_cache_writer_queue_bytes 0$", metrics(), re.MULTILINE), 10)
+    lab.process("proxy1", "l7").kill()
+    lab.start_plane("proxy1", "l7")
+    lab.wait_ready("proxy1")
+    for i, path in enumerate(paths):
+        status, cache, body, _ = ask(lab, path)
+        assert status == 200 and body == f"object {i}\n" * (i + 1) and "hit" in cache, (i, cache)
+        assert origin_hits(lab, path) == 1

@@ -1,0 +1,160 @@
+"""The REST API and the command line: what an operator and a script rely on."""
+
+import json
+import subprocess
+
+from netns import LabError, wait_until
+from topology import CONTROLLED
+
+
+def current(lab):
+    answer = lab.api("GET", "/v1/config")
+    assert answer.status == 200
+    return answer.headers["ETag"], answer.body.decode()
+
+
+def test_the_configuration_reads_back_as_it_stands_with_an_etag(lab):
+    etag, text = current(lab)
+    assert etag.startswith('"') and "proxies-eu" in text
+    model = lab.api("GET", "/v1/config", headers={"Accept": "application/json"}).json()
+    assert [p["name"] for p in model["pools"]] == ["proxies-eu", "proxies-us", "origins", "httpdns"]
+
+
+def test_a_write_needs_if_match_and_a_stale_one_is_refused(lab):
+    etag, text = current(lab)
+    yaml = {"Content-Type": "application/yaml"}
+    assert lab.api("PUT", "/v1/config", text, yaml).status == 428
+    assert lab.api("PUT", "/v1/config", text, {**yaml, "If-Match": '"0"'}).status == 412
+    answer = lab.api("PUT", "/v1/config?dry_run=true", text.replace("weight: 200", "weight: 201"), {**yaml, "If-Match": etag})
+    assert answer.status == 200, answer.body
+    assert current(lab)[0] == etag, "a dry run changes nothing"
+
+
+def test_three_typos_are_three_faults_with_their_places(lab):
+    etag, _ = current(lab)
+    text = (lab.directory("edge") / "edge.yaml").read_text()
+    broken = text.replace("weight: 200", "wieght: 200").replace("pool: proxies-us}", "pool: proxies-uss}", 1).replace("fall: 2", "fall: -2", 1)
+    path = lab.directory("edge") / "typos.yaml"
+    path.write_text(broken)
+    checked = lab.tidegate("check", path, check=False)
+    said = checked.stdout + checked.stderr
+    assert checked.returncode == 1 and said.count("^") >= 3, said
+    assert "did you mean 'weight'" in said and "did you mean 'proxies-us'" in said, said
+    assert said.count("typos.yaml:") >= 3, said
+    refused = lab.tidegate("apply", path, check=False)
+    assert refused.returncode == 1 and current(lab)[0] == etag
+    answer = lab.api("PUT", "/v1/config", broken, {"Content-Type": "application/yaml", "If-Match": etag})
+    assert answer.status == 422 and answer.headers["Content-Type"].startswith("application/problem+json")
+    faults = answer.json()
+    places = [key for key in faults if isinstance(faults[key], list)]
+    assert places and len(faults[places[0]]) == 3, faults
+
+
+def test_broken_yaml_is_a_syntax_fault_with_a_place(lab):
+    path = lab.directory("edge") / "syntax.yaml"
+    path.write_text("sites:\n  - {name: eu\nnodes: [\n")
+    checked = lab.tidegate("check", path, check=False)
+    assert checked.returncode == 1 and "syntax.yaml:" in checked.stdout + checked.stderr
+
+
+def test_a_merge_patch_changes_one_thing_and_rollback_restores_it(lab):
+    etag, before = current(lab)
+    versions = lab.api("GET", "/v1/versions").json()
+    answer = lab.api("PATCH", "/v1/config", {"geo": {"default_site": "us"}}, {"If-Match": etag, "Content-Type": "application/merge-patch+json"})
+    assert answer.status == 200, answer.body
+    assert "default_site: us" in current(lab)[1]
+    newest = lab.api("GET", "/v1/versions").json()
+    assert len(newest["versions"]) == len(versions["versions"]) + 1
+    lab.tidegate("rollback", str(versions["versions"][0]["version"]), "--wait")
+    assert current(lab) == (etag, before)
+
+
+def test_every_plane_of_every_host_reports_the_version_it_applied(lab):
+    status = lab.api("GET", "/v1/status").json()
+    head = status["head"]["version"]
+    seen = {(node["name"], plane["plane"]): plane for node in status["nodes"] for plane in node.get("planes", [])}
+    for host in CONTROLLED:
+        for plane in host.planes:
+            assert seen[(host.name, plane)]["version"] == head, seen
+    digests = {seen[(host, "l7")]["digest"] for host in ("proxy1", "proxy2")}
+    assert len(digests) == 1, "two proxies of one site hold the same tables"
+
+
+def test_explain_tells_one_story_from_every_plane(lab):
+    answer = lab.api("GET", "/v1/explain?client=10.1.0.2&client_port=50000&url=https://www.example.test/static/hello.txt").json()
+    planes = [step["plane"] for step in answer["steps"]]
+    assert planes == ["dns", "l4", "l7"], answer
+    dns, l4, l7 = answer["steps"]
+    assert "vip-eu" in json.dumps(dns) and l4["backend"] in ("proxy1", "proxy2") and l7["route"] == "static" and l7["pool"] == "origins"
+    human = lab.tidegate("explain", "10.1.0.2", "https://www.example.test/static/hello.txt").stdout
+    assert "vip-eu" in human and "static" in human
+
+
+def test_a_tcp_call_needs_a_token_and_the_unix_socket_does_not(lab):
+    control = "http://10.99.0.1:9090/v1/config"
+    code = lab.run("proxy1", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", control).stdout
+    assert code == "401", code
+    token = (lab.directory("edge") / "token").read_text()
+    code = lab.run("proxy1", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Authorization: Bearer {token}", control).stdout
+    assert code == "200", code
+
+
+def test_watch_tells_of_a_drain_as_it_happens_and_the_audit_remembers_who(lab):
+    watcher = subprocess.Popen(
+        ["curl", "-sN", "--unix-socket", str(lab.socket_path("edge", "control")), "http://control/v1/watch"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        first = watcher.stdout.readline()  # the stream is open before the change is made
+        assert first, "the stream says where it starts"
+        lab.tidegate("drain", "backend", "origins/origin2", "--note", "e2e")
+        while True:
+            line = watcher.stdout.readline()
+            assert line, "the stream ended"
+            if "origins/origin2" in line:
+                break
+    finally:
+        watcher.kill()
+        watcher.wait()
+        lab.tidegate("undrain", "backend", "origins/origin2", "--wait")
+    audit = lab.api("GET", "/v1/audit").body.decode()
+    assert "origins/origin2" in audit and "uid:0" in audit
+
+
+def test_the_openapi_document_lists_the_paths_that_answer(lab):
+    document = lab.api("GET", "/v1/openapi.json").json()
+    assert document["openapi"].startswith("3.")
+    for path in ("/v1/config", "/v1/status", "/v1/explain", "/v1/rollback", "/v1/purge", "/v1/watch", "/v1/audit"):
+        assert path in document["paths"], sorted(document["paths"])
+
+
+def test_a_broken_api_body_is_a_problem_and_changes_nothing(lab):
+    etag, _ = current(lab)
+    for method, target, body in (
+        ("PATCH", "/v1/config", "{"),
+        ("PATCH", "/v1/config", "[1,2"),
+        ("PUT", "/v1/config", "\x00\x01"),
+        ("POST", "/v1/purge", "{}"),
+        ("POST", "/v1/rollback", '{"to": "yesterday"}'),
+        ("PUT", "/v1/admin/backend/origins/origin1", '{"state":"dancing"}'),
+        ("PUT", "/v1/admin/backend/origins/nobody", '{"state":"drained"}'),
+    ):
+        answer = lab.api(method, target, body, {"If-Match": etag, "Content-Type": "application/json"})
+        assert 400 <= answer.status < 500 and answer.headers["Content-Type"].startswith("application/problem+json"), (method, target, answer.status, answer.body)
+    assert lab.api("GET", "/v1/nowhere").status == 404
+    assert current(lab)[0] == etag
+
+
+def test_a_follower_refuses_a_write_and_names_its_leader(lab):
+    answer = lab.api("PUT", "/v1/admin/site/eu", {"state": "drained"}, host="proxy1")
+    assert 400 <= answer.status < 500 and "10.99.0.1:9090" in answer.body.decode(), (answer.status, answer.body)
+
+
+def test_metrics_of_every_daemon_are_prometheus_text(lab):
+    for name in lab.processes:
+        host, plane = name.split("/")
+        if plane == "nginx":
+            continue
+        text = lab.plane(host, plane, "/metrics").body.decode()
+        assert f"# TYPE tidegate_{plane}_" in text, name
+        for line in text.splitlines():
+            assert line.startswith("#") or float(line.rsplit(" ", 1)[1]) == float(line.rsplit(" ", 1)[1]), line

@@ -1,0 +1,91 @@
+"""Garbage and damage: packets, queries, state and cache environments that nobody should ever see, and that must not matter."""
+
+import os
+import random
+import socket
+
+from lab import open_socket
+from netns import wait_until
+from topology import DNS_EU, VIP_EU
+
+WWW = "https://www.example.test"
+
+
+def test_random_queries_neither_kill_nor_silence_the_dns_server(lab):
+    seeded = random.Random(20260101)
+    with open_socket("client-eu", socket.AF_INET, socket.SOCK_DGRAM) as client:
+        for _ in range(3000):
+            client.sendto(seeded.randbytes(seeded.randrange(1, 600)), (DNS_EU[0], 53))
+    question = bytes.fromhex("1234010000010000000000000377777707") + b"example\x04test\x00\x00\x01\x00\x01"
+    with open_socket("client-eu", socket.AF_INET, socket.SOCK_DGRAM) as client:
+        for length in range(len(question)):
+            client.sendto(question[:length], (DNS_EU[0], 53))
+    assert lab.process("edge", "dns").running()
+    assert lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "www.example.test").stdout.split() == [VIP_EU[0]]
+
+
+def test_random_frames_neither_kill_nor_stop_the_forwarder(lab):
+    seeded = random.Random(20260102)
+    mac = bytes.fromhex(lab.run("l4", "cat", "/sys/class/net/eth0/address").stdout.strip().replace(":", ""))
+    with open_socket("proxy1", socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("eth0", 0))
+        source = raw.getsockname()[4]
+        for turn in range(3000):
+            kind = (b"\x08\x00", b"\x86\xdd", b"\x08\x06", b"\x81\x00", b"\x88\xa8")[turn % 5]
+            start = {b"\x08\x00": b"\x45", b"\x86\xdd": b"\x60"}.get(kind, b"")
+            raw.send(mac + source + kind + start + seeded.randbytes(seeded.randrange(0, 1400)))
+    assert lab.process("l4", "l4").running()
+    for vip in VIP_EU:
+        assert lab.curl("client-eu", WWW + "/", vip=vip).stdout == "the origin's front page\n"
+
+
+def test_a_damaged_cache_is_set_aside_and_the_proxy_serves_on(lab):
+    lab.process("proxy1", "l7").kill()
+    data = lab.directory("proxy1") / "state" / "cache" / "data.mdb"
+    size = data.stat().st_size
+    with open(data, "r+b") as file:
+        file.write(os.urandom(min(size, 64 * 1024)))
+    lab.start_plane("proxy1", "l7")
+    lab.wait_ready("proxy1")
+    for _ in range(2):
+        assert lab.curl("client-eu", WWW + "/static/hello.txt", vip="10.10.0.11").stdout == "hello from the origin\n"
+
+
+def test_a_damaged_state_is_named_in_one_line_and_the_planes_serve_on(lab):
+    lab.process("proxy2", "control").kill()
+    lab.process("proxy2", "l7").kill()
+    data = lab.directory("proxy2") / "state" / "state" / "data.mdb"
+    kept = data.read_bytes()
+    data.write_bytes(os.urandom(8192) + kept[8192:])
+    try:
+        process = lab.start_plane("proxy2", "l7")
+        wait_until("the plane says what is wrong", lambda: not process.running() or "data.mdb" in process.tail() or "state" in process.tail(), 10)
+        tail = process.tail()
+        assert "AddressSanitizer" not in tail and "Segmentation" not in tail, tail
+        # The forwarder has left this proxy; its sibling serves.
+        wait_until("the sibling serves", lambda: lab.curl("client-eu", WWW + "/", check=False).returncode == 0, 15)
+        process.kill()
+    finally:
+        data.write_bytes(kept)
+    lab.start_control("proxy2")
+    lab.start_plane("proxy2", "l7")
+    lab.wait_ready("proxy2")
+    assert lab.curl("client-eu", WWW + "/", vip="10.10.0.12").stdout == "the origin's front page\n"
+
+
+def test_random_bytes_to_the_proxy_ports_are_refused_and_forgotten(lab):
+    seeded = random.Random(20260103)
+    for port in (80, 443):
+        for _ in range(30):
+            with open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM) as sock:
+                sock.settimeout(5)
+                sock.connect((VIP_EU[0], port))
+                try:
+                    sock.sendall(seeded.randbytes(400) + b"\r\n\r\n")
+                    while sock.recv(4096):
+                        pass
+                except OSError:
+                    pass  # a reset is an answer too
+    for proxy in ("proxy1", "proxy2"):
+        assert lab.process(proxy, "l7").running()
+    assert lab.curl("client-eu", WWW + "/").stdout == "the origin's front page\n"

@@ -1,0 +1,196 @@
+"""What fails, and what its users feel: origins, proxies, sites, daemons. The load never retries; failures are counted
+separately before and after the planes have converged."""
+
+import json
+import socket
+import threading
+import time
+
+from lab import open_socket
+from load import SteadyLoad
+from netns import wait_until
+from topology import DNS_EU, VIP_EU, VIP_US
+
+WWW = "https://www.example.test"
+
+
+def health_word(lab, key):
+    return lab.api("GET", "/v1/health").json()["words"].get(key)
+
+
+def wait_for_word(lab, key, up):
+    return wait_until(f"{key} is {'up' if up else 'down'}", lambda: (w := health_word(lab, key)) and w["up"] == up and w, 15)
+
+
+def wait_applied(lab):
+    """Until every plane has applied the words that control has committed."""
+    head = lab.api("GET", "/v1/status").json()["head"]
+
+    def all_there():
+        status = lab.api("GET", "/v1/status").json()
+        planes = [plane for node in status["nodes"] for plane in node.get("planes", [])]
+        return len(planes) >= 6 and all(plane["words"] >= head["words"] for plane in planes)
+
+    wait_until("all planes applied the words", all_there, 15)
+
+
+def test_an_origin_killed_under_load_is_covered_by_retries_and_then_left(lab):
+    with SteadyLoad(lab, "client-eu") as load:
+        lab.process("origin1", "nginx").kill()
+        for pid in lab.run("origin1", "pgrep", "-x", "nginx", check=False).stdout.split():
+            lab.run("origin1", "kill", "-9", pid, check=False)
+        try:
+            wait_for_word(lab, "backend/origins/origin1", up=False)
+            wait_applied(lab)
+            converged = time.monotonic()
+            load.wait_for(100)
+        finally:
+            lab.start_origin("origin1")
+        wait_for_word(lab, "backend/origins/origin1", up=True)
+        wait_applied(lab)
+        load.wait_for(50)
+    before = [f for f in load.tally.failures if f.at <= converged]
+    assert load.tally.failures_after(converged) == [], load.tally.failures_after(converged)[:5]
+    # Only a request that was already in the dying origin's hands and may not be repeated can fail.
+    assert all(f.method == "POST" for f in before) and len(before) <= 4, before
+
+
+def test_a_killed_proxy_leaves_the_forwarder_and_dns_and_returns(lab):
+    with SteadyLoad(lab, "client-eu", connections=6) as load:
+        lab.process("proxy1", "l7").kill()
+        wait_for_word(lab, "backend/proxies-eu/proxy1", up=False)
+        wait_applied(lab)
+        converged = time.monotonic()
+        answer = lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "proxies.example.test", "A").stdout.split()
+        assert answer == ["10.10.0.12"], answer
+        told = lab.plane("l4", "l4", f"/explain?client=10.1.0.2&client_port=1234&vip={VIP_EU[0]}&port=443&protocol=tcp").json()
+        assert told["backend"] == "proxy2", told
+        load.wait_for(60)
+        lab.start_plane("proxy1", "l7")
+        wait_for_word(lab, "backend/proxies-eu/proxy1", up=True)
+        wait_applied(lab)
+        back = time.monotonic()
+        load.wait_for(60)
+    # A connection to the dead proxy is told so once, then its client comes to the living one.
+    assert load.tally.failures_after(back) == [], load.tally.failures_after(back)[:5]
+    late = [f for f in load.tally.failures_after(converged + 1.0) if f.at < back]
+    assert late == [], late[:5]
+
+
+def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
+    result = {}
+    target = lab.directory("client-eu") / "slow"
+
+    def download():
+        result["curl"] = lab.curl("client-eu", WWW + "/slow/1m", "--http1.1", "-o", str(target), "-D", "-")
+
+    thread = threading.Thread(target=download)
+    thread.start()
+    # The proxy in whose hands the download is, told by its count of requests under way.
+    wait_until("the download runs", lambda: target.exists() and target.stat().st_size > 0, 10)
+    drained = None
+    for proxy in ("proxy1", "proxy2"):
+        lab.tidegate("drain", "backend", f"proxies-eu/{proxy}", "--wait")
+        drained = proxy
+        for _ in range(10):
+            via = lab.curl("client-eu", WWW + "/api/v1/x", "-D", "-").stdout.lower()
+            assert f"via: 1.1 {proxy}" not in via, "no new connection comes to a drained proxy"
+        lab.tidegate("undrain", "backend", f"proxies-eu/{proxy}", "--wait")
+    assert thread.is_alive(), "both drains happened while the download ran"
+    thread.join(60)
+    assert drained and "200" in result["curl"].stdout.split("\n")[0]
+    assert target.read_bytes() == b"".join(b"%015d\n" % i for i in range(64 * 1024))
+
+
+def test_a_proxy_told_to_stop_finishes_the_download_it_serves(lab):
+    target = lab.directory("client-eu") / "slow"
+    done = {}
+    thread = threading.Thread(target=lambda: done.update(out=lab.curl("client-eu", WWW + "/slow/1m", "--http1.1", "-o", str(target), vip="10.10.0.12")))
+    thread.start()
+    wait_until("the download runs", lambda: target.exists() and target.stat().st_size > 0, 10)
+    status = lab.process("proxy2", "l7").stop(30)
+    thread.join(30)
+    assert status == 0 and "out" in done
+    assert len(target.read_bytes()) == 1024 * 1024
+    lab.start_plane("proxy2", "l7")
+    lab.wait_ready("proxy2")
+    wait_for_word(lab, "backend/proxies-eu/proxy2", up=True)
+
+
+def test_a_failed_site_loses_its_clients_by_dns(lab):
+    ask = lambda: lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "www.example.test").stdout.split()
+    assert ask() == [VIP_EU[0]]
+    for proxy in ("proxy1", "proxy2"):
+        lab.process(proxy, "l7").kill()
+    wait_until("dns names the other site", lambda: ask() == [VIP_US[0]], 15)
+    assert lab.curl("client-eu", WWW + "/", vip=VIP_US[0]).stdout == "the origin's front page\n"
+    for proxy in ("proxy1", "proxy2"):
+        lab.start_plane(proxy, "l7")
+        lab.wait_ready(proxy)
+    wait_until("dns names the site again", lambda: ask() == [VIP_EU[0]], 15)
+
+
+def test_a_killed_forwarder_comes_back_with_the_same_picks(lab):
+    def picks():
+        return [
+            lab.plane("l4", "l4", f"/explain?client=10.1.0.2&client_port={port}&vip={VIP_EU[0]}&port=443&protocol=tcp").json()["backend"]
+            for port in range(20000, 20060)
+        ]
+
+    before = picks()
+    assert set(before) == {"proxy1", "proxy2"}
+    digest = lab.plane("l4", "l4", "/status").json()["digest"]
+    with SteadyLoad(lab, "client-eu") as load:
+        lab.process("l4", "l4").kill()
+        lab.start_plane("l4", "l4")
+        lab.wait_ready("l4")
+        load.wait_for(60)
+    assert picks() == before and lab.plane("l4", "l4", "/status").json()["digest"] == digest
+    # TCP carries a connection over the gap: the same table finds the same proxy again, so nothing is reset.
+    assert load.tally.failures == [] and load.tally.closed == 0, load.tally
+
+
+def test_every_control_killed_leaves_traffic_untouched_and_comes_back_with_its_state(lab):
+    head = lab.api("GET", "/v1/status").json()["head"]
+    with SteadyLoad(lab, "client-eu") as load:
+        for host in ("edge", "l4", "proxy1", "proxy2", "us1"):
+            lab.process(host, "control").kill()
+        load.wait_for(100)
+        assert lab.run("client-us", "dig", "+short", f"@{DNS_EU[0]}", "www.example.test").stdout.split() == [VIP_US[0]]
+        for host in ("edge", "l4", "proxy1", "proxy2", "us1"):
+            lab.start_control(host)
+        load.wait_for(20)
+    assert load.tally.failures == [] and load.tally.closed == 0, load.tally.failures[:5]
+    assert lab.api("GET", "/v1/status").json()["head"]["version"] == head["version"]
+    # The followers hear the leader again: a word said now reaches a plane on another host.
+    lab.tidegate("drain", "backend", "origins/origin2", "--wait")
+    told = lab.plane("proxy1", "l7", "/explain?client=10.1.0.2&url=https://www.example.test/api/v1/x").json()
+    states = {b["backend"]: b["state"] for b in told["eligible"]}
+    assert states.get("origin2") != "up", told
+    lab.tidegate("undrain", "backend", "origins/origin2", "--wait")
+
+
+def test_a_drain_survives_the_death_of_the_control_that_wrote_it(lab):
+    lab.tidegate("drain", "backend", "proxies-eu/proxy2", "--note", "kept", "--wait")
+    lab.process("edge", "control").kill()
+    lab.start_control("edge")
+    words = json.dumps(lab.api("GET", "/v1/admin").json())
+    assert "proxies-eu/proxy2" in words and "kept" in words
+    lab.tidegate("undrain", "backend", "proxies-eu/proxy2", "--wait")
+
+
+def test_a_killed_dns_server_comes_back_and_the_other_answers_meanwhile(lab):
+    lab.process("edge", "dns").kill()
+    assert lab.run("client-eu", "dig", "+short", "@10.20.0.11", "www.example.test").stdout.split() == [VIP_EU[0]]
+    lab.start_plane("edge", "dns")
+    lab.wait_ready("edge")
+    assert lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "www.example.test").stdout.split() == [VIP_EU[0]]
+
+
+def test_a_client_that_goes_away_mid_download_takes_nothing_with_it(lab):
+    for _ in range(5):
+        with open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.settimeout(5)
+            sock.connect(("10.10.0.11", 80))
+            sock.sendall(b"GET /slow/1m HTTP/1.1\r\nHost: www.example.test\r\n\r\n")
+    assert lab.curl("client-eu", WWW + "/").stdout == "the origin's front page\n"

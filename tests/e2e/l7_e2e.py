@@ -1,0 +1,141 @@
+"""The proxy seen by real clients: curl, openssl, h2load, and raw sockets for what no polite client would send."""
+
+import hashlib
+import json
+import re
+import ssl
+
+from load import connect, tls_context
+from netns import wait_until
+from topology import VIP_EU, VIP_US
+
+WWW = "https://www.example.test"
+
+
+def test_https_works_over_both_families_and_both_sites(lab):
+    for host, vip in (("client-eu", VIP_EU[0]), ("client-eu", VIP_EU[1]), ("client-us", VIP_US[0]), ("client-us", VIP_US[1])):
+        assert lab.curl(host, WWW + "/", vip=vip).stdout == "the origin's front page\n"
+
+
+def test_tls_1_2_and_1_3_are_spoken_and_alpn_chooses_h2(lab):
+    for version, word in (("1.2", "TLSv1.2"), ("1.3", "TLSv1.3")):
+        out = lab.curl("client-eu", WWW + "/", "-v", "--tlsv" + version, "--tls-max", version, "-o", "/dev/null").stderr
+        assert word in out and "ALPN: server accepted h2" in out, out
+    assert lab.curl("client-eu", WWW + "/", "-o", "/dev/null", "-w", "%{http_version}", "--http1.1").stdout == "1.1"
+    assert lab.curl("client-eu", WWW + "/", "-o", "/dev/null", "-w", "%{http_version}").stdout == "2"
+    out = lab.curl("client-eu", WWW + "/", "--tlsv1.0", "--tls-max", "1.1", check=False)
+    assert out.returncode != 0, "TLS below 1.2 is refused"
+
+
+def test_a_session_ticket_of_one_proxy_is_accepted_by_the_other(lab):
+    session_file = lab.directory("client-eu") / "session"
+    for version in ("-tls1_2", "-tls1_3"):
+        proxies = ("10.10.0.11", "10.10.0.12")
+        ask = f"(printf 'GET / HTTP/1.1\\r\\nHost: www.example.test\\r\\nConnection: close\\r\\n\\r\\n'; timeout 3 cat) | timeout 5 openssl s_client {version} -servername www.example.test"
+        first = lab.run("client-eu", "sh", "-c", f"{ask} -connect {proxies[0]}:443 -sess_out {session_file} -ign_eof", check=False).stdout
+        assert "front page" in first and "New, TLS" in first, first[-600:]
+        second = lab.run("client-eu", "sh", "-c", f"{ask} -connect {proxies[1]}:443 -sess_in {session_file} -ign_eof", check=False).stdout
+        assert "Reused, TLS" in second and "front page" in second, second[-600:]
+
+
+def test_forwarding_fields_name_the_client_and_forged_ones_are_replaced(lab):
+    out = lab.curl("client-eu", WWW + "/api/v1/x", "-H", "X-Forwarded-For: 6.6.6.6").stdout
+    assert "xff=10.1.0.2 " in out and "proto=https" in out, out
+    sent = re.search(r"id=(\S+)", out)[1]
+    assert len(sent) >= 16
+    again = lab.curl("client-eu", WWW + "/api/v1/x", "-H", "X-Request-Id: mine", "-D", "-").stdout
+    assert "id=mine" not in again and re.search(r"(?i)^x-request-id: \S+", again, re.MULTILINE), again
+
+
+def test_plain_http_is_redirected_and_unknown_hosts_are_not_found(lab):
+    out = lab.curl("client-eu", "http://www.example.test/a/b", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}").stdout
+    assert out == "308 https://www.example.test/a/b", out
+    out = lab.curl("client-eu", WWW + "/", "-H", "Host: other.example.test", "-o", "/dev/null", "-w", "%{http_code}").stdout
+    assert out == "404", out
+
+
+def test_a_post_body_reaches_the_origin_and_large_bodies_arrive_whole(lab):
+    out = lab.curl("client-eu", WWW + "/api/v1/post", "--data-binary", "x" * 100000).stdout
+    assert "method=POST" in out, out
+    pattern = b"".join(b"%015d\n" % i for i in range(64 * 1024)) * 8
+    for version in ("--http1.1", "--http2"):
+        body = lab.directory("client-eu") / "8m"
+        lab.curl("client-eu", WWW + "/static/8m", version, "-o", str(body))
+        assert hashlib.sha256(body.read_bytes()).digest() == hashlib.sha256(pattern).digest()
+
+
+def test_h2load_finds_every_request_answered(lab):
+    out = lab.run(
+        "client-eu", "h2load", "-n", "2000", "-c", "8", "-m", "16", "--connect-to", f"{VIP_EU[0]}:443", WWW + "/api/v1/load"
+    ).stdout
+    assert "2000 succeeded, 0 failed, 0 errored" in out, out
+
+
+SMUGGLING = {
+    "both Content-Length and Transfer-Encoding": b"POST / HTTP/1.1\r\nHost: www.example.test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two Content-Lengths": b"POST / HTTP/1.1\r\nHost: www.example.test\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",
+    "a list of Content-Lengths": b"POST / HTTP/1.1\r\nHost: www.example.test\r\nContent-Length: 4, 4\r\n\r\nabcd",
+    "a signed Content-Length": b"POST / HTTP/1.1\r\nHost: www.example.test\r\nContent-Length: +4\r\n\r\nabcd",
+    "chunked that is not last": b"POST / HTTP/1.1\r\nHost: www.example.test\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "an obfuscated Transfer-Encoding": b"POST / HTTP/1.1\r\nHost: www.example.test\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "Transfer-Encoding on HTTP/1.0": b"POST / HTTP/1.0\r\nHost: www.example.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a space before the colon": b"GET / HTTP/1.1\r\nHost : www.example.test\r\n\r\n",
+    "a folded line": b"GET / HTTP/1.1\r\nHost: www.example.test\r\nX: a\r\n b\r\n\r\n",
+    "a bare line feed": b"GET / HTTP/1.1\nHost: www.example.test\n\n",
+    "a NUL in a field": b"GET / HTTP/1.1\r\nHost: www.example.test\r\nX: a\0b\r\n\r\n",
+    "no Host": b"GET / HTTP/1.1\r\nX: y\r\n\r\n",
+    "two Hosts": b"GET / HTTP/1.1\r\nHost: www.example.test\r\nHost: www.example.test\r\n\r\n",
+    "an authority that differs from Host": b"GET http://a.example.test/ HTTP/1.1\r\nHost: www.example.test\r\n\r\n",
+    "HTTP/9.9": b"GET / HTTP/9.9\r\nHost: www.example.test\r\n\r\n",
+    "a broken chunk size": b"POST /api/v1/x HTTP/1.1\r\nHost: www.example.test\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+}
+
+
+def test_every_smuggling_attempt_is_refused_and_the_connection_closed(lab):
+    context = tls_context(lab.directory("edge") / "example.crt")
+    for what, request in SMUGGLING.items():
+        connection = connect("client-eu", VIP_EU[0], 443, "www.example.test", context)
+        connection.sock.sendall(request)
+        answer = b"".join(iter(lambda s=connection.sock: s.recv(4096), b""))
+        assert re.match(rb"HTTP/1\.1 (400|501|505) ", answer), (what, answer[:200])
+        connection.close()
+    assert lab.curl("client-eu", WWW + "/").stdout == "the origin's front page\n"
+
+
+def test_an_oversized_head_is_refused_by_its_own_status(lab):
+    context = tls_context(lab.directory("edge") / "example.crt")
+    for request, status in (
+        (b"GET / HTTP/1.1\r\nHost: www.example.test\r\nX: " + b"a" * 70000 + b"\r\n\r\n", b"431"),
+        (b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: www.example.test\r\n\r\n", b"414"),
+    ):
+        connection = connect("client-eu", VIP_EU[0], 443, "www.example.test", context)
+        try:
+            connection.sock.sendall(request)
+        except (ssl.SSLError, OSError):
+            pass  # refused before the last byte was taken
+        assert connection.sock.recv(4096).startswith(b"HTTP/1.1 " + status), status
+        connection.close()
+
+
+def test_the_access_log_tells_of_each_request_in_json(lab):
+    lab.curl("client-eu", WWW + "/api/v1/logged-here")
+    lines = []
+
+    def found():
+        lines[:] = [
+            line for proxy in ("proxy1", "proxy2") for line in lab.log(proxy, "l7").read_text(errors="replace").splitlines() if "logged-here" in line
+        ]
+        return lines
+
+    wait_until("the access log has the request", found, 5)
+    record = json.loads(lines[0])
+    assert record["status"] == 200 and record["route"] == "api" and record["pool"] == "origins" and record["client"].startswith("10.1.0.2"), record
+
+
+def test_a_websocket_or_connect_never_becomes_an_open_tunnel_to_nowhere(lab):
+    context = tls_context(lab.directory("edge") / "example.crt")
+    connection = connect("client-eu", VIP_EU[0], 443, "www.example.test", context)
+    connection.sock.sendall(b"CONNECT 10.10.0.21:8080 HTTP/1.1\r\nHost: 10.10.0.21:8080\r\n\r\n")
+    answer = connection.sock.recv(4096)
+    assert re.match(rb"HTTP/1\.1 (400|404|405|501) ", answer), answer
+    connection.close()
