@@ -14,24 +14,32 @@
 namespace tidegate {
 
 struct FollowerHooks {
-  // A new Snapshot: publish it, then return; its time of application is reported as now.
-  std::function<void(std::shared_ptr<const Snapshot>)> on_snapshot;
-  // Purges in order, each exactly once while the process lives; after a start, from `purge_from` on.
+  // A new Snapshot: publish it, then return; its time of application is reported as now. An Error refuses it: the old
+  // Model stays in force, with new words as they come, until another version appears.
+  std::function<Result<void>(std::shared_ptr<const Snapshot>)> on_snapshot;
+  // Purges in order, each exactly once while the process lives; after a start, from `purge_from` on. Where the log no
+  // longer reaches back that far, one Purge of kind `all` stands for what is missing. May be empty.
   std::function<void(const Purge&)> on_purge;
   uint64_t purge_from = 0;  // the last purge that the plane has durably applied
 };
 
 class Follower {
  public:
-  // A host's state. Waits (without failing) while there is no version yet.
+  // A host's state. Waits (without failing) while there is no state or no version yet: control may start later. What is
+  // there already is delivered before this returns. The environment must not be replaced under a running follower: the
+  // old one stays open; that is noticed and said in the log, and takes a restart.
   static Result<std::unique_ptr<Follower>> of_state(EventLoop& loop, const std::string& state_dir, FollowerHooks hooks);
   // One file, no control plane: everything up, reload() reads it again and keeps the old Snapshot when it is faulty.
+  // The first Snapshot is delivered before this returns; an Error holds every fault, rendered.
   static Result<std::unique_ptr<Follower>> of_file(EventLoop& loop, const std::string& path, FollowerHooks hooks);
   virtual ~Follower() = default;
 
   virtual std::shared_ptr<const Snapshot> current() const = 0;  // null before the first
   virtual StateHead applied() const = 0;
   virtual uint64_t applied_at_ns() const = 0;  // realtime of the last on_snapshot's return
+  // "version 8: why it is not in force"; empty when the newest one is.
+  virtual const std::string& refused() const = 0;
+  // Looks again at once. A file's faults come back as an Error; a state's refusals show in refused().
   virtual Result<void> reload() = 0;
 };
 

@@ -1,1 +1,299 @@
 #include "conf/plane.h"
+
+#include <fmt/format.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "core/clock.h"
+#include "core/crypto.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "core/process_metrics.h"
+
+namespace tidegate {
+namespace {
+
+constexpr size_t kMinSecretBytes = 16;
+constexpr std::array kSignals = {SIGTERM, SIGINT, SIGHUP};
+
+// Editors end a file with a newline; hosts that share a secret must not differ by it.
+Result<std::string> read_secret(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string secret{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (!file) return fail("cannot read the secret file " + path);
+  while (!secret.empty() && (secret.back() == '\n' || secret.back() == '\r')) secret.pop_back();
+  if (secret.size() < kMinSecretBytes) {
+    return fail(
+        fmt::format("the secret in {} has {} bytes; it needs {} at least", path, secret.size(), kMinSecretBytes));
+  }
+  return secret;
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+// Which node of the Model this process is: as told, or by the host's name, or the only one there is.
+Result<const Node*> find_node(const Model& model, const std::string& told) {
+  const std::string wanted = told.empty() ? host_name() : told;
+  if (const uint32_t index = model.node_index(wanted); index != kNone) return &model.nodes[index];
+  if (told.empty() && model.nodes.size() == 1) return &model.nodes.front();
+  std::string known;
+  for (const Node& node : model.nodes) known += (known.empty() ? "" : ", ") + node.name;
+  if (known.empty()) return fail("the configuration has no nodes");
+  return fail(fmt::format("the configuration has no node '{}' ({}); it has: {}", wanted,
+                          told.empty() ? "this host's name; --node says another" : "as --node says", known));
+}
+
+std::string to_text(const nlohmann::json& json) {
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+struct Plane::Impl final : IoHandler {
+  Impl(std::string plane_name, PlaneOptions plane_options)
+      : name(std::move(plane_name)), options(std::move(plane_options)) {
+    start_error = prepare();
+  }
+
+  std::string name;
+  PlaneOptions options;
+  EventLoop loop;
+  std::string secret;
+  Result<void> start_error;  // found while constructing, reported by run()
+
+  PlaneHooks hooks;
+  UniqueFd signals;
+  std::unique_ptr<HttpServer> admin_server, metrics_server;
+  std::unique_ptr<Follower> follower;
+  std::string node_name;
+  const uint64_t started_ns = monotonic_ns();
+  bool ready = false;
+  bool draining = false;
+
+  Result<void> prepare();
+  int run();
+  Result<void> listen();
+  Result<void> follow();
+  Result<void> apply(const std::shared_ptr<const Snapshot>& snapshot);
+
+  void on_io(uint32_t events) override;
+  void on_stop_signal();
+
+  void answer_admin(const HttpExchangePtr& exchange);
+  bool answer_common(const HttpExchangePtr& exchange) const;  // what TCP is shown too: /healthz and /metrics
+  HttpResponse health() const;
+  std::string metrics_text() const;
+  nlohmann::json status() const;
+  HttpResponse explain(const HttpRequest& request) const;
+};
+
+// Before any thread is started: signals must be blocked in all of them, to be read from one descriptor.
+Result<void> Plane::Impl::prepare() {
+  set_log_component(name);
+  if (options.verbose) set_log_level(LogLevel::debug);
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : kSignals) ::sigaddset(&set, signal);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  signals.reset(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!signals) return fail("cannot create a signalfd");
+  secret = random_bytes(32);
+  if (options.secret_file.empty()) {
+    log_warn("no --secret: hash keys are random, other than those of other hosts and of the next start");
+    return {};
+  }
+  Result<std::string> read = read_secret(options.secret_file);
+  if (!read) return read.error();
+  secret = *std::move(read);
+  return {};
+}
+
+int Plane::Impl::run() {
+  Result<void> started = start_error;
+  if (started) started = listen();
+  if (started) started = follow();
+  if (!started) {
+    fmt::print(stderr, "tidegate-{}: {}\n", name, started.error().message);
+    return 1;
+  }
+  loop.run();
+  follower.reset();
+  admin_server.reset();
+  metrics_server.reset();
+  loop.remove(signals.get());
+  log_info("stopped");
+  return 0;
+}
+
+Result<void> Plane::Impl::listen() {
+  std::error_code error;
+  std::filesystem::create_directories(options.run_dir, error);
+  if (error) return fail("cannot create " + options.run_dir + ": " + error.message());
+  loop.add(signals.get(), EPOLLIN, this);
+  admin_server = std::make_unique<HttpServer>(loop, [this](HttpExchangePtr exchange) { answer_admin(exchange); });
+  Result<void> bound = admin_server->listen_unix(options.run_dir + "/" + name + ".sock", 0660);
+  if (!bound || !options.metrics_listen) return bound;
+  metrics_server = std::make_unique<HttpServer>(loop, [this](HttpExchangePtr exchange) {
+    if (!answer_common(exchange))
+      exchange->respond(HttpResponse::problem(404, "Not Found", "here: /metrics, /healthz"));
+  });
+  return metrics_server->listen_tcp(*options.metrics_listen);
+}
+
+Result<void> Plane::Impl::follow() {
+  FollowerHooks follower_hooks;
+  follower_hooks.on_snapshot = [this](std::shared_ptr<const Snapshot> snapshot) { return apply(snapshot); };
+  follower_hooks.on_purge = hooks.on_purge;
+  follower_hooks.purge_from = hooks.purge_from;
+  Result<std::unique_ptr<Follower>> followed =
+      options.config.empty() ? Follower::of_state(loop, options.state_dir, std::move(follower_hooks))
+                             : Follower::of_file(loop, options.config, std::move(follower_hooks));
+  if (!followed) return followed.error();
+  follower = *std::move(followed);
+  if (!ready) log_info("waiting for a version in {}", options.state_dir);
+  return {};
+}
+
+Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot) {
+  const Result<const Node*> node = find_node(*snapshot->model, options.node);
+  if (!node) return node.error();
+  const uint64_t begin_ns = monotonic_ns();
+  if (Result<void> applied = hooks.apply(snapshot, **node); !applied) return applied;
+  const uint64_t now_ns = monotonic_ns();
+  node_name = (*node)->name;
+  const std::string what = fmt::format("version {} ({:.12}), words {}, node {}", snapshot->version,
+                                       snapshot->version_digest, snapshot->words->sequence, node_name);
+  if (!std::exchange(ready, true)) {
+    log_info("ready: {}, {} ms after the start", what, (now_ns - started_ns) / kNsPerMs);
+  } else {
+    log_info("applied: {}, in {} us", what, (now_ns - begin_ns) / 1000);
+  }
+  return {};
+}
+
+void Plane::Impl::on_io(uint32_t) {
+  signalfd_siginfo info{};
+  while (::read(signals.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+    if (info.ssi_signo != SIGHUP) {
+      on_stop_signal();
+    } else if (Result<void> reloaded = follower->reload(); !reloaded) {
+      log_error("reload refused, the old configuration stays in force:\n{}", reloaded.error().message);
+    }
+  }
+}
+
+void Plane::Impl::on_stop_signal() {
+  if (std::exchange(draining, true) || !hooks.drain) return loop.stop();
+  log_info("draining; a second signal stops at once");
+  hooks.drain([this] { loop.stop(); });
+}
+
+void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
+  const HttpRequest& request = exchange->request();
+  // An admin question must never take the plane down, whatever a page does.
+  try {
+    if (answer_common(exchange)) return;
+    if (request.method == "GET" && request.path == "/status") {
+      exchange->respond(HttpResponse::json(200, to_text(status())));
+    } else if (request.method == "GET" && request.path == "/explain" && hooks.explain) {
+      exchange->respond(explain(request));
+    } else if (!hooks.admin || !hooks.admin(exchange)) {
+      exchange->respond(HttpResponse::problem(404, "Not Found", "here: /healthz, /status, /metrics, /explain"));
+    }
+  } catch (const std::exception& error) {
+    log_error("{} {} failed: {}", request.method, request.path, error.what());
+    exchange->respond(HttpResponse::problem(500, "Internal Server Error", error.what()));
+  }
+}
+
+bool Plane::Impl::answer_common(const HttpExchangePtr& exchange) const {
+  const HttpRequest& request = exchange->request();
+  if (request.method != "GET") return false;
+  if (request.path == "/healthz") {
+    exchange->respond(health());
+  } else if (request.path == "/metrics") {
+    exchange->respond(HttpResponse::text(200, metrics_text(), "text/plain; version=0.0.4; charset=utf-8"));
+  } else {
+    return false;
+  }
+  return true;
+}
+
+HttpResponse Plane::Impl::health() const {
+  if (draining) return HttpResponse::text(503, "draining\n");
+  if (!ready) return HttpResponse::text(503, "no version applied yet\n");
+  return HttpResponse::text(200, "ok\n");
+}
+
+std::string Plane::Impl::metrics_text() const {
+  const std::string prefix = "tidegate_" + name;
+  const StateHead applied = follower ? follower->applied() : StateHead{};
+  std::string out = metrics().prometheus_text();
+  const auto gauge = [&](std::string_view what, std::string_view help, uint64_t value) {
+    out += fmt::format("# HELP {0}_{1} {2}\n# TYPE {0}_{1} gauge\n{0}_{1} {3}\n", prefix, what, help, value);
+  };
+  gauge("ready", "1 once a version is in force.", ready ? 1 : 0);
+  gauge("config_version", "The version in force; 0 from a file.", applied.version);
+  gauge("config_refused", "1 while the newest version is not in force.", follower && !follower->refused().empty());
+  gauge("words_sequence", "Admin and health words in force.", applied.words);
+  gauge("purge_sequence", "The last purge applied.", applied.purge);
+  return out + process_metrics_text(prefix);
+}
+
+nlohmann::json Plane::Impl::status() const {
+  const std::shared_ptr<const Snapshot> snapshot = follower ? follower->current() : nullptr;
+  const StateHead applied = follower ? follower->applied() : StateHead{};
+  const bool refuses = follower && !follower->refused().empty();
+  nlohmann::json json = {
+      {"plane", name},
+      {"node", node_name},
+      {"pid", ::getpid()},
+      {"ready", ready},
+      {"version", applied.version},
+      {"version_digest", snapshot ? snapshot->version_digest : ""},
+      {"words", applied.words},
+      {"purge", applied.purge},
+      {"applied_at_ns", follower ? follower->applied_at_ns() : 0},
+      {"digest", hooks.digest && ready ? hooks.digest() : ""},
+      {"refused", refuses ? nlohmann::json(follower->refused()) : nlohmann::json(nullptr)},
+      {"draining", draining},
+  };
+  if (hooks.add_status) hooks.add_status(json);
+  return json;
+}
+
+HttpResponse Plane::Impl::explain(const HttpRequest& request) const {
+  if (!ready) return HttpResponse::problem(503, "Service Unavailable", "no version applied yet");
+  const Result<nlohmann::json> answer = hooks.explain(request);
+  if (!answer) return HttpResponse::problem(400, "Bad Request", answer.error().message);
+  return HttpResponse::json(200, to_text(*answer));
+}
+
+Plane::Plane(std::string name, PlaneOptions options)
+    : impl_(std::make_unique<Impl>(std::move(name), std::move(options))) {}
+Plane::~Plane() = default;
+
+EventLoop& Plane::loop() { return impl_->loop; }
+const PlaneOptions& Plane::options() const { return impl_->options; }
+const std::string& Plane::secret() const { return impl_->secret; }
+
+int Plane::run(PlaneHooks hooks) {
+  impl_->hooks = std::move(hooks);
+  return impl_->run();
+}
+
+}  // namespace tidegate

@@ -35,8 +35,9 @@ struct PlaneHooks {
   uint64_t purge_from = 0;
   std::function<std::string()> digest;              // of the derived tables in force
   std::function<void(nlohmann::json&)> add_status;  // may be empty: plane's own members of /status
-  // GET /explain?...: the plane's own part, decided by the functions and state it runs on.
-  std::function<nlohmann::json(const HttpRequest&)> explain;
+  // GET /explain?...: the plane's own part, decided by the functions and state it runs on. An Error (a parameter that
+  // is missing or malformed) is answered with 400.
+  std::function<Result<nlohmann::json>(const HttpRequest&)> explain;
   // Further admin paths; returns false when it does not know the path. May be empty.
   std::function<bool(const HttpExchangePtr&)> admin;
   // SIGTERM or SIGINT: finish work under way, then call `done` (from the loop's thread). Empty: stop at once.

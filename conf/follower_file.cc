@@ -1,0 +1,48 @@
+#include <unistd.h>
+
+#include "conf/document.h"
+#include "conf/follower_base.h"
+#include "core/crypto.h"
+
+namespace tidegate {
+namespace {
+
+// Of everything that the Model was made of: the document and the files it names.
+std::string content_digest(const LoadedFile& loaded) {
+  std::string content = loaded.text;
+  for (const Certificate& certificate : loaded.model->certificates) {
+    content += certificate.certificate.hash + certificate.key.hash;
+  }
+  for (const Zone& zone : loaded.model->zones) content += zone.file.hash;
+  return sha256_hex(content);
+}
+
+class FileFollower final : public FollowerBase {
+ public:
+  FileFollower(std::string path, FollowerHooks hooks) : FollowerBase(std::move(hooks)), path_(std::move(path)) {}
+
+  Result<void> reload() override {
+    Result<void> outcome = load_and_offer();
+    refused_ = outcome ? "" : "version 0: " + outcome.error().message;
+    return outcome;
+  }
+
+ private:
+  Result<void> load_and_offer() {
+    LoadedFile loaded = load_file(path_);
+    if (loaded.model == nullptr) return fail(render_faults(loaded.faults, loaded.text, ::isatty(STDERR_FILENO) == 1));
+    return offer(make_snapshot(0, content_digest(loaded), loaded.model, std::make_shared<const Words>()));
+  }
+
+  std::string path_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Follower>> Follower::of_file(EventLoop&, const std::string& path, FollowerHooks hooks) {
+  auto follower = std::make_unique<FileFollower>(path, std::move(hooks));
+  if (Result<void> loaded = follower->reload(); !loaded) return loaded.error();
+  return std::unique_ptr<Follower>(std::move(follower));
+}
+
+}  // namespace tidegate

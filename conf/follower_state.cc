@@ -1,0 +1,3 @@
+#include "conf/follower_base.h"
+
+namespace tidegate {}  // namespace tidegate

@@ -1,0 +1,42 @@
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+
+#include "conf/plane.h"
+
+namespace tidegate {
+
+PlaneOptions parse_plane_options(int argc, char** argv, const std::string& plane, const std::string& about) {
+  PlaneOptions options;
+  CLI::App app(about, "tidegate-" + plane);
+  app.set_version_flag("--version", std::string("tidegate ") + TIDEGATE_VERSION);
+  app.add_option("--config", options.config, "Serve alone from this document; SIGHUP reads it again")
+      ->type_name("FILE");
+  app.add_option("--state", options.state_dir, "This host's state, which its tidegate-control writes")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app.add_option("--run", options.run_dir, "Where the admin socket " + plane + ".sock goes")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app.add_option("--node", options.node,
+                 "The node of the document that this host is; else its host name, or the only one")
+      ->type_name("NAME");
+  app.add_option("--secret", options.secret_file, "Seed of hash and ticket keys, the same on every host of a site")
+      ->type_name("FILE");
+  app.add_option_function<std::string>(
+         "--metrics",
+         [&options](const std::string& text) {
+           options.metrics_listen = Endpoint::parse(text);
+           if (!options.metrics_listen) throw CLI::ValidationError("--metrics", "'" + text + "' is not ADDRESS:PORT");
+         },
+         "Serve /metrics and /healthz over TCP too")
+      ->type_name("ADDRESS:PORT");
+  app.add_flag("--verbose", options.verbose, "Log details");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error) == 0 ? EXIT_SUCCESS : 2);
+  }
+  return options;
+}
+
+}  // namespace tidegate
