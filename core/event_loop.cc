@@ -22,6 +22,7 @@ uint64_t event_data(int fd, uint32_t generation) {
 
 Timer::~Timer() {
   if (heap_index_ != kNotQueued) loop_.heap_remove(this);
+  if (firing_) loop_.firing_ = nullptr;
 }
 
 void Timer::arm_after_ns(uint64_t delay_ns) { arm_at_ns(loop_.now_ns() + delay_ns); }
@@ -160,8 +161,22 @@ void EventLoop::fire_due_timers() {
     const bool fires = timer->deadline_ns_ != Timer::kIdle;
     heap_remove(timer);
     timer->deadline_ns_ = Timer::kIdle;
-    if (fires) timer->on_fire_();
+    if (fires) fire(timer);
   }
+}
+
+// The callback is moved out of the timer while it runs: it may destroy its own timer.
+void EventLoop::fire(Timer* timer) {
+  Timer* const outer = std::exchange(firing_, timer);
+  timer->firing_ = true;
+  std::function<void()> on_fire;
+  on_fire.swap(timer->on_fire_);
+  on_fire();
+  if (firing_ == timer) {
+    timer->firing_ = false;
+    on_fire.swap(timer->on_fire_);
+  }
+  firing_ = outer;
 }
 
 void EventLoop::place(size_t index, Timer* timer) {

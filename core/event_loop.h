@@ -54,6 +54,7 @@ class Timer {
   uint64_t deadline_ns_ = kIdle;  // when to fire
   uint64_t queued_ns_ = kIdle;    // key in the heap; never later than deadline_ns_
   size_t heap_index_ = kNotQueued;
+  bool firing_ = false;
 };
 
 class EventLoop {
@@ -90,6 +91,7 @@ class EventLoop {
   };
 
   void fire_due_timers();
+  void fire(Timer* timer);
   void drain_mailbox();
   void run_deferred();
   void heap_insert(Timer* timer);
@@ -102,6 +104,7 @@ class EventLoop {
   UniqueFd wake_;
   std::vector<Slot> slots_;   // by fd
   std::vector<Timer*> heap_;  // min-heap by queued_ns_
+  Timer* firing_ = nullptr;   // whose callback runs; null again when that callback destroys it
   std::vector<std::function<void()>> deferred_;
   std::mutex mailbox_mutex_;
   std::vector<std::function<void()>> mailbox_;

@@ -5,7 +5,9 @@
 // hole.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,38 +21,17 @@ struct Field {
   std::string_view value;  // without surrounding white space
 };
 
-// Why a message was refused; each is also a counter and, for a request, a response status. See fault_info().
+// Why a message was refused; each is also a counter and, for a request, a response status: see http1_faults.def.
 enum class Fault : uint8_t {
-  none,
-  bad_request_line,
-  bad_method,
-  bad_target,
-  bad_version,
-  unsupported_version,  // 505
-  bad_status_line,
-  bad_line_ending,  // bare CR or LF
-  obs_fold,
-  space_before_colon,
-  bad_field_name,
-  bad_field_value,  // control bytes, NUL
-  head_too_large,   // 431
-  target_too_long,  // 414
-  too_many_fields,  // 431
-  missing_host,
-  duplicate_host,
-  bad_host,  // includes an absolute-form authority that differs from Host
-  both_length_and_chunked,
-  bad_content_length,     // malformed, or repeated
-  bad_transfer_encoding,  // anything but one final "chunked"; or on HTTP/1.0
-  bad_chunk,
-  chunk_extension_too_long,
-  trailers_too_large,
+#define FAULT(name, status, sentence) name,
+#include "core/http1_faults.def"
+#undef FAULT
   count_,
 };
 
 struct FaultInfo {
   const char* name;      // counter label: "space_before_colon"
-  int status;            // 400, 414, 431, 501, 505
+  int status;            // 400, 414, 417, 431, 501, 505
   const char* sentence;  // for the problem+json detail
 };
 const FaultInfo& fault_info(Fault fault);
@@ -59,7 +40,8 @@ struct Limits {
   size_t head_bytes = 32 * 1024;
   size_t target_bytes = 8 * 1024;
   size_t fields = 100;
-  size_t chunk_line_bytes = 256;  // size and extensions
+  size_t chunk_line_bytes = 256;             // size and extensions of one chunk
+  size_t chunk_extension_bytes = 16 * 1024;  // extensions of one body
   size_t trailer_bytes = 8 * 1024;
 };
 
@@ -102,11 +84,13 @@ struct ParseResult {
   Fault fault = Fault::none;
 };
 
-// Parses from the first byte of a message; one or more leading CRLFs are skipped for a request (§2.2). Called again
-// from the start when more bytes have come: `scanned` remembers how far the search for the end went, so the whole is
-// O(n).
+// Parses from the first byte of a message; up to kMaxLeadingLines leading CRLFs are skipped for a request (§2.2).
+// Called again from the start when more bytes have come: `scanned` (0 for a new message) remembers how far the search
+// for the end went, so the whole is O(n). Views in `head` are good for as long as `buffer`'s bytes, and only when
+// complete.
+constexpr size_t kMaxLeadingLines = 8;
 ParseResult parse_request(std::string_view buffer, const Limits& limits, size_t& scanned, Head& head);
-// `to_head` says the request was HEAD (no body follows); `to_connect` likewise for 2xx to CONNECT.
+// `to_head` says the request was HEAD (no body follows).
 ParseResult parse_response(std::string_view buffer, const Limits& limits, size_t& scanned, bool to_head, Head& head);
 
 // Takes chunked framing off a body (RFC 9112 §7.1), in place and incrementally. Trailers are checked and dropped.
@@ -124,30 +108,36 @@ class ChunkedDecoder {
 
  private:
   enum class State : uint8_t {
-    size,
+    size,  // the first digit of a chunk size
+    size_digits,
     extension,
-    size_lf,
+    line_lf,  // the LF after a size or its extensions
     data,
     data_cr,
     data_lf,
     trailer_start,
-    trailer,
+    trailer_name,
+    trailer_value,
     trailer_lf,
     end_lf,
-    done
+    done,
   };
+  Fault step_chunk_line(char c);
+  Fault step_trailer(char c);
+
   Limits limits_;
   State state_ = State::size;
-  uint64_t remaining_ = 0;
-  size_t line_bytes_ = 0;
+  uint64_t remaining_ = 0;      // of this chunk's data
+  size_t line_bytes_ = 0;       // of this chunk's size and extensions
+  size_t extension_bytes_ = 0;  // of all chunks
   size_t trailer_bytes_ = 0;
-  bool any_digit_ = false;
 };
 
 // "1a2b\r\n" into out (at least 18 bytes); returns its length. The data is followed by "\r\n", the body by "0\r\n\r\n".
 size_t encode_chunk_header(uint64_t bytes, char* out);
 
-bool is_token(std::string_view text);  // RFC 9110 §5.6.2
+bool is_token(std::string_view text);        // RFC 9110 §5.6.2
+bool is_field_value(std::string_view text);  // no control bytes but HTAB (RFC 9110 §5.5); may be empty
 bool equals_ignore_case(std::string_view a, std::string_view b);
 // Calls fn(element) for each non-empty element of a comma-separated list value; quoted strings are respected.
 template <class Fn>

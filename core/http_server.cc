@@ -1,1 +1,186 @@
 #include "core/http_server.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/http_connection.h"
+
+namespace tidegate {
+namespace {
+
+constexpr int kBacklog = 1024;
+constexpr int kAcceptsPerWake = 64;
+constexpr uint64_t kPauseMs = 100;  // after the process ran out of descriptors
+
+Error errno_error(const std::string& what) { return fail(what + ": " + std::strerror(errno)); }
+
+// A path that a socket file occupies is free again when nobody listens on it any more.
+Result<void> remove_stale_socket(const std::string& path, const sockaddr_un& address) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) return {};
+    return errno_error("listen on " + path);
+  }
+  if (!S_ISSOCK(status.st_mode)) return fail("listen on " + path + ": a file that is not a socket is in the way");
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!probe) return errno_error("listen on " + path);
+  const int rc = ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  if (rc == 0 || errno == EAGAIN) return fail("listen on " + path + ": a living process listens there");
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return errno_error("remove stale " + path);
+  return {};
+}
+
+// The listener is in the caller's hands; this answers and forgets. One send into an empty socket buffer never blocks.
+void turn_away(int fd) {
+  const HttpResponse problem =
+      HttpResponse::problem(503, http1::reason_phrase(503), "the server has as many connections as it may");
+  std::string out = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n";
+  out += "Connection: close\r\nContent-Length: " + std::to_string(problem.body.size()) + "\r\n\r\n" + problem.body;
+  [[maybe_unused]] const ssize_t sent = ::send(fd, out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+class Listener final : public IoHandler {
+ public:
+  Listener(std::shared_ptr<HttpServerState> state, UniqueFd fd, std::string unix_path)
+      : state_(std::move(state)),
+        fd_(std::move(fd)),
+        unix_path_(std::move(unix_path)),
+        pause_(state_->loop, [this] { watch(); }) {
+    struct stat status {};
+    if (!unix_path_.empty() && ::stat(unix_path_.c_str(), &status) == 0) inode_ = status.st_ino;
+    watch();
+  }
+  ~Listener() {
+    state_->loop.remove(fd_.get());
+    // Only our own file: a successor may have put its socket there.
+    struct stat status {};
+    if (!unix_path_.empty() && ::stat(unix_path_.c_str(), &status) == 0 && status.st_ino == inode_) {
+      ::unlink(unix_path_.c_str());
+    }
+  }
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+ private:
+  void watch() {
+    if (!state_->loop.add(fd_.get(), EPOLLIN, this)) pause_.arm_after_ms(kPauseMs);
+  }
+
+  void on_io(uint32_t) override {
+    for (int i = 0; i < kAcceptsPerWake; ++i) {
+      sockaddr_storage from{};
+      socklen_t length = sizeof from;
+      UniqueFd fd(::accept4(fd_.get(), reinterpret_cast<sockaddr*>(&from), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      if (fd) {
+        admit(std::move(fd), from);
+      } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        state_->loop.remove(fd_.get());  // readiness would otherwise be reported without end
+        return pause_.arm_after_ms(kPauseMs);
+      } else if (errno != ECONNABORTED && errno != EINTR) {
+        return;
+      }
+    }
+  }
+
+  void admit(UniqueFd fd, const sockaddr_storage& from) {
+    if (state_->connections.size() >= state_->limits.connections) {
+      state_->refused_too_many_connections->add();
+      return turn_away(fd.get());
+    }
+    std::optional<Endpoint> peer;
+    ucred credentials{};
+    socklen_t length = sizeof credentials;
+    if (unix_path_.empty()) {
+      peer = Endpoint::from(from);
+      const int on = 1;
+      ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    } else if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
+      return;
+    }
+    auto connection = std::make_shared<HttpConnection>(state_, Transport(std::move(fd)), peer, credentials.uid);
+    state_->connections.emplace(connection.get(), connection);
+    connection->start();
+  }
+
+  const std::shared_ptr<HttpServerState> state_;
+  const UniqueFd fd_;
+  const std::string unix_path_;
+  ino_t inode_ = 0;
+  Timer pause_;
+};
+
+}  // namespace
+
+struct HttpServer::Impl {
+  std::shared_ptr<HttpServerState> state;
+  std::vector<std::unique_ptr<Listener>> listeners;
+  Endpoint tcp_endpoint;
+};
+
+HttpServer::HttpServer(EventLoop& loop, HttpHandler handler, HttpServerLimits limits)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->state = std::make_shared<HttpServerState>(loop, std::move(handler), limits);
+}
+
+HttpServer::~HttpServer() {
+  impl_->listeners.clear();
+  auto& connections = impl_->state->connections;
+  while (!connections.empty()) {
+    const auto connection = connections.begin()->second;
+    connection->close();  // takes itself out of the map
+  }
+}
+
+Result<void> HttpServer::listen_unix(const std::string& path, unsigned mode) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path) {
+    return fail("listen on " + path + ": a socket path has 1 to " + std::to_string(sizeof address.sun_path - 1) +
+                " bytes");
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  if (Result<void> removed = remove_stale_socket(path, address); !removed) return removed;
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  // The mode is set on the unbound socket first, so that the file never shows with a wider one.
+  if (!fd || ::fchmod(fd.get(), mode) != 0 ||
+      ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::chmod(path.c_str(), mode) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+    return errno_error("listen on " + path);
+  }
+  impl_->listeners.push_back(std::make_unique<Listener>(impl_->state, std::move(fd), path));
+  return {};
+}
+
+Result<void> HttpServer::listen_tcp(const Endpoint& endpoint, bool reuse_port) {
+  sockaddr_storage address{};
+  socklen_t length = endpoint.to_sockaddr(address);
+  UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const int on = 1;
+  const auto set = [&](int level, int option) { return ::setsockopt(fd.get(), level, option, &on, sizeof on) == 0; };
+  // [::]:80 and 0.0.0.0:80 are two listeners here, and no client appears as ::ffff:a.b.c.d.
+  if (!fd || !set(SOL_SOCKET, SO_REUSEADDR) || (reuse_port && !set(SOL_SOCKET, SO_REUSEPORT)) ||
+      (endpoint.address.is_v6() && !set(IPPROTO_IPV6, IPV6_V6ONLY)) ||
+      ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+    return errno_error("listen on " + endpoint.to_string());
+  }
+  length = sizeof address;
+  if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+    return errno_error("listen on " + endpoint.to_string());
+  }
+  impl_->tcp_endpoint = Endpoint::from(address);
+  impl_->listeners.push_back(std::make_unique<Listener>(impl_->state, std::move(fd), std::string{}));
+  return {};
+}
+
+Endpoint HttpServer::tcp_endpoint() const { return impl_->tcp_endpoint; }
+
+void HttpServer::stop_listening() { impl_->listeners.clear(); }
+
+}  // namespace tidegate

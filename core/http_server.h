@@ -46,18 +46,23 @@ struct HttpResponse {
   static HttpResponse problem(int status, std::string_view title, std::string_view detail);
 };
 
-// One request's way to answer. Keep the shared_ptr to answer later; dropping the last one without an answer sends 500.
+// One request's way to answer. Keep the shared_ptr to answer later; dropping the last one without an answer sends 500,
+// dropping it in the middle of a stream cuts the connection (the client sees a body without its end). It may outlive
+// connection and server, not the loop; what is then sent goes nowhere.
 class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
   virtual const HttpRequest& request() const = 0;
+  // Content-Length, Date and Connection are set here. A header that could not be sent safely turns the answer into 500.
   virtual void respond(HttpResponse response) = 0;
   // A response of unknown length (server-sent events, NDJSON): begin, then write as things happen, then end.
   virtual void begin_stream(int status, std::vector<std::pair<std::string, std::string>> headers) = 0;
   // False when the peer is gone or has let `max_stream_backlog` bytes pile up; the stream is then closed.
   virtual bool write(std::string_view bytes) = 0;
   virtual void end_stream() = 0;
-  // Called once when the connection closes before the response or stream has ended.
+  // Called once when the connection closes before the response or stream has ended: at the end of the loop's
+  // iteration, never from inside a call of this object, and not after its last shared_ptr is gone. A peer that only
+  // stops sending (half-close) still gets a pending response; a stream takes it for gone.
   virtual void on_close(std::function<void()> fn) = 0;
 };
 using HttpExchangePtr = std::shared_ptr<HttpExchange>;
@@ -66,23 +71,26 @@ using HttpHandler = std::function<void(HttpExchangePtr)>;
 struct HttpServerLimits {
   http1::Limits head;
   size_t body_bytes = 16 << 20;
-  size_t connections = 1024;
+  size_t connections = 1024;  // those beyond are answered 503 and closed
   size_t max_stream_backlog = 64 << 20;
-  uint64_t idle_ms = 60'000;
+  uint64_t idle_ms = 60'000;     // between requests, and without progress while an answer is being sent
   uint64_t request_ms = 10'000;  // to receive one whole request
 };
 
 class HttpServer {
  public:
   HttpServer(EventLoop& loop, HttpHandler handler, HttpServerLimits limits = {});
+  // Closes every connection; safe from inside a handler and with exchanges alive.
   ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
 
-  // A stale socket file is replaced; the new one has `mode`.
+  // A stale socket file is replaced, one that a living process listens on is not; the new one has `mode`.
   Result<void> listen_unix(const std::string& path, unsigned mode = 0660);
   Result<void> listen_tcp(const Endpoint& endpoint, bool reuse_port = false);
   // The bound endpoint of the last TCP listener (tests bind port 0).
   Endpoint tcp_endpoint() const;
-  void stop_listening();
+  void stop_listening();  // connections live on
 
  private:
   struct Impl;

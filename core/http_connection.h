@@ -1,0 +1,140 @@
+// One connection of an HttpServer: receives requests one after the other, hands each to the handler, sends the answer.
+// Inside core/ only.
+//
+//   head -> body -> answering -> head ...          each stage names what the connection waits for
+//                 \-> lingering -> closed          a refused request is answered, then what still comes is thrown away
+//
+// A request is taken up only after the one before it has been answered: pipelined ones wait in the socket, so memory is
+// bounded by one head, one body and one answer (or stream backlog).
+//
+// Ownership: the server's state holds connections; an exchange holds its connection; the connection only looks at its
+// exchange weakly. close() may be called at any moment and ends every role at once.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "core/event_loop.h"
+#include "core/http1.h"
+#include "core/http_server.h"
+#include "core/metrics.h"
+#include "core/transport.h"
+
+namespace tidegate {
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+class HttpConnection;
+
+// What a server's connections share. Outlives the server for as long as an exchange is held.
+struct HttpServerState {
+  HttpServerState(EventLoop& loop_in, HttpHandler handler_in, const HttpServerLimits& limits_in);
+  std::string_view date();  // IMF-fixdate (RFC 9110 §5.6.7), made once a second
+
+  EventLoop& loop;
+  const HttpHandler handler;
+  const HttpServerLimits limits;
+  std::unordered_map<HttpConnection*, std::shared_ptr<HttpConnection>> connections;
+  std::array<Counter*, static_cast<size_t>(http1::Fault::count_)> refused{};
+  Counter* refused_body_too_large = nullptr;
+  Counter* refused_too_slow = nullptr;
+  Counter* refused_too_many_connections = nullptr;
+
+ private:
+  std::string date_;
+  uint64_t date_s_ = 0;
+};
+
+class ServerExchange;
+
+class HttpConnection final : public IoHandler, public std::enable_shared_from_this<HttpConnection> {
+ public:
+  HttpConnection(std::shared_ptr<HttpServerState> state, Transport transport, std::optional<Endpoint> peer,
+                 uint32_t peer_uid);
+  ~HttpConnection() = default;
+
+  void start();  // into the loop; closes when the loop refuses
+  void close();
+  bool closed() const { return stage_ == Stage::closed; }
+
+  // For the exchange under way.
+  void respond(HttpResponse response);
+  bool begin_stream(int status, HttpHeaders headers);  // false: answered otherwise, there is no stream
+  bool write_stream(std::string_view bytes);
+  void end_stream();
+  EventLoop& loop() { return state_->loop; }
+
+ private:
+  enum class Stage : uint8_t { head, body, answering, lingering, closed };
+
+  void on_io(uint32_t events) override;
+  void on_timeout();
+
+  // Input
+  bool wants_input() const;
+  void read_input();
+  void discard_input();
+  void process_input();
+  bool take_head();
+  bool take_body();
+  bool take_chunked_body();
+  void take_request(size_t head_bytes);
+  bool append_body(std::string_view bytes);
+  void dispatch();
+  void refuse(int status, std::string_view detail);
+  void refuse(http1::Fault fault);
+  void resume_later();
+
+  // Output
+  size_t unsent() const { return out_.size() - sent_; }
+  void append_connection_fields(bool chunked);
+  void finish_answer();
+  void flush();
+  void after_flush();
+  void settle();  // brings epoll interest and timer in line with the stage
+
+  std::string_view input() const { return std::string_view(in_).substr(taken_); }
+  uint64_t now_ns() const { return state_->loop.now_ns(); }
+
+  std::shared_ptr<HttpServerState> state_;
+  Transport transport_;
+  Timer timer_;
+  const std::optional<Endpoint> peer_;
+  const uint32_t peer_uid_;
+
+  Stage stage_ = Stage::head;
+  bool registered_ = false;
+  bool processing_ = false;
+  bool streaming_ = false;
+  bool peer_done_ = false;  // it will send nothing more
+  bool keep_alive_ = true;  // after the answer under way
+  bool head_only_ = false;  // the request was HEAD
+  bool minor_0_ = false;    // the request was HTTP/1.0
+  bool close_when_sent_ = false;
+  bool linger_when_sent_ = false;
+  uint32_t interest_ = 0;
+  uint64_t request_began_ns_ = 0;  // 0: no byte of it yet
+  uint64_t last_progress_ns_ = 0;  // an answer ended, or bytes were sent
+
+  std::string in_;  // received; the first taken_ bytes are done with
+  size_t taken_ = 0;
+  size_t scanned_ = 0;
+  http1::Head head_;
+  http1::ChunkedDecoder chunks_;
+  http1::Framing framing_ = http1::Framing::none;
+  uint64_t body_remaining_ = 0;
+  HttpRequest request_;
+  std::weak_ptr<ServerExchange> exchange_;
+
+  std::string out_;  // to be sent from sent_ on
+  size_t sent_ = 0;
+};
+
+// A name or value that would break the head open is not sendable.
+bool is_sendable(const HttpHeaders& headers);
+// Status line, Date and `headers`; the empty line is the caller's.
+void append_response_head(std::string& out, int status, const HttpHeaders& headers, std::string_view date);
+
+}  // namespace tidegate
