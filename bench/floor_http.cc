@@ -1,0 +1,104 @@
+// The floor of HTTP: an epoll loop that reads, finds the end of the head and writes a canned response; nothing else.
+// What it costs is what the kernel costs. It also serves as the origin of proxied runs, so that the origin is never
+// what is measured.
+//
+// floor_http PORT BODY_BYTES [max-age SECONDS]
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/ip.h"
+
+namespace {
+
+// One connection's unread bytes: small, because requests are.
+struct Connection {
+  char buffer[16384];
+  size_t filled = 0;
+};
+
+// Answers every whole head in the buffer with one write; returns false when the connection is over.
+bool serve(int fd, Connection& connection, const std::string& response, std::string& out) {
+  const ssize_t got =
+      ::recv(fd, connection.buffer + connection.filled, sizeof connection.buffer - connection.filled, 0);
+  if (got <= 0) return got < 0 && errno == EAGAIN;
+  connection.filled += static_cast<size_t>(got);
+  std::string_view rest(connection.buffer, connection.filled);
+  out.clear();
+  for (size_t end; (end = rest.find("\r\n\r\n")) != std::string_view::npos; rest.remove_prefix(end + 4))
+    out += response;
+  std::copy(rest.begin(), rest.end(), connection.buffer);
+  connection.filled = rest.size();
+  // A canned answer of up to 100 kB may not fit the socket buffer at once: wait for it as a blocking server would.
+  for (size_t sent = 0; sent < out.size();) {
+    const ssize_t n = ::send(fd, out.data() + sent, out.size() - sent, MSG_NOSIGNAL);
+    if (n > 0) {
+      sent += static_cast<size_t>(n);
+    } else if (errno == EAGAIN) {
+      fd_set writable;
+      FD_ZERO(&writable);
+      FD_SET(fd, &writable);
+      ::select(fd + 1, nullptr, &writable, nullptr, nullptr);
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 3) {
+    std::fprintf(stderr, "usage: floor_http PORT BODY_BYTES [MAX_AGE_SECONDS]\n");
+    return 2;
+  }
+  const auto port = static_cast<uint16_t>(std::atoi(argv[1]));
+  const auto body_bytes = static_cast<size_t>(std::atol(argv[2]));
+  std::string response = "HTTP/1.1 200 OK\r\nServer: floor\r\nContent-Type: text/plain\r\n";
+  if (argc > 3) response += std::string("Cache-Control: max-age=") + argv[3] + "\r\n";
+  response += "Content-Length: " + std::to_string(body_bytes) + "\r\n\r\n" + std::string(body_bytes, 'x');
+
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  const int one = 1;
+  ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  sockaddr_storage storage;
+  const socklen_t length = tidegate::Endpoint::parse("127.0.0.1:" + std::to_string(port))->to_sockaddr(storage);
+  if (::bind(listener, reinterpret_cast<sockaddr*>(&storage), length) != 0 || ::listen(listener, 4096) != 0) {
+    std::perror("floor_http: listen");
+    return 1;
+  }
+  const int epoll = ::epoll_create1(0);
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = listener;
+  ::epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
+  std::vector<Connection> connections(20'000);
+  std::string out;
+  for (;;) {
+    epoll_event events[256];
+    const int ready = ::epoll_wait(epoll, events, 256, -1);
+    for (int i = 0; i < ready; ++i) {
+      const int fd = events[i].data.fd;
+      if (fd == listener) {
+        for (int client; (client = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK)) >= 0;) {
+          ::setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+          connections[static_cast<size_t>(client)].filled = 0;
+          event.events = EPOLLIN;
+          event.data.fd = client;
+          ::epoll_ctl(epoll, EPOLL_CTL_ADD, client, &event);
+        }
+      } else if (!serve(fd, connections[static_cast<size_t>(fd)], response, out)) {
+        ::close(fd);
+      }
+    }
+  }
+}

@@ -1,0 +1,70 @@
+"""Load generators as functions of seconds: wrk, h2load, dnsperf and our own; each returns a Sample."""
+
+import re
+import tempfile
+from pathlib import Path
+
+from measure import BUILD, Sample, generate
+
+UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000}
+
+
+def microseconds(text):
+    number, unit = re.match(r"([\d.]+)(us|ms|s)", text).groups()
+    return float(number) * UNITS[unit]
+
+
+def wrk(url, connections=32, headers=()):
+    def load(seconds):
+        whole = max(1, round(seconds))
+        options = [part for header in headers for part in ("-H", header)]
+        out, busy = generate(["wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--latency", *options, url])
+        count, took = re.search(r"(\d+) requests in ([\d.]+)s", out).groups()
+        bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", out)
+        if bad:
+            raise ValueError(f"wrk saw failures: {bad[0]}")
+        at = lambda percent: microseconds(re.search(rf"{percent}%\s+([\d.]+\w+)", out)[1])
+        return Sample(int(count), float(took), at(50), at(99), generator_busy=busy)
+
+    return load
+
+
+def h2load(url, connections=8, streams=10):
+    def load(seconds):
+        with tempfile.NamedTemporaryFile(prefix="tidegate-h2load-") as log:
+            out, busy = generate(
+                ["h2load", "-t1", f"-c{connections}", f"-m{streams}", "-D", max(1, round(seconds)), f"--log-file={log.name}", url]
+            )
+            # Start time, status, duration in microseconds: a line a request.
+            durations = sorted(int(line.split("\t")[2]) for line in Path(log.name).read_text().splitlines() if line.split("\t")[1] == "200")
+        count = int(re.search(r"(\d+) succeeded", out)[1])
+        if re.search(r"[1-9]\d* failed", out) or not durations:
+            raise ValueError("h2load saw failures: " + re.search(r"requests: .*", out)[0])
+        took = float(re.search(r"finished in ([\d.]+)s", out)[1])
+        return Sample(count, took, durations[len(durations) // 2], durations[len(durations) * 99 // 100], generator_busy=busy)
+
+    return load
+
+
+def tls_handshakes(port, resume=False):
+    def load(seconds):
+        command = [BUILD / "bench" / "tls_clients", "handshakes", f"127.0.0.1:{port}", "www.example.test", max(1, round(seconds))]
+        out, busy = generate(command + (["resume"] if resume else []))
+        count, took, p50, p99 = out.split()
+        return Sample(int(count), float(took), float(p50), float(p99), generator_busy=busy)
+
+    return load
+
+
+def dnsperf(port, queries, options=()):
+    def load(seconds):
+        out, busy = generate(
+            ["dnsperf", "-s", "127.0.0.1", "-p", port, "-d", queries, "-l", max(1, round(seconds)), "-c", 8, "-T", 1, "-q", 128, *options]
+        )
+        count = int(re.search(r"Queries completed:\s+(\d+)", out)[1])
+        took = float(re.search(r"Run time \(s\):\s+([\d.]+)", out)[1])
+        average_us = float(re.search(r"Average Latency \(s\):\s+([\d.]+)", out)[1]) * 1e6
+        worst_us = float(re.search(r"Average Latency \(s\):.*max ([\d.]+)", out)[1]) * 1e6
+        return Sample(count, took, average_us, worst_us, generator_busy=busy)
+
+    return load

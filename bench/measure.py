@@ -1,0 +1,235 @@
+"""What every bench shares: pinned processes, their CPU time to the nanosecond, repeats in turn, and the table.
+
+The server under test runs on core 0, everything that loads it on core 1. CPU time is the sum over all threads of the server's
+whole process tree (schedstat), divided by the operations that the generator counted.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SERVER_CORE, GENERATOR_CORE = 0, 1
+BUILD = Path(os.environ.get("TIDEGATE_BUILD", Path(__file__).resolve().parent.parent / "build-bench"))
+
+
+class BenchError(Exception):
+    pass
+
+
+def tree(pid):
+    """A process and all its descendants."""
+    pids, queue = [], [pid]
+    while queue:
+        current = queue.pop()
+        pids.append(current)
+        for task in Path(f"/proc/{current}/task").glob("*/children"):
+            try:
+                queue += [int(child) for child in task.read_text().split()]
+            except OSError:
+                pass
+    return pids
+
+
+def cpu_ns(pid):
+    total = 0
+    for process in tree(pid):
+        for task in Path(f"/proc/{process}/task").glob("*/schedstat"):
+            try:
+                total += int(task.read_text().split()[0])
+            except OSError:
+                pass
+    return total
+
+
+def resident_kb(pid):
+    """Proportional set size: what the tree would give back to the machine if it went."""
+    total = 0
+    for process in tree(pid):
+        try:
+            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+        except OSError:
+            pass
+    return total
+
+
+class Program:
+    """A pinned process in a folder of its own."""
+
+    def __init__(self, name, command, core, folder, ready=None, **options):
+        self.name = name
+        self.log = open(Path(folder) / f"{name}.log", "wb")
+        self.popen = subprocess.Popen(
+            ["taskset", "-c", str(core), *map(str, command)], stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            cwd=folder, start_new_session=True, **options,
+        )  # fmt: skip
+        if ready:
+            self.await_ready(ready)
+
+    def await_ready(self, ready, timeout_s=30):
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            if self.popen.poll() is not None or time.monotonic() > deadline:
+                tail = Path(self.log.name).read_text(errors="replace")[-1500:]
+                self.stop()
+                raise BenchError(f"{self.name} did not come up:\n{tail}")
+            time.sleep(0.02)
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def stop(self):
+        for pid in reversed(tree(self.pid)):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.popen.wait()
+        self.log.close()
+
+
+def tcp_ready(port, address="127.0.0.1"):
+    def opens():
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            return probe.connect_ex((address, port)) == 0
+
+    return opens
+
+
+def generate(command, timeout_s=120):
+    """Runs a generator on its core; returns its output and how busy it kept that core (1.0: it was the limit)."""
+    before, began = os.times(), time.monotonic()
+    done = subprocess.run(["taskset", "-c", str(GENERATOR_CORE), *map(str, command)], capture_output=True, text=True, timeout=timeout_s)
+    after, took = os.times(), time.monotonic() - began
+    if done.returncode != 0:
+        raise BenchError(f"{command[0]} exited {done.returncode}: {done.stderr[-500:]}{done.stdout[-500:]}")
+    busy = (after.children_user + after.children_system - before.children_user - before.children_system) / took
+    return done.stdout, busy
+
+
+@dataclass
+class Sample:
+    operations: int
+    seconds: float
+    p50_us: float = 0
+    p99_us: float = 0
+    cpu_us: float = 0  # per operation
+    generator_busy: float = 0
+    server_busy: float = 0
+    resident_kb: int = 0
+
+    @property
+    def rate(self):
+        return self.operations / self.seconds if self.seconds else 0
+
+
+@dataclass
+class Contender:
+    name: str
+    version: str
+    start: object  # (folder) -> Program, ready
+    load: object  # (seconds) -> Sample without the server's part
+    ours: bool = False
+    floor: bool = False
+    samples: list = field(default_factory=list)
+    error: str = ""
+
+
+@dataclass
+class Row:
+    plane: str
+    work: str
+    contenders: list
+    unit: str = "request"
+
+
+def run_once(contender, seconds):
+    folder = tempfile.mkdtemp(prefix="tidegate-bench-")
+    os.chmod(folder, 0o755)
+    server = None
+    try:
+        server = contender.start(folder)
+        contender.load(0.3)  # warm
+        before, began = cpu_ns(server.pid), time.monotonic()
+        sample = contender.load(seconds)
+        used, took = cpu_ns(server.pid) - before, time.monotonic() - began
+        sample.cpu_us = used / 1000 / max(sample.operations, 1)
+        sample.server_busy = used / 1e9 / took
+        sample.resident_kb = resident_kb(server.pid)
+        return sample
+    finally:
+        if server:
+            server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_row(row, seconds, repeats, progress):
+    """Contenders in turn, repeat by repeat, so that a change of the machine's mood meets all of them."""
+    for repeat in range(repeats):
+        for contender in row.contenders:
+            if contender.error:
+                continue
+            progress(f"{row.plane}: {row.work}: {contender.name} {repeat + 1}/{repeats}")
+            try:
+                contender.samples.append(run_once(contender, seconds))
+            except (BenchError, OSError, ValueError, IndexError, AttributeError, subprocess.TimeoutExpired) as error:
+                contender.error = str(error)
+
+
+def summary(contender):
+    """Median and spread (half the range over the median) of the repeats."""
+    if not contender.samples:
+        return None
+    middle = lambda key: statistics.median(key(s) for s in contender.samples)
+    cpu = [s.cpu_us for s in contender.samples]
+    return {
+        "name": contender.name,
+        "version": contender.version,
+        "rate": middle(lambda s: s.rate),
+        "p50_us": middle(lambda s: s.p50_us),
+        "p99_us": middle(lambda s: s.p99_us),
+        "cpu_us": statistics.median(cpu),
+        "spread": (max(cpu) - min(cpu)) / 2 / statistics.median(cpu) if statistics.median(cpu) else 0,
+        "resident_kb": middle(lambda s: s.resident_kb),
+        "generator_limited": middle(lambda s: s.generator_busy) > 0.95 and middle(lambda s: s.server_busy) < 0.9,
+        "repeats": len(contender.samples),
+        "floor": contender.floor,
+        "ours": contender.ours,
+    }
+
+
+def print_row(row):
+    ours = next((summary(c) for c in row.contenders if c.ours), None)
+    floor = next((summary(c) for c in row.contenders if c.floor), None)
+    print(f"\n{row.plane}: {row.work}")
+    print(f"  {'':<22}{'rate/s':>11}{'p50 µs':>9}{'p99 µs':>9}{'CPU µs':>9}{'±':>6}{'MB':>8}{'ours/it':>9}{'it/floor':>9}  version")
+    results = []
+    for contender in row.contenders:
+        result = summary(contender)
+        if result is None:
+            print(f"  {contender.name:<22}did not run: {(contender.error.strip().splitlines() or ['?'])[-1][:110]}")
+            results.append({"name": contender.name, "error": contender.error})
+            continue
+        ratio = f"{ours['cpu_us'] / result['cpu_us']:.2f}" if ours and result["cpu_us"] and not contender.ours else ""
+        above = f"{result['cpu_us'] / floor['cpu_us']:.2f}" if floor and floor["cpu_us"] else ""
+        print(
+            f"  {contender.name:<22}{result['rate']:>11,.0f}{result['p50_us']:>9,.0f}{result['p99_us']:>9,.0f}{result['cpu_us']:>9.2f}"
+            f"{result['spread']:>6.0%}{result['resident_kb'] / 1024:>8.1f}{ratio:>9}{above:>9}  {result['version']}"
+            + ("  [the generator was the limit]" if result["generator_limited"] else "")
+        )
+        results.append(result)
+    return {"plane": row.plane, "work": row.work, "unit": row.unit, "results": results}
+
+
+def package_version(name):
+    done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", name], capture_output=True, text=True)
+    return done.stdout.split("-")[0].split("+")[0] if done.returncode == 0 else "not installed"

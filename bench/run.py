@@ -1,0 +1,62 @@
+#!/usr/bin/python3
+"""./run bench [PLANE…] [--seconds N] [--repeats N] [--json FILE] [--only WORD]
+
+Runs ours and the peers in turn on the same work, pinned to one core, and prints rate, latency, CPU time per operation, memory and
+the ratios: `ours/it` below 1 means that we need less CPU time than that peer; `it/floor` is the distance to the least the kernel
+or the device allows. Planes: l4 l7 cache dns control all (default).
+"""
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from measure import print_row, run_row  # noqa: E402
+
+PLANES = ["l4", "l7", "cache", "dns", "control"]
+
+
+def machine():
+    model = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+    return f"{model}, {os.cpu_count()} cores, kernel {platform.release()}"
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("planes", nargs="*", default=["all"], metavar="PLANE")
+    parser.add_argument("--seconds", type=float, default=3, help="of load per contender and repeat (default 3)")
+    parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats (default 5)")
+    parser.add_argument("--json", metavar="FILE", help="write every figure there too")
+    parser.add_argument("--only", default="", metavar="WORD", help="only rows whose work holds WORD")
+    options = parser.parse_args()
+    planes = PLANES if "all" in options.planes else options.planes
+    unknown = [plane for plane in planes if plane not in PLANES]
+    if unknown:
+        parser.error(f"no plane '{unknown[0]}'; there are {', '.join(PLANES)}")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()
+    print(f"commit {commit}, {datetime.date.today()}, {machine()}\n{options.repeats} interleaved repeats of {options.seconds:g} s; server on core 0, generator on core 1")
+    progress = (lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
+    report, missing = [], 0
+    for plane in planes:
+        for row in importlib.import_module(f"{plane}_bench").rows():
+            if options.only not in row.work:
+                continue
+            run_row(row, options.seconds, options.repeats, progress)
+            progress("")
+            report.append(print_row(row))
+            missing += sum(1 for result in report[-1]["results"] if "error" in result)
+    if options.json:
+        Path(options.json).write_text(json.dumps({"commit": commit, "machine": machine(), "rows": report}, indent=1))
+    print(f"\nbench: {len(report)} rows, {missing} contenders did not run")
+    return 1 if missing or not report else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
