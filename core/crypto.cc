@@ -66,6 +66,7 @@ std::string md5_hex(std::string_view bytes) {
 
 std::string hkdf_sha256(std::string_view secret, std::string_view info, size_t bytes) {
   // RFC 5869 §2.2 (extract with a zero salt), §2.3 (expand).
+  assert(bytes <= 255 * sizeof(Sha256));
   const Sha256 zero_salt{};
   const Sha256 prk = hmac_sha256(view(zero_salt), secret);
   std::string out, block;

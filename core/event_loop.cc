@@ -2,6 +2,7 @@
 
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <ctime>
@@ -25,10 +26,16 @@ Timer::~Timer() {
   if (firing_) loop_.firing_ = nullptr;
 }
 
-void Timer::arm_after_ns(uint64_t delay_ns) { arm_at_ns(loop_.now_ns() + delay_ns); }
+void Timer::arm_after_ns(uint64_t delay_ns) {
+  const uint64_t now_ns = loop_.now_ns();
+  arm_at_ns(delay_ns < kIdle - now_ns ? now_ns + delay_ns : kIdle);
+}
 
 void Timer::arm_at_ns(uint64_t deadline_ns) {
+  // Never due at once: a timer that re-arms itself for "now" waits for the next iteration.
+  deadline_ns = std::max(deadline_ns, loop_.now_ns() + 1);
   deadline_ns_ = deadline_ns;
+  if (deadline_ns == kIdle) return;
   if (heap_index_ == kNotQueued) {
     loop_.heap_insert(this);
   } else if (deadline_ns < queued_ns_) {
@@ -47,6 +54,11 @@ EventLoop::EventLoop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)), wake_(::eventfd
 }
 
 EventLoop::~EventLoop() {
+  // What is still to be run is dropped; dropping it may defer or post more.
+  while (!deferred_.empty() || !mailbox_.empty()) {
+    std::vector<std::function<void()>> dropped;
+    dropped.swap(deferred_.empty() ? mailbox_ : deferred_);
+  }
   for (Timer* timer : heap_) timer->heap_index_ = Timer::kNotQueued;
 }
 
@@ -73,16 +85,16 @@ void EventLoop::modify(int fd, uint32_t events) {
 }
 
 void EventLoop::remove(int fd) {
-  Slot& slot = slots_[static_cast<size_t>(fd)];
-  if (slot.handler == nullptr) return;
+  const auto index = static_cast<size_t>(fd);
+  if (index >= slots_.size() || slots_[index].handler == nullptr) return;
+  Slot& slot = slots_[index];
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
   slot.handler = nullptr;
   ++slot.generation;  // events of this registration still in the current batch no longer match
 }
 
 void EventLoop::run() {
-  stop_.store(false, std::memory_order_relaxed);
-  while (!stop_.load(std::memory_order_acquire)) run_once(kForever);
+  while (!stop_.exchange(false, std::memory_order_acquire)) run_once(kForever);
 }
 
 void EventLoop::run_once(uint64_t max_wait_ns) {
@@ -97,6 +109,7 @@ void EventLoop::run_once(uint64_t max_wait_ns) {
   timespec timeout{static_cast<time_t>(wait_ns / kNsPerS), static_cast<long>(wait_ns % kNsPerS)};
   const int ready =
       ::epoll_pwait2(epoll_.get(), events, kEventsPerWait, wait_ns == kForever ? nullptr : &timeout, nullptr);
+  assert(ready >= 0 || errno == EINTR);
   now_ns_ = monotonic_ns();
   fire_due_timers();
   bool woken = false;

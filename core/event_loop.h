@@ -38,6 +38,7 @@ class Timer {
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
 
+  // A deadline that has passed fires in the next iteration, never in this one; UINT64_MAX never.
   void arm_after_ns(uint64_t delay_ns);
   void arm_after_ms(uint64_t delay_ms) { arm_after_ns(delay_ms * 1'000'000); }
   void arm_at_ns(uint64_t deadline_ns);  // monotonic
@@ -69,7 +70,8 @@ class EventLoop {
   void modify(int fd, uint32_t events);
   void remove(int fd);  // before closing it; events already fetched for it are discarded
 
-  // Runs until stop(). One iteration: timers due, readiness, mailbox, deferred.
+  // Runs until stop(); a stop() that came before ends it at once. One iteration: timers due, readiness, mailbox,
+  // deferred.
   void run();
   // One iteration that waits at most `max_wait_ns` (tests, and loops embedded in others).
   void run_once(uint64_t max_wait_ns);

@@ -1,1 +1,345 @@
 #include "core/http_client.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/http1.h"
+#include "core/transport.h"
+
+namespace tidegate {
+namespace {
+
+constexpr size_t kReadBytes = 16 * 1024;
+constexpr int kReadsPerWake = 64;  // a fast stream must not starve the loop
+
+std::string peer_name(const HttpTarget& target) {
+  return target.unix_path.empty() ? target.endpoint.to_string() : target.unix_path;
+}
+
+// A connected or connecting non-blocking socket; `in_progress` says which.
+Result<UniqueFd> open_socket(const HttpTarget& target, bool& in_progress) {
+  sockaddr_storage address{};
+  socklen_t length = 0;
+  const std::string peer = peer_name(target);
+  if (target.unix_path.empty()) {
+    length = target.endpoint.to_sockaddr(address);
+  } else {
+    sockaddr_un local{};
+    local.sun_family = AF_UNIX;
+    if (target.unix_path.size() >= sizeof local.sun_path) return fail("connect " + peer + ": the path is too long");
+    std::memcpy(local.sun_path, target.unix_path.data(), target.unix_path.size());
+    std::memcpy(&address, &local, sizeof local);
+    length = sizeof local;
+  }
+  UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) return fail("connect " + peer + ": " + std::strerror(errno));
+  if (target.so_mark && ::setsockopt(fd.get(), SOL_SOCKET, SO_MARK, &*target.so_mark, sizeof *target.so_mark) != 0) {
+    return fail(fmt::format("mark the socket to {} with {}: {}", peer, *target.so_mark, std::strerror(errno)));
+  }
+  in_progress = false;
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) {
+    if (errno != EINPROGRESS) return fail("connect " + peer + ": " + std::strerror(errno));
+    in_progress = true;
+  }
+  return fd;
+}
+
+// The request on the wire, or why it cannot be put there.
+Result<std::string> serialize(const HttpTarget& target, const HttpClientRequest& request) {
+  const bool spaced = request.target.find_first_of(" \t\r\n") != std::string::npos;
+  if (!http1::is_token(request.method) || request.target.empty() || spaced || !http1::is_field_value(request.target)) {
+    return fail(fmt::format("request {}: method or target is malformed", peer_name(target)));
+  }
+  std::string host = request.host;
+  if (host.empty()) host = target.unix_path.empty() ? target.endpoint.to_string() : "localhost";
+  if (!http1::is_field_value(host)) return fail(fmt::format("request {}: the host is malformed", peer_name(target)));
+  std::string out =
+      fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", request.method, request.target, host);
+  for (const auto& [name, value] : request.headers) {
+    if (!http1::is_token(name) || !http1::is_field_value(value)) {
+      return fail(fmt::format("request {}: header '{}' is malformed", peer_name(target), name));
+    }
+    out.append(name).append(": ").append(value).append("\r\n");
+  }
+  // RFC 9110 §8.6: a length even without content where the method expects some.
+  const bool expects_content = request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
+  if (expects_content || !request.body.empty()) out += fmt::format("Content-Length: {}\r\n", request.body.size());
+  return out.append("\r\n").append(request.body);
+}
+
+class Call final : public HttpCall, public IoHandler {
+ public:
+  using OnData = std::function<void(std::string_view)>;
+
+  Call(EventLoop& loop, const HttpTarget& target, const HttpClientRequest& request, OnData on_data, HttpDone done)
+      : loop_(loop),
+        timer_(loop, [this] { on_timer(); }),
+        peer_(peer_name(target)),
+        timeout_ms_(request.timeout_ms),
+        max_body_bytes_(request.max_body_bytes),
+        to_head_(request.method == "HEAD"),
+        on_data_(on_data ? std::make_shared<const OnData>(std::move(on_data)) : nullptr),
+        done_(std::move(done)) {
+    if (Result<void> begun = begin(target, request); begun) {
+      if (timeout_ms_ != 0) timer_.arm_after_ms(timeout_ms_);
+    } else {
+      failed_to_begin_ = begun.error();
+      timer_.arm_after_ns(0);  // not before the caller holds the call
+    }
+  }
+
+  ~Call() override {
+    if (destroyed_ != nullptr) *destroyed_ = true;
+    leave_loop();
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+ private:
+  enum class Step : uint8_t { connecting, head, body };
+
+  Result<void> begin(const HttpTarget& target, const HttpClientRequest& request);
+  void on_io(uint32_t events) override;
+  void on_timer();
+  bool finish_connect();
+  void send_request();
+  void receive();
+  // Each of these takes what it can from in_ and returns false once the call has ended (and `this` may be gone).
+  bool take_input(bool at_end);
+  bool take_head(bool at_end);
+  bool take_body(bool at_end);
+  bool take_chunks(bool at_end);
+  bool take_data(std::string_view bytes);
+  bool streams() const { return on_data_ && response_.status / 100 == 2; }
+  bool end(Result<HttpResponse> result);  // always false
+  bool end_with(const std::string& doing, std::string_view why) {
+    return end(fail(doing + " " + peer_ + ": " + std::string(why)));
+  }
+  void watch(uint32_t events);
+  void leave_loop();
+
+  EventLoop& loop_;
+  Timer timer_;
+  Transport transport_;
+  const std::string peer_;
+  const uint64_t timeout_ms_;
+  const size_t max_body_bytes_;
+  const bool to_head_;
+  const std::shared_ptr<const OnData> on_data_;  // null: no stream
+  HttpDone done_;
+  std::optional<Error> failed_to_begin_;
+
+  Step step_ = Step::connecting;
+  bool watched_ = false;
+  uint32_t interest_ = 0;
+  bool* destroyed_ = nullptr;  // set while a callback runs
+  std::string out_;
+  size_t sent_ = 0;
+  std::string send_error_;  // the peer may still have answered before it closed
+  std::string in_;
+  size_t scanned_ = 0;
+  http1::Head head_;
+  http1::ChunkedDecoder chunks_;
+  http1::Framing framing_ = http1::Framing::none;
+  uint64_t body_remaining_ = 0;
+  HttpResponse response_;
+};
+
+Result<void> Call::begin(const HttpTarget& target, const HttpClientRequest& request) {
+  if (target.tls) return fail("connect " + peer_ + ": TLS is not compiled in");
+  Result<std::string> bytes = serialize(target, request);
+  if (!bytes) return bytes.error();
+  out_ = std::move(*bytes);
+  bool in_progress = false;
+  Result<UniqueFd> fd = open_socket(target, in_progress);
+  if (!fd) return fd.error();
+  transport_ = Transport(std::move(*fd));
+  interest_ = EPOLLOUT;
+  watched_ = loop_.add(transport_.fd(), interest_, this);
+  if (!watched_) return fail("connect " + peer_ + ": the event loop refused the socket");
+  return {};
+}
+
+void Call::on_timer() {
+  if (failed_to_begin_) {
+    end(Error(*failed_to_begin_));
+    return;
+  }
+  const char* const doing = step_ == Step::connecting ? "connect" : sent_ < out_.size() ? "write" : "read";
+  end_with(doing, fmt::format("timed out after {} ms", timeout_ms_));
+}
+
+void Call::on_io(uint32_t) {
+  if (step_ == Step::connecting && !finish_connect()) return;
+  send_request();
+  receive();
+}
+
+bool Call::finish_connect() {
+  int error = 0;
+  socklen_t length = sizeof error;
+  ::getsockopt(transport_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
+  if (error != 0) return end_with("connect", std::strerror(error));
+  step_ = Step::head;
+  return true;
+}
+
+void Call::send_request() {
+  while (sent_ < out_.size()) {
+    const Transport::Io io = transport_.write(out_.data() + sent_, out_.size() - sent_);
+    if (io.status == IoStatus::ok) {
+      sent_ += io.bytes;
+    } else if (io.status == IoStatus::want_write || io.status == IoStatus::want_read) {
+      return watch(EPOLLIN | EPOLLOUT);
+    } else {
+      send_error_ = io.status == IoStatus::closed ? "the peer closed the connection" : transport_.last_error();
+      sent_ = out_.size();
+    }
+  }
+  watch(EPOLLIN);
+}
+
+void Call::receive() {
+  for (int reads = 0; reads < kReadsPerWake; ++reads) {
+    const size_t before = in_.size();
+    in_.resize(before + kReadBytes);
+    const Transport::Io io = transport_.read(in_.data() + before, kReadBytes);
+    in_.resize(before + io.bytes);
+    if (io.status == IoStatus::want_read || io.status == IoStatus::want_write) return;
+    if (io.status == IoStatus::error) {
+      if (!send_error_.empty()) {
+        end_with("write", send_error_);
+      } else {
+        end_with("read", transport_.last_error());
+      }
+      return;
+    }
+    if (!take_input(io.status == IoStatus::closed)) return;
+  }
+}
+
+bool Call::take_input(bool at_end) {
+  if (step_ == Step::head && !take_head(at_end)) return false;
+  return step_ == Step::head || take_body(at_end);
+}
+
+bool Call::take_head(bool at_end) {
+  for (;;) {
+    const http1::ParseResult parsed = http1::parse_response(in_, {}, scanned_, to_head_, head_);
+    if (parsed.status == http1::Status::error) return end_with("read", fault_info(parsed.fault).sentence);
+    if (parsed.status == http1::Status::incomplete) {
+      if (!at_end) return true;
+      if (!send_error_.empty()) return end_with("write", send_error_);
+      return end_with("read", "the peer closed the connection before it had answered");
+    }
+    scanned_ = 0;
+    const bool interim = head_.status < 200;
+    if (head_.status == 101) return end_with("read", "the peer switched protocols unasked");
+    if (!interim) {
+      response_.status = head_.status;
+      for (const http1::Field& field : head_) response_.headers.emplace_back(field.name, field.value);
+      framing_ = head_.framing;
+      body_remaining_ = head_.content_length;
+      step_ = Step::body;
+    }
+    in_.erase(0, parsed.consumed);
+    if (!interim) return true;
+  }
+}
+
+bool Call::take_body(bool at_end) {
+  if (framing_ == http1::Framing::chunked) return take_chunks(at_end);
+  std::string taken;
+  taken.swap(in_);
+  std::string_view bytes = taken;
+  if (framing_ != http1::Framing::until_close) {
+    bytes = bytes.substr(0, static_cast<size_t>(std::min<uint64_t>(bytes.size(), body_remaining_)));
+    body_remaining_ -= bytes.size();
+  }
+  if (!take_data(bytes)) return false;
+  const bool whole = framing_ == http1::Framing::until_close ? at_end : body_remaining_ == 0;
+  if (whole) return end(std::move(response_));
+  return !at_end || end_with("read", "the peer closed the connection within the body");
+}
+
+bool Call::take_chunks(bool at_end) {
+  std::string taken;
+  taken.swap(in_);
+  std::string_view rest = taken;
+  for (;;) {
+    const http1::ChunkedDecoder::Step step = chunks_.decode(rest);
+    if (step.status == http1::Status::error) return end_with("read", fault_info(step.fault).sentence);
+    if (!take_data(step.data)) return false;
+    if (step.status == http1::Status::complete) return end(std::move(response_));
+    if (step.consumed == 0) break;
+    rest.remove_prefix(step.consumed);
+  }
+  return !at_end || end_with("read", "the peer closed the connection within the body");
+}
+
+bool Call::take_data(std::string_view bytes) {
+  if (bytes.empty()) return true;
+  if (!streams()) {
+    if (response_.body.size() + bytes.size() > max_body_bytes_) {
+      return end_with("read", fmt::format("the body has more than {} bytes", max_body_bytes_));
+    }
+    response_.body += bytes;
+    return true;
+  }
+  bool destroyed = false;
+  destroyed_ = &destroyed;
+  const auto on_data = on_data_;
+  (*on_data)(bytes);
+  if (destroyed) return false;
+  destroyed_ = nullptr;
+  return true;
+}
+
+bool Call::end(Result<HttpResponse> result) {
+  leave_loop();
+  timer_.cancel();
+  const HttpDone done = std::exchange(done_, nullptr);
+  done(std::move(result));  // may destroy this
+  return false;
+}
+
+void Call::watch(uint32_t events) {
+  if (events == interest_) return;
+  interest_ = events;
+  loop_.modify(transport_.fd(), events);
+}
+
+void Call::leave_loop() {
+  if (watched_) loop_.remove(transport_.fd());
+  watched_ = false;
+  transport_.close();
+}
+
+}  // namespace
+
+std::unique_ptr<HttpCall> http_call(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,
+                                    HttpDone done) {
+  return std::make_unique<Call>(loop, target, request, nullptr, std::move(done));
+}
+
+std::unique_ptr<HttpCall> http_stream(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,
+                                      std::function<void(std::string_view)> on_data, HttpDone done) {
+  return std::make_unique<Call>(loop, target, request, std::move(on_data), std::move(done));
+}
+
+Result<HttpResponse> http_fetch(const HttpTarget& target, HttpClientRequest request) {
+  EventLoop loop;
+  std::optional<Result<HttpResponse>> result;
+  const auto call = http_call(loop, target, std::move(request), [&](Result<HttpResponse> response) {
+    result = std::move(response);
+    loop.stop();
+  });
+  loop.run();
+  return std::move(*result);
+}
+
+}  // namespace tidegate

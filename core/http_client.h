@@ -37,17 +37,21 @@ struct HttpClientRequest {
   size_t max_body_bytes = 64 << 20;
 };
 
-// An exchange under way. Destroying it cancels without calling back. Callbacks run on the loop's thread.
+// An exchange under way. Destroying it cancels without calling back, from inside its own callbacks too. Callbacks run
+// on the loop's thread, never before the function that started the call has returned.
 class HttpCall {
  public:
   virtual ~HttpCall() = default;
 };
 
+// Errors are sentences: "connect 10.0.0.1:80: Connection refused", "read 10.0.0.1:80: the status line is malformed".
+// A response of any status is a value.
 using HttpDone = std::function<void(Result<HttpResponse>)>;
 std::unique_ptr<HttpCall> http_call(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,
                                     HttpDone done);
 
-// Body pieces as they come; `done` when the stream ends (the response then has an empty body) or fails.
+// Body pieces as they come; `done` when the stream ends (the response then has an empty body) or fails. The body of a
+// status other than 2xx is no stream: it is in the response. max_body_bytes does not bound a stream.
 std::unique_ptr<HttpCall> http_stream(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,
                                       std::function<void(std::string_view)> on_data, HttpDone done);
 

@@ -33,6 +33,13 @@ std::string_view HttpRequest::header(std::string_view lower_name) const {
   return {};
 }
 
+std::string_view HttpResponse::header(std::string_view name) const {
+  for (const auto& [candidate, value] : headers) {
+    if (http1::equals_ignore_case(candidate, name)) return value;
+  }
+  return {};
+}
+
 HttpResponse HttpResponse::text(int status, std::string body, std::string content_type) {
   HttpResponse response;
   response.status = status;

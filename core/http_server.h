@@ -40,6 +40,8 @@ struct HttpResponse {
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
 
+  std::string_view header(std::string_view name) const;  // first value or empty; any case
+
   static HttpResponse text(int status, std::string body, std::string content_type = "text/plain; charset=utf-8");
   static HttpResponse json(int status, std::string body) { return text(status, std::move(body), "application/json"); }
   // application/problem+json (RFC 9457)

@@ -59,7 +59,8 @@ Result<void> Txn::renew() {
 
 Result<MDB_dbi> Txn::open_db(const char* name, unsigned flags) {
   MDB_dbi db = 0;
-  if (const int rc = mdb_dbi_open(txn_, name, flags, &db); rc != 0) return describe(name, rc);
+  if (const int rc = mdb_dbi_open(txn_, name, flags, &db); rc != 0)
+    return describe(name != nullptr ? name : "open the main database", rc);
   return db;
 }
 

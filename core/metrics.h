@@ -44,7 +44,7 @@ class Counter {
   std::array<Slot, kMaxMetricThreads> slots_;
 };
 
-// Log-linear buckets: four a power of two from 1 µs to ~67 s, in nanoseconds; exported in seconds.
+// Log-linear buckets: four a power of two from 1 µs to ~134 s, in nanoseconds; exported in seconds.
 class LatencyHistogram {
  public:
   static constexpr size_t kBuckets = 4 * 26 + 1;
@@ -72,7 +72,7 @@ class Metrics {
   // Read when scraped, on the scraping thread.
   void gauge(std::string_view name, std::string_view help, std::function<double()> read,
              const MetricLabels& labels = {});
-  // Appends families whose label sets change at run time; called on the scraping thread.
+  // Appends families whose label sets change at run time; called on the scraping thread. Neither may declare metrics.
   void collector(std::function<void(std::string& out)> append);
 
   // Prometheus text exposition format 0.0.4.
