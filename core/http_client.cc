@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <map>
 
 #include "core/http1.h"
 #include "core/transport.h"
@@ -46,6 +47,18 @@ Result<UniqueFd> open_socket(const HttpTarget& target, bool& in_progress) {
     in_progress = true;
   }
   return fd;
+}
+
+// A context is dear to make (the system's roots are many): each thread keeps those it has used.
+Result<std::shared_ptr<TlsContext>> client_context(const HttpTarget& target) {
+  thread_local std::map<std::pair<bool, std::string>, std::shared_ptr<TlsContext>> contexts;
+  std::shared_ptr<TlsContext>& kept = contexts[{target.tls_verify, target.tls_ca_pem}];
+  if (!kept) {
+    auto made = TlsContext::client({{"http/1.1"}, target.tls_verify, target.tls_ca_pem});
+    if (!made) return made.error();
+    kept = *made;
+  }
+  return kept;
 }
 
 // The request on the wire, or why it cannot be put there.
@@ -100,12 +113,13 @@ class Call final : public HttpCall, public IoHandler {
   Call& operator=(const Call&) = delete;
 
  private:
-  enum class Step : uint8_t { connecting, head, body };
+  enum class Step : uint8_t { connecting, handshaking, head, body };
 
   Result<void> begin(const HttpTarget& target, const HttpClientRequest& request);
   void on_io(uint32_t events) override;
   void on_timer();
-  bool finish_connect();
+  bool finish_connect();  // false, like the next: not there yet, or the call has ended
+  bool handshake();
   void send_request();
   void receive();
   // Each of these takes what it can from in_ and returns false once the call has ended (and `this` may be gone).
@@ -150,14 +164,19 @@ class Call final : public HttpCall, public IoHandler {
 };
 
 Result<void> Call::begin(const HttpTarget& target, const HttpClientRequest& request) {
-  if (target.tls) return fail("connect " + peer_ + ": TLS is not compiled in");
   Result<std::string> bytes = serialize(target, request);
   if (!bytes) return bytes.error();
   out_ = std::move(*bytes);
   bool in_progress = false;
   Result<UniqueFd> fd = open_socket(target, in_progress);
   if (!fd) return fd.error();
-  transport_ = Transport(std::move(*fd));
+  std::unique_ptr<TlsStream> tls;
+  if (target.tls) {
+    auto context = client_context(target);
+    if (!context) return context.error();
+    tls = std::make_unique<TlsStream>(*context, fd->get(), false, target.tls_server_name);
+  }
+  transport_ = Transport(std::move(*fd), std::move(tls));
   interest_ = EPOLLOUT;
   watched_ = loop_.add(transport_.fd(), interest_, this);
   if (!watched_) return fail("connect " + peer_ + ": the event loop refused the socket");
@@ -169,12 +188,16 @@ void Call::on_timer() {
     end(Error(*failed_to_begin_));
     return;
   }
-  const char* const doing = step_ == Step::connecting ? "connect" : sent_ < out_.size() ? "write" : "read";
+  const char* const doing = step_ == Step::connecting    ? "connect"
+                            : step_ == Step::handshaking ? "TLS handshake with"
+                            : sent_ < out_.size()        ? "write"
+                                                         : "read";
   end_with(doing, fmt::format("timed out after {} ms", timeout_ms_));
 }
 
 void Call::on_io(uint32_t) {
   if (step_ == Step::connecting && !finish_connect()) return;
+  if (step_ == Step::handshaking && !handshake()) return;
   send_request();
   receive();
 }
@@ -184,8 +207,20 @@ bool Call::finish_connect() {
   socklen_t length = sizeof error;
   ::getsockopt(transport_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
   if (error != 0) return end_with("connect", std::strerror(error));
-  step_ = Step::head;
+  step_ = Step::handshaking;
   return true;
+}
+
+bool Call::handshake() {
+  const IoStatus status = transport_.handshake();
+  if (status == IoStatus::ok) {
+    step_ = Step::head;
+    return true;
+  }
+  if (status == IoStatus::error) return end_with("TLS handshake with", transport_.last_error());
+  if (status == IoStatus::closed) return end_with("TLS handshake with", "the peer closed the connection");
+  watch(status == IoStatus::want_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  return false;
 }
 
 void Call::send_request() {
@@ -194,7 +229,7 @@ void Call::send_request() {
     if (io.status == IoStatus::ok) {
       sent_ += io.bytes;
     } else if (io.status == IoStatus::want_write || io.status == IoStatus::want_read) {
-      return watch(EPOLLIN | EPOLLOUT);
+      return watch(io.status == IoStatus::want_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
     } else {
       send_error_ = io.status == IoStatus::closed ? "the peer closed the connection" : transport_.last_error();
       sent_ = out_.size();

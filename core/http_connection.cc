@@ -117,6 +117,7 @@ HttpConnection::HttpConnection(std::shared_ptr<HttpServerState> state, Transport
 
 void HttpConnection::start() {
   interest_ = EPOLLIN;
+  if (transport_.is_tls()) request_began_ns_ = now_ns();  // a handshake is not idleness
   registered_ = state_->loop.add(transport_.fd(), interest_, this);
   if (registered_) {
     settle();
@@ -186,6 +187,7 @@ void HttpConnection::read_input() {
       close_when_sent_ = true;
       return;
     }
+    read_wants_write_ = io.status == IoStatus::want_write;
     if (io.status != IoStatus::ok) return;
     process_input();
   }
@@ -410,7 +412,7 @@ void HttpConnection::finish_answer() {
 
 // Takes the next request up from the loop, so that a handler is never entered from inside an answer.
 void HttpConnection::resume_later() {
-  if (in_.empty()) return;  // the socket itself will call
+  if (in_.empty() && !transport_.has_pending()) return;  // the socket itself will call
   state_->loop.defer([self = shared_from_this()] {
     if (self->stage_ != Stage::head) return;
     self->read_input();
@@ -448,7 +450,7 @@ void HttpConnection::settle() {
   uint32_t interest = 0;
   if (wants_input() || stage_ == Stage::lingering) interest |= EPOLLIN;
   if (streaming_ && !peer_done_) interest |= EPOLLRDHUP;
-  if (unsent() > 0) interest |= EPOLLOUT;
+  if (unsent() > 0 || read_wants_write_) interest |= EPOLLOUT;
   if (interest != interest_) {
     interest_ = interest;
     state_->loop.modify(transport_.fd(), interest);

@@ -48,10 +48,11 @@ void turn_away(int fd) {
 
 class Listener final : public IoHandler {
  public:
-  Listener(std::shared_ptr<HttpServerState> state, UniqueFd fd, std::string unix_path)
+  Listener(std::shared_ptr<HttpServerState> state, UniqueFd fd, std::string unix_path, std::shared_ptr<TlsContext> tls)
       : state_(std::move(state)),
         fd_(std::move(fd)),
         unix_path_(std::move(unix_path)),
+        tls_(std::move(tls)),
         pause_(state_->loop, [this] { watch(); }) {
     struct stat status {};
     if (!unix_path_.empty() && ::stat(unix_path_.c_str(), &status) == 0) inode_ = status.st_ino;
@@ -104,7 +105,9 @@ class Listener final : public IoHandler {
     } else if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
       return;
     }
-    auto connection = std::make_shared<HttpConnection>(state_, Transport(std::move(fd)), peer, credentials.uid);
+    std::unique_ptr<TlsStream> stream = tls_ ? std::make_unique<TlsStream>(tls_, fd.get(), true) : nullptr;
+    Transport transport(std::move(fd), std::move(stream));
+    auto connection = std::make_shared<HttpConnection>(state_, std::move(transport), peer, credentials.uid);
     state_->connections.emplace(connection.get(), connection);
     connection->start();
   }
@@ -112,6 +115,7 @@ class Listener final : public IoHandler {
   const std::shared_ptr<HttpServerState> state_;
   const UniqueFd fd_;
   const std::string unix_path_;
+  const std::shared_ptr<TlsContext> tls_;  // null: plain
   ino_t inode_ = 0;
   Timer pause_;
 };
@@ -154,11 +158,19 @@ Result<void> HttpServer::listen_unix(const std::string& path, unsigned mode) {
       ::chmod(path.c_str(), mode) != 0 || ::listen(fd.get(), kBacklog) != 0) {
     return errno_error("listen on " + path);
   }
-  impl_->listeners.push_back(std::make_unique<Listener>(impl_->state, std::move(fd), path));
+  impl_->listeners.push_back(std::make_unique<Listener>(impl_->state, std::move(fd), path, nullptr));
   return {};
 }
 
 Result<void> HttpServer::listen_tcp(const Endpoint& endpoint, bool reuse_port) {
+  return listen_inet(endpoint, reuse_port, nullptr);
+}
+
+Result<void> HttpServer::listen_tls(const Endpoint& endpoint, std::shared_ptr<TlsContext> context) {
+  return listen_inet(endpoint, false, std::move(context));
+}
+
+Result<void> HttpServer::listen_inet(const Endpoint& endpoint, bool reuse_port, std::shared_ptr<TlsContext> tls) {
   sockaddr_storage address{};
   socklen_t length = endpoint.to_sockaddr(address);
   UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -175,7 +187,7 @@ Result<void> HttpServer::listen_tcp(const Endpoint& endpoint, bool reuse_port) {
     return errno_error("listen on " + endpoint.to_string());
   }
   impl_->tcp_endpoint = Endpoint::from(address);
-  impl_->listeners.push_back(std::make_unique<Listener>(impl_->state, std::move(fd), std::string{}));
+  impl_->listeners.push_back(std::make_unique<Listener>(impl_->state, std::move(fd), std::string{}, std::move(tls)));
   return {};
 }
 

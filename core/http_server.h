@@ -17,6 +17,7 @@
 #include "core/http1.h"
 #include "core/ip.h"
 #include "core/result.h"
+#include "core/tls.h"
 
 namespace tidegate {
 
@@ -90,11 +91,14 @@ class HttpServer {
   // A stale socket file is replaced, one that a living process listens on is not; the new one has `mode`.
   Result<void> listen_unix(const std::string& path, unsigned mode = 0660);
   Result<void> listen_tcp(const Endpoint& endpoint, bool reuse_port = false);
+  // `context` is a server's (core/tls.h).
+  Result<void> listen_tls(const Endpoint& endpoint, std::shared_ptr<TlsContext> context);
   // The bound endpoint of the last TCP listener (tests bind port 0).
   Endpoint tcp_endpoint() const;
   void stop_listening();  // connections live on
 
  private:
+  Result<void> listen_inet(const Endpoint& endpoint, bool reuse_port, std::shared_ptr<TlsContext> tls);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

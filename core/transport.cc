@@ -7,7 +7,10 @@
 
 namespace tidegate {
 
+IoStatus Transport::handshake() { return tls_ ? tls_->handshake() : IoStatus::ok; }
+
 Transport::Io Transport::read(char* buffer, size_t bytes) {
+  if (tls_) return tls_->read(buffer, bytes);
   ssize_t got;
   do got = ::recv(fd_.get(), buffer, bytes, 0);
   while (got < 0 && errno == EINTR);
@@ -19,6 +22,7 @@ Transport::Io Transport::read(char* buffer, size_t bytes) {
 }
 
 Transport::Io Transport::write(const char* buffer, size_t bytes) {
+  if (tls_) return tls_->write(buffer, bytes);
   ssize_t sent;
   do sent = ::send(fd_.get(), buffer, bytes, MSG_NOSIGNAL);
   while (sent < 0 && errno == EINTR);
@@ -28,6 +32,15 @@ Transport::Io Transport::write(const char* buffer, size_t bytes) {
   return {IoStatus::error};
 }
 
-void Transport::shutdown_write() { ::shutdown(fd_.get(), SHUT_WR); }
+void Transport::shutdown_write() {
+  if (tls_) tls_->send_close_notify();
+  ::shutdown(fd_.get(), SHUT_WR);
+}
+
+void Transport::close() {
+  if (tls_) tls_->send_close_notify();
+  tls_.reset();
+  fd_.reset();
+}
 
 }  // namespace tidegate

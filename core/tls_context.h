@@ -1,0 +1,28 @@
+// The inside of a TlsContext. Inside core/tls*.cc only.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/tls_openssl.h"
+
+namespace tidegate {
+
+struct TlsContext::Impl {
+  Result<void> take_identities(const std::vector<TlsIdentity>& given);
+  const std::vector<size_t>& identities_for(std::string_view server_name) const;
+  static int choose_certificate(SSL* ssl, void* self);
+
+  // Declared before the context, whose callbacks point at them.
+  std::vector<LoadedIdentity> identities;
+  std::unordered_map<std::string, std::vector<size_t>> by_name;  // indices into identities
+  std::vector<size_t> fallback;
+  std::string alpn;  // our protocols as on the wire
+  std::optional<TicketRing> tickets;
+  bool verifies = false;
+  SslCtxPtr context;
+};
+
+}  // namespace tidegate

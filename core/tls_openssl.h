@@ -1,0 +1,63 @@
+// OpenSSL's handles as values, and what core/tls*.cc share. Inside core/tls*.cc only.
+#pragma once
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include <memory>
+#include <string>
+
+#include "core/result.h"
+#include "core/tls.h"
+
+namespace tidegate {
+
+template <auto kFree>
+struct OpensslFree {
+  template <class T>
+  void operator()(T* handle) const {
+    kFree(handle);
+  }
+};
+inline void free_x509_stack(STACK_OF(X509) * chain) { sk_X509_pop_free(chain, X509_free); }
+
+using BioPtr = std::unique_ptr<BIO, OpensslFree<BIO_free_all>>;
+using X509Ptr = std::unique_ptr<X509, OpensslFree<X509_free>>;
+using X509StackPtr = std::unique_ptr<STACK_OF(X509), OpensslFree<free_x509_stack>>;
+using KeyPtr = std::unique_ptr<EVP_PKEY, OpensslFree<EVP_PKEY_free>>;
+using SslCtxPtr = std::unique_ptr<SSL_CTX, OpensslFree<SSL_CTX_free>>;
+
+// The oldest entry of this thread's error queue as words, and the queue emptied.
+std::string take_openssl_error();
+
+// A certificate with its chain and key, parsed and known to belong together.
+struct LoadedIdentity {
+  X509Ptr certificate;
+  X509StackPtr intermediates;
+  KeyPtr key;
+};
+Result<LoadedIdentity> load_identity(const TlsIdentity& identity);
+CertificateInfo describe_certificate(X509* certificate);
+Result<X509StackPtr> parse_certificates(const std::string& pem);
+
+// The keys a server context issues and accepts tickets with, kept for the window they were made for. One thread.
+class TicketRing {
+ public:
+  explicit TicketRing(std::shared_ptr<const TicketKeys> keys) : keys_(std::move(keys)) {}
+  // Makes `context` issue and accept tickets by this ring, which must outlive it.
+  void serve(SSL_CTX* context);
+
+ private:
+  static int on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
+                       int encrypt);
+  void turn_to(int64_t epoch_s);
+
+  std::shared_ptr<const TicketKeys> keys_;
+  int64_t window_ = -1;
+  TicketKeys::Key previous_{}, current_{}, next_{};
+};
+
+}  // namespace tidegate

@@ -1,0 +1,164 @@
+// TlsStream: one connection, over a BIO of our own because OpenSSL's raises SIGPIPE when the peer is gone.
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include <cassert>
+#include <cerrno>
+#include <cstring>
+
+#include "core/ip.h"
+#include "core/tls_context.h"
+
+namespace tidegate {
+namespace {
+
+int bio_fd(BIO* bio) { return static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio))); }
+
+int bio_write(BIO* bio, const char* bytes, size_t size, size_t* written) {
+  BIO_clear_retry_flags(bio);
+  const ssize_t sent = ::send(bio_fd(bio), bytes, size, MSG_NOSIGNAL);
+  if (sent >= 0) {
+    *written = static_cast<size_t>(sent);
+    return 1;
+  }
+  if (errno == EAGAIN || errno == EINTR) BIO_set_retry_write(bio);
+  return 0;
+}
+
+int bio_read(BIO* bio, char* bytes, size_t size, size_t* read) {
+  BIO_clear_retry_flags(bio);
+  const ssize_t got = ::recv(bio_fd(bio), bytes, size, 0);
+  if (got > 0) {
+    *read = static_cast<size_t>(got);
+    return 1;
+  }
+  if (got == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_read(bio);
+  return 0;
+}
+
+long bio_ctrl(BIO* bio, int command, long, void*) {
+  if (command == BIO_CTRL_FLUSH) return 1;
+  if (command == BIO_CTRL_EOF) return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0 ? 1 : 0;
+  return 0;
+}
+
+BIO_METHOD* socket_method() {
+  static BIO_METHOD* const method = [] {
+    BIO_METHOD* made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "tidegate socket");
+    BIO_meth_set_write_ex(made, bio_write);
+    BIO_meth_set_read_ex(made, bio_read);
+    BIO_meth_set_ctrl(made, bio_ctrl);
+    return made;
+  }();
+  return method;
+}
+
+// SNI carries names only (RFC 6066 §3); a certificate's address is matched as an address.
+void expect_peer(SSL* ssl, const std::string& server_name, bool verifies) {
+  if (server_name.empty()) return;
+  const bool is_address = IpAddress::parse(server_name).has_value();
+  if (!is_address) {  // what the macro SSL_set_tlsext_host_name does, without its old-style cast
+    std::string name = server_name;
+    SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name.data());
+  }
+  if (!verifies) return;
+  if (is_address) {
+    X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), server_name.c_str());
+  } else {
+    SSL_set1_host(ssl, server_name.c_str());
+  }
+}
+
+}  // namespace
+
+TlsStream::TlsStream(std::shared_ptr<TlsContext> context, int fd, bool server, const std::string& server_name)
+    : context_(std::move(context)), ssl_(SSL_new(context_->get())) {
+  assert(ssl_ != nullptr);
+  BIO* bio = BIO_new(socket_method());
+  assert(bio != nullptr);
+  BIO_set_data(bio, reinterpret_cast<void*>(static_cast<intptr_t>(fd)));
+  BIO_set_init(bio, 1);
+  SSL_set_bio(ssl_, bio, bio);
+  if (server) {
+    SSL_set_accept_state(ssl_);
+  } else {
+    SSL_set_connect_state(ssl_);
+    expect_peer(ssl_, server_name, context_->impl_->verifies);
+  }
+}
+
+TlsStream::~TlsStream() { SSL_free(ssl_); }
+
+TlsStatus TlsStream::classify(int rc) {
+  switch (SSL_get_error(ssl_, rc)) {
+    case SSL_ERROR_NONE:
+      return TlsStatus::ok;
+    case SSL_ERROR_WANT_READ:
+      return TlsStatus::want_read;
+    case SSL_ERROR_WANT_WRITE:
+      return TlsStatus::want_write;
+    case SSL_ERROR_ZERO_RETURN:
+      return TlsStatus::closed;
+    case SSL_ERROR_SYSCALL:
+      last_error_ = errno != 0 ? std::strerror(errno) : "the peer closed the connection";
+      ERR_clear_error();
+      return TlsStatus::error;
+    default: {
+      const long verified = SSL_get_verify_result(ssl_);
+      last_error_ = take_openssl_error();
+      if (verified != X509_V_OK) last_error_ += std::string(": ") + X509_verify_cert_error_string(verified);
+      return TlsStatus::error;
+    }
+  }
+}
+
+// OpenSSL's error queue must be empty before each call, or an old entry is taken for a new one. So must errno.
+TlsStatus TlsStream::handshake() {
+  ERR_clear_error();
+  errno = 0;
+  return classify(SSL_do_handshake(ssl_));
+}
+
+TlsStream::Io TlsStream::read(char* buffer, size_t bytes) {
+  ERR_clear_error();
+  errno = 0;
+  size_t got = 0;
+  const int rc = SSL_read_ex(ssl_, buffer, bytes, &got);
+  return {rc == 1 ? TlsStatus::ok : classify(rc), got};
+}
+
+TlsStream::Io TlsStream::write(const char* buffer, size_t bytes) {
+  ERR_clear_error();
+  errno = 0;
+  size_t sent = 0;
+  const int rc = SSL_write_ex(ssl_, buffer, bytes, &sent);
+  return {rc == 1 ? TlsStatus::ok : classify(rc), sent};
+}
+
+bool TlsStream::has_pending() const { return SSL_has_pending(ssl_) == 1; }
+
+void TlsStream::send_close_notify() {
+  if (SSL_in_init(ssl_) || !last_error_.empty()) return;  // SSL_shutdown(3): not before a handshake nor after an error
+  ERR_clear_error();
+  SSL_shutdown(ssl_);
+  ERR_clear_error();
+}
+
+std::string_view TlsStream::alpn() const {
+  const unsigned char* name = nullptr;
+  unsigned bytes = 0;
+  SSL_get0_alpn_selected(ssl_, &name, &bytes);
+  return {reinterpret_cast<const char*>(name), bytes};
+}
+
+std::string_view TlsStream::server_name() const {
+  const char* name = SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name);
+  return name != nullptr ? std::string_view(name) : std::string_view();
+}
+
+std::string_view TlsStream::version() const { return SSL_get_version(ssl_); }
+std::string_view TlsStream::cipher() const { return SSL_get_cipher_name(ssl_); }
+bool TlsStream::resumed() const { return SSL_session_reused(ssl_) == 1; }
+
+}  // namespace tidegate

@@ -1,0 +1,73 @@
+// Session tickets (RFC 5077 §4, used by TLS 1.2 and 1.3 alike) under keys that every host of a site derives for itself.
+#include <openssl/core_names.h>
+#include <openssl/rand.h>
+
+#include <cassert>
+#include <cstring>
+
+#include "core/clock.h"
+#include "core/crypto.h"
+#include "core/tls_openssl.h"
+
+namespace tidegate {
+
+TicketKeys::Key TicketKeys::at(int64_t epoch_s) const {
+  const std::string info = "tidegate tls ticket key " + std::to_string(epoch_s / kWindowS);
+  Key key;
+  const std::string bytes = hkdf_sha256(secret_, info, key.name.size() + key.aes.size() + key.hmac.size());
+  const char* at = bytes.data();
+  std::memcpy(key.name.data(), at, key.name.size());
+  std::memcpy(key.aes.data(), at += key.name.size(), key.aes.size());
+  std::memcpy(key.hmac.data(), at + key.aes.size(), key.hmac.size());
+  return key;
+}
+
+void TicketRing::turn_to(int64_t epoch_s) {
+  const int64_t window = epoch_s / TicketKeys::kWindowS;
+  if (window == window_) return;
+  window_ = window;
+  previous_ = keys_->at(epoch_s - TicketKeys::kWindowS);
+  current_ = keys_->at(epoch_s);
+  next_ = keys_->at(epoch_s + TicketKeys::kWindowS);
+}
+
+void TicketRing::serve(SSL_CTX* context) {
+  SSL_CTX_set_app_data(context, this);
+  SSL_CTX_set_tlsext_ticket_key_evp_cb(context, &TicketRing::on_ticket);
+}
+
+// As SSL_CTX_set_tlsext_ticket_key_evp_cb(3) has it: negative is an error, 0 an unknown key (a full handshake follows),
+// 1 accepts, 2 accepts and renews.
+int TicketRing::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
+                          int encrypt) {
+  auto* ring = static_cast<TicketRing*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+  ring->turn_to(static_cast<int64_t>(realtime_ns() / kNsPerS));
+  const TicketKeys::Key* key = nullptr;
+  if (encrypt != 0) {
+    key = &ring->current_;
+    std::memcpy(name, key->name.data(), key->name.size());
+    if (RAND_bytes(iv, EVP_MAX_IV_LENGTH) != 1) return -1;
+  } else {
+    // The next window's key is taken too: another host's clock may be a little ahead.
+    for (const TicketKeys::Key* candidate : {&ring->current_, &ring->previous_, &ring->next_}) {
+      if (key == nullptr && std::memcmp(name, candidate->name.data(), candidate->name.size()) == 0) key = candidate;
+    }
+    if (key == nullptr) return 0;
+  }
+  // Fetched once a process: OpenSSL 3 looks EVP_aes_256_cbc() up anew at each use.
+  static EVP_CIPHER* const aes = EVP_CIPHER_fetch(nullptr, "AES-256-CBC", nullptr);
+  TicketKeys::Key used = *key;  // OpenSSL's parameters are not const
+  char digest[] = "SHA256";
+  const OSSL_PARAM params[] = {
+      OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, used.hmac.data(), used.hmac.size()),
+      OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+      OSSL_PARAM_construct_end(),
+  };
+  const bool ready = EVP_MAC_CTX_set_params(mac, params) == 1 &&
+                     EVP_CipherInit_ex(cipher, aes, nullptr, used.aes.data(), iv, encrypt) == 1;
+  OPENSSL_cleanse(&used, sizeof used);
+  if (!ready) return -1;
+  return encrypt == 0 && key == &ring->previous_ ? 2 : 1;
+}
+
+}  // namespace tidegate
