@@ -1,3 +1,272 @@
-#include "conf/follower_base.h"
+#include <fmt/format.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-namespace tidegate {}  // namespace tidegate
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <filesystem>
+#include <unordered_map>
+
+#include "conf/document.h"
+#include "conf/follower_base.h"
+#include "core/fd.h"
+#include "core/log.h"
+
+namespace tidegate {
+namespace {
+
+constexpr uint64_t kPollMs = 1'000;
+constexpr size_t kPurgesAtOnce = 256;
+
+// Watches the directory in which the bell is, so that the bell may be made anew. While there is no such directory, its
+// nearest parent that exists.
+class BellWatch {
+ public:
+  explicit BellWatch(std::string state_dir) : state_dir_(std::move(state_dir)) {}
+
+  Result<void> open() {
+    fd_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+    if (!fd_) return fail(std::string("inotify: ") + std::strerror(errno));
+    aim();
+    return {};
+  }
+  int fd() const { return fd_.get(); }
+
+  // Takes all events. True when one of them may mean a commit.
+  bool take_events() {
+    bool rung = false;
+    alignas(inotify_event) std::array<char, 4096> buffer;
+    for (ssize_t got; (got = ::read(fd_.get(), buffer.data(), buffer.size())) > 0;) {
+      for (ssize_t at = 0; at < got;) {
+        const char* start = buffer.data() + at;
+        inotify_event event;
+        std::memcpy(&event, start, sizeof event);
+        rung |= !at_bell_ || matters(event, start + offsetof(inotify_event, name));
+        at += static_cast<ssize_t>(sizeof event + event.len);
+      }
+    }
+    aim();
+    return rung;
+  }
+
+  // Moves the watch down to the state directory once that exists.
+  void aim() {
+    if (at_bell_) return;
+    at_bell_ = watch(state_dir_);
+    for (std::filesystem::path parent = std::filesystem::absolute(state_dir_).parent_path(); !at_bell_;
+         parent = parent.parent_path()) {
+      if (watch(parent) || parent == parent.parent_path()) break;
+    }
+  }
+
+ private:
+  bool watch(const std::string& directory) {
+    constexpr uint32_t kEvents = IN_MODIFY | IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+    return ::inotify_add_watch(fd_.get(), directory.c_str(), kEvents) >= 0;
+  }
+
+  bool matters(const inotify_event& event, const char* name) {
+    if ((event.mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) != 0) at_bell_ = false;  // gone: start over
+    if ((event.mask & IN_Q_OVERFLOW) != 0) return true;
+    return event.len > 0 && std::strcmp(name, "bell") == 0;
+  }
+
+  std::string state_dir_;
+  UniqueFd fd_;
+  bool at_bell_ = false;
+};
+
+// Objects by hash: a new version costs a look at its manifest and the objects that were not in the one before.
+class ObjectCache {
+ public:
+  Result<std::vector<ConfigObject>> load(const StateStore& store, const Manifest& manifest) {
+    std::unordered_map<std::string, std::string> bytes_by_hash;
+    std::vector<ConfigObject> objects;
+    objects.reserve(manifest.entries.size());
+    for (const ManifestEntry& entry : manifest.entries) {
+      if (const auto known = bytes_by_hash_.find(entry.hash); known != bytes_by_hash_.end()) {
+        objects.push_back({entry.kind, entry.name, known->second});
+      } else {
+        Result<std::string> bytes = store.object(entry.hash);
+        if (!bytes) return bytes.error();
+        objects.push_back({entry.kind, entry.name, *std::move(bytes)});
+      }
+      bytes_by_hash.emplace(entry.hash, objects.back().bytes);
+    }
+    bytes_by_hash_ = std::move(bytes_by_hash);
+    return objects;
+  }
+
+ private:
+  std::unordered_map<std::string, std::string> bytes_by_hash_;
+};
+
+class StateFollower final : public FollowerBase, private IoHandler {
+ public:
+  StateFollower(EventLoop& loop, std::string state_dir, FollowerHooks hooks)
+      : FollowerBase(std::move(hooks)), loop_(loop), state_dir_(std::move(state_dir)), bell_(state_dir_) {}
+  ~StateFollower() { loop_.remove(bell_.fd()); }
+
+  Result<void> start() {
+    if (Result<void> opened = bell_.open(); !opened) return opened;
+    loop_.add(bell_.fd(), EPOLLIN, this);
+    tick();
+    return {};
+  }
+
+  Result<void> reload() override {
+    tried_.version = 0;  // once more, even what was refused
+    look();
+    return {};
+  }
+
+ private:
+  void on_io(uint32_t) override {
+    if (bell_.take_events()) look();
+  }
+
+  // The fallback for whatever inotify does not tell.
+  void tick() {
+    bell_.aim();
+    look();
+    warn_when_replaced();
+    poll_.arm_after_ms(kPollMs);
+  }
+
+  void look();
+  bool open_store();
+  void follow_words(uint64_t sequence);
+  void follow_version(uint64_t version);
+  Result<void> put_in_force(uint64_t version);
+  void follow_purges(uint64_t sequence);
+  void deliver(const Purge& purge);
+  void refuse(std::string why);
+  void warn_when_replaced();
+  std::string data_path() const { return state_dir_ + "/state/data.mdb"; }
+
+  EventLoop& loop_;
+  std::string state_dir_;
+  BellWatch bell_;
+  Timer poll_{loop_, [this] { tick(); }};
+  std::unique_ptr<StateStore> store_;
+  ino_t inode_ = 0;  // of the environment that is open
+  bool warned_ = false;
+  StateHead tried_;  // what was looked at, in force or not
+  std::shared_ptr<const Words> words_;
+  ObjectCache objects_;
+};
+
+// Compares the head with what was seen, and follows what moved.
+void StateFollower::look() {
+  if (!store_ && !open_store()) return;
+  const Result<StateHead> head = store_->head();
+  if (!head) return refuse(head.error().message);
+  if (head->version == 0) return;
+  if (!words_ || head->words != tried_.words) follow_words(head->words);
+  if (words_ && head->version != tried_.version) follow_version(head->version);
+  // Words hold for whichever Model is in force, also after a newer one was refused.
+  if (current_ && current_->words != words_) {
+    const Result<void> taken =
+        offer(make_snapshot(current_->version, current_->version_digest, current_->model, words_));
+    if (!taken) log_error("words {} refused: {}", words_->sequence, taken.error().message);
+  }
+  if (head->purge != applied_.purge) follow_purges(head->purge);
+}
+
+// The bell is there as soon as a writer has made the whole environment.
+bool StateFollower::open_store() {
+  if (::access((state_dir_ + "/bell").c_str(), F_OK) != 0) return false;
+  Result<std::unique_ptr<StateStore>> store = StateStore::open(state_dir_, StateStore::Mode::read_only);
+  if (!store) {
+    refuse(store.error().message);
+    return false;
+  }
+  store_ = *std::move(store);
+  struct stat file {};
+  if (::stat(data_path().c_str(), &file) == 0) inode_ = file.st_ino;
+  return true;
+}
+
+void StateFollower::follow_words(uint64_t sequence) {
+  Result<Words> words = store_->words();
+  if (!words) return refuse(words.error().message);
+  tried_.words = sequence;
+  words_ = std::make_shared<const Words>(*std::move(words));
+}
+
+void StateFollower::follow_version(uint64_t version) {
+  tried_.version = version;
+  if (Result<void> outcome = put_in_force(version); !outcome) {
+    return refuse(fmt::format("version {}: {}", version, outcome.error().message));
+  }
+  refused_.clear();
+}
+
+Result<void> StateFollower::put_in_force(uint64_t version) {
+  const Result<Manifest> manifest = store_->manifest(version);
+  if (!manifest) return manifest.error();
+  const Result<std::vector<ConfigObject>> objects = objects_.load(*store_, *manifest);
+  if (!objects) return objects.error();
+  FileReader files;
+  const std::unique_ptr<Document> document = assemble_document(*objects, files);
+  if (!document) return fail("its objects make no document");
+  std::vector<Fault> faults;
+  std::shared_ptr<const Model> model = load_model(*document, files, faults);
+  if (!model) return fail(render_faults(faults, "", false));
+  return offer(make_snapshot(version, manifest->digest, std::move(model), words_));
+}
+
+void StateFollower::follow_purges(uint64_t sequence) {
+  Purge everything;
+  everything.kind = PurgeKind::all;
+  everything.by = "follower";
+  if (sequence < applied_.purge) {  // another log than the one that the plane knows: the state was made anew
+    everything.sequence = sequence;
+    return deliver(everything);
+  }
+  while (applied_.purge < sequence) {
+    const Result<std::vector<Purge>> purges = store_->purges_after(applied_.purge, kPurgesAtOnce);
+    if (!purges) return refuse(purges.error().message);
+    if (purges->empty()) return;
+    for (const Purge& purge : *purges) {
+      if (purge.sequence > applied_.purge + 1) {  // trimmed away in between
+        everything.sequence = purge.sequence - 1;
+        deliver(everything);
+      }
+      deliver(purge);
+    }
+  }
+}
+
+void StateFollower::deliver(const Purge& purge) {
+  if (hooks_.on_purge) hooks_.on_purge(purge);
+  applied_.purge = purge.sequence;
+}
+
+void StateFollower::refuse(std::string why) {
+  if (why == refused_) return;
+  refused_ = std::move(why);
+  log_error("{}; {}", refused_,
+            current_ ? fmt::format("version {} stays in force", current_->version) : "nothing is in force yet");
+}
+
+void StateFollower::warn_when_replaced() {
+  struct stat file {};
+  if (!store_ || warned_ || (::stat(data_path().c_str(), &file) == 0 && file.st_ino == inode_)) return;
+  warned_ = true;
+  log_error("the state in {} was replaced; its last words stay in force until this process is restarted", state_dir_);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Follower>> Follower::of_state(EventLoop& loop, const std::string& state_dir,
+                                                     FollowerHooks hooks) {
+  auto follower = std::make_unique<StateFollower>(loop, state_dir, std::move(hooks));
+  if (Result<void> started = follower->start(); !started) return started.error();
+  return std::unique_ptr<Follower>(std::move(follower));
+}
+
+}  // namespace tidegate

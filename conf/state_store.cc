@@ -1,1 +1,279 @@
 #include "conf/state_store.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "conf/state_records.h"
+#include "conf/state_store_impl.h"
+#include "core/crypto.h"
+#include "core/lmdb_check.h"
+
+namespace tidegate {
+namespace {
+
+constexpr uint64_t kFormat = 1;
+constexpr size_t kMapBytes = size_t{4} << 30;  // of address space; the file is as large as what is in it
+constexpr size_t kMaxKeyBytes = 511;           // LMDB's own bound
+constexpr mode_t kDirectoryMode = 02770;       // planes run as other users of the same group
+constexpr mode_t kLockMode = 0660;             // readers register in it
+constexpr mode_t kDataMode = 0640;
+
+// An existing directory keeps its mode: it may be the administrator's.
+Result<void> make_directory(const std::string& path) {
+  if (::mkdir(path.c_str(), kDirectoryMode) == 0) {
+    ::chmod(path.c_str(), kDirectoryMode);  // past the umask
+    return {};
+  }
+  if (errno == EEXIST) return {};
+  return fail("cannot create " + path + ": " + std::strerror(errno));
+}
+
+// Held while the process lives: two writers would each believe their own memory of the head.
+Result<UniqueFd> lock_writer(const std::string& env_dir) {
+  const std::string path = env_dir + "/writer.lock";
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kLockMode));
+  if (!fd) return fail("cannot open " + path + ": " + std::strerror(errno));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return fail("another tidegate-control writes the state in " + env_dir);
+  return fd;
+}
+
+struct NamedDb {
+  const char* name;
+  MDB_dbi StateDbs::*handle;
+};
+constexpr NamedDb kDbs[] = {
+    {"sys", &StateDbs::sys},       {"version", &StateDbs::version}, {"entry", &StateDbs::entry},
+    {"object", &StateDbs::object}, {"refs", &StateDbs::refs},       {"admin", &StateDbs::admin},
+    {"health", &StateDbs::health}, {"purge", &StateDbs::purge},     {"audit", &StateDbs::audit}};
+
+// The handles last as long as the environment. A writer creates what is missing, all of it in one transaction.
+Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
+  const bool writes = mode == StateStore::Mode::read_write;
+  Result<lmdb::Txn> txn = lmdb::Txn::begin(env, writes ? lmdb::Access::write : lmdb::Access::read);
+  if (!txn) return txn.error();
+  StateDbs dbs;
+  for (const NamedDb& db : kDbs) {
+    const Result<MDB_dbi> handle = txn->open_db(db.name, writes ? MDB_CREATE : 0);
+    if (!handle) return handle.error();
+    dbs.*db.handle = *handle;
+  }
+  const std::optional<std::string_view> format = txn->get(dbs.sys, "format");
+  if (!format && writes) {
+    if (Result<void> put = txn->put(dbs.sys, "format", lmdb::be64(kFormat)); !put) return put.error();
+  } else if (!format || *format != lmdb::be64(kFormat)) {
+    return fail("it has another format than " + std::to_string(kFormat) + ", which this release reads");
+  }
+  if (Result<void> committed = txn->commit(); !committed) return committed.error();
+  return dbs;
+}
+
+// A key that is no number, which no writer makes, counts as 0.
+uint64_t number_of(std::string_view key) { return key.size() == sizeof(uint64_t) ? lmdb::be64(key) : 0; }
+
+template <class Decoded, class Decode>
+Result<void> decode_all(const lmdb::Txn& txn, MDB_dbi db, std::map<std::string, Decoded>& out, Decode&& decode) {
+  lmdb::Cursor cursor(txn, db);
+  for (bool more = cursor.first(); more; more = cursor.next()) {
+    Result<Decoded> word = decode(cursor.value());
+    if (!word) return word.error();
+    out.emplace_hint(out.end(), std::string(cursor.key()), *std::move(word));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::optional<std::string> entry_prefix(std::string_view kind, std::string_view name) {
+  if (kind.find('\0') != std::string_view::npos || name.find('\0') != std::string_view::npos) return std::nullopt;
+  if (kind.size() + name.size() + 2 + sizeof(uint64_t) > kMaxKeyBytes) return std::nullopt;
+  std::string prefix;
+  prefix.reserve(kind.size() + name.size() + 2 + sizeof(uint64_t));
+  return prefix.append(kind).append(1, '\0').append(name).append(1, '\0');
+}
+
+std::optional<EntryKey> EntryKey::parse(std::string_view key) {
+  const size_t kind_end = key.find('\0');
+  if (kind_end == std::string_view::npos) return std::nullopt;
+  const size_t name_end = key.find('\0', kind_end + 1);
+  if (name_end == std::string_view::npos || key.size() - name_end - 1 != sizeof(uint64_t)) return std::nullopt;
+  return EntryKey{key.substr(0, kind_end), key.substr(kind_end + 1, name_end - kind_end - 1),
+                  lmdb::be64(key.substr(name_end + 1))};
+}
+
+std::string manifest_digest(const std::vector<ManifestEntry>& entries) {
+  std::string text;
+  for (const ManifestEntry& entry : entries) {
+    text.append(entry.kind).append(1, '\0').append(entry.name).append(1, '\0').append(entry.hash).append(1, '\n');
+  }
+  return sha256_hex(text);
+}
+
+Error StateStore::Impl::damaged(const std::string& what) const {
+  return fail(fmt::format(
+      "the state in {} cannot be used: {}. Stop tidegate-control, move that directory away and start it again: it "
+      "begins empty. Then apply the last known document, or put a copy of the directory back",
+      env_dir, what));
+}
+
+uint64_t StateStore::Impl::number(const lmdb::Txn& txn, std::string_view key) const {
+  const std::optional<std::string_view> value = txn.get(dbs.sys, key);
+  return value ? number_of(*value) : 0;
+}
+
+Result<std::vector<ManifestEntry>> StateStore::Impl::entries(const lmdb::Txn& txn, uint64_t version) const {
+  std::vector<ManifestEntry> out;
+  lmdb::Cursor cursor(txn, dbs.entry);
+  // Entries of one object stand together, oldest first: the last one that is not newer than the version holds.
+  for (bool more = cursor.first(); more; more = cursor.next()) {
+    const std::optional<EntryKey> key = EntryKey::parse(cursor.key());
+    const std::string_view hash = cursor.value();
+    if (!key || (hash.size() != 32 && !hash.empty())) return damaged("a damaged manifest entry");
+    if (key->version > version) continue;
+    const bool same = !out.empty() && out.back().kind == key->kind && out.back().name == key->name;
+    if (!same) out.push_back({std::string(key->kind), std::string(key->name), {}});
+    out.back().hash = hex_encode(hash);
+  }
+  std::erase_if(out, [](const ManifestEntry& entry) { return entry.hash.empty(); });
+  return out;
+}
+
+StateStore::StateStore() : impl_(std::make_unique<Impl>()) {}
+StateStore::~StateStore() = default;
+
+const std::string& StateStore::bell_path() const { return impl_->bell_path; }
+
+Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_dir, Mode mode) {
+  std::unique_ptr<StateStore> store(new StateStore());
+  Impl& impl = *store->impl_;
+  impl.mode = mode;
+  impl.state_dir = state_dir;
+  impl.env_dir = state_dir + "/state";
+  impl.bell_path = state_dir + "/bell";
+  const bool writes = mode == Mode::read_write;
+  if (writes) {
+    for (const std::string& directory : {state_dir, impl.env_dir}) {
+      if (Result<void> made = make_directory(directory); !made) return made.error();
+    }
+    Result<UniqueFd> lock = lock_writer(impl.env_dir);
+    if (!lock) return lock.error();
+    impl.writer_lock = *std::move(lock);
+  }
+  if (Result<void> sound = lmdb::check(impl.env_dir); !sound) return impl.damaged(sound.error().message);
+  lmdb::EnvOptions options;
+  options.map_bytes = kMapBytes;
+  options.flags = writes ? 0 : MDB_RDONLY;
+  options.file_mode = kDataMode;
+  Result<lmdb::Env> env = lmdb::Env::open(impl.env_dir, options);
+  if (!env) return env.error();
+  impl.env.emplace(*std::move(env));
+  if (writes) {
+    ::chmod((impl.env_dir + "/lock.mdb").c_str(), kLockMode);
+    ::chmod((impl.env_dir + "/data.mdb").c_str(), kDataMode);
+  }
+  const Result<StateDbs> dbs = open_dbs(*impl.env, mode);
+  if (!dbs) return impl.damaged(dbs.error().message);
+  impl.dbs = *dbs;
+  if (writes) impl.ring();  // the bell is how followers see that there is an environment to open
+  return store;
+}
+
+Result<StateHead> StateStore::head() const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  return StateHead{impl_->number(*txn, "head"), impl_->number(*txn, "words"), impl_->number(*txn, "purge")};
+}
+
+Result<Manifest> StateStore::manifest(uint64_t version) const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  const std::optional<std::string_view> record = txn->get(impl_->dbs.version, lmdb::be64(version));
+  if (!record) return fail(fmt::format("there is no version {} (any more)", version));
+  Result<Manifest> manifest = decode_version(version, *record);
+  if (!manifest) return manifest;
+  Result<std::vector<ManifestEntry>> entries = impl_->entries(*txn, version);
+  if (!entries) return entries.error();
+  manifest->entries = *std::move(entries);
+  return manifest;
+}
+
+Result<std::vector<Manifest>> StateStore::list_versions(size_t newest) const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  std::vector<Manifest> out;
+  lmdb::Cursor cursor(*txn, impl_->dbs.version);
+  for (bool more = cursor.last(); more && out.size() < newest; more = cursor.previous()) {
+    Result<Manifest> manifest = decode_version(number_of(cursor.key()), cursor.value());
+    if (!manifest) return manifest.error();
+    out.push_back(*std::move(manifest));
+  }
+  return out;
+}
+
+Result<std::string> StateStore::object(const std::string& hash) const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  const std::optional<std::string_view> bytes = txn->get(impl_->dbs.object, hex_decode(hash).value_or(""));
+  if (!bytes) return fail("there is no object " + hash);
+  if (sha256_hex(*bytes) != hash) return impl_->damaged("object " + hash + " is not what its hash says");
+  return std::string(*bytes);
+}
+
+bool StateStore::has_object(const std::string& hash) const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  return txn && txn->get(impl_->dbs.refs, hex_decode(hash).value_or("")).has_value();
+}
+
+Result<std::vector<ConfigObject>> StateStore::objects(const Manifest& manifest) const {
+  std::vector<ConfigObject> out;
+  out.reserve(manifest.entries.size());
+  for (const ManifestEntry& entry : manifest.entries) {
+    Result<std::string> bytes = object(entry.hash);
+    if (!bytes) return fail(entry.kind + " '" + entry.name + "': " + bytes.error().message);
+    out.push_back({entry.kind, entry.name, *std::move(bytes)});
+  }
+  return out;
+}
+
+Result<Words> StateStore::words() const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  Words words;
+  words.sequence = impl_->number(*txn, "words");
+  Result<void> read = decode_all(*txn, impl_->dbs.admin, words.admin, &decode_admin);
+  if (read) read = decode_all(*txn, impl_->dbs.health, words.health, &decode_health);
+  if (!read) return impl_->damaged(read.error().message);
+  return words;
+}
+
+Result<std::vector<Purge>> StateStore::purges_after(uint64_t sequence, size_t limit) const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  std::vector<Purge> out;
+  lmdb::Cursor cursor(*txn, impl_->dbs.purge);
+  for (bool more = cursor.seek(lmdb::be64(sequence + 1)); more && out.size() < limit; more = cursor.next()) {
+    Result<Purge> purge = decode_purge(number_of(cursor.key()), cursor.value());
+    if (!purge) return impl_->damaged(purge.error().message);
+    out.push_back(*std::move(purge));
+  }
+  return out;
+}
+
+Result<std::vector<AuditRecord>> StateStore::audit_newest(size_t count) const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  std::vector<AuditRecord> out;
+  lmdb::Cursor cursor(*txn, impl_->dbs.audit);
+  for (bool more = cursor.last(); more && out.size() < count; more = cursor.previous()) {
+    Result<AuditRecord> record = decode_audit(number_of(cursor.key()), cursor.value());
+    if (!record) return impl_->damaged(record.error().message);
+    out.push_back(*std::move(record));
+  }
+  return out;
+}
+
+}  // namespace tidegate

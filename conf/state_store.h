@@ -95,9 +95,10 @@ class StateStore {
 
   const std::string& bell_path() const;
 
+  struct Impl;  // conf/state_store_impl.h
+
  private:
   StateStore();
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

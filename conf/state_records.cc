@@ -1,0 +1,125 @@
+#include "conf/state_records.h"
+
+#include <nlohmann/json.hpp>
+
+namespace tidegate {
+namespace {
+
+using nlohmann::json;
+
+std::string text_of(const json& record) { return record.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+// Runs `read` over the parsed record. A record that lacks a member or has another type in it is damage, not a crash.
+template <class T, class Read>
+Result<T> decode(const char* what, std::string_view record, Read&& read) {
+  try {
+    return read(json::parse(record));
+  } catch (const json::exception& error) {
+    return fail(std::string("state: damaged ") + what + " record: " + error.what());
+  }
+}
+
+const char* text_of(PurgeKind kind) {
+  switch (kind) {
+    case PurgeKind::url:
+      return "url";
+    case PurgeKind::tag:
+      return "tag";
+    case PurgeKind::all:
+      return "all";
+  }
+  return "?";
+}
+
+}  // namespace
+
+std::string encode_version(const Manifest& manifest) {
+  return text_of(json{{"created_ns", manifest.created_ns},
+                      {"author", manifest.author},
+                      {"comment", manifest.comment},
+                      {"digest", manifest.digest},
+                      {"rollback_of", manifest.rollback_of}});
+}
+
+Result<Manifest> decode_version(uint64_t version, std::string_view record) {
+  return decode<Manifest>("version", record, [version](const json& fields) {
+    Manifest manifest;
+    manifest.version = version;
+    manifest.created_ns = fields.at("created_ns").get<uint64_t>();
+    manifest.author = fields.at("author").get<std::string>();
+    manifest.comment = fields.at("comment").get<std::string>();
+    manifest.digest = fields.at("digest").get<std::string>();
+    manifest.rollback_of = fields.at("rollback_of").get<uint64_t>();
+    return manifest;
+  });
+}
+
+std::string encode_admin(const AdminWord& word) {
+  return text_of(json{{"state", word.state == AdminState::down ? "down" : "drained"},
+                      {"by", word.by},
+                      {"note", word.note},
+                      {"since_ns", word.since_ns}});
+}
+
+Result<AdminWord> decode_admin(std::string_view record) {
+  return decode<AdminWord>("admin word", record, [](const json& fields) {
+    AdminWord word;
+    word.state = fields.at("state").get<std::string>() == "down" ? AdminState::down : AdminState::drained;
+    word.by = fields.at("by").get<std::string>();
+    word.note = fields.at("note").get<std::string>();
+    word.since_ns = fields.at("since_ns").get<uint64_t>();
+    return word;
+  });
+}
+
+std::string encode_health(const HealthWord& word) {
+  return std::string(1, word.up ? '\1' : '\0') + lmdb::be64(word.since_ns) + word.reason;
+}
+
+Result<HealthWord> decode_health(std::string_view record) {
+  if (record.size() < 9) return fail("state: damaged health word record");
+  return HealthWord{record[0] != '\0', std::string(record.substr(9)), lmdb::be64(record.substr(1, 8))};
+}
+
+std::string encode_purge(const Purge& purge) {
+  return text_of(json{{"kind", text_of(purge.kind)},
+                      {"value", purge.value},
+                      {"soft", purge.soft},
+                      {"at_ns", purge.at_ns},
+                      {"by", purge.by}});
+}
+
+Result<Purge> decode_purge(uint64_t sequence, std::string_view record) {
+  return decode<Purge>("purge", record, [sequence](const json& fields) {
+    Purge purge;
+    purge.sequence = sequence;
+    const auto kind = fields.at("kind").get<std::string>();
+    purge.kind = kind == "url" ? PurgeKind::url : kind == "tag" ? PurgeKind::tag : PurgeKind::all;
+    purge.value = fields.at("value").get<std::string>();
+    purge.soft = fields.at("soft").get<bool>();
+    purge.at_ns = fields.at("at_ns").get<uint64_t>();
+    purge.by = fields.at("by").get<std::string>();
+    return purge;
+  });
+}
+
+std::string encode_audit(const AuditRecord& record) {
+  return text_of(json{{"at_ns", record.at_ns},
+                      {"who", record.who},
+                      {"action", record.action},
+                      {"target", record.target},
+                      {"detail", record.detail}});
+}
+
+Result<AuditRecord> decode_audit(uint64_t sequence, std::string_view record) {
+  return decode<AuditRecord>("audit", record, [sequence](const json& fields) {
+    return AuditRecord{sequence,
+                       fields.at("at_ns").get<uint64_t>(),
+                       fields.at("who").get<std::string>(),
+                       fields.at("action").get<std::string>(),
+                       fields.at("target").get<std::string>(),
+                       fields.at("detail").get<std::string>()};
+  });
+}
+
+}  // namespace tidegate

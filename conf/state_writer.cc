@@ -1,0 +1,407 @@
+// The writing half of StateStore: one write is one transaction with its audit record, and then the bell.
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "conf/state_records.h"
+#include "conf/state_store_impl.h"
+#include "core/clock.h"
+#include "core/crypto.h"
+#include "core/fd.h"
+#include "core/log.h"
+
+namespace tidegate {
+namespace {
+
+// Bounds of the histories. Versions are trimmed some at a time, since it takes a look at every entry.
+constexpr size_t kVersionsKept = 1'000;
+constexpr size_t kVersionsSlack = 50;
+constexpr uint64_t kPurgesKept = 10'000;
+constexpr uint64_t kAuditsKept = 100'000;
+
+// A write transaction that remembers its first fault: later steps do nothing then, and commit() returns it.
+class Batch {
+ public:
+  explicit Batch(const StateStore::Impl& impl) : impl_(impl) {
+    if (impl.mode != StateStore::Mode::read_write) {
+      refuse(fail("it was opened for reading only"));
+      return;
+    }
+    mdb_reader_check(impl.env->get(), nullptr);  // a killed reader would keep old pages from being used again
+    Result<lmdb::Txn> begun = lmdb::Txn::begin(*impl.env, lmdb::Access::write);
+    if (begun) {
+      txn_.emplace(*std::move(begun));
+    } else {
+      refuse(begun.error());
+    }
+  }
+
+  bool sound() const { return !fault_; }
+  const lmdb::Txn& txn() const { return *txn_; }  // while sound
+  void refuse(Error fault) {
+    if (!fault_) fault_ = std::move(fault);
+  }
+
+  std::optional<std::string> get(MDB_dbi db, std::string_view key) const {
+    if (fault_) return std::nullopt;
+    const std::optional<std::string_view> value = txn_->get(db, key);
+    return value ? std::optional<std::string>(*value) : std::nullopt;
+  }
+  void put(MDB_dbi db, std::string_view key, std::string_view value) {
+    if (fault_) return;
+    if (Result<void> done = txn_->put(db, key, value); !done) refuse(done.error());
+  }
+  bool erase(MDB_dbi db, std::string_view key) {
+    if (fault_) return false;
+    const Result<bool> erased = txn_->erase(db, key);
+    if (!erased) refuse(erased.error());
+    return erased && *erased;
+  }
+
+  uint64_t number(std::string_view key) const { return fault_ ? 0 : impl_.number(*txn_, key); }
+  void set_number(std::string_view key, uint64_t value) { put(impl_.dbs.sys, key, lmdb::be64(value)); }
+
+  // Appends to a log that is numbered without gaps by its writer, or with gaps by another host's.
+  void append(MDB_dbi log, uint64_t sequence, std::string_view record, uint64_t kept) {
+    put(log, lmdb::be64(sequence), record);
+    while (sound() && txn_->entries(log) > kept) {
+      std::string oldest;
+      {
+        lmdb::Cursor cursor(*txn_, log);
+        if (!cursor.first()) break;
+        oldest = cursor.key();
+      }
+      erase(log, oldest);
+    }
+  }
+
+  void audit(std::string_view who, std::string_view action, std::string_view target, std::string_view detail) {
+    const uint64_t sequence = number("audit") + 1;
+    const AuditRecord record{
+        sequence, realtime_ns(), std::string(who), std::string(action), std::string(target), std::string(detail)};
+    append(impl_.dbs.audit, sequence, encode_audit(record), kAuditsKept);
+    set_number("audit", sequence);
+  }
+
+  Result<void> commit() {
+    if (!fault_) {
+      if (Result<void> committed = txn_->commit(); !committed) refuse(committed.error());
+    }
+    if (fault_) return fail("state: " + fault_->message);
+    impl_.ring();
+    return {};
+  }
+
+ private:
+  const StateStore::Impl& impl_;
+  std::optional<lmdb::Txn> txn_;
+  std::optional<Error> fault_;
+};
+
+// --- versions
+
+// One object as it changes from one version to the next. An empty hash: it is gone.
+struct EntryChange {
+  std::string_view kind, name, hash;
+};
+
+std::vector<EntryChange> changes_between(const std::vector<ManifestEntry>& from, const std::vector<ManifestEntry>& to) {
+  std::vector<EntryChange> out;
+  const auto less = [](const ManifestEntry& a, const ManifestEntry& b) {
+    return a.kind != b.kind ? a.kind < b.kind : a.name < b.name;
+  };
+  auto old = from.begin();
+  for (const ManifestEntry& entry : to) {
+    for (; old != from.end() && less(*old, entry); ++old) out.push_back({old->kind, old->name, {}});
+    const bool same_object = old != from.end() && !less(entry, *old);
+    if (!same_object || old->hash != entry.hash) out.push_back({entry.kind, entry.name, entry.hash});
+    if (same_object) ++old;
+  }
+  for (; old != from.end(); ++old) out.push_back({old->kind, old->name, {}});
+  return out;
+}
+
+// Entries in the order of keys; refuses what no manifest can hold.
+Result<std::vector<ManifestEntry>> sorted(std::vector<ManifestEntry> entries) {
+  std::sort(entries.begin(), entries.end());
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (!entry_prefix(entries[i].kind, entries[i].name)) {
+      return fail(
+          fmt::format("{} '{:.40}...': a name has no NUL and 490 bytes at most", entries[i].kind, entries[i].name));
+    }
+    if (i > 0 && entries[i].kind == entries[i - 1].kind && entries[i].name == entries[i - 1].name) {
+      return fail(fmt::format("{} '{}' is there twice", entries[i].kind, entries[i].name));
+    }
+  }
+  return entries;
+}
+
+void reference(Batch& batch, const StateDbs& dbs, const std::string& raw_hash) {
+  const std::optional<std::string> count = batch.get(dbs.refs, raw_hash);
+  batch.put(dbs.refs, raw_hash, lmdb::be64((count ? lmdb::be64(*count) : 0) + 1));
+}
+
+// The last reference takes the object with it.
+void unreference(Batch& batch, const StateDbs& dbs, const std::string& raw_hash) {
+  const std::optional<std::string> count = batch.get(dbs.refs, raw_hash);
+  if (!count) return;
+  if (lmdb::be64(*count) > 1) return batch.put(dbs.refs, raw_hash, lmdb::be64(lmdb::be64(*count) - 1));
+  batch.erase(dbs.refs, raw_hash);
+  batch.erase(dbs.object, raw_hash);
+}
+
+// Entries that no version from `oldest` on can see: superseded by one at or below it, or saying that an object is gone.
+std::vector<std::pair<std::string, std::string>> unseen_entries(const Batch& batch, const StateDbs& dbs,
+                                                                uint64_t oldest) {
+  std::vector<std::pair<std::string, std::string>> unseen;
+  std::pair<std::string, std::string> previous;  // the newest so far of the same object at or below `oldest`
+  const auto same_object = [](std::string_view a, std::string_view b) {
+    return a.size() == b.size() && a.substr(0, a.size() - 8) == b.substr(0, b.size() - 8);
+  };
+  lmdb::Cursor cursor(batch.txn(), dbs.entry);
+  for (bool more = cursor.first(); more; more = cursor.next()) {
+    const std::optional<EntryKey> key = EntryKey::parse(cursor.key());
+    if (!key || key->version > oldest) continue;
+    if (!previous.first.empty() && (previous.second.empty() || same_object(previous.first, cursor.key()))) {
+      unseen.push_back(previous);
+    }
+    previous = {std::string(cursor.key()), std::string(cursor.value())};
+  }
+  if (!previous.first.empty() && previous.second.empty()) unseen.push_back(previous);
+  return unseen;
+}
+
+void trim_versions(Batch& batch, const StateDbs& dbs) {
+  if (!batch.sound() || batch.txn().entries(dbs.version) <= kVersionsKept + kVersionsSlack) return;
+  std::vector<std::string> too_old;
+  uint64_t oldest_kept = 0;
+  {
+    const size_t excess = batch.txn().entries(dbs.version) - kVersionsKept;
+    lmdb::Cursor cursor(batch.txn(), dbs.version);
+    bool more = cursor.first();
+    for (; more && too_old.size() < excess; more = cursor.next()) too_old.emplace_back(cursor.key());
+    if (more) oldest_kept = lmdb::be64(cursor.key());
+  }
+  for (const std::string& key : too_old) batch.erase(dbs.version, key);
+  if (!batch.sound()) return;
+  for (const auto& [key, raw_hash] : unseen_entries(batch, dbs, oldest_kept)) {
+    batch.erase(dbs.entry, key);
+    if (!raw_hash.empty()) unreference(batch, dbs, raw_hash);
+  }
+}
+
+// Writes a version whose objects are given by `bytes_of(hash)`; null bytes: the store has it already.
+template <class BytesOf>
+void write_version(Batch& batch, const StateDbs& dbs, const Manifest& manifest, const std::vector<ManifestEntry>& from,
+                   BytesOf&& bytes_of) {
+  for (const EntryChange& change : changes_between(from, manifest.entries)) {
+    const std::string raw_hash = hex_decode(change.hash).value_or("");
+    batch.put(dbs.entry, *entry_prefix(change.kind, change.name) + lmdb::be64(manifest.version), raw_hash);
+    if (raw_hash.empty()) continue;
+    if (!batch.get(dbs.refs, raw_hash)) {
+      const std::string* bytes = bytes_of(change.hash);
+      if (bytes == nullptr) return batch.refuse(fail(fmt::format("object {} is missing", change.hash)));
+      batch.put(dbs.object, raw_hash, *bytes);
+    }
+    reference(batch, dbs, raw_hash);
+  }
+  batch.put(dbs.version, lmdb::be64(manifest.version), encode_version(manifest));
+  batch.set_number("head", manifest.version);
+  trim_versions(batch, dbs);
+}
+
+// What the head's manifest holds, from memory where that is what was written last.
+std::vector<ManifestEntry> head_entries(Batch& batch, const StateStore::Impl& impl, uint64_t head) {
+  if (!batch.sound() || head == 0) return {};
+  if (impl.cached_version == head) return impl.cached_entries;
+  Result<std::vector<ManifestEntry>> entries = impl.entries(batch.txn(), head);
+  if (entries) return *std::move(entries);
+  batch.refuse(entries.error());
+  return {};
+}
+
+// Makes `db` hold exactly `words`, touching only what differs.
+template <class Word, class Encode>
+void replace_words(Batch& batch, MDB_dbi db, const std::map<std::string, Word>& words, Encode&& encode) {
+  std::map<std::string, std::string> left;
+  for (const auto& [key, word] : words) left.emplace_hint(left.end(), key, encode(word));
+  std::vector<std::string> gone;
+  if (!batch.sound()) return;
+  {
+    lmdb::Cursor cursor(batch.txn(), db);
+    for (bool more = cursor.first(); more; more = cursor.next()) {
+      const auto found = left.find(std::string(cursor.key()));
+      if (found == left.end()) {
+        gone.emplace_back(cursor.key());
+      } else if (found->second == cursor.value()) {
+        left.erase(found);
+      }
+    }
+  }
+  for (const std::string& key : gone) batch.erase(db, key);
+  for (const auto& [key, record] : left) batch.put(db, key, record);
+}
+
+}  // namespace
+
+// Opened anew each time: whoever removed the bell gets another one.
+void StateStore::Impl::ring() const {
+  const UniqueFd bell(::open(bell_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0640));
+  if (!bell || ::pwrite(bell.get(), "!", 1, 0) != 1) {
+    log_warn("cannot ring {}; followers will find the change by polling", bell_path);
+  }
+}
+
+Result<Manifest> StateStore::commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head,
+                                            std::string_view author, std::string_view comment, uint64_t rollback_of) {
+  std::map<std::string_view, const std::string*> bytes_by_hash;
+  std::vector<ManifestEntry> unsorted;
+  unsorted.reserve(objects.size());
+  for (const ConfigObject& object : objects) unsorted.push_back({object.kind, object.name, sha256_hex(object.bytes)});
+  for (size_t i = 0; i < objects.size(); ++i) bytes_by_hash.emplace(unsorted[i].hash, &objects[i].bytes);
+  Result<std::vector<ManifestEntry>> entries = sorted(unsorted);
+  if (!entries) return entries.error();
+
+  Batch batch(*impl_);
+  const uint64_t head = batch.number("head");
+  if (batch.sound() && head != expected_head) {
+    return fail(
+        fmt::format("conflict: the configuration is at version {}, the change was based on {}", head, expected_head));
+  }
+  Manifest manifest;
+  manifest.version = head + 1;
+  manifest.created_ns = realtime_ns();
+  manifest.author = author;
+  manifest.comment = comment;
+  manifest.rollback_of = rollback_of;
+  manifest.digest = manifest_digest(*entries);
+  manifest.entries = *std::move(entries);
+  write_version(batch, impl_->dbs, manifest, head_entries(batch, *impl_, head), [&](std::string_view hash) {
+    const auto found = bytes_by_hash.find(hash);
+    return found == bytes_by_hash.end() ? nullptr : found->second;
+  });
+  batch.audit(author, rollback_of == 0 ? "commit" : "rollback", fmt::format("version {}", manifest.version), comment);
+  if (Result<void> committed = batch.commit(); !committed) return committed.error();
+  impl_->cached_version = manifest.version;
+  impl_->cached_entries = manifest.entries;
+  return manifest;
+}
+
+Result<void> StateStore::adopt_version(const Manifest& manifest,
+                                       const std::vector<std::pair<std::string, std::string>>& new_objects) {
+  std::map<std::string_view, const std::string*> bytes_by_hash;
+  for (const auto& [hash, bytes] : new_objects) {
+    if (sha256_hex(bytes) != hash) return fail("object " + hash + " is not what its hash says");
+    bytes_by_hash.emplace(hash, &bytes);
+  }
+  Result<std::vector<ManifestEntry>> entries = sorted(manifest.entries);
+  if (!entries) return entries.error();
+  if (manifest_digest(*entries) != manifest.digest) {
+    return fail(fmt::format("version {}: the manifest is not what its digest says", manifest.version));
+  }
+  Manifest adopted = manifest;
+  adopted.entries = *std::move(entries);
+
+  Batch batch(*impl_);
+  const uint64_t head = batch.number("head");
+  if (batch.sound() && adopted.version <= head) {
+    return fail(fmt::format("conflict: version {} is offered, but {} is in force here", adopted.version, head));
+  }
+  write_version(batch, impl_->dbs, adopted, head_entries(batch, *impl_, head), [&](std::string_view hash) {
+    const auto found = bytes_by_hash.find(hash);
+    return found == bytes_by_hash.end() ? nullptr : found->second;
+  });
+  batch.audit(adopted.author, "adopt", fmt::format("version {}", adopted.version), adopted.comment);
+  if (Result<void> committed = batch.commit(); !committed) return committed;
+  impl_->cached_version = adopted.version;
+  impl_->cached_entries = std::move(adopted.entries);
+  return {};
+}
+
+// --- words
+
+Result<uint64_t> StateStore::set_admin_word(const std::string& key, const std::optional<AdminWord>& word,
+                                            std::string_view who) {
+  Batch batch(*impl_);
+  const uint64_t sequence = batch.number("words") + 1;
+  if (word) {
+    batch.put(impl_->dbs.admin, key, encode_admin(*word));
+  } else {
+    batch.erase(impl_->dbs.admin, key);
+  }
+  const char* action = !word ? "undrain" : word->state == AdminState::down ? "down" : "drain";
+  batch.audit(who, action, key, word ? word->note : "");
+  batch.set_number("words", sequence);
+  if (Result<void> committed = batch.commit(); !committed) return committed.error();
+  return sequence;
+}
+
+Result<uint64_t> StateStore::set_health_words(
+    const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words) {
+  Batch batch(*impl_);
+  const uint64_t before = batch.number("words");
+  bool changed = false;
+  for (const auto& [key, word] : words) {
+    if (!word) {
+      changed |= batch.erase(impl_->dbs.health, key);
+      continue;
+    }
+    const std::string record = encode_health(*word);
+    if (batch.get(impl_->dbs.health, key) == record) continue;
+    batch.put(impl_->dbs.health, key, record);
+    changed = true;
+  }
+  if (!changed && batch.sound()) return before;
+  batch.set_number("words", before + 1);
+  if (Result<void> committed = batch.commit(); !committed) return committed.error();
+  return before + 1;
+}
+
+Result<void> StateStore::adopt_words(const Words& words) {
+  Batch batch(*impl_);
+  const uint64_t before = batch.number("words");
+  if (batch.sound() && words.sequence == before) return {};
+  if (words.sequence < before) {
+    return fail(fmt::format("conflict: words {} are offered, but {} are in force here", words.sequence, before));
+  }
+  replace_words(batch, impl_->dbs.admin, words.admin, &encode_admin);
+  replace_words(batch, impl_->dbs.health, words.health, &encode_health);
+  batch.set_number("words", words.sequence);
+  return batch.commit();
+}
+
+// --- logs
+
+Result<uint64_t> StateStore::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who) {
+  Batch batch(*impl_);
+  Purge purge;
+  purge.sequence = batch.number("purge") + 1;
+  purge.kind = kind;
+  purge.value = value;
+  purge.soft = soft;
+  purge.at_ns = realtime_ns();
+  purge.by = who;
+  batch.append(impl_->dbs.purge, purge.sequence, encode_purge(purge), kPurgesKept);
+  batch.set_number("purge", purge.sequence);
+  batch.audit(who, soft ? "soft purge" : "purge", value, "");
+  if (Result<void> committed = batch.commit(); !committed) return committed.error();
+  return purge.sequence;
+}
+
+Result<void> StateStore::adopt_purge(const Purge& purge) {
+  Batch batch(*impl_);
+  if (batch.sound() && purge.sequence <= batch.number("purge")) return {};  // had it already
+  batch.append(impl_->dbs.purge, purge.sequence, encode_purge(purge), kPurgesKept);
+  batch.set_number("purge", purge.sequence);
+  return batch.commit();
+}
+
+Result<void> StateStore::add_audit(std::string_view who, std::string_view action, std::string_view target,
+                                   std::string_view detail) {
+  Batch batch(*impl_);
+  batch.audit(who, action, target, detail);
+  return batch.commit();
+}
+
+}  // namespace tidegate
