@@ -1,2 +1,99 @@
 #include "cache/body.h"
-#include "cache/cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cache/disk_cursor.h"
+#include "cache/flight.h"
+
+namespace tidegate::cache {
+
+BodyReader::BodyReader(std::shared_ptr<const StoredObject> object, ByteRange range, ReaderPool* readers,
+                       EventLoop& loop)
+    : object_(std::move(object)),
+      readers_(readers),
+      loop_(&loop),
+      position_(range.first),
+      remaining_(std::min(range.length, object_->head->body_bytes - range.first)) {}
+
+BodyReader::BodyReader(std::shared_ptr<Flight> flight, ByteRange range, EventLoop& loop)
+    : flight_(std::move(flight)),
+      readers_(flight_->engine().readers()),
+      loop_(&loop),
+      position_(range.first),
+      remaining_(range.length),
+      reader_(flight_->attach(range.first)) {}
+
+BodyReader::BodyReader(BodyReader&& other) noexcept { *this = std::move(other); }
+
+BodyReader& BodyReader::operator=(BodyReader&& other) noexcept {
+  if (this == &other) return *this;
+  let_go();
+  object_ = std::move(other.object_);
+  flight_ = std::move(other.flight_);
+  disk_ = std::move(other.disk_);
+  call_ = std::move(other.call_);
+  readers_ = other.readers_;
+  loop_ = other.loop_;
+  position_ = other.position_;
+  remaining_ = std::exchange(other.remaining_, 0);
+  reader_ = std::exchange(other.reader_, 0);
+  return *this;
+}
+
+BodyReader::~BodyReader() { let_go(); }
+
+void BodyReader::let_go() {
+  if (call_ != nullptr) call_->cancel();
+  if (flight_ != nullptr) flight_->detach(reader_);
+  call_ = nullptr;
+  flight_ = nullptr;
+}
+
+void BodyReader::on_ready(std::function<void()> fn) {
+  if (call_ != nullptr) call_->cancel();
+  call_ = loop_ != nullptr ? std::make_shared<LoopCall>(*loop_, std::move(fn)) : nullptr;
+}
+
+BodyStep BodyReader::next(Slice& slice) {
+  if (remaining_ == 0) return BodyStep::end;
+  if (flight_ != nullptr) return next_arriving(slice);
+  if (object_ == nullptr) return BodyStep::end;
+  if (object_->resident) return next_resident(slice);
+  return next_from_disk(slice, object_->disk->generation);
+}
+
+BodyStep BodyReader::next_resident(Slice& slice) {
+  const Slice& chunk = object_->body[position_ / kChunkBytes];
+  const size_t offset = position_ % kChunkBytes;
+  slice = {chunk.owner, chunk.bytes.substr(offset, static_cast<size_t>(std::min<uint64_t>(remaining_, kChunkBytes)))};
+  advance(slice);
+  return BodyStep::data;
+}
+
+BodyStep BodyReader::next_arriving(Slice& slice) {
+  bool on_disk = false;
+  const BodyStep step = flight_->read(reader_, position_, remaining_, call_, slice, on_disk);
+  if (on_disk) return next_from_disk(slice, flight_->disk()->generation);
+  if (step == BodyStep::data) advance(slice);
+  return step;
+}
+
+BodyStep BodyReader::next_from_disk(Slice& slice, uint64_t generation) {
+  if (readers_ == nullptr) return BodyStep::error;
+  if (disk_ == nullptr) disk_ = std::make_shared<DiskCursor>(*readers_, generation);
+  const BodyStep step = disk_->chunk(static_cast<uint32_t>(position_ / kChunkBytes), call_, slice);
+  if (step != BodyStep::data) return step;
+  const size_t offset = position_ % kChunkBytes;
+  if (offset >= slice.bytes.size()) return BodyStep::error;  // shorter than its record says
+  slice.bytes = slice.bytes.substr(offset, static_cast<size_t>(std::min<uint64_t>(remaining_, kChunkBytes)));
+  advance(slice);
+  return BodyStep::data;
+}
+
+void BodyReader::advance(const Slice& slice) {
+  position_ += slice.bytes.size();
+  if (remaining_ != UINT64_MAX) remaining_ -= slice.bytes.size();
+}
+
+}  // namespace tidegate::cache

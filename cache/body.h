@@ -15,6 +15,9 @@ namespace tidegate::cache {
 struct StoredObject;
 class Flight;
 class DiskCursor;
+class Engine;
+class LoopCall;
+class ReaderPool;
 
 // A piece of a body. `owner` keeps the bytes alive: hold it until the last of them was written (writev, TLS, DATA
 // frame).
@@ -53,20 +56,25 @@ class BodyReader {
   BodyStep next(Slice& slice);
 
  private:
-  friend class Cache;
+  friend class Engine;
   friend class Flight;
-  BodyReader(std::shared_ptr<const StoredObject> object, ByteRange range, EventLoop& loop);
+  BodyReader(std::shared_ptr<const StoredObject> object, ByteRange range, ReaderPool* readers, EventLoop& loop);
   BodyReader(std::shared_ptr<Flight> flight, ByteRange range, EventLoop& loop);
   BodyStep next_resident(Slice& slice);
+  BodyStep next_arriving(Slice& slice);
+  BodyStep next_from_disk(Slice& slice, uint64_t generation);
+  void advance(const Slice& slice);
+  void let_go();
 
   std::shared_ptr<const StoredObject> object_;  // resident or on disk
   std::shared_ptr<Flight> flight_;              // arriving
   std::shared_ptr<DiskCursor> disk_;            // made when bytes must come from disk
+  std::shared_ptr<LoopCall> call_;              // made by on_ready()
+  ReaderPool* readers_ = nullptr;
   EventLoop* loop_ = nullptr;
-  std::function<void()> on_ready_;
   uint64_t position_ = 0;   // offset of the next byte in the whole body
   uint64_t remaining_ = 0;  // bytes of the range still to give
-  uint64_t flight_id_ = 0;  // this reader's registration with the flight
+  uint64_t reader_ = 0;     // this reader's registration with the flight
 };
 
 }  // namespace tidegate::cache

@@ -124,9 +124,10 @@ class Fill {
   std::optional<Answer> stale_answer(uint64_t now_ms);
 
  private:
-  friend class Cache;
+  friend class Engine;
   friend class Flight;
   explicit Fill(std::shared_ptr<Flight> flight);
+  void abandon();
   std::shared_ptr<Flight> flight_;
 };
 
@@ -142,6 +143,9 @@ class Pending {
   explicit operator bool() const { return waiter_ != nullptr; }
 
  private:
+  friend class Engine;
+  void cancel();
+  void release() { waiter_ = nullptr; }  // the waiter lives on with another Pending
   std::shared_ptr<Waiter> waiter_;
 };
 
@@ -182,8 +186,9 @@ class Cache {
   void invalidate(const RequestView& request, const RouteCache& policy, const ResponseView& response);
 
   // In force for lookups when it returns, durable with the writer's next commit. Sequences that were applied before are
-  // ignored. `url` purges name "scheme://host/path?query" and take every variant.
-  void purge(const Purge& purge);
+  // ignored. A url purge names "scheme://host/path?query" and takes every variant; `policy` is the route's, whose query
+  // options made the key.
+  void purge(const Purge& purge, const RouteCache& policy = {});
   // Where a plane's follower resumes (PlaneHooks::purge_from): the last sequence that is durable.
   uint64_t last_applied_purge() const;
 

@@ -1,0 +1,75 @@
+// Rendering an Answer for clients of either HTTP version.
+#include <fmt/format.h>
+
+#include "cache/cache.h"
+#include "cache/fields.h"
+#include "core/http1.h"
+
+namespace tidegate::cache {
+namespace {
+
+// RFC 9110 §15.4.5: a 304 has no body to describe; §15.5.17: nor has ours of 416.
+bool describes_body(std::string_view lower_name) {
+  return lower_name == "content-type" || lower_name == "content-encoding" || lower_name == "content-language";
+}
+
+bool carries_body_fields(uint16_t status) { return status != 304 && status != 416; }
+
+struct Number {
+  char text[24];
+  size_t length;
+  explicit Number(uint64_t value) : length(static_cast<size_t>(fmt::format_to(text, "{}", value) - text)) {}
+  operator std::string_view() const { return {text, length}; }  // NOLINT(google-explicit-constructor)
+};
+
+struct ContentRange {
+  char text[80];
+  size_t length;
+  explicit ContentRange(const Answer& answer) {
+    const uint64_t whole = answer.head->body_bytes;
+    char* const end = answer.status == 416 ? fmt::format_to(text, "bytes */{}", whole)
+                                           : fmt::format_to(text, "bytes {}-{}/{}", answer.range.first,
+                                                            answer.range.first + answer.range.length - 1, whole);
+    length = static_cast<size_t>(end - text);
+  }
+  operator std::string_view() const { return {text, length}; }  // NOLINT(google-explicit-constructor)
+};
+
+template <class Fn>
+void for_each_made_field(const Answer& answer, Fn&& fn) {
+  const bool bodiless_status = answer.status == 304 || answer.status == 204;
+  if (answer.content_length && !bodiless_status) fn("content-length", Number(*answer.content_length));
+  if (answer.status == 206 || answer.status == 416) fn("content-range", ContentRange(answer));
+  fn("age", Number(answer.age_s));
+}
+
+}  // namespace
+
+void for_each_field(const Answer& answer, const std::function<void(std::string_view, std::string_view)>& fn) {
+  const bool whole = carries_body_fields(answer.status);
+  for (const http1::Field& field : answer.head->fields) {
+    if (whole || !describes_body(field.name)) fn(field.name, field.value);
+  }
+  for_each_made_field(answer, fn);
+}
+
+void append_h1_head(std::string& out, const Answer& answer) {
+  const auto append_line = [&out](std::string_view name, std::string_view value) {
+    out.append(name).append(": ").append(value).append("\r\n");
+  };
+  out.append("HTTP/1.1 ")
+      .append(Number(answer.status))
+      .append(" ")
+      .append(http1::reason_phrase(answer.status))
+      .append("\r\n");
+  if (carries_body_fields(answer.status)) {
+    out.append(answer.head->field_text);
+  } else {
+    for (const http1::Field& field : answer.head->fields) {
+      if (!describes_body(field.name)) append_line(field.name, field.value);
+    }
+  }
+  for_each_made_field(answer, append_line);
+}
+
+}  // namespace tidegate::cache

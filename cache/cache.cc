@@ -1,0 +1,158 @@
+// The facade: Cache, Fill and Pending over the engine and its flights.
+#include "cache/cache.h"
+
+#include "cache/engine.h"
+#include "cache/flight.h"
+#include "core/clock.h"
+
+namespace tidegate::cache {
+
+Options make_options(const CacheNode& node, const std::string& state_dir) {
+  Options options;
+  options.directory = node.path.empty() ? state_dir + "/cache" : node.path;
+  options.disk_bytes = node.disk_bytes;
+  options.ram_bytes = node.ram_bytes;
+  options.max_object_bytes = node.max_object_bytes;
+  return options;
+}
+
+const char* name(Outcome outcome) {
+  constexpr const char* kNames[] = {"bypass", "hit", "stale", "lead", "join", "refuse", "failed", "pending"};
+  return kNames[static_cast<size_t>(outcome)];
+}
+
+// --- Pending
+
+Pending::Waiter::Waiter(const RequestView& request_, const RouteCache& policy_, uint64_t now, EventLoop& loop_,
+                        OnFound on_found_)
+    : request(request_),
+      policy(policy_),
+      asked_ms(now),
+      asked_ns(monotonic_ns()),
+      alive_loop(&loop_),
+      on_found(std::move(on_found_)) {}
+
+uint64_t Pending::Waiter::now_ms() const { return asked_ms + (monotonic_ns() - asked_ns) / kNsPerMs; }
+
+EventLoop* Pending::Waiter::loop() {
+  const std::lock_guard lock(mutex);
+  return alive_loop;
+}
+
+void Pending::Waiter::deliver(Lookup found) {
+  // On the heap, since the loop's mailbox copies what it holds. Destroyed with nobody to take it, a Fill in it passes
+  // leadership on.
+  const auto shared = std::make_shared<Lookup>(std::move(found));
+  const std::lock_guard lock(mutex);
+  if (alive_loop == nullptr) return;
+  alive_loop->post([waiter = shared_from_this(), shared] {
+    if (waiter->loop() != nullptr) waiter->on_found(std::move(*shared));
+  });
+}
+
+Pending& Pending::operator=(Pending&& other) noexcept {
+  if (this != &other) {
+    cancel();
+    waiter_ = std::move(other.waiter_);
+  }
+  return *this;
+}
+
+Pending::~Pending() { cancel(); }
+
+void Pending::cancel() {
+  if (waiter_ == nullptr) return;
+  const std::lock_guard lock(waiter_->mutex);
+  waiter_->alive_loop = nullptr;
+}
+
+std::shared_ptr<Pending::Waiter> Asker::wait() {
+  if (waiter == nullptr)
+    waiter = std::make_shared<Pending::Waiter>(request, policy, now_ms, loop, std::move(*on_found));
+  return waiter;
+}
+
+// --- Fill
+
+Fill::Fill() = default;
+Fill::Fill(std::shared_ptr<Flight> flight) : flight_(std::move(flight)) {}
+Fill::Fill(Fill&&) noexcept = default;
+Fill::~Fill() { abandon(); }
+
+Fill& Fill::operator=(Fill&& other) noexcept {
+  if (this != &other) {
+    abandon();
+    flight_ = std::move(other.flight_);
+  }
+  return *this;
+}
+
+void Fill::abandon() {
+  if (flight_ != nullptr) flight_->fail(FillFailure::leader_gone, "leader-gone");
+  flight_ = nullptr;
+}
+
+Fields Fill::conditional_fields() const { return flight_->conditional_fields(); }
+bool Fill::strips(std::string_view field_name) { return is_conditional_or_range(field_name); }
+FillStep Fill::append(std::string_view bytes) { return flight_->append(bytes); }
+void Fill::on_resume(std::function<void()> fn) { flight_->on_resume(std::move(fn)); }
+std::optional<Answer> Fill::stale_answer(uint64_t now_ms) { return flight_->stale_answer(now_ms); }
+
+FillDecision Fill::on_head(const ResponseView& response, uint64_t now_ms) {
+  FillDecision decision = flight_->on_head(response, now_ms);
+  if (decision.kind != FillDecision::Kind::store) flight_ = nullptr;  // spent
+  return decision;
+}
+
+void Fill::finish() {
+  flight_->finish();
+  flight_ = nullptr;
+}
+
+void Fill::fail(FillFailure failure, const char* reason) {
+  flight_->fail(failure, reason);
+  flight_ = nullptr;
+}
+
+// --- Cache
+
+struct Cache::Impl {
+  Impl(const Options& options, Metrics& metrics) : engine(options, metrics) {}
+  mutable Engine engine;
+};
+
+Cache::Cache() = default;
+Cache::~Cache() = default;
+
+Result<std::unique_ptr<Cache>> Cache::open(const Options& options, Metrics& metrics) {
+  constexpr uint64_t kMinDiskBytes = 8 << 20;
+  if (!options.directory.empty() && options.disk_bytes < kMinDiskBytes)
+    return tidegate::fail("cache: disk must be at least 8MB");
+  if (options.commit_bytes == 0) return tidegate::fail("cache: commit_bytes must not be 0");
+  auto cache = std::unique_ptr<Cache>(new Cache());
+  cache->impl_ = std::make_unique<Impl>(options, metrics);
+  return cache;
+}
+
+Lookup Cache::lookup(const RequestView& request, const RouteCache& policy, uint64_t now_ms, EventLoop& loop,
+                     OnFound on_found) {
+  Asker asker{request, policy, now_ms, loop, &on_found, nullptr};
+  return impl_->engine.lookup(asker);
+}
+
+void Cache::invalidate(const RequestView& request, const RouteCache& policy, const ResponseView& response) {
+  impl_->engine.invalidate(request, policy, response);
+}
+
+void Cache::purge(const Purge& purge, const RouteCache& policy) { impl_->engine.purge(purge, policy); }
+uint64_t Cache::last_applied_purge() const { return impl_->engine.durable_purge(); }
+
+Explanation Cache::explain(const RequestView& request, const RouteCache& policy, uint64_t now_ms) const {
+  return impl_->engine.explain(request, policy, now_ms);
+}
+
+Cache::Totals Cache::totals() const { return impl_->engine.totals(); }
+void Cache::flush() { impl_->engine.flush(); }
+void Cache::wait_loaded() { impl_->engine.wait_loaded(); }
+
+}  // namespace tidegate::cache

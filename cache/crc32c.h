@@ -1,0 +1,11 @@
+// CRC-32C (Castagnoli, RFC 3720 §12.1): by the processor's instruction where it has one.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace tidegate::cache {
+
+uint32_t crc32c(std::string_view bytes);
+
+}  // namespace tidegate::cache

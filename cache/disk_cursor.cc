@@ -1,0 +1,45 @@
+#include "cache/disk_cursor.h"
+
+namespace tidegate::cache {
+
+BodyStep DiskCursor::chunk(uint32_t index, const std::shared_ptr<LoopCall>& call, Slice& slice) {
+  const std::lock_guard lock(mutex_);
+  if (!reading_ && index >= first_ && index - first_ < chunks_.size()) {
+    slice = chunks_[index - first_];
+    return BodyStep::data;
+  }
+  if (failed_) return BodyStep::error;
+  waiting_ = call;
+  if (!reading_) {
+    reading_ = true;
+    chunks_.clear();
+    first_ = index;
+    auto job = [self = shared_from_this(), index](const lmdb::Txn* txn) {
+      self->read(txn, self->readers_.store(), index);
+    };
+    if (!readers_.submit(std::move(job), true)) {
+      failed_ = true;
+      return BodyStep::error;
+    }
+  }
+  return BodyStep::wait;
+}
+
+void DiskCursor::read(const lmdb::Txn* txn, const Store& store, uint32_t first) {
+  std::vector<Slice> chunks;
+  for (uint32_t i = 0; txn != nullptr && i < kReadAhead; ++i) {
+    auto chunk = store.read_chunk(*txn, generation_, first + i);
+    if (!chunk) break;  // the end, unless it is the first
+    const bool last = chunk->bytes.size() < kChunkBytes;
+    chunks.push_back(std::move(*chunk));
+    if (last) break;
+  }
+  const std::lock_guard lock(mutex_);
+  failed_ = chunks.empty();
+  chunks_ = std::move(chunks);
+  reading_ = false;
+  if (waiting_ != nullptr) waiting_->notify();
+  waiting_ = nullptr;
+}
+
+}  // namespace tidegate::cache

@@ -1,0 +1,312 @@
+// The engine's parts put together: opening, publishing, loading from disk, shutting down.
+#include "cache/engine.h"
+
+#include "cache/flight.h"
+#include "core/clock.h"
+#include "core/crypto.h"
+#include "core/log.h"
+
+namespace tidegate::cache {
+namespace {
+
+HashKeys random_hash_keys() {
+  return {derive_hash_key(random_bytes(32), "cache high"), derive_hash_key(random_bytes(32), "cache low")};
+}
+
+// Freed pages serve later transactions only: a batch must be a small part of the map.
+WriterLimits writer_limits(const Options& options, uint64_t map_bytes) {
+  const uint64_t largest_batch = std::max<uint64_t>(map_bytes / 32, 256 * 1024);
+  return {options.writer_queue_bytes, std::min(options.commit_bytes, largest_batch), options.commit_interval_ms};
+}
+
+}  // namespace
+
+Engine::Engine(const Options& options_, Metrics& metrics)
+    : options(options_), counters(metrics), keys(random_hash_keys()), index(options_.ram_bytes) {
+  if (!options.directory.empty()) open_disk();
+  declare_gauges(metrics);
+}
+
+Engine::~Engine() {
+  readers_ = nullptr;  // ends the reads, then the writer commits what is queued
+  writer_ = nullptr;
+}
+
+void Engine::open_disk() {
+  auto store = Store::open(options.directory, options.disk_bytes);
+  if (!store) {
+    log_error("cache: {}; working from memory alone", store.error().message);
+    return;
+  }
+  store_ = std::move(*store);
+  const StoreHeader& header = store_->header();
+  keys = header.keys;
+  generation_ = header.generation;
+  last_purge = header.purge_sequence;
+  purges.purge_all(header.all_hard, false);
+  purges.purge_all(header.all_soft, true);
+  for (const auto& [tag, epochs] : header.tags) {
+    purges.purge_tag(tag, epochs.first, false);
+    purges.purge_tag(tag, epochs.second, true);
+  }
+  loading_ = true;
+  readers_ = std::make_unique<ReaderPool>(*store_, options.reader_threads);
+  writer_ = std::make_unique<Writer>(*store_, *this, counters, writer_limits(options, store_->map_bytes()), reclaim_);
+  writer_->start();
+}
+
+void Engine::declare_gauges(Metrics& metrics) {
+  const auto gauge = [&](const char* name, const char* help, auto read) {
+    metrics.gauge(name, help, [this, read] { return static_cast<double>(read(*this)); });
+  };
+  gauge("tidegate_cache_objects", "Objects known", [](Engine& e) { return e.index.objects(); });
+  gauge("tidegate_cache_memory_bytes", "Bytes of the memory tier", [](Engine& e) { return e.index.ram_bytes(); });
+  gauge("tidegate_cache_disk_bytes", "Bytes of the disk tier",
+        [](Engine& e) { return e.writer_ ? e.writer_->disk_bytes() : 0; });
+  gauge("tidegate_cache_writer_queue_bytes", "Bytes that wait for the writer",
+        [](Engine& e) { return e.writer_ ? e.writer_->queue_bytes() : 0; });
+  gauge("tidegate_cache_oldest_read_seconds", "Age of the oldest disk read under way",
+        [](Engine& e) { return e.readers_ ? static_cast<double>(e.readers_->oldest_read_age_ns()) / 1e9 : 0.0; });
+}
+
+Answer Engine::make_answer(const RequestView& request, const Freshness& freshness,
+                           std::shared_ptr<const StoredObject> object, uint64_t now_ms, EventLoop& loop) {
+  Answer answer;
+  answer.head = object->head;
+  const Selection selection = select(request, *object->head, now_ms);
+  answer.status = selection.status;
+  answer.range = selection.range;
+  answer.age_s = age_ms(freshness, now_ms) / 1000;
+  answer.content_length = answer.status == 416 ? 0 : selection.range.length;
+  const bool has_body = request.method != "HEAD" && answer.status != 304 && answer.status != 416;
+  if (has_body) answer.body = BodyReader(std::move(object), selection.range, readers_.get(), loop);
+  return answer;
+}
+
+void Engine::publish(const Flight& flight, const KeyHash& key, uint64_t variant,
+                     std::shared_ptr<const StoredObject> object, std::shared_ptr<DiskBody> disk) {
+  auto entry = std::make_shared<Entry>();
+  entry->key = key;
+  entry->variant = variant;
+  entry->vary = object->head->vary;
+  entry->freshness = object->head->freshness;
+  entry->generation = object->head->generation;
+  entry->tags = object->head->tags;
+  entry->disk = disk;
+  Leftovers leftovers;
+  bool published = false;
+  {
+    Shard& shard = index.shard(key);
+    const std::lock_guard lock(shard.mutex);
+    const bool purged = flight.is_disowned() || purges.verdict(entry->tags, entry->generation) == PurgeVerdict::dead;
+    published = !purged && shard.publish(entry, leftovers);
+    if (published) shard.hold(*entry, std::move(object), leftovers);
+  }
+  if (!published && disk != nullptr) leftovers.retired.push_back({key, variant, std::move(disk)});
+  clean_up(leftovers);
+}
+
+// What left the index leaves the disk: its record with the writer's next transaction, its chunks with their last
+// reader.
+void Engine::clean_up(Leftovers& leftovers) {
+  counters.evicted_memory.add(leftovers.evicted_from_ram);
+  for (Retired& retired : leftovers.retired) {
+    retired.disk->doomed.store(true, std::memory_order_release);
+    if (writer_ != nullptr) writer_->submit(EraseMeta{std::move(retired)});
+  }
+  leftovers = {};
+}
+
+void Engine::disk_copy_lost(const KeyHash& key, uint64_t variant, const DiskBody* disk) {
+  Leftovers leftovers;
+  {
+    Shard& shard = index.shard(key);
+    const std::lock_guard lock(shard.mutex);
+    Bucket* bucket = shard.find(key);
+    if (bucket == nullptr) return;
+    for (const auto& entry : std::vector(bucket->entries)) {
+      if (entry->variant != variant || entry->disk.get() != disk) continue;
+      entry->disk = nullptr;
+      if (entry->object == nullptr) shard.erase(*entry, leftovers);
+    }
+  }
+  clean_up(leftovers);
+}
+
+bool Engine::freshen(const KeyHash& key, uint64_t variant, const StoredObject& confirmed,
+                     std::shared_ptr<const StoredObject> fresh, uint64_t received_ms) {
+  Leftovers leftovers;
+  std::shared_ptr<Entry> entry;
+  UpdateMeta update;
+  {
+    Shard& shard = index.shard(key);
+    const std::lock_guard lock(shard.mutex);
+    Bucket* bucket = shard.find(key);
+    if (bucket == nullptr) return false;
+    for (const auto& candidate : bucket->entries) {
+      if (candidate->variant == variant && candidate->generation == confirmed.head->generation) entry = candidate;
+    }
+    if (entry == nullptr) return false;
+    entry->freshness = fresh->head->freshness;
+    entry->generation = fresh->head->generation;
+    entry->purges_seen = 0;
+    update = {key, variant, fresh->head, {}, received_ms, entry->disk};
+    shard.hold(*entry, std::move(fresh), leftovers);
+  }
+  clean_up(leftovers);
+  if (update.disk != nullptr && writer_ != nullptr) writer_->submit(std::move(update));
+  return true;
+}
+
+void Engine::forget(const KeyHash& key, uint64_t variant, uint64_t generation) {
+  Leftovers leftovers;
+  {
+    Shard& shard = index.shard(key);
+    const std::lock_guard lock(shard.mutex);
+    Bucket* bucket = shard.find(key);
+    if (bucket == nullptr) return;
+    for (const auto& entry : std::vector(bucket->entries)) {
+      if (entry->variant == variant && entry->generation == generation) shard.erase(*entry, leftovers);
+    }
+  }
+  clean_up(leftovers);
+}
+
+// --- reading from disk
+
+void Engine::read_object(const lmdb::Txn* txn, KeyHash key, uint64_t variant, const std::shared_ptr<DiskBody>& disk) {
+  bool damaged = false;
+  std::optional<Meta> meta;
+  if (txn != nullptr) meta = store_->read_meta(*txn, key, variant, damaged);
+  if (!meta || meta->disk_generation != disk->generation) return finish_load(key, variant, disk, nullptr, damaged);
+  auto object = std::make_shared<StoredObject>();
+  object->resident = meta->head->body_bytes <= kMaxResidentBytes;
+  object->disk = object->resident ? nullptr : disk;
+  uint64_t read_bytes = 0;
+  for (uint32_t i = 0; object->resident && i < chunk_count(meta->head->body_bytes); ++i) {
+    auto chunk = store_->read_chunk(*txn, disk->generation, i);
+    if (!chunk) return finish_load(key, variant, disk, nullptr, true);
+    read_bytes += chunk->bytes.size();
+    object->body.push_back(std::move(*chunk));
+  }
+  if (object->resident && read_bytes != meta->head->body_bytes) return finish_load(key, variant, disk, nullptr, true);
+  object->head = std::move(meta->head);
+  finish_load(key, variant, disk, std::move(object), false);
+}
+
+void Engine::finish_load(const KeyHash& key, uint64_t variant, const std::shared_ptr<DiskBody>& disk,
+                         std::shared_ptr<const StoredObject> object, bool damaged) {
+  if (damaged) counters.corrupt.add();
+  Leftovers leftovers;
+  {
+    Shard& shard = index.shard(key);
+    const std::lock_guard lock(shard.mutex);
+    Bucket* bucket = shard.find(key);
+    for (const auto& entry : bucket != nullptr ? std::vector(bucket->entries) : std::vector<std::shared_ptr<Entry>>()) {
+      if (entry->variant != variant || entry->disk != disk) continue;
+      if (object == nullptr) {
+        shard.erase(*entry, leftovers);
+      } else if (entry->object == nullptr) {
+        shard.hold(*entry, object, leftovers);
+      }
+    }
+  }
+  clean_up(leftovers);
+  std::vector<std::shared_ptr<Pending::Waiter>> waiters;
+  {
+    const std::lock_guard lock(loads_mutex_);
+    const auto found = loads_.find(disk->generation);
+    if (found != loads_.end()) {
+      waiters = std::move(found->second);
+      loads_.erase(found);
+    }
+  }
+  for (const auto& waiter : waiters) lookup_again(waiter);
+}
+
+// --- WriterClient
+
+bool Engine::on_loaded(const MetaKey& key, const Meta& meta, std::shared_ptr<DiskBody> disk) {
+  const StoredHead& head = *meta.head;
+  if (purges.verdict(head.tags, head.generation) == PurgeVerdict::dead) return false;
+  {
+    const std::lock_guard lock(loading_mutex_);
+    if (purged_while_loading_.count(key.key) != 0) return false;
+  }
+  auto entry = std::make_shared<Entry>();
+  entry->key = key.key;
+  entry->variant = key.variant;
+  entry->vary = head.vary;
+  entry->freshness = head.freshness;
+  entry->generation = head.generation;
+  entry->tags = head.tags;
+  entry->disk = std::move(disk);
+  Leftovers leftovers;
+  bool published = false;
+  {
+    Shard& shard = index.shard(key.key);
+    const std::lock_guard lock(shard.mutex);
+    published = shard.publish(std::move(entry), leftovers);
+  }
+  clean_up(leftovers);
+  return published;
+}
+
+void Engine::on_all_loaded() {
+  {
+    const std::lock_guard lock(loading_mutex_);
+    loading_ = false;
+    purged_while_loading_.clear();
+  }
+  loaded_.notify_all();
+}
+
+void Engine::on_evicted(const KeyHash& key, uint64_t variant, const DiskBody* disk) {
+  Leftovers leftovers;
+  {
+    Shard& shard = index.shard(key);
+    const std::lock_guard lock(shard.mutex);
+    Bucket* bucket = shard.find(key);
+    if (bucket == nullptr) return;
+    for (const auto& entry : std::vector(bucket->entries)) {
+      if (entry->variant != variant || entry->disk.get() != disk) continue;
+      entry->disk = nullptr;  // the writer erases the record itself
+      shard.erase(*entry, leftovers);
+    }
+  }
+  clean_up(leftovers);
+}
+
+void Engine::wait_loaded() {
+  std::unique_lock lock(loading_mutex_);
+  loaded_.wait(lock, [this] { return !loading_; });
+}
+
+void Engine::flush() {
+  if (writer_ == nullptr) return;
+  std::mutex mutex;
+  std::condition_variable done;
+  bool is_done = false;
+  writer_->submit(Flush{[&] {
+    const std::lock_guard lock(mutex);
+    is_done = true;
+    done.notify_all();
+  }});
+  std::unique_lock lock(mutex);
+  done.wait(lock, [&] { return is_done; });
+}
+
+Cache::Totals Engine::totals() {
+  Cache::Totals totals;
+  totals.objects = index.objects();
+  totals.ram_bytes = index.ram_bytes();
+  if (writer_ != nullptr) {
+    totals.disk_bytes = writer_->disk_bytes();
+    totals.writer_queue_bytes = writer_->queue_bytes();
+  }
+  const std::lock_guard lock(loading_mutex_);
+  totals.loading = loading_;
+  return totals;
+}
+
+}  // namespace tidegate::cache

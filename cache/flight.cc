@@ -1,0 +1,337 @@
+// The body of a flight: filling, following, letting go, ending.
+#include "cache/flight.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tidegate::cache {
+
+Flight::Flight(Engine& engine, Origin origin, const Asker& asker, uint64_t generation)
+    : engine_(engine),
+      key_(origin.key),
+      key_text_(std::move(origin.key_text)),
+      generation_(generation),
+      solo_(origin.solo),
+      background_(origin.background),
+      request_(asker.request),
+      policy_(asker.policy),
+      loop_(&asker.loop),
+      validating_(std::move(origin.validating)),
+      validating_freshness_(origin.validating_freshness),
+      vary_(std::move(origin.vary)),
+      variant_(origin.variant) {
+  if (validating_ != nullptr) conditional_ = cache::conditional_fields(*validating_->head);
+}
+
+bool Flight::waiting_for_head() const {
+  const std::lock_guard lock(mutex_);
+  return state_ == State::head;
+}
+
+std::shared_ptr<DiskBody> Flight::disk() const {
+  const std::lock_guard lock(mutex_);
+  return disk_;
+}
+
+// --- the leader
+
+FillStep Flight::append(std::string_view bytes) {
+  const std::lock_guard lock(mutex_);
+  if (state_ != State::body) return FillStep::stop;
+  put_bytes(bytes);
+  if (total_ > engine_.options.max_object_bytes) stop_storing();
+  wake_readers();
+  if (!is_wanted()) return FillStep::stop;
+  let_go();
+  paused_ = held_bytes() > kWindowBytes;
+  return paused_ ? FillStep::pause : FillStep::more;
+}
+
+void Flight::put_bytes(std::string_view bytes) {
+  while (!bytes.empty()) {
+    if (tail_ == nullptr) {
+      const uint64_t expected =
+          head_->body_bytes == UINT64_MAX || head_->body_bytes <= total_ ? kChunkBytes : head_->body_bytes - total_;
+      tail_capacity_ = static_cast<size_t>(std::min<uint64_t>(kChunkBytes, expected));
+      tail_.reset(new char[tail_capacity_]);
+    }
+    const size_t n = std::min(bytes.size(), tail_capacity_ - tail_bytes_);
+    std::memcpy(tail_.get() + tail_bytes_, bytes.data(), n);  // past what readers were given: they never look there
+    tail_bytes_ += n;
+    total_ += n;
+    bytes.remove_prefix(n);
+    if (tail_bytes_ == kChunkBytes)
+      seal_tail();
+    else if (tail_bytes_ == tail_capacity_ && !bytes.empty())
+      seal_tail();  // longer than announced: finish() will refuse it
+  }
+}
+
+void Flight::seal_tail() {
+  if (tail_bytes_ == 0) return;
+  Slice slice{tail_, {tail_.get(), tail_bytes_}};
+  const auto index = first_chunk_ + static_cast<uint32_t>(chunks_.size());
+  chunks_.push_back(slice);
+  tail_ = nullptr;
+  tail_bytes_ = tail_capacity_ = 0;
+  offer_chunk(index, slice);
+}
+
+void Flight::offer_chunk(uint32_t index, const Slice& slice) {
+  if (!to_disk_) return;
+  if (engine_.writer().offer({disk_, index, slice, shared_from_this()})) return;
+  engine_.counters.queue_full.add();
+  stop_storing();
+}
+
+// The disk gets no more of it. What it has stays readable for those who lag, and is reclaimed with the flight.
+void Flight::stop_storing() {
+  if (!to_disk_) return;
+  to_disk_ = false;
+  disk_->doomed.store(true, std::memory_order_release);
+}
+
+uint64_t Flight::held_bytes() const { return chunks_.size() * kChunkBytes + tail_bytes_; }
+
+// Lets chunks go while more than half of the window is held: those on disk, or, where none go to disk, those that every
+// reader has passed.
+void Flight::let_go() {
+  while (!chunks_.empty() && held_bytes() > kWindowBytes / 2) {
+    const uint64_t end = (uint64_t{first_chunk_} + 1) * kChunkBytes;
+    const bool on_disk = disk_ != nullptr && first_chunk_ < committed_chunks_;
+    const bool passed =
+        std::all_of(readers_.begin(), readers_.end(), [end](const Reader& r) { return r.position >= end; });
+    if (!on_disk && (to_disk_ || !passed)) break;
+    if (!on_disk) joinable_ = false;  // its beginning is gone
+    chunks_.pop_front();
+    ++first_chunk_;
+  }
+  if (paused_ && held_bytes() <= kWindowBytes && resume_ != nullptr) {
+    paused_ = false;
+    resume_->notify();
+  }
+}
+
+void Flight::wake_readers() {
+  for (Reader& reader : readers_) {
+    if (reader.waiting == nullptr) continue;
+    reader.waiting->notify();
+    reader.waiting = nullptr;
+  }
+}
+
+// Somebody reads or waits for it, or it will be stored and little of it is missing.
+bool Flight::is_wanted() const {
+  if (background_ || !readers_.empty() || !waiters_.empty()) return true;
+  if (disowned_ || !(to_disk_ || fits_in_memory())) return false;
+  if (head_->body_bytes == UINT64_MAX) return total_ <= kWorthFinishingBytes;
+  const uint64_t missing = head_->body_bytes - std::min(total_, head_->body_bytes);
+  return missing <= std::max(kWorthFinishingBytes, total_);
+}
+
+void Flight::on_resume(std::function<void()> fn) {
+  const std::lock_guard lock(mutex_);
+  if (resume_ != nullptr) resume_->cancel();
+  resume_ = std::make_shared<LoopCall>(*loop_, std::move(fn));
+}
+
+void Flight::finish() {
+  bool is_short = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (resume_ != nullptr) resume_->cancel();
+    if (state_ != State::body) return;
+    is_short = head_->body_bytes != UINT64_MAX && head_->body_bytes != total_;
+    if (!is_short) {
+      seal_tail();
+      state_ = State::whole;
+      if (head_->body_bytes ==
+          UINT64_MAX) {  // readers hold the head as it was; the object gets one that knows its length
+        auto head = std::make_shared<StoredHead>(*head_);
+        head->body_bytes = total_;
+        index_head(*head, received_ms_);
+        head_ = std::move(head);
+      }
+      wake_readers();
+    }
+  }
+  if (is_short) return fail(FillFailure::backend_failed, "length-mismatch");
+  publish_whole();
+}
+
+// Small: into the index at once, and to disk behind it. Large: into the index when the disk has it; until then the
+// flight is joined.
+void Flight::publish_whole() {
+  std::shared_ptr<const StoredObject> object;
+  std::shared_ptr<DiskBody> disk;
+  PutMeta put;
+  bool leave = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (to_disk_ && !disowned_) {
+      disk = disk_;
+      put = {key_, variant_, head_, received_ms_, disk_, shared_from_this(), false};
+    }
+    if (fits_in_memory() && !disowned_ && first_chunk_ == 0) {
+      object = std::make_shared<StoredObject>(StoredObject{head_, {chunks_.begin(), chunks_.end()}, nullptr, true});
+    }
+    leave = object != nullptr || disk == nullptr;
+    if (disk == nullptr) stop_storing();
+  }
+  if (object != nullptr) {
+    engine_.counters.stored_memory.add();
+    engine_.publish(*this, key_, variant_, object, disk);
+  }
+  if (leave) leave_index();
+  if (disk != nullptr) engine_.writer().submit(std::move(put));
+}
+
+void Flight::on_chunks_committed(uint32_t chunks) {
+  const std::lock_guard lock(mutex_);
+  committed_chunks_ = std::max(committed_chunks_, chunks);
+  let_go();
+}
+
+void Flight::on_stored(bool stored) {
+  std::shared_ptr<const StoredObject> object;
+  bool small = false;
+  {
+    const std::lock_guard lock(mutex_);
+    small = fits_in_memory();
+    if (!small && stored && !disowned_) object = std::make_shared<StoredObject>(StoredObject{head_, {}, disk_, false});
+    if (!small && object == nullptr) disk_->doomed.store(true, std::memory_order_release);
+  }
+  if (small && !stored) engine_.disk_copy_lost(key_, variant_, disk_.get());
+  if (object != nullptr) engine_.publish(*this, key_, variant_, object, disk_);
+  if (!small) leave_index();
+}
+
+void Flight::leave_index() {
+  Shard& shard = engine_.index.shard(key_);
+  const std::lock_guard lock(shard.mutex);
+  shard.erase_flight(key_, this);
+}
+
+bool Flight::is_disowned() const {
+  const std::lock_guard lock(mutex_);
+  return disowned_;
+}
+
+void Flight::disown() {
+  const std::lock_guard lock(mutex_);
+  disowned_ = true;
+  joinable_ = false;
+}
+
+void Flight::fail(FillFailure failure, const char* reason) {
+  bool before_head = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (resume_ != nullptr) resume_->cancel();
+    if (state_ != State::head && state_ != State::body) return;
+    before_head = state_ == State::head;
+    if (!before_head) {
+      state_ = State::failed;
+      stop_storing();
+      wake_readers();
+    }
+  }
+  if (!before_head) {
+    engine_.counters.abandoned.add();
+    leave_index();
+  } else if (failure == FillFailure::leader_gone) {
+    promote_waiter(reason);
+  } else {
+    leave_index();
+    Waiters waiters = take_waiters(State::failed);
+    for (const auto& waiter : waiters) {
+      Lookup found;
+      found.outcome = Outcome::failed;
+      found.status.forward = Forward::miss;
+      found.status.collapsed = true;
+      found.status.detail = reason;
+      EventLoop* loop = waiter->loop();
+      if (loop == nullptr) continue;
+      if (auto stale = stale_answer(waiter->request.view(), waiter->now_ms(), *loop)) {
+        found.outcome = Outcome::stale;
+        found.answer = std::move(*stale);
+        found.status.hit = true;
+      }
+      waiter->deliver(std::move(found));
+    }
+  }
+}
+
+// A waiter becomes the leader; it and the others lose nothing but the time. With none left the flight ends.
+void Flight::promote_waiter(const char* reason) {
+  std::shared_ptr<Pending::Waiter> next;
+  EventLoop* loop = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    while (!waiters_.empty() && loop == nullptr) {
+      next = waiters_.front();
+      waiters_.erase(waiters_.begin());
+      loop = next->loop();
+    }
+    if (loop == nullptr) state_ = State::failed;
+  }
+  if (loop == nullptr) return leave_index();
+  engine_.counters.promoted.add();
+  request_ = OwnedRequest(next->request.view());
+  policy_ = next->policy;
+  loop_ = loop;
+  Lookup found;
+  found.outcome = Outcome::lead;
+  found.status.forward = validating_ != nullptr ? Forward::stale : Forward::uri_miss;
+  found.status.detail = reason;
+  found.fill = Fill(shared_from_this());
+  next->deliver(std::move(found));
+}
+
+// --- readers
+
+uint64_t Flight::attach(uint64_t position) {
+  const std::lock_guard lock(mutex_);
+  readers_.push_back({next_reader_, position, nullptr});
+  return next_reader_++;
+}
+
+void Flight::detach(uint64_t reader) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(readers_, [reader](const Reader& r) { return r.id == reader; });
+  let_go();
+  // Nobody is left to make room by reading: let the leader ask whether to go on.
+  if (paused_ && !is_wanted() && resume_ != nullptr) {
+    paused_ = false;
+    resume_->notify();
+  }
+}
+
+BodyStep Flight::read(uint64_t reader, uint64_t position, uint64_t max_bytes, const std::shared_ptr<LoopCall>& call,
+                      Slice& slice, bool& on_disk) {
+  const std::lock_guard lock(mutex_);
+  on_disk = false;
+  const auto self =
+      std::find_if(readers_.begin(), readers_.end(), [reader](const Reader& r) { return r.id == reader; });
+  if (position >= total_) {
+    if (state_ == State::whole) return BodyStep::end;
+    if (state_ != State::body) return BodyStep::error;
+    if (self != readers_.end()) self->waiting = call;
+    return BodyStep::wait;
+  }
+  const auto index = static_cast<uint32_t>(position / kChunkBytes);
+  const size_t offset = position % kChunkBytes;
+  if (index < first_chunk_) {
+    on_disk = disk_ != nullptr;
+    return on_disk ? BodyStep::wait : BodyStep::error;
+  }
+  const bool in_tail = index - first_chunk_ >= chunks_.size();
+  const Slice whole = in_tail ? Slice{tail_, {tail_.get(), tail_bytes_}} : chunks_[index - first_chunk_];
+  slice = {whole.owner,
+           whole.bytes.substr(offset, static_cast<size_t>(std::min<uint64_t>(max_bytes, whole.bytes.size() - offset)))};
+  if (self != readers_.end()) self->position = position + slice.bytes.size();
+  if (paused_) let_go();
+  return BodyStep::data;
+}
+
+}  // namespace tidegate::cache

@@ -1,0 +1,135 @@
+#include "cache/index.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "cache/flight.h"
+
+namespace tidegate::cache {
+
+void UncacheableKeys::remember(const KeyHash& key, uint64_t now_ms) {
+  if (until_ms_.insert_or_assign(key, now_ms + kRememberMs).second) order_.push_back(key);
+  while (order_.size() > kMaxKeys) {
+    until_ms_.erase(order_.front());
+    order_.pop_front();
+  }
+}
+
+bool UncacheableKeys::contains(const KeyHash& key, uint64_t now_ms) const {
+  const auto found = until_ms_.find(key);
+  return found != until_ms_.end() && now_ms < found->second;
+}
+
+Bucket* Shard::find(const KeyHash& key) {
+  const auto found = buckets.find(key);
+  return found == buckets.end() ? nullptr : &found->second;
+}
+
+std::shared_ptr<Entry> Shard::match(const HashKeys& keys, const Bucket& bucket, Fields request_fields,
+                                    std::string& scratch) {
+  std::shared_ptr<Entry> newest;
+  const std::string* vary = nullptr;  // whose hash `variant` is: entries of one key mostly share their Vary
+  uint64_t variant = 0;
+  for (const auto& entry : bucket.entries) {
+    if (vary == nullptr || *vary != entry->vary) {
+      vary = &entry->vary;
+      vary_values(entry->vary, request_fields, scratch);
+      variant = variant_hash(keys, entry->vary, scratch);
+    }
+    const bool selected = entry->variant == variant;
+    if (selected && (newest == nullptr || entry->generation > newest->generation)) newest = entry;
+  }
+  return newest;
+}
+
+bool Shard::publish(std::shared_ptr<Entry> entry, Leftovers& leftovers) {
+  Bucket& bucket = buckets[entry->key];
+  for (const auto& existing : bucket.entries) {
+    if (existing->variant != entry->variant) continue;
+    if (existing->generation >= entry->generation) return false;
+    const std::shared_ptr<Entry> replaced = existing;
+    erase(*replaced, leftovers);
+    break;
+  }
+  Bucket& place = buckets[entry->key];  // erase may have dropped the empty bucket
+  if (place.entries.size() >= kMaxVariants) {
+    const std::shared_ptr<Entry> oldest = place.entries.front();
+    erase(*oldest, leftovers);
+  }
+  place.last_vary = entry->vary;
+  place.entries.push_back(std::move(entry));
+  return true;
+}
+
+void Shard::hold(Entry& entry, std::shared_ptr<const StoredObject> object, Leftovers& leftovers) {
+  release_object(entry, leftovers);
+  const uint64_t bytes = object->memory_bytes();
+  if (bytes > ram.capacity() / 4 && entry.disk != nullptr) return;  // one object must not empty the shard
+  entry.object = std::move(object);
+  entry.bytes = bytes;
+  entry.identity = entry.key.low ^ mix64(entry.variant);
+  ram.insert(entry);
+  while (ram.over_capacity()) {
+    auto* victim = static_cast<Entry*>(ram.evict_one());
+    if (victim == nullptr) return;
+    ++leftovers.evicted_from_ram;
+    leftovers.objects.push_back(std::move(victim->object));
+    victim->object = nullptr;
+    if (victim->disk == nullptr && victim != &entry) erase(*victim, leftovers);
+  }
+}
+
+void Shard::release_object(Entry& entry, Leftovers& leftovers) {
+  ram.erase(entry);
+  if (entry.object != nullptr) leftovers.objects.push_back(std::move(entry.object));
+  entry.object = nullptr;
+}
+
+void Shard::erase(Entry& entry, Leftovers& leftovers) {
+  release_object(entry, leftovers);
+  if (entry.disk != nullptr) leftovers.retired.push_back({entry.key, entry.variant, std::move(entry.disk)});
+  entry.disk = nullptr;
+  Bucket* bucket = find(entry.key);
+  if (bucket == nullptr) return;
+  const KeyHash key = entry.key;
+  std::erase_if(bucket->entries, [&](const auto& candidate) { return candidate.get() == &entry; });
+  drop_if_empty(key);
+}
+
+void Shard::erase_flight(const KeyHash& key, const Flight* flight) {
+  Bucket* bucket = find(key);
+  if (bucket == nullptr) return;
+  std::erase_if(bucket->flights, [&](const auto& candidate) { return candidate.get() == flight; });
+  drop_if_empty(key);
+}
+
+void Shard::drop_if_empty(const KeyHash& key) {
+  const auto found = buckets.find(key);
+  if (found != buckets.end() && found->second.empty()) buckets.erase(found);
+}
+
+Index::Index(uint64_t ram_bytes) {
+  constexpr uint64_t kShardBytes = 4 << 20;  // large enough that a resident object is a small part of it
+  const uint64_t count = std::bit_floor(std::clamp<uint64_t>(ram_bytes / kShardBytes, 1, 64));
+  for (uint64_t i = 0; i < count; ++i) shards_.push_back(std::make_unique<Shard>(ram_bytes / count));
+}
+
+uint64_t Index::ram_bytes() const {
+  uint64_t sum = 0;
+  for (const auto& shard : shards_) {
+    const std::lock_guard lock(shard->mutex);
+    sum += shard->ram.bytes();
+  }
+  return sum;
+}
+
+uint64_t Index::objects() const {
+  uint64_t sum = 0;
+  for (const auto& shard : shards_) {
+    const std::lock_guard lock(shard->mutex);
+    for (const auto& [key, bucket] : shard->buckets) sum += bucket.entries.size();
+  }
+  return sum;
+}
+
+}  // namespace tidegate::cache

@@ -1,0 +1,25 @@
+// A copy of a request's view that outlives the buffer it was parsed from.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "cache/message.h"
+
+namespace tidegate::cache {
+
+class OwnedRequest {
+ public:
+  explicit OwnedRequest(const RequestView& request);
+  OwnedRequest(OwnedRequest&&) = default;
+  OwnedRequest& operator=(OwnedRequest&&) = default;
+  const RequestView& view() const { return view_; }
+
+ private:
+  std::unique_ptr<char[]> text_;
+  std::vector<http1::Field> fields_;
+  RequestView view_;
+};
+
+}  // namespace tidegate::cache

@@ -1,0 +1,98 @@
+// Removing on purpose: purges by URL, tag and as a whole, and the invalidation that unsafe requests bring.
+#include "cache/engine.h"
+#include "cache/fields.h"
+#include "cache/flight.h"
+#include "core/clock.h"
+#include "core/log.h"
+
+namespace tidegate::cache {
+namespace {
+
+std::string_view origin_of(std::string_view key) {  // "https://host" of "https://host/path"
+  const size_t host = key.find("://");
+  return host == std::string_view::npos ? std::string_view() : key.substr(0, key.find('/', host + 3));
+}
+
+}  // namespace
+
+void Engine::purge(const Purge& purge, const RouteCache& policy) {
+  // Each sequence once; a sequence of 0 is an unnumbered purge and is always applied.
+  uint64_t last = last_purge.load(std::memory_order_acquire);
+  do {
+    if (purge.sequence != 0 && purge.sequence <= last) return;
+  } while (purge.sequence != 0 && !last_purge.compare_exchange_weak(last, purge.sequence));
+
+  if (purge.kind == PurgeKind::url) {
+    if (const auto text = make_key(purge.value, policy)) {
+      purge_key(hash_key(keys, *text), purge.soft, realtime_ns() / kNsPerMs);
+    } else {
+      log_warn("cache: purge {}: not an absolute http or https URL: {}", purge.sequence, purge.value);
+    }
+  } else {
+    const uint64_t generation = take_generation();
+    if (purge.kind == PurgeKind::tag) {
+      const uint64_t tag = tag_hash(keys, purge.value);
+      purges.purge_tag(tag, generation, purge.soft);
+      if (writer_ != nullptr) writer_->submit(PurgeTag{tag, generation, purge.soft});
+    } else {
+      purges.purge_all(generation, purge.soft);
+      if (writer_ != nullptr) writer_->submit(PurgeAll{generation, purge.soft});
+    }
+  }
+  if (purge.sequence != 0 && writer_ != nullptr) writer_->submit(NotePurge{purge.sequence});
+}
+
+// All variants, what is arriving included. Soft: stale from now on, so that stale-while-revalidate and validation still
+// work.
+void Engine::purge_key(const KeyHash& key, bool soft, uint64_t now_ms) {
+  const uint64_t generation = take_generation();
+  {
+    const std::lock_guard lock(loading_mutex_);
+    if (loading_) {
+      purged_while_loading_[key] = generation;
+      soft = false;  // records not read yet cannot be made stale one by one
+    }
+  }
+  Leftovers leftovers;
+  std::vector<UpdateMeta> updates;
+  {
+    Shard& shard = index.shard(key);
+    const std::lock_guard lock(shard.mutex);
+    if (Bucket* bucket = shard.find(key)) {
+      for (const auto& flight : bucket->flights) flight->disown();
+      for (const auto& entry : std::vector(bucket->entries)) {
+        counters.purged.add();
+        if (!soft) {
+          shard.erase(*entry, leftovers);
+          continue;
+        }
+        entry->freshness.lifetime_ms = std::min(entry->freshness.lifetime_ms, age_ms(entry->freshness, now_ms));
+        if (entry->disk != nullptr)
+          updates.push_back({key, entry->variant, nullptr, entry->freshness, now_ms, entry->disk});
+      }
+    }
+  }
+  clean_up(leftovers);
+  if (writer_ == nullptr) return;
+  for (UpdateMeta& update : updates) writer_->submit(std::move(update));
+  if (!soft) writer_->submit(PurgeKey{key, generation});
+}
+
+// RFC 9111 §4.4: the target, and what Location and Content-Location name on the same origin.
+void Engine::invalidate(const RequestView& request, const RouteCache& policy, const ResponseView& response) {
+  if (!policy.enabled || !invalidates(request.method, response.status)) return;
+  std::string target;
+  make_key(request, policy, target);
+  const uint64_t now_ms = response.response_ms;
+  purge_key(hash_key(keys, target), false, now_ms);
+  for (const http1::Field& field : response.fields) {
+    if (!same_name(field.name, "location") && !same_name(field.name, "content-location")) continue;
+    const std::string_view origin = origin_of(target);
+    const bool relative = field.value.starts_with('/') && !field.value.starts_with("//");
+    const auto named =
+        make_key(relative ? std::string(origin) + std::string(field.value) : std::string(field.value), policy);
+    if (named && origin_of(*named) == origin) purge_key(hash_key(keys, *named), false, now_ms);
+  }
+}
+
+}  // namespace tidegate::cache

@@ -1,0 +1,43 @@
+// What was purged by tag and as a whole: an epoch each, compared on use, so that a purge costs the same for one object
+// as for millions. An object fetched by generation g is dead when a hard purge of one of its tags, or of everything,
+// was given a generation >= g. (A purge by URL is done at once, on the index.)
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+#include <unordered_map>
+
+namespace tidegate::cache {
+
+struct PurgeEpoch {
+  uint64_t hard = 0;  // generations up to this one are dead
+  uint64_t soft = 0;  // ... are stale
+};
+
+enum class PurgeVerdict : uint8_t { live, stale, dead };
+
+// Thread-safe.
+class PurgeTable {
+ public:
+  static constexpr size_t kMaxTags = 65'536;  // more purged tags than this become one purge of everything
+
+  void purge_tag(uint64_t tag, uint64_t generation, bool soft);
+  void purge_all(uint64_t generation, bool soft);
+  PurgeVerdict verdict(std::span<const uint64_t> tags, uint64_t generation) const;
+  // Grows with every purge: whoever remembers it with a verdict `live` need not ask again until it moves.
+  uint64_t version() const { return version_.load(std::memory_order_acquire); }
+  PurgeEpoch all() const;
+
+ private:
+  static void raise(PurgeEpoch& epoch, uint64_t generation, bool soft);
+
+  mutable std::shared_mutex mutex_;
+  PurgeEpoch all_;
+  std::unordered_map<uint64_t, PurgeEpoch> tags_;
+  std::atomic<uint64_t> version_{1};
+};
+
+}  // namespace tidegate::cache

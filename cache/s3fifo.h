@@ -1,0 +1,71 @@
+// S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023), byte-bounded and intrusive.
+//
+// A small queue takes newcomers and lets one-hit wonders out again after a tenth of the capacity; what was used twice
+// there moves to the main queue, which gives each use one more round; a ghost list remembers the keys that the small
+// queue let out, and a key that comes back while it is remembered goes to the main queue at once.
+//
+// Threads: one at a time for everything but S3Node::touch(), which any thread may call on a live node: a hit takes no
+// lock of the queue's and moves nothing.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <unordered_map>
+
+namespace tidegate::cache {
+
+struct S3Node {
+  enum class Queue : uint8_t { none, small, main };
+  S3Node* previous = nullptr;
+  S3Node* next = nullptr;
+  uint64_t bytes = 0;
+  uint64_t identity = 0;  // what the ghost list remembers: a hash of the key
+  std::atomic<uint8_t> uses{0};
+  Queue queue = Queue::none;
+
+  void touch() {
+    const uint8_t now = uses.load(std::memory_order_relaxed);
+    if (now < kMaxUses) uses.store(static_cast<uint8_t>(now + 1), std::memory_order_relaxed);
+  }
+  static constexpr uint8_t kMaxUses = 3;
+};
+
+class S3Fifo {
+ public:
+  explicit S3Fifo(uint64_t capacity_bytes) : capacity_(capacity_bytes) {}
+  S3Fifo(const S3Fifo&) = delete;
+  S3Fifo& operator=(const S3Fifo&) = delete;
+
+  // The node is borrowed: erase() it before it dies. `bytes` and `identity` must be set and stay.
+  void insert(S3Node& node);
+  void erase(S3Node& node);  // forgets it without a ghost; nothing when it is in no queue
+  // Takes the next victim out, or nullptr when nothing is left.
+  S3Node* evict_one();
+  bool over_capacity() const { return bytes() > capacity_; }
+
+  uint64_t bytes() const { return small_.bytes + main_.bytes; }
+  uint64_t capacity() const { return capacity_; }
+  size_t size() const { return small_.count + main_.count; }
+
+ private:
+  struct List {
+    S3Node* newest = nullptr;
+    S3Node* oldest = nullptr;
+    uint64_t bytes = 0;
+    size_t count = 0;
+    void push(S3Node& node);
+    void unlink(S3Node& node);
+  };
+  List& list_of(const S3Node& node) { return node.queue == S3Node::Queue::small ? small_ : main_; }
+  void push(S3Node& node, S3Node::Queue queue);
+  void remember(uint64_t identity);
+
+  uint64_t capacity_;
+  List small_, main_;
+  std::deque<uint64_t> ghost_order_;
+  std::unordered_map<uint64_t, uint32_t> ghosts_;  // identity -> times in ghost_order_
+};
+
+}  // namespace tidegate::cache

@@ -1,0 +1,62 @@
+// Store: the LMDB environment of the disk tier (layout: format.h). It opens, repairs and reads; writing is the Writer's
+// alone.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cache/format.h"
+#include "core/lmdb.h"
+#include "core/result.h"
+
+namespace tidegate::cache {
+
+// What the sys records say at start.
+struct StoreHeader {
+  HashKeys keys;
+  uint64_t generation = 1;  // every committed generation is smaller
+  uint64_t purge_sequence = 0;
+  uint64_t all_hard = 0, all_soft = 0;
+  std::vector<std::pair<uint64_t, std::pair<uint64_t, uint64_t>>> tags;  // hash -> hard, soft epoch
+};
+
+class Store {
+ public:
+  // Opens or creates. A damaged environment (LMDB refuses it, the format is foreign, or the last start died while
+  // reading it) is renamed to `<directory>.damaged-<time>` and a new one made, with a log line. Error: not even that
+  // was possible.
+  static Result<std::unique_ptr<Store>> open(const std::string& directory, uint64_t disk_bytes);
+  ~Store();
+
+  const StoreHeader& header() const { return header_; }
+  const lmdb::Env& env() const { return env_; }
+  uint64_t map_bytes() const { return map_bytes_; }
+  MDB_dbi meta_db() const { return meta_; }
+  MDB_dbi chunk_db() const { return chunk_; }
+  MDB_dbi tag_db() const { return tag_; }
+  MDB_dbi sys_db() const { return sys_; }
+
+  // The index has been read: from here on a crash is not the environment's fault.
+  void mark_loaded();
+
+  // The record with its head, whole. Nothing: absent, or damaged (`damaged` says which). Any thread with its own
+  // transaction.
+  std::optional<Meta> read_meta(const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, bool& damaged) const;
+  // A copy of one chunk's body bytes; nothing: absent or damaged.
+  std::optional<Slice> read_chunk(const lmdb::Txn& txn, uint64_t generation, uint32_t index) const;
+
+ private:
+  Store(lmdb::Env env, std::string directory, uint64_t map_bytes);
+  static Result<std::unique_ptr<Store>> try_open(const std::string& directory, uint64_t disk_bytes);
+  Result<void> prepare();
+  Result<void> read_header();
+
+  lmdb::Env env_;
+  std::string directory_;
+  uint64_t map_bytes_;
+  MDB_dbi meta_ = 0, chunk_ = 0, tag_ = 0, sys_ = 0;
+  StoreHeader header_;
+};
+
+}  // namespace tidegate::cache

@@ -1,0 +1,256 @@
+#include "cache/writer.h"
+
+#include <algorithm>
+
+#include "core/clock.h"
+#include "core/log.h"
+
+namespace tidegate::cache {
+namespace {
+
+constexpr uint64_t kHighWaterPercent = 85;  // evict down to this; LMDB's own free lists need the rest
+constexpr uint64_t kEmergencyPercent = 90;  // take no more bodies beyond this
+constexpr uint64_t kSmallWorkBytes = 256;   // what an item without a body counts in the queue
+constexpr auto kReclaimPoll = std::chrono::seconds(1);
+
+uint64_t bytes_of(const Work& work) {
+  const auto* chunk = std::get_if<PutChunk>(&work);
+  return kSmallWorkBytes + (chunk != nullptr ? chunk->bytes.bytes.size() : 0);
+}
+
+bool carries_object(const Work& work) {
+  return std::holds_alternative<PutChunk>(work) || std::holds_alternative<PutMeta>(work);
+}
+
+uint64_t incoming_bytes(const std::vector<Work>& batch) {
+  uint64_t sum = 0;
+  for (const Work& work : batch) {
+    if (const auto* chunk = std::get_if<PutChunk>(&work)) sum += disk_footprint(chunk->bytes.bytes.size(), 0);
+    if (const auto* meta = std::get_if<PutMeta>(&work)) sum += disk_footprint(0, meta->head->field_text.size() + 512);
+  }
+  return sum;
+}
+
+}  // namespace
+
+Writer::Writer(Store& store, WriterClient& client, Counters& counters, const WriterLimits& limits,
+               std::shared_ptr<Reclaim> reclaim)
+    : store_(store),
+      client_(client),
+      counters_(counters),
+      limits_(limits),
+      reclaim_(std::move(reclaim)),
+      eviction_(store.map_bytes() * kHighWaterPercent / 100),
+      noted_sequence_(store.header().purge_sequence),
+      purge_sequence_(store.header().purge_sequence) {}
+
+Writer::~Writer() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Writer::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+bool Writer::offer(PutChunk chunk) {
+  const uint64_t emergency = store_.map_bytes() / 100 * kEmergencyPercent;
+  const std::lock_guard lock(mutex_);
+  const uint64_t bytes = kSmallWorkBytes + chunk.bytes.bytes.size();
+  if (stop_ || queue_bytes_ + bytes > limits_.queue_bytes || used_.load(std::memory_order_relaxed) > emergency)
+    return false;
+  queue_bytes_ += bytes;
+  queue_.push_back(std::move(chunk));
+  wake_.notify_one();
+  return true;
+}
+
+void Writer::submit(Work work) {
+  const std::lock_guard lock(mutex_);
+  queue_bytes_ += bytes_of(work);
+  flush_wanted_ |= std::holds_alternative<Flush>(work);
+  queue_.push_back(std::move(work));
+  wake_.notify_one();
+}
+
+uint64_t Writer::queue_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return queue_bytes_;
+}
+
+void Writer::run() {
+  load();
+  std::vector<Work> batch;
+  while (wait_for_work(batch)) {
+    const uint64_t taken = batch_bytes_;
+    commit_batch(batch);
+    batch.clear();  // the last references to slices and bodies may go here: reclaim follows in the next batch
+    const std::lock_guard lock(mutex_);
+    queue_bytes_ -= taken;
+  }
+}
+
+// Waits for a first item, then for more of them until the batch is large or old enough. False: stopped and nothing
+// left.
+bool Writer::wait_for_work(std::vector<Work>& batch) {
+  const auto interval = std::chrono::milliseconds(limits_.commit_interval_ms);
+  std::unique_lock lock(mutex_);
+  const auto pressing = [this] { return stop_ || flush_wanted_ || queue_bytes_ >= limits_.commit_bytes; };
+  wake_.wait_for(lock, kReclaimPoll, [this] { return stop_ || !queue_.empty(); });
+  if (backing_off_) {
+    wake_.wait_for(lock, interval, [this] { return stop_; });
+  } else if (!queue_.empty()) {
+    wake_.wait_for(lock, interval, pressing);
+  }
+  batch_bytes_ = 0;
+  while (!queue_.empty() && batch_bytes_ < limits_.commit_bytes) {
+    batch_bytes_ += bytes_of(queue_.front());
+    batch.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  if (queue_.empty()) flush_wanted_ = false;
+  return !(stop_ && batch.empty());
+}
+
+void Writer::take_reclaimed() {
+  for (const Reclaim::Chunks& chunks : reclaim_->take()) {
+    reclaimed_.push_back(chunks);
+    reclaimed_bytes_ += chunks.footprint;
+  }
+}
+
+void Writer::commit_batch(std::vector<Work>& batch) {
+  take_reclaimed();
+  make_room(incoming_bytes(batch), eviction_.capacity());
+  if (batch.empty() && reclaimed_.empty() && victims_.empty()) return;
+  const uint64_t started = monotonic_ns();
+  auto written = write(batch);
+  if (!written) {
+    counters_.commit_failures.add();
+    log_warn("cache: {}; making room and trying once more", written.error().message);
+    // Pages freed by one transaction serve the next: erase first, alone, then write again.
+    make_room(2 * incoming_bytes(batch), eviction_.capacity() * 9 / 10);
+    std::vector<Work> nothing;
+    if (auto erased = write(nothing); erased) erasures_committed();
+    written = write(batch);
+  }
+  backing_off_ = !written.has_value();
+  if (written) {
+    erasures_committed();
+    committed(batch);
+    counters_.commits.add();
+    counters_.commit_seconds.record_ns(monotonic_ns() - started);
+  } else {
+    counters_.commit_failures.add();
+    log_error("cache: {}; the responses of this batch are not stored", written.error().message);
+    given_up(batch);
+  }
+}
+
+void Writer::erasures_committed() {
+  used_.fetch_sub(std::min(reclaimed_bytes_, used_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+  reclaimed_bytes_ = 0;
+  reclaimed_.clear();
+  victims_.clear();
+}
+
+// Evicts until what is used, less what the next transaction erases, leaves room for `incoming_bytes` under the limit.
+void Writer::make_room(uint64_t incoming, uint64_t limit_bytes) {
+  while (used_.load(std::memory_order_relaxed) + incoming > limit_bytes + reclaimed_bytes_) {
+    auto* victim = static_cast<DiskBody*>(eviction_.evict_one());
+    if (victim == nullptr) return;
+    counters_.evicted_disk.add();
+    drop(victim->generation);
+    take_reclaimed();
+  }
+}
+
+// Forgets one whole body: its meta goes with the next transaction, its chunks once nobody reads them.
+void Writer::drop(uint64_t disk_generation) {
+  const auto found = residents_.find(disk_generation);
+  if (found == residents_.end()) return;
+  const Resident resident = std::move(found->second);
+  residents_.erase(found);
+  eviction_.erase(*resident.disk);
+  resident.disk->doomed.store(true, std::memory_order_release);
+  victims_.push_back({resident.key, resident.variant, disk_generation});
+  client_.on_evicted(resident.key, resident.variant, resident.disk.get());
+}
+
+void Writer::admit(const KeyHash& key, uint64_t variant, const std::shared_ptr<DiskBody>& disk) {
+  disk->bytes = disk->footprint.load(std::memory_order_relaxed);
+  disk->identity = key.low ^ mix64(variant);
+  eviction_.insert(*disk);
+  residents_[disk->generation] = {key, variant, disk};
+}
+
+void Writer::account(DiskBody& disk, uint64_t bytes) {
+  disk.footprint.fetch_add(bytes, std::memory_order_relaxed);
+  used_.fetch_add(bytes, std::memory_order_relaxed);
+}
+
+void Writer::committed(std::vector<Work>& batch) {
+  for (Work& work : batch) {
+    if (auto* chunk = std::get_if<PutChunk>(&work)) {
+      if (!chunk->written) continue;
+      account(*chunk->disk, disk_footprint(chunk->bytes.bytes.size(), 0));
+      counters_.stored_bytes.add(chunk->bytes.bytes.size());
+      if (chunk->listener != nullptr) chunk->listener->on_chunks_committed(chunk->index + 1);
+    } else if (auto* put = std::get_if<PutMeta>(&work)) {
+      const bool stored = put->written;
+      if (stored) {
+        account(*put->disk, disk_footprint(0, put->head->field_text.size() + put->head->key.size() + 128));
+        put->disk->committed.store(true, std::memory_order_release);
+        admit(put->key, put->variant, put->disk);
+        // Doomed between the write and now: whoever retired it queued the erasure of its meta.
+        if (put->disk->doomed.load(std::memory_order_acquire)) drop(put->disk->generation);
+        counters_.stored_disk.add();
+      }
+      if (put->listener != nullptr) put->listener->on_stored(stored);
+    } else if (auto* erase = std::get_if<EraseMeta>(&work)) {
+      drop(erase->retired.disk->generation);
+    } else if (auto* flush = std::get_if<Flush>(&work)) {
+      flush->done();
+    } else if (auto* purge = std::get_if<PurgeAll>(&work); purge != nullptr && !purge->soft) {
+      drop_up_to(purge->generation);
+    }
+  }
+  purge_sequence_.store(noted_sequence_, std::memory_order_release);
+}
+
+void Writer::drop_up_to(uint64_t generation) {
+  std::vector<uint64_t> dead;
+  for (const auto& [disk_generation, resident] : residents_) {
+    if (disk_generation <= generation) dead.push_back(disk_generation);
+  }
+  for (const uint64_t disk_generation : dead) drop(disk_generation);
+}
+
+// Bodies of the failed batch are lost to the disk; erasures and purges are not: they go back to the head of the queue.
+void Writer::given_up(std::vector<Work>& batch) {
+  std::deque<Work> again;
+  uint64_t again_bytes = 0;
+  for (Work& work : batch) {
+    if (auto* chunk = std::get_if<PutChunk>(&work)) {
+      chunk->disk->doomed.store(true, std::memory_order_release);
+    } else if (auto* put = std::get_if<PutMeta>(&work)) {
+      put->disk->doomed.store(true, std::memory_order_release);
+      if (put->listener != nullptr) put->listener->on_stored(false);
+    } else if (auto* flush = std::get_if<Flush>(&work)) {
+      flush->done();
+    } else {
+      again_bytes += bytes_of(work);
+      again.push_back(std::move(work));
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  if (stop_) return;
+  queue_bytes_ += again_bytes;
+  queue_.insert(queue_.begin(), std::make_move_iterator(again.begin()), std::make_move_iterator(again.end()));
+}
+
+}  // namespace tidegate::cache
