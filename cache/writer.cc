@@ -18,10 +18,6 @@ uint64_t bytes_of(const Work& work) {
   return kSmallWorkBytes + (chunk != nullptr ? chunk->bytes.bytes.size() : 0);
 }
 
-bool carries_object(const Work& work) {
-  return std::holds_alternative<PutChunk>(work) || std::holds_alternative<PutMeta>(work);
-}
-
 uint64_t incoming_bytes(const std::vector<Work>& batch) {
   uint64_t sum = 0;
   for (const Work& work : batch) {
