@@ -1,1 +1,148 @@
 #include "conf/document.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <system_error>
+
+#include "conf/canonical.h"
+#include "conf/document_node.h"
+#include "conf/fault_list.h"
+#include "conf/fields.h"
+#include "conf/loader.h"
+#include "conf/validate.h"
+#include "conf/yaml_reader.h"
+
+namespace tidegate {
+namespace {
+
+// Certificates, keys and zones of any sane size; more is a device or a slip.
+constexpr uintmax_t kMaxFileBytes = kMaxDocumentBytes;
+
+std::shared_ptr<const std::string> read_whole(const std::filesystem::path& path, std::string& error) {
+  std::error_code failed;
+  const auto status = std::filesystem::status(path, failed);
+  if (failed && status.type() == std::filesystem::file_type::none) {
+    error = failed.message();
+    return nullptr;
+  }
+  if (!std::filesystem::exists(status)) {
+    error = "there is no such file";
+    return nullptr;
+  }
+  if (!std::filesystem::is_regular_file(status)) {
+    error = "it is not a regular file";
+    return nullptr;
+  }
+  const uintmax_t bytes = std::filesystem::file_size(path, failed);
+  if (!failed && bytes > kMaxFileBytes) {
+    error = fmt::format("it is larger than {} bytes", kMaxFileBytes);
+    return nullptr;
+  }
+  errno = 0;
+  std::ifstream stream(path, std::ios::binary);
+  std::ostringstream content;
+  if (!stream || (bytes > 0 && !(content << stream.rdbuf()))) {
+    error = errno != 0 ? std::strerror(errno) : "it cannot be read";
+    return nullptr;
+  }
+  return std::make_shared<const std::string>(std::move(content).str());
+}
+
+// Deeper values than any key has are cut off: their outer map is refused as unknown in any case.
+DocumentNode node_of(const nlohmann::json& json, size_t depth) {
+  DocumentNode node;
+  if (depth > kMaxDocumentDepth || json.is_null()) return node;
+  if (json.is_object() || json.is_array()) {
+    node.kind = json.is_object() ? DocumentNode::Kind::map : DocumentNode::Kind::list;
+    node.children.reserve(json.size());
+    for (const auto& [key, value] : json.items()) {
+      node.children.push_back(node_of(value, depth + 1));
+      if (json.is_object()) node.children.back().key = key;
+    }
+    return node;
+  }
+  node.kind = DocumentNode::Kind::scalar;
+  node.quoted = json.is_string();
+  node.text = json.is_string() ? json.get<std::string>() : json.dump();
+  return node;
+}
+
+}  // namespace
+
+struct Document::Impl {
+  std::string file_name;
+  std::string text;
+  DocumentNode root;
+};
+
+Document::Document() : impl_(std::make_unique<Impl>()) {}
+Document::~Document() = default;
+
+const std::string& Document::file_name() const { return impl_->file_name; }
+const std::string& Document::text() const { return impl_->text; }
+const DocumentNode& Document::root() const { return impl_->root; }
+nlohmann::json Document::to_json() const { return canonical_json(root_section(), impl_->root); }
+std::string Document::to_yaml() const { return canonical_yaml(root_section(), to_json()); }
+
+std::unique_ptr<Document> Document::parse(const std::string& file_name, std::string text, std::vector<Fault>& faults) {
+  FaultList list(faults, file_name);
+  std::unique_ptr<DocumentNode> root = read_yaml(text, list);
+  if (root == nullptr) return nullptr;
+  std::unique_ptr<Document> document(new Document);
+  document->impl_->file_name = file_name;
+  document->impl_->text = std::move(text);
+  document->impl_->root = std::move(*root);
+  return document;
+}
+
+std::unique_ptr<Document> Document::from_json(const std::string& file_name, const nlohmann::json& json) {
+  std::unique_ptr<Document> document(new Document);
+  document->impl_->file_name = file_name;
+  document->impl_->root = node_of(json, 0);
+  return document;
+}
+
+FileReader files_beside(const std::string& document_path) {
+  return [directory = std::filesystem::path(document_path).parent_path()](const std::string& path, std::string& error) {
+    return read_whole(directory / path, error);
+  };
+}
+
+FileReader files_from(std::map<std::string, std::shared_ptr<const std::string>> files) {
+  return [files = std::move(files)](const std::string& path, std::string& error) -> std::shared_ptr<const std::string> {
+    const auto found = files.find(path);
+    if (found != files.end()) return found->second;
+    error = "it did not come with the document";
+    return nullptr;
+  };
+}
+
+std::shared_ptr<const Model> load_model(const Document& document, const FileReader& files, std::vector<Fault>& faults) {
+  FaultList list(faults, document.file_name());
+  auto model = std::make_shared<Model>();
+  Loader(files, list).load(document.root(), *model);
+  validate(document.root(), *model, list);
+  return faults.empty() ? model : nullptr;
+}
+
+LoadedFile load_file(const std::string& path) {
+  LoadedFile loaded;
+  std::string error;
+  const std::shared_ptr<const std::string> text = read_whole(path, error);
+  if (text == nullptr) {
+    loaded.faults.push_back({"unreadable_file", {}, path, 0, 0, "cannot read it: " + error, {}, {}});
+    return loaded;
+  }
+  loaded.text = *text;
+  loaded.document = Document::parse(path, *text, loaded.faults);
+  if (loaded.document != nullptr) loaded.model = load_model(*loaded.document, files_beside(path), loaded.faults);
+  return loaded;
+}
+
+}  // namespace tidegate

@@ -1,1 +1,86 @@
-#include "conf/document.h"
+#include "conf/fields.h"
+
+#include "conf/field_builders.h"
+
+namespace tidegate {
+
+using namespace fields;
+
+const Field* Section::find(std::string_view key) const {
+  for (const Field& field : fields) {
+    if (field.key == key) return &field;
+  }
+  return nullptr;
+}
+
+const Field* Section::identity() const {
+  for (const Field& field : fields) {
+    if (field.identity) return &field;
+  }
+  return nullptr;
+}
+
+std::vector<std::string_view> Section::keys() const {
+  std::vector<std::string_view> keys;
+  for (const Field& field : fields) keys.push_back(field.key);
+  return keys;
+}
+
+const Section& location_section() {
+  static const Section section{"location",
+                               {
+                                   required(number("latitude", &Location::latitude, -90, 90,
+                                                   "Degrees north of the equator; south is negative.")),
+                                   required(number("longitude", &Location::longitude, -180, 180,
+                                                   "Degrees east of Greenwich; west is negative.")),
+                               }};
+  return section;
+}
+
+const Section& site_section() {
+  static const Section section{
+      "site",
+      {
+          name(&Site::name, "What nodes, VIPs and clients' networks refer to."),
+          nested("location", &Site::location, location_section(),
+                 "Where it stands. Needed where `nearest` steering measures the distance to clients."),
+      }};
+  return section;
+}
+
+const Section& root_section() {
+  static const Section section = [] {
+    // The accounts are a member of the Model itself; the document keeps them under a key of their own.
+    Field httpdns;
+    httpdns.key = "httpdns";
+    httpdns.type = FieldType::section;
+    httpdns.sentence = "Who may ask over HTTPDNS.";
+    httpdns.section = &httpdns_section();
+    httpdns.enter = [](void* owner, size_t) { return owner; };
+    return Section{
+        "document",
+        {
+            nested("sites", &Model::sites, site_section(), "The places where the edge stands."),
+            nested("nodes", &Model::nodes, node_section(), "The hosts, and which planes each of them runs."),
+            nested("vips", &Model::vips, vip_section(), "The addresses that clients connect to."),
+            nested("services", &Model::services, service_section(),
+                   "What the forwarder takes on a VIP's port, and for which pool."),
+            nested("pools", &Model::pools, pool_section(), "Backends that can stand in for each other."),
+            nested("probes", &Model::probes, probe_section(), "How the health of backends is found out."),
+            nested("certificates", &Model::certificates, certificate_section(), "TLS identities of the proxy."),
+            nested("listeners", &Model::listeners, listener_section(), "Where the proxy accepts connections."),
+            nested("routes", &Model::routes, route_section(),
+                   "Which requests go to which pool. The most specific host wins, then the most specific path; the "
+                   "order of "
+                   "writing never matters, and two routes that would tie are refused."),
+            nested("zones", &Model::zones, zone_section(), "The DNS zones that are answered with authority."),
+            nested("steers", &Model::steers, steer_section(),
+                   "Names whose addresses depend on the client and on health."),
+            nested("geo", &Model::geo, geo_section(), "Where clients are."),
+            std::move(httpdns),
+        }};
+  }();
+  return section;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,100 @@
+// Keys of zones, steers, geo and httpdns: what DNS answers and to whom.
+#include "conf/field_builders.h"
+
+namespace tidegate {
+
+using namespace fields;
+
+namespace {
+
+const Section& steer_target_section() {
+  static const Section section{
+      "target",
+      {
+          reference("vip", &SteerTarget::vip, "vips",
+                    "Answers with its addresses. Exactly one of vip and pool is given."),
+          reference("pool", &SteerTarget::pool, "pools", "Answers with the addresses of its usable backends."),
+          integer("weight", &SteerTarget::weight, {0, 65'535}, "For the policy weighted: share of answers."),
+      }};
+  return section;
+}
+
+const Section& geo_network_section() {
+  static const Section section{
+      "network",
+      {
+          identity(row("network", FieldType::cidr, &GeoNetwork::network, "The clients' addresses.")),
+          reference("site", &GeoNetwork::site, "sites", "Their site. Exactly one of site and location is given."),
+          nested("location", &GeoNetwork::location, location_section(),
+                 "Where they are; the nearest site follows from it."),
+      }};
+  return section;
+}
+
+const Section& httpdns_account_section() {
+  static const Section section{
+      "account",
+      {
+          identity(row("id", FieldType::name, &HttpDnsAccount::id, "The account's number in the request's path.")),
+          required(bounded("secret", FieldType::text, &HttpDnsAccount::secret, {1, 256},
+                           "Shared with the client: signs its requests.")),
+          boolean("allow_unsigned", &HttpDnsAccount::allow_unsigned, "Answers requests without a signature too."),
+      }};
+  return section;
+}
+
+}  // namespace
+
+const Section& zone_section() {
+  static const Section section{"zone",
+                               {
+                                   identity(row("name", FieldType::domain, &Zone::name, "The zone's apex.")),
+                                   required(row("file", FieldType::file, &Zone::file, "Master file (RFC 1035 §5).")),
+                               }};
+  return section;
+}
+
+const Section& steer_section() {
+  static const Section section{
+      "steer",
+      {
+          identity(row("name", FieldType::domain, &Steer::name, "A name inside one of the zones.")),
+          choice("policy", &Steer::policy,
+                 {{"nearest", SteerPolicy::nearest},
+                  {"weighted", SteerPolicy::weighted},
+                  {"failover", SteerPolicy::failover}},
+                 "`nearest`: the site next to the client. `weighted`: by the targets' weights. `failover`: the first "
+                 "that is up."),
+          duration("ttl", &Steer::ttl_s, {0, 7 * kDay}, "How long resolvers keep the answer: whole seconds.", kSecond),
+          required(nested("targets", &Steer::targets, steer_target_section(),
+                          "What may be answered, in the order of failover.")),
+          integer("max_answers", &Steer::max_answers, {1, 32}, "Addresses in one answer."),
+          choice("all_down", &Steer::all_down, {{"open", AllDown::open}, {"closed", AllDown::closed}},
+                 "When no target is up: answer as if all were, or with no address."),
+      }};
+  return section;
+}
+
+const Section& geo_section() {
+  static const Section section{
+      "geo section",
+      {
+          text("mmdb", &Geo::mmdb,
+               "Path of a MaxMind DB with locations, on the host. It is not carried about with the configuration."),
+          nested("networks", &Geo::networks, geo_network_section(),
+                 "Our own map: the longest prefix wins, and wins over the mmdb."),
+          reference("default_site", &Geo::default_site, "sites", "Of clients that neither knows."),
+      }};
+  return section;
+}
+
+const Section& httpdns_section() {
+  static const Section section{
+      "httpdns section",
+      {
+          nested("accounts", &Model::httpdns_accounts, httpdns_account_section(), "Who may ask."),
+      }};
+  return section;
+}
+
+}  // namespace tidegate

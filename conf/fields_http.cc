@@ -1,0 +1,107 @@
+// Keys of certificates, listeners and routes: the proxy's side.
+#include "conf/field_builders.h"
+
+namespace tidegate {
+
+using namespace fields;
+
+namespace {
+
+const Section& listener_tls_section() {
+  static const Section section{
+      "tls section",
+      {
+          enabled<ListenerTls>(),
+          required(reference("certificates", &ListenerTls::certificates, "certificates",
+                             "Chosen by the name that the client asks for; the first serves the others.")),
+          word("min_version", &ListenerTls::min_version, {"1.2", "1.3"}, "Oldest TLS that is spoken."),
+      }};
+  return section;
+}
+
+const Section& route_cache_section() {
+  static const Section section{
+      "cache section",
+      {
+          enabled<RouteCache>(),
+          duration("default_ttl", &RouteCache::default_ttl_ms, {0, 365 * kDay},
+                   "Freshness of responses that do not say theirs; 0: by the heuristic of RFC 9111 §4.2.2."),
+          duration("max_ttl", &RouteCache::max_ttl_ms, {0, 365 * kDay}, "No response stays fresh longer."),
+          duration("stale_while_revalidate", &RouteCache::stale_while_revalidate_ms, {0, 365 * kDay},
+                   "Where the response does not say: how long a stale one may be used while it is renewed (RFC 5861)."),
+          duration(
+              "stale_if_error", &RouteCache::stale_if_error_ms, {0, 365 * kDay},
+              "Where the response does not say: how long a stale one may stand in for a failing backend (RFC 5861)."),
+          text("key_query", &RouteCache::key_query,
+               "Query parameters that tell responses apart; without it all of them, in the order given."),
+          boolean("ignore_query", &RouteCache::ignore_query, "The query tells no responses apart."),
+      }};
+  return section;
+}
+
+}  // namespace
+
+const Section& certificate_section() {
+  static const Section section{
+      "certificate",
+      {
+          name(&Certificate::name, "What listeners refer to."),
+          required(row("certificate_file", FieldType::file, &Certificate::certificate,
+                       "PEM: the certificate, then its intermediates.")),
+          required(row("key_file", FieldType::file, &Certificate::key, "PEM: the private key that belongs to it.")),
+      }};
+  return section;
+}
+
+const Section& listener_section() {
+  static const Section section{
+      "listener",
+      {
+          name(&Listener::name, "What routes refer to."),
+          required(row("bind", FieldType::endpoint, &Listener::bind, "Where connections are accepted.")),
+          reference("site", &Listener::site, "sites", "Only the proxies of this site; without it all of them."),
+          nested("tls", &Listener::tls, listener_tls_section(), "Speaks TLS; without it plain text."),
+          boolean("http2", &Listener::http2, "HTTP/2 by ALPN, over plain text by prior knowledge."),
+          row("trusted_proxies", FieldType::cidr, &Listener::trusted_proxies,
+              "Whose forwarding fields are kept instead of replaced."),
+          duration("header_timeout", &Listener::header_timeout_ms, {100 * kMs, kHour},
+                   "Until a request's header section is complete."),
+          duration("idle_timeout", &Listener::idle_timeout_ms, {100 * kMs, kDay},
+                   "Between two requests of a connection."),
+          duration("request_timeout", &Listener::request_timeout_ms, {0, kDay}, "For a whole exchange; 0: no limit."),
+          size("max_body", &Listener::max_body_bytes, {0, 1 * kTB}, "Of a request."),
+          size("max_header", &Listener::max_header_bytes, {1 * kKB, 1 * kMB}, "Of a request's header section."),
+      }};
+  return section;
+}
+
+const Section& route_section() {
+  static const Section section{
+      "route",
+      {
+          name(&Route::name, "Stands in logs, metrics and explanations."),
+          reference("listeners", &Route::listeners, "listeners", "Only requests that came in there; without it all."),
+          row("hosts", FieldType::host_pattern, &Route::hosts,
+              "`www.example.com`, or `*.example.com` for every name below; without it any host."),
+          row("path", FieldType::path_pattern, &Route::path,
+              "`/exact`, `/a/{id}/b` with parameters, `/prefix/*` for everything below."),
+          row("methods", FieldType::method, &Route::methods, "Only these; without it any."),
+          reference("pool", &Route::pool, "pools",
+                    "Where the requests go. Exactly one of pool, redirect and status alone is given."),
+          text("redirect", &Route::redirect,
+               "Location of a redirect; `{host}`, `{path}` and the path's parameters are replaced.", 2'048),
+          integer("status", &Route::status, {200, 599},
+                  "A fixed answer; with redirect its kind: 301, 302 (by default), 307 or 308."),
+          bounded("body", FieldType::lines, &Route::body, {0, 64 * kKB}, "Of the fixed answer."),
+          duration("total_timeout", &Route::total_timeout_ms, {0, kDay},
+                   "For the whole exchange, retries included; 0: no limit."),
+          row("request_headers", FieldType::text_map, &Route::request_headers,
+              "Set towards the backend; an empty value removes the field."),
+          row("response_headers", FieldType::text_map, &Route::response_headers,
+              "Set towards the client; an empty value removes the field."),
+          nested("cache", &Route::cache, route_cache_section(), "Responses may be kept and used again (RFC 9111)."),
+      }};
+  return section;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,108 @@
+// Keys of nodes: what each host runs.
+#include "conf/field_builders.h"
+
+namespace tidegate {
+
+using namespace fields;
+
+namespace {
+
+const Section& l4_port_section() {
+  static const Section section{
+      "port",
+      {
+          identity(text("device", &L4Port::device,
+                        "Kernel interface, PCI address (`0000:01:00.0`), or for pcap `received.pcap,sent.pcap`.")),
+          word("driver", &L4Port::driver, {"auto", "pci", "af_xdp", "af_packet", "pcap"},
+               "`auto`: pci if the device looks like one, else af_xdp, else af_packet."),
+          row("addresses", FieldType::interface_address, &L4Port::addresses,
+              "The forwarder's own, with prefix length: the source of ARP and neighbour discovery."),
+          row("gateways", FieldType::address, &L4Port::gateways,
+              "Next hops for what is not on the link, at most one a family."),
+      }};
+  return section;
+}
+
+const Section& l4_section() {
+  static const Section section{
+      "l4 section",
+      {
+          enabled<L4Node>(),
+          nested("ports", &L4Node::ports, l4_port_section(), "The network ports that the forwarder owns."),
+          integer("workers", &L4Node::workers, {1, 128}, "Forwarding cores, one queue of every port each."),
+          integer("flows", &L4Node::flows, {1'024, uint64_t{1} << 28},
+                  "Entries in each worker's flow table; the memory is fixed at start."),
+          word("punt", &L4Node::punt, {"drop", "tap"},
+               "What happens to frames that are not ours: dropped, or given to the kernel."),
+          size("memory", &L4Node::memory_mb, {64 * kMB, 1 * kTB},
+               "For packet buffers and tables where there are no huge pages.", kMB),
+          integer("maglev_slots", &L4Node::maglev_slots, {251, 16'777'213},
+                  "Size of each service's lookup table: a prime, about 100 times the number of backends."),
+      }};
+  return section;
+}
+
+const Section& l7_section() {
+  static const Section section{
+      "l7 section",
+      {
+          enabled<L7Node>(),
+          integer("workers", &L7Node::workers, {1, 256}, "Threads, each with connections of its own."),
+          integer("max_connections", &L7Node::max_connections, {1, 10'000'000},
+                  "Clients' connections at one time, all workers together."),
+          duration("drain_timeout", &L7Node::drain_timeout_ms, {0, kHour},
+                   "After SIGTERM, for requests that are under way."),
+          text("access_log", &L7Node::access_log, "A path, or `-` for standard output; without it nothing is logged."),
+      }};
+  return section;
+}
+
+const Section& cache_section() {
+  static const Section section{
+      "cache section",
+      {
+          enabled<CacheNode>(),
+          text("path", &CacheNode::path, "Directory of the cache; without it `cache` in the state directory."),
+          size("disk", &CacheNode::disk_bytes, {16 * kMB, 64 * kTB},
+               "Space on disk; the least useful objects leave first."),
+          size("ram", &CacheNode::ram_bytes, {0, 4 * kTB}, "Memory for the objects most asked for."),
+          size("max_object", &CacheNode::max_object_bytes, {1 * kKB, 1 * kTB},
+               "Larger ones pass through without being stored."),
+      }};
+  return section;
+}
+
+const Section& dns_section() {
+  static const Section section{
+      "dns section",
+      {
+          enabled<DnsNode>(),
+          row("listen", FieldType::endpoint, &DnsNode::listen, "For DNS over UDP and TCP."),
+          row("httpdns_listen", FieldType::endpoint, &DnsNode::httpdns_listen,
+              "For HTTPDNS and DNS over HTTPS in plain HTTP/1, behind the proxy that ends TLS."),
+          row("trusted_proxies", FieldType::cidr, &DnsNode::trusted_proxies,
+              "Whose `X-Forwarded-For` is believed to name the client."),
+          integer("workers", &DnsNode::workers, {1, 256}, "Threads, each with sockets of its own."),
+          text("nsid", &DnsNode::nsid, "The server's identifier for clients that ask for it (RFC 5001).", 128),
+      }};
+  return section;
+}
+
+}  // namespace
+
+const Section& node_section() {
+  static const Section section{
+      "node",
+      {
+          name(&Node::name, "What `--node` selects; the host's own name by default."),
+          reference("site", &Node::site, "sites", "Where the host stands."),
+          row("management", FieldType::endpoint, &Node::management, "Where this host's control answers the others."),
+          nested("l4", &Node::l4, l4_section(), "Runs the packet forwarder."),
+          nested("l7", &Node::l7, l7_section(), "Runs the HTTP proxy."),
+          nested("cache", &Node::cache, cache_section(), "Keeps responses for the proxy."),
+          nested("dns", &Node::dns, dns_section(), "Answers DNS, HTTPDNS and DNS over HTTPS."),
+      }};
+  return section;
+}
+
+}  // namespace tidegate

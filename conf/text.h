@@ -1,0 +1,27 @@
+// Small questions about text that several parts of the document ask.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace tidegate {
+
+// Offset of the first byte that is not well-formed UTF-8 (RFC 3629) or is a control character other than tab and line
+// ends; npos when there is none.
+size_t find_unreadable(std::string_view text);
+
+// 010, -007, 0x1f, 0o17, 0b1: decimal to some readers and something else to others.
+bool looks_octal_or_hex(std::string_view text);
+
+// "0" or digits without a leading zero.
+std::optional<uint64_t> parse_decimal(std::string_view text);
+
+// Digits with an optional sign, fraction and exponent (RFC 8259 §6).
+bool is_json_number(std::string_view text);
+
+// One reference token of a JSON pointer (RFC 6901 §3).
+std::string escape_pointer_step(std::string_view step);
+
+}  // namespace tidegate

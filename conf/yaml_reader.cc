@@ -1,0 +1,320 @@
+#include "conf/yaml_reader.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/anchor.h>
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/mark.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <sstream>
+#include <unordered_map>
+#include <vector>
+
+#include "conf/names.h"
+#include "conf/text.h"
+
+namespace tidegate {
+namespace {
+
+constexpr size_t kMaxNodes = 2'000'000;       // about 250 MB of tree at worst
+constexpr size_t kMaxAliasedNodes = 100'000;  // copies that aliases and their anchors make; stops alias bombs
+constexpr size_t kMaxAliasedBytes = size_t{16} << 20;
+
+struct Place {
+  uint32_t line = 0, column = 0;
+  explicit Place(const YAML::Mark& mark)
+      : line(static_cast<uint32_t>(std::max(mark.line, 0)) + 1),
+        column(static_cast<uint32_t>(std::max(mark.column, 0)) + 1) {}
+};
+
+// Ends the reading: the tree would not be what the author meant.
+struct Stop {
+  Place place;
+  Complaint complaint;
+};
+
+Stop syntax(const YAML::Mark& mark, std::string detail, std::string hint = {}) {
+  return {Place(mark), {"syntax", std::move(detail), {}, std::move(hint)}};
+}
+
+// What to tell people instead of yaml-cpp's own words, by how those begin.
+struct Friendlier {
+  std::string_view theirs, ours, hint;
+};
+constexpr Friendlier kFriendlier[] = {
+    {"illegal map value", "a ':' where no key was expected", "quote text that holds ': '"},
+    {"illegal map key", "a key where none was expected", "check the indentation"},
+    {"illegal tab", "a tab in the indentation", "indent with spaces"},
+    {"illegal block entry", "a '-' where no list was expected", "check the indentation"},
+    {"illegal EOF in scalar", "the document ends inside quotes", "a closing quote is missing"},
+    {"illegal flow end", "a closing bracket without an opening one", {}},
+    {"end of map flow not found", "a map in braces is not closed or lacks a comma", {}},
+    {"end of sequence flow not found", "a list in brackets is not closed or lacks a comma", {}},
+    {"end of map not found", "this line belongs to nothing before it", "check the indentation"},
+    {"end of sequence not found", "this line does not go on the list before it", "check the indentation"},
+    {"unknown token", "a character that cannot begin a value", "quote the text"},
+    {"the referenced anchor is not defined", "an alias to an anchor that is not there", {}},
+    {"unknown escape character", "an unknown escape in double quotes", "use single quotes, or double the backslash"},
+};
+
+Stop friendlier(const YAML::Exception& error) {
+  for (const Friendlier& entry : kFriendlier) {
+    if (std::string_view(error.msg).substr(0, entry.theirs.size()) == entry.theirs) {
+      return syntax(error.mark, std::string(entry.ours), std::string(entry.hint));
+    }
+  }
+  return syntax(error.mark, error.msg);
+}
+
+bool is_core_tag(const std::string& tag) {
+  return tag.empty() || tag == "?" || tag == "!" || tag == "tag:yaml.org,2002:str" || tag == "tag:yaml.org,2002:map" ||
+         tag == "tag:yaml.org,2002:seq";
+}
+
+// Builds the tree. The open maps and lists are a stack of nodes by value; a finished one moves into its parent.
+class TreeBuilder : public YAML::EventHandler {
+ public:
+  explicit TreeBuilder(FaultList& faults) : faults_(faults) {}
+
+  std::unique_ptr<DocumentNode> take() {
+    auto root = std::make_unique<DocumentNode>(std::move(root_));
+    root_ = {};
+    return root;
+  }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (documents_++ > 0)
+      throw syntax(mark, "a second document begins here", "a configuration is one document; remove the '---'");
+  }
+  void OnDocumentEnd() override {}
+
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    if (expects_key()) throw syntax(mark, "a key is empty");
+    finish(node_at(mark, DocumentNode::Kind::null), anchor);
+  }
+
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    if (expects_key()) throw syntax(mark, "an alias as a key");
+    const auto found = anchored_.find(anchor);
+    if (found == anchored_.end()) throw syntax(mark, "an alias inside of what it names");
+    count_copy(found->second, mark);
+    finish(found->second, YAML::NullAnchor);
+  }
+
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
+    check_tag(mark, tag);
+    if (expects_key()) {
+      key_.text = value;
+      key_.line = Place(mark).line;
+      key_.column = Place(mark).column;
+      have_key_ = true;
+      return;
+    }
+    DocumentNode node = node_at(mark, DocumentNode::Kind::scalar);
+    node.text = value;
+    node.quoted = !tag.empty() && tag != "?";
+    if (!node.quoted && looks_octal_or_hex(value)) refuse_number(node);
+    finish(std::move(node), anchor);
+  }
+
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    open(mark, tag, anchor, DocumentNode::Kind::list);
+  }
+  void OnSequenceEnd() override { close(); }
+
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    open(mark, tag, anchor, DocumentNode::Kind::map);
+  }
+  void OnMapEnd() override {
+    refuse_duplicate_keys(open_.back().node);
+    close();
+  }
+
+ private:
+  struct Open {
+    DocumentNode node;
+    YAML::anchor_t anchor;
+  };
+
+  bool expects_key() const { return !open_.empty() && open_.back().node.is_map() && !have_key_; }
+
+  void check_tag(const YAML::Mark& mark, const std::string& tag) {
+    if (!is_core_tag(tag))
+      throw syntax(mark, fmt::format("tag {} is not known", in_quotes(tag)),
+                   "types follow from the keys; remove the tag");
+  }
+
+  // A node with the key that waits for it.
+  DocumentNode node_at(const YAML::Mark& mark, DocumentNode::Kind kind) {
+    if (++nodes_ > kMaxNodes) throw syntax(mark, fmt::format("the document has more than {} values", kMaxNodes));
+    DocumentNode node;
+    node.kind = kind;
+    const Place place(mark);
+    node.line = place.line;
+    node.column = place.column;
+    return node;
+  }
+
+  void take_key(DocumentNode& node) {
+    node.key = std::move(key_.text);
+    node.key_line = key_.line;
+    node.key_column = key_.column;
+    key_ = {};
+    have_key_ = false;
+  }
+
+  void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, DocumentNode::Kind kind) {
+    check_tag(mark, tag);
+    if (expects_key()) throw syntax(mark, "a map or list as a key");
+    if (open_.size() >= kMaxDocumentDepth)
+      throw syntax(mark, fmt::format("nested deeper than {} levels", kMaxDocumentDepth));
+    Open opened{node_at(mark, kind), anchor};
+    if (have_key_) take_key(opened.node);
+    open_.push_back(std::move(opened));
+  }
+
+  void close() {
+    Open closed = std::move(open_.back());
+    open_.pop_back();
+    place_into_parent(std::move(closed.node), closed.anchor);
+  }
+
+  void finish(DocumentNode node, YAML::anchor_t anchor) {
+    node.key.clear();
+    node.key_line = node.key_column = 0;
+    if (have_key_) take_key(node);
+    place_into_parent(std::move(node), anchor);
+  }
+
+  void place_into_parent(DocumentNode node, YAML::anchor_t anchor) {
+    if (anchor != YAML::NullAnchor) {
+      YAML::Mark mark;
+      mark.line = static_cast<int>(node.line) - 1;
+      mark.column = static_cast<int>(node.column) - 1;
+      count_copy(node, mark);
+      anchored_[anchor] = node;
+    }
+    if (open_.empty()) {
+      root_ = std::move(node);
+    } else {
+      open_.back().node.children.push_back(std::move(node));
+    }
+  }
+
+  void count_copy(const DocumentNode& node, const YAML::Mark& mark) {
+    aliased_bytes_ += node.text.size() + node.key.size();
+    if (++aliased_nodes_ > kMaxAliasedNodes || aliased_bytes_ > kMaxAliasedBytes) {
+      throw syntax(mark, "aliases multiply the document beyond bounds", "write out what they stand for");
+    }
+    for (const DocumentNode& child : node.children) count_copy(child, mark);
+  }
+
+  // The way to `last` inside the innermost open node (or that node itself when empty).
+  std::string pointer_here(std::string_view last) const {
+    std::string pointer;
+    for (size_t i = 1; i < open_.size(); ++i) {
+      pointer += '/';
+      pointer += open_[i - 1].node.is_map() ? escape_pointer_step(open_[i].node.key)
+                                            : std::to_string(open_[i - 1].node.children.size());
+    }
+    return pointer + "/" + escape_pointer_step(last);
+  }
+
+  void refuse_number(const DocumentNode& node) {
+    const bool in_list = !open_.empty() && open_.back().node.is_list();
+    const std::string last = in_list ? std::to_string(open_.back().node.children.size()) : key_.text;
+    faults_.at(node.line, node.column, pointer_here(last),
+               {"not_decimal", fmt::format("{} is not a decimal number", in_quotes(node.text)),
+                "decimal digits without leading zeros", fmt::format("write '{}' in quotes if it is text", node.text)});
+  }
+
+  // yaml-cpp and YAML readers elsewhere disagree on which of two equal keys counts: neither does.
+  void refuse_duplicate_keys(const DocumentNode& map) {
+    std::vector<const DocumentNode*> by_key;
+    by_key.reserve(map.children.size());
+    for (const DocumentNode& child : map.children) by_key.push_back(&child);
+    std::stable_sort(by_key.begin(), by_key.end(), [](const auto* a, const auto* b) { return a->key < b->key; });
+    const DocumentNode* first = nullptr;
+    for (const DocumentNode* child : by_key) {
+      if (first == nullptr || first->key != child->key) {
+        first = child;
+        continue;
+      }
+      faults_.at(child->key_line, child->key_column, pointer_here(child->key),
+                 {"duplicate_key",
+                  fmt::format("key {} stands twice", in_quotes(child->key)),
+                  {},
+                  fmt::format("the first is at line {}, column {}", first->key_line, first->key_column)});
+    }
+  }
+
+  struct Key {
+    std::string text;
+    uint32_t line = 0, column = 0;
+  };
+
+  FaultList& faults_;
+  DocumentNode root_;
+  std::vector<Open> open_;
+  Key key_;
+  bool have_key_ = false;
+  int documents_ = 0;
+  size_t nodes_ = 0, aliased_nodes_ = 0, aliased_bytes_ = 0;
+  std::unordered_map<YAML::anchor_t, DocumentNode> anchored_;
+};
+
+// Bytes that no document has: said with their place before yaml-cpp guesses an encoding from them.
+bool refuse_bytes(std::string_view text, FaultList& faults) {
+  const size_t at = find_unreadable(text);
+  if (at == std::string_view::npos) return false;
+  const size_t line_start = text.rfind('\n', at) == std::string_view::npos || at == 0 ? 0 : text.rfind('\n', at) + 1;
+  const auto line =
+      static_cast<uint32_t>(std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(at), '\n') + 1);
+  const auto byte = static_cast<unsigned char>(text[at]);
+  faults.at(
+      line, static_cast<uint32_t>(at - line_start + 1), {},
+      {"syntax",
+       byte < 0x20 ? fmt::format("control character 0x{:02x}", byte) : fmt::format("byte 0x{:02x} is not UTF-8", byte),
+       "UTF-8 text",
+       {}});
+  return true;
+}
+
+}  // namespace
+
+std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faults) {
+  if (text.size() > kMaxDocumentBytes) {
+    faults.at(0, 0, {},
+              {"too_large",
+               fmt::format("the document has {} bytes", text.size()),
+               fmt::format("at most {}", kMaxDocumentBytes),
+               {}});
+    return nullptr;
+  }
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  std::string_view body = text;
+  if (body.substr(0, kByteOrderMark.size()) == kByteOrderMark) body.remove_prefix(kByteOrderMark.size());
+  if (refuse_bytes(body, faults)) return nullptr;
+
+  TreeBuilder builder(faults);
+  try {
+    std::istringstream stream{std::string(body)};
+    YAML::Parser parser(stream);
+    while (parser.HandleNextDocument(builder)) {
+    }
+    return builder.take();
+  } catch (const Stop& stop) {
+    faults.at(stop.place.line, stop.place.column, {}, stop.complaint);
+  } catch (const YAML::Exception& error) {
+    const Stop stop = friendlier(error);
+    faults.at(stop.place.line, stop.place.column, {}, stop.complaint);
+  }
+  return nullptr;
+}
+
+}  // namespace tidegate
