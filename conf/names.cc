@@ -9,6 +9,7 @@ namespace {
 
 constexpr size_t kMaxWord = 255;  // longer ones are not typing slips
 constexpr size_t kMaxQuoted = 64;
+constexpr size_t kMaxChanges = 3;
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
@@ -41,18 +42,20 @@ std::string_view nearest_name(std::string_view word, const std::vector<std::stri
   if (word.empty() || word.size() > kMaxWord) return {};
   std::string folded(word);
   std::transform(folded.begin(), folded.end(), folded.begin(), lower);
-  size_t limit = std::clamp<size_t>(word.size() / 3, 1, 3);
+  size_t best = kMaxChanges + 1;
   std::string_view nearest;
   std::string other;
   for (const std::string_view candidate : candidates) {
     if (candidate == word || candidate.size() > kMaxWord) continue;
     other.assign(candidate);
     std::transform(other.begin(), other.end(), other.begin(), lower);
+    const size_t limit =
+        std::min(std::clamp<size_t>(std::max(word.size(), candidate.size()) / 3, 1, kMaxChanges), best - 1);
     const size_t distance = edit_distance(folded, other, limit);
     if (distance > limit) continue;
     nearest = candidate;
+    best = distance;
     if (distance == 0) return nearest;
-    limit = distance - 1;
   }
   return nearest;
 }

@@ -1,11 +1,74 @@
 #include "conf/validate.h"
 
-namespace tidegate {
+#include <fmt/format.h>
 
-void validate(const DocumentNode&, Model& model, FaultList&) {
-  for (Route& route : model.routes) {
-    if (!route.redirect.empty() && route.status == 0) route.status = 302;
+#include "conf/checks.h"
+#include "conf/text.h"
+
+namespace tidegate {
+namespace {
+
+std::string pointer_of(Way way) {
+  std::string pointer;
+  for (const Step& step : way) {
+    pointer += '/';
+    pointer += step.in_map ? escape_pointer_step(step.key) : std::to_string(step.index);
   }
+  return pointer;
+}
+
+const DocumentNode* child_of(const DocumentNode& node, const Step& step) {
+  if (step.in_map) return node.find(step.key);
+  return node.is_list() && step.index < node.children.size() ? &node.children[step.index] : nullptr;
+}
+
+}  // namespace
+
+Checks::Checks(const DocumentNode& root, Model& model, FaultList& faults)
+    : root_(root), model_(model), faults_(faults) {
+  for (const Fault& fault : faults.faults()) faulty_.insert(fault.pointer);
+}
+
+const DocumentNode* Checks::find(Way way) const {
+  const DocumentNode* node = &root_;
+  for (const Step& step : way) {
+    node = child_of(*node, step);
+    if (node == nullptr) return nullptr;
+  }
+  return node;
+}
+
+bool Checks::sound(Way way) const {
+  if (faulty_.empty()) return true;
+  const std::string pointer = pointer_of(way);
+  if (faulty_.count(pointer) != 0) return false;
+  const std::string below = pointer + "/";
+  const auto next = faulty_.lower_bound(below);
+  return next == faulty_.end() || next->compare(0, below.size(), below) != 0;
+}
+
+void Checks::refuse(Way way, Complaint complaint) {
+  const DocumentNode* node = &root_;
+  for (const Step& step : way) {
+    const DocumentNode* child = child_of(*node, step);
+    if (child == nullptr) break;
+    node = child;
+  }
+  faults_.at(node->line, node->column, pointer_of(way), std::move(complaint));
+}
+
+std::string Checks::line_of(Way way) const {
+  const DocumentNode* node = find(way);
+  return node == nullptr || node->line == 0 ? std::string() : fmt::format(", line {}", node->line);
+}
+
+void validate(const DocumentNode& root, Model& model, FaultList& faults) {
+  Checks checks(root, model, faults);
+  check_nodes(checks);
+  check_traffic(checks);
+  check_http(checks);
+  check_route_conflicts(checks);
+  check_dns(checks);
 }
 
 }  // namespace tidegate

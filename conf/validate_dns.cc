@@ -1,0 +1,120 @@
+// Cross checks of zones, steers and geo.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "conf/checks.h"
+#include "conf/names.h"
+
+namespace tidegate {
+namespace {
+
+// Whether `name` is the zone's apex or below it; both with the final dot, in lower case.
+bool is_within(std::string_view name, std::string_view zone) {
+  if (zone == ".") return true;
+  if (name.size() < zone.size() || name.substr(name.size() - zone.size()) != zone) return false;
+  return name.size() == zone.size() || name[name.size() - zone.size() - 1] == '.';
+}
+
+void check_zone_file(Checks& checks, size_t z) {
+  const Blob& file = checks.model().zones[z].file;
+  if (file.bytes == nullptr) return;  // a fault already
+  const bool blank = file.bytes->find_first_not_of(" \t\r\n") == std::string::npos;
+  if (!blank && file.bytes->find('\0') == std::string::npos) return;
+  checks.refuse({"zones", z, "file"}, {"unusable_zone",
+                                       fmt::format("file '{}' {}", file.name, blank ? "is empty" : "is not text"),
+                                       "a master file (RFC 1035 §5)",
+                                       {}});
+}
+
+void check_steer_is_in_a_zone(Checks& checks, size_t s) {
+  const Model& model = checks.model();
+  const std::string& name = model.steers[s].name;
+  // A zone whose name is faulty may be the one that was meant.
+  const bool all_known =
+      std::all_of(model.zones.begin(), model.zones.end(), [](const Zone& zone) { return !zone.name.empty(); });
+  const bool held =
+      std::any_of(model.zones.begin(), model.zones.end(), [&](const Zone& zone) { return is_within(name, zone.name); });
+  if (held || !all_known || name.empty() || !checks.sound({"zones"})) return;
+  std::vector<std::string_view> zones;
+  for (const Zone& zone : model.zones) zones.push_back(zone.name);
+  checks.refuse({"steers", s, "name"}, {"outside_zones",
+                                        fmt::format("{} is in none of the zones", in_quotes(name)),
+                                        {},
+                                        zones.empty() ? "there are no zones in this document"
+                                                      : fmt::format("the zones are {}", fmt::join(zones, ", "))});
+}
+
+// `nearest` compares distances: every target must be somewhere.
+void check_target_has_place(Checks& checks, size_t s, size_t t) {
+  const Model& model = checks.model();
+  const SteerTarget& target = model.steers[s].targets[t];
+  if (model.steers[s].policy != SteerPolicy::nearest || model.steers[s].targets.size() < 2 || target.vip == kNone)
+    return;
+  const Vip& vip = model.vips[target.vip];
+  if (!checks.sound({"vips", target.vip})) return;
+  const bool placed =
+      vip.site != kNone && (checks.written({"sites", vip.site, "location"}) || !checks.sound({"sites", vip.site}));
+  if (placed) return;
+  checks.refuse({"steers", s, "targets", t, "vip"},
+                {"missing_place",
+                 fmt::format("vip '{}' has no place to measure the distance to", vip.name),
+                 {},
+                 vip.site == kNone ? fmt::format("give it a site{}", checks.line_of({"vips", target.vip}))
+                                   : fmt::format("give site '{}' a location{}", model.sites[vip.site].name,
+                                                 checks.line_of({"sites", vip.site}))});
+}
+
+void check_targets(Checks& checks, size_t s) {
+  const std::vector<SteerTarget>& targets = checks.model().steers[s].targets;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    if (!checks.sound({"steers", s, "targets", t})) continue;
+    const bool vip = targets[t].vip != kNone, pool = targets[t].pool != kNone;
+    if (vip == pool) {
+      checks.refuse({"steers", s, "targets", t},
+                    {"exactly_one",
+                     vip ? "a target has both a vip and a pool" : "a target has neither a vip nor a pool",
+                     "one of vip and pool",
+                     {}});
+      continue;
+    }
+    for (size_t other = 0; other < t; ++other) {
+      if (targets[other].vip != targets[t].vip || targets[other].pool != targets[t].pool) continue;
+      checks.refuse(
+          {"steers", s, "targets", t, vip ? "vip" : "pool"},
+          {"duplicate_name",
+           fmt::format("{} is a target twice", vip ? "this vip" : "this pool"),
+           {},
+           fmt::format("the first is target {}{}", other + 1, checks.line_of({"steers", s, "targets", other}))});
+      break;
+    }
+    check_target_has_place(checks, s, t);
+  }
+}
+
+void check_geo(Checks& checks) {
+  const std::vector<GeoNetwork>& networks = checks.model().geo.networks;
+  for (size_t n = 0; n < networks.size() && !checks.full(); ++n) {
+    if (!checks.sound({"geo", "networks", n}) || (networks[n].site != kNone) != networks[n].location.has_value())
+      continue;
+    checks.refuse({"geo", "networks", n},
+                  {"exactly_one",
+                   fmt::format("network {} has {}", networks[n].network.to_string(),
+                               networks[n].location ? "both a site and a location" : "neither a site nor a location"),
+                   "one of site and location",
+                   {}});
+  }
+}
+
+}  // namespace
+
+void check_dns(Checks& checks) {
+  for (size_t z = 0; z < checks.model().zones.size(); ++z) check_zone_file(checks, z);
+  for (size_t s = 0; s < checks.model().steers.size() && !checks.full(); ++s) {
+    check_steer_is_in_a_zone(checks, s);
+    check_targets(checks, s);
+  }
+  check_geo(checks);
+}
+
+}  // namespace tidegate

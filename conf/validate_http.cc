@@ -1,0 +1,127 @@
+// Cross checks of certificates, listeners and what single routes say.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "conf/checks.h"
+#include "conf/names.h"
+#include "conf/route_pattern.h"
+#include "core/tls.h"
+
+namespace tidegate {
+namespace {
+
+constexpr uint16_t kDefaultRedirect = 302;
+
+void check_certificates(Checks& checks) {
+  for (size_t c = 0; c < checks.model().certificates.size(); ++c) {
+    const Certificate& certificate = checks.model().certificates[c];
+    if (certificate.certificate.bytes == nullptr || certificate.key.bytes == nullptr) continue;  // a fault already
+    const auto info = inspect_identity({*certificate.certificate.bytes, *certificate.key.bytes});
+    if (info) continue;
+    checks.refuse({"certificates", c, "certificate_file"},
+                  {"unusable_certificate",
+                   fmt::format("certificate '{}' cannot be used: {}", certificate.name, info.error().message),
+                   {},
+                   {}});
+  }
+}
+
+// Listeners without a site are everywhere, so they meet those of every site.
+void check_listeners_collide(Checks& checks) {
+  std::map<Endpoint, std::vector<size_t>> bound;
+  const std::vector<Listener>& listeners = checks.model().listeners;
+  for (size_t l = 0; l < listeners.size() && !checks.full(); ++l) {
+    if (!checks.sound({"listeners", l, "site"})) continue;
+    for (size_t b = 0; b < listeners[l].bind.size(); ++b) {
+      if (!checks.sound({"listeners", l, "bind", b})) continue;
+      std::vector<size_t>& others = bound[listeners[l].bind[b]];
+      const auto meets = [&](size_t other) {
+        return other != l && (listeners[other].site == kNone || listeners[l].site == kNone ||
+                              listeners[other].site == listeners[l].site);
+      };
+      const auto other = std::find_if(others.begin(), others.end(), meets);
+      if (other != others.end()) {
+        checks.refuse({"listeners", l, "bind", b}, {"colliding_listeners",
+                                                    fmt::format("{} is bound twice", listeners[l].bind[b].to_string()),
+                                                    {},
+                                                    fmt::format("listener '{}' has it{}", listeners[*other].name,
+                                                                checks.line_of({"listeners", *other}))});
+      }
+      others.push_back(l);
+    }
+  }
+}
+
+// The replacements of a redirect: {host}, {path} and the parameters of the route's path.
+void check_redirect_parameters(Checks& checks, size_t r) {
+  const Route& route = checks.model().routes[r];
+  std::vector<std::string> known = {"host", "path"};
+  if (const auto path = PathPattern::parse(route.path)) {
+    for (const PathSegment& segment : path->segments) {
+      if (segment.kind == PathSegment::Kind::parameter) known.push_back(segment.text);
+    }
+  }
+  const std::vector<std::string_view> names(known.begin(), known.end());
+  const std::string_view text = route.redirect;
+  for (size_t open = text.find('{'); open != std::string_view::npos; open = text.find('{', open + 1)) {
+    const size_t close = text.find('}', open);
+    if (close == std::string_view::npos) {
+      checks.refuse({"routes", r, "redirect"}, {"bad_value", "a '{' in redirect is not closed", {}, {}});
+      return;
+    }
+    const std::string_view name = text.substr(open + 1, close - open - 1);
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    checks.refuse({"routes", r, "redirect"},
+                  {"no_such_name", fmt::format("redirect names {{{}}}, which the path does not have", name),
+                   one_of(names), did_you_mean(name, names)});
+  }
+}
+
+// Exactly one of: a pool, a redirect (whose status is its kind), a fixed status (with a body, perhaps).
+void check_route_answer(Checks& checks, size_t r) {
+  Route& route = checks.model().routes[r];
+  const bool pool = checks.written({"routes", r, "pool"});
+  const bool redirect = checks.written({"routes", r, "redirect"});
+  const bool status = checks.written({"routes", r, "status"});
+  if (!pool && !redirect && !status) {
+    checks.refuse({"routes", r}, {"exactly_one",
+                                  fmt::format("route '{}' does not say what to answer", route.name),
+                                  "one of pool, redirect and status",
+                                  {}});
+    return;
+  }
+  if (pool && (redirect || status)) {
+    checks.refuse({"routes", r, redirect ? "redirect" : "status"},
+                  {"exactly_one",
+                   fmt::format("route '{}' has a pool and a {}", route.name, redirect ? "redirect" : "status"),
+                   "one of pool, redirect and status",
+                   {}});
+    return;
+  }
+  if (checks.written({"routes", r, "body"}) && (pool || redirect)) {
+    checks.refuse({"routes", r, "body"}, {"exactly_one", "body belongs to a fixed status alone", {}, "remove it"});
+  }
+  if (!redirect) return;
+  if (!status) route.status = kDefaultRedirect;
+  constexpr uint16_t kRedirects[] = {301, kDefaultRedirect, 307, 308};
+  if (std::find(std::begin(kRedirects), std::end(kRedirects), route.status) == std::end(kRedirects)) {
+    checks.refuse(
+        {"routes", r, "status"},
+        {"out_of_range", fmt::format("status of a redirect is {}", route.status), "301, 302, 307 or 308", {}});
+  }
+  check_redirect_parameters(checks, r);
+}
+
+}  // namespace
+
+void check_http(Checks& checks) {
+  check_certificates(checks);
+  check_listeners_collide(checks);
+  for (size_t r = 0; r < checks.model().routes.size() && !checks.full(); ++r) {
+    if (checks.sound({"routes", r})) check_route_answer(checks, r);
+  }
+}
+
+}  // namespace tidegate
