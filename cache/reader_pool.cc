@@ -12,15 +12,13 @@ ReaderPool::ReaderPool(const Store& store, unsigned threads) : store_(store) {
   for (auto& thread : threads_) thread->thread = std::thread([this, &self = *thread] { run(self); });
 }
 
-void ReaderPool::stop() {
+ReaderPool::~ReaderPool() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
-  for (auto& thread : threads_) {
-    if (thread->thread.joinable()) thread->thread.join();
-  }
+  for (auto& thread : threads_) thread->thread.join();
 }
 
 bool ReaderPool::submit(Job job, bool must) {

@@ -101,10 +101,9 @@ class Writer {
  public:
   Writer(Store& store, WriterClient& client, Counters& counters, const WriterLimits& limits,
          std::shared_ptr<Reclaim> reclaim);
-  ~Writer() { stop(); }
+  ~Writer();  // commits what is queued, then ends
 
   void start();
-  void stop();  // commits what is queued, then ends the thread
   // Body bytes: false when the queue is full; give the object up then.
   bool offer(PutChunk chunk);
   // Small and never refused.
