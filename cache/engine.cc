@@ -28,8 +28,8 @@ Engine::Engine(const Options& options_, Metrics& metrics)
 }
 
 Engine::~Engine() {
-  readers_ = nullptr;  // ends the reads, then the writer commits what is queued
-  writer_ = nullptr;
+  if (readers_ != nullptr) readers_->stop();
+  if (writer_ != nullptr) writer_->stop();  // while all it calls back into still stands
 }
 
 void Engine::open_disk() {

@@ -13,10 +13,13 @@ void append_lower(std::string& out, std::string_view text) {
   for (const char c : text) out += to_lower(c);
 }
 
+// One port is dropped, from a host that has no other colon but those of an IPv6 literal.
 std::string_view without_default_port(std::string_view host, std::string_view scheme) {
   const std::string_view port = same_name(scheme, "https") ? ":443" : ":80";
-  if (host.ends_with(port)) host.remove_suffix(port.size());
-  return host;
+  if (!host.ends_with(port)) return host;
+  const std::string_view bare = host.substr(0, host.size() - port.size());
+  const bool whole = !bare.empty() && (bare.ends_with(']') || bare.find(':') == std::string_view::npos);
+  return whole ? bare : host;
 }
 
 template <class Fn>

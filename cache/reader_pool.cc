@@ -12,13 +12,15 @@ ReaderPool::ReaderPool(const Store& store, unsigned threads) : store_(store) {
   for (auto& thread : threads_) thread->thread = std::thread([this, &self = *thread] { run(self); });
 }
 
-ReaderPool::~ReaderPool() {
+void ReaderPool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
-  for (auto& thread : threads_) thread->thread.join();
+  for (auto& thread : threads_) {
+    if (thread->thread.joinable()) thread->thread.join();
+  }
 }
 
 bool ReaderPool::submit(Job job, bool must) {

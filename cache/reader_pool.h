@@ -20,7 +20,8 @@ class ReaderPool {
   using Job = std::function<void(const lmdb::Txn*)>;
 
   ReaderPool(const Store& store, unsigned threads);
-  ~ReaderPool();  // jobs not begun are dropped
+  ~ReaderPool() { stop(); }
+  void stop();  // ends the threads; jobs not begun are dropped
 
   // False when kMaxQueued jobs wait already (a lookup then counts as a miss); `must` is for a body that is already
   // being sent.

@@ -40,7 +40,7 @@ Writer::Writer(Store& store, WriterClient& client, Counters& counters, const Wri
       noted_sequence_(store.header().purge_sequence),
       purge_sequence_(store.header().purge_sequence) {}
 
-Writer::~Writer() {
+void Writer::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

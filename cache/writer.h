@@ -101,9 +101,10 @@ class Writer {
  public:
   Writer(Store& store, WriterClient& client, Counters& counters, const WriterLimits& limits,
          std::shared_ptr<Reclaim> reclaim);
-  ~Writer();  // commits what is queued, then ends
+  ~Writer() { stop(); }
 
   void start();
+  void stop();  // commits what is queued, then ends the thread
   // Body bytes: false when the queue is full; give the object up then.
   bool offer(PutChunk chunk);
   // Small and never refused.

@@ -70,11 +70,11 @@ Field row(std::string_view key, FieldType type, Member Owner::*member, std::stri
   if constexpr (ListOf<Member>::kIs) {
     field.list = type != FieldType::text_map;
     field.resize = [member](void* owner, size_t count) { (static_cast<Owner*>(owner)->*member).resize(count); };
-    field.store = [member, scale](void* owner, size_t index, ScalarValue value) {
+    field.store = [member, scale](void* owner, size_t index, ScalarValue&& value) {
       assign((static_cast<Owner*>(owner)->*member)[index], std::move(value), scale);
     };
   } else {
-    field.store = [member, scale](void* owner, size_t, ScalarValue value) {
+    field.store = [member, scale](void* owner, size_t, ScalarValue&& value) {
       assign(static_cast<Owner*>(owner)->*member, std::move(value), scale);
     };
     field.default_value = default_of(Owner{}.*member, scale);
@@ -147,7 +147,7 @@ Field choice(std::string_view key, Member Owner::*member, std::vector<std::pair<
     field.choices.push_back(words[i].first);
     if (Owner{}.*member == words[i].second) field.default_value = ScalarValue(uint64_t{i});
   }
-  field.store = [member, words = std::move(words)](void* owner, size_t, ScalarValue value) {
+  field.store = [member, words = std::move(words)](void* owner, size_t, ScalarValue&& value) {
     static_cast<Owner*>(owner)->*member = words[std::get<uint64_t>(value)].second;
   };
   return field;

@@ -69,7 +69,7 @@ struct Field {
   // The member behind the key, with its type erased; `owner` is the struct that the section describes. Lists are
   // resized once and then filled by index; `index` is 0 for anything else.
   std::function<void(void* owner, size_t count)> resize;
-  std::function<void(void* owner, size_t index, ScalarValue value)> store;
+  std::function<void(void* owner, size_t index, ScalarValue&& value)> store;
   std::function<void*(void* owner, size_t index)> enter;  // sections: the struct inside
 };
 

@@ -66,7 +66,7 @@ void Loader::load_section(const Section& section, const DocumentNode& node, void
     return;
   }
   for (const Field& field : section.fields) {
-    if (field.on_when_present) field.store(owner, 0, true);
+    if (field.on_when_present) field.store(owner, 0, ScalarValue(true));
   }
   std::vector<std::string_view> meant;  // keys that unknown ones were probably meant to be: not missing too
   for (const DocumentNode& child : node.children) {

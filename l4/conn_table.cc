@@ -1,0 +1,113 @@
+#include "l4/conn_table.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <new>
+
+namespace tidegate::l4 {
+
+const char* name(FlowState state) {
+  switch (state) {
+    case FlowState::empty:
+      return "empty";
+    case FlowState::embryonic:
+      return "embryonic";
+    case FlowState::established:
+      return "established";
+    case FlowState::closing:
+      return "closing";
+  }
+  return "?";
+}
+
+void FlowEntry::advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms) {
+  if (event == FlowEvent::close) {
+    state = FlowState::closing;
+  } else if (event == FlowEvent::data && state == FlowState::embryonic) {
+    state = FlowState::established;
+  }
+  expires_ms = now_ms + timeouts.of(state);
+}
+
+ConnTable::ConnTable(uint64_t flows) {
+  // At most half full at the nominal size: two choices of four places then practically never overflow before it.
+  bucket_count_ = std::bit_ceil((flows * 2 + kWays - 1) / kWays);
+  mask_ = bucket_count_ - 1;
+  const size_t bytes = bucket_count_ * sizeof(Bucket);
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  ::madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: fewer TLB misses for a table of many megabytes
+  buckets_ = static_cast<Bucket*>(memory);  // zero bytes are empty entries: hash 0, state empty
+}
+
+ConnTable::~ConnTable() { ::munmap(buckets_, bucket_count_ * sizeof(Bucket)); }
+
+FlowEntry* ConnTable::find_in(Bucket& bucket, uint64_t hash, uint32_t now_ms) {
+  for (FlowEntry& entry : bucket.entries) {
+    if (entry.hash != hash) continue;
+    if (!entry.expired(now_ms)) return &entry;
+    erase(entry);
+    return nullptr;
+  }
+  return nullptr;
+}
+
+FlowEntry* ConnTable::find(uint64_t hash, uint32_t now_ms) {
+  if (FlowEntry* found = find_in(buckets_[first_bucket(hash)], hash, now_ms)) return found;
+  return find_in(buckets_[second_bucket(hash)], hash, now_ms);
+}
+
+// What a bucket has to offer to a new flow: free places, and `victim` improved to the least worth keeping seen so far.
+ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, FlowEntry*& victim) {
+  Offer offer;
+  for (FlowEntry& entry : bucket.entries) {
+    if (entry.hash != 0 && entry.expired(now_ms)) erase(entry);
+    if (entry.hash == 0) {
+      offer.place = &entry;
+      ++offer.free;
+    } else if (entry.state != FlowState::established) {
+      if (victim == nullptr || static_cast<int32_t>(entry.expires_ms - victim->expires_ms) < 0) victim = &entry;
+    }
+  }
+  return offer;
+}
+
+FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms) {
+  assert(hash != 0);
+  FlowEntry* victim = nullptr;
+  Offer offer = offer_of(buckets_[first_bucket(hash)], now_ms, victim);
+  if (offer.free < 2) {
+    // The last place of the first bucket is spared while the second has more: that balance is what fills the table.
+    const Offer second = offer_of(buckets_[second_bucket(hash)], now_ms, victim);
+    if (second.free > offer.free) offer = second;
+  }
+  if (offer.place == nullptr) {
+    if (victim == nullptr) return nullptr;
+    erase(*victim);
+    ++evicted_;
+    offer.place = victim;
+  }
+  *offer.place = {hash, now_ms + timeout_ms, backend, FlowState::embryonic, 0};
+  ++live_;
+  return offer.place;
+}
+
+void ConnTable::erase(FlowEntry& entry) {
+  entry = FlowEntry{};
+  --live_;
+}
+
+void ConnTable::sweep(uint64_t buckets, uint32_t now_ms) {
+  if (live_ == 0) return;
+  for (uint64_t i = 0; i < std::min(buckets, bucket_count_); ++i) {
+    for (FlowEntry& entry : buckets_[sweep_at_].entries) {
+      if (entry.hash != 0 && entry.expired(now_ms)) erase(entry);
+    }
+    sweep_at_ = (sweep_at_ + 1) & mask_;
+  }
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,108 @@
+// ConnTable: which backend each flow is pinned to. One table a worker, touched by that worker alone; memory is fixed
+// when it is made.
+//
+// A flow is 16 bytes, four of them one 64-byte bucket. A flow may live in either of two buckets given by its hash
+// (power of two choices), mostly in the first: a lookup touches one cache line or two, which prefetch() brings in
+// ahead, and the table fills to its nominal size before a bucket overflows. There is no chaining and no moving, so
+// every call is bounded.
+//
+// Life of a flow. `embryonic` from its first packet until a second one (other than a repeated SYN) shows that the
+// client means it; then `established`; `closing` after a FIN or RST from the client. Every packet renews the time-out
+// of the state it leads to. Under direct return only the client's half is seen, so a half-closed download stays
+// `closing` and is kept alive by the client's acknowledgements.
+//
+// A full pair of buckets gives up, in this order: an expired flow, else the one nearest to its end among those not
+// established (counted as evicted). Where all eight are established, the new flow is not recorded: it goes by the hash
+// table alone. So a flood of SYNs or stray packets cannot push out an established flow.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "l4/ids.h"
+
+namespace tidegate::l4 {
+
+enum class FlowState : uint8_t { empty, embryonic, established, closing };
+const char* name(FlowState state);
+
+// What a packet says of its flow.
+enum class FlowEvent : uint8_t {
+  open,   // SYN without ACK
+  data,   // anything else, and all of UDP
+  close,  // FIN or RST
+};
+
+struct FlowTimeouts {
+  uint32_t embryonic_ms = 0, established_ms = 0, closing_ms = 0;
+  uint32_t of(FlowState state) const {
+    return state == FlowState::established ? established_ms : state == FlowState::closing ? closing_ms : embryonic_ms;
+  }
+};
+
+struct FlowEntry {
+  uint64_t hash = 0;        // FlowHasher; 0: empty
+  uint32_t expires_ms = 0;  // on the table's own clock, which wraps after 49 days; compared by difference
+  BackendId backend = kNoBackend;
+  FlowState state = FlowState::empty;
+  uint8_t unused = 0;
+
+  bool expired(uint32_t now_ms) const { return static_cast<int32_t>(now_ms - expires_ms) >= 0; }
+  // Follows one packet. Not for an `open` on a flow that is past embryonic: that begins a new flow.
+  void advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms);
+};
+static_assert(sizeof(FlowEntry) == 16);
+
+constexpr uint32_t kMaxFlowTimeoutMs = uint32_t{1} << 30;  // half of what a difference of wrapped times can tell apart
+
+class ConnTable {
+ public:
+  // Room for `flows` at least.
+  explicit ConnTable(uint64_t flows);
+  ~ConnTable();
+  ConnTable(const ConnTable&) = delete;
+  ConnTable& operator=(const ConnTable&) = delete;
+
+  void prefetch(uint64_t hash) const {
+    __builtin_prefetch(&buckets_[first_bucket(hash)], 1);
+    __builtin_prefetch(&buckets_[second_bucket(hash)], 1);
+  }
+  // The live flow, or null. An expired one is removed on the way. Valid until the next insert or sweep.
+  FlowEntry* find(uint64_t hash, uint32_t now_ms);
+  // For a hash that find() did not find. Null where every place is held by an established flow.
+  FlowEntry* insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms);
+  void erase(FlowEntry& entry);
+  // Removes expired flows from the next `buckets` buckets, round and round.
+  void sweep(uint64_t buckets, uint32_t now_ms);
+
+  uint64_t live() const { return live_; }  // not yet swept ones included
+  uint64_t capacity() const { return bucket_count_ * kWays; }
+  uint64_t bucket_count() const { return bucket_count_; }
+  uint64_t evicted() const { return evicted_; }  // pushed out before their time, ever
+
+ private:
+  static constexpr size_t kWays = 4;
+  struct alignas(64) Bucket {
+    std::array<FlowEntry, kWays> entries;
+  };
+  static_assert(sizeof(Bucket) == 64);
+
+  size_t first_bucket(uint64_t hash) const { return hash & mask_; }
+  size_t second_bucket(uint64_t hash) const { return (hash >> 24 ^ hash >> 41) & mask_; }
+  FlowEntry* find_in(Bucket& bucket, uint64_t hash, uint32_t now_ms);
+  struct Offer {
+    unsigned free = 0;
+    FlowEntry* place = nullptr;
+  };
+  Offer offer_of(Bucket& bucket, uint32_t now_ms, FlowEntry*& victim);
+
+  uint64_t bucket_count_ = 0;
+  uint64_t mask_ = 0;
+  uint64_t live_ = 0;
+  uint64_t evicted_ = 0;
+  uint64_t sweep_at_ = 0;
+  Bucket* buckets_ = nullptr;  // mapped, zeroed, on huge pages where the kernel has them
+};
+
+}  // namespace tidegate::l4

@@ -1,0 +1,47 @@
+// WorkerCounters: what one worker counts. Written by that worker alone with plain adds (a relaxed load and store), read
+// by whoever scrapes; each worker's counters are its own cache lines.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "l4/drop_reason.h"
+#include "l4/ids.h"
+
+namespace tidegate::l4 {
+
+class OwnedCounter {
+ public:
+  void add(uint64_t n = 1) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  void set(uint64_t value) { value_.store(value, std::memory_order_relaxed); }
+  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+struct BackendCounters {
+  OwnedCounter packets, flows;
+};
+
+struct alignas(64) WorkerCounters {
+  OwnedCounter received_packets, received_bytes;
+  OwnedCounter sent_packets, sent_bytes;
+  OwnedCounter forwarded_packets, forwarded_bytes;  // to backends
+  OwnedCounter answered_packets;                    // ARP, ND and echo answered here
+  OwnedCounter punted_packets;
+  OwnedCounter icmp_relayed_packets;
+  OwnedCounter handed_over_packets;  // to another worker
+  OwnedCounter flows_created, flows_repicked, flows_untracked;
+  OwnedCounter flows_evicted, flows_live;  // as the table says
+  OwnedCounter neighbours_resolved, neighbours;
+  OwnedCounter busy_ns, elapsed_ns;
+  std::array<OwnedCounter, kDropReasons> dropped_packets;
+  std::vector<BackendCounters> backends = std::vector<BackendCounters>(kMaxBackends);  // by BackendId
+
+  void drop(DropReason reason, uint64_t packets = 1) { dropped_packets[static_cast<size_t>(reason)].add(packets); }
+};
+
+}  // namespace tidegate::l4

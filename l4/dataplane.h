@@ -1,0 +1,45 @@
+// Dataplane: the running forwarder: EAL, ports, punt devices, workers. Made once, when the first tables are there,
+// because the configuration says what to open. Everything here is for the control thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conf/model.h"
+#include "core/result.h"
+#include "l4/flow_key.h"
+#include "l4/forwarding.h"
+#include "l4/worker.h"
+
+namespace tidegate::l4 {
+
+class Dataplane {
+ public:
+  // Starts all and lets packets through. An Error leaves nothing open; a process has one try, as EAL starts once.
+  static Result<std::unique_ptr<Dataplane>> start(const L4Node& node, const FlowHasher& hasher,
+                                                  std::shared_ptr<const ForwardingTables> tables);
+  ~Dataplane();  // stops the workers, closes the ports
+
+  void publish(std::shared_ptr<const ForwardingTables> tables);
+  const std::shared_ptr<const ForwardingTables>& tables() const { return publisher_.in_force(); }
+  // As some worker has it pinned now.
+  std::optional<FlowEntry> find_flow(uint64_t hash) const;
+
+  const std::vector<Port>& ports() const { return ports_; }
+  const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
+
+ private:
+  explicit Dataplane(uint32_t workers) : publisher_(workers) {}
+  Result<void> open(const L4Node& node, const FlowHasher& hasher);
+  void launch();
+
+  std::vector<Port> ports_;
+  std::vector<PuntDevice> punts_;
+  Publisher publisher_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  bool launched_ = false;
+};
+
+}  // namespace tidegate::l4

@@ -1,0 +1,299 @@
+#include "l4/decider.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "l4/encap.h"
+#include "l4/icmp.h"
+
+namespace tidegate::l4 {
+namespace {
+
+// How long the later fragments of a datagram may trail their first one. Receivers wait longer, but fragments that take
+// another path for seconds are lost in practice.
+constexpr uint32_t kFragmentMs = 3'000;
+// A whole round of sweeping: how stale the number of live flows may be.
+constexpr uint32_t kSweepRoundMs = 4'096;
+constexpr size_t kPrefetchAhead = 4;
+
+Outcome drop(DropReason reason) { return {Verdict::drop, reason, 0, false}; }
+
+// For the kernel where there is a punt device, else dropped for `reason`.
+Outcome punt(DropReason reason) { return {Verdict::punt, reason, 0, false}; }
+
+FlowEvent event_of(const PacketView& view) {
+  if (view.protocol != kProtocolTcp) return FlowEvent::data;
+  if ((view.tcp_flags & (kTcpFin | kTcpRst)) != 0) return FlowEvent::close;
+  return (view.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn ? FlowEvent::open : FlowEvent::data;
+}
+
+FlowTuple tuple_of(const PacketView& view) {
+  return {view.family, view.protocol, view.source_port_be, view.destination_port_be, view.source, view.destination};
+}
+
+bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagged && reason != DropReason::not_ip; }
+
+}  // namespace
+
+Decider::Decider(DeciderConfig config, WorkerCounters& counters)
+    : config_(std::move(config)), counters_(counters), flows_(config_.flows), neighbours_(config_.ports) {}
+
+void Decider::adopt(const ForwardingTables& tables, uint32_t now_ms) {
+  neighbours_.set_targets(tables.neighbours, tables.local_addresses, config_.announces, now_ms);
+}
+
+std::optional<FlowEntry> Decider::flow(uint64_t hash, uint32_t now_ms) {
+  const FlowEntry* entry = flows_.find(hash, now_ms);
+  if (entry == nullptr) return std::nullopt;
+  return *entry;
+}
+
+void Decider::tick(uint32_t now_ms, FrameSink& sink) {
+  neighbours_.tick(now_ms, sink);
+  const uint64_t elapsed_ms = now_ms - swept_ms_;
+  swept_ms_ = now_ms;
+  flows_.sweep(elapsed_ms * flows_.bucket_count() / kSweepRoundMs + 1, now_ms);
+  counters_.flows_live.set(flows_.live());
+  counters_.flows_evicted.set(flows_.evicted());
+  counters_.neighbours_resolved.set(neighbours_.resolved());
+  counters_.neighbours.set(neighbours_.targets());
+}
+
+void Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms) {
+  assert(count <= kBurst);
+  candidate_count_ = follower_count_ = 0;
+  for (size_t i = 0; i < std::min(count, kPrefetchAhead); ++i) __builtin_prefetch(frames[i].data);
+  for (size_t i = 0; i < count; ++i) {
+    if (i + kPrefetchAhead < count) __builtin_prefetch(frames[i + kPrefetchAhead].data);
+    classify(tables, frames[i], static_cast<uint16_t>(i), outcomes[i], now_ms);
+  }
+  for (size_t i = 0; i < candidate_count_; ++i) candidates_[i].backend = choose(tables, candidates_[i], now_ms);
+  for (size_t i = 0; i < follower_count_; ++i) {
+    const uint16_t index = followers_[i];
+    outcomes[index] = settle_follower(tables, frames[index], views_[index], now_ms);
+  }
+  uint64_t forwarded = 0, forwarded_bytes = 0;
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    const Candidate& candidate = candidates_[i];
+    Frame& frame = frames[candidate.frame];
+    outcomes[candidate.frame] = address(tables, candidate.backend, views_[candidate.frame].family, frame);
+    if (outcomes[candidate.frame].verdict != Verdict::forward) continue;
+    ++forwarded;
+    forwarded_bytes += frame.bytes;
+    counters_.backends[index_of(candidate.backend)].packets.add();
+  }
+  counters_.forwarded_packets.add(forwarded);
+  counters_.forwarded_bytes.add(forwarded_bytes);
+  for (size_t i = 0; i < count; ++i) {
+    Outcome& outcome = outcomes[i];
+    if (outcome.verdict == Verdict::punt && !config_.punt_tap) outcome.verdict = Verdict::drop;
+    if (outcome.verdict == Verdict::drop) counters_.drop(outcome.reason);
+  }
+}
+
+void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
+                       uint32_t now_ms) {
+  PacketView& view = views_[index];
+  const DropReason reason = parse_frame(frame.data, frame.bytes, view);
+  if (reason == DropReason::frame_truncated || reason == DropReason::frame_oversized) {
+    outcome = drop(reason);
+    return;
+  }
+  const Mac to = Mac::from(frame.data);
+  const bool to_us = to == config_.ports[frame.port].mac;
+  if (!to_us && !to.is_multicast()) {
+    outcome = drop(DropReason::other_station);
+    return;
+  }
+  if (reason != DropReason::none) {
+    outcome = is_malformed_ip(reason) ? drop(reason) : punt(reason);
+    return;
+  }
+  if (view.kind == PacketKind::transport && to_us) {
+    const ServiceEntry* service =
+        tables.find_service(view.family, view.destination, view.protocol, view.destination_port_be);
+    if (service == nullptr) {
+      outcome = settle_without_service(tables, view);
+    } else if (has_martian_source(view)) {
+      outcome = drop(DropReason::martian_source);
+    } else {
+      Candidate& candidate = candidates_[candidate_count_++];
+      candidate = {index, kNoBackend, service, config_.hasher.tuple(tuple_of(view))};
+      if (service->tracking) flows_.prefetch(candidate.hash);
+    }
+    return;
+  }
+  if (view.kind == PacketKind::arp) {
+    outcome = settle_arp(tables, frame, now_ms);
+  } else if (is_nd(frame.data, view)) {
+    outcome = settle_nd(tables, frame, view, now_ms);
+  } else if (!to_us) {
+    outcome = punt(DropReason::not_local);
+  } else if (view.kind == PacketKind::icmp || view.kind == PacketKind::later_fragment) {
+    followers_[follower_count_++] = index;
+  } else {
+    outcome = settle_without_service(tables, view);
+  }
+}
+
+Outcome Decider::settle_without_service(const ForwardingTables& tables, const PacketView& view) const {
+  return tables.local(view.family, view.destination) == LocalKind::vip ? drop(DropReason::no_service)
+                                                                       : punt(DropReason::not_local);
+}
+
+BackendId Decider::choose(const ForwardingTables& tables, const Candidate& candidate, uint32_t now_ms) {
+  const ServiceEntry& service = *candidate.service;
+  const PacketView& view = views_[candidate.frame];
+  const auto pick = [&] { return pick_backend(service, config_.hasher, view.family, view.source, candidate.hash); };
+  BackendId backend = kNoBackend;
+  if (!service.tracking) {
+    backend = pick();
+    if (view.first_fragment && backend != kNoBackend) remember_fragments(view, backend, now_ms);
+    return backend;
+  }
+
+  const FlowEvent event = event_of(view);
+  FlowEntry* entry = flows_.find(candidate.hash, now_ms);
+  // A SYN on a flow that is still embryonic is the same SYN sent again and must meet the same backend. On any other
+  // flow it is a new connection from a reused port, and is picked anew.
+  const bool reopened = entry != nullptr && event == FlowEvent::open && entry->state != FlowState::embryonic;
+  if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows) {
+    backend = entry->backend;
+    entry->advance(event, service.timeouts, now_ms);
+  } else {
+    backend = pick();
+    if (entry != nullptr) {
+      if (!reopened) counters_.flows_repicked.add();
+      flows_.erase(*entry);
+    }
+    if (backend == kNoBackend) return backend;
+    entry = flows_.insert(candidate.hash, backend, service.timeouts.embryonic_ms, now_ms);
+    (entry != nullptr ? counters_.flows_created : counters_.flows_untracked).add();
+    counters_.backends[index_of(backend)].flows.add();
+  }
+  if (view.first_fragment) remember_fragments(view, backend, now_ms);
+  return backend;
+}
+
+// The rest of the datagram has no ports: it follows its first fragment by (source, destination, protocol, id), recorded
+// in the same fixed table as a flow that is forgotten within seconds.
+void Decider::remember_fragments(const PacketView& view, BackendId backend, uint32_t now_ms) {
+  const uint64_t hash = config_.hasher.fragments(view);
+  FlowEntry* entry = flows_.find(hash, now_ms);
+  if (entry == nullptr) entry = flows_.insert(hash, backend, kFragmentMs, now_ms);
+  if (entry == nullptr) return;
+  entry->backend = backend;
+  entry->expires_ms = now_ms + kFragmentMs;
+}
+
+Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view,
+                                       uint32_t now_ms) {
+  if (tables.local(view.family, view.destination) != LocalKind::vip) return punt(DropReason::not_local);
+  const FlowEntry* entry = flows_.find(config_.hasher.fragments(view), now_ms);
+  if (entry == nullptr || !tables.backend(entry->backend).keeps_flows) {
+    return drop(DropReason::fragment_without_first);
+  }
+  const Outcome outcome = address(tables, entry->backend, view.family, frame);
+  if (outcome.verdict == Verdict::forward) {
+    counters_.forwarded_packets.add();
+    counters_.forwarded_bytes.add(frame.bytes);
+    counters_.backends[index_of(entry->backend)].packets.add();
+  }
+  return outcome;
+}
+
+Outcome Decider::address(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame) {
+  if (backend == kNoBackend) return drop(DropReason::no_backend);
+  const NextHop& hop = neighbours_.next_hop(tables.backend(backend).neighbour(family));
+  if (!hop.usable) return drop(DropReason::neighbour_unresolved);
+  rewrite_l2dsr(frame.data, hop);
+  return {Verdict::forward, DropReason::none, hop.port, false};
+}
+
+Outcome Decider::settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms) {
+  NeighbourMessage message;
+  const DropReason reason = read_arp(frame.data, frame.bytes, kEthernetBytes, message);
+  if (reason != DropReason::none) return drop(reason);
+  return settle_neighbour_message(tables, frame, message, now_ms);
+}
+
+Outcome Decider::settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms) {
+  NeighbourMessage message;
+  const DropReason reason = read_nd(frame.data, view, message);
+  if (reason != DropReason::none) return drop(reason);
+  return settle_neighbour_message(tables, frame, message, now_ms);
+}
+
+Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
+                                          uint32_t now_ms) {
+  const Mac& own_mac = config_.ports[frame.port].mac;
+  const auto local_kind = [&](const IpAddress& address) {
+    return tables.local(static_cast<uint8_t>(address.family), words_of(address));
+  };
+  Learned learned = Learned::unknown;
+  if (!message.sender_mac.is_zero() && message.sender_mac != own_mac) {
+    if (local_kind(message.sender) != LocalKind::none) return drop(DropReason::vip_conflict);
+    learned = neighbours_.learn(message.sender, message.sender_mac, now_ms);
+  }
+  if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
+
+  LocalKind asked = message.is_request ? local_kind(message.target) : LocalKind::none;
+  const bool kernel_owns = config_.punt_tap && asked != LocalKind::vip;
+  if (asked == LocalKind::none && message.is_request && message.target == link_local_of(own_mac)) {
+    asked = LocalKind::own;
+  }
+  if (asked != LocalKind::none && !kernel_owns && frame.capacity >= kMaxNeighbourFrameBytes) {
+    frame.bytes = static_cast<uint32_t>(write_answer(frame.data, {own_mac, message.target}, message));
+    counters_.answered_packets.add();
+    return {Verdict::answer, DropReason::none, frame.port, false};
+  }
+  Outcome outcome = config_.punt_tap               ? punt(DropReason::neighbour_unknown)
+                    : learned == Learned::expected ? Outcome{Verdict::consume, DropReason::none, 0, false}
+                                                   : drop(DropReason::neighbour_unknown);
+  outcome.share = learned == Learned::expected && config_.workers > 1;
+  return outcome;
+}
+
+Outcome Decider::settle_follower(const ForwardingTables& tables, Frame& frame, const PacketView& view,
+                                 uint32_t now_ms) {
+  return view.kind == PacketKind::icmp ? settle_icmp(tables, frame, view, now_ms)
+                                       : settle_later_fragment(tables, frame, view, now_ms);
+}
+
+Outcome Decider::settle_icmp(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms) {
+  const LocalKind kind = tables.local(view.family, view.destination);
+  if (kind == LocalKind::none || (kind == LocalKind::own && config_.punt_tap)) return punt(DropReason::not_local);
+  if (has_martian_source(view)) return drop(DropReason::martian_source);
+  if (is_echo_request(frame.data, view)) {
+    make_echo_reply(frame.data, view);
+    counters_.answered_packets.add();
+    return {Verdict::answer, DropReason::none, frame.port, false};
+  }
+  return relay_icmp_error(tables, frame, view, now_ms);
+}
+
+Outcome Decider::relay_icmp_error(const ForwardingTables& tables, Frame& frame, const PacketView& view,
+                                  uint32_t now_ms) {
+  FlowTuple flow;
+  const DropReason reason = read_icmp_error(frame.data, view, flow);
+  if (reason != DropReason::none) return drop(reason);
+  const ServiceEntry* service = tables.find_service(flow.family, flow.vip, flow.protocol, flow.service_port_be);
+  if (service == nullptr) return drop(DropReason::icmp_quote_unknown);
+
+  const uint64_t hash = config_.hasher.tuple(flow);
+  const FlowEntry* entry = service->tracking ? flows_.find(hash, now_ms) : nullptr;
+  BackendId backend = kNoBackend;
+  if (entry != nullptr && tables.backend(entry->backend).keeps_flows) {
+    backend = entry->backend;
+  } else if (service->tracking && frame.asked + 1u < config_.workers) {
+    // The router that sent the error has other addresses than the flow, so it may have come to another queue.
+    return {Verdict::hand_over, DropReason::none, 0, false};
+  } else {
+    backend = pick_backend(*service, config_.hasher, flow.family, flow.client, hash);
+  }
+  const Outcome outcome = address(tables, backend, flow.family, frame);
+  if (outcome.verdict == Verdict::forward) counters_.icmp_relayed_packets.add();
+  return outcome;
+}
+
+}  // namespace tidegate::l4

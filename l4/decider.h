@@ -1,0 +1,110 @@
+// Decider: a burst of frames in, a verdict for each out. The whole of a worker's thinking, without DPDK, without a
+// clock, without system calls, so that it is tested and fuzzed as a function of bytes and time.
+//
+// A burst goes through in stages, so that the memory one packet needs is under way while another is worked on:
+//   classify      parse_frame, find the service; what is no service's packet is settled here (ARP, ND, the unwanted)
+//   choose        for each service packet: the flow's backend by ConnTable, else by Maglev
+//   follow        ICMP and later fragments, which go after a flow that this very burst may have begun
+//   address       for each chosen backend: rewrite to the next hop
+// Threads: one Decider a worker. Tables may change between bursts, never within one.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "l4/conn_table.h"
+#include "l4/counters.h"
+#include "l4/forwarding.h"
+#include "l4/neighbour.h"
+
+namespace tidegate::l4 {
+
+constexpr size_t kBurst = 64;
+
+// A frame in a buffer of `capacity` bytes, borrowed for one call. An answer may be longer than its question.
+struct Frame {
+  uint8_t* data = nullptr;
+  uint32_t bytes = 0;
+  uint32_t capacity = 0;
+  uint16_t port = 0;        // it came in by
+  uint8_t asked = 0;        // workers that have already looked for its flow in vain
+  bool learn_only = false;  // a copy of what another worker has answered: only what it says of neighbours counts here
+};
+
+enum class Verdict : uint8_t {
+  drop,
+  forward,    // to a backend
+  answer,     // back by the port it came in
+  punt,       // to the kernel, when there is a punt device
+  consume,    // understood, nothing to send
+  hand_over,  // to the next worker: the flow that it is about may be there
+};
+
+struct Outcome {
+  Verdict verdict = Verdict::drop;
+  DropReason reason = DropReason::none;  // of a drop
+  uint16_t port = 0;                     // out
+  bool share = false;                    // other workers should learn from it too
+};
+
+struct DeciderConfig {
+  FlowHasher hasher{HashKey{}};
+  std::vector<PortIdentity> ports;
+  uint64_t flows = 262'144;
+  bool punt_tap = false;  // frames that are not ours go to the kernel; its own addresses are its own business then
+  uint32_t workers = 1;
+  bool announces = true;  // one worker of a node says that VIPs are here
+};
+
+class Decider {
+ public:
+  Decider(DeciderConfig config, WorkerCounters& counters);
+
+  // Before the first burst under `tables`.
+  void adopt(const ForwardingTables& tables, uint32_t now_ms);
+  // `count` is at most kBurst.
+  void decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms);
+  // Neighbours' questions, sweeping of expired flows, gauges. Once a millisecond or seldomer.
+  void tick(uint32_t now_ms, FrameSink& sink);
+
+  // For explain: the flow as it is pinned now.
+  std::optional<FlowEntry> flow(uint64_t hash, uint32_t now_ms);
+  const Neighbours& neighbours() const { return neighbours_; }
+
+ private:
+  // A service's packet between the stages.
+  struct Candidate {
+    uint16_t frame = 0;  // index in the burst
+    BackendId backend = kNoBackend;
+    const ServiceEntry* service = nullptr;
+    uint64_t hash = 0;
+  };
+
+  void classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome, uint32_t now_ms);
+  Outcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
+  Outcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  Outcome settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
+                                   uint32_t now_ms);
+  Outcome settle_follower(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  Outcome settle_icmp(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  Outcome relay_icmp_error(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  Outcome settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  Outcome settle_without_service(const ForwardingTables& tables, const PacketView& view) const;
+  BackendId choose(const ForwardingTables& tables, const Candidate& candidate, uint32_t now_ms);
+  void remember_fragments(const PacketView& view, BackendId backend, uint32_t now_ms);
+  Outcome address(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame);
+
+  DeciderConfig config_;
+  WorkerCounters& counters_;
+  ConnTable flows_;
+  Neighbours neighbours_;
+  uint32_t swept_ms_ = 0;
+  std::array<PacketView, kBurst> views_;
+  std::array<Candidate, kBurst> candidates_;
+  std::array<uint16_t, kBurst> followers_;  // indexes in the burst
+  size_t candidate_count_ = 0, follower_count_ = 0;
+};
+
+}  // namespace tidegate::l4

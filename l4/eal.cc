@@ -1,0 +1,29 @@
+#include "l4/eal.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <unistd.h>
+
+#include "core/log.h"
+
+namespace tidegate::l4 {
+
+Result<void> start_eal(const std::vector<std::string>& arguments) {
+  log_info("EAL: {}", fmt::join(arguments, " "));
+  // Without root the dispatcher that lets several XDP programs share a device cannot be loaded.
+  if (::geteuid() != 0) ::setenv("LIBXDP_SKIP_DISPATCHER", "1", 0);
+  // EAL keeps pointers into its arguments for as long as it lives.
+  static std::vector<std::string> kept;
+  kept = arguments;
+  std::vector<char*> argv;
+  for (std::string& argument : kept) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  if (rte_eal_init(static_cast<int>(kept.size()), argv.data()) < 0) {
+    return fail(fmt::format("EAL did not start: {}", rte_strerror(rte_errno)));
+  }
+  return {};
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,87 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <fstream>
+
+#include "l4/eal.h"
+
+namespace tidegate::l4 {
+namespace {
+
+uint64_t read_number(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  uint64_t value = 0;
+  in >> value;
+  return in ? value : 0;
+}
+
+// Directories are named hugepages-<size>kB.
+uint64_t free_hugepage_bytes() {
+  uint64_t bytes = 0;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/kernel/mm/hugepages", ignored)) {
+    const std::string name = entry.path().filename();
+    const size_t digits = name.find_first_of("0123456789");
+    if (digits == std::string::npos) continue;
+    bytes += read_number(entry.path() / "free_hugepages") * std::strtoull(name.c_str() + digits, nullptr, 10) * 1024;
+  }
+  return bytes;
+}
+
+std::string lcores(uint32_t workers, const std::vector<uint32_t>& cpus) {
+  const std::string all = fmt::format("({})", fmt::join(cpus, ","));
+  std::string out = "0@" + all;
+  const bool own_cpus = cpus.size() > workers;
+  for (uint32_t worker = 0; worker < workers; ++worker) {
+    const std::string place = own_cpus ? fmt::format("{}", cpus[cpus.size() - 1 - worker]) : all;
+    out += fmt::format(",{}@{}", worker + 1, place);
+  }
+  return out;
+}
+
+}  // namespace
+
+HostResources read_host_resources() {
+  HostResources host;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  ::sched_getaffinity(0, sizeof set, &set);
+  for (uint32_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) host.cpus.push_back(cpu);
+  }
+  host.free_hugepage_bytes = free_hugepage_bytes();
+  return host;
+}
+
+bool is_pci_address(const std::string& device) {
+  // dddd:bb:dd.f, the domain optional
+  std::string shape;
+  for (const char c : device) shape += std::isxdigit(static_cast<unsigned char>(c)) != 0 ? 'x' : c;
+  return shape == "xxxx:xx:xx.x" || shape == "xx:xx.x";
+}
+
+std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& host) {
+  std::vector<std::string> arguments = {"tidegate-l4", "--lcores", lcores(node.workers, host.cpus)};
+  const uint64_t wanted_bytes = uint64_t{node.memory_mb} << 20;
+  if (host.free_hugepage_bytes >= wanted_bytes) {
+    arguments.push_back("--in-memory");
+  } else {
+    arguments.insert(arguments.end(), {"--no-huge", "--no-shconf"});  // --in-memory excludes --no-huge
+  }
+  arguments.insert(arguments.end(), {"-m", fmt::format("{}", node.memory_mb), "--no-telemetry"});
+  bool any_pci = false;
+  for (const L4Port& port : node.ports) {
+    const bool pci = port.driver == "pci" || (port.driver == "auto" && is_pci_address(port.device));
+    if (pci) arguments.insert(arguments.end(), {"-a", port.device});
+    any_pci = any_pci || pci;
+  }
+  if (!any_pci) arguments.push_back("--no-pci");
+  arguments.insert(arguments.end(), {"--log-level", "*:warning"});
+  return arguments;
+}
+
+}  // namespace tidegate::l4

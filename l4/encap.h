@@ -1,0 +1,17 @@
+// How a packet is handed to its backend: one function a forwarding mode.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "l4/neighbour.h"
+
+namespace tidegate::l4 {
+
+// l2dsr: the frame goes on as it is, from our MAC to the backend's; the backend holds the VIP and answers the client
+// directly. This is bridging, not routing: the IP header is not touched, its TTL included, so no checksum changes.
+inline void rewrite_l2dsr(uint8_t* frame, const NextHop& hop) {
+  std::memcpy(frame, hop.ethernet_addresses, sizeof hop.ethernet_addresses);
+}
+
+}  // namespace tidegate::l4

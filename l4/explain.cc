@@ -1,0 +1,124 @@
+#include "l4/explain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+namespace tidegate::l4 {
+namespace {
+
+using nlohmann::json;
+
+json answer(const char* decision, std::string reason) {
+  return {{"plane", "l4"},
+          {"service", nullptr},
+          {"pool", nullptr},
+          {"decision", decision},
+          {"backend", nullptr},
+          {"eligible", json::array()},
+          {"reason", std::move(reason)}};
+}
+
+// The address of the VIP that the client would use: given as such, or by name in the client's family.
+std::optional<IpAddress> vip_address(const ForwardingTables& tables, const ExplainQuestion& question) {
+  if (const std::optional<IpAddress> address = IpAddress::parse(question.vip)) return address;
+  for (const Vip& vip : tables.snapshot->model->vips) {
+    if (vip.name != question.vip) continue;
+    for (const IpAddress& address : vip.addresses) {
+      if (address.family == question.client->family) return address;
+    }
+  }
+  return std::nullopt;
+}
+
+json eligible(const Snapshot& snapshot, uint32_t pool_index, uint8_t family) {
+  json out = json::array();
+  const Pool& pool = snapshot.model->pools[pool_index];
+  for (uint32_t i = 0; i < pool.backends.size(); ++i) {
+    const Backend& backend = pool.backends[i];
+    const BackendStatus& status = snapshot.pools[pool_index].backends[i];
+    const bool reachable = std::any_of(backend.addresses.begin(), backend.addresses.end(),
+                                       [&](const IpAddress& a) { return static_cast<uint8_t>(a.family) == family; });
+    std::string why = status.why;
+    if (!reachable) why = fmt::format("no IPv{} address", family);
+    if (backend.weight == 0 && why.empty()) why = "weight 0: no new flows";
+    out.push_back({{"backend", backend.name}, {"weight", backend.weight}, {"state", name(status.state)}, {"why", why}});
+  }
+  return out;
+}
+
+std::string backend_name(const StableIds<BackendId, BackendKey>& backends, BackendId wanted) {
+  std::string found;
+  backends.for_each([&](const BackendKey& key, BackendId id) {
+    if (id == wanted) found = key.second;
+  });
+  return found;
+}
+
+std::string pick_reason(const ServiceEntry& service, uint64_t hash) {
+  return fmt::format("no flow is pinned: a new one gets slot {} of {} by keyed hash of the {}",
+                     maglev_slot(hash, service.slot_count), service.slot_count,
+                     service.flow_key == FlowKey::client ? "client address" : "5-tuple");
+}
+
+}  // namespace
+
+json explain(const ForwardingTables& tables, const FlowHasher& hasher, const StableIds<BackendId, BackendKey>& backends,
+             const FindFlow& find_flow, const ExplainQuestion& question) {
+  if (!question.client) return answer("none", "client is not an IP address");
+  const std::optional<IpAddress> vip = vip_address(tables, question);
+  if (!vip) return answer("none", fmt::format("no VIP {} with an address of the client's family", question.vip));
+  if (vip->family != question.client->family) return answer("none", "client and VIP are of different families");
+  const auto family = static_cast<uint8_t>(vip->family);
+  if (tables.local(family, words_of(*vip)) != LocalKind::vip) {
+    return answer("none", fmt::format("{} is not a VIP of this forwarder", vip->to_string()));
+  }
+  const auto protocol = static_cast<uint8_t>(question.protocol == "udp" ? Protocol::udp : Protocol::tcp);
+  FlowTuple tuple{family,
+                  protocol,
+                  htons(question.client_port.value_or(0)),
+                  htons(question.port),
+                  words_of(*question.client),
+                  words_of(*vip)};
+  const ServiceEntry* service = tables.find_service(family, tuple.vip, protocol, tuple.service_port_be);
+  if (service == nullptr) {
+    return answer("none", fmt::format("no service on {} port {}", question.protocol, question.port));
+  }
+
+  const Snapshot& snapshot = *tables.snapshot;
+  const Service& config = snapshot.model->services[service->service];
+  json out = answer("none", "");
+  out["service"] = config.name;
+  out["pool"] = snapshot.model->pools[config.pool].name;
+  out["eligible"] = eligible(snapshot, config.pool, family);
+
+  const uint64_t hash = hasher.tuple(tuple);
+  if (question.client_port && service->tracking) {
+    const std::optional<FlowEntry> flow = find_flow(hash);
+    if (flow && tables.backend(flow->backend).keeps_flows) {
+      out["decision"] = "flow";
+      out["backend"] = backend_name(backends, flow->backend);
+      out["reason"] = fmt::format("pinned by a flow that is {}", name(flow->state));
+      return out;
+    }
+  }
+  if (!question.client_port && service->flow_key != FlowKey::client) {
+    out["reason"] = "the flow key is the 5-tuple: give client_port for the backend of one connection";
+    return out;
+  }
+  const BackendId backend = pick_backend(*service, hasher, family, tuple.client, hash);
+  if (backend == kNoBackend) {
+    out["reason"] = "no backend of the pool may be used";
+    return out;
+  }
+  const bool fail_open = snapshot.pools[config.pool].fail_open;
+  out["decision"] = fail_open ? "fail_open" : "maglev";
+  out["backend"] = backend_name(backends, backend);
+  out["reason"] =
+      pick_reason(*service, service->flow_key == FlowKey::client ? hasher.client(family, tuple.client) : hash);
+  if (fail_open) out["reason"] = "no backend is up and the pool fails open; " + out["reason"].get<std::string>();
+  return out;
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,30 @@
+// explain: where a client's packet goes and why, by the tables and functions that forward it.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+
+#include "l4/forwarding.h"
+
+namespace tidegate::l4 {
+
+struct ExplainQuestion {
+  std::optional<IpAddress> client;
+  std::optional<uint16_t> client_port;
+  std::string vip;  // name or address
+  uint16_t port = 0;
+  std::string protocol = "tcp";
+};
+
+// The flow as its worker has it pinned.
+using FindFlow = std::function<std::optional<FlowEntry>(uint64_t hash)>;
+
+// {"plane":"l4","service","pool","decision","backend","eligible":[...],"reason"}. Without a client port the backend is
+// named only where the service keys flows by client.
+nlohmann::json explain(const ForwardingTables& tables, const FlowHasher& hasher,
+                       const StableIds<BackendId, BackendKey>& backends, const FindFlow& find_flow,
+                       const ExplainQuestion& question);
+
+}  // namespace tidegate::l4

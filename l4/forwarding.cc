@@ -1,0 +1,200 @@
+#include "l4/forwarding.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "conf/maglev.h"
+#include "core/clock.h"
+#include "core/crypto.h"
+
+namespace tidegate::l4 {
+namespace {
+
+constexpr uint8_t kFamilies[] = {4, 6};
+
+bool has_family(const std::vector<IpAddress>& addresses, uint8_t family) {
+  return std::any_of(addresses.begin(), addresses.end(),
+                     [&](const IpAddress& a) { return static_cast<uint8_t>(a.family) == family; });
+}
+
+uint32_t timeout_ms(uint64_t configured_ms) {
+  return static_cast<uint32_t>(std::min<uint64_t>(configured_ms, kMaxFlowTimeoutMs));
+}
+
+FlowTimeouts timeouts_of(const Service& service) {
+  if (service.protocol == Protocol::udp) {
+    const uint32_t idle_ms = timeout_ms(service.udp_idle_timeout_ms);
+    return {idle_ms, idle_ms, idle_ms};
+  }
+  return {timeout_ms(service.tcp_syn_timeout_ms), timeout_ms(service.tcp_idle_timeout_ms),
+          timeout_ms(service.tcp_closing_timeout_ms)};
+}
+
+// The port on whose link an address is: the first with a prefix that holds it, else the first of all.
+uint16_t port_of(const L4Node& node, const IpAddress& address) {
+  for (size_t port = 0; port < node.ports.size(); ++port) {
+    for (const auto& [own, prefix] : node.ports[port].addresses) {
+      if (Cidr::of(own, prefix).contains(address)) return static_cast<uint16_t>(port);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+struct ForwardingBuilder::Build {
+  std::shared_ptr<ForwardingTables> tables;
+  const Snapshot& snapshot;
+  const Model& model;
+  const Node& node;
+  std::set<uint32_t> pools;  // done
+  std::vector<std::pair<LookupKey, uint32_t>> service_keys, local_keys;
+  std::string digest_text;
+};
+
+Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::shared_ptr<const Snapshot> snapshot,
+                                                                         const Node& node, uint64_t now_ns) {
+  const Model& model = *snapshot->model;
+  Build build{std::make_shared<ForwardingTables>(), *snapshot, model, node, {}, {}, {}, {}};
+  build.tables->generation = ++generation_;
+  build.tables->snapshot = snapshot;
+  for (const Service& service : model.services) {
+    longest_timeout_ms_ = std::max({longest_timeout_ms_, service.tcp_syn_timeout_ms, service.tcp_idle_timeout_ms,
+                                    service.tcp_closing_timeout_ms, service.udp_idle_timeout_ms});
+  }
+  backend_ids_.begin_round(now_ns, longest_timeout_ms_ * kNsPerMs);
+  neighbour_ids_.begin_round(now_ns, 0);
+
+  add_local_addresses(build);
+  for (const L4Port& port : node.l4.ports) {
+    for (const IpAddress& gateway : port.gateways) {
+      if (Result<NeighbourId> added = add_neighbour(build, gateway); !added) return added.error();
+    }
+  }
+  for (uint32_t i = 0; i < model.services.size(); ++i) {
+    const Service& service = model.services[i];
+    const Vip& vip = model.vips[service.vip];
+    if (vip.site != kNone && vip.site != node.site) continue;  // another site's: its own forwarders serve it
+    if (Result<void> added = add_backends(build, service.pool); !added) return added.error();
+    add_service(build, i);
+  }
+
+  build.tables->service_index = LookupTable(build.service_keys);
+  build.tables->local_index = LookupTable(build.local_keys);
+  build.tables->digest = sha256_hex(build.digest_text);
+  std::erase_if(tables_, [](const auto& entry) { return entry.second.use_count() == 1; });
+  return std::shared_ptr<const ForwardingTables>(std::move(build.tables));
+}
+
+void ForwardingBuilder::add_local_addresses(Build& build) {
+  const auto add = [&](const IpAddress& address, LocalKind kind, uint16_t port) {
+    build.tables->local_addresses.push_back({address, kind, port});
+    build.local_keys.emplace_back(LookupKey::of_address(static_cast<uint8_t>(address.family), words_of(address)),
+                                  static_cast<uint32_t>(kind));
+  };
+  for (const Vip& vip : build.model.vips) {
+    if (vip.site != kNone && vip.site != build.node.site) continue;
+    for (const IpAddress& address : vip.addresses) {
+      add(address, LocalKind::vip, port_of(build.node.l4, address));
+      build.digest_text += fmt::format("vip {} {}\n", vip.name, address.to_string());
+    }
+  }
+  for (size_t port = 0; port < build.node.l4.ports.size(); ++port) {
+    for (const auto& [address, prefix] : build.node.l4.ports[port].addresses) {
+      add(address, LocalKind::own, static_cast<uint16_t>(port));
+    }
+  }
+}
+
+Result<NeighbourId> ForwardingBuilder::add_neighbour(Build& build, const IpAddress& address) {
+  const std::optional<NeighbourId> id = neighbour_ids_.intern(address);
+  if (!id) return fail(fmt::format("more than {} addresses of backends and gateways", kMaxNeighbours));
+  std::vector<NeighbourTarget>& targets = build.tables->neighbours;
+  const bool known = std::any_of(targets.begin(), targets.end(), [&](const auto& t) { return t.id == *id; });
+  if (!known) targets.push_back({*id, address, port_of(build.node.l4, address)});
+  return *id;
+}
+
+Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) {
+  if (!build.pools.insert(pool_index).second) return {};
+  const Pool& pool = build.model.pools[pool_index];
+  const PoolStatus& status = build.snapshot.pools[pool_index];
+  for (uint32_t i = 0; i < pool.backends.size(); ++i) {
+    const Backend& backend = pool.backends[i];
+    const std::optional<BackendId> id = backend_ids_.intern({pool.name, backend.name});
+    if (!id) return fail(fmt::format("more than {} backends behind the services of one node", kMaxBackends));
+    std::vector<BackendEntry>& backends = build.tables->backends;
+    if (backends.size() <= index_of(*id)) backends.resize(index_of(*id) + 1);
+    BackendEntry& entry = backends[index_of(*id)];
+    entry.keeps_flows = status.backends[i].state != BackendState::down || build.snapshot.usable(pool_index, i);
+    for (const IpAddress& address : backend.addresses) {
+      const Result<NeighbourId> neighbour = add_neighbour(build, address);
+      if (!neighbour) return neighbour.error();
+      (address.is_v4() ? entry.neighbour_v4 : entry.neighbour_v6) = *neighbour;
+    }
+  }
+  return {};
+}
+
+std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Snapshot& snapshot, uint32_t pool_index,
+                                                               uint8_t family, uint32_t slots) {
+  const Pool& pool = snapshot.model->pools[pool_index];
+  std::vector<MaglevMember> members;
+  std::map<uint16_t, std::string_view> names;
+  std::string content = fmt::format("{}\n{}\n", pool.name, slots);
+  for (uint32_t i = 0; i < pool.backends.size(); ++i) {
+    const Backend& backend = pool.backends[i];
+    if (!has_family(backend.addresses, family) || !snapshot.usable(pool_index, i)) continue;
+    const auto id = static_cast<uint16_t>(*backend_ids_.find({pool.name, backend.name}));
+    members.push_back({backend.name, backend.weight, id});
+    names.emplace(id, backend.name);
+    content += fmt::format("{} {} {}\n", backend.name, backend.weight, id);
+  }
+  if (const auto known = tables_.find(content); known != tables_.end()) return known->second;
+
+  auto table = std::make_shared<PoolTable>();
+  table->content = content;
+  table->slots = build_maglev(members, slots, table_key_);
+  ++maglev_tables_built_;
+  std::string by_name;
+  for (const uint16_t slot : table->slots) {
+    by_name += slot == kMaglevEmpty ? std::string_view("-") : names.at(slot);
+    by_name += '\n';
+  }
+  table->digest = sha256_hex(by_name);
+  tables_.emplace(content, table);
+  return table;
+}
+
+void ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
+  const Service& service = build.model.services[service_index];
+  const Vip& vip = build.model.vips[service.vip];
+  const uint32_t slots = build.node.l4.maglev_slots;
+  for (const uint8_t family : kFamilies) {
+    if (!has_family(vip.addresses, family)) continue;
+    ServiceEntry entry;
+    entry.table = pool_table(build.snapshot, service.pool, family, slots);
+    entry.slots = entry.table->slots.data();
+    entry.slot_count = static_cast<uint32_t>(entry.table->slots.size());
+    entry.flow_key = service.flow_key;
+    entry.tracking = service.tracking;
+    entry.timeouts = timeouts_of(service);
+    entry.family = family;
+    entry.service = service_index;
+    const auto index = static_cast<uint32_t>(build.tables->services.size());
+    for (const IpAddress& address : vip.addresses) {
+      if (static_cast<uint8_t>(address.family) != family) continue;
+      const uint16_t port_be = htons(service.port);
+      build.service_keys.emplace_back(
+          LookupKey::of_service(family, words_of(address), static_cast<uint8_t>(service.protocol), port_be), index);
+    }
+    build.digest_text +=
+        fmt::format("service {} {} {} {} {} {} {} {}\n", service.name, vip.name, static_cast<int>(service.protocol),
+                    service.port, static_cast<int>(service.flow_key), service.tracking, family, entry.table->digest);
+    build.tables->services.push_back(std::move(entry));
+  }
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,129 @@
+// ForwardingTables: everything by which a worker decides, derived from one Snapshot, immutable, published by one
+// pointer. ForwardingBuilder derives them on the control thread and builds nothing that did not change.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "conf/maglev.h"
+#include "conf/snapshot.h"
+#include "core/hash.h"
+#include "core/result.h"
+#include "l4/conn_table.h"
+#include "l4/flow_key.h"
+#include "l4/ids.h"
+#include "l4/lookup_table.h"
+
+namespace tidegate::l4 {
+
+// One pool as one address family sees it: its Maglev table over the backends that may get new flows.
+struct PoolTable {
+  std::string content;          // members and weights it was built from: equal content, nothing to rebuild
+  std::string digest;           // of members, weights and slots by name, so that two nodes compare equal
+  std::vector<uint16_t> slots;  // BackendIds; all kNoBackend when none may be used
+};
+
+// A service on one address of its VIP's family. All addresses of that family share it.
+struct ServiceEntry {
+  std::shared_ptr<const PoolTable> table;
+  const uint16_t* slots = nullptr;  // of `table`
+  uint32_t slot_count = 0;
+  FlowKey flow_key = FlowKey::five_tuple;
+  bool tracking = true;
+  FlowTimeouts timeouts;
+  uint8_t family = 4;
+  uint32_t service = kNone;  // in the Snapshot's model
+};
+
+struct BackendEntry {
+  bool keeps_flows = false;  // up, draining, or used because its pool fails open; false also where nothing has this id
+  NeighbourId neighbour_v4 = kNoNeighbour, neighbour_v6 = kNoNeighbour;
+  NeighbourId neighbour(uint8_t family) const { return family == 4 ? neighbour_v4 : neighbour_v6; }
+};
+
+enum class LocalKind : uint32_t { none, vip, own };
+
+struct NeighbourTarget {
+  NeighbourId id = kNoNeighbour;
+  IpAddress address;
+  uint16_t port = 0;  // index of the forwarder's port on whose link it is
+};
+
+struct LocalAddress {
+  IpAddress address;
+  LocalKind kind = LocalKind::none;
+  uint16_t port = 0;
+};
+
+struct ForwardingTables {
+  uint64_t generation = 0;  // grows with each build: an address in memory may come again, this does not
+  std::shared_ptr<const Snapshot> snapshot;
+  std::string digest;
+  std::vector<ServiceEntry> services;
+  std::vector<BackendEntry> backends;  // by BackendId
+  std::vector<NeighbourTarget> neighbours;
+  std::vector<LocalAddress> local_addresses;
+  LookupTable service_index;  // LookupKey::of_service -> index into services
+  LookupTable local_index;    // LookupKey::of_address -> LocalKind
+
+  const ServiceEntry* find_service(uint8_t family, const AddressWords& vip, uint8_t protocol, uint16_t port_be) const {
+    const uint32_t index = service_index.find(LookupKey::of_service(family, vip, protocol, port_be));
+    return index == LookupTable::kAbsent ? nullptr : &services[index];
+  }
+  LocalKind local(uint8_t family, const AddressWords& address) const {
+    const uint32_t kind = local_index.find(LookupKey::of_address(family, address));
+    return kind == LookupTable::kAbsent ? LocalKind::none : static_cast<LocalKind>(kind);
+  }
+  const BackendEntry& backend(BackendId id) const {
+    return index_of(id) < backends.size() ? backends[index_of(id)] : kAbsentBackend;
+  }
+
+ private:
+  static constexpr BackendEntry kAbsentBackend{};
+};
+
+// The backend of a new flow, or kNoBackend. `flow_hash` is the tuple's; it serves again unless the service keys by
+// client.
+inline BackendId pick_backend(const ServiceEntry& service, const FlowHasher& hasher, uint8_t family,
+                              const AddressWords& client, uint64_t flow_hash) {
+  const uint64_t hash = service.flow_key == FlowKey::client ? hasher.client(family, client) : flow_hash;
+  return BackendId{service.slots[maglev_slot(hash, service.slot_count)]};
+}
+
+// Name of a backend: pool and backend.
+using BackendKey = std::pair<std::string, std::string>;
+
+class ForwardingBuilder {
+ public:
+  // `table_key` orders the Maglev permutations: equal on all hosts of a site.
+  explicit ForwardingBuilder(const HashKey& table_key)
+      : table_key_(table_key), backend_ids_(kMaxBackends), neighbour_ids_(kMaxNeighbours) {}
+
+  // An Error when the node's services need more backends or addresses than there are ids.
+  Result<std::shared_ptr<const ForwardingTables>> build(std::shared_ptr<const Snapshot> snapshot, const Node& node,
+                                                        uint64_t now_ns);
+
+  const StableIds<BackendId, BackendKey>& backend_ids() const { return backend_ids_; }
+  uint64_t maglev_tables_built() const { return maglev_tables_built_; }
+
+ private:
+  struct Build;
+  std::shared_ptr<const PoolTable> pool_table(const Snapshot& snapshot, uint32_t pool, uint8_t family, uint32_t slots);
+  Result<void> add_backends(Build& build, uint32_t pool);
+  Result<NeighbourId> add_neighbour(Build& build, const IpAddress& address);
+  void add_local_addresses(Build& build);
+  void add_service(Build& build, uint32_t service);
+
+  HashKey table_key_;
+  StableIds<BackendId, BackendKey> backend_ids_;
+  StableIds<NeighbourId, IpAddress> neighbour_ids_;
+  uint64_t longest_timeout_ms_ = 0;  // of any service ever: how long a flow may hold on to an id
+  std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // those in force, by content
+  uint64_t maglev_tables_built_ = 0;
+  uint64_t generation_ = 0;
+};
+
+}  // namespace tidegate::l4

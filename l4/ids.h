@@ -1,0 +1,103 @@
+// Ids that outlive the tables which use them: a backend or neighbour keeps its id while the configuration holds it, so
+// that flows and resolved addresses survive every change of tables.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tidegate::l4 {
+
+enum class BackendId : uint16_t {};
+enum class NeighbourId : uint16_t {};
+
+constexpr BackendId kNoBackend{UINT16_MAX};  // also what an empty Maglev slot holds
+constexpr NeighbourId kNoNeighbour{UINT16_MAX};
+
+constexpr size_t kMaxBackends = 8192;  // over all pools that L4 services of one node use
+constexpr size_t kMaxNeighbours = 4096;
+
+constexpr size_t index_of(BackendId id) { return static_cast<size_t>(id); }
+constexpr size_t index_of(NeighbourId id) { return static_cast<size_t>(id); }
+
+// Hands out small ids for keys, in rounds: a build of tables is a round, and interns every key that it uses. A key that
+// a round left out keeps its id for a quarantine, so that a flow which still holds the id cannot come to mean another
+// backend. Control thread only.
+template <class Id, class Key>
+class StableIds {
+ public:
+  explicit StableIds(size_t capacity) : capacity_(capacity) {}
+
+  void begin_round(uint64_t now_ns, uint64_t quarantine_ns) {
+    for (auto& [key, entry] : entries_) {
+      if (entry.round != round_ && !entry.dropped_at_ns) entry.dropped_at_ns = now_ns;
+    }
+    ++round_;
+    now_ns_ = now_ns;
+    quarantine_ns_ = quarantine_ns;
+  }
+
+  // Nothing when every id is taken.
+  std::optional<Id> intern(const Key& key) {
+    const auto known = entries_.find(key);
+    if (known != entries_.end()) {
+      known->second.round = round_;
+      known->second.dropped_at_ns.reset();
+      return known->second.id;
+    }
+    if (next_ == capacity_ && free_.empty()) reclaim();
+    Id id{};
+    if (!free_.empty()) {
+      id = free_.back();
+      free_.pop_back();
+    } else if (next_ < capacity_) {
+      id = Id{static_cast<uint16_t>(next_++)};
+    } else {
+      return std::nullopt;
+    }
+    entries_.emplace(key, Entry{id, round_, std::nullopt});
+    return id;
+  }
+
+  std::optional<Id> find(const Key& key) const {
+    const auto known = entries_.find(key);
+    if (known == entries_.end()) return std::nullopt;
+    return known->second.id;
+  }
+
+  template <class Fn>
+  void for_each(Fn&& fn) const {
+    for (const auto& [key, entry] : entries_) fn(key, entry.id);
+  }
+
+ private:
+  struct Entry {
+    Id id;
+    uint64_t round;  // in which it was last interned
+    std::optional<uint64_t> dropped_at_ns;
+  };
+
+  void reclaim() {
+    for (auto it = entries_.begin(); it != entries_.end();) {
+      const std::optional<uint64_t>& dropped_at_ns = it->second.dropped_at_ns;
+      if (dropped_at_ns && now_ns_ - *dropped_at_ns > quarantine_ns_) {
+        free_.push_back(it->second.id);
+        it = entries_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+  }
+
+  size_t capacity_;
+  size_t next_ = 0;
+  uint64_t round_ = 0;
+  uint64_t now_ns_ = 0, quarantine_ns_ = 0;
+  std::map<Key, Entry> entries_;
+  std::vector<Id> free_;
+};
+
+}  // namespace tidegate::l4

@@ -1,0 +1,16 @@
+// What the workers count, as Prometheus text.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "l4/counters.h"
+#include "l4/forwarding.h"
+
+namespace tidegate::l4 {
+
+// Appends tidegate_l4_* summed over workers, by reason, by backend and by worker where that says more.
+void append_metrics(std::string& out, const std::vector<const WorkerCounters*>& workers, const ForwardingTables& tables,
+                    const StableIds<BackendId, BackendKey>& backends);
+
+}  // namespace tidegate::l4

@@ -1,0 +1,176 @@
+#include "l4/neighbour.h"
+
+#include <algorithm>
+
+#include "core/hash.h"
+
+namespace tidegate::l4 {
+namespace {
+
+bool is_due(uint32_t due_ms, uint32_t now_ms) { return static_cast<int32_t>(now_ms - due_ms) >= 0; }
+
+}  // namespace
+
+Neighbours::Neighbours(std::vector<PortIdentity> ports)
+    : ports_(std::move(ports)), slots_(kMaxNeighbours), hops_(kMaxNeighbours) {
+  used_.reserve(kMaxNeighbours);
+}
+
+void Neighbours::set_targets(const std::vector<NeighbourTarget>& targets, const std::vector<LocalAddress>& local,
+                             bool announce, uint32_t now_ms) {
+  for (const NeighbourTarget& target : targets) {
+    Slot& slot = slots_[index_of(target.id)];
+    const bool same =
+        slot.state != NeighbourState::unused && slot.address == target.address && slot.port == target.port;
+    if (!same) {
+      slot = Slot{};
+      slot.address = target.address;
+      slot.port = target.port;
+      set_state(slot, NeighbourState::incomplete, now_ms);
+    }
+    slot.wanted = true;
+  }
+  used_.clear();
+  for (size_t index = 0; index < slots_.size(); ++index) {
+    Slot& slot = slots_[index];
+    if (!slot.wanted && slot.state != NeighbourState::unused) {
+      slot = Slot{};
+      hops_[index] = NextHop{};
+    }
+    if (slot.wanted) used_.push_back(static_cast<uint16_t>(index));
+    slot.wanted = false;
+  }
+  next_ = 0;
+  plan_announcements(local, announce, now_ms);
+}
+
+void Neighbours::plan_announcements(const std::vector<LocalAddress>& local, bool announce, uint32_t now_ms) {
+  std::vector<Announcement> planned;
+  planned.reserve(local.size());
+  for (const LocalAddress& address : local) {
+    const auto known = std::find_if(announcements_.begin(), announcements_.end(), [&](const Announcement& a) {
+      return a.address.address == address.address && a.address.kind == address.kind;
+    });
+    if (known != announcements_.end()) {
+      planned.push_back(*known);
+    } else {
+      planned.push_back({address, static_cast<uint8_t>(announce ? kAnnouncements : 0), now_ms});
+    }
+  }
+  announcements_ = std::move(planned);
+}
+
+// Slots are few and messages about neighbours rare: a scan of what is in use is cheaper to trust than an index.
+Neighbours::Slot* Neighbours::find(const IpAddress& address) {
+  for (const uint16_t index : used_) {
+    if (slots_[index].address == address) return &slots_[index];
+  }
+  return nullptr;
+}
+
+void Neighbours::set_state(Slot& slot, NeighbourState state, uint32_t due_ms) {
+  slot.state = state;
+  slot.asked = 0;
+  slot.due_ms = due_ms;
+  update_hop(slot);
+}
+
+void Neighbours::update_hop(const Slot& slot) {
+  NextHop& hop = hops_[static_cast<size_t>(&slot - slots_.data())];
+  std::memcpy(hop.ethernet_addresses, slot.mac.bytes.data(), 6);
+  std::memcpy(hop.ethernet_addresses + 6, ports_[slot.port].mac.bytes.data(), 6);
+  hop.port = slot.port;
+  hop.usable = slot.state == NeighbourState::reachable || slot.state == NeighbourState::probe;
+}
+
+Learned Neighbours::learn(const IpAddress& address, const Mac& mac, uint32_t now_ms) {
+  Slot* slot = find(address);
+  if (slot == nullptr) return Learned::unknown;
+  const bool asked_everybody = slot->asked > (slot->state == NeighbourState::probe ? kUnicastProbes : 0u);
+  const bool expected = slot->state == NeighbourState::incomplete || mac == slot->mac ||
+                        (slot->state == NeighbourState::probe && asked_everybody);
+  if (!expected) {
+    if (slot->state == NeighbourState::reachable) set_state(*slot, NeighbourState::probe, now_ms);
+    if (slot->asked < kUnicastProbes) {
+      slot->asked = kUnicastProbes;  // the next question goes to everybody, and at once
+      slot->due_ms = now_ms;
+    }
+    return Learned::expected;
+  }
+  slot->mac = mac;
+  // Spread by slot, so that a rack of backends is not asked in the same millisecond for ever.
+  const uint32_t jitter_ms = static_cast<uint32_t>(mix64(index_of(NeighbourId(slot - slots_.data())) + 1) % 4'096);
+  set_state(*slot, NeighbourState::reachable, now_ms + kReachableMs - jitter_ms);
+  return Learned::expected;
+}
+
+OwnIdentity Neighbours::identity_towards(uint16_t port, const IpAddress& target) const {
+  const PortIdentity& identity = ports_[port];
+  OwnIdentity own{identity.mac, IpAddress{}};
+  own.address.family = target.family;
+  const IpAddress* same_family = nullptr;
+  for (const auto& [address, prefix] : identity.addresses) {
+    if (address.family != target.family) continue;
+    if (Cidr::of(address, prefix).contains(target)) {
+      own.address = address;
+      return own;
+    }
+    same_family = &address;
+  }
+  if (same_family != nullptr) {
+    own.address = *same_family;
+  } else if (target.is_v6()) {
+    own.address = link_local_of(identity.mac);
+  }
+  return own;  // IPv4 without an address of our own asks as a probe does, from 0.0.0.0 (RFC 5227 §2.1)
+}
+
+void Neighbours::ask(Slot& slot, uint32_t now_ms, FrameSink& sink) {
+  const bool unicast = slot.state == NeighbourState::probe && slot.asked < kUnicastProbes;
+  uint8_t frame[kMaxNeighbourFrameBytes];
+  const size_t bytes =
+      write_request(frame, identity_towards(slot.port, slot.address), slot.address, unicast ? &slot.mac : nullptr);
+  sink.send(slot.port, frame, bytes);
+  if (slot.asked < UINT8_MAX) ++slot.asked;
+  uint32_t wait_ms = kRetransmitMs;
+  if (slot.state == NeighbourState::incomplete && slot.asked > kBroadcastProbes) {
+    wait_ms = std::min(kRetransmitMs << std::min(slot.asked - kBroadcastProbes, 3u), kSlowestRetryMs);
+  }
+  slot.due_ms = now_ms + wait_ms;
+}
+
+size_t Neighbours::send_announcements(uint32_t now_ms, FrameSink& sink) {
+  size_t sent = 0;
+  for (Announcement& announcement : announcements_) {
+    if (announcement.left == 0 || !is_due(announcement.due_ms, now_ms) || sent == kMaxFramesPerTick) continue;
+    uint8_t frame[kMaxNeighbourFrameBytes];
+    const LocalAddress& local = announcement.address;
+    sink.send(local.port, frame, write_announcement(frame, {ports_[local.port].mac, local.address}));
+    --announcement.left;
+    announcement.due_ms = now_ms + kRetransmitMs;
+    ++sent;
+  }
+  return sent;
+}
+
+void Neighbours::tick(uint32_t now_ms, FrameSink& sink) {
+  size_t sent = send_announcements(now_ms, sink);
+  for (size_t seen = 0; seen < used_.size() && sent < kMaxFramesPerTick; ++seen) {
+    Slot& slot = slots_[used_[next_]];
+    next_ = (next_ + 1) % used_.size();
+    if (!is_due(slot.due_ms, now_ms)) continue;
+    if (slot.state == NeighbourState::reachable) set_state(slot, NeighbourState::probe, now_ms);
+    if (slot.state == NeighbourState::probe && slot.asked >= kUnicastProbes + kBroadcastProbes) {
+      set_state(slot, NeighbourState::incomplete, now_ms);
+    }
+    ask(slot, now_ms, sink);
+    ++sent;
+  }
+}
+
+size_t Neighbours::resolved() const {
+  return static_cast<size_t>(
+      std::count_if(used_.begin(), used_.end(), [&](uint16_t index) { return hops_[index].usable; }));
+}
+
+}  // namespace tidegate::l4

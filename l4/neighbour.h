@@ -1,0 +1,109 @@
+// Neighbours: the MAC addresses of backends and gateways, resolved ahead of need and kept fresh; and the announcements
+// of our own addresses. One a worker, touched by that worker alone. Memory is fixed; time and the way out are
+// arguments.
+//
+// The table holds what the configuration names and nothing else: whatever a station says of another address is not
+// remembered, so nobody can fill it. A packet to a backend that is not resolved is dropped by name instead of queued:
+// all backends are asked for as soon as tables hold them, long before a probe lets them have traffic.
+//
+// States, after RFC 4861 §7.3.2: `incomplete` asks everybody, once a second and then less and less often, for as long
+// as the configuration holds the address. `reachable` is used for 30 s and then asked again. `probe` is used while it
+// is asked: three times itself, three times everybody; then it is `incomplete`. A MAC that changes unasked starts a
+// question to everybody, and only the answer to that question is believed.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "l4/forwarding.h"
+#include "l4/neighbour_wire.h"
+
+namespace tidegate::l4 {
+
+// What a port is to the link it is on. Fixed when the forwarder starts.
+struct PortIdentity {
+  Mac mac;
+  std::vector<std::pair<IpAddress, uint8_t>> addresses;  // own, with prefix lengths
+};
+
+// Where frames of our own go. Called on the worker's thread.
+class FrameSink {
+ public:
+  virtual void send(uint16_t port, const uint8_t* frame, size_t bytes) = 0;
+
+ protected:
+  ~FrameSink() = default;
+};
+
+enum class NeighbourState : uint8_t { unused, incomplete, reachable, probe };
+
+// What rewriting a frame needs, and nothing more: sixteen bytes, four to a cache line.
+struct NextHop {
+  uint8_t ethernet_addresses[12] = {};  // destination and source, as they lie in a frame
+  uint16_t port = 0;
+  bool usable = false;
+};
+static_assert(sizeof(NextHop) == 16);
+
+enum class Learned : uint8_t { expected, unknown };
+
+class Neighbours {
+ public:
+  explicit Neighbours(std::vector<PortIdentity> ports);
+
+  // New tables: keeps what is known of addresses that stay, forgets those that went, asks for new ones at the next
+  // tick, announces local addresses that were not there before.
+  void set_targets(const std::vector<NeighbourTarget>& targets, const std::vector<LocalAddress>& local, bool announce,
+                   uint32_t now_ms);
+
+  const NextHop& next_hop(NeighbourId id) const { return index_of(id) < hops_.size() ? hops_[index_of(id)] : kNoHop; }
+  // A station said (asked or unasked) that `address` is at `mac`.
+  Learned learn(const IpAddress& address, const Mac& mac, uint32_t now_ms);
+  // Sends what is due. At most `kMaxFramesPerTick` frames a call; the rest follow at the next.
+  void tick(uint32_t now_ms, FrameSink& sink);
+
+  NeighbourState state(NeighbourId id) const { return slots_[index_of(id)].state; }
+  size_t resolved() const;
+  size_t targets() const { return used_.size(); }
+
+  static constexpr size_t kMaxFramesPerTick = 64;
+  static constexpr uint32_t kRetransmitMs = 1'000;  // RFC 4861 §10, RETRANS_TIMER
+  static constexpr uint32_t kSlowestRetryMs = 8'000;
+  static constexpr uint32_t kReachableMs = 30'000;  // RFC 4861 §10, REACHABLE_TIME
+  static constexpr unsigned kUnicastProbes = 3, kBroadcastProbes = 3;
+  static constexpr unsigned kAnnouncements = 3;  // RFC 5227 §1.1 says two; switches are known to miss one
+
+ private:
+  struct Slot {
+    IpAddress address;
+    Mac mac;
+    NeighbourState state = NeighbourState::unused;
+    uint8_t asked = 0;  // questions sent in this state
+    uint16_t port = 0;
+    uint32_t due_ms = 0;  // of the next question
+    bool wanted = false;  // named by the tables being adopted
+  };
+  struct Announcement {
+    LocalAddress address;
+    uint8_t left = 0;
+    uint32_t due_ms = 0;
+  };
+  static constexpr NextHop kNoHop{};
+
+  Slot* find(const IpAddress& address);
+  void ask(Slot& slot, uint32_t now_ms, FrameSink& sink);
+  void set_state(Slot& slot, NeighbourState state, uint32_t due_ms);
+  void update_hop(const Slot& slot);
+  void plan_announcements(const std::vector<LocalAddress>& local, bool announce, uint32_t now_ms);
+  size_t send_announcements(uint32_t now_ms, FrameSink& sink);
+  OwnIdentity identity_towards(uint16_t port, const IpAddress& target) const;
+
+  std::vector<PortIdentity> ports_;
+  std::vector<Slot> slots_;     // by NeighbourId
+  std::vector<NextHop> hops_;   // by NeighbourId
+  std::vector<uint16_t> used_;  // indexes of slots in use
+  std::vector<Announcement> announcements_;
+  size_t next_ = 0;  // where the next tick goes on in used_
+};
+
+}  // namespace tidegate::l4

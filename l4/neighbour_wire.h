@@ -1,0 +1,47 @@
+// ARP (RFC 826) and IPv6 neighbour discovery (RFC 4861) on the wire: reading what others ask and say, writing what we
+// do. Pure: bytes in, bytes out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "l4/drop_reason.h"
+#include "l4/packet_view.h"
+#include "l4/wire.h"
+
+namespace tidegate::l4 {
+
+// What one ARP packet, neighbour solicitation or neighbour advertisement says.
+struct NeighbourMessage {
+  bool is_request = false;
+  IpAddress sender;  // whose MAC is told; all zero: nobody's (an ARP probe, duplicate address detection)
+  Mac sender_mac;    // zero where the message carries none
+  IpAddress target;  // who is asked for; of an answer: the sender again
+};
+
+// `frame` holds an ARP packet at `offset`.
+DropReason read_arp(const uint8_t* frame, size_t bytes, size_t offset, NeighbourMessage& message);
+// `view` is of an ICMPv6 packet of type 135 or 136.
+DropReason read_nd(const uint8_t* frame, const PacketView& view, NeighbourMessage& message);
+bool is_nd(const uint8_t* frame, const PacketView& view);
+
+// The largest frame that the writers below make: Ethernet, IPv6, solicitation with one option.
+constexpr size_t kMaxNeighbourFrameBytes = kEthernetBytes + 40 + 24 + 8;
+
+struct OwnIdentity {
+  Mac mac;
+  IpAddress address;  // all zero: none of this family
+};
+
+// Each writes a whole frame into `out` (kMaxNeighbourFrameBytes) and returns its length.
+// A question; to `unicast_to` when the answer is only to be confirmed, else broadcast or to the solicited-node group.
+size_t write_request(uint8_t* out, const OwnIdentity& own, const IpAddress& target, const Mac* unicast_to);
+// The answer to `question`: `own.address` is at `own.mac`.
+size_t write_answer(uint8_t* out, const OwnIdentity& own, const NeighbourMessage& question);
+// Gratuitous ARP request (RFC 5227 §3) or unsolicited advertisement (RFC 4861 §7.2.6).
+size_t write_announcement(uint8_t* out, const OwnIdentity& own);
+
+// fe80::/64 with the interface identifier of RFC 4291, appendix A: our source where no IPv6 address is configured.
+IpAddress link_local_of(const Mac& mac);
+
+}  // namespace tidegate::l4

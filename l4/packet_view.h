@@ -1,0 +1,59 @@
+// PacketView: what the forwarder needs to know of a frame, read by one pure function. Never reads past the bytes given;
+// every frame it cannot read has a named reason. IPv4 with options and fragments, IPv6 with a bounded chain of
+// extension headers, TCP, UDP, ICMP and ICMPv6. Checksums are neither verified nor touched: under l2dsr the backend
+// verifies them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "l4/drop_reason.h"
+#include "l4/wire.h"
+
+namespace tidegate::l4 {
+
+// An address as two words in memory order, fit for comparing and hashing. IPv4 is zero-extended into `a`.
+struct AddressWords {
+  uint64_t a = 0, b = 0;
+  bool operator==(const AddressWords&) const = default;
+};
+AddressWords words_of(const IpAddress& address);
+IpAddress address_of(const AddressWords& words, uint8_t family);
+
+enum class PacketKind : uint8_t {
+  arp,
+  transport,       // TCP or UDP with its ports: a whole packet or a first fragment
+  later_fragment,  // no ports in it
+  icmp,            // ICMP or ICMPv6, a whole packet or a first fragment
+  other,           // another protocol over IP
+};
+
+struct PacketView {
+  PacketKind kind = PacketKind::other;
+  uint8_t family = 0;    // 4 or 6; 0 for ARP
+  uint8_t protocol = 0;  // of what follows the IP header and its extensions
+  uint8_t tcp_flags = 0;
+  bool first_fragment = false;
+  uint16_t l3_offset = 0;  // from the start of the frame
+  uint16_t l4_offset = 0;
+  uint16_t l4_bytes = 0;  // inside the datagram: Ethernet padding is not counted
+  uint16_t source_port_be = 0, destination_port_be = 0;
+  uint32_t fragment_id = 0;
+  AddressWords source, destination;
+};
+
+// RFC 8883 lets a node limit the chain; Linux follows 8 as well.
+constexpr unsigned kMaxIp6Extensions = 8;
+
+// A frame as received. DropReason::none and a filled view, or why not.
+DropReason parse_frame(const uint8_t* frame, size_t bytes, PacketView& view);
+
+// The IP packet quoted by an ICMP error, which may be cut anywhere after the ports: RFC 792 promises 8 bytes of
+// transport header. Offsets in the view are from `packet`.
+DropReason parse_quoted_packet(const uint8_t* packet, size_t bytes, uint8_t family, PacketView& view);
+
+// A source from which no client can expect an answer: unspecified, loopback, multicast, reserved, or the destination
+// itself.
+bool has_martian_source(const PacketView& view);
+
+}  // namespace tidegate::l4

@@ -1,0 +1,200 @@
+#include "l4/ports.h"
+
+#include <fmt/format.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "core/log.h"
+#include "l4/eal.h"
+
+namespace tidegate::l4 {
+namespace {
+
+// Enough for a full receive ring, a full transmit ring and what is in a worker's hands; 20 MB a queue.
+constexpr unsigned kBuffersPerQueue = 8'191;
+constexpr unsigned kBufferCache = 256;
+constexpr uint16_t kDescriptors = 1'024;
+
+// The process's descriptors of sockets that a poll mode driver receives by.
+std::set<int> packet_sockets() {
+  std::set<int> found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
+    const int fd = std::atoi(entry.path().filename().c_str());
+    int domain = 0;
+    socklen_t length = sizeof domain;
+    if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0) continue;
+    if (domain == AF_XDP || domain == AF_PACKET) found.insert(fd);
+  }
+  return found;
+}
+
+std::string error_text(int negative_errno) { return rte_strerror(negative_errno < 0 ? -negative_errno : rte_errno); }
+
+// "rx.pcap,tx.pcap,infinite_rx=1" -> net_pcap's arguments. Without a file to write, what is sent is dropped.
+std::string pcap_arguments(const std::string& device) {
+  std::string out;
+  size_t files = 0;
+  size_t start = 0;
+  while (start <= device.size()) {
+    const size_t comma = std::min(device.find(',', start), device.size());
+    const std::string part = device.substr(start, comma - start);
+    start = comma + 1;
+    if (part.empty()) continue;
+    if (!out.empty()) out += ',';
+    if (part.find('=') != std::string::npos) {
+      out += part;
+    } else {
+      out += (files++ == 0 ? "rx_pcap=" : "tx_pcap=") + part;
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Port::Port(Port&& other) noexcept
+    : device_(std::move(other.device_)),
+      driver_(std::move(other.driver_)),
+      identity_(std::move(other.identity_)),
+      index_(other.index_),
+      queues_(std::move(other.queues_)),
+      started_(std::exchange(other.started_, {})),
+      buffers_(std::exchange(other.buffers_, {})) {}
+
+Port::~Port() { close(); }
+
+// Stopping an AF_XDP device takes its XDP program off the interface.
+void Port::close() {
+  for (const uint16_t device : started_) {
+    rte_eth_dev_stop(device);
+    rte_eth_dev_close(device);
+  }
+  for (rte_mempool* pool : buffers_) rte_mempool_free(pool);
+  started_.clear();
+  buffers_.clear();
+}
+
+Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers) {
+  Port port;
+  port.device_ = config.device;
+  port.index_ = index;
+  port.identity_.addresses = config.addresses;
+  port.queues_.resize(workers);
+
+  std::vector<std::string> drivers = {config.driver};
+  if (config.driver == "auto") {
+    drivers = is_pci_address(config.device) ? std::vector<std::string>{"pci"}
+                                            : std::vector<std::string>{"af_xdp", "af_packet"};
+  }
+  std::string why;
+  for (const std::string& driver : drivers) {
+    const Result<void> opened = port.try_driver(driver, workers);
+    if (opened) {
+      port.driver_ = driver;
+      log_info("port {}: driver {}, MAC {}", port.device_, driver, port.identity_.mac.to_string());
+      return port;
+    }
+    port.close();
+    why += (why.empty() ? "" : "; ") + driver + ": " + opened.error().message;
+    if (driver != drivers.back()) log_warn("port {}: {}; falling back", port.device_, why);
+  }
+  return fail(fmt::format("port {}: {}", config.device, why));
+}
+
+Result<void> Port::try_driver(const std::string& driver, uint32_t workers) {
+  if (driver == "af_xdp") {
+    for (uint32_t worker = 0; worker < workers; ++worker) {
+      // busy_budget=0: no preferred busy polling, so that poll(2) can wait (the worker sleeps when idle).
+      const std::string arguments = fmt::format("iface={},start_queue={},queue_count=1,busy_budget=0", device_, worker);
+      const Result<void> opened = open_vdev("net_af_xdp", arguments, worker, 1);
+      if (!opened) return opened;
+    }
+    return {};
+  }
+  if (driver == "af_packet") {
+    return open_vdev("net_af_packet", fmt::format("iface={},qpairs={},qdisc_bypass=1", device_, workers), 0,
+                     static_cast<uint16_t>(workers));
+  }
+  if (driver == "pcap") {
+    if (workers != 1) return fail("pcap has one queue: workers must be 1");
+    return open_vdev("net_pcap", pcap_arguments(device_), 0, 1);
+  }
+  if (driver == "pci") {
+    uint16_t device = 0;
+    if (const int status = rte_eth_dev_get_port_by_name(device_.c_str(), &device); status != 0) {
+      return fail(fmt::format("no such device, or no driver took it ({})", error_text(status)));
+    }
+    return start_device(device, 0, static_cast<uint16_t>(workers));
+  }
+  return fail("unknown driver");
+}
+
+Result<void> Port::open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
+                             uint16_t queues) {
+  const std::string vdev = fmt::format("{}{}_{}", driver, index_, first_worker);  // its start names the driver
+  if (const int status = rte_eal_hotplug_add("vdev", vdev.c_str(), arguments.c_str()); status != 0) {
+    return fail(fmt::format("{} ({})", error_text(status), arguments));
+  }
+  uint16_t device = 0;
+  if (rte_eth_dev_get_port_by_name(vdev.c_str(), &device) != 0) return fail("device did not appear");
+  return start_device(device, first_worker, queues);
+}
+
+Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t queues) {
+  started_.push_back(device);  // close() gives it back whatever happens below
+  const std::set<int> sockets_before = packet_sockets();
+  rte_eth_dev_info info{};
+  if (const int status = rte_eth_dev_info_get(device, &info); status != 0) return fail(error_text(status));
+  if (queues > info.max_rx_queues || queues > info.max_tx_queues) {
+    return fail(fmt::format("{} workers, but {} queues", queues, std::min(info.max_rx_queues, info.max_tx_queues)));
+  }
+  rte_eth_conf conf{};
+  if (queues > 1 && info.flow_type_rss_offloads != 0) {
+    conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+    conf.rx_adv_conf.rss_conf.rss_hf =
+        info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+  }
+  if (const int status = rte_eth_dev_configure(device, queues, queues, &conf); status != 0) {
+    return fail("configure: " + error_text(status));
+  }
+  uint16_t rx_descriptors = kDescriptors, tx_descriptors = kDescriptors;
+  rte_eth_dev_adjust_nb_rx_tx_desc(device, &rx_descriptors, &tx_descriptors);
+  const int node = rte_eth_dev_socket_id(device);
+  for (uint16_t queue = 0; queue < queues; ++queue) {
+    const std::string pool_name = fmt::format("rx{}_{}", device, queue);
+    rte_mempool* pool =
+        rte_pktmbuf_pool_create(pool_name.c_str(), kBuffersPerQueue, kBufferCache, 0, RTE_MBUF_DEFAULT_BUF_SIZE, node);
+    if (pool == nullptr) return fail(fmt::format("packet buffers: {}; raise memory_mb", error_text(0)));
+    buffers_.push_back(pool);
+    int status = rte_eth_rx_queue_setup(device, queue, rx_descriptors, static_cast<unsigned>(node), nullptr, pool);
+    if (status == 0)
+      status = rte_eth_tx_queue_setup(device, queue, tx_descriptors, static_cast<unsigned>(node), nullptr);
+    if (status != 0) return fail("queue: " + error_text(status));
+    queues_[first_worker + queue] = {device, queue, pool, {}};
+  }
+  if (const int status = rte_eth_dev_start(device); status != 0) return fail("start: " + error_text(status));
+  // Solicited-node groups and broadcasts must reach us.
+  if (rte_eth_allmulticast_enable(device) != 0) rte_eth_promiscuous_enable(device);
+
+  rte_ether_addr mac{};
+  if (const int status = rte_eth_macaddr_get(device, &mac); status != 0) return fail("MAC: " + error_text(status));
+  identity_.mac = Mac::from(mac.addr_bytes);
+
+  std::vector<int> fresh;
+  const std::set<int> sockets_after = packet_sockets();
+  std::set_difference(sockets_after.begin(), sockets_after.end(), sockets_before.begin(), sockets_before.end(),
+                      std::back_inserter(fresh));
+  // Drivers open their queues in order, so that the n-th new socket is the n-th queue's.
+  for (size_t i = 0; i < fresh.size() && i < queues; ++i) queues_[first_worker + i].wake_fds.push_back(fresh[i]);
+  return {};
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,61 @@
+// Ports: the devices of the forwarder, opened, configured and started through DPDK.
+//
+// Drivers: `pci` (a NIC bound to VFIO, or one with a bifurcated driver), `af_xdp` (a kernel interface, all its frames
+// taken by XDP), `af_packet` (a kernel interface by raw socket; slower, works anywhere), `pcap` (files:
+// "rx.pcap,tx.pcap", further arguments of net_pcap after them). `auto` takes pci for a PCI address, else af_xdp, and
+// af_packet where XDP is refused.
+//
+// Each worker has a queue of its own on every port. A NIC and af_packet have several queues; of an AF_XDP interface
+// each queue is a DPDK device of its own, and pcap has one.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "conf/model.h"
+#include "core/result.h"
+#include "l4/neighbour.h"
+
+struct rte_mempool;
+
+namespace tidegate::l4 {
+
+// One worker's part of one port.
+struct PortQueue {
+  uint16_t device = 0;  // DPDK port id
+  uint16_t queue = 0;
+  rte_mempool* buffers = nullptr;
+  std::vector<int>
+      wake_fds;  // become readable with a frame; empty where the driver has none. Borrowed from the driver.
+};
+
+class Port {
+ public:
+  static Result<Port> open(const L4Port& config, uint16_t index, uint32_t workers);
+  ~Port();
+  Port(Port&& other) noexcept;
+  Port& operator=(Port&&) = delete;
+
+  const PortIdentity& identity() const { return identity_; }
+  const std::string& driver() const { return driver_; }
+  const std::string& device() const { return device_; }
+  const PortQueue& queue(uint32_t worker) const { return queues_[worker]; }
+
+ private:
+  Port() = default;
+  Result<void> try_driver(const std::string& driver, uint32_t workers);
+  Result<void> open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
+                         uint16_t queues);
+  Result<void> start_device(uint16_t device, uint32_t first_worker, uint16_t queues);
+  void close();
+
+  std::string device_, driver_;
+  PortIdentity identity_;
+  uint16_t index_ = 0;
+  std::vector<PortQueue> queues_;  // by worker
+  std::vector<uint16_t> started_;  // DPDK ports to stop
+  std::vector<rte_mempool*> buffers_;
+};
+
+}  // namespace tidegate::l4

@@ -1,0 +1,33 @@
+// PuntDevice: a TAP interface through which the kernel sees the frames of a port that are not ours, and sends its own.
+// An AF_XDP queue or a NIC of DPDK's takes every frame, SSH and routing protocols included; with `punt: tap` the host
+// is reached through the TAP, which carries the port's MAC address. The operator puts the host's addresses on it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/fd.h"
+#include "core/result.h"
+#include "l4/wire.h"
+
+namespace tidegate::l4 {
+
+class PuntDevice {
+ public:
+  // Creates the interface "tg-<device>" with this MAC and sets it up. It disappears with the process.
+  static Result<PuntDevice> open(const std::string& port_device, const Mac& mac);
+
+  const std::string& name() const { return name_; }
+  int fd() const { return fd_.get(); }  // readable when the kernel has a frame
+  // Any worker. False when the kernel does not take it.
+  bool write(const uint8_t* frame, size_t bytes) const;
+  // One worker. Bytes of one frame, 0 when there is none.
+  size_t read(uint8_t* frame, size_t capacity) const;
+
+ private:
+  PuntDevice(UniqueFd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
+  UniqueFd fd_;
+  std::string name_;
+};
+
+}  // namespace tidegate::l4

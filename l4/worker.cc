@@ -1,0 +1,305 @@
+#include "l4/worker.h"
+
+#include <fmt/format.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_ring.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "core/clock.h"
+
+namespace tidegate::l4 {
+namespace {
+
+constexpr unsigned kInboxFrames = 1'024;
+constexpr uint64_t kLongestSleepNs = 100 * kNsPerMs;  // neighbours' questions and sweeping go on while nothing comes
+constexpr unsigned kTransmitTries = 4;
+
+// What travels with a frame to another worker, in the buffer's own scratch field.
+struct Passage {
+  uint16_t port;
+  uint8_t asked;
+  bool learn_only;
+};
+static_assert(sizeof(Passage) <= sizeof(uint32_t));
+
+void attach(rte_mbuf* buffer, const Passage& passage) { std::memcpy(&buffer->hash.usr, &passage, sizeof passage); }
+Passage detach(const rte_mbuf* buffer) {
+  Passage passage;
+  std::memcpy(&passage, &buffer->hash.usr, sizeof passage);
+  return passage;
+}
+
+std::vector<int> wake_fds(uint32_t worker, const std::vector<Port>& ports, const std::vector<PuntDevice>& punts) {
+  std::vector<int> fds;
+  for (const Port& port : ports) {
+    const std::vector<int>& of_queue = port.queue(worker).wake_fds;
+    fds.insert(fds.end(), of_queue.begin(), of_queue.end());
+  }
+  if (worker == 0) {
+    for (const PuntDevice& punt : punts) fds.push_back(punt.fd());
+  }
+  return fds;
+}
+
+bool all_pollable(uint32_t worker, const std::vector<Port>& ports) {
+  return std::all_of(ports.begin(), ports.end(), [&](const Port& p) { return !p.queue(worker).wake_fds.empty(); });
+}
+
+Frame frame_of(rte_mbuf* buffer, const Passage& passage) {
+  // A frame in several segments cannot be read as one piece: no driver here makes any at these frame sizes.
+  const bool whole = buffer->nb_segs == 1;
+  Frame frame;
+  frame.data = rte_pktmbuf_mtod(buffer, uint8_t*);
+  frame.bytes = whole ? buffer->data_len : UINT16_MAX + 1u;
+  frame.capacity = buffer->data_len + rte_pktmbuf_tailroom(buffer);
+  frame.port = passage.port;
+  frame.asked = passage.asked;
+  frame.learn_only = passage.learn_only;
+  return frame;
+}
+
+}  // namespace
+
+Worker::Worker(uint32_t number, DeciderConfig config, const std::vector<Port>& ports,
+               const std::vector<PuntDevice>& punts, Publisher& publisher)
+    : number_(number),
+      decider_(std::move(config), counters_),
+      ports_(ports),
+      punts_(punts),
+      publisher_(publisher),
+      idle_(wake_fds(number, ports, punts), all_pollable(number, ports)),
+      outbound_(ports.size()) {
+  inbox_ = rte_ring_create(fmt::format("inbox{}", number).c_str(), kInboxFrames, SOCKET_ID_ANY, RING_F_SC_DEQ);
+  if (inbox_ == nullptr)
+    throw std::runtime_error(fmt::format("inbox of worker {}: {}", number, rte_strerror(rte_errno)));
+}
+
+Worker::~Worker() { rte_ring_free(inbox_); }
+
+void Worker::stop() {
+  stop_.store(true, std::memory_order_release);
+  wake();
+}
+
+uint32_t Worker::now_ms() const { return static_cast<uint32_t>(now_ns_ / kNsPerMs); }
+
+void Worker::run() {
+  publisher_.online(number_);
+  now_ns_ = monotonic_ns();
+  unsigned empty_bursts = 0;
+  uint32_t ticked_ms = now_ms() - 1;
+  while (!stop_.load(std::memory_order_acquire)) {
+    const ForwardingTables& tables = *publisher_.current();
+    adopt_if_new(tables);
+    size_t received = receive(tables) + receive_inbox(tables);
+    if (now_ms() != ticked_ms || empty_bursts > 0) {
+      ticked_ms = now_ms();
+      decider_.tick(ticked_ms, *this);
+      received += receive_punted();
+      answer_query();
+    }
+    flush();
+    empty_bursts = received == 0 ? empty_bursts + 1 : 0;
+    publisher_.quiescent(number_);
+    account(monotonic_ns(), received != 0);
+    if (empty_bursts >= Idle::kEmptyBurstsBeforeWait) {
+      publisher_.offline(number_);
+      idle_.wait(empty_bursts, kLongestSleepNs);
+      publisher_.online(number_);
+      account(monotonic_ns(), false);
+    }
+  }
+  publisher_.offline(number_);
+  answer_query();
+}
+
+void Worker::account(uint64_t now_ns, bool was_busy) {
+  const uint64_t passed_ns = now_ns - now_ns_;
+  now_ns_ = now_ns;
+  counters_.elapsed_ns.add(passed_ns);
+  if (was_busy) counters_.busy_ns.add(passed_ns);
+}
+
+void Worker::adopt_if_new(const ForwardingTables& tables) {
+  if (tables.generation == adopted_generation_) return;
+  decider_.adopt(tables, now_ms());
+  adopted_generation_ = tables.generation;
+}
+
+size_t Worker::receive(const ForwardingTables& tables) {
+  size_t received = 0;
+  for (uint16_t port = 0; port < ports_.size(); ++port) {
+    const PortQueue& queue = ports_[port].queue(number_);
+    rte_mbuf* buffers[kBurst];
+    const uint16_t count = rte_eth_rx_burst(queue.device, queue.queue, buffers, kBurst);
+    if (count == 0) continue;
+    uint64_t bytes = 0;
+    for (uint16_t i = 0; i < count; ++i) {
+      attach(buffers[i], {port, 0, false});
+      bytes += buffers[i]->pkt_len;
+    }
+    counters_.received_packets.add(count);
+    counters_.received_bytes.add(bytes);
+    process(tables, buffers, count);
+    received += count;
+  }
+  return received;
+}
+
+void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, size_t count) {
+  Frame frames[kBurst];
+  Outcome outcomes[kBurst];
+  for (size_t i = 0; i < count; ++i) frames[i] = frame_of(buffers[i], detach(buffers[i]));
+  decider_.decide(tables, frames, outcomes, count, now_ms());
+  for (size_t i = 0; i < count; ++i) carry_out(buffers[i], frames[i], outcomes[i]);
+  flush();
+}
+
+void Worker::carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outcome) {
+  if (outcome.share) share(buffer, frame.port);
+  switch (outcome.verdict) {
+    case Verdict::forward:
+      queue(outcome.port, buffer);
+      return;
+    case Verdict::answer:
+      buffer->data_len = static_cast<uint16_t>(frame.bytes);
+      buffer->pkt_len = frame.bytes;
+      queue(outcome.port, buffer);
+      return;
+    case Verdict::hand_over:
+      hand_over(buffer, frame);
+      return;
+    case Verdict::punt:
+      if (punts_[frame.port].write(frame.data, frame.bytes)) {
+        counters_.punted_packets.add();
+      } else {
+        counters_.drop(DropReason::punt_refused);
+      }
+      break;
+    case Verdict::consume:
+    case Verdict::drop:
+      break;
+  }
+  rte_pktmbuf_free(buffer);
+}
+
+size_t Worker::receive_inbox(const ForwardingTables& tables) {
+  if (rte_ring_empty(inbox_)) return 0;
+  void* taken[kBurst];
+  const unsigned count = rte_ring_sc_dequeue_burst(inbox_, taken, kBurst, nullptr);
+  rte_mbuf* buffers[kBurst];
+  for (unsigned i = 0; i < count; ++i) buffers[i] = static_cast<rte_mbuf*>(taken[i]);
+  if (count != 0) process(tables, buffers, count);
+  return count;
+}
+
+void Worker::deliver(Worker& peer, rte_mbuf* buffer) {
+  if (rte_ring_mp_enqueue(peer.inbox_, buffer) != 0) {
+    counters_.drop(DropReason::inbox_full);
+    rte_pktmbuf_free(buffer);
+    return;
+  }
+  peer.wake();
+}
+
+void Worker::hand_over(rte_mbuf* buffer, const Frame& frame) {
+  attach(buffer, {frame.port, static_cast<uint8_t>(frame.asked + 1), false});
+  counters_.handed_over_packets.add();
+  deliver(*peers_[(number_ + 1) % peers_.size()], buffer);
+}
+
+void Worker::share(const rte_mbuf* buffer, uint16_t port) {
+  for (Worker* peer : peers_) {
+    if (peer == this) continue;
+    rte_mempool* pool = ports_[port].queue(number_).buffers;
+    rte_mbuf* copy = rte_pktmbuf_copy(buffer, pool, 0, UINT32_MAX);
+    if (copy == nullptr) {
+      counters_.drop(DropReason::buffers_exhausted);
+      continue;
+    }
+    attach(copy, {port, 0, true});
+    deliver(*peer, copy);
+  }
+}
+
+size_t Worker::receive_punted() {
+  if (number_ != 0) return 0;
+  size_t received = 0;
+  for (uint16_t port = 0; port < punts_.size(); ++port) {
+    for (size_t i = 0; i < kBurst / 2; ++i) {
+      rte_mbuf* buffer = rte_pktmbuf_alloc(ports_[port].queue(number_).buffers);
+      if (buffer == nullptr) break;
+      const size_t bytes = punts_[port].read(rte_pktmbuf_mtod(buffer, uint8_t*), rte_pktmbuf_tailroom(buffer));
+      if (bytes == 0) {
+        rte_pktmbuf_free(buffer);
+        break;
+      }
+      buffer->data_len = static_cast<uint16_t>(bytes);
+      buffer->pkt_len = static_cast<uint32_t>(bytes);
+      queue(port, buffer);
+      ++received;
+    }
+  }
+  return received;
+}
+
+void Worker::queue(uint16_t port, rte_mbuf* buffer) {
+  Outbound& out = outbound_[port];
+  if (out.count == kBurst) flush();
+  out.frames[out.count++] = buffer;
+}
+
+void Worker::flush() {
+  for (size_t port = 0; port < outbound_.size(); ++port) {
+    Outbound& out = outbound_[port];
+    if (out.count == 0) continue;
+    const PortQueue& queue = ports_[port].queue(number_);
+    uint64_t bytes = 0;
+    for (uint16_t i = 0; i < out.count; ++i) bytes += out.frames[i]->pkt_len;
+    uint16_t sent = 0;
+    for (unsigned tries = 0; tries < kTransmitTries && sent < out.count; ++tries) {
+      sent = static_cast<uint16_t>(sent + rte_eth_tx_burst(queue.device, queue.queue, out.frames + sent,
+                                                           static_cast<uint16_t>(out.count - sent)));
+    }
+    for (uint16_t i = sent; i < out.count; ++i) bytes -= out.frames[i]->pkt_len;
+    if (sent < out.count) {
+      rte_pktmbuf_free_bulk(out.frames + sent, out.count - sent);
+      counters_.drop(DropReason::transmit_queue_full, out.count - sent);
+    }
+    counters_.sent_packets.add(sent);
+    counters_.sent_bytes.add(bytes);
+    out.count = 0;
+  }
+}
+
+void Worker::send(uint16_t port, const uint8_t* frame, size_t bytes) {
+  rte_mbuf* buffer = rte_pktmbuf_alloc(ports_[port].queue(number_).buffers);
+  if (buffer == nullptr) {
+    counters_.drop(DropReason::buffers_exhausted);
+    return;
+  }
+  std::memcpy(rte_pktmbuf_append(buffer, static_cast<uint16_t>(bytes)), frame, bytes);
+  queue(port, buffer);
+}
+
+void Worker::answer_query() {
+  FlowQuery* query = query_.exchange(nullptr, std::memory_order_acq_rel);
+  if (query == nullptr) return;
+  query->flow = decider_.flow(query->hash, now_ms());
+  query->answered.release();
+}
+
+std::optional<FlowEntry> Worker::find_flow(uint64_t hash) {
+  FlowQuery query;
+  query.hash = hash;
+  query_.store(&query, std::memory_order_release);
+  wake();
+  query.answered.acquire();
+  return query.flow;
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,88 @@
+// Worker: one lcore's loop. Burst in, Decider, burst out; sleep when nothing comes. Owns its Decider, so flows and
+// neighbours belong to this thread alone; what others want of it they post.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <semaphore>
+#include <vector>
+
+#include "l4/decider.h"
+#include "l4/idle.h"
+#include "l4/ports.h"
+#include "l4/publish.h"
+#include "l4/punt.h"
+
+struct rte_mbuf;
+struct rte_ring;
+
+namespace tidegate::l4 {
+
+// A question to a worker about its flow table, answered between two bursts.
+struct FlowQuery {
+  uint64_t hash = 0;
+  std::optional<FlowEntry> flow;
+  std::binary_semaphore answered{0};
+};
+
+class Worker final : private FrameSink {
+ public:
+  // `ports` and `punts` (empty, or one a port) outlive the worker, as do `publisher` and the peers.
+  Worker(uint32_t number, DeciderConfig config, const std::vector<Port>& ports, const std::vector<PuntDevice>& punts,
+         Publisher& publisher);
+  ~Worker();
+
+  // Before start: all workers of the node, this one included.
+  void set_peers(std::vector<Worker*> peers) { peers_ = std::move(peers); }
+  // The loop, on its lcore; returns after stop().
+  void run();
+
+  // --- any thread
+  void stop();
+  void wake() { idle_.wake(); }
+  // The flow with this hash, if this worker holds it. Waits for the worker's answer, milliseconds at most.
+  std::optional<FlowEntry> find_flow(uint64_t hash);
+  const WorkerCounters& counters() const { return counters_; }
+
+ private:
+  // Frames on their way out of one port.
+  struct Outbound {
+    uint16_t count = 0;
+    rte_mbuf* frames[kBurst] = {};
+  };
+
+  uint32_t now_ms() const;
+  void adopt_if_new(const ForwardingTables& tables);
+  size_t receive(const ForwardingTables& tables);
+  void process(const ForwardingTables& tables, rte_mbuf** buffers, size_t count);
+  void carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outcome);
+  size_t receive_inbox(const ForwardingTables& tables);
+  void hand_over(rte_mbuf* buffer, const Frame& frame);
+  void share(const rte_mbuf* buffer, uint16_t port);
+  void deliver(Worker& peer, rte_mbuf* buffer);
+  size_t receive_punted();
+  void queue(uint16_t port, rte_mbuf* buffer);
+  void flush();
+  void answer_query();
+  void account(uint64_t now_ns, bool was_busy);
+  void send(uint16_t port, const uint8_t* frame, size_t bytes) override;
+
+  uint32_t number_;
+  WorkerCounters counters_;
+  Decider decider_;
+  const std::vector<Port>& ports_;
+  const std::vector<PuntDevice>& punts_;
+  Publisher& publisher_;
+  Idle idle_;
+  std::vector<Outbound> outbound_;  // by port
+  rte_ring* inbox_ = nullptr;       // frames from other workers
+  std::vector<Worker*> peers_;
+  uint64_t adopted_generation_ = 0;
+  uint64_t now_ns_ = 0;  // of this turn of the loop
+  std::atomic<bool> stop_{false};
+  std::atomic<FlowQuery*> query_{nullptr};
+};
+
+}  // namespace tidegate::l4

@@ -1,0 +1,30 @@
+// Any bytes as one frame, on a heap buffer of exactly their size: a read beyond it is the sanitizer's to find.
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "l4/icmp.h"
+#include "l4/neighbour_wire.h"
+#include "l4/packet_view.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace tidegate::l4;
+  const std::unique_ptr<uint8_t[]> frame(new uint8_t[size]);
+  std::copy(data, data + size, frame.get());
+  PacketView view;
+  if (parse_frame(frame.get(), size, view) != DropReason::none) return 0;
+  // What a view promises of offsets must hold, or those who rely on it read astray.
+  if (view.kind != PacketKind::arp && (view.l4_offset < view.l3_offset || view.l4_offset + view.l4_bytes > size))
+    abort();
+  NeighbourMessage message;
+  if (view.kind == PacketKind::arp) {
+    static_cast<void>(read_arp(frame.get(), size, view.l3_offset, message));
+  } else if (is_nd(frame.get(), view)) {
+    static_cast<void>(read_nd(frame.get(), view, message));
+  } else if (view.kind == PacketKind::icmp) {
+    FlowTuple flow;
+    static_cast<void>(read_icmp_error(frame.get(), view, flow));
+    if (is_echo_request(frame.get(), view)) make_echo_reply(frame.get(), view);
+  }
+  return 0;
+}

@@ -1,0 +1,318 @@
+// The disk tier: warm restarts, kill -9, damage, churn.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include "tests/unit/cache/cache_fixture.h"
+
+namespace tidegate::cache {
+namespace {
+
+using namespace testing;
+
+constexpr const char* kChildDirectory = "TIDEGATE_CACHE_TEST_CHILD";
+
+class CacheOnDisk : public CacheFixture {
+ protected:
+  Options on_disk(uint64_t disk_bytes = 64 << 20) {
+    Options options;
+    options.directory = directory.path("cache");
+    options.disk_bytes = disk_bytes;
+    options.commit_interval_ms = 5;
+    return options;
+  }
+  void expect_hit(std::string_view path, std::string_view body) {
+    Lookup hit = find(get(path));
+    ASSERT_EQ(hit.outcome, Outcome::hit) << path;
+    EXPECT_TRUE(read_all(hit.answer) == body) << path;
+  }
+
+  TempDir directory;
+};
+
+TEST_F(CacheOnDisk, WhatWasStoredIsThereAfterARestart) {
+  open(on_disk());
+  const std::string large = body_of(1'000'000), chunk = body_of(65'516, 3), edge = body_of(262'144, 4);
+  store("/small", {{"Cache-Control", "max-age=60"}, {"ETag", "\"v1\""}, {"X-Long", std::string(3'000, 'x')}}, "hello");
+  store("/empty", fresh_minute(), "");
+  store("/large", fresh_minute(), large);
+  store("/chunk", fresh_minute(), chunk);
+  store("/edge", fresh_minute(), edge);
+  cache->flush();
+  open(on_disk());
+  EXPECT_EQ(cache->totals().objects, 5U);
+  expect_hit("/small", "hello");
+  expect_hit("/empty", "");
+  expect_hit("/large", large);
+  expect_hit("/chunk", chunk);
+  expect_hit("/edge", edge);
+  EXPECT_EQ(find(get("/small")).answer.head->fields.back().value.size(), 3'000U);
+  Lookup range = find(get("/large", FieldList{{"Range", "bytes=500000-500099"}}));
+  EXPECT_EQ(range.answer.status, 206);
+  EXPECT_EQ(read_all(range.answer), large.substr(500'000, 100));
+}
+
+TEST_F(CacheOnDisk, ALargeObjectIsJoinedUntilTheDiskHasItAndThenRead) {
+  open(on_disk());
+  const std::string large = body_of(20'000'000);
+  Lookup lead = find(get("/large"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), large.size()), now_ms());
+  std::string read;
+  bool resumed = true;
+  lead.fill.on_resume([&resumed] { resumed = true; });
+  for (size_t at = 0; at < large.size(); at += 100'000) {
+    while (!resumed) loop.run_once(kNsPerS);  // the writer commits, chunks are let go
+    const FillStep step = lead.fill.append(std::string_view(large).substr(at, 100'000));
+    ASSERT_NE(step, FillStep::stop);
+    resumed = step == FillStep::more;
+  }
+  lead.fill.finish();
+  Lookup late = find(get("/large"));
+  EXPECT_TRUE(late.outcome == Outcome::join || late.outcome == Outcome::hit);
+  EXPECT_TRUE(read_all(late.answer) == large) << "a latecomer";
+  EXPECT_TRUE(read_all(*decision.answer) == large) << "the laggard reads back from disk what was let go";
+  cache->flush();
+  expect_hit("/large", large);
+}
+
+TEST_F(CacheOnDisk, PurgesAreDurable) {
+  open(on_disk());
+  store("/url", fresh_minute(), "x");
+  store("/tag", {{"Cache-Control", "max-age=60"}, {"Cache-Tag", "news"}}, "x");
+  store("/soft", {{"Cache-Control", "max-age=60"}, {"ETag", "\"v1\""}}, "x");
+  store("/kept", fresh_minute(), "kept");
+  Purge purge;
+  purge.kind = PurgeKind::url;
+  purge.value = "https://www.example.test/url";
+  purge.sequence = 1;
+  cache->purge(purge);
+  purge.kind = PurgeKind::tag;
+  purge.value = "news";
+  purge.sequence = 2;
+  cache->purge(purge);
+  purge.kind = PurgeKind::url;
+  purge.value = "https://www.example.test/soft";
+  purge.soft = true;
+  purge.sequence = 3;
+  cache->purge(purge);
+  cache->flush();
+  EXPECT_EQ(cache->last_applied_purge(), 3U);
+  open(on_disk());
+  EXPECT_EQ(cache->last_applied_purge(), 3U);
+  EXPECT_EQ(find(get("/url")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/tag")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/soft")).status.forward, Forward::stale);
+  expect_hit("/kept", "kept");
+  purge.kind = PurgeKind::all;
+  purge.soft = false;
+  purge.sequence = 4;
+  cache->purge(purge);
+  cache->flush();
+  open(on_disk());
+  EXPECT_EQ(find(get("/kept")).outcome, Outcome::lead);
+}
+
+TEST_F(CacheOnDisk, AReplacedResponseDoesNotComeBack) {
+  open(on_disk());
+  store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "old");
+  Lookup lead = find(get("/a"), now_ms() + 5'000);
+  fill(lead, 200, fresh_minute(), "new");
+  cache->flush();
+  open(on_disk());
+  expect_hit("/a", "new");
+}
+
+TEST_F(CacheOnDisk, AFreshenedHeadIsDurable) {
+  open(on_disk());
+  store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "body");
+  Lookup lead = find(get("/a"), now_ms() + 5'000);
+  lead.fill.on_head(response(304, FieldList{{"Cache-Control", "max-age=600"}}), now_ms());
+  cache->flush();
+  open(on_disk());
+  Lookup hit = find(get("/a"), now_ms() + 60'000);
+  ASSERT_EQ(hit.outcome, Outcome::hit);
+  EXPECT_EQ(read_all(hit.answer), "body");
+}
+
+// Overwrites the first place where `needle` stands in the data file.
+bool damage(const std::string& directory, const std::string& needle) {
+  std::fstream file(directory + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
+  const std::string all((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const size_t at = all.find(needle);
+  if (at == std::string::npos) return false;
+  file.clear();
+  file.seekp(static_cast<std::streamoff>(at));
+  file.write("DAMAGED!", 8);
+  return true;
+}
+
+TEST_F(CacheOnDisk, ADamagedChunkIsAMissAndIsErased) {
+  open(on_disk());
+  const std::string body = body_of(50'000);
+  store("/a", fresh_minute(), body);
+  store("/b", fresh_minute(), "b");
+  cache->flush();
+  cache = nullptr;
+  ASSERT_TRUE(damage(directory.path("cache"), body.substr(20'000, 64)));
+  open(on_disk());
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 1);
+  expect_hit("/b", "b");
+  store("/a", fresh_minute(), "again");
+  expect_hit("/a", "again");
+}
+
+TEST_F(CacheOnDisk, ADamagedRecordIsLeftOutAndTheOthersAreServed) {
+  open(on_disk());
+  store("/a", {{"Cache-Control", "max-age=60"}, {"X-Mark", "find-this-record-please"}}, "a");
+  store("/b", fresh_minute(), "b");
+  cache->flush();
+  cache = nullptr;
+  ASSERT_TRUE(damage(directory.path("cache"), "find-this-record-please"));
+  open(on_disk());
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  expect_hit("/b", "b");
+}
+
+TEST_F(CacheOnDisk, ADamagedEnvironmentIsMovedAsideAndANewOneMade) {
+  open(on_disk());
+  store("/a", fresh_minute(), "a");
+  cache->flush();
+  cache = nullptr;
+  {
+    std::ofstream file(directory.path("cache") + "/data.mdb", std::ios::binary | std::ios::trunc);
+    file << std::string(100'000, 'z');
+  }
+  open(on_disk());
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  store("/b", fresh_minute(), "b");
+  cache->flush();
+  open(on_disk());
+  expect_hit("/b", "b");
+  size_t aside = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory.path(""))) {
+    aside += entry.path().filename().string().starts_with("cache.damaged-");
+  }
+  EXPECT_EQ(aside, 1U);
+}
+
+TEST_F(CacheOnDisk, AFileCutShortNeverFaults) {
+  open(on_disk());
+  for (int i = 0; i < 50; ++i) store("/" + std::to_string(i), fresh_minute(), body_of(100'000, i));
+  cache->flush();
+  cache = nullptr;
+  const std::string file = directory.path("cache") + "/data.mdb";
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) / 2);
+  open(on_disk());
+  for (int i = 0; i < 50; ++i) {
+    Lookup found = find(get("/" + std::to_string(i)));
+    if (found.outcome == Outcome::hit) {
+      EXPECT_TRUE(read_all(found.answer) == body_of(100'000, i));
+    }
+  }
+}
+
+TEST_F(CacheOnDisk, AnUnusableDirectoryMeansMemoryOnly) {
+  Options options;
+  options.directory = "/proc/no-such-place/cache";
+  open(options);
+  store("/a", fresh_minute(), "a");
+  expect_hit("/a", "a");
+}
+
+TEST_F(CacheOnDisk, ChurnAtTheHighWaterMarkEvictsAndNeverFailsACommit) {
+  Options options = on_disk(32 << 20);
+  options.ram_bytes = 1 << 20;
+  open(options);
+  uint64_t written = 0;
+  for (uint64_t i = 0; written < 5 * options.disk_bytes; ++i) {
+    const size_t bytes = i % 7 == 0 ? 600'000 : 1'000 + i * 7'919 % 90'000;
+    store("/" + std::to_string(i), fresh_minute(), body_of(bytes, i));
+    written += bytes;
+    if (i % 20 == 0) cache->flush();
+  }
+  cache->flush();
+  EXPECT_EQ(metric("tidegate_cache_commit_failures_total"), 0);
+  EXPECT_GT(metric("tidegate_cache_evicted_total{tier=\"disk\"}"), 100);
+  EXPECT_LE(cache->totals().disk_bytes, options.disk_bytes * 90 / 100);
+  EXPECT_GT(cache->totals().disk_bytes, options.disk_bytes / 2);
+  EXPECT_GT(metric("tidegate_cache_stored_total{tier=\"disk\"}"), 500);
+}
+
+TEST_F(CacheOnDisk, AFullQueueMeansNotStoredAndNobodyWaits) {
+  Options options = on_disk();
+  options.writer_queue_bytes = 100'000;
+  open(options);
+  const std::string large = body_of(2'000'000);
+  Lookup lead = find(get("/large"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), large.size()), now_ms());
+  ASSERT_EQ(lead.fill.append(large), FillStep::more);
+  lead.fill.finish();
+  EXPECT_TRUE(read_all(*decision.answer) == large);
+  EXPECT_EQ(metric("tidegate_cache_queue_full_total"), 1);
+}
+
+// --- kill -9
+
+class CacheChild : public CacheOnDisk {};
+
+// Run by the test below in a process of its own, which is killed while it stores.
+TEST_F(CacheChild, DISABLED_StoresUntilKilled) {
+  Options options = on_disk(32 << 20);
+  options.directory = std::getenv(kChildDirectory);
+  open(options);
+  for (uint64_t i = 0;; ++i) {
+    store("/" + std::to_string(i), fresh_minute(), body_of(1'000 + i * 7'919 % 150'000, i));
+    if (i % 10 != 9) continue;
+    cache->flush();
+    ASSERT_EQ(::write(STDOUT_FILENO, ".", 1), 1);
+  }
+}
+
+TEST_F(CacheOnDisk, AfterKillNineWhatIsThereIsWholeAndWhatWasFlushedIsThere) {
+  const std::string child_directory = directory.path("child");
+  int pipe_ends[2];
+  ASSERT_EQ(::pipe(pipe_ends), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::dup2(pipe_ends[1], STDOUT_FILENO);
+    ::close(pipe_ends[0]);
+    ::setenv(kChildDirectory, child_directory.c_str(), 1);
+    ::execl("/proc/self/exe", "cache_test", "--gtest_filter=CacheChild.DISABLED_StoresUntilKilled",
+            "--gtest_also_run_disabled_tests", "--gtest_brief=1", nullptr);
+    ::_exit(127);
+  }
+  ::close(pipe_ends[1]);
+  int dots = 0;
+  for (char byte = 0; dots < 12 && ::read(pipe_ends[0], &byte, 1) == 1;) dots += byte == '.';
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ::close(pipe_ends[0]);
+  ASSERT_EQ(dots, 12) << "the child ended by itself";
+
+  Options options = on_disk(32 << 20);
+  options.directory = child_directory;
+  open(options);
+  const auto flushed = static_cast<uint64_t>(dots) * 10;
+  for (uint64_t i = 0; i < flushed + 20; ++i) {
+    Lookup found = find(get("/" + std::to_string(i)));
+    if (i < flushed) {
+      ASSERT_EQ(found.outcome, Outcome::hit) << i;
+    }
+    if (found.outcome == Outcome::hit) {
+      EXPECT_TRUE(read_all(found.answer) == body_of(1'000 + i * 7'919 % 150'000, i)) << i;
+    }
+  }
+  EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 0);
+}
+
+}  // namespace
+}  // namespace tidegate::cache

@@ -1,0 +1,196 @@
+// Coalescing: one fetch, many readers.
+#include <gtest/gtest.h>
+
+#include "cache/flight.h"
+#include "tests/unit/cache/cache_fixture.h"
+
+namespace tidegate::cache {
+namespace {
+
+using namespace testing;
+
+class Joining : public CacheFixture {
+ protected:
+  void SetUp() override { open(); }
+  std::vector<std::unique_ptr<Ask>> herd(size_t count, const RequestView& request) {
+    std::vector<std::unique_ptr<Ask>> out;
+    for (size_t i = 0; i < count; ++i) out.push_back(ask(request));
+    return out;
+  }
+};
+
+TEST_F(Joining, AHundredClientsOfAColdKeyAreOneFetch) {
+  Lookup lead = find(get("/a"));
+  auto waiters = herd(100, get("/a"));
+  for (const auto& waiter : waiters) ASSERT_FALSE(waiter->found);
+  fill(lead, 200, fresh_minute(), "hello");
+  for (auto& waiter : waiters) {
+    Lookup joined = settle(std::move(waiter));
+    ASSERT_EQ(joined.outcome, Outcome::join);
+    EXPECT_TRUE(joined.status.collapsed);
+    EXPECT_EQ(read_all(joined.answer), "hello");
+  }
+}
+
+TEST_F(Joining, ReadersFollowTheBodyAsItArrives) {
+  Lookup lead = find(get("/a"));
+  auto waiter = ask(get("/a"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), 10), now_ms());
+  lead.fill.append("01234");
+  Lookup joined = settle(std::move(waiter));
+  bool ready = false;
+  joined.answer.body.on_ready([&ready] { ready = true; });
+  Slice slice;
+  ASSERT_EQ(joined.answer.body.next(slice), BodyStep::data);
+  EXPECT_EQ(slice.bytes, "01234");
+  ASSERT_EQ(joined.answer.body.next(slice), BodyStep::wait);
+  loop.run_once(0);
+  EXPECT_FALSE(ready);
+  lead.fill.append("56789");
+  while (!ready) loop.run_once(kNsPerS);
+  ASSERT_EQ(joined.answer.body.next(slice), BodyStep::data);
+  EXPECT_EQ(slice.bytes, "56789");
+  // Whole by its length, though the leader has not said so.
+  EXPECT_EQ(joined.answer.body.next(slice), BodyStep::end);
+  Lookup late = find(get("/a"));
+  EXPECT_EQ(late.outcome, Outcome::join) << "a latecomer joins at the beginning";
+  lead.fill.finish();
+  EXPECT_EQ(read_all(late.answer), "0123456789");
+}
+
+TEST_F(Joining, AnUncacheableAnswerLetsAllWaitersGoAtOnceAndIsRemembered) {
+  Lookup lead = find(get("/a"));
+  auto waiters = herd(100, get("/a"));
+  EXPECT_EQ(fill(lead, 200, FieldList{{"Cache-Control", "private"}}, "").kind, FillDecision::Kind::pass);
+  for (auto& waiter : waiters) {
+    const Lookup released = settle(std::move(waiter));
+    EXPECT_EQ(released.outcome, Outcome::bypass);
+    EXPECT_STREQ(released.status.detail, "private");
+  }
+  Lookup one = find(get("/a"));
+  Lookup two = find(get("/a"));
+  EXPECT_EQ(one.outcome, Outcome::lead) << "nobody waits any more";
+  EXPECT_EQ(two.outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a", FieldList{{"Range", "bytes=0-1"}})).outcome, Outcome::bypass);
+  // It has become cacheable: the next answer is stored.
+  fill(one, 200, fresh_minute(), "hello");
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::hit);
+}
+
+TEST_F(Joining, AWaiterTakesOverFromALeaderThatLeaves) {
+  Lookup lead = find(get("/a"));
+  auto first = ask(get("/a"));
+  auto second = ask(get("/a"));
+  lead.fill = Fill();
+  Lookup promoted = settle(std::move(first));
+  ASSERT_EQ(promoted.outcome, Outcome::lead);
+  EXPECT_FALSE(second->found);
+  fill(promoted, 200, fresh_minute(), "hello");
+  Lookup joined = settle(std::move(second));
+  EXPECT_EQ(read_all(joined.answer), "hello");
+}
+
+TEST_F(Joining, AWaiterThatLeftIsPassedOver) {
+  Lookup lead = find(get("/a"));
+  auto gone = ask(get("/a"));
+  auto next = ask(get("/a"));
+  gone->pending = Pending();
+  lead.fill = Fill();
+  EXPECT_EQ(settle(std::move(next)).outcome, Outcome::lead);
+  EXPECT_FALSE(gone->called_back);
+}
+
+TEST_F(Joining, LeadershipOfferedToAClientThatLeavesMeanwhileIsPassedOn) {
+  Lookup lead = find(get("/a"));
+  auto first = ask(get("/a"));
+  auto second = ask(get("/a"));
+  lead.fill = Fill();          // the offer to `first` is in the mailbox
+  first->pending = Pending();  // and nobody will take it
+  EXPECT_EQ(settle(std::move(second)).outcome, Outcome::lead);
+  EXPECT_FALSE(first->called_back);
+}
+
+TEST_F(Joining, ADeadBackendAnswersAllWaitersAtOnce) {
+  Lookup lead = find(get("/a"));
+  auto waiters = herd(10, get("/a"));
+  lead.fill.fail(FillFailure::backend_failed, "connect-refused");
+  for (auto& waiter : waiters) {
+    const Lookup failed = settle(std::move(waiter));
+    EXPECT_EQ(failed.outcome, Outcome::failed);
+    EXPECT_STREQ(failed.status.detail, "connect-refused");
+  }
+}
+
+TEST_F(Joining, ALeaderThatFailsMidwayErrorsItsReadersAndNothingIsStored) {
+  Lookup lead = find(get("/a"));
+  auto waiter = ask(get("/a"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), 10), now_ms());
+  lead.fill.append("01234");
+  Lookup joined = settle(std::move(waiter));
+  lead.fill.fail(FillFailure::backend_failed, "reset");
+  EXPECT_EQ(read_all(joined.answer, BodyStep::error), "01234");
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+}
+
+TEST_F(Joining, OtherVariantsDoNotWaitForOneTheyCannotUse) {
+  Lookup lead = find(get("/a", FieldList{{"Accept-Encoding", "gzip"}}));
+  auto zipped = ask(get("/a", FieldList{{"Accept-Encoding", "gzip"}}));
+  auto plain = ask(get("/a"));
+  auto plain_too = ask(get("/a"));
+  const FieldList vary{{"Cache-Control", "max-age=60"}, {"Vary", "Accept-Encoding"}};
+  FillDecision decision = lead.fill.on_head(response(200, vary, 6), now_ms());
+  EXPECT_EQ(settle(std::move(zipped)).outcome, Outcome::join);
+  Lookup second_lead = settle(std::move(plain));
+  ASSERT_EQ(second_lead.outcome, Outcome::lead) << "told by the head, without waiting for the body";
+  fill(second_lead, 200, vary, "plain");
+  Lookup joined = settle(std::move(plain_too));
+  EXPECT_EQ(read_all(joined.answer), "plain");
+}
+
+TEST_F(Joining, ResponsesThatNeedValidationEachTimeAreNotSharedByWaiting) {
+  Lookup lead = find(get("/a"));
+  auto waiters = herd(5, get("/a"));
+  fill(lead, 200, FieldList{{"Cache-Control", "no-cache"}, {"ETag", "\"v1\""}}, "x");
+  for (auto& waiter : waiters) EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::bypass);
+}
+
+TEST_F(Joining, TheFillGoesOnForJoinersWhenItsOwnClientLeaves) {
+  Lookup lead = find(get("/a"));
+  auto waiter = ask(get("/a"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), 50'000'000), now_ms());
+  decision.answer.reset();
+  Lookup joined = settle(std::move(waiter));
+  EXPECT_EQ(lead.fill.append("01234"), FillStep::more);
+  joined = Lookup();
+  EXPECT_EQ(lead.fill.append("01234"), FillStep::stop) << "nobody reads and most of it is missing";
+}
+
+TEST_F(Joining, AFastBackendIsPacedByTheSlowestReaderOnceTheWindowIsFull) {
+  Lookup lead = find(get("/a"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute()), now_ms());
+  bool resumed = false;
+  lead.fill.on_resume([&resumed] { resumed = true; });
+  const std::string piece = body_of(kChunkBytes);
+  std::string sent;
+  FillStep step = FillStep::more;
+  while (step == FillStep::more) {
+    ASSERT_LT(sent.size(), 2 * kWindowBytes) << "without a bound";
+    step = lead.fill.append(piece);
+    sent += piece;
+  }
+  ASSERT_EQ(step, FillStep::pause);
+  decision.answer->body.on_ready([] {});
+  std::string read;
+  while (!resumed) {
+    Slice slice;
+    ASSERT_EQ(decision.answer->body.next(slice), BodyStep::data);
+    read += slice.bytes;
+    loop.run_once(0);
+  }
+  lead.fill.finish();
+  read += read_all(*decision.answer);
+  EXPECT_TRUE(read == sent);
+}
+
+}  // namespace
+}  // namespace tidegate::cache

@@ -1,0 +1,145 @@
+#include "l4/conn_table.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "core/hash.h"
+
+namespace tidegate::l4 {
+namespace {
+
+constexpr FlowTimeouts kTimeouts = {30'000, 900'000, 10'000};
+
+uint64_t hash_of(uint64_t flow) { return mix64(flow + 1); }
+
+TEST(ConnTable, FollowsTheLifeOfATcpFlow) {
+  ConnTable table(1'000);
+  FlowEntry* flow = table.insert(42, BackendId{3}, kTimeouts.embryonic_ms, 0);
+  ASSERT_NE(flow, nullptr);
+  EXPECT_EQ(flow->state, FlowState::embryonic);
+
+  flow->advance(FlowEvent::open, kTimeouts, 5'000);  // the SYN again
+  EXPECT_EQ(flow->state, FlowState::embryonic);
+  EXPECT_EQ(flow->expires_ms, 35'000u);
+  flow->advance(FlowEvent::data, kTimeouts, 6'000);
+  EXPECT_EQ(flow->state, FlowState::established);
+  EXPECT_EQ(flow->expires_ms, 906'000u);
+  flow->advance(FlowEvent::close, kTimeouts, 7'000);
+  EXPECT_EQ(flow->state, FlowState::closing);
+  flow->advance(FlowEvent::data, kTimeouts, 16'000);  // acknowledging a download that goes on
+  EXPECT_EQ(flow->state, FlowState::closing);
+  EXPECT_NE(table.find(42, 25'999), nullptr);
+  EXPECT_EQ(table.find(42, 26'000), nullptr);
+  EXPECT_EQ(table.live(), 0u);
+}
+
+TEST(ConnTable, SurvivesTheWrapOfItsClock) {
+  ConnTable table(1'000);
+  const uint32_t late = UINT32_MAX - 1'000;
+  table.insert(42, BackendId{3}, 5'000, late);
+  EXPECT_NE(table.find(42, late + 4'999), nullptr);
+  EXPECT_EQ(table.find(42, late + 5'000), nullptr);
+}
+
+// A map that never evicts says what the table must say as long as nothing was pushed out.
+TEST(ConnTable, AgreesWithANaiveTwin) {
+  struct Twin {
+    BackendId backend;
+    uint32_t expires_ms;
+  };
+  ConnTable table(4'096);
+  std::map<uint64_t, Twin> twin;
+  std::mt19937_64 random(7);
+  uint32_t now_ms = 0;
+  for (int step = 0; step < 200'000; ++step) {
+    now_ms += static_cast<uint32_t>(random() % 3);
+    const uint64_t hash = hash_of(random() % 6'000);
+    const auto known = twin.find(hash);
+    const bool expected = known != twin.end() && static_cast<int32_t>(now_ms - known->second.expires_ms) < 0;
+    FlowEntry* found = table.find(hash, now_ms);
+    ASSERT_EQ(found != nullptr, expected);
+    if (found != nullptr) {
+      ASSERT_EQ(found->backend, known->second.backend);
+      if (random() % 4 == 0) {
+        table.erase(*found);
+        twin.erase(known);
+      }
+    } else {
+      const BackendId backend{static_cast<uint16_t>(random() % 100)};
+      const auto timeout_ms = static_cast<uint32_t>(random() % 3'000 + 1);
+      ASSERT_NE(table.insert(hash, backend, timeout_ms, now_ms), nullptr);
+      twin[hash] = {backend, now_ms + timeout_ms};
+    }
+    if (step % 64 == 0) table.sweep(16, now_ms);
+    ASSERT_EQ(table.evicted(), 0u);
+  }
+}
+
+TEST(ConnTable, HoldsItsNominalNumberOfFlows) {
+  constexpr uint64_t kFlows = 100'000;
+  ConnTable table(kFlows);
+  for (uint64_t flow = 0; flow < kFlows; ++flow) {
+    FlowEntry* entry = table.insert(hash_of(flow), BackendId{1}, 60'000, 0);
+    ASSERT_NE(entry, nullptr);
+    entry->advance(FlowEvent::data, kTimeouts, 0);
+  }
+  EXPECT_EQ(table.live(), kFlows);
+  EXPECT_EQ(table.evicted(), 0u);
+}
+
+TEST(ConnTable, NeverGivesUpAnEstablishedFlowForAFlood) {
+  ConnTable table(1'000);
+  std::vector<uint64_t> established;
+  for (uint64_t flow = 0; flow < 500; ++flow) {
+    FlowEntry* entry = table.insert(hash_of(flow), BackendId{1}, 30'000, 0);
+    ASSERT_NE(entry, nullptr);
+    entry->advance(FlowEvent::data, kTimeouts, 0);
+    established.push_back(hash_of(flow));
+  }
+  for (uint64_t flood = 10'000; flood < 60'000; ++flood) {
+    if (table.find(hash_of(flood), 1) == nullptr) table.insert(hash_of(flood), BackendId{2}, 30'000, 1);
+  }
+  EXPECT_GT(table.evicted(), 0u);
+  EXPECT_LE(table.live(), table.capacity());
+  for (const uint64_t hash : established) {
+    ASSERT_NE(table.find(hash, 2), nullptr);
+    EXPECT_EQ(table.find(hash, 2)->backend, BackendId{1});
+  }
+}
+
+TEST(ConnTable, RefusesANewFlowWhereAllAreEstablished) {
+  ConnTable table(1);
+  uint64_t accepted = 0;
+  for (uint64_t flow = 0; flow < 50; ++flow) {
+    FlowEntry* entry = table.insert(hash_of(flow), BackendId{1}, 30'000, 0);
+    if (entry == nullptr) continue;
+    entry->advance(FlowEvent::data, kTimeouts, 0);
+    ++accepted;
+  }
+  EXPECT_EQ(accepted, table.capacity());
+  EXPECT_EQ(table.evicted(), 0u);
+}
+
+TEST(ConnTable, PrefersAnExpiredFlowToALivingOne) {
+  ConnTable table(1);
+  ASSERT_EQ(table.capacity(), 4u);  // one bucket, both choices of every flow
+  table.insert(hash_of(0), BackendId{1}, 10, 0);
+  for (uint64_t flow = 1; flow < 4; ++flow) table.insert(hash_of(flow), BackendId{1}, 1'000, 0);
+  ASSERT_NE(table.insert(hash_of(9), BackendId{2}, 1'000, 20), nullptr);
+  EXPECT_EQ(table.evicted(), 0u);
+  for (uint64_t flow = 1; flow < 4; ++flow) EXPECT_NE(table.find(hash_of(flow), 20), nullptr);
+}
+
+TEST(ConnTable, SweepsExpiredFlowsAway) {
+  ConnTable table(1'000);
+  for (uint64_t flow = 0; flow < 500; ++flow) table.insert(hash_of(flow), BackendId{1}, 100, 0);
+  table.sweep(table.bucket_count(), 99);
+  EXPECT_EQ(table.live(), 500u);
+  table.sweep(table.bucket_count(), 100);
+  EXPECT_EQ(table.live(), 0u);
+}
+
+}  // namespace
+}  // namespace tidegate::l4

@@ -1,0 +1,427 @@
+#include "l4/decider.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "tests/unit/l4/edge.h"
+
+namespace tidegate::l4 {
+namespace {
+
+using namespace testing;
+
+Mac backend_mac(size_t index) { return {{0x02, 0, 0, 0, 0, static_cast<uint8_t>(0x11 + index)}}; }
+
+struct Decided {
+  Outcome outcome;
+  Bytes frame;
+  Mac to() const { return Mac::from(frame.data()); }
+};
+
+class DeciderTest : public ::testing::Test, public FrameSink {
+ protected:
+  DeciderTest() { restart({}); }
+
+  void restart(DeciderConfig config) {
+    config.hasher = FlowHasher(kFlowKey);
+    config.ports = {PortIdentity{kOurMac, {{ip("10.0.0.2"), 24}, {ip("fd00::2"), 64}}}};
+    config.flows = 4'096;
+    counters_ = std::make_unique<WorkerCounters>();
+    decider_ = std::make_unique<Decider>(std::move(config), *counters_);
+    publish();
+    for (size_t i = 0; i < 3; ++i) {
+      for (const std::string prefix : {"10.0.0.1", "fd00::1"}) tell(ip(prefix + std::to_string(i + 1)), backend_mac(i));
+    }
+  }
+
+  // A station tells where an address is.
+  void tell(const IpAddress& address, const Mac& mac) {
+    if (address.is_v4()) {
+      decide(arp(2, mac, address.to_string(), kOurMac, "10.0.0.2", kOurMac));
+      return;
+    }
+    Bytes body = {0x60, 0, 0, 0};
+    append_address(body, address);
+    append(body, {2, 1});
+    body.insert(body.end(), mac.bytes.begin(), mac.bytes.end());
+    decide(ethernet(kEtherTypeIp6, icmp6_packet(address, ip("fd00::2"), 136, body, 255), kOurMac, mac));
+  }
+
+  void publish() {
+    tables_ = edge_.tables();
+    decider_->adopt(*tables_, now_ms_);
+  }
+
+  Decided decide(const Bytes& frame) {
+    Bytes buffer = frame;
+    buffer.resize(frame.size() + 64);
+    Frame view;
+    view.data = buffer.data();
+    view.bytes = static_cast<uint32_t>(frame.size());
+    view.capacity = static_cast<uint32_t>(buffer.size());
+    Decided decided;
+    decider_->decide(*tables_, &view, &decided.outcome, 1, now_ms_);
+    buffer.resize(view.bytes);
+    decided.frame = buffer;
+    return decided;
+  }
+
+  // The backend that a frame goes to, or -1.
+  int backend_of(const Bytes& frame) {
+    const Decided decided = decide(frame);
+    if (decided.outcome.verdict != Verdict::forward) return -1;
+    for (size_t i = 0; i < 3; ++i) {
+      if (decided.to() == backend_mac(i)) return static_cast<int>(i);
+    }
+    return -2;
+  }
+  int tcp_backend(uint16_t port, uint8_t flags) {
+    return backend_of(tcp_frame("192.0.2.7", port, "10.0.0.100", 80, flags));
+  }
+  DropReason reason_for(const Bytes& frame) {
+    const Decided decided = decide(frame);
+    return decided.outcome.verdict == Verdict::drop ? decided.outcome.reason : DropReason::none;
+  }
+
+  void send(uint16_t, const uint8_t* frame, size_t bytes) override { sent_.emplace_back(frame, frame + bytes); }
+
+  Edge edge_;
+  std::shared_ptr<const ForwardingTables> tables_;
+  std::unique_ptr<WorkerCounters> counters_;
+  std::unique_ptr<Decider> decider_;
+  std::vector<Bytes> sent_;
+  uint32_t now_ms_ = 1'000;
+};
+
+TEST_F(DeciderTest, RewritesOnlyTheEthernetAddresses) {
+  for (const Bytes& frame : {tcp_frame("192.0.2.7", 40000, "10.0.0.100", 80, kTcpSyn, "x"),
+                             udp_frame("2001:db8::7", 999, "fd00::100", 53)}) {
+    const Decided decided = decide(frame);
+    ASSERT_EQ(decided.outcome.verdict, Verdict::forward);
+    EXPECT_EQ(Mac::from(decided.frame.data() + 6), kOurMac);
+    EXPECT_TRUE(std::equal(frame.begin() + 12, frame.end(), decided.frame.begin() + 12, decided.frame.end()));
+  }
+  EXPECT_EQ(counters_->forwarded_packets.value(), 2u);
+}
+
+TEST_F(DeciderTest, PinsAFlowThroughAChangeOfTables) {
+  std::map<uint16_t, int> pinned;
+  for (uint16_t port = 1'000; port < 1'300; ++port) {
+    pinned[port] = tcp_backend(port, kTcpSyn);
+    ASSERT_GE(pinned[port], 0);
+    EXPECT_EQ(tcp_backend(port, kTcpAck), pinned[port]);
+  }
+  edge_.say(0, AdminState::drained);
+  publish();
+  uint32_t on_draining = 0;
+  for (const auto& [port, backend] : pinned) {
+    EXPECT_EQ(tcp_backend(port, kTcpAck), backend);
+    if (backend == 0) ++on_draining;
+  }
+  EXPECT_GT(on_draining, 50u);
+  for (uint16_t port = 2'000; port < 2'300; ++port) EXPECT_NE(tcp_backend(port, kTcpSyn), 0) << "no new flow";
+}
+
+TEST_F(DeciderTest, MovesTheFlowsOfABackendThatIsDown) {
+  std::map<uint16_t, int> pinned;
+  for (uint16_t port = 1'000; port < 1'300; ++port) pinned[port] = tcp_backend(port, kTcpSyn);
+  edge_.say(1, AdminState::down);
+  publish();
+  uint32_t moved = 0;
+  for (const auto& [port, backend] : pinned) {
+    const int now = tcp_backend(port, kTcpAck);
+    EXPECT_NE(now, 1);
+    if (backend == 1) {
+      ++moved;
+    } else {
+      EXPECT_EQ(now, backend);
+    }
+  }
+  EXPECT_EQ(counters_->flows_repicked.value(), moved);
+}
+
+TEST_F(DeciderTest, SendsARepeatedSynToTheSameBackendAndAReusedPortAnew) {
+  uint16_t port = 1'000;
+  while (tcp_backend(port, kTcpSyn) != 0) ++port;
+  edge_.say(0, AdminState::drained);
+  publish();
+  EXPECT_EQ(tcp_backend(port, kTcpSyn), 0) << "the SYN again, before the handshake is done";
+  EXPECT_EQ(tcp_backend(port, kTcpAck), 0);
+  EXPECT_NE(tcp_backend(port, kTcpSyn), 0) << "a new connection on an established tuple";
+
+  edge_.words.admin.clear();
+  publish();
+  port = 2'000;
+  while (tcp_backend(port, kTcpSyn) != 0) ++port;
+  tcp_backend(port, kTcpAck);
+  EXPECT_EQ(tcp_backend(port, kTcpFin | kTcpAck), 0);
+  edge_.say(0, AdminState::drained);
+  publish();
+  EXPECT_EQ(tcp_backend(port, kTcpAck), 0) << "the rest of a closing flow";
+  EXPECT_NE(tcp_backend(port, kTcpSyn), 0) << "the port is used again";
+}
+
+TEST_F(DeciderTest, ForgetsAnIdleUdpFlow) {
+  const auto backend = [&](uint16_t port) { return backend_of(udp_frame("192.0.2.7", port, "10.0.0.100", 53)); };
+  uint16_t port = 1'000;
+  while (backend(port) != 0) ++port;
+  edge_.say(0, AdminState::drained);
+  publish();
+  now_ms_ += 29'000;
+  EXPECT_EQ(backend(port), 0);
+  now_ms_ += 30'000;
+  EXPECT_NE(backend(port), 0);
+}
+
+// A map from tuple to backend says what every packet of a random history must do.
+TEST_F(DeciderTest, AgreesWithANaiveTwin) {
+  struct Twin {
+    int backend;
+    bool confirmed;
+  };
+  std::map<uint16_t, Twin> twin;
+  std::mt19937 random(11);
+  std::vector<AdminState> state(3);
+  std::vector<bool> spoken(3, false);
+  for (int step = 0; step < 20'000; ++step) {
+    if (step % 500 == 499) {
+      const size_t index = random() % 3;
+      edge_.words.admin.clear();
+      if (random() % 3 != 0) edge_.say(index, random() % 2 == 0 ? AdminState::drained : AdminState::down);
+      publish();
+    }
+    const auto port = static_cast<uint16_t>(1'000 + random() % 400);
+    const bool syn = random() % 4 == 0;
+    const FlowTuple tuple{
+        4, kProtocolTcp, htons(port), htons(80), words_of(ip("192.0.2.7")), words_of(ip("10.0.0.100"))};
+    const ServiceEntry* service = tables_->find_service(4, tuple.vip, kProtocolTcp, htons(80));
+    const BackendId fresh =
+        pick_backend(*service, FlowHasher(kFlowKey), 4, tuple.client, FlowHasher(kFlowKey).tuple(tuple));
+    const auto known = twin.find(port);
+    int expected = 0;
+    while (edge_.id(static_cast<size_t>(expected)) != fresh) ++expected;
+    const bool keeps =
+        known != twin.end() && tables_->backend(edge_.id(static_cast<size_t>(known->second.backend))).keeps_flows;
+    if (keeps && !(syn && known->second.confirmed)) {
+      expected = known->second.backend;
+      if (!syn) known->second.confirmed = true;
+    } else {
+      twin[port] = {expected, false};
+    }
+    ASSERT_EQ(tcp_backend(port, syn ? kTcpSyn : kTcpAck), expected) << "step " << step;
+  }
+}
+
+TEST_F(DeciderTest, KeepsAClientTogetherWhereTheServiceKeysByClient) {
+  edge_.model.services[0].flow_key = FlowKey::client;
+  publish();
+  const int first = tcp_backend(1'000, kTcpSyn);
+  for (uint16_t port = 1'001; port < 1'100; ++port) EXPECT_EQ(tcp_backend(port, kTcpSyn), first);
+  std::map<int, int> seen;
+  for (int client = 1; client < 200; ++client) {
+    ++seen[backend_of(tcp_frame("192.0.2." + std::to_string(client), 1'000, "10.0.0.100", 80, kTcpSyn))];
+  }
+  EXPECT_EQ(seen.size(), 3u);
+}
+
+TEST_F(DeciderTest, SendsLaterFragmentsAfterTheirFirst) {
+  const auto fragment = [](uint16_t id, uint16_t field, uint16_t port) {
+    return ethernet(kEtherTypeIp4,
+                    ip4(ip("192.0.2.7"), ip("10.0.0.100"), kProtocolUdp, udp(port, 53), {{}, field, id}));
+  };
+  EXPECT_EQ(reason_for(fragment(5, 100, 1)), DropReason::fragment_without_first);
+  for (uint16_t id = 10; id < 60; ++id) {
+    const int first = backend_of(fragment(id, 0x2000, id));
+    ASSERT_GE(first, 0);
+    EXPECT_EQ(backend_of(fragment(id, 0x2000 | 10, 7)), first);
+    EXPECT_EQ(backend_of(fragment(id, 20, 7)), first);
+  }
+  now_ms_ += 10'000;
+  EXPECT_EQ(reason_for(fragment(10, 100, 1)), DropReason::fragment_without_first);
+}
+
+TEST_F(DeciderTest, AnswersEchoOnVipAndOwnAddresses) {
+  for (const std::string address : {"10.0.0.100", "10.0.0.2"}) {
+    Ip4Options ttl;
+    ttl.ttl = 3;
+    const Bytes echo = icmp4(8, 0, {'a', 'b', 'c'}, 0x12340001);
+    const Decided decided =
+        decide(ethernet(kEtherTypeIp4, ip4(ip("192.0.2.7"), ip(address), kProtocolIcmp, echo, ttl)));
+    ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+    ttl.ttl = 64;
+    EXPECT_EQ(decided.frame,
+              ethernet(kEtherTypeIp4,
+                       ip4(ip(address), ip("192.0.2.7"), kProtocolIcmp, icmp4(0, 0, {'a', 'b', 'c'}, 0x12340001), ttl),
+                       kRouterMac, kOurMac));
+  }
+  const Bytes body = {0x12, 0x34, 0, 1, 'x', 'y', 'z'};
+  const Decided decided = decide(ethernet(kEtherTypeIp6, icmp6_packet(ip("2001:db8::7"), ip("fd00::100"), 128, body)));
+  ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+  EXPECT_EQ(decided.frame, ethernet(kEtherTypeIp6, icmp6_packet(ip("fd00::100"), ip("2001:db8::7"), 129, body, 64),
+                                    kRouterMac, kOurMac));
+}
+
+TEST_F(DeciderTest, RelaysPacketTooBigToTheFlowsBackend) {
+  for (uint16_t port = 1'000; port < 1'100; ++port) {
+    const int backend = tcp_backend(port, kTcpSyn);
+    // What the backend sent: from the VIP to the client; 8 bytes of its TCP header are quoted (RFC 792).
+    Bytes quoted =
+        ip4(ip("10.0.0.100"), ip("192.0.2.7"), kProtocolTcp, tcp(80, port, kTcpAck, std::string(1'400, 'x')));
+    quoted.resize(28);
+    const Bytes error = packet("198.51.100.1", "10.0.0.100", kProtocolIcmp, icmp4(3, 4, quoted, 1'280));
+    const Decided decided = decide(error);
+    ASSERT_EQ(decided.outcome.verdict, Verdict::forward);
+    EXPECT_EQ(decided.to(), backend_mac(static_cast<size_t>(backend)));
+    EXPECT_TRUE(std::equal(error.begin() + 12, error.end(), decided.frame.begin() + 12));
+
+    const int six = backend_of(tcp_frame("2001:db8::7", port, "fd00::100", 80, kTcpSyn));
+    Bytes body = {0, 0, 5, 0};
+    append(body, ip6(ip("fd00::100"), ip("2001:db8::7"), kProtocolTcp, tcp(80, port, kTcpAck)));
+    EXPECT_EQ(backend_of(ethernet(kEtherTypeIp6, icmp6_packet(ip("2001:db8::1"), ip("fd00::100"), 2, body))), six);
+  }
+  EXPECT_EQ(counters_->icmp_relayed_packets.value(), 200u);
+}
+
+TEST_F(DeciderTest, NamesIcmpThatItCannotPlace) {
+  const auto about = [&](const Bytes& quoted) {
+    return reason_for(packet("198.51.100.1", "10.0.0.100", kProtocolIcmp, icmp4(3, 4, quoted)));
+  };
+  const IpAddress vip = ip("10.0.0.100"), client = ip("192.0.2.7");
+  EXPECT_EQ(about(ip4(ip("10.0.0.101"), client, kProtocolTcp, tcp(80, 1, 0))), DropReason::icmp_quote_unknown);
+  EXPECT_EQ(about(ip4(vip, client, kProtocolTcp, tcp(81, 1, 0))), DropReason::icmp_quote_unknown);
+  EXPECT_EQ(about({0x45, 0, 0, 40}), DropReason::icmp_quote_malformed);
+  EXPECT_EQ(reason_for(packet("192.0.2.7", "10.0.0.100", kProtocolIcmp, icmp4(13, 0, {}))),
+            DropReason::icmp_unsupported);
+}
+
+TEST_F(DeciderTest, AsksTheOtherWorkersForTheFlowOfAnIcmpError) {
+  DeciderConfig config;
+  config.workers = 2;
+  restart(config);
+  const Bytes quoted = ip4(ip("10.0.0.100"), ip("192.0.2.7"), kProtocolTcp, tcp(80, 1'000, kTcpAck));
+  const Bytes error = packet("198.51.100.1", "10.0.0.100", kProtocolIcmp, icmp4(3, 4, quoted));
+  EXPECT_EQ(decide(error).outcome.verdict, Verdict::hand_over);
+  Bytes copy = error;
+  Frame frame;
+  frame.data = copy.data();
+  frame.bytes = frame.capacity = static_cast<uint32_t>(copy.size());
+  frame.asked = 1;  // the last one asked goes by the table
+  Outcome outcome;
+  decider_->decide(*tables_, &frame, &outcome, 1, now_ms_);
+  EXPECT_EQ(outcome.verdict, Verdict::forward);
+}
+
+TEST_F(DeciderTest, AnswersArpAndSolicitationsForItsAddressesOnly) {
+  for (const std::string address : {"10.0.0.100", "10.0.0.2"}) {
+    const Decided decided = decide(arp(1, kRouterMac, "10.0.0.1", Mac{}, address, kBroadcastMac));
+    ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+    EXPECT_EQ(decided.frame, arp(2, kOurMac, address, kRouterMac, "10.0.0.1", kRouterMac));
+  }
+  EXPECT_EQ(reason_for(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.77", kBroadcastMac)),
+            DropReason::neighbour_unknown);
+
+  Bytes body = {0, 0, 0, 0};
+  append_address(body, ip("fd00::100"));
+  append(body, {1, 1});
+  body.insert(body.end(), kRouterMac.bytes.begin(), kRouterMac.bytes.end());
+  const Mac group = {{0x33, 0x33, 0xff, 0, 1, 0}};
+  const Decided decided = decide(
+      ethernet(kEtherTypeIp6, icmp6_packet(ip("fd00::1"), ip("ff02::1:ff00:100"), 135, body, 255), group, kRouterMac));
+  ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+  Bytes answer = {0x60, 0, 0, 0};
+  append_address(answer, ip("fd00::100"));
+  append(answer, {2, 1});
+  answer.insert(answer.end(), kOurMac.bytes.begin(), kOurMac.bytes.end());
+  EXPECT_EQ(decided.frame, ethernet(kEtherTypeIp6, icmp6_packet(ip("fd00::100"), ip("fd00::1"), 136, answer, 255),
+                                    kRouterMac, kOurMac));
+}
+
+TEST_F(DeciderTest, NoticesAnotherStationClaimingAVip) {
+  EXPECT_EQ(reason_for(arp(1, backend_mac(0), "10.0.0.100", Mac{}, "10.0.0.1", kBroadcastMac)),
+            DropReason::vip_conflict);
+}
+
+TEST_F(DeciderTest, NamesEveryOtherWayOut) {
+  const Mac stranger = {{0x02, 9, 9, 9, 9, 9}};
+  const Bytes syn = ip4(ip("192.0.2.7"), ip("10.0.0.100"), kProtocolTcp, tcp(1, 80, kTcpSyn));
+  EXPECT_EQ(reason_for(ethernet(kEtherTypeIp4, syn, stranger)), DropReason::other_station);
+  EXPECT_EQ(reason_for(ethernet(kEtherTypeIp4, syn, kBroadcastMac)), DropReason::not_local);
+  EXPECT_EQ(reason_for(tcp_frame("192.0.2.7", 1, "10.0.0.100", 81, kTcpSyn)), DropReason::no_service);
+  EXPECT_EQ(reason_for(tcp_frame("192.0.2.7", 1, "10.0.0.55", 80, kTcpSyn)), DropReason::not_local);
+  EXPECT_EQ(reason_for(tcp_frame("127.0.0.1", 1, "10.0.0.100", 80, kTcpSyn)), DropReason::martian_source);
+  EXPECT_EQ(reason_for(Bytes(13, 0)), DropReason::frame_truncated);
+  EXPECT_EQ(reason_for(packet("192.0.2.7", "10.0.0.100", 132, Bytes(12, 0))), DropReason::no_service);
+
+  for (size_t i = 0; i < 3; ++i) edge_.say(i, AdminState::down);
+  publish();
+  EXPECT_EQ(reason_for(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)), DropReason::no_backend);
+  edge_.words.admin.clear();
+  for (size_t i = 0; i < 3; ++i) edge_.backend(i).addresses = {ip("10.0.0.20" + std::to_string(i))};
+  publish();
+  EXPECT_EQ(reason_for(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)), DropReason::neighbour_unresolved);
+  EXPECT_EQ(counters_->dropped_packets[static_cast<size_t>(DropReason::no_backend)].value(), 1u);
+}
+
+TEST_F(DeciderTest, PuntsWhatIsNotItsOwnWhenTheHostIsBehindIt) {
+  DeciderConfig config;
+  config.punt_tap = true;
+  restart(config);
+  const auto verdict = [&](const Bytes& frame) { return decide(frame).outcome.verdict; };
+  EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.2", 22, kTcpSyn)), Verdict::punt);
+  EXPECT_EQ(verdict(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.2", kBroadcastMac)), Verdict::punt);
+  EXPECT_EQ(verdict(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.100", kBroadcastMac)), Verdict::answer);
+  EXPECT_EQ(verdict(arp(2, backend_mac(0), "10.0.0.11", kOurMac, "10.0.0.2", kOurMac)), Verdict::punt);
+  EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)), Verdict::forward);
+  EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.100", 81, kTcpSyn)), Verdict::drop) << "a VIP is ours alone";
+}
+
+TEST_F(DeciderTest, DecidesAWholeBurstAsItWouldOneByOne) {
+  const auto fragment = [](uint16_t id, uint16_t field) {
+    return ethernet(kEtherTypeIp4, ip4(ip("192.0.2.7"), ip("10.0.0.100"), kProtocolUdp, udp(id, 53), {{}, field, id}));
+  };
+  std::vector<Bytes> frames;
+  for (uint16_t port = 1'000; frames.size() < kBurst; ++port) {
+    frames.push_back(port % 7 == 0 ? arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.100", kBroadcastMac)
+                                   : tcp_frame("192.0.2.7", port, "10.0.0.100", port % 5 == 0 ? 81 : 80, kTcpSyn));
+    if (port % 8 != 0) continue;
+    frames.push_back(fragment(port, 0x2000));
+    frames.push_back(fragment(port, 12));
+    const Bytes quoted = ip4(ip("10.0.0.100"), ip("192.0.2.7"), kProtocolTcp, tcp(80, port, kTcpAck));
+    frames.push_back(packet("198.51.100.1", "10.0.0.100", kProtocolIcmp, icmp4(3, 4, quoted, 1'280)));
+  }
+  frames.resize(kBurst);
+  std::vector<Bytes> buffers = frames;
+  std::vector<Frame> views(kBurst);
+  std::vector<Outcome> outcomes(kBurst);
+  for (size_t i = 0; i < kBurst; ++i) {
+    buffers[i].resize(frames[i].size() + 64);
+    views[i].data = buffers[i].data();
+    views[i].bytes = static_cast<uint32_t>(frames[i].size());
+    views[i].capacity = static_cast<uint32_t>(buffers[i].size());
+  }
+  decider_->decide(*tables_, views.data(), outcomes.data(), kBurst, now_ms_);
+  for (size_t i = 0; i < kBurst; ++i) {
+    const Decided alone = decide(frames[i]);
+    EXPECT_EQ(outcomes[i].verdict, alone.outcome.verdict);
+    EXPECT_EQ(outcomes[i].reason, alone.outcome.reason);
+    buffers[i].resize(views[i].bytes);
+    EXPECT_EQ(buffers[i], alone.frame);
+  }
+}
+
+TEST_F(DeciderTest, AsksForItsBackendsByItself) {
+  restart({});
+  edge_.backend(0).addresses = {ip("10.0.0.33")};
+  publish();
+  decider_->tick(now_ms_, *this);
+  size_t asked = 0;
+  for (const Bytes& frame : sent_) {
+    if (frame == arp(1, kOurMac, "10.0.0.2", Mac{}, "10.0.0.33", kBroadcastMac)) ++asked;
+  }
+  EXPECT_EQ(asked, 1u);
+}
+
+}  // namespace
+}  // namespace tidegate::l4

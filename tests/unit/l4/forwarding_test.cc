@@ -1,0 +1,228 @@
+#include "l4/forwarding.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "l4/eal.h"
+#include "l4/explain.h"
+#include "tests/unit/l4/edge.h"
+
+namespace tidegate::l4 {
+namespace {
+
+using namespace testing;
+
+const FlowHasher kHasher{kFlowKey};
+
+// The pick of a TCP flow from 192.0.2.<flow> and on.
+BackendId pick(const ForwardingTables& tables, uint32_t flow) {
+  const FlowTuple tuple{4,
+                        kProtocolTcp,
+                        htons(static_cast<uint16_t>(1'024 + flow % 60'000)),
+                        htons(80),
+                        words_of(IpAddress::v4(htonl(0xc0000200u + flow / 60'000))),
+                        words_of(ip("10.0.0.100"))};
+  const ServiceEntry* service = tables.find_service(4, tuple.vip, kProtocolTcp, tuple.service_port_be);
+  return pick_backend(*service, kHasher, 4, tuple.client, kHasher.tuple(tuple));
+}
+
+TEST(LookupTable, AgreesWithANaiveTwin) {
+  std::vector<std::pair<LookupKey, uint32_t>> entries;
+  for (uint32_t i = 0; i < 3'000; ++i) {
+    entries.emplace_back(
+        LookupKey::of_service(i % 2 != 0 ? 4 : 6, {mix64(i / 7), i % 5}, kProtocolTcp, static_cast<uint16_t>(i)), i);
+  }
+  const LookupTable table(entries);
+  const auto twin = [&](const LookupKey& key) {
+    for (const auto& [known, value] : entries) {
+      if (known == key) return value;
+    }
+    return LookupTable::kAbsent;
+  };
+  for (uint32_t i = 0; i < 3'000; i += 7) EXPECT_EQ(table.find(entries[i].first), twin(entries[i].first));
+  for (uint32_t i = 0; i < 500; ++i) {
+    const LookupKey absent = LookupKey::of_address(4, {mix64(i), 9});
+    EXPECT_EQ(table.find(absent), twin(absent));
+  }
+}
+
+TEST(Forwarding, FindsServicesByFamilyProtocolAndPort) {
+  Edge edge;
+  const auto tables = edge.tables();
+  const AddressWords four = words_of(ip("10.0.0.100")), six = words_of(ip("fd00::100"));
+  ASSERT_NE(tables->find_service(4, four, kProtocolTcp, htons(80)), nullptr);
+  EXPECT_EQ(tables->find_service(4, four, kProtocolTcp, htons(80))->service, 0u);
+  EXPECT_EQ(tables->find_service(6, six, kProtocolUdp, htons(53))->service, 1u);
+  EXPECT_EQ(tables->find_service(4, four, kProtocolUdp, htons(80)), nullptr);
+  EXPECT_EQ(tables->find_service(4, four, kProtocolTcp, htons(81)), nullptr);
+  EXPECT_EQ(tables->local(4, four), LocalKind::vip);
+  EXPECT_EQ(tables->local(4, words_of(ip("10.0.0.2"))), LocalKind::own);
+  EXPECT_EQ(tables->local(4, words_of(ip("10.9.0.100"))), LocalKind::none) << "another site's VIP";
+}
+
+TEST(Forwarding, SpreadsFlowsAsWeightsSay) {
+  Edge edge;
+  edge.backend(0).weight = 100;
+  edge.backend(1).weight = 50;
+  edge.backend(2).weight = 10;
+  const auto tables = edge.tables();
+  constexpr uint32_t kFlows = 100'000;
+  std::map<BackendId, uint32_t> count;
+  for (uint32_t flow = 0; flow < kFlows; ++flow) ++count[pick(*tables, flow)];
+  for (size_t i = 0; i < 3; ++i) {
+    const double expected = kFlows * edge.backend(i).weight / 160.0;
+    EXPECT_NEAR(count[edge.id(i)], expected, expected * 0.05) << edge.backend(i).name;
+  }
+}
+
+TEST(Forwarding, MovesFewFlowsOfOthersWhenABackendLeaves) {
+  Edge edge;
+  for (int i = 4; i <= 10; ++i) {
+    Backend backend = edge.backend(0);
+    backend.name = "web" + std::to_string(i);
+    edge.model.pools[0].backends.push_back(backend);
+  }
+  const auto before = edge.tables();
+  edge.say(4, AdminState::drained);
+  const auto after = edge.tables();
+  const BackendId gone = edge.id(4);
+  uint32_t moved = 0, others = 0;
+  for (uint32_t flow = 0; flow < 50'000; ++flow) {
+    const BackendId was = pick(*before, flow), is = pick(*after, flow);
+    ASSERT_NE(is, gone);
+    if (was == gone) continue;
+    ++others;
+    if (was != is) ++moved;
+  }
+  EXPECT_LT(moved, others / 20);
+}
+
+TEST(Forwarding, RebuildsOnlyTheTableThatChanged) {
+  Edge edge;
+  Pool second = edge.model.pools[0];
+  second.name = "other";
+  edge.model.pools.push_back(second);
+  edge.model.services[1].pool = 1;
+  const auto before = edge.tables();
+  EXPECT_EQ(edge.builder.maglev_tables_built(), 2u);  // a pool's families share one where all backends have both
+  edge.say(0, AdminState::drained);
+  const auto after = edge.tables();
+  EXPECT_EQ(edge.builder.maglev_tables_built(), 3u);
+  EXPECT_EQ(before->services[2].table, after->services[2].table) << "the other pool's table is shared";
+  EXPECT_NE(before->digest, after->digest);
+}
+
+TEST(Forwarding, GivesTheSameTablesAfterARestart) {
+  Edge one, two;
+  two.say(0, AdminState::drained);  // another history: other ids
+  two.tables();
+  two.words.admin.clear();
+  std::swap(two.model.pools[0].backends[0], two.model.pools[0].backends[2]);
+  const auto first = one.tables(), second = two.tables();
+  for (uint32_t flow = 0; flow < 10'000; ++flow) {
+    ASSERT_EQ(one.name_of(pick(*first, flow)), two.name_of(pick(*second, flow)));
+  }
+  EXPECT_EQ(first->digest, second->digest);
+}
+
+TEST(Forwarding, KeepsFlowsOfDrainingBackendsAndNotOfThoseDown) {
+  Edge edge;
+  edge.say(0, AdminState::drained);
+  edge.say(1, AdminState::down);
+  const auto tables = edge.tables();
+  EXPECT_TRUE(tables->backend(edge.id(0)).keeps_flows);
+  EXPECT_FALSE(tables->backend(edge.id(1)).keeps_flows);
+  EXPECT_TRUE(tables->backend(edge.id(2)).keeps_flows);
+  EXPECT_FALSE(tables->backend(BackendId{777}).keeps_flows);
+  for (uint32_t flow = 0; flow < 1'000; ++flow) EXPECT_EQ(pick(*tables, flow), edge.id(2));
+}
+
+TEST(Forwarding, LeavesBackendsWithoutAnAddressOfTheFamilyOut) {
+  Edge edge;
+  edge.backend(0).addresses = {ip("fd00::11")};
+  const auto tables = edge.tables();
+  for (uint32_t flow = 0; flow < 1'000; ++flow) EXPECT_NE(pick(*tables, flow), edge.id(0));
+}
+
+TEST(Forwarding, RefusesMoreBackendsThanIds) {
+  Edge edge;
+  Backend backend = edge.backend(0);
+  for (size_t i = 0; i < kMaxBackends; ++i) {
+    backend.name = "b" + std::to_string(i);
+    edge.model.pools[0].backends.push_back(backend);
+  }
+  EXPECT_EQ(edge.tables(), nullptr);
+}
+
+TEST(StableIds, KeepAnIdFromOthersUntilItsFlowsAreGone) {
+  StableIds<BackendId, std::string> ids(2);
+  ids.begin_round(0, 1'000);
+  const BackendId a = *ids.intern("a"), b = *ids.intern("b");
+  EXPECT_NE(a, b);
+  ids.begin_round(100, 1'000);
+  EXPECT_EQ(ids.intern("b"), b);
+  EXPECT_EQ(ids.intern("c"), std::nullopt) << "a was in use until just now";
+  ids.begin_round(200, 1'000);
+  EXPECT_EQ(ids.intern("b"), b);
+  ids.begin_round(2'000, 1'000);
+  EXPECT_EQ(ids.intern("b"), b);
+  EXPECT_EQ(ids.intern("c"), a);
+}
+
+TEST(Explain, SaysWhatThePacketPathWouldDo) {
+  Edge edge;
+  edge.say(1, AdminState::drained);
+  const auto tables = edge.tables();
+  const auto no_flow = [](uint64_t) { return std::optional<FlowEntry>(); };
+  ExplainQuestion question;
+  question.client = ip("192.0.2.0");
+  question.client_port = 1'024 + 5;
+  question.vip = "vip";
+  question.port = 80;
+  const auto ask = [&](const FindFlow& find_flow) {
+    return explain(*tables, kHasher, edge.builder.backend_ids(), find_flow, question);
+  };
+  nlohmann::json said = ask(no_flow);
+  EXPECT_EQ(said["decision"], "maglev");
+  EXPECT_EQ(said["service"], "http");
+  EXPECT_EQ(said["pool"], "web");
+  EXPECT_EQ(said["backend"], edge.name_of(pick(*tables, 5)));
+  EXPECT_EQ(said["eligible"].size(), 3u);
+  EXPECT_EQ(said["eligible"][1]["state"], "draining");
+
+  said = ask([&](uint64_t) { return FlowEntry{1, 0, edge.id(1), FlowState::established, 0}; });
+  EXPECT_EQ(said["decision"], "flow");
+  EXPECT_EQ(said["backend"], "web2") << "a draining backend keeps its flow";
+
+  question.client_port.reset();
+  EXPECT_EQ(ask(no_flow)["decision"], "none");
+  EXPECT_TRUE(ask(no_flow)["backend"].is_null());
+  question.port = 81;
+  EXPECT_TRUE(ask(no_flow)["service"].is_null());
+  question.client = ip("fd00::7");
+  question.vip = "10.0.0.100";
+  EXPECT_EQ(ask(no_flow)["decision"], "none");
+}
+
+TEST(EalArguments, FitTheHost) {
+  Edge edge;
+  L4Node node = edge.model.nodes[0].l4;
+  node.workers = 2;
+  const auto joined = [&](const HostResources& host) {
+    std::string out;
+    for (const std::string& argument : eal_arguments(node, host)) out += argument + " ";
+    return out;
+  };
+  EXPECT_NE(joined({{0, 1, 2, 3}, 1 << 30}).find("--lcores 0@(0,1,2,3),1@3,2@2 --in-memory -m 128"), std::string::npos);
+  EXPECT_NE(joined({{0, 1}, 0}).find("--lcores 0@(0,1),1@(0,1),2@(0,1) --no-huge --no-shconf"), std::string::npos);
+  EXPECT_NE(joined({{0}, 0}).find("--no-pci"), std::string::npos);
+  node.ports[0].device = "0000:3b:00.1";
+  EXPECT_EQ(joined({{0}, 0}).find("--no-pci"), std::string::npos);
+  EXPECT_NE(joined({{0}, 0}).find("-a 0000:3b:00.1"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tidegate::l4

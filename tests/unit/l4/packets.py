@@ -1,0 +1,312 @@
+#!/usr/bin/env python3
+"""Packet tests: the real tidegate-l4 over capture files (net_pcap): no root, no device, no network.
+
+rx.pcap is what the forwarder receives, tx.pcap what it sends; its admin socket says what it counted and explains.
+usage: packets.py TIDEGATE_L4
+"""
+import http.client
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+OURS = bytes.fromhex("027063617000")  # net_pcap's first device
+ROUTER = bytes.fromhex("0200000000fe")
+BACKENDS = {"web1": bytes.fromhex("020000000011"), "web2": bytes.fromhex("020000000012")}
+BROADCAST = b"\xff" * 6
+VIP4, VIP6, CLIENT4, CLIENT6 = "10.10.0.100", "fd10::100", "192.0.2.7", "2001:db8::7"
+
+CONFIG = """
+sites: [{{name: eu, location: {{latitude: 50, longitude: 8}}}}]
+nodes:
+  - name: l4
+    site: eu
+    l4:
+      ports: [{{device: "{rx},{tx}", driver: pcap, addresses: [10.10.0.2/24, "fd10::2/64"]}}]
+      flows: 4096
+vips: [{{name: vip, site: eu, addresses: [{vip4}, "{vip6}"]}}]
+services:
+  - {{name: http, vip: vip, port: 80, protocol: tcp, pool: web, forwarding: l2dsr}}
+  - {{name: dns, vip: vip, port: 53, protocol: udp, pool: web, forwarding: l2dsr}}
+pools:
+  - name: web
+    backends:
+      - {{name: web1, addresses: [10.10.0.11, "fd10::11"]}}
+      - {{name: web2, addresses: [10.10.0.12, "fd10::12"]}}
+"""
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def packed(address):
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def ethernet(kind, payload, to=OURS, source=ROUTER):
+    return to + source + struct.pack("!H", kind) + payload
+
+
+def ip(source, destination, protocol, payload, ttl=61, fragment=0, identity=7):
+    if ":" in source:
+        return struct.pack("!IHBB", 0x60000000, len(payload), protocol, ttl) + packed(source) + packed(destination) + payload
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), identity, fragment, ttl, protocol, 0)
+    header += packed(source) + packed(destination)
+    return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + payload
+
+
+def ip_frame(source, destination, protocol, payload, **more):
+    return ethernet(0x86DD if ":" in source else 0x0800, ip(source, destination, protocol, payload, **more))
+
+
+def tcp(source, destination, flags, payload=b""):
+    return struct.pack("!HHIIBBHHH", source, destination, 1, 2, 0x50, flags, 8192, 0xBEEF, 0) + payload
+
+
+def udp(source, destination, payload=b"query"):
+    return struct.pack("!HHHH", source, destination, 8 + len(payload), 0xBEEF) + payload
+
+
+def icmp4(kind, code, rest, body):
+    message = struct.pack("!BBHI", kind, code, 0, rest) + body
+    return message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+
+
+def icmp6(source, destination, kind, body, hops=61):
+    message = struct.pack("!BBH", kind, 0, 0) + body
+    pseudo = packed(source) + packed(destination) + struct.pack("!II", len(message), 58)
+    message = message[:2] + struct.pack("!H", checksum(pseudo + message)) + message[4:]
+    return ip(source, destination, 58, message, ttl=hops)
+
+
+def arp(operation, sender_mac, sender, target_mac, target, to):
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + sender_mac + packed(sender) + target_mac + packed(target)
+    return ethernet(0x0806, body, to, sender_mac).ljust(60, b"\0")
+
+
+def advertisement(mac, address):
+    body = b"\x60\0\0\0" + packed(address) + b"\x02\x01" + mac
+    return ethernet(0x86DD, icmp6(address, "fd10::2", 136, body, 255), OURS, mac)
+
+
+def write_pcap(path, frames):
+    with open(path, "wb") as out:
+        out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        for frame in frames:
+            out.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
+
+
+def read_pcap(path):
+    data = open(path, "rb").read()
+    frames, at = [], 24
+    while at < len(data):
+        length = struct.unpack_from("<IIII", data, at)[2]
+        frames.append(data[at + 16 : at + 16 + length])
+        at += 16 + length
+    return frames
+
+
+class Admin(http.client.HTTPConnection):
+    """HTTP over the daemon's unix socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=10)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+class Forwarder:
+    """tidegate-l4 fed with frames until it has received them all."""
+
+    def __init__(self, program, frames):
+        self.directory = tempfile.TemporaryDirectory(prefix="tidegate-l4-")
+        base = self.directory.name
+        self.tx = os.path.join(base, "tx.pcap")
+        self.frames = frames
+        write_pcap(os.path.join(base, "rx.pcap"), frames)
+        config = CONFIG.format(rx=os.path.join(base, "rx.pcap"), tx=self.tx, vip4=VIP4, vip6=VIP6)
+        open(os.path.join(base, "edge.yaml"), "w").write(config)
+        open(os.path.join(base, "secret"), "w").write("a secret of the packet tests")
+        self.log = open(os.path.join(base, "log"), "w+")
+        self.process = subprocess.Popen(
+            [program, "--config", f"{base}/edge.yaml", "--run", base, "--node", "l4", "--secret", f"{base}/secret"],
+            stderr=self.log, stdout=self.log)
+        self.socket = os.path.join(base, "l4.sock")
+
+    def get(self, path):
+        admin = Admin(self.socket)
+        admin.request("GET", path)
+        return admin.getresponse().read().decode()
+
+    def metric(self, name):
+        for line in self.get("/metrics").splitlines():
+            if line.startswith(name + " "):
+                return float(line.split()[-1])
+        return 0.0
+
+    def wait_until_received(self):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if self.metric("tidegate_l4_received_packets_total") >= len(self.frames):
+                    return
+            except OSError:
+                pass  # not listening yet
+            time.sleep(0.02)  # between two questions to a process that has no other way to say it
+        raise AssertionError("frames were not received:\n" + self.read_log())
+
+    def read_log(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout=30)
+        assert status == 0, f"exit status {status}:\n{self.read_log()}"
+        return read_pcap(self.tx)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+        self.directory.cleanup()
+
+
+def introductions():
+    """What the backends say of themselves; without it nothing can be forwarded."""
+    out = []
+    for number, mac in enumerate(BACKENDS.values(), start=1):
+        out.append(arp(2, mac, f"10.10.0.1{number}", OURS, "10.10.0.2", OURS))
+        out.append(advertisement(mac, f"fd10::1{number}"))
+    return out
+
+
+def forwarded(frames):
+    """Sent frames that went to a backend and are not our own questions."""
+    macs = set(BACKENDS.values())
+    return [f for f in frames if f[:6] in macs and f[12:14] in (b"\x08\x00", b"\x86\xdd") and f[20:21] != b"\xff"]
+
+
+def check_services_are_forwarded_and_pinned(program):
+    traffic = []
+    for port in range(2000, 2020):
+        for flags in (0x02, 0x10, 0x18, 0x11):
+            traffic.append(ip_frame(CLIENT4, VIP4, 6, tcp(port, 80, flags, b"x" * (port % 50))))
+            traffic.append(ip_frame(CLIENT6, VIP6, 6, tcp(port, 80, flags)))
+        traffic.append(ip_frame(CLIENT4, VIP4, 17, udp(port, 53)))
+        traffic.append(ip_frame(CLIENT6, VIP6, 17, udp(port, 53)))
+    with Forwarder(program, introductions() + traffic) as forwarder:
+        forwarder.wait_until_received()
+        said = {}
+        for port in (2000, 2001, 2002):
+            said[port] = json.loads(forwarder.get(
+                f"/explain?client={CLIENT4}&client_port={port}&vip={VIP4}&port=80&protocol=tcp"))
+        sent = forwarded(forwarder.stop())
+    assert len(sent) == len(traffic), (len(sent), len(traffic))
+    chosen = {}
+    for before, after in zip(traffic, sent):
+        assert after[12:] == before[12:], "only Ethernet addresses may change"
+        assert after[6:12] == OURS
+        is_v4 = before[12:14] == b"\x08\x00"
+        flow = before[23:38] if is_v4 else before[20:21] + before[22:58]
+        assert chosen.setdefault(flow, after[:6]) == after[:6], "a flow changed its backend"
+        if is_v4 and before[23] == 6 and struct.unpack("!H", before[34:36])[0] in said:
+            answer = said[struct.unpack("!H", before[34:36])[0]]
+            assert answer["decision"] == "flow" and BACKENDS[answer["backend"]] == after[:6], answer
+    assert len(set(chosen.values())) == 2, "both backends get flows"
+    return chosen
+
+
+def check_a_restart_picks_the_same_backends(program):
+    assert check_services_are_forwarded_and_pinned(program) == check_services_are_forwarded_and_pinned(program)
+
+
+def check_its_own_protocols(program):
+    echo = ip_frame(CLIENT4, VIP4, 1, icmp4(8, 0, 0x00010002, b"ping"))
+    echo6 = ethernet(0x86DD, icmp6(CLIENT6, VIP6, 128, b"\0\1\0\2ping"))
+    who_has = arp(1, ROUTER, "10.10.0.1", b"\0" * 6, VIP4, BROADCAST)
+    solicitation = ethernet(
+        0x86DD, icmp6("fd10::1", "ff02::1:ff00:100", 135, b"\0" * 4 + packed(VIP6) + b"\x01\x01" + ROUTER, 255),
+        bytes.fromhex("3333ff000100"))
+    with Forwarder(program, [echo, echo6, who_has, solicitation]) as forwarder:
+        forwarder.wait_until_received()
+        sent = forwarder.stop()
+    assert ethernet(0x0800, ip(VIP4, CLIENT4, 1, icmp4(0, 0, 0x00010002, b"ping"), ttl=64), ROUTER, OURS) in sent
+    assert ethernet(0x86DD, icmp6(VIP6, CLIENT6, 129, b"\0\1\0\2ping", 64), ROUTER, OURS) in sent
+    assert arp(2, OURS, VIP4, ROUTER, "10.10.0.1", ROUTER) in sent
+    answer = icmp6(VIP6, "fd10::1", 136, b"\x60\0\0\0" + packed(VIP6) + b"\x02\x01" + OURS, 255)
+    assert ethernet(0x86DD, answer, ROUTER, OURS) in sent
+    assert arp(1, OURS, VIP4, b"\0" * 6, VIP4, BROADCAST) in sent, "a VIP is announced"
+    for number in (1, 2):
+        assert arp(1, OURS, "10.10.0.2", b"\0" * 6, f"10.10.0.1{number}", BROADCAST) in sent, "backends are asked for"
+
+
+def check_icmp_errors_and_fragments_follow_their_flow(program):
+    traffic = []
+    for port in range(3000, 3010):
+        quoted = ip(VIP4, CLIENT4, 6, tcp(80, port, 0x10, b"x" * 1400))[:28]
+        traffic.append(ip_frame(CLIENT4, VIP4, 6, tcp(port, 80, 0x02)))
+        traffic.append(ip_frame("198.51.100.1", VIP4, 1, icmp4(3, 4, 1280, quoted)))
+        traffic.append(ip_frame(CLIENT4, VIP4, 17, udp(port, 53, b"y" * 64), fragment=0x2000, identity=port))
+        traffic.append(ip_frame(CLIENT4, VIP4, 17, b"z" * 64, fragment=9, identity=port))
+    with Forwarder(program, introductions() + traffic) as forwarder:
+        forwarder.wait_until_received()
+        sent = forwarded(forwarder.stop())
+    assert len(sent) == len(traffic), (len(sent), len(traffic))
+    for first in range(0, len(sent), 2):
+        assert sent[first][:6] == sent[first + 1][:6]
+
+
+def check_bad_frames_are_counted_by_name(program):
+    syn = ip_frame(CLIENT4, VIP4, 6, tcp(1, 80, 2))
+    bad = {
+        "frame_truncated": [b"\0" * 13],
+        "vlan_tagged": [OURS + ROUTER + b"\x81\x00\0\1" + syn[12:]],
+        "not_ip": [ethernet(0x88CC, b"\0" * 46)],
+        "other_station": [b"\x02\x99\x99\x99\x99\x99" + syn[6:]],
+        "ip4_header": [ethernet(0x0800, b"\x44" + syn[15:])],
+        "ip4_length": [syn[:-1], syn[:40]],
+        "tcp_malformed": [ip_frame(CLIENT4, VIP4, 6, b"\0" * 19)],
+        "udp_malformed": [ip_frame(CLIENT4, VIP4, 17, b"\0" * 7)],
+        "no_service": [ip_frame(CLIENT4, VIP4, 6, tcp(1, 81, 2))],
+        "not_local": [ip_frame(CLIENT4, "10.10.0.77", 6, tcp(1, 80, 2))],
+        "martian_source": [ip_frame("127.0.0.1", VIP4, 6, tcp(1, 80, 2))],
+        "fragment_without_first": [ip_frame(CLIENT4, VIP4, 17, b"z" * 64, fragment=9, identity=1)],
+        "neighbour_unresolved": [syn],
+        "vip_conflict": [arp(2, ROUTER, VIP4, OURS, "10.10.0.2", OURS)],
+    }
+    frames = [frame for group in bad.values() for frame in group]
+    with Forwarder(program, frames) as forwarder:
+        forwarder.wait_until_received()
+        counted = {reason: forwarder.metric(f'tidegate_l4_dropped_packets_total{{reason="{reason}"}}') for reason in bad}
+        sent = forwarder.stop()
+    assert counted == {reason: len(group) for reason, group in bad.items()}, counted
+    assert not forwarded(sent)
+
+
+def main():
+    checks = [fn for name, fn in sorted(globals().items()) if name.startswith("check_") and callable(fn)]
+    for check in checks:
+        check(sys.argv[1])
+        print("ok", check.__name__[len("check_"):].replace("_", " "), flush=True)
+
+
+if __name__ == "__main__":
+    main()
