@@ -239,8 +239,7 @@ void Call::send_request() {
 }
 
 void Call::receive() {
-  // What TLS has already taken in must be read now: the socket will not speak of it again.
-  for (int reads = 0; reads < kReadsPerWake || transport_.has_pending(); ++reads) {
+  for (int reads = 0; reads < kReadsPerWake; ++reads) {
     const size_t before = in_.size();
     in_.resize(before + kReadBytes);
     const Transport::Io io = transport_.read(in_.data() + before, kReadBytes);

@@ -1,0 +1,81 @@
+// AccessLog: one JSON line a request. Workers format into a ring of their own and never wait; one thread empties the
+// rings into the file. A ring that is full loses the line and counts it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "core/fd.h"
+#include "core/result.h"
+#include "l7/failure.h"
+#include "l7/message.h"
+
+namespace tidegate::l7 {
+
+// What is said of a request. Views need only live for the call. Durations in nanoseconds from the request's head; 0:
+// never.
+struct AccessRecord {
+  uint64_t realtime_ns = 0;
+  std::string_view request_id, client, peer, listener, method, host, path, query, route, pool, backend, cache,
+      user_agent;
+  std::string_view tls_version;
+  bool tls_resumed = false;
+  bool background = false;  // no client: a revalidation for the cache
+  HttpVersion version = HttpVersion::http11;
+  uint16_t status = 0;
+  Failure failure = Failure::none;
+  uint64_t request_bytes = 0, response_bytes = 0;  // bodies
+  uint32_t tries = 0;
+  uint64_t config_version = 0;
+  uint64_t connected_ns = 0, first_byte_ns = 0, total_ns = 0;
+};
+
+// Bytes from one worker to the log's thread: single producer, single consumer, no lock.
+class LogRing {
+ public:
+  static constexpr size_t kBytes = size_t{1} << 20;
+  LogRing() : data_(new char[kBytes]) {}
+  bool push(std::string_view line);  // the worker; false: no room
+  // The log's thread: what is there, up to the ring's end; then how much of it was taken.
+  std::string_view peek() const;
+  void pop(size_t bytes) { head_.store(head_.load(std::memory_order_relaxed) + bytes, std::memory_order_release); }
+
+ private:
+  std::unique_ptr<char[]> data_;
+  alignas(64) std::atomic<uint64_t> head_{0};  // taken
+  alignas(64) std::atomic<uint64_t> tail_{0};  // given
+};
+
+// Writes `record` as one line with its newline into `out`; returns its length, or 0 when it does not fit.
+size_t format_record(const AccessRecord& record, char* out, size_t capacity);
+
+class AccessLog {
+ public:
+  // `path`: a file (appended to; rotated by renaming it, which is noticed within a second), "-" for stdout, or empty
+  // for none. One ring for each worker.
+  static Result<std::unique_ptr<AccessLog>> open(const std::string& path, size_t workers);
+  ~AccessLog();  // writes what is left
+
+  bool enabled() const { return !path_.empty(); }
+  LogRing& ring(size_t worker) { return *rings_[worker]; }
+
+ private:
+  AccessLog() = default;
+  Result<void> reopen();
+  void run();
+  bool drain_rings();
+  void reopen_if_rotated();
+
+  std::string path_;
+  UniqueFd file_;
+  std::vector<std::unique_ptr<LogRing>> rings_;
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace tidegate::l7

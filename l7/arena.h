@@ -1,0 +1,63 @@
+// Arena: the strings of one transaction. Reset between transactions; keeps its first block, so that an ordinary request
+// allocates nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace tidegate::l7 {
+
+class Arena {
+ public:
+  char* allocate(size_t bytes) {
+    if (bytes > static_cast<size_t>(end_ - next_)) grow(bytes);
+    char* at = next_;
+    next_ += bytes;
+    return at;
+  }
+  // Aligned for any object.
+  char* allocate_aligned(size_t bytes) {
+    constexpr size_t kAlign = alignof(std::max_align_t);
+    char* at = allocate(bytes + kAlign - 1);
+    return at + (kAlign - reinterpret_cast<uintptr_t>(at) % kAlign) % kAlign;
+  }
+  std::string_view copy(std::string_view text) {
+    char* at = allocate(text.size());
+    if (!text.empty()) std::memcpy(at, text.data(), text.size());
+    return {at, text.size()};
+  }
+  std::string_view copy_lower(std::string_view text) {
+    char* at = allocate(text.size());
+    for (size_t i = 0; i < text.size(); ++i) {
+      const char c = text[i];
+      at[i] = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+    }
+    return {at, text.size()};
+  }
+  // Gives the last `bytes` of the latest allocation back.
+  void shrink(size_t bytes) { next_ -= bytes; }
+  void reset() {
+    if (blocks_.size() > 1) blocks_.resize(1);
+    next_ = blocks_.empty() ? nullptr : blocks_[0].get();
+    end_ = blocks_.empty() ? nullptr : next_ + kFirstBytes;
+  }
+
+ private:
+  static constexpr size_t kFirstBytes = 8 * 1024;
+  void grow(size_t bytes) {
+    const size_t size = blocks_.empty() && bytes <= kFirstBytes ? kFirstBytes : bytes + kFirstBytes;
+    if (blocks_.empty() && size != kFirstBytes) blocks_.push_back(std::make_unique<char[]>(kFirstBytes));
+    blocks_.push_back(std::make_unique<char[]>(size));
+    next_ = blocks_.back().get();
+    end_ = next_ + size;
+  }
+  std::vector<std::unique_ptr<char[]>> blocks_;
+  char* next_ = nullptr;
+  char* end_ = nullptr;
+};
+
+}  // namespace tidegate::l7

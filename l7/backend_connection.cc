@@ -1,0 +1,243 @@
+#include "l7/backend_connection.h"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "l7/backend_connections.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr http1::Limits kResponseLimits{.head_bytes = kBlockBytes - 1024};
+
+}  // namespace
+
+BackendConnection::BackendConnection(EventLoop& loop, BlockPool& blocks, BackendConnections& home, uint32_t backend,
+                                     Endpoint endpoint)
+    : loop_(loop),
+      home_(home),
+      backend_(backend),
+      endpoint_(endpoint),
+      transport_(loop, blocks),
+      in_(blocks),
+      keepalive_(loop, [this] { home_.drop_idle(this); }) {}
+
+void BackendConnection::connect(std::shared_ptr<TlsContext> tls, const std::string& server_name) {
+  sockaddr_storage address{};
+  const socklen_t length = endpoint_.to_sockaddr(address);
+  UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) return fail_with(Failure::overloaded);
+  const int one = 1;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
+    return fail_with(Failure::connect_failed);
+  }
+  if (!transport_.open(std::move(fd), this)) return fail_with(Failure::overloaded);
+  if (tls) transport_.start_tls(std::move(tls), false, server_name);
+}
+
+void BackendConnection::begin(User& user, std::string_view head, bool chunked_body, bool to_head) {
+  user_ = &user;
+  keepalive_.cancel();
+  if (state_ == State::idle) state_ = State::open;
+  ++exchanges_;
+  read_before_ = transport_.bytes_read();
+  scanned_ = head_bytes_ = taken_ = 0;
+  to_head_ = to_head;
+  chunked_request_ = chunked_body;
+  request_ended_ = head_ready_ = response_ended_ = false;
+  chunks_ = http1::ChunkedDecoder(kResponseLimits);
+  if (failure_ == Failure::none) transport_.queue(head);
+}
+
+bool BackendConnection::ready_for_piece() {
+  if (!connected()) return false;
+  // What was only gathered is no reason to wait: no event would ever end that.
+  if (!transport_.takes_more()) transport_.flush();
+  return transport_.takes_more();
+}
+
+void BackendConnection::send_piece(std::string_view piece) {
+  if (!chunked_request_) {
+    transport_.send(piece);
+    return;
+  }
+  char header[24];
+  transport_.queue({header, http1::encode_chunk_header(piece.size(), header)});
+  transport_.send(piece);
+  transport_.queue("\r\n");
+}
+
+void BackendConnection::end_request() {
+  if (chunked_request_) transport_.queue("0\r\n\r\n");
+  request_ended_ = true;
+}
+
+void BackendConnection::flush() {
+  if (connected()) transport_.flush();
+}
+
+void BackendConnection::on_io(uint32_t events) {
+  transport_.note(events);
+  switch (state_) {
+    case State::idle:
+      // Between exchanges a backend has nothing to say but goodbye.
+      home_.drop_idle(this);
+      return;
+    case State::connecting:
+      on_connecting();
+      break;
+    case State::handshaking:
+      on_handshaking();
+      break;
+    case State::open:
+      transport_.flush();
+      if (!head_ready_ && head_bytes_ == 0) read_head();
+      break;
+    case State::dead:
+      return;
+  }
+  if (user_ != nullptr) user_->on_backend();
+}
+
+void BackendConnection::on_connecting() {
+  int error = 0;
+  socklen_t length = sizeof error;
+  ::getsockopt(transport_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
+  if (error != 0) return fail_with(Failure::connect_failed);
+  if (transport_.tls() != nullptr) {
+    state_ = State::handshaking;
+    return on_handshaking();
+  }
+  on_connected();
+}
+
+void BackendConnection::on_handshaking() {
+  switch (transport_.handshake()) {
+    case Transport::Status::ok:
+      return on_connected();
+    case Transport::Status::blocked:
+      return;
+    case Transport::Status::closed:
+    case Transport::Status::failed:
+      return fail_with(Failure::tls_failed);
+  }
+}
+
+void BackendConnection::on_connected() {
+  state_ = State::open;
+  transport_.flush();
+}
+
+void BackendConnection::read_head() {
+  while (failure_ == Failure::none && fill()) {
+    if (parse_head()) return;
+  }
+}
+
+// True when nothing more is to be read for the head: it is there, or it is broken.
+bool BackendConnection::parse_head() {
+  for (;;) {
+    const http1::ParseResult parsed = http1::parse_response(in_.bytes(), kResponseLimits, scanned_, to_head_, head_);
+    if (parsed.status == http1::Status::incomplete) {
+      if (in_.bytes().size() < kResponseLimits.head_bytes) return false;
+      fail_with(Failure::bad_response);
+      return true;
+    }
+    if (parsed.status == http1::Status::error) {
+      fail_with(Failure::bad_response);
+      return true;
+    }
+    if (head_.status >= 200 || head_.status == 101) {
+      head_bytes_ = parsed.consumed;
+      head_ready_ = true;
+      return true;
+    }
+    in_.consume(parsed.consumed);
+    scanned_ = 0;
+    if (in_.empty()) return false;
+  }
+}
+
+void BackendConnection::accept_head() {
+  head_ready_ = false;
+  in_.consume(head_bytes_);
+  remaining_ = head_.framing == http1::Framing::length ? head_.content_length : 0;
+  if (head_.status == 101) head_.framing = http1::Framing::until_close;
+  if (to_head_ || head_.framing == http1::Framing::none ||
+      (head_.framing == http1::Framing::length && head_.content_length == 0)) {
+    response_ended_ = true;
+  }
+}
+
+std::string_view BackendConnection::next_piece() {
+  in_.consume(taken_);
+  taken_ = 0;
+  while (!response_ended_ && failure_ == Failure::none) {
+    if (in_.empty() && !fill()) break;
+    if (head_.framing == http1::Framing::length) {
+      const std::string_view piece = in_.bytes().substr(0, std::min<uint64_t>(remaining_, kBlockBytes));
+      taken_ = piece.size();
+      remaining_ -= piece.size();
+      response_ended_ = remaining_ == 0;
+      return piece;
+    }
+    if (head_.framing == http1::Framing::until_close) {
+      taken_ = in_.bytes().size();
+      return in_.bytes();
+    }
+    const http1::ChunkedDecoder::Step step = chunks_.decode(in_.bytes());
+    if (step.status == http1::Status::error) {
+      fail_with(Failure::bad_response);
+      break;
+    }
+    response_ended_ = step.status == http1::Status::complete;
+    if (!step.data.empty()) {
+      taken_ = step.consumed;
+      return step.data;
+    }
+    in_.consume(step.consumed);
+  }
+  return {};
+}
+
+bool BackendConnection::fill() {
+  switch (transport_.fill(in_)) {
+    case Transport::Status::ok:
+      return true;
+    case Transport::Status::blocked:
+      return false;
+    case Transport::Status::closed:
+      if (head_bytes_ != 0 && !head_ready_ && head_.framing == http1::Framing::until_close) {
+        response_ended_ = true;
+        return false;
+      }
+      [[fallthrough]];
+    case Transport::Status::failed:
+      break;
+  }
+  fail_with(head_bytes_ != 0 ? Failure::backend_truncated : Failure::backend_closed);
+  return false;
+}
+
+void BackendConnection::fail_with(Failure failure) {
+  if (failure_ != Failure::none) return;
+  failure_ = failure;
+  state_ = State::dead;
+}
+
+bool BackendConnection::reusable() const {
+  return state_ == State::open && failure_ == Failure::none && response_ended_ && request_ended_ && head_.keep_alive &&
+         head_.framing != http1::Framing::until_close && head_.status != 101 && taken_ == in_.bytes().size() &&
+         transport_.drained() && !transport_.broken() && !transport_.peer_hung_up();
+}
+
+bool BackendConnection::looks_alive() const {
+  char byte;
+  const ssize_t got = ::recv(transport_.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return got < 0 && errno == EAGAIN;
+}
+
+}  // namespace tidegate::l7

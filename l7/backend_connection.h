@@ -1,0 +1,106 @@
+// BackendConnection: one HTTP/1.1 connection to a backend, used for one exchange at a time and kept between them.
+//
+// Like ClientStream it is asked, not pushed: it calls its user when something has moved. What it gives (response head,
+// body pieces) are views into its own buffer, which stops reading the socket while nobody asks: that is the
+// back-pressure.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/event_loop.h"
+#include "core/http1.h"
+#include "core/ip.h"
+#include "l7/buffer.h"
+#include "l7/failure.h"
+#include "l7/transport.h"
+
+namespace tidegate::l7 {
+
+class BackendConnections;
+
+class BackendConnection final : public IoHandler {
+ public:
+  class User {
+   public:
+    virtual void on_backend() = 0;  // something has moved; may let go of the connection
+
+   protected:
+    ~User() = default;
+  };
+
+  BackendConnection(EventLoop& loop, BlockPool& blocks, BackendConnections& home, uint32_t backend, Endpoint endpoint);
+  ~BackendConnection() = default;
+
+  // Starts connecting; connected() or failure() will tell.
+  void connect(std::shared_ptr<TlsContext> tls, const std::string& server_name);
+  // A new exchange on this connection. `head` is sent (once connected); `to_head`: no body will follow the response.
+  void begin(User& user, std::string_view head, bool chunked_body, bool to_head);
+
+  bool connected() const { return state_ == State::open; }
+  bool reused() const { return exchanges_ > 1; }
+  bool anything_received() const { return transport_.bytes_read() != read_before_; }
+  Failure failure() const { return failure_; }
+
+  // --- the request's body
+  bool ready_for_piece();
+  void send_piece(std::string_view piece);
+  void end_request();
+  void flush();
+
+  // --- the response
+  // The final response's head once it is there; valid until accept_head(). 1xx other than 101 are dropped.
+  const http1::Head* head() const { return head_ready_ ? &head_ : nullptr; }
+  // The head's views die; the body begins.
+  void accept_head();
+  // The next bytes of the body, or nothing now. Good until the next call.
+  std::string_view next_piece();
+  bool response_ended() const { return response_ended_; }
+
+  // After a whole exchange the connection may serve another.
+  bool reusable() const;
+  // Whether the kernel still believes in an idle connection: a last look before a request that cannot be repeated.
+  bool looks_alive() const;
+
+  uint32_t backend() const { return backend_; }
+  const Endpoint& endpoint() const { return endpoint_; }
+  bool is_tls() const { return transport_.tls() != nullptr; }
+  void on_io(uint32_t events) override;
+
+ private:
+  friend class BackendConnections;
+  enum class State : uint8_t { connecting, handshaking, open, idle, dead };
+  void on_connecting();
+  void on_handshaking();
+  void on_connected();
+  void read_head();
+  bool parse_head();
+  bool fill();
+  void fail_with(Failure failure);
+
+  EventLoop& loop_;
+  BackendConnections& home_;
+  const uint32_t backend_;
+  const Endpoint endpoint_;
+  Transport transport_;
+  InBuffer in_;
+  User* user_ = nullptr;
+  http1::Head head_;
+  http1::ChunkedDecoder chunks_;
+  State state_ = State::connecting;
+  Failure failure_ = Failure::none;
+  uint64_t read_before_ = 0;  // transport_.bytes_read() when the exchange began
+  uint64_t exchanges_ = 0;
+  size_t scanned_ = 0;
+  size_t head_bytes_ = 0;
+  size_t taken_ = 0;        // of in_, by the last next_piece()
+  uint64_t remaining_ = 0;  // of a body of known length
+  bool to_head_ = false;
+  bool chunked_request_ = false;
+  bool request_ended_ = false;
+  bool head_ready_ = false;
+  bool response_ended_ = false;
+  Timer keepalive_;
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,77 @@
+#include "l7/backend_connections.h"
+
+#include <algorithm>
+
+namespace tidegate::l7 {
+
+BackendConnections::Slot& BackendConnections::slot(uint32_t backend) {
+  if (backend >= slots_.size()) slots_.resize(backend + 1);
+  return slots_[backend];
+}
+
+std::unique_ptr<BackendConnection> BackendConnections::take_idle(const BackendRuntime& backend,
+                                                                 const Endpoint& endpoint, bool tls,
+                                                                 bool must_be_alive) {
+  Slot& s = slot(backend.id);
+  while (!s.idle.empty()) {
+    std::unique_ptr<BackendConnection> connection = std::move(s.idle.back());
+    s.idle.pop_back();
+    --idle_count_;
+    // The backend's address or its use of TLS may have changed with the configuration.
+    const bool fits = connection->endpoint() == endpoint && connection->is_tls() == tls;
+    if (fits && (!must_be_alive || connection->looks_alive())) return connection;
+    bury(std::move(connection));
+  }
+  return nullptr;
+}
+
+std::unique_ptr<BackendConnection> BackendConnections::open(const BackendRuntime& backend, const Endpoint& endpoint,
+                                                            uint32_t max_connections, std::shared_ptr<TlsContext> tls,
+                                                            const std::string& server_name) {
+  Slot& s = slot(backend.id);
+  if (s.open >= max_connections) return nullptr;
+  ++s.open;
+  auto connection = std::make_unique<BackendConnection>(loop_, blocks_, *this, backend.id, endpoint);
+  connection->connect(std::move(tls), server_name);
+  return connection;
+}
+
+void BackendConnections::give_back(std::unique_ptr<BackendConnection> connection, const Pool& pool) {
+  connection->user_ = nullptr;
+  Slot& s = slot(connection->backend());
+  if (!connection->reusable() || s.idle.size() >= pool.keepalive_connections) return bury(std::move(connection));
+  connection->in_.consume(connection->taken_);
+  connection->taken_ = 0;
+  connection->in_.release_if_empty();
+  connection->state_ = BackendConnection::State::idle;
+  connection->keepalive_.arm_after_ms(pool.keepalive_timeout_ms);
+  s.idle.push_back(std::move(connection));
+  ++idle_count_;
+}
+
+void BackendConnections::drop_idle(BackendConnection* connection) {
+  std::vector<std::unique_ptr<BackendConnection>>& idle = slot(connection->backend()).idle;
+  const auto it = std::find_if(idle.begin(), idle.end(), [&](const auto& kept) { return kept.get() == connection; });
+  if (it == idle.end()) return;
+  std::unique_ptr<BackendConnection> dropped = std::move(*it);
+  idle.erase(it);
+  --idle_count_;
+  bury(std::move(dropped));
+}
+
+void BackendConnections::close_all_idle() {
+  for (Slot& s : slots_) {
+    while (!s.idle.empty()) drop_idle(s.idle.back().get());
+  }
+}
+
+void BackendConnections::bury(std::unique_ptr<BackendConnection> connection) {
+  --slot(connection->backend()).open;
+  connection->state_ = BackendConnection::State::dead;
+  connection->keepalive_.cancel();
+  connection->transport_.close();
+  if (buried_.empty()) loop_.defer([this] { buried_.clear(); });
+  buried_.push_back(std::move(connection));
+}
+
+}  // namespace tidegate::l7

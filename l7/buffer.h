@@ -1,0 +1,90 @@
+// Bytes between sockets, in blocks of one size leased from a worker's pool: an idle connection holds none, a busy one a
+// bounded number, and nothing on the path of a request asks the allocator.
+//
+// Threads: everything here belongs to one worker.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace tidegate::l7 {
+
+// One block takes the largest request head, and what one recv(2) is asked for.
+constexpr size_t kBlockBytes = 64 * 1024;
+
+class BlockPool {
+ public:
+  using Block = std::unique_ptr<char[]>;
+  Block lease();
+  void give_back(Block block);
+
+ private:
+  static constexpr size_t kKeptBlocks = 128;  // 8 MB; more than that goes back to the allocator
+  std::vector<Block> free_;
+};
+
+// Received and not yet consumed, contiguous, at most one block.
+class InBuffer {
+ public:
+  explicit InBuffer(BlockPool& pool) : pool_(pool) {}
+  ~InBuffer() { release(); }
+  InBuffer(const InBuffer&) = delete;
+  InBuffer& operator=(const InBuffer&) = delete;
+
+  std::string_view bytes() const { return {block_.get() + begin_, end_ - begin_}; }
+  bool empty() const { return begin_ == end_; }
+  // Where the next bytes may be written; moves what is held to the front when less than a quarter is free behind it.
+  // Views into bytes() die with it.
+  struct Space {
+    char* data;
+    size_t bytes;
+  };
+  Space space();
+  void filled(size_t bytes) { end_ += bytes; }
+  void consume(size_t bytes);
+  // Gives the block back when nothing is held.
+  void release_if_empty() {
+    if (empty()) release();
+  }
+
+ private:
+  void release();
+  BlockPool& pool_;
+  BlockPool::Block block_;
+  size_t begin_ = 0, end_ = 0;
+};
+
+// Waiting to be sent, at most kBlocks blocks: whoever fills it asks `bytes()` first and waits when it is not zero.
+class OutQueue {
+ public:
+  static constexpr size_t kBlocks = 4;
+  explicit OutQueue(BlockPool& pool) : pool_(pool) {}
+  ~OutQueue() { clear(); }
+  OutQueue(const OutQueue&) = delete;
+  OutQueue& operator=(const OutQueue&) = delete;
+
+  size_t bytes() const { return bytes_; }
+  // False when it does not fit; nothing is taken then.
+  [[nodiscard]] bool append(std::string_view data);
+  size_t gather(iovec* out) const;  // at most kBlocks entries
+  std::string_view front() const;   // empty when nothing waits
+  void sent(size_t bytes);
+  void clear();
+
+ private:
+  struct Piece {
+    BlockPool::Block block;
+    size_t begin = 0, end = 0;
+  };
+  BlockPool& pool_;
+  std::array<Piece, kBlocks> pieces_;  // the first count_ are in use, in order
+  size_t count_ = 0;
+  size_t bytes_ = 0;
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,140 @@
+#include "l7/client_connection.h"
+
+#include <algorithm>
+
+#include "core/clock.h"
+#include "l7/listener.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+constexpr uint64_t kLargestHead = kBlockBytes - 2048;
+
+}  // namespace
+
+ClientConnection::ClientConnection(Worker& worker, const Endpoint& peer, const Endpoint& bind, size_t index)
+    : worker_(worker),
+      transport_(worker.loop(), worker.blocks()),
+      in_(worker.blocks()),
+      timer_(worker.loop(),
+             [this] {
+               if (protocol_) {
+                 protocol_->on_timer();
+               } else {
+                 close();  // no handshake, or no first byte, in time
+               }
+             }),
+      bind_(bind),
+      peer_text_(peer.address.to_string()),
+      index_(index) {
+  facts_.peer = peer;
+  facts_.peer_text = peer_text_;
+  pin_plan();
+}
+
+ClientConnection::~ClientConnection() = default;
+
+PlanPin ClientConnection::pin_plan() {
+  PlanPin pin = worker_.plan();
+  const Plan& plan = pin->plan();
+  if (plan.sequence == facts_of_) return pin;
+  facts_of_ = plan.sequence;
+  facts_.listener = find_listener(plan, bind_);
+  if (facts_.listener == kNone) return pin;  // removed: what was known serves until the connection ends
+  const Listener& listener = plan.model().listeners[facts_.listener];
+  listener_name_ = listener.name;
+  facts_.listener_name = listener_name_;
+  facts_.peer_trusted = std::any_of(listener.trusted_proxies.begin(), listener.trusted_proxies.end(),
+                                    [&](const Cidr& network) { return network.contains(facts_.peer.address); });
+  facts_.max_body_bytes = listener.max_body_bytes;
+  facts_.body_idle_ns = listener.idle_timeout_ms * kNsPerMs;
+  facts_.exchange_ns = listener.request_timeout_ms * kNsPerMs;
+  limits_.header_timeout_ms = listener.header_timeout_ms;
+  limits_.idle_timeout_ms = listener.idle_timeout_ms;
+  limits_.head_bytes = std::min(listener.max_header_bytes, kLargestHead);
+  limits_.http2 = listener.http2;
+  return pin;
+}
+
+void ClientConnection::open(UniqueFd fd) {
+  if (!transport_.open(std::move(fd), this)) return close();
+  timer_.arm_after_ms(limits_.header_timeout_ms);
+  if (facts_.listener != kNone) {
+    if (const std::shared_ptr<TlsContext>& tls = worker_.plan()->listener_tls(facts_.listener)) {
+      stage_ = Stage::handshake;
+      transport_.start_tls(tls, true);
+    }
+  }
+  on_io(EPOLLIN);  // the first bytes have often come with the connection
+}
+
+void ClientConnection::on_io(uint32_t events) {
+  transport_.note(events);
+  switch (stage_) {
+    case Stage::handshake:
+      return on_handshake();
+    case Stage::sniff:
+      return on_sniff();
+    case Stage::talking:
+      return protocol_->on_ready();
+    case Stage::closed:
+      return;
+  }
+}
+
+void ClientConnection::on_handshake() {
+  switch (transport_.handshake()) {
+    case Transport::Status::blocked:
+      return;
+    case Transport::Status::closed:
+    case Transport::Status::failed:
+      worker_.stats().tls_failures.add();
+      return close();
+    case Transport::Status::ok:
+      break;
+  }
+  const TlsStream& tls = *transport_.tls();
+  worker_.stats().tls_handshakes.add();
+  if (tls.resumed()) worker_.stats().tls_resumed.add();
+  facts_.tls_version = tls.version();
+  facts_.tls_resumed = tls.resumed();
+  talk(tls.alpn() == "h2");
+}
+
+void ClientConnection::on_sniff() {
+  if (!limits_.http2) return talk(false);
+  const Transport::Status status = transport_.fill(in_);
+  if (in_.empty()) {
+    if (status != Transport::Status::blocked) close();
+    return;
+  }
+  const std::string_view begun = in_.bytes().substr(0, kHttp2Preface.size());
+  if (begun != kHttp2Preface.substr(0, begun.size())) return talk(false);
+  if (begun.size() == kHttp2Preface.size()) return talk(true);
+  if (status != Transport::Status::ok && status != Transport::Status::blocked) close();
+}
+
+void ClientConnection::talk(bool http2) {
+  stage_ = Stage::talking;
+  protocol_ = http2 ? make_http2(*this) : make_http1(*this);
+  if (worker_.draining()) protocol_->drain();
+  if (!closed()) protocol_->on_ready();
+}
+
+void ClientConnection::drain() {
+  if (protocol_) return protocol_->drain();
+  // Still shaking hands: it may yet ask one thing, and is told then that it was the last.
+}
+
+void ClientConnection::close() {
+  if (stage_ == Stage::closed) return;
+  stage_ = Stage::closed;
+  if (protocol_) protocol_->on_closing();
+  timer_.cancel();
+  transport_.close();
+  worker_.bury(this);
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,85 @@
+// ClientConnection: a client's socket from accept to close. Does the TLS handshake, finds out which protocol is spoken
+// (ALPN, or over plain text the HTTP/2 preface, RFC 9113 §3.3), then leaves the talking to it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/event_loop.h"
+#include "l7/buffer.h"
+#include "l7/client_stream.h"
+#include "l7/plan.h"
+#include "l7/transport.h"
+
+namespace tidegate::l7 {
+
+class Worker;
+class ClientConnection;
+
+// Speaks one protocol on a connection.
+class ClientProtocol {
+ public:
+  virtual ~ClientProtocol() = default;
+  virtual void on_ready() = 0;  // something may be read or written
+  virtual void on_timer() = 0;  // the connection's timer, which the protocol arms
+  virtual void drain() = 0;     // finish what is under way, take nothing new
+  // The socket is about to be closed: end the transactions.
+  virtual void on_closing() = 0;
+};
+std::unique_ptr<ClientProtocol> make_http1(ClientConnection& connection);
+std::unique_ptr<ClientProtocol> make_http2(ClientConnection& connection);
+
+class ClientConnection final : public IoHandler {
+ public:
+  ClientConnection(Worker& worker, const Endpoint& peer, const Endpoint& bind, size_t index);
+  ~ClientConnection();
+
+  void open(UniqueFd fd);
+  void on_io(uint32_t events) override;
+  void drain();
+  // Ends it now, whatever is under way.
+  void abort() { close(); }
+
+  // --- for the protocol
+  Worker& worker() { return worker_; }
+  Transport& transport() { return transport_; }
+  InBuffer& in() { return in_; }
+  Timer& timer() { return timer_; }
+  const ClientFacts& facts() const { return facts_; }
+  // The plan in force, for a request that begins now. The facts follow it: the listener may have changed or gone.
+  PlanPin pin_plan();
+  struct Limits {
+    uint64_t header_timeout_ms = 10'000, idle_timeout_ms = 60'000;
+    size_t head_bytes = 32 * 1024;
+    bool http2 = true;
+  };
+  const Limits& limits() const { return limits_; }
+  // Closes the socket; the object lives until the end of the loop's round.
+  void close();
+  bool closed() const { return stage_ == Stage::closed; }
+
+  // The worker's place for it.
+  size_t index() const { return index_; }
+  void set_index(size_t index) { index_ = index; }
+
+ private:
+  enum class Stage : uint8_t { handshake, sniff, talking, closed };
+  void on_handshake();
+  void on_sniff();
+  void talk(bool http2);
+
+  Worker& worker_;
+  Transport transport_;
+  InBuffer in_;
+  Timer timer_;
+  std::unique_ptr<ClientProtocol> protocol_;
+  ClientFacts facts_;
+  Limits limits_;
+  const Endpoint bind_;  // where it was accepted: names the listener, also across versions
+  std::string peer_text_, listener_name_;
+  uint64_t facts_of_ = 0;  // Plan::sequence
+  size_t index_;
+  Stage stage_ = Stage::sniff;
+};
+
+}  // namespace tidegate::l7

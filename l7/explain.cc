@@ -1,0 +1,169 @@
+#include "l7/explain.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/clock.h"
+
+namespace tidegate::l7 {
+namespace {
+
+struct Url {
+  bool tls = false;
+  uint16_t port = 0;
+  RequestHead request;
+};
+
+std::optional<Url> parse_url(std::string_view text, Arena& arena) {
+  Url url;
+  const size_t scheme_end = text.find("://");
+  if (scheme_end == std::string_view::npos) return std::nullopt;
+  const std::string_view scheme = text.substr(0, scheme_end);
+  if (scheme != "http" && scheme != "https") return std::nullopt;
+  url.tls = scheme == "https";
+  text.remove_prefix(scheme_end + 3);
+  const size_t path_start = std::min(text.find_first_of("/?"), text.size());
+  url.request.authority = text.substr(0, path_start);
+  url.request.host = host_of_authority(url.request.authority, arena);
+  if (url.request.host.empty()) return std::nullopt;
+  url.port = url.tls ? 443 : 80;
+  const size_t colon = url.request.authority.rfind(':');
+  if (colon != std::string_view::npos && colon + 1 < url.request.authority.size() &&
+      url.request.authority.back() != ']') {
+    std::from_chars(url.request.authority.data() + colon + 1,
+                    url.request.authority.data() + url.request.authority.size(), url.port);
+  }
+  std::string_view target = text.substr(path_start);
+  const size_t question = target.find('?');
+  url.request.has_query = question != std::string_view::npos;
+  if (url.request.has_query) url.request.query = target.substr(question + 1);
+  target = target.substr(0, question);
+  url.request.path = normalise_path(target.empty() ? "/" : target, arena);
+  if (url.request.path.empty()) return std::nullopt;
+  return url;
+}
+
+// The listener a URL reaches: of its port, else the first of its kind.
+uint32_t listener_for(const Plan& plan, const Url& url) {
+  uint32_t of_kind = kNone;
+  for (const uint32_t index : plan.listeners) {
+    const Listener& listener = plan.model().listeners[index];
+    if (listener.tls.enabled != url.tls) continue;
+    for (const Endpoint& bind : listener.bind) {
+      if (bind.port == url.port) return index;
+    }
+    if (of_kind == kNone) of_kind = index;
+  }
+  return of_kind;
+}
+
+const char* policy_name(PoolPolicy policy) {
+  switch (policy) {
+    case PoolPolicy::weighted_round_robin:
+      return "weighted_round_robin";
+    case PoolPolicy::least_requests:
+      return "least_requests";
+    case PoolPolicy::consistent_hash:
+      break;
+  }
+  return "consistent_hash";
+}
+
+void explain_pool(const Plan& plan, uint32_t pool_index, const RequestHead& request, std::string_view client,
+                  nlohmann::json& answer) {
+  const BackendPool& pool = plan.pools[pool_index];
+  const Pool& config = pool.config();
+  const PoolStatus& status = plan.snapshot->pools[pool_index];
+  answer["pool"] = config.name;
+  answer["policy"] = policy_name(config.policy);
+  const uint64_t now_ns = monotonic_ns();
+  const PoolMember* sole = pool.members().size() == 1 ? &pool.members()[0] : nullptr;
+  for (uint32_t i = 0; i < config.backends.size(); ++i) {
+    const Backend& backend = config.backends[i];
+    nlohmann::json entry{{"backend", backend.name},
+                         {"weight", backend.weight},
+                         {"state", name(status.backends[i].state)},
+                         {"why", status.backends[i].why}};
+    for (const PoolMember& member : pool.members()) {
+      if (member.index != i) continue;
+      entry["in_flight"] = member.runtime->in_flight.load(std::memory_order_relaxed);
+      if (member.runtime->ejected(now_ns)) entry["why"] = "ejected after consecutive failures";
+    }
+    entry["takes_new_work"] = plan.snapshot->usable(pool_index, i);
+    answer["eligible"].push_back(std::move(entry));
+  }
+  if (pool.members().empty()) {
+    answer["reason"] = "no backend of the pool may take new work: 503";
+  } else if (config.policy == PoolPolicy::consistent_hash) {
+    const PoolMember* preferred = pool.preferred(hash_for_pool(plan, config, request, client));
+    answer["backend"] = preferred->config->name;
+    answer["reason"] = fmt::format("the hash of its {} picks {} while that is within its bound of load", config.hash_on,
+                                   preferred->config->name);
+  } else if (sole != nullptr) {
+    answer["backend"] = sole->config->name;
+    answer["reason"] = "the only backend that takes new work";
+  } else {
+    answer["reason"] = config.policy == PoolPolicy::weighted_round_robin
+                           ? "the next in turn of those that take new work, as often as their weights say"
+                           : "the one with the fewest requests under way for its weight, at that moment";
+  }
+  if (status.fail_open) answer["fail_open"] = true;
+}
+
+void explain_cache(const cache::Cache* cache, const Route& route, const Url& url, nlohmann::json& answer) {
+  if (cache == nullptr || !route.cache.enabled) return;
+  const RequestHead& request = url.request;
+  const cache::Explanation found =
+      cache->explain({request.method, url.tls ? "https" : "http", request.authority, request.path, request.query, {}},
+                     route.cache, realtime_ns() / kNsPerMs);
+  nlohmann::json& entry = answer["cache"] = {{"outcome", cache::name(found.outcome)}, {"key", found.key}};
+  entry["age_s"] = found.age_s ? nlohmann::json(*found.age_s) : nlohmann::json();
+}
+
+}  // namespace
+
+Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cache, const HttpRequest& http_request) {
+  nlohmann::json answer{
+      {"plane", "l7"}, {"eligible", nlohmann::json::array()}, {"parameters", nlohmann::json::object()}};
+  for (const char* undecided : {"listener", "route", "cache", "pool", "policy", "backend"}) answer[undecided] = nullptr;
+  Arena arena;
+  const std::string url_text = http_request.parameter("url").value_or("");
+  const std::string client = http_request.parameter("client").value_or("");
+  const std::string method = http_request.parameter("method").value_or("GET");
+  std::optional<Url> url = parse_url(url_text, arena);
+  if (!url) return fail("url: expected http://HOST/PATH or https://HOST/PATH");
+  if (!client.empty() && !IpAddress::parse(client)) return fail("client: expected an IP address");
+  url->request.method = method;
+  const uint32_t listener = listener_for(plan, *url);
+  if (listener == kNone) {
+    answer["reason"] = fmt::format("no listener of this node takes {}", url->tls ? "https" : "http");
+    return answer;
+  }
+  answer["listener"] = plan.model().listeners[listener].name;
+  RouteParameters parameters;
+  const RouteMatch match = plan.router->match(listener, method, url->request.host, url->request.path, parameters);
+  if (match.route == kNone) {
+    answer["reason"] = match.method_refused ? "routes match this path, but none takes the method: 405"
+                                            : "no route matches this host and path: 404";
+    return answer;
+  }
+  const Route& route = plan.model().routes[match.route];
+  answer["route"] = route.name;
+  for (size_t i = 0; i < parameters.count; ++i) {
+    answer["parameters"][std::string(parameters.items[i].first)] = std::string(parameters.items[i].second);
+  }
+  if (!route.redirect.empty()) {
+    answer["reason"] = fmt::format("redirected to {}", route.redirect);
+  } else if (route.pool == kNone) {
+    answer["reason"] = fmt::format("answered by the route itself: {}", route.status);
+  } else {
+    explain_cache(cache, route, *url, answer);
+    explain_pool(plan, route.pool, url->request, client, answer);
+  }
+  return answer;
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,17 @@
+// Explain: why a request goes where it goes, by the very functions that would carry it, with the state they run on.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "cache/cache.h"
+#include "core/http_server.h"
+#include "core/result.h"
+#include "l7/plan.h"
+
+namespace tidegate::l7 {
+
+// GET /explain?client=ADDRESS&url=URL[&method=M]. What a request of this client would meet; nothing is changed by
+// asking. `cache` may be null. An Error: a parameter is missing or malformed.
+Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cache, const HttpRequest& request);
+
+}  // namespace tidegate::l7

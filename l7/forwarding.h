@@ -1,0 +1,44 @@
+// Forwarding: what the proxy writes into the messages it passes on: identity of the client (X-Forwarded-*), its own
+// name (Via, RFC 9110 §7.6.3), the request's id, the route's edits. Pure: heads and facts in, text out, all in the
+// arena.
+#pragma once
+
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "l7/client_stream.h"
+#include "l7/message.h"
+#include "l7/router.h"
+
+namespace tidegate::l7 {
+
+using FieldEdits = std::vector<std::pair<std::string, std::string>>;  // an empty value removes
+
+// The client's address as far as it can be trusted: the peer, or, behind trusted proxies, the last address in
+// X-Forwarded-For that is not one of theirs.
+std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
+                                const std::vector<Cidr>& trusted_proxies);
+
+struct BackendHeadInputs {
+  const RequestHead& request;
+  const ClientFacts& facts;
+  const FieldEdits& edits;
+  std::string_view via_node;  // this node's name
+  std::string_view request_id;
+  const FieldList* conditions = nullptr;  // a fetch for the cache: these instead of the client's own If-* and Range
+};
+// The whole head of the request towards a backend, HTTP/1.1, with the final empty line.
+std::string_view compose_backend_head(const BackendHeadInputs& inputs, Arena& arena);
+
+// Whether the request towards the backend carries its body chunked.
+inline bool sends_chunked(const RequestHead& request) { return request.body == BodyKind::unknown; }
+
+// Applies a route's edits to the fields of an answer.
+void apply_edits(const FieldEdits& edits, FieldList& fields, Arena& arena);
+
+// A route's redirect with {host}, {path} and its path parameters replaced. {path} carries the query when there is one.
+std::string_view expand_redirect(std::string_view pattern, const RequestHead& request,
+                                 const RouteParameters& parameters, Arena& arena);
+
+}  // namespace tidegate::l7

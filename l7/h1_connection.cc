@@ -1,0 +1,351 @@
+#include "l7/h1_connection.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr uint64_t kLingerMs = 1000;
+constexpr size_t kLingerBytes = 1 << 20;  // a client that goes on sending more than this gets its reset
+constexpr int kDiscardedPieces = 4;       // of a body nobody wants, to keep the connection
+
+}  // namespace
+
+std::unique_ptr<ClientProtocol> make_http1(ClientConnection& connection) {
+  return std::make_unique<H1Connection>(connection);
+}
+
+void H1Connection::on_ready() {
+  transport_.flush();
+  switch (state_) {
+    case State::waiting:
+      return read_requests();
+    case State::exchange:
+      if (transport_.broken() || (transport_.peer_hung_up() && body_ended_)) return lose_client();
+      watch_stall();
+      return transaction_->resume();
+    case State::closing:
+      return finish_closing();
+    case State::lingering:
+      return linger();
+  }
+}
+
+void H1Connection::on_timer() {
+  if (state_ == State::waiting && head_begun_) {
+    // A head that does not arrive: say so, if the client listens (RFC 9110 §15.5.9).
+    return refuse(408, "The request did not arrive in the time it is given.");
+  }
+  connection_.close();
+}
+
+void H1Connection::drain() {
+  draining_ = true;
+  if (state_ == State::waiting && !head_begun_ && connection_.in().empty()) connection_.close();
+}
+
+void H1Connection::on_closing() {
+  if (Transaction* transaction = std::exchange(transaction_, nullptr)) transaction->client_gone();
+}
+
+void H1Connection::lose_client() { connection_.close(); }
+
+// --- requests
+
+void H1Connection::read_requests() {
+  if (reading_) return;
+  reading_ = true;
+  while (state_ == State::waiting && !connection_.closed()) {
+    if (connection_.in().empty() ? !fill_head() : !take_request()) break;
+  }
+  reading_ = false;
+  if (state_ != State::waiting || connection_.closed()) return;
+  if (connection_.in().empty()) {
+    connection_.in().release_if_empty();
+    if (draining_) return connection_.close();
+    connection_.timer().arm_after_ms(connection_.limits().idle_timeout_ms);
+  } else if (!head_begun_) {
+    head_begun_ = true;
+    connection_.timer().arm_after_ms(connection_.limits().header_timeout_ms);
+  }
+}
+
+// Reads more of a head. False: nothing came, or the connection is closed.
+bool H1Connection::fill_head() {
+  switch (transport_.fill(connection_.in())) {
+    case Transport::Status::ok:
+      return true;
+    case Transport::Status::blocked:
+      return false;
+    case Transport::Status::closed:
+    case Transport::Status::failed:
+      break;
+  }
+  connection_.close();
+  return false;
+}
+
+// One request out of the buffer. False when there is none yet.
+bool H1Connection::take_request() {
+  InBuffer& in = connection_.in();
+  const http1::Limits limits{.head_bytes = connection_.limits().head_bytes};
+  http1::Head& head = connection_.worker().scratch_head();
+  const http1::ParseResult parsed = http1::parse_request(in.bytes(), limits, scanned_, head);
+  if (parsed.status == http1::Status::incomplete) return fill_head();
+  Stats& stats = connection_.worker().stats();
+  if (parsed.status == http1::Status::error) {
+    stats.count_refusal(parsed.fault);
+    const http1::FaultInfo& fault = http1::fault_info(parsed.fault);
+    refuse(static_cast<uint16_t>(fault.status), fault.sentence);
+    return false;
+  }
+  PlanPin plan = connection_.pin_plan();
+  Transaction& transaction = connection_.worker().take_transaction();
+  const MessageFault fault = request_from_http1(head, transaction.arena(), transaction.request());
+  in.consume(parsed.consumed);
+  scanned_ = 0;
+  head_begun_ = false;
+  connection_.timer().cancel();
+  state_ = State::exchange;
+  transaction_ = &transaction;
+  keep_alive_ = head.keep_alive;
+  http10_ = head.minor_version == 0;
+  begin_body(head);
+  if (fault != MessageFault::none) {
+    stats.count_refusal(fault);
+    keep_alive_ = false;
+    transaction.start_refused(*this, std::move(plan), fault == MessageFault::connect_method ? 405 : 400,
+                              "The request's target is not one that this server takes.");
+    return true;
+  }
+  transaction.start(*this, std::move(plan));
+  return true;
+}
+
+void H1Connection::refuse(uint16_t status, std::string_view sentence) {
+  PlanPin plan = connection_.pin_plan();
+  Transaction& transaction = connection_.worker().take_transaction();
+  state_ = State::exchange;
+  transaction_ = &transaction;
+  head_begun_ = keep_alive_ = http10_ = expect_continue_ = false;
+  body_framing_ = http1::Framing::until_close;  // whatever follows is not to be read as a request
+  body_ended_ = false;
+  body_failure_ = Failure::none;
+  taken_ = 0;
+  response_begun_ = false;
+  transaction.start_refused(*this, std::move(plan), status, sentence);
+}
+
+void H1Connection::begin_body(const http1::Head& head) {
+  body_framing_ = head.framing;
+  remaining_ = head.framing == http1::Framing::length ? head.content_length : 0;
+  body_ended_ = head.framing == http1::Framing::none || (head.framing == http1::Framing::length && remaining_ == 0);
+  body_failure_ = Failure::none;
+  taken_ = 0;
+  expect_continue_ = head.expect_continue && !body_ended_;
+  response_begun_ = false;
+  if (head.framing == http1::Framing::chunked) chunks_ = http1::ChunkedDecoder();
+}
+
+std::string_view H1Connection::next_piece() {
+  InBuffer& in = connection_.in();
+  in.consume(std::exchange(taken_, 0));
+  while (!body_ended_ && body_failure_ == Failure::none) {
+    if (in.empty() && !fill_body()) break;
+    if (body_framing_ == http1::Framing::length) {
+      const std::string_view piece = in.bytes().substr(0, std::min<uint64_t>(remaining_, kBlockBytes));
+      taken_ = piece.size();
+      remaining_ -= piece.size();
+      body_ended_ = remaining_ == 0;
+      return piece;
+    }
+    if (body_framing_ == http1::Framing::until_close) {  // a tunnel
+      taken_ = in.bytes().size();
+      return in.bytes();
+    }
+    const http1::ChunkedDecoder::Step step = chunks_.decode(in.bytes());
+    if (step.status == http1::Status::error) {
+      connection_.worker().stats().count_refusal(step.fault);
+      body_failure_ = Failure::bad_request;
+      break;
+    }
+    body_ended_ = step.status == http1::Status::complete;
+    if (!step.data.empty()) {
+      taken_ = step.consumed;
+      return step.data;
+    }
+    in.consume(step.consumed);
+  }
+  return {};
+}
+
+bool H1Connection::fill_body() {
+  switch (transport_.fill(connection_.in())) {
+    case Transport::Status::ok:
+      return true;
+    case Transport::Status::blocked:
+      return false;
+    case Transport::Status::closed:
+    case Transport::Status::failed:
+      break;
+  }
+  body_failure_ = Failure::client_gone;
+  return false;
+}
+
+void H1Connection::want_body() {
+  if (!expect_continue_) return;
+  expect_continue_ = false;
+  // RFC 9110 §10.1.1: not when the body is on its way already, nor after the answer has begun.
+  if (body_ended_ || response_begun_ || !connection_.in().empty()) return;
+  transport_.queue("HTTP/1.1 100 Continue\r\n\r\n");
+  transport_.flush();
+}
+
+// --- answers
+
+void H1Connection::send_head(uint16_t status, const FieldList& fields, BodyKind body, uint64_t content_length,
+                             bool content_length_known) {
+  response_begun_ = true;
+  chunked_response_ = body == BodyKind::unknown && !http10_;
+  until_close_response_ = body == BodyKind::unknown && http10_;
+  const bool removed = facts().listener == kNone;
+  if (draining_ || removed || until_close_response_ || connection_.worker().draining()) keep_alive_ = false;
+  if (body == BodyKind::tunnel) {
+    body_framing_ = http1::Framing::until_close;
+    body_ended_ = keep_alive_ = false;
+  }
+
+  const std::string_view reason = http1::reason_phrase(status);
+  size_t space = 128 + reason.size();
+  for (const Field& field : fields) space += field.name.size() + field.value.size() + 4;
+  char* const begin = transaction_->arena().allocate(space);
+  char* out = begin;
+  const auto put = [&out](std::string_view text) {
+    if (!text.empty()) std::memcpy(out, text.data(), text.size());
+    out += text.size();
+  };
+  put("HTTP/1.1 ");
+  const char digits[4] = {static_cast<char>('0' + status / 100), static_cast<char>('0' + status / 10 % 10),
+                          static_cast<char>('0' + status % 10), ' '};
+  put({digits, sizeof digits});
+  put(reason);
+  put("\r\n");
+  for (const Field& field : fields) {
+    put(field.name);
+    put(": ");
+    put(field.value);
+    put("\r\n");
+  }
+  if (chunked_response_) {
+    put("transfer-encoding: chunked\r\n");
+  } else if (content_length_known && status >= 200 && status != 204) {
+    const fmt::format_int length(content_length);
+    put("content-length: ");
+    put({length.data(), length.size()});
+    put("\r\n");
+  }
+  if (body == BodyKind::tunnel) {
+    put("connection: upgrade\r\n");
+  } else if (!keep_alive_) {
+    put("connection: close\r\n");
+  } else if (http10_) {
+    put("connection: keep-alive\r\n");
+  }
+  put("\r\n");
+  transport_.queue({begin, static_cast<size_t>(out - begin)});
+}
+
+bool H1Connection::ready_for_piece() {
+  // What was only gathered is no reason to wait: no event would ever end that.
+  if (!transport_.takes_more()) transport_.flush();
+  return transport_.takes_more();
+}
+
+void H1Connection::send_piece(std::string_view piece) {
+  if (!chunked_response_) {
+    transport_.send(piece);
+    return;
+  }
+  char header[24];
+  transport_.queue({header, http1::encode_chunk_header(piece.size(), header)});
+  transport_.send(piece);
+  transport_.queue("\r\n");
+}
+
+void H1Connection::end_response() {
+  if (chunked_response_) transport_.queue("0\r\n\r\n");
+  chunked_response_ = false;
+}
+
+void H1Connection::abort_response() {
+  keep_alive_ = false;
+  if (until_close_response_ && transport_.is_open()) {
+    // Where closing means "complete", only a reset says "broken".
+    const struct ::linger hard { 1, 0 };
+    ::setsockopt(transport_.fd(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  }
+}
+
+void H1Connection::on_transaction_over() {
+  transaction_ = nullptr;
+  transport_.flush();
+  if (keep_alive_ && !body_ended_) discard_body();
+  connection_.in().consume(std::exchange(taken_, 0));
+  if (transport_.broken()) return connection_.close();
+  if (!keep_alive_ || !body_ended_ || draining_) {
+    state_ = State::closing;
+    return finish_closing();
+  }
+  state_ = State::waiting;
+  watch_stall();
+  read_requests();
+}
+
+void H1Connection::flush() {
+  transport_.flush();
+  if (!transport_.drained() && !connection_.timer().armed()) watch_stall();
+}
+
+// What is at hand of a body that nobody wanted is thrown away, so that the connection can be kept.
+void H1Connection::discard_body() {
+  for (int i = 0; i < kDiscardedPieces && !body_ended_ && !next_piece().empty(); ++i) continue;
+}
+
+void H1Connection::finish_closing() {
+  if (transport_.broken()) return connection_.close();
+  if (!transport_.drained()) return watch_stall();
+  if (body_ended_ && connection_.in().empty() && !transport_.readable()) return connection_.close();
+  transport_.shut_write();
+  state_ = State::lingering;
+  connection_.timer().arm_after_ms(kLingerMs);
+  linger();
+}
+
+void H1Connection::linger() {
+  InBuffer& in = connection_.in();
+  for (;;) {
+    lingered_bytes_ += in.bytes().size();
+    in.consume(in.bytes().size());
+    if (lingered_bytes_ > kLingerBytes) return connection_.close();
+    const Transport::Status status = transport_.fill(in);
+    if (status == Transport::Status::blocked) return;
+    if (status != Transport::Status::ok) return connection_.close();
+  }
+}
+
+// A client that stops taking what is sent to it may do so for idle_timeout.
+void H1Connection::watch_stall() {
+  if (transport_.drained()) {
+    connection_.timer().cancel();
+  } else {
+    connection_.timer().arm_after_ms(connection_.limits().idle_timeout_ms);
+  }
+}
+
+}  // namespace tidegate::l7

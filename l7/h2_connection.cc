@@ -1,0 +1,395 @@
+#include "l7/h2_connection.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr uint32_t kMaxStreams = 128;
+constexpr uint32_t kStreamWindow = 64 * 1024 - 1;             // of a request's body, before anybody takes it
+constexpr int32_t kConnectionWindow = 1024 * 1024;            // of all of them: bounds a connection's memory
+constexpr uint64_t kResetBurst = 200, kResetsPerSecond = 50;  // CVE-2023-44487
+constexpr size_t kContinuations = 8;                          // CVE-2024-28182
+constexpr size_t kGatheredBytes = kBlockBytes;                // frames that leave in one write
+constexpr int kPumpRounds = 16;                               // then others have their turn
+
+std::string_view view(const uint8_t* data, size_t bytes) { return {reinterpret_cast<const char*>(data), bytes}; }
+
+nghttp2_nv pair(std::string_view name, std::string_view value) {
+  const auto bytes = [](std::string_view text) { return reinterpret_cast<uint8_t*>(const_cast<char*>(text.data())); };
+  return {bytes(name), bytes(value), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE};
+}
+
+H2Stream* stream_of(nghttp2_session* session, int32_t id) {
+  return static_cast<H2Stream*>(nghttp2_session_get_stream_user_data(session, id));
+}
+
+}  // namespace
+
+std::unique_ptr<ClientProtocol> make_http2(ClientConnection& connection) {
+  return std::make_unique<H2Connection>(connection);
+}
+
+// --- the stream
+
+H2Stream::H2Stream(H2Connection& connection, int32_t id)
+    : connection_(connection),
+      id_(id),
+      in_(connection.connection_.worker().blocks()),
+      out_(connection.connection_.worker().blocks()) {}
+
+std::string_view H2Stream::next_piece() {
+  if (taken_ > 0) {
+    in_.sent(taken_);
+    nghttp2_session_consume(connection_.session_.get(), id_, taken_);
+  }
+  const std::string_view piece = in_.front();
+  taken_ = piece.size();
+  return piece;
+}
+
+void H2Stream::want_body() {
+  if (body_ended_ || response_begun_ || transaction_ == nullptr || !transaction_->request().expect_continue) return;
+  transaction_->request().expect_continue = false;
+  const nghttp2_nv status = pair(":status", "100");
+  nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, &status, 1, nullptr);
+}
+
+void H2Stream::send_head(uint16_t status, const FieldList& fields, BodyKind body, uint64_t content_length,
+                         bool content_length_known) {
+  std::array<nghttp2_nv, http1::kMaxFields + 40> pairs;
+  size_t count = 0;
+  const fmt::format_int status_text(status), length_text(content_length);
+  pairs[count++] = pair(":status", {status_text.data(), status_text.size()});
+  for (const Field& field : fields) pairs[count++] = pair(field.name, field.value);
+  if (content_length_known && status != 204) {
+    pairs[count++] = pair("content-length", {length_text.data(), length_text.size()});
+  }
+  response_begun_ = true;
+  has_body_ = body != BodyKind::none;
+  nghttp2_data_provider provider{};
+  provider.source.ptr = this;
+  provider.read_callback = &H2Connection::read_body;
+  nghttp2_submit_response(connection_.session_.get(), id_, pairs.data(), count, has_body_ ? &provider : nullptr);
+}
+
+void H2Stream::send_piece(std::string_view piece) {
+  if (!out_.append(piece)) return abort_response();
+  nghttp2_session_resume_data(connection_.session_.get(), id_);
+}
+
+void H2Stream::end_response() {
+  response_ended_ = true;
+  if (has_body_) nghttp2_session_resume_data(connection_.session_.get(), id_);
+}
+
+void H2Stream::abort_response() {
+  nghttp2_submit_rst_stream(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, NGHTTP2_INTERNAL_ERROR);
+}
+
+void H2Stream::flush() { connection_.pump(); }
+
+void H2Stream::on_transaction_over() {
+  transaction_ = nullptr;
+  connection_.pump();
+}
+
+const ClientFacts& H2Stream::facts() const { return connection_.connection_.facts(); }
+
+// --- the connection
+
+nghttp2_session_callbacks* H2Connection::callbacks() {
+  static nghttp2_session_callbacks* const made = [] {
+    nghttp2_session_callbacks* c = nullptr;
+    nghttp2_session_callbacks_new(&c);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(c, &on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(c, &on_header);
+    nghttp2_session_callbacks_set_on_invalid_header_callback(c, &on_invalid_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(c, &on_frame_received);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, &on_data);
+    nghttp2_session_callbacks_set_send_data_callback(c, &send_data);
+    nghttp2_session_callbacks_set_on_frame_send_callback(c, &on_frame_sent);
+    nghttp2_session_callbacks_set_on_stream_close_callback(c, &on_stream_closed);
+    return c;
+  }();
+  return made;
+}
+
+H2Connection::H2Connection(ClientConnection& connection) : connection_(connection), transport_(connection.transport()) {
+  nghttp2_option* options = nullptr;
+  nghttp2_option_new(&options);
+  nghttp2_option_set_no_auto_window_update(options, 1);
+  nghttp2_option_set_stream_reset_rate_limit(options, kResetBurst, kResetsPerSecond);
+  nghttp2_option_set_max_continuations(options, kContinuations);
+  nghttp2_session* session = nullptr;
+  nghttp2_session_server_new2(&session, callbacks(), this, options);
+  nghttp2_option_del(options);
+  session_.reset(session);
+
+  const std::array<nghttp2_settings_entry, 3> settings{{
+      {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, kMaxStreams},
+      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kStreamWindow},
+      {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<uint32_t>(connection.limits().head_bytes)},
+  }};
+  nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings.data(), settings.size());
+  nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kConnectionWindow);
+}
+
+H2Connection::~H2Connection() = default;
+
+void H2Connection::on_ready() {
+  if (pumping_) return;
+  transport_.flush();
+  pump();
+}
+
+void H2Connection::pump() {
+  if (pumping_ || connection_.closed()) return;
+  pumping_ = true;
+  for (int round = 0;; ++round) {
+    receive();
+    if (connection_.closed()) break;
+    if (round >= kPumpRounds) {
+      for (H2Stream* stream : awake_) {
+        stream->awake_ = false;
+        if (stream->transaction_ != nullptr) connection_.worker().resume_later(*stream->transaction_);
+      }
+      awake_.clear();
+    }
+    resume_awake();
+    send_frames();
+    if (awake_.empty()) break;
+  }
+  pumping_ = false;
+  if (connection_.closed()) return;
+  const bool over = !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
+  if (transport_.broken() || (over && transport_.drained())) return connection_.close();
+  arm_timer();
+}
+
+// Reads only while what we answer finds its way out: nobody makes us pile up acknowledgements.
+void H2Connection::receive() {
+  InBuffer& in = connection_.in();
+  while (transport_.drained()) {
+    if (in.empty()) {
+      const Transport::Status status = transport_.fill(in);
+      if (status == Transport::Status::blocked) break;
+      if (status != Transport::Status::ok) return connection_.close();
+    }
+    const ssize_t taken = nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const uint8_t*>(in.bytes().data()),
+                                                   in.bytes().size());
+    if (taken < 0) {
+      connection_.worker().stats().http2_resets_refused.add();
+      return connection_.close();
+    }
+    in.consume(static_cast<size_t>(taken));
+    send_frames();
+  }
+  in.release_if_empty();
+}
+
+void H2Connection::send_frames() {
+  for (;;) {
+    const uint8_t* data = nullptr;
+    ssize_t bytes = 0;
+    while (transport_.waiting_bytes() < kGatheredBytes &&
+           (bytes = nghttp2_session_mem_send(session_.get(), &data)) > 0) {
+      transport_.queue(view(data, static_cast<size_t>(bytes)));
+    }
+    const bool more = transport_.waiting_bytes() >= kGatheredBytes;
+    transport_.flush();
+    if (!more || !transport_.drained()) return;
+  }
+}
+
+void H2Connection::wake(H2Stream& stream) {
+  if (stream.awake_) return;
+  stream.awake_ = true;
+  awake_.push_back(&stream);
+}
+
+void H2Connection::resume_awake() {
+  // Resuming one stream may close another, which then takes itself off the list.
+  for (size_t turns = awake_.size(); turns > 0 && !awake_.empty(); --turns) {
+    H2Stream* stream = awake_.front();
+    awake_.erase(awake_.begin());
+    stream->awake_ = false;
+    if (stream->transaction_ != nullptr) stream->transaction_->resume();
+  }
+}
+
+void H2Connection::start_request(H2Stream& stream, bool end_of_stream) {
+  stream.head_ended_ = true;
+  --unfinished_heads_;
+  if (stream.fault_ == MessageFault::none) stream.fault_ = stream.builder_.finish(end_of_stream);
+  PlanPin plan = connection_.pin_plan();
+  Transaction& transaction = *stream.transaction_;
+  if (stream.fault_ == MessageFault::none) return transaction.start(stream, std::move(plan));
+  connection_.worker().stats().count_refusal(stream.fault_);
+  const bool too_much = stream.fault_ == MessageFault::too_large || stream.fault_ == MessageFault::too_many_fields;
+  const bool connect = stream.fault_ == MessageFault::connect_method;
+  transaction.start_refused(stream, std::move(plan),
+                            too_much  ? 431
+                            : connect ? 405
+                                      : 400,
+                            "The request's header is not one that this server takes.");
+}
+
+void H2Connection::close_stream(H2Stream* stream) {
+  if (!stream->head_ended_) --unfinished_heads_;
+  if (stream->awake_) std::erase(awake_, stream);
+  // What nobody will read any more still counts against the connection's window.
+  nghttp2_session_consume_connection(session_.get(), stream->in_.bytes());
+  Transaction* transaction = std::exchange(stream->transaction_, nullptr);
+  if (transaction != nullptr) {
+    if (stream->head_ended_) {
+      transaction->client_gone();
+    } else {
+      transaction->abandon();
+    }
+  }
+  std::erase_if(streams_, [&](const auto& kept) { return kept.get() == stream; });
+}
+
+void H2Connection::drain() {
+  draining_ = true;
+  nghttp2_submit_goaway(session_.get(), NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_.get()),
+                        NGHTTP2_NO_ERROR, nullptr, 0);
+  pump();
+}
+
+void H2Connection::on_closing() {
+  while (!streams_.empty()) close_stream(streams_.back().get());
+}
+
+void H2Connection::arm_timer() {
+  const ClientConnection::Limits& limits = connection_.limits();
+  connection_.timer().arm_after_ms(unfinished_heads_ > 0 ? limits.header_timeout_ms : limits.idle_timeout_ms);
+}
+
+void H2Connection::on_timer() {
+  // A stream that waits for its backend is the backend's affair; one that waits for the client has waited long enough.
+  const bool backend_awaited = std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) {
+    return stream->transaction_ != nullptr && stream->head_ended_ && stream->out_.bytes() == 0;
+  });
+  if (backend_awaited && unfinished_heads_ == 0 && transport_.drained()) return arm_timer();
+  nghttp2_session_terminate_session(session_.get(), NGHTTP2_NO_ERROR);
+  send_frames();
+  connection_.close();
+}
+
+// --- nghttp2's callbacks
+
+int H2Connection::on_begin_headers(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
+  if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+  auto& connection = *static_cast<H2Connection*>(self);
+  connection.streams_.push_back(std::make_unique<H2Stream>(connection, frame->hd.stream_id));
+  H2Stream& stream = *connection.streams_.back();
+  nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, &stream);
+  ++connection.unfinished_heads_;
+  stream.transaction_ = &connection.connection_.worker().take_transaction();
+  stream.builder_.start(stream.transaction_->arena(), stream.transaction_->request(),
+                        connection.connection_.limits().head_bytes);
+  return 0;
+}
+
+int H2Connection::on_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name,
+                            size_t name_bytes, const uint8_t* value, size_t value_bytes, uint8_t, void*) {
+  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  if (stream == nullptr || stream->head_ended_ || stream->fault_ != MessageFault::none) return 0;  // trailers: dropped
+  stream->fault_ = stream->builder_.add(view(name, name_bytes), view(value, value_bytes));
+  return 0;
+}
+
+int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t*, size_t,
+                                    const uint8_t*, size_t, uint8_t, void*) {
+  // nghttp2 would drop the field and go on; what is not understood is refused here, not repaired.
+  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  if (stream != nullptr && !stream->head_ended_) stream->fault_ = MessageFault::bad_field;
+  return 0;
+}
+
+int H2Connection::on_frame_received(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
+  auto& connection = *static_cast<H2Connection*>(self);
+  if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
+  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  if (stream == nullptr) return 0;
+  const bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+  if (ended) stream->body_ended_ = true;
+  if (frame->hd.type == NGHTTP2_HEADERS && !stream->head_ended_) {
+    connection.start_request(*stream, ended);
+  } else if (ended) {
+    connection.wake(*stream);
+  }
+  return 0;
+}
+
+int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data, size_t bytes,
+                          void* self) {
+  auto& connection = *static_cast<H2Connection*>(self);
+  H2Stream* stream = stream_of(session, id);
+  // Nobody wants it any more, or (which the window forbids) it does not fit: it still counts for the connection's
+  // window.
+  if (stream == nullptr || stream->transaction_ == nullptr || !stream->in_.append(view(data, bytes))) {
+    nghttp2_session_consume(session, id, bytes);
+    return 0;
+  }
+  connection.wake(*stream);
+  return 0;
+}
+
+ssize_t H2Connection::read_body(nghttp2_session*, int32_t, uint8_t*, size_t bytes, uint32_t* flags,
+                                nghttp2_data_source* source, void*) {
+  const auto& stream = *static_cast<const H2Stream*>(source->ptr);
+  const size_t now = std::min(bytes, stream.out_.bytes());
+  if (now == 0 && !stream.response_ended_) return NGHTTP2_ERR_DEFERRED;
+  *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+  if (stream.response_ended_ && now == stream.out_.bytes()) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  return static_cast<ssize_t>(now);
+}
+
+int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_t* header, size_t bytes,
+                            nghttp2_data_source* source, void* self) {
+  auto& connection = *static_cast<H2Connection*>(self);
+  auto& stream = *static_cast<H2Stream*>(source->ptr);
+  // Padding is never asked for: a DATA frame is its header and its bytes.
+  (void)frame;
+  if (connection.transport_.waiting_bytes() >= kGatheredBytes) return NGHTTP2_ERR_WOULDBLOCK;
+  connection.transport_.queue(view(header, 9));
+  while (bytes > 0) {
+    const std::string_view piece = stream.out_.front().substr(0, bytes);
+    connection.transport_.send(piece);
+    stream.out_.sent(piece.size());
+    bytes -= piece.size();
+  }
+  if (stream.out_.bytes() == 0 && !stream.response_ended_) connection.wake(stream);
+  return 0;
+}
+
+int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
+  auto& connection = *static_cast<H2Connection*>(self);
+  if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
+    connection.connection_.worker().stats().http2_resets_refused.add();
+  }
+  const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
+                    (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+  if (!ends) return 0;
+  const H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  // RFC 9113 §8.1: the answer is whole and the rest of the request is not wanted.
+  if (stream != nullptr && !stream->body_ended_) {
+    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+  }
+  return 0;
+}
+
+int H2Connection::on_stream_closed(nghttp2_session* session, int32_t id, uint32_t, void* self) {
+  if (H2Stream* stream = stream_of(session, id)) static_cast<H2Connection*>(self)->close_stream(stream);
+  return 0;
+}
+
+}  // namespace tidegate::l7

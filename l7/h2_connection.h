@@ -1,0 +1,110 @@
+// H2Connection: HTTP/2 on a client's connection (RFC 9113), by nghttp2, which no other file knows.
+//
+// Back-pressure: a request's body is held in its stream, at most the stream's window; the window opens again as the
+// transaction takes it. An answer's pieces wait in their stream, one at a time, until the client's windows and the
+// socket take them. nghttp2 is never entered from within itself: everything that wants to send marks that and pump()
+// does it.
+#pragma once
+
+#include <nghttp2/nghttp2.h>
+
+#include <memory>
+#include <vector>
+
+#include "l7/client_connection.h"
+#include "l7/transaction.h"
+
+namespace tidegate::l7 {
+
+class H2Connection;
+
+class H2Stream final : public ClientStream {
+ public:
+  H2Stream(H2Connection& connection, int32_t id);
+
+  // --- ClientStream
+  std::string_view next_piece() override;
+  bool body_ended() const override { return body_ended_ && in_.bytes() == taken_; }
+  Failure body_failure() const override { return Failure::none; }
+  void want_body() override;
+  void send_head(uint16_t status, const FieldList& fields, BodyKind body, uint64_t content_length,
+                 bool content_length_known) override;
+  bool ready_for_piece() override { return out_.bytes() == 0; }
+  void send_piece(std::string_view piece) override;
+  void end_response() override;
+  void abort_response() override;
+  void flush() override;
+  void on_transaction_over() override;
+  const ClientFacts& facts() const override;
+
+ private:
+  friend class H2Connection;
+  H2Connection& connection_;
+  const int32_t id_;
+  Transaction* transaction_ = nullptr;
+  Http2RequestBuilder builder_;
+  MessageFault fault_ = MessageFault::none;
+  OutQueue in_;   // of the request's body
+  OutQueue out_;  // of the answer's
+  size_t taken_ = 0;
+  bool head_ended_ = false;
+  bool body_ended_ = false;
+  bool response_begun_ = false;
+  bool has_body_ = false;        // the answer comes with DATA
+  bool response_ended_ = false;  // nothing will be added to out_
+  bool awake_ = false;           // in the connection's list of those to resume
+};
+
+class H2Connection final : public ClientProtocol {
+ public:
+  explicit H2Connection(ClientConnection& connection);
+  ~H2Connection() override;
+
+  void on_ready() override;
+  void on_timer() override;
+  void drain() override;
+  void on_closing() override;
+
+ private:
+  friend class H2Stream;
+  struct SessionDelete {
+    void operator()(nghttp2_session* session) const { nghttp2_session_del(session); }
+  };
+  static nghttp2_session_callbacks* callbacks();
+
+  // Sends what is ready and resumes the streams that this, or what was received, has moved; until nothing moves.
+  void pump();
+  void receive();
+  void send_frames();
+  void wake(H2Stream& stream);
+  void resume_awake();
+  void start_request(H2Stream& stream, bool end_of_stream);
+  void close_stream(H2Stream* stream);
+  void arm_timer();
+
+  // nghttp2's callbacks, in the order in which a request meets them.
+  static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* self);
+  static int on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
+                       const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
+  static int on_invalid_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
+                               const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
+  static int on_frame_received(nghttp2_session*, const nghttp2_frame* frame, void* self);
+  static int on_data(nghttp2_session*, uint8_t flags, int32_t id, const uint8_t* data, size_t bytes, void* self);
+  static ssize_t read_body(nghttp2_session*, int32_t id, uint8_t* buffer, size_t bytes, uint32_t* flags,
+                           nghttp2_data_source* source, void* self);
+  static int send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_t* header, size_t bytes,
+                       nghttp2_data_source* source, void* self);
+  static int on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self);
+  static int on_stream_closed(nghttp2_session*, int32_t id, uint32_t error, void* self);
+
+  ClientConnection& connection_;
+  Transport& transport_;
+  std::unique_ptr<nghttp2_session, SessionDelete> session_;
+  std::vector<std::unique_ptr<H2Stream>> streams_;
+  std::vector<H2Stream*> awake_;
+  size_t unfinished_heads_ = 0;
+  bool pumping_ = false;
+  bool draining_ = false;
+};
+
+}  // namespace tidegate::l7

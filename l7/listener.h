@@ -1,0 +1,49 @@
+// Listeners: sockets that accept. Every worker has one of its own on each endpoint (SO_REUSEPORT), made on the main
+// thread so that a bind that fails refuses the configuration as a whole.
+#pragma once
+
+#include <string>
+
+#include "conf/model.h"
+#include "core/event_loop.h"
+#include "core/fd.h"
+#include "core/ip.h"
+#include "core/result.h"
+
+namespace tidegate::l7 {
+
+class Worker;
+
+struct ListenSocket {
+  UniqueFd fd;
+  Endpoint bind;   // as the configuration says it: which listener this is, whatever its name
+  Endpoint bound;  // what became of it: the same, but that the kernel chose where the port was 0
+};
+
+// Bound to `wanted` and listening. Addresses that this host does not have yet are taken all the same (IP_FREEBIND): a
+// VIP may arrive later.
+Result<ListenSocket> open_listen_socket(const Endpoint& bind, const Endpoint& wanted);
+
+// The listener of `plan` that has this bind, or kNone.
+struct Plan;
+uint32_t find_listener(const Plan& plan, const Endpoint& bind);
+
+// One worker's listening socket in its loop.
+class ListenerSocket final : public IoHandler {
+ public:
+  ListenerSocket(Worker& worker, ListenSocket socket);
+  ~ListenerSocket();
+  const Endpoint& bind() const { return socket_.bind; }
+  void on_io(uint32_t events) override;
+  // Takes all that the kernel has completed: before closing, lest they be reset.
+  void accept_all();
+
+ private:
+  bool accept_one();
+  Worker& worker_;
+  ListenSocket socket_;
+  Timer pause_;  // after accept(2) failed for want of descriptors or memory
+  bool paused_ = false;
+};
+
+}  // namespace tidegate::l7

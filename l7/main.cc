@@ -1,0 +1,25 @@
+// tidegate-l7: the TLS-terminating reverse proxy.
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "conf/plane.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "l7/proxy.h"
+
+int main(int argc, char** argv) {
+  using namespace tidegate;
+  Plane plane("l7", parse_plane_options(argc, argv, "l7", "TLS-terminating reverse proxy with an edge cache"));
+  std::signal(SIGPIPE, SIG_IGN);
+  l7::Proxy proxy(plane.loop(), plane.secret(), plane.options().state_dir, metrics());
+  PlaneHooks hooks;
+  hooks.apply = [&](std::shared_ptr<const Snapshot> snapshot, const Node& node) {
+    return proxy.apply(std::move(snapshot), node);
+  };
+  hooks.on_purge = [&](const Purge& purge) { proxy.purge(purge); };
+  hooks.digest = [&] { return proxy.digest(); };
+  hooks.add_status = [&](nlohmann::json& status) { proxy.add_status(status); };
+  hooks.explain = [&](const HttpRequest& request) { return proxy.explain(request); };
+  hooks.drain = [&](std::function<void()> done) { proxy.drain(std::move(done)); };
+  return plane.run(std::move(hooks));
+}

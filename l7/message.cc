@@ -1,0 +1,298 @@
+#include "l7/message.h"
+
+#include <cstring>
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr const char* kMessageFaultNames[] = {"none",
+                                              "bad_path",
+                                              "bad_host",
+                                              "connection_field",
+                                              "bad_field",
+                                              "bad_pseudo_field",
+                                              "too_many_fields",
+                                              "too_large",
+                                              "bad_content_length",
+                                              "connect_method"};
+static_assert(std::size(kMessageFaultNames) == static_cast<size_t>(MessageFault::count_));
+
+// RFC 9110 §7.6.1: what a Connection field names is between its sender and us. Framing and identity are not: naming
+// them must not strip what the proxy itself relies on.
+void drop_nominated(std::string_view connection_value, FieldList& fields, Arena& arena) {
+  http1::for_each_element(connection_value, [&](std::string_view element) {
+    const std::string_view lower = arena.copy_lower(element);
+    if (lower == "close" || lower == "keep-alive" || lower == "upgrade") return;
+    fields.remove_named(lower);
+  });
+}
+
+int hex_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+bool is_unreserved(int c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+         c == '_' || c == '~';
+}
+
+bool needs_normalising(std::string_view path) {
+  if (std::memchr(path.data(), '%', path.size()) != nullptr) return true;
+  for (size_t i = 0; i + 1 < path.size(); ++i) {
+    if (path[i] == '/' && path[i + 1] == '.') return true;
+  }
+  return false;
+}
+
+// Decodes unreserved escapes into `out`; returns its length, or 0 for a malformed or dangerous escape.
+size_t decode_unreserved(std::string_view path, char* out) {
+  static constexpr char kHex[] = "0123456789ABCDEF";
+  size_t n = 0;
+  for (size_t i = 0; i < path.size(); ++i) {
+    if (path[i] != '%') {
+      out[n++] = path[i];
+      continue;
+    }
+    if (i + 2 >= path.size()) return 0;
+    const int high = hex_value(path[i + 1]), low = hex_value(path[i + 2]);
+    if (high < 0 || low < 0) return 0;
+    const int value = high * 16 + low;
+    if (value == 0) return 0;
+    if (is_unreserved(value)) {
+      out[n++] = static_cast<char>(value);
+    } else {
+      out[n++] = '%';
+      out[n++] = kHex[high];
+      out[n++] = kHex[low];
+    }
+    i += 2;
+  }
+  return n;
+}
+
+// RFC 3986 §5.2.4, in place; returns the new length, or 0 when the path climbs above its root.
+size_t remove_dot_segments(char* path, size_t bytes) {
+  size_t out = 0;
+  for (size_t at = 0; at < bytes;) {
+    size_t end = at + 1;  // path[at] is '/'
+    while (end < bytes && path[end] != '/') ++end;
+    const std::string_view segment(path + at + 1, end - at - 1);
+    const bool last = end == bytes;
+    if (segment == ".") {
+      if (last) path[out++] = '/';
+    } else if (segment == "..") {
+      if (out == 0) return 0;
+      while (path[--out] != '/') continue;
+      if (last) path[out++] = '/';
+    } else {
+      std::memmove(path + out, path + at, end - at);
+      out += end - at;
+    }
+    at = end;
+  }
+  if (out == 0) path[out++] = '/';
+  return out;
+}
+
+}  // namespace
+
+const char* name(HttpVersion version) {
+  switch (version) {
+    case HttpVersion::http10:
+      return "HTTP/1.0";
+    case HttpVersion::http11:
+      return "HTTP/1.1";
+    case HttpVersion::http2:
+      break;
+  }
+  return "HTTP/2";
+}
+
+const char* name(MessageFault fault) { return kMessageFaultNames[static_cast<size_t>(fault)]; }
+
+FieldKind classify_field(std::string_view n) {
+  switch (n.size()) {
+    case 2:
+      return n == "te" ? FieldKind::hop_by_hop : FieldKind::other;
+    case 3:
+      return n == "via" ? FieldKind::via : FieldKind::other;
+    case 4:
+      return n == "host" ? FieldKind::host : n == "date" ? FieldKind::date : FieldKind::other;
+    case 6:
+      return n == "cookie" ? FieldKind::cookie : n == "expect" ? FieldKind::expect : FieldKind::other;
+    case 7:
+      return n == "trailer" || n == "upgrade" ? FieldKind::hop_by_hop : FieldKind::other;
+    case 9:
+      return n == "x-real-ip" || n == "forwarded" ? FieldKind::forwarding : FieldKind::other;
+    case 10:
+      if (n == "connection") return FieldKind::connection;
+      return n == "keep-alive" ? FieldKind::hop_by_hop : FieldKind::other;
+    case 12:
+      return n == "x-request-id" ? FieldKind::x_request_id : FieldKind::other;
+    case 13:
+      return n == "x-rewrite-url" ? FieldKind::forwarding : FieldKind::other;
+    case 14:
+      if (n == "content-length") return FieldKind::content_length;
+      if (n == "http2-settings") return FieldKind::hop_by_hop;
+      return n == "x-original-url" ? FieldKind::forwarding : FieldKind::other;
+    case 15:
+      if (n == "x-forwarded-for") return FieldKind::x_forwarded_for;
+      break;
+    case 16:
+      if (n == "proxy-connection") return FieldKind::hop_by_hop;
+      if (n == "x-forwarded-host") return FieldKind::x_forwarded_host;
+      break;
+    case 17:
+      if (n == "transfer-encoding") return FieldKind::hop_by_hop;
+      if (n == "x-forwarded-proto") return FieldKind::x_forwarded_proto;
+      break;
+    default:
+      break;
+  }
+  return n.substr(0, 12) == "x-forwarded-" ? FieldKind::forwarding : FieldKind::other;
+}
+
+const Field* FieldList::find(std::string_view lower_name) const {
+  for (const Field& field : *this) {
+    if (field.name == lower_name) return &field;
+  }
+  return nullptr;
+}
+
+const Field* FieldList::find(FieldKind kind) const {
+  for (const Field& field : *this) {
+    if (field.kind == kind) return &field;
+  }
+  return nullptr;
+}
+
+void FieldList::remove_named(std::string_view lower_name) {
+  size_t kept = 0;
+  for (size_t i = 0; i < count_; ++i) {
+    if (fields_[i].name != lower_name) fields_[kept++] = fields_[i];
+  }
+  count_ = kept;
+}
+
+bool RequestHead::is_idempotent() const {
+  return method == "GET" || method == "HEAD" || method == "PUT" || method == "DELETE" || method == "OPTIONS" ||
+         method == "TRACE";
+}
+
+std::string_view normalise_path(std::string_view path, Arena& arena) {
+  if (!needs_normalising(path)) return path;
+  char* out = arena.allocate(path.size() + 1);
+  size_t bytes = decode_unreserved(path, out);
+  if (bytes > 0) bytes = remove_dot_segments(out, bytes);
+  return {out, bytes};
+}
+
+std::string_view host_of_authority(std::string_view authority, Arena& arena) {
+  size_t host_end;
+  if (!authority.empty() && authority.front() == '[') {
+    const size_t bracket = authority.find(']');
+    if (bracket == std::string_view::npos) return {};
+    host_end = bracket + 1;
+  } else {
+    host_end = std::min(authority.find(':'), authority.size());
+  }
+  const std::string_view port = authority.substr(host_end);
+  if (!port.empty() && (port[0] != ':' || port.size() > 6)) return {};
+  for (const char c : port.substr(std::min<size_t>(1, port.size()))) {
+    if (c < '0' || c > '9') return {};
+  }
+  std::string_view host = authority.substr(0, host_end);
+  for (const char c : host) {
+    // The characters of a reg-name or an IP literal (RFC 3986 §3.2.2); user information is never taken.
+    if (!is_unreserved(c) && std::strchr("!$&'()*+,;=%[]:", c) == nullptr) return {};
+  }
+  if (host.size() > 1 && host.back() == '.') host.remove_suffix(1);  // the root label, written out
+  return arena.copy_lower(host);
+}
+
+MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHead& out) {
+  out.clear();
+  out.version = head.minor_version == 0 ? HttpVersion::http10 : HttpVersion::http11;
+  out.method = arena.copy(head.method);
+  if (out.method == "CONNECT") return MessageFault::connect_method;
+  out.authority = arena.copy(head.authority);
+  out.host = host_of_authority(out.authority, arena);
+  if (out.host.empty() && !head.authority.empty()) return MessageFault::bad_host;
+  out.path = normalise_path(arena.copy(head.path.empty() ? std::string_view("/") : head.path), arena);
+  if (out.path.empty()) return MessageFault::bad_path;
+  out.has_query = head.target.find('?') != std::string_view::npos;
+  out.query = arena.copy(head.query);
+  if (head.framing == http1::Framing::length) {
+    out.body = head.content_length == 0 ? BodyKind::none : BodyKind::known;
+    out.content_length = head.content_length;
+  } else if (head.framing == http1::Framing::chunked) {
+    out.body = BodyKind::unknown;
+  }
+  out.expect_continue = head.expect_continue;
+
+  std::string_view nominated[4];
+  size_t nominations = 0;
+  for (const http1::Field& field : head) {
+    const std::string_view lower = arena.copy_lower(field.name);
+    const FieldKind kind = classify_field(lower);
+    switch (kind) {
+      case FieldKind::connection:
+        if (nominations == std::size(nominated)) return MessageFault::too_many_fields;
+        nominated[nominations++] = field.value;
+        break;
+      case FieldKind::hop_by_hop:
+        if (lower == "upgrade" && head.upgrade) out.upgrade = arena.copy(field.value);
+        break;
+      case FieldKind::host:
+      case FieldKind::content_length:
+      case FieldKind::expect:
+        break;
+      default:
+        if (!out.fields.add({lower, arena.copy(field.value), kind})) return MessageFault::too_many_fields;
+    }
+  }
+  for (size_t i = 0; i < nominations; ++i) drop_nominated(nominated[i], out.fields, arena);
+  return MessageFault::none;
+}
+
+MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& arena, ResponseHead& out) {
+  out.status = head.status;
+  out.fields.clear();
+  out.body = BodyKind::none;
+  out.content_length = 0;
+  out.has_content_length = false;
+  std::string_view nominated[4];
+  size_t nominations = 0;
+  for (const http1::Field& field : head) {
+    const std::string_view lower = arena.copy_lower(field.name);
+    const FieldKind kind = classify_field(lower);
+    if (kind == FieldKind::connection) {
+      if (nominations < std::size(nominated)) nominated[nominations++] = field.value;
+      continue;
+    }
+    if (kind == FieldKind::hop_by_hop && !(head.status == 101 && lower == "upgrade")) continue;
+    if (kind == FieldKind::content_length) {
+      out.has_content_length = true;
+      continue;
+    }
+    if (!out.fields.add({lower, field.value, kind})) return MessageFault::too_many_fields;
+  }
+  for (size_t i = 0; i < nominations; ++i) drop_nominated(nominated[i], out.fields, arena);
+
+  if (out.has_content_length) out.content_length = head.content_length;
+  if (head.status == 101) {
+    out.body = BodyKind::tunnel;
+  } else if (to_head || head.status == 204 || head.status == 304) {
+    out.body = BodyKind::none;
+  } else if (head.framing == http1::Framing::length) {
+    out.body = head.content_length == 0 ? BodyKind::none : BodyKind::known;
+  } else if (head.framing != http1::Framing::none) {
+    out.body = BodyKind::unknown;
+  }
+  return MessageFault::none;
+}
+
+}  // namespace tidegate::l7

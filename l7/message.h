@@ -1,0 +1,150 @@
+// Messages: request and response heads as the proxy handles them, the same for HTTP/1 and HTTP/2: pseudo-header values
+// apart, field names in lower case, hop-by-hop fields gone. Strings live in the transaction's arena (requests) or in
+// the backend connection's buffer (responses); nothing here allocates.
+//
+// Sources: RFC 9110 §7.6.1 (hop-by-hop fields), RFC 9113 §8.2, §8.3 (HTTP/2 fields), RFC 9112 §3.2 (targets).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include "core/http1.h"
+#include "l7/arena.h"
+
+namespace tidegate::l7 {
+
+// Fields that the proxy itself knows something about.
+enum class FieldKind : uint8_t {
+  other,
+  connection,  // hop-by-hop, nominates others
+  hop_by_hop,  // keep-alive, proxy-connection, te, trailer, transfer-encoding, upgrade, http2-settings
+  content_length,
+  host,
+  expect,
+  cookie,
+  date,
+  via,
+  x_request_id,
+  x_forwarded_for,
+  x_forwarded_proto,
+  x_forwarded_host,
+  forwarding,  // any other x-forwarded-*, forwarded, x-real-ip, x-original-url, x-rewrite-url
+};
+FieldKind classify_field(std::string_view lower_name);
+
+struct Field {
+  std::string_view name;  // lower case
+  std::string_view value;
+  FieldKind kind = FieldKind::other;
+};
+
+class FieldList {
+ public:
+  bool add(const Field& field) {
+    if (count_ == fields_.size()) return false;
+    fields_[count_++] = field;
+    return true;
+  }
+  void clear() { count_ = 0; }
+  size_t size() const { return count_; }
+  const Field* begin() const { return fields_.data(); }
+  const Field* end() const { return fields_.data() + count_; }
+  const Field* find(std::string_view lower_name) const;
+  const Field* find(FieldKind kind) const;
+  void remove_named(std::string_view lower_name);
+
+ private:
+  // Room for what the proxy adds to a message that came with as many as are taken.
+  std::array<Field, http1::kMaxFields + 32> fields_;
+  size_t count_ = 0;
+};
+
+enum class HttpVersion : uint8_t { http10, http11, http2 };
+const char* name(HttpVersion version);  // "HTTP/1.1", as in logs
+
+enum class BodyKind : uint8_t {
+  none,
+  known,    // content_length bytes
+  unknown,  // until its end is said
+  tunnel,   // after 101: bytes both ways until either side closes
+};
+
+struct RequestHead {
+  std::string_view method;
+  std::string_view authority;  // as received
+  std::string_view host;       // lower case, without port
+  std::string_view path;       // normalised: what is routed, cached and forwarded
+  std::string_view query;      // without '?'
+  bool has_query = false;      // tells "/a?" from "/a"
+  std::string_view upgrade;    // protocol asked for by Upgrade; empty: none
+  FieldList fields;            // end-to-end, in order
+  HttpVersion version = HttpVersion::http11;
+  BodyKind body = BodyKind::none;
+  uint64_t content_length = 0;
+  bool expect_continue = false;
+
+  void clear() { *this = RequestHead(); }
+  bool is_head() const { return method == "HEAD"; }
+  // RFC 9110 §9.2.2
+  bool is_idempotent() const;
+};
+
+struct ResponseHead {
+  uint16_t status = 0;
+  FieldList fields;  // end-to-end, without content-length
+  BodyKind body = BodyKind::none;
+  uint64_t content_length = 0;
+  bool has_content_length = false;  // also for HEAD and 304, where no body follows
+};
+
+// Why a well-framed message is refused all the same; the counter's label is its name().
+enum class MessageFault : uint8_t {
+  none,
+  bad_path,  // malformed escape, encoded NUL, climbs above the root
+  bad_host,
+  connection_field,  // RFC 9113 §8.2.2: Connection and its kin in HTTP/2
+  bad_field,         // RFC 9113 §8.2.1: upper case, control bytes, white space around a value
+  bad_pseudo_field,  // unknown, repeated, missing, or after an ordinary field
+  too_many_fields,
+  too_large,
+  bad_content_length,
+  connect_method,
+  count_,
+};
+const char* name(MessageFault fault);
+
+// Takes a parsed HTTP/1 head over into the arena.
+MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHead& out);
+
+// Takes an HTTP/2 header block field by field; finish() checks the whole (RFC 9113 §8.3.1).
+class Http2RequestBuilder {
+ public:
+  void start(Arena& arena, RequestHead& out, size_t max_bytes);
+  MessageFault add(std::string_view name, std::string_view value);
+  MessageFault finish(bool end_of_stream);
+
+ private:
+  MessageFault add_pseudo(std::string_view name, std::string_view value);
+  MessageFault join_cookie(std::string_view value);
+  Arena* arena_ = nullptr;
+  RequestHead* out_ = nullptr;
+  size_t max_bytes_ = 0;
+  size_t bytes_ = 0;
+  std::string_view scheme_, target_, host_field_, cookie_;
+  bool ordinary_seen_ = false;
+  bool length_seen_ = false;
+};
+
+// Normalises a path as RFC 3986 §6.2.2 allows: %-encoded unreserved characters decoded, other escapes in upper case,
+// dot segments removed (also encoded ones), so that what is routed is what the backend sees. Returns a view of `path`
+// itself when there is nothing to do. Empty for one that is refused.
+std::string_view normalise_path(std::string_view path, Arena& arena);
+
+// Takes a backend's head over; fields still borrow its buffer. `to_head`: the request's method was HEAD.
+MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& arena, ResponseHead& out);
+
+// Host without port, lower case; empty when malformed. "[::1]:80" gives "[::1]".
+std::string_view host_of_authority(std::string_view authority, Arena& arena);
+
+}  // namespace tidegate::l7

@@ -1,0 +1,110 @@
+#include "l7/plan.h"
+
+#include <fmt/format.h>
+
+#include "core/crypto.h"
+
+namespace tidegate::l7 {
+
+std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* previous, RuntimeRegistry& registry) {
+  auto plan = std::make_shared<Plan>();
+  plan->snapshot = inputs.snapshot;
+  plan->sequence = previous == nullptr ? 1 : previous->sequence + 1;
+  plan->node = inputs.node;
+  plan->hash_key = inputs.hash_key;
+  const Model& model = plan->model();
+  const bool same_model = previous != nullptr && previous->snapshot->model == inputs.snapshot->model;
+  plan->router =
+      same_model ? previous->router : std::make_shared<const Router>(inputs.snapshot->model, inputs.router_key);
+  plan->pools.reserve(model.pools.size());
+  for (uint32_t i = 0; i < model.pools.size(); ++i) {
+    plan->pools.emplace_back(*plan->snapshot, i, registry, plan->hash_key);
+  }
+  const uint32_t site = plan->this_node().site;
+  for (uint32_t i = 0; i < model.listeners.size(); ++i) {
+    if (model.listeners[i].site == kNone || model.listeners[i].site == site) plan->listeners.push_back(i);
+  }
+  registry.trim(model);
+  return plan;
+}
+
+std::string Plan::digest() const {
+  std::string text = snapshot->version_digest;
+  for (const BackendPool& pool : pools) {
+    text += fmt::format("\n{}", pool.config().name);
+    for (const PoolMember& member : pool.members()) text += fmt::format(" {}={}", member.config->name, member.weight);
+  }
+  return sha256_hex(text);
+}
+
+uint64_t hash_for_pool(const Plan& plan, const Pool& pool, const RequestHead& request, std::string_view client) {
+  constexpr std::string_view kHeader = "header:";
+  if (pool.hash_on == "path") return siphash13(plan.hash_key, request.path);
+  if (pool.hash_on.starts_with(kHeader)) {
+    const std::string_view wanted = std::string_view(pool.hash_on).substr(kHeader.size());
+    for (const Field& field : request.fields) {
+      if (http1::equals_ignore_case(field.name, wanted)) return siphash13(plan.hash_key, field.value);
+    }
+  }
+  // Also where the named field is absent: the client is the next best thing to keep together.
+  return siphash13(plan.hash_key, client);
+}
+
+Result<TlsContexts::Set> TlsContexts::prepare(const Plan& plan) {
+  const Model& model = plan.model();
+  Known next;
+  Set set;
+  set.listeners.resize(model.listeners.size());
+  for (const uint32_t index : plan.listeners) {
+    const Listener& listener = model.listeners[index];
+    if (!listener.tls.enabled) continue;
+    Result<std::shared_ptr<TlsContext>> context = for_listener(model, listener, next);
+    if (!context) return fail(fmt::format("listener {}: {}", listener.name, context.error().message));
+    set.listeners[index] = std::move(*context);
+  }
+  set.pools.resize(model.pools.size());
+  for (size_t i = 0; i < model.pools.size(); ++i) {
+    if (!model.pools[i].tls) continue;
+    Result<std::shared_ptr<TlsContext>> context = for_pool(model.pools[i], next);
+    if (!context) return fail(fmt::format("pool {}: {}", model.pools[i].name, context.error().message));
+    set.pools[i] = std::move(*context);
+  }
+  known_ = std::move(next);
+  return set;
+}
+
+Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Model& model, const Listener& listener,
+                                                              Known& next) {
+  std::string made_of = fmt::format("listener {} {}", listener.tls.min_version, listener.http2);
+  TlsServerOptions options;
+  for (const uint32_t index : listener.tls.certificates) {
+    const Certificate& certificate = model.certificates[index];
+    made_of += fmt::format(" {} {}", certificate.certificate.hash, certificate.key.hash);
+    options.identities.push_back({*certificate.certificate.bytes, *certificate.key.bytes});
+  }
+  std::shared_ptr<TlsContext>& entry = next[made_of];
+  if (const auto known = known_.find(made_of); known != known_.end()) entry = known->second;
+  if (entry) return entry;
+  if (listener.http2) options.alpn.emplace_back("h2");
+  options.alpn.emplace_back("http/1.1");
+  options.min_version = listener.tls.min_version;
+  options.tickets = tickets_;
+  Result<std::shared_ptr<TlsContext>> context = TlsContext::server(options);
+  if (context) entry = *context;
+  return context;
+}
+
+Result<std::shared_ptr<TlsContext>> TlsContexts::for_pool(const Pool& pool, Known& next) {
+  const std::string made_of = fmt::format("pool {}", pool.tls_verify);
+  std::shared_ptr<TlsContext>& entry = next[made_of];
+  if (const auto known = known_.find(made_of); known != known_.end()) entry = known->second;
+  if (entry) return entry;
+  TlsClientOptions options;
+  options.alpn = {"http/1.1"};
+  options.verify = pool.tls_verify;
+  Result<std::shared_ptr<TlsContext>> context = TlsContext::client(options);
+  if (context) entry = *context;
+  return context;
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,115 @@
+// Plan: a Snapshot compiled for the proxy. Immutable and shared by all workers; each worker wraps the one in force in a
+// LocalPlan of its own, with the TLS contexts that must not be shared between threads. A request pins the LocalPlan it
+// began with by a plain count, so that no two workers ever write one cache line on its account.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "conf/snapshot.h"
+#include "core/hash.h"
+#include "core/result.h"
+#include "core/tls.h"
+#include "l7/backend_pool.h"
+#include "l7/message.h"
+#include "l7/router.h"
+
+namespace tidegate::l7 {
+
+struct Plan {
+  std::shared_ptr<const Snapshot> snapshot;
+  uint64_t sequence = 0;  // grows with every Plan of the process: tells two apart
+  uint32_t node = kNone;
+  std::shared_ptr<const Router> router;  // the previous Plan's own when the Model is the same
+  std::vector<BackendPool> pools;        // parallel to Model::pools
+  std::vector<uint32_t> listeners;       // of this node's site
+  HashKey hash_key;                      // of consistent_hash; equal on every host of the site
+
+  const Model& model() const { return *snapshot->model; }
+  const Node& this_node() const { return model().nodes[node]; }
+  // Equal on two nodes exactly when their derived tables are.
+  std::string digest() const;
+};
+
+struct PlanInputs {
+  std::shared_ptr<const Snapshot> snapshot;
+  uint32_t node = kNone;
+  HashKey router_key, hash_key;
+};
+std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* previous, RuntimeRegistry& registry);
+
+// What consistent_hash picks by: the pool's `hash_on` of this request, keyed.
+uint64_t hash_for_pool(const Plan& plan, const Pool& pool, const RequestHead& request, std::string_view client);
+
+// TLS contexts of one worker, kept as long as what they are made of stays the same: an SSL_CTX is costly to make, and
+// OpenSSL 3.0 scales badly when threads share one.
+class TlsContexts {
+ public:
+  explicit TlsContexts(std::shared_ptr<const TicketKeys> tickets) : tickets_(std::move(tickets)) {}
+  struct Set {
+    std::vector<std::shared_ptr<TlsContext>> listeners;  // parallel to Model::listeners; null: plain, or not ours
+    std::vector<std::shared_ptr<TlsContext>> pools;      // parallel to Model::pools; null: plain
+  };
+  Result<Set> prepare(const Plan& plan);
+
+ private:
+  using Known = std::map<std::string, std::shared_ptr<TlsContext>>;
+  Result<std::shared_ptr<TlsContext>> for_listener(const Model& model, const Listener& listener, Known& next);
+  Result<std::shared_ptr<TlsContext>> for_pool(const Pool& pool, Known& next);
+  std::shared_ptr<const TicketKeys> tickets_;
+  Known known_;  // by what they are made of
+};
+
+// One worker's hold on a Plan. Counted by that worker alone.
+class LocalPlan {
+ public:
+  LocalPlan(std::shared_ptr<const Plan> plan, TlsContexts::Set tls) : plan_(std::move(plan)), tls_(std::move(tls)) {}
+  const Plan& plan() const { return *plan_; }
+  const std::shared_ptr<TlsContext>& listener_tls(uint32_t listener) const { return tls_.listeners[listener]; }
+  const std::shared_ptr<TlsContext>& pool_tls(uint32_t pool) const { return tls_.pools[pool]; }
+  // Takes what must be destroyed elsewhere: freeing a large Model would hold a worker up.
+  std::shared_ptr<const Plan> release() { return std::move(plan_); }
+
+ private:
+  friend class PlanPin;
+  std::shared_ptr<const Plan> plan_;
+  TlsContexts::Set tls_;
+  uint32_t pins_ = 0;
+  std::function<void(LocalPlan*)> on_unpinned_;
+};
+
+// Keeps a LocalPlan while it lives.
+class PlanPin {
+ public:
+  PlanPin() = default;
+  explicit PlanPin(LocalPlan* local) : local_(local) {
+    if (local_ != nullptr) ++local_->pins_;
+  }
+  PlanPin(const PlanPin& other) : PlanPin(other.local_) {}
+  PlanPin(PlanPin&& other) noexcept : local_(std::exchange(other.local_, nullptr)) {}
+  PlanPin& operator=(PlanPin other) noexcept {
+    std::swap(local_, other.local_);
+    return *this;
+  }
+  ~PlanPin() {
+    if (local_ == nullptr || --local_->pins_ > 0 || !local_->on_unpinned_) return;
+    const std::function<void(LocalPlan*)> on_unpinned = std::move(local_->on_unpinned_);  // it destroys its owner
+    on_unpinned(local_);
+  }
+  // The first pin: `on_unpinned` is called when the last one goes and must destroy the LocalPlan.
+  static PlanPin first(LocalPlan* local, std::function<void(LocalPlan*)> on_unpinned) {
+    local->on_unpinned_ = std::move(on_unpinned);
+    return PlanPin(local);
+  }
+  const LocalPlan* operator->() const { return local_; }
+  explicit operator bool() const { return local_ != nullptr; }
+
+ private:
+  LocalPlan* local_ = nullptr;
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,174 @@
+#include "l7/proxy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/clock.h"
+#include "core/crypto.h"
+#include "core/log.h"
+#include "l7/explain.h"
+
+namespace tidegate::l7 {
+
+Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics)
+    : main_loop_(main_loop),
+      metrics_(metrics),
+      state_dir_(std::move(state_dir)),
+      stats_(metrics),
+      hash_key_(derive_hash_key(secret, "l7 backend hash")),
+      router_key_(derive_hash_key(random_bytes(32), "l7 router")),
+      tickets_(std::make_shared<const TicketKeys>(secret)) {
+  metrics.collector([this](std::string& out) { append_pool_metrics(out); });
+  metrics.gauge("tidegate_l7_client_connections", "Client connections open", [this] {
+    return shared_ ? static_cast<double>(shared_->connections.load(std::memory_order_relaxed)) : 0.0;
+  });
+}
+
+Proxy::~Proxy() {
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->stop();
+  workers_.clear();
+}
+
+Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
+  if (workers_.empty()) {
+    if (Result<void> started = start_workers(node); !started) return started;
+  }
+  const uint32_t node_index = snapshot->model->node_index(node.name);
+  std::shared_ptr<const Plan> plan =
+      make_plan({std::move(snapshot), node_index, router_key_, hash_key_}, plan_.get(), registry_);
+
+  std::vector<std::shared_ptr<Adoption>> adoptions;
+  for (TlsContexts& contexts : tls_) {
+    Result<TlsContexts::Set> set = contexts.prepare(*plan);
+    if (!set) return set.error();
+    adoptions.push_back(std::make_shared<Adoption>());
+    adoptions.back()->plan = std::make_unique<LocalPlan>(plan, std::move(*set));
+  }
+  Result<SocketChanges> sockets = prepare_sockets(*plan);
+  if (!sockets) return sockets.error();
+
+  // From here on nothing fails.
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    adoptions[i]->open = std::move(sockets->open[i]);
+    adoptions[i]->close = sockets->close;
+    workers_[i]->adopt(std::move(adoptions[i]));
+  }
+  bound_ = std::move(sockets->bound);
+  shared_->max_connections.store(node.l7.max_connections, std::memory_order_relaxed);
+  plan_ = std::move(plan);
+  return {};
+}
+
+Result<void> Proxy::start_workers(const Node& node) {
+  const size_t count = std::max<size_t>(1, node.l7.workers);
+  Result<std::unique_ptr<AccessLog>> log = AccessLog::open(node.l7.access_log, count);
+  if (!log) return log.error();
+  log_ = std::move(*log);
+  if (node.cache.enabled) {
+    Result<std::unique_ptr<cache::Cache>> cache =
+        cache::Cache::open(cache::make_options(node.cache, state_dir_), metrics_);
+    if (!cache) return cache.error();
+    cache_ = std::move(*cache);
+  }
+  shared_ = std::make_unique<WorkerShared>(stats_, *log_, cache_.get(), main_loop_);
+  for (size_t i = 0; i < count; ++i) {
+    tls_.emplace_back(tickets_);
+    workers_.push_back(std::make_unique<Worker>(i, *shared_));
+    workers_.back()->start();
+  }
+  return {};
+}
+
+Result<Proxy::SocketChanges> Proxy::prepare_sockets(const Plan& plan) const {
+  SocketChanges changes;
+  changes.open.resize(workers_.size());
+  for (const uint32_t index : plan.listeners) {
+    const Listener& listener = plan.model().listeners[index];
+    for (const Endpoint& bind : listener.bind) {
+      if (const auto known = bound_.find(bind); known != bound_.end()) {
+        changes.bound.insert(*known);
+        continue;
+      }
+      Endpoint wanted = bind;
+      for (std::vector<ListenSocket>& sockets : changes.open) {
+        Result<ListenSocket> socket = open_listen_socket(bind, wanted);
+        if (!socket) return fail(fmt::format("listener {}: {}", listener.name, socket.error().message));
+        wanted = socket->bound;  // the first worker's port is everybody's
+        sockets.push_back(std::move(*socket));
+      }
+      changes.bound.emplace(bind, wanted);
+    }
+  }
+  for (const auto& [bind, real] : bound_) {
+    if (!changes.bound.contains(bind)) changes.close.push_back(bind);
+  }
+  return changes;
+}
+
+void Proxy::drain(std::function<void()> done) {
+  if (workers_.empty()) return done();
+  auto left = std::make_shared<size_t>(workers_.size());
+  const uint64_t timeout_ms = plan_ ? plan_->this_node().l7.drain_timeout_ms : 0;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->drain(timeout_ms, [left, done] {
+      if (--*left == 0) done();
+    });
+  }
+}
+
+std::string Proxy::digest() const { return plan_ ? plan_->digest() : std::string(); }
+
+std::optional<Endpoint> Proxy::bound(const Endpoint& bind) const {
+  const auto found = bound_.find(bind);
+  return found == bound_.end() ? std::nullopt : std::optional(found->second);
+}
+
+void Proxy::add_status(nlohmann::json& status) const {
+  status["workers"] = workers_.size();
+  status["connections"] = shared_ ? shared_->connections.load(std::memory_order_relaxed) : 0;
+  nlohmann::json& listeners = status["listeners"] = nlohmann::json::array();
+  for (const auto& [bind, real] : bound_) listeners.push_back(real.to_string());
+  if (cache_) {
+    const cache::Cache::Totals totals = cache_->totals();
+    status["cache"] = {{"objects", totals.objects},
+                       {"ram_bytes", totals.ram_bytes},
+                       {"disk_bytes", totals.disk_bytes},
+                       {"loading", totals.loading}};
+  }
+}
+
+void Proxy::purge(const Purge& purge) {
+  if (cache_) cache_->purge(purge);
+}
+
+Result<nlohmann::json> Proxy::explain(const HttpRequest& request) const {
+  if (!plan_) return fail("no configuration yet");
+  return explain_request(*plan_, cache_.get(), request);
+}
+
+void Proxy::append_pool_metrics(std::string& out) const {
+  if (!plan_) return;
+  const uint64_t now_ns = monotonic_ns();
+  const auto family = [&](const char* name, const char* type, const char* help, auto value) {
+    out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+    for (const BackendPool& pool : plan_->pools) {
+      for (const PoolMember& member : pool.members()) {
+        const MetricLabels labels{{"pool", pool.config().name}, {"backend", member.config->name}};
+        out += fmt::format("{}{} {}\n", name, render_labels(labels), value(*member.runtime));
+      }
+    }
+  };
+  const auto relaxed = [](const auto& counter) { return counter.load(std::memory_order_relaxed); };
+  family("tidegate_l7_backend_in_flight", "gauge", "Requests under way at a backend",
+         [&](const BackendRuntime& r) { return relaxed(r.in_flight); });
+  family("tidegate_l7_backend_requests_total", "counter", "Requests sent to a backend",
+         [&](const BackendRuntime& r) { return relaxed(r.requests); });
+  family("tidegate_l7_backend_failures_total", "counter", "Requests that failed for a reason of the backend's",
+         [&](const BackendRuntime& r) { return relaxed(r.failures); });
+  family("tidegate_l7_backend_ejected", "gauge", "1 while a backend is ejected for consecutive failures",
+         [&](const BackendRuntime& r) { return r.ejected(now_ns) ? 1 : 0; });
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,68 @@
+// Proxy: the process's proxy as a whole, on the main thread: makes Plans of Snapshots, hands them to the workers,
+// answers for them (status, explain, metrics), drains them.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "cache/cache.h"
+#include "core/event_loop.h"
+#include "core/http_server.h"
+#include "l7/access_log.h"
+#include "l7/plan.h"
+#include "l7/stats.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+
+class Proxy {
+ public:
+  // `secret`: of the site; hash and ticket keys derive from it. `state_dir`: where the cache lives unless configured.
+  Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics);
+  ~Proxy();
+
+  // Compiles and publishes to all workers; the first call starts them. An Error (a certificate that cannot be used, an
+  // address that cannot be bound) leaves everything as it was.
+  Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
+  // Lets requests under way finish, for at most the node's drain_timeout, then calls `done`.
+  void drain(std::function<void()> done);
+
+  void purge(const Purge& purge);
+
+  std::string digest() const;
+  void add_status(nlohmann::json& status) const;
+  Result<nlohmann::json> explain(const HttpRequest& request) const;
+  // Where a configured endpoint is really bound (port 0 in tests).
+  std::optional<Endpoint> bound(const Endpoint& bind) const;
+
+ private:
+  struct SocketChanges {
+    std::vector<std::vector<ListenSocket>> open;  // by worker
+    std::vector<Endpoint> close;
+    std::map<Endpoint, Endpoint> bound;  // the whole set afterwards
+  };
+  Result<void> start_workers(const Node& node);
+  Result<SocketChanges> prepare_sockets(const Plan& plan) const;
+  void append_pool_metrics(std::string& out) const;
+
+  EventLoop& main_loop_;
+  Metrics& metrics_;
+  const std::string state_dir_;
+  Stats stats_;
+  HashKey hash_key_, router_key_;
+  std::shared_ptr<const TicketKeys> tickets_;
+  RuntimeRegistry registry_;
+  std::unique_ptr<cache::Cache> cache_;  // outlives the workers
+  std::unique_ptr<AccessLog> log_;
+  std::unique_ptr<WorkerShared> shared_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<TlsContexts> tls_;        // by worker, made here, used there
+  std::map<Endpoint, Endpoint> bound_;  // configured -> real
+  std::shared_ptr<const Plan> plan_;
+};
+
+}  // namespace tidegate::l7

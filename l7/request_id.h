@@ -1,0 +1,24 @@
+// Request ids: 128 bits that nobody can guess, at the price of two short keyed hashes.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "core/hash.h"
+
+namespace tidegate::l7 {
+
+// One worker's. Each worker has keys of its own, from the operating system's randomness.
+class RequestIds {
+ public:
+  RequestIds();
+  static constexpr size_t kBytes = 32;  // hexadecimal
+  void next(char* out);
+  uint64_t random() { return siphash13_words<1>(low_, {++counter_}); }
+
+ private:
+  HashKey high_, low_;
+  uint64_t counter_ = 0;
+};
+
+}  // namespace tidegate::l7

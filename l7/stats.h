@@ -1,0 +1,50 @@
+// The proxy's counters, declared once at start; counting them costs a plain add.
+#pragma once
+
+#include <array>
+
+#include "core/http1.h"
+#include "core/metrics.h"
+#include "l7/failure.h"
+#include "l7/message.h"
+
+namespace tidegate::l7 {
+
+class Stats {
+ public:
+  explicit Stats(Metrics& metrics);
+
+  // tidegate_l7_requests_total{protocol,status}
+  void count_request(HttpVersion version, uint16_t status) {
+    requests_[static_cast<size_t>(version)][status >= 100 && status < 600 ? status / 100 : 0]->add();
+  }
+  void count_failure(Failure failure) { failures_[static_cast<size_t>(failure)]->add(); }
+  void count_refusal(http1::Fault fault) { http1_faults_[static_cast<size_t>(fault)]->add(); }
+  void count_refusal(MessageFault fault) { message_faults_[static_cast<size_t>(fault)]->add(); }
+
+  LatencyHistogram& duration;    // from the request's head to the answer's last byte handed over
+  LatencyHistogram& first_byte;  // of backends: from the request's head sent to the answer's head
+  Counter& connections;
+  Counter& connections_refused;  // over max_connections
+  Counter& accept_failures;
+  Counter& tls_handshakes;
+  Counter& tls_resumed;
+  Counter& tls_failures;
+  Counter& client_bytes_in;   // request bodies
+  Counter& client_bytes_out;  // response bodies
+  Counter& backend_connections;
+  Counter& backend_reuses;
+  Counter& retries;
+  Counter& retries_denied;  // the budget was spent
+  Counter& ejections;
+  Counter& log_lines_dropped;     // the log could not be written as fast
+  Counter& http2_resets_refused;  // connections closed for resetting streams too fast
+
+ private:
+  std::array<std::array<Counter*, 6>, 3> requests_{};
+  std::array<Counter*, kFailures> failures_{};
+  std::array<Counter*, static_cast<size_t>(http1::Fault::count_)> http1_faults_{};
+  std::array<Counter*, static_cast<size_t>(MessageFault::count_)> message_faults_{};
+};
+
+}  // namespace tidegate::l7

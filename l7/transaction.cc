@@ -1,0 +1,280 @@
+#include "l7/transaction.h"
+
+#include <algorithm>
+
+#include "core/clock.h"
+#include "l7/forwarding.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+
+const Transaction::StepEntry Transaction::kSteps[] = {
+    {"route", &Transaction::route},     {"lookup", &Transaction::lookup},   {"serve", &Transaction::serve},
+    {"choose", &Transaction::choose},   {"connect", &Transaction::connect}, {"exchange", &Transaction::exchange},
+    {"deliver", &Transaction::deliver}, {"fill", &Transaction::fill},       {"answer", &Transaction::answer},
+    {"log", &Transaction::log},
+};
+
+const char* name(Step step) { return step < Step::over ? Transaction::kSteps[static_cast<size_t>(step)].name : "over"; }
+
+Transaction::Transaction(Worker& worker) : worker_(worker), timer_(worker.loop(), [this] { resume(); }) {}
+
+void Transaction::begin(ClientStream& client, PlanPin plan) {
+  client_ = &client;
+  plan_ = std::move(plan);
+  started_ns_ = worker_.loop().now_ns();
+  const uint64_t longest_ns = client.facts().exchange_ns;
+  total_deadline_ns_ = longest_ns == 0 ? UINT64_MAX : started_ns_ + longest_ns;
+}
+
+void Transaction::start(ClientStream& client, PlanPin plan) {
+  begin(client, std::move(plan));
+  step_ = Step::route;
+  resume();
+}
+
+void Transaction::start_refused(ClientStream& client, PlanPin plan, uint16_t status, std::string_view sentence) {
+  begin(client, std::move(plan));
+  choose_request_id();
+  client_address_ = client.facts().peer_text;
+  failure_ = Failure::bad_request;
+  step_ = answer_with(status, sentence);
+  resume();
+}
+
+void Transaction::abandon() {
+  reset();
+  worker_.give_back(this);
+}
+
+void Transaction::resume() {
+  if (running_) {
+    again_ = true;
+    return;
+  }
+  running_ = true;
+  do {
+    again_ = false;
+    const Step next = (this->*kSteps[static_cast<size_t>(step_)].run)();
+    if (next != Step::suspend) {
+      step_ = next;
+      again_ = true;
+    }
+  } while (again_ && step_ != Step::over);
+  running_ = false;
+  if (step_ != Step::over) {
+    if (backend_) backend_->flush();
+    if (client_ != nullptr) client_->flush();  // may find the client gone: nothing after this
+    return;
+  }
+  ClientStream* client = std::exchange(client_, nullptr);
+  reset();
+  worker_.give_back(this);
+  if (client != nullptr) client->on_transaction_over();
+}
+
+void Transaction::client_gone() {
+  client_ = nullptr;
+  gone_ = true;
+  resume();
+}
+
+void Transaction::reset() {
+  timer_.cancel();
+  plan_ = PlanPin();
+  route_ = nullptr;
+  pool_ = nullptr;
+  step_deadline_ns_ = total_deadline_ns_ = UINT64_MAX;
+  connected_ns_ = sent_ns_ = first_byte_ns_ = 0;
+  request_bytes_ = response_bytes_ = 0;
+  request_id_ = client_address_ = wire_head_ = answer_body_ = backend_name_ = {};
+  tried_count_ = 0;
+  tries_ = 0;
+  status_ = 0;
+  failure_ = Failure::none;
+  gone_ = head_sent_ = request_sent_ = fresh_only_ = false;
+  background_ = cache_asked_ = fill_paused_ = stored_ended_ = false;
+  found_.reset();
+  pending_ = cache::Pending();
+  fill_ = cache::Fill();
+  stored_.reset();
+  cache_status_ = cache::CacheStatus();
+  parameters_.count = 0;
+  response_.fields.clear();
+  request_.clear();
+  arena_.reset();
+}
+
+// --- steps
+
+Step Transaction::route() {
+  const ClientFacts& facts = client_->facts();
+  const Plan& plan = plan_->plan();
+  choose_request_id();
+  const bool listener_known = facts.listener < plan.model().listeners.size();
+  client_address_ = listener_known
+                        ? client_address(request_, facts, plan.model().listeners[facts.listener].trusted_proxies)
+                        : facts.peer_text;
+
+  const RouteMatch match =
+      plan.router->match(facts.listener, request_.method, request_.host, request_.path, parameters_);
+  if (match.route == kNone) return fail(match.method_refused ? Failure::method_not_allowed : Failure::no_route);
+  route_ = &plan.model().routes[match.route];
+  if (route_->total_timeout_ms != 0) {
+    total_deadline_ns_ = std::min(total_deadline_ns_, started_ns_ + route_->total_timeout_ms * kNsPerMs);
+  }
+  if (!route_->redirect.empty()) {
+    const std::string_view location = expand_redirect(route_->redirect, request_, parameters_, arena_);
+    response_.fields.add({"location", location, FieldKind::other});
+    return answer_with(route_->status == 0 ? 302 : route_->status, route_->body);
+  }
+  if (route_->pool == kNone) return answer_with(route_->status, route_->body);
+  if (request_.body == BodyKind::known && request_.content_length > facts.max_body_bytes) {
+    return fail(Failure::body_too_large);
+  }
+  pool_ = &plan.pools[route_->pool];
+  return Step::lookup;
+}
+
+Step Transaction::answer() {
+  if (gone_) return Step::log;
+  compose_answer_fields();
+  head_sent_ = true;
+  const bool no_body = request_.is_head() || status_ == 204 || status_ == 304;
+  client_->send_head(status_, response_.fields, no_body || answer_body_.empty() ? BodyKind::none : BodyKind::known,
+                     answer_body_.size(), status_ != 204 && status_ != 304);
+  if (!no_body && !answer_body_.empty()) {
+    client_->send_piece(answer_body_);
+    response_bytes_ = answer_body_.size();
+  }
+  client_->end_response();
+  return Step::log;
+}
+
+Step Transaction::log() {
+  release_backend(failure_ == Failure::none);
+  const uint64_t now_ns = monotonic_ns();
+  Stats& stats = worker_.stats();
+  stats.count_request(request_.version, status_);
+  if (failure_ != Failure::none) stats.count_failure(failure_);
+  stats.duration.record_ns(now_ns - started_ns_);
+  stats.client_bytes_in.add(request_bytes_);
+  stats.client_bytes_out.add(response_bytes_);
+  if (worker_.log_enabled()) {
+    AccessRecord record;
+    record.realtime_ns = realtime_ns();
+    record.request_id = request_id_;
+    record.client = client_address_;
+    record.method = request_.method;
+    record.host = request_.host;
+    record.path = request_.path;
+    record.query = request_.query;
+    record.version = request_.version;
+    record.status = status_;
+    record.failure = failure_;
+    record.request_bytes = request_bytes_;
+    record.response_bytes = response_bytes_;
+    record.tries = tries_;
+    record.backend = backend_name_;
+    if (cache_asked_) record.cache = cache::name(cache_outcome_);
+    record.background = background_;
+    record.config_version = plan_->plan().snapshot->version;
+    if (route_ != nullptr) record.route = route_->name;
+    if (pool_ != nullptr) record.pool = pool_->config().name;
+    if (const Field* agent = request_.fields.find("user-agent")) record.user_agent = agent->value;
+    if (client_ != nullptr) {
+      const ClientFacts& facts = client_->facts();
+      record.peer = facts.peer_text;
+      record.listener = facts.listener_name;
+      record.tls_version = facts.tls_version;
+      record.tls_resumed = facts.tls_resumed;
+    }
+    const auto since_start = [this](uint64_t at_ns) { return at_ns == 0 ? 0 : at_ns - started_ns_; };
+    record.connected_ns = since_start(connected_ns_);
+    record.first_byte_ns = since_start(first_byte_ns_);
+    record.total_ns = now_ns - started_ns_;
+    worker_.write_log(record);
+  }
+  return Step::over;
+}
+
+// --- helpers
+
+Step Transaction::fail(Failure failure) {
+  failure_ = failure;
+  release_backend(false);
+  if (fill_) {
+    if (const std::optional<Step> served = fail_fill(failure)) return *served;
+  }
+  if (gone_ || failure == Failure::client_gone) {
+    if (!background_) failure_ = Failure::client_gone;
+    status_ = info(failure_).status;
+    if (!gone_) client_->abort_response();
+    return Step::log;
+  }
+  if (head_sent_) {
+    client_->abort_response();
+    return Step::log;
+  }
+  return answer_with(info(failure).status, info(failure).sentence);
+}
+
+Step Transaction::answer_with(uint16_t status, std::string_view body) {
+  status_ = status;
+  answer_body_ = body;
+  if (!body.empty()) {
+    response_.fields.add({"content-type", "text/plain; charset=utf-8", FieldKind::other});
+  }
+  return Step::answer;
+}
+
+// Names what the proxy adds to every answer, its own or a backend's.
+void Transaction::compose_answer_fields() {
+  FieldList& fields = response_.fields;
+  if (fields.find(FieldKind::date) == nullptr) fields.add({"date", worker_.http_date(), FieldKind::date});
+  fields.remove_named("x-request-id");
+  fields.add({"x-request-id", request_id_, FieldKind::x_request_id});
+  if (plan_) {
+    const std::string& node = plan_->plan().this_node().name;
+    char* via = arena_.allocate(4 + node.size());
+    std::memcpy(via, "1.1 ", 4);
+    std::memcpy(via + 4, node.data(), node.size());
+    fields.add({"via", {via, 4 + node.size()}, FieldKind::via});
+  }
+  if (cache_asked_) {
+    // RFC 9211: what this cache did with the request.
+    cache_status_text_.clear();
+    cache::append_cache_status(cache_status_text_, plan_->plan().this_node().name, cache_status_);
+    fields.add({"cache-status", cache_status_text_, FieldKind::other});
+  }
+  if (route_ != nullptr) apply_edits(route_->response_headers, fields, arena_);
+}
+
+void Transaction::choose_request_id() {
+  constexpr size_t kLongestKept = 128;
+  const Field* given = client_->facts().peer_trusted ? request_.fields.find(FieldKind::x_request_id) : nullptr;
+  if (given != nullptr && !given->value.empty() && given->value.size() <= kLongestKept) {
+    request_id_ = given->value;
+    return;
+  }
+  worker_.request_ids().next(request_id_space_.data());
+  request_id_ = {request_id_space_.data(), request_id_space_.size()};
+}
+
+void Transaction::wait_at_most_ns(uint64_t delay_ns) {
+  step_deadline_ns_ = worker_.loop().now_ns() + delay_ns;
+  timer_.arm_at_ns(std::min(step_deadline_ns_, total_deadline_ns_));
+}
+
+void Transaction::wait_for_nothing() {
+  step_deadline_ns_ = UINT64_MAX;
+  if (total_deadline_ns_ == UINT64_MAX) {
+    timer_.cancel();
+  } else {
+    timer_.arm_at_ns(total_deadline_ns_);
+  }
+}
+
+bool Transaction::expired() const { return worker_.loop().now_ns() >= std::min(step_deadline_ns_, total_deadline_ns_); }
+
+}  // namespace tidegate::l7

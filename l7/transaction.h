@@ -1,0 +1,186 @@
+// Transaction: one request's way through the proxy, as a machine of named steps. Each step does one thing and names its
+// successor, or suspends; it is run again when something has moved (client, backend, cache, timer). Every way ends in
+// log.
+//
+//   route ─┬─ answer (fixed, redirect, refused) ─────────────────────────────┐
+//          └─ lookup ─┬─ serve (hit, stale, joined) ─────────────────────────┤
+//                     └─ choose ── connect ── exchange ─┬─ deliver (streamed) ┤
+//                          ↑          │          │      └─ fill (led) ────────┴─ log ── over
+//                          └──────────┴──────────┘ on another backend, under the retry budget
+//
+// Ownership: taken from the worker's pool by a ClientStream, which fills request() in, then start()s it. From then on
+// the transaction holds the stream until on_transaction_over() or client_gone(), whichever comes first; then it goes
+// back to the pool. A pinned Plan makes all its decisions those of one configuration version.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "cache/cache.h"
+#include "core/event_loop.h"
+#include "l7/arena.h"
+#include "l7/backend_connection.h"
+#include "l7/client_stream.h"
+#include "l7/failure.h"
+#include "l7/message.h"
+#include "l7/plan.h"
+#include "l7/request_id.h"
+
+namespace tidegate::l7 {
+
+class Worker;
+
+enum class Step : uint8_t {
+  route,     // find the route; refuse what has none
+  lookup,    // ask the cache; it may take a while
+  serve,     // what is stored, or arriving for another transaction, to the client
+  choose,    // a backend, by the pool's policy, and a connection to it
+  connect,   // wait for the connection
+  exchange,  // send the request, wait for the response's head
+  deliver,   // the response's body to the client, the rest of the request's to the backend
+  fill,      // the response's body to the cache, and from there to the client
+  answer,    // a response of our own: fixed, redirect, failure
+  log,       // count and write down
+  over,
+  suspend,  // not a step: stay, and run again when something moved
+};
+const char* name(Step step);
+
+class Transaction final : public BackendConnection::User {
+ public:
+  explicit Transaction(Worker& worker);
+  Transaction(const Transaction&) = delete;
+  Transaction& operator=(const Transaction&) = delete;
+
+  // --- before start(): the client's side fills the request in
+  Arena& arena() { return arena_; }
+  RequestHead& request() { return request_; }
+  void start(ClientStream& client, PlanPin plan);
+  // Instead of start(): answers a request that could not be read with `status`, so that it is counted and logged.
+  void start_refused(ClientStream& client, PlanPin plan, uint16_t status, std::string_view sentence);
+
+  // Instead of start(): the request never became whole. Goes back to the pool.
+  void abandon();
+
+  // --- while it runs
+  void resume();
+  // The client is no more; the stream is not touched again, nor is on_transaction_over() called.
+  void client_gone();
+  void on_backend() override { resume(); }
+  const RequestHead& request() const { return request_; }
+
+ private:
+  friend class Worker;
+  using StepFunction = Step (Transaction::*)();
+  struct StepEntry {
+    const char* name;
+    StepFunction run;
+  };
+  static const StepEntry kSteps[];
+  friend const char* name(Step step);
+
+  // The steps.
+  Step route();
+  Step lookup();
+  Step serve();
+  Step choose();
+  Step connect();
+  Step exchange();
+  Step deliver();
+  Step fill();
+  Step answer();
+  Step log();
+
+  // transaction.cc
+  void begin(ClientStream& client, PlanPin plan);
+  void reset();
+  Step fail(Failure failure);
+  Step answer_with(uint16_t status, std::string_view body);
+  void compose_answer_fields();
+  void wait_at_most_ns(uint64_t delay_ns);
+  void wait_for_nothing();
+  bool expired() const;
+  void choose_request_id();
+
+  // transaction_fetch.cc
+  // The client left and no other waits for what this transaction leads.
+  bool nobody_waits() const { return gone_ && !fill_; }
+  bool acquire_connection(const PoolMember& member);
+  uint64_t pick_hash() const;
+  void release_backend(bool keep);
+  Step attempt_failed(Failure failure);
+  bool may_retry(Failure failure, bool stale_connection);
+  bool pump_request();
+  bool pump_response();
+  Step begin_response();
+  Step begin_passed_response();
+  Failure request_body_failure() const;
+
+  // transaction_cache.cc
+  cache::RequestView request_view();
+  cache::ResponseView response_view();
+  Step follow(cache::Lookup found);
+  Step serve_stored(cache::Answer answer);
+  void revalidate_in_background(cache::Fill fill);
+  std::string_view compose_wire_head(const cache::Fill* fill);
+  void send_stored_head();
+  cache::BodyStep pump_stored();
+  Step begin_filled_response();
+  bool pump_fill();
+  std::optional<Step> fail_fill(Failure failure);
+  void invalidate_if_unsafe();
+
+  Worker& worker_;
+  Arena arena_;
+  RequestHead request_;
+  ResponseHead response_;
+  RouteParameters parameters_;
+  PlanPin plan_;
+  ClientStream* client_ = nullptr;
+  const Route* route_ = nullptr;
+  const BackendPool* pool_ = nullptr;
+  const PoolMember* member_ = nullptr;  // counted as in flight while set
+  std::unique_ptr<BackendConnection> backend_;
+  std::optional<cache::Lookup> found_;  // brought by the cache, not yet looked at
+  cache::Pending pending_;
+  cache::Fill fill_;                     // while leading
+  std::optional<cache::Answer> stored_;  // what is served from the cache
+  cache::CacheStatus cache_status_;
+  cache::Outcome cache_outcome_ = cache::Outcome::bypass;
+  std::string cache_status_text_;  // kept for its storage
+  Timer timer_;
+  uint64_t started_ns_ = 0;
+  uint64_t step_deadline_ns_ = UINT64_MAX;
+  uint64_t total_deadline_ns_ = UINT64_MAX;
+  uint64_t connected_ns_ = 0, sent_ns_ = 0, first_byte_ns_ = 0;
+  uint64_t request_bytes_ = 0, response_bytes_ = 0;
+  std::array<char, RequestIds::kBytes> request_id_space_;
+  std::string_view request_id_;
+  std::string_view client_address_;
+  std::string_view wire_head_;  // of the request, as backends get it
+  std::string_view answer_body_;
+  std::string_view backend_name_;  // the last one tried, for the log
+  std::array<uint32_t, 8> tried_;  // backends that failed this request
+  size_t tried_count_ = 0;
+  uint32_t tries_ = 0;
+  uint16_t status_ = 0;
+  Failure failure_ = Failure::none;
+  Step step_ = Step::over;
+  bool running_ = false;
+  bool again_ = false;
+  bool queued_ = false;  // in the worker's list of those to resume in the next round
+  bool gone_ = false;    // the client left
+  bool head_sent_ = false;
+  bool request_sent_ = false;  // whole, towards the present backend
+  bool background_ = false;    // revalidates for the cache; never had a client
+  bool cache_asked_ = false;
+  bool fill_paused_ = false;   // the cache is behind
+  bool stored_ended_ = false;  // all of stored_ was handed to the client
+  bool fresh_only_ = false;    // a kept-alive connection failed this request once
+};
+
+}  // namespace tidegate::l7

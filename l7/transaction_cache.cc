@@ -1,0 +1,309 @@
+// The steps of a transaction that deal with the cache: look up, serve what is stored or arriving, fill while leading.
+#include <algorithm>
+
+#include "core/clock.h"
+#include "l7/forwarding.h"
+#include "l7/transaction.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr int kSlicesPerRound = 16;  // at most 1 MB for one client before others have their turn
+
+uint64_t realtime_ms() { return realtime_ns() / kNsPerMs; }
+
+bool is_safe(std::string_view method) {
+  return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE";
+}
+
+}  // namespace
+
+// The request as the cache sees it. The views live in the arena.
+cache::RequestView Transaction::request_view() {
+  const size_t count = request_.fields.size();
+  auto* fields = reinterpret_cast<http1::Field*>(arena_.allocate_aligned(count * sizeof(http1::Field)));
+  size_t i = 0;
+  for (const Field& field : request_.fields) new (&fields[i++]) http1::Field{field.name, field.value};
+  const bool https = client_ != nullptr && !client_->facts().tls_version.empty();
+  return {request_.method, https ? "https" : "http", request_.authority,
+          request_.path,   request_.query,           cache::Fields(fields, count)};
+}
+
+cache::ResponseView Transaction::response_view() {
+  const size_t count = response_.fields.size();
+  auto* fields = reinterpret_cast<http1::Field*>(arena_.allocate_aligned(count * sizeof(http1::Field)));
+  size_t i = 0;
+  for (const Field& field : response_.fields) new (&fields[i++]) http1::Field{field.name, field.value};
+  const uint64_t now_ms = realtime_ms();
+  cache::ResponseView view;
+  view.status = response_.status;
+  view.fields = cache::Fields(fields, count);
+  view.request_ms = now_ms - (worker_.loop().now_ns() - sent_ns_) / kNsPerMs;
+  view.response_ms = now_ms;
+  if (response_.has_content_length) view.content_length = response_.content_length;
+  return view;
+}
+
+Step Transaction::lookup() {
+  if (gone_) return fail(Failure::client_gone);
+  if (found_) {
+    cache::Lookup found = std::move(*found_);
+    found_.reset();
+    return follow(std::move(found));
+  }
+  if (pending_) return expired() ? fail(Failure::total_timeout) : Step::suspend;
+  if (worker_.cache() == nullptr || !route_->cache.enabled || !request_.upgrade.empty()) return Step::choose;
+  cache::Lookup found =
+      worker_.cache()->lookup(request_view(), route_->cache, realtime_ms(), worker_.loop(), [this](cache::Lookup late) {
+        pending_ = cache::Pending();
+        found_ = std::move(late);
+        resume();
+      });
+  if (found.outcome == cache::Outcome::pending) {
+    cache_outcome_ = cache::Outcome::pending;
+    pending_ = std::move(found.pending);
+    wait_for_nothing();
+    return Step::suspend;
+  }
+  return follow(std::move(found));
+}
+
+Step Transaction::follow(cache::Lookup found) {
+  cache_asked_ = true;
+  cache_outcome_ = found.outcome;
+  cache_status_ = found.status;
+  switch (found.outcome) {
+    case cache::Outcome::hit:
+    case cache::Outcome::join:
+      return serve_stored(std::move(found.answer));
+    case cache::Outcome::stale:
+      if (found.fill) revalidate_in_background(std::move(found.fill));
+      return serve_stored(std::move(found.answer));
+    case cache::Outcome::lead:
+      fill_ = std::move(found.fill);
+      return Step::choose;
+    case cache::Outcome::refuse:
+      return fail(Failure::only_if_cached);
+    case cache::Outcome::failed:
+      return fail(Failure::shared_fetch_failed);
+    case cache::Outcome::bypass:
+    case cache::Outcome::pending:
+      break;
+  }
+  return Step::choose;
+}
+
+Step Transaction::serve_stored(cache::Answer answer) {
+  stored_ = std::move(answer);
+  stored_->body.on_ready([this] { resume(); });
+  return Step::serve;
+}
+
+// A transaction without a client fetches for the cache, with this one's request.
+void Transaction::revalidate_in_background(cache::Fill fill) {
+  Transaction& other = worker_.take_transaction();
+  Arena& arena = other.arena_;
+  other.plan_ = plan_;
+  other.route_ = route_;
+  other.pool_ = pool_;
+  other.started_ns_ = worker_.loop().now_ns();
+  other.total_deadline_ns_ = total_deadline_ns_;
+  other.gone_ = other.background_ = other.cache_asked_ = true;
+  other.cache_outcome_ = cache::Outcome::lead;
+  other.request_.method = arena.copy(request_.method);
+  other.request_.host = arena.copy(request_.host);
+  other.request_.path = arena.copy(request_.path);
+  other.request_.query = arena.copy(request_.query);
+  other.request_.version = request_.version;
+  other.request_id_ = arena.copy(request_id_);
+  other.client_address_ = arena.copy(client_address_);
+  other.wire_head_ = arena.copy(compose_wire_head(&fill));
+  other.fill_ = std::move(fill);
+  other.step_ = Step::choose;
+  // In its own turn: this one has a client to serve first.
+  worker_.resume_later(other);
+}
+
+std::string_view Transaction::compose_wire_head(const cache::Fill* fill) {
+  FieldList conditions;
+  if (fill != nullptr && *fill) {
+    for (const http1::Field& field : fill->conditional_fields()) {
+      conditions.add({arena_.copy_lower(field.name), field.value, FieldKind::other});
+    }
+  }
+  const bool shared = fill != nullptr && static_cast<bool>(*fill);
+  return compose_backend_head({request_, client_->facts(), route_->request_headers, plan_->plan().this_node().name,
+                               request_id_, shared ? &conditions : nullptr},
+                              arena_);
+}
+
+// --- serve: what is stored, or arriving for somebody else
+
+Step Transaction::serve() {
+  if (gone_) return fail(Failure::client_gone);
+  if (!head_sent_) send_stored_head();
+  switch (pump_stored()) {
+    case cache::BodyStep::end:
+      client_->end_response();
+      return Step::log;
+    case cache::BodyStep::error:
+      return fail(Failure::backend_truncated);
+    case cache::BodyStep::data:
+    case cache::BodyStep::wait:
+      break;
+  }
+  if (expired()) return fail(Failure::total_timeout);
+  wait_for_nothing();
+  return Step::suspend;
+}
+
+void Transaction::send_stored_head() {
+  status_ = stored_->status;
+  response_.status = status_;
+  response_.fields.clear();
+  cache::for_each_field(*stored_, [this](std::string_view name, std::string_view value) {
+    if (name == "content-length") return;
+    const bool made = name == "age" || name == "content-range";  // the others belong to the stored head
+    response_.fields.add({name, made ? arena_.copy(value) : value, classify_field(name)});
+  });
+  compose_answer_fields();
+  const bool bodiless = request_.is_head() || status_ == 304 || status_ == 204;
+  const bool known = stored_->content_length.has_value();
+  const uint64_t length = stored_->content_length.value_or(0);
+  const BodyKind body = bodiless || (known && length == 0) ? BodyKind::none
+                        : known                            ? BodyKind::known
+                                                           : BodyKind::unknown;
+  client_->send_head(status_, response_.fields, body, length, known && status_ != 304);
+  head_sent_ = true;
+}
+
+// From the cache to the client. data: more can follow at once; wait: the reader, or the client, will call.
+cache::BodyStep Transaction::pump_stored() {
+  cache::Slice slice;
+  for (int slices = 0; client_->ready_for_piece(); ++slices) {
+    if (slices == kSlicesPerRound) {
+      worker_.resume_later(*this);
+      return cache::BodyStep::data;
+    }
+    const cache::BodyStep step = stored_->body.next(slice);
+    if (step != cache::BodyStep::data) return step;
+    response_bytes_ += slice.bytes.size();
+    client_->send_piece(slice.bytes);
+  }
+  return cache::BodyStep::wait;
+}
+
+// --- fill: leading, the backend's answer goes to the cache, and the client reads it from there like everybody else
+
+Step Transaction::begin_filled_response() {
+  cache_status_.forward_status = response_.status;
+  cache::FillDecision decision = fill_.on_head(response_view(), realtime_ms());
+  if (decision.answer) {
+    stored_ = std::move(decision.answer);
+    stored_->body.on_ready([this] { resume(); });
+  }
+  cache_status_.stored = decision.kind == cache::FillDecision::Kind::store;
+  cache_status_.ttl_s = decision.ttl_s;
+  if (decision.kind == cache::FillDecision::Kind::pass) cache_status_.detail = decision.reason;
+  switch (decision.kind) {
+    case cache::FillDecision::Kind::store:
+      fill_.on_resume([this] {
+        fill_paused_ = false;
+        resume();
+      });
+      backend_->accept_head();
+      wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
+      return Step::fill;
+    case cache::FillDecision::Kind::pass:
+      fill_ = cache::Fill();
+      return gone_ ? fail(Failure::client_gone) : begin_passed_response();
+    case cache::FillDecision::Kind::freshened:
+    case cache::FillDecision::Kind::serve_stale:
+      break;
+  }
+  fill_ = cache::Fill();
+  backend_->accept_head();
+  release_backend(true);
+  if (!gone_) return Step::serve;
+  status_ = response_.status;
+  return Step::log;
+}
+
+Step Transaction::fill() {
+  if (!gone_ && !head_sent_) send_stored_head();
+  const bool moved = backend_ != nullptr && pump_fill();
+  if (!gone_ && !stored_ended_) {
+    const cache::BodyStep step = pump_stored();
+    if (step == cache::BodyStep::error) return fail(Failure::backend_truncated);
+    if (step == cache::BodyStep::end) {
+      stored_ended_ = true;
+      client_->end_response();
+    }
+  }
+  if (backend_ == nullptr && (gone_ || stored_ended_)) {
+    if (gone_) status_ = response_.status;
+    return Step::log;
+  }
+  if (backend_ == nullptr || fill_paused_) {
+    wait_for_nothing();
+    if (expired()) return fail(Failure::total_timeout);
+  } else if (moved || step_deadline_ns_ == UINT64_MAX) {
+    wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
+  } else if (expired()) {
+    fill_.fail(cache::FillFailure::backend_failed, info(Failure::body_timeout).name);
+    return fail(Failure::body_timeout);
+  }
+  return Step::suspend;
+}
+
+// From the backend to the cache. Lets go of the backend when all has come, or nobody wants the rest. True when anything
+// moved.
+bool Transaction::pump_fill() {
+  bool moved = false;
+  for (int pieces = 0; !fill_paused_; ++pieces) {
+    if (pieces == kSlicesPerRound) {
+      worker_.resume_later(*this);
+      return moved;
+    }
+    const std::string_view piece = backend_->next_piece();
+    if (piece.empty()) break;
+    moved = true;
+    const cache::FillStep step = fill_.append(piece);
+    if (step == cache::FillStep::pause) fill_paused_ = true;
+    if (step == cache::FillStep::stop) {
+      fill_ = cache::Fill();
+      release_backend(false);
+      return true;
+    }
+  }
+  if (backend_->response_ended()) {
+    fill_.finish();
+    fill_ = cache::Fill();
+    release_backend(true);
+  } else if (backend_->failure() != Failure::none) {
+    fill_.fail(cache::FillFailure::backend_failed, info(backend_->failure()).name);
+    fill_ = cache::Fill();
+    release_backend(false);
+  }
+  return moved;
+}
+
+// No backend could be had while leading: everybody who waits is told, or given what is stale where that is allowed.
+std::optional<Step> Transaction::fail_fill(Failure failure) {
+  std::optional<cache::Answer> stale = fill_.stale_answer(realtime_ms());
+  fill_.fail(cache::FillFailure::backend_failed, info(failure).name);
+  fill_ = cache::Fill();
+  if (!stale || gone_ || head_sent_) return std::nullopt;
+  failure_ = Failure::none;
+  cache_status_.detail = "stale-if-error";
+  return serve_stored(std::move(*stale));
+}
+
+// RFC 9111 §4.4: an unsafe request that was answered makes what is stored of its target suspect.
+void Transaction::invalidate_if_unsafe() {
+  if (worker_.cache() == nullptr || !route_->cache.enabled || is_safe(request_.method)) return;
+  worker_.cache()->invalidate(request_view(), route_->cache, response_view());
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,249 @@
+// The steps of a transaction that deal with a backend: choose, connect, exchange, deliver; and when to try another.
+#include <algorithm>
+
+#include "core/clock.h"
+#include "l7/forwarding.h"
+#include "l7/transaction.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr int kPiecesPerRound = 16;  // at most 1 MB for one client before others have their turn
+
+}  // namespace
+
+Step Transaction::choose() {
+  if (nobody_waits()) return fail(Failure::client_gone);
+  if (tries_ == 0) {
+    if (wire_head_.empty()) wire_head_ = compose_wire_head(&fill_);
+    pool_->runtime().retries.deposit(pool_->config().retry_budget);
+  }
+  if (worker_.loop().now_ns() >= total_deadline_ns_) return fail(Failure::total_timeout);
+  const Pool& config = pool_->config();
+  Failure refusal = Failure::pool_down;
+  // A backend at its limit of connections is passed over like one that failed, but not counted against it.
+  for (size_t passed_over = 0; passed_over <= config.backends.size(); ++passed_over) {
+    const PoolMember* member = pool_->choose({.hash = pick_hash(),
+                                              .random = worker_.request_ids().random(),
+                                              .now_ns = worker_.loop().now_ns(),
+                                              .tried = {tried_.data(), tried_count_}});
+    if (member == nullptr) break;
+    if (acquire_connection(*member)) {
+      ++tries_;
+      wait_at_most_ns(config.connect_timeout_ms * kNsPerMs);
+      return Step::connect;
+    }
+    refusal = Failure::pool_busy;
+    if (tried_count_ == tried_.size()) break;
+    tried_[tried_count_++] = member->index;
+  }
+  return fail(refusal);
+}
+
+bool Transaction::acquire_connection(const PoolMember& member) {
+  const Pool& config = pool_->config();
+  // With an address of each family, the second try of a request goes to the other one.
+  const IpAddress& address = member.config->addresses[tries_ % member.config->addresses.size()];
+  const Endpoint endpoint{address, member.config->port};
+  if (!fresh_only_) {
+    backend_ = worker_.backends().take_idle(*member.runtime, endpoint, config.tls, !request_.is_idempotent());
+    if (backend_) worker_.stats().backend_reuses.add();
+  }
+  if (!backend_) {
+    const std::string& server_name = config.tls_server_name;
+    backend_ = worker_.backends().open(*member.runtime, endpoint, config.max_connections, plan_->pool_tls(route_->pool),
+                                       server_name);
+    if (!backend_) return false;
+    worker_.stats().backend_connections.add();
+  }
+  member_ = &member;
+  backend_name_ = member.config->name;
+  member.runtime->in_flight.fetch_add(1, std::memory_order_relaxed);
+  member.runtime->requests.fetch_add(1, std::memory_order_relaxed);
+  pool_->runtime().in_flight.fetch_add(1, std::memory_order_relaxed);
+  request_sent_ = request_.body == BodyKind::none;
+  backend_->begin(*this, wire_head_, sends_chunked(request_), request_.is_head());
+  if (request_sent_) backend_->end_request();
+  return true;
+}
+
+uint64_t Transaction::pick_hash() const {
+  if (pool_->config().policy != PoolPolicy::consistent_hash) return 0;
+  return hash_for_pool(plan_->plan(), pool_->config(), request_, client_address_);
+}
+
+void Transaction::release_backend(bool keep) {
+  if (member_ != nullptr) {
+    member_->runtime->in_flight.fetch_sub(1, std::memory_order_relaxed);
+    pool_->runtime().in_flight.fetch_sub(1, std::memory_order_relaxed);
+    if (keep) member_->runtime->note_success();
+    member_ = nullptr;
+  }
+  if (backend_) worker_.backends().give_back(std::move(backend_), pool_->config());
+}
+
+Step Transaction::connect() {
+  if (nobody_waits()) return fail(Failure::client_gone);
+  if (backend_->failure() != Failure::none) return attempt_failed(backend_->failure());
+  if (!backend_->connected()) {
+    if (!expired()) return Step::suspend;
+    return attempt_failed(worker_.loop().now_ns() >= total_deadline_ns_ ? Failure::total_timeout
+                                                                        : Failure::connect_timeout);
+  }
+  connected_ns_ = worker_.loop().now_ns();
+  sent_ns_ = connected_ns_;
+  wait_at_most_ns(pool_->config().first_byte_timeout_ms * kNsPerMs);
+  return Step::exchange;
+}
+
+Step Transaction::exchange() {
+  if (nobody_waits()) return fail(Failure::client_gone);
+  const bool moved = pump_request();
+  if (backend_->head() != nullptr) return begin_response();
+  if (backend_->failure() != Failure::none) return attempt_failed(backend_->failure());
+  if (const Failure failure = request_body_failure(); failure != Failure::none) return fail(failure);
+  if (moved) {
+    sent_ns_ = worker_.loop().now_ns();
+    wait_at_most_ns(request_sent_ || !backend_->ready_for_piece() ? pool_->config().first_byte_timeout_ms * kNsPerMs
+                                                                  : client_->facts().body_idle_ns);
+    return Step::suspend;
+  }
+  if (!expired()) return Step::suspend;
+  if (worker_.loop().now_ns() >= total_deadline_ns_) return attempt_failed(Failure::total_timeout);
+  return request_sent_ || !backend_->ready_for_piece() ? attempt_failed(Failure::first_byte_timeout)
+                                                       : fail(Failure::request_timeout);
+}
+
+Step Transaction::begin_response() {
+  const http1::Head& head = *backend_->head();
+  const bool unasked_upgrade = head.status == 101 && request_.upgrade.empty();
+  if (unasked_upgrade || response_from_http1(head, request_.is_head(), arena_, response_) != MessageFault::none) {
+    return attempt_failed(Failure::bad_response);
+  }
+  first_byte_ns_ = worker_.loop().now_ns();
+  worker_.stats().first_byte.record_ns(first_byte_ns_ - sent_ns_);
+  if (fill_) return begin_filled_response();
+  invalidate_if_unsafe();
+  cache_status_.forward_status = response_.status;
+  return begin_passed_response();
+}
+
+Step Transaction::begin_passed_response() {
+  status_ = response_.status;
+  compose_answer_fields();
+  client_->send_head(status_, response_.fields, response_.body, response_.content_length, response_.has_content_length);
+  head_sent_ = true;
+  backend_->accept_head();
+  wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
+  return Step::deliver;
+}
+
+Step Transaction::deliver() {
+  if (gone_) return fail(Failure::client_gone);
+  const bool request_moved = pump_request();
+  const bool response_moved = pump_response();
+  if (backend_->response_ended()) {
+    client_->end_response();
+    return Step::log;
+  }
+  if (backend_->failure() != Failure::none) {
+    member_->runtime->failures.fetch_add(1, std::memory_order_relaxed);
+    return fail(backend_->failure());
+  }
+  if (const Failure failure = request_body_failure(); failure != Failure::none) return fail(failure);
+  if (!client_->ready_for_piece()) {
+    wait_for_nothing();  // the client's own stall is watched by its connection
+    if (expired()) return fail(Failure::total_timeout);
+  } else if (request_moved || response_moved || step_deadline_ns_ == UINT64_MAX) {
+    wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
+  } else if (expired()) {
+    return fail(worker_.loop().now_ns() >= total_deadline_ns_ ? Failure::total_timeout : Failure::body_timeout);
+  }
+  return Step::suspend;
+}
+
+// Moves what the client has sent of the body to the backend. True when anything moved.
+bool Transaction::pump_request() {
+  if (request_sent_ && response_.body != BodyKind::tunnel) return false;
+  bool moved = false;
+  if (backend_->ready_for_piece()) client_->want_body();
+  while (backend_->ready_for_piece()) {
+    const std::string_view piece = client_->next_piece();
+    if (piece.empty()) {
+      if (client_->body_ended() && !request_sent_) {
+        backend_->end_request();
+        request_sent_ = moved = true;
+      }
+      break;
+    }
+    request_bytes_ += piece.size();
+    if (request_bytes_ > client_->facts().max_body_bytes && response_.body != BodyKind::tunnel) break;
+    backend_->send_piece(piece);
+    moved = true;
+  }
+  if (moved) backend_->flush();
+  return moved;
+}
+
+Failure Transaction::request_body_failure() const {
+  if (request_sent_ || response_.body == BodyKind::tunnel) return Failure::none;
+  if (request_bytes_ > client_->facts().max_body_bytes) return Failure::body_too_large;
+  return client_->body_failure();
+}
+
+// Moves what the backend has sent of the body to the client. True when anything moved.
+bool Transaction::pump_response() {
+  bool moved = false;
+  for (int pieces = 0; client_->ready_for_piece(); ++pieces) {
+    if (pieces == kPiecesPerRound) {
+      worker_.resume_later(*this);
+      break;
+    }
+    const std::string_view piece = backend_->next_piece();
+    if (piece.empty()) break;
+    response_bytes_ += piece.size();
+    client_->send_piece(piece);
+    moved = true;
+  }
+  return moved;
+}
+
+// One try has failed before the client was told anything: try again where that is safe and affordable, else say so.
+Step Transaction::attempt_failed(Failure failure) {
+  const bool stale = failure == Failure::backend_closed && backend_->reused() && !backend_->anything_received();
+  const bool another = may_retry(failure, stale);
+  if (stale) {
+    fresh_only_ = true;  // the backend is not to blame: it closed an idle connection as we took it up
+  } else {
+    const Pool& config = pool_->config();
+    const uint64_t now_ns = worker_.loop().now_ns();
+    if (member_->runtime->note_failure(now_ns, config.eject_after, config.eject_ms * kNsPerMs)) {
+      worker_.stats().ejections.add();
+    }
+    if (tried_count_ < tried_.size()) tried_[tried_count_++] = member_->index;
+  }
+  if (!another) return fail(failure);
+  worker_.stats().retries.add();
+  release_backend(false);
+  return Step::choose;
+}
+
+bool Transaction::may_retry(Failure failure, bool stale_connection) {
+  if (failure == Failure::total_timeout || failure == Failure::bad_response || failure == Failure::overloaded) {
+    return false;
+  }
+  const bool never_sent =
+      failure == Failure::connect_failed || failure == Failure::connect_timeout || failure == Failure::tls_failed;
+  // RFC 9110 §9.2.2: what a backend may have begun to act on is repeated only when acting twice does no harm, and only
+  // while every byte of it is still at hand.
+  if (!never_sent && (!request_.is_idempotent() || request_bytes_ > 0)) return false;
+  if (stale_connection) return !fresh_only_;
+  const Pool& config = pool_->config();
+  if (tries_ > config.retry_attempts || config.retry_budget <= 0) return false;
+  if (pool_->runtime().retries.withdraw(worker_.loop().now_ns())) return true;
+  worker_.stats().retries_denied.add();
+  return false;
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,163 @@
+#include "l7/worker.h"
+
+#include <algorithm>
+#include <ctime>
+
+#include "core/clock.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr size_t kLongestLogLine = 24 * 1024;
+
+}  // namespace
+
+Worker::Worker(size_t index, WorkerShared& shared)
+    : index_(index), shared_(shared), backends_(loop_, blocks_), drain_timer_(loop_, [this] {
+        for (const std::unique_ptr<ClientConnection>& connection : connections_) connection->abort();
+      }) {}
+
+Worker::~Worker() {
+  // Transactions let go of connections and plans first; then the plan goes here, not through a loop that has ended.
+  listeners_.clear();
+  buried_.clear();
+  connections_.clear();
+  transactions_.clear();
+}
+
+void Worker::start() {
+  thread_ = std::thread([this] { loop_.run(); });
+}
+
+void Worker::stop() {
+  loop_.stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Worker::adopt(std::shared_ptr<Adoption> adoption) {
+  loop_.post([this, adoption = std::move(adoption)] { run_adoption(*adoption); });
+}
+
+void Worker::run_adoption(Adoption& adoption) {
+  // Releasing the old pin at the end of this block retires it, unless requests under way still hold it.
+  plan_ = PlanPin::first(adoption.plan.release(), [this](LocalPlan* local) { retire(local); });
+  for (const Endpoint& endpoint : adoption.close) {
+    std::erase_if(listeners_, [&](const auto& listener) { return listener->bind() == endpoint; });
+  }
+  for (ListenSocket& socket : adoption.open) {
+    listeners_.push_back(std::make_unique<ListenerSocket>(*this, std::move(socket)));
+  }
+}
+
+void Worker::retire(LocalPlan* local) {
+  // Freeing a large Model takes a while: the main thread does it.
+  shared_.main_loop.post([plan = local->release()] {});
+  delete local;
+}
+
+void Worker::drain(uint64_t timeout_ms, std::function<void()> done) {
+  loop_.post([this, timeout_ms, done = std::move(done)] {
+    draining_ = true;
+    drained_ = done;
+    for (const std::unique_ptr<ListenerSocket>& listener : listeners_) listener->accept_all();
+    listeners_.clear();
+    backends_.close_all_idle();
+    for (const std::unique_ptr<ClientConnection>& connection : connections_) connection->drain();
+    drain_timer_.arm_after_ms(timeout_ms);
+    finish_drain_if_idle();
+  });
+}
+
+void Worker::finish_drain_if_idle() {
+  if (!draining_ || !connections_.empty() || !drained_) return;
+  drain_timer_.cancel();
+  shared_.main_loop.post(std::exchange(drained_, nullptr));
+}
+
+std::string_view Worker::http_date() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  if (now.tv_sec != date_s_) {
+    date_s_ = now.tv_sec;
+    tm utc{};
+    ::gmtime_r(&now.tv_sec, &utc);
+    char text[32];
+    date_.assign(text, ::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc));
+  }
+  return date_;
+}
+
+Transaction& Worker::take_transaction() {
+  if (free_transactions_.empty()) {
+    transactions_.push_back(std::make_unique<Transaction>(*this));
+    return *transactions_.back();
+  }
+  Transaction& transaction = *free_transactions_.back();
+  free_transactions_.pop_back();
+  return transaction;
+}
+
+void Worker::give_back(Transaction* transaction) {
+  if (transaction->queued_) {
+    std::erase(queued_, transaction);
+    transaction->queued_ = false;
+  }
+  free_transactions_.push_back(transaction);
+}
+
+void Worker::resume_later(Transaction& transaction) {
+  if (transaction.queued_) return;
+  transaction.queued_ = true;
+  queued_.push_back(&transaction);
+  if (queued_.size() == 1) loop_.defer([this] { resume_queued(); });
+}
+
+void Worker::resume_queued() {
+  // One at a time from the front: resuming one may end another, which then removes itself, or queue itself again.
+  for (size_t turns = queued_.size(); turns > 0 && !queued_.empty(); --turns) {
+    Transaction* next = queued_.front();
+    queued_.erase(queued_.begin());
+    next->queued_ = false;
+    const bool last_of_round = queued_.empty();
+    next->resume();
+    if (last_of_round) return;  // had it queued itself again, that has called for another round
+  }
+  if (!queued_.empty()) loop_.defer([this] { resume_queued(); });
+}
+
+void Worker::write_log(const AccessRecord& record) {
+  char line[kLongestLogLine];
+  const size_t bytes = format_record(record, line, sizeof line);
+  if (bytes == 0 || !shared_.log.ring(index_).push({line, bytes})) stats().log_lines_dropped.add();
+}
+
+void Worker::accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind) {
+  if (shared_.connections.load(std::memory_order_relaxed) >= shared_.max_connections.load(std::memory_order_relaxed)) {
+    stats().connections_refused.add();
+    return;
+  }
+  stats().connections.add();
+  shared_.connections.fetch_add(1, std::memory_order_relaxed);
+  connections_.push_back(std::make_unique<ClientConnection>(*this, peer, bind, connections_.size()));
+  connections_.back()->open(std::move(fd));
+}
+
+void Worker::bury(ClientConnection* connection) {
+  const size_t index = connection->index();
+  if (index >= connections_.size() || connections_[index].get() != connection) return;
+  if (buried_.empty()) {
+    loop_.defer([this] {
+      buried_.clear();
+      finish_drain_if_idle();
+    });
+  }
+  buried_.push_back(std::move(connections_[index]));
+  if (index + 1 != connections_.size()) {
+    connections_[index] = std::move(connections_.back());
+    connections_[index]->set_index(index);
+  }
+  connections_.pop_back();
+  shared_.connections.fetch_sub(1, std::memory_order_relaxed);
+}
+
+}  // namespace tidegate::l7

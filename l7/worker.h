@@ -1,0 +1,112 @@
+// Worker: one thread with an event loop and everything a request needs that is not shared: listening sockets of its own
+// (SO_REUSEPORT), client and backend connections, TLS contexts, transactions, buffers. Other threads reach it by
+// post().
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "cache/cache.h"
+#include "core/event_loop.h"
+#include "l7/access_log.h"
+#include "l7/backend_connections.h"
+#include "l7/buffer.h"
+#include "l7/client_connection.h"
+#include "l7/listener.h"
+#include "l7/plan.h"
+#include "l7/request_id.h"
+#include "l7/stats.h"
+#include "l7/transaction.h"
+
+namespace tidegate::l7 {
+
+// What all workers of the process share.
+struct WorkerShared {
+  Stats& stats;
+  AccessLog& log;
+  cache::Cache* cache;                   // null: none on this node
+  EventLoop& main_loop;                  // where what a worker is done with is destroyed
+  std::atomic<uint64_t> connections{0};  // client connections, all workers
+  std::atomic<uint64_t> max_connections{UINT64_MAX};
+};
+
+// A change of configuration as one worker gets it: whole.
+struct Adoption {
+  std::unique_ptr<LocalPlan> plan;
+  std::vector<ListenSocket> open;  // listening already
+  std::vector<Endpoint> close;
+};
+
+class Worker {
+ public:
+  Worker(size_t index, WorkerShared& shared);
+  ~Worker();  // after stop()
+
+  // --- any thread
+  void start();
+  void adopt(std::shared_ptr<Adoption> adoption);
+  // Stops accepting and lets requests under way finish; `done` is called on the main loop when the last connection is
+  // gone, at the latest after `timeout_ms`.
+  void drain(uint64_t timeout_ms, std::function<void()> done);
+  void stop();  // joins
+
+  // --- the worker's thread
+  EventLoop& loop() { return loop_; }
+  BlockPool& blocks() { return blocks_; }
+  BackendConnections& backends() { return backends_; }
+  Stats& stats() { return shared_.stats; }
+  cache::Cache* cache() { return shared_.cache; }
+  RequestIds& request_ids() { return request_ids_; }
+  // For parsing: nothing in it outlives the call that parses.
+  http1::Head& scratch_head() { return scratch_head_; }
+  PlanPin plan() const { return plan_; }
+  bool draining() const { return draining_; }
+  // The Date field's value, of this second.
+  std::string_view http_date();
+
+  Transaction& take_transaction();
+  void give_back(Transaction* transaction);
+  // Runs it again in the next round of the loop.
+  void resume_later(Transaction& transaction);
+
+  bool log_enabled() const { return shared_.log.enabled(); }
+  void write_log(const AccessRecord& record);
+
+  void accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind);
+  // Ends a connection from within its own callbacks: it is destroyed at the end of the round.
+  void bury(ClientConnection* connection);
+
+ private:
+  void run_adoption(Adoption& adoption);
+  void retire(LocalPlan* local);
+  void resume_queued();
+  void finish_drain_if_idle();
+
+  const size_t index_;
+  WorkerShared& shared_;
+  EventLoop loop_;
+  BlockPool blocks_;
+  RequestIds request_ids_;
+  http1::Head scratch_head_;
+  PlanPin plan_;
+  std::vector<std::unique_ptr<Transaction>> transactions_;  // all
+  std::vector<Transaction*> free_transactions_;
+  std::vector<Transaction*> queued_;
+  BackendConnections backends_;
+  std::vector<std::unique_ptr<ListenerSocket>> listeners_;
+  std::vector<std::unique_ptr<ClientConnection>> connections_;
+  std::vector<std::unique_ptr<ClientConnection>> buried_;
+  std::string date_;
+  int64_t date_s_ = 0;
+  bool draining_ = false;
+  std::function<void()> drained_;
+  Timer drain_timer_;
+  std::thread thread_;
+};
+
+}  // namespace tidegate::l7
