@@ -51,6 +51,7 @@ void BodyReader::let_go() {
 }
 
 void BodyReader::on_ready(std::function<void()> fn) {
+  if (object_ != nullptr && object_->resident) return;  // never waits: a hit in memory allocates nothing
   if (call_ != nullptr) call_->cancel();
   call_ = loop_ != nullptr ? std::make_shared<LoopCall>(*loop_, std::move(fn)) : nullptr;
 }

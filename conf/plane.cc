@@ -151,7 +151,9 @@ Result<void> Plane::Impl::listen() {
     if (!answer_common(exchange))
       exchange->respond(HttpResponse::problem(404, "Not Found", "here: /metrics, /healthz"));
   });
-  return metrics_server->listen_tcp(*options.metrics_listen);
+  bound = metrics_server->listen_tcp(*options.metrics_listen);
+  if (bound) log_info("metrics at {}", metrics_server->tcp_endpoint().to_string());
+  return bound;
 }
 
 Result<void> Plane::Impl::follow() {
@@ -272,6 +274,7 @@ nlohmann::json Plane::Impl::status() const {
       {"refused", refuses ? nlohmann::json(follower->refused()) : nlohmann::json(nullptr)},
       {"draining", draining},
   };
+  if (metrics_server) json["metrics"] = metrics_server->tcp_endpoint().to_string();
   if (hooks.add_status) hooks.add_status(json);
   return json;
 }

@@ -128,8 +128,7 @@ Decoded decode_choice(const Field& field, const DocumentNode& node) {
   for (size_t i = 0; i < field.choices.size(); ++i) {
     if (field.choices[i] == node.text) return {uint64_t{i}, {}};
   }
-  Decoded decoded = refuse("no_such_choice", field, node, did_you_mean(node.text, field.choices));
-  return decoded;
+  return refuse("no_such_choice", field, node, did_you_mean(node.text, field.choices));
 }
 
 Decoded decode_address(const Field& field, const DocumentNode& node) {
@@ -153,12 +152,14 @@ Decoded decode_cidr(const Field& field, const DocumentNode& node) {
   if (const auto cidr = Cidr::parse(node.text)) return {*cidr, {}};
   const size_t slash = node.text.find('/');
   const auto address = IpAddress::parse(std::string_view(node.text).substr(0, slash));
-  const auto prefix =
-      slash == std::string::npos ? std::nullopt : parse_decimal(std::string_view(node.text).substr(slash + 1));
-  if (!address || !prefix || *prefix > address->max_prefix()) return refuse("bad_value", field, node);
+  constexpr uint64_t kNoPrefix = UINT64_MAX;
+  const uint64_t prefix = slash == std::string::npos
+                              ? kNoPrefix
+                              : parse_decimal(std::string_view(node.text).substr(slash + 1)).value_or(kNoPrefix);
+  if (!address || prefix > address->max_prefix()) return refuse("bad_value", field, node);
   return refuse("bad_value", field, node,
                 fmt::format("bits behind the prefix are set; the network is {}",
-                            Cidr::of(*address, static_cast<uint8_t>(*prefix)).to_string()));
+                            Cidr::of(*address, static_cast<uint8_t>(prefix)).to_string()));
 }
 
 Decoded decode_endpoint(const Field& field, const DocumentNode& node) {

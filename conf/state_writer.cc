@@ -101,9 +101,10 @@ class Batch {
 
 // --- versions
 
-// One object as it changes from one version to the next. An empty hash: it is gone.
+// One object as it changes from one version to the next.
 struct EntryChange {
-  std::string_view kind, name, hash;
+  const ManifestEntry* entry;  // the new one; when gone, the old one
+  bool gone;
 };
 
 std::vector<EntryChange> changes_between(const std::vector<ManifestEntry>& from, const std::vector<ManifestEntry>& to) {
@@ -113,28 +114,27 @@ std::vector<EntryChange> changes_between(const std::vector<ManifestEntry>& from,
   };
   auto old = from.begin();
   for (const ManifestEntry& entry : to) {
-    for (; old != from.end() && less(*old, entry); ++old) out.push_back({old->kind, old->name, {}});
+    for (; old != from.end() && less(*old, entry); ++old) out.push_back({&*old, true});
     const bool same_object = old != from.end() && !less(entry, *old);
-    if (!same_object || old->hash != entry.hash) out.push_back({entry.kind, entry.name, entry.hash});
+    if (!same_object || old->hash != entry.hash) out.push_back({&entry, false});
     if (same_object) ++old;
   }
-  for (; old != from.end(); ++old) out.push_back({old->kind, old->name, {}});
+  for (; old != from.end(); ++old) out.push_back({&*old, true});
   return out;
 }
 
-// Entries in the order of keys; refuses what no manifest can hold.
-Result<std::vector<ManifestEntry>> sorted(std::vector<ManifestEntry> entries) {
-  std::sort(entries.begin(), entries.end());
+// Refuses what no manifest can hold. The entries are sorted.
+Result<void> check_names(const std::vector<ManifestEntry>& entries) {
   for (size_t i = 0; i < entries.size(); ++i) {
-    if (!entry_prefix(entries[i].kind, entries[i].name)) {
-      return fail(
-          fmt::format("{} '{:.40}...': a name has no NUL and 490 bytes at most", entries[i].kind, entries[i].name));
+    const ManifestEntry& entry = entries[i];
+    if (!entry_prefix(entry.kind, entry.name)) {
+      return fail(fmt::format("{} '{:.40}...': a name has no NUL and 490 bytes at most", entry.kind, entry.name));
     }
-    if (i > 0 && entries[i].kind == entries[i - 1].kind && entries[i].name == entries[i - 1].name) {
-      return fail(fmt::format("{} '{}' is there twice", entries[i].kind, entries[i].name));
+    if (i > 0 && entry.kind == entries[i - 1].kind && entry.name == entries[i - 1].name) {
+      return fail(fmt::format("{} '{}' is there twice", entry.kind, entry.name));
     }
   }
-  return entries;
+  return {};
 }
 
 void reference(Batch& batch, const StateDbs& dbs, const std::string& raw_hash) {
@@ -191,17 +191,18 @@ void trim_versions(Batch& batch, const StateDbs& dbs) {
   }
 }
 
-// Writes a version whose objects are given by `bytes_of(hash)`; null bytes: the store has it already.
+// Writes a version. `bytes_of(entry)` gives the bytes of an entry of the manifest that the store may not have yet, or
+// null.
 template <class BytesOf>
 void write_version(Batch& batch, const StateDbs& dbs, const Manifest& manifest, const std::vector<ManifestEntry>& from,
                    BytesOf&& bytes_of) {
-  for (const EntryChange& change : changes_between(from, manifest.entries)) {
-    const std::string raw_hash = hex_decode(change.hash).value_or("");
-    batch.put(dbs.entry, *entry_prefix(change.kind, change.name) + lmdb::be64(manifest.version), raw_hash);
-    if (raw_hash.empty()) continue;
+  for (const auto& [entry, gone] : changes_between(from, manifest.entries)) {
+    const std::string raw_hash = gone ? "" : hex_decode(entry->hash).value_or("");
+    batch.put(dbs.entry, *entry_prefix(entry->kind, entry->name) + lmdb::be64(manifest.version), raw_hash);
+    if (gone) continue;
     if (!batch.get(dbs.refs, raw_hash)) {
-      const std::string* bytes = bytes_of(change.hash);
-      if (bytes == nullptr) return batch.refuse(fail(fmt::format("object {} is missing", change.hash)));
+      const std::string* bytes = bytes_of(*entry);
+      if (bytes == nullptr) return batch.refuse(fail(fmt::format("object {} is missing", entry->hash)));
       batch.put(dbs.object, raw_hash, *bytes);
     }
     reference(batch, dbs, raw_hash);
@@ -212,13 +213,16 @@ void write_version(Batch& batch, const StateDbs& dbs, const Manifest& manifest, 
 }
 
 // What the head's manifest holds, from memory where that is what was written last.
-std::vector<ManifestEntry> head_entries(Batch& batch, const StateStore::Impl& impl, uint64_t head) {
-  if (!batch.sound() || head == 0) return {};
-  if (impl.cached_version == head) return impl.cached_entries;
+const std::vector<ManifestEntry>& head_entries(Batch& batch, StateStore::Impl& impl) {
+  const uint64_t head = batch.number("head");
+  if (!batch.sound() || impl.cached_version == head) return impl.cached_entries;
   Result<std::vector<ManifestEntry>> entries = impl.entries(batch.txn(), head);
-  if (entries) return *std::move(entries);
-  batch.refuse(entries.error());
-  return {};
+  if (!entries) {
+    batch.refuse(entries.error());
+    return impl.cached_entries;
+  }
+  impl.cached_version = head;
+  return impl.cached_entries = *std::move(entries);
 }
 
 // Makes `db` hold exactly `words`, touching only what differs.
@@ -255,13 +259,17 @@ void StateStore::Impl::ring() const {
 
 Result<Manifest> StateStore::commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head,
                                             std::string_view author, std::string_view comment, uint64_t rollback_of) {
-  std::map<std::string_view, const std::string*> bytes_by_hash;
-  std::vector<ManifestEntry> unsorted;
-  unsorted.reserve(objects.size());
-  for (const ConfigObject& object : objects) unsorted.push_back({object.kind, object.name, sha256_hex(object.bytes)});
-  for (size_t i = 0; i < objects.size(); ++i) bytes_by_hash.emplace(unsorted[i].hash, &objects[i].bytes);
-  Result<std::vector<ManifestEntry>> entries = sorted(unsorted);
-  if (!entries) return entries.error();
+  std::vector<const ConfigObject*> order;
+  for (const ConfigObject& object : objects) order.push_back(&object);
+  std::sort(order.begin(), order.end(), [](const ConfigObject* a, const ConfigObject* b) {
+    return a->kind != b->kind ? a->kind < b->kind : a->name < b->name;
+  });
+  Manifest manifest;
+  manifest.entries.reserve(order.size());
+  for (const ConfigObject* object : order) {
+    manifest.entries.push_back({object->kind, object->name, sha256_hex(object->bytes)});
+  }
+  if (Result<void> sound = check_names(manifest.entries); !sound) return sound.error();
 
   Batch batch(*impl_);
   const uint64_t head = batch.number("head");
@@ -269,17 +277,14 @@ Result<Manifest> StateStore::commit_version(const std::vector<ConfigObject>& obj
     return fail(
         fmt::format("conflict: the configuration is at version {}, the change was based on {}", head, expected_head));
   }
-  Manifest manifest;
   manifest.version = head + 1;
   manifest.created_ns = realtime_ns();
   manifest.author = author;
   manifest.comment = comment;
   manifest.rollback_of = rollback_of;
-  manifest.digest = manifest_digest(*entries);
-  manifest.entries = *std::move(entries);
-  write_version(batch, impl_->dbs, manifest, head_entries(batch, *impl_, head), [&](std::string_view hash) {
-    const auto found = bytes_by_hash.find(hash);
-    return found == bytes_by_hash.end() ? nullptr : found->second;
+  manifest.digest = manifest_digest(manifest.entries);
+  write_version(batch, impl_->dbs, manifest, head_entries(batch, *impl_), [&](const ManifestEntry& entry) {
+    return &order[static_cast<size_t>(&entry - manifest.entries.data())]->bytes;
   });
   batch.audit(author, rollback_of == 0 ? "commit" : "rollback", fmt::format("version {}", manifest.version), comment);
   if (Result<void> committed = batch.commit(); !committed) return committed.error();
@@ -295,21 +300,20 @@ Result<void> StateStore::adopt_version(const Manifest& manifest,
     if (sha256_hex(bytes) != hash) return fail("object " + hash + " is not what its hash says");
     bytes_by_hash.emplace(hash, &bytes);
   }
-  Result<std::vector<ManifestEntry>> entries = sorted(manifest.entries);
-  if (!entries) return entries.error();
-  if (manifest_digest(*entries) != manifest.digest) {
-    return fail(fmt::format("version {}: the manifest is not what its digest says", manifest.version));
-  }
   Manifest adopted = manifest;
-  adopted.entries = *std::move(entries);
+  std::sort(adopted.entries.begin(), adopted.entries.end());
+  if (Result<void> sound = check_names(adopted.entries); !sound) return sound;
+  if (manifest_digest(adopted.entries) != adopted.digest) {
+    return fail(fmt::format("version {}: the manifest is not what its digest says", adopted.version));
+  }
 
   Batch batch(*impl_);
   const uint64_t head = batch.number("head");
   if (batch.sound() && adopted.version <= head) {
     return fail(fmt::format("conflict: version {} is offered, but {} is in force here", adopted.version, head));
   }
-  write_version(batch, impl_->dbs, adopted, head_entries(batch, *impl_, head), [&](std::string_view hash) {
-    const auto found = bytes_by_hash.find(hash);
+  write_version(batch, impl_->dbs, adopted, head_entries(batch, *impl_), [&](const ManifestEntry& entry) {
+    const auto found = bytes_by_hash.find(entry.hash);
     return found == bytes_by_hash.end() ? nullptr : found->second;
   });
   batch.audit(adopted.author, "adopt", fmt::format("version {}", adopted.version), adopted.comment);

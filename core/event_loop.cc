@@ -166,8 +166,8 @@ void EventLoop::run_deferred() {
 void EventLoop::fire_due_timers() {
   while (!heap_.empty() && heap_.front()->queued_ns_ <= now_ns_) {
     Timer* timer = heap_.front();
-    if (timer->deadline_ns_ > now_ns_ && timer->deadline_ns_ != Timer::kIdle) {
-      timer->queued_ns_ = timer->deadline_ns_;  // re-armed to later since it was queued
+    if (timer->deadline_ns_ > timer->queued_ns_ && timer->deadline_ns_ != Timer::kIdle) {
+      timer->queued_ns_ = timer->deadline_ns_;  // re-armed to later since it was queued; due in its order
       sift_down(0);
       continue;
     }

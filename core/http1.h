@@ -146,7 +146,7 @@ void for_each_element(std::string_view list, Fn&& fn) {
   bool quoted = false;
   for (size_t i = 0; i <= list.size(); ++i) {
     if (i < list.size() && quoted) {
-      if (list[i] == '\\')
+      if (list[i] == '\\' && i + 1 < list.size())
         ++i;
       else if (list[i] == '"')
         quoted = false;

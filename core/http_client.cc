@@ -239,7 +239,8 @@ void Call::send_request() {
 }
 
 void Call::receive() {
-  for (int reads = 0; reads < kReadsPerWake; ++reads) {
+  // What TLS has already taken in must be read now: the socket will not speak of it again.
+  for (int reads = 0; reads < kReadsPerWake || transport_.has_pending(); ++reads) {
     const size_t before = in_.size();
     in_.resize(before + kReadBytes);
     const Transport::Io io = transport_.read(in_.data() + before, kReadBytes);

@@ -144,7 +144,7 @@ void HttpConnection::on_io(uint32_t events) {
   const auto self = shared_from_this();
   // The peer has closed both ways, or reset: nobody is left to read an answer.
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) return close();
-  if ((events & EPOLLOUT) != 0) flush();
+  if (unsent() > 0) flush();
   if ((events & EPOLLRDHUP) != 0 && streaming_) return close();
   if (stage_ == Stage::lingering) {
     discard_input();
@@ -156,7 +156,7 @@ void HttpConnection::on_io(uint32_t events) {
 
 void HttpConnection::on_timeout() {
   const auto self = shared_from_this();
-  const bool receiving = stage_ == Stage::body || (stage_ == Stage::head && request_began_ns_ != 0);
+  const bool receiving = stage_ == Stage::body || (stage_ == Stage::head && !in_.empty());
   if (receiving && unsent() == 0) {
     state_->refused_too_slow->add();
     refuse(408, fmt::format("the request did not arrive within {} ms", state_->limits.request_ms));
@@ -423,6 +423,7 @@ void HttpConnection::resume_later() {
 void HttpConnection::flush() {
   while (stage_ != Stage::closed && unsent() > 0) {
     const Transport::Io io = transport_.write(out_.data() + sent_, unsent());
+    write_wants_read_ = io.status == IoStatus::want_read;
     if (io.status == IoStatus::want_read || io.status == IoStatus::want_write) return;
     if (io.status != IoStatus::ok) return close();
     sent_ += io.bytes;
@@ -450,7 +451,8 @@ void HttpConnection::settle() {
   uint32_t interest = 0;
   if (wants_input() || stage_ == Stage::lingering) interest |= EPOLLIN;
   if (streaming_ && !peer_done_) interest |= EPOLLRDHUP;
-  if (unsent() > 0 || read_wants_write_) interest |= EPOLLOUT;
+  if (unsent() > 0) interest |= write_wants_read_ ? EPOLLIN : EPOLLOUT;
+  if (read_wants_write_) interest |= EPOLLOUT;
   if (interest != interest_) {
     interest_ = interest;
     state_->loop.modify(transport_.fd(), interest);

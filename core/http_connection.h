@@ -114,7 +114,8 @@ class HttpConnection final : public IoHandler, public std::enable_shared_from_th
   bool minor_0_ = false;    // the request was HTTP/1.0
   bool close_when_sent_ = false;
   bool linger_when_sent_ = false;
-  bool read_wants_write_ = false;  // a TLS handshake does
+  bool read_wants_write_ = false;  // as a TLS handshake may
+  bool write_wants_read_ = false;
   uint32_t interest_ = 0;
   uint64_t request_began_ns_ = 0;  // 0: no byte of it yet
   uint64_t last_progress_ns_ = 0;  // an answer ended, or bytes were sent

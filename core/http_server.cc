@@ -37,13 +37,17 @@ Result<void> remove_stale_socket(const std::string& path, const sockaddr_un& add
   return {};
 }
 
-// The listener is in the caller's hands; this answers and forgets. One send into an empty socket buffer never blocks.
+// Answers a connection that is closed next. One send into an empty socket buffer never blocks; what the client has sent
+// is read away, or the close would reset the connection and take the answer with it.
 void turn_away(int fd) {
   const HttpResponse problem =
       HttpResponse::problem(503, http1::reason_phrase(503), "the server has as many connections as it may");
   std::string out = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n";
   out += "Connection: close\r\nContent-Length: " + std::to_string(problem.body.size()) + "\r\n\r\n" + problem.body;
   [[maybe_unused]] const ssize_t sent = ::send(fd, out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  char scratch[4096];
+  while (::recv(fd, scratch, sizeof scratch, MSG_DONTWAIT) > 0) {
+  }
 }
 
 class Listener final : public IoHandler {

@@ -120,20 +120,20 @@ class Walk {
   }
 
   Result<void> node(const std::vector<char>& page_bytes, size_t at, uint64_t number, int height) {
-    const Error garbled = damaged(fmt::format("an entry of page {} is garbled", number));
-    if (at < kPageHeader || at + kNodeHeader > page_bytes.size()) return garbled;
+    const auto garbled = [number] { return damaged(fmt::format("an entry of page {} is garbled", number)); };
+    if (at < kPageHeader || at + kNodeHeader > page_bytes.size()) return garbled();
     const char* node = page_bytes.data() + at;
     const uint64_t low = load<uint16_t>(node), high = load<uint16_t>(node + 2);
     const auto flags = load<uint16_t>(node + 4);
     const size_t data_at = at + kNodeHeader + load<uint16_t>(node + 6);
-    if (data_at > page_bytes.size()) return garbled;
+    if (data_at > page_bytes.size()) return garbled();
     if (height > 1) return page(low | high << 16 | uint64_t{flags} << 32, height - 1);
     const uint64_t data_bytes = low | high << 16;
     const uint64_t in_page = (flags & kBigData) != 0 ? sizeof(uint64_t) : data_bytes;
-    if (in_page > page_bytes.size() - data_at) return garbled;
+    if (in_page > page_bytes.size() - data_at) return garbled();
     if ((flags & kBigData) != 0) return overflow(load<uint64_t>(page_bytes.data() + data_at), data_bytes);
     if ((flags & kSubData) == 0) return {};
-    return data_bytes == kTreeBytes ? tree(Tree(page_bytes.data() + data_at)) : Result<void>(garbled);
+    return data_bytes == kTreeBytes ? tree(Tree(page_bytes.data() + data_at)) : Result<void>(garbled());
   }
 
   // A value on pages of its own, of which only the first has a header.

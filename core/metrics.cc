@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 
 namespace tidegate {
@@ -27,9 +28,9 @@ uint64_t LatencyHistogram::upper_bound_ns(size_t bucket) {
 }
 
 void LatencyHistogram::record_ns(uint64_t ns) {
-  Slot& slot = slots_[metric_thread_index()];
-  slot.counts[bucket_of(ns)].fetch_add(1, std::memory_order_relaxed);
-  slot.sum_ns.fetch_add(ns, std::memory_order_relaxed);
+  const size_t index = metric_thread_index();
+  add_to_slot(slots_[index].counts[bucket_of(ns)], index, 1);
+  add_to_slot(slots_[index].sum_ns, index, ns);
 }
 
 uint64_t LatencyHistogram::count_in(size_t bucket) const {

@@ -20,16 +20,20 @@ namespace tidegate {
 constexpr size_t kMaxMetricThreads = 32;  // a thread past this shares the last slot with atomic adds
 size_t metric_thread_index();             // assigned on first use, for the life of the thread
 
+// A slot that only its thread writes is added to without a locked instruction.
+inline void add_to_slot(std::atomic<uint64_t>& value, size_t thread_index, uint64_t n) {
+  if (thread_index + 1 < kMaxMetricThreads) {
+    value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  } else {
+    value.fetch_add(n, std::memory_order_relaxed);
+  }
+}
+
 class Counter {
  public:
   void add(uint64_t n = 1) {
     const size_t index = metric_thread_index();
-    std::atomic<uint64_t>& value = slots_[index].value;
-    if (index + 1 < kMaxMetricThreads) {
-      value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-    } else {
-      value.fetch_add(n, std::memory_order_relaxed);
-    }
+    add_to_slot(slots_[index].value, index, n);
   }
   uint64_t value() const {
     uint64_t sum = 0;

@@ -36,16 +36,22 @@ Result<CertificateInfo> inspect_identity(const TlsIdentity& identity);
 class TicketKeys {
  public:
   static constexpr int64_t kWindowS = 12 * 3600;  // a key issues for one window and is accepted for one more
-  explicit TicketKeys(std::string secret) : secret_(std::move(secret)) {}
+  // `epoch_s` tells the time; the wall clock unless given.
+  explicit TicketKeys(std::string secret, int64_t (*epoch_s)() = wall_clock_s)
+      : secret_(std::move(secret)), epoch_s_(epoch_s) {}
   struct Key {
     std::array<uint8_t, 16> name;
     std::array<uint8_t, 32> aes;
     std::array<uint8_t, 32> hmac;
   };
   Key at(int64_t epoch_s) const;
+  int64_t now_s() const { return epoch_s_(); }
 
  private:
+  static int64_t wall_clock_s();
+
   std::string secret_;
+  int64_t (*epoch_s_)();
 };
 
 struct TlsServerOptions {

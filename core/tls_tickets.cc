@@ -11,6 +11,8 @@
 
 namespace tidegate {
 
+int64_t TicketKeys::wall_clock_s() { return static_cast<int64_t>(realtime_ns() / kNsPerS); }
+
 TicketKeys::Key TicketKeys::at(int64_t epoch_s) const {
   const std::string info = "tidegate tls ticket key " + std::to_string(epoch_s / kWindowS);
   Key key;
@@ -41,7 +43,7 @@ void TicketRing::serve(SSL_CTX* context) {
 int TicketRing::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                           int encrypt) {
   auto* ring = static_cast<TicketRing*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
-  ring->turn_to(static_cast<int64_t>(realtime_ns() / kNsPerS));
+  ring->turn_to(ring->keys_->now_s());
   const TicketKeys::Key* key = nullptr;
   if (encrypt != 0) {
     key = &ring->current_;
@@ -67,7 +69,9 @@ int TicketRing::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_
                      EVP_CipherInit_ex(cipher, aes, nullptr, used.aes.data(), iv, encrypt) == 1;
   OPENSSL_cleanse(&used, sizeof used);
   if (!ready) return -1;
-  return encrypt == 0 && key == &ring->previous_ ? 2 : 1;
+  // TLS 1.3 clients use a ticket once (RFC 8446 §C.4), so each resumption brings the next.
+  const bool renews = encrypt == 0 && (key == &ring->previous_ || SSL_version(ssl) == TLS1_3_VERSION);
+  return renews ? 2 : 1;
 }
 
 }  // namespace tidegate

@@ -1,7 +1,6 @@
 #include "l4/eal.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <unistd.h>
@@ -11,7 +10,9 @@
 namespace tidegate::l4 {
 
 Result<void> start_eal(const std::vector<std::string>& arguments) {
-  log_info("EAL: {}", fmt::join(arguments, " "));
+  std::string command_line;
+  for (const std::string& argument : arguments) command_line += argument + " ";
+  log_info("EAL: {}", command_line);
   // Without root the dispatcher that lets several XDP programs share a device cannot be loaded.
   if (::geteuid() != 0) ::setenv("LIBXDP_SKIP_DISPATCHER", "1", 0);
   // EAL keeps pointers into its arguments for as long as it lives.

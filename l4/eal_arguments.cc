@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -33,7 +32,9 @@ uint64_t free_hugepage_bytes() {
 }
 
 std::string lcores(uint32_t workers, const std::vector<uint32_t>& cpus) {
-  const std::string all = fmt::format("({})", fmt::join(cpus, ","));
+  std::string all;
+  for (const uint32_t cpu : cpus) all += (all.empty() ? "(" : ",") + std::to_string(cpu);
+  all += ')';
   std::string out = "0@" + all;
   const bool own_cpus = cpus.size() > workers;
   for (uint32_t worker = 0; worker < workers; ++worker) {

@@ -1,16 +1,21 @@
 #include "l4/ports.h"
 
 #include <fmt/format.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <set>
 
+#include "core/fd.h"
 #include "core/log.h"
 #include "l4/eal.h"
 
@@ -34,6 +39,18 @@ std::set<int> packet_sockets() {
     if (domain == AF_XDP || domain == AF_PACKET) found.insert(fd);
   }
   return found;
+}
+
+// How many receive queues the kernel spreads an interface's frames over; 0 when it does not say.
+uint32_t receive_channels(const std::string& interface) {
+  const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ethtool_channels channels{};
+  channels.cmd = ETHTOOL_GCHANNELS;
+  ifreq request{};
+  interface.copy(request.ifr_name, IFNAMSIZ - 1);
+  request.ifr_data = reinterpret_cast<char*>(&channels);
+  if (::ioctl(any.get(), SIOCETHTOOL, &request) != 0) return 0;
+  return channels.combined_count + channels.rx_count;
 }
 
 std::string error_text(int negative_errno) { return rte_strerror(negative_errno < 0 ? -negative_errno : rte_errno); }
@@ -111,6 +128,11 @@ Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers) 
 
 Result<void> Port::try_driver(const std::string& driver, uint32_t workers) {
   if (driver == "af_xdp") {
+    // XDP hands a queue without a socket to the kernel: its frames would bypass the forwarder unseen.
+    if (const uint32_t channels = receive_channels(device_); channels > workers) {
+      return fail(fmt::format("{} receive queues, but {} workers (ethtool -L {} to lower, or raise workers)", channels,
+                              workers, device_));
+    }
     for (uint32_t worker = 0; worker < workers; ++worker) {
       // busy_budget=0: no preferred busy polling, so that poll(2) can wait (the worker sleeps when idle).
       const std::string arguments = fmt::format("iface={},start_queue={},queue_count=1,busy_budget=0", device_, worker);
@@ -140,17 +162,24 @@ Result<void> Port::try_driver(const std::string& driver, uint32_t workers) {
 Result<void> Port::open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
                              uint16_t queues) {
   const std::string vdev = fmt::format("{}{}_{}", driver, index_, first_worker);  // its start names the driver
+  const std::set<int> sockets_before = packet_sockets();
   if (const int status = rte_eal_hotplug_add("vdev", vdev.c_str(), arguments.c_str()); status != 0) {
     return fail(fmt::format("{} ({})", error_text(status), arguments));
   }
   uint16_t device = 0;
   if (rte_eth_dev_get_port_by_name(vdev.c_str(), &device) != 0) return fail("device did not appear");
-  return start_device(device, first_worker, queues);
+  if (Result<void> started = start_device(device, first_worker, queues); !started) return started;
+  // Drivers open their queues in order, so that the n-th new socket is the n-th queue's.
+  std::vector<int> fresh;
+  const std::set<int> sockets_after = packet_sockets();
+  std::set_difference(sockets_after.begin(), sockets_after.end(), sockets_before.begin(), sockets_before.end(),
+                      std::back_inserter(fresh));
+  for (size_t i = 0; i < fresh.size() && i < queues; ++i) queues_[first_worker + i].wake_fds.push_back(fresh[i]);
+  return {};
 }
 
 Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t queues) {
   started_.push_back(device);  // close() gives it back whatever happens below
-  const std::set<int> sockets_before = packet_sockets();
   rte_eth_dev_info info{};
   if (const int status = rte_eth_dev_info_get(device, &info); status != 0) return fail(error_text(status));
   if (queues > info.max_rx_queues || queues > info.max_tx_queues) {
@@ -187,13 +216,6 @@ Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t
   rte_ether_addr mac{};
   if (const int status = rte_eth_macaddr_get(device, &mac); status != 0) return fail("MAC: " + error_text(status));
   identity_.mac = Mac::from(mac.addr_bytes);
-
-  std::vector<int> fresh;
-  const std::set<int> sockets_after = packet_sockets();
-  std::set_difference(sockets_after.begin(), sockets_after.end(), sockets_before.begin(), sockets_before.end(),
-                      std::back_inserter(fresh));
-  // Drivers open their queues in order, so that the n-th new socket is the n-th queue's.
-  for (size_t i = 0; i < fresh.size() && i < queues; ++i) queues_[first_worker + i].wake_fds.push_back(fresh[i]);
   return {};
 }
 

@@ -4,7 +4,10 @@
 
 namespace tidegate::l4 {
 
-std::string Mac::to_string() const { return fmt::format("{:02x}", fmt::join(bytes, ":")); }
+std::string Mac::to_string() const {
+  return fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2], bytes[3], bytes[4],
+                     bytes[5]);
+}
 
 uint32_t checksum_add(const uint8_t* bytes, size_t count, uint32_t sum) {
   // At most 65535 bytes: 32768 words of 16 bits cannot overflow 32 bits.

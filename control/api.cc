@@ -1,0 +1,139 @@
+#include "control/api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "control/problem.h"
+#include "core/crypto.h"
+#include "core/log.h"
+
+namespace tidegate {
+
+namespace {
+
+// "application/json; charset=utf-8" -> "application/json", in lower case.
+std::string media_type(std::string_view field) {
+  std::string type(field.substr(0, field.find(';')));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.pop_back();
+  std::transform(type.begin(), type.end(), type.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return type;
+}
+
+std::string join(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+}  // namespace
+
+void Api::refuse(const HttpExchangePtr& exchange, int status, std::string_view code, std::string_view detail,
+                 std::string_view allow) {
+  metrics()
+      .counter("tidegate_control_api_refusals_total", "Calls refused before they reached a handler, by reason.",
+               {{"code", std::string(code)}})
+      .add();
+  HttpResponse response = problem(status, code, detail);
+  if (!allow.empty()) response.headers.emplace_back("Allow", std::string(allow));
+  exchange->respond(std::move(response));
+}
+
+bool Api::check_query(const HttpExchangePtr& exchange, const ApiRoute& route) {
+  if (route.any_query) return true;
+  std::string_view rest = exchange->request().query;
+  while (!rest.empty()) {
+    const std::string_view pair = rest.substr(0, rest.find('&'));
+    rest.remove_prefix(std::min(pair.size() + 1, rest.size()));
+    const std::string_view name = pair.substr(0, pair.find('='));
+    if (pair.empty()) continue;
+    const auto known = [&](const QueryParameter& parameter) { return parameter.name == name; };
+    if (std::any_of(route.query.begin(), route.query.end(), known)) continue;
+    std::vector<std::string> names;
+    for (const QueryParameter& parameter : route.query) names.push_back(parameter.name);
+    // A mistyped "dry_run" must not become a real write.
+    refuse(exchange, 400, "unknown_parameter",
+           fmt::format("there is no parameter '{}' here; {}", name,
+                       names.empty() ? "none is taken" : "known: " + join(names)));
+    return false;
+  }
+  return true;
+}
+
+bool Api::check_body(const HttpExchangePtr& exchange, const ApiRoute& route) {
+  const HttpRequest& request = exchange->request();
+  if (route.accepts.empty()) {
+    if (request.body.empty()) return true;
+    refuse(exchange, 400, "unexpected_body", "this call takes no body");
+    return false;
+  }
+  const std::string type = media_type(request.header("content-type"));
+  if (std::find(route.accepts.begin(), route.accepts.end(), type) != route.accepts.end()) return true;
+  refuse(exchange, 415, "unsupported_media_type",
+         fmt::format("Content-Type is {}; accepted: {}", type.empty() ? "missing" : "'" + type + "'",
+                     join(route.accepts)));
+  return false;
+}
+
+HttpExchangePtr Api::admit_once(const HttpExchangePtr& exchange, const Principal& who) {
+  const HttpRequest& request = exchange->request();
+  const std::string key(request.header("idempotency-key"));
+  if (request.method != "POST" || key.empty()) return exchange;
+  if (key.size() > IdempotencyCache::kMaxKeyBytes) {
+    refuse(exchange, 400, "bad_idempotency_key", "an Idempotency-Key has at most 255 characters");
+    return nullptr;
+  }
+  const std::string scope = who.name + ' ' + request.target;
+  IdempotencyCache::Lookup earlier = idempotency_.begin(scope, key, sha256_hex(request.body));
+  switch (earlier.verdict) {
+    case IdempotencyCache::Verdict::fresh:
+      return remember_answer(exchange, idempotency_, scope, key);
+    case IdempotencyCache::Verdict::repeated:
+      exchange->respond(std::move(*earlier.answer));
+      break;
+    case IdempotencyCache::Verdict::under_way:
+      refuse(exchange, 409, "under_way", "the first request with this Idempotency-Key is still under way");
+      break;
+    case IdempotencyCache::Verdict::other_body:
+      refuse(exchange, 422, "key_reused", "this Idempotency-Key was used with another body");
+      break;
+  }
+  return nullptr;
+}
+
+void Api::dispatch(const HttpExchangePtr& exchange) {
+  const HttpRequest& request = exchange->request();
+  RouteTable::Found found = table_.find(request.method, request.path);
+  const Role need = found.route ? found.route->role : Role::viewer;
+
+  Principal who;
+  if (need != Role::none) {
+    Result<Principal> principal = auth_.identify(request);
+    if (!principal) return refuse(exchange, 401, "unauthenticated", principal.error().message);
+    who = std::move(*principal);
+  }
+  if (!found.route) {
+    if (found.allow.empty()) {
+      return refuse(exchange, 404, "no_such_path", fmt::format("there is no {}; see /v1/openapi.json", request.path));
+    }
+    return refuse(exchange, 405, "method_not_allowed",
+                  fmt::format("{} takes {}, not {}", request.path, found.allow, request.method), found.allow);
+  }
+  if (!allows(who.role, need)) {
+    return refuse(exchange, 403, "forbidden",
+                  fmt::format("{} {} needs the role {}; {} has {}", request.method, found.route->pattern, name(need),
+                              who.name, name(who.role)));
+  }
+  if (found.route->effect == Effect::writes && !leader_.empty()) {
+    return refuse(exchange, 421, "not_the_leader", fmt::format("this control follows {}: write there", leader_));
+  }
+  if (!check_query(exchange, *found.route) || !check_body(exchange, *found.route)) return;
+
+  const HttpExchangePtr answering = admit_once(exchange, who);
+  if (!answering) return;
+  calls_.add();
+  found.route->handler(ApiCall{answering, std::move(who), std::move(found.path)});
+}
+
+}  // namespace tidegate

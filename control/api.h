@@ -1,0 +1,39 @@
+// Api: from a request to its handler: route -> auth -> role -> leader? -> parameters -> body type -> idempotency ->
+// handler. Every refusal on the way is a problem+json and a counter.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "control/auth.h"
+#include "control/idempotency.h"
+#include "control/route_table.h"
+#include "core/metrics.h"
+
+namespace tidegate {
+
+class Api {
+ public:
+  Api(const RouteTable& table, Auth& auth) : table_(table), auth_(auth) {}
+
+  // Not empty: this control follows that one, and writes are refused with 421 naming it.
+  void set_leader(std::string leader) { leader_ = std::move(leader); }
+
+  void dispatch(const HttpExchangePtr& exchange);
+
+ private:
+  void refuse(const HttpExchangePtr& exchange, int status, std::string_view code, std::string_view detail,
+              std::string_view allow = {});
+  bool check_query(const HttpExchangePtr& exchange, const ApiRoute& route);
+  bool check_body(const HttpExchangePtr& exchange, const ApiRoute& route);
+  // The exchange to answer on; null when it was answered already, as a repetition.
+  HttpExchangePtr admit_once(const HttpExchangePtr& exchange, const Principal& who);
+
+  const RouteTable& table_;
+  Auth& auth_;
+  std::string leader_;
+  IdempotencyCache idempotency_;
+  Counter& calls_ = metrics().counter("tidegate_control_api_calls_total", "Calls that reached a handler.");
+};
+
+}  // namespace tidegate

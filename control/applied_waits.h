@@ -1,0 +1,34 @@
+// AppliedWaits: calls that are answered once the edge has applied something, refused it, or their time is up.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "conf/state_store.h"
+#include "control/fleet.h"
+#include "control/route_table.h"
+#include "core/event_loop.h"
+
+namespace tidegate {
+
+constexpr uint64_t kDefaultWaitMs = 10'000;
+constexpr uint64_t kMaxWaitMs = 60'000;
+
+class AppliedWaits {
+ public:
+  AppliedWaits(EventLoop& loop, Fleet& fleet);
+  ~AppliedWaits();
+
+  // Answers the call with {"converged","waited_ms","missing":[...],"unreachable":[...]} joined to `answer`. Planes that
+  // cannot be reached are named and not waited for. `timeout_ms` is capped at kMaxWaitMs.
+  void answer_when_applied(const ApiCall& call, const StateHead& wanted, uint64_t timeout_ms, nlohmann::json answer);
+
+ private:
+  class Wait;
+  EventLoop& loop_;
+  Fleet& fleet_;
+  std::set<std::shared_ptr<Wait>> waits_;
+};
+
+}  // namespace tidegate

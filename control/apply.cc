@@ -1,0 +1,117 @@
+#include "control/apply.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/crypto.h"
+
+namespace tidegate {
+
+const char* name(ChangeKind kind) {
+  switch (kind) {
+    case ChangeKind::added:
+      return "added";
+    case ChangeKind::changed:
+      return "changed";
+    case ChangeKind::removed:
+      return "removed";
+  }
+  return "unknown";
+}
+
+Candidate examine(const Document& document, const FileReader& files) {
+  Candidate candidate;
+  candidate.model = load_model(document, files, candidate.faults);
+  if (!candidate.faults.empty()) candidate.model = nullptr;
+  if (candidate.model) candidate.objects = split_objects(document, files);
+  return candidate;
+}
+
+Candidate examine_text(const std::string& file_name, std::string text, const FileReader& files) {
+  Candidate candidate;
+  const std::unique_ptr<Document> document = Document::parse(file_name, std::move(text), candidate.faults);
+  if (!document || !candidate.faults.empty()) return candidate;
+  return examine(*document, files);
+}
+
+std::vector<ManifestEntry> entries_of(const std::vector<ConfigObject>& objects) {
+  std::vector<ManifestEntry> entries;
+  entries.reserve(objects.size());
+  for (const ConfigObject& object : objects) entries.push_back({object.kind, object.name, sha256_hex(object.bytes)});
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
+std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const std::vector<ManifestEntry>& to) {
+  const auto key = [](const ManifestEntry& entry) { return std::tie(entry.kind, entry.name); };
+  std::vector<ObjectChange> changes;
+  auto old_entry = from.begin();
+  auto new_entry = to.begin();
+  while (old_entry != from.end() || new_entry != to.end()) {
+    if (new_entry == to.end() || (old_entry != from.end() && key(*old_entry) < key(*new_entry))) {
+      changes.push_back({ChangeKind::removed, old_entry->kind, old_entry->name, old_entry->hash, ""});
+      ++old_entry;
+    } else if (old_entry == from.end() || key(*new_entry) < key(*old_entry)) {
+      changes.push_back({ChangeKind::added, new_entry->kind, new_entry->name, "", new_entry->hash});
+      ++new_entry;
+    } else {
+      if (old_entry->hash != new_entry->hash) {
+        changes.push_back({ChangeKind::changed, new_entry->kind, new_entry->name, old_entry->hash, new_entry->hash});
+      }
+      ++old_entry;
+      ++new_entry;
+    }
+  }
+  return changes;
+}
+
+ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& request) {
+  ApplyOutcome outcome;
+  outcome.manifest = ledger.manifest();
+  if (!candidate.model) {
+    outcome.faults = std::move(candidate.faults);
+    return outcome;
+  }
+  outcome.changes = compare(ledger.manifest().entries, entries_of(candidate.objects));
+  if (outcome.changes.empty() && ledger.manifest().version != 0) {
+    outcome.status = ApplyOutcome::Status::unchanged;
+    return outcome;
+  }
+  if (request.dry_run) {
+    outcome.status = ApplyOutcome::Status::dry_run;
+    return outcome;
+  }
+  Result<Manifest> manifest = ledger.commit(candidate.objects, std::move(candidate.model), ledger.manifest().version,
+                                            request.who, request.comment, request.rollback_of);
+  if (!manifest) {
+    outcome.status = ApplyOutcome::Status::failed;
+    outcome.error = manifest.error().message;
+    return outcome;
+  }
+  outcome.status = ApplyOutcome::Status::committed;
+  outcome.manifest = std::move(*manifest);
+  return outcome;
+}
+
+ApplyOutcome roll_back(Ledger& ledger, uint64_t to, ApplyRequest request) {
+  ApplyOutcome failed;
+  failed.status = ApplyOutcome::Status::failed;
+  failed.manifest = ledger.manifest();
+  const Result<Manifest> manifest = ledger.store().manifest(to);
+  if (!manifest) {
+    failed.error = manifest.error().message;
+    return failed;
+  }
+  FileReader files;
+  const Result<std::unique_ptr<Document>> document = ledger.document(*manifest, files);
+  if (!document) {
+    failed.error = document.error().message;
+    return failed;
+  }
+  request.rollback_of = to;
+  if (request.comment.empty()) request.comment = fmt::format("rollback to version {}", to);
+  return apply(ledger, examine(**document, files), request);
+}
+
+}  // namespace tidegate

@@ -1,0 +1,118 @@
+#include "control/cli/cli.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <fstream>
+
+#include "control/cli/output.h"
+#include "control/json_bounds.h"
+#include "control/shapes.h"
+
+namespace tidegate::cli {
+
+std::optional<HttpTarget> api_target(Cli& cli, std::vector<std::pair<std::string, std::string>>& headers) {
+  HttpTarget target;
+  constexpr std::string_view kHttp = "http://";
+  if (cli.api.rfind(kHttp, 0) == 0) {
+    std::string authority = cli.api.substr(kHttp.size());
+    while (!authority.empty() && authority.back() == '/') authority.pop_back();
+    const std::optional<Endpoint> endpoint = Endpoint::parse(authority);
+    if (!endpoint) {
+      fmt::print(stderr, "tidegate: --api {} is not http://ADDRESS:PORT\n", cli.api);
+      cli.exit_status = kMisuse;
+      return std::nullopt;
+    }
+    target.endpoint = *endpoint;
+  } else {
+    target.unix_path = cli.api;
+  }
+  if (!cli.token_file.empty()) {
+    std::ifstream file(cli.token_file);
+    std::string token;
+    if (!(file >> token)) {
+      fmt::print(stderr, "tidegate: no token in {}\n", cli.token_file);
+      cli.exit_status = kMisuse;
+      return std::nullopt;
+    }
+    headers.emplace_back("Authorization", "Bearer " + token);
+  }
+  return target;
+}
+
+std::optional<HttpResponse> call_raw(Cli& cli, ApiRequest request) {
+  HttpClientRequest http;
+  http.method = std::move(request.method);
+  http.target = std::move(request.target);
+  http.host = "tidegate";
+  http.headers = std::move(request.headers);
+  http.body = std::move(request.body);
+  http.timeout_ms = request.timeout_ms;
+  if (!request.content_type.empty()) http.headers.emplace_back("Content-Type", request.content_type);
+  const std::optional<HttpTarget> target = api_target(cli, http.headers);
+  if (!target) return std::nullopt;
+  Result<HttpResponse> response = http_fetch(*target, std::move(http));
+  if (response) return std::move(*response);
+  fmt::print(stderr, "tidegate: cannot reach the control plane: {}\n", response.error().message);
+  cli.exit_status = kUnreachable;
+  return std::nullopt;
+}
+
+void tell_refusal(Cli& cli, const HttpResponse& response, const std::string& document) {
+  cli.exit_status = kRefused;
+  if (cli.json()) {
+    fmt::print("{}", response.body);
+    return;
+  }
+  const Result<nlohmann::json> problem = parse_json(response.body);
+  const std::vector<Fault> faults =
+      problem ? faults_from_json(problem->value("faults", nlohmann::json())) : std::vector<Fault>{};
+  if (!faults.empty()) {
+    fmt::print(stderr, "{}", render_faults(faults, document, stderr_is_terminal()));
+    fmt::print(stderr, "refused: {}\n", string_member(*problem, "detail"));
+  } else {
+    fmt::print(stderr, "refused ({}): {}\n", response.status,
+               problem ? string_member(*problem, "detail", response.body) : response.body);
+  }
+}
+
+std::optional<nlohmann::json> call(Cli& cli, ApiRequest request, const std::string& document) {
+  const std::optional<HttpResponse> response = call_raw(cli, std::move(request));
+  if (!response) return std::nullopt;
+  if (response->status / 100 != 2) {
+    tell_refusal(cli, *response, document);
+    return std::nullopt;
+  }
+  Result<nlohmann::json> body = parse_json(response->body);
+  if (body) return std::move(*body);
+  fmt::print(stderr, "tidegate: the answer is not JSON: {}\n", body.error().message);
+  cli.exit_status = kUnreachable;
+  return std::nullopt;
+}
+
+std::string percent_encode(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const bool unreserved = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                            c == '.' || c == '_' || c == '~';
+    out += unreserved ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
+  return out;
+}
+
+std::string query(const std::vector<std::pair<std::string, std::string>>& parameters) {
+  std::string out;
+  for (const auto& [name, value] : parameters) {
+    if (!value.empty()) out += fmt::format("{}{}={}", out.empty() ? '?' : '&', name, percent_encode(value));
+  }
+  return out;
+}
+
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& about, const std::string& example) {
+  CLI::App* command = app.add_subcommand(name, about);
+  command->fallthrough();
+  command->footer("Example: " + example);
+  return command;
+}
+
+}  // namespace tidegate::cli

@@ -1,0 +1,57 @@
+// Cli: what every command shares: how to reach the API, how to print, and the exit status.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/http_client.h"
+
+namespace tidegate::cli {
+
+enum ExitStatus : int { kDone = 0, kRefused = 1, kMisuse = 2, kUnreachable = 3 };
+
+struct Cli {
+  // Common options
+  std::string api = "/run/tidegate/control.sock";  // a socket's path, or http://ADDRESS:PORT
+  std::string token_file;
+  std::string output = "human";
+  int exit_status = kDone;  // set by the command that ran
+
+  bool json() const { return output == "json"; }
+};
+
+struct ApiRequest {
+  std::string method = "GET";
+  std::string target;
+  std::string content_type;
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;
+  uint64_t timeout_ms = 75'000;  // longer than the longest wait that the API grants
+};
+
+// Where --api points, with the token's header in `headers`. Nothing (and exit status 2) when it points nowhere.
+std::optional<HttpTarget> api_target(Cli& cli, std::vector<std::pair<std::string, std::string>>& headers);
+
+// The API's answer, whatever its status. Nothing after an exit status was set: nobody there.
+std::optional<HttpResponse> call_raw(Cli& cli, ApiRequest request);
+// The JSON of a 2xx. A refusal is told on stderr (faults with carets into `document`) and sets exit status 1.
+std::optional<nlohmann::json> call(Cli& cli, ApiRequest request, const std::string& document = {});
+void tell_refusal(Cli& cli, const HttpResponse& response, const std::string& document);
+
+std::string percent_encode(std::string_view text);
+// "key=value&..." of those that are not empty, with the leading '?'.
+std::string query(const std::vector<std::pair<std::string, std::string>>& parameters);
+
+// Adds a subcommand that knows the common options too. `example` ends its help text.
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& about, const std::string& example);
+
+void add_config_commands(CLI::App& app, Cli& cli);   // check keys apply get diff rollback versions audit
+void add_operate_commands(CLI::App& app, Cli& cli);  // drain undrain purge
+void add_observe_commands(CLI::App& app, Cli& cli);  // status health explain watch
+void add_run_command(CLI::App& app, Cli& cli);       // run
+
+}  // namespace tidegate::cli

@@ -1,0 +1,35 @@
+// tidegate: the command line.
+
+#include <csignal>
+#include <cstdlib>
+
+#include "control/cli/cli.h"
+
+int main(int argc, char** argv) {
+  using namespace tidegate::cli;
+  ::signal(SIGPIPE, SIG_IGN);
+  Cli cli;
+  CLI::App app(
+      "The command line of an edge. One version, one decision, one explanation.\n"
+      "Exit status: 0 done, 1 refused or faulty, 2 misuse, 3 nobody there.");
+  app.set_version_flag("--version", std::string(TIDEGATE_VERSION));
+  app.require_subcommand(1);
+  app.add_option("--api", cli.api, "the control plane: its socket, or http://ADDRESS:PORT")
+      ->envname("TIDEGATE_API")
+      ->capture_default_str();
+  app.add_option("--token-file", cli.token_file, "file with the bearer token for http://")
+      ->envname("TIDEGATE_TOKEN_FILE");
+  app.add_option("--output", cli.output, "human or json")
+      ->check(CLI::IsMember({"human", "json"}))
+      ->capture_default_str();
+  add_config_commands(app, cli);
+  add_operate_commands(app, cli);
+  add_observe_commands(app, cli);
+  add_run_command(app, cli);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kDone : kMisuse;
+  }
+  return cli.exit_status;
+}

@@ -1,0 +1,223 @@
+// The commands of observation: status health explain watch.
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "control/cli/cli.h"
+#include "control/cli/output.h"
+#include "control/json_bounds.h"
+#include "control/story.h"
+#include "core/event_loop.h"
+
+namespace tidegate::cli {
+
+namespace {
+
+using nlohmann::json;
+
+void add_plane_row(Table& table, const json& node, const json& plane, const json& head) {
+  const std::string refused = string_member(plane, "refused");
+  const bool current = number_member(plane, "version") == number_member(head, "version") &&
+                       number_member(plane, "words") == number_member(head, "words");
+  const bool ready = bool_member(plane, "ready");
+  table.add({string_member(node, "name"), string_member(plane, "plane"),
+             !refused.empty() ? "refused"
+             : !ready         ? "not ready"
+             : current        ? "ok"
+                              : "behind",
+             fmt::format("{}", number_member(plane, "version")), fmt::format("{}", number_member(plane, "words")),
+             number_member(plane, "applied_at_ns") == 0 ? "" : age(number_member(plane, "applied_at_ns")),
+             string_member(plane, "digest").substr(0, 12), refused},
+            !refused.empty() || !ready ? Tone::bad
+            : current                  ? Tone::plain
+                                       : Tone::faint);
+}
+
+void status(Cli& cli) {
+  const std::optional<json> answer = call(cli, {"GET", "/v1/status", "", "", {}});
+  if (!answer) return;
+  if (cli.json()) return fmt::print("{}\n", dump(*answer));
+  const json head = answer->value("head", json::object());
+  fmt::print("version {}  words {}  purge {}  digest {}  {}\n\n", number_member(head, "version"),
+             number_member(head, "words"), number_member(head, "purge"), string_member(*answer, "digest").substr(0, 12),
+             bool_member(*answer, "converged") ? paint("every plane has applied it", Tone::good)
+                                               : paint("not every plane has applied it", Tone::bad));
+  Table table({"NODE", "PLANE", "STATE", "VERSION", "WORDS", "APPLIED", "DIGEST", "WHY"});
+  for (const json& node : answer->value("nodes", json::array())) {
+    if (!bool_member(node, "reachable")) {
+      table.add({string_member(node, "name"), "", "unreachable", "", "", "", "", string_member(node, "why")},
+                Tone::bad);
+      continue;
+    }
+    const std::string trouble = string_member(node, "trouble");
+    const json own_head = node.value("head", json::object());
+    table.add(
+        {string_member(node, "name"), "control", trouble.empty() ? string_member(node, "role") : "cut off",
+         fmt::format("{}", number_member(own_head, "version")), fmt::format("{}", number_member(own_head, "words")), "",
+         string_member(node, "digest").substr(0, 12), trouble},
+        trouble.empty() ? Tone::plain : Tone::bad);
+    for (const json& plane : node.value("planes", json::array())) add_plane_row(table, node, plane, head);
+    for (const json& plane : node.value("unreachable", json::array())) {
+      table.add({string_member(node, "name"), string_member(plane, "plane"), "unreachable", "", "", "", "",
+                 string_member(plane, "why")},
+                Tone::bad);
+    }
+  }
+  table.print();
+}
+
+void health(Cli& cli) {
+  const std::optional<json> answer = call(cli, {"GET", "/v1/health", "", "", {}});
+  if (!answer) return;
+  if (cli.json()) return fmt::print("{}\n", dump(*answer));
+  Table table({"POOL", "BACKEND", "ADDRESS", "WEIGHT", "STATE", "SINCE", "WHY"});
+  for (const json& pool : answer->value("pools", json::array())) {
+    for (const json& backend : pool.value("backends", json::array())) {
+      const std::string state = string_member(backend, "state");
+      const json word = backend.contains("admin") ? backend["admin"] : backend.value("health", json::object());
+      const uint64_t since_ns = number_member(word, "since_ns");
+      table.add({string_member(pool, "pool"), string_member(backend, "backend"), string_member(backend, "address"),
+                 fmt::format("{}", number_member(backend, "weight")), state, since_ns == 0 ? "" : age(since_ns),
+                 string_member(backend, "why")},
+                state == "up" ? Tone::plain : Tone::bad);
+    }
+    if (bool_member(pool, "fail_open")) {
+      table.add({string_member(pool, "pool"), "", "", "", "fail open", "", "nobody is up: everybody is used"},
+                Tone::bad);
+    }
+  }
+  table.print();
+}
+
+struct ExplainArguments {
+  std::string client, url, port, method;
+};
+
+void explain_client(Cli& cli, const ExplainArguments& arguments) {
+  const bool is_url = arguments.url.find("://") != std::string::npos;
+  ApiRequest request;
+  request.target = "/v1/explain" + query({{"client", arguments.client},
+                                          {is_url ? "url" : "name", arguments.url},
+                                          {"client_port", arguments.port},
+                                          {"method", arguments.method}});
+  const std::optional<json> answer = call(cli, std::move(request));
+  if (!answer) return;
+  if (cli.json()) return fmt::print("{}\n", dump(*answer));
+  fmt::print("{} asks for {} (version {})\n", paint(arguments.client, Tone::strong), paint(arguments.url, Tone::strong),
+             number_member(*answer, "version"));
+  for (const json& step : answer->value("steps", json::array())) {
+    const StoryLine line = tell_step(step);
+    fmt::print("  {:<3} {}{}\n", line.plane, line.node.empty() ? "" : paint("on " + line.node + "  ", Tone::faint),
+               line.what);
+    if (!line.why.empty()) fmt::print("      {}\n", paint("because " + line.why, Tone::faint));
+  }
+}
+
+// One server-sent event as a line: "applied  proxy1/l7 version 7 words 12".
+std::string event_line(const std::string& event, const json& data) {
+  if (event == "version") {
+    return fmt::format("version {} by {} {}", number_member(data, "version"), string_member(data, "author"),
+                       string_member(data, "comment"));
+  }
+  if (event == "words") {
+    std::string out_of_service;
+    for (const auto& [key, word] : data.value("admin", json::object()).items()) {
+      out_of_service += fmt::format("  {} {}", key, string_member(word, "state"));
+    }
+    for (const auto& [key, word] : data.value("health", json::object()).items()) {
+      if (!bool_member(word, "up")) out_of_service += fmt::format("  {} down: {}", key, string_member(word, "reason"));
+    }
+    return fmt::format("words {}{}", number_member(data, "sequence"),
+                       out_of_service.empty() ? "  everything in service" : out_of_service);
+  }
+  if (event == "purge") {
+    return fmt::format("purge {} {} {}", number_member(data, "sequence"), string_member(data, "kind"),
+                       string_member(data, "value"));
+  }
+  const json head = data.value("head", json::object());
+  if (event == "applied") {
+    return fmt::format("applied {}/{} version {} words {}", string_member(data, "node"), string_member(data, "plane"),
+                       number_member(head, "version"), number_member(head, "words"));
+  }
+  return fmt::format("{} version {} words {}", event, number_member(head, "version"), number_member(head, "words"));
+}
+
+// Lines of an event stream -> printed events.
+class EventPrinter {
+ public:
+  explicit EventPrinter(bool as_json) : as_json_(as_json) {}
+  void take(std::string_view bytes) {
+    buffer_.append(bytes);
+    for (size_t end = buffer_.find('\n'); end != std::string::npos; end = buffer_.find('\n')) {
+      take_line(std::string_view(buffer_).substr(0, end));
+      buffer_.erase(0, end + 1);
+    }
+  }
+
+ private:
+  void take_line(std::string_view line) {
+    constexpr std::string_view kEvent = "event: ", kData = "data: ";
+    if (line.substr(0, kEvent.size()) == kEvent) event_ = std::string(line.substr(kEvent.size()));
+    if (line.substr(0, kData.size()) != kData) return;
+    const Result<json> data = parse_json(line.substr(kData.size()));
+    if (!data) return;
+    if (as_json_) {
+      fmt::print("{}\n", dump({{"event", event_}, {"data", *data}}));
+    } else {
+      fmt::print("{}\n", event_line(event_, *data));
+    }
+    std::fflush(stdout);
+  }
+  bool as_json_;
+  std::string buffer_, event_;
+};
+
+void watch(Cli& cli) {
+  HttpClientRequest request;
+  request.target = "/v1/watch";
+  request.host = "tidegate";
+  request.timeout_ms = 0;
+  const std::optional<HttpTarget> target = api_target(cli, request.headers);
+  if (!target) return;
+  EventLoop loop;
+  EventPrinter printer(cli.json());
+  const auto stream = http_stream(
+      loop, *target, std::move(request), [&](std::string_view bytes) { printer.take(bytes); },
+      [&](const Result<HttpResponse>& response) {
+        if (response && response->status != 200) {
+          tell_refusal(cli, *response, "");
+        } else {
+          fmt::print(stderr, "tidegate: {}\n",
+                     response ? "the control plane ended the stream" : response.error().message);
+          cli.exit_status = kUnreachable;
+        }
+        loop.stop();
+      });
+  loop.run();
+}
+
+}  // namespace
+
+void add_observe_commands(CLI::App& app, Cli& cli) {
+  add_command(app, "status", "What each plane of each host has applied", "tidegate status")->callback([&cli] {
+    status(cli);
+  });
+  add_command(app, "health", "Every backend's state, why, and since when", "tidegate health")->callback([&cli] {
+    health(cli);
+  });
+  add_command(app, "watch", "Print each change as it happens, until interrupted", "tidegate watch")->callback([&cli] {
+    watch(cli);
+  });
+
+  const auto arguments = std::make_shared<ExplainArguments>();
+  CLI::App* command = add_command(app, "explain", "Tell why a client's query, packet and request go where they go",
+                                  "tidegate explain 203.0.113.9 https://www.example.com/ --port 50000");
+  command->add_option("CLIENT", arguments->client, "the client's IP address")->required();
+  command->add_option("URL", arguments->url, "http(s)://host/path, or a DNS name")->required();
+  command->add_option("--port", arguments->port, "the client's port: gives the exact backend");
+  command->add_option("--method", arguments->method, "of the request (GET)");
+  command->callback([&cli, arguments] { explain_client(cli, *arguments); });
+}
+
+}  // namespace tidegate::cli

@@ -1,0 +1,138 @@
+// The commands of operation: drain undrain purge.
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "control/cli/cli.h"
+#include "control/cli/output.h"
+#include "control/cli/wait.h"
+#include "control/json_bounds.h"
+
+namespace tidegate::cli {
+
+namespace {
+
+using nlohmann::json;
+
+struct WordArguments {
+  std::string kind, name, note;
+  bool down = false, wait = false;
+};
+
+// "/v1/admin/backend/origins/origin1"; nothing (and exit status 2) when the name does not fit the kind.
+std::optional<std::string> word_path(Cli& cli, const WordArguments& arguments) {
+  const size_t slash = arguments.name.find('/');
+  if (arguments.kind == "backend") {
+    if (slash != std::string::npos && slash != 0 && slash + 1 != arguments.name.size()) {
+      return fmt::format("/v1/admin/backend/{}/{}", percent_encode(arguments.name.substr(0, slash)),
+                         percent_encode(arguments.name.substr(slash + 1)));
+    }
+    fmt::print(stderr, "tidegate: a backend is named POOL/NAME, as in origins/origin1\n");
+    cli.exit_status = kMisuse;
+    return std::nullopt;
+  }
+  return fmt::format("/v1/admin/{}/{}", arguments.kind, percent_encode(arguments.name));
+}
+
+void tell_word(Cli& cli, const json& answer, const WordArguments& arguments, std::string_view what) {
+  if (cli.json()) {
+    fmt::print("{}\n", dump(answer));
+  } else {
+    fmt::print("{} {} {}\n", arguments.kind, arguments.name, what);
+  }
+  if (arguments.wait) wait_until_applied(cli, 0, number_member(answer, "words"));
+}
+
+void drain(Cli& cli, const WordArguments& arguments) {
+  const std::optional<std::string> path = word_path(cli, arguments);
+  if (!path) return;
+  ApiRequest request;
+  request.method = "PUT";
+  request.target = *path;
+  request.content_type = "application/json";
+  request.body = dump({{"state", arguments.down ? "down" : "drained"}, {"note", arguments.note}});
+  const std::optional<json> answer = call(cli, std::move(request));
+  if (answer)
+    tell_word(cli, *answer, arguments,
+              arguments.down ? "is taken down: nothing goes there" : "is drained: no new work goes there");
+}
+
+void undrain(Cli& cli, const WordArguments& arguments) {
+  const std::optional<std::string> path = word_path(cli, arguments);
+  if (!path) return;
+  ApiRequest request;
+  request.method = "DELETE";
+  request.target = *path;
+  const std::optional<json> answer = call(cli, std::move(request));
+  if (answer) tell_word(cli, *answer, arguments, "is in service again");
+}
+
+struct PurgeArguments {
+  std::string url, tag;
+  bool all = false, soft = false, wait = false;
+};
+
+void purge(Cli& cli, const PurgeArguments& arguments) {
+  json body = {{"soft", arguments.soft}};
+  if (!arguments.url.empty()) body["url"] = arguments.url;
+  if (!arguments.tag.empty()) body["tag"] = arguments.tag;
+  if (arguments.all) body["all"] = true;
+  if (body.size() != 2) {
+    fmt::print(stderr, "tidegate: purge takes exactly one of URL, --tag TAG and --all\n");
+    cli.exit_status = kMisuse;
+    return;
+  }
+  ApiRequest request;
+  request.method = "POST";
+  request.target = arguments.wait ? "/v1/purge?wait=true" : "/v1/purge";
+  request.content_type = "application/json";
+  request.body = dump(body);
+  const std::optional<json> answer = call(cli, std::move(request));
+  if (!answer) return;
+  if (cli.json()) {
+    fmt::print("{}\n", dump(*answer));
+  } else {
+    fmt::print("purge {}: {}{}\n", number_member(*answer, "sequence"),
+               arguments.all           ? "everything"
+               : arguments.url.empty() ? "tag " + arguments.tag
+                                       : arguments.url,
+               arguments.soft ? ", kept as stale" : "");
+  }
+  if (arguments.wait) tell_applied(cli, *answer);
+}
+
+}  // namespace
+
+void add_operate_commands(CLI::App& app, Cli& cli) {
+  const auto word = std::make_shared<WordArguments>();
+  for (const bool draining : {true, false}) {
+    CLI::App* command =
+        draining ? add_command(app, "drain", "Give a backend, pool or site no new work; what runs there ends in peace",
+                               "tidegate drain backend origins/origin1 --note \"kernel upgrade\" --wait")
+                 : add_command(app, "undrain", "Put a backend, pool or site back into service",
+                               "tidegate undrain backend origins/origin1");
+    command->add_option("KIND", word->kind, "backend, pool or site")
+        ->required()
+        ->check(CLI::IsMember({"backend", "pool", "site"}));
+    command->add_option("NAME", word->name, "POOL/NAME of a backend, or the name")->required();
+    command->add_flag("--wait", word->wait, "return when every plane that can be reached has applied it");
+    if (draining) {
+      command->add_option("--note", word->note, "why, for those who come after");
+      command->add_flag("--down", word->down, "end what runs there too");
+    }
+    command->callback([&cli, word, draining] { draining ? drain(cli, *word) : undrain(cli, *word); });
+  }
+
+  const auto arguments = std::make_shared<PurgeArguments>();
+  CLI::App* command = add_command(app, "purge", "Remove a URL, a tag or everything from every cache of the edge",
+                                  "tidegate purge https://www.example.com/logo.png --wait");
+  command->add_option("URL", arguments->url);
+  command->add_option("--tag", arguments->tag, "everything that carries this cache tag");
+  command->add_flag("--all", arguments->all, "everything");
+  command->add_flag("--soft", arguments->soft, "mark stale instead: served on while it is fetched anew");
+  command->add_flag("--wait", arguments->wait, "return when every cache that can be reached has done it");
+  command->callback([&cli, arguments] { purge(cli, *arguments); });
+}
+
+}  // namespace tidegate::cli

@@ -1,0 +1,37 @@
+// Output for people: aligned tables, ages, and colour where somebody looks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tidegate::cli {
+
+bool stdout_is_terminal();  // and NO_COLOR is not set
+bool stderr_is_terminal();
+
+enum class Tone : uint8_t { plain, good, bad, faint, strong };
+std::string paint(std::string_view text, Tone tone);  // for stdout
+
+// Columns as wide as their widest cell; the last one is left ragged.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> titles) : titles_(std::move(titles)) {}
+  void add(std::vector<std::string> cells, Tone tone = Tone::plain);
+  void print() const;
+
+ private:
+  struct Row {
+    std::vector<std::string> cells;
+    Tone tone;
+  };
+  std::vector<std::string> titles_;
+  std::vector<Row> rows_;
+};
+
+// "3 s", "12 min", "2 days": how long ago a realtime was.
+std::string age(uint64_t then_ns);
+std::string local_time(uint64_t realtime_ns);  // "2026-11-21 02:15:03"
+
+}  // namespace tidegate::cli

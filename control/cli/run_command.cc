@@ -1,0 +1,100 @@
+// The command run: a node's control and planes from one file, under a small supervisor.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <climits>
+#include <cstdio>
+#include <filesystem>
+
+#include "conf/document.h"
+#include "control/cli/cli.h"
+#include "control/cli/output.h"
+#include "control/cli/supervisor.h"
+#include "control/fleet.h"
+
+namespace tidegate::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct RunArguments {
+  std::string file, node, secret;
+  std::string state_dir = "/var/lib/tidegate", run_dir = "/run/tidegate";
+  std::string listen, tokens;
+};
+
+std::string host_name() {
+  std::array<char, HOST_NAME_MAX + 1> buffer{};
+  return ::gethostname(buffer.data(), buffer.size() - 1) == 0 ? std::string(buffer.data()) : std::string();
+}
+
+// The one that was named, the host's own, or the only one of the document.
+const Node* find_node(const Model& model, const std::string& named) {
+  const uint32_t index = model.node_index(named.empty() ? host_name() : named);
+  if (index != kNone) return &model.nodes[index];
+  return named.empty() && model.nodes.size() == 1 ? &model.nodes.front() : nullptr;
+}
+
+// Beside this program, in the build tree's room of that name, or wherever PATH says.
+std::string program_path(const std::string& plane) {
+  const std::string name = "tidegate-" + plane;
+  std::error_code ignored;
+  const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  for (const fs::path& candidate : {here / name, here.parent_path() / plane / name}) {
+    if (::access(candidate.c_str(), X_OK) == 0) return candidate.string();
+  }
+  return name;
+}
+
+void run(Cli& cli, const RunArguments& arguments) {
+  const LoadedFile loaded = load_file(arguments.file);
+  if (!loaded.model) {
+    fmt::print(stderr, "{}", render_faults(loaded.faults, loaded.text, stderr_is_terminal()));
+    cli.exit_status = kRefused;
+    return;
+  }
+  const Node* node = find_node(*loaded.model, arguments.node);
+  if (!node) {
+    fmt::print(stderr, "tidegate: {} has no node {}; --node says which one this host is\n", arguments.file,
+               arguments.node.empty() ? host_name() : arguments.node);
+    cli.exit_status = kMisuse;
+    return;
+  }
+  std::vector<std::string> common = {"--state", arguments.state_dir, "--run", arguments.run_dir, "--node", node->name};
+  if (!arguments.secret.empty()) common.insert(common.end(), {"--secret", arguments.secret});
+  const auto command = [&](const std::string& plane) {
+    DaemonCommand daemon{plane, {program_path(plane)}};
+    daemon.arguments.insert(daemon.arguments.end(), common.begin(), common.end());
+    return daemon;
+  };
+  std::vector<DaemonCommand> daemons = {command("control")};
+  std::vector<std::string>& control = daemons.front().arguments;
+  control.insert(control.end(), {"--config", arguments.file});
+  if (!arguments.listen.empty())
+    control.insert(control.end(), {"--listen", arguments.listen, "--tokens", arguments.tokens});
+  for (const std::string& plane : Fleet::planes_of(*node)) daemons.push_back(command(plane));
+  cli.exit_status = Supervisor(std::move(daemons)).run();
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& app, Cli& cli) {
+  const auto arguments = std::make_shared<RunArguments>();
+  CLI::App* command = add_command(app, "run",
+                                  "Run the control and every plane that this node has, until interrupted.\n"
+                                  "The file is the first configuration; later ones come by apply.",
+                                  "tidegate run edge.yaml --state ./state --run ./run");
+  command->add_option("FILE", arguments->file)->required();
+  command->add_option("--node", arguments->node, "this host's name in FILE (default: its host name, or the only one)");
+  command->add_option("--state", arguments->state_dir, "directory of the state")->capture_default_str();
+  command->add_option("--run", arguments->run_dir, "directory of the sockets")->capture_default_str();
+  command->add_option("--secret", arguments->secret, "file with the site's secret");
+  CLI::Option* listen = command->add_option("--listen", arguments->listen, "ADDRESS:PORT of the API over TCP");
+  listen->needs(command->add_option("--tokens", arguments->tokens, "the token file of the API"));
+  command->callback([&cli, arguments] { run(cli, *arguments); });
+}
+
+}  // namespace tidegate::cli

@@ -1,0 +1,51 @@
+// Supervisor: keeps a few daemons running: starts them, carries their output line by line under their names, starts
+// them again with growing pauses when they end, and ends them in order when told to.
+//
+// Threads: one loop. Children die with this process (PR_SET_PDEATHSIG), so nothing is left behind by kill -9 either.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "core/fd.h"
+
+namespace tidegate::cli {
+
+struct DaemonCommand {
+  std::string name;                    // "l7": the prefix of its lines
+  std::vector<std::string> arguments;  // [0] is the program's path
+};
+
+class Supervisor {
+ public:
+  static constexpr uint64_t kFirstPauseMs = 100;
+  static constexpr uint64_t kLongestPauseMs = 5'000;
+  static constexpr uint64_t kSettledMs = 10'000;   // who ran this long starts again without a pause
+  static constexpr uint64_t kPatienceMs = 40'000;  // from SIGTERM to SIGKILL: longer than a proxy drains
+
+  // The first command outlives the others when all are ended.
+  explicit Supervisor(std::vector<DaemonCommand> commands);
+  ~Supervisor();
+  // Until SIGTERM or SIGINT, and then until all have ended. SIGHUP is handed on.
+  int run();
+
+ private:
+  class Daemon;
+  class SignalReader;
+  void on_signal(int signal);
+  void reap();
+  void end();
+  void end_step();
+
+  EventLoop loop_;
+  std::vector<std::unique_ptr<Daemon>> daemons_;
+  std::unique_ptr<SignalReader> signals_;
+  Timer patience_;
+  bool ending_ = false;
+};
+
+}  // namespace tidegate::cli

@@ -1,0 +1,11 @@
+// The configuration over REST: read it, replace it, patch it, change one object of it.
+#pragma once
+
+#include "control/ledger.h"
+#include "control/route_table.h"
+
+namespace tidegate {
+
+void add_config_routes(RouteTable& table, Ledger& ledger);
+
+}  // namespace tidegate

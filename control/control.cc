@@ -1,0 +1,216 @@
+#include "control/control.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "control/api.h"
+#include "control/applied_waits.h"
+#include "control/apply.h"
+#include "control/auth.h"
+#include "control/config_api.h"
+#include "control/explain.h"
+#include "control/fleet.h"
+#include "control/openapi.h"
+#include "control/prober.h"
+#include "control/purge_api.h"
+#include "control/replica_follower.h"
+#include "control/replica_source.h"
+#include "control/status_api.h"
+#include "control/versions_api.h"
+#include "control/watch.h"
+#include "control/words_api.h"
+#include "core/crypto.h"
+#include "core/log.h"
+
+namespace tidegate {
+
+namespace {
+
+constexpr unsigned kSocketMode = 0660;
+
+Result<std::string> read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail(fmt::format("cannot read {}: {}", path, std::strerror(errno)));
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+Result<std::string> read_token(const std::string& path) {
+  Result<std::string> text = read_file(path);
+  if (!text) return text;
+  const size_t end = text->find_last_not_of(" \t\r\n");
+  if (end == std::string::npos) return fail(path + " holds no token");
+  return text->substr(0, end + 1);
+}
+
+// The document of --config as the first version, or every fault of it.
+Result<void> commit_first(Ledger& ledger, const std::string& path) {
+  if (ledger.head().version != 0) {
+    log_info("the state holds version {}: {} was not read (tidegate apply changes it)", ledger.head().version, path);
+    return {};
+  }
+  Result<std::string> text = read_file(path);
+  if (!text) return text.error();
+  const ApplyOutcome outcome = apply(ledger, examine_text(path, *text, files_beside(path)),
+                                     {"start", "first configuration, from " + path, 0, false});
+  if (outcome.status == ApplyOutcome::Status::invalid) {
+    return fail(fmt::format("{} is not valid:\n{}", path, render_faults(outcome.faults, *text, false)));
+  }
+  if (outcome.status == ApplyOutcome::Status::failed) return fail(outcome.error);
+  return {};
+}
+
+}  // namespace
+
+struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
+  Parts(EventLoop& loop, const ControlOptions& given, std::unique_ptr<Ledger> opened, Tokens tokens,
+        std::string peer_token)
+      : options(given),
+        ledger(std::move(opened)),
+        auth(std::move(tokens), ::geteuid()),
+        api(routes, auth),
+        fleet(loop, *ledger, {options.node, options.run_dir, std::move(peer_token)}),
+        waits(loop, fleet),
+        watch(loop, *ledger, fleet),
+        replica_source(loop, *ledger, options.node),
+        server(loop, [this](const HttpExchangePtr& exchange) { api.dispatch(exchange); }) {}
+
+  void add_routes() {
+    add_config_routes(routes, *ledger);
+    add_version_routes(routes, *ledger);
+    add_word_routes(routes, *ledger);
+    add_purge_routes(routes, *ledger, waits);
+    add_status_routes(routes, *ledger, fleet, waits);
+    add_explain_routes(routes, *ledger, fleet);
+    watch.add_routes(routes);
+    replica_source.add_routes(routes);
+    add_node_routes(routes, fleet);
+    add_meta_routes(routes);
+  }
+
+  void add_gauges() {
+    // The registry outlives a Control: what is gone reads as zero.
+    const auto gauge = [this](const char* name, const char* help, size_t (*read)(const Parts&)) {
+      metrics().gauge(name, help, [weak = weak_from_this(), read] {
+        const auto parts = weak.lock();
+        return parts ? static_cast<double>(read(*parts)) : 0.0;
+      });
+    };
+    gauge("tidegate_control_version_number", "The version of the configuration in force.",
+          [](const Parts& parts) -> size_t { return parts.ledger->head().version; });
+    gauge("tidegate_control_watchers_count", "Open watch streams.",
+          [](const Parts& parts) { return parts.watch.watchers(); });
+    gauge("tidegate_control_replicas_count", "Controls that follow this one.",
+          [](const Parts& parts) { return parts.replica_source.followers(); });
+    gauge("tidegate_control_probed_backends_count", "Backends that are probed from here.",
+          [](const Parts& parts) { return parts.prober ? parts.prober->watched() : 0; });
+  }
+
+  nlohmann::json describe_self() const {
+    nlohmann::json self = {{"role", follower ? "replica" : "leader"}, {"pid", ::getpid()}};
+    if (follower) {
+      self["leader"] = follower->leader().to_string();
+      self["connected"] = follower->connected();
+      if (!follower->connected()) self["trouble"] = follower->trouble();
+    }
+    return self;
+  }
+
+  ControlOptions options;
+  std::unique_ptr<Ledger> ledger;
+  RouteTable routes;
+  Auth auth;
+  Api api;  // before all that may hold an exchange of its making
+  Fleet fleet;
+  AppliedWaits waits;
+  Watch watch;
+  ReplicaSource replica_source;
+  std::unique_ptr<Prober> prober;             // on the leader
+  std::unique_ptr<ReplicaFollower> follower;  // or this one
+  HttpServer server;                          // last: its exchanges refer to all of the above
+};
+
+Control::Control() = default;
+Control::~Control() = default;
+
+Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOptions& options) {
+  Tokens tokens;
+  if (!options.tokens_file.empty()) {
+    Result<Tokens> loaded = Tokens::load(options.tokens_file);
+    if (!loaded) return loaded.error();
+    tokens = std::move(*loaded);
+  }
+  std::string peer_token = tokens.replica_token();
+  if (!options.peer_token_file.empty()) {
+    Result<std::string> token = read_token(options.peer_token_file);
+    if (!token) return token.error();
+    peer_token = std::move(*token);
+  }
+  std::string secret = options.node;
+  if (!options.secret_file.empty()) {
+    Result<std::string> read = read_file(options.secret_file);
+    if (!read) return read.error();
+    secret = std::move(*read);
+  }
+  std::error_code ignored;  // listen_unix says what is wrong with the directory
+  std::filesystem::create_directories(options.run_dir, ignored);
+
+  Result<std::unique_ptr<Ledger>> ledger = Ledger::open(options.state_dir);
+  if (!ledger) return ledger.error();
+  if (!options.config.empty()) {
+    if (Result<void> committed = commit_first(**ledger, options.config); !committed) return committed.error();
+  }
+
+  std::unique_ptr<Control> control(new Control);
+  control->parts_ = std::make_shared<Parts>(loop, options, std::move(*ledger), std::move(tokens), peer_token);
+  Parts& parts = *control->parts_;
+  parts.add_routes();
+  parts.add_gauges();
+  parts.fleet.set_self([&parts] { return parts.describe_self(); });
+  if (options.follow) {
+    parts.api.set_leader(options.follow->to_string());
+    parts.follower = std::make_unique<ReplicaFollower>(loop, *parts.ledger, *options.follow, peer_token);
+    parts.follower->start();
+  } else {
+    parts.prober = std::make_unique<Prober>(loop, *parts.ledger, derive_hash_key(secret, "probe spread"));
+    parts.ledger->subscribe([&parts](const LedgerChange& change) {
+      if (change.version) parts.prober->update();
+    });
+    parts.prober->update();
+  }
+  if (Result<void> listening = parts.server.listen_unix(options.run_dir + "/control.sock", kSocketMode); !listening) {
+    return listening.error();
+  }
+  if (options.listen) {
+    if (Result<void> listening = parts.server.listen_tcp(*options.listen); !listening) return listening.error();
+  }
+  return control;
+}
+
+Result<void> Control::reload_tokens() {
+  if (parts_->options.tokens_file.empty()) return {};
+  Result<Tokens> tokens = Tokens::load(parts_->options.tokens_file);
+  if (!tokens) return tokens.error();
+  log_info("{} tokens read from {}", tokens->size(), parts_->options.tokens_file);
+  parts_->auth.replace_tokens(std::move(*tokens));
+  return {};
+}
+
+void Control::stop_listening() { parts_->server.stop_listening(); }
+
+Ledger& Control::ledger() { return *parts_->ledger; }
+
+const RouteTable& Control::routes() const { return parts_->routes; }
+
+std::optional<Endpoint> Control::tcp_endpoint() const {
+  if (!parts_->options.listen) return std::nullopt;
+  return parts_->server.tcp_endpoint();
+}
+
+}  // namespace tidegate

@@ -1,0 +1,38 @@
+// Control: the control plane put together: ledger, API, probes or replication, on one event loop. main() runs it; tests
+// make several in one process.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "control/ledger.h"
+#include "control/options.h"
+#include "control/route_table.h"
+#include "core/event_loop.h"
+#include "core/result.h"
+
+namespace tidegate {
+
+class Control {
+ public:
+  // Opens the state, commits options.config when there is no version yet, listens. Errors are sentences for the
+  // operator.
+  static Result<std::unique_ptr<Control>> start(EventLoop& loop, const ControlOptions& options);
+  ~Control();
+
+  // The token file again (SIGHUP). After an Error the tokens of before stand.
+  Result<void> reload_tokens();
+  // Ends listening; open streams end with the Control.
+  void stop_listening();
+
+  Ledger& ledger();
+  const RouteTable& routes() const;
+  std::optional<Endpoint> tcp_endpoint() const;  // as bound
+
+ private:
+  Control();
+  struct Parts;
+  std::shared_ptr<Parts> parts_;  // shared only with the gauges, weakly
+};
+
+}  // namespace tidegate

@@ -1,0 +1,32 @@
+// Dampening: consecutive results of a probe become a verdict only after `rise` successes or `fall` failures in a row.
+// Pure.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+namespace tidegate {
+
+struct Dampener {
+  std::optional<bool> up;  // the verdict that stands; nothing before the first result
+  uint32_t against = 0;    // consecutive results that contradict it
+};
+
+// Takes one result in. True when the verdict changed: the first result decides at once (nothing is known that could be
+// flapping), later ones after `rise` or `fall` of them in a row.
+inline bool observe(Dampener& dampener, bool success, uint32_t rise, uint32_t fall) {
+  if (!dampener.up) {
+    dampener.up = success;
+    return true;
+  }
+  if (success == *dampener.up) {
+    dampener.against = 0;
+    return false;
+  }
+  if (++dampener.against < (success ? rise : fall)) return false;
+  dampener.up = success;
+  dampener.against = 0;
+  return true;
+}
+
+}  // namespace tidegate

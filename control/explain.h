@@ -1,0 +1,43 @@
+// Explain: why a client's query, packet and request go where they go. Nothing is computed here: each plane is asked
+// what it would do, by its own functions and live state, and its answer decides whom to ask next:
+//
+//   dns (a node that serves DNS) -> the VIP among its answers -> l4 (a forwarder of the VIP's site) -> the backend's
+//   node -> l7
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "control/fleet.h"
+#include "control/ledger.h"
+#include "control/route_table.h"
+#include "core/ip.h"
+
+namespace tidegate {
+
+struct ExplainQuestion {
+  IpAddress client;
+  std::optional<uint16_t> client_port;
+  std::string url;  // absolute; may be empty when only `name` is asked
+  std::string method = "GET";
+  std::string host;  // of the url, or the name itself
+  uint16_t port = 443;
+};
+
+// The scheme's port and the host of an absolute http(s) URL; or a sentence.
+struct UrlParts {
+  std::string host;
+  uint16_t port = 0;
+};
+Result<UrlParts> split_url(std::string_view url);
+
+// Calls `done` once with {"client","url","version","steps":[...],"sentence"}. An unreachable plane is a step that says
+// so.
+void explain(Fleet& fleet, const Ledger& ledger, ExplainQuestion question, std::function<void(nlohmann::json)> done);
+
+void add_explain_routes(RouteTable& table, Ledger& ledger, Fleet& fleet);
+
+}  // namespace tidegate

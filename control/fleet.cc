@@ -1,0 +1,196 @@
+#include "control/fleet.h"
+
+#include <fmt/format.h>
+
+#include "control/json_bounds.h"
+#include "control/shapes.h"
+
+namespace tidegate {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxAnswerBytes = 16 << 20;
+
+// The JSON of a 200; otherwise what the other side said, in one sentence.
+Result<json> read_json(const Result<HttpResponse>& response) {
+  if (!response) return fail(response.error().message);
+  Result<json> body = parse_json(response->body);
+  if (response->status != 200) {
+    const std::string detail = body ? string_member(*body, "detail") : std::string();
+    return fail(fmt::format("answered {}{}{}", response->status, detail.empty() ? "" : ": ", detail));
+  }
+  if (!body) return fail("answered what is not JSON: " + body.error().message);
+  return body;
+}
+
+// Gathers the answers to several questions asked at once, each in its place.
+class Gathering {
+ public:
+  Gathering(size_t questions, std::function<void(json)> done)
+      : answers_(json::array()), pending_(questions), done_(std::move(done)) {
+    for (size_t i = 0; i < questions; ++i) answers_.push_back(nullptr);
+    if (questions == 0) done_(answers_);
+  }
+  void answer(size_t place, json value) {
+    answers_[place] = std::move(value);
+    if (--pending_ == 0) done_(std::move(answers_));
+  }
+
+ private:
+  json answers_;
+  size_t pending_;
+  std::function<void(json)> done_;
+};
+
+// Another host's answer, before anything relies on its shape.
+bool is_node_status(const json& status) {
+  if (!status.is_object()) return false;
+  for (const char* list : {"planes", "unreachable"}) {
+    const auto member = status.find(list);
+    if (member == status.end() || !member->is_array()) return false;
+  }
+  return true;
+}
+
+// Whether every plane could be asked and runs the version and words of `head`.
+bool has_converged(const json& nodes, const StateHead& head) {
+  for (const json& node : nodes) {
+    if (!bool_member(node, "reachable") || !node["unreachable"].empty()) return false;
+    for (const json& plane : node["planes"]) {
+      if (number_member(plane, "version") != head.version || number_member(plane, "words") != head.words) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<std::string> Fleet::planes_of(const Node& node) {
+  std::vector<std::string> planes;
+  if (node.l4.enabled) planes.emplace_back("l4");
+  if (node.l7.enabled) planes.emplace_back("l7");
+  if (node.dns.enabled) planes.emplace_back("dns");
+  return planes;
+}
+
+const Node* Fleet::find(const std::string& node) const {
+  const std::shared_ptr<const Model> model = ledger_.model();
+  if (!model) return nullptr;
+  const uint32_t index = model->node_index(node);
+  return index == kNone ? nullptr : &model->nodes[index];
+}
+
+void Fleet::call(const HttpTarget& target, HttpClientRequest request, HttpAnswer answer) {
+  const uint64_t id = next_call_++;
+  request.max_body_bytes = kMaxAnswerBytes;
+  EventLoop& loop = loop_;
+  std::weak_ptr<std::map<uint64_t, std::unique_ptr<HttpCall>>> calls = calls_;
+  std::unique_ptr<HttpCall> under_way = http_call(
+      loop_, target, std::move(request), [&loop, calls, id, answer = std::move(answer)](Result<HttpResponse> response) {
+        // A call may not die inside its own callback.
+        loop.defer([calls, id] {
+          if (const auto alive = calls.lock()) alive->erase(id);
+        });
+        answer(std::move(response));
+      });
+  calls_->emplace(id, std::move(under_way));
+}
+
+void Fleet::ask_own_plane(const std::string& plane, const std::string& target, HttpAnswer answer) {
+  HttpTarget socket;
+  socket.unix_path = options_.run_dir + "/" + plane + ".sock";
+  HttpClientRequest request;
+  request.target = target;
+  request.host = plane;
+  request.timeout_ms = options_.plane_timeout_ms;
+  call(socket, std::move(request), std::move(answer));
+}
+
+void Fleet::ask_node(const Node& node, const std::string& target, JsonAnswer answer) {
+  if (!node.management) return answer(fail("the node has no management address"));
+  HttpTarget control;
+  control.endpoint = *node.management;
+  HttpClientRequest request;
+  request.target = target;
+  request.host = node.management->to_string();
+  request.timeout_ms = options_.node_timeout_ms;
+  if (!options_.token.empty()) request.headers.emplace_back("Authorization", "Bearer " + options_.token);
+  call(control, std::move(request), [answer](const Result<HttpResponse>& response) { answer(read_json(response)); });
+}
+
+void Fleet::ask_plane(const std::string& node, const std::string& plane, const std::string& target, JsonAnswer answer) {
+  if (node == options_.node) {
+    return ask_own_plane(plane, target,
+                         [answer](const Result<HttpResponse>& response) { answer(read_json(response)); });
+  }
+  const Node* other = find(node);
+  if (!other) return answer(fail("the configuration has no node " + node));
+  ask_node(*other,
+           "/v1/node/" + (target[0] == '/' ? target.substr(1, target.find('?') - 1) : target) + "/" + plane +
+               (target.find('?') == std::string::npos ? "" : target.substr(target.find('?'))),
+           std::move(answer));
+}
+
+void Fleet::own_status(JsonAnswer answer) {
+  const Node* own = find(options_.node);
+  const std::vector<std::string> planes = own ? planes_of(*own) : std::vector<std::string>{};
+  json self = {{"name", options_.node}, {"head", to_json(ledger_.head())}, {"digest", ledger_.manifest().digest}};
+  if (describe_self_) self.update(describe_self_());
+  const auto gathering = std::make_shared<Gathering>(planes.size(), [self, answer](const json& answers) mutable {
+    self["planes"] = json::array();
+    self["unreachable"] = json::array();
+    for (const json& entry : answers) self[entry.contains("why") ? "unreachable" : "planes"].push_back(entry);
+    answer(std::move(self));
+  });
+  for (size_t i = 0; i < planes.size(); ++i) {
+    ask_own_plane(planes[i], "/status", [gathering, i, plane = planes[i]](const Result<HttpResponse>& response) {
+      const Result<json> status = read_json(response);
+      json entry = {{"plane", plane}};
+      if (status && status->is_object()) {
+        entry.update(*status);
+      } else {
+        entry["why"] = status ? "its status is not an object" : status.error().message;
+      }
+      gathering->answer(i, std::move(entry));
+    });
+  }
+}
+
+void Fleet::status_of(const std::string& node, JsonAnswer answer) {
+  if (node == options_.node) return own_status(std::move(answer));
+  const Node* other = find(node);
+  if (!other) return answer(fail("the configuration has no node " + node));
+  ask_node(*other, "/v1/node/status", std::move(answer));
+}
+
+void Fleet::status(std::function<void(json)> answer) {
+  std::vector<std::string> names;
+  if (const std::shared_ptr<const Model> model = ledger_.model()) {
+    for (const Node& node : model->nodes) names.push_back(node.name);
+  }
+  if (names.empty()) names.push_back(options_.node);
+  const StateHead head = ledger_.head();
+  json edge = {{"asked", options_.node}, {"head", to_json(head)}, {"digest", ledger_.manifest().digest}};
+  const auto gathering = std::make_shared<Gathering>(names.size(), [edge, head, answer](json nodes) mutable {
+    edge["converged"] = has_converged(nodes, head);
+    edge["nodes"] = std::move(nodes);
+    answer(std::move(edge));
+  });
+  for (size_t i = 0; i < names.size(); ++i) {
+    status_of(names[i], [gathering, i, name = names[i]](Result<json> status) {
+      const bool reachable = status.has_value() && is_node_status(*status);
+      json entry = {{"name", name}, {"reachable", reachable}};
+      if (reachable) {
+        entry.update(*status);
+        entry["name"] = name;
+      } else {
+        entry["why"] = status ? "its control's answer is not a status" : status.error().message;
+      }
+      gathering->answer(i, std::move(entry));
+    });
+  }
+}
+
+}  // namespace tidegate

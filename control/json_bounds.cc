@@ -1,0 +1,63 @@
+#include "control/json_bounds.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tidegate {
+
+size_t json_depth(std::string_view text) {
+  size_t depth = 0, deepest = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      if (c == '\\') ++i;
+      if (c == '"') quoted = false;
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '[' || c == '{') {
+      deepest = std::max(deepest, ++depth);
+    } else if ((c == ']' || c == '}') && depth > 0) {
+      --depth;
+    }
+  }
+  return deepest;
+}
+
+Result<nlohmann::json> parse_json(std::string_view text) {
+  if (json_depth(text) > kMaxJsonDepth) return fail(fmt::format("nested deeper than {} levels", kMaxJsonDepth));
+  try {
+    return nlohmann::json::parse(text);
+  } catch (const nlohmann::json::parse_error& error) {
+    // The library prefixes "[json.exception.parse_error.101] "; the rest says line, column and what was expected.
+    std::string_view message = error.what();
+    const size_t end = message.find("] ");
+    if (end != std::string_view::npos) message.remove_prefix(end + 2);
+    return fail(std::string(message));
+  }
+}
+
+std::string dump(const nlohmann::json& value, int indent) {
+  return value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string string_member(const nlohmann::json& object, const char* key, std::string otherwise) {
+  if (!object.is_object()) return otherwise;
+  const auto member = object.find(key);
+  return member != object.end() && member->is_string() ? member->get<std::string>() : otherwise;
+}
+
+uint64_t number_member(const nlohmann::json& object, const char* key, uint64_t otherwise) {
+  if (!object.is_object()) return otherwise;
+  const auto member = object.find(key);
+  return member != object.end() && member->is_number_unsigned() ? member->get<uint64_t>() : otherwise;
+}
+
+bool bool_member(const nlohmann::json& object, const char* key, bool otherwise) {
+  if (!object.is_object()) return otherwise;
+  const auto member = object.find(key);
+  return member != object.end() && member->is_boolean() ? member->get<bool>() : otherwise;
+}
+
+}  // namespace tidegate

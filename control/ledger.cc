@@ -1,0 +1,132 @@
+#include "control/ledger.h"
+
+#include <fmt/format.h>
+
+#include "core/log.h"
+
+namespace tidegate {
+
+Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& state_dir) {
+  Result<std::unique_ptr<StateStore>> store = StateStore::open(state_dir, StateStore::Mode::read_write);
+  if (!store) return store.error();
+  std::unique_ptr<Ledger> ledger(new Ledger(std::move(*store)));
+  if (Result<void> loaded = ledger->reload_version(); !loaded) return loaded.error();
+  if (Result<void> loaded = ledger->reload_words(); !loaded) return loaded.error();
+  return ledger;
+}
+
+Result<void> Ledger::reload_version() {
+  const Result<StateHead> head = store_->head();
+  if (!head) return head.error();
+  head_ = *head;
+  if (head_.version == 0) return {};
+  Result<Manifest> manifest = store_->manifest(head_.version);
+  if (!manifest) return manifest.error();
+  FileReader files;
+  Result<std::unique_ptr<Document>> assembled = document(*manifest, files);
+  if (!assembled) return assembled.error();
+  std::vector<Fault> faults;
+  std::shared_ptr<const Model> model = load_model(**assembled, files, faults);
+  manifest_ = std::move(*manifest);
+  if (model) {
+    model_ = std::move(model);
+  } else {
+    // Another release committed it by other rules. It stays in force; the planes say on their own what they make of it.
+    log_error("version {} does not pass this release's validation:\n{}", head_.version,
+              render_faults(faults, "", false));
+  }
+  return {};
+}
+
+Result<void> Ledger::reload_words() {
+  Result<Words> words = store_->words();
+  if (!words) return words.error();
+  words_ = std::make_shared<const Words>(std::move(*words));
+  return {};
+}
+
+std::shared_ptr<const Snapshot> Ledger::snapshot() const {
+  if (!model_) return nullptr;
+  return make_snapshot(manifest_.version, manifest_.digest, model_, words_);
+}
+
+Result<std::unique_ptr<Document>> Ledger::document(const Manifest& manifest, FileReader& files) const {
+  const Result<std::vector<ConfigObject>> objects = store_->objects(manifest);
+  if (!objects) return objects.error();
+  return assemble_document(*objects, files);
+}
+
+Result<FileReader> Ledger::files() const {
+  FileReader files = files_from({});
+  if (manifest_.version == 0) return files;
+  const Result<std::unique_ptr<Document>> assembled = document(manifest_, files);
+  if (!assembled) return assembled.error();
+  return files;
+}
+
+void Ledger::tell(const LedgerChange& change) {
+  const Result<StateHead> head = store_->head();
+  if (head) {
+    head_ = *head;
+  } else {
+    log_error("cannot read the head of the state after a commit: {}", head.error().message);
+  }
+  if (change.words) {
+    if (Result<void> loaded = reload_words(); !loaded) {
+      log_error("cannot read the words after a commit: {}", loaded.error().message);
+    }
+  }
+  for (const auto& listener : listeners_) listener(change);
+}
+
+Result<Manifest> Ledger::commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
+                                uint64_t expected_head, std::string_view who, std::string_view comment,
+                                uint64_t rollback_of) {
+  Result<Manifest> manifest = store_->commit_version(objects, expected_head, who, comment, rollback_of);
+  if (!manifest) return manifest;
+  manifest_ = *manifest;
+  model_ = std::move(model);
+  tell({.version = true});
+  return manifest;
+}
+
+Result<uint64_t> Ledger::set_admin_word(const std::string& key, const std::optional<AdminWord>& word,
+                                        std::string_view who) {
+  Result<uint64_t> sequence = store_->set_admin_word(key, word, who);
+  if (sequence) tell({.words = true});
+  return sequence;
+}
+
+Result<uint64_t> Ledger::set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words) {
+  Result<uint64_t> sequence = store_->set_health_words(words);
+  if (sequence) tell({.words = true});
+  return sequence;
+}
+
+Result<uint64_t> Ledger::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who) {
+  Result<uint64_t> sequence = store_->add_purge(kind, value, soft, who);
+  if (sequence) tell({.purge = true});
+  return sequence;
+}
+
+Result<void> Ledger::adopt_version(const Manifest& manifest,
+                                   const std::vector<std::pair<std::string, std::string>>& new_objects) {
+  if (Result<void> adopted = store_->adopt_version(manifest, new_objects); !adopted) return adopted;
+  if (Result<void> loaded = reload_version(); !loaded) return loaded;
+  tell({.version = true});
+  return {};
+}
+
+Result<void> Ledger::adopt_words(const Words& words) {
+  Result<void> adopted = store_->adopt_words(words);
+  if (adopted) tell({.words = true});
+  return adopted;
+}
+
+Result<void> Ledger::adopt_purge(const Purge& purge) {
+  Result<void> adopted = store_->adopt_purge(purge);
+  if (adopted) tell({.purge = true});
+  return adopted;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,72 @@
+// Ledger: this host's state as the control sees it. It is the one writer of the StateStore, keeps the head's manifest,
+// model and words at hand, and tells everybody in the process who asked to hear of a change: watchers, replicas, the
+// prober.
+//
+// Threads: everything on the control's loop. Listeners run inside the writing call, after the commit.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "conf/model.h"
+#include "conf/snapshot.h"
+#include "conf/state_store.h"
+#include "core/result.h"
+
+namespace tidegate {
+
+// Which positions of the head a write moved.
+struct LedgerChange {
+  bool version = false, words = false, purge = false;
+};
+
+class Ledger {
+ public:
+  static Result<std::unique_ptr<Ledger>> open(const std::string& state_dir);
+
+  const StateStore& store() const { return *store_; }
+  const StateHead& head() const { return head_; }
+  const Manifest& manifest() const { return manifest_; }         // version 0 and empty before the first
+  std::shared_ptr<const Model> model() const { return model_; }  // null before the first
+  std::shared_ptr<const Words> words() const { return words_; }  // never null
+  // Model and words weighed together, as every plane weighs them. Null before the first version.
+  std::shared_ptr<const Snapshot> snapshot() const;
+  // The files of the version in force, by the path that the document wrote.
+  Result<FileReader> files() const;
+  // The document of a version, put together from its objects.
+  Result<std::unique_ptr<Document>> document(const Manifest& manifest, FileReader& files) const;
+
+  void subscribe(std::function<void(const LedgerChange&)> listener) { listeners_.push_back(std::move(listener)); }
+
+  // `model` is what validation made of these objects.
+  Result<Manifest> commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
+                          uint64_t expected_head, std::string_view who, std::string_view comment, uint64_t rollback_of);
+  Result<uint64_t> set_admin_word(const std::string& key, const std::optional<AdminWord>& word, std::string_view who);
+  Result<uint64_t> set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words);
+  Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who);
+  // What another host's control committed.
+  Result<void> adopt_version(const Manifest& manifest,
+                             const std::vector<std::pair<std::string, std::string>>& new_objects);
+  Result<void> adopt_words(const Words& words);
+  Result<void> adopt_purge(const Purge& purge);
+
+ private:
+  explicit Ledger(std::unique_ptr<StateStore> store) : store_(std::move(store)) {}
+  Result<void> reload_version();
+  Result<void> reload_words();
+  void tell(const LedgerChange& change);
+
+  std::unique_ptr<StateStore> store_;
+  StateHead head_;
+  Manifest manifest_;
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<const Words> words_ = std::make_shared<Words>();
+  std::vector<std::function<void(const LedgerChange&)>> listeners_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,68 @@
+// tidegate-control: options, signals, and the loop that Control lives on.
+
+#include <sys/signalfd.h>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+#include "control/control.h"
+#include "control/options.h"
+#include "core/event_loop.h"
+#include "core/fd.h"
+#include "core/log.h"
+
+namespace {
+
+using namespace tidegate;
+
+// SIGTERM and SIGINT end the loop; SIGHUP reads the tokens again.
+class Signals final : private IoHandler {
+ public:
+  Signals(EventLoop& loop, Control& control) : loop_(loop), control_(control) {
+    sigset_t set;
+    ::sigemptyset(&set);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
+    ::sigprocmask(SIG_BLOCK, &set, nullptr);
+    fd_.reset(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+    loop_.add(fd_.get(), EPOLLIN, this);
+  }
+  ~Signals() { loop_.remove(fd_.get()); }
+
+ private:
+  void on_io(uint32_t) override {
+    signalfd_siginfo info{};
+    while (::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      if (info.ssi_signo != SIGHUP) {
+        loop_.stop();
+      } else if (Result<void> reloaded = control_.reload_tokens(); !reloaded) {
+        log_error("the tokens of before stand: {}", reloaded.error().message);
+      }
+    }
+  }
+
+  EventLoop& loop_;
+  Control& control_;
+  UniqueFd fd_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const ControlOptions options = parse_control_options(argc, argv);
+  set_log_component("control");
+  if (options.verbose) set_log_level(LogLevel::debug);
+  ::signal(SIGPIPE, SIG_IGN);
+
+  EventLoop loop;
+  Result<std::unique_ptr<Control>> control = Control::start(loop, options);
+  if (!control) {
+    log_error("{}", control.error().message);
+    return EXIT_FAILURE;
+  }
+  Signals signals(loop, **control);
+  log_info("node {}: version {}, {}", options.node, (*control)->ledger().head().version,
+           options.follow ? "following " + options.follow->to_string() : std::string("leading"));
+  loop.run();
+  (*control)->stop_listening();
+  return EXIT_SUCCESS;
+}

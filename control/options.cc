@@ -1,0 +1,61 @@
+#include "control/options.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+
+namespace tidegate {
+
+namespace {
+
+void read_endpoint(const std::string& text, std::optional<Endpoint>& endpoint) {
+  endpoint = Endpoint::parse(text);
+  if (!endpoint) throw CLI::ValidationError(text + " is not ADDRESS:PORT");
+}
+
+std::string host_name() {
+  std::array<char, 256> buffer{};
+  return ::gethostname(buffer.data(), buffer.size() - 1) == 0 ? std::string(buffer.data()) : "localhost";
+}
+
+}  // namespace
+
+ControlOptions parse_control_options(int argc, char** argv) {
+  ControlOptions options;
+  CLI::App app(
+      "The control plane: keeps the edge's configuration in versions, answers the REST API, probes backends.\n"
+      "It is the one writer of its host's state; the planes of the host follow that state.\n"
+      "Example: tidegate-control --state /var/lib/tidegate --run /run/tidegate --listen 0.0.0.0:9090 --tokens tokens");
+  app.set_version_flag("--version", std::string(TIDEGATE_VERSION));
+  app.add_option("--state", options.state_dir, "directory of the state")->capture_default_str();
+  app.add_option("--run", options.run_dir, "directory of the sockets: control.sock and the planes'")
+      ->capture_default_str();
+  app.add_option("--node", options.node, "this host's name in the configuration (default: its host name)");
+  CLI::Option* listen = app.add_option_function<std::string>(
+                               "--listen", [&](const std::string& text) { read_endpoint(text, options.listen); },
+                               "ADDRESS:PORT of the API over TCP, besides the unix socket")
+                            ->type_name("ADDRESS:PORT");
+  CLI::Option* tokens = app.add_option("--tokens", options.tokens_file,
+                                       "lines ROLE TOKEN [name]; roles: viewer, operator, publisher, admin, replica");
+  listen->needs(tokens);
+  CLI::Option* follow = app.add_option_function<std::string>(
+                               "--follow", [&](const std::string& text) { read_endpoint(text, options.follow); },
+                               "adopt that control's state into this host's; writes are then refused here")
+                            ->type_name("ADDRESS:PORT");
+  app.add_option("--peer-token-file,--follow-token-file", options.peer_token_file,
+                 "the token presented to other controls (default: the first replica token of --tokens)");
+  app.add_option("--config", options.config, "document committed as the first version when the state is empty")
+      ->excludes(follow);
+  app.add_option("--secret", options.secret_file, "file with the site's secret");
+  app.add_flag("--verbose", options.verbose, "log more");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error) == 0 ? 0 : 2);
+  }
+  if (options.node.empty()) options.node = host_name();
+  return options;
+}
+
+}  // namespace tidegate

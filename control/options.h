@@ -1,0 +1,27 @@
+// The options of tidegate-control.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/ip.h"
+
+namespace tidegate {
+
+struct ControlOptions {
+  std::string state_dir = "/var/lib/tidegate";
+  std::string run_dir = "/run/tidegate";
+  std::string node;                // default: the host's name
+  std::optional<Endpoint> listen;  // needs tokens_file
+  std::string tokens_file;
+  std::optional<Endpoint> follow;  // adopt that control's stream; writes are refused here
+  std::string peer_token_file;     // presented to other controls; default: the first `replica` token of tokens_file
+  std::string config;              // committed as the first version when the state is empty
+  std::string secret_file;         // spreads the probes; without: by the node's name
+  bool verbose = false;
+};
+
+// Prints --help and --version itself; exits 2 on misuse.
+ControlOptions parse_control_options(int argc, char** argv);
+
+}  // namespace tidegate

@@ -1,0 +1,44 @@
+#include "control/parameters.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tidegate {
+
+std::optional<uint64_t> parse_number(std::string_view text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<uint64_t> number_parameter(const ApiCall& call, std::string_view name, uint64_t otherwise) {
+  const std::optional<std::string> text = call.request().parameter(name);
+  if (!text) return otherwise;
+  const std::optional<uint64_t> value = parse_number(*text);
+  if (!value) call.respond(problem(400, "bad_parameter", fmt::format("{}={} is not a whole number", name, *text)));
+  return value;
+}
+
+std::optional<nlohmann::json> object_body(const ApiCall& call, std::initializer_list<std::string_view> known) {
+  Result<nlohmann::json> body = parse_json(call.request().body);
+  if (!body) {
+    call.respond(problem(400, "bad_json", body.error().message));
+    return std::nullopt;
+  }
+  if (!body->is_object()) {
+    call.respond(problem(400, "bad_body", "the body is not a JSON object"));
+    return std::nullopt;
+  }
+  for (const auto& [key, value] : body->items()) {
+    const std::string& member = key;
+    if (std::find(known.begin(), known.end(), member) != known.end()) continue;
+    call.respond(
+        problem(400, "unknown_member", fmt::format("unknown member '{}'; known: {}", key, fmt::join(known, ", "))));
+    return std::nullopt;
+  }
+  return std::move(*body);
+}
+
+}  // namespace tidegate

@@ -1,0 +1,24 @@
+// Numbers and JSON out of a request, refused in one way.
+#pragma once
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "control/json_bounds.h"
+#include "control/problem.h"
+#include "control/route_table.h"
+
+namespace tidegate {
+
+std::optional<uint64_t> parse_number(std::string_view text);
+
+// The parameter, `otherwise` when absent, nothing (and a 400 sent) when it is no decimal number.
+std::optional<uint64_t> number_parameter(const ApiCall& call, std::string_view name, uint64_t otherwise);
+
+// The body as a JSON object with no members but `known`; nothing (and a 400 sent) otherwise.
+std::optional<nlohmann::json> object_body(const ApiCall& call, std::initializer_list<std::string_view> known);
+
+}  // namespace tidegate

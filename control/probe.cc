@@ -1,0 +1,150 @@
+#include "control/probe.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/fd.h"
+#include "core/http_client.h"
+
+namespace tidegate {
+
+namespace {
+
+constexpr size_t kMaxProbeBodyBytes = 1 << 20;
+
+std::string connect_sentence(int error) {
+  if (error == ECONNREFUSED) return "connect refused";
+  if (error == ECONNRESET) return "connection reset";
+  return fmt::format("connect: {}", std::strerror(error));
+}
+
+std::string timeout_sentence(uint64_t timeout_ms) { return fmt::format("nothing for {} ms", timeout_ms); }
+
+// Up when the handshake completes; the connection is reset at once, so that the backend keeps no half-read client.
+class TcpAttempt final : public ProbeAttempt, private IoHandler {
+ public:
+  TcpAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done)
+      : loop_(loop), done_(std::move(done)), timeout_ms_(target.timeout_ms), timer_(loop, [this] {
+          finish({false, timeout_sentence(timeout_ms_)});
+        }) {
+    sockaddr_storage address{};
+    const socklen_t length = target.endpoint.to_sockaddr(address);
+    fd_.reset(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
+    if (!fd_) {
+      finish_later({false, fmt::format("no socket: {}", std::strerror(errno))});
+      return;
+    }
+    const linger reset_on_close{1, 0};
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof reset_on_close);
+    if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0) {
+      finish_later({true, ""});
+    } else if (errno != EINPROGRESS) {
+      finish_later({false, connect_sentence(errno)});
+    } else {
+      loop_.add(fd_.get(), EPOLLOUT, this);
+      watched_ = true;
+      timer_.arm_after_ms(timeout_ms_);
+    }
+  }
+  ~TcpAttempt() { unwatch(); }
+
+ private:
+  void on_io(uint32_t) override {
+    int error = 0;
+    socklen_t length = sizeof error;
+    ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    finish(error == 0 ? ProbeResult{true, ""} : ProbeResult{false, connect_sentence(error)});
+  }
+  void unwatch() {
+    if (watched_) loop_.remove(fd_.get());
+    watched_ = false;
+  }
+  void finish(ProbeResult result) {
+    unwatch();
+    fd_.reset();
+    timer_.cancel();
+    done_(std::move(result));
+  }
+  // The owner does not hold this attempt yet: answer from the loop, by a timer that dies with it.
+  void finish_later(ProbeResult result) {
+    at_once_ = std::make_unique<Timer>(loop_, [this, result = std::move(result)] { finish(result); });
+    at_once_->arm_after_ns(0);
+  }
+
+  EventLoop& loop_;
+  ProbeDone done_;
+  uint64_t timeout_ms_;
+  UniqueFd fd_;
+  Timer timer_;
+  std::unique_ptr<Timer> at_once_;
+  bool watched_ = false;
+};
+
+// Up when the answer's status is the expected one.
+class HttpAttempt final : public ProbeAttempt {
+ public:
+  HttpAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done) : done_(std::move(done)) {
+    HttpTarget to;
+    to.endpoint = target.endpoint;
+    to.tls = target.type == ProbeType::https;
+    to.tls_server_name = target.host;
+    HttpClientRequest request;
+    request.target = target.path;
+    request.host = target.host.empty() ? target.endpoint.to_string() : target.host;
+    request.headers.emplace_back("User-Agent", "tidegate-probe");
+    request.timeout_ms = target.timeout_ms;
+    request.max_body_bytes = kMaxProbeBodyBytes;
+    // The deadline is also kept here: the reason then says how long nothing came, whatever the client was waiting for.
+    deadline_ = std::make_unique<Timer>(loop, [this, ms = target.timeout_ms] {
+      call_.reset();
+      done_({false, timeout_sentence(ms)});
+    });
+    deadline_->arm_after_ms(target.timeout_ms);
+    request.timeout_ms = 0;
+    call_ = http_call(loop, to, std::move(request),
+                      [this, expect = target.expect_status](const Result<HttpResponse>& response) {
+                        deadline_->cancel();
+                        done_(judge(response, expect));
+                      });
+  }
+
+ private:
+  static ProbeResult judge(const Result<HttpResponse>& response, uint16_t expect_status) {
+    if (!response) return {false, response.error().message};
+    if (response->status != expect_status) {
+      return {false, fmt::format("status {}, expected {}", response->status, expect_status)};
+    }
+    return {true, ""};
+  }
+
+  ProbeDone done_;
+  std::unique_ptr<Timer> deadline_;
+  std::unique_ptr<HttpCall> call_;
+};
+
+}  // namespace
+
+ProbeTarget probe_target(const Probe& probe, const Backend& backend) {
+  ProbeTarget target;
+  target.type = probe.type;
+  if (!backend.addresses.empty()) target.endpoint.address = backend.addresses.front();
+  target.endpoint.port = probe.port != 0 ? probe.port : backend.port;
+  target.host = probe.host;
+  target.path = probe.path;
+  target.expect_status = probe.expect_status;
+  target.interval_ms = probe.interval_ms;
+  target.timeout_ms = probe.timeout_ms;
+  target.rise = probe.rise;
+  target.fall = probe.fall;
+  return target;
+}
+
+std::unique_ptr<ProbeAttempt> start_probe(EventLoop& loop, const ProbeTarget& target, ProbeDone done) {
+  if (target.type == ProbeType::tcp) return std::make_unique<TcpAttempt>(loop, target, std::move(done));
+  return std::make_unique<HttpAttempt>(loop, target, std::move(done));
+}
+
+}  // namespace tidegate

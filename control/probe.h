@@ -1,0 +1,43 @@
+// Probe: one look at one backend: connect, or ask over HTTP, and say in a sentence what was wrong.
+//
+// Threads: the loop's. Nothing blocks; `done` comes once, within the probe's timeout. Destroying the attempt cancels
+// it; an attempt may not be destroyed from within its own `done`.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "conf/model.h"
+#include "core/event_loop.h"
+#include "core/ip.h"
+
+namespace tidegate {
+
+// What to look at and how; two equal targets are the same probe.
+struct ProbeTarget {
+  ProbeType type = ProbeType::tcp;
+  Endpoint endpoint;
+  std::string host;  // Host field and SNI
+  std::string path;
+  uint16_t expect_status = 200;
+  uint64_t interval_ms = 1'000, timeout_ms = 1'000;
+  uint32_t rise = 2, fall = 2;
+  bool operator==(const ProbeTarget&) const = default;
+};
+// The first of the backend's addresses is the one that is probed.
+ProbeTarget probe_target(const Probe& probe, const Backend& backend);
+
+struct ProbeResult {
+  bool success = false;
+  std::string reason;  // "connect refused", "status 503, expected 200", "nothing for 500 ms"; empty after a success
+};
+
+class ProbeAttempt {
+ public:
+  virtual ~ProbeAttempt() = default;
+};
+using ProbeDone = std::function<void(ProbeResult)>;
+std::unique_ptr<ProbeAttempt> start_probe(EventLoop& loop, const ProbeTarget& target, ProbeDone done);
+
+}  // namespace tidegate

@@ -1,0 +1,119 @@
+#include "control/prober.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/log.h"
+
+namespace tidegate {
+
+namespace {
+
+// No first look at a backend waits longer than this, however long its interval is.
+constexpr uint64_t kMaxFirstDelayMs = 1'000;
+constexpr uint64_t kRetryCommitMs = 100;
+constexpr const char* kProbesHelp = "Probes that came to an end, by result.";
+
+}  // namespace
+
+Prober::Prober(EventLoop& loop, Ledger& ledger, const HashKey& spread_key)
+    : loop_(loop),
+      ledger_(ledger),
+      spread_key_(spread_key),
+      coalesce_(loop, [this] { commit(); }),
+      jitter_(static_cast<std::minstd_rand::result_type>(spread_key.k0 ^ spread_key.k1)),
+      successes_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "success"}})),
+      failures_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "failure"}})) {}
+
+Prober::~Prober() = default;
+
+Prober::Wanted Prober::wanted_targets() const {
+  Wanted wanted;
+  const std::shared_ptr<const Model> model = ledger_.model();
+  if (!model) return wanted;
+  for (const Pool& pool : model->pools) {
+    if (pool.probe == kNone) continue;
+    for (const Backend& backend : pool.backends) {
+      wanted[backend_key(pool.name, backend.name)] = probe_target(model->probes[pool.probe], backend);
+    }
+  }
+  return wanted;
+}
+
+void Prober::update() {
+  const Wanted wanted = wanted_targets();
+  for (auto watch = watches_.begin(); watch != watches_.end();) {
+    const auto still = wanted.find(watch->first);
+    const bool unchanged = still != wanted.end() && still->second == watch->second->target;
+    watch = unchanged ? std::next(watch) : watches_.erase(watch);
+  }
+  for (const auto& [key, target] : wanted) {
+    if (watches_.find(key) == watches_.end()) begin(key, target);
+  }
+  remove_stale_words(wanted);
+}
+
+void Prober::begin(const std::string& key, const ProbeTarget& target) {
+  auto owned = std::make_unique<Watch>();
+  Watch& watch = *owned;
+  watch.target = target;
+  const std::shared_ptr<const Words> words = ledger_.words();
+  if (const auto word = words->health.find(key); word != words->health.end()) watch.dampener.up = word->second.up;
+  watch.next = std::make_unique<Timer>(loop_, [this, key, &watch] { probe(key, watch); });
+  const uint64_t window_ns = std::min(target.interval_ms, kMaxFirstDelayMs) * kNsPerMs;
+  const uint64_t share = siphash13(spread_key_, key) >> 32;
+  watch.next->arm_after_ns(window_ns * share >> 32);
+  watches_[key] = std::move(owned);
+}
+
+void Prober::probe(const std::string& key, Watch& watch) {
+  watch.next->arm_after_ms(with_jitter(watch.target.interval_ms));
+  if (watch.under_way) return;  // a timeout longer than the interval: that attempt decides
+  watch.under_way = true;
+  watch.attempt = start_probe(loop_, watch.target, [this, key, &watch](const ProbeResult& result) {
+    watch.under_way = false;
+    on_result(key, watch, result);
+  });
+}
+
+void Prober::on_result(const std::string& key, Watch& watch, const ProbeResult& result) {
+  (result.success ? successes_ : failures_).add();
+  if (!observe(watch.dampener, result.success, watch.target.rise, watch.target.fall)) return;
+  log_info("{} is {}{}{}", key, result.success ? "up" : "down", result.success ? "" : ": ", result.reason);
+  note(key, HealthWord{result.success, result.reason, realtime_ns()});
+}
+
+void Prober::remove_stale_words(const Wanted& wanted) {
+  const std::shared_ptr<const Words> words = ledger_.words();
+  for (const auto& [key, word] : words->health) {
+    if (wanted.find(key) == wanted.end()) note(key, std::nullopt);
+  }
+  for (auto& [key, word] : pending_) {
+    if (wanted.find(key) == wanted.end()) word = std::nullopt;  // a verdict that came just before its backend went
+  }
+}
+
+void Prober::note(const std::string& key, std::optional<HealthWord> word) {
+  pending_[key] = std::move(word);
+  if (!coalesce_.armed()) coalesce_.arm_after_ms(kCoalesceMs);
+}
+
+void Prober::commit() {
+  const std::vector<std::pair<std::string, std::optional<HealthWord>>> words(pending_.begin(), pending_.end());
+  const Result<uint64_t> sequence = ledger_.set_health_words(words);
+  if (sequence) {
+    pending_.clear();
+    return;
+  }
+  log_error("cannot store {} health words, trying again: {}", words.size(), sequence.error().message);
+  coalesce_.arm_after_ms(kRetryCommitMs);
+}
+
+uint64_t Prober::with_jitter(uint64_t interval_ms) {
+  const uint64_t spread = interval_ms / 10;  // 95 % to 105 %
+  return interval_ms - spread / 2 + (spread == 0 ? 0 : jitter_() % (spread + 1));
+}
+
+}  // namespace tidegate

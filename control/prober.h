@@ -1,0 +1,67 @@
+// Prober: looks at every backend of every pool that has a probe, and keeps the health words in the ledger true.
+//
+// Invariants: one attempt per backend at a time; a verdict is written only when it changes; verdicts that fall together
+// are one commit, at most kCoalesceMs after the first; after a start the words of before stand until a probe
+// contradicts them; a word whose backend (or whose pool's probe) is gone is removed.
+//
+// Threads: the control's loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+
+#include "control/dampen.h"
+#include "control/ledger.h"
+#include "control/probe.h"
+#include "core/event_loop.h"
+#include "core/hash.h"
+#include "core/metrics.h"
+
+namespace tidegate {
+
+class Prober {
+ public:
+  static constexpr uint64_t kCoalesceMs = 2;
+
+  // `spread_key` gives each backend its place within the interval, so that probes never come in a burst.
+  Prober(EventLoop& loop, Ledger& ledger, const HashKey& spread_key);
+  ~Prober();
+
+  // Takes the ledger's model as it is now: starts, changes and stops probes.
+  void update();
+  size_t watched() const { return watches_.size(); }
+
+ private:
+  struct Watch {
+    ProbeTarget target;
+    Dampener dampener;
+    std::unique_ptr<Timer> next;
+    std::unique_ptr<ProbeAttempt> attempt;  // the last one; replaced, never destroyed from within its own callback
+    bool under_way = false;
+  };
+  using Wanted = std::map<std::string, ProbeTarget>;
+
+  Wanted wanted_targets() const;
+  void begin(const std::string& key, const ProbeTarget& target);
+  void probe(const std::string& key, Watch& watch);
+  void on_result(const std::string& key, Watch& watch, const ProbeResult& result);
+  void remove_stale_words(const Wanted& wanted);
+  void note(const std::string& key, std::optional<HealthWord> word);
+  void commit();
+  uint64_t with_jitter(uint64_t interval_ms);
+
+  EventLoop& loop_;
+  Ledger& ledger_;
+  HashKey spread_key_;
+  std::map<std::string, std::unique_ptr<Watch>> watches_;
+  std::map<std::string, std::optional<HealthWord>> pending_;
+  Timer coalesce_;
+  std::minstd_rand jitter_;
+  Counter& successes_;
+  Counter& failures_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,80 @@
+#include "control/purge_api.h"
+
+#include "control/parameters.h"
+#include "control/shapes.h"
+
+namespace tidegate {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxValueBytes = 8192;
+
+struct PurgeOrder {
+  PurgeKind kind = PurgeKind::all;
+  std::string value;
+  bool soft = false;
+};
+
+// Exactly one of url, tag and all; or a sentence.
+Result<PurgeOrder> read_order(const json& body) {
+  PurgeOrder order;
+  size_t named = 0;
+  for (const PurgeKind kind : {PurgeKind::url, PurgeKind::tag}) {
+    const auto member = body.find(name(kind));
+    if (member == body.end()) continue;
+    if (!member->is_string() || member->get_ref<const std::string&>().empty()) {
+      return fail(std::string(name(kind)) + " is not a string, or empty");
+    }
+    order.kind = kind;
+    order.value = member->get<std::string>();
+    ++named;
+  }
+  if (const auto all = body.find("all"); all != body.end()) {
+    if (*all != true) return fail("\"all\" is only ever true");
+    order.kind = PurgeKind::all;
+    ++named;
+  }
+  if (const auto soft = body.find("soft"); soft != body.end()) {
+    if (!soft->is_boolean()) return fail("\"soft\" is true or false");
+    order.soft = soft->get<bool>();
+  }
+  if (named != 1) return fail("exactly one of \"url\", \"tag\" and \"all\" says what to purge");
+  if (order.value.size() > kMaxValueBytes) return fail("the url or tag is longer than 8192 bytes");
+  if (order.kind == PurgeKind::url && order.value.rfind("http://", 0) != 0 && order.value.rfind("https://", 0) != 0) {
+    return fail("\"url\" is not absolute: http:// or https:// is missing");
+  }
+  return order;
+}
+
+}  // namespace
+
+void add_purge_routes(RouteTable& table, Ledger& ledger, AppliedWaits& waits) {
+  table.add({"POST",
+             "/v1/purge",
+             Role::operator_,
+             Effect::writes,
+             "Purge a URL, a tag or everything: {\"url\"|\"tag\"|\"all\":true, \"soft\"}",
+             {{"dry_run", "true: check the call, change nothing"},
+              {"wait", "true: answer when every reachable cache has done it"},
+              {"timeout", "of the waiting, in milliseconds (10000; at most 60000)"}},
+             {"application/json"},
+             [&ledger, &waits](const ApiCall& call) {
+               const std::optional<json> body = object_body(call, {"url", "tag", "all", "soft"});
+               if (!body) return;
+               const Result<PurgeOrder> order = read_order(*body);
+               if (!order) return call.respond(problem(400, "bad_body", order.error().message));
+               const auto timeout_ms = number_parameter(call, "timeout", kDefaultWaitMs);
+               if (!timeout_ms) return;
+               if (call.flag("dry_run")) return call.respond(HttpResponse::json(200, "{\"outcome\":\"dry_run\"}\n"));
+               const Result<uint64_t> sequence =
+                   ledger.add_purge(order->kind, order->value, order->soft, call.who.name);
+               if (!sequence) return call.respond(problem(500, "store_failed", sequence.error().message));
+               json answer = {{"outcome", "committed"}, {"sequence", *sequence}};
+               if (!call.flag("wait")) return call.respond(HttpResponse::json(200, dump(answer) + "\n"));
+               waits.answer_when_applied(call, StateHead{0, 0, *sequence}, *timeout_ms, std::move(answer));
+             }});
+}
+
+}  // namespace tidegate

@@ -1,0 +1,12 @@
+// Purges over REST: a URL, a tag or everything leaves every cache of the edge, in the order of the sequence.
+#pragma once
+
+#include "control/applied_waits.h"
+#include "control/ledger.h"
+#include "control/route_table.h"
+
+namespace tidegate {
+
+void add_purge_routes(RouteTable& table, Ledger& ledger, AppliedWaits& waits);
+
+}  // namespace tidegate

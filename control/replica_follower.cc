@@ -1,0 +1,164 @@
+#include "control/replica_follower.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "control/bundle.h"
+#include "control/json_bounds.h"
+#include "control/shapes.h"
+#include "core/crypto.h"
+#include "core/log.h"
+
+namespace tidegate {
+
+using nlohmann::json;
+
+ReplicaFollower::ReplicaFollower(EventLoop& loop, Ledger& ledger, const Endpoint& leader, std::string token)
+    : loop_(loop),
+      ledger_(ledger),
+      leader_(leader),
+      token_(std::move(token)),
+      pause_(loop, [this] { connect(); }),
+      silence_(loop, [this] { reconnect(fmt::format("the leader said nothing for {} ms", kSilenceMs)); }) {}
+
+ReplicaFollower::~ReplicaFollower() = default;
+
+HttpClientRequest ReplicaFollower::request(std::string target) const {
+  HttpClientRequest request;
+  request.target = std::move(target);
+  request.host = leader_.to_string();
+  if (!token_.empty()) request.headers.emplace_back("Authorization", "Bearer " + token_);
+  return request;
+}
+
+void ReplicaFollower::connect() {
+  fetch_.reset();
+  stream_.reset();
+  adoption_.reset();
+  buffer_.clear();
+  giving_up_ = false;
+  const StateHead& head = ledger_.head();
+  HttpClientRequest stream = request(fmt::format("/v1/replica?version={}&digest={}&words={}&purge={}", head.version,
+                                                 ledger_.manifest().digest, head.words, head.purge));
+  stream.timeout_ms = 0;
+  HttpTarget target;
+  target.endpoint = leader_;
+  silence_.arm_after_ms(kSilenceMs);
+  stream_ = http_stream(
+      loop_, target, std::move(stream), [this](std::string_view bytes) { take(bytes); },
+      [this](const Result<HttpResponse>& response) {
+        give_up(!response                 ? response.error().message
+                : response->status == 200 ? "the leader ended the stream"
+                                          : fmt::format("the leader answered {}", response->status));
+      });
+}
+
+void ReplicaFollower::give_up(const std::string& why) {
+  if (giving_up_) return;
+  giving_up_ = true;
+  reconnect(why);
+}
+
+// Leaves the calls alone: connect() replaces them, from the timer and so never from within their own callbacks.
+void ReplicaFollower::reconnect(const std::string& why) {
+  if (connected_ || trouble_ != why) log_warn("replica of {}: {}", leader_.to_string(), why);
+  connected_ = false;
+  trouble_ = why;
+  silence_.cancel();
+  pause_.arm_after_ms(pause_ms_);
+  pause_ms_ = std::min(pause_ms_ * 2, kLongestPauseMs);
+}
+
+void ReplicaFollower::take(std::string_view bytes) {
+  if (giving_up_) return;
+  silence_.arm_after_ms(kSilenceMs);
+  buffer_.append(bytes);
+  size_t start = 0;
+  for (size_t end = buffer_.find('\n'); end != std::string::npos && !giving_up_; end = buffer_.find('\n', start)) {
+    take_line(std::string_view(buffer_).substr(start, end - start));
+    start = end + 1;
+  }
+  buffer_.erase(0, start);
+  if (buffer_.size() > kMaxLineBytes) give_up("the leader sent a line longer than 64 MB");
+}
+
+void ReplicaFollower::take_line(std::string_view text) {
+  const Result<json> line = parse_json(text);
+  if (!line) return give_up("the leader sent what is not JSON: " + line.error().message);
+  const std::string type = string_member(*line, "type");
+  if (type == "hello") {
+    const Result<StateHead> head = head_from_json(line->value("head", json()));
+    if (!head) return give_up(head.error().message);
+    if (head->version < ledger_.head().version) {
+      // Its state was lost, or it is another edge's. Ours keeps serving; a person decides.
+      return give_up(
+          fmt::format("the leader is at version {}, behind ours ({})", head->version, ledger_.head().version));
+    }
+    log_info("replica of {} ({}): connected", leader_.to_string(), string_member(*line, "node"));
+    connected_ = true;
+    trouble_.clear();
+    pause_ms_ = kFirstPauseMs;
+  } else if (type == "version") {
+    take_version(*line);
+  } else if (type == "words") {
+    const Result<Words> words = words_from_json(line->value("words", json()));
+    if (!words) return give_up(words.error().message);
+    if (Result<void> adopted = ledger_.adopt_words(*words); !adopted) give_up(adopted.error().message);
+  } else if (type == "purge") {
+    const Result<Purge> purge = purge_from_json(line->value("purge", json()));
+    if (!purge) return give_up(purge.error().message);
+    if (Result<void> adopted = ledger_.adopt_purge(*purge); !adopted) give_up(adopted.error().message);
+  }
+  // Other types come from later releases: not ours to know.
+}
+
+void ReplicaFollower::take_version(const json& line) {
+  Result<Manifest> manifest = manifest_from_json(line.value("manifest", json()));
+  if (!manifest) return give_up(manifest.error().message);
+  // A newer version makes one that is still being fetched moot.
+  fetch_.reset();
+  adoption_.emplace();
+  adoption_->manifest = std::move(*manifest);
+  const json objects = line.value("objects", json::object());
+  for (const ManifestEntry& entry : adoption_->manifest.entries) {
+    if (ledger_.store().has_object(entry.hash)) continue;
+    std::optional<std::string> bytes;
+    if (objects.contains(entry.hash)) bytes = base64_decode(string_member(objects, entry.hash.c_str()));
+    if (bytes && sha256_hex(*bytes) == entry.hash) {
+      adoption_->objects.emplace_back(entry.hash, std::move(*bytes));
+    } else {
+      adoption_->missing.push_back(entry.hash);
+    }
+  }
+  fetch_next();
+}
+
+void ReplicaFollower::fetch_next() {
+  if (adoption_->missing.empty()) return adopt();
+  HttpTarget target;
+  target.endpoint = leader_;
+  const std::string hash = adoption_->missing.back();
+  fetch_ = http_call(loop_, target, request("/v1/objects/" + hash), [this, hash](const Result<HttpResponse>& response) {
+    if (giving_up_) return;
+    if (!response) return give_up("object " + hash + ": " + response.error().message);
+    if (response->status != 200)
+      return give_up(fmt::format("object {}: the leader answered {}", hash, response->status));
+    if (sha256_hex(response->body) != hash)
+      return give_up("object " + hash + ": the content is not what its hash says");
+    adoption_->objects.emplace_back(hash, response->body);
+    adoption_->missing.pop_back();
+    fetch_next();  // replaces this call
+  });
+}
+
+void ReplicaFollower::adopt() {
+  const Adoption adoption = std::move(*adoption_);
+  adoption_.reset();
+  if (Result<void> adopted = ledger_.adopt_version(adoption.manifest, adoption.objects); !adopted) {
+    return give_up(fmt::format("version {}: {}", adoption.manifest.version, adopted.error().message));
+  }
+  log_info("replica of {}: version {} adopted", leader_.to_string(), adoption.manifest.version);
+}
+
+}  // namespace tidegate

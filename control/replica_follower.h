@@ -1,0 +1,74 @@
+// ReplicaFollower: takes another control's stream (see replica_source.h) into this host's own state, version by
+// version, so that this host's planes follow their own state as everywhere else. When the leader is gone the last state
+// stands; it connects again with growing pauses, and takes up where it was.
+//
+// Threads: the control's loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "control/ledger.h"
+#include "core/event_loop.h"
+#include "core/http_client.h"
+#include "core/ip.h"
+
+namespace tidegate {
+
+class ReplicaFollower {
+ public:
+  static constexpr uint64_t kFirstPauseMs = 50;
+  static constexpr uint64_t kLongestPauseMs = 2'000;
+  static constexpr uint64_t kSilenceMs = 4'000;  // the leader says something every second
+  static constexpr size_t kMaxLineBytes = 64 << 20;
+
+  ReplicaFollower(EventLoop& loop, Ledger& ledger, const Endpoint& leader, std::string token);
+  ~ReplicaFollower();
+  void start() { connect(); }
+
+  const Endpoint& leader() const { return leader_; }
+  bool connected() const { return connected_; }
+  const std::string& trouble() const { return trouble_; }  // why not; empty while all is well
+
+ private:
+  // A version whose objects are being fetched.
+  struct Adoption {
+    Manifest manifest;
+    std::vector<std::pair<std::string, std::string>> objects;
+    std::vector<std::string> missing;
+  };
+
+  void connect();
+  void reconnect(const std::string& why);
+  void take(std::string_view bytes);
+  void take_line(std::string_view line);
+  void take_version(const nlohmann::json& line);
+  void fetch_next();
+  void adopt();
+  HttpClientRequest request(std::string target) const;
+  // Ends the stream from within its own callback: by the loop, at the end of the iteration.
+  void give_up(const std::string& why);
+
+  EventLoop& loop_;
+  Ledger& ledger_;
+  Endpoint leader_;
+  std::string token_;
+  std::unique_ptr<HttpCall> stream_;
+  std::unique_ptr<HttpCall> fetch_;
+  std::string buffer_;
+  std::optional<Adoption> adoption_;
+  Timer pause_;  // before the next attempt; also fires at once to leave a callback
+  Timer silence_;
+  uint64_t pause_ms_ = kFirstPauseMs;
+  bool connected_ = false;
+  bool giving_up_ = false;
+  std::string trouble_ = "not connected yet";
+};
+
+}  // namespace tidegate

@@ -1,0 +1,126 @@
+#include "control/replica_source.h"
+
+#include "control/apply.h"
+#include "control/parameters.h"
+#include "control/shapes.h"
+#include "core/crypto.h"
+#include "core/log.h"
+
+namespace tidegate {
+
+using nlohmann::json;
+
+ReplicaSource::ReplicaSource(EventLoop& loop, Ledger& ledger, std::string node)
+    : ledger_(ledger), node_(std::move(node)), alive_(loop, [this] { keep_alive(); }) {
+  ledger_.subscribe([this](const LedgerChange&) { push_all(); });
+  alive_.arm_after_ms(kAliveMs);
+}
+
+void ReplicaSource::add_routes(RouteTable& table) {
+  table.add({"GET",
+             "/v1/replica",
+             Role::replica,
+             Effect::reads,
+             "The stream that another host's control follows: versions, words and purges as NDJSON",
+             {{"version", "what the follower has (0)"},
+              {"digest", "of that version"},
+              {"words", "the sequence it has (0)"},
+              {"purge", "the last purge it has (0)"}},
+             {},
+             [this](const ApiCall& call) { open(call); }});
+  table.add({"GET",
+             "/v1/objects/{hash}",
+             Role::replica,
+             Effect::reads,
+             "An object's bytes by its content hash",
+             {},
+             {},
+             [this](const ApiCall& call) {
+               Result<std::string> bytes = ledger_.store().object(call.path.at("hash"));
+               if (!bytes) return call.respond(problem(404, "no_such_object", bytes.error().message));
+               call.respond(HttpResponse::text(200, std::move(*bytes), "application/octet-stream"));
+             }});
+}
+
+void ReplicaSource::open(const ApiCall& call) {
+  const auto version = number_parameter(call, "version", 0);
+  if (!version) return;
+  const auto words = number_parameter(call, "words", 0);
+  if (!words) return;
+  const auto purge = number_parameter(call, "purge", 0);
+  if (!purge) return;
+  const auto stream = std::make_shared<Stream>();
+  stream->exchange = call.exchange;
+  stream->sent = {*version, *words, *purge};
+  // The same number with another content is another version: send ours.
+  const std::string digest = call.request().parameter("digest").value_or("");
+  if (*version == ledger_.head().version) {
+    if (digest == ledger_.manifest().digest) {
+      stream->sent_entries = ledger_.manifest().entries;
+    } else {
+      stream->sent.version = 0;
+    }
+  }
+  stream->exchange->begin_stream(200, {{"Content-Type", "application/x-ndjson"}, {"Cache-Control", "no-store"}});
+  stream->exchange->on_close([weak = std::weak_ptr<Stream>(stream)] {
+    if (const auto closed = weak.lock()) closed->gone = true;
+  });
+  streams_[next_id_++] = stream;
+  write(*stream, {{"type", "hello"}, {"node", node_}, {"head", to_json(ledger_.head())}});
+  push(*stream);
+  sweep();
+}
+
+void ReplicaSource::push_all() {
+  for (auto& [id, stream] : streams_) push(*stream);
+  sweep();
+}
+
+void ReplicaSource::push(Stream& stream) {
+  const StateHead& head = ledger_.head();
+  if (stream.sent.version != head.version) push_version(stream);
+  if (stream.sent.words != head.words) {
+    write(stream, {{"type", "words"}, {"words", to_json(*ledger_.words())}});
+    stream.sent.words = head.words;
+  }
+  while (!stream.gone && stream.sent.purge < head.purge) {
+    const Result<std::vector<Purge>> purges = ledger_.store().purges_after(stream.sent.purge, kPurgesAtOnce);
+    if (!purges || purges->empty()) break;  // older ones were trimmed: the follower takes up from the next
+    for (const Purge& purge : *purges) write(stream, {{"type", "purge"}, {"purge", to_json(purge)}});
+    stream.sent.purge = purges->back().sequence;
+  }
+}
+
+void ReplicaSource::push_version(Stream& stream) {
+  const Manifest& manifest = ledger_.manifest();
+  json objects = json::object();
+  size_t inline_bytes = 0;
+  for (const ObjectChange& change : compare(stream.sent_entries, manifest.entries)) {
+    if (change.new_hash.empty()) continue;
+    const Result<std::string> bytes = ledger_.store().object(change.new_hash);
+    if (!bytes || inline_bytes + bytes->size() > kMaxInlineBytes) continue;
+    inline_bytes += bytes->size();
+    objects[change.new_hash] = base64_encode(*bytes);
+  }
+  write(stream, {{"type", "version"}, {"manifest", to_json(manifest, true)}, {"objects", std::move(objects)}});
+  stream.sent.version = manifest.version;
+  stream.sent_entries = manifest.entries;
+}
+
+void ReplicaSource::write(Stream& stream, const json& line) {
+  if (!stream.gone && !stream.exchange->write(dump(line) + "\n")) stream.gone = true;
+}
+
+void ReplicaSource::sweep() {
+  for (auto stream = streams_.begin(); stream != streams_.end();) {
+    stream = stream->second->gone ? streams_.erase(stream) : std::next(stream);
+  }
+}
+
+void ReplicaSource::keep_alive() {
+  for (auto& [id, stream] : streams_) write(*stream, {{"type", "alive"}});
+  sweep();
+  alive_.arm_after_ms(kAliveMs);
+}
+
+}  // namespace tidegate

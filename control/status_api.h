@@ -1,0 +1,16 @@
+// The state of the edge over REST: per node and plane what is applied, waiting for it, and this host's part for the
+// others.
+#pragma once
+
+#include "control/applied_waits.h"
+#include "control/fleet.h"
+#include "control/ledger.h"
+#include "control/route_table.h"
+
+namespace tidegate {
+
+void add_status_routes(RouteTable& table, Ledger& ledger, Fleet& fleet, AppliedWaits& waits);
+// This host's planes, for other controls: /v1/node/...
+void add_node_routes(RouteTable& table, Fleet& fleet);
+
+}  // namespace tidegate

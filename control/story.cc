@@ -1,0 +1,137 @@
+#include "control/story.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "control/json_bounds.h"
+
+namespace tidegate {
+
+namespace {
+
+using nlohmann::json;
+
+std::string join(const json& list, const char* member) {
+  std::string text;
+  if (!list.is_array()) return text;
+  for (const json& element : list) {
+    const std::string word = element.is_string() ? element.get<std::string>() : string_member(element, member);
+    if (!word.empty()) text += (text.empty() ? "" : ", ") + word;
+  }
+  return text;
+}
+
+// "proxy1 (down: connect refused)" for each that is not plainly eligible.
+std::string left_out(const json& candidates, const char* member) {
+  std::string text;
+  if (!candidates.is_array()) return text;
+  for (const json& candidate : candidates) {
+    const std::string state = string_member(candidate, "state");
+    if (state.empty() || state == "up") continue;
+    const std::string why = string_member(candidate, "why");
+    text += fmt::format("{}{} is {}{}{}", text.empty() ? "" : "; ", string_member(candidate, member), state,
+                        why.empty() ? "" : ": ", why);
+  }
+  return text;
+}
+
+void add_reason(std::string& why, const std::string& more) {
+  if (more.empty()) return;
+  why += (why.empty() ? "" : "; ") + more;
+}
+
+StoryLine tell_dns(const json& step) {
+  StoryLine line{"dns", "", "", ""};
+  const std::string question = string_member(step, "name");
+  const std::string answers = join(step.value("answers", json()), "address");
+  line.what = answers.empty() ? fmt::format("has no address for {}", question)
+                              : fmt::format("answers {} for {}", answers, question);
+  if (const std::string vip = string_member(step, "vip"); !vip.empty()) line.what += fmt::format(" ({})", vip);
+  line.why = string_member(step, "reason");
+  const json geo = step.value("geo", json::object());
+  if (line.why.empty() && !string_member(geo, "site").empty()) {
+    line.why =
+        fmt::format("the client's network is at {} ({})", string_member(geo, "site"), string_member(geo, "source"));
+  }
+  add_reason(line.why, left_out(step.value("candidates", json()), "target"));
+  return line;
+}
+
+StoryLine tell_l4(const json& step) {
+  StoryLine line{"l4", "", "", ""};
+  const std::string backend = string_member(step, "backend");
+  const std::string decision = string_member(step, "decision");
+  if (!backend.empty()) {
+    line.what = fmt::format("forwards to {}", backend);
+  } else {
+    const std::string eligible = join(step.value("eligible", json()), "backend");
+    line.what =
+        eligible.empty() ? "forwards to nobody" : fmt::format("forwards to one of {}, by the client's port", eligible);
+  }
+  if (!decision.empty()) line.what += fmt::format(" ({})", decision);
+  line.why = string_member(step, "reason");
+  add_reason(line.why, left_out(step.value("eligible", json()), "backend"));
+  return line;
+}
+
+StoryLine tell_l7(const json& step) {
+  StoryLine line{"l7", "", "", ""};
+  const std::string route = string_member(step, "route");
+  line.what = route.empty() ? "has no route for it" : fmt::format("takes route {}", route);
+  const json cache = step.value("cache", json::object());
+  const std::string outcome = string_member(cache, "outcome");
+  if (!outcome.empty()) {
+    const auto age = cache.find("age_s");
+    const bool aged = age != cache.end() && age->is_number();
+    line.what += fmt::format(", cache {}{}", outcome, aged ? fmt::format(" ({} s old)", age->get<double>()) : "");
+  }
+  const std::string backend = string_member(step, "backend");
+  const std::string pool = string_member(step, "pool");
+  if (!backend.empty()) {
+    line.what += fmt::format(", asks {} of pool {}", backend, pool);
+  } else if (!pool.empty()) {
+    const std::string eligible = join(step.value("eligible", json()), "backend");
+    line.what += eligible.empty() ? fmt::format(", pool {} has nobody to ask", pool)
+                                  : fmt::format(", asks one of {} ({})", eligible, string_member(step, "policy"));
+  }
+  line.why = string_member(step, "reason");
+  add_reason(line.why, left_out(step.value("eligible", json()), "backend"));
+  return line;
+}
+
+}  // namespace
+
+StoryLine tell_step(const json& step) {
+  const std::string plane = string_member(step, "plane");
+  StoryLine line{plane, "", "", ""};
+  if (const std::string skipped = string_member(step, "skipped"); !skipped.empty()) {
+    line.what = "has no part in it";
+    line.why = skipped;
+  } else if (const std::string error = string_member(step, "error"); !error.empty()) {
+    line.what = "could not be asked";
+    line.why = error;
+  } else if (plane == "dns") {
+    line = tell_dns(step);
+  } else if (plane == "l4") {
+    line = tell_l4(step);
+  } else if (plane == "l7") {
+    line = tell_l7(step);
+  }
+  line.node = string_member(step, "node");
+  return line;
+}
+
+std::string tell_sentence(const json& steps) {
+  std::string text;
+  for (const json& step : steps) {
+    const StoryLine line = tell_step(step);
+    text += fmt::format("{}{}{} {}", text.empty() ? "" : "; ", line.plane,
+                        line.node.empty() ? "" : fmt::format(" on {}", line.node), line.what);
+    if (!line.why.empty()) text += fmt::format(" [{}]", line.why);
+  }
+  return text;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,23 @@
+// Story: what the planes said of one client, told for people, a line a step. Pure: the API's sentence and the command
+// line's text both come from here.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace tidegate {
+
+struct StoryLine {
+  std::string plane;  // "dns", "l4", "l7"
+  std::string node;   // who said so; may be empty
+  std::string what;   // "answers 10.10.0.100 (vip-eu) for www.example.test"
+  std::string why;    // "nearest: site eu, 12 km"; may be empty
+};
+
+// `step` is an element of /v1/explain's steps.
+StoryLine tell_step(const nlohmann::json& step);
+// One paragraph: "dns answers ... because ...; l4 ...; l7 ...".
+std::string tell_sentence(const nlohmann::json& steps);
+
+}  // namespace tidegate

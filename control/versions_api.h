@@ -1,0 +1,11 @@
+// The history over REST: versions, what changed between them, the way back, and the audit trail.
+#pragma once
+
+#include "control/ledger.h"
+#include "control/route_table.h"
+
+namespace tidegate {
+
+void add_version_routes(RouteTable& table, Ledger& ledger);
+
+}  // namespace tidegate

@@ -1,0 +1,62 @@
+// Watch: GET /v1/watch, server-sent events (WHATWG HTML §9.2) of everything that moves: version, words, purge, applied.
+// An event's id is the head after it ("version.words.purge"); with it as Last-Event-ID a client gets what it missed:
+// each version, each purge, and the words as they are now. A watcher costs a descriptor, not a thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "control/fleet.h"
+#include "control/ledger.h"
+#include "control/route_table.h"
+#include "core/event_loop.h"
+
+namespace tidegate {
+
+class Watch {
+ public:
+  static constexpr uint64_t kHeartbeatMs = 5'000;
+  static constexpr uint64_t kAppliedPollMs = 10;  // while planes are behind and somebody watches
+  static constexpr uint64_t kAppliedPatienceMs = 10'000;
+  static constexpr size_t kMaxReplayed = 1'000;
+
+  Watch(EventLoop& loop, Ledger& ledger, Fleet& fleet);
+  void add_routes(RouteTable& table);
+  size_t watchers() const { return streams_.size(); }
+
+ private:
+  struct Stream {
+    HttpExchangePtr exchange;
+    StateHead sent;
+    bool gone = false;
+  };
+
+  void open(const ApiCall& call);
+  void on_change();
+  void push(Stream& stream);
+  void send(Stream& stream, const char* event, const nlohmann::json& data);
+  void heartbeat();
+  void sweep();
+  // After a change: asks the planes until all have applied it, and tells of each that has.
+  void ask_applied();
+  void tell_applied(const nlohmann::json& status);
+
+  Ledger& ledger_;
+  Fleet& fleet_;
+  std::map<uint64_t, std::shared_ptr<Stream>> streams_;
+  uint64_t next_id_ = 0;
+  Timer heartbeat_;
+  Timer applied_;
+  uint64_t applied_until_ns_ = 0;
+  bool asking_ = false;
+  std::map<std::string, StateHead> applied_heads_;  // by "node/plane", as last told
+};
+
+// "3.17.2"; nothing when it is not three numbers.
+std::optional<StateHead> parse_event_id(std::string_view text);
+std::string event_id(const StateHead& head);
+
+}  // namespace tidegate

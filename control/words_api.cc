@@ -1,0 +1,183 @@
+#include "control/words_api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "control/parameters.h"
+#include "control/shapes.h"
+#include "core/clock.h"
+
+namespace tidegate {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxNoteBytes = 500;
+
+template <class Named>
+const Named* find_named(const std::vector<Named>& list, std::string_view wanted) {
+  const auto found = std::find_if(list.begin(), list.end(), [&](const Named& each) { return each.name == wanted; });
+  return found == list.end() ? nullptr : &*found;
+}
+
+class WordsApi {
+ public:
+  explicit WordsApi(Ledger& ledger) : ledger_(ledger) {}
+
+  void list(const ApiCall& call) {
+    const Words& words = *ledger_.words();
+    json admin = json::object();
+    for (const auto& [key, word] : words.admin) admin[key] = to_json(word);
+    call.respond(HttpResponse::json(200, dump({{"sequence", words.sequence}, {"words", std::move(admin)}}) + "\n"));
+  }
+
+  // Every backend with the state that all planes give it, and the words behind it.
+  void health(const ApiCall& call) {
+    const std::shared_ptr<const Snapshot> snapshot = ledger_.snapshot();
+    json pools = json::array(), vips = json::array(), words = json::object();
+    for (const auto& [key, word] : ledger_.words()->health) words[key] = to_json(word);
+    if (snapshot) {
+      for (size_t i = 0; i < snapshot->model->pools.size(); ++i) {
+        pools.push_back(describe(snapshot->model->pools[i], snapshot->pools[i]));
+      }
+      for (size_t i = 0; i < snapshot->model->vips.size(); ++i) {
+        vips.push_back({{"vip", snapshot->model->vips[i].name}, {"up", bool{snapshot->vip_up[i]}}});
+      }
+    }
+    call.respond(HttpResponse::json(200, dump({{"version", ledger_.head().version},
+                                               {"sequence", ledger_.words()->sequence},
+                                               {"words", std::move(words)},
+                                               {"pools", std::move(pools)},
+                                               {"vips", std::move(vips)}}) +
+                                             "\n"));
+  }
+
+  void set(const ApiCall& call) {
+    const std::optional<std::string> key = target_key(call, true);
+    if (!key) return;
+    const std::optional<json> body = object_body(call, {"state", "note"});
+    if (!body) return;
+    const std::optional<AdminState> state = parse_admin_state(string_member(*body, "state"));
+    if (!state) return call.respond(problem(400, "bad_body", "\"state\" is \"drained\" or \"down\""));
+    AdminWord word{*state, call.who.name, string_member(*body, "note"), realtime_ns()};
+    if (word.note.size() > kMaxNoteBytes)
+      return call.respond(problem(400, "bad_body", "the note is longer than 500 bytes"));
+    store(call, *key, word);
+  }
+
+  void clear(const ApiCall& call) {
+    const std::optional<std::string> key = target_key(call, false);
+    if (!key) return;
+    if (ledger_.words()->admin.count(*key) == 0) {
+      return call.respond(problem(404, "no_such_word", fmt::format("{} is not drained", *key)));
+    }
+    store(call, *key, std::nullopt);
+  }
+
+ private:
+  json describe(const Pool& pool, const PoolStatus& status) const {
+    json backends = json::array();
+    for (size_t i = 0; i < pool.backends.size(); ++i) {
+      const Backend& backend = pool.backends[i];
+      json entry = {{"backend", backend.name},
+                    {"address", backend.addresses.empty() ? "" : backend.addresses[0].to_string()},
+                    {"weight", backend.weight},
+                    {"state", name(status.backends[i].state)},
+                    {"why", status.backends[i].why}};
+      const Words& words = *ledger_.words();
+      const std::string key = backend_key(pool.name, backend.name);
+      if (const auto word = words.admin.find(key); word != words.admin.end()) entry["admin"] = to_json(word->second);
+      if (const auto word = words.health.find(key); word != words.health.end()) entry["health"] = to_json(word->second);
+      backends.push_back(std::move(entry));
+    }
+    json result = {
+        {"pool", pool.name}, {"up", status.up}, {"fail_open", status.fail_open}, {"backends", std::move(backends)}};
+    const auto word = ledger_.words()->admin.find(pool_key(pool.name));
+    if (word != ledger_.words()->admin.end()) result["admin"] = to_json(word->second);
+    return result;
+  }
+
+  // The word's key; nothing after a 404. A word may outlive what it is about, so clearing asks for no such thing.
+  std::optional<std::string> target_key(const ApiCall& call, bool must_exist) const {
+    const std::string& target = call.path.at("name");
+    const auto pool_of_backend = call.path.find("pool");
+    const bool is_site = call.request().path.rfind("/v1/admin/site/", 0) == 0;
+    std::string key = pool_of_backend != call.path.end() ? backend_key(pool_of_backend->second, target)
+                      : is_site                          ? site_key(target)
+                                                         : pool_key(target);
+    if (!must_exist) return key;
+    bool exists = false;
+    if (const std::shared_ptr<const Model> model = ledger_.model()) {
+      if (pool_of_backend != call.path.end()) {
+        const Pool* pool = find_named(model->pools, pool_of_backend->second);
+        exists = pool && find_named(pool->backends, target);
+      } else {
+        exists = is_site ? find_named(model->sites, target) != nullptr : find_named(model->pools, target) != nullptr;
+      }
+    }
+    if (exists) return key;
+    call.respond(problem(404, "no_such_object", fmt::format("the configuration has no {}", key)));
+    return std::nullopt;
+  }
+
+  void store(const ApiCall& call, const std::string& key, const std::optional<AdminWord>& word) {
+    if (call.flag("dry_run")) {
+      return call.respond(HttpResponse::json(200, dump({{"outcome", "dry_run"}, {"key", key}}) + "\n"));
+    }
+    const Result<uint64_t> sequence = ledger_.set_admin_word(key, word, call.who.name);
+    if (!sequence) return call.respond(problem(500, "store_failed", sequence.error().message));
+    json answer = {{"outcome", "committed"}, {"key", key}, {"words", *sequence}};
+    answer["word"] = word ? to_json(*word) : json();
+    call.respond(HttpResponse::json(200, dump(answer) + "\n"));
+  }
+
+  Ledger& ledger_;
+};
+
+}  // namespace
+
+void add_word_routes(RouteTable& table, Ledger& ledger) {
+  const auto api = std::make_shared<WordsApi>(ledger);
+  const auto handler = [api](void (WordsApi::*member)(const ApiCall&)) {
+    return [api, member](const ApiCall& call) { (api.get()->*member)(call); };
+  };
+  table.add({"GET",
+             "/v1/admin",
+             Role::viewer,
+             Effect::reads,
+             "What operators took out of service",
+             {},
+             {},
+             handler(&WordsApi::list)});
+  table.add({"GET",
+             "/v1/health",
+             Role::viewer,
+             Effect::reads,
+             "Every backend's state, why, and since when",
+             {},
+             {},
+             handler(&WordsApi::health)});
+  const QueryParameter dry_run = {"dry_run", "true: check the call, change nothing"};
+  for (const char* pattern : {"/v1/admin/backend/{pool}/{name}", "/v1/admin/pool/{name}", "/v1/admin/site/{name}"}) {
+    table.add({"PUT",
+               pattern,
+               Role::operator_,
+               Effect::writes,
+               "Drain it, or take it down: {\"state\", \"note\"}",
+               {dry_run},
+               {"application/json"},
+               handler(&WordsApi::set)});
+    table.add({"DELETE",
+               pattern,
+               Role::operator_,
+               Effect::writes,
+               "Put it back into service",
+               {dry_run},
+               {},
+               handler(&WordsApi::clear)});
+  }
+}
+
+}  // namespace tidegate

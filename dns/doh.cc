@@ -1,0 +1,70 @@
+#include "dns/doh.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/crypto.h"
+
+namespace tidegate::dns {
+namespace {
+
+constexpr std::string_view kMediaType = "application/dns-message";
+
+bool is_dns_message(std::string_view content_type) {
+  const std::string_view type = content_type.substr(0, content_type.find(';'));
+  return http1::equals_ignore_case(type.substr(0, type.find_last_not_of(" \t") + 1), kMediaType);
+}
+
+HttpResponse method_not_allowed() {
+  HttpResponse response = HttpResponse::problem(405, "Method Not Allowed", "GET and POST are served here");
+  response.headers.emplace_back("Allow", "GET, POST");
+  return response;
+}
+
+}  // namespace
+
+uint32_t freshness_s(std::span<const uint8_t> message) {
+  uint32_t answers_s = UINT32_MAX;
+  uint32_t soa_s = UINT32_MAX;
+  for_each_record(message, [&](const RecordView& record) {
+    if (record.section == RecordView::Section::answer) answers_s = std::min(answers_s, record.ttl_s);
+    if (record.section == RecordView::Section::authority && record.type == rrtype::kSoa)
+      soa_s = std::min(soa_s, record.ttl_s);
+  });
+  const uint32_t least_s = std::min(answers_s, soa_s);
+  return least_s == UINT32_MAX ? 0 : least_s;
+}
+
+HttpResponse answer_doh(const HttpRequest& request, const Client& client, const Tables& tables, Worker& worker,
+                        std::span<uint8_t> scratch) {
+  std::string message;
+  if (request.method == "GET") {
+    const auto parameter = request.parameter("dns");
+    if (!parameter) return HttpResponse::problem(400, "Bad Request", "the parameter dns is missing or malformed");
+    auto decoded = base64url_decode(*parameter);
+    if (!decoded)
+      return HttpResponse::problem(400, "Bad Request", "dns is not base64url without padding (RFC 8484 §6)");
+    message = std::move(*decoded);
+  } else if (request.method == "POST") {
+    if (!is_dns_message(request.header("content-type"))) {
+      return HttpResponse::problem(415, "Unsupported Media Type", "expected application/dns-message");
+    }
+    message = request.body;
+  } else {
+    return method_not_allowed();
+  }
+  if (message.size() > kMaxMessageBytes) {
+    return HttpResponse::problem(413, "Content Too Large", "a DNS message has 65535 bytes at most");
+  }
+  const std::span in(reinterpret_cast<const uint8_t*>(message.data()), message.size());
+  const size_t bytes = answer(in, scratch, client, tables, worker);
+  if (bytes == 0) return HttpResponse::problem(400, "Bad Request", "not a DNS query");
+  HttpResponse response = HttpResponse::text(200, std::string(reinterpret_cast<const char*>(scratch.data()), bytes),
+                                             std::string(kMediaType));
+  // Private: a steered answer is this client's, and a shared cache knows nothing of client subnets.
+  response.headers.emplace_back("Cache-Control", fmt::format("max-age={}, private", freshness_s(scratch.first(bytes))));
+  return response;
+}
+
+}  // namespace tidegate::dns

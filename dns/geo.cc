@@ -1,0 +1,214 @@
+#include "dns/geo.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numbers>
+#include <unordered_map>
+
+namespace tidegate::dns {
+
+double distance_km(const Location& a, const Location& b) {
+  constexpr double kEarthRadiusKm = 6371.0088;
+  constexpr double kRadians = std::numbers::pi / 180;
+  const double half_latitude = std::sin((b.latitude - a.latitude) * kRadians / 2);
+  const double half_longitude = std::sin((b.longitude - a.longitude) * kRadians / 2);
+  const double h = half_latitude * half_latitude +
+                   std::cos(a.latitude * kRadians) * std::cos(b.latitude * kRadians) * half_longitude * half_longitude;
+  return 2 * kEarthRadiusKm * std::asin(std::min(1.0, std::sqrt(h)));
+}
+
+const char* name(GeoStory::Source source) {
+  switch (source) {
+    case GeoStory::Source::networks:
+      return "networks";
+    case GeoStory::Source::mmdb:
+      return "mmdb";
+    case GeoStory::Source::default_site:
+      return "default";
+    case GeoStory::Source::none:
+      return "none";
+  }
+  return "?";
+}
+
+// Fills a GeoMap: interns orders, and walks the operator's networks and the database's tree side by side.
+class GeoCompiler {
+ public:
+  explicit GeoCompiler(GeoMap& map) : map_(map) {}
+
+  Result<void> compile() {
+    // Order 0 is that of an address of which nothing is known.
+    if (map_.geo_.default_site != kNone) {
+      nowhere_ = order_from_site(map_.geo_.default_site);
+    } else {
+      nowhere_ = intern(map_.ranked_);
+    }
+    for (const GeoNetwork& network : map_.geo_.networks) {
+      const uint16_t order = network.site != kNone ? order_from_site(network.site)
+                             : network.location    ? order_from(*network.location, kNone)
+                                                   : nowhere_;
+      insert(network.network, order);
+    }
+    if (auto walked = walk_family<uint32_t>(map_.v4_, IpAddress::Family::v4); !walked) return walked;
+    return walk_family<Uint128>(map_.v6_, IpAddress::Family::v6);
+  }
+
+ private:
+  using Cursor = Mmdb::Cursor;
+  static constexpr uint32_t kNoNode = 0;  // the roots are never a child
+  struct NetworkNode {
+    uint32_t child[2] = {kNoNode, kNoNode};
+    int32_t order = -1;  // of a network that ends here, or none
+  };
+
+  uint16_t intern(const std::vector<uint32_t>& order) {
+    const auto [at, added] = order_ids_.try_emplace(order, static_cast<uint16_t>(order_ids_.size()));
+    if (added) map_.orders_.insert(map_.orders_.end(), order.begin(), order.end());
+    return at->second;
+  }
+
+  // Nearest first; equally near ones in the model's order. `first`, unless kNone, goes before all.
+  uint16_t order_from(const Location& from, uint32_t first) {
+    std::vector<std::pair<double, uint32_t>> by_distance;
+    for (const uint32_t site : map_.ranked_) {
+      by_distance.emplace_back(site == first ? -1.0 : distance_km(from, map_.sites_[site].location), site);
+    }
+    std::sort(by_distance.begin(), by_distance.end());
+    std::vector<uint32_t> order;
+    for (const auto& [distance, site] : by_distance) order.push_back(site);
+    // More distinct orders than fit cannot be told apart: what comes after is treated as nowhere.
+    if (order_ids_.size() > UINT16_MAX && !order_ids_.contains(order)) return nowhere_;
+    return intern(order);
+  }
+  uint16_t order_from_site(uint32_t site) { return order_from(map_.sites_[site].location, site); }
+
+  uint16_t order_of_record(uint32_t data_offset) {
+    const auto [at, added] = record_orders_.try_emplace(data_offset, nowhere_);
+    if (added) {
+      if (const auto location = map_.mmdb_->location(data_offset)) at->second = order_from(*location, kNone);
+    }
+    return at->second;
+  }
+
+  void insert(const Cidr& network, uint16_t order) {
+    uint32_t node = network.base.is_v4() ? 0 : 1;
+    for (size_t i = 0; i < network.prefix; ++i) {
+      const size_t bit = network.base.bytes[i / 8] >> (7 - i % 8) & 1;
+      if (networks_[node].child[bit] == kNoNode) {
+        networks_[node].child[bit] = static_cast<uint32_t>(networks_.size());
+        networks_.emplace_back();
+      }
+      node = networks_[node].child[bit];
+    }
+    networks_[node].order = order;
+  }
+
+  template <class Bits>
+  Result<void> walk_family(PrefixMap<Bits>& to, IpAddress::Family family) {
+    const uint32_t root = family == IpAddress::Family::v4 ? 0 : 1;
+    family_ = family;
+    const Cursor cursor = map_.mmdb_ ? map_.mmdb_->root(family) : Cursor{};
+    if (auto walked = walk<Bits>(to, Bits{0}, 0, root, false, -1, cursor); !walked) return walked;
+    to.finish();
+    return {};
+  }
+
+  // One prefix: `network` is its node among the operator's networks unless they know nothing below (`no_network`),
+  // `covering` the order of the longest network around it or -1, `cursor` its place in the database.
+  template <class Bits>
+  Result<void> walk(PrefixMap<Bits>& to, Bits start, uint8_t length, uint32_t network, bool no_network,
+                    int32_t covering, Cursor cursor) {
+    if (!no_network && networks_[network].order >= 0) covering = networks_[network].order;
+    if (covering >= 0) cursor = Cursor{};  // a network wins over the database
+    const bool leads_on = cursor.kind == Cursor::Kind::node && length < PrefixMap<Bits>::kWidth;
+    if (no_network && !leads_on) {
+      to.append(start, length, leaf_order(covering, cursor));
+      return {};
+    }
+    if (length == PrefixMap<Bits>::kWidth) {
+      to.append(start, length, leaf_order(covering, cursor));
+      return {};
+    }
+    if (leads_on && ++database_nodes_ > 2 * uint64_t{map_.mmdb_->node_count()} + 256) {
+      return fail("geo database " + map_.geo_.mmdb + ": the search tree has a cycle");
+    }
+    for (size_t bit = 0; bit < 2; ++bit) {
+      const uint32_t child = no_network ? kNoNode : networks_[network].child[bit];
+      Cursor below = cursor;
+      if (leads_on) {
+        const auto next = map_.mmdb_->child(cursor.value, bit == 1);
+        if (!next) return next.error();
+        below = *next;
+        // IPv4 within an IPv6 tree, and its aliases (6to4, Teredo), are not walked again: such clients come by IPv4.
+        if (family_ == IpAddress::Family::v6 && below.kind == Cursor::Kind::node &&
+            below.value == map_.mmdb_->ipv4_node()) {
+          below = Cursor{};
+        }
+      }
+      const Bits half = bit == 0 ? start : static_cast<Bits>(start | Bits{1} << (PrefixMap<Bits>::kWidth - length - 1));
+      auto walked = walk<Bits>(to, half, static_cast<uint8_t>(length + 1), child, child == kNoNode, covering, below);
+      if (!walked) return walked;
+    }
+    return {};
+  }
+
+  uint16_t leaf_order(int32_t covering, const Cursor& cursor) {
+    if (covering >= 0) return static_cast<uint16_t>(covering);
+    return cursor.kind == Cursor::Kind::data ? order_of_record(cursor.value) : nowhere_;
+  }
+
+  GeoMap& map_;
+  uint16_t nowhere_ = 0;
+  std::map<std::vector<uint32_t>, uint16_t> order_ids_;
+  std::unordered_map<uint32_t, uint16_t> record_orders_;
+  std::vector<NetworkNode> networks_ = std::vector<NetworkNode>(2);  // 0: IPv4's root, 1: IPv6's
+  IpAddress::Family family_ = IpAddress::Family::v4;
+  uint64_t database_nodes_ = 0;
+};
+
+Result<std::shared_ptr<const GeoMap>> GeoMap::build(const Geo& geo, const std::vector<Site>& sites,
+                                                    std::vector<uint32_t> ranked) {
+  std::shared_ptr<GeoMap> map(new GeoMap());
+  map->geo_ = geo;
+  map->sites_ = sites;
+  std::sort(ranked.begin(), ranked.end());
+  map->ranked_ = std::move(ranked);
+  if (!geo.mmdb.empty()) {
+    auto mmdb = Mmdb::open(geo.mmdb);
+    if (!mmdb) return mmdb.error();
+    map->mmdb_ = *mmdb;
+  }
+  if (const auto compiled = GeoCompiler(*map).compile(); !compiled) return compiled.error();
+  return std::shared_ptr<const GeoMap>(std::move(map));
+}
+
+Located GeoMap::locate(const IpAddress& address) const {
+  if (address.is_v4()) {
+    const auto entry = v4_.find(address_bits<uint32_t>(address));
+    return {entry.value, entry.length};
+  }
+  const auto entry = v6_.find(address_bits<Uint128>(address));
+  return {entry.value, entry.length};
+}
+
+GeoStory GeoMap::story(const IpAddress& address) const {
+  const GeoNetwork* longest = nullptr;
+  for (const GeoNetwork& network : geo_.networks) {
+    if (!network.network.contains(address)) continue;
+    if (longest == nullptr || network.network.prefix >= longest->network.prefix) longest = &network;
+  }
+  if (longest != nullptr) {
+    const auto location = longest->site != kNone ? std::optional(sites_[longest->site].location) : longest->location;
+    return {GeoStory::Source::networks, longest->site, location};
+  }
+  if (mmdb_) {
+    if (const auto location = mmdb_->lookup(address)) return {GeoStory::Source::mmdb, kNone, location};
+  }
+  if (geo_.default_site != kNone) {
+    return {GeoStory::Source::default_site, geo_.default_site, sites_[geo_.default_site].location};
+  }
+  return {};
+}
+
+}  // namespace tidegate::dns

@@ -1,0 +1,44 @@
+// HttpFront: what this plane answers over HTTP: DoH at /dns-query (RFC 8484), HTTPDNS below /{account}/. It stands
+// behind our L7, which terminates TLS; a proxy that we trust is believed about the client's address, nobody else is.
+//
+// Threads: the loop's thread of its worker.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "core/http_server.h"
+#include "core/ip.h"
+#include "dns/httpdns.h"
+#include "dns/publish.h"
+#include "dns/query.h"
+
+namespace tidegate::dns {
+
+struct HttpTally {
+  Tally::Count doh{0};
+  Tally::Count doh_refused{0};  // answered with a 4xx
+  Tally::Count httpdns{0};
+  std::array<Tally::Count, kHttpDnsErrorCount> httpdns_errors{};
+  Tally::Count unknown_path{0};
+};
+
+// The client of a request: the peer, or, as long as the hops are in `trusted`, the one before it in X-Forwarded-For,
+// read from the right. An element that is no address ends the search at the hop that wrote it.
+IpAddress client_address(const HttpRequest& request, const std::vector<Cidr>& trusted);
+
+class HttpFront {
+ public:
+  HttpFront(std::vector<Cidr> trusted_proxies, TablesSlot& slot, Worker& worker);
+  void serve(const HttpExchangePtr& exchange);
+  const HttpTally& tally() const { return tally_; }
+
+ private:
+  std::vector<Cidr> trusted_proxies_;
+  TablesSlot& slot_;
+  Worker& worker_;
+  HttpTally tally_;
+  std::vector<uint8_t> scratch_;  // one answer
+};
+
+}  // namespace tidegate::dns

@@ -1,0 +1,79 @@
+// HTTPDNS in the first form of Alibaba's public SDKs: GET /{account}/d and resolve, signed as sign_d and sign_resolve.
+// Names are resolved by query.h's answer(), so that a client hears over HTTP what it would hear over UDP.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/http_server.h"
+#include "dns/query.h"
+
+namespace tidegate::dns {
+
+// Every refusal: the code that the SDKs know and its status. One table: enum, body and counter derive from it.
+// clang-format off
+#define TIDEGATE_HTTPDNS_ERRORS(X)                     \
+  X(none,                         200, "")             \
+  X(missing_argument,             400, "MissingArgument")           \
+  X(invalid_host,                 400, "InvalidHost")               \
+  X(too_many_hosts,               400, "TooManyHosts")              \
+  X(invalid_account,              403, "InvalidAccount")            \
+  X(account_not_exists,           403, "AccountNotExists")          \
+  X(unsigned_interface_disabled,  403, "UnsignedInterfaceDisabled") \
+  X(invalid_duration,             403, "InvalidDuration")           \
+  X(signature_expired,            403, "SignatureExpired")          \
+  X(invalid_signature,            403, "InvalidSignature")          \
+  X(method_not_allowed,           405, "MethodNotAllowed")          \
+  X(internal_error,               500, "InternalError")
+// clang-format on
+
+enum class HttpDnsError : uint8_t {
+#define TIDEGATE_HTTPDNS_ENUM(id, status, code) id,
+  TIDEGATE_HTTPDNS_ERRORS(TIDEGATE_HTTPDNS_ENUM)
+#undef TIDEGATE_HTTPDNS_ENUM
+};
+
+struct HttpDnsErrorInfo {
+  int status;
+  const char* code;
+};
+
+inline constexpr HttpDnsErrorInfo kHttpDnsErrors[] = {
+#define TIDEGATE_HTTPDNS_INFO(id, status, code) {status, code},
+    TIDEGATE_HTTPDNS_ERRORS(TIDEGATE_HTTPDNS_INFO)
+#undef TIDEGATE_HTTPDNS_INFO
+};
+#undef TIDEGATE_HTTPDNS_ERRORS
+
+inline constexpr size_t kHttpDnsErrorCount = sizeof kHttpDnsErrors / sizeof kHttpDnsErrors[0];
+inline const HttpDnsErrorInfo& info(HttpDnsError error) { return kHttpDnsErrors[static_cast<size_t>(error)]; }
+
+constexpr size_t kMaxBatchHosts = 5;
+constexpr uint64_t kMaxSignatureLifeS = 86'400;
+
+struct HttpDnsCall {
+  std::string_view account;
+  bool is_signed = false;
+  bool batch = false;
+};
+
+// "/{account}/{interface}"; nothing for any other path. Borrows it.
+std::optional<HttpDnsCall> parse_httpdns_path(std::string_view path);
+
+// The signature of `host` (decoded, for a batch the whole list) until `expiry_s`, as text (epoch seconds).
+std::string httpdns_signature(std::string_view host, std::string_view secret, std::string_view expiry_s);
+
+struct HttpDnsAnswer {
+  HttpDnsError error = HttpDnsError::none;
+  std::string body;  // JSON, of an error too
+};
+
+// `now_s` is realtime; `scratch` has room for one DNS answer.
+HttpDnsAnswer answer_httpdns(const HttpDnsCall& call, const HttpRequest& request, const Client& client,
+                             const Tables& tables, Worker& worker, uint64_t now_s, std::span<uint8_t> scratch);
+
+}  // namespace tidegate::dns

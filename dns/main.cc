@@ -1,0 +1,68 @@
+// tidegate-dns: the authoritative DNS and HTTPDNS server.
+#include <nlohmann/json.hpp>
+
+#include "conf/plane.h"
+#include "core/crypto.h"
+#include "core/metrics.h"
+#include "dns/explain.h"
+#include "dns/server.h"
+
+namespace {
+
+using namespace tidegate;
+
+constexpr uint64_t kCollectMs = 1'000;
+
+nlohmann::json explain_request(dns::Server& server, const HttpRequest& request) {
+  const auto client = IpAddress::parse(request.parameter("client").value_or(""));
+  if (!client) return {{"plane", "dns"}, {"error", "client: an IP address is needed"}};
+  const auto name = request.parameter("name");
+  if (!name || name->empty()) return {{"plane", "dns"}, {"error", "name: a domain name is needed"}};
+  const std::string type = request.parameter("type").value_or("A");
+  return dns::explain(client->unmapped(), *name, type, *server.tables(), server.own_worker());
+}
+
+void add_status(const dns::Server& server, nlohmann::json& status) {
+  const dns::Tables* tables = server.tables();
+  if (tables == nullptr) return;
+  status["zones"] = nlohmann::json::array();
+  for (const dns::ServedZone& zone : tables->authority->zones) {
+    status["zones"].push_back({{"name", zone.name},
+                               {"names", zone.zone->names()},
+                               {"records", zone.zone->records()},
+                               {"memory_bytes", zone.zone->memory_bytes()}});
+  }
+  status["steers"] = tables->authority->steers.size();
+  status["geo"] = {{"prefixes", tables->authority->geo->prefix_count()},
+                   {"orders", tables->authority->geo->order_count()}};
+  status["queries"] = server.queries();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const PlaneOptions options = parse_plane_options(
+      argc, argv, "dns", "The authoritative DNS and HTTPDNS server: steers clients by geography and health.");
+  Plane plane("dns", options);
+  dns::Server server(derive_hash_key(plane.secret(), "dns-cookie"));
+  metrics().collector([&server](std::string& out) { server.append_metrics(out); });
+
+  // Tables that a worker still held when newer ones came are let go of a little later.
+  Timer collect(plane.loop(), [&] {
+    if (!server.collect()) collect.arm_after_ms(kCollectMs);
+  });
+  PlaneHooks hooks;
+  hooks.apply = [&](std::shared_ptr<const Snapshot> snapshot, const Node& node) {
+    auto applied = server.apply(std::move(snapshot), node);
+    collect.arm_after_ms(kCollectMs);
+    return applied;
+  };
+  hooks.digest = [&] { return server.tables() == nullptr ? std::string() : server.tables()->digest; };
+  hooks.add_status = [&](nlohmann::json& status) { add_status(server, status); };
+  hooks.explain = [&](const HttpRequest& request) { return explain_request(server, request); };
+  hooks.drain = [&](std::function<void()> done) {
+    server.stop();
+    done();
+  };
+  return plane.run(std::move(hooks));
+}

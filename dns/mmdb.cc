@@ -1,0 +1,78 @@
+#include "dns/mmdb.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace tidegate::dns {
+namespace {
+
+std::optional<double> number(MMDB_entry_s entry, const char* key) {
+  MMDB_entry_data_s data{};
+  const char* const path[] = {"location", key, nullptr};
+  if (MMDB_aget_value(&entry, &data, path) != MMDB_SUCCESS || !data.has_data) return std::nullopt;
+  if (data.type == MMDB_DATA_TYPE_DOUBLE) return data.double_value;
+  if (data.type == MMDB_DATA_TYPE_FLOAT) return static_cast<double>(data.float_value);
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Mmdb>> Mmdb::open(const std::string& path) {
+  std::shared_ptr<Mmdb> mmdb(new Mmdb());
+  const int status = MMDB_open(path.c_str(), MMDB_MODE_MMAP, &mmdb->db_);
+  if (status != MMDB_SUCCESS) return fail(fmt::format("geo database {}: {}", path, MMDB_strerror(status)));
+  mmdb->opened_ = true;
+  return std::shared_ptr<const Mmdb>(std::move(mmdb));
+}
+
+Mmdb::~Mmdb() {
+  if (opened_) MMDB_close(&db_);
+}
+
+Mmdb::Cursor Mmdb::root(IpAddress::Family family) const {
+  if (family == IpAddress::Family::v6) {
+    return db_.metadata.ip_version == 6 ? Cursor{Cursor::Kind::node, 0} : Cursor{};
+  }
+  if (db_.metadata.ip_version == 4) return {Cursor::Kind::node, 0};
+  const uint32_t node = db_.ipv4_start_node.node_value;
+  // A value past the nodes means that all of IPv4 is nowhere or at one place: a database without IPv4.
+  return node < db_.metadata.node_count ? Cursor{Cursor::Kind::node, node} : Cursor{};
+}
+
+Result<Mmdb::Cursor> Mmdb::child(uint32_t node, bool right) const {
+  MMDB_search_node_s search{};
+  const int status = MMDB_read_node(&db_, node, &search);
+  if (status != MMDB_SUCCESS) return fail(fmt::format("geo database {}: {}", db_.filename, MMDB_strerror(status)));
+  const uint8_t type = right ? search.right_record_type : search.left_record_type;
+  const uint64_t record = right ? search.right_record : search.left_record;
+  switch (type) {
+    case MMDB_RECORD_TYPE_SEARCH_NODE:
+      return Cursor{Cursor::Kind::node, static_cast<uint32_t>(record)};
+    case MMDB_RECORD_TYPE_EMPTY:
+      return Cursor{};
+    case MMDB_RECORD_TYPE_DATA:
+      return Cursor{Cursor::Kind::data, right ? search.right_record_entry.offset : search.left_record_entry.offset};
+    default:
+      return fail(fmt::format("geo database {}: the search tree is corrupt", db_.filename));
+  }
+}
+
+std::optional<Location> Mmdb::location(uint32_t data_offset) const {
+  const MMDB_entry_s entry{&db_, data_offset};
+  const auto latitude = number(entry, "latitude");
+  const auto longitude = number(entry, "longitude");
+  if (!latitude || !longitude || !(std::abs(*latitude) <= 90) || !(std::abs(*longitude) <= 180)) return std::nullopt;
+  return Location{*latitude, *longitude};
+}
+
+std::optional<Location> Mmdb::lookup(const IpAddress& address) const {
+  sockaddr_storage storage;
+  Endpoint{address, 0}.to_sockaddr(storage);
+  int error = MMDB_SUCCESS;
+  const MMDB_lookup_result_s found = MMDB_lookup_sockaddr(&db_, reinterpret_cast<const sockaddr*>(&storage), &error);
+  if (error != MMDB_SUCCESS || !found.found_entry) return std::nullopt;
+  return location(found.entry.offset);
+}
+
+}  // namespace tidegate::dns

@@ -1,0 +1,46 @@
+// Mmdb: a MaxMind DB file, mapped (libmaxminddb). Any thread may read.
+#pragma once
+
+#include <maxminddb.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "conf/model.h"
+#include "core/ip.h"
+#include "core/result.h"
+
+namespace tidegate::dns {
+
+class Mmdb {
+ public:
+  static Result<std::shared_ptr<const Mmdb>> open(const std::string& path);
+  ~Mmdb();
+  Mmdb(const Mmdb&) = delete;
+  Mmdb& operator=(const Mmdb&) = delete;
+
+  // A place in the search tree; its two children are the address's next bit.
+  struct Cursor {
+    enum class Kind : uint8_t { node, data, nothing } kind = Kind::nothing;
+    uint32_t value = 0;  // node number, or offset of the data
+  };
+  // Where the tree of a family begins; nothing when the file does not hold the family.
+  Cursor root(IpAddress::Family family) const;
+  // Where IPv4 begins within an IPv6 tree, for a walk of the IPv6 tree to leave out.
+  uint32_t ipv4_node() const { return db_.ipv4_start_node.node_value; }
+  uint32_t node_count() const { return db_.metadata.node_count; }
+  Result<Cursor> child(uint32_t node, bool right) const;
+  // Latitude and longitude of a record; nothing when it has none.
+  std::optional<Location> location(uint32_t data_offset) const;
+  // Of one address, by libmaxminddb's own search.
+  std::optional<Location> lookup(const IpAddress& address) const;
+
+ private:
+  Mmdb() = default;
+  MMDB_s db_{};
+  bool opened_ = false;
+};
+
+}  // namespace tidegate::dns

@@ -1,0 +1,95 @@
+// PrefixMap: the whole address space cut into disjoint prefixes, each with a value. Built in address order, neighbours
+// with equal values merged as far as prefixes allow; looked up by the address's first 16 bits and a short binary
+// search.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cstdint>
+#include <vector>
+
+#include "core/ip.h"
+
+namespace tidegate::dns {
+
+__extension__ using Uint128 = unsigned __int128;
+
+// An address as a number of its family's width, first bit highest.
+template <class Bits>
+Bits address_bits(const IpAddress& address) {
+  Bits bits = 0;
+  for (size_t i = 0; i < sizeof(Bits); ++i) bits = static_cast<Bits>(bits << 8 | address.bytes[i]);
+  return bits;
+}
+
+template <class Bits>
+class PrefixMap {
+ public:
+  static constexpr uint8_t kWidth = sizeof(Bits) * 8;
+  struct Entry {
+    uint16_t value = 0;
+    uint8_t length = 0;  // of the prefix
+  };
+
+  // The next prefix: begins where the last one ended.
+  void append(Bits start, uint8_t length, uint16_t value) {
+    starts_.push_back(start);
+    entries_.push_back({value, length});
+    while (starts_.size() >= 2 && merge_last_two()) {
+    }
+  }
+
+  // Once the whole space has been appended.
+  void finish() {
+    assert(!starts_.empty() && starts_.front() == 0);
+    starts_.shrink_to_fit();
+    entries_.shrink_to_fit();
+    size_t at = 0;
+    for (size_t top = 0; top <= kTops; ++top) {
+      // The entry that holds the first address with these top bits; past the last, the number of entries.
+      while (top < kTops && at + 1 < starts_.size() && starts_[at + 1] <= static_cast<Bits>(top) << kShift) ++at;
+      first_[top] = static_cast<uint32_t>(top == kTops ? starts_.size() - 1 : at);
+    }
+  }
+
+  Entry find(Bits address) const {
+    const auto top = static_cast<size_t>(address >> kShift);
+    uint32_t low = first_[top];       // starts_[low] <= address always
+    uint32_t high = first_[top + 1];  // the answer is in [low, high]
+    while (low < high) {
+      const uint32_t middle = low + (high - low + 1) / 2;
+      if (starts_[middle] <= address) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    return entries_[low];
+  }
+
+  size_t size() const { return starts_.size(); }
+
+ private:
+  static constexpr size_t kTops = size_t{1} << 16;
+  static constexpr int kShift = kWidth - 16;
+
+  bool merge_last_two() {
+    const size_t last = starts_.size() - 1;
+    const Entry& right = entries_[last];
+    Entry& left = entries_[last - 1];
+    if (left.value != right.value || left.length != right.length) return false;
+    const Bits bit = Bits{1} << (kWidth - right.length);
+    if ((starts_[last] ^ starts_[last - 1]) != bit) return false;  // neighbours, but not two halves of one prefix
+    --left.length;
+    starts_.pop_back();
+    entries_.pop_back();
+    return true;
+  }
+
+  std::vector<Bits> starts_;
+  std::vector<Entry> entries_;
+  std::vector<uint32_t> first_ = std::vector<uint32_t>(kTops + 1, 0);
+};
+
+}  // namespace tidegate::dns

@@ -1,0 +1,48 @@
+// Bodies of the API: a bundle, a merge patch over a configuration, a document. Nothing may crash; what decodes must
+// encode.
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "control/apply.h"
+#include "control/bundle.h"
+#include "control/diff.h"
+#include "control/json_bounds.h"
+
+namespace {
+
+using namespace tidegate;
+
+const nlohmann::json& base() {
+  static const nlohmann::json kBase = {
+      {"pools", {{{"name", "origins"}, {"backends", {{{"name", "a"}, {"addresses", {"192.0.2.1"}}, {"port", 80}}}}}}},
+      {"routes", {{{"name", "all"}, {"path", "/*"}, {"pool", "origins"}}}}};
+  return kBase;
+}
+
+void try_patch(std::string_view body) {
+  const Result<nlohmann::json> patch = parse_json(body);
+  if (!patch || !patch->is_object()) return;
+  nlohmann::json document = base();
+  document.merge_patch(*patch);
+  redact(document);
+  const Candidate candidate = examine(*Document::from_json("config", document), files_from({}));
+  if ((candidate.model == nullptr) == candidate.faults.empty()) std::abort();  // valid, or every reason why not
+}
+
+void try_bundle(std::string_view body) {
+  Result<Bundle> bundle = decode_bundle(body);
+  if (!bundle) return;
+  const Result<Bundle> again = decode_bundle(encode_bundle(*bundle));
+  if (!again || again->files.size() != bundle->files.size()) std::abort();
+  examine_text(bundle->file, bundle->text, files_from(bundle->files));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view body(reinterpret_cast<const char*>(data), size);
+  try_patch(body);
+  try_bundle(body);
+  return 0;
+}

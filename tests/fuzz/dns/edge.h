@@ -1,0 +1,57 @@
+// A small fixed edge for the harnesses: one zone with everything in it, steers of every kind, geography.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "conf/snapshot.h"
+#include "dns/tables.h"
+
+namespace tidegate::dns::fuzz {
+
+inline constexpr char kZone[] = R"($ORIGIN example.test.
+$TTL 300
+@      IN SOA ns1 hostmaster 1 3600 600 604800 60
+       IN NS ns1
+       IN MX 10 mail
+ns1    IN A 192.0.2.53
+www    IN A 192.0.2.80
+alias  IN CNAME www
+loop   IN CNAME loop
+*.wild IN TXT "wild"
+*.c    IN CNAME www
+child  IN NS ns.child
+ns.child IN A 192.0.2.77
+old    IN DNAME new.example.test.
+)";
+
+inline std::shared_ptr<const Tables> make_tables() {
+  auto model = std::make_shared<Model>();
+  model->sites = {{"eu", {50, 8}}, {"us", {40, -74}}};
+  model->vips = {{"eu", 0, {*IpAddress::parse("203.0.113.1"), *IpAddress::parse("2001:db8::1")}},
+                 {"us", 1, {*IpAddress::parse("203.0.113.2")}}};
+  tidegate::Zone zone;
+  zone.name = "example.test.";
+  zone.file = {"example.zone", "1", std::make_shared<const std::string>(kZone)};
+  model->zones = {zone};
+  for (const auto& [name, policy] : {std::pair{"near.example.test.", SteerPolicy::nearest},
+                                     {"*.far.example.test.", SteerPolicy::failover},
+                                     {"www.example.test.", SteerPolicy::weighted}}) {
+    Steer steer;
+    steer.name = name;
+    steer.policy = policy;
+    steer.targets.resize(2);
+    steer.targets[0].vip = 0;
+    steer.targets[1].vip = 1;
+    model->steers.push_back(steer);
+  }
+  model->geo.networks = {{*Cidr::parse("10.1.0.0/16"), 1, std::nullopt},
+                         {*Cidr::parse("2001:db8::/32"), 0, std::nullopt}};
+  model->httpdns_accounts = {{"1", "secret", true}};
+  Node node;
+  node.dns.nsid = "fuzz";
+  const auto snapshot = make_snapshot(1, "digest", model, std::make_shared<const Words>());
+  return build_tables(snapshot, node, nullptr).value();
+}
+
+}  // namespace tidegate::dns::fuzz

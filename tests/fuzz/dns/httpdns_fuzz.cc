@@ -1,0 +1,35 @@
+// Any request target as HTTPDNS or DoH: JSON or a DNS message, never anything else.
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "dns/doh.h"
+#include "dns/http_front.h"
+#include "dns/httpdns.h"
+#include "tests/fuzz/dns/edge.h"
+
+using namespace tidegate;
+using namespace tidegate::dns;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
+  static const auto tables = fuzz::make_tables();
+  static Worker worker(1, HashKey{1, 2});
+  static std::vector<uint8_t> scratch(kMaxMessageBytes);
+  const std::string target(reinterpret_cast<const char*>(data), bytes);
+  HttpRequest request;
+  request.method = "GET";
+  const size_t mark = target.find('?');
+  request.path = target.substr(0, mark);
+  request.query = mark == std::string::npos ? "" : target.substr(mark + 1);
+  request.peer = Endpoint{*IpAddress::parse("10.1.0.1"), 1};
+  request.headers.emplace_back("x-forwarded-for", request.query);
+  const Client client{client_address(request, {*Cidr::parse("10.1.0.0/16")}), Transport::http};
+  if (request.path == kDohPath) {
+    const HttpResponse response = answer_doh(request, client, *tables, worker, scratch);
+    if (response.status != 200 && response.status != 400 && response.status != 413) std::abort();
+  } else if (const auto call = parse_httpdns_path(request.path)) {
+    const HttpDnsAnswer answer = answer_httpdns(*call, request, client, *tables, worker, 1'700'000'000, scratch);
+    if (!nlohmann::json::accept(answer.body)) std::abort();
+  }
+  return 0;
+}

@@ -1,0 +1,43 @@
+// Any bytes as a query: an answer that fits, that a reader can walk to its end, and that is a response to nobody else.
+#include <cstdlib>
+#include <vector>
+
+#include "dns/query.h"
+#include "tests/fuzz/dns/edge.h"
+
+using namespace tidegate;
+using namespace tidegate::dns;
+
+namespace {
+
+void require(bool held) {
+  if (!held) std::abort();
+}
+
+size_t count_records(std::span<const uint8_t> message) {
+  size_t records = 0;
+  for_each_record(message, [&](const RecordView&) { ++records; });
+  return records;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
+  static const auto tables = fuzz::make_tables();
+  static Worker worker(1, HashKey{1, 2});
+  static const Client clients[] = {{*IpAddress::parse("10.1.2.3"), Transport::udp},
+                                   {*IpAddress::parse("2001:db8::9"), Transport::tcp}};
+  for (const Client& client : clients) {
+    std::vector<uint8_t> out(client.transport == Transport::udp ? kMaxUdpPayload : kMaxMessageBytes);
+    const size_t size = answer({data, bytes}, out, client, *tables, worker);
+    require(size <= out.size());
+    if (size == 0) continue;
+    require(size >= kHeaderBytes && out[0] == data[0] && out[1] == data[1]);
+    require((load_u16(&out[header::kFlags]) & header::kResponse) != 0);
+    const std::span<const uint8_t> message(out.data(), size);
+    size_t announced = 0;
+    for (size_t section = 0; section < 3; ++section) announced += load_u16(&message[header::kAnswers + 2 * section]);
+    require(count_records(message) == announced);
+  }
+  return 0;
+}

@@ -1,0 +1,318 @@
+#include "conf/follower.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <memory>
+
+#include "conf/document.h"
+#include "core/clock.h"
+#include "tests/unit/conf/forked.h"
+
+namespace tidegate {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string document_with(const std::string& backend_address) {
+  return "nodes: [{name: here}]\n"
+         "pools:\n"
+         "  - name: web\n"
+         "    backends: [{name: a, addresses: [" +
+         backend_address +
+         "], port: 80}]\n"
+         "  - name: other\n"
+         "    backends: [{name: b, addresses: [10.0.0.9], port: 80}]\n";
+}
+
+std::vector<ConfigObject> objects_of(const std::string& yaml) {
+  std::vector<Fault> faults;
+  const std::unique_ptr<Document> document = Document::parse("test.yaml", yaml, faults);
+  EXPECT_TRUE(document) << render_faults(faults, yaml, false);
+  return split_objects(*document, files_from({}));
+}
+
+// What one follower told its plane.
+struct Heard {
+  std::vector<std::shared_ptr<const Snapshot>> snapshots;
+  std::vector<Purge> purges;
+  std::string refuse_with;  // not empty: the plane refuses
+
+  FollowerHooks hooks(uint64_t purge_from = 0) {
+    FollowerHooks hooks;
+    hooks.on_snapshot = [this](std::shared_ptr<const Snapshot> snapshot) -> Result<void> {
+      if (!refuse_with.empty()) return fail(refuse_with);
+      snapshots.push_back(std::move(snapshot));
+      return {};
+    };
+    hooks.on_purge = [this](const Purge& purge) { purges.push_back(purge); };
+    hooks.purge_from = purge_from;
+    return hooks;
+  }
+  std::string address() const { return snapshots.back()->model->pools[0].backends[0].addresses[0].to_string(); }
+};
+
+// Runs the loop until `happened`; false after 30 s.
+template <class Happened>
+bool run_until(EventLoop& loop, Happened&& happened) {
+  const uint64_t deadline_ns = monotonic_ns() + 30 * kNsPerS;
+  while (!happened()) {
+    if (monotonic_ns() > deadline_ns) return false;
+    loop.run_once(kNsPerS);
+  }
+  return true;
+}
+
+// --- a host's state; the writer is another process, as it is in life
+
+enum Command : uint64_t { kStop = 1, kCommit, kCommitFaulty, kHealth, kDrain, kPurge, kPurgeMany };
+
+// Does as it is told, and answers 1 when it is committed.
+int obey(const std::string& directory, Talk& talk) {
+  std::unique_ptr<StateStore> store;
+  for (uint64_t step = 1;; ++step) {
+    const uint64_t command = talk.hear();
+    if (command == kStop || command == 0) return 0;
+    if (!store) {
+      Result<std::unique_ptr<StateStore>> opened = StateStore::open(directory, StateStore::Mode::read_write);
+      if (!opened) return 1;
+      store = *std::move(opened);
+    }
+    const uint64_t head = store->head()->version;
+    bool done = false;
+    switch (command) {
+      case kCommit:
+        done = store->commit_version(objects_of(document_with("10.0.0." + std::to_string(head + 1))), head, "t", "")
+                   .has_value();
+        break;
+      case kCommitFaulty:
+        done = store->commit_version(objects_of("pools: [{name: web, wieght: 1}]\n"), head, "t", "").has_value();
+        break;
+      case kHealth:
+        done = store->set_health_words({{"backend/web/a", HealthWord{step % 2 == 0, "refused", step}}}).has_value();
+        break;
+      case kDrain:
+        done = store->set_admin_word("backend/web/a", AdminWord{}, "t").has_value();
+        break;
+      case kPurge:
+        done = store->add_purge(PurgeKind::tag, "t", false, "t").has_value();
+        break;
+      case kPurgeMany:
+        done = true;
+        for (int i = 0; i < 10'300; ++i) done = done && store->add_purge(PurgeKind::tag, "t", false, "t").has_value();
+        break;
+      default:
+        return 2;
+    }
+    talk.say(done ? 1 : 2);
+  }
+}
+
+class StateFollowerTest : public ::testing::Test {
+ protected:
+  void tell(Command command) {
+    writer_.talk().say(command);
+    EXPECT_EQ(writer_.talk().hear(), 1U);
+  }
+  std::unique_ptr<Follower> follow(uint64_t purge_from = 0) {
+    Result<std::unique_ptr<Follower>> follower = Follower::of_state(loop_, state_dir_, heard_.hooks(purge_from));
+    EXPECT_TRUE(follower);
+    return *std::move(follower);
+  }
+  bool snapshots_are(size_t count) {
+    return run_until(loop_, [&] { return heard_.snapshots.size() == count; });
+  }
+
+  TempDir directory_;
+  std::string state_dir_ = directory_ / "not/there/yet";
+  Forked writer_{[this](Talk& talk) {
+    std::filesystem::create_directories(directory_ / "not/there");
+    return obey(state_dir_, talk);
+  }};
+  EventLoop loop_;
+  Heard heard_;
+};
+
+TEST_F(StateFollowerTest, DeliversWhatIsThereBeforeItReturns) {
+  tell(kCommit);
+  const auto follower = follow();
+  ASSERT_EQ(heard_.snapshots.size(), 1U);
+  EXPECT_EQ(follower->current()->version, 1U);
+  EXPECT_EQ(follower->applied().version, 1U);
+  EXPECT_EQ(heard_.address(), "10.0.0.1");
+  EXPECT_FALSE(follower->current()->version_digest.empty());
+}
+
+TEST_F(StateFollowerTest, WaitsForAStateThatIsNotThereYet) {
+  const auto follower = follow();
+  EXPECT_EQ(follower->current(), nullptr);
+  EXPECT_EQ(follower->refused(), "");
+  tell(kHealth);  // a state, but no version
+  tell(kCommit);
+  ASSERT_TRUE(snapshots_are(1));
+  EXPECT_EQ(follower->current()->words->sequence, 1U);
+}
+
+TEST_F(StateFollowerTest, WakesByTheBellNotByThePoll) {
+  tell(kCommit);
+  const auto follower = follow();
+  const uint64_t begin_ns = monotonic_ns();
+  for (size_t i = 2; i <= 21; ++i) {
+    tell(i % 2 == 0 ? kHealth : kCommit);
+    ASSERT_TRUE(snapshots_are(i));
+  }
+  // By the poll alone each of the 20 would have waited for the next second.
+  EXPECT_LT(monotonic_ns() - begin_ns, 10 * kNsPerS);
+}
+
+TEST_F(StateFollowerTest, SharesTheModelWhenOnlyWordsChange) {
+  tell(kCommit);
+  const auto follower = follow();
+  tell(kDrain);
+  ASSERT_TRUE(snapshots_are(2));
+  EXPECT_EQ(heard_.snapshots[0]->model.get(), heard_.snapshots[1]->model.get());
+  EXPECT_EQ(heard_.snapshots[1]->pools[0].backends[0].state, BackendState::draining);
+  EXPECT_EQ(follower->applied().words, 1U);
+}
+
+TEST_F(StateFollowerTest, KeepsTheOldVersionWhenANewOneIsFaultyAndStillHearsWords) {
+  tell(kCommit);
+  const auto follower = follow();
+  tell(kCommitFaulty);
+  ASSERT_TRUE(run_until(loop_, [&] { return !follower->refused().empty(); }));
+  EXPECT_THAT(follower->refused(), HasSubstr("version 2: "));
+  EXPECT_THAT(follower->refused(), HasSubstr("wieght"));
+  EXPECT_EQ(follower->current()->version, 1U);
+  tell(kDrain);
+  ASSERT_TRUE(snapshots_are(2));
+  EXPECT_EQ(follower->current()->version, 1U);
+  EXPECT_EQ(follower->current()->pools[0].backends[0].state, BackendState::draining);
+  EXPECT_THAT(follower->refused(), HasSubstr("version 2: "));
+  tell(kCommit);
+  ASSERT_TRUE(snapshots_are(3));
+  EXPECT_EQ(follower->current()->version, 3U);
+  EXPECT_EQ(follower->refused(), "");
+}
+
+TEST_F(StateFollowerTest, KeepsTheOldVersionWhenThePlaneRefusesTheNewOne) {
+  tell(kCommit);
+  const auto follower = follow();
+  heard_.refuse_with = "no such port: eth9";
+  tell(kCommit);
+  ASSERT_TRUE(run_until(loop_, [&] { return !follower->refused().empty(); }));
+  EXPECT_EQ(follower->refused(), "version 2: no such port: eth9");
+  EXPECT_EQ(follower->applied().version, 1U);
+  heard_.refuse_with.clear();
+  ASSERT_TRUE(follower->reload());
+  EXPECT_EQ(follower->applied().version, 2U);
+  EXPECT_EQ(follower->refused(), "");
+}
+
+TEST_F(StateFollowerTest, DeliversEachPurgeOnceAndInOrder) {
+  tell(kCommit);
+  tell(kPurge);
+  tell(kPurge);
+  tell(kPurge);
+  const auto follower = follow(1);
+  ASSERT_EQ(heard_.purges.size(), 2U);
+  tell(kPurge);
+  ASSERT_TRUE(run_until(loop_, [&] { return heard_.purges.size() == 3; }));
+  ASSERT_TRUE(follower->reload());
+  std::vector<uint64_t> sequences;
+  for (const Purge& purge : heard_.purges) sequences.push_back(purge.sequence);
+  EXPECT_THAT(sequences, ElementsAre(2, 3, 4));
+  EXPECT_EQ(follower->applied().purge, 4U);
+}
+
+TEST_F(StateFollowerTest, PurgesEverythingWhenTheLogNoLongerReachesBack) {
+  tell(kCommit);
+  tell(kPurgeMany);
+  const auto follower = follow(5);
+  ASSERT_EQ(heard_.purges.size(), 10'001U);
+  EXPECT_EQ(heard_.purges[0].kind, PurgeKind::all);
+  EXPECT_EQ(heard_.purges[0].sequence, 300U);
+  EXPECT_EQ(heard_.purges[1].sequence, 301U);
+  EXPECT_EQ(follower->applied().purge, 10'300U);
+}
+
+TEST_F(StateFollowerTest, PurgesEverythingWhenTheStateWasMadeAnew) {
+  tell(kCommit);
+  tell(kPurge);
+  const auto follower = follow(77);
+  ASSERT_EQ(heard_.purges.size(), 1U);
+  EXPECT_EQ(heard_.purges[0].kind, PurgeKind::all);
+  EXPECT_EQ(follower->applied().purge, 1U);
+}
+
+TEST_F(StateFollowerTest, WaitsWhileTheStateIsDamaged) {
+  tell(kCommit);
+  writer_.kill(SIGKILL);
+  writer_.wait();
+  std::ofstream(state_dir_ + "/state/data.mdb") << "garbage";
+  const auto follower = follow();
+  EXPECT_EQ(follower->current(), nullptr);
+  EXPECT_THAT(follower->refused(), HasSubstr("move that directory away"));
+  std::filesystem::remove_all(state_dir_ + "/state");
+  Forked anew([this](Talk& talk) { return obey(state_dir_, talk); });
+  anew.talk().say(kCommit);
+  ASSERT_EQ(anew.talk().hear(), 1U);
+  ASSERT_TRUE(snapshots_are(1));
+  EXPECT_EQ(follower->refused(), "");
+}
+
+TEST_F(StateFollowerTest, FollowsAWriterThatCameBack) {
+  tell(kCommit);
+  const auto follower = follow();
+  writer_.kill(SIGKILL);
+  writer_.wait();
+  Forked anew([this](Talk& talk) { return obey(state_dir_, talk); });
+  anew.talk().say(kCommit);
+  ASSERT_EQ(anew.talk().hear(), 1U);
+  ASSERT_TRUE(snapshots_are(2));
+  EXPECT_EQ(follower->current()->version, 2U);
+}
+
+// --- one file
+
+TEST(FileFollower, ServesAFileAndKeepsTheOldOneWhenTheNewOneIsFaulty) {
+  const TempDir directory;
+  const std::string path = directory / "edge.yaml";
+  std::ofstream(path) << document_with("10.0.0.1");
+  EventLoop loop;
+  Heard heard;
+  const Result<std::unique_ptr<Follower>> follower = Follower::of_file(loop, path, heard.hooks());
+  ASSERT_TRUE(follower) << follower.error().message;
+  ASSERT_EQ(heard.snapshots.size(), 1U);
+  EXPECT_EQ(heard.snapshots[0]->version, 0U);
+  const std::string digest = heard.snapshots[0]->version_digest;
+
+  std::ofstream(path) << "pools: [{name: web, wieght: 3}]\n";
+  const Result<void> faulty = (*follower)->reload();
+  ASSERT_FALSE(faulty);
+  EXPECT_THAT(faulty.error().message, HasSubstr("edge.yaml:1:"));
+  EXPECT_THAT(faulty.error().message, HasSubstr("^"));
+  EXPECT_THAT((*follower)->refused(), HasSubstr("wieght"));
+  EXPECT_EQ(heard.address(), "10.0.0.1");
+
+  std::ofstream(path) << document_with("10.0.0.2");
+  ASSERT_TRUE((*follower)->reload());
+  EXPECT_EQ(heard.address(), "10.0.0.2");
+  EXPECT_EQ((*follower)->refused(), "");
+  EXPECT_NE(heard.snapshots.back()->version_digest, digest);
+}
+
+TEST(FileFollower, RefusesToStartOnAFaultyOrMissingFile) {
+  const TempDir directory;
+  EventLoop loop;
+  Heard heard;
+  EXPECT_FALSE(Follower::of_file(loop, directory / "none.yaml", heard.hooks()));
+  std::ofstream(directory / "bad.yaml") << "pools: 3\n";
+  const Result<std::unique_ptr<Follower>> follower = Follower::of_file(loop, directory / "bad.yaml", heard.hooks());
+  ASSERT_FALSE(follower);
+  EXPECT_THAT(follower.error().message, HasSubstr("bad.yaml:1:"));
+}
+
+}  // namespace
+}  // namespace tidegate

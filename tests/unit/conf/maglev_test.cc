@@ -1,0 +1,199 @@
+#include "conf/maglev.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <random>
+
+namespace tidegate {
+namespace {
+
+constexpr HashKey kKey{0x0123456789abcdef, 0xfedcba9876543210};
+
+// Owns the names that members view.
+struct Pool {
+  std::vector<std::string> names;
+  std::vector<MaglevMember> members;
+
+  explicit Pool(const std::vector<uint32_t>& weights) {
+    for (size_t i = 0; i < weights.size(); ++i) names.push_back("backend-" + std::to_string(i));
+    for (size_t i = 0; i < weights.size(); ++i) members.push_back({names[i], weights[i], static_cast<uint16_t>(i)});
+  }
+};
+
+std::vector<uint32_t> random_weights(size_t count, uint32_t most, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<uint32_t> weights(count);
+  for (uint32_t& weight : weights) weight = static_cast<uint32_t>(random() % most) + 1;
+  return weights;
+}
+
+std::vector<uint32_t> shares(const std::vector<uint16_t>& table, size_t members) {
+  std::vector<uint32_t> out(members, 0);
+  for (const uint16_t index : table) ++out.at(index);
+  return out;
+}
+
+// The paper's pseudocode (§3.4) taken at its word, slow: permutations written out, every turn by comparing fractions.
+class NaiveMaglev {
+ public:
+  NaiveMaglev(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key) : slots_(slots) {
+    for (const MaglevMember& member : members) {
+      if (member.weight == 0) continue;
+      const uint64_t hash = siphash13(key, member.name);
+      const uint64_t skip = siphash13({mix64(key.k0 + 1), mix64(key.k1 + 2)}, member.name) % (slots - 1) + 1;
+      Entry entry{hash, member, {}, 0, 0};
+      for (uint64_t j = 0; j < slots; ++j)
+        entry.permutation.push_back(static_cast<uint32_t>((hash % slots + j * skip) % slots));
+      entries_.push_back(entry);
+    }
+    std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.rank < b.rank; });
+  }
+
+  // `quota` limits how many slots each gets, by member index.
+  std::vector<uint16_t> table(const std::vector<uint32_t>& quota) {
+    std::vector<uint16_t> out(slots_, kMaglevEmpty);
+    for (uint32_t filled = 0; filled < slots_; ++filled) {
+      Entry* first = nullptr;
+      for (Entry& entry : entries_) {
+        if (entry.turns == quota[entry.member.index]) continue;
+        // whose k / w is smallest goes first: W is common to all
+        if (first == nullptr || whole_time(entry) < whole_time(*first)) first = &entry;
+      }
+      while (out[first->permutation[first->next]] != kMaglevEmpty) ++first->next;
+      out[first->permutation[first->next]] = first->member.index;
+      ++first->turns;
+    }
+    return out;
+  }
+
+ private:
+  struct Entry {
+    uint64_t rank;
+    MaglevMember member;
+    std::vector<uint32_t> permutation;
+    uint32_t next, turns;
+  };
+  uint64_t whole_time(const Entry& entry) const {
+    uint64_t weights = 0;
+    for (const Entry& each : entries_) weights += each.member.weight;
+    return entry.turns * weights / entry.member.weight;
+  }
+
+  uint32_t slots_;
+  std::vector<Entry> entries_;
+};
+
+TEST(Maglev, EqualsThePaperWrittenOutNaively) {
+  for (const auto& [members, slots, most] : {std::array<uint32_t, 3>{1, 13, 1},
+                                             {2, 251, 1},
+                                             {7, 251, 1},
+                                             {50, 1021, 1},
+                                             {7, 251, 100},
+                                             {50, 1021, 100},
+                                             {50, 1021, 65'535},
+                                             {200, 1021, 3},
+                                             {3, 1021, 1'000'000}}) {
+    const Pool pool(random_weights(members, most, members + most));
+    const std::vector<uint16_t> table = build_maglev(pool.members, slots, kKey);
+    EXPECT_EQ(table, NaiveMaglev(pool.members, slots, kKey).table(shares(table, members)))
+        << members << " members, " << slots << " slots, weights up to " << most;
+  }
+}
+
+TEST(Maglev, GivesEachMemberItsIdealShareRoundedDownOrUp) {
+  constexpr uint32_t kSlots = 65'537;
+  for (const uint32_t most : {1U, 2U, 100U, 60'000U}) {
+    const Pool pool(random_weights(500, most, most));
+    double weights = 0;
+    for (const MaglevMember& member : pool.members) weights += member.weight;
+    const std::vector<uint32_t> got = shares(build_maglev(pool.members, kSlots, kKey), pool.members.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      const double ideal = kSlots * (pool.members[i].weight / weights);
+      if (ideal < 1) {
+        EXPECT_EQ(got[i], 1U) << "member " << i;
+      } else {
+        EXPECT_NEAR(got[i], ideal, 1.5) << "member " << i << " of weight " << pool.members[i].weight;
+      }
+    }
+  }
+}
+
+TEST(Maglev, StarvesNobodyWhenTheSumOfWeightsExceedsTheSlots) {
+  const Pool pool({65'535, 65'535, 65'535, 1, 1});
+  const std::vector<uint32_t> got = shares(build_maglev(pool.members, 13, kKey), 5);
+  EXPECT_EQ(got[3], 1U);
+  EXPECT_EQ(got[4], 1U);
+  for (size_t i = 0; i < 3; ++i) EXPECT_GE(got[i], 3U);
+}
+
+TEST(Maglev, GivesTheSlotsToTheHeaviestWhenThereAreTooFew) {
+  std::vector<uint32_t> weights(20);
+  for (uint32_t i = 0; i < 20; ++i) weights[i] = i + 1;
+  const std::vector<uint32_t> got = shares(build_maglev(Pool(weights).members, 13, kKey), 20);
+  for (size_t i = 0; i < 20; ++i) EXPECT_EQ(got[i], i < 7 ? 0U : 1U) << i;
+}
+
+TEST(Maglev, DependsOnNamesNotOnTheOrderOfMembers) {
+  const Pool pool(random_weights(100, 50, 1));
+  std::vector<MaglevMember> shuffled = pool.members;
+  std::shuffle(shuffled.begin(), shuffled.end(), std::mt19937(2));
+  EXPECT_EQ(build_maglev(pool.members, 65'537, kKey), build_maglev(shuffled, 65'537, kKey));
+}
+
+TEST(Maglev, DependsOnTheKey) {
+  const Pool pool(random_weights(10, 1, 1));
+  const std::vector<uint16_t> table = build_maglev(pool.members, 251, kKey);
+  EXPECT_NE(table, build_maglev(pool.members, 251, {kKey.k0 ^ 1, kKey.k1}));
+}
+
+TEST(Maglev, IsEmptyWithoutWeight) {
+  for (const uint16_t slot : build_maglev(Pool({0, 0}).members, 251, kKey)) EXPECT_EQ(slot, kMaglevEmpty);
+  for (const uint16_t slot : build_maglev({}, 251, kKey)) EXPECT_EQ(slot, kMaglevEmpty);
+}
+
+// Every slot of the one that left must move; those of the others should stay. The paper (§5.3) sees about 1 in 50 move.
+TEST(Maglev, MovesFewSlotsOfTheOthersWhenOneOfAHundredLeaves) {
+  constexpr uint32_t kSlots = 65'537;
+  Pool pool(std::vector<uint32_t>(100, 10));
+  const std::vector<uint16_t> before = build_maglev(pool.members, kSlots, kKey);
+  for (const size_t leaving : {0U, 17U, 99U}) {
+    std::vector<MaglevMember> rest = pool.members;
+    rest.erase(rest.begin() + static_cast<ptrdiff_t>(leaving));
+    const std::vector<uint16_t> after = build_maglev(rest, kSlots, kKey);
+    uint32_t moved = 0;
+    for (uint32_t slot = 0; slot < kSlots; ++slot) moved += before[slot] != leaving && before[slot] != after[slot];
+    EXPECT_LT(moved, kSlots * 3 / 100) << "backend " << leaving;
+  }
+}
+
+TEST(Maglev, MovesFewSlotsWhenAWeightChanges) {
+  constexpr uint32_t kSlots = 65'537;
+  Pool pool(std::vector<uint32_t>(100, 100));
+  const std::vector<uint16_t> before = build_maglev(pool.members, kSlots, kKey);
+  pool.members[5].weight = 50;
+  const std::vector<uint16_t> after = build_maglev(pool.members, kSlots, kKey);
+  uint32_t moved = 0;
+  for (uint32_t slot = 0; slot < kSlots; ++slot) moved += before[slot] != 5 && before[slot] != after[slot];
+  EXPECT_LT(moved, kSlots * 3 / 100);
+}
+
+TEST(Maglev, SpreadsHashesAsTheWeightsSay) {
+  const Pool pool({100, 200, 300, 400});
+  const std::vector<uint16_t> table = build_maglev(pool.members, 65'537, kKey);
+  constexpr int kFlows = 100'000;
+  std::vector<double> got(4, 0);
+  for (uint64_t flow = 0; flow < kFlows; ++flow) ++got[table[maglev_slot(siphash13_words(kKey, {flow}), 65'537)]];
+  double chi_square = 0;
+  for (size_t i = 0; i < 4; ++i) {
+    const double ideal = kFlows * pool.members[i].weight / 1000.0;
+    chi_square += (got[i] - ideal) * (got[i] - ideal) / ideal;
+  }
+  EXPECT_LT(chi_square, 16.3);  // three degrees of freedom, 1 in 1,000; the key is fixed, so this does not flicker
+}
+
+}  // namespace
+}  // namespace tidegate

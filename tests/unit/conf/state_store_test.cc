@@ -1,0 +1,288 @@
+#include "conf/state_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "conf/state_store_impl.h"
+#include "core/crypto.h"
+#include "tests/unit/conf/forked.h"
+
+namespace tidegate {
+namespace {
+
+using ::testing::HasSubstr;
+using Mode = StateStore::Mode;
+
+std::unique_ptr<StateStore> open(const std::string& directory, Mode mode = Mode::read_write) {
+  Result<std::unique_ptr<StateStore>> store = StateStore::open(directory, mode);
+  EXPECT_TRUE(store) << (store ? "" : store.error().message);
+  return store ? *std::move(store) : nullptr;
+}
+
+std::vector<ConfigObject> pools(int count, const std::string& changed = "") {
+  std::vector<ConfigObject> out;
+  for (int i = 0; i < count; ++i) {
+    const std::string name = "pool-" + std::to_string(i);
+    out.push_back({"pools", name, "{\"name\":\"" + name + "\"" + (name == changed ? ",\"changed\":true}" : "}")});
+  }
+  return out;
+}
+
+size_t entry_count(const Result<std::vector<ConfigObject>>& objects) { return objects ? objects->size() : SIZE_MAX; }
+
+TEST(StateStore, KeepsEveryVersionAsItWas) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  std::vector<ConfigObject> objects = pools(3);
+  ASSERT_TRUE(store->commit_version(objects, 0, "ann", "first"));
+  objects[1].bytes = "changed";
+  ASSERT_TRUE(store->commit_version(objects, 1, "bob", "second"));
+  objects.erase(objects.begin());
+  const Result<Manifest> third = store->commit_version(objects, 2, "bob", "third");
+  ASSERT_TRUE(third);
+  EXPECT_EQ(third->version, 3U);
+
+  const Result<Manifest> first = store->manifest(1);
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->author, "ann");
+  EXPECT_EQ(first->comment, "first");
+  EXPECT_EQ(first->entries.size(), 3U);
+  EXPECT_EQ(store->objects(*first)->at(1).bytes, pools(3)[1].bytes);
+  EXPECT_EQ(store->objects(*store->manifest(2))->at(1).bytes, "changed");
+  EXPECT_EQ(store->manifest(3)->entries.size(), 2U);
+  EXPECT_EQ(store->manifest(3)->digest, manifest_digest(store->manifest(3)->entries));
+  EXPECT_FALSE(store->manifest(4));
+  EXPECT_EQ(store->list_versions(2)->front().version, 3U);
+  EXPECT_EQ(store->head()->version, 3U);
+}
+
+TEST(StateStore, GivesEqualContentAnEqualDigestWhateverItsOrder) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  std::vector<ConfigObject> objects = pools(10);
+  const std::string digest = store->commit_version(objects, 0, "ann", "")->digest;
+  std::reverse(objects.begin(), objects.end());
+  EXPECT_EQ(store->commit_version(objects, 1, "ann", "")->digest, digest);
+  EXPECT_NE(store->commit_version(pools(10, "pool-4"), 2, "ann", "")->digest, digest);
+}
+
+TEST(StateStore, RollsBackToTheObjectsOfAnOlderVersion) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  ASSERT_TRUE(store->commit_version(pools(5), 0, "ann", ""));
+  ASSERT_TRUE(store->commit_version(pools(2, "pool-1"), 1, "ann", ""));
+  const Result<std::vector<ConfigObject>> old = store->objects(*store->manifest(1));
+  const Result<Manifest> restored = store->commit_version(*old, 2, "ann", "back", 1);
+  ASSERT_TRUE(restored);
+  EXPECT_EQ(restored->digest, store->manifest(1)->digest);
+  EXPECT_EQ(store->manifest(3)->rollback_of, 1U);
+  EXPECT_EQ(store->audit_newest(1)->front().action, "rollback");
+}
+
+TEST(StateStore, RefusesAChangeThatWasBasedOnAnotherVersion) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  ASSERT_TRUE(store->commit_version(pools(1), 0, "ann", ""));
+  const Result<Manifest> late = store->commit_version(pools(2), 0, "bob", "");
+  ASSERT_FALSE(late);
+  EXPECT_THAT(late.error().message, HasSubstr("conflict: the configuration is at version 1"));
+  EXPECT_EQ(store->manifest(1)->entries.size(), 1U);
+}
+
+TEST(StateStore, RefusesWhatNoManifestCanHold) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  EXPECT_THAT(store->commit_version({{"file", std::string(600, 'x'), ""}}, 0, "", "").error().message,
+              HasSubstr("490 bytes at most"));
+  EXPECT_THAT(store->commit_version({{"pools", "a", "1"}, {"pools", "a", "2"}}, 0, "", "").error().message,
+              HasSubstr("pools 'a' is there twice"));
+  EXPECT_EQ(store->head()->version, 0U);
+}
+
+TEST(StateStore, ForgetsTheOldestVersionsAndTheObjectsThatOnlyTheyNamed) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  uint64_t version = 0;
+  std::string first_hash, removed_hash;
+  for (; version < 1'100; ++version) {
+    std::vector<ConfigObject> objects = {{"pools", "same", "same"}, {"pools", "new", std::to_string(version)}};
+    if (version == 5) objects.push_back({"pools", "short-lived", "short-lived"});
+    const Result<Manifest> manifest = store->commit_version(objects, version, "ann", "");
+    ASSERT_TRUE(manifest);
+    if (version == 0) first_hash = manifest->entries[0].hash;
+    if (version == 5) removed_hash = sha256_hex("short-lived");
+  }
+  const Result<std::vector<Manifest>> kept = store->list_versions(10'000);
+  EXPECT_GE(kept->size(), 1'000U);
+  EXPECT_LE(kept->size(), 1'050U);
+  EXPECT_FALSE(store->has_object(first_hash));
+  EXPECT_FALSE(store->has_object(removed_hash));
+  EXPECT_TRUE(store->has_object(sha256_hex("same")));
+  for (const Manifest& each : *kept) {
+    const Result<Manifest> manifest = store->manifest(each.version);
+    ASSERT_TRUE(manifest);
+    ASSERT_EQ(manifest_digest(manifest->entries), each.digest) << each.version;
+    ASSERT_EQ(entry_count(store->objects(*manifest)), 2U) << each.version;
+  }
+}
+
+TEST(StateStore, KeepsWordsBesideVersions) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  EXPECT_EQ(*store->set_admin_word("backend/web/a", AdminWord{AdminState::drained, "ops", "upgrade", 5}, "ops"), 1U);
+  EXPECT_EQ(*store->set_health_words(
+                {{"backend/web/a", HealthWord{false, "refused", 6}}, {"backend/web/b", HealthWord{true, "", 7}}}),
+            2U);
+  Result<Words> words = store->words();
+  EXPECT_EQ(words->sequence, 2U);
+  EXPECT_EQ(words->admin.at("backend/web/a").note, "upgrade");
+  EXPECT_EQ(words->health.at("backend/web/a").reason, "refused");
+  EXPECT_EQ(words->health.at("backend/web/a").since_ns, 6U);
+  EXPECT_TRUE(words->health.at("backend/web/b").up);
+  EXPECT_EQ(*store->set_admin_word("backend/web/a", std::nullopt, "ops"), 3U);
+  EXPECT_TRUE(store->words()->admin.empty());
+  EXPECT_EQ(store->audit_newest(1)->front().action, "undrain");
+}
+
+TEST(StateStore, DoesNotMoveTheSequenceForVerdictsThatSayNothingNew) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  const HealthWord up{true, "", 7};
+  EXPECT_EQ(*store->set_health_words({{"backend/web/a", up}}), 1U);
+  EXPECT_EQ(*store->set_health_words({{"backend/web/a", up}}), 1U);
+  EXPECT_EQ(*store->set_health_words({{"backend/web/none", std::nullopt}}), 1U);
+  EXPECT_EQ(*store->set_health_words({{"backend/web/a", std::nullopt}}), 2U);
+}
+
+TEST(StateStore, NumbersPurgesAndKeepsTheNewest) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  for (int i = 1; i <= 10'020; ++i) ASSERT_TRUE(store->add_purge(PurgeKind::tag, "t" + std::to_string(i), true, "ops"));
+  EXPECT_EQ(store->head()->purge, 10'020U);
+  EXPECT_EQ(store->purges_after(0, 1)->front().sequence, 21U);
+  const Result<std::vector<Purge>> last = store->purges_after(10'018, 100);
+  ASSERT_EQ(last->size(), 2U);
+  EXPECT_EQ(last->at(1).value, "t10020");
+  EXPECT_EQ(last->at(1).kind, PurgeKind::tag);
+  EXPECT_TRUE(last->at(1).soft);
+}
+
+TEST(StateStore, AdoptsWhatAnotherHostDecided) {
+  const TempDir here, there;
+  const auto truth = open(there.path());
+  ASSERT_TRUE(truth->commit_version(pools(3), 0, "ann", ""));
+  ASSERT_TRUE(truth->commit_version(pools(3, "pool-2"), 1, "ann", "second"));
+  const Manifest manifest = *truth->manifest(2);
+  std::vector<std::pair<std::string, std::string>> objects;
+  for (const ManifestEntry& entry : manifest.entries) objects.emplace_back(entry.hash, *truth->object(entry.hash));
+
+  const auto copy = open(here.path());
+  auto all_but_one = objects;
+  all_but_one.pop_back();
+  EXPECT_THAT(copy->adopt_version(manifest, all_but_one).error().message, HasSubstr("is missing"));
+  auto forged = objects;
+  forged[0].second = "forged";
+  EXPECT_THAT(copy->adopt_version(manifest, forged).error().message, HasSubstr("not what its hash says"));
+  Manifest mixed_up = manifest;
+  mixed_up.entries.pop_back();
+  EXPECT_THAT(copy->adopt_version(mixed_up, objects).error().message, HasSubstr("not what its digest says"));
+  EXPECT_EQ(copy->head()->version, 0U);
+
+  ASSERT_TRUE(copy->adopt_version(manifest, objects));
+  EXPECT_EQ(copy->head()->version, 2U);
+  EXPECT_EQ(copy->manifest(2)->comment, "second");
+  EXPECT_THAT(copy->adopt_version(manifest, objects).error().message, HasSubstr("conflict"));
+
+  ASSERT_TRUE(truth->set_health_words({{"backend/web/a", HealthWord{false, "refused", 6}}}));
+  ASSERT_TRUE(truth->set_admin_word("site/eu", AdminWord{}, "ops"));
+  ASSERT_TRUE(copy->adopt_words(*truth->words()));
+  EXPECT_EQ(copy->words()->sequence, 2U);
+  EXPECT_EQ(copy->words()->admin.size(), 1U);
+  ASSERT_TRUE(truth->set_admin_word("site/eu", std::nullopt, "ops"));
+  ASSERT_TRUE(copy->adopt_words(*truth->words()));
+  EXPECT_TRUE(copy->words()->admin.empty());
+
+  ASSERT_TRUE(copy->adopt_purge({40, PurgeKind::url, "http://x/", false, 1, "ops"}));
+  ASSERT_TRUE(copy->adopt_purge({40, PurgeKind::url, "http://x/", false, 1, "ops"}));
+  EXPECT_EQ(copy->head()->purge, 40U);
+  EXPECT_EQ(copy->purges_after(0, 10)->size(), 1U);
+}
+
+TEST(StateStore, LetsGroupMembersReadAndNobodyElse) {
+  const TempDir directory;
+  const auto store = open(directory / "host");
+  const auto mode = [&](const std::string& path) {
+    struct stat file {};
+    EXPECT_EQ(::stat((directory / path).c_str(), &file), 0) << path;
+    return file.st_mode & 07777;
+  };
+  EXPECT_EQ(mode("host/state"), 02770U);
+  EXPECT_EQ(mode("host/state/data.mdb"), 0640U);
+  EXPECT_EQ(mode("host/state/lock.mdb"), 0660U);
+}
+
+TEST(StateStore, HasOneWriter) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  Forked other([&](Talk&) { return StateStore::open(directory.path(), Mode::read_write) ? 1 : 0; });
+  EXPECT_EQ(other.wait(), 0);
+}
+
+TEST(StateStore, LosesNothingCommittedWhenItsWriterIsKilled) {
+  const TempDir directory;
+  uint64_t acknowledged = 0;
+  {
+    Forked writer([&](Talk& talk) {
+      const auto store = open(directory.path());
+      for (uint64_t version = 0;; ++version) {
+        if (!store->commit_version(pools(50, "pool-" + std::to_string(version % 50)), version, "ann", "")) return 1;
+        talk.say(version + 1);
+      }
+    });
+    while (acknowledged < 40) {
+      acknowledged = writer.talk().hear();
+      ASSERT_NE(acknowledged, 0U);
+    }
+    writer.kill(SIGKILL);
+    EXPECT_EQ(writer.wait(), -SIGKILL);
+  }
+  const auto store = open(directory.path());
+  const uint64_t head = store->head()->version;
+  EXPECT_GE(head, acknowledged);
+  for (uint64_t version = 1; version <= head; ++version) {
+    const Result<Manifest> manifest = store->manifest(version);
+    ASSERT_TRUE(manifest);
+    ASSERT_EQ(manifest_digest(manifest->entries), manifest->digest);
+    ASSERT_EQ(entry_count(store->objects(*manifest)), 50U);
+  }
+  EXPECT_TRUE(store->commit_version(pools(1), head, "bob", "goes on"));
+}
+
+TEST(StateStore, ShowsItsReadersWholeVersionsWhileItWrites) {
+  const TempDir directory;
+  open(directory.path()).reset();
+  Forked writer([&](Talk& talk) {
+    const auto store = open(directory.path());
+    for (uint64_t version = 0; version < 200; ++version) {
+      if (!store->commit_version(pools(static_cast<int>(version % 20) + 1), version, "ann", "")) return 1;
+      if (version == 0) talk.say(1);
+    }
+    return 0;
+  });
+  ASSERT_EQ(writer.talk().hear(), 1U);
+  const auto reader = open(directory.path(), Mode::read_only);
+  uint64_t seen = 0;
+  while (seen < 200) {
+    seen = reader->head()->version;
+    const Result<Manifest> manifest = reader->manifest(seen);
+    ASSERT_TRUE(manifest);
+    ASSERT_EQ(manifest_digest(manifest->entries), manifest->digest);
+    ASSERT_EQ(entry_count(reader->objects(*manifest)), (seen - 1) % 20 + 1);
+  }
+  EXPECT_EQ(writer.wait(), 0);
+  EXPECT_THAT(reader->add_audit("me", "write", "", "").error().message, HasSubstr("reading only"));
+}
+
+}  // namespace
+}  // namespace tidegate

@@ -1,0 +1,237 @@
+// The configuration over REST: reading, entity tags, dry runs, patches, single objects, bundles, broken bodies.
+
+#include "control/bundle.h"
+#include "tests/unit/control/host.h"
+
+namespace tidegate::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class ConfigApiTest : public ::testing::Test {
+ protected:
+  void SetUp() override { host.start(); }
+  std::string tag() { return header(host.call("GET", "/v1/config"), "etag"); }
+  uint64_t version() { return host.control->ledger().head().version; }
+
+  EventLoop loop;
+  Host host{loop};
+};
+
+TEST_F(ConfigApiTest, BeforeTheFirstVersionThereIsNothingToRead) {
+  EXPECT_EQ(host.call("GET", "/v1/config").status, 404);
+  EXPECT_EQ(host.put_config(edge_yaml()).status, 200);
+  EXPECT_EQ(host.call("GET", "/v1/config").status, 200);
+}
+
+TEST_F(ConfigApiTest, ReadsBackAsYamlOrJsonByAccept) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  const HttpResponse yaml = host.call("GET", "/v1/config");
+  EXPECT_THAT(header(yaml, "content-type"), HasSubstr("yaml"));
+  EXPECT_THAT(yaml.body, HasSubstr("origins"));
+  const HttpResponse json = host.call("GET", "/v1/config", "", {{"Accept", "application/json"}});
+  EXPECT_EQ(body_of(json)["pools"][0]["name"], "origins");
+  EXPECT_EQ(header(yaml, "etag"), header(json, "etag"));
+  // What was read may be written back and is no change.
+  const HttpResponse again = host.put_config(yaml.body, header(yaml, "etag"));
+  EXPECT_EQ(body_of(again)["outcome"], "unchanged") << again.body;
+}
+
+TEST_F(ConfigApiTest, AWriteWithoutIfMatchIs428AndAStaleOneIs412) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  const std::string first = tag();
+  EXPECT_EQ(host.call("PUT", "/v1/config", edge_yaml("7"), {{"Content-Type", "application/yaml"}}).status, 428);
+  EXPECT_EQ(host.put_config(edge_yaml("7"), first).status, 200);
+  EXPECT_EQ(host.put_config(edge_yaml("8"), first).status, 412);
+  EXPECT_EQ(version(), 2u);
+  EXPECT_NE(tag(), first);
+}
+
+TEST_F(ConfigApiTest, IfNoneMatchStarWritesOnlyTheFirstVersion) {
+  const Headers first = {{"Content-Type", "application/yaml"}, {"If-None-Match", "*"}};
+  EXPECT_EQ(host.call("PUT", "/v1/config", edge_yaml(), first).status, 200);
+  EXPECT_EQ(host.call("PUT", "/v1/config", edge_yaml("7"), first).status, 412);
+}
+
+TEST_F(ConfigApiTest, AnUnchangedReadIs304) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  EXPECT_EQ(host.call("GET", "/v1/config", "", {{"If-None-Match", tag()}}).status, 304);
+}
+
+TEST_F(ConfigApiTest, ADryRunSaysWhatWouldChangeAndChangesNothing) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  const HttpResponse answer = host.put_config(edge_yaml("7"), tag(), "?dry_run=true");
+  EXPECT_EQ(answer.status, 200);
+  const nlohmann::json body = body_of(answer);
+  EXPECT_EQ(body["outcome"], "dry_run");
+  ASSERT_EQ(body["changes"].size(), 1u);
+  EXPECT_EQ(body["changes"][0]["kind"], "pools");
+  EXPECT_EQ(body["changes"][0]["change"], "changed");
+  EXPECT_EQ(version(), 1u);
+}
+
+TEST_F(ConfigApiTest, AMistypedParameterIsRefusedAndNotIgnored) {
+  EXPECT_EQ(host.put_config(edge_yaml(), "*", "?dryrun=true").status, 400);
+  EXPECT_EQ(version(), 0u);
+}
+
+TEST_F(ConfigApiTest, AnInvalidDocumentComesBackWithEveryFaultAndItsPlace) {
+  std::string broken = edge_yaml();
+  broken.replace(broken.find("pool: origins"), 13, "pool: orgins_");
+  broken.replace(broken.find("weight: 100"), 11, "wieght: 100");
+  const HttpResponse answer = host.put_config(broken);
+  EXPECT_EQ(answer.status, 422);
+  EXPECT_THAT(header(answer, "content-type"), HasSubstr("application/problem+json"));
+  const nlohmann::json faults = body_of(answer)["faults"];
+  ASSERT_EQ(faults.size(), 2u) << answer.body;
+  for (const nlohmann::json& fault : faults) {
+    EXPECT_GT(fault["line"].get<int>(), 0);
+    EXPECT_GT(fault["column"].get<int>(), 0);
+    EXPECT_THAT(fault["pointer"].get<std::string>(), HasSubstr("/"));
+    EXPECT_FALSE(fault["detail"].get<std::string>().empty());
+  }
+  EXPECT_EQ(version(), 0u);
+}
+
+TEST_F(ConfigApiTest, AMergePatchChangesOneThing) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  const HttpResponse answer = host.call("PATCH", "/v1/config", R"({"geo": {"default_site": "eu"}})",
+                                        {{"Content-Type", "application/merge-patch+json"}, {"If-Match", tag()}});
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  EXPECT_THAT(host.call("GET", "/v1/config").body, HasSubstr("default_site: eu"));
+  EXPECT_THAT(host.call("GET", "/v1/config").body, HasSubstr("origins"));
+}
+
+TEST_F(ConfigApiTest, OneObjectIsReadReplacedAddedAndRemoved) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  const Headers any = {{"If-Match", "*"}, {"Content-Type", "application/yaml"}};
+  EXPECT_THAT(host.call("GET", "/v1/config/pools/origins").body, HasSubstr("origin1"));
+  EXPECT_EQ(host.call("GET", "/v1/config/pools/nobody").status, 404);
+  HttpResponse answer = host.call("PUT", "/v1/config/routes/health", "{path: /healthz, status: 200, body: ok}", any);
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  EXPECT_EQ(body_of(answer)["changes"][0]["change"], "added");
+  EXPECT_EQ(host.call("PUT", "/v1/config/routes/health", "{name: other, path: /}", any).status, 400);
+  answer = host.call("DELETE", "/v1/config/routes/health", "", {{"If-Match", "*"}});
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  EXPECT_EQ(host.call("DELETE", "/v1/config/routes/health", "", {{"If-Match", "*"}}).status, 404);
+  // A removal that leaves a reference dangling is refused whole.
+  EXPECT_EQ(host.call("DELETE", "/v1/config/pools/origins", "", {{"If-Match", "*"}}).status, 422);
+}
+
+constexpr const char* kZone =
+    "$TTL 60\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\nwww IN A 192.0.2.1\n";
+
+std::string bundle_with_zone(const std::string& zone, const std::string& weight = "100") {
+  Bundle bundle;
+  bundle.file = "edge.yaml";
+  bundle.text = edge_yaml(weight, "zones:\n  - {name: example.test, file: example.zone}\n");
+  bundle.files["example.zone"] = std::make_shared<const std::string>(zone);
+  return encode_bundle(bundle);
+}
+
+TEST_F(ConfigApiTest, ABundleBringsItsFilesAndLaterDocumentsFindThemInTheVersion) {
+  const Headers bundle = {{"Content-Type", kBundleType}, {"If-Match", "*"}};
+  HttpResponse answer = host.call("PUT", "/v1/config", bundle_with_zone(kZone), bundle);
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  const std::string text = host.call("GET", "/v1/config").body;
+  EXPECT_THAT(text, HasSubstr("example.zone"));
+  answer = host.put_config(text + "geo: {default_site: eu}\n", tag());
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  EXPECT_EQ(version(), 2u);
+}
+
+TEST_F(ConfigApiTest, ARollbackRestoresTheFilesOfThatVersion) {
+  const Headers bundle = {{"Content-Type", kBundleType}, {"If-Match", "*"}};
+  ASSERT_EQ(host.call("PUT", "/v1/config", bundle_with_zone(kZone), bundle).status, 200);
+  const std::string first = tag();
+  ASSERT_EQ(
+      host.call("PUT", "/v1/config", bundle_with_zone(std::string(kZone) + "new IN A 192.0.2.9\n"), bundle).status,
+      200);
+  EXPECT_NE(tag(), first);
+  const HttpResponse answer = host.call_json("POST", "/v1/rollback", {{"to", 1}});
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  EXPECT_EQ(version(), 3u);
+  EXPECT_EQ(tag(), first);
+  std::string error;
+  EXPECT_EQ(*(*host.control->ledger().files())("example.zone", error), kZone);
+  EXPECT_EQ(body_of(host.call("GET", "/v1/versions/3"))["rollback_of"], 1);
+}
+
+TEST_F(ConfigApiTest, BrokenBodiesAreProblemsAndChangeNothing) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  struct Broken {
+    const char *method, *target, *type;
+    std::string body;
+  };
+  const std::vector<Broken> all = {
+      {"PUT", "/v1/config", "application/yaml", "sites: [\n"},
+      {"PUT", "/v1/config", "application/yaml", std::string("\0\x01\xff", 3)},
+      {"PUT", "/v1/config", "application/json", "{"},
+      {"PUT", "/v1/config", kBundleType, "{\"text\": 3}"},
+      {"PUT", "/v1/config", "text/plain", "sites: []"},
+      {"PUT", "/v1/config/pools/origins", "application/json", "[1]"},
+      {"PATCH", "/v1/config", "application/json", "[1,2"},
+      {"PATCH", "/v1/config", "application/json", "[]"},
+      {"PATCH", "/v1/config", "application/json", std::string(50'000, '[')},
+      {"POST", "/v1/rollback", "application/json", R"({"to": "yesterday"})"},
+      {"POST", "/v1/rollback", "application/json", R"({"to": 99})"},
+      {"POST", "/v1/purge", "application/json", "{}"},
+      {"POST", "/v1/purge", "application/json", R"({"url": "/relative"})"},
+      {"POST", "/v1/purge", "application/json", R"({"all": true, "tag": "x"})"},
+      {"PUT", "/v1/admin/pool/origins", "application/json", R"({"state": "dancing"})"},
+      {"PUT", "/v1/admin/pool/nobody", "application/json", R"({"state": "drained"})"},
+      {"PUT", "/v1/admin/pool/origins", "application/json", R"({"state": "drained", "nota": 1})"},
+  };
+  const StateHead before = host.control->ledger().head();
+  for (const Broken& broken : all) {
+    const HttpResponse answer =
+        host.call(broken.method, broken.target, broken.body, {{"Content-Type", broken.type}, {"If-Match", "*"}});
+    EXPECT_TRUE(answer.status >= 400 && answer.status < 500) << broken.target << ": " << answer.status << answer.body;
+    EXPECT_THAT(header(answer, "content-type"), HasSubstr("application/problem+json")) << broken.target;
+    EXPECT_FALSE(body_of(answer)["detail"].get<std::string>().empty());
+  }
+  EXPECT_EQ(host.control->ledger().head(), before);
+}
+
+TEST_F(ConfigApiTest, WhoMayOnlyReadSeesNoSecrets) {
+  const std::string account = "httpdns:\n  accounts: [{id: \"1001\", secret: s3cret-word}]\n";
+  ASSERT_EQ(host.put_config(edge_yaml("100", account)).status, 200);
+  EXPECT_THAT(host.call("GET", "/v1/config").body, HasSubstr("s3cret-word"));
+  EXPECT_THAT(host.call_as(kViewerToken, "GET", "/v1/config").body, Not(HasSubstr("s3cret-word")));
+  EXPECT_THAT(host.call_as(kPublisherToken, "GET", "/v1/config").body, HasSubstr("s3cret-word"));
+}
+
+TEST_F(ConfigApiTest, TheSamePostWithTheSameKeyIsDoneOnce) {
+  const Headers key = {{"Idempotency-Key", "k-1"}};
+  const HttpResponse first = host.call_json("POST", "/v1/purge", {{"all", true}}, key);
+  const HttpResponse second = host.call_json("POST", "/v1/purge", {{"all", true}}, key);
+  EXPECT_EQ(first.status, 200) << first.body;
+  EXPECT_EQ(first.body, second.body);
+  EXPECT_EQ(host.control->ledger().head().purge, 1u);
+  EXPECT_EQ(host.call_json("POST", "/v1/purge", {{"tag", "news"}}, key).status, 422);
+  EXPECT_EQ(host.call_json("POST", "/v1/purge", {{"all", true}}, {{"Idempotency-Key", "k-2"}}).status, 200);
+  EXPECT_EQ(host.control->ledger().head().purge, 2u);
+}
+
+TEST_F(ConfigApiTest, TheFirstConfigurationComesFromTheFileAndLaterStartsKeepTheState) {
+  host.stop();
+  host.options.config = host.directory.write("edge.yaml", edge_yaml());
+  host.start();
+  EXPECT_EQ(version(), 1u);
+  ASSERT_EQ(host.put_config(edge_yaml("7")).status, 200);
+  host.stop();
+  host.start();
+  EXPECT_EQ(version(), 2u) << "the file did not overwrite what was applied since";
+}
+
+TEST_F(ConfigApiTest, AFaultyFirstConfigurationStopsTheStartWithItsFaults) {
+  Host other(loop);
+  other.options.config = other.directory.write("edge.yaml", "sites: [{nmae: eu}]\n");
+  const Result<std::unique_ptr<Control>> started = Control::start(loop, other.options);
+  ASSERT_FALSE(started);
+  EXPECT_THAT(started.error().message, HasSubstr("edge.yaml:1:"));
+}
+
+}  // namespace
+}  // namespace tidegate::testing

@@ -1,0 +1,54 @@
+#include "control/diff.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace tidegate {
+namespace {
+
+using ::testing::ElementsAre;
+
+TEST(DiffLines, MarksWhatChangedWithALittleAroundIt) {
+  EXPECT_THAT(diff_lines("a\nb\nc\nd\ne\nf\ng\n", "a\nb\nc\nd\nE\nf\ng\n"),
+              ElementsAre("@@", "  c", "  d", "- e", "+ E", "  f", "  g"));
+  EXPECT_THAT(diff_lines("", "a\n"), ElementsAre("+ a"));
+  EXPECT_THAT(diff_lines("a\n", ""), ElementsAre("- a"));
+}
+
+TEST(DiffLines, KeepsAMovedLineAsOneRemovalAndOneAddition) {
+  EXPECT_THAT(diff_lines("a\nb\nc\n", "b\nc\na\n"), ElementsAre("- a", "  b", "  c", "+ a"));
+}
+
+TEST(DiffLines, ReplacesTheMiddleWholeWhenComparingWouldCostTooMuch) {
+  std::string before, after;
+  for (int i = 0; i < 3000; ++i) {
+    before += "a" + std::to_string(i) + "\n";
+    after += "b" + std::to_string(i) + "\n";
+  }
+  EXPECT_EQ(diff_lines(before, after).size(), 6000u);
+}
+
+TEST(Compare, NamesEachObjectThatWasAddedChangedOrRemoved) {
+  const std::vector<ManifestEntry> from = {{"pools", "a", "1"}, {"pools", "b", "2"}, {"routes", "r", "3"}};
+  const std::vector<ManifestEntry> to = {{"pools", "b", "9"}, {"routes", "q", "4"}, {"routes", "r", "3"}};
+  std::vector<std::string> told;
+  for (const ObjectChange& change : compare(from, to))
+    told.push_back(std::string(name(change.change)) + " " + change.name);
+  EXPECT_THAT(told, ElementsAre("removed a", "changed b", "added q"));
+}
+
+TEST(Redact, HidesSecretsAtAnyDepth) {
+  nlohmann::json value = {{"accounts", {{{"id", "1"}, {"secret", "s3cret"}}}}};
+  redact(value);
+  EXPECT_EQ(value.dump().find("s3cret"), std::string::npos);
+  EXPECT_EQ(value["accounts"][0]["id"], "1");
+}
+
+TEST(Readable, NeverShowsAPrivateKey) {
+  EXPECT_EQ(readable("file", "-----BEGIN PRIVATE KEY-----\nMII\n").find("MII"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tidegate

@@ -1,0 +1,128 @@
+// Explain: the planes are asked in the order in which a client meets them, each where the one before has sent it.
+
+#include "control/explain.h"
+
+#include "control/story.h"
+#include "tests/unit/control/host.h"
+
+namespace tidegate::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+// One box that does everything: dns, l4 and l7.
+constexpr const char* kWholeEdge = R"(sites:
+  - {name: eu, location: {latitude: 50.11, longitude: 8.68}}
+nodes:
+  - name: box
+    site: eu
+    l4: {ports: [{device: eth0, addresses: [192.0.2.2/24]}]}
+    l7: {workers: 1}
+    dns: {listen: ["127.0.0.1:5353"]}
+vips:
+  - {name: vip-eu, site: eu, addresses: [192.0.2.100]}
+services:
+  - {name: https-eu, vip: vip-eu, port: 443, protocol: tcp, pool: proxies}
+pools:
+  - name: proxies
+    backends: [{name: proxy1, node: box, addresses: [192.0.2.11]}]
+  - name: origins
+    backends: [{name: origin1, addresses: [192.0.2.21], port: 8080}]
+listeners:
+  - {name: http, bind: ["127.0.0.1:8000"]}
+routes:
+  - {name: all, path: "/*", pool: origins}
+)";
+
+class ExplainTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    host.start();
+    const HttpResponse put = host.put_config(kWholeEdge);
+    ASSERT_EQ(put.status, 200) << put.body;
+    dns.explained = {
+        {"plane", "dns"}, {"name", "www.example.test."}, {"answers", {"192.0.2.100"}}, {"reason", "nearest"}};
+    l4.explained = {{"plane", "l4"}, {"backend", "proxy1"}, {"decision", "maglev"}, {"reason", "new flow"}};
+    l7.explained = {
+        {"plane", "l7"}, {"route", "all"}, {"pool", "origins"}, {"backend", "origin1"}, {"reason", "only one"}};
+  }
+  json explain(const std::string& query) { return body_of(host.call("GET", "/v1/explain?" + query)); }
+
+  EventLoop loop;
+  Host host{loop};
+  FakePlane dns{loop, host.options.run_dir, "dns"};
+  FakePlane l4{loop, host.options.run_dir, "l4"};
+  FakePlane l7{loop, host.options.run_dir, "l7"};
+};
+
+TEST_F(ExplainTest, JoinsWhatEachPlaneSaysOnTheWay) {
+  const json story = explain("client=198.51.100.7&client_port=4000&url=https://www.example.test/a%3Fb");
+  ASSERT_EQ(story["steps"].size(), 3u) << story;
+  EXPECT_EQ(story["steps"][0]["vip"], "vip-eu");
+  EXPECT_EQ(story["steps"][1]["backend"], "proxy1");
+  EXPECT_EQ(story["steps"][2]["backend"], "origin1");
+  EXPECT_THAT(dns.asked, HasSubstr("client=198.51.100.7&name=www.example.test&type=A"));
+  EXPECT_THAT(l4.asked, HasSubstr("vip=192.0.2.100&port=443"));
+  EXPECT_THAT(l4.asked, HasSubstr("client_port=4000"));
+  EXPECT_THAT(l7.asked, HasSubstr("url=https%3A%2F%2Fwww.example.test%2Fa%3Fb"));
+  EXPECT_THAT(story["sentence"].get<std::string>(), HasSubstr("vip-eu"));
+}
+
+TEST_F(ExplainTest, WithoutASingleBackendTheEligibleOnesShowTheWay) {
+  l4.explained = {{"plane", "l4"}, {"backend", nullptr}, {"eligible", {{{"backend", "proxy1"}, {"state", "up"}}}}};
+  const json story = explain("client=198.51.100.7&url=https://www.example.test/");
+  EXPECT_EQ(story["steps"][2]["route"], "all") << story;
+}
+
+TEST_F(ExplainTest, AnAnswerWithoutAddressEndsTheWay) {
+  dns.explained = {{"plane", "dns"}, {"name", "www.example.test."}, {"answers", json::array()}, {"reason", "NXDOMAIN"}};
+  const json story = explain("client=198.51.100.7&url=https://www.example.test/");
+  ASSERT_EQ(story["steps"].size(), 2u);
+  EXPECT_THAT(story["sentence"].get<std::string>(), HasSubstr("NXDOMAIN"));
+}
+
+TEST_F(ExplainTest, AnAddressInTheUrlNeedsNoDns) {
+  const json story = explain("client=198.51.100.7&url=https://192.0.2.100/");
+  EXPECT_TRUE(story["steps"][0].contains("skipped"));
+  EXPECT_EQ(story["steps"][1]["backend"], "proxy1");
+  EXPECT_TRUE(dns.asked.empty());
+}
+
+TEST_F(ExplainTest, MalformedQuestionsAreRefused) {
+  for (const char* query : {"", "client=nobody&url=https://x/", "client=192.0.2.1", "client=192.0.2.1&url=ftp://x/",
+                            "client=192.0.2.1&url=https://", "client=192.0.2.1&url=https://x:99999/",
+                            "client=192.0.2.1&client_port=0&url=https://x/"}) {
+    EXPECT_EQ(host.call("GET", std::string("/v1/explain?") + query).status, 400) << query;
+  }
+}
+
+TEST(ExplainUnreachable, APlaneThatDoesNotAnswerIsAStepThatSaysSo) {
+  EventLoop loop;
+  Host host(loop);
+  host.start();
+  ASSERT_EQ(host.put_config(kWholeEdge).status, 200);
+  const json story = body_of(host.call("GET", "/v1/explain?client=192.0.2.9&url=https://www.example.test/"));
+  EXPECT_TRUE(story["steps"][0].contains("error")) << story;
+  EXPECT_THAT(story["sentence"].get<std::string>(), HasSubstr("could not be asked"));
+}
+
+TEST(SplitUrl, FindsHostAndPort) {
+  EXPECT_EQ(split_url("http://a.test/x")->port, 80);
+  EXPECT_EQ(split_url("https://a.test:8443/")->port, 8443);
+  EXPECT_EQ(split_url("https://[2001:db8::1]:1/")->host, "2001:db8::1");
+  EXPECT_EQ(split_url("https://a.test?x")->host, "a.test");
+}
+
+TEST(Story, SaysWhoWasLeftOutAndWhy) {
+  const StoryLine line =
+      tell_step({{"plane", "l4"},
+                 {"backend", "proxy2"},
+                 {"decision", "maglev"},
+                 {"eligible", {{{"backend", "proxy1"}, {"state", "down"}, {"why", "connect refused"}}}}});
+  EXPECT_EQ(line.what, "forwards to proxy2 (maglev)");
+  EXPECT_THAT(line.why, HasSubstr("proxy1 is down: connect refused"));
+}
+
+}  // namespace
+}  // namespace tidegate::testing

@@ -1,0 +1,187 @@
+// A host in a test: a temporary directory, a real Control on a loop that the test pumps, and planes that answer as
+// told.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/control.h"
+#include "control/json_bounds.h"
+#include "core/clock.h"
+#include "core/http_client.h"
+#include "core/http_server.h"
+
+namespace tidegate::testing {
+
+using Headers = std::vector<std::pair<std::string, std::string>>;
+
+constexpr const char* kAdminToken = "admin-token-0123456789";
+constexpr const char* kViewerToken = "viewer-token-0123456789";
+constexpr const char* kOperatorToken = "operator-token-0123456789";
+constexpr const char* kPublisherToken = "publisher-token-0123456789";
+constexpr const char* kReplicaToken = "replica-token-0123456789";
+
+// Runs the loop until `done` or ten seconds, whichever is first; says which.
+inline bool pump(EventLoop& loop, const std::function<bool()>& done, uint64_t timeout_ms = 10'000) {
+  const uint64_t deadline_ns = monotonic_ns() + timeout_ms * kNsPerMs;
+  while (!done()) {
+    if (monotonic_ns() > deadline_ns) return false;
+    loop.run_once(5 * kNsPerMs);
+  }
+  return true;
+}
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "tidegate-control-XXXXXX").string();
+    path_ = ::mkdtemp(pattern.data());
+  }
+  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  std::string write(const std::string& name, const std::string& content) const {
+    std::ofstream(*this / name) << content;
+    return *this / name;
+  }
+
+ private:
+  std::string path_;
+};
+
+inline std::string header(const HttpResponse& response, std::string_view name) {
+  for (const auto& [field, value] : response.headers) {
+    if (http1::equals_ignore_case(field, name)) return value;
+  }
+  return {};
+}
+
+inline nlohmann::json body_of(const HttpResponse& response) {
+  Result<nlohmann::json> parsed = parse_json(response.body);
+  EXPECT_TRUE(parsed) << response.body;
+  return parsed ? *parsed : nlohmann::json();
+}
+
+// A plane's admin socket. `status` and `explained` are what it answers.
+class FakePlane {
+ public:
+  FakePlane(EventLoop& loop, const std::string& run_dir, const std::string& plane)
+      : status({{"plane", plane}, {"ready", true}, {"version", 0}, {"words", 0}, {"purge", 0}}),
+        server_(loop, [this](const HttpExchangePtr& exchange) { answer(exchange); }) {
+    EXPECT_TRUE(server_.listen_unix(run_dir + "/" + plane + ".sock"));
+  }
+  nlohmann::json status;
+  nlohmann::json explained = nlohmann::json::object();
+  std::string asked;  // the last /explain's target
+
+ private:
+  void answer(const HttpExchangePtr& exchange) {
+    if (exchange->request().path == "/status") return exchange->respond(HttpResponse::json(200, status.dump()));
+    if (exchange->request().path == "/metrics") return exchange->respond(HttpResponse::text(200, "plane_metric 1\n"));
+    asked = exchange->request().target;
+    exchange->respond(HttpResponse::json(200, explained.dump()));
+  }
+  HttpServer server_;
+};
+
+class Host {
+ public:
+  explicit Host(EventLoop& loop, std::string node = "box") : loop_(loop) {
+    options.node = std::move(node);
+    options.state_dir = directory / "state";
+    options.run_dir = directory / "run";
+    options.listen = Endpoint::parse("127.0.0.1:0");
+    options.tokens_file = directory.write(
+        "tokens", std::string("admin ") + kAdminToken + " boss\nviewer " + kViewerToken + "\noperator " +
+                      kOperatorToken + " ops\npublisher " + kPublisherToken + "\nreplica " + kReplicaToken + "\n");
+    std::filesystem::create_directories(options.run_dir);
+  }
+
+  void start() {
+    Result<std::unique_ptr<Control>> started = Control::start(loop_, options);
+    ASSERT_TRUE(started) << started.error().message;
+    control = std::move(*started);
+  }
+  void stop() { control.reset(); }
+
+  // Over the unix socket, as our own user: an admin.
+  HttpResponse call(const std::string& method, const std::string& target, const std::string& body = {},
+                    Headers headers = {}) {
+    HttpTarget socket;
+    socket.unix_path = options.run_dir + "/control.sock";
+    return send(socket, method, target, body, std::move(headers));
+  }
+  // Over TCP with a token (none when empty).
+  HttpResponse call_as(const std::string& token, const std::string& method, const std::string& target,
+                       const std::string& body = {}, Headers headers = {}) {
+    HttpTarget tcp;
+    tcp.endpoint = *control->tcp_endpoint();
+    if (!token.empty()) headers.emplace_back("Authorization", "Bearer " + token);
+    return send(tcp, method, target, body, std::move(headers));
+  }
+  HttpResponse put_config(const std::string& yaml, const std::string& if_match = "*", const std::string& query = {}) {
+    return call("PUT", "/v1/config" + query, yaml, {{"Content-Type", "application/yaml"}, {"If-Match", if_match}});
+  }
+  HttpResponse call_json(const std::string& method, const std::string& target, const nlohmann::json& body,
+                         Headers headers = {}) {
+    headers.emplace_back("Content-Type", "application/json");
+    return call(method, target, body.dump(), std::move(headers));
+  }
+
+  TemporaryDirectory directory;
+  ControlOptions options;
+  std::unique_ptr<Control> control;
+
+ private:
+  HttpResponse send(const HttpTarget& target, const std::string& method, const std::string& path,
+                    const std::string& body, Headers headers) {
+    HttpClientRequest request;
+    request.method = method;
+    request.target = path;
+    request.host = "control";
+    request.headers = std::move(headers);
+    request.body = body;
+    std::optional<Result<HttpResponse>> answer;
+    const auto call =
+        http_call(loop_, target, request, [&](Result<HttpResponse> response) { answer.emplace(std::move(response)); });
+    EXPECT_TRUE(pump(loop_, [&] { return answer.has_value(); })) << method << " " << path << " was not answered";
+    if (!answer || !*answer) {
+      ADD_FAILURE() << method << " " << path << ": " << (answer ? answer->error().message : "no answer");
+      return {};
+    }
+    return **answer;
+  }
+  EventLoop& loop_;
+};
+
+// A small edge: one site, one node with all planes' switches as wanted, one pool, one route.
+inline std::string edge_yaml(const std::string& weight = "100", const std::string& more = {}) {
+  return R"(sites:
+  - {name: eu, location: {latitude: 50.11, longitude: 8.68}}
+nodes:
+  - name: box
+    site: eu
+    l7: {workers: 1}
+pools:
+  - name: origins
+    backends:
+      - {name: origin1, addresses: [127.0.0.1], port: 8080, weight: )" +
+         weight + R"(}
+      - {name: origin2, addresses: [127.0.0.1], port: 8081}
+listeners:
+  - {name: http, bind: ["127.0.0.1:8000"]}
+routes:
+  - {name: all, path: "/*", pool: origins}
+)" + more;
+}
+
+}  // namespace tidegate::testing

@@ -1,0 +1,187 @@
+// Probes against real sockets: one that answers, one that refuses, one that answers wrongly, one that says nothing.
+
+#include "control/prober.h"
+
+#include <sys/socket.h>
+
+#include "control/probe.h"
+#include "tests/unit/control/host.h"
+
+namespace tidegate::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Listens; answers every request with `status`.
+class Origin {
+ public:
+  explicit Origin(EventLoop& loop)
+      : server_(std::make_unique<HttpServer>(loop, [this](const HttpExchangePtr& exchange) {
+          ++asked;
+          exchange->respond(HttpResponse::text(status, "x"));
+        })) {
+    EXPECT_TRUE(server_->listen_tcp(*Endpoint::parse("127.0.0.1:0")));
+    endpoint = server_->tcp_endpoint();
+  }
+  int status = 200;
+  int asked = 0;
+  Endpoint endpoint;
+
+ private:
+  std::unique_ptr<HttpServer> server_;
+};
+
+// A TCP socket that takes connections (the kernel does) and never says a word; or, closed, refuses them.
+class MuteSocket {
+ public:
+  MuteSocket() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_storage address{};
+    socklen_t length = Endpoint::parse("127.0.0.1:0")->to_sockaddr(address);
+    EXPECT_EQ(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
+    EXPECT_EQ(::listen(fd_.get(), 16), 0);
+    length = sizeof address;
+    EXPECT_EQ(::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
+    endpoint = Endpoint::from(address);
+  }
+  void close() { fd_.reset(); }
+  Endpoint endpoint;
+
+ private:
+  UniqueFd fd_;
+};
+
+ProbeResult probe_once(EventLoop& loop, ProbeType type, const Endpoint& endpoint) {
+  ProbeTarget target;
+  target.type = type;
+  target.endpoint = endpoint;
+  target.path = "/healthz";
+  target.timeout_ms = 100;
+  std::optional<ProbeResult> result;
+  const auto attempt = start_probe(loop, target, [&](ProbeResult given) { result = std::move(given); });
+  EXPECT_TRUE(pump(loop, [&] { return result.has_value(); }));
+  return result.value_or(ProbeResult{});
+}
+
+TEST(Probe, TellsUpFromEveryKindOfDown) {
+  EventLoop loop;
+  Origin origin(loop);
+  MuteSocket mute, closed;
+  closed.close();
+  EXPECT_TRUE(probe_once(loop, ProbeType::http, origin.endpoint).success);
+  EXPECT_TRUE(probe_once(loop, ProbeType::tcp, origin.endpoint).success);
+  EXPECT_TRUE(probe_once(loop, ProbeType::tcp, mute.endpoint).success);
+  EXPECT_EQ(probe_once(loop, ProbeType::http, mute.endpoint).reason, "nothing for 100 ms");
+  EXPECT_EQ(probe_once(loop, ProbeType::tcp, closed.endpoint).reason, "connect refused");
+  EXPECT_THAT(probe_once(loop, ProbeType::http, closed.endpoint).reason, HasSubstr("refused"));
+  EXPECT_FALSE(probe_once(loop, ProbeType::https, origin.endpoint).success) << "no TLS there";
+  origin.status = 503;
+  EXPECT_EQ(probe_once(loop, ProbeType::http, origin.endpoint).reason, "status 503, expected 200");
+}
+
+TEST(Probe, AnAttemptThatIsDroppedSaysNothingMore) {
+  EventLoop loop;
+  MuteSocket mute;
+  ProbeTarget target;
+  target.type = ProbeType::http;
+  target.endpoint = mute.endpoint;
+  target.timeout_ms = 10;
+  bool answered = false;
+  start_probe(loop, target, [&](const ProbeResult&) { answered = true; }).reset();
+  bool later = false;
+  Timer timer(loop, [&] { later = true; });
+  timer.arm_after_ms(30);
+  ASSERT_TRUE(pump(loop, [&] { return later; }));
+  EXPECT_FALSE(answered);
+}
+
+std::string probed_yaml(const Endpoint& origin, const std::string& rise_fall = "rise: 2, fall: 2") {
+  std::string yaml = edge_yaml();
+  yaml.replace(yaml.find("  - name: origins\n"), 18, "  - name: origins\n    probe: alive\n");
+  yaml.replace(yaml.find("port: 8080"), 10, "port: " + std::to_string(origin.port));
+  yaml.replace(yaml.find("      - {name: origin2, addresses: [127.0.0.1], port: 8081}\n"), 60, "");
+  return yaml + "probes:\n  - {name: alive, type: http, path: /healthz, interval: 20ms, timeout: 200ms, " + rise_fall +
+         "}\n";
+}
+
+class ProberTest : public ::testing::Test {
+ protected:
+  void SetUp() override { host.start(); }
+  const HealthWord* word() {
+    words = host.control->ledger().words();
+    const auto found = words->health.find("backend/origins/origin1");
+    return found == words->health.end() ? nullptr : &found->second;
+  }
+  bool becomes(bool up) {
+    return pump(loop, [&] { return word() && word()->up == up; });
+  }
+
+  EventLoop loop;
+  Host host{loop};
+  std::shared_ptr<const Words> words;
+};
+
+TEST_F(ProberTest, TheFirstLookDecidesAndChangesNeedRiseAndFall) {
+  Origin origin(loop);
+  ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint)).status, 200);
+  ASSERT_TRUE(becomes(true));
+  const uint64_t sequence = words->sequence;
+  origin.status = 500;
+  const int asked = origin.asked;
+  ASSERT_TRUE(becomes(false));
+  EXPECT_GE(origin.asked, asked + 2);
+  EXPECT_EQ(word()->reason, "status 500, expected 200");
+  EXPECT_EQ(words->sequence, sequence + 1);
+  origin.status = 200;
+  ASSERT_TRUE(becomes(true));
+}
+
+TEST_F(ProberTest, ABackendThatNobodyHearsIsDownWithItsReason) {
+  MuteSocket closed;
+  closed.close();
+  ASSERT_EQ(host.put_config(probed_yaml(closed.endpoint)).status, 200);
+  ASSERT_TRUE(becomes(false));
+  EXPECT_THAT(word()->reason, HasSubstr("refused"));
+  EXPECT_THAT(host.call("GET", "/v1/health").body, HasSubstr("refused"));
+}
+
+TEST_F(ProberTest, AfterARestartTheWordOfBeforeStandsUntilItIsContradicted) {
+  Origin origin(loop);
+  ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint, "rise: 2, fall: 3")).status, 200);
+  ASSERT_TRUE(becomes(true));
+  const uint64_t since_ns = word()->since_ns;
+  host.stop();
+  origin.status = 500;
+  const int asked = origin.asked;
+  host.start();
+  ASSERT_TRUE(word() && word()->up);
+  EXPECT_EQ(word()->since_ns, since_ns);
+  ASSERT_TRUE(becomes(false));
+  EXPECT_GE(origin.asked, asked + 3);
+}
+
+TEST_F(ProberTest, TheWordGoesWithItsBackend) {
+  Origin origin(loop);
+  ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint)).status, 200);
+  ASSERT_TRUE(becomes(true));
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  EXPECT_TRUE(pump(loop, [&] { return word() == nullptr; }));
+}
+
+TEST_F(ProberTest, ManyVerdictsAtOnceAreFewCommits) {
+  MuteSocket closed;
+  closed.close();
+  std::string yaml = probed_yaml(closed.endpoint);
+  std::string backends;
+  for (int i = 0; i < 100; ++i) {
+    backends += "      - {name: b" + std::to_string(i) +
+                ", addresses: [127.0.0.1], port: " + std::to_string(closed.endpoint.port) + "}\n";
+  }
+  yaml.replace(yaml.find("listeners:"), 0, backends);
+  const HttpResponse put = host.put_config(yaml);
+  ASSERT_EQ(put.status, 200) << put.body;
+  ASSERT_TRUE(pump(loop, [&] { return host.control->ledger().words()->health.size() == 101; }));
+  EXPECT_LT(host.control->ledger().words()->sequence, 60u) << "probes are spread over 20 ms and gathered in 2 ms";
+}
+
+}  // namespace
+}  // namespace tidegate::testing

@@ -1,0 +1,60 @@
+// Words: drain and undrain, and what health says of them.
+
+#include "tests/unit/control/host.h"
+
+namespace tidegate::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class WordsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    host.start();
+    ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  }
+  nlohmann::json backend(size_t index) {
+    return body_of(host.call("GET", "/v1/health"))["pools"][0]["backends"][index];
+  }
+
+  EventLoop loop;
+  Host host{loop};
+};
+
+TEST_F(WordsTest, ADrainedBackendIsDrainingWithItsReasonUntilItIsPutBack) {
+  EXPECT_EQ(backend(0)["state"], "up");
+  const HttpResponse drained =
+      host.call_json("PUT", "/v1/admin/backend/origins/origin1", {{"state", "drained"}, {"note", "new disk"}});
+  ASSERT_EQ(drained.status, 200) << drained.body;
+  EXPECT_EQ(backend(0)["state"], "draining");
+  EXPECT_THAT(backend(0)["why"].get<std::string>(), HasSubstr("new disk"));
+  EXPECT_EQ(backend(1)["state"], "up");
+  EXPECT_TRUE(body_of(host.call("GET", "/v1/admin"))["words"].contains("backend/origins/origin1"));
+  EXPECT_EQ(host.call("DELETE", "/v1/admin/backend/origins/origin1").status, 200);
+  EXPECT_EQ(backend(0)["state"], "up");
+  EXPECT_EQ(host.call("DELETE", "/v1/admin/backend/origins/origin1").status, 404);
+}
+
+TEST_F(WordsTest, APoolAndASiteTakeWordsToo) {
+  EXPECT_EQ(host.call_json("PUT", "/v1/admin/pool/origins", {{"state", "down"}}).status, 200);
+  EXPECT_EQ(backend(1)["state"], "down");
+  EXPECT_EQ(host.call_json("PUT", "/v1/admin/site/eu", {{"state", "drained"}}).status, 200);
+  EXPECT_EQ(host.call_json("PUT", "/v1/admin/site/mars", {{"state", "drained"}}).status, 404);
+  EXPECT_EQ(host.control->ledger().words()->admin.count("site/eu"), 1u);
+}
+
+TEST_F(WordsTest, ADryRunOfADrainChangesNothing) {
+  EXPECT_EQ(host.call_json("PUT", "/v1/admin/pool/origins?dry_run=true", {{"state", "down"}}).status, 200);
+  EXPECT_TRUE(host.control->ledger().words()->admin.empty());
+}
+
+TEST_F(WordsTest, AWordSurvivesARestartAndANewVersion) {
+  ASSERT_EQ(host.call_json("PUT", "/v1/admin/backend/origins/origin1", {{"state", "drained"}}).status, 200);
+  host.stop();
+  host.start();
+  ASSERT_EQ(host.put_config(edge_yaml("7")).status, 200);
+  EXPECT_EQ(backend(0)["state"], "draining");
+}
+
+}  // namespace
+}  // namespace tidegate::testing

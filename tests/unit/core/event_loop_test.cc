@@ -1,0 +1,267 @@
+#include "core/event_loop.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "core/clock.h"
+
+namespace tidegate {
+namespace {
+
+struct Pair {
+  Pair() {
+    int fds[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    a.reset(fds[0]);
+    b.reset(fds[1]);
+  }
+  UniqueFd a, b;
+};
+
+struct Recorder final : IoHandler {
+  void on_io(uint32_t events) override {
+    ++calls;
+    last = events;
+    if (then) then();
+  }
+  int calls = 0;
+  uint32_t last = 0;
+  std::function<void()> then;
+};
+
+TEST(EventLoopIo, TellsTheHandlerWhatIsReady) {
+  EventLoop loop;
+  Pair pair;
+  Recorder recorder;
+  ASSERT_TRUE(loop.add(pair.a.get(), EPOLLIN, &recorder));
+  loop.run_once(0);
+  EXPECT_EQ(recorder.calls, 0);
+  ASSERT_EQ(::send(pair.b.get(), "x", 1, 0), 1);
+  loop.run_once(kNsPerS);
+  EXPECT_EQ(recorder.calls, 1);
+  EXPECT_EQ(recorder.last, static_cast<uint32_t>(EPOLLIN));
+  loop.modify(pair.a.get(), EPOLLOUT);
+  loop.run_once(kNsPerS);
+  EXPECT_EQ(recorder.last, static_cast<uint32_t>(EPOLLOUT));
+  loop.remove(pair.a.get());
+}
+
+TEST(EventLoopIo, DiscardsEventsOfAHandlerRemovedInTheSameBatch) {
+  EventLoop loop;
+  Pair first, second;
+  Recorder one, two;
+  ASSERT_TRUE(loop.add(first.a.get(), EPOLLIN, &one));
+  ASSERT_TRUE(loop.add(second.a.get(), EPOLLIN, &two));
+  one.then = [&] { loop.remove(second.a.get()); };
+  two.then = [&] { loop.remove(first.a.get()); };
+  ASSERT_EQ(::send(first.b.get(), "x", 1, 0), 1);
+  ASSERT_EQ(::send(second.b.get(), "x", 1, 0), 1);
+  loop.run_once(kNsPerS);
+  EXPECT_EQ(one.calls + two.calls, 1);
+  loop.remove(first.a.get());
+  loop.remove(second.a.get());
+}
+
+TEST(EventLoopIo, AnFdTakenOverWithinABatchDoesNotGetItsPredecessorsEvents) {
+  EventLoop loop;
+  Pair first, second;
+  Recorder one, two, heir;
+  ASSERT_TRUE(loop.add(first.a.get(), EPOLLIN, &one));
+  ASSERT_TRUE(loop.add(second.a.get(), EPOLLIN, &two));
+  bool handed_over = false;
+  const auto hand_over = [&](UniqueFd& fd) {
+    if (std::exchange(handed_over, true)) return;
+    loop.remove(fd.get());
+    ASSERT_TRUE(loop.add(fd.get(), EPOLLOUT, &heir));
+  };
+  one.then = [&] { hand_over(second.a); };
+  two.then = [&] { hand_over(first.a); };
+  ASSERT_EQ(::send(first.b.get(), "x", 1, 0), 1);
+  ASSERT_EQ(::send(second.b.get(), "x", 1, 0), 1);
+  loop.run_once(kNsPerS);
+  EXPECT_EQ(heir.calls, 0);
+  loop.run_once(kNsPerS);
+  EXPECT_EQ(heir.calls, 1);
+  loop.remove(first.a.get());
+  loop.remove(second.a.get());
+}
+
+TEST(EventLoopIo, RemovingWhatWasNeverAddedIsHarmless) {
+  EventLoop loop;
+  loop.remove(999);
+}
+
+// The heap with lazy re-arming against a plain list of deadlines.
+TEST(Timers, FireLikeAPlainListOfDeadlines) {
+  EventLoop loop;
+  std::mt19937 random(7);
+  constexpr size_t kTimers = 64;
+  std::array<uint64_t, kTimers> twin{};  // 0: idle
+  std::vector<size_t> fired;
+  std::vector<std::unique_ptr<Timer>> timers;
+  const auto make = [&](size_t i) { return std::make_unique<Timer>(loop, [&fired, i] { fired.push_back(i); }); };
+  for (size_t i = 0; i < kTimers; ++i) timers.push_back(make(i));
+
+  size_t total = 0;
+  for (int round = 0; round < 5'000; ++round) {
+    for (int op = 0; op < 4; ++op) {
+      const size_t i = random() % kTimers;
+      switch (random() % 8) {
+        case 0:
+          timers[i]->cancel();
+          twin[i] = 0;
+          break;
+        case 1:
+          timers[i] = make(i);
+          twin[i] = 0;
+          break;
+        default:
+          twin[i] = loop.now_ns() + 1 + random() % 300'000;
+          timers[i]->arm_at_ns(twin[i]);
+      }
+    }
+    fired.clear();
+    loop.run_once(0);
+    std::vector<std::pair<uint64_t, size_t>> due;
+    for (size_t i = 0; i < kTimers; ++i) {
+      if (twin[i] != 0 && twin[i] <= loop.now_ns()) due.emplace_back(std::exchange(twin[i], 0), i);
+    }
+    ASSERT_EQ(fired.size(), due.size());
+    std::map<size_t, uint64_t> deadline_of;
+    for (const auto& [deadline, i] : due) deadline_of[i] = deadline;
+    for (size_t k = 0; k < fired.size(); ++k) {
+      ASSERT_TRUE(deadline_of.count(fired[k]));
+      if (k > 0) {
+        ASSERT_LE(deadline_of[fired[k - 1]], deadline_of[fired[k]]);
+      }
+    }
+    for (size_t i = 0; i < kTimers; ++i) ASSERT_EQ(timers[i]->armed(), twin[i] != 0);
+    total += fired.size();
+  }
+  EXPECT_GT(total, 1'000u);
+}
+
+TEST(Timers, MayDestroyThemselvesFromTheirOwnCallback) {
+  EventLoop loop;
+  int fired = 0;
+  std::unique_ptr<Timer> timer;
+  const auto witness = std::make_shared<int>(0);
+  timer = std::make_unique<Timer>(loop, [&, witness] {
+    timer.reset();
+    fired += 1 + *witness;  // the captures must have outlived the timer
+  });
+  timer->arm_after_ns(0);
+  while (fired == 0) loop.run_once(kNsPerMs);
+  EXPECT_EQ(fired, 1);
+}
+
+TEST(Timers, MayDestroyEachOther) {
+  EventLoop loop;
+  int fired = 0;
+  std::unique_ptr<Timer> one, two;
+  one = std::make_unique<Timer>(loop, [&] { ++fired, two.reset(); });
+  two = std::make_unique<Timer>(loop, [&] { ++fired, one.reset(); });
+  const uint64_t soon = loop.now_ns() + 1'000;
+  one->arm_at_ns(soon);
+  two->arm_at_ns(soon);
+  while (fired == 0) loop.run_once(kNsPerMs);
+  loop.run_once(0);
+  EXPECT_EQ(fired, 1);
+}
+
+TEST(Timers, OneThatRearmsItselfForNowLeavesTheLoopItsTurn) {
+  EventLoop loop;
+  int fired = 0;
+  Timer* self = nullptr;
+  Timer timer(loop, [&] {
+    ++fired;
+    self->arm_after_ns(0);
+  });
+  self = &timer;
+  timer.arm_after_ns(0);
+  loop.run_once(kNsPerMs);
+  loop.run_once(kNsPerMs);
+  EXPECT_GE(fired, 1);
+  EXPECT_LE(fired, 2);
+}
+
+TEST(Timers, AnEndlessDelayNeverFires) {
+  EventLoop loop;
+  Timer timer(loop, [] { FAIL(); });
+  timer.arm_after_ns(UINT64_MAX);
+  loop.run_once(0);
+  EXPECT_FALSE(timer.armed());
+}
+
+TEST(Mailbox, KeepsEachThreadsOrderAndLosesNothing) {
+  EventLoop loop;
+  constexpr int kThreads = 4, kMessages = 2'000;
+  std::array<int, kThreads> next{};
+  int total = 0;
+  bool ordered = true;
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kMessages; ++i) {
+        loop.post([&, t, i] {
+          ordered = ordered && next[t] == i;
+          ++next[t];
+          if (++total == kThreads * kMessages) loop.stop();
+        });
+      }
+    });
+  }
+  loop.run();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(ordered);
+  EXPECT_EQ(total, kThreads * kMessages);
+}
+
+TEST(Mailbox, AStopBeforeRunIsNotLost) {
+  EventLoop loop;
+  std::thread([&] { loop.stop(); }).join();
+  loop.run();  // returns
+  bool ran = false;
+  loop.post([&] {
+    ran = true;
+    loop.stop();
+  });
+  loop.run();
+  EXPECT_TRUE(ran);
+}
+
+TEST(Mailbox, DropsWhatIsLeftWithTheLoop) {
+  const auto witness = std::make_shared<int>(0);
+  {
+    EventLoop loop;
+    loop.post([witness] { FAIL(); });
+    loop.defer([witness] { FAIL(); });
+    EXPECT_EQ(witness.use_count(), 3);
+  }
+  EXPECT_EQ(witness.use_count(), 1);
+}
+
+TEST(Deferred, RunsAfterTheIterationAndWhatItDefersInTheNext) {
+  EventLoop loop;
+  std::string order;
+  loop.post([&] {
+    loop.defer([&] {
+      order += 'b';
+      loop.defer([&] { order += 'c'; });
+    });
+    order += 'a';
+  });
+  loop.run_once(kNsPerS);
+  EXPECT_EQ(order, "ab");
+  loop.run_once(kNsPerS);  // does not wait
+  EXPECT_EQ(order, "abc");
+}
+
+}  // namespace
+}  // namespace tidegate

@@ -1,0 +1,140 @@
+#include "core/lmdb.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+namespace tidegate::lmdb {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Lmdb : public ::testing::Test {
+ protected:
+  Lmdb() {
+    char pattern[] = "/tmp/tidegate-lmdb-XXXXXX";
+    directory_ = ::mkdtemp(pattern);
+  }
+  ~Lmdb() override { std::filesystem::remove_all(directory_); }
+
+  Env open(const EnvOptions& options = {.map_bytes = 1 << 20}) {
+    Result<Env> env = Env::open(directory_, options);
+    EXPECT_TRUE(env) << env.error().message;
+    return *std::move(env);
+  }
+
+  std::string directory_;
+};
+
+TEST_F(Lmdb, KeepsWhatWasCommittedAndForgetsWhatWasNot) {
+  {
+    const Env env = open();
+    Txn txn = *Txn::begin(env, Access::write);
+    const MDB_dbi db = *txn.open_db("things", MDB_CREATE);
+    ASSERT_TRUE(txn.put(db, "a", "1"));
+    ASSERT_TRUE(txn.commit());
+    Txn lost = *Txn::begin(env, Access::write);
+    ASSERT_TRUE(lost.put(db, "b", "2"));
+  }
+  const Env env = open();
+  Txn txn = *Txn::begin(env, Access::read);
+  const MDB_dbi db = *txn.open_db("things");
+  EXPECT_EQ(txn.get(db, "a"), "1");
+  EXPECT_FALSE(txn.get(db, "b"));
+  EXPECT_EQ(txn.entries(db), 1u);
+}
+
+TEST_F(Lmdb, AReaderSeesItsMomentUntilItIsRenewed) {
+  const Env env = open();
+  Txn setup = *Txn::begin(env, Access::write);
+  const MDB_dbi db = *setup.open_db(nullptr);
+  ASSERT_TRUE(setup.put(db, "k", "old"));
+  ASSERT_TRUE(setup.commit());
+  Txn reader = *Txn::begin(env, Access::read);
+  Txn writer = *Txn::begin(env, Access::write);
+  ASSERT_TRUE(writer.put(db, "k", "new"));
+  ASSERT_TRUE(writer.commit());
+  EXPECT_EQ(reader.get(db, "k"), "old");
+  reader.reset();
+  ASSERT_TRUE(reader.renew());
+  EXPECT_EQ(reader.get(db, "k"), "new");
+}
+
+TEST_F(Lmdb, CursorsWalkInKeyOrderAndSeekToTheNextKey) {
+  const Env env = open();
+  Txn txn = *Txn::begin(env, Access::write);
+  const MDB_dbi db = *txn.open_db("numbers", MDB_CREATE);
+  for (const uint64_t n : {300u, 2u, 70'000u}) ASSERT_TRUE(txn.put(db, be64(n), "x"));
+  Cursor cursor(txn, db);
+  std::vector<uint64_t> seen;
+  for (bool more = cursor.first(); more; more = cursor.next()) seen.push_back(be64(cursor.key()));
+  EXPECT_EQ(seen, (std::vector<uint64_t>{2, 300, 70'000}));
+  ASSERT_TRUE(cursor.seek(be64(3)));
+  EXPECT_EQ(be64(cursor.key()), 300u);
+  EXPECT_EQ(cursor.value(), "x");
+  ASSERT_TRUE(cursor.last());
+  ASSERT_TRUE(cursor.previous());
+  EXPECT_EQ(be64(cursor.key()), 300u);
+  EXPECT_FALSE(cursor.seek(be64(70'001)));
+}
+
+TEST_F(Lmdb, ReservesErasesAndSaysWhatWasNotThere) {
+  const Env env = open();
+  Txn txn = *Txn::begin(env, Access::write);
+  const MDB_dbi db = *txn.open_db("things", MDB_CREATE);
+  std::memcpy(*txn.reserve(db, "k", 3), "abc", 3);
+  EXPECT_EQ(txn.get(db, "k"), "abc");
+  EXPECT_TRUE(*txn.erase(db, "k"));
+  EXPECT_FALSE(*txn.erase(db, "k"));
+}
+
+TEST_F(Lmdb, AFullMapIsAnErrorThatChangesNothing) {
+  const Env env = open({.map_bytes = 64 * 1024});
+  {
+    Txn txn = *Txn::begin(env, Access::write);
+    const MDB_dbi db = *txn.open_db("things", MDB_CREATE);
+    ASSERT_TRUE(txn.put(db, "small", "x"));
+    ASSERT_TRUE(txn.commit());
+  }
+  Txn txn = *Txn::begin(env, Access::write);
+  const MDB_dbi db = *txn.open_db("things");
+  const Result<void> put = txn.put(db, "large", std::string(1 << 20, 'x'));
+  ASSERT_FALSE(put);
+  EXPECT_THAT(put.error().message, HasSubstr("MDB_MAP_FULL"));
+  txn.abort();
+  Txn reader = *Txn::begin(env, Access::read);
+  EXPECT_EQ(reader.get(db, "small"), "x");
+}
+
+TEST_F(Lmdb, NamesTheDirectoryItCannotOpen) {
+  const Result<Env> missing = Env::open("/nowhere/at/all", {});
+  ASSERT_FALSE(missing);
+  EXPECT_THAT(missing.error().message, HasSubstr("/nowhere/at/all: No such file"));
+}
+
+TEST_F(Lmdb, RefusesADamagedEnvironment) {
+  std::ofstream(directory_ + "/data.mdb") << std::string(64 * 1024, 'x');
+  const Result<Env> damaged = Env::open(directory_, {});
+  ASSERT_FALSE(damaged);
+  EXPECT_THAT(damaged.error().message, HasSubstr(directory_));
+}
+
+TEST_F(Lmdb, AMissingDatabaseIsAnError) {
+  const Env env = open();
+  Txn txn = *Txn::begin(env, Access::read);
+  const Result<MDB_dbi> db = txn.open_db("nothing");
+  ASSERT_FALSE(db);
+  EXPECT_THAT(db.error().message, HasSubstr("nothing"));
+}
+
+TEST_F(Lmdb, BigEndianKeysSortByValue) {
+  EXPECT_LT(be64(255), be64(256));
+  EXPECT_EQ(be64(be64(0x0102030405060708)), 0x0102030405060708u);
+}
+
+}  // namespace
+}  // namespace tidegate::lmdb

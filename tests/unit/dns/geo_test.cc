@@ -1,0 +1,343 @@
+#include "dns/geo.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <random>
+
+#include "dns/prefix_map.h"
+
+namespace tidegate::dns::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+const std::vector<Site> kSites{{"eu", {50.11, 8.68}}, {"us", {40.71, -74.0}}, {"ap", {35.68, 139.69}}};
+
+IpAddress ip(const std::string& text) { return *IpAddress::parse(text); }
+
+std::shared_ptr<const GeoMap> build(const Geo& geo, std::vector<uint32_t> ranked = {0, 1, 2}) {
+  auto map = GeoMap::build(geo, kSites, std::move(ranked));
+  EXPECT_TRUE(map) << (map ? "" : map.error().message);
+  return *map;
+}
+
+std::vector<uint32_t> order(const GeoMap& map, const std::string& address) {
+  const auto found = map.order(map.locate(ip(address)));
+  return {found.begin(), found.end()};
+}
+
+// Writes a MaxMind DB: its search tree and just the records that are needed (maxmind.github.io/MaxMind-DB).
+class MmdbWriter {
+ public:
+  void add(const std::string& cidr, std::optional<Location> location) {
+    Cidr network = *Cidr::parse(cidr);
+    std::array<uint8_t, 16> bits{};
+    size_t length = network.prefix;
+    std::copy_n(network.base.bytes.begin(), network.base.size(), bits.begin() + (network.base.is_v4() ? 12 : 0));
+    if (network.base.is_v4()) length += 96;
+    size_t node = 0;
+    for (size_t i = 0; i < length; ++i) {
+      const size_t bit = bits[i / 8] >> (7 - i % 8) & 1;
+      if (i + 1 == length) {
+        nodes_[node][bit] = {kData, static_cast<uint32_t>(data_.size())};
+      } else {
+        if (nodes_[node][bit].kind != kNode) {
+          nodes_.push_back({nodes_[node][bit], nodes_[node][bit]});  // a shorter network goes on around this one
+          nodes_[node][bit] = {kNode, static_cast<uint32_t>(nodes_.size() - 1)};
+        }
+        node = nodes_[node][bit].value;
+      }
+    }
+    put_map(data_, location ? 1 : 0);
+    if (!location) return;
+    put_text(data_, "location");
+    put_map(data_, 2);
+    put_text(data_, "latitude");
+    put_double(data_, location->latitude);
+    put_text(data_, "longitude");
+    put_double(data_, location->longitude);
+  }
+
+  std::string bytes() const {
+    std::string out;
+    for (const auto& node : nodes_) {
+      for (const Record& record : node) {
+        const auto count = static_cast<uint32_t>(nodes_.size());
+        put_be(out, record.kind == kNode ? record.value : record.kind == kNone ? count : count + 16 + record.value, 4);
+      }
+    }
+    out += std::string(16, '\0') + data_ + "\xab\xcd\xefMaxMind.com";
+    put_map(out, 9);
+    put_text(out, "languages");
+    out += std::string("\0\x04", 2);  // an empty array, extended type 11
+    put_text(out, "description");
+    put_map(out, 0);
+    put_number(out, "node_count", 6, nodes_.size());
+    put_number(out, "record_size", 5, 32);
+    put_number(out, "ip_version", 5, 6);
+    put_text(out, "database_type");
+    put_text(out, "Test-City");
+    put_number(out, "binary_format_major_version", 5, 2);
+    put_number(out, "binary_format_minor_version", 5, 0);
+    put_text(out, "build_epoch");
+    out += std::string("\x04\x02", 2);  // uint64, extended type 9
+    put_be(out, 1, 4);
+    return out;
+  }
+
+ private:
+  enum Kind { kNone, kNode, kData };
+  struct Record {
+    Kind kind = kNone;
+    uint32_t value = 0;
+  };
+  static void put_be(std::string& out, uint64_t value, size_t bytes) {
+    for (size_t i = bytes; i-- > 0;) out += static_cast<char>(value >> (8 * i));
+  }
+  static void put_map(std::string& out, size_t pairs) { out += static_cast<char>(7 << 5 | pairs); }
+  static void put_text(std::string& out, const std::string& text) {
+    out += static_cast<char>(2 << 5 | text.size()) + text;
+  }
+  static void put_number(std::string& out, const std::string& key, int type, uint64_t value) {
+    put_text(out, key);
+    const size_t bytes = type == 5 ? 2 : 4;
+    out += static_cast<char>(type << 5 | bytes);
+    put_be(out, value, bytes);
+  }
+  static void put_double(std::string& out, double value) {
+    uint64_t bits;
+    std::memcpy(&bits, &value, 8);
+    out += static_cast<char>(3 << 5 | 8);
+    put_be(out, bits, 8);
+  }
+
+  std::vector<std::array<Record, 2>> nodes_ = std::vector<std::array<Record, 2>>(1);
+  std::string data_;
+};
+
+// A file that is gone with the test.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& content) {
+    const int fd = ::mkstemp(path_.data());
+    EXPECT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size()));
+    ::close(fd);
+  }
+  ~TemporaryFile() { ::unlink(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_ = testing::TempDir() + "tidegate-mmdb-XXXXXX";
+};
+
+TEST(Distance, IsThatOfTheGreatCircle) {
+  EXPECT_NEAR(distance_km({50.11, 8.68}, {40.71, -74.0}), 6200, 20);  // Frankfurt, New York
+  EXPECT_NEAR(distance_km({0, 0}, {0, 180}), 20015, 1);
+  EXPECT_NEAR(distance_km({0, 179.5}, {0, -179.5}), 111.2, 0.1) << "across the date line";
+  EXPECT_EQ(distance_km({10, 20}, {10, 20}), 0);
+}
+
+TEST(Geo, PrefersTheNamedSiteThenTheNearest) {
+  Geo geo;
+  geo.networks = {{*Cidr::parse("10.1.0.0/16"), 2, std::nullopt},
+                  {*Cidr::parse("10.2.0.0/16"), kNone, Location{37.77, -122.4}}};
+  geo.default_site = 0;
+  const auto map = build(geo);
+  EXPECT_THAT(order(*map, "10.1.2.3"), ElementsAre(2, 0, 1));
+  EXPECT_THAT(order(*map, "10.2.2.3"), ElementsAre(1, 2, 0));
+  EXPECT_THAT(order(*map, "192.0.2.1"), ElementsAre(0, 1, 2));
+  EXPECT_THAT(order(*map, "2001:db8::1"), ElementsAre(0, 1, 2));
+}
+
+TEST(Geo, TheLongestNetworkWins) {
+  Geo geo;
+  geo.networks = {{*Cidr::parse("10.0.0.0/8"), 0, std::nullopt},
+                  {*Cidr::parse("10.1.0.0/16"), 1, std::nullopt},
+                  {*Cidr::parse("10.1.2.0/24"), 2, std::nullopt},
+                  {*Cidr::parse("10.1.2.3"), 0, std::nullopt}};
+  const auto map = build(geo);
+  EXPECT_EQ(order(*map, "10.9.9.9").front(), 0U);
+  EXPECT_EQ(order(*map, "10.1.9.9").front(), 1U);
+  EXPECT_EQ(order(*map, "10.1.2.9").front(), 2U);
+  EXPECT_EQ(order(*map, "10.1.2.3").front(), 0U);
+  EXPECT_EQ(map->locate(ip("10.1.2.3")).scope, 32);
+  EXPECT_EQ(map->locate(ip("10.1.2.9")).scope, 29);
+  EXPECT_EQ(map->locate(ip("10.1.9.9")).scope, 21);
+}
+
+TEST(Geo, WithNothingKnownOneAnswerHoldsForTheWholeSpace) {
+  const auto map = build({});
+  EXPECT_EQ(map->locate(ip("10.0.0.1")).scope, 0);
+  EXPECT_EQ(map->locate(ip("2001:db8::1")).scope, 0);
+  EXPECT_THAT(order(*map, "10.0.0.1"), ElementsAre(0, 1, 2));
+}
+
+TEST(Geo, NeighboursWithTheSameAnswerShareAScope) {
+  Geo geo;
+  for (const char* half : {"10.0.0.0/9", "10.128.0.0/9"}) geo.networks.push_back({*Cidr::parse(half), 1, std::nullopt});
+  geo.default_site = 0;
+  EXPECT_EQ(build(geo)->locate(ip("10.200.0.1")).scope, 8);
+  geo.default_site = 1;
+  EXPECT_EQ(build(geo)->locate(ip("10.200.0.1")).scope, 0) << "the default is the same: nothing to tell apart";
+}
+
+TEST(Geo, OnlySitesThatAreSteeredToTellNetworksApart) {
+  Geo geo;
+  geo.networks = {{*Cidr::parse("10.1.0.0/16"), 2, std::nullopt}};
+  geo.default_site = 0;
+  const auto map = build(geo, {0});
+  EXPECT_EQ(map->locate(ip("10.1.0.1")).scope, 0);
+  EXPECT_THAT(order(*map, "10.1.0.1"), ElementsAre(0));
+}
+
+// The scope's definition, by brute force over a small corner of the space: the widest prefix around an address in which
+// every address gets the same order.
+TEST(GeoTwin, ScopesAreAsWideAsTheyMayBeAndNoWider) {
+  std::mt19937 random(11);
+  for (int round = 0; round < 40; ++round) {
+    Geo geo;
+    for (int i = 0; i < 12; ++i) {
+      const auto prefix = static_cast<uint8_t>(22 + random() % 11);
+      const auto address = IpAddress::v4(__builtin_bswap32(static_cast<uint32_t>(0x0a000000 + random() % 1024)));
+      geo.networks.push_back({Cidr::of(address, prefix), static_cast<uint32_t>(random() % 3), std::nullopt});
+    }
+    geo.default_site = 0;
+    const auto map = build(geo);
+    std::vector<uint32_t> naive(1024);
+    for (uint32_t i = 0; i < 1024; ++i) {
+      const IpAddress address = IpAddress::v4(__builtin_bswap32(0x0a000000 + i));
+      int longest = -1;
+      for (const GeoNetwork& network : geo.networks) {
+        // The same network twice: the later one counts, in both.
+        if (network.network.contains(address) && network.network.prefix >= longest) {
+          longest = network.network.prefix;
+          naive[i] = network.site;
+        }
+      }
+    }
+    for (uint32_t i = 0; i < 1024; ++i) {
+      const IpAddress address = IpAddress::v4(__builtin_bswap32(0x0a000000 + i));
+      const Located located = map->locate(address);
+      ASSERT_EQ(map->order(located).front(), naive[i]);
+      uint8_t widest = 32;
+      while (widest > 22) {
+        const uint32_t span = 1U << (32 - (widest - 1));
+        const uint32_t first = i & ~(span - 1);
+        bool same = true;
+        for (uint32_t k = first; k < first + span; ++k) same = same && naive[k] == naive[i];
+        if (!same) break;
+        --widest;
+      }
+      if (widest > 22) {
+        ASSERT_EQ(located.scope, widest) << address.to_string();
+      } else {
+        ASSERT_LE(located.scope, 22);
+      }
+    }
+  }
+}
+
+TEST(PrefixMapTwin, FindsWhatALinearSearchFinds) {
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 20; ++round) {
+    PrefixMap<uint32_t> map;
+    struct Leaf {
+      uint64_t start, end;
+      uint16_t value;
+    };
+    std::vector<Leaf> leaves;
+    for (uint64_t at = 0; at < uint64_t{1} << 32;) {
+      auto length = static_cast<uint8_t>(1 + random() % 12);
+      while (at % (uint64_t{1} << (32 - length)) != 0) ++length;
+      const auto value = static_cast<uint16_t>(random() % 3);
+      map.append(static_cast<uint32_t>(at), length, value);
+      leaves.push_back({at, at + (uint64_t{1} << (32 - length)), value});
+      at = leaves.back().end;
+    }
+    map.finish();
+    for (int i = 0; i < 2000; ++i) {
+      const auto address =
+          static_cast<uint32_t>(i < 1000 ? random() : leaves[random() % leaves.size()].start - (i & 1));
+      const auto leaf = std::find_if(leaves.begin(), leaves.end(),
+                                     [&](const Leaf& l) { return address >= l.start && address < l.end; });
+      ASSERT_EQ(map.find(address).value, leaf->value) << address;
+    }
+  }
+}
+
+TEST(GeoMmdb, ADatabasePlacesClientsAndNetworksWinOverIt) {
+  MmdbWriter writer;
+  writer.add("198.51.100.0/24", Location{48.85, 2.35});    // Paris
+  writer.add("203.0.113.0/25", Location{34.05, -118.24});  // Los Angeles
+  writer.add("203.0.113.128/25", std::nullopt);            // a country without a place
+  writer.add("2001:db8::/32", Location{37.57, 126.98});    // Seoul
+  const TemporaryFile file(writer.bytes());
+  Geo geo;
+  geo.mmdb = file.path();
+  geo.networks = {{*Cidr::parse("198.51.100.64/26"), 2, std::nullopt}};
+  geo.default_site = 0;
+  const auto map = build(geo);
+  EXPECT_EQ(order(*map, "198.51.100.1").front(), 0U);
+  EXPECT_EQ(order(*map, "198.51.100.65").front(), 2U);
+  EXPECT_EQ(order(*map, "203.0.113.1").front(), 1U);
+  EXPECT_EQ(map->locate(ip("203.0.113.1")).scope, 25);
+  EXPECT_EQ(order(*map, "203.0.113.200").front(), 0U);
+  EXPECT_EQ(order(*map, "2001:db8::1").front(), 2U);
+  EXPECT_EQ(map->locate(ip("2001:db8::1")).scope, 32);
+  EXPECT_EQ(map->story(ip("203.0.113.1")).source, GeoStory::Source::mmdb);
+  EXPECT_NEAR(map->story(ip("203.0.113.1")).location->latitude, 34.05, 1e-9);
+  EXPECT_EQ(map->story(ip("198.51.100.65")).source, GeoStory::Source::networks);
+  EXPECT_EQ(map->story(ip("203.0.113.200")).source, GeoStory::Source::default_site);
+}
+
+TEST(GeoMmdb, ABrokenDatabaseIsRefusedByName) {
+  EXPECT_THAT(GeoMap::build({.mmdb = "/nonexistent/geo.mmdb"}, kSites, {0}).error().message,
+              HasSubstr("/nonexistent/geo.mmdb"));
+  MmdbWriter writer;
+  writer.add("198.51.100.0/24", Location{48.85, 2.35});
+  const std::string whole = writer.bytes();
+  const TemporaryFile noise("not a database");
+  EXPECT_FALSE(GeoMap::build({.mmdb = noise.path()}, kSites, {0}));
+  // A tree whose second node leads back to itself.
+  std::string cycle = whole;
+  for (const size_t record : {11U, 15U}) cycle.replace(record - 3, 4, std::string("\0\0\0\1", 4));
+  const TemporaryFile looped(cycle);
+  const auto refused = GeoMap::build({.mmdb = looped.path()}, kSites, {0, 1});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("cycle"));
+}
+
+// Against libmaxminddb's own search, address by address.
+TEST(GeoMmdbTwin, TheCompiledMapAgreesWithTheLibrary) {
+  std::mt19937 random(5);
+  MmdbWriter writer;
+  for (int i = 0; i < 200; ++i) {
+    const auto address = IpAddress::v4(static_cast<uint32_t>(random()));
+    // Longer ones later, so that they cut into the shorter.
+    writer.add(Cidr::of(address, static_cast<uint8_t>(1 + i / 8)).to_string(),
+               Location{static_cast<double>(random() % 180) - 90, static_cast<double>(random() % 360) - 180});
+  }
+  const TemporaryFile file(writer.bytes());
+  Geo geo;
+  geo.mmdb = file.path();
+  geo.default_site = 1;
+  const auto map = build(geo);
+  for (int i = 0; i < 5000; ++i) {
+    const auto address = IpAddress::v4(static_cast<uint32_t>(random()));
+    const Location from = map->story(address).location.value();
+    uint32_t nearest = 0;
+    for (uint32_t site = 1; site < kSites.size(); ++site) {
+      if (distance_km(from, kSites[site].location) < distance_km(from, kSites[nearest].location)) nearest = site;
+    }
+    ASSERT_EQ(map->order(map->locate(address)).front(), nearest) << address.to_string();
+  }
+}
+
+}  // namespace
+}  // namespace tidegate::dns::test

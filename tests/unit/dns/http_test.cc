@@ -1,0 +1,210 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/crypto.h"
+#include "dns/doh.h"
+#include "dns/http_front.h"
+#include "dns/httpdns.h"
+#include "tests/unit/dns/support.h"
+
+namespace tidegate::dns::test {
+namespace {
+
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr uint64_t kNowS = 1'700'000'000;
+
+class Http : public testing::Test {
+ protected:
+  Http() {
+    edge_.add_zone("example.test.", kZone);
+    const uint32_t eu = edge_.add_site("eu", 50.11, 8.68);
+    const uint32_t us = edge_.add_site("us", 40.71, -74.0);
+    const uint32_t vip_eu = edge_.add_vip("vip-eu", eu, {"203.0.113.1", "2001:db8:1::1"});
+    const uint32_t vip_us = edge_.add_vip("vip-us", us, {"203.0.113.2", "2001:db8:2::1"});
+    edge_.add_network("10.1.0.0/16", eu);
+    edge_.add_network("10.2.0.0/16", us);
+    edge_.add_steer("geo.example.test.", SteerPolicy::nearest, {{.vip = vip_eu}, {.vip = vip_us}}).ttl_s = 5;
+    edge_.model().httpdns_accounts = {{"1001", "open", true}, {"1002", "IAmASecret", false}};
+  }
+
+  HttpDnsAnswer get(const std::string& target, const std::string& client = "10.1.0.9",
+                    const std::string& method = "GET") {
+    HttpRequest request;
+    request.method = method;
+    const size_t mark = target.find('?');
+    request.path = target.substr(0, mark);
+    request.query = mark == std::string::npos ? "" : target.substr(mark + 1);
+    const auto call = parse_httpdns_path(request.path);
+    EXPECT_TRUE(call) << target;
+    return answer_httpdns(*call, request, {*IpAddress::parse(client), Transport::http}, edge_.tables(), edge_.worker(),
+                          kNowS, scratch_);
+  }
+  json body(const std::string& target, const std::string& client = "10.1.0.9") {
+    return json::parse(get(target, client).body);
+  }
+
+  HttpResponse doh(const std::string& method, const std::string& query, const std::string& content = "",
+                   const std::string& type = "application/dns-message") {
+    HttpRequest request;
+    request.method = method;
+    request.path = kDohPath;
+    request.query = query;
+    request.body = content;
+    if (!type.empty()) request.headers.emplace_back("content-type", type);
+    return answer_doh(request, {*IpAddress::parse("10.2.0.9"), Transport::http}, edge_.tables(), edge_.worker(),
+                      scratch_);
+  }
+
+  Edge edge_;
+  std::vector<uint8_t> scratch_ = std::vector<uint8_t>(kMaxMessageBytes);
+};
+
+TEST(HttpDns, SignsAsThePublishedVectorDoes) {
+  EXPECT_EQ(httpdns_signature("www.aliyun.com", "IAmASecret", "1534316400"), "60c71e98b6d7fcbb366243e224eab457");
+}
+
+TEST_F(Http, OneHostIsSteeredByItsClient) {
+  EXPECT_EQ(body("/1001/d?host=geo.example.test"),
+            json::parse(
+                R"({"host":"geo.example.test","ips":["203.0.113.1"],"ttl":5,"origin_ttl":5,"client_ip":"10.1.0.9"})"));
+  EXPECT_EQ(body("/1001/d?host=geo.example.test&ip=10.2.0.1&platform=x&sid=1"),
+            json::parse(
+                R"({"host":"geo.example.test","ips":["203.0.113.2"],"ttl":5,"origin_ttl":5,"client_ip":"10.2.0.1"})"));
+  EXPECT_EQ(body("/1001/d?host=geo.example.test&query=6")["ipsv6"], json({"2001:db8:1::1"}));
+  const json both = body("/1001/d?host=geo.example.test&query=4%2C6", "10.2.0.9");
+  EXPECT_EQ(both["ips"], json({"203.0.113.2"}));
+  EXPECT_EQ(both["ipsv6"], json({"2001:db8:2::1"}));
+}
+
+TEST_F(Http, AliasesAndNegativesAreWhatUdpSays) {
+  EXPECT_EQ(body("/1001/d?host=alias.example.test")["ips"], json({"192.0.2.80", "192.0.2.81"}));
+  EXPECT_EQ(body("/1001/d?host=alias.example.test")["ttl"], 60) << "the least along the way";
+  const json absent = body("/1001/d?host=nowhere.example.test");
+  EXPECT_EQ(absent["ips"], json::array());
+  EXPECT_EQ(absent["ttl"], 60) << "the negative answer's";
+}
+
+TEST_F(Http, ASignatureOpensTheSignedInterface) {
+  const auto target = [](uint64_t expiry_s, const std::string& secret) {
+    const std::string t = std::to_string(expiry_s);
+    return "/1002/sign_d?host=geo.example.test&t=" + t + "&s=" + httpdns_signature("geo.example.test", secret, t);
+  };
+  EXPECT_EQ(get(target(kNowS + 300, "IAmASecret")).error, HttpDnsError::none);
+  EXPECT_EQ(get(target(kNowS + 300, "IAmASecret") + "&ip=10.2.0.1").error, HttpDnsError::none) << "ip is not signed";
+  EXPECT_EQ(get(target(kNowS + 300, "wrong")).error, HttpDnsError::invalid_signature);
+  EXPECT_EQ(get(target(kNowS - 1, "IAmASecret")).error, HttpDnsError::signature_expired);
+  EXPECT_EQ(get(target(kNowS + 86'400, "IAmASecret")).error, HttpDnsError::none);
+  EXPECT_EQ(get(target(kNowS + 86'401, "IAmASecret")).error, HttpDnsError::invalid_duration);
+  EXPECT_EQ(get("/1002/sign_d?host=geo.example.test&t=soon&s=x").error, HttpDnsError::invalid_duration);
+  EXPECT_EQ(get("/1002/sign_d?host=geo.example.test").error, HttpDnsError::missing_argument);
+}
+
+TEST_F(Http, ABatchHoldsHostsOrClients) {
+  const json hosts = body("/1001/resolve?host=geo.example.test,www.example.test&query=4,6");
+  ASSERT_EQ(hosts["dns"].size(), 4U);
+  EXPECT_EQ(
+      hosts["dns"][0],
+      json::parse(
+          R"({"host":"geo.example.test","client_ip":"10.1.0.9","ips":["203.0.113.1"],"type":1,"ttl":5,"origin_ttl":5})"));
+  EXPECT_EQ(hosts["dns"][1]["type"], 28);
+  EXPECT_EQ(hosts["dns"][3]["ips"], json({"2001:db8::80"}));
+  const json clients = body("/1001/resolve?host=geo.example.test&ip=10.1.0.1,10.2.0.1");
+  EXPECT_EQ(clients["dns"][0]["ips"], json({"203.0.113.1"}));
+  EXPECT_EQ(clients["dns"][1]["ips"], json({"203.0.113.2"}));
+  EXPECT_EQ(get("/1001/resolve?host=a.example.test,b.example.test&ip=10.1.0.1,10.2.0.1").error,
+            HttpDnsError::too_many_hosts);
+  EXPECT_EQ(get("/1001/resolve?host=a.example.test,b.example.test,c.example.test,d.example.test,e.example.test").error,
+            HttpDnsError::none);
+  EXPECT_EQ(get("/1001/resolve?host=a.b,b.b,c.b,d.b,e.b,f.b").error, HttpDnsError::too_many_hosts);
+  const std::string t = std::to_string(kNowS + 60);
+  const std::string list = "geo.example.test,www.example.test";
+  EXPECT_EQ(get("/1002/sign_resolve?host=geo.example.test%2Cwww.example.test&t=" + t +
+                "&s=" + httpdns_signature(list, "IAmASecret", t))
+                .error,
+            HttpDnsError::none)
+      << "signed over the decoded list";
+}
+
+TEST_F(Http, EveryRefusalHasItsCodeAndStatus) {
+  const auto refusal = [&](const std::string& target, const std::string& method = "GET") {
+    const HttpDnsAnswer answer = get(target, "10.1.0.9", method);
+    EXPECT_EQ(json::parse(answer.body)["code"], info(answer.error).code);
+    return std::pair(info(answer.error).status, std::string(info(answer.error).code));
+  };
+  EXPECT_EQ(refusal("/1001/d"), std::pair(400, std::string("MissingArgument")));
+  EXPECT_EQ(refusal("/1001/d?host="), std::pair(400, std::string("MissingArgument")));
+  EXPECT_EQ(refusal("/1001/d?host=a%22b.example.test"), std::pair(400, std::string("InvalidHost")));
+  EXPECT_EQ(refusal("/1001/d?host=a..b"), std::pair(400, std::string("InvalidHost")));
+  EXPECT_EQ(refusal("/1001/d?host=www.elsewhere.test"), std::pair(400, std::string("InvalidHost")));
+  EXPECT_EQ(refusal("/1001/d?host=geo.example.test&ip=nonsense"), std::pair(400, std::string("MissingArgument")));
+  EXPECT_EQ(refusal("/1001/d?host=geo.example.test", "POST"), std::pair(405, std::string("MethodNotAllowed")));
+  EXPECT_EQ(refusal("/1002/d?host=geo.example.test"), std::pair(403, std::string("UnsignedInterfaceDisabled")));
+  EXPECT_EQ(refusal("/9999/d?host=geo.example.test"), std::pair(403, std::string("AccountNotExists")));
+  EXPECT_EQ(refusal("//d?host=geo.example.test"), std::pair(403, std::string("InvalidAccount")));
+  EXPECT_FALSE(parse_httpdns_path("/"));
+  EXPECT_FALSE(parse_httpdns_path("/1001"));
+  EXPECT_FALSE(parse_httpdns_path("/1001/other"));
+}
+
+TEST_F(Http, DohGivesTheAnswerByGetAndByPost) {
+  const auto query = make_query("geo.example.test", rrtype::kA, std::nullopt, 0);
+  const std::string wire(query.begin(), query.end());
+  for (const HttpResponse& response : {doh("GET", "dns=" + base64url_encode(wire)), doh("POST", "", wire)}) {
+    EXPECT_EQ(response.status, 200);
+    const Answer answer = read_answer({response.body.begin(), response.body.end()});
+    ASSERT_TRUE(answer);
+    EXPECT_THAT(answer.addresses(), ElementsAre("203.0.113.2"));
+    EXPECT_THAT(response.headers,
+                testing::Contains(std::pair<std::string, std::string>("Cache-Control", "max-age=5, private")));
+    EXPECT_THAT(response.headers,
+                testing::Contains(testing::Pair(testing::StrCaseEq("content-type"), "application/dns-message")));
+  }
+}
+
+TEST_F(Http, BrokenDohIsRefusedByStatus) {
+  EXPECT_EQ(doh("GET", "").status, 400);
+  EXPECT_EQ(doh("GET", "dns=%%%").status, 400);
+  EXPECT_EQ(doh("GET", "dns=AAA=").status, 400);
+  EXPECT_EQ(doh("GET", "dns=AAAA").status, 400) << "too short for a header";
+  EXPECT_EQ(doh("PUT", "").status, 405);
+  EXPECT_EQ(doh("POST", "", "x", "text/plain").status, 415);
+  EXPECT_EQ(doh("POST", "", "x", "").status, 415);
+  EXPECT_EQ(doh("POST", "", std::string(kMaxMessageBytes + 1, 'x')).status, 413);
+}
+
+TEST_F(Http, FreshnessIsTheLeastTtl) {
+  const auto freshness = [&](const std::string& name, uint16_t type) {
+    return freshness_s(edge_.ask_wire(make_query(name, type), "10.1.0.1", Transport::tcp));
+  };
+  EXPECT_EQ(freshness("alias.example.test", rrtype::kA), 60U);
+  EXPECT_EQ(freshness("example.test", rrtype::kMx), 300U);
+  EXPECT_EQ(freshness("nowhere.example.test", rrtype::kA), 60U);
+  EXPECT_EQ(freshness("www.elsewhere.test", rrtype::kA), 0U);
+}
+
+TEST(ClientAddress, OnlyTrustedHopsAreBelieved) {
+  const std::vector<Cidr> trusted{*Cidr::parse("10.10.0.0/24"), *Cidr::parse("fd10::/64")};
+  const auto client = [&](const std::string& peer, std::vector<std::string> fields) {
+    HttpRequest request;
+    request.peer = Endpoint{*IpAddress::parse(peer), 1};
+    for (std::string& field : fields) request.headers.emplace_back("x-forwarded-for", std::move(field));
+    return client_address(request, trusted).to_string();
+  };
+  EXPECT_EQ(client("10.10.0.11", {"10.2.0.2"}), "10.2.0.2");
+  EXPECT_EQ(client("10.9.0.1", {"10.2.0.2"}), "10.9.0.1") << "a peer that we do not know cannot say who its client is";
+  EXPECT_EQ(client("10.10.0.11", {}), "10.10.0.11");
+  EXPECT_EQ(client("10.10.0.11", {"6.6.6.6, 10.2.0.2, 10.10.0.12"}), "10.2.0.2")
+      << "what stands left of the client is its own claim";
+  EXPECT_EQ(client("10.10.0.11", {"6.6.6.6", "10.2.0.2"}), "10.2.0.2") << "the last field is the nearest hop's";
+  EXPECT_EQ(client("10.10.0.11", {"6.6.6.6, unknown"}), "10.10.0.11");
+  EXPECT_EQ(client("fd10::11", {" fd02::2\t"}), "fd02::2");
+  EXPECT_EQ(client("::ffff:10.10.0.11", {"::ffff:10.2.0.2"}), "10.2.0.2");
+}
+
+}  // namespace
+}  // namespace tidegate::dns::test

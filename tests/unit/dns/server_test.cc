@@ -1,0 +1,291 @@
+#include "dns/server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <thread>
+
+#include "core/http_client.h"
+#include "tests/unit/dns/support.h"
+
+namespace tidegate::dns::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr int kPatienceMs = 20'000;
+
+UniqueFd connect_to(const Endpoint& to, int type) {
+  sockaddr_storage storage;
+  const socklen_t bytes = to.to_sockaddr(storage);
+  UniqueFd fd(::socket(storage.ss_family, type | SOCK_CLOEXEC, 0));
+  const timeval patience{kPatienceMs / 1000, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  EXPECT_EQ(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&storage), bytes), 0);
+  return fd;
+}
+
+std::vector<uint8_t> exchange_udp(const Endpoint& server, const std::vector<uint8_t>& query) {
+  const UniqueFd fd = connect_to(server, SOCK_DGRAM);
+  EXPECT_EQ(::send(fd.get(), query.data(), query.size(), 0), static_cast<ssize_t>(query.size()));
+  std::vector<uint8_t> out(kMaxMessageBytes);
+  const ssize_t got = ::recv(fd.get(), out.data(), out.size(), 0);
+  out.resize(got < 0 ? 0 : static_cast<size_t>(got));
+  return out;
+}
+
+std::vector<uint8_t> framed(const std::vector<uint8_t>& message) {
+  std::vector<uint8_t> out(2);
+  store_u16(out.data(), static_cast<uint16_t>(message.size()));
+  out.insert(out.end(), message.begin(), message.end());
+  return out;
+}
+
+bool read_exactly(int fd, uint8_t* to, size_t bytes) {
+  for (size_t at = 0; at < bytes;) {
+    const ssize_t got = ::recv(fd, to + at, bytes - at, 0);
+    if (got <= 0) return false;
+    at += static_cast<size_t>(got);
+  }
+  return true;
+}
+
+// Empty when the server closed the connection.
+std::vector<uint8_t> read_framed(int fd) {
+  uint8_t length[2];
+  if (!read_exactly(fd, length, 2)) return {};
+  std::vector<uint8_t> message(load_u16(length));
+  if (!read_exactly(fd, message.data(), message.size())) return {};
+  return message;
+}
+
+class Serving : public testing::Test {
+ protected:
+  Serving() : server_(HashKey{1, 2}) {
+    model_.zones.resize(1);
+    set_zone(kZone);
+    node_.dns.enabled = true;
+    node_.dns.workers = 2;
+    node_.dns.listen = {*Endpoint::parse("127.0.0.1:0"), *Endpoint::parse("[::1]:0")};
+    node_.dns.httpdns_listen = {*Endpoint::parse("127.0.0.1:0")};
+    node_.dns.trusted_proxies = {*Cidr::parse("127.0.0.0/8")};
+  }
+  void set_zone(const std::string& text) {
+    model_.zones[0].name = "example.test.";
+    model_.zones[0].file = {"example.zone", std::to_string(std::hash<std::string>{}(text)),
+                            std::make_shared<const std::string>(text)};
+  }
+  Result<void> apply() {
+    return server_.apply(make_snapshot(1, "d", std::make_shared<const Model>(model_), std::make_shared<const Words>()),
+                         node_);
+  }
+  void start() {
+    const auto applied = apply();
+    ASSERT_TRUE(applied) << (applied ? "" : applied.error().message);
+  }
+  std::string metrics_text() {
+    std::string out;
+    server_.append_metrics(out);
+    return out;
+  }
+
+  Model model_;
+  Node node_;
+  Server server_;
+};
+
+TEST_F(Serving, AnswersOverUdpOnBothFamilies) {
+  start();
+  ASSERT_EQ(server_.udp_endpoints().size(), 2U);
+  for (const Endpoint& endpoint : server_.udp_endpoints()) {
+    const Answer answer = read_answer(exchange_udp(endpoint, make_query("www.example.test", rrtype::kA)));
+    ASSERT_TRUE(answer);
+    EXPECT_THAT(answer.addresses(), ElementsAre("192.0.2.80", "192.0.2.81"));
+  }
+}
+
+TEST_F(Serving, AWildcardSocketAnswersFromTheAddressThatWasAsked) {
+  node_.dns.listen = {*Endpoint::parse("0.0.0.0:0"), *Endpoint::parse("[::]:0")};
+  start();
+  // A connected socket hears only from the address it asked: another source would be no answer at all.
+  for (const auto& [index, address] : {std::pair(0, "127.0.0.77"), std::pair(1, "::1")}) {
+    const Endpoint asked{*IpAddress::parse(address), server_.udp_endpoints()[static_cast<size_t>(index)].port};
+    EXPECT_TRUE(read_answer(exchange_udp(asked, make_query("www.example.test", rrtype::kA)))) << address;
+  }
+}
+
+TEST_F(Serving, SurvivesNoiseOverUdpAndCountsIt) {
+  start();
+  const Endpoint endpoint = server_.udp_endpoints()[0];
+  const UniqueFd fd = connect_to(endpoint, SOCK_DGRAM);
+  const std::vector<uint8_t> oversized(5'000, 0x55);
+  ASSERT_GT(::send(fd.get(), oversized.data(), oversized.size(), 0), 0);
+  ASSERT_GT(::send(fd.get(), "short", 5, 0), 0);
+  ASSERT_EQ(::send(fd.get(), "", 0, 0), 0);
+  // The same socket, so the same worker's queue: answered after all of those.
+  const auto query = make_query("www.example.test", rrtype::kA);
+  ASSERT_GT(::send(fd.get(), query.data(), query.size(), 0), 0);
+  std::vector<uint8_t> out(2'048);
+  ASSERT_GT(::recv(fd.get(), out.data(), out.size(), 0), 0);
+  EXPECT_THAT(metrics_text(), HasSubstr("tidegate_dns_udp_faults_total{fault=\"oversized\"} 1\n"));
+  EXPECT_THAT(metrics_text(), HasSubstr("tidegate_dns_outcomes_total{outcome=\"bad_short\"} 2\n"));
+}
+
+TEST_F(Serving, AnswersPipelinedQueriesOverTcpInOrder) {
+  start();
+  for (const Endpoint& endpoint : server_.tcp_endpoints()) {
+    const UniqueFd fd = connect_to(endpoint, SOCK_STREAM);
+    std::vector<uint8_t> stream;
+    for (uint16_t id = 1; id <= 300; ++id) {
+      const auto message =
+          framed(make_query(id % 2 == 0 ? "www.example.test" : "nowhere.example.test", rrtype::kA, std::nullopt, id));
+      stream.insert(stream.end(), message.begin(), message.end());
+    }
+    // In pieces that cut through lengths and names.
+    std::thread writer([&] {
+      for (size_t at = 0; at < stream.size(); at += 97) {
+        ::send(fd.get(), stream.data() + at, std::min<size_t>(97, stream.size() - at), MSG_NOSIGNAL);
+      }
+    });
+    for (uint16_t id = 1; id <= 300; ++id) {
+      const Answer answer = read_answer(read_framed(fd.get()));
+      ASSERT_TRUE(answer) << id;
+      ASSERT_EQ(ldns_pkt_id(answer.packet.get()), id);
+      ASSERT_EQ(answer.rcode(), id % 2 == 0 ? 0 : 3);
+    }
+    writer.join();
+  }
+}
+
+TEST_F(Serving, AClientThatDoesNotReadIsNotBufferedForWithoutEnd) {
+  std::string zone = kZone;
+  for (int i = 0; i < 250; ++i) zone += "big IN A 10.0.0." + std::to_string(i) + "\n";
+  set_zone(zone);
+  start();
+  const UniqueFd fd = connect_to(server_.tcp_endpoints()[0], SOCK_STREAM);
+  const auto query = framed(make_query("big.example.test", rrtype::kA));
+  // Far more answers than sockets and backlog hold; the server must stop reading, and go on once we read.
+  constexpr int kQueries = 8'000;
+  std::thread writer([&] {
+    for (int i = 0; i < kQueries; ++i) {
+      size_t at = 0;
+      while (at < query.size()) {
+        const ssize_t sent = ::send(fd.get(), query.data() + at, query.size() - at, MSG_NOSIGNAL);
+        if (sent <= 0) return;
+        at += static_cast<size_t>(sent);
+      }
+    }
+  });
+  for (int i = 0; i < kQueries; ++i) ASSERT_GT(read_framed(fd.get()).size(), 4'000U) << i;
+  writer.join();
+}
+
+TEST_F(Serving, ClosesATcpConnectionThatSendsNoQueries) {
+  start();
+  for (const std::vector<uint8_t>& bytes : {std::vector<uint8_t>{0xff, 0xff, 0, 0}, framed({1, 2, 3})}) {
+    const UniqueFd fd = connect_to(server_.tcp_endpoints()[0], SOCK_STREAM);
+    ASSERT_GT(::send(fd.get(), bytes.data(), bytes.size(), 0), 0);
+    EXPECT_THAT(read_framed(fd.get()), IsEmpty());
+  }
+  EXPECT_THAT(metrics_text(), HasSubstr("tidegate_dns_tcp_connections_total{event=\"oversized_query\"} 1\n"));
+  EXPECT_THAT(metrics_text(), HasSubstr("tidegate_dns_tcp_connections_total{event=\"unanswerable\"} 1\n"));
+}
+
+TEST(Tcp, IdleConnectionsEndAndTheOldestMakesRoom) {
+  Edge edge;
+  edge.add_zone("example.test.", kZone);
+  TablesPublisher publisher;
+  TablesSlot& slot = publisher.add_reader();
+  publisher.publish(edge.build().value());
+  EventLoop loop;
+  Worker worker(1, HashKey{});
+  TcpServer server(loop, slot, worker, {.connections = 2, .idle_ms = 50});
+  const Endpoint endpoint = server.listen(*Endpoint::parse("127.0.0.1:0")).value();
+  const UniqueFd first = connect_to(endpoint, SOCK_STREAM);
+  const UniqueFd second = connect_to(endpoint, SOCK_STREAM);
+  while (server.tally().accepted.load() < 2) loop.run_once(kPatienceMs * 1'000'000ULL);
+  const UniqueFd third = connect_to(endpoint, SOCK_STREAM);
+  while (server.tally().accepted.load() < 3) loop.run_once(kPatienceMs * 1'000'000ULL);
+  EXPECT_EQ(server.connections(), 2U);
+  EXPECT_EQ(server.tally().evicted.load(), 1U);
+  EXPECT_THAT(read_framed(first.get()), IsEmpty()) << "the one idle longest was closed";
+  while (server.connections() > 0) loop.run_once(kPatienceMs * 1'000'000ULL);
+  EXPECT_EQ(server.tally().timed_out.load(), 2U);
+  EXPECT_THAT(read_framed(second.get()), IsEmpty());
+  EXPECT_THAT(read_framed(third.get()), IsEmpty());
+}
+
+TEST_F(Serving, SpeaksHttpDnsAndDohOverHttp) {
+  model_.httpdns_accounts = {{"1001", "secret", true}};
+  start();
+  ASSERT_EQ(server_.http_endpoints().size(), 1U);
+  const auto get = [&](const std::string& target) {
+    HttpTarget http;
+    http.endpoint = server_.http_endpoints()[0];
+    HttpClientRequest request;
+    request.target = target;
+    request.host = "httpdns.example.test";
+    request.headers = {{"X-Forwarded-For", "10.2.0.2"}};
+    auto response = http_fetch(http, request);
+    EXPECT_TRUE(response) << (response ? "" : response.error().message);
+    return std::move(response).value();
+  };
+  const HttpResponse answer = get("/1001/d?host=www.example.test");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_THAT(answer.body, HasSubstr("\"ips\":[\"192.0.2.80\",\"192.0.2.81\"]"));
+  EXPECT_THAT(answer.body, HasSubstr("\"client_ip\":\"10.2.0.2\""));
+  EXPECT_EQ(get("/dns-query?dns=AAABAAABAAAAAAAAA3d3dwdleGFtcGxlBHRlc3QAAAEAAQ").status, 200);
+  EXPECT_EQ(get("/dns-query?dns=***").status, 400);
+  EXPECT_EQ(get("/9/d?host=x").status, 403);
+  EXPECT_EQ(get("/somewhere").status, 404);
+  EXPECT_THAT(metrics_text(), HasSubstr("tidegate_dns_httpdns_errors_total{code=\"AccountNotExists\"} 1\n"));
+}
+
+TEST_F(Serving, AFaultyZoneIsRefusedAndTheOldOneStays) {
+  start();
+  set_zone(std::string(kZone) + "broken IN A nonsense\n");
+  const auto refused = apply();
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("example.zone:"));
+  EXPECT_TRUE(read_answer(exchange_udp(server_.udp_endpoints()[0], make_query("www.example.test", rrtype::kA))));
+}
+
+TEST_F(Serving, ANewVersionIsAnsweredFromAtOnceAndTheOldIsLetGo) {
+  start();
+  const Endpoint endpoint = server_.udp_endpoints()[0];
+  for (int version = 1; version <= 5; ++version) {
+    const std::string address = "192.0.2." + std::to_string(100 + version);
+    set_zone(std::string(kZone) + "fresh IN A " + address + "\n");
+    start();
+    EXPECT_THAT(read_answer(exchange_udp(endpoint, make_query("fresh.example.test", rrtype::kA))).addresses(),
+                ElementsAre(address));
+  }
+  while (!server_.collect()) std::this_thread::yield();  // a worker may still be between its answer and its next wait
+}
+
+TEST_F(Serving, ListenersFollowTheNode) {
+  start();
+  const Endpoint before = server_.udp_endpoints()[0];
+  ASSERT_TRUE(read_answer(exchange_udp(before, make_query("www.example.test", rrtype::kA))));
+  node_.dns.listen.push_back(*Endpoint::parse("127.0.0.2:0"));
+  node_.dns.listen[0] = before;
+  start();
+  ASSERT_EQ(server_.udp_endpoints().size(), 3U);
+  EXPECT_EQ(server_.udp_endpoints()[0], before);
+  for (const Endpoint& endpoint : server_.udp_endpoints()) {
+    EXPECT_TRUE(read_answer(exchange_udp(endpoint, make_query("www.example.test", rrtype::kA))));
+  }
+  EXPECT_EQ(server_.queries(), 4U) << "counters outlive their listeners";
+  node_.dns.listen.push_back(*Endpoint::parse("203.0.113.254:53"));
+  const auto refused = apply();
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("203.0.113.254:53"));
+  EXPECT_EQ(server_.udp_endpoints().size(), 3U);
+}
+
+}  // namespace
+}  // namespace tidegate::dns::test

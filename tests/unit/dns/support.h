@@ -1,0 +1,147 @@
+// What the tests of dns/ share: zones and edges from text, queries in wire form, and answers read by ldns, which knows
+// nothing of our writer.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/snapshot.h"
+#include "dns/query.h"
+#include "dns/tables.h"
+
+#include <ldns/ldns.h>  // last: it has macros of its own for bool and false
+
+namespace tidegate::dns::test {
+
+struct PacketDeleter {
+  void operator()(ldns_pkt* packet) const { ldns_pkt_free(packet); }
+};
+using PacketPtr = std::unique_ptr<ldns_pkt, PacketDeleter>;
+
+// An answer as an independent reader understands it.
+struct Answer {
+  PacketPtr packet;
+  std::vector<uint8_t> wire;
+
+  explicit operator bool() const { return packet != nullptr; }
+  int rcode() const;
+  bool aa() const { return ldns_pkt_aa(packet.get()); }
+  bool tc() const { return ldns_pkt_tc(packet.get()); }
+  // Each record in presentation form, its fields separated by one blank: "www.example.test. 300 IN A 192.0.2.1".
+  std::vector<std::string> answers() const { return texts(ldns_pkt_answer(packet.get())); }
+  std::vector<std::string> authorities() const { return texts(ldns_pkt_authority(packet.get())); }
+  std::vector<std::string> additionals() const { return texts(ldns_pkt_additional(packet.get())); }  // without OPT
+  // Of an answer that holds only addresses (and aliases): the addresses, sorted.
+  std::vector<std::string> addresses() const;
+
+  static std::vector<std::string> texts(const ldns_rr_list* list);
+};
+
+// Null packet when ldns cannot read it.
+Answer read_answer(std::vector<uint8_t> wire);
+
+// An EDNS option as it goes into a query.
+struct Option {
+  uint16_t code = 0;
+  std::string data;
+};
+struct Edns {
+  uint16_t payload = 1232;
+  uint8_t version = 0;
+  bool dnssec_ok = false;
+  std::vector<Option> options;
+};
+
+std::vector<uint8_t> make_query(std::string_view name, uint16_t type, const std::optional<Edns>& edns = std::nullopt,
+                                uint16_t id = 0x1234);
+// Client subnet option of "10.1.2.0/24".
+Option subnet_option(std::string_view cidr, uint8_t scope = 0);
+
+// The RDATA of the answer's OPT record, option by option; nullopt when it has none.
+std::optional<std::vector<Option>> options_of(const Answer& answer);
+
+// An edge under construction; answer() builds the Tables on first use and again after changed().
+class Edge {
+ public:
+  Edge();
+
+  Model& model() { return model_; }
+  Words& words() { return words_; }
+  Node& node() { return node_; }
+  uint32_t add_site(const std::string& name, double latitude, double longitude);
+  uint32_t add_vip(const std::string& name, uint32_t site, std::vector<std::string> addresses);
+  // With a probe: a backend counts as up once its health word says so.
+  uint32_t add_pool(const std::string& name, std::vector<std::pair<std::string, std::string>> backends, bool probed);
+  void add_service(uint32_t vip, uint32_t pool);
+  void add_zone(const std::string& name, const std::string& text);
+  Steer& add_steer(const std::string& name, SteerPolicy policy, std::vector<SteerTarget> targets);
+  void add_network(const std::string& cidr, uint32_t site);
+  void add_network(const std::string& cidr, Location location);
+  void say_health(const std::string& pool, const std::string& backend, bool up);
+  void drain_site(const std::string& site);
+
+  // Builds anew; what did not change is shared with the Tables before, as in the daemon.
+  Result<std::shared_ptr<const Tables>> build();
+  const Tables& tables();
+  void changed(bool model_too = true);
+
+  Answer ask(std::string_view name, uint16_t type, const std::string& client = "198.51.100.1",
+             const std::optional<Edns>& edns = std::nullopt);
+  // Empty when nothing is answered.
+  std::vector<uint8_t> ask_wire(const std::vector<uint8_t>& query, const std::string& client = "198.51.100.1",
+                                Transport transport = Transport::udp);
+  Worker& worker() { return worker_; }
+  uint64_t count(Outcome outcome) const;
+
+ private:
+  Model model_;
+  Words words_;
+  Node node_;
+  std::shared_ptr<const Model> shared_model_;
+  std::shared_ptr<const Tables> tables_;
+  Worker worker_{1, HashKey{1, 2}};
+  uint64_t version_ = 0;
+};
+
+inline constexpr char kZone[] = R"($ORIGIN example.test.
+$TTL 300
+@          IN SOA   ns1 hostmaster 2026010101 3600 600 604800 60
+           IN NS    ns1
+           IN NS    ns2.elsewhere.test.
+           IN MX    10 mail
+           IN TXT   "a zone" "in two strings"
+ns1        IN A     192.0.2.53
+           IN AAAA  2001:db8::53
+mail       IN A     192.0.2.25
+www    60  IN A     192.0.2.80
+       60  IN A     192.0.2.81
+       60  IN AAAA  2001:db8::80
+alias      IN CNAME www
+alias2     IN CNAME alias
+apexalias  IN CNAME @
+outside    IN CNAME www.elsewhere.test.
+dangling   IN CNAME nowhere
+loop1      IN CNAME loop2
+loop2      IN CNAME loop1
+a.b.c      IN TXT   "below two empty non-terminals"
+*.wild     IN TXT   "from the wildcard"
+*.wild     IN A     192.0.2.99
+real.wild  IN A     192.0.2.98
+sub.ent.wild IN A   192.0.2.97
+*.cnamed   IN CNAME www
+child      IN NS    ns.child
+child      IN NS    ns1
+child      IN DS    12345 13 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+ns.child   IN A     192.0.2.77
+ns.child   IN AAAA  2001:db8::77
+hidden.child IN A   192.0.2.78
+old        IN DNAME new.example.test.
+gone       IN DNAME elsewhere.test.
+host.new   IN A     192.0.2.44
+srv        IN SRV   0 0 443 www
+)";
+
+}  // namespace tidegate::dns::test
