@@ -8,6 +8,7 @@
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
+#include <optional>
 #include <sstream>
 #include <unordered_map>
 #include <vector>
@@ -78,6 +79,9 @@ class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(FaultList& faults) : faults_(faults) {}
 
+  // The place of the last scalar when it stands in quotes, else nothing.
+  const std::optional<Place>& last_quoted() const { return last_quoted_; }
+
   std::unique_ptr<DocumentNode> take() {
     auto root = std::make_unique<DocumentNode>(std::move(root_));
     root_ = {};
@@ -106,6 +110,7 @@ class TreeBuilder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     check_tag(mark, tag);
+    last_quoted_ = tag.empty() || tag == "?" ? std::nullopt : std::optional(Place(mark));
     if (expects_key()) {
       key_.text = value;
       key_.line = Place(mark).line;
@@ -260,6 +265,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   FaultList& faults_;
   DocumentNode root_;
+  std::optional<Place> last_quoted_;
   std::vector<Open> open_;
   Key key_;
   bool have_key_ = false;
@@ -285,6 +291,22 @@ bool refuse_bytes(std::string_view text, FaultList& faults) {
   return true;
 }
 
+// yaml-cpp closes quotes that the document leaves open, together with all they swallowed. Only its last scalar can be
+// one.
+void refuse_open_quote(std::string_view text, const Place& place) {
+  size_t at = 0;
+  for (uint32_t line = 1; line < place.line; ++line) at = text.find('\n', at) + 1;
+  at = text.find_first_of("'\"", at + place.column - 1);
+  if (at == std::string_view::npos) return;  // a block scalar
+  const char quote = text[at++];
+  while (at < text.size()) {
+    const bool escaped = quote == '"' ? text[at] == '\\' : text.substr(at, 2) == "''";
+    if (!escaped && text[at] == quote) return;
+    at += escaped ? 2 : 1;
+  }
+  throw Stop{place, {"syntax", "these quotes are never closed", {}, "a closing quote is missing"}};
+}
+
 }  // namespace
 
 std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faults) {
@@ -307,6 +329,7 @@ std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faul
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {
     }
+    if (builder.last_quoted()) refuse_open_quote(body, *builder.last_quoted());
     return builder.take();
   } catch (const Stop& stop) {
     faults.at(stop.place.line, stop.place.column, {}, stop.complaint);

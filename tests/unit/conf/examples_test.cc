@@ -1,0 +1,42 @@
+// The files that people copy from: examples without faults, and a key reference that is true.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "tests/unit/conf/documents.h"
+
+namespace tidegate {
+namespace {
+
+const std::filesystem::path kConf = std::filesystem::path(TIDEGATE_SOURCE_DIR) / "conf";
+
+TEST(Examples, AreAllWithoutFaultsAndComeBackFromTheirCanonicalForm) {
+  size_t examples = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kConf / "examples")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++examples;
+    const LoadedFile loaded = load_file(entry.path());
+    ASSERT_NE(loaded.model, nullptr) << render_faults(loaded.faults, loaded.text, false);
+    std::vector<Fault> faults;
+    const auto again = Document::parse("again", loaded.document->to_yaml(), faults);
+    ASSERT_NE(again, nullptr) << render_faults(faults, loaded.document->to_yaml(), false);
+    EXPECT_EQ(again->to_json(), loaded.document->to_json()) << entry.path();
+  }
+  EXPECT_EQ(examples, 5U);
+}
+
+// TIDEGATE_UPDATE=1 writes the file anew.
+TEST(KeyReference, IsWhatTheTableSays) {
+  const auto path = kConf / "REFERENCE.md";
+  if (std::getenv("TIDEGATE_UPDATE") != nullptr) std::ofstream(path, std::ios::binary) << key_reference();
+  std::ifstream stream(path, std::ios::binary);
+  std::ostringstream written;
+  written << stream.rdbuf();
+  EXPECT_EQ(written.str(), key_reference()) << "run the conf tests with TIDEGATE_UPDATE=1 to write it anew";
+}
+
+}  // namespace
+}  // namespace tidegate

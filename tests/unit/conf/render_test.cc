@@ -1,0 +1,81 @@
+// Faults as people read them, byte for byte.
+#include <gtest/gtest.h>
+
+#include "tests/unit/conf/documents.h"
+
+namespace tidegate {
+namespace {
+
+using testing::load_text;
+
+TEST(RenderFaults, ShowsThreeTyposWithThreeCarets) {
+  const auto loaded = load_text(R"(pools:
+  - name: origins
+    backends:
+      - {name: a, addresses: [192.0.2.1], port: 8080, wieght: 10}
+      - {name: b, addresses: [192.0.2.2], port: 80800}
+routes:
+  - {name: all, pool: orgins}
+)");
+  EXPECT_EQ(loaded.rendered(), R"(edge.yaml:4:55: a backend has no key 'wieght'
+  4 |       - {name: a, addresses: [192.0.2.1], port: 8080, wieght: 10}
+    |                                                       ^~~~~~
+hint: did you mean 'weight'?
+edge.yaml:5:49: port is 80800; expected 0 to 65535
+  5 |       - {name: b, addresses: [192.0.2.2], port: 80800}
+    |                                                 ^~~~~
+edge.yaml:7:23: pool is 'orgins', which does not exist; expected a name from pools
+  7 |   - {name: all, pool: orgins}
+    |                       ^~~~~~
+hint: did you mean 'origins'?
+)");
+}
+
+TEST(RenderFaults, ShowsTheFirstSyntaxFault) {
+  EXPECT_EQ(load_text("pools:\n  - name: 'a\n").rendered(), R"(edge.yaml:2:11: these quotes are never closed
+  2 |   - name: 'a
+    |           ^~
+hint: a closing quote is missing
+)");
+}
+
+TEST(RenderFaults, CountsCellsAndNotBytesBeforeTheCaret) {
+  EXPECT_EQ(render_faults({{"x", "", "e.yaml", 1, 14, "wrong", "", ""}}, "{é: 日本, no: 1}\n", false),
+            R"(e.yaml:1:14: wrong
+  1 | {é: 日本, no: 1}
+    |           ^~
+)");
+}
+
+TEST(RenderFaults, WidensTabs) {
+  EXPECT_EQ(render_faults({{"x", "", "e.yaml", 1, 4, "wrong", "", ""}}, "a:\tb\n", false),
+            "e.yaml:1:4: wrong\n  1 | a:      b\n    |         ^\n");
+}
+
+TEST(RenderFaults, ShowsAWindowOfALongLine) {
+  const std::string line = std::string(200, 'x') + " here " + std::string(200, 'y');
+  EXPECT_EQ(render_faults({{"x", "", "e.yaml", 1, 202, "wrong", "", ""}}, line, false),
+            "e.yaml:1:202: wrong\n  1 | …" + std::string(39, 'x') + " here " + std::string(55, 'y') + "…\n    |  " +
+                std::string(40, ' ') + "^~~~\n");
+}
+
+TEST(RenderFaults, PutsFaultsWithoutAPlaceLastAndNamesThemByPointer) {
+  EXPECT_EQ(render_faults({{"x", "/a/0", "", 0, 0, "no place", "", ""}, {"y", "/b", "", 1, 1, "placed", "", ""}},
+                          "b: 1\n", false),
+            "configuration:1:1: placed\n  1 | b: 1\n    | ^\nconfiguration: /a/0: no place\n");
+}
+
+TEST(RenderFaults, SurvivesPlacesOutsideTheDocument) {
+  EXPECT_EQ(render_faults({{"x", "", "e.yaml", 9, 9, "gone", "", ""}}, "a: 1\n", false), "e.yaml:9:9: gone\n");
+  EXPECT_EQ(render_faults({{"x", "", "e.yaml", 1, 99, "gone", "", ""}}, "a\n", false),
+            "e.yaml:1:99: gone\n  1 | a\n    |  ^\n");
+}
+
+TEST(RenderFaults, ColoursOnlyWhenAsked) {
+  const std::vector<Fault> faults = {{"x", "", "e.yaml", 1, 1, "wrong", "", "look"}};
+  EXPECT_EQ(render_faults(faults, "a\n", true),
+            "\x1b[1me.yaml:1:1:\x1b[0m wrong\n  1 | a\n    | \x1b[1;31m^\x1b[0m\n\x1b[36mhint:\x1b[0m look\n");
+}
+
+}  // namespace
+}  // namespace tidegate

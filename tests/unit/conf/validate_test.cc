@@ -1,0 +1,193 @@
+// What keys mean to each other: one document a rule, and what it is refused with.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "tests/unit/conf/documents.h"
+
+namespace tidegate {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing::load_text;
+
+constexpr const char* kPools = "pools:\n  - {name: app, backends: [{name: a, addresses: [192.0.2.1], port: 80}]}\n";
+
+std::vector<std::string> codes_of_routes(const std::string& routes) {
+  return load_text(
+             kPools +
+             std::string("listeners: [{name: l1, bind: ['0.0.0.0:80']}, {name: l2, bind: ['0.0.0.0:81']}]\nroutes:\n") +
+             routes)
+      .codes();
+}
+
+TEST(Validate, RefusesAnAddressInTwoVips) {
+  const auto loaded =
+      load_text("vips:\n  - {name: a, addresses: [192.0.2.1]}\n  - {name: b, addresses: [192.0.2.2, 192.0.2.1]}\n");
+  ASSERT_THAT(loaded.codes(), ElementsAre("overlapping_vips"));
+  EXPECT_EQ(loaded.faults[0].pointer, "/vips/1/addresses/1");
+  EXPECT_EQ(loaded.faults[0].hint, "vip 'a' holds it, line 2");
+}
+
+TEST(Validate, RefusesTwoServicesOnOnePortOfAVip) {
+  const std::string head =
+      std::string(kPools) +
+      "vips: [{name: v, addresses: [192.0.2.9]}]\nservices:\n  - {name: a, vip: v, port: 53, pool: app}\n";
+  EXPECT_THAT(load_text(head + "  - {name: b, vip: v, port: 53, pool: app}\n").codes(),
+              ElementsAre("colliding_services"));
+  EXPECT_THAT(load_text(head + "  - {name: b, vip: v, port: 53, pool: app, protocol: udp}\n").codes(), IsEmpty());
+}
+
+TEST(Validate, RefusesEachPairOfRoutesThatTie) {
+  EXPECT_THAT(codes_of_routes("  - {name: a, path: '/x/{id}', pool: app}\n  - {name: b, path: '/x/{name}', pool: app}\n"
+                              "  - {name: c, path: '/x/{id}', methods: [GET], pool: app}\n"),
+              ElementsAre("conflicting_routes", "conflicting_routes", "conflicting_routes"));
+}
+
+TEST(Validate, TakesRoutesThatAnythingTellsApart) {
+  EXPECT_THAT(codes_of_routes("  - {name: a, pool: app}\n"
+                              "  - {name: b, path: /x, pool: app}\n"
+                              "  - {name: c, path: '/{x}', pool: app}\n"
+                              "  - {name: d, hosts: [a.test], pool: app}\n"
+                              "  - {name: e, hosts: ['*.test'], pool: app}\n"
+                              "  - {name: f, path: /y, methods: [GET], pool: app}\n"
+                              "  - {name: g, path: /y, methods: [POST], pool: app}\n"
+                              "  - {name: h, path: /z, listeners: [l1], pool: app}\n"
+                              "  - {name: i, path: /z, listeners: [l2], pool: app}\n"),
+              IsEmpty());
+}
+
+TEST(Validate, CountsRoutesThatShareSeveralHostsAsOnePair) {
+  EXPECT_THAT(
+      codes_of_routes(
+          "  - {name: a, hosts: [a.test, b.test], pool: app}\n  - {name: b, hosts: [b.test, A.test], pool: app}\n"),
+      ElementsAre("conflicting_routes"));
+}
+
+TEST(Validate, WantsExactlyOneAnswerOfARoute) {
+  EXPECT_THAT(codes_of_routes("  - {name: a}\n"), ElementsAre("exactly_one"));
+  EXPECT_THAT(codes_of_routes("  - {name: a, pool: app, status: 404}\n"), ElementsAre("exactly_one"));
+  EXPECT_THAT(codes_of_routes("  - {name: a, redirect: /x, body: moved}\n"), ElementsAre("exactly_one"));
+  EXPECT_THAT(codes_of_routes("  - {name: a, redirect: /x, status: 404}\n"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes_of_routes("  - {name: a, path: '/{id}', redirect: '/y/{id}{path}', status: 301}\n"), IsEmpty());
+  EXPECT_THAT(codes_of_routes("  - {name: a, path: '/{id}', redirect: '/y/{di}'}\n"), ElementsAre("no_such_name"));
+}
+
+TEST(Validate, GivesARedirectWithoutStatusItsDefault) {
+  const auto loaded = load_text("routes: [{name: a, redirect: /x}]\n");
+  ASSERT_NE(loaded.model, nullptr) << loaded.rendered();
+  EXPECT_EQ(loaded.model->routes[0].status, 302);
+}
+
+TEST(Validate, RefusesListenersThatMeet) {
+  const std::string first =
+      "sites: [{name: eu}, {name: us}]\nlisteners:\n  - {name: a, bind: ['0.0.0.0:80'], site: eu}\n";
+  EXPECT_THAT(load_text(first + "  - {name: b, bind: ['0.0.0.0:80'], site: us}\n").codes(), IsEmpty());
+  EXPECT_THAT(load_text(first + "  - {name: b, bind: ['0.0.0.0:80']}\n").codes(), ElementsAre("colliding_listeners"));
+}
+
+TEST(Validate, WantsPortsWhereSomethingConnects) {
+  const std::string pool = "pools: [{name: app, probe: p, backends: [{name: a, addresses: [192.0.2.1]}]}]\n";
+  EXPECT_THAT(load_text(pool + "probes: [{name: p, port: 80}]\n").codes(), IsEmpty());
+  EXPECT_THAT(load_text(pool + "probes: [{name: p}]\n").codes(), ElementsAre("missing_port"));
+  EXPECT_THAT(load_text(pool + "probes: [{name: p, port: 80}]\nroutes: [{name: r, pool: app}]\n").codes(),
+              ElementsAre("missing_port"));
+}
+
+TEST(Validate, WantsOneAddressAFamily) {
+  EXPECT_THAT(load_text("pools: [{name: app, backends: [{name: a, addresses: [192.0.2.1, '2001:db8::1']}]}]\n").codes(),
+              IsEmpty());
+  EXPECT_THAT(load_text("pools: [{name: app, backends: [{name: a, addresses: [192.0.2.1, 192.0.2.2]}]}]\n").codes(),
+              ElementsAre("too_many_addresses"));
+  EXPECT_THAT(load_text("pools: [{name: app, backends: [{name: a, addresses: []}]}]\n").codes(),
+              ElementsAre("empty_value"));
+  EXPECT_THAT(load_text("pools: [{name: app, backends: [{name: a}]}]\n").codes(), ElementsAre("missing_key"));
+}
+
+TEST(Validate, NamesTheNextPrimeForMaglevSlots) {
+  const auto loaded = load_text("nodes: [{name: n, l4: {maglev_slots: 65536}}]\n");
+  ASSERT_THAT(loaded.codes(), ElementsAre("not_prime"));
+  EXPECT_EQ(loaded.faults[0].hint, "the next one is 65537");
+}
+
+class ValidateDns : public ::testing::Test {
+ protected:
+  std::vector<std::string> codes(const std::string& steers, const std::string& more = "") {
+    return load_text(std::string("sites: [{name: eu, location: {latitude: 50, longitude: 8}}, {name: nowhere}]\n"
+                                 "vips: [{name: v1, site: eu, addresses: [192.0.2.1]}, {name: v2, site: eu, addresses: "
+                                 "[192.0.2.2]},\n"
+                                 "       {name: v3, site: nowhere, addresses: [192.0.2.3]}]\n"
+                                 "zones: [{name: example.test, file: z}]\n") +
+                         kPools + more + "steers:\n" + steers,
+                     {{"z", testing::content("@ IN SOA a b 1 2 3 4 5\n")}})
+        .codes();
+  }
+};
+
+TEST_F(ValidateDns, WantsSteersInsideZones) {
+  EXPECT_THAT(
+      codes("  - {name: www.example.test, targets: [{vip: v1}]}\n  - {name: example.test, targets: [{vip: v1}]}\n"),
+      IsEmpty());
+  EXPECT_THAT(codes("  - {name: www.badexample.test, targets: [{vip: v1}]}\n"), ElementsAre("outside_zones"));
+}
+
+TEST_F(ValidateDns, WantsTargetsThatAreOneThingOnce) {
+  EXPECT_THAT(codes("  - {name: a.example.test, targets: []}\n"), ElementsAre("empty_value"));
+  EXPECT_THAT(codes("  - {name: a.example.test, targets: [{weight: 1}]}\n"), ElementsAre("exactly_one"));
+  EXPECT_THAT(codes("  - {name: a.example.test, targets: [{vip: v1, pool: app}]}\n"), ElementsAre("exactly_one"));
+  EXPECT_THAT(codes("  - {name: a.example.test, targets: [{vip: v1}, {vip: v2}, {vip: v1}]}\n"),
+              ElementsAre("duplicate_name"));
+}
+
+TEST_F(ValidateDns, WantsPlacesWhereDistancesCount) {
+  EXPECT_THAT(codes("  - {name: a.example.test, targets: [{vip: v1}, {vip: v3}]}\n"), ElementsAre("missing_place"));
+  EXPECT_THAT(codes("  - {name: a.example.test, policy: failover, targets: [{vip: v1}, {vip: v3}]}\n"), IsEmpty());
+}
+
+TEST(Validate, RefusesNetworksThatStandTwiceOrSayTwoPlaces) {
+  EXPECT_THAT(load_text("sites: [{name: eu}]\ngeo:\n  networks:\n    - {network: 10.0.0.0/8, site: eu}\n    - "
+                        "{network: 10.0.0.0/8, site: eu}\n")
+                  .codes(),
+              ElementsAre("duplicate_name"));
+  EXPECT_THAT(load_text("geo: {networks: [{network: 10.0.0.0/8}]}\n").codes(), ElementsAre("exactly_one"));
+  EXPECT_THAT(load_text("geo: {networks: [{network: 10.0.0.1/8}]}\n").faults.at(0).hint,
+              "bits behind the prefix are set; the network is 10.0.0.0/8");
+}
+
+TEST(Validate, RefusesAccountsThatStandTwice) {
+  EXPECT_THAT(load_text("httpdns: {accounts: [{id: '1', secret: a}, {id: 1, secret: b}]}\n").codes(),
+              ElementsAre("duplicate_name"));
+}
+
+std::string example(const std::string& name) {
+  std::ifstream stream(std::string(TIDEGATE_SOURCE_DIR) + "/conf/examples/" + name, std::ios::binary);
+  std::ostringstream content;
+  content << stream.rdbuf();
+  return content.str();
+}
+
+TEST(Validate, RefusesCertificatesThatCannotServe) {
+  const std::string text = "certificates: [{name: c, certificate_file: crt, key_file: key}]\n";
+  const auto certificate = testing::content(example("example.test.crt")),
+             key = testing::content(example("example.test.key"));
+  EXPECT_THAT(load_text(text, {{"crt", certificate}, {"key", key}}).codes(), IsEmpty());
+  EXPECT_THAT(load_text(text, {{"crt", certificate}, {"key", certificate}}).codes(),
+              ElementsAre("unusable_certificate"));
+  EXPECT_THAT(load_text(text, {{"crt", testing::content("nonsense")}, {"key", key}}).codes(),
+              ElementsAre("unusable_certificate"));
+}
+
+TEST(Validate, FindsFaultsOfEveryKindInOneRun) {
+  EXPECT_THAT(
+      load_text("vips:\n  - {name: a, site: eu, addresses: [192.0.2.1]}\n  - {name: b, addresses: [192.0.2.1]}\n"
+                "routes: [{name: r}]\nnodez: []\n")
+          .codes(),
+      ElementsAre("no_such_name", "unknown_key", "overlapping_vips", "exactly_one"));
+}
+
+}  // namespace
+}  // namespace tidegate
