@@ -296,8 +296,12 @@ bool refuse_bytes(std::string_view text, FaultList& faults) {
 void refuse_open_quote(std::string_view text, const Place& place) {
   size_t at = 0;
   for (uint32_t line = 1; line < place.line; ++line) at = text.find('\n', at) + 1;
-  at = text.find_first_of("'\"", at + place.column - 1);
-  if (at == std::string_view::npos) return;  // a block scalar
+  at += place.column - 1;
+  while (at < text.size() && (text[at] == '&' || text[at] == '!')) {  // an anchor or a tag stands before it
+    at = std::min(text.find_first_of(" \t\r\n", at), text.size());
+    at = std::min(text.find_first_not_of(" \t\r\n", at), text.size());
+  }
+  if (at >= text.size() || (text[at] != '\'' && text[at] != '"')) return;  // a block scalar
   const char quote = text[at++];
   while (at < text.size()) {
     const bool escaped = quote == '"' ? text[at] == '\\' : text.substr(at, 2) == "''";

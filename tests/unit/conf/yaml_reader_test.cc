@@ -100,6 +100,16 @@ TEST(YamlReader, RefusesWhatOneDocumentOfPlainMapsNeverHolds) {
   }
 }
 
+TEST(YamlReader, TellsOpenQuotesFromClosedOnesAndFromBlocks) {
+  for (const char* text : {"a: 'open\n", "a: \"open\\\"\n", "a: 'it''s\nb: 1\n", "a: &x 'open\n"}) {
+    EXPECT_THAT(codes_of(text), ElementsAre("syntax")) << text;
+  }
+  for (const char* text :
+       {"a: 'it''s'\n", "a: \"\\\"\"\n", "a: |\n  it's\n", "a: &x 'b'", "a: 'b\n  c'\n", "'a': 1\n"}) {
+    EXPECT_THAT(codes_of(text), IsEmpty()) << text;
+  }
+}
+
 TEST(YamlReader, SaysWhereBytesAreNotText) {
   const auto faults = faults_of("a: 1\nb: caf\xe9\n");
   ASSERT_EQ(faults.size(), 1U);
