@@ -114,8 +114,7 @@ def test_a_flow_survives_a_change_of_weights_that_would_move_it(lab):
 
 
 def test_explain_names_the_backend_that_a_connection_then_gets(lab):
-    checked = 0
-    for port in range(40001, 40011):
+    for port in range(20001, 20011):
         told = lab.plane("l4", "l4", f"/explain?client=10.1.0.2&client_port={port}&vip={VIP_EU[0]}&port=80&protocol=tcp").json()
         sock = open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,18 +125,16 @@ def test_explain_names_the_backend_that_a_connection_then_gets(lab):
         answer = b"".join(iter(lambda: sock.recv(4096), b"")).decode()
         sock.close()
         assert f"via: 1.1 {told['backend']}" in answer.lower(), (told, answer)
-        checked += 1
-    assert checked == 10
 
 
 def test_a_packet_for_no_service_is_dropped_under_its_name(lab):
-    before = metric(lab, "l4", "l4", "tidegate_l4_drops_total")
+    before = metric(lab, "l4", "l4", "tidegate_l4_dropped_packets_total")
     with open_socket("client-eu", socket.AF_INET, socket.SOCK_DGRAM) as client:
         for _ in range(10):
             client.sendto(b"nobody home", (VIP_EU[0], 9))
     from netns import wait_until
 
-    wait_until("the drops are counted", lambda: metric(lab, "l4", "l4", "tidegate_l4_drops_total") >= before + 10, 3)
+    wait_until("the drops are counted", lambda: metric(lab, "l4", "l4", "tidegate_l4_dropped_packets_total") >= before + 10, 3)
 
 
 def test_an_idle_forwarder_leaves_its_core_alone(lab):

@@ -30,6 +30,8 @@ BUILD = Path(os.environ.get("TIDEGATE_BUILD", HERE.parent.parent / "build"))
 DIRECTORY = Path(os.environ.get("TIDEGATE_LAB", "/var/tmp/tidegate-lab"))
 LOCK = "/run/lock/tidegate-lab"
 CLONE_NEWNET = 0x40000000
+# Builds under ASan: leaks are failures, but for what a library keeps on purpose.
+os.environ.setdefault("LSAN_OPTIONS", f"suppressions={HERE}/lsan.supp:print_suppressions=0")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
