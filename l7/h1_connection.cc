@@ -11,8 +11,8 @@ namespace tidegate::l7 {
 namespace {
 
 constexpr uint64_t kLingerMs = 1000;
-constexpr size_t kLingerBytes = 1 << 20;  // a client that goes on sending more than this gets its reset
-constexpr int kDiscardedPieces = 4;       // of a body nobody wants, to keep the connection
+constexpr size_t kLingerBytes = 1 << 20;       // a client that goes on sending more than this gets its reset
+constexpr size_t kDiscardedBytes = 256 << 10;  // of a body nobody wants, to keep the connection
 
 }  // namespace
 
@@ -29,6 +29,8 @@ void H1Connection::on_ready() {
       if (transport_.broken() || (transport_.peer_hung_up() && body_ended_)) return lose_client();
       watch_stall();
       return transaction_->resume();
+    case State::discarding:
+      return discard_body();
     case State::closing:
       return finish_closing();
     case State::lingering:
@@ -295,12 +297,18 @@ void H1Connection::abort_response() {
 void H1Connection::on_transaction_over() {
   transaction_ = nullptr;
   transport_.flush();
-  if (keep_alive_ && !body_ended_) discard_body();
   connection_.in().consume(std::exchange(taken_, 0));
   if (transport_.broken()) return connection_.close();
-  if (!keep_alive_ || !body_ended_ || draining_) {
+  // A client that was never told to continue may send its body or not: what comes next could be either.
+  if (!keep_alive_ || draining_ || body_failure_ != Failure::none || (expect_continue_ && !body_ended_)) {
     state_ = State::closing;
     return finish_closing();
+  }
+  if (!body_ended_) {
+    state_ = State::discarding;
+    discarded_bytes_ = 0;
+    connection_.timer().arm_after_ms(connection_.limits().idle_timeout_ms);
+    return discard_body();
   }
   state_ = State::waiting;
   watch_stall();
@@ -312,9 +320,25 @@ void H1Connection::flush() {
   if (!transport_.drained() && !connection_.timer().armed()) watch_stall();
 }
 
-// What is at hand of a body that nobody wanted is thrown away, so that the connection can be kept.
+// A backend may answer before it has the whole body. The rest is read and thrown away up to a bound, so that the client
+// keeps its connection.
 void H1Connection::discard_body() {
-  for (int i = 0; i < kDiscardedPieces && !body_ended_ && !next_piece().empty(); ++i) continue;
+  while (discarded_bytes_ <= kDiscardedBytes) {
+    const std::string_view piece = next_piece();
+    if (piece.empty()) break;
+    discarded_bytes_ += piece.size();
+  }
+  connection_.in().consume(std::exchange(taken_, 0));
+  if (body_failure_ == Failure::client_gone || transport_.broken()) return connection_.close();
+  const bool given_up = body_failure_ != Failure::none || discarded_bytes_ > kDiscardedBytes;
+  if (given_up || (body_ended_ && draining_)) {
+    state_ = State::closing;
+    return finish_closing();
+  }
+  if (!body_ended_) return;
+  state_ = State::waiting;
+  watch_stall();
+  read_requests();
 }
 
 void H1Connection::finish_closing() {

@@ -35,10 +35,11 @@ class H1Connection final : public ClientProtocol, public ClientStream {
 
  private:
   enum class State : uint8_t {
-    waiting,    // for a request, or the rest of its head
-    exchange,   // a transaction is under way
-    closing,    // what was sent last is on its way out
-    lingering,  // half-closed; what still comes is thrown away, lest a reset destroy the answer (RFC 9112 §9.6)
+    waiting,     // for a request, or the rest of its head
+    exchange,    // a transaction is under way
+    discarding,  // answered early; the rest of the request's body is thrown away
+    closing,     // what was sent last is on its way out
+    lingering,   // half-closed; what still comes is thrown away, lest a reset destroy the answer (RFC 9112 §9.6)
   };
   void read_requests();
   bool take_request();
@@ -62,6 +63,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   size_t scanned_ = 0;
   size_t taken_ = 0;        // of the buffer, by the last next_piece()
   uint64_t remaining_ = 0;  // of a request body of known length
+  size_t discarded_bytes_ = 0;
   size_t lingered_bytes_ = 0;
   bool head_begun_ = false;  // the header timer runs
   bool body_ended_ = true;

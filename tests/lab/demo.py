@@ -161,9 +161,7 @@ def explain(lab):
 def origin_killed(lab):
     with SteadyLoad(lab, "client-eu") as load:
         killed = time.time()
-        for pid in lab.run("origin1", "pgrep", "-x", "nginx").stdout.split():
-            lab.run("origin1", "kill", "-9", pid, check=False)
-        lab.process("origin1", "nginx").popen.wait()
+        lab.kill_origin("origin1")
         word = wait_word(lab, "backend/origins/origin1", up=False)
         applied = wait_applied(lab)
         converged = time.monotonic()

@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -199,6 +200,12 @@ class Lab:
         address = HOSTS[origin].v4
         wait_until(f"{origin} answers", lambda: self.tcp_opens(origin, address, 8080), process=process)
         return process
+
+    def kill_origin(self, origin):
+        """SIGKILL for master and workers: everything that runs in the origin's namespace, and nothing else."""
+        for pid in sh("ip", "netns", "pids", HOSTS[origin].namespace).split():
+            os.kill(int(pid), signal.SIGKILL)
+        self.process(origin, "nginx").popen.wait()
 
     def tcp_opens(self, host, address, port):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
