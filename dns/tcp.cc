@@ -16,6 +16,7 @@ namespace {
 constexpr int kListenBacklog = 1'024;
 constexpr size_t kLengthBytes = 2;  // before every message
 constexpr int kAcceptsPerTurn = 64;
+constexpr size_t kKeptBytes = 4'096;  // of room for answers, by a connection with none under way
 
 }  // namespace
 
@@ -123,6 +124,7 @@ class TcpServer::Connection final : public IoHandler {
       out_sent_ += static_cast<size_t>(sent);
       server_.touch(*this);
     }
+    if (out_.capacity() > kKeptBytes) std::vector<uint8_t>().swap(out_);
     out_.clear();
     out_sent_ = 0;
     return true;

@@ -18,10 +18,16 @@ namespace {
 constexpr unsigned kBatch = 16;
 constexpr size_t kMaxQueryBytes = 2'048;     // a name, an OPT with room for padding: more is no query
 constexpr int kSocketBufferBytes = 4 << 20;  // some 10 ms of overload
+constexpr int kLastBatches = 256;            // answered after stop(), at most
 constexpr size_t kControlBytes = CMSG_SPACE(sizeof(in6_pktinfo));
 
 bool set_option(int fd, int level, int option, int value) {
   return ::setsockopt(fd, level, option, &value, sizeof value) == 0;
+}
+
+// Faults of one datagram or moment, not of the socket.
+bool is_passing(int error) {
+  return error == EINTR || error == EAGAIN || error == ECONNREFUSED || error == ENOMEM || error == ENOBUFS;
 }
 
 // Turns what the kernel said about where a datagram arrived into what it wants to hear about where the answer leaves
@@ -140,15 +146,21 @@ void UdpServer::stop() {
 void UdpServer::run() {
   const auto batch = std::make_unique<Batch>();
   while (!stop_.load(std::memory_order_acquire)) {
-    batch->prepare(wildcard_);
-    const int received = ::recvmmsg(socket_.get(), batch->in.data(), kBatch, MSG_WAITFORONE, nullptr);
-    if (received > 0) {
-      serve_batch(*batch, static_cast<unsigned>(received));
-    } else if (received < 0 && errno != EINTR && errno != EAGAIN && errno != ECONNREFUSED && errno != ENOMEM) {
+    if (receive(*batch, MSG_WAITFORONE) < 0 && !is_passing(errno)) {
       log_error("UDP on {} ends: {}", endpoint_.to_string(), std::strerror(errno));
       return;
     }
   }
+  // What had come before the end is answered: the clients of a listener that goes need not ask twice.
+  for (int i = 0; i < kLastBatches && receive(*batch, MSG_DONTWAIT) > 0; ++i) {
+  }
+}
+
+int UdpServer::receive(Batch& batch, int flags) {
+  batch.prepare(wildcard_);
+  const int received = ::recvmmsg(socket_.get(), batch.in.data(), kBatch, flags, nullptr);
+  if (received > 0) serve_batch(batch, static_cast<unsigned>(received));
+  return received;
 }
 
 void UdpServer::serve_batch(Batch& batch, unsigned received) {

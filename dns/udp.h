@@ -38,6 +38,7 @@ class UdpServer {
   struct Batch;
   UdpServer(const Endpoint& endpoint, TablesSlot& slot, Worker& worker);
   void run();
+  int receive(Batch& batch, int flags);  // and answers; what recvmmsg returned
   void serve_batch(Batch& batch, unsigned received);
   void send_batch(Batch& batch, unsigned answers);
 
