@@ -38,7 +38,7 @@ Found find_name(const ServedZone& served, const Name& name, uint16_t type) {
 
   // Every name above an existing one exists, so the walk down from the apex ends at the closest encloser (RFC 4592
   // §3.3.1).
-  Both encloser = find_both(served, zone.apex().wire());
+  Both encloser{zone.apex_node(), served.steer_names.apex()};
   for (size_t labels = zone.apex().labels(); labels < name.labels(); ++labels) {
     if (labels > zone.apex().labels()) {
       const Both next = find_both(served, name.suffix(labels));

@@ -60,18 +60,18 @@ ExtendedError extended_error_of(Outcome outcome) {
 class Walk {
  public:
   Walk(const Request& request, const Client& client, const Tables& tables, Worker& worker, Reply& reply)
-      : request_(request), client_(client), tables_(tables), worker_(worker), reply_(reply), name_(request.name) {}
+      : request_(request), client_(client), tables_(tables), worker_(worker), reply_(reply), name_(&request.name) {}
 
   Outcome run() {
     // The parent's side of a zone cut answers for DS where both zones are served (RFC 4035 §3.1.4.1).
-    zone_ = tables_.authority->zone_for(name_);
-    if (zone_ != nullptr && request_.type == rrtype::kDs && zone_->zone->apex().labels() == name_.labels() &&
-        name_.labels() > 0) {
-      if (const ServedZone* parent = tables_.authority->zone_for(name_, name_.labels() - 1)) zone_ = parent;
+    zone_ = tables_.authority->zone_for(*name_);
+    if (zone_ != nullptr && request_.type == rrtype::kDs && zone_->zone->apex().labels() == name_->labels() &&
+        name_->labels() > 0) {
+      if (const ServedZone* parent = tables_.authority->zone_for(*name_, name_->labels() - 1)) zone_ = parent;
     }
     if (zone_ == nullptr) return Outcome::no_zone;
     reply_.set_authoritative(true);
-    apex_at_ = kQnameOffset + name_.bytes() - zone_->zone->apex().bytes();
+    apex_at_ = kQnameOffset + name_->bytes() - zone_->zone->apex().bytes();
     for (int aliases = 0; aliases <= kMaxAliases; ++aliases) {
       if (const auto end = step(aliases)) return *end;
     }
@@ -82,7 +82,7 @@ class Walk {
 
  private:
   std::optional<Outcome> step(int aliases) {
-    const Found found = find_name(*zone_, name_, request_.type);
+    const Found found = find_name(*zone_, *name_, request_.type);
     switch (found.kind) {
       case Found::Kind::referral:
         return refer(found.node, aliases);
@@ -123,7 +123,7 @@ class Walk {
     RrsetView servers, glue;
     delegation.find(rrtype::kNs, servers);
     // The delegation's name is the end of the current one, below the apex: it stands there label by label.
-    reply_.add_rrset(Section::authority, servers, name_at_ + name_.bytes() - delegation.name().size(), apex_at_);
+    reply_.add_rrset(Section::authority, servers, name_at_ + name_->bytes() - delegation.name().size(), apex_at_);
     if (zone_->zone->glue_of(delegation, glue)) reply_.add_with_owners(Section::additional, glue, apex_at_);
     return Outcome::referral;
   }
@@ -139,7 +139,8 @@ class Walk {
     std::array<uint8_t, Name::kMaxBytes> whole;
     std::memcpy(whole.data(), labels.data(), labels.size());
     std::memcpy(whole.data() + labels.size(), apex.data(), apex.size());
-    name_.parse({whole.data(), labels.size() + apex.size()});
+    alias_.parse({whole.data(), labels.size() + apex.size()});
+    name_ = &alias_;
     name_at_ = labels.empty() ? apex_at_ : target_at;
     return std::nullopt;
   }
@@ -150,20 +151,21 @@ class Walk {
     owner.find(rrtype::kDname, dname);
     const auto target = dname.wire.subspan(12);
     const size_t owner_bytes = owner.name().size();
-    const size_t kept_bytes = name_.bytes() - owner_bytes;
+    const size_t kept_bytes = name_->bytes() - owner_bytes;
     const size_t owner_at = owner_bytes == zone_->zone->apex().bytes() ? apex_at_ : name_at_ + kept_bytes;
     reply_.add_rrset(Section::answer, dname, owner_at, apex_at_);
     if (kept_bytes + target.size() > Name::kMaxBytes) return Outcome::alias_too_long;
     std::array<uint8_t, Name::kMaxBytes> whole;
-    std::memcpy(whole.data(), name_.wire().data(), kept_bytes);
+    std::memcpy(whole.data(), name_->wire().data(), kept_bytes);
     std::memcpy(whole.data() + kept_bytes, target.data(), target.size());
     const std::span<const uint8_t> alias(whole.data(), kept_bytes + target.size());
     const size_t alias_at = reply_.size() + 12;
     reply_.add_record(Section::answer, name_at_, rrtype::kCname, dname.ttl_s, alias);
     if (reply_.overflowed()) return Outcome::alias;
-    name_.parse(alias);
+    alias_.parse(alias);
+    name_ = &alias_;
     name_at_ = alias_at;
-    if (tables_.authority->zone_for(name_) != zone_) return Outcome::alias;
+    if (tables_.authority->zone_for(*name_) != zone_) return Outcome::alias;
     return std::nullopt;
   }
 
@@ -195,7 +197,8 @@ class Walk {
   Worker& worker_;
   Reply& reply_;
   const ServedZone* zone_ = nullptr;
-  Name name_;                      // the question's, then those that aliases lead to
+  const Name* name_;               // the question's, then alias_
+  Name alias_;                     // the name that the last alias leads to
   size_t name_at_ = kQnameOffset;  // where it stands in the reply
   size_t apex_at_ = 0;             // where the zone's apex stands in the question
   uint8_t scope_ = 0;

@@ -46,6 +46,7 @@ void SteerNames::add(const Name& name, size_t apex_labels, uint32_t steer) {
     below = parent;
     below_name = name.suffix(labels - 1);
   }
+  apex_ = below;
 }
 
 }  // namespace tidegate::dns

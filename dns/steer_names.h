@@ -28,12 +28,15 @@ class SteerNames {
   const Entry* wildcard_of(const Entry& entry) const {
     return entry.wildcard == kNone ? nullptr : &entries_[entry.wildcard];
   }
+  // Null when there is no steer at all.
+  const Entry* apex() const { return apex_ == kNone ? nullptr : &entries_[apex_]; }
   bool empty() const { return entries_.empty(); }
 
  private:
   uint32_t find_or_add(std::span<const uint8_t> lower_name);
 
   std::vector<Entry> entries_;
+  uint32_t apex_ = kNone;
   std::vector<uint8_t> names_;
   std::vector<uint32_t> slots_;  // open addressing over entries_, at most half full
 };

@@ -129,27 +129,35 @@ std::string authority_digest(const Authority& authority) {
 
 void Authority::index_apexes() {
   apex_slots_.assign(std::bit_ceil(zones.size() * 2 + 1), kNone);
-  apex_labels_.reset();
+  zone_by_labels_.fill(kNone);
   const size_t mask = apex_slots_.size() - 1;
   for (uint32_t z = 0; z < zones.size(); ++z) {
     const Name& apex = zones[z].zone->apex();
-    apex_labels_.set(apex.labels());
+    uint32_t& by_labels = zone_by_labels_[apex.labels()];
+    by_labels = by_labels == kNone ? z : kMany;
     size_t i = name_hash(apex.wire()) & mask;
     while (apex_slots_[i] != kNone) i = (i + 1) & mask;
     apex_slots_[i] = z;
   }
 }
 
+bool Authority::has_apex(uint32_t zone, std::span<const uint8_t> lower_name) const {
+  const auto apex = zones[zone].zone->apex().wire();
+  return apex.size() == lower_name.size() && std::memcmp(apex.data(), lower_name.data(), apex.size()) == 0;
+}
+
 const ServedZone* Authority::zone_for(const Name& name, size_t max_labels) const {
   const size_t mask = apex_slots_.size() - 1;
   for (size_t labels = std::min(name.labels(), max_labels) + 1; labels-- > 0;) {
-    if (!apex_labels_.test(labels)) continue;
+    const uint32_t only = zone_by_labels_[labels];
+    if (only == kNone) continue;
     const auto suffix = name.suffix(labels);
+    if (only != kMany) {
+      if (has_apex(only, suffix)) return &zones[only];
+      continue;
+    }
     for (size_t i = name_hash(suffix) & mask; apex_slots_[i] != kNone; i = (i + 1) & mask) {
-      const auto apex = zones[apex_slots_[i]].zone->apex().wire();
-      if (apex.size() == suffix.size() && std::memcmp(apex.data(), suffix.data(), apex.size()) == 0) {
-        return &zones[apex_slots_[i]];
-      }
+      if (has_apex(apex_slots_[i], suffix)) return &zones[apex_slots_[i]];
     }
   }
   return nullptr;

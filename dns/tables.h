@@ -5,9 +5,10 @@
 // Immutable once built: every worker reads the same one.
 #pragma once
 
-#include <bitset>
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,8 +49,12 @@ struct Authority {
   void index_apexes();
 
  private:
-  std::vector<uint32_t> apex_slots_;               // open addressing over zones, by the apex's hash
-  std::bitset<Name::kMaxLabels + 1> apex_labels_;  // label counts that some apex has
+  bool has_apex(uint32_t zone, std::span<const uint8_t> lower_name) const;
+
+  // By label count: the zone when only one apex has that count, kNone when none has, kMany when a hash must tell.
+  static constexpr uint32_t kMany = kNone - 1;
+  std::array<uint32_t, Name::kMaxLabels + 1> zone_by_labels_{};
+  std::vector<uint32_t> apex_slots_;  // open addressing over zones, by the apex's hash
 };
 
 struct Tables {

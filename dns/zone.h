@@ -90,6 +90,7 @@ class Zone {
 
   // `hash` is name_hash(lower_name).
   NodeView find(uint64_t hash, std::span<const uint8_t> lower_name) const;
+  NodeView apex_node() const { return at(apex_block_); }
   NodeView wildcard_of(NodeView node) const { return at(node.header().wildcard); }
   NodeView occluder_of(NodeView node) const { return at(node.header().occluder); }
   // The additional section of a referral; its records carry their own owners.
@@ -114,6 +115,7 @@ class Zone {
   std::vector<uint8_t> arena_;  // blocks, aligned to kAlign; the first unit is unused so that 0 means none
   std::vector<Slot> slots_;     // open addressing, at most half full
   RrsetView negative_soa_;
+  uint32_t apex_block_ = 0;
   size_t names_ = 0;
   size_t records_ = 0;
 };

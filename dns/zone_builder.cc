@@ -81,6 +81,7 @@ Result<std::shared_ptr<const Zone>> ZoneBuilder::build() {
   zone->apex_ = apex_;
   if (const auto encoded = encode_nodes(*zone); !encoded) return encoded.error();
   link_blocks(*zone);
+  zone->apex_block_ = nodes_[0].block;
   return std::shared_ptr<const Zone>(std::move(zone));
 }
 
