@@ -49,7 +49,13 @@ class RetryBudget {
   std::atomic<uint64_t> floor_used_ns_{0};
 };
 
+// A new pool may repeat this many before its requests have earned any: enough to meet a dead backend until it is
+// ejected.
+constexpr double kFirstRetries = 10;
+
 struct PoolRuntime {
+  PoolRuntime() { retries.deposit(kFirstRetries); }
+
   std::atomic<uint64_t> turn{0};  // weighted round robin's place in its sequence
   std::atomic<uint32_t> in_flight{0};
   RetryBudget retries;

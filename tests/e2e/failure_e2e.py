@@ -34,7 +34,14 @@ def wait_applied(lab):
     wait_until("all planes applied the words", all_there, 15)
 
 
+def settle(lab):
+    """Until every backend is up and every plane knows: each test starts from a whole edge."""
+    wait_until("every backend is up", lambda: all(w["up"] for w in lab.api("GET", "/v1/health").json()["words"].values()), 15)
+    wait_applied(lab)
+
+
 def test_an_origin_killed_under_load_is_covered_by_retries_and_then_left(lab):
+    settle(lab)
     with SteadyLoad(lab, "client-eu") as load:
         lab.kill_origin("origin1")
         try:
@@ -54,6 +61,7 @@ def test_an_origin_killed_under_load_is_covered_by_retries_and_then_left(lab):
 
 
 def test_a_killed_proxy_leaves_the_forwarder_and_dns_and_returns(lab):
+    settle(lab)
     with SteadyLoad(lab, "client-eu", connections=6) as load:
         lab.process("proxy1", "l7").kill()
         wait_for_word(lab, "backend/proxies-eu/proxy1", up=False)
@@ -76,6 +84,7 @@ def test_a_killed_proxy_leaves_the_forwarder_and_dns_and_returns(lab):
 
 
 def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
+    settle(lab)
     result = {}
     target = lab.directory("client-eu") / "slow"
 
@@ -101,6 +110,7 @@ def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
 
 
 def test_a_proxy_told_to_stop_finishes_the_download_it_serves(lab):
+    settle(lab)
     target = lab.directory("client-eu") / "slow-while-stopping"
     done = {}
     thread = threading.Thread(target=lambda: done.update(out=lab.curl("client-eu", WWW + "/slow/1m", "--http1.1", "-o", str(target), vip="10.10.0.12")))
@@ -116,6 +126,7 @@ def test_a_proxy_told_to_stop_finishes_the_download_it_serves(lab):
 
 
 def test_a_failed_site_loses_its_clients_by_dns(lab):
+    settle(lab)
     ask = lambda: lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "www.example.test").stdout.split()
     assert ask() == [VIP_EU[0]]
     for proxy in ("proxy1", "proxy2"):
@@ -129,6 +140,7 @@ def test_a_failed_site_loses_its_clients_by_dns(lab):
 
 
 def test_a_killed_forwarder_comes_back_with_the_same_picks(lab):
+    settle(lab)
     def picks():
         return [
             lab.plane("l4", "l4", f"/explain?client=10.1.0.2&client_port={port}&vip={VIP_EU[0]}&port=443&protocol=tcp").json()["backend"]
@@ -149,6 +161,7 @@ def test_a_killed_forwarder_comes_back_with_the_same_picks(lab):
 
 
 def test_every_control_killed_leaves_traffic_untouched_and_comes_back_with_its_state(lab):
+    settle(lab)
     head = lab.api("GET", "/v1/status").json()["head"]
     with SteadyLoad(lab, "client-eu") as load:
         for host in ("edge", "l4", "proxy1", "proxy2", "us1"):
@@ -169,6 +182,7 @@ def test_every_control_killed_leaves_traffic_untouched_and_comes_back_with_its_s
 
 
 def test_a_drain_survives_the_death_of_the_control_that_wrote_it(lab):
+    settle(lab)
     lab.tidegate("drain", "backend", "proxies-eu/proxy2", "--note", "kept", "--wait")
     lab.process("edge", "control").kill()
     lab.start_control("edge")
@@ -178,6 +192,7 @@ def test_a_drain_survives_the_death_of_the_control_that_wrote_it(lab):
 
 
 def test_a_killed_dns_server_comes_back_and_the_other_answers_meanwhile(lab):
+    settle(lab)
     lab.process("edge", "dns").kill()
     assert lab.run("client-eu", "dig", "+short", "@10.20.0.11", "www.example.test").stdout.split() == [VIP_EU[0]]
     lab.start_plane("edge", "dns")
@@ -186,6 +201,7 @@ def test_a_killed_dns_server_comes_back_and_the_other_answers_meanwhile(lab):
 
 
 def test_a_client_that_goes_away_mid_download_takes_nothing_with_it(lab):
+    settle(lab)
     for _ in range(5):
         with open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM) as sock:
             sock.settimeout(5)

@@ -231,6 +231,8 @@ def site_failed(lab):
         lab.start_plane(proxy, "l7")
     wait_until("dns moves the clients back", lambda: dig(lab, "client-eu") == [VIP_EU[0]], 20)
     say(f"{(time.time() - began) * 1000:.0f} ms after the proxies' start it is told {VIP_EU[0]} again")
+    for proxy in ("proxy1", "proxy2"):
+        wait_word(lab, f"backend/proxies-eu/{proxy}", up=True)
 
 
 def three_typos(lab):
