@@ -10,14 +10,14 @@ namespace {
 
 using Workers = std::vector<const WorkerCounters*>;
 
-struct Row {
+struct MetricRow {
   const char* name;
   const char* type;
   const char* help;
   OwnedCounter WorkerCounters::*counter;
 };
 
-constexpr Row kRows[] = {
+constexpr MetricRow kRows[] = {
     {"received_packets_total", "counter", "Frames received", &WorkerCounters::received_packets},
     {"received_bytes_total", "counter", "Bytes received, without FCS", &WorkerCounters::received_bytes},
     {"sent_packets_total", "counter", "Frames sent, of whatever kind", &WorkerCounters::sent_packets},
@@ -92,7 +92,7 @@ void append_worker_times(std::string& out, const Workers& workers) {
 
 void append_metrics(std::string& out, const Workers& workers, const ForwardingTables& tables,
                     const StableIds<BackendId, BackendKey>& backends) {
-  for (const Row& row : kRows) {
+  for (const MetricRow& row : kRows) {
     append_head(out, row.name, row.type, row.help);
     out += fmt::format("tidegate_l4_{} {}\n", row.name,
                        sum(workers, [&](const WorkerCounters& w) { return (w.*row.counter).value(); }));
