@@ -31,14 +31,9 @@ HttpResponse not_configured() {
   return problem(404, "not_configured", "no configuration has been committed yet: PUT one with If-Match: *");
 }
 
-// A document, or a part of one, in the form that was asked for: YAML unless Accept names JSON.
-HttpResponse render(const HttpRequest& request, const json& value) {
-  const bool as_json = request.header("accept").find("json") != std::string_view::npos;
-  HttpResponse response = as_json ? HttpResponse::json(200, dump(value, 2) + "\n")
-                                  : HttpResponse::text(200, Document::from_json("config", value)->to_yaml(), kYaml);
-  response.headers.emplace_back("Vary", "Accept");
-  return response;
-}
+bool wants_json(const HttpRequest& request) { return request.header("accept").find("json") != std::string_view::npos; }
+
+std::string document_yaml(const json& document) { return Document::from_json("config", document)->to_yaml(); }
 
 class ConfigApi {
  public:
@@ -49,30 +44,43 @@ class ConfigApi {
     if (manifest.version == 0) return call.respond(not_configured());
     const std::string tag = entity_tag(manifest);
     if (call.request().header("if-none-match") == tag) return call.respond({304, {{"ETag", tag}}, ""});
-    respond_with_part(call, manifest, [](const json& document) { return document; });
+    respond_with_part(
+        call, manifest, [](const json& document) { return document; }, document_yaml);
   }
 
   void get_version(const ApiCall& call) {
     const uint64_t number = std::strtoull(call.path.at("version").c_str(), nullptr, 10);
     const Result<Manifest> manifest = ledger_.store().manifest(number);
     if (!manifest) return call.respond(problem(404, "no_such_version", manifest.error().message));
-    respond_with_part(call, *manifest, [](const json& document) { return document; });
+    respond_with_part(
+        call, *manifest, [](const json& document) { return document; }, document_yaml);
   }
 
+  // As YAML, a fragment of the document: "pools:" and what stands under it.
   void get_kind(const ApiCall& call) {
     if (ledger_.manifest().version == 0) return call.respond(not_configured());
-    respond_with_part(call, ledger_.manifest(), [&](const json& document) {
-      const auto section = document.find(call.path.at("kind"));
-      return section == document.end() ? json() : *section;
-    });
+    const std::string& kind = call.path.at("kind");
+    respond_with_part(
+        call, ledger_.manifest(),
+        [&](const json& document) {
+          const auto section = document.find(kind);
+          return section == document.end() ? json() : *section;
+        },
+        [&](const json& section) {
+          return document_yaml({{kind, section}});
+        });
   }
 
   void get_object(const ApiCall& call) {
     if (ledger_.manifest().version == 0) return call.respond(not_configured());
-    respond_with_part(call, ledger_.manifest(), [&](json document) {
-      json* object = find_object(document, call.path.at("kind"), call.path.at("name"));
-      return object ? *object : json();
-    });
+    const std::string& kind = call.path.at("kind");
+    respond_with_part(
+        call, ledger_.manifest(),
+        [&](json document) {
+          json* object = find_object(document, kind, call.path.at("name"));
+          return object ? *object : json();
+        },
+        [&](const json& object) { return element_yaml(kind, object); });
   }
 
   void put(const ApiCall& call) {
@@ -151,8 +159,9 @@ class ConfigApi {
     return nullptr;
   }
 
-  template <class Select>
-  void respond_with_part(const ApiCall& call, const Manifest& manifest, Select select) {
+  // What `select` takes out of the document: as JSON when Accept asks for it, otherwise as `to_yaml` writes it.
+  template <class Select, class ToYaml>
+  void respond_with_part(const ApiCall& call, const Manifest& manifest, Select select, ToYaml to_yaml) {
     FileReader files;
     const Result<std::unique_ptr<Document>> document = ledger_.document(manifest, files);
     if (!document) return call.respond(internal_error(document.error()));
@@ -160,7 +169,9 @@ class ConfigApi {
     if (part.is_null()) return call.respond(no_such_object(call));
     // Whoever cannot write the configuration has no use for the secrets in it.
     if (!allows(call.who.role, Role::publisher)) redact(part);
-    HttpResponse response = render(call.request(), part);
+    HttpResponse response = wants_json(call.request()) ? HttpResponse::json(200, dump(part, 2) + "\n")
+                                                       : HttpResponse::text(200, to_yaml(part), kYaml);
+    response.headers.emplace_back("Vary", "Accept");
     response.headers.emplace_back("ETag", entity_tag(manifest));
     call.respond(std::move(response));
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "conf/document.h"
 #include "control/json_bounds.h"
@@ -118,16 +119,37 @@ void redact(nlohmann::json& value) {
   }
 }
 
-std::string readable(std::string_view kind, std::string_view bytes) {
+std::string element_yaml(const std::string& kind, const nlohmann::json& element) {
+  // As the only element of its list, which is where the order of keys is known; then without the list around it:
+  //   pools:
+  //     - name: origins
+  constexpr size_t kIndent = 4;
+  const std::string listed = Document::from_json("", {{kind, nlohmann::json::array({element})}})->to_yaml();
+  std::string text;
+  bool first = true;
+  for (const std::string_view line : split_lines(listed)) {
+    if (!std::exchange(first, false)) text.append(line.substr(std::min(line.size(), kIndent))).append("\n");
+  }
+  return text;
+}
+
+std::string readable(const std::string& kind, const std::string& name, std::string_view bytes) {
   if (kind == "file") {
-    if (bytes.find("PRIVATE KEY") != std::string_view::npos)
+    if (bytes.find("PRIVATE KEY") != std::string_view::npos) {
       return fmt::format("(a private key, {} bytes)\n", bytes.size());
+    }
     return is_text(bytes) ? std::string(bytes) : fmt::format("({} bytes)\n", bytes.size());
   }
   Result<nlohmann::json> object = parse_json(bytes);
   if (!object) return std::string(bytes);
+  if (kind == "order" && object->is_array()) {
+    std::string names;
+    for (const nlohmann::json& element : *object)
+      names += (element.is_string() ? element.get<std::string>() : dump(element)) + "\n";
+    return names;
+  }
   redact(*object);
-  return Document::from_json("", *object)->to_yaml();
+  return name.empty() ? Document::from_json("", {{kind, *object}})->to_yaml() : element_yaml(kind, *object);
 }
 
 nlohmann::json describe_changes(const StateStore& store, const std::vector<ObjectChange>& changes) {
@@ -136,7 +158,7 @@ nlohmann::json describe_changes(const StateStore& store, const std::vector<Objec
     const auto text_of = [&](const std::string& hash) {
       if (hash.empty()) return std::string();
       const Result<std::string> bytes = store.object(hash);
-      return bytes ? readable(change.kind, *bytes) : "(" + bytes.error().message + ")\n";
+      return bytes ? readable(change.kind, change.name, *bytes) : "(" + bytes.error().message + ")\n";
     };
     std::vector<std::string> lines = diff_lines(text_of(change.old_hash), text_of(change.new_hash));
     if (lines.empty() || lines == std::vector<std::string>{"@@"}) lines = {"(only what is secret changed)"};

@@ -21,7 +21,10 @@ std::vector<std::string> diff_lines(std::string_view before, std::string_view af
 nlohmann::json describe_changes(const StateStore& store, const std::vector<ObjectChange>& changes);
 
 // An object as people read it: YAML for documents' parts, text for zones, a sentence for keys and other bytes.
-std::string readable(std::string_view kind, std::string_view bytes);
+std::string readable(const std::string& kind, const std::string& name, std::string_view bytes);
+
+// One element of the list `kind`, with its keys in the order in which a document has them.
+std::string element_yaml(const std::string& kind, const nlohmann::json& element);
 
 // Values under a member named "secret" become "***", at any depth.
 void redact(nlohmann::json& value);

@@ -57,7 +57,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
     const std::vector<std::string> nodes = nodes_with([](const Node& node) { return node.dns.enabled; });
     if (nodes.empty()) {
       skip("dns", "no node of this edge serves DNS");
-      return choose_vip({});
+      return go_without_dns();
     }
     const std::string target =
         fmt::format("/explain?client={}&name={}&type={}", percent_encode(question_.client.to_string()),
@@ -100,6 +100,16 @@ class Walk : public std::enable_shared_from_this<Walk> {
                        self->steps_.push_back({{"plane", plane}, {"node", nodes[index]}, {"error", why}});
                        next(*self, nullptr);
                      });
+  }
+
+  // Names are served elsewhere: the first VIP with a service on that port, or the proxies as they stand.
+  void go_without_dns() {
+    for (const Service& service : model_->services) {
+      const Vip& vip = model_->vips[service.vip];
+      if (service.port == question_.port && !vip.addresses.empty()) return choose_vip({vip.addresses.front()});
+    }
+    skip("l4", "no VIP of this edge serves that port");
+    ask_l7(proxies_of_site());
   }
 
   void choose_vip(const std::vector<IpAddress>& addresses) {

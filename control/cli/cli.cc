@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 
@@ -106,6 +107,20 @@ std::string query(const std::vector<std::pair<std::string, std::string>>& parame
     if (!value.empty()) out += fmt::format("{}{}={}", out.empty() ? '?' : '&', name, percent_encode(value));
   }
   return out;
+}
+
+nlohmann::json changes_for_people(const nlohmann::json& answer) {
+  const nlohmann::json changes = answer.value("changes", nlohmann::json::array());
+  nlohmann::json told = nlohmann::json::array();
+  for (const nlohmann::json& change : changes) {
+    const bool is_order = string_member(change, "kind") == "order";
+    const auto comes_or_goes = [&](const nlohmann::json& other) {
+      return string_member(other, "kind") == string_member(change, "name") &&
+             string_member(other, "change") != "changed";
+    };
+    if (!is_order || std::none_of(changes.begin(), changes.end(), comes_or_goes)) told.push_back(change);
+  }
+  return told;
 }
 
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& about, const std::string& example) {

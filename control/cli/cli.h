@@ -46,6 +46,9 @@ std::string percent_encode(std::string_view text);
 // "key=value&..." of those that are not empty, with the leading '?'.
 std::string query(const std::vector<std::pair<std::string, std::string>>& parameters);
 
+// Changes as people count them: what follows of a list's order when elements come and go is left out.
+nlohmann::json changes_for_people(const nlohmann::json& answer);
+
 // Adds a subcommand that knows the common options too. `example` ends its help text.
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& about, const std::string& example);
 

@@ -34,7 +34,7 @@ void tell_outcome(Cli& cli, const json& answer, const ChangeOptions& options) {
     fmt::print("{}\n", dump(answer));
   } else {
     const std::string outcome = string_member(answer, "outcome");
-    const json changes = answer.value("changes", json::array());
+    const json changes = changes_for_people(answer);
     if (outcome == "unchanged") {
       fmt::print("unchanged: version {} is this configuration already\n", number_member(answer, "version"));
     } else if (outcome == "dry_run") {
@@ -148,7 +148,7 @@ void diff(Cli& cli, const std::string& from, const std::string& to) {
   const std::optional<json> answer = call(cli, std::move(request));
   if (!answer) return;
   if (cli.json()) return fmt::print("{}\n", dump(*answer));
-  const json changes = answer->value("changes", json::array());
+  const json changes = changes_for_people(*answer);
   fmt::print("version {} to {}: {} object{} changed\n", number_member(*answer, "from"), number_member(*answer, "to"),
              changes.size(), changes.size() == 1 ? "" : "s");
   for (const json& change : changes) {

@@ -47,7 +47,14 @@ TEST(Redact, HidesSecretsAtAnyDepth) {
 }
 
 TEST(Readable, NeverShowsAPrivateKey) {
-  EXPECT_EQ(readable("file", "-----BEGIN PRIVATE KEY-----\nMII\n").find("MII"), std::string::npos);
+  EXPECT_EQ(readable("file", "a.key", "-----BEGIN PRIVATE KEY-----\nMII\n").find("MII"), std::string::npos);
+}
+
+TEST(Readable, ShowsAnElementWithItsNameFirst) {
+  const std::string text =
+      readable("pools", "origins", R"({"backends": [{"addresses": ["192.0.2.1"], "name": "a"}], "name": "origins"})");
+  EXPECT_EQ(text.find("name: origins"), 0u) << text;
+  EXPECT_EQ(readable("order", "pools", R"(["a", "b"])"), "a\nb\n");
 }
 
 }  // namespace

@@ -107,6 +107,19 @@ TEST(ExplainUnreachable, APlaneThatDoesNotAnswerIsAStepThatSaysSo) {
   EXPECT_THAT(story["sentence"].get<std::string>(), HasSubstr("could not be asked"));
 }
 
+TEST(ExplainWithoutDns, ASingleProxyIsAskedDirectly) {
+  EventLoop loop;
+  Host host(loop);
+  host.start();
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  FakePlane l7(loop, host.options.run_dir, "l7");
+  l7.explained = {
+      {"plane", "l7"}, {"route", "all"}, {"cache", nullptr}, {"pool", "origins"}, {"eligible", json::array()}};
+  const json story = body_of(host.call("GET", "/v1/explain?client=192.0.2.9&url=https://www.example.test/"));
+  ASSERT_EQ(story["steps"].size(), 3u) << story;
+  EXPECT_EQ(story["steps"][2]["route"], "all");
+}
+
 TEST(SplitUrl, FindsHostAndPort) {
   EXPECT_EQ(split_url("http://a.test/x")->port, 80);
   EXPECT_EQ(split_url("https://a.test:8443/")->port, 8443);

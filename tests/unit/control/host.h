@@ -31,8 +31,10 @@ constexpr const char* kOperatorToken = "operator-token-0123456789";
 constexpr const char* kPublisherToken = "publisher-token-0123456789";
 constexpr const char* kReplicaToken = "replica-token-0123456789";
 
-// Runs the loop until `done` or ten seconds, whichever is first; says which.
-inline bool pump(EventLoop& loop, const std::function<bool()>& done, uint64_t timeout_ms = 10'000) {
+constexpr uint64_t kPatienceMs = 30'000;  // a busy machine, sanitizers
+
+// Runs the loop until `done` or the time is up, whichever is first; says which.
+inline bool pump(EventLoop& loop, const std::function<bool()>& done, uint64_t timeout_ms = kPatienceMs) {
   const uint64_t deadline_ns = monotonic_ns() + timeout_ms * kNsPerMs;
   while (!done()) {
     if (monotonic_ns() > deadline_ns) return false;
@@ -150,6 +152,7 @@ class Host {
     request.host = "control";
     request.headers = std::move(headers);
     request.body = body;
+    request.timeout_ms = kPatienceMs;
     std::optional<Result<HttpResponse>> answer;
     const auto call =
         http_call(loop_, target, request, [&](Result<HttpResponse> response) { answer.emplace(std::move(response)); });

@@ -1,6 +1,7 @@
 // Replication: one control adopts another's state, keeps it when the leader dies, and catches up when it is back.
 
 #include "control/bundle.h"
+#include "control/replica_source.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {
@@ -82,7 +83,7 @@ TEST_F(ReplicaTest, ALargeFileComesByItsHash) {
   bundle.file = "edge.yaml";
   bundle.text = edge_yaml("100", "zones:\n  - {name: example.test, file: big.zone}\n");
   std::string zone = "$TTL 60\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n";
-  for (int i = 0; zone.size() < (2u << 20); ++i)
+  for (int i = 0; zone.size() < ReplicaSource::kMaxInlineBytes + 1000; ++i)
     zone += "h" + std::to_string(i) + " IN TXT \"" + std::string(200, 'x') + "\"\n";
   bundle.files["big.zone"] = std::make_shared<const std::string>(zone);
   const HttpResponse put =

@@ -14,11 +14,13 @@ json node_with(json planes, json unreachable = json::array()) {
   return {{"name", "n"}, {"reachable", true}, {"planes", std::move(planes)}, {"unreachable", std::move(unreachable)}};
 }
 
+json edge_of(std::initializer_list<json> nodes) { return {{"nodes", json::array_t(nodes)}}; }
+
 TEST(Convergence, IsReachedWhenEveryReachablePlaneIsThere) {
-  const json status = {{"nodes",
-                        {node_with({{{"plane", "l7"}, {"version", 3}, {"words", 5}, {"purge", 1}}},
-                                   {{{"plane", "dns"}, {"why", "connect refused"}}}),
-                         {{"name", "far"}, {"reachable", false}, {"why", "timed out"}}}}};
+  const json l7 = {{"plane", "l7"}, {"version", 3}, {"words", 5}, {"purge", 1}};
+  const json dns = {{"plane", "dns"}, {"why", "connect refused"}};
+  const json far = {{"name", "far"}, {"reachable", false}, {"why", "timed out"}};
+  const json status = edge_of({node_with(json::array({l7}), json::array({dns})), far});
   const Convergence there = judge_convergence(status, {3, 5, 1});
   EXPECT_TRUE(there.reached);
   EXPECT_THAT(there.unreachable, ElementsAre("n/dns: connect refused", "far: timed out"));
@@ -29,15 +31,16 @@ TEST(Convergence, IsReachedWhenEveryReachablePlaneIsThere) {
 }
 
 TEST(Convergence, IsHopelessWhenAPlaneRefusedTheVersion) {
-  const json status = {{"nodes", {node_with({{{"plane", "l7"}, {"version", 3}, {"refused", "port in use"}}})}}};
-  const Convergence refused = judge_convergence(status, {4, 0, 0});
+  const json l7 = {{"plane", "l7"}, {"version", 3}, {"refused", "port in use"}};
+  const Convergence refused = judge_convergence(edge_of({node_with(json::array({l7}))}), {4, 0, 0});
   EXPECT_TRUE(refused.hopeless);
   EXPECT_THAT(refused.missing, ElementsAre(HasSubstr("port in use")));
 }
 
 TEST(Convergence, APurgeConcernsTheCacheAlone) {
-  const json status = {{"nodes", {node_with({{{"plane", "dns"}, {"purge", 0}}})}}};
-  EXPECT_TRUE(judge_convergence(status, {0, 0, 9}).reached);
+  const json dns = {{"plane", "dns"}, {"purge", 0}}, l7 = {{"plane", "l7"}, {"purge", 0}};
+  EXPECT_TRUE(judge_convergence(edge_of({node_with(json::array({dns}))}), {0, 0, 9}).reached);
+  EXPECT_FALSE(judge_convergence(edge_of({node_with(json::array({l7}))}), {0, 0, 9}).reached);
 }
 
 class StatusTest : public ::testing::Test {
@@ -95,8 +98,7 @@ TEST_F(StatusTest, APurgeMayWaitForTheCaches) {
 }
 
 TEST_F(StatusTest, AHostThatIsGoneIsSaidAndDoesNotHang) {
-  const std::string two = edge_yaml() + "";
-  std::string yaml = two;
+  std::string yaml = edge_yaml();
   yaml.replace(yaml.find("pools:"), 0, "  - {name: far, site: eu, management: \"127.0.0.1:1\", l7: {workers: 1}}\n");
   ASSERT_EQ(host.put_config(yaml).status, 200);
   const json status = body_of(host.call("GET", "/v1/status"));
