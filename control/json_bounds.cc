@@ -51,7 +51,9 @@ std::string string_member(const nlohmann::json& object, const char* key, std::st
 uint64_t number_member(const nlohmann::json& object, const char* key, uint64_t otherwise) {
   if (!object.is_object()) return otherwise;
   const auto member = object.find(key);
-  return member != object.end() && member->is_number_unsigned() ? member->get<uint64_t>() : otherwise;
+  if (member == object.end() || !member->is_number_integer()) return otherwise;
+  if (!member->is_number_unsigned() && member->get<int64_t>() < 0) return otherwise;
+  return member->get<uint64_t>();
 }
 
 bool bool_member(const nlohmann::json& object, const char* key, bool otherwise) {

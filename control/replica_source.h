@@ -21,8 +21,8 @@ namespace tidegate {
 class ReplicaSource {
  public:
   static constexpr uint64_t kAliveMs = 1'000;
-  static constexpr size_t kMaxInlineBytes =
-      1 << 20;  // of objects in one line; the rest is fetched by GET /v1/objects/{hash}
+  // Of objects in one line; what is larger is fetched by GET /v1/objects/{hash}.
+  static constexpr size_t kMaxInlineBytes = 256 << 10;
   static constexpr size_t kPurgesAtOnce = 1'000;
 
   ReplicaSource(EventLoop& loop, Ledger& ledger, std::string node);

@@ -50,12 +50,12 @@ class MuteSocket {
   UniqueFd fd_;
 };
 
-ProbeResult probe_once(EventLoop& loop, ProbeType type, const Endpoint& endpoint) {
+ProbeResult probe_once(EventLoop& loop, ProbeType type, const Endpoint& endpoint, uint64_t timeout_ms = kPatienceMs) {
   ProbeTarget target;
   target.type = type;
   target.endpoint = endpoint;
   target.path = "/healthz";
-  target.timeout_ms = 100;
+  target.timeout_ms = timeout_ms;
   std::optional<ProbeResult> result;
   const auto attempt = start_probe(loop, target, [&](ProbeResult given) { result = std::move(given); });
   EXPECT_TRUE(pump(loop, [&] { return result.has_value(); }));
@@ -70,7 +70,7 @@ TEST(Probe, TellsUpFromEveryKindOfDown) {
   EXPECT_TRUE(probe_once(loop, ProbeType::http, origin.endpoint).success);
   EXPECT_TRUE(probe_once(loop, ProbeType::tcp, origin.endpoint).success);
   EXPECT_TRUE(probe_once(loop, ProbeType::tcp, mute.endpoint).success);
-  EXPECT_EQ(probe_once(loop, ProbeType::http, mute.endpoint).reason, "nothing for 100 ms");
+  EXPECT_EQ(probe_once(loop, ProbeType::http, mute.endpoint, 100).reason, "nothing for 100 ms");
   EXPECT_EQ(probe_once(loop, ProbeType::tcp, closed.endpoint).reason, "connect refused");
   EXPECT_THAT(probe_once(loop, ProbeType::http, closed.endpoint).reason, HasSubstr("refused"));
   EXPECT_FALSE(probe_once(loop, ProbeType::https, origin.endpoint).success) << "no TLS there";
@@ -99,7 +99,7 @@ std::string probed_yaml(const Endpoint& origin, const std::string& rise_fall = "
   yaml.replace(yaml.find("  - name: origins\n"), 18, "  - name: origins\n    probe: alive\n");
   yaml.replace(yaml.find("port: 8080"), 10, "port: " + std::to_string(origin.port));
   yaml.replace(yaml.find("      - {name: origin2, addresses: [127.0.0.1], port: 8081}\n"), 60, "");
-  return yaml + "probes:\n  - {name: alive, type: http, path: /healthz, interval: 20ms, timeout: 200ms, " + rise_fall +
+  return yaml + "probes:\n  - {name: alive, type: http, path: /healthz, interval: 20ms, timeout: 10s, " + rise_fall +
          "}\n";
 }
 
