@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <ctime>
+#include <exception>
 
 #include "core/clock.h"
+#include "core/log.h"
 
 namespace tidegate {
 namespace {
@@ -309,7 +311,12 @@ void HttpConnection::dispatch() {
   const auto state = state_;  // the handler may destroy the server
   auto exchange = std::make_shared<ServerExchange>(shared_from_this(), std::move(request_));
   exchange_ = exchange;
-  state->handler(std::move(exchange));
+  // A fault in one answer must not end a daemon. The exchange it let go of answers 500.
+  try {
+    state->handler(std::move(exchange));
+  } catch (const std::exception& error) {
+    log_error("http server: a handler failed: {}", error.what());
+  }
 }
 
 void HttpConnection::refuse(http1::Fault fault) {

@@ -69,6 +69,7 @@ class HttpExchange {
   virtual void on_close(std::function<void()> fn) = 0;
 };
 using HttpExchangePtr = std::shared_ptr<HttpExchange>;
+// What it throws is logged and answered 500.
 using HttpHandler = std::function<void(HttpExchangePtr)>;
 
 struct HttpServerLimits {

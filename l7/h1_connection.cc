@@ -344,8 +344,9 @@ void H1Connection::discard_body() {
 void H1Connection::finish_closing() {
   if (transport_.broken()) return connection_.close();
   if (!transport_.drained()) return watch_stall();
-  if (body_ended_ && connection_.in().empty() && !transport_.readable()) return connection_.close();
+  const bool all_read = body_ended_ && connection_.in().empty() && !transport_.readable();
   transport_.shut_write();
+  if (all_read) return connection_.close();
   state_ = State::lingering;
   connection_.timer().arm_after_ms(kLingerMs);
   linger();

@@ -16,7 +16,8 @@ constexpr int32_t kConnectionWindow = 1024 * 1024;            // of all of them:
 constexpr uint64_t kResetBurst = 200, kResetsPerSecond = 50;  // CVE-2023-44487
 constexpr size_t kContinuations = 8;                          // CVE-2024-28182
 constexpr size_t kGatheredBytes = kBlockBytes;                // frames that leave in one write
-constexpr int kPumpRounds = 16;                               // then others have their turn
+constexpr size_t kThrownAwayBytes = 1 << 20;
+constexpr int kPumpRounds = 16;  // then others have their turn
 
 std::string_view view(const uint8_t* data, size_t bytes) { return {reinterpret_cast<const char*>(data), bytes}; }
 
@@ -97,6 +98,18 @@ void H2Stream::flush() { connection_.pump(); }
 void H2Stream::on_transaction_over() {
   transaction_ = nullptr;
   connection_.pump();
+}
+
+// The answer is whole, the request is not: what still comes is taken and dropped for a while, since a client that is
+// reset while it sends (RFC 9113 §8.1 would allow it) may not read its answer; then it is told to stop.
+void H2Stream::throw_away(size_t bytes) {
+  nghttp2_session* session = connection_.session_.get();
+  bytes += in_.bytes();
+  in_.clear();
+  taken_ = 0;
+  thrown_away_ += bytes;
+  nghttp2_session_consume(session, id_, bytes);
+  if (thrown_away_ > kThrownAwayBytes) nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id_, NGHTTP2_NO_ERROR);
 }
 
 const ClientFacts& H2Stream::facts() const { return connection_.connection_.facts(); }
@@ -379,11 +392,8 @@ int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* f
   const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
                     (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
   if (!ends) return 0;
-  const H2Stream* stream = stream_of(session, frame->hd.stream_id);
-  // RFC 9113 §8.1: the answer is whole and the rest of the request is not wanted.
-  if (stream != nullptr && !stream->body_ended_) {
-    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
-  }
+  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  if (stream != nullptr && !stream->body_ended_) stream->throw_away(0);
   return 0;
 }
 

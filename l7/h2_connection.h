@@ -39,6 +39,8 @@ class H2Stream final : public ClientStream {
 
  private:
   friend class H2Connection;
+  void throw_away(size_t bytes);
+
   H2Connection& connection_;
   const int32_t id_;
   Transaction* transaction_ = nullptr;
@@ -47,6 +49,7 @@ class H2Stream final : public ClientStream {
   OutQueue in_;   // of the request's body
   OutQueue out_;  // of the answer's
   size_t taken_ = 0;
+  size_t thrown_away_ = 0;
   bool head_ended_ = false;
   bool body_ended_ = false;
   bool response_begun_ = false;

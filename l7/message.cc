@@ -1,5 +1,6 @@
 #include "l7/message.h"
 
+#include <charconv>
 #include <cstring>
 
 namespace tidegate::l7 {
@@ -275,14 +276,15 @@ MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& a
     }
     if (kind == FieldKind::hop_by_hop && !(head.status == 101 && lower == "upgrade")) continue;
     if (kind == FieldKind::content_length) {
-      out.has_content_length = true;
+      // Also of an answer without a body (to HEAD, or 304): what a body would have had.
+      const char* const end = field.value.data() + field.value.size();
+      out.has_content_length = std::from_chars(field.value.data(), end, out.content_length).ptr == end;
       continue;
     }
     if (!out.fields.add({lower, field.value, kind})) return MessageFault::too_many_fields;
   }
   for (size_t i = 0; i < nominations; ++i) drop_nominated(nominated[i], out.fields, arena);
 
-  if (out.has_content_length) out.content_length = head.content_length;
   if (head.status == 101) {
     out.body = BodyKind::tunnel;
   } else if (to_head || head.status == 204 || head.status == 304) {

@@ -34,9 +34,10 @@ bool RetryBudget::withdraw(uint64_t now_ns) {
   while (saved >= kOne) {
     if (saved_.compare_exchange_weak(saved, saved - kOne, std::memory_order_relaxed)) return true;
   }
-  uint64_t used = floor_used_ns_.load(std::memory_order_relaxed);
-  return now_ns >= used + kFloorIntervalNs &&
-         floor_used_ns_.compare_exchange_strong(used, now_ns, std::memory_order_relaxed);
+  uint64_t due = floor_due_ns_.load(std::memory_order_relaxed);
+  const uint64_t next = std::max(due, now_ns) + kFloorIntervalNs;
+  return next <= now_ns + kFloorBurst * kFloorIntervalNs &&
+         floor_due_ns_.compare_exchange_strong(due, next, std::memory_order_relaxed);
 }
 
 std::shared_ptr<PoolRuntime> RuntimeRegistry::pool(const std::string& name) {

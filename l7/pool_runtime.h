@@ -33,7 +33,7 @@ struct BackendRuntime {
 };
 
 // How many retries a pool may add to the load that failed: a fraction of the requests it gets, saved up for a while,
-// and a floor of a few a second so that a quiet pool can retry at all (after Finagle's RetryBudget).
+// and a floor of so many a second so that a quiet pool can retry at all (after Finagle's RetryBudget).
 class RetryBudget {
  public:
   void deposit(double fraction);
@@ -44,18 +44,13 @@ class RetryBudget {
  private:
   static constexpr int64_t kOne = 1000;                      // a whole retry
   static constexpr int64_t kMostSaved = 100 * kOne;          // after a long calm, no storm either
-  static constexpr uint64_t kFloorIntervalNs = 200'000'000;  // the floor: 5 a second
+  static constexpr uint64_t kFloorIntervalNs = 200'000'000;  // the floor: 5 a second ...
+  static constexpr uint64_t kFloorBurst = 5;                 // ... of which as many may come at once
   std::atomic<int64_t> saved_{0};
-  std::atomic<uint64_t> floor_used_ns_{0};
+  std::atomic<uint64_t> floor_due_ns_{0};  // when all that the floor gave will have been earned (GCRA)
 };
 
-// A new pool may repeat this many before its requests have earned any: enough to meet a dead backend until it is
-// ejected.
-constexpr double kFirstRetries = 10;
-
 struct PoolRuntime {
-  PoolRuntime() { retries.deposit(kFirstRetries); }
-
   std::atomic<uint64_t> turn{0};  // weighted round robin's place in its sequence
   std::atomic<uint32_t> in_flight{0};
   RetryBudget retries;

@@ -241,6 +241,8 @@ bool Transaction::may_retry(Failure failure, bool stale_connection) {
   if (stale_connection) return !fresh_only_;
   const Pool& config = pool_->config();
   if (tries_ > config.retry_attempts || config.retry_budget <= 0) return false;
+  if (never_sent)
+    return true;  // the request moves on; nobody has worked on it yet, so it adds nothing to anybody's load
   if (pool_->runtime().retries.withdraw(worker_.loop().now_ns())) return true;
   worker_.stats().retries_denied.add();
   return false;

@@ -260,6 +260,17 @@ TEST_F(HttpServerTest, AnswersForAHandlerThatDropsItsExchange) {
   EXPECT_THAT(cut, Not(HasSubstr("0\r\n\r\n")));  // the client sees a body without its end
 }
 
+TEST_F(HttpServerTest, SurvivesAHandlerThatThrows) {
+  serve();
+  handler_ = [](const HttpExchangePtr& exchange) {
+    if (exchange->request().path == "/throws") throw std::runtime_error("thrown on purpose");
+    exchange->respond(HttpResponse::text(200, "fine"));
+  };
+  RawClient raw = client();
+  raw.send("GET /throws HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_THAT(raw.read_until("fine"), StartsWith("HTTP/1.1 500 "));
+}
+
 TEST_F(HttpServerTest, NeverSendsAHeaderThatBreaksTheHeadOpen) {
   serve();
   handler_ = [](const HttpExchangePtr& exchange) {

@@ -1,0 +1,172 @@
+#include "l7/backend_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "conf/snapshot.h"
+
+namespace tidegate::l7 {
+namespace {
+
+class BackendPoolTest : public testing::Test {
+ protected:
+  void make(PoolPolicy policy, const std::vector<uint32_t>& weights, const Words& words = {}) {
+    auto model = std::make_shared<Model>();
+    Pool pool;
+    pool.name = "p";
+    pool.policy = policy;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      Backend backend;
+      backend.name = "b" + std::to_string(i);
+      backend.addresses = {*IpAddress::parse("192.0.2.1")};
+      backend.weight = weights[i];
+      pool.backends.push_back(backend);
+    }
+    model->pools.push_back(pool);
+    snapshot_ = make_snapshot(1, "d", model, std::make_shared<Words>(words));
+    pool_ = std::make_unique<BackendPool>(*snapshot_, 0, registry_, HashKey{1, 2});
+  }
+  std::string pick(const BackendPool::Question& question) const {
+    const PoolMember* member = pool_->choose(question);
+    return member == nullptr ? "none" : member->config->name;
+  }
+  BackendRuntime& runtime(const std::string& backend) { return *registry_.backend("p", backend); }
+
+  RuntimeRegistry registry_;
+  std::shared_ptr<const Snapshot> snapshot_;
+  std::unique_ptr<BackendPool> pool_;
+};
+
+TEST_F(BackendPoolTest, WeightedRoundRobinGivesExactShares) {
+  make(PoolPolicy::weighted_round_robin, {500, 300, 200});
+  std::map<std::string, int> picks;
+  for (int i = 0; i < 1000; ++i) ++picks[pick({})];
+  EXPECT_EQ(picks, (std::map<std::string, int>{{"b0", 500}, {"b1", 300}, {"b2", 200}}));
+}
+
+TEST(SpreadTurns, NeverPutsAWeightsTurnsInARowWhenTheyCanBeApart) {
+  const std::vector<uint32_t> weights{4, 2, 2};
+  const std::vector<uint16_t> turns = spread_turns(weights);
+  ASSERT_EQ(turns.size(), 4u);  // 2:1:1
+  for (size_t i = 0; i + 1 < turns.size(); ++i) EXPECT_NE(turns[i], turns[i + 1]);
+}
+
+TEST(SpreadTurns, ScalesLargeWeightsDownAndStarvesNobody) {
+  const std::vector<uint32_t> weights{65521, 1, 32749};
+  const std::vector<uint16_t> turns = spread_turns(weights);
+  EXPECT_LE(turns.size(), kMaxTurns + weights.size());
+  EXPECT_EQ(std::set<uint16_t>(turns.begin(), turns.end()).size(), 3u);
+}
+
+TEST_F(BackendPoolTest, LeastRequestsPrefersTheLeastLoadedForItsWeight) {
+  make(PoolPolicy::least_requests, {100, 200});
+  runtime("b0").in_flight = 2;
+  runtime("b1").in_flight = 3;
+  for (uint64_t random = 0; random < 10; ++random) EXPECT_EQ(pick({.random = random}), "b1");
+  runtime("b1").in_flight = 9;
+  for (uint64_t random = 0; random < 10; ++random) EXPECT_EQ(pick({.random = random}), "b0");
+}
+
+TEST_F(BackendPoolTest, ConsistentHashKeepsAKeyWhereItWasWhenAnotherBackendGoes) {
+  make(PoolPolicy::consistent_hash, {100, 100, 100});
+  std::map<uint64_t, std::string> before;
+  for (uint64_t i = 0; i < 1000; ++i) before[i] = pick({.hash = mix64(i + 1)});
+  Words words;
+  words.admin[backend_key("p", "b1")] = {};
+  make(PoolPolicy::consistent_hash, {100, 100, 100}, words);
+  int moved = 0;
+  for (const auto& [i, backend] : before) {
+    const std::string now = pick({.hash = mix64(i + 1)});
+    EXPECT_NE(now, "b1");
+    if (backend != "b1" && now != backend) ++moved;
+  }
+  EXPECT_LT(moved, 60);  // Maglev disturbs a few per cent
+}
+
+TEST_F(BackendPoolTest, ConsistentHashPassesOnWhatIsOverTheBound) {
+  make(PoolPolicy::consistent_hash, {100, 100, 100, 100});
+  const std::string preferred = pick({.hash = 42});
+  registry_.pool("p")->in_flight = 40;
+  for (const char* name : {"b0", "b1", "b2", "b3"}) runtime(name).in_flight = 10;
+  runtime(preferred).in_flight = 13;  // the bound is ceil(1.25 * 41 / 4) = 13
+  const std::string next = pick({.hash = 42});
+  EXPECT_NE(next, preferred);
+  EXPECT_EQ(next, pick({.hash = 42})) << "overflow of one key goes one way";
+  runtime(preferred).in_flight = 12;
+  EXPECT_EQ(pick({.hash = 42}), preferred);
+}
+
+TEST_F(BackendPoolTest, DrainedAndWeightlessBackendsGetNothing) {
+  Words words;
+  words.admin[backend_key("p", "b0")] = {};
+  make(PoolPolicy::weighted_round_robin, {100, 0, 100}, words);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(pick({}), "b2");
+  words.admin[backend_key("p", "b2")] = {};
+  make(PoolPolicy::weighted_round_robin, {100, 0, 100}, words);
+  EXPECT_EQ(pick({}), "none");
+}
+
+TEST_F(BackendPoolTest, TriedBackendsAreAvoidedWhileAnotherExists) {
+  for (const PoolPolicy policy :
+       {PoolPolicy::weighted_round_robin, PoolPolicy::least_requests, PoolPolicy::consistent_hash}) {
+    make(policy, {100, 100});
+    const uint32_t tried[] = {0};
+    for (uint64_t i = 0; i < 20; ++i) EXPECT_EQ(pick({.hash = mix64(i), .random = i, .tried = tried}), "b1");
+    const uint32_t all_tried[] = {0, 1};
+    EXPECT_NE(pick({.tried = all_tried}), "none");
+  }
+}
+
+TEST_F(BackendPoolTest, EjectedBackendsAreAvoidedUntilTheirTimeIsOver) {
+  make(PoolPolicy::weighted_round_robin, {100, 100});
+  constexpr uint64_t kNow = 1'000'000'000'000, kEject = 10'000'000'000;
+  for (int i = 0; i < 4; ++i) EXPECT_FALSE(runtime("b0").note_failure(kNow, 5, kEject));
+  EXPECT_TRUE(runtime("b0").note_failure(kNow, 5, kEject));
+  EXPECT_FALSE(runtime("b0").note_failure(kNow, 5, kEject)) << "ejected once, not for each request under way";
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(pick({.now_ns = kNow + 1}), "b1");
+  std::set<std::string> later;
+  for (int i = 0; i < 10; ++i) later.insert(pick({.now_ns = kNow + kEject + 1}));
+  EXPECT_EQ(later.size(), 2u);
+  EXPECT_TRUE(runtime("b0").note_failure(kNow + kEject + 1, 5, kEject)) << "on probation: one failure is enough";
+  runtime("b0").note_success();
+  EXPECT_FALSE(runtime("b0").note_failure(kNow, 5, kEject)) << "forgiven";
+}
+
+TEST_F(BackendPoolTest, WhenAllAreEjectedThePoolFailsOpen) {
+  make(PoolPolicy::weighted_round_robin, {100, 100});
+  for (const char* name : {"b0", "b1"}) {
+    while (!runtime(name).note_failure(1, 5, 1000)) continue;
+  }
+  EXPECT_NE(pick({.now_ns = 2}), "none");
+}
+
+TEST_F(BackendPoolTest, RuntimeStateSurvivesANewSnapshot) {
+  make(PoolPolicy::least_requests, {100});
+  const uint32_t id = pool_->members()[0].runtime->id;
+  pool_->members()[0].runtime->in_flight = 7;
+  make(PoolPolicy::least_requests, {100, 100});
+  EXPECT_EQ(pool_->members()[0].runtime->id, id);
+  EXPECT_EQ(pool_->members()[0].runtime->in_flight, 7u);
+  EXPECT_NE(pool_->members()[1].runtime->id, id);
+}
+
+TEST(RetryBudget, AllowsTheFractionOfRequestsAndASmallFloor) {
+  RetryBudget budget;
+  for (int i = 0; i < 100; ++i) budget.deposit(0.2);
+  int allowed = 0;
+  while (budget.withdraw(1'000'000'000)) ++allowed;
+  EXPECT_EQ(allowed, 25);  // twenty saved, five of the floor
+  EXPECT_FALSE(budget.withdraw(1'100'000'000));
+  EXPECT_TRUE(budget.withdraw(1'200'000'000)) << "the floor gives one each 200 ms";
+}
+
+TEST(RetryBudget, SavesForNoStorm) {
+  RetryBudget budget;
+  for (int i = 0; i < 100'000; ++i) budget.deposit(0.2);
+  EXPECT_LE(budget.balance(), 101.0);
+}
+
+}  // namespace
+}  // namespace tidegate::l7

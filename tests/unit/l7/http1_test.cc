@@ -1,0 +1,274 @@
+// HTTP/1 on the client's side: connections, bodies both ways, what is said and what is kept.
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "tests/unit/l7/support.h"
+
+namespace tidegate::l7::test {
+namespace {
+
+std::string pattern(size_t bytes) {
+  std::string out(bytes, '\0');
+  for (size_t i = 0; i < bytes; ++i) out[i] = static_cast<char>(i * 31 + i / 251);
+  return out;
+}
+
+// Answers with what it was sent.
+bool echo(const std::string& head, Wire& wire) {
+  std::string body;
+  if (const size_t at = head.find("content-length: "); at != std::string::npos) {
+    body = wire.read_exactly(std::stoul(head.substr(at + 16)));
+  } else if (head.find("transfer-encoding: chunked") != std::string::npos) {
+    for (;;) {
+      const std::string line = wire.read_until("\r\n");
+      if (line.empty()) return false;
+      const size_t bytes = std::stoul(line, nullptr, 16);
+      const std::string chunk = wire.read_exactly(bytes + 2);
+      if (bytes == 0) break;
+      body += chunk.substr(0, bytes);
+    }
+  }
+  return wire.send(Origin::ok(body));
+}
+
+class Http1 : public testing::Test {
+ protected:
+  void start(Origin& origin) {
+    edge_.add_route("/*", edge_.add_pool("p", {origin.endpoint()}));
+    edge_.start();
+  }
+  Edge edge_;
+};
+
+TEST_F(Http1, CarriesARequestAndItsAnswer) {
+  std::string seen;
+  Origin origin([&](const std::string& head, Wire& wire) {
+    seen = head;
+    return wire.send(Origin::ok("hello", "X-Mine: 1\r\nConnection: X-Gone\r\nX-Gone: 2\r\n"));
+  });
+  start(origin);
+  const Answer answer = ask(edge_.endpoint(), get("/a/b?c=d", "www.a.test", "Accept: x\r\n"));
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body, "hello");
+  EXPECT_EQ(answer.field("x-mine"), "1");
+  EXPECT_EQ(answer.field("x-gone"), "");
+  EXPECT_EQ(answer.field("via"), "1.1 n1");
+  EXPECT_EQ(answer.field("x-request-id").size(), 32u);
+  EXPECT_NE(answer.field("date"), "");
+  EXPECT_EQ(seen.rfind("GET /a/b?c=d HTTP/1.1\r\nhost: www.a.test\r\naccept: x\r\n", 0), 0u) << seen;
+  EXPECT_NE(seen.find("\r\nx-forwarded-for: 127.0.0.1\r\n"), std::string::npos);
+  EXPECT_NE(seen.find("\r\nx-request-id: " + answer.field("x-request-id") + "\r\n"), std::string::npos);
+}
+
+TEST_F(Http1, KeepsConnectionsOnBothSides) {
+  Origin origin(Origin::says("x"));
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  for (int i = 0; i < 20; ++i) {
+    wire.send(get("/"));
+    EXPECT_EQ(read_answer(wire).body, "x");
+  }
+  EXPECT_EQ(origin.requests(), 20u);
+  EXPECT_EQ(origin.connections(), 1u);
+}
+
+TEST_F(Http1, AnswersPipelinedRequestsInOrder) {
+  Origin origin([](const std::string& head, Wire& wire) { return wire.send(Origin::ok(head.substr(4, 3))); });
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  std::string burst;
+  for (int i = 100; i < 200; ++i) burst += get(std::to_string(i).insert(0, "/").substr(0, 4));
+  wire.send(burst);
+  for (int i = 100; i < 200; ++i) EXPECT_EQ(read_answer(wire).body, "/" + std::to_string(i).substr(0, 2)) << i;
+}
+
+TEST_F(Http1, CarriesLargeBodiesBothWaysWhateverTheirFraming) {
+  Origin origin(&echo);
+  start(origin);
+  const std::string body = pattern(3'000'000);
+  Wire wire = Wire::connect(edge_.endpoint());
+  for (const bool chunked : {false, true}) {
+    std::string request = "POST / HTTP/1.1\r\nHost: a\r\n";
+    if (chunked) {
+      request += "Transfer-Encoding: chunked\r\n\r\n";
+      for (size_t at = 0; at < body.size(); at += 70'000) {
+        const std::string chunk = body.substr(at, 70'000);
+        char size[20];
+        request += std::string(size, http1::encode_chunk_header(chunk.size(), size)) + chunk + "\r\n";
+      }
+      request += "0\r\n\r\n";
+    } else {
+      request += "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+    }
+    ASSERT_TRUE(wire.send(request));
+    const Answer answer = read_answer(wire);
+    EXPECT_TRUE(answer.complete);
+    EXPECT_TRUE(answer.body == body) << "chunked: " << chunked << ", got " << answer.body.size();
+  }
+}
+
+TEST_F(Http1, PassesBodiesOfUnknownLengthOnInChunksOrToAnOldClientUntilTheClose) {
+  Origin origin([](const std::string&, Wire& wire) {
+    wire.send("HTTP/1.1 200 OK\r\n\r\nuntil ");
+    wire.send("the end");
+    return false;
+  });
+  start(origin);
+  const Answer chunked = ask(edge_.endpoint(), get("/"));
+  EXPECT_EQ(chunked.field("transfer-encoding"), "chunked");
+  EXPECT_EQ(chunked.body, "until the end");
+  const Answer old = ask(edge_.endpoint(), "GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+  EXPECT_EQ(old.field("transfer-encoding"), "");
+  EXPECT_EQ(old.field("connection"), "close");
+  EXPECT_EQ(old.body, "until the end");
+}
+
+TEST_F(Http1, AHeadRequestGetsTheLengthAndNoBody) {
+  Origin origin(
+      [](const std::string&, Wire& wire) { return wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"); });
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  for (int i = 0; i < 2; ++i) {
+    wire.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    const Answer answer = read_answer(wire, true);
+    EXPECT_EQ(answer.status, 200);
+    EXPECT_EQ(answer.field("content-length"), "1000");
+  }
+  EXPECT_EQ(origin.connections(), 1u);
+}
+
+TEST_F(Http1, ASlowReaderHoldsTheBackendBackInBoundedMemory) {
+  std::atomic<size_t> sent{0};
+  const std::string block = pattern(1 << 20);
+  constexpr size_t kBlocks = 64;
+  Origin origin([&](const std::string&, Wire& wire) {
+    wire.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(kBlocks * block.size()) + "\r\n\r\n");
+    for (size_t i = 0; i < kBlocks && wire.send(block); ++i) sent += block.size();
+    return true;
+  });
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send(get("/"));
+  wire.read_until("\r\n\r\n");
+  // The origin is stopped by full socket buffers and one block in the proxy; wait until it has stood still for a while.
+  size_t before = 1;
+  while (before != sent) {
+    before = sent;
+    edge_.run_until([t = std::chrono::steady_clock::now()] {
+      return std::chrono::steady_clock::now() - t > std::chrono::milliseconds(300);
+    });
+  }
+  EXPECT_LT(sent, 24u << 20) << "the kernel's buffers and ours, not the whole";
+  size_t got = 0;
+  for (size_t i = 0; i < kBlocks; ++i) got += wire.read_exactly(block.size()) == block ? 1 : 0;
+  EXPECT_EQ(got, kBlocks);
+}
+
+TEST_F(Http1, AsksForABodyThatWaitsForContinue) {
+  Origin origin(&echo);
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_EQ(wire.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+  wire.send("hello");
+  EXPECT_EQ(read_answer(wire).body, "hello");
+}
+
+TEST_F(Http1, RefusesABodyThatIsTooLargeBeforeItIsSent) {
+  Origin origin(&echo);
+  edge_.model.listeners[0].max_body_bytes = 1000;
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_EQ(read_answer(wire).status, 413);
+  EXPECT_EQ(origin.requests(), 0u);
+  // One that does not say its size is cut off when it gets there.
+  Wire chunked = Wire::connect(edge_.endpoint());
+  chunked.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5dc\r\n" + std::string(1500, 'x') +
+               "\r\n0\r\n\r\n");
+  EXPECT_EQ(read_answer(chunked).status, 413);
+}
+
+TEST_F(Http1, PassesAnEarlyAnswerOnAndClosesWhatIsLeftOfTheRequest) {
+  Origin origin(
+      [](const std::string&, Wire& wire) { return wire.send("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"); });
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n" + std::string(10'000, 'x'));
+  const Answer answer = read_answer(wire);
+  EXPECT_EQ(answer.status, 403);
+  EXPECT_EQ(answer.body, "no");
+  EXPECT_TRUE(wire.at_end());
+}
+
+TEST_F(Http1, AClientThatLeavesTakesItsBackendRequestWithIt) {
+  std::atomic<bool> cut{false};
+  Origin origin([&](const std::string&, Wire& wire) {
+    cut = wire.at_end();
+    return false;
+  });
+  start(origin);
+  {
+    Wire wire = Wire::connect(edge_.endpoint());
+    wire.send(get("/"));
+    ASSERT_TRUE(edge_.run_until([&] { return origin.requests() == 1; }));
+  }
+  EXPECT_TRUE(edge_.run_until([&] { return cut.load(); }));
+  EXPECT_TRUE(edge_.run_until([&] { return edge_.metric("tidegate_l7_failures_total{reason=\"client_gone\"}") == 1; }));
+}
+
+TEST_F(Http1, ABackendThatDiesMidBodyIsNotPassedOffAsComplete) {
+  Origin origin([](const std::string& head, Wire& wire) {
+    wire.send(head.find("/chunked") == std::string::npos
+                  ? "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"
+                  : "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n");
+    return false;
+  });
+  start(origin);
+  EXPECT_FALSE(ask(edge_.endpoint(), get("/")).complete);
+  EXPECT_FALSE(ask(edge_.endpoint(), get("/chunked")).complete);
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"backend_truncated\"}"), 2u);
+}
+
+TEST_F(Http1, TunnelsAfterAnUpgrade) {
+  Origin origin([](const std::string& head, Wire& wire) {
+    if (head.find("\r\nupgrade: echo\r\n") == std::string::npos) return false;
+    wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nwelcome ");
+    return wire.send("back " + wire.read_exactly(4)) && false;
+  });
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+  const Answer answer = read_answer(wire);
+  EXPECT_EQ(answer.status, 101);
+  EXPECT_EQ(answer.field("upgrade"), "echo");
+  EXPECT_EQ(wire.read_exactly(8), "welcome ");
+  wire.send("ping");
+  EXPECT_EQ(wire.read_to_end(), "back ping");
+}
+
+TEST_F(Http1, AHeadThatDoesNotArriveIsAnsweredAndCutOff) {
+  Origin origin(Origin::says("x"));
+  edge_.model.listeners[0].header_timeout_ms = 100;
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send("GET / HTTP/1.1\r\nHos");
+  EXPECT_EQ(read_answer(wire).status, 408);
+  EXPECT_TRUE(wire.at_end());
+  Wire silent = Wire::connect(edge_.endpoint());
+  EXPECT_TRUE(silent.at_end());
+}
+
+TEST_F(Http1, AConnectionAtRestIsClosedAfterItsTime) {
+  Origin origin(Origin::says("x"));
+  edge_.model.listeners[0].idle_timeout_ms = 100;
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send(get("/"));
+  EXPECT_EQ(read_answer(wire).status, 200);
+  EXPECT_TRUE(wire.at_end());
+}
+
+}  // namespace
+}  // namespace tidegate::l7::test

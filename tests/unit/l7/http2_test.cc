@@ -1,0 +1,228 @@
+// HTTP/2 on the client's side, spoken by nghttp2's client half over a blocking socket, with prior knowledge.
+#include <gtest/gtest.h>
+#include <nghttp2/nghttp2.h>
+
+#include <map>
+#include <optional>
+
+#include "tests/unit/l7/support.h"
+
+namespace tidegate::l7::test {
+namespace {
+
+struct StreamResult {
+  std::map<std::string, std::string> fields;
+  std::string body;
+  std::optional<uint32_t> closed;  // error code
+};
+
+class Http2Client {
+ public:
+  using Fields = std::vector<std::pair<std::string, std::string>>;
+  explicit Http2Client(const Endpoint& endpoint, bool lax = false) : wire_(Wire::connect(endpoint)) {
+    nghttp2_session_callbacks* callbacks = nullptr;
+    nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_callbacks_set_on_header_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
+                      const uint8_t* value, size_t value_bytes, uint8_t, void* self) {
+          auto& client = *static_cast<Http2Client*>(self);
+          client.streams_[frame->hd.stream_id].fields[std::string(name, name + name_bytes)] =
+              std::string(value, value + value_bytes);
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(
+        callbacks, [](nghttp2_session*, uint8_t, int32_t id, const uint8_t* data, size_t bytes, void* self) {
+          static_cast<Http2Client*>(self)->streams_[id].body.append(reinterpret_cast<const char*>(data), bytes);
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_stream_close_callback(
+        callbacks, [](nghttp2_session*, int32_t id, uint32_t error, void* self) {
+          static_cast<Http2Client*>(self)->streams_[id].closed = error;
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_frame_recv_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* self) {
+          if (frame->hd.type == NGHTTP2_GOAWAY) static_cast<Http2Client*>(self)->goaway_ = frame->goaway.error_code;
+          return 0;
+        });
+    nghttp2_option* options = nullptr;
+    nghttp2_option_new(&options);
+    nghttp2_option_set_no_http_messaging(options, lax ? 1 : 0);
+    nghttp2_session_client_new2(&session_, callbacks, this, options);
+    nghttp2_option_del(options);
+    nghttp2_session_callbacks_del(callbacks);
+    nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, nullptr, 0);
+  }
+  ~Http2Client() { nghttp2_session_del(session_); }
+
+  int32_t submit(const Fields& fields, std::string body = {}) {
+    std::vector<nghttp2_nv> pairs;
+    for (const auto& [name, value] : fields) {
+      const auto bytes = [](const std::string& s) { return reinterpret_cast<uint8_t*>(const_cast<char*>(s.data())); };
+      pairs.push_back({bytes(name), bytes(value), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE});
+    }
+    body_ = std::move(body);
+    nghttp2_data_provider provider{};
+    provider.source.ptr = this;
+    provider.read_callback = [](nghttp2_session*, int32_t, uint8_t* buffer, size_t bytes, uint32_t* flags,
+                                nghttp2_data_source* source, void*) -> ssize_t {
+      auto& client = *static_cast<Http2Client*>(source->ptr);
+      const size_t now = client.body_.copy(reinterpret_cast<char*>(buffer), bytes);
+      client.body_.erase(0, now);
+      if (client.body_.empty()) *flags |= NGHTTP2_DATA_FLAG_EOF;
+      return static_cast<ssize_t>(now);
+    };
+    return nghttp2_submit_request(session_, nullptr, pairs.data(), pairs.size(), body_.empty() ? nullptr : &provider,
+                                  nullptr);
+  }
+  static Fields request(const std::string& path, const std::string& method = "GET") {
+    return {{":method", method}, {":scheme", "http"}, {":authority", "a.test"}, {":path", path}};
+  }
+  void send_all() {
+    const uint8_t* data = nullptr;
+    for (ssize_t bytes; (bytes = nghttp2_session_mem_send(session_, &data)) > 0;) {
+      wire_.send({reinterpret_cast<const char*>(data), static_cast<size_t>(bytes)});
+    }
+  }
+  // Runs until the stream is closed; false when the connection ends before.
+  bool finish(int32_t id) {
+    for (;;) {
+      send_all();
+      if (streams_[id].closed) return true;
+      const std::string got = wire_.read_some();
+      if (got.empty()) return false;
+      if (nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(got.data()), got.size()) < 0)
+        return false;
+    }
+  }
+  StreamResult& result(int32_t id) { return streams_[id]; }
+  nghttp2_session* session() { return session_; }
+  std::optional<uint32_t> goaway() const { return goaway_; }
+
+ private:
+  Wire wire_;
+  nghttp2_session* session_ = nullptr;
+  std::map<int32_t, StreamResult> streams_;
+  std::string body_;
+  std::optional<uint32_t> goaway_;
+};
+
+class Http2 : public testing::Test {
+ protected:
+  void start(Origin& origin) {
+    edge_.add_route("/*", edge_.add_pool("p", {origin.endpoint()}));
+    edge_.start();
+  }
+  Edge edge_;
+};
+
+TEST_F(Http2, CarriesManyStreamsOnOneConnection) {
+  Origin origin(
+      [](const std::string& head, Wire& wire) { return wire.send(Origin::ok(head.substr(0, head.find("\r\n")))); });
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 50; ++i) ids.push_back(client.submit(Http2Client::request("/" + std::to_string(i))));
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(client.finish(ids[static_cast<size_t>(i)]));
+    const StreamResult& result = client.result(ids[static_cast<size_t>(i)]);
+    EXPECT_EQ(result.body, "GET /" + std::to_string(i) + " HTTP/1.1");
+    EXPECT_EQ(result.fields.at(":status"), "200");
+    EXPECT_EQ(result.fields.count("connection"), 0u);
+  }
+  EXPECT_EQ(edge_.metric("tidegate_l7_client_connections_total"), 1u);
+}
+
+TEST_F(Http2, CarriesLargeBodiesBothWaysThroughItsWindows) {
+  const std::string body(2'000'000, 'b');
+  Origin origin([&](const std::string&, Wire& wire) {
+    std::string got;
+    for (;;) {
+      const size_t bytes = std::stoul(wire.read_until("\r\n"), nullptr, 16);
+      const std::string chunk = wire.read_exactly(bytes + 2);
+      if (bytes == 0) break;
+      got += chunk.substr(0, bytes);
+    }
+    return wire.send(Origin::ok(got));
+  });
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const int32_t id = client.submit(Http2Client::request("/", "POST"), body);
+  ASSERT_TRUE(client.finish(id));
+  EXPECT_TRUE(client.result(id).body == body) << client.result(id).body.size();
+}
+
+TEST_F(Http2, RefusesWhatCannotBecomeHttp1Unchanged) {
+  Origin origin(Origin::says("reached"));
+  start(origin);
+  const std::vector<std::pair<std::string, std::string>> bad[] = {
+      {{"transfer-encoding", "chunked"}}, {{"connection", "close"}}, {{"x", "a\r\nb: c"}},
+      {{"host", "other.test"}},           {{"content-length", "7"}},
+  };
+  for (const auto& fields : bad) {
+    Http2Client client(edge_.endpoint(), true);
+    Http2Client::Fields request = Http2Client::request("/");
+    request.insert(request.end(), fields.begin(), fields.end());
+    const int32_t id = client.submit(request);
+    client.finish(id);
+    const StreamResult& result = client.result(id);
+    const bool answered_400 = result.fields.count(":status") != 0 && result.fields.at(":status") == "400";
+    EXPECT_TRUE(answered_400 || (result.closed && *result.closed != NGHTTP2_NO_ERROR)) << fields[0].first;
+  }
+  EXPECT_EQ(origin.requests(), 0u);
+}
+
+TEST_F(Http2, AnAnswerThatBreaksOffResetsItsStreamAlone) {
+  Origin origin([](const std::string& head, Wire& wire) {
+    if (head.find("/good") != std::string::npos) return wire.send(Origin::ok("good"));
+    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart");
+    return false;
+  });
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const int32_t bad = client.submit(Http2Client::request("/bad"));
+  ASSERT_TRUE(client.finish(bad));
+  EXPECT_EQ(client.result(bad).closed, std::optional<uint32_t>(NGHTTP2_INTERNAL_ERROR));
+  const int32_t good = client.submit(Http2Client::request("/good"));
+  ASSERT_TRUE(client.finish(good));
+  EXPECT_EQ(client.result(good).body, "good");
+}
+
+TEST_F(Http2, AClientThatResetsStreamsWithoutEndIsSentAway) {
+  Origin origin([](const std::string&, Wire& wire) { return !wire.at_end(); });
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  int32_t last = 0;
+  for (int i = 0; i < 2000; ++i) {
+    last = client.submit(Http2Client::request("/"));
+    client.send_all();
+    nghttp2_submit_rst_stream(client.session(), NGHTTP2_FLAG_NONE, last, NGHTTP2_CANCEL);
+    client.send_all();
+  }
+  const int32_t after = client.submit(Http2Client::request("/"));
+  client.finish(after);
+  EXPECT_EQ(edge_.metric("tidegate_l7_http2_floods_total"), 1u);
+  EXPECT_LT(origin.requests(), 1000u);
+}
+
+TEST_F(Http2, DrainingLetsStreamsUnderWayFinish) {
+  std::atomic<bool> release{false};
+  Origin origin([&](const std::string&, Wire& wire) {
+    while (!release) std::this_thread::yield();
+    return wire.send(Origin::ok("late"));
+  });
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const int32_t id = client.submit(Http2Client::request("/"));
+  client.send_all();
+  ASSERT_TRUE(edge_.run_until([&] { return origin.requests() == 1; }));
+  bool drained = false;
+  edge_.proxy().drain([&] { drained = true; });
+  release = true;
+  ASSERT_TRUE(client.finish(id));
+  EXPECT_EQ(client.result(id).body, "late");
+  EXPECT_TRUE(edge_.run_until([&] { return drained; }));
+}
+
+}  // namespace
+}  // namespace tidegate::l7::test

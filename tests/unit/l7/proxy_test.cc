@@ -1,0 +1,304 @@
+// The proxy as a whole: routes, retries, timeouts, changes of configuration, drain.
+#include "l7/proxy.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tests/unit/l7/support.h"
+
+namespace tidegate::l7::test {
+namespace {
+
+// A port nobody listens on.
+Endpoint closed_port() {
+  Origin origin(Origin::says(""));
+  const Endpoint endpoint = origin.endpoint();
+  origin.die();
+  return endpoint;
+}
+
+TEST(ProxyRoutes, FixedAnswersRedirectsAndWhatMatchesNothing) {
+  Edge edge;
+  Route fixed;
+  fixed.name = "fixed";
+  fixed.path = "/healthz";
+  fixed.status = 200;
+  fixed.body = "fine\n";
+  Route redirect;
+  redirect.name = "redirect";
+  redirect.path = "/old/{id}/*";
+  redirect.status = 308;
+  redirect.redirect = "https://{host}/new/{id}";
+  Route path_redirect;
+  path_redirect.name = "to-https";
+  path_redirect.path = "/up/*";
+  path_redirect.redirect = "https://{host}{path}";
+  Route read_only;
+  read_only.name = "ro";
+  read_only.path = "/ro";
+  read_only.methods = {"GET"};
+  read_only.status = 204;
+  edge.model.routes = {fixed, redirect, path_redirect, read_only};
+  edge.start();
+  const Answer fine = ask(edge.endpoint(), get("/healthz"));
+  EXPECT_EQ(fine.status, 200);
+  EXPECT_EQ(fine.body, "fine\n");
+  const Answer moved = ask(edge.endpoint(), get("/old/42/x", "www.a.test:8080"));
+  EXPECT_EQ(moved.status, 308);
+  EXPECT_EQ(moved.field("location"), "https://www.a.test/new/42");
+  EXPECT_EQ(ask(edge.endpoint(), get("/up/a?b=c")).field("location"), "https://a.test/up/a?b=c");
+  EXPECT_EQ(ask(edge.endpoint(), get("/nowhere")).status, 404);
+  EXPECT_EQ(ask(edge.endpoint(), "POST /ro HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status, 405);
+}
+
+TEST(ProxyRoutes, EditsAnswersAndKeepsEncodedPathsFromEscaping) {
+  Origin origin([](const std::string& head, Wire& wire) {
+    return wire.send(Origin::ok(head.substr(0, head.find("\r\n")), "Server: secret\r\n"));
+  });
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {origin.endpoint()});
+  edge.add_route("/open/*", pool).response_headers = {{"Server", ""}, {"X-Edge", "yes"}};
+  edge.start();
+  const Answer answer = ask(edge.endpoint(), get("/open/a"));
+  EXPECT_EQ(answer.field("server"), "");
+  EXPECT_EQ(answer.field("x-edge"), "yes");
+  EXPECT_EQ(ask(edge.endpoint(), get("/open/%2e%2e/closed")).status, 404);
+  EXPECT_EQ(ask(edge.endpoint(), get("/open/x/%2E./a")).body, "GET /open/a HTTP/1.1");
+}
+
+TEST(ProxyRetry, ABackendThatRefusesIsPassedOverWhateverTheMethod) {
+  Origin alive(Origin::says("alive"));
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {closed_port(), alive.endpoint()}));
+  edge.start();
+  for (int i = 0; i < 4; ++i) {
+    const Answer answer = ask(edge.endpoint(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    EXPECT_EQ(answer.body, "alive");
+  }
+  EXPECT_GE(edge.metric("tidegate_l7_retries_total"), 1u);
+}
+
+TEST(ProxyRetry, OnlyIdempotentRequestsAreRepeatedOnceTheyWereSent) {
+  Origin failing([](const std::string&, Wire&) { return false; });
+  Origin alive(Origin::says("alive"));
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {failing.endpoint(), alive.endpoint()});
+  edge.model.pools[pool].eject_after = 0;
+  edge.add_route("/*", pool);
+  edge.start();
+  std::multiset<int> gets, posts;
+  for (int i = 0; i < 4; ++i) {
+    gets.insert(ask(edge.endpoint(), get("/")).status);
+    edge.run_until([t = std::chrono::steady_clock::now()] {  // let the budget's floor refill
+      return std::chrono::steady_clock::now() - t > std::chrono::milliseconds(250);
+    });
+  }
+  for (int i = 0; i < 4; ++i) {
+    posts.insert(ask(edge.endpoint(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status);
+  }
+  EXPECT_EQ(gets, (std::multiset<int>{200, 200, 200, 200}));
+  EXPECT_EQ(posts, (std::multiset<int>{200, 200, 502, 502}));
+}
+
+TEST(ProxyRetry, TheBudgetBoundsWhatAnOutageAdds) {
+  Origin failing([](const std::string&, Wire&) { return false; });
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {failing.endpoint()});
+  edge.model.pools[pool].eject_after = 0;
+  edge.add_route("/*", pool);
+  edge.start();
+  constexpr size_t kRequests = 200;
+  const auto start = std::chrono::steady_clock::now();
+  for (size_t i = 0; i < kRequests; ++i) EXPECT_EQ(ask(edge.endpoint(), get("/")).status, 502);
+  const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double floor = 5 * seconds + 5;
+  EXPECT_LE(static_cast<double>(failing.requests()), kRequests * 1.2 + floor + 1);
+  EXPECT_GT(edge.metric("tidegate_l7_retries_denied_total"), 0u);
+}
+
+TEST(ProxyRetry, AConnectionThatTheBackendClosedMeanwhileIsReplacedUnnoticed) {
+  // Says keep-alive, and closes after each answer all the same.
+  Origin origin([](const std::string&, Wire& wire) { return wire.send(Origin::ok("x")) && false; });
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.start();
+  Wire wire = Wire::connect(edge.endpoint());
+  for (int i = 0; i < 50; ++i) {
+    wire.send(get("/"));
+    EXPECT_EQ(read_answer(wire).status, 200) << i;
+  }
+  EXPECT_EQ(edge.metric("tidegate_l7_backend_failures_total{pool=\"p\",backend=\"b1\"}"), 0u);
+}
+
+TEST(ProxyTimeouts, EachHasItsStatusAndItsCounter) {
+  Origin silent([](const std::string&, Wire& wire) { return !wire.at_end(); });
+  Origin stuck([](const std::string&, Wire& wire) {
+    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+    return !wire.at_end();
+  });
+  Edge edge;
+  const uint32_t pool = edge.add_pool("silent", {silent.endpoint()});
+  edge.model.pools[pool].first_byte_timeout_ms = 50;
+  edge.model.pools[pool].retry_attempts = 0;
+  const uint32_t stuck_pool = edge.add_pool("stuck", {stuck.endpoint()});
+  edge.model.pools[stuck_pool].idle_timeout_ms = 50;
+  const uint32_t patient_pool = edge.add_pool("patient", {silent.endpoint()});
+  edge.add_route("/silent", pool);
+  edge.add_route("/stuck", stuck_pool);
+  edge.add_route("/total", patient_pool).total_timeout_ms = 50;
+  edge.start();
+  EXPECT_EQ(ask(edge.endpoint(), get("/silent")).status, 504);
+  EXPECT_FALSE(ask(edge.endpoint(), get("/stuck")).complete);
+  EXPECT_EQ(ask(edge.endpoint(), get("/total")).status, 504);
+  for (const char* reason : {"first_byte_timeout", "body_timeout", "total_timeout"}) {
+    EXPECT_EQ(edge.metric(std::string("tidegate_l7_failures_total{reason=\"") + reason + "\"}"), 1u) << reason;
+  }
+}
+
+TEST(ProxyPools, APoolThatIsDownSaysSo) {
+  Origin origin(Origin::says("x"));
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.start();
+  EXPECT_EQ(ask(edge.endpoint(), get("/")).status, 200);
+  auto words = std::make_shared<Words>();
+  words->admin[backend_key("p", "b1")] = {};
+  edge.publish(words);
+  EXPECT_TRUE(edge.run_until([&] { return ask(edge.endpoint(), get("/")).status == 503; }));
+}
+
+TEST(ProxyPools, ABackendThatFailsInARowIsEjected) {
+  Origin failing([](const std::string&, Wire&) { return false; });
+  Origin alive(Origin::says("alive"));
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {failing.endpoint(), alive.endpoint()});
+  edge.model.pools[pool].eject_after = 3;
+  edge.add_route("/*", pool);
+  edge.start();
+  for (int i = 0; i < 30; ++i) ask(edge.endpoint(), get("/"));
+  EXPECT_EQ(failing.requests(), 3u);
+  EXPECT_EQ(edge.metric("tidegate_l7_ejections_total"), 1u);
+}
+
+TEST(ProxyChanges, ANewVersionClosesNothingAndIsSeenWhole) {
+  Origin one(Origin::says("one")), two(Origin::says("two"));
+  Edge edge;
+  edge.model.nodes[0].l7.workers = 2;
+  const uint32_t first = edge.add_pool("one", {one.endpoint()});
+  const uint32_t second = edge.add_pool("two", {two.endpoint()});
+  edge.add_route("/*", first);
+  edge.start();
+  std::vector<Wire> wires;
+  for (int i = 0; i < 20; ++i) wires.push_back(Wire::connect(edge.endpoint()));
+  const auto ask_all = [&](size_t& twos) {
+    for (Wire& wire : wires) {
+      ASSERT_TRUE(wire.send(get("/")));
+      const Answer answer = read_answer(wire);
+      ASSERT_EQ(answer.status, 200);
+      if (answer.body == "two") ++twos;
+    }
+  };
+  size_t twos = 0;
+  ask_all(twos);
+  EXPECT_EQ(twos, 0u);
+  for (int version = 0; version < 10; ++version) {
+    edge.model.routes[0].pool = version % 2 == 0 ? second : first;
+    ASSERT_TRUE(edge.publish());
+    ask_all(twos);
+  }
+  edge.model.routes[0].pool = second;
+  ASSERT_TRUE(edge.publish());
+  EXPECT_TRUE(edge.run_until([&] {
+    twos = 0;
+    ask_all(twos);
+    return twos == wires.size();
+  }));
+  EXPECT_EQ(edge.metric("tidegate_l7_client_connections_total"), wires.size()) << "nobody had to connect again";
+}
+
+TEST(ProxyChanges, AListenerThatGoesFinishesItsConnectionsAndOneThatComesListens) {
+  Origin origin(Origin::says("x"));
+  Edge edge;
+  Listener other;
+  other.name = "other";
+  other.bind = {*Endpoint::parse("127.0.0.2:0")};
+  edge.model.listeners.push_back(other);
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.start();
+  Wire kept = Wire::connect(edge.endpoint(1));
+  kept.send(get("/"));
+  EXPECT_EQ(read_answer(kept).status, 200);
+  edge.model.listeners.pop_back();
+  Listener third;
+  third.name = "third";
+  third.bind = {*Endpoint::parse("[::1]:0")};
+  edge.model.listeners.push_back(third);
+  ASSERT_TRUE(edge.publish());
+  ASSERT_TRUE(edge.run_until([&] { return ask(edge.endpoint(1), get("/")).status == 200; }));
+  kept.send(get("/"));
+  const Answer last = read_answer(kept);
+  EXPECT_EQ(last.status, 200);
+  EXPECT_EQ(last.field("connection"), "close");
+}
+
+TEST(ProxyChanges, AVersionThatCannotBeBoundLeavesEverythingAsItWas) {
+  Origin origin(Origin::says("x"));
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.start();
+  Listener taken;
+  taken.name = "taken";
+  taken.bind = {origin.endpoint()};
+  edge.model.listeners.push_back(taken);
+  const Result<void> refused = edge.publish();
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("listener taken"), std::string::npos) << refused.error().message;
+  EXPECT_EQ(ask(edge.endpoint(), get("/")).status, 200);
+}
+
+TEST(ProxyDrain, RequestsUnderWayFinishAndTheRestIsClosed) {
+  std::atomic<bool> release{false};
+  Origin origin([&](const std::string&, Wire& wire) {
+    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+    while (!release) std::this_thread::yield();
+    return wire.send("half");
+  });
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.start();
+  Wire busy = Wire::connect(edge.endpoint()), idle = Wire::connect(edge.endpoint());
+  busy.send(get("/"));
+  busy.read_until("half");
+  bool drained = false;
+  edge.proxy().drain([&] { drained = true; });
+  EXPECT_TRUE(idle.at_end());
+  EXPECT_FALSE(drained);
+  release = true;
+  EXPECT_EQ(busy.read_to_end(), "half");
+  EXPECT_TRUE(edge.run_until([&] { return drained; }));
+}
+
+TEST(ProxyExplain, DecidesAsTheProxyDoes) {
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {*Endpoint::parse("127.0.0.1:1"), *Endpoint::parse("127.0.0.1:2")});
+  edge.model.pools[pool].policy = PoolPolicy::consistent_hash;
+  edge.add_route("/item/{id}", pool);
+  edge.start();
+  HttpRequest request;
+  request.query = "client=192.0.2.1&url=http://a.test/item/7";
+  const Result<nlohmann::json> answer = edge.proxy().explain(request);
+  ASSERT_TRUE(answer);
+  EXPECT_EQ((*answer)["listener"], "plain");
+  EXPECT_EQ((*answer)["route"], "r1");
+  EXPECT_EQ((*answer)["parameters"]["id"], "7");
+  EXPECT_EQ((*answer)["eligible"].size(), 2u);
+  EXPECT_TRUE((*answer)["backend"].is_string());
+  request.query = "url=nonsense";
+  EXPECT_FALSE(edge.proxy().explain(request));
+}
+
+}  // namespace
+}  // namespace tidegate::l7::test

@@ -1,0 +1,118 @@
+// What the proxy's tests stand on: real origins and clients over loopback, and a proxy in this process. Sockets block,
+// with a limit after which a test fails instead of hanging.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "conf/snapshot.h"
+#include "core/event_loop.h"
+#include "core/fd.h"
+#include "core/ip.h"
+#include "core/metrics.h"
+#include "l7/proxy.h"
+
+namespace tidegate::l7::test {
+
+// A blocking socket.
+class Wire {
+ public:
+  explicit Wire(UniqueFd fd) : fd_(std::move(fd)) {}
+  static Wire connect(const Endpoint& endpoint);
+  bool send(std::string_view bytes);
+  // Up to and including `mark`; everything when the peer closes first.
+  std::string read_until(std::string_view mark);
+  std::string read_exactly(size_t bytes);
+  std::string read_some();  // empty at the end
+  std::string read_to_end();
+  bool at_end();  // waits for the peer's close
+  void half_close();
+  void reset();  // closes with RST
+  int fd() const { return fd_.get(); }
+
+ private:
+  bool more();
+  UniqueFd fd_;
+  std::string buffered_;
+};
+
+struct Answer {
+  int status = 0;
+  std::string head;  // lower case
+  std::string body;
+  bool complete = false;
+  std::string field(const std::string& lower_name) const;  // first value or empty
+};
+Answer read_answer(Wire& wire, bool to_head = false);
+// One request on a fresh connection.
+Answer ask(const Endpoint& endpoint, std::string_view request);
+std::string get(std::string_view path, std::string_view host = "a.test", std::string_view more_fields = "");
+
+// An origin: accepts on a port of its own, one thread a connection. The handler is given each request's head (and reads
+// a body itself) and returns false to close.
+class Origin {
+ public:
+  using Handler = std::function<bool(const std::string& head, Wire& wire)>;
+  explicit Origin(Handler handler);
+  ~Origin();
+  Endpoint endpoint() const { return endpoint_; }
+  size_t requests() const { return requests_; }
+  size_t connections() const { return connections_; }
+  // Refuses connections from now on; open ones are cut.
+  void die();
+
+  static Handler says(std::string body);  // 200 with that body, always
+  static std::string ok(std::string_view body, std::string_view more_fields = "");
+
+ private:
+  void run();
+  void serve(int fd);
+  Handler handler_;
+  UniqueFd listen_;
+  Endpoint endpoint_;
+  std::atomic<size_t> requests_{0}, connections_{0};
+  std::atomic<bool> stop_{false};
+  std::mutex mutex_;
+  std::vector<int> open_;
+  std::vector<std::thread> threads_;
+  std::thread acceptor_;
+};
+
+// Node "n1" with one plain listener on 127.0.0.1; add pools, routes and so on, then start().
+class Edge {
+ public:
+  Edge();
+  ~Edge();
+  Model model;
+
+  uint32_t add_pool(const std::string& name, const std::vector<Endpoint>& backends);
+  Route& add_route(const std::string& path, uint32_t pool);
+  void start();
+  // Publishes the model as it is now as a new version.
+  Result<void> publish();
+  void publish(std::shared_ptr<const Words> words);
+  Endpoint endpoint(size_t listener = 0) const;
+  Endpoint bound(const Endpoint& bind) const { return *proxy_->bound(bind); }
+  // Runs the main loop until `done`, or fails after some seconds.
+  bool run_until(const std::function<bool()>& done);
+  bool drain();
+  Proxy& proxy() { return *proxy_; }
+  uint64_t metric(const std::string& series) const;  // value of the line that starts with `series`
+  std::string secret = "a secret that tests share, long enough";
+  std::string state_dir;
+
+ private:
+  EventLoop loop_;
+  Metrics metrics_;
+  std::unique_ptr<Proxy> proxy_;
+  uint64_t version_ = 0;
+};
+
+}  // namespace tidegate::l7::test
