@@ -55,7 +55,8 @@ void Transaction::resume() {
   running_ = true;
   do {
     again_ = false;
-    const Step next = (this->*kSteps[static_cast<size_t>(step_)].run)();
+    const StepFunction run = kSteps[static_cast<size_t>(step_)].run;
+    const Step next = (this->*run)();
     if (next != Step::suspend) {
       step_ = next;
       again_ = true;

@@ -115,7 +115,7 @@ def test_a_proxy_killed_with_sigkill_comes_back_warm(lab):
     for path in paths:
         assert "hit" in ask(lab, path)[1]
     metrics = lambda: lab.plane("proxy1", "l7", "/metrics").body.decode()
-    wait_until("everything stored is committed", lambda: re.search(r"^tidegate_cache_writer_queue_bytes 0$", metrics(), re.MULTILINE), 10)
+    wait_until("everything stored is committed", lambda: re.search(r"^tidegate_cache_writer_queue_bytes 0$", metrics(), re.MULTILINE), 30)
     lab.process("proxy1", "l7").kill()
     lab.start_plane("proxy1", "l7")
     lab.wait_ready("proxy1")

@@ -59,11 +59,11 @@ def test_a_damaged_state_is_named_in_one_line_and_the_planes_serve_on(lab):
     data.write_bytes(os.urandom(8192) + kept[8192:])
     try:
         process = lab.start_plane("proxy2", "l7")
-        wait_until("the plane says what is wrong", lambda: not process.running() or "data.mdb" in process.tail() or "state" in process.tail(), 10)
+        wait_until("the plane says what is wrong", lambda: not process.running() or "data.mdb" in process.tail() or "state" in process.tail(), 30)
         tail = process.tail()
         assert "AddressSanitizer" not in tail and "Segmentation" not in tail, tail
         # The forwarder has left this proxy; its sibling serves.
-        wait_until("the sibling serves", lambda: lab.curl("client-eu", WWW + "/", check=False).returncode == 0, 15)
+        wait_until("the sibling serves", lambda: lab.curl("client-eu", WWW + "/", check=False).returncode == 0, 30)
         process.kill()
     finally:
         data.write_bytes(kept)

@@ -19,7 +19,7 @@ def health_word(lab, key):
 
 
 def wait_for_word(lab, key, up):
-    return wait_until(f"{key} is {'up' if up else 'down'}", lambda: (w := health_word(lab, key)) and w["up"] == up and w, 15)
+    return wait_until(f"{key} is {'up' if up else 'down'}", lambda: (w := health_word(lab, key)) and w["up"] == up and w, 30)
 
 
 def wait_applied(lab):
@@ -31,12 +31,12 @@ def wait_applied(lab):
         planes = [plane for node in status["nodes"] for plane in node.get("planes", [])]
         return len(planes) >= 5 and all(plane["words"] >= head["words"] for plane in planes)
 
-    wait_until("all planes applied the words", all_there, 15)
+    wait_until("all planes applied the words", all_there, 30)
 
 
 def settle(lab):
     """Until every backend is up and every plane knows: each test starts from a whole edge."""
-    wait_until("every backend is up", lambda: all(w["up"] for w in lab.api("GET", "/v1/health").json()["words"].values()), 15)
+    wait_until("every backend is up", lambda: all(w["up"] for w in lab.api("GET", "/v1/health").json()["words"].values()), 30)
     wait_applied(lab)
 
 
@@ -94,7 +94,7 @@ def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
     thread = threading.Thread(target=download)
     thread.start()
     # The proxy in whose hands the download is, told by its count of requests under way.
-    wait_until("the download runs", lambda: target.exists() and target.stat().st_size > 0, 10)
+    wait_until("the download runs", lambda: target.exists() and target.stat().st_size > 0, 30)
     drained = None
     for proxy in ("proxy1", "proxy2"):
         lab.tidegate("drain", "backend", f"proxies-eu/{proxy}", "--wait")
@@ -115,7 +115,7 @@ def test_a_proxy_told_to_stop_finishes_the_download_it_serves(lab):
     done = {}
     thread = threading.Thread(target=lambda: done.update(out=lab.curl("client-eu", WWW + "/slow/1m", "--http1.1", "-o", str(target), vip="10.10.0.12")))
     thread.start()
-    wait_until("the download runs", lambda: target.exists() and target.stat().st_size > 0, 10)
+    wait_until("the download runs", lambda: target.exists() and target.stat().st_size > 0, 30)
     status = lab.process("proxy2", "l7").stop(30)
     thread.join(30)
     assert status == 0 and "out" in done
@@ -131,12 +131,12 @@ def test_a_failed_site_loses_its_clients_by_dns(lab):
     assert ask() == [VIP_EU[0]]
     for proxy in ("proxy1", "proxy2"):
         lab.process(proxy, "l7").kill()
-    wait_until("dns names the other site", lambda: ask() == [VIP_US[0]], 15)
+    wait_until("dns names the other site", lambda: ask() == [VIP_US[0]], 30)
     assert lab.curl("client-eu", WWW + "/", vip=VIP_US[0]).stdout == "the origin's front page\n"
     for proxy in ("proxy1", "proxy2"):
         lab.start_plane(proxy, "l7")
         lab.wait_ready(proxy)
-    wait_until("dns names the site again", lambda: ask() == [VIP_EU[0]], 15)
+    wait_until("dns names the site again", lambda: ask() == [VIP_EU[0]], 30)
 
 
 def test_a_killed_forwarder_comes_back_with_the_same_picks(lab):

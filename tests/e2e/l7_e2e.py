@@ -137,7 +137,7 @@ def test_the_access_log_tells_of_each_request_in_json(lab):
         ]
         return lines
 
-    wait_until("the access log has the request", found, 5)
+    wait_until("the access log has the request", found, 30)
     record = json.loads(lines[0])
     assert record["status"] == 200 and record["route"] == "api" and record["pool"] == "origins" and record["client"].startswith("10.1.0.2"), record
 

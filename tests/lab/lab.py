@@ -162,6 +162,7 @@ class Lab:
                 (home / "secret").chmod(0o600)
                 (home / "token").write_text(token)
                 (home / "tokens").write_text(f"admin {token} lab\n")
+                (home / "tokens").chmod(0o600)
         for source in ("edge.yaml", "example.test.zone"):
             shutil.copy(HERE / "conf" / source, self.directory("edge") / source)
         sh(
@@ -242,7 +243,7 @@ class Lab:
             if plane in ("nginx", "control") or (host and at != host):
                 continue
             path = self.socket_path(at, plane)
-            wait_until(f"{name} is ready", lambda p=path: unix_request(p, "GET", "/healthz").status == 200, 20, process)
+            wait_until(f"{name} is ready", lambda p=path: unix_request(p, "GET", "/healthz").status == 200, 60, process)
 
     # --- talking to it
     def tidegate(self, *arguments, check=True, host=None):

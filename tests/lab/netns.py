@@ -146,7 +146,7 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
 
-def wait_until(what, condition, timeout_s=10.0, process=None):
+def wait_until(what, condition, timeout_s=30.0, process=None):
     """Waits for a condition of the outside world and returns its value; the error says what never came, and why."""
     deadline = time.monotonic() + timeout_s
     while True:
