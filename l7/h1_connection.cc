@@ -300,7 +300,8 @@ void H1Connection::on_transaction_over() {
   connection_.in().consume(std::exchange(taken_, 0));
   if (transport_.broken()) return connection_.close();
   // A client that was never told to continue may send its body or not: what comes next could be either.
-  if (!keep_alive_ || draining_ || body_failure_ != Failure::none || (expect_continue_ && !body_ended_)) {
+  const bool not_worth_reading = !body_ended_ && (expect_continue_ || remaining_ > kDiscardedBytes);
+  if (!keep_alive_ || draining_ || body_failure_ != Failure::none || not_worth_reading) {
     state_ = State::closing;
     return finish_closing();
   }

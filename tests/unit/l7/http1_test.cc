@@ -202,6 +202,17 @@ TEST_F(Http1, PassesAnEarlyAnswerOnAndClosesWhatIsLeftOfTheRequest) {
   EXPECT_TRUE(wire.at_end());
 }
 
+TEST_F(Http1, AnEarlyAnswerKeepsTheConnectionWhenLittleIsLeftOfTheRequest) {
+  Origin origin(
+      [](const std::string&, Wire& wire) { return wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"); });
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+  EXPECT_EQ(read_answer(wire).body, "ok");
+  wire.send("0123456789" + get("/"));
+  EXPECT_EQ(read_answer(wire).body, "ok");
+}
+
 TEST_F(Http1, AClientThatLeavesTakesItsBackendRequestWithIt) {
   std::atomic<bool> cut{false};
   Origin origin([&](const std::string&, Wire& wire) {
