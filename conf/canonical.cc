@@ -90,16 +90,14 @@ class YamlWriter {
     return entries;
   }
 
+  // Whether YAML reads the text back as that text without quotes, in flow style too.
   static bool is_plain(std::string_view text) {
-    constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/";
+    constexpr std::string_view kAnywhere = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/";
+    constexpr std::string_view kNotFirst = ".-+@%*";
     constexpr std::array<std::string_view, 9> kWords = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"};
-    if (text.empty() || kLetters.find(text.front()) == std::string_view::npos) return false;
-    if (text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/.-+@%") !=
-        std::string_view::npos) {
-      return text.front() == '/' &&
-             text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/.-*") ==
-                 std::string_view::npos;
-    }
+    const auto anywhere = [&](char c) { return kAnywhere.find(c) != std::string_view::npos; };
+    const auto inside = [&](char c) { return anywhere(c) || kNotFirst.find(c) != std::string_view::npos; };
+    if (text.empty() || !anywhere(text.front()) || !std::all_of(text.begin(), text.end(), inside)) return false;
     if (is_json_number(text) || looks_octal_or_hex(text)) return false;
     std::string folded(text);
     for (char& c : folded) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;

@@ -30,7 +30,7 @@ FileReader files_from(std::map<std::string, std::shared_ptr<const std::string>> 
 
 class Document {
  public:
-  // The first syntax fault stops; duplicate keys, alias bombs, unknown tags and non-decimal numbers are faults too.
+  // Null after the first syntax fault. Duplicate keys and strange numbers are faults that leave a document to check.
   static std::unique_ptr<Document> parse(const std::string& file_name, std::string text, std::vector<Fault>& faults);
   static std::unique_ptr<Document> from_json(const std::string& file_name, const nlohmann::json& json);
   ~Document();
@@ -64,8 +64,8 @@ LoadedFile load_file(const std::string& path);
 // Markdown reference of every key, from the same table that the parser uses.
 std::string key_reference();
 
-// An object of a version: one list element ("pools", "origins"), one single section ("geo", ""), or one file ("file",
-// path).
+// An object of a version: a list element ("pools", "origins"), a list's names in order ("order", "pools"), a single
+// section ("geo", ""), or a file ("file", path).
 struct ConfigObject {
   std::string kind, name, bytes;  // bytes: canonical JSON, or a file's content
 };

@@ -43,6 +43,13 @@ void collect_files(const Section& section, const DocumentNode& node, std::set<st
   }
 }
 
+// Empty when the element has none, which a faultless document does not know.
+std::string name_of(const Json& element, const Field& list) {
+  const std::string key(list.section->identity()->key);
+  return element.is_object() && element.contains(key) && element[key].is_string() ? element[key].get<std::string>()
+                                                                                  : "";
+}
+
 // By kind and name.
 using ObjectBytes = std::map<std::pair<std::string, std::string>, const std::string*>;
 
@@ -77,12 +84,9 @@ std::vector<ConfigObject> split_objects(const Document& document, const FileRead
       objects.push_back({top.key(), "", top->dump()});
       continue;
     }
-    const std::string identity(field->section->identity()->key);
     Json order = Json::array();
     for (const Json& element : *top) {
-      const std::string name =
-          element.is_object() ? element.value(identity, Json()).is_string() ? element[identity].get<std::string>() : ""
-                              : "";
+      const std::string name = name_of(element, *field);
       objects.push_back({top.key(), name, element.dump()});
       order.push_back(name);
     }
