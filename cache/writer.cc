@@ -190,6 +190,7 @@ void Writer::account(DiskBody& disk, uint64_t bytes) {
 }
 
 void Writer::committed(std::vector<Work>& batch) {
+  purge_sequence_.store(noted_sequence_, std::memory_order_release);  // before a flush says that all is done
   for (Work& work : batch) {
     if (auto* chunk = std::get_if<PutChunk>(&work)) {
       if (!chunk->written) continue;
@@ -215,7 +216,6 @@ void Writer::committed(std::vector<Work>& batch) {
       drop_up_to(purge->generation);
     }
   }
-  purge_sequence_.store(noted_sequence_, std::memory_order_release);
 }
 
 void Writer::drop_up_to(uint64_t generation) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -11,6 +13,7 @@
 #include "cache/cache.h"
 #include "core/clock.h"
 #include "core/crypto.h"
+#include "core/hash.h"
 #include "tests/unit/cache/fields_of.h"
 
 namespace tidegate::cache::testing {
@@ -133,9 +136,10 @@ inline const FieldList& fresh_minute() {
 inline std::string body_of(size_t bytes, uint64_t seed = 1) {
   std::string body(bytes, '\0');
   uint64_t state = seed;
-  for (size_t i = 0; i < bytes; ++i) {
+  for (size_t i = 0; i < bytes; i += sizeof state) {
     state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    body[i] = static_cast<char>(state >> 56);
+    const uint64_t word = mix64(state);
+    std::memcpy(body.data() + i, &word, std::min(sizeof word, bytes - i));
   }
   return body;
 }
