@@ -72,7 +72,7 @@ Result<void> Proxy::start_workers(const Node& node) {
     if (!cache) return cache.error();
     cache_ = std::move(*cache);
   }
-  shared_ = std::make_unique<WorkerShared>(stats_, *log_, cache_.get(), main_loop_);
+  shared_.reset(new WorkerShared{stats_, *log_, cache_.get(), main_loop_});
   for (size_t i = 0; i < count; ++i) {
     tls_.emplace_back(tickets_);
     workers_.push_back(std::make_unique<Worker>(i, *shared_));
