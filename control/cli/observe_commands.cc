@@ -122,10 +122,11 @@ std::string event_line(const std::string& event, const json& data) {
   }
   if (event == "words") {
     std::string out_of_service;
-    for (const auto& [key, word] : data.value("admin", json::object()).items()) {
+    const json admin = data.value("admin", json::object()), health = data.value("health", json::object());
+    for (const auto& [key, word] : admin.items()) {
       out_of_service += fmt::format("  {} {}", key, string_member(word, "state"));
     }
-    for (const auto& [key, word] : data.value("health", json::object()).items()) {
+    for (const auto& [key, word] : health.items()) {
       if (!bool_member(word, "up")) out_of_service += fmt::format("  {} down: {}", key, string_member(word, "reason"));
     }
     return fmt::format("words {}{}", number_member(data, "sequence"),
@@ -147,6 +148,7 @@ std::string event_line(const std::string& event, const json& data) {
 class EventPrinter {
  public:
   explicit EventPrinter(bool as_json) : as_json_(as_json) {}
+  bool heard_any() const { return !event_.empty(); }
   void take(std::string_view bytes) {
     buffer_.append(bytes);
     for (size_t end = buffer_.find('\n'); end != std::string::npos; end = buffer_.find('\n')) {
@@ -188,8 +190,10 @@ void watch(Cli& cli) {
         if (response && response->status != 200) {
           tell_refusal(cli, *response, "");
         } else {
-          fmt::print(stderr, "tidegate: {}\n",
-                     response ? "the control plane ended the stream" : response.error().message);
+          const std::string why = response ? "" : ": " + response.error().message;
+          fmt::print(stderr, "tidegate: {}{}\n",
+                     printer.heard_any() ? "the control plane ended the stream" : "cannot reach the control plane",
+                     why);
           cli.exit_status = kUnreachable;
         }
         loop.stop();

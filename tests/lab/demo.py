@@ -70,6 +70,11 @@ def dig(lab, host, name="www.example.test", kind="A"):
     return lab.run(host, "dig", "+short", "+tries=1", f"@{DNS_EU[0]}", name, kind).stdout.split()
 
 
+def served_by(answer):
+    """The proxy that a response's head names."""
+    return re.search(r"(?i)^via: \S+ (\S+)", answer, re.MULTILINE)[1]
+
+
 def head(lab):
     return lab.api("GET", "/v1/status").json()["head"]
 
@@ -124,7 +129,7 @@ def one_request(lab):
             "client-eu", WWW + "/static/hello.txt", "-D", "-", "-o", "/dev/null", "--local-port", "33333",
             "-w", "%{time_appconnect} %{time_starttransfer} %{http_version}",
         ).stdout  # fmt: skip
-        via = re.search(r"(?i)^via: \S+ (\S+)", out, re.MULTILINE)[1]
+        via = served_by(out)
         cache = re.search(r"(?i)^cache-status: (.*?)\r?$", out, re.MULTILINE)[1]
         origin = re.search(r"(?i)^x-origin: (\S+)", out, re.MULTILINE)[1]
         tls, first, version = out.splitlines()[-1].split()
@@ -207,12 +212,12 @@ def drained_download(lab):
     for proxy in ("proxy1", "proxy2"):
         lab.tidegate("drain", "backend", f"proxies-eu/{proxy}", "--wait")
         at = target.stat().st_size
-        others = {re.search(r"(?i)^via: \S+ (\S+)", lab.curl("client-eu", WWW + "/api/v1/x", "-D", "-").stdout, re.MULTILINE)[1] for _ in range(10)}
+        others = {served_by(lab.curl("client-eu", WWW + "/api/v1/x", "-D", "-").stdout) for _ in range(10)}
         say(f"{proxy} drained while the download stood at {at >> 10} KB; ten new connections went to {', '.join(sorted(others))}")
         assert proxy not in others
         lab.tidegate("undrain", "backend", f"proxies-eu/{proxy}", "--wait")
     thread.join(60)
-    via = re.search(r"(?i)^via: \S+ (\S+)", result["out"], re.MULTILINE)[1]
+    via = served_by(result["out"])
     whole = target.read_bytes() == b"".join(b"%015d\n" % i for i in range(64 * 1024))
     say(f"the download, served by {via}, is {target.stat().st_size >> 10} KB and {'whole' if whole else 'BROKEN'}")
     assert whole
@@ -225,7 +230,7 @@ def site_failed(lab):
     wait_until("dns moves the clients", lambda: dig(lab, "client-eu") == [VIP_US[0]], 20)
     say(f"both proxies of eu killed; {(time.time() - began) * 1000:.0f} ms later client-eu is told {VIP_US[0]}, site us")
     out = lab.curl("client-eu", WWW + "/static/hello.txt", "-D", "-", vip=VIP_US[0]).stdout
-    say(f"and is served there by {re.search(r'(?i)^via: .. *(.*)$', out, re.MULTILINE)[1].strip()}")
+    say(f"and is served there by {served_by(out)}")
     began = time.time()
     for proxy in ("proxy1", "proxy2"):
         lab.start_plane(proxy, "l7")

@@ -41,13 +41,16 @@ def existing():
     return [line.split()[0] for line in sh("ip", "netns", "list").splitlines() if line.startswith(PREFIX)]
 
 
-def raise_network():
-    namespaces = [ROUTER] + [host.namespace for host in HOSTS.values()]
+def add_namespaces(*namespaces):
     ip(None, *[f"netns add {namespace}" for namespace in namespaces])
     for namespace in namespaces:
         # No duplicate-address detection: an address is usable at once.
         sysctl(namespace, "net/ipv6/conf/all/accept_dad=0", "net/ipv6/conf/default/accept_dad=0")
         ip(namespace, "link set lo up")
+
+
+def raise_network():
+    add_namespaces(ROUTER, *[host.namespace for host in HOSTS.values()])
     sysctl(ROUTER, "net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")
     for segment in SEGMENTS.values():
         bridge, (gateway4, gateway6) = f"br-{segment.name}", segment.gateways
@@ -55,10 +58,11 @@ def raise_network():
         ip(ROUTER, f"addr add {gateway4}/24 dev {bridge}", f"addr add {gateway6}/64 dev {bridge} nodad")
     ip(ROUTER, "link add br-mgmt type bridge", "link set br-mgmt up")
     for host in HOSTS.values():
-        _attach(host)
+        attach(host)
 
 
-def _attach(host):
+def attach(host):
+    """Links a host, whose namespace is there, to its segment and gives it its addresses."""
     namespace, port = host.namespace, f"p-{host.name}"
     ip(None, f"link add {port} netns {ROUTER} type veth peer name eth0 netns {namespace}")
     ip(ROUTER, f"link set {port} master br-{host.segment}", f"link set {port} up")
@@ -92,14 +96,19 @@ def _address(host):
 
 def remove_network():
     """Ends whatever still runs inside the lab's own namespaces, then removes them; veths and bridges go with them."""
-    for namespace in existing():
-        for pid in sh("ip", "netns", "pids", namespace, check=False).split():
+    remove_namespaces(*existing())
+
+
+def remove_namespaces(*namespaces):
+    pids = lambda namespace: sh("ip", "netns", "pids", namespace, check=False).split()
+    for namespace in namespaces:
+        for pid in pids(namespace):
             try:
                 os.kill(int(pid), signal.SIGKILL)
             except ProcessLookupError:
                 pass
-    for namespace in existing():
-        wait_until(f"{namespace} is empty", lambda n=namespace: not sh("ip", "netns", "pids", n, check=False).split())
+    for namespace in namespaces:
+        wait_until(f"{namespace} is empty", lambda n=namespace: not pids(n))
         sh("ip", "netns", "delete", namespace)
 
 

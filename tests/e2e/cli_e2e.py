@@ -1,0 +1,152 @@
+"""The command line itself: help, exit statuses, the key reference, and changes watched as they happen."""
+
+import json
+import subprocess
+
+from lab import BUILD
+from netns import wait_until
+
+TIDEGATE = BUILD / "control" / "tidegate"
+# Every subcommand, with arguments that make sense.
+COMMANDS = {
+    "check": ("FILE",),
+    "keys": (),
+    "apply": ("FILE",),
+    "get": (),
+    "diff": (),
+    "rollback": ("1",),
+    "versions": (),
+    "audit": (),
+    "drain": ("backend", "origins/origin1"),
+    "undrain": ("backend", "origins/origin1"),
+    "purge": ("--all",),
+    "status": (),
+    "health": (),
+    "explain": ("10.1.0.2", "https://www.example.test/"),
+    "watch": (),
+    "run": ("FILE",),
+}
+WITHOUT_API = ("check", "keys", "run")
+
+
+def tidegate(*arguments):
+    return subprocess.run([str(a) for a in (TIDEGATE, *arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+
+
+def test_every_command_has_help_with_an_example(lab):
+    general = tidegate("--help")
+    assert general.returncode == 0 and "0 done, 1 refused or faulty, 2 misuse, 3 nobody there" in general.stdout
+    for command in COMMANDS:
+        assert f"\n  {command} " in general.stdout, f"{command} stands in the general help"
+        told = tidegate(command, "--help")
+        assert told.returncode == 0 and f"Example: tidegate {command}" in told.stdout, (command, told)
+    listed = [line.split()[0] for line in general.stdout.split("Subcommands:")[1].splitlines() if line.startswith("  ") and line[2] != " "]
+    assert set(listed) == set(COMMANDS), "this test knows every command"
+
+
+def test_misuse_is_status_2_and_nobody_there_is_3(lab):
+    path = lab.directory("edge") / "edge.yaml"
+    for arguments in ([], ["dance"], ["--output", "xml", "status"], ["check"], ["purge"], ["purge", "x", "--all"], ["drain", "planet", "x"],
+                      ["drain", "backend", "no-slash"], ["rollback", "yesterday"], ["--api", "http://nowhere", "status"],
+                      ["--api", lab.socket_path("edge", "control"), "--token-file", "/nonexistent", "status"]):  # fmt: skip
+        done = tidegate(*arguments)
+        assert done.returncode == 2 and done.stderr + done.stdout, (arguments, done)
+    for command, arguments in COMMANDS.items():
+        if command not in WITHOUT_API:
+            arguments = [path if a == "FILE" else a for a in arguments]
+            done = tidegate("--api", lab.directory("edge") / "no.sock", command, *arguments)
+            assert done.returncode == 3 and "cannot reach the control plane" in done.stderr, (command, done)
+
+
+def test_what_control_refuses_is_status_1_and_says_why(lab):
+    api = ("--api", lab.socket_path("edge", "control"))
+    for arguments, why in (
+        (("drain", "backend", "origins/nobody"), "nobody"),
+        (("drain", "site", "atlantis"), "atlantis"),
+        (("rollback", "999999"), "999999"),
+        (("get", "pools", "nothing"), "nothing"),
+        (("get", "planets"), "planets"),
+        (("diff", "999998", "999999"), "99999"),
+        (("explain", "not-an-address", "https://www.example.test/"), "not-an-address"),
+    ):
+        done = tidegate(*api, *arguments)
+        assert done.returncode == 1 and why in done.stderr, (arguments, done)
+        as_json = tidegate(*api, "--output", "json", *arguments)
+        assert as_json.returncode == 1 and json.loads(as_json.stdout)["status"] >= 400, (arguments, as_json)
+
+
+def test_reading_commands_answer_people_and_scripts(lab):
+    api = ("--api", lab.socket_path("edge", "control"))
+    for command, word in (("status", "proxy1"), ("health", "origins"), ("versions", "VERSION"), ("audit", "uid:0"), ("get", "pools:"), ("diff", "version ")):
+        people = tidegate(*api, command)
+        assert people.returncode == 0 and word in people.stdout, (command, people)
+        scripts = tidegate(*api, "--output", "json", command)
+        assert scripts.returncode == 0 and isinstance(json.loads(scripts.stdout), dict), (command, scripts)
+    assert "origin1" in tidegate(*api, "get", "pools", "origins").stdout
+
+
+def test_keys_explains_what_the_lab_s_document_uses(lab):
+    told = tidegate("keys")
+    assert told.returncode == 0
+    for line in (lab.directory("edge") / "edge.yaml").read_text().splitlines():
+        if line and line[0].isalpha():
+            assert f"## {line.split(':')[0]}" in told.stdout, line
+    for word in ("`weight`", "`interval`", "default_ttl", "httpdns_listen"):
+        assert word in told.stdout, word
+
+
+def watched(lab, *options):
+    """A `tidegate watch` that is known to be watching, and the lines it has printed so far."""
+    watcher = subprocess.Popen([str(TIDEGATE), "--api", str(lab.socket_path("edge", "control")), *options, "watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "hello" in watcher.stdout.readline(), "it says at once from where it watches"
+    return watcher
+
+
+def lines_until(watcher, *wanted):
+    """Lines as they are printed, until each of the words was met."""
+    lines, missing = [], set(wanted)
+    while missing:
+        line = watcher.stdout.readline()
+        assert line, f"the watch ended before {missing}: {lines}"
+        lines.append(line)
+        missing -= {word for word in missing if word in line}
+    return lines
+
+
+def end(watcher):
+    watcher.terminate()
+    watcher.communicate(timeout=10)
+
+
+def test_watch_prints_versions_words_purges_and_who_applied_them_as_they_happen(lab):
+    original = lab.directory("edge") / "edge.yaml"
+    changed = lab.directory("edge") / "watched.yaml"
+    changed.write_text(original.read_text().replace("weight: 200", "weight: 199"))
+    people, scripts = watched(lab), watched(lab, "--output", "json")
+    try:
+        lab.tidegate("apply", changed, "--comment", "for the watchers", "--wait")
+        version = lab.api("GET", "/v1/status").json()["head"]["version"]
+        lab.tidegate("drain", "backend", "origins/origin2", "--wait")
+        lab.tidegate("purge", "--tag", "watched", "--wait")
+        lines_until(people, f"version {version} by uid:0 for the watchers", "backend/origins/origin2 drained", "tag watched", f"applied proxy1/l7 version {version}")
+        events = [json.loads(line) for line in lines_until(scripts, '"for the watchers"', '"drained"', '"watched"', '"applied"')]
+        kinds = [event["event"] for event in events]
+        assert kinds.index("version") < kinds.index("words") < kinds.index("purge"), kinds
+        assert next(e for e in events if e["event"] == "version")["data"]["version"] == version
+        applied = next(e for e in events if e["event"] == "applied")["data"]
+        assert applied["head"]["version"] == version and applied["node"] and applied["plane"], applied
+    finally:
+        end(people)
+        end(scripts)
+        lab.tidegate("undrain", "backend", "origins/origin2", "--wait")
+        lab.apply(original)
+
+
+def test_watch_ends_with_status_3_when_control_does(lab):
+    watcher = watched(lab)
+    lab.process("edge", "control").kill()
+    try:
+        assert watcher.wait(20) == 3, watcher.stderr.read()
+    finally:
+        lab.start_control("edge")
+    wait_until("the planes are told of again", lambda: lab.api("GET", "/v1/status").json()["converged"], 30)
