@@ -1,129 +1,116 @@
-"""The DNS server beside gdnsd, Knot and NSD: one UDP worker each, on loopback."""
+"""The DNS server beside gdnsd, Knot and NSD, and for DoH dnsdist: one UDP worker each, on loopback."""
 
+import base64
+import hashlib
+import tempfile
+import time
 from pathlib import Path
 
-from generators import dnsperf
-from measure import BUILD, SERVER_CORE, Contender, Program, Row, package_version, tcp_ready
+from dns_servers import HTTPDNS, PORT, dnsdist_doh, floor, gdnsd, knot, nsd, tidegate, tidegate_doh
+from generators import dns_clients, dnsperf_tcp, h2load, wrk
+from http_servers import TLS
+from measure import Contender, Row, package_version
 
-PORT = 7053
 HOSTS = 1000
+SERVER = f"127.0.0.1:{PORT}"
 
 
-def zone():
-    records = "\n".join(f"h{i} IN A 192.0.2.{i % 250 + 1}" for i in range(HOSTS))
-    return f"$ORIGIN example.test.\n$TTL 300\n@ IN SOA ns1 hostmaster 1 3600 600 604800 60\n@ IN NS ns1\nns1 IN A 192.0.2.1\nwww IN A 192.0.2.80\n{records}\n"
-
-
-def tidegate(folder):
-    folder = Path(folder)
-    (folder / "example.test.zone").write_text(zone())
-    networks = "\n".join(f"    - {{network: 10.{i}.0.0/16, site: s{i % 4}}}" for i in range(200))
-    (folder / "edge.yaml").write_text(f"""
-sites:
-{chr(10).join(f"  - {{name: s{i}, location: {{latitude: {10 * i}, longitude: {20 * i}}}}}" for i in range(4))}
-nodes: [{{name: bench, site: s0, dns: {{listen: ["127.0.0.1:{PORT}"], workers: 1}}}}]
-vips:
-{chr(10).join(f"  - {{name: v{i}, site: s{i}, addresses: [192.0.2.{100 + i}]}}" for i in range(4))}
-zones: [{{name: example.test, file: example.test.zone}}]
-steers: [{{name: www.example.test, policy: nearest, ttl: 30s, targets: [{{vip: v0}}, {{vip: v1}}, {{vip: v2}}, {{vip: v3}}]}}]
-geo:
-  default_site: s0
-  networks:
-{networks}
-""")
-    command = [BUILD / "dns" / "tidegate-dns", "--config", "edge.yaml", "--node", "bench", "--state", folder, "--run", folder]
-    return Program("tidegate-dns", command, SERVER_CORE, folder, tcp_ready(PORT))
-
-
-def gdnsd(folder):
-    folder = Path(folder)
-    (folder / "etc" / "zones").mkdir(parents=True)
-    for part in ("run", "state"):
-        (folder / part).mkdir()
-    text = zone().replace("$ORIGIN example.test.\n", "").replace("www IN A 192.0.2.80", "www 30 DYNA geoip!www")
-    (folder / "etc" / "zones" / "example.test").write_text(text)
-    nets = "\n".join(f"10.{i}.0.0/16 => [dc{i % 4}]" for i in range(200))
-    (folder / "etc" / "config").write_text(f"""
-options => {{ listen => [127.0.0.1:{PORT}], udp_threads => 1, tcp_threads => 1, run_dir => {folder}/run, state_dir => {folder}/state }}
-plugins => {{ geoip => {{
-  maps => {{ m => {{ datacenters => [dc0, dc1, dc2, dc3], nets => {{ {nets} }}, default => [dc0, dc1, dc2, dc3] }} }}
-  resources => {{ www => {{ map => m, dcmap => {{ dc0 => 192.0.2.100, dc1 => 192.0.2.101, dc2 => 192.0.2.102, dc3 => 192.0.2.103 }} }} }}
-}} }}
-""")
-    return Program("gdnsd", ["gdnsd", "-c", folder / "etc", "start"], SERVER_CORE, folder, tcp_ready(PORT))
-
-
-def knot(folder):
-    folder = Path(folder)
-    (folder / "example.test.zone").write_text(zone())
-    (folder / "knot.conf").write_text(f"""
-server:
-  rundir: {folder}
-  listen: 127.0.0.1@{PORT}
-  udp-workers: 1
-  tcp-workers: 1
-  background-workers: 1
-database: {{ storage: {folder} }}
-template:
-  - {{ id: default, storage: {folder} }}
-zone:
-  - {{ domain: example.test, file: example.test.zone }}
-""")
-    return Program("knot", ["knotd", "-c", folder / "knot.conf"], SERVER_CORE, folder, tcp_ready(PORT))
-
-
-def nsd(folder):
-    folder = Path(folder)
-    (folder / "example.test.zone").write_text(zone())
-    (folder / "nsd.conf").write_text(f"""
-server:
-  ip-address: 127.0.0.1@{PORT}
-  server-count: 1
-  username: ""
-  zonesdir: "{folder}"
-  database: ""
-  pidfile: "{folder}/nsd.pid"
-  xfrdfile: "{folder}/xfrd.state"
-  zonelistfile: "{folder}/zone.list"
-  xfrdir: "{folder}"
-remote-control:
-  control-enable: no
-zone:
-  name: example.test
-  zonefile: example.test.zone
-""")
-    return Program("nsd", ["nsd", "-d", "-c", folder / "nsd.conf"], SERVER_CORE, folder, tcp_ready(PORT))
-
-
-def floor(folder):
-    return Program("floor", [BUILD / "bench" / "floor_dns", PORT], SERVER_CORE, folder)
-
-
-def queries(name, lines):
-    path = Path(f"/tmp/tidegate-bench-{name}.queries")
-    path.write_text("\n".join(lines) + "\n")
+def lines(folder, name, content):
+    path = Path(folder) / name
+    path.write_text("\n".join(content) + "\n")
     return path
 
 
-def contenders(load, *names):
-    known = {
-        "tidegate-dns": Contender("tidegate-dns", "this commit", tidegate, load, ours=True),
-        "gdnsd": Contender("gdnsd", package_version("gdnsd"), gdnsd, load),
-        "knot": Contender("knot", package_version("knot"), knot, load),
-        "nsd": Contender("nsd", package_version("nsd"), nsd, load),
-        "floor": Contender("floor: mmsg echo", "", floor, load, floor=True),
-    }
-    return [known[name] for name in names]
+def ours(name, start, load):
+    return Contender(name, "this commit", start, load, ours=name == "tidegate-dns")
+
+
+def everyone(load):
+    return [
+        ours("tidegate-dns", tidegate(), load),
+        Contender("gdnsd", package_version("gdnsd"), gdnsd(), load),
+        Contender("knot", package_version("knot"), knot(), load),
+        Contender("nsd", package_version("nsd"), nsd(), load),
+        Contender("floor: mmsg echo", "", floor, load, floor=True),
+    ]
 
 
 def rows():
-    static = queries("static", [f"h{i}.example.test A" for i in range(HOSTS)])
-    absent = queries("absent", [f"no{i}.example.test A" for i in range(HOSTS)])
-    steered = queries("steered", ["www.example.test A"])
-    everyone = ("tidegate-dns", "gdnsd", "knot", "nsd", "floor")
-    # dnsperf gives the average and the worst, not percentiles: the two latency columns hold those.
-    yield Row("dns", "UDP, static A (latency: mean, worst)", contenders(dnsperf(PORT, static), *everyone), unit="query")
-    yield Row("dns", "UDP, NXDOMAIN (latency: mean, worst)", contenders(dnsperf(PORT, absent), *everyone), unit="query")
-    ecs = ("-E", "8:00012018" + "0a0700")
-    yield Row("dns", "UDP, geo with ECS (latency: mean, worst)", contenders(dnsperf(PORT, steered, ecs), "tidegate-dns", "gdnsd", "floor"), unit="query")
-    yield Row("dns", "TCP, static A (latency: mean, worst)", contenders(dnsperf(PORT, static, ("-m", "tcp")), *everyone[:-1]), unit="query")
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-queries-") as folder:
+        yield from udp_rows(folder)
+        yield from stream_rows(folder)
+        yield from size_rows(folder)
+
+
+def udp_rows(folder):
+    static = lines(folder, "static", [f"h{i}.example.test" for i in range(HOSTS)])
+    absent = lines(folder, "absent", [f"no{i}.example.test" for i in range(HOSTS)])
+    steered = lines(folder, "steered", ["www.example.test"] * 4096)
+    yield Row("dns", "UDP, static A", everyone(dns_clients(SERVER, static)), unit="query")
+    yield Row("dns", "UDP, NXDOMAIN", everyone(dns_clients(SERVER, absent)), unit="query")
+    with_ecs = dns_clients(SERVER, steered, ecs=True)
+    yield Row(
+        "dns",
+        "UDP, steered by geography, another client subnet in every query",
+        [
+            ours("tidegate-dns", tidegate(), with_ecs),
+            ours("tidegate-dns, static", tidegate(), dns_clients(SERVER, static)),
+            Contender("gdnsd", package_version("gdnsd"), gdnsd(), with_ecs),
+            Contender("floor: mmsg echo", "", floor, with_ecs, floor=True),
+        ],
+        unit="query",
+    )
+
+
+def stream_rows(folder):
+    static = lines(folder, "tcp", [f"h{i}.example.test A" for i in range(HOSTS)])
+    yield Row("dns", "TCP, static A (latency: mean, worst)", everyone(dnsperf_tcp(PORT, static))[:-1], unit="query")
+    expiry = int(time.time()) + 3600
+    signature = hashlib.md5(f"www.example.test-bench-{expiry}".encode()).hexdigest()
+    signed = f"http://127.0.0.1:{HTTPDNS}/1001/sign_d?host=www.example.test&t={expiry}&s={signature}"
+    yield Row("dns", "HTTPDNS, signed, plain HTTP/1.1 behind a proxy's address", [ours("tidegate-dns", tidegate(), wrk(signed, headers=["X-Forwarded-For: 10.1.2.3"]))])
+    question = bytes.fromhex("000001000001000000000000") + b"\x02h1\x07example\x04test\x00\x00\x01\x00\x01"
+    doh = f"https://127.0.0.1:{TLS}/dns-query?dns=" + base64.urlsafe_b64encode(question).decode().rstrip("=")
+    yield Row(
+        "dns",
+        "DoH, HTTP/2 over TLS",
+        [ours("tidegate-dns", tidegate_doh, h2load(doh)), Contender("dnsdist", package_version("dnsdist"), dnsdist_doh, h2load(doh))],
+    )
+
+
+def size_rows(folder):
+    million = 1_000_000
+    start_only = None
+    yield Row(
+        "dns",
+        "1,000,000 records: from start to the first answer",
+        [
+            ours("tidegate-dns", tidegate(million), start_only),
+            Contender("gdnsd", package_version("gdnsd"), gdnsd(million), start_only),
+            Contender("knot", package_version("knot"), knot(million), start_only),
+            Contender("nsd", package_version("nsd"), nsd(million), start_only),
+        ],
+        unit="start",
+    )
+    yield Row(
+        "dns",
+        "10,000 steered names and 10,000 networks: from start to the first answer",
+        [
+            ours("tidegate-dns", tidegate(HOSTS, 10_000, 10_000), start_only),
+            Contender("gdnsd", package_version("gdnsd"), gdnsd(HOSTS, 10_000, 10_000), start_only),
+        ],
+        unit="start",
+    )
+    many = lines(folder, "million", [f"h{i * 7919 % million}.example.test" for i in range(100_000)])
+    load = dns_clients(SERVER, many)
+    yield Row(
+        "dns",
+        "UDP, static A out of 1,000,000",
+        [
+            ours("tidegate-dns", tidegate(million), load),
+            ours("tidegate-dns, 1,000", tidegate(), dns_clients(SERVER, lines(folder, "thousand", [f"h{i}.example.test" for i in range(HOSTS)]))),
+            Contender("gdnsd", package_version("gdnsd"), gdnsd(million), load),
+            Contender("knot", package_version("knot"), knot(million), load),
+        ],
+        unit="query",
+    )

@@ -96,7 +96,7 @@ http {{
   upstream origin {{ server 127.0.0.1:{ORIGIN}; keepalive 256; keepalive_requests 1000000000; }}
   server {{
     listen 127.0.0.1:{PLAIN} backlog=4096; listen 127.0.0.1:{TLS} ssl http2 backlog=4096;
-    ssl_certificate c.crt; ssl_certificate_key c.key;
+    ssl_certificate c.crt; ssl_certificate_key c.key; ssl_protocols TLSv1.2 TLSv1.3;
     location / {{ {location} }}
   }}
 }}""")
@@ -112,7 +112,7 @@ def haproxy(body_bytes):
         (Path(folder) / "haproxy.cfg").write_text(f"""
 global
   nbthread 1
-  maxconn 16000
+  maxconn 9000
   tune.ssl.default-dh-param 2048
 defaults
   mode http

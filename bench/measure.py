@@ -37,14 +37,22 @@ def tree(pid):
     return pids
 
 
+TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
 def cpu_ns(pid):
+    """To the nanosecond from the living threads; from the process's own ticks where threads that have ended weigh more."""
     total = 0
     for process in tree(pid):
-        for task in Path(f"/proc/{process}/task").glob("*/schedstat"):
-            try:
-                total += int(task.read_text().split()[0])
-            except OSError:
-                pass
+        living = 0
+        try:
+            for task in Path(f"/proc/{process}/task").glob("*/schedstat"):
+                living += int(task.read_text().split()[0])
+            ticks = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        ever = (int(ticks[11]) + int(ticks[12])) * TICK_NS
+        total += ever if ever > living + 10 * TICK_NS else living
     return total
 
 
@@ -64,7 +72,7 @@ def resident_kb(pid):
 class Program:
     """A pinned process in a folder of its own."""
 
-    def __init__(self, name, command, core, folder, ready=None, **options):
+    def __init__(self, name, command, core, folder, ready=None, ready_timeout_s=30, **options):
         self.name = name
         self.log = open(Path(folder) / f"{name}.log", "wb")
         self.popen = subprocess.Popen(
@@ -72,9 +80,9 @@ class Program:
             cwd=folder, start_new_session=True, **options,
         )  # fmt: skip
         if ready:
-            self.await_ready(ready)
+            self.await_ready(ready, ready_timeout_s)
 
-    def await_ready(self, ready, timeout_s=30):
+    def await_ready(self, ready, timeout_s):
         deadline = time.monotonic() + timeout_s
         while not ready():
             if self.popen.poll() is not None or time.monotonic() > deadline:
@@ -88,13 +96,24 @@ class Program:
         return self.popen.pid
 
     def stop(self):
-        for pid in reversed(tree(self.pid)):
+        pids = tree(self.pid)
+        for pid in reversed(pids):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         self.popen.wait()
         self.log.close()
+        # The next server wants the same ports: none of these may still hold them.
+        while any(alive(pid) for pid in pids):
+            time.sleep(0.005)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def tcp_ready(port, address="127.0.0.1"):
@@ -137,7 +156,7 @@ class Contender:
     name: str
     version: str
     start: object  # (folder) -> Program, ready
-    load: object  # (seconds) -> Sample without the server's part
+    load: object  # (seconds) -> Sample without the server's part; None: the start itself is the operation
     ours: bool = False
     floor: bool = False
     samples: list = field(default_factory=list)
@@ -157,7 +176,11 @@ def run_once(contender, seconds):
     os.chmod(folder, 0o755)
     server = None
     try:
+        began = time.monotonic()
         server = contender.start(folder)
+        if contender.load is None:
+            took = time.monotonic() - began
+            return Sample(1, took, took * 1e6, took * 1e6, cpu_us=cpu_ns(server.pid) / 1000, resident_kb=resident_kb(server.pid))
         contender.load(0.3)  # warm
         before, began = cpu_ns(server.pid), time.monotonic()
         sample = contender.load(seconds)
@@ -207,11 +230,20 @@ def summary(contender):
     }
 
 
+HEADINGS = {"request": f"{'rate/s':>11}{'p50 µs':>9}{'p99 µs':>9}{'CPU µs':>9}", "start": f"{'seconds':>29}{'CPU s':>9}"}
+
+
+def figures(unit, result):
+    if unit == "start":
+        return f"{result['p50_us'] / 1e6:>29.2f}{result['cpu_us'] / 1e6:>9.2f}"
+    return f"{result['rate']:>11,.0f}{result['p50_us']:>9,.0f}{result['p99_us']:>9,.0f}{result['cpu_us']:>9.2f}"
+
+
 def print_row(row):
     ours = next((summary(c) for c in row.contenders if c.ours), None)
     floor = next((summary(c) for c in row.contenders if c.floor), None)
     print(f"\n{row.plane}: {row.work}")
-    print(f"  {'':<22}{'rate/s':>11}{'p50 µs':>9}{'p99 µs':>9}{'CPU µs':>9}{'±':>6}{'MB':>8}{'ours/it':>9}{'it/floor':>9}  version")
+    print(f"  {'':<22}" + HEADINGS.get(row.unit, HEADINGS["request"]) + f"{'±':>6}{'MB':>8}{'ours/it':>9}{'it/floor':>9}  version")
     results = []
     for contender in row.contenders:
         result = summary(contender)
@@ -222,8 +254,7 @@ def print_row(row):
         ratio = f"{ours['cpu_us'] / result['cpu_us']:.2f}" if ours and result["cpu_us"] and not contender.ours else ""
         above = f"{result['cpu_us'] / floor['cpu_us']:.2f}" if floor and floor["cpu_us"] else ""
         print(
-            f"  {contender.name:<22}{result['rate']:>11,.0f}{result['p50_us']:>9,.0f}{result['p99_us']:>9,.0f}{result['cpu_us']:>9.2f}"
-            f"{result['spread']:>6.0%}{result['resident_kb'] / 1024:>8.1f}{ratio:>9}{above:>9}  {result['version']}"
+            f"  {contender.name:<22}{figures(row.unit, result)}{result['spread']:>6.0%}{result['resident_kb'] / 1024:>8.1f}{ratio:>9}{above:>9}  {result['version']}"
             + ("  [the generator was the limit]" if result["generator_limited"] else "")
         )
         results.append(result)

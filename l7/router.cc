@@ -122,8 +122,8 @@ RouteMatch Router::match(uint32_t listener, std::string_view method, std::string
   bool found = !host.empty() && search_host(host);
   if (!found && any_wildcard_ && host.size() < 256) {
     char pattern[257] = "*";
-    // From the longest suffix to the shortest; a wildcard stands for one or more labels.
-    for (size_t dot = host.find('.'); !found && dot != std::string_view::npos; dot = host.find('.', dot + 1)) {
+    // From the longest suffix to the shortest; a wildcard stands for one or more labels, none of them empty.
+    for (size_t dot = host.find('.', 1); !found && dot != std::string_view::npos; dot = host.find('.', dot + 1)) {
       const size_t bytes = host.copy(pattern + 1, host.size() - dot, dot);
       found = search_host({pattern, bytes + 1});
     }

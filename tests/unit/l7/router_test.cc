@@ -40,6 +40,7 @@ TEST(Router, PrefersExactHostsThenLongestWildcardsThenAnyHost) {
   EXPECT_EQ(matched(*model, router, "x.y.a.test", "/"), "narrow");
   EXPECT_EQ(matched(*model, router, "a.test", "/"), "wide");
   EXPECT_EQ(matched(*model, router, "test", "/"), "any");
+  EXPECT_EQ(matched(*model, router, ".test", "/"), "any");  // a label has at least one character
   EXPECT_EQ(matched(*model, router, "", "/"), "any");
 }
 

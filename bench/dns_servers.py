@@ -1,0 +1,191 @@
+"""DNS servers on equal terms: one UDP worker, the same zone, no log, on loopback port 7053 (HTTPDNS in plain HTTP on 7054,
+DoH over TLS on 7443). Each function gives a start(folder) for a Contender."""
+
+import socket
+from pathlib import Path
+
+from http_servers import TLS, certificate
+from measure import BUILD, SERVER_CORE, Program, tcp_ready
+
+PORT, HTTPDNS = 7053, 7054
+SITES = 4
+
+
+def zone(hosts, www):
+    yield "$ORIGIN example.test.\n$TTL 300\n@ IN SOA ns1 hostmaster 1 3600 600 604800 60\n@ IN NS ns1\nns1 IN A 192.0.2.1\n"
+    yield www
+    for i in range(hosts):
+        yield f"h{i} IN A 192.0.{i // 250 % 250}.{i % 250 + 1}\n"
+
+
+def write_zone(folder, hosts, www="www IN A 192.0.2.80\n"):
+    with open(Path(folder) / "example.test.zone", "w") as file:
+        file.writelines(zone(hosts, www))
+
+
+def networks(count):
+    """Networks /24 out of 10/8 that lie apart, so that none merges with its neighbour."""
+    return [(f"10.{i // 128}.{i % 128 * 2}.0/24", i % SITES) for i in range(count)]
+
+
+def tidegate_files(folder, hosts, geo_names, nets):
+    folder = Path(folder)
+    write_zone(folder, hosts, "")
+    names = ["www"] + [f"g{i}" for i in range(geo_names)]
+    targets = "[" + ", ".join(f"{{vip: v{i}}}" for i in range(SITES)) + "]"
+    steers = "\n".join(f"  - {{name: {name}.example.test, policy: nearest, ttl: 30s, targets: {targets}}}" for name in names)
+    sites = "\n".join(f"  - {{name: s{i}, location: {{latitude: {10 * i}, longitude: {20 * i}}}}}" for i in range(SITES))
+    vips = "\n".join(f"  - {{name: v{i}, site: s{i}, addresses: [192.0.2.{100 + i}]}}" for i in range(SITES))
+    known = "\n".join(f"    - {{network: {network}, site: s{site}}}" for network, site in networks(nets))
+    (folder / "edge.yaml").write_text(f"""
+sites:
+{sites}
+nodes:
+  - name: bench
+    site: s0
+    l7: {{workers: 1}}
+    dns: {{listen: ["127.0.0.1:{PORT}"], httpdns_listen: ["127.0.0.1:{HTTPDNS}"], trusted_proxies: [127.0.0.1], workers: 1}}
+vips:
+{vips}
+pools: [{{name: dns, backends: [{{name: here, addresses: [127.0.0.1], port: {HTTPDNS}}}]}}]
+certificates: [{{name: c, certificate_file: c.crt, key_file: c.key}}]
+listeners: [{{name: tls, bind: ["127.0.0.1:{TLS}"], tls: {{certificates: [c]}}}}]
+routes: [{{name: all, path: "/*", pool: dns}}]
+zones: [{{name: example.test, file: example.test.zone}}]
+steers:
+{steers}
+geo:
+  default_site: s0
+  networks:
+{known}
+httpdns: {{accounts: [{{id: "1001", secret: bench}}]}}
+""")
+
+
+def tidegate_command(plane, folder):
+    return [BUILD / plane / f"tidegate-{plane}", "--config", "edge.yaml", "--node", "bench", "--state", folder, "--run", folder]
+
+
+def tidegate(hosts=1000, geo_names=0, nets=200):
+    def start(folder):
+        certificate(folder)
+        tidegate_files(folder, hosts, geo_names, nets)
+        return Program("tidegate-dns", tidegate_command("dns", folder), SERVER_CORE, folder, answers("h1"), ready_timeout_s=120)
+
+    return start
+
+
+def tidegate_doh(folder):
+    """The proxy that ends TLS and the server behind it: both are counted."""
+    certificate(folder)
+    tidegate_files(folder, 1000, 0, 200)
+    both = " & exec ".join(" ".join(map(str, tidegate_command(plane, folder))) for plane in ("dns", "l7"))
+    return Program("tidegate-l7-dns", ["sh", "-c", both], SERVER_CORE, folder, lambda: tcp_ready(TLS)() and tcp_ready(HTTPDNS)())
+
+
+def gdnsd(hosts=1000, geo_names=0, nets=200):
+    def start(folder):
+        folder = Path(folder)
+        (folder / "etc" / "zones").mkdir(parents=True)
+        for part in ("run", "state"):
+            (folder / part).mkdir()
+        steered = "".join(f"{name} 30 DYNA geoip!www\n" for name in ["www"] + [f"g{i}" for i in range(geo_names)])
+        write_zone(folder, hosts, steered)
+        (folder / "example.test.zone").rename(folder / "etc" / "zones" / "example.test")
+        known = "\n".join(f"{network} => [dc{site}]" for network, site in networks(nets))
+        (folder / "etc" / "config").write_text(f"""
+options => {{ listen => [127.0.0.1:{PORT}], udp_threads => 1, tcp_threads => 1, run_dir => {folder}/run, state_dir => {folder}/state }}
+plugins => {{ geoip => {{
+  maps => {{ m => {{ datacenters => [dc0, dc1, dc2, dc3], nets => {{ {known} }} }} }}
+  resources => {{ www => {{ map => m, dcmap => {{ dc0 => 192.0.2.100, dc1 => 192.0.2.101, dc2 => 192.0.2.102, dc3 => 192.0.2.103 }} }} }}
+}} }}
+""")
+        return Program("gdnsd", ["gdnsd", "-c", folder / "etc", "start"], SERVER_CORE, folder, answers("h1"), ready_timeout_s=180)
+
+    return start
+
+
+def knot(hosts=1000):
+    def start(folder):
+        write_zone(folder, hosts)
+        (Path(folder) / "knot.conf").write_text(f"""
+server:
+  rundir: {folder}
+  listen: 127.0.0.1@{PORT}
+  udp-workers: 1
+  tcp-workers: 1
+  background-workers: 1
+database:
+  storage: {folder}
+template:
+  - id: default
+    storage: {folder}
+zone:
+  - domain: example.test
+    file: example.test.zone
+""")
+        return Program("knot", ["knotd", "-c", f"{folder}/knot.conf"], SERVER_CORE, folder, answers("h1"), ready_timeout_s=120)
+
+    return start
+
+
+def nsd(hosts=1000):
+    def start(folder):
+        write_zone(folder, hosts)
+        (Path(folder) / "nsd.conf").write_text(f"""
+server:
+  ip-address: 127.0.0.1@{PORT}
+  server-count: 1
+  rrl-ratelimit: 0
+  rrl-whitelist-ratelimit: 0
+  username: ""
+  zonesdir: "{folder}"
+  pidfile: "{folder}/nsd.pid"
+  xfrdfile: "{folder}/xfrd.state"
+  zonelistfile: "{folder}/zone.list"
+  xfrdir: "{folder}"
+remote-control:
+  control-enable: no
+zone:
+  name: example.test
+  zonefile: example.test.zone
+""")
+        return Program("nsd", ["nsd", "-d", "-c", f"{folder}/nsd.conf"], SERVER_CORE, folder, answers("h1"), ready_timeout_s=120)
+
+    return start
+
+
+def dnsdist_doh(folder):
+    """dnsdist ends TLS and answers from its packet cache; Knot stands behind it. Both are counted."""
+    certificate(folder)
+    knot()(folder).stop()
+    (Path(folder) / "dnsdist.conf").write_text(f"""
+setLocal("127.0.0.1:7055")
+newServer({{address="127.0.0.1:{PORT}", healthCheckMode="up"}})
+getPool(""):setCache(newPacketCache(10000))
+addDOHLocal("127.0.0.1:{TLS}", "{folder}/c.crt", "{folder}/c.key", "/dns-query")
+""")
+    both = f"knotd -c {folder}/knot.conf & exec dnsdist --supervised --disable-syslog -C {folder}/dnsdist.conf"
+    return Program("dnsdist-knot", ["sh", "-c", both], SERVER_CORE, folder, lambda: tcp_ready(TLS)() and answers("h1")())
+
+
+def floor(folder):
+    return Program("floor", [BUILD / "bench" / "floor_dns", PORT], SERVER_CORE, folder, answers("h1", any_answer=True))
+
+
+def answers(label, any_answer=False):
+    """True once the server gives an A record of that name in example.test (or, of the floor, anything)."""
+    query = bytes.fromhex("123400000001000000000000") + bytes([len(label)]) + label.encode() + b"\x07example\x04test\x00\x00\x01\x00\x01"
+
+    def ready():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.settimeout(0.05)
+            try:
+                probe.connect(("127.0.0.1", PORT))
+                probe.send(query)
+                answer = probe.recv(4096)
+            except OSError:
+                return False
+            return any_answer or (answer[3] & 15 == 0 and answer[7] > 0)
+
+    return ready
