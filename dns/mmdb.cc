@@ -1,8 +1,17 @@
 #include "dns/mmdb.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+
+#include "core/fd.h"
 
 namespace tidegate::dns {
 namespace {
@@ -16,11 +25,33 @@ std::optional<double> number(MMDB_entry_s entry, const char* key) {
   return std::nullopt;
 }
 
+// The file's content as a file in memory.
+Result<UniqueFd> copy_to_memory(const std::string& path) {
+  const auto failed = [&path] { return fail(fmt::format("geo database {}: {}", path, std::strerror(errno))); };
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat about {};
+  if (!file || ::fstat(file.get(), &about) != 0) return failed();
+  UniqueFd memory(::memfd_create("tidegate-geo", MFD_CLOEXEC));
+  if (!memory) return failed();
+  for (off_t at = 0; at < about.st_size;) {
+    const ssize_t copied = ::sendfile(memory.get(), file.get(), &at, static_cast<size_t>(about.st_size - at));
+    if (copied < 0 && errno != EINTR) return failed();
+    if (copied == 0) break;  // it became shorter meanwhile: what is missing is found when it is opened
+  }
+  return memory;
+}
+
 }  // namespace
 
+// libmaxminddb maps what it opens, and a mapped file that is overwritten in place ends the process by SIGBUS: it is
+// given a copy that nobody else can touch.
 Result<std::shared_ptr<const Mmdb>> Mmdb::open(const std::string& path) {
+  const Result<UniqueFd> memory = copy_to_memory(path);
+  if (!memory) return memory.error();
   std::shared_ptr<Mmdb> mmdb(new Mmdb());
-  const int status = MMDB_open(path.c_str(), MMDB_MODE_MMAP, &mmdb->db_);
+  mmdb->path_ = path;
+  const std::string copy = fmt::format("/proc/self/fd/{}", memory->get());
+  const int status = MMDB_open(copy.c_str(), MMDB_MODE_MMAP, &mmdb->db_);
   if (status != MMDB_SUCCESS) return fail(fmt::format("geo database {}: {}", path, MMDB_strerror(status)));
   mmdb->opened_ = true;
   return std::shared_ptr<const Mmdb>(std::move(mmdb));
@@ -43,7 +74,7 @@ Mmdb::Cursor Mmdb::root(IpAddress::Family family) const {
 Result<Mmdb::Cursor> Mmdb::child(uint32_t node, bool right) const {
   MMDB_search_node_s search{};
   const int status = MMDB_read_node(&db_, node, &search);
-  if (status != MMDB_SUCCESS) return fail(fmt::format("geo database {}: {}", db_.filename, MMDB_strerror(status)));
+  if (status != MMDB_SUCCESS) return fail(fmt::format("geo database {}: {}", path_, MMDB_strerror(status)));
   const uint8_t type = right ? search.right_record_type : search.left_record_type;
   const uint64_t record = right ? search.right_record : search.left_record;
   switch (type) {
@@ -54,7 +85,7 @@ Result<Mmdb::Cursor> Mmdb::child(uint32_t node, bool right) const {
     case MMDB_RECORD_TYPE_DATA:
       return Cursor{Cursor::Kind::data, right ? search.right_record_entry.offset : search.left_record_entry.offset};
     default:
-      return fail(fmt::format("geo database {}: the search tree is corrupt", db_.filename));
+      return fail(fmt::format("geo database {}: the search tree is corrupt", path_));
   }
 }
 

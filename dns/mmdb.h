@@ -1,4 +1,4 @@
-// Mmdb: a MaxMind DB file, mapped (libmaxminddb). Any thread may read.
+// Mmdb: a MaxMind DB file, held in memory (libmaxminddb). Any thread may read.
 #pragma once
 
 #include <maxminddb.h>
@@ -39,7 +39,8 @@ class Mmdb {
 
  private:
   Mmdb() = default;
-  MMDB_s db_{};
+  MMDB_s db_{};  // over a copy in memory
+  std::string path_;
   bool opened_ = false;
 };
 

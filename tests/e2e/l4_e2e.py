@@ -1,18 +1,26 @@
 """The forwarder seen from outside: connections spread, flows stay, echoes come back, and what is dropped has a name."""
 
+import contextlib
 import re
 import socket
 import threading
 
+import box
+import netns
 from lab import open_socket
 from load import connect, tls_context
+from netns import wait_until
 from topology import VIP_EU
 
 
 def metric(lab, host, plane, name, **labels):
+    return metric_in(lab.plane(host, plane, "/metrics"), name, **labels)
+
+
+def metric_in(answer, name, **labels):
     """Sum of a metric's series that carry these labels."""
     total = 0.0
-    for line in lab.plane(host, plane, "/metrics").body.decode().splitlines():
+    for line in answer.body.decode().splitlines():
         match = re.match(r"(\w+)(?:\{(.*)\})? ([0-9.e+-]+)$", line)
         if match and match[1] == name and all(f'{k}="{v}"' in (match[2] or "") for k, v in labels.items()):
             total += float(match[3])
@@ -63,28 +71,67 @@ def echo_server(host, address, port, name):
     return server
 
 
+@contextlib.contextmanager
+def echo_servers(vip):
+    """One on each proxy, at the VIP's UDP service."""
+    family = socket.AF_INET6 if ":" in vip else socket.AF_INET
+    servers = [echo_server(host, vip, 7000, host) for host in ("proxy1", "proxy2")]
+    try:
+        yield
+    finally:
+        for host, server in zip(("proxy1", "proxy2"), servers):
+            with open_socket(host, family, socket.SOCK_DGRAM) as stopper:
+                stopper.sendto(b"quit", (vip, 7000))
+            server.close()
+
+
+def udp_flow(vip):
+    client = open_socket("client-eu", socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(3)
+    client.connect((vip, 7000))
+    return client
+
+
+def backend_of(flow):
+    flow.send(b"who")
+    return flow.recv(100).split()[0].decode()
+
+
 def test_udp_flows_reach_their_backend_and_stay_there(lab):
     for vip in VIP_EU:
-        family = socket.AF_INET6 if ":" in vip else socket.AF_INET
-        servers = [echo_server(host, vip, 7000, host) for host in ("proxy1", "proxy2")]
-        try:
+        with echo_servers(vip), contextlib.ExitStack() as flows:
             seen = set()
             for _ in range(40):
-                with open_socket("client-eu", family, socket.SOCK_DGRAM) as client:
-                    client.settimeout(3)
-                    client.connect((vip, 7000))
-                    answers = set()
-                    for turn in range(3):
-                        client.send(b"turn %d" % turn)
-                        answers.add(client.recv(100).split()[0])
-                    assert len(answers) == 1, "one flow, one backend"
-                    seen |= answers
-            assert seen == {b"proxy1", b"proxy2"}, seen
-        finally:
-            for host, server in zip(("proxy1", "proxy2"), servers):
-                with open_socket(host, family, socket.SOCK_DGRAM) as stopper:
-                    stopper.sendto(b"quit", (vip, 7000))
-                server.close()
+                flow = flows.enter_context(udp_flow(vip))
+                answers = {backend_of(flow) for _ in range(3)}
+                assert len(answers) == 1, "one flow, one backend"
+                seen |= answers
+            assert seen == {"proxy1", "proxy2"}, seen
+
+
+def test_udp_flows_outlive_the_drain_of_their_backend_and_new_ones_go_elsewhere(lab):
+    for vip in VIP_EU:
+        with echo_servers(vip), contextlib.ExitStack() as flows:
+            opened = [flows.enter_context(udp_flow(vip)) for _ in range(30)]
+            before = [backend_of(flow) for flow in opened]
+            assert set(before) == {"proxy1", "proxy2"}
+            lab.tidegate("drain", "backend", "proxies-eu/proxy1", "--wait")
+            try:
+                assert [backend_of(flow) for flow in opened] == before, "a flow stays where it is"
+                newer = [flows.enter_context(udp_flow(vip)) for _ in range(30)]
+                assert {backend_of(flow) for flow in newer} == {"proxy2"}, "new work goes elsewhere"
+            finally:
+                lab.tidegate("undrain", "backend", "proxies-eu/proxy1", "--wait")
+            assert [backend_of(flow) for flow in opened] == before
+            assert {backend_of(flow) for flow in newer} == {"proxy2"}, "pinned there, they stay there"
+            newest = {backend_of(flows.enter_context(udp_flow(vip))) for _ in range(30)}
+            assert newest == {"proxy1", "proxy2"}, newest
+            # Taken down, a backend loses its flows too: they go on at another one.
+            lab.tidegate("drain", "backend", "proxies-eu/proxy1", "--down", "--wait")
+            try:
+                assert {backend_of(flow) for flow in opened} == {"proxy2"}
+            finally:
+                lab.tidegate("undrain", "backend", "proxies-eu/proxy1", "--wait")
 
 
 def test_a_flow_survives_a_change_of_weights_that_would_move_it(lab):
@@ -132,9 +179,76 @@ def test_a_packet_for_no_service_is_dropped_under_its_name(lab):
     with open_socket("client-eu", socket.AF_INET, socket.SOCK_DGRAM) as client:
         for _ in range(10):
             client.sendto(b"nobody home", (VIP_EU[0], 9))
-    from netns import wait_until
-
     wait_until("the drops are counted", lambda: metric(lab, "l4", "l4", "tidegate_l4_dropped_packets_total") >= before + 10, 3)
+
+
+def greeter(host, address, port):
+    """A TCP server of the host's kernel that greets whoever comes, until it is closed."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    server = open_socket(host, family, socket.SOCK_STREAM)
+    server.bind((address, port))
+    server.listen()
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                visitor, _ = server.accept()
+                with visitor:
+                    visitor.sendall(b"hello from the kernel")
+
+    threading.Thread(target=serve, daemon=True).start()
+    return server
+
+
+TAP_DOCUMENT = """\
+nodes:
+  - name: tap
+    l4:
+      ports: [{device: eth0, addresses: [10.10.0.63/24, "fd10::63/64"], gateways: [10.10.0.1, "fd10::1"]}]
+      flows: 4096
+      punt: tap
+vips:
+  - {name: web, addresses: [10.10.0.200, "fd10::200"]}
+services:
+  - {name: http, vip: web, port: 80, pool: proxies}
+pools:
+  - {name: proxies, backends: [{name: proxy1, addresses: [10.10.0.11, "fd10::11"]}]}
+"""
+
+
+def test_with_a_tap_what_is_not_for_a_vip_reaches_the_kernel_and_is_answered(lab):
+    with box.raised("tap", 63, kernel_address=False) as node:
+        daemon = node.start_plane("l4", node.write("tap.yaml", TAP_DOCUMENT))
+        node.wait_ready("l4", daemon)
+        netns.ip(node.host.namespace, "addr add 10.10.0.63/24 dev tg-eth0", "addr add fd10::63/64 dev tg-eth0 nodad")
+        netns.ip(node.host.namespace, "route add default via 10.10.0.1")
+        netns.sh("ip", "-n", node.host.namespace, "-6", "route", "add", "default", "via", "fd10::1")
+        for address in ("10.10.0.63", "fd10::63"):
+            server = greeter("tap", address, 22)
+            visitor = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with open_socket("client-eu", visitor, socket.SOCK_STREAM) as client:
+                client.settimeout(5)
+                client.connect((address, 22))
+                assert client.recv(100) == b"hello from the kernel"
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+            lab.run("client-eu", "ping", "-c", "2", "-i", "0.2", "-W", "2", address)
+        # The kernel speaks first, too; and the VIP stays the forwarder's.
+        for address in ("10.1.0.2", "fd01::2"):
+            lab.run("tap", "ping", "-c", "2", "-i", "0.2", "-W", "2", address)
+        for address in box.VIP:
+            lab.run("client-eu", "ping", "-c", "2", "-i", "0.2", "-W", "2", address)
+        assert metric_in(node.ask("l4", "/metrics"), "tidegate_l4_punted_packets_total") >= 12
+
+
+def test_without_a_tap_what_is_not_for_a_vip_is_dropped_and_counted(lab):
+    dropped = lambda: metric(lab, "l4", "l4", "tidegate_l4_dropped_packets_total", reason="not_local")
+    for family, address in ((socket.AF_INET, "10.10.0.2"), (socket.AF_INET6, "fd10::2")):
+        before = dropped()
+        with open_socket("client-eu", family, socket.SOCK_DGRAM) as client:
+            for _ in range(10):
+                client.sendto(b"nobody home", (address, 22))
+        wait_until("the drops are counted", lambda: dropped() >= before + 10, 3)
 
 
 def test_an_idle_forwarder_leaves_its_core_alone(lab):
