@@ -170,7 +170,7 @@ void Flight::publish_whole() {
     const std::lock_guard lock(mutex_);
     if (to_disk_ && !disowned_) {
       disk = disk_;
-      put = {key_, variant_, head_, received_ms_, disk_, shared_from_this(), false};
+      put = {key_, variant_, head_, received_ms_, disk_, nullptr, shared_from_this(), false};
     }
     if (fits_in_memory() && !disowned_ && first_chunk_ == 0) {
       object = std::make_shared<StoredObject>(StoredObject{head_, {chunks_.begin(), chunks_.end()}, nullptr, true});
@@ -183,6 +183,7 @@ void Flight::publish_whole() {
     engine_.publish(*this, key_, variant_, object, disk);
   }
   if (leave) leave_index();
+  put.object = std::move(object);
   if (disk != nullptr) engine_.writer().submit(std::move(put));
 }
 

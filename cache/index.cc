@@ -63,6 +63,7 @@ bool Shard::publish(std::shared_ptr<Entry> entry, Leftovers& leftovers) {
 
 void Shard::hold(Entry& entry, std::shared_ptr<const StoredObject> object, Leftovers& leftovers) {
   release_object(entry, leftovers);
+  entry.in_use = object;
   const uint64_t bytes = object->memory_bytes();
   if (bytes > ram.capacity() / 4 && entry.disk != nullptr) return;  // one object must not empty the shard
   entry.object = std::move(object);

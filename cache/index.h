@@ -31,6 +31,11 @@ struct Entry : S3Node {
   uint64_t purges_seen = 0;                    // PurgeTable::version() at the last verdict `live`
   std::shared_ptr<const StoredObject> object;  // null: on disk only
   std::shared_ptr<DiskBody> disk;              // null: in memory only
+  // What `object` was or could not become, while anybody holds it still: a client that reads it, the writer until it is
+  // durable, a load that is being handed out. Lets those who ask meanwhile have it whatever the memory tier keeps.
+  std::weak_ptr<const StoredObject> in_use;
+
+  std::shared_ptr<const StoredObject> readable() const { return object != nullptr ? object : in_use.lock(); }
 };
 
 struct Bucket {

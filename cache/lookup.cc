@@ -9,7 +9,8 @@ namespace tidegate::cache {
 
 // What the index showed of a key to one request.
 struct Engine::Sight {
-  std::shared_ptr<Entry> entry;  // the variant the request selects, alive
+  std::shared_ptr<Entry> entry;                // the variant the request selects, alive
+  std::shared_ptr<const StoredObject> object;  // what is stored under it; null: on disk only
   bool soft_purged = false;
   bool other_variants = false;
   UseDecision use;
@@ -87,29 +88,31 @@ void Engine::look(Shard& shard, const KeyHash& key, const Asker& asker, const Ca
   sight.other_variants = entry == nullptr && !bucket->entries.empty();
   if (entry == nullptr) return;
   const PurgeVerdict purged = verdict(*entry);
-  const bool collision = entry->object != nullptr && entry->object->head->key != key_scratch();
-  const bool unreachable = entry->object == nullptr && entry->disk == nullptr;
+  std::shared_ptr<const StoredObject> object = entry->readable();
+  const bool collision = object != nullptr && object->head->key != key_scratch();
+  const bool unreachable = object == nullptr && entry->disk == nullptr;
   if (purged == PurgeVerdict::dead || collision || unreachable) {
     if (purged == PurgeVerdict::dead) counters.purged.add();
     shard.erase(*entry, leftovers);
     return;
   }
-  // Let out of memory before its disk copy was committed: for a moment nothing can be read.
-  if (entry->object == nullptr && !entry->disk->committed.load(std::memory_order_acquire)) return;
+  // Between the writer's letting go and its telling the index that the disk copy was given up: nothing can be read.
+  if (object == nullptr && !entry->disk->committed.load(std::memory_order_acquire)) return;
   sight.soft_purged = purged == PurgeVerdict::stale;
   sight.use = decide_use(entry->freshness, control, sight.soft_purged, asker.now_ms);
   sight.entry = std::move(entry);
+  sight.object = std::move(object);
 }
 
 Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, Sight& sight, std::unique_lock<std::mutex>& lock) {
   Entry& entry = *sight.entry;
   entry.touch();
   if (entry.disk != nullptr) entry.disk->touch();
-  if (entry.object == nullptr) {
+  if (sight.object == nullptr) {
     if (auto loading = load_from_disk(asker, shard, entry)) return std::move(*loading);
     return forwarded(Outcome::bypass, Forward::bypass, "reader-queue-full");
   }
-  const std::shared_ptr<const StoredObject> object = entry.object;
+  const std::shared_ptr<const StoredObject> object = sight.object;
   const Freshness freshness = entry.freshness;
   Lookup found;
   if (sight.use.use == Use::stale_while_revalidate) {
@@ -141,7 +144,7 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, Sight& sigh
   counters.forwarded(why).add();
   if (asker.request.method == "HEAD") return forwarded(Outcome::bypass, why, "head");
   if (control.no_store) return forwarded(Outcome::bypass, Forward::request, "no-store");
-  if (sight.entry != nullptr && sight.entry->object == nullptr) {  // its head is needed to validate it
+  if (sight.entry != nullptr && sight.object == nullptr) {  // its head is needed to validate it
     if (auto loading = load_from_disk(asker, shard, *sight.entry)) return std::move(*loading);
   }
   Lookup found;
@@ -191,7 +194,7 @@ Lookup Engine::start_flight(Asker& asker, Shard& shard, const KeyHash& key, Sigh
   vary_values(origin.vary, asker.request.fields, vary_scratch());
   origin.variant = variant_hash(keys, origin.vary, vary_scratch());
   if (sight.entry != nullptr) {
-    origin.validating = sight.entry->object;
+    origin.validating = sight.object;
     origin.validating_freshness = sight.entry->freshness;
   }
   const auto flight = std::make_shared<Flight>(*this, std::move(origin), asker, take_generation());

@@ -56,6 +56,7 @@ struct PutMeta {
   std::shared_ptr<const StoredHead> head;
   uint64_t received_ms = 0;
   std::shared_ptr<DiskBody> disk;
+  std::shared_ptr<const StoredObject> object;  // kept readable until it can be read from disk; null if large
   std::shared_ptr<StoreListener> listener;
   bool written = false;
 };

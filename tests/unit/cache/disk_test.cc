@@ -81,6 +81,28 @@ TEST_F(CacheOnDisk, ALargeObjectIsJoinedUntilTheDiskHasItAndThenRead) {
   expect_hit("/large", large);
 }
 
+TEST_F(CacheOnDisk, WithoutAMemoryTierEveryHitComesFromDiskAndNothingIsFetchedTwice) {
+  Options options = on_disk();
+  options.ram_bytes = 0;
+  options.commit_interval_ms = 60'000;  // until flush(): what is stored can only be had from whoever holds it
+  open(options);
+  const std::string small = body_of(100'000), large = body_of(1'000'000);
+  store("/small", fresh_minute(), small);
+  expect_hit("/small", small);
+  store("/large", fresh_minute(), large);
+  cache->flush();
+  for (int i = 0; i < 3; ++i) {
+    expect_hit("/small", small);
+    expect_hit("/large", large);
+  }
+  auto first = ask(get("/small"));
+  auto second = ask(get("/small"));
+  Lookup one = settle(std::move(first)), other = settle(std::move(second));
+  EXPECT_TRUE(read_all(one.answer) == small);
+  EXPECT_TRUE(read_all(other.answer) == small);
+  EXPECT_EQ(metric("tidegate_cache_memory_bytes"), 0);
+}
+
 TEST_F(CacheOnDisk, PurgesAreDurable) {
   open(on_disk());
   store("/url", fresh_minute(), "x");
