@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/fd.h"
+#include "core/lmdb_damage.h"
 #include "core/log.h"
 
 namespace tidegate::cache {
@@ -78,7 +79,9 @@ void Store::mark_loaded() { ::unlink((directory_ + kLoadingMark).c_str()); }
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& directory, uint64_t disk_bytes) {
   const bool died_loading = exists(directory + kLoadingMark);
-  if (!died_loading) {
+  if (exists(directory + lmdb::kMark)) {
+    if (auto moved = move_aside(directory, "the last process died of it"); !moved) return moved.error();
+  } else if (!died_loading) {
     auto store = try_open(directory, disk_bytes);
     if (store || !exists(directory + "/data.mdb")) return store;
     if (auto moved = move_aside(directory, store.error().message); !moved) return moved.error();

@@ -26,8 +26,8 @@ struct FollowerHooks {
 class Follower {
  public:
   // A host's state. Waits (without failing) while there is no state or no version yet: control may start later. What is
-  // there already is delivered before this returns. The environment must not be replaced under a running follower: the
-  // old one stays open; that is noticed and said in the log, and takes a restart.
+  // there already is delivered before this returns. Another environment in the place of the one that is open is noticed
+  // within a second, and followed.
   static Result<std::unique_ptr<Follower>> of_state(EventLoop& loop, const std::string& state_dir, FollowerHooks hooks);
   // One file, no control plane: everything up, reload() reads it again and keeps the old Snapshot when it is faulty.
   // The first Snapshot is delivered before this returns; an Error holds every fault, rendered.

@@ -14,6 +14,8 @@ std::string content_digest(const LoadedFile& loaded) {
     content += certificate.certificate.hash + certificate.key.hash;
   }
   for (const Zone& zone : loaded.model->zones) content += zone.file.hash;
+  for (const Pool& pool : loaded.model->pools) content += pool.tls_ca.hash;
+  for (const Probe& probe : loaded.model->probes) content += probe.tls_ca.hash;
   return sha256_hex(content);
 }
 

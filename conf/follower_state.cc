@@ -132,7 +132,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   void tick() {
     bell_.aim();
     look();
-    warn_when_replaced();
+    look_for_another();
     poll_.arm_after_ms(kPollMs);
   }
 
@@ -144,7 +144,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   void follow_purges(uint64_t sequence);
   void deliver(const Purge& purge);
   void refuse(std::string why);
-  void warn_when_replaced();
+  void look_for_another();
   std::string data_path() const { return state_dir_ + "/state/data.mdb"; }
 
   EventLoop& loop_;
@@ -153,7 +153,6 @@ class StateFollower final : public FollowerBase, private IoHandler {
   Timer poll_{loop_, [this] { tick(); }};
   std::unique_ptr<StateStore> store_;
   ino_t inode_ = 0;  // of the environment that is open
-  bool warned_ = false;
   StateHead tried_;  // what was looked at, in force or not
   std::shared_ptr<const Words> words_;
   ObjectCache objects_;
@@ -253,11 +252,16 @@ void StateFollower::refuse(std::string why) {
             current_ ? fmt::format("version {} stays in force", current_->version) : "nothing is in force yet");
 }
 
-void StateFollower::warn_when_replaced() {
+// A control that found its state damaged, or a person, put another in its place: what it says holds from now on. While
+// there is none, what was said last stays in force.
+void StateFollower::look_for_another() {
   struct stat file {};
-  if (!store_ || warned_ || (::stat(data_path().c_str(), &file) == 0 && file.st_ino == inode_)) return;
-  warned_ = true;
-  log_error("the state in {} was replaced; its last words stay in force until this process is restarted", state_dir_);
+  if (!store_ || ::stat(data_path().c_str(), &file) != 0 || file.st_ino == inode_) return;
+  log_warn("the state in {} was replaced: following the new one", state_dir_);
+  store_.reset();
+  tried_ = {};
+  words_.reset();
+  look();
 }
 
 }  // namespace

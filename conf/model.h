@@ -124,7 +124,9 @@ struct Probe {
   ProbeType type = ProbeType::tcp;
   uint16_t port = 0;  // 0: the backend's
   std::string path = "/";
-  std::string host;  // Host field and SNI; empty: the backend's address
+  std::string host;  // Host field and server name; empty: the backend's address
+  bool tls_verify = false;
+  Blob tls_ca;  // PEM; none: the system's authorities
   uint16_t expect_status = 200;
   uint64_t interval_ms = 1'000;
   uint64_t timeout_ms = 1'000;
@@ -154,7 +156,8 @@ struct Pool {
   AllDown all_down = AllDown::open;
   bool tls = false;  // to the backends
   bool tls_verify = false;
-  std::string tls_server_name;
+  Blob tls_ca;                  // PEM; none: the system's authorities
+  std::string tls_server_name;  // empty: the backend's address
   uint64_t connect_timeout_ms = 1'000;
   uint64_t first_byte_timeout_ms = 15'000;
   uint64_t idle_timeout_ms = 30'000;       // between two reads of a body

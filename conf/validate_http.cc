@@ -28,6 +28,44 @@ void check_certificates(Checks& checks) {
   }
 }
 
+// Of a pool or probe: authorities that can be read, and that something is checked against them.
+void check_authorities(Checks& checks, std::string_view list, size_t index, const Blob& ca, bool verifies) {
+  if (ca.bytes == nullptr) return;
+  if (!verifies) {
+    checks.refuse({list, index, "tls_ca_file"},
+                  {"without_effect", "tls_ca_file without tls_verify checks nothing", {}, "add tls_verify: true"});
+    return;
+  }
+  Result<std::shared_ptr<TlsContext>> context = fail("it is empty");
+  if (!ca.bytes->empty()) context = TlsContext::client({{}, true, *ca.bytes});
+  if (context) return;
+  checks.refuse({list, index, "tls_ca_file"},
+                {"unusable_certificate",
+                 fmt::format("tls_ca_file {} cannot be used: {}", in_quotes(ca.name), context.error().message),
+                 "certificates in PEM",
+                 {}});
+}
+
+void check_backend_tls(Checks& checks) {
+  const Model& model = checks.model();
+  for (size_t p = 0; p < model.pools.size() && !checks.full(); ++p) {
+    const Pool& pool = model.pools[p];
+    if (pool.tls_verify && !pool.tls) {
+      checks.refuse({"pools", p, "tls_verify"},
+                    {"without_effect", "tls_verify in a pool that does not speak TLS", {}, "add tls: true"});
+    }
+    check_authorities(checks, "pools", p, pool.tls_ca, pool.tls_verify);
+  }
+  for (size_t p = 0; p < model.probes.size() && !checks.full(); ++p) {
+    const Probe& probe = model.probes[p];
+    if (probe.tls_verify && probe.type != ProbeType::https) {
+      checks.refuse({"probes", p, "tls_verify"},
+                    {"without_effect", "tls_verify in a probe that does not speak TLS", {}, "its type would be https"});
+    }
+    check_authorities(checks, "probes", p, probe.tls_ca, probe.tls_verify);
+  }
+}
+
 // Listeners without a site are everywhere, so they meet those of every site.
 void check_listeners_collide(Checks& checks) {
   std::map<Endpoint, std::vector<size_t>> bound;
@@ -118,6 +156,7 @@ void check_route_answer(Checks& checks, size_t r) {
 
 void check_http(Checks& checks) {
   check_certificates(checks);
+  check_backend_tls(checks);
   check_listeners_collide(checks);
   for (size_t r = 0; r < checks.model().routes.size() && !checks.full(); ++r) {
     if (checks.sound({"routes", r})) check_route_answer(checks, r);

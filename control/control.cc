@@ -25,6 +25,8 @@
 #include "control/watch.h"
 #include "control/words_api.h"
 #include "core/crypto.h"
+#include "core/lmdb_check.h"
+#include "core/lmdb_damage.h"
 #include "core/log.h"
 
 namespace tidegate {
@@ -64,6 +66,29 @@ Result<void> commit_first(Ledger& ledger, const std::string& path) {
   }
   if (outcome.status == ApplyOutcome::Status::failed) return fail(outcome.error);
   return {};
+}
+
+// A follower's state is a copy of its leader's: a damaged one is put aside, and what was committed comes anew. A
+// leader's is the only one, and a person decides.
+Result<std::unique_ptr<Ledger>> open_ledger(const ControlOptions& options) {
+  namespace fs = std::filesystem;
+  const std::string env = options.state_dir + "/state", mark = env + lmdb::kMark;
+  std::error_code error;
+  if (options.follow) {
+    Result<void> sound = lmdb::check(env);
+    if (sound && fs::exists(mark, error)) sound = fail("the last process died of it");
+    if (!sound) {
+      const std::string aside = env + ".damaged";
+      log_warn("the state in {} is damaged ({}); it is kept in {} and fetched anew from {}", env, sound.error().message,
+               aside, options.follow->to_string());
+      fs::remove_all(aside, error);
+      fs::rename(env, aside, error);
+      if (error) return fail("cannot move " + env + ": " + error.message());
+    }
+  }
+  Result<std::unique_ptr<Ledger>> ledger = Ledger::open(options.state_dir);
+  if (ledger) fs::remove(mark, error);
+  return ledger;
 }
 
 }  // namespace
@@ -161,7 +186,7 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
   std::error_code ignored;  // listen_unix says what is wrong with the directory
   std::filesystem::create_directories(options.run_dir, ignored);
 
-  Result<std::unique_ptr<Ledger>> ledger = Ledger::open(options.state_dir);
+  Result<std::unique_ptr<Ledger>> ledger = open_ledger(options);
   if (!ledger) return ledger.error();
   if (!options.config.empty()) {
     if (Result<void> committed = commit_first(**ledger, options.config); !committed) return committed.error();

@@ -90,7 +90,9 @@ class HttpAttempt final : public ProbeAttempt {
     HttpTarget to;
     to.endpoint = target.endpoint;
     to.tls = target.type == ProbeType::https;
-    to.tls_server_name = target.host;
+    to.tls_server_name = target.host.empty() ? target.endpoint.address.to_string() : target.host;
+    to.tls_verify = target.tls_verify;
+    to.tls_ca_pem = target.tls_ca_pem;
     HttpClientRequest request;
     request.target = target.path;
     request.host = target.host.empty() ? target.endpoint.to_string() : target.host;
@@ -134,6 +136,8 @@ ProbeTarget probe_target(const Probe& probe, const Backend& backend) {
   target.endpoint.port = probe.port != 0 ? probe.port : backend.port;
   target.host = probe.host;
   target.path = probe.path;
+  target.tls_verify = probe.tls_verify;
+  if (probe.tls_ca.bytes) target.tls_ca_pem = *probe.tls_ca.bytes;
   target.expect_status = probe.expect_status;
   target.interval_ms = probe.interval_ms;
   target.timeout_ms = probe.timeout_ms;

@@ -51,7 +51,9 @@ Result<UniqueFd> open_socket(const HttpTarget& target, bool& in_progress) {
 
 // A context is dear to make (the system's roots are many): each thread keeps those it has used.
 Result<std::shared_ptr<TlsContext>> client_context(const HttpTarget& target) {
+  constexpr size_t kMostKept = 64;  // authorities come and go with configurations
   thread_local std::map<std::pair<bool, std::string>, std::shared_ptr<TlsContext>> contexts;
+  if (contexts.size() > kMostKept) contexts.clear();
   std::shared_ptr<TlsContext>& kept = contexts[{target.tls_verify, target.tls_ca_pem}];
   if (!kept) {
     auto made = TlsContext::client({{"http/1.1"}, target.tls_verify, target.tls_ca_pem});

@@ -1,8 +1,14 @@
 #include "core/lmdb.h"
 
+#include <fmt/format.h>
+#include <sys/stat.h>
+
 #include <cassert>
+#include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include "core/lmdb_damage.h"
 
 namespace tidegate::lmdb {
 namespace {
@@ -25,10 +31,36 @@ Result<Env> Env::open(const std::string& directory, const EnvOptions& options) {
   if (rc != 0) return fail("lmdb: open " + directory + ": " + mdb_strerror(rc));
   int dead = 0;
   mdb_reader_check(raw, &dead);
+  env.file_->directory = directory;
+  mdb_env_set_userctx(raw, env.file_.get());
+  watch(raw, directory);
+  if (Result<void> there = look_at_file(raw); !there) return there.error();
   return env;
 }
 
+void Env::Close::operator()(MDB_env* env) const {
+  unwatch(env);
+  mdb_env_close(env);
+}
+
+Result<void> Env::look_at_file(MDB_env* env) {
+  File& known = *static_cast<File*>(mdb_env_get_userctx(env));
+  mdb_filehandle_t fd = -1;
+  mdb_env_get_fd(env, &fd);
+  uint64_t before = known.bytes.load(std::memory_order_relaxed);  // ahead of the look: a writer may be adding
+  struct stat now {};
+  if (::fstat(fd, &now) != 0) return fail("lmdb: " + known.directory + "/data.mdb: " + std::strerror(errno));
+  const auto bytes = static_cast<uint64_t>(now.st_size);
+  if (bytes < before) {
+    return fail(fmt::format("lmdb: {}/data.mdb was cut off from {} to {} bytes", known.directory, before, bytes));
+  }
+  while (bytes > before && !known.bytes.compare_exchange_weak(before, bytes, std::memory_order_relaxed)) {
+  }
+  return {};
+}
+
 Result<Txn> Txn::begin(const Env& env, Access access) {
+  if (Result<void> whole = Env::look_at_file(env.get()); !whole) return whole.error();
   MDB_txn* txn = nullptr;
   const int rc = mdb_txn_begin(env.get(), nullptr, access == Access::read ? MDB_RDONLY : 0, &txn);
   if (rc != 0) return describe("begin transaction", rc);
@@ -53,6 +85,7 @@ void Txn::abort() {
 }
 
 Result<void> Txn::renew() {
+  if (Result<void> whole = Env::look_at_file(mdb_txn_env(txn_)); !whole) return whole;
   if (const int rc = mdb_txn_renew(txn_); rc != 0) return describe("renew", rc);
   return {};
 }

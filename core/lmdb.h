@@ -4,6 +4,7 @@
 
 #include <lmdb.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -27,15 +28,24 @@ enum class Access { read, write };
 class Env {
  public:
   // `directory` must exist. Stale readers of dead processes are cleared. Errors name the directory and the reason,
-  // a damaged environment included.
+  // a damaged environment included. Damage that comes later is told by core/lmdb_damage.h, or, where the file was cut
+  // off, by the Error of every transaction that would begin.
   static Result<Env> open(const std::string& directory, const EnvOptions& options);
   MDB_env* get() const { return env_.get(); }
 
  private:
-  struct Close {
-    void operator()(MDB_env* env) const { mdb_env_close(env); }
+  // LMDB's file only grows: one that is shorter than it was has been cut off, and reading it would be a SIGBUS.
+  struct File {
+    std::string directory;
+    std::atomic<uint64_t> bytes{0};  // at the last look
   };
+  struct Close {
+    void operator()(MDB_env* env) const;
+  };
+  friend class Txn;
+  static Result<void> look_at_file(MDB_env* env);
   explicit Env(MDB_env* env) : env_(env) {}
+  std::unique_ptr<File> file_ = std::make_unique<File>();  // outlives env_, whose user context it is
   std::unique_ptr<MDB_env, Close> env_;
 };
 

@@ -95,13 +95,14 @@ Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Model& model
 }
 
 Result<std::shared_ptr<TlsContext>> TlsContexts::for_pool(const Pool& pool, Known& next) {
-  const std::string made_of = fmt::format("pool {}", pool.tls_verify);
+  const std::string made_of = fmt::format("pool {} {}", pool.tls_verify, pool.tls_ca.hash);
   std::shared_ptr<TlsContext>& entry = next[made_of];
   if (const auto known = known_.find(made_of); known != known_.end()) entry = known->second;
   if (entry) return entry;
   TlsClientOptions options;
   options.alpn = {"http/1.1"};
   options.verify = pool.tls_verify;
+  if (pool.tls_ca.bytes) options.ca_pem = *pool.tls_ca.bytes;
   Result<std::shared_ptr<TlsContext>> context = TlsContext::client(options);
   if (context) entry = *context;
   return context;

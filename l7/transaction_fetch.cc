@@ -51,7 +51,8 @@ bool Transaction::acquire_connection(const PoolMember& member) {
     if (backend_) worker_.stats().backend_reuses.add();
   }
   if (!backend_) {
-    const std::string& server_name = config.tls_server_name;
+    const std::string server_name =
+        config.tls && config.tls_server_name.empty() ? address.to_string() : config.tls_server_name;
     backend_ = worker_.backends().open(*member.runtime, endpoint, config.max_connections, plan_->pool_tls(route_->pool),
                                        server_name);
     if (!backend_) return false;

@@ -2,8 +2,11 @@
 
 import os
 import random
+import re
+import shutil
 import socket
 
+from cache_e2e import ask, fresh_path
 from lab import open_socket
 from netns import wait_until
 from topology import DNS_EU, VIP_EU
@@ -71,6 +74,82 @@ def test_a_damaged_state_is_named_in_one_line_and_the_planes_serve_on(lab):
     lab.start_plane("proxy2", "l7")
     lab.wait_ready("proxy2")
     assert lab.curl("client-eu", WWW + "/", vip="10.10.0.12").stdout == "the origin's front page\n"
+
+
+def test_a_state_cut_off_under_a_running_host_stops_nothing_and_comes_back_whole(lab):
+    data = lab.directory("proxy2") / "state" / "state" / "data.mdb"
+    lab.tidegate("drain", "backend", "origins/origin1", "--note", "kept by the leader", "--wait")
+    plane = lambda: lab.plane("proxy2", "l7", "/status").json()
+    pid = plane()["pid"]
+    os.truncate(data, 8192)
+    wait_until("the plane says what happened", lambda: "was cut off" in (plane()["refused"] or ""), 20, lab.process("proxy2", "l7"))
+    assert lab.curl("client-eu", WWW + "/", vip="10.10.0.12").stdout == "the origin's front page\n"
+    lab.tidegate("undrain", "backend", "origins/origin1")
+    control = lab.process("proxy2", "control")
+    wait_until("the control says what happened", lambda: "was cut off" in control.log.read_text(), 20, control)
+    # Started again, the control puts what is damaged aside and has everything anew; the plane was never restarted.
+    control.stop()
+    lab.start_control("proxy2")
+    head = lab.api("GET", "/v1/status").json()["head"]
+    followed = lambda s: s["refused"] is None and s["version"] == head["version"] and s["words"] >= head["words"]
+    wait_until("the plane follows the new state", lambda: followed(plane()), 20)
+    assert plane()["pid"] == pid
+    assert "is damaged" in lab.process("proxy2", "control").tail(40)
+    assert (lab.directory("proxy2") / "state" / "state.damaged" / "data.mdb").exists(), "what was damaged is kept"
+
+
+def test_a_leader_whose_state_is_cut_off_says_so_and_goes_on_from_another_host_s_copy(lab):
+    lab.tidegate("drain", "backend", "proxies-eu/proxy2", "--note", "kept elsewhere", "--wait")
+    head = lab.api("GET", "/v1/status").json()["head"]
+    state = lab.directory("edge") / "state" / "state"
+    os.truncate(state / "data.mdb", 8192)
+    drained = lab.tidegate("drain", "backend", "origins/origin1", check=False)
+    assert drained.returncode == 1 and "was cut off" in drained.stderr, drained
+    for vip in VIP_EU:
+        assert lab.curl("client-eu", WWW + "/", vip=vip).stdout == "the origin's front page\n"
+    assert lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "www.example.test").stdout.split() == [VIP_EU[0]]
+    lab.process("edge", "control").stop()
+    try:
+        again = lab._start("edge", "control", lab.process("edge", "control").command)
+        assert again.popen.wait(20) == 1
+        assert "cannot be used" in again.tail() and "put a copy of the directory back" in again.tail(), again.tail()
+        # Every other host holds all that was committed.
+        lab.process("proxy1", "control").stop()
+        shutil.rmtree(state)
+        shutil.copytree(lab.directory("proxy1") / "state" / "state", state)
+        lab.start_control("proxy1")
+    finally:
+        lab.start_control("edge")
+    now = lab.api("GET", "/v1/status").json()["head"]
+    assert now["version"] == head["version"] and now["words"] >= head["words"], (now, head)
+    assert "kept elsewhere" in lab.api("GET", "/v1/admin").body.decode()
+    lab.tidegate("undrain", "backend", "proxies-eu/proxy2", "--wait")
+    wait_until("every host follows again", lambda: lab.api("GET", "/v1/status").json()["converged"], 30)
+
+
+def test_a_cache_cut_off_under_a_running_proxy_is_a_miss_and_the_next_start_is_sound(lab):
+    # On disk alone: the proxy is started anew, so that nothing is in memory.
+    paths = [fresh_path(lab, f"object {i}\n" * 2000) for i in range(5)]
+    for path in paths:
+        ask(lab, path)
+    metrics = lambda: lab.plane("proxy1", "l7", "/metrics").body.decode()
+    wait_until("everything stored is committed", lambda: re.search(r"^tidegate_cache_writer_queue_bytes 0$", metrics(), re.MULTILINE), 30)
+    lab.process("proxy1", "l7").stop()
+    lab.start_plane("proxy1", "l7")
+    lab.wait_ready("proxy1")
+    assert "hit" in ask(lab, paths[0])[1]
+    os.truncate(lab.directory("proxy1") / "state" / "cache" / "data.mdb", 8192)
+    for i, path in enumerate(paths):
+        status, _, body, _ = ask(lab, path)
+        assert status == 200 and body == f"object {i}\n" * 2000, i
+    assert lab.process("proxy1", "l7").running()
+    lab.process("proxy1", "l7").stop()
+    lab.start_plane("proxy1", "l7")
+    lab.wait_ready("proxy1")
+    for _ in range(2):
+        status, cache, body, _ = ask(lab, paths[0])
+        assert status == 200 and body == "object 0\n" * 2000
+    assert "hit" in cache, cache
 
 
 def test_random_bytes_to_the_proxy_ports_are_refused_and_forgotten(lab):

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from lab import open_socket
+from topology import VIP_EU
 
 
 def tls_context(ca=None, versions=None):
@@ -55,16 +56,16 @@ class Tally:
 
 
 class SteadyLoad:
-    """`with SteadyLoad(lab, "client-eu") as load:` — GETs and POSTs in turn until the block ends; then load.tally is final."""
+    """`with SteadyLoad(lab, "client-eu") as load:` — GETs and POSTs in turn until the block ends, over IPv4 and IPv6 alike; then load.tally is final."""
 
-    def __init__(self, lab, host, vip="10.10.0.100", name="www.example.test", path="/api/v1/load", connections=4, pause_s=0.002):
-        self.host, self.vip, self.name, self.path, self.pause_s = host, vip, name, path, pause_s
+    def __init__(self, lab, host, vips=VIP_EU, name="www.example.test", path="/api/v1/load", connections=4, pause_s=0.002):
+        self.host, self.name, self.path, self.pause_s = host, name, path, pause_s
         self.tally = Tally()
         self._mutex = threading.Lock()
         self._stop = threading.Event()
         self._answered = threading.Condition(self._mutex)
         self._context = tls_context(lab.directory("edge") / "example.crt")
-        self._threads = [threading.Thread(target=self._worker, daemon=True) for _ in range(connections)]
+        self._threads = [threading.Thread(target=self._worker, args=(vips[i % len(vips)],), daemon=True) for i in range(connections)]
 
     def __enter__(self):
         for thread in self._threads:
@@ -84,14 +85,14 @@ class SteadyLoad:
             if not self._answered.wait_for(lambda: self.tally.ok >= target, timeout_s):
                 raise AssertionError(f"only {self.tally.ok} of {target} requests answered; last failures {self.tally.failures[-3:]}")
 
-    def _worker(self):
+    def _worker(self, vip):
         connection, turn = None, 0
         while not self._stop.is_set():
             method = "POST" if turn % 2 else "GET"
             turn += 1
             try:
                 if connection is None:
-                    connection = connect(self.host, self.vip, 443, self.name, self._context)
+                    connection = connect(self.host, vip, 443, self.name, self._context)
                     with self._mutex:
                         self.tally.connections += 1
                 connection.request(method, self.path, body=b"payload" if method == "POST" else None)

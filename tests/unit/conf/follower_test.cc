@@ -262,6 +262,32 @@ TEST_F(StateFollowerTest, WaitsWhileTheStateIsDamaged) {
   EXPECT_EQ(follower->refused(), "");
 }
 
+TEST_F(StateFollowerTest, KeepsItsDecisionWhenTheStateIsCutOffUnderIt) {
+  tell(kCommit);
+  const auto follower = follow();
+  std::filesystem::resize_file(state_dir_ + "/state/data.mdb", 8192);
+  ASSERT_TRUE(run_until(loop_, [&] { return !follower->refused().empty(); }));
+  EXPECT_THAT(follower->refused(), HasSubstr("data.mdb was cut off"));
+  EXPECT_EQ(follower->current()->version, 1U);
+}
+
+TEST_F(StateFollowerTest, FollowsAnotherStateThatWasPutInThePlaceOfItsOwn) {
+  tell(kCommit);
+  tell(kDrain);
+  tell(kCommit);
+  const auto follower = follow();
+  ASSERT_EQ(follower->current()->version, 2U);
+  writer_.kill(SIGKILL);
+  writer_.wait();
+  std::filesystem::rename(state_dir_ + "/state", state_dir_ + "/state.damaged");
+  Forked anew([this](Talk& talk) { return obey(state_dir_, talk); });
+  anew.talk().say(kCommit);
+  ASSERT_EQ(anew.talk().hear(), 1U);
+  ASSERT_TRUE(snapshots_are(2));
+  EXPECT_EQ(follower->current()->version, 1U);
+  EXPECT_TRUE(follower->current()->words->admin.empty());
+}
+
 TEST_F(StateFollowerTest, FollowsAWriterThatCameBack) {
   tell(kCommit);
   const auto follower = follow();

@@ -181,6 +181,28 @@ TEST(Validate, RefusesCertificatesThatCannotServe) {
               ElementsAre("unusable_certificate"));
 }
 
+TEST(Validate, RefusesAuthoritiesThatCheckNothingOrCannotBeRead) {
+  const auto codes = [](const std::string& pool_keys, const std::string& probe_keys) {
+    return load_text("pools:\n  - {name: app, backends: [{name: a, addresses: [192.0.2.1], port: 80}]" + pool_keys +
+                         "}\nprobes:\n  - {name: alive" + probe_keys + "}\n",
+                     {{"ca", testing::content(example("example.test.crt"))},
+                      {"bad", testing::content("nonsense")},
+                      {"empty", testing::content("")}})
+        .codes();
+  };
+  EXPECT_THAT(
+      codes(", tls: true, tls_verify: true, tls_ca_file: ca", ", type: https, tls_verify: true, tls_ca_file: ca"),
+      IsEmpty());
+  EXPECT_THAT(codes(", tls: true, tls_verify: true", ", type: https, tls_verify: true"), IsEmpty());
+  EXPECT_THAT(codes(", tls: true, tls_ca_file: ca", ", type: https, tls_ca_file: ca"),
+              ElementsAre("without_effect", "without_effect"));
+  EXPECT_THAT(codes(", tls_verify: true", ", type: http, tls_verify: true"),
+              ElementsAre("without_effect", "without_effect"));
+  EXPECT_THAT(
+      codes(", tls: true, tls_verify: true, tls_ca_file: bad", ", type: https, tls_verify: true, tls_ca_file: empty"),
+      ElementsAre("unusable_certificate", "unusable_certificate"));
+}
+
 TEST(Validate, FindsFaultsOfEveryKindInOneRun) {
   EXPECT_THAT(
       load_text("vips:\n  - {name: a, site: eu, addresses: [192.0.2.1]}\n  - {name: b, addresses: [192.0.2.1]}\n"

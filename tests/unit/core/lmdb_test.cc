@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+
+#include "core/lmdb_damage.h"
 
 namespace tidegate::lmdb {
 namespace {
@@ -121,6 +124,69 @@ TEST_F(Lmdb, RefusesADamagedEnvironment) {
   const Result<Env> damaged = Env::open(directory_, {});
   ASSERT_FALSE(damaged);
   EXPECT_THAT(damaged.error().message, HasSubstr(directory_));
+}
+
+// Enough of a tree that a lookup meets pages beyond the first ones.
+void fill(const Env& env) {
+  Txn txn = *Txn::begin(env, Access::write);
+  const MDB_dbi db = *txn.open_db("things", MDB_CREATE);
+  for (uint64_t i = 0; i < 500; ++i) ASSERT_TRUE(txn.put(db, be64(i), std::string(200, 'v')));
+  ASSERT_TRUE(txn.commit());
+}
+
+TEST_F(Lmdb, AFileThatWasCutOffRefusesEveryTransactionUntilItIsWholeAgain) {
+  const Env env = open();
+  fill(env);
+  Txn kept = *Txn::begin(env, Access::read);
+  kept.reset();
+  const std::string data = directory_ + "/data.mdb", copy = directory_ + "/copy";
+  std::filesystem::copy_file(data, copy);
+  std::filesystem::resize_file(data, 8192);
+  for (const Access access : {Access::read, Access::write}) {
+    const Result<Txn> txn = Txn::begin(env, access);
+    ASSERT_FALSE(txn);
+    EXPECT_THAT(txn.error().message, HasSubstr(directory_ + "/data.mdb was cut off from "));
+  }
+  EXPECT_FALSE(kept.renew());
+  std::filesystem::copy_file(copy, data, std::filesystem::copy_options::overwrite_existing);
+  EXPECT_TRUE(Txn::begin(env, Access::write));
+  EXPECT_TRUE(kept.renew());
+}
+
+TEST_F(Lmdb, APageThatIsGoneUnderAReaderEndsTheProcessByNameAndLeavesAMark) {
+  const auto read_what_is_gone = [this] {
+    const Env env = open();
+    fill(env);
+    Txn txn = *Txn::begin(env, Access::read);
+    const MDB_dbi db = *txn.open_db("things");
+    std::filesystem::resize_file(directory_ + "/data.mdb", 8192);
+    (void)txn.get(db, be64(250));
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(read_what_is_gone(), ::testing::KilledBySignal(SIGBUS),
+              directory_ + "/data.mdb was cut off or cannot be read");
+  EXPECT_TRUE(std::filesystem::exists(directory_ + kMark));
+}
+
+TEST_F(Lmdb, AGarbledPageEndsTheProcessByNameAndLeavesAMark) {
+  const auto read_what_is_garbled = [this] {
+    const Env env = open();
+    fill(env);
+    Txn txn = *Txn::begin(env, Access::read);
+    const MDB_dbi db = *txn.open_db("things");
+    std::fstream data(directory_ + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
+    // Every page of the trees claims to be a branch with one entry that leads back to itself, as no tree can.
+    const auto pages = std::filesystem::file_size(directory_ + "/data.mdb") / 4096;
+    for (uint64_t page = 2; page < pages; ++page) {
+      data.seekp(static_cast<std::streamoff>(page * 4096 + 10));
+      data.write("\x01\x00\x12\x00", 4);
+    }
+    data.flush();
+    (void)txn.get(db, be64(250));
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(read_what_is_garbled(), ::testing::KilledBySignal(SIGABRT), directory_ + "/data.mdb is garbled");
+  EXPECT_TRUE(std::filesystem::exists(directory_ + kMark));
 }
 
 TEST_F(Lmdb, AMissingDatabaseIsAnError) {

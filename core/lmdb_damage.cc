@@ -1,0 +1,107 @@
+#include "core/lmdb_damage.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <string_view>
+
+namespace tidegate::lmdb {
+namespace {
+
+// A signal handler reads these: plain bytes, written before `env` and let go after it.
+struct Watched {
+  std::array<char, 1024> directory{};
+  uintptr_t map_begin = 0, map_end = 0;
+  MDB_env* volatile env = nullptr;
+};
+std::array<Watched, kMaxWatched> watched;
+std::mutex watched_mutex;  // among watch() and unwatch()
+
+void write_all(std::string_view text) { (void)!::write(STDERR_FILENO, text.data(), text.size()); }
+
+// Only what is safe in a signal handler.
+void tell(const Watched& at, std::string_view what) {
+  write_all("tidegate: lmdb: ");
+  write_all(at.directory.data());
+  write_all("/data.mdb ");
+  write_all(what);
+  write_all("; this process ends and its next start looks at the file\n");
+  std::array<char, 1024 + 32> mark{};
+  std::strncpy(mark.data(), at.directory.data(), at.directory.size());
+  std::strncat(mark.data(), kMark, 16);
+  if (const int fd = ::open(mark.data(), O_CREAT | O_WRONLY | O_CLOEXEC, 0640); fd >= 0) ::close(fd);
+}
+
+void on_bus_error(int, siginfo_t* info, void*) {
+  const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
+  for (const Watched& at : watched) {
+    if (at.env != nullptr && address >= at.map_begin && address < at.map_end) {
+      tell(at, "was cut off or cannot be read");
+      break;
+    }
+  }
+  // Back to where it struck, and this time it ends the process, with a core where those are wanted.
+  ::signal(SIGBUS, SIG_DFL);
+}
+
+// LMDB aborts when this returns.
+void on_assertion(MDB_env* env, const char* assertion) {
+  for (const Watched& at : watched) {
+    if (at.env == env) tell(at, "is garbled");
+  }
+  write_all(assertion);
+  write_all("\n");
+}
+
+// Where the environment's file is mapped; LMDB does not tell. Lines of proc(5) maps: begin-end modes offset dev inode.
+void find_map(MDB_env* env, Watched& slot) {
+  mdb_filehandle_t fd = -1;
+  struct stat file {};
+  if (mdb_env_get_fd(env, &fd) != MDB_SUCCESS || ::fstat(fd, &file) != 0) return;
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long begin = 0, end = 0, inode = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx %*s %*s %*s %lu", &begin, &end, &inode) != 3) continue;
+    if (inode != file.st_ino) continue;
+    slot.map_begin = begin;
+    slot.map_end = end;
+  }
+}
+
+}  // namespace
+
+void watch(MDB_env* env, const std::string& directory) {
+  static std::once_flag taken;
+  std::call_once(taken, [] {
+    struct sigaction action {};
+    action.sa_sigaction = on_bus_error;
+    action.sa_flags = SA_SIGINFO;
+    ::sigaction(SIGBUS, &action, nullptr);
+  });
+  mdb_env_set_assert(env, on_assertion);
+  const std::lock_guard lock(watched_mutex);
+  for (Watched& slot : watched) {
+    if (slot.env != nullptr) continue;
+    std::strncpy(slot.directory.data(), directory.c_str(), slot.directory.size() - 1);
+    find_map(env, slot);
+    slot.env = env;
+    return;
+  }
+}
+
+void unwatch(MDB_env* env) {
+  const std::lock_guard lock(watched_mutex);
+  for (Watched& slot : watched) {
+    if (slot.env == env) slot.env = nullptr;
+  }
+}
+
+}  // namespace tidegate::lmdb
