@@ -5,9 +5,10 @@
 // Sources: RFC 9110 §7.6.1 (hop-by-hop fields), RFC 9113 §8.2, §8.3 (HTTP/2 fields), RFC 9112 §3.2 (targets).
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <memory>
 #include <string_view>
+#include <type_traits>
 
 #include "core/http1.h"
 #include "l7/arena.h"
@@ -41,24 +42,36 @@ struct Field {
 
 class FieldList {
  public:
+  // Only what is in use is ever written or copied: a list is several kilobytes, and every request has two.
+  FieldList() {}
+  FieldList(const FieldList& other) { *this = other; }
+  FieldList& operator=(const FieldList& other) {
+    if (this != &other) std::uninitialized_copy(other.begin(), other.end(), fields_);
+    count_ = other.count_;
+    return *this;
+  }
   bool add(const Field& field) {
-    if (count_ == fields_.size()) return false;
-    fields_[count_++] = field;
+    if (count_ == kRoom) return false;
+    std::construct_at(&fields_[count_++], field);
     return true;
   }
   void clear() { count_ = 0; }
   size_t size() const { return count_; }
-  const Field* begin() const { return fields_.data(); }
-  const Field* end() const { return fields_.data() + count_; }
+  const Field* begin() const { return fields_; }
+  const Field* end() const { return fields_ + count_; }
   const Field* find(std::string_view lower_name) const;
   const Field* find(FieldKind kind) const;
   void remove_named(std::string_view lower_name);
 
  private:
   // Room for what the proxy adds to a message that came with as many as are taken.
-  std::array<Field, http1::kMaxFields + 32> fields_;
+  static constexpr size_t kRoom = http1::kMaxFields + 32;
+  union {
+    Field fields_[kRoom];  // the first count_ exist
+  };
   size_t count_ = 0;
 };
+static_assert(std::is_trivially_destructible_v<Field>);
 
 enum class HttpVersion : uint8_t { http10, http11, http2 };
 const char* name(HttpVersion version);  // "HTTP/1.1", as in logs
