@@ -162,6 +162,10 @@ class Contender:
     samples: list = field(default_factory=list)
     error: str = ""
 
+    @property
+    def is_built_here(self):
+        return self.floor or self.version == "this commit"
+
 
 @dataclass
 class Row:

@@ -43,7 +43,7 @@ def main():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()
     print(f"commit {commit}, {datetime.date.today()}, {machine()}\n{options.repeats} interleaved repeats of {options.seconds:g} s; server on core 0, generator on core 1")
     progress = (lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
-    report, missing = [], 0
+    report, missing, broken = [], 0, 0
     for plane in planes:
         for row in importlib.import_module(f"{plane}_bench").rows():
             if options.only not in row.work:
@@ -51,10 +51,12 @@ def main():
             run_row(row, options.seconds, options.repeats, progress)
             progress("")
             report.append(print_row(row))
-            missing += sum(1 for result in report[-1]["results"] if "error" in result)
+            ran = {result["name"] for result in report[-1]["results"] if "error" not in result}
+            missing += sum(1 for contender in row.contenders if contender.name not in ran)
+            broken += sum(1 for contender in row.contenders if contender.name not in ran and contender.is_built_here)
     if options.json:
         Path(options.json).write_text(json.dumps({"commit": commit, "machine": machine(), "rows": report}, indent=1))
-    print(f"\nbench: {len(report)} rows, {missing} contenders did not run")
+    print(f"\nbench: {len(report)} rows, {broken} of our own and {missing - broken} of the peers' runs failed")
     return 1 if missing or not report else 0
 
 
