@@ -1,10 +1,12 @@
 """Load generators as functions of seconds: wrk, h2load, dnsperf and our own; each returns a Sample."""
 
+import itertools
 import re
 import tempfile
+import urllib.request
 from pathlib import Path
 
-from measure import BUILD, Sample, generate
+from measure import BUILD, GENERATOR_CORE, Program, Sample, generate
 
 UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000}
 
@@ -14,10 +16,12 @@ def microseconds(text):
     return float(number) * UNITS[unit]
 
 
-def wrk(url, connections=32, headers=()):
+def wrk(url, connections=32, headers=(), script=None):
+    """`script`: Lua for wrk, to ask for another path each time."""
+
     def load(seconds):
         whole = max(1, round(seconds))
-        options = [part for header in headers for part in ("-H", header)]
+        options = [part for header in headers for part in ("-H", header)] + (["-s", script] if script else [])
         out, busy = generate(["wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--latency", *options, url])
         count, took = re.search(r"(\d+) requests in ([\d.]+)s", out).groups()
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", out)
@@ -29,11 +33,22 @@ def wrk(url, connections=32, headers=()):
     return load
 
 
-def h2load(url, connections=8, streams=10):
+def at_part_of_peak(url, part, connections=32):
+    """HTTP/1.1 at `part` of the rate that the server reaches when it is asked for all it can."""
+    flat_out = wrk(url, connections)
+
+    def load(seconds):
+        rate_each = max(1, round(flat_out(1).rate * part / connections))
+        return h2load(url, connections, 1, ("--h1", f"--rps={rate_each}"))(seconds)
+
+    return load
+
+
+def h2load(url, connections=8, streams=10, options=()):
     def load(seconds):
         with tempfile.NamedTemporaryFile(prefix="tidegate-h2load-") as log:
             out, busy = generate(
-                ["h2load", "-t1", f"-c{connections}", f"-m{streams}", "-D", max(1, round(seconds)), f"--log-file={log.name}", url]
+                ["h2load", "-t1", f"-c{connections}", f"-m{streams}", "-D", max(1, round(seconds)), f"--log-file={log.name}", *options, url]
             )
             # Start time, status, duration in microseconds: a line a request.
             durations = sorted(int(line.split("\t")[2]) for line in Path(log.name).read_text().splitlines() if line.split("\t")[1] == "200")
@@ -52,6 +67,42 @@ def tls_handshakes(port, resume=False):
         out, busy = generate(command + (["resume"] if resume else []))
         count, took, p50, p99 = out.split()
         return Sample(int(count), float(took), float(p50), float(p99), generator_busy=busy)
+
+    return load
+
+
+def idle_tls(port, connections):
+    """Opens connections, asks once on each, and holds them. A run of a second opens a few only."""
+
+    def load(seconds):
+        count = connections if seconds >= 2 else 200
+        folder = tempfile.mkdtemp(prefix="tidegate-bench-idle-")
+        command = [BUILD / "bench" / "tls_clients", "idle", f"127.0.0.1:{port}", "www.example.test", count]
+        crowd = Program("crowd", command, GENERATOR_CORE, folder, stdin=True)
+        crowd.await_ready(lambda: "ready" in Path(crowd.log.name).read_text(), 120)
+        if seconds < 1:  # to warm the server: none of these may stay
+            crowd.stop()
+            return Sample(count, 1)
+        return Sample(count, 1, held=crowd)
+
+    return load
+
+
+def herd(address, path_of, clients, origin_port):
+    """All at once; what the origin was asked is counted by itself."""
+    numbers = itertools.count()
+
+    def asked():
+        return int(urllib.request.urlopen(f"http://127.0.0.1:{origin_port}/count").read())
+
+    def load(seconds):
+        before = asked()
+        out, busy = generate([BUILD / "bench" / "herd", "clients", address, path_of(next(numbers)), clients])
+        count, first_p50, first_p99, _, whole_p99 = out.split()
+        return Sample(
+            int(count), float(whole_p99) / 1e6, float(first_p50), float(first_p99), generator_busy=busy,
+            origin_requests=asked() - before, whole_p99_us=float(whole_p99),
+        )  # fmt: skip
 
     return load
 

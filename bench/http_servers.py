@@ -47,11 +47,17 @@ def origin(folder, body_bytes, max_age=None):
     return Program("origin", command, GENERATOR_CORE, folder, tcp_ready(ORIGIN))
 
 
+def slow_origin(body_bytes, delay_ms, cache_control, port=ORIGIN):
+    """A start for an origin that takes its time and counts what it is asked."""
+    command = [BUILD / "bench" / "herd", "origin", port, delay_ms, body_bytes, cache_control]
+    return lambda folder: Program("origin", command, GENERATOR_CORE, folder, tcp_ready(port))
+
+
 def floor(body_bytes):
     return lambda folder: Program("floor", [BUILD / "bench" / "floor_http", PLAIN, body_bytes], SERVER_CORE, folder, tcp_ready(PLAIN))
 
 
-def tidegate(body_bytes, cached=False, ram=True, routes=0, max_age=None):
+def tidegate(body_bytes, cached=False, ram=True, routes=0, start_origin=None):
     def start(folder):
         certificate(folder)
         extra = "\n".join(f'  - {{name: r{i}, path: "/r/{i}/{{id}}", pool: origin}}' for i in range(routes))
@@ -73,18 +79,18 @@ routes:
 {extra}
 """)
         command = [BUILD / "l7" / "tidegate-l7", "--config", "edge.yaml", "--node", "bench", "--state", folder, "--run", folder]
-        return Server("tidegate-l7", command, folder, tcp_ready(TLS), origin(folder, body_bytes, max_age or (3600 if cached else None)))
+        return Server("tidegate-l7", command, folder, tcp_ready(TLS), start_origin(folder) if start_origin else origin(folder, body_bytes, 3600 if cached else None))
 
     return start
 
 
-def nginx(body_bytes, cached=False, static=False):
+def nginx(body_bytes, cached=False, static=False, lock=False, start_origin=None):
     def start(folder):
         certificate(folder)
         (Path(folder) / "www").mkdir()
         (Path(folder) / "www" / "x").write_bytes(b"x" * body_bytes)
         location = "root www; open_file_cache max=100; open_file_cache_valid 60s;" if static else (
-            f"proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection '';" + (" proxy_cache c; proxy_cache_valid 200 1h;" if cached else ""))  # fmt: skip
+            f"proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection '';" + (" proxy_cache c; proxy_cache_valid 200 1h;" if cached else "") + (" proxy_cache_lock on;" if lock else ""))  # fmt: skip
         (Path(folder) / "nginx.conf").write_text(f"""
 worker_processes 1; daemon off; pid nginx.pid; error_log stderr crit; user root;
 events {{ worker_connections 16000; }}
@@ -100,7 +106,7 @@ http {{
     location / {{ {location} }}
   }}
 }}""")
-        needs_origin = None if static else origin(folder, body_bytes, 3600 if cached else None)
+        needs_origin = None if static else start_origin(folder) if start_origin else origin(folder, body_bytes, 3600 if cached else None)
         return Server("nginx", ["nginx", "-p", folder, "-c", "nginx.conf", "-e", "stderr"], folder, tcp_ready(TLS), needs_origin)
 
     return start
@@ -161,19 +167,19 @@ hosts:
     return start
 
 
-def varnish(body_bytes):
+def varnish(body_bytes, start_origin=None):
     def start(folder):
         (Path(folder) / "v.vcl").write_text(f'vcl 4.1;\nbackend o {{ .host = "127.0.0.1"; .port = "{ORIGIN}"; }}\n')
         command = [
             "varnishd", "-F", "-a", f"127.0.0.1:{PLAIN}", "-f", f"{folder}/v.vcl", "-n", f"{folder}/v", "-s", "malloc,256m",
             "-p", "thread_pools=1", "-p", "thread_pool_min=64", "-j", "none",
         ]  # fmt: skip
-        return Server("varnish", command, folder, tcp_ready(PLAIN), origin(folder, body_bytes, 3600))
+        return Server("varnish", command, folder, tcp_ready(PLAIN), start_origin(folder) if start_origin else origin(folder, body_bytes, 3600))
 
     return start
 
 
-def trafficserver(body_bytes):
+def trafficserver(body_bytes, start_origin=None):
     def start(folder):
         root = Path(folder)
         for part in ("etc", "log", "run", "cache"):
@@ -199,6 +205,6 @@ CONFIG proxy.config.http.insert_response_via_str INT 0
         os.chmod(root, 0o777)
         for path in root.rglob("*"):
             os.chmod(path, 0o777)
-        return Server("trafficserver", ["traffic_server", f"--run-root={root}/runroot.yaml"], folder, tcp_ready(PLAIN), origin(folder, body_bytes, 3600))
+        return Server("trafficserver", ["traffic_server", f"--run-root={root}/runroot.yaml"], folder, tcp_ready(PLAIN), start_origin(folder) if start_origin else origin(folder, body_bytes, 3600))
 
     return start

@@ -1,15 +1,17 @@
 """The proxy beside nginx, HAProxy and H2O."""
 
-from generators import h2load, tls_handshakes, wrk
+from generators import at_part_of_peak, h2load, idle_tls, tls_handshakes, wrk
 from http_servers import PLAIN, TLS, floor, h2o, haproxy, nginx, tidegate
 from measure import Contender, Row, package_version
 
 PLAIN_URL, TLS_URL = f"http://127.0.0.1:{PLAIN}/x", f"https://127.0.0.1:{TLS}/x"
+# A process may open 20,000 descriptors here, and HAProxy sets two aside for each connection that it may have.
+IDLE_CONNECTIONS = 9_000
 
 
-def contenders(load, body_bytes, with_floor=False, **ours):
+def contenders(load, body_bytes, with_floor=False):
     listed = [
-        Contender("tidegate-l7", "this commit", tidegate(body_bytes, **ours), load, ours=True),
+        Contender("tidegate-l7", "this commit", tidegate(body_bytes), load, ours=True),
         Contender("nginx", package_version("nginx"), nginx(body_bytes), load),
         Contender("haproxy", package_version("haproxy"), haproxy(body_bytes), load),
         Contender("h2o", package_version("h2o"), h2o(body_bytes), load),
@@ -23,14 +25,25 @@ def rows():
     for name, size in (("1 kB", 1024), ("100 kB", 100 * 1024)):
         yield Row("l7", f"HTTP/1.1 plain, proxied, {name} (a proxied request is two of the floor's)", contenders(wrk(PLAIN_URL), size, with_floor=True))
         yield Row("l7", f"HTTP/1.1 TLS, proxied, {name}", contenders(wrk(TLS_URL), size))
+        yield Row("l7", f"HTTP/2 plain, proxied, {name}", h2c_contenders(size))
         yield Row("l7", f"HTTP/2 TLS, proxied, {name}", contenders(h2load(TLS_URL), size))
+    yield Row("l7", "HTTP/1.1 plain, proxied, 1 kB, at 70 % of its own peak", contenders(at_part_of_peak(PLAIN_URL, 0.7), 1024))
+    yield Row("l7", "HTTP/1.1 plain, proxied, 1 kB, 320 connections", contenders(wrk(PLAIN_URL, connections=320), 1024))
     yield Row("l7", "TLS 1.3 full handshakes (P-256)", contenders(tls_handshakes(TLS), 1024), unit="handshake")
     yield Row("l7", "TLS 1.3 resumed handshakes", contenders(tls_handshakes(TLS, resume=True), 1024), unit="handshake")
+    yield Row("l7", f"{IDLE_CONNECTIONS:,} idle TLS 1.3 connections", contenders(idle_tls(TLS, IDLE_CONNECTIONS), 1024), unit="connection")
     yield Row(
         "l7",
         "HTTP/1.1 plain, proxied, 1 kB, among 100,000 routes",
         [
             Contender("tidegate-l7", "this commit", tidegate(1024, routes=100_000), wrk(f"http://127.0.0.1:{PLAIN}/r/77777/x"), ours=True),
+            Contender("tidegate-l7, 10,000", "this commit", tidegate(1024, routes=10_000), wrk(f"http://127.0.0.1:{PLAIN}/r/7777/x")),
             Contender("tidegate-l7, 1 route", "this commit", tidegate(1024), wrk(PLAIN_URL)),
         ],
     )
+
+
+def h2c_contenders(size):
+    """HTTP/2 without TLS, by prior knowledge: nginx needs a port of its own for it, so it has none here."""
+    load = h2load(PLAIN_URL)
+    return [contender for contender in contenders(load, size) if contender.name in ("tidegate-l7", "h2o")]

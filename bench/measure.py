@@ -72,11 +72,11 @@ def resident_kb(pid):
 class Program:
     """A pinned process in a folder of its own."""
 
-    def __init__(self, name, command, core, folder, ready=None, ready_timeout_s=30, **options):
+    def __init__(self, name, command, core, folder, ready=None, ready_timeout_s=30, stdin=False, **options):
         self.name = name
         self.log = open(Path(folder) / f"{name}.log", "wb")
         self.popen = subprocess.Popen(
-            ["taskset", "-c", str(core), *map(str, command)], stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            ["taskset", "-c", str(core), *map(str, command)], stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             cwd=folder, start_new_session=True, **options,
         )  # fmt: skip
         if ready:
@@ -97,7 +97,7 @@ class Program:
 
     def stop(self):
         pids = tree(self.pid)
-        for pid in reversed(pids):
+        for pid in pids:  # a parent first: it would replace a child that dies
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -145,6 +145,10 @@ class Sample:
     generator_busy: float = 0
     server_busy: float = 0
     resident_kb: int = 0
+    each_kb: float = 0  # what an operation left behind in the server's memory
+    origin_requests: float = 0
+    whole_p99_us: float = 0
+    held: object = None  # a Program that keeps the operations' effect alive until memory was measured
 
     @property
     def rate(self):
@@ -186,12 +190,16 @@ def run_once(contender, seconds):
             took = time.monotonic() - began
             return Sample(1, took, took * 1e6, took * 1e6, cpu_us=cpu_ns(server.pid) / 1000, resident_kb=resident_kb(server.pid))
         contender.load(0.3)  # warm
-        before, began = cpu_ns(server.pid), time.monotonic()
+        before, began, memory_kb = cpu_ns(server.pid), time.monotonic(), resident_kb(server.pid)
         sample = contender.load(seconds)
         used, took = cpu_ns(server.pid) - before, time.monotonic() - began
         sample.cpu_us = used / 1000 / max(sample.operations, 1)
         sample.server_busy = used / 1e9 / took
         sample.resident_kb = resident_kb(server.pid)
+        sample.each_kb = (sample.resident_kb - memory_kb) / max(sample.operations, 1)
+        if sample.held:
+            sample.held.stop()
+            sample.held = None
         return sample
     finally:
         if server:
@@ -221,12 +229,16 @@ def summary(contender):
     return {
         "name": contender.name,
         "version": contender.version,
+        "operations": middle(lambda s: s.operations),
         "rate": middle(lambda s: s.rate),
         "p50_us": middle(lambda s: s.p50_us),
         "p99_us": middle(lambda s: s.p99_us),
         "cpu_us": statistics.median(cpu),
         "spread": (max(cpu) - min(cpu)) / 2 / statistics.median(cpu) if statistics.median(cpu) else 0,
         "resident_kb": middle(lambda s: s.resident_kb),
+        "each_kb": middle(lambda s: s.each_kb),
+        "origin_requests": middle(lambda s: s.origin_requests),
+        "whole_p99_us": middle(lambda s: s.whole_p99_us),
         "generator_limited": middle(lambda s: s.generator_busy) > 0.95 and middle(lambda s: s.server_busy) < 0.9,
         "repeats": len(contender.samples),
         "floor": contender.floor,
@@ -234,12 +246,24 @@ def summary(contender):
     }
 
 
-HEADINGS = {"request": f"{'rate/s':>11}{'p50 µs':>9}{'p99 µs':>9}{'CPU µs':>9}", "start": f"{'seconds':>29}{'CPU s':>9}"}
+HEADINGS = {
+    "request": f"{'rate/s':>11}{'p50 µs':>9}{'p99 µs':>9}{'CPU µs':>9}",
+    "start": f"{'seconds':>29}{'CPU s':>9}",
+    "connection": f"{'connections':>20}{'kB each':>9}{'CPU µs':>9}",
+    "herd": f"{'asked origin':>13}{'first p50':>10}{'p99 ms':>7}{'whole p99':>10}{'CPU µs':>9}",
+}
 
 
 def figures(unit, result):
     if unit == "start":
         return f"{result['p50_us'] / 1e6:>29.2f}{result['cpu_us'] / 1e6:>9.2f}"
+    if unit == "connection":
+        return f"{result['operations']:>20,.0f}{result['each_kb']:>9.1f}{result['cpu_us']:>9.2f}"
+    if unit == "herd":
+        return (
+            f"{result['origin_requests']:>13,.0f}{result['p50_us'] / 1e3:>10.1f}{result['p99_us'] / 1e3:>7.1f}"
+            f"{result['whole_p99_us'] / 1e3:>10.1f}{result['cpu_us']:>9.2f}"
+        )
     return f"{result['rate']:>11,.0f}{result['p50_us']:>9,.0f}{result['p99_us']:>9,.0f}{result['cpu_us']:>9.2f}"
 
 
