@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/fd.h"
+#include "core/lmdb_check.h"
 #include "core/lmdb_damage.h"
 #include "core/log.h"
 
@@ -29,8 +30,8 @@ bool exists(const std::string& path) {
 
 void touch(const std::string& path) { const UniqueFd fd(::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0640)); }
 
-// A data file that ends before the last page in use (cut off by a full disk or a copy) would fault when read through
-// the map. Grown with zeroes it reads as damaged pages instead, which LMDB reports.
+// A data file may end before its last page where LMDB left the last ones unwritten; else it was cut off, by a full disk
+// or a copy, and reading it through the map would end the process. Grown, the former never faults.
 Result<void> grow_to_last_page(const lmdb::Env& env, const std::string& directory) {
   MDB_envinfo info{};
   mdb_env_info(env.get(), &info);
@@ -39,6 +40,7 @@ Result<void> grow_to_last_page(const lmdb::Env& env, const std::string& director
   if (::stat(path.c_str(), &file) != 0) return fail(path + ": " + std::strerror(errno));
   const auto wanted = static_cast<off_t>((info.me_last_pgno + 1) * kPage);
   if (file.st_size >= wanted) return {};
+  if (auto sound = lmdb::check(directory); !sound) return sound;
   if (::truncate(path.c_str(), wanted) != 0) return fail(path + ": " + std::strerror(errno));
   return {};
 }

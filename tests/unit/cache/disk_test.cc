@@ -224,7 +224,7 @@ TEST_F(CacheOnDisk, ADamagedEnvironmentIsMovedAsideAndANewOneMade) {
   EXPECT_EQ(aside, 1U);
 }
 
-TEST_F(CacheOnDisk, AFileCutShortNeverFaults) {
+TEST_F(CacheOnDisk, AFileCutShortIsMovedAsideAndNeverFaults) {
   open(on_disk());
   for (int i = 0; i < 50; ++i) store("/" + std::to_string(i), fresh_minute(), body_of(100'000, i));
   cache->flush();
@@ -232,12 +232,9 @@ TEST_F(CacheOnDisk, AFileCutShortNeverFaults) {
   const std::string file = directory.path("cache") + "/data.mdb";
   std::filesystem::resize_file(file, std::filesystem::file_size(file) / 2);
   open(on_disk());
-  for (int i = 0; i < 50; ++i) {
-    Lookup found = find(get("/" + std::to_string(i)));
-    if (found.outcome == Outcome::hit) {
-      EXPECT_TRUE(read_all(found.answer) == body_of(100'000, i));
-    }
-  }
+  for (int i = 0; i < 50; ++i) EXPECT_NE(find(get("/" + std::to_string(i))).outcome, Outcome::hit);
+  store("/0", fresh_minute(), "anew");
+  expect_hit("/0", "anew");
 }
 
 TEST_F(CacheOnDisk, AnUnusableDirectoryMeansMemoryOnly) {
