@@ -82,11 +82,11 @@ def test_head_is_answered_from_a_stored_get(lab):
 
 def test_a_purge_by_url_takes_it_from_every_proxy(lab):
     path = fresh_path(lab)
-    for proxy in ("10.10.0.11", "10.10.0.12"):
+    for proxy in ("10.10.0.11", "fd10::12"):
         ask(lab, path, proxy=proxy)
         assert "hit" in ask(lab, path, proxy=proxy)[1]
     lab.tidegate("purge", WWW + path, "--wait")
-    for proxy in ("10.10.0.11", "10.10.0.12"):
+    for proxy in ("10.10.0.11", "fd10::12"):
         assert "hit" not in ask(lab, path, proxy=proxy)[1]
 
 

@@ -21,8 +21,10 @@ def test_each_client_is_sent_to_its_nearest_site_over_ipv4_and_ipv6(lab):
 
 
 def test_tcp_gives_the_answer_that_udp_gives(lab):
-    for kind in ("A", "AAAA"):
-        assert short(lab, "client-us", "+tcp", "www.example.test", kind) == short(lab, "client-us", "www.example.test", kind)
+    for server in DNS_EU:
+        for kind in ("A", "AAAA"):
+            told = short(lab, "client-us", "+tcp", "www.example.test", kind, server=server)
+            assert told and told == short(lab, "client-us", "www.example.test", kind, server=server)
 
 
 def test_a_client_subnet_steers_instead_of_the_source_and_comes_back_with_its_scope(lab):
@@ -31,6 +33,10 @@ def test_a_client_subnet_steers_instead_of_the_source_and_comes_back_with_its_sc
     assert "CLIENT-SUBNET: 10.2.7.0/24/" in answer, answer
     scope = int(answer.split("CLIENT-SUBNET: 10.2.7.0/24/")[1].split()[0])
     assert 0 < scope <= 16, "the answer is the same for the whole /16, and not for all addresses"
+    answer = dig(lab, "client-eu", "+subnet=fd02:7::/48", "www.example.test", "AAAA", server=DNS_EU[1])
+    assert VIP_US[1] in answer and "CLIENT-SUBNET: fd02:7::/48/" in answer, answer
+    scope = int(answer.split("CLIENT-SUBNET: fd02:7::/48/")[1].split()[0])
+    assert 0 < scope <= 16, answer
     static = dig(lab, "client-eu", "+subnet=10.2.7.0/24", "ns1.example.test", "A")
     assert "CLIENT-SUBNET: 10.2.7.0/24/0" in static, static
 
@@ -76,6 +82,7 @@ def test_a_pool_steered_name_gives_the_usable_backends(lab):
 def test_a_drained_backend_leaves_the_answer_and_comes_back(lab):
     lab.tidegate("drain", "backend", "proxies-eu/proxy2", "--wait")
     assert short(lab, "client-eu", "proxies.example.test", "A") == ["10.10.0.11"]
+    assert short(lab, "client-eu", "proxies.example.test", "AAAA") == ["fd10::11"]
     lab.tidegate("undrain", "backend", "proxies-eu/proxy2", "--wait")
     assert short(lab, "client-eu", "proxies.example.test", "A") == ["10.10.0.11", "10.10.0.12"]
 
@@ -83,5 +90,6 @@ def test_a_drained_backend_leaves_the_answer_and_comes_back(lab):
 def test_a_drained_site_hands_its_clients_to_the_next(lab):
     lab.tidegate("drain", "site", "eu", "--wait")
     assert short(lab, "client-eu", "www.example.test", "A") == [VIP_US[0]]
+    assert short(lab, "client-eu", "www.example.test", "AAAA") == [VIP_US[1]]
     lab.tidegate("undrain", "site", "eu", "--wait")
     assert short(lab, "client-eu", "www.example.test", "A") == [VIP_EU[0]]

@@ -22,37 +22,19 @@ def wait_for_word(lab, key, up):
     return wait_until(f"{key} is {'up' if up else 'down'}", lambda: (w := health_word(lab, key)) and w["up"] == up and w, 30)
 
 
-def wait_applied(lab):
-    """Until every plane has applied the words that control has committed."""
-    head = lab.api("GET", "/v1/status").json()["head"]
-
-    def all_there():
-        status = lab.api("GET", "/v1/status").json()
-        planes = [plane for node in status["nodes"] for plane in node.get("planes", [])]
-        return len(planes) >= 5 and all(plane["words"] >= head["words"] for plane in planes)
-
-    wait_until("all planes applied the words", all_there, 30)
-
-
-def settle(lab):
-    """Until every backend is up and every plane knows: each test starts from a whole edge."""
-    wait_until("every backend is up", lambda: all(w["up"] for w in lab.api("GET", "/v1/health").json()["words"].values()), 30)
-    wait_applied(lab)
-
-
 def test_an_origin_killed_under_load_is_covered_by_retries_and_then_left(lab):
-    settle(lab)
+    lab.settle()
     with SteadyLoad(lab, "client-eu") as load:
         lab.kill_origin("origin1")
         try:
             wait_for_word(lab, "backend/origins/origin1", up=False)
-            wait_applied(lab)
+            lab.wait_applied()
             converged = time.monotonic()
             load.wait_for(100)
         finally:
             lab.start_origin("origin1")
         wait_for_word(lab, "backend/origins/origin1", up=True)
-        wait_applied(lab)
+        lab.wait_applied()
         load.wait_for(50)
     before = [f for f in load.tally.failures if f.at <= converged]
     assert load.tally.failures_after(converged) == [], load.tally.failures_after(converged)[:5]
@@ -61,20 +43,23 @@ def test_an_origin_killed_under_load_is_covered_by_retries_and_then_left(lab):
 
 
 def test_a_killed_proxy_leaves_the_forwarder_and_dns_and_returns(lab):
-    settle(lab)
+    lab.settle()
     with SteadyLoad(lab, "client-eu", connections=6) as load:
         lab.process("proxy1", "l7").kill()
         wait_for_word(lab, "backend/proxies-eu/proxy1", up=False)
-        wait_applied(lab)
+        lab.wait_applied()
         converged = time.monotonic()
         answer = lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "proxies.example.test", "A").stdout.split()
         assert answer == ["10.10.0.12"], answer
-        told = lab.plane("l4", "l4", f"/explain?client=10.1.0.2&client_port=1234&vip={VIP_EU[0]}&port=443&protocol=tcp").json()
-        assert told["backend"] == "proxy2", told
+        answer = lab.run("client-eu", "dig", "+short", f"@{DNS_EU[1]}", "proxies.example.test", "AAAA").stdout.split()
+        assert answer == ["fd10::12"], answer
+        for client, vip in zip(("10.1.0.2", "fd01::2"), VIP_EU):
+            told = lab.plane("l4", "l4", f"/explain?client={client}&client_port=1234&vip={vip}&port=443&protocol=tcp").json()
+            assert told["backend"] == "proxy2", told
         load.wait_for(60)
         lab.start_plane("proxy1", "l7")
         wait_for_word(lab, "backend/proxies-eu/proxy1", up=True)
-        wait_applied(lab)
+        lab.wait_applied()
         back = time.monotonic()
         load.wait_for(60)
     # A connection to the dead proxy is told so once, then its client comes to the living one.
@@ -84,7 +69,7 @@ def test_a_killed_proxy_leaves_the_forwarder_and_dns_and_returns(lab):
 
 
 def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
-    settle(lab)
+    lab.settle()
     result = {}
     target = lab.directory("client-eu") / "slow"
 
@@ -99,8 +84,8 @@ def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
     for proxy in ("proxy1", "proxy2"):
         lab.tidegate("drain", "backend", f"proxies-eu/{proxy}", "--wait")
         drained = proxy
-        for _ in range(10):
-            via = lab.curl("client-eu", WWW + "/api/v1/x", "-D", "-").stdout.lower()
+        for turn in range(10):
+            via = lab.curl("client-eu", WWW + "/api/v1/x", "-D", "-", vip=VIP_EU[turn % 2]).stdout.lower()
             assert f"via: 1.1 {proxy}" not in via, "no new connection comes to a drained proxy"
         lab.tidegate("undrain", "backend", f"proxies-eu/{proxy}", "--wait")
     assert thread.is_alive(), "both drains happened while the download ran"
@@ -110,7 +95,7 @@ def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
 
 
 def test_a_proxy_told_to_stop_finishes_the_download_it_serves(lab):
-    settle(lab)
+    lab.settle()
     target = lab.directory("client-eu") / "slow-while-stopping"
     done = {}
     thread = threading.Thread(target=lambda: done.update(out=lab.curl("client-eu", WWW + "/slow/1m", "--http1.1", "-o", str(target), vip="10.10.0.12")))
@@ -126,13 +111,15 @@ def test_a_proxy_told_to_stop_finishes_the_download_it_serves(lab):
 
 
 def test_a_failed_site_loses_its_clients_by_dns(lab):
-    settle(lab)
-    ask = lambda: lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "www.example.test").stdout.split()
+    lab.settle()
+    ask = lambda kind="A": lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "www.example.test", kind).stdout.split()
     assert ask() == [VIP_EU[0]]
     for proxy in ("proxy1", "proxy2"):
         lab.process(proxy, "l7").kill()
     wait_until("dns names the other site", lambda: ask() == [VIP_US[0]], 30)
-    assert lab.curl("client-eu", WWW + "/", vip=VIP_US[0]).stdout == "the origin's front page\n"
+    assert ask("AAAA") == [VIP_US[1]]
+    for vip in VIP_US:
+        assert lab.curl("client-eu", WWW + "/", vip=vip).stdout == "the origin's front page\n"
     for proxy in ("proxy1", "proxy2"):
         lab.start_plane(proxy, "l7")
         lab.wait_ready(proxy)
@@ -140,11 +127,13 @@ def test_a_failed_site_loses_its_clients_by_dns(lab):
 
 
 def test_a_killed_forwarder_comes_back_with_the_same_picks(lab):
-    settle(lab)
+    lab.settle()
+
     def picks():
         return [
-            lab.plane("l4", "l4", f"/explain?client=10.1.0.2&client_port={port}&vip={VIP_EU[0]}&port=443&protocol=tcp").json()["backend"]
-            for port in range(20000, 20060)
+            lab.plane("l4", "l4", f"/explain?client={client}&client_port={port}&vip={vip}&port=443&protocol=tcp").json()["backend"]
+            for client, vip in zip(("10.1.0.2", "fd01::2"), VIP_EU)
+            for port in range(20000, 20030)
         ]
 
     before = picks()
@@ -161,7 +150,7 @@ def test_a_killed_forwarder_comes_back_with_the_same_picks(lab):
 
 
 def test_every_control_killed_leaves_traffic_untouched_and_comes_back_with_its_state(lab):
-    settle(lab)
+    lab.settle()
     head = lab.api("GET", "/v1/status").json()["head"]
     with SteadyLoad(lab, "client-eu") as load:
         for host in ("edge", "l4", "proxy1", "proxy2", "us1"):
@@ -182,7 +171,7 @@ def test_every_control_killed_leaves_traffic_untouched_and_comes_back_with_its_s
 
 
 def test_a_drain_survives_the_death_of_the_control_that_wrote_it(lab):
-    settle(lab)
+    lab.settle()
     lab.tidegate("drain", "backend", "proxies-eu/proxy2", "--note", "kept", "--wait")
     lab.process("edge", "control").kill()
     lab.start_control("edge")
@@ -192,7 +181,7 @@ def test_a_drain_survives_the_death_of_the_control_that_wrote_it(lab):
 
 
 def test_a_killed_dns_server_comes_back_and_the_other_answers_meanwhile(lab):
-    settle(lab)
+    lab.settle()
     lab.process("edge", "dns").kill()
     assert lab.run("client-eu", "dig", "+short", "@10.20.0.11", "www.example.test").stdout.split() == [VIP_EU[0]]
     lab.start_plane("edge", "dns")
@@ -201,7 +190,7 @@ def test_a_killed_dns_server_comes_back_and_the_other_answers_meanwhile(lab):
 
 
 def test_a_client_that_goes_away_mid_download_takes_nothing_with_it(lab):
-    settle(lab)
+    lab.settle()
     for _ in range(5):
         with open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM) as sock:
             sock.settimeout(5)

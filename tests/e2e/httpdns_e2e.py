@@ -27,6 +27,14 @@ def test_an_unsigned_query_is_steered_by_the_client_behind_two_hops(lab):
     assert answer["ips"] == [VIP_US[0]] and answer["ipsv6"] == [VIP_US[1]] and answer["client_ip"] == "10.2.0.2", body
 
 
+def test_clients_over_ipv6_are_known_by_their_own_addresses(lab):
+    for host, address, wanted in (("client-eu", "fd01::2", VIP_EU), ("client-us", "fd02::2", VIP_US)):
+        status, body = fetch(lab, host, "/1001/d?host=www.example.test&query=4,6", vip=VIP_EU[1])
+        answer = json.loads(body)
+        assert status == 200 and answer["client_ip"] == address, body
+        assert answer["ips"] == [wanted[0]] and answer["ipsv6"] == [wanted[1]], body
+
+
 def test_a_forged_forwarding_field_does_not_move_the_client(lab):
     _, body = fetch(lab, "client-eu", "/1001/d?host=www.example.test", "-H", "X-Forwarded-For: 10.2.0.2")
     assert json.loads(body)["ips"] == [VIP_EU[0]], body

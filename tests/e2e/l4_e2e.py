@@ -136,7 +136,7 @@ def test_udp_flows_outlive_the_drain_of_their_backend_and_new_ones_go_elsewhere(
 
 def test_a_flow_survives_a_change_of_weights_that_would_move_it(lab):
     context = tls_context(lab.directory("edge") / "example.crt")
-    connections = [connect("client-eu", VIP_EU[0], 443, "www.example.test", context) for _ in range(60)]
+    connections = [connect("client-eu", VIP_EU[i % 2], 443, "www.example.test", context) for i in range(60)]
 
     def who(connection):
         connection.request("GET", "/api/v1/who")
@@ -152,8 +152,9 @@ def test_a_flow_survives_a_change_of_weights_that_would_move_it(lab):
     lab.apply(changed)
     try:
         assert [who(c) for c in connections] == before, "a tracked flow keeps its backend through a change of the table"
-        shares = handled_by(lab, VIP_EU[0], 100)
-        assert shares.get("1.1 proxy2", 0) > 80, f"new connections follow the new weights: {shares}"
+        for vip in VIP_EU:
+            shares = handled_by(lab, vip, 100)
+            assert shares.get("1.1 proxy2", 0) > 80, f"new connections follow the new weights: {shares}"
     finally:
         lab.apply(lab.directory("edge") / "edge.yaml")
         for connection in connections:
@@ -161,13 +162,14 @@ def test_a_flow_survives_a_change_of_weights_that_would_move_it(lab):
 
 
 def test_explain_names_the_backend_that_a_connection_then_gets(lab):
-    for port in range(20001, 20011):
-        told = lab.plane("l4", "l4", f"/explain?client=10.1.0.2&client_port={port}&vip={VIP_EU[0]}&port=80&protocol=tcp").json()
-        sock = open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)
+    for port in range(20001, 20021):
+        family, client, vip = ((socket.AF_INET, "10.1.0.2", VIP_EU[0]), (socket.AF_INET6, "fd01::2", VIP_EU[1]))[port % 2]
+        told = lab.plane("l4", "l4", f"/explain?client={client}&client_port={port}&vip={vip}&port=80&protocol=tcp").json()
+        sock = open_socket("client-eu", family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("10.1.0.2", port))
+        sock.bind((client, port))
         sock.settimeout(5)
-        sock.connect((VIP_EU[0], 80))
+        sock.connect((vip, 80))
         sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: www.example.test\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: sock.recv(4096), b"")).decode()
         sock.close()
@@ -175,11 +177,13 @@ def test_explain_names_the_backend_that_a_connection_then_gets(lab):
 
 
 def test_a_packet_for_no_service_is_dropped_under_its_name(lab):
-    before = metric(lab, "l4", "l4", "tidegate_l4_dropped_packets_total")
-    with open_socket("client-eu", socket.AF_INET, socket.SOCK_DGRAM) as client:
-        for _ in range(10):
-            client.sendto(b"nobody home", (VIP_EU[0], 9))
-    wait_until("the drops are counted", lambda: metric(lab, "l4", "l4", "tidegate_l4_dropped_packets_total") >= before + 10, 3)
+    dropped = lambda: metric(lab, "l4", "l4", "tidegate_l4_dropped_packets_total", reason="no_service")
+    for family, vip in zip((socket.AF_INET, socket.AF_INET6), VIP_EU):
+        before = dropped()
+        with open_socket("client-eu", family, socket.SOCK_DGRAM) as client:
+            for _ in range(10):
+                client.sendto(b"nobody home", (vip, 9))
+        wait_until("the drops are counted", lambda: dropped() >= before + 10, 3)
 
 
 def greeter(host, address, port):

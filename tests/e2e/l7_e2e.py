@@ -30,7 +30,7 @@ def test_tls_1_2_and_1_3_are_spoken_and_alpn_chooses_h2(lab):
 def test_a_session_ticket_of_one_proxy_is_accepted_by_the_other(lab):
     session_file = lab.directory("client-eu") / "session"
     for version in ("-tls1_2", "-tls1_3"):
-        proxies = ("10.10.0.11", "10.10.0.12")
+        proxies = ("10.10.0.11", "[fd10::12]")
         ask = f"(printf 'GET / HTTP/1.1\\r\\nHost: www.example.test\\r\\nConnection: close\\r\\n\\r\\n'; timeout 3 cat) | timeout 5 openssl s_client {version} -servername www.example.test"
         first = lab.run("client-eu", "sh", "-c", f"{ask} -connect {proxies[0]}:443 -sess_out {session_file} -ign_eof", check=False).stdout
         assert "front page" in first and "New, " in first, first[-600:]
@@ -41,6 +41,8 @@ def test_a_session_ticket_of_one_proxy_is_accepted_by_the_other(lab):
 def test_forwarding_fields_name_the_client_and_forged_ones_are_replaced(lab):
     out = lab.curl("client-eu", WWW + "/api/v1/x", "-H", "X-Forwarded-For: 6.6.6.6").stdout
     assert "xff=10.1.0.2 " in out and "proto=https" in out, out
+    out6 = lab.curl("client-eu", WWW + "/api/v1/x", "-H", "X-Forwarded-For: 6.6.6.6", vip=VIP_EU[1]).stdout
+    assert "xff=fd01::2 " in out6 and "proto=https" in out6, out6
     sent = re.search(r"id=(\S+)", out)[1]
     assert len(sent) >= 16
     again = lab.curl("client-eu", WWW + "/api/v1/x", "-H", "X-Request-Id: mine", "-D", "-").stdout
@@ -48,8 +50,9 @@ def test_forwarding_fields_name_the_client_and_forged_ones_are_replaced(lab):
 
 
 def test_plain_http_is_redirected_and_unknown_hosts_are_not_found(lab):
-    out = lab.curl("client-eu", "http://www.example.test/a/b", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}").stdout
-    assert out == "308 https://www.example.test/a/b", out
+    for vip in VIP_EU:
+        out = lab.curl("client-eu", "http://www.example.test/a/b", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", vip=vip).stdout
+        assert out == "308 https://www.example.test/a/b", out
     out = lab.curl("client-eu", WWW + "/", "-H", "Host: other.example.test", "-o", "/dev/null", "-w", "%{http_code}").stdout
     assert out == "404", out
 
@@ -60,15 +63,16 @@ def test_a_post_body_reaches_the_origin_and_large_bodies_arrive_whole(lab):
     pattern = b"".join(b"%015d\n" % i for i in range(64 * 1024)) * 8
     for version in ("--http1.1", "--http2"):
         body = lab.directory("client-eu") / "8m"
-        lab.curl("client-eu", WWW + "/static/8m", version, "-o", str(body))
+        lab.curl("client-eu", WWW + "/static/8m", version, "-o", str(body), vip=VIP_EU[version == "--http2"])
         assert hashlib.sha256(body.read_bytes()).digest() == hashlib.sha256(pattern).digest()
 
 
 def test_h2load_finds_every_request_answered(lab):
-    out = lab.run(
-        "client-eu", "h2load", "-n", "2000", "-c", "8", "-m", "16", "--connect-to", f"{VIP_EU[0]}:443", WWW + "/api/v1/load"
-    ).stdout
-    assert "2000 succeeded, 0 failed, 0 errored" in out, out
+    for address in (VIP_EU[0], f"[{VIP_EU[1]}]"):
+        out = lab.run(
+            "client-eu", "h2load", "-n", "1000", "-c", "8", "-m", "16", "--connect-to", f"{address}:443", WWW + "/api/v1/load"
+        ).stdout
+        assert "1000 succeeded, 0 failed, 0 errored" in out, out
 
 
 SMUGGLING = {
@@ -92,8 +96,8 @@ SMUGGLING = {
 
 def test_every_smuggling_attempt_is_refused_and_the_connection_closed(lab):
     context = tls_context(lab.directory("edge") / "example.crt")
-    for what, request in SMUGGLING.items():
-        connection = connect("client-eu", VIP_EU[0], 443, "www.example.test", context)
+    for i, (what, request) in enumerate(SMUGGLING.items()):
+        connection = connect("client-eu", VIP_EU[i % 2], 443, "www.example.test", context)
         connection.sock.sendall(request)
         answer = b"".join(iter(lambda s=connection.sock: s.recv(4096), b""))
         assert re.match(rb"HTTP/1\.1 (400|501|505) ", answer), (what, answer[:200])

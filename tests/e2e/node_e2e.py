@@ -74,8 +74,10 @@ def faults_told(text):
 
 def start_node(lab, node):
     path = write_files(lab, node)
-    command = [box.BUILD / "control" / "tidegate", "run", path, "--node", "box", "--state", node.state_dir]
-    supervisor = node.start("run", *command, "--run", node.run_dir, "--secret", node.home / "secret")
+    node.write("tokens", "admin a-token-of-the-box box\n").chmod(0o600)
+    node.write("token", "a-token-of-the-box\n")
+    command = [box.BUILD / "control" / "tidegate", "run", path, "--node", "box", "--state", node.state_dir, "--run", node.run_dir]
+    supervisor = node.start("run", *command, "--secret", node.home / "secret", "--listen", "[fd10::61]:9090", "--tokens", node.home / "tokens")
     for plane in PLANES:
         node.wait_ready(plane, supervisor)
     return path, supervisor
@@ -101,6 +103,9 @@ def test_run_raises_every_plane_of_a_node_from_one_file_and_restarts_a_killed_on
         path.write_text(DOCUMENT.replace("the first body", "the second body"))
         applied = node.tidegate("--api", node.run_dir / "control.sock", "apply", path, "--wait")
         assert applied.returncode == 0, applied.stderr
+        far = [box.BUILD / "control" / "tidegate", "--api", "http://[fd10::61]:9090", "--token-file", node.home / "token"]
+        assert "every plane has applied it" in lab.run("client-eu", *far, "status").stdout
+        assert "unauthorized" in lab.run("client-eu", *far[:3], "status", check=False).stderr.lower().replace("401", "unauthorized")
         assert fetch(lab, "/fixed", box.VIP[0]) == "the second body\n"
         assert supervisor.stop() == 0, supervisor.tail()
         assert node.pids() == set(), "nothing of it is left"

@@ -122,6 +122,7 @@ class Lab:
                     self.start_plane(host.name, plane)
             self.apply(DIRECTORY / "edge" / "edge.yaml")
             self.wait_ready()
+            self.settle()
             self._remember()
         except BaseException:
             self.down(keep_logs=bool(os.environ.get("TIDEGATE_LAB_KEEP")))
@@ -235,6 +236,32 @@ class Lab:
 
     def process(self, host, name):
         return self.processes[f"{host}/{name}"]
+
+    def settle(self):
+        """Until every probed backend is up and every plane has applied the words that say so."""
+        probed = {f"backend/{pool['name']}/{backend['name']}" for pool in self.model()["pools"] if "probe" in pool for backend in pool["backends"]}
+
+        def all_up():
+            words = self.api("GET", "/v1/health").json()["words"]
+            return probed <= words.keys() and all(word["up"] for word in words.values())
+
+        wait_until("every backend is up", all_up)
+        self.wait_applied()
+
+    def wait_applied(self):
+        """Until every plane that runs has applied the words that control has committed."""
+        head = self.api("GET", "/v1/status").json()["head"]
+        running = [name for name, process in self.processes.items() if process.running() and name.split("/")[1] not in ("nginx", "control")]
+
+        def all_there():
+            planes = [plane for node in self.api("GET", "/v1/status").json()["nodes"] for plane in node.get("planes", [])]
+            return len(planes) >= len(running) and all(plane["words"] >= head["words"] for plane in planes)
+
+        wait_until("all planes applied the words", all_there)
+
+    def model(self):
+        """The configuration in force."""
+        return self.api("GET", "/v1/config", headers={"Accept": "application/json"}).json()
 
     def wait_ready(self, host=None):
         """Until every plane (of one host) serves a version."""

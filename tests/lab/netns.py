@@ -52,9 +52,10 @@ def add_namespaces(*namespaces):
 def raise_network():
     add_namespaces(ROUTER, *[host.namespace for host in HOSTS.values()])
     sysctl(ROUTER, "net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")
-    for segment in SEGMENTS.values():
+    for number, segment in enumerate(SEGMENTS.values(), 1):
         bridge, (gateway4, gateway6) = f"br-{segment.name}", segment.gateways
-        ip(ROUTER, f"link add {bridge} type bridge", f"link set {bridge} up")
+        # A MAC of its own: a bridge without one takes the lowest of its ports, and another when a host comes or goes.
+        ip(ROUTER, f"link add {bridge} address 02:00:00:00:00:{number:02x} type bridge", f"link set {bridge} up")
         ip(ROUTER, f"addr add {gateway4}/24 dev {bridge}", f"addr add {gateway6}/64 dev {bridge} nodad")
     ip(ROUTER, "link add br-mgmt type bridge", "link set br-mgmt up")
     for host in HOSTS.values():
