@@ -155,6 +155,7 @@ void render(const Fault& fault, const std::vector<std::string_view>& lines, cons
 
 std::string render_faults(const std::vector<Fault>& faults, const std::string& document, bool colour) {
   std::vector<const Fault*> ordered;
+  ordered.reserve(faults.size());
   for (const Fault& fault : faults) ordered.push_back(&fault);
   // Faults without a place come last.
   const auto key = [](const Fault* fault) {

@@ -158,6 +158,7 @@ template <class Owner>
 Field word(std::string_view key, std::string Owner::*member, const std::vector<std::string_view>& words,
            std::string_view sentence) {
   std::vector<std::pair<std::string_view, std::string>> choices;
+  choices.reserve(words.size());
   for (const std::string_view each : words) choices.emplace_back(each, each);
   return choice(key, member, std::move(choices), sentence);
 }

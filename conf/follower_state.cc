@@ -108,7 +108,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
  public:
   StateFollower(EventLoop& loop, std::string state_dir, FollowerHooks hooks)
       : FollowerBase(std::move(hooks)), loop_(loop), state_dir_(std::move(state_dir)), bell_(state_dir_) {}
-  ~StateFollower() { loop_.remove(bell_.fd()); }
+  ~StateFollower() override { loop_.remove(bell_.fd()); }
 
   Result<void> start() {
     if (Result<void> opened = bell_.open(); !opened) return opened;

@@ -260,6 +260,7 @@ void StateStore::Impl::ring() const {
 Result<Manifest> StateStore::commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head,
                                             std::string_view author, std::string_view comment, uint64_t rollback_of) {
   std::vector<const ConfigObject*> order;
+  order.reserve(objects.size());
   for (const ConfigObject& object : objects) order.push_back(&object);
   std::sort(order.begin(), order.end(), [](const ConfigObject* a, const ConfigObject* b) {
     return a->kind != b->kind ? a->kind < b->kind : a->name < b->name;

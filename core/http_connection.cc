@@ -177,11 +177,10 @@ bool HttpConnection::wants_input() const {
 
 void HttpConnection::read_input() {
   process_input();  // what came with an earlier request and could not be taken up then
+  char arrived[kReadBytes];
   while (wants_input()) {
-    const size_t before = in_.size();
-    in_.resize(before + kReadBytes);
-    const Transport::Io io = transport_.read(in_.data() + before, kReadBytes);
-    in_.resize(before + io.bytes);
+    const Transport::Io io = transport_.read(arrived, sizeof arrived);
+    in_.append(arrived, io.bytes);
     if (io.status == IoStatus::error) return close();
     if (io.status == IoStatus::closed) {
       peer_done_ = true;
@@ -192,6 +191,8 @@ void HttpConnection::read_input() {
     read_wants_write_ = io.status == IoStatus::want_write;
     if (io.status != IoStatus::ok) return;
     process_input();
+    // A short read has emptied the socket (TLS may hold more): the loop tells when there is something again.
+    if (io.bytes < sizeof arrived && !transport_.is_tls()) return;
   }
 }
 

@@ -19,6 +19,7 @@ Result<void> start_eal(const std::vector<std::string>& arguments) {
   static std::vector<std::string> kept;
   kept = arguments;
   std::vector<char*> argv;
+  argv.reserve(kept.size() + 1);
   for (std::string& argument : kept) argv.push_back(argument.data());
   argv.push_back(nullptr);
   if (rte_eal_init(static_cast<int>(kept.size()), argv.data()) < 0) {
