@@ -16,8 +16,8 @@ constexpr int32_t kConnectionWindow = 1024 * 1024;            // of all of them:
 constexpr uint64_t kResetBurst = 200, kResetsPerSecond = 50;  // CVE-2023-44487
 constexpr size_t kContinuations = 8;                          // CVE-2024-28182
 constexpr size_t kGatheredBytes = kBlockBytes;                // frames that leave in one write
-constexpr size_t kThrownAwayBytes = 1 << 20;
-constexpr int kPumpRounds = 16;  // then others have their turn
+constexpr uint64_t kLongestRest = 256 * 1024;  // of a request, taken after its answer: within the connection's window
+constexpr int kPumpRounds = 16;                // then others have their turn
 
 std::string_view view(const uint8_t* data, size_t bytes) { return {reinterpret_cast<const char*>(data), bytes}; }
 
@@ -71,6 +71,7 @@ void H2Stream::send_head(uint16_t status, const FieldList& fields, BodyKind body
   if (content_length_known && status != 204) {
     pairs[count++] = pair("content-length", {length_text.data(), length_text.size()});
   }
+  if (body == BodyKind::none) make_room_for_rest();
   response_begun_ = true;
   has_body_ = body != BodyKind::none;
   nghttp2_data_provider provider{};
@@ -86,7 +87,9 @@ void H2Stream::send_piece(std::string_view piece) {
 
 void H2Stream::end_response() {
   response_ended_ = true;
-  if (has_body_) nghttp2_session_resume_data(connection_.session_.get(), id_);
+  if (!has_body_) return;
+  make_room_for_rest();
+  nghttp2_session_resume_data(connection_.session_.get(), id_);
 }
 
 void H2Stream::abort_response() {
@@ -100,16 +103,28 @@ void H2Stream::on_transaction_over() {
   connection_.pump();
 }
 
-// The answer is whole, the request is not: what still comes is taken and dropped for a while, since a client that is
-// reset while it sends (RFC 9113 §8.1 would allow it) may not read its answer; then it is told to stop.
-void H2Stream::throw_away(size_t bytes) {
+// The answer is about to end before the request. A short rest is taken and dropped, since clients that are reset while
+// they send (RFC 9113 §8.1 would allow it) may fail; its window is opened ahead of the answer's last frame, since
+// clients that have their answer may read no window update any more.
+void H2Stream::make_room_for_rest() {
+  if (body_ended_ || transaction_ == nullptr) return;
+  const RequestHead& request = transaction_->request();
+  takes_rest_ = request.body == BodyKind::known && request.content_length - received_ <= kLongestRest;
+  if (!takes_rest_) return;
+  const auto window = static_cast<int32_t>(kStreamWindow + request.content_length - received_);
+  nghttp2_session_set_local_window_size(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, window);
+}
+
+// The answer's last frame is out: what came of the rest is dropped, or the client is told to send no more of it.
+void H2Stream::leave_rest() {
   nghttp2_session* session = connection_.session_.get();
-  bytes += in_.bytes();
+  if (!takes_rest_) {
+    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id_, NGHTTP2_NO_ERROR);
+    return;
+  }
+  nghttp2_session_consume(session, id_, in_.bytes());
   in_.clear();
   taken_ = 0;
-  thrown_away_ += bytes;
-  nghttp2_session_consume(session, id_, bytes);
-  if (thrown_away_ > kThrownAwayBytes) nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id_, NGHTTP2_NO_ERROR);
 }
 
 const ClientFacts& H2Stream::facts() const { return connection_.connection_.facts(); }
@@ -346,6 +361,7 @@ int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const u
                           void* self) {
   auto& connection = *static_cast<H2Connection*>(self);
   H2Stream* stream = stream_of(session, id);
+  if (stream != nullptr) stream->received_ += bytes;
   // Nobody wants it any more, or (which the window forbids) it does not fit: it still counts for the connection's
   // window.
   if (stream == nullptr || stream->transaction_ == nullptr || !stream->in_.append(view(data, bytes))) {
@@ -393,7 +409,7 @@ int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* f
                     (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
   if (!ends) return 0;
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
-  if (stream != nullptr && !stream->body_ended_) stream->throw_away(0);
+  if (stream != nullptr && !stream->body_ended_) stream->leave_rest();
   return 0;
 }
 

@@ -39,7 +39,8 @@ class H2Stream final : public ClientStream {
 
  private:
   friend class H2Connection;
-  void throw_away(size_t bytes);
+  void make_room_for_rest();
+  void leave_rest();
 
   H2Connection& connection_;
   const int32_t id_;
@@ -49,7 +50,8 @@ class H2Stream final : public ClientStream {
   OutQueue in_;   // of the request's body
   OutQueue out_;  // of the answer's
   size_t taken_ = 0;
-  size_t thrown_away_ = 0;
+  uint64_t received_ = 0;    // of the request's body
+  bool takes_rest_ = false;  // of it, after the answer
   bool head_ended_ = false;
   bool body_ended_ = false;
   bool response_begun_ = false;

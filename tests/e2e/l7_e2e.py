@@ -58,8 +58,10 @@ def test_plain_http_is_redirected_and_unknown_hosts_are_not_found(lab):
 
 
 def test_a_post_body_reaches_the_origin_and_large_bodies_arrive_whole(lab):
-    out = lab.curl("client-eu", WWW + "/api/v1/post", "--data-binary", "x" * 100000).stdout
-    assert "method=POST" in out, out
+    # The origin answers before it has the body; a client that has its answer need not read on to be rid of the rest.
+    for turn in range(10):
+        out = lab.curl("client-eu", WWW + "/api/v1/post", "--data-binary", "x" * 100000, "--http2" if turn % 2 else "--http1.1").stdout
+        assert "method=POST" in out, out
     pattern = b"".join(b"%015d\n" % i for i in range(64 * 1024)) * 8
     for version in ("--http1.1", "--http2"):
         body = lab.directory("client-eu") / "8m"

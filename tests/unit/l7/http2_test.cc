@@ -13,6 +13,7 @@ namespace {
 struct StreamResult {
   std::map<std::string, std::string> fields;
   std::string body;
+  bool answered = false;           // END_STREAM has come
   std::optional<uint32_t> closed;  // error code
 };
 
@@ -42,7 +43,11 @@ class Http2Client {
         });
     nghttp2_session_callbacks_set_on_frame_recv_callback(
         callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* self) {
-          if (frame->hd.type == NGHTTP2_GOAWAY) static_cast<Http2Client*>(self)->goaway_ = frame->goaway.error_code;
+          auto& client = *static_cast<Http2Client*>(self);
+          if (frame->hd.type == NGHTTP2_GOAWAY) client.goaway_ = frame->goaway.error_code;
+          const bool ends = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
+          if (ends && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
+            client.streams_[frame->hd.stream_id].answered = true;
           return 0;
         });
     nghttp2_option* options = nullptr;
@@ -86,9 +91,12 @@ class Http2Client {
   }
   // Runs until the stream is closed; false when the connection ends before.
   bool finish(int32_t id) {
+    return run_until([this, id] { return streams_[id].closed.has_value(); });
+  }
+  bool run_until(const std::function<bool()>& done) {
     for (;;) {
       send_all();
-      if (streams_[id].closed) return true;
+      if (done()) return true;
       const std::string got = wire_.read_some();
       if (got.empty()) return false;
       if (nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(got.data()), got.size()) < 0)
@@ -96,6 +104,7 @@ class Http2Client {
     }
   }
   StreamResult& result(int32_t id) { return streams_[id]; }
+  size_t unsent_bytes() const { return body_.size(); }  // of the last body
   nghttp2_session* session() { return session_; }
   std::optional<uint32_t> goaway() const { return goaway_; }
 
@@ -106,6 +115,11 @@ class Http2Client {
   std::string body_;
   std::optional<uint32_t> goaway_;
 };
+
+Http2Client::Fields with_length(Http2Client::Fields fields, size_t bytes) {
+  fields.emplace_back("content-length", std::to_string(bytes));
+  return fields;
+}
 
 class Http2 : public testing::Test {
  protected:
@@ -186,6 +200,47 @@ TEST_F(Http2, AnAnswerThatBreaksOffResetsItsStreamAlone) {
   const int32_t good = client.submit(Http2Client::request("/good"));
   ASSERT_TRUE(client.finish(good));
   EXPECT_EQ(client.result(good).body, "good");
+}
+
+// Some clients write on when they have their answer, and read no window update any more.
+TEST_F(Http2, AShortRestOfARequestCanBeSentWithoutReadingOnceTheAnswerIsThere) {
+  Origin origin([](const std::string&, Wire& wire) {
+    wire.send(Origin::ok("early"));
+    return false;
+  });
+  Route& fixed = edge_.add_route("/fixed", kNone);
+  fixed.status = 204;
+  start(origin);
+  for (const std::string path : {"/fixed", "/proxied"}) {
+    Http2Client client(edge_.endpoint());
+    const int32_t id =
+        client.submit(with_length(Http2Client::request(path, "POST"), 200'000), std::string(200'000, 'b'));
+    ASSERT_TRUE(client.run_until([&] { return client.result(id).answered; })) << path;
+    client.send_all();
+    EXPECT_EQ(client.unsent_bytes(), 0u) << path;
+    ASSERT_TRUE(client.finish(id));
+    EXPECT_EQ(client.result(id).closed, std::optional<uint32_t>(NGHTTP2_NO_ERROR));
+    EXPECT_EQ(client.result(id).fields.at(":status"), path == "/fixed" ? "204" : "200");
+    const int32_t next = client.submit(Http2Client::request("/proxied"));
+    ASSERT_TRUE(client.finish(next));
+    EXPECT_EQ(client.result(next).body, "early");
+  }
+}
+
+TEST_F(Http2, AClientIsToldToSendNoMoreOfALongRequestThatIsAnswered) {
+  Origin origin([](const std::string&, Wire& wire) {
+    wire.send(Origin::ok("early"));
+    return false;
+  });
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const std::string body(8'000'000, 'b');
+  const int32_t id = client.submit(with_length(Http2Client::request("/", "POST"), body.size()), body);
+  ASSERT_TRUE(client.finish(id));
+  EXPECT_TRUE(client.result(id).answered);
+  EXPECT_EQ(client.result(id).body, "early");
+  EXPECT_EQ(client.result(id).closed, std::optional<uint32_t>(NGHTTP2_NO_ERROR));
+  EXPECT_GT(client.unsent_bytes(), 4'000'000u);
 }
 
 TEST_F(Http2, AClientThatResetsStreamsWithoutEndIsSentAway) {
