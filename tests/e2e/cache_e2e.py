@@ -123,3 +123,46 @@ def test_a_proxy_killed_with_sigkill_comes_back_warm(lab):
         status, cache, body, _ = ask(lab, path)
         assert status == 200 and body == f"object {i}\n" * (i + 1) and "hit" in cache, (i, cache)
         assert origin_hits(lab, path) == 1
+
+
+def test_a_response_that_varies_is_stored_once_for_each_kind(lab):
+    path = "/static/varied/" + uuid.uuid4().hex
+    for kind in ("red", "blue"):
+        status, cache, body, _ = ask(lab, path, "-H", f"X-Kind: {kind}")
+        assert (status, body) == (200, f"kind={kind}\n") and "hit" not in cache, cache
+    for kind in ("red", "blue"):
+        _, cache, body, _ = ask(lab, path, "-H", f"X-Kind: {kind}")
+        assert body == f"kind={kind}\n" and "hit" in cache, cache
+    assert origin_hits(lab, path) == 2
+
+
+def test_a_stale_response_is_served_at_once_and_renewed_behind_the_client_s_back(lab):
+    path = fresh_path(lab, folder="static/renewed")
+    ask(lab, path)
+
+    def stale():
+        status, cache, body, head = ask(lab, path)
+        assert (status, body) == (200, "fresh\n")
+        return "hit" in cache and int(re.search(r"(?i)^age: (\d+)", head, re.MULTILINE)[1]) >= 1 and origin_hits(lab, path) > 1
+
+    wait_until("it grew stale, was served all the same, and was asked for again", stale, 10)
+    wait_until("what was asked for is fresh", lambda: re.search(r"(?i)^age: 0", ask(lab, path)[3], re.MULTILINE), 10)
+
+
+def test_a_stale_response_stands_in_for_origins_that_fail(lab):
+    path = fresh_path(lab, folder="static/kept")
+    assert ask(lab, path)[0] == 200
+    for origin in ("origin1", "origin2"):
+        lab.kill_origin(origin)
+    try:
+        def stands_in():
+            status, cache, body, head = ask(lab, path)
+            assert (status, body) == (200, "fresh\n"), (status, cache)
+            return int(re.search(r"(?i)^age: (\d+)", head, re.MULTILINE)[1]) >= 2
+
+        wait_until("it is stale and still served", stands_in, 10)
+        assert ask(lab, "/static/kept/" + uuid.uuid4().hex)[0] in (502, 503, 504), "what was never stored fails"
+    finally:
+        for origin in ("origin1", "origin2"):
+            lab.start_origin(origin)
+        lab.settle()

@@ -1,5 +1,10 @@
 """What a resolver sees of tidegate-dns, asked with dig over UDP and TCP, IPv4 and IPv6."""
 
+import collections
+import re
+import socket
+
+from lab import open_socket
 from topology import DNS_EU, DNS_US, VIP_EU, VIP_US
 
 
@@ -93,3 +98,42 @@ def test_a_drained_site_hands_its_clients_to_the_next(lab):
     assert short(lab, "client-eu", "www.example.test", "AAAA") == [VIP_US[1]]
     lab.tidegate("undrain", "site", "eu", "--wait")
     assert short(lab, "client-eu", "www.example.test", "A") == [VIP_EU[0]]
+
+
+def test_an_answer_too_large_for_udp_is_cut_and_whole_over_tcp(lab):
+    for server in DNS_EU:
+        cut = dig(lab, "client-eu", "+ignore", "+bufsize=512", "big.example.test", "TXT", server=server)
+        assert re.search(r"flags: qr aa tc", cut), cut
+        whole = dig(lab, "client-eu", "+short", "+bufsize=512", "big.example.test", "TXT", server=server)
+        assert len(whole.splitlines()) == 7, whole
+    assert len(dig(lab, "client-eu", "+short", "+tcp", "big.example.test", "TXT").splitlines()) == 7
+
+
+def test_a_weighted_name_is_drawn_as_its_weights_say_and_leaves_out_what_is_drained(lab):
+    path = lab.directory("edge") / "weighted.yaml"
+    steer = "  - {name: beta.example.test, policy: weighted, max_answers: 1, ttl: 5s, targets: [{vip: vip-eu, weight: 80}, {vip: vip-us, weight: 20}]}\n"
+    path.write_text((lab.directory("edge") / "edge.yaml").read_text().replace("steers:\n", "steers:\n" + steer))
+    lab.apply(path)
+    question = bytes.fromhex("00070100000100000000000004") + b"beta" + b"\x07example\x04test\x00\x00\x01\x00\x01"
+
+    def draws(count):
+        drawn = collections.Counter()
+        with open_socket("client-eu", socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(3)
+            client.connect((DNS_EU[0], 53))
+            for _ in range(count):
+                client.send(question)
+                drawn[socket.inet_ntoa(client.recv(512)[-4:])] += 1
+        return drawn
+
+    try:
+        # A binomial share of 0.2 in 1,000 stays within 5 standard deviations of 12.6.
+        drawn = draws(1000)
+        assert set(drawn) == {VIP_EU[0], VIP_US[0]} and 137 <= drawn[VIP_US[0]] <= 263, drawn
+        lab.tidegate("drain", "pool", "proxies-us", "--wait")
+        try:
+            assert set(draws(100)) == {VIP_EU[0]}, "a drained pool takes its VIP out of every answer"
+        finally:
+            lab.tidegate("undrain", "pool", "proxies-us", "--wait")
+    finally:
+        lab.apply(lab.directory("edge") / "edge.yaml")

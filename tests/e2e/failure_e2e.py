@@ -118,6 +118,8 @@ def test_a_failed_site_loses_its_clients_by_dns(lab):
         lab.process(proxy, "l7").kill()
     wait_until("dns names the other site", lambda: ask() == [VIP_US[0]], 30)
     assert ask("AAAA") == [VIP_US[1]]
+    second = lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "proxies.example.test").stdout.split()
+    assert second == ["10.20.0.11"], "a name with an order goes to the next in it"
     for vip in VIP_US:
         assert lab.curl("client-eu", WWW + "/", vip=vip).stdout == "the origin's front page\n"
     for proxy in ("proxy1", "proxy2"):

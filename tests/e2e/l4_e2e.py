@@ -161,6 +161,28 @@ def test_a_flow_survives_a_change_of_weights_that_would_move_it(lab):
             connection.close()
 
 
+def test_flows_leave_the_table_when_they_are_idle_or_closed(lab):
+    path = lab.directory("edge") / "brief.yaml"
+    text = (lab.directory("edge") / "edge.yaml").read_text()
+    text = text.replace("protocol: udp, pool", "protocol: udp, udp_idle_timeout: 1s, pool").replace("port: 80, protocol: tcp, pool", "port: 80, protocol: tcp, tcp_closing_timeout: 1s, pool")
+    path.write_text(text)
+    lab.apply(path)
+    try:
+        flows = lambda: metric(lab, "l4", "l4", "tidegate_l4_flows")
+        created = lambda: metric(lab, "l4", "l4", "tidegate_l4_flows_created_total")
+        for vip in VIP_EU:
+            with echo_servers(vip), contextlib.ExitStack() as opened:
+                before = created()
+                for _ in range(50):
+                    backend_of(opened.enter_context(udp_flow(vip)))
+                handled_by(lab, vip, 50)
+                assert created() >= before + 100
+                most = flows()
+                wait_until("a hundred flows are gone", lambda: flows() <= most - 100, 15)
+    finally:
+        lab.apply(lab.directory("edge") / "edge.yaml")
+
+
 def test_explain_names_the_backend_that_a_connection_then_gets(lab):
     for port in range(20001, 20021):
         family, client, vip = ((socket.AF_INET, "10.1.0.2", VIP_EU[0]), (socket.AF_INET6, "fd01::2", VIP_EU[1]))[port % 2]
@@ -208,7 +230,7 @@ TAP_DOCUMENT = """\
 nodes:
   - name: tap
     l4:
-      ports: [{device: eth0, addresses: [10.10.0.63/24, "fd10::63/64"], gateways: [10.10.0.1, "fd10::1"]}]
+      ports: [{device: eth0, driver: af_xdp, addresses: [10.10.0.63/24, "fd10::63/64"], gateways: [10.10.0.1, "fd10::1"]}]
       flows: 4096
       punt: tap
 vips:
@@ -221,9 +243,15 @@ pools:
 
 
 def test_with_a_tap_what_is_not_for_a_vip_reaches_the_kernel_and_is_answered(lab):
+    for driver in ("af_xdp", "af_packet"):
+        try_tap(lab, TAP_DOCUMENT.replace("af_xdp", driver), driver)
+
+
+def try_tap(lab, document, driver):
     with box.raised("tap", 63, kernel_address=False) as node:
-        daemon = node.start_plane("l4", node.write("tap.yaml", TAP_DOCUMENT))
+        daemon = node.start_plane("l4", node.write("tap.yaml", document))
         node.wait_ready("l4", daemon)
+        assert driver in daemon.log.read_text(), "it says what drives the port"
         netns.ip(node.host.namespace, "addr add 10.10.0.63/24 dev tg-eth0", "addr add fd10::63/64 dev tg-eth0 nodad")
         netns.ip(node.host.namespace, "route add default via 10.10.0.1")
         netns.sh("ip", "-n", node.host.namespace, "-6", "route", "add", "default", "via", "fd10::1")

@@ -23,10 +23,13 @@ vips:
   - {name: web, site: home, addresses: [10.10.0.200, "fd10::200"]}
 services:
   - {name: http, vip: web, port: 80, pool: proxies}
+probes:
+  - {name: app-alive, type: tcp, interval: 200ms}
 pools:
   - name: proxies
     backends: [{name: box, node: box, addresses: [10.10.0.61, "fd10::61"]}]
   - name: app
+    probe: app-alive
     backends: [{name: origin1, addresses: [10.10.0.21], port: 8080}]
 listeners:
   - {name: http, bind: ["0.0.0.0:80", "[::]:80"]}
@@ -92,6 +95,7 @@ def pid_of(node, plane):
 def test_run_raises_every_plane_of_a_node_from_one_file_and_restarts_a_killed_one(lab):
     with raised_node(lab) as node:
         path, supervisor = start_node(lab, node)
+        wait_until("the TCP probe has its verdict", lambda: node.ask("control", "/v1/health").json()["words"]["backend/app/origin1"]["up"], 20)
         serves(lab)
         for plane in PLANES:
             old = pid_of(node, plane)

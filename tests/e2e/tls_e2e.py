@@ -98,3 +98,22 @@ def test_an_authority_that_checks_nothing_or_cannot_be_read_is_a_fault(lab):
         path.write_text((lab.directory("edge") / "edge.yaml").read_text().replace("pools:\n", "pools:\n" + pool(keys)))
         checked = lab.tidegate("check", path, check=False)
         assert checked.returncode == 1 and why in checked.stdout and checked.stdout.count("^") == 1, (keys, checked.stdout)
+
+
+def test_the_name_a_client_asks_for_chooses_the_certificate(lab):
+    home = lab.directory("edge")
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split()
+    sh("openssl", "req", "-x509", *key, "-days", "30", "-subj", "/CN=other", "-addext", "subjectAltName=DNS:other.test,DNS:*.wild.test", "-keyout", home / "other.key", "-out", home / "other.crt")
+    path = home / "names.yaml"
+    text = (home / "edge.yaml").read_text()
+    text = text.replace("certificates:\n", "certificates:\n  - {name: other, certificate_file: other.crt, key_file: other.key}\n", 1)
+    path.write_text(text.replace("tls: {certificates: [example]}", "tls: {certificates: [example, other]}"))
+    lab.apply(path)
+    try:
+        for name, subject in (("other.test", "other"), ("a.wild.test", "other"), ("www.example.test", "example.test"), ("unknown.test", "example.test"), (None, "example.test")):
+            for address in ("10.10.0.100", "[fd10::100]"):
+                server_name = f"-servername {name}" if name else "-noservername"
+                shown = lab.run("client-eu", "sh", "-c", f"openssl s_client {server_name} -connect {address}:443 </dev/null 2>/dev/null | openssl x509 -noout -subject").stdout
+                assert shown.strip() == f"subject=CN = {subject}", (name, shown)
+    finally:
+        lab.apply(home / "edge.yaml")

@@ -1,0 +1,123 @@
+"""The proxy and its backends: who is picked by which policy, and what a client is told when a backend stops half-way."""
+
+import contextlib
+import json
+import re
+import socket
+import threading
+
+from lab import HOSTS, open_socket
+from netns import wait_until
+
+WWW = "https://www.example.test"
+PROXIES = ("10.10.0.11", "fd10::12")
+
+
+class StuckOrigin:
+    """Takes every request and then does what its path says: nothing, half a body, or a byte now and then for ever."""
+
+    def __init__(self, host, port):
+        self.listener = open_socket(host, socket.AF_INET, socket.SOCK_STREAM)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((HOSTS[host].v4, port))
+        self.listener.listen()
+        self.ending = threading.Event()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        try:
+            while True:
+                connection, _ = self.listener.accept()
+                threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        except OSError:
+            pass  # closed
+
+    def serve(self, connection):
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                piece = connection.recv(4096)
+                if not piece:
+                    return
+                head += piece
+            path = head.split()[1]
+            try:
+                if path != b"/stuck/silent":
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhalf a body")
+                while path == b"/stuck/drips" and not self.ending.wait(0.02):
+                    connection.sendall(b".")
+                connection.recv(1)  # until the proxy gives up
+            except OSError:
+                pass
+
+    def close(self):
+        self.ending.set()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def document(lab):
+    """The lab's, with pools of each policy and pools that get stuck."""
+    text = (lab.directory("edge") / "edge.yaml").read_text()
+    origins = "[{{name: origin1, addresses: [10.10.0.21], port: 8080, weight: {0}}}, {{name: origin2, addresses: [\"fd10::22\"], port: 8080, weight: {1}}}]".format
+    pools = f"  - {{name: turns, policy: weighted_round_robin, backends: {origins(300, 100)}}}\n"
+    pools += f"  - {{name: hashed, policy: consistent_hash, hash_on: path, load_bound: 100, backends: {origins(100, 100)}}}\n"
+    stuck = "backends: [{name: b, addresses: [10.10.0.21], port: 8090}], retry_attempts: 0, eject_after: 0"
+    pools += f"  - {{name: stuck, {stuck}, first_byte_timeout: 300ms, idle_timeout: 300ms}}\n"
+    pools += f"  - {{name: patient, {stuck}}}\n"
+    pools += "  - {name: nowhere, backends: [{name: b, addresses: [10.10.0.99], port: 80}], connect_timeout: 300ms, retry_attempts: 0, eject_after: 0}\n"
+    pools += "  - {name: refusing, backends: [{name: b, addresses: [10.10.0.21], port: 9}], retry_attempts: 0, eject_after: 0}\n"
+    route = '  - {{name: {0}, listeners: [https], hosts: [www.example.test], path: "/{1}", pool: {0}{2}}}\n'.format
+    routes = route("turns", "api/turns/*", "") + route("hashed", "api/hashed/*", "") + route("stuck", "stuck/{how}", "")
+    routes += route("patient", "stuck/drips", ", total_timeout: 500ms") + route("nowhere", "nowhere", "") + route("refusing", "refusing", "")
+    return text.replace("pools:\n", "pools:\n" + pools).replace("routes:\n", "routes:\n" + routes)
+
+
+def origin_of(lab, path, proxy):
+    return re.search(r"origin=(\w+)", lab.curl("client-eu", WWW + path, vip=proxy).stdout)[1]
+
+
+@contextlib.contextmanager
+def pools_of_every_kind(lab):
+    path = lab.directory("edge") / "backends.yaml"
+    path.write_text(document(lab))
+    lab.apply(path)
+    try:
+        yield
+    finally:
+        lab.apply(lab.directory("edge") / "edge.yaml")
+
+
+def test_a_pool_in_turns_shares_requests_exactly_as_its_weights_say(lab):
+    with pools_of_every_kind(lab):
+        urls = [f"{WWW}/api/turns/{i}" for i in range(40)]
+        out = lab.curl("client-eu", urls[0], *urls[1:], vip=PROXIES[0]).stdout
+    assert (out.count("origin=origin1"), out.count("origin=origin2")) == (30, 10), out
+
+
+def test_a_hashed_pool_gives_a_path_to_one_origin_whichever_proxy_is_asked(lab):
+    paths = [f"/api/hashed/{i}" for i in range(12)]
+    with pools_of_every_kind(lab):
+        told = {path: [origin_of(lab, path, proxy) for proxy in PROXIES for _ in range(2)] for path in paths}
+        explained = lab.plane("proxy1", "l7", f"/explain?client=10.1.0.2&url={WWW}{paths[0]}").json()
+    assert all(len(set(origins)) == 1 for origins in told.values()), told
+    assert {origins[0] for origins in told.values()} == {"origin1", "origin2"}, told
+    assert explained["backend"] == told[paths[0]][0], explained
+
+
+def test_what_becomes_of_a_request_whose_backend_stops_is_told_by_status_and_log(lab):
+    with pools_of_every_kind(lab), contextlib.closing(StuckOrigin("origin1", 8090)):
+        for path, status, failure in (
+            ("/nowhere", "504", "connect_timeout"),
+            ("/refusing", "502", "connect_failed"),
+            ("/stuck/silent", "504", "first_byte_timeout"),
+            ("/stuck/half", "200", "body_timeout"),
+            ("/stuck/drips", "200", "total_timeout"),
+        ):
+            for version in ("--http1.1", "--http2"):
+                out = lab.curl("client-eu", WWW + path, version, "-o", "/dev/null", "-w", "%{http_code}", vip=PROXIES[0], check=False)
+                # An answer that breaks off is never taken for a whole one.
+                assert out.stdout == status and (out.returncode != 0) == (status == "200"), (path, version, out)
+            lines = lambda: [json.loads(line) for line in lab.log("proxy1", "l7").read_text(errors="replace").splitlines() if f'"{path}"' in line]
+            wait_until(f"the log tells of {path}", lambda: len(lines()) >= 2, 10)
+            assert {line["failure"] for line in lines()} == {failure}, lines()
