@@ -15,16 +15,18 @@ constexpr http1::Limits kResponseLimits{.head_bytes = kBlockBytes - 1024};
 }  // namespace
 
 BackendConnection::BackendConnection(EventLoop& loop, BlockPool& blocks, BackendConnections& home, uint32_t backend,
-                                     Endpoint endpoint)
+                                     const BackendPeer& peer)
     : loop_(loop),
       home_(home),
       backend_(backend),
-      endpoint_(endpoint),
+      endpoint_(peer.endpoint),
+      tls_(peer.tls),
+      server_name_(peer.server_name),
       transport_(loop, blocks),
       in_(blocks),
       keepalive_(loop, [this] { home_.drop_idle(this); }) {}
 
-void BackendConnection::connect(std::shared_ptr<TlsContext> tls, const std::string& server_name) {
+void BackendConnection::connect() {
   sockaddr_storage address{};
   const socklen_t length = endpoint_.to_sockaddr(address);
   UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -35,7 +37,7 @@ void BackendConnection::connect(std::shared_ptr<TlsContext> tls, const std::stri
     return fail_with(Failure::connect_failed);
   }
   if (!transport_.open(std::move(fd), this)) return fail_with(Failure::overloaded);
-  if (tls) transport_.start_tls(std::move(tls), false, server_name);
+  if (tls_) transport_.start_tls(tls_, false, server_name_.empty() ? endpoint_.address.to_string() : server_name_);
 }
 
 void BackendConnection::begin(User& user, std::string_view head, bool chunked_body, bool to_head) {

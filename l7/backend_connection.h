@@ -19,6 +19,13 @@ namespace tidegate::l7 {
 
 class BackendConnections;
 
+// Whom a connection is made to, and whom it believes. Borrowed for a call.
+struct BackendPeer {
+  Endpoint endpoint;
+  const std::shared_ptr<TlsContext>& tls;  // null: plain
+  const std::string& server_name;          // to ask for and to check; empty: the address is checked
+};
+
 class BackendConnection final : public IoHandler {
  public:
   class User {
@@ -29,11 +36,12 @@ class BackendConnection final : public IoHandler {
     ~User() = default;
   };
 
-  BackendConnection(EventLoop& loop, BlockPool& blocks, BackendConnections& home, uint32_t backend, Endpoint endpoint);
+  BackendConnection(EventLoop& loop, BlockPool& blocks, BackendConnections& home, uint32_t backend,
+                    const BackendPeer& peer);
   ~BackendConnection() = default;
 
   // Starts connecting; connected() or failure() will tell.
-  void connect(std::shared_ptr<TlsContext> tls, const std::string& server_name);
+  void connect();
   // A new exchange on this connection. `head` is sent (once connected); `to_head`: no body will follow the response.
   void begin(User& user, std::string_view head, bool chunked_body, bool to_head);
 
@@ -63,8 +71,9 @@ class BackendConnection final : public IoHandler {
   bool looks_alive() const;
 
   uint32_t backend() const { return backend_; }
-  const Endpoint& endpoint() const { return endpoint_; }
-  bool is_tls() const { return transport_.tls() != nullptr; }
+  bool leads_to(const BackendPeer& peer) const {
+    return endpoint_ == peer.endpoint && tls_ == peer.tls && server_name_ == peer.server_name;
+  }
   void on_io(uint32_t events) override;
 
  private:
@@ -82,6 +91,8 @@ class BackendConnection final : public IoHandler {
   BackendConnections& home_;
   const uint32_t backend_;
   const Endpoint endpoint_;
+  const std::shared_ptr<TlsContext> tls_;
+  const std::string server_name_;
   Transport transport_;
   InBuffer in_;
   User* user_ = nullptr;

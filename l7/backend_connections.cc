@@ -9,30 +9,27 @@ BackendConnections::Slot& BackendConnections::slot(uint32_t backend) {
   return slots_[backend];
 }
 
-std::unique_ptr<BackendConnection> BackendConnections::take_idle(const BackendRuntime& backend,
-                                                                 const Endpoint& endpoint, bool tls,
+std::unique_ptr<BackendConnection> BackendConnections::take_idle(const BackendRuntime& backend, const BackendPeer& peer,
                                                                  bool must_be_alive) {
   Slot& s = slot(backend.id);
   while (!s.idle.empty()) {
     std::unique_ptr<BackendConnection> connection = std::move(s.idle.back());
     s.idle.pop_back();
     --idle_count_;
-    // The backend's address or its use of TLS may have changed with the configuration.
-    const bool fits = connection->endpoint() == endpoint && connection->is_tls() == tls;
-    if (fits && (!must_be_alive || connection->looks_alive())) return connection;
+    // The backend's address, or what it must prove by TLS, may have changed with the configuration.
+    if (connection->leads_to(peer) && (!must_be_alive || connection->looks_alive())) return connection;
     bury(std::move(connection));
   }
   return nullptr;
 }
 
-std::unique_ptr<BackendConnection> BackendConnections::open(const BackendRuntime& backend, const Endpoint& endpoint,
-                                                            uint32_t max_connections, std::shared_ptr<TlsContext> tls,
-                                                            const std::string& server_name) {
+std::unique_ptr<BackendConnection> BackendConnections::open(const BackendRuntime& backend, const BackendPeer& peer,
+                                                            uint32_t max_connections) {
   Slot& s = slot(backend.id);
   if (s.open >= max_connections) return nullptr;
   ++s.open;
-  auto connection = std::make_unique<BackendConnection>(loop_, blocks_, *this, backend.id, endpoint);
-  connection->connect(std::move(tls), server_name);
+  auto connection = std::make_unique<BackendConnection>(loop_, blocks_, *this, backend.id, peer);
+  connection->connect();
   return connection;
 }
 

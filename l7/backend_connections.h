@@ -15,13 +15,12 @@ class BackendConnections {
  public:
   BackendConnections(EventLoop& loop, BlockPool& blocks) : loop_(loop), blocks_(blocks) {}
 
-  // A kept connection to that very address, or null. `must_be_alive`: one that a last look at the socket vouches for.
-  std::unique_ptr<BackendConnection> take_idle(const BackendRuntime& backend, const Endpoint& endpoint, bool tls,
+  // A kept connection to that very peer, or null. `must_be_alive`: one that a last look at the socket vouches for.
+  std::unique_ptr<BackendConnection> take_idle(const BackendRuntime& backend, const BackendPeer& peer,
                                                bool must_be_alive);
   // A new one, connecting; null at `max_connections`.
-  std::unique_ptr<BackendConnection> open(const BackendRuntime& backend, const Endpoint& endpoint,
-                                          uint32_t max_connections, std::shared_ptr<TlsContext> tls,
-                                          const std::string& server_name);
+  std::unique_ptr<BackendConnection> open(const BackendRuntime& backend, const BackendPeer& peer,
+                                          uint32_t max_connections);
   // After an exchange: kept when it may serve another, else closed. Safe from within the connection's own callback.
   void give_back(std::unique_ptr<BackendConnection> connection, const Pool& pool);
   void drop_idle(BackendConnection* connection);

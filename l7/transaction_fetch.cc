@@ -45,16 +45,13 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   const Pool& config = pool_->config();
   // With an address of each family, the second try of a request goes to the other one.
   const IpAddress& address = member.config->addresses[tries_ % member.config->addresses.size()];
-  const Endpoint endpoint{address, member.config->port};
+  const BackendPeer peer{{address, member.config->port}, plan_->pool_tls(route_->pool), config.tls_server_name};
   if (!fresh_only_) {
-    backend_ = worker_.backends().take_idle(*member.runtime, endpoint, config.tls, !request_.is_idempotent());
+    backend_ = worker_.backends().take_idle(*member.runtime, peer, !request_.is_idempotent());
     if (backend_) worker_.stats().backend_reuses.add();
   }
   if (!backend_) {
-    const std::string server_name =
-        config.tls && config.tls_server_name.empty() ? address.to_string() : config.tls_server_name;
-    backend_ = worker_.backends().open(*member.runtime, endpoint, config.max_connections, plan_->pool_tls(route_->pool),
-                                       server_name);
+    backend_ = worker_.backends().open(*member.runtime, peer, config.max_connections);
     if (!backend_) return false;
     worker_.stats().backend_connections.add();
   }

@@ -80,6 +80,12 @@ def test_probes_and_the_proxy_believe_whom_the_configuration_says(lab):
             out = lab.curl("client-eu", f"https://www.example.test/proxied-{which}", "-w", "%{http_code}").stdout
             good = {"right": "right\n200", "by-address": "right\n200", "unchecked": "stranger\n200"}
             assert out == good[which] if which in good else out.endswith("502"), (which, out)
+        # A connection that was kept while nothing was checked is not used once something is.
+        ask = lambda: lab.curl("client-eu", "https://www.example.test/proxied-unchecked", "-w", "%{http_code}", vip="10.10.0.11").stdout
+        assert ask().endswith("200")
+        path.write_text(document(lab).replace("proxied-unchecked, tls: true", f"proxied-unchecked, tls: true, tls_verify: true, tls_ca_file: tls/ca.crt, tls_server_name: {NAME}"))
+        lab.apply(path)
+        assert ask().endswith("502")
     finally:
         lab.apply(lab.directory("edge") / "edge.yaml")
         origin.stop()
