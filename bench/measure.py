@@ -159,7 +159,7 @@ class Sample:
 class Contender:
     name: str
     version: str
-    start: object  # (folder) -> Program, ready
+    start: object  # (folder) -> Program, ready; None: the samples are there already
     load: object  # (seconds) -> Sample without the server's part; None: the start itself is the operation
     ours: bool = False
     floor: bool = False
@@ -211,7 +211,7 @@ def run_row(row, seconds, repeats, progress):
     """Contenders in turn, repeat by repeat, so that a change of the machine's mood meets all of them."""
     for repeat in range(repeats):
         for contender in row.contenders:
-            if contender.error:
+            if contender.error or contender.start is None:
                 continue
             progress(f"{row.plane}: {row.work}: {contender.name} {repeat + 1}/{repeats}")
             try:
@@ -248,13 +248,20 @@ def summary(contender):
 
 HEADINGS = {
     "request": f"{'rate/s':>11}{'p50 µs':>9}{'p99 µs':>9}{'CPU µs':>9}",
+    "call": f"{'CPU ns':>22}{'real ns':>16}",
+    "packet": f"{'rate/s':>12}{'CPU ns':>9}{'ns above floor':>17}",
     "start": f"{'seconds':>29}{'CPU s':>9}",
     "connection": f"{'connections':>20}{'kB each':>9}{'CPU µs':>9}",
     "herd": f"{'asked origin':>13}{'first p50':>10}{'p99 ms':>7}{'whole p99':>10}{'CPU µs':>9}",
 }
 
 
-def figures(unit, result):
+def figures(unit, result, floor):
+    if unit == "call":
+        return f"{result['cpu_us'] * 1000:>22,.1f}{result['p50_us'] * 1000:>16,.1f}"
+    if unit == "packet":
+        above_ns = f"{(result['cpu_us'] - floor['cpu_us']) * 1000:.1f}" if floor else ""
+        return f"{result['rate']:>12,.0f}{result['cpu_us'] * 1000:>9.1f}{above_ns:>17}"
     if unit == "start":
         return f"{result['p50_us'] / 1e6:>29.2f}{result['cpu_us'] / 1e6:>9.2f}"
     if unit == "connection":
@@ -271,18 +278,19 @@ def print_row(row):
     ours = next((summary(c) for c in row.contenders if c.ours), None)
     floor = next((summary(c) for c in row.contenders if c.floor), None)
     print(f"\n{row.plane}: {row.work}")
-    print(f"  {'':<22}" + HEADINGS.get(row.unit, HEADINGS["request"]) + f"{'±':>6}{'MB':>8}{'ours/it':>9}{'it/floor':>9}  version")
+    width = max(22, *(len(contender.name) + 1 for contender in row.contenders))
+    print(f"  {'':<{width}}" + HEADINGS.get(row.unit, HEADINGS["request"]) + f"{'±':>6}{'MB':>8}{'ours/it':>9}{'it/floor':>9}  version")
     results = []
     for contender in row.contenders:
         result = summary(contender)
         if result is None:
-            print(f"  {contender.name:<22}did not run: {(contender.error.strip().splitlines() or ['?'])[-1][:110]}")
+            print(f"  {contender.name:<{width}}did not run: {(contender.error.strip().splitlines() or ['?'])[-1][:110]}")
             results.append({"name": contender.name, "error": contender.error})
             continue
         ratio = f"{ours['cpu_us'] / result['cpu_us']:.2f}" if ours and result["cpu_us"] and not contender.ours else ""
         above = f"{result['cpu_us'] / floor['cpu_us']:.2f}" if floor and floor["cpu_us"] else ""
         print(
-            f"  {contender.name:<22}{figures(row.unit, result)}{result['spread']:>6.0%}{result['resident_kb'] / 1024:>8.1f}{ratio:>9}{above:>9}  {result['version']}"
+            f"  {contender.name:<{width}}{figures(row.unit, result, floor)}{result['spread']:>6.0%}{result['resident_kb'] / 1024:>8.1f}{ratio:>9}{above:>9}  {result['version']}"
             + ("  [the generator was the limit]" if result["generator_limited"] else "")
         )
         results.append(result)

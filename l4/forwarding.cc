@@ -42,6 +42,24 @@ uint16_t port_of(const L4Node& node, const IpAddress& address) {
   return 0;
 }
 
+// Of the slots by name, because ids differ from node to node: the names in order, then each slot as a place in them.
+std::string digest_by_name(std::vector<MaglevMember> members, const std::vector<uint16_t>& slots) {
+  std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::vector<uint16_t> place_of(kMaxBackends, kMaglevEmpty);
+  std::string text;
+  for (size_t place = 0; place < members.size(); ++place) {
+    place_of[members[place].index] = static_cast<uint16_t>(place);
+    text += members[place].name;
+    text += '\n';
+  }
+  for (const uint16_t slot : slots) {
+    const uint16_t place = slot == kMaglevEmpty ? kMaglevEmpty : place_of[slot];
+    text += static_cast<char>(place >> 8);
+    text += static_cast<char>(place & 0xff);
+  }
+  return sha256_hex(text);
+}
+
 }  // namespace
 
 struct ForwardingBuilder::Build {
@@ -49,7 +67,8 @@ struct ForwardingBuilder::Build {
   const Snapshot& snapshot;
   const Model& model;
   const Node& node;
-  std::set<uint32_t> pools;  // done
+  std::set<uint32_t> pools;              // done
+  std::vector<bool> neighbour_is_added;  // by NeighbourId
   std::vector<std::pair<LookupKey, uint32_t>> service_keys, local_keys;
   std::string digest_text;
 };
@@ -57,7 +76,8 @@ struct ForwardingBuilder::Build {
 Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::shared_ptr<const Snapshot> snapshot,
                                                                          const Node& node, uint64_t now_ns) {
   const Model& model = *snapshot->model;
-  Build build{std::make_shared<ForwardingTables>(), *snapshot, model, node, {}, {}, {}, {}};
+  Build build{std::make_shared<ForwardingTables>(), *snapshot, model, node, {}, {}, {}, {}, {}};
+  build.neighbour_is_added.resize(kMaxNeighbours);
   build.tables->generation = ++generation_;
   build.tables->snapshot = snapshot;
   for (const Service& service : model.services) {
@@ -111,9 +131,10 @@ void ForwardingBuilder::add_local_addresses(Build& build) {
 Result<NeighbourId> ForwardingBuilder::add_neighbour(Build& build, const IpAddress& address) {
   const std::optional<NeighbourId> id = neighbour_ids_.intern(address);
   if (!id) return fail(fmt::format("more than {} addresses of backends and gateways", kMaxNeighbours));
-  std::vector<NeighbourTarget>& targets = build.tables->neighbours;
-  const bool known = std::any_of(targets.begin(), targets.end(), [&](const auto& t) { return t.id == *id; });
-  if (!known) targets.push_back({*id, address, port_of(build.node.l4, address)});
+  if (!build.neighbour_is_added[index_of(*id)]) {
+    build.neighbour_is_added[index_of(*id)] = true;
+    build.tables->neighbours.push_back({*id, address, port_of(build.node.l4, address)});
+  }
   return *id;
 }
 
@@ -142,14 +163,12 @@ std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Snapshot& s
                                                                uint8_t family, uint32_t slots) {
   const Pool& pool = snapshot.model->pools[pool_index];
   std::vector<MaglevMember> members;
-  std::map<uint16_t, std::string_view> names;
   std::string content = fmt::format("{}\n{}\n", pool.name, slots);
   for (uint32_t i = 0; i < pool.backends.size(); ++i) {
     const Backend& backend = pool.backends[i];
     if (!has_family(backend.addresses, family) || !snapshot.usable(pool_index, i)) continue;
     const auto id = static_cast<uint16_t>(*backend_ids_.find({pool.name, backend.name}));
     members.push_back({backend.name, backend.weight, id});
-    names.emplace(id, backend.name);
     content += fmt::format("{} {} {}\n", backend.name, backend.weight, id);
   }
   if (const auto known = tables_.find(content); known != tables_.end()) return known->second;
@@ -158,12 +177,7 @@ std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Snapshot& s
   table->content = content;
   table->slots = build_maglev(members, slots, table_key_);
   ++maglev_tables_built_;
-  std::string by_name;
-  for (const uint16_t slot : table->slots) {
-    by_name += slot == kMaglevEmpty ? std::string_view("-") : names.at(slot);
-    by_name += '\n';
-  }
-  table->digest = sha256_hex(by_name);
+  table->digest = digest_by_name(members, table->slots);
   tables_.emplace(content, table);
   return table;
 }

@@ -17,8 +17,8 @@ enum class NeighbourId : uint16_t {};
 constexpr BackendId kNoBackend{UINT16_MAX};  // also what an empty Maglev slot holds
 constexpr NeighbourId kNoNeighbour{UINT16_MAX};
 
-constexpr size_t kMaxBackends = 8192;  // over all pools that L4 services of one node use
-constexpr size_t kMaxNeighbours = 4096;
+constexpr size_t kMaxBackends = 16'384;    // over all pools that L4 services of one node use
+constexpr size_t kMaxNeighbours = 32'768;  // a backend may have an address of each family
 
 constexpr size_t index_of(BackendId id) { return static_cast<size_t>(id); }
 constexpr size_t index_of(NeighbourId id) { return static_cast<size_t>(id); }

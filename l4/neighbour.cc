@@ -9,6 +9,10 @@ namespace {
 
 bool is_due(uint32_t due_ms, uint32_t now_ms) { return static_cast<int32_t>(now_ms - due_ms) >= 0; }
 
+LookupKey key_of(const IpAddress& address) {
+  return LookupKey::of_address(static_cast<uint8_t>(address.family), words_of(address));
+}
+
 }  // namespace
 
 Neighbours::Neighbours(std::vector<PortIdentity> ports)
@@ -31,15 +35,20 @@ void Neighbours::set_targets(const std::vector<NeighbourTarget>& targets, const 
     slot.wanted = true;
   }
   used_.clear();
+  std::vector<std::pair<LookupKey, uint32_t>> addresses;
   for (size_t index = 0; index < slots_.size(); ++index) {
     Slot& slot = slots_[index];
     if (!slot.wanted && slot.state != NeighbourState::unused) {
       slot = Slot{};
       hops_[index] = NextHop{};
     }
-    if (slot.wanted) used_.push_back(static_cast<uint16_t>(index));
+    if (slot.wanted) {
+      used_.push_back(static_cast<uint16_t>(index));
+      addresses.emplace_back(key_of(slot.address), static_cast<uint32_t>(index));
+    }
     slot.wanted = false;
   }
+  slot_of_ = LookupTable(addresses);
   next_ = 0;
   plan_announcements(local, announce, now_ms);
 }
@@ -60,12 +69,9 @@ void Neighbours::plan_announcements(const std::vector<LocalAddress>& local, bool
   announcements_ = std::move(planned);
 }
 
-// Slots are few and messages about neighbours rare: a scan of what is in use is cheaper to trust than an index.
 Neighbours::Slot* Neighbours::find(const IpAddress& address) {
-  for (const uint16_t index : used_) {
-    if (slots_[index].address == address) return &slots_[index];
-  }
-  return nullptr;
+  const uint32_t index = slot_of_.find(key_of(address));
+  return index == LookupTable::kAbsent ? nullptr : &slots_[index];
 }
 
 void Neighbours::set_state(Slot& slot, NeighbourState state, uint32_t due_ms) {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "l4/forwarding.h"
+#include "l4/lookup_table.h"
 #include "l4/neighbour_wire.h"
 
 namespace tidegate::l4 {
@@ -102,6 +103,7 @@ class Neighbours {
   std::vector<Slot> slots_;     // by NeighbourId
   std::vector<NextHop> hops_;   // by NeighbourId
   std::vector<uint16_t> used_;  // indexes of slots in use
+  LookupTable slot_of_;         // LookupKey::of_address -> index of a slot in use
   std::vector<Announcement> announcements_;
   size_t next_ = 0;  // where the next tick goes on in used_
 };

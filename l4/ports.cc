@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "core/fd.h"
@@ -26,6 +27,7 @@ namespace {
 constexpr unsigned kBuffersPerQueue = 8'191;
 constexpr unsigned kBufferCache = 256;
 constexpr uint16_t kDescriptors = 1'024;
+constexpr std::streamsize kCaptureHeaderBytes = 24;
 
 // The process's descriptors of sockets that a poll mode driver receives by.
 std::set<int> packet_sockets() {
@@ -73,6 +75,20 @@ std::string pcap_arguments(const std::string& device) {
     }
   }
   return out;
+}
+
+// A capture that is received again and again (infinite_rx) lives in packet buffers for as long as the device is open.
+unsigned frames_kept(const std::string& device) {
+  if (device.find("infinite_rx=1") == std::string::npos) return 0;
+  std::ifstream capture(device.substr(0, device.find(',')), std::ios::binary);
+  capture.ignore(kCaptureHeaderBytes);
+  unsigned frames = 0;
+  uint32_t record[4];  // seconds, microseconds, bytes that follow, bytes on the wire
+  while (capture.read(reinterpret_cast<char*>(record), sizeof record)) {
+    capture.ignore(record[2]);
+    ++frames;
+  }
+  return frames;
 }
 
 }  // namespace
@@ -147,20 +163,20 @@ Result<void> Port::try_driver(const std::string& driver, uint32_t workers) {
   }
   if (driver == "pcap") {
     if (workers != 1) return fail("pcap has one queue: workers must be 1");
-    return open_vdev("net_pcap", pcap_arguments(device_), 0, 1);
+    return open_vdev("net_pcap", pcap_arguments(device_), 0, 1, frames_kept(device_));
   }
   if (driver == "pci") {
     uint16_t device = 0;
     if (const int status = rte_eth_dev_get_port_by_name(device_.c_str(), &device); status != 0) {
       return fail(fmt::format("no such device, or no driver took it ({})", error_text(status)));
     }
-    return start_device(device, 0, static_cast<uint16_t>(workers));
+    return start_device(device, 0, static_cast<uint16_t>(workers), 0);
   }
   return fail("unknown driver");
 }
 
 Result<void> Port::open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
-                             uint16_t queues) {
+                             uint16_t queues, unsigned frames_kept) {
   const std::string vdev = fmt::format("{}{}_{}", driver, index_, first_worker);  // its start names the driver
   const std::set<int> sockets_before = packet_sockets();
   if (const int status = rte_eal_hotplug_add("vdev", vdev.c_str(), arguments.c_str()); status != 0) {
@@ -168,7 +184,7 @@ Result<void> Port::open_vdev(const std::string& driver, const std::string& argum
   }
   uint16_t device = 0;
   if (rte_eth_dev_get_port_by_name(vdev.c_str(), &device) != 0) return fail("device did not appear");
-  if (Result<void> started = start_device(device, first_worker, queues); !started) return started;
+  if (Result<void> started = start_device(device, first_worker, queues, frames_kept); !started) return started;
   // Drivers open their queues in order, so that the n-th new socket is the n-th queue's.
   std::vector<int> fresh;
   const std::set<int> sockets_after = packet_sockets();
@@ -178,7 +194,7 @@ Result<void> Port::open_vdev(const std::string& driver, const std::string& argum
   return {};
 }
 
-Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t queues) {
+Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept) {
   started_.push_back(device);  // close() gives it back whatever happens below
   rte_eth_dev_info info{};
   if (const int status = rte_eth_dev_info_get(device, &info); status != 0) return fail(error_text(status));
@@ -199,8 +215,8 @@ Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t
   const int node = rte_eth_dev_socket_id(device);
   for (uint16_t queue = 0; queue < queues; ++queue) {
     const std::string pool_name = fmt::format("rx{}_{}", device, queue);
-    rte_mempool* pool =
-        rte_pktmbuf_pool_create(pool_name.c_str(), kBuffersPerQueue, kBufferCache, 0, RTE_MBUF_DEFAULT_BUF_SIZE, node);
+    rte_mempool* pool = rte_pktmbuf_pool_create(pool_name.c_str(), kBuffersPerQueue + frames_kept, kBufferCache, 0,
+                                                RTE_MBUF_DEFAULT_BUF_SIZE, node);
     if (pool == nullptr) return fail(fmt::format("packet buffers: {}; raise memory_mb", error_text(0)));
     buffers_.push_back(pool);
     int status = rte_eth_rx_queue_setup(device, queue, rx_descriptors, static_cast<unsigned>(node), nullptr, pool);

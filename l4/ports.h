@@ -45,9 +45,10 @@ class Port {
  private:
   Port() = default;
   Result<void> try_driver(const std::string& driver, uint32_t workers);
+  // `frames_kept`: buffers that a device never gives back.
   Result<void> open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
-                         uint16_t queues);
-  Result<void> start_device(uint16_t device, uint32_t first_worker, uint16_t queues);
+                         uint16_t queues, unsigned frames_kept = 0);
+  Result<void> start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept);
   void close();
 
   std::string device_, driver_;

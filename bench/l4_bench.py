@@ -1,0 +1,41 @@
+"""The forwarder beside testpmd on the same device: CPU time a packet, and how far above testpmd's io, which touches no packet."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from captures import ACK, SYN, TCP, UDP, write_capture
+from l4_servers import testpmd, tidegate
+from measure import Contender, Row, package_version
+
+# Flows: a frame each, kept in 2 kB buffers of one pool. DPDK makes no pool of more than 2 GB, and it has to fit in memory.
+MOST = 800_000 if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 6 << 30 else 100_000
+
+
+def packet_row(folder, work, family, protocol, flows, backends, flags=ACK, room=None):
+    capture = Path(folder) / "received.pcap"
+    frames = write_capture(capture, family, protocol, flows, backends, flags)
+    peer = package_version("dpdk")
+    contenders = [("tidegate-l4", tidegate(capture, frames, backends, room or flows), "this commit")]
+    contenders += [(f"testpmd {mode}", testpmd(capture, frames, mode), peer) for mode in ("macswap", "5tswap")]
+    contenders += [("floor: testpmd io", testpmd(capture, frames, "io"), peer)]
+    return Row(
+        "l4",
+        f"{work}, {backends:,} backends",
+        [Contender(name, version, run.start, run.load, ours=run is contenders[0][1], floor="floor" in name) for name, run, version in contenders],
+        unit="packet",
+    )
+
+
+def rows():
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-capture-") as folder:
+        for backends in (1, 100, 10_000):
+            yield packet_row(folder, f"hit, TCP over IPv4, {MOST:,} flows", 4, TCP, MOST, backends)
+        yield packet_row(folder, f"hit, TCP over IPv4, {MOST // 10:,} flows", 4, TCP, MOST // 10, 100)
+        yield packet_row(folder, f"hit, UDP over IPv4, {MOST:,} flows", 4, UDP, MOST, 100)
+        yield packet_row(folder, f"hit, TCP over IPv6, {MOST:,} flows", 6, TCP, MOST, 100)
+        yield packet_row(folder, f"hit, UDP over IPv6, {MOST:,} flows", 6, UDP, MOST, 100)
+        # Sixteen times as many flows as there is room for: each is gone again before it comes back.
+        room = MOST // 16
+        yield packet_row(folder, f"miss and flood, SYNs of {MOST:,} flows into room for {room:,}", 4, TCP, MOST, 100, SYN, room)
+        yield packet_row(folder, f"miss and flood, UDP of {MOST:,} flows into room for {room:,}", 4, UDP, MOST, 100, room=room)

@@ -1,0 +1,128 @@
+"""The forwarder and DPDK's own testpmd on the same virtual device: net_pcap, which gives a capture again and again and drops
+what is sent. Both on core 0, buffers of 2 kB in plain pages, bursts of 64."""
+
+import http.client
+import re
+import socket
+import time
+from pathlib import Path
+
+from captures import VIP4, VIP6, backend4, backend6
+from measure import BUILD, SERVER_CORE, BenchError, Program, Sample
+
+
+class Admin(http.client.HTTPConnection):
+    """HTTP over a daemon's unix socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=10)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(self.path)
+
+
+def admin_get(path, target):
+    """Status and body; status 0 while nobody listens."""
+    try:
+        admin = Admin(path)
+        admin.request("GET", target)
+        answer = admin.getresponse()
+        return answer.status, answer.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def metric(text, name):
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+
+class PacketLoad:
+    """`counters(program)` -> (received, forwarded); the load is the device's own, so a run is two readings of counters."""
+
+    def __init__(self, start, counters):
+        self.start_program, self.counters = start, counters
+
+    def start(self, folder):
+        self.program = self.start_program(folder)
+        return self.program
+
+    def load(self, seconds):
+        received, forwarded = self.counters(self.program)
+        began = time.monotonic()
+        time.sleep(seconds)
+        received_after, forwarded_after = self.counters(self.program)
+        took = time.monotonic() - began
+        if forwarded_after - forwarded < 0.95 * (received_after - received):
+            raise BenchError(f"of {received_after - received:,.0f} frames only {forwarded_after - forwarded:,.0f} went on")
+        return Sample(int(received_after - received), took)
+
+
+def memory_mb(frames):
+    return 512 + (frames + 20_000) * 3_600 // (1 << 20)
+
+
+def tidegate(capture, frames, backends, flows):
+    def start(folder):
+        listed = "\n".join(f'      - {{name: b{i}, addresses: [{backend4(i)}, "{backend6(i)}"]}}' for i in range(backends))
+        (Path(folder) / "secret").write_text("a secret of the benchmarks")
+        (Path(folder) / "edge.yaml").write_text(f"""
+sites: [{{name: here, location: {{latitude: 50, longitude: 8}}}}]
+nodes:
+  - name: l4
+    site: here
+    l4:
+      ports: [{{device: "{capture},infinite_rx=1", driver: pcap, addresses: [10.200.0.2/16, "fd10:200::2/64"]}}]
+      flows: {flows}
+      memory: {memory_mb(frames)}MB
+      maglev_slots: 65537
+vips: [{{name: vip, site: here, addresses: [{VIP4}, "{VIP6}"]}}]
+services:
+  - {{name: tcp, vip: vip, port: 80, protocol: tcp, pool: pool, forwarding: l2dsr}}
+  - {{name: udp, vip: vip, port: 53, protocol: udp, pool: pool, forwarding: l2dsr}}
+pools:
+  - name: pool
+    backends:
+{listed}
+""")
+        command = [BUILD / "l4" / "tidegate-l4", "--config", "edge.yaml", "--run", folder, "--node", "l4", "--secret", "secret"]
+        admin = Path(folder) / "l4.sock"
+        program = Program("tidegate-l4", command, SERVER_CORE, folder, lambda: admin_get(admin, "/healthz")[0] == 200, ready_timeout_s=60)
+        program.admin = admin
+        return program
+
+    def counters(program):
+        text = admin_get(program.admin, "/metrics")[1]
+        return metric(text, "tidegate_l4_received_packets_total"), metric(text, "tidegate_l4_forwarded_packets_total")
+
+    return PacketLoad(start, counters)
+
+
+def testpmd(capture, frames, mode):
+    def start(folder):
+        command = [
+            "stdbuf", "-oL", "dpdk-testpmd", "--lcores", f"0@{SERVER_CORE},1@{SERVER_CORE}", "--no-huge", "-m", memory_mb(frames), "--no-pci", "--no-shconf", "--no-telemetry",
+            "--vdev", f"net_pcap0,rx_pcap={capture},infinite_rx=1", "--", "-i", "--auto-start", f"--forward-mode={mode}", "--port-topology=loop",
+            "--nb-cores=1", "--burst=64", "--rxd=1024", "--txd=1024", f"--total-num-mbufs={frames + 8191}", "--no-mlockall",
+        ]  # fmt: skip
+        program = Program(f"testpmd-{mode}", command, SERVER_CORE, folder, stdin=True)
+        program.log_path = Path(folder) / f"testpmd-{mode}.log"
+        program.await_ready(lambda: "testpmd>" in program.log_path.read_text(errors="replace"), 60)
+        return program
+
+    def counters(program):
+        seen = program.log_path.stat().st_size
+        program.popen.stdin.write(b"show port stats 0\n")
+        program.popen.stdin.flush()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            text = program.log_path.read_text(errors="replace")[seen:]
+            found = re.search(r"RX-packets: (\d+).*TX-packets: (\d+).*Tx-pps", text, re.DOTALL)
+            if found:
+                return int(found[1]), int(found[2])
+            time.sleep(0.001)
+        raise BenchError("testpmd does not answer")
+
+    return PacketLoad(start, counters)

@@ -1,0 +1,153 @@
+// The forwarder's deciding half without a device: parsing, the flow table, a whole burst, a change of tables.
+#include <benchmark/benchmark.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/clock.h"
+#include "l4/conn_table.h"
+#include "l4/decider.h"
+#include "l4/packet_view.h"
+#include "tests/unit/l4/edge.h"
+#include "tests/unit/l4/frames.h"
+
+namespace tidegate::l4 {
+namespace {
+
+using testing::Bytes;
+using testing::Edge;
+using testing::ip;
+using testing::kFlowKey;
+using testing::kOurMac;
+
+constexpr FlowTimeouts kTimeouts{60'000, 60'000, 60'000};
+
+void parse(benchmark::State& state, const Bytes& frame) {
+  PacketView view;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(parse_frame(frame.data(), frame.size(), view));
+    benchmark::DoNotOptimize(view);
+  }
+}
+void parse_tcp_over_ip4(benchmark::State& state) {
+  parse(state, testing::tcp_frame("192.0.2.1", 40'000, "10.0.0.100", 80, kTcpAck));
+}
+void parse_udp_over_ip6(benchmark::State& state) {
+  parse(state, testing::udp_frame("2001:db8::1", 40'000, "fd00::100", 53));
+}
+BENCHMARK(parse_tcp_over_ip4);
+BENCHMARK(parse_udp_over_ip6);
+
+// As the forwarder asks: prefetched a burst ahead.
+void flow_hit(benchmark::State& state) {
+  const auto flows = static_cast<uint64_t>(state.range(0));
+  ConnTable table(flows);
+  for (uint64_t i = 0; i < flows; ++i) table.insert(mix64(i + 1), BackendId{1}, 60'000, 0);
+  uint64_t next = 0;
+  for (auto _ : state) {
+    for (uint64_t i = 0; i < kBurst; ++i) table.prefetch(mix64((next + i) % flows + 1));
+    for (uint64_t i = 0; i < kBurst; ++i) {
+      FlowEntry* entry = table.find(mix64((next + i) % flows + 1), 1);
+      if (entry != nullptr) entry->advance(FlowEvent::data, kTimeouts, 1);
+    }
+    next += kBurst;
+  }
+  state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kBurst));
+}
+BENCHMARK(flow_hit)->Arg(1'000)->Arg(100'000)->Arg(1'000'000);
+
+// Every flow new, in a table that is full of young flows: find, give one up, insert.
+void flow_miss_in_a_full_table(benchmark::State& state) {
+  const auto flows = static_cast<uint64_t>(state.range(0));
+  ConnTable table(flows);
+  uint64_t next = 0;
+  const auto burst = [&] {
+    for (uint64_t i = 0; i < kBurst; ++i) table.prefetch(mix64(next + i + 1));
+    for (uint64_t i = 0; i < kBurst; ++i, ++next) {
+      const uint64_t hash = mix64(next + 1);
+      if (table.find(hash, 1) == nullptr) table.insert(hash, BackendId{1}, 60'000, 1);
+    }
+  };
+  while (next < table.capacity() * 2) burst();
+  for (auto _ : state) burst();
+  state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kBurst));
+}
+BENCHMARK(flow_miss_in_a_full_table)->Arg(1'000)->Arg(1'000'000);
+
+struct Crowd {
+  Edge edge;
+  explicit Crowd(int64_t backends) {
+    edge.model.nodes[0].l4.maglev_slots = 65'537;
+    Pool& pool = edge.model.pools[0];
+    pool.backends.clear();
+    for (int64_t i = 0; i < backends; ++i) {
+      Backend backend;
+      backend.name = "web" + std::to_string(i);
+      backend.addresses = {ip("10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1))};
+      pool.backends.push_back(backend);
+    }
+  }
+};
+
+struct NoWayOut : FrameSink {
+  void send(uint16_t, const uint8_t*, size_t) override {}
+};
+
+// Whole bursts of 64-byte TCP over IPv4: all of deciding but the device. `state.range(0)` flows.
+void decide_hit(benchmark::State& state) {
+  const auto flows = static_cast<uint32_t>(state.range(0));
+  Crowd crowd(100);
+  const std::shared_ptr<const ForwardingTables> tables = crowd.edge.tables();
+  WorkerCounters counters;
+  PortIdentity port{kOurMac, crowd.edge.model.nodes[0].l4.ports[0].addresses};
+  Decider decider({FlowHasher(kFlowKey), {port}, flows, false, 1, false}, counters);
+  decider.adopt(*tables, 0);
+  std::vector<Bytes> replies;
+  for (const NeighbourTarget& target : tables->neighbours) {
+    const Mac mac = {{2, 0, 1, 0, static_cast<uint8_t>(index_of(target.id)), 1}};
+    replies.push_back(testing::arp(2, mac, target.address.to_string(), kOurMac, "10.0.0.2", kOurMac));
+  }
+  Frame frames[kBurst];
+  Outcome outcomes[kBurst];
+  for (Bytes& reply : replies) {
+    frames[0] = {reply.data(), static_cast<uint32_t>(reply.size()), static_cast<uint32_t>(reply.size()), 0, 0, false};
+    decider.decide(*tables, frames, outcomes, 1, 0);
+  }
+  const Bytes sample = testing::tcp_frame("11.0.0.0", 40'000, "10.0.0.100", 80, kTcpAck, "123456");
+  std::vector<Bytes> burst(kBurst, sample);
+  uint32_t next = 0;
+  for (auto _ : state) {
+    for (size_t i = 0; i < kBurst; ++i) {
+      const uint32_t source = htonl(0x0b000000u + next++ % flows);
+      std::memcpy(burst[i].data(), kOurMac.bytes.data(), 6);
+      std::memcpy(burst[i].data() + 26, &source, 4);
+      frames[i] = {
+          burst[i].data(), static_cast<uint32_t>(sample.size()), static_cast<uint32_t>(sample.size()), 0, 0, false};
+    }
+    decider.decide(*tables, frames, outcomes, kBurst, 1);
+  }
+  if (counters.forwarded_packets.value() == 0) state.SkipWithError("nothing was forwarded");
+  state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kBurst));
+}
+BENCHMARK(decide_hit)->Arg(1'000)->Arg(100'000)->Arg(1'000'000);
+
+// All tables from a snapshot in which one of so many backends changed: what the main thread does before it publishes.
+void tables_after_one_change(benchmark::State& state) {
+  Crowd crowd(state.range(0));
+  Edge& edge = crowd.edge;
+  const auto words = std::make_shared<const Words>();
+  uint32_t weight = 100;
+  for (auto _ : state) {
+    state.PauseTiming();
+    edge.model.pools[0].backends[0].weight = weight = 199 - weight;
+    const auto snapshot = make_snapshot(1, "digest", std::make_shared<const Model>(edge.model), words);
+    edge.now_ns += kNsPerMs;
+    state.ResumeTiming();
+    if (!edge.builder.build(snapshot, edge.model.nodes[0], edge.now_ns)) state.SkipWithError("not built");
+  }
+}
+BENCHMARK(tables_after_one_change)->Arg(100)->Arg(1'000)->Arg(10'000)->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace tidegate::l4

@@ -1,0 +1,66 @@
+// Which route, and which backend.
+#include <benchmark/benchmark.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "l7/backend_pool.h"
+#include "l7/router.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr HashKey kKey{1, 2};
+
+// A host for each ten routes; half of the routes take a parameter.
+void route_lookup(benchmark::State& state) {
+  const auto routes = static_cast<size_t>(state.range(0));
+  auto model = std::make_shared<Model>();
+  std::vector<std::pair<std::string, std::string>> asked;
+  for (size_t i = 0; i < routes; ++i) {
+    const std::string host = "h" + std::to_string(i / 10) + ".example.test";
+    const std::string head = "/api/v" + std::to_string(i % 10) + "/items";
+    Route& route = model->routes.emplace_back();
+    route.name = "r" + std::to_string(i);
+    route.hosts = {host};
+    route.path = i % 2 == 0 ? head : head + "/{id}/details";
+    asked.emplace_back(host, i % 2 == 0 ? head : head + "/4711/details");
+  }
+  const Router router(model, kKey);
+  RouteParameters parameters;
+  size_t next = 0;
+  for (auto _ : state) {
+    const auto& [host, path] = asked[next];
+    const RouteMatch match = router.match(0, "GET", host, path, parameters);
+    if (match.route != next) state.SkipWithError("another route");
+    next = (next + 7'919) % routes;
+  }
+}
+BENCHMARK(route_lookup)->Arg(10)->Arg(1'000)->Arg(100'000);
+
+void choose_backend(benchmark::State& state, PoolPolicy policy) {
+  auto model = std::make_shared<Model>();
+  Pool& config = model->pools.emplace_back();
+  config.name = "pool";
+  config.policy = policy;
+  for (int64_t i = 0; i < state.range(0); ++i) {
+    Backend& backend = config.backends.emplace_back();
+    backend.name = "b" + std::to_string(i);
+    backend.addresses = {*IpAddress::parse("192.0.2.1")};
+  }
+  const auto snapshot = make_snapshot(1, "digest", model, std::make_shared<const Words>());
+  RuntimeRegistry registry;
+  const BackendPool pool(*snapshot, 0, registry, kKey);
+  uint64_t random = 1;
+  for (auto _ : state) {
+    random = mix64(random + 1);
+    if (pool.choose({random, random, 1, {}}) == nullptr) state.SkipWithError("no backend");
+  }
+}
+BENCHMARK_CAPTURE(choose_backend, weighted_round_robin, PoolPolicy::weighted_round_robin)->Arg(3)->Arg(1'000);
+BENCHMARK_CAPTURE(choose_backend, least_requests, PoolPolicy::least_requests)->Arg(3)->Arg(1'000);
+BENCHMARK_CAPTURE(choose_backend, consistent_hash, PoolPolicy::consistent_hash)->Arg(3)->Arg(1'000);
+
+}  // namespace
+}  // namespace tidegate::l7
