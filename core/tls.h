@@ -107,6 +107,13 @@ class TlsStream {
   Io read(char* buffer, size_t bytes);
   // A short write must be repeated with the same bytes first (the buffer may have moved).
   Io write(const char* buffer, size_t bytes);
+  // Between cork() and uncork(), on one thread and without waiting in between, records gather and leave in few large
+  // sends. uncork() and flush(): want_write when the socket did not take all; the rest is kept here and leaves with
+  // flush().
+  void cork();
+  TlsStatus uncork();
+  TlsStatus flush();
+  bool drained() const { return wire_.unsent.empty(); }
   bool has_pending() const;  // decrypted bytes wait inside
   void send_close_notify();
 
@@ -118,8 +125,17 @@ class TlsStream {
   const std::string& last_error() const { return last_error_; }
 
  private:
+  friend struct TlsWire;
+  // What lies between OpenSSL and the socket. Empty but for what a full socket did not take.
+  struct Wire {
+    int fd;
+    bool corked = false;
+    std::string unsent;
+  };
   TlsStatus classify(int rc);
+  TlsStatus classify_sent(bool sent_all);
   std::shared_ptr<TlsContext> context_;
+  Wire wire_;
   SSL* ssl_;
   std::string last_error_;
 };

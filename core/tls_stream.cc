@@ -2,32 +2,90 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "core/ip.h"
 #include "core/tls_context.h"
 
 namespace tidegate {
-namespace {
 
-int bio_fd(BIO* bio) { return static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio))); }
+// The socket's side of the BIO.
+struct TlsWire {
+  static constexpr size_t kCorkBytes = 128 * 1024;
+  // Records of the one stream that is corked on this thread.
+  struct Cork {
+    std::unique_ptr<char[]> bytes{new char[kCorkBytes]};
+    size_t used = 0;
+  };
+  static Cork& cork() {
+    thread_local Cork made;
+    return made;
+  }
+
+  static TlsStream::Wire& of(BIO* bio) { return *static_cast<TlsStream::Wire*>(BIO_get_data(bio)); }
+
+  // Sends as much as the socket takes; `bytes` is what is left. False with errno set: EAGAIN, or the connection is
+  // over.
+  static bool send_all(int fd, std::string_view& bytes) {
+    while (!bytes.empty()) {
+      const ssize_t sent = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (sent < 0 && errno == EINTR) continue;
+      if (sent < 0) return false;
+      bytes.remove_prefix(static_cast<size_t>(sent));
+    }
+    return true;
+  }
+
+  static bool send_unsent(TlsStream::Wire& wire) {
+    std::string_view rest = wire.unsent;
+    const bool all = send_all(wire.fd, rest);
+    wire.unsent.erase(0, wire.unsent.size() - rest.size());
+    if (all) wire.unsent = {};  // and its memory: few connections ever fill their socket
+    return all;
+  }
+
+  static bool send_cork(TlsStream::Wire& wire) {
+    Cork& gathered = cork();
+    std::string_view rest(gathered.bytes.get(), gathered.used);
+    gathered.used = 0;
+    if (send_all(wire.fd, rest)) return true;
+    if (errno == EAGAIN) wire.unsent.append(rest);
+    return false;
+  }
+
+  // False with errno set. Everything leaves in the order in which OpenSSL wrote it.
+  static bool write(TlsStream::Wire& wire, std::string_view bytes, size_t& written) {
+    if (!wire.unsent.empty() && !send_unsent(wire)) return false;
+    if (!wire.corked) {
+      const ssize_t sent = ::send(wire.fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      written = sent > 0 ? static_cast<size_t>(sent) : 0;
+      return sent >= 0;
+    }
+    Cork& gathered = cork();
+    if (gathered.used == kCorkBytes && !send_cork(wire)) return false;
+    written = std::min(bytes.size(), kCorkBytes - gathered.used);
+    std::memcpy(gathered.bytes.get() + gathered.used, bytes.data(), written);
+    gathered.used += written;
+    return true;
+  }
+};
+
+namespace {
 
 int bio_write(BIO* bio, const char* bytes, size_t size, size_t* written) {
   BIO_clear_retry_flags(bio);
-  const ssize_t sent = ::send(bio_fd(bio), bytes, size, MSG_NOSIGNAL);
-  if (sent >= 0) {
-    *written = static_cast<size_t>(sent);
-    return 1;
-  }
+  if (TlsWire::write(TlsWire::of(bio), {bytes, size}, *written)) return 1;
   if (errno == EAGAIN || errno == EINTR) BIO_set_retry_write(bio);
   return 0;
 }
 
 int bio_read(BIO* bio, char* bytes, size_t size, size_t* read) {
   BIO_clear_retry_flags(bio);
-  const ssize_t got = ::recv(bio_fd(bio), bytes, size, 0);
+  const ssize_t got = ::recv(TlsWire::of(bio).fd, bytes, size, 0);
   if (got > 0) {
     *read = static_cast<size_t>(got);
     return 1;
@@ -73,11 +131,11 @@ void expect_peer(SSL* ssl, const std::string& server_name, bool verifies) {
 }  // namespace
 
 TlsStream::TlsStream(std::shared_ptr<TlsContext> context, int fd, bool server, const std::string& server_name)
-    : context_(std::move(context)), ssl_(SSL_new(context_->get())) {
+    : context_(std::move(context)), wire_{fd, false, {}}, ssl_(SSL_new(context_->get())) {
   assert(ssl_ != nullptr);
   BIO* bio = BIO_new(socket_method());
   assert(bio != nullptr);
-  BIO_set_data(bio, reinterpret_cast<void*>(static_cast<intptr_t>(fd)));
+  BIO_set_data(bio, &wire_);
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl_, bio, bio);
   if (server) {
@@ -134,6 +192,34 @@ TlsStream::Io TlsStream::write(const char* buffer, size_t bytes) {
   size_t sent = 0;
   const int rc = SSL_write_ex(ssl_, buffer, bytes, &sent);
   return {rc == 1 ? TlsStatus::ok : classify(rc), sent};
+}
+
+void TlsStream::cork() {
+  assert(TlsWire::cork().used == 0);
+  wire_.corked = true;
+}
+
+TlsStatus TlsStream::uncork() {
+  wire_.corked = false;
+  // What could not leave earlier leaves first.
+  if (!wire_.unsent.empty()) {
+    TlsWire::Cork& gathered = TlsWire::cork();
+    wire_.unsent.append(gathered.bytes.get(), std::exchange(gathered.used, 0));
+    return flush();
+  }
+  return classify_sent(TlsWire::send_cork(wire_));
+}
+
+TlsStatus TlsStream::flush() {
+  if (wire_.unsent.empty()) return TlsStatus::ok;
+  return classify_sent(TlsWire::send_unsent(wire_));
+}
+
+TlsStatus TlsStream::classify_sent(bool sent_all) {
+  if (sent_all) return TlsStatus::ok;
+  if (errno == EAGAIN) return TlsStatus::want_write;
+  last_error_ = std::strerror(errno);
+  return TlsStatus::error;
 }
 
 bool TlsStream::has_pending() const { return SSL_has_pending(ssl_) == 1; }

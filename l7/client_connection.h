@@ -20,9 +20,10 @@ class ClientConnection;
 class ClientProtocol {
  public:
   virtual ~ClientProtocol() = default;
-  virtual void on_ready() = 0;  // something may be read or written
-  virtual void on_timer() = 0;  // the connection's timer, which the protocol arms
-  virtual void drain() = 0;     // finish what is under way, take nothing new
+  virtual void on_ready() = 0;    // something may be read or written
+  virtual void on_timer() = 0;    // the connection's timer, which the protocol arms
+  virtual void on_round_end() {}  // asked for with Worker::call_at_round_end
+  virtual void drain() = 0;       // finish what is under way, take nothing new
   // The socket is about to be closed: end the transactions.
   virtual void on_closing() = 0;
 };
@@ -36,6 +37,7 @@ class ClientConnection final : public IoHandler {
 
   void open(UniqueFd fd);
   void on_io(uint32_t events) override;
+  void on_round_end() { protocol_->on_round_end(); }
   void drain();
   // Ends it now, whatever is under way.
   void abort() { close(); }
@@ -61,6 +63,7 @@ class ClientConnection final : public IoHandler {
   // The worker's place for it.
   size_t index() const { return index_; }
   void set_index(size_t index) { index_ = index; }
+  bool awaits_round_end = false;
 
  private:
   enum class Stage : uint8_t { handshake, sniff, talking, closed };

@@ -96,11 +96,11 @@ void H2Stream::abort_response() {
   nghttp2_submit_rst_stream(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, NGHTTP2_INTERNAL_ERROR);
 }
 
-void H2Stream::flush() { connection_.pump(); }
+void H2Stream::flush() { connection_.pump_at_round_end(); }
 
 void H2Stream::on_transaction_over() {
   transaction_ = nullptr;
-  connection_.pump();
+  connection_.pump_at_round_end();
 }
 
 // The answer is about to end before the request. A short rest is taken and dropped, since clients that are reset while
@@ -174,6 +174,11 @@ void H2Connection::on_ready() {
   if (pumping_) return;
   transport_.flush();
   pump();
+}
+
+// Answers of several streams that backends gave in one round leave in one write.
+void H2Connection::pump_at_round_end() {
+  if (!pumping_ && !connection_.closed()) connection_.worker().call_at_round_end(connection_);
 }
 
 void H2Connection::pump() {
@@ -392,7 +397,7 @@ int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_
   connection.transport_.queue(view(header, 9));
   while (bytes > 0) {
     const std::string_view piece = stream.out_.front().substr(0, bytes);
-    connection.transport_.send(piece);
+    connection.transport_.queue(piece);  // frames leave together: a write of each its own costs more than a copy
     stream.out_.sent(piece.size());
     bytes -= piece.size();
   }

@@ -67,6 +67,7 @@ class H2Connection final : public ClientProtocol {
 
   void on_ready() override;
   void on_timer() override;
+  void on_round_end() override { pump(); }
   void drain() override;
   void on_closing() override;
 
@@ -79,6 +80,7 @@ class H2Connection final : public ClientProtocol {
 
   // Sends what is ready and resumes the streams that this, or what was received, has moved; until nothing moves.
   void pump();
+  void pump_at_round_end();
   void receive();
   void send_frames();
   void wake(H2Stream& stream);

@@ -119,7 +119,7 @@ bool Transport::send(std::string_view data) {
 
 bool Transport::flush() {
   if (broken_) return false;
-  if (out_.bytes() == 0 || !writable_) return true;
+  if (drained() || !writable_) return true;
   return tls_ ? write_tls({}) : write_plain({});
 }
 
@@ -150,7 +150,21 @@ bool Transport::write_plain(std::string_view data) {
   return data.empty() || queue(data);
 }
 
+// Many records, few sends: each send(2) of its own would cost the way through the whole stack.
 bool Transport::write_tls(std::string_view data) {
+  tls_->cork();
+  const bool encrypted = encrypt(data);
+  const TlsStatus sent = tls_->uncork();
+  if (sent == TlsStatus::want_write) writable_ = false;
+  if (!encrypted || sent == TlsStatus::error) {
+    broken_ = true;
+    return false;
+  }
+  return data.empty() || queue(data);
+}
+
+// Takes from what was gathered and then from `data` what the socket takes. False: the connection is over.
+bool Transport::encrypt(std::string_view& data) {
   while (out_.bytes() > 0 || !data.empty()) {
     const bool from_queue = out_.bytes() > 0;
     const std::string_view next = from_queue ? out_.front() : data;
@@ -159,10 +173,7 @@ bool Transport::write_tls(std::string_view data) {
       writable_ = false;
       break;
     }
-    if (io.status != TlsStatus::ok) {
-      broken_ = true;
-      return false;
-    }
+    if (io.status != TlsStatus::ok) return false;
     bytes_written_ += io.bytes;
     if (from_queue) {
       out_.sent(io.bytes);
@@ -170,7 +181,7 @@ bool Transport::write_tls(std::string_view data) {
       data.remove_prefix(io.bytes);
     }
   }
-  return data.empty() || queue(data);
+  return true;
 }
 
 void Transport::shut_write() {

@@ -47,9 +47,9 @@ class Transport {
   // drains.
   bool send(std::string_view data);
   bool flush();
-  bool drained() const { return out_.bytes() == 0; }
+  bool drained() const { return out_.bytes() == 0 && (!tls_ || tls_->drained()); }
   // The moment to offer more: the socket is not known to be full, and what was gathered for one write is within bounds.
-  bool takes_more() const { return !broken_ && (out_.bytes() == 0 || (writable_ && out_.bytes() < kBlockBytes)); }
+  bool takes_more() const { return !broken_ && (drained() || (writable_ && out_.bytes() < kBlockBytes)); }
   size_t waiting_bytes() const { return out_.bytes(); }
   bool broken() const { return broken_; }
   // Half-closes after everything was sent (TLS: close_notify first).
@@ -63,6 +63,7 @@ class Transport {
   static constexpr size_t kGatherBytes = 4096;  // below this a copy is cheaper than a system call of its own
   bool write_plain(std::string_view data);
   bool write_tls(std::string_view data);
+  bool encrypt(std::string_view& data);
   Status fill_plain(InBuffer& in);
   Status fill_tls(InBuffer& in);
 

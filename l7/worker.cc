@@ -142,7 +142,25 @@ void Worker::accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind) {
   connections_.back()->open(std::move(fd));
 }
 
+void Worker::call_at_round_end(ClientConnection& connection) {
+  if (connection.awaits_round_end) return;
+  connection.awaits_round_end = true;
+  at_round_end_.push_back(&connection);
+  if (at_round_end_.size() == 1) loop_.defer([this] { end_round(); });
+}
+
+void Worker::end_round() {
+  // One may add another, or end, which takes it off the list.
+  while (!at_round_end_.empty()) {
+    ClientConnection* connection = at_round_end_.back();
+    at_round_end_.pop_back();
+    connection->awaits_round_end = false;
+    connection->on_round_end();
+  }
+}
+
 void Worker::bury(ClientConnection* connection) {
+  if (std::exchange(connection->awaits_round_end, false)) std::erase(at_round_end_, connection);
   const size_t index = connection->index();
   if (index >= connections_.size() || connections_[index].get() != connection) return;
   if (buried_.empty()) {

@@ -78,6 +78,9 @@ class Worker {
   void write_log(const AccessRecord& record);
 
   void accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind);
+  // Runs the protocol's on_round_end once, after everything that this round of the loop brings: what several events of
+  // a round have to send leaves together.
+  void call_at_round_end(ClientConnection& connection);
   // Ends a connection from within its own callbacks: it is destroyed at the end of the round.
   void bury(ClientConnection* connection);
 
@@ -85,6 +88,7 @@ class Worker {
   void run_adoption(Adoption& adoption);
   void retire(LocalPlan* local);
   void resume_queued();
+  void end_round();
   void finish_drain_if_idle();
 
   const size_t index_;
@@ -101,6 +105,7 @@ class Worker {
   std::vector<std::unique_ptr<ListenerSocket>> listeners_;
   std::vector<std::unique_ptr<ClientConnection>> connections_;
   std::vector<std::unique_ptr<ClientConnection>> buried_;
+  std::vector<ClientConnection*> at_round_end_;
   std::string date_;
   int64_t date_s_ = 0;
   bool draining_ = false;

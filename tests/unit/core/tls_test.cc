@@ -231,6 +231,42 @@ TEST(TlsStreams, CarryMoreThanTheSocketHoldsBothWays) {
   }
 }
 
+TEST(TlsStreams, GatherRecordsWhileCorkedAndKeepWhatTheSocketDoesNotTake) {
+  TlsServerOptions options;
+  options.identities = {identity_a()};
+  Pair both(server_context(options), client_context());
+  ASSERT_TRUE(both.up());
+  char buffer[10'000];
+  both.server.cork();
+  EXPECT_EQ(both.server.write("held", 4).bytes, 4U);
+  while (both.client.read(buffer, sizeof buffer).status == TlsStatus::ok) FAIL() << "sent while corked";
+  EXPECT_EQ(both.server.uncork(), TlsStatus::ok);
+  EXPECT_EQ(both.client.read(buffer, sizeof buffer).bytes, 4U);
+
+  std::string sent(3'000'000, '\0');
+  for (size_t i = 0; i < sent.size(); ++i) sent[i] = static_cast<char>(i * 31 >> 3);
+  std::string received;
+  bool blocked = false;
+  for (size_t offset = 0; received.size() < sent.size();) {
+    both.server.cork();
+    for (TlsStatus status = TlsStatus::ok; offset < sent.size() && status == TlsStatus::ok;) {
+      const TlsStream::Io io = both.server.write(sent.data() + offset, sent.size() - offset);
+      status = io.status;
+      offset += io.bytes;
+    }
+    const TlsStatus left = both.server.uncork();
+    ASSERT_TRUE(left == TlsStatus::ok || left == TlsStatus::want_write);
+    EXPECT_EQ(left == TlsStatus::ok, both.server.drained());
+    blocked = blocked || left == TlsStatus::want_write;
+    for (TlsStream::Io io{TlsStatus::ok}; io.status == TlsStatus::ok; received.append(buffer, io.bytes)) {
+      io = both.client.read(buffer, sizeof buffer);
+      ASSERT_NE(io.status, TlsStatus::error) << both.client.last_error();
+    }
+  }
+  EXPECT_TRUE(received == sent);
+  EXPECT_TRUE(blocked);
+}
+
 TEST(TlsStreams, TellAnOrderlyEndFromACutOne) {
   TlsServerOptions options;
   options.identities = {identity_a()};
