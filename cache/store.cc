@@ -21,13 +21,15 @@ namespace {
 constexpr std::string_view kFormat = "tidegate-cache 1";
 constexpr unsigned kFlags = MDB_NORDAHEAD | MDB_NOMEMINIT | MDB_NOMETASYNC;
 constexpr uint64_t kPage = 4096;
-constexpr const char* kLoadingMark = "/loading";  // exists while the index is being read
+constexpr const char* kLoadingMark = "/loading";  // exists from before the file is opened until the index is read
+constexpr const char* kInUseMark = "/in-use";     // exists while a process has the environment open
 
 bool exists(const std::string& path) {
   struct stat info {};
   return ::stat(path.c_str(), &info) == 0;
 }
 
+void erase(const std::string& path) { ::unlink(path.c_str()); }
 void touch(const std::string& path) { const UniqueFd fd(::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0640)); }
 
 // A data file may end before its last page where LMDB left the last ones unwritten; else it was cut off, by a full disk
@@ -75,13 +77,20 @@ Result<void> move_aside(const std::string& directory, const std::string& why) {
 Store::Store(lmdb::Env env, std::string directory, uint64_t map_bytes)
     : env_(std::move(env)), directory_(std::move(directory)), map_bytes_(map_bytes) {}
 
-Store::~Store() { mark_loaded(); }
+Store::~Store() {
+  erase(directory_ + kLoadingMark);
+  erase(directory_ + kInUseMark);
+}
 
-void Store::mark_loaded() { ::unlink((directory_ + kLoadingMark).c_str()); }
+void Store::mark_loaded() { erase(directory_ + kLoadingMark); }
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& directory, uint64_t disk_bytes) {
   const bool died_loading = exists(directory + kLoadingMark);
-  if (exists(directory + lmdb::kMark)) {
+  // Whoever was killed left a sound file, whoever died of damage did not: worth a look before LMDB dies of it again.
+  const Result<void> sound = exists(directory + kInUseMark) ? lmdb::check(directory) : Result<void>();
+  if (!sound) {
+    if (auto moved = move_aside(directory, sound.error().message); !moved) return moved.error();
+  } else if (exists(directory + lmdb::kMark)) {
     if (auto moved = move_aside(directory, "the last process died of it"); !moved) return moved.error();
   } else if (!died_loading) {
     auto store = try_open(directory, disk_bytes);
@@ -97,17 +106,22 @@ Result<std::unique_ptr<Store>> Store::try_open(const std::string& directory, uin
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) return fail("create " + directory + ": " + error.message());
+  touch(directory + kLoadingMark);
+  touch(directory + kInUseMark);
   lmdb::EnvOptions options;
   options.map_bytes = (disk_bytes + kPage - 1) / kPage * kPage;
   options.max_dbs = 4;
   options.flags = kFlags;
   auto env = lmdb::Env::open(directory, options);
-  if (!env) return env.error();
+  if (!env) {
+    erase(directory + kLoadingMark);
+    erase(directory + kInUseMark);
+    return env.error();
+  }
   MDB_envinfo info{};
   mdb_env_info(env->get(), &info);  // an environment that was once larger keeps its size
   auto store = std::unique_ptr<Store>(new Store(std::move(*env), directory, info.me_mapsize));
   if (auto grown = grow_to_last_page(store->env_, directory); !grown) return grown.error();
-  touch(directory + kLoadingMark);
   if (auto prepared = store->prepare(); !prepared) return prepared.error();
   if (auto read = store->read_header(); !read) return read.error();
   return store;

@@ -138,6 +138,7 @@ Result<std::vector<ManifestEntry>> StateStore::Impl::entries(const lmdb::Txn& tx
     if (!same) out.push_back({std::string(key->kind), std::string(key->name), {}});
     out.back().hash = hex_encode(hash);
   }
+  if (Result<void> sound = txn.sound(); !sound) return damaged(sound.error().message);
   std::erase_if(out, [](const ManifestEntry& entry) { return entry.hash.empty(); });
   return out;
 }
@@ -185,13 +186,16 @@ Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_di
 Result<StateHead> StateStore::head() const {
   const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
   if (!txn) return txn.error();
-  return StateHead{impl_->number(*txn, "head"), impl_->number(*txn, "words"), impl_->number(*txn, "purge")};
+  const StateHead head{impl_->number(*txn, "head"), impl_->number(*txn, "words"), impl_->number(*txn, "purge")};
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
+  return head;
 }
 
 Result<Manifest> StateStore::manifest(uint64_t version) const {
   const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
   if (!txn) return txn.error();
   const std::optional<std::string_view> record = txn->get(impl_->dbs.version, lmdb::be64(version));
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
   if (!record) return fail(fmt::format("there is no version {} (any more)", version));
   Result<Manifest> manifest = decode_version(version, *record);
   if (!manifest) return manifest;
@@ -211,6 +215,7 @@ Result<std::vector<Manifest>> StateStore::list_versions(size_t newest) const {
     if (!manifest) return manifest.error();
     out.push_back(*std::move(manifest));
   }
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
   return out;
 }
 
@@ -218,6 +223,7 @@ Result<std::string> StateStore::object(const std::string& hash) const {
   const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
   if (!txn) return txn.error();
   const std::optional<std::string_view> bytes = txn->get(impl_->dbs.object, hex_decode(hash).value_or(""));
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
   if (!bytes) return fail("there is no object " + hash);
   if (sha256_hex(*bytes) != hash) return impl_->damaged("object " + hash + " is not what its hash says");
   return std::string(*bytes);
@@ -246,6 +252,7 @@ Result<Words> StateStore::words() const {
   words.sequence = impl_->number(*txn, "words");
   Result<void> read = decode_all(*txn, impl_->dbs.admin, words.admin, &decode_admin);
   if (read) read = decode_all(*txn, impl_->dbs.health, words.health, &decode_health);
+  if (read) read = txn->sound();
   if (!read) return impl_->damaged(read.error().message);
   return words;
 }
@@ -260,6 +267,7 @@ Result<std::vector<Purge>> StateStore::purges_after(uint64_t sequence, size_t li
     if (!purge) return impl_->damaged(purge.error().message);
     out.push_back(*std::move(purge));
   }
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
   return out;
 }
 
@@ -273,6 +281,7 @@ Result<std::vector<AuditRecord>> StateStore::audit_newest(size_t count) const {
     if (!record) return impl_->damaged(record.error().message);
     out.push_back(*std::move(record));
   }
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
   return out;
 }
 

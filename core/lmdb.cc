@@ -71,11 +71,26 @@ Txn& Txn::operator=(Txn&& other) noexcept {
   if (this != &other) {
     abort();
     txn_ = std::exchange(other.txn_, nullptr);
+    damage_ = other.damage_;
   }
   return *this;
 }
 
+bool Txn::found(int rc) const {
+  const bool answered = rc == MDB_SUCCESS || rc == MDB_NOTFOUND || rc == MDB_BAD_VALSIZE;  // the last: no key at all
+  if (!answered && damage_ == MDB_SUCCESS) damage_ = rc;
+  return rc == MDB_SUCCESS;
+}
+
+Result<void> Txn::sound() const {
+  return damage_ == MDB_SUCCESS ? Result<void>() : Result<void>(describe("damaged file", damage_));
+}
+
 Result<void> Txn::commit() {
+  if (Result<void> met = sound(); !met) {
+    abort();
+    return met;
+  }
   if (const int rc = mdb_txn_commit(std::exchange(txn_, nullptr)); rc != 0) return describe("commit", rc);
   return {};
 }
@@ -87,6 +102,7 @@ void Txn::abort() {
 Result<void> Txn::renew() {
   if (Result<void> whole = Env::look_at_file(mdb_txn_env(txn_)); !whole) return whole;
   if (const int rc = mdb_txn_renew(txn_); rc != 0) return describe("renew", rc);
+  damage_ = MDB_SUCCESS;
   return {};
 }
 
@@ -99,7 +115,7 @@ Result<MDB_dbi> Txn::open_db(const char* name, unsigned flags) {
 
 std::optional<std::string_view> Txn::get(MDB_dbi db, std::string_view key) const {
   MDB_val k = to_val(key), v{};
-  if (mdb_get(txn_, db, &k, &v) != 0) return std::nullopt;
+  if (!found(mdb_get(txn_, db, &k, &v))) return std::nullopt;
   return to_view(v);
 }
 
@@ -129,17 +145,18 @@ size_t Txn::entries(MDB_dbi db) const {
   return stat.ms_entries;
 }
 
-Cursor::Cursor(const Txn& txn, MDB_dbi db) {
-  const int rc = mdb_cursor_open(txn.get(), db, &cursor_);
-  assert(rc == 0);
-  (void)rc;
+// Without a cursor (the transaction met damage before) there is nothing to iterate over.
+Cursor::Cursor(const Txn& txn, MDB_dbi db) : txn_(txn) {
+  if (!txn_.found(mdb_cursor_open(txn.get(), db, &cursor_))) cursor_ = nullptr;
 }
 
-Cursor::~Cursor() { mdb_cursor_close(cursor_); }
+Cursor::~Cursor() {
+  if (cursor_ != nullptr) mdb_cursor_close(cursor_);
+}
 
 bool Cursor::seek(std::string_view key) {
   MDB_val k = to_val(key), v{};
-  if (mdb_cursor_get(cursor_, &k, &v, MDB_SET_RANGE) != 0) return false;
+  if (cursor_ == nullptr || !txn_.found(mdb_cursor_get(cursor_, &k, &v, MDB_SET_RANGE))) return false;
   key_ = to_view(k);
   value_ = to_view(v);
   return true;
@@ -147,7 +164,7 @@ bool Cursor::seek(std::string_view key) {
 
 bool Cursor::move(MDB_cursor_op op) {
   MDB_val k{}, v{};
-  if (mdb_cursor_get(cursor_, &k, &v, op) != 0) return false;
+  if (cursor_ == nullptr || !txn_.found(mdb_cursor_get(cursor_, &k, &v, op))) return false;
   key_ = to_view(k);
   value_ = to_view(v);
   return true;

@@ -53,11 +53,11 @@ class Env {
 class Txn {
  public:
   static Result<Txn> begin(const Env& env, Access access);
-  Txn(Txn&& other) noexcept : txn_(std::exchange(other.txn_, nullptr)) {}
+  Txn(Txn&& other) noexcept : txn_(std::exchange(other.txn_, nullptr)), damage_(other.damage_) {}
   Txn& operator=(Txn&& other) noexcept;
   ~Txn() { abort(); }
 
-  Result<void> commit();  // MDB_MAP_FULL, ENOSPC and EIO come back as errors; nothing is changed then
+  Result<void> commit();  // MDB_MAP_FULL, ENOSPC, EIO and !sound() come back as errors; nothing is changed then
   void abort();
   // For hot readers: give the snapshot up and take a new one later without allocation.
   void reset() { mdb_txn_reset(txn_); }
@@ -71,14 +71,20 @@ class Txn {
   Result<char*> reserve(MDB_dbi db, std::string_view key, size_t bytes, unsigned flags = 0);
   Result<bool> erase(MDB_dbi db, std::string_view key);  // false: was not there
   size_t entries(MDB_dbi db) const;
+  // An Error once get() or a cursor met damage: what they did not find may be there all the same.
+  Result<void> sound() const;
   MDB_txn* get() const { return txn_; }
 
  private:
+  friend class Cursor;
   explicit Txn(MDB_txn* txn) : txn_(txn) {}
+  bool found(int rc) const;  // remembers what is neither found nor absent
   MDB_txn* txn_ = nullptr;
+  mutable int damage_ = MDB_SUCCESS;
 };
 
-// Iterates in key order. Lives inside its transaction.
+// Iterates in key order. Lives inside its transaction, which does not move meanwhile. Damage ends it, and is kept
+// there.
 class Cursor {
  public:
   Cursor(const Txn& txn, MDB_dbi db);
@@ -96,6 +102,7 @@ class Cursor {
 
  private:
   bool move(MDB_cursor_op op);
+  const Txn& txn_;
   MDB_cursor* cursor_ = nullptr;
   std::string_view key_, value_;
 };

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 struct RunArguments {
   std::string file, node, secret;
   std::string state_dir = "/var/lib/tidegate", run_dir = "/run/tidegate";
-  std::string listen, tokens;
+  std::string listen, tokens, follow, peer_token_file;
 };
 
 std::string host_name() {
@@ -72,7 +72,13 @@ void run(Cli& cli, const RunArguments& arguments) {
   };
   std::vector<DaemonCommand> daemons = {command("control")};
   std::vector<std::string>& control = daemons.front().arguments;
-  control.insert(control.end(), {"--config", arguments.file});
+  if (arguments.follow.empty()) {
+    control.insert(control.end(), {"--config", arguments.file});
+  } else {
+    control.insert(control.end(), {"--follow", arguments.follow});
+  }
+  if (!arguments.peer_token_file.empty())
+    control.insert(control.end(), {"--peer-token-file", arguments.peer_token_file});
   if (!arguments.listen.empty())
     control.insert(control.end(), {"--listen", arguments.listen, "--tokens", arguments.tokens});
   for (const std::string& plane : Fleet::planes_of(*node)) daemons.push_back(command(plane));
@@ -83,10 +89,12 @@ void run(Cli& cli, const RunArguments& arguments) {
 
 void add_run_command(CLI::App& app, Cli& cli) {
   const auto arguments = std::make_shared<RunArguments>();
-  CLI::App* command = add_command(app, "run",
-                                  "Run the control and every plane that this node has, until interrupted.\n"
-                                  "The file is the first configuration; later ones come by apply.",
-                                  "tidegate run edge.yaml --state ./state --run ./run");
+  CLI::App* command =
+      add_command(app, "run",
+                  "Run the control and every plane that this node has, until interrupted.\n"
+                  "The file is the first configuration; later ones come by apply. With --follow it only\n"
+                  "says which planes there are: the leader says the rest.",
+                  "tidegate run edge.yaml --state ./state --run ./run");
   command->add_option("FILE", arguments->file)->required();
   command->add_option("--node", arguments->node, "this host's name in FILE (default: its host name, or the only one)");
   command->add_option("--state", arguments->state_dir, "directory of the state")->capture_default_str();
@@ -94,6 +102,8 @@ void add_run_command(CLI::App& app, Cli& cli) {
   command->add_option("--secret", arguments->secret, "file with the site's secret");
   CLI::Option* listen = command->add_option("--listen", arguments->listen, "ADDRESS:PORT of the API over TCP");
   listen->needs(command->add_option("--tokens", arguments->tokens, "the token file of the API"));
+  command->add_option("--follow", arguments->follow, "ADDRESS:PORT of the control that leads");
+  command->add_option("--peer-token-file", arguments->peer_token_file, "the token presented to other controls");
   command->callback([&cli, arguments] { run(cli, *arguments); });
 }
 

@@ -152,6 +152,76 @@ def test_a_cache_cut_off_under_a_running_proxy_is_a_miss_and_the_next_start_is_s
     assert "hit" in cache, cache
 
 
+def scribble(path):
+    """Random bytes over all but the first two pages, in place, as a failing disk or a stray program would."""
+    seeded = random.Random(20260104)
+    with open(path, "r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(8192)
+        file.write(seeded.randbytes(size - 8192))
+
+
+def restart_if_dead(lab, host, daemon):
+    """What a supervisor does. Whoever died of damage has said which file it was, or was struck within LMDB itself."""
+    process = lab.process(host, daemon)
+    if not process.running():
+        tail = process.tail(80)
+        assert any(sign in tail for sign in ("/data.mdb is garbled", "/data.mdb was cut off or cannot be read", "liblmdb")), tail
+        {"control": lab.start_control}.get(daemon, lambda h: lab.start_plane(h, daemon))(host)
+
+
+def test_a_state_scribbled_on_under_a_running_host_is_named_and_fetched_anew(lab):
+    control = lab.process("proxy2", "control")
+    said_before = control.log.stat().st_size
+    scribble(lab.directory("proxy2") / "state" / "state" / "data.mdb")
+    lab.tidegate("drain", "backend", "origins/origin1", "--note", "after the damage")
+    head = lab.api("GET", "/v1/status").json()["head"]
+    said = lambda: control.log.read_bytes()[said_before:].decode()
+    wait_until("the control meets the damage and names it", lambda: "lmdb: " in said() or "damaged" in said(), 30)
+    if control.running():
+        control.stop()
+        lab.start_control("proxy2")
+    else:
+        restart_if_dead(lab, "proxy2", "control")
+
+    def whole():
+        restart_if_dead(lab, "proxy2", "l7")
+        status = lab.plane("proxy2", "l7", "/status").json()
+        return status["refused"] is None and status["version"] == head["version"] and status["words"] >= head["words"]
+
+    wait_until("the plane has all that was committed", whole, 30)
+    assert lab.curl("client-eu", WWW + "/", vip="10.10.0.12").stdout == "the origin's front page\n"
+    lab.tidegate("undrain", "backend", "origins/origin1", "--wait")
+
+
+def test_a_cache_scribbled_on_under_a_running_proxy_never_gives_a_wrong_byte(lab):
+    paths = [fresh_path(lab, f"object {i}\n" * 20000) for i in range(8)]
+    for path in paths:
+        ask(lab, path)
+    metrics = lambda: lab.plane("proxy1", "l7", "/metrics").body.decode()
+    wait_until("everything stored is committed", lambda: re.search(r"^tidegate_cache_writer_queue_bytes 0$", metrics(), re.MULTILINE), 30)
+    lab.process("proxy1", "l7").stop()
+    lab.start_plane("proxy1", "l7")
+    lab.wait_ready("proxy1")
+    assert "hit" in ask(lab, paths[0])[1]
+    scribble(lab.directory("proxy1") / "state" / "cache" / "data.mdb")
+
+    def answered(path, body):
+        restart_if_dead(lab, "proxy1", "l7")
+        out = lab.curl("client-eu", WWW + path, vip="10.10.0.11", check=False)
+        assert out.returncode != 0 or out.stdout == body, "whole and right, or not at all"
+        return out.returncode == 0
+
+    for _ in range(2):
+        for i, path in enumerate(paths):
+            wait_until("the proxy answers", lambda: answered(path, f"object {i}\n" * 20000), 30)
+    # Whatever the next start finds, it comes to a sound cache in the end.
+    lab.process("proxy1", "l7").kill()
+    lab.start_plane("proxy1", "l7")
+    wait_until("the proxy stores again", lambda: restart_if_dead(lab, "proxy1", "l7") or ("hit" in ask(lab, "/static/1k")[1]), 30)
+    lab.settle()
+
+
 def test_random_bytes_to_the_proxy_ports_are_refused_and_forgotten(lab):
     seeded = random.Random(20260103)
     for port in (80, 443):

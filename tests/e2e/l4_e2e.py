@@ -176,9 +176,10 @@ def test_flows_leave_the_table_when_they_are_idle_or_closed(lab):
                 for _ in range(50):
                     backend_of(opened.enter_context(udp_flow(vip)))
                 handled_by(lab, vip, 50)
-                assert created() >= before + 100
-                most = flows()
-                wait_until("a hundred flows are gone", lambda: flows() <= most - 100, 15)
+                # A tuple that a test before used may still be in the table: it is taken up again, not made.
+                made, most = created() - before, flows()
+                assert made >= 50
+                wait_until("as many flows are gone", lambda: flows() <= most - made, 15)
     finally:
         lab.apply(lab.directory("edge") / "edge.yaml")
 

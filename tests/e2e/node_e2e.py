@@ -173,3 +173,34 @@ def test_no_daemon_starts_from_a_faulty_file(lab):
             assert daemon.popen.wait(30) == 1 and faults_told(daemon.tail(100)), daemon.tail(100)
         control = node.start("control", box.binary("control"), "--config", path, "--state", node.state_dir, "--run", node.run_dir)
         assert control.popen.wait(30) == 1 and faults_told(control.tail(100)), control.tail(100)
+
+
+def test_run_joins_an_edge_that_another_host_leads(lab):
+    with box.raised(management=6) as node:
+        leaders = (lab.directory("edge") / "edge.yaml").read_text()
+        member = '  - {name: box, site: eu, management: "10.99.0.6:9090", l7: {workers: 1, access_log: "-"}}\n'
+        joined = lab.directory("edge") / "joined.yaml"
+        joined.write_text(leaders.replace("nodes:\n", "nodes:\n" + member))
+        # On this machine the file is needed for its planes alone: certificates and zones come from the leader.
+        mine = node.write("edge.yaml", "nodes:\n" + member.replace("site: eu, ", ""))
+        token = lab.directory("edge") / "token"
+        node.write("tokens", f"admin {token.read_text()} lab\n").chmod(0o600)
+        lab.apply(joined)
+        try:
+            command = [box.BUILD / "control" / "tidegate", "run", mine, "--node", "box", "--state", node.state_dir, "--run", node.run_dir]
+            command += ["--secret", lab.directory("edge") / "secret", "--follow", "10.99.0.1:9090", "--peer-token-file", token]
+            supervisor = node.start("run", *command, "--listen", "10.99.0.6:9090", "--tokens", node.home / "tokens")
+            node.wait_ready("l7", supervisor)
+            assert lab.curl("client-eu", "https://www.example.test/", vip="10.10.0.61").stdout == "the origin's front page\n"
+            head = lab.api("GET", "/v1/status").json()["head"]
+            of_box = lambda: next(n for n in lab.api("GET", "/v1/status").json()["nodes"] if n["name"] == "box")
+            wait_until("the leader hears of it", lambda: of_box()["reachable"] and of_box()["planes"][0]["version"] == head["version"], 20, supervisor)
+            lab.tidegate("drain", "backend", "origins/origin1", "--wait")
+            told = node.ask("l7", "/explain?client=10.1.0.2&url=https://www.example.test/api/v1/x").json()
+            assert {b["backend"]: b["state"] for b in told["eligible"]}.get("origin1") != "up", told
+            lab.tidegate("undrain", "backend", "origins/origin1", "--wait")
+            refused = node.tidegate("--api", node.run_dir / "control.sock", "drain", "site", "eu")
+            assert refused.returncode == 1 and "10.99.0.1:9090" in refused.stderr, refused
+            assert supervisor.stop() == 0 and node.pids() == set(), supervisor.tail()
+        finally:
+            lab.apply(lab.directory("edge") / "edge.yaml")

@@ -189,6 +189,38 @@ TEST_F(Lmdb, AGarbledPageEndsTheProcessByNameAndLeavesAMark) {
   EXPECT_TRUE(std::filesystem::exists(directory_ + kMark));
 }
 
+TEST_F(Lmdb, WhatIsNotFoundForDamageIsToldFromWhatIsNotThere) {
+  const Env env = open();
+  fill(env);
+  const auto db_of = [](Txn& txn) { return *txn.open_db("things"); };
+  {
+    Txn txn = *Txn::begin(env, Access::write);
+    EXPECT_FALSE(txn.get(db_of(txn), "absent"));
+    EXPECT_TRUE(txn.sound());
+  }
+  // Every page of the trees becomes a branch whose two entries lead far beyond the file.
+  const auto pages = std::filesystem::file_size(directory_ + "/data.mdb") / 4096;
+  Txn reader = *Txn::begin(env, Access::read);
+  const MDB_dbi db = db_of(reader);
+  Txn writer = *Txn::begin(env, Access::write);
+  std::fstream data(directory_ + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
+  for (uint64_t page = 2; page < pages; ++page) {
+    data.seekp(static_cast<std::streamoff>(page * 4096 + 10));
+    data.write("\x01\x00\x14\x00\x00\x01\x00\x01\x00\x01", 10);
+    data.seekp(static_cast<std::streamoff>(page * 4096 + 256));
+    data.write("\xff\xff\xff\xff\x00\x00\x08\x00", 8);
+  }
+  data.flush();
+  for (Txn* txn : {&reader, &writer}) {
+    EXPECT_FALSE(txn->get(db, be64(250)));
+    ASSERT_FALSE(txn->sound());
+    EXPECT_THAT(txn->sound().error().message, HasSubstr("damaged file"));
+    Cursor cursor(*txn, db);
+    EXPECT_FALSE(cursor.first());
+    EXPECT_FALSE(txn->commit());
+  }
+}
+
 TEST_F(Lmdb, AMissingDatabaseIsAnError) {
   const Env env = open();
   Txn txn = *Txn::begin(env, Access::read);
