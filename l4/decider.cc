@@ -110,8 +110,7 @@ void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t in
     return;
   }
   if (view.kind == PacketKind::transport && to_us) {
-    const ServiceEntry* service =
-        tables.find_service(view.family, view.destination, view.protocol, view.destination_port_be);
+    const ServiceEntry* service = find_service(tables, view);
     if (service == nullptr) {
       outcome = settle_without_service(tables, view);
     } else if (has_martian_source(view)) {
@@ -134,6 +133,19 @@ void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t in
   } else {
     outcome = settle_without_service(tables, view);
   }
+}
+
+// Packets of one service come in trains: the one before is asked first.
+const ServiceEntry* Decider::find_service(const ForwardingTables& tables, const PacketView& view) const {
+  if (candidate_count_ != 0) {
+    const Candidate& last = candidates_[candidate_count_ - 1];
+    const PacketView& before = views_[last.frame];
+    if (before.destination == view.destination && before.destination_port_be == view.destination_port_be &&
+        before.protocol == view.protocol && before.family == view.family) {
+      return last.service;
+    }
+  }
+  return tables.find_service(view.family, view.destination, view.protocol, view.destination_port_be);
 }
 
 Outcome Decider::settle_without_service(const ForwardingTables& tables, const PacketView& view) const {

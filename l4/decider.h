@@ -83,6 +83,7 @@ class Decider {
   };
 
   void classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome, uint32_t now_ms);
+  const ServiceEntry* find_service(const ForwardingTables& tables, const PacketView& view) const;
   Outcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
   Outcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,

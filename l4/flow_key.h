@@ -42,7 +42,8 @@ class FlowHasher {
  private:
   static constexpr uint64_t kTuple = uint64_t{1} << 56, kClient = uint64_t{2} << 56, kFragments = uint64_t{3} << 56;
 
-  uint64_t addresses(uint8_t family, const AddressWords& from, const AddressWords& to, uint64_t last) const {
+  [[gnu::always_inline]] uint64_t addresses(uint8_t family, const AddressWords& from, const AddressWords& to,
+                                            uint64_t last) const {
     uint64_t hash;
     if (family == 4) {
       hash = siphash13_words<2>(key_, {from.a | to.a << 32, last});
