@@ -49,7 +49,7 @@ class TcpAttempt final : public ProbeAttempt, private IoHandler {
       timer_.arm_after_ms(timeout_ms_);
     }
   }
-  ~TcpAttempt() { unwatch(); }
+  ~TcpAttempt() override { unwatch(); }
 
  private:
   void on_io(uint32_t) override {

@@ -76,6 +76,7 @@ class GeoCompiler {
     }
     std::sort(by_distance.begin(), by_distance.end());
     std::vector<uint32_t> order;
+    order.reserve(by_distance.size());
     for (const auto& [distance, site] : by_distance) order.push_back(site);
     // More distinct orders than fit cannot be told apart: what comes after is treated as nowhere.
     if (order_ids_.size() > UINT16_MAX && !order_ids_.contains(order)) return nowhere_;

@@ -8,8 +8,6 @@
 namespace tidegate::dns {
 namespace {
 
-constexpr size_t kRrFixedBytes = 10;  // type, class, TTL, RDLENGTH
-
 std::span<const uint8_t> parent_name(std::span<const uint8_t> name) { return name.subspan(size_t{1} + name[0]); }
 
 bool is_wildcard(std::span<const uint8_t> name) { return name[0] == 1 && name[1] == '*'; }
