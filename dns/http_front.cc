@@ -60,7 +60,9 @@ void HttpFront::serve(const HttpExchangePtr& exchange) {
   Tally::add(tally_.httpdns);
   HttpDnsAnswer answer = answer_httpdns(*call, request, client, *tables.get(), worker_, now_s, scratch_);
   if (answer.error != HttpDnsError::none) Tally::add(tally_.httpdns_errors[static_cast<size_t>(answer.error)]);
-  exchange->respond(HttpResponse::json(info(answer.error).status, std::move(answer.body)));
+  HttpResponse response = HttpResponse::json(info(answer.error).status, std::move(answer.body));
+  response.headers.emplace_back("Cache-Control", "no-store");  // an answer for one client; its lifetime is in the JSON
+  exchange->respond(std::move(response));
 }
 
 }  // namespace tidegate::dns

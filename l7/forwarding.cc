@@ -92,17 +92,20 @@ size_t measure(const BackendHeadInputs& in) {
 
 std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
                                 const std::vector<Cidr>& trusted_proxies) {
-  const Field* forwarded = facts.peer_trusted ? request.fields.find(FieldKind::x_forwarded_for) : nullptr;
-  if (forwarded == nullptr) return facts.peer_text;
+  if (!facts.peer_trusted) return facts.peer_text;
   std::string_view last_untrusted, first;
-  http1::for_each_element(forwarded->value, [&](std::string_view element) {
+  const auto look_at = [&](std::string_view element) {
     const std::optional<IpAddress> address = IpAddress::parse(element);
     if (!address) return;
     if (first.empty()) first = element;
     const bool trusted = std::any_of(trusted_proxies.begin(), trusted_proxies.end(),
                                      [&](const Cidr& network) { return network.contains(*address); });
     if (!trusted) last_untrusted = element;
-  });
+  };
+  // Proxies add an element or a whole field: together they are one list (RFC 9110 §5.3).
+  for (const Field& field : request.fields) {
+    if (field.kind == FieldKind::x_forwarded_for) http1::for_each_element(field.value, look_at);
+  }
   if (!last_untrusted.empty()) return last_untrusted;
   return first.empty() ? facts.peer_text : first;
 }

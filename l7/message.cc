@@ -245,7 +245,12 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
         nominated[nominations++] = field.value;
         break;
       case FieldKind::hop_by_hop:
-        if (lower == "upgrade" && head.upgrade) out.upgrade = arena.copy(field.value);
+        // A tunnel hides all that follows from routes and rules: only where that is what the protocol is for, and never
+        // to another HTTP (h2c), by which a client would ask the backend past us.
+        if (lower == "upgrade" && head.upgrade && head.minor_version == 1 &&
+            http1::equals_ignore_case(field.value, "websocket")) {
+          out.upgrade = "websocket";
+        }
         break;
       case FieldKind::host:
       case FieldKind::content_length:

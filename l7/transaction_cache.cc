@@ -54,6 +54,14 @@ Step Transaction::lookup() {
   }
   if (pending_) return expired() ? fail(Failure::total_timeout) : Step::suspend;
   if (worker_.cache() == nullptr || !route_->cache.enabled || !request_.upgrade.empty()) return Step::choose;
+  if (request_.body != BodyKind::none && is_safe(request_.method)) {
+    // RFC 9110 §9.3.1: content of a GET has no defined meaning, yet an origin may act on it. What comes back is not
+    // what the URL alone stands for, and nobody else is to wait for a body that one client owes.
+    cache_asked_ = true;
+    cache_status_.forward = cache::Forward::request;
+    cache_status_.detail = "content";
+    return Step::choose;
+  }
   cache::Lookup found =
       worker_.cache()->lookup(request_view(), route_->cache, realtime_ms(), worker_.loop(), [this](cache::Lookup late) {
         pending_ = cache::Pending();
@@ -292,7 +300,9 @@ bool Transaction::pump_fill() {
 // No backend could be had while leading: everybody who waits is told, or given what is stale where that is allowed.
 std::optional<Step> Transaction::fail_fill(Failure failure) {
   std::optional<cache::Answer> stale = fill_.stale_answer(realtime_ms());
-  fill_.fail(cache::FillFailure::backend_failed, info(failure).name);
+  // Its own time was up: a waiter with more of it goes on. A backend's failure is everybody's.
+  const bool ours_alone = failure == Failure::total_timeout || failure == Failure::client_gone;
+  fill_.fail(ours_alone ? cache::FillFailure::leader_gone : cache::FillFailure::backend_failed, info(failure).name);
   fill_ = cache::Fill();
   if (!stale || gone_ || head_sent_) return std::nullopt;
   failure_ = Failure::none;

@@ -13,9 +13,10 @@ constexpr size_t kLongestLogLine = 24 * 1024;
 }  // namespace
 
 Worker::Worker(size_t index, WorkerShared& shared)
-    : index_(index), shared_(shared), backends_(loop_, blocks_), drain_timer_(loop_, [this] {
-        for (const std::unique_ptr<ClientConnection>& connection : connections_) connection->abort();
-      }) {}
+    : index_(index),
+      shared_(shared),
+      backends_(loop_, blocks_),
+      drain_timer_(loop_, [this] { for_each_connection([](ClientConnection& connection) { connection.abort(); }); }) {}
 
 Worker::~Worker() {
   // Transactions let go of connections and plans first; then the plan goes here, not through a loop that has ended.
@@ -62,10 +63,16 @@ void Worker::drain(uint64_t timeout_ms, std::function<void()> done) {
     for (const std::unique_ptr<ListenerSocket>& listener : listeners_) listener->accept_all();
     listeners_.clear();
     backends_.close_all_idle();
-    for (const std::unique_ptr<ClientConnection>& connection : connections_) connection->drain();
+    for_each_connection([](ClientConnection& connection) { connection.drain(); });
     drain_timer_.arm_after_ms(timeout_ms);
     finish_drain_if_idle();
   });
+}
+
+// From the back: a connection that ends has the last one put in its place, which has had its turn then.
+template <class Fn>
+void Worker::for_each_connection(Fn fn) {
+  for (size_t i = connections_.size(); i-- > 0;) fn(*connections_[i]);
 }
 
 void Worker::finish_drain_if_idle() {

@@ -90,6 +90,8 @@ class Worker {
   void resume_queued();
   void end_round();
   void finish_drain_if_idle();
+  template <class Fn>
+  void for_each_connection(Fn fn);
 
   const size_t index_;
   WorkerShared& shared_;

@@ -1,9 +1,12 @@
 """The edge cache seen by clients and counted at the origins: misses, hits, herds, purges, and a kill that loses nothing."""
 
 import re
+import socket
+import ssl
 import threading
 import uuid
 
+from lab import open_socket
 from netns import wait_until
 from topology import VIP_EU
 
@@ -32,6 +35,23 @@ def ask(lab, path, *options, proxy="10.10.0.11"):
     status = int(head.split()[1])
     cache = re.search(r"(?i)^cache-status: (.*)$", head, re.MULTILINE)
     return status, cache[1] if cache else "", body, head
+
+
+def test_a_get_that_owes_a_body_holds_nobody_up_and_is_not_stored(lab):
+    path = fresh_path(lab)
+    context = ssl._create_unverified_context()
+    with open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM) as plain:
+        plain.connect(("10.10.0.11", 443))
+        debtor = context.wrap_socket(plain, server_hostname="www.example.test")
+        debtor.sendall(f"GET {path} HTTP/1.1\r\nHost: www.example.test\r\nContent-Length: 1\r\n\r\n".encode())
+        status, cache, _, _ = ask(lab, path, "--max-time", "5")
+        assert status == 200 and "fwd=uri-miss" in cache and "stored" in cache, cache
+        debtor.close()  # and one that goes away owing does no harm
+    other = fresh_path(lab)
+    status, cache, _, _ = ask(lab, other, "-X", "GET", "-d", "content")
+    assert status == 200 and "fwd=request" in cache and "stored" not in cache, cache
+    status, cache, _, _ = ask(lab, other)
+    assert "fwd=uri-miss" in cache, cache
 
 
 def test_a_miss_is_stored_and_the_next_request_hits(lab):

@@ -244,19 +244,37 @@ TEST_F(Http1, ABackendThatDiesMidBodyIsNotPassedOffAsComplete) {
 
 TEST_F(Http1, TunnelsAfterAnUpgrade) {
   Origin origin([](const std::string& head, Wire& wire) {
-    if (head.find("\r\nupgrade: echo\r\n") == std::string::npos) return false;
-    wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nwelcome ");
+    if (head.find("\r\nupgrade: websocket\r\n") == std::string::npos) return false;
+    wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nwelcome ");
     return wire.send("back " + wire.read_exactly(4)) && false;
   });
   start(origin);
   Wire wire = Wire::connect(edge_.endpoint());
-  wire.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+  wire.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n");
   const Answer answer = read_answer(wire);
   EXPECT_EQ(answer.status, 101);
-  EXPECT_EQ(answer.field("upgrade"), "echo");
+  EXPECT_EQ(answer.field("upgrade"), "websocket");
   EXPECT_EQ(wire.read_exactly(8), "welcome ");
   wire.send("ping");
   EXPECT_EQ(wire.read_to_end(), "back ping");
+}
+
+TEST_F(Http1, OnlyWebSocketBecomesATunnel) {
+  Origin origin([](const std::string& head, Wire& wire) {
+    const bool asked = head.find("upgrade") != std::string::npos || head.find("http2-settings") != std::string::npos;
+    return wire.send(Origin::ok(asked ? "upgrade" : "plain"));
+  });
+  start(origin);
+  for (const char* upgrade : {"h2c", "echo", "TLS/1.0", "h2c, websocket"}) {
+    const Answer answer =
+        ask(edge_.endpoint(), std::string("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+                                          "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nUpgrade: ") +
+                                  upgrade + "\r\n\r\n");
+    EXPECT_EQ(answer.body, "plain") << upgrade;
+  }
+  const Answer old =
+      ask(edge_.endpoint(), "GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+  EXPECT_EQ(old.body, "plain");
 }
 
 TEST_F(Http1, AHeadThatDoesNotArriveIsAnsweredAndCutOff) {

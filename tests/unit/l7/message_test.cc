@@ -169,6 +169,8 @@ TEST_F(Forwarding, FindsTheClientBehindTrustedProxies) {
   EXPECT_EQ(client_address(request_, facts, trusted), "10.0.0.1") << "the peer is not trusted";
   facts.peer_trusted = true;
   EXPECT_EQ(client_address(request_, facts, trusted), "203.0.113.9");
+  ASSERT_EQ(read(with({{"x-forwarded-for", "6.6.6.6"}, {"x-forwarded-for", "203.0.113.7"}})), MessageFault::none);
+  EXPECT_EQ(client_address(request_, facts, trusted), "203.0.113.7") << "the field that the proxy added";
 }
 
 }  // namespace

@@ -281,6 +281,23 @@ TEST(ProxyDrain, RequestsUnderWayFinishAndTheRestIsClosed) {
   EXPECT_TRUE(edge.run_until([&] { return drained; }));
 }
 
+TEST(ProxyDrain, ClosesIdleConnectionsWhateverTheirOrder) {
+  Origin origin(Origin::says("x"));
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.start();
+  std::vector<Wire> idle;
+  for (int i = 0; i < 5; ++i) {
+    idle.push_back(Wire::connect(edge.endpoint()));
+    idle.back().send(get("/"));
+    EXPECT_EQ(read_answer(idle.back()).status, 200);
+  }
+  bool drained = false;
+  edge.proxy().drain([&] { drained = true; });
+  EXPECT_TRUE(edge.run_until([&] { return drained; }));
+  for (Wire& wire : idle) EXPECT_TRUE(wire.at_end());
+}
+
 TEST(ProxyExplain, DecidesAsTheProxyDoes) {
   Edge edge;
   const uint32_t pool = edge.add_pool("p", {*Endpoint::parse("127.0.0.1:1"), *Endpoint::parse("127.0.0.1:2")});
