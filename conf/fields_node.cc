@@ -47,12 +47,13 @@ const Section& l7_section() {
       "l7 section",
       {
           enabled<L7Node>(),
-          integer("workers", &L7Node::workers, {1, 256}, "Threads, each with connections of its own."),
+          integer("workers", &L7Node::workers, {1, 256}, "Threads, each with connections of its own; read at start."),
           integer("max_connections", &L7Node::max_connections, {1, 10'000'000},
                   "Clients' connections at one time, all workers together."),
           duration("drain_timeout", &L7Node::drain_timeout_ms, {0, kHour},
                    "After SIGTERM, for requests that are under way."),
-          text("access_log", &L7Node::access_log, "A path, or `-` for standard output; without it nothing is logged."),
+          text("access_log", &L7Node::access_log,
+               "A path, or `-` for standard output; without it nothing is logged. Read at start."),
       }};
   return section;
 }
@@ -62,7 +63,9 @@ const Section& cache_section() {
       "cache section",
       {
           enabled<CacheNode>(),
-          text("path", &CacheNode::path, "Directory of the cache; without it `cache` in the state directory."),
+          text("path", &CacheNode::path,
+               "Directory of the cache; without it `cache` in the state directory. Read at start, like all of the "
+               "cache's."),
           size("disk", &CacheNode::disk_bytes, {16 * kMB, 64 * kTB},
                "Space on disk; the least useful objects leave first."),
           size("ram", &CacheNode::ram_bytes, {0, 4 * kTB}, "Memory for the objects most asked for."),

@@ -11,6 +11,27 @@
 #include "l7/explain.h"
 
 namespace tidegate::l7 {
+namespace {
+
+// The keys of a node that are read when the workers and the cache are made, and never again.
+std::vector<std::string> differences_fixed_at_start(const Node& then, const Node& now) {
+  const std::pair<const char*, bool> keys[] = {
+      {"l7.workers", then.l7.workers != now.l7.workers},
+      {"l7.access_log", then.l7.access_log != now.l7.access_log},
+      {"cache.enabled", then.cache.enabled != now.cache.enabled},
+      {"cache.path", then.cache.path != now.cache.path},
+      {"cache.disk", then.cache.disk_bytes != now.cache.disk_bytes},
+      {"cache.ram", then.cache.ram_bytes != now.cache.ram_bytes},
+      {"cache.max_object", then.cache.max_object_bytes != now.cache.max_object_bytes},
+  };
+  std::vector<std::string> changed;
+  for (const auto& [key, differs] : keys) {
+    if (differs) changed.emplace_back(key);
+  }
+  return changed;
+}
+
+}  // namespace
 
 Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics)
     : main_loop_(main_loop),
@@ -56,6 +77,8 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
     workers_[i]->adopt(std::move(adoptions[i]));
   }
   bound_ = std::move(sockets->bound);
+  needs_restart_ = differences_fixed_at_start(started_as_, node);
+  for (const std::string& key : needs_restart_) log_warn("{} has changed: it takes effect at the next start", key);
   shared_->max_connections.store(node.l7.max_connections, std::memory_order_relaxed);
   plan_ = std::move(plan);
   return {};
@@ -66,6 +89,7 @@ Result<void> Proxy::start_workers(const Node& node) {
   Result<std::unique_ptr<AccessLog>> log = AccessLog::open(node.l7.access_log, count);
   if (!log) return log.error();
   log_ = std::move(*log);
+  started_as_ = node;
   if (node.cache.enabled) {
     Result<std::unique_ptr<cache::Cache>> cache =
         cache::Cache::open(cache::make_options(node.cache, state_dir_), metrics_);
@@ -127,6 +151,7 @@ std::optional<Endpoint> Proxy::bound(const Endpoint& bind) const {
 
 void Proxy::add_status(nlohmann::json& status) const {
   status["workers"] = workers_.size();
+  status["needs_restart"] = needs_restart_;
   status["connections"] = shared_ ? shared_->connections.load(std::memory_order_relaxed) : 0;
   nlohmann::json& listeners = status["listeners"] = nlohmann::json::array();
   for (const auto& [bind, real] : bound_) listeners.push_back(real.to_string());

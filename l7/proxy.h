@@ -63,6 +63,8 @@ class Proxy {
   std::vector<TlsContexts> tls_;        // by worker, made here, used there
   std::map<Endpoint, Endpoint> bound_;  // configured -> real
   std::shared_ptr<const Plan> plan_;
+  Node started_as_;
+  std::vector<std::string> needs_restart_;  // keys whose present values are not in force
 };
 
 }  // namespace tidegate::l7

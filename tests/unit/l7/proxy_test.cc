@@ -259,6 +259,21 @@ TEST(ProxyChanges, AVersionThatCannotBeBoundLeavesEverythingAsItWas) {
   EXPECT_EQ(ask(edge.endpoint(), get("/")).status, 200);
 }
 
+TEST(ProxyChanges, WhatIsReadAtStartIsNamedWhenItChanges) {
+  Origin origin(Origin::says("x"));
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.start();
+  nlohmann::json status;
+  edge.proxy().add_status(status);
+  EXPECT_EQ(status["needs_restart"], nlohmann::json::array());
+  edge.model.nodes[0].l7.workers += 1;
+  edge.model.nodes[0].cache.ram_bytes += 1;
+  ASSERT_TRUE(edge.publish());
+  edge.proxy().add_status(status);
+  EXPECT_EQ(status["needs_restart"], nlohmann::json({"l7.workers", "cache.ram"}));
+}
+
 TEST(ProxyDrain, RequestsUnderWayFinishAndTheRestIsClosed) {
   std::atomic<bool> release{false};
   Origin origin([&](const std::string&, Wire& wire) {
@@ -268,6 +283,7 @@ TEST(ProxyDrain, RequestsUnderWayFinishAndTheRestIsClosed) {
   });
   Edge edge;
   edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.model.listeners[0].header_timeout_ms = 200;  // of a connection on which nothing was asked yet
   edge.start();
   Wire busy = Wire::connect(edge.endpoint()), idle = Wire::connect(edge.endpoint());
   busy.send(get("/"));
