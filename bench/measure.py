@@ -148,6 +148,7 @@ class Sample:
     each_kb: float = 0  # what an operation left behind in the server's memory
     origin_requests: float = 0
     whole_p99_us: float = 0
+    closed: float = 0  # connections that the server ended unasked
     held: object = None  # a Program that keeps the operations' effect alive until memory was measured
 
     @property
@@ -238,6 +239,7 @@ def summary(contender):
         "resident_kb": middle(lambda s: s.resident_kb),
         "each_kb": middle(lambda s: s.each_kb),
         "origin_requests": middle(lambda s: s.origin_requests),
+        "closed": middle(lambda s: s.closed),
         "whole_p99_us": middle(lambda s: s.whole_p99_us),
         "generator_limited": middle(lambda s: s.generator_busy) > 0.95 and middle(lambda s: s.server_busy) < 0.9,
         "repeats": len(contender.samples),
@@ -252,6 +254,7 @@ HEADINGS = {
     "packet": f"{'rate/s':>12}{'CPU ns':>9}{'ns above floor':>17}",
     "start": f"{'seconds':>29}{'CPU s':>9}",
     "connection": f"{'connections':>20}{'kB each':>9}{'CPU µs':>9}",
+    "change": f"{'changes':>9}{'p50 ms':>8}{'p99 ms':>8}{'closed':>8}{'CPU ms':>9}",
     "herd": f"{'asked origin':>13}{'first p50':>10}{'p99 ms':>7}{'whole p99':>10}{'CPU µs':>9}",
 }
 
@@ -266,6 +269,8 @@ def figures(unit, result, floor):
         return f"{result['p50_us'] / 1e6:>29.2f}{result['cpu_us'] / 1e6:>9.2f}"
     if unit == "connection":
         return f"{result['operations']:>20,.0f}{result['each_kb']:>9.1f}{result['cpu_us']:>9.2f}"
+    if unit == "change":
+        return f"{result['operations']:>9,.0f}{result['p50_us'] / 1e3:>8.1f}{result['p99_us'] / 1e3:>8.1f}{result['closed']:>8,.0f}{result['cpu_us'] / 1e3:>9.2f}"
     if unit == "herd":
         return (
             f"{result['origin_requests']:>13,.0f}{result['p50_us'] / 1e3:>10.1f}{result['p99_us'] / 1e3:>7.1f}"

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from measure import print_row, run_row  # noqa: E402
 
-PLANES = ["l4", "l7", "cache", "dns", "micro"]
+PLANES = ["control", "l4", "l7", "cache", "dns", "micro"]
 
 
 def machine():

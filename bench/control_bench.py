@@ -1,0 +1,255 @@
+"""The control plane: from a change's commit until every plane has it in force, and what a change costs those who are connected,
+beside a reload of nginx and of HAProxy.
+
+Ours: one control with its proxy and its DNS server on one state. A change is one PUT of one route; it is over when every plane's
+/status names its version. A reload of a peer is over when a new connection gets the new answer. 32 clients ask all the while,
+each on a connection that it keeps and never opens anew unasked: `closed` counts those that the server closed or broke off."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from http_servers import PLAIN
+from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Contender, Program, Row, Sample, package_version, tcp_ready
+
+DNS = 7053
+CLIENTS = 32
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+
+def ask(path, method, target, body=None, headers={}):  # noqa: B006 (never written)
+    connection = UnixConnection(path)
+    connection.request(method, target, body, headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    return answer.status, text
+
+
+def answers(path):
+    def ready():
+        try:
+            return ask(path, "GET", "/healthz")[0] == 200
+        except OSError:
+            return False
+
+    return ready
+
+
+class Crowd(threading.Thread):
+    """Clients that keep their connections and ask one after the other until told to stop."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.port, self.closed, self.over = port, 0, threading.Event()
+        self.sockets = [self.open() for _ in range(CLIENTS)]
+
+    def open(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def run(self):
+        while not self.over.is_set():
+            for i, client in enumerate(self.sockets):
+                try:
+                    client.sendall(b"GET /x HTTP/1.1\r\nHost: www.example.test\r\n\r\n")
+                    head = client.recv(65536)
+                    ended = not head or b"connection: close" in head.lower()
+                except OSError:
+                    ended = True
+                if ended:
+                    self.closed += 1
+                    client.close()
+                    self.sockets[i] = self.open()
+            time.sleep(0.001)  # a pace, not a wait: some thousand requests a second
+
+    def stop(self):
+        self.over.set()
+        self.join()
+        for client in self.sockets:
+            client.close()
+
+
+def changes(change_once, port, count):
+    """`change_once(n)` makes the n-th change and returns when it is in force."""
+    numbers = iter(range(1, 1_000_000))
+
+    def load(seconds):
+        crowd = Crowd(port)
+        crowd.start()
+        durations_us = []
+        began = time.monotonic()
+        for _ in range(count if seconds >= 1 else 3):
+            start = time.monotonic()
+            change_once(next(numbers))
+            durations_us.append((time.monotonic() - start) * 1e6)
+        took = time.monotonic() - began
+        crowd.stop()
+        durations_us.sort()
+        return Sample(len(durations_us), took, durations_us[len(durations_us) // 2], durations_us[(len(durations_us) - 1) * 99 // 100], closed=crowd.closed)
+
+    return load
+
+
+# --- ours
+
+FOLDERS = {}  # contender -> the folder of its present run
+
+
+def tidegate(name, routes):
+    def start(folder):
+        folder = Path(folder)
+        FOLDERS[name] = folder
+        (folder / "example.test.zone").write_text("$ORIGIN example.test.\n$TTL 300\n@ IN SOA ns1 hostmaster 1 3600 600 604800 60\n@ IN NS ns1\nns1 IN A 192.0.2.1\n")
+        more = "\n".join(f'  - {{name: r{i}, path: "/r/{i}", status: 200, body: "r{i}"}}' for i in range(routes))
+        (folder / "edge.yaml").write_text(f"""
+sites: [{{name: here}}]
+nodes: [{{name: bench, site: here, l7: {{workers: 1}}, dns: {{listen: ["127.0.0.1:{DNS}"]}}}}]
+listeners: [{{name: plain, bind: ["127.0.0.1:{PLAIN}"]}}]
+zones: [{{name: example.test, file: example.test.zone}}]
+routes:
+  - {{name: x, path: /x, status: 200, body: "0"}}
+{more}
+""")
+        common = f"--state {folder} --run {folder} --node bench"
+        script = " & ".join(f"{BUILD}/{plane}/tidegate-{plane} {common}" for plane in ("control", "l7", "dns")) + " & wait"
+        program = Program("tidegate", ["sh", "-c", script], SERVER_CORE, folder, answers(folder / "control.sock"))
+        applied = subprocess.run(
+            [BUILD / "control" / "tidegate", "--api", folder / "control.sock", "apply", folder / "edge.yaml", "--wait"], capture_output=True, text=True
+        )
+        if applied.returncode != 0:
+            program.stop()
+            raise BenchError(applied.stdout + applied.stderr)
+        return program
+
+    return start
+
+
+def change_route(name):
+    def change(n):
+        folder = FOLDERS[name]
+        route = {"name": "x", "path": "/x", "status": 200, "body": str(n)}
+        status, text = ask(folder / "control.sock", "PUT", "/v1/config/routes/x", json.dumps(route), {"If-Match": "*", "Content-Type": "application/json"})
+        if status not in (200, 201):
+            raise BenchError(f"PUT: {status} {text[:300]}")
+        version = json.loads(text)["version"]
+        for plane in ("l7", "dns"):
+            deadline = time.monotonic() + 10
+            while json.loads(ask(folder / f"{plane}.sock", "GET", "/status")[1])["version"] < version:
+                if time.monotonic() > deadline:
+                    raise BenchError(f"{plane} did not apply version {version}")
+
+    return change
+
+
+# --- the peers
+
+def fetch():
+    connection = http.client.HTTPConnection("127.0.0.1", PLAIN, timeout=5)
+    connection.request("GET", "/x")
+    body = connection.getresponse().read().decode().strip()
+    connection.close()
+    return body
+
+
+def until_answered(n, tell):
+    """`tell` again once a second: a signal that comes while a reload ends can be lost."""
+    deadline = time.monotonic() + 10
+    told = 0
+    while True:
+        if time.monotonic() - told > 1:
+            tell()
+            told = time.monotonic()
+        try:
+            if fetch() == str(n):
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        if time.monotonic() > deadline:
+            raise BenchError("the reload did not come into force")
+
+
+def nginx_text(folder, n, routes):
+    more = "\n".join(f"location = /r/{i} {{ return 200 'r{i}'; }}" for i in range(routes))
+    return f"""
+worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log stderr crit; user root;
+events {{ worker_connections 1000; }}
+http {{ access_log off; keepalive_requests 1000000000;
+  server {{ listen 127.0.0.1:{PLAIN}; location = /x {{ return 200 '{n}'; }} {more} }} }}"""
+
+
+def haproxy_text(n, routes):
+    more = "\n".join(f"  http-request return status 200 content-type text/plain string r{i} if {{ path /r/{i} }}" for i in range(routes))
+    return f"""
+global
+  nbthread 1
+  maxconn 1000
+defaults
+  mode http
+  timeout client 60s
+  timeout server 60s
+  timeout connect 2s
+frontend f
+  bind 127.0.0.1:{PLAIN}
+  http-request return status 200 content-type text/plain string {n} if {{ path /x }}
+{more}
+"""
+
+
+def nginx(routes):
+    def start(folder):
+        FOLDERS["nginx"] = Path(folder)
+        (Path(folder) / "nginx.conf").write_text(nginx_text(folder, 0, routes))
+        return Program("nginx", ["nginx", "-p", folder, "-c", "nginx.conf", "-e", "stderr"], SERVER_CORE, folder, tcp_ready(PLAIN))
+
+    def change(n):
+        folder = FOLDERS["nginx"]
+        (folder / "nginx.conf").write_text(nginx_text(folder, n, routes))
+        until_answered(n, lambda: os.kill(int((folder / "nginx.pid").read_text()), signal.SIGHUP))
+
+    return start, change
+
+
+def haproxy(routes):
+    def start(folder):
+        FOLDERS["haproxy"] = Path(folder)
+        (Path(folder) / "haproxy.cfg").write_text(haproxy_text(0, routes))
+        return Program("haproxy", ["haproxy", "-W", "-db", "-p", f"{folder}/haproxy.pid", "-f", "haproxy.cfg"], SERVER_CORE, folder, tcp_ready(PLAIN))
+
+    def change(n):
+        folder = FOLDERS["haproxy"]
+        (folder / "haproxy.cfg").write_text(haproxy_text(n, routes))
+        until_answered(n, lambda: os.kill(int((folder / "haproxy.pid").read_text().split()[0]), signal.SIGUSR2))
+
+    return start, change
+
+
+def rows():
+    for routes, count in ((10, 100), (10_000, 30)):
+        name = f"tidegate, {routes}"
+        start_nginx, change_nginx = nginx(routes)
+        start_haproxy, change_haproxy = haproxy(routes)
+        yield Row(
+            "control",
+            f"a change of one route among {routes:,}, in force on every plane, under {CLIENTS} kept connections",
+            [
+                Contender("tidegate", "this commit", tidegate(name, routes), changes(change_route(name), PLAIN, count), ours=True),
+                Contender("nginx reload", package_version("nginx"), start_nginx, changes(change_nginx, PLAIN, count)),
+                Contender("haproxy reload", package_version("haproxy"), start_haproxy, changes(change_haproxy, PLAIN, count)),
+            ],
+            unit="change",
+        )
