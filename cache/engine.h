@@ -90,6 +90,7 @@ class Engine final : public WriterClient {
 
   // --- WriterClient
   bool on_loaded(const MetaKey& key, const Meta& meta, std::shared_ptr<DiskBody> disk) override;
+  KeyHash place_hash(std::string_view key_text) const { return hash_key(keys, place_of(key_text)); }
   void on_all_loaded() override;
   void on_evicted(const KeyHash& key, uint64_t variant, const DiskBody* disk) override;
   uint64_t next_generation() const override { return generation_.load(std::memory_order_acquire); }
@@ -109,6 +110,7 @@ class Engine final : public WriterClient {
   Index index;
   std::atomic<uint64_t> last_purge{0};  // applied to the index; the durable one is the writer's
 
+  UncacheablePlaces places;
  private:
   struct Sight;  // lookup.cc: what the index showed
 
@@ -125,6 +127,9 @@ class Engine final : public WriterClient {
   void read_object(const lmdb::Txn* txn, KeyHash key, uint64_t variant, const std::shared_ptr<DiskBody>& disk);
   void finish_load(const KeyHash& key, uint64_t variant, const std::shared_ptr<DiskBody>& disk,
                    std::shared_ptr<const StoredObject> object, bool damaged);
+  // Why requests for the key should not wait for each other, as a token; nullptr: they should.
+  const char* waiting_is_vain(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
+                              uint64_t now_ms) const;
   void purge_key(const KeyHash& key, bool soft, uint64_t now_ms);
 
   std::shared_ptr<Reclaim> reclaim_ = std::make_shared<Reclaim>();

@@ -32,8 +32,9 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
     std::string key_text;
     std::string vary;  // by which requests are told apart until the head says it
     uint64_t variant = 0;
-    bool solo = false;        // nobody may wait for it: the key proved uncacheable, or the request wants its own answer
-    bool background = false;  // revalidation without a client
+    bool solo =
+        false;  // nobody may wait for it: its key or place proved uncacheable, or the request wants its own answer
+    bool background = false;                         // revalidation without a client
     std::shared_ptr<const StoredObject> validating;  // the stored response, if there is one
     Freshness validating_freshness;
   };
@@ -84,7 +85,7 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
 
   // flight_head.cc: what becomes of a head
   FillDecision pass(const char* reason);
-  FillDecision refuse(Refusal refusal, uint64_t now_ms);
+  FillDecision refuse(Refusal refusal, uint16_t status, uint64_t now_ms);
   FillDecision store(const ResponseView& response, const Freshness& freshness, uint64_t now_ms);
   FillDecision freshened(const ResponseView& response, uint64_t now_ms);
   FillDecision serve_stale(uint64_t now_ms, const char* reason);

@@ -11,6 +11,14 @@ bool may_wait_for(const Freshness& freshness, const CacheControl& control, uint6
   return use == Use::fresh || use == Use::stale_while_revalidate;
 }
 
+// Whether an answer that is not stored says something of keys beside its own: not when the request was the reason, and
+// not when it is an error, which an outage, or anybody who asks for what is not there, can bring about.
+bool speaks_of_its_place(Refusal refusal, uint16_t status) {
+  const bool is_of_the_request =
+      refusal == Refusal::request_no_store || refusal == Refusal::request_method || refusal == Refusal::authorization;
+  return !is_of_the_request && status < 400;
+}
+
 std::optional<int64_t> ttl_s(const Freshness& freshness, uint64_t now_ms) { return ttl_ms(freshness, now_ms) / 1000; }
 
 }  // namespace
@@ -68,17 +76,18 @@ FillDecision Flight::on_head(const ResponseView& response, uint64_t now_ms) {
   }
   StoreDecision decision = decide_store(request_.view(), response, policy_);
   if (response.content_length.value_or(0) > engine_.options.max_object_bytes) decision.refusal = Refusal::too_large;
-  if (decision.refusal != Refusal::none) return refuse(decision.refusal, now_ms);
+  if (decision.refusal != Refusal::none) return refuse(decision.refusal, response.status, now_ms);
   return store(response, decision.freshness, now_ms);
 }
 
-FillDecision Flight::refuse(Refusal refusal, uint64_t now_ms) {
+FillDecision Flight::refuse(Refusal refusal, uint16_t status, uint64_t now_ms) {
   engine_.counters.refused(refusal).add();
   if (refusal != Refusal::request_no_store && refusal != Refusal::request_method) {
     Shard& shard = engine_.index.shard(key_);
     const std::lock_guard lock(shard.mutex);
     shard.uncacheable.remember(key_, now_ms);
   }
+  if (speaks_of_its_place(refusal, status)) engine_.places.refused(engine_.place_hash(key_text_), now_ms);
   // The origin answered with something else than what is stored (§4.3.3): what was validated no longer stands.
   if (validating_ != nullptr) engine_.forget(key_, variant_, validating_->head->generation);
   return pass(token(refusal));
@@ -137,6 +146,7 @@ FillDecision Flight::store(const ResponseView& response, const Freshness& freshn
   head->tags = response_tags(engine_.keys, response.fields);
   head->generation = generation_;
   adopt_variant(*head);
+  engine_.places.stored(engine_.place_hash(key_text_), now_ms);
   const bool shareable = may_wait_for(freshness, {}, now_ms);
   Waiters waiters;
   {
@@ -197,6 +207,7 @@ FillDecision Flight::freshened(const ResponseView& response, uint64_t now_ms) {
     object = std::make_shared<StoredObject>(
         StoredObject{std::move(head), validating_->body, validating_->disk, validating_->resident});
     engine_.freshen(key_, variant_, *validating_, object, response.response_ms);
+    engine_.places.stored(engine_.place_hash(key_text_), now_ms);
     engine_.counters.revalidated.add();
   } else {
     // "Not modified", but of something else than we asked about: good for this once, then gone.

@@ -7,19 +7,6 @@
 
 namespace tidegate::cache {
 
-void UncacheableKeys::remember(const KeyHash& key, uint64_t now_ms) {
-  if (until_ms_.insert_or_assign(key, now_ms + kRememberMs).second) order_.push_back(key);
-  while (order_.size() > kMaxKeys) {
-    until_ms_.erase(order_.front());
-    order_.pop_front();
-  }
-}
-
-bool UncacheableKeys::contains(const KeyHash& key, uint64_t now_ms) const {
-  const auto found = until_ms_.find(key);
-  return found != until_ms_.end() && now_ms < found->second;
-}
-
 Bucket* Shard::find(const KeyHash& key) {
   const auto found = buckets.find(key);
   return found == buckets.end() ? nullptr : &found->second;

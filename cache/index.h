@@ -15,6 +15,7 @@
 #include "cache/key.h"
 #include "cache/object.h"
 #include "cache/s3fifo.h"
+#include "cache/uncacheable.h"
 
 namespace tidegate::cache {
 
@@ -43,21 +44,6 @@ struct Bucket {
   std::vector<std::shared_ptr<Entry>> entries;
   std::vector<std::shared_ptr<Flight>> flights;
   bool empty() const { return entries.empty() && flights.empty(); }
-};
-
-// Keys whose answers proved uncacheable a short while ago: their requests do not wait for each other. Bounded: the
-// oldest is forgotten.
-class UncacheableKeys {
- public:
-  static constexpr uint64_t kRememberMs = 30'000;
-  static constexpr size_t kMaxKeys = 1024;  // a shard
-  void remember(const KeyHash& key, uint64_t now_ms);
-  void forget(const KeyHash& key) { until_ms_.erase(key); }
-  bool contains(const KeyHash& key, uint64_t now_ms) const;
-
- private:
-  std::unordered_map<KeyHash, uint64_t> until_ms_;
-  std::deque<KeyHash> order_;
 };
 
 // Disk bodies whose entries went away, with what the writer needs to erase their meta records.

@@ -150,9 +150,10 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, Sight& sigh
   Lookup found;
   if (why == Forward::request) {
     found = start_flight(asker, shard, key, sight, true);
-  } else if (shard.uncacheable.contains(key, asker.now_ms)) {
+  } else if (const char* vain = waiting_is_vain(shard, key, key_scratch(),
+                                                sight.entry != nullptr || sight.other_variants, asker.now_ms)) {
     // Waiting for each other would serve nobody; the answer is stored all the same should it have become cacheable.
-    if (asks_for_less(asker.request.fields)) return forwarded(Outcome::bypass, why, "uncacheable-before");
+    if (asks_for_less(asker.request.fields)) return forwarded(Outcome::bypass, why, vain);
     found = start_flight(asker, shard, key, sight, true);
   } else {
     if (Bucket* bucket = shard.find(key)) {
@@ -192,6 +193,14 @@ Lookup Engine::start_flight(Asker& asker, Shard& shard, const KeyHash& key, Sigh
   origin.background = sight.entry != nullptr && is_servable(sight.use.use);
   origin.vary = sight.entry != nullptr ? sight.entry->vary : bucket.last_vary;
   vary_values(origin.vary, asker.request.fields, vary_scratch());
+// A key of which anything is stored (`is_known`) is judged by itself; one that is not, by its place.
+const char* Engine::waiting_is_vain(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
+                                    uint64_t now_ms) const {
+  if (shard.uncacheable.contains(key, now_ms)) return "uncacheable-before";
+  if (!is_known && places.contains(place_hash(key_text), now_ms)) return "uncacheable-place";
+  return nullptr;
+}
+
   origin.variant = variant_hash(keys, origin.vary, vary_scratch());
   if (sight.entry != nullptr) {
     origin.validating = sight.object;
@@ -267,7 +276,9 @@ Explanation Engine::explain(const RequestView& request, const RouteCache& policy
   }
   out.status.hit = is_servable(use.use);
   out.status.forward = out.status.hit ? Forward::none : use.why;
-  const bool waits = bucket != nullptr && !bucket->flights.empty() && !shard.uncacheable.contains(key, now_ms);
+  const bool is_known = bucket != nullptr && !bucket->entries.empty();
+  const bool waits = bucket != nullptr && !bucket->flights.empty() &&
+                     waiting_is_vain(shard, key, out.key, is_known, now_ms) == nullptr;
   out.outcome = use.use == Use::fresh ? Outcome::hit
                 : out.status.hit      ? Outcome::stale
                 : waits               ? Outcome::join

@@ -77,6 +77,92 @@ TEST_F(Joining, AnUncacheableAnswerLetsAllWaitersGoAtOnceAndIsRemembered) {
   EXPECT_EQ(find(get("/a")).outcome, Outcome::hit);
 }
 
+class JoiningPlaces : public Joining {
+ protected:
+  void refuse(std::string_view path, uint16_t status = 200) {
+    Lookup lead = find(get(path));
+    ASSERT_EQ(lead.outcome, Outcome::lead);
+    EXPECT_EQ(fill(lead, status, FieldList{{"Cache-Control", "no-store"}}, "").kind, FillDecision::Kind::pass);
+  }
+  void expect_alone(const RequestView& request) {
+    Lookup lead = find(request);
+    EXPECT_EQ(cache->explain(request, policy, now_ms()).outcome, Outcome::lead);
+    EXPECT_EQ(lead.outcome, Outcome::lead);
+    EXPECT_EQ(lead.status.forward, Forward::uri_miss);
+    EXPECT_FALSE(lead.status.collapsed);
+    auto waiters = herd(3, request);
+    for (auto& waiter : waiters) {
+      ASSERT_TRUE(waiter->found) << "nobody waits";
+      EXPECT_EQ(waiter->found->outcome, Outcome::lead);
+      EXPECT_FALSE(waiter->found->status.collapsed);
+    }
+  }
+  void expect_coalesced(const RequestView& request) {
+    Lookup lead = find(request);
+    ASSERT_EQ(lead.outcome, Outcome::lead);
+    auto waiters = herd(3, request);
+    for (const auto& waiter : waiters) EXPECT_FALSE(waiter->found);
+    EXPECT_EQ(cache->explain(request, policy, now_ms()).outcome, Outcome::join);
+    lead.fill.fail(FillFailure::backend_failed, "reset");
+    for (auto& waiter : waiters) EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::failed);
+  }
+};
+
+TEST_F(JoiningPlaces, UnseenKeysOfAPlaceThatIsUncacheableDoNotWaitAndOthersDo) {
+  refuse("/live/a");
+  expect_alone(get("/live/b"));
+  expect_alone(get("/live/"));
+  const Lookup part = find(get("/live/c", FieldList{{"Range", "bytes=0-1"}}));
+  EXPECT_EQ(part.outcome, Outcome::bypass);
+  EXPECT_STREQ(part.status.detail, "uncacheable-place");
+  expect_coalesced(get("/live/deeper/b"));
+  expect_coalesced(get("/"));
+  RequestView elsewhere = get("/live/b");
+  elsewhere.host = "other.example.test";
+  expect_coalesced(elsewhere);
+  elsewhere = get("/live/b");
+  elsewhere.scheme = "http";
+  expect_coalesced(elsewhere);
+}
+
+TEST_F(JoiningPlaces, AnAnswerThatIsStoredMakesItsPlaceForgetAtOnceAndBeTrusted) {
+  refuse("/mixed/a");
+  Lookup one = find(get("/mixed/b"));
+  Lookup two = find(get("/mixed/b"));
+  ASSERT_EQ(two.outcome, Outcome::lead);
+  ASSERT_EQ(one.fill.on_head(response(200, fresh_minute(), 5), now_ms()).kind, FillDecision::Kind::store);
+  expect_coalesced(get("/mixed/c"));  // its head is enough
+  refuse("/mixed/d");
+  expect_coalesced(get("/mixed/e"));
+}
+
+TEST_F(JoiningPlaces, WhatTheRequestOrAnErrorBroughtAboutSaysNothingOfThePlace) {
+  refuse("/kind/missing", 404);
+  refuse("/kind/broken", 503);
+  Lookup lead = find(get("/kind/mine", FieldList{{"Authorization", "Basic eDp5"}}));
+  EXPECT_EQ(fill(lead, 200, fresh_minute(), "").kind, FillDecision::Kind::pass);
+  expect_coalesced(get("/kind/b"));
+}
+
+TEST_F(JoiningPlaces, AKeyOfWhichSomethingIsStoredIsJudgedByItself) {
+  Lookup lead = find(get("/own/a"));
+  ASSERT_EQ(fill(lead, 200, FieldList{{"Cache-Control", "max-age=1200"}, {"ETag", "\"v1\""}}, "x").kind,
+            FillDecision::Kind::store);
+  const uint64_t later = now_ms() + UncacheablePlaces::kTrustMs + 1;
+  Lookup other = find(get("/own/b"), later);
+  ASSERT_EQ(other.fill.on_head(response(200, FieldList{{"Cache-Control", "no-store"}}, 0), later).kind,
+            FillDecision::Kind::pass);
+  const Lookup unseen = find(get("/own/c"), later), unseen_too = find(get("/own/c"), later);
+  EXPECT_EQ(unseen_too.outcome, Outcome::lead);
+  const uint64_t stale = later + 1'000'000;
+  Lookup again = find(get("/own/b"), stale);
+  ASSERT_EQ(again.fill.on_head(response(200, FieldList{{"Cache-Control", "no-store"}}, 0), stale).kind,
+            FillDecision::Kind::pass);
+  Lookup validates = find(get("/own/a"), stale);
+  ASSERT_EQ(validates.outcome, Outcome::lead);
+  EXPECT_FALSE(ask(get("/own/a"), stale)->found) << "waits for the validation";
+}
+
 TEST_F(Joining, AWaiterTakesOverFromALeaderThatLeaves) {
   Lookup lead = find(get("/a"));
   auto first = ask(get("/a"));

@@ -1,0 +1,87 @@
+// What proved uncacheable: the place of a key, and the memory of places beside a naive twin.
+#include "cache/uncacheable.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+namespace tidegate::cache {
+namespace {
+
+KeyHash named(uint64_t n) { return {n, n * 7'919}; }
+
+TEST(PlaceOf, IsTheKeyUpToItsLastSlashWithoutTheQuery) {
+  EXPECT_EQ(place_of("https://a.test/x/y/z"), "https://a.test/x/y/");
+  EXPECT_EQ(place_of("https://a.test/x/y/"), "https://a.test/x/y/");
+  EXPECT_EQ(place_of("https://a.test/"), "https://a.test/");
+  EXPECT_EQ(place_of("https://a.test/x?u=/deep/er"), "https://a.test/");
+  EXPECT_EQ(place_of(""), "");
+}
+
+// All that was ever told, searched from the end.
+class Twin {
+ public:
+  void note(uint64_t place, bool stored, uint64_t now_ms) { told_.push_back({place, stored, now_ms}); }
+  bool contains(uint64_t place, uint64_t now_ms) const {
+    bool refused = false;
+    for (auto told = told_.rbegin(); told != told_.rend(); ++told) {
+      if (told->place != place) continue;
+      if (told->stored) return refused && now_ms >= told->at_ms + UncacheablePlaces::kTrustMs;
+      refused |= now_ms < told->at_ms + UncacheablePlaces::kRememberMs;
+    }
+    return refused;
+  }
+
+ private:
+  struct Told {
+    uint64_t place;
+    bool stored;
+    uint64_t at_ms;
+  };
+  std::vector<Told> told_;
+};
+
+TEST(UncacheablePlaces, AgreeWithATwinThatKeepsAllItWasTold) {
+  std::mt19937_64 random(7);
+  UncacheablePlaces places;
+  Twin twin;
+  uint64_t now_ms = 1'000'000;
+  size_t uncacheable = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    now_ms += random() % (random() % 50 == 0 ? 400'000 : 3'000);
+    const uint64_t place = random() % 12;
+    const uint64_t dice = random() % 100;
+    if (dice < 30) {
+      places.refused(named(place), now_ms);
+      twin.note(place, false, now_ms);
+    } else if (dice < 31) {
+      places.stored(named(place), now_ms);
+      twin.note(place, true, now_ms);
+    }
+    ASSERT_EQ(places.contains(named(place), now_ms), twin.contains(place, now_ms)) << i;
+    uncacheable += twin.contains(place, now_ms);
+  }
+  EXPECT_GT(uncacheable, 1'000U);
+  EXPECT_LT(uncacheable, 19'000U);
+}
+
+TEST(UncacheablePlaces, AreBoundedAndForgetTheOldest) {
+  UncacheablePlaces places;
+  for (uint64_t i = 0; i < 3 * UncacheablePlaces::kMaxPlaces; ++i) {
+    if (i % 2 == 0) {
+      places.refused(named(i), 1);
+    } else {
+      places.stored(named(i), 1);
+    }
+    places.refused(named(i / 2), 1);
+    ASSERT_LE(places.size(), UncacheablePlaces::kMaxPlaces);
+  }
+  EXPECT_EQ(places.size(), UncacheablePlaces::kMaxPlaces);
+  EXPECT_FALSE(places.contains(named(0), 2));
+  EXPECT_TRUE(places.contains(named(3 * UncacheablePlaces::kMaxPlaces - 2), 2));
+}
+
+}  // namespace
+}  // namespace tidegate::cache
