@@ -136,7 +136,7 @@ Result<std::unique_ptr<Cache>> Cache::open(const Options& options, Metrics& metr
 
 Lookup Cache::lookup(const RequestView& request, const RouteCache& policy, uint64_t now_ms, EventLoop& loop,
                      OnFound on_found) {
-  Asker asker{request, policy, now_ms, loop, &on_found, nullptr};
+  Asker asker{request, policy, now_ms, loop, &on_found, nullptr, false};
   return impl_->engine.lookup(asker);
 }
 

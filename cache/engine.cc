@@ -1,6 +1,8 @@
 // The engine's parts put together: opening, publishing, loading from disk, shutting down.
 #include "cache/engine.h"
 
+#include <algorithm>
+
 #include "cache/flight.h"
 #include "core/clock.h"
 #include "core/crypto.h"
@@ -51,6 +53,7 @@ void Engine::open_disk() {
   }
   loading_ = true;
   readers_ = std::make_unique<ReaderPool>(*store_, options.reader_threads);
+  residents_ = std::make_unique<ResidentReader>(*store_);
   writer_ = std::make_unique<Writer>(*store_, *this, counters, writer_limits(options, store_->map_bytes()), reclaim_);
   writer_->start();
 }
@@ -66,7 +69,12 @@ void Engine::declare_gauges(Metrics& metrics) {
   gauge("tidegate_cache_writer_queue_bytes", "Bytes that wait for the writer",
         [](Engine& e) { return e.writer_ ? e.writer_->queue_bytes() : 0; });
   gauge("tidegate_cache_oldest_read_seconds", "Age of the oldest disk read under way",
-        [](Engine& e) { return e.readers_ ? static_cast<double>(e.readers_->oldest_read_age_ns()) / 1e9 : 0.0; });
+        [](Engine& e) { return static_cast<double>(e.oldest_read_age_ns()) / 1e9; });
+}
+
+uint64_t Engine::oldest_read_age_ns() const {
+  if (store_ == nullptr) return 0;
+  return std::max(readers_->oldest_read_age_ns(), residents_->oldest_read_age_ns());
 }
 
 Answer Engine::make_answer(const RequestView& request, const Freshness& freshness,
@@ -190,6 +198,8 @@ void Engine::read_object(const lmdb::Txn* txn, KeyHash key, uint64_t variant, co
     object->body.push_back(std::move(*chunk));
   }
   if (object->resident && read_bytes != meta->head->body_bytes) return finish_load(key, variant, disk, nullptr, true);
+  const bool small = object->resident && !meta->head_apart && read_bytes <= ResidentReader::kMaxBodyBytes;
+  if (small) ResidentReader::learn(*store_, *txn, key, variant, *disk);
   object->head = std::move(meta->head);
   finish_load(key, variant, disk, std::move(object), false);
 }

@@ -16,6 +16,7 @@
 #include "cache/policy.h"
 #include "cache/purge_table.h"
 #include "cache/reader_pool.h"
+#include "cache/resident_reader.h"
 #include "cache/writer.h"
 
 namespace tidegate::cache {
@@ -36,6 +37,7 @@ struct Pending::Waiter : std::enable_shared_from_this<Pending::Waiter> {
   const uint64_t asked_ms;  // realtime
   const uint64_t asked_ns;  // monotonic: together they give a later now
   bool waited_for_flight = false;
+  bool waited_for_disk = false;
 
   std::mutex mutex;
   EventLoop* alive_loop;  // guarded by mutex; null once the Pending is gone
@@ -50,6 +52,7 @@ struct Asker {
   EventLoop& loop;
   OnFound* on_found;                        // moved from when a waiter is made
   std::shared_ptr<Pending::Waiter> waiter;  // made on demand
+  bool from_disk = false;                   // what it is given had to be read from there
 
   std::shared_ptr<Pending::Waiter> wait();
 };
@@ -87,10 +90,10 @@ class Engine final : public WriterClient {
                std::shared_ptr<const StoredObject> fresh, uint64_t received_ms);
   void forget(const KeyHash& key, uint64_t variant, uint64_t generation);
   void clean_up(Leftovers& leftovers);
+  KeyHash place_hash(std::string_view key_text) const { return hash_key(keys, place_of(key_text)); }
 
   // --- WriterClient
   bool on_loaded(const MetaKey& key, const Meta& meta, std::shared_ptr<DiskBody> disk) override;
-  KeyHash place_hash(std::string_view key_text) const { return hash_key(keys, place_of(key_text)); }
   void on_all_loaded() override;
   void on_evicted(const KeyHash& key, uint64_t variant, const DiskBody* disk) override;
   uint64_t next_generation() const override { return generation_.load(std::memory_order_acquire); }
@@ -107,34 +110,40 @@ class Engine final : public WriterClient {
   Counters counters;
   HashKeys keys;
   PurgeTable purges;
+  UncacheablePlaces places;
   Index index;
   std::atomic<uint64_t> last_purge{0};  // applied to the index; the durable one is the writer's
 
-  UncacheablePlaces places;
  private:
   struct Sight;  // lookup.cc: what the index showed
 
   void open_disk();
   void declare_gauges(Metrics& metrics);
+  uint64_t oldest_read_age_ns() const;
   PurgeVerdict verdict(Entry& entry);
   void look(Shard& shard, const KeyHash& key, const Asker& asker, const CacheControl& control, Sight& sight,
             Leftovers& leftovers);
+  void judge(Shard& shard, std::shared_ptr<Entry> entry, std::shared_ptr<const StoredObject> object, const Asker& asker,
+             const CacheControl& control, Sight& sight, Leftovers& leftovers);
   Lookup serve(Asker& asker, Shard& shard, const KeyHash& key, Sight& sight, std::unique_lock<std::mutex>& lock);
   Lookup fetch(Asker& asker, Shard& shard, const KeyHash& key, Sight& sight, const CacheControl& control);
+  // Why requests for the key should not wait for each other, as a token; nullptr: they should.
+  const char* waiting_is_vain(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
+                              uint64_t now_ms) const;
   Lookup start_flight(Asker& asker, Shard& shard, const KeyHash& key, Sight& sight, bool solo);
   std::optional<Lookup> join_flight(Asker& asker, Bucket& bucket, const CacheControl& control);
+  void read_here(Asker& asker, Shard& shard, const KeyHash& key, const CacheControl& control, Sight& sight,
+                 std::unique_lock<std::mutex>& lock, Leftovers& leftovers);
   std::optional<Lookup> load_from_disk(Asker& asker, Shard& shard, const Entry& entry);
   void read_object(const lmdb::Txn* txn, KeyHash key, uint64_t variant, const std::shared_ptr<DiskBody>& disk);
   void finish_load(const KeyHash& key, uint64_t variant, const std::shared_ptr<DiskBody>& disk,
                    std::shared_ptr<const StoredObject> object, bool damaged);
-  // Why requests for the key should not wait for each other, as a token; nullptr: they should.
-  const char* waiting_is_vain(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
-                              uint64_t now_ms) const;
   void purge_key(const KeyHash& key, bool soft, uint64_t now_ms);
 
   std::shared_ptr<Reclaim> reclaim_ = std::make_shared<Reclaim>();
   std::unique_ptr<Store> store_;
   std::unique_ptr<ReaderPool> readers_;
+  std::unique_ptr<ResidentReader> residents_;
   std::unique_ptr<Writer> writer_;
   std::atomic<uint64_t> generation_{1};
 

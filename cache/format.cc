@@ -78,7 +78,9 @@ uint64_t disk_footprint(uint64_t body_bytes, uint64_t head_bytes) {
 }
 
 std::string meta_key(const KeyHash& key, uint64_t variant) {
-  return lmdb::be64(key.high) + lmdb::be64(key.low) + lmdb::be64(variant);
+  std::string out;
+  out.reserve(24);  // at once: it is made on each read
+  return out.append(lmdb::be64(key.high)).append(lmdb::be64(key.low)).append(lmdb::be64(variant));
 }
 
 std::optional<MetaKey> decode_meta_key(std::string_view bytes) {

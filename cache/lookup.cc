@@ -72,6 +72,7 @@ Lookup Engine::lookup(Asker& asker) {
     std::unique_lock lock(shard.mutex);
     Sight sight;
     look(shard, key, asker, control, sight, leftovers);
+    read_here(asker, shard, key, control, sight, lock, leftovers);
     found = sight.entry != nullptr && is_servable(sight.use.use) ? serve(asker, shard, key, sight, lock)
                                                                  : fetch(asker, shard, key, sight, control);
   }
@@ -87,8 +88,14 @@ void Engine::look(Shard& shard, const KeyHash& key, const Asker& asker, const Ca
   std::shared_ptr<Entry> entry = Shard::match(keys, *bucket, asker.request.fields, vary_scratch());
   sight.other_variants = entry == nullptr && !bucket->entries.empty();
   if (entry == nullptr) return;
-  const PurgeVerdict purged = verdict(*entry);
   std::shared_ptr<const StoredObject> object = entry->readable();
+  judge(shard, std::move(entry), std::move(object), asker, control, sight, leftovers);
+}
+
+// The entry that the request selects, with its object if that is in memory.
+void Engine::judge(Shard& shard, std::shared_ptr<Entry> entry, std::shared_ptr<const StoredObject> object,
+                   const Asker& asker, const CacheControl& control, Sight& sight, Leftovers& leftovers) {
+  const PurgeVerdict purged = verdict(*entry);
   const bool collision = object != nullptr && object->head->key != key_scratch();
   const bool unreachable = object == nullptr && entry->disk == nullptr;
   if (purged == PurgeVerdict::dead || collision || unreachable) {
@@ -102,6 +109,26 @@ void Engine::look(Shard& shard, const KeyHash& key, const Asker& asker, const Ca
   sight.use = decide_use(entry->freshness, control, sight.soft_purged, asker.now_ms);
   sight.entry = std::move(entry);
   sight.object = std::move(object);
+}
+
+// What is on disk alone, but in memory all the same as the kernel's cached pages, is read at once; the shard is let go
+// meanwhile and looked at again. Only for whoever asks on the loop's own thread, not for waiters that are looked up
+// again.
+void Engine::read_here(Asker& asker, Shard& shard, const KeyHash& key, const CacheControl& control, Sight& sight,
+                       std::unique_lock<std::mutex>& lock, Leftovers& leftovers) {
+  if (sight.entry == nullptr || sight.object != nullptr || !is_servable(sight.use.use)) return;
+  if (asker.waiter != nullptr || !ResidentReader::may_read(*sight.entry->disk)) return;
+  const std::shared_ptr<Entry> entry = std::move(sight.entry);
+  const std::shared_ptr<DiskBody> disk = entry->disk;
+  lock.unlock();
+  auto object = residents_->read(key, entry->variant, *disk, asker.loop.now_ns());
+  lock.lock();
+  sight = {};
+  // An entry keeps its disk body as long as it is in the index. One that left meanwhile, or could not be read: anew.
+  if (object == nullptr || entry->disk != disk) return look(shard, key, asker, control, sight, leftovers);
+  asker.from_disk = true;
+  if (entry->object == nullptr) shard.hold(*entry, object, leftovers);
+  judge(shard, entry, std::move(object), asker, control, sight, leftovers);
 }
 
 Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, Sight& sight, std::unique_lock<std::mutex>& lock) {
@@ -131,7 +158,7 @@ Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, Sight& sigh
     found.status.detail = sight.use.use == Use::stale_while_revalidate ? "stale-while-revalidate" : "max-stale";
     counters.hits_stale.add();
   }
-  (object->resident ? counters.hits_memory : counters.hits_disk).add();
+  (object->resident && !asker.from_disk ? counters.hits_memory : counters.hits_disk).add();
   found.answer = make_answer(asker.request, freshness, object, asker.now_ms, asker.loop);
   return found;
 }
@@ -166,6 +193,14 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, Sight& sigh
   return found;
 }
 
+// A key of which anything is stored (`is_known`) is judged by itself; one that is not, by its place.
+const char* Engine::waiting_is_vain(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
+                                    uint64_t now_ms) const {
+  if (shard.uncacheable.contains(key, now_ms)) return "uncacheable-before";
+  if (!is_known && places.contains(place_hash(key_text), now_ms)) return "uncacheable-place";
+  return nullptr;
+}
+
 std::optional<Lookup> Engine::join_flight(Asker& asker, Bucket& bucket, const CacheControl& control) {
   for (const auto& flight : bucket.flights) {
     Lookup found;
@@ -193,14 +228,6 @@ Lookup Engine::start_flight(Asker& asker, Shard& shard, const KeyHash& key, Sigh
   origin.background = sight.entry != nullptr && is_servable(sight.use.use);
   origin.vary = sight.entry != nullptr ? sight.entry->vary : bucket.last_vary;
   vary_values(origin.vary, asker.request.fields, vary_scratch());
-// A key of which anything is stored (`is_known`) is judged by itself; one that is not, by its place.
-const char* Engine::waiting_is_vain(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
-                                    uint64_t now_ms) const {
-  if (shard.uncacheable.contains(key, now_ms)) return "uncacheable-before";
-  if (!is_known && places.contains(place_hash(key_text), now_ms)) return "uncacheable-place";
-  return nullptr;
-}
-
   origin.variant = variant_hash(keys, origin.vary, vary_scratch());
   if (sight.entry != nullptr) {
     origin.validating = sight.object;
@@ -230,6 +257,7 @@ std::optional<Lookup> Engine::load_from_disk(Asker& asker, Shard&, const Entry& 
     }
   }
   waiters.push_back(asker.wait());
+  asker.waiter->waited_for_disk = true;
   Lookup found;
   found.outcome = Outcome::pending;
   found.pending = Pending(asker.waiter);
@@ -239,7 +267,8 @@ std::optional<Lookup> Engine::load_from_disk(Asker& asker, Shard&, const Entry& 
 void Engine::lookup_again(const std::shared_ptr<Pending::Waiter>& waiter) {
   EventLoop* loop = waiter->loop();
   if (loop == nullptr) return;
-  Asker asker{waiter->request.view(), waiter->policy, waiter->now_ms(), *loop, nullptr, waiter};
+  Asker asker{waiter->request.view(), waiter->policy, waiter->now_ms(), *loop, nullptr, waiter,
+              waiter->waited_for_disk};
   Lookup found = lookup(asker);
   if (found.outcome == Outcome::pending) {
     // The waiter waits elsewhere now; its Pending is with the client still.

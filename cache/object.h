@@ -34,6 +34,13 @@ class Reclaim {
   std::vector<Chunks> doomed_;
 };
 
+// Where a small object lay in LMDB's map when it was last read: addresses to ask mincore(2) about, never to be read
+// from, since the writer moves things. Null: not known (`record`); not on a leaf, or no body (`chunk`).
+struct DiskPlace {
+  std::atomic<const char*> record{nullptr};
+  std::atomic<const char*> chunk{nullptr};
+};
+
 // A body's chunks on disk. Whoever may still read them holds it; when it was doomed (evicted, replaced, purged, never
 // finished) the last to let go has the chunks deleted. The S3Node is the writer's eviction queue; hits touch() it.
 struct DiskBody : S3Node {
@@ -49,6 +56,7 @@ struct DiskBody : S3Node {
   std::atomic<bool> doomed{false};
   std::atomic<bool> committed{false};  // its meta record is durable: whole on disk
   std::atomic<uint64_t> footprint{0};  // bytes of the map; written by the writer alone
+  DiskPlace place;
   std::shared_ptr<Reclaim> reclaim;
 };
 

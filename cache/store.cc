@@ -183,9 +183,13 @@ std::optional<Meta> Store::read_meta(const lmdb::Txn& txn, const KeyHash& key, u
 
 std::optional<Slice> Store::read_chunk(const lmdb::Txn& txn, uint64_t generation, uint32_t index) const {
   const auto value = txn.get(chunk_, chunk_key(generation, index));
-  const auto bytes = value ? decode_chunk(*value) : std::nullopt;
+  return value ? copy_chunk(*value) : std::nullopt;
+}
+
+std::optional<Slice> Store::copy_chunk(std::string_view value) {
+  const auto bytes = decode_chunk(value);
   if (!bytes) return std::nullopt;
-  const std::shared_ptr<char[]> copy(new char[bytes->size()]);
+  const auto copy = std::make_shared_for_overwrite<char[]>(bytes->size());
   std::memcpy(copy.get(), bytes->data(), bytes->size());
   return Slice{copy, {copy.get(), bytes->size()}};
 }

@@ -43,7 +43,9 @@ class Store {
   // The record with its head, whole. Nothing: absent, or damaged (`damaged` says which). Any thread with its own
   // transaction.
   std::optional<Meta> read_meta(const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, bool& damaged) const;
-  // A copy of one chunk's body bytes; nothing: absent or damaged.
+  // A copy of a chunk value's body bytes; nothing: damaged.
+  static std::optional<Slice> copy_chunk(std::string_view value);
+  // The same of one chunk by its name; nothing: absent or damaged.
   std::optional<Slice> read_chunk(const lmdb::Txn& txn, uint64_t generation, uint32_t index) const;
 
  private:

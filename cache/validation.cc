@@ -160,6 +160,7 @@ bool index_head(StoredHead& head, uint64_t received_ms) {
   head.date_ms = received_ms;
   head.last_modified_ms = 0;
   std::string_view rest = head.field_text;
+  head.fields.reserve(static_cast<size_t>(std::count(rest.begin(), rest.end(), '\n')));
   while (!rest.empty()) {
     const size_t end = rest.find("\r\n");
     const size_t colon = rest.find(": ");

@@ -1,6 +1,7 @@
 #include "cache/writer.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -85,8 +86,11 @@ void Writer::run() {
     const uint64_t taken = batch_bytes_;
     commit_batch(batch);
     batch.clear();  // the last references to slices and bodies may go here: reclaim follows in the next batch
-    const std::lock_guard lock(mutex_);
-    queue_bytes_ -= taken;
+    {
+      const std::lock_guard lock(mutex_);
+      queue_bytes_ -= taken;
+    }
+    for (const auto& done : std::exchange(flushed_, {})) done();
   }
 }
 
@@ -211,7 +215,7 @@ void Writer::committed(std::vector<Work>& batch) {
     } else if (auto* erase = std::get_if<EraseMeta>(&work)) {
       drop(erase->retired.disk->generation);
     } else if (auto* flush = std::get_if<Flush>(&work)) {
-      flush->done();
+      flushed_.push_back(std::move(flush->done));
     } else if (auto* purge = std::get_if<PurgeAll>(&work); purge != nullptr && !purge->soft) {
       drop_up_to(purge->generation);
     }
@@ -237,7 +241,7 @@ void Writer::given_up(std::vector<Work>& batch) {
       put->disk->doomed.store(true, std::memory_order_release);
       if (put->listener != nullptr) put->listener->on_stored(false);
     } else if (auto* flush = std::get_if<Flush>(&work)) {
-      flush->done();
+      flushed_.push_back(std::move(flush->done));
     } else {
       again_bytes += bytes_of(work);
       again.push_back(std::move(work));

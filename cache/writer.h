@@ -182,7 +182,8 @@ class Writer {
   std::vector<Reclaim::Chunks> reclaimed_;  // chunks to erase with the next transaction
   uint64_t reclaimed_bytes_ = 0;
   uint64_t batch_bytes_ = 0;
-  bool backing_off_ = false;  // the last transaction failed: do not spin
+  std::vector<std::function<void()>> flushed_;  // whose waiting ends once the batch is let go
+  bool backing_off_ = false;                    // the last transaction failed: do not spin
   uint64_t noted_sequence_ = 0;
   std::atomic<uint64_t> purge_sequence_{0};  // durable
   std::atomic<uint64_t> used_{0};

@@ -101,6 +101,10 @@ void Txn::abort() {
 
 Result<void> Txn::renew() {
   if (Result<void> whole = Env::look_at_file(mdb_txn_env(txn_)); !whole) return whole;
+  return renew_unlooked();
+}
+
+Result<void> Txn::renew_unlooked() {
   if (const int rc = mdb_txn_renew(txn_); rc != 0) return describe("renew", rc);
   damage_ = MDB_SUCCESS;
   return {};

@@ -62,6 +62,7 @@ class Txn {
   // For hot readers: give the snapshot up and take a new one later without allocation.
   void reset() { mdb_txn_reset(txn_); }
   Result<void> renew();
+  Result<void> renew_unlooked();  // when the file's size was looked at a moment ago: several in one turn of a loop
 
   Result<MDB_dbi> open_db(const char* name, unsigned flags = 0);  // MDB_CREATE, MDB_INTEGERKEY, ...
   // The view is valid until the next write in this transaction or its end.

@@ -1,6 +1,8 @@
-// The cache's key, its policy, and a hit in memory.
+// The cache's key, its policy, and a hit in memory and on disk.
 #include <benchmark/benchmark.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -53,34 +55,71 @@ void may_be_used(benchmark::State& state) {
 }
 BENCHMARK(may_be_used);
 
+std::vector<std::string> store_objects(Cache& cache, EventLoop& loop, size_t objects) {
+  const RouteCache policy = enabled();
+  std::vector<std::string> paths;
+  for (size_t i = 0; i < objects; ++i) {
+    paths.push_back("/object/" + std::to_string(i));
+    Lookup lead = cache.lookup(request(paths.back()), policy, kNowMs, loop, {});
+    const ResponseView response{200, kResponseFields, kNowMs, kNowMs, 1'000};
+    if (lead.outcome != Outcome::lead || lead.fill.on_head(response, kNowMs).kind != FillDecision::Kind::store)
+      return {};
+    lead.fill.append(std::string(1'000, 'b'));
+    lead.fill.finish();
+  }
+  return paths;
+}
+
 void lookup_in_memory(benchmark::State& state) {
-  const auto objects = static_cast<size_t>(state.range(0));
   const RouteCache policy = enabled();
   Metrics metrics;
   Options options;  // no directory: memory only
   options.ram_bytes = uint64_t{1} << 30;
   const std::unique_ptr<Cache> cache = *Cache::open(options, metrics);
   EventLoop loop;
-  std::vector<std::string> paths;
-  for (size_t i = 0; i < objects; ++i) {
-    paths.push_back("/object/" + std::to_string(i));
-    Lookup lead = cache->lookup(request(paths.back()), policy, kNowMs, loop, {});
-    const ResponseView response{200, kResponseFields, kNowMs, kNowMs, 1'000};
-    if (lead.outcome != Outcome::lead || lead.fill.on_head(response, kNowMs).kind != FillDecision::Kind::store) {
-      state.SkipWithError("not stored");
-      return;
-    }
-    lead.fill.append(std::string(1'000, 'b'));
-    lead.fill.finish();
-  }
+  const std::vector<std::string> paths = store_objects(*cache, loop, static_cast<size_t>(state.range(0)));
+  if (paths.empty()) state.SkipWithError("not stored");
   size_t next = 0;
   for (auto _ : state) {
     const Lookup found = cache->lookup(request(paths[next]), policy, kNowMs + 1, loop, {});
     if (found.outcome != Outcome::hit) state.SkipWithError("no hit");
-    next = (next + 7'919) % objects;
+    next = (next + 7'919) % paths.size();
   }
 }
 BENCHMARK(lookup_in_memory)->Arg(100)->Arg(100'000);
+
+// On disk alone, and in the page cache: what RAM off costs.
+void lookup_on_disk(benchmark::State& state) {
+  const RouteCache policy = enabled();
+  std::string directory = "/tmp/tidegate-micro-XXXXXX";
+  if (::mkdtemp(directory.data()) == nullptr) return state.SkipWithError("no directory");
+  {
+    Metrics metrics;
+    Options options;
+    options.directory = directory;
+    options.ram_bytes = 0;
+    const std::unique_ptr<Cache> cache = *Cache::open(options, metrics);
+    EventLoop loop;
+    const std::vector<std::string> paths = store_objects(*cache, loop, static_cast<size_t>(state.range(0)));
+    if (paths.empty()) state.SkipWithError("not stored");
+    cache->flush();
+    for (const std::string& path : paths) {  // by the reader threads, who note where it lies
+      bool read = false;
+      const Lookup found =
+          cache->lookup(request(path), policy, kNowMs + 1, loop, [&read](const Lookup&) { read = true; });
+      while (found.outcome == Outcome::pending && !read) loop.run_once(1'000'000'000);
+    }
+    size_t next = 0;
+    for (auto _ : state) {
+      loop.run_once(0);
+      const Lookup found = cache->lookup(request(paths[next]), policy, kNowMs + 1, loop, {});
+      if (found.outcome != Outcome::hit) state.SkipWithError("no hit");
+      next = (next + 7'919) % paths.size();
+    }
+  }
+  std::filesystem::remove_all(directory);
+}
+BENCHMARK(lookup_on_disk)->Arg(1'000);
 
 }  // namespace
 }  // namespace tidegate::cache

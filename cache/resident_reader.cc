@@ -1,0 +1,144 @@
+#include "cache/resident_reader.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/clock.h"
+
+namespace tidegate::cache {
+namespace {
+
+// LMDB keeps values on a leaf up to about half a page; larger ones have pages of their own.
+constexpr size_t kMaxLeafValueBytes = 2'000;
+
+uintptr_t page_bytes() {
+  static const auto bytes = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
+uintptr_t page_of(const void* at) { return reinterpret_cast<uintptr_t>(at) / page_bytes(); }
+
+// What to ask about before the tree is searched: the leaf, where the value is on one.
+const char* leaf_place(std::string_view value) { return value.size() <= kMaxLeafValueBytes ? value.data() : nullptr; }
+
+uint64_t next_id() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
+
+bool is_in_page_cache(const void* at, size_t bytes) {
+  std::array<unsigned char, kChunkValueBytes / 4096 + 2> pages;
+  const auto first = reinterpret_cast<uintptr_t>(at) / page_bytes() * page_bytes();
+  const uintptr_t length = reinterpret_cast<uintptr_t>(at) + std::max<size_t>(bytes, 1) - first;
+  const size_t count = (length + page_bytes() - 1) / page_bytes();
+  if (count > pages.size()) return false;
+  if (::mincore(reinterpret_cast<void*>(first), length, pages.data()) != 0) return false;
+  return std::all_of(pages.begin(), pages.begin() + static_cast<std::ptrdiff_t>(count),
+                     [](unsigned char page) { return (page & 1) != 0; });
+}
+
+bool ResidentReader::Reader::is_warm(const void* at, size_t bytes) {
+  const uintptr_t page = page_of(at);
+  const size_t pages = page_of(static_cast<const char*>(at) + bytes - 1) - page + 1;
+  Warm& known = warm[page % warm.size()];
+  if (known.page == page && known.pages >= pages && turn_ns < known.until_ns) return true;
+  if (!is_in_page_cache(at, bytes)) return false;
+  known = {page, pages, turn_ns + kTrustNs};
+  return true;
+}
+
+ResidentReader::ResidentReader(const Store& store) : store_(store), id_(next_id()) {}
+
+ResidentReader::Reader* ResidentReader::reader_of_this_thread() {
+  struct Last {
+    uint64_t id = 0;  // whose reader it is: an address alone might be another's by now
+    Reader* reader = nullptr;
+  };
+  thread_local Last last;
+  if (last.id == id_) return last.reader;
+  const std::lock_guard lock(mutex_);
+  auto found = readers_.find(std::this_thread::get_id());
+  if (found == readers_.end() && readers_.size() < kMaxThreads) {
+    auto txn = lmdb::Txn::begin(store_.env(), lmdb::Access::read);
+    auto reader = std::make_unique<Reader>();
+    if (txn) {
+      txn->reset();
+      reader->txn.emplace(std::move(*txn));
+    }
+    found = readers_.emplace(std::this_thread::get_id(), std::move(reader)).first;
+  }
+  last = {id_, found == readers_.end() ? nullptr : found->second.get()};
+  return last.reader;
+}
+
+std::shared_ptr<const StoredObject> ResidentReader::read(const KeyHash& key, uint64_t variant, DiskBody& disk,
+                                                         uint64_t turn_ns) {
+  Reader* const reader = reader_of_this_thread();
+  if (reader == nullptr || !reader->txn) return nullptr;
+  const bool is_first = reader->turn_bytes == 0 || reader->turn_ns != turn_ns;
+  if (is_first) reader->turn_bytes = 0;
+  reader->turn_ns = turn_ns;
+  const char* const record = disk.place.record.load(std::memory_order_relaxed);
+  const char* const chunk = disk.place.chunk.load(std::memory_order_relaxed);
+  if (reader->turn_bytes >= kBytesPerTurn || !reader->is_warm(record, 1)) return nullptr;
+  if (chunk != nullptr && !reader->is_warm(chunk, 1)) return nullptr;
+  if (is_first ? !reader->txn->renew() : !reader->txn->renew_unlooked()) return nullptr;
+  reader->reading_since_ns.store(monotonic_ns(), std::memory_order_relaxed);
+  auto object = copy(*reader, key, variant, disk);
+  reader->txn->reset();
+  reader->reading_since_ns.store(0, std::memory_order_relaxed);
+  if (object != nullptr) reader->turn_bytes += object->memory_bytes();
+  return object;
+}
+
+std::shared_ptr<const StoredObject> ResidentReader::copy(Reader& reader, const KeyHash& key, uint64_t variant,
+                                                         DiskBody& disk) {
+  const lmdb::Txn& txn = *reader.txn;
+  const auto record = txn.get(store_.meta_db(), meta_key(key, variant));
+  if (!record || !reader.is_warm(record->data(), record->size())) return nullptr;
+  auto meta = decode_meta(*record);
+  if (!meta || meta->disk_generation != disk.generation || meta->head_apart) return nullptr;
+  const uint64_t body_bytes = meta->head->body_bytes;
+  if (body_bytes > kMaxBodyBytes) return nullptr;
+  auto object = std::make_shared<StoredObject>();
+  const char* chunk_place = nullptr;
+  if (body_bytes > 0) {
+    const auto value = txn.get(store_.chunk_db(), chunk_key(disk.generation, 0));
+    if (!value || !reader.is_warm(value->data(), value->size())) return nullptr;
+    auto chunk = Store::copy_chunk(*value);
+    if (!chunk || chunk->bytes.size() != body_bytes) return nullptr;
+    object->body.push_back(std::move(*chunk));
+    chunk_place = leaf_place(*value);
+  }
+  object->head = std::move(meta->head);
+  disk.place.record.store(record->data(), std::memory_order_relaxed);
+  disk.place.chunk.store(chunk_place, std::memory_order_relaxed);
+  return object;
+}
+
+void ResidentReader::learn(const Store& store, const lmdb::Txn& txn, const KeyHash& key, uint64_t variant,
+                           DiskBody& disk) {
+  const auto record = txn.get(store.meta_db(), meta_key(key, variant));
+  const auto value = txn.get(store.chunk_db(), chunk_key(disk.generation, 0));
+  if (!record) return;
+  disk.place.chunk.store(value ? leaf_place(*value) : nullptr, std::memory_order_relaxed);
+  disk.place.record.store(record->data(), std::memory_order_relaxed);
+}
+
+uint64_t ResidentReader::oldest_read_age_ns() const {
+  const uint64_t now = monotonic_ns();
+  uint64_t oldest = 0;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [thread, reader] : readers_) {
+    const uint64_t since = reader->reading_since_ns.load(std::memory_order_relaxed);
+    if (since != 0 && since < now) oldest = std::max(oldest, now - since);
+  }
+  return oldest;
+}
+
+}  // namespace tidegate::cache

@@ -1,0 +1,79 @@
+// ResidentReader: reads small objects on the event loop's own thread where their pages are in the page cache already.
+// Then a read is a copy, and a ReaderPool thread and back would cost more than all the rest of a hit.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <unordered_map>
+
+#include "cache/object.h"
+#include "cache/store.h"
+
+namespace tidegate::cache {
+
+// Whether all pages of [at, at + bytes) are in memory, as mincore(2) says for a mapped file; false where nothing is
+// mapped. Never touches them. The kernel tells this only of files that the process may write: of others it says yes.
+bool is_in_page_cache(const void* at, size_t bytes);
+
+// What it promises. The pages that hold the record and the body's bytes are asked about before they are touched: those
+// of a value with pages of its own exactly, once the tree has said where it lies; those of a leaf at the place where
+// the last read found it (DiskPlace). That place is a hint: the writer moves a leaf whenever it changes a neighbour,
+// and then the leaf's new page is met unasked, though one just written is in memory nearly always. Nor are the tree's
+// upper pages asked about, which every read passes. And a page that was there may be gone a moment later: the kernel's
+// answer is kept for kTrustNs, since to ask costs as much as half of a read. So a loop may meet a cold page by chance,
+// seldom and one at a time; it never goes for one known to be cold.
+//
+// Threads: read() on any, each with a transaction (a slot in LMDB's reader table) of its own that is held for one
+// object's copy. To be destroyed when no thread reads any more.
+class ResidentReader {
+ public:
+  static constexpr uint64_t kMaxBodyBytes = kChunkBytes;      // one chunk
+  static constexpr uint64_t kBytesPerTurn = 4 * kChunkBytes;  // for one thread in one turn of its loop: tens of us
+  static constexpr size_t kMaxThreads = 64;                   // of LMDB's 126 readers
+
+  explicit ResidentReader(const Store& store);
+
+  static constexpr uint64_t kTrustNs =
+      100'000'000;  // what was met this lately the kernel takes back under great need only
+
+  // Whether read() is worth calling: the last read left a place. Any thread, under any lock.
+  static bool may_read(const DiskBody& disk) { return disk.place.record.load(std::memory_order_relaxed) != nullptr; }
+  // The whole object. Nothing: not all of it is in memory, this turn's bytes are used up, or it is not as it should be,
+  // which is for the pool to find out and to report. `turn_ns`: when the loop's turn began (EventLoop::now_ns). Call it
+  // without locks: LMDB takes some.
+  std::shared_ptr<const StoredObject> read(const KeyHash& key, uint64_t variant, DiskBody& disk, uint64_t turn_ns);
+  // Where a small object lies, for the reads to come: for the pool, after a whole read. Any thread.
+  static void learn(const Store& store, const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, DiskBody& disk);
+
+  uint64_t oldest_read_age_ns() const;
+
+ private:
+  struct Warm {  // pages that the kernel said are there
+    uintptr_t page = 0;
+    size_t pages = 0;
+    uint64_t until_ns = 0;
+  };
+  struct Reader {
+    std::optional<lmdb::Txn> txn;  // reset between reads
+    uint64_t turn_ns = 0;
+    uint64_t turn_bytes = 0;
+    std::array<Warm, 1024> warm;                // by page
+    std::atomic<uint64_t> reading_since_ns{0};  // 0: idle
+
+    bool is_warm(const void* at, size_t bytes);
+  };
+  Reader* reader_of_this_thread();
+  std::shared_ptr<const StoredObject> copy(Reader& reader, const KeyHash& key, uint64_t variant, DiskBody& disk);
+
+  const Store& store_;
+  const uint64_t id_;         // no other ResidentReader of the process ever has it
+  mutable std::mutex mutex_;  // guards the map; a Reader is its thread's own
+  std::unordered_map<std::thread::id, std::unique_ptr<Reader>> readers_;
+};
+
+}  // namespace tidegate::cache
