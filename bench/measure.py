@@ -215,10 +215,13 @@ def run_row(row, seconds, repeats, progress):
             if contender.error or contender.start is None:
                 continue
             progress(f"{row.plane}: {row.work}: {contender.name} {repeat + 1}/{repeats}")
-            try:
-                contender.samples.append(run_once(contender, seconds))
-            except (BenchError, OSError, ValueError, IndexError, AttributeError, subprocess.TimeoutExpired) as error:
-                contender.error = str(error)
+            for last_try in (False, True):  # a port or a packet may be lost once
+                try:
+                    contender.samples.append(run_once(contender, seconds))
+                    break
+                except (BenchError, OSError, ValueError, IndexError, AttributeError, subprocess.TimeoutExpired) as error:
+                    if last_try:
+                        contender.error = str(error)
 
 
 def summary(contender):
