@@ -142,7 +142,8 @@ Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, Sight& sigh
   const std::shared_ptr<const StoredObject> object = sight.object;
   const Freshness freshness = entry.freshness;
   Lookup found;
-  if (sight.use.use == Use::stale_while_revalidate) {
+  // Not for a HEAD: what it brings is no response to store, and would only throw away the one that is.
+  if (sight.use.use == Use::stale_while_revalidate && asker.request.method != "HEAD") {
     const Bucket* bucket = shard.find(key);
     bool under_way = false;
     for (const auto& flight : bucket->flights) under_way |= flight->is_same_variant(asker.request.fields);

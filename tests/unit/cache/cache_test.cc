@@ -149,6 +149,18 @@ TEST_F(CacheInMemory, WhileRevalidatingOneFetchesAndTheOthersAreServedStale) {
   EXPECT_EQ(read_all(hit.answer), "new");
 }
 
+TEST_F(CacheInMemory, AHeadWhileRevalidatingFetchesNothingAndThrowsNothingAway) {
+  store("/a", {{"Cache-Control", "max-age=1, stale-while-revalidate=60"}, {"ETag", "\"v1\""}}, "old");
+  const uint64_t later = now_ms() + 5'000;
+  Lookup head = find(get("/a", {}, "HEAD"), later);
+  EXPECT_EQ(head.outcome, Outcome::stale);
+  EXPECT_FALSE(head.fill) << "what a HEAD brings cannot take the stored response's place";
+  Lookup stale = find(get("/a"), later);
+  EXPECT_EQ(stale.outcome, Outcome::stale);
+  EXPECT_TRUE(stale.fill);
+  EXPECT_EQ(read_all(stale.answer), "old");
+}
+
 TEST_F(CacheInMemory, StaleIfErrorServesInPlaceOfA500AndOfNoBackend) {
   store("/a", {{"Cache-Control", "max-age=1, stale-if-error=60"}, {"ETag", "\"v1\""}}, "old");
   const uint64_t later = now_ms() + 5'000;
