@@ -144,7 +144,7 @@ void Cache::invalidate(const RequestView& request, const RouteCache& policy, con
   impl_->engine.invalidate(request, policy, response);
 }
 
-void Cache::purge(const Purge& purge, const RouteCache& policy) { impl_->engine.purge(purge, policy); }
+void Cache::purge(const Purge& purge, const std::vector<std::string>& keys) { impl_->engine.purge(purge, keys); }
 uint64_t Cache::last_applied_purge() const { return impl_->engine.durable_purge(); }
 
 Explanation Cache::explain(const RequestView& request, const RouteCache& policy, uint64_t now_ms) const {

@@ -33,6 +33,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cache/body.h"
 #include "cache/message.h"
@@ -186,9 +187,9 @@ class Cache {
   void invalidate(const RequestView& request, const RouteCache& policy, const ResponseView& response);
 
   // In force for lookups when it returns, durable with the writer's next commit. Sequences that were applied before are
-  // ignored. A url purge names "scheme://host/path?query" and takes every variant; `policy` is the route's, whose query
-  // options made the key.
-  void purge(const Purge& purge, const RouteCache& policy = {});
+  // ignored. A url purge names "scheme://host/path?query" and takes every variant; of `keys` too, which are the names
+  // that its routes' query options and its other spellings give it.
+  void purge(const Purge& purge, const std::vector<std::string>& keys = {});
   // Where a plane's follower resumes (PlaneHooks::purge_from): the last sequence that is durable.
   uint64_t last_applied_purge() const;
 

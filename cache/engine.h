@@ -67,7 +67,7 @@ class Engine final : public WriterClient {
   void lookup_again(const std::shared_ptr<Pending::Waiter>& waiter);
   Explanation explain(const RequestView& request, const RouteCache& policy, uint64_t now_ms);
   void invalidate(const RequestView& request, const RouteCache& policy, const ResponseView& response);
-  void purge(const Purge& purge, const RouteCache& policy);
+  void purge(const Purge& purge, const std::vector<std::string>& keys);
 
   Answer make_answer(const RequestView& request, const Freshness& freshness, std::shared_ptr<const StoredObject> object,
                      uint64_t now_ms, EventLoop& loop);

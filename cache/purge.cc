@@ -15,7 +15,7 @@ std::string_view origin_of(std::string_view key) {  // "https://host" of "https:
 
 }  // namespace
 
-void Engine::purge(const Purge& purge, const RouteCache& policy) {
+void Engine::purge(const Purge& purge, const std::vector<std::string>& keys_of_url) {
   // Each sequence once; a sequence of 0 is an unnumbered purge and is always applied.
   uint64_t last = last_purge.load(std::memory_order_acquire);
   do {
@@ -23,9 +23,13 @@ void Engine::purge(const Purge& purge, const RouteCache& policy) {
   } while (purge.sequence != 0 && !last_purge.compare_exchange_weak(last, purge.sequence));
 
   if (purge.kind == PurgeKind::url) {
-    if (const auto text = make_key(purge.value, policy)) {
-      purge_key(hash_key(keys, *text), purge.soft, realtime_ns() / kNsPerMs);
-    } else {
+    const uint64_t now_ms = realtime_ns() / kNsPerMs;
+    const auto as_said = make_key(purge.value, RouteCache{});
+    if (as_said) purge_key(hash_key(keys, *as_said), purge.soft, now_ms);
+    for (const std::string& key : keys_of_url) {
+      if (key != as_said) purge_key(hash_key(keys, key), purge.soft, now_ms);
+    }
+    if (!as_said && keys_of_url.empty()) {
       log_warn("cache: purge {}: not an absolute http or https URL: {}", purge.sequence, purge.value);
     }
   } else {

@@ -2,49 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "core/clock.h"
+#include "l7/url.h"
 
 namespace tidegate::l7 {
 namespace {
-
-struct Url {
-  bool tls = false;
-  uint16_t port = 0;
-  RequestHead request;
-};
-
-std::optional<Url> parse_url(std::string_view text, Arena& arena) {
-  Url url;
-  const size_t scheme_end = text.find("://");
-  if (scheme_end == std::string_view::npos) return std::nullopt;
-  const std::string_view scheme = text.substr(0, scheme_end);
-  if (scheme != "http" && scheme != "https") return std::nullopt;
-  url.tls = scheme == "https";
-  text.remove_prefix(scheme_end + 3);
-  const size_t path_start = std::min(text.find_first_of("/?"), text.size());
-  url.request.authority = text.substr(0, path_start);
-  url.request.host = host_of_authority(url.request.authority, arena);
-  if (url.request.host.empty()) return std::nullopt;
-  url.port = url.tls ? 443 : 80;
-  const size_t colon = url.request.authority.rfind(':');
-  if (colon != std::string_view::npos && colon + 1 < url.request.authority.size() &&
-      url.request.authority.back() != ']') {
-    std::from_chars(url.request.authority.data() + colon + 1,
-                    url.request.authority.data() + url.request.authority.size(), url.port);
-  }
-  std::string_view target = text.substr(path_start);
-  const size_t question = target.find('?');
-  url.request.has_query = question != std::string_view::npos;
-  if (url.request.has_query) url.request.query = target.substr(question + 1);
-  target = target.substr(0, question);
-  url.request.path = normalise_path(target.empty() ? "/" : target, arena);
-  if (url.request.path.empty()) return std::nullopt;
-  return url;
-}
 
 // The listener a URL reaches: of its port, else the first of its kind.
 uint32_t listener_for(const Plan& plan, const Url& url) {

@@ -9,6 +9,7 @@
 #include "core/crypto.h"
 #include "core/log.h"
 #include "l7/explain.h"
+#include "l7/url.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -165,7 +166,10 @@ void Proxy::add_status(nlohmann::json& status) const {
 }
 
 void Proxy::purge(const Purge& purge) {
-  if (cache_) cache_->purge(purge);
+  if (!cache_) return;
+  std::vector<std::string> keys;
+  if (purge.kind == PurgeKind::url && plan_) keys = cache_keys_of_url(*plan_, purge.value);
+  cache_->purge(purge, keys);
 }
 
 Result<nlohmann::json> Proxy::explain(const HttpRequest& request) const {

@@ -1,0 +1,101 @@
+// The proxy and its cache: what a purge by URL takes.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "core/crypto.h"
+#include "l7/proxy.h"
+#include "tests/unit/l7/support.h"
+
+namespace tidegate::l7::test {
+namespace {
+
+Purge purge_of(std::string url, uint64_t sequence = 0) {
+  Purge purge;
+  purge.sequence = sequence;
+  purge.kind = PurgeKind::url;
+  purge.value = std::move(url);
+  return purge;
+}
+
+Origin::Handler fresh() {
+  return [](const std::string&, Wire& wire) { return wire.send(Origin::ok("x", "Cache-Control: max-age=600\r\n")); };
+}
+
+// A directory that goes with the test.
+struct StateDir {
+  StateDir() { std::filesystem::create_directories(path); }
+  ~StateDir() { std::filesystem::remove_all(path); }
+  const std::string path = std::filesystem::temp_directory_path() / ("tidegate-l7-" + hex_encode(random_bytes(8)));
+};
+
+// An edge that caches the routes it is given so.
+struct CachingEdge : Edge {
+  explicit CachingEdge(const StateDir& state) {
+    state_dir = state.path;
+    model.nodes[0].cache.enabled = true;
+    pool = add_pool("p", {origin.endpoint()});
+  }
+  Route& cached(const std::string& path) {
+    Route& route = add_route(path, pool);
+    route.cache.enabled = true;
+    return route;
+  }
+  // Whether the origin was asked for it.
+  bool fetches(std::string_view target, std::string_view host = "a.test") {
+    const size_t before = origin.requests();
+    EXPECT_EQ(ask(endpoint(), get(target, host)).status, 200);
+    return origin.requests() > before;
+  }
+
+  Origin origin{fresh()};
+  uint32_t pool = 0;
+};
+
+TEST(ProxyPurge, TakesWhatTheRouteMadeOfTheQuery) {
+  const StateDir state;
+  CachingEdge edge(state);
+  edge.cached("/id").cache.key_query = {"id"};
+  edge.cached("/none").cache.ignore_query = true;
+  edge.cached("/*");
+  edge.start();
+  for (const char* target : {"/id?id=1&utm=2", "/id?id=2", "/none?a=1", "/all?a=1", "/all?a=2"}) {
+    EXPECT_TRUE(edge.fetches(target)) << target;
+    EXPECT_FALSE(edge.fetches(target)) << target;
+  }
+  edge.proxy().purge(purge_of("http://a.test/id?utm=3&id=1"));
+  EXPECT_TRUE(edge.fetches("/id?id=1"));
+  EXPECT_FALSE(edge.fetches("/id?id=2"));
+  edge.proxy().purge(purge_of("http://a.test/none?b=2"));
+  EXPECT_TRUE(edge.fetches("/none"));
+  edge.proxy().purge(purge_of("http://a.test/all?a=1"));
+  EXPECT_TRUE(edge.fetches("/all?a=1"));
+  EXPECT_FALSE(edge.fetches("/all?a=2"));
+}
+
+TEST(ProxyPurge, TakesEverySpellingOfTheSameUrl) {
+  const StateDir state;
+  CachingEdge edge(state);
+  edge.cached("/*");
+  edge.start();
+  const auto refetched = [&](const std::string& url, std::string_view target, std::string_view host) {
+    edge.fetches(target, host);
+    EXPECT_FALSE(edge.fetches(target, host)) << url;
+    edge.proxy().purge(purge_of(url));
+    return edge.fetches(target, host);
+  };
+  EXPECT_TRUE(refetched("http://a.test/caf%c3%a9", "/caf%C3%A9", "a.test"));
+  EXPECT_TRUE(refetched("http://a.test/%7Euser/./x", "/~user/x", "a.test"));
+  EXPECT_TRUE(refetched("http://a.test", "/", "a.test"));
+  EXPECT_TRUE(refetched("HTTP://A.test:80/b#part", "/b", "a.test"));
+  EXPECT_TRUE(refetched("http://a.test./c", "/c", "a.test"));
+  EXPECT_TRUE(refetched("http://a.test/d", "/d", "a.test."));
+  EXPECT_TRUE(refetched("http://a.test.:8080/e", "/e", "a.test:8080"));
+  EXPECT_TRUE(refetched("http://[::1]:80/f", "/f", "[::1]"));
+  EXPECT_FALSE(refetched("http://b.test/g", "/g", "a.test"));
+  EXPECT_FALSE(refetched("https://a.test/h", "/h", "a.test"));
+  EXPECT_FALSE(refetched("http://a.test/%zz", "/i", "a.test"));
+}
+
+}  // namespace
+}  // namespace tidegate::l7::test
