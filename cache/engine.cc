@@ -239,10 +239,6 @@ void Engine::finish_load(const KeyHash& key, uint64_t variant, const std::shared
 bool Engine::on_loaded(const MetaKey& key, const Meta& meta, std::shared_ptr<DiskBody> disk) {
   const StoredHead& head = *meta.head;
   if (purges.verdict(head.tags, head.generation) == PurgeVerdict::dead) return false;
-  {
-    const std::lock_guard lock(loading_mutex_);
-    if (purged_while_loading_.count(key.key) != 0) return false;
-  }
   auto entry = std::make_shared<Entry>();
   entry->key = key.key;
   entry->variant = key.variant;
@@ -256,6 +252,10 @@ bool Engine::on_loaded(const MetaKey& key, const Meta& meta, std::shared_ptr<Dis
   {
     Shard& shard = index.shard(key.key);
     const std::lock_guard lock(shard.mutex);
+    // Under the shard's mutex: a purge says that it was here, then looks through the shard. Whichever comes second sees
+    // the other.
+    const std::lock_guard loading_lock(loading_mutex_);
+    if (purged_while_loading_.count(key.key) != 0) return false;
     published = shard.publish(std::move(entry), leftovers);
   }
   clean_up(leftovers);

@@ -140,6 +140,31 @@ TEST_F(CacheOnDisk, PurgesAreDurable) {
   EXPECT_EQ(find(get("/kept")).outcome, Outcome::lead);
 }
 
+TEST_F(CacheOnDisk, AUrlThatIsPurgedWhileItsRecordIsBeingReadDoesNotComeBack) {
+  constexpr int kObjects = 500, kStarts = 8;
+  const auto path = [](int i) { return "/" + std::to_string(i); };
+  for (int start = 0; start < kStarts; ++start) {
+    open(on_disk());
+    for (int i = 0; i < kObjects; ++i) store(path(i), fresh_minute(), "x");
+    cache->flush();
+    cache = nullptr;
+    auto opened = Cache::open(on_disk(), metrics);
+    ASSERT_TRUE(opened) << opened.error().message;
+    cache = std::move(*opened);
+    for (int i = 0; i < kObjects; ++i) {  // while it loads
+      Purge purge;
+      purge.kind = PurgeKind::url;
+      purge.value = "https://www.example.test" + path(i);
+      cache->purge(purge);
+    }
+    cache->wait_loaded();
+    for (int i = 0; i < kObjects; ++i) {
+      const std::string target = path(i);
+      ASSERT_EQ(cache->explain(get(target), policy, now_ms()).outcome, Outcome::lead) << target;
+    }
+  }
+}
+
 TEST_F(CacheOnDisk, AReplacedResponseDoesNotComeBack) {
   open(on_disk());
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "old");
