@@ -190,7 +190,7 @@ class Cache {
   // ignored. A url purge names "scheme://host/path?query" and takes every variant; of `keys` too, which are the names
   // that its routes' query options and its other spellings give it.
   void purge(const Purge& purge, const std::vector<std::string>& keys = {});
-  // Where a plane's follower resumes (PlaneHooks::purge_from): the last sequence that is durable.
+  // Where a plane's follower resumes (PlaneHooks::prepare): the last sequence that is durable.
   uint64_t last_applied_purge() const;
 
   // What lookup() would do now, changing nothing.

@@ -18,7 +18,7 @@ class FollowerBase : public Follower {
   const std::string& refused() const override { return refused_; }
 
  protected:
-  explicit FollowerBase(FollowerHooks hooks) : hooks_(std::move(hooks)) { applied_.purge = hooks_.purge_from; }
+  explicit FollowerBase(FollowerHooks hooks) : hooks_(std::move(hooks)) {}
 
   // Gives the Snapshot to the plane; in force unless refused.
   Result<void> offer(std::shared_ptr<const Snapshot> snapshot) {

@@ -141,6 +141,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   void follow_words(uint64_t sequence);
   void follow_version(uint64_t version);
   Result<void> put_in_force(uint64_t version);
+  Result<void> catch_up(const std::shared_ptr<const Snapshot>& snapshot);
   void follow_purges(uint64_t sequence);
   void deliver(const Purge& purge);
   void refuse(std::string why);
@@ -172,7 +173,8 @@ void StateFollower::look() {
         offer(make_snapshot(current_->version, current_->version_digest, current_->model, words_));
     if (!taken) log_error("words {} refused: {}", words_->sequence, taken.error().message);
   }
-  if (head->purge != applied_.purge) follow_purges(head->purge);
+  // Before the first version there may be nothing yet that a purge could act on: catch_up() tells them then.
+  if (current_ && head->purge != applied_.purge) follow_purges(head->purge);
 }
 
 // The bell is there as soon as a writer has made the whole environment.
@@ -215,7 +217,23 @@ Result<void> StateFollower::put_in_force(uint64_t version) {
   std::vector<Fault> faults;
   std::shared_ptr<const Model> model = load_model(*document, files, faults);
   if (!model) return fail(render_faults(faults, "", false));
-  return offer(make_snapshot(version, manifest->digest, std::move(model), words_));
+  std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, manifest->digest, std::move(model), words_);
+  if (Result<void> caught_up = catch_up(snapshot); !caught_up) return caught_up;
+  return offer(std::move(snapshot));
+}
+
+// What was purged while the plane was away is told before the first Snapshot is in force.
+Result<void> StateFollower::catch_up(const std::shared_ptr<const Snapshot>& snapshot) {
+  if (current_) return {};
+  const Result<StateHead> head = store_->head();
+  if (!head) return head.error();
+  if (hooks_.prepare) {
+    const Result<uint64_t> applied = hooks_.prepare(snapshot);
+    if (!applied) return applied.error();
+    applied_.purge = *applied;
+  }
+  if (head->purge != applied_.purge) follow_purges(head->purge);
+  return {};
 }
 
 void StateFollower::follow_purges(uint64_t sequence) {

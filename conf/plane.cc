@@ -160,7 +160,13 @@ Result<void> Plane::Impl::follow() {
   FollowerHooks follower_hooks;
   follower_hooks.on_snapshot = [this](std::shared_ptr<const Snapshot> snapshot) { return apply(snapshot); };
   follower_hooks.on_purge = hooks.on_purge;
-  follower_hooks.purge_from = hooks.purge_from;
+  if (hooks.prepare) {
+    follower_hooks.prepare = [this](const std::shared_ptr<const Snapshot>& snapshot) -> Result<uint64_t> {
+      const Result<const Node*> node = find_node(*snapshot->model, options.node);
+      if (!node) return node.error();
+      return hooks.prepare(snapshot, **node);
+    };
+  }
   Result<std::unique_ptr<Follower>> followed =
       options.config.empty() ? Follower::of_state(loop, options.state_dir, std::move(follower_hooks))
                              : Follower::of_file(loop, options.config, std::move(follower_hooks));

@@ -16,6 +16,9 @@ int main(int argc, char** argv) {
   hooks.apply = [&](std::shared_ptr<const Snapshot> snapshot, const Node& node) {
     return proxy.apply(std::move(snapshot), node);
   };
+  hooks.prepare = [&](const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
+    return proxy.prepare(snapshot, node);
+  };
   hooks.on_purge = [&](const Purge& purge) { proxy.purge(purge); };
   hooks.digest = [&] { return proxy.digest(); };
   hooks.add_status = [&](nlohmann::json& status) { proxy.add_status(status); };

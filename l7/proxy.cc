@@ -57,9 +57,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   if (workers_.empty()) {
     if (Result<void> started = start_workers(node); !started) return started;
   }
-  const uint32_t node_index = snapshot->model->node_index(node.name);
-  std::shared_ptr<const Plan> plan =
-      make_plan({std::move(snapshot), node_index, router_key_, hash_key_}, plan_.get(), registry_);
+  std::shared_ptr<const Plan> plan = compile(std::move(snapshot), node);
 
   std::vector<std::shared_ptr<Adoption>> adoptions;
   for (TlsContexts& contexts : tls_) {
@@ -82,6 +80,29 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   for (const std::string& key : needs_restart_) log_warn("{} has changed: it takes effect at the next start", key);
   shared_->max_connections.store(node.l7.max_connections, std::memory_order_relaxed);
   plan_ = std::move(plan);
+  upcoming_.reset();
+  return {};
+}
+
+std::shared_ptr<const Plan> Proxy::compile(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
+  const uint32_t node_index = snapshot->model->node_index(node.name);
+  const Plan* previous = plan_ ? plan_.get() : upcoming_.get();
+  return make_plan({std::move(snapshot), node_index, router_key_, hash_key_}, previous, registry_);
+}
+
+Result<uint64_t> Proxy::prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
+  if (Result<void> opened = open_cache(node); !opened) return opened.error();
+  upcoming_ = compile(snapshot, node);
+  return cache_ ? cache_->last_applied_purge() : 0;
+}
+
+Result<void> Proxy::open_cache(const Node& node) {
+  if (cache_ || !node.cache.enabled) return {};
+  Result<std::unique_ptr<cache::Cache>> cache =
+      cache::Cache::open(cache::make_options(node.cache, state_dir_), metrics_);
+  if (!cache) return cache.error();
+  cache_ = std::move(*cache);
+  started_as_.cache = node.cache;
   return {};
 }
 
@@ -90,13 +111,9 @@ Result<void> Proxy::start_workers(const Node& node) {
   Result<std::unique_ptr<AccessLog>> log = AccessLog::open(node.l7.access_log, count);
   if (!log) return log.error();
   log_ = std::move(*log);
-  started_as_ = node;
-  if (node.cache.enabled) {
-    Result<std::unique_ptr<cache::Cache>> cache =
-        cache::Cache::open(cache::make_options(node.cache, state_dir_), metrics_);
-    if (!cache) return cache.error();
-    cache_ = std::move(*cache);
-  }
+  if (Result<void> opened = open_cache(node); !opened) return opened;
+  started_as_.l7 = node.l7;
+  if (!cache_) started_as_.cache = node.cache;
   shared_.reset(new WorkerShared{stats_, *log_, cache_.get(), main_loop_});
   for (size_t i = 0; i < count; ++i) {
     tls_.emplace_back(tickets_);
@@ -168,7 +185,8 @@ void Proxy::add_status(nlohmann::json& status) const {
 void Proxy::purge(const Purge& purge) {
   if (!cache_) return;
   std::vector<std::string> keys;
-  if (purge.kind == PurgeKind::url && plan_) keys = cache_keys_of_url(*plan_, purge.value);
+  const Plan* plan = plan_ ? plan_.get() : upcoming_.get();
+  if (purge.kind == PurgeKind::url && plan != nullptr) keys = cache_keys_of_url(*plan, purge.value);
   cache_->purge(purge, keys);
 }
 

@@ -25,6 +25,9 @@ class Proxy {
   Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics);
   ~Proxy();
 
+  // Before the first apply(), with what will be applied: opens the cache, so that purges can be taken, and returns the
+  // last one that it has durably applied.
+  Result<uint64_t> prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
   // Compiles and publishes to all workers; the first call starts them. An Error (a certificate that cannot be used, an
   // address that cannot be bound) leaves everything as it was.
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
@@ -45,7 +48,9 @@ class Proxy {
     std::vector<Endpoint> close;
     std::map<Endpoint, Endpoint> bound;  // the whole set afterwards
   };
+  Result<void> open_cache(const Node& node);
   Result<void> start_workers(const Node& node);
+  std::shared_ptr<const Plan> compile(std::shared_ptr<const Snapshot> snapshot, const Node& node);
   Result<SocketChanges> prepare_sockets(const Plan& plan) const;
   void append_pool_metrics(std::string& out) const;
 
@@ -63,6 +68,7 @@ class Proxy {
   std::vector<TlsContexts> tls_;        // by worker, made here, used there
   std::map<Endpoint, Endpoint> bound_;  // configured -> real
   std::shared_ptr<const Plan> plan_;
+  std::shared_ptr<const Plan> upcoming_;  // prepared; until the first is in force
   Node started_as_;
   std::vector<std::string> needs_restart_;  // keys whose present values are not in force
 };

@@ -38,17 +38,27 @@ std::vector<ConfigObject> objects_of(const std::string& yaml) {
 struct Heard {
   std::vector<std::shared_ptr<const Snapshot>> snapshots;
   std::vector<Purge> purges;
-  std::string refuse_with;  // not empty: the plane refuses
+  std::vector<std::string> order;  // of what was told
+  std::string refuse_with;         // not empty: the plane refuses
+  std::string cannot_prepare;      // not empty: why
 
   FollowerHooks hooks(uint64_t purge_from = 0) {
     FollowerHooks hooks;
     hooks.on_snapshot = [this](std::shared_ptr<const Snapshot> snapshot) -> Result<void> {
       if (!refuse_with.empty()) return fail(refuse_with);
+      order.push_back("snapshot " + std::to_string(snapshot->version));
       snapshots.push_back(std::move(snapshot));
       return {};
     };
-    hooks.on_purge = [this](const Purge& purge) { purges.push_back(purge); };
-    hooks.purge_from = purge_from;
+    hooks.on_purge = [this](const Purge& purge) {
+      order.push_back("purge " + std::to_string(purge.sequence));
+      purges.push_back(purge);
+    };
+    hooks.prepare = [this, purge_from](const std::shared_ptr<const Snapshot>& snapshot) -> Result<uint64_t> {
+      if (!cannot_prepare.empty()) return fail(cannot_prepare);
+      order.push_back("prepare " + std::to_string(snapshot->version));
+      return purge_from;
+    };
     return hooks;
   }
   std::string address() const { return snapshots.back()->model->pools[0].backends[0].addresses[0].to_string(); }
@@ -224,6 +234,35 @@ TEST_F(StateFollowerTest, DeliversEachPurgeOnceAndInOrder) {
   for (const Purge& purge : heard_.purges) sequences.push_back(purge.sequence);
   EXPECT_THAT(sequences, ElementsAre(2, 3, 4));
   EXPECT_EQ(follower->applied().purge, 4U);
+}
+
+TEST_F(StateFollowerTest, TellsWhatWasPurgedBeforeTheFirstVersionIsInForce) {
+  tell(kCommit);
+  tell(kPurge);
+  tell(kPurge);
+  const auto follower = follow(1);
+  EXPECT_THAT(heard_.order, ElementsAre("prepare 1", "purge 2", "snapshot 1"));
+  tell(kCommit);
+  ASSERT_TRUE(snapshots_are(2));
+  EXPECT_THAT(heard_.order, ElementsAre("prepare 1", "purge 2", "snapshot 1", "snapshot 2"));
+}
+
+TEST_F(StateFollowerTest, KeepsPurgesForAPlaneThatCannotTakeThemYet) {
+  tell(kCommitFaulty);
+  tell(kPurge);
+  const auto follower = follow();
+  EXPECT_EQ(follower->applied().purge, 0U);
+  heard_.cannot_prepare = "no disk";
+  tell(kCommit);
+  tell(kPurge);
+  ASSERT_TRUE(run_until(loop_, [&] { return follower->refused() == "version 2: no disk"; }));
+  EXPECT_THAT(heard_.order, ElementsAre());
+  EXPECT_EQ(follower->applied().purge, 0U);
+  heard_.cannot_prepare.clear();
+  tell(kCommit);
+  ASSERT_TRUE(snapshots_are(1));
+  EXPECT_THAT(heard_.order, ElementsAre("prepare 3", "purge 1", "purge 2", "snapshot 3"));
+  EXPECT_EQ(follower->applied().purge, 2U);
 }
 
 TEST_F(StateFollowerTest, PurgesEverythingWhenTheLogNoLongerReachesBack) {

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
 
 #include "core/crypto.h"
 #include "l7/proxy.h"
@@ -95,6 +97,31 @@ TEST(ProxyPurge, TakesEverySpellingOfTheSameUrl) {
   EXPECT_FALSE(refetched("http://b.test/g", "/g", "a.test"));
   EXPECT_FALSE(refetched("https://a.test/h", "/h", "a.test"));
   EXPECT_FALSE(refetched("http://a.test/%zz", "/i", "a.test"));
+}
+
+TEST(ProxyPurge, ReachesWhatIsOnDiskBeforeTheFirstVersionIsInForce) {
+  const StateDir state;
+  const auto make = [&state] {
+    auto edge = std::make_unique<CachingEdge>(state);
+    edge->cached("/id").cache.key_query = {"id"};
+    return edge;
+  };
+  {
+    const auto edge = make();
+    edge->start();
+    EXPECT_TRUE(edge->fetches("/id?id=1"));
+    EXPECT_TRUE(edge->fetches("/id?id=2"));
+  }
+  const auto edge = make();
+  edge->missed = {purge_of("http://a.test/id?utm=1&id=1", 1)};
+  edge->start();
+  ASSERT_TRUE(edge->run_until([&] {  // until the index is read, a miss says nothing
+    nlohmann::json status;
+    edge->proxy().add_status(status);
+    return status["cache"]["loading"] == false;
+  }));
+  EXPECT_TRUE(edge->fetches("/id?id=1"));
+  EXPECT_FALSE(edge->fetches("/id?id=2"));
 }
 
 }  // namespace

@@ -107,6 +107,7 @@ class Edge {
   uint64_t metric(const std::string& series) const;  // value of the line that starts with `series`
   std::string secret = "a secret that tests share, long enough";
   std::string state_dir;
+  std::vector<Purge> missed;  // told before the first version is in force, as a follower tells what was missed
 
  private:
   EventLoop loop_;
