@@ -145,7 +145,7 @@ void Cache::invalidate(const RequestView& request, const RouteCache& policy, con
 }
 
 void Cache::purge(const Purge& purge, const std::vector<std::string>& keys) { impl_->engine.purge(purge, keys); }
-uint64_t Cache::last_applied_purge() const { return impl_->engine.durable_purge(); }
+PurgePosition Cache::last_applied_purge() const { return impl_->engine.durable_purge(); }
 
 Explanation Cache::explain(const RequestView& request, const RouteCache& policy, uint64_t now_ms) const {
   return impl_->engine.explain(request, policy, now_ms);

@@ -191,7 +191,7 @@ class Cache {
   // that its routes' query options and its other spellings give it.
   void purge(const Purge& purge, const std::vector<std::string>& keys = {});
   // Where a plane's follower resumes (PlaneHooks::prepare): the last sequence that is durable.
-  uint64_t last_applied_purge() const;
+  PurgePosition last_applied_purge() const;
 
   // What lookup() would do now, changing nothing.
   Explanation explain(const RequestView& request, const RouteCache& policy, uint64_t now_ms) const;

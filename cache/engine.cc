@@ -44,7 +44,7 @@ void Engine::open_disk() {
   const StoreHeader& header = store_->header();
   keys = header.keys;
   generation_ = header.generation;
-  last_purge = header.purge_sequence;
+  last_purge_ = header.purge;
   purges.purge_all(header.all_hard, false);
   purges.purge_all(header.all_soft, true);
   for (const auto& [tag, epochs] : header.tags) {

@@ -102,9 +102,7 @@ class Engine final : public WriterClient {
   void wait_loaded();
   void flush();
   Cache::Totals totals();
-  uint64_t durable_purge() const {
-    return writer_ != nullptr ? writer_->purge_sequence() : last_purge.load(std::memory_order_acquire);
-  }
+  PurgePosition durable_purge() const;
 
   const Options options;
   Counters counters;
@@ -112,7 +110,6 @@ class Engine final : public WriterClient {
   PurgeTable purges;
   UncacheablePlaces places;
   Index index;
-  std::atomic<uint64_t> last_purge{0};  // applied to the index; the durable one is the writer's
 
  private:
   struct Sight;  // lookup.cc: what the index showed
@@ -139,6 +136,9 @@ class Engine final : public WriterClient {
   void finish_load(const KeyHash& key, uint64_t variant, const std::shared_ptr<DiskBody>& disk,
                    std::shared_ptr<const StoredObject> object, bool damaged);
   void purge_key(const KeyHash& key, bool soft, uint64_t now_ms);
+
+  mutable std::mutex purge_mutex_;  // guards last_purge_; held by nobody who waits
+  PurgePosition last_purge_;        // applied to the index; the durable one is the writer's
 
   std::shared_ptr<Reclaim> reclaim_ = std::make_shared<Reclaim>();
   std::unique_ptr<Store> store_;

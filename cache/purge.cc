@@ -17,10 +17,12 @@ std::string_view origin_of(std::string_view key) {  // "https://host" of "https:
 
 void Engine::purge(const Purge& purge, const std::vector<std::string>& keys_of_url) {
   // Each sequence once; a sequence of 0 is an unnumbered purge and is always applied.
-  uint64_t last = last_purge.load(std::memory_order_acquire);
-  do {
-    if (purge.sequence != 0 && purge.sequence <= last) return;
-  } while (purge.sequence != 0 && !last_purge.compare_exchange_weak(last, purge.sequence));
+  const bool counts = purge.sequence != 0 || purge.anew;
+  if (counts) {
+    const std::lock_guard lock(purge_mutex_);
+    if (purge.sequence <= last_purge_.sequence && !purge.anew) return;
+    last_purge_ = {purge.sequence, purge.at_ns};
+  }
 
   if (purge.kind == PurgeKind::url) {
     const uint64_t now_ms = realtime_ns() / kNsPerMs;
@@ -43,7 +45,13 @@ void Engine::purge(const Purge& purge, const std::vector<std::string>& keys_of_u
       if (writer_ != nullptr) writer_->submit(PurgeAll{generation, purge.soft});
     }
   }
-  if (purge.sequence != 0 && writer_ != nullptr) writer_->submit(NotePurge{purge.sequence});
+  if (counts && writer_ != nullptr) writer_->submit(NotePurge{{purge.sequence, purge.at_ns}, purge.anew});
+}
+
+PurgePosition Engine::durable_purge() const {
+  if (writer_ != nullptr) return writer_->purged_to();
+  const std::lock_guard lock(purge_mutex_);
+  return last_purge_;
 }
 
 // All variants, what is arriving included. Soft: stale from now on, so that stale-while-revalidate and validation still

@@ -153,7 +153,9 @@ Result<void> Store::read_header() {
   if (txn->get(sys_, "format") != kFormat || !keys || keys->size() != 32) return fail("foreign format");
   const auto high = decode_u64s(keys->substr(0, 16)), low = decode_u64s(keys->substr(16));
   header_.keys = {{high->first, high->second}, {low->first, low->second}};
-  std::tie(header_.generation, header_.purge_sequence) = read_pair(*txn, sys_, "progress", {1, 0});
+  std::tie(header_.generation, header_.purge.sequence) = read_pair(*txn, sys_, "progress", {1, 0});
+  const auto [sequence, at_ns] = read_pair(*txn, sys_, "purged_at", {0, 0});
+  if (sequence == header_.purge.sequence) header_.purge.at_ns = at_ns;
   std::tie(header_.all_hard, header_.all_soft) = read_pair(*txn, sys_, "all", {0, 0});
   lmdb::Cursor cursor(*txn, tag_);
   for (bool more = cursor.first(); more; more = cursor.next()) {

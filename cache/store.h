@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cache/format.h"
+#include "conf/state_store.h"
 #include "core/lmdb.h"
 #include "core/result.h"
 
@@ -16,7 +17,7 @@ namespace tidegate::cache {
 struct StoreHeader {
   HashKeys keys;
   uint64_t generation = 1;  // every committed generation is smaller
-  uint64_t purge_sequence = 0;
+  PurgePosition purge;      // the last one applied
   uint64_t all_hard = 0, all_soft = 0;
   std::vector<std::pair<uint64_t, std::pair<uint64_t, uint64_t>>> tags;  // hash -> hard, soft epoch
 };

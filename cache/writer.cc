@@ -37,9 +37,14 @@ Writer::Writer(Store& store, WriterClient& client, Counters& counters, const Wri
       counters_(counters),
       limits_(limits),
       reclaim_(std::move(reclaim)),
+      purged_to_(store.header().purge),
       eviction_(store.map_bytes() * kHighWaterPercent / 100),
-      noted_sequence_(store.header().purge_sequence),
-      purge_sequence_(store.header().purge_sequence) {}
+      noted_(store.header().purge) {}
+
+PurgePosition Writer::purged_to() const {
+  const std::lock_guard lock(mutex_);
+  return purged_to_;
+}
 
 void Writer::stop() {
   {
@@ -194,7 +199,10 @@ void Writer::account(DiskBody& disk, uint64_t bytes) {
 }
 
 void Writer::committed(std::vector<Work>& batch) {
-  purge_sequence_.store(noted_sequence_, std::memory_order_release);  // before a flush says that all is done
+  {
+    const std::lock_guard lock(mutex_);
+    purged_to_ = noted_;  // before a flush says that all is done
+  }
   for (Work& work : batch) {
     if (auto* chunk = std::get_if<PutChunk>(&work)) {
       if (!chunk->written) continue;

@@ -21,6 +21,7 @@
 #include "cache/object.h"
 #include "cache/s3fifo.h"
 #include "cache/store.h"
+#include "conf/state_store.h"
 
 namespace tidegate::cache {
 
@@ -85,7 +86,8 @@ struct PurgeAll {
   bool soft = false;
 };
 struct NotePurge {
-  uint64_t sequence = 0;
+  PurgePosition position;
+  bool anew = false;  // whatever was noted before
 };
 struct Flush {
   std::function<void()> done;
@@ -113,7 +115,7 @@ class Writer {
 
   uint64_t queue_bytes() const;
   uint64_t disk_bytes() const { return used_.load(std::memory_order_relaxed); }
-  uint64_t purge_sequence() const { return purge_sequence_.load(std::memory_order_acquire); }
+  PurgePosition purged_to() const;  // durably
 
  private:
   struct Resident {  // one whole body on disk
@@ -168,12 +170,13 @@ class Writer {
   const WriterLimits limits_;
   const std::shared_ptr<Reclaim> reclaim_;
 
-  mutable std::mutex mutex_;  // guards the queue
+  mutable std::mutex mutex_;  // guards the queue and purged_to_
   std::condition_variable wake_;
   std::deque<Work> queue_;
   uint64_t queue_bytes_ = 0;  // of what waits and of the batch under way
   bool flush_wanted_ = false;
   bool stop_ = false;
+  PurgePosition purged_to_;  // durable
 
   // The writer thread's own.
   std::unordered_map<uint64_t, Resident> residents_;  // by disk generation
@@ -184,8 +187,7 @@ class Writer {
   uint64_t batch_bytes_ = 0;
   std::vector<std::function<void()>> flushed_;  // whose waiting ends once the batch is let go
   bool backing_off_ = false;                    // the last transaction failed: do not spin
-  uint64_t noted_sequence_ = 0;
-  std::atomic<uint64_t> purge_sequence_{0};  // durable
+  PurgePosition noted_;
   std::atomic<uint64_t> used_{0};
   std::thread thread_;
 };

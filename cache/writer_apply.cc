@@ -59,7 +59,7 @@ Result<void> Writer::apply(lmdb::Txn& txn, Work& work) {
                         [&](PurgeTag& purge) { return purge_tag(txn, purge); },
                         [&](PurgeAll& purge) { return purge_all(txn, purge); },
                         [&](NotePurge& note) -> Result<void> {
-                          noted_sequence_ = std::max(noted_sequence_, note.sequence);
+                          if (note.anew || note.position.sequence > noted_.sequence) noted_ = note.position;
                           return {};
                         },
                         [](Flush&) -> Result<void> { return {}; },
@@ -165,7 +165,9 @@ Result<void> Writer::purge_all(lmdb::Txn& txn, const PurgeAll& purge) {
 }
 
 Result<void> Writer::put_progress(lmdb::Txn& txn) {
-  return txn.put(store_.sys_db(), "progress", encode_u64s(client_.next_generation(), noted_sequence_));
+  const auto done = txn.put(store_.sys_db(), "progress", encode_u64s(client_.next_generation(), noted_.sequence));
+  if (!done || noted_.sequence == 0) return done;
+  return txn.put(store_.sys_db(), "purged_at", encode_u64s(noted_.sequence, noted_.at_ns));
 }
 
 }  // namespace tidegate::cache

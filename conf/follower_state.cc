@@ -143,6 +143,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   Result<void> put_in_force(uint64_t version);
   Result<void> catch_up(const std::shared_ptr<const Snapshot>& snapshot);
   void follow_purges(uint64_t sequence);
+  Result<bool> log_continues(uint64_t sequence) const;
   void deliver(const Purge& purge);
   void refuse(std::string why);
   void look_for_another();
@@ -153,8 +154,10 @@ class StateFollower final : public FollowerBase, private IoHandler {
   BellWatch bell_;
   Timer poll_{loop_, [this] { tick(); }};
   std::unique_ptr<StateStore> store_;
-  ino_t inode_ = 0;  // of the environment that is open
-  StateHead tried_;  // what was looked at, in force or not
+  ino_t inode_ = 0;            // of the environment that is open
+  bool another_log_ = false;   // perhaps: the environment was replaced
+  uint64_t purged_at_ns_ = 0;  // when what applied_.purge names was ordered; 0: not known
+  StateHead tried_;            // what was looked at, in force or not
   std::shared_ptr<const Words> words_;
   ObjectCache objects_;
 };
@@ -174,7 +177,7 @@ void StateFollower::look() {
     if (!taken) log_error("words {} refused: {}", words_->sequence, taken.error().message);
   }
   // Before the first version there may be nothing yet that a purge could act on: catch_up() tells them then.
-  if (current_ && head->purge != applied_.purge) follow_purges(head->purge);
+  if (current_ && (head->purge != applied_.purge || another_log_)) follow_purges(head->purge);
 }
 
 // The bell is there as soon as a writer has made the whole environment.
@@ -228,20 +231,30 @@ Result<void> StateFollower::catch_up(const std::shared_ptr<const Snapshot>& snap
   const Result<StateHead> head = store_->head();
   if (!head) return head.error();
   if (hooks_.prepare) {
-    const Result<uint64_t> applied = hooks_.prepare(snapshot);
+    const Result<PurgePosition> applied = hooks_.prepare(snapshot);
     if (!applied) return applied.error();
-    applied_.purge = *applied;
+    applied_.purge = applied->sequence;
+    purged_at_ns_ = applied->at_ns;
   }
-  if (head->purge != applied_.purge) follow_purges(head->purge);
+  follow_purges(head->purge);
   return {};
 }
 
 void StateFollower::follow_purges(uint64_t sequence) {
+  const Result<bool> continued = log_continues(sequence);
+  if (!continued) return refuse(continued.error().message);
+  another_log_ = false;
   Purge everything;
   everything.kind = PurgeKind::all;
   everything.by = "follower";
-  if (sequence < applied_.purge) {  // another log than the one that the plane knows: the state was made anew
+  if (!*continued) {
+    // What is missed of the one and what is in the other, all at once.
+    const Result<std::vector<Purge>> last = store_->purges_after(sequence == 0 ? 0 : sequence - 1, 1);
+    if (!last) return refuse(last.error().message);
     everything.sequence = sequence;
+    if (!last->empty()) everything.at_ns = last->front().at_ns;
+    everything.anew = true;
+    log_warn("the purge log is another than the one followed up to {}: everything is purged", applied_.purge);
     return deliver(everything);
   }
   while (applied_.purge < sequence) {
@@ -258,9 +271,21 @@ void StateFollower::follow_purges(uint64_t sequence) {
   }
 }
 
+// Whether the log is the one in which the plane's last purge stands. One made anew begins at 1, one restored from a
+// copy goes back; either may be past the old number by now, but what stands there was ordered at another time.
+Result<bool> StateFollower::log_continues(uint64_t sequence) const {
+  if (applied_.purge == 0) return true;
+  if (sequence < applied_.purge) return false;
+  const Result<std::vector<Purge>> there = store_->purges_after(applied_.purge - 1, 1);
+  if (!there) return there.error();
+  if (there->empty() || there->front().sequence != applied_.purge) return true;  // trimmed: the gap will show
+  return purged_at_ns_ == 0 || there->front().at_ns == purged_at_ns_;
+}
+
 void StateFollower::deliver(const Purge& purge) {
   if (hooks_.on_purge) hooks_.on_purge(purge);
   applied_.purge = purge.sequence;
+  purged_at_ns_ = purge.at_ns;
 }
 
 void StateFollower::refuse(std::string why) {
@@ -277,6 +302,7 @@ void StateFollower::look_for_another() {
   if (!store_ || ::stat(data_path().c_str(), &file) != 0 || file.st_ino == inode_) return;
   log_warn("the state in {} was replaced: following the new one", state_dir_);
   store_.reset();
+  another_log_ = true;
   tried_ = {};
   words_.reset();
   look();

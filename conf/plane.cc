@@ -161,7 +161,7 @@ Result<void> Plane::Impl::follow() {
   follower_hooks.on_snapshot = [this](std::shared_ptr<const Snapshot> snapshot) { return apply(snapshot); };
   follower_hooks.on_purge = hooks.on_purge;
   if (hooks.prepare) {
-    follower_hooks.prepare = [this](const std::shared_ptr<const Snapshot>& snapshot) -> Result<uint64_t> {
+    follower_hooks.prepare = [this](const std::shared_ptr<const Snapshot>& snapshot) -> Result<PurgePosition> {
       const Result<const Node*> node = find_node(*snapshot->model, options.node);
       if (!node) return node.error();
       return hooks.prepare(snapshot, **node);

@@ -33,7 +33,7 @@ struct PlaneHooks {
   std::function<Result<void>(std::shared_ptr<const Snapshot>, const Node&)> apply;
   std::function<void(const Purge&)> on_purge;  // may be empty
   // FollowerHooks::prepare, with this process's own node. May be empty.
-  std::function<Result<uint64_t>(const std::shared_ptr<const Snapshot>&, const Node&)> prepare;
+  std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&, const Node&)> prepare;
   std::function<std::string()> digest;              // of the derived tables in force
   std::function<void(nlohmann::json&)> add_status;  // may be empty: plane's own members of /status
   // GET /explain?...: the plane's own part, decided by the functions and state it runs on. An Error (a parameter that

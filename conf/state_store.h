@@ -42,6 +42,16 @@ struct Purge {
   bool soft = false;   // mark stale instead of removing
   uint64_t at_ns = 0;  // realtime
   std::string by;
+  // Of kind all, from a follower: the log is another than the one before, or was set back. Its sequence holds from now
+  // on, also a lower one.
+  bool anew = false;
+};
+
+// A place in the purge log. The time tells it from the same place in another log; 0: not known.
+struct PurgePosition {
+  uint64_t sequence = 0;
+  uint64_t at_ns = 0;
+  bool operator==(const PurgePosition&) const = default;
 };
 
 struct AuditRecord {

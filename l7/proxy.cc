@@ -90,10 +90,10 @@ std::shared_ptr<const Plan> Proxy::compile(std::shared_ptr<const Snapshot> snaps
   return make_plan({std::move(snapshot), node_index, router_key_, hash_key_}, previous, registry_);
 }
 
-Result<uint64_t> Proxy::prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
+Result<PurgePosition> Proxy::prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
   if (Result<void> opened = open_cache(node); !opened) return opened.error();
   upcoming_ = compile(snapshot, node);
-  return cache_ ? cache_->last_applied_purge() : 0;
+  return cache_ ? cache_->last_applied_purge() : PurgePosition{};
 }
 
 Result<void> Proxy::open_cache(const Node& node) {

@@ -27,7 +27,7 @@ class Proxy {
 
   // Before the first apply(), with what will be applied: opens the cache, so that purges can be taken, and returns the
   // last one that it has durably applied.
-  Result<uint64_t> prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
+  Result<PurgePosition> prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
   // Compiles and publishes to all workers; the first call starts them. An Error (a certificate that cannot be used, an
   // address that cannot be bound) leaves everything as it was.
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);

@@ -258,7 +258,7 @@ TEST_F(CacheInMemory, WhatWasBeingFetchedWhenAPurgeCameIsNotKept) {
 
 TEST_F(CacheInMemory, EachPurgeSequenceIsAppliedOnce) {
   cache->purge(purge_of(PurgeKind::all, "", false, 7));
-  EXPECT_EQ(cache->last_applied_purge(), 7U);
+  EXPECT_EQ(cache->last_applied_purge().sequence, 7U);
   store("/a", fresh_minute(), "a");
   cache->purge(purge_of(PurgeKind::all, "", false, 7));
   EXPECT_EQ(find(get("/a")).outcome, Outcome::hit);

@@ -124,9 +124,9 @@ TEST_F(CacheOnDisk, PurgesAreDurable) {
   purge.sequence = 3;
   cache->purge(purge);
   cache->flush();
-  EXPECT_EQ(cache->last_applied_purge(), 3U);
+  EXPECT_EQ(cache->last_applied_purge().sequence, 3U);
   open(on_disk());
-  EXPECT_EQ(cache->last_applied_purge(), 3U);
+  EXPECT_EQ(cache->last_applied_purge().sequence, 3U);
   EXPECT_EQ(find(get("/url")).outcome, Outcome::lead);
   EXPECT_EQ(find(get("/tag")).outcome, Outcome::lead);
   EXPECT_EQ(find(get("/soft")).status.forward, Forward::stale);
@@ -138,6 +138,39 @@ TEST_F(CacheOnDisk, PurgesAreDurable) {
   cache->flush();
   open(on_disk());
   EXPECT_EQ(find(get("/kept")).outcome, Outcome::lead);
+}
+
+TEST_F(CacheOnDisk, ALogMadeAnewCountsFromItsOwnBeginning) {
+  open(on_disk());
+  Purge purge;
+  purge.kind = PurgeKind::tag;
+  purge.value = "news";
+  purge.sequence = 57;
+  purge.at_ns = 1'000;
+  cache->purge(purge);
+  store("/a", fresh_minute(), "a");
+  Purge everything;
+  everything.kind = PurgeKind::all;
+  everything.sequence = 1;
+  everything.at_ns = 2'000;
+  everything.anew = true;
+  cache->purge(everything);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  cache->flush();
+  EXPECT_EQ(cache->last_applied_purge(), (PurgePosition{1, 2'000}));
+  open(on_disk());
+  EXPECT_EQ(cache->last_applied_purge(), (PurgePosition{1, 2'000}));
+  store("/a", {{"Cache-Control", "max-age=60"}, {"Cache-Tag", "news"}}, "a");
+  purge.sequence = 2;
+  purge.at_ns = 3'000;
+  cache->purge(purge);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead) << "a number that the old log had used";
+  everything.sequence = 0;  // and once more, by a log that is empty yet
+  everything.at_ns = 0;
+  cache->purge(everything);
+  cache->flush();
+  open(on_disk());
+  EXPECT_EQ(cache->last_applied_purge(), PurgePosition());
 }
 
 TEST_F(CacheOnDisk, AUrlThatIsPurgedWhileItsRecordIsBeingReadDoesNotComeBack) {

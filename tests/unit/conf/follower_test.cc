@@ -42,7 +42,7 @@ struct Heard {
   std::string refuse_with;         // not empty: the plane refuses
   std::string cannot_prepare;      // not empty: why
 
-  FollowerHooks hooks(uint64_t purge_from = 0) {
+  FollowerHooks hooks(PurgePosition purge_from = {}) {
     FollowerHooks hooks;
     hooks.on_snapshot = [this](std::shared_ptr<const Snapshot> snapshot) -> Result<void> {
       if (!refuse_with.empty()) return fail(refuse_with);
@@ -54,7 +54,7 @@ struct Heard {
       order.push_back("purge " + std::to_string(purge.sequence));
       purges.push_back(purge);
     };
-    hooks.prepare = [this, purge_from](const std::shared_ptr<const Snapshot>& snapshot) -> Result<uint64_t> {
+    hooks.prepare = [this, purge_from](const std::shared_ptr<const Snapshot>& snapshot) -> Result<PurgePosition> {
       if (!cannot_prepare.empty()) return fail(cannot_prepare);
       order.push_back("prepare " + std::to_string(snapshot->version));
       return purge_from;
@@ -126,7 +126,7 @@ class StateFollowerTest : public ::testing::Test {
     writer_.talk().say(command);
     EXPECT_EQ(writer_.talk().hear(), 1U);
   }
-  std::unique_ptr<Follower> follow(uint64_t purge_from = 0) {
+  std::unique_ptr<Follower> follow(PurgePosition purge_from = {}) {
     Result<std::unique_ptr<Follower>> follower = Follower::of_state(loop_, state_dir_, heard_.hooks(purge_from));
     EXPECT_TRUE(follower);
     return *std::move(follower);
@@ -225,7 +225,7 @@ TEST_F(StateFollowerTest, DeliversEachPurgeOnceAndInOrder) {
   tell(kPurge);
   tell(kPurge);
   tell(kPurge);
-  const auto follower = follow(1);
+  const auto follower = follow({1, 0});
   ASSERT_EQ(heard_.purges.size(), 2U);
   tell(kPurge);
   ASSERT_TRUE(run_until(loop_, [&] { return heard_.purges.size() == 3; }));
@@ -240,7 +240,7 @@ TEST_F(StateFollowerTest, TellsWhatWasPurgedBeforeTheFirstVersionIsInForce) {
   tell(kCommit);
   tell(kPurge);
   tell(kPurge);
-  const auto follower = follow(1);
+  const auto follower = follow({1, 0});
   EXPECT_THAT(heard_.order, ElementsAre("prepare 1", "purge 2", "snapshot 1"));
   tell(kCommit);
   ASSERT_TRUE(snapshots_are(2));
@@ -268,7 +268,7 @@ TEST_F(StateFollowerTest, KeepsPurgesForAPlaneThatCannotTakeThemYet) {
 TEST_F(StateFollowerTest, PurgesEverythingWhenTheLogNoLongerReachesBack) {
   tell(kCommit);
   tell(kPurgeMany);
-  const auto follower = follow(5);
+  const auto follower = follow({5, 0});
   ASSERT_EQ(heard_.purges.size(), 10'001U);
   EXPECT_EQ(heard_.purges[0].kind, PurgeKind::all);
   EXPECT_EQ(heard_.purges[0].sequence, 300U);
@@ -279,10 +279,64 @@ TEST_F(StateFollowerTest, PurgesEverythingWhenTheLogNoLongerReachesBack) {
 TEST_F(StateFollowerTest, PurgesEverythingWhenTheStateWasMadeAnew) {
   tell(kCommit);
   tell(kPurge);
-  const auto follower = follow(77);
+  const auto follower = follow({77, 0});
   ASSERT_EQ(heard_.purges.size(), 1U);
   EXPECT_EQ(heard_.purges[0].kind, PurgeKind::all);
+  EXPECT_TRUE(heard_.purges[0].anew);
   EXPECT_EQ(follower->applied().purge, 1U);
+}
+
+TEST_F(StateFollowerTest, GoesOnFromItsPlaceInTheLog) {
+  tell(kCommit);
+  tell(kPurge);
+  tell(kPurge);
+  (void)follow();
+  const Purge first = heard_.purges.at(0);
+  heard_.purges.clear();
+  const auto follower = follow({1, first.at_ns});
+  ASSERT_EQ(heard_.purges.size(), 1U);
+  EXPECT_EQ(heard_.purges[0].sequence, 2U);
+  EXPECT_FALSE(heard_.purges[0].anew);
+}
+
+TEST_F(StateFollowerTest, PurgesEverythingWhenAnotherLogIsPastTheOldNumber) {
+  tell(kCommit);
+  tell(kPurge);
+  tell(kPurge);
+  tell(kPurge);
+  const auto follower = follow({2, 12'345});
+  ASSERT_EQ(heard_.purges.size(), 1U);
+  EXPECT_EQ(heard_.purges[0].kind, PurgeKind::all);
+  EXPECT_TRUE(heard_.purges[0].anew);
+  EXPECT_EQ(heard_.purges[0].sequence, 3U);
+  EXPECT_GT(heard_.purges[0].at_ns, 0U);
+  tell(kPurge);
+  ASSERT_TRUE(run_until(loop_, [&] { return heard_.purges.size() == 2; }));
+  EXPECT_EQ(heard_.purges[1].sequence, 4U);
+  EXPECT_EQ(heard_.purges[1].kind, PurgeKind::tag);
+}
+
+TEST_F(StateFollowerTest, PurgesEverythingWhenAnotherStateHasAsManyPurges) {
+  tell(kCommit);
+  tell(kPurge);
+  const auto follower = follow();
+  ASSERT_EQ(heard_.purges.size(), 1U);
+  writer_.kill(SIGKILL);
+  writer_.wait();
+  Forked anew([this](Talk& talk) {
+    const std::string beside = state_dir_ + "-anew";
+    return obey(beside, talk);
+  });
+  for (const Command command : {kCommit, kPurge}) {
+    anew.talk().say(command);
+    ASSERT_EQ(anew.talk().hear(), 1U);
+  }
+  std::filesystem::rename(state_dir_ + "/state", state_dir_ + "/state.old");
+  std::filesystem::rename(state_dir_ + "-anew/state", state_dir_ + "/state");
+  ASSERT_TRUE(run_until(loop_, [&] { return heard_.purges.size() == 2; }));
+  EXPECT_EQ(heard_.purges[1].kind, PurgeKind::all);
+  EXPECT_TRUE(heard_.purges[1].anew);
+  EXPECT_EQ(heard_.purges[1].sequence, 1U);
 }
 
 TEST_F(StateFollowerTest, WaitsWhileTheStateIsDamaged) {

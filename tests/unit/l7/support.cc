@@ -249,7 +249,7 @@ Result<void> Edge::publish() {
   const auto snapshot = make_snapshot(version_, "digest" + std::to_string(version_), std::make_shared<Model>(model),
                                       std::make_shared<Words>());
   if (version_ == 1) {
-    const Result<uint64_t> prepared = proxy_->prepare(snapshot, snapshot->model->nodes[0]);
+    const Result<PurgePosition> prepared = proxy_->prepare(snapshot, snapshot->model->nodes[0]);
     if (!prepared) return prepared.error();
     for (const Purge& purge : missed) proxy_->purge(purge);
   }
