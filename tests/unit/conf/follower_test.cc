@@ -67,7 +67,7 @@ struct Heard {
 // Runs the loop until `happened`; false after 30 s.
 template <class Happened>
 bool run_until(EventLoop& loop, Happened&& happened) {
-  const uint64_t deadline_ns = monotonic_ns() + 30 * kNsPerS;
+  const uint64_t deadline_ns = monotonic_ns() + 60 * kNsPerS;
   while (!happened()) {
     if (monotonic_ns() > deadline_ns) return false;
     loop.run_once(kNsPerS);
@@ -77,7 +77,7 @@ bool run_until(EventLoop& loop, Happened&& happened) {
 
 // --- a host's state; the writer is another process, as it is in life
 
-enum Command : uint64_t { kStop = 1, kCommit, kCommitFaulty, kHealth, kDrain, kPurge, kPurgeMany };
+enum Command : uint64_t { kStop = 1, kCommit, kCommitFaulty, kHealth, kDrain, kPurge, kAdoptLatePurges };
 
 // Does as it is told, and answers 1 when it is committed.
 int obey(const std::string& directory, Talk& talk) {
@@ -109,9 +109,9 @@ int obey(const std::string& directory, Talk& talk) {
       case kPurge:
         done = store->add_purge(PurgeKind::tag, "t", false, "t").has_value();
         break;
-      case kPurgeMany:
-        done = true;
-        for (int i = 0; i < 10'300; ++i) done = done && store->add_purge(PurgeKind::tag, "t", false, "t").has_value();
+      case kAdoptLatePurges:  // of another host, whose log was trimmed up to 300
+        done = store->adopt_purge({301, PurgeKind::tag, "t", false, 1, "t"}).has_value() &&
+               store->adopt_purge({302, PurgeKind::tag, "t", false, 2, "t"}).has_value();
         break;
       default:
         return 2;
@@ -267,13 +267,14 @@ TEST_F(StateFollowerTest, KeepsPurgesForAPlaneThatCannotTakeThemYet) {
 
 TEST_F(StateFollowerTest, PurgesEverythingWhenTheLogNoLongerReachesBack) {
   tell(kCommit);
-  tell(kPurgeMany);
+  tell(kAdoptLatePurges);
   const auto follower = follow({5, 0});
-  ASSERT_EQ(heard_.purges.size(), 10'001U);
+  ASSERT_EQ(heard_.purges.size(), 3U);
   EXPECT_EQ(heard_.purges[0].kind, PurgeKind::all);
   EXPECT_EQ(heard_.purges[0].sequence, 300U);
   EXPECT_EQ(heard_.purges[1].sequence, 301U);
-  EXPECT_EQ(follower->applied().purge, 10'300U);
+  EXPECT_EQ(heard_.purges[2].sequence, 302U);
+  EXPECT_EQ(follower->applied().purge, 302U);
 }
 
 TEST_F(StateFollowerTest, PurgesEverythingWhenTheStateWasMadeAnew) {

@@ -18,16 +18,18 @@
 
 namespace tidegate {
 
+constexpr int kPatienceMs = 120'000;  // a busy machine, sanitizers
+
 // One end of the talk. Numbers travel whole.
 class Talk {
  public:
   explicit Talk(int fd) : fd_(fd) {}
   void say(uint64_t number) const { EXPECT_EQ(::write(fd_.get(), &number, sizeof number), ssize_t{sizeof number}); }
-  // Nothing within 30 s, or the other end is gone: 0.
+  // Nothing within its patience, or the other end is gone: 0.
   uint64_t hear() const {
     pollfd readable{fd_.get(), POLLIN, 0};
     uint64_t number = 0;
-    if (::poll(&readable, 1, 30'000) != 1 || ::read(fd_.get(), &number, sizeof number) != ssize_t{sizeof number})
+    if (::poll(&readable, 1, kPatienceMs) != 1 || ::read(fd_.get(), &number, sizeof number) != ssize_t{sizeof number})
       return 0;
     return number;
   }

@@ -107,7 +107,7 @@ class PlaneProcess {
   bool read_more() {
     pollfd readable{log_.get(), POLLIN, 0};
     char buffer[4096];
-    if (::poll(&readable, 1, 30'000) != 1) return false;
+    if (::poll(&readable, 1, 60'000) != 1) return false;
     const ssize_t got = ::read(log_.get(), buffer, sizeof buffer);
     if (got > 0) seen_.append(buffer, static_cast<size_t>(got));
     return got > 0;

@@ -31,7 +31,7 @@ constexpr const char* kOperatorToken = "operator-token-0123456789";
 constexpr const char* kPublisherToken = "publisher-token-0123456789";
 constexpr const char* kReplicaToken = "replica-token-0123456789";
 
-constexpr uint64_t kPatienceMs = 30'000;  // a busy machine, sanitizers
+constexpr uint64_t kPatienceMs = 60'000;  // a busy machine, sanitizers
 
 // Runs the loop until `done` or the time is up, whichever is first; says which.
 inline bool pump(EventLoop& loop, const std::function<bool()>& done, uint64_t timeout_ms = kPatienceMs) {

@@ -20,7 +20,7 @@ namespace tidegate {
 // Turns the loop until `reached` holds. False when it does not within ten seconds.
 template <class Predicate>
 bool turn_until(EventLoop& loop, Predicate&& reached) {
-  const uint64_t deadline_ns = monotonic_ns() + 10 * kNsPerS;
+  const uint64_t deadline_ns = monotonic_ns() + 60 * kNsPerS;
   while (!reached()) {
     if (monotonic_ns() > deadline_ns) return false;
     loop.run_once(kNsPerMs);
