@@ -45,6 +45,7 @@ bool Shard::publish(std::shared_ptr<Entry> entry, Leftovers& leftovers) {
   }
   place.last_vary = entry->vary;
   place.entries.push_back(std::move(entry));
+  ++objects;
   return true;
 }
 
@@ -80,7 +81,7 @@ void Shard::erase(Entry& entry, Leftovers& leftovers) {
   Bucket* bucket = find(entry.key);
   if (bucket == nullptr) return;
   const KeyHash key = entry.key;
-  std::erase_if(bucket->entries, [&](const auto& candidate) { return candidate.get() == &entry; });
+  objects -= std::erase_if(bucket->entries, [&](const auto& candidate) { return candidate.get() == &entry; });
   drop_if_empty(key);
 }
 
@@ -115,7 +116,7 @@ uint64_t Index::objects() const {
   uint64_t sum = 0;
   for (const auto& shard : shards_) {
     const std::lock_guard lock(shard->mutex);
-    for (const auto& [key, bucket] : shard->buckets) sum += bucket.entries.size();
+    sum += shard->objects;
   }
   return sum;
 }

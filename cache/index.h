@@ -66,6 +66,7 @@ struct Shard {
   std::unordered_map<KeyHash, Bucket> buckets;
   S3Fifo ram;
   UncacheableKeys uncacheable;
+  uint64_t objects = 0;  // entries in all buckets
 
   // All with the mutex held.
   Bucket* find(const KeyHash& key);
@@ -92,6 +93,7 @@ class Index {
   explicit Index(uint64_t ram_bytes);
   Shard& shard(const KeyHash& key) { return *shards_[key.high & (shards_.size() - 1)]; }
   const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
+  // Sums of the shards' books: a short moment of each mutex, however much is stored.
   uint64_t ram_bytes() const;
   uint64_t objects() const;
 
