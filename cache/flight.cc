@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace tidegate::cache {
 
@@ -199,11 +200,11 @@ void Flight::on_stored(bool stored) {
   {
     const std::lock_guard lock(mutex_);
     small = fits_in_memory();
-    if (!small && stored && !disowned_) object = std::make_shared<StoredObject>(StoredObject{head_, {}, disk_, false});
-    if (!small && object == nullptr) disk_->doomed.store(true, std::memory_order_release);
+    if (!small && stored) object = std::make_shared<StoredObject>(StoredObject{head_, {}, disk_, false});
+    if (!small && !stored) disk_->doomed.store(true, std::memory_order_release);
   }
   if (small && !stored) engine_.disk_copy_lost(key_, variant_, disk_.get());
-  if (object != nullptr) engine_.publish(*this, key_, variant_, object, disk_);
+  if (object != nullptr) engine_.publish(*this, key_, variant_, object, disk_);  // or erased, if disowned meanwhile
   if (!small) leave_index();
 }
 
@@ -218,10 +219,10 @@ bool Flight::is_disowned() const {
   return disowned_;
 }
 
-void Flight::disown() {
+bool Flight::disown() {
   const std::lock_guard lock(mutex_);
-  disowned_ = true;
   joinable_ = false;
+  return !std::exchange(disowned_, true);
 }
 
 void Flight::fail(FillFailure failure, const char* reason) {

@@ -46,7 +46,8 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   Joined join(Asker& asker, const CacheControl& control, Lookup& found);
   bool is_same_variant(Fields request_fields) const;
   // The stored object it would replace was purged: what arrives is for those who read it already, and is not kept.
-  void disown();
+  // False: that was known.
+  bool disown();
   bool is_disowned() const;
   bool waiting_for_head() const;
 

@@ -55,13 +55,15 @@ PurgePosition Engine::durable_purge() const {
 }
 
 // All variants, what is arriving included. Soft: stale from now on, so that stale-while-revalidate and validation still
-// work.
+// work. The writer hears of it only when there was something to purge, or may be on the disk unread: requests that
+// change what nobody stored cost it nothing.
 void Engine::purge_key(const KeyHash& key, bool soft, uint64_t now_ms) {
   const uint64_t generation = take_generation();
+  bool matters = false;
   {
     const std::lock_guard lock(loading_mutex_);
     if (loading_) {
-      purged_while_loading_[key] = generation;
+      matters = purged_while_loading_.insert_or_assign(key, generation).second;
       soft = false;  // records not read yet cannot be made stale one by one
     }
   }
@@ -71,9 +73,10 @@ void Engine::purge_key(const KeyHash& key, bool soft, uint64_t now_ms) {
     Shard& shard = index.shard(key);
     const std::lock_guard lock(shard.mutex);
     if (Bucket* bucket = shard.find(key)) {
-      for (const auto& flight : bucket->flights) flight->disown();
+      for (const auto& flight : bucket->flights) matters |= flight->disown();
       for (const auto& entry : std::vector(bucket->entries)) {
         counters.purged.add();
+        matters = true;
         if (!soft) {
           shard.erase(*entry, leftovers);
           continue;
@@ -87,7 +90,7 @@ void Engine::purge_key(const KeyHash& key, bool soft, uint64_t now_ms) {
   clean_up(leftovers);
   if (writer_ == nullptr) return;
   for (UpdateMeta& update : updates) writer_->submit(std::move(update));
-  if (!soft) writer_->submit(PurgeKey{key, generation});
+  if (!soft && matters) writer_->submit(PurgeKey{key, generation});
 }
 
 // RFC 9111 §4.4: the target, and what Location and Content-Location name on the same origin.

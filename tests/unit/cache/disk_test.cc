@@ -198,6 +198,31 @@ TEST_F(CacheOnDisk, AUrlThatIsPurgedWhileItsRecordIsBeingReadDoesNotComeBack) {
   }
 }
 
+TEST_F(CacheOnDisk, AFloodOfUnsafeRequestsGivesTheWriterNothingToDo) {
+  Options options = on_disk();
+  options.commit_interval_ms = 600'000;  // what is queued waits for a flush
+  open(options);
+  store("/held", fresh_minute(), "x");
+  Lookup lead = find(get("/arriving"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), 10), now_ms());
+  cache->flush();
+  const auto queued = [this] { return cache->totals().writer_queue_bytes; };
+  const auto flood = [this](const std::string& path) {
+    cache->invalidate(get(path, {}, "POST"), policy, response(200, {}));
+  };
+  const uint64_t before = queued();
+  for (int i = 0; i < 1'000; ++i) flood("/unknown" + std::to_string(i));
+  EXPECT_EQ(queued(), before);
+  for (const char* path : {"/held", "/arriving"}) {
+    flood(path);
+    const uint64_t once = queued();
+    EXPECT_GT(once, before) << path << ": what was there leaves the disk";
+    for (int i = 0; i < 1'000; ++i) flood(path);
+    EXPECT_EQ(queued(), once) << path;
+    cache->flush();
+  }
+}
+
 TEST_F(CacheOnDisk, AReplacedResponseDoesNotComeBack) {
   open(on_disk());
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "old");
