@@ -10,6 +10,10 @@ void UncacheableKeys::remember(const KeyHash& key, uint64_t now_ms) {
   }
 }
 
+void UncacheableKeys::forget(const KeyHash& key) {
+  if (until_ms_.erase(key) != 0) std::erase(order_, key);
+}
+
 bool UncacheableKeys::contains(const KeyHash& key, uint64_t now_ms) const {
   const auto found = until_ms_.find(key);
   return found != until_ms_.end() && now_ms < found->second;

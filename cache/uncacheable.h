@@ -18,12 +18,12 @@ class UncacheableKeys {
   static constexpr uint64_t kRememberMs = 30'000;
   static constexpr size_t kMaxKeys = 1024;  // a shard
   void remember(const KeyHash& key, uint64_t now_ms);
-  void forget(const KeyHash& key) { until_ms_.erase(key); }
+  void forget(const KeyHash& key);
   bool contains(const KeyHash& key, uint64_t now_ms) const;
 
  private:
   std::unordered_map<KeyHash, uint64_t> until_ms_;
-  std::deque<KeyHash> order_;
+  std::deque<KeyHash> order_;  // each key once, oldest first
 };
 
 // The place of a key as make_key made it: scheme, host and path up to the last '/', without the query.

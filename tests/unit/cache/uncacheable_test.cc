@@ -20,6 +20,19 @@ TEST(PlaceOf, IsTheKeyUpToItsLastSlashWithoutTheQuery) {
   EXPECT_EQ(place_of(""), "");
 }
 
+TEST(UncacheableKeys, AKeyThatWasForgottenAndRememberedAgainIsAsYoungAsItsLastTime) {
+  UncacheableKeys keys;
+  keys.remember(named(0), 1);
+  keys.forget(named(0));
+  EXPECT_FALSE(keys.contains(named(0), 1));
+  for (uint64_t i = 1; i < UncacheableKeys::kMaxKeys; ++i) keys.remember(named(i), 1);
+  keys.remember(named(0), 1);
+  keys.remember(named(UncacheableKeys::kMaxKeys), 1);  // the oldest goes
+  EXPECT_TRUE(keys.contains(named(0), 1));
+  EXPECT_FALSE(keys.contains(named(1), 1));
+  EXPECT_TRUE(keys.contains(named(2), 1));
+}
+
 // All that was ever told, searched from the end.
 class Twin {
  public:
