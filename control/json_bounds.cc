@@ -29,8 +29,9 @@ Result<nlohmann::json> parse_json(std::string_view text) {
   if (json_depth(text) > kMaxJsonDepth) return fail(fmt::format("nested deeper than {} levels", kMaxJsonDepth));
   try {
     return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    // The library prefixes "[json.exception.parse_error.101] "; the rest says line, column and what was expected.
+  } catch (const nlohmann::json::exception& error) {
+    // A number beyond any double is no parse_error. The library prefixes "[json.exception.parse_error.101] "; the rest
+    // says line, column and what was expected.
     std::string_view message = error.what();
     const size_t end = message.find("] ");
     if (end != std::string_view::npos) message.remove_prefix(end + 2);

@@ -46,6 +46,7 @@ TEST(Base64, TakesOnlyTheStandardAlphabetWithPadding) {
 TEST(JsonBounds, RefusesWhatIsNestedTooDeep) {
   EXPECT_TRUE(parse_json(std::string(kMaxJsonDepth, '[') + std::string(kMaxJsonDepth, ']')));
   EXPECT_FALSE(parse_json(std::string(100'000, '[')));
+  EXPECT_FALSE(parse_json("{\"weight\": 1e999}")) << "a number that no double holds";
   EXPECT_EQ(json_depth(R"({"a": "[[[[\"[["})"), 1u);
 }
 
