@@ -12,6 +12,8 @@
 
 namespace tidegate {
 
+constexpr uint16_t kDefaultRedirect = 302;
+
 // A step from the document's root: a key, or the index of an element (which is its index in the model too).
 struct Step {
   Step(std::string_view name) : key(name), in_map(true) {}  // NOLINT(google-explicit-constructor)

@@ -126,7 +126,8 @@ FileReader files_from(std::map<std::string, std::shared_ptr<const std::string>> 
 std::shared_ptr<const Model> load_model(const Document& document, const FileReader& files, std::vector<Fault>& faults) {
   FaultList list(faults, document.file_name());
   auto model = std::make_shared<Model>();
-  Loader(files, list).load(document.root(), *model);
+  const ElementNames names = index_names(document.root());
+  Loader(files, list, names).load(document.root(), *model);
   validate(document.root(), *model, list);
   return faults.empty() ? model : nullptr;
 }

@@ -184,6 +184,7 @@ Field nested(std::string_view key, Member Owner::*member, const Section& section
     field.enter = [member](void* owner, size_t index) -> void* {
       return &(static_cast<Owner*>(owner)->*member)[index];
     };
+    field.clear = [member](void* owner, size_t index) { (static_cast<Owner*>(owner)->*member)[index] = {}; };
   } else if constexpr (Optional<Member>::kIs) {
     field.enter = [member](void* owner, size_t) -> void* { return &(static_cast<Owner*>(owner)->*member).emplace(); };
   } else {

@@ -71,6 +71,7 @@ struct Field {
   std::function<void(void* owner, size_t count)> resize;
   std::function<void(void* owner, size_t index, ScalarValue&& value)> store;
   std::function<void*(void* owner, size_t index)> enter;  // sections: the struct inside
+  std::function<void(void* owner, size_t index)> clear;   // lists of sections: nothing but defaults again
 };
 
 struct Section {

@@ -8,10 +8,9 @@
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
-#include <unordered_map>
 
-#include "conf/document.h"
 #include "conf/follower_base.h"
+#include "conf/model_builder.h"
 #include "core/fd.h"
 #include "core/log.h"
 
@@ -79,31 +78,6 @@ class BellWatch {
   bool at_bell_ = false;
 };
 
-// Objects by hash: a new version costs a look at its manifest and the objects that were not in the one before.
-class ObjectCache {
- public:
-  Result<std::vector<ConfigObject>> load(const StateStore& store, const Manifest& manifest) {
-    std::unordered_map<std::string, std::string> bytes_by_hash;
-    std::vector<ConfigObject> objects;
-    objects.reserve(manifest.entries.size());
-    for (const ManifestEntry& entry : manifest.entries) {
-      if (const auto known = bytes_by_hash_.find(entry.hash); known != bytes_by_hash_.end()) {
-        objects.push_back({entry.kind, entry.name, known->second});
-      } else {
-        Result<std::string> bytes = store.object(entry.hash);
-        if (!bytes) return bytes.error();
-        objects.push_back({entry.kind, entry.name, *std::move(bytes)});
-      }
-      bytes_by_hash.emplace(entry.hash, objects.back().bytes);
-    }
-    bytes_by_hash_ = std::move(bytes_by_hash);
-    return objects;
-  }
-
- private:
-  std::unordered_map<std::string, std::string> bytes_by_hash_;
-};
-
 class StateFollower final : public FollowerBase, private IoHandler {
  public:
   StateFollower(EventLoop& loop, std::string state_dir, FollowerHooks hooks)
@@ -159,7 +133,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   uint64_t purged_at_ns_ = 0;  // when what applied_.purge names was ordered; 0: not known
   StateHead tried_;            // what was looked at, in force or not
   std::shared_ptr<const Words> words_;
-  ObjectCache objects_;
+  ModelBuilder models_;
 };
 
 // Compares the head with what was seen, and follows what moved.
@@ -212,15 +186,9 @@ void StateFollower::follow_version(uint64_t version) {
 Result<void> StateFollower::put_in_force(uint64_t version) {
   const Result<Manifest> manifest = store_->manifest(version);
   if (!manifest) return manifest.error();
-  const Result<std::vector<ConfigObject>> objects = objects_.load(*store_, *manifest);
-  if (!objects) return objects.error();
-  FileReader files;
-  const std::unique_ptr<Document> document = assemble_document(*objects, files);
-  if (!document) return fail("its objects make no document");
-  std::vector<Fault> faults;
-  std::shared_ptr<const Model> model = load_model(*document, files, faults);
-  if (!model) return fail(render_faults(faults, "", false));
-  std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, manifest->digest, std::move(model), words_);
+  const Result<std::shared_ptr<const Model>> model = models_.build(*store_, *manifest);
+  if (!model) return model.error();
+  std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, manifest->digest, *model, words_);
   if (Result<void> caught_up = catch_up(snapshot); !caught_up) return caught_up;
   return offer(std::move(snapshot));
 }

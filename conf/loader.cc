@@ -39,14 +39,20 @@ void Loader::load(const DocumentNode& root, Model& model) {
          {}});
     return;
   }
-  index_names(root);
   load_section(root_section(), root, &model, here);
 }
 
-void Loader::index_names(const DocumentNode& root) {
+void Loader::load_element(const Field& list, const DocumentNode& node, Model& model, size_t index) {
+  list.clear(&model, index);
+  const Pointer here;
+  load_item(list, node, &model, index, here.at(list.key).at(index));
+}
+
+ElementNames index_names(const DocumentNode& root) {
+  ElementNames out;
   for (const Field& field : root_section().fields) {
     if (!field.list || field.section->identity() == nullptr) continue;
-    Names& names = names_[field.key];
+    auto& names = out[field.key];
     const DocumentNode* list = root.find(field.key);
     if (list == nullptr || !list->is_list()) continue;
     for (uint32_t i = 0; i < list->children.size(); ++i) {
@@ -54,6 +60,7 @@ void Loader::index_names(const DocumentNode& root) {
       if (!name.empty()) names.emplace(name, i);
     }
   }
+  return out;
 }
 
 void Loader::load_section(const Section& section, const DocumentNode& node, void* owner, const Pointer& here) {
@@ -196,7 +203,7 @@ void Loader::refuse_repeated_elements(const Field& field, const DocumentNode& li
 }
 
 bool Loader::resolve(const Field& field, const DocumentNode& node, const Pointer& here, ScalarValue& value) {
-  const Names& names = names_[field.refers_to];
+  const auto& names = names_.at(field.refers_to);
   const std::string& wanted = std::get<std::string>(value);
   if (const auto found = names.find(wanted); found != names.end()) {
     value = uint64_t{found->second};

@@ -16,12 +16,20 @@
 
 namespace tidegate {
 
+// The elements of each top-level list, by the list's key: name -> index of the first that has it.
+using ElementNames = std::map<std::string_view, std::unordered_map<std::string, uint32_t>>;
+ElementNames index_names(const DocumentNode& root);
+
 class Loader {
  public:
-  Loader(const FileReader& files, FaultList& faults) : files_(files), faults_(faults) {}
+  // `names`: what references may name.
+  Loader(const FileReader& files, FaultList& faults, const ElementNames& names)
+      : files_(files), faults_(faults), names_(names) {}
 
   // Fills `model` as far as the document goes; elements keep their index even where they are faulty.
   void load(const DocumentNode& root, Model& model);
+  // One element of a top-level list, in place of the one that `model` has at that index.
+  void load_element(const Field& list, const DocumentNode& node, Model& model, size_t index);
 
  private:
   void load_section(const Section& section, const DocumentNode& node, void* owner, const Pointer& here);
@@ -35,15 +43,11 @@ class Loader {
   void refuse_repeated_elements(const Field& field, const DocumentNode& list, const Pointer& here);
   bool resolve(const Field& field, const DocumentNode& node, const Pointer& here, ScalarValue& value);
   bool read_file(const DocumentNode& node, const Pointer& here, ScalarValue& value);
-  void index_names(const DocumentNode& root);
-
-  // The elements of one top-level list: name -> index of the first that has it.
-  using Names = std::unordered_map<std::string, uint32_t>;
 
   const FileReader& files_;
   FaultList& faults_;
-  std::map<std::string_view, Names> names_;  // by top-level key
-  std::map<std::string, Blob> read_;         // files, by path
+  const ElementNames& names_;
+  std::map<std::string, Blob> read_;  // files, by path
 };
 
 }  // namespace tidegate

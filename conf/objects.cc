@@ -7,10 +7,11 @@
 //   "file"     the path written   the file's content
 //
 // So a change of one element changes one object, and only adding, removing or moving one touches the list's order too.
+#include "conf/objects.h"
+
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "conf/document.h"
 #include "conf/document_node.h"
 #include "conf/fields.h"
 #include "conf/scalar.h"
@@ -19,9 +20,6 @@ namespace tidegate {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr const char* kOrder = "order";
-constexpr const char* kFile = "file";
 
 void collect_files(const Section& section, const DocumentNode& node, std::set<std::string>& paths);
 
@@ -62,7 +60,7 @@ Json parse_or_null(const ObjectBytes& objects, const std::string& kind, const st
 
 // The list of one top-level key; null when an object is missing or damaged.
 Json assemble_list(const ObjectBytes& objects, const std::string& kind) {
-  const Json order = parse_or_null(objects, kOrder, kind);
+  const Json order = parse_or_null(objects, kOrderKind, kind);
   if (!order.is_array()) return {};
   Json list = Json::array();
   for (const Json& name : order) {
@@ -90,22 +88,27 @@ std::vector<ConfigObject> split_objects(const Document& document, const FileRead
       objects.push_back({top.key(), name, element.dump()});
       order.push_back(name);
     }
-    objects.push_back({kOrder, top.key(), order.dump()});
+    objects.push_back({kOrderKind, top.key(), order.dump()});
   }
   std::set<std::string> paths;
   collect_files(root_section(), document.root(), paths);
   for (const std::string& path : paths) {
     std::string error;
-    if (const auto bytes = files(path, error)) objects.push_back({kFile, path, *bytes});
+    if (const auto bytes = files(path, error)) objects.push_back({kFileKind, path, *bytes});
   }
   return objects;
+}
+
+std::unique_ptr<Document> parse_object(const std::string& bytes) {
+  const Json json = Json::parse(bytes, nullptr, false);
+  return json.is_discarded() ? nullptr : Document::from_json("", json);
 }
 
 std::unique_ptr<Document> assemble_document(const std::vector<ConfigObject>& objects, FileReader& files) {
   ObjectBytes by_name;
   std::map<std::string, std::shared_ptr<const std::string>> contents;
   for (const ConfigObject& object : objects) {
-    if (object.kind == kFile) {
+    if (object.kind == kFileKind) {
       contents.emplace(object.name, std::make_shared<const std::string>(object.bytes));
     } else {
       by_name.emplace(std::pair(object.kind, object.name), &object.bytes);
@@ -115,7 +118,7 @@ std::unique_ptr<Document> assemble_document(const std::vector<ConfigObject>& obj
   for (const auto& [key, bytes] : by_name) {
     const auto& [kind, name] = key;
     const Field* field = root_section().find(kind);
-    if (kind == kOrder) {
+    if (kind == kOrderKind) {
       json[name] = assemble_list(by_name, name);
       if (json[name].is_null()) return nullptr;
     } else if (field != nullptr && !field->list) {

@@ -143,6 +143,14 @@ Result<std::vector<ManifestEntry>> StateStore::Impl::entries(const lmdb::Txn& tx
   return out;
 }
 
+Result<std::string> StateStore::Impl::object(const lmdb::Txn& txn, const std::string& hash) const {
+  const std::optional<std::string_view> bytes = txn.get(dbs.object, hex_decode(hash).value_or(""));
+  if (Result<void> sound = txn.sound(); !sound) return damaged(sound.error().message);
+  if (!bytes) return fail("there is no object " + hash);
+  if (sha256_hex(*bytes) != hash) return damaged("object " + hash + " is not what its hash says");
+  return std::string(*bytes);
+}
+
 StateStore::StateStore() : impl_(std::make_unique<Impl>()) {}
 StateStore::~StateStore() = default;
 
@@ -222,11 +230,7 @@ Result<std::vector<Manifest>> StateStore::list_versions(size_t newest) const {
 Result<std::string> StateStore::object(const std::string& hash) const {
   const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
   if (!txn) return txn.error();
-  const std::optional<std::string_view> bytes = txn->get(impl_->dbs.object, hex_decode(hash).value_or(""));
-  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
-  if (!bytes) return fail("there is no object " + hash);
-  if (sha256_hex(*bytes) != hash) return impl_->damaged("object " + hash + " is not what its hash says");
-  return std::string(*bytes);
+  return impl_->object(*txn, hash);
 }
 
 bool StateStore::has_object(const std::string& hash) const {
@@ -235,10 +239,12 @@ bool StateStore::has_object(const std::string& hash) const {
 }
 
 Result<std::vector<ConfigObject>> StateStore::objects(const Manifest& manifest) const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
   std::vector<ConfigObject> out;
   out.reserve(manifest.entries.size());
   for (const ManifestEntry& entry : manifest.entries) {
-    Result<std::string> bytes = object(entry.hash);
+    Result<std::string> bytes = impl_->object(*txn, entry.hash);
     if (!bytes) return fail(entry.kind + " '" + entry.name + "': " + bytes.error().message);
     out.push_back({entry.kind, entry.name, *std::move(bytes)});
   }

@@ -44,6 +44,7 @@ struct StateStore::Impl {
   Error damaged(const std::string& what) const;
   uint64_t number(const lmdb::Txn& txn, std::string_view key) const;  // of sys; 0 when absent
   Result<std::vector<ManifestEntry>> entries(const lmdb::Txn& txn, uint64_t version) const;
+  Result<std::string> object(const lmdb::Txn& txn, const std::string& hash) const;
 };
 
 // "kind NUL name NUL": what all entries of one object begin with. Nothing when it is no key that LMDB takes.

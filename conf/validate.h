@@ -7,8 +7,10 @@
 
 namespace tidegate {
 
-// Adds every fault. `model` is what the loader made of `root`, element for element; it is completed where a default
-// depends on another key (the status of a redirect).
+// Adds every fault. `model` is what the loader made of `root`, element for element; its defaults are settled.
 void validate(const DocumentNode& root, Model& model, FaultList& faults);
+
+// Defaults that depend on another key: the status of a redirect.
+void settle_defaults(Model& model);
 
 }  // namespace tidegate

@@ -12,8 +12,6 @@
 namespace tidegate {
 namespace {
 
-constexpr uint16_t kDefaultRedirect = 302;
-
 void check_certificates(Checks& checks) {
   for (size_t c = 0; c < checks.model().certificates.size(); ++c) {
     const Certificate& certificate = checks.model().certificates[c];
@@ -119,7 +117,7 @@ void check_redirect_parameters(Checks& checks, size_t r) {
 
 // Exactly one of: a pool, a redirect (whose status is its kind), a fixed status (with a body, perhaps).
 void check_route_answer(Checks& checks, size_t r) {
-  Route& route = checks.model().routes[r];
+  const Route& route = checks.model().routes[r];
   const bool pool = checks.written({"routes", r, "pool"});
   const bool redirect = checks.written({"routes", r, "redirect"});
   const bool status = checks.written({"routes", r, "status"});
@@ -142,7 +140,6 @@ void check_route_answer(Checks& checks, size_t r) {
     checks.refuse({"routes", r, "body"}, {"exactly_one", "body belongs to a fixed status alone", {}, "remove it"});
   }
   if (!redirect) return;
-  if (!status) route.status = kDefaultRedirect;
   constexpr uint16_t kRedirects[] = {301, kDefaultRedirect, 307, 308};
   if (std::find(std::begin(kRedirects), std::end(kRedirects), route.status) == std::end(kRedirects)) {
     checks.refuse(
