@@ -74,6 +74,23 @@ std::shared_ptr<Pending::Waiter> Asker::wait() {
 
 // --- Fill
 
+// Looks for laggards while the leader pauses. Dies with the Fill, on its loop's thread.
+class Fill::LaggardWatch {
+ public:
+  explicit LaggardWatch(std::shared_ptr<Flight> flight)
+      : flight_(std::move(flight)), timer_(flight_->leading_loop(), [this] { look(); }) {}
+  void begin() {
+    if (!timer_.armed()) timer_.arm_after_ms(flight_->engine().options.laggard_ms);
+  }
+
+ private:
+  void look() {
+    if (flight_->give_up_laggards()) begin();
+  }
+  const std::shared_ptr<Flight> flight_;
+  Timer timer_;
+};
+
 Fill::Fill() = default;
 Fill::Fill(std::shared_ptr<Flight> flight) : flight_(std::move(flight)) {}
 Fill::Fill(Fill&&) noexcept = default;
@@ -82,6 +99,7 @@ Fill::~Fill() { abandon(); }
 Fill& Fill::operator=(Fill&& other) noexcept {
   if (this != &other) {
     abandon();
+    watch_ = std::move(other.watch_);
     flight_ = std::move(other.flight_);
   }
   return *this;
@@ -89,12 +107,12 @@ Fill& Fill::operator=(Fill&& other) noexcept {
 
 void Fill::abandon() {
   if (flight_ != nullptr) flight_->fail(FillFailure::leader_gone, "leader-gone");
+  watch_ = nullptr;
   flight_ = nullptr;
 }
 
 Fields Fill::conditional_fields() const { return flight_->conditional_fields(); }
 bool Fill::strips(std::string_view field_name) { return is_conditional_or_range(field_name); }
-FillStep Fill::append(std::string_view bytes) { return flight_->append(bytes); }
 void Fill::on_resume(std::function<void()> fn) { flight_->on_resume(std::move(fn)); }
 std::optional<Answer> Fill::stale_answer(uint64_t now_ms) { return flight_->stale_answer(now_ms); }
 
@@ -104,13 +122,24 @@ FillDecision Fill::on_head(const ResponseView& response, uint64_t now_ms) {
   return decision;
 }
 
+FillStep Fill::append(std::string_view bytes) {
+  const FillStep step = flight_->append(bytes);
+  if (step == FillStep::pause) {
+    if (watch_ == nullptr) watch_ = std::make_unique<LaggardWatch>(flight_);
+    watch_->begin();
+  }
+  return step;
+}
+
 void Fill::finish() {
   flight_->finish();
+  watch_ = nullptr;
   flight_ = nullptr;
 }
 
 void Fill::fail(FillFailure failure, const char* reason) {
   flight_->fail(failure, reason);
+  watch_ = nullptr;
   flight_ = nullptr;
 }
 

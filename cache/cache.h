@@ -56,6 +56,8 @@ struct Options {
   uint64_t commit_bytes = uint64_t{8} << 20;         // a transaction commits at this size ...
   uint64_t commit_interval_ms = 150;                 // ... or at this age
   unsigned reader_threads = 2;
+  // Where nothing goes to disk, readers of one fetch wait that long for the slowest of them, then go on without it.
+  uint64_t laggard_ms = 5'000;
 };
 Options make_options(const CacheNode& node, const std::string& state_dir);
 
@@ -129,6 +131,8 @@ class Fill {
   friend class Flight;
   explicit Fill(std::shared_ptr<Flight> flight);
   void abandon();
+  class LaggardWatch;
+  std::unique_ptr<LaggardWatch> watch_;  // made by the first pause
   std::shared_ptr<Flight> flight_;
 };
 

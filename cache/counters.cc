@@ -18,6 +18,8 @@ Counters::Counters(Metrics& metrics)
           metrics.counter("tidegate_cache_promoted_total", "Waiters that took over a fetch from a leader that left")),
       abandoned(metrics.counter("tidegate_cache_abandoned_total", "Fetches that ended before the body was whole")),
       corrupt(metrics.counter("tidegate_cache_corrupt_total", "Records or chunks that did not verify and were erased")),
+      laggards(
+          metrics.counter("tidegate_cache_laggards_total", "Readers of a fetch that the others waited for no longer")),
       queue_full(
           metrics.counter("tidegate_cache_queue_full_total", "Responses not stored because the writer was behind")),
       commits(metrics.counter("tidegate_cache_commits_total", "Transactions committed by the writer")),

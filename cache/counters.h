@@ -26,6 +26,7 @@ struct Counters {
   Counter& promoted;    // waiters that took over from a leader that went away
   Counter& abandoned;   // fills that failed after their head
   Counter& corrupt;     // records or chunks that did not verify, erased
+  Counter& laggards;    // readers of a fetch that the others waited for no longer
   Counter& queue_full;  // responses not stored on disk because the writer was behind
   Counter& commits;
   Counter& commit_failures;  // MDB_MAP_FULL, ENOSPC, EIO

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/clock.h"
+
 namespace tidegate::cache {
 
 Flight::Flight(Engine& engine, Origin origin, const Asker& asker, uint64_t generation)
@@ -44,6 +46,7 @@ FillStep Flight::append(std::string_view bytes) {
   wake_readers();
   if (!is_wanted()) return FillStep::stop;
   let_go();
+  judge_laggards();
   paused_ = held_bytes() > kWindowBytes;
   return paused_ ? FillStep::pause : FillStep::more;
 }
@@ -100,8 +103,8 @@ void Flight::let_go() {
   while (!chunks_.empty() && held_bytes() > kWindowBytes / 2) {
     const uint64_t end = (uint64_t{first_chunk_} + 1) * kChunkBytes;
     const bool on_disk = disk_ != nullptr && first_chunk_ < committed_chunks_;
-    const bool passed =
-        std::all_of(readers_.begin(), readers_.end(), [end](const Reader& r) { return r.position >= end; });
+    const bool passed = std::all_of(readers_.begin(), readers_.end(),
+                                    [end](const Reader& r) { return r.position >= end || !r.is_waited_for; });
     if (!on_disk && (to_disk_ || !passed)) break;
     if (!on_disk) joinable_ = false;  // its beginning is gone
     chunks_.pop_front();
@@ -111,6 +114,35 @@ void Flight::let_go() {
     paused_ = false;
     resume_->notify();
   }
+}
+
+// Whoever is nearly a window behind is one that others wait for, if there are others near the end.
+void Flight::judge_laggards() {
+  if (to_disk_) return;
+  const uint64_t now_ns = monotonic_ns();
+  const uint64_t patience_ns = engine_.options.laggard_ms * kNsPerMs;
+  const auto lag = [this](const Reader& r) { return total_ - std::min(total_, r.position); };
+  const bool others_wait =
+      std::any_of(readers_.begin(), readers_.end(), [&](const Reader& r) { return lag(r) <= kWindowBytes / 4; });
+  for (Reader& reader : readers_) {
+    const bool is_behind = lag(reader) > kWindowBytes / 4 * 3;
+    if (!is_behind) {
+      reader.behind_since_ns = 0;
+    } else if (reader.behind_since_ns == 0) {
+      reader.behind_since_ns = now_ns;
+    } else if (reader.is_waited_for && others_wait && held_bytes() > kWindowBytes &&
+               now_ns - reader.behind_since_ns >= patience_ns) {
+      reader.is_waited_for = false;
+      engine_.counters.laggards.add();
+    }
+  }
+  let_go();
+}
+
+bool Flight::give_up_laggards() {
+  const std::lock_guard lock(mutex_);
+  if (paused_) judge_laggards();
+  return paused_;
 }
 
 void Flight::wake_readers() {
@@ -123,7 +155,9 @@ void Flight::wake_readers() {
 
 // Somebody reads or waits for it, or it will be stored and little of it is missing.
 bool Flight::is_wanted() const {
-  if (background_ || !readers_.empty() || !waiters_.empty()) return true;
+  const uint64_t first_held = uint64_t{first_chunk_} * kChunkBytes;
+  const auto can_go_on = [first_held](const Reader& r) { return r.is_waited_for || r.position >= first_held; };
+  if (background_ || std::any_of(readers_.begin(), readers_.end(), can_go_on) || !waiters_.empty()) return true;
   if (disowned_ || !(to_disk_ || fits_in_memory())) return false;
   if (head_->body_bytes == UINT64_MAX) return total_ <= kWorthFinishingBytes;
   const uint64_t missing = head_->body_bytes - std::min(total_, head_->body_bytes);
@@ -294,7 +328,7 @@ void Flight::promote_waiter(const char* reason) {
 
 uint64_t Flight::attach(uint64_t position) {
   const std::lock_guard lock(mutex_);
-  readers_.push_back({next_reader_, position, nullptr});
+  readers_.push_back({next_reader_, position, nullptr, 0, true});
   return next_reader_++;
 }
 
@@ -324,7 +358,7 @@ BodyStep Flight::read(uint64_t reader, uint64_t position, uint64_t max_bytes, co
   const auto index = static_cast<uint32_t>(position / kChunkBytes);
   const size_t offset = position % kChunkBytes;
   if (index < first_chunk_) {
-    on_disk = disk_ != nullptr;
+    on_disk = disk_ != nullptr && index < committed_chunks_;
     return on_disk ? BodyStep::wait : BodyStep::error;
   }
   const bool in_tail = index - first_chunk_ >= chunks_.size();

@@ -4,7 +4,9 @@
 // What it holds: chunks of the body, oldest first. Of an object small enough for the memory tier all of them; of a
 // larger one at most kWindowBytes: chunks that the writer has committed are let go and read back from disk by those who
 // lag, and where nothing goes to disk they are let go when every reader has passed them. Beyond the window the leader
-// is told to pause, so a fast backend never outruns both the disk and the slowest reader by more than that.
+// is told to pause, so a fast backend never outruns both the disk and the slowest reader by more than that. A reader
+// for whom others, who have read all there is, have waited so for Options::laggard_ms is waited for no longer: it ends
+// with an error once what it needs is gone.
 //
 // Threads: on_head, append, finish and fail are the leader's; everything else may come from any worker, reader or
 // writer thread. The mutex is never held while a shard's is taken.
@@ -56,6 +58,10 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);
   FillStep append(std::string_view bytes);
   void on_resume(std::function<void()> fn);
+  // Looks for readers that hold up the others; to be called every laggard_ms while the leader pauses. False: it does
+  // not pause any more.
+  bool give_up_laggards();
+  EventLoop& leading_loop() { return *loop_; }
   void finish();
   void fail(FillFailure failure, const char* reason);
   std::optional<Answer> stale_answer(const RequestView& request, uint64_t now_ms, EventLoop& loop) const;
@@ -81,6 +87,8 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
     uint64_t id = 0;
     uint64_t position = 0;
     std::shared_ptr<LoopCall> waiting;
+    uint64_t behind_since_ns = 0;  // nearly a window behind ever since; 0: it is not
+    bool is_waited_for = true;     // what it has not read yet is kept
   };
   using Waiters = std::vector<std::shared_ptr<Pending::Waiter>>;
 
@@ -106,6 +114,7 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   void offer_chunk(uint32_t index, const Slice& slice);
   void stop_storing();
   void let_go();
+  void judge_laggards();
   void wake_readers();
   bool is_wanted() const;
   uint64_t held_bytes() const;

@@ -131,6 +131,7 @@ class Transaction final : public BackendConnection::User {
   cache::BodyStep pump_stored();
   Step begin_filled_response();
   bool pump_fill();
+  void cut_off_client();
   std::optional<Step> fail_fill(Failure failure);
   void invalidate_if_unsafe();
 

@@ -278,5 +278,82 @@ TEST_F(Joining, AFastBackendIsPacedByTheSlowestReaderOnceTheWindowIsFull) {
   EXPECT_TRUE(read == sent);
 }
 
+class JoiningLaggards : public CacheFixture {
+ protected:
+  void SetUp() override {
+    Options options;
+    options.laggard_ms = 20;
+    open(options);
+    lead = find(get("/a"));
+    auto asked = ask(get("/a"));
+    decision = lead.fill.on_head(response(200, fresh_minute()), now_ms());
+    joined = settle(std::move(asked));
+    lead.fill.on_resume([this] { resumed = true; });
+  }
+  void fill_window() {
+    resumed = false;
+    FillStep step = FillStep::more;
+    while (step == FillStep::more) {
+      step = lead.fill.append(piece);
+      sent += piece;
+    }
+    ASSERT_EQ(step, FillStep::pause);
+  }
+  // All that is there now.
+  void read_on(Answer& answer, std::string& read) {
+    Slice slice;
+    while (answer.body.next(slice) == BodyStep::data) read += slice.bytes;
+  }
+  double given_up() { return metric("tidegate_cache_laggards_total"); }
+
+  const std::string piece = body_of(kChunkBytes);
+  std::string sent;
+  Lookup lead, joined;
+  FillDecision decision;
+  bool resumed = false;
+};
+
+TEST_F(JoiningLaggards, AReaderThatKeepsTheOthersWaitingIsWaitedForNoLonger) {
+  fill_window();
+  std::string read;
+  joined.answer.body.on_ready([] {});
+  read_on(joined.answer, read);
+  EXPECT_TRUE(read == sent);
+  while (!resumed) loop.run_once(kNsPerS);  // the leader's own client reads nothing, and is given up
+  EXPECT_EQ(given_up(), 1);
+  fill_window();  // now the joined one is the slowest of those who count
+  read_on(joined.answer, read);
+  while (!resumed) loop.run_once(kNsPerS);
+  lead.fill.finish();
+  read_on(joined.answer, read);
+  EXPECT_TRUE(read == sent) << "the others have all of it";
+  EXPECT_EQ(read_all(*decision.answer, BodyStep::error), "") << "what it needs is gone";
+}
+
+TEST_F(JoiningLaggards, OneThatSipsIsGivenUpTooAndOneAmongEquallySlowOnesIsNot) {
+  decision.answer->body.on_ready([] {});
+  joined.answer.body.on_ready([] {});
+  fill_window();
+  bool later = false;
+  Timer several(loop, [&later] { later = true; });
+  several.arm_after_ms(200);
+  while (!later) loop.run_once(kNsPerS);
+  EXPECT_FALSE(resumed) << "nobody waits for anybody else";
+  std::string read;
+  while (given_up() == 0) {  // one piece a time for the leader's client, everything for the other
+    Slice slice;
+    ASSERT_EQ(decision.answer->body.next(slice), BodyStep::data);
+    read_on(joined.answer, read);
+    ASSERT_LT(sent.size(), 3 * kWindowBytes);
+    while (!resumed) loop.run_once(kNsPerS);
+    fill_window();
+  }
+  read_on(joined.answer, read);
+  lead.fill.finish();
+  read_on(joined.answer, read);
+  EXPECT_TRUE(read == sent);
+  EXPECT_EQ(given_up(), 1);
+}
+
 }  // namespace
 }  // namespace tidegate::cache

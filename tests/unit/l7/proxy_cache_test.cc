@@ -1,7 +1,8 @@
-// The proxy and its cache: what a purge by URL takes.
+// The proxy and its cache: what a purge by URL takes, and who waits for whom.
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -53,6 +54,41 @@ struct CachingEdge : Edge {
   Origin origin{fresh()};
   uint32_t pool = 0;
 };
+
+// Larger than what may be stored, and its length is not told: it passes through memory alone.
+TEST(ProxyFill, AClientThatReadsNothingDoesNotHoldUpThoseWhoReadTheSameForEver) {
+  constexpr size_t kPieces = 48, kPieceBytes = 1 << 20;
+  const std::string piece = "100000\r\n" + std::string(kPieceBytes, 'x') + "\r\n";
+  std::promise<void> both_read;
+  const auto go_on = both_read.get_future().share();
+  Origin origin([&](const std::string&, Wire& wire) {
+    bool sent = wire.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n");
+    sent = sent && wire.send(piece);
+    go_on.wait();
+    for (size_t i = 1; i < kPieces && sent; ++i) sent = wire.send(piece);
+    return sent && wire.send("0\r\n\r\n");
+  });
+  const StateDir state;
+  Edge edge;
+  edge.state_dir = state.path;
+  edge.model.nodes[0].cache.enabled = true;
+  edge.model.nodes[0].cache.max_object_bytes = kPieceBytes;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()})).cache.enabled = true;
+  edge.start();
+  Wire leader = Wire::connect(edge.endpoint());
+  leader.send(get("/large"));
+  EXPECT_NE(leader.read_until("\r\n\r\n").find("200 OK"), std::string::npos);
+  Wire reader = Wire::connect(edge.endpoint());
+  reader.send(get("/large", "a.test", "Connection: close\r\n"));
+  EXPECT_NE(reader.read_until("\r\n\r\n").find("200 OK"), std::string::npos);
+  both_read.set_value();
+  const std::string read = reader.read_to_end();
+  EXPECT_GE(read.size(), kPieces * kPieceBytes);
+  EXPECT_TRUE(read.ends_with("\r\n0\r\n\r\n"));
+  EXPECT_EQ(origin.requests(), 1U) << "they read one fetch";
+  EXPECT_LT(leader.read_to_end().size(), kPieces * kPieceBytes) << "it is told, by the end of its connection";
+  EXPECT_EQ(edge.metric("tidegate_cache_laggards_total"), 1U);
+}
 
 TEST(ProxyPurge, TakesWhatTheRouteMadeOfTheQuery) {
   const StateDir state;
