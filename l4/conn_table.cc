@@ -15,6 +15,8 @@ const char* name(FlowState state) {
       return "empty";
     case FlowState::embryonic:
       return "embryonic";
+    case FlowState::stray:
+      return "stray";
     case FlowState::established:
       return "established";
     case FlowState::closing:
@@ -28,8 +30,18 @@ void FlowEntry::advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t 
     state = FlowState::closing;
   } else if (event == FlowEvent::data && state == FlowState::embryonic) {
     state = FlowState::established;
+  } else if (event == FlowEvent::data && state == FlowState::stray) {
+    count_second(now_ms);
+    if (seconds_seen >= kAssuringSeconds) state = FlowState::established;
   }
   expires_ms = now_ms + timeouts.of(state);
+}
+
+void FlowEntry::count_second(uint32_t now_ms) {
+  const uint8_t second = now_ms >> 10 & 31;
+  if (seconds_seen != 0 && second == last_second) return;
+  seconds_seen = static_cast<uint8_t>(seconds_seen + 1) & 7;
+  last_second = second & 31;
 }
 
 ConnTable::ConnTable(uint64_t flows) {
@@ -75,7 +87,8 @@ ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, FlowEntry*
   return offer;
 }
 
-FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms) {
+FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
+                             FlowState begun_as) {
   assert(hash != 0);
   FlowEntry* victim = nullptr;
   Offer offer = offer_of(buckets_[first_bucket(hash)], now_ms, victim);
@@ -90,7 +103,13 @@ FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_
     ++evicted_;
     offer.place = victim;
   }
-  *offer.place = {hash, now_ms + timeout_ms, backend, FlowState::embryonic, 0};
+  FlowEntry& entry = *offer.place;
+  entry = FlowEntry{};
+  entry.hash = hash;
+  entry.expires_ms = now_ms + timeout_ms;
+  entry.backend = backend;
+  entry.state = begun_as;
+  if (begun_as == FlowState::stray) entry.count_second(now_ms);
   ++live_;
   return offer.place;
 }

@@ -6,10 +6,12 @@
 // ahead, and the table fills to its nominal size before a bucket overflows. There is no chaining and no moving, so
 // every call is bounded.
 //
-// Life of a flow. `embryonic` from its first packet until a second one (other than a repeated SYN) shows that the
-// client means it; then `established`; `closing` after a FIN or RST from the client. Every packet renews the time-out
-// of the state it leads to. Under direct return only the client's half is seen, so a half-closed download stays
-// `closing` and is kept alive by the client's acknowledgements.
+// Life of a flow. `embryonic` from its SYN until another packet (than that SYN repeated) shows that the client means
+// it; then `established`; `closing` after a FIN or RST from the client. A flow that begins in the middle, or that has
+// no beginning to be seen (UDP), is `stray` until it has had packets in kAssuringSeconds different seconds: two forged
+// acknowledgements hold no place. Every packet renews the time-out of the state it leads to; `stray` has that of
+// `embryonic`, so that of both the one seen longest ago is the nearest to its end. Under direct return only the
+// client's half is seen, so a half-closed download stays `closing` and is kept alive by the client's acknowledgements.
 //
 // A full pair of buckets gives up, in this order: an expired flow, else the one nearest to its end among those not
 // established (counted as evicted). Where all eight are established, the new flow is not recorded: it goes by the hash
@@ -24,7 +26,7 @@
 
 namespace tidegate::l4 {
 
-enum class FlowState : uint8_t { empty, embryonic, established, closing };
+enum class FlowState : uint8_t { empty, embryonic, stray, established, closing };
 const char* name(FlowState state);
 
 // What a packet says of its flow.
@@ -46,14 +48,19 @@ struct FlowEntry {
   uint32_t expires_ms = 0;  // on the table's own clock, which wraps after 49 days; compared by difference
   BackendId backend = kNoBackend;
   FlowState state = FlowState::empty;
-  uint8_t unused = 0;
+  // Of a stray one: in how many seconds packets came, and the last of them. A "second" is 1,024 ms; there are 32.
+  uint8_t seconds_seen : 3 = 0;
+  uint8_t last_second : 5 = 0;
 
   bool expired(uint32_t now_ms) const { return static_cast<int32_t>(now_ms - expires_ms) >= 0; }
   // Follows one packet. Not for an `open` on a flow that is past embryonic: that begins a new flow.
   void advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms);
+  // Of a stray one, for each of its packets.
+  void count_second(uint32_t now_ms);
 };
 static_assert(sizeof(FlowEntry) == 16);
 
+constexpr unsigned kAssuringSeconds = 4;
 constexpr uint32_t kMaxFlowTimeoutMs = uint32_t{1} << 30;  // half of what a difference of wrapped times can tell apart
 
 class ConnTable {
@@ -70,8 +77,10 @@ class ConnTable {
   }
   // The live flow, or null. An expired one is removed on the way. Valid until the next insert or sweep.
   FlowEntry* find(uint64_t hash, uint32_t now_ms);
-  // For a hash that find() did not find. Null where every place is held by an established flow.
-  FlowEntry* insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms);
+  // For a hash that find() did not find; `begun_as` embryonic or stray. Null where every place is held by an
+  // established flow.
+  FlowEntry* insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
+                    FlowState begun_as = FlowState::embryonic);
   void erase(FlowEntry& entry);
   // Removes expired flows from the next `buckets` buckets, round and round.
   void sweep(uint64_t buckets, uint32_t now_ms);

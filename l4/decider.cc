@@ -179,7 +179,8 @@ BackendId Decider::choose(const ForwardingTables& tables, const Candidate& candi
       flows_.erase(*entry);
     }
     if (backend == kNoBackend) return backend;
-    entry = flows_.insert(candidate.hash, backend, service.timeouts.embryonic_ms, now_ms);
+    entry = flows_.insert(candidate.hash, backend, service.timeouts.embryonic_ms, now_ms,
+                          event == FlowEvent::open ? FlowState::embryonic : FlowState::stray);
     (entry != nullptr ? counters_.flows_created : counters_.flows_untracked).add();
     counters_.backends[index_of(backend)].flows.add();
   }

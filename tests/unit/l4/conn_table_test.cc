@@ -122,6 +122,60 @@ TEST(ConnTable, RefusesANewFlowWhereAllAreEstablished) {
   EXPECT_EQ(table.evicted(), 0u);
 }
 
+TEST(ConnTable, AFlowWithoutABeginningIsEstablishedByTrafficOverTime) {
+  ConnTable table(1'000);
+  FlowEntry* flow = table.insert(42, BackendId{3}, kTimeouts.embryonic_ms, 100, FlowState::stray);
+  ASSERT_NE(flow, nullptr);
+  for (uint32_t now_ms = 100; now_ms < 1'000; now_ms += 10) flow->advance(FlowEvent::data, kTimeouts, now_ms);
+  EXPECT_EQ(flow->state, FlowState::stray) << "however many there are";
+  EXPECT_EQ(flow->expires_ms, 30'990u);
+  flow->advance(FlowEvent::data, kTimeouts, 2'000);
+  flow->advance(FlowEvent::data, kTimeouts, 20'000);
+  EXPECT_EQ(flow->state, FlowState::stray);
+  flow->advance(FlowEvent::data, kTimeouts, 21'000);
+  EXPECT_EQ(flow->state, FlowState::established);
+  EXPECT_EQ(flow->expires_ms, 921'000u);
+  flow->advance(FlowEvent::close, kTimeouts, 22'000);
+  EXPECT_EQ(flow->state, FlowState::closing);
+
+  flow = table.insert(43, BackendId{3}, kTimeouts.embryonic_ms, 0, FlowState::stray);
+  flow->advance(FlowEvent::close, kTimeouts, 10);
+  EXPECT_EQ(flow->state, FlowState::closing);
+}
+
+TEST(ConnTable, ForgedAcknowledgementsTakeNoPlaceFromThoseWhoShakeHands) {
+  ConnTable table(1'000);
+  std::vector<uint64_t> clients;
+  const auto shake_hands = [&](uint64_t flow, uint32_t now_ms) {
+    FlowEntry* entry = table.insert(hash_of(flow), BackendId{1}, kTimeouts.embryonic_ms, now_ms);
+    ASSERT_NE(entry, nullptr) << "a client without a place";
+    entry->advance(FlowEvent::data, kTimeouts, now_ms);
+    clients.push_back(hash_of(flow));
+  };
+  for (uint64_t flow = 0; flow < 300; ++flow) shake_hands(flow, 0);
+  for (uint64_t flood = 0; flood < 50'000; ++flood) {
+    const uint64_t hash = hash_of(1'000'000 + flood);
+    const auto now_ms = static_cast<uint32_t>(flood / 10);
+    FlowEntry* entry = table.find(hash, now_ms);
+    if (entry == nullptr) entry = table.insert(hash, BackendId{2}, kTimeouts.embryonic_ms, now_ms, FlowState::stray);
+    if (entry != nullptr) entry->advance(FlowEvent::data, kTimeouts, now_ms);  // the second of the pair
+    if (flood % 250 == 249) shake_hands(1'000 + flood, now_ms);
+  }
+  EXPECT_GT(table.evicted(), 10'000u);
+  for (const uint64_t hash : clients) EXPECT_NE(table.find(hash, 5'000), nullptr);
+}
+
+TEST(ConnTable, GivesUpTheStrayFlowThatWasSeenLongestAgo) {
+  ConnTable table(1);
+  for (uint64_t flow = 0; flow < 4; ++flow) {
+    table.insert(hash_of(flow), BackendId{1}, kTimeouts.embryonic_ms, static_cast<uint32_t>(flow), FlowState::stray);
+  }
+  table.find(hash_of(0), 5)->advance(FlowEvent::data, kTimeouts, 5);
+  ASSERT_NE(table.insert(hash_of(9), BackendId{2}, kTimeouts.embryonic_ms, 6, FlowState::stray), nullptr);
+  EXPECT_EQ(table.find(hash_of(1), 6), nullptr);
+  for (const uint64_t flow : {0, 2, 3, 9}) EXPECT_NE(table.find(hash_of(flow), 6), nullptr) << flow;
+}
+
 TEST(ConnTable, PrefersAnExpiredFlowToALivingOne) {
   ConnTable table(1);
   ASSERT_EQ(table.capacity(), 4u);  // one bucket, both choices of every flow

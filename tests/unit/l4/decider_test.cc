@@ -208,7 +208,7 @@ TEST_F(DeciderTest, AgreesWithANaiveTwin) {
       expected = known->second.backend;
       if (!syn) known->second.confirmed = true;
     } else {
-      twin[port] = {expected, false};
+      twin[port] = {expected, !syn};  // one that begins without a SYN is never the same SYN again
     }
     ASSERT_EQ(tcp_backend(port, syn ? kTcpSyn : kTcpAck), expected) << "step " << step;
   }
