@@ -16,6 +16,7 @@
 #include "control/explain.h"
 #include "control/fleet.h"
 #include "control/openapi.h"
+#include "control/peers.h"
 #include "control/prober.h"
 #include "control/purge_api.h"
 #include "control/replica_follower.h"
@@ -94,13 +95,12 @@ Result<std::unique_ptr<Ledger>> open_ledger(const ControlOptions& options) {
 }  // namespace
 
 struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
-  Parts(EventLoop& loop, const ControlOptions& given, std::unique_ptr<Ledger> opened, Tokens tokens,
-        std::string peer_token)
+  Parts(EventLoop& loop, const ControlOptions& given, std::unique_ptr<Ledger> opened, Tokens tokens, Peers peers)
       : options(given),
         ledger(std::move(opened)),
         auth(std::move(tokens), ::geteuid()),
         api(routes, auth),
-        fleet(loop, *ledger, {options.node, options.run_dir, std::move(peer_token)}),
+        fleet(loop, *ledger, {options.node, options.run_dir, std::move(peers)}),
         waits(loop, fleet),
         watch(loop, *ledger, fleet),
         replica_source(loop, *ledger, options.node),
@@ -177,6 +177,10 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     if (!token) return token.error();
     peer_token = std::move(*token);
   }
+  Result<Peers> peers = load_peers(options, std::move(peer_token));
+  if (!peers) return peers.error();
+  Result<std::shared_ptr<TlsContext>> tls = listener_tls(options);
+  if (!tls) return tls.error();
   std::string secret = options.node;
   if (!options.secret_file.empty()) {
     Result<std::string> read = read_file(options.secret_file);
@@ -193,14 +197,14 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
   }
 
   std::unique_ptr<Control> control(new Control);
-  control->parts_ = std::make_shared<Parts>(loop, options, std::move(*ledger), std::move(tokens), peer_token);
+  control->parts_ = std::make_shared<Parts>(loop, options, std::move(*ledger), std::move(tokens), *peers);
   Parts& parts = *control->parts_;
   parts.add_routes();
   parts.add_gauges();
   parts.fleet.set_self([&parts] { return parts.describe_self(); });
   if (options.follow) {
     parts.api.set_leader(options.follow->to_string());
-    parts.follower = std::make_unique<ReplicaFollower>(loop, *parts.ledger, *options.follow, peer_token);
+    parts.follower = std::make_unique<ReplicaFollower>(loop, *parts.ledger, *options.follow, std::move(*peers));
     parts.follower->start();
   } else {
     parts.prober = std::make_unique<Prober>(loop, *parts.ledger, derive_hash_key(secret, "probe spread"));
@@ -213,7 +217,9 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     return listening.error();
   }
   if (options.listen) {
-    if (Result<void> listening = parts.server.listen_tcp(*options.listen); !listening) return listening.error();
+    Result<void> listening =
+        *tls ? parts.server.listen_tls(*options.listen, *tls) : parts.server.listen_tcp(*options.listen);
+    if (!listening) return listening.error();
   }
   return control;
 }

@@ -110,14 +110,12 @@ void Fleet::ask_own_plane(const std::string& plane, const std::string& target, H
 
 void Fleet::ask_node(const Node& node, const std::string& target, JsonAnswer answer) {
   if (!node.management) return answer(fail("the node has no management address"));
-  HttpTarget control;
-  control.endpoint = *node.management;
-  HttpClientRequest request;
+  const Result<HttpTarget> control = options_.peers.target(*node.management);
+  if (!control) return answer(control.error());
+  HttpClientRequest request = options_.peers.request(*node.management);
   request.target = target;
-  request.host = node.management->to_string();
   request.timeout_ms = options_.node_timeout_ms;
-  if (!options_.token.empty()) request.headers.emplace_back("Authorization", "Bearer " + options_.token);
-  call(control, std::move(request), [answer](const Result<HttpResponse>& response) { answer(read_json(response)); });
+  call(*control, std::move(request), [answer](const Result<HttpResponse>& response) { answer(read_json(response)); });
 }
 
 void Fleet::ask_plane(const std::string& node, const std::string& plane, const std::string& target, JsonAnswer answer) {

@@ -14,6 +14,7 @@
 
 #include "conf/model.h"
 #include "control/ledger.h"
+#include "control/peers.h"
 #include "core/event_loop.h"
 #include "core/http_client.h"
 #include "core/result.h"
@@ -23,7 +24,7 @@ namespace tidegate {
 struct FleetOptions {
   std::string node;     // this host's
   std::string run_dir;  // its planes' admin sockets
-  std::string token;    // presented to other controls; may be empty
+  Peers peers;          // the other controls
   uint64_t plane_timeout_ms = 500;
   uint64_t node_timeout_ms = 1'500;  // covers what the other control waits for its planes
 };

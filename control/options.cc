@@ -26,7 +26,8 @@ ControlOptions parse_control_options(int argc, char** argv) {
   CLI::App app(
       "The control plane: keeps the edge's configuration in versions, answers the REST API, probes backends.\n"
       "It is the one writer of its host's state; the planes of the host follow that state.\n"
-      "Example: tidegate-control --state /var/lib/tidegate --run /run/tidegate --listen 0.0.0.0:9090 --tokens tokens");
+      "Example: tidegate-control --state /var/lib/tidegate --run /run/tidegate --listen 192.0.2.1:9090 --tokens tokens"
+      " --tls-certificate control.crt --tls-key control.key");
   app.set_version_flag("--version", std::string(TIDEGATE_VERSION));
   app.add_option("--state", options.state_dir, "directory of the state")->capture_default_str();
   app.add_option("--run", options.run_dir, "directory of the sockets: control.sock and the planes'")
@@ -39,12 +40,21 @@ ControlOptions parse_control_options(int argc, char** argv) {
   CLI::Option* tokens = app.add_option("--tokens", options.tokens_file,
                                        "lines ROLE TOKEN [name]; roles: viewer, operator, publisher, admin, replica");
   listen->needs(tokens);
+  CLI::Option* certificate = app.add_option("--tls-certificate", options.tls_certificate_file,
+                                            "PEM chain of --listen, naming its address; read at the start");
+  CLI::Option* key = app.add_option("--tls-key", options.tls_key_file, "its private key");
+  certificate->needs(listen, key);
+  key->needs(certificate);
+  app.add_flag("--insecure", options.insecure,
+               "let tokens and private keys cross the network in clear: without TLS, only loopback addresses will do");
   CLI::Option* follow = app.add_option_function<std::string>(
                                "--follow", [&](const std::string& text) { read_endpoint(text, options.follow); },
                                "adopt that control's state into this host's; writes are then refused here")
                             ->type_name("ADDRESS:PORT");
   app.add_option("--peer-token-file,--follow-token-file", options.peer_token_file,
                  "the token presented to other controls (default: the first replica token of --tokens)");
+  app.add_option("--peer-ca", options.peer_ca_file,
+                 "PEM roots of the other controls' certificates: they are spoken to by TLS");
   app.add_option("--config", options.config, "document committed as the first version when the state is empty")
       ->excludes(follow);
   app.add_option("--secret", options.secret_file, "file with the site's secret");

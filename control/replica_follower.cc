@@ -14,21 +14,19 @@ namespace tidegate {
 
 using nlohmann::json;
 
-ReplicaFollower::ReplicaFollower(EventLoop& loop, Ledger& ledger, const Endpoint& leader, std::string token)
+ReplicaFollower::ReplicaFollower(EventLoop& loop, Ledger& ledger, const Endpoint& leader, Peers peers)
     : loop_(loop),
       ledger_(ledger),
       leader_(leader),
-      token_(std::move(token)),
+      peers_(std::move(peers)),
       pause_(loop, [this] { connect(); }),
       silence_(loop, [this] { reconnect(fmt::format("the leader said nothing for {} ms", kSilenceMs)); }) {}
 
 ReplicaFollower::~ReplicaFollower() = default;
 
 HttpClientRequest ReplicaFollower::request(std::string target) const {
-  HttpClientRequest request;
+  HttpClientRequest request = peers_.request(leader_);
   request.target = std::move(target);
-  request.host = leader_.to_string();
-  if (!token_.empty()) request.headers.emplace_back("Authorization", "Bearer " + token_);
   return request;
 }
 
@@ -42,11 +40,9 @@ void ReplicaFollower::connect() {
   HttpClientRequest stream = request(fmt::format("/v1/replica?version={}&digest={}&words={}&purge={}", head.version,
                                                  ledger_.manifest().digest, head.words, head.purge));
   stream.timeout_ms = 0;
-  HttpTarget target;
-  target.endpoint = leader_;
   silence_.arm_after_ms(kSilenceMs);
   stream_ = http_stream(
-      loop_, target, std::move(stream), [this](std::string_view bytes) { take(bytes); },
+      loop_, target(), std::move(stream), [this](std::string_view bytes) { take(bytes); },
       [this](const Result<HttpResponse>& response) {
         give_up(!response                 ? response.error().message
                 : response->status == 200 ? "the leader ended the stream"
@@ -136,20 +132,19 @@ void ReplicaFollower::take_version(const json& line) {
 
 void ReplicaFollower::fetch_next() {
   if (adoption_->missing.empty()) return adopt();
-  HttpTarget target;
-  target.endpoint = leader_;
   const std::string hash = adoption_->missing.back();
-  fetch_ = http_call(loop_, target, request("/v1/objects/" + hash), [this, hash](const Result<HttpResponse>& response) {
-    if (giving_up_) return;
-    if (!response) return give_up("object " + hash + ": " + response.error().message);
-    if (response->status != 200)
-      return give_up(fmt::format("object {}: the leader answered {}", hash, response->status));
-    if (sha256_hex(response->body) != hash)
-      return give_up("object " + hash + ": the content is not what its hash says");
-    adoption_->objects.emplace_back(hash, response->body);
-    adoption_->missing.pop_back();
-    fetch_next();  // replaces this call
-  });
+  fetch_ =
+      http_call(loop_, target(), request("/v1/objects/" + hash), [this, hash](const Result<HttpResponse>& response) {
+        if (giving_up_) return;
+        if (!response) return give_up("object " + hash + ": " + response.error().message);
+        if (response->status != 200)
+          return give_up(fmt::format("object {}: the leader answered {}", hash, response->status));
+        if (sha256_hex(response->body) != hash)
+          return give_up("object " + hash + ": the content is not what its hash says");
+        adoption_->objects.emplace_back(hash, response->body);
+        adoption_->missing.pop_back();
+        fetch_next();  // replaces this call
+      });
 }
 
 void ReplicaFollower::adopt() {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "control/ledger.h"
+#include "control/peers.h"
 #include "core/event_loop.h"
 #include "core/http_client.h"
 #include "core/ip.h"
@@ -28,7 +29,7 @@ class ReplicaFollower {
   static constexpr uint64_t kSilenceMs = 4'000;  // the leader says something every second
   static constexpr size_t kMaxLineBytes = 64 << 20;
 
-  ReplicaFollower(EventLoop& loop, Ledger& ledger, const Endpoint& leader, std::string token);
+  ReplicaFollower(EventLoop& loop, Ledger& ledger, const Endpoint& leader, Peers peers);
   ~ReplicaFollower();
   void start() { connect(); }
 
@@ -52,13 +53,14 @@ class ReplicaFollower {
   void fetch_next();
   void adopt();
   HttpClientRequest request(std::string target) const;
+  HttpTarget target() const { return peers_.target(leader_).value(); }  // load_peers looked whether there is one
   // Ends the stream from within its own callback: by the loop, at the end of the iteration.
   void give_up(const std::string& why);
 
   EventLoop& loop_;
   Ledger& ledger_;
   Endpoint leader_;
-  std::string token_;
+  Peers peers_;
   std::unique_ptr<HttpCall> stream_;
   std::unique_ptr<HttpCall> fetch_;
   std::string buffer_;

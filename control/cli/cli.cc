@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 
 #include "control/cli/output.h"
 #include "control/json_bounds.h"
@@ -14,17 +15,29 @@ namespace tidegate::cli {
 
 std::optional<HttpTarget> api_target(Cli& cli, std::vector<std::pair<std::string, std::string>>& headers) {
   HttpTarget target;
-  constexpr std::string_view kHttp = "http://";
-  if (cli.api.rfind(kHttp, 0) == 0) {
-    std::string authority = cli.api.substr(kHttp.size());
+  constexpr std::string_view kHttp = "http://", kHttps = "https://";
+  target.tls = cli.api.starts_with(kHttps);
+  if (target.tls || cli.api.starts_with(kHttp)) {
+    std::string authority = cli.api.substr(target.tls ? kHttps.size() : kHttp.size());
     while (!authority.empty() && authority.back() == '/') authority.pop_back();
     const std::optional<Endpoint> endpoint = Endpoint::parse(authority);
     if (!endpoint) {
-      fmt::print(stderr, "tidegate: --api {} is not http://ADDRESS:PORT\n", cli.api);
+      fmt::print(stderr, "tidegate: --api {} is not http(s)://ADDRESS:PORT\n", cli.api);
       cli.exit_status = kMisuse;
       return std::nullopt;
     }
     target.endpoint = *endpoint;
+    target.tls_verify = target.tls;
+    target.tls_server_name = endpoint->address.to_string();
+    if (!cli.ca_file.empty()) {
+      std::ifstream file(cli.ca_file, std::ios::binary);
+      target.tls_ca_pem.assign(std::istreambuf_iterator<char>(file), {});
+      if (target.tls_ca_pem.empty()) {
+        fmt::print(stderr, "tidegate: no certificate in {}\n", cli.ca_file);
+        cli.exit_status = kMisuse;
+        return std::nullopt;
+      }
+    }
   } else {
     target.unix_path = cli.api;
   }

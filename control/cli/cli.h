@@ -16,7 +16,8 @@ enum ExitStatus : int { kDone = 0, kRefused = 1, kMisuse = 2, kUnreachable = 3 }
 
 struct Cli {
   // Common options
-  std::string api = "/run/tidegate/control.sock";  // a socket's path, or http://ADDRESS:PORT
+  std::string api = "/run/tidegate/control.sock";  // a socket's path, or http(s)://ADDRESS:PORT
+  std::string ca_file;                             // roots for https; empty: the system's
   std::string token_file;
   std::string output = "human";
   int exit_status = kDone;  // set by the command that ran

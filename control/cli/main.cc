@@ -14,11 +14,13 @@ int main(int argc, char** argv) {
       "Exit status: 0 done, 1 refused or faulty, 2 misuse, 3 nobody there.");
   app.set_version_flag("--version", std::string(TIDEGATE_VERSION));
   app.require_subcommand(1);
-  app.add_option("--api", cli.api, "the control plane: its socket, or http://ADDRESS:PORT")
+  app.add_option("--api", cli.api, "the control plane: its socket, or http(s)://ADDRESS:PORT")
       ->envname("TIDEGATE_API")
       ->capture_default_str();
-  app.add_option("--token-file", cli.token_file, "file with the bearer token for http://")
+  app.add_option("--token-file", cli.token_file, "file with the bearer token for http(s)://")
       ->envname("TIDEGATE_TOKEN_FILE");
+  app.add_option("--ca", cli.ca_file, "PEM roots of the control's certificate (default: the system's)")
+      ->envname("TIDEGATE_CA");
   app.add_option("--output", cli.output, "human or json")
       ->check(CLI::IsMember({"human", "json"}))
       ->capture_default_str();

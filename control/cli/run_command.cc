@@ -24,6 +24,8 @@ struct RunArguments {
   std::string file, node, secret;
   std::string state_dir = "/var/lib/tidegate", run_dir = "/run/tidegate";
   std::string listen, tokens, follow, peer_token_file;
+  std::string tls_certificate, tls_key, peer_ca;
+  bool insecure = false;
 };
 
 std::string host_name() {
@@ -81,6 +83,12 @@ void run(Cli& cli, const RunArguments& arguments) {
     control.insert(control.end(), {"--peer-token-file", arguments.peer_token_file});
   if (!arguments.listen.empty())
     control.insert(control.end(), {"--listen", arguments.listen, "--tokens", arguments.tokens});
+  for (const auto& [option, value] :
+       {std::pair("--tls-certificate", &arguments.tls_certificate), std::pair("--tls-key", &arguments.tls_key),
+        std::pair("--peer-ca", &arguments.peer_ca)}) {
+    if (!value->empty()) control.insert(control.end(), {option, *value});
+  }
+  if (arguments.insecure) control.emplace_back("--insecure");
   for (const std::string& plane : Fleet::planes_of(*node)) daemons.push_back(command(plane));
   cli.exit_status = Supervisor(std::move(daemons)).run();
 }
@@ -104,6 +112,10 @@ void add_run_command(CLI::App& app, Cli& cli) {
   listen->needs(command->add_option("--tokens", arguments->tokens, "the token file of the API"));
   command->add_option("--follow", arguments->follow, "ADDRESS:PORT of the control that leads");
   command->add_option("--peer-token-file", arguments->peer_token_file, "the token presented to other controls");
+  command->add_option("--tls-certificate", arguments->tls_certificate, "PEM chain of --listen")->needs(listen);
+  command->add_option("--tls-key", arguments->tls_key, "its private key")->needs(listen);
+  command->add_option("--peer-ca", arguments->peer_ca, "PEM roots of the other controls' certificates");
+  command->add_flag("--insecure", arguments->insecure, "allow TCP in clear beyond this host");
   command->callback([&cli, arguments] { run(cli, *arguments); });
 }
 

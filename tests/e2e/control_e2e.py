@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+from lab import BUILD
 from netns import LabError, wait_until
 from topology import CONTROLLED
 
@@ -91,12 +92,40 @@ def test_explain_tells_one_story_from_every_plane(lab):
 
 
 def test_a_tcp_call_needs_a_token_and_the_unix_socket_does_not(lab):
-    control = "http://10.99.0.1:9090/v1/config"
-    code = lab.run("proxy1", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", control).stdout
+    control = ("--cacert", lab.authority(), "https://10.99.0.1:9090/v1/config")
+    code = lab.run("proxy1", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *control).stdout
     assert code == "401", code
     token = (lab.directory("edge") / "token").read_text()
-    code = lab.run("proxy1", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Authorization: Bearer {token}", control).stdout
+    code = lab.run("proxy1", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Authorization: Bearer {token}", *control).stdout
     assert code == "200", code
+
+
+def test_controls_and_their_clients_speak_tls_and_nothing_else(lab):
+    home = lab.directory("edge")
+    # The lab's other controls follow the leader and are asked by it this way.
+    nodes = lab.api("GET", "/v1/status").json()["nodes"]
+    replicas = [node for node in nodes if node.get("role") == "replica"]
+    assert replicas and all(node["reachable"] and node["connected"] for node in replicas), nodes
+    curl = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{ssl_verify_result}", "-H", f"Authorization: Bearer {(home / 'token').read_text()}")
+    ask = lambda *options: lab.run("proxy1", *curl, *options, check=False)
+    assert ask("--cacert", lab.authority(), "https://10.99.0.1:9090/v1/status").stdout == "200 0"
+    assert ask("--cacert", home / "example.crt", "https://10.99.0.1:9090/v1/status").returncode == 60, "another's authority"
+    assert ask("http://10.99.0.1:9090/v1/status").stdout.startswith("000"), "in clear"
+    tidegate = (BUILD / "control" / "tidegate", "--token-file", home / "token", "--api")
+    told = lab.run("proxy1", *tidegate, "https://10.99.0.1:9090", "--ca", lab.authority(), "status").stdout
+    assert "every plane has applied it" in told, told
+    refused = lab.run("proxy1", *tidegate, "https://10.99.0.1:9090", "--ca", home / "example.crt", "status", check=False)
+    assert refused.returncode == 3 and "certificate verify failed" in refused.stderr, refused
+    nothing = lab.run("proxy1", *tidegate, "http://10.99.0.1:9090", "status", check=False)
+    assert nothing.returncode == 3 and nothing.stdout == "", nothing
+
+
+def test_a_control_does_not_listen_or_follow_in_clear_beyond_its_host_unless_told_to(lab):
+    home = lab.directory("edge")
+    command = (BUILD / "control" / "tidegate-control", "--state", home / "open-state", "--run", home / "open-run", "--tokens", home / "tokens")
+    for options, word in ((("--listen", "10.99.0.1:9191"), "--tls-certificate"), (("--follow", "10.99.0.1:9090"), "--peer-ca")):
+        refused = lab.run("edge", *command, *options, check=False)
+        assert refused.returncode == 1 and word in refused.stderr and "--insecure" in refused.stderr, refused
 
 
 def test_watch_tells_of_a_drain_as_it_happens_and_the_audit_remembers_who(lab):

@@ -80,7 +80,9 @@ def start_node(lab, node):
     node.write("tokens", "admin a-token-of-the-box box\n").chmod(0o600)
     node.write("token", "a-token-of-the-box\n")
     command = [box.BUILD / "control" / "tidegate", "run", path, "--node", "box", "--state", node.state_dir, "--run", node.run_dir]
-    supervisor = node.start("run", *command, "--secret", node.home / "secret", "--listen", "[fd10::61]:9090", "--tokens", node.home / "tokens")
+    lab.certify(node.home, "fd10::61")
+    command += ["--secret", node.home / "secret", "--listen", "[fd10::61]:9090", "--tokens", node.home / "tokens"]
+    supervisor = node.start("run", *command, *lab.tls_options(node.home))
     for plane in PLANES:
         node.wait_ready(plane, supervisor)
     return path, supervisor
@@ -107,9 +109,9 @@ def test_run_raises_every_plane_of_a_node_from_one_file_and_restarts_a_killed_on
         path.write_text(DOCUMENT.replace("the first body", "the second body"))
         applied = node.tidegate("--api", node.run_dir / "control.sock", "apply", path, "--wait")
         assert applied.returncode == 0, applied.stderr
-        far = [box.BUILD / "control" / "tidegate", "--api", "http://[fd10::61]:9090", "--token-file", node.home / "token"]
+        far = [box.BUILD / "control" / "tidegate", "--api", "https://[fd10::61]:9090", "--ca", lab.authority(), "--token-file", node.home / "token"]
         assert "every plane has applied it" in lab.run("client-eu", *far, "status").stdout
-        assert "unauthorized" in lab.run("client-eu", *far[:3], "status", check=False).stderr.lower().replace("401", "unauthorized")
+        assert "unauthorized" in lab.run("client-eu", *far[:5], "status", check=False).stderr.lower().replace("401", "unauthorized")
         assert fetch(lab, "/fixed", box.VIP[0]) == "the second body\n"
         assert supervisor.stop() == 0, supervisor.tail()
         assert node.pids() == set(), "nothing of it is left"
@@ -189,7 +191,8 @@ def test_run_joins_an_edge_that_another_host_leads(lab):
         try:
             command = [box.BUILD / "control" / "tidegate", "run", mine, "--node", "box", "--state", node.state_dir, "--run", node.run_dir]
             command += ["--secret", lab.directory("edge") / "secret", "--follow", "10.99.0.1:9090", "--peer-token-file", token]
-            supervisor = node.start("run", *command, "--listen", "10.99.0.6:9090", "--tokens", node.home / "tokens")
+            lab.certify(node.home, "10.99.0.6")
+            supervisor = node.start("run", *command, "--listen", "10.99.0.6:9090", "--tokens", node.home / "tokens", *lab.tls_options(node.home))
             node.wait_ready("l7", supervisor)
             assert lab.curl("client-eu", "https://www.example.test/", vip="10.10.0.61").stdout == "the origin's front page\n"
             head = lab.api("GET", "/v1/status").json()["head"]

@@ -171,8 +171,25 @@ class Lab:
             *"-addext subjectAltName=DNS:example.test,DNS:*.example.test".split(),
             "-keyout", self.directory("edge") / "example.key", "-out", self.directory("edge") / "example.crt",
         )  # fmt: skip
+        sh(*f"openssl req -x509 {self.NEW_KEY} -days 30".split(), "-subj", "/CN=the lab's controls", "-keyout", self.authority("key"), "-out", self.authority())
+        for host in CONTROLLED:
+            self.certify(self.directory(host.name), host.control.rsplit(":", 1)[0])
         for origin in ("origin1", "origin2"):
             self._prepare_origin(origin)
+
+    NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+
+    def authority(self, kind="crt"):
+        return self.directory("edge") / f"controls.{kind}"
+
+    def certify(self, home, address):
+        """Makes control.crt and control.key in `home`: whoever trusts authority() believes that a control is at `address`."""
+        sh("openssl", "req", *self.NEW_KEY.split(), "-subj", "/CN=control", "-addext", f"subjectAltName=IP:{address}", "-keyout", home / "control.key", "-out", home / "control.csr")
+        sh("openssl", "x509", "-req", "-in", home / "control.csr", "-CA", self.authority(), "-CAkey", self.authority("key"), "-copy_extensions", "copy", "-days", "30",
+           "-out", home / "control.crt")  # fmt: skip
+
+    def tls_options(self, home):
+        return ["--tls-certificate", home / "control.crt", "--tls-key", home / "control.key", "--peer-ca", self.authority()]
 
     def _prepare_origin(self, origin):
         home = self.directory(origin)
@@ -222,6 +239,7 @@ class Lab:
     def start_control(self, host):
         home, info = self.directory(host), HOSTS[host]
         command = [binary("control"), *self.common_options(host), "--listen", info.control, "--tokens", home / "tokens"]
+        command += self.tls_options(home)
         if info is LEADER:
             command += ["--peer-token-file", home / "token"]
         else:

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -10,50 +9,13 @@
 
 #include "core/http_client.h"
 #include "http_fixture.h"
+#include "made_identity.h"
 
 namespace tidegate {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-
-std::string pem_of(const std::function<void(BIO*)>& write) {
-  BIO* out = BIO_new(BIO_s_mem());
-  write(out);
-  char* text = nullptr;
-  const long bytes = BIO_get_mem_data(out, &text);
-  std::string pem(text, static_cast<size_t>(bytes));
-  BIO_free(out);
-  return pem;
-}
-
-// A self-signed certificate for these DNS names ("DNS:a,DNS:b"), with a fresh P-256 or RSA key.
-TlsIdentity make_identity(const std::string& common_name, const std::string& alternatives = {}, bool rsa = false) {
-  EVP_PKEY* key = rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
-  X509* certificate = X509_new();
-  X509_set_version(certificate, 2);
-  ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-  X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
-  X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-  X509_NAME* name = X509_get_subject_name(certificate);
-  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(common_name.c_str()), -1,
-                             -1, 0);
-  X509_set_issuer_name(certificate, name);
-  X509_set_pubkey(certificate, key);
-  if (!alternatives.empty()) {
-    X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, alternatives.c_str());
-    X509_add_ext(certificate, extension, -1);
-    X509_EXTENSION_free(extension);
-  }
-  X509_sign(certificate, key, EVP_sha256());
-  TlsIdentity identity;
-  identity.certificate_pem = pem_of([&](BIO* out) { PEM_write_bio_X509(out, certificate); });
-  identity.key_pem =
-      pem_of([&](BIO* out) { PEM_write_bio_PrivateKey(out, key, nullptr, nullptr, 0, nullptr, nullptr); });
-  X509_free(certificate);
-  EVP_PKEY_free(key);
-  return identity;
-}
 
 const TlsIdentity& identity_a() {
   static const TlsIdentity identity = make_identity("a", "DNS:a.test,DNS:*.w.test");
