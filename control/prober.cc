@@ -13,7 +13,8 @@ namespace {
 
 // No first look at a backend waits longer than this, however long its interval is.
 constexpr uint64_t kMaxFirstDelayMs = 1'000;
-constexpr uint64_t kRetryCommitMs = 100;
+constexpr uint64_t kFirstCommitPauseMs = 100;
+constexpr uint64_t kLongestCommitPauseMs = 2'000;
 constexpr const char* kProbesHelp = "Probes that came to an end, by result.";
 
 }  // namespace
@@ -25,7 +26,9 @@ Prober::Prober(EventLoop& loop, Ledger& ledger, const HashKey& spread_key)
       coalesce_(loop, [this] { commit(); }),
       jitter_(static_cast<std::minstd_rand::result_type>(spread_key.k0 ^ spread_key.k1)),
       successes_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "success"}})),
-      failures_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "failure"}})) {}
+      failures_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "failure"}})),
+      unstored_(metrics().counter("tidegate_control_health_commit_failures_total",
+                                  "Attempts to store health words that failed.")) {}
 
 Prober::~Prober() = default;
 
@@ -104,11 +107,16 @@ void Prober::commit() {
   const std::vector<std::pair<std::string, std::optional<HealthWord>>> words(pending_.begin(), pending_.end());
   const Result<uint64_t> sequence = ledger_.set_health_words(words);
   if (sequence) {
+    if (std::exchange(commit_pause_ms_, 0) != 0) log_info("health words can be stored again");
     pending_.clear();
     return;
   }
-  log_error("cannot store {} health words, trying again: {}", words.size(), sequence.error().message);
-  coalesce_.arm_after_ms(kRetryCommitMs);
+  unstored_.add();
+  if (commit_pause_ms_ == 0) {
+    log_error("cannot store {} health words, trying until it can be done: {}", words.size(), sequence.error().message);
+  }
+  commit_pause_ms_ = std::clamp(2 * commit_pause_ms_, kFirstCommitPauseMs, kLongestCommitPauseMs);
+  coalesce_.arm_after_ms(commit_pause_ms_);
 }
 
 uint64_t Prober::with_jitter(uint64_t interval_ms) {

@@ -2,7 +2,8 @@
 //
 // Invariants: one attempt per backend at a time; a verdict is written only when it changes; verdicts that fall together
 // are one commit, at most kCoalesceMs after the first; after a start the words of before stand until a probe
-// contradicts them; a word whose backend (or whose pool's probe) is gone is removed.
+// contradicts them; a word whose backend (or whose pool's probe) is gone is removed; what cannot be stored is tried
+// again with growing pauses, and told once.
 //
 // Threads: the control's loop.
 #pragma once
@@ -59,9 +60,11 @@ class Prober {
   std::map<std::string, std::unique_ptr<Watch>> watches_;
   std::map<std::string, std::optional<HealthWord>> pending_;
   Timer coalesce_;
+  uint64_t commit_pause_ms_ = 0;  // after a commit that failed; 0: the last one did not
   std::minstd_rand jitter_;
   Counter& successes_;
   Counter& failures_;
+  Counter& unstored_;
 };
 
 }  // namespace tidegate

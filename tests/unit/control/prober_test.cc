@@ -2,7 +2,10 @@
 
 #include "control/prober.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
+
+#include <csignal>
 
 #include "control/probe.h"
 #include "tests/unit/control/host.h"
@@ -181,6 +184,48 @@ TEST_F(ProberTest, ManyVerdictsAtOnceAreFewCommits) {
   ASSERT_EQ(put.status, 200) << put.body;
   ASSERT_TRUE(pump(loop, [&] { return host.control->ledger().words()->health.size() == 101; }));
   EXPECT_LT(host.control->ledger().words()->sequence, 60u) << "probes are spread over 20 ms and gathered in 2 ms";
+}
+
+// While it lives no file of this process grows past its second page: what a full disk does to the state.
+class FullDisk {
+ public:
+  FullDisk() : before_(::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &limit_);
+    const rlimit two_pages = {8192, limit_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &two_pages);
+  }
+  ~FullDisk() {
+    ::setrlimit(RLIMIT_FSIZE, &limit_);
+    ::signal(SIGXFSZ, before_);
+  }
+
+ private:
+  void (*before_)(int);
+  rlimit limit_{};
+};
+
+TEST_F(ProberTest, WhatCannotBeStoredIsToldOnceAndStoredWhenItCan) {
+  Origin origin(loop);
+  ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint)).status, 200);
+  ASSERT_TRUE(becomes(true));
+  const Counter& unstored = metrics().counter("tidegate_control_health_commit_failures_total", "");
+  const uint64_t before = unstored.value();
+  ::testing::internal::CaptureStderr();
+  {
+    const FullDisk full;
+    origin.status = 500;
+    EXPECT_TRUE(pump(loop, [&] { return unstored.value() >= before + 3; }));
+    EXPECT_TRUE(word()->up) << "not before it is durable";
+  }
+  EXPECT_TRUE(becomes(false));
+  const std::string told = ::testing::internal::GetCapturedStderr();
+  const auto count = [&told](const std::string& text) {
+    size_t found = 0;
+    for (size_t at = told.find(text); at != std::string::npos; at = told.find(text, at + 1)) ++found;
+    return found;
+  };
+  EXPECT_EQ(count("cannot store"), 1U) << told;
+  EXPECT_EQ(count("can be stored again"), 1U) << told;
 }
 
 }  // namespace
