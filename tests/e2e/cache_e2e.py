@@ -6,6 +6,7 @@ import ssl
 import threading
 import uuid
 
+import box
 from lab import open_socket
 from netns import wait_until
 from topology import VIP_EU
@@ -186,3 +187,42 @@ def test_a_stale_response_stands_in_for_origins_that_fail(lab):
         for origin in ("origin1", "origin2"):
             lab.start_origin(origin)
         lab.settle()
+
+
+BOUNDED = """\
+nodes:
+  - {name: box, l7: {workers: 1, access_log: "-"}, cache: {enabled: true, ram: 1MB, disk: 16MB}}
+pools:
+  - {name: app, backends: [{name: origin1, addresses: [10.10.0.21], port: 8080}]}
+listeners:
+  - {name: http, bind: ["0.0.0.0:80"]}
+routes:
+  - {name: all, path: "/*", pool: app, cache: {enabled: true}}
+"""
+
+
+def test_a_cache_that_is_full_makes_room_for_what_is_new_and_never_grows_past_its_bound(lab):
+    with box.raised() as node:
+        l7 = node.start_plane("l7", node.write("edge.yaml", BOUNDED), "--state", node.state_dir)
+        node.wait_ready("l7", l7)
+
+        def metric(name):
+            return float(re.search(rf"^{re.escape(name)} (\S+)$", node.ask("l7", "/metrics").body.decode(), re.MULTILINE)[1])
+
+        def fetch(first, last):
+            """Each number is an object of 100 KB; what Cache-Status said of each."""
+            out = lab.run("client-eu", "curl", "-sf", "-D", "-", "-o", "/dev/null", f"http://10.10.0.61/static/100k?[{first}-{last}]").stdout
+            return re.findall(r"(?i)^cache-status: (.*?)\r?$", out, re.MULTILINE)
+
+        data = node.state_dir / "cache" / "data.mdb"
+        for first in range(0, 400, 40):  # 40 MB, two and a half times the bound
+            assert all("fwd=uri-miss" in status for status in fetch(first, first + 39))
+            wait_until("what was fetched is committed", lambda: metric("tidegate_cache_writer_queue_bytes") == 0, 30, l7)
+            assert metric("tidegate_cache_disk_bytes") <= 16 << 20 and data.stat().st_size <= 16 << 20
+        newest = fetch(380, 399)
+        assert len(newest) == 20 and all("hit" in status for status in newest), newest
+        assert metric('tidegate_cache_hits_total{tier="disk"}') > 0, "20 of them do not fit in memory"
+        assert metric('tidegate_cache_evicted_total{tier="disk"}') >= 200, "what is not there any more was evicted"
+        assert metric('tidegate_cache_stored_total{tier="disk"}') == 400 and metric("tidegate_cache_queue_full_total") == 0
+        assert metric("tidegate_cache_commit_failures_total") == 0 and metric("tidegate_cache_objects") < 170
+        assert any("fwd=uri-miss" in status for status in fetch(0, 9)), "the oldest went first"
