@@ -243,7 +243,10 @@ bool Plane::Impl::answer_common(const HttpExchangePtr& exchange) const {
 
 HttpResponse Plane::Impl::health() const {
   if (draining) return HttpResponse::text(503, "draining\n");
-  if (!ready) return HttpResponse::text(503, "no version applied yet\n");
+  if (!ready) {
+    const bool refuses = follower && !follower->refused().empty();
+    return HttpResponse::text(503, "no version applied yet" + (refuses ? ": " + follower->refused() : "") + "\n");
+  }
   return HttpResponse::text(200, "ok\n");
 }
 
