@@ -19,6 +19,9 @@ class Api {
   // Not empty: this control follows that one, and writes are refused with 421 naming it.
   void set_leader(std::string leader) { leader_ = std::move(leader); }
 
+  // Where answers to an Idempotency-Key outlive this process.
+  Result<void> remember_answers_in(const std::string& directory) { return idempotency_.open(directory); }
+
   void dispatch(const HttpExchangePtr& exchange);
 
  private:

@@ -1,5 +1,7 @@
 // Idempotency: a POST repeated with the same Idempotency-Key is answered as before and not done again
-// (draft-ietf-httpapi-idempotency-key-header). In memory and bounded: it covers a client's retries, not a restart.
+// (draft-ietf-httpapi-idempotency-key-header). Bounded; kept on disk too, so that a client may go on trying while
+// control is started again. An answer is on disk before it is sent; a control that dies between its commit and that
+// does the same twice.
 #pragma once
 
 #include <cstddef>
@@ -8,8 +10,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/http_server.h"
+#include "core/lmdb.h"
+#include "core/result.h"
 
 namespace tidegate {
 
@@ -17,6 +22,11 @@ class IdempotencyCache {
  public:
   static constexpr size_t kMaxKept = 1024;
   static constexpr size_t kMaxKeyBytes = 255;
+  static constexpr size_t kMaxDurableBytes = 32 << 10;  // an answer with a longer body is kept in memory alone
+
+  // Takes the answers of before from `directory` and keeps later ones there. What is damaged there is begun anew.
+  // Error: they are kept in memory alone.
+  Result<void> open(const std::string& directory);
 
   enum class Verdict : uint8_t {
     fresh,       // do it, then keep() the answer
@@ -38,9 +48,18 @@ class IdempotencyCache {
   struct Entry {
     std::string body_digest;
     std::optional<HttpResponse> answer;
+    uint64_t sequence = 0;  // of its record; 0: it has none
   };
+  void drop_oldest();
+  Result<void> load();
+  Result<void> store(const std::string& name, const Entry& entry);
+
   std::map<std::string, Entry> entries_;
   std::deque<std::string> order_;
+  std::optional<lmdb::Env> env_;
+  MDB_dbi records_ = 0;
+  uint64_t next_sequence_ = 1;
+  std::vector<uint64_t> dropped_;  // records to erase with the next one that is stored
 };
 
 // An exchange that hands its answer to the cache on the way out.

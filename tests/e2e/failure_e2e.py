@@ -172,6 +172,19 @@ def test_every_control_killed_leaves_traffic_untouched_and_comes_back_with_its_s
     lab.tidegate("undrain", "backend", "origins/origin2", "--wait")
 
 
+def test_a_post_repeated_with_its_key_is_done_once_though_control_was_killed_in_between(lab):
+    key = {"Idempotency-Key": f"e2e-{time.time_ns()}"}
+    before = lab.api("GET", "/v1/status").json()["head"]["purge"]
+    first = lab.api("POST", "/v1/purge", {"tag": "nobody-has-it"}, key)
+    assert first.status == 200, first.body
+    lab.process("edge", "control").kill()
+    lab.start_control("edge")
+    again = lab.api("POST", "/v1/purge", {"tag": "nobody-has-it"}, key)
+    assert again.status == 200 and again.body == first.body, again.body
+    assert lab.api("GET", "/v1/status").json()["head"]["purge"] == before + 1
+    assert lab.api("POST", "/v1/purge", {"tag": "another"}, key).status == 422
+
+
 def test_a_drain_survives_the_death_of_the_control_that_wrote_it(lab):
     lab.settle()
     lab.tidegate("drain", "backend", "proxies-eu/proxy2", "--note", "kept", "--wait")

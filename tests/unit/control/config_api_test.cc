@@ -214,6 +214,19 @@ TEST_F(ConfigApiTest, TheSamePostWithTheSameKeyIsDoneOnce) {
   EXPECT_EQ(host.control->ledger().head().purge, 2u);
 }
 
+TEST_F(ConfigApiTest, TheSamePostIsDoneOnceAcrossARestart) {
+  const Headers key = {{"Idempotency-Key", "k-1"}};
+  const HttpResponse first = host.call_json("POST", "/v1/purge", {{"all", true}}, key);
+  ASSERT_EQ(first.status, 200) << first.body;
+  host.stop();
+  host.start();
+  const HttpResponse second = host.call_json("POST", "/v1/purge", {{"all", true}}, key);
+  EXPECT_EQ(second.status, 200);
+  EXPECT_EQ(second.body, first.body);
+  EXPECT_EQ(host.control->ledger().head().purge, 1u);
+  EXPECT_EQ(host.call_json("POST", "/v1/purge", {{"tag", "news"}}, key).status, 422);
+}
+
 TEST_F(ConfigApiTest, TheFirstConfigurationComesFromTheFileAndLaterStartsKeepTheState) {
   host.stop();
   host.options.config = host.directory.write("edge.yaml", edge_yaml());
