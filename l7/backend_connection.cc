@@ -77,8 +77,17 @@ void BackendConnection::end_request() {
   request_ended_ = true;
 }
 
+void BackendConnection::end_tunnel() {
+  tunnel_ending_ = true;
+  flush();
+}
+
 void BackendConnection::flush() {
-  if (connected()) transport_.flush();
+  if (!connected()) return;
+  transport_.flush();
+  if (!tunnel_ending_ || !transport_.drained()) return;
+  tunnel_ending_ = false;
+  transport_.shut_write();
 }
 
 void BackendConnection::on_io(uint32_t events) {
@@ -95,7 +104,7 @@ void BackendConnection::on_io(uint32_t events) {
       on_handshaking();
       break;
     case State::open:
-      transport_.flush();
+      flush();
       if (!head_ready_ && head_bytes_ == 0) read_head();
       break;
     case State::dead:

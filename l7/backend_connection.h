@@ -54,6 +54,8 @@ class BackendConnection final : public IoHandler {
   bool ready_for_piece();
   void send_piece(std::string_view piece);
   void end_request();
+  // In a tunnel: half-closes once all that was sent has left.
+  void end_tunnel();
   void flush();
 
   // --- the response
@@ -109,6 +111,7 @@ class BackendConnection final : public IoHandler {
   bool to_head_ = false;
   bool chunked_request_ = false;
   bool request_ended_ = false;
+  bool tunnel_ending_ = false;  // the client has ended its side; what it sent before is still leaving
   bool head_ready_ = false;
   bool response_ended_ = false;
   Timer keepalive_;

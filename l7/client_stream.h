@@ -35,7 +35,7 @@ class ClientStream {
   // The next bytes, or nothing now. The view is good until the next call; what was given counts as taken then.
   virtual std::string_view next_piece() = 0;
   virtual bool body_ended() const = 0;
-  // bad_request for broken framing; none while all is well.
+  // bad_request for broken framing, client_gone when the client left amid it; none while all is well.
   virtual Failure body_failure() const = 0;
   // The body is wanted: answers Expect: 100-continue (RFC 9110 §10.1.1). May be called often.
   virtual void want_body() = 0;

@@ -26,7 +26,7 @@ void H1Connection::on_ready() {
     case State::waiting:
       return read_requests();
     case State::exchange:
-      if (transport_.broken() || (transport_.peer_hung_up() && body_ended_)) return lose_client();
+      if (transport_.broken() || (transport_.peer_hung_up() && body_ended_ && !tunnel_)) return lose_client();
       watch_stall();
       return transaction_->resume();
     case State::discarding:
@@ -193,6 +193,11 @@ bool H1Connection::fill_body() {
     case Transport::Status::blocked:
       return false;
     case Transport::Status::closed:
+      if (tunnel_) {
+        body_ended_ = true;
+        return false;
+      }
+      break;
     case Transport::Status::failed:
       break;
   }
@@ -220,6 +225,7 @@ void H1Connection::send_head(uint16_t status, const FieldList& fields, BodyKind 
   if (draining_ || removed || until_close_response_ || connection_.worker().draining()) keep_alive_ = false;
   if (body == BodyKind::tunnel) {
     body_framing_ = http1::Framing::until_close;
+    tunnel_ = true;
     body_ended_ = keep_alive_ = false;
   }
 

@@ -68,6 +68,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   bool head_begun_ = false;  // the header timer runs
   bool body_ended_ = true;
   bool expect_continue_ = false;
+  bool tunnel_ = false;  // both sides send until each ends its own; the connection's last exchange
   bool keep_alive_ = true;
   bool http10_ = false;
   bool chunked_response_ = false;

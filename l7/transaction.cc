@@ -102,6 +102,7 @@ void Transaction::reset() {
   cache_status_ = cache::CacheStatus();
   parameters_.count = 0;
   response_.fields.clear();
+  response_.body = BodyKind::none;
   request_.clear();
   arena_.reset();
 }

@@ -116,6 +116,7 @@ class Transaction final : public BackendConnection::User {
   bool may_retry(Failure failure, bool stale_connection);
   bool pump_request();
   bool pump_response();
+  uint64_t silence_ns() const;
   Step begin_response();
   Step begin_passed_response();
   Failure request_body_failure() const;

@@ -9,7 +9,8 @@
 namespace tidegate::l7 {
 namespace {
 
-constexpr int kPiecesPerRound = 16;  // at most 1 MB for one client before others have their turn
+constexpr uint64_t kTunnelSilenceNs = 3600 * kNsPerS;  // WebSockets are quiet for long, and keep alive by themselves
+constexpr int kPiecesPerRound = 16;                    // at most 1 MB for one client before others have their turn
 
 }  // namespace
 
@@ -133,8 +134,15 @@ Step Transaction::begin_passed_response() {
   client_->send_head(status_, response_.fields, response_.body, response_.content_length, response_.has_content_length);
   head_sent_ = true;
   backend_->accept_head();
-  wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
+  if (response_.body == BodyKind::tunnel) request_sent_ = false;  // what the client sends goes on
+  wait_at_most_ns(silence_ns());
   return Step::deliver;
+}
+
+// How long the deliver step bears it that nothing moves.
+uint64_t Transaction::silence_ns() const {
+  const bool tunnel = response_.body == BodyKind::tunnel && !request_sent_;
+  return tunnel ? kTunnelSilenceNs : pool_->config().idle_timeout_ms * kNsPerMs;
 }
 
 Step Transaction::deliver() {
@@ -154,7 +162,7 @@ Step Transaction::deliver() {
     wait_for_nothing();  // the client's own stall is watched by its connection
     if (expired()) return fail(Failure::total_timeout);
   } else if (request_moved || response_moved || step_deadline_ns_ == UINT64_MAX) {
-    wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
+    wait_at_most_ns(silence_ns());
   } else if (expired()) {
     return fail(worker_.loop().now_ns() >= total_deadline_ns_ ? Failure::total_timeout : Failure::body_timeout);
   }
@@ -163,20 +171,25 @@ Step Transaction::deliver() {
 
 // Moves what the client has sent of the body to the backend. True when anything moved.
 bool Transaction::pump_request() {
-  if (request_sent_ && response_.body != BodyKind::tunnel) return false;
+  if (request_sent_) return false;
+  const bool tunnel = response_.body == BodyKind::tunnel;
   bool moved = false;
   if (backend_->ready_for_piece()) client_->want_body();
   while (backend_->ready_for_piece()) {
     const std::string_view piece = client_->next_piece();
     if (piece.empty()) {
-      if (client_->body_ended() && !request_sent_) {
-        backend_->end_request();
+      if (client_->body_ended()) {
+        if (tunnel) {
+          backend_->end_tunnel();
+        } else {
+          backend_->end_request();
+        }
         request_sent_ = moved = true;
       }
       break;
     }
     request_bytes_ += piece.size();
-    if (request_bytes_ > client_->facts().max_body_bytes && response_.body != BodyKind::tunnel) break;
+    if (request_bytes_ > client_->facts().max_body_bytes && !tunnel) break;
     backend_->send_piece(piece);
     moved = true;
   }
@@ -185,8 +198,10 @@ bool Transaction::pump_request() {
 }
 
 Failure Transaction::request_body_failure() const {
-  if (request_sent_ || response_.body == BodyKind::tunnel) return Failure::none;
-  if (request_bytes_ > client_->facts().max_body_bytes) return Failure::body_too_large;
+  if (request_sent_) return Failure::none;
+  if (request_bytes_ > client_->facts().max_body_bytes && response_.body != BodyKind::tunnel) {
+    return Failure::body_too_large;
+  }
   return client_->body_failure();
 }
 

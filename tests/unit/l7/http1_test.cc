@@ -259,6 +259,69 @@ TEST_F(Http1, TunnelsAfterAnUpgrade) {
   EXPECT_EQ(wire.read_to_end(), "back ping");
 }
 
+constexpr std::string_view kUpgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+constexpr std::string_view kUpgraded =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+TEST_F(Http1, TheEndOfEitherSideOfATunnelReachesTheOther) {
+  const std::string much(3'000'000, 'x');  // more than sockets hold: it is still under way as the client ends
+  Origin origin([&](const std::string&, Wire& wire) {
+    wire.send(kUpgraded);
+    const std::string got = wire.read_to_end();
+    return wire.send(got == much ? "all" : "cut off") && false;
+  });
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send(kUpgrade);
+  EXPECT_EQ(read_answer(wire).status, 101);
+  wire.send(much);
+  wire.half_close();
+  EXPECT_EQ(wire.read_to_end(), "all");
+  EXPECT_TRUE(
+      edge_.run_until([&] { return edge_.metric("tidegate_l7_backend_in_flight{pool=\"p\",backend=\"b1\"}") == 0; }));
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"client_gone\"}"), 0u);
+}
+
+TEST_F(Http1, ARequestAfterATunnelIsNoTunnel) {
+  Origin origin([](const std::string& head, Wire& wire) {
+    if (head.starts_with("GET")) return wire.send(kUpgraded) && false;
+    return wire.send(Origin::ok(wire.read_until("0\r\n\r\n")));
+  });
+  edge_.model.listeners[0].max_body_bytes = 100;
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send(kUpgrade);
+  EXPECT_EQ(read_answer(wire).status, 101);
+  EXPECT_TRUE(wire.at_end());
+  const std::string post = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  EXPECT_EQ(ask(edge_.endpoint(), post + "2\r\nhi\r\n0\r\n\r\n").body, "2\r\nhi\r\n0\r\n\r\n");
+  EXPECT_EQ(ask(edge_.endpoint(), post + "c8\r\n" + std::string(200, 'x') + "\r\n0\r\n\r\n").status, 413);
+}
+
+TEST_F(Http1, ATunnelOutlivesTheSilenceThatABodyMayHave) {
+  Origin origin([](const std::string&, Wire& wire) {
+    wire.send(kUpgraded);
+    return wire.send(wire.read_exactly(4)) && false;
+  });
+  const uint32_t pool = edge_.add_pool("p", {origin.endpoint()});
+  edge_.model.pools[pool].idle_timeout_ms = 1;
+  edge_.add_route("/tunnel", pool);
+  Origin stuck([](const std::string&, Wire& wire) {
+    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+    return !wire.at_end();
+  });
+  const uint32_t stuck_pool = edge_.add_pool("stuck", {stuck.endpoint()});
+  edge_.model.pools[stuck_pool].idle_timeout_ms = 50;
+  edge_.add_route("/stuck", stuck_pool);
+  edge_.start();
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send("GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+  EXPECT_EQ(read_answer(wire).status, 101);
+  EXPECT_FALSE(ask(edge_.endpoint(), get("/stuck")).complete);  // a longer silence has passed by now
+  wire.send("ping");
+  EXPECT_EQ(wire.read_to_end(), "ping");
+}
+
 TEST_F(Http1, OnlyWebSocketBecomesATunnel) {
   Origin origin([](const std::string& head, Wire& wire) {
     const bool asked = head.find("upgrade") != std::string::npos || head.find("http2-settings") != std::string::npos;
