@@ -1,9 +1,8 @@
-// Rendering an Answer for clients of either HTTP version.
+// The fields of an Answer, for clients of either HTTP version.
 #include <fmt/format.h>
 
 #include "cache/cache.h"
 #include "cache/fields.h"
-#include "core/http1.h"
 
 namespace tidegate::cache {
 namespace {
@@ -35,14 +34,6 @@ struct ContentRange {
   operator std::string_view() const { return {text, length}; }  // NOLINT(google-explicit-constructor)
 };
 
-template <class Fn>
-void for_each_made_field(const Answer& answer, Fn&& fn) {
-  const bool bodiless_status = answer.status == 304 || answer.status == 204;
-  if (answer.content_length && !bodiless_status) fn("content-length", Number(*answer.content_length));
-  if (answer.status == 206 || answer.status == 416) fn("content-range", ContentRange(answer));
-  fn("age", Number(answer.age_s));
-}
-
 }  // namespace
 
 void for_each_field(const Answer& answer, const std::function<void(std::string_view, std::string_view)>& fn) {
@@ -50,26 +41,10 @@ void for_each_field(const Answer& answer, const std::function<void(std::string_v
   for (const http1::Field& field : answer.head->fields) {
     if (whole || !describes_body(field.name)) fn(field.name, field.value);
   }
-  for_each_made_field(answer, fn);
-}
-
-void append_h1_head(std::string& out, const Answer& answer) {
-  const auto append_line = [&out](std::string_view name, std::string_view value) {
-    out.append(name).append(": ").append(value).append("\r\n");
-  };
-  out.append("HTTP/1.1 ")
-      .append(Number(answer.status))
-      .append(" ")
-      .append(http1::reason_phrase(answer.status))
-      .append("\r\n");
-  if (carries_body_fields(answer.status)) {
-    out.append(answer.head->field_text);
-  } else {
-    for (const http1::Field& field : answer.head->fields) {
-      if (!describes_body(field.name)) append_line(field.name, field.value);
-    }
-  }
-  for_each_made_field(answer, append_line);
+  const bool bodiless_status = answer.status == 304 || answer.status == 204;
+  if (answer.content_length && !bodiless_status) fn("content-length", Number(*answer.content_length));
+  if (answer.status == 206 || answer.status == 416) fn("content-range", ContentRange(answer));
+  fn("age", Number(answer.age_s));
 }
 
 }  // namespace tidegate::cache

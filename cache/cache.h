@@ -14,7 +14,7 @@
 //     pending  -> keep found.pending; on_found brings one of the above on your loop
 //
 //   Leading. The fetch and the leader's client are two things: the fetch fills, clients read. Strip from the backend
-//   request the client's Range and conditional fields (Fill::strips()) and add fill.conditional_fields(). Then
+//   request the client's Range and conditional fields and add fill.conditional_fields(). Then
 //     fill.on_head(response)  -> store:     read the body for your client from decision.answer; append() what arrives,
 //     then finish()
 //                                pass:      not storable: stream to your client yourself; the Fill is spent
@@ -75,9 +75,6 @@ struct Answer {
 // Calls fn(name, value) for each field of the answer: the stored ones that this status may carry, content-length,
 // content-range, age. The caller adds its own (Cache-Status, X-Request-Id, Connection, Transfer-Encoding).
 void for_each_field(const Answer& answer, const std::function<void(std::string_view name, std::string_view value)>& fn);
-// The same as an HTTP/1.1 status line and field lines, without the final empty line: for a plain hit one copy of stored
-// text.
-void append_h1_head(std::string& out, const Answer& answer);
 
 enum class FillFailure : uint8_t {
   leader_gone,     // the leader stops for reasons of its own: a waiter takes over
@@ -112,8 +109,6 @@ class Fill {
   // If-None-Match / If-Modified-Since from the stored response, when there is one to validate (RFC 9111 §4.3.1); or
   // nothing. The views live as long as the Fill.
   Fields conditional_fields() const;
-  // Whether a client's request field must not reach the backend, since the answer is for everybody: Range, If-*.
-  static bool strips(std::string_view field_name);
 
   // Once, with the final (not 1xx) response head. Decides whether it may be stored and tells every waiter.
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);
