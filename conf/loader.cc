@@ -79,7 +79,8 @@ void Loader::load_section(const Section& section, const DocumentNode& node, void
   for (const DocumentNode& child : node.children) {
     const Pointer there = here.at(child.key);
     if (const Field* field = section.find(child.key)) {
-      load_field(*field, child, owner, there);
+      // A key that stands twice is a fault already. What names refer to is what stands first.
+      if (node.find(child.key) == &child) load_field(*field, child, owner, there);
       continue;
     }
     std::vector<std::string_view> candidates = section.keys();

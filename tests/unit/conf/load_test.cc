@@ -32,6 +32,17 @@ TEST(Load, KeepsTheDefaultsOfTheModelWhereNothingIsWritten) {
   EXPECT_EQ(pool.backends[0].weight, Backend{}.weight);
 }
 
+TEST(Load, AListThatStandsTwiceIsRefusedAndNothingPointsIntoTheOtherOne) {
+  const std::string backends = "backends: [{name: a, addresses: [192.0.2.1], port: 80}]";
+  const auto loaded = load_text("pools: [{name: one, " + backends + "}, {name: two, " + backends +
+                                "}]\n"
+                                "routes: [{name: all, pool: two}]\n"
+                                "pools: [{name: three, " +
+                                backends + "}]\n");
+  EXPECT_EQ(loaded.model, nullptr);
+  EXPECT_THAT(loaded.codes(), ElementsAre("duplicate_key"));
+}
+
 TEST(Load, ReadsDurationsAndSizesInEveryUnit) {
   const auto loaded = load_text(
       "nodes:\n  - name: n\n    cache: {ram: 64MB, disk: 2TB, max_object: 512KB}\n    l7: {drain_timeout: 1m}\n    l4: "
