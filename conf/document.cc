@@ -87,6 +87,12 @@ Document::~Document() = default;
 const std::string& Document::file_name() const { return impl_->file_name; }
 const std::string& Document::text() const { return impl_->text; }
 const DocumentNode& Document::root() const { return impl_->root; }
+void Document::swap_element(std::string_view list, size_t index, Document& element) {
+  for (DocumentNode& child : impl_->root.children) {
+    if (child.key == list) return std::swap(child.children.at(index), element.impl_->root);
+  }
+}
+
 nlohmann::json Document::to_json() const { return canonical_json(root_section(), impl_->root); }
 std::string Document::to_yaml() const { return canonical_yaml(root_section(), to_json()); }
 

@@ -38,6 +38,8 @@ class Document {
   const std::string& file_name() const;
   const std::string& text() const;  // empty for one from JSON
   const DocumentNode& root() const;
+  // The element of a top-level list for what `element` is, and the other way round.
+  void swap_element(std::string_view list, size_t index, Document& element);
   nlohmann::json to_json() const;  // only what was written, canonical scalars
   std::string to_yaml() const;     // canonical, commented with nothing, stable order
 

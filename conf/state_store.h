@@ -90,6 +90,9 @@ class StateStore {
   // `expected_head` is the version that the change was based on; another head by now is an Error ("conflict: ...").
   Result<Manifest> commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head,
                                   std::string_view author, std::string_view comment, uint64_t rollback_of = 0);
+  // One object in place of the one of its kind and name, which the head has.
+  Result<Manifest> commit_change(const ConfigObject& object, uint64_t expected_head, std::string_view author,
+                                 std::string_view comment);
   // For a follower of another host's control: takes the version as it is numbered there. Objects it lacks must be
   // given.
   Result<void> adopt_version(const Manifest& manifest,

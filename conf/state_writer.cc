@@ -225,6 +225,30 @@ const std::vector<ManifestEntry>& head_entries(Batch& batch, StateStore::Impl& i
   return impl.cached_entries = *std::move(entries);
 }
 
+// The version after the head, with the entries, author and comment of `manifest`, and its record in the audit.
+// `bytes_of(entry, index)`: of an entry that the head has not.
+template <class BytesOf>
+Result<Manifest> write_next(Batch& batch, StateStore::Impl& impl, Manifest manifest, uint64_t expected_head,
+                            BytesOf&& bytes_of) {
+  const uint64_t head = batch.number("head");
+  if (batch.sound() && head != expected_head) {
+    return fail(
+        fmt::format("conflict: the configuration is at version {}, the change was based on {}", head, expected_head));
+  }
+  manifest.version = head + 1;
+  manifest.created_ns = realtime_ns();
+  manifest.digest = manifest_digest(manifest.entries);
+  write_version(batch, impl.dbs, manifest, head_entries(batch, impl), [&](const ManifestEntry& entry) {
+    return bytes_of(entry, static_cast<size_t>(&entry - manifest.entries.data()));
+  });
+  batch.audit(manifest.author, manifest.rollback_of == 0 ? "commit" : "rollback",
+              fmt::format("version {}", manifest.version), manifest.comment);
+  if (Result<void> committed = batch.commit(); !committed) return committed.error();
+  impl.cached_version = manifest.version;
+  impl.cached_entries = manifest.entries;
+  return manifest;
+}
+
 // Makes `db` hold exactly `words`, touching only what differs.
 template <class Word, class Encode>
 void replace_words(Batch& batch, MDB_dbi db, const std::map<std::string, Word>& words, Encode&& encode) {
@@ -271,27 +295,30 @@ Result<Manifest> StateStore::commit_version(const std::vector<ConfigObject>& obj
     manifest.entries.push_back({object->kind, object->name, sha256_hex(object->bytes)});
   }
   if (Result<void> sound = check_names(manifest.entries); !sound) return sound.error();
-
-  Batch batch(*impl_);
-  const uint64_t head = batch.number("head");
-  if (batch.sound() && head != expected_head) {
-    return fail(
-        fmt::format("conflict: the configuration is at version {}, the change was based on {}", head, expected_head));
-  }
-  manifest.version = head + 1;
-  manifest.created_ns = realtime_ns();
   manifest.author = author;
   manifest.comment = comment;
   manifest.rollback_of = rollback_of;
-  manifest.digest = manifest_digest(manifest.entries);
-  write_version(batch, impl_->dbs, manifest, head_entries(batch, *impl_), [&](const ManifestEntry& entry) {
-    return &order[static_cast<size_t>(&entry - manifest.entries.data())]->bytes;
-  });
-  batch.audit(author, rollback_of == 0 ? "commit" : "rollback", fmt::format("version {}", manifest.version), comment);
-  if (Result<void> committed = batch.commit(); !committed) return committed.error();
-  impl_->cached_version = manifest.version;
-  impl_->cached_entries = manifest.entries;
-  return manifest;
+
+  Batch batch(*impl_);
+  return write_next(batch, *impl_, std::move(manifest), expected_head,
+                    [&](const ManifestEntry&, size_t index) { return &order[index]->bytes; });
+}
+
+Result<Manifest> StateStore::commit_change(const ConfigObject& object, uint64_t expected_head, std::string_view author,
+                                           std::string_view comment) {
+  Batch batch(*impl_);
+  Manifest manifest;
+  manifest.author = author;
+  manifest.comment = comment;
+  manifest.entries = head_entries(batch, *impl_);
+  const auto entry =
+      std::lower_bound(manifest.entries.begin(), manifest.entries.end(), ManifestEntry{object.kind, object.name, ""});
+  if (entry == manifest.entries.end() || entry->kind != object.kind || entry->name != object.name) {
+    return fail(fmt::format("conflict: the configuration has no {} '{}' any more", object.kind, object.name));
+  }
+  entry->hash = sha256_hex(object.bytes);
+  return write_next(batch, *impl_, std::move(manifest), expected_head,
+                    [&](const ManifestEntry&, size_t) { return &object.bytes; });
 }
 
 Result<void> StateStore::adopt_version(const Manifest& manifest,

@@ -94,6 +94,43 @@ ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& requ
   return outcome;
 }
 
+std::optional<ApplyOutcome> apply_element(Ledger& ledger, const std::string& kind, const std::string& name,
+                                          std::unique_ptr<Document> element, const ApplyRequest& request) {
+  WorkingCopy* const copy = ledger.working_copy();
+  std::optional<WorkingCopy::Tried> tried;
+  if (copy != nullptr) tried = copy->try_element(kind, name, std::move(element));
+  if (!tried) return std::nullopt;
+  ApplyOutcome outcome;
+  outcome.manifest = ledger.manifest();
+  if (!tried->model) {
+    outcome.faults = std::move(tried->faults);
+    return outcome;
+  }
+  const std::vector<ManifestEntry>& entries = outcome.manifest.entries;
+  const auto old_entry = std::lower_bound(entries.begin(), entries.end(), ManifestEntry{kind, name, ""});
+  if (old_entry == entries.end() || old_entry->kind != kind || old_entry->name != name) return std::nullopt;
+  const std::string hash = sha256_hex(tried->object.bytes);
+  if (hash == old_entry->hash) {
+    outcome.status = ApplyOutcome::Status::unchanged;
+    return outcome;
+  }
+  outcome.changes = {{ChangeKind::changed, kind, name, old_entry->hash, hash}};
+  if (request.dry_run) {
+    outcome.status = ApplyOutcome::Status::dry_run;
+    return outcome;
+  }
+  Result<Manifest> manifest =
+      ledger.commit_tried(*std::move(tried), ledger.manifest().version, request.who, request.comment);
+  if (!manifest) {
+    outcome.status = ApplyOutcome::Status::failed;
+    outcome.error = manifest.error().message;
+    return outcome;
+  }
+  outcome.status = ApplyOutcome::Status::committed;
+  outcome.manifest = std::move(*manifest);
+  return outcome;
+}
+
 ApplyOutcome roll_back(Ledger& ledger, uint64_t to, ApplyRequest request) {
   ApplyOutcome failed;
   failed.status = ApplyOutcome::Status::failed;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,6 +64,12 @@ struct ApplyOutcome {
 
 // Commits a candidate over the head in force. All or nothing.
 ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& request);
+
+// One element of a list in place of the one of its name, at the cost of that element and of validating the whole.
+// `element` is the document of it alone. Nothing when it takes more than that: an element that is new, or one whose
+// files come and go with it.
+std::optional<ApplyOutcome> apply_element(Ledger& ledger, const std::string& kind, const std::string& name,
+                                          std::unique_ptr<Document> element, const ApplyRequest& request);
 
 // The content of version `to` as a new version: its certificates and zones included.
 ApplyOutcome roll_back(Ledger& ledger, uint64_t to, ApplyRequest request);

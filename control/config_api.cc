@@ -109,18 +109,25 @@ class ConfigApi {
   }
 
   void put_object(const ApiCall& call) {
+    const std::string& kind = call.path.at("kind");
+    const std::string& object_name = call.path.at("name");
+    if (auto refusal = check_precondition(call.request(), ledger_.manifest())) return call.respond(std::move(*refusal));
+    std::vector<Fault> faults;
+    const auto parsed = Document::parse(kind + "/" + object_name, call.request().body, faults);
+    if (!parsed || !faults.empty()) return call.respond(invalid_configuration(faults));
+    json object = parsed->to_json();
+    if (!object.is_object()) {
+      return call.respond(problem(400, "bad_object", "an object's body is a map of its keys"));
+    }
+    if (string_member(object, "name", object_name) != object_name) {
+      return call.respond(problem(400, "name_differs", "the name in the body is not the one in the path"));
+    }
+    object["name"] = object_name;
+    if (const std::optional<ApplyOutcome> outcome =
+            apply_element(ledger_, kind, object_name, Document::from_json("config", object), apply_request(call))) {
+      return call.respond(answer_write(*outcome));
+    }
     change_document(call, [&](json& document) -> std::optional<HttpResponse> {
-      const std::string& kind = call.path.at("kind");
-      const std::string& object_name = call.path.at("name");
-      std::vector<Fault> faults;
-      const auto parsed = Document::parse(kind + "/" + object_name, call.request().body, faults);
-      if (!parsed || !faults.empty()) return invalid_configuration(faults);
-      json object = parsed->to_json();
-      if (!object.is_object()) return problem(400, "bad_object", "an object's body is a map of its keys");
-      if (string_member(object, "name", object_name) != object_name) {
-        return problem(400, "name_differs", "the name in the body is not the one in the path");
-      }
-      object["name"] = object_name;
       if (json* existing = find_object(document, kind, object_name)) {
         *existing = std::move(object);
       } else {

@@ -90,6 +90,29 @@ Result<Manifest> Ledger::commit(const std::vector<ConfigObject>& objects, std::s
   return manifest;
 }
 
+WorkingCopy* Ledger::working_copy() {
+  if (manifest_.version == 0 || !model_) return nullptr;
+  if (working_copy_ && working_copy_version_ == manifest_.version) return working_copy_.get();
+  FileReader files;
+  Result<std::unique_ptr<Document>> assembled = document(manifest_, files);
+  if (!assembled || !*assembled) return nullptr;
+  working_copy_ = std::make_unique<WorkingCopy>(*std::move(assembled), model_);
+  working_copy_version_ = manifest_.version;
+  return working_copy_.get();
+}
+
+Result<Manifest> Ledger::commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
+                                      std::string_view comment) {
+  Result<Manifest> manifest = store_->commit_change(tried.object, expected_head, who, comment);
+  if (!manifest) return manifest;
+  manifest_ = *manifest;
+  model_ = tried.model;
+  working_copy_->keep(std::move(tried));
+  working_copy_version_ = manifest_.version;
+  tell({.version = true});
+  return manifest;
+}
+
 Result<uint64_t> Ledger::set_admin_word(const std::string& key, const std::optional<AdminWord>& word,
                                         std::string_view who) {
   Result<uint64_t> sequence = store_->set_admin_word(key, word, who);

@@ -16,6 +16,7 @@
 #include "conf/model.h"
 #include "conf/snapshot.h"
 #include "conf/state_store.h"
+#include "conf/working_copy.h"
 #include "core/result.h"
 
 namespace tidegate {
@@ -41,11 +42,18 @@ class Ledger {
   // The document of a version, put together from its objects.
   Result<std::unique_ptr<Document>> document(const Manifest& manifest, FileReader& files) const;
 
+  // The version in force, ready to try a change of one element. Null before the first version, and where this release
+  // makes no Model of it.
+  WorkingCopy* working_copy();
+
   void subscribe(std::function<void(const LedgerChange&)> listener) { listeners_.push_back(std::move(listener)); }
 
   // `model` is what validation made of these objects.
   Result<Manifest> commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
                           uint64_t expected_head, std::string_view who, std::string_view comment, uint64_t rollback_of);
+  // One object in place of the one that working_copy() tried last.
+  Result<Manifest> commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
+                                std::string_view comment);
   Result<uint64_t> set_admin_word(const std::string& key, const std::optional<AdminWord>& word, std::string_view who);
   Result<uint64_t> set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who);
@@ -66,6 +74,8 @@ class Ledger {
   Manifest manifest_;
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const Words> words_ = std::make_shared<Words>();
+  std::unique_ptr<WorkingCopy> working_copy_;  // made when it is asked for; of the version below
+  uint64_t working_copy_version_ = 0;
   std::vector<std::function<void(const LedgerChange&)>> listeners_;
 };
 

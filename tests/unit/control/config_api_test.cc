@@ -246,5 +246,61 @@ TEST_F(ConfigApiTest, AFaultyFirstConfigurationStopsTheStartWithItsFaults) {
   EXPECT_THAT(started.error().message, HasSubstr("edge.yaml:1:"));
 }
 
+// One element by itself takes a shorter way than a document; what comes of it is the same.
+class ElementTest : public ConfigApiTest {
+ protected:
+  void SetUp() override {
+    ConfigApiTest::SetUp();
+    ASSERT_EQ(host.put_config(edge_yaml("100", "  - {name: old, path: /old, status: 404}\n")).status, 200);
+  }
+  HttpResponse put_route(const std::string& name, const std::string& yaml, const std::string& query = {}) {
+    return host.call("PUT", "/v1/config/routes/" + name + query, yaml,
+                     {{"Content-Type", "application/yaml"}, {"If-Match", "*"}});
+  }
+  // The version in force is what its whole document gives.
+  void expect_whole() {
+    const HttpResponse again = host.put_config(host.call("GET", "/v1/config").body);
+    EXPECT_EQ(body_of(again)["outcome"], "unchanged") << again.body;
+  }
+};
+
+TEST_F(ElementTest, AChangeGivesWhatTheWholeDocumentWouldGive) {
+  const HttpResponse answer = put_route("old", "{path: /older, redirect: /new, total_timeout: 60000ms}");
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  EXPECT_EQ(body_of(answer)["changes"].size(), 1u);
+  EXPECT_EQ(host.control->ledger().model()->routes[1].status, 302);
+  EXPECT_EQ(version(), 2u);
+  expect_whole();
+  ASSERT_EQ(put_route("all", "{pool: origins, cache: {enabled: true}}").status, 200);
+  ASSERT_EQ(put_route("old", "{path: /old, status: 410}").status, 200);
+  EXPECT_EQ(host.control->ledger().model()->routes[1].redirect, "");
+  expect_whole();
+  EXPECT_EQ(version(), 4u);
+  // A document in between, and elements go on from there.
+  ASSERT_EQ(host.put_config(edge_yaml("7", "  - {name: old, path: /old, status: 404}\n")).status, 200);
+  ASSERT_EQ(put_route("old", "{path: /old, status: 451}").status, 200);
+  EXPECT_EQ(host.control->ledger().model()->pools[0].backends[0].weight, 7u);
+  expect_whole();
+}
+
+TEST_F(ElementTest, AFaultNamesItsPlaceAndChangesNothing) {
+  const HttpResponse typo = put_route("old", "{path: /old, staus: 404}");
+  EXPECT_EQ(typo.status, 422);
+  EXPECT_THAT(typo.body, HasSubstr("/routes/1/staus"));
+  EXPECT_THAT(put_route("old", "{path: /old, pool: orgins}").body, HasSubstr("did you mean 'origins'"));
+  EXPECT_THAT(put_route("old", "{path: /*, pool: origins}").body, HasSubstr("conflicting_routes"));
+  EXPECT_EQ(version(), 1u);
+  expect_whole();
+  EXPECT_EQ(put_route("old", "{path: /old, status: 410}").status, 200);
+  expect_whole();
+}
+
+TEST_F(ElementTest, ADryRunAndAnEqualElementChangeNothing) {
+  EXPECT_EQ(body_of(put_route("old", "{path: /old, status: 410}", "?dry_run=true"))["outcome"], "dry_run");
+  EXPECT_EQ(body_of(put_route("old", "{status: 404, path: /old}"))["outcome"], "unchanged");
+  EXPECT_EQ(version(), 1u);
+  expect_whole();
+}
+
 }  // namespace
 }  // namespace tidegate::testing

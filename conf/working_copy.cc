@@ -1,0 +1,53 @@
+#include "conf/working_copy.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "conf/canonical.h"
+#include "conf/fault_list.h"
+#include "conf/validate.h"
+
+namespace tidegate {
+namespace {
+
+bool names_files(const Section& section) {
+  return std::any_of(section.fields.begin(), section.fields.end(), [](const Field& field) {
+    return field.type == FieldType::file || (field.type == FieldType::section && names_files(*field.section));
+  });
+}
+
+}  // namespace
+
+WorkingCopy::WorkingCopy(std::unique_ptr<Document> document, std::shared_ptr<const Model> model)
+    : document_(std::move(document)), model_(std::move(model)), names_(index_names(document_->root())) {}
+
+std::optional<WorkingCopy::Tried> WorkingCopy::try_element(const std::string& kind, const std::string& name,
+                                                           std::unique_ptr<Document> element) {
+  const Field* list = root_section().find(kind);
+  if (list == nullptr || !list->list || names_files(*list->section)) return std::nullopt;
+  const auto names = names_.find(list->key);
+  if (names == names_.end()) return std::nullopt;
+  const auto place = names->second.find(name);
+  if (place == names->second.end()) return std::nullopt;
+
+  Tried tried;
+  tried.index = place->second;
+  auto model = std::make_shared<Model>(*model_);
+  FaultList faults(tried.faults, element->file_name());
+  const FileReader no_files = files_from({});
+  Loader(no_files, faults, names_).load_element(*list, element->root(), *model, tried.index);
+  tried.object = {kind, name, canonical_json(*list->section, element->root()).dump()};
+  document_->swap_element(kind, tried.index, *element);
+  validate(document_->root(), *model, faults);
+  document_->swap_element(kind, tried.index, *element);
+  if (tried.faults.empty()) tried.model = std::move(model);
+  tried.element = std::move(element);
+  return tried;
+}
+
+void WorkingCopy::keep(Tried tried) {
+  document_->swap_element(tried.object.kind, tried.index, *tried.element);
+  model_ = std::move(tried.model);
+}
+
+}  // namespace tidegate
