@@ -371,11 +371,14 @@ void H1Connection::linger() {
   }
 }
 
-// A client that stops taking what is sent to it may do so for idle_timeout.
+// A client that stops taking what is sent to it may do so for idle_timeout. Only what it takes renews that: what it
+// sends meanwhile does not.
 void H1Connection::watch_stall() {
   if (transport_.drained()) {
     connection_.timer().cancel();
-  } else {
+  } else if (const uint64_t taken = transport_.bytes_written();
+             taken != taken_at_stall_ || !connection_.timer().armed()) {
+    taken_at_stall_ = taken;
     connection_.timer().arm_after_ms(connection_.limits().idle_timeout_ms);
   }
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/clock.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -81,6 +82,7 @@ void H2Stream::send_head(uint16_t status, const FieldList& fields, BodyKind body
 }
 
 void H2Stream::send_piece(std::string_view piece) {
+  progress_ns_ = connection_.connection_.worker().loop().now_ns();
   if (!out_.append(piece)) return abort_response();
   nghttp2_session_resume_data(connection_.session_.get(), id_);
 }
@@ -166,6 +168,8 @@ H2Connection::H2Connection(ClientConnection& connection) : connection_(connectio
   }};
   nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings.data(), settings.size());
   nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kConnectionWindow);
+  note_progress(nullptr);
+  written_ns_ = progress_ns_;
 }
 
 H2Connection::~H2Connection() = default;
@@ -202,7 +206,11 @@ void H2Connection::pump() {
   if (connection_.closed()) return;
   const bool over = !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
   if (transport_.broken() || (over && transport_.drained())) return connection_.close();
-  arm_timer();
+  if (transport_.bytes_written() != written_) {
+    written_ = transport_.bytes_written();
+    written_ns_ = connection_.worker().loop().now_ns();
+  }
+  look_at_ns(connection_.worker().loop().now_ns() + connection_.limits().idle_timeout_ms * kNsPerMs);
 }
 
 // Reads only while what we answer finds its way out: nobody makes us pile up acknowledgements.
@@ -259,6 +267,7 @@ void H2Connection::resume_awake() {
 void H2Connection::start_request(H2Stream& stream, bool end_of_stream) {
   stream.head_ended_ = true;
   --unfinished_heads_;
+  note_progress(&stream);
   if (stream.fault_ == MessageFault::none) stream.fault_ = stream.builder_.finish(end_of_stream);
   PlanPin plan = connection_.pin_plan();
   Transaction& transaction = *stream.transaction_;
@@ -286,6 +295,7 @@ void H2Connection::close_stream(H2Stream* stream) {
       transaction->abandon();
     }
   }
+  note_progress(nullptr);
   std::erase_if(streams_, [&](const auto& kept) { return kept.get() == stream; });
 }
 
@@ -300,17 +310,60 @@ void H2Connection::on_closing() {
   while (!streams_.empty()) close_stream(streams_.back().get());
 }
 
-void H2Connection::arm_timer() {
-  const ClientConnection::Limits& limits = connection_.limits();
-  connection_.timer().arm_after_ms(unfinished_heads_ > 0 ? limits.header_timeout_ms : limits.idle_timeout_ms);
+// The timer is not put off by what happens meanwhile: it looks, and is set anew.
+void H2Connection::look_at_ns(uint64_t at_ns) {
+  if (at_ns >= next_look_ns_) return;
+  next_look_ns_ = at_ns;
+  connection_.timer().arm_at_ns(at_ns);
 }
 
+void H2Connection::note_progress(H2Stream* stream) {
+  progress_ns_ = connection_.worker().loop().now_ns();
+  if (stream != nullptr) stream->progress_ns_ = progress_ns_;
+}
+
+// Looks who has waited too long for the client, and looks again when that might next be so. Frames that move no body
+// (PING, SETTINGS) renew nothing. A stream that waits for its backend is the backend's affair.
 void H2Connection::on_timer() {
-  // A stream that waits for its backend is the backend's affair; one that waits for the client has waited long enough.
+  const ClientConnection::Limits& limits = connection_.limits();
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
+  const uint64_t patience_ns = limits.idle_timeout_ms * kNsPerMs;
+  next_look_ns_ = UINT64_MAX;
+  uint64_t next_ns = now_ns + patience_ns;
+  if (unfinished_heads_ > 0) next_ns = std::min(next_ns, head_begun_ns_ + limits.header_timeout_ms * kNsPerMs);
+  const bool answers_wait =
+      std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) { return stream->out_.bytes() > 0; });
   const bool backend_awaited = std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) {
     return stream->transaction_ != nullptr && stream->head_ended_ && stream->out_.bytes() == 0;
   });
-  if (backend_awaited && unfinished_heads_ == 0 && transport_.drained()) return arm_timer();
+  if (!transport_.drained()) {
+    next_ns = std::min(next_ns, written_ns_ + patience_ns);
+  } else if (answers_wait || !backend_awaited) {
+    next_ns = std::min(next_ns, progress_ns_ + patience_ns);
+  }
+  if (next_ns <= now_ns) return give_up();
+  look_at_ns(std::min(next_ns, watch_streams(now_ns, patience_ns)));
+  if (nghttp2_session_want_write(session_.get())) pump();
+}
+
+// Ends each stream whose client has kept its own window shut for too long, while others may move. When the next is due.
+uint64_t H2Connection::watch_streams(uint64_t now_ns, uint64_t patience_ns) {
+  uint64_t next_ns = UINT64_MAX;
+  for (const auto& stream : streams_) {
+    if (stream->out_.bytes() == 0 || nghttp2_session_get_stream_remote_window_size(session_.get(), stream->id_) > 0) {
+      continue;
+    }
+    const uint64_t due_ns = stream->progress_ns_ + patience_ns;
+    if (due_ns > now_ns) {
+      next_ns = std::min(next_ns, due_ns);
+    } else {
+      nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream->id_, NGHTTP2_CANCEL);
+    }
+  }
+  return next_ns;
+}
+
+void H2Connection::give_up() {
   nghttp2_session_terminate_session(session_.get(), NGHTTP2_NO_ERROR);
   send_frames();
   connection_.close();
@@ -324,7 +377,10 @@ int H2Connection::on_begin_headers(nghttp2_session* session, const nghttp2_frame
   connection.streams_.push_back(std::make_unique<H2Stream>(connection, frame->hd.stream_id));
   H2Stream& stream = *connection.streams_.back();
   nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, &stream);
-  ++connection.unfinished_heads_;
+  if (connection.unfinished_heads_++ == 0) {
+    connection.head_begun_ns_ = connection.connection_.worker().loop().now_ns();
+    connection.look_at_ns(connection.head_begun_ns_ + connection.connection_.limits().header_timeout_ms * kNsPerMs);
+  }
   stream.transaction_ = &connection.connection_.worker().take_transaction();
   stream.builder_.start(stream.transaction_->arena(), stream.transaction_->request(),
                         connection.connection_.limits().head_bytes);
@@ -373,6 +429,7 @@ int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const u
     nghttp2_session_consume(session, id, bytes);
     return 0;
   }
+  connection.note_progress(nullptr);
   connection.wake(*stream);
   return 0;
 }
@@ -394,6 +451,7 @@ int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_
   // Padding is never asked for: a DATA frame is its header and its bytes.
   (void)frame;
   if (connection.transport_.waiting_bytes() >= kGatheredBytes) return NGHTTP2_ERR_WOULDBLOCK;
+  connection.note_progress(&stream);
   connection.transport_.queue(view(header, 9));
   while (bytes > 0) {
     const std::string_view piece = stream.out_.front().substr(0, bytes);

@@ -50,8 +50,9 @@ class H2Stream final : public ClientStream {
   OutQueue in_;   // of the request's body
   OutQueue out_;  // of the answer's
   size_t taken_ = 0;
-  uint64_t received_ = 0;    // of the request's body
-  bool takes_rest_ = false;  // of it, after the answer
+  uint64_t received_ = 0;     // of the request's body
+  uint64_t progress_ns_ = 0;  // bytes of the answer left, or began to wait
+  bool takes_rest_ = false;   // of it, after the answer
   bool head_ended_ = false;
   bool body_ended_ = false;
   bool response_begun_ = false;
@@ -87,7 +88,10 @@ class H2Connection final : public ClientProtocol {
   void resume_awake();
   void start_request(H2Stream& stream, bool end_of_stream);
   void close_stream(H2Stream* stream);
-  void arm_timer();
+  void look_at_ns(uint64_t at_ns);
+  void note_progress(H2Stream* stream);
+  uint64_t watch_streams(uint64_t now_ns, uint64_t patience_ns);
+  void give_up();
 
   // nghttp2's callbacks, in the order in which a request meets them.
   static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* self);
@@ -110,6 +114,11 @@ class H2Connection final : public ClientProtocol {
   std::vector<std::unique_ptr<H2Stream>> streams_;
   std::vector<H2Stream*> awake_;
   size_t unfinished_heads_ = 0;
+  uint64_t head_begun_ns_ = 0;  // the first of the unfinished ones
+  uint64_t progress_ns_ = 0;    // a stream opened, ended or moved bytes of a body; nothing else is progress
+  uint64_t written_ = 0;        // to the socket, as of written_ns_
+  uint64_t written_ns_ = 0;
+  uint64_t next_look_ns_ = UINT64_MAX;  // the timer's
   bool pumping_ = false;
   bool draining_ = false;
 };

@@ -352,6 +352,18 @@ TEST_F(Http1, AHeadThatDoesNotArriveIsAnsweredAndCutOff) {
   EXPECT_TRUE(silent.at_end());
 }
 
+TEST_F(Http1, AClientThatTakesNothingIsCutOffWhateverItSends) {
+  Origin origin(Origin::says(std::string(50'000'000, 'x')));
+  edge_.model.listeners[0].idle_timeout_ms = 100;
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send(get("/"));
+  EXPECT_TRUE(edge_.run_until([&] {
+    wire.send("G");  // of a pipelined request
+    return edge_.metric("tidegate_l7_failures_total{reason=\"client_gone\"}") == 1;
+  }));
+}
+
 TEST_F(Http1, AConnectionAtRestIsClosedAfterItsTime) {
   Origin origin(Origin::says("x"));
   edge_.model.listeners[0].idle_timeout_ms = 100;

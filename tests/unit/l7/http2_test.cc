@@ -260,6 +260,37 @@ TEST_F(Http2, AClientThatResetsStreamsWithoutEndIsSentAway) {
   EXPECT_LT(origin.requests(), 1000u);
 }
 
+TEST_F(Http2, AClientThatTakesNothingIsCutOffWhateverItPings) {
+  Origin origin(Origin::says(std::string(1'000'000, 'x')));
+  edge_.model.listeners[0].idle_timeout_ms = 100;
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  client.submit(Http2Client::request("/"));
+  EXPECT_TRUE(edge_.run_until([&] {
+    nghttp2_submit_ping(client.session(), NGHTTP2_FLAG_NONE, nullptr);
+    client.send_all();
+    return edge_.metric("tidegate_l7_failures_total{reason=\"client_gone\"}") == 1;
+  }));
+}
+
+TEST_F(Http2, AStreamWhoseWindowStaysShutEndsWhileOthersGoOn) {
+  Origin origin(Origin::says("x"));
+  edge_.model.listeners[0].idle_timeout_ms = 100;
+  edge_.add_route("/fixed", kNone).status = 204;
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const nghttp2_settings_entry shut{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+  nghttp2_submit_settings(client.session(), NGHTTP2_FLAG_NONE, &shut, 1);
+  const int32_t stalled = client.submit(Http2Client::request("/"));
+  bool others_go_on = true;
+  EXPECT_TRUE(edge_.run_until([&] {
+    others_go_on = others_go_on && client.finish(client.submit(Http2Client::request("/fixed")));
+    return !others_go_on || client.result(stalled).closed.has_value();
+  }));
+  EXPECT_TRUE(others_go_on);
+  EXPECT_EQ(client.result(stalled).closed, std::optional<uint32_t>(NGHTTP2_CANCEL));
+}
+
 TEST_F(Http2, DrainingLetsStreamsUnderWayFinish) {
   std::atomic<bool> release{false};
   Origin origin([&](const std::string&, Wire& wire) {
