@@ -50,7 +50,7 @@ bool passes(const Field& field, const BackendHeadInputs& in) {
   if (field.kind == FieldKind::x_request_id) return false;  // written anew, kept or made
   if (is_forwarding(field.kind)) {
     // Written anew below; the others pass from those who are trusted to say them.
-    return in.facts.peer_trusted && field.kind == FieldKind::forwarding;
+    return in.facts.peer_trusted && field.kind == FieldKind::forwarding && in.conditions == nullptr;
   }
   if (in.conditions != nullptr && is_conditional(field.name)) return false;
   return in.edits.empty() || find_edit(in.edits, field.name) == nullptr;
@@ -67,9 +67,10 @@ void put_forwarding(HeadWriter& out, const BackendHeadInputs& in) {
     }
     out.put(in.facts.peer_text).put("\r\n");
   }
-  const Field* proto = kept(FieldKind::x_forwarded_proto);
-  out.field("x-forwarded-proto", proto ? proto->value : in.facts.tls_version.empty() ? "http" : "https");
-  const Field* host = kept(FieldKind::x_forwarded_host);
+  const bool shared = in.conditions != nullptr;
+  const Field* proto = shared ? nullptr : kept(FieldKind::x_forwarded_proto);
+  out.field("x-forwarded-proto", proto ? proto->value : client_scheme(in.request, in.facts));
+  const Field* host = shared ? nullptr : kept(FieldKind::x_forwarded_host);
   out.field("x-forwarded-host", host ? host->value : in.request.authority);
   out.field("x-request-id", in.request_id);
   out.put("via: ").put(received_protocol(in.request.version)).put(in.via_node).put("\r\n");
@@ -108,6 +109,14 @@ std::string_view client_address(const RequestHead& request, const ClientFacts& f
   }
   if (!last_untrusted.empty()) return last_untrusted;
   return first.empty() ? facts.peer_text : first;
+}
+
+std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts) {
+  const Field* said = facts.peer_trusted ? request.fields.find(FieldKind::x_forwarded_proto) : nullptr;
+  for (const std::string_view scheme : {"http", "https"}) {
+    if (said != nullptr && http1::equals_ignore_case(said->value, scheme)) return scheme;
+  }
+  return facts.tls_version.empty() ? "http" : "https";
 }
 
 std::string_view compose_backend_head(const BackendHeadInputs& in, Arena& arena) {

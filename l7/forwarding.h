@@ -20,13 +20,18 @@ using FieldEdits = std::vector<std::pair<std::string, std::string>>;  // an empt
 std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
                                 const std::vector<Cidr>& trusted_proxies);
 
+// "http" or "https": how the client asked, as far as it can be trusted: as it came to us, or as a trusted proxy says.
+std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts);
+
 struct BackendHeadInputs {
   const RequestHead& request;
   const ClientFacts& facts;
   const FieldEdits& edits;
   std::string_view via_node;  // this node's name
   std::string_view request_id;
-  const FieldList* conditions = nullptr;  // a fetch for the cache: these instead of the client's own If-* and Range
+  // A fetch for the cache: these instead of the client's own If-* and Range. What a trusted proxy says of the target is
+  // then told only as far as the cache's key has it (client_scheme).
+  const FieldList* conditions = nullptr;
 };
 // The whole head of the request towards a backend, HTTP/1.1, with the final empty line.
 std::string_view compose_backend_head(const BackendHeadInputs& inputs, Arena& arena);

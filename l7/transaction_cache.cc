@@ -1,6 +1,5 @@
 // The steps of a transaction that deal with the cache: look up, serve what is stored or arriving, fill while leading.
 #include <algorithm>
-#include <utility>
 
 #include "core/clock.h"
 #include "l7/forwarding.h"
@@ -26,9 +25,9 @@ cache::RequestView Transaction::request_view() {
   auto* fields = reinterpret_cast<http1::Field*>(arena_.allocate_aligned(count * sizeof(http1::Field)));
   size_t i = 0;
   for (const Field& field : request_.fields) new (&fields[i++]) http1::Field{field.name, field.value};
-  const bool https = client_ != nullptr && !client_->facts().tls_version.empty();
-  return {request_.method, https ? "https" : "http", request_.authority,
-          request_.path,   request_.query,           cache::Fields(fields, count)};
+  return {request_.method,    client_scheme(request_, client_->facts()),
+          request_.authority, request_.path,
+          request_.query,     cache::Fields(fields, count)};
 }
 
 cache::ResponseView Transaction::response_view() {
@@ -244,10 +243,8 @@ Step Transaction::fill() {
   const bool moved = backend_ != nullptr && pump_fill();
   if (!gone_ && !stored_ended_) {
     const cache::BodyStep step = pump_stored();
-    if (step == cache::BodyStep::error && !fill_) return fail(Failure::backend_truncated);
-    if (step == cache::BodyStep::error) {
-      cut_off_client();
-    } else if (step == cache::BodyStep::end) {
+    if (step == cache::BodyStep::error) return fail(Failure::backend_truncated);
+    if (step == cache::BodyStep::end) {
       stored_ended_ = true;
       client_->end_response();
     }
@@ -266,15 +263,6 @@ Step Transaction::fill() {
     return fail(Failure::body_timeout);
   }
   return Step::suspend;
-}
-
-// Others read the same fetch and waited for this client too long: its answer ends here, the fetch goes on for them.
-void Transaction::cut_off_client() {
-  ClientStream* client = std::exchange(client_, nullptr);
-  gone_ = true;
-  failure_ = Failure::client_gone;
-  client->abort_response();
-  client->on_transaction_over();
 }
 
 // From the backend to the cache. Lets go of the backend when all has come, or nobody wants the rest. True when anything

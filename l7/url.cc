@@ -59,7 +59,9 @@ std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view te
   };
   add({});
   for (const uint32_t listener : plan.listeners) {
-    if (plan.model().listeners[listener].tls.enabled != url->tls) continue;
+    const Listener& config = plan.model().listeners[listener];
+    // Behind trusted proxies it is they who say the scheme.
+    if (config.tls.enabled != url->tls && config.trusted_proxies.empty()) continue;
     RouteParameters parameters;
     const RouteMatch match = plan.router->match(listener, "GET", request.host, request.path, parameters);
     if (match.route != kNone) add(plan.model().routes[match.route].cache);
