@@ -18,12 +18,19 @@ constexpr const char* kMessageFaultNames[] = {"none",
                                               "connect_method"};
 static_assert(std::size(kMessageFaultNames) == static_cast<size_t>(MessageFault::count_));
 
-// RFC 9110 §7.6.1: what a Connection field names is between its sender and us. Framing and identity are not: naming
-// them must not strip what the proxy itself relies on.
+// Who sent a request, and by which way: no Connection field takes these from those who come after.
+bool is_identity(FieldKind kind) {
+  return kind == FieldKind::via || kind == FieldKind::x_request_id || kind == FieldKind::x_forwarded_for ||
+         kind == FieldKind::x_forwarded_proto || kind == FieldKind::x_forwarded_host || kind == FieldKind::forwarding;
+}
+
+// RFC 9110 §7.6.1: what a Connection field names is between its sender and us. Framing never gets here, and identity is
+// not: naming it must not strip what the proxy, and the backend, rely on.
 void drop_nominated(std::string_view connection_value, FieldList& fields, Arena& arena) {
   http1::for_each_element(connection_value, [&](std::string_view element) {
     const std::string_view lower = arena.copy_lower(element);
     if (lower == "close" || lower == "keep-alive" || lower == "upgrade") return;
+    if (is_identity(classify_field(lower))) return;
     fields.remove_named(lower);
   });
 }

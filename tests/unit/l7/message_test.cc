@@ -56,6 +56,14 @@ TEST_F(FromHttp1, DropsHopByHopFieldsAndWhatConnectionNominates) {
   EXPECT_EQ(request_.fields.begin()->name, "x-yours");
 }
 
+TEST_F(FromHttp1, ConnectionCannotNominateWhoSentTheRequest) {
+  ASSERT_EQ(read("GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Forwarded-For, via, Forwarded, X-Mine\r\nX-Mine: 1\r\n"
+                 "X-Forwarded-For: 192.0.2.1\r\nVia: 1.1 p\r\nForwarded: for=192.0.2.1\r\n\r\n"),
+            MessageFault::none);
+  EXPECT_EQ(request_.fields.size(), 3u);
+  EXPECT_EQ(request_.fields.find("x-mine"), nullptr);
+}
+
 TEST_F(FromHttp1, RefusesConnectAndHostsThatAreNone) {
   EXPECT_EQ(read("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n"), MessageFault::connect_method);
   EXPECT_EQ(read("GET /%2e%2e/x HTTP/1.1\r\nHost: a\r\n\r\n"), MessageFault::bad_path);
