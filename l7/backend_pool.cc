@@ -106,6 +106,11 @@ const PoolMember* BackendPool::by_turn(const Question& question, Strictness stri
     const uint64_t turn = runtime_->turn.fetch_add(1, std::memory_order_relaxed);
     const PoolMember& member = members_[sequence_[turn % sequence_.size()]];
     if (acceptable(member, question, strictness)) return &member;
+    // In an outage nobody's turn would do: that is found out without taking them all.
+    const bool nobody = i == 0 && std::none_of(members_.begin(), members_.end(), [&](const PoolMember& other) {
+                          return acceptable(other, question, strictness);
+                        });
+    if (nobody) return nullptr;
   }
   return nullptr;
 }

@@ -46,6 +46,14 @@ TEST_F(BackendPoolTest, WeightedRoundRobinGivesExactShares) {
   EXPECT_EQ(picks, (std::map<std::string, int>{{"b0", 500}, {"b1", 300}, {"b2", 200}}));
 }
 
+TEST_F(BackendPoolTest, WeightedRoundRobinTakesNoTurnsInVainWhileAllAreEjected) {
+  make(PoolPolicy::weighted_round_robin, {499, 307, 211});
+  for (const char* backend : {"b0", "b1", "b2"}) ASSERT_TRUE(runtime(backend).note_failure(1, 1, 1'000'000));
+  const uint64_t before = pool_->runtime().turn.load();
+  EXPECT_NE(pick({.now_ns = 2}), "none");
+  EXPECT_LE(pool_->runtime().turn.load() - before, 3u);
+}
+
 TEST(SpreadTurns, NeverPutsAWeightsTurnsInARowWhenTheyCanBeApart) {
   const std::vector<uint32_t> weights{4, 2, 2};
   const std::vector<uint16_t> turns = spread_turns(weights);
