@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -45,6 +46,7 @@ def main():
     progress = (lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
     report, missing, broken = [], 0, 0
     for plane in planes:
+        began = time.monotonic()
         for row in importlib.import_module(f"{plane}_bench").rows():
             if options.only not in row.work:
                 continue
@@ -54,6 +56,7 @@ def main():
             ran = {result["name"] for result in report[-1]["results"] if "error" not in result}
             missing += sum(1 for contender in row.contenders if contender.name not in ran)
             broken += sum(1 for contender in row.contenders if contender.name not in ran and contender.is_built_here)
+        print(f"\n{plane}: took {time.monotonic() - began:.0f} s")
     if options.json:
         Path(options.json).write_text(json.dumps({"commit": commit, "machine": machine(), "rows": report}, indent=1))
     print(f"\nbench: {len(report)} rows, {broken} of our own and {missing - broken} of the peers' runs failed")
