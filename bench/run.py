@@ -19,6 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+from growth import print_growth  # noqa: E402
 from measure import print_row, run_row  # noqa: E402
 
 PLANES = ["l4", "l7", "cache", "dns", "control", "micro"]
@@ -57,6 +58,7 @@ def main():
             missing += sum(1 for contender in row.contenders if contender.name not in ran)
             broken += sum(1 for contender in row.contenders if contender.name not in ran and contender.is_built_here)
         print(f"\n{plane}: took {time.monotonic() - began:.0f} s")
+    print_growth(report)
     if options.json:
         Path(options.json).write_text(json.dumps({"commit": commit, "machine": machine(), "rows": report}, indent=1))
     print(f"\nbench: {len(report)} rows, {broken} of our own and {missing - broken} of the peers' runs failed")
