@@ -126,18 +126,23 @@ routes:
   - {{name: x, path: /x, status: 200, body: "0"}}
 {more}
 """)
-        common = f"--state {folder} --run {folder} --node bench"
-        script = " & ".join(f"{BUILD}/{plane}/tidegate-{plane} {common}" for plane in ("control", "l7", "dns")) + " & wait"
-        program = Program("tidegate", ["sh", "-c", script], SERVER_CORE, folder, answers(folder / "control.sock"))
-        applied = subprocess.run(
-            [BUILD / "control" / "tidegate", "--api", folder / "control.sock", "apply", folder / "edge.yaml", "--wait"], capture_output=True, text=True
-        )
-        if applied.returncode != 0:
-            program.stop()
-            raise BenchError(applied.stdout + applied.stderr)
-        return program
+        return run_planes(folder)
 
     return start
+
+
+def run_planes(folder):
+    """Control, proxy and DNS server on one state, with edge.yaml in force on each."""
+    common = f"--state {folder} --run {folder} --node bench"
+    script = " & ".join(f"{BUILD}/{plane}/tidegate-{plane} {common}" for plane in ("control", "l7", "dns")) + " & wait"
+    program = Program("tidegate", ["sh", "-c", script], SERVER_CORE, folder, answers(folder / "control.sock"))
+    applied = subprocess.run(
+        [BUILD / "control" / "tidegate", "--api", folder / "control.sock", "apply", folder / "edge.yaml", "--wait"], capture_output=True, text=True
+    )
+    if applied.returncode != 0:
+        program.stop()
+        raise BenchError(applied.stdout + applied.stderr)
+    return program
 
 
 def change_route(name):
@@ -256,7 +261,145 @@ def haproxy(routes):
     return start, change, lambda: notices["haproxy"].settle()
 
 
+# --- a backend that fails
+
+ORIGIN = 7081
+CHECK_MS = 100
+
+
+class Origin:
+    """What is probed: it listens, and is killed and comes back."""
+
+    def __init__(self, folder):
+        self.folder, self.program = folder, None
+        self.raise_()
+
+    def raise_(self):
+        script = f"import socket; s = socket.create_server(('127.0.0.1', {ORIGIN})); [s.accept()[0].close() for _ in iter(int, 1)]"
+        self.program = Program("origin", ["/usr/bin/python3", "-c", script], GENERATOR_CORE, self.folder, tcp_ready(ORIGIN))
+
+    def kill(self):
+        self.program.stop()
+
+    def ends_with(self, server):
+        """When the bench stops the server, the origin goes too."""
+        stop = server.stop
+
+        def both():
+            stop()
+            self.program.stop()
+
+        server.stop = both
+        return server
+
+
+ORIGINS = {}  # contender -> its Origin
+
+
+def wait_for(what, condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            raise BenchError(f"not within 10 s: {what}")
+        time.sleep(0.0005)
+
+
+def deaths(name, is_left, is_back, count=30):
+    """From the death of the backend until everybody who would send work there has left it."""
+
+    def load(seconds):
+        origin, durations_us, began = ORIGINS[name], [], time.monotonic()
+        for _ in range(count if seconds >= 1 else 1):
+            start = time.monotonic()
+            origin.kill()
+            wait_for("the backend is left", is_left)
+            durations_us.append((time.monotonic() - start) * 1e6)
+            origin.raise_()
+            wait_for("the backend is back", is_back)
+        durations_us.sort()
+        return Sample(len(durations_us), time.monotonic() - began, durations_us[len(durations_us) // 2], durations_us[(len(durations_us) - 1) * 99 // 100])
+
+    return load
+
+
+def every_plane(state):
+    """Whether the proxy and the DNS server decide by that state of the backend."""
+
+    def decided():
+        folder = FOLDERS["tidegate, failing"]
+        name, url = "app.example.test", "http://app.example.test/"
+        proxy = json.loads(ask(folder / "l7.sock", "GET", f"/explain?client=192.0.2.9&url={url}")[1])
+        dns = json.loads(ask(folder / "dns.sock", "GET", f"/explain?client=192.0.2.9&name={name}")[1])
+        return {proxy["eligible"][0]["state"], dns["candidates"][0]["state"]} == {state}
+
+    return decided
+
+
+def start_failing(folder):
+    folder = Path(folder)
+    FOLDERS["tidegate, failing"] = folder
+    ORIGINS["tidegate"] = Origin(folder)
+    (folder / "example.test.zone").write_text("$ORIGIN example.test.\n$TTL 300\n@ IN SOA ns1 hostmaster 1 3600 600 604800 60\n@ IN NS ns1\nns1 IN A 192.0.2.1\n")
+    (folder / "edge.yaml").write_text(f"""
+sites: [{{name: here}}]
+nodes: [{{name: bench, site: here, l7: {{workers: 1}}, dns: {{listen: ["127.0.0.1:{DNS}"]}}}}]
+probes: [{{name: alive, type: tcp, interval: {CHECK_MS}ms, timeout: {CHECK_MS}ms, rise: 1, fall: 1}}]
+pools: [{{name: app, probe: alive, all_down: closed, backends: [{{name: one, addresses: [127.0.0.1], port: {ORIGIN}}}]}}]
+listeners: [{{name: plain, bind: ["127.0.0.1:{PLAIN}"]}}]
+zones: [{{name: example.test, file: example.test.zone}}]
+steers: [{{name: app.example.test, policy: failover, all_down: closed, targets: [{{pool: app}}]}}]
+routes: [{{name: app, path: "/*", pool: app}}]
+""")
+    program = ORIGINS["tidegate"].ends_with(run_planes(folder))
+    wait_for("the backend is up on every plane", every_plane("up"))
+    return program
+
+
+def haproxy_says(state):
+    def says():
+        with socket.socket(socket.AF_UNIX) as stats:
+            stats.connect(str(FOLDERS["haproxy, failing"] / "stats.sock"))
+            stats.sendall(b"show stat\n")
+            text = b"".join(iter(lambda: stats.recv(65536), b"")).decode()
+        return next(line for line in text.splitlines() if line.startswith("app,one,")).split(",")[17].startswith(state)
+
+    return says
+
+
+def start_failing_haproxy(folder):
+    folder = Path(folder)
+    FOLDERS["haproxy, failing"] = folder
+    ORIGINS["haproxy"] = Origin(folder)
+    (folder / "haproxy.cfg").write_text(f"""
+global
+  nbthread 1
+  stats socket {folder}/stats.sock
+defaults
+  mode http
+  timeout client 60s
+  timeout server 60s
+  timeout connect 2s
+frontend f
+  bind 127.0.0.1:{PLAIN}
+  default_backend app
+backend app
+  server one 127.0.0.1:{ORIGIN} check inter {CHECK_MS} rise 1 fall 1
+""")
+    program = ORIGINS["haproxy"].ends_with(Program("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], SERVER_CORE, folder, tcp_ready(PLAIN)))
+    wait_for("the backend is up", haproxy_says("UP"))
+    return program
+
+
 def rows():
+    yield Row(
+        "control",
+        f"a backend is killed, until all have left it: probed every {CHECK_MS} ms by both",
+        [
+            Contender("tidegate: proxy and DNS", "this commit", start_failing, deaths("tidegate", every_plane("down"), every_plane("up")), ours=True),
+            Contender("haproxy: itself", package_version("haproxy"), start_failing_haproxy, deaths("haproxy", haproxy_says("DOWN"), haproxy_says("UP"))),
+        ],
+        unit="change",
+    )
     for routes, count in ((10, 100), (10_000, 30)):
         name = f"tidegate, {routes}"
         start_nginx, change_nginx = nginx(routes)

@@ -76,9 +76,10 @@ def idle_tls(port, connections):
 
     def load(seconds):
         count = connections if seconds >= 2 else 200
-        folder = tempfile.mkdtemp(prefix="tidegate-bench-idle-")
+        folder = tempfile.TemporaryDirectory(prefix="tidegate-bench-idle-")
         command = [BUILD / "bench" / "tls_clients", "idle", f"127.0.0.1:{port}", "www.example.test", count]
-        crowd = Program("crowd", command, GENERATOR_CORE, folder, stdin=True)
+        crowd = Program("crowd", command, GENERATOR_CORE, folder.name, stdin=True)
+        crowd.folder = folder  # goes when the crowd does
         crowd.await_ready(lambda: "ready" in Path(crowd.log.name).read_text(), 120)
         if seconds < 1:  # to warm the server: none of these may stay
             crowd.stop()

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="write every figure there too")
     parser.add_argument("--only", default="", metavar="WORD", help="only rows whose work holds WORD")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` ends what it started
     planes = PLANES if "all" in options.planes else options.planes
     unknown = [plane for plane in planes if plane not in PLANES]
     if unknown:
