@@ -4,12 +4,13 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/thread.h"
 
 namespace tidegate::cache {
 
 ReaderPool::ReaderPool(const Store& store, unsigned threads) : store_(store) {
   for (unsigned i = 0; i < std::max(1U, threads); ++i) threads_.push_back(std::make_unique<Thread>());
-  for (auto& thread : threads_) thread->thread = std::thread([this, &self = *thread] { run(self); });
+  for (auto& thread : threads_) thread->thread = start_thread("cache-reader", [this, &self = *thread] { run(self); });
 }
 
 void ReaderPool::stop() {

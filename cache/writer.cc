@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/thread.h"
 
 namespace tidegate::cache {
 namespace {
@@ -56,7 +57,7 @@ void Writer::stop() {
 }
 
 void Writer::start() {
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread("cache-writer", [this] { run(); });
 }
 
 bool Writer::offer(PutChunk chunk) {

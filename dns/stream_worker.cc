@@ -1,6 +1,7 @@
 #include "dns/stream_worker.h"
 
 #include "core/clock.h"
+#include "core/thread.h"
 
 namespace tidegate::dns {
 
@@ -41,7 +42,7 @@ StreamWorker::~StreamWorker() {
 }
 
 void StreamWorker::start() {
-  thread_ = std::thread([this] { loop_.run(); });
+  thread_ = start_thread("dns-stream", [this] { loop_.run(); });
 }
 
 void StreamWorker::stop() {

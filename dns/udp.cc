@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/thread.h"
 
 namespace tidegate::dns {
 namespace {
@@ -132,7 +133,7 @@ Result<std::unique_ptr<UdpServer>> UdpServer::bind(const Endpoint& endpoint, Tab
 UdpServer::~UdpServer() { stop(); }
 
 void UdpServer::start() {
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread("dns-udp", [this] { run(); });
 }
 
 void UdpServer::stop() {

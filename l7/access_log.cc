@@ -10,6 +10,7 @@
 #include <ctime>
 
 #include "core/clock.h"
+#include "core/thread.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -147,7 +148,7 @@ Result<std::unique_ptr<AccessLog>> AccessLog::open(const std::string& path, size
   for (size_t i = 0; i < workers; ++i) log->rings_.push_back(std::make_unique<LogRing>());
   if (path.empty()) return log;
   if (Result<void> opened = log->reopen(); !opened) return opened.error();
-  log->thread_ = std::thread([raw = log.get()] { raw->run(); });
+  log->thread_ = start_thread("access-log", [raw = log.get()] { raw->run(); });
   return log;
 }
 

@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "core/clock.h"
+#include "core/thread.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -27,7 +28,7 @@ Worker::~Worker() {
 }
 
 void Worker::start() {
-  thread_ = std::thread([this] { loop_.run(); });
+  thread_ = start_thread("l7-worker-" + std::to_string(index_), [this] { loop_.run(); });
 }
 
 void Worker::stop() {

@@ -1,0 +1,20 @@
+// Threads that top -H, perf and a debugger show by name.
+#pragma once
+
+#include <pthread.h>
+
+#include <string>
+#include <thread>
+#include <utility>
+
+namespace tidegate {
+
+// `name`: 15 bytes at most are kept.
+template <class Run>
+std::thread start_thread(const std::string& name, Run run) {
+  std::thread thread(std::move(run));
+  ::pthread_setname_np(thread.native_handle(), name.substr(0, 15).c_str());
+  return thread;
+}
+
+}  // namespace tidegate
