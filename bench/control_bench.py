@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from http_servers import PLAIN
-from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Contender, Program, Row, Sample, package_version, tcp_ready
+from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Contender, Program, Row, Sample, package_version, table, tcp_ready
 
 DNS = 7053
 CLIENTS = 32
@@ -304,7 +304,7 @@ def wait_for(what, condition):
         time.sleep(0.0005)
 
 
-def deaths(name, is_left, is_back, count=30):
+def deaths(name, is_left, is_back, count=table(30)):
     """From the death of the backend until everybody who would send work there has left it."""
 
     def load(seconds):
@@ -400,7 +400,7 @@ def rows():
         ],
         unit="change",
     )
-    for routes, count in ((10, 100), (10_000, 30)):
+    for routes, count in ((10, table(100)), (table(10_000), table(30))):
         name = f"tidegate, {routes}"
         start_nginx, change_nginx = nginx(routes)
         start_haproxy, change_haproxy, settle_haproxy = haproxy(routes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from dns_servers import HTTPDNS, PORT, dnsdist_doh, floor, gdnsd, knot, nsd, tidegate, tidegate_doh
 from generators import dns_clients, dnsperf_tcp, h2load, wrk
 from http_servers import TLS
-from measure import Contender, Row, package_version
+from measure import Contender, Row, package_version, table
 
 HOSTS = 1000
 SERVER = f"127.0.0.1:{PORT}"
@@ -79,11 +79,11 @@ def stream_rows(folder):
 
 
 def size_rows(folder):
-    million = 1_000_000
+    million = table(1_000_000)
     start_only = None
     yield Row(
         "dns",
-        "1,000,000 records: from start to the first answer",
+        f"{million:,} records: from start to the first answer",
         [
             ours("tidegate-dns", tidegate(million), start_only),
             Contender("gdnsd", package_version("gdnsd"), gdnsd(million), start_only),
@@ -105,7 +105,7 @@ def size_rows(folder):
     load = dns_clients(SERVER, many)
     yield Row(
         "dns",
-        "UDP, static A out of 1,000,000",
+        f"UDP, static A out of {million:,}",
         [
             ours("tidegate-dns", tidegate(million), load),
             ours("tidegate-dns, 1,000", tidegate(), dns_clients(SERVER, lines(folder, "thousand", [f"h{i}.example.test" for i in range(HOSTS)]))),

@@ -21,6 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from growth import print_growth  # noqa: E402
+import measure  # noqa: E402
 from measure import print_row, run_row  # noqa: E402
 
 PLANES = ["l4", "l7", "cache", "dns", "control", "micro"]
@@ -44,8 +45,11 @@ def main():
     unknown = [plane for plane in planes if plane not in PLANES]
     if unknown:
         parser.error(f"no plane '{unknown[0]}'; there are {', '.join(PLANES)}")
+    measure.smoke = options.seconds <= 1 and options.repeats == 1
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()
     print(f"commit {commit}, {datetime.date.today()}, {machine()}\n{options.repeats} interleaved repeats of {options.seconds:g} s; server on core 0, generator on core 1")
+    if measure.smoke:
+        print("one repeat of a second: large tables are a tenth of their size")
     progress = (lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
     report, missing, broken = [], 0, 0
     for plane in planes:
