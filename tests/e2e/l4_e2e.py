@@ -61,11 +61,12 @@ def echo_server(host, address, port, name):
     server.bind((address, port))
 
     def serve():
-        while True:
-            data, peer = server.recvfrom(2048)
-            if data == b"quit":
-                return
-            server.sendto(name.encode() + b" " + data, peer)
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                data, peer = server.recvfrom(2048)
+                if data == b"quit":
+                    return
+                server.sendto(name.encode() + b" " + data, peer)
 
     threading.Thread(target=serve, daemon=True).start()
     return server
