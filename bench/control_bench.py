@@ -210,18 +210,22 @@ http {{ access_log off; keepalive_requests 1000000000;
   server {{ listen 127.0.0.1:{PLAIN}; location = /x {{ return 200 '{n}'; }} {more} }} }}"""
 
 
-def haproxy_text(n, routes):
-    more = "\n".join(f"  http-request return status 200 content-type text/plain string r{i} if {{ path /r/{i} }}" for i in range(routes))
+def haproxy_global(more):
     return f"""
 global
   nbthread 1
-  maxconn 1000
+  {more}
 defaults
   mode http
   timeout client 60s
   timeout server 60s
   timeout connect 2s
-frontend f
+"""
+
+
+def haproxy_text(n, routes):
+    more = "\n".join(f"  http-request return status 200 content-type text/plain string r{i} if {{ path /r/{i} }}" for i in range(routes))
+    return f"""{haproxy_global("maxconn 1000")}frontend f
   bind 127.0.0.1:{PLAIN}
   http-request return status 200 content-type text/plain string {n} if {{ path /x }}
 {more}
@@ -370,16 +374,7 @@ def start_failing_haproxy(folder):
     folder = Path(folder)
     FOLDERS["haproxy, failing"] = folder
     ORIGINS["haproxy"] = Origin(folder)
-    (folder / "haproxy.cfg").write_text(f"""
-global
-  nbthread 1
-  stats socket {folder}/stats.sock
-defaults
-  mode http
-  timeout client 60s
-  timeout server 60s
-  timeout connect 2s
-frontend f
+    (folder / "haproxy.cfg").write_text(f"""{haproxy_global(f"stats socket {folder}/stats.sock")}frontend f
   bind 127.0.0.1:{PLAIN}
   default_backend app
 backend app

@@ -66,6 +66,21 @@ std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const 
   return changes;
 }
 
+namespace {
+
+ApplyOutcome concluded(ApplyOutcome outcome, Result<Manifest> manifest) {
+  if (manifest) {
+    outcome.status = ApplyOutcome::Status::committed;
+    outcome.manifest = *std::move(manifest);
+  } else {
+    outcome.status = ApplyOutcome::Status::failed;
+    outcome.error = manifest.error().message;
+  }
+  return outcome;
+}
+
+}  // namespace
+
 ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& request) {
   ApplyOutcome outcome;
   outcome.manifest = ledger.manifest();
@@ -84,14 +99,7 @@ ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& requ
   }
   Result<Manifest> manifest = ledger.commit(candidate.objects, std::move(candidate.model), ledger.manifest().version,
                                             request.who, request.comment, request.rollback_of);
-  if (!manifest) {
-    outcome.status = ApplyOutcome::Status::failed;
-    outcome.error = manifest.error().message;
-    return outcome;
-  }
-  outcome.status = ApplyOutcome::Status::committed;
-  outcome.manifest = std::move(*manifest);
-  return outcome;
+  return concluded(std::move(outcome), std::move(manifest));
 }
 
 std::optional<ApplyOutcome> apply_element(Ledger& ledger, const std::string& kind, const std::string& name,
@@ -121,14 +129,7 @@ std::optional<ApplyOutcome> apply_element(Ledger& ledger, const std::string& kin
   }
   Result<Manifest> manifest =
       ledger.commit_tried(*std::move(tried), ledger.manifest().version, request.who, request.comment);
-  if (!manifest) {
-    outcome.status = ApplyOutcome::Status::failed;
-    outcome.error = manifest.error().message;
-    return outcome;
-  }
-  outcome.status = ApplyOutcome::Status::committed;
-  outcome.manifest = std::move(*manifest);
-  return outcome;
+  return concluded(std::move(outcome), std::move(manifest));
 }
 
 ApplyOutcome roll_back(Ledger& ledger, uint64_t to, ApplyRequest request) {

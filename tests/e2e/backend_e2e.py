@@ -56,9 +56,8 @@ class StuckOrigin:
         self.listener.close()
 
 
-def document(lab):
-    """The lab's, with pools of each policy and pools that get stuck."""
-    text = (lab.directory("edge") / "edge.yaml").read_text()
+def pools_of_every_kind(lab):
+    """The lab's document with pools of each policy and pools that get stuck, in force for a block."""
     origins = "[{{name: origin1, addresses: [10.10.0.21], port: 8080, weight: {0}}}, {{name: origin2, addresses: [\"fd10::22\"], port: 8080, weight: {1}}}]".format
     pools = f"  - {{name: turns, policy: weighted_round_robin, backends: {origins(300, 100)}}}\n"
     pools += f"  - {{name: hashed, policy: consistent_hash, hash_on: path, load_bound: 100, backends: {origins(100, 100)}}}\n"
@@ -70,22 +69,11 @@ def document(lab):
     route = '  - {{name: {0}, listeners: [https], hosts: [www.example.test], path: "/{1}", pool: {0}{2}}}\n'.format
     routes = route("turns", "api/turns/*", "") + route("hashed", "api/hashed/*", "") + route("stuck", "stuck/{how}", "")
     routes += route("patient", "stuck/drips", ", total_timeout: 500ms") + route("nowhere", "nowhere", "") + route("refusing", "refusing", "")
-    return text.replace("pools:\n", "pools:\n" + pools).replace("routes:\n", "routes:\n" + routes)
+    return lab.configured(("pools:\n", "pools:\n" + pools), ("routes:\n", "routes:\n" + routes))
 
 
 def origin_of(lab, path, proxy):
     return re.search(r"origin=(\w+)", lab.curl("client-eu", WWW + path, vip=proxy).stdout)[1]
-
-
-@contextlib.contextmanager
-def pools_of_every_kind(lab):
-    path = lab.directory("edge") / "backends.yaml"
-    path.write_text(document(lab))
-    lab.apply(path)
-    try:
-        yield
-    finally:
-        lab.apply(lab.directory("edge") / "edge.yaml")
 
 
 def test_a_pool_in_turns_shares_requests_exactly_as_its_weights_say(lab):

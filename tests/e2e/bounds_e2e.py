@@ -19,21 +19,6 @@ PROXY = "10.10.0.11"
 MB = 1 << 20
 
 
-@contextlib.contextmanager
-def another_document(lab, *replacements):
-    text = (lab.directory("edge") / "edge.yaml").read_text()
-    for old, new in replacements:
-        assert old in text, old
-        text = text.replace(old, new, 1)
-    path = lab.directory("edge") / "bounds.yaml"
-    path.write_text(text)
-    lab.apply(path)
-    try:
-        yield
-    finally:
-        lab.apply(lab.directory("edge") / "edge.yaml")
-
-
 def resident_bytes(process):
     """What is resident of a process by now, and not only of its first thread."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
@@ -106,7 +91,7 @@ def test_clients_that_do_not_read_cost_little_memory_and_get_all_when_they_do(la
 def test_connections_beyond_the_bound_are_refused_and_counted_and_room_is_used_again(lab):
     refused = lambda: metric(lab, "proxy1", "l7", "tidegate_l7_client_connections_refused_total")
     before = refused()
-    with another_document(lab, ('management: "10.99.0.3:9090"\n    l7: {workers: 1', 'management: "10.99.0.3:9090"\n    l7: {workers: 1, max_connections: 30')):
+    with lab.configured(('management: "10.99.0.3:9090"\n    l7: {workers: 1', 'management: "10.99.0.3:9090"\n    l7: {workers: 1, max_connections: 30')):
         held, answered = [], 0
         for _ in range(50):
             client = open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)
@@ -159,7 +144,7 @@ def test_retries_end_where_their_budget_does(lab):
     route = '  - {name: breaking, listeners: [https], hosts: [www.example.test], path: "/breaking", pool: breaking}\n'
     with contextlib.ExitStack() as stack:
         origins = [stack.enter_context(contextlib.closing(BreakingOrigin("origin1", port))) for port in (8091, 8092, 8093)]
-        stack.enter_context(another_document(lab, ("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)))
+        stack.enter_context(lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)))
         count = lambda name: metric(lab, "proxy1", "l7", f"tidegate_l7_{name}_total")
         retries, denied = count("retries"), count("retries_denied")
         urls = [WWW + "/breaking"] * requests
@@ -187,7 +172,7 @@ def restart_proxy(lab, host):
 
 def test_two_workers_serve_as_one(lab):
     one, two = 'management: "10.99.0.3:9090"\n    l7: {workers: 1', 'management: "10.99.0.3:9090"\n    l7: {workers: 2'
-    with another_document(lab, (one, two)):
+    with lab.configured((one, two)):
         restart_proxy(lab, "proxy1")
         proxy = lab.process("proxy1", "l7")
         before = worker_cpu_ns(proxy)
@@ -202,7 +187,7 @@ def test_two_workers_serve_as_one(lab):
             assert origin_hits(lab, path) == 2
             # A change of version reaches both: whichever is asked, it answers by the new one.
             route = '  - {name: newer, listeners: [https], hosts: [www.example.test], path: "/newer", status: 204}\n'
-            with another_document(lab, (one, two), ("routes:\n", "routes:\n" + route)):
+            with lab.configured((one, two), ("routes:\n", "routes:\n" + route)):
                 out = lab.run("client-eu", "h2load", "-n", "64", "-c", "32", "--connect-to", f"{PROXY}:443", WWW + "/newer").stdout
                 assert "64 2xx" in out, out
             load.wait_for(500)

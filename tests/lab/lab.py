@@ -7,6 +7,7 @@
   lab.py exec HOST COMMAND…
 """
 
+import contextlib
 import ctypes
 import fcntl
 import http.client
@@ -310,6 +311,22 @@ class Lab:
 
     def apply(self, path):
         return self.tidegate("apply", path, "--wait")
+
+    @contextlib.contextmanager
+    def configured(self, *replacements):
+        """The lab's document with each (old, new) replaced, in force until the block ends."""
+        text = (self.directory("edge") / "edge.yaml").read_text()
+        for old, new in replacements:
+            if old not in text:
+                raise LabError(f"the lab's document has no {old!r}")
+            text = text.replace(old, new, 1)
+        path = self.directory("edge") / "changed.yaml"
+        path.write_text(text)
+        self.apply(path)
+        try:
+            yield
+        finally:
+            self.apply(self.directory("edge") / "edge.yaml")
 
     def run(self, host, *command, check=True, timeout=60):
         """A command on a host; returns the CompletedProcess with text output."""
