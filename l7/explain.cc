@@ -11,18 +11,22 @@
 namespace tidegate::l7 {
 namespace {
 
-// The listener a URL reaches: of its port, else the first of its kind.
+// The listener a URL reaches: of its port, else the first of its kind, else the first behind trusted proxies, whose
+// word on the scheme holds.
 uint32_t listener_for(const Plan& plan, const Url& url) {
-  uint32_t of_kind = kNone;
+  uint32_t of_kind = kNone, behind_proxies = kNone;
   for (const uint32_t index : plan.listeners) {
     const Listener& listener = plan.model().listeners[index];
-    if (listener.tls.enabled != url.tls) continue;
+    if (listener.tls.enabled != url.tls) {
+      if (behind_proxies == kNone && !listener.trusted_proxies.empty()) behind_proxies = index;
+      continue;
+    }
     for (const Endpoint& bind : listener.bind) {
       if (bind.port == url.port) return index;
     }
     if (of_kind == kNone) of_kind = index;
   }
-  return of_kind;
+  return of_kind != kNone ? of_kind : behind_proxies;
 }
 
 const char* policy_name(PoolPolicy policy) {

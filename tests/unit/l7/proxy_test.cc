@@ -333,5 +333,17 @@ TEST(ProxyExplain, DecidesAsTheProxyDoes) {
   EXPECT_FALSE(edge.proxy().explain(request));
 }
 
+TEST(ProxyExplain, AnHttpsUrlReachesAPlainListenerThroughTheTerminatorInFrontOfIt) {
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {*Endpoint::parse("127.0.0.1:1")}));
+  HttpRequest request;
+  request.query = "url=https://a.test/";
+  edge.start();
+  EXPECT_TRUE((*edge.proxy().explain(request))["listener"].is_null()) << "nobody in front is trusted";
+  edge.model.listeners[0].trusted_proxies = {*Cidr::parse("192.0.2.0/24")};
+  ASSERT_TRUE(edge.publish());
+  EXPECT_EQ((*edge.proxy().explain(request))["listener"], "plain");
+}
+
 }  // namespace
 }  // namespace tidegate::l7::test
