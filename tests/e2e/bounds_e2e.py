@@ -20,7 +20,7 @@ MB = 1 << 20
 
 
 def resident_bytes(process):
-    """What is resident of a process by now, and not only of its first thread."""
+    """Memory that a process has resident."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024

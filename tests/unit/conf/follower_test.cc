@@ -64,7 +64,7 @@ struct Heard {
   std::string address() const { return snapshots.back()->model->pools[0].backends[0].addresses[0].to_string(); }
 };
 
-// Runs the loop until `happened`; false after 30 s.
+// Runs the loop until `happened`; false after a minute.
 template <class Happened>
 bool run_until(EventLoop& loop, Happened&& happened) {
   const uint64_t deadline_ns = monotonic_ns() + 60 * kNsPerS;
