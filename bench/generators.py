@@ -1,19 +1,12 @@
 """Load generators as functions of seconds: wrk, h2load, dnsperf and our own; each returns a Sample."""
 
 import itertools
-import re
 import tempfile
 import urllib.request
 from pathlib import Path
 
 from measure import BUILD, GENERATOR_CORE, Program, Sample, generate
-
-UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000}
-
-
-def microseconds(text):
-    number, unit = re.match(r"([\d.]+)(us|ms|s)", text).groups()
-    return float(number) * UNITS[unit]
+from outputs import dnsperf_sample, h2load_sample, wrk_sample
 
 
 def wrk(url, connections=32, headers=(), script=None):
@@ -23,12 +16,7 @@ def wrk(url, connections=32, headers=(), script=None):
         whole = max(1, round(seconds))
         options = [part for header in headers for part in ("-H", header)] + (["-s", script] if script else [])
         out, busy = generate(["wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--latency", *options, url])
-        count, took = re.search(r"(\d+) requests in ([\d.]+)s", out).groups()
-        bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", out)
-        if bad:
-            raise ValueError(f"wrk saw failures: {bad[0]}")
-        at = lambda percent: microseconds(re.search(rf"{percent}%\s+([\d.]+\w+)", out)[1])
-        return Sample(int(count), float(took), at(50), at(99), generator_busy=busy)
+        return wrk_sample(out, busy)
 
     return load
 
@@ -50,13 +38,7 @@ def h2load(url, connections=8, streams=10, options=()):
             out, busy = generate(
                 ["h2load", "-t1", f"-c{connections}", f"-m{streams}", "-D", max(1, round(seconds)), f"--log-file={log.name}", *options, url]
             )
-            # Start time, status, duration in microseconds: a line a request.
-            durations = sorted(int(line.split("\t")[2]) for line in Path(log.name).read_text().splitlines() if line.split("\t")[1] == "200")
-        count = int(re.search(r"(\d+) succeeded", out)[1])
-        if re.search(r"[1-9]\d* failed", out) or not durations:
-            raise ValueError("h2load saw failures: " + re.search(r"requests: .*", out)[0])
-        took = float(re.search(r"finished in ([\d.]+)s", out)[1])
-        return Sample(count, took, durations[len(durations) // 2], durations[len(durations) * 99 // 100], generator_busy=busy)
+            return h2load_sample(out, Path(log.name).read_text(), busy)
 
     return load
 
@@ -127,9 +109,6 @@ def dnsperf_tcp(port, queries):
 
     def load(seconds):
         out, busy = generate(["dnsperf", "-m", "tcp", "-s", "127.0.0.1", "-p", port, "-d", queries, "-l", max(1, round(seconds)), "-c", 8, "-T", 1, "-q", 128])
-        count = int(re.search(r"Queries completed:\s+(\d+)", out)[1])
-        took = float(re.search(r"Run time \(s\):\s+([\d.]+)", out)[1])
-        mean, worst = re.search(r"Average Latency \(s\):\s+([\d.]+) \(min [\d.]+, max ([\d.]+)\)", out).groups()
-        return Sample(count, took, float(mean) * 1e6, float(worst) * 1e6, generator_busy=busy)
+        return dnsperf_sample(out, busy)
 
     return load

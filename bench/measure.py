@@ -227,9 +227,9 @@ def run_row(row, seconds, repeats, progress):
                 try:
                     contender.samples.append(run_once(contender, seconds))
                     break
-                except (BenchError, OSError, ValueError, IndexError, AttributeError, subprocess.TimeoutExpired) as error:
+                except Exception as error:  # whatever one contender does, the others still have their turn
                     if last_try:
-                        contender.error = str(error)
+                        contender.error = f"{type(error).__name__}: {error}"
 
 
 def summary(contender):
