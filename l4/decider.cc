@@ -31,6 +31,12 @@ FlowTuple tuple_of(const PacketView& view) {
   return {view.family, view.protocol, view.source_port_be, view.destination_port_be, view.source, view.destination};
 }
 
+// All of it inlined into one function, so that the tuple lives in registers: copying what parse_frame has just written,
+// word by word, in wider pieces would wait for the cache.
+[[gnu::flatten]] uint64_t flow_hash(const FlowHasher& hasher, const PacketView& view) {
+  return hasher.tuple(tuple_of(view));
+}
+
 bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagged && reason != DropReason::not_ip; }
 
 }  // namespace
@@ -59,9 +65,20 @@ void Decider::tick(uint32_t now_ms, FrameSink& sink) {
   counters_.neighbours.set(neighbours_.targets());
 }
 
+inline DropReason Decider::address(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame,
+                                   uint16_t& port) {
+  if (backend == kNoBackend) return DropReason::no_backend;
+  const NextHop& hop = neighbours_.next_hop(tables.backend(backend).neighbour(family));
+  if (!hop.usable) return DropReason::neighbour_unresolved;
+  rewrite_l2dsr(frame.data, hop);
+  port = hop.port;
+  return DropReason::none;
+}
+
 void Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms) {
   assert(count <= kBurst);
   candidate_count_ = follower_count_ = 0;
+  asked_service_ = nullptr;
   for (size_t i = 0; i < std::min(count, kPrefetchAhead); ++i) __builtin_prefetch(frames[i].data);
   for (size_t i = 0; i < count; ++i) {
     if (i + kPrefetchAhead < count) __builtin_prefetch(frames[i + kPrefetchAhead].data);
@@ -76,8 +93,12 @@ void Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* out
   for (size_t i = 0; i < candidate_count_; ++i) {
     const Candidate& candidate = candidates_[i];
     Frame& frame = frames[candidate.frame];
-    outcomes[candidate.frame] = address(tables, candidate.backend, views_[candidate.frame].family, frame);
-    if (outcomes[candidate.frame].verdict != Verdict::forward) continue;
+    Outcome& outcome = outcomes[candidate.frame];
+    // Field by field: an Outcome that is returned is written as bytes and copied as words, and the copy would wait.
+    outcome.reason = address(tables, candidate.backend, views_[candidate.frame].family, frame, outcome.port);
+    outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
+    outcome.share = false;
+    if (outcome.reason != DropReason::none) continue;
     ++forwarded;
     forwarded_bytes += frame.bytes;
     counters_.backends[index_of(candidate.backend)].packets.add();
@@ -117,7 +138,7 @@ void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t in
       outcome = drop(DropReason::martian_source);
     } else {
       Candidate& candidate = candidates_[candidate_count_++];
-      candidate = {index, kNoBackend, service, config_.hasher.tuple(tuple_of(view))};
+      candidate = {index, kNoBackend, service, flow_hash(config_.hasher, view)};
       if (service->tracking) flows_.prefetch(candidate.hash);
     }
     return;
@@ -135,17 +156,18 @@ void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t in
   }
 }
 
-// Packets of one service come in trains: the one before is asked first.
-const ServiceEntry* Decider::find_service(const ForwardingTables& tables, const PacketView& view) const {
-  if (candidate_count_ != 0) {
-    const Candidate& last = candidates_[candidate_count_ - 1];
-    const PacketView& before = views_[last.frame];
-    if (before.destination == view.destination && before.destination_port_be == view.destination_port_be &&
-        before.protocol == view.protocol && before.family == view.family) {
-      return last.service;
-    }
+// Packets of one service come in trains: the last answer is tried first. The key is compared word by word, because
+// bytes that parse_frame wrote a moment ago cannot be read back as one wider word without waiting for them to reach the
+// cache.
+const ServiceEntry* Decider::find_service(const ForwardingTables& tables, const PacketView& view) {
+  const AddressWords& vip = view.destination;
+  const uint64_t rest = LookupKey::rest_of_service(view.family, view.protocol, view.destination_port_be);
+  if (asked_service_ == nullptr || vip.a != asked_key_.address.a || vip.b != asked_key_.address.b ||
+      rest != asked_key_.rest) {
+    asked_key_ = {vip, rest};
+    asked_service_ = tables.find_service(asked_key_);
   }
-  return tables.find_service(view.family, view.destination, view.protocol, view.destination_port_be);
+  return asked_service_;
 }
 
 Outcome Decider::settle_without_service(const ForwardingTables& tables, const PacketView& view) const {
@@ -206,7 +228,7 @@ Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& fr
   if (entry == nullptr || !tables.backend(entry->backend).keeps_flows) {
     return drop(DropReason::fragment_without_first);
   }
-  const Outcome outcome = address(tables, entry->backend, view.family, frame);
+  const Outcome outcome = addressed(tables, entry->backend, view.family, frame);
   if (outcome.verdict == Verdict::forward) {
     counters_.forwarded_packets.add();
     counters_.forwarded_bytes.add(frame.bytes);
@@ -215,12 +237,10 @@ Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& fr
   return outcome;
 }
 
-Outcome Decider::address(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame) {
-  if (backend == kNoBackend) return drop(DropReason::no_backend);
-  const NextHop& hop = neighbours_.next_hop(tables.backend(backend).neighbour(family));
-  if (!hop.usable) return drop(DropReason::neighbour_unresolved);
-  rewrite_l2dsr(frame.data, hop);
-  return {Verdict::forward, DropReason::none, hop.port, false};
+Outcome Decider::addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame) {
+  uint16_t port = 0;
+  const DropReason reason = address(tables, backend, family, frame, port);
+  return {reason == DropReason::none ? Verdict::forward : Verdict::drop, reason, port, false};
 }
 
 Outcome Decider::settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms) {
@@ -304,7 +324,7 @@ Outcome Decider::relay_icmp_error(const ForwardingTables& tables, Frame& frame, 
   } else {
     backend = pick_backend(*service, config_.hasher, flow.family, flow.client, hash);
   }
-  const Outcome outcome = address(tables, backend, flow.family, frame);
+  const Outcome outcome = addressed(tables, backend, flow.family, frame);
   if (outcome.verdict == Verdict::forward) counters_.icmp_relayed_packets.add();
   return outcome;
 }

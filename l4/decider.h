@@ -83,7 +83,7 @@ class Decider {
   };
 
   void classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome, uint32_t now_ms);
-  const ServiceEntry* find_service(const ForwardingTables& tables, const PacketView& view) const;
+  const ServiceEntry* find_service(const ForwardingTables& tables, const PacketView& view);
   Outcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
   Outcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
@@ -95,7 +95,9 @@ class Decider {
   Outcome settle_without_service(const ForwardingTables& tables, const PacketView& view) const;
   BackendId choose(const ForwardingTables& tables, const Candidate& candidate, uint32_t now_ms);
   void remember_fragments(const PacketView& view, BackendId backend, uint32_t now_ms);
-  Outcome address(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame);
+  // Rewrites the frame to its next hop and gives the port by which it goes, or says why it cannot go.
+  DropReason address(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame, uint16_t& port);
+  Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame);
 
   DeciderConfig config_;
   WorkerCounters& counters_;
@@ -106,6 +108,8 @@ class Decider {
   std::array<Candidate, kBurst> candidates_;
   std::array<uint16_t, kBurst> followers_;  // indexes in the burst
   size_t candidate_count_ = 0, follower_count_ = 0;
+  LookupKey asked_key_;  // of the burst's last question for a service
+  const ServiceEntry* asked_service_ = nullptr;
 };
 
 }  // namespace tidegate::l4

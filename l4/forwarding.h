@@ -70,7 +70,10 @@ struct ForwardingTables {
   LookupTable local_index;    // LookupKey::of_address -> LocalKind
 
   const ServiceEntry* find_service(uint8_t family, const AddressWords& vip, uint8_t protocol, uint16_t port_be) const {
-    const uint32_t index = service_index.find(LookupKey::of_service(family, vip, protocol, port_be));
+    return find_service(LookupKey::of_service(family, vip, protocol, port_be));
+  }
+  const ServiceEntry* find_service(const LookupKey& key) const {
+    const uint32_t index = service_index.find(key);
     return index == LookupTable::kAbsent ? nullptr : &services[index];
   }
   LocalKind local(uint8_t family, const AddressWords& address) const {

@@ -22,7 +22,10 @@ struct LookupKey {
     return {address, static_cast<uint64_t>(family) << 32};
   }
   static LookupKey of_service(uint8_t family, const AddressWords& vip, uint8_t protocol, uint16_t port_be) {
-    return {vip, static_cast<uint64_t>(family) << 32 | static_cast<uint64_t>(protocol) << 16 | port_be};
+    return {vip, rest_of_service(family, protocol, port_be)};
+  }
+  static uint64_t rest_of_service(uint8_t family, uint8_t protocol, uint16_t port_be) {
+    return static_cast<uint64_t>(family) << 32 | static_cast<uint64_t>(protocol) << 16 | port_be;
   }
 };
 
