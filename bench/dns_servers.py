@@ -2,13 +2,32 @@
 DoH over TLS on 7443). Each function gives a start(folder) for a Contender."""
 
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 from http_servers import TLS, certificate
 from measure import BUILD, SERVER_CORE, Program, tcp_ready
+from veth import in_namespace, netns
 
 PORT, HTTPDNS = 7053, 7054
 SITES = 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens: its address, and the network namespace in which that is."""
+
+    address: str = "127.0.0.1"
+    namespace: str = ""
+
+    def command(self, *command):
+        return in_namespace(self.namespace, *command) if self.namespace else command
+
+    def datagram_socket(self):
+        return netns.open_socket(self.namespace, socket.AF_INET, socket.SOCK_DGRAM) if self.namespace else socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+LOOPBACK = Place()
 
 
 def zone(hosts, www):
@@ -28,7 +47,7 @@ def networks(count):
     return [(f"10.{i // 128}.{i % 128 * 2}.0/24", i % SITES) for i in range(count)]
 
 
-def tidegate_files(folder, hosts, geo_names, nets):
+def tidegate_files(folder, hosts, geo_names, nets, place=LOOPBACK):
     folder = Path(folder)
     write_zone(folder, hosts, "")
     names = ["www"] + [f"g{i}" for i in range(geo_names)]
@@ -44,7 +63,7 @@ nodes:
   - name: bench
     site: s0
     l7: {{workers: 1}}
-    dns: {{listen: ["127.0.0.1:{PORT}"], httpdns_listen: ["127.0.0.1:{HTTPDNS}"], trusted_proxies: [127.0.0.1], workers: 1}}
+    dns: {{listen: ["{place.address}:{PORT}"], httpdns_listen: ["127.0.0.1:{HTTPDNS}"], trusted_proxies: [127.0.0.1], workers: 1}}
 vips:
 {vips}
 pools: [{{name: dns, backends: [{{name: here, addresses: [127.0.0.1], port: {HTTPDNS}}}]}}]
@@ -66,11 +85,11 @@ def tidegate_command(plane, folder):
     return [BUILD / plane / f"tidegate-{plane}", "--config", "edge.yaml", "--node", "bench", "--state", folder, "--run", folder]
 
 
-def tidegate(hosts=1000, geo_names=0, nets=200):
+def tidegate(hosts=1000, geo_names=0, nets=200, place=LOOPBACK):
     def start(folder):
         certificate(folder)
-        tidegate_files(folder, hosts, geo_names, nets)
-        return Program("tidegate-dns", tidegate_command("dns", folder), SERVER_CORE, folder, answers("h1"), ready_timeout_s=120)
+        tidegate_files(folder, hosts, geo_names, nets, place)
+        return Program("tidegate-dns", place.command(*tidegate_command("dns", folder)), SERVER_CORE, folder, answers("h1", place), ready_timeout_s=120)
 
     return start
 
@@ -83,7 +102,7 @@ def tidegate_doh(folder):
     return Program("tidegate-l7-dns", ["sh", "-c", both], SERVER_CORE, folder, lambda: tcp_ready(TLS)() and tcp_ready(HTTPDNS)())
 
 
-def gdnsd(hosts=1000, geo_names=0, nets=200):
+def gdnsd(hosts=1000, geo_names=0, nets=200, place=LOOPBACK):
     def start(folder):
         folder = Path(folder)
         (folder / "etc" / "zones").mkdir(parents=True)
@@ -94,24 +113,24 @@ def gdnsd(hosts=1000, geo_names=0, nets=200):
         (folder / "example.test.zone").rename(folder / "etc" / "zones" / "example.test")
         known = "\n".join(f"{network} => [dc{site}]" for network, site in networks(nets))
         (folder / "etc" / "config").write_text(f"""
-options => {{ listen => [127.0.0.1:{PORT}], udp_threads => 1, tcp_threads => 1, run_dir => {folder}/run, state_dir => {folder}/state }}
+options => {{ listen => [{place.address}:{PORT}], udp_threads => 1, tcp_threads => 1, run_dir => {folder}/run, state_dir => {folder}/state }}
 plugins => {{ geoip => {{
   maps => {{ m => {{ datacenters => [dc0, dc1, dc2, dc3], nets => {{ {known} }} }} }}
   resources => {{ www => {{ map => m, dcmap => {{ dc0 => 192.0.2.100, dc1 => 192.0.2.101, dc2 => 192.0.2.102, dc3 => 192.0.2.103 }} }} }}
 }} }}
 """)
-        return Program("gdnsd", ["gdnsd", "-c", folder / "etc", "start"], SERVER_CORE, folder, answers("h1"), ready_timeout_s=180)
+        return Program("gdnsd", place.command("gdnsd", "-c", folder / "etc", "start"), SERVER_CORE, folder, answers("h1", place), ready_timeout_s=180)
 
     return start
 
 
-def knot(hosts=1000):
+def knot(hosts=1000, place=LOOPBACK):
     def start(folder):
         write_zone(folder, hosts)
         (Path(folder) / "knot.conf").write_text(f"""
 server:
   rundir: {folder}
-  listen: 127.0.0.1@{PORT}
+  listen: {place.address}@{PORT}
   udp-workers: 1
   tcp-workers: 1
   background-workers: 1
@@ -124,17 +143,17 @@ zone:
   - domain: example.test
     file: example.test.zone
 """)
-        return Program("knot", ["knotd", "-c", f"{folder}/knot.conf"], SERVER_CORE, folder, answers("h1"), ready_timeout_s=120)
+        return Program("knot", place.command("knotd", "-c", f"{folder}/knot.conf"), SERVER_CORE, folder, answers("h1", place), ready_timeout_s=120)
 
     return start
 
 
-def nsd(hosts=1000):
+def nsd(hosts=1000, place=LOOPBACK):
     def start(folder):
         write_zone(folder, hosts)
         (Path(folder) / "nsd.conf").write_text(f"""
 server:
-  ip-address: 127.0.0.1@{PORT}
+  ip-address: {place.address}@{PORT}
   server-count: 1
   rrl-ratelimit: 0
   rrl-whitelist-ratelimit: 0
@@ -150,7 +169,7 @@ zone:
   name: example.test
   zonefile: example.test.zone
 """)
-        return Program("nsd", ["nsd", "-d", "-c", f"{folder}/nsd.conf"], SERVER_CORE, folder, answers("h1"), ready_timeout_s=120)
+        return Program("nsd", place.command("nsd", "-d", "-c", f"{folder}/nsd.conf"), SERVER_CORE, folder, answers("h1", place), ready_timeout_s=120)
 
     return start
 
@@ -169,19 +188,21 @@ addDOHLocal("127.0.0.1:{TLS}", "{folder}/c.crt", "{folder}/c.key", "/dns-query")
     return Program("dnsdist-knot", ["sh", "-c", both], SERVER_CORE, folder, lambda: tcp_ready(TLS)() and answers("h1")())
 
 
-def floor(folder):
-    return Program("floor", [BUILD / "bench" / "floor_dns", PORT], SERVER_CORE, folder, answers("h1", any_answer=True))
+def floor(place=LOOPBACK):
+    return lambda folder: Program(
+        "floor", place.command(BUILD / "bench" / "floor_dns", f"{place.address}:{PORT}"), SERVER_CORE, folder, answers("h1", place, any_answer=True)
+    )
 
 
-def answers(label, any_answer=False):
+def answers(label, place=LOOPBACK, any_answer=False):
     """True once the server gives an A record of that name in example.test (or, of the floor, anything)."""
     query = bytes.fromhex("123400000001000000000000") + bytes([len(label)]) + label.encode() + b"\x07example\x04test\x00\x00\x01\x00\x01"
 
     def ready():
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with place.datagram_socket() as probe:
             probe.settimeout(0.05)
             try:
-                probe.connect(("127.0.0.1", PORT))
+                probe.connect((place.address, PORT))
                 probe.send(query)
                 answer = probe.recv(4096)
             except OSError:

@@ -1,6 +1,6 @@
 // The floor of DNS over UDP: recvmmsg, set QR, sendmmsg, sixteen at a time. What it costs is what the kernel costs.
 //
-// floor_dns PORT
+// floor_dns ADDRESS:PORT
 #include <sys/socket.h>
 
 #include <cstdio>
@@ -10,13 +10,14 @@
 #include "core/ip.h"
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: floor_dns PORT\n");
+  const auto endpoint = argc == 2 ? tidegate::Endpoint::parse(argv[1]) : std::nullopt;
+  if (!endpoint) {
+    std::fprintf(stderr, "usage: floor_dns ADDRESS:PORT\n");
     return 2;
   }
   const int fd = ::socket(AF_INET, SOCK_DGRAM, 0);
   sockaddr_storage storage;
-  const socklen_t length = tidegate::Endpoint::parse(std::string("127.0.0.1:") + argv[1])->to_sockaddr(storage);
+  const socklen_t length = endpoint->to_sockaddr(storage);
   if (::bind(fd, reinterpret_cast<sockaddr*>(&storage), length) != 0) {
     std::perror("floor_dns: bind");
     return 1;

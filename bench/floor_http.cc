@@ -2,7 +2,7 @@
 // What it costs is what the kernel costs. It also serves as the origin of proxied runs, so that the origin is never
 // what is measured.
 //
-// floor_http PORT BODY_BYTES [max-age SECONDS]
+// floor_http ADDRESS:PORT BODY_BYTES [MAX_AGE_SECONDS]
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -57,11 +57,11 @@ bool serve(int fd, Connection& connection, const std::string& response, std::str
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: floor_http PORT BODY_BYTES [MAX_AGE_SECONDS]\n");
+  const auto endpoint = argc >= 3 ? tidegate::Endpoint::parse(argv[1]) : std::nullopt;
+  if (!endpoint) {
+    std::fprintf(stderr, "usage: floor_http ADDRESS:PORT BODY_BYTES [MAX_AGE_SECONDS]\n");
     return 2;
   }
-  const auto port = static_cast<uint16_t>(std::atoi(argv[1]));
   const auto body_bytes = static_cast<size_t>(std::atol(argv[2]));
   std::string response = "HTTP/1.1 200 OK\r\nServer: floor\r\nContent-Type: text/plain\r\n";
   if (argc > 3) response += std::string("Cache-Control: max-age=") + argv[3] + "\r\n";
@@ -71,7 +71,7 @@ int main(int argc, char** argv) {
   const int one = 1;
   ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   sockaddr_storage storage;
-  const socklen_t length = tidegate::Endpoint::parse("127.0.0.1:" + std::to_string(port))->to_sockaddr(storage);
+  const socklen_t length = endpoint->to_sockaddr(storage);
   if (::bind(listener, reinterpret_cast<sockaddr*>(&storage), length) != 0 || ::listen(listener, 4096) != 0) {
     std::perror("floor_http: listen");
     return 1;

@@ -9,13 +9,13 @@ from measure import BUILD, GENERATOR_CORE, Program, Sample, generate
 from outputs import dnsperf_sample, h2load_sample, wrk_sample
 
 
-def wrk(url, connections=32, headers=(), script=None):
-    """`script`: Lua for wrk, to ask for another path each time."""
+def wrk(url, connections=32, headers=(), script=None, prefix=()):
+    """`script`: Lua for wrk, to ask for another path each time; `prefix`: what runs wrk elsewhere."""
 
     def load(seconds):
         whole = max(1, round(seconds))
         options = [part for header in headers for part in ("-H", header)] + (["-s", script] if script else [])
-        out, busy = generate(["wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--latency", *options, url])
+        out, busy = generate([*prefix, "wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--latency", *options, url])
         return wrk_sample(out, busy)
 
     return load

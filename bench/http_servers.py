@@ -43,7 +43,7 @@ class Server(Program):
 
 
 def origin(folder, body_bytes, max_age=None):
-    command = [BUILD / "bench" / "floor_http", ORIGIN, body_bytes] + ([max_age] if max_age else [])
+    command = [BUILD / "bench" / "floor_http", f"127.0.0.1:{ORIGIN}", body_bytes] + ([max_age] if max_age else [])
     return Program("origin", command, GENERATOR_CORE, folder, tcp_ready(ORIGIN))
 
 
@@ -54,7 +54,7 @@ def slow_origin(body_bytes, delay_ms, cache_control, port=ORIGIN):
 
 
 def floor(body_bytes):
-    return lambda folder: Program("floor", [BUILD / "bench" / "floor_http", PLAIN, body_bytes], SERVER_CORE, folder, tcp_ready(PLAIN))
+    return lambda folder: Program("floor", [BUILD / "bench" / "floor_http", f"127.0.0.1:{PLAIN}", body_bytes], SERVER_CORE, folder, tcp_ready(PLAIN))
 
 
 def tidegate(body_bytes, cached=False, ram=True, routes=0, start_origin=None):

@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import l4_veth_bench
 import measure
 from captures import ACK, SYN, TCP, UDP, write_capture
 from l4_servers import testpmd, tidegate
@@ -29,6 +30,7 @@ def packet_row(folder, work, family, protocol, flows, backends, flags=ACK, room=
 
 
 def rows():
+    yield from l4_veth_bench.rows()
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-capture-") as folder:
         for backends in (1, 100, 10_000):
             yield packet_row(folder, f"hit, TCP over IPv4, {MOST:,} flows", 4, TCP, MOST, backends)

@@ -103,6 +103,12 @@ class Program:
     def pid(self):
         return self.popen.pid
 
+    def cpu_ns(self):
+        return cpu_ns(self.pid)
+
+    def resident_kb(self):
+        return resident_kb(self.pid)
+
     def stop(self):
         pids = tree(self.pid)
         for pid in pids:  # a parent first: it would replace a child that dies
@@ -156,6 +162,7 @@ class Sample:
     each_kb: float = 0  # what an operation left behind in the server's memory
     origin_requests: float = 0
     whole_p99_us: float = 0
+    offered_rate: float = 0  # a second, where it is not the answers that set the pace
     closed: float = 0  # connections that the server ended unasked
     held: object = None  # a Program that keeps the operations' effect alive until memory was measured
 
@@ -168,7 +175,7 @@ class Sample:
 class Contender:
     name: str
     version: str
-    start: object  # (folder) -> Program, ready; None: the samples are there already
+    start: object  # (folder) -> a Program or what answers to cpu_ns, resident_kb and stop, ready; None: the samples are there already
     load: object  # (seconds) -> Sample without the server's part; None: the start itself is the operation
     ours: bool = False
     floor: bool = False
@@ -197,14 +204,14 @@ def run_once(contender, seconds):
         server = contender.start(folder)
         if contender.load is None:
             took = time.monotonic() - began
-            return Sample(1, took, took * 1e6, took * 1e6, cpu_us=cpu_ns(server.pid) / 1000, resident_kb=resident_kb(server.pid))
+            return Sample(1, took, took * 1e6, took * 1e6, cpu_us=server.cpu_ns() / 1000, resident_kb=server.resident_kb())
         contender.load(0.3)  # warm
-        before, began, memory_kb = cpu_ns(server.pid), time.monotonic(), resident_kb(server.pid)
+        before, began, memory_kb = server.cpu_ns(), time.monotonic(), server.resident_kb()
         sample = contender.load(seconds)
-        used, took = cpu_ns(server.pid) - before, time.monotonic() - began
+        used, took = server.cpu_ns() - before, time.monotonic() - began
         sample.cpu_us = used / 1000 / max(sample.operations, 1)
         sample.server_busy = used / 1e9 / took
-        sample.resident_kb = resident_kb(server.pid)
+        sample.resident_kb = server.resident_kb()
         sample.each_kb = (sample.resident_kb - memory_kb) / max(sample.operations, 1)
         if sample.held:
             sample.held.stop()
@@ -250,6 +257,7 @@ def summary(contender):
         "resident_kb": middle(lambda s: s.resident_kb),
         "each_kb": middle(lambda s: s.each_kb),
         "origin_requests": middle(lambda s: s.origin_requests),
+        "offered_rate": middle(lambda s: s.offered_rate),
         "closed": middle(lambda s: s.closed),
         "whole_p99_us": middle(lambda s: s.whole_p99_us),
         "generator_limited": middle(lambda s: s.generator_busy) > 0.95 and middle(lambda s: s.server_busy) < 0.9,
@@ -263,6 +271,7 @@ HEADINGS = {
     "request": f"{'rate/s':>11}{'p50 µs':>9}{'p99 µs':>9}{'CPU µs':>9}",
     "call": f"{'CPU ns':>22}{'real ns':>16}",
     "packet": f"{'rate/s':>12}{'CPU ns':>9}{'ns above floor':>17}",
+    "offered": f"{'offered/s':>11}{'rate/s':>11}{'CPU ns':>9}{'ns above floor':>17}",
     "start": f"{'seconds':>29}{'CPU s':>9}",
     "connection": f"{'connections':>20}{'kB each':>9}{'CPU µs':>9}",
     "change": f"{'changes':>9}{'p50 ms':>8}{'p99 ms':>8}{'closed':>8}{'CPU ms':>9}",
@@ -273,9 +282,10 @@ HEADINGS = {
 def figures(unit, result, floor):
     if unit == "call":
         return f"{result['cpu_us'] * 1000:>22,.1f}{result['p50_us'] * 1000:>16,.1f}"
-    if unit == "packet":
+    if unit in ("packet", "offered"):
         above_ns = f"{(result['cpu_us'] - floor['cpu_us']) * 1000:.1f}" if floor else ""
-        return f"{result['rate']:>12,.0f}{result['cpu_us'] * 1000:>9.1f}{above_ns:>17}"
+        offered = f"{result['offered_rate']:>11,.0f}" if unit == "offered" else " "
+        return f"{offered}{result['rate']:>11,.0f}{result['cpu_us'] * 1000:>9.1f}{above_ns:>17}"
     if unit == "start":
         return f"{result['p50_us'] / 1e6:>29.2f}{result['cpu_us'] / 1e6:>9.2f}"
     if unit == "connection":
@@ -290,6 +300,12 @@ def figures(unit, result, floor):
     return f"{result['rate']:>11,.0f}{result['p50_us']:>9,.0f}{result['p99_us']:>9,.0f}{result['cpu_us']:>9.2f}"
 
 
+def last_words(error):
+    """The last line that says something: a tool's log ends with why it ended."""
+    lines = [line for line in error.splitlines() if any(map(str.isalpha, line))]
+    return lines[-1][:110] if lines else "?"
+
+
 def print_row(row):
     ours = next((summary(c) for c in row.contenders if c.ours), None)
     floor = next((summary(c) for c in row.contenders if c.floor), None)
@@ -300,7 +316,7 @@ def print_row(row):
     for contender in row.contenders:
         result = summary(contender)
         if result is None:
-            print(f"  {contender.name:<{width}}did not run: {(contender.error.strip().splitlines() or ['?'])[-1][:110]}")
+            print(f"  {contender.name:<{width}}did not run: {last_words(contender.error)}")
             results.append({"name": contender.name, "error": contender.error})
             continue
         ratio = f"{ours['cpu_us'] / result['cpu_us']:.2f}" if ours and result["cpu_us"] and not contender.ours else ""

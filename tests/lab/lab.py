@@ -8,7 +8,6 @@
 """
 
 import contextlib
-import ctypes
 import fcntl
 import http.client
 import json
@@ -31,10 +30,8 @@ HERE = Path(__file__).resolve().parent
 BUILD = Path(os.environ.get("TIDEGATE_BUILD", HERE.parent.parent / "build"))
 DIRECTORY = Path(os.environ.get("TIDEGATE_LAB", "/var/tmp/tidegate-lab"))
 LOCK = "/run/lock/tidegate-lab"
-CLONE_NEWNET = 0x40000000
 # Builds under ASan: leaks are failures, but for what a library keeps on purpose.
 os.environ.setdefault("LSAN_OPTIONS", f"suppressions={HERE}/lsan.supp:print_suppressions=0")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def binary(plane):
@@ -42,14 +39,7 @@ def binary(plane):
 
 
 def open_socket(host, family, kind):
-    """A socket that lives in a host's namespace, whoever uses it: made while this thread visits there."""
-    with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{HOSTS[host].namespace}") as there:
-        if _libc.setns(there.fileno(), CLONE_NEWNET) != 0:
-            raise LabError(f"cannot enter {host}: {os.strerror(ctypes.get_errno())}")
-        try:
-            return socket.socket(family, kind)
-        finally:
-            _libc.setns(home.fileno(), CLONE_NEWNET)
+    return netns.open_socket(HOSTS[host].namespace, family, kind)
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -1,12 +1,17 @@
 """Namespaces, links and processes of the lab: made here, and taken away here whole."""
 
+import ctypes
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 from topology import HOSTS, PREFIX, ROUTER, SEGMENTS
+
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LabError(Exception):
@@ -29,6 +34,17 @@ def ip(namespace, *lines):
 
 def in_namespace(namespace, *command):
     return ["ip", "netns", "exec", namespace, *map(str, command)]
+
+
+def open_socket(namespace, family, kind):
+    """A socket that lives in a namespace, whoever uses it: made while this thread visits there."""
+    with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{namespace}") as there:
+        if _libc.setns(there.fileno(), CLONE_NEWNET) != 0:
+            raise LabError(f"cannot enter {namespace}: {os.strerror(ctypes.get_errno())}")
+        try:
+            return socket.socket(family, kind)
+        finally:
+            _libc.setns(home.fileno(), CLONE_NEWNET)
 
 
 def sysctl(namespace, *settings):
