@@ -48,7 +48,7 @@ json eligible(const Snapshot& snapshot, uint32_t pool_index, uint8_t family) {
   return out;
 }
 
-std::string backend_name(const StableIds<BackendId, BackendKey>& backends, BackendId wanted) {
+std::string backend_name(const BackendIds& backends, BackendId wanted) {
   std::string found;
   backends.for_each([&](const BackendKey& key, BackendId id) {
     if (id == wanted) found = key.second;
@@ -64,7 +64,7 @@ std::string pick_reason(const ServiceEntry& service, uint64_t hash) {
 
 }  // namespace
 
-json explain(const ForwardingTables& tables, const FlowHasher& hasher, const StableIds<BackendId, BackendKey>& backends,
+json explain(const ForwardingTables& tables, const FlowHasher& hasher, const BackendIds& backends,
              const FindFlow& find_flow, const ExplainQuestion& question) {
   if (!question.client) return answer("none", "client is not an IP address");
   const std::optional<IpAddress> vip = vip_address(tables, question);

@@ -23,8 +23,7 @@ using FindFlow = std::function<std::optional<FlowEntry>(uint64_t hash)>;
 
 // {"plane":"l4","service","pool","decision","backend","eligible":[...],"reason"}. Without a client port the backend is
 // named only where the service keys flows by client.
-nlohmann::json explain(const ForwardingTables& tables, const FlowHasher& hasher,
-                       const StableIds<BackendId, BackendKey>& backends, const FindFlow& find_flow,
-                       const ExplainQuestion& question);
+nlohmann::json explain(const ForwardingTables& tables, const FlowHasher& hasher, const BackendIds& backends,
+                       const FindFlow& find_flow, const ExplainQuestion& question);
 
 }  // namespace tidegate::l4

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <iterator>
 
 #include "conf/maglev.h"
 #include "core/clock.h"
@@ -52,10 +52,12 @@ std::string digest_by_name(std::vector<MaglevMember> members, const std::vector<
     text += members[place].name;
     text += '\n';
   }
+  size_t at = text.size();
+  text.resize(at + slots.size() * 2);
   for (const uint16_t slot : slots) {
     const uint16_t place = slot == kMaglevEmpty ? kMaglevEmpty : place_of[slot];
-    text += static_cast<char>(place >> 8);
-    text += static_cast<char>(place & 0xff);
+    text[at++] = static_cast<char>(place >> 8);
+    text[at++] = static_cast<char>(place & 0xff);
   }
   return sha256_hex(text);
 }
@@ -67,8 +69,8 @@ struct ForwardingBuilder::Build {
   const Snapshot& snapshot;
   const Model& model;
   const Node& node;
-  std::set<uint32_t> pools;              // done
-  std::vector<bool> neighbour_is_added;  // by NeighbourId
+  std::map<uint32_t, std::vector<BackendId>> ids_of_pool;  // of the pools already added, in the order of their backends
+  std::vector<bool> neighbour_is_added;                    // by NeighbourId
   std::vector<std::pair<LookupKey, uint32_t>> service_keys, local_keys;
   std::string digest_text;
 };
@@ -139,13 +141,16 @@ Result<NeighbourId> ForwardingBuilder::add_neighbour(Build& build, const IpAddre
 }
 
 Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) {
-  if (!build.pools.insert(pool_index).second) return {};
+  const auto [known, is_new] = build.ids_of_pool.try_emplace(pool_index);
+  if (!is_new) return {};
+  std::vector<BackendId>& ids = known->second;
   const Pool& pool = build.model.pools[pool_index];
   const PoolStatus& status = build.snapshot.pools[pool_index];
   for (uint32_t i = 0; i < pool.backends.size(); ++i) {
     const Backend& backend = pool.backends[i];
     const std::optional<BackendId> id = backend_ids_.intern({pool.name, backend.name});
     if (!id) return fail(fmt::format("more than {} backends behind the services of one node", kMaxBackends));
+    ids.push_back(*id);
     std::vector<BackendEntry>& backends = build.tables->backends;
     if (backends.size() <= index_of(*id)) backends.resize(index_of(*id) + 1);
     BackendEntry& entry = backends[index_of(*id)];
@@ -159,17 +164,19 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
   return {};
 }
 
-std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Snapshot& snapshot, uint32_t pool_index,
-                                                               uint8_t family, uint32_t slots) {
-  const Pool& pool = snapshot.model->pools[pool_index];
+std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Build& build, uint32_t pool_index,
+                                                               uint8_t family) {
+  const Pool& pool = build.model.pools[pool_index];
+  const std::vector<BackendId>& ids = build.ids_of_pool.at(pool_index);
+  const uint32_t slots = build.node.l4.maglev_slots;
   std::vector<MaglevMember> members;
   std::string content = fmt::format("{}\n{}\n", pool.name, slots);
   for (uint32_t i = 0; i < pool.backends.size(); ++i) {
     const Backend& backend = pool.backends[i];
-    if (!has_family(backend.addresses, family) || !snapshot.usable(pool_index, i)) continue;
-    const auto id = static_cast<uint16_t>(*backend_ids_.find({pool.name, backend.name}));
+    if (!has_family(backend.addresses, family) || !build.snapshot.usable(pool_index, i)) continue;
+    const auto id = static_cast<uint16_t>(ids[i]);
     members.push_back({backend.name, backend.weight, id});
-    content += fmt::format("{} {} {}\n", backend.name, backend.weight, id);
+    fmt::format_to(std::back_inserter(content), "{} {} {}\n", backend.name, backend.weight, id);
   }
   if (const auto known = tables_.find(content); known != tables_.end()) return known->second;
 
@@ -185,11 +192,10 @@ std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Snapshot& s
 void ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
   const Service& service = build.model.services[service_index];
   const Vip& vip = build.model.vips[service.vip];
-  const uint32_t slots = build.node.l4.maglev_slots;
   for (const uint8_t family : kFamilies) {
     if (!has_family(vip.addresses, family)) continue;
     ServiceEntry entry;
-    entry.table = pool_table(build.snapshot, service.pool, family, slots);
+    entry.table = pool_table(build, service.pool, family);
     entry.slots = entry.table->slots.data();
     entry.slot_count = static_cast<uint32_t>(entry.table->slots.size());
     entry.flow_key = service.flow_key;

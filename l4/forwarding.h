@@ -96,9 +96,6 @@ inline BackendId pick_backend(const ServiceEntry& service, const FlowHasher& has
   return BackendId{service.slots[maglev_slot(hash, service.slot_count)]};
 }
 
-// Name of a backend: pool and backend.
-using BackendKey = std::pair<std::string, std::string>;
-
 class ForwardingBuilder {
  public:
   // `table_key` orders the Maglev permutations: equal on all hosts of a site.
@@ -109,19 +106,19 @@ class ForwardingBuilder {
   Result<std::shared_ptr<const ForwardingTables>> build(std::shared_ptr<const Snapshot> snapshot, const Node& node,
                                                         uint64_t now_ns);
 
-  const StableIds<BackendId, BackendKey>& backend_ids() const { return backend_ids_; }
+  const BackendIds& backend_ids() const { return backend_ids_; }
   uint64_t maglev_tables_built() const { return maglev_tables_built_; }
 
  private:
   struct Build;
-  std::shared_ptr<const PoolTable> pool_table(const Snapshot& snapshot, uint32_t pool, uint8_t family, uint32_t slots);
+  std::shared_ptr<const PoolTable> pool_table(const Build& build, uint32_t pool, uint8_t family);
   Result<void> add_backends(Build& build, uint32_t pool);
   Result<NeighbourId> add_neighbour(Build& build, const IpAddress& address);
   void add_local_addresses(Build& build);
   void add_service(Build& build, uint32_t service);
 
   HashKey table_key_;
-  StableIds<BackendId, BackendKey> backend_ids_;
+  BackendIds backend_ids_;
   StableIds<NeighbourId, IpAddress> neighbour_ids_;
   uint64_t longest_timeout_ms_ = 0;  // of any service ever: how long a flow may hold on to an id
   std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // those in force, by content

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -20,13 +20,21 @@ constexpr NeighbourId kNoNeighbour{UINT16_MAX};
 constexpr size_t kMaxBackends = 16'384;    // over all pools that L4 services of one node use
 constexpr size_t kMaxNeighbours = 32'768;  // a backend may have an address of each family
 
+// Name of a backend: pool and backend.
+using BackendKey = std::pair<std::string, std::string>;
+struct BackendKeyHash {
+  size_t operator()(const BackendKey& key) const {
+    return std::hash<std::string>{}(key.first) * 31 + std::hash<std::string>{}(key.second);
+  }
+};
+
 constexpr size_t index_of(BackendId id) { return static_cast<size_t>(id); }
 constexpr size_t index_of(NeighbourId id) { return static_cast<size_t>(id); }
 
 // Hands out small ids for keys, in rounds: a build of tables is a round, and interns every key that it uses. A key that
 // a round left out keeps its id for a quarantine, so that a flow which still holds the id cannot come to mean another
 // backend. Control thread only.
-template <class Id, class Key>
+template <class Id, class Key, class Hash = std::hash<Key>>
 class StableIds {
  public:
   explicit StableIds(size_t capacity) : capacity_(capacity) {}
@@ -96,8 +104,10 @@ class StableIds {
   size_t next_ = 0;
   uint64_t round_ = 0;
   uint64_t now_ns_ = 0, quarantine_ns_ = 0;
-  std::map<Key, Entry> entries_;
+  std::unordered_map<Key, Entry, Hash> entries_;
   std::vector<Id> free_;
 };
+
+using BackendIds = StableIds<BackendId, BackendKey, BackendKeyHash>;
 
 }  // namespace tidegate::l4

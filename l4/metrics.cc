@@ -61,7 +61,7 @@ void append_drops(std::string& out, const Workers& workers) {
   }
 }
 
-void append_backends(std::string& out, const Workers& workers, const StableIds<BackendId, BackendKey>& backends) {
+void append_backends(std::string& out, const Workers& workers, const BackendIds& backends) {
   const auto append = [&](const char* what, const char* help, OwnedCounter BackendCounters::*counter) {
     append_head(out, what, "counter", help);
     backends.for_each([&](const BackendKey& key, BackendId id) {
@@ -91,7 +91,7 @@ void append_worker_times(std::string& out, const Workers& workers) {
 }  // namespace
 
 void append_metrics(std::string& out, const Workers& workers, const ForwardingTables& tables,
-                    const StableIds<BackendId, BackendKey>& backends) {
+                    const BackendIds& backends) {
   for (const MetricRow& row : kRows) {
     append_head(out, row.name, row.type, row.help);
     out += fmt::format("tidegate_l4_{} {}\n", row.name,

@@ -11,6 +11,6 @@ namespace tidegate::l4 {
 
 // Appends tidegate_l4_* summed over workers, by reason, by backend and by worker where that says more.
 void append_metrics(std::string& out, const std::vector<const WorkerCounters*>& workers, const ForwardingTables& tables,
-                    const StableIds<BackendId, BackendKey>& backends);
+                    const BackendIds& backends);
 
 }  // namespace tidegate::l4
