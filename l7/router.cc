@@ -13,111 +13,114 @@ std::string_view RouteParameters::find(std::string_view name) const {
   return {};
 }
 
-Router::Router(std::shared_ptr<const Model> model, const HashKey& key) : model_(std::move(model)), key_(key) {
-  parameter_names_.resize(model_->routes.size());
-  for (uint32_t route = 0; route < model_->routes.size(); ++route) add(route);
-  // Where several routes end at one place they differ in listeners or methods: the more restricted is asked first.
-  const auto more_restricted = [this](uint32_t a, uint32_t b) {
-    const Route &left = model_->routes[a], &right = model_->routes[b];
-    if (left.methods.empty() != right.methods.empty()) return !left.methods.empty();
-    return !left.listeners.empty() && right.listeners.empty();
+// The trie while it grows: each node with routes of its own.
+struct Router::Builder {
+  struct Routes {
+    std::vector<uint32_t> ends, rests;
   };
-  for (Node& node : nodes_) {
-    std::stable_sort(node.routes.begin(), node.routes.end(), more_restricted);
-    std::stable_sort(node.rest_routes.begin(), node.rest_routes.end(), more_restricted);
-  }
-}
 
-void Router::add(uint32_t route_index) {
-  const Route& route = model_->routes[route_index];
-  const Result<PathPattern> pattern = PathPattern::parse(route.path);
-  if (!pattern) return;  // a validated Model holds none
-  for (const PathSegment& segment : pattern->segments) {
-    if (segment.kind == PathSegment::Kind::parameter) parameter_names_[route_index].push_back(segment.text);
+  explicit Builder(Router& made) : router(made) {
+    for (uint32_t route = 0; route < router.model_->routes.size(); ++route) add(route);
+    lay_flat();
   }
-  std::vector<std::string> hosts;
-  for (const std::string& text : route.hosts) {
-    if (const Result<HostPattern> host = HostPattern::parse(text)) hosts.push_back(host->to_string());
-  }
-  if (route.hosts.empty()) hosts.emplace_back();
 
-  for (const std::string& host : hosts) {
-    uint32_t node = trie_of(host);
-    bool rest = false;
+  void add(uint32_t route_index) {
+    const Route& route = router.model_->routes[route_index];
+    const Result<PathPattern> pattern = PathPattern::parse(route.path);
+    if (!pattern) return;  // a validated Model holds none
     for (const PathSegment& segment : pattern->segments) {
+      if (segment.kind == PathSegment::Kind::parameter) router.parameter_names_[route_index].push_back(segment.text);
+    }
+    std::vector<std::string> hosts;
+    for (const std::string& text : route.hosts) {
+      if (const Result<HostPattern> host = HostPattern::parse(text)) hosts.push_back(host->to_string());
+    }
+    if (route.hosts.empty()) hosts.emplace_back();
+    for (const std::string& host : hosts) add_to(trie_of(host), *pattern, route_index);
+  }
+
+  void add_to(uint32_t node, const PathPattern& pattern, uint32_t route) {
+    bool rest = false;
+    for (const PathSegment& segment : pattern.segments) {
       if (segment.kind == PathSegment::Kind::rest) {
         rest = true;
-      } else if (segment.kind == PathSegment::Kind::literal) {
-        node = child_of(node, segment.text);
       } else {
-        if (nodes_[node].parameter_child == kNoNode) {
-          nodes_[node].parameter_child = static_cast<uint32_t>(nodes_.size());
-          nodes_.emplace_back();
-        }
-        node = nodes_[node].parameter_child;
+        node = segment.kind == PathSegment::Kind::literal ? literal_child_of(node, segment.text)
+                                                          : parameter_child_of(node);
       }
     }
-    (rest ? nodes_[node].rest_routes : nodes_[node].routes).push_back(route_index);
+    (rest ? routes[node].rests : routes[node].ends).push_back(route);
   }
-}
 
-uint32_t Router::trie_of(const std::string& host_pattern) {
-  const uint32_t known = find_host(host_pattern);
-  if (known != kNoNode) return known;
-  if (host_pattern.starts_with("*.")) any_wildcard_ = true;
-  const auto root = static_cast<uint32_t>(nodes_.size());
-  nodes_.emplace_back();
-  hosts_.emplace(siphash13(key_, host_pattern), std::pair(host_pattern, root));
-  return root;
-}
-
-uint32_t Router::child_of(uint32_t node, const std::string& literal) {
-  const uint32_t known = find_literal(node, literal);
-  if (known != kNoNode) return known;
-  const auto child = static_cast<uint32_t>(nodes_.size());
-  nodes_.emplace_back();
-  literals_.emplace(literal_hash(node, literal), Literal{node, literal, child});
-  return child;
-}
-
-uint64_t Router::literal_hash(uint32_t node, std::string_view text) const {
-  return siphash13({key_.k0, key_.k1 ^ node}, text);
-}
-
-uint32_t Router::find_literal(uint32_t node, std::string_view text) const {
-  const auto [first, last] = literals_.equal_range(literal_hash(node, text));
-  for (auto it = first; it != last; ++it) {
-    if (it->second.parent == node && it->second.text == text) return it->second.child;
+  uint32_t new_node() {
+    router.nodes_.emplace_back();
+    routes.emplace_back();
+    return static_cast<uint32_t>(routes.size() - 1);
   }
-  return kNoNode;
-}
 
-uint32_t Router::find_host(std::string_view pattern) const {
-  const auto [first, last] = hosts_.equal_range(siphash13(key_, pattern));
-  for (auto it = first; it != last; ++it) {
-    if (it->second.first == pattern) return it->second.second;
+  uint32_t trie_of(const std::string& host_pattern) {
+    const uint32_t known = router.find_host(host_pattern);
+    if (known != kNoNode) return known;
+    if (host_pattern.starts_with("*.")) router.any_wildcard_ = true;
+    const uint32_t root = new_node();
+    router.hosts_.add(0, host_pattern, root);
+    return root;
   }
-  return kNoNode;
+
+  uint32_t literal_child_of(uint32_t node, const std::string& literal) {
+    const uint32_t known = router.literals_.find(node, literal);
+    if (known != kNoNode) return known;
+    const uint32_t child = new_node();
+    router.literals_.add(node, literal, child);
+    return child;
+  }
+
+  uint32_t parameter_child_of(uint32_t node) {
+    if (router.nodes_[node].parameter_child == kNoNode) {
+      const uint32_t child = new_node();
+      router.nodes_[node].parameter_child = child;
+    }
+    return router.nodes_[node].parameter_child;
+  }
+
+  void lay_flat() {
+    for (size_t node = 0; node < routes.size(); ++node) {
+      router.nodes_[node].first_end = append(routes[node].ends);
+      router.nodes_[node].first_rest = append(routes[node].rests);
+      router.nodes_[node].last = static_cast<uint32_t>(router.ends_.size());
+    }
+  }
+
+  // Where several routes end at one place they differ in listeners or methods: the more restricted is asked first.
+  uint32_t append(std::vector<uint32_t>& added) {
+    const std::vector<Route>& all = router.model_->routes;
+    std::stable_sort(added.begin(), added.end(), [&](uint32_t a, uint32_t b) {
+      const Route &left = all[a], &right = all[b];
+      if (left.methods.empty() != right.methods.empty()) return !left.methods.empty();
+      return !left.listeners.empty() && right.listeners.empty();
+    });
+    const auto first = static_cast<uint32_t>(router.ends_.size());
+    for (const uint32_t route : added)
+      router.ends_.push_back({route, !all[route].methods.empty() || !all[route].listeners.empty()});
+    return first;
+  }
+
+  Router& router;
+  std::vector<Routes> routes;  // by node
+};
+
+Router::Router(std::shared_ptr<const Model> model, const HashKey& key)
+    : model_(std::move(model)), literals_(key), hosts_(key), parameter_names_(model_->routes.size()) {
+  Builder(*this);
 }
 
 RouteMatch Router::match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
                          RouteParameters& parameters) const {
-  Search state{};
-  state.listener = listener;
-  state.method = method;
-  for (size_t at = 1; at <= path.size();) {
-    const size_t slash = std::min(path.find('/', at), path.size());
-    if (state.segment_count == kMaxPathSegments) {
-      state.deeper = true;
-      break;
-    }
-    state.segments[state.segment_count++] = path.substr(at, slash - at);
-    at = slash + 1;
-  }
-
+  parameters.count = 0;
+  Search state{listener, method, path, parameters, {}};
   const auto search_host = [&](std::string_view pattern) {
     const uint32_t root = find_host(pattern);
-    return root != kNoNode && search(state, root, 0);
+    return root != kNoNode && search(state, root, 1);
   };
   bool found = !host.empty() && search_host(host);
   if (!found && any_wildcard_ && host.size() < 256) {
@@ -130,44 +133,50 @@ RouteMatch Router::match(uint32_t listener, std::string_view method, std::string
   }
   if (!found) found = search_host({});
 
-  parameters.count = 0;
-  if (found) {
-    state.result.method_refused = false;
+  if (!found) {
+    parameters.count = 0;
+    return state.result;
+  }
+  state.result.method_refused = false;
+  if (parameters.count > 0) {
     const std::vector<std::string>& names = parameter_names_[state.result.route];
-    for (size_t i = 0; i < names.size() && i < state.value_count; ++i) {
-      parameters.items[parameters.count++] = {names[i], state.values[i]};
-    }
+    for (size_t i = 0; i < parameters.count; ++i) parameters.items[i].first = names[i];
   }
   return state.result;
 }
 
-bool Router::search(Search& state, uint32_t node_index, size_t depth) const {
+bool Router::search(Search& state, uint32_t node_index, size_t at) const {
   const Node& node = nodes_[node_index];
-  if (depth == state.segment_count) return !state.deeper && accept(state, node.routes);
-  const std::string_view segment = state.segments[depth];
-  const uint32_t literal = find_literal(node_index, segment);
-  if (literal != kNoNode && search(state, literal, depth + 1)) return true;
+  if (at > state.path.size()) return accept(state, node.first_end, node.first_rest);
+  const size_t end = std::min(state.path.find('/', at), state.path.size());
+  const std::string_view segment = state.path.substr(at, end - at);
+  const uint32_t literal = literals_.find(node_index, segment);
+  if (literal != kNoNode && search(state, literal, end + 1)) return true;
   if (node.parameter_child != kNoNode && !segment.empty()) {
-    const bool kept = state.value_count < kMaxPathParameters;
-    if (kept) state.values[state.value_count++] = segment;
-    if (search(state, node.parameter_child, depth + 1)) return true;
-    if (kept) --state.value_count;
+    RouteParameters& taken = state.parameters;
+    const bool kept = taken.count < kMaxPathParameters;
+    if (kept) taken.items[taken.count++].second = segment;
+    if (search(state, node.parameter_child, end + 1)) return true;
+    if (kept) --taken.count;
   }
-  return accept(state, node.rest_routes);
+  return accept(state, node.first_rest, node.last);
 }
 
-bool Router::accept(Search& state, const std::vector<uint32_t>& routes) const {
-  for (const uint32_t index : routes) {
-    const Route& route = model_->routes[index];
-    const auto has = [](const auto& list, const auto& item) {
-      return list.empty() || std::find(list.begin(), list.end(), item) != list.end();
-    };
-    if (!has(route.listeners, state.listener)) continue;
-    if (!has(route.methods, state.method)) {
-      state.result.method_refused = true;
-      continue;
+bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
+  const auto has = [](const auto& list, const auto& item) {
+    return list.empty() || std::find(list.begin(), list.end(), item) != list.end();
+  };
+  for (; first < last; ++first) {
+    const End& end = ends_[first];
+    if (end.restricted) {
+      const Route& route = model_->routes[end.route];
+      if (!has(route.listeners, state.listener)) continue;
+      if (!has(route.methods, state.method)) {
+        state.result.method_refused = true;
+        continue;
+      }
     }
-    state.result.route = index;
+    state.result.route = end.route;
     return true;
   }
   return false;

@@ -1,8 +1,9 @@
 // Router: which route answers a request. Compiled once from a Model; immutable, shared by all workers.
 //
+// A Router is a trie of path segments for each host, laid flat: a request waits for memory once a segment or so.
 // Order of decision (conf/route_pattern.h says it in full): the most specific host that has a matching path, then
 // within it segment by segment literal > {parameter} > trailing *. Hosts and literal segments are found by keyed hash,
-// so 100,000 routes cost a request what ten do, and nobody can aim at the tables.
+// so that a request asks as many tables among 100,000 routes as among ten, and nobody can aim at them.
 #pragma once
 
 #include <array>
@@ -10,15 +11,13 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "conf/model.h"
-#include "core/hash.h"
+#include "l7/text_table.h"
 
 namespace tidegate::l7 {
 
-constexpr size_t kMaxPathSegments = 64;  // deeper paths match as far as a trailing * does
 constexpr size_t kMaxPathParameters = 16;
 
 // Segment values are views of the path that was matched; names belong to the Router.
@@ -44,48 +43,37 @@ class Router {
   const Model& model() const { return *model_; }
 
  private:
-  static constexpr uint32_t kNoNode = UINT32_MAX;
-  // A place in a trie of segments. Literal children are in literals_, keyed by this node and the segment.
+  static constexpr uint32_t kNoNode = TextTable::kAbsent;
+  // A place in a trie of segments. Literal children are in literals_, by this node and the segment.
   struct Node {
     uint32_t parameter_child = kNoNode;
-    std::vector<uint32_t> routes;       // whose pattern ends here
-    std::vector<uint32_t> rest_routes;  // whose pattern ends here with "*"
+    uint32_t first_end = 0;   // in ends_: the routes whose pattern ends here,
+    uint32_t first_rest = 0;  // then those whose pattern ends here with "*",
+    uint32_t last = 0;        // up to this one
   };
-  struct Literal {
-    uint32_t parent;
-    std::string text;
-    uint32_t child;
+  struct End {
+    uint32_t route = kNone;
+    bool restricted = false;  // to listeners or methods
   };
   struct Search {
     uint32_t listener;
     std::string_view method;
-    std::array<std::string_view, kMaxPathSegments> segments;
-    size_t segment_count;
-    bool deeper;  // the path has more segments than were split
-    std::array<std::string_view, kMaxPathParameters> values;
-    size_t value_count;
+    std::string_view path;
+    RouteParameters& parameters;
     RouteMatch result;
   };
-  // Passes hashes through: the keys of these maps are keyed hashes already.
-  struct Identity {
-    size_t operator()(uint64_t hash) const { return hash; }
-  };
+  struct Builder;
 
-  void add(uint32_t route);
-  uint32_t trie_of(const std::string& host_pattern);
-  uint32_t child_of(uint32_t node, const std::string& literal);
-  uint64_t literal_hash(uint32_t node, std::string_view text) const;
-  uint32_t find_literal(uint32_t node, std::string_view text) const;
-  uint32_t find_host(std::string_view pattern) const;
-  bool search(Search& search, uint32_t node, size_t depth) const;
-  bool accept(Search& search, const std::vector<uint32_t>& routes) const;
+  uint32_t find_host(std::string_view pattern) const { return hosts_.find(0, pattern); }
+  // `at`: where the next segment begins in the path; beyond its end when there is none.
+  bool search(Search& search, uint32_t node, size_t at) const;
+  bool accept(Search& search, uint32_t first, uint32_t last) const;
 
   std::shared_ptr<const Model> model_;
-  HashKey key_;
   std::vector<Node> nodes_;
-  std::unordered_multimap<uint64_t, Literal, Identity> literals_;
-  // Root of each host's trie: "www.example.com", "*.example.com", "" for any host.
-  std::unordered_multimap<uint64_t, std::pair<std::string, uint32_t>, Identity> hosts_;
+  std::vector<End> ends_;
+  TextTable literals_;
+  TextTable hosts_;  // root of each host's trie: "www.example.com", "*.example.com", "" for any host
   std::vector<std::vector<std::string>> parameter_names_;  // by route, in order
   bool any_wildcard_ = false;
 };

@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <optional>
 #include <random>
 
 #include "conf/route_pattern.h"
+#include "l7/text_table.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -85,6 +87,39 @@ TEST(Router, TakesPathsDeeperThanItSplits) {
   std::string deep;
   for (int i = 0; i < 500; ++i) deep += "/x";
   EXPECT_EQ(matched(*model, router, "h", deep), "rest");
+}
+
+TEST(Router, PatternsMayBeAsDeepAsTheyLike) {
+  std::string deep;
+  for (int i = 0; i < 200; ++i) deep += "/" + std::to_string(i);
+  auto model = std::make_shared<Model>();
+  model->routes = {route("deep", {}, deep + "/{last}"), route("rest", {}, "/*")};
+  const Router router(model, {1, 2});
+  EXPECT_EQ(matched(*model, router, "h", deep + "/x"), "deep last=x");
+  EXPECT_EQ(matched(*model, router, "h", deep), "rest");
+}
+
+TEST(TextTable, FindsWhatAMapFinds) {
+  std::mt19937 random(11);
+  TextTable table({1, 2});
+  std::map<std::pair<uint32_t, std::string>, uint32_t> twin;
+  EXPECT_EQ(table.find(0, ""), TextTable::kAbsent);
+  // Lengths on both sides of what a slot holds; few letters, so that beginnings are shared.
+  const auto some_text = [&] {
+    std::string text(random() % 30, 'a');
+    for (char& c : text) c = static_cast<char>('a' + random() % 2);
+    return text;
+  };
+  for (uint32_t i = 0; i < 5'000; ++i) {
+    const auto key = std::pair(static_cast<uint32_t>(random() % 3), some_text());
+    if (twin.emplace(key, i).second) table.add(key.first, key.second, i);
+  }
+  for (const auto& [key, value] : twin) EXPECT_EQ(table.find(key.first, key.second), value) << key.second;
+  for (int i = 0; i < 5'000; ++i) {
+    const auto key = std::pair(static_cast<uint32_t>(random() % 4), some_text());
+    const auto known = twin.find(key);
+    EXPECT_EQ(table.find(key.first, key.second), known == twin.end() ? TextTable::kAbsent : known->second);
+  }
 }
 
 // The naive twin: every pattern tried, the most specific kept.
