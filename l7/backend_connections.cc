@@ -15,7 +15,6 @@ std::unique_ptr<BackendConnection> BackendConnections::take_idle(const BackendRu
   while (!s.idle.empty()) {
     std::unique_ptr<BackendConnection> connection = std::move(s.idle.back());
     s.idle.pop_back();
-    --idle_count_;
     // The backend's address, or what it must prove by TLS, may have changed with the configuration.
     if (connection->leads_to(peer) && (!must_be_alive || connection->looks_alive())) return connection;
     bury(std::move(connection));
@@ -43,7 +42,6 @@ void BackendConnections::give_back(std::unique_ptr<BackendConnection> connection
   connection->state_ = BackendConnection::State::idle;
   connection->keepalive_.arm_after_ms(pool.keepalive_timeout_ms);
   s.idle.push_back(std::move(connection));
-  ++idle_count_;
 }
 
 void BackendConnections::drop_idle(BackendConnection* connection) {
@@ -52,7 +50,6 @@ void BackendConnections::drop_idle(BackendConnection* connection) {
   if (it == idle.end()) return;
   std::unique_ptr<BackendConnection> dropped = std::move(*it);
   idle.erase(it);
-  --idle_count_;
   bury(std::move(dropped));
 }
 

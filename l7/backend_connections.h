@@ -25,7 +25,6 @@ class BackendConnections {
   void give_back(std::unique_ptr<BackendConnection> connection, const Pool& pool);
   void drop_idle(BackendConnection* connection);
   void close_all_idle();
-  size_t idle_count() const { return idle_count_; }
 
  private:
   struct Slot {
@@ -39,7 +38,6 @@ class BackendConnections {
   BlockPool& blocks_;
   std::vector<Slot> slots_;                                 // by BackendRuntime::id
   std::vector<std::unique_ptr<BackendConnection>> buried_;  // until the end of the loop's round
-  size_t idle_count_ = 0;
 };
 
 }  // namespace tidegate::l7
