@@ -95,6 +95,8 @@ const Section& pool_section() {
           duration("first_byte_timeout", &Pool::first_byte_timeout_ms, {kMs, kHour},
                    "From the request's end to the response's first byte."),
           duration("idle_timeout", &Pool::idle_timeout_ms, {kMs, kHour}, "Between two reads of a body."),
+          duration("tunnel_timeout", &Pool::tunnel_timeout_ms, {kMs, 7 * kDay},
+                   "Silence of a WebSocket; once one side has ended, idle_timeout."),
           duration("keepalive_timeout", &Pool::keepalive_timeout_ms, {0, kHour},
                    "How long an unused connection is kept."),
           integer("keepalive_connections", &Pool::keepalive_connections, {0, 65'536},

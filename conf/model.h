@@ -161,6 +161,7 @@ struct Pool {
   uint64_t connect_timeout_ms = 1'000;
   uint64_t first_byte_timeout_ms = 15'000;
   uint64_t idle_timeout_ms = 30'000;       // between two reads of a body
+  uint64_t tunnel_timeout_ms = 3'600'000;  // silence of a WebSocket
   uint64_t keepalive_timeout_ms = 30'000;  // an unused connection
   uint32_t keepalive_connections = 256;    // unused ones kept, a worker
   uint32_t max_connections = 4'096;        // to one backend, a worker

@@ -9,8 +9,7 @@
 namespace tidegate::l7 {
 namespace {
 
-constexpr uint64_t kTunnelSilenceNs = 3600 * kNsPerS;  // WebSockets are quiet for long, and keep alive by themselves
-constexpr int kPiecesPerRound = 16;                    // at most 1 MB for one client before others have their turn
+constexpr int kPiecesPerRound = 16;  // at most 1 MB for one client before others have their turn
 
 }  // namespace
 
@@ -142,7 +141,7 @@ Step Transaction::begin_passed_response() {
 // How long the deliver step bears it that nothing moves.
 uint64_t Transaction::silence_ns() const {
   const bool tunnel = response_.body == BodyKind::tunnel && !request_sent_;
-  return tunnel ? kTunnelSilenceNs : pool_->config().idle_timeout_ms * kNsPerMs;
+  return (tunnel ? pool_->config().tunnel_timeout_ms : pool_->config().idle_timeout_ms) * kNsPerMs;
 }
 
 Step Transaction::deliver() {

@@ -352,6 +352,19 @@ TEST_F(Http1, AHeadThatDoesNotArriveIsAnsweredAndCutOff) {
   EXPECT_TRUE(silent.at_end());
 }
 
+TEST_F(Http1, ATunnelEndsAfterASilenceOfItsOwn) {
+  Origin origin([](const std::string&, Wire& wire) { return wire.send(kUpgraded) && !wire.at_end(); });
+  const uint32_t pool = edge_.add_pool("p", {origin.endpoint()});
+  edge_.model.pools[pool].tunnel_timeout_ms = 50;
+  edge_.add_route("/*", pool);
+  edge_.start();
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send(kUpgrade);
+  EXPECT_EQ(read_answer(wire).status, 101);
+  EXPECT_TRUE(wire.at_end());
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"body_timeout\"}"), 1u);
+}
+
 TEST_F(Http1, AClientThatTakesNothingIsCutOffWhateverItSends) {
   Origin origin(Origin::says(std::string(50'000'000, 'x')));
   edge_.model.listeners[0].idle_timeout_ms = 100;
