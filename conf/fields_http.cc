@@ -67,10 +67,12 @@ const Section& listener_section() {
           duration("header_timeout", &Listener::header_timeout_ms, {100 * kMs, kHour},
                    "Until a request's header section is complete."),
           duration("idle_timeout", &Listener::idle_timeout_ms, {100 * kMs, kDay},
-                   "Between two requests of a connection."),
+                   "Between two requests, and while a client moves nothing of a body."),
           duration("request_timeout", &Listener::request_timeout_ms, {0, kDay}, "For a whole exchange; 0: no limit."),
           size("max_body", &Listener::max_body_bytes, {0, 1 * kTB}, "Of a request."),
           size("max_header", &Listener::max_header_bytes, {1 * kKB, 1 * kMB}, "Of a request's header section."),
+          size("minimum_rate", &Listener::minimum_rate_bytes, {0, 1 * kMB},
+               "A second, of a body that waits for its client; 0: any byte will do."),
       }};
   return section;
 }

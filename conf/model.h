@@ -195,6 +195,7 @@ struct Listener {
   uint64_t request_timeout_ms = 0;    // whole exchange; 0: none
   uint64_t max_body_bytes = uint64_t{1} << 30;
   uint64_t max_header_bytes = 32 << 10;
+  uint64_t minimum_rate_bytes = 256;  // a second, of a body that waits for its client; 0: any byte will do
 };
 
 struct RouteCache {

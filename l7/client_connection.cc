@@ -49,7 +49,7 @@ PlanPin ClientConnection::pin_plan() {
   facts_.peer_trusted = std::any_of(listener.trusted_proxies.begin(), listener.trusted_proxies.end(),
                                     [&](const Cidr& network) { return network.contains(facts_.peer.address); });
   facts_.max_body_bytes = listener.max_body_bytes;
-  facts_.body_idle_ns = listener.idle_timeout_ms * kNsPerMs;
+  facts_.patience = {listener.idle_timeout_ms * kNsPerMs, listener.minimum_rate_bytes};
   facts_.exchange_ns = listener.request_timeout_ms * kNsPerMs;
   limits_.header_timeout_ms = listener.header_timeout_ms;
   limits_.idle_timeout_ms = listener.idle_timeout_ms;

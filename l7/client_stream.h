@@ -12,6 +12,7 @@
 #include "core/ip.h"
 #include "l7/failure.h"
 #include "l7/message.h"
+#include "l7/patience.h"
 
 namespace tidegate::l7 {
 
@@ -25,8 +26,8 @@ struct ClientFacts {
   std::string_view tls_version;  // empty: plain
   bool tls_resumed = false;
   uint64_t max_body_bytes = 0;
-  uint64_t body_idle_ns = 0;  // longest silence within a request's body
-  uint64_t exchange_ns = 0;   // longest whole exchange; 0: any
+  PatienceTerms patience;    // with a client that sends or takes a body
+  uint64_t exchange_ns = 0;  // longest whole exchange; 0: any
 };
 
 class ClientStream {

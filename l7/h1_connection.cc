@@ -1,7 +1,6 @@
 #include "l7/h1_connection.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 
@@ -27,7 +26,7 @@ void H1Connection::on_ready() {
       return read_requests();
     case State::exchange:
       if (transport_.broken() || (transport_.peer_hung_up() && body_ended_ && !tunnel_)) return lose_client();
-      watch_stall();
+      watch_client();
       return transaction_->resume();
     case State::discarding:
       return discard_body();
@@ -43,12 +42,16 @@ void H1Connection::on_timer() {
     // A head that does not arrive: say so, if the client listens (RFC 9110 §15.5.9).
     return refuse(408, "The request did not arrive in the time it is given.");
   }
+  const bool sending = state_ == State::waiting || state_ == State::exchange || state_ == State::closing;
+  if (sending && patience_.waiting()) return look_at_client();
   connection_.close();
 }
 
 void H1Connection::drain() {
   draining_ = true;
-  if (state_ == State::waiting && !head_begun_ && connection_.in().empty()) connection_.close();
+  if (state_ != State::waiting || head_begun_ || !connection_.in().empty()) return;
+  state_ = State::closing;
+  finish_closing();
 }
 
 void H1Connection::on_closing() {
@@ -69,8 +72,12 @@ void H1Connection::read_requests() {
   if (state_ != State::waiting || connection_.closed()) return;
   if (connection_.in().empty()) {
     connection_.in().release_if_empty();
-    if (draining_) return connection_.close();
-    connection_.timer().arm_after_ms(connection_.limits().idle_timeout_ms);
+    if (draining_) {
+      state_ = State::closing;
+      return finish_closing();
+    }
+    watch_client();
+    if (transport_.drained()) connection_.timer().arm_after_ms(connection_.limits().idle_timeout_ms);
   } else if (!head_begun_) {
     head_begun_ = true;
     connection_.timer().arm_after_ms(connection_.limits().header_timeout_ms);
@@ -293,11 +300,8 @@ void H1Connection::end_response() {
 
 void H1Connection::abort_response() {
   keep_alive_ = false;
-  if (until_close_response_ && transport_.is_open()) {
-    // Where closing means "complete", only a reset says "broken".
-    const struct ::linger hard { 1, 0 };
-    ::setsockopt(transport_.fd(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-  }
+  // Where closing means "complete", only a reset says "broken".
+  if (until_close_response_ && transport_.is_open()) transport_.reset_on_close();
 }
 
 void H1Connection::on_transaction_over() {
@@ -318,13 +322,13 @@ void H1Connection::on_transaction_over() {
     return discard_body();
   }
   state_ = State::waiting;
-  watch_stall();
+  watch_client();
   read_requests();
 }
 
 void H1Connection::flush() {
   transport_.flush();
-  if (!transport_.drained() && !connection_.timer().armed()) watch_stall();
+  watch_client();
 }
 
 // A backend may answer before it has the whole body. The rest is read and thrown away up to a bound, so that the client
@@ -344,13 +348,13 @@ void H1Connection::discard_body() {
   }
   if (!body_ended_) return;
   state_ = State::waiting;
-  watch_stall();
+  watch_client();
   read_requests();
 }
 
 void H1Connection::finish_closing() {
   if (transport_.broken()) return connection_.close();
-  if (!transport_.drained()) return watch_stall();
+  if (!transport_.drained()) return watch_client();
   const bool all_read = body_ended_ && connection_.in().empty() && !transport_.readable();
   transport_.shut_write();
   if (all_read) return connection_.close();
@@ -371,16 +375,29 @@ void H1Connection::linger() {
   }
 }
 
-// A client that stops taking what is sent to it may do so for idle_timeout. Only what it takes renews that: what it
+// While something waits to be sent, the client is waited for. Only what it takes renews the patience with it: what it
 // sends meanwhile does not.
-void H1Connection::watch_stall() {
-  if (transport_.drained()) {
+void H1Connection::watch_client() {
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
+  if (!transport_.drained()) {
+    connection_.timer().arm_at_ns(patience_.wait(facts().patience, now_ns));
+  } else {
+    patience_.pause(now_ns);
     connection_.timer().cancel();
-  } else if (const uint64_t taken = transport_.bytes_written();
-             taken != taken_at_stall_ || !connection_.timer().armed()) {
-    taken_at_stall_ = taken;
-    connection_.timer().arm_after_ms(connection_.limits().idle_timeout_ms);
   }
+}
+
+void H1Connection::look_at_client() {
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
+  const uint64_t end_ns = patience_.renew(facts().patience, transport_.bytes_acknowledged(), now_ns);
+  if (end_ns > now_ns) return connection_.timer().arm_at_ns(end_ns);
+  if (Transaction* transaction = std::exchange(transaction_, nullptr)) {
+    transaction->client_gone(Failure::client_too_slow);
+  } else {
+    connection_.worker().stats().count_failure(Failure::client_too_slow);
+  }
+  transport_.reset_on_close();
+  connection_.close();
 }
 
 }  // namespace tidegate::l7

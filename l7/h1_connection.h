@@ -49,7 +49,8 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   bool fill_head();
   void finish_closing();
   void linger();
-  void watch_stall();
+  void watch_client();
+  void look_at_client();
   void discard_body();
   void lose_client();
 
@@ -60,10 +61,10 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   State state_ = State::waiting;
   http1::Framing body_framing_ = http1::Framing::none;
   Failure body_failure_ = Failure::none;
+  Patience patience_;  // with the client, while something waits to be sent
   size_t scanned_ = 0;
-  size_t taken_ = 0;             // of the buffer, by the last next_piece()
-  uint64_t remaining_ = 0;       // of a request body of known length
-  uint64_t taken_at_stall_ = 0;  // by the client, when its stall began to be watched
+  size_t taken_ = 0;        // of the buffer, by the last next_piece()
+  uint64_t remaining_ = 0;  // of a request body of known length
   size_t discarded_bytes_ = 0;
   size_t lingered_bytes_ = 0;
   bool head_begun_ = false;  // the header timer runs

@@ -82,8 +82,9 @@ void H2Stream::send_head(uint16_t status, const FieldList& fields, BodyKind body
 }
 
 void H2Stream::send_piece(std::string_view piece) {
-  progress_ns_ = connection_.connection_.worker().loop().now_ns();
+  if (out_.bytes() == 0 && !piece.empty()) ++connection_.answers_waiting_;
   if (!out_.append(piece)) return abort_response();
+  connection_.watch_stream(*this);
   nghttp2_session_resume_data(connection_.session_.get(), id_);
 }
 
@@ -168,8 +169,7 @@ H2Connection::H2Connection(ClientConnection& connection) : connection_(connectio
   }};
   nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings.data(), settings.size());
   nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kConnectionWindow);
-  note_progress(nullptr);
-  written_ns_ = progress_ns_;
+  note_progress();
 }
 
 H2Connection::~H2Connection() = default;
@@ -206,11 +206,7 @@ void H2Connection::pump() {
   if (connection_.closed()) return;
   const bool over = !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
   if (transport_.broken() || (over && transport_.drained())) return connection_.close();
-  if (transport_.bytes_written() != written_) {
-    written_ = transport_.bytes_written();
-    written_ns_ = connection_.worker().loop().now_ns();
-  }
-  look_at_ns(connection_.worker().loop().now_ns() + connection_.limits().idle_timeout_ms * kNsPerMs);
+  watch_client();
 }
 
 // Reads only while what we answer finds its way out: nobody makes us pile up acknowledgements.
@@ -267,7 +263,7 @@ void H2Connection::resume_awake() {
 void H2Connection::start_request(H2Stream& stream, bool end_of_stream) {
   stream.head_ended_ = true;
   --unfinished_heads_;
-  note_progress(&stream);
+  note_progress();
   if (stream.fault_ == MessageFault::none) stream.fault_ = stream.builder_.finish(end_of_stream);
   PlanPin plan = connection_.pin_plan();
   Transaction& transaction = *stream.transaction_;
@@ -285,17 +281,18 @@ void H2Connection::start_request(H2Stream& stream, bool end_of_stream) {
 void H2Connection::close_stream(H2Stream* stream) {
   if (!stream->head_ended_) --unfinished_heads_;
   if (stream->awake_) std::erase(awake_, stream);
+  if (stream->out_.bytes() > 0) --answers_waiting_;
   // What nobody will read any more still counts against the connection's window.
   nghttp2_session_consume_connection(session_.get(), stream->in_.bytes());
   Transaction* transaction = std::exchange(stream->transaction_, nullptr);
   if (transaction != nullptr) {
     if (stream->head_ended_) {
-      transaction->client_gone();
+      transaction->client_gone(stream->gone_why_);
     } else {
       transaction->abandon();
     }
   }
-  note_progress(nullptr);
+  note_progress();
   std::erase_if(streams_, [&](const auto& kept) { return kept.get() == stream; });
 }
 
@@ -317,46 +314,80 @@ void H2Connection::look_at_ns(uint64_t at_ns) {
   connection_.timer().arm_at_ns(at_ns);
 }
 
-void H2Connection::note_progress(H2Stream* stream) {
-  progress_ns_ = connection_.worker().loop().now_ns();
-  if (stream != nullptr) stream->progress_ns_ = progress_ns_;
+void H2Connection::note_progress() { progress_ns_ = connection_.worker().loop().now_ns(); }
+
+// Says whether the client is waited for: it takes nothing from the socket, or keeps its window shut.
+void H2Connection::watch_client() {
+  const PatienceTerms& terms = connection_.facts().patience;
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
+  uint64_t next_ns = now_ns + terms.whole_ns;
+  const bool socket_full = !transport_.drained();
+  if (socket_full) {
+    next_ns = std::min(next_ns, socket_patience_.wait(terms, now_ns));
+  } else {
+    socket_patience_.pause(now_ns);
+  }
+  if (!socket_full && answers_waiting_ > 0 && nghttp2_session_get_remote_window_size(session_.get()) <= 0) {
+    next_ns = std::min(next_ns, window_patience_.wait(terms, now_ns));
+  } else {
+    window_patience_.pause(now_ns);
+  }
+  look_at_ns(next_ns);
+}
+
+void H2Connection::watch_stream(H2Stream& stream) {
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
+  const bool shut = nghttp2_session_get_stream_remote_window_size(session_.get(), stream.id_) <= 0;
+  if (stream.out_.bytes() > 0 && shut) {
+    look_at_ns(stream.patience_.wait(connection_.facts().patience, now_ns));
+  } else {
+    stream.patience_.pause(now_ns);
+  }
 }
 
 // Looks who has waited too long for the client, and looks again when that might next be so. Frames that move no body
 // (PING, SETTINGS) renew nothing. A stream that waits for its backend is the backend's affair.
 void H2Connection::on_timer() {
-  const ClientConnection::Limits& limits = connection_.limits();
+  const PatienceTerms& terms = connection_.facts().patience;
   const uint64_t now_ns = connection_.worker().loop().now_ns();
-  const uint64_t patience_ns = limits.idle_timeout_ms * kNsPerMs;
   next_look_ns_ = UINT64_MAX;
-  uint64_t next_ns = now_ns + patience_ns;
-  if (unfinished_heads_ > 0) next_ns = std::min(next_ns, head_begun_ns_ + limits.header_timeout_ms * kNsPerMs);
-  const bool answers_wait =
-      std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) { return stream->out_.bytes() > 0; });
+  uint64_t taken_until_ns = UINT64_MAX;
+  if (socket_patience_.waiting()) {
+    taken_until_ns = socket_patience_.renew(terms, transport_.bytes_acknowledged(), now_ns);
+  }
+  if (window_patience_.waiting()) {
+    taken_until_ns = std::min(taken_until_ns, window_patience_.renew(terms, sent_, now_ns));
+  }
+  if (taken_until_ns <= now_ns) {
+    for (const auto& stream : streams_) stream->gone_why_ = Failure::client_too_slow;
+    return give_up();
+  }
+  uint64_t next_ns = std::min(now_ns + terms.whole_ns, taken_until_ns);
+  if (unfinished_heads_ > 0) {
+    next_ns = std::min(next_ns, head_begun_ns_ + connection_.limits().header_timeout_ms * kNsPerMs);
+  }
   const bool backend_awaited = std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) {
     return stream->transaction_ != nullptr && stream->head_ended_ && stream->out_.bytes() == 0;
   });
-  if (!transport_.drained()) {
-    next_ns = std::min(next_ns, written_ns_ + patience_ns);
-  } else if (answers_wait || !backend_awaited) {
-    next_ns = std::min(next_ns, progress_ns_ + patience_ns);
+  if (transport_.drained() && answers_waiting_ == 0 && !backend_awaited) {
+    next_ns = std::min(next_ns, progress_ns_ + terms.whole_ns);
   }
   if (next_ns <= now_ns) return give_up();
-  look_at_ns(std::min(next_ns, watch_streams(now_ns, patience_ns)));
+  look_at_ns(std::min(next_ns, look_at_streams(now_ns)));
   if (nghttp2_session_want_write(session_.get())) pump();
 }
 
 // Ends each stream whose client has kept its own window shut for too long, while others may move. When the next is due.
-uint64_t H2Connection::watch_streams(uint64_t now_ns, uint64_t patience_ns) {
+uint64_t H2Connection::look_at_streams(uint64_t now_ns) {
   uint64_t next_ns = UINT64_MAX;
   for (const auto& stream : streams_) {
-    if (stream->out_.bytes() == 0 || nghttp2_session_get_stream_remote_window_size(session_.get(), stream->id_) > 0) {
-      continue;
-    }
-    const uint64_t due_ns = stream->progress_ns_ + patience_ns;
-    if (due_ns > now_ns) {
-      next_ns = std::min(next_ns, due_ns);
+    watch_stream(*stream);
+    if (!stream->patience_.waiting()) continue;
+    const uint64_t end_ns = stream->patience_.renew(connection_.facts().patience, stream->sent_, now_ns);
+    if (end_ns > now_ns) {
+      next_ns = std::min(next_ns, end_ns);
     } else {
+      stream->gone_why_ = Failure::client_too_slow;
       nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream->id_, NGHTTP2_CANCEL);
     }
   }
@@ -429,7 +460,7 @@ int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const u
     nghttp2_session_consume(session, id, bytes);
     return 0;
   }
-  connection.note_progress(nullptr);
+  connection.note_progress();
   connection.wake(*stream);
   return 0;
 }
@@ -451,7 +482,10 @@ int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_
   // Padding is never asked for: a DATA frame is its header and its bytes.
   (void)frame;
   if (connection.transport_.waiting_bytes() >= kGatheredBytes) return NGHTTP2_ERR_WOULDBLOCK;
-  connection.note_progress(&stream);
+  connection.note_progress();
+  stream.sent_ += bytes;
+  connection.sent_ += bytes;
+  const bool waited = stream.out_.bytes() > 0;
   connection.transport_.queue(view(header, 9));
   while (bytes > 0) {
     const std::string_view piece = stream.out_.front().substr(0, bytes);
@@ -459,6 +493,7 @@ int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_
     stream.out_.sent(piece.size());
     bytes -= piece.size();
   }
+  if (waited && stream.out_.bytes() == 0) --connection.answers_waiting_;
   if (stream.out_.bytes() == 0 && !stream.response_ended_) connection.wake(stream);
   return 0;
 }
@@ -467,6 +502,9 @@ int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* f
   auto& connection = *static_cast<H2Connection*>(self);
   if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
     connection.connection_.worker().stats().http2_resets_refused.add();
+  }
+  if (frame->hd.type == NGHTTP2_DATA) {
+    if (H2Stream* stream = stream_of(session, frame->hd.stream_id)) connection.watch_stream(*stream);
   }
   const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
                     (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;

@@ -50,9 +50,11 @@ class H2Stream final : public ClientStream {
   OutQueue in_;   // of the request's body
   OutQueue out_;  // of the answer's
   size_t taken_ = 0;
-  uint64_t received_ = 0;     // of the request's body
-  uint64_t progress_ns_ = 0;  // bytes of the answer left, or began to wait
-  bool takes_rest_ = false;   // of it, after the answer
+  uint64_t received_ = 0;  // of the request's body
+  uint64_t sent_ = 0;      // of the answer's
+  Patience patience_;      // with the client, while its window for this stream is shut
+  Failure gone_why_ = Failure::client_gone;
+  bool takes_rest_ = false;  // of it, after the answer
   bool head_ended_ = false;
   bool body_ended_ = false;
   bool response_begun_ = false;
@@ -89,8 +91,10 @@ class H2Connection final : public ClientProtocol {
   void start_request(H2Stream& stream, bool end_of_stream);
   void close_stream(H2Stream* stream);
   void look_at_ns(uint64_t at_ns);
-  void note_progress(H2Stream* stream);
-  uint64_t watch_streams(uint64_t now_ns, uint64_t patience_ns);
+  void note_progress();
+  void watch_client();
+  void watch_stream(H2Stream& stream);
+  uint64_t look_at_streams(uint64_t now_ns);
   void give_up();
 
   // nghttp2's callbacks, in the order in which a request meets them.
@@ -114,10 +118,12 @@ class H2Connection final : public ClientProtocol {
   std::vector<std::unique_ptr<H2Stream>> streams_;
   std::vector<H2Stream*> awake_;
   size_t unfinished_heads_ = 0;
-  uint64_t head_begun_ns_ = 0;  // the first of the unfinished ones
-  uint64_t progress_ns_ = 0;    // a stream opened, ended or moved bytes of a body; nothing else is progress
-  uint64_t written_ = 0;        // to the socket, as of written_ns_
-  uint64_t written_ns_ = 0;
+  uint64_t head_begun_ns_ = 0;          // the first of the unfinished ones
+  uint64_t progress_ns_ = 0;            // a stream opened, ended or moved bytes of a body; nothing else is progress
+  Patience socket_patience_;            // with the client, while the socket is full
+  Patience window_patience_;            // while its window for the whole connection is shut
+  uint64_t sent_ = 0;                   // of answers' bodies
+  size_t answers_waiting_ = 0;          // streams with something in out_
   uint64_t next_look_ns_ = UINT64_MAX;  // the timer's
   bool pumping_ = false;
   bool draining_ = false;

@@ -74,9 +74,10 @@ void Transaction::resume() {
   if (client != nullptr) client->on_transaction_over();
 }
 
-void Transaction::client_gone() {
+void Transaction::client_gone(Failure why) {
   client_ = nullptr;
   gone_ = true;
+  gone_why_ = why;
   resume();
 }
 
@@ -93,6 +94,8 @@ void Transaction::reset() {
   tries_ = 0;
   status_ = 0;
   failure_ = Failure::none;
+  gone_why_ = Failure::client_gone;
+  patience_ = Patience();
   gone_ = head_sent_ = request_sent_ = fresh_only_ = false;
   background_ = cache_asked_ = fill_paused_ = stored_ended_ = false;
   found_.reset();
@@ -209,7 +212,7 @@ Step Transaction::fail(Failure failure) {
     if (const std::optional<Step> served = fail_fill(failure)) return *served;
   }
   if (gone_ || failure == Failure::client_gone) {
-    if (!background_) failure_ = Failure::client_gone;
+    if (!background_) failure_ = gone_why_;
     status_ = info(failure_).status;
     if (!gone_) client_->abort_response();
     return Step::log;
@@ -263,8 +266,10 @@ void Transaction::choose_request_id() {
   request_id_ = {request_id_space_.data(), request_id_space_.size()};
 }
 
-void Transaction::wait_at_most_ns(uint64_t delay_ns) {
-  step_deadline_ns_ = worker_.loop().now_ns() + delay_ns;
+void Transaction::wait_at_most_ns(uint64_t delay_ns) { wait_until_ns(worker_.loop().now_ns() + delay_ns); }
+
+void Transaction::wait_until_ns(uint64_t deadline_ns) {
+  step_deadline_ns_ = deadline_ns;
   timer_.arm_at_ns(std::min(step_deadline_ns_, total_deadline_ns_));
 }
 

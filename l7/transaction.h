@@ -69,7 +69,7 @@ class Transaction final : public BackendConnection::User {
   // --- while it runs
   void resume();
   // The client is no more; the stream is not touched again, nor is on_transaction_over() called.
-  void client_gone();
+  void client_gone(Failure why = Failure::client_gone);
   void on_backend() override { resume(); }
   const RequestHead& request() const { return request_; }
 
@@ -102,6 +102,7 @@ class Transaction final : public BackendConnection::User {
   Step answer_with(uint16_t status, std::string_view body);
   void compose_answer_fields();
   void wait_at_most_ns(uint64_t delay_ns);
+  void wait_until_ns(uint64_t deadline_ns);
   void wait_for_nothing();
   bool expired() const;
   void choose_request_id();
@@ -116,6 +117,9 @@ class Transaction final : public BackendConnection::User {
   bool may_retry(Failure failure, bool stale_connection);
   bool pump_request();
   bool pump_response();
+  Step await_body();
+  void await_more(bool response_moved);
+  bool client_owes_body() const { return !request_sent_ && backend_->ready_for_piece(); }
   uint64_t silence_ns() const;
   Step begin_response();
   Step begin_passed_response();
@@ -171,6 +175,8 @@ class Transaction final : public BackendConnection::User {
   uint32_t tries_ = 0;
   uint16_t status_ = 0;
   Failure failure_ = Failure::none;
+  Failure gone_why_ = Failure::client_gone;
+  Patience patience_;  // with the client, while its body is waited for
   Step step_ = Step::over;
   bool running_ = false;
   bool again_ = false;

@@ -251,6 +251,7 @@ Step Transaction::fill() {
   }
   if (backend_ == nullptr && (gone_ || stored_ended_)) {
     if (gone_) status_ = response_.status;
+    if (gone_ && gone_why_ == Failure::client_too_slow) failure_ = gone_why_;
     return Step::log;
   }
   if (backend_ == nullptr || fill_paused_) {

@@ -101,16 +101,24 @@ Step Transaction::exchange() {
   if (backend_->head() != nullptr) return begin_response();
   if (backend_->failure() != Failure::none) return attempt_failed(backend_->failure());
   if (const Failure failure = request_body_failure(); failure != Failure::none) return fail(failure);
-  if (moved) {
-    sent_ns_ = worker_.loop().now_ns();
-    wait_at_most_ns(request_sent_ || !backend_->ready_for_piece() ? pool_->config().first_byte_timeout_ms * kNsPerMs
-                                                                  : client_->facts().body_idle_ns);
+  const uint64_t now_ns = worker_.loop().now_ns();
+  if (moved) sent_ns_ = now_ns;
+  if (client_owes_body()) return await_body();
+  if (moved || patience_.waiting()) {
+    patience_.pause(now_ns);
+    wait_at_most_ns(pool_->config().first_byte_timeout_ms * kNsPerMs);
     return Step::suspend;
   }
   if (!expired()) return Step::suspend;
+  return attempt_failed(now_ns >= total_deadline_ns_ ? Failure::total_timeout : Failure::first_byte_timeout);
+}
+
+// The backend takes more of the body than the client has sent.
+Step Transaction::await_body() {
+  wait_until_ns(patience_.renew(client_->facts().patience, request_bytes_, worker_.loop().now_ns()));
+  if (!expired()) return Step::suspend;
   if (worker_.loop().now_ns() >= total_deadline_ns_) return attempt_failed(Failure::total_timeout);
-  return request_sent_ || !backend_->ready_for_piece() ? attempt_failed(Failure::first_byte_timeout)
-                                                       : fail(Failure::request_timeout);
+  return fail(patience_.trickles() ? Failure::client_too_slow : Failure::request_timeout);
 }
 
 Step Transaction::begin_response() {
@@ -161,11 +169,26 @@ Step Transaction::deliver() {
     wait_for_nothing();  // the client's own stall is watched by its connection
     if (expired()) return fail(Failure::total_timeout);
   } else if (request_moved || response_moved || step_deadline_ns_ == UINT64_MAX) {
-    wait_at_most_ns(silence_ns());
+    await_more(response_moved);
   } else if (expired()) {
-    return fail(worker_.loop().now_ns() >= total_deadline_ns_ ? Failure::total_timeout : Failure::body_timeout);
+    const uint64_t now_ns = worker_.loop().now_ns();
+    if (now_ns >= total_deadline_ns_) return fail(Failure::total_timeout);
+    const bool clients = patience_.waiting() && patience_.wait(client_->facts().patience, now_ns) <= now_ns;
+    return fail(clients ? Failure::client_too_slow : Failure::body_timeout);
   }
   return Step::suspend;
+}
+
+// Something moved, or begins to be waited for. What little the client sends of its body does not put off the end for
+// ever; what the backend sends does.
+void Transaction::await_more(bool response_moved) {
+  const uint64_t now_ns = worker_.loop().now_ns();
+  wait_at_most_ns(silence_ns());
+  if (response_moved) patience_ = Patience();
+  if (response_.body == BodyKind::tunnel) return;
+  if (!client_owes_body()) return patience_.pause(now_ns);
+  const uint64_t end_ns = patience_.renew(client_->facts().patience, request_bytes_, now_ns);
+  if (end_ns < step_deadline_ns_) wait_until_ns(end_ns);
 }
 
 // Moves what the client has sent of the body to the backend. True when anything moved.

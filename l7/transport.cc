@@ -1,5 +1,7 @@
 #include "l7/transport.h"
 
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -182,6 +184,18 @@ bool Transport::encrypt(std::string_view& data) {
     }
   }
   return true;
+}
+
+uint64_t Transport::bytes_acknowledged() const {
+  tcp_info info{};
+  socklen_t bytes = sizeof info;
+  ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &bytes);
+  return info.tcpi_bytes_acked;
+}
+
+void Transport::reset_on_close() {
+  const struct ::linger hard { 1, 0 };
+  ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
 }
 
 void Transport::shut_write() {

@@ -58,6 +58,10 @@ class Transport {
   const TlsStream* tls() const { return tls_.get(); }
   uint64_t bytes_read() const { return bytes_read_; }
   uint64_t bytes_written() const { return bytes_written_; }
+  // What has reached the peer's own socket, TLS and all. Asks the kernel.
+  uint64_t bytes_acknowledged() const;
+  // From now on close() says "broken" (RST) and throws away what the peer has not taken.
+  void reset_on_close();
 
  private:
   static constexpr size_t kGatherBytes = 4096;  // below this a copy is cheaper than a system call of its own

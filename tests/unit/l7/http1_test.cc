@@ -365,6 +365,35 @@ TEST_F(Http1, ATunnelEndsAfterASilenceOfItsOwn) {
   EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"body_timeout\"}"), 1u);
 }
 
+// A byte now and then is less than any client needs, and was once enough to hold a connection for ever.
+TEST_F(Http1, ABodyThatTricklesInIsRefusedButNotWhereAnyByteWillDo) {
+  Origin origin([](const std::string& head, Wire& wire) {
+    if (head.starts_with("GET")) return wire.send(Origin::ok("x"));
+    wire.read_until("!");
+    return wire.send(Origin::ok("whole"));
+  });
+  edge_.model.listeners[0].idle_timeout_ms = 200;
+  edge_.model.listeners[0].minimum_rate_bytes = 1 << 20;
+  Listener& lenient = edge_.model.listeners.emplace_back(edge_.model.listeners[0]);
+  lenient.name = "lenient";
+  lenient.bind = {*Endpoint::parse("127.0.0.2:0")};
+  lenient.minimum_rate_bytes = 0;
+  start(origin);
+  const std::string post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+  Wire slow = Wire::connect(edge_.endpoint());
+  Wire allowed = Wire::connect(edge_.endpoint(1));
+  slow.send(post);
+  allowed.send(post);
+  EXPECT_TRUE(edge_.run_until([&] {
+    slow.send("x");
+    allowed.send("x");
+    return edge_.metric("tidegate_l7_failures_total{reason=\"client_too_slow\"}") == 1;
+  }));
+  EXPECT_EQ(read_answer(slow).status, 408);
+  allowed.send("!");
+  EXPECT_EQ(read_answer(allowed).body, "whole");
+}
+
 TEST_F(Http1, AClientThatTakesNothingIsCutOffWhateverItSends) {
   Origin origin(Origin::says(std::string(50'000'000, 'x')));
   edge_.model.listeners[0].idle_timeout_ms = 100;
@@ -373,7 +402,7 @@ TEST_F(Http1, AClientThatTakesNothingIsCutOffWhateverItSends) {
   wire.send(get("/"));
   EXPECT_TRUE(edge_.run_until([&] {
     wire.send("G");  // of a pipelined request
-    return edge_.metric("tidegate_l7_failures_total{reason=\"client_gone\"}") == 1;
+    return edge_.metric("tidegate_l7_failures_total{reason=\"client_too_slow\"}") == 1;
   }));
 }
 

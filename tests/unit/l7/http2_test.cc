@@ -269,7 +269,7 @@ TEST_F(Http2, AClientThatTakesNothingIsCutOffWhateverItPings) {
   EXPECT_TRUE(edge_.run_until([&] {
     nghttp2_submit_ping(client.session(), NGHTTP2_FLAG_NONE, nullptr);
     client.send_all();
-    return edge_.metric("tidegate_l7_failures_total{reason=\"client_gone\"}") == 1;
+    return edge_.metric("tidegate_l7_failures_total{reason=\"client_too_slow\"}") == 1;
   }));
 }
 
