@@ -267,68 +267,6 @@ def summary(contender):
     }
 
 
-HEADINGS = {
-    "request": f"{'rate/s':>11}{'p50 µs':>9}{'p99 µs':>9}{'CPU µs':>9}",
-    "call": f"{'CPU ns':>22}{'real ns':>16}",
-    "packet": f"{'rate/s':>12}{'CPU ns':>9}{'ns above floor':>17}",
-    "offered": f"{'offered/s':>11}{'rate/s':>11}{'CPU ns':>9}{'ns above floor':>17}",
-    "start": f"{'seconds':>29}{'CPU s':>9}",
-    "connection": f"{'connections':>20}{'kB each':>9}{'CPU µs':>9}",
-    "change": f"{'changes':>9}{'p50 ms':>8}{'p99 ms':>8}{'closed':>8}{'CPU ms':>9}",
-    "herd": f"{'asked origin':>13}{'first p50':>10}{'p99 ms':>7}{'whole p99':>10}{'CPU µs':>9}",
-}
-
-
-def figures(unit, result, floor):
-    if unit == "call":
-        return f"{result['cpu_us'] * 1000:>22,.1f}{result['p50_us'] * 1000:>16,.1f}"
-    if unit in ("packet", "offered"):
-        above_ns = f"{(result['cpu_us'] - floor['cpu_us']) * 1000:.1f}" if floor else ""
-        offered = f"{result['offered_rate']:>11,.0f}" if unit == "offered" else " "
-        return f"{offered}{result['rate']:>11,.0f}{result['cpu_us'] * 1000:>9.1f}{above_ns:>17}"
-    if unit == "start":
-        return f"{result['p50_us'] / 1e6:>29.2f}{result['cpu_us'] / 1e6:>9.2f}"
-    if unit == "connection":
-        return f"{result['operations']:>20,.0f}{result['each_kb']:>9.1f}{result['cpu_us']:>9.2f}"
-    if unit == "change":
-        return f"{result['operations']:>9,.0f}{result['p50_us'] / 1e3:>8.1f}{result['p99_us'] / 1e3:>8.1f}{result['closed']:>8,.0f}{result['cpu_us'] / 1e3:>9.2f}"
-    if unit == "herd":
-        return (
-            f"{result['origin_requests']:>13,.0f}{result['p50_us'] / 1e3:>10.1f}{result['p99_us'] / 1e3:>7.1f}"
-            f"{result['whole_p99_us'] / 1e3:>10.1f}{result['cpu_us']:>9.2f}"
-        )
-    return f"{result['rate']:>11,.0f}{result['p50_us']:>9,.0f}{result['p99_us']:>9,.0f}{result['cpu_us']:>9.2f}"
-
-
-def last_words(error):
-    """The last line that says something: a tool's log ends with why it ended."""
-    lines = [line for line in error.splitlines() if any(map(str.isalpha, line))]
-    return lines[-1][:110] if lines else "?"
-
-
-def print_row(row):
-    ours = next((summary(c) for c in row.contenders if c.ours), None)
-    floor = next((summary(c) for c in row.contenders if c.floor), None)
-    print(f"\n{row.plane}: {row.work}")
-    width = max(22, *(len(contender.name) + 1 for contender in row.contenders))
-    print(f"  {'':<{width}}" + HEADINGS.get(row.unit, HEADINGS["request"]) + f"{'±':>6}{'MB':>8}{'ours/it':>9}{'it/floor':>9}  version")
-    results = []
-    for contender in row.contenders:
-        result = summary(contender)
-        if result is None:
-            print(f"  {contender.name:<{width}}did not run: {last_words(contender.error)}")
-            results.append({"name": contender.name, "error": contender.error})
-            continue
-        ratio = f"{ours['cpu_us'] / result['cpu_us']:.2f}" if ours and result["cpu_us"] and not contender.ours else ""
-        above = f"{result['cpu_us'] / floor['cpu_us']:.2f}" if floor and floor["cpu_us"] else ""
-        print(
-            f"  {contender.name:<{width}}{figures(row.unit, result, floor)}{result['spread']:>6.0%}{result['resident_kb'] / 1024:>8.1f}{ratio:>9}{above:>9}  {result['version']}"
-            + ("  [the generator was the limit]" if result["generator_limited"] else "")
-        )
-        results.append(result)
-    return {"plane": row.plane, "work": row.work, "unit": row.unit, "results": results}
-
-
 def package_version(name):
     done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", name], capture_output=True, text=True)
     return done.stdout.split("-")[0].split("+")[0] if done.returncode == 0 else "not installed"

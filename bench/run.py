@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""./run bench [PLANE…] [--seconds N] [--repeats N] [--json FILE] [--only WORD]
+"""./run bench [PLANE…] [--seconds N] [--repeats N] [--json FILE] [--markdown FILE] [--only WORD]
 
 Runs ours and the peers in turn on the same work, pinned to one core, and prints rate, latency, CPU time per operation, memory and
 the ratios: `ours/it` below 1 means that we need less CPU time than that peer; `it/floor` is the distance to the least the kernel
@@ -22,7 +22,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from growth import print_growth  # noqa: E402
 import measure  # noqa: E402
-from measure import print_row, run_row  # noqa: E402
+from measure import run_row  # noqa: E402
+from tables import markdown, print_text, report_of  # noqa: E402
 
 PLANES = ["l4", "l7", "cache", "dns", "control", "micro"]
 
@@ -38,6 +39,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=3, help="of load per contender and repeat (default 3)")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats (default 5)")
     parser.add_argument("--json", metavar="FILE", help="write every figure there too")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables there as RESULTS.md has them")
     parser.add_argument("--only", default="", metavar="WORD", help="only rows whose work holds WORD")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` ends what it started
@@ -59,7 +61,8 @@ def main():
                 continue
             run_row(row, options.seconds, options.repeats, progress)
             progress("")
-            report.append(print_row(row))
+            report.append(report_of(row))
+            print_text(report[-1])
             ran = {result["name"] for result in report[-1]["results"] if "error" not in result}
             missing += sum(1 for contender in row.contenders if contender.name not in ran)
             broken += sum(1 for contender in row.contenders if contender.name not in ran and contender.is_built_here)
@@ -67,6 +70,8 @@ def main():
     print_growth(report)
     if options.json:
         Path(options.json).write_text(json.dumps({"commit": commit, "machine": machine(), "rows": report}, indent=1))
+    if options.markdown:
+        Path(options.markdown).write_text("\n".join(markdown(row) for row in report))
     print(f"\nbench: {len(report)} rows, {broken} of our own and {missing - broken} of the peers' runs failed")
     return 1 if missing or not report else 0
 
