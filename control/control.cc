@@ -227,12 +227,21 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
   return control;
 }
 
-Result<void> Control::reload_tokens() {
-  if (parts_->options.tokens_file.empty()) return {};
-  Result<Tokens> tokens = Tokens::load(parts_->options.tokens_file);
+Result<void> Control::reload() {
+  const ControlOptions& options = parts_->options;
+  Result<Tokens> tokens = options.tokens_file.empty() ? Tokens() : Tokens::load(options.tokens_file);
+  Result<std::shared_ptr<TlsContext>> tls = listener_tls(options);
+  if (!tokens && !tls) return fail(tokens.error().message + "; " + tls.error().message);
   if (!tokens) return tokens.error();
-  log_info("{} tokens read from {}", tokens->size(), parts_->options.tokens_file);
-  parts_->auth.replace_tokens(std::move(*tokens));
+  if (!tls) return tls.error();
+  if (!options.tokens_file.empty()) {
+    log_info("{} tokens read from {}", tokens->size(), options.tokens_file);
+    parts_->auth.replace_tokens(std::move(*tokens));
+  }
+  if (*tls) {
+    log_info("certificate read from {}", options.tls_certificate_file);
+    parts_->server.replace_tls(*tls);
+  }
   return {};
 }
 

@@ -20,8 +20,8 @@ class Control {
   static Result<std::unique_ptr<Control>> start(EventLoop& loop, const ControlOptions& options);
   ~Control();
 
-  // The token file again (SIGHUP). After an Error the tokens of before stand.
-  Result<void> reload_tokens();
+  // The files of tokens and of the listener's certificate again (SIGHUP). After an Error all of before stands.
+  Result<void> reload();
   // Ends listening; open streams end with the Control.
   void stop_listening();
 

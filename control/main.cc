@@ -15,7 +15,7 @@ namespace {
 
 using namespace tidegate;
 
-// SIGTERM and SIGINT end the loop; SIGHUP reads the tokens again.
+// SIGTERM and SIGINT end the loop; SIGHUP reads the tokens and the certificate again.
 class Signals final : private IoHandler {
  public:
   Signals(EventLoop& loop, Control& control) : loop_(loop), control_(control) {
@@ -34,8 +34,8 @@ class Signals final : private IoHandler {
     while (::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
       if (info.ssi_signo != SIGHUP) {
         loop_.stop();
-      } else if (Result<void> reloaded = control_.reload_tokens(); !reloaded) {
-        log_error("the tokens of before stand: {}", reloaded.error().message);
+      } else if (Result<void> reloaded = control_.reload(); !reloaded) {
+        log_error("tokens and certificate of before stand: {}", reloaded.error().message);
       }
     }
   }

@@ -70,6 +70,10 @@ class Listener final : public IoHandler {
       ::unlink(unix_path_.c_str());
     }
   }
+  void replace_tls(const std::shared_ptr<TlsContext>& context) {
+    if (tls_) tls_ = context;
+  }
+
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
 
@@ -119,7 +123,7 @@ class Listener final : public IoHandler {
   const std::shared_ptr<HttpServerState> state_;
   const UniqueFd fd_;
   const std::string unix_path_;
-  const std::shared_ptr<TlsContext> tls_;  // null: plain
+  std::shared_ptr<TlsContext> tls_;  // null: plain
   ino_t inode_ = 0;
   Timer pause_;
 };
@@ -193,6 +197,10 @@ Result<void> HttpServer::listen_inet(const Endpoint& endpoint, bool reuse_port, 
   impl_->tcp_endpoint = Endpoint::from(address);
   impl_->listeners.push_back(std::make_unique<Listener>(impl_->state, std::move(fd), std::string{}, std::move(tls)));
   return {};
+}
+
+void HttpServer::replace_tls(const std::shared_ptr<TlsContext>& context) {
+  for (const std::unique_ptr<Listener>& listener : impl_->listeners) listener->replace_tls(context);
 }
 
 Endpoint HttpServer::tcp_endpoint() const { return impl_->tcp_endpoint; }

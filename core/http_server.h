@@ -94,6 +94,8 @@ class HttpServer {
   Result<void> listen_tcp(const Endpoint& endpoint, bool reuse_port = false);
   // `context` is a server's (core/tls.h).
   Result<void> listen_tls(const Endpoint& endpoint, std::shared_ptr<TlsContext> context);
+  // For the connections that come from now on, on every listener that speaks TLS.
+  void replace_tls(const std::shared_ptr<TlsContext>& context);
   // The bound endpoint of the last TCP listener (tests bind port 0).
   Endpoint tcp_endpoint() const;
   void stop_listening();  // connections live on

@@ -291,6 +291,8 @@ void H2Connection::close_stream(H2Stream* stream) {
     } else {
       transaction->abandon();
     }
+  } else if (stream->gone_why_ == Failure::client_too_slow) {
+    connection_.worker().stats().count_failure(Failure::client_too_slow);
   }
   note_progress();
   std::erase_if(streams_, [&](const auto& kept) { return kept.get() == stream; });

@@ -106,6 +106,19 @@ TEST_F(TlsPeers, NothingCrossesANetworkInClearUnlessThatIsAskedForByName) {
   EXPECT_TRUE(Peers{}.target(*Endpoint::parse("[::1]:9090")));
 }
 
+TEST_F(TlsPeers, ACertificateIsReadAgainWhenAskedToAndKeptWhenTheNewOneIsFaulty) {
+  give(leader, "IP:127.0.0.1");  // another one, in the same files
+  follower.start();
+  EXPECT_THAT(trouble(), HasSubstr("certificate verify failed"));
+  ASSERT_TRUE(leader.control->reload());
+  leader.directory.write("control.key", "not a key");
+  const Result<void> refused = leader.control->reload();
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("private key: no readable"));
+  ASSERT_EQ(leader.put_config(edge_yaml()).status, 200);
+  EXPECT_TRUE(pump(loop, [&] { return follower.control->ledger().head() == leader.control->ledger().head(); }));
+}
+
 TEST_F(TlsPeers, FaultyFilesAreNamedAtTheStart) {
   Host host(loop, "host");
   give(host, "IP:127.0.0.1");

@@ -69,11 +69,11 @@ TEST(Roles, TokensAreReadAgainWithoutARestart) {
   Host host(loop);
   host.start();
   host.directory.write("tokens", "viewer a-brand-new-token-99\n");
-  ASSERT_TRUE(host.control->reload_tokens());
+  ASSERT_TRUE(host.control->reload());
   EXPECT_EQ(host.call_as(kAdminToken, "GET", "/v1/versions").status, 401);
   EXPECT_EQ(host.call_as("a-brand-new-token-99", "GET", "/v1/versions").status, 200);
   host.directory.write("tokens", "nonsense\n");
-  EXPECT_FALSE(host.control->reload_tokens());
+  EXPECT_FALSE(host.control->reload());
   EXPECT_EQ(host.call_as("a-brand-new-token-99", "GET", "/v1/versions").status, 200) << "the tokens of before stand";
 }
 
