@@ -80,6 +80,8 @@ def resident_kb(pid):
 class Program:
     """A pinned process in a folder of its own."""
 
+    orphans_end_within_s = 0  # where descendants tidy up and end by themselves once the process is gone
+
     def __init__(self, name, command, core, folder, ready=None, ready_timeout_s=30, stdin=False, **options):
         self.name = name
         self.log = open(Path(folder) / f"{name}.log", "wb")
@@ -112,6 +114,9 @@ class Program:
     def stop(self):
         pids = tree(self.pid)
         for pid in pids:  # a parent first: it would replace a child that dies
+            deadline = time.monotonic() + self.orphans_end_within_s
+            while pid != self.pid and alive(pid) and time.monotonic() < deadline:
+                time.sleep(0.005)
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
