@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "conf/names.h"
 #include "control/bundle.h"
 #include "control/diff.h"
 #include "control/json_bounds.h"
@@ -141,7 +142,7 @@ class ConfigApi {
     change_document(call, [&](json& document) -> std::optional<HttpResponse> {
       const std::string& kind = call.path.at("kind");
       json* object = find_object(document, kind, call.path.at("name"));
-      if (!object) return no_such_object(call);
+      if (!object) return no_such_object(call, document);
       json& list = document[kind];
       list.erase(static_cast<size_t>(object - &list[0]));
       return std::nullopt;
@@ -149,11 +150,19 @@ class ConfigApi {
   }
 
  private:
-  static HttpResponse no_such_object(const ApiCall& call) {
+  static HttpResponse no_such_object(const ApiCall& call, const json& document) {
+    const std::string& kind = call.path.at("kind");
     const auto named = call.path.find("name");
+    if (named == call.path.end()) {
+      return problem(404, "no_such_object", fmt::format("the configuration has no {}", kind));
+    }
+    std::vector<std::string> names;
+    if (const auto section = document.find(kind); section != document.end() && section->is_array()) {
+      for (const json& element : *section) names.push_back(string_member(element, "name"));
+    }
+    const std::string hint = did_you_mean(named->second, {names.begin(), names.end()});
     return problem(404, "no_such_object",
-                   named == call.path.end() ? fmt::format("the configuration has no {}", call.path.at("kind"))
-                                            : fmt::format("there is no {} in {}", named->second, call.path.at("kind")));
+                   fmt::format("there is no {} in {}{}{}", named->second, kind, hint.empty() ? "" : "; ", hint));
   }
 
   // The element of a list by its name; null when there is none.
@@ -172,8 +181,9 @@ class ConfigApi {
     FileReader files;
     const Result<std::unique_ptr<Document>> document = ledger_.document(manifest, files);
     if (!document) return call.respond(internal_error(document.error()));
-    json part = select((*document)->to_json());
-    if (part.is_null()) return call.respond(no_such_object(call));
+    json whole = (*document)->to_json();
+    json part = select(whole);
+    if (part.is_null()) return call.respond(no_such_object(call, whole));
     // Whoever cannot write the configuration has no use for the secrets in it.
     if (!allows(call.who.role, Role::publisher)) redact(part);
     HttpResponse response = wants_json(call.request()) ? HttpResponse::json(200, dump(part, 2) + "\n")

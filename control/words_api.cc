@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "conf/names.h"
 #include "control/parameters.h"
 #include "control/shapes.h"
 #include "core/clock.h"
@@ -15,11 +16,24 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxNoteBytes = 500;
+constexpr std::string_view kConfiguration = "the configuration";
 
 template <class Named>
 const Named* find_named(const std::vector<Named>& list, std::string_view wanted) {
   const auto found = std::find_if(list.begin(), list.end(), [&](const Named& each) { return each.name == wanted; });
   return found == list.end() ? nullptr : &*found;
+}
+
+// What is said of a name that the list does not have; empty when it has it.
+template <class Named>
+std::string lack(std::string_view owner, std::string_view what, const std::vector<Named>& list,
+                 const std::string& wanted) {
+  if (find_named(list, wanted)) return {};
+  std::vector<std::string_view> names;
+  names.reserve(list.size());
+  for (const Named& each : list) names.push_back(each.name);
+  const std::string hint = did_you_mean(wanted, names);
+  return fmt::format("{} has no {} {}{}{}", owner, what, in_quotes(wanted), hint.empty() ? "" : "; ", hint);
 }
 
 class WordsApi {
@@ -103,23 +117,27 @@ class WordsApi {
   std::optional<std::string> target_key(const ApiCall& call, bool must_exist) const {
     const std::string& target = call.path.at("name");
     const auto pool_of_backend = call.path.find("pool");
+    const bool is_backend = pool_of_backend != call.path.end();
     const bool is_site = call.request().path.rfind("/v1/admin/site/", 0) == 0;
-    std::string key = pool_of_backend != call.path.end() ? backend_key(pool_of_backend->second, target)
-                      : is_site                          ? site_key(target)
-                                                         : pool_key(target);
-    if (!must_exist) return key;
-    bool exists = false;
-    if (const std::shared_ptr<const Model> model = ledger_.model()) {
-      if (pool_of_backend != call.path.end()) {
-        const Pool* pool = find_named(model->pools, pool_of_backend->second);
-        exists = pool && find_named(pool->backends, target);
-      } else {
-        exists = is_site ? find_named(model->sites, target) != nullptr : find_named(model->pools, target) != nullptr;
+    if (must_exist) {
+      const std::shared_ptr<const Model> in_force = ledger_.model();
+      static const Model nothing;
+      const Model& model = in_force ? *in_force : nothing;
+      const std::string fault = is_backend ? missing_backend(model, pool_of_backend->second, target)
+                                : is_site  ? lack(kConfiguration, "site", model.sites, target)
+                                           : lack(kConfiguration, "pool", model.pools, target);
+      if (!fault.empty()) {
+        call.respond(problem(404, "no_such_object", fault));
+        return std::nullopt;
       }
     }
-    if (exists) return key;
-    call.respond(problem(404, "no_such_object", fmt::format("the configuration has no {}", key)));
-    return std::nullopt;
+    return is_backend ? backend_key(pool_of_backend->second, target) : is_site ? site_key(target) : pool_key(target);
+  }
+
+  static std::string missing_backend(const Model& model, const std::string& pool_name, const std::string& backend) {
+    const Pool* pool = find_named(model.pools, pool_name);
+    return pool ? lack("pool " + in_quotes(pool_name), "backend", pool->backends, backend)
+                : lack(kConfiguration, "pool", model.pools, pool_name);
   }
 
   void store(const ApiCall& call, const std::string& key, const std::optional<AdminWord>& word) {

@@ -108,6 +108,7 @@ TEST_F(ConfigApiTest, OneObjectIsReadReplacedAddedAndRemoved) {
   const Headers any = {{"If-Match", "*"}, {"Content-Type", "application/yaml"}};
   EXPECT_THAT(host.call("GET", "/v1/config/pools/origins").body, HasSubstr("origin1"));
   EXPECT_EQ(host.call("GET", "/v1/config/pools/nobody").status, 404);
+  EXPECT_THAT(host.call("GET", "/v1/config/pools/orgins").body, HasSubstr("did you mean 'origins'?"));
   HttpResponse answer = host.call("PUT", "/v1/config/routes/health", "{path: /healthz, status: 200, body: ok}", any);
   ASSERT_EQ(answer.status, 200) << answer.body;
   EXPECT_THAT(answer.body, HasSubstr(R"({"change":"added","kind":"routes","name":"health"})"));

@@ -43,6 +43,18 @@ TEST_F(WordsTest, APoolAndASiteTakeWordsToo) {
   EXPECT_EQ(host.control->ledger().words()->admin.count("site/eu"), 1u);
 }
 
+TEST_F(WordsTest, AWrongNameIsAnsweredWithTheNearestOne) {
+  const auto detail = [&](const std::string& target) {
+    const HttpResponse refused = host.call_json("PUT", "/v1/admin/" + target, {{"state", "drained"}});
+    EXPECT_EQ(refused.status, 404);
+    return body_of(refused)["detail"].get<std::string>();
+  };
+  EXPECT_EQ(detail("backend/origins/orgin1"), "pool 'origins' has no backend 'orgin1'; did you mean 'origin1'?");
+  EXPECT_EQ(detail("backend/orgins/origin1"), "the configuration has no pool 'orgins'; did you mean 'origins'?");
+  EXPECT_EQ(detail("pool/orgins"), "the configuration has no pool 'orgins'; did you mean 'origins'?");
+  EXPECT_EQ(detail("site/mars"), "the configuration has no site 'mars'");
+}
+
 TEST_F(WordsTest, ADryRunOfADrainChangesNothing) {
   EXPECT_EQ(host.call_json("PUT", "/v1/admin/pool/origins?dry_run=true", {{"state", "down"}}).status, 200);
   EXPECT_TRUE(host.control->ledger().words()->admin.empty());
