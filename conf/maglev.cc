@@ -10,6 +10,7 @@
 #include <array>
 #include <bit>
 #include <cassert>
+#include <cmath>
 #include <utility>
 
 namespace tidegate {
@@ -111,91 +112,116 @@ std::vector<uint16_t> order_turns(const std::vector<Contender>& contenders, uint
   return turns;
 }
 
-// Where a contender stands in its permutation: slot, slot + skip, slot + 2 * skip, ... modulo the slots.
-struct Walk {
-  uint32_t slot, skip;
-};
-
-// The table while it fills. Free slots are bits, which the inner loop finds in the first-level cache.
-struct Filling {
-  std::vector<uint16_t> table;
-  std::vector<uint64_t> taken;
-
-  explicit Filling(uint32_t slots) : table(slots), taken(slots / 64 + 1, 0) {}
-  bool is_taken(uint32_t slot) const { return (taken[slot / 64] >> (slot % 64) & 1) != 0; }
-  void take(uint32_t slot, uint16_t index) {
-    taken[slot / 64] |= uint64_t{1} << (slot % 64);
-    table[slot] = index;
-  }
-};
-
 // Modulo without a division, nor a branch that nobody can predict: a negative difference wraps to the larger of the
 // two.
-uint32_t step(uint32_t slot, uint32_t skip, uint32_t slots) { return std::min(slot + skip, slot + skip - slots); }
+uint32_t step(uint32_t slot, uint32_t by, uint32_t slots) { return std::min(slot + by, slot + by - slots); }
 
-// The first free slot of the walk. Four are looked at together, which halves the cost: one unforeseeable branch for
-// four.
-uint32_t next_free(const Filling& filling, const Walk& walk, uint32_t slots) {
-  for (uint32_t slot = walk.slot;;) {
-    const uint32_t first = slot, second = step(first, walk.skip, slots);
-    const uint32_t third = step(second, walk.skip, slots), fourth = step(third, walk.skip, slots);
-    const std::array<uint32_t, 4> four = {first, second, third, fourth};
-    const unsigned taken = unsigned{filling.is_taken(first)} | unsigned{filling.is_taken(second)} << 1 |
-                           unsigned{filling.is_taken(third)} << 2 | unsigned{filling.is_taken(fourth)} << 3;
-    if (taken != 0xf) return four[static_cast<size_t>(std::countr_one(taken))];
-    slot = step(fourth, walk.skip, slots);
+// Where a contender stands in its permutation: slot, slot + skip, slot + 2 * skip, ... modulo the slots.
+struct Walk {
+  uint32_t slot;
+  std::array<uint32_t, 4> ahead;  // 0, 1, 2, 3 skips
+  uint16_t index;
+
+  Walk(const Contender& contender, uint32_t slots) : slot(contender.first_slot), index(contender.index) {
+    ahead[0] = 0;
+    for (size_t i = 1; i < ahead.size(); ++i) ahead[i] = step(ahead[i - 1], contender.skip, slots);
+  }
+  uint32_t skip() const { return ahead[1]; }
+};
+
+// The table while it fills.
+struct Filling {
+  uint32_t slots;
+  std::vector<uint16_t> table;
+  std::vector<uint8_t> taken;  // 0 or 1 a slot: twice as dense as the table, and cheaper to ask than bits
+
+  explicit Filling(uint32_t count) : slots(count), table(count), taken(count) {}
+  void take(uint32_t slot, Walk& walk) {
+    taken[slot] = 1;
+    table[slot] = walk.index;
+    walk.slot = step(slot, walk.skip(), slots);
+  }
+};
+
+// The first free slot of the walk, where most slots are free.
+uint32_t next_of_many(const Filling& filling, const Walk& walk) {
+  uint32_t slot = walk.slot;
+  while (filling.taken[slot] != 0) slot = step(slot, walk.skip(), filling.slots);
+  return slot;
+}
+
+// The same where fewer are. Four are looked at together: one unforeseeable branch for four.
+uint32_t next_of_few(const Filling& filling, const Walk& walk) {
+  const uint8_t* taken = filling.taken.data();
+  for (uint32_t first = walk.slot;;) {
+    const uint32_t second = step(first, walk.ahead[1], filling.slots);
+    const uint32_t third = step(first, walk.ahead[2], filling.slots);
+    const uint32_t fourth = step(first, walk.ahead[3], filling.slots);
+    const unsigned four = unsigned{taken[first]} + 2 * taken[second] + 4 * (unsigned{taken[third]} + 2 * taken[fourth]);
+    if (four != 0xf) return step(first, walk.ahead[static_cast<size_t>(std::countr_one(four))], filling.slots);
+    first = step(fourth, walk.skip(), filling.slots);
   }
 }
 
-// x with skip * x = 1 modulo the prime `slots` (extended Euclid).
-uint64_t inverse(uint32_t skip, uint32_t slots) {
-  int64_t a = slots, b = skip, x = 0, y = 1;
-  while (b != 0) {
-    const int64_t quotient = a / b;
-    a = std::exchange(b, a - quotient * b);
-    x = std::exchange(y, x - quotient * y);
+// Which of the last free slots comes first in a walk: the steps to a slot are its distance times the inverse of the
+// skip, modulo the slots. Only their order matters, so they are counted in slots / 2^64, where the modulo is the
+// wrapping of a 64-bit word. That they are rounded down is less than half of one step for 2^24 slots.
+class NearestFree {
+ public:
+  explicit NearestFree(const Filling& filling)
+      : slots_(filling.slots), whole_(UINT64_MAX / slots_), rest_(uint64_t{0} - whole_ * slots_) {
+    for (uint32_t slot = 0; slot < slots_; ++slot) {
+      if (filling.taken[slot] == 0) free_.push_back(slot);
+    }
   }
-  return static_cast<uint64_t>(x < 0 ? x + slots : x);
-}
 
-// Which of the free slots comes first in the walk: the steps to a slot are its distance times the inverse of the skip.
-size_t nearest_free(const std::vector<uint32_t>& free, const Walk& walk, uint32_t slots) {
-  const uint64_t per_distance = inverse(walk.skip, slots);
-  size_t nearest = 0;
-  uint64_t fewest_steps = UINT64_MAX;
-  for (size_t i = 0; i < free.size(); ++i) {
-    const uint64_t distance = free[i] >= walk.slot ? free[i] - walk.slot : free[i] + uint64_t{slots} - walk.slot;
-    const uint64_t steps = distance * per_distance % slots;
-    if (steps >= fewest_steps) continue;
-    fewest_steps = steps;
-    nearest = i;
+  uint32_t remove_nearest(const Walk& walk) {
+    const uint64_t inverse = inverse_of(walk.skip());
+    const uint64_t per_distance = inverse * whole_ + inverse * rest_ / slots_;  // inverse * 2^64 / slots
+    size_t nearest = 0;
+    uint64_t fewest = UINT64_MAX;
+    for (size_t i = 0; i < free_.size(); ++i) {
+      const uint64_t steps = (uint64_t{free_[i]} - walk.slot) * per_distance;
+      nearest = steps < fewest ? i : nearest;
+      fewest = std::min(steps, fewest);
+    }
+    const uint32_t slot = free_[nearest];
+    free_[nearest] = free_.back();
+    free_.pop_back();
+    return slot;
   }
-  return nearest;
-}
+
+ private:
+  // x with skip * x = 1 modulo the slots, which are prime (extended Euclid).
+  uint64_t inverse_of(uint32_t skip) const {
+    int32_t a = static_cast<int32_t>(slots_), b = static_cast<int32_t>(skip), x = 0, y = 1;
+    while (b != 0) {
+      const int32_t quotient = a / b;
+      a = std::exchange(b, a - quotient * b);
+      x = std::exchange(y, x - quotient * y);
+    }
+    return static_cast<uint64_t>(x < 0 ? x + static_cast<int32_t>(slots_) : x);
+  }
+
+  uint32_t slots_;
+  uint64_t whole_, rest_;  // of 2^64 divided by the slots
+  std::vector<uint32_t> free_;
+};
 
 std::vector<uint16_t> fill(const std::vector<Contender>& contenders, const std::vector<uint16_t>& turns,
                            uint32_t slots) {
   std::vector<Walk> walks;
   walks.reserve(contenders.size());
-  for (const Contender& contender : contenders) walks.push_back({contender.first_slot, contender.skip});
+  for (const Contender& contender : contenders) walks.emplace_back(contender, slots);
   Filling filling(slots);
   // Walking to one of r free slots takes slots / r steps; looking at each of them, r: the last would cost the most.
-  size_t turn = 0;
-  for (uint64_t free = slots; free * free * 8 > slots; --free, ++turn) {
-    Walk& walk = walks[turns[turn]];
-    const uint32_t slot = next_free(filling, walk, slots);
-    filling.take(slot, contenders[turns[turn]].index);
-    walk.slot = step(slot, walk.skip, slots);
-  }
-  std::vector<uint32_t> free;
-  for (uint32_t slot = 0; slot < slots; ++slot) {
-    if (!filling.is_taken(slot)) free.push_back(slot);
-  }
-  for (; turn < turns.size(); ++turn) {
-    const size_t nearest = nearest_free(free, walks[turns[turn]], slots);
-    filling.take(free[nearest], contenders[turns[turn]].index);
-    free[nearest] = free.back();
-    free.pop_back();
+  const auto last = static_cast<size_t>(std::sqrt(slots));
+  const auto begin = turns.begin(), crowded = begin + slots / 3, scarce = begin + (slots - last);
+  for (auto turn = begin; turn != crowded; ++turn) filling.take(next_of_many(filling, walks[*turn]), walks[*turn]);
+  for (auto turn = crowded; turn != scarce; ++turn) filling.take(next_of_few(filling, walks[*turn]), walks[*turn]);
+  NearestFree nearest_free(filling);
+  for (auto turn = scarce; turn != turns.end(); ++turn) {
+    filling.take(nearest_free.remove_nearest(walks[*turn]), walks[*turn]);
   }
   return std::move(filling.table);
 }

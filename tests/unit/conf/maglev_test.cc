@@ -48,7 +48,8 @@ class NaiveMaglev {
       Entry entry{hash, member, {}, 0, 0};
       for (uint64_t j = 0; j < slots; ++j)
         entry.permutation.push_back(static_cast<uint32_t>((hash % slots + j * skip) % slots));
-      entries_.push_back(entry);
+      entries_.push_back(std::move(entry));
+      weights_ += member.weight;
     }
     std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.rank < b.rank; });
   }
@@ -77,18 +78,18 @@ class NaiveMaglev {
     std::vector<uint32_t> permutation;
     uint32_t next, turns;
   };
-  uint64_t whole_time(const Entry& entry) const {
-    uint64_t weights = 0;
-    for (const Entry& each : entries_) weights += each.member.weight;
-    return entry.turns * weights / entry.member.weight;
-  }
+  uint64_t whole_time(const Entry& entry) const { return entry.turns * weights_ / entry.member.weight; }
 
   uint32_t slots_;
+  uint64_t weights_ = 0;
   std::vector<Entry> entries_;
 };
 
 TEST(Maglev, EqualsThePaperWrittenOutNaively) {
-  for (const auto& [members, slots, most] : {std::array<uint32_t, 3>{1, 13, 1},
+  for (const auto& [members, slots, most] : {std::array<uint32_t, 3>{1, 2, 1},
+                                             {2, 3, 1},
+                                             {3, 5, 9},
+                                             {1, 13, 1},
                                              {2, 251, 1},
                                              {7, 251, 1},
                                              {50, 1021, 1},
@@ -96,7 +97,12 @@ TEST(Maglev, EqualsThePaperWrittenOutNaively) {
                                              {50, 1021, 100},
                                              {50, 1021, 65'535},
                                              {200, 1021, 3},
-                                             {3, 1021, 1'000'000}}) {
+                                             {3, 1021, 1'000'000},
+                                             {1'000, 4'093, 100},
+                                             {4'500, 4'093, 2},
+                                             {10, 65'537, 1},
+                                             {30, 65'537, 60'000},
+                                             {2, 655'373, 3}}) {
     const Pool pool(random_weights(members, most, members + most));
     const std::vector<uint16_t> table = build_maglev(pool.members, slots, kKey);
     EXPECT_EQ(table, NaiveMaglev(pool.members, slots, kKey).table(shares(table, members)))
