@@ -45,11 +45,19 @@ Result<UniqueFd> lock_writer(const std::string& env_dir) {
 struct NamedDb {
   const char* name;
   MDB_dbi StateDbs::*handle;
+  bool of_writer = false;  // a state may be without it until its writer has opened it
 };
-constexpr NamedDb kDbs[] = {
-    {"sys", &StateDbs::sys},       {"version", &StateDbs::version}, {"entry", &StateDbs::entry},
-    {"object", &StateDbs::object}, {"refs", &StateDbs::refs},       {"admin", &StateDbs::admin},
-    {"health", &StateDbs::health}, {"purge", &StateDbs::purge},     {"audit", &StateDbs::audit}};
+constexpr NamedDb kDbs[] = {{"sys", &StateDbs::sys},
+                            {"version", &StateDbs::version},
+                            {"entry", &StateDbs::entry},
+                            {"object", &StateDbs::object},
+                            {"refs", &StateDbs::refs},
+                            {"admin", &StateDbs::admin},
+                            {"health", &StateDbs::health},
+                            {"purge", &StateDbs::purge},
+                            {"audit", &StateDbs::audit},
+                            {"answer", &StateDbs::answer, true},
+                            {"answered", &StateDbs::answered, true}};
 
 // The handles last as long as the environment. A writer creates what is missing, all of it in one transaction.
 Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
@@ -58,6 +66,7 @@ Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
   if (!txn) return txn.error();
   StateDbs dbs;
   for (const NamedDb& db : kDbs) {
+    if (db.of_writer && !writes) continue;
     const Result<MDB_dbi> handle = txn->open_db(db.name, writes ? MDB_CREATE : 0);
     if (!handle) return handle.error();
     dbs.*db.handle = *handle;
@@ -289,6 +298,17 @@ Result<std::vector<AuditRecord>> StateStore::audit_newest(size_t count) const {
   }
   if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
   return out;
+}
+
+Result<std::optional<std::string>> StateStore::kept_answer(std::string_view request) const {
+  if (impl_->mode != Mode::read_write) return fail("state: answers are its writer's");
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  const std::optional<std::string_view> record = txn->get(impl_->dbs.answer, request);
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
+  if (!record) return std::optional<std::string>();
+  if (record->size() < sizeof(uint64_t)) return impl_->damaged("a damaged answer record");
+  return std::optional<std::string>(record->substr(sizeof(uint64_t)));
 }
 
 }  // namespace tidegate

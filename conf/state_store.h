@@ -1,11 +1,14 @@
 // StateStore: a host's state in LMDB (<state>/state): versions as manifests of content-hashed objects, admin and health
-// words, the purge log, the audit trail. One writer: this host's tidegate-control. Every plane of the host reads.
+// words, the purge log, the audit trail, and answers for who asks again. One writer: this host's tidegate-control.
+// Every plane of the host reads.
 //
-// A version is immutable. One write is one transaction: objects, manifest, head and audit together, then the bell is
-// rung. Threads: an instance belongs to one thread; readers copy out and close their transaction before returning.
+// A version is immutable. One write is one transaction: objects, manifest, head, audit and answer together, then the
+// bell is rung. Threads: an instance belongs to one thread; readers copy out and close their transaction before
+// returning.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -60,6 +63,16 @@ struct AuditRecord {
   std::string who, action, target, detail;
 };
 
+// What somebody was told who may send the same request again.
+struct KeptAnswer {
+  std::string request;  // found by this: 1 to 511 bytes
+  std::string answer;
+};
+// The answer to a write, made of what is about to be committed and kept in the same transaction: a request that comes
+// again finds both or neither. An empty function keeps none.
+template <class Written>
+using AnswerTo = std::function<KeptAnswer(const Written&)>;
+
 // Positions that a follower compares to know what moved. All three only grow.
 struct StateHead {
   uint64_t version = 0;
@@ -87,9 +100,17 @@ class StateStore {
   Result<std::vector<AuditRecord>> audit_newest(size_t count) const;
 
   // --- the writer
+  // Answers kept, the newest; fewer where they are large, but always the last one.
+  static constexpr size_t kAnswersKept = 1024;
+  static constexpr size_t kAnswerBytesKept = 32 << 20;
+  Result<std::optional<std::string>> kept_answer(std::string_view request) const;
+  // In place of an earlier one to the same request.
+  Result<void> keep_answer(const KeptAnswer& kept);
+
   // `expected_head` is the version that the change was based on; another head by now is an Error ("conflict: ...").
   Result<Manifest> commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head,
-                                  std::string_view author, std::string_view comment, uint64_t rollback_of = 0);
+                                  std::string_view author, std::string_view comment, uint64_t rollback_of = 0,
+                                  const AnswerTo<Manifest>& answer = {});
   // One object in place of the one of its kind and name, which the head has.
   Result<Manifest> commit_change(const ConfigObject& object, uint64_t expected_head, std::string_view author,
                                  std::string_view comment);
@@ -101,10 +122,9 @@ class StateStore {
   // Several verdicts in one commit; returns the new sequence.
   Result<uint64_t> set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words);
   Result<void> adopt_words(const Words& words);
-  Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who);
+  Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
+                             const AnswerTo<uint64_t>& answer = {});
   Result<void> adopt_purge(const Purge& purge);
-  Result<void> add_audit(std::string_view who, std::string_view action, std::string_view target,
-                         std::string_view detail);
 
   const std::string& bell_path() const;
 

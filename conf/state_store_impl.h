@@ -1,7 +1,7 @@
 // The inside of the state store, shared by its readers (state_store.cc) and its writers (state_writer.cc).
 //
 // <state>/state/data.mdb, sub-databases and their records; numbers in keys are 8 bytes big-endian:
-//   sys      "format" | "head" | "words" | "purge" | "audit" -> number (8 bytes big-endian)
+//   sys      "format" | "head" | "words" | "purge" | "audit" | "answer" | "answer_bytes" -> number (8 bytes big-endian)
 //   version  version                     -> JSON: created_ns, author, comment, digest, rollback_of
 //   entry    kind NUL name NUL version   -> SHA-256 (32 bytes) that the object has from this version on; empty: gone
 //   object   SHA-256                     -> the object's bytes
@@ -10,6 +10,8 @@
 //   health   word key                    -> binary, see conf/state_records.h
 //   purge    sequence                    -> JSON
 //   audit    sequence                    -> JSON
+//   answer   request                     -> sequence, then the answer; no reader opens these two
+//   answered sequence                    -> request
 //
 // A manifest is not stored whole. Version V's entry for an object is the newest one at or below V, so that a change of
 // one object in 10,000 writes one entry, and the manifests of 1,000 versions take little more room than that of one.
@@ -28,6 +30,7 @@ namespace tidegate {
 
 struct StateDbs {
   MDB_dbi sys = 0, version = 0, entry = 0, object = 0, refs = 0, admin = 0, health = 0, purge = 0, audit = 0;
+  MDB_dbi answer = 0, answered = 0;
 };
 
 struct StateStore::Impl {

@@ -1,4 +1,5 @@
-// The writing half of StateStore: one write is one transaction with its audit record, and then the bell.
+// The writing half of StateStore: one write is one transaction with its audit record and the answer to it, and then
+// the bell.
 #include <fcntl.h>
 #include <fmt/format.h>
 
@@ -225,11 +226,50 @@ const std::vector<ManifestEntry>& head_entries(Batch& batch, StateStore::Impl& i
   return impl.cached_entries = *std::move(entries);
 }
 
+void erase_answer(Batch& batch, const StateDbs& dbs, const std::string& request) {
+  const std::optional<std::string> record = batch.get(dbs.answer, request);
+  if (!record || record->size() < sizeof(uint64_t)) return;
+  const uint64_t bytes = batch.number("answer_bytes");
+  batch.set_number("answer_bytes", bytes - std::min<uint64_t>(bytes, record->size()));
+  batch.erase(dbs.answered, record->substr(0, sizeof(uint64_t)));
+  batch.erase(dbs.answer, request);
+}
+
+// What was kept first, or nothing.
+std::optional<std::pair<std::string, std::string>> oldest_answer(const Batch& batch, const StateDbs& dbs) {
+  if (!batch.sound()) return std::nullopt;
+  lmdb::Cursor cursor(batch.txn(), dbs.answered);
+  if (!cursor.first()) return std::nullopt;
+  return std::pair(std::string(cursor.key()), std::string(cursor.value()));
+}
+
+void put_answer(Batch& batch, const StateDbs& dbs, const KeptAnswer& kept) {
+  const uint64_t sequence = batch.number("answer") + 1;
+  const std::string record = lmdb::be64(sequence) + kept.answer;
+  erase_answer(batch, dbs, kept.request);
+  while (const auto oldest = oldest_answer(batch, dbs)) {
+    const bool room = batch.txn().entries(dbs.answered) < StateStore::kAnswersKept &&
+                      batch.number("answer_bytes") + record.size() <= StateStore::kAnswerBytesKept;
+    if (room) break;
+    erase_answer(batch, dbs, oldest->second);
+    batch.erase(dbs.answered, oldest->first);
+  }
+  batch.put(dbs.answer, kept.request, record);
+  batch.put(dbs.answered, lmdb::be64(sequence), kept.request);
+  batch.set_number("answer", sequence);
+  batch.set_number("answer_bytes", batch.number("answer_bytes") + record.size());
+}
+
+template <class Written>
+void put_answer_to(Batch& batch, const StateDbs& dbs, const AnswerTo<Written>& answer, const Written& written) {
+  if (answer && batch.sound()) put_answer(batch, dbs, answer(written));
+}
+
 // The version after the head, with the entries, author and comment of `manifest`, and its record in the audit.
 // `bytes_of(entry, index)`: of an entry that the head has not.
 template <class BytesOf>
 Result<Manifest> write_next(Batch& batch, StateStore::Impl& impl, Manifest manifest, uint64_t expected_head,
-                            BytesOf&& bytes_of) {
+                            const AnswerTo<Manifest>& answer, BytesOf&& bytes_of) {
   const uint64_t head = batch.number("head");
   if (batch.sound() && head != expected_head) {
     return fail(
@@ -243,6 +283,7 @@ Result<Manifest> write_next(Batch& batch, StateStore::Impl& impl, Manifest manif
   });
   batch.audit(manifest.author, manifest.rollback_of == 0 ? "commit" : "rollback",
               fmt::format("version {}", manifest.version), manifest.comment);
+  put_answer_to(batch, impl.dbs, answer, manifest);
   if (Result<void> committed = batch.commit(); !committed) return committed.error();
   impl.cached_version = manifest.version;
   impl.cached_entries = manifest.entries;
@@ -282,7 +323,8 @@ void StateStore::Impl::ring() const {
 }
 
 Result<Manifest> StateStore::commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head,
-                                            std::string_view author, std::string_view comment, uint64_t rollback_of) {
+                                            std::string_view author, std::string_view comment, uint64_t rollback_of,
+                                            const AnswerTo<Manifest>& answer) {
   std::vector<const ConfigObject*> order;
   order.reserve(objects.size());
   for (const ConfigObject& object : objects) order.push_back(&object);
@@ -300,7 +342,7 @@ Result<Manifest> StateStore::commit_version(const std::vector<ConfigObject>& obj
   manifest.rollback_of = rollback_of;
 
   Batch batch(*impl_);
-  return write_next(batch, *impl_, std::move(manifest), expected_head,
+  return write_next(batch, *impl_, std::move(manifest), expected_head, answer,
                     [&](const ManifestEntry&, size_t index) { return &order[index]->bytes; });
 }
 
@@ -317,7 +359,7 @@ Result<Manifest> StateStore::commit_change(const ConfigObject& object, uint64_t 
     return fail(fmt::format("conflict: the configuration has no {} '{}' any more", object.kind, object.name));
   }
   entry->hash = sha256_hex(object.bytes);
-  return write_next(batch, *impl_, std::move(manifest), expected_head,
+  return write_next(batch, *impl_, std::move(manifest), expected_head, {},
                     [&](const ManifestEntry&, size_t) { return &object.bytes; });
 }
 
@@ -405,7 +447,8 @@ Result<void> StateStore::adopt_words(const Words& words) {
 
 // --- logs
 
-Result<uint64_t> StateStore::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who) {
+Result<uint64_t> StateStore::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
+                                       const AnswerTo<uint64_t>& answer) {
   Batch batch(*impl_);
   Purge purge;
   purge.sequence = batch.number("purge") + 1;
@@ -417,6 +460,7 @@ Result<uint64_t> StateStore::add_purge(PurgeKind kind, std::string_view value, b
   batch.append(impl_->dbs.purge, purge.sequence, encode_purge(purge), kPurgesKept);
   batch.set_number("purge", purge.sequence);
   batch.audit(who, soft ? "soft purge" : "purge", value, "");
+  put_answer_to(batch, impl_->dbs, answer, purge.sequence);
   if (Result<void> committed = batch.commit(); !committed) return committed.error();
   return purge.sequence;
 }
@@ -429,10 +473,9 @@ Result<void> StateStore::adopt_purge(const Purge& purge) {
   return batch.commit();
 }
 
-Result<void> StateStore::add_audit(std::string_view who, std::string_view action, std::string_view target,
-                                   std::string_view detail) {
+Result<void> StateStore::keep_answer(const KeptAnswer& kept) {
   Batch batch(*impl_);
-  batch.audit(who, action, target, detail);
+  put_answer(batch, impl_->dbs, kept);
   return batch.commit();
 }
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "control/problem.h"
-#include "core/crypto.h"
 #include "core/log.h"
 
 namespace tidegate {
@@ -76,30 +75,30 @@ bool Api::check_body(const HttpExchangePtr& exchange, const ApiRoute& route) {
   return false;
 }
 
-HttpExchangePtr Api::admit_once(const HttpExchangePtr& exchange, const Principal& who) {
-  const HttpRequest& request = exchange->request();
-  const std::string key(request.header("idempotency-key"));
-  if (request.method != "POST" || key.empty()) return exchange;
-  if (key.size() > IdempotencyCache::kMaxKeyBytes) {
-    refuse(exchange, 400, "bad_idempotency_key", "an Idempotency-Key has at most 255 characters");
-    return nullptr;
+bool Api::admit_once(ApiCall& call, const ApiRoute& route) {
+  using Verdict = Idempotency::Verdict;
+  const std::string_view key = call.request().header("idempotency-key");
+  if (route.method != "POST" || route.effect != Effect::writes || key.empty()) return true;
+  if (key.size() > Idempotency::kMaxKeyBytes) {
+    refuse(call.exchange, 400, "bad_idempotency_key", "an Idempotency-Key has at most 255 characters");
+    return false;
   }
-  const std::string scope = who.name + ' ' + request.target;
-  IdempotencyCache::Lookup earlier = idempotency_.begin(scope, key, sha256_hex(request.body));
-  switch (earlier.verdict) {
-    case IdempotencyCache::Verdict::fresh:
-      return remember_answer(exchange, idempotency_, scope, key);
-    case IdempotencyCache::Verdict::repeated:
-      exchange->respond(std::move(*earlier.answer));
-      break;
-    case IdempotencyCache::Verdict::under_way:
-      refuse(exchange, 409, "under_way", "the first request with this Idempotency-Key is still under way");
-      break;
-    case IdempotencyCache::Verdict::other_body:
-      refuse(exchange, 422, "key_reused", "this Idempotency-Key was used with another body");
-      break;
+  OnceOnly once = once_only(call.who.name, call.request(), key);
+  Result<Idempotency::Lookup> earlier = idempotency_.begin(once);
+  if (!earlier) {
+    refuse(call.exchange, 500, "store_failed", earlier.error().message);
+  } else if (earlier->verdict == Verdict::repeated) {
+    call.respond(std::move(*earlier->answer));
+  } else if (earlier->verdict == Verdict::under_way) {
+    refuse(call.exchange, 409, "under_way", "the first request with this Idempotency-Key is still under way");
+  } else if (earlier->verdict == Verdict::other_body) {
+    refuse(call.exchange, 422, "key_reused", "this Idempotency-Key was used with another body");
+  } else {
+    call.exchange = remember_answer(call.exchange, idempotency_, once);
+    call.once = std::move(once);
+    return true;
   }
-  return nullptr;
+  return false;
 }
 
 void Api::dispatch(const HttpExchangePtr& exchange) {
@@ -130,10 +129,10 @@ void Api::dispatch(const HttpExchangePtr& exchange) {
   }
   if (!check_query(exchange, *found.route) || !check_body(exchange, *found.route)) return;
 
-  const HttpExchangePtr answering = admit_once(exchange, who);
-  if (!answering) return;
+  ApiCall call{exchange, std::move(who), std::move(found.path), std::nullopt};
+  if (!admit_once(call, *found.route)) return;
   calls_.add();
-  found.route->handler(ApiCall{answering, std::move(who), std::move(found.path)});
+  found.route->handler(call);
 }
 
 }  // namespace tidegate

@@ -14,13 +14,10 @@ namespace tidegate {
 
 class Api {
  public:
-  Api(const RouteTable& table, Auth& auth) : table_(table), auth_(auth) {}
+  Api(const RouteTable& table, Auth& auth, Ledger& ledger) : table_(table), auth_(auth), idempotency_(ledger) {}
 
   // Not empty: this control follows that one, and writes are refused with 421 naming it.
   void set_leader(std::string leader) { leader_ = std::move(leader); }
-
-  // Where answers to an Idempotency-Key outlive this process.
-  Result<void> remember_answers_in(const std::string& directory) { return idempotency_.open(directory); }
 
   void dispatch(const HttpExchangePtr& exchange);
 
@@ -29,13 +26,13 @@ class Api {
               std::string_view allow = {});
   bool check_query(const HttpExchangePtr& exchange, const ApiRoute& route);
   bool check_body(const HttpExchangePtr& exchange, const ApiRoute& route);
-  // The exchange to answer on; null when it was answered already, as a repetition.
-  HttpExchangePtr admit_once(const HttpExchangePtr& exchange, const Principal& who);
+  // A call with an Idempotency-Key is to be done once; false when it was answered already, as a repetition.
+  bool admit_once(ApiCall& call, const ApiRoute& route);
 
   const RouteTable& table_;
   Auth& auth_;
   std::string leader_;
-  IdempotencyCache idempotency_;
+  Idempotency idempotency_;
   Counter& calls_ = metrics().counter("tidegate_control_api_calls_total", "Calls that reached a handler.");
 };
 

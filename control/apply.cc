@@ -97,8 +97,12 @@ ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& requ
     outcome.status = ApplyOutcome::Status::dry_run;
     return outcome;
   }
+  AnswerTo<Manifest> answer;
+  if (request.answer) {
+    answer = [&](const Manifest& committed) { return request.answer(concluded(outcome, committed)); };
+  }
   Result<Manifest> manifest = ledger.commit(candidate.objects, std::move(candidate.model), ledger.manifest().version,
-                                            request.who, request.comment, request.rollback_of);
+                                            request.who, request.comment, request.rollback_of, answer);
   return concluded(std::move(outcome), std::move(manifest));
 }
 

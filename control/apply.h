@@ -40,13 +40,6 @@ std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const 
 // The entries that a manifest of these objects has.
 std::vector<ManifestEntry> entries_of(const std::vector<ConfigObject>& objects);
 
-struct ApplyRequest {
-  std::string who;
-  std::string comment;
-  uint64_t rollback_of = 0;
-  bool dry_run = false;
-};
-
 struct ApplyOutcome {
   enum class Status : uint8_t {
     committed,
@@ -60,6 +53,14 @@ struct ApplyOutcome {
   std::vector<ObjectChange> changes;
   std::vector<Fault> faults;
   std::string error;
+};
+
+struct ApplyRequest {
+  std::string who;
+  std::string comment;
+  uint64_t rollback_of = 0;
+  bool dry_run = false;
+  AnswerTo<ApplyOutcome> answer = {};  // to be committed with the version
 };
 
 // Commits a candidate over the head in force. All or nothing.

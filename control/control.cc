@@ -99,7 +99,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
       : options(given),
         ledger(std::move(opened)),
         auth(std::move(tokens), ::geteuid()),
-        api(routes, auth),
+        api(routes, auth, *ledger),
         fleet(loop, *ledger, {options.node, options.run_dir, std::move(peers)}),
         waits(loop, fleet),
         watch(loop, *ledger, fleet),
@@ -199,9 +199,6 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
   std::unique_ptr<Control> control(new Control);
   control->parts_ = std::make_shared<Parts>(loop, options, std::move(*ledger), std::move(tokens), *peers);
   Parts& parts = *control->parts_;
-  if (Result<void> kept = parts.api.remember_answers_in(options.state_dir + "/answers"); !kept) {
-    log_warn("answers to an Idempotency-Key are kept in memory alone: {}", kept.error().message);
-  }
   parts.add_routes();
   parts.add_gauges();
   parts.fleet.set_self([&parts] { return parts.describe_self(); });

@@ -1,35 +1,45 @@
 // Idempotency: a POST repeated with the same Idempotency-Key is answered as before and not done again
-// (draft-ietf-httpapi-idempotency-key-header). Bounded; kept on disk too, so that a client may go on trying while
-// control is started again. An answer is on disk before it is sent; a control that dies between its commit and that
-// does the same twice.
+// (draft-ietf-httpapi-idempotency-key-header). The answer to a change is committed with the change (answer_kept_with),
+// so that a control that dies in between leaves both or neither; any other answer is on disk before it is sent.
 #pragma once
 
-#include <cstddef>
-#include <deque>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
-#include <vector>
+#include <utility>
 
+#include "conf/state_store.h"
 #include "core/http_server.h"
-#include "core/lmdb.h"
 #include "core/result.h"
 
 namespace tidegate {
 
-class IdempotencyCache {
- public:
-  static constexpr size_t kMaxKept = 1024;
-  static constexpr size_t kMaxKeyBytes = 255;
-  static constexpr size_t kMaxDurableBytes = 32 << 10;  // an answer with a longer body is kept in memory alone
+class Ledger;
 
-  // Takes the answers of before from `directory` and keeps later ones there. What is damaged there is begun anew.
-  // Error: they are kept in memory alone.
-  Result<void> open(const std::string& directory);
+// A request that its client may send again.
+struct OnceOnly {
+  std::string request;  // a digest of who asks what of which path, with which key
+  std::string body_digest;
+};
+OnceOnly once_only(std::string_view who, const HttpRequest& request, std::string_view key);
+
+KeptAnswer kept_answer(const OnceOnly& once, const HttpResponse& answer);
+
+// What `tell` makes of the write is to be committed with it. Nothing for a request without a key.
+template <class Written, class Tell>
+AnswerTo<Written> answer_kept_with(const std::optional<OnceOnly>& once, Tell tell) {
+  if (!once) return {};
+  return [once = *once, tell = std::move(tell)](const Written& written) { return kept_answer(once, tell(written)); };
+}
+
+class Idempotency {
+ public:
+  static constexpr size_t kMaxKeyBytes = 255;
+
+  explicit Idempotency(Ledger& ledger) : ledger_(ledger) {}
 
   enum class Verdict : uint8_t {
-    fresh,       // do it, then keep() the answer
+    fresh,       // do it, then finish() or abandon()
     repeated,    // `answer` is the earlier one
     under_way,   // the first one has not been answered yet
     other_body,  // the key was used for something else
@@ -38,31 +48,17 @@ class IdempotencyCache {
     Verdict verdict = Verdict::fresh;
     std::optional<HttpResponse> answer;
   };
-  // `scope` tells callers and paths apart; `body_digest` what was asked. A fresh key is remembered as under way.
-  Lookup begin(const std::string& scope, const std::string& key, const std::string& body_digest);
-  void keep(const std::string& scope, const std::string& key, const HttpResponse& answer);
-  // It was never answered: a repetition is fresh again.
-  void forget(const std::string& scope, const std::string& key);
+  Result<Lookup> begin(const OnceOnly& once);
+  void finish(const OnceOnly& once, const HttpResponse& answer);
+  // It was not answered: a repetition is fresh again, or gets what was committed with the change.
+  void abandon(const OnceOnly& once) { under_way_.erase(once.request); }
 
  private:
-  struct Entry {
-    std::string body_digest;
-    std::optional<HttpResponse> answer;
-    uint64_t sequence = 0;  // of its record; 0: it has none
-  };
-  void drop_oldest();
-  Result<void> load();
-  Result<void> store(const std::string& name, const Entry& entry);
-
-  std::map<std::string, Entry> entries_;
-  std::deque<std::string> order_;
-  std::optional<lmdb::Env> env_;
-  MDB_dbi records_ = 0;
-  uint64_t next_sequence_ = 1;
-  std::vector<uint64_t> dropped_;  // records to erase with the next one that is stored
+  Ledger& ledger_;
+  std::map<std::string, std::string> under_way_;  // the body's digest, by request
 };
 
-// An exchange that hands its answer to the cache on the way out.
-HttpExchangePtr remember_answer(HttpExchangePtr exchange, IdempotencyCache& cache, std::string scope, std::string key);
+// An exchange that hands its answer to `posts` on the way out.
+HttpExchangePtr remember_answer(HttpExchangePtr exchange, Idempotency& posts, OnceOnly once);
 
 }  // namespace tidegate

@@ -81,8 +81,8 @@ void Ledger::tell(const LedgerChange& change) {
 
 Result<Manifest> Ledger::commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
                                 uint64_t expected_head, std::string_view who, std::string_view comment,
-                                uint64_t rollback_of) {
-  Result<Manifest> manifest = store_->commit_version(objects, expected_head, who, comment, rollback_of);
+                                uint64_t rollback_of, const AnswerTo<Manifest>& answer) {
+  Result<Manifest> manifest = store_->commit_version(objects, expected_head, who, comment, rollback_of, answer);
   if (!manifest) return manifest;
   manifest_ = *manifest;
   model_ = std::move(model);
@@ -126,8 +126,9 @@ Result<uint64_t> Ledger::set_health_words(const std::vector<std::pair<std::strin
   return sequence;
 }
 
-Result<uint64_t> Ledger::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who) {
-  Result<uint64_t> sequence = store_->add_purge(kind, value, soft, who);
+Result<uint64_t> Ledger::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
+                                   const AnswerTo<uint64_t>& answer) {
+  Result<uint64_t> sequence = store_->add_purge(kind, value, soft, who, answer);
   if (sequence) tell({.purge = true});
   return sequence;
 }

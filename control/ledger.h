@@ -50,13 +50,17 @@ class Ledger {
 
   // `model` is what validation made of these objects.
   Result<Manifest> commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
-                          uint64_t expected_head, std::string_view who, std::string_view comment, uint64_t rollback_of);
+                          uint64_t expected_head, std::string_view who, std::string_view comment, uint64_t rollback_of,
+                          const AnswerTo<Manifest>& answer);
   // One object in place of the one that working_copy() tried last.
   Result<Manifest> commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
                                 std::string_view comment);
   Result<uint64_t> set_admin_word(const std::string& key, const std::optional<AdminWord>& word, std::string_view who);
   Result<uint64_t> set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words);
-  Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who);
+  Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
+                             const AnswerTo<uint64_t>& answer);
+  // Of a request that changed nothing, or in place of what was committed with its change.
+  Result<void> keep_answer(const KeptAnswer& kept) { return store_->keep_answer(kept); }
   // What another host's control committed.
   Result<void> adopt_version(const Manifest& manifest,
                              const std::vector<std::pair<std::string, std::string>>& new_objects);

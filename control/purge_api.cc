@@ -48,6 +48,10 @@ Result<PurgeOrder> read_order(const json& body) {
   return order;
 }
 
+json committed_answer(uint64_t sequence) { return {{"outcome", "committed"}, {"sequence", sequence}}; }
+
+HttpResponse answer_with(const json& body) { return HttpResponse::json(200, dump(body) + "\n"); }
+
 }  // namespace
 
 void add_purge_routes(RouteTable& table, Ledger& ledger, AppliedWaits& waits) {
@@ -68,11 +72,13 @@ void add_purge_routes(RouteTable& table, Ledger& ledger, AppliedWaits& waits) {
                const auto timeout_ms = number_parameter(call, "timeout", kDefaultWaitMs);
                if (!timeout_ms) return;
                if (call.flag("dry_run")) return call.respond(HttpResponse::json(200, "{\"outcome\":\"dry_run\"}\n"));
-               const Result<uint64_t> sequence =
-                   ledger.add_purge(order->kind, order->value, order->soft, call.who.name);
+               const Result<uint64_t> sequence = ledger.add_purge(
+                   order->kind, order->value, order->soft, call.who.name,
+                   answer_kept_with<uint64_t>(
+                       call.once, [](uint64_t committed) { return answer_with(committed_answer(committed)); }));
                if (!sequence) return call.respond(problem(500, "store_failed", sequence.error().message));
-               json answer = {{"outcome", "committed"}, {"sequence", *sequence}};
-               if (!call.flag("wait")) return call.respond(HttpResponse::json(200, dump(answer) + "\n"));
+               json answer = committed_answer(*sequence);
+               if (!call.flag("wait")) return call.respond(answer_with(answer));
                waits.answer_when_applied(call, StateHead{0, 0, *sequence}, *timeout_ms, std::move(answer));
              }});
 }

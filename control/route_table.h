@@ -3,11 +3,13 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "control/auth.h"
+#include "control/idempotency.h"
 #include "core/http_server.h"
 
 namespace tidegate {
@@ -17,6 +19,7 @@ struct ApiCall {
   HttpExchangePtr exchange;
   Principal who;
   std::map<std::string, std::string> path;
+  std::optional<OnceOnly> once;  // it came with an Idempotency-Key: what changes is committed with its answer
 
   const HttpRequest& request() const { return exchange->request(); }
   void respond(HttpResponse response) const { exchange->respond(std::move(response)); }

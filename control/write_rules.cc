@@ -82,6 +82,7 @@ ApplyRequest apply_request(const ApiCall& call) {
   request.who = call.who.name;
   request.comment = call.request().parameter("comment").value_or("");
   request.dry_run = call.flag("dry_run");
+  request.answer = answer_kept_with<ApplyOutcome>(call.once, answer_write);
   return request;
 }
 

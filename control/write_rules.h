@@ -20,7 +20,7 @@ std::optional<HttpResponse> check_precondition(const HttpRequest& request, const
 // 200 with version, digest, changes; 422 with all faults; 412 after a lost race; 500 when the store refused.
 HttpResponse answer_write(const ApplyOutcome& outcome);
 
-// Who, comment and dry_run of a call.
+// Who, comment and dry_run of a call, and the answer to be committed where it came with an Idempotency-Key.
 ApplyRequest apply_request(const ApiCall& call);
 
 // The parameters that apply_request() reads, for the route table.

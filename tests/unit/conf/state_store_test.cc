@@ -281,7 +281,83 @@ TEST(StateStore, ShowsItsReadersWholeVersionsWhileItWrites) {
     ASSERT_EQ(entry_count(reader->objects(*manifest)), (seen - 1) % 20 + 1);
   }
   EXPECT_EQ(writer.wait(), 0);
-  EXPECT_THAT(reader->add_audit("me", "write", "", "").error().message, HasSubstr("reading only"));
+  EXPECT_THAT(reader->set_health_words({}).error().message, HasSubstr("reading only"));
+  EXPECT_FALSE(reader->kept_answer("asked")) << "answers are its writer's";
+}
+
+std::optional<std::string> answer_in(const StateStore& store, const std::string& request) {
+  const Result<std::optional<std::string>> answer = store.kept_answer(request);
+  EXPECT_TRUE(answer) << (answer ? "" : answer.error().message);
+  return answer ? *answer : std::nullopt;
+}
+
+TEST(StateStore, CommitsAnAnswerWithWhatItAnswersOrNeither) {
+  const TempDir directory;
+  const auto told_of = [](const Manifest& manifest) {
+    return KeptAnswer{"version " + std::to_string(manifest.version), manifest.digest};
+  };
+  std::string digest;
+  {
+    const auto store = open(directory.path());
+    digest = store->commit_version(pools(1), 0, "ann", "", 0, told_of)->digest;
+    ASSERT_TRUE(store->add_purge(PurgeKind::all, "", false, "ann", [](uint64_t sequence) {
+      return KeptAnswer{"purge", std::to_string(sequence)};
+    }));
+    EXPECT_FALSE(store->commit_version(pools(2), 7, "bob", "", 0, told_of)) << "not based on the head";
+    EXPECT_EQ(answer_in(*store, "version 2"), std::nullopt);
+    const auto unspeakable = [](const Manifest&) { return KeptAnswer{"", "found by nothing"}; };
+    EXPECT_FALSE(store->commit_version(pools(2), 1, "bob", "", 0, unspeakable));
+    EXPECT_EQ(store->head()->version, 1U);
+  }
+  const auto store = open(directory.path());
+  EXPECT_EQ(answer_in(*store, "version 1"), digest);
+  EXPECT_EQ(answer_in(*store, "purge"), "1");
+  ASSERT_TRUE(store->keep_answer({"purge", "1, and everywhere"}));
+  EXPECT_EQ(answer_in(*store, "purge"), "1, and everywhere");
+}
+
+TEST(StateStore, KeepsItsNewestAnswers) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  const auto keep = [&](size_t number) { ASSERT_TRUE(store->keep_answer({std::to_string(number), "answer"})); };
+  for (size_t i = 0; i < StateStore::kAnswersKept; ++i) keep(i);
+  keep(0);  // anew: the oldest is 1 now
+  keep(StateStore::kAnswersKept);
+  EXPECT_EQ(answer_in(*store, "0"), "answer");
+  EXPECT_EQ(answer_in(*store, "1"), std::nullopt);
+  EXPECT_EQ(answer_in(*store, "2"), "answer");
+}
+
+TEST(StateStore, KeepsAsManyAnswersAsThereIsRoomForAndAlwaysTheLast) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  const std::string large(StateStore::kAnswerBytesKept / 2 - 100, 'x');
+  for (const char* request : {"a", "b", "b", "c"}) ASSERT_TRUE(store->keep_answer({request, large}));
+  EXPECT_EQ(answer_in(*store, "a"), std::nullopt);
+  EXPECT_EQ(answer_in(*store, "b"), large);
+  EXPECT_EQ(answer_in(*store, "c"), large);
+  const std::string larger(StateStore::kAnswerBytesKept + 1, 'y');
+  ASSERT_TRUE(store->keep_answer({"d", larger}));
+  EXPECT_EQ(answer_in(*store, "c"), std::nullopt);
+  EXPECT_EQ(answer_in(*store, "d"), larger);
+  ASSERT_TRUE(store->keep_answer({"e", "short"}));
+  EXPECT_EQ(answer_in(*store, "d"), std::nullopt);
+  EXPECT_EQ(answer_in(*store, "e"), "short");
+}
+
+TEST(StateStore, IsReadWhereItsWriterKeptNoAnswersYet) {
+  const TempDir directory;
+  ASSERT_TRUE(open(directory.path())->commit_version(pools(1), 0, "ann", ""));
+  {
+    Result<lmdb::Env> env = lmdb::Env::open(directory / "state", lmdb::EnvOptions{});
+    ASSERT_TRUE(env);
+    Result<lmdb::Txn> txn = lmdb::Txn::begin(*env, lmdb::Access::write);
+    ASSERT_TRUE(txn);
+    for (const char* name : {"answer", "answered"}) ASSERT_EQ(mdb_drop(txn->get(), *txn->open_db(name), 1), 0);
+    ASSERT_TRUE(txn->commit());
+  }
+  EXPECT_EQ(open(directory.path(), Mode::read_only)->head()->version, 1U);
+  EXPECT_EQ(answer_in(*open(directory.path()), "asked"), std::nullopt);
 }
 
 }  // namespace

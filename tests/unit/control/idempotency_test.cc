@@ -1,92 +1,161 @@
-// What is remembered of POSTs, in memory and across a restart.
+// What is remembered of POSTs, whenever control dies.
 #include "control/idempotency.h"
 
+#include "control/ledger.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {
 namespace {
 
-using Verdict = IdempotencyCache::Verdict;
-
-std::string key_of(size_t i) { return "key-" + std::to_string(i); }
-
-HttpResponse answer_of(size_t i) {
-  HttpResponse answer = HttpResponse::json(200, "{\"n\":" + std::to_string(i) + "}");
-  answer.body += std::string("\xff\0", 2);  // whatever it is, byte for byte
-  answer.headers.emplace_back("ETag", "\"" + std::to_string(i) + "\"");
-  return answer;
-}
+namespace fs = std::filesystem;
+using Verdict = Idempotency::Verdict;
 
 class KeptAnswers : public ::testing::Test {
  protected:
-  std::unique_ptr<IdempotencyCache> open() {
-    auto cache = std::make_unique<IdempotencyCache>();
-    const Result<void> opened = cache->open(path);
-    EXPECT_TRUE(opened) << opened.error().message;
-    return cache;
+  void SetUp() override { open(); }
+  void open() {
+    posts.reset();
+    ledger.reset();
+    Result<std::unique_ptr<Ledger>> opened = Ledger::open(directory / "state");
+    ASSERT_TRUE(opened) << opened.error().message;
+    ledger = *std::move(opened);
+    posts = std::make_unique<Idempotency>(*ledger);
   }
-  static void answer(IdempotencyCache& cache, size_t i) {
-    ASSERT_EQ(cache.begin("scope", key_of(i), "digest").verdict, Verdict::fresh) << i;
-    cache.keep("scope", key_of(i), answer_of(i));
+  Idempotency::Lookup begin(const OnceOnly& request) {
+    Result<Idempotency::Lookup> lookup = posts->begin(request);
+    EXPECT_TRUE(lookup) << lookup.error().message;
+    return lookup ? *std::move(lookup) : Idempotency::Lookup{};
   }
-  static Verdict ask(IdempotencyCache& cache, size_t i) { return cache.begin("scope", key_of(i), "digest").verdict; }
 
   TemporaryDirectory directory;
-  const std::string path = directory / "answers";
+  std::unique_ptr<Ledger> ledger;
+  std::unique_ptr<Idempotency> posts;
+  const OnceOnly once = {"request", "digest"};
 };
 
 TEST_F(KeptAnswers, AreThereAfterARestartByteForByte) {
-  {
-    const auto cache = open();
-    answer(*cache, 1);
-    EXPECT_EQ(ask(*cache, 2), Verdict::fresh);  // and never answered
-    ASSERT_EQ(ask(*cache, 3), Verdict::fresh);
-    HttpResponse large = answer_of(3);
-    large.body.resize(IdempotencyCache::kMaxDurableBytes + 1);
-    cache->keep("scope", key_of(3), large);
-    EXPECT_EQ(ask(*cache, 3), Verdict::repeated);
-  }
-  const auto cache = open();
-  const IdempotencyCache::Lookup again = cache->begin("scope", key_of(1), "digest");
+  HttpResponse answer = HttpResponse::json(200, std::string("{\"n\":1}\xff\0", 9));
+  answer.headers.emplace_back("ETag", "\"1\"");
+  ASSERT_EQ(begin(once).verdict, Verdict::fresh);
+  posts->finish(once, answer);
+  open();
+  const Idempotency::Lookup again = begin(once);
   ASSERT_EQ(again.verdict, Verdict::repeated);
   EXPECT_EQ(again.answer->status, 200);
-  EXPECT_EQ(again.answer->headers, answer_of(1).headers);
-  EXPECT_EQ(again.answer->body, answer_of(1).body);
-  EXPECT_EQ(cache->begin("scope", key_of(1), "other").verdict, Verdict::other_body);
-  EXPECT_EQ(cache->begin("elsewhere", key_of(1), "digest").verdict, Verdict::fresh);
-  EXPECT_EQ(ask(*cache, 2), Verdict::fresh) << "what was under way is not";
-  EXPECT_EQ(ask(*cache, 3), Verdict::fresh) << "too large to be kept";
+  EXPECT_EQ(again.answer->headers, answer.headers);
+  EXPECT_EQ(again.answer->body, answer.body);
+  EXPECT_EQ(begin({"request", "other"}).verdict, Verdict::other_body);
+  EXPECT_EQ(begin({"elsewhere", "digest"}).verdict, Verdict::fresh);
 }
 
-TEST_F(KeptAnswers, AreBoundedAndTheOldestGo) {
-  constexpr size_t kMore = 100;
-  {
-    const auto cache = open();
-    for (size_t i = 0; i < IdempotencyCache::kMaxKept + kMore; ++i) answer(*cache, i);
-  }
-  {
-    const auto cache = open();
-    EXPECT_EQ(ask(*cache, kMore), Verdict::repeated);
-    EXPECT_EQ(ask(*cache, IdempotencyCache::kMaxKept + kMore - 1), Verdict::repeated);
-    answer(*cache, kMore - 1);  // it had gone; the oldest makes room
-  }
-  const auto cache = open();
-  EXPECT_EQ(ask(*cache, kMore - 1), Verdict::repeated);
-  EXPECT_EQ(ask(*cache, kMore), Verdict::fresh);
+TEST_F(KeptAnswers, WhatIsUnderWayIsNotDoneASecondTimeAndWhatWasNeverAnsweredIsFreshAgain) {
+  ASSERT_EQ(begin(once).verdict, Verdict::fresh);
+  EXPECT_EQ(begin(once).verdict, Verdict::under_way);
+  EXPECT_EQ(begin({"request", "other"}).verdict, Verdict::other_body);
+  posts->abandon(once);
+  EXPECT_EQ(begin(once).verdict, Verdict::fresh);
+  open();
+  EXPECT_EQ(begin(once).verdict, Verdict::fresh);
 }
 
-TEST_F(KeptAnswers, ADamagedFileIsBegunAnew) {
-  {
-    const auto cache = open();
-    answer(*cache, 1);
+TEST_F(KeptAnswers, ARecordThatCannotBeReadIsNone) {
+  ASSERT_TRUE(ledger->keep_answer({once.request, "of another release"}));
+  EXPECT_EQ(begin(once).verdict, Verdict::fresh);
+}
+
+// A control that dies after its commit and before its answer, as it leaves its state to the next one.
+class ControlThatDies : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    host.start();
+    host.control->ledger().subscribe([this](const LedgerChange&) {
+      fs::remove_all(successor.options.state_dir);
+      fs::copy(host.options.state_dir, successor.options.state_dir, fs::copy_options::recursive);
+    });
   }
-  std::ofstream(path + "/data.mdb", std::ios::in | std::ios::binary) << std::string(8192, 'x');
-  {
-    const auto cache = open();
-    answer(*cache, 1);
+  // The answers to the first and to its repetition, which the next control gets.
+  std::pair<HttpResponse, HttpResponse> post_twice(const std::string& target, const nlohmann::json& body) {
+    HttpResponse first = host.call_json("POST", target, body, key);
+    successor.start();
+    return {std::move(first), successor.call_json("POST", target, body, key)};
   }
-  const auto cache = open();
-  EXPECT_EQ(ask(*cache, 1), Verdict::repeated);
+
+  const Headers key = {{"Idempotency-Key", "k-1"}};
+  EventLoop loop;
+  Host host{loop}, successor{loop};
+};
+
+TEST_F(ControlThatDies, HasThePurgeAndItsAnswerInOneCommit) {
+  const auto [first, again] = post_twice("/v1/purge", {{"all", true}});
+  ASSERT_EQ(first.status, 200) << first.body;
+  EXPECT_EQ(again.status, 200) << again.body;
+  EXPECT_EQ(again.body, first.body);
+  EXPECT_EQ(successor.control->ledger().head().purge, 1u);
+  EXPECT_EQ(successor.call_json("POST", "/v1/purge", {{"tag", "news"}}, key).status, 422);
+}
+
+TEST_F(ControlThatDies, HasTheRollbackAndItsAnswerInOneCommit) {
+  ASSERT_EQ(host.put_config(edge_yaml("1")).status, 200);
+  ASSERT_EQ(host.put_config(edge_yaml("2")).status, 200);
+  const auto [first, again] = post_twice("/v1/rollback", {{"to", 1}});
+  ASSERT_EQ(first.status, 200) << first.body;
+  EXPECT_EQ(body_of(first)["outcome"], "committed");
+  EXPECT_EQ(again.status, 200) << again.body;
+  EXPECT_EQ(again.body, first.body);
+  EXPECT_EQ(header(again, "etag"), header(first, "etag"));
+  EXPECT_EQ(successor.control->ledger().head().version, 3u);
+}
+
+TEST_F(ControlThatDies, TellsOfThePurgeAloneWhenItDiedWhileItWaitedForThePlanes) {
+  const auto [first, again] = post_twice("/v1/purge?wait=true", {{"all", true}});
+  ASSERT_EQ(first.status, 200) << first.body;
+  EXPECT_TRUE(body_of(first)["converged"].get<bool>());
+  EXPECT_EQ(again.status, 200) << again.body;
+  EXPECT_EQ(body_of(again), (nlohmann::json{{"outcome", "committed"}, {"sequence", 1}}));
+  EXPECT_EQ(successor.control->ledger().head().purge, 1u);
+}
+
+TEST(RepeatedPost, OfAClientThatLeftWhileItWaitedIsNotDoneAgain) {
+  EventLoop loop;
+  Host host(loop);
+  host.start();
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  FakePlane l7(loop, host.options.run_dir, "l7");  // never applies it
+  const nlohmann::json body = {{"all", true}};
+  const Headers key = {{"Idempotency-Key", "k-1"}};
+  HttpTarget socket;
+  socket.unix_path = host.options.run_dir + "/control.sock";
+  HttpClientRequest request;
+  request.method = "POST";
+  request.target = "/v1/purge?wait=true&timeout=60000";
+  request.host = "control";
+  request.headers = {{"Content-Type", "application/json"}, key.front()};
+  request.body = body.dump();
+  request.timeout_ms = kPatienceMs;
+  auto call = http_call(loop, socket, request, [](const Result<HttpResponse>&) { ADD_FAILURE() << "it was answered"; });
+  ASSERT_TRUE(pump(loop, [&] { return host.control->ledger().head().purge == 1; }));
+  EXPECT_EQ(host.call_json("POST", request.target, body, key).status, 409);
+  call.reset();
+  HttpResponse again;
+  ASSERT_TRUE(pump(loop, [&] {
+    again = host.call_json("POST", request.target, body, key);
+    return again.status != 409;
+  }));
+  EXPECT_EQ(again.status, 200) << again.body;
+  EXPECT_EQ(body_of(again), (nlohmann::json{{"outcome", "committed"}, {"sequence", 1}}));
+  EXPECT_EQ(host.control->ledger().head().purge, 1u);
+}
+
+TEST(RepeatedPost, ThatChangesNothingNeedsNoKey) {
+  EventLoop loop;
+  Host host(loop);
+  host.start();
+  const Headers key = {{"Idempotency-Key", "k-1"}};
+  ASSERT_EQ(body_of(host.call("POST", "/v1/status/wait?timeout=1", "", key))["converged"], true);
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  FakePlane l7(loop, host.options.run_dir, "l7");  // of version 0
+  const HttpResponse again = host.call("POST", "/v1/status/wait?timeout=1", "", key);
+  EXPECT_FALSE(body_of(again)["converged"].get<bool>()) << "it was asked anew";
 }
 
 }  // namespace
