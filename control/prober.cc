@@ -62,13 +62,23 @@ void Prober::begin(const std::string& key, const ProbeTarget& target) {
   auto owned = std::make_unique<Watch>();
   Watch& watch = *owned;
   watch.target = target;
-  const std::shared_ptr<const Words> words = ledger_.words();
-  if (const auto word = words->health.find(key); word != words->health.end()) watch.dampener.up = word->second.up;
+  watch.dampener.up = last_verdict(key);
   watch.next = std::make_unique<Timer>(loop_, [this, key, &watch] { probe(key, watch); });
   const uint64_t window_ns = std::min(target.interval_ms, kMaxFirstDelayMs) * kNsPerMs;
   const uint64_t share = siphash13(spread_key_, key) >> 32;
   watch.next->arm_after_ns(window_ns * share >> 32);
   watches_[key] = std::move(owned);
+}
+
+// The one that waits to be stored, or the word in force: it is not to be removed any more, its backend is back.
+std::optional<bool> Prober::last_verdict(const std::string& key) {
+  if (const auto pending = pending_.find(key); pending != pending_.end()) {
+    if (pending->second) return pending->second->up;
+    pending_.erase(pending);
+  }
+  const std::shared_ptr<const Words> words = ledger_.words();
+  const auto word = words->health.find(key);
+  return word == words->health.end() ? std::nullopt : std::optional(word->second.up);
 }
 
 void Prober::probe(const std::string& key, Watch& watch) {

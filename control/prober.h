@@ -47,6 +47,7 @@ class Prober {
 
   Wanted wanted_targets() const;
   void begin(const std::string& key, const ProbeTarget& target);
+  std::optional<bool> last_verdict(const std::string& key);
   void probe(const std::string& key, Watch& watch);
   void on_result(const std::string& key, Watch& watch, const ProbeResult& result);
   void remove_stale_words(const Wanted& wanted);

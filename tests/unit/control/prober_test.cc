@@ -7,6 +7,7 @@
 
 #include <csignal>
 
+#include "control/apply.h"
 #include "control/probe.h"
 #include "tests/unit/control/host.h"
 
@@ -117,6 +118,12 @@ class ProberTest : public ::testing::Test {
   bool becomes(bool up) {
     return pump(loop, [&] { return word() && word()->up == up; });
   }
+  // Without a turn of the loop.
+  void apply_now(const std::string& yaml) {
+    const ApplyOutcome outcome =
+        apply(host.control->ledger(), examine_text("edge.yaml", yaml, files_from({})), {"test", "", 0, false});
+    ASSERT_EQ(outcome.status, ApplyOutcome::Status::committed) << outcome.error;
+  }
 
   EventLoop loop;
   Host host{loop};
@@ -168,6 +175,17 @@ TEST_F(ProberTest, TheWordGoesWithItsBackend) {
   ASSERT_TRUE(becomes(true));
   ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
   EXPECT_TRUE(pump(loop, [&] { return word() == nullptr; }));
+}
+
+TEST_F(ProberTest, ABackendThatIsBackBeforeItsWordWentKeepsIt) {
+  Origin origin(loop);
+  ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint)).status, 200);
+  ASSERT_TRUE(becomes(true));
+  apply_now(edge_yaml());
+  apply_now(probed_yaml(origin.endpoint));
+  const int asked = origin.asked;
+  ASSERT_TRUE(pump(loop, [&] { return origin.asked >= asked + 3; }));
+  EXPECT_NE(word(), nullptr);
 }
 
 TEST_F(ProberTest, ManyVerdictsAtOnceAreFewCommits) {
@@ -226,6 +244,23 @@ TEST_F(ProberTest, WhatCannotBeStoredIsToldOnceAndStoredWhenItCan) {
   };
   EXPECT_EQ(count("cannot store"), 1U) << told;
   EXPECT_EQ(count("can be stored again"), 1U) << told;
+}
+
+TEST_F(ProberTest, AProbeThatChangesGoesOnFromAVerdictThatIsNotStoredYet) {
+  Origin origin(loop);
+  ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint)).status, 200);
+  ASSERT_TRUE(becomes(true));
+  const Counter& unstored = metrics().counter("tidegate_control_health_commit_failures_total", "");
+  const uint64_t before = unstored.value(), sequence = words->sequence;
+  {
+    const FullDisk full;
+    origin.status = 500;
+    ASSERT_TRUE(pump(loop, [&] { return unstored.value() >= before + 3; }));
+  }
+  origin.status = 200;
+  apply_now(probed_yaml(origin.endpoint, "rise: 1, fall: 1"));
+  ASSERT_TRUE(pump(loop, [&] { return host.control->ledger().words()->sequence > sequence; })) << "it is stored";
+  EXPECT_TRUE(becomes(true));
 }
 
 }  // namespace
