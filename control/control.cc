@@ -52,6 +52,14 @@ Result<std::string> read_token(const std::string& path) {
   return text->substr(0, end + 1);
 }
 
+// How others are reached, with the token for it.
+Result<Peers> read_peers(const ControlOptions& options, const Tokens& tokens) {
+  if (options.peer_token_file.empty()) return load_peers(options, tokens.replica_token());
+  Result<std::string> token = read_token(options.peer_token_file);
+  if (!token) return token.error();
+  return load_peers(options, *std::move(token));
+}
+
 // The document of --config as the first version, or every fault of it.
 Result<void> commit_first(Ledger& ledger, const std::string& path) {
   if (ledger.head().version != 0) {
@@ -171,13 +179,7 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     if (!loaded) return loaded.error();
     tokens = std::move(*loaded);
   }
-  std::string peer_token = tokens.replica_token();
-  if (!options.peer_token_file.empty()) {
-    Result<std::string> token = read_token(options.peer_token_file);
-    if (!token) return token.error();
-    peer_token = std::move(*token);
-  }
-  Result<Peers> peers = load_peers(options, std::move(peer_token));
+  Result<Peers> peers = read_peers(options, tokens);
   if (!peers) return peers.error();
   Result<std::shared_ptr<TlsContext>> tls = listener_tls(options);
   if (!tls) return tls.error();
@@ -231,6 +233,10 @@ Result<void> Control::reload() {
   if (!tokens && !tls) return fail(tokens.error().message + "; " + tls.error().message);
   if (!tokens) return tokens.error();
   if (!tls) return tls.error();
+  Result<Peers> peers = read_peers(options, *tokens);
+  if (!peers) return peers.error();
+  if (parts_->follower) parts_->follower->set_peers(*peers);
+  parts_->fleet.set_peers(*std::move(peers));
   if (!options.tokens_file.empty()) {
     log_info("{} tokens read from {}", tokens->size(), options.tokens_file);
     parts_->auth.replace_tokens(std::move(*tokens));

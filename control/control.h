@@ -20,7 +20,8 @@ class Control {
   static Result<std::unique_ptr<Control>> start(EventLoop& loop, const ControlOptions& options);
   ~Control();
 
-  // The files of tokens and of the listener's certificate again (SIGHUP). After an Error all of before stands.
+  // The files of tokens, of the listener's certificate and of what is presented to others again (SIGHUP). After an
+  // Error all of before stands.
   Result<void> reload();
   // Ends listening; open streams end with the Control.
   void stop_listening();

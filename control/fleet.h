@@ -38,6 +38,7 @@ class Fleet {
       : loop_(loop), ledger_(ledger), options_(std::move(options)) {}
 
   const std::string& own_node() const { return options_.node; }
+  void set_peers(Peers peers) { options_.peers = std::move(peers); }
   // What this control adds to its node's status: role, leader.
   void set_self(std::function<nlohmann::json()> describe) { describe_self_ = std::move(describe); }
 

@@ -15,7 +15,7 @@ namespace {
 
 using namespace tidegate;
 
-// SIGTERM and SIGINT end the loop; SIGHUP reads the tokens and the certificate again.
+// SIGTERM and SIGINT end the loop; SIGHUP reads tokens and certificates again.
 class Signals final : private IoHandler {
  public:
   Signals(EventLoop& loop, Control& control) : loop_(loop), control_(control) {
@@ -35,7 +35,7 @@ class Signals final : private IoHandler {
       if (info.ssi_signo != SIGHUP) {
         loop_.stop();
       } else if (Result<void> reloaded = control_.reload(); !reloaded) {
-        log_error("tokens and certificate of before stand: {}", reloaded.error().message);
+        log_error("tokens and certificates of before stand: {}", reloaded.error().message);
       }
     }
   }

@@ -41,7 +41,7 @@ ControlOptions parse_control_options(int argc, char** argv) {
                                        "lines ROLE TOKEN [name]; roles: viewer, operator, publisher, admin, replica");
   listen->needs(tokens);
   CLI::Option* certificate = app.add_option("--tls-certificate", options.tls_certificate_file,
-                                            "PEM chain of --listen, naming its address; read at the start");
+                                            "PEM chain of --listen, naming its address; SIGHUP reads it again");
   CLI::Option* key = app.add_option("--tls-key", options.tls_key_file, "its private key");
   certificate->needs(listen, key);
   key->needs(certificate);

@@ -28,7 +28,7 @@ struct Peers {
 
 bool is_loopback(const IpAddress& address);
 
-// The files of --peer-ca and the like are read here, once. Errors name the option that would mend them.
+// Reads the files of --peer-ca and the like. Errors name the option that would mend them.
 Result<Peers> load_peers(const ControlOptions& options, std::string token);
 // What options.listen serves with: null for plain text, where that is allowed.
 Result<std::shared_ptr<TlsContext>> listener_tls(const ControlOptions& options);

@@ -32,6 +32,7 @@ class ReplicaFollower {
   ReplicaFollower(EventLoop& loop, Ledger& ledger, const Endpoint& leader, Peers peers);
   ~ReplicaFollower();
   void start() { connect(); }
+  void set_peers(Peers peers) { peers_ = std::move(peers); }  // from the next connection on
 
   const Endpoint& leader() const { return leader_; }
   bool connected() const { return connected_; }

@@ -105,6 +105,24 @@ TEST_F(ReplicaTest, AWrongTokenLeavesTheStateAloneAndSaysWhy) {
   EXPECT_EQ(follower.control->ledger().head().version, 0u);
 }
 
+TEST_F(ReplicaTest, ANewTokenIsPresentedWithoutARestart) {
+  ASSERT_EQ(leader.put_config(edge_yaml()).status, 200);
+  follower.options.peer_token_file = follower.directory.write("peer", std::string(kReplicaToken) + "\n");
+  follower.start();
+  ASSERT_TRUE(caught_up());
+  leader.directory.write("tokens", "replica a-brand-new-token-99\n");
+  restart_leader();
+  ASSERT_TRUE(pump(loop, [&] {
+    return body_of(follower.call("GET", "/v1/node/status")).value("trouble", "").find("401") != std::string::npos;
+  }));
+  follower.directory.write("peer", "\n");
+  EXPECT_FALSE(follower.control->reload()) << "the token of before stands";
+  follower.directory.write("peer", "a-brand-new-token-99\n");
+  ASSERT_TRUE(follower.control->reload());
+  ASSERT_EQ(leader.put_config(edge_yaml("7")).status, 200);
+  EXPECT_TRUE(caught_up());
+}
+
 TEST_F(ReplicaTest, ALeaderThatLostItsStateDoesNotTakeOurs) {
   ASSERT_EQ(leader.put_config(edge_yaml()).status, 200);
   ASSERT_EQ(leader.put_config(edge_yaml("7")).status, 200);
