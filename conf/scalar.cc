@@ -22,6 +22,7 @@ constexpr Unit kDurations[] = {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'6
 constexpr Unit kSizes[] = {{"B", 1}, {"KB", 1ULL << 10}, {"MB", 1ULL << 20}, {"GB", 1ULL << 30}, {"TB", 1ULL << 40}};
 
 constexpr size_t kMaxName = 63;
+constexpr size_t kMaxFilePath = 480;  // it is the name of an object of the version
 
 Decoded refuse(std::string code, const Field& field, const DocumentNode& node, std::string hint = {}) {
   return {std::nullopt,
@@ -178,6 +179,14 @@ bool is_token(std::string_view text) {  // RFC 9110 §5.6.2
   });
 }
 
+Decoded decode_file(const Field& field, const DocumentNode& node) {
+  if (node.text.empty()) return refuse("empty_value", field, node);
+  if (node.text.size() > kMaxFilePath) {
+    return refuse("out_of_range", field, node, fmt::format("a path has at most {} bytes", kMaxFilePath));
+  }
+  return decode_text(field, node);
+}
+
 Decoded decode_method(const Field& field, const DocumentNode& node) {
   std::string upper = node.text;
   for (char& c : upper) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
@@ -247,7 +256,7 @@ Decoded decode_scalar(const Field& field, const DocumentNode& node) {
     case FieldType::lines:
       return decode_text(field, node);
     case FieldType::file:
-      return node.text.empty() ? refuse("empty_value", field, node) : decode_text(field, node);
+      return decode_file(field, node);
     case FieldType::choice:
       return decode_choice(field, node);
     case FieldType::address:

@@ -7,8 +7,7 @@
 #include "conf/names.h"
 #include "control/bundle.h"
 #include "control/diff.h"
-#include "control/json_bounds.h"
-#include "control/problem.h"
+#include "control/parameters.h"
 #include "control/write_rules.h"
 
 namespace tidegate {
@@ -50,8 +49,11 @@ class ConfigApi {
   }
 
   void get_version(const ApiCall& call) {
-    const uint64_t number = std::strtoull(call.path.at("version").c_str(), nullptr, 10);
-    const Result<Manifest> manifest = ledger_.store().manifest(number);
+    const std::optional<uint64_t> number = parse_number(call.path.at("version"));
+    if (!number) {
+      return call.respond(problem(400, "bad_version", call.path.at("version") + " is not the number of a version"));
+    }
+    const Result<Manifest> manifest = ledger_.store().manifest(*number);
     if (!manifest) return call.respond(problem(404, "no_such_version", manifest.error().message));
     respond_with_part(
         call, *manifest, [](const json& document) { return document; }, document_yaml);
@@ -131,9 +133,13 @@ class ConfigApi {
     change_document(call, [&](json& document) -> std::optional<HttpResponse> {
       if (json* existing = find_object(document, kind, object_name)) {
         *existing = std::move(object);
-      } else {
-        document[kind].push_back(std::move(object));
+        return std::nullopt;
       }
+      json& section = document[kind];
+      if (!section.is_null() && !section.is_array()) {
+        return problem(404, "no_such_object", fmt::format("{} is one section, not a list: PATCH it", kind));
+      }
+      section.push_back(std::move(object));
       return std::nullopt;
     });
   }

@@ -6,6 +6,12 @@
 
 namespace tidegate {
 
+namespace {
+
+constexpr size_t kMaxNoteBytes = 500;
+
+}  // namespace
+
 std::optional<uint64_t> parse_number(std::string_view text) {
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -39,6 +45,14 @@ std::optional<nlohmann::json> object_body(const ApiCall& call, std::initializer_
     return std::nullopt;
   }
   return std::move(*body);
+}
+
+std::optional<std::string> note_member(const ApiCall& call, const nlohmann::json& body, const char* member) {
+  const auto note = body.find(member);
+  if (note == body.end() || note->is_null()) return std::string();
+  if (note->is_string() && note->get_ref<const std::string&>().size() <= kMaxNoteBytes) return note->get<std::string>();
+  call.respond(problem(400, "bad_body", fmt::format("\"{}\" is text of at most {} bytes", member, kMaxNoteBytes)));
+  return std::nullopt;
 }
 
 }  // namespace tidegate

@@ -21,4 +21,8 @@ std::optional<uint64_t> number_parameter(const ApiCall& call, std::string_view n
 // The body as a JSON object with no members but `known`; nothing (and a 400 sent) otherwise.
 std::optional<nlohmann::json> object_body(const ApiCall& call, std::initializer_list<std::string_view> known);
 
+// A note or comment out of the body; empty when absent or null, nothing (and a 400 sent) when it is no string, or a
+// long one.
+std::optional<std::string> note_member(const ApiCall& call, const nlohmann::json& body, const char* member);
+
 }  // namespace tidegate

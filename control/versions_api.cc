@@ -57,13 +57,15 @@ class VersionsApi {
     if (!body) return;
     const uint64_t to = number_member(*body, "to");
     if (to == 0) return call.respond(problem(400, "bad_body", "\"to\" is the number of a version"));
+    std::optional<std::string> comment = note_member(call, *body, "comment");
+    if (!comment) return;
     if (!call.request().header("if-match").empty()) {
       if (auto refusal = check_precondition(call.request(), ledger_.manifest()))
         return call.respond(std::move(*refusal));
     }
     if (!find(call, std::to_string(to))) return;
     ApplyRequest request = apply_request(call);
-    if (request.comment.empty()) request.comment = string_member(*body, "comment");
+    if (request.comment.empty()) request.comment = *std::move(comment);
     call.respond(answer_write(roll_back(ledger_, to, std::move(request))));
   }
 

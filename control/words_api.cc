@@ -15,7 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxNoteBytes = 500;
 constexpr std::string_view kConfiguration = "the configuration";
 
 template <class Named>
@@ -75,10 +74,9 @@ class WordsApi {
     if (!body) return;
     const std::optional<AdminState> state = parse_admin_state(string_member(*body, "state"));
     if (!state) return call.respond(problem(400, "bad_body", "\"state\" is \"drained\" or \"down\""));
-    AdminWord word{*state, call.who.name, string_member(*body, "note"), realtime_ns()};
-    if (word.note.size() > kMaxNoteBytes)
-      return call.respond(problem(400, "bad_body", "the note is longer than 500 bytes"));
-    store(call, *key, word);
+    std::optional<std::string> note = note_member(call, *body, "note");
+    if (!note) return;
+    store(call, *key, AdminWord{*state, call.who.name, *std::move(note), realtime_ns()});
   }
 
   void clear(const ApiCall& call) {

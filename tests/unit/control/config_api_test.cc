@@ -159,8 +159,17 @@ TEST_F(ConfigApiTest, ARollbackRestoresTheFilesOfThatVersion) {
   EXPECT_EQ(body_of(host.call("GET", "/v1/versions/3"))["rollback_of"], 1);
 }
 
+// A document whose one file has this path.
+std::string bundle_with_file(const std::string& path) {
+  Bundle bundle;
+  bundle.file = "edge.yaml";
+  bundle.text = edge_yaml("100", "zones:\n  - {name: example.test, file: \"" + path + "\"}\n");
+  bundle.files[path] = std::make_shared<const std::string>("@ 60 IN SOA ns hm 1 1 1 1 1\n@ 60 IN NS ns\n");
+  return encode_bundle(bundle);
+}
+
 TEST_F(ConfigApiTest, BrokenBodiesAreProblemsAndChangeNothing) {
-  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  ASSERT_EQ(host.put_config(edge_yaml("100", "geo:\n  networks: [{network: 10.0.0.0/8, site: eu}]\n")).status, 200);
   struct Broken {
     const char *method, *target, *type;
     std::string body;
@@ -171,18 +180,24 @@ TEST_F(ConfigApiTest, BrokenBodiesAreProblemsAndChangeNothing) {
       {"PUT", "/v1/config", "application/json", "{"},
       {"PUT", "/v1/config", kBundleType, "{\"text\": 3}"},
       {"PUT", "/v1/config", "text/plain", "sites: []"},
+      {"PUT", "/v1/config", kBundleType, bundle_with_file(std::string(600, 'z'))},
       {"PUT", "/v1/config/pools/origins", "application/json", "[1]"},
+      {"PUT", "/v1/config/geo/home", "application/json", "{}"},
+      {"PUT", "/v1/config/tides/home", "application/json", "{}"},
       {"PATCH", "/v1/config", "application/json", "[1,2"},
       {"PATCH", "/v1/config", "application/json", "[]"},
       {"PATCH", "/v1/config", "application/json", std::string(50'000, '[')},
       {"POST", "/v1/rollback", "application/json", R"({"to": "yesterday"})"},
       {"POST", "/v1/rollback", "application/json", R"({"to": 99})"},
+      {"POST", "/v1/rollback", "application/json", R"({"to": 1, "comment": 5})"},
+      {"POST", "/v1/rollback", "application/json", R"({"to": 1, "comment": ")" + std::string(501, 'x') + R"("})"},
       {"POST", "/v1/purge", "application/json", "{}"},
       {"POST", "/v1/purge", "application/json", R"({"url": "/relative"})"},
       {"POST", "/v1/purge", "application/json", R"({"all": true, "tag": "x"})"},
       {"PUT", "/v1/admin/pool/origins", "application/json", R"({"state": "dancing"})"},
       {"PUT", "/v1/admin/pool/nobody", "application/json", R"({"state": "drained"})"},
       {"PUT", "/v1/admin/pool/origins", "application/json", R"({"state": "drained", "nota": 1})"},
+      {"PUT", "/v1/admin/pool/origins", "application/json", R"({"state": "drained", "note": 1})"},
   };
   const StateHead before = host.control->ledger().head();
   for (const Broken& broken : all) {

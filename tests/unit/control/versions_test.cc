@@ -22,6 +22,7 @@ TEST(Versions, ListNewestFirstWithWhoAndWhy) {
   EXPECT_THAT(host.call("GET", "/v1/versions/1/config").body, HasSubstr("weight: 100"));
   EXPECT_EQ(host.call("GET", "/v1/versions/9").status, 404);
   EXPECT_EQ(host.call("GET", "/v1/versions/x").status, 400);
+  EXPECT_EQ(host.call("GET", "/v1/versions/1x/config").status, 400);
 }
 
 TEST(Versions, ADiffShowsTheChangedLineOfTheChangedObject) {
