@@ -17,6 +17,7 @@
 #include "core/crypto.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/open_files.h"
 #include "core/process_metrics.h"
 
 namespace tidegate {
@@ -104,6 +105,7 @@ struct Plane::Impl final : IoHandler {
 Result<void> Plane::Impl::prepare() {
   set_log_component(name);
   if (options.verbose) set_log_level(LogLevel::debug);
+  raise_open_files_limit();
   sigset_t set;
   ::sigemptyset(&set);
   for (const int signal : kSignals) ::sigaddset(&set, signal);

@@ -10,6 +10,7 @@
 #include "core/event_loop.h"
 #include "core/fd.h"
 #include "core/log.h"
+#include "core/open_files.h"
 
 namespace {
 
@@ -51,6 +52,7 @@ int main(int argc, char** argv) {
   const ControlOptions options = parse_control_options(argc, argv);
   set_log_component("control");
   if (options.verbose) set_log_level(LogLevel::debug);
+  raise_open_files_limit();
   ::signal(SIGPIPE, SIG_IGN);
 
   EventLoop loop;

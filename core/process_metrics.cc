@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "core/clock.h"
+#include "core/open_files.h"
 
 namespace tidegate {
 namespace {
@@ -40,6 +41,7 @@ std::string process_metrics_text(std::string_view prefix) {
          static_cast<double>(clock_ns(CLOCK_PROCESS_CPUTIME_ID)) / 1e9);
   family("process_resident_memory_bytes", "gauge", "Memory in RAM.", static_cast<double>(resident_bytes()));
   family("process_open_fds", "gauge", "Open file descriptors.", static_cast<double>(open_fds()));
+  family("process_max_fds", "gauge", "File descriptors that may be open.", static_cast<double>(open_files_limit()));
   family("process_uptime_seconds", "gauge", "Since the process started.",
          static_cast<double>(monotonic_ns() - g_started_ns) / 1e9);
   out += fmt::format("# HELP {0}_build_info The version that runs.\n# TYPE {0}_build_info gauge\n", prefix);

@@ -2,8 +2,10 @@
 #include "conf/plane.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -304,6 +306,19 @@ TEST(Plane, ShowsMetricsAndHealthOverTcpAndNothingElse) {
   EXPECT_EQ(get("/healthz")->status, 200);
   EXPECT_EQ(get("/status")->status, 404);
   EXPECT_EQ(get("/explain?client=x")->status, 404);
+}
+
+TEST(Plane, MayOpenAsManyFilesAsTheSystemLetsIt) {
+  const TempDir directory;
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit as_from_a_shell{256, limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &as_from_a_shell), 0);
+  PlaneProcess plane(directory, of_file(directory));
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  ASSERT_TRUE(plane.logged("ready: version 0"));
+  const std::string most = fmt::format("tidegate_test_process_max_fds {:.9g}\n", static_cast<double>(limit.rlim_max));
+  EXPECT_THAT(plane.get("/metrics")->body, HasSubstr(most));
 }
 
 TEST(PlaneOptions, AreParsed) {
