@@ -79,8 +79,8 @@ void tell_refusal(Cli& cli, const HttpResponse& response, const std::string& doc
     return;
   }
   const Result<nlohmann::json> problem = parse_json(response.body);
-  const std::vector<Fault> faults =
-      problem ? faults_from_json(problem->value("faults", nlohmann::json())) : std::vector<Fault>{};
+  std::vector<Fault> faults;
+  if (problem && problem->is_object()) faults = faults_from_json(problem->value("faults", nlohmann::json()));
   if (!faults.empty()) {
     fmt::print(stderr, "{}", render_faults(faults, document, stderr_is_terminal()));
     fmt::print(stderr, "refused: {}\n", string_member(*problem, "detail"));

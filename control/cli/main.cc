@@ -1,7 +1,11 @@
 // tidegate: the command line.
 
+#include <fmt/format.h>
+
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "control/cli/cli.h"
 
@@ -32,6 +36,9 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kDone : kMisuse;
+  } catch (const nlohmann::json::exception&) {
+    fmt::print(stderr, "tidegate: what answers at {} is no control: its JSON has another shape\n", cli.api);
+    return kUnreachable;
   }
   return cli.exit_status;
 }

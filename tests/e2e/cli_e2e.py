@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from lab import BUILD
 from netns import wait_until
@@ -56,6 +58,43 @@ def test_misuse_is_status_2_and_nobody_there_is_3(lab):
             arguments = [path if a == "FILE" else a for a in arguments]
             done = tidegate("--api", lab.directory("edge") / "no.sock", command, *arguments)
             assert done.returncode == 3 and "cannot reach the control plane" in done.stderr, (command, done)
+
+
+class NoControl(BaseHTTPRequestHandler):
+    """Something else that listens at the address: it answers everything with the server's `answer`."""
+
+    def do(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, body = self.server.answer
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_answer_that_is_no_control_s_is_told_and_kills_nobody(lab):
+    path = lab.directory("edge") / "edge.yaml"
+    odd = {"nodes": [5], "changes": [5], "pools": [5], "versions": 5, "steps": 5, "missing": [5], "converged": True}
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoControl) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = ("--api", f"http://127.0.0.1:{server.server_address[1]}")
+        for server.answer in ((200, b"[]"), (200, b"5"), (200, json.dumps(odd).encode()), (404, b"[]"), (404, b'"x"'), (422, b'{"faults": [5]}')):
+            for command, arguments in COMMANDS.items():
+                if command not in WITHOUT_API:
+                    done = tidegate(*api, command, *(path if a == "FILE" else a for a in arguments), *(["--wait"] if command == "purge" else []))
+                    assert done.returncode in (0, 1, 3), (server.answer, command, done)
+                    if server.answer[0] != 200:
+                        assert done.returncode == 1 and "refused" in done.stderr, (server.answer, command, done)
+        server.answer = (200, b"[]")
+        done = tidegate(*api, "status")
+        assert done.returncode == 3 and "no control" in done.stderr, done
+        server.shutdown()
 
 
 def test_what_control_refuses_is_status_1_and_says_why(lab):
