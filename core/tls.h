@@ -114,7 +114,8 @@ class TlsStream {
   TlsStatus uncork();
   TlsStatus flush();
   bool drained() const { return wire_.unsent.empty(); }
-  bool has_pending() const;  // decrypted bytes wait inside
+  // read() may give more without anything new from the socket. Not so when only the beginning of a record is here.
+  bool has_pending() const { return pending_; }
   void send_close_notify();
 
   std::string_view alpn() const;         // empty: none negotiated
@@ -137,6 +138,7 @@ class TlsStream {
   std::shared_ptr<TlsContext> context_;
   Wire wire_;
   SSL* ssl_;
+  bool pending_ = false;
   std::string last_error_;
 };
 

@@ -175,7 +175,9 @@ TlsStatus TlsStream::classify(int rc) {
 TlsStatus TlsStream::handshake() {
   ERR_clear_error();
   errno = 0;
-  return classify(SSL_do_handshake(ssl_));
+  const int rc = SSL_do_handshake(ssl_);
+  pending_ = rc == 1 && SSL_has_pending(ssl_) == 1;  // the first request may have come along
+  return classify(rc);
 }
 
 TlsStream::Io TlsStream::read(char* buffer, size_t bytes) {
@@ -183,6 +185,8 @@ TlsStream::Io TlsStream::read(char* buffer, size_t bytes) {
   errno = 0;
   size_t got = 0;
   const int rc = SSL_read_ex(ssl_, buffer, bytes, &got);
+  // What OpenSSL holds when it asks for more is part of a record: only the socket brings the rest.
+  pending_ = rc == 1 && SSL_has_pending(ssl_) == 1;
   return {rc == 1 ? TlsStatus::ok : classify(rc), got};
 }
 
@@ -221,8 +225,6 @@ TlsStatus TlsStream::classify_sent(bool sent_all) {
   last_error_ = std::strerror(errno);
   return TlsStatus::error;
 }
-
-bool TlsStream::has_pending() const { return SSL_has_pending(ssl_) == 1; }
 
 void TlsStream::send_close_notify() {
   if (SSL_in_init(ssl_) || !last_error_.empty()) return;  // SSL_shutdown(3): not before a handshake nor after an error

@@ -229,6 +229,28 @@ TEST(TlsStreams, GatherRecordsWhileCorkedAndKeepWhatTheSocketDoesNotTake) {
   EXPECT_TRUE(blocked);
 }
 
+TEST(TlsStreams, HaveNothingPendingWhileOnlyTheBeginningOfARecordIsHere) {
+  Pair pair(server_context({{identity_a()}}), client_context());
+  ASSERT_TRUE(pair.up());
+  char got[100];
+  EXPECT_EQ(pair.server.read(got, sizeof got).status, TlsStatus::want_read);
+  ASSERT_EQ(pair.client.write("hello", 5).bytes, 5u);
+  char record[100];
+  const ssize_t bytes = ::recv(pair.link.server.get(), record, sizeof record, 0);
+  ASSERT_GT(bytes, 10);
+  const size_t half = 10, rest = static_cast<size_t>(bytes) - half;
+
+  ASSERT_EQ(::send(pair.link.client.get(), record, half, 0), static_cast<ssize_t>(half));
+  EXPECT_EQ(pair.server.read(got, sizeof got).status, TlsStatus::want_read);
+  EXPECT_FALSE(pair.server.has_pending());
+  ASSERT_EQ(::send(pair.link.client.get(), record + half, rest, 0), static_cast<ssize_t>(rest));
+  const TlsStream::Io io = pair.server.read(got, 2);
+  EXPECT_EQ(std::string_view(got, io.bytes), "he");
+  EXPECT_TRUE(pair.server.has_pending());
+  EXPECT_EQ(pair.server.read(got, sizeof got).bytes, 3u);
+  EXPECT_FALSE(pair.server.has_pending());
+}
+
 TEST(TlsStreams, TellAnOrderlyEndFromACutOne) {
   TlsServerOptions options;
   options.identities = {identity_a()};

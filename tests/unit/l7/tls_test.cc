@@ -105,11 +105,11 @@ TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string
 
 class Tls : public testing::Test {
  protected:
-  void configure(Edge& edge) {
+  void configure(Edge& edge, uint32_t workers = 2) {
     edge.model.certificates = certificates_;
     edge.model.listeners[0].tls.enabled = true;
     edge.model.listeners[0].tls.certificates = {0, 1};
-    edge.model.nodes[0].l7.workers = 2;
+    edge.model.nodes[0].l7.workers = workers;
     edge.add_route("/*", edge.add_pool("p", {origin_.endpoint()}));
     edge.start();
   }
@@ -142,6 +142,33 @@ TEST_F(Tls, SessionsResumeOnEveryWorkerAcrossVersionsAndOnAnotherProxy) {
   EXPECT_TRUE(ask_tls(other.endpoint(), "a.test", kHttp1, first.session.get()).resumed);
   ASSERT_TRUE(one.publish());
   EXPECT_TRUE(ask_tls(one.endpoint(), "a.test", kHttp1, first.session.get()).resumed);
+}
+
+// OpenSSL holds the beginning of a record until the rest comes. A worker that went on asking it would serve nobody
+// else.
+TEST_F(Tls, AClientThatStopsInTheMiddleOfARecordHoldsNobodyUp) {
+  Edge edge;
+  configure(edge, 1);
+  Wire wire = Wire::connect(edge.endpoint());
+  SSL_CTX* context = SSL_CTX_new(TLS_client_method());
+  SSL* ssl = SSL_new(context);
+  SSL_set_fd(ssl, wire.fd());
+  ASSERT_EQ(SSL_connect(ssl), 1);
+  BIO* written = BIO_new(BIO_s_mem());
+  SSL_set0_wbio(ssl, written);
+  const std::string request = get("/", "a.test", "Connection: close\r\n");
+  ASSERT_EQ(SSL_write(ssl, request.data(), static_cast<int>(request.size())), static_cast<int>(request.size()));
+  char* record = nullptr;
+  const auto bytes = static_cast<size_t>(BIO_get_mem_data(written, &record));
+  ASSERT_TRUE(wire.send({record, bytes / 2}));
+
+  EXPECT_TRUE(ask_tls(edge.endpoint(), "b.test", kHttp1).text.ends_with("secret"));
+  ASSERT_TRUE(wire.send({record + bytes / 2, bytes - bytes / 2}));
+  char answer[4096];
+  const int got = SSL_read(ssl, answer, sizeof answer);
+  EXPECT_TRUE(std::string_view(answer, static_cast<size_t>(std::max(got, 0))).starts_with("HTTP/1.1 200"));
+  SSL_free(ssl);
+  SSL_CTX_free(context);
 }
 
 TEST_F(Tls, ACertificateThatDoesNotFitItsKeyRefusesTheVersion) {
