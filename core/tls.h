@@ -116,6 +116,8 @@ class TlsStream {
   bool drained() const { return wire_.unsent.empty(); }
   // read() may give more without anything new from the socket. Not so when only the beginning of a record is here.
   bool has_pending() const { return pending_; }
+  // The last read() took all that the socket held then.
+  bool emptied_socket() const { return wire_.emptied; }
   void send_close_notify();
 
   std::string_view alpn() const;         // empty: none negotiated
@@ -131,6 +133,7 @@ class TlsStream {
   struct Wire {
     int fd;
     bool corked = false;
+    bool emptied = false;
     std::string unsent;
   };
   TlsStatus classify(int rc);

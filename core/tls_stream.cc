@@ -85,9 +85,11 @@ int bio_write(BIO* bio, const char* bytes, size_t size, size_t* written) {
 
 int bio_read(BIO* bio, char* bytes, size_t size, size_t* read) {
   BIO_clear_retry_flags(bio);
-  const ssize_t got = ::recv(TlsWire::of(bio).fd, bytes, size, 0);
+  auto& wire = TlsWire::of(bio);
+  const ssize_t got = ::recv(wire.fd, bytes, size, 0);
   if (got > 0) {
     *read = static_cast<size_t>(got);
+    wire.emptied = *read < size;
     return 1;
   }
   if (got == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
@@ -131,7 +133,7 @@ void expect_peer(SSL* ssl, const std::string& server_name, bool verifies) {
 }  // namespace
 
 TlsStream::TlsStream(std::shared_ptr<TlsContext> context, int fd, bool server, const std::string& server_name)
-    : context_(std::move(context)), wire_{fd, false, {}}, ssl_(SSL_new(context_->get())) {
+    : context_(std::move(context)), wire_{fd, false, false, {}}, ssl_(SSL_new(context_->get())) {
   assert(ssl_ != nullptr);
   BIO* bio = BIO_new(socket_method());
   assert(bio != nullptr);
@@ -184,6 +186,7 @@ TlsStream::Io TlsStream::read(char* buffer, size_t bytes) {
   ERR_clear_error();
   errno = 0;
   size_t got = 0;
+  wire_.emptied = false;
   const int rc = SSL_read_ex(ssl_, buffer, bytes, &got);
   // What OpenSSL holds when it asks for more is part of a record: only the socket brings the rest.
   pending_ = rc == 1 && SSL_has_pending(ssl_) == 1;

@@ -93,6 +93,8 @@ Transport::Status Transport::fill_tls(InBuffer& in) {
       in.filled(io.bytes);
       bytes_read_ += io.bytes;
       any = true;
+      // As with plain sockets: a short read emptied it, unless its end is still to be read.
+      if (tls_->emptied_socket() && !tls_->has_pending() && !hung_up_) readable_ = false;
       continue;
     }
     if (io.status == TlsStatus::closed) {
