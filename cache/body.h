@@ -54,6 +54,8 @@ class BodyReader {
   // Set before the first next() that may wait. Kept for the reader's life.
   void on_ready(std::function<void()> fn);
   BodyStep next(Slice& slice);
+  // Whether next() has nothing but `end` to give: all was handed out already. False where that is not known yet.
+  bool ended() const { return remaining_ == 0; }
 
  private:
   friend class Engine;

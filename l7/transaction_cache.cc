@@ -198,6 +198,7 @@ cache::BodyStep Transaction::pump_stored() {
     if (step != cache::BodyStep::data) return step;
     response_bytes_ += slice.bytes.size();
     client_->send_piece(slice.bytes);
+    if (stored_->body.ended()) return cache::BodyStep::end;  // said along with the last piece: one frame, one write
   }
   return cache::BodyStep::wait;
 }
