@@ -68,7 +68,12 @@ void H2Stream::send_head(uint16_t status, const FieldList& fields, BodyKind body
   size_t count = 0;
   const fmt::format_int status_text(status), length_text(content_length);
   pairs[count++] = pair(":status", {status_text.data(), status_text.size()});
-  for (const Field& field : fields) pairs[count++] = pair(field.name, field.value);
+  for (const Field& field : fields) {
+    pairs[count] = pair(field.name, field.value);
+    // No two answers share it: in the compression table it would only crowd out what answers do share.
+    if (field.kind == FieldKind::x_request_id) pairs[count].flags = NGHTTP2_NV_FLAG_NO_INDEX;
+    ++count;
+  }
   if (content_length_known && status != 204) {
     pairs[count++] = pair("content-length", {length_text.data(), length_text.size()});
   }
