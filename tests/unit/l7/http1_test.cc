@@ -3,6 +3,7 @@
 
 #include <chrono>
 
+#include "core/clock.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {
@@ -404,6 +405,38 @@ TEST_F(Http1, AClientThatTakesNothingIsCutOffWhateverItSends) {
     wire.send("G");  // of a pipelined request
     return edge_.metric("tidegate_l7_failures_total{reason=\"client_too_slow\"}") == 1;
   }));
+}
+
+// Both clients take their download at one pace, which only one of the listeners finds too slow.
+TEST_F(Http1, ADownloadBelowTheRateIsCutAndAnHonestSlowOneIsNot) {
+  constexpr size_t kBodyBytes = 60'000'000;  // more than sockets hold and than is taken meanwhile
+  constexpr size_t kTakenAtOnce = 64 * 1024;
+  Origin origin(Origin::says(std::string(kBodyBytes, 'x')));
+  Listener& demanding = edge_.model.listeners[0];
+  demanding.idle_timeout_ms = 500;
+  demanding.minimum_rate_bytes = 1 << 30;
+  Listener& lenient = edge_.model.listeners.emplace_back(edge_.model.listeners[0]);
+  lenient.name = "lenient";
+  lenient.bind = {*Endpoint::parse("127.0.0.2:0")};
+  lenient.minimum_rate_bytes = 4096;
+  start(origin);
+  Wire slow = Wire::connect(edge_.endpoint());
+  Wire honest = Wire::connect(edge_.endpoint(1));
+  slow.send(get("/"));
+  honest.send(get("/"));
+  honest.read_until("\r\n\r\n");
+  size_t honest_bytes = 0;
+  const uint64_t long_enough_ns = monotonic_ns() + 3 * edge_.model.listeners[0].idle_timeout_ms * kNsPerMs;
+  const auto cut = [&] { return edge_.metric("tidegate_l7_failures_total{reason=\"client_too_slow\"}"); };
+  EXPECT_TRUE(edge_.run_until([&] {
+    if (cut() == 0) slow.read_exactly(kTakenAtOnce);
+    honest_bytes += honest.read_exactly(kTakenAtOnce).size();
+    return cut() > 0 && monotonic_ns() > long_enough_ns;
+  }));
+  ASSERT_LT(honest_bytes, kBodyBytes) << "it has had to wait for its client all the time";
+  EXPECT_LT(slow.read_to_end().size(), kBodyBytes);
+  EXPECT_EQ(honest.read_exactly(kBodyBytes - honest_bytes).size(), kBodyBytes - honest_bytes);
+  EXPECT_EQ(cut(), 1u);
 }
 
 TEST_F(Http1, AConnectionAtRestIsClosedAfterItsTime) {

@@ -308,6 +308,23 @@ TEST_F(Http2, AStreamWhoseWindowOpensByTheByteEndsToo) {
   EXPECT_FALSE(client.finish(slow) && client.result(slow).body.size() == 60'000);
 }
 
+TEST_F(Http2, AConnectionWhoseWindowOpensByTheByteEndsToo) {
+  Origin origin(Origin::says(std::string(200'000, 'x')));
+  edge_.model.listeners[0].idle_timeout_ms = 100;
+  edge_.model.listeners[0].minimum_rate_bytes = 1 << 20;
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const nghttp2_settings_entry wide{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 20};
+  nghttp2_submit_settings(client.session(), NGHTTP2_FLAG_NONE, &wide, 1);
+  const int32_t slow = client.submit(Http2Client::request("/"));
+  EXPECT_TRUE(edge_.run_until([&] {
+    nghttp2_submit_window_update(client.session(), NGHTTP2_FLAG_NONE, 0, 1);
+    client.send_all();
+    return edge_.metric("tidegate_l7_failures_total{reason=\"client_too_slow\"}") == 1;
+  }));
+  EXPECT_FALSE(client.finish(slow) && client.result(slow).body.size() == 200'000);
+}
+
 TEST_F(Http2, DrainingLetsStreamsUnderWayFinish) {
   std::atomic<bool> release{false};
   Origin origin([&](const std::string&, Wire& wire) {
