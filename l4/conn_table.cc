@@ -57,13 +57,14 @@ ConnTable::ConnTable(uint64_t flows) {
 
 ConnTable::~ConnTable() { ::munmap(buckets_, bucket_count_ * sizeof(Bucket)); }
 
+// All four are compared, because which of them it is nobody can predict.
 FlowEntry* ConnTable::find_in(Bucket& bucket, uint64_t hash, uint32_t now_ms) {
-  for (FlowEntry& entry : bucket.entries) {
-    if (entry.hash != hash) continue;
-    if (!entry.expired(now_ms)) return &entry;
-    erase(entry);
-    return nullptr;
-  }
+  unsigned match = 0;
+  for (size_t way = 0; way < kWays; ++way) match |= unsigned{bucket.entries[way].hash == hash} << way;
+  if (match == 0) return nullptr;
+  FlowEntry& entry = bucket.entries[static_cast<size_t>(std::countr_zero(match))];
+  if (!entry.expired(now_ms)) return &entry;
+  erase(entry);
   return nullptr;
 }
 
