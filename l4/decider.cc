@@ -31,18 +31,16 @@ FlowTuple tuple_of(const PacketView& view) {
   return {view.family, view.protocol, view.source_port_be, view.destination_port_be, view.source, view.destination};
 }
 
-// All of it inlined into one function, so that the tuple lives in registers: copying what parse_frame has just written,
-// word by word, in wider pieces would wait for the cache.
-[[gnu::flatten]] uint64_t flow_hash(const FlowHasher& hasher, const PacketView& view) {
-  return hasher.tuple(tuple_of(view));
-}
-
 bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagged && reason != DropReason::not_ip; }
 
 }  // namespace
 
 Decider::Decider(DeciderConfig config, WorkerCounters& counters)
-    : config_(std::move(config)), counters_(counters), flows_(config_.flows), neighbours_(config_.ports) {}
+    : config_(std::move(config)),
+      counters_(counters),
+      batch_(config_.hasher),
+      flows_(config_.flows),
+      neighbours_(config_.ports) {}
 
 void Decider::adopt(const ForwardingTables& tables, uint32_t now_ms) {
   neighbours_.set_targets(tables.neighbours, tables.local_addresses, config_.announces, now_ms);
@@ -84,6 +82,7 @@ void Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* out
     if (i + kPrefetchAhead < count) __builtin_prefetch(frames[i + kPrefetchAhead].data);
     classify(tables, frames[i], static_cast<uint16_t>(i), outcomes[i], now_ms);
   }
+  batch_.finish([this](uint16_t candidate, uint64_t hash) { set_hash(candidate, hash); });
   for (size_t i = 0; i < candidate_count_; ++i) candidates_[i].backend = choose(tables, candidates_[i], now_ms);
   for (size_t i = 0; i < follower_count_; ++i) {
     const uint16_t index = followers_[i];
@@ -105,6 +104,7 @@ void Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* out
   }
   counters_.forwarded_packets.add(forwarded);
   counters_.forwarded_bytes.add(forwarded_bytes);
+  if (forwarded == count) return;
   for (size_t i = 0; i < count; ++i) {
     Outcome& outcome = outcomes[i];
     if (outcome.verdict == Verdict::punt && !config_.punt_tap) outcome.verdict = Verdict::drop;
@@ -112,8 +112,14 @@ void Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* out
   }
 }
 
-void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
-                       uint32_t now_ms) {
+inline void Decider::set_hash(uint16_t index, uint64_t hash) {
+  Candidate& candidate = candidates_[index];
+  candidate.hash = hash;
+  if (candidate.service->tracking) flows_.prefetch(hash);
+}
+
+inline void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
+                              uint32_t now_ms) {
   PacketView& view = views_[index];
   const DropReason reason = parse_frame(frame.data, frame.bytes, view);
   if (reason == DropReason::frame_truncated || reason == DropReason::frame_oversized) {
@@ -137,9 +143,9 @@ void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t in
     } else if (has_martian_source(view)) {
       outcome = drop(DropReason::martian_source);
     } else {
-      Candidate& candidate = candidates_[candidate_count_++];
-      candidate = {index, kNoBackend, service, flow_hash(config_.hasher, view)};
-      if (service->tracking) flows_.prefetch(candidate.hash);
+      candidates_[candidate_count_] = {index, kNoBackend, service, 0};
+      batch_.add(static_cast<uint16_t>(candidate_count_++), tuple_of(view),
+                 [this](uint16_t candidate, uint64_t hash) { set_hash(candidate, hash); });
     }
     return;
   }
@@ -159,7 +165,7 @@ void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t in
 // Packets of one service come in trains: the last answer is tried first. The key is compared word by word, because
 // bytes that parse_frame wrote a moment ago cannot be read back as one wider word without waiting for them to reach the
 // cache.
-const ServiceEntry* Decider::find_service(const ForwardingTables& tables, const PacketView& view) {
+inline const ServiceEntry* Decider::find_service(const ForwardingTables& tables, const PacketView& view) {
   const AddressWords& vip = view.destination;
   const uint64_t rest = LookupKey::rest_of_service(view.family, view.protocol, view.destination_port_be);
   if (asked_service_ == nullptr || vip.a != asked_key_.address.a || vip.b != asked_key_.address.b ||
@@ -175,7 +181,7 @@ Outcome Decider::settle_without_service(const ForwardingTables& tables, const Pa
                                                                        : punt(DropReason::not_local);
 }
 
-BackendId Decider::choose(const ForwardingTables& tables, const Candidate& candidate, uint32_t now_ms) {
+inline BackendId Decider::choose(const ForwardingTables& tables, const Candidate& candidate, uint32_t now_ms) {
   const ServiceEntry& service = *candidate.service;
   const PacketView& view = views_[candidate.frame];
   const auto pick = [&] { return pick_backend(service, config_.hasher, view.family, view.source, candidate.hash); };

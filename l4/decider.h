@@ -3,6 +3,7 @@
 //
 // A burst goes through in stages, so that the memory one packet needs is under way while another is worked on:
 //   classify      parse_frame, find the service; what is no service's packet is settled here (ARP, ND, the unwanted)
+//   FlowBatch     hashes the flows of four of them at a time; set_hash sends for their places in the flow table
 //   choose        for each service packet: the flow's backend by ConnTable, else by Maglev
 //   follow        ICMP and later fragments, which go after a flow that this very burst may have begun
 //   address       for each chosen backend: rewrite to the next hop
@@ -16,12 +17,13 @@
 
 #include "l4/conn_table.h"
 #include "l4/counters.h"
+#include "l4/flow_batch.h"
 #include "l4/forwarding.h"
 #include "l4/neighbour.h"
 
 namespace tidegate::l4 {
 
-constexpr size_t kBurst = 64;
+constexpr size_t kBurst = FlowBatch::kMost;
 
 // A frame in a buffer of `capacity` bytes, borrowed for one call. An answer may be longer than its question.
 struct Frame {
@@ -83,6 +85,7 @@ class Decider {
   };
 
   void classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome, uint32_t now_ms);
+  void set_hash(uint16_t candidate, uint64_t hash);
   const ServiceEntry* find_service(const ForwardingTables& tables, const PacketView& view);
   Outcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
   Outcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
@@ -101,6 +104,7 @@ class Decider {
 
   DeciderConfig config_;
   WorkerCounters& counters_;
+  FlowBatch batch_;
   ConnTable flows_;
   Neighbours neighbours_;
   uint32_t swept_ms_ = 0;

@@ -24,11 +24,14 @@ class FlowHasher {
   explicit FlowHasher(const HashKey& key) : key_(key) {}
 
   // Never 0, which the flow table uses for an empty entry.
-  uint64_t tuple(const FlowTuple& t) const {
-    const uint64_t last = static_cast<uint64_t>(t.client_port_be) | static_cast<uint64_t>(t.service_port_be) << 16 |
-                          static_cast<uint64_t>(t.protocol) << 32 | kTuple;
-    return addresses(t.family, t.client, t.vip, last);
+  uint64_t tuple(const FlowTuple& t) const { return addresses(t.family, t.client, t.vip, rest_of(t)); }
+  // The last word that tuple() hashes.
+  static uint64_t rest_of(const FlowTuple& t) {
+    return static_cast<uint64_t>(t.client_port_be) | static_cast<uint64_t>(t.service_port_be) << 16 |
+           static_cast<uint64_t>(t.protocol) << 32 | kTuple;
   }
+  static uint64_t not_zero(uint64_t hash) { return hash == 0 ? 1 : hash; }
+  const HashKey& key() const { return key_; }
   // All flows of one client together.
   uint64_t client(uint8_t family, const AddressWords& client) const {
     return addresses(family, client, AddressWords{}, kClient);
@@ -50,7 +53,7 @@ class FlowHasher {
     } else {
       hash = siphash13_words<5>(key_, {from.a, from.b, to.a, to.b, last});
     }
-    return hash == 0 ? 1 : hash;
+    return not_zero(hash);
   }
 
   HashKey key_;

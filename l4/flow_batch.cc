@@ -1,0 +1,74 @@
+#include "l4/flow_batch.h"
+
+namespace tidegate::l4 {
+namespace {
+
+// One 64-bit word of four tuples. Compilers make two SSE2 registers of it, or one of AVX2.
+using Lanes [[gnu::vector_size(32)]] = uint64_t;
+
+// SipHash-1-3 as in core/hash.h, in each lane.
+struct LanesState {
+  Lanes v0, v1, v2, v3;
+
+  [[gnu::always_inline]] static void rotate(Lanes& x, int by) { x = (x << by) | (x >> (64 - by)); }
+  [[gnu::always_inline]] void round() {
+    v0 += v1;
+    rotate(v1, 13);
+    v1 ^= v0;
+    rotate(v0, 32);
+    v2 += v3;
+    rotate(v3, 16);
+    v3 ^= v2;
+    v0 += v3;
+    rotate(v3, 21);
+    v3 ^= v0;
+    v2 += v1;
+    rotate(v1, 17);
+    v1 ^= v2;
+    rotate(v2, 32);
+  }
+  [[gnu::always_inline]] void absorb(const Lanes& word) {
+    v3 ^= word;
+    round();
+    v0 ^= word;
+  }
+};
+
+template <size_t N>
+[[gnu::always_inline]] inline void hash_four(const HashKey& key, const uint64_t (&words)[N][FlowBatch::kMost],
+                                             size_t at, uint64_t* hashes) {
+  const detail::SipState begun(key);
+  LanesState state{Lanes{} + begun.v0, Lanes{} + begun.v1, Lanes{} + begun.v2, Lanes{} + begun.v3};
+  for (size_t word = 0; word < N; ++word) state.absorb(*reinterpret_cast<const Lanes*>(&words[word][at]));
+  state.absorb(Lanes{} + (uint64_t{N * 8} << 56));
+  state.v2 ^= 0xff;
+  for (int i = 0; i < 3; ++i) state.round();
+  *reinterpret_cast<Lanes*>(hashes) = state.v0 ^ state.v1 ^ state.v2 ^ state.v3;
+}
+
+template <size_t N>
+void hash_by_any(const HashKey& key, const uint64_t (&words)[N][FlowBatch::kMost], size_t at, uint64_t* hashes) {
+  hash_four<N>(key, words, at, hashes);
+}
+
+#ifdef __x86_64__
+template <size_t N>
+[[gnu::target("avx2")]] void hash_by_avx2(const HashKey& key, const uint64_t (&words)[N][FlowBatch::kMost], size_t at,
+                                          uint64_t* hashes) {
+  hash_four<N>(key, words, at, hashes);
+}
+#endif
+
+}  // namespace
+
+FlowBatch::FlowBatch(const FlowHasher& hasher, Width width)
+    : key_(hasher.key()), hash_ip4_(hash_by_any<2>), hash_ip6_(hash_by_any<5>) {
+#ifdef __x86_64__
+  if (width == Width::widest && __builtin_cpu_supports("avx2") != 0) {
+    hash_ip4_ = hash_by_avx2<2>;
+    hash_ip6_ = hash_by_avx2<5>;
+  }
+#endif
+}
+
+}  // namespace tidegate::l4
