@@ -28,11 +28,9 @@ const char* name(FlowState state) {
 void FlowEntry::advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms) {
   if (event == FlowEvent::close) {
     state = FlowState::closing;
-  } else if (event == FlowEvent::data && state == FlowState::embryonic) {
-    state = FlowState::established;
-  } else if (event == FlowEvent::data && state == FlowState::stray) {
+  } else if (event == FlowEvent::data && seconds_seen < kAssuringSeconds && state != FlowState::closing) {
     count_second(now_ms);
-    if (seconds_seen >= kAssuringSeconds) state = FlowState::established;
+    if (state == FlowState::embryonic || seconds_seen == kAssuringSeconds) state = FlowState::established;
   }
   expires_ms = now_ms + timeouts.of(state);
 }
@@ -73,6 +71,13 @@ FlowEntry* ConnTable::find(uint64_t hash, uint32_t now_ms) {
   return find_in(buckets_[second_bucket(hash)], hash, now_ms);
 }
 
+// Which of two flows is given up rather than the other.
+bool ConnTable::goes_before(const FlowEntry& one, const FlowEntry& other) {
+  const bool one_is_established = one.state == FlowState::established;
+  if (one_is_established != (other.state == FlowState::established)) return !one_is_established;
+  return static_cast<int32_t>(one.expires_ms - other.expires_ms) < 0;
+}
+
 // What a bucket has to offer to a new flow: free places, and `victim` improved to the least worth keeping seen so far.
 ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, FlowEntry*& victim) {
   Offer offer;
@@ -81,8 +86,8 @@ ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, FlowEntry*
     if (entry.hash == 0) {
       offer.place = &entry;
       ++offer.free;
-    } else if (entry.state != FlowState::established) {
-      if (victim == nullptr || static_cast<int32_t>(entry.expires_ms - victim->expires_ms) < 0) victim = &entry;
+    } else if (!entry.assured() && (victim == nullptr || goes_before(entry, *victim))) {
+      victim = &entry;
     }
   }
   return offer;

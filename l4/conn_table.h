@@ -8,14 +8,20 @@
 //
 // Life of a flow. `embryonic` from its SYN until another packet (than that SYN repeated) shows that the client means
 // it; then `established`; `closing` after a FIN or RST from the client. A flow that begins in the middle, or that has
-// no beginning to be seen (UDP), is `stray` until it has had packets in kAssuringSeconds different seconds: two forged
-// acknowledgements hold no place. Every packet renews the time-out of the state it leads to; `stray` has that of
-// `embryonic`, so that of both the one seen longest ago is the nearest to its end. Under direct return only the
-// client's half is seen, so a half-closed download stays `closing` and is kept alive by the client's acknowledgements.
+// no beginning to be seen (UDP), is `stray` until it has had packets in kAssuringSeconds different seconds. Every
+// packet renews the time-out of the state it leads to; `stray` has that of `embryonic`, so that of both the one seen
+// longest ago is the nearest to its end. Under direct return only the client's half is seen, so a half-closed download
+// stays `closing` and is kept alive by the client's acknowledgements.
 //
-// A full pair of buckets gives up, in this order: an expired flow, else the one nearest to its end among those not
-// established (counted as evicted). Where all eight are established, the new flow is not recorded: it goes by the hash
-// table alone. So a flood of SYNs or stray packets cannot push out an established flow.
+// That also means that a handshake can be forged: two packets, of which the second need not know the backend's number.
+// So an established flow is `assured` only when it too has had packets in kAssuringSeconds different seconds.
+//
+// A full pair of buckets gives up, in this order: an expired flow; of those not established the one nearest to its end;
+// of those established but not assured the one nearest to its end, which is the one seen longest ago (both counted as
+// evicted). Where all eight are assured, the new flow is not recorded: it goes by the hash table alone, as does the
+// next packet of a flow that was given up. So a flood of SYNs or stray packets pushes out no established flow but at
+// most one of a full bucket, and a flood of whole handshakes neither pushes out an assured flow nor keeps new clients
+// from a place.
 #pragma once
 
 #include <array>
@@ -48,19 +54,21 @@ struct FlowEntry {
   uint32_t expires_ms = 0;  // on the table's own clock, which wraps after 49 days; compared by difference
   BackendId backend = kNoBackend;
   FlowState state = FlowState::empty;
-  // Of a stray one: in how many seconds packets came, and the last of them. A "second" is 1,024 ms; there are 32.
+  // Until it is assured: in how many seconds packets came, and the last of them. A "second" is 1,024 ms; there are 32.
   uint8_t seconds_seen : 3 = 0;
   uint8_t last_second : 5 = 0;
 
   bool expired(uint32_t now_ms) const { return static_cast<int32_t>(now_ms - expires_ms) >= 0; }
   // Follows one packet. Not for an `open` on a flow that is past embryonic: that begins a new flow.
   void advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms);
-  // Of a stray one, for each of its packets.
+  bool assured() const { return state == FlowState::established && seconds_seen >= kAssuringSeconds; }
+  // For each packet until it is assured.
   void count_second(uint32_t now_ms);
+
+  static constexpr unsigned kAssuringSeconds = 4;
 };
 static_assert(sizeof(FlowEntry) == 16);
 
-constexpr unsigned kAssuringSeconds = 4;
 constexpr uint32_t kMaxFlowTimeoutMs = uint32_t{1} << 30;  // half of what a difference of wrapped times can tell apart
 
 class ConnTable {
@@ -78,7 +86,7 @@ class ConnTable {
   // The live flow, or null. An expired one is removed on the way. Valid until the next insert or sweep.
   FlowEntry* find(uint64_t hash, uint32_t now_ms);
   // For a hash that find() did not find; `begun_as` embryonic or stray. Null where every place is held by an
-  // established flow.
+  // assured flow.
   FlowEntry* insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
                     FlowState begun_as = FlowState::embryonic);
   void erase(FlowEntry& entry);
@@ -104,6 +112,7 @@ class ConnTable {
     unsigned free = 0;
     FlowEntry* place = nullptr;
   };
+  static bool goes_before(const FlowEntry& one, const FlowEntry& other);
   Offer offer_of(Bucket& bucket, uint32_t now_ms, FlowEntry*& victim);
 
   uint64_t bucket_count_ = 0;

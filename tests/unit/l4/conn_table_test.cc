@@ -14,6 +14,13 @@ constexpr FlowTimeouts kTimeouts = {30'000, 900'000, 10'000};
 
 uint64_t hash_of(uint64_t flow) { return mix64(flow + 1); }
 
+// Packets in as many different seconds as it takes, the last of them at `now_ms`.
+void assure(FlowEntry& flow, uint32_t now_ms) {
+  for (uint32_t second = FlowEntry::kAssuringSeconds; second > 0; --second) {
+    flow.advance(FlowEvent::data, kTimeouts, now_ms - (second - 1) * 1'024);
+  }
+}
+
 TEST(ConnTable, FollowsTheLifeOfATcpFlow) {
   ConnTable table(1'000);
   FlowEntry* flow = table.insert(42, BackendId{3}, kTimeouts.embryonic_ms, 0);
@@ -109,17 +116,35 @@ TEST(ConnTable, NeverGivesUpAnEstablishedFlowForAFlood) {
   }
 }
 
-TEST(ConnTable, RefusesANewFlowWhereAllAreEstablished) {
+TEST(ConnTable, RefusesANewFlowWhereAllAreAssured) {
   ConnTable table(1);
   uint64_t accepted = 0;
   for (uint64_t flow = 0; flow < 50; ++flow) {
     FlowEntry* entry = table.insert(hash_of(flow), BackendId{1}, 30'000, 0);
     if (entry == nullptr) continue;
-    entry->advance(FlowEvent::data, kTimeouts, 0);
+    assure(*entry, 10'000);
     ++accepted;
   }
   EXPECT_EQ(accepted, table.capacity());
   EXPECT_EQ(table.evicted(), 0u);
+}
+
+TEST(ConnTable, AnEstablishedFlowIsAssuredByTrafficOverTime) {
+  ConnTable table(1'000);
+  FlowEntry* flow = table.insert(42, BackendId{3}, kTimeouts.embryonic_ms, 0);
+  ASSERT_NE(flow, nullptr);
+  for (uint32_t now_ms = 0; now_ms < 1'000; now_ms += 10) flow->advance(FlowEvent::data, kTimeouts, now_ms);
+  flow->advance(FlowEvent::data, kTimeouts, 2'000);
+  flow->advance(FlowEvent::data, kTimeouts, 20'000);
+  EXPECT_FALSE(flow->assured());
+  flow->advance(FlowEvent::data, kTimeouts, 30'000);
+  EXPECT_TRUE(flow->assured());
+  flow->advance(FlowEvent::data, kTimeouts, 100'000);
+  EXPECT_TRUE(flow->assured());
+  flow->advance(FlowEvent::close, kTimeouts, 100'001);
+  EXPECT_FALSE(flow->assured());
+  flow->advance(FlowEvent::data, kTimeouts, 100'002);
+  EXPECT_EQ(flow->state, FlowState::closing);
 }
 
 TEST(ConnTable, AFlowWithoutABeginningIsEstablishedByTrafficOverTime) {
@@ -163,6 +188,47 @@ TEST(ConnTable, ForgedAcknowledgementsTakeNoPlaceFromThoseWhoShakeHands) {
   }
   EXPECT_GT(table.evicted(), 10'000u);
   for (const uint64_t hash : clients) EXPECT_NE(table.find(hash, 5'000), nullptr);
+}
+
+// A SYN and an acknowledgement from nowhere, 100 pairs for each place in the table.
+TEST(ConnTable, ForgedHandshakesTakeNoPlaceFromFlowsThatLastNorFromNewClients) {
+  ConnTable table(1'000);
+  std::vector<uint64_t> lasting;
+  for (uint64_t flow = 0; flow < 300; ++flow) {
+    FlowEntry* entry = table.insert(hash_of(flow), BackendId{1}, kTimeouts.embryonic_ms, 0);
+    ASSERT_NE(entry, nullptr);
+    assure(*entry, 5'000);
+    lasting.push_back(hash_of(flow));
+  }
+  const uint64_t forged = table.capacity() * 100;
+  for (uint64_t flood = 0; flood < forged; ++flood) {
+    const auto now_ms = static_cast<uint32_t>(6'000 + flood / 100);
+    FlowEntry* entry = table.insert(hash_of(1'000'000 + flood), BackendId{2}, kTimeouts.embryonic_ms, now_ms);
+    if (entry != nullptr) entry->advance(FlowEvent::data, kTimeouts, now_ms);
+    if (flood % 250 != 249) continue;
+    entry = table.insert(hash_of(1'000 + flood), BackendId{1}, kTimeouts.embryonic_ms, now_ms);
+    ASSERT_NE(entry, nullptr) << "a new client without a place";
+    entry->advance(FlowEvent::data, kTimeouts, now_ms);
+    EXPECT_NE(table.find(hash_of(1'000 + flood), now_ms), nullptr);
+  }
+  EXPECT_GT(table.evicted(), forged / 2);
+  for (const uint64_t hash : lasting) EXPECT_NE(table.find(hash, 10'000), nullptr);
+}
+
+TEST(ConnTable, GivesUpWhatNeverShookHandsBeforeWhatDid) {
+  ConnTable table(1);
+  for (uint64_t flow = 0; flow < 4; ++flow) {
+    FlowEntry* entry = table.insert(hash_of(flow), BackendId{1}, kTimeouts.embryonic_ms, static_cast<uint32_t>(flow));
+    if (flow != 3) entry->advance(FlowEvent::data, {30'000, 1'000, 10'000}, static_cast<uint32_t>(flow));
+  }
+  // The fourth, embryonic, has the longest to live.
+  ASSERT_NE(table.insert(hash_of(9), BackendId{1}, kTimeouts.embryonic_ms, 10), nullptr);
+  EXPECT_EQ(table.find(hash_of(3), 10), nullptr);
+  table.find(hash_of(9), 10)->advance(FlowEvent::data, kTimeouts, 10);
+  // All have shaken hands: the one seen longest ago.
+  ASSERT_NE(table.insert(hash_of(10), BackendId{1}, kTimeouts.embryonic_ms, 11), nullptr);
+  EXPECT_EQ(table.find(hash_of(0), 11), nullptr);
+  for (const uint64_t flow : {1, 2, 9, 10}) EXPECT_NE(table.find(hash_of(flow), 11), nullptr) << flow;
 }
 
 TEST(ConnTable, GivesUpTheStrayFlowThatWasSeenLongestAgo) {
