@@ -42,13 +42,36 @@ bool is_in_page_cache(const void* at, size_t bytes) {
                      [](unsigned char page) { return (page & 1) != 0; });
 }
 
+// Which of a group's pages are there, the lowest bit for the first. Where the map does not hold the whole group, each
+// of its pages is asked about by itself.
+uint32_t ResidentReader::pages_there(uintptr_t group) {
+  const uintptr_t first = group * kGroupPages * page_bytes();
+  std::array<unsigned char, kGroupPages> there{};
+  uint32_t bits = 0;
+  if (::mincore(reinterpret_cast<void*>(first), kGroupPages * page_bytes(), there.data()) == 0) {
+    for (size_t i = 0; i < kGroupPages; ++i) bits |= (there[i] & 1u) << i;
+    return bits;
+  }
+  for (size_t i = 0; i < kGroupPages; ++i) {
+    const auto* const page = reinterpret_cast<const void*>(first + i * page_bytes());
+    bits |= uint32_t{is_in_page_cache(page, 1)} << i;
+  }
+  return bits;
+}
+
+// What is known to be there is believed for a while; what is not is asked about each time.
 bool ResidentReader::Reader::is_warm(const void* at, size_t bytes) {
-  const uintptr_t page = page_of(at);
-  const size_t pages = page_of(static_cast<const char*>(at) + bytes - 1) - page + 1;
-  Warm& known = warm[page % warm.size()];
-  if (known.page == page && known.pages >= pages && turn_ns < known.until_ns) return true;
-  if (!is_in_page_cache(at, bytes)) return false;
-  known = {page, pages, turn_ns + kTrustNs};
+  const uintptr_t end = page_of(static_cast<const char*>(at) + bytes - 1) + 1;
+  for (uintptr_t page = page_of(at); page < end;) {
+    const uintptr_t group = page / kGroupPages;
+    const uintptr_t next = std::min(end, (group + 1) * kGroupPages);
+    const uint32_t wanted = ((uint32_t{1} << (next - page)) - 1) << page % kGroupPages;
+    Warm& known = warm[group % warm.size()];
+    const bool is_known = known.group == group && turn_ns < known.until_ns && (known.pages & wanted) == wanted;
+    if (!is_known) known = {group, pages_there(group), turn_ns + kTrustNs};
+    if ((known.pages & wanted) != wanted) return false;
+    page = next;
+  }
   return true;
 }
 

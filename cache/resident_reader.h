@@ -53,16 +53,19 @@ class ResidentReader {
   uint64_t oldest_read_age_ns() const;
 
  private:
-  struct Warm {  // pages that the kernel said are there
-    uintptr_t page = 0;
-    size_t pages = 0;
+  // Neighbours are asked about in one call: it costs hardly more than to ask about one of them.
+  static constexpr size_t kGroupPages = 16;
+  struct Warm {
+    uintptr_t group = 0;  // of kGroupPages pages
+    uint32_t pages = 0;   // a bit for each that the kernel said is there
     uint64_t until_ns = 0;
   };
+  static uint32_t pages_there(uintptr_t group);
   struct Reader {
     std::optional<lmdb::Txn> txn;  // reset between reads
     uint64_t turn_ns = 0;
     uint64_t turn_bytes = 0;
-    std::array<Warm, 1024> warm;                // by page
+    std::array<Warm, 4096> warm;                // by group: 256 MB of the map
     std::atomic<uint64_t> reading_since_ns{0};  // 0: idle
 
     bool is_warm(const void* at, size_t bytes);
