@@ -121,7 +121,7 @@ void Engine::read_here(Asker& asker, Shard& shard, const KeyHash& key, const Cac
   const std::shared_ptr<Entry> entry = std::move(sight.entry);
   const std::shared_ptr<DiskBody> disk = entry->disk;
   lock.unlock();
-  auto object = residents_->read(key, entry->variant, *disk, asker.loop.now_ns());
+  auto object = residents_->read(key, entry->variant, *disk, asker.loop);
   lock.lock();
   sight = {};
   // An entry keeps its disk body as long as it is in the index. One that left meanwhile, or could not be read: anew.

@@ -24,6 +24,12 @@ uintptr_t page_of(const void* at) { return reinterpret_cast<uintptr_t>(at) / pag
 // What to ask about before the tree is searched: the leaf, where the value is on one.
 const char* leaf_place(std::string_view value) { return value.size() <= kMaxLeafValueBytes ? value.data() : nullptr; }
 
+bool is_latest(const lmdb::Txn& txn) {
+  MDB_envinfo info{};
+  mdb_env_info(mdb_txn_env(txn.get()), &info);
+  return info.me_last_txnid == mdb_txn_id(txn.get());
+}
+
 uint64_t next_id() {
   static std::atomic<uint64_t> last{0};
   return ++last;
@@ -75,7 +81,38 @@ bool ResidentReader::Reader::is_warm(const void* at, size_t bytes) {
   return true;
 }
 
+// The latest, which is what lies where the index says. Its end comes with the turn's.
+bool ResidentReader::Reader::take_snapshot(EventLoop& loop, bool is_first_of_turn) {
+  if (has_snapshot && is_latest(*txn)) return true;
+  drop_snapshot();
+  if (is_first_of_turn ? !txn->renew() : !txn->renew_unlooked()) return false;
+  has_snapshot = true;
+  reading_since_ns.store(turn_ns, std::memory_order_relaxed);
+  if (awaits_turn_end) return true;
+  awaits_turn_end = true;
+  loop.defer([self = shared_from_this()] {
+    self->awaits_turn_end = false;
+    self->drop_snapshot();
+  });
+  return true;
+}
+
+void ResidentReader::Reader::drop_snapshot() {
+  if (!has_snapshot) return;
+  has_snapshot = false;
+  txn->reset();
+  reading_since_ns.store(0, std::memory_order_relaxed);
+}
+
 ResidentReader::ResidentReader(const Store& store) : store_(store), id_(next_id()) {}
+
+// A loop may still hold a Reader, whose turn has not ended: without its transaction, which goes before its environment.
+ResidentReader::~ResidentReader() {
+  for (const auto& [thread, reader] : readers_) {
+    reader->drop_snapshot();
+    reader->txn.reset();
+  }
+}
 
 ResidentReader::Reader* ResidentReader::reader_of_this_thread() {
   struct Last {
@@ -88,7 +125,7 @@ ResidentReader::Reader* ResidentReader::reader_of_this_thread() {
   auto found = readers_.find(std::this_thread::get_id());
   if (found == readers_.end() && readers_.size() < kMaxThreads) {
     auto txn = lmdb::Txn::begin(store_.env(), lmdb::Access::read);
-    auto reader = std::make_unique<Reader>();
+    auto reader = std::make_shared<Reader>();
     if (txn) {
       txn->reset();
       reader->txn.emplace(std::move(*txn));
@@ -100,9 +137,10 @@ ResidentReader::Reader* ResidentReader::reader_of_this_thread() {
 }
 
 std::shared_ptr<const StoredObject> ResidentReader::read(const KeyHash& key, uint64_t variant, DiskBody& disk,
-                                                         uint64_t turn_ns) {
+                                                         EventLoop& loop) {
   Reader* const reader = reader_of_this_thread();
   if (reader == nullptr || !reader->txn) return nullptr;
+  const uint64_t turn_ns = loop.now_ns();
   const bool is_first = reader->turn_bytes == 0 || reader->turn_ns != turn_ns;
   if (is_first) reader->turn_bytes = 0;
   reader->turn_ns = turn_ns;
@@ -110,11 +148,8 @@ std::shared_ptr<const StoredObject> ResidentReader::read(const KeyHash& key, uin
   const char* const chunk = disk.place.chunk.load(std::memory_order_relaxed);
   if (reader->turn_bytes >= kBytesPerTurn || !reader->is_warm(record, 1)) return nullptr;
   if (chunk != nullptr && !reader->is_warm(chunk, 1)) return nullptr;
-  if (is_first ? !reader->txn->renew() : !reader->txn->renew_unlooked()) return nullptr;
-  reader->reading_since_ns.store(monotonic_ns(), std::memory_order_relaxed);
+  if (!reader->take_snapshot(loop, is_first)) return nullptr;
   auto object = copy(*reader, key, variant, disk);
-  reader->txn->reset();
-  reader->reading_since_ns.store(0, std::memory_order_relaxed);
   if (object != nullptr) reader->turn_bytes += object->memory_bytes();
   return object;
 }

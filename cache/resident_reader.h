@@ -13,6 +13,7 @@
 
 #include "cache/object.h"
 #include "cache/store.h"
+#include "core/event_loop.h"
 
 namespace tidegate::cache {
 
@@ -28,8 +29,9 @@ bool is_in_page_cache(const void* at, size_t bytes);
 // answer is kept for kTrustNs, since to ask costs as much as half of a read. So a loop may meet a cold page by chance,
 // seldom and one at a time; it never goes for one known to be cold.
 //
-// Threads: read() on any, each with a transaction (a slot in LMDB's reader table) of its own that is held for one
-// object's copy. To be destroyed when no thread reads any more.
+// Threads: read() on any, each with a transaction (a slot in LMDB's reader table) of its own. It is held until the turn
+// of the loop ends, since LMDB looks its databases up anew in each, and changed for a new one when something was
+// committed meanwhile. To be destroyed when no thread reads any more.
 class ResidentReader {
  public:
   static constexpr uint64_t kMaxBodyBytes = kChunkBytes;      // one chunk
@@ -37,6 +39,7 @@ class ResidentReader {
   static constexpr size_t kMaxThreads = 64;                   // of LMDB's 126 readers
 
   explicit ResidentReader(const Store& store);
+  ~ResidentReader();
 
   static constexpr uint64_t kTrustNs =
       100'000'000;  // what was met this lately the kernel takes back under great need only
@@ -44,9 +47,8 @@ class ResidentReader {
   // Whether read() is worth calling: the last read left a place. Any thread, under any lock.
   static bool may_read(const DiskBody& disk) { return disk.place.record.load(std::memory_order_relaxed) != nullptr; }
   // The whole object. Nothing: not all of it is in memory, this turn's bytes are used up, or it is not as it should be,
-  // which is for the pool to find out and to report. `turn_ns`: when the loop's turn began (EventLoop::now_ns). Call it
-  // without locks: LMDB takes some.
-  std::shared_ptr<const StoredObject> read(const KeyHash& key, uint64_t variant, DiskBody& disk, uint64_t turn_ns);
+  // which is for the pool to find out and to report. `loop`: this thread's. Call it without locks: LMDB takes some.
+  std::shared_ptr<const StoredObject> read(const KeyHash& key, uint64_t variant, DiskBody& disk, EventLoop& loop);
   // Where a small object lies, for the reads to come: for the pool, after a whole read. Any thread.
   static void learn(const Store& store, const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, DiskBody& disk);
 
@@ -61,14 +63,18 @@ class ResidentReader {
     uint64_t until_ns = 0;
   };
   static uint32_t pages_there(uintptr_t group);
-  struct Reader {
-    std::optional<lmdb::Txn> txn;  // reset between reads
+  struct Reader : std::enable_shared_from_this<Reader> {
+    std::optional<lmdb::Txn> txn;  // reset between turns
+    bool has_snapshot = false;
+    bool awaits_turn_end = false;
     uint64_t turn_ns = 0;
     uint64_t turn_bytes = 0;
     std::array<Warm, 4096> warm;                // by group: 256 MB of the map
     std::atomic<uint64_t> reading_since_ns{0};  // 0: idle
 
     bool is_warm(const void* at, size_t bytes);
+    bool take_snapshot(EventLoop& loop, bool is_first_of_turn);
+    void drop_snapshot();
   };
   Reader* reader_of_this_thread();
   std::shared_ptr<const StoredObject> copy(Reader& reader, const KeyHash& key, uint64_t variant, DiskBody& disk);
@@ -76,7 +82,7 @@ class ResidentReader {
   const Store& store_;
   const uint64_t id_;         // no other ResidentReader of the process ever has it
   mutable std::mutex mutex_;  // guards the map; a Reader is its thread's own
-  std::unordered_map<std::thread::id, std::unique_ptr<Reader>> readers_;
+  std::unordered_map<std::thread::id, std::shared_ptr<Reader>> readers_;
 };
 
 }  // namespace tidegate::cache
