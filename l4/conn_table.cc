@@ -71,23 +71,24 @@ FlowEntry* ConnTable::find(uint64_t hash, uint32_t now_ms) {
   return find_in(buckets_[second_bucket(hash)], hash, now_ms);
 }
 
-// Which of two flows is given up rather than the other.
-bool ConnTable::goes_before(const FlowEntry& one, const FlowEntry& other) {
-  const bool one_is_established = one.state == FlowState::established;
-  if (one_is_established != (other.state == FlowState::established)) return !one_is_established;
-  return static_cast<int32_t>(one.expires_ms - other.expires_ms) < 0;
+// What a living flow is worth: of two the one of less is given up. An assured one never is.
+uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
+  constexpr uint32_t kShookHands = kMaxFlowTimeoutMs * 2;  // more than any time left
+  const uint32_t left_ms = entry.expires_ms - now_ms;
+  if (entry.state != FlowState::established) return left_ms;
+  return entry.assured() ? kAssuredWorth : kShookHands + left_ms;
 }
 
 // What a bucket has to offer to a new flow: free places, and `victim` improved to the least worth keeping seen so far.
-ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, FlowEntry*& victim) {
+ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, Victim& victim) {
   Offer offer;
   for (FlowEntry& entry : bucket.entries) {
     if (entry.hash != 0 && entry.expired(now_ms)) erase(entry);
     if (entry.hash == 0) {
       offer.place = &entry;
       ++offer.free;
-    } else if (!entry.assured() && (victim == nullptr || goes_before(entry, *victim))) {
-      victim = &entry;
+    } else if (const uint32_t entry_worth = worth(entry, now_ms); entry_worth < victim.worth) {
+      victim = {&entry, entry_worth};
     }
   }
   return offer;
@@ -96,7 +97,7 @@ ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, FlowEntry*
 FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
                              FlowState begun_as) {
   assert(hash != 0);
-  FlowEntry* victim = nullptr;
+  Victim victim;
   Offer offer = offer_of(buckets_[first_bucket(hash)], now_ms, victim);
   if (offer.free < 2) {
     // The last place of the first bucket is spared while the second has more: that balance is what fills the table.
@@ -104,10 +105,10 @@ FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_
     if (second.free > offer.free) offer = second;
   }
   if (offer.place == nullptr) {
-    if (victim == nullptr) return nullptr;
-    erase(*victim);
+    if (victim.entry == nullptr) return nullptr;
+    erase(*victim.entry);
     ++evicted_;
-    offer.place = victim;
+    offer.place = victim.entry;
   }
   FlowEntry& entry = *offer.place;
   entry = FlowEntry{};

@@ -112,8 +112,13 @@ class ConnTable {
     unsigned free = 0;
     FlowEntry* place = nullptr;
   };
-  static bool goes_before(const FlowEntry& one, const FlowEntry& other);
-  Offer offer_of(Bucket& bucket, uint32_t now_ms, FlowEntry*& victim);
+  static constexpr uint32_t kAssuredWorth = UINT32_MAX;
+  struct Victim {
+    FlowEntry* entry = nullptr;
+    uint32_t worth = kAssuredWorth;
+  };
+  static uint32_t worth(const FlowEntry& entry, uint32_t now_ms);
+  Offer offer_of(Bucket& bucket, uint32_t now_ms, Victim& victim);
 
   uint64_t bucket_count_ = 0;
   uint64_t mask_ = 0;
