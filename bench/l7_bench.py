@@ -1,12 +1,14 @@
 """The proxy beside nginx, HAProxy and H2O."""
 
+import resource
+
 from generators import at_part_of_peak, h2load, idle_tls, tls_handshakes, wrk
 from http_servers import PLAIN, TLS, floor, h2o, haproxy, nginx, tidegate
 from measure import Contender, Row, package_version
 
 PLAIN_URL, TLS_URL = f"http://127.0.0.1:{PLAIN}/x", f"https://127.0.0.1:{TLS}/x"
-# A process may open 20,000 descriptors here, and HAProxy sets two aside for each connection that it may have.
-IDLE_CONNECTIONS = 9_000
+# HAProxy sets two descriptors aside for each connection that it may have: where a process may open few, there are fewer than 10,000.
+IDLE_CONNECTIONS = min(10_000, (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 2_000) // 2)
 
 
 def contenders(load, body_bytes, with_floor=False):

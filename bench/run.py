@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -42,6 +43,8 @@ def main():
     parser.add_argument("--markdown", metavar="FILE", help="write the tables there as RESULTS.md has them")
     parser.add_argument("--only", default="", metavar="WORD", help="only rows whose work holds WORD")
     options = parser.parse_args()
+    most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # for servers and generators alike
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` ends what it started
     planes = PLANES if "all" in options.planes else options.planes
     unknown = [plane for plane in planes if plane not in PLANES]

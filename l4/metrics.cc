@@ -33,7 +33,7 @@ constexpr MetricRow kRows[] = {
     {"flows_repicked_total", "counter", "Flows moved because their backend went down", &WorkerCounters::flows_repicked},
     {"flows_untracked_total", "counter", "New flows that found no place in the flow table",
      &WorkerCounters::flows_untracked},
-    {"flows_evicted_total", "counter", "Flows not established that made place for new ones",
+    {"flows_evicted_total", "counter", "Flows not assured yet that made place for new ones",
      &WorkerCounters::flows_evicted},
     {"flows", "gauge", "Flows in the table", &WorkerCounters::flows_live},
     {"neighbours", "gauge", "Backends and gateways to resolve", &WorkerCounters::neighbours},

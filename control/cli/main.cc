@@ -37,7 +37,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kDone : kMisuse;
   } catch (const nlohmann::json::exception&) {
-    fmt::print(stderr, "tidegate: what answers at {} is no control: its JSON has another shape\n", cli.api);
+    fmt::print(stderr, "tidegate: what answers at {} is no control of this release: its JSON has another shape\n",
+               cli.api);
     return kUnreachable;
   }
   return cli.exit_status;
