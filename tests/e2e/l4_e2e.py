@@ -1,6 +1,7 @@
 """The forwarder seen from outside: connections spread, flows stay, echoes come back, and what is dropped has a name."""
 
 import contextlib
+import itertools
 import re
 import socket
 import threading
@@ -86,8 +87,13 @@ def echo_servers(vip):
             server.close()
 
 
+# Below those that the kernel gives out, and none twice: the forwarder remembers a flow for half a minute after its socket was closed.
+UNUSED_PORTS = itertools.count(20_000)
+
+
 def udp_flow(vip):
     client = open_socket("client-eu", socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM)
+    client.bind(("", next(UNUSED_PORTS)))
     client.settimeout(3)
     client.connect((vip, 7000))
     return client
