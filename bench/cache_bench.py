@@ -3,9 +3,9 @@
 import tempfile
 from pathlib import Path
 
-from generators import h2load, herd, wrk
+from generators import each_once, h2load, herd, wrk
 from http_servers import ORIGIN, PLAIN, TLS, floor, h2o, nginx, slow_origin, tidegate, trafficserver, varnish
-from measure import Contender, Row, package_version
+from measure import Contender, Row, package_version, table
 
 PLAIN_URL, TLS_URL = f"http://127.0.0.1:{PLAIN}/x", f"https://127.0.0.1:{TLS}/x"
 ORIGIN_DELAY_MS = 300
@@ -67,10 +67,12 @@ def rows():
         yield Row("cache", f"hit, HTTP/1.1 TLS, {name}", hit_contenders(wrk(TLS_URL), size, tls=True))
         yield Row("cache", f"hit, HTTP/2 TLS, {name}", hit_contenders(h2load(TLS_URL), size, tls=True))
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-paths-") as folder:
-        for objects in (1_000, 10_000):
+        for objects in (table(1_000), table(10_000)):
             load = wrk(PLAIN_URL, script=paths(folder, objects))
             listed = [ours(tidegate(1024, cached=True), load), ours(tidegate(1024, cached=True, ram=False), load, "tidegate-l7, RAM off"), *caches(load, 1024)[1:]]
-            yield Row("cache", f"1 kB out of {objects:,} objects, those of the first round fetched", listed)
+            for contender in listed:
+                contender.prepare = each_once(PLAIN, [f"/o/{n}" for n in range(1, objects + 1)])
+            yield Row("cache", f"hit, HTTP/1.1 plain, 1 kB, each time another of {objects:,} objects", listed)
         churn = wrk(PLAIN_URL, script=paths(folder, 10_000_000))
         yield Row("cache", "fill churn: 10 kB, hardly any asked for twice", caches(churn, 10 * 1024))
     yield from herd_rows()

@@ -43,6 +43,18 @@ def h2load(url, connections=8, streams=10, options=()):
     return load
 
 
+def each_once(port, paths):
+    """Asks for every path once, one after the other."""
+
+    def prepare():
+        with tempfile.NamedTemporaryFile("w", prefix="tidegate-paths-") as listed:
+            listed.write("".join(f"http://127.0.0.1:{port}{path}\n" for path in paths))
+            listed.flush()
+            generate(["h2load", "--h1", "-t1", "-c1", "-m1", "-n", len(paths), "-i", listed.name])
+
+    return prepare
+
+
 def tls_handshakes(port, resume=False):
     def load(seconds):
         command = [BUILD / "bench" / "tls_clients", "handshakes", f"127.0.0.1:{port}", "www.example.test", max(1, round(seconds))]

@@ -6,8 +6,8 @@ PAIRS = [
     ("backends", 100, "l4", ("flows, 10,000 backends", "tidegate-l4"), ("TCP over IPv4, 800,000 flows, 100 b", "tidegate-l4")),
     ("connections", 10, "l7", ("1 kB, 320 connections", "tidegate-l7"), ("HTTP/1.1 plain, proxied, 1 kB (", "tidegate-l7")),
     ("routes", 10, "l7", ("among 100,000 routes", "tidegate-l7"), ("among 100,000 routes", "tidegate-l7, 10,000")),
-    ("objects", 10, "cache", ("out of 10,000 objects", "tidegate-l7"), ("out of 1,000 objects", "tidegate-l7")),
-    ("objects, RAM off", 10, "cache", ("out of 10,000 objects", "tidegate-l7, RAM off"), ("out of 1,000 objects", "tidegate-l7, RAM off")),
+    ("objects", 10, "cache", ("another of 10,000 objects", "tidegate-l7"), ("another of 1,000 objects", "tidegate-l7")),
+    ("objects, RAM off", 10, "cache", ("another of 10,000 objects", "tidegate-l7, RAM off"), ("another of 1,000 objects", "tidegate-l7, RAM off")),
     ("records", 1000, "dns", ("static A out of 1,000,000", "tidegate-dns"), ("static A out of 1,000,000", "tidegate-dns, 1,000")),
     ("routes, a change", 1000, "control", ("among 10,000,", "tidegate"), ("among 10, in", "tidegate")),
 ]

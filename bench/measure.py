@@ -184,6 +184,7 @@ class Contender:
     load: object  # (seconds) -> Sample without the server's part; None: the start itself is the operation
     ours: bool = False
     floor: bool = False
+    prepare: object = None  # () -> None: what the server must have seen before it is warmed and measured
     samples: list = field(default_factory=list)
     error: str = ""
 
@@ -210,6 +211,8 @@ def run_once(contender, seconds):
         if contender.load is None:
             took = time.monotonic() - began
             return Sample(1, took, took * 1e6, took * 1e6, cpu_us=server.cpu_ns() / 1000, resident_kb=server.resident_kb())
+        if contender.prepare:
+            contender.prepare()
         contender.load(0.3)  # warm
         before, began, memory_kb = server.cpu_ns(), time.monotonic(), server.resident_kb()
         sample = contender.load(seconds)
