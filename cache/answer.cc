@@ -12,14 +12,9 @@ bool describes_body(std::string_view lower_name) {
   return lower_name == "content-type" || lower_name == "content-encoding" || lower_name == "content-language";
 }
 
-bool carries_body_fields(uint16_t status) { return status != 304 && status != 416; }
+std::string_view text_of(const fmt::format_int& number) { return {number.data(), number.size()}; }
 
-struct Number {
-  char text[24];
-  size_t length;
-  explicit Number(uint64_t value) : length(static_cast<size_t>(fmt::format_to(text, "{}", value) - text)) {}
-  operator std::string_view() const { return {text, length}; }  // NOLINT(google-explicit-constructor)
-};
+bool carries_body_fields(uint16_t status) { return status != 304 && status != 416; }
 
 struct ContentRange {
   char text[80];
@@ -42,9 +37,11 @@ void for_each_field(const Answer& answer, const std::function<void(std::string_v
     if (whole || !describes_body(field.name)) fn(field.name, field.value);
   }
   const bool bodiless_status = answer.status == 304 || answer.status == 204;
-  if (answer.content_length && !bodiless_status) fn("content-length", Number(*answer.content_length));
+  if (answer.content_length && !bodiless_status) {
+    fn("content-length", text_of(fmt::format_int(*answer.content_length)));
+  }
   if (answer.status == 206 || answer.status == 416) fn("content-range", ContentRange(answer));
-  fn("age", Number(answer.age_s));
+  fn("age", text_of(fmt::format_int(answer.age_s)));
 }
 
 }  // namespace tidegate::cache

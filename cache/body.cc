@@ -24,25 +24,6 @@ BodyReader::BodyReader(std::shared_ptr<Flight> flight, ByteRange range, EventLoo
       remaining_(range.length),
       reader_(flight_->attach(range.first)) {}
 
-BodyReader::BodyReader(BodyReader&& other) noexcept { *this = std::move(other); }
-
-BodyReader& BodyReader::operator=(BodyReader&& other) noexcept {
-  if (this == &other) return *this;
-  let_go();
-  object_ = std::move(other.object_);
-  flight_ = std::move(other.flight_);
-  disk_ = std::move(other.disk_);
-  call_ = std::move(other.call_);
-  readers_ = other.readers_;
-  loop_ = other.loop_;
-  position_ = other.position_;
-  remaining_ = std::exchange(other.remaining_, 0);
-  reader_ = std::exchange(other.reader_, 0);
-  return *this;
-}
-
-BodyReader::~BodyReader() { let_go(); }
-
 void BodyReader::let_go() {
   if (call_ != nullptr) call_->cancel();
   if (flight_ != nullptr) flight_->detach(reader_);

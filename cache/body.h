@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 namespace tidegate {
 class EventLoop;
@@ -47,9 +48,25 @@ enum class BodyStep : uint8_t {
 class BodyReader {
  public:
   BodyReader() = default;  // gives nothing: end
-  BodyReader(BodyReader&&) noexcept;
-  BodyReader& operator=(BodyReader&&) noexcept;
-  ~BodyReader();
+  // Moved several times on the way of every hit: inline, and nothing to do for one that holds nothing.
+  BodyReader(BodyReader&& other) noexcept
+      : object_(std::move(other.object_)),
+        flight_(std::move(other.flight_)),
+        disk_(std::move(other.disk_)),
+        call_(std::move(other.call_)),
+        readers_(other.readers_),
+        loop_(other.loop_),
+        position_(other.position_),
+        remaining_(std::exchange(other.remaining_, 0)),
+        reader_(std::exchange(other.reader_, 0)) {}
+  BodyReader& operator=(BodyReader&& other) noexcept {
+    if (this == &other) return *this;
+    std::destroy_at(this);
+    return *std::construct_at(this, std::move(other));
+  }
+  ~BodyReader() {
+    if (call_ != nullptr || flight_ != nullptr) let_go();
+  }
 
   // Set before the first next() that may wait. Kept for the reader's life.
   void on_ready(std::function<void()> fn);

@@ -106,6 +106,7 @@ Fill& Fill::operator=(Fill&& other) noexcept {
 }
 
 void Fill::abandon() {
+  if (flight_ == nullptr && watch_ == nullptr) return;  // as nearly always
   if (flight_ != nullptr) flight_->fail(FillFailure::leader_gone, "leader-gone");
   watch_ = nullptr;
   flight_ = nullptr;

@@ -199,13 +199,13 @@ void Engine::read_object(const lmdb::Txn* txn, KeyHash key, uint64_t variant, co
   }
   if (object->resident && read_bytes != meta->head->body_bytes) return finish_load(key, variant, disk, nullptr, true);
   const bool small = object->resident && !meta->head_apart && read_bytes <= ResidentReader::kMaxBodyBytes;
-  if (small) ResidentReader::learn(*store_, *txn, key, variant, *disk);
+  const DiskPlace place = small ? ResidentReader::find(*store_, *txn, key, variant, disk->generation) : DiskPlace{};
   object->head = std::move(meta->head);
-  finish_load(key, variant, disk, std::move(object), false);
+  finish_load(key, variant, disk, std::move(object), false, place);
 }
 
 void Engine::finish_load(const KeyHash& key, uint64_t variant, const std::shared_ptr<DiskBody>& disk,
-                         std::shared_ptr<const StoredObject> object, bool damaged) {
+                         std::shared_ptr<const StoredObject> object, bool damaged, const DiskPlace& place) {
   if (damaged) counters.corrupt.add();
   Leftovers leftovers;
   {
@@ -216,9 +216,10 @@ void Engine::finish_load(const KeyHash& key, uint64_t variant, const std::shared
       if (entry->variant != variant || entry->disk != disk) continue;
       if (object == nullptr) {
         shard.erase(*entry, leftovers);
-      } else if (entry->object == nullptr) {
-        shard.hold(*entry, object, leftovers);
+        continue;
       }
+      if (ResidentReader::may_read(place)) disk->place = place;
+      if (entry->object == nullptr) shard.hold(*entry, object, leftovers);
     }
   }
   clean_up(leftovers);

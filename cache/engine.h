@@ -134,7 +134,7 @@ class Engine final : public WriterClient {
   std::optional<Lookup> load_from_disk(Asker& asker, Shard& shard, const Entry& entry);
   void read_object(const lmdb::Txn* txn, KeyHash key, uint64_t variant, const std::shared_ptr<DiskBody>& disk);
   void finish_load(const KeyHash& key, uint64_t variant, const std::shared_ptr<DiskBody>& disk,
-                   std::shared_ptr<const StoredObject> object, bool damaged);
+                   std::shared_ptr<const StoredObject> object, bool damaged, const DiskPlace& place = {});
   void purge_key(const KeyHash& key, bool soft, uint64_t now_ms);
 
   mutable std::mutex purge_mutex_;  // guards last_purge_; held by nobody who waits

@@ -10,7 +10,9 @@ namespace tidegate::cache {
 namespace {
 
 void append_lower(std::string& out, std::string_view text) {
-  for (const char c : text) out += to_lower(c);
+  const size_t begin = out.size();
+  out += text;
+  for (size_t i = begin; i < out.size(); ++i) out[i] = to_lower(out[i]);
 }
 
 // One port is dropped, from a host that has no other colon but those of an IPv6 literal.

@@ -67,15 +67,14 @@ Lookup Engine::lookup(Asker& asker) {
   const KeyHash key = hash_key(keys, text);
   Shard& shard = index.shard(key);
   Leftovers leftovers;
-  Lookup found;
-  {
+  Lookup found = [&] {
     std::unique_lock lock(shard.mutex);
     Sight sight;
     look(shard, key, asker, control, sight, leftovers);
     read_here(asker, shard, key, control, sight, lock, leftovers);
-    found = sight.entry != nullptr && is_servable(sight.use.use) ? serve(asker, shard, key, sight, lock)
-                                                                 : fetch(asker, shard, key, sight, control);
-  }
+    return sight.entry != nullptr && is_servable(sight.use.use) ? serve(asker, shard, key, sight, lock)
+                                                                : fetch(asker, shard, key, sight, control);
+  }();
   clean_up(leftovers);
   return found;
 }
@@ -117,13 +116,15 @@ void Engine::judge(Shard& shard, std::shared_ptr<Entry> entry, std::shared_ptr<c
 void Engine::read_here(Asker& asker, Shard& shard, const KeyHash& key, const CacheControl& control, Sight& sight,
                        std::unique_lock<std::mutex>& lock, Leftovers& leftovers) {
   if (sight.entry == nullptr || sight.object != nullptr || !is_servable(sight.use.use)) return;
-  if (asker.waiter != nullptr || !ResidentReader::may_read(*sight.entry->disk)) return;
+  if (asker.waiter != nullptr || !ResidentReader::may_read(sight.entry->disk->place)) return;
   const std::shared_ptr<Entry> entry = std::move(sight.entry);
   const std::shared_ptr<DiskBody> disk = entry->disk;
+  DiskPlace place = disk->place;
   lock.unlock();
-  auto object = residents_->read(key, entry->variant, *disk, asker.loop);
+  auto object = residents_->read(key, entry->variant, disk->generation, place, asker.loop);
   lock.lock();
   sight = {};
+  if (object != nullptr) disk->place = place;
   // An entry keeps its disk body as long as it is in the index. One that left meanwhile, or could not be read: anew.
   if (object == nullptr || entry->disk != disk) return look(shard, key, asker, control, sight, leftovers);
   asker.from_disk = true;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <vector>
 
 #include "cache/body.h"
@@ -34,11 +35,13 @@ class Reclaim {
   std::vector<Chunks> doomed_;
 };
 
-// Where a small object lay in LMDB's map when it was last read: addresses to ask mincore(2) about, never to be read
-// from, since the writer moves things. Null: not known (`record`); not on a leaf, or no body (`chunk`).
+// Where a small object lay in LMDB's map when it was last read. A snapshot never changes while it is held: in the one
+// of this number the bytes are there. In a later one the writer may have moved them, and what is left is a hint: an
+// address to ask mincore(2) about, never to be read from.
 struct DiskPlace {
-  std::atomic<const char*> record{nullptr};
-  std::atomic<const char*> chunk{nullptr};
+  size_t snapshot = 0;      // LMDB's number of the transaction
+  std::string_view record;  // empty: not known
+  std::string_view chunk;   // the value with its checksum; empty: no body
 };
 
 // A body's chunks on disk. Whoever may still read them holds it; when it was doomed (evicted, replaced, purged, never
@@ -56,7 +59,7 @@ struct DiskBody : S3Node {
   std::atomic<bool> doomed{false};
   std::atomic<bool> committed{false};  // its meta record is durable: whole on disk
   std::atomic<uint64_t> footprint{0};  // bytes of the map; written by the writer alone
-  DiskPlace place;
+  DiskPlace place;                     // guarded by the mutex of its key's shard
   std::shared_ptr<Reclaim> reclaim;
 };
 

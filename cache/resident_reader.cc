@@ -21,8 +21,7 @@ uintptr_t page_bytes() {
 
 uintptr_t page_of(const void* at) { return reinterpret_cast<uintptr_t>(at) / page_bytes(); }
 
-// What to ask about before the tree is searched: the leaf, where the value is on one.
-const char* leaf_place(std::string_view value) { return value.size() <= kMaxLeafValueBytes ? value.data() : nullptr; }
+bool is_on_leaf(std::string_view value) { return !value.empty() && value.size() <= kMaxLeafValueBytes; }
 
 bool is_latest(const lmdb::Txn& txn) {
   MDB_envinfo info{};
@@ -136,56 +135,46 @@ ResidentReader::Reader* ResidentReader::reader_of_this_thread() {
   return last.reader;
 }
 
-std::shared_ptr<const StoredObject> ResidentReader::read(const KeyHash& key, uint64_t variant, DiskBody& disk,
-                                                         EventLoop& loop) {
+std::shared_ptr<const StoredObject> ResidentReader::read(const KeyHash& key, uint64_t variant, uint64_t generation,
+                                                         DiskPlace& place, EventLoop& loop) {
   Reader* const reader = reader_of_this_thread();
   if (reader == nullptr || !reader->txn) return nullptr;
   const uint64_t turn_ns = loop.now_ns();
   const bool is_first = reader->turn_bytes == 0 || reader->turn_ns != turn_ns;
   if (is_first) reader->turn_bytes = 0;
   reader->turn_ns = turn_ns;
-  const char* const record = disk.place.record.load(std::memory_order_relaxed);
-  const char* const chunk = disk.place.chunk.load(std::memory_order_relaxed);
-  if (reader->turn_bytes >= kBytesPerTurn || !reader->is_warm(record, 1)) return nullptr;
-  if (chunk != nullptr && !reader->is_warm(chunk, 1)) return nullptr;
+  if (reader->turn_bytes >= kBytesPerTurn || !reader->is_warm(place.record.data(), 1)) return nullptr;
+  if (is_on_leaf(place.chunk) && !reader->is_warm(place.chunk.data(), 1)) return nullptr;
   if (!reader->take_snapshot(loop, is_first)) return nullptr;
-  auto object = copy(*reader, key, variant, disk);
+  if (place.snapshot != mdb_txn_id(reader->txn->get())) place = find(store_, *reader->txn, key, variant, generation);
+  auto object = copy(*reader, generation, place);
   if (object != nullptr) reader->turn_bytes += object->memory_bytes();
   return object;
 }
 
-std::shared_ptr<const StoredObject> ResidentReader::copy(Reader& reader, const KeyHash& key, uint64_t variant,
-                                                         DiskBody& disk) {
-  const lmdb::Txn& txn = *reader.txn;
-  const auto record = txn.get(store_.meta_db(), meta_key(key, variant));
-  if (!record || !reader.is_warm(record->data(), record->size())) return nullptr;
-  auto meta = decode_meta(*record);
-  if (!meta || meta->disk_generation != disk.generation || meta->head_apart) return nullptr;
+DiskPlace ResidentReader::find(const Store& store, const lmdb::Txn& txn, const KeyHash& key, uint64_t variant,
+                               uint64_t generation) {
+  const auto record = txn.get(store.meta_db(), meta_key(key, variant));
+  const auto chunk = txn.get(store.chunk_db(), chunk_key(generation, 0));
+  return {mdb_txn_id(txn.get()), record.value_or(std::string_view()), chunk.value_or(std::string_view())};
+}
+
+// `place` is of the snapshot that the reader holds.
+std::shared_ptr<const StoredObject> ResidentReader::copy(Reader& reader, uint64_t generation, const DiskPlace& place) {
+  if (place.record.empty() || !reader.is_warm(place.record.data(), place.record.size())) return nullptr;
+  auto meta = decode_meta(place.record);
+  if (!meta || meta->disk_generation != generation || meta->head_apart) return nullptr;
   const uint64_t body_bytes = meta->head->body_bytes;
   if (body_bytes > kMaxBodyBytes) return nullptr;
   auto object = std::make_shared<StoredObject>();
-  const char* chunk_place = nullptr;
   if (body_bytes > 0) {
-    const auto value = txn.get(store_.chunk_db(), chunk_key(disk.generation, 0));
-    if (!value || !reader.is_warm(value->data(), value->size())) return nullptr;
-    auto chunk = Store::copy_chunk(*value);
+    if (place.chunk.empty() || !reader.is_warm(place.chunk.data(), place.chunk.size())) return nullptr;
+    auto chunk = Store::copy_chunk(place.chunk);
     if (!chunk || chunk->bytes.size() != body_bytes) return nullptr;
     object->body.push_back(std::move(*chunk));
-    chunk_place = leaf_place(*value);
   }
   object->head = std::move(meta->head);
-  disk.place.record.store(record->data(), std::memory_order_relaxed);
-  disk.place.chunk.store(chunk_place, std::memory_order_relaxed);
   return object;
-}
-
-void ResidentReader::learn(const Store& store, const lmdb::Txn& txn, const KeyHash& key, uint64_t variant,
-                           DiskBody& disk) {
-  const auto record = txn.get(store.meta_db(), meta_key(key, variant));
-  const auto value = txn.get(store.chunk_db(), chunk_key(disk.generation, 0));
-  if (!record) return;
-  disk.place.chunk.store(value ? leaf_place(*value) : nullptr, std::memory_order_relaxed);
-  disk.place.record.store(record->data(), std::memory_order_relaxed);
 }
 
 uint64_t ResidentReader::oldest_read_age_ns() const {

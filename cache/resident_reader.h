@@ -22,10 +22,11 @@ namespace tidegate::cache {
 bool is_in_page_cache(const void* at, size_t bytes);
 
 // What it promises. The pages that hold the record and the body's bytes are asked about before they are touched: those
-// of a value with pages of its own exactly, once the tree has said where it lies; those of a leaf at the place where
-// the last read found it (DiskPlace). That place is a hint: the writer moves a leaf whenever it changes a neighbour,
-// and then the leaf's new page is met unasked, though one just written is in memory nearly always. Nor are the tree's
-// upper pages asked about, which every read passes. And a page that was there may be gone a moment later: the kernel's
+// of a value with pages of its own exactly, once it is known where it lies; those of a leaf at the place where the last
+// read found it (DiskPlace). While nothing is committed that place is the place, and no tree is searched. After a
+// commit it is a hint: the writer moves a leaf whenever it changes a neighbour, and then the leaf's new page is met
+// unasked, though one just written is in memory nearly always. Nor are the tree's upper pages asked about, which every
+// search passes. And a page that was there may be gone a moment later: the kernel's
 // answer is kept for kTrustNs, since to ask costs as much as half of a read. So a loop may meet a cold page by chance,
 // seldom and one at a time; it never goes for one known to be cold.
 //
@@ -44,13 +45,16 @@ class ResidentReader {
   static constexpr uint64_t kTrustNs =
       100'000'000;  // what was met this lately the kernel takes back under great need only
 
-  // Whether read() is worth calling: the last read left a place. Any thread, under any lock.
-  static bool may_read(const DiskBody& disk) { return disk.place.record.load(std::memory_order_relaxed) != nullptr; }
-  // The whole object. Nothing: not all of it is in memory, this turn's bytes are used up, or it is not as it should be,
-  // which is for the pool to find out and to report. `loop`: this thread's. Call it without locks: LMDB takes some.
-  std::shared_ptr<const StoredObject> read(const KeyHash& key, uint64_t variant, DiskBody& disk, EventLoop& loop);
-  // Where a small object lies, for the reads to come: for the pool, after a whole read. Any thread.
-  static void learn(const Store& store, const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, DiskBody& disk);
+  // Whether read() is worth calling: the last read left a place.
+  static bool may_read(const DiskPlace& place) { return !place.record.empty(); }
+  // The whole object, and in `place`, which held where it was, where it is. Nothing: not all of it is in memory, this
+  // turn's bytes are used up, or it is not as it should be, which is for the pool to find out and to report.
+  // `generation`: of the chunks. `loop`: this thread's. Call it without locks: LMDB takes some.
+  std::shared_ptr<const StoredObject> read(const KeyHash& key, uint64_t variant, uint64_t generation, DiskPlace& place,
+                                           EventLoop& loop);
+  // Where a small object lies in this snapshot. Any thread.
+  static DiskPlace find(const Store& store, const lmdb::Txn& txn, const KeyHash& key, uint64_t variant,
+                        uint64_t generation);
 
   uint64_t oldest_read_age_ns() const;
 
@@ -77,7 +81,7 @@ class ResidentReader {
     void drop_snapshot();
   };
   Reader* reader_of_this_thread();
-  std::shared_ptr<const StoredObject> copy(Reader& reader, const KeyHash& key, uint64_t variant, DiskBody& disk);
+  static std::shared_ptr<const StoredObject> copy(Reader& reader, uint64_t generation, const DiskPlace& place);
 
   const Store& store_;
   const uint64_t id_;         // no other ResidentReader of the process ever has it

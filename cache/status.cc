@@ -16,9 +16,12 @@ void append_cache_status(std::string& out, std::string_view cache_name, const Ca
   out.append(cache_name);
   if (status.hit) out.append("; hit");
   if (!status.hit && status.forward != Forward::none) out.append("; fwd=").append(token(status.forward));
-  auto end = std::back_inserter(out);
-  if (status.forward_status != 0) fmt::format_to(end, "; fwd-status={}", status.forward_status);
-  if (status.ttl_s) fmt::format_to(end, "; ttl={}", *status.ttl_s);
+  const auto append_number = [&out](std::string_view before, auto number) {
+    const fmt::format_int digits(number);
+    out.append(before).append(digits.data(), digits.size());
+  };
+  if (status.forward_status != 0) append_number("; fwd-status=", status.forward_status);
+  if (status.ttl_s) append_number("; ttl=", *status.ttl_s);
   if (status.stored) out.append("; stored");
   if (status.collapsed) out.append("; collapsed");
   if (status.detail != nullptr && *status.detail != '\0') out.append("; detail=").append(status.detail);
