@@ -25,7 +25,7 @@ const char* name(FlowState state) {
   return "?";
 }
 
-void FlowEntry::advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms) {
+void FlowEntry::change(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms) {
   if (event == FlowEvent::close) {
     state = FlowState::closing;
   } else if (event == FlowEvent::data && seconds_seen < kAssuringSeconds && state != FlowState::closing) {
@@ -54,22 +54,6 @@ ConnTable::ConnTable(uint64_t flows) {
 }
 
 ConnTable::~ConnTable() { ::munmap(buckets_, bucket_count_ * sizeof(Bucket)); }
-
-// All four are compared, because which of them it is nobody can predict.
-FlowEntry* ConnTable::find_in(Bucket& bucket, uint64_t hash, uint32_t now_ms) {
-  unsigned match = 0;
-  for (size_t way = 0; way < kWays; ++way) match |= unsigned{bucket.entries[way].hash == hash} << way;
-  if (match == 0) return nullptr;
-  FlowEntry& entry = bucket.entries[static_cast<size_t>(std::countr_zero(match))];
-  if (!entry.expired(now_ms)) return &entry;
-  erase(entry);
-  return nullptr;
-}
-
-FlowEntry* ConnTable::find(uint64_t hash, uint32_t now_ms) {
-  if (FlowEntry* found = find_in(buckets_[first_bucket(hash)], hash, now_ms)) return found;
-  return find_in(buckets_[second_bucket(hash)], hash, now_ms);
-}
 
 // What a living flow is worth: of two the one of less is given up. An assured one never is.
 uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {

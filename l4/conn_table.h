@@ -60,12 +60,21 @@ struct FlowEntry {
 
   bool expired(uint32_t now_ms) const { return static_cast<int32_t>(now_ms - expires_ms) >= 0; }
   // Follows one packet. Not for an `open` on a flow that is past embryonic: that begins a new flow.
-  void advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms);
+  void advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms) {
+    if (event == FlowEvent::data && assured()) {
+      expires_ms = now_ms + timeouts.established_ms;
+    } else {
+      change(event, timeouts, now_ms);
+    }
+  }
   bool assured() const { return state == FlowState::established && seconds_seen >= kAssuringSeconds; }
   // For each packet until it is assured.
   void count_second(uint32_t now_ms);
 
   static constexpr unsigned kAssuringSeconds = 4;
+
+ private:
+  void change(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms);
 };
 static_assert(sizeof(FlowEntry) == 16);
 
@@ -84,7 +93,14 @@ class ConnTable {
     __builtin_prefetch(&buckets_[second_bucket(hash)], 1);
   }
   // The live flow, or null. An expired one is removed on the way. Valid until the next insert or sweep.
-  FlowEntry* find(uint64_t hash, uint32_t now_ms);
+  [[gnu::always_inline]] FlowEntry* find(uint64_t hash, uint32_t now_ms) {
+    FlowEntry* entry = place_of(buckets_[first_bucket(hash)], hash);
+    if (entry->hash != hash) entry = place_of(buckets_[second_bucket(hash)], hash);
+    if (entry->hash != hash) return nullptr;
+    if (!entry->expired(now_ms)) return entry;
+    erase(*entry);
+    return nullptr;
+  }
   // For a hash that find() did not find; `begun_as` embryonic or stray. Null where every place is held by an
   // assured flow.
   FlowEntry* insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
@@ -107,7 +123,12 @@ class ConnTable {
 
   size_t first_bucket(uint64_t hash) const { return hash & mask_; }
   size_t second_bucket(uint64_t hash) const { return (hash >> 24 ^ hash >> 41) & mask_; }
-  FlowEntry* find_in(Bucket& bucket, uint64_t hash, uint32_t now_ms);
+  // Where the flow is, if it is in this bucket. All four are compared, because which of them it is nobody can predict.
+  [[gnu::always_inline]] static FlowEntry* place_of(Bucket& bucket, uint64_t hash) {
+    size_t way = 0;
+    for (size_t each = 1; each < kWays; ++each) way |= size_t{bucket.entries[each].hash == hash} * each;
+    return &bucket.entries[way];
+  }
   struct Offer {
     unsigned free = 0;
     FlowEntry* place = nullptr;

@@ -5,6 +5,7 @@
 
 #include "l4/encap.h"
 #include "l4/icmp.h"
+#include "l4/plain_packet.h"
 
 namespace tidegate::l4 {
 namespace {
@@ -21,14 +22,21 @@ Outcome drop(DropReason reason) { return {Verdict::drop, reason, 0, false}; }
 // For the kernel where there is a punt device, else dropped for `reason`.
 Outcome punt(DropReason reason) { return {Verdict::punt, reason, 0, false}; }
 
-FlowEvent event_of(const PacketView& view) {
-  if (view.protocol != kProtocolTcp) return FlowEvent::data;
-  if ((view.tcp_flags & (kTcpFin | kTcpRst)) != 0) return FlowEvent::close;
-  return (view.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn ? FlowEvent::open : FlowEvent::data;
+// UDP has no flags.
+FlowEvent event_of(uint8_t tcp_flags) {
+  if ((tcp_flags & (kTcpFin | kTcpRst | kTcpSyn)) == 0) return FlowEvent::data;
+  if ((tcp_flags & (kTcpFin | kTcpRst)) != 0) return FlowEvent::close;
+  return (tcp_flags & kTcpAck) == 0 ? FlowEvent::open : FlowEvent::data;
 }
 
 FlowTuple tuple_of(const PacketView& view) {
   return {view.family, view.protocol, view.source_port_be, view.destination_port_be, view.source, view.destination};
+}
+
+uint64_t word_of(const Mac& mac) {
+  uint8_t eight_bytes[8] = {};
+  std::memcpy(eight_bytes, mac.bytes.data(), mac.bytes.size());
+  return mac_word(eight_bytes);
 }
 
 bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagged && reason != DropReason::not_ip; }
@@ -40,7 +48,9 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
       counters_(counters),
       batch_(config_.hasher),
       flows_(config_.flows),
-      neighbours_(config_.ports) {}
+      neighbours_(config_.ports) {
+  for (const PortIdentity& port : config_.ports) own_macs_.push_back(word_of(port.mac));
+}
 
 void Decider::adopt(const ForwardingTables& tables, uint32_t now_ms) {
   neighbours_.set_targets(tables.neighbours, tables.local_addresses, config_.announces, now_ms);
@@ -63,63 +73,90 @@ void Decider::tick(uint32_t now_ms, FrameSink& sink) {
   counters_.neighbours.set(neighbours_.targets());
 }
 
-inline DropReason Decider::address(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame,
-                                   uint16_t& port) {
+inline DropReason Decider::address(BackendId backend, NeighbourId neighbour, Frame& frame, uint16_t& port) const {
   if (backend == kNoBackend) return DropReason::no_backend;
-  const NextHop& hop = neighbours_.next_hop(tables.backend(backend).neighbour(family));
+  const NextHop& hop = neighbours_.next_hop(neighbour);
   if (!hop.usable) return DropReason::neighbour_unresolved;
   rewrite_l2dsr(frame.data, hop);
   port = hop.port;
   return DropReason::none;
 }
 
-void Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms) {
+std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
+                                        uint32_t now_ms) {
   assert(count <= kBurst);
   candidate_count_ = follower_count_ = 0;
   asked_service_ = nullptr;
   for (size_t i = 0; i < std::min(count, kPrefetchAhead); ++i) __builtin_prefetch(frames[i].data);
   for (size_t i = 0; i < count; ++i) {
     if (i + kPrefetchAhead < count) __builtin_prefetch(frames[i + kPrefetchAhead].data);
-    classify(tables, frames[i], static_cast<uint16_t>(i), outcomes[i], now_ms);
+    const auto index = static_cast<uint16_t>(i);
+    if (!take_plain(tables, frames[i], index)) classify(tables, frames[i], index, outcomes[i], now_ms);
   }
-  batch_.finish([this](uint16_t candidate, uint64_t hash) { set_hash(candidate, hash); });
-  for (size_t i = 0; i < candidate_count_; ++i) candidates_[i].backend = choose(tables, candidates_[i], now_ms);
+  batch_.finish([this](uint16_t candidate, uint64_t hash) {
+    hashes_[candidate] = hash;
+    flows_.prefetch(hash);
+  });
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    choose(tables, candidates_[i], hashes_[i], frames[candidates_[i].frame], now_ms);
+  }
   for (size_t i = 0; i < follower_count_; ++i) {
     const uint16_t index = followers_[i];
     outcomes[index] = settle_follower(tables, frames[index], views_[index], now_ms);
   }
   uint64_t forwarded = 0, forwarded_bytes = 0;
+  uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // of the ports that they go by
   for (size_t i = 0; i < candidate_count_; ++i) {
     const Candidate& candidate = candidates_[i];
     Frame& frame = frames[candidate.frame];
     Outcome& outcome = outcomes[candidate.frame];
     // Field by field: an Outcome that is returned is written as bytes and copied as words, and the copy would wait.
-    outcome.reason = address(tables, candidate.backend, views_[candidate.frame].family, frame, outcome.port);
+    outcome.reason = address(candidate.backend, candidate.neighbour, frame, outcome.port);
     outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
     outcome.share = false;
     if (outcome.reason != DropReason::none) continue;
+    bits_of_all &= outcome.port;
+    bits_of_any |= outcome.port;
     ++forwarded;
     forwarded_bytes += frame.bytes;
     counters_.backends[index_of(candidate.backend)].packets.add();
   }
   counters_.forwarded_packets.add(forwarded);
   counters_.forwarded_bytes.add(forwarded_bytes);
-  if (forwarded == count) return;
+  if (forwarded == count) return bits_of_all == bits_of_any ? std::optional(bits_of_all) : std::nullopt;
   for (size_t i = 0; i < count; ++i) {
     Outcome& outcome = outcomes[i];
     if (outcome.verdict == Verdict::punt && !config_.punt_tap) outcome.verdict = Verdict::drop;
     if (outcome.verdict == Verdict::drop) counters_.drop(outcome.reason);
   }
+  return std::nullopt;
 }
 
-inline void Decider::set_hash(uint16_t index, uint64_t hash) {
-  Candidate& candidate = candidates_[index];
-  candidate.hash = hash;
-  if (candidate.service->tracking) flows_.prefetch(hash);
+[[gnu::always_inline]] inline bool Decider::take_plain(const ForwardingTables& tables, const Frame& frame,
+                                                       uint16_t index) {
+  const auto take = [&](const PlainPacket& packet) __attribute__((always_inline)) {
+    const ServiceEntry* service = find_service(tables, packet.tuple);
+    if (service == nullptr) return false;
+    add_candidate(index, service, packet.tuple, event_of(packet.tcp_flags), false);
+    return true;
+  };
+  return if_plain(frame.data, frame.bytes, own_macs_[frame.port], take);
 }
 
-inline void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
-                              uint32_t now_ms) {
+[[gnu::always_inline]] inline void Decider::add_candidate(uint16_t index, const ServiceEntry* service,
+                                                          const FlowTuple& tuple, FlowEvent event,
+                                                          bool first_fragment) {
+  Candidate& candidate = candidates_[candidate_count_];
+  candidate.frame = index;
+  candidate.family = tuple.family;
+  candidate.event = event;
+  candidate.first_fragment = first_fragment;
+  candidate.service = service;
+  batch_.add(static_cast<uint16_t>(candidate_count_++), tuple);
+}
+
+[[gnu::noinline]] void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
+                                         uint32_t now_ms) {
   PacketView& view = views_[index];
   const DropReason reason = parse_frame(frame.data, frame.bytes, view);
   if (reason == DropReason::frame_truncated || reason == DropReason::frame_oversized) {
@@ -137,15 +174,14 @@ inline void Decider::classify(const ForwardingTables& tables, Frame& frame, uint
     return;
   }
   if (view.kind == PacketKind::transport && to_us) {
-    const ServiceEntry* service = find_service(tables, view);
+    const FlowTuple tuple = tuple_of(view);
+    const ServiceEntry* service = find_service(tables, tuple);
     if (service == nullptr) {
       outcome = settle_without_service(tables, view);
     } else if (has_martian_source(view)) {
       outcome = drop(DropReason::martian_source);
     } else {
-      candidates_[candidate_count_] = {index, kNoBackend, service, 0};
-      batch_.add(static_cast<uint16_t>(candidate_count_++), tuple_of(view),
-                 [this](uint16_t candidate, uint64_t hash) { set_hash(candidate, hash); });
+      add_candidate(index, service, tuple, event_of(view.tcp_flags), view.first_fragment);
     }
     return;
   }
@@ -162,12 +198,11 @@ inline void Decider::classify(const ForwardingTables& tables, Frame& frame, uint
   }
 }
 
-// Packets of one service come in trains: the last answer is tried first. The key is compared word by word, because
-// bytes that parse_frame wrote a moment ago cannot be read back as one wider word without waiting for them to reach the
-// cache.
-inline const ServiceEntry* Decider::find_service(const ForwardingTables& tables, const PacketView& view) {
-  const AddressWords& vip = view.destination;
-  const uint64_t rest = LookupKey::rest_of_service(view.family, view.protocol, view.destination_port_be);
+// Packets of one service come in trains: the last answer is tried first.
+[[gnu::always_inline]] inline const ServiceEntry* Decider::find_service(const ForwardingTables& tables,
+                                                                        const FlowTuple& tuple) {
+  const AddressWords& vip = tuple.vip;
+  const uint64_t rest = LookupKey::rest_of_service(tuple.family, tuple.protocol, tuple.service_port_be);
   if (asked_service_ == nullptr || vip.a != asked_key_.address.a || vip.b != asked_key_.address.b ||
       rest != asked_key_.rest) {
     asked_key_ = {vip, rest};
@@ -181,38 +216,47 @@ Outcome Decider::settle_without_service(const ForwardingTables& tables, const Pa
                                                                        : punt(DropReason::not_local);
 }
 
-inline BackendId Decider::choose(const ForwardingTables& tables, const Candidate& candidate, uint32_t now_ms) {
-  const ServiceEntry& service = *candidate.service;
-  const PacketView& view = views_[candidate.frame];
-  const auto pick = [&] { return pick_backend(service, config_.hasher, view.family, view.source, candidate.hash); };
-  BackendId backend = kNoBackend;
-  if (!service.tracking) {
-    backend = pick();
-    if (view.first_fragment && backend != kNoBackend) remember_fragments(view, backend, now_ms);
-    return backend;
-  }
+inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const {
+  return pick_backend(*candidate.service, config_.hasher, candidate.family,
+                      source_of(frame.data + kEthernetBytes, candidate.family), hash);
+}
 
-  const FlowEvent event = event_of(view);
-  FlowEntry* entry = flows_.find(candidate.hash, now_ms);
-  // A SYN on a flow that is still embryonic is the same SYN sent again and must meet the same backend. On any other
-  // flow it is a new connection from a reused port, and is picked anew.
-  const bool reopened = entry != nullptr && event == FlowEvent::open && entry->state != FlowState::embryonic;
-  if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows) {
-    backend = entry->backend;
-    entry->advance(event, service.timeouts, now_ms);
-  } else {
-    backend = pick();
-    if (entry != nullptr) {
-      if (!reopened) counters_.flows_repicked.add();
-      flows_.erase(*entry);
+inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash, const Frame& frame,
+                            uint32_t now_ms) {
+  const ServiceEntry& service = *candidate.service;
+  if (service.tracking) {
+    FlowEntry* entry = flows_.find(hash, now_ms);
+    // A SYN on a flow that is still embryonic is the same SYN sent again and must meet the same backend. On any other
+    // flow it is a new connection from a reused port, and is picked anew.
+    const bool reopened =
+        candidate.event == FlowEvent::open && entry != nullptr && entry->state != FlowState::embryonic;
+    if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows) {
+      candidate.backend = entry->backend;
+      entry->advance(candidate.event, service.timeouts, now_ms);
+    } else {
+      candidate.backend = choose_anew(candidate, hash, frame, entry, reopened, now_ms);
     }
-    if (backend == kNoBackend) return backend;
-    entry = flows_.insert(candidate.hash, backend, service.timeouts.embryonic_ms, now_ms,
-                          event == FlowEvent::open ? FlowState::embryonic : FlowState::stray);
-    (entry != nullptr ? counters_.flows_created : counters_.flows_untracked).add();
-    counters_.backends[index_of(backend)].flows.add();
+  } else {
+    candidate.backend = pick(candidate, hash, frame);
   }
-  if (view.first_fragment) remember_fragments(view, backend, now_ms);
+  candidate.neighbour = tables.backend(candidate.backend).neighbour(candidate.family);
+  if (candidate.first_fragment && candidate.backend != kNoBackend) {
+    remember_fragments(views_[candidate.frame], candidate.backend, now_ms);
+  }
+}
+
+[[gnu::noinline]] BackendId Decider::choose_anew(const Candidate& candidate, uint64_t hash, const Frame& frame,
+                                                 FlowEntry* entry, bool reopened, uint32_t now_ms) {
+  const BackendId backend = pick(candidate, hash, frame);
+  if (entry != nullptr) {
+    if (!reopened) counters_.flows_repicked.add();
+    flows_.erase(*entry);
+  }
+  if (backend == kNoBackend) return backend;
+  entry = flows_.insert(hash, backend, candidate.service->timeouts.embryonic_ms, now_ms,
+                        candidate.event == FlowEvent::open ? FlowState::embryonic : FlowState::stray);
+  (entry != nullptr ? counters_.flows_created : counters_.flows_untracked).add();
+  counters_.backends[index_of(backend)].flows.add();
   return backend;
 }
 
@@ -245,7 +289,7 @@ Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& fr
 
 Outcome Decider::addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame) {
   uint16_t port = 0;
-  const DropReason reason = address(tables, backend, family, frame, port);
+  const DropReason reason = address(backend, tables.backend(backend).neighbour(family), frame, port);
   return {reason == DropReason::none ? Verdict::forward : Verdict::drop, reason, port, false};
 }
 

@@ -2,8 +2,9 @@
 // clock, without system calls, so that it is tested and fuzzed as a function of bytes and time.
 //
 // A burst goes through in stages, so that the memory one packet needs is under way while another is worked on:
+//   take_plain    if_plain, find the service: this is all for nearly every packet; else
 //   classify      parse_frame, find the service; what is no service's packet is settled here (ARP, ND, the unwanted)
-//   FlowBatch     hashes the flows of four of them at a time; set_hash sends for their places in the flow table
+//   FlowBatch     hashes the flows of eight of them at a time; their places in the flow table are sent for
 //   choose        for each service packet: the flow's backend by ConnTable, else by Maglev
 //   follow        ICMP and later fragments, which go after a flow that this very burst may have begun
 //   address       for each chosen backend: rewrite to the next hop
@@ -66,8 +67,9 @@ class Decider {
 
   // Before the first burst under `tables`.
   void adopt(const ForwardingTables& tables, uint32_t now_ms);
-  // `count` is at most kBurst.
-  void decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms);
+  // `count` is at most kBurst. Gives the port where every frame of the burst is to be forwarded, all by the same.
+  std::optional<uint16_t> decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
+                                 uint32_t now_ms);
   // Neighbours' questions, sweeping of expired flows, gauges. Once a millisecond or seldomer.
   void tick(uint32_t now_ms, FrameSink& sink);
 
@@ -79,14 +81,19 @@ class Decider {
   // A service's packet between the stages.
   struct Candidate {
     uint16_t frame = 0;  // index in the burst
+    uint8_t family = 0;
+    FlowEvent event = FlowEvent::data;
+    bool first_fragment = false;  // has a view in views_
     BackendId backend = kNoBackend;
+    NeighbourId neighbour = kNoNeighbour;  // of the backend, once it is chosen
     const ServiceEntry* service = nullptr;
-    uint64_t hash = 0;
   };
 
+  bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index);
   void classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome, uint32_t now_ms);
-  void set_hash(uint16_t candidate, uint64_t hash);
-  const ServiceEntry* find_service(const ForwardingTables& tables, const PacketView& view);
+  void add_candidate(uint16_t index, const ServiceEntry* service, const FlowTuple& tuple, FlowEvent event,
+                     bool first_fragment);
+  const ServiceEntry* find_service(const ForwardingTables& tables, const FlowTuple& tuple);
   Outcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
   Outcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
@@ -96,13 +103,17 @@ class Decider {
   Outcome relay_icmp_error(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_without_service(const ForwardingTables& tables, const PacketView& view) const;
-  BackendId choose(const ForwardingTables& tables, const Candidate& candidate, uint32_t now_ms);
+  void choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash, const Frame& frame, uint32_t now_ms);
+  BackendId choose_anew(const Candidate& candidate, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
+                        uint32_t now_ms);
+  BackendId pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const;
   void remember_fragments(const PacketView& view, BackendId backend, uint32_t now_ms);
   // Rewrites the frame to its next hop and gives the port by which it goes, or says why it cannot go.
-  DropReason address(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame, uint16_t& port);
+  DropReason address(BackendId backend, NeighbourId neighbour, Frame& frame, uint16_t& port) const;
   Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame);
 
   DeciderConfig config_;
+  std::vector<uint64_t> own_macs_;  // by port, as mac_word gives them
   WorkerCounters& counters_;
   FlowBatch batch_;
   ConnTable flows_;
@@ -110,10 +121,11 @@ class Decider {
   uint32_t swept_ms_ = 0;
   std::array<PacketView, kBurst> views_;
   std::array<Candidate, kBurst> candidates_;
+  std::array<uint64_t, kBurst> hashes_;     // of the candidates' flows
   std::array<uint16_t, kBurst> followers_;  // indexes in the burst
   size_t candidate_count_ = 0, follower_count_ = 0;
-  LookupKey asked_key_;  // of the burst's last question for a service
-  const ServiceEntry* asked_service_ = nullptr;
+  LookupKey asked_key_;                          // of the burst's last question for a service
+  const ServiceEntry* asked_service_ = nullptr;  // null: nothing was asked yet, or there is none
 };
 
 }  // namespace tidegate::l4

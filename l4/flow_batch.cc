@@ -5,6 +5,7 @@ namespace {
 
 // One 64-bit word of four tuples. Compilers make two SSE2 registers of it, or one of AVX2.
 using Lanes [[gnu::vector_size(32)]] = uint64_t;
+constexpr size_t kLanes = sizeof(Lanes) / sizeof(uint64_t);
 
 // SipHash-1-3 as in core/hash.h, in each lane.
 struct LanesState {
@@ -34,28 +35,41 @@ struct LanesState {
   }
 };
 
-template <size_t N>
-[[gnu::always_inline]] inline void hash_four(const HashKey& key, const uint64_t (&words)[N][FlowBatch::kMost],
-                                             size_t at, uint64_t* hashes) {
+// `States` of four tuples each, side by side.
+template <size_t States, size_t N>
+[[gnu::always_inline]] inline void hash_lanes(const HashKey& key, const uint64_t (&words)[N][FlowBatch::kMost],
+                                              size_t at, uint64_t* hashes) {
   const detail::SipState begun(key);
-  LanesState state{Lanes{} + begun.v0, Lanes{} + begun.v1, Lanes{} + begun.v2, Lanes{} + begun.v3};
-  for (size_t word = 0; word < N; ++word) state.absorb(*reinterpret_cast<const Lanes*>(&words[word][at]));
-  state.absorb(Lanes{} + (uint64_t{N * 8} << 56));
-  state.v2 ^= 0xff;
-  for (int i = 0; i < 3; ++i) state.round();
-  *reinterpret_cast<Lanes*>(hashes) = state.v0 ^ state.v1 ^ state.v2 ^ state.v3;
+  LanesState states[States];
+  for (LanesState& s : states) s = {Lanes{} + begun.v0, Lanes{} + begun.v1, Lanes{} + begun.v2, Lanes{} + begun.v3};
+  for (size_t word = 0; word < N; ++word) {
+    for (size_t i = 0; i < States; ++i) {
+      states[i].absorb(*reinterpret_cast<const Lanes*>(&words[word][at + i * kLanes]));
+    }
+  }
+  for (LanesState& s : states) s.absorb(Lanes{} + (uint64_t{N * 8} << 56));
+  for (LanesState& s : states) s.v2 ^= 0xff;
+  for (int round = 0; round < 3; ++round) {
+    for (LanesState& s : states) s.round();
+  }
+  for (size_t i = 0; i < States; ++i) {
+    const LanesState& s = states[i];
+    *reinterpret_cast<Lanes*>(hashes + i * kLanes) = s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+  }
 }
 
+// Registers of half the width are twice as many: there is no room for two states.
 template <size_t N>
 void hash_by_any(const HashKey& key, const uint64_t (&words)[N][FlowBatch::kMost], size_t at, uint64_t* hashes) {
-  hash_four<N>(key, words, at, hashes);
+  hash_lanes<1, N>(key, words, at, hashes);
+  hash_lanes<1, N>(key, words, at + kLanes, hashes + kLanes);
 }
 
 #ifdef __x86_64__
 template <size_t N>
 [[gnu::target("avx2")]] void hash_by_avx2(const HashKey& key, const uint64_t (&words)[N][FlowBatch::kMost], size_t at,
                                           uint64_t* hashes) {
-  hash_four<N>(key, words, at, hashes);
+  hash_lanes<2, N>(key, words, at, hashes);
 }
 #endif
 

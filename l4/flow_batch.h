@@ -1,11 +1,12 @@
-// FlowBatch: the flows' hashes of a burst, four at a time. Equal to FlowHasher::tuple bit for bit: what is pinned,
+// FlowBatch: the flows' hashes of a burst, eight at a time. Equal to FlowHasher::tuple bit for bit: what is pinned,
 // picked and explained by one hash is found by the other, on every machine.
 //
-// Tuples are kept in columns, word by word, so that a vector register takes one word of four tuples at once. Four are
-// hashed when the next four have come: words written a moment ago, one by one, could not be read as one wide register
-// without waiting for them to reach the cache.
+// Tuples are kept in columns, word by word, so that a vector register takes one word of four tuples at once, and two
+// such registers hide each other's latency. They are hashed when all have come: words written a moment ago, one by one,
+// could not be read as one wide register without waiting for them to reach the cache.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -22,15 +23,12 @@ class FlowBatch {
   enum class Width : uint8_t { any, widest };
   explicit FlowBatch(const FlowHasher& hasher, Width width = Width::widest);
 
-  // Calls settle(owner, hash) for tuples whose hashes are ready: some of those added before, or none. At most kMost
-  // between two calls of finish(). Inlined, so that the tuple comes from registers.
-  template <class Settle>
-  [[gnu::always_inline]] void add(uint16_t owner, const FlowTuple& t, Settle&& settle) {
+  // At most kMost between two calls of finish(). Inlined, so that the tuple comes from registers.
+  [[gnu::always_inline]] void add(uint16_t owner, const FlowTuple& t) {
     if (t.family == 4) {
       const size_t at = ip4_.add(owner);
       ip4_.words[0][at] = t.client.a | t.vip.a << 32;
       ip4_.words[1][at] = FlowHasher::rest_of(t);
-      if (ip4_.count - ip4_.hashed == 2 * kLanes) hash_next(ip4_, hash_ip4_, settle);
     } else {
       const size_t at = ip6_.add(owner);
       ip6_.words[0][at] = t.client.a;
@@ -38,24 +36,23 @@ class FlowBatch {
       ip6_.words[2][at] = t.vip.a;
       ip6_.words[3][at] = t.vip.b;
       ip6_.words[4][at] = FlowHasher::rest_of(t);
-      if (ip6_.count - ip6_.hashed == 2 * kLanes) hash_next(ip6_, hash_ip6_, settle);
     }
   }
 
-  // Calls settle(owner, hash) for the rest, and forgets them all.
+  // Calls settle(owner, hash) for each, and forgets them all.
   template <class Settle>
   void finish(Settle&& settle) {
-    while (ip4_.hashed < ip4_.count) hash_next(ip4_, hash_ip4_, settle);
-    while (ip6_.hashed < ip6_.count) hash_next(ip6_, hash_ip6_, settle);
-    ip4_.count = ip4_.hashed = ip6_.count = ip6_.hashed = 0;
+    hash_all(ip4_, hash_ip4_, settle);
+    hash_all(ip6_, hash_ip6_, settle);
   }
 
  private:
-  static constexpr size_t kLanes = 4;
+  static constexpr size_t kLanes = 8;
+  static_assert(kMost % kLanes == 0);
 
   template <size_t N>
   struct Columns {
-    size_t count = 0, hashed = 0;
+    size_t count = 0;
     std::array<uint16_t, kMost> owners{};
     alignas(32) uint64_t words[N][kMost] = {};
 
@@ -64,23 +61,27 @@ class FlowBatch {
       return count++;
     }
   };
-  // Of the four tuples from `at` on. The last four may be fewer: what stands in the lanes behind them is hashed too,
+  // Of the eight tuples from `at` on. The last eight may be fewer: what stands in the lanes behind them is hashed too,
   // and nobody asks for it.
   template <size_t N>
-  using HashFour = void (*)(const HashKey& key, const uint64_t (&words)[N][kMost], size_t at, uint64_t* hashes);
+  using HashEight = void (*)(const HashKey& key, const uint64_t (&words)[N][kMost], size_t at, uint64_t* hashes);
 
   template <size_t N, class Settle>
-  void hash_next(Columns<N>& columns, HashFour<N> hash_four, Settle& settle) {
-    alignas(32) uint64_t hashes[kLanes];
-    hash_four(key_, columns.words, columns.hashed, hashes);
-    for (size_t lane = 0; lane < kLanes && columns.hashed < columns.count; ++lane, ++columns.hashed) {
-      settle(columns.owners[columns.hashed], FlowHasher::not_zero(hashes[lane]));
+  void hash_all(Columns<N>& columns, HashEight<N> hash_eight, Settle& settle) {
+    for (size_t at = 0; at < columns.count; at += kLanes) {
+      alignas(32) uint64_t hashes[kLanes];
+      hash_eight(key_, columns.words, at, hashes);
+      const size_t lanes = std::min(kLanes, columns.count - at);
+      for (size_t lane = 0; lane < lanes; ++lane) {
+        settle(columns.owners[at + lane], FlowHasher::not_zero(hashes[lane]));
+      }
     }
+    columns.count = 0;
   }
 
   HashKey key_;
-  HashFour<2> hash_ip4_;
-  HashFour<5> hash_ip6_;
+  HashEight<2> hash_ip4_;
+  HashEight<5> hash_ip6_;
   Columns<2> ip4_;
   Columns<5> ip6_;
 };

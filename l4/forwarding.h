@@ -38,7 +38,8 @@ struct ServiceEntry {
   uint32_t service = kNone;  // in the Snapshot's model
 };
 
-struct BackendEntry {
+// Of eight bytes, so that it is found by a shift.
+struct alignas(8) BackendEntry {
   bool keeps_flows = false;  // up, draining, or used because its pool fails open; false also where nothing has this id
   NeighbourId neighbour_v4 = kNoNeighbour, neighbour_v6 = kNoNeighbour;
   NeighbourId neighbour(uint8_t family) const { return family == 4 ? neighbour_v4 : neighbour_v6; }

@@ -52,6 +52,12 @@ DropReason parse_frame(const uint8_t* frame, size_t bytes, PacketView& view);
 // transport header. Offsets in the view are from `packet`.
 DropReason parse_quoted_packet(const uint8_t* packet, size_t bytes, uint8_t family, PacketView& view);
 
+// The source address of an IP header that has been read.
+inline AddressWords source_of(const uint8_t* ip, uint8_t family) {
+  if (family == 4) return {load_raw<uint32_t>(ip + 12), 0};
+  return {load_raw<uint64_t>(ip + 8), load_raw<uint64_t>(ip + 16)};
+}
+
 // A source from which no client can expect an answer: unspecified, loopback, multicast, reserved, or the destination
 // itself.
 bool has_martian_source(const PacketView& view);

@@ -49,17 +49,15 @@ bool all_pollable(uint32_t worker, const std::vector<Port>& ports) {
   return std::all_of(ports.begin(), ports.end(), [&](const Port& p) { return !p.queue(worker).wake_fds.empty(); });
 }
 
-Frame frame_of(rte_mbuf* buffer, const Passage& passage) {
+inline void describe(Frame& frame, rte_mbuf* buffer, const Passage& passage) {
   // A frame in several segments cannot be read as one piece: no driver here makes any at these frame sizes.
   const bool whole = buffer->nb_segs == 1;
-  Frame frame;
   frame.data = rte_pktmbuf_mtod(buffer, uint8_t*);
   frame.bytes = whole ? buffer->data_len : UINT16_MAX + 1u;
-  frame.capacity = buffer->data_len + rte_pktmbuf_tailroom(buffer);
+  frame.capacity = static_cast<uint32_t>(buffer->buf_len - buffer->data_off);
   frame.port = passage.port;
   frame.asked = passage.asked;
   frame.learn_only = passage.learn_only;
-  return frame;
 }
 
 }  // namespace
@@ -139,23 +137,26 @@ size_t Worker::receive(const ForwardingTables& tables) {
     if (count == 0) continue;
     uint64_t bytes = 0;
     for (uint16_t i = 0; i < count; ++i) {
-      attach(buffers[i], {port, 0, false});
+      describe(frames_[i], buffers[i], {port, 0, false});
       bytes += buffers[i]->pkt_len;
     }
     counters_.received_packets.add(count);
     counters_.received_bytes.add(bytes);
-    process(tables, buffers, count);
+    process(tables, buffers, count, bytes);
     received += count;
   }
   return received;
 }
 
-void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, size_t count) {
-  Frame frames[kBurst];
-  Outcome outcomes[kBurst];
-  for (size_t i = 0; i < count; ++i) frames[i] = frame_of(buffers[i], detach(buffers[i]));
-  decider_.decide(tables, frames, outcomes, count, now_ms());
-  for (size_t i = 0; i < count; ++i) carry_out(buffers[i], frames[i], outcomes[i]);
+// `buffers` are described in frames_. Nothing waits in outbound_.
+void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_t count, uint64_t bytes) {
+  const std::optional<uint16_t> port_of_all =
+      decider_.decide(tables, frames_.data(), outcomes_.data(), count, now_ms());
+  if (port_of_all) {
+    transmit(*port_of_all, buffers, count, bytes);
+    return;
+  }
+  for (size_t i = 0; i < count; ++i) carry_out(buffers[i], frames_[i], outcomes_[i]);
   flush();
 }
 
@@ -192,8 +193,13 @@ size_t Worker::receive_inbox(const ForwardingTables& tables) {
   void* taken[kBurst];
   const unsigned count = rte_ring_sc_dequeue_burst(inbox_, taken, kBurst, nullptr);
   rte_mbuf* buffers[kBurst];
-  for (unsigned i = 0; i < count; ++i) buffers[i] = static_cast<rte_mbuf*>(taken[i]);
-  if (count != 0) process(tables, buffers, count);
+  uint64_t bytes = 0;
+  for (unsigned i = 0; i < count; ++i) {
+    buffers[i] = static_cast<rte_mbuf*>(taken[i]);
+    describe(frames_[i], buffers[i], detach(buffers[i]));
+    bytes += buffers[i]->pkt_len;
+  }
+  if (count != 0) process(tables, buffers, static_cast<uint16_t>(count), bytes);
   return count;
 }
 
@@ -257,23 +263,28 @@ void Worker::flush() {
   for (size_t port = 0; port < outbound_.size(); ++port) {
     Outbound& out = outbound_[port];
     if (out.count == 0) continue;
-    const PortQueue& queue = ports_[port].queue(number_);
     uint64_t bytes = 0;
     for (uint16_t i = 0; i < out.count; ++i) bytes += out.frames[i]->pkt_len;
-    uint16_t sent = 0;
-    for (unsigned tries = 0; tries < kTransmitTries && sent < out.count; ++tries) {
-      sent = static_cast<uint16_t>(sent + rte_eth_tx_burst(queue.device, queue.queue, out.frames + sent,
-                                                           static_cast<uint16_t>(out.count - sent)));
-    }
-    for (uint16_t i = sent; i < out.count; ++i) bytes -= out.frames[i]->pkt_len;
-    if (sent < out.count) {
-      rte_pktmbuf_free_bulk(out.frames + sent, out.count - sent);
-      counters_.drop(DropReason::transmit_queue_full, out.count - sent);
-    }
-    counters_.sent_packets.add(sent);
-    counters_.sent_bytes.add(bytes);
+    transmit(static_cast<uint16_t>(port), out.frames, out.count, bytes);
     out.count = 0;
   }
+}
+
+// `bytes`: of all the buffers together.
+void Worker::transmit(uint16_t port, rte_mbuf** buffers, uint16_t count, uint64_t bytes) {
+  const PortQueue& queue = ports_[port].queue(number_);
+  uint16_t sent = 0;
+  for (unsigned tries = 0; tries < kTransmitTries && sent < count; ++tries) {
+    sent = static_cast<uint16_t>(
+        sent + rte_eth_tx_burst(queue.device, queue.queue, buffers + sent, static_cast<uint16_t>(count - sent)));
+  }
+  if (sent < count) {
+    for (uint16_t i = sent; i < count; ++i) bytes -= buffers[i]->pkt_len;
+    rte_pktmbuf_free_bulk(buffers + sent, count - sent);
+    counters_.drop(DropReason::transmit_queue_full, count - sent);
+  }
+  counters_.sent_packets.add(sent);
+  counters_.sent_bytes.add(bytes);
 }
 
 void Worker::send(uint16_t port, const uint8_t* frame, size_t bytes) {

@@ -2,6 +2,7 @@
 // neighbours belong to this thread alone; what others want of it they post.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -56,7 +57,7 @@ class Worker final : private FrameSink {
   uint32_t now_ms() const;
   void adopt_if_new(const ForwardingTables& tables);
   size_t receive(const ForwardingTables& tables);
-  void process(const ForwardingTables& tables, rte_mbuf** buffers, size_t count);
+  void process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_t count, uint64_t bytes);
   void carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outcome);
   size_t receive_inbox(const ForwardingTables& tables);
   void hand_over(rte_mbuf* buffer, const Frame& frame);
@@ -65,6 +66,7 @@ class Worker final : private FrameSink {
   size_t receive_punted();
   void queue(uint16_t port, rte_mbuf* buffer);
   void flush();
+  void transmit(uint16_t port, rte_mbuf** buffers, uint16_t count, uint64_t bytes);
   void answer_query();
   void account(uint64_t now_ns, bool was_busy);
   void send(uint16_t port, const uint8_t* frame, size_t bytes) override;
@@ -76,6 +78,8 @@ class Worker final : private FrameSink {
   const std::vector<PuntDevice>& punts_;
   Publisher& publisher_;
   Idle idle_;
+  std::array<Frame, kBurst> frames_;  // of the burst at hand, as are its outcomes
+  std::array<Outcome, kBurst> outcomes_;
   std::vector<Outbound> outbound_;  // by port
   rte_ring* inbox_ = nullptr;       // frames from other workers
   std::vector<Worker*> peers_;

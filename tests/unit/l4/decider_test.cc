@@ -411,6 +411,27 @@ TEST_F(DeciderTest, DecidesAWholeBurstAsItWouldOneByOne) {
   }
 }
 
+TEST_F(DeciderTest, SaysWhichPortABurstGoesByIfAllOfItGoes) {
+  std::vector<Bytes> buffers(kBurst);
+  std::vector<Frame> views(kBurst);
+  std::vector<Outcome> outcomes(kBurst);
+  const auto decide_burst = [&](size_t bad) {
+    for (size_t i = 0; i < kBurst; ++i) {
+      const auto client_port = static_cast<uint16_t>(1'000 + i);
+      buffers[i] = i % 2 == 0 ? tcp_frame("192.0.2.7", client_port, "10.0.0.100", i == bad ? 81 : 80, kTcpAck)
+                              : udp_frame("2001:db8::7", client_port, "fd00::100", i == bad ? 81 : 53);
+      views[i].data = buffers[i].data();
+      views[i].bytes = views[i].capacity = static_cast<uint32_t>(buffers[i].size());
+    }
+    return decider_->decide(*tables_, views.data(), outcomes.data(), kBurst, now_ms_);
+  };
+  EXPECT_EQ(decide_burst(kBurst), std::optional<uint16_t>(0));
+  for (const Outcome& outcome : outcomes) EXPECT_EQ(outcome.verdict, Verdict::forward);
+  EXPECT_EQ(decide_burst(0), std::nullopt);
+  EXPECT_EQ(decide_burst(kBurst - 1), std::nullopt);
+  EXPECT_EQ(decider_->decide(*tables_, views.data(), outcomes.data(), 0, now_ms_), std::nullopt);
+}
+
 TEST_F(DeciderTest, AsksForItsBackendsByItself) {
   restart({});
   edge_.backend(0).addresses = {ip("10.0.0.33")};

@@ -43,7 +43,7 @@ TEST_P(EachWidth, GivesEachTupleOnceTheHashThatTheHasherGivesIt) {
       for (size_t i = 0; i < size; ++i) {
         const FlowTuple tuple = random_tuple(random, ip6_of_eight);
         expected[i] = hasher.tuple(tuple);
-        batch.add(static_cast<uint16_t>(i), tuple, settle);
+        batch.add(static_cast<uint16_t>(i), tuple);
       }
       batch.finish(settle);
       ASSERT_EQ(got, expected) << size << " tuples, IPv6 " << ip6_of_eight << " of 8";
