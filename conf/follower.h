@@ -15,7 +15,8 @@ namespace tidegate {
 
 struct FollowerHooks {
   // A new Snapshot: publish it, then return; its time of application is reported as now. An Error refuses it: the old
-  // Model stays in force, with new words as they come, until another version appears.
+  // Model stays in force, with new words as they come, until another version appears or this one, offered again after
+  // a second and then ever more seldom, is taken.
   std::function<Result<void>(std::shared_ptr<const Snapshot>)> on_snapshot;
   // Purges in order, each exactly once while a Snapshot is in force; none before `prepare`. Where the log no longer
   // reaches back far enough, or is another one, one Purge of kind `all` stands for what is missing. May be empty.

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -18,6 +19,7 @@ namespace tidegate {
 namespace {
 
 constexpr uint64_t kPollMs = 1'000;
+constexpr uint64_t kLongestRetryMs = 60'000;
 constexpr size_t kPurgesAtOnce = 256;
 
 // Watches the directory in which the bell is, so that the bell may be made anew. While there is no such directory, its
@@ -105,6 +107,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   // The fallback for whatever inotify does not tell.
   void tick() {
     bell_.aim();
+    if (is_time_to_retry()) tried_.version = 0;
     look();
     look_for_another();
     poll_.arm_after_ms(kPollMs);
@@ -114,6 +117,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   bool open_store();
   void follow_words(uint64_t sequence);
   void follow_version(uint64_t version);
+  bool is_time_to_retry() const;
   Result<void> put_in_force(uint64_t version);
   Result<void> catch_up(const std::shared_ptr<const Snapshot>& snapshot);
   void follow_purges(uint64_t sequence);
@@ -132,6 +136,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   bool another_log_ = false;   // perhaps: the environment was replaced
   uint64_t purged_at_ns_ = 0;  // when what applied_.purge names was ordered; 0: not known
   StateHead tried_;            // what was looked at, in force or not
+  uint64_t refused_version_ = 0, retry_after_ms_ = 0, retry_at_ns_ = 0;
   std::shared_ptr<const Words> words_;
   ModelBuilder models_;
 };
@@ -178,9 +183,18 @@ void StateFollower::follow_words(uint64_t sequence) {
 void StateFollower::follow_version(uint64_t version) {
   tried_.version = version;
   if (Result<void> outcome = put_in_force(version); !outcome) {
+    retry_after_ms_ = version == refused_version_ ? std::min(2 * retry_after_ms_, kLongestRetryMs) : kPollMs;
+    retry_at_ns_ = loop_.now_ns() + retry_after_ms_ * kNsPerMs;
+    refused_version_ = version;
     return refuse(fmt::format("version {}: {}", version, outcome.error().message));
   }
   refused_.clear();
+}
+
+// Why a plane refuses may pass: an address that comes up, a disk that is freed. It is asked again after one second,
+// two, four and so on.
+bool StateFollower::is_time_to_retry() const {
+  return tried_.version != 0 && tried_.version != applied_.version && loop_.now_ns() >= retry_at_ns_;
 }
 
 Result<void> StateFollower::put_in_force(uint64_t version) {

@@ -220,6 +220,18 @@ TEST_F(StateFollowerTest, KeepsTheOldVersionWhenThePlaneRefusesTheNewOne) {
   EXPECT_EQ(follower->refused(), "");
 }
 
+TEST_F(StateFollowerTest, OffersAVersionAgainThatThePlaneRefused) {
+  tell(kCommit);
+  const auto follower = follow();
+  heard_.refuse_with = "no such port: eth9";
+  tell(kCommit);
+  ASSERT_TRUE(run_until(loop_, [&] { return !follower->refused().empty(); }));
+  heard_.refuse_with.clear();
+  ASSERT_TRUE(run_until(loop_, [&] { return follower->applied().version == 2; }));
+  EXPECT_EQ(follower->refused(), "");
+  ASSERT_EQ(heard_.snapshots.size(), 2U) << "what is in force is not offered again";
+}
+
 TEST_F(StateFollowerTest, DeliversEachPurgeOnceAndInOrder) {
   tell(kCommit);
   tell(kPurge);
