@@ -19,7 +19,8 @@ struct FollowerHooks {
   // a second and then ever more seldom, is taken.
   std::function<Result<void>(std::shared_ptr<const Snapshot>)> on_snapshot;
   // Purges in order, each exactly once while a Snapshot is in force; none before `prepare`. Where the log no longer
-  // reaches back far enough, or is another one, one Purge of kind `all` stands for what is missing. May be empty.
+  // reaches back far enough, is another one, or cannot be read, one Purge of kind `all` stands for what is missing. May
+  // be empty.
   std::function<void(const Purge&)> on_purge;
   // Before on_snapshot, until the first Snapshot is in force: opens what purges act on and returns the last one that it
   // has durably applied. Those after it are told next, and only then on_snapshot: nothing that was purged is served. An

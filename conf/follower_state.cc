@@ -121,6 +121,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   Result<void> put_in_force(uint64_t version);
   Result<void> catch_up(const std::shared_ptr<const Snapshot>& snapshot);
   void follow_purges(uint64_t sequence);
+  Result<void> tell_purges(uint64_t sequence);
   Result<bool> log_continues(uint64_t sequence) const;
   void deliver(const Purge& purge);
   void refuse(std::string why);
@@ -222,35 +223,48 @@ Result<void> StateFollower::catch_up(const std::shared_ptr<const Snapshot>& snap
   return {};
 }
 
-void StateFollower::follow_purges(uint64_t sequence) {
-  const Result<bool> continued = log_continues(sequence);
-  if (!continued) return refuse(continued.error().message);
-  another_log_ = false;
+Purge everything_up_to(uint64_t sequence) {
   Purge everything;
+  everything.sequence = sequence;
   everything.kind = PurgeKind::all;
   everything.by = "follower";
+  return everything;
+}
+
+void StateFollower::follow_purges(uint64_t sequence) {
+  const Result<void> told = tell_purges(sequence);
+  another_log_ = false;
+  if (told) return;
+  log_error("the purge log: {}; it may say anything, so everything is purged", told.error().message);
+  Purge everything = everything_up_to(sequence);
+  everything.anew = sequence < applied_.purge;
+  deliver(everything);
+}
+
+Result<void> StateFollower::tell_purges(uint64_t sequence) {
+  const Result<bool> continued = log_continues(sequence);
+  if (!continued) return continued.error();
   if (!*continued) {
     // What is missed of the one and what is in the other, all at once.
     const Result<std::vector<Purge>> last = store_->purges_after(sequence == 0 ? 0 : sequence - 1, 1);
-    if (!last) return refuse(last.error().message);
-    everything.sequence = sequence;
+    if (!last) return last.error();
+    Purge everything = everything_up_to(sequence);
     if (!last->empty()) everything.at_ns = last->front().at_ns;
     everything.anew = true;
     log_warn("the purge log is another than the one followed up to {}: everything is purged", applied_.purge);
-    return deliver(everything);
+    deliver(everything);
+    return {};
   }
   while (applied_.purge < sequence) {
     const Result<std::vector<Purge>> purges = store_->purges_after(applied_.purge, kPurgesAtOnce);
-    if (!purges) return refuse(purges.error().message);
-    if (purges->empty()) return;
+    if (!purges) return purges.error();
+    if (purges->empty()) return {};
     for (const Purge& purge : *purges) {
-      if (purge.sequence > applied_.purge + 1) {  // trimmed away in between
-        everything.sequence = purge.sequence - 1;
-        deliver(everything);
-      }
+      if (purge.sequence > applied_.purge + 1) deliver(everything_up_to(purge.sequence - 1));  // trimmed in between
       deliver(purge);
     }
   }
+  return {};
 }
 
 // Whether the log is the one in which the plane's last purge stands. One made anew begins at 1, one restored from a
@@ -258,10 +272,11 @@ void StateFollower::follow_purges(uint64_t sequence) {
 Result<bool> StateFollower::log_continues(uint64_t sequence) const {
   if (applied_.purge == 0) return true;
   if (sequence < applied_.purge) return false;
+  if (purged_at_ns_ == 0) return true;
   const Result<std::vector<Purge>> there = store_->purges_after(applied_.purge - 1, 1);
   if (!there) return there.error();
   if (there->empty() || there->front().sequence != applied_.purge) return true;  // trimmed: the gap will show
-  return purged_at_ns_ == 0 || there->front().at_ns == purged_at_ns_;
+  return there->front().at_ns == purged_at_ns_;
 }
 
 void StateFollower::deliver(const Purge& purge) {

@@ -8,6 +8,7 @@
 
 #include "conf/document.h"
 #include "core/clock.h"
+#include "core/lmdb.h"
 #include "tests/unit/conf/forked.h"
 
 namespace tidegate {
@@ -77,7 +78,24 @@ bool run_until(EventLoop& loop, Happened&& happened) {
 
 // --- a host's state; the writer is another process, as it is in life
 
-enum Command : uint64_t { kStop = 1, kCommit, kCommitFaulty, kHealth, kDrain, kPurge, kAdoptLatePurges };
+enum Command : uint64_t { kStop = 1, kCommit, kCommitFaulty, kHealth, kDrain, kPurge, kAdoptLatePurges, kDamagePurge };
+
+// Overwrites the newest purge with what no writer writes.
+bool damage_purge(const std::string& directory) {
+  auto env = lmdb::Env::open(directory + "/state", {});
+  if (!env) return false;
+  auto txn = lmdb::Txn::begin(*env, lmdb::Access::write);
+  if (!txn) return false;
+  const auto purges = txn->open_db("purge");
+  if (!purges) return false;
+  std::string newest;
+  {
+    lmdb::Cursor cursor(*txn, *purges);
+    if (!cursor.last()) return false;
+    newest = cursor.key();
+  }
+  return txn->put(*purges, newest, "?").has_value() && txn->commit().has_value();
+}
 
 // Does as it is told, and answers 1 when it is committed.
 int obey(const std::string& directory, Talk& talk) {
@@ -108,6 +126,10 @@ int obey(const std::string& directory, Talk& talk) {
         break;
       case kPurge:
         done = store->add_purge(PurgeKind::tag, "t", false, "t").has_value();
+        break;
+      case kDamagePurge:
+        store.reset();
+        done = damage_purge(directory);
         break;
       case kAdoptLatePurges:  // of another host, whose log was trimmed up to 300
         done = store->adopt_purge({301, PurgeKind::tag, "t", false, 1, "t"}).has_value() &&
@@ -257,6 +279,21 @@ TEST_F(StateFollowerTest, TellsWhatWasPurgedBeforeTheFirstVersionIsInForce) {
   tell(kCommit);
   ASSERT_TRUE(snapshots_are(2));
   EXPECT_THAT(heard_.order, ElementsAre("prepare 1", "purge 2", "snapshot 1", "snapshot 2"));
+}
+
+TEST_F(StateFollowerTest, PurgesEverythingWhereTheLogCannotBeRead) {
+  tell(kCommit);
+  tell(kPurge);
+  tell(kPurge);
+  tell(kDamagePurge);
+  const auto follower = follow({1, 0});
+  EXPECT_THAT(heard_.order, ElementsAre("prepare 1", "purge 2", "snapshot 1"));
+  ASSERT_EQ(heard_.purges.size(), 1U);
+  EXPECT_EQ(heard_.purges[0].kind, PurgeKind::all);
+  tell(kPurge);
+  ASSERT_TRUE(run_until(loop_, [&] { return heard_.purges.size() == 2; }));
+  EXPECT_EQ(heard_.purges[1].kind, PurgeKind::tag) << "the next can be read again";
+  EXPECT_EQ(follower->applied().purge, 3U);
 }
 
 TEST_F(StateFollowerTest, KeepsPurgesForAPlaneThatCannotTakeThemYet) {
