@@ -40,7 +40,7 @@ void Neighbours::set_targets(const std::vector<NeighbourTarget>& targets, const 
     Slot& slot = slots_[index];
     if (!slot.wanted && slot.state != NeighbourState::unused) {
       slot = Slot{};
-      hops_[index] = NextHop{};
+      set_hop(index, NextHop{});
     }
     if (slot.wanted) {
       used_.push_back(static_cast<uint16_t>(index));
@@ -82,11 +82,18 @@ void Neighbours::set_state(Slot& slot, NeighbourState state, uint32_t due_ms) {
 }
 
 void Neighbours::update_hop(const Slot& slot) {
-  NextHop& hop = hops_[static_cast<size_t>(&slot - slots_.data())];
+  NextHop hop;
   std::memcpy(hop.ethernet_addresses, slot.mac.bytes.data(), 6);
   std::memcpy(hop.ethernet_addresses + 6, ports_[slot.port].mac.bytes.data(), 6);
   hop.port = slot.port;
   hop.usable = slot.state == NeighbourState::reachable || slot.state == NeighbourState::probe;
+  set_hop(static_cast<size_t>(&slot - slots_.data()), hop);
+}
+
+void Neighbours::set_hop(size_t index, const NextHop& hop) {
+  resolved_ += size_t{hop.usable};
+  resolved_ -= size_t{hops_[index].usable};
+  hops_[index] = hop;
 }
 
 Learned Neighbours::learn(const IpAddress& address, const Mac& mac, uint32_t now_ms) {
@@ -161,7 +168,8 @@ size_t Neighbours::send_announcements(uint32_t now_ms, FrameSink& sink) {
 
 void Neighbours::tick(uint32_t now_ms, FrameSink& sink) {
   size_t sent = send_announcements(now_ms, sink);
-  for (size_t seen = 0; seen < used_.size() && sent < kMaxFramesPerTick; ++seen) {
+  const size_t most = std::min(used_.size(), kMaxSlotsPerTick);
+  for (size_t seen = 0; seen < most && sent < kMaxFramesPerTick; ++seen) {
     Slot& slot = slots_[used_[next_]];
     next_ = (next_ + 1) % used_.size();
     if (!is_due(slot.due_ms, now_ms)) continue;
@@ -172,11 +180,6 @@ void Neighbours::tick(uint32_t now_ms, FrameSink& sink) {
     ask(slot, now_ms, sink);
     ++sent;
   }
-}
-
-size_t Neighbours::resolved() const {
-  return static_cast<size_t>(
-      std::count_if(used_.begin(), used_.end(), [&](uint16_t index) { return hops_[index].usable; }));
 }
 
 }  // namespace tidegate::l4

@@ -60,13 +60,15 @@ class Neighbours {
   const NextHop& next_hop(NeighbourId id) const { return index_of(id) < hops_.size() ? hops_[index_of(id)] : kNoHop; }
   // A station said (asked or unasked) that `address` is at `mac`.
   Learned learn(const IpAddress& address, const Mac& mac, uint32_t now_ms);
-  // Sends what is due. At most `kMaxFramesPerTick` frames a call; the rest follow at the next.
+  // Sends what is due. Looks at `kMaxSlotsPerTick` neighbours a call and sends `kMaxFramesPerTick` frames at most; the
+  // next call goes on from there. So thousands of neighbours cost a worker no more cache and time than hundreds.
   void tick(uint32_t now_ms, FrameSink& sink);
 
   NeighbourState state(NeighbourId id) const { return slots_[index_of(id)].state; }
-  size_t resolved() const;
+  size_t resolved() const { return resolved_; }
   size_t targets() const { return used_.size(); }
 
+  static constexpr size_t kMaxSlotsPerTick = 256;
   static constexpr size_t kMaxFramesPerTick = 64;
   static constexpr uint32_t kRetransmitMs = 1'000;  // RFC 4861 §10, RETRANS_TIMER
   static constexpr uint32_t kSlowestRetryMs = 8'000;
@@ -95,6 +97,7 @@ class Neighbours {
   void ask(Slot& slot, uint32_t now_ms, FrameSink& sink);
   void set_state(Slot& slot, NeighbourState state, uint32_t due_ms);
   void update_hop(const Slot& slot);
+  void set_hop(size_t index, const NextHop& hop);
   void plan_announcements(const std::vector<LocalAddress>& local, bool announce, uint32_t now_ms);
   size_t send_announcements(uint32_t now_ms, FrameSink& sink);
   OwnIdentity identity_towards(uint16_t port, const IpAddress& target) const;
@@ -105,7 +108,8 @@ class Neighbours {
   std::vector<uint16_t> used_;  // indexes of slots in use
   LookupTable slot_of_;         // LookupKey::of_address -> index of a slot in use
   std::vector<Announcement> announcements_;
-  size_t next_ = 0;  // where the next tick goes on in used_
+  size_t resolved_ = 0;  // usable next hops
+  size_t next_ = 0;      // where the next tick goes on in used_
 };
 
 }  // namespace tidegate::l4

@@ -140,6 +140,40 @@ TEST_F(NeighbourTest, KeepsWhatItKnowsThroughAChangeOfTables) {
   EXPECT_FALSE(usable(kFour));
 }
 
+// Of thousands a tick looks at some: whoever is due has his turn a few ticks later.
+TEST_F(NeighbourTest, GetsRoundToEachOfThousands) {
+  constexpr size_t kTargets = 3'000;
+  const auto address = [](size_t i) { return "10.0." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1); };
+  std::vector<std::pair<NeighbourId, std::string>> targets;
+  for (size_t i = 0; i < kTargets; ++i) targets.emplace_back(NeighbourId(i), address(i));
+  want(targets);
+  uint32_t now_ms = 0;
+  const auto asked_in = [&](size_t ticks) {
+    size_t asked = 0;
+    for (size_t i = 0; i < ticks; ++i) {
+      const size_t frames = tick(++now_ms).size();
+      EXPECT_LE(frames, Neighbours::kMaxFramesPerTick);
+      asked += frames;
+    }
+    return asked;
+  };
+  EXPECT_EQ(asked_in(kTargets / Neighbours::kMaxFramesPerTick + 1), kTargets) << "each once";
+  for (size_t i = 0; i < kTargets; ++i) neighbours_.learn(ip(address(i)), kBackendMac, now_ms);
+  EXPECT_EQ(neighbours_.resolved(), kTargets);
+
+  now_ms += Neighbours::kReachableMs - 5'000;
+  EXPECT_EQ(asked_in(20), 0U) << "nobody is due";
+  now_ms += 5'000;
+  EXPECT_GT(asked_in(kTargets / Neighbours::kMaxFramesPerTick + 1), kTargets * 9 / 10);
+  EXPECT_EQ(neighbours_.resolved(), kTargets) << "used while they are asked";
+
+  targets.resize(kTargets / 2);
+  want(targets, now_ms);
+  EXPECT_EQ(neighbours_.resolved(), kTargets / 2);
+  want({}, now_ms);
+  EXPECT_EQ(neighbours_.resolved(), 0U);
+}
+
 TEST_F(NeighbourTest, AnnouncesANewVipAFewTimesAndAnOldOneNotAgain) {
   const std::vector<LocalAddress> vip = {{ip("10.0.0.100"), LocalKind::vip, 0}};
   neighbours_.set_targets({}, vip, true, 0);
