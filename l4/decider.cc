@@ -73,9 +73,8 @@ void Decider::tick(uint32_t now_ms, FrameSink& sink) {
   counters_.neighbours.set(neighbours_.targets());
 }
 
-inline DropReason Decider::address(BackendId backend, NeighbourId neighbour, Frame& frame, uint16_t& port) const {
+inline DropReason Decider::address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port) {
   if (backend == kNoBackend) return DropReason::no_backend;
-  const NextHop& hop = neighbours_.next_hop(neighbour);
   if (!hop.usable) return DropReason::neighbour_unresolved;
   rewrite_l2dsr(frame.data, hop);
   port = hop.port;
@@ -111,7 +110,7 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     Frame& frame = frames[candidate.frame];
     Outcome& outcome = outcomes[candidate.frame];
     // Field by field: an Outcome that is returned is written as bytes and copied as words, and the copy would wait.
-    outcome.reason = address(candidate.backend, candidate.neighbour, frame, outcome.port);
+    outcome.reason = address(candidate.backend, *candidate.hop, frame, outcome.port);
     outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
     outcome.share = false;
     if (outcome.reason != DropReason::none) continue;
@@ -239,7 +238,9 @@ inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate
   } else {
     candidate.backend = pick(candidate, hash, frame);
   }
-  candidate.neighbour = tables.backend(candidate.backend).neighbour(candidate.family);
+  candidate.hop = &neighbours_.next_hop(tables.backend(candidate.backend).neighbour(candidate.family));
+  __builtin_prefetch(candidate.hop);
+  if (candidate.backend != kNoBackend) __builtin_prefetch(&counters_.backends[index_of(candidate.backend)], 1);
   if (candidate.first_fragment && candidate.backend != kNoBackend) {
     remember_fragments(views_[candidate.frame], candidate.backend, now_ms);
   }
@@ -289,7 +290,8 @@ Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& fr
 
 Outcome Decider::addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame) {
   uint16_t port = 0;
-  const DropReason reason = address(backend, tables.backend(backend).neighbour(family), frame, port);
+  const NextHop& hop = neighbours_.next_hop(tables.backend(backend).neighbour(family));
+  const DropReason reason = address(backend, hop, frame, port);
   return {reason == DropReason::none ? Verdict::forward : Verdict::drop, reason, port, false};
 }
 

@@ -5,7 +5,7 @@
 //   take_plain    if_plain, find the service: this is all for nearly every packet; else
 //   classify      parse_frame, find the service; what is no service's packet is settled here (ARP, ND, the unwanted)
 //   FlowBatch     hashes the flows of eight of them at a time; their places in the flow table are sent for
-//   choose        for each service packet: the flow's backend by ConnTable, else by Maglev
+//   choose        for each service packet: the flow's backend by ConnTable, else by Maglev; its next hop is sent for
 //   follow        ICMP and later fragments, which go after a flow that this very burst may have begun
 //   address       for each chosen backend: rewrite to the next hop
 // Threads: one Decider a worker. Tables may change between bursts, never within one.
@@ -85,8 +85,8 @@ class Decider {
     FlowEvent event = FlowEvent::data;
     bool first_fragment = false;  // has a view in views_
     BackendId backend = kNoBackend;
-    NeighbourId neighbour = kNoNeighbour;  // of the backend, once it is chosen
     const ServiceEntry* service = nullptr;
+    const NextHop* hop = nullptr;  // of the backend, once it is chosen
   };
 
   bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index);
@@ -109,7 +109,7 @@ class Decider {
   BackendId pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const;
   void remember_fragments(const PacketView& view, BackendId backend, uint32_t now_ms);
   // Rewrites the frame to its next hop and gives the port by which it goes, or says why it cannot go.
-  DropReason address(BackendId backend, NeighbourId neighbour, Frame& frame, uint16_t& port) const;
+  static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
   Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame);
 
   DeciderConfig config_;
