@@ -7,6 +7,8 @@ using namespace fields;
 
 namespace {
 
+constexpr uint64_t kMaxInterfaceName = 15;  // IFNAMSIZ without the final NUL
+
 const Section& l4_port_section() {
   static const Section section{
       "port",
@@ -86,6 +88,10 @@ const Section& dns_section() {
           row("trusted_proxies", FieldType::cidr, &DnsNode::trusted_proxies,
               "Whose `X-Forwarded-For` is believed to name the client."),
           integer("workers", &DnsNode::workers, {1, 256}, "Threads, each with sockets of its own."),
+          bounded(
+              "xdp", FieldType::text, &DnsNode::xdp, {1, kMaxInterfaceName},
+              "Interfaces whose UDP queries are read and answered by AF_XDP, past the kernel's network stack and its "
+              "packet filter; whatever cannot be goes the ordinary way."),
           text("nsid", &DnsNode::nsid, "The server's identifier for clients that ask for it (RFC 5001).", 128),
       }};
   return section;

@@ -79,6 +79,7 @@ struct DnsNode {
   std::vector<Endpoint> httpdns_listen;  // plain HTTP/1 for HTTPDNS and DoH, behind our L7
   std::vector<Cidr> trusted_proxies;     // whose X-Forwarded-For names the client
   uint32_t workers = 1;
+  std::vector<std::string> xdp;  // interfaces whose UDP queries come by AF_XDP
   std::string nsid;
 };
 

@@ -12,6 +12,7 @@ namespace {
 using namespace tidegate;
 
 constexpr uint64_t kCollectMs = 1'000;
+constexpr uint64_t kTendXdpMs = 1'000;
 
 nlohmann::json explain_request(dns::Server& server, const HttpRequest& request) {
   const auto client = IpAddress::parse(request.parameter("client").value_or(""));
@@ -36,6 +37,14 @@ void add_status(const dns::Server& server, nlohmann::json& status) {
   status["geo"] = {{"prefixes", tables->authority->geo->prefix_count()},
                    {"orders", tables->authority->geo->order_count()}};
   status["queries"] = server.queries();
+  for (const dns::XdpState& xdp : server.xdp_states()) {
+    nlohmann::json& told = status["xdp"].emplace_back(nlohmann::json{{"interface", xdp.interface}});
+    if (xdp.refused.empty()) {
+      told.update({{"mode", xdp.mode}, {"queues", xdp.queues}, {"zero_copy", xdp.zero_copy}});
+    } else {
+      told["refused"] = xdp.refused;
+    }
+  }
 }
 
 }  // namespace
@@ -51,10 +60,14 @@ int main(int argc, char** argv) {
   Timer collect(plane.loop(), [&] {
     if (!server.collect()) collect.arm_after_ms(kCollectMs);
   });
+  Timer tend_xdp(plane.loop(), [&] {
+    if (server.tend_xdp()) tend_xdp.arm_after_ms(kTendXdpMs);
+  });
   PlaneHooks hooks;
   hooks.apply = [&](std::shared_ptr<const Snapshot> snapshot, const Node& node) {
     auto applied = server.apply(std::move(snapshot), node);
     collect.arm_after_ms(kCollectMs);
+    tend_xdp.arm_after_ms(kTendXdpMs);
     return applied;
   };
   hooks.digest = [&] { return server.tables() == nullptr ? std::string() : server.tables()->digest; };

@@ -1,16 +1,14 @@
 #include "dns/server.h"
 
-#include <fmt/format.h>
-
 #include "core/clock.h"
-#include "core/metrics.h"
+#include "dns/family_text.h"
 
 namespace tidegate::dns {
 namespace {
 
 bool same_listeners(const DnsNode& a, const DnsNode& b) {
   return a.enabled == b.enabled && a.listen == b.listen && a.httpdns_listen == b.httpdns_listen &&
-         a.trusted_proxies == b.trusted_proxies && a.workers == b.workers;
+         a.trusted_proxies == b.trusted_proxies && a.workers == b.workers && a.xdp == b.xdp;
 }
 
 void add_into(Tally::Count& to, const Tally::Count& from) { Tally::add(to, from.load(std::memory_order_relaxed)); }
@@ -26,22 +24,6 @@ void add_into(Tally& to, const Tally& from) {
 }
 
 uint64_t value(const Tally::Count& count) { return count.load(std::memory_order_relaxed); }
-
-// One family of the text format.
-class FamilyText {
- public:
-  FamilyText(std::string& out, std::string_view metric, std::string_view help) : out_(out), name_(metric) {
-    out_ += fmt::format("# HELP {} {}\n# TYPE {} counter\n", metric, help, metric);
-  }
-  FamilyText& add(uint64_t count, const MetricLabels& labels = {}) {
-    out_ += fmt::format("{}{} {}\n", name_, render_labels(labels), count);
-    return *this;
-  }
-
- private:
-  std::string& out_;
-  std::string_view name_;
-};
 
 }  // namespace
 
@@ -62,6 +44,7 @@ Server::~Server() { stop(); }
 
 void Server::stop() {
   if (!listeners_) return;
+  if (listeners_->xdp) listeners_->xdp->stop();  // first: its queries come to the ordinary sockets then
   for (const auto& udp : listeners_->udp) udp->udp->stop();
   for (const auto& stream : listeners_->streams) stream->stop();
 }
@@ -106,9 +89,23 @@ Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node&
     stop();
     for_each_worker([&](const Worker& worker) { add_into(retired_, worker.tally); });
     listeners_ = std::move(fresh);
+    // A queue has one socket: those before had to go first.
+    if (node.dns.enabled && !node.dns.xdp.empty()) {
+      listeners_->xdp = std::make_unique<XdpFront>(node.dns, udp_endpoints(), publisher_, cookie_secret_);
+    }
     publisher_.collect();
   }
   return {};
+}
+
+bool Server::tend_xdp() {
+  if (!listeners_ || !listeners_->xdp) return false;
+  listeners_->xdp->tend([this](const Worker& worker) { add_into(retired_, worker.tally); });
+  return true;
+}
+
+std::vector<XdpState> Server::xdp_states() const {
+  return listeners_ && listeners_->xdp ? listeners_->xdp->states() : std::vector<XdpState>();
 }
 
 template <class Fn>
@@ -116,6 +113,7 @@ void Server::for_each_worker(Fn&& fn) const {
   if (!listeners_) return;
   for (const auto& udp : listeners_->udp) fn(*udp->worker);
   for (const auto& stream : listeners_->streams) fn(stream->worker());
+  if (listeners_->xdp) listeners_->xdp->for_each_worker(fn);
 }
 
 std::vector<Endpoint> Server::udp_endpoints() const {
@@ -210,6 +208,7 @@ void Server::append_transport_metrics(std::string& out) const {
     errors.add(sum_http([i](const HttpTally& t) -> const Tally::Count& { return t.httpdns_errors[i]; }),
                {{"code", kHttpDnsErrors[i].code}});
   }
+  if (listeners_->xdp) listeners_->xdp->append_metrics(out);
 }
 
 }  // namespace tidegate::dns

@@ -13,6 +13,7 @@
 #include "dns/stream_worker.h"
 #include "dns/tables.h"
 #include "dns/udp.h"
+#include "dns/xdp_front.h"
 
 namespace tidegate::dns {
 
@@ -27,6 +28,8 @@ class Server {
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
   // Lets go of old Tables that no worker holds any more; true when none is left. Called now and then.
   bool collect() { return publisher_.collect(); }
+  // Opens what interfaces of AF_XDP are not open, if the node has any: true then, and it is to be called now and then.
+  bool tend_xdp();
   // Every thread ends; what had been received is answered.
   void stop();
 
@@ -37,6 +40,7 @@ class Server {
   std::vector<Endpoint> udp_endpoints() const;
   std::vector<Endpoint> tcp_endpoints() const;
   std::vector<Endpoint> http_endpoints() const;
+  std::vector<XdpState> xdp_states() const;
   // Prometheus text of all that the workers counted.
   void append_metrics(std::string& out) const;
   uint64_t queries() const;
@@ -56,6 +60,7 @@ class Server {
     DnsNode node;
     std::vector<std::unique_ptr<UdpWorker>> udp;
     std::vector<std::unique_ptr<StreamWorker>> streams;
+    std::unique_ptr<XdpFront> xdp;  // null where the node has none
   };
 
   Result<std::unique_ptr<Listeners>> open(const DnsNode& node);

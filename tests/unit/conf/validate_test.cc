@@ -33,6 +33,15 @@ TEST(Validate, RefusesAnAddressInTwoVips) {
   EXPECT_EQ(loaded.faults[0].hint, "vip 'a' holds it, line 2");
 }
 
+TEST(Validate, RefusesAnInterfaceTwiceAndOneWithoutAName) {
+  const auto loaded = load_text("nodes: [{name: n, dns: {listen: ['192.0.2.1:53'], xdp: [eth0, eth1, eth0]}}]\n");
+  ASSERT_THAT(loaded.codes(), ElementsAre("duplicate_name"));
+  EXPECT_EQ(loaded.faults[0].pointer, "/nodes/0/dns/xdp/2");
+  EXPECT_THAT(load_text("nodes: [{name: n, dns: {xdp: ['', sixteen-letters-]}}]\n").codes(),
+              ElementsAre("empty_value", "out_of_range"));
+  EXPECT_THAT(load_text("nodes: [{name: n, dns: {xdp: [eth0, fifteen-letters]}}]\n").codes(), IsEmpty());
+}
+
 TEST(Validate, RefusesTwoServicesOnOnePortOfAVip) {
   const std::string head =
       std::string(kPools) +

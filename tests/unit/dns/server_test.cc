@@ -248,6 +248,21 @@ TEST_F(Serving, SpeaksHttpDnsAndDohOverHttp) {
   EXPECT_THAT(metrics_text(), HasSubstr("tidegate_dns_httpdns_errors_total{code=\"AccountNotExists\"} 1\n"));
 }
 
+TEST_F(Serving, AnInterfaceThatCannotBeOpenedCostsNothingButItself) {
+  node_.dns.xdp = {"no-such-link"};
+  start();
+  EXPECT_TRUE(read_answer(exchange_udp(server_.udp_endpoints()[0], make_query("www.example.test", rrtype::kA))));
+  EXPECT_TRUE(server_.tend_xdp());
+  ASSERT_EQ(server_.xdp_states().size(), 1U);
+  EXPECT_EQ(server_.xdp_states()[0].interface, "no-such-link");
+  EXPECT_THAT(server_.xdp_states()[0].refused, HasSubstr("No such device"));
+  EXPECT_THAT(metrics_text(), HasSubstr("tidegate_dns_xdp_open{interface=\"no-such-link\"} 0\n"));
+  node_.dns.xdp.clear();
+  start();
+  EXPECT_FALSE(server_.tend_xdp());
+  EXPECT_THAT(server_.xdp_states(), IsEmpty());
+}
+
 TEST_F(Serving, AFaultyZoneIsRefusedAndTheOldOneStays) {
   start();
   set_zone(std::string(kZone) + "broken IN A nonsense\n");

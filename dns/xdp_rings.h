@@ -1,0 +1,93 @@
+// XdpRings: the four rings that a socket shares with the kernel, and the frames that go round in them.
+//
+//   fill -> (kernel receives) -> received -> ours -> to_send -> (kernel sends) -> completion -> fill
+//                                              \-> fill, where nothing is answered
+//
+// Every frame is always in exactly one place of this circle, and each ring has room for all of them: so there is always
+// a slot for what a frame has to go to next, and none can be lost. One thread.
+#pragma once
+
+#include <xdp/xsk.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace tidegate::dns {
+
+struct XdpRings {
+  static constexpr uint32_t kFrames = 2'048;      // of memory, and slots in each ring: some 5 ms of overload
+  static constexpr uint32_t kFrameBytes = 2'048;  // 256 of them before a received frame are the kernel's
+  static constexpr size_t kMemoryBytes = size_t{kFrames} * kFrameBytes;
+  static constexpr uint32_t kBatch = 64;
+
+  xsk_ring_prod fill{};
+  xsk_ring_cons completion{};
+  xsk_ring_cons received{};
+  xsk_ring_prod to_send{};
+  uint8_t* memory = nullptr;  // kMemoryBytes
+  uint32_t under_way = 0;     // answers given to the kernel whose frames are not back
+
+  // Once, before any other: every frame to the kernel.
+  void hand_out_frames() {
+    uint32_t at = 0;
+    xsk_ring_prod__reserve(&fill, kFrames, &at);
+    for (uint32_t i = 0; i < kFrames; ++i) *xsk_ring_prod__fill_addr(&fill, at + i) = uint64_t{i} * kFrameBytes;
+    xsk_ring_prod__submit(&fill, kFrames);
+  }
+
+  // Frames that were sent go back to be filled; returns how many.
+  uint32_t recycle() {
+    uint32_t from = 0, to = 0;
+    const uint32_t sent = xsk_ring_cons__peek(&completion, kFrames, &from);
+    if (sent == 0) return 0;
+    xsk_ring_prod__reserve(&fill, sent, &to);
+    for (uint32_t i = 0; i < sent; ++i) {
+      *xsk_ring_prod__fill_addr(&fill, to + i) = frame_of(*xsk_ring_cons__comp_addr(&completion, from + i));
+    }
+    under_way -= sent;
+    xsk_ring_cons__release(&completion, sent);
+    xsk_ring_prod__submit(&fill, sent);
+    return sent;
+  }
+
+  // Takes up to kBatch received frames. `answer` gets each with the room that its memory has behind it, and its length;
+  // it returns the length of the frame to be sent from the same place, 0 for none. Returns how many were taken.
+  template <class Answer>  // size_t(std::span<uint8_t> room, size_t frame_bytes)
+  uint32_t serve(Answer&& answer) {
+    uint32_t from = 0, send_at = 0, fill_at = 0, sent = 0;
+    const uint32_t taken = xsk_ring_cons__peek(&received, kBatch, &from);
+    if (taken == 0) return 0;
+    for (uint32_t i = 0; i < taken; ++i) {
+      const xdp_desc frame = *xsk_ring_cons__rx_desc(&received, from + i);
+      const size_t room = kFrameBytes - frame.addr % kFrameBytes;
+      const size_t bytes = answer(std::span(memory + frame.addr, room), size_t{frame.len});
+      if (bytes > 0) {
+        xsk_ring_prod__reserve(&to_send, 1, &send_at);
+        *xsk_ring_prod__tx_desc(&to_send, send_at) = {frame.addr, static_cast<uint32_t>(bytes), 0};
+        ++sent;
+      } else {
+        xsk_ring_prod__reserve(&fill, 1, &fill_at);
+        *xsk_ring_prod__fill_addr(&fill, fill_at) = frame_of(frame.addr);
+      }
+    }
+    xsk_ring_cons__release(&received, taken);
+    under_way += sent;
+    if (sent > 0) xsk_ring_prod__submit(&to_send, sent);
+    if (sent < taken) xsk_ring_prod__submit(&fill, taken - sent);
+    return taken;
+  }
+
+  // Whether to look again soon even if nothing is received: the kernel has to be asked again to send, or holds so many
+  // answers that few frames are left to receive into, and those that come back wake nobody.
+  bool looks_again() const { return unsent() > 0 || under_way > kFrames / 2; }
+
+  // Answers that the kernel has not taken yet.
+  uint32_t unsent() const { return to_send.cached_prod - __atomic_load_n(to_send.consumer, __ATOMIC_ACQUIRE); }
+
+ private:
+  static uint64_t frame_of(uint64_t address) { return address - address % kFrameBytes; }
+};
+
+}  // namespace tidegate::dns
