@@ -10,7 +10,7 @@ from dns_servers import HTTPDNS, PORT, Place, dnsdist_doh, floor, gdnsd, knot, n
 from generators import dns_clients, dnsperf_tcp, h2load, wrk
 from http_servers import TLS
 from measure import BUILD, BenchError, Contender, Row, Sample, generate, package_version, table
-from veth import CLIENT, FROM_CLIENT, MIDDLE, SERVER as VETH_SERVER, Pair, counted, in_namespace, nft
+from veth import CLIENT, FROM_CLIENT, MIDDLE, SERVER as VETH_SERVER, TO_CLIENT, Pair, counted, in_namespace, nft
 
 HOSTS = 1000
 SERVER = f"127.0.0.1:{PORT}"
@@ -41,6 +41,7 @@ def rows():
         yield from udp_rows(folder)
         yield from stream_rows(folder)
         yield from size_rows(folder)
+        yield veth_row(folder)
         yield goodput_row(folder)
 
 
@@ -122,26 +123,53 @@ OFFERED = 600_000  # queries a second
 FLOWS = 256
 
 
-def goodput_row(folder):
-    """More than any can answer: what counts is how many right answers come back. Only those with an answer section and without an
-    error are counted, by the client's kernel, which drops them there."""
-    place = Place(VETH_SERVER, MIDDLE)
-    names = lines(folder, "goodput", [f"h{i}.example.test" for i in range(100, HOSTS)])  # of one length
-    right_answer = f"udp sport {PORT} @th,92,4 0 @th,112,16 > 0 counter"
-    any_answer = f"udp sport {PORT} counter"
+PLACE = Place(VETH_SERVER, MIDDLE)
+BY_XDP = "tidegate-dns, AF_XDP"
 
-    def contender(name, version, start_server, counts=right_answer):
+
+def over_a_veth(load_of, prepare):
+    """Contenders behind a Pair's veth. `prepare(pair, is_floor)` once the server runs; AF_XDP is what the ratios compare with."""
+    starts = {
+        BY_XDP: ("this commit", tidegate(place=PLACE, xdp=TO_CLIENT)),
+        "tidegate-dns": ("this commit", tidegate(place=PLACE)),
+        "gdnsd": (package_version("gdnsd"), gdnsd(place=PLACE)),
+        "knot": (package_version("knot"), knot(place=PLACE)),
+        "nsd": (package_version("nsd"), nsd(place=PLACE)),
+        "floor: mmsg echo": ("", floor(PLACE)),
+    }
+
+    def contender(name, version, start_server):
         def start(in_folder):
             pair = Pair()
             try:
                 pair.run(start_server(in_folder))
-                nft(CLIENT, "netdev", f"type filter hook ingress device {FROM_CLIENT} priority 0", counts, f"udp sport {PORT} drop")
+                prepare(pair, "floor" in name)
             except BaseException:
                 pair.stop()
                 raise
             return pair
 
-        return Contender(name, version, start, load, ours=name == "tidegate-dns", floor="floor" in name)
+        return Contender(name, version, start, load_of, ours=name == BY_XDP, floor="floor" in name)
+
+    return [contender(name, version, start) for name, (version, start) in starts.items()]
+
+
+def veth_row(folder):
+    static = lines(folder, "veth", [f"h{i}.example.test" for i in range(HOSTS)])
+    load = dns_clients(f"{VETH_SERVER}:{PORT}", static, prefix=in_namespace(CLIENT))
+    contenders = over_a_veth(load, lambda pair, is_floor: pair.receive_on_both_cores())
+    return Row("dns", "UDP, static A over a veth; CPU: all that the server's core did, its interrupts too", contenders, unit="query")
+
+
+def goodput_row(folder):
+    """More than any can answer: what counts is how many right answers come back. Only those with an answer section and without an
+    error are counted, by the client's kernel, which drops them there."""
+    names = lines(folder, "goodput", [f"h{i}.example.test" for i in range(100, HOSTS)])  # of one length
+    right_answer = f"udp sport {PORT} @th,92,4 0 @th,112,16 > 0 counter"
+    any_answer = f"udp sport {PORT} counter"
+
+    def count_answers(pair, is_floor):
+        nft(CLIENT, "netdev", f"type filter hook ingress device {FROM_CLIENT} priority 0", any_answer if is_floor else right_answer, f"udp sport {PORT} drop")
 
     def load(seconds):
         before = counted(CLIENT, "netdev")
@@ -152,15 +180,4 @@ def goodput_row(folder):
             raise BenchError("no answer was right")
         return Sample(answered, float(took), offered_rate=int(sent) / float(took))
 
-    return Row(
-        "dns",
-        f"goodput, {OFFERED:,} queries/s offered over a veth",
-        [
-            contender("tidegate-dns", "this commit", tidegate(place=place)),
-            contender("gdnsd", package_version("gdnsd"), gdnsd(place=place)),
-            contender("knot", package_version("knot"), knot(place=place)),
-            contender("nsd", package_version("nsd"), nsd(place=place)),
-            contender("floor: mmsg echo", "", floor(place), any_answer),
-        ],
-        unit="offered",
-    )
+    return Row("dns", f"goodput, {OFFERED:,} queries/s offered over a veth", over_a_veth(load, count_answers), unit="offered")

@@ -47,7 +47,7 @@ def networks(count):
     return [(f"10.{i // 128}.{i % 128 * 2}.0/24", i % SITES) for i in range(count)]
 
 
-def tidegate_files(folder, hosts, geo_names, nets, place=LOOPBACK):
+def tidegate_files(folder, hosts, geo_names, nets, place=LOOPBACK, xdp=""):
     folder = Path(folder)
     write_zone(folder, hosts, "")
     names = ["www"] + [f"g{i}" for i in range(geo_names)]
@@ -63,7 +63,7 @@ nodes:
   - name: bench
     site: s0
     l7: {{workers: 1}}
-    dns: {{listen: ["{place.address}:{PORT}"], httpdns_listen: ["127.0.0.1:{HTTPDNS}"], trusted_proxies: [127.0.0.1], workers: 1}}
+    dns: {{listen: ["{place.address}:{PORT}"], httpdns_listen: ["127.0.0.1:{HTTPDNS}"], trusted_proxies: [127.0.0.1], workers: 1, xdp: [{xdp}]}}
 vips:
 {vips}
 pools: [{{name: dns, backends: [{{name: here, addresses: [127.0.0.1], port: {HTTPDNS}}}]}}]
@@ -85,10 +85,12 @@ def tidegate_command(plane, folder):
     return [BUILD / plane / f"tidegate-{plane}", "--config", "edge.yaml", "--node", "bench", "--state", folder, "--run", folder]
 
 
-def tidegate(hosts=1000, geo_names=0, nets=200, place=LOOPBACK):
+def tidegate(hosts=1000, geo_names=0, nets=200, place=LOOPBACK, xdp=""):
+    """`xdp`: the interface of the place whose queries come by AF_XDP."""
+
     def start(folder):
         certificate(folder)
-        tidegate_files(folder, hosts, geo_names, nets, place)
+        tidegate_files(folder, hosts, geo_names, nets, place, xdp)
         return Program("tidegate-dns", place.command(*tidegate_command("dns", folder)), SERVER_CORE, folder, answers("h1", place), ready_timeout_s=120)
 
     return start

@@ -102,11 +102,11 @@ def herd(address, path_of, clients, origin_port):
     return load
 
 
-def dns_clients(address, names, ecs=False):
+def dns_clients(address, names, ecs=False, prefix=()):
     """128 outstanding queries of our own generator, which batches; latency measured query by query."""
 
     def load(seconds):
-        command = [BUILD / "bench" / "dns_clients", address, max(1, round(seconds)), names] + (["ecs"] if ecs else [])
+        command = [*prefix, BUILD / "bench" / "dns_clients", address, max(1, round(seconds)), names] + (["ecs"] if ecs else [])
         out, busy = generate(command)
         count, took, p50, p99, lost = out.split()
         if int(lost) > int(count) / 100:

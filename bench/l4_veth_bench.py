@@ -30,7 +30,7 @@ class Through:
             origin = in_namespace(BACKEND, BUILD / "bench" / "floor_http", f"0.0.0.0:{TCP_PORT}", 1024)
             self.wire.run(Origin("origin", origin, GENERATOR_CORE, folder))
             self.serve(self.wire, Path(folder))
-            self.wire.serve_on_core()
+            self.wire.serve_on_core(TO_CLIENT, TO_BACKEND)
         except BaseException:
             self.wire.stop()
             raise

@@ -6,7 +6,8 @@
 Of a Wire, the middle's interfaces are served by kernel threads of their own (threaded NAPI), pinned to the server's core, where
 whatever else is under test runs too; clients, backends and their receiving run on the generator's core. So the CPU time of the
 work is that core's busy time, of which the kernel's forwarding, a process and the interrupts between them are all part. Of a
-Pair, client and server, the server's kernel receives on the generator's core, as from a network card that interrupts another.
+Pair, client and server, the server's kernel receives on the generator's core, as from a network card that interrupts another,
+or like a Wire's on the server's, so that all that a query costs its host is counted.
 Checksums are made and segments cut before the first link, for everybody alike: frames are what a wire would carry."""
 
 import json
@@ -80,6 +81,17 @@ class Hosts:
         self.programs.append(program)
         return program
 
+    def serve_on_core(self, *interfaces):
+        """The middle's. Called once whatever serves is there: a program that attaches XDP changes which queues there are."""
+        for interface in interfaces:
+            sh(*in_namespace(MIDDLE, "ethtool", "-K", interface, "gro", "on"))
+            sh(*in_namespace(MIDDLE, "sh", "-c", f"echo 1 > /sys/class/net/{interface}/threaded"))
+            threads = list(napi_threads(interface))
+            if not threads:
+                raise BenchError(f"{interface} has no kernel thread of its own")
+            for thread in threads:
+                os.sched_setaffinity(thread, {SERVER_CORE})
+
     def cpu_ns(self):
         return core_busy_ns(SERVER_CORE)
 
@@ -133,17 +145,6 @@ class Wire(Hosts):
     def answer_through_the_middle(self):
         ip(BACKEND, "route add 10.210.1.0/24 via 10.210.2.1")
 
-    def serve_on_core(self):
-        """Called once whatever serves is there: a program that attaches XDP changes which queues there are."""
-        for interface in (TO_CLIENT, TO_BACKEND):
-            sh(*in_namespace(MIDDLE, "ethtool", "-K", interface, "gro", "on"))
-            sh(*in_namespace(MIDDLE, "sh", "-c", f"echo 1 > /sys/class/net/{interface}/threaded"))
-            threads = list(napi_threads(interface))
-            if not threads:
-                raise BenchError(f"{interface} has no kernel thread of its own")
-            for thread in threads:
-                os.sched_setaffinity(thread, {SERVER_CORE})
-
     def received_packets(self):
         """By the backend, over the link from the middle."""
         shown = json.loads(sh("ip", "-n", BACKEND, "-j", "-s", "link", "show", "dev", FROM_BACKEND))
@@ -155,3 +156,8 @@ class Pair(Hosts):
         super().__init__(CLIENT, MIDDLE)
         link((CLIENT, FROM_CLIENT, ["10.210.1.2"]), (MIDDLE, TO_CLIENT, [SERVER]))
         send_whole_frames(CLIENT, FROM_CLIENT)
+
+    def receive_on_both_cores(self):
+        """What a query costs its host, from the first interrupt on, on the server's core; what its client receives, on the generator's."""
+        self.serve_on_core(TO_CLIENT)
+        receive_on(CLIENT, FROM_CLIENT, GENERATOR_CORE)
