@@ -118,7 +118,7 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     bits_of_any |= outcome.port;
     ++forwarded;
     forwarded_bytes += frame.bytes;
-    counters_.backends[index_of(candidate.backend)].packets.add();
+    counters_.backends.packets[index_of(candidate.backend)].add();
   }
   counters_.forwarded_packets.add(forwarded);
   counters_.forwarded_bytes.add(forwarded_bytes);
@@ -240,7 +240,7 @@ inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate
   }
   candidate.hop = &neighbours_.next_hop(tables.backend(candidate.backend).neighbour(candidate.family));
   __builtin_prefetch(candidate.hop);
-  if (candidate.backend != kNoBackend) __builtin_prefetch(&counters_.backends[index_of(candidate.backend)], 1);
+  if (candidate.backend != kNoBackend) __builtin_prefetch(&counters_.backends.packets[index_of(candidate.backend)], 1);
   if (candidate.first_fragment && candidate.backend != kNoBackend) {
     remember_fragments(views_[candidate.frame], candidate.backend, now_ms);
   }
@@ -257,7 +257,7 @@ inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate
   entry = flows_.insert(hash, backend, candidate.service->timeouts.embryonic_ms, now_ms,
                         candidate.event == FlowEvent::open ? FlowState::embryonic : FlowState::stray);
   (entry != nullptr ? counters_.flows_created : counters_.flows_untracked).add();
-  counters_.backends[index_of(backend)].flows.add();
+  counters_.backends.flows[index_of(backend)].add();
   return backend;
 }
 
@@ -283,7 +283,7 @@ Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& fr
   if (outcome.verdict == Verdict::forward) {
     counters_.forwarded_packets.add();
     counters_.forwarded_bytes.add(frame.bytes);
-    counters_.backends[index_of(entry->backend)].packets.add();
+    counters_.backends.packets[index_of(entry->backend)].add();
   }
   return outcome;
 }

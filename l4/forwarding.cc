@@ -153,12 +153,19 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
     ids.push_back(*id);
     std::vector<BackendEntry>& backends = build.tables->backends;
     if (backends.size() <= index_of(*id)) backends.resize(index_of(*id) + 1);
-    BackendEntry& entry = backends[index_of(*id)];
-    entry.keeps_flows = status.backends[i].state != BackendState::down || build.snapshot.usable(pool_index, i);
-    for (const IpAddress& address : backend.addresses) {
-      const Result<NeighbourId> neighbour = add_neighbour(build, address);
-      if (!neighbour) return neighbour.error();
-      (address.is_v4() ? entry.neighbour_v4 : entry.neighbour_v6) = *neighbour;
+    backends[index_of(*id)].keeps_flows =
+        status.backends[i].state != BackendState::down || build.snapshot.usable(pool_index, i);
+  }
+  // One family after the other, so that the next hops of one family's packets lie side by side.
+  for (const bool v4 : {true, false}) {
+    for (uint32_t i = 0; i < pool.backends.size(); ++i) {
+      for (const IpAddress& address : pool.backends[i].addresses) {
+        if (address.is_v4() != v4) continue;
+        const Result<NeighbourId> neighbour = add_neighbour(build, address);
+        if (!neighbour) return neighbour.error();
+        BackendEntry& entry = build.tables->backends[index_of(ids[i])];
+        (v4 ? entry.neighbour_v4 : entry.neighbour_v6) = *neighbour;
+      }
     }
   }
   return {};

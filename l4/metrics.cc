@@ -62,11 +62,11 @@ void append_drops(std::string& out, const Workers& workers) {
 }
 
 void append_backends(std::string& out, const Workers& workers, const BackendIds& backends) {
-  const auto append = [&](const char* what, const char* help, OwnedCounter BackendCounters::*counter) {
+  const auto append = [&](const char* what, const char* help, std::vector<OwnedCounter> BackendCounters::*counters) {
     append_head(out, what, "counter", help);
     backends.for_each([&](const BackendKey& key, BackendId id) {
       const uint64_t value =
-          sum(workers, [&](const WorkerCounters& w) { return (w.backends[index_of(id)].*counter).value(); });
+          sum(workers, [&](const WorkerCounters& w) { return (w.backends.*counters)[index_of(id)].value(); });
       out += fmt::format("tidegate_l4_{}{} {}\n", what, render_labels({{"pool", key.first}, {"backend", key.second}}),
                          value);
     });
