@@ -17,7 +17,7 @@ constexpr int16_t kIpv4Length = kIp + 2, kIpv4Fragment = kIp + 6, kIpv4Protocol 
 constexpr int16_t kIpv4Target = kIp + 16, kIpv4Udp = kIp + 20;
 constexpr int16_t kIpv6Payload = kIp + 4, kIpv6Next = kIp + 6, kIpv6Source = kIp + 8, kIpv6Target = kIp + 24;
 constexpr int16_t kIpv6Udp = kIp + 40;
-constexpr int16_t kSourcePort = 0, kTargetPort = 2, kUdpLength = 4, kUdpBytes = 8;  // in UDP's header
+constexpr int16_t kSourcePortAt = 0, kTargetPortAt = 2, kUdpLengthAt = 4, kUdpHeaderBytes = 8;  // in UDP's header
 // Offsets in the program's context (struct xdp_md).
 constexpr int16_t kData = 0, kDataEnd = 4, kQueue = 16;
 
@@ -98,7 +98,7 @@ void require_bytes(Assembler& code, int16_t bytes, Label& pass) {
 
 // To our MAC, and not longer than our frames are.
 void check_frame(Assembler& code, const XdpMatch& match, Label& pass) {
-  require_bytes(code, kIpv4Udp + kUdpBytes, pass);
+  require_bytes(code, kIpv4Udp + kUdpHeaderBytes, pass);
   code.copy(r4, kFrame);
   code.add(r4, static_cast<int32_t>(kMaxQueryFrameBytes));
   code.jump_if(BPF_JLT, r4, kEnd, pass);
@@ -110,15 +110,15 @@ void check_frame(Assembler& code, const XdpMatch& match, Label& pass) {
 
 // `udp_bytes` holds the length that the IP header leaves for UDP: UDP's header says the same, and the frame has them.
 void check_udp(Assembler& code, int16_t udp, Register udp_bytes, Label& pass) {
-  code.load(BPF_H, r4, kFrame, static_cast<int16_t>(udp + kUdpLength));
+  code.load(BPF_H, r4, kFrame, static_cast<int16_t>(udp + kUdpLengthAt));
   code.swap_u16(r4);
   code.jump_if(BPF_JNE, r4, udp_bytes, pass);
-  code.jump_if(BPF_JLT, r4, uint32_t{kUdpBytes}, pass);
+  code.jump_if(BPF_JLT, r4, uint32_t{kUdpHeaderBytes}, pass);
   code.jump_if(BPF_JGT, r4, uint32_t{kMaxQueryFrameBytes}, pass);
   code.add(r4, kFrame);
   code.add(r4, udp);
   code.jump_if(BPF_JGT, r4, kEnd, pass);
-  code.load(BPF_H, r4, kFrame, static_cast<int16_t>(udp + kSourcePort));
+  code.load(BPF_H, r4, kFrame, static_cast<int16_t>(udp + kSourcePortAt));
   code.jump_if(BPF_JEQ, r4, 0U, pass);
 }
 
@@ -140,7 +140,7 @@ void match_ipv4(Assembler& code, const XdpMatch& match, Label& ours, Label& pass
   code.jump_if(BPF_JEQ, r4, 127U, pass);
   code.jump_if(BPF_JGE, r4, 224U, pass);
   code.load(BPF_W, r4, kFrame, kIpv4Target);
-  code.load(BPF_H, r5, kFrame, kIpv4Udp + kTargetPort);
+  code.load(BPF_H, r5, kFrame, kIpv4Udp + kTargetPortAt);
   for (const Endpoint& endpoint : match.endpoints) {
     if (!endpoint.address.is_v4()) continue;
     Label next;
@@ -152,7 +152,7 @@ void match_ipv4(Assembler& code, const XdpMatch& match, Label& ours, Label& pass
 }
 
 void match_ipv6(Assembler& code, const XdpMatch& match, Label& ours, Label& pass) {
-  require_bytes(code, kIpv6Udp + kUdpBytes, pass);
+  require_bytes(code, kIpv6Udp + kUdpHeaderBytes, pass);
   code.load(BPF_B, r4, kFrame, kIp);
   code.mask(r4, 0xf0);
   code.jump_if(BPF_JNE, r4, 0x60U, pass);
@@ -174,7 +174,7 @@ void match_ipv6(Assembler& code, const XdpMatch& match, Label& ours, Label& pass
   for (int16_t word = 0; word < 4; ++word) {
     code.load(BPF_W, kWords[word], kFrame, static_cast<int16_t>(kIpv6Target + 4 * word));
   }
-  code.load(BPF_H, r9, kFrame, kIpv6Udp + kTargetPort);
+  code.load(BPF_H, r9, kFrame, kIpv6Udp + kTargetPortAt);
   for (const Endpoint& endpoint : match.endpoints) {
     if (!endpoint.address.is_v6()) continue;
     Label next;
