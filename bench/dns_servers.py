@@ -63,13 +63,14 @@ nodes:
   - name: bench
     site: s0
     l7: {{workers: 1}}
+    cache: {{enabled: true, ram: 64MB, disk: 16MB}}
     dns: {{listen: ["{place.address}:{PORT}"], httpdns_listen: ["127.0.0.1:{HTTPDNS}"], trusted_proxies: [127.0.0.1], workers: 1, xdp: [{xdp}]}}
 vips:
 {vips}
 pools: [{{name: dns, backends: [{{name: here, addresses: [127.0.0.1], port: {HTTPDNS}}}]}}]
 certificates: [{{name: c, certificate_file: c.crt, key_file: c.key}}]
 listeners: [{{name: tls, bind: ["127.0.0.1:{TLS}"], tls: {{certificates: [c]}}}}]
-routes: [{{name: all, path: "/*", pool: dns}}]
+routes: [{{name: all, path: "/*", pool: dns, cache: {{enabled: true}}}}]
 zones: [{{name: example.test, file: example.test.zone}}]
 steers:
 {steers}

@@ -10,6 +10,7 @@ namespace tidegate::dns {
 namespace {
 
 constexpr std::string_view kMediaType = "application/dns-message";
+constexpr uint32_t kSharedFreshnessS = 1;
 
 bool is_dns_message(std::string_view content_type) {
   const std::string_view type = content_type.substr(0, content_type.find(';'));
@@ -20,6 +21,13 @@ HttpResponse method_not_allowed() {
   HttpResponse response = HttpResponse::problem(405, "Method Not Allowed", "GET and POST are served here");
   response.headers.emplace_back("Allow", "GET, POST");
   return response;
+}
+
+// A shared cache knows nothing of client subnets. What is the same for all it may keep for a moment: a change of the
+// zone is seen as soon, and a proxy before us answers a crowd by itself.
+std::string cache_control(uint32_t freshness_s, bool is_personal) {
+  if (is_personal || freshness_s == 0) return fmt::format("max-age={}, private", freshness_s);
+  return fmt::format("max-age={}, s-maxage={}", freshness_s, std::min(freshness_s, kSharedFreshnessS));
 }
 
 }  // namespace
@@ -62,8 +70,8 @@ HttpResponse answer_doh(const HttpRequest& request, const Client& client, const 
   if (bytes == 0) return HttpResponse::problem(400, "Bad Request", "not a DNS query");
   HttpResponse response = HttpResponse::text(200, std::string(reinterpret_cast<const char*>(scratch.data()), bytes),
                                              std::string(kMediaType));
-  // Private: a steered answer is this client's, and a shared cache knows nothing of client subnets.
-  response.headers.emplace_back("Cache-Control", fmt::format("max-age={}, private", freshness_s(scratch.first(bytes))));
+  response.headers.emplace_back("Cache-Control",
+                                cache_control(freshness_s(scratch.first(bytes)), worker.last_is_personal));
   return response;
 }
 

@@ -171,6 +171,7 @@ class Walk {
 
   Outcome steer(uint32_t index) {
     const CompiledSteer& steer = tables_.authority->steers[index];
+    worker_.last_is_personal = true;
     std::span<const uint32_t> order;
     if (steer.policy == SteerPolicy::nearest) {
       const GeoMap& geo = *tables_.authority->geo;
@@ -256,6 +257,7 @@ size_t answer(std::span<const uint8_t> in, std::span<uint8_t> out, const Client&
   Tally::add(tally.queries[static_cast<size_t>(client.transport)]);
   Request request;
   const auto fault = parse_request(in, request);
+  worker.last_is_personal = request.has_edns && request.edns.has_cookie;
   if (fault == Outcome::bad_short || fault == Outcome::bad_response) {
     Tally::add(tally.outcomes[static_cast<size_t>(*fault)]);
     return 0;

@@ -166,6 +166,22 @@ TEST_F(Http, DohGivesTheAnswerByGetAndByPost) {
   }
 }
 
+TEST_F(Http, ASharedCacheMayKeepOnlyWhatIsTheSameForAll) {
+  const auto cache_control = [this](const char* name, const std::optional<Edns>& edns = std::nullopt) {
+    const auto query = make_query(name, rrtype::kA, edns, 0);
+    const HttpResponse response = doh("GET", "dns=" + base64url_encode(std::string(query.begin(), query.end())));
+    for (const auto& [field, value] : response.headers) {
+      if (field == "Cache-Control") return value;
+    }
+    return std::string();
+  };
+  edge_.add_steer("nowhere.example.test.", SteerPolicy::nearest, {{.vip = 0}, {.vip = 1}}).ttl_s = 5;
+  EXPECT_EQ(cache_control("mail.example.test"), "max-age=300, s-maxage=1");
+  EXPECT_EQ(cache_control("mail.example.test", Edns{.options = {{10, "12345678"}}}), "max-age=300, private");
+  EXPECT_EQ(cache_control("geo.example.test"), "max-age=5, private");
+  EXPECT_EQ(cache_control("dangling.example.test"), "max-age=5, private") << "an alias to a steered name";
+}
+
 TEST_F(Http, BrokenDohIsRefusedByStatus) {
   EXPECT_EQ(doh("GET", "").status, 400);
   EXPECT_EQ(doh("GET", "dns=%%%").status, 400);
