@@ -24,12 +24,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import netns  # noqa: E402
 from netns import LabError, Process, in_namespace, sh, wait_until  # noqa: E402
-from topology import CONTROLLED, HOSTS, LEADER  # noqa: E402
+from topology import CONTROLLED, HOSTS, LEADER, PREFIX  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 BUILD = Path(os.environ.get("TIDEGATE_BUILD", HERE.parent.parent / "build"))
-DIRECTORY = Path(os.environ.get("TIDEGATE_LAB", "/var/tmp/tidegate-lab"))
-LOCK = "/run/lock/tidegate-lab"
+NAME = "tidegate-lab" if PREFIX == "tg-" else "tidegate-lab-" + PREFIX.rstrip("-")
+DIRECTORY = Path(os.environ.get("TIDEGATE_LAB", f"/var/tmp/{NAME}"))
+LOCK = f"/run/lock/{NAME}"
 # Builds under ASan: leaks are failures, but for what a library keeps on purpose.
 os.environ.setdefault("LSAN_OPTIONS", f"suppressions={HERE}/lsan.supp:print_suppressions=0")
 

@@ -11,9 +11,11 @@ A further bridge, 10.99.0.0/24, is the management link: only the controls speak 
 l4, the proxies and the origins are separate machines on one segment, each with its own state directory.
 """
 
+import os
 from dataclasses import dataclass
 
-PREFIX = "tg-"
+# Namespaces of this lab begin so. Another name makes a second lab beside the first, with its own directory and lock.
+PREFIX = os.environ.get("TIDEGATE_LAB_PREFIX", "tg") + "-"
 ROUTER = PREFIX + "router"
 VIP_EU = ("10.10.0.100", "fd10::100")
 VIP_US = ("10.20.0.100", "fd20::100")
