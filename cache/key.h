@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cache/limits.h"
 #include "cache/message.h"
 #include "conf/model.h"
 #include "core/hash.h"
@@ -43,7 +44,6 @@ void vary_values(std::string_view vary, Fields request_fields, std::string& out)
 uint64_t variant_hash(const HashKeys& keys, std::string_view vary, std::string_view values);
 
 // Keyed hashes of the words of Surrogate-Key (space separated) and Cache-Tag (comma separated), at most kMaxTags.
-constexpr size_t kMaxTags = 64;
 uint64_t tag_hash(const HashKeys& keys, std::string_view tag);
 std::vector<uint64_t> response_tags(const HashKeys& keys, Fields response_fields);
 

@@ -5,11 +5,10 @@
 #include <string>
 #include <string_view>
 
+#include "control/limits.h"
 #include "core/result.h"
 
 namespace tidegate {
-
-constexpr size_t kMaxJsonDepth = 64;
 
 // The value, or a sentence that says where the text stops being JSON.
 Result<nlohmann::json> parse_json(std::string_view text);

@@ -4,13 +4,11 @@
 
 #include <algorithm>
 
+#include "control/limits.h"
+
 namespace tidegate {
 
-namespace {
-
-constexpr size_t kMaxNoteBytes = 500;
-
-}  // namespace
+namespace {}  // namespace
 
 std::optional<uint64_t> parse_number(std::string_view text) {
   uint64_t value = 0;

@@ -1,5 +1,6 @@
 #include "control/purge_api.h"
 
+#include "control/limits.h"
 #include "control/parameters.h"
 #include "control/shapes.h"
 
@@ -8,8 +9,6 @@ namespace tidegate {
 namespace {
 
 using nlohmann::json;
-
-constexpr size_t kMaxValueBytes = 8192;
 
 struct PurgeOrder {
   PurgeKind kind = PurgeKind::all;
@@ -41,7 +40,7 @@ Result<PurgeOrder> read_order(const json& body) {
     order.soft = soft->get<bool>();
   }
   if (named != 1) return fail("exactly one of \"url\", \"tag\" and \"all\" says what to purge");
-  if (order.value.size() > kMaxValueBytes) return fail("the url or tag is longer than 8192 bytes");
+  if (order.value.size() > kMaxPurgeValueBytes) return fail("the url or tag is longer than 8192 bytes");
   if (order.kind == PurgeKind::url && order.value.rfind("http://", 0) != 0 && order.value.rfind("https://", 0) != 0) {
     return fail("\"url\" is not absolute: http:// or https:// is missing");
   }

@@ -6,15 +6,14 @@
 #include <exception>
 
 #include "core/clock.h"
+#include "core/limits.h"
 #include "core/log.h"
 
 namespace tidegate {
 namespace {
 
 constexpr size_t kReadBytes = 16 * 1024;
-constexpr size_t kMaxUnsentBetweenRequests = 64 * 1024;  // a client that does not read its answers gets no new ones
-constexpr size_t kKeptBufferBytes = 256 * 1024;          // what an idle connection may hold on to
-constexpr uint64_t kLingerNs = 1 * kNsPerS;              // for a refused client to read why (RFC 9112 §9.6)
+constexpr uint64_t kLingerNs = 1 * kNsPerS;  // for a refused client to read why (RFC 9112 §9.6)
 
 }  // namespace
 
@@ -172,7 +171,7 @@ void HttpConnection::on_timeout() {
 
 bool HttpConnection::wants_input() const {
   return (stage_ == Stage::head || stage_ == Stage::body) && !peer_done_ && !close_when_sent_ &&
-         unsent() <= kMaxUnsentBetweenRequests;
+         unsent() <= kHttpUnsentAnswerBytes;
 }
 
 void HttpConnection::read_input() {
@@ -209,13 +208,13 @@ void HttpConnection::process_input() {
   if (processing_) return;  // an answer given inside the handler: the loop below goes on by itself
   processing_ = true;
   bool moved = true;
-  while (moved && !close_when_sent_ && unsent() <= kMaxUnsentBetweenRequests) {
+  while (moved && !close_when_sent_ && unsent() <= kHttpUnsentAnswerBytes) {
     moved = (stage_ == Stage::head && take_head()) || (stage_ == Stage::body && take_body());
   }
   processing_ = false;
   if (stage_ == Stage::closed) return;
   in_.erase(0, std::exchange(taken_, 0));
-  if (in_.empty() && in_.capacity() > kKeptBufferBytes) in_ = {};
+  if (in_.empty() && in_.capacity() > kHttpKeptBufferBytes) in_ = {};
 }
 
 bool HttpConnection::take_head() {
@@ -436,14 +435,14 @@ void HttpConnection::flush() {
     if (io.status != IoStatus::ok) return close();
     sent_ += io.bytes;
     last_progress_ns_ = now_ns();
-    if (sent_ > kKeptBufferBytes && sent_ > out_.size() / 2) out_.erase(0, std::exchange(sent_, 0));
+    if (sent_ > kHttpKeptBufferBytes && sent_ > out_.size() / 2) out_.erase(0, std::exchange(sent_, 0));
   }
   if (stage_ != Stage::closed) after_flush();
 }
 
 void HttpConnection::after_flush() {
   sent_ = 0;
-  if (out_.capacity() > kKeptBufferBytes) {
+  if (out_.capacity() > kHttpKeptBufferBytes) {
     out_ = {};
   } else {
     out_.clear();

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "core/http_server.h"
+#include "dns/limits.h"
 #include "dns/query.h"
 
 namespace tidegate::dns {
@@ -52,7 +53,6 @@ inline constexpr HttpDnsErrorInfo kHttpDnsErrors[] = {
 inline constexpr size_t kHttpDnsErrorCount = sizeof kHttpDnsErrors / sizeof kHttpDnsErrors[0];
 inline const HttpDnsErrorInfo& info(HttpDnsError error) { return kHttpDnsErrors[static_cast<size_t>(error)]; }
 
-constexpr size_t kMaxBatchHosts = 5;
 constexpr uint64_t kMaxSignatureLifeS = 86'400;
 
 struct HttpDnsCall {

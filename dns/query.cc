@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "dns/cookie.h"
+#include "dns/limits.h"
 #include "dns/lookup.h"
 #include "dns/reply.h"
 #include "dns/request.h"
@@ -10,7 +11,6 @@
 namespace tidegate::dns {
 namespace {
 
-constexpr int kMaxAliases = 8;  // CNAMEs and DNAMEs followed for one query
 constexpr uint32_t kAnyTtlS = 3'600;
 constexpr uint8_t kAnyRdata[] = {7, 'R', 'F', 'C', '8', '4', '8', '2', 0};  // HINFO, RFC 8482 §4.2
 

@@ -4,16 +4,11 @@
 
 #include <algorithm>
 
+#include "l7/limits.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
-namespace {
-
-constexpr uint64_t kLingerMs = 1000;
-constexpr size_t kLingerBytes = 1 << 20;       // a client that goes on sending more than this gets its reset
-constexpr size_t kDiscardedBytes = 256 << 10;  // of a body nobody wants, to keep the connection
-
-}  // namespace
+namespace {}  // namespace
 
 std::unique_ptr<ClientProtocol> make_http1(ClientConnection& connection) {
   return std::make_unique<H1Connection>(connection);
@@ -310,7 +305,7 @@ void H1Connection::on_transaction_over() {
   connection_.in().consume(std::exchange(taken_, 0));
   if (transport_.broken()) return connection_.close();
   // A client that was never told to continue may send its body or not: what comes next could be either.
-  const bool not_worth_reading = !body_ended_ && (expect_continue_ || remaining_ > kDiscardedBytes);
+  const bool not_worth_reading = !body_ended_ && (expect_continue_ || remaining_ > kHttp1DiscardedBytes);
   if (!keep_alive_ || draining_ || body_failure_ != Failure::none || not_worth_reading) {
     state_ = State::closing;
     return finish_closing();
@@ -334,14 +329,14 @@ void H1Connection::flush() {
 // A backend may answer before it has the whole body. The rest is read and thrown away up to a bound, so that the client
 // keeps its connection.
 void H1Connection::discard_body() {
-  while (discarded_bytes_ <= kDiscardedBytes) {
+  while (discarded_bytes_ <= kHttp1DiscardedBytes) {
     const std::string_view piece = next_piece();
     if (piece.empty()) break;
     discarded_bytes_ += piece.size();
   }
   connection_.in().consume(std::exchange(taken_, 0));
   if (body_failure_ == Failure::client_gone || transport_.broken()) return connection_.close();
-  const bool given_up = body_failure_ != Failure::none || discarded_bytes_ > kDiscardedBytes;
+  const bool given_up = body_failure_ != Failure::none || discarded_bytes_ > kHttp1DiscardedBytes;
   if (given_up || (body_ended_ && draining_)) {
     state_ = State::closing;
     return finish_closing();
@@ -359,7 +354,7 @@ void H1Connection::finish_closing() {
   transport_.shut_write();
   if (all_read) return connection_.close();
   state_ = State::lingering;
-  connection_.timer().arm_after_ms(kLingerMs);
+  connection_.timer().arm_after_ms(kHttp1LingerMs);
   linger();
 }
 
@@ -368,7 +363,7 @@ void H1Connection::linger() {
   for (;;) {
     lingered_bytes_ += in.bytes().size();
     in.consume(in.bytes().size());
-    if (lingered_bytes_ > kLingerBytes) return connection_.close();
+    if (lingered_bytes_ > kHttp1LingerBytes) return connection_.close();
     const Transport::Status status = transport_.fill(in);
     if (status == Transport::Status::blocked) return;
     if (status != Transport::Status::ok) return connection_.close();

@@ -6,19 +6,13 @@
 #include <array>
 
 #include "core/clock.h"
+#include "l7/limits.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
 namespace {
 
-constexpr uint32_t kMaxStreams = 128;
-constexpr uint32_t kStreamWindow = 64 * 1024 - 1;             // of a request's body, before anybody takes it
-constexpr int32_t kConnectionWindow = 1024 * 1024;            // of all of them: bounds a connection's memory
-constexpr uint64_t kResetBurst = 200, kResetsPerSecond = 50;  // CVE-2023-44487
-constexpr size_t kContinuations = 8;                          // CVE-2024-28182
-constexpr size_t kGatheredBytes = kBlockBytes;                // frames that leave in one write
-constexpr uint64_t kLongestRest = 256 * 1024;  // of a request, taken after its answer: within the connection's window
-constexpr int kPumpRounds = 16;                // then others have their turn
+constexpr size_t kGatheredBytes = kBlockBytes;  // frames that leave in one write
 
 std::string_view view(const uint8_t* data, size_t bytes) { return {reinterpret_cast<const char*>(data), bytes}; }
 
@@ -117,9 +111,9 @@ void H2Stream::on_transaction_over() {
 void H2Stream::make_room_for_rest() {
   if (body_ended_ || transaction_ == nullptr) return;
   const RequestHead& request = transaction_->request();
-  takes_rest_ = request.body == BodyKind::known && request.content_length - received_ <= kLongestRest;
+  takes_rest_ = request.body == BodyKind::known && request.content_length - received_ <= kHttp2RestBytes;
   if (!takes_rest_) return;
-  const auto window = static_cast<int32_t>(kStreamWindow + request.content_length - received_);
+  const auto window = static_cast<int32_t>(kHttp2StreamWindowBytes + request.content_length - received_);
   nghttp2_session_set_local_window_size(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, window);
 }
 
@@ -160,20 +154,20 @@ H2Connection::H2Connection(ClientConnection& connection) : connection_(connectio
   nghttp2_option* options = nullptr;
   nghttp2_option_new(&options);
   nghttp2_option_set_no_auto_window_update(options, 1);
-  nghttp2_option_set_stream_reset_rate_limit(options, kResetBurst, kResetsPerSecond);
-  nghttp2_option_set_max_continuations(options, kContinuations);
+  nghttp2_option_set_stream_reset_rate_limit(options, kHttp2ResetBurst, kHttp2ResetsPerSecond);
+  nghttp2_option_set_max_continuations(options, kHttp2Continuations);
   nghttp2_session* session = nullptr;
   nghttp2_session_server_new2(&session, callbacks(), this, options);
   nghttp2_option_del(options);
   session_.reset(session);
 
   const std::array<nghttp2_settings_entry, 3> settings{{
-      {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, kMaxStreams},
-      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kStreamWindow},
+      {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, kHttp2MaxStreams},
+      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kHttp2StreamWindowBytes},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<uint32_t>(connection.limits().head_bytes)},
   }};
   nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings.data(), settings.size());
-  nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kConnectionWindow);
+  nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kHttp2ConnectionWindowBytes);
   note_progress();
 }
 
@@ -196,7 +190,7 @@ void H2Connection::pump() {
   for (int round = 0;; ++round) {
     receive();
     if (connection_.closed()) break;
-    if (round >= kPumpRounds) {
+    if (round >= kHttp2RoundsPerTurn) {
       for (H2Stream* stream : awake_) {
         stream->awake_ = false;
         if (stream->transaction_ != nullptr) connection_.worker().resume_later(*stream->transaction_);

@@ -1,0 +1,13 @@
+// The limits of cache: a constant for each row of cache/limits.def. Core's limits.h says what a row holds.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tidegate::cache {
+
+#define TIDEGATE_LIMIT(constant, type, value, ...) constexpr type constant = value;
+#include "cache/limits.def"
+#undef TIDEGATE_LIMIT
+
+}  // namespace tidegate::cache
