@@ -1,6 +1,7 @@
 """Namespaces, links and processes of the lab: made here, and taken away here whole."""
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -116,7 +117,16 @@ def remove_network():
     remove_namespaces(*existing())
 
 
+def remove_links(namespace):
+    """Deletes a namespace's links with their other ends. Left to the namespace they would go with it, which is some time after its
+    name has gone, and until then the router still has a port of the name that the host's next raising wants."""
+    links = json.loads(sh("ip", "-n", namespace, "-json", "link", "show", "type", "veth", check=False) or "[]")
+    if links:
+        ip(namespace, *[f"link delete {link['ifname']}" for link in links if link])
+
+
 def remove_namespaces(*namespaces):
+    """Returns when their names and those of their links, at both ends, are free."""
     pids = lambda namespace: sh("ip", "netns", "pids", namespace, check=False).split()
     for namespace in namespaces:
         for pid in pids(namespace):
@@ -126,6 +136,7 @@ def remove_namespaces(*namespaces):
                 pass
     for namespace in namespaces:
         wait_until(f"{namespace} is empty", lambda n=namespace: not pids(n))
+        remove_links(namespace)
         sh("ip", "netns", "delete", namespace)
 
 
