@@ -18,7 +18,8 @@
 //     fill.on_head(response)  -> store:     read the body for your client from decision.answer; append() what arrives,
 //     then finish()
 //                                pass:      not storable: stream to your client yourself; the Fill is spent
-//                                freshened: 304 for our stored response: send decision.answer; the Fill is spent
+//                                freshened: 304 for our stored response: send decision.answer; the Fill is spent.
+//                                `reason`: why what it said is not kept for others
 //                                serve_stale: a 5xx, and stale-if-error allows the stored one: send decision.answer;
 //                                spent
 //     fill.append(bytes)      -> more | pause (stop reading the backend until on_resume is called) | stop (nobody wants
@@ -79,6 +80,9 @@ void for_each_field(const Answer& answer, const std::function<void(std::string_v
 enum class FillFailure : uint8_t {
   leader_gone,     // the leader stops for reasons of its own: a waiter takes over
   backend_failed,  // no backend answered: waiters are answered at once (stale if allowed, else `failed`)
+  // One was asked and broke off without an answer, which this one request may have provoked: before the head a waiter
+  // takes over, and only when it meets the same the others are told.
+  backend_broke_off,
 };
 
 enum class FillStep : uint8_t {
@@ -109,6 +113,9 @@ class Fill {
   // If-None-Match / If-Modified-Since from the stored response, when there is one to validate (RFC 9111 §4.3.1); or
   // nothing. The views live as long as the Fill.
   Fields conditional_fields() const;
+  // Whether the request may carry that field of the client's. What is fetched in the background is for everybody: it
+  // carries no credentials (Authorization, Cookie), except those that the stored response's Vary selects it by.
+  bool sends(std::string_view field_name) const;
 
   // Once, with the final (not 1xx) response head. Decides whether it may be stored and tells every waiter.
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);

@@ -232,4 +232,9 @@ std::optional<CacheControl> parse_targeted_cache_control(Fields fields) {
   return control;
 }
 
+CacheControl response_control(Fields fields) {
+  const auto targeted = parse_targeted_cache_control(fields);
+  return targeted ? *targeted : parse_cache_control(fields);
+}
+
 }  // namespace tidegate::cache

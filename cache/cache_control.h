@@ -42,4 +42,7 @@ CacheControl parse_cache_control(Fields fields);
 // 9213 §2.1).
 std::optional<CacheControl> parse_targeted_cache_control(Fields fields);
 
+// What a response says to this cache: the targeted form where it is there, else Cache-Control.
+CacheControl response_control(Fields fields);
+
 }  // namespace tidegate::cache

@@ -157,6 +157,7 @@ bool Engine::freshen(const KeyHash& key, uint64_t variant, const StoredObject& c
     if (entry == nullptr) return false;
     entry->freshness = fresh->head->freshness;
     entry->generation = fresh->head->generation;
+    entry->tags = fresh->head->tags;
     entry->purges_seen = 0;
     update = {key, variant, fresh->head, {}, received_ms, entry->disk};
     shard.hold(*entry, std::move(fresh), leftovers);

@@ -126,7 +126,7 @@ class Engine final : public WriterClient {
   Lookup fetch(Asker& asker, Shard& shard, const KeyHash& key, Sight& sight, const CacheControl& control);
   // Why requests for the key should not wait for each other, as a token; nullptr: they should.
   const char* waiting_is_vain(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
-                              uint64_t now_ms) const;
+                              Fields request_fields, uint64_t now_ms) const;
   Lookup start_flight(Asker& asker, Shard& shard, const KeyHash& key, Sight& sight, bool solo);
   std::optional<Lookup> join_flight(Asker& asker, Bucket& bucket, const CacheControl& control);
   void read_here(Asker& asker, Shard& shard, const KeyHash& key, const CacheControl& control, Sight& sight,

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "cache/fields.h"
 #include "core/clock.h"
 
 namespace tidegate::cache {
@@ -16,7 +17,7 @@ Flight::Flight(Engine& engine, Origin origin, const Asker& asker, uint64_t gener
       generation_(generation),
       solo_(origin.solo),
       background_(origin.background),
-      request_(asker.request),
+      request_(asker.request, origin.background ? &origin.vary : nullptr),
       policy_(asker.policy),
       loop_(&asker.loop),
       validating_(std::move(origin.validating)),
@@ -29,6 +30,10 @@ Flight::Flight(Engine& engine, Origin origin, const Asker& asker, uint64_t gener
 bool Flight::waiting_for_head() const {
   const std::lock_guard lock(mutex_);
   return state_ == State::head;
+}
+
+bool Flight::sends(std::string_view field_name) const {
+  return !background_ || !is_credential(field_name) || find_field(request_.view().fields, field_name) != nullptr;
 }
 
 std::shared_ptr<DiskBody> Flight::disk() const {
@@ -275,8 +280,9 @@ void Flight::fail(FillFailure failure, const char* reason) {
   if (!before_head) {
     engine_.counters.abandoned.add();
     leave_index();
-  } else if (failure == FillFailure::leader_gone) {
-    promote_waiter(reason);
+  } else if (failure == FillFailure::leader_gone ||
+             (failure == FillFailure::backend_broke_off && ++refusals_ < kMaxRefusals)) {
+    promote_waiter(reason, State::failed);
   } else {
     leave_index();
     Waiters waiters = take_waiters(State::failed);
@@ -298,8 +304,9 @@ void Flight::fail(FillFailure failure, const char* reason) {
   }
 }
 
-// A waiter becomes the leader; it and the others lose nothing but the time. With none left the flight ends.
-void Flight::promote_waiter(const char* reason) {
+// A waiter becomes the leader; it and the others lose nothing but the time. With none left the flight ends as
+// `if_none`.
+bool Flight::promote_waiter(const char* reason, State if_none) {
   std::shared_ptr<Pending::Waiter> next;
   EventLoop* loop = nullptr;
   {
@@ -309,10 +316,14 @@ void Flight::promote_waiter(const char* reason) {
       waiters_.erase(waiters_.begin());
       loop = next->loop();
     }
-    if (loop == nullptr) state_ = State::failed;
+    if (loop == nullptr) state_ = if_none;
   }
-  if (loop == nullptr) return leave_index();
+  if (loop == nullptr) {
+    leave_index();
+    return false;
+  }
   engine_.counters.promoted.add();
+  background_ = false;
   request_ = OwnedRequest(next->request.view());
   policy_ = next->policy;
   loop_ = loop;
@@ -322,6 +333,7 @@ void Flight::promote_waiter(const char* reason) {
   found.status.detail = reason;
   found.fill = Fill(shared_from_this());
   next->deliver(std::move(found));
+  return true;
 }
 
 // --- readers

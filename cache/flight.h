@@ -19,12 +19,12 @@
 #include <vector>
 
 #include "cache/engine.h"
+#include "cache/limits.h"
 #include "cache/loop_call.h"
 #include "cache/validation.h"
 
 namespace tidegate::cache {
 
-constexpr uint64_t kWindowBytes = 8 << 20;
 constexpr uint64_t kWorthFinishingBytes = 1 << 20;  // what may still come of an object nobody reads any more
 
 class Flight final : public StoreListener, public std::enable_shared_from_this<Flight> {
@@ -55,6 +55,7 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
 
   // --- the leader (Fill)
   Fields conditional_fields() const { return {conditional_.fields.data(), conditional_.count}; }
+  bool sends(std::string_view field_name) const;
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);
   FillStep append(std::string_view bytes);
   void on_resume(std::function<void()> fn);
@@ -93,10 +94,17 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   using Waiters = std::vector<std::shared_ptr<Pending::Waiter>>;
 
   // flight_head.cc: what becomes of a head
-  FillDecision pass(const char* reason);
   FillDecision refuse(Refusal refusal, uint16_t status, uint64_t now_ms);
+  void learn(Scope scope, uint64_t now_ms);
+  void let_go_on(Refusal refusal, Scope scope);
+  void release_those_with_authorization(const char* reason);
   FillDecision store(const ResponseView& response, const Freshness& freshness, uint64_t now_ms);
   FillDecision freshened(const ResponseView& response, uint64_t now_ms);
+  std::shared_ptr<const StoredObject> with_head(std::shared_ptr<const StoredHead> head) const;
+  void keep_freshened(std::shared_ptr<const StoredHead> head, const ResponseView& response, uint64_t now_ms);
+  void refuse_304(Refusal refusal, uint64_t now_ms);
+  FillDecision mismatched(uint64_t now_ms);
+  bool validates_fresh(uint64_t now_ms) const;
   FillDecision serve_stale(uint64_t now_ms, const char* reason);
   void adopt_variant(StoredHead& head);
   void hand_out(Waiters& waiters, uint64_t now_ms);
@@ -104,11 +112,13 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   void answer_all(Waiters& waiters, const std::shared_ptr<const StoredObject>& object, const Freshness& freshness,
                   bool stale);
   Waiters take_waiters(State next);
-  Answer answer(const RequestView& request, uint64_t now_ms, EventLoop& loop);  // follows the body
+  // Follows the body. `own`: the head for this client alone; null: the one that is stored.
+  Answer answer(const RequestView& request, uint64_t now_ms, EventLoop& loop,
+                std::shared_ptr<const StoredHead> own = nullptr);
 
   // flight.cc: the body
   void leave_index();
-  void promote_waiter(const char* reason);
+  bool promote_waiter(const char* reason, State if_none);
   void put_bytes(std::string_view bytes);
   void seal_tail();
   void offer_chunk(uint32_t index, const Slice& slice);
@@ -126,9 +136,10 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   const std::string key_text_;
   const uint64_t generation_;
   const bool solo_;
-  const bool background_;
 
   // The leader's: changed only between heads, when leadership passes.
+  bool background_;        // it has no client
+  unsigned refusals_ = 0;  // answers so far that could be for nobody but who asked
   OwnedRequest request_;
   RouteCache policy_;
   EventLoop* loop_;

@@ -11,14 +11,6 @@ bool may_wait_for(const Freshness& freshness, const CacheControl& control, uint6
   return use == Use::fresh || use == Use::stale_while_revalidate;
 }
 
-// Whether an answer that is not stored says something of keys beside its own: not when the request was the reason, and
-// not when it is an error, which an outage, or anybody who asks for what is not there, can bring about.
-bool speaks_of_its_place(Refusal refusal, uint16_t status) {
-  const bool is_of_the_request =
-      refusal == Refusal::request_no_store || refusal == Refusal::request_method || refusal == Refusal::authorization;
-  return !is_of_the_request && status < 400;
-}
-
 std::optional<int64_t> ttl_s(const Freshness& freshness, uint64_t now_ms) { return ttl_ms(freshness, now_ms) / 1000; }
 
 }  // namespace
@@ -49,9 +41,12 @@ Flight::Joined Flight::join(Asker& asker, const CacheControl& control, Lookup& f
   return Joined::follows;
 }
 
-Answer Flight::answer(const RequestView& request, uint64_t now_ms, EventLoop& loop) {
+Answer Flight::answer(const RequestView& request, uint64_t now_ms, EventLoop& loop,
+                      std::shared_ptr<const StoredHead> own) {
   Answer out;
-  {
+  if (own != nullptr) {
+    out.head = std::move(own);
+  } else {
     const std::lock_guard lock(mutex_);
     out.head = head_;
   }
@@ -76,33 +71,77 @@ FillDecision Flight::on_head(const ResponseView& response, uint64_t now_ms) {
   }
   StoreDecision decision = decide_store(request_.view(), response, policy_);
   if (response.content_length.value_or(0) > engine_.options.max_object_bytes) decision.refusal = Refusal::too_large;
+  // An error that says nothing of its lifetime, which the request may have provoked, does not take the place of what is
+  // fresh.
+  const bool is_passing = response.status >= 400 && !decision.explicit_lifetime;
+  if (is_passing && validates_fresh(now_ms) && decision.refusal == Refusal::none) {
+    decision.refusal = Refusal::not_cacheable;
+  }
   if (decision.refusal != Refusal::none) return refuse(decision.refusal, response.status, now_ms);
   return store(response, decision.freshness, now_ms);
 }
 
-FillDecision Flight::refuse(Refusal refusal, uint16_t status, uint64_t now_ms) {
-  engine_.counters.refused(refusal).add();
-  if (refusal != Refusal::request_no_store && refusal != Refusal::request_method) {
-    Shard& shard = engine_.index.shard(key_);
-    const std::lock_guard lock(shard.mutex);
-    shard.uncacheable.remember(key_, now_ms);
-  }
-  if (speaks_of_its_place(refusal, status)) engine_.places.refused(engine_.place_hash(key_text_), now_ms);
-  // The origin answered with something else than what is stored (§4.3.3): what was validated no longer stands.
-  if (validating_ != nullptr) engine_.forget(key_, variant_, validating_->head->generation);
-  return pass(token(refusal));
+bool Flight::validates_fresh(uint64_t now_ms) const {
+  return validating_ != nullptr && !validating_freshness_.no_cache && ttl_ms(validating_freshness_, now_ms) > 0;
 }
 
-// Everybody fetches alone, at once.
-FillDecision Flight::pass(const char* reason) {
-  leave_index();
-  Waiters waiters = take_waiters(State::passed);
-  release(waiters, reason);
+// Only what is true of the key is remembered for everybody and takes away what is stored (§4.3.3: the origin answered
+// with something else). A resource that is gone takes away what is stale.
+FillDecision Flight::refuse(Refusal refusal, uint16_t status, uint64_t now_ms) {
+  engine_.counters.refused(refusal).add();
+  const Scope scope = scope_of(refusal, status, request_.view().fields);
+  learn(scope, now_ms);
+  const Credentials credentials = credentials_of(request_.view().fields);
+  const bool is_gone = (status == 404 || status == 410) && !credentials.authorization && !credentials.cookie;
+  if (validating_ != nullptr && (scope == Scope::key || (is_gone && !validates_fresh(now_ms)))) {
+    engine_.forget(key_, variant_, validating_->head->generation);
+  }
+  let_go_on(refusal, scope);
   FillDecision decision;
-  decision.reason = reason;
+  decision.reason = token(refusal);
   return decision;
 }
 
+// What the answer to one client with a cookie says of others with cookies is believed when a second one says it too.
+void Flight::learn(Scope scope, uint64_t now_ms) {
+  if (scope == Scope::request) return;
+  engine_.places.refused(engine_.place_hash(key_text_), scope, now_ms);
+  Shard& shard = engine_.index.shard(key_);
+  const std::lock_guard lock(shard.mutex);
+  const Credentials cookie{false, true};
+  if (scope == Scope::cookie && refusals_ == 0 && !shard.uncacheable.contains(key_, cookie, now_ms)) return;
+  shard.uncacheable.remember(key_, scope, now_ms);
+}
+
+// The answer was for the one who asked. Where it says what the others would get, they fetch alone, at once; else one of
+// them asks anew for all, up to kMaxRefusals times.
+void Flight::let_go_on(Refusal refusal, Scope scope) {
+  const char* const reason = token(refusal);
+  ++refusals_;
+  if (scope != Scope::key && refusals_ < kMaxRefusals) {
+    if (scope == Scope::authorization) release_those_with_authorization(reason);
+    promote_waiter(reason, State::passed);
+    return;
+  }
+  leave_index();
+  Waiters waiters = take_waiters(State::passed);
+  release(waiters, reason);
+}
+
+void Flight::release_those_with_authorization(const char* reason) {
+  Waiters alike;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto others = std::stable_partition(waiters_.begin(), waiters_.end(), [](const auto& waiter) {
+      return credentials_of(waiter->request.view().fields).authorization;
+    });
+    alike.assign(std::make_move_iterator(waiters_.begin()), std::make_move_iterator(others));
+    waiters_.erase(waiters_.begin(), others);
+  }
+  release(alike, reason);
+}
+
+// Each fetches alone.
 void Flight::release(Waiters& waiters, const char* reason) {
   for (const auto& waiter : waiters) {
     Lookup found;
@@ -138,8 +177,8 @@ void Flight::adopt_variant(StoredHead& head) {
 }
 
 FillDecision Flight::store(const ResponseView& response, const Freshness& freshness, uint64_t now_ms) {
-  auto targeted = parse_targeted_cache_control(response.fields);
-  const auto head = make_head(response, targeted ? *targeted : parse_cache_control(response.fields));
+  const CacheControl control = response_control(response.fields);
+  const auto head = make_head(response, control);
   head->freshness = freshness;
   head->key = key_text_;
   head->vary = canonical_vary(response.fields);
@@ -162,7 +201,15 @@ FillDecision Flight::store(const ResponseView& response, const Freshness& freshn
   FillDecision decision;
   decision.kind = FillDecision::Kind::store;
   decision.ttl_s = ttl_s(freshness, now_ms);
-  if (!background_) decision.answer = answer(request_.view(), now_ms, *loop_);
+  if (!background_) {
+    // §5.2.2.4, §5.2.2.7: what is withheld from the store is for the client whose request fetched it.
+    std::shared_ptr<StoredHead> own;
+    if (control.withheld_count > 0) {
+      own = make_head(response, {});
+      own->freshness = freshness;
+    }
+    decision.answer = answer(request_.view(), now_ms, *loop_, std::move(own));
+  }
   if (shareable) {
     hand_out(waiters, now_ms);
   } else {
@@ -193,32 +240,81 @@ void Flight::hand_out(Waiters& waiters, uint64_t now_ms) {
   }
 }
 
-// RFC 9111 §4.3.4
+// RFC 9111 §4.3.4. The 304 is a response: the one who asked gets all it says; others get what may be stored of the
+// stored head with the 304 laid over it, by the rules of a 200, or ask anew.
 FillDecision Flight::freshened(const ResponseView& response, uint64_t now_ms) {
   FillDecision decision;
   decision.kind = FillDecision::Kind::freshened;
-  std::shared_ptr<const StoredObject> object = validating_;
-  Freshness freshness = validating_freshness_;
-  if (confirms(*validating_->head, response)) {
-    auto head = freshen_head(*validating_->head, response);
-    head->freshness = freshness_after_304(head->fields, response, policy_);
-    head->generation = generation_;
-    freshness = head->freshness;
-    object = std::make_shared<StoredObject>(
-        StoredObject{std::move(head), validating_->body, validating_->disk, validating_->resident});
-    engine_.freshen(key_, variant_, *validating_, object, response.response_ms);
-    engine_.places.stored(engine_.place_hash(key_text_), now_ms);
-    engine_.counters.revalidated.add();
-  } else {
-    // "Not modified", but of something else than we asked about: good for this once, then gone.
-    engine_.forget(key_, variant_, validating_->head->generation);
-    decision.reason = "validator-mismatch";
+  const StoredHead& stored = *validating_->head;
+  if (!confirms(stored, response)) return mismatched(now_ms);
+  const auto whole = freshen_head(stored, response);
+  StoreDecision fresh = decide_freshen(request_.view(), stored.status, whole->fields, response, policy_);
+  // §4.1: under another Vary it would have to be stored as another variant, whose request fields nobody knows.
+  if (fresh.refusal == Refusal::none && canonical_vary(whole->fields) != stored.vary) fresh.refusal = Refusal::vary;
+  whole->freshness = fresh.freshness;
+  whole->generation = generation_;
+  whole->tags = response_tags(engine_.keys, whole->fields);
+  decision.ttl_s = ttl_s(fresh.freshness, now_ms);
+  if (!background_) {
+    decision.answer = engine_.make_answer(request_.view(), fresh.freshness, with_head(whole), now_ms, *loop_);
   }
+  if (fresh.refusal != Refusal::none) {
+    decision.reason = token(fresh.refusal);
+    refuse_304(fresh.refusal, now_ms);
+  } else {
+    keep_freshened(storable_head(whole, response_control(whole->fields), response.response_ms), response, now_ms);
+  }
+  return decision;
+}
+
+std::shared_ptr<const StoredObject> Flight::with_head(std::shared_ptr<const StoredHead> head) const {
+  return std::make_shared<StoredObject>(
+      StoredObject{std::move(head), validating_->body, validating_->disk, validating_->resident});
+}
+
+void Flight::keep_freshened(std::shared_ptr<const StoredHead> head, const ResponseView& response, uint64_t now_ms) {
+  const Freshness freshness = head->freshness;
+  const auto object = with_head(std::move(head));
+  engine_.freshen(key_, variant_, *validating_, object, response.response_ms);
+  engine_.places.stored(engine_.place_hash(key_text_), now_ms);
+  engine_.counters.revalidated.add();
   leave_index();
   Waiters waiters = take_waiters(State::passed);
   answer_all(waiters, object, freshness, false);
-  decision.ttl_s = ttl_s(freshness, now_ms);
-  if (!background_) decision.answer = engine_.make_answer(request_.view(), freshness, object, now_ms, *loop_);
+}
+
+// What is stored stays as it was, fresh or stale, unless the origin's word about the key itself has changed. A cookie
+// says nothing of the key: the stored body was confirmed in the same breath. Under a new Vary what is stale goes, so
+// that it is fetched whole and stored under that.
+void Flight::refuse_304(Refusal refusal, uint64_t now_ms) {
+  engine_.counters.refused(refusal).add();
+  Scope scope = scope_of(refusal, 304, request_.view().fields);
+  if (refusal == Refusal::set_cookie && scope == Scope::key) scope = Scope::request;
+  if (refusal == Refusal::vary && (scope == Scope::key || !validates_fresh(now_ms))) {
+    engine_.forget(key_, variant_, validating_->head->generation);
+    validating_ = nullptr;  // whoever asks next for all asks for the whole
+    conditional_ = {};
+    scope = Scope::request;
+  } else {
+    learn(scope, now_ms);
+    if (scope == Scope::key) engine_.forget(key_, variant_, validating_->head->generation);
+  }
+  let_go_on(refusal, scope);
+}
+
+// "Not modified", but of something else than we asked about: good for this once, then gone.
+FillDecision Flight::mismatched(uint64_t now_ms) {
+  FillDecision decision;
+  decision.kind = FillDecision::Kind::freshened;
+  decision.reason = "validator-mismatch";
+  decision.ttl_s = ttl_s(validating_freshness_, now_ms);
+  engine_.forget(key_, variant_, validating_->head->generation);
+  if (!background_) {
+    decision.answer = engine_.make_answer(request_.view(), validating_freshness_, validating_, now_ms, *loop_);
+  }
+  leave_index();
+  Waiters waiters = take_waiters(State::passed);
+  answer_all(waiters, validating_, validating_freshness_, false);
   return decision;
 }
 

@@ -139,6 +139,12 @@ std::string canonical_vary(Fields response_fields) {
   return out;
 }
 
+bool is_nominated(std::string_view vary, std::string_view field_name) {
+  bool nominated = false;
+  http1::for_each_element(vary, [&](std::string_view name) { nominated |= same_name(name, field_name); });
+  return nominated;
+}
+
 void vary_values(std::string_view vary, Fields request_fields, std::string& out) {
   out.clear();
   http1::for_each_element(vary, [&](std::string_view name) {

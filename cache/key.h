@@ -35,6 +35,9 @@ std::optional<std::string> make_key(std::string_view url, const RouteCache& poli
 // it).
 std::string canonical_vary(Fields response_fields);
 
+// Whether such a list names the field.
+bool is_nominated(std::string_view vary, std::string_view field_name);
+
 // The request's values of those names into `out` (replaced), one line a name: several field lines joined, white space
 // around commas dropped. Accept-Encoding is reduced to its set of acceptable codings, so that spellings and orders
 // share one variant.

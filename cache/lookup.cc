@@ -179,8 +179,9 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, Sight& sigh
   Lookup found;
   if (why == Forward::request) {
     found = start_flight(asker, shard, key, sight, true);
-  } else if (const char* vain = waiting_is_vain(shard, key, key_scratch(),
-                                                sight.entry != nullptr || sight.other_variants, asker.now_ms)) {
+  } else if (const char* vain =
+                 waiting_is_vain(shard, key, key_scratch(), sight.entry != nullptr || sight.other_variants,
+                                 asker.request.fields, asker.now_ms)) {
     // Waiting for each other would serve nobody; the answer is stored all the same should it have become cacheable.
     if (asks_for_less(asker.request.fields)) return forwarded(Outcome::bypass, why, vain);
     found = start_flight(asker, shard, key, sight, true);
@@ -197,9 +198,10 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, Sight& sigh
 
 // A key of which anything is stored (`is_known`) is judged by itself; one that is not, by its place.
 const char* Engine::waiting_is_vain(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
-                                    uint64_t now_ms) const {
-  if (shard.uncacheable.contains(key, now_ms)) return "uncacheable-before";
-  if (!is_known && places.contains(place_hash(key_text), now_ms)) return "uncacheable-place";
+                                    Fields request_fields, uint64_t now_ms) const {
+  const Credentials credentials = credentials_of(request_fields);
+  if (shard.uncacheable.contains(key, credentials, now_ms)) return "uncacheable-before";
+  if (!is_known && places.contains(place_hash(key_text), credentials, now_ms)) return "uncacheable-place";
   return nullptr;
 }
 
@@ -309,7 +311,7 @@ Explanation Engine::explain(const RequestView& request, const RouteCache& policy
   out.status.forward = out.status.hit ? Forward::none : use.why;
   const bool is_known = bucket != nullptr && !bucket->entries.empty();
   const bool waits = bucket != nullptr && !bucket->flights.empty() &&
-                     waiting_is_vain(shard, key, out.key, is_known, now_ms) == nullptr;
+                     waiting_is_vain(shard, key, out.key, is_known, request.fields, now_ms) == nullptr;
   out.outcome = use.use == Use::fresh ? Outcome::hit
                 : out.status.hit      ? Outcome::stale
                 : waits               ? Outcome::join

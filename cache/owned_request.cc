@@ -2,6 +2,9 @@
 
 #include <cstring>
 
+#include "cache/key.h"
+#include "cache/policy.h"
+
 namespace tidegate::cache {
 namespace {
 
@@ -14,7 +17,8 @@ size_t text_bytes(const RequestView& request) {
 
 }  // namespace
 
-OwnedRequest::OwnedRequest(const RequestView& request) : text_(new char[text_bytes(request) + 1]) {
+OwnedRequest::OwnedRequest(const RequestView& request, const std::string* vary)
+    : text_(new char[text_bytes(request) + 1]) {
   char* at = text_.get();
   const auto keep = [&at](std::string_view text) {
     if (!text.empty()) std::memcpy(at, text.data(), text.size());
@@ -24,6 +28,7 @@ OwnedRequest::OwnedRequest(const RequestView& request) : text_(new char[text_byt
   };
   fields_.reserve(request.fields.size());
   for (const http1::Field& field : request.fields) {
+    if (vary != nullptr && is_credential(field.name) && !is_nominated(*vary, field.name)) continue;
     const std::string_view name = keep(field.name);
     fields_.push_back({name, keep(field.value)});
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -11,7 +12,9 @@ namespace tidegate::cache {
 
 class OwnedRequest {
  public:
-  explicit OwnedRequest(const RequestView& request);
+  explicit OwnedRequest(const RequestView& request) : OwnedRequest(request, nullptr) {}
+  // With `vary`: without credentials (policy.h), except those that it names (as StoredHead::vary does).
+  OwnedRequest(const RequestView& request, const std::string* vary);
   OwnedRequest(OwnedRequest&&) = default;
   OwnedRequest& operator=(OwnedRequest&&) = default;
   const RequestView& view() const { return view_; }

@@ -173,19 +173,36 @@ bool is_fresh(const Freshness& freshness, uint64_t now_ms) {
 }  // namespace
 
 const char* token(Refusal refusal) {
-  constexpr const char* kTokens[] = {"none",       "method",        "request-no-store", "status",
-                                     "no-store",   "private",       "authorization",    "vary-star",
-                                     "set-cookie", "not-cacheable", "no-lifetime",      "too-large"};
+  constexpr const char* kTokens[] = {"none",          "method",        "request-no-store", "status",     "no-store",
+                                     "private",       "authorization", "vary-star",        "set-cookie", "vary",
+                                     "not-cacheable", "no-lifetime",   "too-large"};
   static_assert(std::size(kTokens) == static_cast<size_t>(Refusal::count_));
   return kTokens[static_cast<size_t>(refusal)];
+}
+
+bool is_credential(std::string_view field_name) {
+  return same_name(field_name, "authorization") || same_name(field_name, "cookie");
+}
+
+Credentials credentials_of(Fields request_fields) {
+  return {find_field(request_fields, "authorization") != nullptr, find_field(request_fields, "cookie") != nullptr};
+}
+
+Scope scope_of(Refusal refusal, uint16_t status, Fields request_fields) {
+  if (refusal == Refusal::request_no_store || refusal == Refusal::request_method || status >= 400)
+    return Scope::request;
+  const Credentials credentials = credentials_of(request_fields);
+  if (credentials.authorization) return Scope::authorization;
+  return credentials.cookie ? Scope::cookie : Scope::key;
 }
 
 StoreDecision decide_store(const RequestView& request, const ResponseView& response, const RouteCache& policy) {
   const Reading reading = read_response(response);
   StoreDecision decision;
   decision.refusal = may_store(request, response, policy, reading);
-  if (decision.refusal != Refusal::none) return decision;
+  decision.explicit_lifetime = has_explicit_freshness(reading);
   decision.freshness = make_freshness(response, policy, reading);
+  if (decision.refusal != Refusal::none) return decision;
   const Freshness& f = decision.freshness;
   const bool ever_served =
       !f.no_cache && (is_fresh(f, response.response_ms) || f.stale_while_revalidate_ms > 0 || f.stale_if_error_ms > 0);
@@ -193,13 +210,14 @@ StoreDecision decide_store(const RequestView& request, const ResponseView& respo
   return decision;
 }
 
-Freshness freshness_after_304(Fields fields, const ResponseView& not_modified, const RouteCache& policy) {
-  std::vector<http1::Field> all(fields.begin(), fields.end());
+StoreDecision decide_freshen(const RequestView& request, uint16_t status, Fields merged,
+                             const ResponseView& not_modified, const RouteCache& policy) {
+  std::vector<http1::Field> all(merged.begin(), merged.end());
   if (const http1::Field* age = find_field(not_modified.fields, "age")) all.push_back(*age);  // never stored
   ResponseView response = not_modified;
-  response.status = 200;
+  response.status = status;
   response.fields = all;
-  return make_freshness(response, policy, read_response(response));
+  return decide_store(request, response, policy);
 }
 
 uint64_t age_ms(const Freshness& freshness, uint64_t now_ms) { return saturating_sub(now_ms, freshness.born_ms); }

@@ -25,6 +25,7 @@ enum class Refusal : uint8_t {
   authorization,     // §3.5
   vary_star,         // §4.1
   set_cookie,        // a cookie for one client, and no `public`
+  vary,              // §4.1: a 304 that selects by other fields than what it confirms
   not_cacheable,     // neither explicit freshness nor a status with a heuristic one: §3
   no_lifetime,       // stale from the start, nothing to validate it by
   too_large,         // more than max_object_bytes
@@ -32,16 +33,38 @@ enum class Refusal : uint8_t {
 };
 const char* token(Refusal refusal);
 
+// Whom an answer that is not stored speaks of. One client's request must not decide how the others are served: only
+// what is true of the key is remembered for everybody and takes away what was stored.
+enum class Scope : uint8_t {
+  request,        // the request itself, or an error that it may have provoked
+  authorization,  // requests that carry Authorization
+  cookie,         // requests that carry a Cookie
+  key,            // the key, whoever asks
+};
+constexpr size_t kScopes = 4;
+Scope scope_of(Refusal refusal, uint16_t status, Fields request_fields);
+
+// What a request carries of its client alone.
+struct Credentials {
+  bool authorization = false;
+  bool cookie = false;
+};
+Credentials credentials_of(Fields request_fields);
+bool is_credential(std::string_view field_name);  // Authorization or Cookie
+
 struct StoreDecision {
   Refusal refusal = Refusal::none;
-  Freshness freshness;  // meaningful when refusal is none
+  Freshness freshness;             // of the response, whether or not it is stored
+  bool explicit_lifetime = false;  // the response says how long it is fresh, or that it is not
 };
 
 // Whether and for how long (§3, §4.2). `request` is what was forwarded, as far as it matters: method and fields.
 StoreDecision decide_store(const RequestView& request, const ResponseView& response, const RouteCache& policy);
 
-// §4.3.4: the freshness of a stored response whose fields are now `fields`, confirmed by this 304.
-Freshness freshness_after_304(Fields fields, const ResponseView& not_modified, const RouteCache& policy);
+// §4.3.4: the same of a stored response of `status` whose fields, with those of this 304 laid over them, are `merged`.
+// The 304 is a response like any other: what it adds is stored under the rules of a 200, or not at all.
+StoreDecision decide_freshen(const RequestView& request, uint16_t status, Fields merged,
+                             const ResponseView& not_modified, const RouteCache& policy);
 
 // Negative answers without explicit freshness live at most this long, whatever default_ttl says.
 constexpr uint64_t kNegativeTtlCapMs = 10'000;

@@ -2,21 +2,23 @@
 
 namespace tidegate::cache {
 
-void UncacheableKeys::remember(const KeyHash& key, uint64_t now_ms) {
-  if (until_ms_.insert_or_assign(key, now_ms + kRememberMs).second) order_.push_back(key);
+void UncacheableKeys::remember(const KeyHash& key, Scope scope, uint64_t now_ms) {
+  const auto [found, is_new] = keys_.try_emplace(key);
+  found->second.remember(scope, now_ms + kRememberMs);
+  if (is_new) order_.push_back(key);
   while (order_.size() > kMaxKeys) {
-    until_ms_.erase(order_.front());
+    keys_.erase(order_.front());
     order_.pop_front();
   }
 }
 
 void UncacheableKeys::forget(const KeyHash& key) {
-  if (until_ms_.erase(key) != 0) std::erase(order_, key);
+  if (keys_.erase(key) != 0) std::erase(order_, key);
 }
 
-bool UncacheableKeys::contains(const KeyHash& key, uint64_t now_ms) const {
-  const auto found = until_ms_.find(key);
-  return found != until_ms_.end() && now_ms < found->second;
+bool UncacheableKeys::contains(const KeyHash& key, const Credentials& credentials, uint64_t now_ms) const {
+  const auto found = keys_.find(key);
+  return found != keys_.end() && found->second.contains(credentials, now_ms);
 }
 
 std::string_view place_of(std::string_view key_text) {
@@ -35,21 +37,21 @@ UncacheablePlaces::Memory& UncacheablePlaces::memory_of(const KeyHash& place) {
   return found->second;  // the newest: never the one that went
 }
 
-void UncacheablePlaces::refused(const KeyHash& place, uint64_t now_ms) {
+void UncacheablePlaces::refused(const KeyHash& place, Scope scope, uint64_t now_ms) {
   const std::lock_guard lock(mutex_);
-  memory_of(place).uncacheable_until_ms = now_ms + kRememberMs;
+  memory_of(place).uncacheable.remember(scope, now_ms + kRememberMs);
 }
 
 void UncacheablePlaces::stored(const KeyHash& place, uint64_t now_ms) {
   const std::lock_guard lock(mutex_);
-  memory_of(place) = {0, now_ms + kTrustMs};
+  memory_of(place) = {{}, now_ms + kTrustMs};
 }
 
-bool UncacheablePlaces::contains(const KeyHash& place, uint64_t now_ms) const {
+bool UncacheablePlaces::contains(const KeyHash& place, const Credentials& credentials, uint64_t now_ms) const {
   const std::lock_guard lock(mutex_);
   const auto found = places_.find(place);
   if (found == places_.end()) return false;
-  return now_ms < found->second.uncacheable_until_ms && now_ms >= found->second.trusted_until_ms;
+  return now_ms >= found->second.trusted_until_ms && found->second.uncacheable.contains(credentials, now_ms);
 }
 
 size_t UncacheablePlaces::size() const {

@@ -2,6 +2,7 @@
 // and places, for keys that nobody asked for before. Both are bounded and consulted on a miss only.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <mutex>
@@ -9,20 +10,36 @@
 #include <unordered_map>
 
 #include "cache/key.h"
+#include "cache/policy.h"
 
 namespace tidegate::cache {
+
+// Until when it is remembered, for whom. What was learned from a request with credentials counts for requests with
+// credentials of that kind alone.
+class UncacheableFor {
+ public:
+  void remember(Scope scope, uint64_t until_ms) { until_ms_[static_cast<size_t>(scope)] = until_ms; }
+  bool contains(const Credentials& credentials, uint64_t now_ms) const {
+    return now_ms < until(Scope::key) || (credentials.authorization && now_ms < until(Scope::authorization)) ||
+           (credentials.cookie && now_ms < until(Scope::cookie));
+  }
+
+ private:
+  uint64_t until(Scope scope) const { return until_ms_[static_cast<size_t>(scope)]; }
+  std::array<uint64_t, kScopes> until_ms_{};
+};
 
 // Keys whose answers proved uncacheable. The oldest is forgotten. Guarded by its shard's mutex.
 class UncacheableKeys {
  public:
   static constexpr uint64_t kRememberMs = 30'000;
   static constexpr size_t kMaxKeys = 1024;  // a shard
-  void remember(const KeyHash& key, uint64_t now_ms);
+  void remember(const KeyHash& key, Scope scope, uint64_t now_ms);
   void forget(const KeyHash& key);
-  bool contains(const KeyHash& key, uint64_t now_ms) const;
+  bool contains(const KeyHash& key, const Credentials& credentials, uint64_t now_ms) const;
 
  private:
-  std::unordered_map<KeyHash, uint64_t> until_ms_;
+  std::unordered_map<KeyHash, UncacheableFor> keys_;
   std::deque<KeyHash> order_;  // each key once, oldest first
 };
 
@@ -39,14 +56,14 @@ class UncacheablePlaces {
   static constexpr uint64_t kRememberMs = 30'000;
   static constexpr uint64_t kTrustMs = 600'000;
   static constexpr size_t kMaxPlaces = 4096;
-  void refused(const KeyHash& place, uint64_t now_ms);
+  void refused(const KeyHash& place, Scope scope, uint64_t now_ms);
   void stored(const KeyHash& place, uint64_t now_ms);
-  bool contains(const KeyHash& place, uint64_t now_ms) const;
+  bool contains(const KeyHash& place, const Credentials& credentials, uint64_t now_ms) const;
   size_t size() const;
 
  private:
   struct Memory {
-    uint64_t uncacheable_until_ms = 0;
+    UncacheableFor uncacheable;
     uint64_t trusted_until_ms = 0;
   };
   Memory& memory_of(const KeyHash& place);

@@ -208,6 +208,19 @@ std::shared_ptr<StoredHead> freshen_head(const StoredHead& stored, const Respons
   return head;
 }
 
+std::shared_ptr<StoredHead> storable_head(std::shared_ptr<StoredHead> whole, const CacheControl& control,
+                                          uint64_t received_ms) {
+  const auto is_withheld = [&](const http1::Field& field) { return control.withholds(field.name); };
+  if (std::none_of(whole->fields.begin(), whole->fields.end(), is_withheld)) return whole;
+  auto head = std::make_shared<StoredHead>(*whole);
+  head->field_text.clear();
+  for (const http1::Field& field : whole->fields) {
+    if (!is_withheld(field)) append_line(head->field_text, field.name, field.value);
+  }
+  index_head(*head, received_ms);
+  return head;
+}
+
 bool confirms(const StoredHead& stored, const ResponseView& not_modified) {
   if (const http1::Field* etag = find_field(not_modified.fields, "etag")) {
     return is_weak(etag->value) ? etags_match_weakly(etag->value, stored.etag) : etag->value == stored.etag;

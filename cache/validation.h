@@ -45,12 +45,16 @@ ConditionalFields conditional_fields(const StoredHead& head);
 // A client's fields that ask for less than the whole response, or ask conditionally.
 bool is_conditional_or_range(std::string_view field_name);
 
-// An immutable head from a response: what may be stored of its fields (RFC 9111 §3.1), and views into it. The caller
-// adds key, vary, tags, freshness and generation.
+// An immutable head from a response: its end-to-end fields without those that `control` withholds from a store (RFC
+// 9111 §3.1; with an empty control all of them, as the client may have them whose request fetched them), and views into
+// it. The caller adds key, vary, tags, freshness and generation.
 std::shared_ptr<StoredHead> make_head(const ResponseView& response, const CacheControl& control);
 
-// RFC 9111 §4.3.4, §3.2: the stored head with the fields of a 304 laid over it; key, vary, tags and body stay.
+// RFC 9111 §4.3.4, §3.2: the stored head with all fields of a 304 laid over it; key, vary, tags and body stay.
 std::shared_ptr<StoredHead> freshen_head(const StoredHead& stored, const ResponseView& not_modified);
+// What of a head may be stored: itself where nothing of it is withheld, else a copy without that.
+std::shared_ptr<StoredHead> storable_head(std::shared_ptr<StoredHead> whole, const CacheControl& control,
+                                          uint64_t received_ms);
 // Whether that 304 speaks of this stored response: its validators, where it has any, are the stored ones.
 bool confirms(const StoredHead& stored, const ResponseView& not_modified);
 

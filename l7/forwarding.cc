@@ -53,6 +53,8 @@ bool passes(const Field& field, const BackendHeadInputs& in) {
     return in.facts.peer_trusted && field.kind == FieldKind::forwarding && in.conditions == nullptr;
   }
   if (in.conditions != nullptr && is_conditional(field.name)) return false;
+  if (!in.authorization && field.name == "authorization") return false;
+  if (!in.cookie && field.name == "cookie") return false;
   return in.edits.empty() || find_edit(in.edits, field.name) == nullptr;
 }
 

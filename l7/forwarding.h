@@ -32,6 +32,9 @@ struct BackendHeadInputs {
   // A fetch for the cache: these instead of the client's own If-* and Range. What a trusted proxy says of the target is
   // then told only as far as the cache's key has it (client_scheme).
   const FieldList* conditions = nullptr;
+  // Whether the client's own go along.
+  bool authorization = true;
+  bool cookie = true;
 };
 // The whole head of the request towards a backend, HTTP/1.1, with the final empty line.
 std::string_view compose_backend_head(const BackendHeadInputs& inputs, Arena& arena);

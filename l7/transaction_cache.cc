@@ -108,7 +108,7 @@ Step Transaction::serve_stored(cache::Answer answer) {
   return Step::serve;
 }
 
-// A transaction without a client fetches for the cache, with this one's request.
+// A transaction without a client fetches for the cache, with this one's request, less what is this client's alone.
 void Transaction::revalidate_in_background(cache::Fill fill) {
   Transaction& other = worker_.take_transaction();
   Arena& arena = other.arena_;
@@ -141,9 +141,10 @@ std::string_view Transaction::compose_wire_head(const cache::Fill* fill) {
     }
   }
   const bool shared = fill != nullptr && static_cast<bool>(*fill);
-  return compose_backend_head({request_, client_->facts(), route_->request_headers, plan_->plan().this_node().name,
-                               request_id_, shared ? &conditions : nullptr},
-                              arena_);
+  return compose_backend_head(
+      {request_, client_->facts(), route_->request_headers, plan_->plan().this_node().name, request_id_,
+       shared ? &conditions : nullptr, !shared || fill->sends("authorization"), !shared || fill->sends("cookie")},
+      arena_);
 }
 
 // --- serve: what is stored, or arriving for somebody else
@@ -214,7 +215,8 @@ Step Transaction::begin_filled_response() {
   }
   cache_status_.stored = decision.kind == cache::FillDecision::Kind::store;
   cache_status_.ttl_s = decision.ttl_s;
-  if (decision.kind == cache::FillDecision::Kind::pass) cache_status_.detail = decision.reason;
+  const bool is_kept_back = decision.kind == cache::FillDecision::Kind::freshened && *decision.reason != '\0';
+  if (decision.kind == cache::FillDecision::Kind::pass || is_kept_back) cache_status_.detail = decision.reason;
   switch (decision.kind) {
     case cache::FillDecision::Kind::store:
       fill_.on_resume([this] {
@@ -304,7 +306,11 @@ std::optional<Step> Transaction::fail_fill(Failure failure) {
   std::optional<cache::Answer> stale = fill_.stale_answer(realtime_ms());
   // Its own time was up: a waiter with more of it goes on. A backend's failure is everybody's.
   const bool ours_alone = failure == Failure::total_timeout || failure == Failure::client_gone;
-  fill_.fail(ours_alone ? cache::FillFailure::leader_gone : cache::FillFailure::backend_failed, info(failure).name);
+  const bool broke_off = failure == Failure::backend_closed || failure == Failure::bad_response;
+  const auto how = ours_alone  ? cache::FillFailure::leader_gone
+                   : broke_off ? cache::FillFailure::backend_broke_off
+                               : cache::FillFailure::backend_failed;
+  fill_.fail(how, info(failure).name);
   fill_ = cache::Fill();
   if (!stale || gone_ || head_sent_) return std::nullopt;
   failure_ = Failure::none;

@@ -1,5 +1,6 @@
 """The edge cache seen by clients and counted at the origins: misses, hits, herds, purges, and a kill that loses nothing."""
 
+import json
 import re
 import socket
 import ssl
@@ -7,7 +8,7 @@ import threading
 import uuid
 
 import box
-from lab import open_socket
+from lab import binary, open_socket, unix_request
 from netns import wait_until
 from topology import VIP_EU
 
@@ -170,6 +171,41 @@ def test_a_stale_response_is_served_at_once_and_renewed_behind_the_client_s_back
     wait_until("what was asked for is fresh", lambda: re.search(r"(?i)^age: 0", ask(lab, path)[3], re.MULTILINE), 10)
 
 
+def test_a_cookie_that_comes_with_a_304_reaches_the_client_who_asked_and_nobody_else(lab):
+    path = fresh_path(lab, folder="static/session")
+    ask(lab, path)
+    for client in ("a", "b"):
+        _, cache, body, head = ask(lab, path, "-H", "Cache-Control: no-cache", "-H", f"X-Client: {client}")
+        assert f"set-cookie: sid={client}" in head.lower() and body == "fresh\n", head
+        assert "fwd-status=304" in cache, cache
+        _, later, body, head = ask(lab, path)
+        assert "hit" in later and body == "fresh\n" and "set-cookie" not in head.lower(), head
+        assert "detail=set-cookie" in cache, cache
+    assert origin_hits(lab, path) == 3
+
+
+def test_what_is_renewed_behind_a_client_s_back_is_asked_for_without_its_credentials(lab):
+    path = "/static/told/" + uuid.uuid4().hex
+    client = ("-H", "Cookie: sid=A", "-H", "Authorization: Basic eDp5", "-A", "teller")
+    assert ask(lab, path)[0] == 200
+
+    def renewed():
+        _, cache, body, _ = ask(lab, path, *client)
+        assert "hit" in cache, cache
+        return body == "cookie= authorization= agent=teller\n"
+
+    wait_until("it was renewed by this client's request, without what is its own", renewed, 10)
+
+
+def test_a_reload_that_fails_keeps_what_is_fresh_for_the_others(lab):
+    path = fresh_path(lab, folder="static/session")
+    ask(lab, path)
+    for status in ("429", "500", "503"):
+        assert ask(lab, path, "-H", "Cache-Control: no-cache", "-H", f"X-Fail: {status}")[0] == int(status)
+        status, cache, body, _ = ask(lab, path)
+        assert (status, body) == (200, "fresh\n") and "hit" in cache, cache
+
+
 def test_a_stale_response_stands_in_for_origins_that_fail(lab):
     path = fresh_path(lab, folder="static/kept")
     assert ask(lab, path)[0] == 200
@@ -187,6 +223,38 @@ def test_a_stale_response_stands_in_for_origins_that_fail(lab):
         for origin in ("origin1", "origin2"):
             lab.start_origin(origin)
         lab.settle()
+
+
+def test_two_proxies_on_one_cache_directory_keep_out_of_each_other_s_way(lab):
+    """The second one serves from memory and says so; each answers what is right."""
+    with box.raised() as node:
+        def start(name, run, config):
+            return node.start(name, binary("l7"), "--config", node.write(f"{name}.yaml", config), "--run", run, "--node", "box", "--state", node.state_dir)
+
+        def second_ask(target):
+            return unix_request(node.home / "run2" / "l7.sock", "GET", target)
+
+        first = start("first", node.run_dir, BOUNDED)
+        node.wait_ready("l7", first)
+        second = start("second", node.home / "run2", BOUNDED.replace(":80", ":8081"))
+        wait_until("the second one serves", lambda: second_ask("/healthz").status == 200, 30, second)
+        assert b"used by another process" in second_ask("/healthz").body, second_ask("/healthz").body
+        assert "used by another process" in json.loads(second_ask("/status").body)["cache"]["disk_trouble"]
+        assert b"\ntidegate_cache_disk_working 0" in second_ask("/metrics").body
+        assert node.ask("l7", "/healthz").body == b"ok\n"
+
+        def bodies(port):
+            return [lab.run("client-eu", "curl", "-sf", f"http://10.10.0.61:{port}/static/{size}").stdout for size in ("1k", "100k")]
+
+        right = bodies(80)
+        assert right[0] == "k" * 1024 and len(right[1]) == 100 * 1024
+        for _ in range(3):
+            assert bodies(80) == right and bodies(8081) == right
+        first.kill()  # the lock goes with its holder
+        again = start("again", node.run_dir, BOUNDED)
+        node.wait_ready("l7", again)
+        assert node.ask("l7", "/healthz").body == b"ok\n"
+        assert bodies(80) == right
 
 
 BOUNDED = """\

@@ -22,27 +22,30 @@ TEST(PlaceOf, IsTheKeyUpToItsLastSlashWithoutTheQuery) {
 
 TEST(UncacheableKeys, AKeyThatWasForgottenAndRememberedAgainIsAsYoungAsItsLastTime) {
   UncacheableKeys keys;
-  keys.remember(named(0), 1);
+  keys.remember(named(0), Scope::key, 1);
   keys.forget(named(0));
-  EXPECT_FALSE(keys.contains(named(0), 1));
-  for (uint64_t i = 1; i < UncacheableKeys::kMaxKeys; ++i) keys.remember(named(i), 1);
-  keys.remember(named(0), 1);
-  keys.remember(named(UncacheableKeys::kMaxKeys), 1);  // the oldest goes
-  EXPECT_TRUE(keys.contains(named(0), 1));
-  EXPECT_FALSE(keys.contains(named(1), 1));
-  EXPECT_TRUE(keys.contains(named(2), 1));
+  EXPECT_FALSE(keys.contains(named(0), {}, 1));
+  for (uint64_t i = 1; i < UncacheableKeys::kMaxKeys; ++i) keys.remember(named(i), Scope::key, 1);
+  keys.remember(named(0), Scope::key, 1);
+  keys.remember(named(UncacheableKeys::kMaxKeys), Scope::key, 1);  // the oldest goes
+  EXPECT_TRUE(keys.contains(named(0), {}, 1));
+  EXPECT_FALSE(keys.contains(named(1), {}, 1));
+  EXPECT_TRUE(keys.contains(named(2), {}, 1));
 }
 
 // All that was ever told, searched from the end.
 class Twin {
  public:
-  void note(uint64_t place, bool stored, uint64_t now_ms) { told_.push_back({place, stored, now_ms}); }
-  bool contains(uint64_t place, uint64_t now_ms) const {
+  void refused(uint64_t place, Scope scope, uint64_t now_ms) { told_.push_back({place, false, scope, now_ms}); }
+  void stored(uint64_t place, uint64_t now_ms) { told_.push_back({place, true, Scope::key, now_ms}); }
+  bool contains(uint64_t place, const Credentials& asks, uint64_t now_ms) const {
     bool refused = false;
     for (auto told = told_.rbegin(); told != told_.rend(); ++told) {
       if (told->place != place) continue;
       if (told->stored) return refused && now_ms >= told->at_ms + UncacheablePlaces::kTrustMs;
-      refused |= now_ms < told->at_ms + UncacheablePlaces::kRememberMs;
+      const bool is_of_the_asker = told->scope == Scope::key || (told->scope == Scope::cookie && asks.cookie) ||
+                                   (told->scope == Scope::authorization && asks.authorization);
+      refused |= is_of_the_asker && now_ms < told->at_ms + UncacheablePlaces::kRememberMs;
     }
     return refused;
   }
@@ -51,6 +54,7 @@ class Twin {
   struct Told {
     uint64_t place;
     bool stored;
+    Scope scope;
     uint64_t at_ms;
   };
   std::vector<Told> told_;
@@ -66,15 +70,18 @@ TEST(UncacheablePlaces, AgreeWithATwinThatKeepsAllItWasTold) {
     now_ms += random() % (random() % 50 == 0 ? 400'000 : 3'000);
     const uint64_t place = random() % 12;
     const uint64_t dice = random() % 100;
+    constexpr Scope kLearned[] = {Scope::key, Scope::cookie, Scope::authorization};
+    const Scope scope = kLearned[random() % 3];
+    const Credentials asks{random() % 2 == 0, random() % 2 == 0};
     if (dice < 30) {
-      places.refused(named(place), now_ms);
-      twin.note(place, false, now_ms);
+      places.refused(named(place), scope, now_ms);
+      twin.refused(place, scope, now_ms);
     } else if (dice < 31) {
       places.stored(named(place), now_ms);
-      twin.note(place, true, now_ms);
+      twin.stored(place, now_ms);
     }
-    ASSERT_EQ(places.contains(named(place), now_ms), twin.contains(place, now_ms)) << i;
-    uncacheable += twin.contains(place, now_ms);
+    ASSERT_EQ(places.contains(named(place), asks, now_ms), twin.contains(place, asks, now_ms)) << i;
+    uncacheable += twin.contains(place, asks, now_ms);
   }
   EXPECT_GT(uncacheable, 1'000U);
   EXPECT_LT(uncacheable, 19'000U);
@@ -84,16 +91,16 @@ TEST(UncacheablePlaces, AreBoundedAndForgetTheOldest) {
   UncacheablePlaces places;
   for (uint64_t i = 0; i < 3 * UncacheablePlaces::kMaxPlaces; ++i) {
     if (i % 2 == 0) {
-      places.refused(named(i), 1);
+      places.refused(named(i), Scope::key, 1);
     } else {
       places.stored(named(i), 1);
     }
-    places.refused(named(i / 2), 1);
+    places.refused(named(i / 2), Scope::cookie, 1);
     ASSERT_LE(places.size(), UncacheablePlaces::kMaxPlaces);
   }
   EXPECT_EQ(places.size(), UncacheablePlaces::kMaxPlaces);
-  EXPECT_FALSE(places.contains(named(0), 2));
-  EXPECT_TRUE(places.contains(named(3 * UncacheablePlaces::kMaxPlaces - 2), 2));
+  EXPECT_FALSE(places.contains(named(0), {}, 2));
+  EXPECT_TRUE(places.contains(named(3 * UncacheablePlaces::kMaxPlaces - 2), {}, 2));
 }
 
 }  // namespace
