@@ -42,7 +42,7 @@ BodyStep BodyReader::next(Slice& slice) {
   if (flight_ != nullptr) return next_arriving(slice);
   if (object_ == nullptr) return BodyStep::end;
   if (object_->resident) return next_resident(slice);
-  return next_from_disk(slice, object_->disk->generation);
+  return next_from_disk(slice, *object_->disk);
 }
 
 BodyStep BodyReader::next_resident(Slice& slice) {
@@ -56,14 +56,14 @@ BodyStep BodyReader::next_resident(Slice& slice) {
 BodyStep BodyReader::next_arriving(Slice& slice) {
   bool on_disk = false;
   const BodyStep step = flight_->read(reader_, position_, remaining_, call_, slice, on_disk);
-  if (on_disk) return next_from_disk(slice, flight_->disk()->generation);
+  if (on_disk) return next_from_disk(slice, *flight_->disk());
   if (step == BodyStep::data) advance(slice);
   return step;
 }
 
-BodyStep BodyReader::next_from_disk(Slice& slice, uint64_t generation) {
+BodyStep BodyReader::next_from_disk(Slice& slice, const DiskBody& body) {
   if (readers_ == nullptr) return BodyStep::error;
-  if (disk_ == nullptr) disk_ = std::make_shared<DiskCursor>(*readers_, generation);
+  if (disk_ == nullptr) disk_ = std::make_shared<DiskCursor>(*readers_, body);
   const BodyStep step = disk_->chunk(static_cast<uint32_t>(position_ / kChunkBytes), call_, slice);
   if (step != BodyStep::data) return step;
   const size_t offset = position_ % kChunkBytes;

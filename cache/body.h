@@ -14,6 +14,7 @@ class EventLoop;
 namespace tidegate::cache {
 
 struct StoredObject;
+struct DiskBody;
 class Flight;
 class DiskCursor;
 class Engine;
@@ -81,7 +82,7 @@ class BodyReader {
   BodyReader(std::shared_ptr<Flight> flight, ByteRange range, EventLoop& loop);
   BodyStep next_resident(Slice& slice);
   BodyStep next_arriving(Slice& slice);
-  BodyStep next_from_disk(Slice& slice, uint64_t generation);
+  BodyStep next_from_disk(Slice& slice, const DiskBody& body);
   void advance(const Slice& slice);
   void let_go();
 

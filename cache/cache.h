@@ -177,8 +177,9 @@ struct Explanation {
 
 class Cache {
  public:
-  // Returns while the index is still being read from disk: what is not read yet is a miss. A damaged environment is
-  // moved aside and a new one made; where no environment can be had at all the cache works from memory and says so.
+  // Returns while the index is still being read from disk: what is not read yet is a miss. An environment that cannot
+  // be used is set aside and a new one made; where none can be had, because another process uses the directory or for
+  // any other reason, the cache works from memory alone and says so (log, Totals, tidegate_cache_disk_working).
   // Errors: only nonsensical options.
   static Result<std::unique_ptr<Cache>> open(const Options& options, Metrics& metrics);
   ~Cache();  // after the last worker's last transaction; commits what is queued
@@ -205,6 +206,7 @@ class Cache {
   struct Totals {
     uint64_t objects = 0, ram_bytes = 0, disk_bytes = 0, writer_queue_bytes = 0;
     bool loading = false;
+    std::string disk_trouble;  // why the disk tier is not in use though one is wanted; empty: nothing is wrong
   };
   Totals totals() const;
   // Returns when everything queued so far is committed (tests, orderly shutdown).

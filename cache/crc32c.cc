@@ -21,15 +21,15 @@ constexpr std::array<uint32_t, 256> make_table() {
 }
 constexpr std::array<uint32_t, 256> kTable = make_table();
 
-uint32_t by_table(std::string_view bytes) {
-  uint32_t crc = ~0U;
+uint32_t by_table(std::string_view bytes, uint32_t so_far) {
+  uint32_t crc = ~so_far;
   for (const char c : bytes) crc = crc >> 8 ^ kTable[(crc ^ static_cast<uint8_t>(c)) & 0xff];
   return ~crc;
 }
 
 #ifdef __x86_64__
-__attribute__((target("sse4.2"))) uint32_t by_instruction(std::string_view bytes) {
-  uint64_t crc = 0xffffffffU;
+__attribute__((target("sse4.2"))) uint32_t by_instruction(std::string_view bytes, uint32_t so_far) {
+  uint64_t crc = ~so_far;
   while (bytes.size() >= 8) {
     uint64_t word;
     std::memcpy(&word, bytes.data(), 8);
@@ -44,12 +44,12 @@ __attribute__((target("sse4.2"))) uint32_t by_instruction(std::string_view bytes
 
 }  // namespace
 
-uint32_t crc32c(std::string_view bytes) {
+uint32_t crc32c(std::string_view bytes, uint32_t so_far) {
 #ifdef __x86_64__
   static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
-  if (has_instruction) return by_instruction(bytes);
+  if (has_instruction) return by_instruction(bytes, so_far);
 #endif
-  return by_table(bytes);
+  return by_table(bytes, so_far);
 }
 
 }  // namespace tidegate::cache

@@ -6,6 +6,7 @@
 
 namespace tidegate::cache {
 
-uint32_t crc32c(std::string_view bytes);
+// `so_far`: of what goes before these bytes.
+uint32_t crc32c(std::string_view bytes, uint32_t so_far = 0);
 
 }  // namespace tidegate::cache

@@ -28,7 +28,7 @@ BodyStep DiskCursor::chunk(uint32_t index, const std::shared_ptr<LoopCall>& call
 void DiskCursor::read(const lmdb::Txn* txn, const Store& store, uint32_t first) {
   std::vector<Slice> chunks;
   for (uint32_t i = 0; txn != nullptr && i < kReadAhead; ++i) {
-    auto chunk = store.read_chunk(*txn, generation_, first + i);
+    auto chunk = store.read_chunk(*txn, {key_, generation_, first + i});
     if (!chunk) break;  // the end, unless it is the first
     const bool last = chunk->bytes.size() < kChunkBytes;
     chunks.push_back(std::move(*chunk));

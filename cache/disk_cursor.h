@@ -7,6 +7,7 @@
 
 #include "cache/body.h"
 #include "cache/loop_call.h"
+#include "cache/object.h"
 #include "cache/reader_pool.h"
 
 namespace tidegate::cache {
@@ -15,7 +16,8 @@ class DiskCursor : public std::enable_shared_from_this<DiskCursor> {
  public:
   static constexpr uint32_t kReadAhead = 4;  // chunks a read: 256 KB
 
-  DiskCursor(ReaderPool& readers, uint64_t generation) : readers_(readers), generation_(generation) {}
+  DiskCursor(ReaderPool& readers, const DiskBody& body)
+      : readers_(readers), key_(body.key), generation_(body.generation) {}
 
   // The chunk, if it was read; `wait`: it is being read, `call` will be notified; `error`: absent or damaged.
   BodyStep chunk(uint32_t index, const std::shared_ptr<LoopCall>& call, Slice& slice);
@@ -24,6 +26,7 @@ class DiskCursor : public std::enable_shared_from_this<DiskCursor> {
   void read(const lmdb::Txn* txn, const Store& store, uint32_t first);
 
   ReaderPool& readers_;
+  const KeyHash key_;
   const uint64_t generation_;
   std::mutex mutex_;  // guards all below
   uint32_t first_ = 0;

@@ -37,7 +37,8 @@ Engine::~Engine() {
 void Engine::open_disk() {
   auto store = Store::open(options.directory, options.disk_bytes);
   if (!store) {
-    log_error("cache: {}; working from memory alone", store.error().message);
+    disk_trouble_ = store.error().message;
+    log_error("cache: {}; working from memory alone", disk_trouble_);
     return;
   }
   store_ = std::move(*store);
@@ -66,6 +67,8 @@ void Engine::declare_gauges(Metrics& metrics) {
   gauge("tidegate_cache_memory_bytes", "Bytes of the memory tier", [](Engine& e) { return e.index.ram_bytes(); });
   gauge("tidegate_cache_disk_bytes", "Bytes of the disk tier",
         [](Engine& e) { return e.writer_ ? e.writer_->disk_bytes() : 0; });
+  gauge("tidegate_cache_disk_working", "1 while there is a disk tier; 0: none is wanted, or it cannot be used",
+        [](Engine& e) { return e.store_ != nullptr ? 1 : 0; });
   gauge("tidegate_cache_writer_queue_bytes", "Bytes that wait for the writer",
         [](Engine& e) { return e.writer_ ? e.writer_->queue_bytes() : 0; });
   gauge("tidegate_cache_oldest_read_seconds", "Age of the oldest disk read under way",
@@ -193,7 +196,7 @@ void Engine::read_object(const lmdb::Txn* txn, KeyHash key, uint64_t variant, co
   object->disk = object->resident ? nullptr : disk;
   uint64_t read_bytes = 0;
   for (uint32_t i = 0; object->resident && i < chunk_count(meta->head->body_bytes); ++i) {
-    auto chunk = store_->read_chunk(*txn, disk->generation, i);
+    auto chunk = store_->read_chunk(*txn, {disk->key, disk->generation, i});
     if (!chunk) return finish_load(key, variant, disk, nullptr, true);
     read_bytes += chunk->bytes.size();
     object->body.push_back(std::move(*chunk));
@@ -310,6 +313,7 @@ void Engine::flush() {
 
 Cache::Totals Engine::totals() {
   Cache::Totals totals;
+  totals.disk_trouble = disk_trouble_;
   totals.objects = index.objects();
   totals.ram_bytes = index.ram_bytes();
   if (writer_ != nullptr) {

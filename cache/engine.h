@@ -76,8 +76,8 @@ class Engine final : public WriterClient {
   bool stores_on_disk() const { return writer_ != nullptr; }
   Writer& writer() { return *writer_; }
   ReaderPool* readers() { return readers_.get(); }
-  std::shared_ptr<DiskBody> new_disk_body(uint64_t generation) {
-    return std::make_shared<DiskBody>(generation, reclaim_);
+  std::shared_ptr<DiskBody> new_disk_body(const KeyHash& key, uint64_t generation) {
+    return std::make_shared<DiskBody>(key, generation, reclaim_);
   }
   // Puts a whole object into the index, unless it was purged since its fetch began. `disk`: where it is or is going to
   // be.
@@ -141,6 +141,7 @@ class Engine final : public WriterClient {
   PurgePosition last_purge_;        // applied to the index; the durable one is the writer's
 
   std::shared_ptr<Reclaim> reclaim_ = std::make_shared<Reclaim>();
+  std::string disk_trouble_;  // why there is no disk tier though one is wanted; set at the start
   std::unique_ptr<Store> store_;
   std::unique_ptr<ReaderPool> readers_;
   std::unique_ptr<ResidentReader> residents_;

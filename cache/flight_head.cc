@@ -194,7 +194,7 @@ FillDecision Flight::store(const ResponseView& response, const Freshness& freshn
     head_ = head;
     joinable_ = joinable_ && shareable;
     to_disk_ = engine_.stores_on_disk() && !disowned_;
-    if (to_disk_) disk_ = engine_.new_disk_body(generation_);
+    if (to_disk_) disk_ = engine_.new_disk_body(key_, generation_);
     waiters = std::move(waiters_);
     waiters_.clear();
   }

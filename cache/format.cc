@@ -9,7 +9,7 @@
 namespace tidegate::cache {
 namespace {
 
-constexpr uint8_t kRecordVersion = 1;
+constexpr uint8_t kRecordVersion = 2;
 constexpr uint8_t kHeadApart = 1;
 constexpr uint8_t kMustRevalidate = 2;
 constexpr uint8_t kNoCache = 4;
@@ -47,7 +47,7 @@ class Reader {
     rest_.remove_prefix(bytes);
     return text;
   }
-  bool complete() const { return ok_ && rest_.empty(); }
+  bool at_end() const { return !ok_ || rest_.empty(); }
   bool ok() const { return ok_; }
 
  private:
@@ -64,6 +64,26 @@ void read_freshness(Reader& in, Freshness& freshness) {
   freshness.lifetime_ms = in.take<uint64_t>();
   freshness.stale_while_revalidate_ms = in.take<uint64_t>();
   freshness.stale_if_error_ms = in.take<uint64_t>();
+}
+
+// What a chunk's checksum starts from.
+uint32_t checksum_of(const ChunkName& name) {
+  char bytes[28];
+  std::memcpy(bytes, &name.key.high, 8);
+  std::memcpy(bytes + 8, &name.key.low, 8);
+  std::memcpy(bytes + 16, &name.generation, 8);
+  std::memcpy(bytes + 24, &name.index, 4);
+  return crc32c({bytes, sizeof bytes});
+}
+
+// None is known yet: they are stepped over. False: one must be understood, or they do not end where the record does.
+bool skip_sections(Reader& in) {
+  while (!in.at_end()) {
+    const auto type = in.take<uint16_t>();
+    in.take_text();
+    if (!in.ok() || (type & kMustUnderstand) != 0) return false;
+  }
+  return in.ok();
 }
 
 }  // namespace
@@ -94,7 +114,8 @@ std::string chunk_key(uint64_t generation, uint32_t index) {
   return key;
 }
 
-std::string encode_meta(const StoredHead& head, uint64_t disk_generation, uint64_t received_ms, std::string& apart) {
+std::string encode_meta(std::string_view name, const StoredHead& head, uint64_t disk_generation, uint64_t received_ms,
+                        std::string& apart) {
   apart.clear();
   std::string out(sizeof(uint32_t), '\0');  // room for the CRC
   size_t head_bytes = 128 + head.field_text.size() + head.key.size() + head.vary.size() + head.vary_values.size() +
@@ -119,16 +140,16 @@ std::string encode_meta(const StoredHead& head, uint64_t disk_generation, uint64
   for (const uint64_t tag : head.tags) put(out, tag);
   put_text(out, head_apart ? std::string_view() : std::string_view(head.field_text));
   if (head_apart) apart = head.field_text;
-  const uint32_t crc = crc32c(std::string_view(out).substr(sizeof(uint32_t)));
+  const uint32_t crc = crc32c(std::string_view(out).substr(sizeof(uint32_t)), crc32c(name));
   std::memcpy(out.data(), &crc, sizeof crc);
   return out;
 }
 
-std::optional<Meta> decode_meta(std::string_view record) {
+std::optional<Meta> decode_meta(std::string_view name, std::string_view record) {
   if (record.size() > kMaxMetaBytes) return std::nullopt;
   Reader in(record);
   const auto crc = in.take<uint32_t>();
-  if (!in.ok() || crc != crc32c(record.substr(sizeof(uint32_t)))) return std::nullopt;
+  if (!in.ok() || crc != crc32c(record.substr(sizeof(uint32_t)), crc32c(name))) return std::nullopt;
   if (in.take<uint8_t>() != kRecordVersion) return std::nullopt;
   Meta meta;
   meta.head = std::make_shared<StoredHead>();
@@ -147,26 +168,26 @@ std::optional<Meta> decode_meta(std::string_view record) {
   head.vary = in.take_text();
   head.vary_values = in.take_text();
   const auto tags = in.take<uint32_t>();
-  if (!in.ok() || tags > kMaxTags) return std::nullopt;
+  if (!in.ok() || tags > record.size() / sizeof(uint64_t)) return std::nullopt;
   for (uint32_t i = 0; i < tags; ++i) head.tags.push_back(in.take<uint64_t>());
   head.field_text = in.take_text();
   const bool plausible = head.body_bytes / kChunkBytes < kHeadChunk && head.status >= 200 && head.status <= 999;
-  if (!in.complete() || !plausible || !index_head(head, meta.received_ms)) return std::nullopt;
+  if (!skip_sections(in) || !plausible || !index_head(head, meta.received_ms)) return std::nullopt;
   return meta;
 }
 
-void encode_chunk(char* out, std::string_view bytes) {
-  const uint32_t crc = crc32c(bytes);
+void encode_chunk(char* out, const ChunkName& name, std::string_view bytes) {
+  const uint32_t crc = crc32c(bytes, checksum_of(name));
   std::memcpy(out, &crc, sizeof crc);
   std::memcpy(out + sizeof crc, bytes.data(), bytes.size());
 }
 
-std::optional<std::string_view> decode_chunk(std::string_view value) {
+std::optional<std::string_view> decode_chunk(const ChunkName& name, std::string_view value) {
   uint32_t crc = 0;
   if (value.size() < sizeof crc) return std::nullopt;
   std::memcpy(&crc, value.data(), sizeof crc);
   value.remove_prefix(sizeof crc);
-  if (crc != crc32c(value)) return std::nullopt;
+  if (crc != crc32c(value, checksum_of(name))) return std::nullopt;
   return value;
 }
 

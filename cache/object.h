@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cache/body.h"
+#include "cache/key.h"
 #include "cache/s3fifo.h"
 #include "cache/stored.h"
 
@@ -47,14 +48,15 @@ struct DiskPlace {
 // A body's chunks on disk. Whoever may still read them holds it; when it was doomed (evicted, replaced, purged, never
 // finished) the last to let go has the chunks deleted. The S3Node is the writer's eviction queue; hits touch() it.
 struct DiskBody : S3Node {
-  DiskBody(uint64_t generation_, std::shared_ptr<Reclaim> reclaim_)
-      : generation(generation_), reclaim(std::move(reclaim_)) {}
+  DiskBody(const KeyHash& key_, uint64_t generation_, std::shared_ptr<Reclaim> reclaim_)
+      : key(key_), generation(generation_), reclaim(std::move(reclaim_)) {}
   ~DiskBody() {
     if (doomed.load(std::memory_order_acquire)) reclaim->add({generation, footprint.load(std::memory_order_relaxed)});
   }
   DiskBody(const DiskBody&) = delete;
   DiskBody& operator=(const DiskBody&) = delete;
 
+  const KeyHash key;          // whose the chunks are, as their checksums have it
   const uint64_t generation;  // of the chunks
   std::atomic<bool> doomed{false};
   std::atomic<bool> committed{false};  // its meta record is durable: whole on disk

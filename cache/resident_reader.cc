@@ -147,7 +147,7 @@ std::shared_ptr<const StoredObject> ResidentReader::read(const KeyHash& key, uin
   if (is_on_leaf(place.chunk) && !reader->is_warm(place.chunk.data(), 1)) return nullptr;
   if (!reader->take_snapshot(loop, is_first)) return nullptr;
   if (place.snapshot != mdb_txn_id(reader->txn->get())) place = find(store_, *reader->txn, key, variant, generation);
-  auto object = copy(*reader, generation, place);
+  auto object = copy(*reader, key, variant, generation, place);
   if (object != nullptr) reader->turn_bytes += object->memory_bytes();
   return object;
 }
@@ -160,16 +160,17 @@ DiskPlace ResidentReader::find(const Store& store, const lmdb::Txn& txn, const K
 }
 
 // `place` is of the snapshot that the reader holds.
-std::shared_ptr<const StoredObject> ResidentReader::copy(Reader& reader, uint64_t generation, const DiskPlace& place) {
+std::shared_ptr<const StoredObject> ResidentReader::copy(Reader& reader, const KeyHash& key, uint64_t variant,
+                                                         uint64_t generation, const DiskPlace& place) {
   if (place.record.empty() || !reader.is_warm(place.record.data(), place.record.size())) return nullptr;
-  auto meta = decode_meta(place.record);
+  auto meta = decode_meta(meta_key(key, variant), place.record);
   if (!meta || meta->disk_generation != generation || meta->head_apart) return nullptr;
   const uint64_t body_bytes = meta->head->body_bytes;
   if (body_bytes > kMaxBodyBytes) return nullptr;
   auto object = std::make_shared<StoredObject>();
   if (body_bytes > 0) {
     if (place.chunk.empty() || !reader.is_warm(place.chunk.data(), place.chunk.size())) return nullptr;
-    auto chunk = Store::copy_chunk(place.chunk);
+    auto chunk = Store::copy_chunk({key, generation, 0}, place.chunk);
     if (!chunk || chunk->bytes.size() != body_bytes) return nullptr;
     object->body.push_back(std::move(*chunk));
   }

@@ -81,7 +81,8 @@ class ResidentReader {
     void drop_snapshot();
   };
   Reader* reader_of_this_thread();
-  static std::shared_ptr<const StoredObject> copy(Reader& reader, uint64_t generation, const DiskPlace& place);
+  static std::shared_ptr<const StoredObject> copy(Reader& reader, const KeyHash& key, uint64_t variant,
+                                                  uint64_t generation, const DiskPlace& place);
 
   const Store& store_;
   const uint64_t id_;         // no other ResidentReader of the process ever has it

@@ -1,16 +1,19 @@
 #include "cache/store.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include "cache/validation.h"
-#include "core/clock.h"
 #include "core/crypto.h"
-#include "core/fd.h"
 #include "core/lmdb_check.h"
 #include "core/lmdb_damage.h"
 #include "core/log.h"
@@ -18,11 +21,18 @@
 namespace tidegate::cache {
 namespace {
 
-constexpr std::string_view kFormat = "tidegate-cache 1";
+constexpr std::string_view kFormat = "tidegate-cache 2";
 constexpr unsigned kFlags = MDB_NORDAHEAD | MDB_NOMEMINIT | MDB_NOMETASYNC;
 constexpr uint64_t kPage = 4096;
-constexpr const char* kLoadingMark = "/loading";  // exists from before the file is opened until the index is read
-constexpr const char* kInUseMark = "/in-use";     // exists while a process has the environment open
+constexpr const char* kDataFile = "/data.mdb";
+constexpr const char* kLockFile = "/lock.mdb";
+// A byte for each start in a row that has not read the index to its end, from before the file is opened.
+constexpr const char* kLoadingMark = "/loading";
+constexpr const char* kInUseMark = "/in-use";    // exists while a process has the environment open
+constexpr const char* kSetAside = "/set-aside";  // what could not be used, until the next start
+constexpr uint64_t kMaxDeathsWhileLoading = 3;
+constexpr int kLockTries = 50;  // for one that is ending: a second in all
+constexpr auto kLockPoll = std::chrono::milliseconds(20);
 
 bool exists(const std::string& path) {
   struct stat info {};
@@ -31,6 +41,30 @@ bool exists(const std::string& path) {
 
 void erase(const std::string& path) { ::unlink(path.c_str()); }
 void touch(const std::string& path) { const UniqueFd fd(::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0640)); }
+void add_byte(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0640));
+  if (fd) (void)!::write(fd.get(), ".", 1);
+}
+uint64_t file_bytes(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
+}
+
+// One process at a time uses a directory: two would give the same generations to different bodies. The kernel lets go
+// of the lock when its holder ends, however it ends.
+Result<UniqueFd> lock_directory(const std::string& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return fail("create " + directory + ": " + error.message());
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return fail("open " + directory + ": " + std::strerror(errno));
+  for (int tries = 0; ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0; ++tries) {
+    if (errno != EWOULDBLOCK) return fail("lock " + directory + ": " + std::strerror(errno));
+    if (tries == kLockTries) return fail(directory + " is used by another process");
+    std::this_thread::sleep_for(kLockPoll);
+  }
+  return fd;
+}
 
 // A data file may end before its last page where LMDB left the last ones unwritten; else it was cut off, by a full disk
 // or a copy, and reading it through the map would end the process. Grown, the former never faults.
@@ -65,10 +99,21 @@ std::pair<uint64_t, uint64_t> read_pair(const lmdb::Txn& txn, MDB_dbi db, std::s
   return value ? decode_u64s(*value).value_or(otherwise) : otherwise;
 }
 
-Result<void> move_aside(const std::string& directory, const std::string& why) {
-  const std::string aside = directory + ".damaged-" + std::to_string(realtime_ns());
-  if (::rename(directory.c_str(), aside.c_str()) != 0) return fail("rename " + directory + ": " + std::strerror(errno));
-  log_warn("cache: {} is damaged ({}); moved to {}, starting empty", directory, why, aside);
+// Makes room for a new environment. One copy of what was there is kept for whoever wants to look at it, in the place of
+// an older one; none where the file system has no room for it beside the disk tier.
+Result<void> set_aside(const std::string& directory, uint64_t disk_bytes, const std::string& why) {
+  const std::string aside = directory + kSetAside;
+  std::error_code error;
+  std::filesystem::remove_all(aside, error);
+  struct statvfs system {};
+  const bool has_room = ::statvfs(directory.c_str(), &system) == 0 &&
+                        uint64_t{system.f_bavail} * system.f_frsize >= disk_bytes && ::mkdir(aside.c_str(), 0750) == 0;
+  const std::string data = directory + kDataFile;
+  const bool moved = has_room ? ::rename(data.c_str(), (aside + kDataFile).c_str()) == 0 : ::unlink(data.c_str()) == 0;
+  if (!moved && errno != ENOENT) return fail("cannot set " + data + " aside: " + std::strerror(errno));
+  for (const char* name : {kLockFile, kLoadingMark, kInUseMark, lmdb::kMark}) erase(directory + name);
+  log_warn("cache: {} cannot be used ({}); {}, starting empty", data, why,
+           has_room ? "set aside in " + aside + " until the next start" : "erased, since there is no room for a copy");
   return {};
 }
 
@@ -85,28 +130,37 @@ Store::~Store() {
 void Store::mark_loaded() { erase(directory_ + kLoadingMark); }
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& directory, uint64_t disk_bytes) {
-  const bool died_loading = exists(directory + kLoadingMark);
+  Result<UniqueFd> lock = lock_directory(directory);
+  if (!lock) return lock.error();
+  auto store = open_locked(directory, disk_bytes);
+  if (store) (*store)->lock_ = *std::move(lock);
+  return store;
+}
+
+Result<std::unique_ptr<Store>> Store::open_locked(const std::string& directory, uint64_t disk_bytes) {
+  const std::string aside = directory + kSetAside;
+  const bool had_copy = exists(aside);
   // Whoever was killed left a sound file, whoever died of damage did not: worth a look before LMDB dies of it again.
   const Result<void> sound = exists(directory + kInUseMark) ? lmdb::check(directory) : Result<void>();
-  if (!sound) {
-    if (auto moved = move_aside(directory, sound.error().message); !moved) return moved.error();
-  } else if (exists(directory + lmdb::kMark)) {
-    if (auto moved = move_aside(directory, "the last process died of it"); !moved) return moved.error();
-  } else if (!died_loading) {
+  std::string trouble = sound ? "" : sound.error().message;
+  if (trouble.empty() && exists(directory + lmdb::kMark)) trouble = "the last process died of it";
+  if (trouble.empty() && file_bytes(directory + kLoadingMark) >= kMaxDeathsWhileLoading)
+    trouble = "the last starts ended while it was being read";
+  if (trouble.empty()) {
     auto store = try_open(directory, disk_bytes);
-    if (store || !exists(directory + "/data.mdb")) return store;
-    if (auto moved = move_aside(directory, store.error().message); !moved) return moved.error();
-  } else if (auto moved = move_aside(directory, "the last start ended while it was being read"); !moved) {
-    return moved.error();
+    if (store && had_copy) {
+      std::error_code error;
+      std::filesystem::remove_all(aside, error);
+    }
+    if (store || !exists(directory + kDataFile)) return store;
+    trouble = store.error().message;
   }
+  if (auto done = set_aside(directory, disk_bytes, trouble); !done) return done.error();
   return try_open(directory, disk_bytes);
 }
 
 Result<std::unique_ptr<Store>> Store::try_open(const std::string& directory, uint64_t disk_bytes) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) return fail("create " + directory + ": " + error.message());
-  touch(directory + kLoadingMark);
+  add_byte(directory + kLoadingMark);
   touch(directory + kInUseMark);
   lmdb::EnvOptions options;
   options.map_bytes = (disk_bytes + kPage - 1) / kPage * kPage;
@@ -150,7 +204,9 @@ Result<void> Store::read_header() {
   auto txn = lmdb::Txn::begin(env_, lmdb::Access::read);
   if (!txn) return txn.error();
   const auto keys = txn->get(sys_, "hash_keys");
-  if (txn->get(sys_, "format") != kFormat || !keys || keys->size() != 32) return fail("foreign format");
+  const std::string_view format = txn->get(sys_, "format").value_or("none");
+  if (format != kFormat) return fail(fmt::format("its format is {:.64}, this program's is {}", format, kFormat));
+  if (!keys || keys->size() != 32) return fail("it has no hash keys");
   const auto high = decode_u64s(keys->substr(0, 16)), low = decode_u64s(keys->substr(16));
   header_.keys = {{high->first, high->second}, {low->first, low->second}};
   std::tie(header_.generation, header_.purge.sequence) = read_pair(*txn, sys_, "progress", {1, 0});
@@ -167,14 +223,15 @@ Result<void> Store::read_header() {
 
 std::optional<Meta> Store::read_meta(const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, bool& damaged) const {
   damaged = false;
-  const auto record = txn.get(meta_, meta_key(key, variant));
+  const std::string name = meta_key(key, variant);
+  const auto record = txn.get(meta_, name);
   if (!record) return std::nullopt;
   damaged = true;
-  auto meta = decode_meta(*record);
+  auto meta = decode_meta(name, *record);
   if (!meta) return std::nullopt;
   if (meta->head_apart) {
     const auto apart = txn.get(chunk_, chunk_key(meta->disk_generation, kHeadChunk));
-    const auto text = apart ? decode_chunk(*apart) : std::nullopt;
+    const auto text = apart ? decode_chunk({key, meta->disk_generation, kHeadChunk}, *apart) : std::nullopt;
     if (!text) return std::nullopt;
     meta->head->field_text = *text;
     if (!index_head(*meta->head, meta->received_ms)) return std::nullopt;
@@ -183,13 +240,13 @@ std::optional<Meta> Store::read_meta(const lmdb::Txn& txn, const KeyHash& key, u
   return meta;
 }
 
-std::optional<Slice> Store::read_chunk(const lmdb::Txn& txn, uint64_t generation, uint32_t index) const {
-  const auto value = txn.get(chunk_, chunk_key(generation, index));
-  return value ? copy_chunk(*value) : std::nullopt;
+std::optional<Slice> Store::read_chunk(const lmdb::Txn& txn, const ChunkName& name) const {
+  const auto value = txn.get(chunk_, chunk_key(name.generation, name.index));
+  return value ? copy_chunk(name, *value) : std::nullopt;
 }
 
-std::optional<Slice> Store::copy_chunk(std::string_view value) {
-  const auto bytes = decode_chunk(value);
+std::optional<Slice> Store::copy_chunk(const ChunkName& name, std::string_view value) {
+  const auto bytes = decode_chunk(name, value);
   if (!bytes) return std::nullopt;
   const auto copy = std::make_shared_for_overwrite<char[]>(bytes->size());
   std::memcpy(copy.get(), bytes->data(), bytes->size());

@@ -8,6 +8,7 @@
 
 #include "cache/format.h"
 #include "conf/state_store.h"
+#include "core/fd.h"
 #include "core/lmdb.h"
 #include "core/result.h"
 
@@ -24,9 +25,10 @@ struct StoreHeader {
 
 class Store {
  public:
-  // Opens or creates. A damaged environment (LMDB refuses it, the format is foreign, or the last start died while
-  // reading it) is renamed to `<directory>.damaged-<time>` and a new one made, with a log line. Error: not even that
-  // was possible.
+  // Opens or creates, and keeps the directory locked: one process at a time uses it. An environment that cannot be used
+  // (damaged, of another format, or the last starts died while reading it) is set aside in `<directory>/set-aside` and
+  // a new one made, with a log line. That copy is the only one, and goes with the next start. Errors: another process
+  // uses the directory; not even a new environment was possible.
   static Result<std::unique_ptr<Store>> open(const std::string& directory, uint64_t disk_bytes);
   ~Store();
 
@@ -45,16 +47,18 @@ class Store {
   // transaction.
   std::optional<Meta> read_meta(const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, bool& damaged) const;
   // A copy of a chunk value's body bytes; nothing: damaged.
-  static std::optional<Slice> copy_chunk(std::string_view value);
+  static std::optional<Slice> copy_chunk(const ChunkName& name, std::string_view value);
   // The same of one chunk by its name; nothing: absent or damaged.
-  std::optional<Slice> read_chunk(const lmdb::Txn& txn, uint64_t generation, uint32_t index) const;
+  std::optional<Slice> read_chunk(const lmdb::Txn& txn, const ChunkName& name) const;
 
  private:
   Store(lmdb::Env env, std::string directory, uint64_t map_bytes);
+  static Result<std::unique_ptr<Store>> open_locked(const std::string& directory, uint64_t disk_bytes);
   static Result<std::unique_ptr<Store>> try_open(const std::string& directory, uint64_t disk_bytes);
   Result<void> prepare();
   Result<void> read_header();
 
+  UniqueFd lock_;  // of the directory; let go last
   lmdb::Env env_;
   std::string directory_;
   uint64_t map_bytes_;

@@ -21,10 +21,10 @@ Result<void> ignore_absence(const Result<bool>& erased) {
   return {};
 }
 
-Result<void> put_chunk_value(lmdb::Txn& txn, MDB_dbi db, uint64_t generation, uint32_t index, std::string_view bytes) {
-  auto place = txn.reserve(db, chunk_key(generation, index), bytes.size() + sizeof(uint32_t));
+Result<void> put_chunk_value(lmdb::Txn& txn, MDB_dbi db, const ChunkName& name, std::string_view bytes) {
+  auto place = txn.reserve(db, chunk_key(name.generation, name.index), bytes.size() + sizeof(uint32_t));
   if (!place) return place.error();
-  encode_chunk(*place, bytes);
+  encode_chunk(*place, name, bytes);
   return {};
 }
 
@@ -70,7 +70,7 @@ Result<void> Writer::apply(lmdb::Txn& txn, Work& work) {
 Result<void> Writer::put_chunk(lmdb::Txn& txn, PutChunk& put) {
   put.written = !put.disk->doomed.load(std::memory_order_acquire);
   if (!put.written) return {};
-  return put_chunk_value(txn, store_.chunk_db(), put.disk->generation, put.index, put.bytes.bytes);
+  return put_chunk_value(txn, store_.chunk_db(), {put.disk->key, put.disk->generation, put.index}, put.bytes.bytes);
 }
 
 Result<void> Writer::put_meta(lmdb::Txn& txn, PutMeta& put) {
@@ -82,11 +82,13 @@ Result<void> Writer::put_meta(lmdb::Txn& txn, PutMeta& put) {
 Result<void> Writer::put_record(lmdb::Txn& txn, const KeyHash& key, uint64_t variant, const StoredHead& head,
                                 uint64_t disk_generation, uint64_t received_ms) {
   std::string apart;
-  const std::string record = encode_meta(head, disk_generation, received_ms, apart);
+  const std::string name = meta_key(key, variant);
+  const std::string record = encode_meta(name, head, disk_generation, received_ms, apart);
   if (!apart.empty()) {
-    if (auto done = put_chunk_value(txn, store_.chunk_db(), disk_generation, kHeadChunk, apart); !done) return done;
+    const ChunkName chunk{key, disk_generation, kHeadChunk};
+    if (auto done = put_chunk_value(txn, store_.chunk_db(), chunk, apart); !done) return done;
   }
-  return txn.put(store_.meta_db(), meta_key(key, variant), record);
+  return txn.put(store_.meta_db(), name, record);
 }
 
 Result<void> Writer::update_meta(lmdb::Txn& txn, const UpdateMeta& update) {
@@ -105,7 +107,7 @@ Result<void> Writer::erase_if_of(lmdb::Txn& txn, const KeyHash& key, uint64_t va
   const std::string name = meta_key(key, variant);
   const auto record = txn.get(store_.meta_db(), name);
   if (!record) return {};
-  const auto meta = decode_meta(*record);
+  const auto meta = decode_meta(name, *record);
   if (meta && meta->disk_generation != disk_generation) return {};
   return ignore_absence(txn.erase(store_.meta_db(), name));
 }
@@ -131,7 +133,7 @@ Result<void> Writer::purge_key(lmdb::Txn& txn, const PurgeKey& purge) {
   {
     lmdb::Cursor cursor(txn, store_.meta_db());
     for (bool more = cursor.seek(prefix); more && cursor.key().starts_with(prefix); more = cursor.next()) {
-      const auto meta = decode_meta(cursor.value());
+      const auto meta = decode_meta(cursor.key(), cursor.value());
       if (!meta || meta->head->generation <= purge.generation) keys.emplace_back(cursor.key());
     }
   }

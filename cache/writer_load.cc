@@ -40,13 +40,13 @@ bool Writer::load_some(std::string& resume_after) {
 void Writer::load_record(std::string_view key_bytes, std::string_view record) {
   const auto key = decode_meta_key(key_bytes);
   if (!key) return;
-  const auto meta = decode_meta(record);
+  const auto meta = decode_meta(key_bytes, record);
   if (!meta) {
     counters_.corrupt.add();
     victims_.push_back({key->key, key->variant, 0});
     return;
   }
-  auto disk = std::make_shared<DiskBody>(meta->disk_generation, reclaim_);
+  auto disk = std::make_shared<DiskBody>(key->key, meta->disk_generation, reclaim_);
   account(*disk, disk_footprint(meta->head->body_bytes, record.size()));
   disk->committed.store(true, std::memory_order_release);
   admit(key->key, key->variant, disk);

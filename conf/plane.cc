@@ -249,7 +249,7 @@ HttpResponse Plane::Impl::health() const {
     const bool refuses = follower && !follower->refused().empty();
     return HttpResponse::text(503, "no version applied yet" + (refuses ? ": " + follower->refused() : "") + "\n");
   }
-  return HttpResponse::text(200, "ok\n");
+  return HttpResponse::text(200, "ok\n" + (hooks.warnings ? hooks.warnings() : std::string()));
 }
 
 std::string Plane::Impl::metrics_text() const {

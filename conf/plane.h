@@ -36,6 +36,8 @@ struct PlaneHooks {
   std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&, const Node&)> prepare;
   std::function<std::string()> digest;              // of the derived tables in force
   std::function<void(nlohmann::json&)> add_status;  // may be empty: plane's own members of /status
+  // What does not work though the plane serves: further lines of /healthz, each with its '\n'. May be empty.
+  std::function<std::string()> warnings;
   // GET /explain?...: the plane's own part, decided by the functions and state it runs on. An Error (a parameter that
   // is missing or malformed) is answered with 400.
   std::function<Result<nlohmann::json>(const HttpRequest&)> explain;

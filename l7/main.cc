@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   hooks.on_purge = [&](const Purge& purge) { proxy.purge(purge); };
   hooks.digest = [&] { return proxy.digest(); };
   hooks.add_status = [&](nlohmann::json& status) { proxy.add_status(status); };
+  hooks.warnings = [&] { return proxy.warnings(); };
   hooks.explain = [&](const HttpRequest& request) { return proxy.explain(request); };
   hooks.drain = [&](std::function<void()> done) { proxy.drain(std::move(done)); };
   return plane.run(std::move(hooks));

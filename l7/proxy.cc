@@ -178,8 +178,15 @@ void Proxy::add_status(nlohmann::json& status) const {
     status["cache"] = {{"objects", totals.objects},
                        {"ram_bytes", totals.ram_bytes},
                        {"disk_bytes", totals.disk_bytes},
-                       {"loading", totals.loading}};
+                       {"loading", totals.loading},
+                       {"disk_trouble", nullptr}};
+    if (!totals.disk_trouble.empty()) status["cache"]["disk_trouble"] = totals.disk_trouble;
   }
+}
+
+std::string Proxy::warnings() const {
+  const std::string trouble = cache_ ? cache_->totals().disk_trouble : std::string();
+  return trouble.empty() ? trouble : "the cache has no disk tier: " + trouble + "\n";
 }
 
 void Proxy::purge(const Purge& purge) {

@@ -38,6 +38,7 @@ class Proxy {
 
   std::string digest() const;
   void add_status(nlohmann::json& status) const;
+  std::string warnings() const;  // for /healthz: what does not work though it serves
   Result<nlohmann::json> explain(const HttpRequest& request) const;
   // Where a configured endpoint is really bound (port 0 in tests).
   std::optional<Endpoint> bound(const Endpoint& bind) const;

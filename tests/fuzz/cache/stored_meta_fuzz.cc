@@ -10,16 +10,17 @@
 using namespace tidegate::cache;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
+  static const std::string name = meta_key({1, 2}, 3);
   std::string record(reinterpret_cast<const char*>(data), bytes);
-  (void)decode_meta(record);
+  (void)decode_meta(name, record);
   if (record.size() < sizeof(uint32_t)) return 0;
-  const uint32_t crc = crc32c(std::string_view(record).substr(sizeof(uint32_t)));
+  const uint32_t crc = crc32c(std::string_view(record).substr(sizeof(uint32_t)), crc32c(name));
   std::memcpy(record.data(), &crc, sizeof crc);
-  const auto meta = decode_meta(record);
+  const auto meta = decode_meta(name, record);
   if (!meta || meta->head_apart) return 0;
   std::string apart;
-  const std::string again = encode_meta(*meta->head, meta->disk_generation, meta->received_ms, apart);
-  const auto twice = decode_meta(again);
+  const std::string again = encode_meta(name, *meta->head, meta->disk_generation, meta->received_ms, apart);
+  const auto twice = decode_meta(name, again);
   if (!twice || twice->head->key != meta->head->key || twice->head->tags != meta->head->tags) std::abort();
   return 0;
 }

@@ -249,12 +249,14 @@ TEST_F(CacheOnDisk, AFreshenedHeadIsDurable) {
 bool damage(const std::string& directory, const std::string& needle) {
   std::fstream file(directory + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
   const std::string all((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  const size_t at = all.find(needle);
-  if (at == std::string::npos) return false;
   file.clear();
-  file.seekp(static_cast<std::streamoff>(at));
-  file.write("DAMAGED!", 8);
-  return true;
+  bool found = false;
+  for (size_t at = all.find(needle); at != std::string::npos; at = all.find(needle, at + 1)) {
+    file.seekp(static_cast<std::streamoff>(at));
+    file.write("DAMAGED!", 8);
+    found = true;
+  }
+  return found;
 }
 
 TEST_F(CacheOnDisk, ADamagedChunkIsAMissAndIsErased) {
@@ -285,26 +287,87 @@ TEST_F(CacheOnDisk, ADamagedRecordIsLeftOutAndTheOthersAreServed) {
   expect_hit("/b", "b");
 }
 
-TEST_F(CacheOnDisk, ADamagedEnvironmentIsMovedAsideAndANewOneMade) {
+size_t copies_in(const std::string& directory) {
+  size_t copies = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    copies += entry.path().filename() == "data.mdb";
+  }
+  return copies - 1;  // less the one in use
+}
+
+TEST_F(CacheOnDisk, AnEnvironmentThatCannotBeUsedIsSetAsideUntilTheNextStart) {
+  for (int again = 0; again < 2; ++again) {
+    open(on_disk());
+    store("/a", fresh_minute(), "a");
+    cache->flush();
+    cache = nullptr;
+    {
+      std::ofstream file(directory.path("cache") + "/data.mdb", std::ios::binary | std::ios::trunc);
+      file << std::string(100'000, 'z');
+    }
+    open(on_disk());
+    EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+    store("/b", fresh_minute(), "b");
+    cache->flush();
+    EXPECT_EQ(copies_in(directory.path("")), 1U) << "one, however often it happens";
+  }
+  open(on_disk());
+  expect_hit("/b", "b");
+  EXPECT_EQ(copies_in(directory.path("")), 0U);
+}
+
+TEST_F(CacheOnDisk, AnotherFormatIsSetAside) {
   open(on_disk());
   store("/a", fresh_minute(), "a");
   cache->flush();
   cache = nullptr;
-  {
-    std::ofstream file(directory.path("cache") + "/data.mdb", std::ios::binary | std::ios::trunc);
-    file << std::string(100'000, 'z');
-  }
+  ASSERT_TRUE(damage(directory.path("cache"), "tidegate-cache 2"));
   open(on_disk());
   EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(copies_in(directory.path("")), 1U);
+  EXPECT_EQ(cache->totals().disk_trouble, "");
   store("/b", fresh_minute(), "b");
   cache->flush();
   open(on_disk());
   expect_hit("/b", "b");
-  size_t aside = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(directory.path(""))) {
-    aside += entry.path().filename().string().starts_with("cache.damaged-");
-  }
-  EXPECT_EQ(aside, 1U);
+}
+
+TEST_F(CacheOnDisk, OneDirectoryHasOneWriterAndTheOtherSaysSo) {
+  open(on_disk());
+  store("/a", fresh_minute(), "a");
+  Metrics other_metrics;
+  auto other = Cache::open(on_disk(), other_metrics);
+  ASSERT_TRUE(other) << "it serves all the same";
+  EXPECT_NE((*other)->totals().disk_trouble.find("used by another process"), std::string::npos);
+  EXPECT_NE(other_metrics.prometheus_text().find("tidegate_cache_disk_working 0"), std::string::npos);
+  EXPECT_EQ(metric("tidegate_cache_disk_working"), 1);
+  std::swap(cache, *other);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  store("/b", fresh_minute(), "b");
+  expect_hit("/b", "b");
+  cache = nullptr;
+  cache = std::move(*other);
+  cache->flush();
+  expect_hit("/a", "a");
+  open(on_disk());  // what the first held is there, and free again
+  EXPECT_EQ(cache->totals().disk_trouble, "");
+  expect_hit("/a", "a");
+  EXPECT_EQ(find(get("/b")).outcome, Outcome::lead);
+}
+
+TEST_F(CacheOnDisk, AStartThatWasKilledWhileItReadTheIndexKeepsTheCache) {
+  open(on_disk());
+  store("/a", fresh_minute(), "a");
+  cache->flush();
+  cache = nullptr;
+  const std::string path = directory.path("cache");
+  for (const char* mark : {"/loading", "/in-use"}) std::ofstream(path + mark) << '.';
+  open(on_disk());
+  expect_hit("/a", "a");
+  cache = nullptr;
+  std::ofstream(path + "/loading") << "...";  // three in a row: it is not by chance
+  open(on_disk());
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
 }
 
 TEST_F(CacheOnDisk, AFileCutShortIsMovedAsideAndNeverFaults) {

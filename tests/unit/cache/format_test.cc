@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "cache/crc32c.h"
 #include "cache/purge_table.h"
 #include "cache/validation.h"
@@ -29,9 +31,16 @@ std::shared_ptr<StoredHead> sample(size_t padding = 0) {
   return head;
 }
 
+const std::string& name() {
+  static const std::string name = meta_key({1, 2}, 3);
+  return name;
+}
+
+TEST(Crc32c, OfPartsIsThatOfTheWhole) { EXPECT_EQ(crc32c("56789", crc32c("1234")), crc32c("123456789")); }
+
 TEST(Meta, ComesBackAsItWasWritten) {
   std::string apart;
-  const auto meta = decode_meta(encode_meta(*sample(), 41, 2'000, apart));
+  const auto meta = decode_meta(name(), encode_meta(name(), *sample(), 41, 2'000, apart));
   ASSERT_TRUE(meta);
   EXPECT_TRUE(apart.empty());
   EXPECT_FALSE(meta->head_apart);
@@ -56,30 +65,66 @@ TEST(Meta, ComesBackAsItWasWritten) {
 
 TEST(Meta, AHeadTooLargeForALeafLiesApart) {
   std::string apart;
-  const std::string record = encode_meta(*sample(4'000), 41, 2'000, apart);
+  const std::string record = encode_meta(name(), *sample(4'000), 41, 2'000, apart);
   EXPECT_LT(record.size(), kInlineMetaBytes);
   EXPECT_EQ(apart, sample(4'000)->field_text);
-  EXPECT_TRUE(decode_meta(record)->head_apart);
+  EXPECT_TRUE(decode_meta(name(), record)->head_apart);
 }
 
 TEST(Meta, EveryFlippedBitAndEveryCutIsNoticed) {
   std::string apart;
-  const std::string record = encode_meta(*sample(), 41, 2'000, apart);
+  const std::string record = encode_meta(name(), *sample(), 41, 2'000, apart);
   for (size_t i = 0; i < record.size(); ++i) {
     std::string damaged = record;
     damaged[i] = static_cast<char>(damaged[i] ^ 0x10);
-    EXPECT_FALSE(decode_meta(damaged)) << "byte " << i;
-    EXPECT_FALSE(decode_meta(record.substr(0, i))) << "cut at " << i;
+    EXPECT_FALSE(decode_meta(name(), damaged)) << "byte " << i;
+    EXPECT_FALSE(decode_meta(name(), record.substr(0, i))) << "cut at " << i;
   }
 }
 
-TEST(Chunk, IsVerifiedByItsChecksum) {
+// A record that ends in further sections, with the checksum that it then has.
+std::string with_section(uint16_t type, std::string_view bytes, uint32_t said) {
+  std::string apart;
+  std::string record = encode_meta(name(), *sample(), 41, 2'000, apart);
+  record.append(reinterpret_cast<const char*>(&type), sizeof type);
+  record.append(reinterpret_cast<const char*>(&said), sizeof said);
+  record.append(bytes);
+  const uint32_t crc = crc32c(std::string_view(record).substr(sizeof(uint32_t)), crc32c(name()));
+  std::memcpy(record.data(), &crc, sizeof crc);
+  return record;
+}
+
+TEST(Meta, ASectionThatIsNotKnownIsSteppedOverUnlessItMustBeUnderstood) {
+  for (const uint16_t type : {kSectionFieldNames, kSectionReasonPhrase, uint16_t{999}}) {
+    const auto meta = decode_meta(name(), with_section(type, "later", 5));
+    ASSERT_TRUE(meta) << type;
+    EXPECT_EQ(meta->head->etag, "\"v1\"");
+  }
+  EXPECT_TRUE(decode_meta(name(), with_section(7, "", 0)));
+  EXPECT_FALSE(decode_meta(name(), with_section(kMustUnderstand | 7, "later", 5)));
+  EXPECT_FALSE(decode_meta(name(), with_section(7, "later", 6))) << "longer than the record";
+  EXPECT_FALSE(decode_meta(name(), with_section(7, "later", 4))) << "something is left";
+}
+
+TEST(Meta, ARecordUnderAnothersNameDoesNotVerify) {
+  std::string apart;
+  const std::string record = encode_meta(name(), *sample(), 41, 2'000, apart);
+  EXPECT_TRUE(decode_meta(name(), record));
+  EXPECT_FALSE(decode_meta(meta_key({1, 2}, 4), record));
+  EXPECT_FALSE(decode_meta(meta_key({9, 2}, 3), record));
+}
+
+TEST(Chunk, IsVerifiedByItsChecksumWhichCoversItsName) {
+  const ChunkName mine{{1, 2}, 3, 4};
   std::string value(4 + 5, '\0');
-  encode_chunk(value.data(), "hello");
-  EXPECT_EQ(decode_chunk(value), "hello");
+  encode_chunk(value.data(), mine, "hello");
+  EXPECT_EQ(decode_chunk(mine, value), "hello");
+  for (const ChunkName& other : {ChunkName{{9, 2}, 3, 4}, {{1, 9}, 3, 4}, {{1, 2}, 9, 4}, {{1, 2}, 3, 9}}) {
+    EXPECT_FALSE(decode_chunk(other, value));
+  }
   value[6] = 'x';
-  EXPECT_FALSE(decode_chunk(value));
-  EXPECT_FALSE(decode_chunk("abc"));
+  EXPECT_FALSE(decode_chunk(mine, value));
+  EXPECT_FALSE(decode_chunk(mine, "abc"));
 }
 
 TEST(Chunk, ValuesFillWholePages) { EXPECT_EQ((kChunkValueBytes + 16) % 4096, 0U); }
