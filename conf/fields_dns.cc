@@ -14,7 +14,8 @@ const Section& steer_target_section() {
           reference("vip", &SteerTarget::vip, "vips",
                     "Answers with its addresses. Exactly one of vip and pool is given."),
           reference("pool", &SteerTarget::pool, "pools", "Answers with the addresses of its usable backends."),
-          integer("weight", &SteerTarget::weight, {0, 65'535}, "For the policy weighted: share of answers."),
+          integer("weight", &SteerTarget::weight, {0, 65'535},
+                  "For the policy weighted: share of answers. 0 is never drawn; one target has more."),
       }};
   return section;
 }
@@ -23,7 +24,10 @@ const Section& geo_network_section() {
   static const Section section{
       "network",
       {
-          identity(row("network", FieldType::cidr, &GeoNetwork::network, "The clients' addresses.")),
+          identity(
+              row("network", FieldType::cidr, &GeoNetwork::network,
+                  "The clients' addresses. 6to4 (`2002::/16`) and v4-mapped clients are located by the IPv4 address "
+                  "that theirs carries.")),
           reference("site", &GeoNetwork::site, "sites", "Their site. Exactly one of site and location is given."),
           nested("location", &GeoNetwork::location, location_section(),
                  "Where they are; the nearest site follows from it."),
@@ -49,7 +53,9 @@ const Section& zone_section() {
   static const Section section{"zone",
                                {
                                    identity(row("name", FieldType::domain, &Zone::name, "The zone's apex.")),
-                                   required(row("file", FieldType::file, &Zone::file, "Master file (RFC 1035 §5).")),
+                                   required(row("file", FieldType::file, &Zone::file,
+                                                "Master file (RFC 1035 §5). What it includes ($INCLUDE) is below the "
+                                                "document's folder and comes with it.")),
                                }};
   return section;
 }
@@ -80,7 +86,8 @@ const Section& geo_section() {
       "geo section",
       {
           text("mmdb", &Geo::mmdb,
-               "Path of a MaxMind DB with locations, on the host. It is not carried about with the configuration."),
+               "Path of a MaxMind DB with locations (one of cities), on the host. It is not carried about with the "
+               "configuration."),
           nested("networks", &Geo::networks, geo_network_section(),
                  "Our own map: the longest prefix wins, and wins over the mmdb."),
           reference("default_site", &Geo::default_site, "sites", "Of clients that neither knows."),

@@ -92,8 +92,38 @@ void check_targets(Checks& checks, size_t s) {
   }
 }
 
+// A weight of 0 is never drawn: with nothing else the name would have no address at all.
+void check_some_weight(Checks& checks, size_t s) {
+  const Steer& steer = checks.model().steers[s];
+  if (steer.policy != SteerPolicy::weighted || steer.targets.empty()) return;
+  if (!checks.sound({"steers", s, "targets"})) return;
+  const bool all_zero =
+      std::all_of(steer.targets.begin(), steer.targets.end(), [](const SteerTarget& t) { return t.weight == 0; });
+  if (!all_zero) return;
+  checks.refuse({"steers", s, "targets"}, {"without_effect", "every target has weight 0, so none is ever drawn",
+                                           "a weight above 0", "to take all targets out, drain their sites or pools"});
+}
+
+// Clients there are located by the IPv4 address that theirs carries.
+void check_network_is_not_ipv4s(Checks& checks, size_t n) {
+  static const Cidr kCarriers[] = {*Cidr::parse("2002::/16"), *Cidr::parse("::ffff:0:0/96")};
+  const Cidr& network = checks.model().geo.networks[n].network;
+  for (const Cidr& carrier : kCarriers) {
+    if (network.prefix < carrier.prefix || !carrier.contains(network.base)) continue;
+    checks.refuse({"geo", "networks", n, "network"},
+                  {"without_effect",
+                   fmt::format("{} is within {}, whose addresses carry an IPv4 address and are located by it",
+                               network.to_string(), carrier.to_string()),
+                   {},
+                   "name the IPv4 network"});
+  }
+}
+
 void check_geo(Checks& checks) {
   const std::vector<GeoNetwork>& networks = checks.model().geo.networks;
+  for (size_t n = 0; n < networks.size() && !checks.full(); ++n) {
+    if (checks.sound({"geo", "networks", n})) check_network_is_not_ipv4s(checks, n);
+  }
   for (size_t n = 0; n < networks.size() && !checks.full(); ++n) {
     if (!checks.sound({"geo", "networks", n}) || (networks[n].site != kNone) != networks[n].location.has_value())
       continue;
@@ -113,6 +143,7 @@ void check_dns(Checks& checks) {
   for (size_t s = 0; s < checks.model().steers.size() && !checks.full(); ++s) {
     check_steer_is_in_a_zone(checks, s);
     check_targets(checks, s);
+    check_some_weight(checks, s);
   }
   check_geo(checks);
 }

@@ -39,6 +39,7 @@ Json tell_geo(const IpAddress& client, const Tables& tables, bool nearest) {
   Json order = Json::array();
   for (const uint32_t site : authority.geo->order(located)) order.push_back(authority.model->sites[site].name);
   return {{"source", name(story.source)},
+          {"located_as", GeoMap::located_as(client).to_string()},
           {"site", site_name(*authority.model, story.site)},
           {"latitude", story.location ? Json(story.location->latitude) : Json()},
           {"longitude", story.location ? Json(story.location->longitude) : Json()},

@@ -1,6 +1,9 @@
 #include "dns/geo.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <numbers>
@@ -32,6 +35,38 @@ const char* name(GeoStory::Source source) {
   return "?";
 }
 
+namespace {
+
+// A part of IPv6 in which an address carries the IPv4 address of its host, right behind the prefix.
+struct CarriedIpv4 {
+  std::array<uint8_t, 12> bytes;
+  uint8_t prefix_bytes;
+
+  Cidr prefix() const {
+    IpAddress base = IpAddress::v6(std::array<uint8_t, 16>{}.data());
+    std::copy_n(bytes.begin(), prefix_bytes, base.bytes.begin());
+    return Cidr::of(base, static_cast<uint8_t>(prefix_bytes * 8));
+  }
+};
+constexpr CarriedIpv4 kCarriedIpv4[] = {
+    {{0x20, 0x02}, 2},                                 // 6to4
+    {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 12},  // v4-mapped
+};
+
+}  // namespace
+
+IpAddress GeoMap::located_as(const IpAddress& address) {
+  if (address.is_v4()) return address;
+  for (const CarriedIpv4& carried : kCarriedIpv4) {
+    if (!std::equal(carried.bytes.begin(), carried.bytes.begin() + carried.prefix_bytes, address.bytes.begin()))
+      continue;
+    IpAddress v4;
+    std::copy_n(address.bytes.begin() + carried.prefix_bytes, v4.size(), v4.bytes.begin());
+    return v4;
+  }
+  return address;
+}
+
 // Fills a GeoMap: interns orders, and walks the operator's networks and the database's tree side by side.
 class GeoCompiler {
  public:
@@ -44,14 +79,21 @@ class GeoCompiler {
     } else {
       nowhere_ = intern(map_.ranked_);
     }
+    for (const CarriedIpv4& carried : kCarriedIpv4) networks_[insert(carried.prefix())].carried = &carried;
     for (const GeoNetwork& network : map_.geo_.networks) {
       const uint16_t order = network.site != kNone ? order_from_site(network.site)
                              : network.location    ? order_from(*network.location, kNone)
                                                    : nowhere_;
-      insert(network.network, order);
+      networks_[insert(network.network)].order = order;
     }
+    // IPv4 first: IPv6 takes it over where its addresses carry one.
     if (auto walked = walk_family<uint32_t>(map_.v4_, IpAddress::Family::v4); !walked) return walked;
-    return walk_family<Uint128>(map_.v6_, IpAddress::Family::v6);
+    if (auto walked = walk_family<Uint128>(map_.v6_, IpAddress::Family::v6); !walked) return walked;
+    if (!record_orders_.empty() && located_records_ == 0) {
+      return fail(fmt::format("geo database {}: of type '{}', it holds no locations; one of cities does",
+                              map_.geo_.mmdb, map_.mmdb_->type()));
+    }
+    return {};
   }
 
  private:
@@ -60,6 +102,7 @@ class GeoCompiler {
   struct NetworkNode {
     uint32_t child[2] = {kNoNode, kNoNode};
     int32_t order = -1;  // of a network that ends here, or none
+    const CarriedIpv4* carried = nullptr;
   };
 
   uint16_t intern(const std::vector<uint32_t>& order) {
@@ -87,12 +130,16 @@ class GeoCompiler {
   uint16_t order_of_record(uint32_t data_offset) {
     const auto [at, added] = record_orders_.try_emplace(data_offset, nowhere_);
     if (added) {
-      if (const auto location = map_.mmdb_->location(data_offset)) at->second = order_from(*location, kNone);
+      if (const auto location = map_.mmdb_->location(data_offset)) {
+        at->second = order_from(*location, kNone);
+        ++located_records_;
+      }
     }
     return at->second;
   }
 
-  void insert(const Cidr& network, uint16_t order) {
+  // The network's node.
+  uint32_t insert(const Cidr& network) {
     uint32_t node = network.base.is_v4() ? 0 : 1;
     for (size_t i = 0; i < network.prefix; ++i) {
       const size_t bit = network.base.bytes[i / 8] >> (7 - i % 8) & 1;
@@ -102,7 +149,15 @@ class GeoCompiler {
       }
       node = networks_[node].child[bit];
     }
-    networks_[node].order = order;
+    return node;
+  }
+
+  void append_carried(PrefixMap<uint32_t>&, uint32_t, const CarriedIpv4&) {}  // IPv4 carries no other
+  void append_carried(PrefixMap<Uint128>& to, Uint128 start, const CarriedIpv4& carried) {
+    map_.v4_.for_each([&](uint32_t v4_start, uint8_t length, uint16_t order) {
+      const Uint128 offset = Uint128{v4_start} << (128 - 32 - carried.prefix_bytes * 8);
+      to.append(start | offset, static_cast<uint8_t>(carried.prefix_bytes * 8 + length), order);
+    });
   }
 
   template <class Bits>
@@ -120,6 +175,10 @@ class GeoCompiler {
   template <class Bits>
   Result<void> walk(PrefixMap<Bits>& to, Bits start, uint8_t length, uint32_t network, bool no_network,
                     int32_t covering, Cursor cursor) {
+    if (!no_network && networks_[network].carried != nullptr) {
+      append_carried(to, start, *networks_[network].carried);
+      return {};
+    }
     if (!no_network && networks_[network].order >= 0) covering = networks_[network].order;
     if (covering >= 0) cursor = Cursor{};  // a network wins over the database
     const bool leads_on = cursor.kind == Cursor::Kind::node && length < PrefixMap<Bits>::kWidth;
@@ -138,14 +197,9 @@ class GeoCompiler {
       const uint32_t child = no_network ? kNoNode : networks_[network].child[bit];
       Cursor below = cursor;
       if (leads_on) {
-        const auto next = map_.mmdb_->child(cursor.value, bit == 1);
+        const auto next = map_.mmdb_->child(family_, cursor.value, bit == 1);
         if (!next) return next.error();
         below = *next;
-        // IPv4 within an IPv6 tree, and its aliases (6to4, Teredo), are not walked again: such clients come by IPv4.
-        if (family_ == IpAddress::Family::v6 && below.kind == Cursor::Kind::node &&
-            below.value == map_.mmdb_->ipv4_node()) {
-          below = Cursor{};
-        }
       }
       const Bits half = bit == 0 ? start : static_cast<Bits>(start | Bits{1} << (PrefixMap<Bits>::kWidth - length - 1));
       auto walked = walk<Bits>(to, half, static_cast<uint8_t>(length + 1), child, child == kNoNode, covering, below);
@@ -166,6 +220,7 @@ class GeoCompiler {
   std::vector<NetworkNode> networks_ = std::vector<NetworkNode>(2);  // 0: IPv4's root, 1: IPv6's
   IpAddress::Family family_ = IpAddress::Family::v4;
   uint64_t database_nodes_ = 0;
+  size_t located_records_ = 0;
 };
 
 Result<std::shared_ptr<const GeoMap>> GeoMap::build(const Geo& geo, const std::vector<Site>& sites,
@@ -193,7 +248,8 @@ Located GeoMap::locate(const IpAddress& address) const {
   return {entry.value, entry.length};
 }
 
-GeoStory GeoMap::story(const IpAddress& address) const {
+GeoStory GeoMap::story(const IpAddress& client) const {
+  const IpAddress address = located_as(client);
   const GeoNetwork* longest = nullptr;
   for (const GeoNetwork& network : geo_.networks) {
     if (!network.network.contains(address)) continue;

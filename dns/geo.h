@@ -4,6 +4,9 @@
 // MMDB's whole tree, the default. Neighbouring networks with the same order are merged, so that the prefix found for an
 // address is the widest one around it in which every address gets the same order: exactly the SCOPE of RFC 7871.
 //
+// An IPv6 address that carries its host's IPv4 address, 6to4 (RFC 3056 §2) or v4-mapped (RFC 4291 §2.5.5.2), is located
+// by that and by nothing else. Teredo's is not: its leading part is the address of a server.
+//
 // Immutable once built: any thread may ask.
 #pragma once
 
@@ -45,13 +48,15 @@ class GeoMap {
   static Result<std::shared_ptr<const GeoMap>> build(const Geo& geo, const std::vector<Site>& sites,
                                                      std::vector<uint32_t> ranked);
 
-  // A v4-mapped address must come unmapped.
+  // The address by which a client is located: the IPv4 address that it carries, or itself.
+  static IpAddress located_as(const IpAddress& address);
+  // The scope is in the family of `address`.
   Located locate(const IpAddress& address) const;
   // Indexes into the model's sites, the most preferred first; all of `ranked`.
   std::span<const uint32_t> order(const Located& located) const {
     return std::span(orders_).subspan(located.order * ranked_.size(), ranked_.size());
   }
-  GeoStory story(const IpAddress& address) const;
+  GeoStory story(const IpAddress& client) const;
 
   size_t order_count() const { return ranked_.empty() ? 1 : orders_.size() / ranked_.size(); }
   size_t prefix_count() const { return v4_.size() + v6_.size(); }

@@ -71,7 +71,7 @@ Mmdb::Cursor Mmdb::root(IpAddress::Family family) const {
   return node < db_.metadata.node_count ? Cursor{Cursor::Kind::node, node} : Cursor{};
 }
 
-Result<Mmdb::Cursor> Mmdb::child(uint32_t node, bool right) const {
+Result<Mmdb::Cursor> Mmdb::child(IpAddress::Family family, uint32_t node, bool right) const {
   MMDB_search_node_s search{};
   const int status = MMDB_read_node(&db_, node, &search);
   if (status != MMDB_SUCCESS) return fail(fmt::format("geo database {}: {}", path_, MMDB_strerror(status)));
@@ -79,6 +79,7 @@ Result<Mmdb::Cursor> Mmdb::child(uint32_t node, bool right) const {
   const uint64_t record = right ? search.right_record : search.left_record;
   switch (type) {
     case MMDB_RECORD_TYPE_SEARCH_NODE:
+      if (family == IpAddress::Family::v6 && record == db_.ipv4_start_node.node_value) return Cursor{};
       return Cursor{Cursor::Kind::node, static_cast<uint32_t>(record)};
     case MMDB_RECORD_TYPE_EMPTY:
       return Cursor{};
@@ -98,12 +99,14 @@ std::optional<Location> Mmdb::location(uint32_t data_offset) const {
 }
 
 std::optional<Location> Mmdb::lookup(const IpAddress& address) const {
-  sockaddr_storage storage;
-  Endpoint{address, 0}.to_sockaddr(storage);
-  int error = MMDB_SUCCESS;
-  const MMDB_lookup_result_s found = MMDB_lookup_sockaddr(&db_, reinterpret_cast<const sockaddr*>(&storage), &error);
-  if (error != MMDB_SUCCESS || !found.found_entry) return std::nullopt;
-  return location(found.entry.offset);
+  Cursor at = root(address.family);
+  for (size_t bit = 0; at.kind == Cursor::Kind::node && bit < address.size() * 8; ++bit) {
+    const auto next = child(address.family, at.value, (address.bytes[bit / 8] >> (7 - bit % 8) & 1) != 0);
+    if (!next) return std::nullopt;
+    at = *next;
+  }
+  if (at.kind != Cursor::Kind::data) return std::nullopt;
+  return location(at.value);
 }
 
 }  // namespace tidegate::dns

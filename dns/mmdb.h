@@ -28,13 +28,14 @@ class Mmdb {
   };
   // Where the tree of a family begins; nothing when the file does not hold the family.
   Cursor root(IpAddress::Family family) const;
-  // Where IPv4 begins within an IPv6 tree, for a walk of the IPv6 tree to leave out.
-  uint32_t ipv4_node() const { return db_.ipv4_start_node.node_value; }
   uint32_t node_count() const { return db_.metadata.node_count; }
-  Result<Cursor> child(uint32_t node, bool right) const;
+  const char* type() const { return db_.metadata.database_type; }
+  // One bit further in the family's tree. The tree of IPv6 holds IPv4's, and leads to it under other prefixes too
+  // (6to4, Teredo): there a walk of IPv6 finds nothing. Who locates a client decides what such an address means.
+  Result<Cursor> child(IpAddress::Family family, uint32_t node, bool right) const;
   // Latitude and longitude of a record; nothing when it has none.
   std::optional<Location> location(uint32_t data_offset) const;
-  // Of one address, by libmaxminddb's own search.
+  // Of one address, by the same steps.
   std::optional<Location> lookup(const IpAddress& address) const;
 
  private:

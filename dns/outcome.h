@@ -17,8 +17,10 @@ namespace tidegate::dns {
   X(nodata,            "the name exists, but not with that type")                                            \
   X(nxdomain,          "the zone holds no such name")                                                        \
   X(referral,          "the zone delegates the name to other servers")                                       \
-  X(alias_loop,        "aliases were followed as far as they may be")                                        \
+  X(alias_loop,        "an alias leads back to where it was, or aliases were followed as far as they may be") \
   X(alias_too_long,    "the name became too long below a DNAME (RFC 6672 §2.2)")                             \
+  X(only_cookie,       "no question but a cookie: a server cookie is given (RFC 7873 §5.4)")                 \
+  X(stale_cookie,      "no question but a server cookie that does not hold (RFC 7873 §5.4)")                 \
   X(steer_closed,      "no target of the steer is usable and its all_down is closed")                        \
   X(bad_short,         "fewer bytes than a header: dropped")                                                 \
   X(bad_response,      "a response, not a query: dropped, or two servers could answer each other for ever")  \

@@ -69,6 +69,11 @@ class PrefixMap {
   }
 
   size_t size() const { return starts_.size(); }
+  // fn(start, length, value) of every prefix, in address order.
+  template <class Fn>
+  void for_each(Fn&& fn) const {
+    for (size_t i = 0; i < starts_.size(); ++i) fn(starts_[i], entries_[i].length, entries_[i].value);
+  }
 
  private:
   static constexpr size_t kTops = size_t{1} << 16;

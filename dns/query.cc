@@ -31,6 +31,8 @@ Rcode rcode_of(Outcome outcome) {
       return Rcode::formerr;
     case Outcome::edns_version:
       return Rcode::badvers;
+    case Outcome::stale_cookie:
+      return Rcode::badcookie;
     case Outcome::opcode:
       return Rcode::notimp;
     case Outcome::no_zone:
@@ -55,6 +57,40 @@ ExtendedError extended_error_of(Outcome outcome) {
       return ExtendedError::none;
   }
 }
+
+// The aliases that one query has followed. An RRset stands once in an answer (RFC 2181 §5): the answer ends where an
+// alias leads back to a name already asked for, or where a DNAME takes a name that only grows. A resolver that wants
+// to go on asks for the last target.
+class AliasTrail {
+ public:
+  // False: `name` has been asked for already.
+  bool enter(std::span<const uint8_t> name) {
+    const uint64_t hash = name_hash(name);
+    if (std::find(names_.begin(), names_.begin() + count_, hash) != names_.begin() + count_) return false;
+    names_[count_++] = hash;
+    return true;
+  }
+
+  enum class Dname : uint8_t { first, again, endless };
+  // A DNAME, told by where its owner's name is stored, that takes a name of `name_bytes`.
+  Dname take(const uint8_t* owner, size_t name_bytes) {
+    for (int i = 0; i < dname_count_; ++i) {
+      if (dnames_[i].owner == owner) return name_bytes > dnames_[i].name_bytes ? Dname::endless : Dname::again;
+    }
+    dnames_[dname_count_++] = {owner, name_bytes};
+    return Dname::first;
+  }
+
+ private:
+  struct TakenName {
+    const uint8_t* owner;
+    size_t name_bytes;
+  };
+  std::array<uint64_t, kMaxAliases + 2> names_;    // hashes; count_ of them
+  std::array<TakenName, kMaxAliases + 1> dnames_;  // dname_count_ of them
+  int count_ = 0;
+  int dname_count_ = 0;
+};
 
 // One query's way through a zone: each step either ends it with an outcome or moves on to the name an alias points to.
 class Walk {
@@ -139,9 +175,16 @@ class Walk {
     std::array<uint8_t, Name::kMaxBytes> whole;
     std::memcpy(whole.data(), labels.data(), labels.size());
     std::memcpy(whole.data() + labels.size(), apex.data(), apex.size());
-    alias_.parse({whole.data(), labels.size() + apex.size()});
+    return move_on({whole.data(), labels.size() + apex.size()}, labels.empty() ? apex_at_ : target_at);
+  }
+
+  // To the name that an alias leads to, which stands at `at`; ends where the way has been there already.
+  std::optional<Outcome> move_on(std::span<const uint8_t> target, size_t at) {
+    if (name_ == &request_.name) trail_.enter(name_->wire());
+    alias_.parse(target);
+    if (!trail_.enter(alias_.wire())) return Outcome::alias_loop;
     name_ = &alias_;
-    name_at_ = labels.empty() ? apex_at_ : target_at;
+    name_at_ = at;
     return std::nullopt;
   }
 
@@ -153,7 +196,9 @@ class Walk {
     const size_t owner_bytes = owner.name().size();
     const size_t kept_bytes = name_->bytes() - owner_bytes;
     const size_t owner_at = owner_bytes == zone_->zone->apex().bytes() ? apex_at_ : name_at_ + kept_bytes;
-    reply_.add_rrset(Section::answer, dname, owner_at, apex_at_);
+    const AliasTrail::Dname taken = trail_.take(owner.name().data(), name_->bytes());
+    if (taken == AliasTrail::Dname::endless) return Outcome::alias_loop;
+    if (taken == AliasTrail::Dname::first) reply_.add_rrset(Section::answer, dname, owner_at, apex_at_);
     if (kept_bytes + target.size() > Name::kMaxBytes) return Outcome::alias_too_long;
     std::array<uint8_t, Name::kMaxBytes> whole;
     std::memcpy(whole.data(), name_->wire().data(), kept_bytes);
@@ -162,9 +207,8 @@ class Walk {
     const size_t alias_at = reply_.size() + 12;
     reply_.add_record(Section::answer, name_at_, rrtype::kCname, dname.ttl_s, alias);
     if (reply_.overflowed()) return Outcome::alias;
-    alias_.parse(alias);
-    name_ = &alias_;
-    name_at_ = alias_at;
+    if (request_.type == rrtype::kCname) return Outcome::answered;  // the made CNAME is what was asked for
+    if (const auto end = move_on(alias, alias_at)) return end;
     if (tables_.authority->zone_for(*name_) != zone_) return Outcome::alias;
     return std::nullopt;
   }
@@ -198,6 +242,7 @@ class Walk {
   Worker& worker_;
   Reply& reply_;
   const ServedZone* zone_ = nullptr;
+  AliasTrail trail_;
   const Name* name_;               // the question's, then alias_
   Name alias_;                     // the name that the last alias leads to
   size_t name_at_ = kQnameOffset;  // where it stands in the reply
@@ -210,6 +255,12 @@ size_t size_limit(const Request& request, const Client& client, size_t room) {
   if (client.transport != Transport::udp) return std::min(room, kMaxMessageBytes);
   if (!request.has_edns) return kMinUdpPayload;
   return std::clamp<size_t>(request.edns.payload_bytes, kMinUdpPayload, kMaxUdpPayload);
+}
+
+// RFC 7873 §5.4: who sends a server cookie with no question wants to know whether it still holds.
+bool cookie_holds(const Request& request, const Client& client, const Worker& worker) {
+  return request.edns.server_cookie_bytes == 0 ||
+         verify_server_cookie(worker.cookie_secret, request.edns, client.address, worker.now_s);
 }
 
 OptReply opt_reply(const Request& request, const Client& client, const Worker& worker, Outcome outcome, uint8_t scope) {
@@ -268,6 +319,7 @@ size_t answer(std::span<const uint8_t> in, std::span<uint8_t> out, const Client&
   uint8_t scope = 0;
   if (fault) {
     outcome = *fault;
+    if (outcome == Outcome::only_cookie && !cookie_holds(request, client, worker)) outcome = Outcome::stale_cookie;
   } else {
     Walk walk(request, client, tables, worker, reply);
     outcome = walk.run();

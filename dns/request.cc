@@ -6,7 +6,7 @@ namespace {
 constexpr size_t kRrFixedBytes = 10;  // type, class, TTL, RDLENGTH
 
 std::optional<Outcome> parse_additional(std::span<const uint8_t> message, Request& request) {
-  size_t at = request.question_end;
+  size_t at = request.question_end != 0 ? request.question_end : kHeaderBytes;
   for (uint16_t i = load_u16(&message[header::kAdditionals]); i > 0; --i) {
     const size_t owner_at = at;
     at = detail::skip_name(message, at);
@@ -28,6 +28,13 @@ std::optional<Outcome> parse_additional(std::span<const uint8_t> message, Reques
   return std::nullopt;
 }
 
+// RFC 7873 §5.4: a message without a question may ask for a server cookie.
+Outcome parse_questionless(std::span<const uint8_t> message, Request& request) {
+  if (const auto fault = parse_additional(message, request)) return *fault;
+  if (!request.has_edns || !request.edns.has_cookie) return Outcome::bad_count;
+  return request.edns.version != 0 ? Outcome::edns_version : Outcome::only_cookie;
+}
+
 }  // namespace
 
 std::optional<Outcome> parse_request(std::span<const uint8_t> message, Request& request) {
@@ -36,9 +43,10 @@ std::optional<Outcome> parse_request(std::span<const uint8_t> message, Request& 
   request.flags = load_u16(&message[header::kFlags]);
   if ((request.flags & header::kResponse) != 0) return Outcome::bad_response;
   if (request.opcode() != 0) return Outcome::opcode;
-  const bool one_question = load_u16(&message[header::kQuestions]) == 1;
+  const uint16_t questions = load_u16(&message[header::kQuestions]);
   const bool no_records = load_u32(&message[header::kAnswers]) == 0;  // answers and authorities
-  if (!one_question || !no_records) return Outcome::bad_count;
+  if (questions == 0 && no_records) return parse_questionless(message, request);
+  if (questions != 1 || !no_records) return Outcome::bad_count;
   if (!request.name.parse(message.subspan(kHeaderBytes))) return Outcome::bad_question;
   const size_t name_end = kHeaderBytes + request.name.bytes();
   if (message.size() < name_end + 4) return Outcome::bad_question;

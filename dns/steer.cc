@@ -91,6 +91,13 @@ void choose_weighted(const CompiledSteer& steer, Candidates candidates, const He
   });
 }
 
+// False: the steer has nothing for this family, whatever health says. A weight of 0 is never drawn.
+bool can_ever_answer(const CompiledSteer& steer, Candidates candidates) {
+  if (steer.policy != SteerPolicy::weighted) return !candidates.empty();
+  return std::any_of(candidates.begin(), candidates.end(),
+                     [&](const Candidate& c) { return steer.target_weights[c.target] != 0; });
+}
+
 void add_candidates(CompiledSteer& steer, const std::vector<IpAddress>& addresses, const Candidate& shape) {
   for (const IpAddress& address : addresses) {
     Candidate candidate = shape;
@@ -212,7 +219,7 @@ Choice choose(const CompiledSteer& steer, IpAddress::Family family, std::span<co
     attempt(health::kFailOpen);
     choice.failed_open = choice.count != 0;
   }
-  choice.refused = choice.count == 0 && !candidates.empty();
+  choice.refused = choice.count == 0 && can_ever_answer(steer, candidates);
   return choice;
 }
 

@@ -24,7 +24,13 @@ struct Ipv6Header {
   static constexpr size_t kSource = 8, kAddressBytes = 16;
 };
 
-FrameFault parse_ipv4(std::span<const uint8_t> packet, QueryFrame& query, size_t& udp_bytes) {
+// What stands before a UDP header: its length as IP tells it, and the sum of the addresses.
+struct Carrier {
+  size_t udp_bytes = 0;
+  uint64_t addresses_sum = 0;
+};
+
+FrameFault parse_ipv4(std::span<const uint8_t> packet, QueryFrame& query, Carrier& carrier) {
   using H = Ipv4Header;
   if (packet.size() < kIpv4Bytes + kUdpBytes) return FrameFault::wrong_length;
   if (packet[0] != 0x45 || packet[H::kProtocol] != kUdp) return FrameFault::not_plain_udp;
@@ -32,21 +38,40 @@ FrameFault parse_ipv4(std::span<const uint8_t> packet, QueryFrame& query, size_t
   if (finish_checksum(add_to_checksum(0, packet.first(kIpv4Bytes))) != 0) return FrameFault::wrong_checksum;
   const size_t total = load_u16(&packet[H::kLength]);
   if (total < kIpv4Bytes || total > packet.size()) return FrameFault::wrong_length;
-  udp_bytes = total - kIpv4Bytes;
+  carrier.udp_bytes = total - kIpv4Bytes;
+  carrier.addresses_sum = add_to_checksum(0, packet.subspan(H::kSource, 2 * H::kAddressBytes));
   uint32_t source;
   std::memcpy(&source, &packet[H::kSource], sizeof source);
   query.client = IpAddress::v4(source);
   return FrameFault::none;
 }
 
-FrameFault parse_ipv6(std::span<const uint8_t> packet, QueryFrame& query, size_t& udp_bytes) {
+FrameFault parse_ipv6(std::span<const uint8_t> packet, QueryFrame& query, Carrier& carrier) {
   using H = Ipv6Header;
   if (packet.size() < kIpv6Bytes + kUdpBytes) return FrameFault::wrong_length;
   if (packet[0] >> 4 != 6 || packet[H::kNext] != kUdp) return FrameFault::not_plain_udp;
-  udp_bytes = load_u16(&packet[H::kPayload]);
-  if (udp_bytes > packet.size() - kIpv6Bytes) return FrameFault::wrong_length;
+  carrier.udp_bytes = load_u16(&packet[H::kPayload]);
+  if (carrier.udp_bytes > packet.size() - kIpv6Bytes) return FrameFault::wrong_length;
+  carrier.addresses_sum = add_to_checksum(0, packet.subspan(H::kSource, 2 * H::kAddressBytes));
   query.client = IpAddress::v6(&packet[H::kSource]).unmapped();
   return FrameFault::none;
+}
+
+// RFC 768's pseudo header has a word for the length and one for the protocol beside the addresses.
+uint64_t add_pseudo_header(uint64_t addresses_sum, size_t udp_bytes) {
+  std::array<uint8_t, 4> rest;
+  store_u16(&rest[0], static_cast<uint16_t>(udp_bytes));
+  store_u16(&rest[2], kUdp);
+  return add_to_checksum(addresses_sum, rest);
+}
+
+bool checksum_holds(std::span<const uint8_t> udp, uint64_t addresses_sum, bool v4) {
+  uint16_t sent;
+  std::memcpy(&sent, &udp[kUdpChecksum], sizeof sent);
+  if (sent == 0) return v4;  // none was made, which IPv6 forbids (RFC 8200 §8.1)
+  const uint64_t pseudo = add_pseudo_header(addresses_sum, udp.size());
+  if (finish_checksum(add_to_checksum(pseudo, udp)) == 0) return true;
+  return sent == static_cast<uint16_t>(~finish_checksum(pseudo));  // half made
 }
 
 // Source and destination change places.
@@ -81,14 +106,17 @@ FrameFault parse_query_frame(std::span<const uint8_t> frame, QueryFrame& query) 
   if (frame.size() < kEthernetBytes) return FrameFault::wrong_length;
   const uint16_t type = load_u16(&frame[2 * kMacBytes]);
   const std::span<const uint8_t> packet = frame.subspan(kEthernetBytes);
-  size_t udp_bytes = 0;
+  Carrier carrier;
   FrameFault fault = FrameFault::not_plain_udp;
-  if (type == kTypeIpv4) fault = parse_ipv4(packet, query, udp_bytes);
-  if (type == kTypeIpv6) fault = parse_ipv6(packet, query, udp_bytes);
+  if (type == kTypeIpv4) fault = parse_ipv4(packet, query, carrier);
+  if (type == kTypeIpv6) fault = parse_ipv6(packet, query, carrier);
   if (fault != FrameFault::none) return fault;
   query.headers_bytes = kEthernetBytes + (type == kTypeIpv4 ? kIpv4Bytes : kIpv6Bytes) + kUdpBytes;
   const uint8_t* udp = &frame[query.headers_bytes - kUdpBytes];
+  const size_t udp_bytes = carrier.udp_bytes;
   if (udp_bytes < kUdpBytes || load_u16(udp + kUdpLength) != udp_bytes) return FrameFault::wrong_length;
+  if (!checksum_holds({udp, udp_bytes}, carrier.addresses_sum, type == kTypeIpv4))
+    return FrameFault::wrong_udp_checksum;
   if (load_u16(udp) == 0) return FrameFault::source_port_zero;
   query.query_bytes = udp_bytes - kUdpBytes;
   return FrameFault::none;
@@ -104,11 +132,7 @@ size_t turn_into_answer(uint8_t* frame, const QueryFrame& query, size_t answer_b
   store_u16(udp + kUdpLength, static_cast<uint16_t>(udp_bytes));
   store_u16(udp + kUdpChecksum, 0);
   uint64_t sum = v4 ? turn_ipv4(packet, udp_bytes, identification) : turn_ipv6(packet, udp_bytes);
-  // The rest of the pseudo header, which has a word for the length and one for the protocol.
-  std::array<uint8_t, 4> pseudo;
-  store_u16(&pseudo[0], static_cast<uint16_t>(udp_bytes));
-  store_u16(&pseudo[2], kUdp);
-  sum = add_to_checksum(add_to_checksum(sum, pseudo), {udp, udp_bytes});
+  sum = add_to_checksum(add_pseudo_header(sum, udp_bytes), {udp, udp_bytes});
   uint16_t checksum = finish_checksum(sum);
   if (checksum == 0) checksum = 0xffff;  // zero stands for none (RFC 768)
   std::memcpy(udp + kUdpChecksum, &checksum, sizeof checksum);

@@ -3,9 +3,9 @@
 // Ethernet II; IPv4 without options (RFC 791) or IPv6 without extension headers (RFC 8200); UDP (RFC 768). XdpProgram
 // lets nothing else through, yet everything that the answer relies on is checked here again.
 //
-// The checksum of IPv4's header is checked, for the source address must be right. UDP's is not: from a veth's peer it
-// may be partial, what a cable damages its frame check finds, and a query that is wrong all the same gives an answer
-// that its client will not take for its own. Answers carry all their checksums whole.
+// The checksums of IPv4's header and of UDP are checked as the kernel does. A frame from this host's other side of a
+// veth may carry UDP's only half made, the sum of the pseudo header alone, for a card to complete: it never was on a
+// wire, and is taken too. Answers carry all their checksums whole.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +22,7 @@ namespace tidegate::dns {
   X(not_plain_udp,    "no whole UDP datagram right behind an IP header without options")            \
   X(wrong_length,     "lengths that contradict each other or the frame")                            \
   X(wrong_checksum,   "an IPv4 header that was damaged on its way")                                 \
+  X(wrong_udp_checksum, "a UDP datagram that was damaged on its way, or has no checksum over IPv6")   \
   X(source_port_zero, "nobody can be answered at port 0")
 // clang-format on
 

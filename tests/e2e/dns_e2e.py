@@ -46,6 +46,12 @@ def test_a_client_subnet_steers_instead_of_the_source_and_comes_back_with_its_sc
     assert "CLIENT-SUBNET: 10.2.7.0/24/0" in static, static
 
 
+def test_a_cookie_without_a_question_gets_a_server_cookie(lab):
+    """RFC 7873 §5.4; dig says itself whether the cookie is the answer to its own."""
+    answer = dig(lab, "client-eu", "+header-only", "+cookie")
+    assert "status: NOERROR" in answer and "QUERY: 0, ANSWER: 0" in answer and "(good)" in answer, answer
+
+
 def test_a_name_that_does_not_exist_is_nxdomain_with_the_soa(lab):
     answer = dig(lab, "client-eu", "nowhere.example.test", "A")
     assert "status: NXDOMAIN" in answer and "SOA" in answer and "flags: qr aa" in answer, answer

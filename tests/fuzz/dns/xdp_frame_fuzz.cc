@@ -28,6 +28,16 @@ uint32_t naive_sum(std::span<const uint8_t> bytes, uint32_t sum) {
   return sum;
 }
 
+void complete_checksum(std::vector<uint8_t>& frame) {
+  const bool v4 = frame[kEthernetBytes] >> 4 == 4;
+  const size_t source = kEthernetBytes + (v4 ? 12 : 8), udp = kEthernetBytes + (v4 ? 20 : 40);
+  const size_t udp_bytes = load_u16(&frame[udp + 4]);
+  store_u16(&frame[udp + 6], 0);
+  const std::span<const uint8_t> covered = std::span<const uint8_t>(frame).subspan(source, udp - source + udp_bytes);
+  const auto checksum = static_cast<uint16_t>(~naive_sum(covered, 17 + static_cast<uint32_t>(udp_bytes)));
+  store_u16(&frame[udp + 6], checksum == 0 ? 0xffff : checksum);
+}
+
 void check_answer(std::span<const uint8_t> frame, const std::vector<uint8_t>& before, size_t headers_bytes) {
   const bool v4 = frame[kEthernetBytes] >> 4 == 4;
   const size_t udp = headers_bytes - kUdpBytes, address_bytes = v4 ? 4 : 16, source = udp - 2 * address_bytes;
@@ -48,9 +58,14 @@ void check_answer(std::span<const uint8_t> frame, const std::vector<uint8_t>& be
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   static const auto tables = fuzz::make_tables();
   static Worker worker(1, HashKey{1, 2});
-  const std::vector<uint8_t> before(data, data + bytes);  // its own size: what is read behind it is found
+  std::vector<uint8_t> before(data, data + bytes);  // its own size: what is read behind it is found
   QueryFrame query;
-  const FrameFault fault = parse_query_frame(before, query);
+  FrameFault fault = parse_query_frame(before, query);
+  if (fault == FrameFault::wrong_udp_checksum) {  // every byte but the checksum's is checked before it
+    complete_checksum(before);
+    fault = parse_query_frame(before, query);
+    require(fault != FrameFault::wrong_udp_checksum);
+  }
   require(static_cast<size_t>(fault) <= kFrameFaultCount);
   if (fault != FrameFault::none) return 0;
   require(query.headers_bytes + query.query_bytes <= bytes);

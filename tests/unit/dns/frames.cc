@@ -20,11 +20,28 @@ uint16_t naive_checksum(const Bytes& bytes) {
   return static_cast<uint16_t>(~sum);
 }
 
+namespace {
+
+size_t udp_at(const Bytes& frame) { return get_u16(frame, 12) == 0x0800 ? 34 : 54; }
+
+Bytes pseudo_header(const Bytes& frame) {
+  const size_t udp = udp_at(frame), addresses = udp == 34 ? 26 : 22;
+  Bytes pseudo(frame.begin() + static_cast<ptrdiff_t>(addresses), frame.begin() + static_cast<ptrdiff_t>(udp));
+  pseudo.insert(pseudo.end(), {frame.at(udp + 4), frame.at(udp + 5), 0, 17});
+  return pseudo;
+}
+
+}  // namespace
+
+void seal_udp(Bytes& frame) {
+  put_u16(frame, udp_at(frame) + 6, 0);
+  const uint16_t checksum = udp_checksum_rest(frame);
+  put_u16(frame, udp_at(frame) + 6, checksum == 0 ? 0xffff : checksum);
+}
+
 uint16_t udp_checksum_rest(const Bytes& frame) {
-  const bool v4 = get_u16(frame, 12) == 0x0800;
-  const size_t addresses = v4 ? 26 : 22, udp = v4 ? 34 : 54;
-  Bytes covered(frame.begin() + static_cast<ptrdiff_t>(addresses), frame.begin() + static_cast<ptrdiff_t>(udp));
-  covered.insert(covered.end(), {frame.at(udp + 4), frame.at(udp + 5), 0, 17});
+  const size_t udp = udp_at(frame);
+  Bytes covered = pseudo_header(frame);
   covered.insert(covered.end(), frame.begin() + static_cast<ptrdiff_t>(udp),
                  frame.begin() + static_cast<ptrdiff_t>(udp + get_u16(frame, udp + 4)));
   return naive_checksum(covered);
@@ -53,10 +70,11 @@ Bytes make_frame(const Sides& sides, const Bytes& payload) {
   }
   if (client.is_v4()) seal_ipv4(frame);
   const size_t udp = frame.size();
-  frame.resize(udp + 8, 0xee);  // the checksum too: half made
+  frame.resize(udp + 8);
   put_u16(frame, udp, sides.client_port);
   put_u16(frame, udp + 2, sides.server_port);
   put_u16(frame, udp + 4, udp_bytes);
+  put_u16(frame, udp + 6, static_cast<uint16_t>(~naive_checksum(pseudo_header(frame))));
   frame.insert(frame.end(), payload.begin(), payload.end());
   return frame;
 }

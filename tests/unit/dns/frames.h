@@ -25,8 +25,11 @@ uint16_t naive_checksum(const Bytes& bytes);
 // Of a UDP datagram within a frame, over its pseudo header; 0 where the sender's checksum holds.
 uint16_t udp_checksum_rest(const Bytes& frame);
 
-// A frame from the client to the server. UDP's checksum is left as a veth's peer may leave it: not yet made.
+// A frame from the client to the server. UDP's checksum is left as a veth's peer may leave it: the sum of the pseudo
+// header alone.
 Bytes make_frame(const Sides& sides, const Bytes& payload);
+// UDP's checksum made whole.
+void seal_udp(Bytes& frame);
 // IPv4's header checksum made anew, after a test changed the header.
 void seal_ipv4(Bytes& frame);
 void put_u16(Bytes& frame, size_t at, uint16_t value);

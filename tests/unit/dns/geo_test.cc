@@ -35,6 +35,25 @@ std::vector<uint32_t> order(const GeoMap& map, const std::string& address) {
 // Writes a MaxMind DB: its search tree and just the records that are needed (maxmind.github.io/MaxMind-DB).
 class MmdbWriter {
  public:
+  // `prefix` stands for IPv4 too, as MaxMind's writer makes 2002::/16 and 2001::/32 do.
+  void alias_ipv4(const std::string& prefix) {
+    uint32_t ipv4 = 0;
+    for (int i = 0; i < 96; ++i) ipv4 = nodes_[ipv4][0].value;
+    const Cidr network = *Cidr::parse(prefix);
+    size_t node = 0;
+    for (size_t i = 0; i < network.prefix; ++i) {
+      const size_t bit = network.base.bytes[i / 8] >> (7 - i % 8) & 1;
+      if (i + 1u == network.prefix) {
+        nodes_[node][bit] = {kNode, ipv4};
+        return;
+      }
+      if (nodes_[node][bit].kind != kNode) {
+        nodes_.push_back({});
+        nodes_[node][bit] = {kNode, static_cast<uint32_t>(nodes_.size() - 1)};
+      }
+      node = nodes_[node][bit].value;
+    }
+  }
   void add(const std::string& cidr, std::optional<Location> location) {
     Cidr network = *Cidr::parse(cidr);
     std::array<uint8_t, 16> bits{};
@@ -313,6 +332,119 @@ TEST(GeoMmdb, ABrokenDatabaseIsRefusedByName) {
   EXPECT_THAT(refused.error().message, HasSubstr("cycle"));
 }
 
+TEST(GeoMmdb, ADatabaseWithoutLocationsIsRefusedByItsType) {
+  MmdbWriter writer;
+  writer.add("198.51.100.0/24", std::nullopt);
+  writer.add("2001:db8::/32", std::nullopt);
+  const TemporaryFile file(writer.bytes());
+  const auto refused = GeoMap::build({.mmdb = file.path()}, kSites, {0, 1});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr(file.path()));
+  EXPECT_THAT(refused.error().message, HasSubstr("of type 'Test-City', it holds no locations"));
+}
+
+// What the answer is chosen by and what explain tells are the same place, for every kind of address.
+TEST(GeoMmdb, AnAddressThatCarriesIpv4IsLocatedByItAlone) {
+  MmdbWriter writer;
+  writer.add("198.51.100.0/24", Location{48.85, 2.35});    // Paris
+  writer.add("203.0.113.0/25", Location{34.05, -118.24});  // Los Angeles
+  writer.add("2001:db8::/32", Location{37.57, 126.98});    // Seoul
+  for (const char* prefix : {"2002::/16", "2001::/32", "::ffff:0:0/96"}) writer.alias_ipv4(prefix);
+  const TemporaryFile file(writer.bytes());
+  Geo geo;
+  geo.mmdb = file.path();
+  geo.networks = {{*Cidr::parse("192.0.2.0/24"), 2, std::nullopt}, {*Cidr::parse("2000::/4"), 1, std::nullopt}};
+  geo.default_site = 0;
+  const auto map = build(geo);
+  struct Place {
+    const char* address;
+    uint32_t site;
+    int scope;
+    GeoStory::Source source;
+  };
+  const Place places[] = {
+      {"2002:cb00:7105::1", 1, 16 + 25, GeoStory::Source::mmdb},  // 203.0.113.5, Los Angeles
+      {"2002:c633:6401::1", 0, 16 + 1, GeoStory::Source::mmdb},   // 198.51.100.1, Paris; 192.0.2.0/24 lies within 192/2
+      {"2002:c000:201::1", 2, 16 + 24, GeoStory::Source::networks},
+      {"::ffff:203.0.113.5", 1, 96 + 25, GeoStory::Source::mmdb},
+      {"::ffff:192.0.2.1", 2, 96 + 24, GeoStory::Source::networks},
+      {"2001:0:cb00:7105::1", 1, 0, GeoStory::Source::networks},  // Teredo: an IPv6 address like any other
+      {"2001:db8::1", 1, 0, GeoStory::Source::networks},
+  };
+  for (const Place& place : places) {
+    const IpAddress address = ip(place.address);
+    EXPECT_EQ(order(*map, place.address).front(), place.site) << place.address;
+    EXPECT_EQ(map->story(address).source, place.source) << place.address;
+    if (place.scope >= 16 + 24) EXPECT_EQ(map->locate(address).scope, place.scope) << place.address;
+  }
+  geo.networks.clear();
+  const auto without = build(geo);
+  EXPECT_EQ(without->story(ip("2001:0:cb00:7105::1")).source, GeoStory::Source::default_site)
+      << "a Teredo server's place";
+  EXPECT_EQ(order(*without, "2001:0:cb00:7105::1").front(), 0U);
+}
+
+TEST(GeoMmdbTwin, WhatIsToldAndWhatIsChosenAgreeForEveryAddress) {
+  std::mt19937 random(6);
+  const auto any = [&](std::array<uint8_t, 16> bytes) {
+    const auto from = static_cast<size_t>(
+        std::find_if(bytes.rbegin(), bytes.rend(), [](uint8_t b) { return b != 0; }).base() - bytes.begin());
+    for (size_t i = from; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(random());
+    return IpAddress::v6(bytes.data());
+  };
+  const auto some = [&] {
+    switch (random() % 5) {
+      case 0:
+        return IpAddress::v4(static_cast<uint32_t>(random()));
+      case 1:
+        return any({0x20, 0x02});
+      case 2:
+        return any({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff});
+      case 3:
+        return any({0x20, 0x01, 0, 0, 1});
+      default:
+        return any({0x20, static_cast<uint8_t>(random())});
+    }
+  };
+  MmdbWriter writer;
+  Geo geo;
+  for (int i = 0; i < 150; ++i) {
+    const Location place{static_cast<double>(random() % 180) - 90, static_cast<double>(random() % 360) - 180};
+    writer.add(Cidr::of(IpAddress::v4(static_cast<uint32_t>(random())), static_cast<uint8_t>(1 + i / 8)).to_string(),
+               place);
+    if (i % 2 == 0) writer.add(Cidr::of(any({0x26}), static_cast<uint8_t>(9 + i / 6)).to_string(), place);
+    if (i % 10 == 0)
+      geo.networks.push_back(
+          {Cidr::of(some(), static_cast<uint8_t>(4 + random() % 20)), static_cast<uint32_t>(i) % 3, std::nullopt});
+  }
+  for (const char* prefix : {"2002::/16", "2001::/32", "::ffff:0:0/96"}) writer.alias_ipv4(prefix);
+  const TemporaryFile file(writer.bytes());
+  geo.mmdb = file.path();
+  geo.default_site = 1;
+  const auto map = build(geo);
+  for (int i = 0; i < 5'000; ++i) {
+    const IpAddress address = some();
+    const GeoStory story = map->story(address);
+    uint32_t nearest = story.site;
+    if (nearest == kNone) {
+      nearest = 0;
+      for (uint32_t site = 1; site < kSites.size(); ++site) {
+        if (distance_km(*story.location, kSites[site].location) <
+            distance_km(*story.location, kSites[nearest].location))
+          nearest = site;
+      }
+    }
+    const Located located = map->locate(address);
+    ASSERT_EQ(map->order(located).front(), nearest) << address.to_string();
+    // The scope holds: any address that shares it gets the same order.
+    IpAddress other = address;
+    for (size_t bit = located.scope; bit < other.size() * 8; ++bit) {
+      if (random() % 2 != 0) other.bytes[bit / 8] ^= static_cast<uint8_t>(0x80 >> bit % 8);
+    }
+    ASSERT_EQ(map->locate(other).order, located.order) << address.to_string() << " " << other.to_string();
+  }
+}
+
 // Against libmaxminddb's own search, address by address.
 TEST(GeoMmdbTwin, TheCompiledMapAgreesWithTheLibrary) {
   std::mt19937 random(5);
@@ -328,15 +460,29 @@ TEST(GeoMmdbTwin, TheCompiledMapAgreesWithTheLibrary) {
   geo.mmdb = file.path();
   geo.default_site = 1;
   const auto map = build(geo);
+  const auto mmdb = Mmdb::open(file.path()).value();
+  MMDB_s library;
+  ASSERT_EQ(MMDB_open(file.path().c_str(), MMDB_MODE_MMAP, &library), MMDB_SUCCESS);
   for (int i = 0; i < 5000; ++i) {
     const auto address = IpAddress::v4(static_cast<uint32_t>(random()));
     const Location from = map->story(address).location.value();
+    sockaddr_storage storage;
+    Endpoint{address, 0}.to_sockaddr(storage);
+    int error = MMDB_SUCCESS;
+    const auto found = MMDB_lookup_sockaddr(&library, reinterpret_cast<const sockaddr*>(&storage), &error);
+    const auto ours = mmdb->lookup(address);
+    ASSERT_EQ(found.found_entry, ours.has_value()) << address.to_string();
+    if (ours) {
+      const Location theirs = mmdb->location(found.entry.offset).value();
+      ASSERT_EQ(std::pair(theirs.latitude, theirs.longitude), std::pair(ours->latitude, ours->longitude));
+    }
     uint32_t nearest = 0;
     for (uint32_t site = 1; site < kSites.size(); ++site) {
       if (distance_km(from, kSites[site].location) < distance_km(from, kSites[nearest].location)) nearest = site;
     }
     ASSERT_EQ(map->order(map->locate(address)).front(), nearest) << address.to_string();
   }
+  MMDB_close(&library);
 }
 
 }  // namespace

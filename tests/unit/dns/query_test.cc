@@ -1,7 +1,10 @@
 #include "dns/query.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 #include "dns/cookie.h"
 #include "tests/unit/dns/support.h"
@@ -120,11 +123,78 @@ TEST_F(Query, AnAliasThatLeadsNowhereTakesItsEndsCode) {
   EXPECT_THAT(dangling.authorities(), ElementsAre(kNegativeSoa));
 }
 
-TEST_F(Query, AnAliasLoopEnds) {
-  const Answer loop = edge_.ask("loop1.example.test", rrtype::kA);
-  EXPECT_EQ(loop.rcode(), 0);
-  EXPECT_LE(loop.answers().size(), 9U);
+TEST_F(Query, AnAliasThatReturnsToItselfEndsThere) {
+  edge_.add_zone("loops.test.", R"($ORIGIN loops.test.
+$TTL 60
+@        IN SOA ns h 1 1 1 1 1
+@        IN NS ns
+self     IN CNAME self
+one      IN CNAME two
+two      IN CNAME one
+*.wild   IN CNAME x.wild
+a        IN DNAME b
+b        IN DNAME a
+same     IN DNAME same
+deeper   IN DNAME x.deeper
+left     IN DNAME x.right
+right    IN DNAME y.left
+into     IN DNAME one.into2
+one.into2 IN CNAME x.into
+)");
+  struct Loop {
+    const char* name;
+    size_t records;
+  };
+  const Loop loops[] = {{"self.loops.test", 1},  {"one.loops.test", 2},    {"y.wild.loops.test", 2},
+                        {"x.a.loops.test", 4},   {"x.same.loops.test", 2}, {"x.deeper.loops.test", 2},
+                        {"x.left.loops.test", 4}};
+  for (const Loop& loop : loops) {
+    const uint64_t before = edge_.count(Outcome::alias_loop);
+    const Answer answer = edge_.ask(loop.name, rrtype::kA);
+    EXPECT_EQ(answer.rcode(), 0) << loop.name;
+    auto records = answer.answers();
+    EXPECT_THAT(records, SizeIs(loop.records)) << loop.name;
+    std::sort(records.begin(), records.end());
+    EXPECT_EQ(std::unique(records.begin(), records.end()), records.end()) << loop.name << ": RFC 2181 §5";
+    EXPECT_EQ(edge_.count(Outcome::alias_loop), before + 1) << loop.name;
+  }
+}
+
+TEST_F(Query, ALongChainOfAliasesIsFollowedAsFarAsItMayBe) {
+  std::string zone = "$ORIGIN chain.test.\n@ 60 IN SOA ns h 1 1 1 1 1\n@ 60 IN NS ns\nend 60 IN A 192.0.2.1\n";
+  for (int i = 0; i < 20; ++i) {
+    zone += fmt::format("c{} 60 IN CNAME {}\n", i, i == 19 ? "end" : fmt::format("c{}", i + 1));
+  }
+  edge_.add_zone("chain.test.", zone);
+  EXPECT_THAT(edge_.ask("c12.chain.test", rrtype::kA).addresses(), ElementsAre("192.0.2.1"));
+  EXPECT_THAT(edge_.ask("c0.chain.test", rrtype::kA).answers(), SizeIs(9));
   EXPECT_EQ(edge_.count(Outcome::alias_loop), 1U);
+}
+
+TEST_F(Query, ADnameMetTwiceOnTheWayToARealNameStandsOnce) {
+  edge_.add_zone("twice.test.", R"($ORIGIN twice.test.
+$TTL 60
+@      IN SOA ns h 1 1 1 1 1
+@      IN NS ns
+d      IN DNAME e
+x.e    IN CNAME y.d
+y.e    IN A 192.0.2.7
+)");
+  EXPECT_THAT(edge_.ask("x.d.twice.test", rrtype::kA).answers(),
+              ElementsAre("d.twice.test. 60 IN DNAME e.twice.test.", "x.d.twice.test. 60 IN CNAME x.e.twice.test.",
+                          "x.e.twice.test. 60 IN CNAME y.d.twice.test.", "y.d.twice.test. 60 IN CNAME y.e.twice.test.",
+                          "y.e.twice.test. 60 IN A 192.0.2.7"));
+}
+
+// RFC 6672 §3.2: the CNAME made from a DNAME is the answer to who asks for it, as it is of a wildcard's.
+TEST_F(Query, ACnameQueryBelowADnameGetsTheMadeCname) {
+  EXPECT_THAT(edge_.ask("host.old.example.test", rrtype::kCname).answers(),
+              ElementsAre("old.example.test. 300 IN DNAME new.example.test.",
+                          "host.old.example.test. 300 IN CNAME host.new.example.test."));
+  const Answer absent = edge_.ask("absent.old.example.test", rrtype::kCname);
+  EXPECT_EQ(absent.rcode(), 0);
+  EXPECT_THAT(absent.answers(), SizeIs(2));
+  EXPECT_THAT(absent.authorities(), IsEmpty());
 }
 
 TEST_F(Query, ADelegationIsAReferralWithGlue) {
@@ -315,6 +385,36 @@ TEST_F(Query, ACookieComesBackWithOursAndOursVerifies) {
   EXPECT_FALSE(verify_server_cookie(edge_.worker().cookie_secret, edns, client, 1'003'700)) << "too old";
   EXPECT_FALSE(verify_server_cookie(edge_.worker().cookie_secret, edns, *IpAddress::parse("198.51.100.2"), 1'000'100));
   EXPECT_EQ(edge_.ask("www.example.test", rrtype::kA, "198.51.100.1", Edns{.options = {{10, "1234567"}}}).rcode(), 1);
+}
+
+// RFC 7873 §5.4.
+TEST_F(Query, ACookieWithoutAQuestionGetsAServerCookie) {
+  edge_.worker().now_s = 1'000'000;
+  const auto ask = [&](const std::string& cookie, std::vector<Option> more = {}) {
+    more.push_back({10, cookie});
+    auto query = make_query("", rrtype::kA, Edns{.options = std::move(more)});
+    query.erase(query.begin() + kHeaderBytes, query.begin() + kHeaderBytes + 5);  // the question for the root
+    store_u16(&query[header::kQuestions], 0);
+    return read_answer(edge_.ask_wire(query));
+  };
+  const Answer first = ask("12345678");
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first.rcode(), 0);
+  EXPECT_EQ(ldns_pkt_qdcount(first.packet.get()), 0);
+  EXPECT_THAT(first.answers(), IsEmpty());
+  ASSERT_THAT(*options_of(first), SizeIs(1));
+  const std::string cookie = options_of(first)->front().data;
+  ASSERT_EQ(cookie.size(), 24U);
+  EXPECT_EQ(ask(cookie).rcode(), 0) << "ours, and fresh";
+  const Answer stale = ask("12345678" + std::string(16, 'x'));
+  EXPECT_EQ(stale.rcode(), 23) << "BADCOOKIE";
+  EXPECT_EQ(options_of(stale)->front().data, cookie) << "with one that holds";
+  EXPECT_EQ(ask("1234567").rcode(), 1) << "seven bytes";
+  EXPECT_EQ(edge_.count(Outcome::only_cookie), 2U);
+  EXPECT_EQ(edge_.count(Outcome::stale_cookie), 1U);
+  // No cookie: as malformed as ever.
+  std::vector<uint8_t> nothing(kHeaderBytes, 0);
+  EXPECT_EQ(load_u16(&edge_.ask_wire(nothing)[header::kFlags]) & header::kRcodeMask, 1);
 }
 
 TEST(Cookie, MatchesThePublishedVectors) {

@@ -158,6 +158,21 @@ TEST_F(Steering, AWeightOfZeroIsNeverDrawn) {
   for (int i = 0; i < 200; ++i) EXPECT_THAT(ask("10.1.0.1"), ElementsAre("203.0.113.2"));
 }
 
+TEST_F(Steering, AFamilyWhoseTargetsAllWeighNothingHasNoDataAndIsNoFailure) {
+  const uint32_t v4_only = edge_.add_vip("v4-only", eu_, {"203.0.113.9"});
+  edge_.add_steer("mixed.example.test.", SteerPolicy::weighted,
+                  {{.vip = v4_only, .weight = 100}, {.vip = vip_us_, .weight = 0}});
+  edge_.add_steer("none.example.test.", SteerPolicy::weighted,
+                  {{.vip = vip_eu_, .weight = 0}, {.vip = vip_us_, .weight = 0}});
+  EXPECT_THAT(ask("10.1.0.1", "mixed.example.test"), ElementsAre("203.0.113.9"));
+  for (const auto& [name, type] :
+       {std::pair("mixed.example.test", rrtype::kAaaa), std::pair("none.example.test", rrtype::kA)}) {
+    const Answer no_data = edge_.ask(name, type, "10.1.0.1");
+    EXPECT_EQ(no_data.rcode(), 0) << name;
+    EXPECT_THAT(no_data.authorities(), SizeIs(1)) << name;
+  }
+}
+
 TEST_F(Steering, APoolAnswersWithItsUsableBackends) {
   edge_.add_steer("pool.example.test.", SteerPolicy::failover, {{.pool = pool_eu_}, {.pool = pool_us_}});
   EXPECT_THAT(ask("10.1.0.1", "pool.example.test"), ElementsAre("10.0.0.1", "10.0.0.2"));
@@ -203,7 +218,7 @@ TEST_F(Steering, AClientSubnetDecidesAndComesBackWithItsScope) {
   EXPECT_EQ(scope_of("www.example.test", "10.2.3.4/32").second, 16);
   EXPECT_EQ(scope_of("www.example.test", "10.0.0.0/8").second, 15) << "longer than sent: the answer differs within";
   EXPECT_EQ(scope_of("www.example.test", "198.51.100.0/24").second, 1);
-  EXPECT_EQ(scope_of("www.example.test", "2001:db8::/32").second, 0) << "nothing tells IPv6 networks apart here";
+  EXPECT_EQ(scope_of("www.example.test", "2400::/32").second, 6) << "nothing but 6to4's, which are IPv4's";
   EXPECT_EQ(scope_of("www.example.test", "0.0.0.0/0"), std::pair(std::vector<std::string>{"203.0.113.1"}, 0))
       << "a client that does not want to be placed; the sender is";
   EXPECT_EQ(scope_of("fixed.example.test", "10.2.3.0/24").second, 0) << "geography has no say";

@@ -163,5 +163,45 @@ TEST(XdpFrame, ADamagedIpv4HeaderIsRefused) {
   EXPECT_EQ(fault_of(frame), FrameFault::wrong_checksum);
 }
 
+TEST(XdpFrame, ADamagedDatagramIsRefusedWhereverItsBitFlips) {
+  for (const Sides& sides : {Sides{}, kV6Sides}) {
+    Bytes frame = make_frame(sides, make_query("www.example.test", rrtype::kA));
+    seal_udp(frame);
+    ASSERT_EQ(fault_of(frame), FrameFault::none);
+    const size_t udp = sides.client == Sides{}.client ? 34 : 54;
+    for (size_t at = udp; at < frame.size(); ++at) {
+      if (at == udp + 4 || at == udp + 5) continue;  // its length contradicts IP's then
+      for (int bit = 0; bit < 8; ++bit) {
+        Bytes damaged = frame;
+        damaged[at] ^= static_cast<uint8_t>(1 << bit);
+        EXPECT_EQ(fault_of(damaged), FrameFault::wrong_udp_checksum) << sides.client << " byte " << at;
+      }
+    }
+  }
+  // IPv6's addresses have no other check (RFC 8200 §8.1).
+  Bytes frame = make_frame(kV6Sides, make_query("www.example.test", rrtype::kA));
+  seal_udp(frame);
+  frame[37] ^= 1;
+  EXPECT_EQ(fault_of(frame), FrameFault::wrong_udp_checksum);
+}
+
+TEST(XdpFrame, ADatagramWithoutAChecksumIsTakenOverIpv4Alone) {
+  for (const auto& [sides, fault] :
+       {std::pair(Sides{}, FrameFault::none), std::pair(kV6Sides, FrameFault::wrong_udp_checksum)}) {
+    Bytes frame = make_frame(sides, make_query("www.example.test", rrtype::kA));
+    put_u16(frame, (sides.client == Sides{}.client ? 34 : 54) + 6, 0);
+    EXPECT_EQ(fault_of(frame), fault) << sides.client;
+  }
+}
+
+TEST(XdpFrame, AChecksumThatIsOnlyHalfMadeByAVethIsTaken) {
+  for (const Sides& sides : {Sides{}, kV6Sides}) {
+    Bytes frame = make_frame(sides, make_query("www.example.test", rrtype::kA));
+    EXPECT_EQ(fault_of(frame), FrameFault::none);
+    ++frame[(sides.client == Sides{}.client ? 34 : 54) + 7];
+    EXPECT_EQ(fault_of(frame), FrameFault::wrong_udp_checksum);
+  }
+}
+
 }  // namespace
 }  // namespace tidegate::dns::test
