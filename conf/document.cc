@@ -17,6 +17,7 @@
 #include "conf/loader.h"
 #include "conf/validate.h"
 #include "conf/yaml_reader.h"
+#include "conf/zone_includes.h"
 
 namespace tidegate {
 namespace {
@@ -116,7 +117,12 @@ std::unique_ptr<Document> Document::from_json(const std::string& file_name, cons
 
 FileReader files_beside(const std::string& document_path) {
   return [directory = std::filesystem::path(document_path).parent_path()](const std::string& path, std::string& error) {
-    return read_whole(directory / path, error);
+    const auto read = [&directory](const std::string& name, std::string& cause) {
+      return read_whole(directory / name, cause);
+    };
+    std::shared_ptr<const std::string> bytes = read(path, error);
+    if (bytes != nullptr && has_includes(*bytes)) return put_includes_in(path, *bytes, read, error);
+    return bytes;
   };
 }
 

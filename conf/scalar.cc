@@ -404,8 +404,9 @@ std::optional<std::string> canonical_domain(std::string_view text) {
   size_t label = 0;
   for (const char c : text) {
     const char folded = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    const bool letter =
-        (folded >= 'a' && folded <= 'z') || (folded >= '0' && folded <= '9') || folded == '-' || folded == '_';
+    // '*' (RFC 4592) and '/' (RFC 2317) stand in names of zones that others serve.
+    const bool letter = (folded >= 'a' && folded <= 'z') || (folded >= '0' && folded <= '9') ||
+                        std::string_view("-_*/").find(folded) != std::string_view::npos;
     if (c == '.' ? label == 0 : !letter || ++label > kMaxLabel) return std::nullopt;
     if (c == '.') label = 0;
     domain += folded;

@@ -31,6 +31,7 @@ void add_status(const dns::Server& server, nlohmann::json& status) {
     status["zones"].push_back({{"name", zone.name},
                                {"names", zone.zone->names()},
                                {"records", zone.zone->records()},
+                               {"warnings", zone.zone->warnings()},
                                {"memory_bytes", zone.zone->memory_bytes()}});
   }
   status["steers"] = tables->authority->steers.size();

@@ -1,4 +1,4 @@
-// Master files (RFC 1035 §5) read by ldns into flat records. Not on any query's path.
+// Master files (RFC 1035 §5) read into flat records. Not on any query's path.
 #pragma once
 
 #include <cstdint>
@@ -21,11 +21,13 @@ struct MasterRecord {
   uint16_t rdata_bytes = 0;
   uint16_t type = 0;
   uint8_t owner_bytes = 0;
+  uint8_t file = 0;  // index into MasterFile::files
 };
 
 struct MasterFile {
   std::vector<uint8_t> bytes;
   std::vector<MasterRecord> records;
+  std::vector<std::string> files;  // the zone's, then those that it includes
 
   std::span<const uint8_t> owner(const MasterRecord& record) const {
     return std::span(bytes).subspan(record.owner, record.owner_bytes);
@@ -35,7 +37,8 @@ struct MasterFile {
   }
 };
 
-// `apex` is the origin until the text sets another. The Error names file, line and cause; the first fault stops.
+// `apex` is the origin until the text sets another. Included files stand in the text, between the marks of
+// conf/zone_includes.h. The Error names file, line and cause; the first fault stops.
 Result<MasterFile> read_master_file(const Name& apex, std::string_view file_name, std::string_view text);
 
 }  // namespace tidegate::dns

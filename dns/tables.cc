@@ -7,6 +7,7 @@
 #include <bit>
 
 #include "core/crypto.h"
+#include "core/log.h"
 #include "dns/lookup.h"
 
 namespace tidegate::dns {
@@ -53,6 +54,7 @@ Result<void> load_zones(Authority& authority, const Authority* previous) {
       auto zone = Zone::parse(configured.name, configured.file.name, *configured.file.bytes);
       if (!zone) return zone.error();
       served.zone = *zone;
+      for (const std::string& warning : served.zone->warnings()) log_warn("zone {}: {}", served.name, warning);
     }
     authority.zones.push_back(std::move(served));
   }

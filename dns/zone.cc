@@ -33,7 +33,7 @@ Result<std::shared_ptr<const Zone>> Zone::parse(const std::string& apex, std::st
   if (!apex_name) return fail("zone " + apex + ": the name is malformed");
   auto file = read_master_file(*apex_name, file_name, text);
   if (!file) return file.error();
-  return ZoneBuilder(*apex_name, file_name, *file).build();
+  return ZoneBuilder(*apex_name, *file).build();
 }
 
 size_t Zone::memory_bytes() const { return arena_.capacity() + slots_.capacity() * sizeof(Slot); }

@@ -87,6 +87,8 @@ class Zone {
   size_t names() const { return names_; }
   size_t records() const { return records_; }
   size_t memory_bytes() const;
+  // What is odd in the file, each with its place, and how it is taken; for people, few.
+  const std::vector<std::string>& warnings() const { return warnings_; }
 
   // `hash` is name_hash(lower_name).
   NodeView find(uint64_t hash, std::span<const uint8_t> lower_name) const;
@@ -112,6 +114,7 @@ class Zone {
   }
 
   Name apex_;
+  std::vector<std::string> warnings_;
   std::vector<uint8_t> arena_;  // blocks, aligned to kAlign; the first unit is unused so that 0 means none
   std::vector<Slot> slots_;     // open addressing, at most half full
   RrsetView negative_soa_;

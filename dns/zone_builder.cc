@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <unordered_map>
 
 namespace tidegate::dns {
 namespace {
+
+constexpr size_t kMaxWarnings = 20;  // told one by one
 
 std::span<const uint8_t> parent_name(std::span<const uint8_t> name) { return name.subspan(size_t{1} + name[0]); }
 
@@ -43,6 +47,32 @@ std::span<const uint8_t> leading_name(std::span<const uint8_t> rdata) {
   return rdata.first(std::min(at + 1, rdata.size()));
 }
 
+// The records of one name that were met: few are compared one by one, many by their keys.
+class SeenRecords {
+ public:
+  // False: `same(other)` says that one met before is equal.
+  template <class Same>
+  bool add(uint32_t record, uint64_t key, Same&& same) {
+    if (count_ < few_.size()) {
+      for (size_t i = 0; i < count_; ++i) {
+        if (few_[i].first == key && same(few_[i].second)) return false;
+      }
+      few_[count_++] = {key, record};
+      return true;
+    }
+    if (many_.empty()) many_.insert(few_.begin(), few_.end());
+    const auto [begin, end] = many_.equal_range(key);
+    if (std::any_of(begin, end, [&](const auto& other) { return same(other.second); })) return false;
+    many_.emplace(key, record);
+    return true;
+  }
+
+ private:
+  std::array<std::pair<uint64_t, uint32_t>, 8> few_;
+  size_t count_ = 0;
+  std::unordered_multimap<uint64_t, uint32_t> many_;
+};
+
 void put_u16(std::vector<uint8_t>& out, uint16_t value) {
   out.push_back(static_cast<uint8_t>(value >> 8));
   out.push_back(static_cast<uint8_t>(value));
@@ -60,16 +90,18 @@ void put_bytes(std::vector<uint8_t>& out, const void* data, size_t bytes) {
 
 }  // namespace
 
-ZoneBuilder::ZoneBuilder(const Name& apex, std::string_view file_name, const MasterFile& file)
-    : apex_(apex), file_name_(file_name), file_(file) {}
+std::string ZoneBuilder::place(const MasterRecord& record) const {
+  return fmt::format("{}:{}", file_.files[record.file], record.line);
+}
 
-Error ZoneBuilder::fault(uint32_t line, std::string_view cause) const {
-  return fail(fmt::format("{}:{}: {}", file_name_, line, cause));
+Error ZoneBuilder::fault(const MasterRecord& record, std::string_view cause) const {
+  return fail(fmt::format("{}: {}", place(record), cause));
 }
 
 Result<std::shared_ptr<const Zone>> ZoneBuilder::build() {
   if (const auto grouped = group_records(); !grouped) return grouped.error();
   for (Node& node : nodes_) {
+    drop_repeated(node);
     if (const auto checked = check_and_flag(node); !checked) return checked.error();
   }
   if (const auto checked = check_apex(); !checked) return checked.error();
@@ -77,6 +109,10 @@ Result<std::shared_ptr<const Zone>> ZoneBuilder::build() {
 
   std::shared_ptr<Zone> zone(new Zone());
   zone->apex_ = apex_;
+  if (repeated_ > warnings_.size()) {
+    warnings_.push_back(fmt::format("{} more records stand twice", repeated_ - warnings_.size()));
+  }
+  zone->warnings_ = std::move(warnings_);
   if (const auto encoded = encode_nodes(*zone); !encoded) return encoded.error();
   link_blocks(*zone);
   zone->apex_block_ = nodes_[0].block;
@@ -156,7 +192,7 @@ Result<void> ZoneBuilder::group_records() {
     const auto owner = file_.owner(record);
     const bool same_owner = previous_owner != kNoNode && file_.records[i - 1].owner == record.owner;
     if (!same_owner && !ends_in_apex(owner)) {
-      return fault(record.line,
+      return fault(record,
                    fmt::format("{} is not within the zone {}", name_to_text(owner), name_to_text(apex_.wire())));
     }
     const uint32_t index = same_owner ? previous_owner : find_or_add(owner);
@@ -168,23 +204,67 @@ Result<void> ZoneBuilder::group_records() {
   return {};
 }
 
+// Letters of either case are the same in a name (RFC 4343), and in nothing else.
+bool ZoneBuilder::same_data(const MasterRecord& a, const MasterRecord& b) const {
+  if (a.type != b.type || a.rdata_bytes != b.rdata_bytes) return false;
+  auto rest_a = file_.rdata(a), rest_b = file_.rdata(b);
+  if (equal(rest_a, rest_b)) return true;
+  const CompressibleNames names = a.type == rrtype::kDname ? CompressibleNames{0, 1} : compressible_names(a.type);
+  if (names.names == 0 || !equal(rest_a.first(names.fixed_bytes), rest_b.first(names.fixed_bytes))) return false;
+  rest_a = rest_a.subspan(names.fixed_bytes), rest_b = rest_b.subspan(names.fixed_bytes);
+  for (size_t i = 0; i < names.names; ++i) {
+    Name name_a, name_b;
+    if (!name_a.parse(rest_a) || !name_b.parse(rest_b) || !equal(name_a.wire(), name_b.wire())) return false;
+    rest_a = rest_a.subspan(name_a.bytes()), rest_b = rest_b.subspan(name_b.bytes());
+  }
+  return equal(rest_a, rest_b);
+}
+
+// An RRset is a set (RFC 2181 §5): of equal records the first stays.
+void ZoneBuilder::drop_repeated(Node& node) {
+  if (node.first_record == node.last_record) return;
+  SeenRecords seen;
+  uint32_t previous = kNoRecord;
+  for (uint32_t i = node.first_record; i != kNoRecord; i = next_record_[i]) {
+    const MasterRecord& record = file_.records[i];
+    const bool repeated =
+        !seen.add(i, data_key(record), [&](uint32_t other) { return same_data(record, file_.records[other]); });
+    if (!repeated) {
+      previous = i;
+      continue;
+    }
+    if (++repeated_ <= kMaxWarnings) {
+      warnings_.push_back(
+          fmt::format("{}: the same record of {} stands twice: one is served", place(record), name_to_text(node.name)));
+    }
+    next_record_[previous] = next_record_[i];
+    if (node.last_record == i) node.last_record = previous;
+  }
+}
+
+// Equal records have equal keys.
+uint64_t ZoneBuilder::data_key(const MasterRecord& record) const {
+  uint64_t key =
+      0xcbf29ce484222325ULL ^ record.type;  // FNV-1a; the zone's author chooses the data, and only harms himself
+  for (const uint8_t byte : file_.rdata(record)) key = (key ^ (byte | 0x20)) * 0x100000001b3ULL;
+  return key;
+}
+
 Result<void> ZoneBuilder::check_and_flag(Node& node) {
   uint32_t cname = kNoRecord, dname = kNoRecord, other = kNoRecord;
   for (uint32_t i = node.first_record; i != kNoRecord; i = next_record_[i]) {
     const MasterRecord& record = file_.records[i];
     switch (record.type) {
       case rrtype::kCname:
-        if (cname != kNoRecord)
-          return fault(record.line, fmt::format("{} has a second CNAME", name_to_text(node.name)));
+        if (cname != kNoRecord) return fault(record, fmt::format("{} has a second CNAME", name_to_text(node.name)));
         cname = i;
         break;
       case rrtype::kDname:
-        if (dname != kNoRecord)
-          return fault(record.line, fmt::format("{} has a second DNAME", name_to_text(node.name)));
+        if (dname != kNoRecord) return fault(record, fmt::format("{} has a second DNAME", name_to_text(node.name)));
         dname = i;
         break;
       case rrtype::kSoa:
-        if (!equal(node.name, apex_.wire())) return fault(record.line, "an SOA that is not at the zone's apex");
+        if (!equal(node.name, apex_.wire())) return fault(record, "an SOA that is not at the zone's apex");
         other = i;
         break;
       case rrtype::kNs:
@@ -199,7 +279,7 @@ Result<void> ZoneBuilder::check_and_flag(Node& node) {
     node.flags |= NodeView::kCname;
     if (other != kNoRecord || dname != kNoRecord) {
       const MasterRecord& record = file_.records[std::max(cname, other == kNoRecord ? dname : other)];
-      return fault(record.line, fmt::format("{} has a CNAME and other records", name_to_text(node.name)));
+      return fault(record, fmt::format("{} has a CNAME and other records", name_to_text(node.name)));
     }
   }
   if (dname != kNoRecord) node.flags |= NodeView::kDname;
@@ -208,16 +288,17 @@ Result<void> ZoneBuilder::check_and_flag(Node& node) {
 
 Result<void> ZoneBuilder::check_apex() {
   size_t soas = 0, servers = 0;
-  uint32_t line = 1;
+  MasterRecord at;
+  at.line = 1;
   for (uint32_t i = nodes_[0].first_record; i != kNoRecord; i = next_record_[i]) {
     const MasterRecord& record = file_.records[i];
-    if (record.type == rrtype::kSoa && ++soas > 1) line = record.line;
+    if (record.type == rrtype::kSoa && ++soas > 1) at = record;
     if (record.type == rrtype::kNs) ++servers;
   }
   const std::string apex = name_to_text(apex_.wire());
-  if (soas == 0) return fault(line, fmt::format("the zone {} has no SOA", apex));
-  if (soas > 1) return fault(line, fmt::format("the zone {} has a second SOA", apex));
-  if (servers == 0) return fault(line, fmt::format("the zone {} has no NS at its apex", apex));
+  if (soas == 0) return fault(at, fmt::format("the zone {} has no SOA", apex));
+  if (soas > 1) return fault(at, fmt::format("the zone {} has a second SOA", apex));
+  if (servers == 0) return fault(at, fmt::format("the zone {} has no NS at its apex", apex));
   return {};
 }
 
@@ -305,7 +386,8 @@ void ZoneBuilder::collect_types(const Node& node) {
 
 Result<void> ZoneBuilder::encode_node(Zone& zone, Node& node) {
   while (zone.arena_.size() % Zone::kAlign != 0) zone.arena_.push_back(0);
-  if (zone.arena_.size() / Zone::kAlign > UINT32_MAX) return fail(fmt::format("{}: the zone is too large", file_name_));
+  if (zone.arena_.size() / Zone::kAlign > UINT32_MAX)
+    return fail(fmt::format("{}: the zone is too large", file_.files[0]));
   node.block = static_cast<uint32_t>(zone.arena_.size() / Zone::kAlign);
   NodeView::Header header;
   header.flags = node.flags;
@@ -322,18 +404,12 @@ Result<void> ZoneBuilder::encode_node(Zone& zone, Node& node) {
       ttl_s = std::min(ttl_s, file_.records[sorted_[end++]].ttl_s);
     }
     Encoding encoding;
-    for (size_t k = i; k < end; ++k) {
-      const auto rdata = file_.rdata(file_.records[sorted_[k]]);
-      const bool repeated =
-          end - i <= 64 && std::any_of(&sorted_[i], &sorted_[i] + (k - i), [&](uint32_t earlier) {
-            return equal(file_.rdata(file_.records[earlier]), rdata);  // RFC 2181 §5: an RRset is a set
-          });
-      if (!repeated) append_record(encoding, {}, file_.records[sorted_[k]], ttl_s);
-      if (encoding.wire.size() > kMaxMessageBytes) break;
+    for (size_t k = i; k < end && encoding.wire.size() <= kMaxMessageBytes; ++k) {
+      append_record(encoding, {}, file_.records[sorted_[k]], ttl_s);
     }
     const MasterRecord& first = file_.records[sorted_[i]];
     if (const auto appended = append_rrset(zone, first.type, ttl_s, encoding); !appended) {
-      return fault(first.line, appended.error().message);
+      return fault(first, appended.error().message);
     }
     ++header.rrsets;
     zone.records_ += encoding.records;

@@ -17,7 +17,7 @@ namespace tidegate::dns {
 class ZoneBuilder {
  public:
   // All borrowed for the builder's life.
-  ZoneBuilder(const Name& apex, std::string_view file_name, const MasterFile& file);
+  ZoneBuilder(const Name& apex, const MasterFile& file) : apex_(apex), file_(file) {}
   Result<std::shared_ptr<const Zone>> build();
 
  private:
@@ -47,6 +47,9 @@ class ZoneBuilder {
   uint32_t find_or_add(std::span<const uint8_t> name);
   uint32_t find(std::span<const uint8_t> name, uint64_t hash) const;
   void grow_table();
+  void drop_repeated(Node& node);
+  uint64_t data_key(const MasterRecord& record) const;
+  bool same_data(const MasterRecord& a, const MasterRecord& b) const;
   Result<void> check_and_flag(Node& node);
   Result<void> check_apex();
   void find_occluders();
@@ -61,15 +64,17 @@ class ZoneBuilder {
   size_t append_name(Encoding& to, std::span<const uint8_t> name) const;
   Result<void> append_rrset(Zone& zone, uint16_t type, uint32_t ttl_s, const Encoding& encoding) const;
   bool ends_in_apex(std::span<const uint8_t> name) const;
-  Error fault(uint32_t line, std::string_view cause) const;
+  std::string place(const MasterRecord& record) const;  // "file:line"
+  Error fault(const MasterRecord& record, std::string_view cause) const;
 
   const Name& apex_;
-  std::string_view file_name_;
   const MasterFile& file_;
   std::vector<Node> nodes_;
   std::vector<uint32_t> table_;        // open addressing over nodes_
   std::vector<uint32_t> next_record_;  // parallel to the file's records
   std::vector<uint32_t> sorted_;       // scratch: a node's records by type
+  std::vector<std::string> warnings_;  // kMaxWarnings of them
+  size_t repeated_ = 0;                // records that were dropped
 };
 
 }  // namespace tidegate::dns

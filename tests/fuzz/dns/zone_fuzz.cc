@@ -1,13 +1,22 @@
-// Any text as a zone file: refused with a sentence, or a zone whose every name can be asked for.
+// Any text as a zone file that may include itself under any name: refused with a sentence, or a zone that can be asked.
 #include <cstdlib>
+#include <memory>
+#include <string>
 #include <string_view>
 
+#include "conf/zone_includes.h"
 #include "dns/zone.h"
 
 using namespace tidegate::dns;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
-  const auto zone = Zone::parse("example.test.", "fuzz.zone", {reinterpret_cast<const char*>(data), bytes});
+  const std::string text(reinterpret_cast<const char*>(data), bytes);
+  std::string refused;
+  const auto whole = tidegate::put_includes_in(
+      "fuzz.zone", text, [&](const std::string&, std::string&) { return std::make_shared<const std::string>(text); },
+      refused);
+  if (whole ? tidegate::has_includes(*whole) : refused.empty()) std::abort();
+  const auto zone = Zone::parse("example.test.", "fuzz.zone", whole ? *whole : text);
   if (!zone) {
     if (zone.error().message.empty()) std::abort();
     return 0;

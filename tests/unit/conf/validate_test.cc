@@ -144,6 +144,19 @@ TEST_F(ValidateDns, WantsSteersInsideZones) {
   EXPECT_THAT(codes("  - {name: www.badexample.test, targets: [{vip: v1}]}\n"), ElementsAre("outside_zones"));
 }
 
+// RFC 2317, RFC 4592 §2.1.1.
+TEST(Validate, TakesTheNamesOfZonesThatOthersServe) {
+  const auto codes = [](const std::string& name) {
+    return load_text("zones: [{name: \"" + name + "\", file: z}]\n",
+                     {{"z", testing::content("@ IN SOA a b 1 2 3 4 5\n")}})
+        .codes();
+  };
+  EXPECT_THAT(codes("0/25.2.0.192.in-addr.arpa"), IsEmpty());
+  EXPECT_THAT(codes("a.*.example.test"), IsEmpty());
+  EXPECT_THAT(codes("a b.example.test"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes("a..example.test"), ElementsAre("bad_value"));
+}
+
 TEST_F(ValidateDns, WantsTargetsThatAreOneThingOnce) {
   EXPECT_THAT(codes("  - {name: a.example.test, targets: []}\n"), ElementsAre("empty_value"));
   EXPECT_THAT(codes("  - {name: a.example.test, targets: [{weight: 1}]}\n"), ElementsAre("exactly_one"));
@@ -155,6 +168,26 @@ TEST_F(ValidateDns, WantsTargetsThatAreOneThingOnce) {
 TEST_F(ValidateDns, WantsPlacesWhereDistancesCount) {
   EXPECT_THAT(codes("  - {name: a.example.test, targets: [{vip: v1}, {vip: v3}]}\n"), ElementsAre("missing_place"));
   EXPECT_THAT(codes("  - {name: a.example.test, policy: failover, targets: [{vip: v1}, {vip: v3}]}\n"), IsEmpty());
+}
+
+TEST_F(ValidateDns, WantsAWeightAboveZeroWhereWeightsDecide) {
+  const std::string zeros = "targets: [{vip: v1, weight: 0}, {vip: v3, weight: 0}]}\n";
+  EXPECT_THAT(codes("  - {name: a.example.test, policy: weighted, " + zeros), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("  - {name: a.example.test, policy: failover, " + zeros), IsEmpty());
+  EXPECT_THAT(
+      codes("  - {name: a.example.test, policy: weighted, targets: [{vip: v1, weight: 0}, {vip: v3, weight: 1}]}\n"),
+      IsEmpty());
+}
+
+TEST(Validate, RefusesNetworksWhoseAddressesCarryAnother) {
+  const auto faults = [](const std::string& network) {
+    return load_text("sites: [{name: eu}]\ngeo: {networks: [{network: \"" + network + "\", site: eu}]}\n").codes();
+  };
+  EXPECT_THAT(faults("2002:c000:200::/40"), ElementsAre("without_effect"));
+  EXPECT_THAT(faults("2002::/16"), ElementsAre("without_effect"));
+  EXPECT_THAT(faults("::ffff:192.0.2.0/120"), ElementsAre("without_effect"));
+  EXPECT_THAT(faults("2000::/3"), IsEmpty());
+  EXPECT_THAT(faults("2001:db8::/32"), IsEmpty());
 }
 
 TEST(Validate, RefusesNetworksThatStandTwiceOrSayTwoPlaces) {

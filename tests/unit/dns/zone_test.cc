@@ -1,5 +1,6 @@
 #include "dns/zone.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -41,7 +42,7 @@ TEST(ZoneFile, WhatAZoneMustNotHoldIsRefusedByName) {
               HasSubstr("z.zone:6: c.z.test. has a second CNAME"));
   EXPECT_THAT(fault_of(std::string(kHead) + "c IN CNAME a\nc IN A 192.0.2.1\n"),
               HasSubstr("z.zone:6: c.z.test. has a CNAME and other records"));
-  EXPECT_THAT(fault_of(std::string(kHead) + "$INCLUDE other.zone\n"), HasSubstr("z.zone:5: $INCLUDE is not supported"));
+  EXPECT_THAT(fault_of(std::string(kHead) + "$INCLUDE other.zone\n"), HasSubstr("z.zone:5: $INCLUDE: that file"));
   EXPECT_THAT(fault_of(std::string(kHead) + "c CH TXT x\n"), HasSubstr("class IN"));
 }
 
@@ -51,6 +52,137 @@ TEST(ZoneFile, RepeatedRecordsAreOneAndAnRRsetHasItsLeastTtl) {
                 std::string(kHead) + "www 90 IN A 192.0.2.1\nwww 30 IN A 192.0.2.2\nwww 90 IN A 192.0.2.1\n");
   EXPECT_THAT(edge.ask("www.z.test", rrtype::kA).answers(),
               testing::ElementsAre("www.z.test. 30 IN A 192.0.2.1", "www.z.test. 30 IN A 192.0.2.2"));
+}
+
+// One line of a zone file, and its record as a client reads it.
+struct Line {
+  const char* text;
+  const char* name;
+  uint16_t type;
+  const char* record;
+};
+
+// What NSD and Knot load is loaded here, and means the same.
+TEST(ZoneFile, EveryFormOfARecordIsRead) {
+  const Line lines[] = {
+      {"x 100 IN A 192.0.2.1", "x", 1, "x.z.test. 100 IN A 192.0.2.1"},
+      {"x IN 100 A 192.0.2.1", "x", 1, "x.z.test. 100 IN A 192.0.2.1"},  // RFC 1035 §5.1
+      {"x 100 A 192.0.2.1", "x", 1, "x.z.test. 100 IN A 192.0.2.1"},
+      {"x in a 192.0.2.1", "x", 1, "x.z.test. 60 IN A 192.0.2.1"},
+      {"x CLASS1 TYPE1 \\# 4 C0 000201", "x", 1, "x.z.test. 60 IN A 192.0.2.1"},
+      {"x 1h30M A 192.0.2.1", "x", 1, "x.z.test. 5400 IN A 192.0.2.1"},
+      {"x 2147483647 A 192.0.2.1", "x", 1, "x.z.test. 2147483647 IN A 192.0.2.1"},
+      {"x 2147483648 A 192.0.2.1", "x", 1, "x.z.test. 0 IN A 192.0.2.1"},  // RFC 2181 §8
+      {"x 4294967295 A 192.0.2.1", "x", 1, "x.z.test. 0 IN A 192.0.2.1"},
+      {"x TYPE65280 \\# 0", "x", 65280, "x.z.test. 60 IN TYPE65280 \\# 0"},  // RFC 3597 §5
+      {"x TYPE65280 \\# 3 01 0203", "x", 65280, "x.z.test. 60 IN TYPE65280 \\# 3 010203"},
+      {"x TXT \"a b\" c \"x\\\"y\" \"\\065;(\"", "x", 16, "x.z.test. 60 IN TXT \"a b\" \"c\" \"x\\\"y\" \"A;(\""},
+      {"x ( IN ; a comment (\n  TXT\n \"a\" ) ; another", "x", 16, "x.z.test. 60 IN TXT \"a\""},
+      {"x L32 10 10.1.2.0", "x", 105, "x.z.test. 60 IN L32 10 10.1.2.0"},
+      {"x L64 10 2001:0db8:1140:1000", "x", 106, "x.z.test. 60 IN L64 10 2001:0db8:1140:1000"},
+      {"x LP 10 l64", "x", 107, "x.z.test. 60 IN LP 10 l64.z.test."},
+      {"x NID 10 0014:4fff:ff20:ee64", "x", 104, "x.z.test. 60 IN NID 10 0014:4fff:ff20:ee64"},
+      {"x CAA 0 issue \"ca.example\"", "x", 257, "x.z.test. 60 IN CAA 0 issue \"ca.example\""},
+      {"x SRV 0 5 443 @", "x", 33, "x.z.test. 60 IN SRV 0 5 443 z.test."},
+      {"x MX 10 .", "x", 15, "x.z.test. 60 IN MX 10 ."},
+      {"x CNAME A\\.b.c", "x", 5, "x.z.test. 60 IN CNAME A\\.b.c.z.test."},
+      {"a.*.z.test. A 192.0.2.1", "a.*", 1, "a.*.z.test. 60 IN A 192.0.2.1"},  // RFC 4592 §2.1.1
+      {"0/25 NS ns.other.", "0/25", 2, nullptr},                               // RFC 2317
+      {"x APL", "x", 42, nullptr},
+  };
+  for (const Line& line : lines) {
+    Edge edge;
+    edge.add_zone("z.test.", std::string(kHead) + line.text + "\n");
+    const Answer answer = edge.ask(std::string(line.name) + ".z.test", line.type);
+    ASSERT_TRUE(answer) << line.text;
+    if (line.record != nullptr) EXPECT_THAT(answer.answers(), testing::ElementsAre(line.record)) << line.text;
+    if (line.record == nullptr) EXPECT_EQ(answer.rcode(), 0) << line.text;
+  }
+}
+
+TEST(ZoneFile, ATtlThatIsLeftOutIsTheLastStatedUnlessThereIsADefault) {
+  Edge edge;
+  edge.add_zone("z.test.",
+                "@ 7 IN SOA ns h 1 2 3 4 500\n  IN NS ns\na A 192.0.2.1\nb 9 A 192.0.2.2\nc A 192.0.2.3\n"
+                "$TTL 50\nd A 192.0.2.4\ne 3 A 192.0.2.5\nf A 192.0.2.6\n");
+  const auto ttl_of = [&](const std::string& name) { return edge.ask(name + ".z.test", rrtype::kA).answers().at(0); };
+  EXPECT_EQ(ttl_of("a"), "a.z.test. 7 IN A 192.0.2.1");
+  EXPECT_EQ(ttl_of("c"), "c.z.test. 9 IN A 192.0.2.3");
+  EXPECT_EQ(ttl_of("d"), "d.z.test. 50 IN A 192.0.2.4");
+  EXPECT_EQ(ttl_of("f"), "f.z.test. 50 IN A 192.0.2.6") << "RFC 2308 §4";
+}
+
+TEST(ZoneFile, TheSameRecordTwiceIsOneAndIsTold) {
+  std::string text = std::string(kHead) +
+                     "c CNAME A\nc CNAME a.z.test.\nd DNAME e\nd DNAME e\n@ SOA NS h 1 2 3 4 5\n"
+                     "m MX 65 mail\nm MX 97 mail\nm MX 65 MAIL\nt TXT a\nt TXT A\n";
+  for (int i = 0; i < 300; ++i) text += fmt::format("many A 10.0.0.{}\n", i % 150);
+  const auto zone = Zone::parse("z.test.", "z.zone", text);
+  ASSERT_TRUE(zone) << zone.error().message;
+  EXPECT_EQ((*zone)->records(), 2U + 1 + 1 + 2 + 2 + 150);
+  ASSERT_THAT((*zone)->warnings(), testing::SizeIs(21));
+  EXPECT_EQ((*zone)->warnings()[0], "z.zone:9: the same record of z.test. stands twice: one is served");
+  EXPECT_EQ((*zone)->warnings()[1], "z.zone:6: the same record of c.z.test. stands twice: one is served");
+  EXPECT_EQ((*zone)->warnings()[20], "134 more records stand twice");
+}
+
+TEST(ZoneFile, MalformedRecordsAreToldWithTheirLine) {
+  const std::pair<const char*, const char*> lines[] = {
+      {"x A", "its data is incomplete"},
+      {"x A 192.0.2.1 192.0.2.2", "too many parts"},
+      {"x AAAA 192.0.2.1", "not an IPv6 address"},
+      {"x MX 70000 a", "the preference"},
+      {"x MX 10 a..b", "the domain name in its data is malformed"},
+      {"x TXT \"\\256\"", "a text is malformed"},
+      {"x CNAME "
+       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+       "the domain name in its data"},
+      {"x TXT \"no end", "a quoted text does not end on its line"},
+      {"x A ( 192.0.2.1", "a parenthesis that is never closed"},
+      {"x A 192.0.2.1 )", "a closing parenthesis without one that opens"},
+      {"x 99999999999 A 192.0.2.1", "the TTL '99999999999' is malformed"},
+      {"x 60", "the record has no type"},
+      {"x IN 60", "the record has no type"},
+      {"x OPT \\# 0", "'OPT' is no type of a zone's records"},
+      {"x AXFR", "'AXFR' is no type of a zone's records"},
+      {"x NOSUCH a", "'NOSUCH' is no type of a zone's records"},
+      {"x A \\# 5 0102030405", "\\# does not hold what its type has"},
+      {"x CNAME \\# 2 C00C", "\\# does not hold what its type has"},
+      {"x A \\# 0", "\\# does not hold what its type has"},
+      {"x TYPE65280 \\# 2 01", "contradict each other"},
+      {"x TYPE65280 \\# 1 0g", "hexadecimal"},
+      {"x SOA ns", "z.zone:5: "},
+      {"$TTL soon", "$TTL wants a number of seconds"},
+      {"$ORIGIN", "$ORIGIN wants a domain name"},
+      {"$GENERATE 1-9 a A 192.0.2.1", "$GENERATE is not known here"},
+      {"$END-INCLUDED", "is not known here"},
+      {"a..b A 192.0.2.1", "the owner name is malformed"},
+      {"x\\", "a backslash at a line's end"},
+  };
+  for (const auto& [line, cause] : lines) {
+    const std::string fault = fault_of(std::string(kHead) + line + "\n");
+    EXPECT_THAT(fault, StartsWith("z.zone:5: ")) << line;
+    EXPECT_THAT(fault, HasSubstr(cause)) << line;
+  }
+  EXPECT_THAT(fault_of(" A 192.0.2.1\n"), HasSubstr("z.zone:1: no owner name stands before this record"));
+}
+
+// As conf/zone_includes.h puts files into the text.
+TEST(ZoneFile, AnIncludedFileHasItsOriginItsLinesAndItsEnd) {
+  const std::string included =
+      "$BEGIN-INCLUDED \"sub/more.zone\" sub\n@ A 192.0.2.1\n$TTL 5\n$ORIGIN deep\nx A 192.0.2.2\n";
+  const std::string end = "$END-INCLUDED\n  AAAA 2001:db8::1\ny A 192.0.2.3\n";
+  Edge edge;
+  edge.add_zone("z.test.", std::string(kHead) + included + end);
+  EXPECT_THAT(edge.ask("sub.z.test", rrtype::kA).answers(), testing::ElementsAre("sub.z.test. 60 IN A 192.0.2.1"));
+  EXPECT_THAT(edge.ask("x.deep.sub.z.test", rrtype::kA).answers(),
+              testing::ElementsAre("x.deep.sub.z.test. 5 IN A 192.0.2.2"));
+  EXPECT_THAT(edge.ask("z.test", rrtype::kAaaa).answers(), testing::SizeIs(1)) << "the owner before the directive";
+  EXPECT_THAT(edge.ask("y.z.test", rrtype::kA).answers(), testing::ElementsAre("y.z.test. 5 IN A 192.0.2.3"))
+      << "$TTL goes on, as in BIND and NSD";
+  EXPECT_THAT(fault_of(std::string(kHead) + included + "bad A x\n" + end), StartsWith("sub/more.zone:5: "));
+  EXPECT_THAT(fault_of(std::string(kHead) + included + end + "bad A x\n"), StartsWith("z.zone:8: "));
+  EXPECT_THAT(fault_of(std::string(kHead) + included + included + end + end + "bad A x\n"), StartsWith("z.zone:8: "));
 }
 
 TEST(ZoneFile, AnOwnerWrittenLaterJoinsItsRRset) {
