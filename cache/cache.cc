@@ -114,6 +114,7 @@ void Fill::abandon() {
 
 Fields Fill::conditional_fields() const { return flight_->conditional_fields(); }
 bool Fill::sends(std::string_view field_name) const { return flight_->sends(field_name); }
+bool Fill::wanted() const { return flight_->wanted(); }
 void Fill::on_resume(std::function<void()> fn) { flight_->on_resume(std::move(fn)); }
 std::optional<Answer> Fill::stale_answer(uint64_t now_ms) { return flight_->stale_answer(now_ms); }
 

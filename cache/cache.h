@@ -120,7 +120,10 @@ class Fill {
   // Once, with the final (not 1xx) response head. Decides whether it may be stored and tells every waiter.
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);
   FillStep append(std::string_view bytes);
+  // `fn` is called when the leader may read on, and when the last reader has left: ask wanted() then.
   void on_resume(std::function<void()> fn);
+  // False: nobody reads any more and it is not worth finishing. Drop the Fill.
+  bool wanted() const;
   // Complete: the body is whole as its framing said. Publishes the object.
   void finish();
   // `reason` for log and Cache-Status detail. Readers of an arrived head get BodyStep::error.
@@ -206,7 +209,9 @@ class Cache {
   struct Totals {
     uint64_t objects = 0, ram_bytes = 0, disk_bytes = 0, writer_queue_bytes = 0;
     bool loading = false;
-    std::string disk_trouble;  // why the disk tier is not in use though one is wanted; empty: nothing is wrong
+    // That there is no disk tier though one is wanted, or that it is frozen, and why. Empty: nothing is wrong.
+    std::string disk_trouble;
+    uint64_t fill_bytes = 0;  // of bodies that arrive
   };
   Totals totals() const;
   // Returns when everything queued so far is committed (tests, orderly shutdown).

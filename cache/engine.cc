@@ -11,6 +11,8 @@
 namespace tidegate::cache {
 namespace {
 
+constexpr uint64_t kLittleRoomBytes = 4 << 20;  // a disk tier of that size is none
+
 HashKeys random_hash_keys() {
   return {derive_hash_key(random_bytes(32), "cache high"), derive_hash_key(random_bytes(32), "cache low")};
 }
@@ -24,7 +26,11 @@ WriterLimits writer_limits(const Options& options, uint64_t map_bytes) {
 }  // namespace
 
 Engine::Engine(const Options& options_, Metrics& metrics)
-    : options(options_), counters(metrics), keys(random_hash_keys()), index(options_.ram_bytes) {
+    : options(options_),
+      counters(metrics),
+      keys(random_hash_keys()),
+      fills(std::make_shared<FillBudget>(options_.ram_bytes)),
+      index(options_.ram_bytes) {
   if (!options.directory.empty()) open_disk();
   declare_gauges(metrics);
 }
@@ -37,7 +43,7 @@ Engine::~Engine() {
 void Engine::open_disk() {
   auto store = Store::open(options.directory, options.disk_bytes);
   if (!store) {
-    disk_trouble_ = store.error().message;
+    disk_trouble_ = "there is no disk tier: " + store.error().message;
     log_error("cache: {}; working from memory alone", disk_trouble_);
     return;
   }
@@ -55,7 +61,7 @@ void Engine::open_disk() {
   loading_ = true;
   readers_ = std::make_unique<ReaderPool>(*store_, options.reader_threads);
   residents_ = std::make_unique<ResidentReader>(*store_);
-  writer_ = std::make_unique<Writer>(*store_, *this, counters, writer_limits(options, store_->map_bytes()), reclaim_);
+  writer_ = std::make_unique<Writer>(*store_, *this, counters, writer_limits(options, store_->room_bytes()), reclaim_);
   writer_->start();
 }
 
@@ -69,6 +75,12 @@ void Engine::declare_gauges(Metrics& metrics) {
         [](Engine& e) { return e.writer_ ? e.writer_->disk_bytes() : 0; });
   gauge("tidegate_cache_disk_working", "1 while there is a disk tier; 0: none is wanted, or it cannot be used",
         [](Engine& e) { return e.store_ != nullptr ? 1 : 0; });
+  gauge("tidegate_cache_disk_frozen", "1 while the disk tier takes nothing because writing fails",
+        [](Engine& e) { return e.writer_ && !e.writer_->trouble().empty() ? 1 : 0; });
+  gauge("tidegate_cache_disk_bound_bytes", "What the disk tier may take, as its file system has room",
+        [](Engine& e) { return e.writer_ ? e.writer_->bound_bytes() : 0; });
+  gauge("tidegate_cache_fill_bytes", "Bytes of bodies that arrive, held for those who read them and for the writer",
+        [](Engine& e) { return e.fills->bytes(); });
   gauge("tidegate_cache_writer_queue_bytes", "Bytes that wait for the writer",
         [](Engine& e) { return e.writer_ ? e.writer_->queue_bytes() : 0; });
   gauge("tidegate_cache_oldest_read_seconds", "Age of the oldest disk read under way",
@@ -286,7 +298,9 @@ void Engine::on_evicted(const KeyHash& key, uint64_t variant, const DiskBody* di
     for (const auto& entry : std::vector(bucket->entries)) {
       if (entry->variant != variant || entry->disk.get() != disk) continue;
       entry->disk = nullptr;  // the writer erases the record itself
-      shard.erase(*entry, leftovers);
+      // The memory tier may be the larger one: what it holds stays.
+      const bool is_dead = purges.verdict(entry->tags, entry->generation) == PurgeVerdict::dead;
+      if (entry->object == nullptr || !entry->object->resident || is_dead) shard.erase(*entry, leftovers);
     }
   }
   clean_up(leftovers);
@@ -314,11 +328,17 @@ void Engine::flush() {
 Cache::Totals Engine::totals() {
   Cache::Totals totals;
   totals.disk_trouble = disk_trouble_;
+  totals.fill_bytes = fills->bytes();
   totals.objects = index.objects();
   totals.ram_bytes = index.ram_bytes();
   if (writer_ != nullptr) {
     totals.disk_bytes = writer_->disk_bytes();
     totals.writer_queue_bytes = writer_->queue_bytes();
+    if (const std::string why = writer_->trouble(); !why.empty()) {
+      totals.disk_trouble = "the disk tier is frozen, it takes nothing: " + why;
+    } else if (writer_->bound_bytes() < kLittleRoomBytes) {
+      totals.disk_trouble = "the disk tier has next to no room: its file system is full";
+    }
   }
   const std::lock_guard lock(loading_mutex_);
   totals.loading = loading_;

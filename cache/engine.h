@@ -11,6 +11,7 @@
 
 #include "cache/cache.h"
 #include "cache/counters.h"
+#include "cache/fill_budget.h"
 #include "cache/index.h"
 #include "cache/owned_request.h"
 #include "cache/policy.h"
@@ -109,6 +110,7 @@ class Engine final : public WriterClient {
   HashKeys keys;
   PurgeTable purges;
   UncacheablePlaces places;
+  const std::shared_ptr<FillBudget> fills;  // readers of a flight may outlive the engine
   Index index;
 
  private:

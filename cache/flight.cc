@@ -12,6 +12,7 @@ namespace tidegate::cache {
 
 Flight::Flight(Engine& engine, Origin origin, const Asker& asker, uint64_t generation)
     : engine_(engine),
+      fills_(engine.fills),
       key_(origin.key),
       key_text_(std::move(origin.key_text)),
       generation_(generation),
@@ -25,6 +26,18 @@ Flight::Flight(Engine& engine, Origin origin, const Asker& asker, uint64_t gener
       vary_(std::move(origin.vary)),
       variant_(origin.variant) {
   if (validating_ != nullptr) conditional_ = cache::conditional_fields(*validating_->head);
+}
+
+Flight::~Flight() { fills_->remove(counted_bytes_); }
+
+void Flight::count_in(uint64_t bytes) {
+  counted_bytes_ += bytes;
+  fills_->add(bytes);
+}
+
+void Flight::count_out(uint64_t bytes) {
+  counted_bytes_ -= bytes;
+  fills_->remove(bytes);
 }
 
 bool Flight::waiting_for_head() const {
@@ -52,7 +65,7 @@ FillStep Flight::append(std::string_view bytes) {
   if (!is_wanted()) return FillStep::stop;
   let_go();
   judge_laggards();
-  paused_ = held_bytes() > kWindowBytes;
+  paused_ = held_bytes() > fills_->window_bytes();
   return paused_ ? FillStep::pause : FillStep::more;
 }
 
@@ -63,6 +76,7 @@ void Flight::put_bytes(std::string_view bytes) {
           head_->body_bytes == UINT64_MAX || head_->body_bytes <= total_ ? kChunkBytes : head_->body_bytes - total_;
       tail_capacity_ = static_cast<size_t>(std::min<uint64_t>(kChunkBytes, expected));
       tail_.reset(new char[tail_capacity_]);
+      count_in(tail_capacity_);
     }
     const size_t n = std::min(bytes.size(), tail_capacity_ - tail_bytes_);
     std::memcpy(tail_.get() + tail_bytes_, bytes.data(), n);  // past what readers were given: they never look there
@@ -105,17 +119,19 @@ uint64_t Flight::held_bytes() const { return chunks_.size() * kChunkBytes + tail
 // Lets chunks go while more than half of the window is held: those on disk, or, where none go to disk, those that every
 // reader has passed.
 void Flight::let_go() {
-  while (!chunks_.empty() && held_bytes() > kWindowBytes / 2) {
+  const uint64_t window = fills_->window_bytes();
+  while (!chunks_.empty() && held_bytes() > window / 2) {
     const uint64_t end = (uint64_t{first_chunk_} + 1) * kChunkBytes;
     const bool on_disk = disk_ != nullptr && first_chunk_ < committed_chunks_;
     const bool passed = std::all_of(readers_.begin(), readers_.end(),
                                     [end](const Reader& r) { return r.position >= end || !r.is_waited_for; });
     if (!on_disk && (to_disk_ || !passed)) break;
     if (!on_disk) joinable_ = false;  // its beginning is gone
+    count_out(chunks_.front().bytes.size());
     chunks_.pop_front();
     ++first_chunk_;
   }
-  if (paused_ && held_bytes() <= kWindowBytes && resume_ != nullptr) {
+  if (paused_ && held_bytes() <= window && resume_ != nullptr) {
     paused_ = false;
     resume_->notify();
   }
@@ -125,17 +141,18 @@ void Flight::let_go() {
 void Flight::judge_laggards() {
   if (to_disk_) return;
   const uint64_t now_ns = monotonic_ns();
+  const uint64_t window = fills_->window_bytes();
   const uint64_t patience_ns = engine_.options.laggard_ms * kNsPerMs;
   const auto lag = [this](const Reader& r) { return total_ - std::min(total_, r.position); };
   const bool others_wait =
-      std::any_of(readers_.begin(), readers_.end(), [&](const Reader& r) { return lag(r) <= kWindowBytes / 4; });
+      std::any_of(readers_.begin(), readers_.end(), [&](const Reader& r) { return lag(r) <= window / 4; });
   for (Reader& reader : readers_) {
-    const bool is_behind = lag(reader) > kWindowBytes / 4 * 3;
+    const bool is_behind = lag(reader) > window / 4 * 3;
     if (!is_behind) {
       reader.behind_since_ns = 0;
     } else if (reader.behind_since_ns == 0) {
       reader.behind_since_ns = now_ns;
-    } else if (reader.is_waited_for && others_wait && held_bytes() > kWindowBytes &&
+    } else if (reader.is_waited_for && others_wait && held_bytes() > window &&
                now_ns - reader.behind_since_ns >= patience_ns) {
       reader.is_waited_for = false;
       engine_.counters.laggards.add();
@@ -156,6 +173,11 @@ void Flight::wake_readers() {
     reader.waiting->notify();
     reader.waiting = nullptr;
   }
+}
+
+bool Flight::wanted() const {
+  const std::lock_guard lock(mutex_);
+  return state_ != State::body || is_wanted();
 }
 
 // Somebody reads or waits for it, or it will be stored and little of it is missing.
@@ -230,6 +252,13 @@ void Flight::publish_whole() {
 void Flight::on_chunks_committed(uint32_t chunks) {
   const std::lock_guard lock(mutex_);
   committed_chunks_ = std::max(committed_chunks_, chunks);
+  let_go();
+}
+
+// What is held was for the disk: from here on the slowest reader paces the backend.
+void Flight::on_chunk_given_up() {
+  const std::lock_guard lock(mutex_);
+  stop_storing();
   let_go();
 }
 
@@ -348,8 +377,8 @@ void Flight::detach(uint64_t reader) {
   const std::lock_guard lock(mutex_);
   std::erase_if(readers_, [reader](const Reader& r) { return r.id == reader; });
   let_go();
-  // Nobody is left to make room by reading: let the leader ask whether to go on.
-  if (paused_ && !is_wanted() && resume_ != nullptr) {
+  // The last one has gone: let the leader ask whether to go on, now and not when the backend says more.
+  if (state_ == State::body && !is_wanted() && resume_ != nullptr) {
     paused_ = false;
     resume_->notify();
   }

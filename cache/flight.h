@@ -34,13 +34,13 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
     std::string key_text;
     std::string vary;  // by which requests are told apart until the head says it
     uint64_t variant = 0;
-    bool solo =
-        false;  // nobody may wait for it: its key or place proved uncacheable, or the request wants its own answer
+    bool solo = false;                               // nobody waits for it: its key or place proved uncacheable
     bool background = false;                         // revalidation without a client
     std::shared_ptr<const StoredObject> validating;  // the stored response, if there is one
     Freshness validating_freshness;
   };
   Flight(Engine& engine, Origin origin, const Asker& asker, uint64_t generation);
+  ~Flight() override;
 
   // --- joining
   enum class Joined : uint8_t { no, waits, follows };
@@ -62,6 +62,7 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   // Looks for readers that hold up the others; to be called every laggard_ms while the leader pauses. False: it does
   // not pause any more.
   bool give_up_laggards();
+  bool wanted() const;
   EventLoop& leading_loop() { return *loop_; }
   void finish();
   void fail(FillFailure failure, const char* reason);
@@ -80,6 +81,7 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
 
   // --- StoreListener
   void on_chunks_committed(uint32_t chunks) override;
+  void on_chunk_given_up() override;
   void on_stored(bool stored) override;
 
  private:
@@ -98,7 +100,8 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   void learn(Scope scope, uint64_t now_ms);
   void let_go_on(Refusal refusal, Scope scope);
   void release_those_with_authorization(const char* reason);
-  FillDecision store(const ResponseView& response, const Freshness& freshness, uint64_t now_ms);
+  FillDecision store(const ResponseView& response, const Freshness& freshness, std::vector<uint64_t> tags,
+                     uint64_t now_ms);
   FillDecision freshened(const ResponseView& response, uint64_t now_ms);
   std::shared_ptr<const StoredObject> with_head(std::shared_ptr<const StoredHead> head) const;
   void keep_freshened(std::shared_ptr<const StoredHead> head, const ResponseView& response, uint64_t now_ms);
@@ -128,10 +131,13 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   void wake_readers();
   bool is_wanted() const;
   uint64_t held_bytes() const;
+  void count_in(uint64_t bytes);
+  void count_out(uint64_t bytes);
   bool fits_in_memory() const { return total_ <= kMaxResidentBytes; }
   void publish_whole();
 
   Engine& engine_;
+  const std::shared_ptr<FillBudget> fills_;
   const KeyHash key_;
   const std::string key_text_;
   const uint64_t generation_;
@@ -160,6 +166,7 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   uint32_t first_chunk_ = 0;
   std::shared_ptr<char[]> tail_;  // the chunk being filled
   size_t tail_bytes_ = 0, tail_capacity_ = 0;
+  uint64_t counted_bytes_ = 0;  // of the engine's fill budget
   uint64_t total_ = 0;
   bool to_disk_ = false;
   std::shared_ptr<DiskBody> disk_;

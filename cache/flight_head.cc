@@ -11,6 +11,16 @@ bool may_wait_for(const Freshness& freshness, const CacheControl& control, uint6
   return use == Use::fresh || use == Use::stale_while_revalidate;
 }
 
+bool is_large(const ResponseView& response) { return response.content_length.value_or(UINT64_MAX) > kChunkBytes; }
+
+// What a request that waited still asks of the answer: that it comes from the origin, and now, it does.
+CacheControl control_of_waiter(Fields request_fields) {
+  CacheControl control = request_control(request_fields);
+  control.no_cache = false;
+  if (control.max_age == 0U) control.max_age.reset();
+  return control;
+}
+
 std::optional<int64_t> ttl_s(const Freshness& freshness, uint64_t now_ms) { return ttl_ms(freshness, now_ms) / 1000; }
 
 }  // namespace
@@ -77,8 +87,12 @@ FillDecision Flight::on_head(const ResponseView& response, uint64_t now_ms) {
   if (is_passing && validates_fresh(now_ms) && decision.refusal == Refusal::none) {
     decision.refusal = Refusal::not_cacheable;
   }
+  if (decision.refusal == Refusal::none && fills_->is_spent() && is_large(response))
+    decision.refusal = Refusal::no_memory;
   if (decision.refusal != Refusal::none) return refuse(decision.refusal, response.status, now_ms);
-  return store(response, decision.freshness, now_ms);
+  std::vector<uint64_t> tags = response_tags(engine_.keys, response.fields);
+  if (tags.size() > kMaxTags) return refuse(Refusal::too_many_tags, response.status, now_ms);
+  return store(response, decision.freshness, std::move(tags), now_ms);
 }
 
 bool Flight::validates_fresh(uint64_t now_ms) const {
@@ -118,7 +132,8 @@ void Flight::learn(Scope scope, uint64_t now_ms) {
 void Flight::let_go_on(Refusal refusal, Scope scope) {
   const char* const reason = token(refusal);
   ++refusals_;
-  if (scope != Scope::key && refusals_ < kMaxRefusals) {
+  const bool is_the_same_for_all = scope == Scope::key || refusal == Refusal::no_memory;
+  if (!is_the_same_for_all && refusals_ < kMaxRefusals) {
     if (scope == Scope::authorization) release_those_with_authorization(reason);
     promote_waiter(reason, State::passed);
     return;
@@ -176,13 +191,14 @@ void Flight::adopt_variant(StoredHead& head) {
   if (Bucket* bucket = shard.find(key_)) bucket->last_vary = head.vary;
 }
 
-FillDecision Flight::store(const ResponseView& response, const Freshness& freshness, uint64_t now_ms) {
+FillDecision Flight::store(const ResponseView& response, const Freshness& freshness, std::vector<uint64_t> tags,
+                           uint64_t now_ms) {
   const CacheControl control = response_control(response.fields);
   const auto head = make_head(response, control);
   head->freshness = freshness;
   head->key = key_text_;
   head->vary = canonical_vary(response.fields);
-  head->tags = response_tags(engine_.keys, response.fields);
+  head->tags = std::move(tags);
   head->generation = generation_;
   adopt_variant(*head);
   engine_.places.stored(engine_.place_hash(key_text_), now_ms);
@@ -225,7 +241,7 @@ void Flight::hand_out(Waiters& waiters, uint64_t now_ms) {
     if (loop == nullptr) continue;
     const RequestView& request = waiter->request.view();
     const bool fits =
-        is_same_variant(request.fields) && may_wait_for(head_->freshness, request_control(request.fields), now_ms);
+        is_same_variant(request.fields) && may_wait_for(head_->freshness, control_of_waiter(request.fields), now_ms);
     if (!fits) {
       engine_.lookup_again(waiter);
       continue;
@@ -254,6 +270,7 @@ FillDecision Flight::freshened(const ResponseView& response, uint64_t now_ms) {
   whole->freshness = fresh.freshness;
   whole->generation = generation_;
   whole->tags = response_tags(engine_.keys, whole->fields);
+  if (fresh.refusal == Refusal::none && whole->tags.size() > kMaxTags) fresh.refusal = Refusal::too_many_tags;
   decision.ttl_s = ttl_s(fresh.freshness, now_ms);
   if (!background_) {
     decision.answer = engine_.make_answer(request_.view(), fresh.freshness, with_head(whole), now_ms, *loop_);
@@ -336,6 +353,10 @@ void Flight::answer_all(Waiters& waiters, const std::shared_ptr<const StoredObje
     EventLoop* loop = waiter->loop();
     if (loop == nullptr) continue;
     const uint64_t now_ms = waiter->now_ms();
+    if (stale && !may_serve_on_error(freshness, request_control(waiter->request.view().fields), now_ms)) {
+      engine_.lookup_again(waiter);  // it takes nothing but the origin's own answer
+      continue;
+    }
     Lookup found;
     found.outcome = stale ? Outcome::stale : Outcome::hit;
     found.status.hit = true;

@@ -173,9 +173,9 @@ bool is_fresh(const Freshness& freshness, uint64_t now_ms) {
 }  // namespace
 
 const char* token(Refusal refusal) {
-  constexpr const char* kTokens[] = {"none",          "method",        "request-no-store", "status",     "no-store",
-                                     "private",       "authorization", "vary-star",        "set-cookie", "vary",
-                                     "not-cacheable", "no-lifetime",   "too-large"};
+  constexpr const char* kTokens[] = {
+      "none",       "method", "request-no-store", "status",      "no-store",  "private",   "authorization", "vary-star",
+      "set-cookie", "vary",   "not-cacheable",    "no-lifetime", "too-large", "no-memory", "too-many-tags"};
   static_assert(std::size(kTokens) == static_cast<size_t>(Refusal::count_));
   return kTokens[static_cast<size_t>(refusal)];
 }
@@ -189,7 +189,8 @@ Credentials credentials_of(Fields request_fields) {
 }
 
 Scope scope_of(Refusal refusal, uint16_t status, Fields request_fields) {
-  if (refusal == Refusal::request_no_store || refusal == Refusal::request_method || status >= 400)
+  if (refusal == Refusal::request_no_store || refusal == Refusal::request_method || refusal == Refusal::no_memory ||
+      status >= 400)
     return Scope::request;
   const Credentials credentials = credentials_of(request_fields);
   if (credentials.authorization) return Scope::authorization;

@@ -29,6 +29,8 @@ enum class Refusal : uint8_t {
   not_cacheable,     // neither explicit freshness nor a status with a heuristic one: §3
   no_lifetime,       // stale from the start, nothing to validate it by
   too_large,         // more than max_object_bytes
+  no_memory,         // the bodies that arrive take all memory meant for them
+  too_many_tags,     // more than kMaxTags
   count_,
 };
 const char* token(Refusal refusal);

@@ -6,12 +6,14 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <thread>
 
+#include "cache/limits.h"
 #include "cache/validation.h"
 #include "core/crypto.h"
 #include "core/lmdb_check.h"
@@ -30,6 +32,7 @@ constexpr const char* kLockFile = "/lock.mdb";
 constexpr const char* kLoadingMark = "/loading";
 constexpr const char* kInUseMark = "/in-use";    // exists while a process has the environment open
 constexpr const char* kSetAside = "/set-aside";  // what could not be used, until the next start
+constexpr off_t kLockFileBytes = 16'384;         // LMDB's for 126 readers, and some
 constexpr uint64_t kMaxDeathsWhileLoading = 3;
 constexpr int kLockTries = 50;  // for one that is ending: a second in all
 constexpr auto kLockPoll = std::chrono::milliseconds(20);
@@ -81,6 +84,17 @@ Result<void> grow_to_last_page(const lmdb::Env& env, const std::string& director
   return {};
 }
 
+// LMDB maps its lock file and makes it as long as it wants without asking for the blocks: on a full file system its
+// first touch would end the process.
+Result<void> reserve_lock_file(const std::string& directory) {
+  const std::string path = directory + kLockFile;
+  const UniqueFd fd(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0640));
+  if (!fd) return fail(path + ": " + std::strerror(errno));
+  if (const int error = ::posix_fallocate(fd.get(), 0, kLockFileBytes); error != 0)
+    return fail(path + ": " + std::strerror(error));
+  return {};
+}
+
 HashKeys new_hash_keys() {
   const std::string bytes = random_bytes(32);
   HashKeys keys;
@@ -112,6 +126,7 @@ Result<void> set_aside(const std::string& directory, uint64_t disk_bytes, const 
   const bool moved = has_room ? ::rename(data.c_str(), (aside + kDataFile).c_str()) == 0 : ::unlink(data.c_str()) == 0;
   if (!moved && errno != ENOENT) return fail("cannot set " + data + " aside: " + std::strerror(errno));
   for (const char* name : {kLockFile, kLoadingMark, kInUseMark, lmdb::kMark}) erase(directory + name);
+  if (auto reserved = reserve_lock_file(directory); !reserved) return reserved;
   log_warn("cache: {} cannot be used ({}); {}, starting empty", data, why,
            has_room ? "set aside in " + aside + " until the next start" : "erased, since there is no room for a copy");
   return {};
@@ -138,6 +153,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& directory, uint64_
 }
 
 Result<std::unique_ptr<Store>> Store::open_locked(const std::string& directory, uint64_t disk_bytes) {
+  if (auto reserved = reserve_lock_file(directory); !reserved) return reserved.error();
   const std::string aside = directory + kSetAside;
   const bool had_copy = exists(aside);
   // Whoever was killed left a sound file, whoever died of damage did not: worth a look before LMDB dies of it again.
@@ -219,6 +235,14 @@ Result<void> Store::read_header() {
     if (cursor.key().size() == 8 && epochs) header_.tags.emplace_back(lmdb::be64(cursor.key()), *epochs);
   }
   return {};
+}
+
+uint64_t Store::room_bytes() const {
+  struct statvfs system {};
+  if (::statvfs(directory_.c_str(), &system) != 0) return map_bytes_;
+  const uint64_t free = uint64_t{system.f_bavail} * system.f_frsize;
+  const uint64_t reserve = std::min(kDiskReserveBytes, uint64_t{system.f_blocks} * system.f_frsize / 16);
+  return std::min(map_bytes_, file_bytes(directory_ + kDataFile) + free - std::min(free, reserve));
 }
 
 std::optional<Meta> Store::read_meta(const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, bool& damaged) const {

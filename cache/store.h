@@ -35,6 +35,8 @@ class Store {
   const StoreHeader& header() const { return header_; }
   const lmdb::Env& env() const { return env_; }
   uint64_t map_bytes() const { return map_bytes_; }
+  // What the file may grow to: the map, or less where its file system has no more room but a reserve.
+  uint64_t room_bytes() const;
   MDB_dbi meta_db() const { return meta_; }
   MDB_dbi chunk_db() const { return chunk_; }
   MDB_dbi tag_db() const { return tag_; }

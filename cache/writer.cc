@@ -40,7 +40,30 @@ Writer::Writer(Store& store, WriterClient& client, Counters& counters, const Wri
       reclaim_(std::move(reclaim)),
       purged_to_(store.header().purge),
       eviction_(store.map_bytes() * kHighWaterPercent / 100),
-      noted_(store.header().purge) {}
+      noted_(store.header().purge),
+      bound_(store.room_bytes()) {}
+
+// Other programs fill the file system too: looked at before each transaction.
+void Writer::look_at_space() { bound_.store(store_.room_bytes(), std::memory_order_relaxed); }
+uint64_t Writer::limit_bytes() const { return bound_bytes() * kHighWaterPercent / 100; }
+
+std::string Writer::trouble() const {
+  const std::lock_guard lock(mutex_);
+  return trouble_;
+}
+
+// Said when it changes: a disk that stays full is one line.
+void Writer::note_outcome(const Result<void>& written) {
+  if (!written) counters_.commit_failures.add();
+  const bool was_in_trouble = backing_off_.exchange(!written.has_value());
+  if (!written && !was_in_trouble) {
+    log_error("cache: {}; the disk tier takes nothing until a transaction succeeds", written.error().message);
+  } else if (written && was_in_trouble) {
+    log_info("cache: the disk tier takes responses again");
+  }
+  const std::lock_guard lock(mutex_);
+  trouble_ = written ? std::string() : written.error().message;
+}
 
 PurgePosition Writer::purged_to() const {
   const std::lock_guard lock(mutex_);
@@ -61,10 +84,11 @@ void Writer::start() {
 }
 
 bool Writer::offer(PutChunk chunk) {
-  const uint64_t emergency = store_.map_bytes() / 100 * kEmergencyPercent;
+  const uint64_t emergency = bound_bytes() / 100 * kEmergencyPercent;
   const std::lock_guard lock(mutex_);
   const uint64_t bytes = kSmallWorkBytes + chunk.bytes.bytes.size();
-  if (stop_ || queue_bytes_ + bytes > limits_.queue_bytes || used_.load(std::memory_order_relaxed) > emergency)
+  if (stop_ || backing_off_.load(std::memory_order_relaxed) || queue_bytes_ + bytes > limits_.queue_bytes ||
+      used_.load(std::memory_order_relaxed) > emergency)
     return false;
   queue_bytes_ += bytes;
   queue_.push_back(std::move(chunk));
@@ -131,30 +155,28 @@ void Writer::take_reclaimed() {
 
 void Writer::commit_batch(std::vector<Work>& batch) {
   take_reclaimed();
-  make_room(incoming_bytes(batch), eviction_.capacity());
-  if (batch.empty() && reclaimed_.empty() && victims_.empty()) return;
+  look_at_space();
+  make_room(incoming_bytes(batch), limit_bytes());
+  // In trouble an empty transaction tries whether that has passed.
+  if (batch.empty() && reclaimed_.empty() && victims_.empty() && !backing_off_) return;
   const uint64_t started = monotonic_ns();
   auto written = write(batch);
   if (!written) {
     counters_.commit_failures.add();
-    log_warn("cache: {}; making room and trying once more", written.error().message);
+    if (!backing_off_) log_warn("cache: {}; making room and trying once more", written.error().message);
     // Pages freed by one transaction serve the next: erase first, alone, then write again.
-    make_room(2 * incoming_bytes(batch), eviction_.capacity() * 9 / 10);
+    look_at_space();
+    make_room(2 * incoming_bytes(batch), limit_bytes() * 9 / 10);
     std::vector<Work> nothing;
     if (auto erased = write(nothing); erased) erasures_committed();
     written = write(batch);
   }
-  backing_off_ = !written.has_value();
-  if (written) {
-    erasures_committed();
-    committed(batch);
-    counters_.commits.add();
-    counters_.commit_seconds.record_ns(monotonic_ns() - started);
-  } else {
-    counters_.commit_failures.add();
-    log_error("cache: {}; the responses of this batch are not stored", written.error().message);
-    given_up(batch);
-  }
+  note_outcome(written);
+  if (!written) return given_up(batch);
+  erasures_committed();
+  committed(batch);
+  counters_.commits.add();
+  counters_.commit_seconds.record_ns(monotonic_ns() - started);
 }
 
 void Writer::erasures_committed() {
@@ -246,6 +268,7 @@ void Writer::given_up(std::vector<Work>& batch) {
   for (Work& work : batch) {
     if (auto* chunk = std::get_if<PutChunk>(&work)) {
       chunk->disk->doomed.store(true, std::memory_order_release);
+      if (chunk->listener != nullptr) chunk->listener->on_chunk_given_up();
     } else if (auto* put = std::get_if<PutMeta>(&work)) {
       put->disk->doomed.store(true, std::memory_order_release);
       if (put->listener != nullptr) put->listener->on_stored(false);

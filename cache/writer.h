@@ -30,6 +30,7 @@ class StoreListener {
  public:
   virtual ~StoreListener() = default;
   virtual void on_chunks_committed(uint32_t chunks) = 0;  // the first `chunks` can be read from disk
+  virtual void on_chunk_given_up() = 0;                   // one could not be written: it will not be stored
   virtual void on_stored(bool stored) = 0;                // the last word: whole and durable, or given up
 };
 
@@ -115,6 +116,10 @@ class Writer {
 
   uint64_t queue_bytes() const;
   uint64_t disk_bytes() const { return used_.load(std::memory_order_relaxed); }
+  // What the file may grow to now: Options::disk_bytes, or less where its file system has no more room.
+  uint64_t bound_bytes() const { return bound_.load(std::memory_order_relaxed); }
+  // Why the last transaction could not be written; empty: it was. While it is not, no body is taken.
+  std::string trouble() const;
   PurgePosition purged_to() const;  // durably
 
  private:
@@ -142,6 +147,9 @@ class Writer {
   void drop(uint64_t disk_generation);
   void drop_up_to(uint64_t generation);
   void account(DiskBody& disk, uint64_t bytes);
+  void look_at_space();
+  uint64_t limit_bytes() const;
+  void note_outcome(const Result<void>& written);
 
   // writer_load.cc: the start
   void load();
@@ -177,6 +185,7 @@ class Writer {
   bool flush_wanted_ = false;
   bool stop_ = false;
   PurgePosition purged_to_;  // durable
+  std::string trouble_;      // why the last transaction failed
 
   // The writer thread's own.
   std::unordered_map<uint64_t, Resident> residents_;  // by disk generation
@@ -186,9 +195,10 @@ class Writer {
   uint64_t reclaimed_bytes_ = 0;
   uint64_t batch_bytes_ = 0;
   std::vector<std::function<void()>> flushed_;  // whose waiting ends once the batch is let go
-  bool backing_off_ = false;                    // the last transaction failed: do not spin
+  std::atomic<bool> backing_off_{false};        // the last transaction failed: do not spin, take no bodies
   PurgePosition noted_;
   std::atomic<uint64_t> used_{0};
+  std::atomic<uint64_t> bound_;
   std::thread thread_;
 };
 

@@ -186,7 +186,7 @@ void Proxy::add_status(nlohmann::json& status) const {
 
 std::string Proxy::warnings() const {
   const std::string trouble = cache_ ? cache_->totals().disk_trouble : std::string();
-  return trouble.empty() ? trouble : "the cache has no disk tier: " + trouble + "\n";
+  return trouble.empty() ? trouble : "cache: " + trouble + "\n";
 }
 
 void Proxy::purge(const Purge& purge) {

@@ -1,15 +1,18 @@
 """The edge cache seen by clients and counted at the origins: misses, hits, herds, purges, and a kill that loses nothing."""
 
+import contextlib
 import json
 import re
 import socket
 import ssl
+import tempfile
 import threading
 import uuid
+from pathlib import Path
 
 import box
 from lab import binary, open_socket, unix_request
-from netns import wait_until
+from netns import sh, wait_until
 from topology import VIP_EU
 
 WWW = "https://www.example.test"
@@ -93,6 +96,18 @@ def test_the_cache_answers_a_conditional_request_and_a_range_itself(lab):
     status, _, body, _ = ask(lab, path, "-H", "Range: bytes=2-4")
     assert (status, body) == (206, "234")
     assert origin_hits(lab, path) == 1
+
+
+def test_a_cold_range_or_condition_on_what_cannot_be_stored_gets_what_it_asked_for(lab):
+    path = fresh_path(lab, "0123456789", folder="static/private")
+    status, cache, body, _ = ask(lab, path, "-H", "Range: bytes=2-4")
+    assert (status, body) == (206, "234") and "detail=private" in cache, (status, cache)
+    etag = re.search(r"(?i)^etag: (.*)$", ask(lab, path)[3], re.MULTILINE)[1]
+    status, cache, body, _ = ask(lab, path, "-H", f"If-None-Match: {etag}")
+    assert (status, body) == (304, ""), (status, cache)
+    cold = fresh_path(lab, "0123456789", folder="static/session")
+    assert ask(lab, cold, "-H", "Range: bytes=2-4")[0] == 206
+    assert "hit" in ask(lab, cold)[1], "what can be stored was asked for whole"
 
 
 def test_head_is_answered_from_a_stored_get(lab):
@@ -267,6 +282,55 @@ listeners:
 routes:
   - {name: all, path: "/*", pool: app, cache: {enabled: true}}
 """
+
+
+@contextlib.contextmanager
+def small_filesystem(megabytes):
+    """A file system of that size, for the block."""
+    with tempfile.TemporaryDirectory() as directory:
+        sh("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tidegate-test", directory)
+        try:
+            yield Path(directory)
+        finally:
+            sh("umount", "--lazy", directory)
+
+
+def test_a_small_or_full_disk_costs_nobody_an_answer(lab):
+    """Larger than the disk tier's bound is its file system's end; then something else fills that; then a start on it."""
+    with small_filesystem(64) as disk, box.raised() as node:
+        config = BOUNDED.replace("disk: 16MB", f"disk: 1GB, path: {disk}/cache")
+        l7 = node.start_plane("l7", node.write("edge.yaml", config), "--state", node.state_dir)
+        node.wait_ready("l7", l7)
+        name, size = uuid.uuid4().hex, 20 << 20
+        (lab.directory("origin1") / "www" / "static" / name).write_bytes(bytes(size))
+
+        def metric(name):
+            return float(re.search(rf"^{name} (\S+)$", node.ask("l7", "/metrics").body.decode(), re.MULTILINE)[1])
+
+        def fetch(first, last):
+            """Lengths of so many distinct objects of 20 MB."""
+            out = lab.run(
+                "client-eu", "curl", "-s", "--max-time", "20", "-w", "%{http_code} %{size_download} %{exitcode}\n", "-o", "/dev/null",
+                f"http://10.10.0.61/static/{name}?[{first}-{last}]",
+            ).stdout  # fmt: skip
+            return out.splitlines()
+
+        whole = f"200 {size} 0"
+        assert fetch(1, 6) == [whole] * 6, "120 MB through a file system of 64"
+        wait_until("all is written or given up", lambda: metric("tidegate_cache_writer_queue_bytes") == 0, 20, l7)
+        assert metric("tidegate_cache_disk_bound_bytes") <= 64 << 20
+        assert (disk / "cache" / "data.mdb").stat().st_size < 64 << 20
+        fill = disk / "something-else"
+        sh("sh", "-c", f"cat /dev/zero > {fill} 2>/dev/null || true")
+        assert fetch(11, 13) == [whole] * 3, "on a full one"
+        l7.kill()
+        (disk / "cache" / "lock.mdb").unlink()
+        sh("sh", "-c", f"cat /dev/zero >> {fill} 2>/dev/null || true")
+        again = node.start_plane("l7", node.write("edge.yaml", config), "--state", node.state_dir)
+        node.wait_ready("l7", again)
+        assert b"no disk tier" in node.ask("l7", "/healthz").body and b"No space left" in node.ask("l7", "/healthz").body
+        assert fetch(21, 22) == [whole] * 2, "from memory alone"
+        assert (disk / "cache" / "data.mdb").exists(), "what is there is kept for a better day"
 
 
 def test_a_cache_that_is_full_makes_room_for_what_is_new_and_never_grows_past_its_bound(lab):

@@ -186,7 +186,7 @@ class Lab:
     def _prepare_origin(self, origin):
         home = self.directory(origin)
         www = home / "www"
-        for folder in ("static/tagged", "static/renewed", "static/kept", "static/session", "slow", "../tmp"):
+        for folder in ("static/tagged", "static/renewed", "static/kept", "static/session", "static/private", "slow", "../tmp"):
             (www / folder).mkdir(parents=True)
         (www / "index.html").write_text("the origin's front page\n")
         (www / "static/hello.txt").write_text("hello from the origin\n")

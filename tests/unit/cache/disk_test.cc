@@ -410,6 +410,28 @@ TEST_F(CacheOnDisk, ChurnAtTheHighWaterMarkEvictsAndNeverFailsACommit) {
   EXPECT_GT(metric("tidegate_cache_stored_total{tier=\"disk\"}"), 500);
 }
 
+TEST_F(CacheOnDisk, AMemoryTierLargerThanTheDiskTierHoldsMore) {
+  Options options = on_disk(16 << 20);
+  options.ram_bytes = 64 << 20;
+  open(options);
+  for (uint64_t i = 0; i < 300; ++i) {
+    store("/" + std::to_string(i), fresh_minute(), body_of(100'000, i));
+    if (i % 20 == 0) cache->flush();
+  }
+  cache->flush();
+  EXPECT_GT(metric("tidegate_cache_evicted_total{tier=\"disk\"}"), 100);
+  for (uint64_t i = 0; i < 300; ++i) {
+    Lookup hit = find(get("/" + std::to_string(i)));
+    ASSERT_EQ(hit.outcome, Outcome::hit) << i;
+    EXPECT_TRUE(read_all(hit.answer) == body_of(100'000, i)) << i;
+  }
+  Purge all;
+  all.kind = PurgeKind::all;
+  cache->purge(all);
+  cache->flush();
+  EXPECT_EQ(find(get("/0")).outcome, Outcome::lead);
+}
+
 TEST_F(CacheOnDisk, AFullQueueMeansNotStoredAndNobodyWaits) {
   Options options = on_disk();
   options.writer_queue_bytes = 100'000;

@@ -1,0 +1,171 @@
+// Short of disk or of memory: nobody hangs, answers stay right, and it is said.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+
+#include "cache/format.h"
+#include "cache/limits.h"
+#include "tests/unit/cache/cache_fixture.h"
+
+namespace tidegate::cache {
+namespace {
+
+using namespace testing;
+
+// While it lives, no file of this process grows past `bytes`: to LMDB a full disk (EFBIG for ENOSPC).
+class FullDisk {
+ public:
+  explicit FullDisk(uint64_t bytes) : old_handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &old_);
+    const rlimit now{bytes, old_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &now), 0);
+  }
+  ~FullDisk() {
+    ::setrlimit(RLIMIT_FSIZE, &old_);
+    std::signal(SIGXFSZ, old_handler_);
+  }
+  FullDisk(const FullDisk&) = delete;
+  FullDisk& operator=(const FullDisk&) = delete;
+
+ private:
+  void (*old_handler_)(int);
+  rlimit old_{};
+};
+
+class UnderPressure : public CacheFixture {
+ protected:
+  Options on_disk() {
+    Options options;
+    options.directory = directory.path("cache");
+    options.disk_bytes = 256 << 20;
+    return options;
+  }
+
+  // Sends `body` to the cache and reads it at once, as a leader with a quick client does. What came.
+  std::string fill_and_read(Lookup& lead, Answer& answer, std::string_view body) {
+    std::string out;
+    bool resumed = true, ready = true;
+    lead.fill.on_resume([&resumed] { resumed = true; });
+    answer.body.on_ready([&ready] { ready = true; });
+    const uint64_t deadline = monotonic_ns() + 20 * kNsPerS;
+    for (bool ended = false; !ended && monotonic_ns() < deadline; loop.run_once(kNsPerMs)) {
+      while (resumed && !body.empty()) {
+        const size_t n = std::min<size_t>(body.size(), 60'000);
+        const FillStep step = lead.fill.append(body.substr(0, n));
+        body.remove_prefix(n);
+        if (step == FillStep::stop) return out;
+        resumed = step != FillStep::pause;
+        if (body.empty()) lead.fill.finish();
+      }
+      for (Slice slice; !ended;) {
+        const BodyStep step = answer.body.next(slice);
+        if (step == BodyStep::wait) break;
+        if (step == BodyStep::data) out += slice.bytes;
+        ended = step != BodyStep::data;
+      }
+    }
+    return out;
+  }
+
+  TempDir directory;
+};
+
+TEST_F(UnderPressure, ABodyThatTheDiskCannotTakePassesThroughAndTheTierComesBack) {
+  open(on_disk());
+  store("/small", fresh_minute(), "small");
+  cache->flush();
+  const std::string body = body_of(20 << 20);
+  {
+    const FullDisk full(std::filesystem::file_size(directory.path("cache") + "/data.mdb"));
+    for (const char* path : {"/large", "/another"}) {
+      Lookup lead = find(get(path));
+      ASSERT_EQ(lead.outcome, Outcome::lead);
+      FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), body.size()), now_ms());
+      ASSERT_EQ(decision.kind, FillDecision::Kind::store);
+      EXPECT_TRUE(fill_and_read(lead, *decision.answer, body) == body) << path;
+    }
+    store("/in-memory", fresh_minute(), "in memory");
+    cache->flush();
+    EXPECT_NE(cache->totals().disk_trouble.find("frozen"), std::string::npos) << cache->totals().disk_trouble;
+    EXPECT_EQ(metric("tidegate_cache_disk_frozen"), 1);
+    EXPECT_EQ(find(get("/small")).outcome, Outcome::hit);
+  }
+  for (int i = 0; i < 100 && !cache->totals().disk_trouble.empty(); ++i) cache->flush();
+  EXPECT_EQ(cache->totals().disk_trouble, "");
+  EXPECT_EQ(metric("tidegate_cache_disk_frozen"), 0);
+  Lookup lead = find(get("/large"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), body.size()), now_ms());
+  EXPECT_TRUE(fill_and_read(lead, *decision.answer, body) == body);
+  cache->flush();
+  open(on_disk());
+  for (const auto& [path, wanted] : {std::pair<const char*, const std::string&>{"/large", body}}) {
+    Lookup hit = find(get(path));
+    ASSERT_EQ(hit.outcome, Outcome::hit) << path;
+    EXPECT_TRUE(read_all(hit.answer) == wanted);
+  }
+}
+
+TEST_F(UnderPressure, TheBodiesOfAllFetchesShareOneBudget) {
+  Options options;
+  options.ram_bytes = 8 << 20;
+  open(options);
+  const std::string piece = body_of(60'000);
+  constexpr uint64_t kBytes = 20 << 20;
+  struct Slow {
+    Lookup lead;
+    FillDecision decision;
+  };
+  std::vector<Slow> fetches;
+  for (int i = 0; i < 40; ++i) {
+    Slow slow{find(get("/" + std::to_string(i))), {}};
+    slow.decision = slow.lead.fill.on_head(response(200, fresh_minute(), kBytes), now_ms());
+    ASSERT_EQ(slow.decision.kind, FillDecision::Kind::store);
+    fetches.push_back(std::move(slow));
+  }
+  for (Slow& slow : fetches) {  // as much as the cache takes, and nobody reads
+    for (uint64_t sent = 0; sent < kBytes && slow.lead.fill.append(piece) == FillStep::more;) sent += piece.size();
+  }
+  EXPECT_LE(cache->totals().fill_bytes, kMinFillBytes + kWindowBytes + 40 * (kSmallWindowBytes + 2 * kChunkBytes));
+  EXPECT_GE(cache->totals().fill_bytes, kMinFillBytes);
+
+  Lookup one_more = find(get("/more"));
+  auto waiter = ask(get("/more"));
+  const FillDecision passed = one_more.fill.on_head(response(200, fresh_minute(), kBytes), now_ms());
+  EXPECT_EQ(passed.kind, FillDecision::Kind::pass);
+  EXPECT_STREQ(passed.reason, "no-memory");
+  EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::bypass);
+  store("/small", fresh_minute(), "small objects are stored all the same");
+
+  // Who reads gets all of it.
+  const std::string rest = body_of(kBytes);
+  fetches.erase(fetches.begin() + 1, fetches.end());
+  EXPECT_LE(cache->totals().fill_bytes, kWindowBytes + 2 * kChunkBytes);
+  fetches.clear();
+  EXPECT_EQ(cache->totals().fill_bytes, 0U);
+  Lookup lead = find(get("/more"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), rest.size()), now_ms());
+  ASSERT_EQ(decision.kind, FillDecision::Kind::store) << "nothing of it was remembered";
+  EXPECT_TRUE(fill_and_read(lead, *decision.answer, rest) == rest);
+}
+
+TEST_F(UnderPressure, TheLastReaderThatLeavesEndsTheFetchAtOnce) {
+  open();
+  Lookup lead = find(get("/a"));
+  auto waiter = ask(get("/a"));
+  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), 20 << 20), now_ms());
+  bool asked = false;
+  lead.fill.on_resume([&asked] { asked = true; });
+  ASSERT_EQ(lead.fill.append(body_of(1'000)), FillStep::more);
+  Lookup joined = settle(std::move(waiter));
+  decision.answer.reset();
+  loop.run_once(0);
+  EXPECT_TRUE(lead.fill.wanted()) << "another one reads";
+  joined.answer = Answer();
+  for (int i = 0; i < 4 && !asked; ++i) loop.run_once(kNsPerMs);
+  EXPECT_TRUE(asked) << "the leader is told, though the backend says nothing";
+  EXPECT_FALSE(lead.fill.wanted());
+}
+
+}  // namespace
+}  // namespace tidegate::cache
