@@ -3,6 +3,8 @@
 #include <array>
 #include <ctime>
 
+#include "cache/fields.h"
+
 namespace tidegate::cache {
 namespace {
 
@@ -18,7 +20,7 @@ class DateReader {
   explicit DateReader(std::string_view text) : text_(text) {}
 
   void expect(std::string_view literal) {
-    ok_ = ok_ && text_.starts_with(literal);
+    ok_ = ok_ && begins_with(literal);
     if (ok_) text_.remove_prefix(literal.size());
   }
   int digits(size_t count) {
@@ -34,13 +36,15 @@ class DateReader {
   template <size_t N>
   int one_of(const std::array<std::string_view, N>& words) {
     for (size_t i = 0; i < N; ++i) {
-      if (!ok_ || !text_.starts_with(words[i])) continue;
+      if (!ok_ || !begins_with(words[i])) continue;
       text_.remove_prefix(words[i].size());
       return static_cast<int>(i);
     }
     ok_ = false;
     return 0;
   }
+  // RFC 9111 §4.2: a cache should match dates without case.
+  bool begins_with(std::string_view word) const { return same_name(text_.substr(0, word.size()), word); }
   bool next_is(char c) const { return !text_.empty() && text_.front() == c; }
   bool complete() const { return ok_ && text_.empty(); }
 

@@ -40,8 +40,12 @@ bool Shard::publish(std::shared_ptr<Entry> entry, Leftovers& leftovers) {
   }
   Bucket& place = buckets[entry->key];  // erase may have dropped the empty bucket
   if (place.entries.size() >= kMaxVariants) {
-    const std::shared_ptr<Entry> oldest = place.entries.front();
-    erase(*oldest, leftovers);
+    // The oldest that nobody used: a flood of variants takes its own place, not that of those in use.
+    const auto unused = std::find_if(place.entries.begin(), place.entries.end(), [](const auto& candidate) {
+      return candidate->uses.load(std::memory_order_relaxed) == 0;
+    });
+    const std::shared_ptr<Entry> victim = unused != place.entries.end() ? *unused : place.entries.front();
+    erase(*victim, leftovers);
   }
   place.last_vary = entry->vary;
   place.entries.push_back(std::move(entry));

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cache/key.h"
+#include "cache/limits.h"
 #include "cache/object.h"
 #include "cache/s3fifo.h"
 #include "cache/uncacheable.h"
@@ -80,8 +81,6 @@ struct Shard {
   void hold(Entry& entry, std::shared_ptr<const StoredObject> object, Leftovers& leftovers);
   void erase(Entry& entry, Leftovers& leftovers);
   void erase_flight(const KeyHash& key, const Flight* flight);
-
-  static constexpr size_t kMaxVariants = 64;  // under one key; the oldest goes
 
  private:
   void release_object(Entry& entry, Leftovers& leftovers);

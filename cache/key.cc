@@ -164,12 +164,16 @@ uint64_t variant_hash(const HashKeys& keys, std::string_view vary, std::string_v
   return hash == 0 ? 1 : hash;
 }
 
-uint64_t tag_hash(const HashKeys& keys, std::string_view tag) { return siphash13(keys.low, tag); }
+uint64_t tag_hash(const HashKeys& keys, std::string_view tag) {
+  std::string lower;
+  append_lower(lower, tag);
+  return siphash13(keys.low, lower);
+}
 
 std::vector<uint64_t> response_tags(const HashKeys& keys, Fields response_fields) {
   std::vector<uint64_t> tags;
   const auto add = [&](std::string_view tag) {
-    if (!tag.empty() && tags.size() < kMaxTags) tags.push_back(tag_hash(keys, tag));
+    if (!tag.empty()) tags.push_back(tag_hash(keys, tag));
   };
   for (const http1::Field& field : response_fields) {
     if (same_name(field.name, "cache-tag")) http1::for_each_element(field.value, add);

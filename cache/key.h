@@ -46,7 +46,7 @@ void vary_values(std::string_view vary, Fields request_fields, std::string& out)
 // Identifies a variant under a key; 0 for no Vary.
 uint64_t variant_hash(const HashKeys& keys, std::string_view vary, std::string_view values);
 
-// Keyed hashes of the words of Surrogate-Key (space separated) and Cache-Tag (comma separated), at most kMaxTags.
+// Keyed hashes of the words of Surrogate-Key (space separated) and Cache-Tag (comma separated), in any case, each once.
 uint64_t tag_hash(const HashKeys& keys, std::string_view tag);
 std::vector<uint64_t> response_tags(const HashKeys& keys, Fields response_fields);
 

@@ -177,11 +177,8 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, Sight& sigh
     if (auto loading = load_from_disk(asker, shard, *sight.entry)) return std::move(*loading);
   }
   Lookup found;
-  if (why == Forward::request) {
-    found = start_flight(asker, shard, key, sight, true);
-  } else if (const char* vain =
-                 waiting_is_vain(shard, key, key_scratch(), sight.entry != nullptr || sight.other_variants,
-                                 asker.request.fields, asker.now_ms)) {
+  if (const char* vain = waiting_is_vain(shard, key, key_scratch(), sight.entry != nullptr || sight.other_variants,
+                                         asker.request.fields, asker.now_ms)) {
     // Waiting for each other would serve nobody; the answer is stored all the same should it have become cacheable.
     if (asks_for_less(asker.request.fields)) return forwarded(Outcome::bypass, why, vain);
     found = start_flight(asker, shard, key, sight, true);

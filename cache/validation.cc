@@ -74,14 +74,27 @@ bool is_kept_from_stored(std::string_view name) {
   return same_name(name, "content-encoding") || same_name(name, "content-type");
 }
 
+// Digits; a number too large for any body is the largest one.
 std::optional<uint64_t> parse_position(std::string_view text) {
-  if (text.empty() || text.size() > 18) return std::nullopt;
+  constexpr uint64_t kBeyondAllBodies = UINT64_MAX / 16;
+  if (text.empty()) return std::nullopt;
   uint64_t value = 0;
   for (const char c : text) {
     if (c < '0' || c > '9') return std::nullopt;
-    value = value * 10 + static_cast<uint64_t>(c - '0');
+    value = std::min(value * 10 + static_cast<uint64_t>(c - '0'), kBeyondAllBodies);
   }
   return value;
+}
+
+// The only element of a list; empty ones do not count (RFC 9110 §5.6.1).
+std::optional<std::string_view> only_element(std::string_view list) {
+  std::optional<std::string_view> only;
+  size_t count = 0;
+  http1::for_each_element(list, [&](std::string_view element) {
+    only = element;
+    ++count;
+  });
+  return count == 1 ? only : std::nullopt;
 }
 
 }  // namespace
@@ -94,8 +107,9 @@ bool etags_match_strongly(std::string_view a, std::string_view b) {
 std::optional<RangeRequest> parse_range(std::string_view value, uint64_t body_bytes) {
   const size_t equals = value.find('=');
   if (equals == std::string_view::npos || !same_name(trim(value.substr(0, equals)), "bytes")) return std::nullopt;
-  const std::string_view spec = trim(value.substr(equals + 1));
-  if (spec.find(',') != std::string_view::npos) return std::nullopt;
+  const auto only = only_element(value.substr(equals + 1));
+  if (!only) return std::nullopt;
+  const std::string_view spec = *only;
   const size_t dash = spec.find('-');
   if (dash == std::string_view::npos) return std::nullopt;
   const std::string_view first_text = trim(spec.substr(0, dash)), last_text = trim(spec.substr(dash + 1));

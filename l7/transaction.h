@@ -135,6 +135,8 @@ class Transaction final : public BackendConnection::User {
   void send_stored_head();
   cache::BodyStep pump_stored();
   Step begin_filled_response();
+  bool asks_for_less() const;
+  Step ask_anew_for_less();
   bool pump_fill();
   void cut_off_client();
   std::optional<Step> fail_fill(Failure failure);

@@ -1,6 +1,7 @@
 // The steps of a transaction that deal with the cache: look up, serve what is stored or arriving, fill while leading.
 #include <algorithm>
 
+#include "cache/validation.h"
 #include "core/clock.h"
 #include "l7/forwarding.h"
 #include "l7/transaction.h"
@@ -228,7 +229,8 @@ Step Transaction::begin_filled_response() {
       return Step::fill;
     case cache::FillDecision::Kind::pass:
       fill_ = cache::Fill();
-      return gone_ ? fail(Failure::client_gone) : begin_passed_response();
+      if (gone_) return fail(Failure::client_gone);
+      return response_.status == 200 && asks_for_less() ? ask_anew_for_less() : begin_passed_response();
     case cache::FillDecision::Kind::freshened:
     case cache::FillDecision::Kind::serve_stale:
       break;
@@ -241,8 +243,25 @@ Step Transaction::begin_filled_response() {
   return Step::log;
 }
 
+bool Transaction::asks_for_less() const {
+  return std::any_of(request_.fields.begin(), request_.fields.end(),
+                     [](const Field& field) { return cache::is_conditional_or_range(field.name); });
+}
+
+// The whole was asked for, since others might have shared it. It is this client's alone: asked again with its own
+// conditions and range, once, the backend says 304 or 206 where it can.
+Step Transaction::ask_anew_for_less() {
+  wire_head_ = compose_wire_head(nullptr);
+  release_backend(false);
+  return Step::choose;
+}
+
 Step Transaction::fill() {
   if (!gone_ && !head_sent_) send_stored_head();
+  if (backend_ != nullptr && !fill_.wanted()) {  // the last one who read it has gone
+    fill_ = cache::Fill();
+    release_backend(false);
+  }
   const bool moved = backend_ != nullptr && pump_fill();
   if (!gone_ && !stored_ended_) {
     const cache::BodyStep step = pump_stored();

@@ -1,5 +1,6 @@
 // The facade in memory: outcomes, freshness as clients see it, validation, purges.
 #include "cache/cache.h"
+#include "cache/limits.h"
 
 #include <gtest/gtest.h>
 
@@ -81,6 +82,16 @@ TEST_F(CacheInMemory, VariantsAreStoredBesideEachOther) {
   EXPECT_EQ(read_all(zipped.answer), "zipped");
   Lookup again = find(get("/a"));
   EXPECT_EQ(read_all(again.answer), "plain");
+}
+
+TEST_F(CacheInMemory, AFloodOfVariantsLeavesThoseInUse) {
+  const FieldList vary{{"Cache-Control", "max-age=60"}, {"Vary", "X-Kind"}};
+  store("/a", vary, "in use", {{"X-Kind", "used"}});
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_EQ(find(get("/a", FieldList{{"X-Kind", "used"}})).outcome, Outcome::hit) << i;
+    store("/a", vary, "one of many", {{"X-Kind", std::to_string(i)}});
+  }
+  EXPECT_LE(cache->totals().objects, kMaxVariants);
 }
 
 TEST_F(CacheInMemory, BypassSaysWhy) {
@@ -214,6 +225,21 @@ TEST_F(CacheInMemory, APurgeByUrlTakesEveryVariantAndNothingElse) {
   EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
   EXPECT_EQ(find(get("/a", FieldList{{"Accept-Encoding", "gzip"}})).outcome, Outcome::lead);
   EXPECT_EQ(find(get("/b")).outcome, Outcome::hit);
+}
+
+TEST_F(CacheInMemory, EachOfManyTagsIsFoundAndWhatHasTooManyIsNotStored) {
+  const auto tagged = [](size_t count) {
+    std::string tags;
+    for (size_t i = 0; i < count; ++i) tags += "tag-" + std::to_string(i) + ",";
+    return FieldList{{"Cache-Control", "max-age=60"}, {"ETag", "\"v1\""}, {"Cache-Tag", tags}};
+  };
+  store("/a", tagged(kMaxTags), "a");
+  cache->purge(purge_of(PurgeKind::tag, "TAG-" + std::to_string(kMaxTags - 1)));
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  Lookup lead = find(get("/b"));
+  const FillDecision decision = fill(lead, 200, tagged(kMaxTags + 1), "b");
+  EXPECT_EQ(decision.kind, FillDecision::Kind::pass);
+  EXPECT_STREQ(decision.reason, "too-many-tags");
 }
 
 TEST_F(CacheInMemory, APurgeByTagTakesWhatCarriesIt) {

@@ -36,7 +36,7 @@ TEST(IndexBooks, TellHowManyObjectsThereAreWithoutLookingAtThem) {
   for (uint64_t generation = 1; generation <= 6000; ++generation) {
     auto entry = std::make_shared<Entry>();
     entry->key = {mix64(random() % 24), 1};
-    entry->variant = random() % (2 * Shard::kMaxVariants);
+    entry->variant = random() % (2 * kMaxVariants);
     entry->generation = random() % 4 == 0 ? 0 : generation;  // some come too late
     Shard& shard = index.shard(entry->key);
     Leftovers leftovers;

@@ -77,6 +77,45 @@ TEST_F(Joining, AnUncacheableAnswerLetsAllWaitersGoAtOnceAndIsRemembered) {
   EXPECT_EQ(find(get("/a")).outcome, Outcome::hit);
 }
 
+TEST_F(Joining, AHerdOfReloadsIsOneFetch) {
+  for (const FieldList& reload : {FieldList{{"Cache-Control", "no-cache"}}, FieldList{{"Cache-Control", "max-age=0"}},
+                                  FieldList{{"Pragma", "no-cache"}}}) {
+    store("/a", fresh_minute(), "old");
+    Lookup lead = find(get("/a", reload));
+    ASSERT_EQ(lead.outcome, Outcome::lead);
+    EXPECT_EQ(lead.status.forward, Forward::request);
+    auto waiters = herd(100, get("/a", reload));
+    for (const auto& waiter : waiters) ASSERT_FALSE(waiter->found);
+    EXPECT_EQ(find(get("/a")).outcome, Outcome::hit) << "who does not reload does not wait";
+    fill(lead, 200, fresh_minute(), "new");
+    for (auto& waiter : waiters) {
+      Lookup joined = settle(std::move(waiter));
+      ASSERT_EQ(joined.outcome, Outcome::join);
+      EXPECT_EQ(read_all(joined.answer), "new");
+    }
+    Lookup again = find(get("/a", reload));
+    auto others = herd(100, get("/a", reload));
+    EXPECT_EQ(again.fill.on_head(response(304, fresh_minute()), now_ms()).kind, FillDecision::Kind::freshened);
+    for (auto& waiter : others) EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::hit);
+    Purge all;
+    all.kind = PurgeKind::all;
+    cache->purge(all);
+  }
+}
+
+TEST_F(Joining, AReloadThatWaitedIsNotGivenWhatStandsInForAnError) {
+  store("/a", {{"Cache-Control", "max-age=1, stale-if-error=60"}, {"ETag", "\"v1\""}}, "old");
+  const uint64_t later = now_ms() + 5'000;
+  Lookup lead = find(get("/a"), later);
+  auto reload = ask(get("/a", FieldList{{"Cache-Control", "no-cache"}}), later);
+  auto plain = ask(get("/a"), later);
+  EXPECT_EQ(lead.fill.on_head(response(503, {}, 0), later).kind, FillDecision::Kind::serve_stale);
+  EXPECT_EQ(settle(std::move(plain)).outcome, Outcome::stale);
+  Lookup own = settle(std::move(reload));
+  EXPECT_EQ(own.outcome, Outcome::lead);
+  EXPECT_EQ(own.fill.on_head(response(503, {}, 0), later).kind, FillDecision::Kind::pass);
+}
+
 class JoiningPlaces : public Joining {
  protected:
   void refuse(std::string_view path, uint16_t status = 200) {

@@ -101,6 +101,12 @@ TEST(HttpDate, ATwoDigitYearMoreThanFiftyYearsAheadIsOfTheCenturyBefore) {
   EXPECT_EQ(parse_http_date("Sunday, 06-Nov-94 08:49:37 GMT", in_2026), kNow);
 }
 
+TEST(HttpDate, CaseDoesNotMatterToACache) {  // RFC 9111 §4.2
+  EXPECT_EQ(parse_http_date("SUN, 06 nov 1994 08:49:37 gmt", kNow), kNow);
+  EXPECT_EQ(parse_http_date("sunday, 06-NOV-94 08:49:37 GMT", kNow), kNow);
+  EXPECT_EQ(parse_http_date("sUN nOV  6 08:49:37 1994", kNow), kNow);
+}
+
 TEST(HttpDate, AnythingElseIsNoDate) {
   for (const char* text :
        {"", "0", "-1", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 08:49:37 UTC", "Sun, 6 Nov 1994 08:49:37 GMT",
