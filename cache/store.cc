@@ -142,6 +142,7 @@ Store::~Store() {
   erase(directory_ + kInUseMark);
 }
 
+void Store::distrust() const { touch(directory_ + lmdb::kMark); }
 void Store::mark_loaded() { erase(directory_ + kLoadingMark); }
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& directory, uint64_t disk_bytes) {
@@ -188,6 +189,7 @@ Result<std::unique_ptr<Store>> Store::try_open(const std::string& directory, uin
     erase(directory + kInUseMark);
     return env.error();
   }
+  lmdb::do_without_when_garbled(env->get());
   MDB_envinfo info{};
   mdb_env_info(env->get(), &info);  // an environment that was once larger keeps its size
   auto store = std::unique_ptr<Store>(new Store(std::move(*env), directory, info.me_mapsize));

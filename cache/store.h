@@ -42,6 +42,9 @@ class Store {
   MDB_dbi tag_db() const { return tag_; }
   MDB_dbi sys_db() const { return sys_; }
 
+  // What was erased or purged could not be noted: the next start sets the environment aside.
+  void distrust() const;
+
   // The index has been read: from here on a crash is not the environment's fault.
   void mark_loaded();
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cache/limits.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/thread.h"
@@ -262,6 +263,7 @@ void Writer::drop_up_to(uint64_t generation) {
 }
 
 // Bodies of the failed batch are lost to the disk; erasures and purges are not: they go back to the head of the queue.
+// Where they become too many, the next start does not use the environment.
 void Writer::given_up(std::vector<Work>& batch) {
   std::deque<Work> again;
   uint64_t again_bytes = 0;
@@ -281,6 +283,7 @@ void Writer::given_up(std::vector<Work>& batch) {
   }
   const std::lock_guard lock(mutex_);
   if (stop_) return;
+  if (queue_.size() + again.size() > kMaxWaitingErasures) return store_.distrust();
   queue_bytes_ += again_bytes;
   queue_.insert(queue_.begin(), std::make_move_iterator(again.begin()), std::make_move_iterator(again.end()));
 }

@@ -6,7 +6,9 @@
 #include <cassert>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 #include <utility>
+#include <vector>
 
 #include "core/lmdb_damage.h"
 
@@ -16,7 +18,33 @@ namespace {
 MDB_val to_val(std::string_view text) { return {text.size(), const_cast<char*>(text.data())}; }
 std::string_view to_view(const MDB_val& value) { return {static_cast<const char*>(value.mv_data), value.mv_size}; }
 
-Error describe(const char* what, int rc) { return fail(std::string("lmdb: ") + what + ": " + mdb_strerror(rc)); }
+// A file of that many bytes is one that is not used any more: all that would begin fails (look_at_file).
+constexpr uint64_t kGarbledFile = UINT64_MAX;
+// Besides LMDB's own: it failed an assertion.
+constexpr int kAssertionFailed = -30'000;
+
+// Environments in which LMDB failed an assertion: not closed, and reachable for whoever looks for leaks.
+void keep(MDB_env* env) {
+  static std::mutex mutex;
+  static auto& kept = *new std::vector<MDB_env*>;  // never destroyed
+  const std::lock_guard lock(mutex);
+  kept.push_back(env);
+}
+
+// Calls LMDB so that a failed assertion is a result.
+template <class Call>
+int survive(Call&& call) {
+  try {
+    const Survivor survivor;
+    return call();
+  } catch (const Garbled&) {
+    return kAssertionFailed;
+  }
+}
+
+Error describe(const char* what, int rc) {
+  return fail(std::string("lmdb: ") + what + ": " + mdb_strerror(rc == kAssertionFailed ? MDB_CORRUPTED : rc));
+}
 
 }  // namespace
 
@@ -40,6 +68,8 @@ Result<Env> Env::open(const std::string& directory, const EnvOptions& options) {
 
 void Env::Close::operator()(MDB_env* env) const {
   unwatch(env);
+  const auto* const file = static_cast<const File*>(mdb_env_get_userctx(env));
+  if (file != nullptr && file->bytes.load(std::memory_order_relaxed) == kGarbledFile) return keep(env);
   mdb_env_close(env);
 }
 
@@ -48,6 +78,7 @@ Result<void> Env::look_at_file(MDB_env* env) {
   mdb_filehandle_t fd = -1;
   mdb_env_get_fd(env, &fd);
   uint64_t before = known.bytes.load(std::memory_order_relaxed);  // ahead of the look: a writer may be adding
+  if (before == kGarbledFile) return fail("lmdb: " + known.directory + "/data.mdb is garbled");
   struct stat now {};
   if (::fstat(fd, &now) != 0) return fail("lmdb: " + known.directory + "/data.mdb: " + std::strerror(errno));
   const auto bytes = static_cast<uint64_t>(now.st_size);
@@ -77,6 +108,8 @@ Txn& Txn::operator=(Txn&& other) noexcept {
 }
 
 bool Txn::found(int rc) const {
+  // The last that is done with this environment.
+  if (rc == kAssertionFailed) static_cast<Env::File*>(mdb_env_get_userctx(mdb_txn_env(txn_)))->bytes = kGarbledFile;
   const bool answered = rc == MDB_SUCCESS || rc == MDB_NOTFOUND || rc == MDB_BAD_VALSIZE;  // the last: no key at all
   if (!answered && damage_ == MDB_SUCCESS) damage_ = rc;
   return rc == MDB_SUCCESS;
@@ -91,7 +124,10 @@ Result<void> Txn::commit() {
     abort();
     return met;
   }
-  if (const int rc = mdb_txn_commit(std::exchange(txn_, nullptr)); rc != 0) return describe("commit", rc);
+  const int rc = survive([this] { return mdb_txn_commit(txn_); });
+  (void)found(rc);
+  txn_ = nullptr;
+  if (rc != 0) return describe("commit", rc);
   return {};
 }
 
@@ -119,25 +155,30 @@ Result<MDB_dbi> Txn::open_db(const char* name, unsigned flags) {
 
 std::optional<std::string_view> Txn::get(MDB_dbi db, std::string_view key) const {
   MDB_val k = to_val(key), v{};
-  if (!found(mdb_get(txn_, db, &k, &v))) return std::nullopt;
+  if (!found(survive([&] { return mdb_get(txn_, db, &k, &v); }))) return std::nullopt;
   return to_view(v);
 }
 
 Result<void> Txn::put(MDB_dbi db, std::string_view key, std::string_view value, unsigned flags) {
   MDB_val k = to_val(key), v = to_val(value);
-  if (const int rc = mdb_put(txn_, db, &k, &v, flags); rc != 0) return describe("put", rc);
+  const int rc = survive([&] { return mdb_put(txn_, db, &k, &v, flags); });
+  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;  // let lie what LMDB was in the midst of
+  if (rc != 0) return describe("put", rc);
   return {};
 }
 
 Result<char*> Txn::reserve(MDB_dbi db, std::string_view key, size_t bytes, unsigned flags) {
   MDB_val k = to_val(key), v{bytes, nullptr};
-  if (const int rc = mdb_put(txn_, db, &k, &v, flags | MDB_RESERVE); rc != 0) return describe("reserve", rc);
+  const int rc = survive([&] { return mdb_put(txn_, db, &k, &v, flags | MDB_RESERVE); });
+  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;  // let lie what LMDB was in the midst of
+  if (rc != 0) return describe("reserve", rc);
   return static_cast<char*>(v.mv_data);
 }
 
 Result<bool> Txn::erase(MDB_dbi db, std::string_view key) {
   MDB_val k = to_val(key);
-  const int rc = mdb_del(txn_, db, &k, nullptr);
+  const int rc = survive([&] { return mdb_del(txn_, db, &k, nullptr); });
+  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;  // let lie what LMDB was in the midst of
   if (rc == MDB_NOTFOUND) return false;
   if (rc != 0) return describe("delete", rc);
   return true;
@@ -160,7 +201,8 @@ Cursor::~Cursor() {
 
 bool Cursor::seek(std::string_view key) {
   MDB_val k = to_val(key), v{};
-  if (cursor_ == nullptr || !txn_.found(mdb_cursor_get(cursor_, &k, &v, MDB_SET_RANGE))) return false;
+  if (cursor_ == nullptr || !txn_.found(survive([&] { return mdb_cursor_get(cursor_, &k, &v, MDB_SET_RANGE); })))
+    return false;
   key_ = to_view(k);
   value_ = to_view(v);
   return true;
@@ -168,7 +210,7 @@ bool Cursor::seek(std::string_view key) {
 
 bool Cursor::move(MDB_cursor_op op) {
   MDB_val k{}, v{};
-  if (cursor_ == nullptr || !txn_.found(mdb_cursor_get(cursor_, &k, &v, op))) return false;
+  if (cursor_ == nullptr || !txn_.found(survive([&] { return mdb_cursor_get(cursor_, &k, &v, op); }))) return false;
   key_ = to_view(k);
   value_ = to_view(v);
   return true;

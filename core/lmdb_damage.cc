@@ -21,19 +21,23 @@ struct Watched {
   std::array<char, 1024> directory{};
   uintptr_t map_begin = 0, map_end = 0;
   MDB_env* volatile env = nullptr;
+  volatile bool can_do_without = false;
 };
 std::array<Watched, kMaxWatched> watched;
 std::mutex watched_mutex;  // among watch() and unwatch()
 
+thread_local bool has_survivor = false;
+
 void write_all(std::string_view text) { (void)!::write(STDERR_FILENO, text.data(), text.size()); }
 
 // Only what is safe in a signal handler.
-void tell(const Watched& at, std::string_view what) {
+void tell(const Watched& at, std::string_view what, bool ends = true) {
   write_all("tidegate: lmdb: ");
   write_all(at.directory.data());
   write_all("/data.mdb ");
   write_all(what);
-  write_all("; this process ends and its next start looks at the file\n");
+  write_all(ends ? "; this process ends and its next start looks at the file\n"
+                 : "; it is not used any more, the next start looks at it\n");
   std::array<char, 1024 + 32> mark{};
   std::strncpy(mark.data(), at.directory.data(), at.directory.size());
   std::strncat(mark.data(), kMark, 16);
@@ -52,13 +56,17 @@ void on_bus_error(int, siginfo_t* info, void*) {
   ::signal(SIGBUS, SIG_DFL);
 }
 
-// LMDB aborts when this returns.
+// LMDB aborts when this returns. It is C compiled with unwind tables, so that an exception passes through it.
 void on_assertion(MDB_env* env, const char* assertion) {
+  bool ends = true;
   for (const Watched& at : watched) {
-    if (at.env == env) tell(at, "is garbled");
+    if (at.env != env) continue;
+    ends = !at.can_do_without || !has_survivor;
+    tell(at, "is garbled", ends);
   }
   write_all(assertion);
   write_all("\n");
+  if (!ends) throw Garbled{};
 }
 
 // Where the environment's file is mapped; LMDB does not tell. Lines of proc(5) maps: begin-end modes offset dev inode.
@@ -77,6 +85,16 @@ void find_map(MDB_env* env, Watched& slot) {
 }
 
 }  // namespace
+
+Survivor::Survivor() { has_survivor = true; }
+Survivor::~Survivor() { has_survivor = false; }
+
+void do_without_when_garbled(MDB_env* env) {
+  const std::lock_guard lock(watched_mutex);
+  for (Watched& slot : watched) {
+    if (slot.env == env) slot.can_do_without = true;
+  }
+}
 
 void watch(MDB_env* env, const std::string& directory) {
   static std::once_flag taken;
@@ -100,7 +118,9 @@ void watch(MDB_env* env, const std::string& directory) {
 void unwatch(MDB_env* env) {
   const std::lock_guard lock(watched_mutex);
   for (Watched& slot : watched) {
-    if (slot.env == env) slot.env = nullptr;
+    if (slot.env != env) continue;
+    slot.env = nullptr;
+    slot.can_do_without = false;
   }
 }
 

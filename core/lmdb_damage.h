@@ -17,4 +17,19 @@ constexpr size_t kMaxWatched = 16;
 void watch(MDB_env* env, const std::string& directory);
 void unwatch(MDB_env* env);
 
+// For an environment that its process can do without (a cache): an assertion that LMDB fails within an operation of Txn
+// or Cursor is an Error there, the mark stays, and everything that would begin in the environment fails from then on.
+void do_without_when_garbled(MDB_env* env);
+
+// What is thrown through LMDB's frames then, while a Survivor lives on this thread. LMDB's state is not to be used
+// again: a transaction that was writing is neither committed nor aborted, the environment not closed.
+struct Garbled {};
+class Survivor {
+ public:
+  Survivor();
+  ~Survivor();
+  Survivor(const Survivor&) = delete;
+  Survivor& operator=(const Survivor&) = delete;
+};
+
 }  // namespace tidegate::lmdb

@@ -370,6 +370,33 @@ TEST_F(CacheOnDisk, AStartThatWasKilledWhileItReadTheIndexKeepsTheCache) {
   EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
 }
 
+// LMDB asserts, and would abort, when it meets such pages while it writes.
+TEST_F(CacheOnDisk, AFileGarbledWhileItIsUsedEndsTheDiskTierAndNotTheProcess) {
+  open(on_disk());
+  for (int i = 0; i < 400; ++i) store("/" + std::to_string(i), fresh_minute(), body_of(3'000, i));
+  cache->flush();
+  {
+    std::fstream file(directory.path("cache") + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
+    const auto bytes = std::filesystem::file_size(directory.path("cache") + "/data.mdb");
+    constexpr char kBranchOfOneKey[] = {1, 0, 18, 0, 18, 0};  // flags and bounds, of every page but the two metas
+    for (uint64_t at = 8192; at < bytes; at += 4096) {
+      file.seekp(static_cast<std::streamoff>(at + 10));
+      file.write(kBranchOfOneKey, sizeof kBranchOfOneKey);
+    }
+  }
+  for (int i = 0; i < 400; ++i) store("/new-" + std::to_string(i), fresh_minute(), body_of(3'000, i));
+  cache->flush();
+  EXPECT_NE(cache->totals().disk_trouble.find("frozen"), std::string::npos) << cache->totals().disk_trouble;
+  expect_hit("/new-399", body_of(3'000, 399));
+  cache = nullptr;
+  open(on_disk());
+  EXPECT_EQ(cache->totals().disk_trouble, "");
+  store("/a", fresh_minute(), "a");
+  cache->flush();
+  open(on_disk());
+  expect_hit("/a", "a");
+}
+
 TEST_F(CacheOnDisk, AFileCutShortIsMovedAsideAndNeverFaults) {
   open(on_disk());
   for (int i = 0; i < 50; ++i) store("/" + std::to_string(i), fresh_minute(), body_of(100'000, i));
