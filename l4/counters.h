@@ -35,6 +35,7 @@ struct alignas(64) WorkerCounters {
   OwnedCounter forwarded_packets, forwarded_bytes;  // to backends
   OwnedCounter answered_packets;                    // ARP, ND and echo answered here
   OwnedCounter punted_packets;
+  OwnedCounter mld_reports;
   OwnedCounter icmp_relayed_packets;
   OwnedCounter handed_over_packets;  // to another worker
   OwnedCounter flows_created, flows_repicked, flows_untracked;

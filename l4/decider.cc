@@ -48,12 +48,17 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
       counters_(counters),
       batch_(config_.hasher),
       flows_(config_.flows),
-      neighbours_(config_.ports) {
+      neighbours_(config_.ports),
+      announcer_(config_.ports),
+      groups_(config_.ports) {
   for (const PortIdentity& port : config_.ports) own_macs_.push_back(word_of(port.mac));
 }
 
 void Decider::adopt(const ForwardingTables& tables, uint32_t now_ms) {
-  neighbours_.set_targets(tables.neighbours, tables.local_addresses, config_.announces, now_ms);
+  neighbours_.set_targets(tables.neighbours, now_ms);
+  if (!config_.announces) return;
+  announcer_.adopt(tables.local, now_ms);
+  groups_.adopt(tables.local, now_ms);
 }
 
 std::optional<FlowEntry> Decider::flow(uint64_t hash, uint32_t now_ms) {
@@ -63,7 +68,10 @@ std::optional<FlowEntry> Decider::flow(uint64_t hash, uint32_t now_ms) {
 }
 
 void Decider::tick(uint32_t now_ms, FrameSink& sink) {
-  neighbours_.tick(now_ms, sink);
+  // Who waits for membership reports asks in vain until they came: they go first.
+  if (config_.announces) counters_.mld_reports.add(groups_.tick(now_ms, sink));
+  const size_t announced = announcer_.tick(now_ms, Neighbours::kMaxFramesPerTick, sink);
+  neighbours_.tick(now_ms, Neighbours::kMaxFramesPerTick - announced, sink);
   const uint64_t elapsed_ms = now_ms - swept_ms_;
   swept_ms_ = now_ms;
   flows_.sweep(elapsed_ms * flows_.bucket_count() / kSweepRoundMs + 1, now_ms);
@@ -188,6 +196,8 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     outcome = settle_arp(tables, frame, now_ms);
   } else if (is_nd(frame.data, view)) {
     outcome = settle_nd(tables, frame, view, now_ms);
+  } else if (is_mld_query(frame.data, view)) {
+    outcome = settle_mld_query(frame, view, now_ms);
   } else if (!to_us) {
     outcome = punt(DropReason::not_local);
   } else if (view.kind == PacketKind::icmp || view.kind == PacketKind::later_fragment) {
@@ -211,8 +221,8 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
 }
 
 Outcome Decider::settle_without_service(const ForwardingTables& tables, const PacketView& view) const {
-  return tables.local(view.family, view.destination) == LocalKind::vip ? drop(DropReason::no_service)
-                                                                       : punt(DropReason::not_local);
+  return tables.local_kind(view.family, view.destination) == LocalKind::vip ? drop(DropReason::no_service)
+                                                                            : punt(DropReason::not_local);
 }
 
 inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const {
@@ -274,7 +284,7 @@ void Decider::remember_fragments(const PacketView& view, BackendId backend, uint
 
 Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view,
                                        uint32_t now_ms) {
-  if (tables.local(view.family, view.destination) != LocalKind::vip) return punt(DropReason::not_local);
+  if (tables.local_kind(view.family, view.destination) != LocalKind::vip) return punt(DropReason::not_local);
   const FlowEntry* entry = flows_.find(config_.hasher.fragments(view), now_ms);
   if (entry == nullptr || !tables.backend(entry->backend).keeps_flows) {
     return drop(DropReason::fragment_without_first);
@@ -309,11 +319,23 @@ Outcome Decider::settle_nd(const ForwardingTables& tables, Frame& frame, const P
   return settle_neighbour_message(tables, frame, message, now_ms);
 }
 
+// The kernel is a member of groups too, where it has the port's other frames.
+Outcome Decider::settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms) {
+  MldQuery query;
+  const DropReason reason = read_mld_query(frame.data, view, query);
+  if (reason != DropReason::none) return drop(reason);
+  if (config_.announces) groups_.on_query(frame.port, query, now_ms);
+  Outcome outcome{Verdict::consume, DropReason::none, 0, false};
+  if (config_.punt_tap && !frame.learn_only) outcome.verdict = Verdict::punt;
+  outcome.share = !config_.announces && !frame.learn_only;
+  return outcome;
+}
+
 Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
                                           uint32_t now_ms) {
   const Mac& own_mac = config_.ports[frame.port].mac;
   const auto local_kind = [&](const IpAddress& address) {
-    return tables.local(static_cast<uint8_t>(address.family), words_of(address));
+    return tables.local_kind(static_cast<uint8_t>(address.family), words_of(address));
   };
   Learned learned = Learned::unknown;
   if (!message.sender_mac.is_zero() && message.sender_mac != own_mac) {
@@ -346,7 +368,7 @@ Outcome Decider::settle_follower(const ForwardingTables& tables, Frame& frame, c
 }
 
 Outcome Decider::settle_icmp(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms) {
-  const LocalKind kind = tables.local(view.family, view.destination);
+  const LocalKind kind = tables.local_kind(view.family, view.destination);
   if (kind == LocalKind::none || (kind == LocalKind::own && config_.punt_tap)) return punt(DropReason::not_local);
   if (has_martian_source(view)) return drop(DropReason::martian_source);
   if (is_echo_request(frame.data, view)) {

@@ -16,10 +16,12 @@
 #include <optional>
 #include <vector>
 
+#include "l4/announcer.h"
 #include "l4/conn_table.h"
 #include "l4/counters.h"
 #include "l4/flow_batch.h"
 #include "l4/forwarding.h"
+#include "l4/group_member.h"
 #include "l4/neighbour.h"
 
 namespace tidegate::l4 {
@@ -96,6 +98,7 @@ class Decider {
   const ServiceEntry* find_service(const ForwardingTables& tables, const FlowTuple& tuple);
   Outcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
   Outcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  Outcome settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
                                    uint32_t now_ms);
   Outcome settle_follower(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
@@ -118,6 +121,8 @@ class Decider {
   FlowBatch batch_;
   ConnTable flows_;
   Neighbours neighbours_;
+  Announcer announcer_;
+  GroupMember groups_;
   uint32_t swept_ms_ = 0;
   std::array<PacketView, kBurst> views_;
   std::array<Candidate, kBurst> candidates_;

@@ -31,6 +31,7 @@ namespace tidegate::l4 {
   X(icmp_quote_unknown, "ICMP error whose quoted packet belongs to no service")                   \
   X(arp_malformed, "ARP packet cut short, or not for Ethernet and IPv4")                          \
   X(nd_malformed, "neighbour discovery packet that RFC 4861 section 7.1 says to discard")         \
+  X(mld_malformed, "MLD query that RFC 3810 says to pass over")                                   \
   X(neighbour_unknown, "ARP or ND about an address that is neither ours nor asked for")           \
   X(vip_conflict, "another station claims one of our addresses by ARP or ND")                     \
   X(not_local, "destination address is neither a VIP nor our own")                                \

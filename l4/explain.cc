@@ -71,7 +71,7 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
   if (!vip) return answer("none", fmt::format("no VIP {} with an address of the client's family", question.vip));
   if (vip->family != question.client->family) return answer("none", "client and VIP are of different families");
   const auto family = static_cast<uint8_t>(vip->family);
-  if (tables.local(family, words_of(*vip)) != LocalKind::vip) {
+  if (tables.local_kind(family, words_of(*vip)) != LocalKind::vip) {
     return answer("none", fmt::format("{} is not a VIP of this forwarder", vip->to_string()));
   }
   const auto protocol = static_cast<uint8_t>(question.protocol == "udp" ? Protocol::udp : Protocol::tcp);

@@ -71,6 +71,8 @@ struct ForwardingBuilder::Build {
   const Node& node;
   std::map<uint32_t, std::vector<BackendId>> ids_of_pool;  // of the pools already added, in the order of their backends
   std::vector<bool> neighbour_is_added;                    // by NeighbourId
+  std::vector<NeighbourTarget> neighbours;
+  std::vector<LocalAddress> local_addresses;
   std::vector<std::pair<LookupKey, uint32_t>> service_keys, local_keys;
   std::string digest_text;
 };
@@ -78,7 +80,7 @@ struct ForwardingBuilder::Build {
 Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::shared_ptr<const Snapshot> snapshot,
                                                                          const Node& node, uint64_t now_ns) {
   const Model& model = *snapshot->model;
-  Build build{std::make_shared<ForwardingTables>(), *snapshot, model, node, {}, {}, {}, {}, {}};
+  Build build{std::make_shared<ForwardingTables>(), *snapshot, model, node, {}, {}, {}, {}, {}, {}, {}};
   build.neighbour_is_added.resize(kMaxNeighbours);
   build.tables->generation = ++generation_;
   build.tables->snapshot = snapshot;
@@ -103,6 +105,11 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::sh
     add_service(build, i);
   }
 
+  if (!neighbours_ || neighbours_->targets != build.neighbours) {
+    neighbours_ = std::make_shared<const NeighbourSet>(std::move(build.neighbours));
+  }
+  build.tables->neighbours = neighbours_;
+  build.tables->local = local_sets_.set_of(std::move(build.local_addresses), generation_);
   build.tables->service_index = LookupTable(build.service_keys);
   build.tables->local_index = LookupTable(build.local_keys);
   build.tables->digest = sha256_hex(build.digest_text);
@@ -112,7 +119,7 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::sh
 
 void ForwardingBuilder::add_local_addresses(Build& build) {
   const auto add = [&](const IpAddress& address, LocalKind kind, uint16_t port) {
-    build.tables->local_addresses.push_back({address, kind, port});
+    build.local_addresses.push_back({address, kind, port, 0});
     build.local_keys.emplace_back(LookupKey::of_address(static_cast<uint8_t>(address.family), words_of(address)),
                                   static_cast<uint32_t>(kind));
   };
@@ -135,7 +142,7 @@ Result<NeighbourId> ForwardingBuilder::add_neighbour(Build& build, const IpAddre
   if (!id) return fail(fmt::format("more than {} addresses of backends and gateways", kMaxNeighbours));
   if (!build.neighbour_is_added[index_of(*id)]) {
     build.neighbour_is_added[index_of(*id)] = true;
-    build.tables->neighbours.push_back({*id, address, port_of(build.node.l4, address)});
+    build.neighbours.push_back({*id, address, port_of(build.node.l4, address)});
   }
   return *id;
 }

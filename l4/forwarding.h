@@ -15,6 +15,7 @@
 #include "l4/conn_table.h"
 #include "l4/flow_key.h"
 #include "l4/ids.h"
+#include "l4/link_sets.h"
 #include "l4/lookup_table.h"
 
 namespace tidegate::l4 {
@@ -45,28 +46,14 @@ struct alignas(8) BackendEntry {
   NeighbourId neighbour(uint8_t family) const { return family == 4 ? neighbour_v4 : neighbour_v6; }
 };
 
-enum class LocalKind : uint32_t { none, vip, own };
-
-struct NeighbourTarget {
-  NeighbourId id = kNoNeighbour;
-  IpAddress address;
-  uint16_t port = 0;  // index of the forwarder's port on whose link it is
-};
-
-struct LocalAddress {
-  IpAddress address;
-  LocalKind kind = LocalKind::none;
-  uint16_t port = 0;
-};
-
 struct ForwardingTables {
   uint64_t generation = 0;  // grows with each build: an address in memory may come again, this does not
   std::shared_ptr<const Snapshot> snapshot;
   std::string digest;
   std::vector<ServiceEntry> services;
   std::vector<BackendEntry> backends;  // by BackendId
-  std::vector<NeighbourTarget> neighbours;
-  std::vector<LocalAddress> local_addresses;
+  std::shared_ptr<const NeighbourSet> neighbours;
+  std::shared_ptr<const LocalSet> local;
   LookupTable service_index;  // LookupKey::of_service -> index into services
   LookupTable local_index;    // LookupKey::of_address -> LocalKind
 
@@ -77,7 +64,7 @@ struct ForwardingTables {
     const uint32_t index = service_index.find(key);
     return index == LookupTable::kAbsent ? nullptr : &services[index];
   }
-  LocalKind local(uint8_t family, const AddressWords& address) const {
+  LocalKind local_kind(uint8_t family, const AddressWords& address) const {
     const uint32_t kind = local_index.find(LookupKey::of_address(family, address));
     return kind == LookupTable::kAbsent ? LocalKind::none : static_cast<LocalKind>(kind);
   }
@@ -121,7 +108,9 @@ class ForwardingBuilder {
   HashKey table_key_;
   BackendIds backend_ids_;
   StableIds<NeighbourId, IpAddress> neighbour_ids_;
-  uint64_t longest_timeout_ms_ = 0;  // of any service ever: how long a flow may hold on to an id
+  LocalSets local_sets_;
+  std::shared_ptr<const NeighbourSet> neighbours_;  // of the last tables
+  uint64_t longest_timeout_ms_ = 0;                 // of any service ever: how long a flow may hold on to an id
   std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // those in force, by content
   uint64_t maglev_tables_built_ = 0;
   uint64_t generation_ = 0;

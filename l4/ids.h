@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "l4/limits.h"
+
 namespace tidegate::l4 {
 
 enum class BackendId : uint16_t {};
@@ -16,9 +18,6 @@ enum class NeighbourId : uint16_t {};
 
 constexpr BackendId kNoBackend{UINT16_MAX};  // also what an empty Maglev slot holds
 constexpr NeighbourId kNoNeighbour{UINT16_MAX};
-
-constexpr size_t kMaxBackends = 16'384;    // over all pools that L4 services of one node use
-constexpr size_t kMaxNeighbours = 32'768;  // a backend may have an address of each family
 
 // Name of a backend: pool and backend.
 using BackendKey = std::pair<std::string, std::string>;

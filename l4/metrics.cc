@@ -26,6 +26,8 @@ constexpr MetricRow kRows[] = {
     {"forwarded_bytes_total", "counter", "Bytes forwarded to backends", &WorkerCounters::forwarded_bytes},
     {"answered_packets_total", "counter", "ARP, ND and echo answered", &WorkerCounters::answered_packets},
     {"punted_packets_total", "counter", "Frames passed up to the kernel", &WorkerCounters::punted_packets},
+    {"mld_reports_total", "counter", "Reports of multicast groups sent, so that switches pass on who looks for a VIP",
+     &WorkerCounters::mld_reports},
     {"icmp_relayed_packets_total", "counter", "ICMP errors relayed to the flow's backend",
      &WorkerCounters::icmp_relayed_packets},
     {"handed_over_packets_total", "counter", "Frames passed to another worker", &WorkerCounters::handed_over_packets},
@@ -103,7 +105,9 @@ void append_metrics(std::string& out, const Workers& workers, const ForwardingTa
   append_head(out, "services", "gauge", "Services in force, each family of a VIP counted");
   out += fmt::format("tidegate_l4_services {}\n", tables.services.size());
   append_head(out, "local_addresses", "gauge", "VIP and own addresses answered for");
-  out += fmt::format("tidegate_l4_local_addresses {}\n", tables.local_addresses.size());
+  out += fmt::format("tidegate_l4_local_addresses {}\n", tables.local->addresses.size());
+  append_head(out, "multicast_groups", "gauge", "Solicited-node groups of VIP and own addresses");
+  out += fmt::format("tidegate_l4_multicast_groups {}\n", tables.local->groups.size());
 }
 
 }  // namespace tidegate::l4

@@ -16,13 +16,15 @@ LookupKey key_of(const IpAddress& address) {
 }  // namespace
 
 Neighbours::Neighbours(std::vector<PortIdentity> ports)
-    : ports_(std::move(ports)), slots_(kMaxNeighbours), hops_(kMaxNeighbours) {
-  used_.reserve(kMaxNeighbours);
-}
+    : ports_(std::move(ports)),
+      slots_(kMaxNeighbours),
+      hops_(kMaxNeighbours),
+      set_(std::make_shared<const NeighbourSet>(std::vector<NeighbourTarget>{})) {}
 
-void Neighbours::set_targets(const std::vector<NeighbourTarget>& targets, const std::vector<LocalAddress>& local,
-                             bool announce, uint32_t now_ms) {
-  for (const NeighbourTarget& target : targets) {
+void Neighbours::set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t now_ms) {
+  if (set == set_) return;
+  ++sets_;
+  for (const NeighbourTarget& target : set->targets) {
     Slot& slot = slots_[index_of(target.id)];
     const bool same =
         slot.state != NeighbourState::unused && slot.address == target.address && slot.port == target.port;
@@ -32,45 +34,20 @@ void Neighbours::set_targets(const std::vector<NeighbourTarget>& targets, const 
       slot.port = target.port;
       set_state(slot, NeighbourState::incomplete, now_ms);
     }
-    slot.wanted = true;
+    slot.set = sets_;
   }
-  used_.clear();
-  std::vector<std::pair<LookupKey, uint32_t>> addresses;
-  for (size_t index = 0; index < slots_.size(); ++index) {
-    Slot& slot = slots_[index];
-    if (!slot.wanted && slot.state != NeighbourState::unused) {
-      slot = Slot{};
-      set_hop(index, NextHop{});
-    }
-    if (slot.wanted) {
-      used_.push_back(static_cast<uint16_t>(index));
-      addresses.emplace_back(key_of(slot.address), static_cast<uint32_t>(index));
-    }
-    slot.wanted = false;
+  for (const NeighbourTarget& target : set_->targets) {
+    Slot& slot = slots_[index_of(target.id)];
+    if (slot.set == sets_ || slot.state == NeighbourState::unused) continue;
+    slot = Slot{};
+    set_hop(index_of(target.id), NextHop{});
   }
-  slot_of_ = LookupTable(addresses);
+  set_ = std::move(set);
   next_ = 0;
-  plan_announcements(local, announce, now_ms);
-}
-
-void Neighbours::plan_announcements(const std::vector<LocalAddress>& local, bool announce, uint32_t now_ms) {
-  std::vector<Announcement> planned;
-  planned.reserve(local.size());
-  for (const LocalAddress& address : local) {
-    const auto known = std::find_if(announcements_.begin(), announcements_.end(), [&](const Announcement& a) {
-      return a.address.address == address.address && a.address.kind == address.kind;
-    });
-    if (known != announcements_.end()) {
-      planned.push_back(*known);
-    } else {
-      planned.push_back({address, static_cast<uint8_t>(announce ? kAnnouncements : 0), now_ms});
-    }
-  }
-  announcements_ = std::move(planned);
 }
 
 Neighbours::Slot* Neighbours::find(const IpAddress& address) {
-  const uint32_t index = slot_of_.find(key_of(address));
+  const uint32_t index = set_->id_of.find(key_of(address));
   return index == LookupTable::kAbsent ? nullptr : &slots_[index];
 }
 
@@ -152,26 +129,13 @@ void Neighbours::ask(Slot& slot, uint32_t now_ms, FrameSink& sink) {
   slot.due_ms = now_ms + wait_ms;
 }
 
-size_t Neighbours::send_announcements(uint32_t now_ms, FrameSink& sink) {
+void Neighbours::tick(uint32_t now_ms, size_t most_frames, FrameSink& sink) {
+  const std::vector<NeighbourTarget>& targets = set_->targets;
+  const size_t most = std::min(targets.size(), kMaxSlotsPerTick);
   size_t sent = 0;
-  for (Announcement& announcement : announcements_) {
-    if (announcement.left == 0 || !is_due(announcement.due_ms, now_ms) || sent == kMaxFramesPerTick) continue;
-    uint8_t frame[kMaxNeighbourFrameBytes];
-    const LocalAddress& local = announcement.address;
-    sink.send(local.port, frame, write_announcement(frame, {ports_[local.port].mac, local.address}));
-    --announcement.left;
-    announcement.due_ms = now_ms + kRetransmitMs;
-    ++sent;
-  }
-  return sent;
-}
-
-void Neighbours::tick(uint32_t now_ms, FrameSink& sink) {
-  size_t sent = send_announcements(now_ms, sink);
-  const size_t most = std::min(used_.size(), kMaxSlotsPerTick);
-  for (size_t seen = 0; seen < most && sent < kMaxFramesPerTick; ++seen) {
-    Slot& slot = slots_[used_[next_]];
-    next_ = (next_ + 1) % used_.size();
+  for (size_t seen = 0; seen < most && sent < most_frames; ++seen) {
+    Slot& slot = slots_[index_of(targets[next_].id)];
+    next_ = next_ + 1 == targets.size() ? 0 : next_ + 1;
     if (!is_due(slot.due_ms, now_ms)) continue;
     if (slot.state == NeighbourState::reachable) set_state(slot, NeighbourState::probe, now_ms);
     if (slot.state == NeighbourState::probe && slot.asked >= kUnicastProbes + kBroadcastProbes) {

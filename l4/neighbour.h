@@ -1,6 +1,5 @@
-// Neighbours: the MAC addresses of backends and gateways, resolved ahead of need and kept fresh; and the announcements
-// of our own addresses. One a worker, touched by that worker alone. Memory is fixed; time and the way out are
-// arguments.
+// Neighbours: the MAC addresses of backends and gateways, resolved ahead of need and kept fresh. One a worker, touched
+// by that worker alone. Memory is fixed; time and the way out are arguments.
 //
 // The table holds what the configuration names and nothing else: whatever a station says of another address is not
 // remembered, so nobody can fill it. A packet to a backend that is not resolved is dropped by name instead of queued:
@@ -13,10 +12,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
-#include "l4/forwarding.h"
-#include "l4/lookup_table.h"
+#include "l4/link_sets.h"
 #include "l4/neighbour_wire.h"
 
 namespace tidegate::l4 {
@@ -53,20 +52,19 @@ class Neighbours {
   explicit Neighbours(std::vector<PortIdentity> ports);
 
   // New tables: keeps what is known of addresses that stay, forgets those that went, asks for new ones at the next
-  // tick, announces local addresses that were not there before.
-  void set_targets(const std::vector<NeighbourTarget>& targets, const std::vector<LocalAddress>& local, bool announce,
-                   uint32_t now_ms);
+  // tick. The set of before costs nothing, another one a walk over both.
+  void set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t now_ms);
 
   const NextHop& next_hop(NeighbourId id) const { return index_of(id) < hops_.size() ? hops_[index_of(id)] : kNoHop; }
   // A station said (asked or unasked) that `address` is at `mac`.
   Learned learn(const IpAddress& address, const Mac& mac, uint32_t now_ms);
-  // Sends what is due. Looks at `kMaxSlotsPerTick` neighbours a call and sends `kMaxFramesPerTick` frames at most; the
-  // next call goes on from there. So thousands of neighbours cost a worker no more cache and time than hundreds.
-  void tick(uint32_t now_ms, FrameSink& sink);
+  // Sends what is due. Looks at `kMaxSlotsPerTick` neighbours a call and sends `most_frames` at most; the next call
+  // goes on from there. So thousands of neighbours cost a worker no more cache and time than hundreds.
+  void tick(uint32_t now_ms, size_t most_frames, FrameSink& sink);
 
   NeighbourState state(NeighbourId id) const { return slots_[index_of(id)].state; }
   size_t resolved() const { return resolved_; }
-  size_t targets() const { return used_.size(); }
+  size_t targets() const { return set_->targets.size(); }
 
   static constexpr size_t kMaxSlotsPerTick = 256;
   static constexpr size_t kMaxFramesPerTick = 64;
@@ -74,7 +72,6 @@ class Neighbours {
   static constexpr uint32_t kSlowestRetryMs = 8'000;
   static constexpr uint32_t kReachableMs = 30'000;  // RFC 4861 §10, REACHABLE_TIME
   static constexpr unsigned kUnicastProbes = 3, kBroadcastProbes = 3;
-  static constexpr unsigned kAnnouncements = 3;  // RFC 5227 §1.1 says two; switches are known to miss one
 
  private:
   struct Slot {
@@ -84,12 +81,7 @@ class Neighbours {
     uint8_t asked = 0;  // questions sent in this state
     uint16_t port = 0;
     uint32_t due_ms = 0;  // of the next question
-    bool wanted = false;  // named by the tables being adopted
-  };
-  struct Announcement {
-    LocalAddress address;
-    uint8_t left = 0;
-    uint32_t due_ms = 0;
+    uint32_t set = 0;     // the last set that named it
   };
   static constexpr NextHop kNoHop{};
 
@@ -98,18 +90,15 @@ class Neighbours {
   void set_state(Slot& slot, NeighbourState state, uint32_t due_ms);
   void update_hop(const Slot& slot);
   void set_hop(size_t index, const NextHop& hop);
-  void plan_announcements(const std::vector<LocalAddress>& local, bool announce, uint32_t now_ms);
-  size_t send_announcements(uint32_t now_ms, FrameSink& sink);
   OwnIdentity identity_towards(uint16_t port, const IpAddress& target) const;
 
   std::vector<PortIdentity> ports_;
-  std::vector<Slot> slots_;     // by NeighbourId
-  std::vector<NextHop> hops_;   // by NeighbourId
-  std::vector<uint16_t> used_;  // indexes of slots in use
-  LookupTable slot_of_;         // LookupKey::of_address -> index of a slot in use
-  std::vector<Announcement> announcements_;
+  std::vector<Slot> slots_;    // by NeighbourId
+  std::vector<NextHop> hops_;  // by NeighbourId
+  std::shared_ptr<const NeighbourSet> set_;
+  uint32_t sets_ = 0;    // adopted so far
   size_t resolved_ = 0;  // usable next hops
-  size_t next_ = 0;      // where the next tick goes on in used_
+  size_t next_ = 0;      // where the next tick goes on among the targets
 };
 
 }  // namespace tidegate::l4

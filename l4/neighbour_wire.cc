@@ -80,13 +80,6 @@ size_t write_nd(uint8_t* out, const Mac& to, const Mac& from, const NdFields& fi
   return kEthernetBytes + kIp6Bytes + icmp_bytes;
 }
 
-IpAddress solicited_node(const IpAddress& target) {  // RFC 4291 §2.7.1
-  static constexpr uint8_t kPrefix[13] = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};
-  IpAddress group = target;
-  std::memcpy(group.bytes.data(), kPrefix, sizeof kPrefix);
-  return group;
-}
-
 const IpAddress kAllNodes = *IpAddress::parse("ff02::1");
 
 Mac multicast_mac(const IpAddress& group) {  // RFC 2464 §7
@@ -142,6 +135,7 @@ DropReason read_nd(const uint8_t* frame, const PacketView& view, NeighbourMessag
   const IpAddress source = address_of(view.source, 6);
   message.sender = message.is_request ? source : message.target;
   message.sender_mac = Mac{};
+  message.answer_to = Mac::from(frame + 6);
   const uint8_t wanted = message.is_request ? kSourceLinkOption : kTargetLinkOption;
   if (!read_link_option(icmp + kNdBytes, view.l4_bytes - kNdBytes, wanted, message.sender_mac)) {
     return DropReason::nd_malformed;
@@ -168,9 +162,12 @@ size_t write_answer(uint8_t* out, const OwnIdentity& own, const NeighbourMessage
   if (own.address.is_v4()) {
     return write_arp(out, question.sender_mac, {kArpReply, own.mac, own.address, question.sender_mac, question.sender});
   }
-  // Someone who has no address yet is detecting a duplicate, and all are told (§7.2.4).
-  const bool to_all = is_unspecified(question.sender) || question.sender_mac.is_zero();
-  const Mac to = to_all ? multicast_mac(kAllNodes) : question.sender_mac;
+  // Someone who has no address yet is detecting a duplicate, and all are told (§7.2.4). Who asks us alone may leave its
+  // MAC out of the message (§7.2.2), and its frame tells it.
+  const bool to_all = is_unspecified(question.sender);
+  const Mac to = to_all                          ? multicast_mac(kAllNodes)
+                 : question.sender_mac.is_zero() ? question.answer_to
+                                                 : question.sender_mac;
   const auto flags = static_cast<uint8_t>(to_all ? kOverride : kSolicited | kOverride);
   return write_nd(out, to, own.mac,
                   {kAdvertisement, flags, own.address, to_all ? kAllNodes : question.sender, own.address,
@@ -183,6 +180,13 @@ size_t write_announcement(uint8_t* out, const OwnIdentity& own) {
   }
   return write_nd(out, multicast_mac(kAllNodes), own.mac,
                   {kAdvertisement, kOverride, own.address, kAllNodes, own.address, kTargetLinkOption, own.mac});
+}
+
+IpAddress solicited_node(const IpAddress& target) {
+  static constexpr uint8_t kPrefix[13] = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};
+  IpAddress group = target;
+  std::memcpy(group.bytes.data(), kPrefix, sizeof kPrefix);
+  return group;
 }
 
 IpAddress link_local_of(const Mac& mac) {

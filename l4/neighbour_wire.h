@@ -16,6 +16,7 @@ struct NeighbourMessage {
   bool is_request = false;
   IpAddress sender;  // whose MAC is told; all zero: nobody's (an ARP probe, duplicate address detection)
   Mac sender_mac;    // zero where the message carries none
+  Mac answer_to;     // the station from which the frame came
   IpAddress target;  // who is asked for; of an answer: the sender again
 };
 
@@ -41,6 +42,8 @@ size_t write_answer(uint8_t* out, const OwnIdentity& own, const NeighbourMessage
 // Gratuitous ARP request (RFC 5227 §3) or unsolicited advertisement (RFC 4861 §7.2.6).
 size_t write_announcement(uint8_t* out, const OwnIdentity& own);
 
+// The group in which those who look for `target` ask (RFC 4291 §2.7.1).
+IpAddress solicited_node(const IpAddress& target);
 // fe80::/64 with the interface identifier of RFC 4291, appendix A: our source where no IPv6 address is configured.
 IpAddress link_local_of(const Mac& mac);
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "l4/drop_reason.h"
+#include "l4/limits.h"
 #include "l4/wire.h"
 
 namespace tidegate::l4 {
@@ -41,9 +42,6 @@ struct PacketView {
   uint32_t fragment_id = 0;
   AddressWords source, destination;
 };
-
-// RFC 8883 lets a node limit the chain; Linux follows 8 as well.
-constexpr unsigned kMaxIp6Extensions = 8;
 
 // A frame as received. DropReason::none and a filled view, or why not.
 DropReason parse_frame(const uint8_t* frame, size_t bytes, PacketView& view);

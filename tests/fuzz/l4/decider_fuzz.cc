@@ -16,7 +16,7 @@ using namespace tidegate::l4;
 class Discard final : public FrameSink {
  public:
   void send(uint16_t, const uint8_t*, size_t bytes) override {
-    if (bytes < 42 || bytes > kMaxNeighbourFrameBytes) abort();
+    if (bytes < 42 || bytes > kMaxMldFrameBytes) abort();
   }
 };
 

@@ -175,6 +175,45 @@ TEST_F(DeciderTest, ForgetsAnIdleUdpFlow) {
   EXPECT_NE(backend(port), 0);
 }
 
+TEST_F(DeciderTest, AnswersWhoAsksItAloneToThatStationAlone) {
+  const Mac asking = {{0x02, 0, 0, 0, 0, 0x77}};
+  Bytes body = {0, 0, 0, 0};
+  append_address(body, ip("fd00::100"));
+  const Decided decided =
+      decide(ethernet(kEtherTypeIp6, icmp6_packet(ip("fd00::77"), ip("fd00::100"), 135, body, 255), kOurMac, asking));
+  ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+  EXPECT_EQ(decided.to(), asking);
+  EXPECT_EQ(IpAddress::v6(decided.frame.data() + 14 + 24), ip("fd00::77"));
+  EXPECT_EQ(decided.frame[14 + 40 + 4], 0x60) << "solicited, override";
+}
+
+TEST_F(DeciderTest, TakesMembershipQueriesAndNamesBrokenOnes) {
+  Bytes icmp = {130, 0, 0, 0, 0, 0, 0, 0};
+  append_address(icmp, ip("::"));
+  icmp.insert(icmp.end(), {2, 125, 0, 0});
+  Bytes options = {58, 0, 5, 2, 0, 0, 1, 0};
+  Bytes packet = ip6(ip("fe80::1"), ip("ff02::1"), 0, options, 1);
+  append(packet, icmp);
+  store_be16(packet.data() + 4, static_cast<uint16_t>(8 + icmp.size()));
+  store_be16(packet.data() + 50, icmp6_checksum(packet.data(), packet.data() + 48, icmp.size()));
+  const Mac group = {{0x33, 0x33, 0, 0, 0, 1}};
+  for (uint32_t end = now_ms_ + 3'000; now_ms_ < end; now_ms_ += 10) decider_->tick(now_ms_, *this);
+  const uint64_t joined = counters_->mld_reports.value();
+  EXPECT_EQ(joined, 2u) << "all groups in one frame, twice";
+  EXPECT_EQ(decide(ethernet(kEtherTypeIp6, packet, group)).outcome.verdict, Verdict::consume);
+  decider_->tick(now_ms_, *this);
+  EXPECT_EQ(counters_->mld_reports.value(), joined + 1);
+  packet[7] = 64;
+  EXPECT_EQ(reason_for(ethernet(kEtherTypeIp6, packet, group)), DropReason::mld_malformed);
+
+  DeciderConfig config;  // a worker that does not speak for the node passes the question on
+  config.announces = false;
+  config.workers = 2;
+  restart(config);
+  packet[7] = 1;
+  EXPECT_TRUE(decide(ethernet(kEtherTypeIp6, packet, group)).outcome.share);
+}
+
 // A map from tuple to backend says what every packet of a random history must do.
 TEST_F(DeciderTest, AgreesWithANaiveTwin) {
   struct Twin {

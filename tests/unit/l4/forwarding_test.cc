@@ -58,9 +58,26 @@ TEST(Forwarding, FindsServicesByFamilyProtocolAndPort) {
   EXPECT_EQ(tables->find_service(6, six, kProtocolUdp, htons(53))->service, 1u);
   EXPECT_EQ(tables->find_service(4, four, kProtocolUdp, htons(80)), nullptr);
   EXPECT_EQ(tables->find_service(4, four, kProtocolTcp, htons(81)), nullptr);
-  EXPECT_EQ(tables->local(4, four), LocalKind::vip);
-  EXPECT_EQ(tables->local(4, words_of(ip("10.0.0.2"))), LocalKind::own);
-  EXPECT_EQ(tables->local(4, words_of(ip("10.9.0.100"))), LocalKind::none) << "another site's VIP";
+  EXPECT_EQ(tables->local_kind(4, four), LocalKind::vip);
+  EXPECT_EQ(tables->local_kind(4, words_of(ip("10.0.0.2"))), LocalKind::own);
+  EXPECT_EQ(tables->local_kind(4, words_of(ip("10.9.0.100"))), LocalKind::none) << "another site's VIP";
+}
+
+// A worker compares two pointers: with thousands of addresses a backend that comes and goes costs it nothing.
+TEST(Forwarding, SharesAddressesAndNeighboursWithTheTablesOfBeforeWhileTheyStay) {
+  Edge edge;
+  const auto before = edge.tables();
+  edge.say(0, AdminState::down);
+  const auto flapped = edge.tables();
+  EXPECT_EQ(flapped->local, before->local);
+  EXPECT_EQ(flapped->neighbours, before->neighbours);
+  edge.model.vips[0].addresses.push_back(ip("10.0.0.101"));
+  const auto grown = edge.tables();
+  EXPECT_EQ(grown->neighbours, before->neighbours);
+  ASSERT_NE(grown->local, before->local);
+  EXPECT_EQ(grown->local->addresses.back().address, ip("10.0.0.101"));
+  EXPECT_EQ(grown->local->addresses.back().since, grown->generation);
+  EXPECT_LT(grown->local->addresses.front().since, grown->generation);
 }
 
 TEST(Forwarding, SpreadsFlowsAsWeightsSay) {

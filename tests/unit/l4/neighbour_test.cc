@@ -27,10 +27,10 @@ class NeighbourTest : public ::testing::Test {
   void want(const std::vector<std::pair<NeighbourId, std::string>>& targets, uint32_t now_ms = 0) {
     std::vector<NeighbourTarget> list;
     for (const auto& [id, address] : targets) list.push_back({id, ip(address), 0});
-    neighbours_.set_targets(list, {}, false, now_ms);
+    neighbours_.set_targets(std::make_shared<const NeighbourSet>(std::move(list)), now_ms);
   }
   std::vector<Bytes> tick(uint32_t now_ms) {
-    neighbours_.tick(now_ms, sent_);
+    neighbours_.tick(now_ms, Neighbours::kMaxFramesPerTick, sent_);
     return sent_.take();
   }
   bool usable(NeighbourId id) const { return neighbours_.next_hop(id).usable; }
@@ -172,24 +172,6 @@ TEST_F(NeighbourTest, GetsRoundToEachOfThousands) {
   EXPECT_EQ(neighbours_.resolved(), kTargets / 2);
   want({}, now_ms);
   EXPECT_EQ(neighbours_.resolved(), 0U);
-}
-
-TEST_F(NeighbourTest, AnnouncesANewVipAFewTimesAndAnOldOneNotAgain) {
-  const std::vector<LocalAddress> vip = {{ip("10.0.0.100"), LocalKind::vip, 0}};
-  neighbours_.set_targets({}, vip, true, 0);
-  size_t announced = 0;
-  for (uint32_t now_ms = 0; now_ms < 10'000; now_ms += 100) {
-    for (const Bytes& frame : tick(now_ms)) {
-      EXPECT_EQ(frame, arp(1, kOurMac, "10.0.0.100", Mac{}, "10.0.0.100", kBroadcastMac));
-      ++announced;
-    }
-  }
-  EXPECT_EQ(announced, Neighbours::kAnnouncements);
-  const std::vector<LocalAddress> both = {vip[0], {ip("fd00::100"), LocalKind::vip, 0}};
-  neighbours_.set_targets({}, both, true, 10'000);
-  const std::vector<Bytes> frames = tick(10'000);
-  ASSERT_EQ(frames.size(), 1u);
-  EXPECT_EQ(Mac::from(frames[0].data()), (Mac{{0x33, 0x33, 0, 0, 0, 1}}));
 }
 
 TEST(NeighbourWire, RefusesDiscoveryThatARouterForwardedOrThatIsBroken) {

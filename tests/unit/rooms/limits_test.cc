@@ -14,6 +14,7 @@
 #include "control/limits.h"
 #include "core/limits.h"
 #include "dns/limits.h"
+#include "l4/limits.h"
 #include "l7/limits.h"
 
 namespace tidegate {
@@ -44,6 +45,11 @@ std::vector<Limit> all_limits() {
   {
     const std::string room = "control";
 #include "control/limits.def"
+  }
+  {
+    using namespace l4;
+    const std::string room = "l4";
+#include "l4/limits.def"
   }
   {
     using namespace l7;

@@ -1,0 +1,83 @@
+// Rounds: says what is new in an ordered list a few times over, a second apart, so many items a call and no more. The
+// list is ordered by the generation that brought each item, so that what is new is a run, found by halving.
+//
+// New items that come while others are still being said are a run of their own. There are kMaxRuns at most; beyond that
+// the last two become one, whose items may be said oftener than was asked, never seldomer.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace tidegate::l4 {
+
+class Rounds {
+ public:
+  static constexpr size_t kMaxRuns = 8;
+  static constexpr uint32_t kApartMs = 1'000;
+
+  explicit Rounds(uint8_t times) : times_(times) { runs_.reserve(kMaxRuns + 1); }
+
+  // Items of generations up to `newest` are new, as far as no call before this named them.
+  void add(uint64_t newest, uint32_t now_ms) {
+    if (newest <= newest_) return;
+    runs_.push_back({newest_, newest, times_, now_ms, 0});
+    newest_ = newest;
+    if (runs_.size() <= kMaxRuns) return;
+    Run& last = runs_[kMaxRuns - 1];
+    last.upto = newest;
+    last.left = times_;
+    last.said = 0;
+    last.due_ms = now_ms;
+    runs_.pop_back();
+  }
+  // Everything is new again.
+  void restart(uint32_t now_ms) {
+    runs_.clear();
+    const uint64_t newest = newest_;
+    newest_ = 0;
+    add(newest, now_ms);
+  }
+  bool idle() const { return runs_.empty(); }
+
+  // Calls say(item) for what is due, for `most` items at most; returns how many.
+  template <class Item, class Say>
+  size_t say(const std::vector<Item>& items, uint32_t now_ms, size_t most, Say&& say) {
+    size_t said = 0;
+    for (Run& run : runs_) {
+      if (static_cast<int32_t>(now_ms - run.due_ms) < 0) continue;
+      const size_t begin = first_after(items, run.after), end = first_after(items, run.upto);
+      size_t at = std::min(begin + run.said, end);
+      for (; at < end && said < most; ++at, ++said) say(items[at]);
+      run.said = at - begin;
+      if (at < end) break;  // the rest at the next call
+      --run.left;
+      run.said = 0;
+      run.due_ms = now_ms + kApartMs;
+    }
+    std::erase_if(runs_, [](const Run& run) { return run.left == 0; });
+    return said;
+  }
+
+ private:
+  struct Run {
+    uint64_t after, upto;  // generations
+    uint8_t left;          // rounds
+    uint32_t due_ms;
+    size_t said;  // items of the round at hand
+  };
+
+  template <class Item>
+  static size_t first_after(const std::vector<Item>& items, uint64_t generation) {
+    const auto found = std::upper_bound(items.begin(), items.end(), generation,
+                                        [](uint64_t wanted, const Item& item) { return wanted < item.since; });
+    return static_cast<size_t>(found - items.begin());
+  }
+
+  uint8_t times_;
+  uint64_t newest_ = 0;
+  std::vector<Run> runs_;
+};
+
+}  // namespace tidegate::l4

@@ -1,0 +1,133 @@
+"""A segment of its own for tests of the forwarder on a link: a bridge in a namespace, hosts on it, and a forwarder with a port or
+two. Made for a block, gone after it."""
+
+import contextlib
+import re
+import shutil
+import socket
+import struct
+
+import netns
+from lab import BUILD, DIRECTORY, binary, unix_request
+from netns import Process, ip, open_socket, sh, sysctl, wait_until
+from topology import PREFIX
+
+ETH_P_ALL = 3
+VIP4, VIP6 = "10.66.0.100", "fd66::100"
+
+
+class Segment:
+    def __init__(self, name):
+        self.name, self.switch = name, f"{PREFIX}{name}-sw"
+        self.home = DIRECTORY / f"segment-{name}"
+        self.namespaces, self.processes = [], []
+
+    def namespace(self, host):
+        return f"{PREFIX}{self.name}-{host}"
+
+    def add_host(self, host, number=None, device="eth0", gateway=None):
+        """A host on the bridge; without a number the kernel has no address there and the port is a forwarder's."""
+        namespace = self.namespace(host)
+        if namespace not in self.namespaces:
+            self.namespaces.append(namespace)
+            netns.add_namespaces(namespace)
+        self.attach(host, device)
+        if number is not None:
+            ip(namespace, f"addr add 10.66.0.{number}/24 dev {device}", f"addr add fd66::{number}/64 dev {device} nodad")
+        return namespace
+
+    def attach(self, host, device="eth0"):
+        namespace, port = self.namespace(host), self.port(host, device)
+        ip(None, f"link add {port} netns {self.switch} type veth peer name {device} netns {namespace}")
+        ip(self.switch, f"link set {port} master br0", f"link set {port} up")
+        # A veth hands on partial checksums and 64 KB segments; a forwarder that reads frames must be given whole ones.
+        sh(*netns.in_namespace(self.switch, "ethtool", "-K", port, "tx", "off"))
+        if host.startswith("l4"):
+            sysctl(namespace, f"net/ipv6/conf/{device}/disable_ipv6=1")
+        ip(namespace, f"link set {device} up")
+
+    def port(self, host, device="eth0"):
+        return f"{host}-{device}"
+
+    def add_backend(self, host, number, *vips):
+        """A host that holds VIPs for direct return, and says its name to whoever sends it a datagram."""
+        namespace = self.add_host(host, number)
+        sysctl(namespace, "net/ipv4/conf/all/arp_ignore=1", "net/ipv4/conf/all/arp_announce=2")
+        for vip in vips:
+            ip(namespace, f"addr add {vip}/{128 if ':' in vip else 32} dev lo" + (" nodad" if ":" in vip else ""))
+        return namespace
+
+    def start_forwarder(self, document, host="l4", name="l4"):
+        """The daemon alone, from one file; its admin socket is in a directory of its own."""
+        run = self.home / name
+        run.mkdir(exist_ok=True)
+        (run / "edge.yaml").write_text(document)
+        (run / "secret").write_text("a secret of the segment tests")
+        command = [binary("l4"), "--config", run / "edge.yaml", "--run", run, "--node", "l4", "--secret", run / "secret"]
+        process = Process(self.namespace(host), f"{host}/{name}", command, run / "log").start()
+        process.run_dir = run
+        self.processes.append(process)
+        return process
+
+    def ask(self, process, target):
+        return unix_request(process.run_dir / "l4.sock", "GET", target)
+
+    def wait_ready(self, process):
+        wait_until("the forwarder is ready", lambda: self.ask(process, "/status").json()["ready"], 60, process)
+
+    def metric(self, process, name, **labels):
+        """Sum of a metric's series that carry these labels."""
+        total = 0.0
+        for line in self.ask(process, "/metrics").body.decode().splitlines():
+            match = re.match(r"(\w+)(?:\{(.*)\})? ([0-9.e+-]+)$", line)
+            if match and match[1] == name and all(f'{k}="{v}"' in (match[2] or "") for k, v in labels.items()):
+                total += float(match[3])
+        return total
+
+    def run(self, host, *command, check=True, timeout=60):
+        return sh(*netns.in_namespace(self.namespace(host), *command), check=check, timeout=timeout)
+
+    def pings(self, host, address):
+        command = netns.in_namespace(self.namespace(host), "ping", "-c", "1", "-W", "1", address)
+        return netns.subprocess.run(command, stdout=netns.subprocess.PIPE, stderr=netns.subprocess.PIPE).returncode == 0
+
+
+def raw_socket(namespace, device="eth0"):
+    """Sends and receives whole frames."""
+    raw = open_socket(namespace, socket.AF_PACKET, socket.SOCK_RAW)
+    raw.bind((device, ETH_P_ALL))
+    raw.settimeout(0.3)
+    return raw
+
+
+def mac_of(namespace, device="eth0"):
+    return bytes.fromhex(re.search(r"link/ether (\S+)", sh("ip", "-n", namespace, "link", "show", device))[1].replace(":", ""))
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+@contextlib.contextmanager
+def raised(name, bridge=""):
+    segment = Segment(name)
+    try:
+        segment.namespaces.append(segment.switch)
+        netns.add_namespaces(segment.switch)
+        ip(segment.switch, f"link add br0 address 02:00:00:00:66:01 type bridge {bridge}", "link set br0 up")
+        shutil.rmtree(segment.home, ignore_errors=True)
+        segment.home.mkdir(parents=True)
+        yield segment
+        for process in segment.processes:
+            if process.running():
+                status = process.stop()
+                assert status == 0, f"{process.name} ended with {status} when told to stop:\n{process.tail()}"
+    finally:
+        for process in segment.processes:
+            process.kill()
+        netns.remove_namespaces(*segment.namespaces)
+        shutil.rmtree(segment.home, ignore_errors=True)
