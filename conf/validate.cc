@@ -73,6 +73,7 @@ void validate(const DocumentNode& root, Model& model, FaultList& faults) {
   Checks checks(root, model, faults);
   check_nodes(checks);
   check_traffic(checks);
+  check_addresses(checks);
   check_http(checks);
   check_route_conflicts(checks);
   check_dns(checks);

@@ -117,6 +117,43 @@ TEST(Validate, WantsOneAddressAFamily) {
   EXPECT_THAT(load_text("pools: [{name: app, backends: [{name: a}]}]\n").codes(), ElementsAre("missing_key"));
 }
 
+TEST(Validate, RefusesAddressesThatNoHostCanHave) {
+  const auto codes_of_vip = [](const std::string& address) {
+    return load_text("vips: [{name: v, addresses: ['" + address + "']}]\n").codes();
+  };
+  for (const char* address : {"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
+                              "255.255.255.255", "::", "::1", "ff02::1"}) {
+    EXPECT_THAT(codes_of_vip(address), ElementsAre("impossible_address")) << address;
+  }
+  for (const char* address :
+       {"1.0.0.1", "126.0.0.1", "128.0.0.1", "223.255.255.255", "::2", "fe80::1", "2001:db8::1"}) {
+    EXPECT_THAT(codes_of_vip(address), IsEmpty()) << address;
+  }
+  const auto codes_of_port = [](const std::string& port) {
+    return load_text("nodes: [{name: n, l4: {ports: [{device: eth0, " + port + "}]}}]\n").codes();
+  };
+  EXPECT_THAT(codes_of_port("addresses: [127.0.0.2/24]"), ElementsAre("impossible_address"));
+  EXPECT_THAT(codes_of_port("addresses: [192.0.2.2/24], gateways: [224.0.0.1]"), ElementsAre("impossible_address"));
+  EXPECT_THAT(codes_of_port("addresses: [192.0.2.2/24], gateways: [192.0.2.2]"), ElementsAre("impossible_address"));
+  EXPECT_THAT(codes_of_port("addresses: [192.0.2.2/24], gateways: ['2001:db8::1']"), ElementsAre("other_family"));
+  EXPECT_THAT(codes_of_port("addresses: [192.0.2.2/24], gateways: [192.0.2.1]"), IsEmpty());
+}
+
+// A pool that only routes use may have backends at the loopback address: the proxy's own host.
+TEST(Validate, RefusesBackendsThatPacketsCannotBeForwardedTo) {
+  const auto codes = [](const std::string& address, const std::string& vip, bool service) {
+    return load_text("vips: [{name: v, addresses: ['" + vip + "']}]\n" +
+                     (service ? "services: [{name: s, vip: v, port: 80, pool: app}]\n" : "") +
+                     "pools: [{name: app, backends: [{name: a, addresses: ['" + address + "']}]}]\n")
+        .codes();
+  };
+  EXPECT_THAT(codes("192.0.2.1", "192.0.2.100", true), IsEmpty());
+  EXPECT_THAT(codes("127.0.0.1", "192.0.2.100", true), ElementsAre("impossible_address"));
+  EXPECT_THAT(codes("127.0.0.1", "192.0.2.100", false), IsEmpty());
+  EXPECT_THAT(codes("192.0.2.100", "192.0.2.100", true), ElementsAre("impossible_address"));
+  EXPECT_THAT(codes("2001:db8::1", "192.0.2.100", true), ElementsAre("other_family"));
+}
+
 TEST(Validate, NamesTheNextPrimeForMaglevSlots) {
   const auto loaded = load_text("nodes: [{name: n, l4: {maglev_slots: 65536}}]\n");
   ASSERT_THAT(loaded.codes(), ElementsAre("not_prime"));
