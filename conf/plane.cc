@@ -249,7 +249,9 @@ HttpResponse Plane::Impl::health() const {
     const bool refuses = follower && !follower->refused().empty();
     return HttpResponse::text(503, "no version applied yet" + (refuses ? ": " + follower->refused() : "") + "\n");
   }
-  return HttpResponse::text(200, "ok\n" + (hooks.warnings ? hooks.warnings() : std::string()));
+  const std::string warnings = hooks.warnings ? hooks.warnings() : std::string();
+  if (hooks.works && !hooks.works()) return HttpResponse::text(503, warnings);
+  return HttpResponse::text(200, "ok\n" + warnings);
 }
 
 std::string Plane::Impl::metrics_text() const {

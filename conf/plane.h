@@ -36,8 +36,10 @@ struct PlaneHooks {
   std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&, const Node&)> prepare;
   std::function<std::string()> digest;              // of the derived tables in force
   std::function<void(nlohmann::json&)> add_status;  // may be empty: plane's own members of /status
-  // What does not work though the plane serves: further lines of /healthz, each with its '\n'. May be empty.
+  // What does not work, though the plane may serve: further lines of /healthz, each with its '\n'. May be empty.
   std::function<std::string()> warnings;
+  // False: the plane has a version in force and yet cannot serve anybody; /healthz is 503 then. May be empty.
+  std::function<bool()> works;
   // GET /explain?...: the plane's own part, decided by the functions and state it runs on. An Error (a parameter that
   // is missing or malformed) is answered with 400.
   std::function<Result<nlohmann::json>(const HttpRequest&)> explain;

@@ -1,7 +1,10 @@
 // Announcer: says that our addresses are here, by gratuitous ARP (RFC 5227 §3) and unsolicited advertisement (RFC 4861
-// §7.2.6), when an address is new and when a port came back. One a node, on the first worker.
+// §7.2.6), when an address is new, when a port came back, and when another station claims one: at most once in
+// kDefendIntervalMs then, so that two which both mean it do not flood the link (RFC 5227 §2.4). One a node, on the
+// first worker.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -14,19 +17,35 @@ class Announcer {
  public:
   static constexpr uint8_t kTimes = 3;  // RFC 5227 §1.1 says two; switches are known to miss one
 
+  static constexpr uint32_t kDefendIntervalMs = 10'000;  // RFC 5227 §1.1
+
   explicit Announcer(std::vector<PortIdentity> ports) : ports_(std::move(ports)), rounds_(kTimes) {}
 
   // Announces what was in no set before.
   void adopt(std::shared_ptr<const LocalSet> set, uint32_t now_ms);
+  void set_ports(std::vector<PortIdentity> ports) { ports_ = std::move(ports); }
   // Announces everything.
   void restart(uint32_t now_ms) { rounds_.restart(now_ms); }
+  void defend(const IpAddress& address, uint16_t port, uint32_t now_ms);
   // Sends what is due, `most_frames` at most; returns how many.
   size_t tick(uint32_t now_ms, size_t most_frames, FrameSink& sink);
 
  private:
+  struct Defence {
+    IpAddress address;
+    uint16_t port = 0;
+    bool due = false;
+    uint32_t since_ms = 0;
+  };
+  size_t send_defences(FrameSink& sink);
+  void announce(const IpAddress& address, uint16_t port, FrameSink& sink) const;
+
   std::vector<PortIdentity> ports_;
   std::shared_ptr<const LocalSet> set_;
   Rounds rounds_;
+  std::array<Defence, kMaxConflicts> defences_;
+  size_t defence_count_ = 0;
+  bool defence_due_ = false;
 };
 
 }  // namespace tidegate::l4

@@ -57,9 +57,10 @@ ConnTable::~ConnTable() { ::munmap(buckets_, bucket_count_ * sizeof(Bucket)); }
 
 // What a living flow is worth: of two the one of less is given up. An assured one never is.
 uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
-  constexpr uint32_t kShookHands = kMaxFlowTimeoutMs * 2;  // more than any time left
+  constexpr uint32_t kBegan = kMaxFlowTimeoutMs + 1, kShookHands = kBegan * 2;  // more than any time left
   const uint32_t left_ms = entry.expires_ms - now_ms;
-  if (entry.state != FlowState::established) return left_ms;
+  if (entry.state == FlowState::stray) return left_ms;
+  if (entry.state != FlowState::established) return kBegan + left_ms;
   return entry.assured() ? kAssuredWorth : kShookHands + left_ms;
 }
 

@@ -9,14 +9,16 @@
 // Life of a flow. `embryonic` from its SYN until another packet (than that SYN repeated) shows that the client means
 // it; then `established`; `closing` after a FIN or RST from the client. A flow that begins in the middle, or that has
 // no beginning to be seen (UDP), is `stray` until it has had packets in kAssuringSeconds different seconds. Every
-// packet renews the time-out of the state it leads to; `stray` has that of `embryonic`, so that of both the one seen
-// longest ago is the nearest to its end. Under direct return only the client's half is seen, so a half-closed download
-// stays `closing` and is kept alive by the client's acknowledgements.
+// packet renews the time-out of the state it leads to; `stray` has that of `established`, because after a restart of
+// the forwarder a connection that speaks once in minutes must be found again until it is assured. Under direct return
+// only the client's half is seen, so a half-closed download stays `closing` and is kept alive by the client's
+// acknowledgements.
 //
 // That also means that a handshake can be forged: two packets, of which the second need not know the backend's number.
 // So an established flow is `assured` only when it too has had packets in kAssuringSeconds different seconds.
 //
-// A full pair of buckets gives up, in this order: an expired flow; of those not established the one nearest to its end;
+// A full pair of buckets gives up, in this order: an expired flow; of the stray ones the one nearest to its end, which
+// is the one seen longest ago; of the others not established the one nearest to its end;
 // of those established but not assured the one nearest to its end, which is the one seen longest ago (both counted as
 // evicted). Where all eight are assured, the new flow is not recorded: it goes by the hash table alone, as does the
 // next packet of a flow that was given up. So a flood of SYNs or stray packets pushes out no established flow but at
@@ -45,7 +47,7 @@ enum class FlowEvent : uint8_t {
 struct FlowTimeouts {
   uint32_t embryonic_ms = 0, established_ms = 0, closing_ms = 0;
   uint32_t of(FlowState state) const {
-    return state == FlowState::established ? established_ms : state == FlowState::closing ? closing_ms : embryonic_ms;
+    return state == FlowState::embryonic ? embryonic_ms : state == FlowState::closing ? closing_ms : established_ms;
   }
 };
 

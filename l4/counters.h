@@ -29,12 +29,18 @@ struct BackendCounters {
   std::vector<OwnedCounter> flows = std::vector<OwnedCounter>(kMaxBackends);
 };
 
+// What a frame on its way out is. Each is counted when the device took it, and else as dropped: so every frame that was
+// received is counted once as forwarded, relayed, answered, punted, consumed or dropped.
+enum class FrameKind : uint8_t { forwarded, relayed, answered, own };
+
 struct alignas(64) WorkerCounters {
   OwnedCounter received_packets, received_bytes;
   OwnedCounter sent_packets, sent_bytes;
   OwnedCounter forwarded_packets, forwarded_bytes;  // to backends
-  OwnedCounter answered_packets;                    // ARP, ND and echo answered here
+  OwnedCounter answered_packets;                    // ARP, ND and echo, here
   OwnedCounter punted_packets;
+  OwnedCounter consumed_packets;  // what stations said of themselves, and queries
+  OwnedCounter unsent_packets;    // of our own and of the kernel, which no frame received stands for
   OwnedCounter mld_reports;
   OwnedCounter icmp_relayed_packets;
   OwnedCounter handed_over_packets;  // to another worker
@@ -45,6 +51,23 @@ struct alignas(64) WorkerCounters {
   std::array<OwnedCounter, kDropReasons> dropped_packets;
   BackendCounters backends;
 
+  void sent(FrameKind kind, uint64_t packets, uint64_t bytes) {
+    if (kind == FrameKind::forwarded) {
+      forwarded_packets.add(packets);
+      forwarded_bytes.add(bytes);
+    } else if (kind == FrameKind::relayed) {
+      icmp_relayed_packets.add(packets);
+    } else if (kind == FrameKind::answered) {
+      answered_packets.add(packets);
+    }
+  }
+  void unsent(FrameKind kind, DropReason reason, uint64_t packets = 1) {
+    if (kind == FrameKind::own) {
+      unsent_packets.add(packets);
+    } else {
+      drop(reason, packets);
+    }
+  }
   void drop(DropReason reason, uint64_t packets = 1) { dropped_packets[static_cast<size_t>(reason)].add(packets); }
 };
 

@@ -3,15 +3,21 @@
 #include <rte_eal.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cassert>
 #include <stdexcept>
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "l4/eal.h"
 
 namespace tidegate::l4 {
 namespace {
+
+constexpr uint64_t kLeaveNs = kNsPerS;  // workers come round every 100 ms at the latest
+constexpr useconds_t kLookUs = 500;
 
 int run_worker(void* worker) {
   static_cast<Worker*>(worker)->run();
@@ -42,16 +48,20 @@ Result<void> Dataplane::open(const L4Node& node, const FlowHasher& hasher) {
     log_info("port {}: what is not ours goes to {}", config.device, punt->name());
     punts_.push_back(std::move(*punt));
   }
+  board_ = std::make_unique<PortBoard>(ports_.size());
+  watch_ = std::make_unique<PortWatch>(ports_, *board_, [this] { return leave_ports(); });
   DeciderConfig config;
   config.hasher = hasher;
   for (const Port& port : ports_) config.ports.push_back(port.identity());
   config.flows = node.flows;
   config.punt_tap = tap;
   config.workers = node.workers;
+  config.conflicts = &conflicts_;
   for (uint32_t number = 0; number < node.workers; ++number) {
     config.announces = number == 0;
+    config.board = number == 0 ? &neighbours_ : nullptr;
     try {
-      workers_.push_back(std::make_unique<Worker>(number, config, ports_, punts_, publisher_));
+      workers_.push_back(std::make_unique<Worker>(number, config, ports_, punts_, *board_, publisher_));
     } catch (const std::exception& error) {
       return fail(fmt::format("worker {}: {}", number, error.what()));
     }
@@ -83,6 +93,34 @@ Dataplane::~Dataplane() {
   workers_.clear();
   ports_.clear();
   rte_eal_cleanup();
+}
+
+bool Dataplane::check_ports() {
+  if (!watch_->check()) return false;
+  for (size_t port = 0; port < punts_.size(); ++port) {
+    if (Result<void> set = punts_[port].set_mac(ports_[port].identity().mac); !set) log_warn("{}", set.error().message);
+  }
+  return true;
+}
+
+// False when a worker did not come round in time: it is asked again at the next look.
+bool Dataplane::leave_ports() {
+  const uint64_t until_ns = monotonic_ns() + kLeaveNs;
+  for (const auto& worker : workers_) worker->wake();
+  const auto left = [this](const auto& worker) { return worker->has_left_ports(board_->generation()); };
+  while (!std::all_of(workers_.begin(), workers_.end(), left)) {
+    if (monotonic_ns() > until_ns) return false;
+    ::usleep(kLookUs);
+  }
+  publisher_.wait_for_workers();  // what was in an inbox a moment ago may be in a worker's hands
+  return true;
+}
+
+Outages Dataplane::outages() const {
+  Outages outages;
+  outages.board = &neighbours_;
+  for (size_t port = 0; port < ports_.size(); ++port) outages.ports.push_back(!board_->is_usable(port));
+  return outages;
 }
 
 void Dataplane::publish(std::shared_ptr<const ForwardingTables> tables) {

@@ -11,6 +11,8 @@
 #include "core/result.h"
 #include "l4/flow_key.h"
 #include "l4/forwarding.h"
+#include "l4/neighbour_board.h"
+#include "l4/port_watch.h"
 #include "l4/worker.h"
 
 namespace tidegate::l4 {
@@ -24,6 +26,12 @@ class Dataplane {
 
   void publish(std::shared_ptr<const ForwardingTables> tables);
   const std::shared_ptr<const ForwardingTables>& tables() const { return publisher_.in_force(); }
+  // Looks at every port; true when one stopped working or works again, and tables should be derived anew.
+  bool check_ports();
+  const std::vector<PortState>& port_states() const { return watch_->states(); }
+  std::vector<AddressConflict> take_conflicts() { return conflicts_.take(); }
+  const NeighbourBoard& neighbours() const { return neighbours_; }
+  Outages outages() const;
   // As some worker has it pinned now.
   std::optional<FlowEntry> find_flow(uint64_t hash) const;
 
@@ -34,9 +42,14 @@ class Dataplane {
   explicit Dataplane(uint32_t workers) : publisher_(workers) {}
   Result<void> open(const L4Node& node, const FlowHasher& hasher);
   void launch();
+  bool leave_ports();
 
   std::vector<Port> ports_;
   std::vector<PuntDevice> punts_;
+  std::unique_ptr<PortBoard> board_;
+  std::unique_ptr<PortWatch> watch_;
+  NeighbourBoard neighbours_;
+  ConflictBoard conflicts_;
   Publisher publisher_;
   std::vector<std::unique_ptr<Worker>> workers_;
   bool launched_ = false;

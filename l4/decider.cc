@@ -39,6 +39,13 @@ uint64_t word_of(const Mac& mac) {
   return mac_word(eight_bytes);
 }
 
+void take_tag_off(Frame& frame) {
+  std::memmove(frame.data + kTagBytes, frame.data, 2 * 6);
+  frame.data += kTagBytes;
+  frame.bytes -= static_cast<uint32_t>(kTagBytes);
+  frame.capacity -= static_cast<uint32_t>(kTagBytes);
+}
+
 bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagged && reason != DropReason::not_ip; }
 
 }  // namespace
@@ -48,10 +55,25 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
       counters_(counters),
       batch_(config_.hasher),
       flows_(config_.flows),
-      neighbours_(config_.ports),
+      neighbours_(config_.ports, config_.board),
       announcer_(config_.ports),
       groups_(config_.ports) {
   for (const PortIdentity& port : config_.ports) own_macs_.push_back(word_of(port.mac));
+}
+
+void Decider::set_ports(std::vector<PortIdentity> ports) {
+  for (size_t port = 0; port < ports.size(); ++port) own_macs_[port] = word_of(ports[port].mac);
+  neighbours_.set_ports(ports);
+  announcer_.set_ports(ports);
+  groups_.set_ports(ports);
+  config_.ports = std::move(ports);
+}
+
+void Decider::introduce(uint32_t now_ms) {
+  neighbours_.ask_again(now_ms);
+  if (!config_.announces) return;
+  announcer_.restart(now_ms);
+  groups_.restart(now_ms);
 }
 
 void Decider::adopt(const ForwardingTables& tables, uint32_t now_ms) {
@@ -93,6 +115,7 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
                                         uint32_t now_ms) {
   assert(count <= kBurst);
   candidate_count_ = follower_count_ = 0;
+  moved_ = false;
   asked_service_ = nullptr;
   for (size_t i = 0; i < std::min(count, kPrefetchAhead); ++i) __builtin_prefetch(frames[i].data);
   for (size_t i = 0; i < count; ++i) {
@@ -111,7 +134,7 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     const uint16_t index = followers_[i];
     outcomes[index] = settle_follower(tables, frames[index], views_[index], now_ms);
   }
-  uint64_t forwarded = 0, forwarded_bytes = 0;
+  size_t forwarded = 0;
   uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // of the ports that they go by
   for (size_t i = 0; i < candidate_count_; ++i) {
     const Candidate& candidate = candidates_[i];
@@ -125,16 +148,15 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     bits_of_all &= outcome.port;
     bits_of_any |= outcome.port;
     ++forwarded;
-    forwarded_bytes += frame.bytes;
     counters_.backends.packets[index_of(candidate.backend)].add();
   }
-  counters_.forwarded_packets.add(forwarded);
-  counters_.forwarded_bytes.add(forwarded_bytes);
-  if (forwarded == count) return bits_of_all == bits_of_any ? std::optional(bits_of_all) : std::nullopt;
+  if (forwarded == count && !moved_) return bits_of_all == bits_of_any ? std::optional(bits_of_all) : std::nullopt;
   for (size_t i = 0; i < count; ++i) {
     Outcome& outcome = outcomes[i];
     if (outcome.verdict == Verdict::punt && !config_.punt_tap) outcome.verdict = Verdict::drop;
+    if (frames[i].learn_only) continue;  // counted where it came in
     if (outcome.verdict == Verdict::drop) counters_.drop(outcome.reason);
+    if (outcome.verdict == Verdict::consume) counters_.consumed_packets.add();
   }
   return std::nullopt;
 }
@@ -164,6 +186,11 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
 
 [[gnu::noinline]] void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
                                          uint32_t now_ms) {
+  if (has_priority_tag(frame.data, frame.bytes)) {
+    take_tag_off(frame);
+    moved_ = true;
+    if (take_plain(tables, frame, index)) return;
+  }
   PacketView& view = views_[index];
   const DropReason reason = parse_frame(frame.data, frame.bytes, view);
   if (reason == DropReason::frame_truncated || reason == DropReason::frame_oversized) {
@@ -239,7 +266,7 @@ inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate
     // flow it is a new connection from a reused port, and is picked anew.
     const bool reopened =
         candidate.event == FlowEvent::open && entry != nullptr && entry->state != FlowState::embryonic;
-    if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows) {
+    if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows(candidate.family)) {
       candidate.backend = entry->backend;
       entry->advance(candidate.event, service.timeouts, now_ms);
     } else {
@@ -264,8 +291,8 @@ inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate
     flows_.erase(*entry);
   }
   if (backend == kNoBackend) return backend;
-  entry = flows_.insert(hash, backend, candidate.service->timeouts.embryonic_ms, now_ms,
-                        candidate.event == FlowEvent::open ? FlowState::embryonic : FlowState::stray);
+  const FlowState begun_as = candidate.event == FlowEvent::open ? FlowState::embryonic : FlowState::stray;
+  entry = flows_.insert(hash, backend, candidate.service->timeouts.of(begun_as), now_ms, begun_as);
   (entry != nullptr ? counters_.flows_created : counters_.flows_untracked).add();
   counters_.backends.flows[index_of(backend)].add();
   return backend;
@@ -286,13 +313,11 @@ Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& fr
                                        uint32_t now_ms) {
   if (tables.local_kind(view.family, view.destination) != LocalKind::vip) return punt(DropReason::not_local);
   const FlowEntry* entry = flows_.find(config_.hasher.fragments(view), now_ms);
-  if (entry == nullptr || !tables.backend(entry->backend).keeps_flows) {
+  if (entry == nullptr || !tables.backend(entry->backend).keeps_flows(view.family)) {
     return drop(DropReason::fragment_without_first);
   }
   const Outcome outcome = addressed(tables, entry->backend, view.family, frame);
   if (outcome.verdict == Verdict::forward) {
-    counters_.forwarded_packets.add();
-    counters_.forwarded_bytes.add(frame.bytes);
     counters_.backends.packets[index_of(entry->backend)].add();
   }
   return outcome;
@@ -319,6 +344,16 @@ Outcome Decider::settle_nd(const ForwardingTables& tables, Frame& frame, const P
   return settle_neighbour_message(tables, frame, message, now_ms);
 }
 
+// RFC 5227 §2.4: said to the operator, and our own claim repeated.
+Outcome Decider::settle_conflict(const Frame& frame, const NeighbourMessage& message, uint32_t now_ms) {
+  if (config_.announces) announcer_.defend(message.sender, frame.port, now_ms);
+  if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
+  if (config_.conflicts != nullptr) config_.conflicts->tell({message.sender, message.sender_mac, frame.port});
+  Outcome outcome = drop(DropReason::vip_conflict);
+  outcome.share = !config_.announces;
+  return outcome;
+}
+
 // The kernel is a member of groups too, where it has the port's other frames.
 Outcome Decider::settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms) {
   MldQuery query;
@@ -338,8 +373,10 @@ Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame&
     return tables.local_kind(static_cast<uint8_t>(address.family), words_of(address));
   };
   Learned learned = Learned::unknown;
-  if (!message.sender_mac.is_zero() && message.sender_mac != own_mac) {
-    if (local_kind(message.sender) != LocalKind::none) return drop(DropReason::vip_conflict);
+  const bool ours = std::any_of(config_.ports.begin(), config_.ports.end(),
+                                [&](const PortIdentity& port) { return port.mac == message.sender_mac; });
+  if (!message.sender_mac.is_zero() && !ours) {
+    if (local_kind(message.sender) != LocalKind::none) return settle_conflict(frame, message, now_ms);
     learned = neighbours_.learn(message.sender, message.sender_mac, now_ms);
   }
   if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
@@ -351,7 +388,6 @@ Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame&
   }
   if (asked != LocalKind::none && !kernel_owns && frame.capacity >= kMaxNeighbourFrameBytes) {
     frame.bytes = static_cast<uint32_t>(write_answer(frame.data, {own_mac, message.target}, message));
-    counters_.answered_packets.add();
     return {Verdict::answer, DropReason::none, frame.port, false};
   }
   Outcome outcome = config_.punt_tap               ? punt(DropReason::neighbour_unknown)
@@ -372,8 +408,8 @@ Outcome Decider::settle_icmp(const ForwardingTables& tables, Frame& frame, const
   if (kind == LocalKind::none || (kind == LocalKind::own && config_.punt_tap)) return punt(DropReason::not_local);
   if (has_martian_source(view)) return drop(DropReason::martian_source);
   if (is_echo_request(frame.data, view)) {
+    if (!has_right_checksum(frame.data, view)) return drop(DropReason::icmp_checksum);
     make_echo_reply(frame.data, view);
-    counters_.answered_packets.add();
     return {Verdict::answer, DropReason::none, frame.port, false};
   }
   return relay_icmp_error(tables, frame, view, now_ms);
@@ -390,7 +426,7 @@ Outcome Decider::relay_icmp_error(const ForwardingTables& tables, Frame& frame, 
   const uint64_t hash = config_.hasher.tuple(flow);
   const FlowEntry* entry = service->tracking ? flows_.find(hash, now_ms) : nullptr;
   BackendId backend = kNoBackend;
-  if (entry != nullptr && tables.backend(entry->backend).keeps_flows) {
+  if (entry != nullptr && tables.backend(entry->backend).keeps_flows(flow.family)) {
     backend = entry->backend;
   } else if (service->tracking && frame.asked + 1u < config_.workers) {
     // The router that sent the error has other addresses than the flow, so it may have come to another queue.
@@ -398,8 +434,8 @@ Outcome Decider::relay_icmp_error(const ForwardingTables& tables, Frame& frame, 
   } else {
     backend = pick_backend(*service, config_.hasher, flow.family, flow.client, hash);
   }
-  const Outcome outcome = addressed(tables, backend, flow.family, frame);
-  if (outcome.verdict == Verdict::forward) counters_.icmp_relayed_packets.add();
+  Outcome outcome = addressed(tables, backend, flow.family, frame);
+  if (outcome.verdict == Verdict::forward) outcome.verdict = Verdict::relay;
   return outcome;
 }
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "l4/announcer.h"
+#include "l4/conflict_board.h"
 #include "l4/conn_table.h"
 #include "l4/counters.h"
 #include "l4/flow_batch.h"
@@ -28,7 +29,8 @@ namespace tidegate::l4 {
 
 constexpr size_t kBurst = FlowBatch::kMost;
 
-// A frame in a buffer of `capacity` bytes, borrowed for one call. An answer may be longer than its question.
+// A frame in a buffer of `capacity` bytes, borrowed for one call. An answer may be longer than its question. A frame
+// whose priority tag was taken off begins kTagBytes later than it came.
 struct Frame {
   uint8_t* data = nullptr;
   uint32_t bytes = 0;
@@ -41,6 +43,7 @@ struct Frame {
 enum class Verdict : uint8_t {
   drop,
   forward,    // to a backend
+  relay,      // to a backend: an ICMP error about one of its flows
   answer,     // back by the port it came in
   punt,       // to the kernel, when there is a punt device
   consume,    // understood, nothing to send
@@ -60,7 +63,9 @@ struct DeciderConfig {
   uint64_t flows = 262'144;
   bool punt_tap = false;  // frames that are not ours go to the kernel; its own addresses are its own business then
   uint32_t workers = 1;
-  bool announces = true;  // one worker of a node says that VIPs are here
+  bool announces = true;            // one worker of a node says that VIPs are here
+  NeighbourBoard* board = nullptr;  // of the same worker: whom it tells which neighbours are silent
+  ConflictBoard* conflicts = nullptr;
 };
 
 class Decider {
@@ -69,6 +74,10 @@ class Decider {
 
   // Before the first burst under `tables`.
   void adopt(const ForwardingTables& tables, uint32_t now_ms);
+  // A port was opened anew, perhaps with another MAC address. Between bursts.
+  void set_ports(std::vector<PortIdentity> ports);
+  // A link came back: says again who we are, and asks for whoever is not known.
+  void introduce(uint32_t now_ms);
   // `count` is at most kBurst. Gives the port where every frame of the burst is to be forwarded, all by the same.
   std::optional<uint16_t> decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
                                  uint32_t now_ms);
@@ -98,6 +107,7 @@ class Decider {
   const ServiceEntry* find_service(const ForwardingTables& tables, const FlowTuple& tuple);
   Outcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
   Outcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  Outcome settle_conflict(const Frame& frame, const NeighbourMessage& message, uint32_t now_ms);
   Outcome settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
                                    uint32_t now_ms);
@@ -129,6 +139,7 @@ class Decider {
   std::array<uint64_t, kBurst> hashes_;     // of the candidates' flows
   std::array<uint16_t, kBurst> followers_;  // indexes in the burst
   size_t candidate_count_ = 0, follower_count_ = 0;
+  bool moved_ = false;                           // some frame of the burst begins elsewhere than it came
   LookupKey asked_key_;                          // of the burst's last question for a service
   const ServiceEntry* asked_service_ = nullptr;  // null: nothing was asked yet, or there is none
 };

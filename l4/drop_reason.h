@@ -13,7 +13,7 @@ namespace tidegate::l4 {
   X(frame_truncated, "shorter than an Ethernet header")                                           \
   X(frame_oversized, "in several segments or longer than 65535 bytes")                            \
   X(other_station, "unicast to a MAC address that is not ours")                                   \
-  X(vlan_tagged, "carries a VLAN tag; take the tag off in front of the forwarder")                \
+  X(vlan_tagged, "carries the tag of a VLAN; take the tag off in front of the forwarder")         \
   X(not_ip, "neither IPv4, IPv6 nor ARP")                                                         \
   X(ip4_header, "IPv4 header cut short, or its version or header length is wrong")                \
   X(ip4_length, "IPv4 total length does not fit the header or the frame")                         \
@@ -26,6 +26,7 @@ namespace tidegate::l4 {
   X(tcp_malformed, "TCP header cut short, or its data offset is wrong")                           \
   X(udp_malformed, "UDP header cut short, or its length does not fit")                            \
   X(icmp_malformed, "ICMP header cut short")                                                      \
+  X(icmp_checksum, "echo request whose checksum is wrong")                                        \
   X(icmp_unsupported, "ICMP for a VIP that is neither an echo request nor an error about a flow") \
   X(icmp_quote_malformed, "ICMP error whose quoted packet cannot be read")                        \
   X(icmp_quote_unknown, "ICMP error whose quoted packet belongs to no service")                   \
@@ -39,8 +40,9 @@ namespace tidegate::l4 {
   X(no_backend, "no backend of the pool may be used")                                             \
   X(neighbour_unresolved, "the backend's MAC address is not known (yet)")                         \
   X(fragment_without_first, "later fragment whose first fragment was not seen within seconds")    \
+  X(exceeds_mtu, "longer than the MTU of the port by which it would go")                          \
+  X(port_down, "the port by which it would go is down")                                           \
   X(transmit_queue_full, "the port's transmit queue did not take it")                             \
-  X(buffers_exhausted, "no packet buffer for a frame of our own")                                 \
   X(inbox_full, "handed to another worker whose inbox was full")                                  \
   X(punt_refused, "the punt device did not take it")
 

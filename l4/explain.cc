@@ -32,8 +32,9 @@ std::optional<IpAddress> vip_address(const ForwardingTables& tables, const Expla
   return std::nullopt;
 }
 
-json eligible(const Snapshot& snapshot, uint32_t pool_index, uint8_t family) {
+json eligible(const ForwardingTables& tables, const BackendIds& backends, uint32_t pool_index, uint8_t family) {
   json out = json::array();
+  const Snapshot& snapshot = *tables.snapshot;
   const Pool& pool = snapshot.model->pools[pool_index];
   for (uint32_t i = 0; i < pool.backends.size(); ++i) {
     const Backend& backend = pool.backends[i];
@@ -42,6 +43,10 @@ json eligible(const Snapshot& snapshot, uint32_t pool_index, uint8_t family) {
                                        [&](const IpAddress& a) { return static_cast<uint8_t>(a.family) == family; });
     std::string why = status.why;
     if (!reachable) why = fmt::format("no IPv{} address", family);
+    const std::optional<BackendId> id = backends.find({pool.name, backend.name});
+    if (reachable && why.empty() && id && tables.backend(*id).is_cut_off(family)) {
+      why = "does not answer for its MAC address, or its link is down: no new flows";
+    }
     if (backend.weight == 0 && why.empty()) why = "weight 0: no new flows";
     out.push_back({{"backend", backend.name}, {"weight", backend.weight}, {"state", name(status.state)}, {"why", why}});
   }
@@ -91,12 +96,12 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
   json out = answer("none", "");
   out["service"] = config.name;
   out["pool"] = snapshot.model->pools[config.pool].name;
-  out["eligible"] = eligible(snapshot, config.pool, family);
+  out["eligible"] = eligible(tables, backends, config.pool, family);
 
   const uint64_t hash = hasher.tuple(tuple);
   if (question.client_port && service->tracking) {
     const std::optional<FlowEntry> flow = find_flow(hash);
-    if (flow && tables.backend(flow->backend).keeps_flows) {
+    if (flow && tables.backend(flow->backend).keeps_flows(family)) {
       out["decision"] = "flow";
       out["backend"] = backend_name(backends, flow->backend);
       out["reason"] = fmt::format("pinned by a flow that is {}", name(flow->state));

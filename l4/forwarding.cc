@@ -32,14 +32,41 @@ FlowTimeouts timeouts_of(const Service& service) {
           timeout_ms(service.tcp_closing_timeout_ms)};
 }
 
-// The port on whose link an address is: the first with a prefix that holds it, else the first of all.
-uint16_t port_of(const L4Node& node, const IpAddress& address) {
+bool holds(const L4Port& port, const IpAddress& address) {
+  return std::any_of(port.addresses.begin(), port.addresses.end(),
+                     [&](const auto& own) { return Cidr::of(own.first, own.second).contains(address); });
+}
+
+bool is_down(const Outages& outages, size_t port) { return port < outages.ports.size() && outages.ports[port]; }
+
+// The first port with a prefix that holds the address; one that is down only where no other does.
+std::optional<uint16_t> port_on_link(const L4Node& node, const IpAddress& address, const Outages& outages) {
+  std::optional<uint16_t> down;
   for (size_t port = 0; port < node.ports.size(); ++port) {
-    for (const auto& [own, prefix] : node.ports[port].addresses) {
-      if (Cidr::of(own, prefix).contains(address)) return static_cast<uint16_t>(port);
+    if (!holds(node.ports[port], address)) continue;
+    if (!is_down(outages, port)) return static_cast<uint16_t>(port);
+    if (!down) down = static_cast<uint16_t>(port);
+  }
+  return down;
+}
+
+struct Hop {
+  IpAddress address;
+  uint16_t port = 0;
+};
+
+// Who is asked for by ARP or neighbour discovery to reach a backend: itself on a link of ours, else the gateway of its
+// family, of a port that is not down where there is one. Without either, itself by the first port.
+Hop next_hop_of(const L4Node& node, const IpAddress& address, const Outages& outages) {
+  if (const auto port = port_on_link(node, address, outages)) return {address, *port};
+  std::optional<Hop> hop;
+  for (size_t port = 0; port < node.ports.size(); ++port) {
+    for (const IpAddress& gateway : node.ports[port].gateways) {
+      if (gateway.family != address.family || (hop && is_down(outages, port))) continue;
+      if (!hop || is_down(outages, hop->port)) hop = Hop{gateway, static_cast<uint16_t>(port)};
     }
   }
-  return 0;
+  return hop.value_or(Hop{address, 0});
 }
 
 // Of the slots by name, because ids differ from node to node: the names in order, then each slot as a place in them.
@@ -69,6 +96,7 @@ struct ForwardingBuilder::Build {
   const Snapshot& snapshot;
   const Model& model;
   const Node& node;
+  const Outages& outages;
   std::map<uint32_t, std::vector<BackendId>> ids_of_pool;  // of the pools already added, in the order of their backends
   std::vector<bool> neighbour_is_added;                    // by NeighbourId
   std::vector<NeighbourTarget> neighbours;
@@ -78,9 +106,10 @@ struct ForwardingBuilder::Build {
 };
 
 Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::shared_ptr<const Snapshot> snapshot,
-                                                                         const Node& node, uint64_t now_ns) {
+                                                                         const Node& node, uint64_t now_ns,
+                                                                         const Outages& outages) {
   const Model& model = *snapshot->model;
-  Build build{std::make_shared<ForwardingTables>(), *snapshot, model, node, {}, {}, {}, {}, {}, {}, {}};
+  Build build{std::make_shared<ForwardingTables>(), *snapshot, model, node, outages, {}, {}, {}, {}, {}, {}, {}};
   build.neighbour_is_added.resize(kMaxNeighbours);
   build.tables->generation = ++generation_;
   build.tables->snapshot = snapshot;
@@ -92,9 +121,10 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::sh
   neighbour_ids_.begin_round(now_ns, 0);
 
   add_local_addresses(build);
-  for (const L4Port& port : node.l4.ports) {
-    for (const IpAddress& gateway : port.gateways) {
-      if (Result<NeighbourId> added = add_neighbour(build, gateway); !added) return added.error();
+  for (size_t port = 0; port < node.l4.ports.size(); ++port) {
+    for (const IpAddress& gateway : node.l4.ports[port].gateways) {
+      if (Result<NeighbourId> added = add_neighbour(build, gateway, static_cast<uint16_t>(port)); !added)
+        return added.error();
     }
   }
   for (uint32_t i = 0; i < model.services.size(); ++i) {
@@ -104,6 +134,7 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::sh
     if (Result<void> added = add_backends(build, service.pool); !added) return added.error();
     add_service(build, i);
   }
+  if (Result<void> added = add_former_pools(build); !added) return added.error();
 
   if (!neighbours_ || neighbours_->targets != build.neighbours) {
     neighbours_ = std::make_shared<const NeighbourSet>(std::move(build.neighbours));
@@ -126,7 +157,7 @@ void ForwardingBuilder::add_local_addresses(Build& build) {
   for (const Vip& vip : build.model.vips) {
     if (vip.site != kNone && vip.site != build.node.site) continue;
     for (const IpAddress& address : vip.addresses) {
-      add(address, LocalKind::vip, port_of(build.node.l4, address));
+      add(address, LocalKind::vip, port_on_link(build.node.l4, address, build.outages).value_or(0));
       build.digest_text += fmt::format("vip {} {}\n", vip.name, address.to_string());
     }
   }
@@ -137,12 +168,12 @@ void ForwardingBuilder::add_local_addresses(Build& build) {
   }
 }
 
-Result<NeighbourId> ForwardingBuilder::add_neighbour(Build& build, const IpAddress& address) {
+Result<NeighbourId> ForwardingBuilder::add_neighbour(Build& build, const IpAddress& address, uint16_t port) {
   const std::optional<NeighbourId> id = neighbour_ids_.intern(address);
   if (!id) return fail(fmt::format("more than {} addresses of backends and gateways", kMaxNeighbours));
   if (!build.neighbour_is_added[index_of(*id)]) {
     build.neighbour_is_added[index_of(*id)] = true;
-    build.neighbours.push_back({*id, address, port_of(build.node.l4, address)});
+    build.neighbours.push_back({*id, address, port});
   }
   return *id;
 }
@@ -152,7 +183,6 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
   if (!is_new) return {};
   std::vector<BackendId>& ids = known->second;
   const Pool& pool = build.model.pools[pool_index];
-  const PoolStatus& status = build.snapshot.pools[pool_index];
   for (uint32_t i = 0; i < pool.backends.size(); ++i) {
     const Backend& backend = pool.backends[i];
     const std::optional<BackendId> id = backend_ids_.intern({pool.name, backend.name});
@@ -160,20 +190,69 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
     ids.push_back(*id);
     std::vector<BackendEntry>& backends = build.tables->backends;
     if (backends.size() <= index_of(*id)) backends.resize(index_of(*id) + 1);
-    backends[index_of(*id)].keeps_flows =
-        status.backends[i].state != BackendState::down || build.snapshot.usable(pool_index, i);
   }
   // One family after the other, so that the next hops of one family's packets lie side by side.
   for (const bool v4 : {true, false}) {
     for (uint32_t i = 0; i < pool.backends.size(); ++i) {
       for (const IpAddress& address : pool.backends[i].addresses) {
         if (address.is_v4() != v4) continue;
-        const Result<NeighbourId> neighbour = add_neighbour(build, address);
+        const Hop hop = next_hop_of(build.node.l4, address, build.outages);
+        const Result<NeighbourId> neighbour = add_neighbour(build, hop.address, hop.port);
         if (!neighbour) return neighbour.error();
         BackendEntry& entry = build.tables->backends[index_of(ids[i])];
         (v4 ? entry.neighbour_v4 : entry.neighbour_v6) = *neighbour;
+        if (is_cut_off(build, hop.address, hop.port)) entry.cut_off |= static_cast<uint8_t>(1 << (v4 ? 4 : 6));
       }
     }
+  }
+  keep_flows(build, pool_index);
+  served_pools_.insert(pool.name);
+  return {};
+}
+
+// The board speaks of the last tables' neighbours: of another one nothing is known yet.
+bool ForwardingBuilder::is_cut_off(const Build& build, const IpAddress& next_hop, uint16_t port) const {
+  if (is_down(build.outages, port)) return true;
+  if (build.outages.board == nullptr || !neighbours_) return false;
+  const uint32_t id =
+      neighbours_->id_of.find(LookupKey::of_address(static_cast<uint8_t>(next_hop.family), words_of(next_hop)));
+  return id != LookupTable::kAbsent && build.outages.board->is_silent(NeighbourId(id));
+}
+
+// A backend keeps the flows of a family in which it has an address and can be reached. Where none of the pool's usable
+// ones can be, the fault is as likely ours: then all count as reachable, and flows stay where they are.
+void ForwardingBuilder::keep_flows(Build& build, uint32_t pool_index) {
+  const Pool& pool = build.model.pools[pool_index];
+  const std::vector<BackendId>& ids = build.ids_of_pool.at(pool_index);
+  for (const uint8_t family : kFamilies) {
+    const auto bit = static_cast<uint8_t>(1 << family);
+    const auto entry_of = [&](size_t i) -> BackendEntry& { return build.tables->backends[index_of(ids[i])]; };
+    bool any = false;
+    for (uint32_t i = 0; i < pool.backends.size(); ++i) {
+      any = any || (has_family(pool.backends[i].addresses, family) && pool.backends[i].weight != 0 &&
+                    build.snapshot.usable(pool_index, i) && !entry_of(i).is_cut_off(family));
+    }
+    for (uint32_t i = 0; i < pool.backends.size(); ++i) {
+      BackendEntry& entry = entry_of(i);
+      if (!any) entry.cut_off &= static_cast<uint8_t>(~bit);
+      const bool serves = build.snapshot.pools[pool_index].backends[i].state != BackendState::down ||
+                          build.snapshot.usable(pool_index, i);
+      const bool keeps = serves && has_family(pool.backends[i].addresses, family) && !entry.is_cut_off(family);
+      if (keeps) entry.keeping |= bit;
+    }
+  }
+}
+
+// A service that was moved to another pool leaves flows behind: they stay with their backends for as long as the
+// configuration holds the pool they came from, whether a service still uses it or not.
+Result<void> ForwardingBuilder::add_former_pools(Build& build) {
+  std::erase_if(served_pools_, [&](const std::string& name) {
+    return std::none_of(build.model.pools.begin(), build.model.pools.end(),
+                        [&](const Pool& pool) { return pool.name == name; });
+  });
+  for (uint32_t i = 0; i < build.model.pools.size(); ++i) {
+    if (!served_pools_.contains(build.model.pools[i].name)) continue;
+    if (Result<void> added = add_backends(build, i); !added) return added;
   }
   return {};
 }
@@ -188,6 +267,7 @@ std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Build& buil
   for (uint32_t i = 0; i < pool.backends.size(); ++i) {
     const Backend& backend = pool.backends[i];
     if (!has_family(backend.addresses, family) || !build.snapshot.usable(pool_index, i)) continue;
+    if (build.tables->backend(ids[i]).is_cut_off(family)) continue;
     const auto id = static_cast<uint16_t>(ids[i]);
     members.push_back({backend.name, backend.weight, id});
     fmt::format_to(std::back_inserter(content), "{} {} {}\n", backend.name, backend.weight, id);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "l4/ids.h"
 #include "l4/link_sets.h"
 #include "l4/lookup_table.h"
+#include "l4/neighbour_board.h"
 
 namespace tidegate::l4 {
 
@@ -39,11 +41,21 @@ struct ServiceEntry {
   uint32_t service = kNone;  // in the Snapshot's model
 };
 
-// Of eight bytes, so that it is found by a shift.
+// Of eight bytes, so that it is found by a shift. What is told by family is the bit of that number.
 struct alignas(8) BackendEntry {
-  bool keeps_flows = false;  // up, draining, or used because its pool fails open; false also where nothing has this id
+  uint8_t keeping =
+      0;  // has an address and is up, draining, or used because its pool fails open; 0 where nothing has this id
+  uint8_t cut_off = 0;  // cannot be reached from here
+  bool keeps_flows(uint8_t family) const { return (keeping >> family & 1) != 0; }
+  bool is_cut_off(uint8_t family) const { return (cut_off >> family & 1) != 0; }
   NeighbourId neighbour_v4 = kNoNeighbour, neighbour_v6 = kNoNeighbour;
   NeighbourId neighbour(uint8_t family) const { return family == 4 ? neighbour_v4 : neighbour_v6; }
+};
+
+// What cannot be reached at the moment, beside what probes say: they may go another way.
+struct Outages {
+  std::vector<bool> ports;                // by port, those that are down; may be shorter
+  const NeighbourBoard* board = nullptr;  // silent neighbours, by the ids of the last tables
 };
 
 struct ForwardingTables {
@@ -92,7 +104,7 @@ class ForwardingBuilder {
 
   // An Error when the node's services need more backends or addresses than there are ids.
   Result<std::shared_ptr<const ForwardingTables>> build(std::shared_ptr<const Snapshot> snapshot, const Node& node,
-                                                        uint64_t now_ns);
+                                                        uint64_t now_ns, const Outages& outages = {});
 
   const BackendIds& backend_ids() const { return backend_ids_; }
   uint64_t maglev_tables_built() const { return maglev_tables_built_; }
@@ -101,7 +113,10 @@ class ForwardingBuilder {
   struct Build;
   std::shared_ptr<const PoolTable> pool_table(const Build& build, uint32_t pool, uint8_t family);
   Result<void> add_backends(Build& build, uint32_t pool);
-  Result<NeighbourId> add_neighbour(Build& build, const IpAddress& address);
+  Result<NeighbourId> add_neighbour(Build& build, const IpAddress& address, uint16_t port);
+  bool is_cut_off(const Build& build, const IpAddress& next_hop, uint16_t port) const;
+  void keep_flows(Build& build, uint32_t pool);
+  Result<void> add_former_pools(Build& build);
   void add_local_addresses(Build& build);
   void add_service(Build& build, uint32_t service);
 
@@ -110,6 +125,7 @@ class ForwardingBuilder {
   StableIds<NeighbourId, IpAddress> neighbour_ids_;
   LocalSets local_sets_;
   std::shared_ptr<const NeighbourSet> neighbours_;  // of the last tables
+  std::set<std::string> served_pools_;              // of any tables before: flows may still be pinned to their backends
   uint64_t longest_timeout_ms_ = 0;                 // of any service ever: how long a flow may hold on to an id
   std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // those in force, by content
   uint64_t maglev_tables_built_ = 0;

@@ -54,11 +54,15 @@ class GroupMember::Writer {
 
 GroupMember::GroupMember(const std::vector<PortIdentity>& ports)
     : ports_(ports.size()), pending_(ports.size()), set_(std::make_shared<const LocalSet>()) {
+  set_ports(ports);
+  if (!ports.empty()) std::memcpy(&random_, ports[0].mac.bytes.data(), ports[0].mac.bytes.size());
+}
+
+void GroupMember::set_ports(const std::vector<PortIdentity>& ports) {
   for (size_t port = 0; port < ports.size(); ++port) {
     ports_[port].mac = ports[port].mac;
     ports_[port].link_local_group = solicited_node(link_local_of(ports[port].mac));
   }
-  if (!ports.empty()) std::memcpy(&random_, ports[0].mac.bytes.data(), ports[0].mac.bytes.size());
 }
 
 void GroupMember::adopt(std::shared_ptr<const LocalSet> set, uint32_t now_ms) {

@@ -28,6 +28,7 @@ class GroupMember {
 
   explicit GroupMember(const std::vector<PortIdentity>& ports);
 
+  void set_ports(const std::vector<PortIdentity>& ports);
   // Joins the groups that no set before had, leaves those that are gone.
   void adopt(std::shared_ptr<const LocalSet> set, uint32_t now_ms);
   // Joins all again: a port came back, and perhaps with another switch behind it.

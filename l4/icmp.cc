@@ -27,6 +27,12 @@ bool is_echo_request(const uint8_t* frame, const PacketView& view) {
   return icmp[0] == (view.family == 4 ? kEcho4 : kEcho6) && icmp[1] == 0;
 }
 
+bool has_right_checksum(const uint8_t* frame, const PacketView& view) {
+  const uint8_t* icmp = frame + view.l4_offset;
+  if (view.family == 6) return icmp6_checksum(frame + view.l3_offset, icmp, view.l4_bytes) == 0;
+  return checksum_finish(checksum_add(icmp, view.l4_bytes, 0)) == 0;
+}
+
 void make_echo_reply(uint8_t* frame, const PacketView& view) {
   swap_bytes(frame, frame + 6, 6);
   uint8_t* ip = frame + view.l3_offset;
@@ -39,7 +45,7 @@ void make_echo_reply(uint8_t* frame, const PacketView& view) {
     swap_bytes(ip + 8, ip + 24, 16);
     ip[7] = kFreshTtl;
   }
-  // Swapping addresses leaves the ICMPv6 sum as it is; only the type changes it, and a wrong sum stays wrong.
+  // Swapping addresses leaves the ICMPv6 sum as it is; only the type changes it.
   uint8_t* icmp = frame + view.l4_offset;
   const uint16_t old_word = load_be16(icmp);
   icmp[0] = view.family == 4 ? kEchoReply4 : kEchoReply6;

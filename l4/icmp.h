@@ -12,6 +12,8 @@ namespace tidegate::l4 {
 
 bool is_echo_request(const uint8_t* frame, const PacketView& view);
 
+bool has_right_checksum(const uint8_t* frame, const PacketView& view);
+
 // Turns an echo request into its reply where it lies, ready to go back to the station that sent it.
 void make_echo_reply(uint8_t* frame, const PacketView& view);
 

@@ -16,10 +16,14 @@ constexpr uint64_t kBrokenNapNs = 10 * kNsPerMs;  // an interface that is down m
 
 }  // namespace
 
-Idle::Idle(const std::vector<int>& fds, bool all_pollable)
-    : wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)), all_pollable_(all_pollable) {
+Idle::Idle() : wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   assert(wake_);
-  fds_.push_back({wake_.get(), POLLIN, 0});
+  watch({}, true);
+}
+
+void Idle::watch(const std::vector<int>& fds, bool all_pollable) {
+  all_pollable_ = all_pollable;
+  fds_.assign(1, {wake_.get(), POLLIN, 0});
   for (const int fd : fds) fds_.push_back({fd, POLLIN, 0});
 }
 

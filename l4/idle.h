@@ -14,8 +14,9 @@ namespace tidegate::l4 {
 
 class Idle {
  public:
-  // `fds` of the worker's queues and punt devices; `all_pollable` when no queue lacks one.
-  Idle(const std::vector<int>& fds, bool all_pollable);
+  Idle();
+  // From now on. `fds` of the worker's queues and punt devices; `all_pollable` when no queue lacks one.
+  void watch(const std::vector<int>& fds, bool all_pollable);
 
   // At most `max_wait_ns`. `empty_bursts` in a row have brought nothing.
   void wait(unsigned empty_bursts, uint64_t max_wait_ns);
@@ -27,7 +28,7 @@ class Idle {
  private:
   std::vector<pollfd> fds_;  // the first is wake_
   UniqueFd wake_;
-  bool all_pollable_;
+  bool all_pollable_ = true;
 };
 
 }  // namespace tidegate::l4

@@ -2,8 +2,11 @@
 // forward.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "conf/plane.h"
 #include "core/clock.h"
@@ -12,7 +15,9 @@
 #include "core/metrics.h"
 #include "l4/dataplane.h"
 #include "l4/explain.h"
+#include "l4/link_facts.h"
 #include "l4/metrics.h"
+#include "l4/port_metrics.h"
 
 namespace tidegate::l4 {
 namespace {
@@ -35,10 +40,13 @@ std::optional<uint16_t> port_number(const std::string& text) {
   return value;
 }
 
-class Forwarder {
+constexpr uint64_t kLookMs = 500;  // at ports and neighbours, beside what the kernel tells
+
+class Forwarder final : private IoHandler {
  public:
   explicit Forwarder(PlaneOptions options)
       : plane_("l4", std::move(options)),
+        look_timer_(plane_.loop(), [this] { look(); }),
         hasher_(derive_hash_key(plane_.secret(), "flow")),
         builder_(derive_hash_key(plane_.secret(), "maglev")) {
     metrics().collector([this](std::string& out) {
@@ -46,6 +54,7 @@ class Forwarder {
       std::vector<const WorkerCounters*> counters;
       for (const auto& worker : dataplane_->workers()) counters.push_back(&worker->counters());
       append_metrics(out, counters, *dataplane_->tables(), builder_.backend_ids());
+      append_port_metrics(out, dataplane_->ports(), dataplane_->port_states(), dataplane_->neighbours().silent());
     });
   }
 
@@ -56,31 +65,122 @@ class Forwarder {
     };
     hooks.digest = [this] { return dataplane_ ? dataplane_->tables()->digest : std::string(); };
     hooks.add_status = [this](nlohmann::json& status) { add_status(status); };
+    hooks.works = [this] { return works(); };
+    hooks.warnings = [this] { return warnings(); };
     hooks.explain = [this](const HttpRequest& request) { return explain_request(request); };
     hooks.drain = [this](const std::function<void()>& done) {
-      dataplane_.reset();
+      stop();
       done();
     };
+    if (link_events_.fd() >= 0) plane_.loop().add(link_events_.fd(), EPOLLIN, this);
     const int status = plane_.run(std::move(hooks));
-    dataplane_.reset();
+    if (link_events_.fd() >= 0) plane_.loop().remove(link_events_.fd());
+    stop();
     return failed_to_start_ ? 1 : status;
   }
 
  private:
-  Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
-    if (!node.l4.enabled || node.l4.ports.empty()) return fail(fmt::format("node {} has no l4 ports", node.name));
-    const uint64_t began_ns = monotonic_ns();
-    Result<std::shared_ptr<const ForwardingTables>> tables = builder_.build(std::move(snapshot), node, began_ns);
-    if (!tables) return tables.error();
+  Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& wanted) {
+    if (!wanted.l4.enabled || wanted.l4.ports.empty()) return fail(fmt::format("node {} has no l4 ports", wanted.name));
+    Node node = wanted;
     if (dataplane_) {
-      restart_needed_ = needs_restart(running_, node.l4);
-      if (restart_needed_) log_warn("ports, workers, flows, punt or memory changed: they take effect at a restart");
+      restart_needed_ = needs_restart(running_, wanted.l4);
+      if (restart_needed_) {
+        log_warn("ports, workers, flows, punt or memory changed: they take effect at a restart");
+        node.l4.ports = running_.ports;  // tables speak of ports that there are
+      }
+    }
+    const uint64_t began_ns = monotonic_ns();
+    Result<std::shared_ptr<const ForwardingTables>> tables =
+        builder_.build(snapshot, node, began_ns, dataplane_ ? dataplane_->outages() : Outages{});
+    if (!tables) return tables.error();
+    snapshot_ = std::move(snapshot);
+    node_ = node;
+    if (dataplane_) {
       dataplane_->publish(std::move(*tables));
     } else if (Result<void> started = start(node, std::move(*tables)); !started) {
       return started;
     }
     log_debug("tables built and published in {} us", (monotonic_ns() - began_ns) / 1'000);
     return {};
+  }
+
+  void stop() {
+    look_timer_.cancel();
+    dataplane_.reset();
+  }
+
+  void on_io(uint32_t) override {
+    link_events_.drain();
+    if (dataplane_) look();
+  }
+
+  // Derives tables anew when a port or a neighbour came or went.
+  void look() {
+    look_timer_.arm_after_ms(kLookMs);
+    say_conflicts();
+    const bool ports_changed = dataplane_->check_ports();
+    const uint64_t changes = dataplane_->neighbours().changes();
+    if (!ports_changed && changes == neighbour_changes_) return;
+    neighbour_changes_ = changes;
+    Result<std::shared_ptr<const ForwardingTables>> tables =
+        builder_.build(snapshot_, node_, monotonic_ns(), dataplane_->outages());
+    if (!tables) return log_error("{}", tables.error().message);
+    say_who_is_cut_off(**tables);
+    dataplane_->publish(*std::move(tables));
+  }
+
+  // Once a minute of each address, however often a station claims it.
+  void say_conflicts() {
+    constexpr uint64_t kAgainNs = 60 * kNsPerS;
+    constexpr size_t kMostRemembered = 1'024;
+    const uint64_t now_ns = monotonic_ns();
+    for (const AddressConflict& conflict : dataplane_->take_conflicts()) {
+      if (said_conflicts_.size() > kMostRemembered) said_conflicts_.clear();
+      const auto [said, is_new] = said_conflicts_.try_emplace(conflict.address, now_ns);
+      if (!is_new && now_ns - said->second < kAgainNs) continue;
+      said->second = now_ns;
+      log_warn("port {}: {} claims our address {}: two hosts have it", dataplane_->ports()[conflict.port].device(),
+               conflict.claimed_by.to_string(), conflict.address.to_string());
+    }
+  }
+
+  void say_who_is_cut_off(const ForwardingTables& tables) {
+    constexpr size_t kMostLines = 16;
+    std::set<std::string> now;
+    builder_.backend_ids().for_each([&](const BackendKey& key, BackendId id) {
+      for (const uint8_t family : {uint8_t{4}, uint8_t{6}}) {
+        if (tables.backend(id).is_cut_off(family))
+          now.insert(fmt::format("{}/{} (IPv{})", key.first, key.second, family));
+      }
+    });
+    size_t lines = 0;
+    for (const std::string& name : now) {
+      if (cut_off_.contains(name) || lines++ >= kMostLines) continue;
+      log_warn("backend {} cannot be reached: no answer by ARP or ND, or its port is down; it gets no new flows", name);
+    }
+    for (const std::string& name : cut_off_) {
+      if (!now.contains(name) && lines++ < kMostLines) log_info("backend {} is no longer cut off", name);
+    }
+    if (lines > kMostLines) log_warn("{} further backends came or went", lines - kMostLines);
+    cut_off_ = std::move(now);
+  }
+
+  // While one port works there is somebody to forward to.
+  bool works() const {
+    if (!dataplane_) return true;
+    const std::vector<PortState>& states = dataplane_->port_states();
+    return std::any_of(states.begin(), states.end(), [](const PortState& state) { return state.problem.empty(); });
+  }
+
+  std::string warnings() const {
+    std::string out;
+    if (!dataplane_) return out;
+    for (size_t port = 0; port < dataplane_->ports().size(); ++port) {
+      const std::string& problem = dataplane_->port_states()[port].problem;
+      if (!problem.empty()) out += fmt::format("port {}: {}\n", dataplane_->ports()[port].device(), problem);
+    }
+    return out;
   }
 
   Result<void> start(const Node& node, std::shared_ptr<const ForwardingTables> tables) {
@@ -94,14 +194,23 @@ class Forwarder {
       return started.error();
     }
     dataplane_ = std::move(*started);
+    look_timer_.arm_after_ms(kLookMs);
     return {};
   }
 
   void add_status(nlohmann::json& status) const {
     if (!dataplane_) return;
     nlohmann::json ports = nlohmann::json::array();
-    for (const Port& port : dataplane_->ports()) {
-      ports.push_back({{"device", port.device()}, {"driver", port.driver()}, {"mac", port.identity().mac.to_string()}});
+    for (size_t i = 0; i < dataplane_->ports().size(); ++i) {
+      const Port& port = dataplane_->ports()[i];
+      const PortState& state = dataplane_->port_states()[i];
+      ports.push_back({{"device", port.device()},
+                       {"driver", port.driver()},
+                       {"mac", port.identity().mac.to_string()},
+                       {"link", state.link},
+                       {"program", state.program},
+                       {"problem", state.problem},
+                       {"reopened", state.reopened}});
     }
     uint64_t flows = 0;
     for (const auto& worker : dataplane_->workers()) flows += worker->counters().flows_live.value();
@@ -128,10 +237,17 @@ class Forwarder {
   }
 
   Plane plane_;
+  LinkEvents link_events_;
+  Timer look_timer_;
   FlowHasher hasher_;
   ForwardingBuilder builder_;
   std::unique_ptr<Dataplane> dataplane_;
   L4Node running_;
+  std::shared_ptr<const Snapshot> snapshot_;  // in force, with its node
+  Node node_;
+  uint64_t neighbour_changes_ = 0;                // of the board, that the tables in force know of
+  std::map<IpAddress, uint64_t> said_conflicts_;  // when each was logged last
+  std::set<std::string> cut_off_;                 // backends, as the log said last
   bool restart_needed_ = false;
   bool failed_to_start_ = false;
 };

@@ -15,8 +15,9 @@ LookupKey key_of(const IpAddress& address) {
 
 }  // namespace
 
-Neighbours::Neighbours(std::vector<PortIdentity> ports)
+Neighbours::Neighbours(std::vector<PortIdentity> ports, NeighbourBoard* board)
     : ports_(std::move(ports)),
+      board_(board),
       slots_(kMaxNeighbours),
       hops_(kMaxNeighbours),
       set_(std::make_shared<const NeighbourSet>(std::vector<NeighbourTarget>{})) {}
@@ -33,6 +34,7 @@ void Neighbours::set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t n
       slot.address = target.address;
       slot.port = target.port;
       set_state(slot, NeighbourState::incomplete, now_ms);
+      tell(slot, false);
     }
     slot.set = sets_;
   }
@@ -41,9 +43,26 @@ void Neighbours::set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t n
     if (slot.set == sets_ || slot.state == NeighbourState::unused) continue;
     slot = Slot{};
     set_hop(index_of(target.id), NextHop{});
+    tell(slot, false);
   }
   set_ = std::move(set);
   next_ = 0;
+}
+
+void Neighbours::set_ports(std::vector<PortIdentity> ports) {
+  ports_ = std::move(ports);
+  for (const NeighbourTarget& target : set_->targets) update_hop(slots_[index_of(target.id)]);
+}
+
+void Neighbours::ask_again(uint32_t now_ms) {
+  for (const NeighbourTarget& target : set_->targets) {
+    Slot& slot = slots_[index_of(target.id)];
+    if (slot.state == NeighbourState::incomplete) set_state(slot, NeighbourState::incomplete, now_ms);
+  }
+}
+
+void Neighbours::tell(const Slot& slot, bool silent) {
+  if (board_ != nullptr) board_->tell(NeighbourId(&slot - slots_.data()), silent);
 }
 
 Neighbours::Slot* Neighbours::find(const IpAddress& address) {
@@ -91,6 +110,7 @@ Learned Neighbours::learn(const IpAddress& address, const Mac& mac, uint32_t now
   // Spread by slot, so that a rack of backends is not asked in the same millisecond for ever.
   const uint32_t jitter_ms = static_cast<uint32_t>(mix64(index_of(NeighbourId(slot - slots_.data())) + 1) % 4'096);
   set_state(*slot, NeighbourState::reachable, now_ms + kReachableMs - jitter_ms);
+  tell(*slot, false);
   return Learned::expected;
 }
 
@@ -122,6 +142,7 @@ void Neighbours::ask(Slot& slot, uint32_t now_ms, FrameSink& sink) {
       write_request(frame, identity_towards(slot.port, slot.address), slot.address, unicast ? &slot.mac : nullptr);
   sink.send(slot.port, frame, bytes);
   if (slot.asked < UINT8_MAX) ++slot.asked;
+  if (slot.state == NeighbourState::incomplete && slot.asked == kAsksUntilSilent) tell(slot, true);
   uint32_t wait_ms = kRetransmitMs;
   if (slot.state == NeighbourState::incomplete && slot.asked > kBroadcastProbes) {
     wait_ms = std::min(kRetransmitMs << std::min(slot.asked - kBroadcastProbes, 3u), kSlowestRetryMs);

@@ -8,7 +8,8 @@
 // States, after RFC 4861 §7.3.2: `incomplete` asks everybody, once a second and then less and less often, for as long
 // as the configuration holds the address. `reachable` is used for 30 s and then asked again. `probe` is used while it
 // is asked: three times itself, three times everybody; then it is `incomplete`. A MAC that changes unasked starts a
-// question to everybody, and only the answer to that question is believed.
+// question to everybody, and only the answer to that question is believed. One that answers none of kAsksUntilSilent
+// questions to everybody is `silent`, and that is told: it gets no new flows until it answers.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "l4/link_sets.h"
+#include "l4/neighbour_board.h"
 #include "l4/neighbour_wire.h"
 
 namespace tidegate::l4 {
@@ -49,11 +51,17 @@ enum class Learned : uint8_t { expected, unknown };
 
 class Neighbours {
  public:
-  explicit Neighbours(std::vector<PortIdentity> ports);
+  // `board`: told which neighbours are silent; null where another worker does that.
+  explicit Neighbours(std::vector<PortIdentity> ports, NeighbourBoard* board = nullptr);
 
   // New tables: keeps what is known of addresses that stay, forgets those that went, asks for new ones at the next
   // tick. The set of before costs nothing, another one a walk over both.
   void set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t now_ms);
+
+  // A port was opened anew, perhaps with another MAC address.
+  void set_ports(std::vector<PortIdentity> ports);
+  // A link came back: whoever is not known is asked for at once.
+  void ask_again(uint32_t now_ms);
 
   const NextHop& next_hop(NeighbourId id) const { return index_of(id) < hops_.size() ? hops_[index_of(id)] : kNoHop; }
   // A station said (asked or unasked) that `address` is at `mac`.
@@ -72,6 +80,7 @@ class Neighbours {
   static constexpr uint32_t kSlowestRetryMs = 8'000;
   static constexpr uint32_t kReachableMs = 30'000;  // RFC 4861 §10, REACHABLE_TIME
   static constexpr unsigned kUnicastProbes = 3, kBroadcastProbes = 3;
+  static constexpr unsigned kAsksUntilSilent = 4;  // three seconds without an answer
 
  private:
   struct Slot {
@@ -92,7 +101,10 @@ class Neighbours {
   void set_hop(size_t index, const NextHop& hop);
   OwnIdentity identity_towards(uint16_t port, const IpAddress& target) const;
 
+  void tell(const Slot& slot, bool silent);
+
   std::vector<PortIdentity> ports_;
+  NeighbourBoard* board_;
   std::vector<Slot> slots_;    // by NeighbourId
   std::vector<NextHop> hops_;  // by NeighbourId
   std::shared_ptr<const NeighbourSet> set_;

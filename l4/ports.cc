@@ -10,8 +10,11 @@
 #include <rte_mbuf.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -27,6 +30,12 @@ namespace {
 constexpr unsigned kBuffersPerQueue = 8'191;
 constexpr unsigned kBufferCache = 256;
 constexpr uint16_t kDescriptors = 1'024;
+// A frame has a priority tag at most. AF_XDP keeps room before a frame, for programs, and wants buffers of a page.
+constexpr uint32_t kFrameOverhead = kEthernetBytes + kTagBytes, kXdpHeadroom = 256;
+constexpr uint32_t kXdpMostMtu = 3'498;
+constexpr uint32_t kPacketHeadroom = 128;  // of a frame in af_packet's ring
+constexpr uint32_t kMostRingFrame = 16'384;
+constexpr unsigned kLargeBuffersPerQueue = 2'047;  // af_packet copies: buffers are for what is in a worker's hands
 constexpr std::streamsize kCaptureHeaderBytes = 24;
 
 // The process's descriptors of sockets that a poll mode driver receives by.
@@ -41,6 +50,11 @@ std::set<int> packet_sockets() {
     if (domain == AF_XDP || domain == AF_PACKET) found.insert(fd);
   }
   return found;
+}
+
+ino_t inode_of(int fd) {
+  struct stat status {};
+  return ::fstat(fd, &status) == 0 ? status.st_ino : 0;
 }
 
 // How many receive queues the kernel spreads an interface's frames over; 0 when it does not say.
@@ -96,23 +110,84 @@ unsigned frames_kept(const std::string& device) {
 Port::Port(Port&& other) noexcept
     : device_(std::move(other.device_)),
       driver_(std::move(other.driver_)),
+      link_(other.link_),
+      past_(other.past_),
       identity_(std::move(other.identity_)),
+      buffer_bytes_(other.buffer_bytes_),
+      ring_frame_bytes_(other.ring_frame_bytes_),
+      buffers_per_queue_(other.buffers_per_queue_),
       index_(other.index_),
       queues_(std::move(other.queues_)),
       started_(std::exchange(other.started_, {})),
+      vdevs_(std::exchange(other.vdevs_, {})),
       buffers_(std::exchange(other.buffers_, {})) {}
 
 Port::~Port() { close(); }
 
-// Stopping an AF_XDP device takes its XDP program off the interface.
+// Stopping an AF_XDP device takes its XDP program off the interface. Its driver leaves the sockets open, bound to their
+// queues, which then nobody could open again: they are closed here.
 void Port::close() {
+  std::vector<std::pair<int, ino_t>> sockets;
+  for (const PortQueue& queue : queues_) {
+    for (const int fd : queue.wake_fds) sockets.emplace_back(fd, inode_of(fd));
+  }
   for (const uint16_t device : started_) {
     rte_eth_dev_stop(device);
     rte_eth_dev_close(device);
   }
+  for (const std::string& vdev : vdevs_) rte_eal_hotplug_remove("vdev", vdev.c_str());
+  for (const auto& [fd, inode] : sockets) {
+    if (inode != 0 && inode_of(fd) == inode) ::close(fd);
+  }
+  for (PortQueue& queue : queues_) queue = PortQueue{};
   for (rte_mempool* pool : buffers_) rte_mempool_free(pool);
   started_.clear();
+  vdevs_.clear();
   buffers_.clear();
+}
+
+void Port::shut() {
+  past_.add(counts_now());
+  close();
+}
+
+Result<void> Port::open_again() {
+  Result<void> opened = try_driver(driver_, static_cast<uint32_t>(queues_.size()));
+  if (!opened) close();
+  return opened;
+}
+
+void PortCounts::add(const PortCounts& other) {
+  received += other.received;
+  sent += other.sent;
+  missed += other.missed;
+  receive_errors += other.receive_errors;
+  no_buffers += other.no_buffers;
+  send_errors += other.send_errors;
+}
+
+PortCounts Port::counts_now() const {
+  PortCounts counts;
+  for (const uint16_t device : started_) {
+    rte_eth_stats stats{};
+    if (rte_eth_stats_get(device, &stats) != 0) continue;
+    counts.add({stats.ipackets, stats.opackets, stats.imissed, stats.ierrors, stats.rx_nombuf, stats.oerrors});
+  }
+  return counts;
+}
+
+PortCounts Port::counts() const {
+  PortCounts counts = past_;
+  counts.add(counts_now());
+  return counts;
+}
+
+bool Port::has_carrier() const {
+  if (driver_ != "pci") return true;
+  return std::all_of(started_.begin(), started_.end(), [](uint16_t device) {
+    rte_eth_link link{};
+    return rte_eth_link_get_nowait(device, &link) != 0 || link.link_status == RTE_ETH_LINK_UP;
+  });
 }
 
 Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers) {
@@ -143,6 +218,45 @@ Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers) 
 }
 
 Result<void> Port::try_driver(const std::string& driver, uint32_t workers) {
+  Result<void> opened = open_devices(driver, workers);
+  if (!opened || (driver != "af_xdp" && driver != "af_packet")) return opened;
+  Result<LinkFacts> facts = read_link(device_);
+  if (!facts) return facts.error();
+  link_ = *facts;
+  if (driver != "af_xdp") link_.xdp_program = 0;  // not ours
+  return {};
+}
+
+// Buffers hold what the interface may give: `bytes` of data behind the usual headroom.
+Result<void> Port::fit_buffers(const std::string& driver) {
+  buffer_bytes_ = RTE_MBUF_DEFAULT_BUF_SIZE;
+  buffers_per_queue_ = kBuffersPerQueue;
+  ring_frame_bytes_ = 0;
+  if (driver != "af_xdp" && driver != "af_packet") return {};
+  Result<LinkFacts> facts = read_link(device_);
+  if (!facts) return facts.error();
+  if (!facts->exists) return fail("no such interface");
+  const uint32_t frame_bytes = facts->mtu + kFrameOverhead;
+  if (driver == "af_xdp") {
+    if (facts->mtu > kXdpMostMtu) {
+      return fail(fmt::format("its MTU is {}, and AF_XDP takes frames of {} at most", facts->mtu, kXdpMostMtu));
+    }
+    buffer_bytes_ = std::max(buffer_bytes_, RTE_PKTMBUF_HEADROOM + kXdpHeadroom + frame_bytes);
+    return {};
+  }
+  if (frame_bytes + kPacketHeadroom > kMostRingFrame) {
+    return fail(fmt::format("its MTU is {}: frames of {} bytes are the largest it takes", facts->mtu, kMostRingFrame));
+  }
+  ring_frame_bytes_ = std::bit_ceil(std::max(frame_bytes + kPacketHeadroom, 2'048u));
+  if (ring_frame_bytes_ > 2'048) {
+    buffer_bytes_ = RTE_PKTMBUF_HEADROOM + ring_frame_bytes_;
+    buffers_per_queue_ = kLargeBuffersPerQueue;
+  }
+  return {};
+}
+
+Result<void> Port::open_devices(const std::string& driver, uint32_t workers) {
+  if (Result<void> fits = fit_buffers(driver); !fits) return fits;
   if (driver == "af_xdp") {
     // XDP hands a queue without a socket to the kernel: its frames would bypass the forwarder unseen.
     if (const uint32_t channels = receive_channels(device_); channels > workers) {
@@ -158,8 +272,10 @@ Result<void> Port::try_driver(const std::string& driver, uint32_t workers) {
     return {};
   }
   if (driver == "af_packet") {
-    return open_vdev("net_af_packet", fmt::format("iface={},qpairs={},qdisc_bypass=1", device_, workers), 0,
-                     static_cast<uint16_t>(workers));
+    return open_vdev("net_af_packet",
+                     fmt::format("iface={},qpairs={},qdisc_bypass=1,framesz={},blocksz={}", device_, workers,
+                                 ring_frame_bytes_, std::max(ring_frame_bytes_, 4'096u)),
+                     0, static_cast<uint16_t>(workers));
   }
   if (driver == "pcap") {
     if (workers != 1) return fail("pcap has one queue: workers must be 1");
@@ -182,16 +298,17 @@ Result<void> Port::open_vdev(const std::string& driver, const std::string& argum
   if (const int status = rte_eal_hotplug_add("vdev", vdev.c_str(), arguments.c_str()); status != 0) {
     return fail(fmt::format("{} ({})", error_text(status), arguments));
   }
+  vdevs_.push_back(vdev);
   uint16_t device = 0;
   if (rte_eth_dev_get_port_by_name(vdev.c_str(), &device) != 0) return fail("device did not appear");
-  if (Result<void> started = start_device(device, first_worker, queues, frames_kept); !started) return started;
+  const Result<void> started = start_device(device, first_worker, queues, frames_kept);
   // Drivers open their queues in order, so that the n-th new socket is the n-th queue's.
   std::vector<int> fresh;
   const std::set<int> sockets_after = packet_sockets();
   std::set_difference(sockets_after.begin(), sockets_after.end(), sockets_before.begin(), sockets_before.end(),
                       std::back_inserter(fresh));
   for (size_t i = 0; i < fresh.size() && i < queues; ++i) queues_[first_worker + i].wake_fds.push_back(fresh[i]);
-  return {};
+  return started;
 }
 
 Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept) {
@@ -215,8 +332,8 @@ Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t
   const int node = rte_eth_dev_socket_id(device);
   for (uint16_t queue = 0; queue < queues; ++queue) {
     const std::string pool_name = fmt::format("rx{}_{}", device, queue);
-    rte_mempool* pool = rte_pktmbuf_pool_create(pool_name.c_str(), kBuffersPerQueue + frames_kept, kBufferCache, 0,
-                                                RTE_MBUF_DEFAULT_BUF_SIZE, node);
+    rte_mempool* pool = rte_pktmbuf_pool_create(pool_name.c_str(), buffers_per_queue_ + frames_kept, kBufferCache, 0,
+                                                static_cast<uint16_t>(buffer_bytes_), node);
     if (pool == nullptr) return fail(fmt::format("packet buffers: {}; raise memory_mb", error_text(0)));
     buffers_.push_back(pool);
     int status = rte_eth_rx_queue_setup(device, queue, rx_descriptors, static_cast<unsigned>(node), nullptr, pool);

@@ -15,6 +15,7 @@
 
 #include "conf/model.h"
 #include "core/result.h"
+#include "l4/link_facts.h"
 #include "l4/neighbour.h"
 
 struct rte_mempool;
@@ -30,6 +31,14 @@ struct PortQueue {
       wake_fds;  // become readable with a frame; empty where the driver has none. Borrowed from the driver.
 };
 
+// What the device counted since the process began, over every time that it was opened.
+struct PortCounts {
+  uint64_t received = 0, sent = 0;
+  uint64_t missed = 0;  // no room in the receive queue, or larger than a buffer
+  uint64_t receive_errors = 0, no_buffers = 0, send_errors = 0;
+  void add(const PortCounts& other);
+};
+
 class Port {
  public:
   static Result<Port> open(const L4Port& config, uint16_t index, uint32_t workers);
@@ -40,22 +49,40 @@ class Port {
   const PortIdentity& identity() const { return identity_; }
   const std::string& driver() const { return driver_; }
   const std::string& device() const { return device_; }
+  bool is_kernel_interface() const { return driver_ == "af_xdp" || driver_ == "af_packet"; }
+  bool is_open() const { return !started_.empty(); }
+  bool has_carrier() const;                        // as the driver says
+  const LinkFacts& link() const { return link_; }  // of a kernel interface, when it was opened
+  PortCounts counts() const;                       // control thread
+  // No worker may use it from shut() to open_again(), nor hold a buffer of it. The MAC address may change.
+  void shut();
+  Result<void> open_again();
+
   const PortQueue& queue(uint32_t worker) const { return queues_[worker]; }
 
  private:
   Port() = default;
   Result<void> try_driver(const std::string& driver, uint32_t workers);
+  Result<void> fit_buffers(const std::string& driver);
+  Result<void> open_devices(const std::string& driver, uint32_t workers);
   // `frames_kept`: buffers that a device never gives back.
   Result<void> open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
                          uint16_t queues, unsigned frames_kept = 0);
   Result<void> start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept);
   void close();
 
+  PortCounts counts_now() const;
+
   std::string device_, driver_;
+  LinkFacts link_;
+  PortCounts past_;  // of devices that were closed
   PortIdentity identity_;
+  uint32_t buffer_bytes_ = 0, ring_frame_bytes_ = 0;  // of a packet buffer; of a place in af_packet's ring
+  unsigned buffers_per_queue_ = 0;
   uint16_t index_ = 0;
-  std::vector<PortQueue> queues_;  // by worker
-  std::vector<uint16_t> started_;  // DPDK ports to stop
+  std::vector<PortQueue> queues_;   // by worker
+  std::vector<uint16_t> started_;   // DPDK ports to stop
+  std::vector<std::string> vdevs_;  // virtual devices to remove
   std::vector<rte_mempool*> buffers_;
 };
 

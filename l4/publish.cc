@@ -21,9 +21,11 @@ Publisher::~Publisher() = default;
 
 void Publisher::publish(std::shared_ptr<const ForwardingTables> tables) {
   current_.store(tables.get(), std::memory_order_release);
-  rte_rcu_qsbr_synchronize(qsbr_.get(), RTE_QSBR_THRID_INVALID);
+  wait_for_workers();
   in_force_ = std::move(tables);
 }
+
+void Publisher::wait_for_workers() { rte_rcu_qsbr_synchronize(qsbr_.get(), RTE_QSBR_THRID_INVALID); }
 
 void Publisher::online(uint32_t worker) { rte_rcu_qsbr_thread_online(qsbr_.get(), worker); }
 void Publisher::offline(uint32_t worker) { rte_rcu_qsbr_thread_offline(qsbr_.get(), worker); }

@@ -22,6 +22,8 @@ class Publisher {
   // Control thread. Returns when no worker can see the tables before; microseconds, as workers report once a burst and
   // are offline while they sleep.
   void publish(std::shared_ptr<const ForwardingTables> tables);
+  // Control thread. Returns when every worker has ended the burst that it was at.
+  void wait_for_workers();
   const std::shared_ptr<const ForwardingTables>& in_force() const { return in_force_; }  // control thread
 
   // Worker threads, each with its own number. What current() gave stays valid until quiescent() or offline().

@@ -17,19 +17,27 @@ Result<PuntDevice> PuntDevice::open(const std::string& port_device, const Mac& m
   const auto failed = [](const char* what) { return fail(fmt::format("punt: {}: {}", what, std::strerror(errno))); };
   UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd) return failed("/dev/net/tun");
-  const std::string name = ("tg-" + port_device).substr(0, IFNAMSIZ - 1);
+  const std::string name = punt_device_name(port_device);
   ifreq request{};
   std::memcpy(request.ifr_name, name.data(), name.size());
   request.ifr_flags = IFF_TAP | IFF_NO_PI;
   if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) return failed("TUNSETIFF");
-  request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-  std::memcpy(request.ifr_hwaddr.sa_data, mac.bytes.data(), mac.bytes.size());
-  if (::ioctl(fd.get(), SIOCSIFHWADDR, &request) != 0) return failed("SIOCSIFHWADDR");
+  PuntDevice device(std::move(fd), name);
+  if (Result<void> set = device.set_mac(mac); !set) return set.error();
   const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (::ioctl(any.get(), SIOCGIFFLAGS, &request) != 0) return failed("SIOCGIFFLAGS");
   request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
   if (::ioctl(any.get(), SIOCSIFFLAGS, &request) != 0) return failed("SIOCSIFFLAGS");
-  return PuntDevice(std::move(fd), name);
+  return device;
+}
+
+Result<void> PuntDevice::set_mac(const Mac& mac) const {
+  ifreq request{};
+  std::memcpy(request.ifr_name, name_.data(), name_.size());
+  request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+  std::memcpy(request.ifr_hwaddr.sa_data, mac.bytes.data(), mac.bytes.size());
+  if (::ioctl(fd_.get(), SIOCSIFHWADDR, &request) == 0) return {};
+  return fail(fmt::format("punt: SIOCSIFHWADDR: {}", std::strerror(errno)));
 }
 
 bool PuntDevice::write(const uint8_t* frame, size_t bytes) const {

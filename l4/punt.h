@@ -12,12 +12,17 @@
 
 namespace tidegate::l4 {
 
+// "tg-<device>". A name that is too long for the kernel is cut and made its own again by a hash of the whole.
+std::string punt_device_name(const std::string& port_device);
+
 class PuntDevice {
  public:
-  // Creates the interface "tg-<device>" with this MAC and sets it up. It disappears with the process.
+  // Creates the interface punt_device_name() with this MAC and sets it up. It disappears with the process.
   static Result<PuntDevice> open(const std::string& port_device, const Mac& mac);
 
   const std::string& name() const { return name_; }
+  // After the port got another MAC address.
+  Result<void> set_mac(const Mac& mac) const;
   int fd() const { return fd_.get(); }  // readable when the kernel has a frame
   // Any worker. False when the kernel does not take it.
   bool write(const uint8_t* frame, size_t bytes) const;

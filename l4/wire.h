@@ -37,6 +37,14 @@ constexpr uint16_t kEtherTypeIp6 = 0x86dd;
 constexpr uint16_t kEtherTypeVlan = 0x8100;
 constexpr uint16_t kEtherTypeQinQ = 0x88a8;
 
+constexpr size_t kTagBytes = 4;
+
+// Tagged with VLAN 0, which stands for a priority alone (IEEE 802.1Q §9.6): otherwise an untagged frame.
+inline bool has_priority_tag(const uint8_t* frame, size_t bytes) {
+  if (bytes < kEthernetBytes + kTagBytes) return false;
+  return frame[12] == 0x81 && frame[13] == 0 && (frame[14] & 0x0f) == 0 && frame[15] == 0;
+}
+
 constexpr uint8_t kProtocolIcmp = 1;
 constexpr uint8_t kProtocolTcp = 6;
 constexpr uint8_t kProtocolUdp = 17;

@@ -33,22 +33,6 @@ Passage detach(const rte_mbuf* buffer) {
   return passage;
 }
 
-std::vector<int> wake_fds(uint32_t worker, const std::vector<Port>& ports, const std::vector<PuntDevice>& punts) {
-  std::vector<int> fds;
-  for (const Port& port : ports) {
-    const std::vector<int>& of_queue = port.queue(worker).wake_fds;
-    fds.insert(fds.end(), of_queue.begin(), of_queue.end());
-  }
-  if (worker == 0) {
-    for (const PuntDevice& punt : punts) fds.push_back(punt.fd());
-  }
-  return fds;
-}
-
-bool all_pollable(uint32_t worker, const std::vector<Port>& ports) {
-  return std::all_of(ports.begin(), ports.end(), [&](const Port& p) { return !p.queue(worker).wake_fds.empty(); });
-}
-
 inline void describe(Frame& frame, rte_mbuf* buffer, const Passage& passage) {
   // A frame in several segments cannot be read as one piece: no driver here makes any at these frame sizes.
   const bool whole = buffer->nb_segs == 1;
@@ -63,13 +47,15 @@ inline void describe(Frame& frame, rte_mbuf* buffer, const Passage& passage) {
 }  // namespace
 
 Worker::Worker(uint32_t number, DeciderConfig config, const std::vector<Port>& ports,
-               const std::vector<PuntDevice>& punts, Publisher& publisher)
+               const std::vector<PuntDevice>& punts, const PortBoard& board, Publisher& publisher)
     : number_(number),
       decider_(std::move(config), counters_),
       ports_(ports),
       punts_(punts),
+      board_(board),
       publisher_(publisher),
-      idle_(wake_fds(number, ports, punts), all_pollable(number, ports)),
+      uses_port_(ports.size()),
+      most_bytes_(ports.size()),
       outbound_(ports.size()) {
   inbox_ = rte_ring_create(fmt::format("inbox{}", number).c_str(), kInboxFrames, SOCKET_ID_ANY, RING_F_SC_DEQ);
   if (inbox_ == nullptr)
@@ -93,6 +79,7 @@ void Worker::run() {
   while (!stop_.load(std::memory_order_acquire)) {
     const ForwardingTables& tables = *publisher_.current();
     adopt_if_new(tables);
+    adopt_ports_if_new();
     size_t received = receive(tables) + receive_inbox(tables);
     if (now_ms() != ticked_ms || empty_bursts > 0) {
       ticked_ms = now_ms();
@@ -128,9 +115,42 @@ void Worker::adopt_if_new(const ForwardingTables& tables) {
   adopted_generation_ = tables.generation;
 }
 
+void Worker::adopt_ports_if_new() {
+  const uint64_t generation = board_.generation();
+  if (generation == ports_generation_.load(std::memory_order_relaxed)) return;
+  std::vector<PortIdentity> identities;
+  std::vector<int> fds;
+  bool all_pollable = true, came_back = false;
+  used_ports_.clear();
+  for (uint16_t port = 0; port < ports_.size(); ++port) {
+    identities.push_back(ports_[port].identity());
+    const bool usable = board_.is_usable(port);
+    const uint32_t mtu = ports_[port].link().mtu;
+    most_bytes_[port] = mtu == 0 ? UINT32_MAX : mtu + static_cast<uint32_t>(kEthernetBytes);
+    came_back = came_back || (usable && !uses_port_[port]);
+    uses_port_[port] = usable;
+    if (!usable) continue;
+    used_ports_.push_back(port);
+    const std::vector<int>& of_queue = ports_[port].queue(number_).wake_fds;
+    fds.insert(fds.end(), of_queue.begin(), of_queue.end());
+    all_pollable = all_pollable && !of_queue.empty();
+    if (number_ == 0 && !punts_.empty()) fds.push_back(punts_[port].fd());
+  }
+  same_links_ =
+      std::all_of(most_bytes_.begin(), most_bytes_.end(), [&](uint32_t bytes) { return bytes == most_bytes_.front(); });
+  idle_.watch(fds, all_pollable);
+  decider_.set_ports(std::move(identities));
+  if (came_back) decider_.introduce(now_ms());
+  ports_generation_.store(generation, std::memory_order_release);
+}
+
+bool Worker::has_left_ports(uint64_t generation) const {
+  return ports_generation_.load(std::memory_order_acquire) == generation && rte_ring_empty(inbox_) != 0;
+}
+
 size_t Worker::receive(const ForwardingTables& tables) {
   size_t received = 0;
-  for (uint16_t port = 0; port < ports_.size(); ++port) {
+  for (const uint16_t port : used_ports_) {
     const PortQueue& queue = ports_[port].queue(number_);
     rte_mbuf* buffers[kBurst];
     const uint16_t count = rte_eth_rx_burst(queue.device, queue.queue, buffers, kBurst);
@@ -152,8 +172,15 @@ size_t Worker::receive(const ForwardingTables& tables) {
 void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_t count, uint64_t bytes) {
   const std::optional<uint16_t> port_of_all =
       decider_.decide(tables, frames_.data(), outcomes_.data(), count, now_ms());
-  if (port_of_all) {
-    transmit(*port_of_all, buffers, count, bytes);
+  if (port_of_all && same_links_) {
+    const uint16_t sent = transmit(*port_of_all, buffers, count);
+    if (sent < count) [[unlikely]] {
+      for (uint16_t i = sent; i < count; ++i) bytes -= frames_[i].bytes;
+      counters_.unsent(FrameKind::forwarded, why_unsent(*port_of_all), count - sent);
+    }
+    counters_.sent_packets.add(sent);
+    counters_.sent_bytes.add(bytes);
+    counters_.sent(FrameKind::forwarded, sent, bytes);
     return;
   }
   for (size_t i = 0; i < count; ++i) carry_out(buffers[i], frames_[i], outcomes_[i]);
@@ -161,15 +188,22 @@ void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_
 }
 
 void Worker::carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outcome) {
+  const uint8_t* came_at = rte_pktmbuf_mtod(buffer, const uint8_t*);
+  if (frame.data != came_at) rte_pktmbuf_adj(buffer, static_cast<uint16_t>(frame.data - came_at));
   if (outcome.share) share(buffer, frame.port);
   switch (outcome.verdict) {
     case Verdict::forward:
-      queue(outcome.port, buffer);
+    case Verdict::relay:
+      if (!fits(outcome.port, buffer->pkt_len)) {
+        counters_.drop(DropReason::exceeds_mtu);
+        break;
+      }
+      queue(outcome.port, buffer, outcome.verdict == Verdict::relay ? FrameKind::relayed : FrameKind::forwarded);
       return;
     case Verdict::answer:
       buffer->data_len = static_cast<uint16_t>(frame.bytes);
       buffer->pkt_len = frame.bytes;
-      queue(outcome.port, buffer);
+      queue(outcome.port, buffer, FrameKind::answered);
       return;
     case Verdict::hand_over:
       hand_over(buffer, frame);
@@ -205,7 +239,7 @@ size_t Worker::receive_inbox(const ForwardingTables& tables) {
 
 void Worker::deliver(Worker& peer, rte_mbuf* buffer) {
   if (rte_ring_mp_enqueue(peer.inbox_, buffer) != 0) {
-    counters_.drop(DropReason::inbox_full);
+    counters_.unsent(detach(buffer).learn_only ? FrameKind::own : FrameKind::forwarded, DropReason::inbox_full);
     rte_pktmbuf_free(buffer);
     return;
   }
@@ -224,7 +258,7 @@ void Worker::share(const rte_mbuf* buffer, uint16_t port) {
     rte_mempool* pool = ports_[port].queue(number_).buffers;
     rte_mbuf* copy = rte_pktmbuf_copy(buffer, pool, 0, UINT32_MAX);
     if (copy == nullptr) {
-      counters_.drop(DropReason::buffers_exhausted);
+      counters_.unsent_packets.add();
       continue;
     }
     attach(copy, {port, 0, true});
@@ -235,7 +269,8 @@ void Worker::share(const rte_mbuf* buffer, uint16_t port) {
 size_t Worker::receive_punted() {
   if (number_ != 0) return 0;
   size_t received = 0;
-  for (uint16_t port = 0; port < punts_.size(); ++port) {
+  if (punts_.empty()) return 0;
+  for (const uint16_t port : used_ports_) {
     for (size_t i = 0; i < kBurst / 2; ++i) {
       rte_mbuf* buffer = rte_pktmbuf_alloc(ports_[port].queue(number_).buffers);
       if (buffer == nullptr) break;
@@ -246,55 +281,71 @@ size_t Worker::receive_punted() {
       }
       buffer->data_len = static_cast<uint16_t>(bytes);
       buffer->pkt_len = static_cast<uint32_t>(bytes);
-      queue(port, buffer);
+      queue(port, buffer, FrameKind::own);
       ++received;
     }
   }
   return received;
 }
 
-void Worker::queue(uint16_t port, rte_mbuf* buffer) {
+void Worker::queue(uint16_t port, rte_mbuf* buffer, FrameKind kind) {
   Outbound& out = outbound_[port];
   if (out.count == kBurst) flush();
-  out.frames[out.count++] = buffer;
+  out.frames[out.count] = buffer;
+  out.kinds[out.count++] = kind;
 }
 
 void Worker::flush() {
-  for (size_t port = 0; port < outbound_.size(); ++port) {
-    Outbound& out = outbound_[port];
+  for (size_t index = 0; index < outbound_.size(); ++index) {
+    Outbound& out = outbound_[index];
     if (out.count == 0) continue;
-    uint64_t bytes = 0;
-    for (uint16_t i = 0; i < out.count; ++i) bytes += out.frames[i]->pkt_len;
-    transmit(static_cast<uint16_t>(port), out.frames, out.count, bytes);
+    const auto port = static_cast<uint16_t>(index);
+    // The device may free what it takes: lengths are read before.
+    std::array<uint32_t, kBurst> bytes;
+    for (uint16_t i = 0; i < out.count; ++i) bytes[i] = out.frames[i]->pkt_len;
+    const uint16_t sent = transmit(port, out.frames, out.count);
+    uint64_t sent_bytes = 0;
+    for (uint16_t i = 0; i < out.count; ++i) {
+      if (i < sent) {
+        counters_.sent(out.kinds[i], 1, bytes[i]);
+        sent_bytes += bytes[i];
+      } else {
+        counters_.unsent(out.kinds[i], why_unsent(port));
+      }
+    }
+    counters_.sent_packets.add(sent);
+    counters_.sent_bytes.add(sent_bytes);
     out.count = 0;
   }
 }
 
-// `bytes`: of all the buffers together.
-void Worker::transmit(uint16_t port, rte_mbuf** buffers, uint16_t count, uint64_t bytes) {
-  const PortQueue& queue = ports_[port].queue(number_);
+DropReason Worker::why_unsent(uint16_t port) const {
+  return uses_port_[port] ? DropReason::transmit_queue_full : DropReason::port_down;
+}
+
+// How many the device took; the rest is freed.
+uint16_t Worker::transmit(uint16_t port, rte_mbuf** buffers, uint16_t count) {
   uint16_t sent = 0;
-  for (unsigned tries = 0; tries < kTransmitTries && sent < count; ++tries) {
-    sent = static_cast<uint16_t>(
-        sent + rte_eth_tx_burst(queue.device, queue.queue, buffers + sent, static_cast<uint16_t>(count - sent)));
+  if (uses_port_[port]) {
+    const PortQueue& queue = ports_[port].queue(number_);
+    for (unsigned tries = 0; tries < kTransmitTries && sent < count; ++tries) {
+      sent = static_cast<uint16_t>(
+          sent + rte_eth_tx_burst(queue.device, queue.queue, buffers + sent, static_cast<uint16_t>(count - sent)));
+    }
   }
-  if (sent < count) {
-    for (uint16_t i = sent; i < count; ++i) bytes -= buffers[i]->pkt_len;
-    rte_pktmbuf_free_bulk(buffers + sent, count - sent);
-    counters_.drop(DropReason::transmit_queue_full, count - sent);
-  }
-  counters_.sent_packets.add(sent);
-  counters_.sent_bytes.add(bytes);
+  if (sent < count) rte_pktmbuf_free_bulk(buffers + sent, count - sent);
+  return sent;
 }
 
 void Worker::send(uint16_t port, const uint8_t* frame, size_t bytes) {
+  if (!uses_port_[port]) return;
   rte_mbuf* buffer = rte_pktmbuf_alloc(ports_[port].queue(number_).buffers);
   if (buffer == nullptr) {
-    counters_.drop(DropReason::buffers_exhausted);
+    counters_.unsent_packets.add();
     return;
   }
   std::memcpy(rte_pktmbuf_append(buffer, static_cast<uint16_t>(bytes)), frame, bytes);
-  queue(port, buffer);
+  queue(port, buffer, FrameKind::own);
 }
 
 void Worker::answer_query() {

@@ -12,6 +12,7 @@
 
 #include "l4/decider.h"
 #include "l4/idle.h"
+#include "l4/port_board.h"
 #include "l4/ports.h"
 #include "l4/publish.h"
 #include "l4/punt.h"
@@ -30,9 +31,9 @@ struct FlowQuery {
 
 class Worker final : private FrameSink {
  public:
-  // `ports` and `punts` (empty, or one a port) outlive the worker, as do `publisher` and the peers.
+  // `ports` and `punts` (empty, or one a port) outlive the worker, as do `board`, `publisher` and the peers.
   Worker(uint32_t number, DeciderConfig config, const std::vector<Port>& ports, const std::vector<PuntDevice>& punts,
-         Publisher& publisher);
+         const PortBoard& board, Publisher& publisher);
   ~Worker();
 
   // Before start: all workers of the node, this one included.
@@ -46,16 +47,20 @@ class Worker final : private FrameSink {
   // The flow with this hash, if this worker holds it. Waits for the worker's answer, milliseconds at most.
   std::optional<FlowEntry> find_flow(uint64_t hash);
   const WorkerCounters& counters() const { return counters_; }
+  // Uses no port that the board of this generation forbids, and holds no frame of one.
+  bool has_left_ports(uint64_t generation) const;
 
  private:
   // Frames on their way out of one port.
   struct Outbound {
     uint16_t count = 0;
     rte_mbuf* frames[kBurst] = {};
+    FrameKind kinds[kBurst] = {};
   };
 
   uint32_t now_ms() const;
   void adopt_if_new(const ForwardingTables& tables);
+  void adopt_ports_if_new();
   size_t receive(const ForwardingTables& tables);
   void process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_t count, uint64_t bytes);
   void carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outcome);
@@ -64,9 +69,11 @@ class Worker final : private FrameSink {
   void share(const rte_mbuf* buffer, uint16_t port);
   void deliver(Worker& peer, rte_mbuf* buffer);
   size_t receive_punted();
-  void queue(uint16_t port, rte_mbuf* buffer);
+  void queue(uint16_t port, rte_mbuf* buffer, FrameKind kind);
+  bool fits(uint16_t port, uint32_t bytes) const { return bytes <= most_bytes_[port]; }
   void flush();
-  void transmit(uint16_t port, rte_mbuf** buffers, uint16_t count, uint64_t bytes);
+  uint16_t transmit(uint16_t port, rte_mbuf** buffers, uint16_t count);
+  DropReason why_unsent(uint16_t port) const;
   void answer_query();
   void account(uint64_t now_ns, bool was_busy);
   void send(uint16_t port, const uint8_t* frame, size_t bytes) override;
@@ -76,15 +83,21 @@ class Worker final : private FrameSink {
   Decider decider_;
   const std::vector<Port>& ports_;
   const std::vector<PuntDevice>& punts_;
+  const PortBoard& board_;
   Publisher& publisher_;
   Idle idle_;
+  std::vector<uint16_t> used_ports_;
+  std::vector<bool> uses_port_;       // by port
+  std::vector<uint32_t> most_bytes_;  // of a frame that its link takes; by port
+  bool same_links_ = true;            // what one link gave fits every other
   std::array<Frame, kBurst> frames_;  // of the burst at hand, as are its outcomes
   std::array<Outcome, kBurst> outcomes_;
   std::vector<Outbound> outbound_;  // by port
   rte_ring* inbox_ = nullptr;       // frames from other workers
   std::vector<Worker*> peers_;
   uint64_t adopted_generation_ = 0;
-  uint64_t now_ns_ = 0;  // of this turn of the loop
+  uint64_t now_ns_ = 0;                        // of this turn of the loop
+  std::atomic<uint64_t> ports_generation_{0};  // of the board, as adopted
   std::atomic<bool> stop_{false};
   std::atomic<FlowQuery*> query_{nullptr};
 };

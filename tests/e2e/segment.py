@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import struct
+import threading
 
 import netns
 from lab import BUILD, DIRECTORY, binary, unix_request
@@ -17,8 +18,8 @@ VIP4, VIP6 = "10.66.0.100", "fd66::100"
 
 
 class Segment:
-    def __init__(self, name):
-        self.name, self.switch = name, f"{PREFIX}{name}-sw"
+    def __init__(self, name, mtu=1500):
+        self.mtu, self.name, self.switch = mtu, name, f"{PREFIX}{name}-sw"
         self.home = DIRECTORY / f"segment-{name}"
         self.namespaces, self.processes = [], []
 
@@ -39,12 +40,12 @@ class Segment:
     def attach(self, host, device="eth0"):
         namespace, port = self.namespace(host), self.port(host, device)
         ip(None, f"link add {port} netns {self.switch} type veth peer name {device} netns {namespace}")
-        ip(self.switch, f"link set {port} master br0", f"link set {port} up")
+        ip(self.switch, f"link set {port} mtu {self.mtu} master br0", f"link set {port} up")
         # A veth hands on partial checksums and 64 KB segments; a forwarder that reads frames must be given whole ones.
         sh(*netns.in_namespace(self.switch, "ethtool", "-K", port, "tx", "off"))
         if host.startswith("l4"):
             sysctl(namespace, f"net/ipv6/conf/{device}/disable_ipv6=1")
-        ip(namespace, f"link set {device} up")
+        ip(namespace, f"link set {device} mtu {self.mtu} up")
 
     def port(self, host, device="eth0"):
         return f"{host}-{device}"
@@ -56,6 +57,39 @@ class Segment:
         for vip in vips:
             ip(namespace, f"addr add {vip}/{128 if ':' in vip else 32} dev lo" + (" nodad" if ":" in vip else ""))
         return namespace
+
+    @contextlib.contextmanager
+    def echoes(self, *hosts, vip=VIP4, port=7000):
+        """On each host a server at the VIP that answers a datagram with the host's name."""
+        servers = []
+        for host in hosts:
+            server = open_socket(self.namespace(host), family_of(vip), socket.SOCK_DGRAM)
+            server.bind((vip, port))
+            servers.append(server)
+            threading.Thread(target=serve, args=(server, host), daemon=True).start()
+        try:
+            yield
+        finally:
+            for host, server in zip(hosts, servers):
+                with open_socket(self.namespace(host), family_of(vip), socket.SOCK_DGRAM) as stopper:
+                    stopper.sendto(b"quit", (vip, port))
+                server.close()
+
+    def flow(self, host="client", vip=VIP4, port=7000, timeout=1.0):
+        """A UDP socket of its own port, connected to the VIP."""
+        client = open_socket(self.namespace(host), family_of(vip), socket.SOCK_DGRAM)
+        client.settimeout(timeout)
+        client.connect((vip, port))
+        return client
+
+    def answers(self, flows, vip=VIP4, timeout=1.0):
+        """Of so many new flows: the backend of each, None where nobody answered."""
+        opened = [self.flow(vip=vip, timeout=timeout) for _ in range(flows)]
+        try:
+            return [answer_to(flow) for flow in opened]
+        finally:
+            for flow in opened:
+                flow.close()
 
     def start_forwarder(self, document, host="l4", name="l4"):
         """The daemon alone, from one file; its admin socket is in a directory of its own."""
@@ -92,6 +126,28 @@ class Segment:
         return netns.subprocess.run(command, stdout=netns.subprocess.PIPE, stderr=netns.subprocess.PIPE).returncode == 0
 
 
+def family_of(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def serve(server, name):
+    with contextlib.suppress(OSError):  # closed
+        while True:
+            data, peer = server.recvfrom(4096)
+            if data == b"quit":
+                return
+            server.sendto(name.encode(), peer)
+
+
+def answer_to(flow, data=b"who"):
+    """The backend that answered, or None."""
+    try:
+        flow.send(data)
+        return flow.recv(100).decode()
+    except OSError:
+        return None
+
+
 def raw_socket(namespace, device="eth0"):
     """Sends and receives whole frames."""
     raw = open_socket(namespace, socket.AF_PACKET, socket.SOCK_RAW)
@@ -113,8 +169,8 @@ def checksum(data):
 
 
 @contextlib.contextmanager
-def raised(name, bridge=""):
-    segment = Segment(name)
+def raised(name, bridge="", mtu=1500):
+    segment = Segment(name, mtu)
     try:
         segment.namespaces.append(segment.switch)
         netns.add_namespaces(segment.switch)

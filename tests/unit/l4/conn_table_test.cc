@@ -149,11 +149,11 @@ TEST(ConnTable, AnEstablishedFlowIsAssuredByTrafficOverTime) {
 
 TEST(ConnTable, AFlowWithoutABeginningIsEstablishedByTrafficOverTime) {
   ConnTable table(1'000);
-  FlowEntry* flow = table.insert(42, BackendId{3}, kTimeouts.embryonic_ms, 100, FlowState::stray);
+  FlowEntry* flow = table.insert(42, BackendId{3}, kTimeouts.established_ms, 100, FlowState::stray);
   ASSERT_NE(flow, nullptr);
   for (uint32_t now_ms = 100; now_ms < 1'000; now_ms += 10) flow->advance(FlowEvent::data, kTimeouts, now_ms);
   EXPECT_EQ(flow->state, FlowState::stray) << "however many there are";
-  EXPECT_EQ(flow->expires_ms, 30'990u);
+  EXPECT_EQ(flow->expires_ms, 900'990u) << "one that speaks seldom must be found again";
   flow->advance(FlowEvent::data, kTimeouts, 2'000);
   flow->advance(FlowEvent::data, kTimeouts, 20'000);
   EXPECT_EQ(flow->state, FlowState::stray);

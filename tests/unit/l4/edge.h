@@ -60,11 +60,12 @@ struct Edge {
     words.admin[backend_key("web", backend(index).name)] = {state, "ops", "", 0};
   }
 
-  std::shared_ptr<const ForwardingTables> tables() {
+  std::shared_ptr<const ForwardingTables> tables(const Outages& outages = {}) {
     now_ns += 1'000'000;
     auto snapshot =
         make_snapshot(1, "digest", std::make_shared<const Model>(model), std::make_shared<const Words>(words));
-    Result<std::shared_ptr<const ForwardingTables>> built = builder.build(std::move(snapshot), model.nodes[0], now_ns);
+    Result<std::shared_ptr<const ForwardingTables>> built =
+        builder.build(std::move(snapshot), model.nodes[0], now_ns, outages);
     return built ? *built : nullptr;
   }
   BackendId id(size_t index) { return *builder.backend_ids().find({"web", backend(index).name}); }

@@ -8,6 +8,7 @@
 
 #include "l4/eal.h"
 #include "l4/explain.h"
+#include "l4/punt.h"
 #include "tests/unit/l4/edge.h"
 
 namespace tidegate::l4 {
@@ -80,6 +81,86 @@ TEST(Forwarding, SharesAddressesAndNeighboursWithTheTablesOfBeforeWhileTheyStay)
   EXPECT_LT(grown->local->addresses.front().since, grown->generation);
 }
 
+// Of the slots of the family's table, how many are each backend's.
+std::map<std::string, size_t> shares(Edge& edge, const ForwardingTables& tables, uint8_t family) {
+  std::map<std::string, size_t> out;
+  for (const ServiceEntry& service : tables.services) {
+    if (service.family != family || service.service != 0) continue;
+    for (const uint16_t slot : service.table->slots) ++out[edge.name_of(BackendId{slot})];
+  }
+  return out;
+}
+
+TEST(Forwarding, GivesABackendThatIsSilentNoNewFlowsWhileOthersAnswer) {
+  Edge edge;
+  NeighbourBoard board;
+  const auto before = edge.tables();
+  const auto silence = [&](size_t index, bool v4, bool silent) {
+    board.tell(before->backend(edge.id(index)).neighbour(v4 ? 4 : 6), silent);
+  };
+  silence(1, true, true);
+  auto tables = edge.tables({{}, &board});
+  EXPECT_EQ(shares(edge, *tables, 4).count("web2"), 0u);
+  EXPECT_EQ(shares(edge, *tables, 6).count("web2"), 1u) << "it answers there";
+  EXPECT_FALSE(tables->backend(edge.id(1)).keeps_flows(4));
+  EXPECT_TRUE(tables->backend(edge.id(1)).keeps_flows(6));
+  silence(0, true, true);
+  silence(2, true, true);
+  tables = edge.tables({{}, &board});
+  EXPECT_EQ(shares(edge, *tables, 4).size(), 3u) << "where nobody answers the fault is ours: all keep their share";
+  EXPECT_TRUE(tables->backend(edge.id(1)).keeps_flows(4));
+  for (size_t i = 0; i < 3; ++i) silence(i, true, false);
+  tables = edge.tables({{}, &board});
+  EXPECT_EQ(shares(edge, *tables, 4), shares(edge, *before, 4));
+  EXPECT_EQ(board.silent(), 0u);
+}
+
+TEST(Forwarding, LeavesAPortThatIsDownOutOfDecisions) {
+  Edge edge;
+  L4Port second;
+  second.device = "eth1";
+  second.addresses = {{ip("10.0.1.2"), 24}, {ip("10.0.0.3"), 24}};
+  edge.model.nodes[0].l4.ports.push_back(second);
+  edge.backend(2).addresses = {ip("10.0.1.13")};
+  auto tables = edge.tables();
+  EXPECT_EQ(shares(edge, *tables, 4).size(), 3u);
+  tables = edge.tables({{false, true}, nullptr});
+  EXPECT_EQ(shares(edge, *tables, 4).count("web3"), 0u);
+  tables = edge.tables({{true, false}, nullptr});
+  EXPECT_EQ(shares(edge, *tables, 4).size(), 3u) << "the second port is on that link too";
+  for (const NeighbourTarget& target : tables->neighbours->targets) {
+    if (target.address.is_v4()) EXPECT_EQ(target.port, 1) << target.address.to_string();
+  }
+  tables = edge.tables({{true, true}, nullptr});
+  EXPECT_EQ(shares(edge, *tables, 4).size(), 3u) << "with no port at all nothing is better than anything";
+}
+
+TEST(Forwarding, ReachesABackendThatIsNotOnTheLinkByTheGateway) {
+  Edge edge;
+  edge.model.nodes[0].l4.ports[0].gateways = {ip("10.0.0.1")};
+  edge.backend(0).addresses = {ip("192.0.2.11"), ip("2001:db8::11")};
+  const auto tables = edge.tables();
+  const auto address_of_hop = [&](size_t index, uint8_t family) {
+    const NeighbourId id = tables->backend(edge.id(index)).neighbour(family);
+    for (const NeighbourTarget& target : tables->neighbours->targets) {
+      if (target.id == id) return target.address.to_string();
+    }
+    return std::string("none");
+  };
+  EXPECT_EQ(address_of_hop(0, 4), "10.0.0.1");
+  EXPECT_EQ(address_of_hop(0, 6), "2001:db8::11") << "there is no gateway of that family: it is asked for itself";
+  EXPECT_EQ(address_of_hop(1, 4), "10.0.0.12");
+}
+
+TEST(PuntDevice, IsNamedAfterThePortAndNeverLikeAnother) {
+  EXPECT_EQ(punt_device_name("eth0"), "tg-eth0");
+  EXPECT_EQ(punt_device_name("enp0s31f6abc"), "tg-enp0s31f6abc");
+  const std::string first = punt_device_name("enp129s0f0np0"), second = punt_device_name("enp129s0f0np1");
+  EXPECT_NE(first, second);
+  EXPECT_LE(first.size(), 15u);
+  EXPECT_EQ(first.substr(0, 10), "tg-enp129s");
+}
+
 TEST(Forwarding, SpreadsFlowsAsWeightsSay) {
   Edge edge;
   edge.backend(0).weight = 100;
@@ -150,10 +231,10 @@ TEST(Forwarding, KeepsFlowsOfDrainingBackendsAndNotOfThoseDown) {
   edge.say(0, AdminState::drained);
   edge.say(1, AdminState::down);
   const auto tables = edge.tables();
-  EXPECT_TRUE(tables->backend(edge.id(0)).keeps_flows);
-  EXPECT_FALSE(tables->backend(edge.id(1)).keeps_flows);
-  EXPECT_TRUE(tables->backend(edge.id(2)).keeps_flows);
-  EXPECT_FALSE(tables->backend(BackendId{777}).keeps_flows);
+  EXPECT_TRUE(tables->backend(edge.id(0)).keeps_flows(4));
+  EXPECT_FALSE(tables->backend(edge.id(1)).keeps_flows(4));
+  EXPECT_TRUE(tables->backend(edge.id(2)).keeps_flows(4));
+  EXPECT_FALSE(tables->backend(BackendId{777}).keeps_flows(4));
   for (uint32_t flow = 0; flow < 1'000; ++flow) EXPECT_EQ(pick(*tables, flow), edge.id(2));
 }
 

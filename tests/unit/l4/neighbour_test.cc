@@ -140,6 +140,31 @@ TEST_F(NeighbourTest, KeepsWhatItKnowsThroughAChangeOfTables) {
   EXPECT_FALSE(usable(kFour));
 }
 
+TEST_F(NeighbourTest, SaysWhoDoesNotAnswerAndWhoAnswersAgain) {
+  NeighbourBoard board;
+  neighbours_ = Neighbours({PortIdentity{kOurMac, {{ip("10.0.0.2"), 24}}}}, &board);
+  want({{kFour, "10.0.0.11"}});
+  uint32_t now_ms = 0;
+  const auto run = [&](uint32_t ms) {
+    for (uint32_t end = now_ms + ms; now_ms < end; now_ms += 100) tick(now_ms);
+  };
+  run(2'900);
+  EXPECT_FALSE(board.is_silent(kFour)) << "three questions may get lost";
+  run(200);
+  EXPECT_TRUE(board.is_silent(kFour));
+  EXPECT_EQ(board.silent(), 1u);
+  const uint64_t changes = board.changes();
+  run(60'000);
+  EXPECT_EQ(board.changes(), changes);
+  neighbours_.learn(ip("10.0.0.11"), kBackendMac, now_ms);
+  EXPECT_FALSE(board.is_silent(kFour));
+  EXPECT_GT(board.changes(), changes);
+  run(31'000 + 10'000);
+  EXPECT_TRUE(board.is_silent(kFour)) << "it went away";
+  want({}, now_ms);
+  EXPECT_EQ(board.silent(), 0u) << "nobody asks for it any more";
+}
+
 // Of thousands a tick looks at some: whoever is due has his turn a few ticks later.
 TEST_F(NeighbourTest, GetsRoundToEachOfThousands) {
   constexpr size_t kTargets = 3'000;

@@ -218,6 +218,7 @@ def check_services_are_forwarded_and_pinned(program):
         for port in (2000, 2001, 2002):
             said[port] = json.loads(forwarder.get(
                 f"/explain?client={CLIENT4}&client_port={port}&vip={VIP4}&port=80&protocol=tcp"))
+        assert fates(forwarder) == len(forwarder.frames), "each frame is counted once"
         sent = forwarded(forwarder.stop())
     assert len(sent) == len(traffic), (len(sent), len(traffic))
     chosen = {}
@@ -274,11 +275,35 @@ def check_icmp_errors_and_fragments_follow_their_flow(program):
         assert sent[first][:6] == sent[first + 1][:6]
 
 
+def fates(forwarder):
+    """How many frames are counted as something that became of them."""
+    names = ("forwarded", "icmp_relayed", "answered", "punted", "consumed", "dropped")
+    total = 0
+    for line in forwarder.get("/metrics").splitlines():
+        if any(line.startswith(f"tidegate_l4_{name}_packets_total") for name in names):
+            total += float(line.split()[-1])
+    return total
+
+
+def check_a_priority_tag_is_taken_off(program):
+    plain = ip_frame(CLIENT4, VIP4, 17, udp(4000, 53))
+    question = arp(1, ROUTER, "10.10.0.1", b"\0" * 6, VIP4, BROADCAST)
+    tagged = [frame[:12] + b"\x81\x00\xa0\x00" + frame[12:] for frame in (plain, question)]
+    with Forwarder(program, introductions() + [plain] + tagged + [plain]) as forwarder:
+        forwarder.wait_until_received()
+        sent = forwarder.stop()
+    assert [frame[12:] for frame in forwarded(sent)] == [plain[12:]] * 3, "as it would have come without the tag"
+    assert len({frame[:12] for frame in forwarded(sent)}) == 1
+    assert arp(2, OURS, VIP4, ROUTER, "10.10.0.1", ROUTER) in sent
+
+
 def check_bad_frames_are_counted_by_name(program):
     syn = ip_frame(CLIENT4, VIP4, 6, tcp(1, 80, 2))
     bad = {
         "frame_truncated": [b"\0" * 13],
         "vlan_tagged": [OURS + ROUTER + b"\x81\x00\0\1" + syn[12:]],
+        "icmp_checksum": [ip_frame(CLIENT4, VIP4, 1, icmp4(8, 0, 1, b"ping")[:-1] + b"x")],
+        "mld_malformed": [ethernet(0x86DD, icmp6(CLIENT6, "ff02::1", 130, b"\0" * 24, 255), bytes.fromhex("333300000001"))],
         "not_ip": [ethernet(0x88CC, b"\0" * 46)],
         "other_station": [b"\x02\x99\x99\x99\x99\x99" + syn[6:]],
         "ip4_header": [ethernet(0x0800, b"\x44" + syn[15:])],
@@ -296,6 +321,7 @@ def check_bad_frames_are_counted_by_name(program):
     with Forwarder(program, frames) as forwarder:
         forwarder.wait_until_received()
         counted = {reason: forwarder.metric(f'tidegate_l4_dropped_packets_total{{reason="{reason}"}}') for reason in bad}
+        assert fates(forwarder) == len(frames), "each once"
         sent = forwarder.stop()
     assert counted == {reason: len(group) for reason, group in bad.items()}, counted
     assert not forwarded(sent)

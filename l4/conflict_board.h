@@ -1,0 +1,45 @@
+// ConflictBoard: which stations claim addresses of ours, as workers see it and the control thread says in the log. A
+// worker that finds the board busy or full leaves the conflict out: it is counted all the same.
+#pragma once
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "l4/limits.h"
+#include "l4/wire.h"
+
+namespace tidegate::l4 {
+
+struct AddressConflict {
+  IpAddress address;
+  Mac claimed_by;
+  uint16_t port = 0;
+};
+
+class ConflictBoard {
+ public:
+  ConflictBoard() { conflicts_.reserve(kMaxConflicts); }
+
+  void tell(const AddressConflict& conflict) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock || conflicts_.size() == kMaxConflicts) return;
+    const bool known = std::any_of(conflicts_.begin(), conflicts_.end(),
+                                   [&](const AddressConflict& c) { return c.address == conflict.address; });
+    if (!known) conflicts_.push_back(conflict);
+  }
+  std::vector<AddressConflict> take() {
+    std::vector<AddressConflict> taken;
+    taken.reserve(kMaxConflicts);
+    const std::lock_guard lock(mutex_);
+    std::swap(taken, conflicts_);
+    return taken;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<AddressConflict> conflicts_;
+};
+
+}  // namespace tidegate::l4

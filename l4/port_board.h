@@ -1,0 +1,30 @@
+// PortBoard: which ports may be used now. The control thread writes; each worker looks once a turn of its loop, and
+// says when it has left a port that was taken away, so that its device can be closed.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace tidegate::l4 {
+
+class PortBoard {
+ public:
+  explicit PortBoard(size_t ports) : usable_(ports) {
+    for (std::atomic<bool>& port : usable_) port.store(true, std::memory_order_relaxed);
+  }
+  void set_usable(size_t port, bool usable) {
+    usable_[port].store(usable, std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+  }
+  bool is_usable(size_t port) const { return usable_[port].load(std::memory_order_relaxed); }
+  // Grows with each call of set_usable(). What the ports themselves hold is as it was before that call.
+  uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
+
+ private:
+  std::vector<std::atomic<bool>> usable_;
+  std::atomic<uint64_t> generation_{1};
+};
+
+}  // namespace tidegate::l4

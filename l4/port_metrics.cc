@@ -1,0 +1,51 @@
+#include "l4/port_metrics.h"
+
+#include <fmt/format.h>
+
+#include "core/metrics.h"
+
+namespace tidegate::l4 {
+
+void append_port_metrics(std::string& out, const std::vector<Port>& ports, const std::vector<PortState>& states,
+                         uint64_t silent_neighbours) {
+  const auto append = [&](const char* name, const char* type, const char* help, auto&& value_of) {
+    out += fmt::format("# HELP tidegate_l4_{0} {1}\n# TYPE tidegate_l4_{0} {2}\n", name, help, type);
+    for (size_t i = 0; i < ports.size(); ++i) {
+      out += fmt::format("tidegate_l4_{}{} {}\n", name, render_labels({{"port", ports[i].device()}}),
+                         value_of(ports[i], states[i]));
+    }
+  };
+  out += "# HELP tidegate_l4_port_info The driver of each port\n# TYPE tidegate_l4_port_info gauge\n";
+  for (const Port& port : ports) {
+    out += fmt::format(
+        "tidegate_l4_port_info{} 1\n",
+        render_labels({{"port", port.device()}, {"driver", port.driver()}, {"mac", port.identity().mac.to_string()}}));
+  }
+  append("port_up", "gauge", "1 while the port is used in decisions",
+         [](const Port&, const PortState& state) { return state.problem.empty() ? 1 : 0; });
+  append("port_link", "gauge", "1 while the port's link is up",
+         [](const Port&, const PortState& state) { return state.link ? 1 : 0; });
+  append("port_program", "gauge", "1 while the XDP program that feeds the port is attached, or none is needed",
+         [](const Port&, const PortState& state) { return state.program ? 1 : 0; });
+  append("port_reopened_total", "counter", "Times that the port's device was opened again",
+         [](const Port&, const PortState& state) { return state.reopened; });
+  append("port_received_packets_total", "counter", "Frames received, as the device counts",
+         [](const Port& port, const PortState&) { return port.counts().received; });
+  append("port_sent_packets_total", "counter", "Frames sent, as the device counts",
+         [](const Port& port, const PortState&) { return port.counts().sent; });
+  append("port_missed_packets_total", "counter",
+         "Frames that the device dropped: its receive queue was full, or they were larger than a buffer",
+         [](const Port& port, const PortState&) { return port.counts().missed; });
+  append("port_receive_errors_total", "counter", "Frames received with errors",
+         [](const Port& port, const PortState&) { return port.counts().receive_errors; });
+  append("port_no_buffers_total", "counter", "Frames dropped for want of a packet buffer",
+         [](const Port& port, const PortState&) { return port.counts().no_buffers; });
+  append("port_send_errors_total", "counter", "Frames that the device could not send",
+         [](const Port& port, const PortState&) { return port.counts().send_errors; });
+  out += fmt::format(
+      "# HELP tidegate_l4_neighbours_silent Backends and gateways that do not answer for their MAC address\n"
+      "# TYPE tidegate_l4_neighbours_silent gauge\ntidegate_l4_neighbours_silent {}\n",
+      silent_neighbours);
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,14 @@
+// What the devices of the ports say of themselves, in the Prometheus text format. Control thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "l4/port_watch.h"
+
+namespace tidegate::l4 {
+
+void append_port_metrics(std::string& out, const std::vector<Port>& ports, const std::vector<PortState>& states,
+                         uint64_t silent_neighbours);
+
+}  // namespace tidegate::l4
