@@ -14,8 +14,10 @@ const Section& steer_target_section() {
           reference("vip", &SteerTarget::vip, "vips",
                     "Answers with its addresses. Exactly one of vip and pool is given."),
           reference("pool", &SteerTarget::pool, "pools", "Answers with the addresses of its usable backends."),
-          integer("weight", &SteerTarget::weight, {0, 65'535},
-                  "For the policy weighted: share of answers. 0 is never drawn; one target has more."),
+          integer(
+              "weight", &SteerTarget::weight, {0, 65'535},
+              "Share of answers. Of the policy weighted: 0 is never drawn, one target has more. Of nearest: among the "
+              "targets of the same site."),
       }};
   return section;
 }
@@ -42,6 +44,13 @@ const Section& httpdns_account_section() {
           identity(row("id", FieldType::name, &HttpDnsAccount::id, "The account's number in the request's path.")),
           required(bounded("secret", FieldType::text, &HttpDnsAccount::secret, {1, 256},
                            "Shared with the client: signs its requests.")),
+          bounded("other_secrets", FieldType::text, &HttpDnsAccount::other_secrets, {1, 256},
+                  "Accepted beside `secret`, so that clients can change from one to another."),
+          text(
+              "aes_key", &HttpDnsAccount::aes_key,
+              "32 hexadecimal digits: opens the encrypted requests of `/v2/d` and seals their answers. Without it they "
+              "are refused.",
+              32),
           boolean("allow_unsigned", &HttpDnsAccount::allow_unsigned, "Answers requests without a signature too."),
       }};
   return section;
@@ -100,6 +109,9 @@ const Section& httpdns_section() {
       "httpdns section",
       {
           nested("accounts", &Model::httpdns_accounts, httpdns_account_section(), "Who may ask."),
+          reference("service", &Model::httpdns_service, "vips",
+                    "Where clients find HTTPDNS: `/{account}/ss` names the addresses of those that are up, the nearest "
+                    "first. Without it `/{account}/ss` is not there."),
       }};
   return section;
 }

@@ -264,6 +264,8 @@ struct HttpDnsAccount {
   std::string id;
   std::string secret;
   bool allow_unsigned = false;
+  std::vector<std::string> other_secrets;  // accepted beside `secret`
+  std::string aes_key;                     // hexadecimal; empty: no encrypted requests
 };
 
 struct Model {
@@ -280,6 +282,7 @@ struct Model {
   std::vector<Steer> steers;
   Geo geo;
   std::vector<HttpDnsAccount> httpdns_accounts;
+  std::vector<uint32_t> httpdns_service;  // VIPs at which clients reach HTTPDNS
 
   // Index of the node, or kNone.
   uint32_t node_index(std::string_view name) const {

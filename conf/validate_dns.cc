@@ -5,6 +5,7 @@
 
 #include "conf/checks.h"
 #include "conf/names.h"
+#include "core/crypto.h"
 
 namespace tidegate {
 namespace {
@@ -136,6 +137,16 @@ void check_geo(Checks& checks) {
   }
 }
 
+void check_httpdns(Checks& checks) {
+  const std::vector<HttpDnsAccount>& accounts = checks.model().httpdns_accounts;
+  for (size_t a = 0; a < accounts.size() && !checks.full(); ++a) {
+    const std::string& key = accounts[a].aes_key;
+    if (key.empty() || (key.size() == 32 && hex_decode(key))) continue;
+    checks.refuse({"httpdns", "accounts", a, "aes_key"},
+                  {"bad_value", "aes_key is not a key of 16 bytes", "32 hexadecimal digits", {}});
+  }
+}
+
 }  // namespace
 
 void check_dns(Checks& checks) {
@@ -146,6 +157,7 @@ void check_dns(Checks& checks) {
     check_some_weight(checks, s);
   }
   check_geo(checks);
+  check_httpdns(checks);
 }
 
 }  // namespace tidegate

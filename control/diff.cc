@@ -110,7 +110,7 @@ void redact(nlohmann::json& value) {
     for (nlohmann::json& element : value) redact(element);
   } else if (value.is_object()) {
     for (auto& [key, member] : value.items()) {
-      if (key == "secret") {
+      if (key == "secret" || key == "other_secrets" || key == "aes_key") {
         member = "***";
       } else {
         redact(member);

@@ -4,6 +4,7 @@
 
 #include "core/clock.h"
 #include "dns/doh.h"
+#include "dns/httpdns_v2.h"
 
 namespace tidegate::dns {
 
@@ -51,14 +52,16 @@ void HttpFront::serve(const HttpExchangePtr& exchange) {
     if (response.status >= 400) Tally::add(tally_.doh_refused);
     return exchange->respond(std::move(response));
   }
-  const auto call = parse_httpdns_path(request.path);
-  if (!call) {
+  const bool v2 = request.path == kHttpDnsV2Path;
+  const auto call = v2 ? std::nullopt : parse_httpdns_path(request.path);
+  if (!v2 && !call) {
     Tally::add(tally_.unknown_path);
-    return exchange->respond(
-        HttpResponse::problem(404, "Not Found", "here: /dns-query, /{account}/d, sign_d, resolve and sign_resolve"));
+    return exchange->respond(HttpResponse::problem(
+        404, "Not Found", "here: /dns-query, /v2/d, /{account}/d, sign_d, resolve, sign_resolve and ss"));
   }
-  Tally::add(tally_.httpdns);
-  HttpDnsAnswer answer = answer_httpdns(*call, request, client, *tables.get(), worker_, now_s, scratch_);
+  Tally::add(v2 ? tally_.httpdns_v2 : tally_.httpdns);
+  HttpDnsAnswer answer = v2 ? answer_httpdns_v2(request, client, *tables.get(), worker_, now_s, scratch_)
+                            : answer_httpdns(*call, request, client, *tables.get(), worker_, now_s, scratch_);
   if (answer.error != HttpDnsError::none) Tally::add(tally_.httpdns_errors[static_cast<size_t>(answer.error)]);
   HttpResponse response = HttpResponse::json(info(answer.error).status, std::move(answer.body));
   response.headers.emplace_back("Cache-Control", "no-store");  // an answer for one client; its lifetime is in the JSON

@@ -1,5 +1,6 @@
-// HttpFront: what this plane answers over HTTP: DoH at /dns-query (RFC 8484), HTTPDNS below /{account}/. It stands
-// behind our L7, which terminates TLS; a proxy that we trust is believed about the client's address, nobody else is.
+// HttpFront: what this plane answers over HTTP: DoH at /dns-query (RFC 8484), HTTPDNS at /v2/d and below /{account}/.
+// It stands behind our L7, which terminates TLS; a proxy that we trust is believed about the client's address, nobody
+// else is.
 //
 // Threads: the loop's thread of its worker.
 #pragma once
@@ -19,6 +20,7 @@ struct HttpTally {
   Tally::Count doh{0};
   Tally::Count doh_refused{0};  // answered with a 4xx
   Tally::Count httpdns{0};
+  Tally::Count httpdns_v2{0};
   std::array<Tally::Count, kHttpDnsErrorCount> httpdns_errors{};
   Tally::Count unknown_path{0};
 };

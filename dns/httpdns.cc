@@ -3,109 +3,36 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <vector>
 
 #include "core/crypto.h"
-#include "dns/doh.h"
-#include "dns/request.h"
+#include "dns/httpdns_lookup.h"
 
 namespace tidegate::dns {
 namespace {
 
-HttpDnsAnswer refuse(HttpDnsError error) { return {error, fmt::format("{{\"code\":\"{}\"}}", info(error).code)}; }
-
-// Letters, digits, '-', '_' and dots: what a host has, and nothing that JSON would have to escape.
-bool is_host(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
-           c == '.';
-  });
-}
-
-std::vector<std::string_view> split(std::string_view list) {
-  std::vector<std::string_view> parts;
-  for (size_t start = 0; start <= list.size();) {
-    const size_t end = std::min(list.find(',', start), list.size());
-    parts.push_back(list.substr(start, end - start));
-    start = end + 1;
-  }
-  return parts;
-}
-
-const HttpDnsAccount* find_account(const Model& model, std::string_view id) {
-  for (const HttpDnsAccount& account : model.httpdns_accounts) {
-    if (account.id == id) return &account;
-  }
-  return nullptr;
-}
-
-HttpDnsError check_signature(const HttpRequest& request, std::string_view host, const HttpDnsAccount& account,
+HttpDnsError check_signature(const HttpRequest& request, std::string_view signed_text, const HttpDnsAccount& account,
                              uint64_t now_s) {
   const auto expiry = request.parameter("t");
   const auto signature = request.parameter("s");
   if (!expiry || !signature || expiry->empty() || signature->empty()) return HttpDnsError::missing_argument;
-  uint64_t expiry_s = 0;
-  const auto [end, fault] = std::from_chars(expiry->data(), expiry->data() + expiry->size(), expiry_s);
-  if (fault != std::errc{} || end != expiry->data() + expiry->size()) return HttpDnsError::invalid_duration;
-  if (expiry_s < now_s) return HttpDnsError::signature_expired;
-  if (expiry_s - now_s > kMaxSignatureLifeS) return HttpDnsError::invalid_duration;
-  const bool equal = equal_constant_time(httpdns_signature(host, account.secret, *expiry), *signature);
+  if (const HttpDnsError error = check_expiry(*expiry, now_s); error != HttpDnsError::none) return error;
+  const bool equal = any_secret(account, [&](std::string_view secret) {
+    return equal_constant_time(httpdns_signature(signed_text, secret, *expiry), *signature);
+  });
   return equal ? HttpDnsError::none : HttpDnsError::invalid_signature;
 }
 
-// What a name resolves to, for one address family.
-struct Resolved {
-  HttpDnsError error = HttpDnsError::none;
-  std::string addresses;  // "a","b" as a JSON list has them
-  uint32_t ttl_s = 0;
-};
-
-Resolved resolve(std::string_view host, uint16_t type, const IpAddress& client, const Tables& tables, Worker& worker,
-                 std::span<uint8_t> scratch) {
-  Resolved resolved;
-  const auto name = Name::from_text(host);
-  if (!is_host(host) || !name) {
-    resolved.error = HttpDnsError::invalid_host;
-    return resolved;
+HttpDnsError error_of(Resolved::Kind kind) {
+  switch (kind) {
+    case Resolved::Kind::foreign:
+    case Resolved::Kind::malformed:
+      return HttpDnsError::invalid_host;
+    case Resolved::Kind::failed:
+      return HttpDnsError::internal_error;
+    default:
+      return HttpDnsError::none;
   }
-  std::array<uint8_t, kHeaderBytes + Name::kMaxBytes + 4> query;
-  const size_t query_bytes = write_query(query, name->wire(), type);
-  const size_t bytes = answer({query.data(), query_bytes}, scratch, {client, Transport::http}, tables, worker);
-  const auto message = std::span<const uint8_t>(scratch).first(bytes);
-  const auto rcode = static_cast<Rcode>(load_u16(&message[header::kFlags]) & header::kRcodeMask);
-  if (rcode == Rcode::refused || rcode == Rcode::yxdomain) {
-    resolved.error = HttpDnsError::invalid_host;  // not a name of ours: the client asks somebody else
-  } else if (rcode != Rcode::noerror && rcode != Rcode::nxdomain) {
-    resolved.error = HttpDnsError::internal_error;
-  }
-  resolved.ttl_s = freshness_s(message);
-  for_each_record(message, [&](const RecordView& record) {
-    if (record.section != RecordView::Section::answer || record.type != type) return;
-    IpAddress address;
-    address.family = type == rrtype::kA ? IpAddress::Family::v4 : IpAddress::Family::v6;
-    if (record.rdata.size() != address.size()) return;
-    std::memcpy(address.bytes.data(), record.rdata.data(), address.size());
-    resolved.addresses += fmt::format("{}\"{}\"", resolved.addresses.empty() ? "" : ",", address.to_string());
-  });
-  return resolved;
-}
-
-struct Families {
-  bool v4 = true;
-  bool v6 = false;
-};
-
-// `query=4`, `6` or `4,6`; anything else is the default, IPv4.
-Families wanted_families(const HttpRequest& request) {
-  const auto query = request.parameter("query");
-  if (!query) return {};
-  Families families{false, false};
-  for (const std::string_view family : split(*query)) {
-    families.v4 = families.v4 || family == "4";
-    families.v6 = families.v6 || family == "6";
-  }
-  return families.v4 || families.v6 ? families : Families{};
 }
 
 // One call under way: what all its lookups share.
@@ -122,8 +49,8 @@ struct Lookups {
       const bool wanted = v6 ? families.v6 : families.v4;
       Resolved resolved;
       if (wanted) {
-        resolved = resolve(host, v6 ? rrtype::kAaaa : rrtype::kA, client, tables, worker, scratch);
-        if (resolved.error != HttpDnsError::none) return refuse(resolved.error);
+        resolved = resolve_host(host, v6 ? rrtype::kAaaa : rrtype::kA, client, tables, worker, scratch);
+        if (error_of(resolved.kind) != HttpDnsError::none) return refuse_httpdns(error_of(resolved.kind));
         ttl_s = std::min(ttl_s, resolved.ttl_s);
       }
       if (!v6 || wanted) addresses += fmt::format(",\"{}\":[{}]", v6 ? "ipsv6" : "ips", resolved.addresses);
@@ -132,13 +59,14 @@ struct Lookups {
                                             host, addresses, ttl_s, ttl_s, client.to_string())};
   }
 
-  // Appends the entries of one host as one client sees it.
+  // Appends the entries of one host as one client sees it. A name of others has none: the client asks them.
   HttpDnsError append_batch(std::string_view host, const IpAddress& client, std::string& entries) const {
     for (const bool v6 : {false, true}) {
       if (!(v6 ? families.v6 : families.v4)) continue;
       const uint16_t type = v6 ? rrtype::kAaaa : rrtype::kA;
-      const Resolved resolved = resolve(host, type, client, tables, worker, scratch);
-      if (resolved.error != HttpDnsError::none) return resolved.error;
+      const Resolved resolved = resolve_host(host, type, client, tables, worker, scratch);
+      if (resolved.kind == Resolved::Kind::foreign) return HttpDnsError::none;
+      if (error_of(resolved.kind) != HttpDnsError::none) return error_of(resolved.kind);
       entries += fmt::format(
           "{}{{\"host\":\"{}\",\"client_ip\":\"{}\",\"ips\":[{}],\"type\":{},\"ttl\":{},\"origin_ttl\":{}}}",
           entries.empty() ? "" : ",", host, client.to_string(), resolved.addresses, type, resolved.ttl_s,
@@ -150,21 +78,66 @@ struct Lookups {
 
 // Several hosts for one client, or one host for several clients, not both.
 HttpDnsAnswer answer_batch(const Lookups& lookups, std::string_view hosts, const std::vector<IpAddress>& clients) {
-  const auto names = split(hosts);
+  const auto names = split_list(hosts);
   if (names.size() > kMaxBatchHosts || clients.size() > kMaxBatchHosts || (names.size() > 1 && clients.size() > 1)) {
-    return refuse(HttpDnsError::too_many_hosts);
+    return refuse_httpdns(HttpDnsError::too_many_hosts);
   }
   std::string entries;
   for (const std::string_view host : names) {
     for (const IpAddress& client : clients) {
       const HttpDnsError error = lookups.append_batch(host, client, entries);
-      if (error != HttpDnsError::none) return refuse(error);
+      if (error != HttpDnsError::none) return refuse_httpdns(error);
     }
   }
+  if (entries.empty()) return refuse_httpdns(HttpDnsError::invalid_host);
   return {HttpDnsError::none, fmt::format("{{\"dns\":[{}]}}", entries)};
 }
 
+// The addresses of a list of VIPs in the order given, one family's each.
+struct ServiceAddresses {
+  std::string v4, v6;
+  void add(const Vip& vip) {
+    for (const IpAddress& address : vip.addresses) {
+      std::string& list = address.is_v4() ? v4 : v6;
+      list += fmt::format("{}\"{}\"", list.empty() ? "" : ",", address.to_string());
+    }
+  }
+};
+
+// A region that a client names (a site's) first, then the sites in the order of its own place.
+size_t rank_of(const Vip& vip, std::string_view region, const Model& model, std::span<const uint32_t> order) {
+  if (vip.site == kNone) return order.size() + 1;
+  if (model.sites[vip.site].name == region) return 0;
+  return 1 + static_cast<size_t>(std::find(order.begin(), order.end(), vip.site) - order.begin());
+}
+
+// Those that are up; if none is, those that no operator took out; if none is left, all: a client without any server
+// would ask nobody.
+HttpDnsAnswer answer_service(const HttpRequest& request, const Client& client, const Tables& tables) {
+  const Authority& authority = *tables.authority;
+  const Model& model = *authority.model;
+  if (model.httpdns_service.empty()) return refuse_httpdns(HttpDnsError::service_not_configured);
+  const auto order = authority.geo->order(authority.geo->locate(client.address));
+  const std::string region = request.parameter("region").value_or("");
+  std::vector<uint32_t> vips = model.httpdns_service;
+  std::stable_sort(vips.begin(), vips.end(), [&](uint32_t a, uint32_t b) {
+    return rank_of(model.vips[a], region, model, order) < rank_of(model.vips[b], region, model, order);
+  });
+  ServiceAddresses addresses;
+  for (const uint8_t needed : {health::kUsable, health::kFailOpen, uint8_t{0}}) {
+    for (const uint32_t vip : vips) {
+      if ((tables.health[vip] & needed) == needed) addresses.add(model.vips[vip]);  // HealthLayout: VIPs come first
+    }
+    if (!addresses.v4.empty() || !addresses.v6.empty()) break;
+  }
+  return {HttpDnsError::none, fmt::format("{{\"service_ip\":[{}],\"service_ipv6\":[{}]}}", addresses.v4, addresses.v6)};
+}
+
 }  // namespace
+
+HttpDnsAnswer refuse_httpdns(HttpDnsError error) {
+  return {error, fmt::format("{{\"code\":\"{}\"}}", info(error).code)};
+}
 
 std::optional<HttpDnsCall> parse_httpdns_path(std::string_view path) {
   if (path.empty() || path.front() != '/') return std::nullopt;
@@ -176,6 +149,7 @@ std::optional<HttpDnsCall> parse_httpdns_path(std::string_view path) {
   if (interface == "sign_d") return HttpDnsCall{account, true, false};
   if (interface == "resolve") return HttpDnsCall{account, false, true};
   if (interface == "sign_resolve") return HttpDnsCall{account, true, true};
+  if (interface == "ss") return HttpDnsCall{.account = account, .service = true};
   return std::nullopt;
 }
 
@@ -185,30 +159,37 @@ std::string httpdns_signature(std::string_view host, std::string_view secret, st
 
 HttpDnsAnswer answer_httpdns(const HttpDnsCall& call, const HttpRequest& request, const Client& client,
                              const Tables& tables, Worker& worker, uint64_t now_s, std::span<uint8_t> scratch) {
-  if (request.method != "GET") return refuse(HttpDnsError::method_not_allowed);
-  if (!is_host(call.account)) return refuse(HttpDnsError::invalid_account);
+  if (request.method != "GET") return refuse_httpdns(HttpDnsError::method_not_allowed);
+  if (!is_host(call.account)) return refuse_httpdns(HttpDnsError::invalid_account);
   const HttpDnsAccount* account = find_account(*tables.authority->model, call.account);
-  if (account == nullptr) return refuse(HttpDnsError::account_not_exists);
-  if (!call.is_signed && !account->allow_unsigned) return refuse(HttpDnsError::unsigned_interface_disabled);
+  if (account == nullptr) return refuse_httpdns(HttpDnsError::account_not_exists);
+  if (call.service) {
+    if (request.parameter("s") || !account->allow_unsigned) {
+      const HttpDnsError error = check_signature(request, request.parameter("n").value_or(""), *account, now_s);
+      if (error != HttpDnsError::none) return refuse_httpdns(error);
+    }
+    return answer_service(request, client, tables);
+  }
+  if (!call.is_signed && !account->allow_unsigned) return refuse_httpdns(HttpDnsError::unsigned_interface_disabled);
   const auto host = request.parameter("host");
-  if (!host || host->empty()) return refuse(HttpDnsError::missing_argument);
+  if (!host || host->empty()) return refuse_httpdns(HttpDnsError::missing_argument);
   if (call.is_signed) {
     const HttpDnsError error = check_signature(request, *host, *account, now_s);
-    if (error != HttpDnsError::none) return refuse(error);
+    if (error != HttpDnsError::none) return refuse_httpdns(error);
   }
   std::vector<IpAddress> clients;
   if (const auto ip = request.parameter("ip"); ip && !ip->empty()) {
-    for (const std::string_view text : split(*ip)) {
+    for (const std::string_view text : split_list(*ip)) {
       const auto address = IpAddress::parse(text);
-      if (!address) return refuse(HttpDnsError::missing_argument);
+      if (!address) return refuse_httpdns(HttpDnsError::missing_argument);
       clients.push_back(address->unmapped());
     }
   } else {
     clients.push_back(client.address);
   }
-  const Lookups lookups{tables, worker, scratch, wanted_families(request)};
+  const Lookups lookups{tables, worker, scratch, wanted_families(request.parameter("query").value_or(""))};
   if (call.batch) return answer_batch(lookups, *host, clients);
-  if (clients.size() > 1) return refuse(HttpDnsError::missing_argument);
+  if (clients.size() > 1) return refuse_httpdns(HttpDnsError::missing_argument);
   return lookups.single(*host, clients.front());
 }
 

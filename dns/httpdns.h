@@ -1,5 +1,6 @@
-// HTTPDNS in the first form of Alibaba's public SDKs: GET /{account}/d and resolve, signed as sign_d and sign_resolve.
-// Names are resolved by query.h's answer(), so that a client hears over HTTP what it would hear over UDP.
+// HTTPDNS in the first form of Alibaba's public SDKs: GET /{account}/d and resolve, signed as sign_d and sign_resolve,
+// and
+// /{account}/ss, by which both forms' clients learn where to ask.
 #pragma once
 
 #include <cstddef>
@@ -22,12 +23,16 @@ namespace tidegate::dns {
   X(missing_argument,             400, "MissingArgument")           \
   X(invalid_host,                 400, "InvalidHost")               \
   X(too_many_hosts,               400, "TooManyHosts")              \
+  X(invalid_mode,                 400, "InvalidMode")               \
+  X(invalid_client_ip,            400, "InvalidClientIp")           \
+  X(decryption_failed,            400, "DecryptionFailed")          \
   X(invalid_account,              403, "InvalidAccount")            \
   X(account_not_exists,           403, "AccountNotExists")          \
   X(unsigned_interface_disabled,  403, "UnsignedInterfaceDisabled") \
   X(invalid_duration,             403, "InvalidDuration")           \
   X(signature_expired,            403, "SignatureExpired")          \
   X(invalid_signature,            403, "InvalidSignature")          \
+  X(service_not_configured,       404, "ServiceNotConfigured")      \
   X(method_not_allowed,           405, "MethodNotAllowed")          \
   X(internal_error,               500, "InternalError")
 // clang-format on
@@ -59,18 +64,21 @@ struct HttpDnsCall {
   std::string_view account;
   bool is_signed = false;
   bool batch = false;
+  bool service = false;  // ss: not a name, but where to ask
 };
 
 // "/{account}/{interface}"; nothing for any other path. Borrows it.
 std::optional<HttpDnsCall> parse_httpdns_path(std::string_view path);
 
-// The signature of `host` (decoded, for a batch the whole list) until `expiry_s`, as text (epoch seconds).
+// The signature of `host` (decoded, for a batch the whole list; of ss the nonce) until `expiry_s`, as text (epoch
+// seconds).
 std::string httpdns_signature(std::string_view host, std::string_view secret, std::string_view expiry_s);
 
 struct HttpDnsAnswer {
   HttpDnsError error = HttpDnsError::none;
   std::string body;  // JSON, of an error too
 };
+HttpDnsAnswer refuse_httpdns(HttpDnsError error);
 
 // `now_s` is realtime; `scratch` has room for one DNS answer.
 HttpDnsAnswer answer_httpdns(const HttpDnsCall& call, const HttpRequest& request, const Client& client,

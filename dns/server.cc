@@ -201,6 +201,7 @@ void Server::append_transport_metrics(std::string& out) const {
       .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.doh; }), {{"kind", "doh"}})
       .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.doh_refused; }), {{"kind", "doh_refused"}})
       .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.httpdns; }), {{"kind", "httpdns"}})
+      .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.httpdns_v2; }), {{"kind", "httpdns_v2"}})
       .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.unknown_path; }),
            {{"kind", "unknown_path"}});
   FamilyText errors(out, "tidegate_dns_httpdns_errors_total", "Refusals of HTTPDNS, by code.");

@@ -24,19 +24,55 @@ Candidates run_of(Candidates candidates, uint32_t value, Key key) {
   return {begin, end};
 }
 
-void choose_nearest(Candidates candidates, std::span<const uint32_t> site_order, const Health& health, uint8_t needed,
-                    uint32_t limit, Choice& choice) {
-  for (const uint32_t site : site_order) {
-    take_usable(run_of(candidates, site, &Candidate::site), health, needed, limit, choice);
-    if (choice.count != 0) return;
+// Of a class, candidates that are as good as each other (a site, a rank of failover): those that are usable, drawn by
+// their shares without replacement, so that a crowd spreads over them. One whose share is 0 comes when no other is
+// left.
+[[gnu::noinline]] void draw_by_share(Candidates from, const Health& health, uint8_t needed, uint32_t limit,
+                                     Random& random, Choice& choice) {
+  constexpr size_t kMaxDrawn = 256;  // of a larger class the first 256: an answer holds 32 at most
+  std::array<const Candidate*, kMaxDrawn> usable;
+  size_t count = 0;
+  uint64_t total = 0;
+  for (const Candidate& candidate : from) {
+    if ((health[candidate.health] & needed) == 0 || count == kMaxDrawn) continue;
+    usable[count++] = &candidate;
+    total += candidate.weight;
   }
-  take_usable(run_of(candidates, kNone, &Candidate::site), health, needed, limit, choice);
+  while (count > 0 && choice.count < limit) {
+    size_t drawn = 0;
+    if (count > 1 && total > 0) {
+      for (uint64_t draw = random.below_wide(total); draw >= usable[drawn]->weight; ++drawn)
+        draw -= usable[drawn]->weight;
+    }
+    const Candidate* const pick = usable[drawn];
+    choice.picks[choice.count++] = pick;
+    total -= pick->weight;
+    std::copy(usable.begin() + static_cast<ptrdiff_t>(drawn) + 1, usable.begin() + static_cast<ptrdiff_t>(count),
+              usable.begin() + static_cast<ptrdiff_t>(drawn));
+    --count;
+  }
 }
 
-void choose_failover(Candidates candidates, const Health& health, uint8_t needed, uint32_t limit, Choice& choice) {
+inline void take_by_share(Candidates from, const Health& health, uint8_t needed, uint32_t limit, Random& random,
+                          Choice& choice) {
+  if (from.size() > 1) return draw_by_share(from, health, needed, limit, random, choice);
+  take_usable(from, health, needed, limit, choice);
+}
+
+void choose_nearest(Candidates candidates, std::span<const uint32_t> site_order, const Health& health, uint8_t needed,
+                    uint32_t limit, Random& random, Choice& choice) {
+  for (const uint32_t site : site_order) {
+    take_by_share(run_of(candidates, site, &Candidate::site), health, needed, limit, random, choice);
+    if (choice.count != 0) return;
+  }
+  take_by_share(run_of(candidates, kNone, &Candidate::site), health, needed, limit, random, choice);
+}
+
+void choose_failover(Candidates candidates, const Health& health, uint8_t needed, uint32_t limit, Random& random,
+                     Choice& choice) {
   for (size_t i = 0; i < candidates.size() && choice.count == 0;) {
     const Candidates run = run_of(candidates.subspan(i), candidates[i].target, &Candidate::target);
-    take_usable(run, health, needed, limit, choice);
+    take_by_share(run, health, needed, limit, random, choice);
     i += run.size();
   }
 }
@@ -106,6 +142,22 @@ void add_candidates(CompiledSteer& steer, const std::vector<IpAddress>& addresse
   }
 }
 
+// `candidates` are sorted by target.
+void share_out(const std::vector<uint32_t>& target_weights, std::vector<Candidate>& candidates) {
+  constexpr uint64_t kScale = 4'096;  // so that a thousandth of a target is told apart
+  for (size_t i = 0; i < candidates.size();) {
+    const size_t begin = i;
+    uint64_t total = 0;
+    for (; i < candidates.size() && candidates[i].target == candidates[begin].target; ++i)
+      total += candidates[i].weight;
+    const uint64_t whole = target_weights[candidates[begin].target] * kScale;
+    for (size_t k = begin; k < i; ++k) {
+      const uint64_t share = total == 0 ? whole / (i - begin) : whole * candidates[k].weight / total;
+      candidates[k].weight = static_cast<uint32_t>(share);
+    }
+  }
+}
+
 uint32_t site_of_backend(const Model& model, const Backend& backend) {
   return backend.node == kNone ? kNone : model.nodes[backend.node].site;
 }
@@ -143,6 +195,9 @@ CompiledSteer compile_steer(const Model& model, uint32_t steer_index, const Heal
       add_candidates(compiled, backend.addresses,
                      Candidate{{}, health, site_of_backend(model, backend), t, backend.weight});
     }
+  }
+  if (steer.policy != SteerPolicy::weighted) {
+    for (auto* family : {&compiled.v4, &compiled.v6}) share_out(compiled.target_weights, *family);
   }
   if (steer.policy == SteerPolicy::nearest) {
     const auto by_site = [](const Candidate& a, const Candidate& b) { return a.site < b.site; };
@@ -190,6 +245,7 @@ std::vector<uint32_t> steered_sites(const Model& model) {
       for (const Backend& backend : model.pools[target.pool].backends) use(site_of_backend(model, backend));
     }
   }
+  for (const uint32_t vip : model.httpdns_service) use(model.vips[vip].site);
   std::vector<uint32_t> sites;
   for (uint32_t s = 0; s < used.size(); ++s) {
     if (used[s]) sites.push_back(s);
@@ -204,13 +260,13 @@ Choice choose(const CompiledSteer& steer, IpAddress::Family family, std::span<co
   const auto attempt = [&](uint8_t needed) {
     switch (steer.policy) {
       case SteerPolicy::nearest:
-        choose_nearest(candidates, site_order, health, needed, steer.max_answers, choice);
+        choose_nearest(candidates, site_order, health, needed, steer.max_answers, random, choice);
         break;
       case SteerPolicy::weighted:
         choose_weighted(steer, candidates, health, needed, steer.max_answers, random, choice);
         break;
       case SteerPolicy::failover:
-        choose_failover(candidates, health, needed, steer.max_answers, choice);
+        choose_failover(candidates, health, needed, steer.max_answers, random, choice);
         break;
     }
   };

@@ -12,6 +12,7 @@
 #include "conf/snapshot.h"
 #include "core/hash.h"
 #include "core/ip.h"
+#include "dns/prefix_map.h"
 
 namespace tidegate::dns {
 
@@ -29,8 +30,11 @@ struct Candidate {
   uint32_t health = 0;                // index into Health
   uint32_t site = kNone;
   uint32_t target = 0;  // index into Steer::targets
-  uint32_t weight = 0;  // the backend's, of a pool; 0 for a VIP
+  // Under `weighted`, within its target: the backend's, of a pool; 0 for a VIP. Otherwise its share of its class: the
+  // target's weight, divided among its addresses by their backends' weights.
+  uint32_t weight = 0;
 };
+static_assert(sizeof(Candidate) == 32);  // a search by halves divides by it
 
 // A steer made ready. Candidates are sorted by site under `nearest` (without a site last), else by target.
 struct CompiledSteer {
@@ -60,7 +64,7 @@ class HealthLayout {
 
 Health compile_health(const Snapshot& snapshot);
 CompiledSteer compile_steer(const Model& model, uint32_t steer_index, const HealthLayout& layout);
-// Every site to which some steer may send a client.
+// Every site to which some steer, or the list of HTTPDNS's own addresses, may send a client.
 std::vector<uint32_t> steered_sites(const Model& model);
 
 // A small generator for weighted picks, one a worker; not for secrets (splitmix64, Steele et al. 2014).
@@ -73,6 +77,7 @@ class Random {
   }
   // Uniform in [0, bound), bound > 0; by multiplication (Lemire 2019), its bias below 2^-32 for any bound here.
   uint32_t below(uint32_t bound) { return static_cast<uint32_t>((next() >> 32) * bound >> 32); }
+  uint64_t below_wide(uint64_t bound) { return static_cast<uint64_t>(Uint128{next()} * bound >> 64); }
 
  private:
   uint64_t state_;

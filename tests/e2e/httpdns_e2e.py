@@ -1,10 +1,15 @@
-"""HTTPDNS (Alibaba v1's form) and DoH (RFC 8484), asked over TLS through our own forwarder and proxy."""
+"""HTTPDNS (Alibaba's two forms) and DoH (RFC 8484), asked over TLS through our own forwarder and proxy."""
 
 import base64
+import contextlib
 import hashlib
+import hmac
 import json
 import time
+from urllib.parse import quote
 
+import box
+import netns
 from topology import DNS_EU, VIP_EU, VIP_US
 
 HOST = "https://httpdns.example.test"
@@ -57,6 +62,86 @@ def test_a_signed_query_is_answered_and_a_wrong_or_stale_signature_is_named(lab)
     assert status in (400, 403) and json.loads(body)["code"] == "SignatureExpired", body
     status, body = fetch(lab, "client-eu", "/1002/d?host=www.example.test")
     assert json.loads(body)["code"] == "UnsignedInterfaceDisabled", body
+
+
+def second_form(secret=b"", **parameters):
+    """A target of /v2/d, signed with the secret as Alibaba describes it."""
+    pairs = sorted((name, str(value)) for name, value in parameters.items() if value != "")
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in pairs)
+    if not secret:
+        return f"/v2/d?{query}"
+    signature = hmac.new(secret, "&".join(f"{name}={value}" for name, value in pairs).encode(), hashlib.sha256).hexdigest()
+    return f"/v2/d?{query}&s={signature}"
+
+
+def test_the_second_form_answers_several_hosts_over_one_connection_as_udp_does(lab):
+    target = second_form(id=1001, m=0, dn="www.example.test,ns1.example.test,www.elsewhere.test", q="4,6", v="1.0")
+    out = lab.curl("client-us", HOST + target, HOST + target, "-w", "\n%{num_connects}\n").stdout.split("\n")
+    (first, connects), (second, more) = out[0:2], out[2:4]
+    assert (connects, more) == ("1", "0"), out
+    for body in (first, second):
+        told = json.loads(body)
+        assert told["code"] == "success" and told["data"]["cip"] == "10.2.0.2", body
+        steered, static, foreign = told["data"]["answers"]
+        assert steered["v4"]["ips"] == [VIP_US[0]] and steered["v6"]["ips"] == [VIP_US[1]], body
+        assert static["v4"]["ips"] and foreign["v4"] == {"ips": [], "ttl": 0, "extra": "", "no_ip_code": "DomainNotExist"}, body
+
+
+def test_a_signature_of_the_second_form_covers_the_client_and_its_end(lab):
+    facts = {"id": 1002, "m": 0, "dn": "www.example.test", "cip": "10.2.0.9", "exp": int(time.time()) + 300, "sdns-net": "wifi"}
+    good = second_form(b"lab-secret-2", **facts)
+    status, body = fetch(lab, "client-eu", good)
+    assert status == 200 and json.loads(body)["data"]["answers"][0]["v4"]["ips"] == [VIP_US[0]], body
+    for target, code in (
+        (good.replace("10.2.0.9", "10.1.0.9"), "InvalidSignature"),
+        (second_form(b"another secret", **facts), "InvalidSignature"),
+        (second_form(b"lab-secret-2", **{**facts, "exp": int(time.time()) - 10}), "SignatureExpired"),
+        (second_form(**{**facts, "exp": ""}), "UnsignedInterfaceDisabled"),
+        (second_form(b"lab-secret-2", **{**facts, "m": 2}), "InvalidMode"),
+    ):
+        status, body = fetch(lab, "client-eu", target)
+        assert status in (400, 403) and json.loads(body)["code"] == code, (target, body)
+
+
+@contextlib.contextmanager
+def httpdns_alone():
+    with box.raised("httpdns", 65) as machine:
+        document = machine.write("edge.yaml", f"""
+sites: [{{name: eu, location: {{latitude: 50, longitude: 8}}}}, {{name: us, location: {{latitude: 40, longitude: -74}}}}]
+nodes: [{{name: httpdns, site: eu, dns: {{listen: ["{machine.host.v4}:53"], httpdns_listen: ["{machine.host.v4}:8053"]}}}}]
+vips: [{{name: eu, site: eu, addresses: [192.0.2.1, "2001:db8:1::1"]}}, {{name: us, site: us, addresses: [192.0.2.2]}}]
+zones: [{{name: example.test, file: example.test.zone}}]
+steers: [{{name: www.example.test, policy: nearest, targets: [{{vip: eu}}, {{vip: us}}]}}]
+geo: {{networks: [{{network: 10.1.0.0/16, site: eu}}, {{network: 10.2.0.0/16, site: us}}]}}
+httpdns: {{service: [eu, us], accounts: [{{id: "7", secret: "00ff", allow_unsigned: true, aes_key: {AES_KEY}}}]}}
+""")  # fmt: skip
+        machine.write("example.test.zone", "@ 60 IN SOA ns1 h 1 2 3 4 5\n@ 60 IN NS ns1\nns1 60 IN A 192.0.2.53\n")
+        machine.wait_ready("dns", machine.start_plane("dns", document))
+        yield machine
+
+
+AES_KEY = "000102030405060708090a0b0c0d0e0f"
+
+
+def openssl(way, iv, data):
+    return netns.subprocess.run(["openssl", "enc", way, "-aes-128-cbc", "-K", AES_KEY, "-iv", iv.hex()], input=data, stdout=netns.subprocess.PIPE, check=True).stdout
+
+
+def test_sealed_parameters_are_opened_and_a_client_learns_where_to_ask(lab):
+    with httpdns_alone() as machine:
+        ask = lambda host, target: json.loads(lab.run(host, "curl", "-sS", f"http://{machine.host.v4}:8053{target}").stdout)
+        iv = bytes(range(16))
+        sealed = (iv + openssl("-e", iv, b'{"dn":"www.example.test","q":"4","cip":"10.2.0.9"}')).hex()
+        told = ask("client-eu", second_form(b"\x00\xff", id=7, m=1, enc=sealed, exp=int(time.time()) + 60))
+        assert told["code"] == "success" and told["mode"] == "1", told
+        answer = base64.b64decode(told["data"])
+        data = json.loads(openssl("-d", answer[:16], answer[16:]))
+        assert data["cip"] == "10.2.0.9" and data["answers"][0]["v4"]["ips"] == ["192.0.2.2"], data
+        assert ask("client-eu", second_form(id=7, m=1, enc=sealed[:-2] + "00"))["code"] in ("DecryptionFailed", "MissingArgument")
+        assert ask("client-eu", "/7/ss") == {"service_ip": ["192.0.2.1", "192.0.2.2"], "service_ipv6": ["2001:db8:1::1"]}
+        assert ask("client-us", "/7/ss")["service_ip"] == ["192.0.2.2", "192.0.2.1"]
+        signature = hashlib.md5(b"abc-00ff-9").hexdigest()
+        assert ask("client-us", f"/7/ss?n=abc&t=9&s={signature}")["code"] == "SignatureExpired"
 
 
 def test_doh_by_post_and_by_get_gives_what_udp_gives(lab):

@@ -1,11 +1,15 @@
-// Any request target as HTTPDNS or DoH: JSON or a DNS message, never anything else.
+// Any request target as HTTPDNS or DoH: JSON or a DNS message, never anything else. What stands behind "sealed:" is
+// sealed first, so that parameters behind the cipher are reached.
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "core/aes.h"
+#include "core/crypto.h"
 #include "dns/doh.h"
 #include "dns/http_front.h"
 #include "dns/httpdns.h"
+#include "dns/httpdns_v2.h"
 #include "tests/fuzz/dns/edge.h"
 
 using namespace tidegate;
@@ -27,6 +31,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   if (request.path == kDohPath) {
     const HttpResponse response = answer_doh(request, client, *tables, worker, scratch);
     if (response.status != 200 && response.status != 400 && response.status != 413) std::abort();
+  } else if (request.path == kHttpDnsV2Path) {
+    constexpr std::string_view kSealed = "sealed:";
+    if (request.query.substr(0, kSealed.size()) == kSealed) {
+      const std::string sealed = aes128_seal(AesMode::gcm, *hex_decode("000102030405060708090a0b0c0d0e0f"),
+                                             std::string_view(request.query).substr(kSealed.size()));
+      request.query = "id=1&m=2&enc=" + hex_encode(sealed);
+    }
+    const HttpDnsAnswer answer = answer_httpdns_v2(request, client, *tables, worker, 1'700'000'000, scratch);
+    if (!nlohmann::json::accept(answer.body)) std::abort();
   } else if (const auto call = parse_httpdns_path(request.path)) {
     const HttpDnsAnswer answer = answer_httpdns(*call, request, client, *tables, worker, 1'700'000'000, scratch);
     if (!nlohmann::json::accept(answer.body)) std::abort();

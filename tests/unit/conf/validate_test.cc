@@ -237,6 +237,15 @@ TEST(Validate, RefusesNetworksThatStandTwiceOrSayTwoPlaces) {
               "bits behind the prefix are set; the network is 10.0.0.0/8");
 }
 
+TEST(Validate, WantsAKeyOfSixteenBytes) {
+  const auto codes = [](const std::string& key) {
+    return load_text("httpdns: {accounts: [{id: '1', secret: a, aes_key: '" + key + "'}]}\n").codes();
+  };
+  EXPECT_THAT(codes("000102030405060708090a0b0c0d0e0f"), IsEmpty());
+  EXPECT_THAT(codes("000102030405060708090a0b0c0d0e"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes("zz0102030405060708090a0b0c0d0e0f"), ElementsAre("bad_value"));
+}
+
 TEST(Validate, RefusesAccountsThatStandTwice) {
   EXPECT_THAT(load_text("httpdns: {accounts: [{id: '1', secret: a}, {id: 1, secret: b}]}\n").codes(),
               ElementsAre("duplicate_name"));

@@ -1,12 +1,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/aes.h"
 #include "core/crypto.h"
 #include "dns/doh.h"
+#include "dns/flat_json.h"
 #include "dns/http_front.h"
 #include "dns/httpdns.h"
+#include "dns/httpdns_v2.h"
 #include "tests/unit/dns/support.h"
 
 namespace tidegate::dns::test {
@@ -17,6 +21,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr uint64_t kNowS = 1'700'000'000;
+constexpr char kAesKey[] = "000102030405060708090a0b0c0d0e0f";
+constexpr char kSecret[] = "00112233445566778899aabbccddeeff";
 
 class Http : public testing::Test {
  protected:
@@ -29,7 +35,10 @@ class Http : public testing::Test {
     edge_.add_network("10.1.0.0/16", eu);
     edge_.add_network("10.2.0.0/16", us);
     edge_.add_steer("geo.example.test.", SteerPolicy::nearest, {{.vip = vip_eu}, {.vip = vip_us}}).ttl_s = 5;
-    edge_.model().httpdns_accounts = {{"1001", "open", true}, {"1002", "IAmASecret", false}};
+    edge_.model().httpdns_accounts = {
+        {"1001", "open", true, {}, ""},
+        {"1002", "IAmASecret", false, {"TheNextSecret"}, ""},
+        {"1003", "00112233445566778899aabbccddeeff", false, {"ffeeddccbbaa99887766554433221100"}, kAesKey}};
   }
 
   HttpDnsAnswer get(const std::string& target, const std::string& client = "10.1.0.9",
@@ -43,6 +52,19 @@ class Http : public testing::Test {
     EXPECT_TRUE(call) << target;
     return answer_httpdns(*call, request, {*IpAddress::parse(client), Transport::http}, edge_.tables(), edge_.worker(),
                           kNowS, scratch_);
+  }
+  HttpDnsAnswer get_v2(const std::string& query, const std::string& client = "10.1.0.9",
+                       const std::string& method = "GET") {
+    HttpRequest request;
+    request.method = method;
+    request.path = kHttpDnsV2Path;
+    request.query = query;
+    return answer_httpdns_v2(request, {*IpAddress::parse(client), Transport::http}, edge_.tables(), edge_.worker(),
+                             kNowS, scratch_);
+  }
+  static std::string signed_v2(const std::string& query, const std::string& secret = kSecret) {
+    const std::string whole = query + "&exp=" + std::to_string(kNowS + 300);
+    return whole + "&s=" + httpdns_v2_signature(whole, secret);
   }
   json body(const std::string& target, const std::string& client = "10.1.0.9") {
     return json::parse(get(target, client).body);
@@ -149,6 +171,154 @@ TEST_F(Http, EveryRefusalHasItsCodeAndStatus) {
   EXPECT_FALSE(parse_httpdns_path("/"));
   EXPECT_FALSE(parse_httpdns_path("/1001"));
   EXPECT_FALSE(parse_httpdns_path("/1001/other"));
+}
+
+TEST_F(Http, ABatchOfTheFirstFormLeavesOutWhatIsNotOurs) {
+  const json told = body("/1001/resolve?host=www.elsewhere.test,geo.example.test");
+  ASSERT_EQ(told["dns"].size(), 1U);
+  EXPECT_EQ(told["dns"][0]["host"], "geo.example.test");
+  EXPECT_EQ(get("/1001/resolve?host=www.elsewhere.test,other.test").error, HttpDnsError::invalid_host);
+  EXPECT_EQ(get("/1001/resolve?host=geo.example.test,a..b").error, HttpDnsError::invalid_host) << "no host at all";
+}
+
+TEST_F(Http, EveryOneOfAnAccountsSecretsOpensIt) {
+  const std::string t = std::to_string(kNowS + 60);
+  const auto error_of = [&](const std::string& secret) {
+    return get("/1002/sign_d?host=geo.example.test&t=" + t + "&s=" + httpdns_signature("geo.example.test", secret, t))
+        .error;
+  };
+  EXPECT_EQ(error_of("IAmASecret"), HttpDnsError::none);
+  EXPECT_EQ(error_of("TheNextSecret"), HttpDnsError::none);
+  EXPECT_EQ(error_of("ThePreviousSecret"), HttpDnsError::invalid_signature);
+  EXPECT_EQ(get_v2(signed_v2("id=1003&dn=geo.example.test", "ffeeddccbbaa99887766554433221100")).error,
+            HttpDnsError::none);
+  EXPECT_EQ(get_v2(signed_v2("id=1003&dn=geo.example.test", "00")).error, HttpDnsError::invalid_signature);
+}
+
+// HMAC-SHA256 made by another program, over the parameters in the order of their names.
+TEST(HttpDnsV2, SignsAsItsDescriptionSays) {
+  EXPECT_EQ(
+      httpdns_v2_signature("id=1003&m=0&dn=geo.example.test&q=4%2C6&cip=10.2.0.1&sdns-kind=x&tags=&v=1.0&platform=y"
+                           "&exp=1700000300",
+                           kSecret),
+      "cfe3cd929c973105a0ab3a548557e0f2744aa27a6d69abd90949d1596426c70f");
+}
+
+TEST_F(Http, TheSecondFormAnswersSeveralHostsInBothFamilies) {
+  const HttpDnsAnswer answer = get_v2("id=1001&m=0&dn=geo.example.test%2Cns1.example.test&q=4%2C6&cip=10.2.0.1");
+  EXPECT_EQ(json::parse(answer.body), json::parse(R"({"code":"success","mode":"0","data":{"cip":"10.2.0.1","answers":[
+    {"dn":"geo.example.test","v4":{"ips":["203.0.113.2"],"ttl":5,"extra":""},"v6":{"ips":["2001:db8:2::1"],"ttl":5,"extra":""}},
+    {"dn":"ns1.example.test","v4":{"ips":["192.0.2.53"],"ttl":300,"extra":""},"v6":{"ips":["2001:db8::53"],"ttl":300,"extra":""}}]}})"));
+  const json own = json::parse(get_v2("id=1001&dn=geo.example.test").body);
+  EXPECT_EQ(own["data"]["cip"], "10.1.0.9") << "the sender's";
+  EXPECT_EQ(own["data"]["answers"][0]["v4"]["ips"], json({"203.0.113.1"}));
+  EXPECT_FALSE(own["data"]["answers"][0].contains("v6")) << "IPv4 is the default";
+}
+
+TEST_F(Http, OneHostWithoutAnAddressDoesNotFailTheOthers) {
+  const json told = json::parse(
+      get_v2("id=1001&dn=geo.example.test,www.elsewhere.test,nowhere.example.test,srv.example.test&q=4").body);
+  const json& answers = told["data"]["answers"];
+  ASSERT_EQ(answers.size(), 4U);
+  EXPECT_FALSE(answers[0]["v4"].contains("no_ip_code"));
+  EXPECT_EQ(answers[1]["v4"]["no_ip_code"], "DomainNotExist");
+  EXPECT_EQ(answers[2]["v4"]["no_ip_code"], "DomainNotExist");
+  EXPECT_EQ(answers[2]["v4"]["ttl"], 60) << "the negative answer's";
+  EXPECT_EQ(answers[3]["v4"]["no_ip_code"], "RRNotExist");
+  EXPECT_EQ(answers[3]["v4"]["ips"], json::array());
+}
+
+TEST_F(Http, SealedParametersAreOpenedAndTheAnswerIsSealedAlike) {
+  const std::string key = *hex_decode(kAesKey);
+  for (const auto& [mode, digit] : {std::pair(AesMode::cbc, "1"), std::pair(AesMode::gcm, "2")}) {
+    const std::string sealed =
+        hex_encode(aes128_seal(mode, key, R"({"dn":"geo.example.test","q":"4","cip":"10.2.0.1","sdns-a":"b"})"));
+    const json told = json::parse(get_v2(signed_v2("id=1003&m=" + std::string(digit) + "&enc=" + sealed)).body);
+    EXPECT_EQ(told["code"], "success");
+    EXPECT_EQ(told["mode"], digit);
+    std::string base64 = told["data"];
+    std::replace(base64.begin(), base64.end(), '+', '-');
+    std::replace(base64.begin(), base64.end(), '/', '_');
+    base64.erase(base64.find_last_not_of('=') + 1);
+    const auto opened = aes128_open(mode, key, *base64url_decode(base64));
+    ASSERT_TRUE(opened);
+    EXPECT_EQ(json::parse(*opened)["answers"][0]["v4"]["ips"], json({"203.0.113.2"}));
+  }
+}
+
+TEST_F(Http, EveryRefusalOfTheSecondFormHasItsCode) {
+  const auto code_of = [&](const std::string& query, const std::string& method = "GET") {
+    const HttpDnsAnswer answer = get_v2(query, "10.1.0.9", method);
+    const std::string code = json::parse(answer.body)["code"];
+    EXPECT_EQ(code, answer.error == HttpDnsError::none ? "success" : info(answer.error).code);
+    return code;
+  };
+  const std::string key = *hex_decode(kAesKey);
+  const auto sealed = [&](const std::string& plain) { return hex_encode(aes128_seal(AesMode::gcm, key, plain)); };
+  EXPECT_EQ(code_of("id=1001&dn=geo.example.test", "POST"), "MethodNotAllowed");
+  EXPECT_EQ(code_of("dn=geo.example.test"), "MissingArgument");
+  EXPECT_EQ(code_of("id=1001"), "MissingArgument");
+  EXPECT_EQ(code_of("id=%22&dn=a.test"), "InvalidAccount");
+  EXPECT_EQ(code_of("id=9999&dn=geo.example.test"), "AccountNotExists");
+  EXPECT_EQ(code_of("id=1003&dn=geo.example.test"), "UnsignedInterfaceDisabled");
+  EXPECT_EQ(code_of("id=1003&dn=geo.example.test&s=00"), "MissingArgument") << "exp";
+  EXPECT_EQ(code_of("id=1003&dn=geo.example.test&s=00&exp=1"), "SignatureExpired");
+  EXPECT_EQ(code_of("id=1003&dn=geo.example.test&s=00&exp=9999999999"), "InvalidDuration");
+  EXPECT_EQ(code_of("id=1003&dn=geo.example.test&s=00&exp=" + std::to_string(kNowS)), "InvalidSignature");
+  EXPECT_EQ(code_of(signed_v2("id=1003&dn=geo.example.test&cip=10.1.0.1") + "&sdns-late=x"), "InvalidSignature");
+  EXPECT_EQ(code_of(signed_v2("id=1003&dn=geo.example.test") + "&platform=x"), "success") << "not among what is signed";
+  EXPECT_EQ(code_of("id=1001&m=3&dn=geo.example.test"), "InvalidMode");
+  EXPECT_EQ(code_of("id=1001&m=2&enc=" + sealed(R"({"dn":"geo.example.test"})")), "InvalidMode")
+      << "an account without a key";
+  EXPECT_EQ(code_of(signed_v2("id=1003&m=2")), "MissingArgument");
+  EXPECT_EQ(code_of(signed_v2("id=1003&m=2&dn=geo.example.test")), "MissingArgument")
+      << "nothing beside what is sealed";
+  EXPECT_EQ(code_of(signed_v2("id=1003&m=2&enc=zz")), "DecryptionFailed");
+  EXPECT_EQ(code_of(signed_v2("id=1003&m=1&enc=" + sealed("{}"))), "DecryptionFailed");
+  EXPECT_EQ(code_of(signed_v2("id=1003&m=2&enc=" + sealed("[]"))), "DecryptionFailed");
+  EXPECT_EQ(code_of(signed_v2("id=1003&m=2&enc=" + sealed("{}"))), "MissingArgument");
+  EXPECT_EQ(code_of("id=1001&dn=geo.example.test&cip=nonsense"), "InvalidClientIp");
+  EXPECT_EQ(code_of("id=1001&dn=a..b"), "InvalidHost");
+  EXPECT_EQ(code_of("id=1001&dn=a%22.test"), "InvalidHost");
+  EXPECT_EQ(code_of("id=1001&dn=a.test,b.test,c.test,d.test,e.test,f.test"), "TooManyHosts");
+}
+
+TEST(FlatJson, ReadsMembersAndNothingDeeper) {
+  const auto members = parse_flat_json(R"( {"dn" : "a.test,b.test", "n":-1.5e3,"t":true, "e":"\"\\\/\u0041"} )");
+  ASSERT_TRUE(members);
+  EXPECT_EQ(members->at("dn"), "a.test,b.test");
+  EXPECT_EQ(members->at("n"), "-1.5e3");
+  EXPECT_EQ(members->at("t"), "true");
+  EXPECT_EQ(members->at("e"), "\"\\/A");
+  EXPECT_TRUE(parse_flat_json("{}"));
+  for (const char* text :
+       {"", "{", "[]", "{}x", R"({"a":{}})", R"({"a":[1]})", R"({"a":1,})", R"({"a":1,"a":2})", R"({"a":"\u00e9"})",
+        R"({"a":"\n"})", "{\"a\":\"\n\"}", R"({"a")", R"({"a":})", R"({"a":"b)", R"({a:1})"}) {
+    EXPECT_FALSE(parse_flat_json(text)) << text;
+  }
+}
+
+TEST_F(Http, AClientLearnsWhereToAskFromWhatIsUp) {
+  EXPECT_EQ(get("/1001/ss").error, HttpDnsError::service_not_configured);
+  edge_.model().httpdns_service = {0, 1};
+  edge_.changed();
+  const json eu =
+      json::parse(R"({"service_ip":["203.0.113.1","203.0.113.2"],"service_ipv6":["2001:db8:1::1","2001:db8:2::1"]})");
+  EXPECT_EQ(body("/1001/ss"), eu) << "the nearest first";
+  EXPECT_EQ(body("/1001/ss", "10.2.0.9")["service_ip"], json({"203.0.113.2", "203.0.113.1"}));
+  EXPECT_EQ(body("/1001/ss?region=us")["service_ip"], json({"203.0.113.2", "203.0.113.1"})) << "a region that it names";
+  EXPECT_EQ(body("/1001/ss?region=cn"), eu);
+  edge_.drain_site("eu");
+  EXPECT_EQ(body("/1001/ss")["service_ip"], json({"203.0.113.2"})) << "a drained site is left out";
+  edge_.drain_site("us");
+  EXPECT_EQ(body("/1001/ss"), eu) << "nobody is left without a server";
+  // Signed over its nonce.
+  const std::string t = std::to_string(kNowS + 60);
+  EXPECT_EQ(get("/1002/ss?n=abc&t=" + t + "&s=" + httpdns_signature("abc", "IAmASecret", t)).error, HttpDnsError::none);
+  EXPECT_EQ(get("/1002/ss?n=abd&t=" + t + "&s=" + httpdns_signature("abc", "IAmASecret", t)).error,
+            HttpDnsError::invalid_signature);
+  EXPECT_EQ(get("/1002/ss").error, HttpDnsError::missing_argument);
+  EXPECT_EQ(get("/9999/ss").error, HttpDnsError::account_not_exists);
 }
 
 TEST_F(Http, DohGivesTheAnswerByGetAndByPost) {

@@ -183,6 +183,40 @@ TEST_F(Steering, APoolAnswersWithItsUsableBackends) {
       << "the pool's own fail-open does not hold the client";
 }
 
+// Of 8,000 answers, how many begin with each address.
+std::map<std::string, int> first_addresses(Edge& edge, const std::string& name) {
+  std::map<std::string, int> first;
+  for (int i = 0; i < 8'000; ++i) {
+    const std::string record = edge.ask(name, rrtype::kA, "10.1.0.1").answers().at(0);
+    ++first[record.substr(record.rfind(' ') + 1)];
+  }
+  return first;
+}
+
+TEST_F(Steering, TargetsOfOneSiteShareItsCrowdByWeight) {
+  const uint32_t other = edge_.add_vip("vip-eu2", eu_, {"203.0.113.11"});
+  edge_
+      .add_steer("crowd.example.test.", SteerPolicy::nearest,
+                 {{.vip = vip_eu_, .weight = 300}, {.vip = other, .weight = 100}, {.vip = vip_us_, .weight = 900}})
+      .max_answers = 1;
+  auto seen = first_addresses(edge_, "crowd.example.test");
+  EXPECT_THAT(seen, SizeIs(2)) << "the other site has no part in it";
+  EXPECT_NEAR(seen["203.0.113.1"], 6000, 200);  // five standard deviations are 194
+  EXPECT_NEAR(seen["203.0.113.11"], 2000, 200);
+}
+
+TEST_F(Steering, BackendsOfARankShareItsCrowdByWeightAndOrdersRotate) {
+  const uint32_t pool = edge_.add_pool("weighted", {{"a", "10.8.0.1"}, {"b", "10.8.0.2"}, {"c", "10.8.0.3"}}, false);
+  edge_.model().pools[pool].backends[0].weight = 200;
+  edge_.add_steer("rank.example.test.", SteerPolicy::failover, {{.pool = pool}, {.vip = vip_us_}});
+  auto seen = first_addresses(edge_, "rank.example.test");
+  EXPECT_NEAR(seen["10.8.0.1"], 4000, 225);
+  EXPECT_NEAR(seen["10.8.0.2"], 2000, 195);
+  EXPECT_NEAR(seen["10.8.0.3"], 2000, 195);
+  EXPECT_THAT(ask("10.1.0.1", "rank.example.test"), ElementsAre("10.8.0.1", "10.8.0.2", "10.8.0.3"))
+      << "each once: drawn without replacement";
+}
+
 TEST_F(Steering, AnswersAreBounded) {
   std::vector<std::pair<std::string, std::string>> many;
   for (int i = 0; i < 100; ++i) many.emplace_back("b" + std::to_string(i), "10.9.0." + std::to_string(i));
