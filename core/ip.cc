@@ -65,6 +65,11 @@ std::string IpAddress::to_string() const {
   return buffer;
 }
 
+size_t IpAddress::write_text(char* out) const {
+  ::inet_ntop(is_v4() ? AF_INET : AF_INET6, bytes.data(), out, kTextBytes);
+  return std::strlen(out);
+}
+
 Cidr Cidr::of(const IpAddress& address, uint8_t prefix) {
   Cidr cidr{address, prefix};
   for (size_t i = 0; i < 16; ++i) {

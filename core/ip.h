@@ -33,6 +33,9 @@ struct IpAddress {
   // ::ffff:a.b.c.d becomes a.b.c.d; anything else is returned unchanged.
   IpAddress unmapped() const;
   std::string to_string() const;
+  // to_string() into `out`, of at least kTextBytes; returns its length.
+  static constexpr size_t kTextBytes = INET6_ADDRSTRLEN;
+  size_t write_text(char* out) const;
 
   auto operator<=>(const IpAddress&) const = default;
 };

@@ -1,36 +1,20 @@
 #include "dns/http_front.h"
 
-#include <algorithm>
-
 #include "core/clock.h"
+#include "core/forwarded_for.h"
 #include "dns/doh.h"
 #include "dns/httpdns_v2.h"
 
 namespace tidegate::dns {
 
 IpAddress client_address(const HttpRequest& request, const std::vector<Cidr>& trusted) {
-  const auto is_trusted = [&](const IpAddress& hop) {
-    return std::any_of(trusted.begin(), trusted.end(), [&](const Cidr& network) { return network.contains(hop); });
-  };
-  // Over a unix socket there is no peer address; whoever may open it is as trusted as any proxy.
-  IpAddress client = request.peer ? request.peer->address.unmapped() : IpAddress{};
-  if (request.peer && !is_trusted(client)) return client;
-  for (auto field = request.headers.rbegin(); field != request.headers.rend(); ++field) {
-    if (field->first != "x-forwarded-for") continue;
-    std::string_view list = field->second;
-    while (!list.empty()) {
-      const size_t comma = list.rfind(',');
-      std::string_view hop = comma == std::string_view::npos ? list : list.substr(comma + 1);
-      list = comma == std::string_view::npos ? std::string_view() : list.substr(0, comma);
-      while (!hop.empty() && (hop.front() == ' ' || hop.front() == '\t')) hop.remove_prefix(1);
-      while (!hop.empty() && (hop.back() == ' ' || hop.back() == '\t')) hop.remove_suffix(1);
-      const auto address = IpAddress::parse(hop);
-      if (!address) return client;
-      client = address->unmapped();
-      if (!is_trusted(client)) return client;
-    }
+  std::optional<IpAddress> peer;
+  if (request.peer) peer = request.peer->address.unmapped();
+  ForwardedForWalk walk(peer, trusted);
+  for (auto field = request.headers.rbegin(); field != request.headers.rend() && !walk.over(); ++field) {
+    if (field->first == "x-forwarded-for") walk.take(field->second);
   }
-  return client;
+  return walk.client();
 }
 
 HttpFront::HttpFront(std::vector<Cidr> trusted_proxies, TablesSlot& slot, Worker& worker)

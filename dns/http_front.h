@@ -25,8 +25,7 @@ struct HttpTally {
   Tally::Count unknown_path{0};
 };
 
-// The client of a request: the peer, or, as long as the hops are in `trusted`, the one before it in X-Forwarded-For,
-// read from the right. An element that is no address ends the search at the hop that wrote it.
+// The client of a request: the peer, or the one that trusted hops name in X-Forwarded-For (core/forwarded_for.h).
 IpAddress client_address(const HttpRequest& request, const std::vector<Cidr>& trusted);
 
 class HttpFront {

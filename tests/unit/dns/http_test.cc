@@ -388,6 +388,9 @@ TEST(ClientAddress, OnlyTrustedHopsAreBelieved) {
       << "what stands left of the client is its own claim";
   EXPECT_EQ(client("10.10.0.11", {"6.6.6.6", "10.2.0.2"}), "10.2.0.2") << "the last field is the nearest hop's";
   EXPECT_EQ(client("10.10.0.11", {"6.6.6.6, unknown"}), "10.10.0.11");
+  EXPECT_EQ(client("10.10.0.11", {"6.6.6.6, 10.2.0.2:51234"}), "10.2.0.2");
+  EXPECT_EQ(client("10.10.0.11", {"6.6.6.6, [fd02::2]:443"}), "fd02::2");
+  EXPECT_EQ(client("10.10.0.11", {"6.6.6.6,"}), "10.10.0.11");
   EXPECT_EQ(client("fd10::11", {" fd02::2\t"}), "fd02::2");
   EXPECT_EQ(client("::ffff:10.10.0.11", {"::ffff:10.2.0.2"}), "10.2.0.2");
 }
