@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <string>
 #include <string_view>
 
 namespace tidegate {
@@ -14,6 +15,9 @@ void set_log_level(LogLevel level);
 void set_log_component(std::string_view component);  // "l7", "dns"; once, at start
 bool log_enabled(LogLevel level);
 void log_line(LogLevel level, std::string_view message);
+// `message` as a line shows it, whoever it came from: control bytes as \\x1b, lines after the first indented, so that
+// none looks like a line of its own, and cut at kLogMessageBytes.
+std::string printable(std::string_view message);
 
 template <class... Args>
 void log_debug(fmt::format_string<Args...> format, Args&&... args) {
