@@ -1,6 +1,9 @@
 #include "cache/cache_control.h"
 
+#include <algorithm>
+
 #include "cache/fields.h"
+#include "cache/limits.h"
 
 namespace tidegate::cache {
 namespace {
@@ -37,7 +40,8 @@ std::string_view unquoted(std::string_view value) {
 }
 
 void add_withheld(CacheControl& control, std::string_view list, bool CacheControl::*unqualified) {
-  if (control.withheld_count == control.withheld_lists.size()) {
+  const bool too_many = std::count(list.begin(), list.end(), ',') >= static_cast<ptrdiff_t>(kWithheldNames);
+  if (too_many || control.withheld_count == control.withheld_lists.size()) {
     control.*unqualified = true;
     return;
   }

@@ -5,6 +5,7 @@
 
 #include "cache/fields.h"
 #include "cache/http_date.h"
+#include "cache/limits.h"
 
 namespace tidegate::cache {
 namespace {
@@ -99,7 +100,9 @@ Refusal may_store(const RequestView& request, const ResponseView& response, cons
   if (!has_explicit_freshness(reading) && response.status >= 400 && policy.default_ttl_ms == 0)
     return Refusal::not_cacheable;
   bool vary_star = false;
-  for_each_list_element(response.fields, "vary", [&](std::string_view name) { vary_star |= name == "*"; });
+  size_t vary_names = 0;
+  for_each_list_element(response.fields, "vary",
+                        [&](std::string_view name) { vary_star |= name == "*" || ++vary_names > kVaryNames; });
   if (vary_star) return Refusal::vary_star;  // §4.1: it would never match
   // RFC 9111 §7.3 leaves cookies to Cache-Control; at an edge one forgotten directive hands one client's session to
   // all.

@@ -27,6 +27,31 @@ StoreDecision decide(const FieldList& response, const FieldList& request = {}, u
   return decide_store(get("/", request), {status, response, kNow, kNow, {}}, policy);
 }
 
+// --- heads that are rich in names
+
+TEST(Policy, AnAnswerThatVariesByMoreFieldsThanAnyDoesIsNotStored) {
+  const auto of_names = [](size_t count) {
+    std::string names = "x0";
+    for (size_t i = 1; i < count; ++i) names += ", x" + std::to_string(i);
+    return decide({{"Cache-Control", "max-age=60"}, {"Vary", names}}).refusal;
+  };
+  EXPECT_EQ(of_names(64), Refusal::none);
+  EXPECT_EQ(of_names(65), Refusal::vary_star);
+}
+
+TEST(CacheControl, AListOfMoreFieldsThanAnyNamesCountsAsTheWholeDirective) {
+  const auto is_whole = [](size_t count) {
+    std::string names = "x0";
+    for (size_t i = 1; i < count; ++i) names += ", x" + std::to_string(i);
+    const FieldList fields{{"Cache-Control", "private=\"" + names + "\""}};
+    const CacheControl control = parse_cache_control(fields);
+    EXPECT_NE(control.is_private, control.withholds("x" + std::to_string(count - 1)));
+    return control.is_private;
+  };
+  EXPECT_FALSE(is_whole(64));
+  EXPECT_TRUE(is_whole(65));
+}
+
 // --- Cache-Control
 
 struct DirectiveCase {
