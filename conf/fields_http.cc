@@ -73,6 +73,11 @@ const Section& listener_section() {
           size("max_header", &Listener::max_header_bytes, {1 * kKB, 1 * kMB}, "Of a request's header section."),
           size("minimum_rate", &Listener::minimum_rate_bytes, {0, 1 * kMB},
                "A second, of a body that waits for its client; 0: any byte will do."),
+          boolean("merge_slashes", &Listener::merge_slashes,
+                  "Routes are matched with `//` read as `/`; the backend and the cache get the path as it was sent."),
+          boolean("underscores_in_headers", &Listener::underscores_in_headers,
+                  "Passes on fields that an application may read as one that the proxy sets, as CGI reads "
+                  "`X_Forwarded_For`; without it they are dropped."),
       }};
   return section;
 }

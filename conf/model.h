@@ -196,7 +196,9 @@ struct Listener {
   uint64_t request_timeout_ms = 0;    // whole exchange; 0: none
   uint64_t max_body_bytes = uint64_t{1} << 30;
   uint64_t max_header_bytes = 32 << 10;
-  uint64_t minimum_rate_bytes = 256;  // a second, of a body that waits for its client; 0: any byte will do
+  uint64_t minimum_rate_bytes = 256;    // a second, of a body that waits for its client; 0: any byte will do
+  bool merge_slashes = true;            // routes are matched with "//" read as "/"
+  bool underscores_in_headers = false;  // keeps fields that an application may read as ones that the proxy sets
 };
 
 struct RouteCache {

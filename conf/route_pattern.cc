@@ -47,7 +47,8 @@ bool is_path_char(char c) {
 }
 
 Result<PathSegment> parse_literal(std::string_view text) {
-  if (text == "." || text == "..") return fail("dot segments never reach a route: paths are normalised first");
+  const std::string_view name = text.substr(0, text.find(';'));  // with parameters they are refused
+  if (name == "." || name == "..") return fail("dot segments never reach a route: paths are normalised first");
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '%') {
       if (i + 2 >= text.size() || !is_upper_hex(text[i + 1]) || !is_upper_hex(text[i + 2])) {

@@ -115,6 +115,22 @@ void check_redirect_parameters(Checks& checks, size_t r) {
   }
 }
 
+// A path that no request can have: listeners that merge slashes match none with two in a row.
+void check_route_slashes(Checks& checks, size_t r) {
+  const Model& model = checks.model();
+  const Route& route = model.routes[r];
+  if (route.path.find("//") == std::string::npos || !checks.sound({"routes", r, "listeners"})) return;
+  const auto keeps = [](const Listener& listener) { return !listener.merge_slashes; };
+  const bool reached = route.listeners.empty() ? std::any_of(model.listeners.begin(), model.listeners.end(), keeps)
+                                               : std::any_of(route.listeners.begin(), route.listeners.end(),
+                                                             [&](uint32_t l) { return keeps(model.listeners[l]); });
+  if (reached) return;
+  checks.refuse(
+      {"routes", r, "path"},
+      {"without_effect", fmt::format("path {} matches nothing: slashes are merged first", in_quotes(route.path)),
+       "a path with single slashes", "or a listener of its own with merge_slashes: false"});
+}
+
 // Exactly one of: a pool, a redirect (whose status is its kind), a fixed status (with a body, perhaps).
 void check_route_answer(Checks& checks, size_t r) {
   const Route& route = checks.model().routes[r];
@@ -156,7 +172,9 @@ void check_http(Checks& checks) {
   check_backend_tls(checks);
   check_listeners_collide(checks);
   for (size_t r = 0; r < checks.model().routes.size() && !checks.full(); ++r) {
-    if (checks.sound({"routes", r})) check_route_answer(checks, r);
+    if (!checks.sound({"routes", r})) continue;
+    check_route_slashes(checks, r);
+    check_route_answer(checks, r);
   }
 }
 

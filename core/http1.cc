@@ -76,30 +76,6 @@ class HeadParser {
 
 std::string_view between(const char* from, const char* to) { return {from, static_cast<size_t>(to - from)}; }
 
-// uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2). Refused although the grammar has them: an empty host
-// (RFC 9110 §4.2.1), user information (§4.2.4), escapes, an empty port and IPvFuture.
-bool is_authority(std::string_view text, bool port_required) {
-  const bool literal = !text.empty() && text.front() == '[';
-  const size_t host_bytes = literal ? text.find(']') + 1 : std::min(text.find(':'), text.size());
-  if (host_bytes == 0) return false;  // empty, or '[' without ']' (npos + 1)
-  const std::string_view host = text.substr(0, host_bytes);
-  if (literal) {
-    const auto address = IpAddress::parse(host.substr(1, host.size() - 2));
-    if (!address || !address->is_v6()) return false;
-  } else if (skip_class(host.data(), host.data() + host.size(), kHostName) != host.data() + host.size()) {
-    return false;
-  }
-  if (host_bytes == text.size()) return !port_required;
-  const std::string_view digits = text.substr(host_bytes + 1);
-  if (text[host_bytes] != ':' || digits.empty() || digits.size() > 5) return false;
-  unsigned port = 0;
-  for (const char c : digits) {
-    if (c < '0' || c > '9') return false;
-    port = port * 10 + static_cast<unsigned>(c - '0');
-  }
-  return port <= 65535;
-}
-
 // RFC 9112 §2.2: a server should ignore at least one empty line before the request line.
 Outcome HeadParser::skip_leading_lines() {
   for (size_t lines = 0; at_ != end_ && *at_ == '\r'; ++lines) {
@@ -417,6 +393,28 @@ ParseResult parse_head(std::string_view buffer, const Limits& limits, size_t& sc
 }
 
 }  // namespace
+
+bool is_authority(std::string_view text, bool port_required) {
+  const bool literal = !text.empty() && text.front() == '[';
+  const size_t host_bytes = literal ? text.find(']') + 1 : std::min(text.find(':'), text.size());
+  if (host_bytes == 0) return false;  // empty, or '[' without ']' (npos + 1)
+  const std::string_view host = text.substr(0, host_bytes);
+  if (literal) {
+    const auto address = IpAddress::parse(host.substr(1, host.size() - 2));
+    if (!address || !address->is_v6()) return false;
+  } else if (skip_class(host.data(), host.data() + host.size(), kHostName) != host.data() + host.size()) {
+    return false;
+  }
+  if (host_bytes == text.size()) return !port_required;
+  const std::string_view digits = text.substr(host_bytes + 1);
+  if (text[host_bytes] != ':' || digits.empty() || digits.size() > 5) return false;
+  unsigned port = 0;
+  for (const char c : digits) {
+    if (c < '0' || c > '9') return false;
+    port = port * 10 + static_cast<unsigned>(c - '0');
+  }
+  return port <= 65535;
+}
 
 ParseResult parse_request(std::string_view buffer, const Limits& limits, size_t& scanned, Head& head) {
   return parse_head(buffer, limits, scanned, head, [](HeadParser& parser) { return parser.request(); });

@@ -136,7 +136,10 @@ class ChunkedDecoder {
 // "1a2b\r\n" into out (at least 18 bytes); returns its length. The data is followed by "\r\n", the body by "0\r\n\r\n".
 size_t encode_chunk_header(uint64_t bytes, char* out);
 
-bool is_token(std::string_view text);        // RFC 9110 §5.6.2
+bool is_token(std::string_view text);  // RFC 9110 §5.6.2
+// uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2). Refused although the grammar has them: an empty host
+// (RFC 9110 §4.2.1), user information (§4.2.4), escapes, an empty port and IPvFuture.
+bool is_authority(std::string_view text, bool port_required = false);
 bool is_field_value(std::string_view text);  // no control bytes but HTAB (RFC 9110 §5.5); may be empty
 bool equals_ignore_case(std::string_view a, std::string_view b);
 // Calls fn(element) for each non-empty element of a comma-separated list value; quoted strings are respected.

@@ -4,39 +4,56 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <array>
+#include <cassert>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <ctime>
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/thread.h"
+#include "l7/limits.h"
 
 namespace tidegate::l7 {
 namespace {
 
 constexpr auto kPause = std::chrono::milliseconds(50);
 constexpr int kPausesPerRotationCheck = 20;
+constexpr size_t kLongestOwnText = 768;  // names from the configuration, and a request id of 128 bytes, as escaped
+constexpr size_t kTexts = 12, kNumbersBytes = 768;
+static_assert(kLoggedMethodBytes + kLoggedHostBytes + 3 * kLoggedTextBytes + kTexts * (kLongestOwnText + 32) +
+                  kNumbersBytes <=
+              kLongestLogLine);
 
-// Appends into a fixed space; what does not fit makes the whole overflow.
+// Appends into kLongestLogLine bytes. What others wrote is cut field by field, so that a line always fits.
 class LineWriter {
  public:
-  LineWriter(char* out, size_t capacity) : next_(out), begin_(out), end_(out + capacity) {}
-  size_t size() const { return overflow_ ? 0 : static_cast<size_t>(next_ - begin_); }
+  explicit LineWriter(char* out) : next_(out), begin_(out), end_(out + kLongestLogLine) {}
+  size_t size() const { return static_cast<size_t>(next_ - begin_); }
   void raw(std::string_view text) {
-    if (text.size() > static_cast<size_t>(end_ - next_)) {
-      overflow_ = true;
-      return;
-    }
+    assert(text.size() <= static_cast<size_t>(end_ - next_));
     std::memcpy(next_, text.data(), text.size());
     next_ += text.size();
   }
-  void text(std::string_view key, std::string_view value) {
+  // At most `limit` bytes of the value, counted as escaped.
+  void text(std::string_view name, std::string_view value, size_t limit = kLongestOwnText) {
     if (value.empty()) return;
-    raw(key);
+    raw(",\"");
+    raw(name);
+    raw("\":\"");
+    if (!escaped(value, limit)) cut_[cut_count_++] = name;
     raw("\"");
-    escaped(value);
-    raw("\"");
+  }
+  // Names the fields that were cut.
+  void cut() {
+    for (size_t i = 0; i < cut_count_; ++i) {
+      raw(i == 0 ? ",\"cut\":[\"" : "\",\"");
+      raw(cut_[i]);
+    }
+    if (cut_count_ > 0) raw("\"]");
   }
   void number(std::string_view key, uint64_t value) {
     raw(key);
@@ -69,57 +86,67 @@ class LineWriter {
   }
 
  private:
-  void escaped(std::string_view value) {
+  // False when it was cut.
+  bool escaped(std::string_view value, size_t limit) {
     static constexpr char kHex[] = "0123456789abcdef";
+    const char* const end = next_ + limit;
     size_t from = 0;
     for (size_t i = 0; i < value.size(); ++i) {
       const auto byte = static_cast<unsigned char>(value[i]);
       // Bytes that need not be UTF-8 are escaped as the code points of their values, so that a line is always JSON.
-      if (byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\') continue;
-      raw(value.substr(from, i - from));
+      const bool plain = byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\';
       const char escape[6] = {'\\', 'u', '0', '0', kHex[byte >> 4], kHex[byte & 15]};
+      if (i - from + (plain ? 1 : sizeof escape) > static_cast<size_t>(end - next_)) {
+        raw(value.substr(from, i - from));
+        return false;
+      }
+      if (plain) continue;
+      raw(value.substr(from, i - from));
       raw({escape, sizeof escape});
       from = i + 1;
     }
     raw(value.substr(from));
+    return true;
   }
   char* next_;
   char* begin_;
   char* end_;
-  bool overflow_ = false;
+  std::array<std::string_view, 16> cut_;  // one for each text
+  size_t cut_count_ = 0;
 };
 
 }  // namespace
 
-size_t format_record(const AccessRecord& r, char* out, size_t capacity) {
-  LineWriter line(out, capacity);
+size_t format_record(const AccessRecord& r, char* out) {
+  LineWriter line(out);
   line.time("{\"time\":", r.realtime_ns);
-  line.text(",\"request_id\":", r.request_id);
-  line.text(",\"client\":", r.client);
-  if (r.peer != r.client) line.text(",\"peer\":", r.peer);
-  line.text(",\"listener\":", r.listener);
-  line.text(",\"protocol\":", name(r.version));
-  line.text(",\"tls\":", r.tls_version);
+  line.text("request_id", r.request_id);
+  line.text("client", r.client);
+  if (r.peer != r.client) line.text("peer", r.peer);
+  line.text("listener", r.listener);
+  line.text("protocol", name(r.version));
+  line.text("tls", r.tls_version);
   if (r.tls_resumed) line.raw(",\"tls_resumed\":true");
-  line.text(",\"method\":", r.method);
-  line.text(",\"host\":", r.host);
-  line.text(",\"path\":", r.path);
-  line.text(",\"query\":", r.query);
+  line.text("method", r.method, kLoggedMethodBytes);
+  line.text("host", r.host, kLoggedHostBytes);
+  line.text("path", r.path, kLoggedTextBytes);
+  line.text("query", r.query, kLoggedTextBytes);
   line.number(",\"status\":", r.status);
-  if (r.failure != Failure::none) line.text(",\"failure\":", info(r.failure).name);
+  if (r.failure != Failure::none) line.text("failure", info(r.failure).name);
   line.number(",\"request_bytes\":", r.request_bytes);
   line.number(",\"response_bytes\":", r.response_bytes);
-  line.text(",\"route\":", r.route);
-  line.text(",\"pool\":", r.pool);
-  line.text(",\"backend\":", r.backend);
+  line.text("route", r.route);
+  line.text("pool", r.pool);
+  line.text("backend", r.backend);
   if (r.tries > 1) line.number(",\"tries\":", r.tries);
-  line.text(",\"cache\":", r.cache);
+  line.text("cache", r.cache);
   if (r.background) line.raw(",\"background\":true");
   line.duration(",\"connected_ms\":", r.connected_ns);
   line.duration(",\"first_byte_ms\":", r.first_byte_ns);
   line.duration(",\"total_ms\":", r.total_ns == 0 ? 1 : r.total_ns);
   line.number(",\"version\":", r.config_version);
-  line.text(",\"user_agent\":", r.user_agent);
+  line.text("user_agent", r.user_agent, kLoggedTextBytes);
+  line.cut();
   line.raw("}\n");
   return line.size();
 }
@@ -142,8 +169,8 @@ std::string_view LogRing::peek() const {
   return {data_.get() + at, std::min<size_t>(waiting, kBytes - at)};
 }
 
-Result<std::unique_ptr<AccessLog>> AccessLog::open(const std::string& path, size_t workers) {
-  std::unique_ptr<AccessLog> log(new AccessLog);
+Result<std::unique_ptr<AccessLog>> AccessLog::open(const std::string& path, size_t workers, Counter& dropped) {
+  std::unique_ptr<AccessLog> log(new AccessLog(dropped));
   log->path_ = path;
   for (size_t i = 0; i < workers; ++i) log->rings_.push_back(std::make_unique<LogRing>());
   if (path.empty()) return log;
@@ -172,21 +199,56 @@ void AccessLog::run() {
     if (++pauses % kPausesPerRotationCheck == 0) reopen_if_rotated();
   }
   while (drain_rings()) continue;
+  for (const std::unique_ptr<LogRing>& ring : rings_) {
+    for (std::string_view lost = ring->peek(); !lost.empty(); lost = ring->peek()) {
+      dropped_.add(static_cast<uint64_t>(std::count(lost.begin(), lost.end(), '\n')));
+      ring->pop(lost.size());
+    }
+  }
 }
 
 // True when there was much: worth looking again at once.
 bool AccessLog::drain_rings() {
   bool busy = false;
-  for (const std::unique_ptr<LogRing>& ring : rings_) {
-    for (std::string_view waiting = ring->peek(); !waiting.empty(); waiting = ring->peek()) {
+  for (size_t turns = rings_.size(); turns > 0; --turns) {
+    LogRing& ring = *rings_[first_];
+    for (std::string_view waiting = ring.peek(); !waiting.empty(); waiting = ring.peek()) {
       const ssize_t written = ::write(file_.get(), waiting.data(), waiting.size());
       if (written < 0 && errno == EINTR) continue;
-      // A disk that is full or broken costs log lines, never requests.
-      ring->pop(written > 0 ? static_cast<size_t>(written) : waiting.size());
+      if (!note_written(written)) return busy;  // goes on with this ring: it may be amid a line
+      amid_line_ = waiting[static_cast<size_t>(written) - 1] != '\n';
+      ring.pop(static_cast<size_t>(written));
       busy = busy || waiting.size() > LogRing::kBytes / 4;
     }
+    first_ = (first_ + 1) % rings_.size();
   }
   return busy;
+}
+
+// Another file begins with a whole line.
+void AccessLog::drop_rest_of_line() {
+  dropped_.add(amid_line_ ? 1 : 0);
+  while (amid_line_) {
+    const std::string_view waiting = rings_[first_]->peek();
+    const size_t end = waiting.find('\n');
+    amid_line_ = end == std::string_view::npos && !waiting.empty();
+    rings_[first_]->pop(amid_line_ ? waiting.size() : std::min(end + 1, waiting.size()));
+  }
+}
+
+// A disk that is full or broken costs log lines, never requests: what it does not take stays in the ring, from where it
+// goes on, and the lines that find no room there are dropped and counted. False: nothing was written.
+bool AccessLog::note_written(ssize_t written) {
+  const int trouble = written > 0 ? 0 : written == 0 ? EIO : errno;
+  if (trouble == trouble_) return trouble == 0;
+  trouble_ = trouble;
+  if (trouble != 0) {
+    log_error("cannot write the access log {}: {}; lines are dropped once {} MB wait", path_, std::strerror(trouble),
+              LogRing::kBytes >> 20);
+  } else {
+    log_info("the access log {} is written again", path_);
+  }
+  return trouble == 0;
 }
 
 void AccessLog::reopen_if_rotated() {
@@ -196,6 +258,7 @@ void AccessLog::reopen_if_rotated() {
   if (::fstat(file_.get(), &open) != 0) return;
   if (::stat(path_.c_str(), &named) == 0 && named.st_ino == open.st_ino && named.st_dev == open.st_dev) return;
   if (Result<void> again = reopen(); !again) return;  // keep the old file until the new one can be made
+  drop_rest_of_line();
 }
 
 }  // namespace tidegate::l7

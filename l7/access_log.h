@@ -1,5 +1,6 @@
 // AccessLog: one JSON line a request. Workers format into a ring of their own and never wait; one thread empties the
-// rings into the file. A ring that is full loses the line and counts it.
+// rings into the file. A request always has its line: what is too long of it is cut, field by field, and "cut" names
+// those fields. Only a ring that is full, because the disk is full or slow, loses lines, and counts them.
 #pragma once
 
 #include <atomic>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "core/fd.h"
+#include "core/metrics.h"
 #include "core/result.h"
 #include "l7/failure.h"
 #include "l7/message.h"
@@ -51,28 +53,35 @@ class LogRing {
   alignas(64) std::atomic<uint64_t> tail_{0};  // given
 };
 
-// Writes `record` as one line with its newline into `out`; returns its length, or 0 when it does not fit.
-size_t format_record(const AccessRecord& record, char* out, size_t capacity);
+constexpr size_t kLongestLogLine = 24 * 1024;
+// Writes `record` as one line with its newline into `out`, of kLongestLogLine bytes; returns its length.
+size_t format_record(const AccessRecord& record, char* out);
 
 class AccessLog {
  public:
   // `path`: a file (appended to; rotated by renaming it, which is noticed within a second), "-" for stdout, or empty
-  // for none. One ring for each worker.
-  static Result<std::unique_ptr<AccessLog>> open(const std::string& path, size_t workers);
+  // for none. One ring for each worker. `dropped`: counts what could not be written until the end.
+  static Result<std::unique_ptr<AccessLog>> open(const std::string& path, size_t workers, Counter& dropped);
   ~AccessLog();  // writes what is left
 
   bool enabled() const { return !path_.empty(); }
   LogRing& ring(size_t worker) { return *rings_[worker]; }
 
  private:
-  AccessLog() = default;
+  explicit AccessLog(Counter& dropped) : dropped_(dropped) {}
   Result<void> reopen();
   void run();
   bool drain_rings();
+  bool note_written(ssize_t written);
+  void drop_rest_of_line();
   void reopen_if_rotated();
 
   std::string path_;
+  Counter& dropped_;
   UniqueFd file_;
+  size_t first_ = 0;        // the ring to be written next
+  bool amid_line_ = false;  // the file ends in the middle of one of its lines
+  int trouble_ = 0;         // errno of the last write; 0: it was taken
   std::vector<std::unique_ptr<LogRing>> rings_;
   std::atomic<bool> stop_{false};
   std::thread thread_;

@@ -49,6 +49,8 @@ PlanPin ClientConnection::pin_plan() {
   facts_.peer_trusted = std::any_of(listener.trusted_proxies.begin(), listener.trusted_proxies.end(),
                                     [&](const Cidr& network) { return network.contains(facts_.peer.address); });
   facts_.max_body_bytes = listener.max_body_bytes;
+  facts_.merge_slashes = listener.merge_slashes;
+  facts_.underscores_in_headers = listener.underscores_in_headers;
   facts_.patience = {listener.idle_timeout_ms * kNsPerMs, listener.minimum_rate_bytes};
   facts_.exchange_ns = listener.request_timeout_ms * kNsPerMs;
   limits_.header_timeout_ms = listener.header_timeout_ms;

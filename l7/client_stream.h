@@ -25,6 +25,8 @@ struct ClientFacts {
   bool peer_trusted = false;     // in trusted_proxies
   std::string_view tls_version;  // empty: plain
   bool tls_resumed = false;
+  bool merge_slashes = true;            // routes are matched with "//" read as "/"
+  bool underscores_in_headers = false;  // fields pass that are read as ones which the proxy sets
   uint64_t max_body_bytes = 0;
   PatienceTerms patience;    // with a client that sends or takes a body
   uint64_t exchange_ns = 0;  // longest whole exchange; 0: any

@@ -113,7 +113,9 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
   }
   answer["listener"] = plan.model().listeners[listener].name;
   RouteParameters parameters;
-  const RouteMatch match = plan.router->match(listener, method, url->request.host, url->request.path, parameters);
+  const std::string_view path =
+      path_for_routes(url->request.path, plan.model().listeners[listener].merge_slashes, arena);
+  const RouteMatch match = plan.router->match(listener, method, url->request.host, path, parameters);
   if (match.route == kNone) {
     answer["reason"] = match.method_refused ? "routes match this path, but none takes the method: 405"
                                             : "no route matches this host and path: 404";

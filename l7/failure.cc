@@ -12,6 +12,7 @@ constexpr FailureInfo kTable[] = {
     {"method_not_allowed", 405, "The resource does not take this method."},
     {"body_too_large", 413, "The request's body is larger than this server takes."},
     {"request_timeout", 408, "The request's body stopped arriving."},
+    {"request_late", 408, "The request's body did not arrive in the time that the request is given."},
     {"client_too_slow", 408, "The request's body arrived too slowly."},
     {"pool_down", 503, "No backend is in service for this resource."},
     {"pool_busy", 503, "Every backend for this resource is at its limit of connections."},

@@ -14,6 +14,7 @@ enum class Failure : uint8_t {
   method_not_allowed,
   body_too_large,
   request_timeout,  // the client's body stopped coming
+  request_late,     // the whole exchange's time was over while the client still owed its body
   client_too_slow,  // it sent its body, or took its answer, at less than the listener's minimum_rate
   pool_down,        // no backend may be used
   pool_busy,        // every usable backend is at max_connections

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/forwarded_for.h"
+
 namespace tidegate::l7 {
 namespace {
 
@@ -42,12 +44,59 @@ bool is_conditional(std::string_view name) {
          name == "if-modified-since" || name == "if-unmodified-since";
 }
 
+// What the nearest proxy says, of a field in which each says one thing: the last of several. One that stands before it
+// may be the client's own.
+std::string_view last_said(const RequestHead& request, FieldKind kind) {
+  std::string_view last;
+  for (const Field& field : request.fields) {
+    if (field.kind == kind) last = field.value;
+  }
+  return last;
+}
+
+// CGI (RFC 3875 §4.1.18) and its kin read every byte of a name that is no letter or digit as one: these are read as
+// the same field.
+char as_read(char c) {
+  if (c >= 'A' && c <= 'Z') return static_cast<char>(c + ('a' - 'A'));
+  return is_name_char(c) ? c : '-';
+}
+
+bool reads_as(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (as_read(a[i]) != as_read(b[i])) return false;
+  }
+  return true;
+}
+
+// A name with other bytes than letters, digits and '-' that is read as one which the proxy itself sets or judges by.
+bool imitates_ours(std::string_view lower_name) {
+  char read[32];  // longer than any such name; of "x-forwarded-..." the beginning decides
+  const size_t bytes = std::min(lower_name.size(), sizeof read);
+  for (size_t i = 0; i < bytes; ++i) read[i] = as_read(lower_name[i]);
+  return classify_field({read, bytes}) != FieldKind::other;
+}
+
+bool is_set_by_edits(const Field& field, const BackendHeadInputs& in) {
+  if (in.edits.empty()) return false;
+  if (find_edit(in.edits, field.name) != nullptr) return true;
+  if (in.facts.underscores_in_headers) return false;
+  const bool imitates =
+      std::any_of(in.edits.begin(), in.edits.end(), [&](const auto& edit) { return reads_as(edit.first, field.name); });
+  if (imitates && in.imitations != nullptr) ++*in.imitations;
+  return imitates;
+}
+
 const char* received_protocol(HttpVersion version) {
   return version == HttpVersion::http2 ? "2.0 " : version == HttpVersion::http11 ? "1.1 " : "1.0 ";
 }
 
 bool passes(const Field& field, const BackendHeadInputs& in) {
   if (field.kind == FieldKind::x_request_id) return false;  // written anew, kept or made
+  if (field.odd_name && !in.facts.underscores_in_headers && imitates_ours(field.name)) {
+    if (in.imitations != nullptr) ++*in.imitations;
+    return false;
+  }
   if (is_forwarding(field.kind)) {
     // Written anew below; the others pass from those who are trusted to say them.
     return in.facts.peer_trusted && field.kind == FieldKind::forwarding && in.conditions == nullptr;
@@ -55,12 +104,11 @@ bool passes(const Field& field, const BackendHeadInputs& in) {
   if (in.conditions != nullptr && is_conditional(field.name)) return false;
   if (!in.authorization && field.name == "authorization") return false;
   if (!in.cookie && field.name == "cookie") return false;
-  return in.edits.empty() || find_edit(in.edits, field.name) == nullptr;
+  return !is_set_by_edits(field, in);
 }
 
 void put_forwarding(HeadWriter& out, const BackendHeadInputs& in) {
   const bool trusted = in.facts.peer_trusted;
-  const auto kept = [&](FieldKind kind) { return trusted ? in.request.fields.find(kind) : nullptr; };
   if (!in.facts.peer_text.empty()) {
     out.put("x-forwarded-for: ");
     // A trusted chain may come in several fields; their order is theirs.
@@ -69,11 +117,11 @@ void put_forwarding(HeadWriter& out, const BackendHeadInputs& in) {
     }
     out.put(in.facts.peer_text).put("\r\n");
   }
-  const bool shared = in.conditions != nullptr;
-  const Field* proto = shared ? nullptr : kept(FieldKind::x_forwarded_proto);
-  out.field("x-forwarded-proto", proto ? proto->value : client_scheme(in.request, in.facts));
-  const Field* host = shared ? nullptr : kept(FieldKind::x_forwarded_host);
-  out.field("x-forwarded-host", host ? host->value : in.request.authority);
+  const bool kept = trusted && in.conditions == nullptr;
+  const std::string_view proto = kept ? last_said(in.request, FieldKind::x_forwarded_proto) : "";
+  out.field("x-forwarded-proto", proto.empty() ? client_scheme(in.request, in.facts) : proto);
+  const std::string_view host = kept ? last_said(in.request, FieldKind::x_forwarded_host) : "";
+  out.field("x-forwarded-host", host.empty() ? in.request.authority : host);
   out.field("x-request-id", in.request_id);
   out.put("via: ").put(received_protocol(in.request.version)).put(in.via_node).put("\r\n");
 }
@@ -94,29 +142,25 @@ size_t measure(const BackendHeadInputs& in) {
 }  // namespace
 
 std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
-                                const std::vector<Cidr>& trusted_proxies) {
-  if (!facts.peer_trusted) return facts.peer_text;
-  std::string_view last_untrusted, first;
-  const auto look_at = [&](std::string_view element) {
-    const std::optional<IpAddress> address = IpAddress::parse(element);
-    if (!address) return;
-    if (first.empty()) first = element;
-    const bool trusted = std::any_of(trusted_proxies.begin(), trusted_proxies.end(),
-                                     [&](const Cidr& network) { return network.contains(*address); });
-    if (!trusted) last_untrusted = element;
-  };
-  // Proxies add an element or a whole field: together they are one list (RFC 9110 §5.3).
-  for (const Field& field : request.fields) {
-    if (field.kind == FieldKind::x_forwarded_for) http1::for_each_element(field.value, look_at);
+                                const std::vector<Cidr>& trusted_proxies, Arena& arena) {
+  if (!facts.peer_trusted || request.fields.find(FieldKind::x_forwarded_for) == nullptr) return facts.peer_text;
+  ForwardedForWalk walk(facts.peer.address, trusted_proxies);
+  for (const Field* field = request.fields.end(); field != request.fields.begin() && !walk.over();) {
+    --field;
+    if (field->kind == FieldKind::x_forwarded_for) walk.take(field->value);
   }
-  if (!last_untrusted.empty()) return last_untrusted;
-  return first.empty() ? facts.peer_text : first;
+  if (walk.client() == facts.peer.address) return facts.peer_text;
+  char* text = arena.allocate(IpAddress::kTextBytes);
+  const size_t bytes = walk.client().write_text(text);
+  arena.shrink(IpAddress::kTextBytes - bytes);
+  return {text, bytes};
 }
 
 std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts) {
-  const Field* said = facts.peer_trusted ? request.fields.find(FieldKind::x_forwarded_proto) : nullptr;
+  std::string_view said = facts.peer_trusted ? last_said(request, FieldKind::x_forwarded_proto) : "";
+  http1::for_each_element(said, [&said](std::string_view element) { said = element; });  // the last of a list
   for (const std::string_view scheme : {"http", "https"}) {
-    if (said != nullptr && http1::equals_ignore_case(said->value, scheme)) return scheme;
+    if (http1::equals_ignore_case(said, scheme)) return scheme;
   }
   return facts.tls_version.empty() ? "http" : "https";
 }

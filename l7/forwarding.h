@@ -16,9 +16,9 @@ namespace tidegate::l7 {
 using FieldEdits = std::vector<std::pair<std::string, std::string>>;  // an empty value removes
 
 // The client's address as far as it can be trusted: the peer, or, behind trusted proxies, the last address in
-// X-Forwarded-For that is not one of theirs.
+// X-Forwarded-For that is not one of theirs (core/forwarded_for.h).
 std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
-                                const std::vector<Cidr>& trusted_proxies);
+                                const std::vector<Cidr>& trusted_proxies, Arena& arena);
 
 // "http" or "https": how the client asked, as far as it can be trusted: as it came to us, or as a trusted proxy says.
 std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts);
@@ -35,6 +35,7 @@ struct BackendHeadInputs {
   // Whether the client's own go along.
   bool authorization = true;
   bool cookie = true;
+  uint64_t* imitations = nullptr;  // counts fields dropped because they are read as ones that the proxy sets
 };
 // The whole head of the request towards a backend, HTTP/1.1, with the final empty line.
 std::string_view compose_backend_head(const BackendHeadInputs& inputs, Arena& arena);

@@ -60,11 +60,12 @@ void H1Connection::lose_client() { connection_.close(); }
 void H1Connection::read_requests() {
   if (reading_) return;
   reading_ = true;
-  while (state_ == State::waiting && !connection_.closed()) {
+  while (state_ == State::waiting && !connection_.closed() && answers_taken()) {
     if (connection_.in().empty() ? !fill_head() : !take_request()) break;
   }
   reading_ = false;
   if (state_ != State::waiting || connection_.closed()) return;
+  if (!answers_taken()) return transport_.broken() ? connection_.close() : watch_client();
   if (connection_.in().empty()) {
     connection_.in().release_if_empty();
     if (draining_) {
@@ -77,6 +78,13 @@ void H1Connection::read_requests() {
     head_begun_ = true;
     connection_.timer().arm_after_ms(connection_.limits().header_timeout_ms);
   }
+}
+
+// A client that pipelines must also read: the next request is taken up when what the answers before it left waiting is
+// within its bound, so that an answer of our own always finds room.
+bool H1Connection::answers_taken() {
+  if (transport_.waiting_bytes() >= kHttp1UnsentAnswerBytes) transport_.flush();
+  return !transport_.broken() && transport_.waiting_bytes() < kHttp1UnsentAnswerBytes;
 }
 
 // Reads more of a head. False: nothing came, or the connection is closed.
@@ -123,8 +131,8 @@ bool H1Connection::take_request() {
   if (fault != MessageFault::none) {
     stats.count_refusal(fault);
     keep_alive_ = false;
-    transaction.start_refused(*this, std::move(plan), fault == MessageFault::connect_method ? 405 : 400,
-                              "The request's target is not one that this server takes.");
+    transaction.start_refused(*this, std::move(plan), refusal_status(fault),
+                              "The request's header is not one that this server takes.");
     return true;
   }
   transaction.start(*this, std::move(plan));

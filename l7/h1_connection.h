@@ -43,6 +43,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   };
   void read_requests();
   bool take_request();
+  bool answers_taken();
   void refuse(uint16_t status, std::string_view sentence);
   void begin_body(const http1::Head& head);
   bool fill_body();

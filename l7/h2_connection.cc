@@ -268,12 +268,7 @@ void H2Connection::start_request(H2Stream& stream, bool end_of_stream) {
   Transaction& transaction = *stream.transaction_;
   if (stream.fault_ == MessageFault::none) return transaction.start(stream, std::move(plan));
   connection_.worker().stats().count_refusal(stream.fault_);
-  const bool too_much = stream.fault_ == MessageFault::too_large || stream.fault_ == MessageFault::too_many_fields;
-  const bool connect = stream.fault_ == MessageFault::connect_method;
-  transaction.start_refused(stream, std::move(plan),
-                            too_much  ? 431
-                            : connect ? 405
-                                      : 400,
+  transaction.start_refused(stream, std::move(plan), refusal_status(stream.fault_),
                             "The request's header is not one that this server takes.");
 }
 

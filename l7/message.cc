@@ -1,21 +1,17 @@
 #include "l7/message.h"
 
+#include <array>
 #include <charconv>
 #include <cstring>
+
+#include "l7/limits.h"
 
 namespace tidegate::l7 {
 namespace {
 
-constexpr const char* kMessageFaultNames[] = {"none",
-                                              "bad_path",
-                                              "bad_host",
-                                              "connection_field",
-                                              "bad_field",
-                                              "bad_pseudo_field",
-                                              "too_many_fields",
-                                              "too_large",
-                                              "bad_content_length",
-                                              "connect_method"};
+constexpr const char* kMessageFaultNames[] = {"none",      "bad_path",           "bad_host",        "connection_field",
+                                              "bad_field", "bad_pseudo_field",   "too_many_fields", "too_many_options",
+                                              "too_large", "bad_content_length", "connect_method"};
 static_assert(std::size(kMessageFaultNames) == static_cast<size_t>(MessageFault::count_));
 
 // Who sent a request, and by which way: no Connection field takes these from those who come after.
@@ -26,14 +22,33 @@ bool is_identity(FieldKind kind) {
 
 // RFC 9110 §7.6.1: what a Connection field names is between its sender and us. Framing never gets here, and identity is
 // not: naming it must not strip what the proxy, and the backend, rely on.
-void drop_nominated(std::string_view connection_value, FieldList& fields, Arena& arena) {
-  http1::for_each_element(connection_value, [&](std::string_view element) {
-    const std::string_view lower = arena.copy_lower(element);
-    if (lower == "close" || lower == "keep-alive" || lower == "upgrade") return;
-    if (is_identity(classify_field(lower))) return;
-    fields.remove_named(lower);
-  });
-}
+class Nominations {
+ public:
+  // False: more options than kConnectionOptions, each of which would cost a look at every field.
+  bool add(std::string_view connection_value) {
+    http1::for_each_element(connection_value, [this](std::string_view element) {
+      if (count_ < options_.size()) options_[count_] = {element.data(), element.size()};
+      ++count_;
+    });
+    return count_ <= options_.size();
+  }
+
+  void drop_from(FieldList& fields, Arena& arena) const {
+    for (size_t i = 0; i < std::min(count_, options_.size()); ++i) {
+      const std::string_view lower = arena.copy_lower({options_[i].data, options_[i].bytes});
+      if (lower == "close" || lower == "keep-alive" || lower == "upgrade") continue;
+      if (!is_identity(classify_field(lower))) fields.remove_named(lower);
+    }
+  }
+
+ private:
+  struct Option {
+    const char* data;
+    size_t bytes;
+  };
+  std::array<Option, kConnectionOptions> options_;  // the first count_; not cleared, as most messages have none
+  size_t count_ = 0;
+};
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -49,10 +64,17 @@ bool is_unreserved(int c) {
 
 bool needs_normalising(std::string_view path) {
   if (std::memchr(path.data(), '%', path.size()) != nullptr) return true;
+  if (std::memchr(path.data(), '\\', path.size()) != nullptr) return true;
   for (size_t i = 0; i + 1 < path.size(); ++i) {
     if (path[i] == '/' && path[i + 1] == '.') return true;
   }
   return false;
+}
+
+// Servlet containers take parameters off a segment before they resolve it: "..;a=b" climbs there, and not here.
+bool is_dotted_with_parameters(std::string_view segment) {
+  const std::string_view name = segment.substr(0, segment.find(';'));
+  return name.size() < segment.size() && (name == "." || name == "..");
 }
 
 // Decodes unreserved escapes into `out`; returns its length, or 0 for a malformed or dangerous escape.
@@ -60,6 +82,7 @@ size_t decode_unreserved(std::string_view path, char* out) {
   static constexpr char kHex[] = "0123456789ABCDEF";
   size_t n = 0;
   for (size_t i = 0; i < path.size(); ++i) {
+    if (path[i] == '\\') return 0;  // no byte of a URL (RFC 3986 §3.3); browsers and IIS read it as '/'
     if (path[i] != '%') {
       out[n++] = path[i];
       continue;
@@ -81,7 +104,7 @@ size_t decode_unreserved(std::string_view path, char* out) {
   return n;
 }
 
-// RFC 3986 §5.2.4, in place; returns the new length, or 0 when the path climbs above its root.
+// RFC 3986 §5.2.4, in place; returns the new length, or 0 when the path climbs above its root or may climb elsewhere.
 size_t remove_dot_segments(char* path, size_t bytes) {
   size_t out = 0;
   for (size_t at = 0; at < bytes;) {
@@ -95,6 +118,8 @@ size_t remove_dot_segments(char* path, size_t bytes) {
       if (out == 0) return 0;
       while (path[--out] != '/') continue;
       if (last) path[out++] = '/';
+    } else if (is_dotted_with_parameters(segment)) {
+      return 0;
     } else {
       std::memmove(path + out, path + at, end - at);
       out += end - at;
@@ -120,6 +145,19 @@ const char* name(HttpVersion version) {
 }
 
 const char* name(MessageFault fault) { return kMessageFaultNames[static_cast<size_t>(fault)]; }
+
+uint16_t refusal_status(MessageFault fault) {
+  switch (fault) {
+    case MessageFault::too_many_fields:
+    case MessageFault::too_many_options:
+    case MessageFault::too_large:
+      return 431;
+    case MessageFault::connect_method:
+      return 405;
+    default:
+      return 400;
+  }
+}
 
 FieldKind classify_field(std::string_view n) {
   switch (n.size()) {
@@ -198,6 +236,18 @@ std::string_view normalise_path(std::string_view path, Arena& arena) {
   return {out, bytes};
 }
 
+std::string_view path_for_routes(std::string_view path, bool merge_slashes, Arena& arena) {
+  const size_t first = merge_slashes ? path.find("//") : std::string_view::npos;
+  if (first == std::string_view::npos) return path;
+  char* out = arena.allocate(path.size());
+  size_t bytes = 0;
+  for (size_t i = 0; i < path.size(); ++i) {
+    if (path[i] != '/' || bytes == 0 || out[bytes - 1] != '/') out[bytes++] = path[i];
+  }
+  arena.shrink(path.size() - bytes);
+  return {out, bytes};
+}
+
 std::string_view host_of_authority(std::string_view authority, Arena& arena) {
   size_t host_end;
   if (!authority.empty() && authority.front() == '[') {
@@ -218,6 +268,8 @@ std::string_view host_of_authority(std::string_view authority, Arena& arena) {
     if (!is_unreserved(c) && std::strchr("!$&'()*+,;=%[]:", c) == nullptr) return {};
   }
   if (host.size() > 1 && host.back() == '.') host.remove_suffix(1);  // the root label, written out
+  // An empty label is no name; a backend may read it as the name without it, by which another route was meant.
+  if (host.starts_with('.') || host.ends_with('.') || host.find("..") != std::string_view::npos) return {};
   return arena.copy_lower(host);
 }
 
@@ -241,15 +293,13 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
   }
   out.expect_continue = head.expect_continue;
 
-  std::string_view nominated[4];
-  size_t nominations = 0;
+  Nominations nominations;
   for (const http1::Field& field : head) {
     const std::string_view lower = arena.copy_lower(field.name);
     const FieldKind kind = classify_field(lower);
     switch (kind) {
       case FieldKind::connection:
-        if (nominations == std::size(nominated)) return MessageFault::too_many_fields;
-        nominated[nominations++] = field.value;
+        if (!nominations.add(field.value)) return MessageFault::too_many_options;
         break;
       case FieldKind::hop_by_hop:
         // A tunnel hides all that follows from routes and rules: only where that is what the protocol is for, and never
@@ -264,10 +314,12 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
       case FieldKind::expect:
         break;
       default:
-        if (!out.fields.add({lower, arena.copy(field.value), kind})) return MessageFault::too_many_fields;
+        if (!out.fields.add({lower, arena.copy(field.value), kind, is_odd_name(lower)})) {
+          return MessageFault::too_many_fields;
+        }
     }
   }
-  for (size_t i = 0; i < nominations; ++i) drop_nominated(nominated[i], out.fields, arena);
+  nominations.drop_from(out.fields, arena);
   return MessageFault::none;
 }
 
@@ -277,13 +329,12 @@ MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& a
   out.body = BodyKind::none;
   out.content_length = 0;
   out.has_content_length = false;
-  std::string_view nominated[4];
-  size_t nominations = 0;
+  Nominations nominations;
   for (const http1::Field& field : head) {
     const std::string_view lower = arena.copy_lower(field.name);
     const FieldKind kind = classify_field(lower);
     if (kind == FieldKind::connection) {
-      if (nominations < std::size(nominated)) nominated[nominations++] = field.value;
+      if (!nominations.add(field.value)) return MessageFault::too_many_options;
       continue;
     }
     if (kind == FieldKind::hop_by_hop && !(head.status == 101 && lower == "upgrade")) continue;
@@ -295,7 +346,7 @@ MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& a
     }
     if (!out.fields.add({lower, field.value, kind})) return MessageFault::too_many_fields;
   }
-  for (size_t i = 0; i < nominations; ++i) drop_nominated(nominated[i], out.fields, arena);
+  nominations.drop_from(out.fields, arena);
 
   if (head.status == 101) {
     out.body = BodyKind::tunnel;

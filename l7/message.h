@@ -5,6 +5,7 @@
 // Sources: RFC 9110 §7.6.1 (hop-by-hop fields), RFC 9113 §8.2, §8.3 (HTTP/2 fields), RFC 9112 §3.2 (targets).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string_view>
@@ -34,10 +35,17 @@ enum class FieldKind : uint8_t {
 };
 FieldKind classify_field(std::string_view lower_name);
 
+// Letters, digits and '-': the bytes of every field name that is registered.
+inline bool is_name_char(char c) { return (c >= 'a' && c <= 'z') || c == '-' || (c >= '0' && c <= '9'); }
+inline bool is_odd_name(std::string_view lower_name) {
+  return !std::all_of(lower_name.begin(), lower_name.end(), is_name_char);
+}
+
 struct Field {
   std::string_view name;  // lower case
   std::string_view value;
   FieldKind kind = FieldKind::other;
+  bool odd_name = false;  // of a request: it has other bytes than is_name_char()'s
 };
 
 class FieldList {
@@ -87,7 +95,7 @@ struct RequestHead {
   std::string_view method;
   std::string_view authority;  // as received
   std::string_view host;       // lower case, without port
-  std::string_view path;       // normalised: what is routed, cached and forwarded
+  std::string_view path;       // normalised: what is cached and forwarded, and routed by path_for_routes()
   std::string_view query;      // without '?'
   bool has_query = false;      // tells "/a?" from "/a"
   std::string_view upgrade;    // protocol asked for by Upgrade; empty: none
@@ -114,18 +122,20 @@ struct ResponseHead {
 // Why a well-framed message is refused all the same; the counter's label is its name().
 enum class MessageFault : uint8_t {
   none,
-  bad_path,  // malformed escape, encoded NUL, climbs above the root
+  bad_path,  // malformed escape, encoded NUL, climbs above the root, what readers resolve differently
   bad_host,
   connection_field,  // RFC 9113 §8.2.2: Connection and its kin in HTTP/2
   bad_field,         // RFC 9113 §8.2.1: upper case, control bytes, white space around a value
   bad_pseudo_field,  // unknown, repeated, missing, or after an ordinary field
   too_many_fields,
+  too_many_options,  // of Connection
   too_large,
   bad_content_length,
   connect_method,
   count_,
 };
 const char* name(MessageFault fault);
+uint16_t refusal_status(MessageFault fault);  // 400, 405 or 431
 
 // Takes a parsed HTTP/1 head over into the arena.
 MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHead& out);
@@ -151,13 +161,19 @@ class Http2RequestBuilder {
 
 // Normalises a path as RFC 3986 §6.2.2 allows: %-encoded unreserved characters decoded, other escapes in upper case,
 // dot segments removed (also encoded ones), so that what is routed is what the backend sees. Returns a view of `path`
-// itself when there is nothing to do. Empty for one that is refused.
+// itself when there is nothing to do. Empty for one that is refused: also '\\' and dot segments with parameters
+// ("/..;a/"), which some backends resolve as "/" and "/../".
 std::string_view normalise_path(std::string_view path, Arena& arena);
+
+// The path that routes are matched by: a normalised path, with each run of slashes read as one. Itself when it has
+// none.
+std::string_view path_for_routes(std::string_view path, bool merge_slashes, Arena& arena);
 
 // Takes a backend's head over; fields still borrow its buffer. `to_head`: the request's method was HEAD.
 MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& arena, ResponseHead& out);
 
-// Host without port, lower case; empty when malformed. "[::1]:80" gives "[::1]".
+// Host without port and final dot, lower case; empty when malformed, or when a label is empty. "[::1]:80" gives
+// "[::1]".
 std::string_view host_of_authority(std::string_view authority, Arena& arena);
 
 }  // namespace tidegate::l7

@@ -80,7 +80,7 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
     default:
       break;
   }
-  const Field field{arena_->copy(name), arena_->copy(value), kind};
+  const Field field{arena_->copy(name), arena_->copy(value), kind, is_odd_name(name)};
   return out_->fields.add(field) ? MessageFault::none : MessageFault::too_many_fields;
 }
 
@@ -123,6 +123,7 @@ MessageFault Http2RequestBuilder::finish(bool end_of_stream) {
   if (out.authority.empty()) out.authority = host_field_;
   // §8.3.1: Host and :authority must not disagree.
   if (!host_field_.empty() && !http1::equals_ignore_case(host_field_, out.authority)) return MessageFault::bad_host;
+  if (!http1::is_authority(out.authority)) return MessageFault::bad_host;
   out.host = host_of_authority(out.authority, *arena_);
   if (out.host.empty()) return MessageFault::bad_host;
 

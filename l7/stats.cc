@@ -21,7 +21,10 @@ Stats::Stats(Metrics& m)
       retries(m.counter("tidegate_l7_retries_total", "Requests tried again on a backend")),
       retries_denied(m.counter("tidegate_l7_retries_denied_total", "Retries that the budget did not allow")),
       ejections(m.counter("tidegate_l7_ejections_total", "Backends ejected for consecutive failures")),
-      log_lines_dropped(m.counter("tidegate_l7_log_lines_dropped_total", "Access log lines lost to a slow disk")),
+      log_lines_dropped(
+          m.counter("tidegate_l7_log_lines_dropped_total", "Access log lines lost to a disk that is slow or full")),
+      fields_dropped(m.counter("tidegate_l7_fields_dropped_total",
+                               "Request fields dropped: applications may read them as ones that the proxy sets")),
       http2_resets_refused(m.counter("tidegate_l7_http2_floods_total", "HTTP/2 connections closed for abuse")) {
   constexpr const char* kProtocols[] = {"http/1.0", "http/1.1", "h2"};
   for (size_t protocol = 0; protocol < requests_.size(); ++protocol) {

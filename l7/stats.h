@@ -37,7 +37,8 @@ class Stats {
   Counter& retries;
   Counter& retries_denied;  // the budget was spent
   Counter& ejections;
-  Counter& log_lines_dropped;     // the log could not be written as fast
+  Counter& log_lines_dropped;     // the log could not be written as fast, or not at all
+  Counter& fields_dropped;        // of requests: read by applications as fields that the proxy sets
   Counter& http2_resets_refused;  // connections closed for resetting streams too fast
 
  private:

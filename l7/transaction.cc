@@ -117,12 +117,12 @@ Step Transaction::route() {
   const Plan& plan = plan_->plan();
   choose_request_id();
   const bool listener_known = facts.listener < plan.model().listeners.size();
-  client_address_ = listener_known
-                        ? client_address(request_, facts, plan.model().listeners[facts.listener].trusted_proxies)
-                        : facts.peer_text;
+  client_address_ =
+      listener_known ? client_address(request_, facts, plan.model().listeners[facts.listener].trusted_proxies, arena_)
+                     : facts.peer_text;
 
-  const RouteMatch match =
-      plan.router->match(facts.listener, request_.method, request_.host, request_.path, parameters_);
+  const std::string_view path = path_for_routes(request_.path, facts.merge_slashes, arena_);
+  const RouteMatch match = plan.router->match(facts.listener, request_.method, request_.host, path, parameters_);
   if (match.route == kNone) return fail(match.method_refused ? Failure::method_not_allowed : Failure::no_route);
   route_ = &plan.model().routes[match.route];
   if (route_->total_timeout_ms != 0) {

@@ -115,6 +115,7 @@ class Transaction final : public BackendConnection::User {
   void release_backend(bool keep);
   Step attempt_failed(Failure failure);
   bool may_retry(Failure failure, bool stale_connection);
+  bool backend_to_blame(Failure failure) const;
   bool pump_request();
   bool pump_response();
   Step await_body();
@@ -164,7 +165,8 @@ class Transaction final : public BackendConnection::User {
   uint64_t started_ns_ = 0;
   uint64_t step_deadline_ns_ = UINT64_MAX;
   uint64_t total_deadline_ns_ = UINT64_MAX;
-  uint64_t connected_ns_ = 0, sent_ns_ = 0, first_byte_ns_ = 0;
+  uint64_t connected_ns_ = 0, first_byte_ns_ = 0;
+  uint64_t sent_ns_ = 0;  // since when the backend is waited for: connected to, or given more of the request
   uint64_t request_bytes_ = 0, response_bytes_ = 0;
   std::array<char, RequestIds::kBytes> request_id_space_;
   std::string_view request_id_;

@@ -142,10 +142,14 @@ std::string_view Transaction::compose_wire_head(const cache::Fill* fill) {
     }
   }
   const bool shared = fill != nullptr && static_cast<bool>(*fill);
-  return compose_backend_head(
-      {request_, client_->facts(), route_->request_headers, plan_->plan().this_node().name, request_id_,
-       shared ? &conditions : nullptr, !shared || fill->sends("authorization"), !shared || fill->sends("cookie")},
-      arena_);
+  uint64_t imitations = 0;
+  const std::string_view head =
+      compose_backend_head({request_, client_->facts(), route_->request_headers, plan_->plan().this_node().name,
+                            request_id_, shared ? &conditions : nullptr, !shared || fill->sends("authorization"),
+                            !shared || fill->sends("cookie"), &imitations},
+                           arena_);
+  if (imitations > 0) worker_.stats().fields_dropped.add(imitations);
+  return head;
 }
 
 // --- serve: what is stored, or arriving for somebody else

@@ -61,6 +61,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   member.runtime->requests.fetch_add(1, std::memory_order_relaxed);
   pool_->runtime().in_flight.fetch_add(1, std::memory_order_relaxed);
   request_sent_ = request_.body == BodyKind::none;
+  sent_ns_ = worker_.loop().now_ns();
   backend_->begin(*this, wire_head_, sends_chunked(request_), request_.is_head());
   if (request_sent_) backend_->end_request();
   return true;
@@ -117,7 +118,7 @@ Step Transaction::exchange() {
 Step Transaction::await_body() {
   wait_until_ns(patience_.renew(client_->facts().patience, request_bytes_, worker_.loop().now_ns()));
   if (!expired()) return Step::suspend;
-  if (worker_.loop().now_ns() >= total_deadline_ns_) return attempt_failed(Failure::total_timeout);
+  if (worker_.loop().now_ns() >= total_deadline_ns_) return fail(Failure::request_late);
   return fail(patience_.trickles() ? Failure::client_too_slow : Failure::request_timeout);
 }
 
@@ -172,7 +173,7 @@ Step Transaction::deliver() {
     await_more(response_moved);
   } else if (expired()) {
     const uint64_t now_ns = worker_.loop().now_ns();
-    if (now_ns >= total_deadline_ns_) return fail(Failure::total_timeout);
+    if (now_ns >= total_deadline_ns_) return fail(patience_.waiting() ? Failure::request_late : Failure::total_timeout);
     const bool clients = patience_.waiting() && patience_.wait(client_->facts().patience, now_ns) <= now_ns;
     return fail(clients ? Failure::client_too_slow : Failure::body_timeout);
   }
@@ -247,6 +248,7 @@ bool Transaction::pump_response() {
 // One try has failed before the client was told anything: try again where that is safe and affordable, else say so.
 Step Transaction::attempt_failed(Failure failure) {
   const bool stale = failure == Failure::backend_closed && backend_->reused() && !backend_->anything_received();
+  if (!stale && !backend_to_blame(failure)) return fail(failure);
   const bool another = may_retry(failure, stale);
   if (stale) {
     fresh_only_ = true;  // the backend is not to blame: it closed an idle connection as we took it up
@@ -262,6 +264,15 @@ Step Transaction::attempt_failed(Failure failure) {
   worker_.stats().retries.add();
   release_backend(false);
   return Step::choose;
+}
+
+// A backend answers for what it had: not for a request of which the client owed the rest, which any backend gives up at
+// some time; and when the whole exchange's time is over, only if it was waited for most of that time.
+bool Transaction::backend_to_blame(Failure failure) const {
+  if (failure == Failure::backend_closed) return !patience_.waiting();
+  if (failure != Failure::total_timeout) return true;
+  const uint64_t now_ns = worker_.loop().now_ns();
+  return now_ns - sent_ns_ >= (now_ns - started_ns_) / 2;
 }
 
 bool Transaction::may_retry(Failure failure, bool stale_connection) {

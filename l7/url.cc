@@ -63,7 +63,8 @@ std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view te
     // Behind trusted proxies it is they who say the scheme.
     if (config.tls.enabled != url->tls && config.trusted_proxies.empty()) continue;
     RouteParameters parameters;
-    const RouteMatch match = plan.router->match(listener, "GET", request.host, request.path, parameters);
+    const std::string_view path = path_for_routes(request.path, config.merge_slashes, arena);
+    const RouteMatch match = plan.router->match(listener, "GET", request.host, path, parameters);
     if (match.route != kNone) add(plan.model().routes[match.route].cache);
   }
   return keys;

@@ -7,11 +7,6 @@
 #include "core/thread.h"
 
 namespace tidegate::l7 {
-namespace {
-
-constexpr size_t kLongestLogLine = 24 * 1024;
-
-}  // namespace
 
 Worker::Worker(size_t index, WorkerShared& shared)
     : index_(index),
@@ -135,8 +130,7 @@ void Worker::resume_queued() {
 
 void Worker::write_log(const AccessRecord& record) {
   char line[kLongestLogLine];
-  const size_t bytes = format_record(record, line, sizeof line);
-  if (bytes == 0 || !shared_.log.ring(index_).push({line, bytes})) stats().log_lines_dropped.add();
+  if (!shared_.log.ring(index_).push({line, format_record(record, line)})) stats().log_lines_dropped.add();
 }
 
 void Worker::accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind) {

@@ -92,6 +92,20 @@ TEST(Validate, GivesARedirectWithoutStatusItsDefault) {
   EXPECT_EQ(loaded.model->routes[0].status, 302);
 }
 
+TEST(Validate, RefusesRoutesThatMergedSlashesNeverReach) {
+  const std::string merging = "  - {name: m, bind: ['0.0.0.0:80']}\n";
+  const std::string keeping = "  - {name: k, bind: ['0.0.0.0:81'], merge_slashes: false}\n";
+  const auto codes = [](const std::string& listeners, const std::string& route) {
+    return load_text("listeners:\n" + listeners + "routes:\n  - {name: r, status: 403, " + route + "}\n").codes();
+  };
+  EXPECT_THAT(codes(merging, "path: /a//b"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(merging, "path: '//*'"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(merging + keeping, "path: /a//b, listeners: [m]"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(merging + keeping, "path: /a//b, listeners: [k]"), IsEmpty());
+  EXPECT_THAT(codes(merging + keeping, "path: /a//b"), IsEmpty());
+  EXPECT_THAT(codes(merging, "path: /a/b/"), IsEmpty());
+}
+
 TEST(Validate, RefusesListenersThatMeet) {
   const std::string first =
       "sites: [{name: eu}, {name: us}]\nlisteners:\n  - {name: a, bind: ['0.0.0.0:80'], site: eu}\n";

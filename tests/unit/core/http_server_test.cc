@@ -88,6 +88,44 @@ TEST_F(HttpServerTest, AnswersPipelinedRequestsInOrderOneAtATime) {
   EXPECT_LT(answer.find("/b"), answer.find("third"));
 }
 
+TEST_F(HttpServerTest, TenThousandPipelinedRequestsReadLateAreAllAnsweredInOrderAndWaitMeanwhile) {
+  constexpr size_t kRequests = 10'000;
+  size_t asked = 0;
+  handler_ = [&](const HttpExchangePtr& exchange) {
+    ++asked;
+    exchange->respond(HttpResponse::text(200, exchange->request().path + std::string(1'000, '.')));
+  };
+  serve();
+  UniqueFd fd = connect_tcp(server_->tcp_endpoint());
+  std::string requests, received;
+  for (size_t i = 0; i < kRequests; ++i) requests += "GET /n/" + std::to_string(i) + " HTTP/1.1\r\nHost: h\r\n\r\n";
+  size_t sent = 0;
+  const auto send_more = [&] {
+    const ssize_t some = ::send(fd.get(), requests.data() + sent, requests.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (some > 0) sent += static_cast<size_t>(some);
+    return some > 0;
+  };
+  // Nothing is read until the server has come to a halt: no turn of its loop takes a request up.
+  for (size_t before = 1; before != asked || send_more();) {
+    before = asked;
+    loop_.run_once(kNsPerMs);
+  }
+  EXPECT_LT(asked, kRequests) << "what nobody reads is not made";
+  size_t answered = 0, from = 0;
+  EXPECT_TRUE(turn_until(loop_, [&] {
+    if (sent < requests.size()) send_more();
+    char buffer[64 * 1024];
+    const ssize_t got = ::recv(fd.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+    if (got > 0) received.append(buffer, static_cast<size_t>(got));
+    for (size_t at; (at = received.find("/n/" + std::to_string(answered) + ".", from)) != std::string::npos;
+         ++answered) {
+      received.erase(0, at);
+    }
+    return answered == kRequests || got == 0;
+  }));
+  EXPECT_EQ(answered, kRequests);
+}
+
 TEST_F(HttpServerTest, ReadsARequestThatComesByteByByte) {
   serve();
   RawClient raw = client();

@@ -31,6 +31,25 @@ TEST(NormalisePath, RemovesDotSegmentsHoweverTheyAreWritten) {
   EXPECT_EQ(normalised("/a/../../b"), "");
 }
 
+TEST(NormalisePath, RefusesWhatReadersResolveDifferently) {
+  for (const char* path : {"/a\\b", "/..;/a", "/a/..;x=1/b", "/.;/a", "/%2e%2e;/a", "/a/..;"})
+    EXPECT_EQ(normalised(path), "") << path;
+  for (const char* path : {"/a;x=1/b", "/..a;/b", "/a%5Cb", "/a/;/b"}) EXPECT_EQ(normalised(path), path);
+}
+
+TEST(PathForRoutes, MergesSlashesAndNothingElse) {
+  Arena arena;
+  const auto merged = [&](std::string_view path) { return path_for_routes(path, true, arena); };
+  EXPECT_EQ(merged("/"), "/");
+  EXPECT_EQ(merged("//"), "/");
+  EXPECT_EQ(merged("///a//b///"), "/a/b/");
+  EXPECT_EQ(merged("/a%2F/b"), "/a%2F/b");
+  EXPECT_EQ(merged("*"), "*");
+  EXPECT_EQ(path_for_routes("//a", false, arena), "//a");
+  const std::string_view plain = "/a/b";
+  EXPECT_EQ(merged(plain).data(), plain.data()) << "nothing to do, nothing copied";
+}
+
 class FromHttp1 : public testing::Test {
  protected:
   MessageFault read(const std::string& text) {
@@ -113,6 +132,14 @@ TEST_F(FromHttp2, RefusesWhatWouldBecomeAnotherRequestInHttp1) {
   EXPECT_EQ(read(with({{"content-length", "5"}}), true), MessageFault::bad_content_length);
 }
 
+TEST_F(FromHttp2, AnAuthorityIsTheSameAsInHttp1) {
+  for (const char* authority : {"%61.test", "u@a.test", "a..test", ".a.test", "a.test:", "a.test:99999", "[::1"}) {
+    EXPECT_EQ(read({{":method", "GET"}, {":scheme", "https"}, {":authority", authority}, {":path", "/"}}),
+              MessageFault::bad_host)
+        << authority;
+  }
+}
+
 TEST_F(FromHttp2, RefusesPseudoFieldsThatAreMissingRepeatedUnknownOrLate) {
   EXPECT_EQ(read({{":method", "GET"}, {":scheme", "https"}, {":path", "/"}}), MessageFault::bad_host);
   EXPECT_EQ(read({{":method", "GET"}, {":authority", "a"}, {":path", "/"}}), MessageFault::bad_pseudo_field);
@@ -160,6 +187,25 @@ TEST_F(Forwarding, ContinuesWhatATrustedPeerSays) {
   EXPECT_NE(text.find("\r\nforwarded: for=x\r\n"), std::string::npos);
 }
 
+TEST_F(Forwarding, OfSeveralTheLastFieldIsTheNearestProxys) {
+  ASSERT_EQ(read(with({{"x-forwarded-proto", "https"},
+                       {"x-forwarded-host", "forged.test"},
+                       {"x-forwarded-proto", "http"},
+                       {"x-forwarded-host", "a.test"}})),
+            MessageFault::none);
+  const std::string text = head(true);
+  EXPECT_NE(text.find("\r\nx-forwarded-proto: http\r\nx-forwarded-host: a.test\r\n"), std::string::npos) << text;
+  EXPECT_EQ(text.find("forged"), std::string::npos);
+}
+
+TEST_F(Forwarding, DropsWhatIsReadAsAFieldOfOursOverHttp2Too) {
+  ASSERT_EQ(read(with({{"x_forwarded_for", "6.6.6.6"}, {"x_role", "root"}, {"x_mine", "1"}})), MessageFault::none);
+  const std::string text = head(false, {{"X-Role", "guest"}});
+  EXPECT_EQ(text.find("6.6.6.6"), std::string::npos) << text;
+  EXPECT_EQ(text.find("root"), std::string::npos);
+  EXPECT_NE(text.find("\r\nx_mine: 1\r\n"), std::string::npos);
+}
+
 TEST_F(Forwarding, AppliesARoutesEdits) {
   ASSERT_EQ(read(with({{"accept", "a"}, {"cookie", "secret"}})), MessageFault::none);
   const std::string text = head(false, {{"Cookie", ""}, {"X-Edge", "yes"}, {"Host", "inner"}});
@@ -171,14 +217,15 @@ TEST_F(Forwarding, AppliesARoutesEdits) {
 
 TEST_F(Forwarding, FindsTheClientBehindTrustedProxies) {
   ClientFacts facts;
+  facts.peer = *Endpoint::parse("10.0.0.1:1");
   facts.peer_text = "10.0.0.1";
   const std::vector<Cidr> trusted{*Cidr::parse("10.0.0.0/8")};
   ASSERT_EQ(read(with({{"x-forwarded-for", "6.6.6.6, 203.0.113.9, 10.0.0.2"}})), MessageFault::none);
-  EXPECT_EQ(client_address(request_, facts, trusted), "10.0.0.1") << "the peer is not trusted";
+  EXPECT_EQ(client_address(request_, facts, trusted, arena_), "10.0.0.1") << "the peer is not trusted";
   facts.peer_trusted = true;
-  EXPECT_EQ(client_address(request_, facts, trusted), "203.0.113.9");
+  EXPECT_EQ(client_address(request_, facts, trusted, arena_), "203.0.113.9");
   ASSERT_EQ(read(with({{"x-forwarded-for", "6.6.6.6"}, {"x-forwarded-for", "203.0.113.7"}})), MessageFault::none);
-  EXPECT_EQ(client_address(request_, facts, trusted), "203.0.113.7") << "the field that the proxy added";
+  EXPECT_EQ(client_address(request_, facts, trusted, arena_), "203.0.113.7") << "the field that the proxy added";
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "core/crypto.h"
 #include "l7/proxy.h"
@@ -53,6 +54,43 @@ struct CachingEdge : Edge {
   Origin origin{fresh()};
   uint32_t pool = 0;
 };
+
+// As answers of our own are (share_test.cc). A hit waits for its client by itself, also one without a body.
+TEST(ProxyCache, PipelinedHitsThatAreReadLateAreAllAnsweredInOrder) {
+  constexpr size_t kRequests = 4'000;
+  const StateDir state;
+  CachingEdge edge(state);
+  const std::string page(5'000, 'p');
+  Origin pages([&](const std::string&, Wire& wire) {
+    return wire.send(Origin::ok(page, "Cache-Control: max-age=600\r\nETag: \"v\"\r\n"));
+  });
+  edge.model.pools[edge.pool].backends[0].port = pages.endpoint().port;
+  edge.cached("/*");
+  edge.start();
+  EXPECT_EQ(ask(edge.endpoint(), get("/page")).body, page);
+  const auto whole = [](size_t i) { return i % 100 == 99; };
+  const auto head_only = [&](size_t i) { return !whole(i) && i % 2 == 1; };
+  std::string requests;
+  for (size_t i = 0; i < kRequests; ++i) {
+    requests += whole(i)       ? get("/page")
+                : head_only(i) ? "HEAD /page HTTP/1.1\r\nHost: a.test\r\n\r\n"
+                               : get("/page", "a.test", "If-None-Match: \"v\"\r\n");
+  }
+  Wire wire = Wire::connect(edge.endpoint(), 32 * 1024);
+  std::thread sender([&] { wire.send(requests); });
+  EXPECT_TRUE(edge.run_until(
+      [&] { return edge.metric("tidegate_l7_requests_total{protocol=\"http/1.1\",status=\"3xx\"}") >= 10; }));
+  size_t answered = 0;
+  for (size_t i = 0; i < kRequests && answered == i; ++i) {
+    const Answer answer = read_answer(wire, head_only(i));
+    const int status = whole(i) || head_only(i) ? 200 : 304;
+    answered += answer.complete && answer.status == status && (!whole(i) || answer.body == page) ? 1 : 0;
+  }
+  EXPECT_EQ(answered, kRequests);
+  EXPECT_EQ(pages.requests(), 1u);
+  wire.half_close();
+  sender.join();
+}
 
 TEST(ProxyCache, WhatATrustedProxySaysOfTheTargetIsInTheKeyOrNotTold) {
   const StateDir state;

@@ -21,10 +21,11 @@ std::string lower(std::string text) {
 
 }  // namespace
 
-Wire Wire::connect(const Endpoint& endpoint) {
+Wire Wire::connect(const Endpoint& endpoint, int receive_room) {
   sockaddr_storage address{};
   const socklen_t length = endpoint.to_sockaddr(address);
   UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (receive_room != 0) ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &receive_room, sizeof receive_room);
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) ADD_FAILURE() << "cannot connect";
   return Wire(std::move(fd));
 }

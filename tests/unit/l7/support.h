@@ -25,7 +25,8 @@ namespace tidegate::l7::test {
 class Wire {
  public:
   explicit Wire(UniqueFd fd) : fd_(std::move(fd)) {}
-  static Wire connect(const Endpoint& endpoint);
+  // `receive_room`: how much its kernel takes for it, as SO_RCVBUF; 0: as usual. What is beyond stays at the proxy.
+  static Wire connect(const Endpoint& endpoint, int receive_room = 0);
   bool send(std::string_view bytes);
   // Up to and including `mark`; everything when the peer closes first.
   std::string read_until(std::string_view mark);
