@@ -52,6 +52,17 @@ std::set<int> packet_sockets() {
   return found;
 }
 
+// The process's descriptors of BPF maps and programs.
+std::set<int> bpf_objects() {
+  std::set<int> found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
+    const std::filesystem::path target = std::filesystem::read_symlink(entry.path(), ignored);
+    if (target.native().starts_with("anon_inode:bpf")) found.insert(std::atoi(entry.path().filename().c_str()));
+  }
+  return found;
+}
+
 ino_t inode_of(int fd) {
   struct stat status {};
   return ::fstat(fd, &status) == 0 ? status.st_ino : 0;
@@ -120,12 +131,13 @@ Port::Port(Port&& other) noexcept
       queues_(std::move(other.queues_)),
       started_(std::exchange(other.started_, {})),
       vdevs_(std::exchange(other.vdevs_, {})),
+      bpf_fds_(std::exchange(other.bpf_fds_, {})),
       buffers_(std::exchange(other.buffers_, {})) {}
 
 Port::~Port() { close(); }
 
 // Stopping an AF_XDP device takes its XDP program off the interface. Its driver leaves the sockets open, bound to their
-// queues, which then nobody could open again: they are closed here.
+// queues, which then nobody could open again, and a BPF map: they are closed here. Only this thread opens such ones.
 void Port::close() {
   std::vector<std::pair<int, ino_t>> sockets;
   for (const PortQueue& queue : queues_) {
@@ -139,6 +151,11 @@ void Port::close() {
   for (const auto& [fd, inode] : sockets) {
     if (inode != 0 && inode_of(fd) == inode) ::close(fd);
   }
+  const std::set<int> left = bpf_objects();
+  for (const int fd : bpf_fds_) {
+    if (left.contains(fd)) ::close(fd);
+  }
+  bpf_fds_.clear();
   for (PortQueue& queue : queues_) queue = PortQueue{};
   for (rte_mempool* pool : buffers_) rte_mempool_free(pool);
   started_.clear();
@@ -294,7 +311,7 @@ Result<void> Port::open_devices(const std::string& driver, uint32_t workers) {
 Result<void> Port::open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
                              uint16_t queues, unsigned frames_kept) {
   const std::string vdev = fmt::format("{}{}_{}", driver, index_, first_worker);  // its start names the driver
-  const std::set<int> sockets_before = packet_sockets();
+  const std::set<int> sockets_before = packet_sockets(), bpf_before = bpf_objects();
   if (const int status = rte_eal_hotplug_add("vdev", vdev.c_str(), arguments.c_str()); status != 0) {
     return fail(fmt::format("{} ({})", error_text(status), arguments));
   }
@@ -302,6 +319,9 @@ Result<void> Port::open_vdev(const std::string& driver, const std::string& argum
   uint16_t device = 0;
   if (rte_eth_dev_get_port_by_name(vdev.c_str(), &device) != 0) return fail("device did not appear");
   const Result<void> started = start_device(device, first_worker, queues, frames_kept);
+  const std::set<int> bpf_after = bpf_objects();
+  std::set_difference(bpf_after.begin(), bpf_after.end(), bpf_before.begin(), bpf_before.end(),
+                      std::back_inserter(bpf_fds_));
   // Drivers open their queues in order, so that the n-th new socket is the n-th queue's.
   std::vector<int> fresh;
   const std::set<int> sockets_after = packet_sockets();

@@ -83,6 +83,7 @@ class Port {
   std::vector<PortQueue> queues_;   // by worker
   std::vector<uint16_t> started_;   // DPDK ports to stop
   std::vector<std::string> vdevs_;  // virtual devices to remove
+  std::vector<int> bpf_fds_;        // that came with the devices
   std::vector<rte_mempool*> buffers_;
 };
 

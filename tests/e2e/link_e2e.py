@@ -1,6 +1,7 @@
 """The forwarder on a real segment: a switch that snoops, links that go and come, stations that say wrong things."""
 
 import contextlib
+import os
 import socket
 import struct
 
@@ -122,10 +123,13 @@ def works_again(link, forwarder, healthy=True):
 def test_an_xdp_program_that_somebody_took_off_is_put_on_again(lab):
     with edge("xdpoff") as (link, forwarder):
         assert link.ask(forwarder, "/status").json()["ports"][0]["driver"] == "af_xdp"
+        open_files = lambda: len(os.listdir(f"/proc/{sh('ip', 'netns', 'pids', link.namespace('l4')).split()[0]}/fd"))
+        held = open_files()
         for times in (1, 2, 3):
             sh("ip", "-n", link.namespace("l4"), "link", "set", "eth0", "xdp", "off")
             wait_until("it is opened again", lambda: link.metric(forwarder, "tidegate_l4_port_reopened_total") == times, 15, forwarder)
             works_again(link, forwarder)
+        assert open_files() <= held, "each device was closed whole"
 
 
 def test_a_second_forwarder_on_the_interface_does_not_silence_the_first(lab):
