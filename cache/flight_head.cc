@@ -74,7 +74,7 @@ Answer Flight::answer(const RequestView& request, uint64_t now_ms, EventLoop& lo
 FillDecision Flight::on_head(const ResponseView& response, uint64_t now_ms) {
   received_ms_ = response.response_ms;
   if (validating_ != nullptr && response.status == 304) return freshened(response, now_ms);
-  const CacheControl control = request_control(request_.view().fields);
+  const CacheControl control = request_control(request_.view().fields, policy_);
   const bool is_error = response.status >= 500 && response.status <= 504;
   if (is_error && validating_ != nullptr && may_serve_on_error(validating_freshness_, control, now_ms)) {
     return serve_stale(now_ms, "stale-if-error");

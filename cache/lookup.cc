@@ -61,7 +61,7 @@ Lookup Engine::lookup(Asker& asker) {
     counters.forwarded(why).add();
     return forwarded(Outcome::bypass, why, reason);
   }
-  const CacheControl control = request_control(asker.request.fields);
+  const CacheControl control = request_control(asker.request.fields, asker.policy);
   std::string& text = key_scratch();
   make_key(asker.request, asker.policy, text);
   const KeyHash key = hash_key(keys, text);
@@ -290,7 +290,7 @@ Explanation Engine::explain(const RequestView& request, const RouteCache& policy
     out.status.detail = reason;
     return out;
   }
-  const CacheControl control = request_control(request.fields);
+  const CacheControl control = request_control(request.fields, policy);
   const KeyHash key = hash_key(keys, out.key);
   Shard& shard = index.shard(key);
   const std::lock_guard lock(shard.mutex);

@@ -270,6 +270,15 @@ CacheControl request_control(Fields fields) {
   return control;
 }
 
+CacheControl request_control(Fields fields, const RouteCache& policy) {
+  CacheControl control = request_control(fields);
+  if (!policy.ignore_reload) return control;
+  control.no_cache = false;
+  control.max_age.reset();
+  control.min_fresh.reset();
+  return control;
+}
+
 const char* bypass_reason(const RequestView& request) {
   if (request.method != "GET" && request.method != "HEAD") return "method";
   if (find_field(request.fields, "if-match") != nullptr) return "if-match";

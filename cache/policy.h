@@ -96,6 +96,8 @@ bool may_serve_on_error(const Freshness& freshness, const CacheControl& request,
 
 // The request's Cache-Control; Pragma: no-cache counts where there is none (§5.4).
 CacheControl request_control(Fields fields);
+// The same as the route takes it: without what asks for a newer answer, where that is ignored.
+CacheControl request_control(Fields fields, const RouteCache& policy);
 
 // What the request itself keeps out of the cache: methods, If-Match and If-Unmodified-Since (§4.3.2: not for a cache to
 // evaluate), and no-store on a miss is decided by decide_store. nullptr: nothing.

@@ -35,6 +35,9 @@ const Section& route_cache_section() {
           text("key_query", &RouteCache::key_query,
                "Query parameters that tell responses apart; without it all of them, in the order given."),
           boolean("ignore_query", &RouteCache::ignore_query, "The query tells no responses apart."),
+          boolean("ignore_reload", &RouteCache::ignore_reload,
+                  "A client's `no-cache`, `max-age`, `min-fresh` and Pragma do not keep a stored response from being "
+                  "used."),
       }};
   return section;
 }

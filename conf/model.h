@@ -209,6 +209,7 @@ struct RouteCache {
   uint64_t stale_if_error_ms = 0;
   std::vector<std::string> key_query;  // parameters that are part of the key; empty: all, in the order given
   bool ignore_query = false;
+  bool ignore_reload = false;  // a client's no-cache and max-age are not for this cache
 };
 
 struct Route {

@@ -197,6 +197,24 @@ TEST_F(CacheInMemory, RequestNoCacheGoesToTheOriginAndItsAnswerIsStored) {
   EXPECT_EQ(read_all(hit.answer), "new");
 }
 
+TEST_F(CacheInMemory, ARouteMayIgnoreAClientsReload) {
+  store("/a", fresh_minute(), "old");
+  const FieldList reloads[] = {{{"Cache-Control", "no-cache"}},
+                               {{"Cache-Control", "max-age=0"}},
+                               {{"Cache-Control", "min-fresh=600"}},
+                               {{"Pragma", "no-cache"}}};
+  for (const FieldList& reload : reloads)
+    EXPECT_EQ(cache->explain(get("/a", reload), policy, now_ms()).outcome, Outcome::lead);
+  policy.ignore_reload = true;
+  for (const FieldList& reload : reloads) {
+    EXPECT_EQ(cache->explain(get("/a", reload), policy, now_ms()).outcome, Outcome::hit);
+    Lookup hit = find(get("/a", reload));
+    ASSERT_EQ(hit.outcome, Outcome::hit);
+    EXPECT_EQ(read_all(hit.answer), "old");
+  }
+  EXPECT_EQ(find(get("/a", reloads[0]), now_ms() + 120'000).outcome, Outcome::lead) << "stale is stale";
+}
+
 TEST_F(CacheInMemory, AnUnsafeRequestInvalidatesItsTargetAndWhatItNames) {  // RFC 9111 §4.4
   for (const char* path : {"/a", "/b", "/c", "/d"}) store(path, fresh_minute(), "x");
   const FieldList fields{{"Location", "/b"}, {"Content-Location", "https://www.example.test/c"}};
