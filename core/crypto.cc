@@ -98,6 +98,13 @@ std::string random_bytes(size_t bytes) {
   return out;
 }
 
+HashKey random_hash_key() {
+  HashKey key;
+  const std::string random = random_bytes(sizeof key);
+  std::memcpy(&key, random.data(), sizeof key);
+  return key;
+}
+
 std::string hex_encode(std::string_view bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string out;

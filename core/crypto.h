@@ -22,6 +22,7 @@ std::string hkdf_sha256(std::string_view secret, std::string_view info, size_t b
 // The flow-hash key of a host: the same for the same secret and purpose, unguessable without the secret.
 HashKey derive_hash_key(std::string_view secret, std::string_view purpose);
 std::string random_bytes(size_t bytes);
+HashKey random_hash_key();
 
 std::string hex_encode(std::string_view bytes);
 std::optional<std::string> hex_decode(std::string_view hex);

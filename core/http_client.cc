@@ -9,6 +9,7 @@
 #include <map>
 
 #include "core/http1.h"
+#include "core/open_files.h"
 #include "core/transport.h"
 
 namespace tidegate {
@@ -21,8 +22,9 @@ std::string peer_name(const HttpTarget& target) {
   return target.unix_path.empty() ? target.endpoint.to_string() : target.unix_path;
 }
 
-// A connected or connecting non-blocking socket; `in_progress` says which.
-Result<UniqueFd> open_socket(const HttpTarget& target, bool& in_progress) {
+// A connected or connecting non-blocking socket. The last descriptors are not for it. `own_limit`: what failed says
+// nothing of the peer.
+Result<UniqueFd> open_socket(const HttpTarget& target, bool& own_limit) {
   sockaddr_storage address{};
   socklen_t length = 0;
   const std::string peer = peer_name(target);
@@ -37,14 +39,17 @@ Result<UniqueFd> open_socket(const HttpTarget& target, bool& in_progress) {
     length = sizeof local;
   }
   UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd) return fail("connect " + peer + ": " + std::strerror(errno));
+  if (!fd || is_reserved_file(fd.get())) {
+    const int error = fd ? EMFILE : errno;
+    own_limit = is_own_limit(error);
+    return fail("connect " + peer + ": " + std::strerror(error));
+  }
   if (target.so_mark && ::setsockopt(fd.get(), SOL_SOCKET, SO_MARK, &*target.so_mark, sizeof *target.so_mark) != 0) {
     return fail(fmt::format("mark the socket to {} with {}: {}", peer, *target.so_mark, std::strerror(errno)));
   }
-  in_progress = false;
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) {
+    own_limit = is_own_limit(errno);
     if (errno != EINPROGRESS) return fail("connect " + peer + ": " + std::strerror(errno));
-    in_progress = true;
   }
   return fd;
 }
@@ -111,6 +116,7 @@ class Call final : public HttpCall, public IoHandler {
     if (destroyed_ != nullptr) *destroyed_ = true;
     leave_loop();
   }
+  bool failed_for_own_limit() const override { return own_limit_; }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
@@ -148,6 +154,7 @@ class Call final : public HttpCall, public IoHandler {
   const std::shared_ptr<const OnData> on_data_;  // null: no stream
   HttpDone done_;
   std::optional<Error> failed_to_begin_;
+  bool own_limit_ = false;
 
   Step step_ = Step::connecting;
   bool watched_ = false;
@@ -169,8 +176,7 @@ Result<void> Call::begin(const HttpTarget& target, const HttpClientRequest& requ
   Result<std::string> bytes = serialize(target, request);
   if (!bytes) return bytes.error();
   out_ = std::move(*bytes);
-  bool in_progress = false;
-  Result<UniqueFd> fd = open_socket(target, in_progress);
+  Result<UniqueFd> fd = open_socket(target, own_limit_);
   if (!fd) return fd.error();
   std::unique_ptr<TlsStream> tls;
   if (target.tls) {
@@ -181,6 +187,7 @@ Result<void> Call::begin(const HttpTarget& target, const HttpClientRequest& requ
   transport_ = Transport(std::move(*fd), std::move(tls));
   interest_ = EPOLLOUT;
   watched_ = loop_.add(transport_.fd(), interest_, this);
+  own_limit_ = !watched_;
   if (!watched_) return fail("connect " + peer_ + ": the event loop refused the socket");
   return {};
 }

@@ -42,6 +42,8 @@ struct HttpClientRequest {
 class HttpCall {
  public:
   virtual ~HttpCall() = default;
+  // Within `done`: it failed for a limit of our own (core/open_files.h), which says nothing of the peer.
+  virtual bool failed_for_own_limit() const = 0;
 };
 
 // Errors are sentences: "connect 10.0.0.1:80: Connection refused", "read 10.0.0.1:80: the status line is malformed".

@@ -15,6 +15,11 @@ namespace {
 constexpr size_t kReadBytes = 16 * 1024;
 constexpr uint64_t kLingerNs = 1 * kNsPerS;  // for a refused client to read why (RFC 9112 §9.6)
 
+Counter& recycled_counter() {
+  return metrics().counter("tidegate_http_server_recycled_connections_total",
+                           "Idle connections of the daemon's own HTTP server that made room for others.");
+}
+
 }  // namespace
 
 class ServerExchange final : public HttpExchange, public std::enable_shared_from_this<ServerExchange> {
@@ -82,7 +87,15 @@ class ServerExchange final : public HttpExchange, public std::enable_shared_from
 };
 
 HttpServerState::HttpServerState(EventLoop& loop_in, HttpHandler handler_in, const HttpServerLimits& limits_in)
-    : loop(loop_in), handler(std::move(handler_in)), limits(limits_in) {
+    : loop(loop_in),
+      handler(std::move(handler_in)),
+      limits(limits_in),
+      tcp_door(HttpDoor::Kind::tcp,
+               {limits.connections, limits.connections_per_address, 0, limits.streams, limits.trusted_addresses},
+               recycled_counter()),
+      local_door(HttpDoor::Kind::local,
+                 {limits.local_connections, 0, limits.owner_connections, limits.local_streams, {}},
+                 recycled_counter()) {
   const auto counter = [](const char* reason) {
     return &metrics().counter("tidegate_http_server_refused_requests_total",
                               "Requests and connections the daemon's own HTTP server refused, by reason.",
@@ -91,7 +104,13 @@ HttpServerState::HttpServerState(EventLoop& loop_in, HttpHandler handler_in, con
   for (size_t i = 1; i < refused.size(); ++i) refused[i] = counter(fault_info(static_cast<http1::Fault>(i)).name);
   refused_body_too_large = counter("body_too_large");
   refused_too_slow = counter("too_slow");
-  refused_too_many_connections = counter("too_many_connections");
+  refused_too_many_streams = counter("too_many_streams");
+  const auto at_door = [&](HttpDoor::Refusal refusal) -> Counter*& {
+    return refused_at_door[static_cast<size_t>(refusal)];
+  };
+  at_door(HttpDoor::Refusal::too_many_connections) = counter("too_many_connections");
+  at_door(HttpDoor::Refusal::too_many_from_address) = counter("too_many_from_address");
+  at_door(HttpDoor::Refusal::no_descriptors) = counter("no_descriptors");
 }
 
 std::string_view HttpServerState::date() {
@@ -107,9 +126,11 @@ std::string_view HttpServerState::date() {
   return date_;
 }
 
-HttpConnection::HttpConnection(std::shared_ptr<HttpServerState> state, Transport transport,
-                               std::optional<Endpoint> peer, uint32_t peer_uid)
+HttpConnection::HttpConnection(std::shared_ptr<HttpServerState> state, HttpDoor& door, HttpDoor::Place place,
+                               Transport transport, std::optional<Endpoint> peer, uint32_t peer_uid)
     : state_(std::move(state)),
+      door_(door),
+      place_(std::move(place)),
       transport_(std::move(transport)),
       timer_(state_->loop, [this] { on_timeout(); }),
       peer_(peer),
@@ -131,6 +152,9 @@ void HttpConnection::close() {
   if (stage_ == Stage::closed) return;
   const auto self = shared_from_this();
   stage_ = Stage::closed;
+  end_streaming();
+  door_.note_busy(*this);
+  place_.reset();
   timer_.cancel();
   if (registered_) state_->loop.remove(transport_.fd());
   transport_.close();
@@ -307,6 +331,7 @@ bool HttpConnection::take_chunked_body() {
 
 void HttpConnection::dispatch() {
   stage_ = Stage::answering;
+  door_.note_busy(*this);
   request_began_ns_ = 0;
   const auto state = state_;  // the handler may destroy the server
   auto exchange = std::make_shared<ServerExchange>(shared_from_this(), std::move(request_));
@@ -358,6 +383,11 @@ bool HttpConnection::begin_stream(int status, HttpHeaders headers) {
     respond({500, std::move(headers), {}});
     return false;
   }
+  if (!door_.begin_stream()) {
+    state_->refused_too_many_streams->add();
+    respond(HttpResponse::problem(503, http1::reason_phrase(503), "the server has as many streams as it may"));
+    return false;
+  }
   streaming_ = true;
   append_response_head(out_, status, headers, state_->date());
   append_connection_fields(!minor_0_);  // RFC 9112 §6.1: no transfer coding to an HTTP/1.0 client
@@ -407,7 +437,7 @@ void HttpConnection::append_connection_fields(bool chunked) {
 // The answer under way is in out_ whole.
 void HttpConnection::finish_answer() {
   exchange_.reset();
-  streaming_ = false;
+  end_streaming();
   close_when_sent_ = !keep_alive_ || peer_done_;
   if (!close_when_sent_) stage_ = Stage::head;
   last_progress_ns_ = now_ns();
@@ -453,8 +483,18 @@ void HttpConnection::after_flush() {
   stage_ = Stage::lingering;
 }
 
+void HttpConnection::end_streaming() {
+  if (std::exchange(streaming_, false)) door_.end_stream();
+}
+
 void HttpConnection::settle() {
   if (stage_ == Stage::closed) return;
+  const bool idle = stage_ == Stage::lingering || (stage_ == Stage::head && unsent() == 0);
+  if (idle) {
+    door_.note_idle(*this);  // at the end of the list, unless it has been idle before
+  } else {
+    door_.note_busy(*this);
+  }
   uint32_t interest = 0;
   if (wants_input() || stage_ == Stage::lingering) interest |= EPOLLIN;
   if (streaming_ && !peer_done_) interest |= EPOLLRDHUP;

@@ -18,7 +18,9 @@
 
 #include "core/event_loop.h"
 #include "core/http1.h"
+#include "core/http_door.h"
 #include "core/http_server.h"
+#include "core/idle_list.h"
 #include "core/metrics.h"
 #include "core/transport.h"
 
@@ -40,7 +42,9 @@ struct HttpServerState {
   std::array<Counter*, static_cast<size_t>(http1::Fault::count_)> refused{};
   Counter* refused_body_too_large = nullptr;
   Counter* refused_too_slow = nullptr;
-  Counter* refused_too_many_connections = nullptr;
+  Counter* refused_too_many_streams = nullptr;
+  std::array<Counter*, 4> refused_at_door{};  // by HttpDoor::Refusal
+  HttpDoor tcp_door, local_door;
 
  private:
   std::string date_;
@@ -49,15 +53,18 @@ struct HttpServerState {
 
 class ServerExchange;
 
-class HttpConnection final : public IoHandler, public std::enable_shared_from_this<HttpConnection> {
+class HttpConnection final : public IoHandler, public IdleLink, public std::enable_shared_from_this<HttpConnection> {
  public:
-  HttpConnection(std::shared_ptr<HttpServerState> state, Transport transport, std::optional<Endpoint> peer,
-                 uint32_t peer_uid);
+  HttpConnection(std::shared_ptr<HttpServerState> state, HttpDoor& door, HttpDoor::Place place, Transport transport,
+                 std::optional<Endpoint> peer, uint32_t peer_uid);
   ~HttpConnection() = default;
 
   void start();  // into the loop; closes when the loop refuses
   void close();
+  // Closed to make room for another: it is idle.
+  void recycle() { close(); }
   bool closed() const { return stage_ == Stage::closed; }
+  const std::optional<Endpoint>& peer() const { return peer_; }
 
   // For the exchange under way.
   void respond(HttpResponse response);
@@ -93,12 +100,15 @@ class HttpConnection final : public IoHandler, public std::enable_shared_from_th
   void finish_answer();
   void flush();
   void after_flush();
-  void settle();  // brings epoll interest and timer in line with the stage
+  void settle();  // brings epoll interest, timer and the door's list of idle ones in line with the stage
+  void end_streaming();
 
   std::string_view input() const { return std::string_view(in_).substr(taken_); }
   uint64_t now_ns() const { return state_->loop.now_ns(); }
 
   std::shared_ptr<HttpServerState> state_;
+  HttpDoor& door_;
+  std::optional<HttpDoor::Place> place_;  // until it is closed
   Transport transport_;
   Timer timer_;
   const std::optional<Endpoint> peer_;

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "core/http_connection.h"
+#include "core/open_files.h"
 
 namespace tidegate {
 namespace {
@@ -89,7 +90,10 @@ class Listener final : public IoHandler {
       UniqueFd fd(::accept4(fd_.get(), reinterpret_cast<sockaddr*>(&from), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (fd) {
         admit(std::move(fd), from);
-      } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      } else if (is_own_limit(errno)) {
+        if (!connection_waits(fd_.get())) return;
+        // The connection idle longest pays for the newcomer.
+        if (state_->tcp_door.recycle_one() || state_->local_door.recycle_one()) continue;
         state_->loop.remove(fd_.get());  // readiness would otherwise be reported without end
         return pause_.arm_after_ms(kPauseMs);
       } else if (errno != ECONNABORTED && errno != EINTR) {
@@ -99,23 +103,32 @@ class Listener final : public IoHandler {
   }
 
   void admit(UniqueFd fd, const sockaddr_storage& from) {
-    if (state_->connections.size() >= state_->limits.connections) {
-      state_->refused_too_many_connections->add();
-      return turn_away(fd.get());
-    }
     std::optional<Endpoint> peer;
     ucred credentials{};
     socklen_t length = sizeof credentials;
+    HttpDoor::Newcomer newcomer{fd.get(), {}, 0};
     if (unix_path_.empty()) {
       peer = Endpoint::from(from);
+      newcomer.address = peer->address;
       const int on = 1;
       ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     } else if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
       return;
     }
+    newcomer.uid = credentials.uid;
+    HttpDoor& door = unix_path_.empty() ? state_->tcp_door : state_->local_door;
+    HttpDoor::Place place;
+    const HttpDoor::Refusal refusal = door.enter(newcomer, state_->loop.now_ns(), place);
+    if (refusal != HttpDoor::Refusal::none) {
+      state_->refused_at_door[static_cast<size_t>(refusal)]->add();
+      if (!tls_) turn_away(fd.get());
+      return;
+    }
+    if (is_reserved_file(fd.get()) && unix_path_.empty()) fd = under_lowest_number(std::move(fd));
     std::unique_ptr<TlsStream> stream = tls_ ? std::make_unique<TlsStream>(tls_, fd.get(), true) : nullptr;
     Transport transport(std::move(fd), std::move(stream));
-    auto connection = std::make_shared<HttpConnection>(state_, std::move(transport), peer, credentials.uid);
+    auto connection =
+        std::make_shared<HttpConnection>(state_, door, std::move(place), std::move(transport), peer, credentials.uid);
     state_->connections.emplace(connection.get(), connection);
     connection->start();
   }

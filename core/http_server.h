@@ -16,6 +16,7 @@
 #include "core/event_loop.h"
 #include "core/http1.h"
 #include "core/ip.h"
+#include "core/limits.h"
 #include "core/result.h"
 #include "core/tls.h"
 
@@ -58,7 +59,8 @@ class HttpExchange {
   virtual const HttpRequest& request() const = 0;
   // Content-Length, Date and Connection are set here. A header that could not be sent safely turns the answer into 500.
   virtual void respond(HttpResponse response) = 0;
-  // A response of unknown length (server-sent events, NDJSON): begin, then write as things happen, then end.
+  // A response of unknown length (server-sent events, NDJSON): begin, then write as things happen, then end. When the
+  // server has as many streams as it may, the client gets 503 and every write() is false.
   virtual void begin_stream(int status, std::vector<std::pair<std::string, std::string>> headers) = 0;
   // False when the peer is gone or has let `max_stream_backlog` bytes pile up; the stream is then closed.
   virtual bool write(std::string_view bytes) = 0;
@@ -75,7 +77,17 @@ using HttpHandler = std::function<void(HttpExchangePtr)>;
 struct HttpServerLimits {
   http1::Limits head;
   size_t body_bytes = 16 << 20;
-  size_t connections = 1024;  // those beyond are answered 503 and closed
+  // Over TCP. At the bound the connection idle longest makes room; where nobody is idle the newcomer is answered 503.
+  size_t connections = kHttpConnections;
+  size_t connections_per_address =
+      kHttpConnectionsPerAddress;       // of these, for one address (IPv6: one /64); 0: not counted
+  std::vector<Cidr> trusted_addresses;  // proxies: not counted by address
+  // Over unix sockets, which have places of their own: no crowd at the TCP port locks the operator out.
+  size_t local_connections = kHttpLocalConnections;
+  size_t owner_connections = kHttpOwnerConnections;  // of these, for root and the process's own user alone
+  // Streamed answers under way at once, over TCP and over unix sockets; one more is answered 503.
+  size_t streams = kHttpStreams;
+  size_t local_streams = kHttpLocalStreams;
   size_t max_stream_backlog = 64 << 20;
   uint64_t idle_ms = 60'000;     // between requests, and without progress while an answer is being sent
   uint64_t request_ms = 10'000;  // to receive one whole request

@@ -273,22 +273,6 @@ TEST_F(HttpServerTest, SendsALargeAnswerWholeToASlowReader) {
   EXPECT_EQ(answer.size() - answer.find("\r\n\r\n") - 4, body.size());
 }
 
-TEST_F(HttpServerTest, TurnsConnectionsAwayBeyondItsBound) {
-  HttpServerLimits limits;
-  limits.connections = 1;
-  serve(limits);
-  RawClient first = client();
-  first.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n");
-  first.read_until("GET /1");
-  RawClient second = client();
-  EXPECT_THAT(second.read_all(), StartsWith("HTTP/1.1 503 "));
-  first.send("GET /2 HTTP/1.1\r\nHost: h\r\n\r\n");
-  first.read_until("GET /2");
-  first.close();
-  loop_.run_once(kNsPerS);
-  EXPECT_THAT(answer_to("GET /3 HTTP/1.1\r\nHost: h\r\n\r\n"), HasSubstr("GET /3"));
-}
-
 TEST_F(HttpServerTest, AnswersForAHandlerThatDropsItsExchange) {
   serve();
   handler_ = [](const HttpExchangePtr&) {};

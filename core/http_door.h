@@ -1,0 +1,88 @@
+// HttpDoor: who may come in by one kind of socket (TCP, or unix), and who must make room.
+//
+// At the bound the connection that is idle longest is closed for the newcomer: between requests, in a handshake, before
+// its first whole request head, or refused and lingering. Only when nobody is idle the newcomer is refused. One address
+// has a bound of its own within that of all. The last places of a unix socket are for root and the process's own user,
+// and TCP leaves the last descriptors to others (core/open_files.h).
+//
+// Threads: everything on the loop's thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/address_table.h"
+#include "core/idle_list.h"
+#include "core/ip.h"
+#include "core/metrics.h"
+
+namespace tidegate {
+
+class HttpConnection;
+
+class HttpDoor {
+ public:
+  enum class Kind : uint8_t { tcp, local };
+  enum class Refusal : uint8_t { none, too_many_connections, too_many_from_address, no_descriptors };
+  struct Terms {
+    size_t connections = 0;
+    size_t per_address = 0;     // of `connections`, for one address; TCP only
+    size_t for_owner = 0;       // of `connections`, for root and the process's own user; unix sockets only
+    size_t streams = 0;         // answers of unknown length under way at once
+    std::vector<Cidr> trusted;  // addresses that are not counted
+  };
+  struct Newcomer {
+    int fd = -1;
+    std::optional<IpAddress> address;  // over TCP
+    uint32_t uid = 0;                  // over a unix socket
+  };
+  // What a connection holds of the door while it lives.
+  class Place {
+   public:
+    Place() = default;
+    Place(Place&& other) noexcept : door_(std::exchange(other.door_, nullptr)), address_(std::move(other.address_)) {}
+    Place& operator=(Place&&) = delete;
+    ~Place() {
+      if (door_ != nullptr) --door_->open_;
+    }
+
+   private:
+    friend class HttpDoor;
+    HttpDoor* door_ = nullptr;
+    AddressTable::Hold address_;
+  };
+
+  HttpDoor(Kind kind, Terms terms, Counter& recycled);
+
+  // Makes room where it must. On `none` the place is the newcomer's.
+  Refusal enter(const Newcomer& newcomer, uint64_t now_ns, Place& place);
+  // Closes the connection that is idle longest; false: nobody is idle.
+  bool recycle_one();
+
+  // For connections: whether they would be missed.
+  void note_idle(HttpConnection& connection);
+  void note_busy(HttpConnection& connection);
+  bool begin_stream();  // false: there are as many as may be
+  void end_stream() { --streams_; }
+
+  const Terms& terms() const { return terms_; }
+  size_t open() const { return open_; }
+  size_t streams() const { return streams_; }
+
+ private:
+  bool counts(const Newcomer& newcomer) const;
+  bool hold_address(const Newcomer& newcomer, uint64_t now_ns, AddressTable::Hold& hold);
+  bool recycle_of(const IpAddress& address);
+  void recycle(HttpConnection& connection);
+
+  const Kind kind_;
+  const Terms terms_;
+  Counter& recycled_;
+  std::unique_ptr<AddressTable> addresses_;  // made with the first TCP client: most servers have none
+  IdleList<HttpConnection> idle_;
+  size_t open_ = 0;
+  size_t streams_ = 0;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,56 @@
+// TokenBucket: a rate with a burst, in one word (GCRA, ITU-T I.371). It holds the moment at which all that was taken
+// will have been earned again; a moment that has passed means a full bucket.
+//
+// Threads: any. Two takers at once never get more than the rate and the burst give; time may come to them out of order.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+namespace tidegate {
+
+struct TokenRate {
+  uint64_t interval_ns = 0;  // that earns one token; 0: no limit
+  uint64_t burst = 1;        // tokens of a full bucket
+
+  static constexpr TokenRate per_second(uint64_t tokens, uint64_t burst) {
+    return tokens == 0 ? TokenRate{} : TokenRate{std::max<uint64_t>(1, 1'000'000'000 / tokens), burst};
+  }
+  uint64_t burst_ns() const { return burst * interval_ns; }
+};
+
+class TokenBucket {
+ public:
+  // Takes `tokens`, or none of them and says false. `now_ns` monotonic.
+  bool take(const TokenRate& rate, uint64_t tokens, uint64_t now_ns) {
+    uint64_t due_ns = due_ns_.load(std::memory_order_relaxed);
+    for (;;) {
+      const uint64_t next_ns = std::max(due_ns, now_ns) + tokens * rate.interval_ns;
+      if (next_ns > now_ns + rate.burst_ns()) return false;
+      if (due_ns_.compare_exchange_weak(due_ns, next_ns, std::memory_order_relaxed)) return true;
+    }
+  }
+  // Takes them also where there are none: the debt is at most one burst, so that it ends.
+  void charge(const TokenRate& rate, uint64_t tokens, uint64_t now_ns) {
+    uint64_t due_ns = due_ns_.load(std::memory_order_relaxed);
+    uint64_t next_ns;
+    do {
+      next_ns = std::min(std::max(due_ns, now_ns) + tokens * rate.interval_ns, now_ns + 2 * rate.burst_ns());
+    } while (!due_ns_.compare_exchange_weak(due_ns, std::max(due_ns, next_ns), std::memory_order_relaxed));
+  }
+  // What could be taken now.
+  uint64_t tokens(const TokenRate& rate, uint64_t now_ns) const {
+    if (rate.interval_ns == 0) return rate.burst;
+    const uint64_t due_ns = std::max(due_ns_.load(std::memory_order_relaxed), now_ns);
+    const uint64_t full_ns = now_ns + rate.burst_ns();
+    return due_ns >= full_ns ? 0 : (full_ns - due_ns) / rate.interval_ns;
+  }
+  uint64_t full_at_ns() const { return due_ns_.load(std::memory_order_relaxed); }
+  void fill() { due_ns_.store(0, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> due_ns_{0};
+};
+
+}  // namespace tidegate
