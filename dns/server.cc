@@ -194,6 +194,8 @@ void Server::append_transport_metrics(std::string& out) const {
   FamilyText(out, "tidegate_dns_tcp_connections_total", "Connections, by what became of them.")
       .add(sum_tcp(&TcpTally::accepted), {{"event", "accepted"}})
       .add(sum_tcp(&TcpTally::evicted), {{"event", "evicted"}})
+      .add(sum_tcp(&TcpTally::evicted_by_address), {{"event", "evicted_by_address"}})
+      .add(sum_tcp(&TcpTally::refused), {{"event", "refused"}})
       .add(sum_tcp(&TcpTally::timed_out), {{"event", "timed_out"}})
       .add(sum_tcp(&TcpTally::oversized_query), {{"event", "oversized_query"}})
       .add(sum_tcp(&TcpTally::unanswerable), {{"event", "unanswerable"}});

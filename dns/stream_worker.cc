@@ -14,6 +14,7 @@ StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, cons
   HttpServerLimits limits;
   limits.body_bytes = kMaxMessageBytes;  // a DoH message; HTTPDNS has no bodies
   limits.head.head_bytes = 16 << 10;
+  limits.trusted_addresses = node.trusted_proxies;  // their connections carry the queries of many clients
   http_ = std::make_unique<HttpServer>(
       loop_, [this](HttpExchangePtr exchange) { front_->serve(exchange); }, limits);
 }

@@ -4,10 +4,13 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "core/clock.h"
+#include "core/crypto.h"
+#include "core/open_files.h"
 #include "dns/udp.h"
 
 namespace tidegate::dns {
@@ -16,31 +19,48 @@ namespace {
 constexpr int kListenBacklog = 1'024;
 constexpr size_t kLengthBytes = 2;  // before every message
 constexpr int kAcceptsPerTurn = 64;
+constexpr uint64_t kPauseMs = 100;    // after the process ran out of descriptors, with nothing of ours to close
 constexpr size_t kKeptBytes = 4'096;  // of room for answers, by a connection with none under way
 
 }  // namespace
 
 class TcpServer::Listener final : public IoHandler {
  public:
-  Listener(TcpServer& server, UniqueFd fd) : server_(server), fd_(std::move(fd)) {
+  Listener(TcpServer& server, UniqueFd fd)
+      : server_(server),
+        fd_(std::move(fd)),
+        pause_(server.loop_, [this] { server_.loop_.modify(fd_.get(), EPOLLIN); }) {
     server_.loop_.add(fd_.get(), EPOLLIN, this);
   }
   ~Listener() { server_.loop_.remove(fd_.get()); }
-  void on_io(uint32_t) override { server_.accept_all(fd_.get()); }
+  void on_io(uint32_t) override {
+    if (server_.accept_some(fd_.get()) != Accepted::no_descriptors) return;
+    server_.loop_.modify(fd_.get(), 0);  // what waits in the backlog would wake us without end
+    pause_.arm_after_ms(kPauseMs);
+  }
 
  private:
   TcpServer& server_;
   UniqueFd fd_;
+  Timer pause_;
 };
 
 class TcpServer::Connection final : public IoHandler {
  public:
-  Connection(TcpServer& server, UniqueFd fd, const IpAddress& address)
-      : server_(server), fd_(std::move(fd)), client_{address, Transport::tcp} {
+  Connection(TcpServer& server, UniqueFd fd, const IpAddress& address, AddressTable::Hold hold)
+      : server_(server), fd_(std::move(fd)), hold_(std::move(hold)), client_{address, Transport::tcp} {
     in_.resize(kLengthBytes + server.limits_.query_bytes);
     server_.loop_.add(fd_.get(), EPOLLIN, this);
   }
-  ~Connection() { server_.loop_.remove(fd_.get()); }
+  ~Connection() { leave(); }
+  // Gives the socket and the place back at once; the object may live to the end of the loop's turn.
+  void leave() {
+    if (!fd_) return;
+    server_.loop_.remove(fd_.get());
+    fd_.reset();
+    hold_ = {};
+  }
+  const IpAddress& address() const { return client_.address; }
 
   void on_io(uint32_t events) override {
     if (closed) return;  // its end is under way
@@ -132,6 +152,7 @@ class TcpServer::Connection final : public IoHandler {
 
   TcpServer& server_;
   UniqueFd fd_;
+  AddressTable::Hold hold_;
   Client client_;
   std::vector<uint8_t> in_;
   size_t in_bytes_ = 0;
@@ -145,6 +166,7 @@ TcpServer::TcpServer(EventLoop& loop, TablesSlot& slot, Worker& worker, TcpLimit
       slot_(slot),
       worker_(worker),
       limits_(limits),
+      addresses_(limits.connections, random_hash_key()),
       scratch_(kLengthBytes + kMaxMessageBytes),
       sweep_(loop, [this] {
         const uint64_t idle_ns = limits_.idle_ms * kNsPerMs;
@@ -168,32 +190,59 @@ Result<Endpoint> TcpServer::listen(const Endpoint& endpoint) {
   return bound;
 }
 
-void TcpServer::accept_all(int listener) {
+TcpServer::Accepted TcpServer::accept_some(int listener) {
   for (int i = 0; i < kAcceptsPerTurn; ++i) {
     sockaddr_storage peer{};
     socklen_t bytes = sizeof peer;
     UniqueFd fd(::accept4(listener, reinterpret_cast<sockaddr*>(&peer), &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (!fd) {
-      // Out of descriptors: the one idle longest pays for the newcomer, which is accepted at the next turn.
-      if ((errno == EMFILE || errno == ENFILE) && !connections_.empty()) {
-        Tally::add(tally_.evicted);
-        close(*connections_.front());
-      }
-      return;
+    if (fd) {
+      admit(std::move(fd), Endpoint::from(peer).address.unmapped());
+    } else if (is_own_limit(errno)) {
+      if (!connection_waits(listener)) return Accepted::all;
+      if (!evict_oldest()) return Accepted::no_descriptors;
+    } else if (errno != EINTR && errno != ECONNABORTED) {
+      return Accepted::all;
     }
-    const int on = 1;
-    ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (connections_.size() >= limits_.connections) {
-      Tally::add(tally_.evicted);
-      close(*connections_.front());
-    }
-    Tally::add(tally_.accepted);
-    connections_.push_back(std::make_unique<Connection>(*this, std::move(fd), Endpoint::from(peer).address.unmapped()));
-    Connection& connection = *connections_.back();
-    connection.place = std::prev(connections_.end());
-    connection.active_ns = loop_.now_ns();
-    if (!sweep_.armed()) sweep_.arm_after_ms(limits_.idle_ms);
   }
+  return Accepted::more;
+}
+
+void TcpServer::admit(UniqueFd fd, const IpAddress& address) {
+  const uint64_t now_ns = loop_.now_ns();
+  std::optional<AddressTable::Hold> hold = addresses_.hold(address, limits_.connections_per_address, now_ns);
+  // An address that has its share pays for itself: nobody sweeps the others out by connecting again and again.
+  if (!hold && evict_oldest_of(address)) hold = addresses_.hold(address, limits_.connections_per_address, now_ns);
+  if (connections_.size() >= limits_.connections) evict_oldest();
+  if (!hold || (is_reserved_file(fd.get()) && !evict_oldest())) {
+    Tally::add(tally_.refused);
+    return;
+  }
+  if (is_reserved_file(fd.get())) fd = under_lowest_number(std::move(fd));
+  const int on = 1;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  Tally::add(tally_.accepted);
+  connections_.push_back(std::make_unique<Connection>(*this, std::move(fd), address, std::move(*hold)));
+  Connection& connection = *connections_.back();
+  connection.place = std::prev(connections_.end());
+  connection.active_ns = now_ns;
+  if (!sweep_.armed()) sweep_.arm_after_ms(limits_.idle_ms);
+}
+
+bool TcpServer::evict_oldest() {
+  if (connections_.empty()) return false;
+  Tally::add(tally_.evicted);
+  close(*connections_.front());
+  return true;
+}
+
+bool TcpServer::evict_oldest_of(const IpAddress& address) {
+  const auto oldest = std::find_if(connections_.begin(), connections_.end(), [&](const auto& connection) {
+    return AddressTable::same(connection->address(), address);
+  });
+  if (oldest == connections_.end()) return false;
+  Tally::add(tally_.evicted_by_address);
+  close(**oldest);
+  return true;
 }
 
 void TcpServer::touch(Connection& connection) {
@@ -203,6 +252,7 @@ void TcpServer::touch(Connection& connection) {
 
 void TcpServer::close(Connection& connection) {
   connection.closed = true;
+  connection.leave();
   // Its own callback may be running: it is destroyed after it.
   auto dying = std::make_shared<std::unique_ptr<Connection>>(std::move(*connection.place));
   connections_.erase(connection.place);

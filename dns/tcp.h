@@ -1,7 +1,9 @@
 // TCP (RFC 1035 §4.2.2, RFC 7766): pipelined queries on kept connections, answered in the order in which they came.
 //
-// Bounds: connections a worker (at the bound, the one idle longest makes room), bytes of a query, bytes of answers that
-// a client does not read (its next queries wait until it does), and time without progress.
+// Bounds: connections a worker and, within these, of one client address (at either bound the one without progress for
+// longest makes room, at the latter of that address), bytes of a query, bytes of answers that a client does not read
+// (its next queries wait until it does), and time without progress. The last descriptors are left to others
+// (core/open_files.h).
 //
 // Threads: everything on the loop's thread.
 #pragma once
@@ -11,17 +13,20 @@
 #include <memory>
 #include <vector>
 
+#include "core/address_table.h"
 #include "core/event_loop.h"
 #include "core/fd.h"
 #include "core/ip.h"
 #include "core/result.h"
+#include "dns/limits.h"
 #include "dns/publish.h"
 #include "dns/query.h"
 
 namespace tidegate::dns {
 
 struct TcpLimits {
-  size_t connections = 1'024;
+  size_t connections = kTcpConnections;
+  uint32_t connections_per_address = kTcpConnectionsPerAddress;
   uint64_t idle_ms = 10'000;         // without a byte in either direction (RFC 7766 §6.2.3 asks for seconds)
   size_t query_bytes = 4'096;        // a longer one closes the connection
   size_t backlog_bytes = 128 << 10;  // of answers not yet taken; at least one largest answer
@@ -29,7 +34,9 @@ struct TcpLimits {
 
 struct TcpTally {
   Tally::Count accepted{0};
-  Tally::Count evicted{0};  // closed to make room for another
+  Tally::Count evicted{0};             // closed to make room for another
+  Tally::Count evicted_by_address{0};  // of the same address, which has its share
+  Tally::Count refused{0};             // the newcomer itself: no descriptor left for it
   Tally::Count timed_out{0};
   Tally::Count oversized_query{0};  // closed
   Tally::Count unanswerable{0};     // a message that gets no answer over UDP either: closed
@@ -54,7 +61,11 @@ class TcpServer {
   friend class Connection;
   using Connections = std::list<std::unique_ptr<Connection>>;  // the one idle longest first
 
-  void accept_all(int listener);
+  enum class Accepted : uint8_t { all, more, no_descriptors };
+  Accepted accept_some(int listener);
+  void admit(UniqueFd fd, const IpAddress& address);
+  bool evict_oldest();
+  bool evict_oldest_of(const IpAddress& address);
   void touch(Connection& connection);  // it made progress
   void close(Connection& connection);  // its memory goes at the end of the loop's turn
 
@@ -64,6 +75,7 @@ class TcpServer {
   TcpLimits limits_;
   TcpTally tally_;
   std::vector<std::unique_ptr<Listener>> listeners_;
+  AddressTable addresses_;  // outlives connections_, which hold places in it
   Connections connections_;
   std::vector<uint8_t> scratch_;  // one answer with its length; shared by all connections
   Timer sweep_;                   // closes the idle

@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <thread>
 
+#include "core/clock.h"
 #include "core/http_client.h"
 #include "tests/unit/dns/support.h"
 
@@ -220,6 +222,98 @@ TEST(Tcp, IdleConnectionsEndAndTheOldestMakesRoom) {
   EXPECT_EQ(server.tally().timed_out.load(), 2U);
   EXPECT_THAT(read_framed(second.get()), IsEmpty());
   EXPECT_THAT(read_framed(third.get()), IsEmpty());
+}
+
+// A TcpServer in this thread, for crowds.
+class TcpDoor : public ::testing::Test {
+ protected:
+  void serve(TcpLimits limits) {
+    edge_.add_zone("example.test.", kZone);
+    publisher_.publish(edge_.build().value());
+    server_ = std::make_unique<TcpServer>(loop_, slot_, worker_, limits);
+    endpoint_ = server_->listen(*Endpoint::parse("127.0.0.1:0")).value();
+  }
+  UniqueFd connect_from(const char* source) {
+    sockaddr_storage address{};
+    UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const timeval patience{kPatienceMs / 1000, 0};
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    socklen_t length = Endpoint{*IpAddress::parse(source), 0}.to_sockaddr(address);
+    EXPECT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
+    length = endpoint_.to_sockaddr(address);
+    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
+    return fd;
+  }
+  UniqueFd accepted_from(const char* source) {
+    const uint64_t before = server_->tally().accepted.load();
+    UniqueFd fd = connect_from(source);
+    while (server_->tally().accepted.load() == before) loop_.run_once(kPatienceMs * 1'000'000ULL);
+    return fd;
+  }
+  static bool is_open(const UniqueFd& fd) {
+    char byte;
+    return ::recv(fd.get(), &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
+  }
+
+  Edge edge_;
+  TablesPublisher publisher_;
+  TablesSlot& slot_ = publisher_.add_reader();
+  EventLoop loop_;
+  Worker worker_{1, HashKey{}};
+  std::unique_ptr<TcpServer> server_;
+  Endpoint endpoint_;
+};
+
+TEST_F(TcpDoor, AnAddressThatConnectsWithoutEndSweepsOutItsOwnConnectionsAlone) {
+  serve({.connections = 8, .connections_per_address = 2});
+  const UniqueFd bystander = accepted_from("127.0.0.2");  // without progress for longest
+  std::vector<UniqueFd> crowd;
+  for (int i = 0; i < 100; ++i) crowd.push_back(accepted_from("127.0.0.1"));
+  EXPECT_TRUE(is_open(bystander));
+  EXPECT_EQ(server_->connections(), 3U);
+  EXPECT_EQ(server_->tally().evicted_by_address.load(), 98U);
+  EXPECT_EQ(server_->tally().evicted.load(), 0U);
+  EXPECT_TRUE(is_open(crowd.back()));
+  EXPECT_FALSE(is_open(crowd.front()));
+}
+
+TEST_F(TcpDoor, WithoutADescriptorTheOldestMakesRoomAndAloneItDoesNotSpin) {
+  serve({});
+  const UniqueFd first = accepted_from("127.0.0.1");
+  UniqueFd second = connect_from("127.0.0.2"), third = connect_from("127.0.0.3");
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  const int next = UniqueFd(::dup(2)).get();
+  rlimit lowered = before;
+  lowered.rlim_cur = static_cast<rlim_t>(next);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &lowered), 0);
+  // One descriptor for three: they take it from each other, the last one has it.
+  while (server_->tally().accepted.load() < 3) loop_.run_once(kPatienceMs * 1'000'000ULL);
+  EXPECT_EQ(server_->connections(), 1U);
+  size_t rounds = 0;
+  const uint64_t end_ns = monotonic_ns() + 50'000'000;
+  for (; monotonic_ns() < end_ns; ++rounds) loop_.run_once(20'000'000);
+  EXPECT_LT(rounds, 50U);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_FALSE(is_open(first));
+}
+
+// Nothing of its own to close: it waits instead of being woken without end.
+TEST_F(TcpDoor, WithoutADescriptorAndWithoutAConnectionItWaits) {
+  serve({});
+  const UniqueFd waiting = connect_from("127.0.0.1");
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  rlimit lowered = before;
+  lowered.rlim_cur = static_cast<rlim_t>(UniqueFd(::dup(2)).get());
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &lowered), 0);
+  size_t rounds = 0;
+  const uint64_t end_ns = monotonic_ns() + 50'000'000;
+  for (; monotonic_ns() < end_ns; ++rounds) loop_.run_once(20'000'000);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_LT(rounds, 50U);
+  while (server_->tally().accepted.load() < 1) loop_.run_once(kPatienceMs * 1'000'000ULL);
+  EXPECT_EQ(server_->connections(), 1U);
 }
 
 TEST_F(Serving, SpeaksHttpDnsAndDohOverHttp) {
