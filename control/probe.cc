@@ -8,6 +8,7 @@
 
 #include "core/fd.h"
 #include "core/http_client.h"
+#include "core/open_files.h"
 
 namespace tidegate {
 
@@ -33,8 +34,10 @@ class TcpAttempt final : public ProbeAttempt, private IoHandler {
     sockaddr_storage address{};
     const socklen_t length = target.endpoint.to_sockaddr(address);
     fd_.reset(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
-    if (!fd_) {
-      finish_later({false, fmt::format("no socket: {}", std::strerror(errno))});
+    if (!fd_ || is_reserved_file(fd_.get())) {
+      const int error = fd_ ? EMFILE : errno;
+      fd_.reset();
+      finish_later({false, fmt::format("no socket: {}", std::strerror(error)), !is_own_limit(error)});
       return;
     }
     const linger reset_on_close{1, 0};
@@ -42,7 +45,7 @@ class TcpAttempt final : public ProbeAttempt, private IoHandler {
     if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0) {
       finish_later({true, ""});
     } else if (errno != EINPROGRESS) {
-      finish_later({false, connect_sentence(errno)});
+      finish_later({false, connect_sentence(errno), !is_own_limit(errno)});
     } else {
       loop_.add(fd_.get(), EPOLLOUT, this);
       watched_ = true;
@@ -109,7 +112,9 @@ class HttpAttempt final : public ProbeAttempt {
     call_ = http_call(loop, to, std::move(request),
                       [this, expect = target.expect_status](const Result<HttpResponse>& response) {
                         deadline_->cancel();
-                        done_(judge(response, expect));
+                        ProbeResult result = judge(response, expect);
+                        result.looked = response || !call_->failed_for_own_limit();
+                        done_(std::move(result));
                       });
   }
 

@@ -33,6 +33,8 @@ ProbeTarget probe_target(const Probe& probe, const Backend& backend);
 struct ProbeResult {
   bool success = false;
   std::string reason;  // "connect refused", "status 503, expected 200", "nothing for 500 ms"; empty after a success
+  // False: a limit of this host's own (core/open_files.h) kept it from looking, which says nothing of the backend.
+  bool looked = true;
 };
 
 class ProbeAttempt {

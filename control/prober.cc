@@ -13,6 +13,7 @@ namespace {
 
 // No first look at a backend waits longer than this, however long its interval is.
 constexpr uint64_t kMaxFirstDelayMs = 1'000;
+constexpr uint64_t kBlindLogPauseNs = 60 * kNsPerS;
 constexpr uint64_t kFirstCommitPauseMs = 100;
 constexpr uint64_t kLongestCommitPauseMs = 2'000;
 constexpr const char* kProbesHelp = "Probes that came to an end, by result.";
@@ -27,6 +28,7 @@ Prober::Prober(EventLoop& loop, Ledger& ledger, const HashKey& spread_key)
       jitter_(static_cast<std::minstd_rand::result_type>(spread_key.k0 ^ spread_key.k1)),
       successes_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "success"}})),
       failures_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "failure"}})),
+      not_looked_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "own_limit"}})),
       unstored_(metrics().counter("tidegate_control_health_commit_failures_total",
                                   "Attempts to store health words that failed.")) {}
 
@@ -92,6 +94,14 @@ void Prober::probe(const std::string& key, Watch& watch) {
 }
 
 void Prober::on_result(const std::string& key, Watch& watch, const ProbeResult& result) {
+  if (!result.looked) {
+    not_looked_.add();
+    if (told_blind_ns_ == 0 || loop_.now_ns() - told_blind_ns_ > kBlindLogPauseNs) {
+      log_warn("probes cannot be made, verdicts stay: {}", result.reason);
+      told_blind_ns_ = loop_.now_ns();
+    }
+    return;
+  }
   (result.success ? successes_ : failures_).add();
   if (!observe(watch.dampener, result.success, watch.target.rise, watch.target.fall)) return;
   log_info("{} is {}{}{}", key, result.success ? "up" : "down", result.success ? "" : ": ", result.reason);

@@ -61,10 +61,12 @@ class Prober {
   std::map<std::string, std::unique_ptr<Watch>> watches_;
   std::map<std::string, std::optional<HealthWord>> pending_;
   Timer coalesce_;
+  uint64_t told_blind_ns_ = 0;    // when it was logged last that probes cannot be made; 0: never
   uint64_t commit_pause_ms_ = 0;  // after a commit that failed; 0: the last one did not
   std::minstd_rand jitter_;
   Counter& successes_;
   Counter& failures_;
+  Counter& not_looked_;
   Counter& unstored_;
 };
 

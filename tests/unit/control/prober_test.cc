@@ -82,6 +82,34 @@ TEST(Probe, TellsUpFromEveryKindOfDown) {
   EXPECT_EQ(probe_once(loop, ProbeType::http, origin.endpoint).reason, "status 503, expected 200");
 }
 
+// Lowers what this process may open to what is open already.
+class NoFiles {
+ public:
+  NoFiles() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const UniqueFd next(::dup(2));
+    rlimit lowered = before_;
+    lowered.rlim_cur = static_cast<rlim_t>(next.get());
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &lowered), 0);
+  }
+  ~NoFiles() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST(Probe, WithoutADescriptorItDidNotLook) {
+  EventLoop loop;
+  Origin origin(loop);
+  const NoFiles none;
+  for (const ProbeType type : {ProbeType::tcp, ProbeType::http}) {
+    const ProbeResult result = probe_once(loop, type, origin.endpoint);
+    EXPECT_FALSE(result.looked) << result.reason;
+    EXPECT_FALSE(result.success);
+    EXPECT_THAT(result.reason, HasSubstr("Too many open files"));
+  }
+}
+
 TEST(Probe, AnAttemptThatIsDroppedSaysNothingMore) {
   EventLoop loop;
   MuteSocket mute;
@@ -152,6 +180,26 @@ TEST_F(ProberTest, ABackendThatNobodyHearsIsDownWithItsReason) {
   ASSERT_TRUE(becomes(false));
   EXPECT_THAT(word()->reason, HasSubstr("refused"));
   EXPECT_THAT(host.call("GET", "/v1/health").body, HasSubstr("refused"));
+}
+
+TEST_F(ProberTest, OurOwnLimitIsNoVerdictOnABackend) {
+  Origin origin(loop);
+  ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint, "rise: 1, fall: 1")).status, 200);
+  ASSERT_TRUE(becomes(true));
+  // Just after one attempt has ended the next one is an interval away: none is under way when descriptors are gone.
+  const Counter& looked = metrics().counter("tidegate_control_probes_total", "", {{"result", "success"}});
+  const uint64_t looked_before = looked.value();
+  ASSERT_TRUE(pump(loop, [&] { return looked.value() > looked_before; }));
+  const Counter& unlooked = metrics().counter("tidegate_control_probes_total", "", {{"result", "own_limit"}});
+  const uint64_t before = unlooked.value();
+  {
+    const NoFiles none;
+    ASSERT_TRUE(pump(loop, [&] { return unlooked.value() >= before + 5; }));
+    EXPECT_TRUE(word() && word()->up);
+  }
+  const int asked = origin.asked;
+  ASSERT_TRUE(pump(loop, [&] { return origin.asked > asked; })) << "it is looked at again";
+  EXPECT_TRUE(word() && word()->up);
 }
 
 TEST_F(ProberTest, AfterARestartTheWordOfBeforeStandsUntilItIsContradicted) {
