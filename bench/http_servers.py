@@ -67,7 +67,8 @@ sites: [{{name: here, location: {{latitude: 50, longitude: 8}}}}]
 nodes:
   - name: bench
     site: here
-    l7: {{workers: 1}}
+    # One address makes all of the load.
+    l7: {{workers: 1, max_connections_per_client: 16000, connection_rate_per_client: 0}}
     cache: {{enabled: {str(cached).lower()}, ram: {"256MB" if ram else "0"}, disk: 1GB}}
 pools: [{{name: origin, backends: [{{name: o, addresses: [127.0.0.1], port: {ORIGIN}}}]}}]
 certificates: [{{name: c, certificate_file: c.crt, key_file: c.key}}]

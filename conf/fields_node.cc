@@ -50,8 +50,16 @@ const Section& l7_section() {
       {
           enabled<L7Node>(),
           integer("workers", &L7Node::workers, {1, 256}, "Threads, each with connections of its own; read at start."),
-          integer("max_connections", &L7Node::max_connections, {1, 10'000'000},
-                  "Clients' connections at one time, all workers together."),
+          integer(
+              "max_connections", &L7Node::max_connections, {1, 10'000'000},
+              "Clients' connections at one time, all workers together. At the bound the one idle longest makes room."),
+          integer("max_connections_per_client", &L7Node::max_connections_per_client, {0, 10'000'000},
+                  "Of these, for one client address (IPv6: one /64) that is no trusted proxy; 0: a quarter."),
+          integer("connection_rate_per_client", &L7Node::connection_rate_per_client, {0, 1'000'000},
+                  "New connections a second from one such address, to which HTTP/2 streams that it resets are added; "
+                  "0: no bound."),
+          integer("connection_burst_per_client", &L7Node::connection_burst_per_client, {1, 10'000'000},
+                  "As many may come at once."),
           duration("drain_timeout", &L7Node::drain_timeout_ms, {0, kHour},
                    "After SIGTERM, for requests that are under way."),
           text("access_log", &L7Node::access_log,

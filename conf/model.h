@@ -61,6 +61,9 @@ struct L7Node {
   bool enabled = false;
   uint32_t workers = 1;
   uint64_t max_connections = 16'000;
+  uint64_t max_connections_per_client = 0;      // 0: a quarter of max_connections
+  uint64_t connection_rate_per_client = 1'000;  // a second; 0: no bound
+  uint64_t connection_burst_per_client = 10'000;
   uint64_t drain_timeout_ms = 30'000;  // after SIGTERM, for requests under way
   std::string access_log;              // path, "-" for stdout, empty for none
 };

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "core/open_files.h"
 #include "l7/backend_connections.h"
 
 namespace tidegate::l7 {
@@ -26,17 +27,16 @@ BackendConnection::BackendConnection(EventLoop& loop, BlockPool& blocks, Backend
       in_(blocks),
       keepalive_(loop, [this] { home_.drop_idle(this); }) {}
 
-void BackendConnection::connect() {
+void BackendConnection::connect(UniqueFd fd) {
+  if (!fd) return fail_with(Failure::out_of_sockets);
   sockaddr_storage address{};
   const socklen_t length = endpoint_.to_sockaddr(address);
-  UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd) return fail_with(Failure::overloaded);
   const int one = 1;
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
-    return fail_with(Failure::connect_failed);
+    return fail_with(is_own_limit(errno) ? Failure::out_of_sockets : Failure::connect_failed);
   }
-  if (!transport_.open(std::move(fd), this)) return fail_with(Failure::overloaded);
+  if (!transport_.open(std::move(fd), this)) return fail_with(Failure::out_of_sockets);
   if (tls_) transport_.start_tls(tls_, false, server_name_.empty() ? endpoint_.address.to_string() : server_name_);
 }
 

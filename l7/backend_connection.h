@@ -40,8 +40,8 @@ class BackendConnection final : public IoHandler {
                     const BackendPeer& peer);
   ~BackendConnection() = default;
 
-  // Starts connecting; connected() or failure() will tell.
-  void connect();
+  // Starts connecting by a socket that is not connected yet; connected() or failure() will tell.
+  void connect(UniqueFd fd);
   // A new exchange on this connection. `head` is sent (once connected); `to_head`: no body will follow the response.
   void begin(User& user, std::string_view head, bool chunked_body, bool to_head);
 

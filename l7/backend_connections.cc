@@ -1,6 +1,11 @@
 #include "l7/backend_connections.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
+#include <cerrno>
+
+#include "core/open_files.h"
 
 namespace tidegate::l7 {
 
@@ -28,8 +33,29 @@ std::unique_ptr<BackendConnection> BackendConnections::open(const BackendRuntime
   if (s.open >= max_connections) return nullptr;
   ++s.open;
   auto connection = std::make_unique<BackendConnection>(loop_, blocks_, *this, backend.id, peer);
-  connection->connect();
+  connection->connect(open_socket(peer.endpoint));
   return connection;
+}
+
+// The last descriptors are not for backends; nor are they needed while something idle has one.
+UniqueFd BackendConnections::open_socket(const Endpoint& endpoint) {
+  const int family = endpoint.address.is_v4() ? AF_INET : AF_INET6;
+  for (bool again = false;; again = true) {
+    UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (fd && !is_reserved_file(fd.get())) return fd;
+    if (again || (!fd && !is_own_limit(errno))) return {};
+    fd.reset();
+    if (!drop_one_idle() && !free_a_descriptor_()) return {};
+  }
+}
+
+bool BackendConnections::drop_one_idle() {
+  for (Slot& s : slots_) {
+    if (s.idle.empty()) continue;
+    drop_idle(s.idle.front().get());  // the one kept longest
+    return true;
+  }
+  return false;
 }
 
 void BackendConnections::give_back(std::unique_ptr<BackendConnection> connection, const Pool& pool) {

@@ -2,6 +2,7 @@
 // again last in, first out, so that few stay warm and the others age out.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -13,18 +14,22 @@ namespace tidegate::l7 {
 
 class BackendConnections {
  public:
-  BackendConnections(EventLoop& loop, BlockPool& blocks) : loop_(loop), blocks_(blocks) {}
+  // `free_a_descriptor` closes something else of the process's when a connection finds no descriptor; false: it cannot.
+  BackendConnections(EventLoop& loop, BlockPool& blocks, std::function<bool()> free_a_descriptor)
+      : loop_(loop), blocks_(blocks), free_a_descriptor_(std::move(free_a_descriptor)) {}
 
   // A kept connection to that very peer, or null. `must_be_alive`: one that a last look at the socket vouches for.
   std::unique_ptr<BackendConnection> take_idle(const BackendRuntime& backend, const BackendPeer& peer,
                                                bool must_be_alive);
-  // A new one, connecting; null at `max_connections`.
+  // A new one, connecting; null at `max_connections`. Without a descriptor for it, it fails with out_of_sockets.
   std::unique_ptr<BackendConnection> open(const BackendRuntime& backend, const BackendPeer& peer,
                                           uint32_t max_connections);
   // After an exchange: kept when it may serve another, else closed. Safe from within the connection's own callback.
   void give_back(std::unique_ptr<BackendConnection> connection, const Pool& pool);
   void drop_idle(BackendConnection* connection);
   void close_all_idle();
+  // Closes one idle connection, of any backend; false: there is none.
+  bool drop_one_idle();
 
  private:
   struct Slot {
@@ -33,9 +38,11 @@ class BackendConnections {
   };
   Slot& slot(uint32_t backend);
   void bury(std::unique_ptr<BackendConnection> connection);
+  UniqueFd open_socket(const Endpoint& endpoint);
 
   EventLoop& loop_;
   BlockPool& blocks_;
+  const std::function<bool()> free_a_descriptor_;
   std::vector<Slot> slots_;                                 // by BackendRuntime::id
   std::vector<std::unique_ptr<BackendConnection>> buried_;  // until the end of the loop's round
 };

@@ -14,7 +14,8 @@ constexpr uint64_t kLargestHead = kBlockBytes - 2048;
 
 }  // namespace
 
-ClientConnection::ClientConnection(Worker& worker, const Endpoint& peer, const Endpoint& bind, size_t index)
+ClientConnection::ClientConnection(Worker& worker, const Endpoint& peer, const Endpoint& bind, AddressTable::Hold hold,
+                                   size_t index)
     : worker_(worker),
       transport_(worker.loop(), worker.blocks()),
       in_(worker.blocks()),
@@ -26,6 +27,7 @@ ClientConnection::ClientConnection(Worker& worker, const Endpoint& peer, const E
                  close();  // no handshake, or no first byte, in time
                }
              }),
+      address_hold_(std::move(hold)),
       bind_(bind),
       peer_text_(peer.address.to_string()),
       index_(index) {
@@ -34,7 +36,7 @@ ClientConnection::ClientConnection(Worker& worker, const Endpoint& peer, const E
   pin_plan();
 }
 
-ClientConnection::~ClientConnection() = default;
+ClientConnection::~ClientConnection() { note_busy(); }
 
 PlanPin ClientConnection::pin_plan() {
   PlanPin pin = worker_.plan();
@@ -46,8 +48,7 @@ PlanPin ClientConnection::pin_plan() {
   const Listener& listener = plan.model().listeners[facts_.listener];
   listener_name_ = listener.name;
   facts_.listener_name = listener_name_;
-  facts_.peer_trusted = std::any_of(listener.trusted_proxies.begin(), listener.trusted_proxies.end(),
-                                    [&](const Cidr& network) { return network.contains(facts_.peer.address); });
+  facts_.peer_trusted = trusts(listener, facts_.peer.address);
   facts_.max_body_bytes = listener.max_body_bytes;
   facts_.merge_slashes = listener.merge_slashes;
   facts_.underscores_in_headers = listener.underscores_in_headers;
@@ -62,6 +63,7 @@ PlanPin ClientConnection::pin_plan() {
 
 void ClientConnection::open(UniqueFd fd) {
   if (!transport_.open(std::move(fd), this)) return close();
+  note_idle();
   timer_.arm_after_ms(limits_.header_timeout_ms);
   if (facts_.listener != kNone) {
     if (const std::shared_ptr<TlsContext>& tls = worker_.plan()->listener_tls(facts_.listener)) {
@@ -130,10 +132,27 @@ void ClientConnection::drain() {
   // Still shaking hands: it may yet ask one thing, and is told then that it was the last.
 }
 
+void ClientConnection::recycle() {
+  if (protocol_) return protocol_->recycle();
+  close();
+}
+
+void ClientConnection::note_idle() {
+  if (!closed()) worker_.admission().note_idle(*this);
+}
+
+void ClientConnection::note_busy() { worker_.admission().note_busy(*this); }
+
+void ClientConnection::charge_address(uint64_t tokens) {
+  if (!facts_.peer_trusted) worker_.admission().charge(facts_.peer.address, tokens);
+}
+
 void ClientConnection::close() {
   if (stage_ == Stage::closed) return;
   stage_ = Stage::closed;
   if (protocol_) protocol_->on_closing();
+  worker_.admission().note_busy(*this);
+  address_hold_ = {};
   timer_.cancel();
   transport_.close();
   worker_.bury(this);

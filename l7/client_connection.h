@@ -5,7 +5,9 @@
 #include <memory>
 #include <string>
 
+#include "core/address_table.h"
 #include "core/event_loop.h"
+#include "core/idle_list.h"
 #include "l7/buffer.h"
 #include "l7/client_stream.h"
 #include "l7/plan.h"
@@ -24,15 +26,16 @@ class ClientProtocol {
   virtual void on_timer() = 0;    // the connection's timer, which the protocol arms
   virtual void on_round_end() {}  // asked for with Worker::call_at_round_end
   virtual void drain() = 0;       // finish what is under way, take nothing new
+  virtual void recycle() = 0;     // close at once, as politely as that goes: nothing is under way
   // The socket is about to be closed: end the transactions.
   virtual void on_closing() = 0;
 };
 std::unique_ptr<ClientProtocol> make_http1(ClientConnection& connection);
 std::unique_ptr<ClientProtocol> make_http2(ClientConnection& connection);
 
-class ClientConnection final : public IoHandler {
+class ClientConnection final : public IoHandler, public IdleLink {
  public:
-  ClientConnection(Worker& worker, const Endpoint& peer, const Endpoint& bind, size_t index);
+  ClientConnection(Worker& worker, const Endpoint& peer, const Endpoint& bind, AddressTable::Hold hold, size_t index);
   ~ClientConnection();
 
   void open(UniqueFd fd);
@@ -41,6 +44,8 @@ class ClientConnection final : public IoHandler {
   void drain();
   // Ends it now, whatever is under way.
   void abort() { close(); }
+  // Ends it to make room for another: it is idle.
+  void recycle();
 
   // --- for the protocol
   Worker& worker() { return worker_; }
@@ -59,6 +64,12 @@ class ClientConnection final : public IoHandler {
   // Closes the socket; the object lives until the end of the loop's round.
   void close();
   bool closed() const { return stage_ == Stage::closed; }
+  // No request is under way and no answer is on its way out: from now on it may be closed to make room. A connection
+  // begins so; note_busy() with each whole request head.
+  void note_idle();
+  void note_busy();
+  // What this client did costs its address as much as `tokens` new connections. Trusted proxies pay for nobody.
+  void charge_address(uint64_t tokens);
 
   // The worker's place for it.
   size_t index() const { return index_; }
@@ -78,6 +89,7 @@ class ClientConnection final : public IoHandler {
   std::unique_ptr<ClientProtocol> protocol_;
   ClientFacts facts_;
   Limits limits_;
+  AddressTable::Hold address_hold_;
   const Endpoint bind_;  // where it was accepted: names the listener, also across versions
   std::string peer_text_, listener_name_;
   uint64_t facts_of_ = 0;  // Plan::sequence

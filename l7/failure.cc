@@ -28,7 +28,7 @@ constexpr FailureInfo kTable[] = {
     {"only_if_cached", 504, "Nothing usable is stored, and the request asks for nothing else."},
     {"shared_fetch_failed", 502, "The fetch that this request shared with others reached no backend."},
     {"client_gone", 499, "The client left before its answer was complete."},
-    {"overloaded", 503, "This server is at a limit of its own."},
+    {"out_of_sockets", 503, "This server can open no more connections to backends."},
 };
 static_assert(std::size(kTable) == kFailures);
 

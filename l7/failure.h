@@ -30,7 +30,7 @@ enum class Failure : uint8_t {
   only_if_cached,       // the client wants nothing else, and nothing usable is stored (RFC 9111 §5.2.1.7)
   shared_fetch_failed,  // the fetch that this request waited for reached no backend
   client_gone,          // it closed or reset before its answer was complete
-  overloaded,           // this node is out of a bounded resource
+  out_of_sockets,       // this node has no descriptor, port or memory left for a connection to a backend
   count_,
 };
 constexpr size_t kFailures = static_cast<size_t>(Failure::count_);

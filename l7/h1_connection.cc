@@ -66,6 +66,7 @@ void H1Connection::read_requests() {
   reading_ = false;
   if (state_ != State::waiting || connection_.closed()) return;
   if (!answers_taken()) return transport_.broken() ? connection_.close() : watch_client();
+  if (transport_.drained()) connection_.note_idle();
   if (connection_.in().empty()) {
     connection_.in().release_if_empty();
     if (draining_) {
@@ -116,6 +117,7 @@ bool H1Connection::take_request() {
     refuse(static_cast<uint16_t>(fault.status), fault.sentence);
     return false;
   }
+  connection_.note_busy();
   PlanPin plan = connection_.pin_plan();
   Transaction& transaction = connection_.worker().take_transaction();
   const MessageFault fault = request_from_http1(head, transaction.arena(), transaction.request());
@@ -140,6 +142,7 @@ bool H1Connection::take_request() {
 }
 
 void H1Connection::refuse(uint16_t status, std::string_view sentence) {
+  connection_.note_busy();
   PlanPin plan = connection_.pin_plan();
   Transaction& transaction = connection_.worker().take_transaction();
   state_ = State::exchange;
@@ -349,7 +352,10 @@ void H1Connection::discard_body() {
     state_ = State::closing;
     return finish_closing();
   }
-  if (!body_ended_) return;
+  if (!body_ended_) {
+    if (transport_.drained()) connection_.note_idle();  // answered: nobody would miss the rest
+    return;
+  }
   state_ = State::waiting;
   watch_client();
   read_requests();
@@ -362,6 +368,7 @@ void H1Connection::finish_closing() {
   transport_.shut_write();
   if (all_read) return connection_.close();
   state_ = State::lingering;
+  connection_.note_idle();
   connection_.timer().arm_after_ms(kHttp1LingerMs);
   linger();
 }

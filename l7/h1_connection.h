@@ -16,6 +16,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   void on_ready() override;
   void on_timer() override;
   void drain() override;
+  void recycle() override { connection_.close(); }
   void on_closing() override;
 
   // --- ClientStream

@@ -205,6 +205,7 @@ void H2Connection::pump() {
   if (connection_.closed()) return;
   const bool over = !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
   if (transport_.broken() || (over && transport_.drained())) return connection_.close();
+  if (streams_.size() == unfinished_heads_ && transport_.drained()) connection_.note_idle();
   watch_client();
 }
 
@@ -260,6 +261,7 @@ void H2Connection::resume_awake() {
 }
 
 void H2Connection::start_request(H2Stream& stream, bool end_of_stream) {
+  connection_.note_busy();
   stream.head_ended_ = true;
   --unfinished_heads_;
   note_progress();
@@ -432,6 +434,8 @@ int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_fram
 
 int H2Connection::on_frame_received(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
   auto& connection = *static_cast<H2Connection*>(self);
+  // CVE-2023-44487: a connection's own bound on resets is worth little to one who opens connection after connection.
+  if (frame->hd.type == NGHTTP2_RST_STREAM) connection.connection_.charge_address(1);
   if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
   if (stream == nullptr) return 0;

@@ -72,6 +72,7 @@ class H2Connection final : public ClientProtocol {
   void on_timer() override;
   void on_round_end() override { pump(); }
   void drain() override;
+  void recycle() override { give_up(); }
   void on_closing() override;
 
  private:

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/open_files.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -52,6 +53,11 @@ uint32_t find_listener(const Plan& plan, const Endpoint& bind) {
   return kNone;
 }
 
+bool trusts(const Listener& listener, const IpAddress& peer) {
+  return std::any_of(listener.trusted_proxies.begin(), listener.trusted_proxies.end(),
+                     [&](const Cidr& network) { return network.contains(peer); });
+}
+
 ListenerSocket::ListenerSocket(Worker& worker, ListenSocket socket)
     : worker_(worker), socket_(std::move(socket)), pause_(worker.loop(), [this] {
         paused_ = false;
@@ -77,7 +83,10 @@ bool ListenerSocket::accept_one() {
       ::accept4(socket_.fd.get(), reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!fd) {
     if (errno == EINTR || errno == ECONNABORTED) return true;
-    if (errno != EAGAIN && !paused_) {
+    const bool own_limit = is_own_limit(errno);
+    if (errno == EAGAIN || (own_limit && !connection_waits(socket_.fd.get()))) return false;
+    if (own_limit && worker_.free_a_descriptor()) return true;
+    if (!paused_) {
       // Out of descriptors: what waits in the backlog would wake us forever.
       worker_.stats().accept_failures.add();
       paused_ = true;

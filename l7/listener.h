@@ -28,6 +28,9 @@ Result<ListenSocket> open_listen_socket(const Endpoint& bind, const Endpoint& wa
 struct Plan;
 uint32_t find_listener(const Plan& plan, const Endpoint& bind);
 
+// Whether a peer at this address is one of the listener's trusted proxies.
+bool trusts(const Listener& listener, const IpAddress& peer);
+
 // One worker's listening socket in its loop.
 class ListenerSocket final : public IoHandler {
  public:

@@ -44,7 +44,7 @@ Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_
       tickets_(std::make_shared<const TicketKeys>(secret)) {
   metrics.collector([this](std::string& out) { append_pool_metrics(out); });
   metrics.gauge("tidegate_l7_client_connections", "Client connections open", [this] {
-    return shared_ ? static_cast<double>(shared_->connections.load(std::memory_order_relaxed)) : 0.0;
+    return shared_ ? static_cast<double>(shared_->admission.connections.load(std::memory_order_relaxed)) : 0.0;
   });
 }
 
@@ -78,7 +78,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   bound_ = std::move(sockets->bound);
   needs_restart_ = differences_fixed_at_start(started_as_, node);
   for (const std::string& key : needs_restart_) log_warn("{} has changed: it takes effect at the next start", key);
-  shared_->max_connections.store(node.l7.max_connections, std::memory_order_relaxed);
+  shared_->admission.configure(node.l7);
   plan_ = std::move(plan);
   upcoming_.reset();
   return {};
@@ -114,12 +114,13 @@ Result<void> Proxy::start_workers(const Node& node) {
   if (Result<void> opened = open_cache(node); !opened) return opened;
   started_as_.l7 = node.l7;
   if (!cache_) started_as_.cache = node.cache;
-  shared_.reset(new WorkerShared{stats_, *log_, cache_.get(), main_loop_});
+  shared_.reset(new WorkerShared{stats_, *log_, cache_.get(), main_loop_, AdmissionShared(random_hash_key())});
+  shared_->admission.configure(node.l7);
   for (size_t i = 0; i < count; ++i) {
     tls_.emplace_back(tickets_);
     workers_.push_back(std::make_unique<Worker>(i, *shared_));
-    workers_.back()->start();
   }
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->start();
   return {};
 }
 
@@ -170,7 +171,7 @@ std::optional<Endpoint> Proxy::bound(const Endpoint& bind) const {
 void Proxy::add_status(nlohmann::json& status) const {
   status["workers"] = workers_.size();
   status["needs_restart"] = needs_restart_;
-  status["connections"] = shared_ ? shared_->connections.load(std::memory_order_relaxed) : 0;
+  status["connections"] = shared_ ? shared_->admission.connections.load(std::memory_order_relaxed) : 0;
   nlohmann::json& listeners = status["listeners"] = nlohmann::json::array();
   for (const auto& [bind, real] : bound_) listeners.push_back(real.to_string());
   if (cache_) {
@@ -199,7 +200,14 @@ void Proxy::purge(const Purge& purge) {
 
 Result<nlohmann::json> Proxy::explain(const HttpRequest& request) const {
   if (!plan_) return fail("no configuration yet");
-  return explain_request(*plan_, cache_.get(), request);
+  Result<nlohmann::json> answer = explain_request(*plan_, cache_.get(), request);
+  const std::optional<IpAddress> client = IpAddress::parse(request.parameter("client").value_or(""));
+  if (!answer || !client) return answer;
+  const AdmissionShared::AddressView view = shared_->admission.look(*client, monotonic_ns());
+  (*answer)["client"] = {{"connections", view.connections},
+                         {"most_connections", view.most_connections},
+                         {"new_connections_left", view.new_connections_left}};
+  return answer;
 }
 
 void Proxy::append_pool_metrics(std::string& out) const {

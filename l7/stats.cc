@@ -2,13 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <iterator>
+
 namespace tidegate::l7 {
 
 Stats::Stats(Metrics& m)
     : duration(m.latency("tidegate_l7_request_duration_seconds", "From a request's head to the end of its answer")),
       first_byte(m.latency("tidegate_l7_backend_first_byte_seconds", "From a request sent to the head of its answer")),
       connections(m.counter("tidegate_l7_client_connections_total", "Client connections accepted")),
-      connections_refused(m.counter("tidegate_l7_client_connections_refused_total", "Closed at max_connections")),
+      connections_recycled(m.counter("tidegate_l7_client_connections_recycled_total",
+                                     "Idle client connections closed to make room for others")),
       accept_failures(
           m.counter("tidegate_l7_accept_failures_total", "accept(2) failed, mostly for want of descriptors")),
       tls_handshakes(m.counter("tidegate_l7_tls_handshakes_total", "TLS handshakes completed")),
@@ -37,6 +40,13 @@ Stats::Stats(Metrics& m)
   for (size_t i = 0; i < kFailures; ++i) {
     failures_[i] = &m.counter("tidegate_l7_failures_total", "Requests that ended other than they should",
                               {{"reason", info(static_cast<Failure>(i)).name}});
+  }
+  constexpr const char* kRefusals[] = {"none", "max_connections", "client_connections", "client_rate", "descriptors"};
+  static_assert(std::size(kRefusals) == static_cast<size_t>(ConnectionRefusal::count_));
+  for (size_t i = 1; i < connections_refused_.size(); ++i) {
+    connections_refused_[i] =
+        &m.counter("tidegate_l7_client_connections_refused_total",
+                   "Client connections closed as soon as they were accepted, by reason", {{"reason", kRefusals[i]}});
   }
   constexpr const char* kRefused = "tidegate_l7_requests_refused_total";
   constexpr const char* kRefusedHelp = "Requests refused as malformed or dangerous";

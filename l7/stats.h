@@ -10,6 +10,16 @@
 
 namespace tidegate::l7 {
 
+// Why a client's connection was closed as soon as it was accepted.
+enum class ConnectionRefusal : uint8_t {
+  none,
+  max_connections,     // all workers have as many as they may, and nobody is idle
+  client_connections,  // its address has as many as it may, and none is idle
+  client_rate,         // its address opens them too fast
+  descriptors,         // what is left is for the admin socket and the log
+  count_,
+};
+
 class Stats {
  public:
   explicit Stats(Metrics& metrics);
@@ -19,13 +29,14 @@ class Stats {
     requests_[static_cast<size_t>(version)][status >= 100 && status < 600 ? status / 100 : 0]->add();
   }
   void count_failure(Failure failure) { failures_[static_cast<size_t>(failure)]->add(); }
+  void count_refusal(ConnectionRefusal refusal) { connections_refused_[static_cast<size_t>(refusal)]->add(); }
   void count_refusal(http1::Fault fault) { http1_faults_[static_cast<size_t>(fault)]->add(); }
   void count_refusal(MessageFault fault) { message_faults_[static_cast<size_t>(fault)]->add(); }
 
   LatencyHistogram& duration;    // from the request's head to the answer's last byte handed over
   LatencyHistogram& first_byte;  // of backends: from the request's head sent to the answer's head
   Counter& connections;
-  Counter& connections_refused;  // over max_connections
+  Counter& connections_recycled;  // idle ones, closed to make room
   Counter& accept_failures;
   Counter& tls_handshakes;
   Counter& tls_resumed;
@@ -44,6 +55,7 @@ class Stats {
  private:
   std::array<std::array<Counter*, 6>, 3> requests_{};
   std::array<Counter*, kFailures> failures_{};
+  std::array<Counter*, static_cast<size_t>(ConnectionRefusal::count_)> connections_refused_{};
   std::array<Counter*, static_cast<size_t>(http1::Fault::count_)> http1_faults_{};
   std::array<Counter*, static_cast<size_t>(MessageFault::count_)> message_faults_{};
 };

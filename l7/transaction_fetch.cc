@@ -252,7 +252,7 @@ Step Transaction::attempt_failed(Failure failure) {
   const bool another = may_retry(failure, stale);
   if (stale) {
     fresh_only_ = true;  // the backend is not to blame: it closed an idle connection as we took it up
-  } else {
+  } else if (failure != Failure::out_of_sockets) {  // that is our own limit
     const Pool& config = pool_->config();
     const uint64_t now_ns = worker_.loop().now_ns();
     if (member_->runtime->note_failure(now_ns, config.eject_after, config.eject_ms * kNsPerMs)) {
@@ -276,7 +276,7 @@ bool Transaction::backend_to_blame(Failure failure) const {
 }
 
 bool Transaction::may_retry(Failure failure, bool stale_connection) {
-  if (failure == Failure::total_timeout || failure == Failure::bad_response || failure == Failure::overloaded) {
+  if (failure == Failure::total_timeout || failure == Failure::bad_response || failure == Failure::out_of_sockets) {
     return false;
   }
   const bool never_sent =

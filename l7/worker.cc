@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "core/clock.h"
+#include "core/open_files.h"
 #include "core/thread.h"
 
 namespace tidegate::l7 {
@@ -11,7 +12,8 @@ namespace tidegate::l7 {
 Worker::Worker(size_t index, WorkerShared& shared)
     : index_(index),
       shared_(shared),
-      backends_(loop_, blocks_),
+      backends_(loop_, blocks_, [this] { return admission_.recycle_one(); }),
+      admission_(shared_.admission, shared_.stats, loop_, [this] { return backends_.drop_one_idle(); }),
       drain_timer_(loop_, [this] { for_each_connection([](ClientConnection& connection) { connection.abort(); }); }) {}
 
 Worker::~Worker() {
@@ -134,15 +136,26 @@ void Worker::write_log(const AccessRecord& record) {
 }
 
 void Worker::accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind) {
-  if (shared_.connections.load(std::memory_order_relaxed) >= shared_.max_connections.load(std::memory_order_relaxed)) {
-    stats().connections_refused.add();
-    return;
-  }
+  const Admission::Newcomer newcomer{fd.get(), peer.address, loop_.now_ns()};
+  AddressTable::Hold hold;
+  ConnectionRefusal refusal = admission_.admit_address(newcomer, hold);
+  // A proxy's connections are those of its clients. Asked last: most peers are no proxy and keep within the bounds.
+  if (refusal != ConnectionRefusal::none && trusts(peer.address, bind)) refusal = ConnectionRefusal::none;
+  if (refusal == ConnectionRefusal::none) refusal = admission_.admit(newcomer);
+  if (refusal != ConnectionRefusal::none) return stats().count_refusal(refusal);
+  if (is_reserved_file(fd.get())) fd = under_lowest_number(std::move(fd));
   stats().connections.add();
-  shared_.connections.fetch_add(1, std::memory_order_relaxed);
-  connections_.push_back(std::make_unique<ClientConnection>(*this, peer, bind, connections_.size()));
+  connections_.push_back(std::make_unique<ClientConnection>(*this, peer, bind, std::move(hold), connections_.size()));
   connections_.back()->open(std::move(fd));
 }
+
+bool Worker::trusts(const IpAddress& peer, const Endpoint& bind) const {
+  const Plan& plan = plan_->plan();
+  const uint32_t listener = find_listener(plan, bind);
+  return listener != kNone && l7::trusts(plan.model().listeners[listener], peer);
+}
+
+bool Worker::free_a_descriptor() { return backends_.drop_one_idle() || admission_.recycle_one(); }
 
 void Worker::call_at_round_end(ClientConnection& connection) {
   if (connection.awaits_round_end) return;
@@ -177,7 +190,7 @@ void Worker::bury(ClientConnection* connection) {
     connections_[index]->set_index(index);
   }
   connections_.pop_back();
-  shared_.connections.fetch_sub(1, std::memory_order_relaxed);
+  admission_.leave();
 }
 
 }  // namespace tidegate::l7

@@ -14,6 +14,7 @@
 #include "cache/cache.h"
 #include "core/event_loop.h"
 #include "l7/access_log.h"
+#include "l7/admission.h"
 #include "l7/backend_connections.h"
 #include "l7/buffer.h"
 #include "l7/client_connection.h"
@@ -29,10 +30,9 @@ namespace tidegate::l7 {
 struct WorkerShared {
   Stats& stats;
   AccessLog& log;
-  cache::Cache* cache;                   // null: none on this node
-  EventLoop& main_loop;                  // where what a worker is done with is destroyed
-  std::atomic<uint64_t> connections{0};  // client connections, all workers
-  std::atomic<uint64_t> max_connections{UINT64_MAX};
+  cache::Cache* cache;   // null: none on this node
+  EventLoop& main_loop;  // where what a worker is done with is destroyed
+  AdmissionShared admission;
 };
 
 // A change of configuration as one worker gets it: whole.
@@ -59,6 +59,7 @@ class Worker {
   EventLoop& loop() { return loop_; }
   BlockPool& blocks() { return blocks_; }
   BackendConnections& backends() { return backends_; }
+  Admission& admission() { return admission_; }
   Stats& stats() { return shared_.stats; }
   cache::Cache* cache() { return shared_.cache; }
   RequestIds& request_ids() { return request_ids_; }
@@ -78,6 +79,9 @@ class Worker {
   void write_log(const AccessRecord& record);
 
   void accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind);
+  // Frees a descriptor by closing what nobody would miss: an idle connection to a backend, or a client's. False: there
+  // is nothing of the kind.
+  bool free_a_descriptor();
   // Runs the protocol's on_round_end once, after everything that this round of the loop brings: what several events of
   // a round have to send leaves together.
   void call_at_round_end(ClientConnection& connection);
@@ -90,6 +94,7 @@ class Worker {
   void resume_queued();
   void end_round();
   void finish_drain_if_idle();
+  bool trusts(const IpAddress& peer, const Endpoint& bind) const;
   template <class Fn>
   void for_each_connection(Fn fn);
 
@@ -104,6 +109,7 @@ class Worker {
   std::vector<Transaction*> free_transactions_;
   std::vector<Transaction*> queued_;
   BackendConnections backends_;
+  Admission admission_;
   std::vector<std::unique_ptr<ListenerSocket>> listeners_;
   std::vector<std::unique_ptr<ClientConnection>> connections_;
   std::vector<std::unique_ptr<ClientConnection>> buried_;

@@ -88,31 +88,6 @@ def test_clients_that_do_not_read_cost_little_memory_and_get_all_when_they_do(la
     assert lab.curl("client-eu", WWW + "/", vip=PROXY).stdout == "the origin's front page\n"
 
 
-def test_connections_beyond_the_bound_are_refused_and_counted_and_room_is_used_again(lab):
-    refused = lambda: metric(lab, "proxy1", "l7", "tidegate_l7_client_connections_refused_total")
-    before = refused()
-    with lab.configured(('management: "10.99.0.3:9090"\n    l7: {workers: 1', 'management: "10.99.0.3:9090"\n    l7: {workers: 1, max_connections: 30')):
-        held, answered = [], 0
-        for _ in range(50):
-            client = open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)
-            client.settimeout(10)
-            client.connect((PROXY, 80))
-            held.append(client)
-            try:
-                client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-                answered += client.recv(4096).startswith(b"HTTP/1.1 200 ")
-            except OSError:
-                pass  # closed at once
-        # The probe of the control takes a place now and then.
-        assert 25 <= answered <= 30, answered
-        assert refused() - before >= 20, (before, refused())
-        for client in held:
-            client.close()
-        ask = ["-o", "/dev/null", "-w", "%{http_code}"]
-        wait_until("a client finds room", lambda: lab.curl("client-eu", WWW + "/", *ask, vip=PROXY, check=False).stdout == "200", 10)
-    lab.settle()
-
-
 class BreakingOrigin:
     """Takes each request and closes without an answer; counts them."""
 

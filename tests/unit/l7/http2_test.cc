@@ -344,5 +344,48 @@ TEST_F(Http2, DrainingLetsStreamsUnderWayFinish) {
   EXPECT_TRUE(edge_.run_until([&] { return drained; }));
 }
 
+TEST_F(Http2, ResetsAreChargedToTheClientsAddress) {
+  Origin origin(Origin::says("x"));
+  L7Node& node = edge_.model.nodes[0].l7;
+  node.connection_rate_per_client = 1;
+  node.connection_burst_per_client = 100;
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  ASSERT_TRUE(client.finish(client.submit(Http2Client::request("/"))));
+  for (int i = 0; i < 120; ++i) {  // within what a connection may reset
+    const int32_t id = client.submit(Http2Client::request("/"));
+    client.send_all();
+    nghttp2_submit_rst_stream(client.session(), NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+    client.send_all();
+  }
+  ASSERT_TRUE(client.finish(client.submit(Http2Client::request("/")))) << "the connection goes on";
+  EXPECT_TRUE(Wire::connect(edge_.endpoint()).at_end());
+  EXPECT_EQ(edge_.metric("tidegate_l7_client_connections_refused_total{reason=\"client_rate\"}"), 1u);
+}
+
+TEST_F(Http2, AnIdleConnectionMakesRoomWithGoawayAndOneWithAStreamDoesNot) {
+  std::atomic<bool> release{false};
+  Origin origin([&](const std::string& head, Wire& wire) {
+    while (head.starts_with("GET /slow") && !release) std::this_thread::yield();
+    return wire.send(Origin::ok("here"));
+  });
+  edge_.model.nodes[0].l7.max_connections = 2;
+  edge_.model.nodes[0].l7.max_connections_per_client = 2;
+  start(origin);
+  Http2Client idle(edge_.endpoint()), busy(edge_.endpoint());
+  ASSERT_TRUE(busy.finish(busy.submit(Http2Client::request("/first"))));
+  ASSERT_TRUE(idle.finish(idle.submit(Http2Client::request("/"))));
+  const int32_t slow = busy.submit(Http2Client::request("/slow"));
+  busy.send_all();
+  ASSERT_TRUE(edge_.run_until([&] { return origin.requests() == 3; }));
+  EXPECT_EQ(ask(edge_.endpoint(), get("/")).body, "here");
+  EXPECT_FALSE(idle.run_until([] { return false; })) << "it was closed";
+  EXPECT_EQ(idle.goaway(), std::optional<uint32_t>(NGHTTP2_NO_ERROR));
+  EXPECT_FALSE(busy.goaway());
+  release = true;
+  ASSERT_TRUE(busy.finish(slow));
+  EXPECT_EQ(busy.result(slow).body, "here");
+}
+
 }  // namespace
 }  // namespace tidegate::l7::test
