@@ -70,8 +70,9 @@ class EventLoop {
   void modify(int fd, uint32_t events);
   void remove(int fd);  // before closing it; events already fetched for it are discarded
 
-  // Runs until stop(); a stop() that came before ends it at once. One iteration: timers due, readiness, mailbox,
-  // deferred.
+  // Runs until stop(); a stop() that came before ends it at once. One iteration: readiness, mailbox, timers due,
+  // deferred. Timers come after what has arrived: a process that was paused judges by the answer in the socket, not by
+  // the deadline that went by meanwhile.
   void run();
   // One iteration that waits at most `max_wait_ns` (tests, and loops embedded in others).
   void run_once(uint64_t max_wait_ns);
@@ -92,6 +93,7 @@ class EventLoop {
     uint32_t generation = 0;
   };
 
+  bool hand_out(const epoll_event* events, int count);  // true: the mailbox has something
   void fire_due_timers();
   void fire(Timer* timer);
   void drain_mailbox();

@@ -147,6 +147,73 @@ TEST(Timers, FireLikeAPlainListOfDeadlines) {
   EXPECT_GT(total, 1'000u);
 }
 
+// As after a pause of the process: what arrived meanwhile is heard before any deadline that went by.
+TEST(Timers, ComeAfterEverythingThatHasArrived) {
+  EventLoop loop;
+  constexpr size_t kSockets = 400;  // more than one look at the kernel brings
+  std::vector<Pair> pairs(kSockets);
+  std::vector<Recorder> recorders(kSockets);
+  size_t heard = 0, heard_before_timer = 0;
+  bool posted_before_timer = false, posted = false;
+  Timer deadline(loop, [&] {
+    heard_before_timer = heard;
+    posted_before_timer = posted;
+  });
+  for (size_t i = 0; i < kSockets; ++i) {
+    recorders[i].then = [&, i] {
+      char byte;
+      if (::recv(pairs[i].a.get(), &byte, 1, 0) == 1) ++heard;
+    };
+    ASSERT_TRUE(loop.add(pairs[i].a.get(), EPOLLIN, &recorders[i]));
+    ASSERT_EQ(::send(pairs[i].b.get(), "x", 1, 0), 1);
+  }
+  loop.post([&] { posted = true; });
+  deadline.arm_after_ns(1);
+  while (monotonic_ns() < loop.now_ns() + kNsPerMs) {
+  }
+  loop.run_once(0);
+  EXPECT_FALSE(deadline.armed());
+  EXPECT_EQ(heard_before_timer, kSockets);
+  EXPECT_TRUE(posted_before_timer);
+  for (const Pair& pair : pairs) loop.remove(pair.a.get());
+}
+
+TEST(Timers, AnAnswerThatCameInTimeCancelsItsDeadline) {
+  EventLoop loop;
+  Pair pair;
+  Recorder recorder;
+  bool late = false;
+  Timer deadline(loop, [&] { late = true; });
+  recorder.then = [&] { deadline.cancel(); };
+  ASSERT_TRUE(loop.add(pair.a.get(), EPOLLIN, &recorder));
+  deadline.arm_after_ns(1);
+  ASSERT_EQ(::send(pair.b.get(), "x", 1, 0), 1);
+  while (monotonic_ns() < loop.now_ns() + kNsPerMs) {
+  }
+  loop.run_once(0);
+  EXPECT_EQ(recorder.calls, 1);
+  EXPECT_FALSE(late);
+  loop.remove(pair.a.get());
+}
+
+// Sockets that are always ready leave the timers their turn.
+TEST(Timers, AreNotStarvedBySocketsThatAreAlwaysReady) {
+  EventLoop loop;
+  std::vector<Pair> pairs(300);
+  std::vector<Recorder> recorders(pairs.size());
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    ASSERT_TRUE(loop.add(pairs[i].a.get(), EPOLLOUT, &recorders[i]));
+  }
+  bool fired = false;
+  Timer timer(loop, [&] { fired = true; });
+  timer.arm_after_ns(1);
+  while (monotonic_ns() < loop.now_ns() + kNsPerMs) {
+  }
+  loop.run_once(0);
+  EXPECT_TRUE(fired);
+  for (const Pair& pair : pairs) loop.remove(pair.a.get());
+}
+
 TEST(Timers, MayDestroyThemselvesFromTheirOwnCallback) {
   EventLoop loop;
   int fired = 0;
