@@ -54,6 +54,7 @@ void check_nodes(Checks& checks);            // validate_traffic.cc
 void check_traffic(Checks& checks);          // validate_traffic.cc: vips, services, pools
 void check_addresses(Checks& checks);        // validate_addresses.cc: of VIPs, ports, backends
 void check_http(Checks& checks);             // validate_http.cc: certificates, listeners, routes
+void check_ports(Checks& checks);            // validate_ports.cc: what daemons of a node bind
 void check_route_conflicts(Checks& checks);  // validate_routes.cc
 void check_dns(Checks& checks);              // validate_dns.cc: zones, steers, geo
 

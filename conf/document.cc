@@ -137,6 +137,7 @@ FileReader files_from(std::map<std::string, std::shared_ptr<const std::string>> 
 
 std::shared_ptr<const Model> load_model(const Document& document, const FileReader& files, std::vector<Fault>& faults) {
   FaultList list(faults, document.file_name());
+  list.set_text(document.text());
   auto model = std::make_shared<Model>();
   const ElementNames names = index_names(document.root());
   Loader(files, list, names).load(document.root(), *model);

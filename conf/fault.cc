@@ -132,6 +132,15 @@ Excerpt excerpt_of(std::string_view line, size_t at, const Style& style) {
   return excerpt;
 }
 
+// The offset of the character in that column (1-based; 0: unknown).
+size_t byte_of(std::string_view line, uint32_t column) {
+  size_t at = 0;
+  for (uint32_t left = column > 0 ? column - 1 : 0; left > 0 && at < line.size(); --left) {
+    for (++at; at < line.size() && (static_cast<unsigned char>(line[at]) & 0xc0U) == 0x80U;) ++at;
+  }
+  return at;
+}
+
 std::string place_of(const Fault& fault) {
   std::string place = fault.file.empty() ? "configuration" : fault.file;
   if (fault.line > 0) return fmt::format("{}:{}:{}:", place, fault.line, fault.column);
@@ -143,7 +152,8 @@ void render(const Fault& fault, const std::vector<std::string_view>& lines, cons
   if (!fault.expected.empty()) out += "; expected " + fault.expected;
   out += '\n';
   if (fault.line > 0 && fault.line <= lines.size()) {
-    const Excerpt excerpt = excerpt_of(lines[fault.line - 1], fault.column > 0 ? fault.column - 1 : 0, style);
+    const std::string_view line = lines[fault.line - 1];
+    const Excerpt excerpt = excerpt_of(line, byte_of(line, fault.column), style);
     const std::string number = std::to_string(fault.line);
     out += fmt::format("  {} | {}\n", number, excerpt.line);
     out += fmt::format("  {} | {}\n", std::string(number.size(), ' '), excerpt.marks);

@@ -11,7 +11,7 @@ struct Fault {
   std::string code;     // "unknown_key", "out_of_range", "no_such_name", "duplicate_name", "syntax", ...
   std::string pointer;  // JSON pointer (RFC 6901): "/pools/0/backends/1/weight"
   std::string file;
-  uint32_t line = 0, column = 0;  // 1-based; 0 when unknown
+  uint32_t line = 0, column = 0;  // 1-based, the column in characters; 0 when unknown
   std::string detail;             // what is wrong: "weight is 70000"
   std::string expected;           // "0 to 65535"
   std::string hint;               // "did you mean 'weight'?"

@@ -1,5 +1,7 @@
 #include "conf/fault_list.h"
 
+#include <algorithm>
+
 #include "conf/text.h"
 
 namespace tidegate {
@@ -17,6 +19,29 @@ void FaultList::at_key(const DocumentNode& node, const Pointer& pointer, Complai
   at(node.key_line, node.key_column, full() ? std::string() : pointer.to_string(), std::move(complaint));
 }
 
+void FaultList::set_text(std::string_view text) {
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  text_ = text;
+  line_starts_.clear();
+}
+
+uint32_t FaultList::shown_column(uint32_t line, uint32_t column) const {
+  if (text_.empty() || line == 0 || column == 0) return column;
+  if (line_starts_.empty()) {
+    line_starts_.push_back(0);
+    for (size_t i = 0; i < text_.size(); ++i) {
+      if (text_[i] == '\n') line_starts_.push_back(i + 1);
+    }
+  }
+  if (line > line_starts_.size()) return column;
+  // Every byte of UTF-8 but the first of a character is a continuation (RFC 3629 §3).
+  const std::string_view before = text_.substr(line_starts_[line - 1], column - 1);
+  const auto continued = std::count_if(before.begin(), before.end(),
+                                       [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) == 0x80U; });
+  return column - static_cast<uint32_t>(continued);
+}
+
 void FaultList::at(uint32_t line, uint32_t column, std::string pointer, Complaint complaint) {
   if (full()) return;
   if (faults_.size() == kMax) {
@@ -24,8 +49,8 @@ void FaultList::at(uint32_t line, uint32_t column, std::string pointer, Complain
     faults_.push_back({"too_many", {}, file_, 0, 0, "there are more faults than these", {}, "mend these first"});
     return;
   }
-  faults_.push_back({std::move(complaint.code), std::move(pointer), file_, line, column, std::move(complaint.detail),
-                     std::move(complaint.expected), std::move(complaint.hint)});
+  faults_.push_back({std::move(complaint.code), std::move(pointer), file_, line, shown_column(line, column),
+                     std::move(complaint.detail), std::move(complaint.expected), std::move(complaint.hint)});
 }
 
 }  // namespace tidegate

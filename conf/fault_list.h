@@ -38,11 +38,23 @@ class FaultList {
   void at_key(const DocumentNode& node, const Pointer& pointer, Complaint complaint);
   void at(uint32_t line, uint32_t column, std::string pointer, Complaint complaint);
 
+  // The document's text; borrowed. With it, columns are told in characters. Nodes count
+  // bytes.
+  void set_text(std::string_view text);
+  uint32_t shown_column(uint32_t line, uint32_t column) const;
+
+  // The value there is wrong because of a fault that stands elsewhere: it is not told again.
+  void mark(std::string pointer) { marked_.push_back(std::move(pointer)); }
+  const std::vector<std::string>& marked() const { return marked_; }
+
   bool full() const { return faults_.size() > kMax; }
   const std::vector<Fault>& faults() const { return faults_; }
 
  private:
   std::vector<Fault>& faults_;
+  std::vector<std::string> marked_;  // pointers
+  std::string_view text_;
+  mutable std::vector<size_t> line_starts_;  // of text_, once somebody asked
   std::string file_;
 };
 

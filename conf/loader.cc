@@ -39,7 +39,19 @@ void Loader::load(const DocumentNode& root, Model& model) {
          {}});
     return;
   }
+  note_misspelt_sections(root);
   load_section(root_section(), root, &model, here);
+}
+
+// What such a section holds is told by one fault, and not once more by every name that refers to it.
+void Loader::note_misspelt_sections(const DocumentNode& root) {
+  for (const DocumentNode& child : root.children) {
+    if (root_section().find(child.key) != nullptr) continue;
+    std::vector<std::string_view> absent = root_section().keys();
+    std::erase_if(absent, [&](std::string_view key) { return root.find(key) != nullptr; });
+    const std::string_view meant = nearest_name(child.key, absent);
+    if (!meant.empty()) misspelt_.insert(meant);
+  }
 }
 
 void Loader::load_element(const Field& list, const DocumentNode& node, Model& model, size_t index) {
@@ -193,13 +205,14 @@ void Loader::refuse_repeated_elements(const Field& field, const DocumentNode& li
     const std::string_view noun = field.type == FieldType::section ? field.section->noun : field.key;
     const Pointer item = here.at(i);
     const bool at_item = field.type != FieldType::section;
-    faults_.at_value(*node, at_item ? item : item.at(identity->key),
-                     {"duplicate_name",
-                      fmt::format("{} {} stands twice", noun, in_quotes(first->first)),
-                      {},
-                      first->second->line == 0 ? ""
-                                               : fmt::format("the first is at line {}, column {}", first->second->line,
-                                                             first->second->column)});
+    faults_.at_value(
+        *node, at_item ? item : item.at(identity->key),
+        {"duplicate_name",
+         fmt::format("{} {} stands twice", noun, in_quotes(first->first)),
+         {},
+         first->second->line == 0 ? ""
+                                  : fmt::format("the first is at line {}, column {}", first->second->line,
+                                                faults_.shown_column(first->second->line, first->second->column))});
   }
 }
 
@@ -209,6 +222,10 @@ bool Loader::resolve(const Field& field, const DocumentNode& node, const Pointer
   if (const auto found = names.find(wanted); found != names.end()) {
     value = uint64_t{found->second};
     return true;
+  }
+  if (misspelt_.count(field.refers_to) != 0) {
+    faults_.mark(here.to_string());
+    return false;
   }
   std::string hint;
   if (names.empty()) {

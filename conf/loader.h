@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -32,6 +33,7 @@ class Loader {
   void load_element(const Field& list, const DocumentNode& node, Model& model, size_t index);
 
  private:
+  void note_misspelt_sections(const DocumentNode& root);
   void load_section(const Section& section, const DocumentNode& node, void* owner, const Pointer& here);
   void load_field(const Field& field, const DocumentNode& node, void* owner, const Pointer& here);
   void load_list(const Field& field, const DocumentNode& node, void* owner, const Pointer& here);
@@ -47,7 +49,8 @@ class Loader {
   const FileReader& files_;
   FaultList& faults_;
   const ElementNames& names_;
-  std::map<std::string, Blob> read_;  // files, by path
+  std::map<std::string, Blob> read_;     // files, by path
+  std::set<std::string_view> misspelt_;  // sections that an unknown key was probably meant to be
 };
 
 }  // namespace tidegate

@@ -57,6 +57,21 @@ Result<const Node*> find_node(const Model& model, const std::string& told) {
                           told.empty() ? "this host's name; --node says another" : "as --node says", known));
 }
 
+// 400 when the query is not of these parameters.
+std::optional<HttpResponse> refused_query(const HttpRequest& request, const std::vector<QueryParameter>& known) {
+  const std::optional<QueryFault> fault = check_query(request.query, known);
+  if (!fault) return std::nullopt;
+  return HttpResponse::problem(400, "Bad Request", fault->detail);
+}
+
+// Backends whose pool has a probe, while nobody probes: beside a file there is no control.
+size_t count_unprobed(const Snapshot& snapshot) {
+  if (snapshot.version != 0) return 0;
+  size_t unprobed = 0;
+  for (const Pool& pool : snapshot.model->pools) unprobed += pool.probe == kNone ? 0 : pool.backends.size();
+  return unprobed;
+}
+
 std::string to_text(const nlohmann::json& json) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -83,6 +98,7 @@ struct Plane::Impl final : IoHandler {
   const uint64_t started_ns = monotonic_ns();
   bool ready = false;
   bool draining = false;
+  size_t unprobed_backends = 0;  // they have a probe, and nobody who probes them
 
   Result<void> prepare();
   int run();
@@ -185,6 +201,13 @@ Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot)
   if (Result<void> applied = hooks.apply(snapshot, **node); !applied) return applied;
   const uint64_t now_ns = monotonic_ns();
   node_name = (*node)->name;
+  unprobed_backends = count_unprobed(*snapshot);
+  if (unprobed_backends > 0) {
+    log_warn(
+        "NOBODY PROBES: {} backends have a probe, and all of them count as up, dead ones too, because {} is read "
+        "without a control; tidegate-control probes (tidegate run starts it)",
+        unprobed_backends, options.config);
+  }
   const std::string what = fmt::format("version {} ({:.12}), words {}, node {}", snapshot->version,
                                        snapshot->version_digest, snapshot->words->sequence, node_name);
   if (!std::exchange(ready, true)) {
@@ -218,7 +241,7 @@ void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
   try {
     if (answer_common(exchange)) return;
     if (request.method == "GET" && request.path == "/status") {
-      exchange->respond(HttpResponse::json(200, to_text(status())));
+      exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, to_text(status()))));
     } else if (request.method == "GET" && request.path == "/explain" && hooks.explain) {
       exchange->respond(explain(request));
     } else if (!hooks.admin || !hooks.admin(exchange)) {
@@ -233,12 +256,13 @@ void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
 bool Plane::Impl::answer_common(const HttpExchangePtr& exchange) const {
   const HttpRequest& request = exchange->request();
   if (request.method != "GET") return false;
-  if (request.path == "/healthz") {
+  if (request.path != "/healthz" && request.path != "/metrics") return false;
+  if (std::optional<HttpResponse> refusal = refused_query(request, {})) {
+    exchange->respond(*std::move(refusal));
+  } else if (request.path == "/healthz") {
     exchange->respond(health());
-  } else if (request.path == "/metrics") {
-    exchange->respond(HttpResponse::text(200, metrics_text(), "text/plain; version=0.0.4; charset=utf-8"));
   } else {
-    return false;
+    exchange->respond(HttpResponse::text(200, metrics_text(), "text/plain; version=0.0.4; charset=utf-8"));
   }
   return true;
 }
@@ -264,6 +288,7 @@ std::string Plane::Impl::metrics_text() const {
   gauge("ready", "1 once a version is in force.", ready ? 1 : 0);
   gauge("config_version", "The version in force; 0 from a file.", applied.version);
   gauge("config_refused", "1 while the newest version is not in force.", follower && !follower->refused().empty());
+  gauge("unprobed_backends", "Backends that count as up because nobody probes them.", unprobed_backends);
   gauge("words_sequence", "Admin and health words in force.", applied.words);
   gauge("purge_sequence", "The last purge applied.", applied.purge);
   return out + process_metrics_text(prefix);
@@ -286,6 +311,7 @@ nlohmann::json Plane::Impl::status() const {
       {"digest", hooks.digest && ready ? hooks.digest() : ""},
       {"refused", refuses ? nlohmann::json(follower->refused()) : nlohmann::json(nullptr)},
       {"draining", draining},
+      {"unprobed_backends", unprobed_backends},
   };
   if (metrics_server) json["metrics"] = metrics_server->tcp_endpoint().to_string();
   if (hooks.add_status) hooks.add_status(json);
@@ -293,6 +319,8 @@ nlohmann::json Plane::Impl::status() const {
 }
 
 HttpResponse Plane::Impl::explain(const HttpRequest& request) const {
+  if (std::optional<HttpResponse> refusal = refused_query(request, hooks.explain_parameters))
+    return *std::move(refusal);
   if (!ready) return HttpResponse::problem(503, "Service Unavailable", "no version applied yet");
   const Result<nlohmann::json> answer = hooks.explain(request);
   if (!answer) return HttpResponse::problem(400, "Bad Request", answer.error().message);

@@ -7,8 +7,10 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "conf/follower.h"
+#include "conf/query.h"
 #include "core/event_loop.h"
 #include "core/http_server.h"
 
@@ -43,6 +45,7 @@ struct PlaneHooks {
   // GET /explain?...: the plane's own part, decided by the functions and state it runs on. An Error (a parameter that
   // is missing or malformed) is answered with 400.
   std::function<Result<nlohmann::json>(const HttpRequest&)> explain;
+  std::vector<QueryParameter> explain_parameters;  // all that /explain takes; others are answered with 400
   // Further admin paths; returns false when it does not know the path. May be empty.
   std::function<bool(const HttpExchangePtr&)> admin;
   // SIGTERM or SIGINT: finish work under way, then call `done` (from the loop's thread). Empty: stop at once.

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -181,7 +182,7 @@ Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_di
     if (!lock) return lock.error();
     impl.writer_lock = *std::move(lock);
   }
-  if (Result<void> sound = lmdb::check(impl.env_dir); !sound) return impl.damaged(sound.error().message);
+  if (Result<void> sound = check(state_dir); !sound) return impl.damaged(sound.error().message);
   lmdb::EnvOptions options;
   options.map_bytes = kMapBytes;
   options.flags = writes ? 0 : MDB_RDONLY;
@@ -193,11 +194,32 @@ Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_di
     ::chmod((impl.env_dir + "/lock.mdb").c_str(), kLockMode);
     ::chmod((impl.env_dir + "/data.mdb").c_str(), kDataMode);
   }
+  // What keeps a transaction from beginning is the system's or another process's doing, and no damage.
+  if (const Result<lmdb::Txn> probe = lmdb::Txn::begin(*impl.env, lmdb::Access::read); !probe) {
+    return fail("the state in " + impl.env_dir + " cannot be read: " + probe.error().message);
+  }
   const Result<StateDbs> dbs = open_dbs(*impl.env, mode);
   if (!dbs) return impl.damaged(dbs.error().message);
   impl.dbs = *dbs;
   if (writes) impl.ring();  // the bell is how followers see that there is an environment to open
   return store;
+}
+
+Result<void> StateStore::check(const std::string& state_dir) {
+  const std::string env_dir = state_dir + "/state";
+  struct stat data {};
+  const bool empty = ::stat((env_dir + "/data.mdb").c_str(), &data) == 0 && data.st_size == 0;
+  if (empty && ::access((state_dir + "/bell").c_str(), F_OK) == 0) {
+    return fail("data.mdb is empty, though the state was in use");
+  }
+  return lmdb::check(env_dir);
+}
+
+Result<void> StateStore::copy_to(const std::string& directory) const {
+  if (const int rc = mdb_env_copy2(impl_->env->get(), directory.c_str(), MDB_CP_COMPACT); rc != 0) {
+    return fail(fmt::format("cannot copy the state to {}: {}", directory, mdb_strerror(rc)));
+  }
+  return lmdb::check(directory);
 }
 
 Result<StateHead> StateStore::head() const {

@@ -81,8 +81,15 @@ struct StateHead {
   bool operator==(const StateHead&) const = default;
 };
 
+// Whether a write was refused because there is no room for it: on the disk, by a quota or by the state's own bound.
+bool is_disk_full(const Error& error);
+
 class StateStore {
  public:
+  // An empty data file beside a bell is damage: there was a state. Without one a first start was cut off. Otherwise
+  // what lmdb::check says.
+  static Result<void> check(const std::string& state_dir);
+
   enum class Mode { read_only, read_write };
   // Creates directories and files when writing. A damaged environment is an Error that says what to do, never a crash.
   static Result<std::unique_ptr<StateStore>> open(const std::string& state_dir, Mode mode);
@@ -107,6 +114,10 @@ class StateStore {
   // In place of an earlier one to the same request.
   Result<void> keep_answer(const KeptAnswer& kept);
 
+  // How many versions are kept, the newest; kVersionsKept unless told. Holds from the next commit on.
+  static constexpr size_t kVersionsKept = 1'000;
+  void keep_versions(size_t count);
+
   // `expected_head` is the version that the change was based on; another head by now is an Error ("conflict: ...").
   Result<Manifest> commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head,
                                   std::string_view author, std::string_view comment, uint64_t rollback_of = 0,
@@ -125,6 +136,9 @@ class StateStore {
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer = {});
   Result<void> adopt_purge(const Purge& purge);
+
+  // A copy of all that is committed now, in `directory`/data.mdb, which is not there yet. Writers go on meanwhile.
+  Result<void> copy_to(const std::string& directory) const;
 
   const std::string& bell_path() const;
 

@@ -37,6 +37,7 @@ struct StateStore::Impl {
   std::string state_dir, env_dir, bell_path;
   Mode mode = Mode::read_only;
   UniqueFd writer_lock;
+  size_t versions_kept = kVersionsKept;
   std::optional<lmdb::Env> env;
   StateDbs dbs;
   // The writer's memory of what it committed last, so that a commit compares without reading.

@@ -2,8 +2,10 @@
 // the bell.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "conf/state_records.h"
 #include "conf/state_store_impl.h"
@@ -15,11 +17,23 @@
 namespace tidegate {
 namespace {
 
-// Bounds of the histories. Versions are trimmed some at a time, since it takes a look at every entry.
-constexpr size_t kVersionsKept = 1'000;
-constexpr size_t kVersionsSlack = 50;
+// Bounds of the histories. Versions are trimmed one in twenty at a time, since it takes a look at every entry.
+constexpr size_t kVersionsSlackShare = 20;
 constexpr uint64_t kPurgesKept = 10'000;
 constexpr uint64_t kAuditsKept = 100'000;
+constexpr uint64_t kScarceBytes = 1 << 20;  // less than this free is a full disk
+
+constexpr std::string_view kNoRoom = "state: no room: ";
+
+// LMDB tells a write that was cut short, as by a full disk, as EIO.
+bool has_no_room(const std::string& message, const std::string& directory) {
+  for (const int number : {ENOSPC, EDQUOT, EFBIG, MDB_MAP_FULL}) {
+    if (message.ends_with(mdb_strerror(number))) return true;
+  }
+  struct statvfs disk {};
+  return message.ends_with(mdb_strerror(EIO)) && ::statvfs(directory.c_str(), &disk) == 0 &&
+         disk.f_bavail * disk.f_frsize < kScarceBytes;
+}
 
 // A write transaction that remembers its first fault: later steps do nothing then, and commit() returns it.
 class Batch {
@@ -88,6 +102,10 @@ class Batch {
   Result<void> commit() {
     if (!fault_) {
       if (Result<void> committed = txn_->commit(); !committed) refuse(committed.error());
+    }
+    if (fault_ && has_no_room(fault_->message, impl_.env_dir)) {
+      return fail(fmt::format("{}the disk that holds {} is full ({}); nothing was changed", kNoRoom, impl_.env_dir,
+                              fault_->message));
     }
     if (fault_) return fail("state: " + fault_->message);
     impl_.ring();
@@ -173,12 +191,12 @@ std::vector<std::pair<std::string, std::string>> unseen_entries(const Batch& bat
   return unseen;
 }
 
-void trim_versions(Batch& batch, const StateDbs& dbs) {
-  if (!batch.sound() || batch.txn().entries(dbs.version) <= kVersionsKept + kVersionsSlack) return;
+void trim_versions(Batch& batch, const StateDbs& dbs, size_t kept) {
+  if (!batch.sound() || batch.txn().entries(dbs.version) <= kept + kept / kVersionsSlackShare) return;
   std::vector<std::string> too_old;
   uint64_t oldest_kept = 0;
   {
-    const size_t excess = batch.txn().entries(dbs.version) - kVersionsKept;
+    const size_t excess = batch.txn().entries(dbs.version) - kept;
     lmdb::Cursor cursor(batch.txn(), dbs.version);
     bool more = cursor.first();
     for (; more && too_old.size() < excess; more = cursor.next()) too_old.emplace_back(cursor.key());
@@ -195,8 +213,9 @@ void trim_versions(Batch& batch, const StateDbs& dbs) {
 // Writes a version. `bytes_of(entry)` gives the bytes of an entry of the manifest that the store may not have yet, or
 // null.
 template <class BytesOf>
-void write_version(Batch& batch, const StateDbs& dbs, const Manifest& manifest, const std::vector<ManifestEntry>& from,
-                   BytesOf&& bytes_of) {
+void write_version(Batch& batch, const StateStore::Impl& impl, const Manifest& manifest,
+                   const std::vector<ManifestEntry>& from, BytesOf&& bytes_of) {
+  const StateDbs& dbs = impl.dbs;
   for (const auto& [entry, gone] : changes_between(from, manifest.entries)) {
     const std::string raw_hash = gone ? "" : hex_decode(entry->hash).value_or("");
     batch.put(dbs.entry, *entry_prefix(entry->kind, entry->name) + lmdb::be64(manifest.version), raw_hash);
@@ -210,7 +229,7 @@ void write_version(Batch& batch, const StateDbs& dbs, const Manifest& manifest, 
   }
   batch.put(dbs.version, lmdb::be64(manifest.version), encode_version(manifest));
   batch.set_number("head", manifest.version);
-  trim_versions(batch, dbs);
+  trim_versions(batch, dbs, impl.versions_kept);
 }
 
 // What the head's manifest holds, from memory where that is what was written last.
@@ -278,7 +297,7 @@ Result<Manifest> write_next(Batch& batch, StateStore::Impl& impl, Manifest manif
   manifest.version = head + 1;
   manifest.created_ns = realtime_ns();
   manifest.digest = manifest_digest(manifest.entries);
-  write_version(batch, impl.dbs, manifest, head_entries(batch, impl), [&](const ManifestEntry& entry) {
+  write_version(batch, impl, manifest, head_entries(batch, impl), [&](const ManifestEntry& entry) {
     return bytes_of(entry, static_cast<size_t>(&entry - manifest.entries.data()));
   });
   batch.audit(manifest.author, manifest.rollback_of == 0 ? "commit" : "rollback",
@@ -313,6 +332,10 @@ void replace_words(Batch& batch, MDB_dbi db, const std::map<std::string, Word>& 
 }
 
 }  // namespace
+
+void StateStore::keep_versions(size_t count) { impl_->versions_kept = std::max<size_t>(count, 1); }
+
+bool is_disk_full(const Error& error) { return error.message.starts_with(kNoRoom); }
 
 // Opened anew each time: whoever removed the bell gets another one.
 void StateStore::Impl::ring() const {
@@ -382,7 +405,7 @@ Result<void> StateStore::adopt_version(const Manifest& manifest,
   if (batch.sound() && adopted.version <= head) {
     return fail(fmt::format("conflict: version {} is offered, but {} is in force here", adopted.version, head));
   }
-  write_version(batch, impl_->dbs, adopted, head_entries(batch, *impl_), [&](const ManifestEntry& entry) {
+  write_version(batch, *impl_, adopted, head_entries(batch, *impl_), [&](const ManifestEntry& entry) {
     const auto found = bytes_by_hash.find(entry.hash);
     return found == bytes_by_hash.end() ? nullptr : found->second;
   });

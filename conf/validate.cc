@@ -27,6 +27,7 @@ const DocumentNode* child_of(const DocumentNode& node, const Step& step) {
 Checks::Checks(const DocumentNode& root, Model& model, FaultList& faults)
     : root_(root), model_(model), faults_(faults) {
   for (const Fault& fault : faults.faults()) faulty_.insert(fault.pointer);
+  faulty_.insert(faults.marked().begin(), faults.marked().end());
 }
 
 const DocumentNode* Checks::find(Way way) const {
@@ -75,6 +76,7 @@ void validate(const DocumentNode& root, Model& model, FaultList& faults) {
   check_traffic(checks);
   check_addresses(checks);
   check_http(checks);
+  check_ports(checks);
   check_route_conflicts(checks);
   check_dns(checks);
 }

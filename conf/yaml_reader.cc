@@ -15,6 +15,7 @@
 
 #include "conf/names.h"
 #include "conf/text.h"
+#include "conf/unclosed.h"
 
 namespace tidegate {
 namespace {
@@ -254,7 +255,8 @@ class TreeBuilder : public YAML::EventHandler {
                  {"duplicate_key",
                   fmt::format("key {} stands twice", in_quotes(child->key)),
                   {},
-                  fmt::format("the first is at line {}, column {}", first->key_line, first->key_column)});
+                  fmt::format("the first is at line {}, column {}", first->key_line,
+                              faults_.shown_column(first->key_line, first->key_column))});
     }
   }
 
@@ -311,6 +313,26 @@ void refuse_open_quote(std::string_view text, const Place& place) {
   throw Stop{place, {"syntax", "these quotes are never closed", {}, "a closing quote is missing"}};
 }
 
+// Where brackets or quotes are never closed, the slip is at their opening, wherever the parser stumbled. `message`: its
+// own, or ours.
+std::optional<Stop> opening_of(std::string_view text, std::string_view message) {
+  constexpr std::string_view kStumbles[] = {"illegal EOF in scalar", "end of map flow not found",
+                                            "end of sequence flow not found", "illegal flow end",
+                                            "a map or list as a key"};
+  if (std::none_of(std::begin(kStumbles), std::end(kStumbles), [&](auto each) { return message.starts_with(each); })) {
+    return {};
+  }
+  const std::optional<size_t> opening = find_unclosed(text);
+  if (!opening) return {};
+  const std::string_view before = text.substr(0, *opening);
+  YAML::Mark mark;
+  mark.line = static_cast<int>(std::count(before.begin(), before.end(), '\n'));
+  mark.column = static_cast<int>(before.size() - (before.rfind('\n') + 1));
+  const char c = text[*opening];
+  if (c == '"' || c == '\'') return syntax(mark, "these quotes are never closed", "a closing quote is missing");
+  return syntax(mark, fmt::format("this {} is never closed", c), fmt::format("a {} is missing", c == '[' ? ']' : '}'));
+}
+
 }  // namespace
 
 std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faults) {
@@ -325,6 +347,7 @@ std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faul
   constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
   std::string_view body = text;
   if (body.substr(0, kByteOrderMark.size()) == kByteOrderMark) body.remove_prefix(kByteOrderMark.size());
+  faults.set_text(body);
   if (refuse_bytes(body, faults)) return nullptr;
 
   TreeBuilder builder(faults);
@@ -335,10 +358,11 @@ std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faul
     }
     if (builder.last_quoted()) refuse_open_quote(body, *builder.last_quoted());
     return builder.take();
-  } catch (const Stop& stop) {
+  } catch (const Stop& met) {
+    const Stop stop = opening_of(body, met.complaint.detail).value_or(met);
     faults.at(stop.place.line, stop.place.column, {}, stop.complaint);
   } catch (const YAML::Exception& error) {
-    const Stop stop = friendlier(error);
+    const Stop stop = opening_of(body, error.msg).value_or(friendlier(error));
     faults.at(stop.place.line, stop.place.column, {}, stop.complaint);
   }
   return nullptr;

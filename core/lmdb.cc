@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cassert>
 #include <cerrno>
@@ -94,6 +95,13 @@ Result<Txn> Txn::begin(const Env& env, Access access) {
   if (Result<void> whole = Env::look_at_file(env.get()); !whole) return whole.error();
   MDB_txn* txn = nullptr;
   const int rc = mdb_txn_begin(env.get(), nullptr, access == Access::read ? MDB_RDONLY : 0, &txn);
+  // LMDB knows its readers by their process id, each by a lock of its own: EAGAIN is another process with our id.
+  if (rc == EAGAIN && access == Access::read) {
+    return fail(
+        fmt::format("lmdb: another process with the process id {} reads it: processes that share an environment "
+                    "must share a PID namespace (containers: a common --pid)",
+                    ::getpid()));
+  }
   if (rc != 0) return describe("begin transaction", rc);
   return Txn(txn);
 }

@@ -13,13 +13,18 @@
 namespace tidegate {
 namespace {
 
-const uint64_t g_started_ns = monotonic_ns();
+const double g_started_s = static_cast<double>(realtime_ns()) / 1e9;
 
-uint64_t resident_bytes() {
+struct Memory {
+  uint64_t virtual_bytes = 0, resident_bytes = 0;
+};
+
+Memory memory() {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> statm(std::fopen("/proc/self/statm", "re"), &std::fclose);
   unsigned long size_pages = 0, resident_pages = 0;
-  if (!statm || std::fscanf(statm.get(), "%lu %lu", &size_pages, &resident_pages) != 2) return 0;
-  return resident_pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (!statm || std::fscanf(statm.get(), "%lu %lu", &size_pages, &resident_pages) != 2) return {};
+  const auto page_bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return {size_pages * page_bytes, resident_pages * page_bytes};
 }
 
 uint64_t open_fds() {
@@ -35,15 +40,16 @@ uint64_t open_fds() {
 std::string process_metrics_text(std::string_view prefix) {
   std::string out;
   const auto family = [&](std::string_view name, std::string_view type, std::string_view help, double value) {
-    out += fmt::format("# HELP {0}_{1} {2}\n# TYPE {0}_{1} {3}\n{0}_{1} {4:.9g}\n", prefix, name, help, type, value);
+    out += fmt::format("# HELP process_{0} {1}\n# TYPE process_{0} {2}\nprocess_{0} {3}\n", name, help, type, value);
   };
-  family("process_cpu_seconds_total", "counter", "CPU time used by all threads.",
+  const Memory used = memory();
+  family("cpu_seconds_total", "counter", "CPU time used by all threads.",
          static_cast<double>(clock_ns(CLOCK_PROCESS_CPUTIME_ID)) / 1e9);
-  family("process_resident_memory_bytes", "gauge", "Memory in RAM.", static_cast<double>(resident_bytes()));
-  family("process_open_fds", "gauge", "Open file descriptors.", static_cast<double>(open_fds()));
-  family("process_max_fds", "gauge", "File descriptors that may be open.", static_cast<double>(open_files_limit()));
-  family("process_uptime_seconds", "gauge", "Since the process started.",
-         static_cast<double>(monotonic_ns() - g_started_ns) / 1e9);
+  family("resident_memory_bytes", "gauge", "Memory in RAM.", static_cast<double>(used.resident_bytes));
+  family("virtual_memory_bytes", "gauge", "Address space in use.", static_cast<double>(used.virtual_bytes));
+  family("open_fds", "gauge", "Open file descriptors.", static_cast<double>(open_fds()));
+  family("max_fds", "gauge", "File descriptors that may be open.", static_cast<double>(open_files_limit()));
+  family("start_time_seconds", "gauge", "When the process started, in seconds since 1970.", g_started_s);
   out += fmt::format("# HELP {0}_build_info The version that runs.\n# TYPE {0}_build_info gauge\n", prefix);
   out += fmt::format("{}_build_info{{version=\"{}\"}} 1\n", prefix, TIDEGATE_VERSION);
   return out;

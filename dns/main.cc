@@ -14,11 +14,11 @@ using namespace tidegate;
 constexpr uint64_t kCollectMs = 1'000;
 constexpr uint64_t kTendXdpMs = 1'000;
 
-nlohmann::json explain_request(dns::Server& server, const HttpRequest& request) {
+Result<nlohmann::json> explain_request(dns::Server& server, const HttpRequest& request) {
   const auto client = IpAddress::parse(request.parameter("client").value_or(""));
-  if (!client) return {{"plane", "dns"}, {"error", "client: an IP address is needed"}};
+  if (!client) return fail("client: an IP address is needed");
   const auto name = request.parameter("name");
-  if (!name || name->empty()) return {{"plane", "dns"}, {"error", "name: a domain name is needed"}};
+  if (!name || name->empty()) return fail("name: a domain name is needed");
   const std::string type = request.parameter("type").value_or("A");
   return dns::explain(client->unmapped(), *name, type, *server.tables(), server.own_worker());
 }
@@ -74,6 +74,8 @@ int main(int argc, char** argv) {
   hooks.digest = [&] { return server.tables() == nullptr ? std::string() : server.tables()->digest; };
   hooks.add_status = [&](nlohmann::json& status) { add_status(server, status); };
   hooks.explain = [&](const HttpRequest& request) { return explain_request(server, request); };
+  hooks.explain_parameters = {
+      QueryParameter::address("client", "its IP address"), {"name", "a domain name"}, {"type", "of the records (A)"}};
   hooks.drain = [&](std::function<void()> done) {
     server.stop();
     done();

@@ -68,6 +68,11 @@ class Forwarder final : private IoHandler {
     hooks.works = [this] { return works(); };
     hooks.warnings = [this] { return warnings(); };
     hooks.explain = [this](const HttpRequest& request) { return explain_request(request); };
+    hooks.explain_parameters = {QueryParameter::address("client", "its IP address"),
+                                QueryParameter::number("client_port", "its port", 1, 65535),
+                                QueryParameter::address("vip", "the address that it sends to"),
+                                QueryParameter::number("port", "of the service", 1, 65535),
+                                {"protocol", "tcp or udp"}};
     hooks.drain = [this](const std::function<void()>& done) {
       stop();
       done();

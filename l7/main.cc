@@ -24,6 +24,9 @@ int main(int argc, char** argv) {
   hooks.add_status = [&](nlohmann::json& status) { proxy.add_status(status); };
   hooks.warnings = [&] { return proxy.warnings(); };
   hooks.explain = [&](const HttpRequest& request) { return proxy.explain(request); };
+  hooks.explain_parameters = {QueryParameter::address("client", "its IP address"),
+                              {"url", "http(s)://host/path"},
+                              {"method", "of the request (GET)"}};
   hooks.drain = [&](std::function<void()> done) { proxy.drain(std::move(done)); };
   return plane.run(std::move(hooks));
 }

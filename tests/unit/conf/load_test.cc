@@ -116,6 +116,18 @@ TEST(Load, SaysWhatWasExpectedOfEachType) {
 
 TEST(Load, CountsAMisspeltRequiredKeyOnce) {
   EXPECT_THAT(load_text("pools:\n  - {name: a, bakends: []}\n").codes(), ElementsAre("unknown_key"));
+  // A section: all that refers into it is not wrong once more.
+  EXPECT_THAT(load_text("pool:\n  - {name: a, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}\n"
+                        "vips: [{name: v, addresses: [192.0.2.9]}]\n"
+                        "services: [{name: s, vip: v, port: 80, pool: a}]\n"
+                        "routes:\n  - {name: r, path: /a, pool: a}\n  - {name: q, path: /b, pool: a}\n")
+                  .codes(),
+              ElementsAre("unknown_key"));
+  EXPECT_THAT(load_text("pools: [{name: a, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}]\n"
+                        "pool: []\nroutes: [{name: r, pool: aa}]\n")
+                  .codes(),
+              ::testing::UnorderedElementsAre("unknown_key", "no_such_name"))
+      << "the section is there: what it lacks is told";
 }
 
 TEST(Load, RefusesAnEmptyDocumentAndOneThatIsNoMap) {

@@ -14,6 +14,7 @@
 #include "core/http_client.h"
 #include "core/log.h"
 #include "tests/unit/conf/forked.h"
+#include "tests/unit/promlint.h"
 
 namespace tidegate {
 namespace {
@@ -48,6 +49,7 @@ PlaneHooks counting_hooks() {
   };
   hooks.digest = [] { return std::string("cafe"); };
   hooks.add_status = [applied](json& status) { status["applied"] = *applied; };
+  hooks.explain_parameters = {QueryParameter::address("client", "")};
   hooks.explain = [](const HttpRequest& request) -> Result<json> {
     const std::optional<std::string> client = request.parameter("client");
     if (!client) return fail("the parameter client is missing");
@@ -153,9 +155,10 @@ TEST(Plane, ServesFromAFileAndTellsAboutItself) {
   const std::string metrics = plane.get("/metrics")->body;
   EXPECT_THAT(metrics, HasSubstr("\ntidegate_test_ready 1\n"));
   EXPECT_THAT(metrics, HasSubstr("\ntidegate_test_build_info{version=\"" TIDEGATE_VERSION "\"} 1\n"));
-  EXPECT_THAT(metrics, ContainsRegex("tidegate_test_process_cpu_seconds_total [0-9.e-]+\n"));
-  EXPECT_THAT(metrics, ContainsRegex("tidegate_test_process_resident_memory_bytes [1-9]"));
-  EXPECT_THAT(metrics, ContainsRegex("tidegate_test_process_open_fds [1-9]"));
+  EXPECT_THAT(metrics, ContainsRegex("\nprocess_cpu_seconds_total [0-9.e-]+\n"));
+  EXPECT_THAT(metrics, ContainsRegex("\nprocess_resident_memory_bytes [1-9]"));
+  EXPECT_THAT(testing::lint_metrics(metrics), ::testing::IsEmpty());
+  EXPECT_THAT(metrics, ContainsRegex("\nprocess_open_fds [1-9]"));
 
   plane.process().kill(SIGTERM);
   EXPECT_EQ(plane.process().wait(), 0);
@@ -172,6 +175,11 @@ TEST(Plane, AnswersExplainAndItsOwnPagesAndRefusesTheRest) {
   EXPECT_EQ(refused->status, 400);
   EXPECT_EQ(json::parse(refused->body)["detail"], "the parameter client is missing");
   EXPECT_EQ(plane.get("/own")->body, "own page");
+  for (const char* target : {"/explain?client=192.0.2.1&client=192.0.2.2", "/explain?cleint=192.0.2.1",
+                             "/explain?client=nobody", "/status?x=1", "/metrics?x=1", "/healthz?x=1"}) {
+    EXPECT_EQ(plane.get(target)->status, 400) << target;
+  }
+  EXPECT_THAT(plane.get("/explain?cleint=192.0.2.1")->body, HasSubstr("did you mean 'client'?"));
   EXPECT_EQ(plane.get("/nothing")->status, 404);
 }
 
@@ -224,6 +232,21 @@ TEST(Plane, TakesTheOnlyNodeWhenNoneIsNamed) {
   EXPECT_EQ(plane.status()["node"], "lonely");
 }
 
+TEST(Plane, FromAFileWithProbesSaysLoudlyThatNobodyProbes) {
+  const TempDir directory;
+  const std::string probed =
+      "nodes: [{name: here}]\n"
+      "probes: [{name: alive, type: tcp}]\n"
+      "pools:\n"
+      "  - {name: web, probe: alive, backends: [{name: a, addresses: [10.0.0.1], port: 80}]}\n"
+      "  - {name: plain, backends: [{name: b, addresses: [10.0.0.2], port: 80}]}\n";
+  PlaneProcess plane(directory, of_file(directory, probed));
+  ASSERT_TRUE(plane.logged("NOBODY PROBES: 1 backends have a probe"));
+  ASSERT_TRUE(plane.logged("ready: version 0"));
+  EXPECT_EQ(plane.status()["unprobed_backends"], 1);
+  EXPECT_THAT(plane.get("/metrics")->body, HasSubstr("\ntidegate_test_unprobed_backends 1\n"));
+}
+
 TEST(Plane, WaitsForAVersionThenFollowsItAndReportsWhatItRefuses) {
   const TempDir directory;
   PlaneOptions options;
@@ -232,7 +255,7 @@ TEST(Plane, WaitsForAVersionThenFollowsItAndReportsWhatItRefuses) {
   PlaneProcess plane(directory, options);
   ASSERT_TRUE(plane.logged("waiting for a version"));
   EXPECT_EQ(plane.get("/healthz")->status, 503);
-  EXPECT_EQ(plane.get("/explain?client=x")->status, 503);
+  EXPECT_EQ(plane.get("/explain?client=192.0.2.1")->status, 503);
   EXPECT_EQ(plane.status()["ready"], false);
 
   const Result<std::unique_ptr<StateStore>> store = StateStore::open(options.state_dir, StateStore::Mode::read_write);
@@ -317,7 +340,7 @@ TEST(Plane, MayOpenAsManyFilesAsTheSystemLetsIt) {
   PlaneProcess plane(directory, of_file(directory));
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
   ASSERT_TRUE(plane.logged("ready: version 0"));
-  const std::string most = fmt::format("tidegate_test_process_max_fds {:.9g}\n", static_cast<double>(limit.rlim_max));
+  const std::string most = fmt::format("\nprocess_max_fds {:.9g}\n", static_cast<double>(limit.rlim_max));
   EXPECT_THAT(plane.get("/metrics")->body, HasSubstr(most));
 }
 

@@ -40,11 +40,31 @@ hint: a closing quote is missing
 }
 
 TEST(RenderFaults, CountsCellsAndNotBytesBeforeTheCaret) {
-  EXPECT_EQ(render_faults({{"x", "", "e.yaml", 1, 14, "wrong", "", ""}}, "{é: 日本, no: 1}\n", false),
-            R"(e.yaml:1:14: wrong
+  EXPECT_EQ(render_faults({{"x", "", "e.yaml", 1, 9, "wrong", "", ""}}, "{é: 日本, no: 1}\n", false),
+            R"(e.yaml:1:9: wrong
   1 | {é: 日本, no: 1}
     |           ^~
 )");
+}
+
+TEST(RenderFaults, CountsCharactersAndNotBytesInPlaces) {
+  const auto loaded = load_text("\xef\xbb\xbfgeo: {note: \"é日\", wieght: 1}\n");
+  ASSERT_EQ(loaded.faults.size(), 2U) << loaded.rendered();
+  EXPECT_EQ(loaded.faults[1].column, 19U);
+  EXPECT_NE(loaded.rendered().find("edge.yaml:1:19: "), std::string::npos) << loaded.rendered();
+  EXPECT_NE(loaded.rendered().find("\n    |                    ^~~~~~\n"), std::string::npos) << loaded.rendered();
+}
+
+TEST(RenderFaults, PointsAtTheOpeningOfWhatIsNeverClosed) {
+  const auto place = [](const std::string& text) {
+    const auto loaded = load_text(text);
+    return loaded.faults.empty() ? std::string() : loaded.rendered().substr(10, loaded.rendered().find('\n') - 10);
+  };
+  EXPECT_EQ(place("sites:\n  - {name: eu\nnodes: [\n"), "2:5: this { is never closed");
+  EXPECT_EQ(place("pools: [{name: a, backends: [{name: b}]\nroutes: []\n"), "1:8: this [ is never closed");
+  EXPECT_EQ(place("pools:\n  - {name: a, backends: [1, 2}\n"), "2:25: this [ is never closed");
+  EXPECT_EQ(place("pools:\n  - name: \"a\n  - name: b\n"), "2:11: these quotes are never closed");
+  EXPECT_EQ(place("a: |\n  text { with [ brackets\nb: it's # {\nc: {é: [\n"), "4:4: this { is never closed");
 }
 
 TEST(RenderFaults, WidensTabs) {

@@ -1,6 +1,8 @@
 // A damaged state must be an Error that says what to do; LMDB left alone would end the process.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <random>
@@ -122,6 +124,55 @@ TEST_F(DamagedState, NeverCrashesItsReaderWhateverBytesAreOverwritten) {
     refused += result;
   }
   EXPECT_GT(refused, 30);  // most hit something that is in use
+}
+
+// The bell is rung once there is a state: beside it an empty file is what was lost.
+TEST_F(DamagedState, IsRefusedWhereTheFileIsEmptyThoughItWasInUse) {
+  write_file(data_path(), "");
+  for (const Mode mode : {Mode::read_only, Mode::read_write}) {
+    const Result<std::unique_ptr<StateStore>> store = StateStore::open(directory_.path(), mode);
+    ASSERT_FALSE(store);
+    EXPECT_THAT(store.error().message, ::testing::HasSubstr("data.mdb is empty, though the state was in use"));
+  }
+  EXPECT_EQ(read_file(data_path()), "") << "nobody wrote a new one over it";
+}
+
+TEST(FirstStart, ThatWasCutOffIsBegunAgain) {
+  const TempDir directory;
+  std::filesystem::create_directories(directory / "state");
+  write_file(directory / "state/data.mdb", "");
+  const Result<std::unique_ptr<StateStore>> store = StateStore::open(directory.path(), Mode::read_write);
+  ASSERT_TRUE(store) << store.error().message;
+  EXPECT_EQ((*store)->head()->version, 0U);
+}
+
+// LMDB tells its readers apart by process id, and holds a lock for each. Another PID namespace may have our id too; the
+// lock that such a process holds is taken here by a child.
+TEST(SharedState, IsNotCalledDamagedWhenAnotherProcessHasOurProcessId) {
+  const TempDir directory;
+  ASSERT_TRUE(StateStore::open(directory.path(), Mode::read_write));
+  const pid_t ours = ::getpid();
+  Forked other([&](Talk& talk) {
+    const UniqueFd lock(::open((directory / "state/lock.mdb").c_str(), O_RDWR | O_CLOEXEC));
+    struct flock of_reader {};
+    of_reader.l_type = F_WRLCK;
+    of_reader.l_whence = SEEK_SET;
+    of_reader.l_start = ours;
+    of_reader.l_len = 1;
+    if (::fcntl(lock.get(), F_SETLK, &of_reader) != 0) return 1;
+    talk.say(1);
+    return talk.hear() == 1 ? 0 : 1;
+  });
+  ASSERT_EQ(other.talk().hear(), 1U);
+  for (const Mode mode : {Mode::read_only, Mode::read_write}) {
+    const Result<std::unique_ptr<StateStore>> store = StateStore::open(directory.path(), mode);
+    ASSERT_FALSE(store);
+    EXPECT_THAT(store.error().message, ::testing::HasSubstr("must share a PID namespace"));
+    EXPECT_THAT(store.error().message, ::testing::Not(::testing::HasSubstr("move that directory away")));
+  }
+  other.talk().say(1);
+  EXPECT_EQ(other.wait(), 0);
+  EXPECT_TRUE(StateStore::open(directory.path(), Mode::read_only)) << "nothing is left of it";
 }
 
 TEST_F(DamagedState, StartsEmptyOnceItWasMovedAway) {

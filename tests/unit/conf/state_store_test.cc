@@ -57,6 +57,34 @@ TEST(StateStore, KeepsEveryVersionAsItWas) {
   EXPECT_EQ(store->head()->version, 3U);
 }
 
+TEST(StateStore, KeepsAsManyVersionsAsItIsTold) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  store->keep_versions(5);
+  for (uint64_t version = 0; version < 20; ++version) {
+    ASSERT_TRUE(store->commit_version({{"pools", "p", std::to_string(version)}}, version, "ann", ""));
+  }
+  EXPECT_EQ(store->list_versions(100)->size(), 5U);
+  EXPECT_TRUE(store->manifest(16));
+  EXPECT_FALSE(store->manifest(15));
+}
+
+TEST(StateStore, IsCopiedWholeWhileItsWriterGoesOn) {
+  const TempDir directory, copy;
+  const auto store = open(directory.path());
+  ASSERT_TRUE(store->commit_version(pools(50), 0, "ann", "first"));
+  ASSERT_TRUE(store->set_health_words({{"backend/a/b", HealthWord{true, "", 1}}}));
+  std::filesystem::create_directories(copy / "state");
+  ASSERT_TRUE(store->copy_to(copy / "state"));
+  ASSERT_TRUE(store->commit_version(pools(51), 1, "ann", "second"));
+  EXPECT_FALSE(store->copy_to(copy / "state")) << "nothing is over-written";
+  const auto copied = open(copy.path());
+  EXPECT_EQ(copied->head()->version, 1U);
+  EXPECT_EQ(copied->head()->words, 1U);
+  EXPECT_EQ(entry_count(copied->objects(*copied->manifest(1))), 50U);
+  EXPECT_TRUE(copied->commit_version(pools(2), 1, "bob", "from here on"));
+}
+
 TEST(StateStore, GivesEqualContentAnEqualDigestWhateverItsOrder) {
   const TempDir directory;
   const auto store = open(directory.path());

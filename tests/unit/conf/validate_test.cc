@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "conf/warnings.h"
 #include "tests/unit/conf/documents.h"
 
 namespace tidegate {
@@ -40,6 +41,55 @@ TEST(Validate, RefusesAnInterfaceTwiceAndOneWithoutAName) {
   EXPECT_THAT(load_text("nodes: [{name: n, dns: {xdp: ['', sixteen-letters-]}}]\n").codes(),
               ElementsAre("empty_value", "out_of_range"));
   EXPECT_THAT(load_text("nodes: [{name: n, dns: {xdp: [eth0, fifteen-letters]}}]\n").codes(), IsEmpty());
+}
+
+TEST(Warnings, NameWhatIsLegalAndSurelyNotMeant) {
+  const auto warnings_of = [](const std::string& text) {
+    const auto loaded = load_text(text);
+    EXPECT_THAT(loaded.codes(), IsEmpty()) << text;
+    std::vector<std::string> told;
+    if (!loaded.model) return told;
+    for (const Fault& fault : find_warnings(*loaded.document, *loaded.model, 1'800'000'000)) {
+      told.push_back(fault.code + " " + fault.pointer);
+    }
+    return told;
+  };
+  const std::string plain = std::string(kPools) + "listeners: [{name: l, bind: ['0.0.0.0:80']}]\nroutes:\n";
+  EXPECT_THAT(warnings_of(plain + "  - {name: r, pool: app}\n"), IsEmpty());
+  EXPECT_THAT(warnings_of(plain + "  - {name: r, status: 404}\n"), ElementsAre("unused /pools/0/name"));
+  EXPECT_THAT(warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: /s, redirect: 'http://{host}/s'}\n"),
+              ElementsAre("endless_redirect /routes/1/redirect"));
+  EXPECT_THAT(warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: /s, redirect: 'https://{host}/s'}\n"),
+              IsEmpty());
+  EXPECT_THAT(
+      warnings_of(plain + "  - {name: r, pool: app}\nprobes: [{name: p, type: tcp, interval: 1s, timeout: 2s}]\n"),
+      ElementsAre("slow_probe /probes/0/timeout", "unused /probes/0/name"));
+}
+
+TEST(Validate, RefusesAPortThatTwoDaemonsOfANodeBind) {
+  const auto document = [](const std::string& node, const std::string& bind) {
+    return load_text("sites: [{name: eu}, {name: us}]\nnodes:\n  - {name: n, site: eu, l7: {workers: 1}, " + node +
+                     "}\nlisteners: [{name: web, site: eu, bind: ['" + bind + "']}]\n");
+  };
+  const auto dns = document("dns: {listen: ['192.0.2.1:53']}", "0.0.0.0:53");
+  ASSERT_THAT(dns.codes(), ElementsAre("colliding_ports"));
+  EXPECT_EQ(dns.faults[0].pointer, "/listeners/0/bind/0");
+  EXPECT_EQ(dns.faults[0].detail, "node 'n' binds 0.0.0.0:53 twice");
+  EXPECT_EQ(dns.faults[0].hint, "dns.listen has 192.0.2.1:53, line 3");
+  EXPECT_THAT(document("dns: {listen: ['192.0.2.1:53'], httpdns_listen: ['192.0.2.1:443']}", "192.0.2.1:443").codes(),
+              ElementsAre("colliding_ports"));
+  EXPECT_THAT(document("dns: {listen: ['192.0.2.1:53'], httpdns_listen: ['192.0.2.1:53']}", "192.0.2.1:80").codes(),
+              ElementsAre("colliding_ports"));
+  EXPECT_THAT(document("management: '[2001:db8::1]:9090'", "[::]:9090").codes(), ElementsAre("colliding_ports"));
+  // Another address, family, port or site is no collision.
+  EXPECT_THAT(document("dns: {listen: ['192.0.2.1:53']}", "192.0.2.2:53").codes(), IsEmpty());
+  EXPECT_THAT(document("dns: {listen: ['192.0.2.1:53']}", "[::]:53").codes(), IsEmpty());
+  EXPECT_THAT(document("management: '192.0.2.1:9090'", "192.0.2.1:9091").codes(), IsEmpty());
+  EXPECT_THAT(load_text("sites: [{name: eu}, {name: us}]\n"
+                        "nodes: [{name: n, site: us, l7: {workers: 1}, dns: {listen: ['0.0.0.0:53']}}]\n"
+                        "listeners: [{name: web, site: eu, bind: ['0.0.0.0:53']}]\n")
+                  .codes(),
+              IsEmpty());
 }
 
 TEST(Validate, RefusesTwoServicesOnOnePortOfAVip) {

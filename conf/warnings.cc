@@ -1,0 +1,168 @@
+#include "conf/warnings.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+#include "conf/checks.h"
+#include "conf/names.h"
+#include "core/tls.h"
+
+namespace tidegate {
+namespace {
+
+std::string day(int64_t epoch_s) { return fmt::format("{:%Y-%m-%d}", fmt::gmtime(static_cast<std::time_t>(epoch_s))); }
+
+// RFC 6125 §6.4.3: a wildcard is one label. `host` may be a wildcard itself, which only the same one covers.
+bool covers(const std::string& name, const std::string& host) {
+  if (name == host) return true;
+  const size_t dot = host.find('.');
+  return name.starts_with("*.") && !host.starts_with("*.") && dot != std::string::npos &&
+         std::string_view(name).substr(1) == std::string_view(host).substr(dot);
+}
+
+std::optional<CertificateInfo> info_of(const Certificate& certificate) {
+  if (!certificate.certificate.bytes || !certificate.key.bytes) return std::nullopt;
+  const auto info = inspect_identity({*certificate.certificate.bytes, *certificate.key.bytes});
+  return info ? std::optional(*info) : std::nullopt;
+}
+
+void warn_of_dates(Checks& warnings, const std::vector<std::optional<CertificateInfo>>& infos, int64_t now_s) {
+  for (size_t c = 0; c < infos.size(); ++c) {
+    const std::string& name = warnings.model().certificates[c].name;
+    if (!infos[c]) continue;
+    if (infos[c]->not_after_s < now_s) {
+      warnings.refuse({"certificates", c, "certificate_file"},
+                      {"expired_certificate",
+                       fmt::format("certificate '{}' ended on {}", name, day(infos[c]->not_after_s)),
+                       {},
+                       {}});
+    } else if (infos[c]->not_before_s > now_s) {
+      warnings.refuse({"certificates", c, "certificate_file"},
+                      {"early_certificate",
+                       fmt::format("certificate '{}' begins on {}", name, day(infos[c]->not_before_s)),
+                       {},
+                       {}});
+    }
+  }
+}
+
+bool serves(const Route& route, size_t listener) {
+  return route.listeners.empty() ||
+         std::find(route.listeners.begin(), route.listeners.end(), listener) != route.listeners.end();
+}
+
+// Hosts of a listener's routes that none of its certificates is for: their clients will not go on.
+void warn_of_uncovered_hosts(Checks& warnings, const std::vector<std::optional<CertificateInfo>>& infos) {
+  const Model& model = warnings.model();
+  std::set<std::pair<size_t, std::string>> told;
+  for (size_t r = 0; r < model.routes.size() && !warnings.full(); ++r) {
+    for (size_t l = 0; l < model.listeners.size(); ++l) {
+      const Listener& listener = model.listeners[l];
+      if (!listener.tls.enabled || !serves(model.routes[r], l)) continue;
+      for (size_t h = 0; h < model.routes[r].hosts.size(); ++h) {
+        const std::string& host = model.routes[r].hosts[h];
+        const bool covered =
+            std::any_of(listener.tls.certificates.begin(), listener.tls.certificates.end(), [&](uint32_t index) {
+              const std::optional<CertificateInfo>& info = infos[index];
+              return !info || std::any_of(info->names.begin(), info->names.end(),
+                                          [&](const std::string& name) { return covers(name, host); });
+            });
+        if (covered || !told.emplace(l, host).second) continue;
+        warnings.refuse({"routes", r, "hosts", h},
+                        {"uncovered_host",
+                         fmt::format("no certificate of listener '{}' is for {}", listener.name, in_quotes(host)),
+                         {},
+                         {}});
+      }
+    }
+  }
+}
+
+// Where a client comes back to by this redirect when it came by this listener.
+bool returns(const Route& route, const Listener& listener) {
+  const std::string origin = listener.tls.enabled ? "https://" : "http://";
+  if (route.redirect == "{path}" || route.redirect == origin + "{host}{path}") return true;
+  if (route.path.find_first_of("{*") != std::string::npos) return false;
+  if (route.redirect == route.path || route.redirect == origin + "{host}" + route.path) return true;
+  return std::any_of(route.hosts.begin(), route.hosts.end(),
+                     [&](const std::string& host) { return route.redirect == origin + host + route.path; });
+}
+
+void warn_of_circles(Checks& warnings) {
+  const Model& model = warnings.model();
+  for (size_t r = 0; r < model.routes.size() && !warnings.full(); ++r) {
+    if (model.routes[r].redirect.empty()) continue;
+    for (size_t l = 0; l < model.listeners.size(); ++l) {
+      if (!serves(model.routes[r], l) || !returns(model.routes[r], model.listeners[l])) continue;
+      warnings.refuse({"routes", r, "redirect"},
+                      {"endless_redirect",
+                       fmt::format("who comes by listener '{}' is sent back to this route", model.listeners[l].name),
+                       {},
+                       "listeners: names those that it is meant for"});
+      break;
+    }
+  }
+}
+
+void warn_of_slow_probes(Checks& warnings) {
+  for (size_t p = 0; p < warnings.model().probes.size() && !warnings.full(); ++p) {
+    const Probe& probe = warnings.model().probes[p];
+    if (probe.timeout_ms <= probe.interval_ms || !warnings.written({"probes", p, "timeout"})) continue;
+    warnings.refuse({"probes", p, "timeout"},
+                    {"slow_probe",
+                     fmt::format("probe '{}' may take {} ms, longer than its interval of {} ms", probe.name,
+                                 probe.timeout_ms, probe.interval_ms),
+                     {},
+                     "a probe that is under way puts off the next one"});
+  }
+}
+
+template <class Named>
+void warn_of_unused(Checks& warnings, std::string_view list, const char* noun, const std::vector<Named>& elements,
+                    const std::set<uint32_t>& used) {
+  for (size_t i = 0; i < elements.size() && !warnings.full(); ++i) {
+    if (used.count(static_cast<uint32_t>(i)) != 0) continue;
+    warnings.refuse({list, i, "name"}, {"unused", fmt::format("nothing uses {} '{}'", noun, elements[i].name), {}, {}});
+  }
+}
+
+void warn_of_all_unused(Checks& warnings) {
+  const Model& model = warnings.model();
+  std::set<uint32_t> pools, probes, certificates;
+  for (const Route& route : model.routes) pools.insert(route.pool);
+  for (const Service& service : model.services) pools.insert(service.pool);
+  for (const Steer& steer : model.steers) {
+    for (const SteerTarget& target : steer.targets) pools.insert(target.pool);
+  }
+  for (const Pool& pool : model.pools) probes.insert(pool.probe);
+  for (const Listener& listener : model.listeners) {
+    certificates.insert(listener.tls.certificates.begin(), listener.tls.certificates.end());
+  }
+  warn_of_unused(warnings, "pools", "pool", model.pools, pools);
+  warn_of_unused(warnings, "probes", "probe", model.probes, probes);
+  warn_of_unused(warnings, "certificates", "certificate", model.certificates, certificates);
+}
+
+}  // namespace
+
+std::vector<Fault> find_warnings(const Document& document, const Model& model, int64_t now_s) {
+  std::vector<Fault> found;
+  FaultList list(found, document.file_name());
+  list.set_text(document.text());
+  Model copy = model;
+  Checks warnings(document.root(), copy, list);
+  std::vector<std::optional<CertificateInfo>> infos;
+  for (const Certificate& certificate : model.certificates) infos.push_back(info_of(certificate));
+  warn_of_dates(warnings, infos, now_s);
+  warn_of_uncovered_hosts(warnings, infos);
+  warn_of_circles(warnings);
+  warn_of_slow_probes(warnings);
+  warn_of_all_unused(warnings);
+  return found;
+}
+
+}  // namespace tidegate
