@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "control/limits.h"
 #include "control/problem.h"
 #include "core/log.h"
 
@@ -28,36 +29,27 @@ std::string join(const std::vector<std::string>& words) {
 
 }  // namespace
 
-void Api::refuse(const HttpExchangePtr& exchange, int status, std::string_view code, std::string_view detail,
-                 std::string_view allow) {
+void Api::refuse(const HttpExchangePtr& exchange, std::string_view code, HttpResponse response) {
   metrics()
       .counter("tidegate_control_api_refusals_total", "Calls refused before they reached a handler, by reason.",
                {{"code", std::string(code)}})
       .add();
-  HttpResponse response = problem(status, code, detail);
-  if (!allow.empty()) response.headers.emplace_back("Allow", std::string(allow));
   exchange->respond(std::move(response));
 }
 
-bool Api::check_query(const HttpExchangePtr& exchange, const ApiRoute& route) {
+void Api::refuse(const HttpExchangePtr& exchange, int status, std::string_view code, std::string_view detail,
+                 std::string_view allow) {
+  HttpResponse response = problem(status, code, detail);
+  if (!allow.empty()) response.headers.emplace_back("Allow", std::string(allow));
+  refuse(exchange, code, std::move(response));
+}
+
+bool Api::check_parameters(const HttpExchangePtr& exchange, const ApiRoute& route) {
   if (route.any_query) return true;
-  std::string_view rest = exchange->request().query;
-  while (!rest.empty()) {
-    const std::string_view pair = rest.substr(0, rest.find('&'));
-    rest.remove_prefix(std::min(pair.size() + 1, rest.size()));
-    const std::string_view name = pair.substr(0, pair.find('='));
-    if (pair.empty()) continue;
-    const auto known = [&](const QueryParameter& parameter) { return parameter.name == name; };
-    if (std::any_of(route.query.begin(), route.query.end(), known)) continue;
-    std::vector<std::string> names;
-    for (const QueryParameter& parameter : route.query) names.push_back(parameter.name);
-    // A mistyped "dry_run" must not become a real write.
-    refuse(exchange, 400, "unknown_parameter",
-           fmt::format("there is no parameter '{}' here; {}", name,
-                       names.empty() ? "none is taken" : "known: " + join(names)));
-    return false;
-  }
-  return true;
+  const std::optional<QueryFault> fault = check_query(exchange->request().query, route.query);
+  if (!fault) return true;
+  refuse(exchange, fault->code, bad_parameter(*fault));
+  return false;
 }
 
 bool Api::check_body(const HttpExchangePtr& exchange, const ApiRoute& route) {
@@ -79,11 +71,11 @@ bool Api::admit_once(ApiCall& call, const ApiRoute& route) {
   using Verdict = Idempotency::Verdict;
   const std::string_view key = call.request().header("idempotency-key");
   if (route.method != "POST" || route.effect != Effect::writes || key.empty()) return true;
-  if (key.size() > Idempotency::kMaxKeyBytes) {
+  if (key.size() > kMaxIdempotencyKeyBytes) {
     refuse(call.exchange, 400, "bad_idempotency_key", "an Idempotency-Key has at most 255 characters");
     return false;
   }
-  OnceOnly once = once_only(call.who.name, call.request(), key);
+  OnceOnly once = once_only(call.who, call.request(), key);
   Result<Idempotency::Lookup> earlier = idempotency_.begin(once);
   if (!earlier) {
     refuse(call.exchange, 500, "store_failed", earlier.error().message);
@@ -127,7 +119,7 @@ void Api::dispatch(const HttpExchangePtr& exchange) {
   if (found.route->effect == Effect::writes && !leader_.empty()) {
     return refuse(exchange, 421, "not_the_leader", fmt::format("this control follows {}: write there", leader_));
   }
-  if (!check_query(exchange, *found.route) || !check_body(exchange, *found.route)) return;
+  if (!check_parameters(exchange, *found.route) || !check_body(exchange, *found.route)) return;
 
   ApiCall call{exchange, std::move(who), std::move(found.path), std::nullopt};
   if (!admit_once(call, *found.route)) return;

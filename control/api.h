@@ -22,9 +22,10 @@ class Api {
   void dispatch(const HttpExchangePtr& exchange);
 
  private:
+  void refuse(const HttpExchangePtr& exchange, std::string_view code, HttpResponse response);
   void refuse(const HttpExchangePtr& exchange, int status, std::string_view code, std::string_view detail,
               std::string_view allow = {});
-  bool check_query(const HttpExchangePtr& exchange, const ApiRoute& route);
+  bool check_parameters(const HttpExchangePtr& exchange, const ApiRoute& route);
   bool check_body(const HttpExchangePtr& exchange, const ApiRoute& route);
   // A call with an Idempotency-Key is to be done once; false when it was answered already, as a repetition.
   bool admit_once(ApiCall& call, const ApiRoute& route);

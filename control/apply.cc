@@ -24,7 +24,9 @@ Candidate examine(const Document& document, const FileReader& files) {
   Candidate candidate;
   candidate.model = load_model(document, files, candidate.faults);
   if (!candidate.faults.empty()) candidate.model = nullptr;
-  if (candidate.model) candidate.objects = split_objects(document, files);
+  if (!candidate.model) return candidate;
+  candidate.objects = split_objects(document, files);
+  candidate.entries = entries_of(candidate.objects);
   return candidate;
 }
 
@@ -81,14 +83,14 @@ ApplyOutcome concluded(ApplyOutcome outcome, Result<Manifest> manifest) {
 
 }  // namespace
 
-ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& request) {
+ApplyOutcome apply(Ledger& ledger, const Candidate& candidate, const ApplyRequest& request) {
   ApplyOutcome outcome;
   outcome.manifest = ledger.manifest();
   if (!candidate.model) {
-    outcome.faults = std::move(candidate.faults);
+    outcome.faults = candidate.faults;
     return outcome;
   }
-  outcome.changes = compare(ledger.manifest().entries, entries_of(candidate.objects));
+  outcome.changes = compare(ledger.manifest().entries, candidate.entries);
   if (outcome.changes.empty() && ledger.manifest().version != 0) {
     outcome.status = ApplyOutcome::Status::unchanged;
     return outcome;
@@ -101,8 +103,8 @@ ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& requ
   if (request.answer) {
     answer = [&](const Manifest& committed) { return request.answer(concluded(outcome, committed)); };
   }
-  Result<Manifest> manifest = ledger.commit(candidate.objects, std::move(candidate.model), ledger.manifest().version,
-                                            request.who, request.comment, request.rollback_of, answer);
+  Result<Manifest> manifest = ledger.commit(candidate.objects, candidate.model, ledger.manifest().version, request.who,
+                                            request.comment, request.rollback_of, answer);
   return concluded(std::move(outcome), std::move(manifest));
 }
 
@@ -136,24 +138,11 @@ std::optional<ApplyOutcome> apply_element(Ledger& ledger, const std::string& kin
   return concluded(std::move(outcome), std::move(manifest));
 }
 
-ApplyOutcome roll_back(Ledger& ledger, uint64_t to, ApplyRequest request) {
-  ApplyOutcome failed;
-  failed.status = ApplyOutcome::Status::failed;
-  failed.manifest = ledger.manifest();
-  const Result<Manifest> manifest = ledger.store().manifest(to);
-  if (!manifest) {
-    failed.error = manifest.error().message;
-    return failed;
-  }
+Result<Candidate> candidate_of(const Ledger& ledger, const Manifest& to) {
   FileReader files;
-  const Result<std::unique_ptr<Document>> document = ledger.document(*manifest, files);
-  if (!document) {
-    failed.error = document.error().message;
-    return failed;
-  }
-  request.rollback_of = to;
-  if (request.comment.empty()) request.comment = fmt::format("rollback to version {}", to);
-  return apply(ledger, examine(**document, files), request);
+  const Result<std::unique_ptr<Document>> document = ledger.document(to, files);
+  if (!document) return document.error();
+  return examine(**document, files);
 }
 
 }  // namespace tidegate

@@ -1,4 +1,5 @@
-// Apply: a document becomes a version, or every reason why not. examine() is pure; commit happens in Applier alone.
+// Apply: a document becomes a version, or every reason why not. examine() is pure and may run on any thread; a commit
+// happens in apply() alone, on the control's loop.
 //
 //   text + files -> examine: Document::parse -> load_model -> split_objects -> Candidate -> Applier::apply ->
 //   Ledger::commit
@@ -22,6 +23,7 @@ namespace tidegate {
 struct Candidate {
   std::shared_ptr<const Model> model;
   std::vector<ConfigObject> objects;
+  std::vector<ManifestEntry> entries;  // of the objects
   std::vector<Fault> faults;
 };
 Candidate examine(const Document& document, const FileReader& files);
@@ -64,7 +66,7 @@ struct ApplyRequest {
 };
 
 // Commits a candidate over the head in force. All or nothing.
-ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& request);
+ApplyOutcome apply(Ledger& ledger, const Candidate& candidate, const ApplyRequest& request);
 
 // One element of a list in place of the one of its name, at the cost of that element and of validating the whole.
 // `element` is the document of it alone. Nothing when it takes more than that: an element that is new, or one whose
@@ -72,7 +74,7 @@ ApplyOutcome apply(Ledger& ledger, Candidate candidate, const ApplyRequest& requ
 std::optional<ApplyOutcome> apply_element(Ledger& ledger, const std::string& kind, const std::string& name,
                                           std::unique_ptr<Document> element, const ApplyRequest& request);
 
-// The content of version `to` as a new version: its certificates and zones included.
-ApplyOutcome roll_back(Ledger& ledger, uint64_t to, ApplyRequest request);
+// The content of version `to`, its certificates and zones included, to be applied as a new version.
+Result<Candidate> candidate_of(const Ledger& ledger, const Manifest& to);
 
 }  // namespace tidegate

@@ -26,6 +26,14 @@ bool is_visible_ascii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
 }
 
+constexpr std::string_view kUidPrefix = "uid:";
+
+// One way: what is stored under it tells nothing of the token.
+std::string key_space_of(std::string_view token) {
+  const Sha256 digest = hmac_sha256(token, "tidegate idempotency keys");
+  return hex_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
+}
+
 // The token of an Authorization field (RFC 6750 §2.1), or empty.
 std::string_view bearer_token(const HttpRequest& request) {
   std::string_view value = request.header("authorization");
@@ -80,12 +88,18 @@ Result<Tokens> Tokens::parse(std::string_view text, const std::string& file_name
     if (token.size() < kMinTokenBytes) return refuse(fmt::format("a token has at least {} characters", kMinTokenBytes));
     if (!is_visible_ascii(token)) return refuse("a token is visible ASCII");
     if (!is_visible_ascii(principal_name)) return refuse("a name is visible ASCII");
+    if (principal_name.starts_with(kUidPrefix)) return refuse("a name that begins with uid: is a user's");
     if (!extra.empty()) return refuse("more than three words");
     if (tokens.find(token)) return refuse("the same token stands further up");
     if (tokens.entries_.size() == kMaxTokens) return refuse(fmt::format("more than {} tokens", kMaxTokens));
 
     if (*role == Role::replica && tokens.replica_token_.empty()) tokens.replica_token_ = token;
-    tokens.entries_.push_back({sha256(token), {*role, principal_name.empty() ? role_name : principal_name}});
+    Principal principal{*role, principal_name.empty() ? role_name : principal_name, key_space_of(token), false};
+    for (Entry& other : tokens.entries_) {
+      if (other.principal.name != principal.name) continue;
+      other.principal.shares_name = principal.shares_name = true;
+    }
+    tokens.entries_.push_back({sha256(token), std::move(principal)});
   }
   return tokens;
 }
@@ -120,7 +134,8 @@ Result<Principal> Auth::identify(const HttpRequest& request) const {
   }
   if (request.peer) return fail("a bearer token is needed: Authorization: Bearer TOKEN");
   const bool trusted = request.peer_uid == 0 || request.peer_uid == own_uid_;
-  return Principal{trusted ? Role::admin : Role::viewer, fmt::format("uid:{}", request.peer_uid)};
+  const std::string user = fmt::format("{}{}", kUidPrefix, request.peer_uid);
+  return Principal{trusted ? Role::admin : Role::viewer, user, user, false};
 }
 
 }  // namespace tidegate

@@ -28,9 +28,13 @@ bool allows(Role have, Role need);
 struct Principal {
   Role role = Role::none;
   std::string name;  // as the audit trail calls them: "uid:0", or the token's name
+  // Whose Idempotency-Keys these are: "uid:0", or a keyed hash of the token. Unlike a name, no two tokens share it.
+  std::string key_space;
+  bool shares_name = false;  // with another token
 };
 
-// The token file: one `ROLE TOKEN [name]` a line, `#` starts a comment. Only digests of the tokens are kept for
+// The token file: one `ROLE TOKEN [name]` a line, `#` starts a comment. A name does not begin with "uid:", which is how
+// users of the unix socket are called. Only digests of the tokens are kept for
 // comparison.
 class Tokens {
  public:

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 
+#include "conf/fields.h"
 #include "conf/names.h"
+#include "conf/objects.h"
 #include "control/bundle.h"
 #include "control/diff.h"
 #include "control/parameters.h"
@@ -15,6 +18,8 @@ namespace tidegate {
 namespace {
 
 using nlohmann::json;
+using Headers = std::vector<std::pair<std::string, std::string>>;
+using Edit = std::function<std::optional<HttpResponse>(json& document)>;
 
 constexpr const char* kYaml = "application/yaml";
 constexpr const char* kJson = "application/json";
@@ -25,27 +30,66 @@ bool sent_as(const HttpRequest& request, std::string_view type) {
   return http1::equals_ignore_case(field.substr(0, field.find(';')), type);
 }
 
-HttpResponse internal_error(const Error& error) { return problem(500, "store_failed", error.message); }
-
 HttpResponse not_configured() {
   return problem(404, "not_configured", "no configuration has been committed yet: PUT one with If-Match: *");
 }
 
 bool wants_json(const HttpRequest& request) { return request.header("accept").find("json") != std::string_view::npos; }
 
+bool wants_bundle(const HttpRequest& request) {
+  return request.header("accept").find(kBundleType) != std::string_view::npos;
+}
+
 std::string document_yaml(const json& document) { return Document::from_json("config", document)->to_yaml(); }
+
+// Of a configuration: what `select` takes out of the document, and how that is written as YAML.
+struct Part {
+  std::function<json(json&)> select;  // null: there is no such part
+  std::function<std::string(const json&)> to_yaml;
+};
+
+// The element of a list by its name; null when there is none.
+json* find_object(json& document, const std::string& kind, const std::string& object_name) {
+  const auto section = document.find(kind);
+  if (section == document.end() || !section->is_array()) return nullptr;
+  for (json& element : *section) {
+    if (string_member(element, "name") == object_name) return &element;
+  }
+  return nullptr;
+}
+
+HttpResponse no_such_object(const WriteTarget& target, const json& document) {
+  const std::string kind_hint = did_you_mean(target.kind, root_section().keys());
+  if (target.name.empty() || (root_section().find(target.kind) == nullptr && !kind_hint.empty())) {
+    return problem(
+        404, "no_such_object",
+        fmt::format("the configuration has no {}{}{}", target.kind, kind_hint.empty() ? "" : "; ", kind_hint));
+  }
+  std::vector<std::string> names;
+  if (const auto section = document.find(target.kind); section != document.end() && section->is_array()) {
+    for (const json& element : *section) names.push_back(string_member(element, "name"));
+  }
+  const std::string hint = did_you_mean(target.name, {names.begin(), names.end()});
+  return problem(404, "no_such_object",
+                 fmt::format("there is no {} in {}{}{}", target.name, target.kind, hint.empty() ? "" : "; ", hint));
+}
+
+// Of a path: {kind} and {name}, where it has them.
+WriteTarget target_of(const ApiCall& call) {
+  const auto word = [&](const char* name) {
+    const auto found = call.path.find(name);
+    return found == call.path.end() ? std::string() : found->second;
+  };
+  return {word("kind"), word("name")};
+}
 
 class ConfigApi {
  public:
-  explicit ConfigApi(Ledger& ledger) : ledger_(ledger) {}
+  ConfigApi(Ledger& ledger, LongCalls& long_calls) : ledger_(ledger), long_calls_(long_calls) {}
 
   void get(const ApiCall& call) {
-    const Manifest& manifest = ledger_.manifest();
-    if (manifest.version == 0) return call.respond(not_configured());
-    const std::string tag = entity_tag(manifest);
-    if (call.request().header("if-none-match") == tag) return call.respond({304, {{"ETag", tag}}, ""});
-    respond_with_part(
-        call, manifest, [](const json& document) { return document; }, document_yaml);
+    if (wants_bundle(call.request())) return respond_with_bundle(call, ledger_.manifest());
+    respond_with_part(call, ledger_.manifest(), {[](json& document) { return document; }, document_yaml});
   }
 
   void get_version(const ApiCall& call) {
@@ -55,54 +99,56 @@ class ConfigApi {
     }
     const Result<Manifest> manifest = ledger_.store().manifest(*number);
     if (!manifest) return call.respond(problem(404, "no_such_version", manifest.error().message));
-    respond_with_part(
-        call, *manifest, [](const json& document) { return document; }, document_yaml);
+    if (wants_bundle(call.request())) return respond_with_bundle(call, *manifest);
+    respond_with_part(call, *manifest, {[](json& document) { return document; }, document_yaml});
   }
 
   // As YAML, a fragment of the document: "pools:" and what stands under it.
   void get_kind(const ApiCall& call) {
-    if (ledger_.manifest().version == 0) return call.respond(not_configured());
     const std::string& kind = call.path.at("kind");
-    respond_with_part(
-        call, ledger_.manifest(),
-        [&](const json& document) {
-          const auto section = document.find(kind);
-          return section == document.end() ? json() : *section;
-        },
-        [&](const json& section) {
-          return document_yaml({{kind, section}});
-        });
+    respond_with_part(call, ledger_.manifest(),
+                      {[kind](json& document) {
+                         const auto section = document.find(kind);
+                         return section == document.end() ? json() : *section;
+                       },
+                       [kind](const json& section) {
+                         return document_yaml({{kind, section}});
+                       }});
   }
 
   void get_object(const ApiCall& call) {
-    if (ledger_.manifest().version == 0) return call.respond(not_configured());
-    const std::string& kind = call.path.at("kind");
-    respond_with_part(
-        call, ledger_.manifest(),
-        [&](json document) {
-          json* object = find_object(document, kind, call.path.at("name"));
-          return object ? *object : json();
-        },
-        [&](const json& object) { return element_yaml(kind, object); });
+    const WriteTarget target = target_of(call);
+    respond_with_part(call, ledger_.manifest(),
+                      {[target](json& document) {
+                         json* object = find_object(document, target.kind, target.name);
+                         return object ? *object : json();
+                       },
+                       [target](const json& object) { return element_yaml(target.kind, object); }});
   }
 
   void put(const ApiCall& call) {
     const HttpRequest& request = call.request();
-    if (auto refusal = check_precondition(request, ledger_.manifest())) return call.respond(std::move(*refusal));
     if (sent_as(request, kBundleType)) {
-      Result<Bundle> bundle = decode_bundle(request.body);
-      if (!bundle) return call.respond(problem(400, "bad_bundle", bundle.error().message));
-      return commit(call, examine_text(bundle->file, std::move(bundle->text), files_from(std::move(bundle->files))));
+      return long_calls_.change(
+          call,
+          {{}, false, true, [body = request.body](const Manifest&) -> Examined {
+             Result<Bundle> bundle = decode_bundle(body);
+             if (!bundle) return {problem(400, "bad_bundle", bundle.error().message), {}};
+             return {{}, examine_text(bundle->file, std::move(bundle->text), files_from(std::move(bundle->files)))};
+           }});
     }
-    const Result<FileReader> files = ledger_.files();
-    if (!files) return call.respond(internal_error(files.error()));
     const char* file_name = sent_as(request, kJson) ? "config.json" : "config.yaml";
-    commit(call, examine_text(file_name, request.body, *files));
+    long_calls_.change(call, {{}, true, true, [this, file_name, body = request.body](const Manifest& base) -> Examined {
+                                FileReader files;
+                                const auto document = ledger_.document(base, files);
+                                if (!document) return {store_failure(document.error()), {}};
+                                return {{}, examine_text(file_name, body, files)};
+                              }});
   }
 
   void patch(const ApiCall& call) {
-    change_document(call, [&](json& document) -> std::optional<HttpResponse> {
-      const Result<json> patch = parse_json(call.request().body);
+    change_document(call, [body = call.request().body](json& document) -> std::optional<HttpResponse> {
+      const Result<json> patch = parse_json(body);
       if (!patch) return problem(400, "bad_json", patch.error().message);
       if (!patch->is_object())
         return problem(400, "bad_patch", "a merge patch of a configuration is an object (RFC 7396)");
@@ -112,120 +158,138 @@ class ConfigApi {
   }
 
   void put_object(const ApiCall& call) {
-    const std::string& kind = call.path.at("kind");
-    const std::string& object_name = call.path.at("name");
-    if (auto refusal = check_precondition(call.request(), ledger_.manifest())) return call.respond(std::move(*refusal));
+    const WriteTarget target = target_of(call);
+    if (auto refusal = check_precondition(call.request(), ledger_.manifest(), target)) {
+      return call.respond(std::move(*refusal));
+    }
     std::vector<Fault> faults;
-    const auto parsed = Document::parse(kind + "/" + object_name, call.request().body, faults);
+    const auto parsed = Document::parse(target.kind + "/" + target.name, call.request().body, faults);
     if (!parsed || !faults.empty()) return call.respond(invalid_configuration(faults));
     json object = parsed->to_json();
     if (!object.is_object()) {
       return call.respond(problem(400, "bad_object", "an object's body is a map of its keys"));
     }
-    if (string_member(object, "name", object_name) != object_name) {
+    if (string_member(object, "name", target.name) != target.name) {
       return call.respond(problem(400, "name_differs", "the name in the body is not the one in the path"));
     }
-    object["name"] = object_name;
-    if (const std::optional<ApplyOutcome> outcome =
-            apply_element(ledger_, kind, object_name, Document::from_json("config", object), apply_request(call))) {
-      return call.respond(answer_write(*outcome));
-    }
-    change_document(call, [&](json& document) -> std::optional<HttpResponse> {
-      if (json* existing = find_object(document, kind, object_name)) {
-        *existing = std::move(object);
-        return std::nullopt;
-      }
-      json& section = document[kind];
-      if (!section.is_null() && !section.is_array()) {
-        return problem(404, "no_such_object", fmt::format("{} is one section, not a list: PATCH it", kind));
-      }
-      section.push_back(std::move(object));
-      return std::nullopt;
+    object["name"] = target.name;
+    long_calls_.with_working_copy(call, [this, call, target, object = std::move(object)]() mutable {
+      put_element(call, target, std::move(object));
     });
   }
 
   void delete_object(const ApiCall& call) {
-    change_document(call, [&](json& document) -> std::optional<HttpResponse> {
-      const std::string& kind = call.path.at("kind");
-      json* object = find_object(document, kind, call.path.at("name"));
-      if (!object) return no_such_object(call, document);
-      json& list = document[kind];
+    change_document(call, [target = target_of(call)](json& document) -> std::optional<HttpResponse> {
+      json* object = find_object(document, target.kind, target.name);
+      if (!object) return no_such_object(target, document);
+      json& list = document[target.kind];
       list.erase(static_cast<size_t>(object - &list[0]));
       return std::nullopt;
     });
   }
 
  private:
-  static HttpResponse no_such_object(const ApiCall& call, const json& document) {
-    const std::string& kind = call.path.at("kind");
-    const auto named = call.path.find("name");
-    if (named == call.path.end()) {
-      return problem(404, "no_such_object", fmt::format("the configuration has no {}", kind));
+  // By the short way where that does, else by a change of the whole.
+  void put_element(const ApiCall& call, const WriteTarget& target, json object) {
+    if (auto refusal = check_precondition(call.request(), ledger_.manifest(), target)) {
+      return call.respond(std::move(*refusal));
     }
-    std::vector<std::string> names;
-    if (const auto section = document.find(kind); section != document.end() && section->is_array()) {
-      for (const json& element : *section) names.push_back(string_member(element, "name"));
+    if (const std::optional<ApplyOutcome> outcome = apply_element(
+            ledger_, target.kind, target.name, Document::from_json("config", object), apply_request(call))) {
+      return call.respond(answer_write(*outcome));
     }
-    const std::string hint = did_you_mean(named->second, {names.begin(), names.end()});
-    return problem(404, "no_such_object",
-                   fmt::format("there is no {} in {}{}{}", named->second, kind, hint.empty() ? "" : "; ", hint));
+    change_document(call, [target, object = std::move(object)](json& document) -> std::optional<HttpResponse> {
+      if (json* existing = find_object(document, target.kind, target.name)) {
+        *existing = object;
+        return std::nullopt;
+      }
+      json& section = document[target.kind];
+      if (!section.is_null() && !section.is_array()) {
+        return problem(404, "no_such_object", fmt::format("{} is one section, not a list: PATCH it", target.kind));
+      }
+      section.push_back(object);
+      return std::nullopt;
+    });
   }
 
-  // The element of a list by its name; null when there is none.
-  static json* find_object(json& document, const std::string& kind, const std::string& object_name) {
-    const auto section = document.find(kind);
-    if (section == document.end() || !section->is_array()) return nullptr;
-    for (json& element : *section) {
-      if (string_member(element, "name") == object_name) return &element;
+  // The document with its files, private keys among them: as apply sends it.
+  void respond_with_bundle(const ApiCall& call, const Manifest& manifest) {
+    if (manifest.version == 0) return call.respond(not_configured());
+    if (!allows(call.who.role, Role::publisher)) {
+      return call.respond(problem(403, "forbidden", "a bundle holds private keys: it takes the role publisher"));
     }
-    return nullptr;
+    const Headers fields = {{"ETag", entity_tag(manifest, "bundle", false)}, {"Vary", "Accept, Authorization"}};
+    if (is_unchanged(call.request(), fields.front().second)) return call.respond({304, fields, ""});
+    long_calls_.answer(call, [this, manifest, fields] {
+      FileReader ignored;
+      const Result<std::unique_ptr<Document>> document = ledger_.document(manifest, ignored);
+      if (!document) return store_failure(document.error());
+      Bundle bundle;
+      bundle.file = fmt::format("version-{}.yaml", manifest.version);
+      bundle.text = (*document)->to_yaml();
+      for (const ManifestEntry& entry : manifest.entries) {
+        if (entry.kind != kFileKind) continue;
+        Result<std::string> bytes = ledger_.store().object(entry.hash);
+        if (!bytes) return store_failure(bytes.error());
+        bundle.files[entry.name] = std::make_shared<const std::string>(*std::move(bytes));
+      }
+      HttpResponse response = HttpResponse::text(200, encode_bundle(bundle) + "\n", kBundleType);
+      response.headers.insert(response.headers.end(), fields.begin(), fields.end());
+      return response;
+    });
   }
 
-  // What `select` takes out of the document: as JSON when Accept asks for it, otherwise as `to_yaml` writes it.
-  template <class Select, class ToYaml>
-  void respond_with_part(const ApiCall& call, const Manifest& manifest, Select select, ToYaml to_yaml) {
-    FileReader files;
-    const Result<std::unique_ptr<Document>> document = ledger_.document(manifest, files);
-    if (!document) return call.respond(internal_error(document.error()));
-    json whole = (*document)->to_json();
-    json part = select(whole);
-    if (part.is_null()) return call.respond(no_such_object(call, whole));
+  // As JSON when Accept asks for it, otherwise as YAML.
+  void respond_with_part(const ApiCall& call, const Manifest& manifest, Part part) {
+    if (manifest.version == 0) return call.respond(not_configured());
     // Whoever cannot write the configuration has no use for the secrets in it.
-    if (!allows(call.who.role, Role::publisher)) redact(part);
-    HttpResponse response = wants_json(call.request()) ? HttpResponse::json(200, dump(part, 2) + "\n")
-                                                       : HttpResponse::text(200, to_yaml(part), kYaml);
-    response.headers.emplace_back("Vary", "Accept");
-    response.headers.emplace_back("ETag", entity_tag(manifest));
-    call.respond(std::move(response));
+    const bool redacted = !allows(call.who.role, Role::publisher);
+    const bool as_json = wants_json(call.request());
+    const Headers fields = {{"ETag", entity_tag(manifest, as_json ? "json" : "yaml", redacted)},
+                            {"Vary", "Accept, Authorization"}};
+    const bool unchanged = is_unchanged(call.request(), fields.front().second);
+    const WriteTarget target = target_of(call);
+    if (unchanged && target.kind.empty()) return call.respond({304, fields, ""});
+    long_calls_.answer(call, [this, manifest, part = std::move(part), redacted, as_json, fields, unchanged, target] {
+      FileReader files;
+      const Result<std::unique_ptr<Document>> document = ledger_.document(manifest, files);
+      if (!document) return store_failure(document.error());
+      json whole = (*document)->to_json();
+      json selected = part.select(whole);
+      if (selected.is_null()) return no_such_object(target, whole);
+      if (unchanged) return HttpResponse{304, fields, ""};
+      if (redacted) redact(selected);
+      HttpResponse response = as_json ? HttpResponse::json(200, dump(selected, 2) + "\n")
+                                      : HttpResponse::text(200, part.to_yaml(selected), kYaml);
+      response.headers.insert(response.headers.end(), fields.begin(), fields.end());
+      return response;
+    });
   }
 
   // Reads the document in force, lets `edit` change its JSON form, and commits what came of it.
-  template <class Edit>
   void change_document(const ApiCall& call, Edit edit) {
-    const Manifest& manifest = ledger_.manifest();
-    if (auto refusal = check_precondition(call.request(), manifest)) return call.respond(std::move(*refusal));
-    json content = json::object();
-    FileReader files = files_from({});
-    if (manifest.version != 0) {
-      const Result<std::unique_ptr<Document>> document = ledger_.document(manifest, files);
-      if (!document) return call.respond(internal_error(document.error()));
-      content = (*document)->to_json();
-    }
-    if (std::optional<HttpResponse> refusal = edit(content)) return call.respond(std::move(*refusal));
-    commit(call, examine(*Document::from_json("config", content), files));
-  }
-
-  void commit(const ApiCall& call, Candidate candidate) {
-    call.respond(answer_write(apply(ledger_, std::move(candidate), apply_request(call))));
+    long_calls_.change(call,
+                       {target_of(call), true, true, [this, edit = std::move(edit)](const Manifest& base) -> Examined {
+                          json content = json::object();
+                          FileReader files = files_from({});
+                          if (base.version != 0) {
+                            const auto document = ledger_.document(base, files);
+                            if (!document) return {store_failure(document.error()), {}};
+                            content = (*document)->to_json();
+                          }
+                          if (auto refusal = edit(content)) return {std::move(refusal), {}};
+                          return {{}, examine(*Document::from_json("config", content), files)};
+                        }});
   }
 
   Ledger& ledger_;
+  LongCalls& long_calls_;
 };
 
 }  // namespace
 
-void add_config_routes(RouteTable& table, Ledger& ledger) {
-  const auto api = std::make_shared<ConfigApi>(ledger);
+void add_config_routes(RouteTable& table, Ledger& ledger, LongCalls& long_calls) {
+  const auto api = std::make_shared<ConfigApi>(ledger, long_calls);
   const auto handler = [api](void (ConfigApi::*member)(const ApiCall&)) {
     return [api, member](const ApiCall& call) { (api.get()->*member)(call); };
   };
@@ -237,7 +301,7 @@ void add_config_routes(RouteTable& table, Ledger& ledger) {
              "/v1/config",
              Role::viewer,
              Effect::reads,
-             "The configuration in force, as YAML or (by Accept) JSON",
+             "The configuration in force, as YAML or (by Accept) JSON, or as a bundle with its files",
              {},
              {},
              handler(&ConfigApi::get)});

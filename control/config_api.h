@@ -2,10 +2,11 @@
 #pragma once
 
 #include "control/ledger.h"
+#include "control/long_calls.h"
 #include "control/route_table.h"
 
 namespace tidegate {
 
-void add_config_routes(RouteTable& table, Ledger& ledger);
+void add_config_routes(RouteTable& table, Ledger& ledger, LongCalls& long_calls);
 
 }  // namespace tidegate

@@ -13,8 +13,10 @@
 #include "control/apply.h"
 #include "control/auth.h"
 #include "control/config_api.h"
+#include "control/edge_metrics.h"
 #include "control/explain.h"
 #include "control/fleet.h"
+#include "control/long_calls.h"
 #include "control/openapi.h"
 #include "control/peers.h"
 #include "control/prober.h"
@@ -84,7 +86,7 @@ Result<std::unique_ptr<Ledger>> open_ledger(const ControlOptions& options) {
   const std::string env = options.state_dir + "/state", mark = env + lmdb::kMark;
   std::error_code error;
   if (options.follow) {
-    Result<void> sound = lmdb::check(env);
+    Result<void> sound = StateStore::check(options.state_dir);
     if (sound && fs::exists(mark, error)) sound = fail("the last process died of it");
     if (!sound) {
       const std::string aside = env + ".damaged";
@@ -95,7 +97,7 @@ Result<std::unique_ptr<Ledger>> open_ledger(const ControlOptions& options) {
       if (error) return fail("cannot move " + env + ": " + error.message());
     }
   }
-  Result<std::unique_ptr<Ledger>> ledger = Ledger::open(options.state_dir);
+  Result<std::unique_ptr<Ledger>> ledger = Ledger::open(options.state_dir, options.versions_kept);
   if (ledger) fs::remove(mark, error);
   return ledger;
 }
@@ -108,15 +110,17 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
         ledger(std::move(opened)),
         auth(std::move(tokens), ::geteuid()),
         api(routes, auth, *ledger),
+        long_calls(loop, *ledger),
         fleet(loop, *ledger, {options.node, options.run_dir, std::move(peers)}),
+        edge_metrics(*ledger),
         waits(loop, fleet),
         watch(loop, *ledger, fleet),
         replica_source(loop, *ledger, options.node),
         server(loop, [this](const HttpExchangePtr& exchange) { api.dispatch(exchange); }) {}
 
   void add_routes() {
-    add_config_routes(routes, *ledger);
-    add_version_routes(routes, *ledger);
+    add_config_routes(routes, *ledger, long_calls);
+    add_version_routes(routes, *ledger, long_calls);
     add_word_routes(routes, *ledger);
     add_purge_routes(routes, *ledger, waits);
     add_status_routes(routes, *ledger, fleet, waits);
@@ -137,12 +141,15 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     };
     gauge("tidegate_control_version_number", "The version of the configuration in force.",
           [](const Parts& parts) -> size_t { return parts.ledger->head().version; });
-    gauge("tidegate_control_watchers_count", "Open watch streams.",
+    gauge("tidegate_control_watchers", "Open watch streams.",
           [](const Parts& parts) { return parts.watch.watchers(); });
-    gauge("tidegate_control_replicas_count", "Controls that follow this one.",
+    gauge("tidegate_control_replicas", "Controls that follow this one.",
           [](const Parts& parts) { return parts.replica_source.followers(); });
-    gauge("tidegate_control_probed_backends_count", "Backends that are probed from here.",
+    gauge("tidegate_control_probed_backends", "Backends that are probed from here.",
           [](const Parts& parts) { return parts.prober ? parts.prober->watched() : 0; });
+    metrics().collector([weak = weak_from_this()](std::string& out) {
+      if (const auto parts = weak.lock()) parts->edge_metrics.append(out);
+    });
   }
 
   nlohmann::json describe_self() const {
@@ -160,7 +167,9 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   RouteTable routes;
   Auth auth;
   Api api;  // before all that may hold an exchange of its making
+  LongCalls long_calls;
   Fleet fleet;
+  EdgeMetrics edge_metrics;
   AppliedWaits waits;
   Watch watch;
   ReplicaSource replica_source;

@@ -238,16 +238,11 @@ std::optional<ExplainQuestion> read_question(const ApiCall& call) {
   };
   const HttpRequest& request = call.request();
   ExplainQuestion question;
-  const std::string client = request.parameter("client").value_or("");
-  const std::optional<IpAddress> address = IpAddress::parse(client);
-  if (!address) return refuse(fmt::format("client={} is not an IP address", client));
+  const std::optional<IpAddress> address = IpAddress::parse(request.parameter("client").value_or(""));
+  if (!address) return refuse("client is missing: an IP address is expected");
   question.client = *address;
-  if (const auto port_text = request.parameter("client_port")) {
-    const std::optional<uint64_t> port = parse_number(*port_text);
-    if (!port || *port == 0 || *port > 65535)
-      return refuse(fmt::format("client_port={} is not 1 to 65535", *port_text));
-    question.client_port = static_cast<uint16_t>(*port);
-  }
+  if (const uint64_t port = number_parameter(call, "client_port", 0))
+    question.client_port = static_cast<uint16_t>(port);
   question.method = request.parameter("method").value_or("GET");
   question.url = request.parameter("url").value_or("");
   if (question.url.empty()) {
@@ -303,8 +298,8 @@ void add_explain_routes(RouteTable& table, Ledger& ledger, Fleet& fleet) {
              Role::viewer,
              Effect::reads,
              "Why a client's query, packet and request go where they go, as each plane says",
-             {{"client", "its IP address"},
-              {"client_port", "its port: gives the exact backend of a flow"},
+             {QueryParameter::address("client", "its IP address"),
+              QueryParameter::number("client_port", "its port: gives the exact backend of a flow", 1, 65535),
               {"url", "what it asks for: http(s)://host/path"},
               {"method", "of the request (GET)"},
               {"name", "the DNS name, when there is no url or it differs from the url's host"}},

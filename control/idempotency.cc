@@ -68,10 +68,11 @@ class RememberingExchange : public HttpExchange {
 
 }  // namespace
 
-OnceOnly once_only(std::string_view who, const HttpRequest& request, std::string_view key) {
-  std::string named(who);
-  named.append(1, ' ').append(request.target).append(1, '\n').append(key);
-  return {sha256_hex(named), sha256_hex(request.body)};
+OnceOnly once_only(const Principal& who, const HttpRequest& request, std::string_view key) {
+  const auto digest = [&](std::string whose) {
+    return sha256_hex(whose.append(1, ' ').append(request.target).append(1, '\n').append(key));
+  };
+  return {digest("key of " + who.key_space), sha256_hex(request.body), who.shares_name ? "" : digest(who.name)};
 }
 
 KeptAnswer kept_answer(const OnceOnly& once, const HttpResponse& answer) {
@@ -82,7 +83,8 @@ Result<Idempotency::Lookup> Idempotency::begin(const OnceOnly& once) {
   if (const auto first = under_way_.find(once.request); first != under_way_.end()) {
     return Lookup{first->second == once.body_digest ? Verdict::under_way : Verdict::other_body, std::nullopt};
   }
-  const Result<std::optional<std::string>> record = ledger_.store().kept_answer(once.request);
+  Result<std::optional<std::string>> record = ledger_.store().kept_answer(once.request);
+  if (record && !*record && !once.earlier_request.empty()) record = ledger_.store().kept_answer(once.earlier_request);
   if (!record) return record.error();
   std::optional<Answered> earlier;
   if (*record) earlier = decode(**record);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "conf/state_store.h"
+#include "control/auth.h"
 #include "core/http_server.h"
 #include "core/result.h"
 
@@ -18,10 +19,13 @@ class Ledger;
 
 // A request that its client may send again.
 struct OnceOnly {
-  std::string request;  // a digest of who asks what of which path, with which key
+  std::string request;  // a digest of whose key it is, of which path, and of the key
   std::string body_digest;
+  // The digest by which earlier releases kept answers, under the name of who asks. Empty where others share that
+  // name: theirs may be the answer.
+  std::string earlier_request = {};
 };
-OnceOnly once_only(std::string_view who, const HttpRequest& request, std::string_view key);
+OnceOnly once_only(const Principal& who, const HttpRequest& request, std::string_view key);
 
 KeptAnswer kept_answer(const OnceOnly& once, const HttpResponse& answer);
 
@@ -34,8 +38,6 @@ AnswerTo<Written> answer_kept_with(const std::optional<OnceOnly>& once, Tell tel
 
 class Idempotency {
  public:
-  static constexpr size_t kMaxKeyBytes = 255;
-
   explicit Idempotency(Ledger& ledger) : ledger_(ledger) {}
 
   enum class Verdict : uint8_t {

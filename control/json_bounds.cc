@@ -3,8 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_set>
+#include <vector>
+
+#include "conf/names.h"
 
 namespace tidegate {
+
+namespace {
+
+// RFC 8259 §4 leaves to the reader which of the values counts; two readers that choose differently see two documents.
+struct RepeatedKey {
+  std::string key;
+};
+
+}  // namespace
 
 size_t json_depth(std::string_view text) {
   size_t depth = 0, deepest = 0;
@@ -27,8 +40,20 @@ size_t json_depth(std::string_view text) {
 
 Result<nlohmann::json> parse_json(std::string_view text) {
   if (json_depth(text) > kMaxJsonDepth) return fail(fmt::format("nested deeper than {} levels", kMaxJsonDepth));
+  std::vector<std::unordered_set<std::string>> open_objects;
+  const auto refuse_twice = [&open_objects](int, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
+    using Event = nlohmann::json::parse_event_t;
+    if (event == Event::object_start) open_objects.emplace_back();
+    if (event == Event::object_end) open_objects.pop_back();
+    if (event == Event::key && !open_objects.back().insert(parsed.get_ref<const std::string&>()).second) {
+      throw RepeatedKey{parsed.get<std::string>()};
+    }
+    return true;
+  };
   try {
-    return nlohmann::json::parse(text);
+    return nlohmann::json::parse(text, refuse_twice);
+  } catch (const RepeatedKey& repeated) {
+    return fail(fmt::format("the key {} stands twice in one object", in_quotes(repeated.key)));
   } catch (const nlohmann::json::exception& error) {
     // A number beyond any double is no parse_error. The library prefixes "[json.exception.parse_error.101] "; the rest
     // says line, column and what was expected.

@@ -10,7 +10,7 @@
 
 namespace tidegate {
 
-// The value, or a sentence that says where the text stops being JSON.
+// The value, or a sentence that says where the text stops being JSON. A key that stands twice in an object is refused.
 Result<nlohmann::json> parse_json(std::string_view text);
 
 // Deepest nesting of brackets outside strings; needs no valid JSON.

@@ -2,13 +2,17 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "core/log.h"
+#include "core/metrics.h"
 
 namespace tidegate {
 
-Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& state_dir) {
+Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& state_dir, size_t versions_kept) {
   Result<std::unique_ptr<StateStore>> store = StateStore::open(state_dir, StateStore::Mode::read_write);
   if (!store) return store.error();
+  (*store)->keep_versions(versions_kept);
   std::unique_ptr<Ledger> ledger(new Ledger(std::move(*store)));
   if (Result<void> loaded = ledger->reload_version(); !loaded) return loaded.error();
   if (Result<void> loaded = ledger->reload_words(); !loaded) return loaded.error();
@@ -51,17 +55,12 @@ std::shared_ptr<const Snapshot> Ledger::snapshot() const {
 }
 
 Result<std::unique_ptr<Document>> Ledger::document(const Manifest& manifest, FileReader& files) const {
+  files = files_from({});
   const Result<std::vector<ConfigObject>> objects = store_->objects(manifest);
   if (!objects) return objects.error();
-  return assemble_document(*objects, files);
-}
-
-Result<FileReader> Ledger::files() const {
-  FileReader files = files_from({});
-  if (manifest_.version == 0) return files;
-  const Result<std::unique_ptr<Document>> assembled = document(manifest_, files);
-  if (!assembled) return assembled.error();
-  return files;
+  std::unique_ptr<Document> document = assemble_document(*objects, files);
+  if (!document) return fail(fmt::format("the objects of version {} do not fit together", manifest.version));
+  return document;
 }
 
 void Ledger::tell(const LedgerChange& change) {
@@ -79,10 +78,31 @@ void Ledger::tell(const LedgerChange& change) {
   for (const auto& listener : listeners_) listener(change);
 }
 
+void Ledger::note(const Error* fault) {
+  if (fault == nullptr) {
+    if (std::exchange(last_write_failed_, false)) log_info("the state can be written again");
+    return;
+  }
+  if (fault->message.starts_with("conflict")) return;  // the caller's
+  metrics()
+      .counter("tidegate_control_state_write_failures_total", "Writes of the state that failed, by reason.",
+               {{"reason", is_disk_full(*fault) ? "disk_full" : "other"}})
+      .add();
+  if (!std::exchange(last_write_failed_, true)) log_error("cannot write the state: {}", fault->message);
+}
+
+template <class T>
+Result<T> Ledger::noted(Result<T> written) {
+  note(written ? nullptr : &written.error());
+  return written;
+}
+
+Result<void> Ledger::keep_answer(const KeptAnswer& kept) { return noted(store_->keep_answer(kept)); }
+
 Result<Manifest> Ledger::commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
                                 uint64_t expected_head, std::string_view who, std::string_view comment,
                                 uint64_t rollback_of, const AnswerTo<Manifest>& answer) {
-  Result<Manifest> manifest = store_->commit_version(objects, expected_head, who, comment, rollback_of, answer);
+  Result<Manifest> manifest = noted(store_->commit_version(objects, expected_head, who, comment, rollback_of, answer));
   if (!manifest) return manifest;
   manifest_ = *manifest;
   model_ = std::move(model);
@@ -91,19 +111,17 @@ Result<Manifest> Ledger::commit(const std::vector<ConfigObject>& objects, std::s
 }
 
 WorkingCopy* Ledger::working_copy() {
-  if (manifest_.version == 0 || !model_) return nullptr;
-  if (working_copy_ && working_copy_version_ == manifest_.version) return working_copy_.get();
-  FileReader files;
-  Result<std::unique_ptr<Document>> assembled = document(manifest_, files);
-  if (!assembled || !*assembled) return nullptr;
-  working_copy_ = std::make_unique<WorkingCopy>(*std::move(assembled), model_);
-  working_copy_version_ = manifest_.version;
-  return working_copy_.get();
+  return working_copy_ && working_copy_version_ == manifest_.version ? working_copy_.get() : nullptr;
+}
+
+void Ledger::keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy) {
+  working_copy_ = std::move(copy);
+  working_copy_version_ = version;
 }
 
 Result<Manifest> Ledger::commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
                                       std::string_view comment) {
-  Result<Manifest> manifest = store_->commit_change(tried.object, expected_head, who, comment);
+  Result<Manifest> manifest = noted(store_->commit_change(tried.object, expected_head, who, comment));
   if (!manifest) return manifest;
   manifest_ = *manifest;
   model_ = tried.model;
@@ -115,40 +133,40 @@ Result<Manifest> Ledger::commit_tried(WorkingCopy::Tried tried, uint64_t expecte
 
 Result<uint64_t> Ledger::set_admin_word(const std::string& key, const std::optional<AdminWord>& word,
                                         std::string_view who) {
-  Result<uint64_t> sequence = store_->set_admin_word(key, word, who);
+  Result<uint64_t> sequence = noted(store_->set_admin_word(key, word, who));
   if (sequence) tell({.words = true});
   return sequence;
 }
 
 Result<uint64_t> Ledger::set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words) {
-  Result<uint64_t> sequence = store_->set_health_words(words);
+  Result<uint64_t> sequence = noted(store_->set_health_words(words));
   if (sequence) tell({.words = true});
   return sequence;
 }
 
 Result<uint64_t> Ledger::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                                    const AnswerTo<uint64_t>& answer) {
-  Result<uint64_t> sequence = store_->add_purge(kind, value, soft, who, answer);
+  Result<uint64_t> sequence = noted(store_->add_purge(kind, value, soft, who, answer));
   if (sequence) tell({.purge = true});
   return sequence;
 }
 
 Result<void> Ledger::adopt_version(const Manifest& manifest,
                                    const std::vector<std::pair<std::string, std::string>>& new_objects) {
-  if (Result<void> adopted = store_->adopt_version(manifest, new_objects); !adopted) return adopted;
+  if (Result<void> adopted = noted(store_->adopt_version(manifest, new_objects)); !adopted) return adopted;
   if (Result<void> loaded = reload_version(); !loaded) return loaded;
   tell({.version = true});
   return {};
 }
 
 Result<void> Ledger::adopt_words(const Words& words) {
-  Result<void> adopted = store_->adopt_words(words);
+  Result<void> adopted = noted(store_->adopt_words(words));
   if (adopted) tell({.words = true});
   return adopted;
 }
 
 Result<void> Ledger::adopt_purge(const Purge& purge) {
-  Result<void> adopted = store_->adopt_purge(purge);
+  Result<void> adopted = noted(store_->adopt_purge(purge));
   if (adopted) tell({.purge = true});
   return adopted;
 }

@@ -28,7 +28,8 @@ struct LedgerChange {
 
 class Ledger {
  public:
-  static Result<std::unique_ptr<Ledger>> open(const std::string& state_dir);
+  static Result<std::unique_ptr<Ledger>> open(const std::string& state_dir,
+                                              size_t versions_kept = StateStore::kVersionsKept);
 
   const StateStore& store() const { return *store_; }
   const StateHead& head() const { return head_; }
@@ -37,14 +38,13 @@ class Ledger {
   std::shared_ptr<const Words> words() const { return words_; }  // never null
   // Model and words weighed together, as every plane weighs them. Null before the first version.
   std::shared_ptr<const Snapshot> snapshot() const;
-  // The files of the version in force, by the path that the document wrote.
-  Result<FileReader> files() const;
-  // The document of a version, put together from its objects.
+  // The document of a version, put together from its objects, and its files by the path that the document wrote: empty
+  // for version 0. Any thread may ask: it reads the store alone.
   Result<std::unique_ptr<Document>> document(const Manifest& manifest, FileReader& files) const;
 
-  // The version in force, ready to try a change of one element. Null before the first version, and where this release
-  // makes no Model of it.
+  // The version in force, ready to try a change of one element. Null until keep_working_copy() gave one of it.
   WorkingCopy* working_copy();
+  void keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy);
 
   void subscribe(std::function<void(const LedgerChange&)> listener) { listeners_.push_back(std::move(listener)); }
 
@@ -60,7 +60,7 @@ class Ledger {
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer);
   // Of a request that changed nothing, or in place of what was committed with its change.
-  Result<void> keep_answer(const KeptAnswer& kept) { return store_->keep_answer(kept); }
+  Result<void> keep_answer(const KeptAnswer& kept);
   // What another host's control committed.
   Result<void> adopt_version(const Manifest& manifest,
                              const std::vector<std::pair<std::string, std::string>>& new_objects);
@@ -72,15 +72,20 @@ class Ledger {
   Result<void> reload_version();
   Result<void> reload_words();
   void tell(const LedgerChange& change);
+  // Every write's outcome passes here: the first of a row that fails is logged, and the one that succeeds again.
+  template <class T>
+  Result<T> noted(Result<T> written);
+  void note(const Error* fault);
 
   std::unique_ptr<StateStore> store_;
   StateHead head_;
   Manifest manifest_;
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const Words> words_ = std::make_shared<Words>();
-  std::unique_ptr<WorkingCopy> working_copy_;  // made when it is asked for; of the version below
+  std::unique_ptr<WorkingCopy> working_copy_;  // of the version below
   uint64_t working_copy_version_ = 0;
   std::vector<std::function<void(const LedgerChange&)>> listeners_;
+  bool last_write_failed_ = false;
 };
 
 }  // namespace tidegate

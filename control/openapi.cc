@@ -5,6 +5,7 @@
 
 #include "control/json_bounds.h"
 #include "core/metrics.h"
+#include "core/process_metrics.h"
 
 namespace tidegate {
 
@@ -30,23 +31,60 @@ json path_parameters(const std::string& pattern) {
   return parameters;
 }
 
+// Every status that a call of this route may be answered with; tests/unit/control/host.h holds all answers against it.
 json responses(const ApiRoute& route) {
-  json result = {{"200", response("as asked")}, {"400", problem_response("the call is malformed")}};
+  const auto under = [&](std::string_view prefix) { return route.pattern.starts_with(prefix); };
+  const bool of_configuration = under("/v1/config") || under("/v1/versions/{version}/config");
+  const bool writes = route.effect == Effect::writes;
+  json result = {{"200", response("as asked")},
+                 {"400", problem_response("the call is malformed: a parameter, a member of the body, the body itself")},
+                 {"500", problem_response("the state cannot be read or written")},
+                 {"503", problem_response("there are as many connections, or as many long calls, as there may be")}};
   if (route.role != Role::none) {
     result["401"] = problem_response("a token is needed");
     result["403"] = problem_response("the role does not suffice");
   }
-  if (route.pattern.find('{') != std::string::npos) result["404"] = problem_response("there is no such thing");
-  if (!route.accepts.empty()) result["415"] = problem_response("the body's media type is not taken");
-  if (route.effect == Effect::writes) {
-    result["421"] = problem_response("this control follows another one");
-    if (route.pattern.rfind("/v1/config", 0) == 0) {
-      result["412"] = problem_response("the configuration has changed since it was read");
-      result["422"] = problem_response("the configuration is not valid: all its faults");
-      result["428"] = problem_response("If-Match is missing");
-    }
+  if (route.pattern.find('{') != std::string::npos || of_configuration || under("/v1/diff") || under("/v1/rollback") ||
+      under("/v1/explain")) {
+    result["404"] = problem_response("there is no such thing, or no configuration yet");
   }
+  if (of_configuration && route.method == "GET") result["304"] = response("If-None-Match holds its ETag");
+  if (!route.accepts.empty()) {
+    result["413"] = problem_response("the body is longer than a body may be");
+    result["415"] = problem_response("the body's media type is not taken");
+  }
+  if (under("/v1/node/")) result["502"] = problem_response("the plane does not answer");
+  if (under("/v1/node/explain/")) result["503"] = problem_response("the plane has no version yet");
+  if (!writes) return result;
+  result["421"] = problem_response("this control follows another one");
+  result["507"] = problem_response("the disk that holds the state is full; nothing was changed");
+  if (route.method == "POST") {
+    result["409"] = problem_response("the first request with this Idempotency-Key is still under way");
+    result["422"] = problem_response("this Idempotency-Key was used with another body");
+  }
+  if (under("/v1/config") || under("/v1/rollback")) {
+    result["412"] = problem_response("the configuration is not the one that If-Match or If-None-Match asks for");
+    result["422"] = problem_response("the configuration is not valid: all its faults");
+  }
+  if (under("/v1/config")) result["428"] = problem_response("If-Match is missing");
   return result;
+}
+
+json schema_of(const QueryParameter& parameter) {
+  switch (parameter.type) {
+    case ParameterType::boolean:
+      return {{"type", "boolean"}};
+    case ParameterType::number: {
+      json schema = {{"type", "integer"}, {"minimum", parameter.lowest}};
+      if (parameter.highest != UINT64_MAX) schema["maximum"] = parameter.highest;
+      return schema;
+    }
+    case ParameterType::address:
+      return {{"type", "string"}, {"anyOf", json::array({{{"format", "ipv4"}}, {{"format", "ipv6"}}})}};
+    case ParameterType::text:
+      break;
+  }
+  return {{"type", "string"}};
 }
 
 json operation(const ApiRoute& route) {
@@ -55,7 +93,7 @@ json operation(const ApiRoute& route) {
     parameters.push_back({{"name", parameter.name},
                           {"in", "query"},
                           {"description", parameter.about},
-                          {"schema", {{"type", "string"}}}});
+                          {"schema", schema_of(parameter)}});
   }
   json result = {{"summary", route.summary}, {"responses", responses(route)}, {"x-tidegate-role", name(route.role)}};
   if (!parameters.empty()) result["parameters"] = std::move(parameters);
@@ -75,7 +113,8 @@ json problem_schema() {
   }
   for (const char* member : {"line", "column"}) fault["properties"][member] = {{"type", "integer"}};
   json schema = {{"type", "object"}, {"properties", json::object()}};
-  for (const char* member : {"type", "title", "code", "detail"}) schema["properties"][member] = {{"type", "string"}};
+  for (const char* member : {"type", "title", "code", "detail", "parameter", "given", "expected"})
+    schema["properties"][member] = {{"type", "string"}};
   schema["properties"]["status"] = {{"type", "integer"}};
   schema["properties"]["faults"] = {{"type", "array"}, {"items", std::move(fault)}};
   return schema;
@@ -117,7 +156,9 @@ void add_meta_routes(RouteTable& table) {
              {},
              {},
              [](const ApiCall& call) {
-               call.respond(HttpResponse::text(200, metrics().prometheus_text(), "text/plain; version=0.0.4"));
+               call.respond(HttpResponse::text(200,
+                                               metrics().prometheus_text() + process_metrics_text("tidegate_control"),
+                                               "text/plain; version=0.0.4; charset=utf-8"));
              }});
   table.add(
       {"GET", "/healthz", Role::none, Effect::reads, "Whether this control answers", {}, {}, [](const ApiCall& call) {

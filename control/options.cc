@@ -28,7 +28,7 @@ ControlOptions parse_control_options(int argc, char** argv) {
       "It is the one writer of its host's state; the planes of the host follow that state.\n"
       "Example: tidegate-control --state /var/lib/tidegate --run /run/tidegate --listen 192.0.2.1:9090 --tokens tokens"
       " --tls-certificate control.crt --tls-key control.key");
-  app.set_version_flag("--version", std::string(TIDEGATE_VERSION));
+  app.set_version_flag("--version", std::string("tidegate ") + TIDEGATE_VERSION);
   app.add_option("--state", options.state_dir, "directory of the state")->capture_default_str();
   app.add_option("--run", options.run_dir, "directory of the sockets: control.sock and the planes'")
       ->capture_default_str();
@@ -57,6 +57,9 @@ ControlOptions parse_control_options(int argc, char** argv) {
                  "PEM roots of the other controls' certificates: they are spoken to by TLS");
   app.add_option("--config", options.config, "document committed as the first version when the state is empty")
       ->excludes(follow);
+  app.add_option("--keep-versions", options.versions_kept, "how many versions stay to be rolled back to, the newest")
+      ->check(CLI::Range(size_t{2}, size_t{100'000}))
+      ->capture_default_str();
   app.add_option("--secret", options.secret_file, "file with the site's secret");
   app.add_flag("--verbose", options.verbose, "log more");
   try {

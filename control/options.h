@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "conf/state_store.h"
 #include "core/ip.h"
 
 namespace tidegate {
@@ -20,7 +21,8 @@ struct ControlOptions {
   std::optional<Endpoint> follow;  // adopt that control's stream; writes are refused here
   std::string peer_token_file;     // presented to other controls; default: the first `replica` token of tokens_file
   std::string config;              // committed as the first version when the state is empty
-  std::string secret_file;         // spreads the probes; without: by the node's name
+  size_t versions_kept = StateStore::kVersionsKept;
+  std::string secret_file;  // spreads the probes; without: by the node's name
   bool verbose = false;
 };
 

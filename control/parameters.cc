@@ -10,19 +10,9 @@ namespace tidegate {
 
 namespace {}  // namespace
 
-std::optional<uint64_t> parse_number(std::string_view text) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
-std::optional<uint64_t> number_parameter(const ApiCall& call, std::string_view name, uint64_t otherwise) {
+uint64_t number_parameter(const ApiCall& call, std::string_view name, uint64_t otherwise) {
   const std::optional<std::string> text = call.request().parameter(name);
-  if (!text) return otherwise;
-  const std::optional<uint64_t> value = parse_number(*text);
-  if (!value) call.respond(problem(400, "bad_parameter", fmt::format("{}={} is not a whole number", name, *text)));
-  return value;
+  return text ? parse_number(*text).value_or(otherwise) : otherwise;
 }
 
 std::optional<nlohmann::json> object_body(const ApiCall& call, std::initializer_list<std::string_view> known) {

@@ -1,7 +1,6 @@
 // Numbers and JSON out of a request, refused in one way.
 #pragma once
 
-#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -13,10 +12,9 @@
 
 namespace tidegate {
 
-std::optional<uint64_t> parse_number(std::string_view text);
-
-// The parameter, `otherwise` when absent, nothing (and a 400 sent) when it is no decimal number.
-std::optional<uint64_t> number_parameter(const ApiCall& call, std::string_view name, uint64_t otherwise);
+// The parameter, or `otherwise` when absent. The route's table declares it as a number, so that dispatch has checked
+// it.
+uint64_t number_parameter(const ApiCall& call, std::string_view name, uint64_t otherwise);
 
 // The body as a JSON object with no members but `known`; nothing (and a 400 sent) otherwise.
 std::optional<nlohmann::json> object_body(const ApiCall& call, std::initializer_list<std::string_view> known);

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/clock.h"
 #include "core/fd.h"
 #include "core/http_client.h"
 #include "core/open_files.h"
@@ -22,13 +23,42 @@ std::string connect_sentence(int error) {
   return fmt::format("connect: {}", std::strerror(error));
 }
 
+// A deadline that is told this late went by while this process did not run, or had no time to look.
+constexpr uint64_t kPausedNs = 20 * kNsPerMs;
+constexpr int kMaxExtensions = 3;
+
+// The end of an attempt's time. Time in which this process did not run is not held against the backend: a deadline that
+// is told late begins anew, a few times at most.
+class Deadline {
+ public:
+  Deadline(EventLoop& loop, uint64_t timeout_ms, std::function<void()> on_end)
+      : loop_(loop), timeout_ns_(timeout_ms * kNsPerMs), on_end_(std::move(on_end)), timer_(loop, [this] { fire(); }) {}
+  void start() {
+    ends_ns_ = loop_.now_ns() + timeout_ns_;
+    timer_.arm_at_ns(ends_ns_);
+  }
+  void cancel() { timer_.cancel(); }
+
+ private:
+  void fire() {
+    if (loop_.now_ns() > ends_ns_ + kPausedNs && extensions_++ < kMaxExtensions) return start();
+    on_end_();
+  }
+  EventLoop& loop_;
+  const uint64_t timeout_ns_;
+  const std::function<void()> on_end_;
+  uint64_t ends_ns_ = 0;
+  int extensions_ = 0;
+  Timer timer_;
+};
+
 std::string timeout_sentence(uint64_t timeout_ms) { return fmt::format("nothing for {} ms", timeout_ms); }
 
 // Up when the handshake completes; the connection is reset at once, so that the backend keeps no half-read client.
 class TcpAttempt final : public ProbeAttempt, private IoHandler {
  public:
   TcpAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done)
-      : loop_(loop), done_(std::move(done)), timeout_ms_(target.timeout_ms), timer_(loop, [this] {
+      : loop_(loop), done_(std::move(done)), timeout_ms_(target.timeout_ms), deadline_(loop, target.timeout_ms, [this] {
           finish({false, timeout_sentence(timeout_ms_)});
         }) {
     sockaddr_storage address{};
@@ -49,7 +79,7 @@ class TcpAttempt final : public ProbeAttempt, private IoHandler {
     } else {
       loop_.add(fd_.get(), EPOLLOUT, this);
       watched_ = true;
-      timer_.arm_after_ms(timeout_ms_);
+      deadline_.start();
     }
   }
   ~TcpAttempt() override { unwatch(); }
@@ -68,7 +98,7 @@ class TcpAttempt final : public ProbeAttempt, private IoHandler {
   void finish(ProbeResult result) {
     unwatch();
     fd_.reset();
-    timer_.cancel();
+    deadline_.cancel();
     done_(std::move(result));
   }
   // The owner does not hold this attempt yet: answer from the loop, by a timer that dies with it.
@@ -81,7 +111,7 @@ class TcpAttempt final : public ProbeAttempt, private IoHandler {
   ProbeDone done_;
   uint64_t timeout_ms_;
   UniqueFd fd_;
-  Timer timer_;
+  Deadline deadline_;
   std::unique_ptr<Timer> at_once_;
   bool watched_ = false;
 };
@@ -103,11 +133,11 @@ class HttpAttempt final : public ProbeAttempt {
     request.timeout_ms = target.timeout_ms;
     request.max_body_bytes = kMaxProbeBodyBytes;
     // The deadline is also kept here: the reason then says how long nothing came, whatever the client was waiting for.
-    deadline_ = std::make_unique<Timer>(loop, [this, ms = target.timeout_ms] {
+    deadline_ = std::make_unique<Deadline>(loop, target.timeout_ms, [this, ms = target.timeout_ms] {
       call_.reset();
       done_({false, timeout_sentence(ms)});
     });
-    deadline_->arm_after_ms(target.timeout_ms);
+    deadline_->start();
     request.timeout_ms = 0;
     call_ = http_call(loop, to, std::move(request),
                       [this, expect = target.expect_status](const Result<HttpResponse>& response) {
@@ -128,7 +158,7 @@ class HttpAttempt final : public ProbeAttempt {
   }
 
   ProbeDone done_;
-  std::unique_ptr<Timer> deadline_;
+  std::unique_ptr<Deadline> deadline_;
   std::unique_ptr<HttpCall> call_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "conf/state_store.h"
 #include "control/json_bounds.h"
 #include "control/shapes.h"
 
@@ -23,6 +24,21 @@ HttpResponse problem(int status, std::string_view code, std::string_view detail)
                              {"status", status},
                              {"code", code},
                              {"detail", detail}});
+}
+
+HttpResponse store_failure(const Error& error) {
+  return is_disk_full(error) ? problem(507, "disk_full", error.message) : problem(500, "store_failed", error.message);
+}
+
+HttpResponse bad_parameter(const QueryFault& fault) {
+  return as_problem(400, {{"type", "about:blank"},
+                          {"title", http1::reason_phrase(400)},
+                          {"status", 400},
+                          {"code", fault.code},
+                          {"detail", fault.detail},
+                          {"parameter", fault.parameter},
+                          {"given", fault.given},
+                          {"expected", fault.expected}});
 }
 
 HttpResponse invalid_configuration(const std::vector<Fault>& faults) {

@@ -7,11 +7,17 @@
 #include <vector>
 
 #include "conf/fault.h"
+#include "conf/query.h"
 #include "core/http_server.h"
+#include "core/result.h"
 
 namespace tidegate {
 
 HttpResponse problem(int status, std::string_view code, std::string_view detail);
+// What a refused write of the state, or a failed read of it, is answered with: 507 when there is no room, else 500.
+HttpResponse store_failure(const Error& error);
+// 400 that also names "parameter", "given" and "expected".
+HttpResponse bad_parameter(const QueryFault& fault);
 // 422 with every fault of the document: pointer, file, line, column, code, detail, expected, hint.
 HttpResponse invalid_configuration(const std::vector<Fault>& faults);
 

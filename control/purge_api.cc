@@ -59,26 +59,25 @@ void add_purge_routes(RouteTable& table, Ledger& ledger, AppliedWaits& waits) {
              Role::operator_,
              Effect::writes,
              "Purge a URL, a tag or everything: {\"url\"|\"tag\"|\"all\":true, \"soft\"}",
-             {{"dry_run", "true: check the call, change nothing"},
-              {"wait", "true: answer when every reachable cache has done it"},
-              {"timeout", "of the waiting, in milliseconds (10000; at most 60000)"}},
+             {QueryParameter::boolean("dry_run", "true: check the call, change nothing"),
+              QueryParameter::boolean("wait", "true: answer when every reachable cache has done it"),
+              QueryParameter::number("timeout", "of the waiting, in milliseconds (10000)", 0, kMaxWaitMs)},
              {"application/json"},
              [&ledger, &waits](const ApiCall& call) {
                const std::optional<json> body = object_body(call, {"url", "tag", "all", "soft"});
                if (!body) return;
                const Result<PurgeOrder> order = read_order(*body);
                if (!order) return call.respond(problem(400, "bad_body", order.error().message));
-               const auto timeout_ms = number_parameter(call, "timeout", kDefaultWaitMs);
-               if (!timeout_ms) return;
                if (call.flag("dry_run")) return call.respond(HttpResponse::json(200, "{\"outcome\":\"dry_run\"}\n"));
                const Result<uint64_t> sequence = ledger.add_purge(
                    order->kind, order->value, order->soft, call.who.name,
                    answer_kept_with<uint64_t>(
                        call.once, [](uint64_t committed) { return answer_with(committed_answer(committed)); }));
-               if (!sequence) return call.respond(problem(500, "store_failed", sequence.error().message));
+               if (!sequence) return call.respond(store_failure(sequence.error()));
                json answer = committed_answer(*sequence);
                if (!call.flag("wait")) return call.respond(answer_with(answer));
-               waits.answer_when_applied(call, StateHead{0, 0, *sequence}, *timeout_ms, std::move(answer));
+               waits.answer_when_applied(call, StateHead{0, 0, *sequence},
+                                         number_parameter(call, "timeout", kDefaultWaitMs), std::move(answer));
              }});
 }
 

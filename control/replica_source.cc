@@ -22,10 +22,10 @@ void ReplicaSource::add_routes(RouteTable& table) {
              Role::replica,
              Effect::reads,
              "The stream that another host's control follows: versions, words and purges as NDJSON",
-             {{"version", "what the follower has (0)"},
+             {QueryParameter::number("version", "what the follower has (0)"),
               {"digest", "of that version"},
-              {"words", "the sequence it has (0)"},
-              {"purge", "the last purge it has (0)"}},
+              QueryParameter::number("words", "the sequence it has (0)"),
+              QueryParameter::number("purge", "the last purge it has (0)")},
              {},
              [this](const ApiCall& call) { open(call); }});
   table.add({"GET",
@@ -43,18 +43,13 @@ void ReplicaSource::add_routes(RouteTable& table) {
 }
 
 void ReplicaSource::open(const ApiCall& call) {
-  const auto version = number_parameter(call, "version", 0);
-  if (!version) return;
-  const auto words = number_parameter(call, "words", 0);
-  if (!words) return;
-  const auto purge = number_parameter(call, "purge", 0);
-  if (!purge) return;
+  const uint64_t version = number_parameter(call, "version", 0);
   const auto stream = std::make_shared<Stream>();
   stream->exchange = call.exchange;
-  stream->sent = {*version, *words, *purge};
+  stream->sent = {version, number_parameter(call, "words", 0), number_parameter(call, "purge", 0)};
   // The same number with another content is another version: send ours.
   const std::string digest = call.request().parameter("digest").value_or("");
-  if (*version == ledger_.head().version) {
+  if (version == ledger_.head().version) {
     if (digest == ledger_.manifest().digest) {
       stream->sent_entries = ledger_.manifest().entries;
     } else {

@@ -4,10 +4,7 @@
 
 namespace tidegate {
 
-bool ApiCall::flag(std::string_view parameter) const {
-  const std::optional<std::string> value = request().parameter(parameter);
-  return value && (value->empty() || *value == "true" || *value == "1");
-}
+bool ApiCall::flag(std::string_view parameter) const { return request().parameter(parameter) == "true"; }
 
 bool match_pattern(std::string_view pattern, std::string_view path, std::map<std::string, std::string>& bound) {
   bound.clear();

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "conf/query.h"
 #include "control/auth.h"
 #include "control/idempotency.h"
 #include "core/http_server.h"
@@ -23,14 +24,9 @@ struct ApiCall {
 
   const HttpRequest& request() const { return exchange->request(); }
   void respond(HttpResponse response) const { exchange->respond(std::move(response)); }
-  bool flag(std::string_view parameter) const;  // ?dry_run, ?dry_run=true, =1
+  bool flag(std::string_view parameter) const;  // a boolean of the route's table; false when absent
 };
 using ApiHandler = std::function<void(const ApiCall&)>;
-
-struct QueryParameter {
-  std::string name;
-  std::string about;
-};
 
 enum class Effect : uint8_t {
   reads,
@@ -43,8 +39,8 @@ struct ApiRoute {
   Role role = Role::viewer;
   Effect effect = Effect::reads;
   std::string summary;
-  std::vector<QueryParameter> query;
-  std::vector<std::string> accepts;  // media types of the request's body; empty: none is taken
+  std::vector<QueryParameter> query;  // checked before the handler is called
+  std::vector<std::string> accepts;   // media types of the request's body; empty: none is taken
   ApiHandler handler;
   bool any_query = false;  // handed on to a plane, which knows its own parameters
 };

@@ -22,22 +22,16 @@ void add_status_routes(RouteTable& table, Ledger& ledger, Fleet& fleet, AppliedW
              Role::viewer,
              Effect::reads,
              "Answer once all reachable planes have applied a version, words or a purge",
-             {{"version", "default: in force"},
-              {"words", "default: in force"},
-              {"purge", "default: 0"},
-              {"timeout", "milliseconds (10000; at most 60000)"}},
+             {QueryParameter::number("version", "default: in force"),
+              QueryParameter::number("words", "default: in force"), QueryParameter::number("purge", "default: 0"),
+              QueryParameter::number("timeout", "milliseconds (10000)", 0, kMaxWaitMs)},
              {},
              [&ledger, &waits](const ApiCall& call) {
-               const auto version = number_parameter(call, "version", ledger.head().version);
-               if (!version) return;
-               const auto words = number_parameter(call, "words", ledger.head().words);
-               if (!words) return;
-               const auto purge = number_parameter(call, "purge", 0);
-               if (!purge) return;
-               const auto timeout_ms = number_parameter(call, "timeout", kDefaultWaitMs);
-               if (!timeout_ms) return;
-               const StateHead wanted{*version, *words, *purge};
-               waits.answer_when_applied(call, wanted, *timeout_ms, json::object());
+               const StateHead wanted{number_parameter(call, "version", ledger.head().version),
+                                      number_parameter(call, "words", ledger.head().words),
+                                      number_parameter(call, "purge", 0)};
+               waits.answer_when_applied(call, wanted, number_parameter(call, "timeout", kDefaultWaitMs),
+                                         json::object());
              }});
 }
 

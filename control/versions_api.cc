@@ -4,6 +4,7 @@
 
 #include "control/apply.h"
 #include "control/diff.h"
+#include "control/limits.h"
 #include "control/parameters.h"
 #include "control/shapes.h"
 #include "control/write_rules.h"
@@ -15,17 +16,15 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kDefaultListed = 100;
-constexpr uint64_t kMaxListed = 1000;
 
 class VersionsApi {
  public:
-  explicit VersionsApi(Ledger& ledger) : ledger_(ledger) {}
+  VersionsApi(Ledger& ledger, LongCalls& long_calls) : ledger_(ledger), long_calls_(long_calls) {}
 
   void list(const ApiCall& call) {
-    const std::optional<uint64_t> limit = number_parameter(call, "limit", kDefaultListed);
-    if (!limit) return;
-    const Result<std::vector<Manifest>> versions = ledger_.store().list_versions(std::min(*limit, kMaxListed));
-    if (!versions) return call.respond(problem(500, "store_failed", versions.error().message));
+    const Result<std::vector<Manifest>> versions =
+        ledger_.store().list_versions(number_parameter(call, "limit", kDefaultListed));
+    if (!versions) return call.respond(store_failure(versions.error()));
     json list = json::array();
     for (const Manifest& manifest : *versions) list.push_back(to_json(manifest, false));
     call.respond(HttpResponse::json(
@@ -39,17 +38,16 @@ class VersionsApi {
 
   void diff(const ApiCall& call) {
     const uint64_t head = ledger_.manifest().version;
-    const std::optional<uint64_t> to = number_parameter(call, "to", head);
-    if (!to) return;
-    const std::optional<uint64_t> from = number_parameter(call, "from", *to == 0 ? 0 : *to - 1);
-    if (!from) return;
-    const std::optional<Manifest> before = find(call, std::to_string(*from));
+    const uint64_t to = number_parameter(call, "to", head);
+    const uint64_t from = number_parameter(call, "from", to == 0 ? 0 : to - 1);
+    const std::optional<Manifest> before = find(call, std::to_string(from));
     if (!before) return;
-    const std::optional<Manifest> after = find(call, std::to_string(*to));
+    const std::optional<Manifest> after = find(call, std::to_string(to));
     if (!after) return;
-    const std::vector<ObjectChange> changes = compare(before->entries, after->entries);
-    call.respond(HttpResponse::json(
-        200, dump({{"from", *from}, {"to", *to}, {"changes", describe_changes(ledger_.store(), changes)}}) + "\n"));
+    long_calls_.answer(call, [this, from, to, changes = compare(before->entries, after->entries)] {
+      return HttpResponse::json(
+          200, dump({{"from", from}, {"to", to}, {"changes", describe_changes(ledger_.store(), changes)}}) + "\n");
+    });
   }
 
   void rollback(const ApiCall& call) {
@@ -59,21 +57,27 @@ class VersionsApi {
     if (to == 0) return call.respond(problem(400, "bad_body", "\"to\" is the number of a version"));
     std::optional<std::string> comment = note_member(call, *body, "comment");
     if (!comment) return;
-    if (!call.request().header("if-match").empty()) {
-      if (auto refusal = check_precondition(call.request(), ledger_.manifest()))
-        return call.respond(std::move(*refusal));
-    }
-    if (!find(call, std::to_string(to))) return;
-    ApplyRequest request = apply_request(call);
-    if (request.comment.empty()) request.comment = *std::move(comment);
-    call.respond(answer_write(roll_back(ledger_, to, std::move(request))));
+    const std::optional<Manifest> manifest = find(call, std::to_string(to));
+    if (!manifest) return;
+    Change change;
+    change.of_base = change.needs_precondition = false;
+    change.examine = [this, manifest = *manifest](const Manifest&) -> Examined {
+      Result<Candidate> candidate = candidate_of(ledger_, manifest);
+      if (!candidate) return {store_failure(candidate.error()), {}};
+      return {{}, *std::move(candidate)};
+    };
+    change.adjust = [to, comment = *comment](ApplyRequest& request) {
+      request.rollback_of = to;
+      if (request.comment.empty()) request.comment = comment;
+      if (request.comment.empty()) request.comment = fmt::format("rollback to version {}", to);
+    };
+    long_calls_.change(call, std::move(change));
   }
 
   void audit(const ApiCall& call) {
-    const std::optional<uint64_t> limit = number_parameter(call, "limit", kDefaultListed);
-    if (!limit) return;
-    const Result<std::vector<AuditRecord>> records = ledger_.store().audit_newest(std::min(*limit, kMaxListed));
-    if (!records) return call.respond(problem(500, "store_failed", records.error().message));
+    const Result<std::vector<AuditRecord>> records =
+        ledger_.store().audit_newest(number_parameter(call, "limit", kDefaultListed));
+    if (!records) return call.respond(store_failure(records.error()));
     json list = json::array();
     for (const AuditRecord& record : *records) list.push_back(to_json(record));
     call.respond(HttpResponse::json(200, dump({{"audit", std::move(list)}}) + "\n"));
@@ -95,16 +99,17 @@ class VersionsApi {
   }
 
   Ledger& ledger_;
+  LongCalls& long_calls_;
 };
 
 }  // namespace
 
-void add_version_routes(RouteTable& table, Ledger& ledger) {
-  const auto api = std::make_shared<VersionsApi>(ledger);
+void add_version_routes(RouteTable& table, Ledger& ledger, LongCalls& long_calls) {
+  const auto api = std::make_shared<VersionsApi>(ledger, long_calls);
   const auto handler = [api](void (VersionsApi::*member)(const ApiCall&)) {
     return [api, member](const ApiCall& call) { (api.get()->*member)(call); };
   };
-  const QueryParameter limit = {"limit", "how many, newest first (100; at most 1000)"};
+  const QueryParameter limit = QueryParameter::number("limit", "how many, newest first (100)", 1, kMaxListed);
   table.add({"GET",
              "/v1/versions",
              Role::viewer,
@@ -121,15 +126,15 @@ void add_version_routes(RouteTable& table, Ledger& ledger) {
              {},
              {},
              handler(&VersionsApi::get)});
-  table.add(
-      {"GET",
-       "/v1/diff",
-       Role::viewer,
-       Effect::reads,
-       "What changed between two versions, object by object",
-       {{"from", "a version (default: the one before `to`; 0: nothing)"}, {"to", "a version (default: in force)"}},
-       {},
-       handler(&VersionsApi::diff)});
+  table.add({"GET",
+             "/v1/diff",
+             Role::viewer,
+             Effect::reads,
+             "What changed between two versions, object by object",
+             {QueryParameter::number("from", "a version (default: the one before `to`; 0: nothing)"),
+              QueryParameter::number("to", "a version (default: in force)")},
+             {},
+             handler(&VersionsApi::diff)});
   table.add({"POST",
              "/v1/rollback",
              Role::publisher,

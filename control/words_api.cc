@@ -143,7 +143,7 @@ class WordsApi {
       return call.respond(HttpResponse::json(200, dump({{"outcome", "dry_run"}, {"key", key}}) + "\n"));
     }
     const Result<uint64_t> sequence = ledger_.set_admin_word(key, word, call.who.name);
-    if (!sequence) return call.respond(problem(500, "store_failed", sequence.error().message));
+    if (!sequence) return call.respond(store_failure(sequence.error()));
     json answer = {{"outcome", "committed"}, {"key", key}, {"words", *sequence}};
     answer["word"] = word ? to_json(*word) : json();
     call.respond(HttpResponse::json(200, dump(answer) + "\n"));
@@ -175,7 +175,7 @@ void add_word_routes(RouteTable& table, Ledger& ledger) {
              {},
              {},
              handler(&WordsApi::health)});
-  const QueryParameter dry_run = {"dry_run", "true: check the call, change nothing"};
+  const QueryParameter dry_run = QueryParameter::boolean("dry_run", "true: check the call, change nothing");
   for (const char* pattern : {"/v1/admin/backend/{pool}/{name}", "/v1/admin/pool/{name}", "/v1/admin/site/{name}"}) {
     table.add({"PUT",
                pattern,

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "conf/names.h"
 #include "control/json_bounds.h"
 #include "control/problem.h"
 
@@ -25,10 +28,22 @@ const char* word(ApplyOutcome::Status status) {
   return "unknown";
 }
 
-bool lists_tag(std::string_view field, std::string_view tag) {
+// Strong comparison (RFC 9110 §8.8.3.2): a weak tag names no version.
+bool lists_version(std::string_view field, const Manifest& manifest) {
   bool found = false;
-  http1::for_each_element(field, [&](std::string_view element) { found = found || element == tag; });
-  return found;
+  http1::for_each_element(field, [&](std::string_view element) {
+    if (element.size() < 2 || element.front() != '"' || element.back() != '"') return;
+    const std::string_view inside = element.substr(1, element.size() - 2);
+    found = found || inside.substr(0, inside.find('.')) == manifest.digest;
+  });
+  return found && manifest.version != 0;
+}
+
+bool is_there(const Manifest& manifest, const WriteTarget& target) {
+  if (target.kind.empty()) return manifest.version != 0;
+  const ManifestEntry wanted{target.kind, target.name, ""};
+  const auto entry = std::lower_bound(manifest.entries.begin(), manifest.entries.end(), wanted);
+  return entry != manifest.entries.end() && entry->kind == target.kind && entry->name == target.name;
 }
 
 }  // namespace
@@ -37,31 +52,55 @@ std::string entity_tag(const Manifest& manifest) {
   return manifest.version == 0 ? std::string() : '"' + manifest.digest + '"';
 }
 
-std::optional<HttpResponse> check_precondition(const HttpRequest& request, const Manifest& in_force) {
+std::string entity_tag(const Manifest& manifest, std::string_view form, bool redacted) {
+  return manifest.version == 0 ? std::string()
+                               : fmt::format("\"{}.{}{}\"", manifest.digest, form, redacted ? ".redacted" : "");
+}
+
+bool is_unchanged(const HttpRequest& request, std::string_view tag) {
+  bool listed = request.header("if-none-match") == "*";
+  http1::for_each_element(request.header("if-none-match"), [&](std::string_view element) {
+    if (element.starts_with("W/")) element.remove_prefix(2);
+    listed = listed || element == tag;
+  });
+  return listed && !tag.empty();
+}
+
+std::optional<HttpResponse> check_precondition(const HttpRequest& request, const Manifest& in_force,
+                                               const WriteTarget& target) {
   const std::string_view if_match = request.header("if-match");
   const std::string_view if_none_match = request.header("if-none-match");
-  const std::string tag = entity_tag(in_force);
-  if (if_none_match == "*" && if_match.empty()) {
-    if (in_force.version == 0) return std::nullopt;
-    return problem(412, "already_configured", fmt::format("version {} is in force already", in_force.version));
-  }
-  if (if_match.empty()) {
+  const auto refuse = [&](std::string_view code, const std::string& why) {
+    HttpResponse refusal = problem(412, code, why);
+    if (in_force.version != 0) refusal.headers.emplace_back("ETag", entity_tag(in_force));
+    return refusal;
+  };
+  if (if_match.empty() && if_none_match != "*") {
     return problem(428, "precondition_required",
-                   "a write needs If-Match with the ETag of the configuration it was based on, or If-Match: *");
+                   "a write needs If-Match with the ETag of the configuration it was based on, or If-Match: *; "
+                   "If-None-Match: * writes only what is not there yet");
   }
-  if (if_match == "*" || (!tag.empty() && lists_tag(if_match, tag))) return std::nullopt;
-  HttpResponse stale =
-      problem(412, "stale", fmt::format("the configuration is at version {} by now; read it again", in_force.version));
-  if (!tag.empty()) stale.headers.emplace_back("ETag", tag);
-  return stale;
+  if (!if_match.empty() && if_match != "*" && !lists_version(if_match, in_force)) {
+    return refuse("stale", fmt::format("the configuration is at version {} by now; read it again", in_force.version));
+  }
+  if (if_none_match == "*" && is_there(in_force, target)) {
+    return target.kind.empty()
+               ? refuse("already_configured", fmt::format("version {} is in force already", in_force.version))
+               : refuse("already_there", fmt::format("{} has {} already, in version {}", target.kind,
+                                                     in_quotes(target.name), in_force.version));
+  }
+  if (if_none_match != "*" && lists_version(if_none_match, in_force)) {
+    return refuse("unchanged", fmt::format("If-None-Match names version {}, which is in force", in_force.version));
+  }
+  return std::nullopt;
 }
 
 HttpResponse answer_write(const ApplyOutcome& outcome) {
   using Status = ApplyOutcome::Status;
   if (outcome.status == Status::invalid) return invalid_configuration(outcome.faults);
   if (outcome.status == Status::failed) {
-    const bool lost_race = outcome.error.rfind("conflict", 0) == 0;
-    return problem(lost_race ? 412 : 500, lost_race ? "stale" : "store_failed", outcome.error);
+    if (outcome.error.starts_with("conflict")) return problem(412, "stale", outcome.error);
+    return store_failure(fail(outcome.error));
   }
   nlohmann::json changes = nlohmann::json::array();
   for (const ObjectChange& change : outcome.changes) {
@@ -87,7 +126,8 @@ ApplyRequest apply_request(const ApiCall& call) {
 }
 
 std::vector<QueryParameter> write_parameters() {
-  return {{"dry_run", "true: say what would change, change nothing"}, {"comment", "kept with the version"}};
+  return {QueryParameter::boolean("dry_run", "true: say what would change, change nothing"),
+          {"comment", "kept with the version"}};
 }
 
 }  // namespace tidegate

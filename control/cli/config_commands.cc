@@ -3,13 +3,20 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
 
 #include "conf/document.h"
+#include "conf/fields.h"
+#include "conf/warnings.h"
 #include "control/bundle.h"
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
 #include "control/cli/wait.h"
 #include "control/json_bounds.h"
+#include "control/shapes.h"
+#include "core/clock.h"
 
 namespace tidegate::cli {
 
@@ -54,38 +61,92 @@ void tell_outcome(Cli& cli, const json& answer, const ChangeOptions& options) {
   if (options.wait && !options.dry_run) wait_until_applied(cli, number_member(answer, "version"), 0);
 }
 
-void check(Cli& cli, const std::string& path) {
-  const LoadedFile loaded = load_file(path);
-  if (cli.json()) {
-    json faults = json::array();
-    for (const Fault& fault : loaded.faults) {
-      faults.push_back({{"pointer", fault.pointer},
-                        {"file", fault.file},
-                        {"line", fault.line},
-                        {"column", fault.column},
-                        {"code", fault.code},
-                        {"detail", fault.detail},
-                        {"expected", fault.expected},
-                        {"hint", fault.hint}});
-    }
-    fmt::print("{}\n", dump({{"ok", loaded.model != nullptr}, {"faults", std::move(faults)}}));
-  } else if (loaded.model) {
-    const json document = loaded.document->to_json();
-    size_t objects = 0;
-    for (const auto& [key, section] : document.items()) objects += section.is_array() ? section.size() : 1;
-    fmt::print("ok: {} objects\n", objects);
-  } else {
-    fmt::print("{}", render_faults(loaded.faults, loaded.text, stdout_is_terminal()));
-    fmt::print("{} fault{}\n", loaded.faults.size(), loaded.faults.size() == 1 ? "" : "s");
+constexpr const char* kStandardInput = "-";
+
+std::string shown_name(const std::string& path) { return path == kStandardInput ? "standard input" : path; }
+
+// A document, or a bundle as `get --with-files` prints it, from a file or from standard input.
+struct Input {
+  LoadedFile loaded;
+  std::optional<Bundle> bundle;
+};
+
+Input load_input(const std::string& path) {
+  Input input;
+  std::ifstream file;
+  if (path != kStandardInput) file.open(path, std::ios::binary);
+  std::istream& in = path == kStandardInput ? std::cin : file;
+  std::string text(std::istreambuf_iterator<char>(in), {});
+  if (Result<Bundle> bundle = text.starts_with("{") ? decode_bundle(text) : fail("no bundle")) {
+    input.bundle = *std::move(bundle);
+  } else if (path != kStandardInput) {
+    input.loaded = load_file(path);
+    return input;
   }
-  if (!loaded.model) cli.exit_status = kRefused;
+  LoadedFile& loaded = input.loaded;
+  loaded.text = input.bundle ? input.bundle->text : std::move(text);
+  loaded.document = Document::parse(input.bundle ? input.bundle->file : shown_name(path), loaded.text, loaded.faults);
+  const FileReader files = input.bundle ? files_from(input.bundle->files) : files_beside("./standard-input");
+  if (loaded.document) loaded.model = load_model(*loaded.document, files, loaded.faults);
+  return input;
+}
+
+// The If-Match for what a person took from a line of this tool: *, an ETag, a version's number, or a digest or its
+// beginning. Nothing (and exit status 1) when no version is meant by it.
+std::optional<std::string> entity_tag_for(Cli& cli, const std::string& text) {
+  constexpr size_t kShortestDigest = 8, kDigest = 64;
+  if (text == "*" || text.starts_with('"') || text.starts_with("W/")) return text;
+  const std::string digest = text.substr(0, text.find('.'));
+  const bool hex = digest.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (hex && digest.size() == kDigest) return '"' + digest + '"';
+  ApiRequest request;
+  request.target = "/v1/versions?limit=1000";
+  const std::optional<json> answer = call(cli, std::move(request));
+  if (!answer) return std::nullopt;
+  std::string found;
+  for (const json& version : answer->value("versions", json::array())) {
+    const std::string known = string_member(version, "digest");
+    const bool meant = fmt::format("{}", number_member(version, "version")) == text ||
+                       (hex && digest.size() >= kShortestDigest && known.starts_with(digest));
+    if (meant && found.empty()) found = known;
+  }
+  if (!found.empty()) return '"' + found + '"';
+  fmt::print(stderr, "refused: --if-match {}: no version has this number or digest\n", text);
+  cli.exit_status = kRefused;
+  return std::nullopt;
+}
+
+void check(Cli& cli, const std::string& path) {
+  const LoadedFile loaded = load_input(path).loaded;
+  std::vector<Fault> warnings;
+  if (loaded.model) {
+    warnings = find_warnings(*loaded.document, *loaded.model, static_cast<int64_t>(realtime_ns() / kNsPerS));
+  } else {
+    cli.exit_status = kRefused;
+  }
+  if (cli.json()) {
+    fmt::print(
+        "{}\n",
+        dump({{"ok", loaded.model != nullptr}, {"faults", to_json(loaded.faults)}, {"warnings", to_json(warnings)}}));
+    return;
+  }
+  for (Fault& warning : warnings) warning.detail = "warning: " + warning.detail;
+  fmt::print("{}", render_faults(loaded.model ? warnings : loaded.faults, loaded.text, stdout_is_terminal()));
+  const auto count = [](size_t n, const char* what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); };
+  if (!loaded.model) return fmt::print("{}\n", count(loaded.faults.size(), "fault"));
+  const json document = loaded.document->to_json();
+  size_t objects = 0;
+  for (const auto& [key, section] : document.items()) objects += section.is_array() ? section.size() : 1;
+  fmt::print("ok: {}{}\n", count(objects, "object"), warnings.empty() ? "" : ", " + count(warnings.size(), "warning"));
 }
 
 // The document with every file that it names and that can be read; what cannot be read the API tells as a fault.
 std::optional<Bundle> collect(Cli& cli, const std::string& path) {
-  const LoadedFile loaded = load_file(path);
+  Input input = load_input(path);
+  if (input.bundle) return std::move(input.bundle);
+  const LoadedFile& loaded = input.loaded;
   Bundle bundle;
-  bundle.file = path;
+  bundle.file = shown_name(path);
   bundle.text = loaded.text;
   if (loaded.text.empty() && !loaded.document) {
     fmt::print(stderr, "{}", render_faults(loaded.faults, "", stderr_is_terminal()));
@@ -112,8 +173,9 @@ void apply_file(Cli& cli, const std::string& path, const ChangeOptions& options)
   request.target = "/v1/config" + query({{"dry_run", options.dry_run ? "true" : ""}, {"comment", options.comment}});
   request.content_type = kBundleType;
   request.body = encode_bundle(*bundle);
-  const bool quoted = options.if_match == "*" || options.if_match.front() == '"';
-  request.headers.emplace_back("If-Match", quoted ? options.if_match : '"' + options.if_match + '"');
+  const std::optional<std::string> if_match = entity_tag_for(cli, options.if_match);
+  if (!if_match) return;
+  request.headers.emplace_back("If-Match", *if_match);
   if (const std::optional<json> answer = call(cli, std::move(request), bundle->text))
     tell_outcome(cli, *answer, options);
 }
@@ -127,12 +189,35 @@ void roll_back(Cli& cli, uint64_t version, const ChangeOptions& options) {
   if (const std::optional<json> answer = call(cli, std::move(request))) tell_outcome(cli, *answer, options);
 }
 
-void get(Cli& cli, const std::string& kind, const std::string& name, uint64_t version) {
+// "pool" as well as "pools"; what is neither is left for the API to name.
+std::string section_key(const std::string& kind) {
+  for (const Field& field : root_section().fields) {
+    const bool singular = field.list && field.key.size() == kind.size() + 1 && field.key.starts_with(kind);
+    if (singular || (field.section != nullptr && field.section->noun == kind)) return std::string(field.key);
+  }
+  return kind;
+}
+
+struct GetArguments {
+  std::string kind, name;
+  uint64_t version = 0;
+  bool with_files = false;
+};
+
+void get(Cli& cli, const GetArguments& arguments) {
+  const auto& [kind, name, version, with_files] = arguments;
+  if (with_files && !kind.empty()) {
+    fmt::print(stderr, "tidegate: --with-files is of a whole configuration\n");
+    cli.exit_status = kMisuse;
+    return;
+  }
   ApiRequest request;
   request.target = version != 0 ? fmt::format("/v1/versions/{}/config", version) : "/v1/config";
-  if (!kind.empty()) request.target += "/" + percent_encode(kind);
+  if (!kind.empty()) request.target += "/" + percent_encode(section_key(kind));
   if (!name.empty()) request.target += "/" + percent_encode(name);
-  request.headers.emplace_back("Accept", cli.json() ? "application/json" : "application/yaml");
+  request.headers.emplace_back("Accept", with_files   ? kBundleType
+                                         : cli.json() ? "application/json"
+                                                      : "application/yaml");
   const std::optional<HttpResponse> response = call_raw(cli, std::move(request));
   if (!response) return;
   if (response->status == 200) {
@@ -196,8 +281,9 @@ void audit(Cli& cli, const std::string& limit) {
 }
 
 struct ConfigArguments {
-  std::string file, kind, name, from, to, limit;
+  std::string file, from, to, limit;
   uint64_t version = 0;
+  GetArguments get;
   ChangeOptions change;
 };
 
@@ -207,7 +293,7 @@ void add_config_commands(CLI::App& app, Cli& cli) {
   const auto arguments = std::make_shared<ConfigArguments>();
   CLI::App* command = add_command(app, "check", "Name every fault of a configuration file, each with its place",
                                   "tidegate check edge.yaml");
-  command->add_option("FILE", arguments->file)->required();
+  command->add_option("FILE", arguments->file, "a document or bundle; - is standard input")->required();
   command->callback([&cli, arguments] { check(cli, arguments->file); });
 
   command = add_command(app, "keys", "Explain every key that a configuration may hold, with unit, bounds and default",
@@ -217,17 +303,20 @@ void add_config_commands(CLI::App& app, Cli& cli) {
   command =
       add_command(app, "apply", "Make a file, with the certificates and zones it names, the configuration in force",
                   "tidegate apply edge.yaml --wait --comment \"second origin\"");
-  command->add_option("FILE", arguments->file)->required();
-  command->add_option("--if-match", arguments->change.if_match, "only over the version with this digest");
+  command->add_option("FILE", arguments->file, "a document or bundle; - is standard input")->required();
+  command->add_option("--if-match", arguments->change.if_match,
+                      "only over this version: its number, its digest or the beginning of that, or an ETag");
   add_change_options(command, arguments->change);
   command->callback([&cli, arguments] { apply_file(cli, arguments->file, arguments->change); });
 
   command = add_command(app, "get", "Print the configuration in force, a section or an object of it",
                         "tidegate get pools origins");
-  command->add_option("KIND", arguments->kind, "sites, nodes, pools, routes, ...");
-  command->add_option("NAME", arguments->name);
-  command->add_option("--version-number", arguments->version, "of that version instead (whole)");
-  command->callback([&cli, arguments] { get(cli, arguments->kind, arguments->name, arguments->version); });
+  command->add_option("KIND", arguments->get.kind, "sites, nodes, pools, routes, ...; pool as well as pools");
+  command->add_option("NAME", arguments->get.name);
+  command->add_option("--version-number", arguments->get.version, "of that version instead (whole)");
+  command->add_flag("--with-files", arguments->get.with_files,
+                    "with the certificates, keys and zones it names, as one bundle that apply takes");
+  command->callback([&cli, arguments] { get(cli, arguments->get); });
 
   command = add_command(app, "diff", "Show what changed between two versions (default: the last change)",
                         "tidegate diff 6 8");

@@ -2,12 +2,68 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "conf/names.h"
 #include "control/cli/cli.h"
+
+namespace tidegate::cli {
+namespace {
+
+const std::string kVersionLine = std::string("tidegate ") + TIDEGATE_VERSION;
+
+// The first word that is no option and no option's value: what stands where a command does.
+std::string command_word(const CLI::App& app, int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (!word.starts_with("-")) return word;
+    const CLI::Option* option = app.get_option_no_throw(word);
+    if (option != nullptr && option->get_expected_min() > 0) ++i;
+  }
+  return {};
+}
+
+std::vector<std::string> command_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  return names;
+}
+
+// True when it has said that there is no such command.
+bool tell_unknown_command(const CLI::App& app, const std::string& word) {
+  const std::vector<std::string> names = command_names(app);
+  if (word.empty() || std::find(names.begin(), names.end(), word) != names.end()) return false;
+  const std::string hint = did_you_mean(word, {names.begin(), names.end()});
+  fmt::print(stderr, "tidegate: there is no command {}; {}\n", in_quotes(word),
+             hint.empty() ? fmt::format("the commands are {}", fmt::join(names, ", ")) : hint);
+  return true;
+}
+
+void add_help_commands(CLI::App& app, Cli& cli) {
+  CLI::App* command = add_command(app, "help", "Explain a command, or list them", "tidegate help drain");
+  const auto word = std::make_shared<std::string>();
+  command->add_option("COMMAND", *word);
+  command->callback([&app, &cli, word] {
+    if (tell_unknown_command(app, *word)) {
+      cli.exit_status = kMisuse;
+      return;
+    }
+    // Not by help(): that would explain the command that was parsed, which is this one.
+    const CLI::App* told = word->empty() ? &app : app.get_subcommand(*word);
+    const std::string name = word->empty() ? "tidegate" : "tidegate " + *word;
+    fmt::print("{}", app.get_formatter()->make_help(told, name, CLI::AppFormatMode::Normal));
+  });
+  add_command(app, "version", "Print the version of this program", "tidegate version")->callback([] {
+    fmt::print("{}\n", kVersionLine);
+  });
+}
+
+}  // namespace
+}  // namespace tidegate::cli
 
 int main(int argc, char** argv) {
   using namespace tidegate::cli;
@@ -16,7 +72,7 @@ int main(int argc, char** argv) {
   CLI::App app(
       "The command line of an edge. One version, one decision, one explanation.\n"
       "Exit status: 0 done, 1 refused or faulty, 2 misuse, 3 nobody there.");
-  app.set_version_flag("--version", std::string(TIDEGATE_VERSION));
+  app.set_version_flag("--version", kVersionLine);
   app.require_subcommand(1);
   app.add_option("--api", cli.api, "the control plane: its socket, or http(s)://ADDRESS:PORT")
       ->envname("TIDEGATE_API")
@@ -31,10 +87,13 @@ int main(int argc, char** argv) {
   add_config_commands(app, cli);
   add_operate_commands(app, cli);
   add_observe_commands(app, cli);
+  add_backup_commands(app, cli);
   add_run_command(app, cli);
+  add_help_commands(app, cli);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() != 0 && tell_unknown_command(app, command_word(app, argc, argv))) return kMisuse;
     return app.exit(error) == 0 ? kDone : kMisuse;
   } catch (const nlohmann::json::exception&) {
     fmt::print(stderr, "tidegate: what answers at {} is no control of this release: its JSON has another shape\n",

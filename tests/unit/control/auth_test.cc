@@ -33,6 +33,30 @@ TEST(Tokens, RefusesWithTheLine) {
   EXPECT_THAT(refusal("admin 0123456789abcd\xc3\xa9\n"), HasSubstr("visible ASCII"));
 }
 
+TEST(Tokens, EachHasAKeySpaceOfItsOwnThatHidesTheToken) {
+  const Result<Tokens> tokens = Tokens::parse(
+      "operator 0123456789abcdef\noperator fedcba9876543210\nadmin aaaaaaaaaaaaaaaa boss\nviewer bbbbbbbbbbbbbbbb "
+      "boss\n"
+      "publisher cccccccccccccccc release\n",
+      "t");
+  ASSERT_TRUE(tokens) << tokens.error().message;
+  const Principal& first = *tokens->find("0123456789abcdef");
+  const Principal& second = *tokens->find("fedcba9876543210");
+  EXPECT_EQ(first.name, second.name);
+  EXPECT_NE(first.key_space, second.key_space);
+  EXPECT_EQ(first.key_space.find("0123456789abcdef"), std::string::npos);
+  EXPECT_NE(first.key_space, sha256_hex("0123456789abcdef"));
+  EXPECT_TRUE(first.shares_name && second.shares_name);
+  EXPECT_TRUE(tokens->find("aaaaaaaaaaaaaaaa")->shares_name) << "named alike by hand";
+  EXPECT_FALSE(tokens->find("cccccccccccccccc")->shares_name);
+}
+
+TEST(Tokens, NoTokenIsNamedAsAUserOfTheSocketIs) {
+  const Result<Tokens> tokens = Tokens::parse("admin 0123456789abcdef uid:0\n", "tokens");
+  ASSERT_FALSE(tokens);
+  EXPECT_THAT(tokens.error().message, HasSubstr("tokens:1: a name that begins with uid:"));
+}
+
 TEST(Roles, EachGrantsWhatItsRankSaysAndReplicaStandsAside) {
   EXPECT_TRUE(allows(Role::publisher, Role::operator_));
   EXPECT_FALSE(allows(Role::operator_, Role::publisher));

@@ -1,5 +1,8 @@
 // The configuration over REST: reading, entity tags, dry runs, patches, single objects, bundles, broken bodies.
 
+#include <map>
+#include <set>
+
 #include "control/bundle.h"
 #include "tests/unit/control/host.h"
 
@@ -32,7 +35,7 @@ TEST_F(ConfigApiTest, ReadsBackAsYamlOrJsonByAccept) {
   EXPECT_THAT(yaml.body, HasSubstr("origins"));
   const HttpResponse json = host.call("GET", "/v1/config", "", {{"Accept", "application/json"}});
   EXPECT_EQ(body_of(json)["pools"][0]["name"], "origins");
-  EXPECT_EQ(header(yaml, "etag"), header(json, "etag"));
+  EXPECT_NE(header(yaml, "etag"), header(json, "etag")) << "other bytes, another strong tag";
   // What was read may be written back and is no change.
   const HttpResponse again = host.put_config(yaml.body, header(yaml, "etag"));
   EXPECT_EQ(body_of(again)["outcome"], "unchanged") << again.body;
@@ -52,6 +55,114 @@ TEST_F(ConfigApiTest, IfNoneMatchStarWritesOnlyTheFirstVersion) {
   const Headers first = {{"Content-Type", "application/yaml"}, {"If-None-Match", "*"}};
   EXPECT_EQ(host.call("PUT", "/v1/config", edge_yaml(), first).status, 200);
   EXPECT_EQ(host.call("PUT", "/v1/config", edge_yaml("7"), first).status, 412);
+}
+
+TEST_F(ConfigApiTest, IfNoneMatchStarOnAnObjectLooksAtTheObject) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  const Headers first = {{"Content-Type", "application/yaml"}, {"If-None-Match", "*"}};
+  const std::string path = "/v1/config/routes/old";
+  EXPECT_EQ(host.call("PUT", path, "{path: /old, status: 410}", first).status, 200) << "it is not there yet";
+  const HttpResponse again = host.call("PUT", path, "{path: /old, status: 404}", first);
+  EXPECT_EQ(again.status, 412);
+  EXPECT_EQ(body_of(again)["code"], "already_there");
+  EXPECT_THAT(host.call("GET", path).body, HasSubstr("410"));
+  EXPECT_EQ(host.call("DELETE", path, "", {{"If-None-Match", "*"}}).status, 412);
+  EXPECT_EQ(host.call("DELETE", "/v1/config/routes/none", "", {{"If-None-Match", "*"}}).status, 404);
+  EXPECT_EQ(host.call("PUT", path, "{path: /old, status: 404}", {{"Content-Type", "application/yaml"}}).status, 428);
+  // Both: each has to hold.
+  EXPECT_EQ(host.call("PUT", "/v1/config/routes/new", "{path: /new, status: 404}",
+                      {{"Content-Type", "application/yaml"}, {"If-None-Match", "*"}, {"If-Match", "\"0\""}})
+                .status,
+            412);
+}
+
+TEST_F(ConfigApiTest, NoTwoRepresentationsShareAStrongTagAndAWriteTakesEach) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  std::set<std::string> tags;
+  std::map<std::string, std::string> bodies;
+  for (const char* token : {kAdminToken, kViewerToken}) {
+    for (const char* type : {"application/json", "application/yaml"}) {
+      for (const char* path : {"/v1/config", "/v1/config/pools", "/v1/config/pools/origins"}) {
+        const Headers accept = {{"Accept", type}};
+        const HttpResponse answer = host.call_as(token, "GET", path, "", accept);
+        const std::string tag = header(answer, "etag");
+        tags.insert(tag);
+        const auto [known, is_new] = bodies.emplace(path + tag, answer.body);
+        EXPECT_TRUE(is_new || known->second == answer.body) << path << " " << tag;
+        const HttpResponse unchanged =
+            host.call_as(token, "GET", path, "", {accept.front(), {"If-None-Match", "\"x\", W/" + tag}});
+        EXPECT_EQ(unchanged.status, 304) << path;
+        EXPECT_EQ(header(unchanged, "etag"), tag);
+        EXPECT_EQ(unchanged.body, "");
+        EXPECT_EQ(host.call_as(token, "GET", path, "", {accept.front(), {"If-None-Match", "\"x\""}}).status, 200);
+      }
+    }
+  }
+  EXPECT_EQ(tags.size(), 4u);
+  for (const std::string& tag : tags) {
+    EXPECT_EQ(body_of(host.put_config(edge_yaml("7"), tag, "?dry_run=true"))["outcome"], "dry_run") << tag;
+    EXPECT_EQ(host.put_config(edge_yaml("7"), "W/" + tag).status, 412) << "a weak one names no version";
+  }
+  EXPECT_EQ(host.call("GET", "/v1/config/pools/none", "", {{"If-None-Match", *tags.begin()}}).status, 404);
+}
+
+TEST_F(ConfigApiTest, AKeyThatStandsTwiceInAJsonBodyIsRefusedEverywhere) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  const Headers json = {{"Content-Type", "application/json"}, {"If-Match", "*"}};
+  const Headers bundle = {{"Content-Type", "application/vnd.tidegate.bundle+json"}, {"If-Match", "*"}};
+  const std::string pool = R"({"name":"origins","backends":[],"backends":[]})";
+  const struct {
+    const char *method, *path;
+    std::string body;
+    const Headers& headers;
+  } kCalls[] = {
+      {"PUT", "/v1/config/pools/origins", pool, json},
+      {"PUT", "/v1/config", R"({"pools":[)" + pool + "]}", json},
+      {"PATCH", "/v1/config", R"({"geo":{"default_site":"eu","default_site":"us"}})", json},
+      {"PUT", "/v1/config", R"({"text":"","text":""})", bundle},
+      {"PUT", "/v1/config", R"({"text":"","files":{"a":"","a":""}})", bundle},
+      {"POST", "/v1/purge", R"({"all":true,"all":true})", json},
+      {"POST", "/v1/rollback", R"({"to":1,"t\u006f":2})", json},
+      {"PUT", "/v1/admin/pool/origins", R"({"state":"down","state":"drained"})", json},
+  };
+  const StateHead before = host.control->ledger().head();
+  for (const auto& call : kCalls) {
+    const HttpResponse answer = host.call(call.method, call.path, call.body, call.headers);
+    EXPECT_EQ(answer.status / 100, 4) << call.path << " " << call.body << answer.body;
+    EXPECT_THAT(answer.body, HasSubstr("twice")) << call.path << " " << call.body;
+  }
+  EXPECT_EQ(host.control->ledger().head(), before);
+}
+
+// Every page beyond the first two is beyond the limit, as on a full disk.
+TEST_F(ConfigApiTest, AFullDiskIsNamedLoggedAndAnswered507) {
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  const StateHead before = host.control->ledger().head();
+  ::testing::internal::CaptureStderr();
+  {
+    const FullDisk full;
+    const HttpResponse refused = host.put_config(edge_yaml("7"));
+    EXPECT_EQ(refused.status, 507) << refused.body;
+    EXPECT_EQ(body_of(refused)["code"], "disk_full");
+    EXPECT_THAT(body_of(refused)["detail"].get<std::string>(), HasSubstr(host.options.state_dir));
+    EXPECT_EQ(host.call_json("POST", "/v1/purge", {{"all", true}}).status, 507);
+    EXPECT_EQ(host.call_json("PUT", "/v1/admin/pool/origins", {{"state", "down"}}).status, 507);
+    EXPECT_EQ(host.call("PUT", "/v1/config/pools/origins", "{backends: [{name: a, addresses: [127.0.0.1], port: 1}]}",
+                        {{"Content-Type", "application/yaml"}, {"If-Match", "*"}})
+                  .status,
+              507);
+    EXPECT_EQ(host.call("GET", "/v1/config").status, 200) << "what is there is read";
+    EXPECT_EQ(host.control->ledger().head(), before);
+  }
+  EXPECT_EQ(host.put_config(edge_yaml("7")).status, 200);
+  const std::string told = ::testing::internal::GetCapturedStderr();
+  const auto count = [&](const std::string& text) {
+    size_t found = 0;
+    for (size_t at = told.find(text); at != std::string::npos; at = told.find(text, at + 1)) ++found;
+    return found;
+  };
+  EXPECT_EQ(count("cannot write the state: state: no room: the disk that holds"), 1u) << told;
+  EXPECT_EQ(count("the state can be written again"), 1u) << told;
 }
 
 TEST_F(ConfigApiTest, AnUnchangedReadIs304) {
@@ -74,6 +185,23 @@ TEST_F(ConfigApiTest, ADryRunSaysWhatWouldChangeAndChangesNothing) {
 TEST_F(ConfigApiTest, AMistypedParameterIsRefusedAndNotIgnored) {
   EXPECT_EQ(host.put_config(edge_yaml(), "*", "?dryrun=true").status, 400);
   EXPECT_EQ(version(), 0u);
+}
+
+TEST_F(ConfigApiTest, ADryRunIsTrueOrFalseAndAnythingElseWritesNothing) {
+  for (const char* query : {"?dry_run=maybe", "?dry_run=TRUE", "?dry_run=1", "?dry_run", "?dry_run=",
+                            "?dry_run=true&dry_run=false", "?%64ry_run=yes", "?dry%5frun=nein", "?comment=%f"}) {
+    const HttpResponse answer = host.put_config(edge_yaml(), "*", query);
+    EXPECT_EQ(answer.status, 400) << query;
+  }
+  EXPECT_EQ(version(), 0u);
+  const nlohmann::json problem = body_of(host.put_config(edge_yaml(), "*", "?dry_run=maybe"));
+  EXPECT_EQ(problem["code"], "bad_parameter");
+  EXPECT_EQ(problem["parameter"], "dry_run");
+  EXPECT_EQ(problem["given"], "maybe");
+  EXPECT_EQ(problem["expected"], "true or false");
+  EXPECT_EQ(body_of(host.put_config(edge_yaml(), "*", "?%64ry_run=true"))["outcome"], "dry_run");
+  EXPECT_EQ(version(), 0u);
+  EXPECT_EQ(body_of(host.put_config(edge_yaml(), "*", "?dry_run=false"))["outcome"], "committed");
 }
 
 TEST_F(ConfigApiTest, AnInvalidDocumentComesBackWithEveryFaultAndItsPlace) {
@@ -155,8 +283,24 @@ TEST_F(ConfigApiTest, ARollbackRestoresTheFilesOfThatVersion) {
   EXPECT_EQ(version(), 3u);
   EXPECT_EQ(tag(), first);
   std::string error;
-  EXPECT_EQ(*(*host.control->ledger().files())("example.zone", error), kZone);
+  EXPECT_EQ(*files_of(host.control->ledger())("example.zone", error), kZone);
   EXPECT_EQ(body_of(host.call("GET", "/v1/versions/3"))["rollback_of"], 1);
+}
+
+TEST_F(ConfigApiTest, ABundleIsReadWithAllItsFilesAndPutElsewhere) {
+  const Headers bundle = {{"Content-Type", kBundleType}, {"If-Match", "*"}};
+  const Headers accept = {{"Accept", kBundleType}};
+  ASSERT_EQ(host.call("PUT", "/v1/config", bundle_with_zone(kZone), bundle).status, 200);
+  const HttpResponse whole = host.call("GET", "/v1/config", "", accept);
+  ASSERT_EQ(whole.status, 200);
+  EXPECT_EQ(header(whole, "content-type"), kBundleType);
+  EXPECT_EQ(host.call("GET", "/v1/versions/1/config", "", accept).body, whole.body);
+  EXPECT_EQ(host.call("GET", "/v1/config", "", {accept.front(), {"If-None-Match", header(whole, "etag")}}).status, 304);
+  EXPECT_EQ(host.call_as(kViewerToken, "GET", "/v1/config", "", accept).status, 403) << "private keys may be in it";
+  Host elsewhere(loop);
+  elsewhere.start();
+  ASSERT_EQ(elsewhere.call("PUT", "/v1/config", whole.body, bundle).status, 200);
+  EXPECT_EQ(elsewhere.control->ledger().manifest().digest, host.control->ledger().manifest().digest);
 }
 
 // A document whose one file has this path.

@@ -4,8 +4,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -17,6 +19,7 @@
 
 #include "control/control.h"
 #include "control/json_bounds.h"
+#include "control/openapi.h"
 #include "core/clock.h"
 #include "core/http_client.h"
 #include "core/http_server.h"
@@ -95,6 +98,24 @@ class FakePlane {
   HttpServer server_;
 };
 
+// While it lives no file of this process grows past its second page: what a full disk does to the state.
+class FullDisk {
+ public:
+  FullDisk() : before_(::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &limit_);
+    const rlimit two_pages = {8192, limit_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &two_pages);
+  }
+  ~FullDisk() {
+    ::setrlimit(RLIMIT_FSIZE, &limit_);
+    ::signal(SIGXFSZ, before_);
+  }
+
+ private:
+  void (*before_)(int);
+  rlimit limit_{};
+};
+
 class Host {
  public:
   explicit Host(EventLoop& loop, std::string node = "box") : loop_(loop) {
@@ -112,6 +133,7 @@ class Host {
     Result<std::unique_ptr<Control>> started = Control::start(loop_, options);
     ASSERT_TRUE(started) << started.error().message;
     control = std::move(*started);
+    documented();  // made now: it takes longer than some waits that are measured later
   }
   void stop() { control.reset(); }
 
@@ -161,10 +183,33 @@ class Host {
       ADD_FAILURE() << method << " " << path << ": " << (answer ? answer->error().message : "no answer");
       return {};
     }
+    expect_documented(method, path, (*answer)->status);
     return **answer;
+  }
+  // Every control has the same routes.
+  const nlohmann::json& documented() const {
+    static const nlohmann::json document = openapi_document(control->routes());
+    return document;
+  }
+  // Whatever a test asks for: the answer's status stands in the OpenAPI document.
+  void expect_documented(const std::string& method, const std::string& target, int status) const {
+    const RouteTable::Found found = control->routes().find(method, target.substr(0, target.find('?')));
+    if (!found.route) return;  // of no route: 401, 404, 405
+    std::string verb = found.route->method;
+    for (char& c : verb) c = static_cast<char>(std::tolower(c));
+    const nlohmann::json& operation = documented()["paths"].at(found.route->pattern).at(verb);
+    EXPECT_TRUE(operation["responses"].contains(std::to_string(status)))
+        << method << " " << target << " answers an undocumented " << status;
   }
   EventLoop& loop_;
 };
+
+// The files of the version in force.
+inline FileReader files_of(const Ledger& ledger) {
+  FileReader files;
+  EXPECT_TRUE(ledger.document(ledger.manifest(), files));
+  return files;
+}
 
 // A small edge: one site, one node with all planes' switches as wanted, one pool, one route.
 inline std::string edge_yaml(const std::string& weight = "100", const std::string& more = {}) {

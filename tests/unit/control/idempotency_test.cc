@@ -2,6 +2,7 @@
 #include "control/idempotency.h"
 
 #include "control/ledger.h"
+#include "core/crypto.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {
@@ -144,6 +145,50 @@ TEST(RepeatedPost, OfAClientThatLeftWhileItWaitedIsNotDoneAgain) {
   EXPECT_EQ(again.status, 200) << again.body;
   EXPECT_EQ(body_of(again), (nlohmann::json{{"outcome", "committed"}, {"sequence", 1}}));
   EXPECT_EQ(host.control->ledger().head().purge, 1u);
+}
+
+TEST(RepeatedPost, WithTheKeyOfAnotherTokenOfItsNameIsARequestOfItsOwn) {
+  EventLoop loop;
+  Host host(loop);
+  host.directory.write("tokens",
+                       "operator first-token-0123456789\noperator second-token-0123456789\n"
+                       "operator third-token-0123456789 ops\noperator fourth-token-0123456789 ops\n");
+  host.start();
+  const Headers headers = {{"Idempotency-Key", "k-1"}, {"Content-Type", "application/json"}};
+  const auto purge = [&](const char* token, const char* body) {
+    return host.call_as(token, "POST", "/v1/purge", body, headers);
+  };
+  uint64_t sequence = 0;
+  for (const char* token :
+       {"first-token-0123456789", "second-token-0123456789", "third-token-0123456789", "fourth-token-0123456789"}) {
+    EXPECT_EQ(body_of(purge(token, R"({"all":true})"))["sequence"], ++sequence) << token;
+  }
+  EXPECT_EQ(body_of(purge("first-token-0123456789", R"({"all":true})"))["sequence"], 1u) << "its own repetition";
+  EXPECT_EQ(purge("second-token-0123456789", R"({"tag":"x"})").status, 422) << "its own key with another body";
+  EXPECT_EQ(body_of(host.call_json("POST", "/v1/purge", {{"all", true}}, headers))["sequence"], 5u) << "the uid's own";
+  EXPECT_EQ(host.control->ledger().head().purge, 5u);
+}
+
+// Kept under the name of who asked: sha256("NAME TARGET\nKEY").
+TEST(RepeatedPost, OfAnEarlierReleaseIsAnsweredWhereItsNameIsOnesOwnAndNeverToAnother) {
+  EventLoop loop;
+  Host host(loop);
+  host.directory.write("tokens",
+                       "operator first-token-0123456789\noperator second-token-0123456789\n"
+                       "operator third-token-0123456789 ops\n");
+  host.start();
+  const std::string body = R"({"all":true})";
+  for (const char* name : {"operator", "ops"}) {
+    const OnceOnly once = {sha256_hex(std::string(name) + " /v1/purge\nk-1"), sha256_hex(body)};
+    ASSERT_TRUE(host.control->ledger().keep_answer(kept_answer(once, HttpResponse::json(200, R"({"sequence":77})"))));
+  }
+  const Headers headers = {{"Idempotency-Key", "k-1"}, {"Content-Type", "application/json"}};
+  const auto sequence = [&](const char* token) {
+    return body_of(host.call_as(token, "POST", "/v1/purge", body, headers))["sequence"];
+  };
+  EXPECT_EQ(sequence("third-token-0123456789"), 77u);
+  EXPECT_EQ(sequence("first-token-0123456789"), 1u);
+  EXPECT_EQ(sequence("second-token-0123456789"), 2u);
 }
 
 TEST(RepeatedPost, ThatChangesNothingNeedsNoKey) {

@@ -48,6 +48,7 @@ class MuteSocket {
     endpoint = Endpoint::from(address);
   }
   void close() { fd_.reset(); }
+  UniqueFd accept() const { return UniqueFd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
   Endpoint endpoint;
 
  private:
@@ -107,6 +108,51 @@ TEST(Probe, WithoutADescriptorItDidNotLook) {
     EXPECT_FALSE(result.looked) << result.reason;
     EXPECT_FALSE(result.success);
     EXPECT_THAT(result.reason, HasSubstr("Too many open files"));
+  }
+}
+
+// Time in which this process does not run, as between SIGSTOP and SIGCONT.
+void stand_still(uint64_t ms) {
+  const uint64_t until_ns = monotonic_ns() + ms * kNsPerMs;
+  while (monotonic_ns() < until_ns) {
+  }
+}
+
+TEST(Probe, AnAnswerThatIsInTheSocketCountsThoughThePauseOutlastedTheDeadline) {
+  EventLoop loop;
+  MuteSocket origin;
+  ProbeTarget target;
+  target.type = ProbeType::http;
+  target.endpoint = origin.endpoint;
+  target.path = "/healthz";
+  target.timeout_ms = 1'000;
+  std::optional<ProbeResult> result;
+  const auto attempt = start_probe(loop, target, [&](ProbeResult given) { result = std::move(given); });
+  const UniqueFd client = origin.accept();
+  char request[1024];
+  ASSERT_TRUE(pump(loop, [&] { return ::recv(client.get(), request, sizeof request, MSG_DONTWAIT) > 0; }));
+  const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+  ASSERT_EQ(::send(client.get(), answer.data(), answer.size(), 0), static_cast<ssize_t>(answer.size()));
+  stand_still(target.timeout_ms + 1);
+  loop.run_once(0);
+  ASSERT_TRUE(result);
+  EXPECT_TRUE(result->success) << result->reason;
+}
+
+TEST(Probe, TimeInWhichWeDidNotRunIsNotTheBackends) {
+  EventLoop loop;
+  Origin origin(loop);
+  for (const ProbeType type : {ProbeType::http, ProbeType::tcp}) {
+    ProbeTarget target;
+    target.type = type;
+    target.endpoint = origin.endpoint;
+    target.path = "/healthz";
+    target.timeout_ms = 300;
+    std::optional<ProbeResult> result;
+    const auto attempt = start_probe(loop, target, [&](ProbeResult given) { result = std::move(given); });
+    stand_still(400);  // the request has not even been sent
+    ASSERT_TRUE(pump(loop, [&] { return result.has_value(); }));
+    EXPECT_TRUE(result->success) << result->reason;
   }
 }
 
@@ -251,24 +297,6 @@ TEST_F(ProberTest, ManyVerdictsAtOnceAreFewCommits) {
   ASSERT_TRUE(pump(loop, [&] { return host.control->ledger().words()->health.size() == 101; }));
   EXPECT_LT(host.control->ledger().words()->sequence, 60u) << "probes are spread over 20 ms and gathered in 2 ms";
 }
-
-// While it lives no file of this process grows past its second page: what a full disk does to the state.
-class FullDisk {
- public:
-  FullDisk() : before_(::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &limit_);
-    const rlimit two_pages = {8192, limit_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &two_pages);
-  }
-  ~FullDisk() {
-    ::setrlimit(RLIMIT_FSIZE, &limit_);
-    ::signal(SIGXFSZ, before_);
-  }
-
- private:
-  void (*before_)(int);
-  rlimit limit_{};
-};
 
 TEST_F(ProberTest, WhatCannotBeStoredIsToldOnceAndStoredWhenItCan) {
   Origin origin(loop);

@@ -92,7 +92,7 @@ TEST_F(ReplicaTest, ALargeFileComesByItsHash) {
   follower.start();
   ASSERT_TRUE(caught_up());
   std::string error;
-  EXPECT_EQ(*(*follower.control->ledger().files())("big.zone", error), zone);
+  EXPECT_EQ(*files_of(follower.control->ledger())("big.zone", error), zone);
 }
 
 TEST_F(ReplicaTest, AWrongTokenLeavesTheStateAloneAndSaysWhy) {

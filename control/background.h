@@ -1,0 +1,71 @@
+// Background: long work off the loop: one thread that does jobs in their order, so that a large document never mutes
+// the API or delays a probe.
+//
+// A job is two functions: `work` runs on the thread and must touch nothing that the loop's thread changes; `then` runs
+// on the loop with what came of it. `then` and all it holds (exchanges) live and die on the loop's thread.
+//
+// Threads: everything here belongs to the loop's, but `work`. Destroying waits for the job under way, and drops the
+// others with their `then`.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "core/event_loop.h"
+
+namespace tidegate {
+
+class Background {
+ public:
+  // The thread is named `name` and starts with the first job. At most `max_jobs` wait or run.
+  Background(EventLoop& loop, std::string name, size_t max_jobs);
+  ~Background();
+  Background(const Background&) = delete;
+  Background& operator=(const Background&) = delete;
+
+  // False when as many jobs as may are there already. `then` gets nothing when `work` threw.
+  template <class Work, class Then>
+  [[nodiscard]] bool run(Work work, Then then) {
+    using Done = decltype(work());
+    const auto done = std::make_shared<std::optional<Done>>();
+    return submit([work = std::move(work), done]() mutable { done->emplace(work()); },
+                  [then = std::move(then), done]() mutable { then(std::move(*done)); });
+  }
+  // Frees what is large where it delays nobody.
+  void discard(std::shared_ptr<void> garbage);
+  size_t jobs() const { return pending_.size(); }
+
+ private:
+  struct Job {
+    uint64_t id;  // 0: nobody waits for it
+    std::function<void()> work;
+  };
+  bool submit(std::function<void()> work, std::function<void()> then);
+  void enqueue(Job job);
+  void serve();
+  void finish(uint64_t id);
+
+  EventLoop& loop_;
+  const std::string name_;
+  const size_t max_jobs_;
+  std::shared_ptr<Background*> self_ = std::make_shared<Background*>(this);  // what was posted finds us, or nobody
+  std::map<uint64_t, std::function<void()>> pending_;                        // `then` by job
+  uint64_t next_id_ = 1;
+  std::thread thread_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Job> queue_;  // under mutex_
+  bool ending_ = false;    // under mutex_
+};
+
+}  // namespace tidegate

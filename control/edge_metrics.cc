@@ -1,0 +1,110 @@
+#include "control/edge_metrics.h"
+
+#include <fmt/format.h>
+
+#include "core/clock.h"
+#include "core/metrics.h"
+#include "core/tls.h"
+
+namespace tidegate {
+
+namespace {
+
+// `told_ns`: when the state came about, where somebody noted it; 0: now, as far as anybody knows.
+template <class Seen>
+void note(std::map<std::string, Seen>& next, std::map<std::string, Seen>& before, std::string labels, double value,
+          uint64_t told_ns) {
+  const auto old = before.find(labels);
+  const bool same = old != before.end() && old->second.value == value;
+  const uint64_t since_ns = told_ns != 0 ? told_ns : same ? old->second.since_ns : realtime_ns();
+  next.insert_or_assign(std::move(labels), Seen{value, since_ns});
+}
+
+// When the word that decides a backend's state was said; 0 when none does.
+uint64_t said_ns(const Words& words, const std::string& pool, const std::string& backend) {
+  for (const std::string& key : {backend_key(pool, backend), pool_key(pool)}) {
+    if (const auto word = words.admin.find(key); word != words.admin.end()) return word->second.since_ns;
+  }
+  const auto word = words.health.find(backend_key(pool, backend));
+  return word == words.health.end() ? 0 : word->second.since_ns;
+}
+
+}  // namespace
+
+EdgeMetrics::EdgeMetrics(Ledger& ledger) : ledger_(ledger) {
+  look();
+  ledger_.subscribe([this](const LedgerChange& change) {
+    if (change.version || change.words) look();
+  });
+}
+
+void EdgeMetrics::look() {
+  const std::shared_ptr<const Snapshot> snapshot = ledger_.snapshot();
+  if (!snapshot) return;
+  const Model& model = *snapshot->model;
+  Series backends, pools, vips, sites;
+  for (size_t p = 0; p < model.pools.size(); ++p) {
+    const Pool& pool = model.pools[p];
+    for (size_t b = 0; b < pool.backends.size(); ++b) {
+      const std::string& name = pool.backends[b].name;
+      note(backends, backends_, render_labels({{"pool", pool.name}, {"backend", name}}),
+           snapshot->pools[p].backends[b].state == BackendState::up, said_ns(*snapshot->words, pool.name, name));
+    }
+    note(pools, pools_, render_labels({{"pool", pool.name}}), snapshot->pools[p].up, 0);
+  }
+  for (size_t v = 0; v < model.vips.size(); ++v) {
+    note(vips, vips_, render_labels({{"vip", model.vips[v].name}}), snapshot->vip_up[v], 0);
+  }
+  for (size_t s = 0; s < model.sites.size(); ++s) {
+    const auto word = snapshot->words->admin.find(site_key(model.sites[s].name));
+    note(sites, sites_, render_labels({{"site", model.sites[s].name}}), !snapshot->site_drained[s],
+         word == snapshot->words->admin.end() ? 0 : word->second.since_ns);
+  }
+  backends_ = std::move(backends);
+  pools_ = std::move(pools);
+  vips_ = std::move(vips);
+  sites_ = std::move(sites);
+  if (certificates_version_ != snapshot->version) look_at_certificates(model);
+  certificates_version_ = snapshot->version;
+}
+
+void EdgeMetrics::look_at_certificates(const Model& model) {
+  certificates_.clear();
+  for (const Certificate& certificate : model.certificates) {
+    if (!certificate.certificate.bytes || !certificate.key.bytes) continue;
+    const auto info = inspect_identity({*certificate.certificate.bytes, *certificate.key.bytes});
+    if (info) certificates_.emplace(render_labels({{"certificate", certificate.name}}), info->not_after_s);
+  }
+}
+
+void EdgeMetrics::append_family(std::string& out, const char* thing, const char* help, const Series& series) {
+  if (series.empty()) return;
+  out += fmt::format("# HELP tidegate_control_{0}_up {1}\n# TYPE tidegate_control_{0}_up gauge\n", thing, help);
+  for (const auto& [labels, seen] : series) {
+    out += fmt::format("tidegate_control_{}_up{} {}\n", thing, labels, seen.value);
+  }
+  out += fmt::format(
+      "# HELP tidegate_control_{0}_last_change_timestamp_seconds When it came to that state, as far as this control "
+      "knows.\n# TYPE tidegate_control_{0}_last_change_timestamp_seconds gauge\n",
+      thing);
+  for (const auto& [labels, seen] : series) {
+    out += fmt::format("tidegate_control_{}_last_change_timestamp_seconds{} {:.3f}\n", thing, labels,
+                       static_cast<double>(seen.since_ns) / 1e9);
+  }
+}
+
+void EdgeMetrics::append(std::string& out) {
+  append_family(out, "backend", "1: it gets new work.", backends_);
+  append_family(out, "pool", "1: enough of its weight is up.", pools_);
+  append_family(out, "vip", "1: DNS may answer with it.", vips_);
+  append_family(out, "site", "1: no operator drained it.", sites_);
+  if (certificates_.empty()) return;
+  out +=
+      "# HELP tidegate_control_certificate_not_after_seconds When the certificate ends, in seconds since 1970.\n"
+      "# TYPE tidegate_control_certificate_not_after_seconds gauge\n";
+  for (const auto& [labels, end_s] : certificates_) {
+    out += fmt::format("tidegate_control_certificate_not_after_seconds{} {}\n", labels, end_s);
+  }
+}
+
+}  // namespace tidegate

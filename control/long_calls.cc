@@ -1,0 +1,86 @@
+#include "control/long_calls.h"
+
+#include <utility>
+
+#include "control/limits.h"
+#include "control/problem.h"
+
+namespace tidegate {
+
+namespace {
+
+HttpResponse failed_examination() {
+  return problem(500, "failed", "the call could not be worked on; the log of the control says why");
+}
+
+}  // namespace
+
+LongCalls::LongCalls(EventLoop& loop, Ledger& ledger)
+    : ledger_(ledger), reads_(loop, "control-reads", kMaxLongCalls), changes_(loop, "control-changes", kMaxLongCalls) {}
+
+template <class Work, class Then>
+void LongCalls::run(const ApiCall& call, Background& background, Work work, Then then) {
+  if (background.run(std::move(work), std::move(then))) return;
+  busy_.add();
+  HttpResponse busy = problem(503, "busy", "as many calls of this kind wait as may; try again");
+  busy.headers.emplace_back("Retry-After", "1");
+  call.respond(std::move(busy));
+}
+
+void LongCalls::answer(const ApiCall& call, std::function<HttpResponse()> read) {
+  run(call, reads_, std::move(read), [call](std::optional<HttpResponse> response) {
+    call.respond(response ? std::move(*response) : failed_examination());
+  });
+}
+
+std::optional<HttpResponse> LongCalls::refusal(const ApiCall& call, const Change& change) const {
+  if (!change.needs_precondition && call.request().header("if-match").empty()) return std::nullopt;
+  return check_precondition(call.request(), ledger_.manifest(), change.target);
+}
+
+void LongCalls::change(const ApiCall& call, Change change, int attempt) {
+  if (auto refused = refusal(call, change)) return call.respond(std::move(*refused));
+  const uint64_t base = ledger_.manifest().version;
+  run(
+      call, changes_, [examine = change.examine, manifest = ledger_.manifest()]() { return examine(manifest); },
+      [this, call, change = std::move(change), base, attempt](std::optional<Examined> examined) {
+        conclude(call, change, base, attempt, std::move(examined));
+      });
+}
+
+// On the loop again: the version in force may be another one by now.
+void LongCalls::conclude(const ApiCall& call, const Change& change, uint64_t base, int attempt,
+                         std::optional<Examined> examined) {
+  if (!examined) return call.respond(failed_examination());
+  if (examined->answer) return call.respond(std::move(*examined->answer));
+  if (auto refused = refusal(call, change)) return call.respond(std::move(*refused));
+  if (change.of_base && ledger_.manifest().version != base) {
+    if (attempt < kMaxAttempts) return this->change(call, change, attempt + 1);
+    return call.respond(problem(412, "stale", "other changes came first, again and again; try again"));
+  }
+  const auto candidate = std::make_shared<Candidate>(std::move(examined->candidate));
+  ApplyRequest request = apply_request(call);
+  if (change.adjust) change.adjust(request);
+  call.respond(answer_write(apply(ledger_, *candidate, request)));
+  changes_.discard(candidate);
+}
+
+void LongCalls::with_working_copy(const ApiCall& call, std::function<void()> then) {
+  const std::shared_ptr<const Model> model = ledger_.model();
+  if (ledger_.working_copy() != nullptr || !model) return then();
+  const uint64_t version = ledger_.manifest().version;
+  run(
+      call, changes_,
+      [&ledger = ledger_, manifest = ledger_.manifest(), model]() -> std::unique_ptr<WorkingCopy> {
+        FileReader files;
+        Result<std::unique_ptr<Document>> document = ledger.document(manifest, files);
+        return document ? std::make_unique<WorkingCopy>(*std::move(document), model) : nullptr;
+      },
+      [this, version, then = std::move(then)](std::optional<std::unique_ptr<WorkingCopy>> copy) {
+        if (copy && *copy && ledger_.manifest().version == version)
+          ledger_.keep_working_copy(version, *std::move(copy));
+        then();
+      });
+}
+
+}  // namespace tidegate

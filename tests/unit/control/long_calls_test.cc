@@ -1,0 +1,177 @@
+// Long work beside the loop: the API answers meanwhile, changes keep their order, what waits has a bound.
+
+#include <thread>
+
+#include "control/background.h"
+#include "control/limits.h"
+#include "core/metrics.h"
+#include "tests/unit/control/host.h"
+
+namespace tidegate::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(BackgroundWork, IsDoneElsewhereInOrderAndToldOnTheLoop) {
+  EventLoop loop;
+  Background background(loop, "test", 4);
+  const std::thread::id here = std::this_thread::get_id();
+  std::vector<int> told;
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_TRUE(background.run([i, here] { return std::this_thread::get_id() == here ? -1 : i; },
+                               [&, here](std::optional<int> done) {
+                                 EXPECT_EQ(std::this_thread::get_id(), here);
+                                 told.push_back(done.value_or(-2));
+                               }));
+  }
+  ASSERT_TRUE(pump(loop, [&] { return told.size() == 4; }));
+  EXPECT_THAT(told, ElementsAre(0, 1, 2, 3));
+}
+
+TEST(BackgroundWork, ThatThrowsIsToldAsNothingAndTheNextIsDone) {
+  EventLoop loop;
+  Background background(loop, "test", 4);
+  std::vector<bool> told;
+  const auto note = [&](const std::optional<int>& done) { told.push_back(done.has_value()); };
+  ASSERT_TRUE(background.run([]() -> int { throw std::runtime_error("no"); }, note));
+  ASSERT_TRUE(background.run([] { return 1; }, note));
+  ASSERT_TRUE(pump(loop, [&] { return told.size() == 2; }));
+  EXPECT_THAT(told, ElementsAre(false, true));
+}
+
+TEST(BackgroundWork, HasABoundAndLeavesNothingBehind) {
+  EventLoop loop;
+  const auto witness = std::make_shared<int>(0);
+  size_t told = 0;
+  {
+    Background background(loop, "test", 3);
+    std::mutex gate;
+    std::unique_lock closed(gate);
+    size_t taken = 0;
+    const auto work = [&gate, witness] { return std::lock_guard(gate), 1; };
+    while (background.run(work, [&told, witness](std::optional<int>) { ++told; })) ++taken;
+    EXPECT_EQ(taken, 3u);
+    closed.unlock();
+    ASSERT_TRUE(pump(loop, [&] { return told > 0; }));
+    background.discard(witness);
+  }
+  loop.run_once(0);  // what was posted finds nobody
+  EXPECT_EQ(witness.use_count(), 1);
+}
+
+// Some thousand routes: long enough that the loop would be missed.
+std::string large_yaml(int routes = 4'000) {
+  std::string more;
+  for (int i = 0; i < routes; ++i)
+    more += "  - {name: r" + std::to_string(i) + ", path: /" + std::to_string(i) + ", status: 404}\n";
+  return edge_yaml("100", more);
+}
+
+class LongCallsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    host.start();
+    ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  }
+  // Sent; answered whenever the loop is run.
+  struct Sent {
+    std::optional<HttpResponse> answer;
+    std::unique_ptr<HttpCall> call;
+  };
+  std::unique_ptr<Sent> send(const std::string& method, const std::string& target, std::string body,
+                             const std::string& type = "application/yaml") {
+    auto sent = std::make_unique<Sent>();
+    HttpTarget socket;
+    socket.unix_path = host.options.run_dir + "/control.sock";
+    HttpClientRequest request;
+    request.method = method;
+    request.target = target;
+    request.host = "control";
+    request.headers = {{"Content-Type", type}, {"If-Match", "*"}};
+    request.body = std::move(body);
+    request.timeout_ms = kPatienceMs;
+    sent->call = http_call(loop, socket, std::move(request), [sent = sent.get()](Result<HttpResponse> response) {
+      if (response) sent->answer = *std::move(response);
+    });
+    return sent;
+  }
+  bool answered(const Sent& sent) {
+    return pump(loop, [&] { return sent.answer.has_value(); });
+  }
+
+  EventLoop loop;
+  Host host{loop};
+};
+
+TEST_F(LongCallsTest, TheApiAnswersWhileALargeDocumentIsExamined) {
+  const auto dry_run = send("PUT", "/v1/config?dry_run=true", large_yaml());
+  size_t served = 0;
+  while (!dry_run->answer) {
+    ASSERT_EQ(host.call("GET", "/healthz").status, 200);
+    if (!dry_run->answer) ++served;
+  }
+  EXPECT_EQ(dry_run->answer->status, 200) << dry_run->answer->body;
+  EXPECT_EQ(body_of(*dry_run->answer)["outcome"], "dry_run");
+  EXPECT_GE(served, 5u);
+  // Reading it is long too.
+  ASSERT_EQ(host.put_config(large_yaml()).status, 200);
+  const auto read = send("GET", "/v1/config", "", "");
+  for (served = 0; !read->answer; served += !read->answer) ASSERT_EQ(host.call("GET", "/healthz").status, 200);
+  EXPECT_GE(served, 5u);
+}
+
+TEST_F(LongCallsTest, ChangesMadeAtOnceAllCount) {
+  const auto large = send("PUT", "/v1/config", large_yaml());
+  const auto patch = send("PATCH", "/v1/config", R"({"geo": {"default_site": "eu"}})", "application/merge-patch+json");
+  const auto object = send("PUT", "/v1/config/routes/late", "{path: /late, status: 410}");
+  for (const auto* sent : {&large, &patch, &object}) {
+    ASSERT_TRUE(answered(**sent));
+    EXPECT_EQ((*sent)->answer->status, 200) << (*sent)->answer->body;
+  }
+  const nlohmann::json document = body_of(host.call("GET", "/v1/config", "", {{"Accept", "application/json"}}));
+  EXPECT_EQ(document["routes"].size(), 4'002u);
+  EXPECT_EQ(document["geo"]["default_site"], "eu");
+  EXPECT_EQ(host.control->ledger().head().version, 4u);
+}
+
+TEST_F(LongCallsTest, AStaleTagIsFoundOutThoughItWasFreshWhenTheCallCame) {
+  const std::string tag = header(host.call("GET", "/v1/config"), "etag");
+  const Counter& calls = metrics().counter("tidegate_control_api_calls_total", "");
+  const uint64_t before = calls.value();
+  const auto large = send("PUT", "/v1/config", large_yaml());
+  ASSERT_TRUE(pump(loop, [&] { return calls.value() > before; })) << "it is under way";
+  const HttpResponse late = host.put_config(edge_yaml("7"), tag);
+  ASSERT_TRUE(answered(*large));
+  EXPECT_EQ(large->answer->status, 200);
+  EXPECT_EQ(late.status, 412) << late.body;
+}
+
+TEST_F(LongCallsTest, AsManyWaitAsMayAndTheNextIsToldWhenToComeBack) {
+  std::vector<std::unique_ptr<Sent>> sent;
+  sent.push_back(send("PUT", "/v1/config?dry_run=true", large_yaml()));
+  for (size_t i = 0; i < kMaxLongCalls + 2; ++i) {
+    sent.push_back(send("PATCH", "/v1/config?dry_run=true", "{}", "application/merge-patch+json"));
+  }
+  size_t busy = 0;
+  for (const auto& each : sent) {
+    ASSERT_TRUE(answered(*each));
+    if (each->answer->status == 200) continue;
+    ++busy;
+    EXPECT_EQ(each->answer->status, 503);
+    EXPECT_EQ(header(*each->answer, "retry-after"), "1");
+    EXPECT_THAT(each->answer->body, HasSubstr("busy"));
+  }
+  EXPECT_EQ(busy, 3u);
+  EXPECT_EQ(host.put_config(edge_yaml("7")).status, 200) << "afterwards there is room again";
+}
+
+TEST_F(LongCallsTest, AControlThatEndsMeanwhileEndsInPeace) {
+  const auto large = send("PUT", "/v1/config", large_yaml());
+  ASSERT_TRUE(pump(loop, [&] { return host.call("GET", "/healthz").status == 200; }));
+  host.stop();
+  loop.run_once(0);
+}
+
+}  // namespace
+}  // namespace tidegate::testing
