@@ -26,9 +26,13 @@ COMMANDS = {
     "health": (),
     "explain": ("10.1.0.2", "https://www.example.test/"),
     "watch": (),
+    "backup": ("DIR",),
+    "restore": ("DIR",),
     "run": ("FILE",),
+    "help": (),
+    "version": (),
 }
-WITHOUT_API = ("check", "keys", "run")
+WITHOUT_API = ("check", "keys", "backup", "restore", "run", "help", "version")
 
 
 def tidegate(*arguments):
@@ -189,3 +193,73 @@ def test_watch_ends_with_status_3_when_control_does(lab):
     finally:
         lab.start_control("edge")
     wait_until("the planes are told of again", lambda: lab.api("GET", "/v1/status").json()["converged"], 30)
+
+
+def ask(lab, *arguments):
+    return tidegate("--api", lab.socket_path("edge", "control"), *arguments)
+
+
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(lab):
+    done = tidegate("drian", "backend", "origins/origin1")
+    assert done.returncode == 2 and "there is no command 'drian'; did you mean 'drain'?" in done.stderr, done
+    assert tidegate("--output", "json", "statsu").stderr.endswith("did you mean 'status'?\n")
+    assert "Example: tidegate drain backend" in tidegate("help", "drain").stdout
+    assert "Subcommands:" in tidegate("help").stdout and tidegate("help", "drian").returncode == 2
+    said = {program: subprocess.run([BUILD / program, "--version"], stdout=subprocess.PIPE, text=True).stdout
+            for program in ("control/tidegate", "control/tidegate-control", "l7/tidegate-l7", "dns/tidegate-dns", "l4/tidegate-l4")}  # fmt: skip
+    assert len(set(said.values())) == 1 and tidegate("version").stdout in said.values(), said
+
+
+def test_if_match_takes_what_the_tool_prints(lab):
+    path = lab.directory("edge") / "edge.yaml"
+    versions = json.loads(ask(lab, "--output", "json", "versions").stdout)
+    newest, digest = versions["in_force"], versions["versions"][0]["digest"]
+    etag = lab.api("GET", "/v1/config").headers["ETag"]
+    for match in (str(newest), digest[:12], digest, etag, etag.strip('"'), f'"{digest}"'):
+        done = ask(lab, "apply", path, "--dry-run", "--if-match", match)
+        assert done.returncode == 0, (match, done)
+    other = [v["digest"] for v in versions["versions"] if v["digest"] != digest]
+    for match in ("0000000000000", "99999", *other[:1]):
+        done = ask(lab, "apply", path, "--dry-run", "--if-match", match)
+        assert done.returncode == 1 and "refused" in done.stderr, (match, done)
+
+
+def test_a_section_is_got_by_its_name_in_singular_and_plural(lab):
+    assert ask(lab, "get", "pool").stdout == ask(lab, "get", "pools").stdout != ""
+    assert ask(lab, "get", "pool", "origins").stdout == ask(lab, "get", "pools", "origins").stdout != ""
+    done = ask(lab, "get", "polls")
+    assert done.returncode == 1 and "did you mean 'pools'?" in done.stderr, done
+
+
+def test_a_configuration_with_its_files_is_taken_elsewhere_as_it_is(lab):
+    bundle = ask(lab, "get", "--with-files")
+    assert bundle.returncode == 0 and '"files"' in bundle.stdout
+    path = lab.directory("edge") / "edge.bundle"
+    path.write_text(bundle.stdout)
+    checked = tidegate("check", path)
+    assert checked.returncode == 0 and "ok: " in checked.stdout, checked
+    assert ask(lab, "apply", path).stdout.startswith("unchanged"), "the certificates and zones are in it"
+    piped = subprocess.run([TIDEGATE, "check", "-"], input=bundle.stdout, stdout=subprocess.PIPE, text=True)
+    assert piped.returncode == 0 and "ok: " in piped.stdout
+    broken = subprocess.run([TIDEGATE, "check", "-"], input="pools: [{nmae: x}]", stdout=subprocess.PIPE, text=True)
+    assert broken.returncode == 1 and "standard input:1:" in broken.stdout, broken
+
+
+def test_a_backup_is_taken_beside_a_control_that_runs_and_restored_elsewhere(lab):
+    state, kept, fresh = lab.directory("edge") / "state", lab.directory("edge") / "kept", lab.directory("edge") / "fresh"
+    done = tidegate("backup", kept, "--state", state)
+    assert done.returncode == 0 and "holds version" in done.stdout, done
+    assert (kept / "state" / "data.mdb").stat().st_mode & 0o077 == 0, "private keys are in it"
+    assert tidegate("backup", kept, "--state", state).returncode == 1, "nothing is over-written"
+    done = tidegate("restore", kept, "--state", state)
+    assert done.returncode == 1 and "stop it first" in done.stderr, done
+    restored = tidegate("restore", kept, "--state", fresh)
+    assert restored.returncode == 0, restored
+    again = tidegate("restore", kept, "--state", fresh)
+    assert again.returncode == 0 and "what was there is in" in again.stdout, again
+    head = lab.api("GET", "/v1/status").json()["head"]
+    assert f"holds version {head['version']}, words {head['words']}, purge {head['purge']}" in again.stdout, again
+    damaged = kept / "state" / "data.mdb"
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    done = tidegate("restore", kept, "--state", fresh)
+    assert done.returncode == 1 and "is damaged" in done.stderr, done

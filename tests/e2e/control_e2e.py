@@ -1,9 +1,11 @@
 """The REST API and the command line: what an operator and a script rely on."""
 
+import contextlib
 import json
+import shutil
 import subprocess
 
-from lab import BUILD
+from lab import BUILD, unix_request
 from netns import LabError, wait_until
 from topology import CONTROLLED
 
@@ -187,3 +189,57 @@ def test_metrics_of_every_daemon_are_prometheus_text(lab):
         assert f"# TYPE tidegate_{plane}_" in text, name
         for line in text.splitlines():
             assert line.startswith("#") or float(line.rsplit(" ", 1)[1]) == float(line.rsplit(" ", 1)[1]), line
+
+
+@contextlib.contextmanager
+def lone_control(directory, *wrapper):
+    """A control of its own, beside the lab's: its socket, its log and its process."""
+    run, log = directory / "run", directory / "control.log"
+    run.mkdir(parents=True, exist_ok=True)
+    command = [*wrapper, BUILD / "control" / "tidegate-control", "--node", "lone", "--state", directory / "state", "--run", run]
+    with log.open("wb") as out:
+        process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=out)
+    try:
+        wait_until("the lone control answers", lambda: (run / "control.sock").exists() and unix_request(run / "control.sock", "GET", "/healthz").status == 200)
+        yield run / "control.sock", log, process
+    finally:
+        # unshare ignores SIGTERM, and hands one on when it dies.
+        process.kill() if wrapper else process.terminate()
+        process.wait(30)
+        wait_until("the lone control is gone", lambda: not (run / "control.sock").exists())
+
+
+SMALL = "sites: [{name: eu}]\nnodes: [{name: lone, site: eu, dns: {listen: ['127.0.0.1:5399']}}]\n"
+
+
+def test_a_full_disk_is_named_answered_507_and_harms_nothing(lab):
+    directory = lab.directory("edge") / "small-disk"
+    (directory / "state").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tidegate-test", directory / "state"], check=True)
+    try:
+        with lone_control(directory) as (socket, log, _):
+            write = {"Content-Type": "application/yaml", "If-Match": "*"}
+            assert unix_request(socket, "PUT", "/v1/config", SMALL, write).status == 200
+            many = SMALL + "geo:\n  networks:\n" + "".join(f"    - {{network: 10.{n >> 8}.{n & 255}.0/24, site: eu}}\n" for n in range(30_000))
+            refused = unix_request(socket, "PUT", "/v1/config", many, write)
+            assert refused.status == 507 and json.loads(refused.body)["code"] == "disk_full", (refused.status, refused.body)
+            assert "the disk that holds" in log.read_text() and "is full" in log.read_text()
+            assert b"5399" in unix_request(socket, "GET", "/v1/config").body, "what was committed stands"
+            assert unix_request(socket, "PUT", "/v1/config", SMALL.replace("5399", "5398"), write).status == 200, "a small change has room"
+            assert "can be written again" in log.read_text()
+    finally:
+        subprocess.run(["umount", directory / "state"], check=True)
+        shutil.rmtree(directory)
+
+
+def test_a_reader_in_another_pid_namespace_is_told_so_and_not_to_move_the_state(lab):
+    directory = lab.directory("edge") / "namespaces"
+    alone = ("unshare", "--pid", "--fork", "--kill-child=SIGTERM")
+    with lone_control(directory, *alone) as (socket, _, _):
+        assert unix_request(socket, "PUT", "/v1/config", SMALL, {"Content-Type": "application/yaml", "If-Match": "*"}).status == 200
+        command = [*alone, BUILD / "control" / "tidegate", "backup", directory / "kept", "--state", directory / "state"]
+        done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 1 and "process id 1" in done.stderr and "must share a PID namespace" in done.stderr, done
+        assert "move" not in done.stderr, done
+        assert unix_request(socket, "GET", "/v1/config").status == 200, "the control goes on"
+    shutil.rmtree(directory)
