@@ -6,8 +6,10 @@
 #include <cassert>
 #include <cerrno>
 #include <ctime>
+#include <utility>
 
 #include "core/clock.h"
+#include "core/metrics.h"
 
 namespace tidegate {
 namespace {
@@ -91,7 +93,20 @@ void EventLoop::remove(int fd) {
   Slot& slot = slots_[index];
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
   slot.handler = nullptr;
+  slot.again = false;
   ++slot.generation;  // events of this registration still in the current batch no longer match
+}
+
+void EventLoop::call_again(int fd) {
+  const auto index = static_cast<uint32_t>(fd);
+  if (std::exchange(slots_[index].again, true)) return;
+  again_.push_back({index, slots_[index].generation});
+  if (calls_again_ != nullptr) calls_again_->add();
+}
+
+void EventLoop::call(uint32_t fd, uint32_t generation, uint32_t events) {
+  const Slot& slot = slots_[fd];
+  if (slot.handler != nullptr && slot.generation == generation) slot.handler->on_io(events);
 }
 
 void EventLoop::run() {
@@ -101,7 +116,11 @@ void EventLoop::run() {
 void EventLoop::run_once(uint64_t max_wait_ns) {
   now_ns_ = monotonic_ns();
   uint64_t wait_ns = max_wait_ns;
-  if (!deferred_.empty()) wait_ns = 0;
+  calling_.swap(again_);
+  for (const Call& again : calling_) {
+    if (slots_[again.fd].generation == again.generation) slots_[again.fd].again = false;
+  }
+  if (!deferred_.empty() || !calling_.empty()) wait_ns = 0;
   if (!heap_.empty()) {
     const uint64_t due = heap_.front()->queued_ns_;
     wait_ns = std::min(wait_ns, due > now_ns_ ? due - now_ns_ : 0);
@@ -118,6 +137,8 @@ void EventLoop::run_once(uint64_t max_wait_ns) {
     ready = ::epoll_wait(epoll_.get(), events, kEventsPerWait, 0);
     woken |= hand_out(events, ready);
   }
+  for (const Call& again : calling_) call(again.fd, again.generation, EPOLLIN);
+  calling_.clear();
   if (woken) drain_mailbox();
   fire_due_timers();
   run_deferred();
@@ -131,8 +152,7 @@ bool EventLoop::hand_out(const epoll_event* events, int count) {
       woken = true;
       continue;
     }
-    const Slot& slot = slots_[fd];
-    if (slot.handler != nullptr && slot.generation == events[i].data.u64 >> 32) slot.handler->on_io(events[i].events);
+    call(fd, static_cast<uint32_t>(events[i].data.u64 >> 32), events[i].events);
   }
   return woken;
 }

@@ -26,6 +26,7 @@ class IoHandler {
   ~IoHandler() = default;
 };
 
+class Counter;
 class EventLoop;
 
 // A one-shot timer bound to one loop. Re-arming to a later time costs O(1): the heap entry is left where it is and
@@ -69,6 +70,11 @@ class EventLoop {
   bool add(int fd, uint32_t events, IoHandler* handler);
   void modify(int fd, uint32_t events);
   void remove(int fd);  // before closing it; events already fetched for it are discarded
+  // Calls the handler of `fd` with EPOLLIN in the next iteration, which does not wait: for a handler that leaves input
+  // unread so that others have their turn. An edge-triggered socket would not be reported again.
+  void call_again(int fd);
+  // Counts each call_again from now on.
+  void count_calls_again(Counter& counter) { calls_again_ = &counter; }
 
   // Runs until stop(); a stop() that came before ends it at once. One iteration: readiness, mailbox, timers due,
   // deferred. Timers come after what has arrived: a process that was paused judges by the answer in the socket, not by
@@ -91,11 +97,18 @@ class EventLoop {
   struct Slot {
     IoHandler* handler = nullptr;
     uint32_t generation = 0;
+    bool again = false;  // it is in again_
+  };
+
+  struct Call {
+    uint32_t fd;
+    uint32_t generation;
   };
 
   bool hand_out(const epoll_event* events, int count);  // true: the mailbox has something
   void fire_due_timers();
   void fire(Timer* timer);
+  void call(uint32_t fd, uint32_t generation, uint32_t events);
   void drain_mailbox();
   void run_deferred();
   void heap_insert(Timer* timer);
@@ -106,9 +119,11 @@ class EventLoop {
 
   UniqueFd epoll_;
   UniqueFd wake_;
-  std::vector<Slot> slots_;   // by fd
-  std::vector<Timer*> heap_;  // min-heap by queued_ns_
-  Timer* firing_ = nullptr;   // whose callback runs; null again when that callback destroys it
+  std::vector<Slot> slots_;            // by fd
+  std::vector<Timer*> heap_;           // min-heap by queued_ns_
+  std::vector<Call> again_, calling_;  // to be called in the next iteration, and in this one
+  Counter* calls_again_ = nullptr;
+  Timer* firing_ = nullptr;  // whose callback runs; null again when that callback destroys it
   std::vector<std::function<void()>> deferred_;
   std::mutex mailbox_mutex_;
   std::vector<std::function<void()>> mailbox_;

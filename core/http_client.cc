@@ -9,6 +9,7 @@
 #include <map>
 
 #include "core/http1.h"
+#include "core/limits.h"
 #include "core/open_files.h"
 #include "core/transport.h"
 
@@ -164,6 +165,7 @@ class Call final : public HttpCall, public IoHandler {
   size_t sent_ = 0;
   std::string send_error_;  // the peer may still have answered before it closed
   std::string in_;
+  uint32_t interim_ = 0;  // 1xx heads
   size_t scanned_ = 0;
   http1::Head head_;
   http1::ChunkedDecoder chunks_;
@@ -248,8 +250,9 @@ void Call::send_request() {
 }
 
 void Call::receive() {
-  // What TLS has already taken in must be read now: the socket will not speak of it again.
-  for (int reads = 0; reads < kReadsPerWake || transport_.has_pending(); ++reads) {
+  for (int reads = 0;; ++reads) {
+    // What TLS has already taken in is read in the next round: the socket will not speak of it again.
+    if (reads == kReadsPerWake) return loop_.call_again(transport_.fd());
     const size_t before = in_.size();
     in_.resize(before + kReadBytes);
     const Transport::Io io = transport_.read(in_.data() + before, kReadBytes);
@@ -283,6 +286,8 @@ bool Call::take_head(bool at_end) {
     }
     scanned_ = 0;
     const bool interim = head_.status < 200;
+    if (interim && ++interim_ > kInterimAnswers)
+      return end_with("read", "the peer sent interim answers and no final one");
     if (head_.status == 101) return end_with("read", "the peer switched protocols unasked");
     if (!interim) {
       response_.status = head_.status;

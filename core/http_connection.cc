@@ -201,7 +201,10 @@ bool HttpConnection::wants_input() const {
 void HttpConnection::read_input() {
   process_input();  // what came with an earlier request and could not be taken up then
   char arrived[kReadBytes];
-  while (wants_input()) {
+  for (uint32_t reads = 0; wants_input(); ++reads) {
+    if (reads == kHttpTurnReads || turn_requests_.left(now_ns(), kHttpTurnRequests) == 0) {
+      return state_->loop.call_again(transport_.fd());
+    }
     const Transport::Io io = transport_.read(arrived, sizeof arrived);
     in_.append(arrived, io.bytes);
     if (io.status == IoStatus::error) return close();
@@ -221,7 +224,8 @@ void HttpConnection::read_input() {
 
 void HttpConnection::discard_input() {
   char scratch[kReadBytes];
-  for (;;) {
+  for (uint32_t reads = 0;; ++reads) {
+    if (reads == kHttpTurnReads) return state_->loop.call_again(transport_.fd());
     const Transport::Io io = transport_.read(scratch, sizeof scratch);
     if (io.status == IoStatus::want_read || io.status == IoStatus::want_write) return;
     if (io.status != IoStatus::ok) return close();
@@ -233,6 +237,10 @@ void HttpConnection::process_input() {
   processing_ = true;
   bool moved = true;
   while (moved && !close_when_sent_ && unsent() <= kHttpUnsentAnswerBytes) {
+    if (stage_ == Stage::head && turn_requests_.left(now_ns(), kHttpTurnRequests) == 0) {
+      state_->loop.call_again(transport_.fd());
+      break;
+    }
     moved = (stage_ == Stage::head && take_head()) || (stage_ == Stage::body && take_body());
   }
   processing_ = false;
@@ -332,6 +340,7 @@ bool HttpConnection::take_chunked_body() {
 void HttpConnection::dispatch() {
   stage_ = Stage::answering;
   door_.note_busy(*this);
+  turn_requests_.use(1);
   request_began_ns_ = 0;
   const auto state = state_;  // the handler may destroy the server
   auto exchange = std::make_shared<ServerExchange>(shared_from_this(), std::move(request_));

@@ -23,6 +23,7 @@
 #include "core/idle_list.h"
 #include "core/metrics.h"
 #include "core/transport.h"
+#include "core/turn.h"
 
 namespace tidegate {
 
@@ -127,6 +128,7 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
   bool read_wants_write_ = false;  // as a TLS handshake may
   bool write_wants_read_ = false;
   uint32_t interest_ = 0;
+  TurnCount turn_requests_;
   uint64_t request_began_ns_ = 0;  // 0: no byte of it yet
   uint64_t last_progress_ns_ = 0;  // an answer ended, or bytes were sent
 

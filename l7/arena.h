@@ -1,7 +1,8 @@
 // Arena: the strings of one transaction. Reset between transactions; keeps its first block, so that an ordinary request
-// allocates nothing.
+// allocates nothing. What all arenas of a worker hold is summed in `held`, which only the worker's thread writes.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,6 +14,13 @@ namespace tidegate::l7 {
 
 class Arena {
  public:
+  explicit Arena(std::atomic<uint64_t>* held = nullptr) : held_(held) {}
+  ~Arena() { account(-bytes_); }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // Of all its blocks.
+  size_t bytes() const { return bytes_; }
   char* allocate(size_t bytes) {
     if (bytes > static_cast<size_t>(end_ - next_)) grow(bytes);
     char* at = next_;
@@ -41,7 +49,10 @@ class Arena {
   // Gives the last `bytes` of the latest allocation back.
   void shrink(size_t bytes) { next_ -= bytes; }
   void reset() {
-    if (blocks_.size() > 1) blocks_.resize(1);
+    if (blocks_.size() > 1) {
+      blocks_.resize(1);
+      account(kFirstBytes - bytes_);
+    }
     next_ = blocks_.empty() ? nullptr : blocks_[0].get();
     end_ = blocks_.empty() ? nullptr : next_ + kFirstBytes;
   }
@@ -50,11 +61,23 @@ class Arena {
   static constexpr size_t kFirstBytes = 8 * 1024;
   void grow(size_t bytes) {
     const size_t size = blocks_.empty() && bytes <= kFirstBytes ? kFirstBytes : bytes + kFirstBytes;
-    if (blocks_.empty() && size != kFirstBytes) blocks_.push_back(std::make_unique<char[]>(kFirstBytes));
+    if (blocks_.empty() && size != kFirstBytes) {
+      blocks_.push_back(std::make_unique<char[]>(kFirstBytes));
+      account(kFirstBytes);
+    }
+    account(size);
     blocks_.push_back(std::make_unique<char[]>(size));
     next_ = blocks_.back().get();
     end_ = next_ + size;
   }
+  // By how much it has grown; what it has shrunk by wraps round.
+  void account(size_t change) {
+    bytes_ += change;
+    if (held_ != nullptr) held_->store(held_->load(std::memory_order_relaxed) + change, std::memory_order_relaxed);
+  }
+
+  std::atomic<uint64_t>* const held_;
+  size_t bytes_ = 0;
   std::vector<std::unique_ptr<char[]>> blocks_;
   char* next_ = nullptr;
   char* end_ = nullptr;

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "core/limits.h"
 #include "core/open_files.h"
 #include "l7/backend_connections.h"
 
@@ -47,6 +48,7 @@ void BackendConnection::begin(User& user, std::string_view head, bool chunked_bo
   ++exchanges_;
   read_before_ = transport_.bytes_read();
   scanned_ = head_bytes_ = taken_ = 0;
+  interim_ = 0;
   to_head_ = to_head;
   chunked_request_ = chunked_body;
   request_ended_ = head_ready_ = response_ended_ = false;
@@ -94,8 +96,9 @@ void BackendConnection::on_io(uint32_t events) {
   transport_.note(events);
   switch (state_) {
     case State::idle:
-      // Between exchanges a backend has nothing to say but goodbye.
-      home_.drop_idle(this);
+      // Between exchanges a backend has nothing to say but goodbye. What its last exchange left for this round is no
+      // word of the backend's.
+      if (!looks_alive()) home_.drop_idle(this);
       return;
     case State::connecting:
       on_connecting();
@@ -168,6 +171,10 @@ bool BackendConnection::parse_head() {
     }
     in_.consume(parsed.consumed);
     scanned_ = 0;
+    if (++interim_ > kInterimAnswers) {
+      fail_with(Failure::too_many_interim);
+      return true;
+    }
     if (in_.empty()) return false;
   }
 }

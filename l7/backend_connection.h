@@ -59,7 +59,8 @@ class BackendConnection final : public IoHandler {
   void flush();
 
   // --- the response
-  // The final response's head once it is there; valid until accept_head(). 1xx other than 101 are dropped.
+  // The final response's head once it is there; valid until accept_head(). 1xx other than 101 are dropped, and too many
+  // of them are a failure.
   const http1::Head* head() const { return head_ready_ ? &head_ : nullptr; }
   // The head's views die; the body begins.
   void accept_head();
@@ -104,6 +105,7 @@ class BackendConnection final : public IoHandler {
   Failure failure_ = Failure::none;
   uint64_t read_before_ = 0;  // transport_.bytes_read() when the exchange began
   uint64_t exchanges_ = 0;
+  uint32_t interim_ = 0;  // 1xx heads of this exchange
   size_t scanned_ = 0;
   size_t head_bytes_ = 0;
   size_t taken_ = 0;        // of in_, by the last next_piece()

@@ -21,6 +21,7 @@ constexpr FailureInfo kTable[] = {
     {"tls_failed", 502, "No secure connection to a backend could be made."},
     {"backend_closed", 502, "The backend closed the connection without an answer."},
     {"bad_response", 502, "The backend's answer is not HTTP as this server accepts it."},
+    {"too_many_interim", 502, "The backend sent interim answers and no final one."},
     {"first_byte_timeout", 504, "The backend did not begin its answer in time."},
     {"body_timeout", 504, "The backend's answer stopped arriving."},
     {"backend_truncated", 502, "The backend's answer ended early."},

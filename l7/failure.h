@@ -20,9 +20,10 @@ enum class Failure : uint8_t {
   pool_busy,        // every usable backend is at max_connections
   connect_failed,
   connect_timeout,
-  tls_failed,      // towards the backend
-  backend_closed,  // before a response
-  bad_response,    // not HTTP, or HTTP we refuse
+  tls_failed,        // towards the backend
+  backend_closed,    // before a response
+  bad_response,      // not HTTP, or HTTP we refuse
+  too_many_interim,  // 1xx answers without end
   first_byte_timeout,
   body_timeout,       // the response's body stopped coming
   backend_truncated,  // closed within the body

@@ -60,7 +60,12 @@ void H1Connection::lose_client() { connection_.close(); }
 void H1Connection::read_requests() {
   if (reading_) return;
   reading_ = true;
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
   while (state_ == State::waiting && !connection_.closed() && answers_taken()) {
+    if (turn_requests_.left(now_ns, kHttp1TurnRequests) == 0) {
+      transport_.yield();
+      break;
+    }
     if (connection_.in().empty() ? !fill_head() : !take_request()) break;
   }
   reading_ = false;
@@ -125,6 +130,7 @@ bool H1Connection::take_request() {
   scanned_ = 0;
   head_begun_ = false;
   connection_.timer().cancel();
+  turn_requests_.use(1);
   state_ = State::exchange;
   transaction_ = &transaction;
   keep_alive_ = head.keep_alive;

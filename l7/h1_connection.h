@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/http1.h"
+#include "core/turn.h"
 #include "l7/client_connection.h"
 #include "l7/transaction.h"
 
@@ -60,6 +61,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   Transport& transport_;
   Transaction* transaction_ = nullptr;
   http1::ChunkedDecoder chunks_;
+  TurnCount turn_requests_;
   State state_ = State::waiting;
   http1::Framing body_framing_ = http1::Framing::none;
   Failure body_failure_ = Failure::none;

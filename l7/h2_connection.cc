@@ -95,6 +95,7 @@ void H2Stream::end_response() {
 }
 
 void H2Stream::abort_response() {
+  backend_broke_ = true;
   nghttp2_submit_rst_stream(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, NGHTTP2_INTERNAL_ERROR);
 }
 
@@ -154,7 +155,8 @@ H2Connection::H2Connection(ClientConnection& connection) : connection_(connectio
   nghttp2_option* options = nullptr;
   nghttp2_option_new(&options);
   nghttp2_option_set_no_auto_window_update(options, 1);
-  nghttp2_option_set_stream_reset_rate_limit(options, kHttp2ResetBurst, kHttp2ResetsPerSecond);
+  nghttp2_option_set_stream_reset_rate_limit(options, 2 * kHttp2ResetBurst,
+                                             2 * kHttp2ResetsPerSecond);  // ours comes first
   nghttp2_option_set_max_continuations(options, kHttp2Continuations);
   nghttp2_session* session = nullptr;
   nghttp2_session_server_new2(&session, callbacks(), this, options);
@@ -186,16 +188,19 @@ void H2Connection::pump_at_round_end() {
 
 void H2Connection::pump() {
   if (pumping_ || connection_.closed()) return;
+  if (sent_away_) return linger();
   pumping_ = true;
   for (int round = 0;; ++round) {
     receive();
-    if (connection_.closed()) break;
+    if (connection_.closed() || sent_away_) break;
     if (round >= kHttp2RoundsPerTurn) {
       for (H2Stream* stream : awake_) {
-        stream->awake_ = false;
-        if (stream->transaction_ != nullptr) connection_.worker().resume_later(*stream->transaction_);
+        if (stream->begun_ && stream->transaction_ != nullptr) {
+          connection_.worker().resume_later(*stream->transaction_);
+          stream->awake_ = false;
+        }
       }
-      awake_.clear();
+      std::erase_if(awake_, [](const H2Stream* stream) { return !stream->awake_; });
     }
     resume_awake();
     send_frames();
@@ -203,6 +208,7 @@ void H2Connection::pump() {
   }
   pumping_ = false;
   if (connection_.closed()) return;
+  if (sent_away_) return linger();
   const bool over = !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
   if (transport_.broken() || (over && transport_.drained())) return connection_.close();
   if (streams_.size() == unfinished_heads_ && transport_.drained()) connection_.note_idle();
@@ -212,20 +218,30 @@ void H2Connection::pump() {
 // Reads only while what we answer finds its way out: nobody makes us pile up acknowledgements.
 void H2Connection::receive() {
   InBuffer& in = connection_.in();
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
+  conduct_.refill(now_ns);
   while (transport_.drained()) {
     if (in.empty()) {
       const Transport::Status status = transport_.fill(in);
       if (status == Transport::Status::blocked) break;
       if (status != Transport::Status::ok) return connection_.close();
     }
-    const ssize_t taken = nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const uint8_t*>(in.bytes().data()),
-                                                   in.bytes().size());
-    if (taken < 0) {
-      connection_.worker().stats().http2_resets_refused.add();
-      return connection_.close();
+    const uint64_t most = turn_frames_.left(now_ns, kHttp2TurnFrames);
+    uint64_t left = most;
+    const size_t bytes = walk_.next(in.bytes(), left, conduct_);
+    turn_frames_.use(most - left);
+    if (bytes == 0) {
+      transport_.yield();
+      break;
     }
+    const ssize_t taken =
+        nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const uint8_t*>(in.bytes().data()), bytes);
+    if (taken < 0) return send_away_for(static_cast<int>(taken));
     in.consume(static_cast<size_t>(taken));
     send_frames();
+    if (const Http2Fault fault = conduct_.fault(); fault != Http2Fault::none) {
+      return send_away(NGHTTP2_ENHANCE_YOUR_CALM, fault);
+    }
   }
   in.release_if_empty();
 }
@@ -256,22 +272,37 @@ void H2Connection::resume_awake() {
     H2Stream* stream = awake_.front();
     awake_.erase(awake_.begin());
     stream->awake_ = false;
-    if (stream->transaction_ != nullptr) stream->transaction_->resume();
+    resume_stream(*stream);
   }
 }
 
-void H2Connection::start_request(H2Stream& stream, bool end_of_stream) {
+void H2Connection::resume_stream(H2Stream& stream) {
+  if (stream.transaction_ == nullptr) return;
+  if (stream.begun_) {
+    stream.transaction_->resume();
+  } else {
+    start_request(stream);
+  }
+}
+
+void H2Connection::start_request(H2Stream& stream) {
   connection_.note_busy();
-  stream.head_ended_ = true;
-  --unfinished_heads_;
-  note_progress();
-  if (stream.fault_ == MessageFault::none) stream.fault_ = stream.builder_.finish(end_of_stream);
+  stream.begun_ = true;
+  conduct_.on_request();
+  if (stream.fault_ == MessageFault::none) stream.fault_ = stream.builder_.finish(stream.head_ends_stream_);
   PlanPin plan = connection_.pin_plan();
   Transaction& transaction = *stream.transaction_;
   if (stream.fault_ == MessageFault::none) return transaction.start(stream, std::move(plan));
   connection_.worker().stats().count_refusal(stream.fault_);
   transaction.start_refused(stream, std::move(plan), refusal_status(stream.fault_),
                             "The request's header is not one that this server takes.");
+}
+
+// A block that is too large is answered 431, but each of its fields has been decoded and checked by then: it has an
+// end.
+bool H2Connection::count_header_bytes(size_t name_bytes, size_t value_bytes) {
+  header_bytes_ += name_bytes + value_bytes + 32;  // as RFC 9113 §6.5.2 counts
+  return header_bytes_ <= connection_.limits().head_bytes + kHttp2RefusedHeaderBytes;
 }
 
 void H2Connection::close_stream(H2Stream* stream) {
@@ -282,9 +313,10 @@ void H2Connection::close_stream(H2Stream* stream) {
   nghttp2_session_consume_connection(session_.get(), stream->in_.bytes());
   Transaction* transaction = std::exchange(stream->transaction_, nullptr);
   if (transaction != nullptr) {
-    if (stream->head_ended_) {
+    if (stream->begun_) {
       transaction->client_gone(stream->gone_why_);
     } else {
+      if (stream->head_ended_) connection_.worker().stats().http2_cancelled.add();
       transaction->abandon();
     }
   } else if (stream->gone_why_ == Failure::client_too_slow) {
@@ -346,6 +378,7 @@ void H2Connection::watch_stream(H2Stream& stream) {
 // Looks who has waited too long for the client, and looks again when that might next be so. Frames that move no body
 // (PING, SETTINGS) renew nothing. A stream that waits for its backend is the backend's affair.
 void H2Connection::on_timer() {
+  if (sent_away_) return connection_.close();
   const PatienceTerms& terms = connection_.facts().patience;
   const uint64_t now_ns = connection_.worker().loop().now_ns();
   next_look_ns_ = UINT64_MAX;
@@ -398,11 +431,56 @@ void H2Connection::give_up() {
   connection_.close();
 }
 
+void H2Connection::send_away(uint32_t error, Http2Fault why) {
+  if (sent_away_) return;
+  sent_away_ = true;
+  connection_.worker().stats().count_flood(why);
+  const auto last = static_cast<uint32_t>(nghttp2_session_get_last_proc_stream_id(session_.get()));
+  while (!streams_.empty()) close_stream(streams_.back().get());
+  std::array<char, 17> frame{0, 0, 8, NGHTTP2_GOAWAY};  // RFC 9113 §6.8
+  for (size_t i = 0; i < 4; ++i) {
+    frame[9 + i] = static_cast<char>(last >> (24 - 8 * i));
+    frame[13 + i] = static_cast<char>(error >> (24 - 8 * i));
+  }
+  // A client that does not even read is not waited for.
+  if (!transport_.drained() || !transport_.queue({frame.data(), frame.size()})) return connection_.close();
+  transport_.shut_write();
+  connection_.timer().arm_after_ms(kHttp1LingerMs);
+}
+
+void H2Connection::send_away_for(int library_error) {
+  switch (library_error) {
+    case NGHTTP2_ERR_CALLBACK_FAILURE:
+      return send_away(NGHTTP2_ENHANCE_YOUR_CALM, Http2Fault::header_bytes);
+    case NGHTTP2_ERR_BAD_CLIENT_MAGIC:
+      return send_away(NGHTTP2_PROTOCOL_ERROR, Http2Fault::protocol);
+    case NGHTTP2_ERR_NOMEM:
+      return send_away(NGHTTP2_INTERNAL_ERROR, Http2Fault::library);
+    default:
+      return send_away(NGHTTP2_ENHANCE_YOUR_CALM, Http2Fault::library);
+  }
+}
+
+// Closing with input unread would make the kernel send a reset, and that may overtake what was said last.
+void H2Connection::linger() {
+  InBuffer& in = connection_.in();
+  for (;;) {
+    lingered_bytes_ += in.bytes().size();
+    in.consume(in.bytes().size());
+    if (lingered_bytes_ > kHttp1LingerBytes) return connection_.close();
+    const Transport::Status status = transport_.fill(in);
+    if (status == Transport::Status::blocked) break;
+    if (status != Transport::Status::ok) return connection_.close();
+  }
+  in.release_if_empty();
+}
+
 // --- nghttp2's callbacks
 
 int H2Connection::on_begin_headers(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
-  if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
   auto& connection = *static_cast<H2Connection*>(self);
+  connection.header_bytes_ = 0;
+  if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
   connection.streams_.push_back(std::make_unique<H2Stream>(connection, frame->hd.stream_id));
   H2Stream& stream = *connection.streams_.back();
   nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, &stream);
@@ -417,15 +495,21 @@ int H2Connection::on_begin_headers(nghttp2_session* session, const nghttp2_frame
 }
 
 int H2Connection::on_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name,
-                            size_t name_bytes, const uint8_t* value, size_t value_bytes, uint8_t, void*) {
+                            size_t name_bytes, const uint8_t* value, size_t value_bytes, uint8_t, void* self) {
+  if (!static_cast<H2Connection*>(self)->count_header_bytes(name_bytes, value_bytes)) {
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
+  }
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
   if (stream == nullptr || stream->head_ended_ || stream->fault_ != MessageFault::none) return 0;  // trailers: dropped
   stream->fault_ = stream->builder_.add(view(name, name_bytes), view(value, value_bytes));
   return 0;
 }
 
-int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t*, size_t,
-                                    const uint8_t*, size_t, uint8_t, void*) {
+int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t*,
+                                    size_t name_bytes, const uint8_t*, size_t value_bytes, uint8_t, void* self) {
+  if (!static_cast<H2Connection*>(self)->count_header_bytes(name_bytes, value_bytes)) {
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
+  }
   // nghttp2 would drop the field and go on; what is not understood is refused here, not repaired.
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
   if (stream != nullptr && !stream->head_ended_) stream->fault_ = MessageFault::bad_field;
@@ -442,7 +526,11 @@ int H2Connection::on_frame_received(nghttp2_session* session, const nghttp2_fram
   const bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
   if (ended) stream->body_ended_ = true;
   if (frame->hd.type == NGHTTP2_HEADERS && !stream->head_ended_) {
-    connection.start_request(*stream, ended);
+    stream->head_ended_ = true;
+    stream->head_ends_stream_ = ended;
+    --connection.unfinished_heads_;
+    connection.note_progress();
+    connection.wake(*stream);
   } else if (ended) {
     connection.wake(*stream);
   }
@@ -461,6 +549,7 @@ int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const u
     return 0;
   }
   connection.note_progress();
+  connection.conduct_.on_content_received();
   connection.wake(*stream);
   return 0;
 }
@@ -485,6 +574,7 @@ int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_
   connection.note_progress();
   stream.sent_ += bytes;
   connection.sent_ += bytes;
+  connection.conduct_.on_content_sent(bytes, bytes >= 1024 || stream.out_.bytes() == bytes);
   const bool waited = stream.out_.bytes() > 0;
   connection.transport_.queue(view(header, 9));
   while (bytes > 0) {
@@ -501,8 +591,9 @@ int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_
 int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
   auto& connection = *static_cast<H2Connection*>(self);
   if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
-    connection.connection_.worker().stats().http2_resets_refused.add();
+    connection.connection_.worker().stats().count_flood(Http2Fault::protocol);
   }
+  if (frame->hd.type == NGHTTP2_RST_STREAM) connection.count_own_reset(frame->hd.stream_id, frame->rst_stream);
   if (frame->hd.type == NGHTTP2_DATA) {
     if (H2Stream* stream = stream_of(session, frame->hd.stream_id)) connection.watch_stream(*stream);
   }
@@ -512,6 +603,14 @@ int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* f
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
   if (stream != nullptr && !stream->body_ended_) stream->leave_rest();
   return 0;
+}
+
+// A reset that the client's error made us send counts like its own (CVE-2025-8671). A stream above the limit costs no
+// more than its frame: a client may open many before it has read our SETTINGS.
+void H2Connection::count_own_reset(int32_t id, const nghttp2_rst_stream& reset) {
+  if (reset.error_code == NGHTTP2_NO_ERROR || reset.error_code == NGHTTP2_REFUSED_STREAM) return;
+  const H2Stream* stream = stream_of(session_.get(), id);
+  if (stream == nullptr || !stream->backend_broke_) conduct_.on_reset();
 }
 
 int H2Connection::on_stream_closed(nghttp2_session* session, int32_t id, uint32_t, void* self) {

@@ -4,6 +4,10 @@
 // transaction takes it. An answer's pieces wait in their stream, one at a time, until the client's windows and the
 // socket take them. nghttp2 is never entered from within itself: everything that wants to send marks that and pump()
 // does it.
+//
+// Turns: one round of the loop takes at most kHttp2TurnFrames frames of a client. Requests begin when all frames of the
+// turn are taken, not within nghttp2's callbacks: one that is reset in the same turn never began. What a client does
+// beside asking is counted by Http2Conduct; one that does too much is sent away.
 #pragma once
 
 #include <nghttp2/nghttp2.h>
@@ -11,7 +15,10 @@
 #include <memory>
 #include <vector>
 
+#include "core/turn.h"
 #include "l7/client_connection.h"
+#include "l7/http2_conduct.h"
+#include "l7/http2_walk.h"
 #include "l7/transaction.h"
 
 namespace tidegate::l7 {
@@ -56,6 +63,9 @@ class H2Stream final : public ClientStream {
   Failure gone_why_ = Failure::client_gone;
   bool takes_rest_ = false;  // of it, after the answer
   bool head_ended_ = false;
+  bool head_ends_stream_ = false;
+  bool begun_ = false;          // its transaction runs, or has run
+  bool backend_broke_ = false;  // we reset it, for no fault of the client's
   bool body_ended_ = false;
   bool response_begun_ = false;
   bool has_body_ = false;        // the answer comes with DATA
@@ -89,7 +99,9 @@ class H2Connection final : public ClientProtocol {
   void send_frames();
   void wake(H2Stream& stream);
   void resume_awake();
-  void start_request(H2Stream& stream, bool end_of_stream);
+  void resume_stream(H2Stream& stream);
+  void start_request(H2Stream& stream);
+  bool count_header_bytes(size_t name_bytes, size_t value_bytes);
   void close_stream(H2Stream* stream);
   void look_at_ns(uint64_t at_ns);
   void note_progress();
@@ -97,6 +109,11 @@ class H2Connection final : public ClientProtocol {
   void watch_stream(H2Stream& stream);
   uint64_t look_at_streams(uint64_t now_ns);
   void give_up();
+  // Ends all streams, says GOAWAY past nghttp2, and reads on for a while, so that the client can read it.
+  void send_away(uint32_t error, Http2Fault why);
+  void send_away_for(int library_error);
+  void count_own_reset(int32_t id, const nghttp2_rst_stream& reset);
+  void linger();
 
   // nghttp2's callbacks, in the order in which a request meets them.
   static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* self);
@@ -118,6 +135,11 @@ class H2Connection final : public ClientProtocol {
   std::unique_ptr<nghttp2_session, SessionDelete> session_;
   std::vector<std::unique_ptr<H2Stream>> streams_;
   std::vector<H2Stream*> awake_;
+  Http2Conduct conduct_;
+  Http2Walk walk_;
+  TurnCount turn_frames_;
+  size_t header_bytes_ = 0;    // decoded, of the present header block
+  size_t lingered_bytes_ = 0;  // read since it was sent away
   size_t unfinished_heads_ = 0;
   uint64_t head_begun_ns_ = 0;          // the first of the unfinished ones
   uint64_t progress_ns_ = 0;            // a stream opened, ended or moved bytes of a body; nothing else is progress
@@ -128,6 +150,7 @@ class H2Connection final : public ClientProtocol {
   uint64_t next_look_ns_ = UINT64_MAX;  // the timer's
   bool pumping_ = false;
   bool draining_ = false;
+  bool sent_away_ = false;  // GOAWAY is out; nghttp2 is not asked any more
 };
 
 }  // namespace tidegate::l7

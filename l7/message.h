@@ -149,12 +149,20 @@ class Http2RequestBuilder {
 
  private:
   MessageFault add_pseudo(std::string_view name, std::string_view value);
-  MessageFault join_cookie(std::string_view value);
+  struct Crumb {
+    std::string_view value;
+    Crumb* next;
+  };
+  void keep_crumb(std::string_view value);
+  std::string_view join_crumbs() const;
   Arena* arena_ = nullptr;
   RequestHead* out_ = nullptr;
   size_t max_bytes_ = 0;
   size_t bytes_ = 0;
-  std::string_view scheme_, target_, host_field_, cookie_;
+  std::string_view scheme_, target_, host_field_;
+  Crumb* crumbs_ = nullptr;  // in the order in which they came, in the arena
+  Crumb* last_crumb_ = nullptr;
+  size_t cookie_bytes_ = 0;  // of all crumbs, joined
   bool ordinary_seen_ = false;
   bool length_seen_ = false;
 };

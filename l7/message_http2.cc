@@ -1,6 +1,9 @@
 // HTTP/2 header blocks into RequestHead: RFC 9113 §8.2 (fields) and §8.3 (pseudo-header fields).
+#include <algorithm>
 #include <charconv>
+#include <new>
 
+#include "l7/limits.h"
 #include "l7/message.h"
 
 namespace tidegate::l7 {
@@ -44,7 +47,7 @@ void Http2RequestBuilder::start(Arena& arena, RequestHead& out, size_t max_bytes
 
 MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view value) {
   bytes_ += name.size() + value.size() + 32;  // as RFC 9113 §6.5.2 counts
-  if (bytes_ > max_bytes_) return MessageFault::too_large;
+  if (bytes_ > max_bytes_ || arena_->bytes() > kRequestArenaBytes) return MessageFault::too_large;
   if (!is_valid_value(value)) return MessageFault::bad_field;
   if (!name.empty() && name.front() == ':') return add_pseudo(name, value);
   ordinary_seen_ = true;
@@ -76,7 +79,8 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
       out_->expect_continue = http1::equals_ignore_case(value, "100-continue");
       return MessageFault::none;
     case FieldKind::cookie:
-      return join_cookie(value);
+      keep_crumb(value);
+      return MessageFault::none;
     default:
       break;
   }
@@ -84,19 +88,27 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
   return out_->fields.add(field) ? MessageFault::none : MessageFault::too_many_fields;
 }
 
-// §8.2.3: cookie pairs may come in several fields; HTTP/1 wants them in one.
-MessageFault Http2RequestBuilder::join_cookie(std::string_view value) {
-  if (cookie_.empty()) {
-    cookie_ = arena_->copy(value);
-    return MessageFault::none;
+// §8.2.3: cookie pairs may come in several fields; HTTP/1 wants them in one. A field is one byte on the wire when the
+// compression table holds it, so each is kept as it comes, and all are joined once.
+void Http2RequestBuilder::keep_crumb(std::string_view value) {
+  auto* const crumb = new (arena_->allocate_aligned(sizeof(Crumb))) Crumb{arena_->copy(value), nullptr};
+  (last_crumb_ == nullptr ? crumbs_ : last_crumb_->next) = crumb;
+  cookie_bytes_ += value.size() + (last_crumb_ == nullptr ? 0 : 2);
+  last_crumb_ = crumb;
+}
+
+std::string_view Http2RequestBuilder::join_crumbs() const {
+  if (crumbs_->next == nullptr) return crumbs_->value;
+  char* const joined = arena_->allocate(cookie_bytes_);
+  char* out = joined;
+  for (const Crumb* crumb = crumbs_; crumb != nullptr; crumb = crumb->next) {
+    if (crumb != crumbs_) {
+      *out++ = ';';
+      *out++ = ' ';
+    }
+    out = std::copy(crumb->value.begin(), crumb->value.end(), out);
   }
-  const size_t bytes = cookie_.size() + 2 + value.size();
-  char* joined = arena_->allocate(bytes);
-  std::memcpy(joined, cookie_.data(), cookie_.size());
-  std::memcpy(joined + cookie_.size(), "; ", 2);
-  if (!value.empty()) std::memcpy(joined + cookie_.size() + 2, value.data(), value.size());
-  cookie_ = {joined, bytes};
-  return MessageFault::none;
+  return {joined, cookie_bytes_};
 }
 
 MessageFault Http2RequestBuilder::add_pseudo(std::string_view name, std::string_view value) {
@@ -135,7 +147,9 @@ MessageFault Http2RequestBuilder::finish(bool end_of_stream) {
   out.path = normalise_path(target_.substr(0, question), *arena_);
   if (out.path.empty()) return MessageFault::bad_path;
 
-  if (!cookie_.empty() && !out.fields.add({"cookie", cookie_, FieldKind::cookie})) return MessageFault::too_many_fields;
+  if (crumbs_ != nullptr && !out.fields.add({"cookie", join_crumbs(), FieldKind::cookie})) {
+    return MessageFault::too_many_fields;
+  }
   if (end_of_stream) {
     if (length_seen_ && out.content_length != 0) return MessageFault::bad_content_length;
   } else if (length_seen_) {

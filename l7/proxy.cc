@@ -46,6 +46,11 @@ Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_
   metrics.gauge("tidegate_l7_client_connections", "Client connections open", [this] {
     return shared_ ? static_cast<double>(shared_->admission.connections.load(std::memory_order_relaxed)) : 0.0;
   });
+  metrics.gauge("tidegate_l7_arena_bytes", "Memory of requests' heads, held by transactions", [this] {
+    uint64_t bytes = 0;
+    for (const std::unique_ptr<Worker>& worker : workers_) bytes += worker->arena_bytes();
+    return static_cast<double>(bytes);
+  });
 }
 
 Proxy::~Proxy() {

@@ -28,7 +28,9 @@ Stats::Stats(Metrics& m)
           m.counter("tidegate_l7_log_lines_dropped_total", "Access log lines lost to a disk that is slow or full")),
       fields_dropped(m.counter("tidegate_l7_fields_dropped_total",
                                "Request fields dropped: applications may read them as ones that the proxy sets")),
-      http2_resets_refused(m.counter("tidegate_l7_http2_floods_total", "HTTP/2 connections closed for abuse")) {
+      http2_cancelled(m.counter("tidegate_l7_http2_cancelled_total", "Requests reset before their work began")),
+      turns_ended(m.counter("tidegate_l7_turns_ended_total",
+                            "Connections that had their share of a round and went on in the next")) {
   constexpr const char* kProtocols[] = {"http/1.0", "http/1.1", "h2"};
   for (size_t protocol = 0; protocol < requests_.size(); ++protocol) {
     for (size_t status = 0; status < 6; ++status) {
@@ -57,6 +59,10 @@ Stats::Stats(Metrics& m)
   for (size_t i = 0; i < message_faults_.size(); ++i) {
     message_faults_[i] =
         &m.counter(kRefused, kRefusedHelp, {{"protocol", "any"}, {"reason", name(static_cast<MessageFault>(i))}});
+  }
+  for (size_t i = 1; i < floods_.size(); ++i) {
+    floods_[i] = &m.counter("tidegate_l7_http2_floods_total", "HTTP/2 connections closed for abuse",
+                            {{"reason", name(static_cast<Http2Fault>(i))}});
   }
 }
 

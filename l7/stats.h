@@ -6,6 +6,7 @@
 #include "core/http1.h"
 #include "core/metrics.h"
 #include "l7/failure.h"
+#include "l7/http2_conduct.h"
 #include "l7/message.h"
 
 namespace tidegate::l7 {
@@ -31,6 +32,8 @@ class Stats {
   void count_failure(Failure failure) { failures_[static_cast<size_t>(failure)]->add(); }
   void count_refusal(ConnectionRefusal refusal) { connections_refused_[static_cast<size_t>(refusal)]->add(); }
   void count_refusal(http1::Fault fault) { http1_faults_[static_cast<size_t>(fault)]->add(); }
+  // tidegate_l7_http2_floods_total{reason}
+  void count_flood(Http2Fault fault) { floods_[static_cast<size_t>(fault)]->add(); }
   void count_refusal(MessageFault fault) { message_faults_[static_cast<size_t>(fault)]->add(); }
 
   LatencyHistogram& duration;    // from the request's head to the answer's last byte handed over
@@ -48,9 +51,10 @@ class Stats {
   Counter& retries;
   Counter& retries_denied;  // the budget was spent
   Counter& ejections;
-  Counter& log_lines_dropped;     // the log could not be written as fast, or not at all
-  Counter& fields_dropped;        // of requests: read by applications as fields that the proxy sets
-  Counter& http2_resets_refused;  // connections closed for resetting streams too fast
+  Counter& log_lines_dropped;  // the log could not be written as fast, or not at all
+  Counter& fields_dropped;     // of requests: read by applications as fields that the proxy sets
+  Counter& http2_cancelled;    // requests that were reset before their work began
+  Counter& turns_ended;        // connections that had had their share of a round and went on in the next
 
  private:
   std::array<std::array<Counter*, 6>, 3> requests_{};
@@ -58,6 +62,7 @@ class Stats {
   std::array<Counter*, static_cast<size_t>(ConnectionRefusal::count_)> connections_refused_{};
   std::array<Counter*, static_cast<size_t>(http1::Fault::count_)> http1_faults_{};
   std::array<Counter*, static_cast<size_t>(MessageFault::count_)> message_faults_{};
+  std::array<Counter*, static_cast<size_t>(Http2Fault::count_)> floods_{};
 };
 
 }  // namespace tidegate::l7

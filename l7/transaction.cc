@@ -17,7 +17,8 @@ const Transaction::StepEntry Transaction::kSteps[] = {
 
 const char* name(Step step) { return step < Step::over ? Transaction::kSteps[static_cast<size_t>(step)].name : "over"; }
 
-Transaction::Transaction(Worker& worker) : worker_(worker), timer_(worker.loop(), [this] { resume(); }) {}
+Transaction::Transaction(Worker& worker)
+    : worker_(worker), arena_(&worker.arena_bytes_), timer_(worker.loop(), [this] { resume(); }) {}
 
 void Transaction::begin(ClientStream& client, PlanPin plan) {
   client_ = &client;

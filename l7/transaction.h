@@ -184,6 +184,7 @@ class Transaction final : public BackendConnection::User {
   Step step_ = Step::over;
   bool running_ = false;
   bool again_ = false;
+  size_t place_ = 0;     // among the worker's
   bool queued_ = false;  // in the worker's list of those to resume in the next round
   bool gone_ = false;    // the client left
   bool head_sent_ = false;

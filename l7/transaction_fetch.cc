@@ -3,15 +3,11 @@
 
 #include "core/clock.h"
 #include "l7/forwarding.h"
+#include "l7/limits.h"
 #include "l7/transaction.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
-namespace {
-
-constexpr int kPiecesPerRound = 16;  // at most 1 MB for one client before others have their turn
-
-}  // namespace
 
 Step Transaction::choose() {
   if (nobody_waits()) return fail(Failure::client_gone);
@@ -198,7 +194,11 @@ bool Transaction::pump_request() {
   const bool tunnel = response_.body == BodyKind::tunnel;
   bool moved = false;
   if (backend_->ready_for_piece()) client_->want_body();
-  while (backend_->ready_for_piece()) {
+  for (int pieces = 0; backend_->ready_for_piece(); ++pieces) {
+    if (pieces == kTurnPieces) {
+      worker_.resume_later(*this);
+      break;
+    }
     const std::string_view piece = client_->next_piece();
     if (piece.empty()) {
       if (client_->body_ended()) {
@@ -232,7 +232,7 @@ Failure Transaction::request_body_failure() const {
 bool Transaction::pump_response() {
   bool moved = false;
   for (int pieces = 0; client_->ready_for_piece(); ++pieces) {
-    if (pieces == kPiecesPerRound) {
+    if (pieces == kTurnPieces) {
       worker_.resume_later(*this);
       break;
     }
@@ -276,7 +276,8 @@ bool Transaction::backend_to_blame(Failure failure) const {
 }
 
 bool Transaction::may_retry(Failure failure, bool stale_connection) {
-  if (failure == Failure::total_timeout || failure == Failure::bad_response || failure == Failure::out_of_sockets) {
+  if (failure == Failure::total_timeout || failure == Failure::bad_response || failure == Failure::out_of_sockets ||
+      failure == Failure::too_many_interim) {
     return false;
   }
   const bool never_sent =

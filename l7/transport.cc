@@ -6,6 +6,8 @@
 
 #include <cerrno>
 
+#include "l7/limits.h"
+
 namespace tidegate::l7 {
 
 bool Transport::open(UniqueFd fd, IoHandler* handler) {
@@ -52,7 +54,19 @@ Transport::Status Transport::handshake() {
 
 Transport::Status Transport::fill(InBuffer& in) {
   if (end_seen_) return Status::closed;
+  if (!may_read()) return Status::blocked;
   return tls_ ? fill_tls(in) : fill_plain(in);
+}
+
+bool Transport::may_read() {
+  const uint64_t round_ns = loop_.now_ns();
+  const bool left = turn_bytes_.left(round_ns, kTurnBytes) > 0 && turn_reads_.left(round_ns, kTurnReads) > 0;
+  if (!left && readable()) yield();
+  return left;
+}
+
+void Transport::yield() {
+  if (fd_) loop_.call_again(fd_.get());
 }
 
 Transport::Status Transport::fill_plain(InBuffer& in) {
@@ -65,6 +79,8 @@ Transport::Status Transport::fill_plain(InBuffer& in) {
       const auto bytes = static_cast<size_t>(got);
       in.filled(bytes);
       bytes_read_ += bytes;
+      turn_bytes_.use(bytes);
+      turn_reads_.use(1);
       // A short read emptied the socket (epoll(7)), unless its end is still to be read.
       if (bytes < space.bytes && !hung_up_) readable_ = false;
       return Status::ok;
@@ -87,11 +103,13 @@ Transport::Status Transport::fill_tls(InBuffer& in) {
   bool any = false;
   while (readable()) {
     const InBuffer::Space space = in.space();
-    if (space.bytes == 0) break;
+    if (space.bytes == 0 || (any && !may_read())) break;
     const TlsStream::Io io = tls_->read(space.data, space.bytes);
+    turn_reads_.use(1);
     if (io.status == TlsStatus::ok) {
       in.filled(io.bytes);
       bytes_read_ += io.bytes;
+      turn_bytes_.use(io.bytes);
       any = true;
       // As with plain sockets: a short read emptied it, unless its end is still to be read.
       if (tls_->emptied_socket() && !tls_->has_pending() && !hung_up_) readable_ = false;

@@ -3,6 +3,9 @@
 //
 // Small pieces are gathered and leave with flush(); large ones are written from where they lie, after what was
 // gathered. A failure is remembered (broken()) and never called back: the owner looks after each round.
+//
+// One round of the loop reads no more than kTurnBytes in kTurnReads reads from one socket, whoever asks and however
+// fast the peer sends: fill() then says `blocked`, and the handler is called again in the next round.
 #pragma once
 
 #include <memory>
@@ -12,6 +15,7 @@
 #include "core/event_loop.h"
 #include "core/fd.h"
 #include "core/tls.h"
+#include "core/turn.h"
 #include "l7/buffer.h"
 
 namespace tidegate::l7 {
@@ -38,8 +42,11 @@ class Transport {
   bool peer_hung_up() const { return hung_up_; }
   Status handshake();
 
-  // Reads what there is and fits. ok: something came; closed: orderly end; blocked: nothing now, or no space.
+  // Reads what there is and fits. ok: something came; closed: orderly end; blocked: nothing now, no space, or no more
+  // in this round.
   Status fill(InBuffer& in);
+  // Others are served first: the handler is called again in the next round.
+  void yield();
 
   // Gathers. False (and broken) when the bounded queue is full.
   bool queue(std::string_view data);
@@ -65,6 +72,7 @@ class Transport {
 
  private:
   static constexpr size_t kGatherBytes = 4096;  // below this a copy is cheaper than a system call of its own
+  bool may_read();
   bool write_plain(std::string_view data);
   bool write_tls(std::string_view data);
   bool encrypt(std::string_view& data);
@@ -76,6 +84,7 @@ class Transport {
   std::unique_ptr<TlsStream> tls_;
   OutQueue out_;
   uint64_t bytes_read_ = 0, bytes_written_ = 0;
+  TurnCount turn_bytes_, turn_reads_;
   bool readable_ = false;
   bool writable_ = true;
   bool hung_up_ = false;

@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/open_files.h"
 #include "core/thread.h"
+#include "l7/limits.h"
 
 namespace tidegate::l7 {
 
@@ -14,7 +15,10 @@ Worker::Worker(size_t index, WorkerShared& shared)
       shared_(shared),
       backends_(loop_, blocks_, [this] { return admission_.recycle_one(); }),
       admission_(shared_.admission, shared_.stats, loop_, [this] { return backends_.drop_one_idle(); }),
-      drain_timer_(loop_, [this] { for_each_connection([](ClientConnection& connection) { connection.abort(); }); }) {}
+      drain_timer_(loop_, [this] { for_each_connection([](ClientConnection& connection) { connection.abort(); }); }),
+      trim_timer_(loop_, [this] { trim_transactions(); }) {
+  loop_.count_calls_again(shared.stats.turns_ended);
+}
 
 Worker::~Worker() {
   // Transactions let go of connections and plans first; then the plan goes here, not through a loop that has ended.
@@ -95,10 +99,13 @@ std::string_view Worker::http_date() {
 Transaction& Worker::take_transaction() {
   if (free_transactions_.empty()) {
     transactions_.push_back(std::make_unique<Transaction>(*this));
+    transactions_.back()->place_ = transactions_.size() - 1;
+    least_free_ = 0;
     return *transactions_.back();
   }
   Transaction& transaction = *free_transactions_.back();
   free_transactions_.pop_back();
+  least_free_ = std::min(least_free_, free_transactions_.size());
   return transaction;
 }
 
@@ -108,6 +115,26 @@ void Worker::give_back(Transaction* transaction) {
     transaction->queued_ = false;
   }
   free_transactions_.push_back(transaction);
+  if (free_transactions_.size() <= kKeptTransactions || trim_timer_.armed()) return;
+  least_free_ = free_transactions_.size();
+  trim_timer_.arm_after_ms(kTransactionTrimMs);
+}
+
+// What a burst made us take goes back once it is over; what a steady load takes again and again stays.
+void Worker::trim_transactions() {
+  const size_t spare = least_free_ > kKeptTransactions ? least_free_ - kKeptTransactions : 0;
+  for (size_t i = 0; i < spare; ++i)
+    free_transaction(free_transactions_[i]);  // taken from the back: these are the oldest
+  free_transactions_.erase(free_transactions_.begin(), free_transactions_.begin() + static_cast<ptrdiff_t>(spare));
+  least_free_ = free_transactions_.size();
+  if (least_free_ > kKeptTransactions) trim_timer_.arm_after_ms(kTransactionTrimMs);
+}
+
+void Worker::free_transaction(Transaction* transaction) {
+  const size_t place = transaction->place_;
+  std::swap(transactions_[place], transactions_.back());
+  transactions_[place]->place_ = place;
+  transactions_.pop_back();
 }
 
 void Worker::resume_later(Transaction& transaction) {

@@ -70,6 +70,9 @@ class Worker {
   // The Date field's value, of this second.
   std::string_view http_date();
 
+  // Of the arenas of all its transactions. Any thread.
+  uint64_t arena_bytes() const { return arena_bytes_.load(std::memory_order_relaxed); }
+
   Transaction& take_transaction();
   void give_back(Transaction* transaction);
   // Runs it again in the next round of the loop.
@@ -89,9 +92,12 @@ class Worker {
   void bury(ClientConnection* connection);
 
  private:
+  friend class Transaction;
   void run_adoption(Adoption& adoption);
   void retire(LocalPlan* local);
   void resume_queued();
+  void trim_transactions();
+  void free_transaction(Transaction* transaction);
   void end_round();
   void finish_drain_if_idle();
   bool trusts(const IpAddress& peer, const Endpoint& bind) const;
@@ -105,8 +111,10 @@ class Worker {
   RequestIds request_ids_;
   http1::Head scratch_head_;
   PlanPin plan_;
+  std::atomic<uint64_t> arena_bytes_{0};
   std::vector<std::unique_ptr<Transaction>> transactions_;  // all
   std::vector<Transaction*> free_transactions_;
+  size_t least_free_ = 0;  // since the trim timer was armed: what nobody has needed
   std::vector<Transaction*> queued_;
   BackendConnections backends_;
   Admission admission_;
@@ -119,6 +127,7 @@ class Worker {
   bool draining_ = false;
   std::function<void()> drained_;
   Timer drain_timer_;
+  Timer trim_timer_;
   std::thread thread_;
 };
 

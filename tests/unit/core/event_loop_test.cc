@@ -35,6 +35,31 @@ struct Recorder final : IoHandler {
   std::function<void()> then;
 };
 
+TEST(EventLoopIo, CallsAHandlerAgainThatLeavesInputUnreadAndOthersInBetween) {
+  EventLoop loop;
+  Pair busy, other;
+  Recorder busy_handler, other_handler;
+  std::string order;
+  busy_handler.then = [&] {
+    order += 'b';
+    loop.call_again(busy.a.get());
+    loop.call_again(busy.a.get());  // once is enough
+  };
+  other_handler.then = [&] { order += 'o'; };
+  ASSERT_TRUE(loop.add(busy.a.get(), EPOLLIN | EPOLLET, &busy_handler));
+  ASSERT_TRUE(loop.add(other.a.get(), EPOLLIN | EPOLLET, &other_handler));
+  ASSERT_EQ(::write(busy.b.get(), "x", 1), 1);
+  loop.run_once(kNsPerS);
+  ASSERT_EQ(::write(other.b.get(), "x", 1), 1);
+  loop.run_once(kNsPerS);
+  loop.run_once(kNsPerS);
+  EXPECT_EQ(order, "bobb");
+  loop.remove(busy.a.get());
+  loop.run_once(0);
+  EXPECT_EQ(busy_handler.calls, 3);
+  loop.remove(other.a.get());
+}
+
 TEST(EventLoopIo, TellsTheHandlerWhatIsReady) {
   EventLoop loop;
   Pair pair;

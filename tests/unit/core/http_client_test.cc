@@ -74,6 +74,17 @@ TEST_F(HttpClientTest, PassesOverInterimResponses) {
   EXPECT_EQ(result->header("link"), "");
 }
 
+TEST_F(HttpClientTest, TakesSomeInterimResponsesButNotWithoutEnd) {
+  std::string few, many;
+  for (int i = 0; i < 20; ++i) few += "HTTP/1.1 103 Early Hints\r\n\r\n";
+  for (int i = 0; i < 5; ++i) many += few;
+  const std::string last = "HTTP/1.1 204 No Content\r\n\r\n";
+  EXPECT_TRUE(outcome_of(few + last));
+  const auto result = outcome_of(many + last);
+  ASSERT_FALSE(result);
+  EXPECT_NE(result.error().message.find("interim"), std::string::npos);
+}
+
 TEST_F(HttpClientTest, SaysWhatIsWrongWithAnAnswer) {
   const auto message = [this](std::string_view bytes) { return outcome_of(bytes).error().message; };
   const std::string peer = "read " + raw_.endpoint().to_string() + ": ";

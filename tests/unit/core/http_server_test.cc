@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <fstream>
 
+#include "core/limits.h"
 #include "core/metrics.h"
 #include "http_fixture.h"
 
@@ -45,6 +47,25 @@ class HttpServerTest : public ::testing::Test {
   HttpHandler handler_;
   std::unique_ptr<HttpServer> server_;
 };
+
+TEST_F(HttpServerTest, ServesOthersWhileOneClientPipelines) {
+  serve();
+  std::vector<std::string> order;
+  handler_ = [&](const HttpExchangePtr& exchange) {
+    order.push_back(exchange->request().path);
+    exchange->respond({204, {}, {}});
+  };
+  RawClient busy = client(), other = client();
+  busy.send("GET /busy HTTP/1.1\r\nHost: h\r\n\r\n");
+  busy.read_until("\r\n\r\n");
+  std::string requests;
+  for (int i = 0; i < 400; ++i) requests += "GET /busy HTTP/1.1\r\nHost: h\r\n\r\n";
+  busy.send(requests);
+  other.send("GET /other HTTP/1.1\r\nHost: h\r\n\r\n");
+  ASSERT_TRUE(turn_until(loop_, [&] { return order.size() == 402; }));
+  EXPECT_LE(std::find(order.begin(), order.end(), "/other") - order.begin(), 1 + 2 * kHttpTurnRequests);
+  busy.read_until("\r\n\r\n", 401);
+}
 
 TEST_F(HttpServerTest, HandsOverTheRequestAndSendsTheAnswer) {
   serve();

@@ -256,7 +256,7 @@ TEST_F(Http2, AClientThatResetsStreamsWithoutEndIsSentAway) {
   }
   const int32_t after = client.submit(Http2Client::request("/"));
   client.finish(after);
-  EXPECT_EQ(edge_.metric("tidegate_l7_http2_floods_total"), 1u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_http2_floods_total{reason=\"resets\"}"), 1u);
   EXPECT_LT(origin.requests(), 1000u);
 }
 

@@ -1,0 +1,137 @@
+// What one round of the loop takes of one connection, and how frames are counted.
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <random>
+#include <string>
+
+#include "core/clock.h"
+#include "l7/http2_conduct.h"
+#include "l7/http2_walk.h"
+#include "l7/transport.h"
+
+namespace tidegate::l7 {
+namespace {
+
+// --- Transport
+
+struct Reader final : IoHandler {
+  Reader(EventLoop& loop, UniqueFd fd) : transport(loop, blocks), in(blocks) {
+    EXPECT_TRUE(transport.open(std::move(fd), this));
+  }
+  void on_io(uint32_t events) override {
+    transport.note(events);
+    size_t now = 0;
+    while (transport.fill(in) == Transport::Status::ok) {
+      now += in.bytes().size();
+      in.consume(in.bytes().size());
+    }
+    most = std::max(most, now);
+    total += now;
+    if (now > 0) ++turns;
+  }
+  BlockPool blocks;
+  Transport transport;
+  InBuffer in;
+  size_t most = 0, total = 0, turns = 0;
+};
+
+TEST(Turns, ASocketIsReadATurnARoundHoweverMuchItHolds) {
+  EventLoop loop;
+  int fds[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+  UniqueFd peer(fds[1]);
+  const int room = 8 << 20;
+  if (::setsockopt(peer.get(), SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) != 0) GTEST_SKIP() << "only for root";
+  const std::string chunk(65536, 'x');
+  size_t sent = 0;
+  for (ssize_t now; sent < (2 << 20) && (now = ::send(peer.get(), chunk.data(), chunk.size(), 0)) > 0;) {
+    sent += static_cast<size_t>(now);
+  }
+  ASSERT_GT(sent, 4 * kTurnBytes);
+  Reader reader(loop, UniqueFd(fds[0]));
+  for (int round = 0; round < 100 && reader.total < sent; ++round) loop.run_once(0);
+  EXPECT_EQ(reader.total, sent);
+  EXPECT_LT(reader.most, kTurnBytes + kBlockBytes);
+  EXPECT_GE(reader.turns, sent / (kTurnBytes + kBlockBytes));
+}
+
+// --- frames
+
+std::string frame(uint8_t type, size_t bytes) {
+  std::string out{static_cast<char>(bytes >> 16), static_cast<char>(bytes >> 8), static_cast<char>(bytes),
+                  static_cast<char>(type)};
+  return out + std::string(5 + bytes, '\0');
+}
+
+TEST(Http2Walk, FindsTheSameFramesHoweverTheBytesAreSplit) {
+  std::mt19937 random(1);
+  std::string input(24, 'p');
+  for (int i = 0; i < 200; ++i) input += frame(8, random() % 3 == 0 ? 0 : random() % 300);
+  for (int run = 0; run < 50; ++run) {
+    Http2Walk walk;
+    Http2Conduct conduct;
+    uint64_t frames = 1000;
+    for (size_t at = 0; at < input.size();) {
+      const std::string_view piece = std::string_view(input).substr(at, 1 + random() % 400);
+      ASSERT_EQ(walk.next(piece, frames, conduct), piece.size());
+      at += piece.size();
+    }
+    EXPECT_EQ(frames, 800u);
+  }
+}
+
+TEST(Http2Walk, StopsBeforeAFrameTooMany) {
+  const std::string two = frame(6, 8) + frame(0, 100), input = std::string(24, 'p') + two + two;
+  Http2Walk walk;
+  Http2Conduct conduct;
+  uint64_t frames = 2;
+  EXPECT_EQ(walk.next(input, frames, conduct), 24 + two.size());
+  EXPECT_EQ(walk.next(two, frames, conduct), 0u);
+  frames = 2;
+  EXPECT_EQ(walk.next(two, frames, conduct), two.size());
+}
+
+// --- conduct
+
+TEST(Http2Conduct, FramesForTheirOwnSakeHaveALimitAndTimeRestoresSome) {
+  Http2Conduct conduct;
+  uint64_t now_ns = 1000 * kNsPerS;
+  conduct.refill(now_ns);
+  for (uint32_t i = 0; i < kHttp2IdleFrames; ++i) conduct.on_frame(0);
+  EXPECT_EQ(conduct.fault(), Http2Fault::none);
+  conduct.on_frame(0);
+  EXPECT_EQ(conduct.fault(), Http2Fault::idle_frames);
+  conduct.refill(now_ns += kNsPerS);
+  for (uint32_t i = 1; i < kHttp2IdleFramesPerSecond; ++i) conduct.on_frame(0);
+  EXPECT_EQ(conduct.fault(), Http2Fault::none);
+}
+
+TEST(Http2Conduct, WhatMovesARequestOnPaysForItsFrames) {
+  Http2Conduct conduct;
+  for (int i = 0; i < 100'000; ++i) {
+    conduct.on_data_frame();
+    conduct.on_content_received();
+    conduct.on_frame(0);  // two updates of windows
+    conduct.on_frame(0);
+    conduct.on_content_sent(200, false);
+    ASSERT_EQ(conduct.fault(), Http2Fault::none) << i;
+  }
+}
+
+TEST(Http2Conduct, ResetsHaveABurstAndARate) {
+  Http2Conduct conduct;
+  uint64_t now_ns = 1000 * kNsPerS;
+  conduct.refill(now_ns);
+  for (uint32_t i = 0; i < kHttp2ResetBurst; ++i) conduct.on_reset();
+  for (int second = 0; second < 100; ++second) {
+    conduct.refill(now_ns += kNsPerS);
+    for (uint32_t i = 0; i < kHttp2ResetsPerSecond; ++i) conduct.on_reset();
+    ASSERT_EQ(conduct.fault(), Http2Fault::none);
+  }
+  conduct.on_reset();
+  EXPECT_EQ(conduct.fault(), Http2Fault::resets);
+}
+
+}  // namespace
+}  // namespace tidegate::l7
