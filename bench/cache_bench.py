@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cache beside nginx, Varnish, Traffic Server and H2O's static files."""
 
 import tempfile
@@ -5,7 +6,7 @@ from pathlib import Path
 
 from generators import each_once, h2load, herd, wrk
 from http_servers import ORIGIN, PLAIN, TLS, floor, h2o, nginx, slow_origin, tidegate, trafficserver, varnish
-from measure import Contender, Row, package_version, table
+from measure import Contender, Row, Package, table
 
 PLAIN_URL, TLS_URL = f"http://127.0.0.1:{PLAIN}/x", f"https://127.0.0.1:{TLS}/x"
 ORIGIN_DELAY_MS = 300
@@ -19,12 +20,12 @@ def hit_contenders(load, size, tls=False):
     listed = [
         ours(tidegate(size, cached=True), load),
         ours(tidegate(size, cached=True, ram=False), load, "tidegate-l7, RAM off"),
-        Contender("nginx cache", package_version("nginx"), nginx(size, cached=True), load),
-        Contender("h2o static file", package_version("h2o"), h2o(size, static=True), load),
+        Contender("nginx cache", Package("nginx"), nginx(size, cached=True), load),
+        Contender("h2o static file", Package("h2o"), h2o(size, static=True), load),
     ]
     if not tls:
-        listed.insert(3, Contender("varnish", package_version("varnish"), varnish(size), load))
-        listed.insert(4, Contender("trafficserver", package_version("trafficserver"), trafficserver(size), load))
+        listed.insert(3, Contender("varnish", Package("varnish"), varnish(size), load))
+        listed.insert(4, Contender("trafficserver", Package("trafficserver"), trafficserver(size), load))
         listed.append(Contender("floor: canned answer", "", floor(size), load, floor=True))
     return listed
 
@@ -32,9 +33,9 @@ def hit_contenders(load, size, tls=False):
 def caches(load, size, start_origin=None):
     return [
         ours(tidegate(size, cached=True, start_origin=start_origin), load),
-        Contender("nginx cache, lock", package_version("nginx"), nginx(size, cached=True, lock=True, start_origin=start_origin), load),
-        Contender("varnish", package_version("varnish"), varnish(size, start_origin), load),
-        Contender("trafficserver", package_version("trafficserver"), trafficserver(size, start_origin), load),
+        Contender("nginx cache, lock", Package("nginx"), nginx(size, cached=True, lock=True, start_origin=start_origin), load),
+        Contender("varnish", Package("varnish"), varnish(size, start_origin), load),
+        Contender("trafficserver", Package("trafficserver"), trafficserver(size, start_origin), load),
     ]
 
 

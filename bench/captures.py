@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Capture files to be received again and again: what a forwarder meets, and what its neighbours answer."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The control plane: from a change's commit until every plane has it in force, and what a change costs those who are connected,
 beside a reload of nginx and of HAProxy.
 
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 
 from http_servers import PLAIN
-from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Contender, Program, Row, Sample, package_version, table, tcp_ready
+from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Contender, Program, Row, Sample, Package, table, tcp_ready
 
 DNS = 7053
 CLIENTS = 32
@@ -391,7 +392,7 @@ def rows():
         f"a backend is killed, until all have left it: probed every {CHECK_MS} ms by both",
         [
             Contender("tidegate: proxy and DNS", "this commit", start_failing, deaths("tidegate", every_plane("down"), every_plane("up")), ours=True),
-            Contender("haproxy: itself", package_version("haproxy"), start_failing_haproxy, deaths("haproxy", haproxy_says("DOWN"), haproxy_says("UP"))),
+            Contender("haproxy: itself", Package("haproxy"), start_failing_haproxy, deaths("haproxy", haproxy_says("DOWN"), haproxy_says("UP"))),
         ],
         unit="change",
     )
@@ -404,8 +405,8 @@ def rows():
             f"a change of one route among {routes:,}, in force on every plane, under {CLIENTS} kept connections",
             [
                 Contender("tidegate", "this commit", tidegate(name, routes), changes(change_route(name), PLAIN, count), ours=True),
-                Contender("nginx reload", package_version("nginx"), start_nginx, changes(change_nginx, PLAIN, count)),
-                Contender("haproxy reload", package_version("haproxy"), start_haproxy, changes(change_haproxy, PLAIN, count, settle_haproxy)),
+                Contender("nginx reload", Package("nginx"), start_nginx, changes(change_nginx, PLAIN, count)),
+                Contender("haproxy reload", Package("haproxy"), start_haproxy, changes(change_haproxy, PLAIN, count, settle_haproxy)),
             ],
             unit="change",
         )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The DNS server beside gdnsd, Knot and NSD, and for DoH dnsdist: one UDP worker each, on loopback."""
 
 import base64
@@ -9,7 +10,7 @@ from pathlib import Path
 from dns_servers import HTTPDNS, PORT, Place, dnsdist_doh, floor, gdnsd, knot, nsd, tidegate, tidegate_doh
 from generators import dns_clients, dnsperf_tcp, h2load, wrk
 from http_servers import TLS
-from measure import BUILD, BenchError, Contender, Row, Sample, generate, package_version, table
+from measure import BUILD, BenchError, Contender, Row, Sample, generate, Package, table
 from veth import CLIENT, FROM_CLIENT, MIDDLE, SERVER as VETH_SERVER, TO_CLIENT, Pair, counted, in_namespace, nft
 
 HOSTS = 1000
@@ -29,9 +30,9 @@ def ours(name, start, load):
 def everyone(load):
     return [
         ours("tidegate-dns", tidegate(), load),
-        Contender("gdnsd", package_version("gdnsd"), gdnsd(), load),
-        Contender("knot", package_version("knot"), knot(), load),
-        Contender("nsd", package_version("nsd"), nsd(), load),
+        Contender("gdnsd", Package("gdnsd"), gdnsd(), load),
+        Contender("knot", Package("knot"), knot(), load),
+        Contender("nsd", Package("nsd"), nsd(), load),
         Contender("floor: mmsg echo", "", floor(), load, floor=True),
     ]
 
@@ -58,7 +59,7 @@ def udp_rows(folder):
         [
             ours("tidegate-dns", tidegate(), with_ecs),
             ours("tidegate-dns, static", tidegate(), dns_clients(SERVER, static)),
-            Contender("gdnsd", package_version("gdnsd"), gdnsd(), with_ecs),
+            Contender("gdnsd", Package("gdnsd"), gdnsd(), with_ecs),
             Contender("floor: mmsg echo", "", floor(), with_ecs, floor=True),
         ],
         unit="query",
@@ -77,7 +78,7 @@ def stream_rows(folder):
     yield Row(
         "dns",
         "DoH, HTTP/2 over TLS",
-        [ours("tidegate-dns", tidegate_doh, h2load(doh)), Contender("dnsdist", package_version("dnsdist"), dnsdist_doh, h2load(doh))],
+        [ours("tidegate-dns", tidegate_doh, h2load(doh)), Contender("dnsdist", Package("dnsdist"), dnsdist_doh, h2load(doh))],
     )
 
 
@@ -89,9 +90,9 @@ def size_rows(folder):
         f"{million:,} records: from start to the first answer",
         [
             ours("tidegate-dns", tidegate(million), start_only),
-            Contender("gdnsd", package_version("gdnsd"), gdnsd(million), start_only),
-            Contender("knot", package_version("knot"), knot(million), start_only),
-            Contender("nsd", package_version("nsd"), nsd(million), start_only),
+            Contender("gdnsd", Package("gdnsd"), gdnsd(million), start_only),
+            Contender("knot", Package("knot"), knot(million), start_only),
+            Contender("nsd", Package("nsd"), nsd(million), start_only),
         ],
         unit="start",
     )
@@ -100,7 +101,7 @@ def size_rows(folder):
         "10,000 steered names and 10,000 networks: from start to the first answer",
         [
             ours("tidegate-dns", tidegate(HOSTS, 10_000, 10_000), start_only),
-            Contender("gdnsd", package_version("gdnsd"), gdnsd(HOSTS, 10_000, 10_000), start_only),
+            Contender("gdnsd", Package("gdnsd"), gdnsd(HOSTS, 10_000, 10_000), start_only),
         ],
         unit="start",
     )
@@ -112,8 +113,8 @@ def size_rows(folder):
         [
             ours("tidegate-dns", tidegate(million), load),
             ours("tidegate-dns, 1,000", tidegate(), dns_clients(SERVER, lines(folder, "thousand", [f"h{i}.example.test" for i in range(HOSTS)]))),
-            Contender("gdnsd", package_version("gdnsd"), gdnsd(million), load),
-            Contender("knot", package_version("knot"), knot(million), load),
+            Contender("gdnsd", Package("gdnsd"), gdnsd(million), load),
+            Contender("knot", Package("knot"), knot(million), load),
         ],
         unit="query",
     )
@@ -132,9 +133,9 @@ def over_a_veth(load_of, prepare):
     starts = {
         BY_XDP: ("this commit", tidegate(place=PLACE, xdp=TO_CLIENT)),
         "tidegate-dns": ("this commit", tidegate(place=PLACE)),
-        "gdnsd": (package_version("gdnsd"), gdnsd(place=PLACE)),
-        "knot": (package_version("knot"), knot(place=PLACE)),
-        "nsd": (package_version("nsd"), nsd(place=PLACE)),
+        "gdnsd": (Package("gdnsd"), gdnsd(place=PLACE)),
+        "knot": (Package("knot"), knot(place=PLACE)),
+        "nsd": (Package("nsd"), nsd(place=PLACE)),
         "floor: mmsg echo": ("", floor(PLACE)),
     }
 
@@ -173,7 +174,7 @@ def goodput_row(folder):
 
     def load(seconds):
         before = counted(CLIENT, "netdev")
-        out, _ = generate(in_namespace(CLIENT, BUILD / "bench" / "udp_flood", f"{VETH_SERVER}:{PORT}", seconds, OFFERED, FLOWS, names))
+        out, _ = generate(in_namespace(CLIENT, BUILD / "bench" / "udp_flood", f"{VETH_SERVER}:{PORT}", seconds or 0.1, OFFERED, FLOWS, names))
         sent, took = out.split()
         answered = counted(CLIENT, "netdev") - before
         if answered == 0:

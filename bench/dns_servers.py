@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DNS servers on equal terms: one UDP worker, the same zone, no log, on loopback port 7053 (HTTPDNS in plain HTTP on 7054,
 DoH over TLS on 7443). Each function gives a start(folder) for a Contender."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load generators as functions of seconds: wrk, h2load, dnsperf and our own; each returns a Sample."""
 
 import itertools
@@ -5,14 +6,35 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from measure import BUILD, GENERATOR_CORE, Program, Sample, generate
+from measure import ASK_ONCE, BUILD, GENERATOR_CORE, Program, Sample, generate
 from outputs import dnsperf_sample, h2load_sample, wrk_sample
+
+
+def ask_once(url, headers=(), prefix=(), options=()):
+    """One request by h2load, which must be answered."""
+    fields = [part for header in headers for part in ("-H", header)]
+    out, _ = generate([*prefix, "h2load", "-t1", "-c1", "-n1", *options, *fields, url])
+    if " 1 done" not in out:
+        raise ValueError(f"{url} was not answered: {out[-300:]}")
+    return Sample(1, 1)
+
+
+def dig_once(address, names, prefix=(), options=()):
+    """One query by dig, which must be answered; `names` is a file with a name a line."""
+    host, port = address.rsplit(":", 1)
+    name = Path(names).read_text().split()[0]
+    out, _ = generate([*prefix, "dig", f"@{host}", "-p", port, "+tries=3", "+time=1", *options, name])
+    if "status:" not in out:
+        raise ValueError(f"{address} did not answer for {name}: {out[-300:]}")
+    return Sample(1, 1)
 
 
 def wrk(url, connections=32, headers=(), script=None, prefix=()):
     """`script`: Lua for wrk, to ask for another path each time; `prefix`: what runs wrk elsewhere."""
 
     def load(seconds):
+        if seconds == ASK_ONCE and not script:
+            return ask_once(url, headers, prefix, ("--h1",))
         whole = max(1, round(seconds))
         options = [part for header in headers for part in ("-H", header)] + (["-s", script] if script else [])
         out, busy = generate([*prefix, "wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--latency", *options, url])
@@ -26,6 +48,8 @@ def at_part_of_peak(url, part, connections=32):
     flat_out = wrk(url, connections)
 
     def load(seconds):
+        if seconds == ASK_ONCE:
+            return ask_once(url, options=("--h1",))
         rate_each = max(1, round(flat_out(1).rate * part / connections))
         return h2load(url, connections, 1, ("--h1", f"--rps={rate_each}"))(seconds)
 
@@ -34,6 +58,8 @@ def at_part_of_peak(url, part, connections=32):
 
 def h2load(url, connections=8, streams=10, options=()):
     def load(seconds):
+        if seconds == ASK_ONCE:
+            return ask_once(url, options=options)
         with tempfile.NamedTemporaryFile(prefix="tidegate-h2load-") as log:
             out, busy = generate(
                 ["h2load", "-t1", f"-c{connections}", f"-m{streams}", "-D", max(1, round(seconds)), f"--log-file={log.name}", *options, url]
@@ -57,6 +83,8 @@ def each_once(port, paths):
 
 def tls_handshakes(port, resume=False):
     def load(seconds):
+        if seconds == ASK_ONCE:
+            return ask_once(f"https://127.0.0.1:{port}/x")
         command = [BUILD / "bench" / "tls_clients", "handshakes", f"127.0.0.1:{port}", "www.example.test", max(1, round(seconds))]
         out, busy = generate(command + (["resume"] if resume else []))
         count, took, p50, p99 = out.split()
@@ -106,6 +134,8 @@ def dns_clients(address, names, ecs=False, prefix=()):
     """128 outstanding queries of our own generator, which batches; latency measured query by query."""
 
     def load(seconds):
+        if seconds == ASK_ONCE:
+            return dig_once(address, names, prefix, ("+subnet=10.0.0.0/24",) if ecs else ())
         command = [*prefix, BUILD / "bench" / "dns_clients", address, max(1, round(seconds)), names] + (["ecs"] if ecs else [])
         out, busy = generate(command)
         count, took, p50, p99, lost = out.split()
@@ -120,6 +150,8 @@ def dnsperf_tcp(port, queries):
     """dnsperf over TCP; it knows the mean and the worst latency only, which stand in the columns of p50 and p99."""
 
     def load(seconds):
+        if seconds == ASK_ONCE:
+            return dig_once(f"127.0.0.1:{port}", queries, options=("+tcp",))
         out, busy = generate(["dnsperf", "-m", "tcp", "-s", "127.0.0.1", "-p", port, "-d", queries, "-l", max(1, round(seconds)), "-c", 8, "-T", 1, "-q", 128])
         return dnsperf_sample(out, busy)
 

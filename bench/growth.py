@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What growth costs: our CPU time per operation at a larger size over that at a smaller one, out of rows that ran anyway."""
 
 # (what grows, factor, plane, its larger row and contender, its smaller row and contender): a row by words that its work holds.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP servers on equal terms: one worker, no access log, keep-alive without bound, the same certificate, ciphers left to TLS 1.3.
 
 Each function gives a start(folder) for a Contender: it writes the server's configuration and returns the pinned Program.
@@ -10,6 +11,7 @@ from pathlib import Path
 from measure import BUILD, GENERATOR_CORE, SERVER_CORE, Program, tcp_ready
 
 PLAIN, TLS, ORIGIN = 7080, 7443, 7090
+H2C = 7081  # HTTP/2 without TLS, where a server needs a port of its own for it
 
 
 def certificate(folder):
@@ -57,8 +59,13 @@ def floor(body_bytes):
     return lambda folder: Program("floor", [BUILD / "bench" / "floor_http", f"127.0.0.1:{PLAIN}", body_bytes], SERVER_CORE, folder, tcp_ready(PLAIN))
 
 
-def tidegate(body_bytes, cached=False, ram=True, routes=0, start_origin=None):
+# One address makes all of the load.
+ONE_CLIENT = "max_connections_per_client: 16000, connection_rate_per_client: 0"
+
+
+def tidegate(body_bytes, cached=False, ram=True, routes=0, start_origin=None, node_limits=ONE_CLIENT, build=BUILD):
     def start(folder):
+        limits = f", {node_limits}" if node_limits else ""
         certificate(folder)
         extra = "\n".join(f'  - {{name: r{i}, path: "/r/{i}/{{id}}", pool: origin}}' for i in range(routes))
         cache = "cache: {enabled: true, default_ttl: 1h}" if cached else "cache: {enabled: false}"
@@ -67,8 +74,7 @@ sites: [{{name: here, location: {{latitude: 50, longitude: 8}}}}]
 nodes:
   - name: bench
     site: here
-    # One address makes all of the load.
-    l7: {{workers: 1, max_connections_per_client: 16000, connection_rate_per_client: 0}}
+    l7: {{workers: 1{limits}}}
     cache: {{enabled: {str(cached).lower()}, ram: {"256MB" if ram else "0"}, disk: 1GB}}
 pools: [{{name: origin, backends: [{{name: o, addresses: [127.0.0.1], port: {ORIGIN}}}]}}]
 certificates: [{{name: c, certificate_file: c.crt, key_file: c.key}}]
@@ -79,13 +85,13 @@ routes:
   - {{name: all, path: "/*", pool: origin, {cache}}}
 {extra}
 """)
-        command = [BUILD / "l7" / "tidegate-l7", "--config", "edge.yaml", "--node", "bench", "--state", folder, "--run", folder]
+        command = [build / "l7" / "tidegate-l7", "--config", "edge.yaml", "--node", "bench", "--state", folder, "--run", folder]
         return Server("tidegate-l7", command, folder, tcp_ready(TLS), start_origin(folder) if start_origin else origin(folder, body_bytes, 3600 if cached else None))
 
     return start
 
 
-def nginx(body_bytes, cached=False, static=False, lock=False, start_origin=None):
+def nginx(body_bytes, cached=False, static=False, lock=False, start_origin=None, max_connections=None):
     def start(folder):
         certificate(folder)
         (Path(folder) / "www").mkdir()
@@ -94,7 +100,7 @@ def nginx(body_bytes, cached=False, static=False, lock=False, start_origin=None)
             f"proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection '';" + (" proxy_cache c; proxy_cache_valid 200 1h;" if cached else "") + (" proxy_cache_lock on;" if lock else ""))  # fmt: skip
         (Path(folder) / "nginx.conf").write_text(f"""
 worker_processes 1; daemon off; pid nginx.pid; error_log stderr crit; user root;
-events {{ worker_connections 16000; }}
+events {{ worker_connections {max_connections or 16000}; }}
 http {{
   access_log off; keepalive_requests 1000000000; sendfile on; tcp_nopush on; ssl_session_tickets on;
   http2_max_concurrent_streams 256;
@@ -102,7 +108,7 @@ http {{
   client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
   upstream origin {{ server 127.0.0.1:{ORIGIN}; keepalive 256; keepalive_requests 1000000000; }}
   server {{
-    listen 127.0.0.1:{PLAIN} backlog=4096; listen 127.0.0.1:{TLS} ssl http2 backlog=4096;
+    listen 127.0.0.1:{PLAIN} backlog=4096; listen 127.0.0.1:{H2C} http2; listen 127.0.0.1:{TLS} ssl http2 backlog=4096;
     ssl_certificate c.crt; ssl_certificate_key c.key; ssl_protocols TLSv1.2 TLSv1.3;
     location / {{ {location} }}
   }}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The forwarder beside testpmd on the same device: CPU time a packet, and how far above testpmd's io, which touches no packet."""
 
 import os
@@ -8,7 +9,7 @@ import l4_veth_bench
 import measure
 from captures import ACK, SYN, TCP, UDP, write_capture
 from l4_servers import testpmd, tidegate
-from measure import Contender, Row, package_version
+from measure import Contender, Row, Package
 
 # Flows: a frame each, kept in 2 kB buffers of one pool. DPDK makes no pool of more than 2 GB, and it has to fit in memory.
 MOST = 800_000 if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 6 << 30 and not measure.smoke else 100_000
@@ -17,7 +18,7 @@ MOST = 800_000 if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 6
 def packet_row(folder, work, family, protocol, flows, backends, flags=ACK, room=None):
     capture = Path(folder) / "received.pcap"
     frames = write_capture(capture, family, protocol, flows, backends, flags)
-    peer = package_version("dpdk")
+    peer = Package("dpdk-dev")
     contenders = [("tidegate-l4", tidegate(capture, frames, backends, room or flows), "this commit")]
     contenders += [(f"testpmd {mode}", testpmd(capture, frames, mode), peer) for mode in ("macswap", "5tswap")]
     contenders += [("floor: testpmd io", testpmd(capture, frames, "io"), peer)]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The forwarder and DPDK's own testpmd on the same virtual device: net_pcap, which gives a capture again and again and drops
 what is sent. Both on core 0, buffers of 2 kB in plain pages, bursts of 64."""
 
@@ -53,7 +54,7 @@ class PacketLoad:
     def load(self, seconds):
         received, forwarded = self.counters(self.program)
         began = time.monotonic()
-        time.sleep(seconds)
+        time.sleep(seconds or 0.1)
         received_after, forwarded_after = self.counters(self.program)
         took = time.monotonic() - began
         if forwarded_after - forwarded < 0.95 * self.share * (received_after - received):

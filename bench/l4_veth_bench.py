@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The forwarder through veth and AF_XDP, beside the kernel's own ways to spread a service over backends: see veth.py for the hosts
 and for whose CPU time is counted. Eight backends, 1,024 flows. The forwarder and the floor send answers straight back to the
 client; nftables' translation and HAProxy need them to come back the same way, which is part of what they cost."""
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from generators import wrk
 from l4_servers import admin_get
-from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Contender, Program, Row, Sample, generate, package_version
+from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Contender, Program, Row, Sample, generate, Package
 from veth import BACKEND, BACKENDS, CLIENT, FROM_BACKEND, MIDDLE, TO_BACKEND, TO_CLIENT, VIP, Wire, in_namespace, ip, netns, nft
 
 UDP_PORT, TCP_PORT = 7053, 7080
@@ -120,7 +121,7 @@ def datagrams(contender, rate):
 
     def load(seconds):
         before = contender.wire.received_packets()
-        command = in_namespace(CLIENT, BUILD / "bench" / "udp_flood", f"{VIP}:{UDP_PORT}", seconds, rate, FLOWS, SMALLEST_PAYLOAD)
+        command = in_namespace(CLIENT, BUILD / "bench" / "udp_flood", f"{VIP}:{UDP_PORT}", seconds or 0.1, rate, FLOWS, SMALLEST_PAYLOAD)
         out, busy = generate(command)
         sent, took = out.split()
         arrived = contender.wire.received_packets() - before
@@ -137,8 +138,8 @@ def requests(_):
 
 WAYS = {
     "tidegate-l4": (tidegate, "this commit"),
-    "nftables jhash DNAT": (nftables, package_version("nftables")),
-    "haproxy, mode tcp": (haproxy, package_version("haproxy")),
+    "nftables jhash DNAT": (nftables, Package("nftables")),
+    "haproxy, mode tcp": (haproxy, Package("haproxy")),
     "floor: plain routing": (routing, ""),
 }
 

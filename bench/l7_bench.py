@@ -1,10 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """The proxy beside nginx, HAProxy and H2O."""
 
 import resource
 
 from generators import at_part_of_peak, h2load, idle_tls, tls_handshakes, wrk
 from http_servers import PLAIN, TLS, floor, h2o, haproxy, nginx, tidegate
-from measure import Contender, Row, package_version
+from measure import Contender, Row, Package
 
 PLAIN_URL, TLS_URL = f"http://127.0.0.1:{PLAIN}/x", f"https://127.0.0.1:{TLS}/x"
 # HAProxy sets two descriptors aside for each connection that it may have: where a process may open few, there are fewer than 10,000.
@@ -14,9 +15,9 @@ IDLE_CONNECTIONS = min(10_000, (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 
 def contenders(load, body_bytes, with_floor=False):
     listed = [
         Contender("tidegate-l7", "this commit", tidegate(body_bytes), load, ours=True),
-        Contender("nginx", package_version("nginx"), nginx(body_bytes), load),
-        Contender("haproxy", package_version("haproxy"), haproxy(body_bytes), load),
-        Contender("h2o", package_version("h2o"), h2o(body_bytes), load),
+        Contender("nginx", Package("nginx"), nginx(body_bytes), load),
+        Contender("haproxy", Package("haproxy"), haproxy(body_bytes), load),
+        Contender("h2o", Package("h2o"), h2o(body_bytes), load),
     ]
     if with_floor:
         listed.append(Contender("floor: canned answer", "", floor(body_bytes), load, floor=True))

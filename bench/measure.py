@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every bench shares: pinned processes, their CPU time to the nanosecond, repeats in turn, and the table.
 
 The server under test runs on core 0, everything that loads it on core 1. CPU time is the sum over all threads of the server's
@@ -18,6 +19,7 @@ from pathlib import Path
 SERVER_CORE, GENERATOR_CORE = 0, 1
 # One repeat of a second shows that everything runs, and no more: large tables are a tenth then. Set before a plane's bench is imported.
 smoke = False
+ASK_ONCE = 0  # as the seconds of a load: one request, if the generator can be told so
 
 
 def table(size):
@@ -169,6 +171,7 @@ class Sample:
     whole_p99_us: float = 0
     offered_rate: float = 0  # a second, where it is not the answers that set the pace
     closed: float = 0  # connections that the server ended unasked
+    extra: dict = field(default_factory=dict)  # figures of the plane's own, by name; a text is told as it is
     held: object = None  # a Program that keeps the operations' effect alive until memory was measured
 
     @property
@@ -176,10 +179,21 @@ class Sample:
         return self.operations / self.seconds if self.seconds else 0
 
 
+class Package:
+    """The Debian package that a contender comes from; as text, its version."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __str__(self):
+        done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", self.name], capture_output=True, text=True)
+        return done.stdout.split("-")[0].split("+")[0] if done.returncode == 0 else "not installed"
+
+
 @dataclass
 class Contender:
     name: str
-    version: str
+    version: object  # "this commit", "" or a Package
     start: object  # (folder) -> a Program or what answers to cpu_ns, resident_kb and stop, ready; None: the samples are there already
     load: object  # (seconds) -> Sample without the server's part; None: the start itself is the operation
     ours: bool = False
@@ -187,10 +201,16 @@ class Contender:
     prepare: object = None  # () -> None: what the server must have seen before it is warmed and measured
     samples: list = field(default_factory=list)
     error: str = ""
+    asked_once: bool = False  # nothing was measured: it came up and answered
 
     @property
     def is_built_here(self):
-        return self.floor or self.version == "this commit"
+        return not isinstance(self.version, Package)
+
+    @property
+    def source(self):
+        """Where it comes from, for a person who reads that it did not run."""
+        return "built here" if self.is_built_here else f"Debian package {self.version.name}, {self.version}"
 
 
 @dataclass
@@ -202,6 +222,7 @@ class Row:
 
 
 def run_once(contender, seconds):
+    """`seconds` of load after a short warming; in a smoke run no warming, and ASK_ONCE for who is not measured."""
     folder = tempfile.mkdtemp(prefix="tidegate-bench-")
     os.chmod(folder, 0o755)
     server = None
@@ -213,7 +234,8 @@ def run_once(contender, seconds):
             return Sample(1, took, took * 1e6, took * 1e6, cpu_us=server.cpu_ns() / 1000, resident_kb=server.resident_kb())
         if contender.prepare:
             contender.prepare()
-        contender.load(0.3)  # warm
+        if not smoke:
+            contender.load(0.3)  # warm
         before, began, memory_kb = server.cpu_ns(), time.monotonic(), server.resident_kb()
         sample = contender.load(seconds)
         used, took = server.cpu_ns() - before, time.monotonic() - began
@@ -233,6 +255,9 @@ def run_once(contender, seconds):
 
 def run_row(row, seconds, repeats, progress):
     """Contenders in turn, repeat by repeat, so that a change of the machine's mood meets all of them."""
+    floor = next((contender for contender in row.contenders if contender.floor), None)
+    for contender in row.contenders:
+        contender.asked_once = smoke and contender.load is not None and contender.version != "this commit" and contender is not floor
     for repeat in range(repeats):
         for contender in row.contenders:
             if contender.error or contender.start is None:
@@ -240,7 +265,7 @@ def run_row(row, seconds, repeats, progress):
             progress(f"{row.plane}: {row.work}: {contender.name} {repeat + 1}/{repeats}")
             for last_try in (False, True):  # a port or a packet may be lost once
                 try:
-                    contender.samples.append(run_once(contender, seconds))
+                    contender.samples.append(run_once(contender, ASK_ONCE if contender.asked_once else seconds))
                     break
                 except Exception as error:  # whatever one contender does, the others still have their turn
                     if last_try:
@@ -255,7 +280,8 @@ def summary(contender):
     cpu = [s.cpu_us for s in contender.samples]
     return {
         "name": contender.name,
-        "version": contender.version,
+        "version": str(contender.version),
+        "asked_once": contender.asked_once,
         "operations": middle(lambda s: s.operations),
         "rate": middle(lambda s: s.rate),
         "p50_us": middle(lambda s: s.p50_us),
@@ -270,11 +296,7 @@ def summary(contender):
         "whole_p99_us": middle(lambda s: s.whole_p99_us),
         "generator_limited": middle(lambda s: s.generator_busy) > 0.95 and middle(lambda s: s.server_busy) < 0.9,
         "repeats": len(contender.samples),
+        **{key: value if isinstance(value, str) else middle(lambda s, k=key: s.extra[k]) for key, value in contender.samples[-1].extra.items()},
         "floor": contender.floor,
         "ours": contender.ours,
     }
-
-
-def package_version(name):
-    done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", name], capture_output=True, text=True)
-    return done.stdout.split("-")[0].split("+")[0] if done.returncode == 0 else "not installed"

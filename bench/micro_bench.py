@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The hot functions one by one (Google Benchmark, bench/micro): time a call, without sockets, devices or processes around it."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the generators print, read into Samples. Pure: text in, figures out; a ValueError names what was looked for in vain."""
 
 import re

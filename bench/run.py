@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""./run bench [PLANE…] [--seconds N] [--repeats N] [--json FILE] [--markdown FILE] [--only WORD]
+# SPDX-License-Identifier: Apache-2.0
+"""./run bench [PLANE…] [--seconds N] [--repeats N] [--smoke] [--json FILE] [--markdown FILE] [--only WORD]
 
 Runs ours and the peers in turn on the same work, pinned to one core, and prints rate, latency, CPU time per operation, memory and
 the ratios: `ours/it` below 1 means that we need less CPU time than that peer; `it/floor` is the distance to the least the kernel
-or the device allows. Planes: l4 l7 cache dns control micro all (default).
+or the device allows. Planes: l4 l7 cache dns control attacks micro all (default).
 """
 
 import argparse
@@ -26,7 +27,7 @@ import measure  # noqa: E402
 from measure import run_row  # noqa: E402
 from tables import markdown, print_text, report_of  # noqa: E402
 
-PLANES = ["l4", "l7", "cache", "dns", "control", "micro"]
+PLANES = ["l4", "l7", "cache", "dns", "control", "attacks", "micro"]
 
 
 def machine():
@@ -39,6 +40,7 @@ def main():
     parser.add_argument("planes", nargs="*", default=["all"], metavar="PLANE")
     parser.add_argument("--seconds", type=float, default=3, help="of load per contender and repeat (default 3)")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats (default 5)")
+    parser.add_argument("--smoke", action="store_true", help="that everything runs: ours and a floor a row for a second, every other contender is asked once")
     parser.add_argument("--json", metavar="FILE", help="write every figure there too")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables there as RESULTS.md has them")
     parser.add_argument("--only", default="", metavar="WORD", help="only rows whose work holds WORD")
@@ -50,11 +52,12 @@ def main():
     unknown = [plane for plane in planes if plane not in PLANES]
     if unknown:
         parser.error(f"no plane '{unknown[0]}'; there are {', '.join(PLANES)}")
-    measure.smoke = options.seconds <= 1 and options.repeats == 1
+    if options.smoke:
+        measure.smoke, options.seconds, options.repeats = True, 1, 1
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()
     print(f"commit {commit}, {datetime.date.today()}, {machine()}\n{options.repeats} interleaved repeats of {options.seconds:g} s; server on core 0, generator on core 1")
     if measure.smoke:
-        print("one repeat of a second: large tables are a tenth of their size")
+        print("a smoke run: tables are a tenth of their size, peers are asked once, no figure is one to keep")
     progress = (lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
     report, missing, broken = [], 0, 0
     for plane in planes:

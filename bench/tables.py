@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows as tables: for a terminal while they come, and in Markdown for the results of record."""
 
 from measure import summary
@@ -26,6 +27,17 @@ COLUMNS = {
         ("p99 ms", 8, lambda r, _: f"{r['p99_us'] / MS:.1f}"),
         ("closed", 8, lambda r, _: f"{r['closed']:,.0f}"),
         ("CPU ms", 9, lambda r, _: f"{r['cpu_us'] / MS:.2f}"),
+    ],
+    "attack": [
+        ("served", 8, lambda r, _: f"{r['operations']:,.0f}"),
+        ("p50 ms", 8, lambda r, _: f"{r['p50_us'] / MS:.1f}"),
+        ("p99 ms", 8, lambda r, _: f"{r['p99_us'] / MS:.1f}"),
+        ("MB at most", 11, lambda r, _: f"{r['peak_mb']:.1f}"),
+        ("MB kept", 9, lambda r, _: f"{r['kept_mb']:.1f}"),
+        ("sent MB", 9, lambda r, _: f"{r['attack_mb']:.1f}"),
+        ("requests", 10, lambda r, _: f"{r['attack_requests']:,.0f}"),
+        ("connections", 12, lambda r, _: f"{r['attack_connections']:,.0f}"),
+        ("ended by", 11, lambda r, _: r["ended"]),
     ],
     "herd": [
         ("asked origin", 13, lambda r, _: f"{r['origin_requests']:,.0f}"),
@@ -58,7 +70,7 @@ def last_words(error):
 
 def report_of(row):
     """A row's figures, as JSON keeps them."""
-    results = [summary(contender) or {"name": contender.name, "error": contender.error} for contender in row.contenders]
+    results = [summary(contender) or {"name": contender.name, "error": contender.error, "source": contender.source} for contender in row.contenders]
     return {"plane": row.plane, "work": row.work, "unit": row.unit, "results": results}
 
 
@@ -74,7 +86,10 @@ def print_text(report):
     print(f"  {'':<{width}}" + "".join(f"{heading:>{wide}}" for heading, wide, *_ in [*shown, *LAST_HEADINGS]) + "  version")
     for result in report["results"]:
         if "error" in result:
-            print(f"  {result['name']:<{width}}did not run: {last_words(result['error'])}")
+            print(f"  {result['name']:<{width}}did not run: ({result['source']}) {last_words(result['error'])}")
+            continue
+        if result["asked_once"]:
+            print(f"  {result['name']:<{width}}answered  {result['version']}")
             continue
         figures = "".join(f"{show(result, floor):>{wide}}" for _, wide, show in shown)
         last = "".join(f"{text:>{wide}}" for text, (_, wide) in zip(last_figures(result, ours, floor), LAST_HEADINGS))

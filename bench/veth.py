@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hosts in network namespaces, joined by veth pairs, for what a machine forwards, or is offered, over a wire.
 
     client 10.210.1.2 ---- 10.210.1.1 middle 10.210.2.1 ---- 10.210.2.2…9 backend
