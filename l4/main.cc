@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tidegate-l4: the forwarder's process. The main thread follows the state and answers the admin socket; workers
 // forward.
 #include <fmt/format.h>
@@ -70,7 +71,7 @@ class Forwarder final : private IoHandler {
     hooks.explain = [this](const HttpRequest& request) { return explain_request(request); };
     hooks.explain_parameters = {QueryParameter::address("client", "its IP address"),
                                 QueryParameter::number("client_port", "its port", 1, 65535),
-                                QueryParameter::address("vip", "the address that it sends to"),
+                                {"vip", "that it sends to: its name or one of its addresses"},
                                 QueryParameter::number("port", "of the service", 1, 65535),
                                 {"protocol", "tcp or udp"}};
     hooks.drain = [this](const std::function<void()>& done) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "l7/h2_connection.h"
 
 #include <fmt/format.h>
@@ -435,6 +436,7 @@ void H2Connection::send_away(uint32_t error, Http2Fault why) {
   if (sent_away_) return;
   sent_away_ = true;
   connection_.worker().stats().count_flood(why);
+  connection_.charge_address(kFloodCost);
   const auto last = static_cast<uint32_t>(nghttp2_session_get_last_proc_stream_id(session_.get()));
   while (!streams_.empty()) close_stream(streams_.back().get());
   std::array<char, 17> frame{0, 0, 8, NGHTTP2_GOAWAY};  // RFC 9113 §6.8
@@ -610,7 +612,9 @@ int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* f
 void H2Connection::count_own_reset(int32_t id, const nghttp2_rst_stream& reset) {
   if (reset.error_code == NGHTTP2_NO_ERROR || reset.error_code == NGHTTP2_REFUSED_STREAM) return;
   const H2Stream* stream = stream_of(session_.get(), id);
-  if (stream == nullptr || !stream->backend_broke_) conduct_.on_reset();
+  if (stream != nullptr && stream->backend_broke_) return;
+  conduct_.on_reset();
+  connection_.charge_address(1);
 }
 
 int H2Connection::on_stream_closed(nghttp2_session* session, int32_t id, uint32_t, void* self) {

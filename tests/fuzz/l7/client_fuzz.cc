@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a client may send, on a real connection of a worker that runs on this thread: the HTTP/2 preface or HTTP/1, then
 // anything. Routes answer by themselves, so that nothing is needed behind.
 #include <sys/socket.h>
@@ -70,7 +71,7 @@ class FuzzedWorker {
   Stats stats_{metrics_};
   std::unique_ptr<AccessLog> log_ = std::move(*AccessLog::open("", 1, stats_.log_lines_dropped));
   EventLoop main_loop_;
-  WorkerShared shared_{stats_, *log_, nullptr, main_loop_};
+  WorkerShared shared_{stats_, *log_, nullptr, main_loop_, AdmissionShared(HashKey{1, 2})};
   RuntimeRegistry registry_;
   Worker worker_{0, shared_};
 };

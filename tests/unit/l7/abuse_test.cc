@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What one connection can take of a worker: attacks beside a bystander on the same worker, and beside each limit a
 // client that it must not hurt. HTTP/2 frames are written by hand: no library would send these.
 #include <gtest/gtest.h>
@@ -167,7 +168,7 @@ TEST_F(Abuse, CrumbsOfACookieCostTheirLengthAndTheirMemoryGoesBack) {
     ASSERT_TRUE(edge_.run_until([&] { return origin.requests() == 120; }));
     EXPECT_EQ(cookie_bytes, 440 * cookie.size() + 439 * 2);
     EXPECT_GT(before, 0u);
-  EXPECT_LT(arena_bytes() - before, 120u * 100 * 1024);
+    EXPECT_LT(arena_bytes() - before, 120u * 100 * 1024);
     expect_bystander_is_served();
   }
   EXPECT_TRUE(edge_.run_until([&] { return edge_.metric("tidegate_l7_client_connections") == 0; }));
@@ -402,6 +403,24 @@ TEST_F(Abuse, ResetsThatAClientsErrorsMakeUsSendHaveAnEnd) {
     EXPECT_LT(origin.connections() - before, 600u);
   }
   EXPECT_EQ(floods("resets"), 2u);
+}
+
+TEST_F(Abuse, ResetsThatWeAreMadeToSendAreChargedToTheClientsAddress) {
+  Origin origin(Origin::says("x"));
+  edge_.model.nodes[0].l7.connection_rate_per_client = 1;
+  edge_.model.nodes[0].l7.connection_burst_per_client = 100;
+  start(origin);
+  RawHttp2 client(edge_.endpoint());
+  for (int i = 0; i < 120; ++i) {  // fewer than a connection may cause
+    const uint32_t id = client.open(request("/", "POST"), false);
+    ASSERT_TRUE(client.send(frame(kWindowUpdate, 0, id, u32(0x7fffffff))));
+    for (std::optional<Frame> got; !got || got->type != kResetStream || got->stream != id;) {
+      ASSERT_TRUE((got = client.read())) << i;
+    }
+  }
+  EXPECT_EQ(floods("resets"), 0u);
+  EXPECT_TRUE(Wire::connect(edge_.endpoint()).at_end()) << "no new connection until the debt is paid";
+  EXPECT_EQ(edge_.metric("tidegate_l7_client_connections_refused_total{reason=\"client_rate\"}"), 1u);
 }
 
 TEST_F(Abuse, AnswersThatBreakOffAreNotTheClientsResets) {

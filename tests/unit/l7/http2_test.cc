@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HTTP/2 on the client's side, spoken by nghttp2's client half over a blocking socket, with prior knowledge.
 #include <gtest/gtest.h>
 #include <nghttp2/nghttp2.h>
@@ -203,11 +204,16 @@ TEST_F(Http2, AnAnswerThatBreaksOffResetsItsStreamAlone) {
 }
 
 // Some clients write on when they have their answer, and read no window update any more.
+// Answers before the request's body has come. Closing with input unread would send a reset, which may overtake the
+// answer: it reads on until the proxy closes.
+bool answer_early(const std::string&, Wire& wire) {
+  wire.send(Origin::ok("early", "connection: close\r\n"));
+  wire.read_to_end();
+  return false;
+}
+
 TEST_F(Http2, AShortRestOfARequestCanBeSentWithoutReadingOnceTheAnswerIsThere) {
-  Origin origin([](const std::string&, Wire& wire) {
-    wire.send(Origin::ok("early"));
-    return false;
-  });
+  Origin origin(answer_early);
   Route& fixed = edge_.add_route("/fixed", kNone);
   fixed.status = 204;
   start(origin);
@@ -228,10 +234,7 @@ TEST_F(Http2, AShortRestOfARequestCanBeSentWithoutReadingOnceTheAnswerIsThere) {
 }
 
 TEST_F(Http2, AClientIsToldToSendNoMoreOfALongRequestThatIsAnswered) {
-  Origin origin([](const std::string&, Wire& wire) {
-    wire.send(Origin::ok("early"));
-    return false;
-  });
+  Origin origin(answer_early);
   start(origin);
   Http2Client client(edge_.endpoint());
   const std::string body(8'000'000, 'b');
