@@ -1,9 +1,23 @@
 #!/usr/bin/python3
-"""Runs the end-to-end tests: every test_* function of every *_e2e.py here, on one lab. `run.py WORD` runs those whose module
-or name holds WORD. A test's name is a sentence; its failure is printed whole with the tail of every daemon's log it made."""
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the end-to-end tests: every test_* function of every *_e2e.py here, on one lab. A test's name is a sentence; its
+failure is printed whole with the tail of every daemon's log it made.
 
+run.py [OPTIONS] [WORD]     those whose module or name holds WORD
+  --long           those marked long (over three seconds) instead of the others
+  --timed          on an optimised build alone on its machine: tests judge times too
+  --repeat=N       each of them N times in a row
+  --busy           beside a process that keeps one core busy
+  --part=K/N       every Nth module, from the Kth on
+  --queue=FILE     take modules one by one from FILE, which several labs share; whoever comes first fills it
+"""
+
+import argparse
+import fcntl
 import importlib
+import os
 import re
+import subprocess
 import sys
 import time
 import traceback
@@ -37,47 +51,100 @@ def restore(lab):
     lab.wait_ready()
 
 
-def main(word):
-    tests = []
-    for module in MODULES:
-        loaded = importlib.import_module(module)
-        names = re.findall(r"^def (test_\w+)", (HERE / f"{module}.py").read_text(), re.MULTILINE)
-        tests += [(module, getattr(loaded, name)) for name in names if word in f"{module} {name}"]
-    if not tests:
-        print(f"no test holds '{word}'\n0 passed, 1 failed")
+def tests_of(module, options):
+    """(module, test) for each chosen test of a module, in the order of its file."""
+    loaded = importlib.import_module(module)
+    names = re.findall(r"^def (test_\w+)", (HERE / f"{module}.py").read_text(), re.MULTILINE)
+    tests = [(module, getattr(loaded, name)) for name in names if options.word in f"{module} {name}"]
+    return [(module, test) for module, test in tests if getattr(test, "long", False) == options.long]
+
+
+def queued(path):
+    """Takes the first module off a queue that other labs take from too."""
+    while True:
+        with open(path, "a+") as queue:
+            fcntl.flock(queue, fcntl.LOCK_EX)
+            queue.seek(0)
+            listed = queue.read().split()
+            if not listed:
+                listed = [*MODULES, "."]
+            if listed == ["."]:
+                return
+            queue.truncate(0)
+            queue.write(" ".join(listed[1:]))
+        yield listed[0]
+
+
+def modules(options):
+    if options.queue:
+        return queued(options.queue)
+    part, parts = map(int, options.part.split("/"))
+    return MODULES[part - 1 :: parts]
+
+
+def run_test(lab, test, options):
+    """Runs one test, as often as asked; returns whether it held."""
+    marks = {name: process.log.stat().st_size for name, process in lab.processes.items() if process.log.exists()}
+    began = time.monotonic()
+    try:
+        for _ in range(options.repeat):
+            test(lab)
+    except Exception:  # a test may fail in any way; the next one still runs
+        print(f"    {COLOUR[False]} {sentence(test)}\n{traceback.format_exc()}", flush=True)
+        for name, process in lab.processes.items():
+            said = process.log.read_bytes()[marks.get(name, 0) :].decode(errors="replace").splitlines()
+            said = [line for line in said if not line.startswith("{")]
+            if said:
+                print(f"      {name}: " + f"\n      {name}: ".join(said[-12:]))
+        try:
+            restore(lab)
+        except Exception as error:
+            print(f"      the lab could not be restored: {error}")
+        return False
+    print(f"    {COLOUR[True]} {sentence(test)} ({time.monotonic() - began:.2f} s)", flush=True)
+    return True
+
+
+def options_of(arguments):
+    parser = argparse.ArgumentParser(prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("word", nargs="?", default="")
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--timed", action="store_true")
+    parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--part", default="1/1")
+    parser.add_argument("--queue", default="")
+    return parser.parse_args(arguments)
+
+
+def main(arguments):
+    options = options_of(arguments)
+    if options.timed:
+        os.environ["TIDEGATE_TIMED"] = "1"  # before any module reads it
+    if not any(tests_of(module, options) for module in MODULES):
+        print(f"no test holds '{options.word}'\n0 passed, 1 failed")
         return 1
-    lab, passed, failed, current = Lab(), 0, 0, None
+    lab, passed, failed = Lab(), 0, 0
     started = time.monotonic()
     try:
         lab.up()
     except LabError as error:
-        print(f"the lab did not come up: {error}\n0 passed, {len(tests)} failed")
+        print(f"the lab did not come up: {error}\n0 passed, 1 failed")
         return 1
-    print(f"  lab raised in {time.monotonic() - started:.1f} s")
+    print(f"  lab raised in {time.monotonic() - started:.1f} s", flush=True)
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if options.busy else None
     try:
-        for module, test in tests:
-            if module != current:
-                print(f"  {module.removesuffix('_e2e')}")
-                current = module
-            marks = {name: process.log.stat().st_size for name, process in lab.processes.items() if process.log.exists()}
-            began = time.monotonic()
-            try:
-                test(lab)
-                passed += 1
-                print(f"    {COLOUR[True]} {sentence(test)} ({time.monotonic() - began:.2f} s)", flush=True)
-            except Exception:  # a test may fail in any way; the next one still runs
-                failed += 1
-                print(f"    {COLOUR[False]} {sentence(test)}\n{traceback.format_exc()}", flush=True)
-                for name, process in lab.processes.items():
-                    said = process.log.read_bytes()[marks.get(name, 0) :].decode(errors="replace").splitlines()
-                    said = [line for line in said if not line.startswith("{")]
-                    if said:
-                        print(f"      {name}: " + f"\n      {name}: ".join(said[-12:]))
-                try:
-                    restore(lab)
-                except Exception as error:
-                    print(f"      the lab could not be restored: {error}")
+        for module in modules(options):
+            tests = tests_of(module, options)
+            if tests:
+                print(f"  {module.removesuffix('_e2e')}", flush=True)
+            for _, test in tests:
+                held = run_test(lab, test, options)
+                passed, failed = passed + held, failed + (not held)
     finally:
+        if busy:
+            busy.kill()
+            busy.wait()
         bad = lab.down()
     for name, (status, tail) in bad.items():
         failed += 1
@@ -87,4 +154,4 @@ def main(word):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The demo: one edge, two sites, real clients; every number on the screen is measured while you watch.
 
   demo.py           tell the story, then leave the lab up to be played with until Enter

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The lab: an edge of two sites in network namespaces, real daemons, real origins, real clients.
 
   lab.py up          raise the hosts, start everything, apply conf/edge.yaml; the lab stays until `down`

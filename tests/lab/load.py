@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client that never retries: keep-alive TLS connections from a lab host, every failure kept with its time and reason."""
 
 import http.client

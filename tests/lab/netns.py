@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Namespaces, links and processes of the lab: made here, and taken away here whole."""
 
 import ctypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab's map: hosts, networks and addresses. Everything else in the lab derives from this page.
 
                               router

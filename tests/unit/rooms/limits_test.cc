@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // LIMITS.md says what the rooms' tables of limits say, and each counter that a row names exists in its room.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rooms include each other in one direction only. Reads every #include of the source tree.
 #include <gtest/gtest.h>
 
@@ -110,6 +111,23 @@ TEST(Rooms, HaveNoCircleOfHeaders) {
     std::vector<std::string> path;
     EXPECT_EQ(find_cycle(file, graph, path, done), "");
   }
+}
+
+TEST(Rooms, SayTheirLicence) {
+  size_t sources = 0;
+  for (const char* folder : {"core", "conf", "cache", "l7", "dns", "control", "l4", "tests", "bench"}) {
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(kRoot / folder)) {
+      const std::string extension = entry.path().extension().string();
+      if (extension != ".h" && extension != ".cc" && extension != ".def" && extension != ".py") continue;
+      ++sources;
+      std::ifstream file(entry.path());
+      std::string first, second;
+      std::getline(file, first);
+      std::getline(file, second);
+      EXPECT_NE((first + second).find("SPDX-License-Identifier: Apache-2.0"), std::string::npos) << entry.path();
+    }
+  }
+  EXPECT_GT(sources, 400U);
 }
 
 TEST(Rooms, WouldBeCaughtCheating) {

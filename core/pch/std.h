@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// The standard library, as most sources use it.
+// Precompiled for every source of a room, which still includes what it uses: `./run lint` builds without it.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+#include <vector>

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs in which order: the gate, its quick form, and the named parts of --long.
+
+A phase is a list of lanes that run beside each other; a lane is a list of steps, one after the other. A tree is built by a
+step of its own, in a phase before those that need it.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+
+import checks
+import gtests
+
+BUILD, TEST, LAB, BENCH = "build", "test", "lab", "bench"  # groups of packages, as ./run names them
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    run: object  # (step, say)
+    word: str  # how --only names it
+    packages: tuple = (BUILD, TEST)
+
+
+def build_step(tree, word, nice=0):
+    return Step(f"build {tree.removeprefix('build-')}", checks.builder(tree, nice=nice), word, (BUILD, TEST, BENCH) if tree == "build-bench" else (BUILD, TEST))
+
+
+SCRATCH = tempfile.TemporaryDirectory(prefix="tidegate-gate-")  # removed when the gate ends
+
+
+def labs(count, *options, build="build-test"):
+    """Several labs beside each other: each takes the next module of end-to-end tests from one queue."""
+    queue = f"{SCRATCH.name}/modules"
+    return [
+        [Step(f"e2e {i + 1}", partial(checks.e2e, prefix="tg" if i == 0 else f"tg{i + 1}", build=build, options=(f"--queue={queue}", *options)), "e2e", (BUILD, TEST, LAB))]
+        for i in range(count)
+    ]
+
+
+def gate():
+    """The builds of later phases fill the time in which the labs wait."""
+    return [
+        [[Step("format", checks.formatting, "format")], [build_step("build-test", "unit fuzz e2e")]],
+        [
+            *labs(2),
+            [
+                Step("unit", checks.unit, "unit"),
+                Step("packets", checks.packets, "unit"),
+                Step("outputs", checks.bench_outputs, "unit"),
+                Step("fuzz", checks.fuzz, "fuzz"),
+            ],
+            [build_step("build-tsan", "tsan", nice=10), build_step("build-bench", "bench", nice=10)],
+        ],
+        [[Step("tsan", checks.tsan, "tsan")]],
+        [[Step("bench", checks.bench, "bench", (BUILD, TEST, LAB, BENCH))]],
+    ]
+
+
+def chosen(phases, words):
+    """What of `phases` the words of --only name; a build is kept with whatever needs it."""
+    kept = [[[step for step in lane if set(step.word.split()) & set(words)] for lane in phase] for phase in phases]
+    return [[lane for lane in phase if lane] for phase in kept if any(phase)]
+
+
+def quick(files, rooms):
+    """Format and the units of the rooms that changed."""
+    targets = tuple(f"tests/unit/{room}/{room}_test" for room in rooms)
+    sources = [file for file in files if file.endswith((".cc", ".h"))]
+    phases = [[[Step("format", partial(checks.formatting, files=sources), "format")]]]
+    if targets:
+        run = lambda step, say: gtests.run_all(step, say, gtests.binaries("build-test", rooms))
+        phases += [[[Step("build test", checks.builder("build-test", targets), "unit"), Step("unit", run, "unit")]]]
+    return phases
+
+
+# Phases of one build each.
+TEST_TREE = [[build_step("build-test", "build")]]
+TSAN_TREE = [[build_step("build-tsan", "build")]]
+RELEASE_TREE = [[build_step("build-bench", "build")]]
+
+# Each takes under an hour on two cores.
+LONG_PARTS = {
+    "units": ("unit tests that take over three seconds, under ASan+UBSan and under TSan", lambda: [
+        TEST_TREE, [[Step("unit", partial(checks.unit, long=True), "unit")]], TSAN_TREE, [[Step("tsan", partial(checks.tsan, long=True), "tsan")]],
+    ]),
+    "fuzz": ("every fuzzer for five minutes, from another seed each time", lambda: [TEST_TREE, [[Step("fuzz", partial(checks.fuzz, seconds=300, seed=0), "fuzz")]]]),
+    "e2e": ("end-to-end tests that take over three seconds", lambda: [TEST_TREE, labs(2, "--long")]),
+    "e2e-release": ("the same on the optimised tree, with their figures judged", lambda: [RELEASE_TREE, labs(1, "--long", "--timed", build="build-bench")]),
+    "e2e-repeat-1": ("the first half of the end-to-end tests, 20 times in a row", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=1/2")]),
+    "e2e-repeat-2": ("the second half of them", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2")]),
+    "e2e-busy-1": ("the first half, 20 times beside a busy core", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=1/2", "--busy")]),
+    "e2e-busy-2": ("the second half of them", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2", "--busy")]),
+}  # fmt: skip
+
+
+LINT = [[[Step("format", checks.formatting, "format"), Step("clang-tidy", checks.lint, "lint")]]]
+COVERAGE = [[[Step("coverage", checks.coverage, "coverage")]]]
+
+
+def fuzz(target, seconds):
+    """One harness, or all, from another seed each time."""
+    return [TEST_TREE, [[Step("fuzz", partial(checks.fuzz, seconds=seconds, seed=0, only=target), "fuzz")]]]
+
+
+def repeat(count, words):
+    """Unit and end-to-end tests whose name holds `words`, `count` times."""
+    def units(step, say):
+        for _ in range(count):
+            gtests.run_all(step, say, gtests.binaries("build-test"), words=words)
+
+    options = (f"--repeat={count}",)
+    return [TEST_TREE, [[Step("unit", units, "unit"), Step("e2e", partial(checks.e2e, options=options, words=words), "e2e", (BUILD, TEST, LAB))]]]

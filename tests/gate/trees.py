@@ -1,0 +1,105 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Build trees: what each is for, how meson sets it up, and how ninja fills it.
+
+trees.py TREE [TARGET…]   configures the tree once, then builds the targets (default: everything in it)
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CLANG = {"CC": "clang-14", "CXX": "clang++-14", "CXX_LD": "lld"}
+# Sanitizer reports need lines, not variables: debug information costs a fifth of the compile time.
+LINES_ONLY = ("-Ddebug=false", "-Dcpp_args=-gline-tables-only")
+SANITIZED = ("-Db_lundef=false", "-Doptimization=0", *LINES_ONLY)
+
+
+@dataclass(frozen=True)
+class Tree:
+    purpose: str
+    options: tuple
+    environment: dict = field(default_factory=dict)
+    targets: tuple = ()  # what a bare build makes; empty: everything
+
+
+# The rooms whose objects several threads share.
+TSAN_ROOMS = ("core", "conf", "cache", "l7")
+
+TREES = {
+    # A newcomer's compiler may warn of what ours does not: only the gate's trees take warnings as errors.
+    "build": Tree("optimised, with debug information", ("-Dtests=false", "-Dwerror=false")),
+    "build-test": Tree("unit tests, fuzzers and daemons under ASan and UBSan", ("-Dfuzz=true", "-Db_sanitize=address,undefined", *SANITIZED), CLANG),
+    "build-tsan": Tree("unit tests under TSan", ("-Db_sanitize=thread", *SANITIZED), CLANG, tuple(f"tests/unit/{room}/{room}_test" for room in TSAN_ROOMS)),
+    "build-bench": Tree("benchmarks and daemons, optimised as released", ("-Dbuildtype=release", "-Dbench=true", "-Dtests=false", "-Db_ndebug=false")),
+    "build-lint": Tree("a compilation database for clang-tidy, without precompiled headers", ("-Db_pch=false",), CLANG),
+    "build-coverage": Tree("unit tests with line coverage", ("-Db_coverage=true", "-Doptimization=0", "-Dwerror=false")),
+}
+
+
+class BuildError(Exception):
+    pass
+
+
+def environment(tree):
+    env = {**os.environ, **tree.environment}
+    if shutil.which("ccache"):
+        # A precompiled header is taken by its content, not by its time stamp.
+        env.setdefault("CCACHE_SLOPPINESS", "pch_defines,time_macros,include_file_mtime,include_file_ctime")
+        if "CXX" in tree.environment:
+            env |= {"CC": f"ccache {tree.environment['CC']}", "CXX": f"ccache {tree.environment['CXX']}"}
+    return env
+
+
+def configure(name):
+    tree, folder = TREES[name], ROOT / name
+    if (folder / "build.ninja").exists():
+        return
+    done = subprocess.run(["meson", "setup", folder, *tree.options], cwd=ROOT, env=environment(tree), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        shutil.rmtree(folder, ignore_errors=True)  # a half-made tree would be taken for a whole one
+        raise BuildError(f"meson could not configure {name}:\n" + "\n".join(done.stdout.splitlines()[-20:]))
+
+
+def build(name, targets=(), nice=0, say=print):
+    """Builds targets of a tree. Without a terminal it says a line for each tenth of the work; errors are told whole."""
+    configure(name)
+    command = ["ninja", "-C", str(ROOT / name), *(targets or TREES[name].targets)]
+    if nice:
+        command = ["nice", "-n", str(nice), *command]
+    if sys.stdout.isatty() and threading.current_thread() is threading.main_thread():
+        if subprocess.run(command, env=environment(TREES[name])).returncode != 0:
+            raise BuildError(f"{name} did not build")
+        return
+    ninja = subprocess.Popen(command, env=environment(TREES[name]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output, tenth = [], 0
+    for line in ninja.stdout:
+        output.append(line)
+        step, _, whole = line.split("]")[0].removeprefix("[").partition("/")
+        if line.startswith("[") and step.isdigit() and whole.isdigit() and int(step) * 10 // int(whole) > tenth:
+            tenth = int(step) * 10 // int(whole)
+            say(f"{name}: {step} of {whole}")
+    if ninja.wait() != 0:
+        faults = [line for line in output if not line.startswith("[") or "FAILED" in line]
+        raise BuildError(f"{name} did not build:\n" + "".join(faults[:80]))
+
+
+def main(arguments):
+    if not arguments or arguments[0] not in TREES:
+        print(__doc__.strip(), *(f"  {name:<16}{tree.purpose}" for name, tree in TREES.items()), sep="\n", file=sys.stderr)
+        return 2
+    try:
+        build(arguments[0], tuple(arguments[1:]))
+    except BuildError as error:
+        print(f"run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
