@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A DNS generator where no packaged one fits: a window of outstanding queries with the latency of each, ECS that
 // differs from query to query, and batches, so that its own cost stays below the server's.
 //

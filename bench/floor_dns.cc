@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The floor of DNS over UDP: recvmmsg, set QR, sendmmsg, sixteen at a time. What it costs is what the kernel costs.
 //
 // floor_dns ADDRESS:PORT

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The floor of HTTP: an epoll loop that reads, finds the end of the head and writes a canned response; nothing else.
 // What it costs is what the kernel costs. It also serves as the origin of proxied runs, so that the origin is never
 // what is measured.

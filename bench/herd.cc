@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A herd of clients that all want one thing at once, and an origin that takes its time.
 //
 // herd origin PORT DELAY_MS BODY_BYTES CACHE_CONTROL   waits, then sends the whole; GET /count tells how many it

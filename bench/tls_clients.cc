@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A generator where no packaged one fits: TLS 1.3 handshakes one after another, full or resumed, and crowds of idle
 // connections.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A flood of UDP at a given rate, whatever comes back: what is answered or arrives is counted elsewhere, so that this
 // costs as little as can be. Segmentation offload sends 32 datagrams of one flow a system call.
 //

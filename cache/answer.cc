@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The fields of an Answer, for clients of either HTTP version.
 #include <fmt/format.h>
 

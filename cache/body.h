@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The bodies of stored and arriving responses, as clients read them: refcounted pieces, never a copy, never a block.
 #pragma once
 

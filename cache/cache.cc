@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The facade: Cache, Fill and Pending over the engine and its flights.
 #include "cache/cache.h"
 

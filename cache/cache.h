@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cache: the facade that proxy workers use. One instance a process, shared by all workers; every method may be called
 // from any worker's thread and none blocks on disk or on another transaction.
 //

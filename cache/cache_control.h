@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cache-Control as sent by clients and backends (RFC 9111 §5.2), and its targeted form CDN-Cache-Control (RFC 9213).
 // Pure: views into the fields that were parsed, nothing allocates.
 #pragma once

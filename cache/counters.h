@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The cache's metrics, declared once at start: tidegate_cache_*.
 #pragma once
 

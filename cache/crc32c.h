@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // CRC-32C (Castagnoli, RFC 3720 §12.1): by the processor's instruction where it has one.
 #pragma once
 

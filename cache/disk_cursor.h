@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // DiskCursor: reads one body's chunks ahead of one client, by the reader threads.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The engine's parts put together: opening, publishing, loading from disk, shutting down.
 #include "cache/engine.h"
 

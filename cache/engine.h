@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Engine: what the cache's parts share, and the decisions that need several of them: lookup, publishing, purging,
 // loading from disk. The facade (cache.h) is a thin skin over it.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Small readings of header fields that several of the cache's files share. Pure; nothing allocates.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // FillBudget: the memory that the bodies under way of all fetches share.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The body of a flight: filling, following, letting go, ending.
 #include "cache/flight.h"
 

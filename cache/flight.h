@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Flight: one fetch under way, and everybody who reads what it brings. One leader fills it; clients of any worker wait
 // for its head and then follow its body as it arrives.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The head of a flight: who may wait for it, what is decided when it comes, and who is told what.
 #include <algorithm>
 

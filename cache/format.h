@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How a stored response lies in LMDB. Little-endian; anything that does not decode exactly is damage.
 //
 //   meta   key hash (16) . variant (8)              -> record, small enough to stay on a leaf page

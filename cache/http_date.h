@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HTTP-date (RFC 9110 §5.6.7). Pure.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Index: what is stored, in memory, sharded by key. A miss is decided here and never touches the disk; the RAM tier
 // hangs off it.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The name under which a response is stored, and the variant of it that a request selects (RFC 9111 §2, §4.1). Pure.
 #pragma once
 

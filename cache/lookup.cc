@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A lookup, step by step: what the index shows under one short lock, then serve it, load it, follow another's fetch, or
 // fetch.
 #include "cache/engine.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A function of one loop's thread that any thread may ask to have run there: how a flight, the writer or a reader
 // thread wakes a client.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Requests and responses as the cache sees them: views over whoever parsed them, no HTTP version left in them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stored objects in memory, and their bodies on disk.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A copy of a request's view that outlives the buffer it was parsed from.
 #pragma once
 

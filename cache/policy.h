@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RFC 9111 for a shared cache, as pure functions: fields and times in, decisions out. No clock, no storage, no sockets.
 //
 // Times are realtime milliseconds. Every clause stands where the code decides it, in policy.cc, in the RFC's order.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Removing on purpose: purges by URL, tag and as a whole, and the invalidation that unsafe requests bring.
 #include "cache/engine.h"
 #include "cache/fields.h"

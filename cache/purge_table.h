@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What was purged by tag and as a whole: an epoch each, compared on use, so that a purge costs the same for one object
 // as for millions. An object fetched by generation g is dead when a hard purge of one of its tags, or of everything,
 // was given a generation >= g. (A purge by URL is done at once, on the index.)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ReaderPool: the few threads that read LMDB for the event loops, since a read may wait for the disk.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "cache/resident_reader.h"
 
 #include <sys/mman.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ResidentReader: reads small objects on the event loop's own thread where their pages are in the page cache already.
 // Then a read is a copy, and a ReaderPool thread and back would cost more than all the rest of a hit.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023), byte-bounded and intrusive.
 //
 // A small queue takes newcomers and lets one-hit wonders out again after a tenth of the capacity; what was used twice

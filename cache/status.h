@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Why a request was answered from where it was: one value that the log, the metrics and Cache-Status (RFC 9211) share.
 #pragma once
 

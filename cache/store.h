@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Store: the LMDB environment of the disk tier (layout: format.h). It opens, repairs and reads; writing is the Writer's
 // alone.
 #pragma once

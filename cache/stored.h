@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is stored: an immutable head that many answers share, and a body that is resident, on disk, or both.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What proved uncacheable a short while ago, so that requests for it do not wait for each other in vain: single keys,
 // and places, for keys that nobody asked for before. Both are bounded and consulted on a miss only.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Conditions and ranges: what a client's request makes of a stored response, what we ask the origin about it, and how
 // its 304 brings it up to date. RFC 9110 §13, §14 and RFC 9111 §4.3. Pure.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writer: the one thread that writes LMDB. It reads the index at start, then takes work from a bounded queue and
 // commits it in batches; it decides what leaves the disk.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The writer's transactions: how each item of work becomes records. Nothing here changes the writer's books, so that a
 // transaction can fail and be written again.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The writer's start: the index is read from disk in short transactions while requests are served already; chunks that
 // no record speaks for (a fill that a crash cut off) are swept.
 #include "cache/writer.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The canonical form of a document: equal configurations give equal bytes.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Checks: what every cross check needs: the model, the document behind it, and where faults were found already.
 #pragma once
 

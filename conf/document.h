@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Document: a configuration as it comes in (YAML, or JSON as its subset), its files, and the Model made of it.
 //
 // text -> parse_document() -> Document (a tree with places) -> load_model() -> Model, or every fault.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // DocumentNode: one value of a configuration document as it was written, with its place. A plain tree that owns its
 // text.
 #pragma once

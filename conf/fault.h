@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Faults: everything that is wrong with a document, each with its place, all of them in one run.
 #pragma once
 

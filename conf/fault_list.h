@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // FaultList: where the rooms' checks put what they find, and Pointer, the way to a value.
 #pragma once
 

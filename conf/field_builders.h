@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Makers of table rows. Only the field tables include this.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "conf/fields.h"
 
 #include "conf/field_builders.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The table of every key a configuration knows. The loader, the hints for unknown keys, the canonical form and the key
 // reference all read this one table; defaults come from default-constructed structs of conf/model.h.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys of zones, steers, geo and httpdns: what DNS answers and to whom.
 #include "conf/field_builders.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys of certificates, listeners and routes: the proxy's side.
 #include "conf/field_builders.h"
 

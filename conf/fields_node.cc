@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys of nodes: what each host runs.
 #include "conf/field_builders.h"
 

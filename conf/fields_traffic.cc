@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys of VIPs, services, pools and probes: what is balanced onto what.
 #include "conf/field_builders.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What both followers share: the Snapshot in force, and what became of the newest one offered.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Loader: Document -> Model by the field table. Knows no key by name: types, bounds, required keys, names that are
 // taken and names that do not exist are all it sees. What keys mean to each other is validate()'s.
 #pragma once

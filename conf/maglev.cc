@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Three steps: how many slots each member gets (apportion), in which order members take turns (order_turns), and the
 // paper's filling: at its turn a member takes the first free slot of its own permutation of the table (fill).
 //

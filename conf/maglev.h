@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Weighted Maglev (Eisenbud et al., NSDI 2016, §3.4): a lookup table of a prime number of slots in which each backend
 // holds a share proportional to its weight, and a change of one backend disturbs few slots of the others.
 #pragma once

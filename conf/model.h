@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The model of an edge: what a configuration document says, as plain structs. One document describes every node of the
 // edge; a daemon finds its own part by node name. Defaults stand here, as member initialisers, and nowhere else: the
 // field table (conf/fields.cc) takes them from a default-constructed struct and adds key, unit, bounds and a sentence

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ModelBuilder: the Model of one version after another, at the cost of what changed between them.
 //
 // The first version is read, decoded and validated whole. So is one in which elements were added, removed or moved, or

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Names as people type them: the nearest known one for a wrong one, and values quoted for a sentence.
 #pragma once
 

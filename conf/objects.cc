@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Objects: a document in the pieces that a version's manifest names, and back.
 //
 //   kind       name               bytes

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The form of single objects; conf/document.h has the calls that take a document apart and put it together.
 #pragma once
 

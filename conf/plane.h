@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Plane: the frame that every data-plane daemon shares: options, signals, the follower, and the admin socket
 // (<run>/<plane>.sock) with /status, /metrics, /healthz, /explain. A plane gives its hooks and calls run().
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Query: the parameters that a path of the API or of an admin socket takes, stated as a table, and the one check of a
 // query against it. A parameter that is unknown, given twice or not of its type is refused: a mistyped "dry_run" must
 // not become a real write.

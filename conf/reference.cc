@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The key reference: Markdown of the field table.
 #include <fmt/format.h>
 

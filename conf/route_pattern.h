@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Host and path patterns of routes: their grammar, what they match, and which of two is the more specific. Pure: the
 // router of l7 and the conflict check of conf decide by these same functions.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Scalars: what a value's text means under a field of the table, and the one canonical way to write it.
 #pragma once
 

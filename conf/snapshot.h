@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Snapshot: everything a plane decides by, immutable, published by one pointer. A request, packet burst or query pins
 // one and sees no other until it is done. A change of words shares the old Model; a plane's own derived tables hang
 // beside it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How the records of the state store are written. People may meet them through mdb_dump, so they are JSON; health
 // words, of which there may be one for each of 10,000 backends, all read at each change, are binary.
 #pragma once

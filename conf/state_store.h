@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // StateStore: a host's state in LMDB (<state>/state): versions as manifests of content-hashed objects, admin and health
 // words, the purge log, the audit trail, and answers for who asks again. One writer: this host's tidegate-control.
 // Every plane of the host reads.

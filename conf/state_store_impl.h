@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The inside of the state store, shared by its readers (state_store.cc) and its writers (state_writer.cc).
 //
 // <state>/state/data.mdb, sub-databases and their records; numbers in keys are 8 bytes big-endian:

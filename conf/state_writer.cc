@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The writing half of StateStore: one write is one transaction with its audit record and the answer to it, and then
 // the bell.
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Small questions about text that several parts of the document ask.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where brackets or quotes that are never closed begin: the parser notices at the end of the text, far from the slip.
 #pragma once
 

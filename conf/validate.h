@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the keys of a document mean to each other: everything that a single value cannot show.
 #pragma once
 

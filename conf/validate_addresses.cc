@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cross checks of addresses that packets are to be forwarded to, from or by: those that no host on a network can have,
 // and those that contradict each other.
 #include <fmt/format.h>

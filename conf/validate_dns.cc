@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cross checks of zones, steers and geo.
 #include <fmt/format.h>
 

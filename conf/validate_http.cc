@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cross checks of certificates, listeners and what single routes say.
 #include <fmt/format.h>
 

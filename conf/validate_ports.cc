@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cross check of ports: what two daemons of one node would both bind.
 #include <fmt/format.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Routes that tie: some request would match both, and neither is the more specific. Two patterns can only tie when
 // their hosts are the same and their paths have the same shape (conf/route_pattern.h), so routes are compared within
 // buckets.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cross checks of nodes, VIPs, services and pools.
 #include <fmt/format.h>
 

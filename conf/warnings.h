@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Warnings: what a document may say, and what is surely not meant.
 #pragma once
 

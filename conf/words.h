@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Words: what operators and probes say of the edge, beside the configuration and surviving its changes.
 // An admin word is an operator's ("drain this"); a health word is a probe's verdict. Both are kept in the state store.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // WorkingCopy: the document in force, kept as a tree beside its Model, so that a change of one element is validated
 // with all the rest at the cost of that element.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // YAML text -> DocumentNode, by yaml-cpp's events. Strict where YAML is loose: see read_yaml().
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Zone files that include others ($INCLUDE, RFC 1035 §5.1): put into the text once, where the file is read, so that
 // what a version keeps and carries to other hosts is whole.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Api: from a request to its handler: route -> auth -> role -> leader? -> parameters -> body type -> idempotency ->
 // handler. Every refusal on the way is a problem+json and a counter.
 #pragma once

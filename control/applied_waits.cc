@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "control/applied_waits.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // AppliedWaits: calls that are answered once the edge has applied something, refused it, or their time is up.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Apply: a document becomes a version, or every reason why not. examine() is pure and may run on any thread; a commit
 // happens in apply() alone, on the control's loop.
 //

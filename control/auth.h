@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Auth: who is asking, and what they may do. Over the unix socket the kernel says who (SO_PEERCRED); over TCP a bearer
 // token does.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Background: long work off the loop: one thread that does jobs in their order, so that a large document never mutes
 // the API or delays a probe.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bundle: a configuration with the files it names, as one JSON body:
 //   {"file": "edge.yaml", "text": "sites: ...", "files": {"www.crt": "<base64>", ...}}
 // Pure: bytes in, a Bundle or a sentence out.

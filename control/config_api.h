@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The configuration over REST: read it, replace it, patch it, change one object of it.
 #pragma once
 

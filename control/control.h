@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Control: the control plane put together: ledger, API, probes or replication, on one event loop. main() runs it; tests
 // make several in one process.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Convergence: whether the planes of an edge, as /v1/status describes it, have applied what was asked. Pure.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Dampening: consecutive results of a probe become a verdict only after `rise` successes or `fall` failures in a row.
 // Pure.
 #pragma once

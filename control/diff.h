@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Diff: what changed between two versions, object by object, each as lines of its YAML. Secrets never show.
 #pragma once
 

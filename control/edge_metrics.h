@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // EdgeMetrics: what an on-call engineer asks of the edge's state: which backend, pool, VIP and site is up, since when,
 // and when certificates end. One family a question, one series a thing; written when scraped.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Explain: why a client's query, packet and request go where they go. Nothing is computed here: each plane is asked
 // what it would do, by its own functions and live state, and its answer decides whom to ask next:
 //

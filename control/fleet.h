@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Fleet: how this control asks: its own host's planes over their admin sockets, other hosts' planes through the control
 // at the node's management address. Every question has a bounded time and exactly one answer; who cannot be reached is
 // said.

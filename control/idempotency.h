@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Idempotency: a POST repeated with the same Idempotency-Key is answered as before and not done again
 // (draft-ietf-httpapi-idempotency-key-header). The answer to a change is committed with the change (answer_kept_with),
 // so that a control that dies in between leaves both or neither; any other answer is on disk before it is sent.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // JSON from outside, with bounds: a body may be no deeper than what recursive code survives.
 #pragma once
 

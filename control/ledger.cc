@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "control/ledger.h"
 
 #include <fmt/format.h>

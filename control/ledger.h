@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ledger: this host's state as the control sees it. It is the one writer of the StateStore, keeps the head's manifest,
 // model and words at hand, and tells everybody in the process who asked to hear of a change: watchers, replicas, the
 // prober.

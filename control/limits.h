@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The limits of control: a constant for each row of control/limits.def. Core's limits.h says what a row holds.
 #pragma once
 

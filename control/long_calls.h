@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // LongCalls: calls that read or examine whole documents, done beside the loop: reads on one thread, changes on another
 // in the order of their coming. What they find is answered, and committed, on the loop.
 //

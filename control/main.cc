@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tidegate-control: options, signals, and the loop that Control lives on.
 
 #include <sys/signalfd.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The OpenAPI 3.1 document, made from the route table that dispatches: it cannot say anything else than what is served.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Numbers and JSON out of a request, refused in one way.
 #pragma once
 

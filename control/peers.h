@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Peers: how this control reaches others over TCP, the leader that it follows and the hosts that it asks, and on what
 // terms its own API may be listened for there. Bearer tokens and, in the replica's stream, private keys go this way: by
 // TLS, or in clear only on this host or where the operator asked for it by name.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Probe: one look at one backend: connect, or ask over HTTP, and say in a sentence what was wrong.
 //
 // Threads: the loop's. Nothing blocks; `done` comes once, within the probe's timeout. Destroying the attempt cancels

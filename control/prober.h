@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Prober: looks at every backend of every pool that has a probe, and keeps the health words in the ledger true.
 //
 // Invariants: one attempt per backend at a time; a verdict is written only when it changes; verdicts that fall together

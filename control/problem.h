@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Problems: refusals of the API as problem+json (RFC 9457), each with a stable `code` for programs and a sentence for
 // people.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "control/purge_api.h"
 
 #include "control/limits.h"

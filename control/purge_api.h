@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Purges over REST: a URL, a tag or everything leaves every cache of the edge, in the order of the sequence.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ReplicaFollower: takes another control's stream (see replica_source.h) into this host's own state, version by
 // version, so that this host's planes follow their own state as everywhere else. When the leader is gone the last state
 // stands; it connects again with growing pauses, and takes up where it was.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ReplicaSource: the leader's side of replication: GET /v1/replica is a stream of NDJSON lines that begins with what
 // the asker lacks and then carries each commit the moment it is made.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RouteTable: every path of the API, stated once. Dispatch, the OpenAPI document and the test of roles all read it.
 #pragma once
 

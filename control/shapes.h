@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Shapes: what the state store keeps, as JSON and back: one form for the API, the watch stream and the replicas.
 #pragma once
 

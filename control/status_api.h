@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The state of the edge over REST: per node and plane what is applied, waiting for it, and this host's part for the
 // others.
 #pragma once

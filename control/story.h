@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Story: what the planes said of one client, told for people, a line a step. Pure: the API's sentence and the command
 // line's text both come from here.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The history over REST: versions, what changed between them, the way back, and the audit trail.
 #pragma once
 

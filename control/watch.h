@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Watch: GET /v1/watch, server-sent events (WHATWG HTML §9.2) of everything that moves: version, words, purge, applied.
 // An event's id is the head after it ("version.words.purge"); with it as Last-Event-ID a client gets what it missed:
 // each version, each purge, and the words as they are now. A watcher costs a descriptor, not a thread.

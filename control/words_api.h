@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Words over REST: operators drain and undrain; anybody who may read sees what is in service, and why not.
 #pragma once
 

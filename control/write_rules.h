@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rules that every write of the configuration keeps: a precondition before, one form of answer after.
 #pragma once
 

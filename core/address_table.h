@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // AddressTable: what is counted by client address: how many of something it holds (connections), and a token bucket.
 // IPv6 counts by /64, which is what one customer gets.
 //

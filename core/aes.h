@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // AES-128 as the protocols of clients use it, over OpenSSL. What is sealed begins with its own initialisation vector.
 #pragma once
 

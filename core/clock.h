@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Time, always in nanoseconds as uint64_t. Pure code takes time as an argument and never includes this header.
 #pragma once
 

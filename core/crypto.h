@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The few cryptographic primitives that rooms need, over OpenSSL. None is for a hot path unless it says so.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // EventLoop: one thread's epoll set, its timers, and a mailbox through which other threads hand it work.
 //
 // Threads: everything but post() and stop() belongs to the thread that calls run(). Nothing here allocates once fds and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The client of a request that came through proxies, read from X-Forwarded-For. One reading for every plane.
 //
 // Each proxy appends the address of whoever spoke to it. So the list is read from its right end, and only as long as

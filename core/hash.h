@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keyed 64-bit hashing for everything an outsider could aim at: flow picks, hash tables, bounded-load rings.
 // SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012, with the reduced rounds Rust and Ruby
 // use).

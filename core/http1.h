@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HTTP/1 on the wire (RFC 9112), pure: bytes in, views and decisions out. Shared by the proxy, HTTPDNS and the API.
 //
 // Strict: what RFC 9112 lets a recipient refuse is refused, never repaired (bare LF or CR, obs-fold, space before the

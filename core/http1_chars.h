@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Character classes of HTTP/1 as one 256-entry table, and the one scan worth vectorising. Inside core/http1*.cc only.
 #pragma once
 

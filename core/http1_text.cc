@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The words of HTTP: tokens, reason phrases, faults, query strings.
 #include "core/http1.h"
 #include "core/http1_chars.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HttpClient: one request over a fresh connection on an event loop (probes, control talking to planes and to other
 // controls, the watch stream), and a blocking form for the command line. Not the proxy's backend side.
 #pragma once

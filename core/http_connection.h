@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One connection of an HttpServer: receives requests one after the other, hands each to the handler, sends the answer.
 // Inside core/ only.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HttpDoor: who may come in by one kind of socket (TCP, or unix), and who must make room.
 //
 // At the bound the connection that is idle longest is closed for the newcomer: between requests, in a handshake, before

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HttpRequest and HttpResponse as values, and a response head on the wire.
 #include <fmt/format.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HttpServer: a small HTTP/1.1 server on one event loop, for the admin sockets, the REST API, HTTPDNS and DoH.
 // Not the proxy. Unix and TCP listeners, keep-alive, pipelining in order, bodies up to a bound, deferred and streamed
 // answers.

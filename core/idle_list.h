@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // IdleList: connections that nobody would miss, the one idle longest first. Putting one in, taking it out and finding
 // the oldest cost O(1) and no memory: the links lie in the connections.
 //

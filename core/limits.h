@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Limits of core, and the shape of every room's table of limits.
 //
 // A resource that a peer can use has a bound. Each bound is one row of its room's `limits.def`:

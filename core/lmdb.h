@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RAII over LMDB. An environment is opened once a process and never across fork; a transaction is short: copy out,
 // then let it go before anything slow (a long reader stops page reuse and grows the file).
 #pragma once

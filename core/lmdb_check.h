@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Looks at an LMDB file before LMDB does. LMDB maps its file and trusts what is in it: a truncated one ends the process
 // by SIGBUS, a garbled one by an assertion. This check reads with pread(2) and returns an Error instead.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is said and left behind when LMDB meets damage at runtime. It maps its file and trusts what is in it: a page
 // that cannot be read (the file was cut off, the disk fails) ends the process by SIGBUS, a garbled one by an assertion.
 // Then one line on stderr names the environment, and the mark kMark stays in its directory for the next start to find.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Log lines for people and machines, one JSON-free line each on stderr: time, level, component, message.
 // Never called on a packet, query or request hot path. Thread-safe: a line is one write(2).
 #pragma once

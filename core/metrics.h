@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Metrics: counters that cost a plain add on the thread that counts, summed only when someone scrapes.
 //
 // Names: tidegate_<plane>_<what>_<unit>[_total]. Declare at start (allocates, locks); count anywhere (neither).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the kernel knows of this process, as Prometheus text.
 #pragma once
 

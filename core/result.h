@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Result<T>: a value or an Error with a sentence for a person. The shape is std::expected's, so that it can be swapped
 // later.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Threads that top -H, perf and a debugger show by name.
 #pragma once
 

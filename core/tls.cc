@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Contexts: what servers and clients agree to speak, and which certificate answers to which name.
 #include "core/tls.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TLS over OpenSSL, reached through this file alone. A context per worker thread: OpenSSL 3.0 scales badly when threads
 // share an SSL_CTX. Stream objects belong to one thread.
 #pragma once

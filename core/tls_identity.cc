@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Certificates and keys: from PEM to OpenSSL, and what they say of themselves.
 #include <openssl/pem.h>
 

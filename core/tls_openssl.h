@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // OpenSSL's handles as values, and what core/tls*.cc share. Inside core/tls*.cc only.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TlsStream: one connection, over a BIO of our own because OpenSSL's raises SIGPIPE when the peer is gone.
 #include <arpa/inet.h>
 #include <sys/socket.h>

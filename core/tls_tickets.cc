@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Session tickets (RFC 5077 §4, used by TLS 1.2 and 1.3 alike) under keys that every host of a site derives for itself.
 #include <openssl/core_names.h>
 #include <openssl/rand.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TokenBucket: a rate with a burst, in one word (GCRA, ITU-T I.371). It holds the moment at which all that was taken
 // will have been earned again; a moment that has passed means a full bucket.
 //

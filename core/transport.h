@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Transport: bytes over one connected, non-blocking stream socket, plain or TLS. It owns the socket; the loop's
 // registration is the owner's business.
 #pragma once

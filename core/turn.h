@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TurnCount: how much one connection has done in the present round of its loop. A connection that has had its share
 // stops, asks EventLoop::call_again for the next round, and the others of the thread are served in between.
 #pragma once

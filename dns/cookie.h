@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // DNS cookies (RFC 7873) in the interoperable form of RFC 9018: a server cookie that any server of the same secret
 // makes alike and verifies without state. Pure; time is an argument.
 #pragma once

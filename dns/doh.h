@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // DNS over HTTPS (RFC 8484), as a function from request to response: TLS ended at our L7.
 #pragma once
 

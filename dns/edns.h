@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // EDNS (RFC 6891): the OPT record of a query and of its answer, with the options that are served here: NSID (RFC 5001),
 // client subnet (RFC 7871), cookies (RFC 7873), extended errors (RFC 8914). Pure.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Explain: why a client's query is answered as it is, told by the functions and tables that answer it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // FamilyText: one family of the Prometheus text format, written out as it is scraped.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A JSON object without objects or lists in it, as clients seal their parameters: bounded, and read in one pass.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Geo: from a client's address to the order in which sites are preferred, and how wide a network that order holds for.
 //
 // Everything known is compiled once: the operator's networks (longest prefix first, and before the database), the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "dns/http_front.h"
 
 #include "core/clock.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HttpFront: what this plane answers over HTTP: DoH at /dns-query (RFC 8484), HTTPDNS at /v2/d and below /{account}/.
 // It stands behind our L7, which terminates TLS; a proxy that we trust is believed about the client's address, nobody
 // else is.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HTTPDNS in the first form of Alibaba's public SDKs: GET /{account}/d and resolve, signed as sign_d and sign_resolve,
 // and
 // /{account}/ss, by which both forms' clients learn where to ask.

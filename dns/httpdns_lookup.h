@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the forms of HTTPDNS share: hosts, accounts, lifetimes of signatures, and names resolved by query.h's answer(),
 // so that a client hears over HTTP what it would hear over UDP.
 #pragma once

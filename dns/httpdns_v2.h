@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HTTPDNS in the second form of Alibaba's public SDKs: GET /v2/d. Its parameters may be signed (HMAC-SHA256) and sealed
 // (AES-128), its answer is sealed as the request was.
 #pragma once

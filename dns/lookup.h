@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Lookup: from a name to what a zone and its steers hold for it (RFC 1034 §4.3.2, RFC 4592, RFC 6672). Pure.
 #pragma once
 

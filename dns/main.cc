@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tidegate-dns: the authoritative DNS and HTTPDNS server.
 #include <nlohmann/json.hpp>
 

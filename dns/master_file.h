@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Master files (RFC 1035 §5) read into flat records. Not on any query's path.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // MasterLexer: the text of a master file (RFC 1035 §5.1) cut into entries, and those into tokens. It knows comments,
 // quotes, escapes and parentheses, and nothing of records.
 #pragma once

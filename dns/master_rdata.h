@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The parts of a record as a master file writes them, turned into wire form.
 #pragma once
 

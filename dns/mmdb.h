@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mmdb: a MaxMind DB file, held in memory (libmaxminddb). Any thread may read.
 #pragma once
 

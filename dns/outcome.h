@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Outcomes: every way in which a query can end, once. The enum, the counter's label and the sentence that explain gives
 // all derive from this table.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // PrefixMap: the whole address space cut into disjoint prefixes, each with a value. Built in address order, neighbours
 // with equal values merged as far as prefixes allow; looked up by the address's first 16 bits and a short binary
 // search.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Publishing Tables to workers by one pointer, without a reference count on any query's path.
 //
 // Each reader has a slot. It pins before a batch and unpins after it; while pinned, the Tables it got stay alive. The

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Query: the pure answer function of the DNS plane. Bytes and read-only tables in, bytes out. No socket, clock, lock or
 // allocation; the transports know nothing of DNS and this knows nothing of them.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reply: writes one answer message into the caller's buffer, within a limit, and remembers whether something did not
 // fit.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Request: one query message, parsed and checked (RFC 1035 §4.1, RFC 6891, RFC 9619). Pure; lives on the stack.
 #pragma once
 

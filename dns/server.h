@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Server: the plane's listeners and workers, and the Tables they answer from. One for the process, on the main thread.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Steering: which addresses a steered name is answered with, decided from the order of sites, health and chance alone.
 // Pure: no clock, no socket, no allocation.
 #pragma once

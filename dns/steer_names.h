@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SteerNames: the steered names of one zone, laid over it. A steer brings its name into existence whatever the zone
 // file says, and with it every name up to the apex; a new or changed steer does not touch the zone.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "dns/stream_worker.h"
 
 #include "core/clock.h"

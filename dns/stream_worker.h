@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // StreamWorker: one thread with an event loop for everything that comes over connections: DNS over TCP, and HTTPDNS and
 // DoH over plain HTTP/1 (behind our L7). One a worker, its listeners in SO_REUSEPORT groups with the others'.
 #pragma once

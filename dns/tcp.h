@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TCP (RFC 1035 §4.2.2, RFC 7766): pipelined queries on kept connections, answered in the order in which they came.
 //
 // Bounds: connections a worker and, within these, of one client address (at either bound the one without progress for

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // UDP: one thread and one socket for each worker and address, all sockets of an address in one SO_REUSEPORT group. The
 // thread blocks in recvmmsg, answers up to 16 queries, and sends them with one sendmmsg: two system calls a batch.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The DNS message on the wire (RFC 1035 §4): numbers, big-endian access, names. Pure.
 #pragma once
 

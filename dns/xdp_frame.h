@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A query's frame as AF_XDP hands it over, and the same frame turned into its answer. Pure: bytes in, bytes out.
 //
 // Ethernet II; IPv4 without options (RFC 791) or IPv6 without extension headers (RFC 8200); UDP (RFC 768). XdpProgram

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // XdpFront: the interfaces that the node has queries come from by AF_XDP, each with its threads. Whatever one of them
 // lacks, its queries come through the kernel to the ordinary sockets meanwhile: nothing here is an Error. Main thread.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // XdpInterface: an interface whose queries come by AF_XDP: its facts, the program on it, and a socket for each of its
 // receive queues. Opened and closed on the main thread; the sockets are served by XdpServers.
 #pragma once

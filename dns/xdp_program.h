@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // XdpProgram: which frames of an interface come to us by AF_XDP. A program for the kernel (XDP), assembled here for the
 // addresses and ports that are listened on, so that no compiler for it is needed.
 //

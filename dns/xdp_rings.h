@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // XdpRings: the four rings that a socket shares with the kernel, and the frames that go round in them.
 //
 //   fill -> (kernel receives) -> received -> ours -> to_send -> (kernel sends) -> completion -> fill

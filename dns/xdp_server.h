@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // XdpServer: one thread that answers what comes to some sockets of AF_XDP, which are its own while it runs. It polls a
 // socket only when none had anything.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "dns/xdp_socket.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // XdpSocket: one receive queue of an interface, its frames come straight into our memory and our answers leave from
 // there.
 #pragma once

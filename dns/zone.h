@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Zone: a master file as the answers it gives. Every name (empty non-terminals too) is one block in one arena, found by
 // one probe of a hash table; in it stand the name's RRsets as they go onto the wire.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ZoneBuilder: records of a master file -> a Zone. Groups records by owner, fills in the empty non-terminals, finds
 // what delegations and DNAMEs take away, checks what RFC 1034 and 2181 demand of a zone, and encodes.
 #pragma once

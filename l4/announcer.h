@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Announcer: says that our addresses are here, by gratuitous ARP (RFC 5227 §3) and unsolicited advertisement (RFC 4861
 // §7.2.6), when an address is new, when a port came back, and when another station claims one: at most once in
 // kDefendIntervalMs then, so that two which both mean it do not flood the link (RFC 5227 §2.4). One a node, on the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ConflictBoard: which stations claim addresses of ours, as workers see it and the control thread says in the log. A
 // worker that finds the board busy or full leaves the conflict out: it is counted all the same.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ConnTable: which backend each flow is pinned to. One table a worker, touched by that worker alone; memory is fixed
 // when it is made.
 //

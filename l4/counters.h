@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // WorkerCounters: what one worker counts. Written by that worker alone with plain adds (a relaxed load and store), read
 // by whoever scrapes; each worker's counters are its own cache lines.
 #pragma once

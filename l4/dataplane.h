@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Dataplane: the running forwarder: EAL, ports, punt devices, workers. Made once, when the first tables are there,
 // because the configuration says what to open. Everything here is for the control thread.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Decider: a burst of frames in, a verdict for each out. The whole of a worker's thinking, without DPDK, without a
 // clock, without system calls, so that it is tested and fuzzed as a function of bytes and time.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every way for a packet to end here other than being sent on, by name. One table: the enum, the counter
 // tidegate_l4_dropped_packets_total{reason="<name>"} and the sentence for people all derive from it.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The DPDK environment: with what arguments it starts, decided by a pure function, and the one call that starts it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How a packet is handed to its backend: one function a forwarding mode.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // explain: where a client's packet goes and why, by the tables and functions that forward it.
 #pragma once
 

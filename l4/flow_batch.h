@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // FlowBatch: the flows' hashes of a burst, eight at a time. Equal to FlowHasher::tuple bit for bit: what is pinned,
 // picked and explained by one hash is found by the other, on every machine.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a flow is, as 64 bits: a keyed hash (SipHash-1-3) of the 5-tuple. The hash stands for the tuple in the flow
 // table (16 bytes a flow, four to a cache line) and picks the Maglev slot. The key is a secret of the site: nobody
 // outside can craft a collision, and by chance two of a million flows share one with a probability of 3e-8; they would

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ForwardingTables: everything by which a worker decides, derived from one Snapshot, immutable, published by one
 // pointer. ForwardingBuilder derives them on the control thread and builds nothing that did not change.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // GroupMember: keeps the forwarder a member of the multicast groups in which it is asked for by neighbour discovery:
 // the solicited-node group of each IPv6 VIP and own address, and of each port's link-local address (RFC 4861 §7.2.1). A
 // switch that snoops passes solicitations only to ports from which such reports came. One a node, on the first worker.

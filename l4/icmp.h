@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ICMP and ICMPv6 for our addresses: echo, answered here; errors about a flow, to be relayed to that flow's backend,
 // which alone can lower its path MTU (RFC 1191, RFC 8201) or give up. Pure.
 #pragma once

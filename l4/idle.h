@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Idle: how a worker waits when nothing comes. Where the drivers have descriptors it sleeps in ppoll(2) until a frame
 // or a wake-up, which costs no CPU and a few microseconds of latency; where they have none (a NIC that DPDK drives) it
 // first spins and then naps longer and longer, up to a millisecond.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ids that outlive the tables which use them: a backend or neighbour keeps its id while the configuration holds it, so
 // that flows and resolved addresses survive every change of tables.
 #pragma once

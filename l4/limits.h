@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The limits of l4: a constant for each row of l4/limits.def. Core's limits.h says what a row holds.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // LinkFacts: what the kernel says of a network interface now, by rtnetlink. LinkEvents: a descriptor that becomes
 // readable when any of them changes. Control thread.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "l4/link_sets.h"
 
 #include <algorithm>

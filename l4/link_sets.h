@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // LocalSet and NeighbourSet: what the forwarder answers for on its links, and whom it asks there. Both are derived on
 // the control thread and immutable; successive tables share them while nothing in them changes. So a change of health
 // costs a worker the comparison of two pointers, however many addresses there are.

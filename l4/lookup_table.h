@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // LookupTable: an immutable map from a packet's address and port to a number, by open addressing at a load of at most a
 // quarter. Its content comes from the configuration, so its hash needs no key: a packet can ask for what is not there,
 // but cannot lengthen a probe.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the workers count, as Prometheus text.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // MLD on the wire: queries that are read, reports that are written (RFC 3810; RFC 2710 for version 1). Pure.
 #pragma once
 

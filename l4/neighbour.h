@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Neighbours: the MAC addresses of backends and gateways, resolved ahead of need and kept fresh. One a worker, touched
 // by that worker alone. Memory is fixed; time and the way out are arguments.
 //

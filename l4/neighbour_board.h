@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // NeighbourBoard: which backends and gateways do not answer for their MAC address, as the first worker finds it. That
 // worker writes, the control thread reads and derives tables that give them no new flows.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // PacketView: what the forwarder needs to know of a frame, read by one pure function. Never reads past the bytes given;
 // every frame it cannot read has a named reason. IPv4 with options and fragments, IPv6 with a bounded chain of
 // extension headers, TCP, UDP, ICMP and ICMPv6. Checksums are neither verified nor touched: under l2dsr the backend

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // PlainPacket: what nearly every packet is, read in one go and kept in registers: TCP or UDP, whole, over IPv4 without
 // options or IPv6 without extension headers, to our own MAC address, from a source that a client can have. What
 // if_plain passes over is not yet refused: parse_frame (packet_view.h) reads it and has a name for what is wrong. What

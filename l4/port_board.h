@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // PortBoard: which ports may be used now. The control thread writes; each worker looks once a turn of its loop, and
 // says when it has left a port that was taken away, so that its device can be closed.
 #pragma once

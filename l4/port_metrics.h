@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the devices of the ports say of themselves, in the Prometheus text format. Control thread.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // PortWatch: keeps looking whether each port still works. A link that is down, an interface that is gone or was made
 // anew, and an XDP program that somebody took off are found by rtnetlink, at once or within a second; the port is left
 // out of decisions, its device opened again where that helps, and everything is said in the log. Control thread.

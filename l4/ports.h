@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ports: the devices of the forwarder, opened, configured and started through DPDK.
 //
 // Drivers: `pci` (a NIC bound to VFIO, or one with a bifurcated driver), `af_xdp` (a kernel interface, all its frames

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Publisher: one pointer to the tables in force. The control thread swaps it; workers read it once a burst, unlocked;
 // the old tables die when every worker has said that it is past them (rte_rcu_qsbr).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // PuntDevice: a TAP interface through which the kernel sees the frames of a port that are not ours, and sends its own.
 // An AF_XDP queue or a NIC of DPDK's takes every frame, SSH and routing protocols included; with `punt: tap` the host
 // is reached through the TAP, which carries the port's MAC address. The operator puts the host's addresses on it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rounds: says what is new in an ordered list a few times over, a second apart, so many items a call and no more. The
 // list is ordered by the generation that brought each item, so that what is new is a run, found by halving.
 //

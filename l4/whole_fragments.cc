@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // DPDK's af_packet driver asks the kernel to join IPv4 fragments before it shares frames out to queues
 // (PACKET_FANOUT_FLAG_DEFRAG), and has no option against that. A joined datagram is longer than the link's MTU: it
 // could not be sent on. The driver calls setsockopt(2) through the dynamic linker, so this definition is the one that

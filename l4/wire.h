@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Wire shapes that several files of this room share: MAC addresses, big-endian access, the Internet checksum, and the
 // few numbers of Ethernet, IP and ICMP that the forwarder decides by. Everything reads and writes bytes, so that no
 // buffer needs an alignment.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Worker: one lcore's loop. Burst in, Decider, burst out; sleep when nothing comes. Owns its Decider, so flows and
 // neighbours belong to this thread alone; what others want of it they post.
 #pragma once

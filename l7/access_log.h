@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // AccessLog: one JSON line a request. Workers format into a ring of their own and never wait; one thread empties the
 // rings into the file. A request always has its line: what is too long of it is cut, field by field, and "cut" names
 // those fields. Only a ring that is full, because the disk is full or slow, loses lines, and counts them.

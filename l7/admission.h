@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Admission: which new client connection a worker takes, and which old one makes room for it.
 //
 // Bounds: connections of all workers, connections and new connections of one client address, descriptors. At a bound

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Arena: the strings of one transaction. Reset between transactions; keeps its first block, so that an ordinary request
 // allocates nothing. What all arenas of a worker hold is summed in `held`, which only the worker's thread writes.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // BackendConnection: one HTTP/1.1 connection to a backend, used for one exchange at a time and kept between them.
 //
 // Like ClientStream it is asked, not pushed: it calls its user when something has moved. What it gives (response head,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // BackendConnections: one worker's connections to all backends. Idle ones are kept under the backend's id and taken
 // again last in, first out, so that few stay warm and the others age out.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // BackendPool: which backend takes a request. One Pool of one Snapshot, compiled: the backends that may get new work,
 // and the tables its policy picks by. Immutable; what changes from request to request is in the runtime state it points
 // to.

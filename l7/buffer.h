@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bytes between sockets, in blocks of one size leased from a worker's pool: an idle connection holds none, a busy one a
 // bounded number, and nothing on the path of a request asks the allocator.
 //

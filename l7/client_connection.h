@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ClientConnection: a client's socket from accept to close. Does the TLS handshake, finds out which protocol is spoken
 // (ALPN, or over plain text the HTTP/2 preface, RFC 9113 §3.3), then leaves the talking to it.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ClientStream: what a transaction needs of the client's side of one exchange, whether it is a whole HTTP/1 connection
 // or one HTTP/2 stream. Everything is asked for, nothing is pushed: the stream calls Transaction::resume() when
 // something has moved, and the transaction looks.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Explain: why a request goes where it goes, by the very functions that would carry it, with the state they run on.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Failures: every way a request can end other than with the answer it asked for. One table gives each its name (counter
 // and log), the status the client is told, and the sentence.
 #pragma once

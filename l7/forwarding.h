@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Forwarding: what the proxy writes into the messages it passes on: identity of the client (X-Forwarded-*), its own
 // name (Via, RFC 9110 §7.6.3), the request's id, the route's edits. Pure: heads and facts in, text out, all in the
 // arena.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // H1Connection: HTTP/1.1 and 1.0 on a client's connection (RFC 9112). One exchange at a time; pipelined requests wait
 // in the buffer, which is also the back-pressure of a request's body.
 #pragma once

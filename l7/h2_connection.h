@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // H2Connection: HTTP/2 on a client's connection (RFC 9113), by nghttp2, which no other file knows.
 //
 // Back-pressure: a request's body is held in its stream, at most the stream's window; the window opens again as the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Http2Conduct: whether a client asks for more work on an HTTP/2 connection than its requests are worth. Pure counting:
 // no sockets, and time is an argument.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Http2Walk: finds the frames in the bytes of a client before nghttp2 takes them (RFC 9113 §4.1). nghttp2 tells of no
 // frame that it ignores, and takes all that it is given in one call; the walk counts every frame and gives at most so
 // many at a time.

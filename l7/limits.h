@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The limits of l7: a constant for each row of l7/limits.def. Core's limits.h says what a row holds.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Listeners: sockets that accept. Every worker has one of its own on each endpoint (SO_REUSEPORT), made on the main
 // thread so that a bind that fails refuses the configuration as a whole.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tidegate-l7: the TLS-terminating reverse proxy.
 #include <csignal>
 #include <nlohmann/json.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Messages: request and response heads as the proxy handles them, the same for HTTP/1 and HTTP/2: pseudo-header values
 // apart, field names in lower case, hop-by-hop fields gone. Strings live in the transaction's arena (requests) or in
 // the backend connection's buffer (responses); nothing here allocates.

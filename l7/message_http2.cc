@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HTTP/2 header blocks into RequestHead: RFC 9113 §8.2 (fields) and §8.3 (pseudo-header fields).
 #include <algorithm>
 #include <charconv>

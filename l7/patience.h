@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Patience: how long a client that is waited for may keep us waiting. Waiting spends it, bytes that the client moves
 // restore it in proportion: one that keeps to the rate never runs out of it, one that moves nothing does after the
 // whole, one that moves less does so later, but does. What happens while somebody else is waited for spends nothing.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Plan: a Snapshot compiled for the proxy. Immutable and shared by all workers; each worker wraps the one in force in a
 // LocalPlan of its own, with the TLS contexts that must not be shared between threads. A request pins the LocalPlan it
 // began with by a plain count, so that no two workers ever write one cache line on its account.

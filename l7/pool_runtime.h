@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runtime state of pools and backends: what is known by doing, not by configuration. It lives outside every Snapshot
 // under stable keys ("pool" and "pool/backend"), is shared by all workers, and survives every change of version.
 //

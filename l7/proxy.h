@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Proxy: the process's proxy as a whole, on the main thread: makes Plans of Snapshots, hands them to the workers,
 // answers for them (status, explain, metrics), drains them.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "l7/request_id.h"
 
 #include <cstring>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Request ids: 128 bits that nobody can guess, at the price of two short keyed hashes.
 #pragma once
 

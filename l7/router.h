@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Router: which route answers a request. Compiled once from a Model; immutable, shared by all workers.
 //
 // A Router is a trie of path segments for each host, laid flat: a request waits for memory once a segment or so.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The proxy's counters, declared once at start; counting them costs a plain add.
 #pragma once
 

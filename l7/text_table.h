@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TextTable: numbers found by an owner and a text; flat, with open addressing at a load of at most a half. A short text
 // is compared in its slot, so that a look-up in a large, cold table waits for memory once.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Transaction: one request's way through the proxy, as a machine of named steps. Each step does one thing and names its
 // successor, or suspends; it is run again when something has moved (client, backend, cache, timer). Every way ends in
 // log.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The steps of a transaction that deal with the cache: look up, serve what is stored or arriving, fill while leading.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The steps of a transaction that deal with a backend: choose, connect, exchange, deliver; and when to try another.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Transport: one non-blocking socket, plain or TLS, registered edge-triggered once and for all, so that a kept-alive
 // exchange costs no epoll_ctl(2): readiness is remembered here, reads and writes are tried at once.
 //

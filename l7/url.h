@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An absolute URL, as a person names it, taken for the request that a client would send for it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Worker: one thread with an event loop and everything a request needs that is not shared: listening sockets of its own
 // (SO_REUSEPORT), client and backend connections, TLS contexts, transactions, buffers. Other threads reach it by
 // post().

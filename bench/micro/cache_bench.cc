@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The cache's key, its policy, and a hit in memory and on disk.
 #include <benchmark/benchmark.h>
 

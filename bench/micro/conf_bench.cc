@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Maglev, snapshots, and the state store: one change among 10,000 objects.
 #include <benchmark/benchmark.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The keyed hash, the HTTP/1 parser and an LMDB read.
 #include <benchmark/benchmark.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The answer function of the DNS plane, bytes to bytes.
 #include <benchmark/benchmark.h>
 

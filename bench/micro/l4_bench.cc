@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The forwarder's deciding half without a device: parsing, the flow table, a whole burst, a change of tables.
 #include <benchmark/benchmark.h>
 

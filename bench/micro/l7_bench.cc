@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which route, and which backend.
 #include <benchmark/benchmark.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The commands of this host's own state: backup restore. They need no control, and no API.
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cli: what every command shares: how to reach the API, how to print, and the exit status.
 #pragma once
 

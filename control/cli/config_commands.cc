@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The commands of the configuration: check keys apply get diff rollback versions audit.
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tidegate: the command line.
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The commands of observation: status health explain watch.
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The commands of operation: drain undrain purge.
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Output for people: aligned tables, ages, and colour where somebody looks.
 #pragma once
 

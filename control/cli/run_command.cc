@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The command run: a node's control and planes from one file, under a small supervisor.
 
 #include <fmt/format.h>

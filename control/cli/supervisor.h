@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Supervisor: keeps a few daemons running: starts them, carries their output line by line under their names, starts
 // them again with growing pauses when they end, and ends them in order when told to.
 //

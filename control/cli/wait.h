@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // --wait: a command that returns when the planes have done what it asked.
 #pragma once
 

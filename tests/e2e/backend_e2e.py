@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The proxy and its backends: who is picked by which policy, and what a client is told when a backend stops half-way."""
 
 import contextlib

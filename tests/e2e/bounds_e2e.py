@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the proxy stays within: memory beside clients that do not read, connections, retries; and several workers as one."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine of its own on the eu segment, for tests that raise daemons themselves: made for a block, gone after it."""
 
 import contextlib

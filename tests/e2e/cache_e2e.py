@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The edge cache seen by clients and counted at the origins: misses, hits, herds, purges, and a kill that loses nothing."""
 
 import contextlib

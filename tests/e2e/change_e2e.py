@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A change of configuration under load: applied whole, on every plane, with no connection closed and no request lost."""
 
 from load import SteadyLoad

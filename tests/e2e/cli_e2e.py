@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line itself: help, exit statuses, the key reference, and changes watched as they happen."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The REST API and the command line: what an operator and a script rely on."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Garbage and damage: packets, queries, state and cache environments that nobody should ever see, and that must not matter."""
 
 import os

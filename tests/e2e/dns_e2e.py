@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a resolver sees of tidegate-dns, asked with dig over UDP and TCP, IPv4 and IPv6."""
 
 import collections

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Crowds at the doors of every plane: clients that sit on connections, and hosts that run out of descriptors. Beside each a bystander."""
 
 import contextlib

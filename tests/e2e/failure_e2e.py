@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What fails, and what its users feel: origins, proxies, sites, daemons. The load never retries; failures are counted
 separately before and after the planes have converged."""
 

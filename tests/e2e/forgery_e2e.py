@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a client can neither take more than its share of nor forge: answers, its address, its line in the log, its route."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Steering by a MaxMind database, read by libmaxminddb: the right site for a client's subnet, and a scope that says how far
 the answer holds."""
 

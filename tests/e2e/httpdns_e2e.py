@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTPDNS (Alibaba's two forms) and DoH (RFC 8484), asked over TLS through our own forwarder and proxy."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The forwarder seen from outside: connections spread, flows stay, echoes come back, and what is dropped has a name."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The proxy seen by real clients: curl, openssl, h2load, and raw sockets for what no polite client would send."""
 
 import hashlib

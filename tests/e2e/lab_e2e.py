@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab itself: what its machines leave behind when they are gone."""
 
 import box

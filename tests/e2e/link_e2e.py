@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The forwarder on a real segment: a switch that snoops, links that go and come, stations that say wrong things."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes a small MaxMind database (format 2.0, https://maxmind.github.io/MaxMind-DB/): networks and where they are."""
 
 import ipaddress

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Zones as operators have them, served beside NSD: the same files, the same questions, the same answers."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One machine: `tidegate run` raises every plane of it from one file, and each daemon serves alone from that file."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A segment of its own for tests of the forwarder on a link: a bridge in a namespace, hosts on it, and a forwarder with a port or
 two. Made for a block, gone after it."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TLS towards backends: whose certificates probes and the proxy believe, told by a real origin that shows four of them."""
 
 from lab import HOSTS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tidegate-dns with AF_XDP on its interface: a machine of its own on the eu segment, asked from the clients' networks with dig
 and with datagrams that no plain client sends. What took which way, the server's counters tell."""
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What `promtool check metrics` asks of a page in Prometheus' text format, as far as it concerns ours.
 #pragma once
 

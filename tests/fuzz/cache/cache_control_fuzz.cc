@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cache-Control, CDN-Cache-Control, dates and the decisions made from them: whatever a backend sends, they hold
 // together.
 #include <cstdlib>

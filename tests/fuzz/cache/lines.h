@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A fuzzer's input as header field lines: "name: value" by line feed.
 #pragma once
 

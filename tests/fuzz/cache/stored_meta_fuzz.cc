@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Records as they come from disk. The checksum is set right first, so that the decoder behind it is reached; what
 // decodes must encode to the same again.
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys, Vary and ranges from hostile fields: the first line is the URL, the rest are fields of request and response at
 // once.
 #include <cstdlib>

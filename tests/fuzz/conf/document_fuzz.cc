@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes: read, loaded, validated and rendered without a crash; and what is taken comes back from its canonical
 // form.
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bodies of the API: a bundle, a merge patch over a configuration, a document. Nothing may crash; what decodes must
 // encode.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What another control sends: manifests, words and purges as JSON. What is taken must come out the same.
 
 #include <cstdint>

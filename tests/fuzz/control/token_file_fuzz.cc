@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The token file: any text is tokens or a sentence with a line; a token that was read is found again.
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // X-Forwarded-For of several fields, one a line, beside a naive twin that splits all of it first. What the walk names
 // is the peer or an address that stands in the list, and never one to the left of what cannot be read or is not
 // trusted.

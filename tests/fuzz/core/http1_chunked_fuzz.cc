@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Chunked framing: whole and cut into pieces the same body comes out, and what is encoded again decodes to itself.
 #include <cstdint>
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A request head: never reads past its bytes, points only into them, and comes out the same in two pieces as in one.
 #include <cstdint>
 #include <cstdlib>

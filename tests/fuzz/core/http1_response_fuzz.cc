@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A response head, to GET and to HEAD.
 #include <cstdint>
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A small fixed edge for the harnesses: one zone with everything in it, steers of every kind, geography.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any request target as HTTPDNS or DoH: JSON or a DNS message, never anything else. What stands behind "sealed:" is
 // sealed first, so that parameters behind the cipher are reached.
 #include <cstdlib>

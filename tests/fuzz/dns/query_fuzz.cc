@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as a query: an answer that fits, that a reader can walk to its end, and that is a response to nobody else.
 #include <cstdlib>
 #include <vector>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as a frame: refused for a reason, or a query within the frame whose answer goes back to where it came from,
 // with lengths and checksums that hold.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any text as a zone file that may include itself under any name: refused with a sentence, or a zone that can be asked.
 #include <cstdlib>
 #include <memory>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A history of frames through a whole Decider: records of a two-byte length, a byte of passing time and the frame, each
 // on a heap buffer of exactly its size. Whatever comes, a frame's verdict is one of the table's, and a forwarded frame
 // differs from what came in by its Ethernet addresses alone.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as one frame, on a heap buffer of exactly their size: a read beyond it is the sanitizer's to find.
 #include <algorithm>
 #include <cstdlib>

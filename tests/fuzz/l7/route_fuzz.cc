@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any host and path through normalisation, merging and the router, beside its naive twin. Input: host, line feed, path.
 #include <cstdint>
 #include <cstdlib>

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What the benchmarks read out of their generators' output, in the forms that those really print."""
 
 import sys

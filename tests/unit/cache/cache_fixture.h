@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A cache on its own event loop, with requests, fetches and bodies as a proxy worker would handle them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The facade in memory: outcomes, freshness as clients see it, validation, purges.
 #include "cache/cache.h"
 #include "cache/limits.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The disk tier: warm restarts, kill -9, damage, churn.
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Test fields that own their text, and requests and responses made of them.
 #pragma once
 

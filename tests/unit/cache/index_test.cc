@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The index's books beside what is really there.
 #include "cache/index.h"
 

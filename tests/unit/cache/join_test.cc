@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Coalescing: one fetch, many readers.
 #include <gtest/gtest.h>
 

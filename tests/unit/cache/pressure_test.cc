@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Short of disk or of memory: nobody hangs, answers stay right, and it is said.
 #include <gtest/gtest.h>
 #include <sys/resource.h>

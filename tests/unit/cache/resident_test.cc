@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads on the loop's own thread: only of what is in the page cache, and never another answer than the pool's.
 #include "cache/resident_reader.h"
 

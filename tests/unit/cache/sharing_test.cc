@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What one client's request, and the answer to it, may do to the others who ask for the same.
 #include <gtest/gtest.h>
 

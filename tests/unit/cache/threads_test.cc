@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Eight workers, each with its own loop, on one cache.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What proved uncacheable: the place of a key, and the memory of places beside a naive twin.
 #include "cache/uncacheable.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The canonical form and the objects of a version.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the document tests share: a document from text, with every fault found in it.
 #pragma once
 

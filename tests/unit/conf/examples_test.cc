@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The files that people copy from: examples without faults, and a key reference that is true.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Another process for a test: it runs a function, and talks with the test byte by byte. Fork before anything is opened.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Documents that become Models: types, units, defaults, references.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

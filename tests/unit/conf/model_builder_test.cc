@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ModelBuilder beside its naive twin: one that has seen no version before, and so builds each whole.
 #include "conf/model_builder.h"
 

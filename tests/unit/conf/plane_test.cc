@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A plane end to end: a process of its own, asked over its admin socket, told by signals.
 #include "conf/plane.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The check of a query against the parameters that a path takes.
 #include "conf/query.h"
 

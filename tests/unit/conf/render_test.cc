@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Faults as people read them, byte for byte.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A damaged state must be an Error that says what to do; LMDB left alone would end the process.
 #include <fcntl.h>
 #include <gmock/gmock.h>

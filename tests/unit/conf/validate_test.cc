@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What keys mean to each other: one document a rule, and what it is refused with.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What YAML is refused, whatever the keys mean.
 #include "conf/yaml_reader.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The configuration over REST: reading, entity tags, dry runs, patches, single objects, bundles, broken bodies.
 
 #include <map>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Explain: the planes are asked in the order in which a client meets them, each where the one before has sent it.
 
 #include "control/explain.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A host in a test: a temporary directory, a real Control on a loop that the test pumps, and planes that answer as
 // told.
 #pragma once

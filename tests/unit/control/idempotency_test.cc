@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is remembered of POSTs, whenever control dies.
 #include "control/idempotency.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Long work beside the loop: the API answers meanwhile, changes keep their order, what waits has a bound.
 
 #include <thread>

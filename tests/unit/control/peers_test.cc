@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Controls that speak TLS with each other, and what they refuse to say in clear.
 
 #include "control/peers.h"

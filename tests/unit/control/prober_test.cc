@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Probes against real sockets: one that answers, one that refuses, one that answers wrongly, one that says nothing.
 
 #include "control/prober.h"

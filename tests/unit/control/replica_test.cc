@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Replication: one control adopts another's state, keeps it when the leader dies, and catches up when it is back.
 
 #include "control/bundle.h"

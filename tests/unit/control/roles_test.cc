@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Each route with each role: the table says who may, and dispatch does what the table says.
 
 #include "control/auth.h"

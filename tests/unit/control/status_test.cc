@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Status: what the planes of the host and of other hosts have applied, waiting for it, and who cannot be reached.
 
 #include "control/convergence.h"

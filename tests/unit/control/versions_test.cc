@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // History: versions, differences, the audit trail.
 
 #include "tests/unit/control/host.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Watch: events as they happen, and those that were missed.
 
 #include "control/watch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Words: drain and undrain, and what health says of them.
 
 #include "tests/unit/control/host.h"

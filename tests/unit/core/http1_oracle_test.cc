@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The parser against two twins: itself fed in pieces, and http-parser 2.9.4, a lax reader such as may stand behind us.
 // What we accept, that reader must accept too, and understand alike: a difference would be a smuggling hole.
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Crowds at an HttpServer's door: who gets in, who makes room, who is refused.
 #include "core/http_door.h"
 

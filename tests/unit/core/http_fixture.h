@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the HTTP server and client tests share: a loop turned by hand, a client and a server that speak raw bytes.
 #pragma once
 

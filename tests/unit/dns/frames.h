@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ethernet frames around DNS messages, written as any client's kernel would, for the tests of the AF_XDP door.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the tests of dns/ share: zones and edges from text, queries in wire form, and answers read by ldns, which knows
 // nothing of our writer.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The program, run by the kernel itself over single frames. Without the right to load programs these tests are skipped.
 #include "dns/xdp_program.h"
 

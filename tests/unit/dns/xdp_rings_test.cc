@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The circle of frames, with a test in the kernel's place at the other ends of the four rings.
 #include "dns/xdp_rings.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A small edge for tests: one VIP with both families, a TCP and a UDP service, a pool of weighted backends.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Frames for tests, written field by field, independently of the code that reads them.
 #pragma once
 

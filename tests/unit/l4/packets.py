@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Packet tests: the real tidegate-l4 over capture files (net_pcap): no root, no device, no network.
 
 rx.pcap is what the forwarder receives, tx.pcap what it sends; its admin socket says what it counted and explains.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Crowds at the proxy's door: who gets in, who makes room, who is refused, and whose fault it is when this node has
 // nothing left to give.
 #include "l7/admission.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A client forges nothing: not its address, not the fields that the proxy sets, not its absence from the log, not the
 // route that a path takes.
 #include <gtest/gtest.h>

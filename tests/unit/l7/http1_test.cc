@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HTTP/1 on the client's side: connections, bodies both ways, what is said and what is kept.
 #include <gtest/gtest.h>
 

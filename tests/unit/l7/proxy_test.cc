@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The proxy as a whole: routes, retries, timeouts, changes of configuration, drain.
 #include "l7/proxy.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One client costs its own share: answers that it does not read, heads made to cost time, bodies that it never sends.
 #include <gtest/gtest.h>
 

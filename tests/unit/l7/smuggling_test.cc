@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Requests that two readers could understand differently are refused, and nothing of them reaches a backend.
 #include <gtest/gtest.h>
 

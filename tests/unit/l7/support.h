@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the proxy's tests stand on: real origins and clients over loopback, and a proxy in this process. Sockets block,
 // with a limit after which a test fails instead of hanging.
 #pragma once

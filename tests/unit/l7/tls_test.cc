@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TLS in front: names choose certificates, ALPN chooses the protocol, and one proxy resumes another's sessions.
 #include <gtest/gtest.h>
 #include <openssl/evp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What one round of the loop takes of one connection, and how frames are counted.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
