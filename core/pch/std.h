@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The standard library, as most sources use it.
-// Precompiled for every source of a room, which still includes what it uses: `./run lint` builds without it.
-#pragma once
+// Precompiled for every source of a room. A source still includes what it uses: `./run lint` builds without it. These
+// headers have guards, because g++ warns of `pragma once` in a header that it compiles by itself.
+#ifndef TIDEGATE_CORE_PCH_STD_H_
+#define TIDEGATE_CORE_PCH_STD_H_
 
 #include <fmt/format.h>
 
@@ -21,3 +23,5 @@
 #include <utility>
 #include <variant>
 #include <vector>
+
+#endif  // TIDEGATE_CORE_PCH_STD_H_
