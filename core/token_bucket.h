@@ -23,13 +23,18 @@ struct TokenRate {
 
 class TokenBucket {
  public:
-  // Takes `tokens`, or none of them and says false. `now_ns` monotonic.
+  // Takes `tokens`, or none of them and says false. `now_ns` monotonic. A debt that was made under a stricter rate
+  // shrinks to the most that this rate allows, so that it ends.
   bool take(const TokenRate& rate, uint64_t tokens, uint64_t now_ns) {
     uint64_t due_ns = due_ns_.load(std::memory_order_relaxed);
     for (;;) {
-      const uint64_t next_ns = std::max(due_ns, now_ns) + tokens * rate.interval_ns;
-      if (next_ns > now_ns + rate.burst_ns()) return false;
-      if (due_ns_.compare_exchange_weak(due_ns, next_ns, std::memory_order_relaxed)) return true;
+      const uint64_t standing_ns = std::clamp(due_ns, now_ns, now_ns + 2 * rate.burst_ns());
+      const uint64_t next_ns = standing_ns + tokens * rate.interval_ns;
+      const bool enough = next_ns <= now_ns + rate.burst_ns();
+      if (!enough && standing_ns >= due_ns) return false;
+      if (due_ns_.compare_exchange_weak(due_ns, enough ? next_ns : standing_ns, std::memory_order_relaxed)) {
+        return enough;
+      }
     }
   }
   // Takes them also where there are none: the debt is at most one burst, so that it ends.

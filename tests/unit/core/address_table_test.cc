@@ -77,6 +77,15 @@ TEST(TokenBucket, ADebtEndsAfterOneBurstsTime) {
   EXPECT_EQ(bucket.full_at_ns(), due_ns);
 }
 
+TEST(TokenBucket, ADebtOfAStricterRateEndsAsOneOfTheRateInForce) {
+  const TokenRate strict = TokenRate::per_second(1, 1'000), usual = TokenRate::per_second(1'000, 100);
+  TokenBucket bucket;
+  bucket.charge(strict, 1'000'000, kNsPerS);
+  EXPECT_FALSE(bucket.take(usual, 1, 2 * kNsPerS));
+  EXPECT_FALSE(bucket.take(usual, 1, 2 * kNsPerS + usual.burst_ns()));
+  EXPECT_TRUE(bucket.take(usual, 1, 2 * kNsPerS + usual.burst_ns() + usual.interval_ns));
+}
+
 TEST(TokenBucket, WithoutARateEverythingIsGiven) {
   AddressTable table(16, kKey);
   for (int i = 0; i < 100; ++i) EXPECT_TRUE(table.take(v4(1), TokenRate{}, 1'000'000, 5));
