@@ -121,11 +121,11 @@ def as_root(command, env):
     return ["sudo", f"--preserve-env={','.join(names)}", *command]
 
 
-def bench(step, say):
+def bench(step, say, arguments=("all", "--smoke")):
     """That every benchmark and every peer runs; no figure is judged."""
     env = {**ENVIRONMENT, "TIDEGATE_BUILD": str(ROOT / "build-bench")}
     began = time.monotonic()
-    runner = subprocess.Popen(as_root([PYTHON, "bench/run.py", "all", "--smoke"], env), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    runner = subprocess.Popen(as_root([PYTHON, "bench/run.py", *arguments], env), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     output = []
     for line in runner.stdout:
         output.append(line.rstrip())
