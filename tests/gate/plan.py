@@ -12,7 +12,7 @@ from functools import partial
 import checks
 import gtests
 
-BUILD, TEST, LAB, BENCH = "build", "test", "lab", "bench"  # groups of packages, as ./run names them
+BUILD, TEST, LAB, LONG, BENCH = "build", "test", "lab", "long", "bench"  # groups of packages, as ./run names them
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="tidegate-gate-")  # removed when t
 def labs(count, *options, build="build-test"):
     """Several labs beside each other: each takes the next module of end-to-end tests from one queue."""
     queue = f"{SCRATCH.name}/modules"
+    packages = (BUILD, TEST, LAB, LONG) if "--long" in options else (BUILD, TEST, LAB)
     return [
-        [Step(f"e2e {i + 1}", partial(checks.e2e, prefix="tg" if i == 0 else f"tg{i + 1}", build=build, options=(f"--queue={queue}", *options)), "e2e", (BUILD, TEST, LAB))]
+        [Step(f"e2e {i + 1}", partial(checks.e2e, prefix="tg" if i == 0 else f"tg{i + 1}", build=build, options=(f"--queue={queue}", *options)), "e2e", packages)]
         for i in range(count)
     ]
 
