@@ -105,7 +105,7 @@ void decide_hit(benchmark::State& state) {
   Decider decider({FlowHasher(kFlowKey), {port}, flows, false, 1, false}, counters);
   decider.adopt(*tables, 0);
   std::vector<Bytes> replies;
-  for (const NeighbourTarget& target : tables->neighbours) {
+  for (const NeighbourTarget& target : tables->neighbours->targets) {
     const Mac mac = {{2, 0, 1, 0, static_cast<uint8_t>(index_of(target.id)), 1}};
     replies.push_back(testing::arp(2, mac, target.address.to_string(), kOurMac, "10.0.0.2", kOurMac));
   }
