@@ -309,6 +309,21 @@ def wait_for(what, condition):
         time.sleep(0.0005)
 
 
+def started_beside(origin, start, what, condition):
+    """A server that has seen its origin; neither is left behind where that does not come true."""
+    try:
+        program = origin.ends_with(start())
+    except BaseException:
+        origin.program.stop()
+        raise
+    try:
+        wait_for(what, condition)
+    except BaseException:
+        program.stop()
+        raise
+    return program
+
+
 def deaths(name, is_left, is_back, count=table(30)):
     """From the death of the backend until everybody who would send work there has left it."""
 
@@ -355,9 +370,7 @@ zones: [{{name: example.test, file: example.test.zone}}]
 steers: [{{name: app.example.test, policy: failover, all_down: closed, targets: [{{pool: app}}]}}]
 routes: [{{name: app, path: "/*", pool: app}}]
 """)
-    program = ORIGINS["tidegate"].ends_with(run_planes(folder))
-    wait_for("the backend is up on every plane", every_plane("up"))
-    return program
+    return started_beside(ORIGINS["tidegate"], lambda: run_planes(folder), "the backend is up on every plane", every_plane("up"))
 
 
 def haproxy_says(state):
@@ -381,9 +394,8 @@ def start_failing_haproxy(folder):
 backend app
   server one 127.0.0.1:{ORIGIN} check inter {CHECK_MS} rise 1 fall 1
 """)
-    program = ORIGINS["haproxy"].ends_with(Program("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], SERVER_CORE, folder, tcp_ready(PLAIN)))
-    wait_for("the backend is up", haproxy_says("UP"))
-    return program
+    start = lambda: Program("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], SERVER_CORE, folder, tcp_ready(PLAIN))
+    return started_beside(ORIGINS["haproxy"], start, "the backend is up", haproxy_says("UP"))
 
 
 def rows():

@@ -42,8 +42,9 @@ std::optional<HttpResponse> LongCalls::refusal(const ApiCall& call, const Change
 void LongCalls::change(const ApiCall& call, Change change, int attempt) {
   if (auto refused = refusal(call, change)) return call.respond(std::move(*refused));
   const uint64_t base = ledger_.manifest().version;
-  run(
-      call, changes_, [examine = change.examine, manifest = ledger_.manifest()]() { return examine(manifest); },
+  // Made before `change` is moved from: compilers evaluate arguments in either order.
+  auto work = [examine = change.examine, manifest = ledger_.manifest()]() { return examine(manifest); };
+  run(call, changes_, std::move(work),
       [this, call, change = std::move(change), base, attempt](std::optional<Examined> examined) {
         conclude(call, change, base, attempt, std::move(examined));
       });

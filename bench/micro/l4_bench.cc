@@ -80,6 +80,7 @@ struct Crowd {
   Edge edge;
   explicit Crowd(int64_t backends) {
     edge.model.nodes[0].l4.maglev_slots = 65'537;
+    edge.model.nodes[0].l4.ports[0].addresses[0].second = 8;  // all backends are on the link
     Pool& pool = edge.model.pools[0];
     pool.backends.clear();
     for (int64_t i = 0; i < backends; ++i) {
@@ -128,7 +129,9 @@ void decide_hit(benchmark::State& state) {
     }
     decider.decide(*tables, frames, outcomes, kBurst, 1);
   }
-  if (counters.forwarded_packets.value() == 0) state.SkipWithError("nothing was forwarded");
+  if (outcomes[0].verdict != Verdict::forward) {
+    state.SkipWithError(std::string("not forwarded: ").append(sentence(outcomes[0].reason)).c_str());
+  }
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kBurst));
 }
 BENCHMARK(decide_hit)->Arg(1'000)->Arg(100'000)->Arg(1'000'000);

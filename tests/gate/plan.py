@@ -32,10 +32,10 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="tidegate-gate-")  # removed when t
 
 def labs(count, *options, build="build-test"):
     """Several labs beside each other: each takes the next module of end-to-end tests from one queue."""
-    queue = f"{SCRATCH.name}/modules"
+    queue = f"{SCRATCH.name}/modules-{build}"
     packages = (BUILD, TEST, LAB, LONG) if "--long" in options else (BUILD, TEST, LAB)
     return [
-        [Step(f"e2e {i + 1}", partial(checks.e2e, prefix="tg" if i == 0 else f"tg{i + 1}", build=build, options=(f"--queue={queue}", *options)), "e2e", packages)]
+        [Step(f"e2e {i + 1}" if build == "build-test" else "e2e g++", partial(checks.e2e, prefix="tg" if i == 0 else f"tg{i + 1}", build=build, options=(f"--queue={queue}", *options)), "e2e", packages)]
         for i in range(count)
     ]
 
@@ -52,9 +52,10 @@ def gate():
                 Step("outputs", checks.bench_outputs, "unit"),
                 Step("fuzz", checks.fuzz, "fuzz"),
             ],
-            [build_step("build-tsan", "tsan", nice=10), build_step("build-bench", "bench", nice=10)],
+            [build_step("build-tsan", "tsan", nice=10), build_step("build-bench", "bench e2e", nice=10)],
         ],
-        [[Step("tsan", checks.tsan, "tsan")]],
+        # The same tests on what users get: g++, optimised. What damage does there is judged by AddressSanitizer's reports alone.
+        [[Step("tsan", checks.tsan, "tsan")], labs(1, "--without=damage_e2e", build="build-bench")[0]],
         [[Step("bench", checks.bench, "bench", (BUILD, TEST, LAB, BENCH))]],
     ]
 
