@@ -75,7 +75,8 @@ def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
     target = lab.directory("client-eu") / "slow"
 
     def download():
-        result["curl"] = lab.curl("client-eu", WWW + "/slow/1m", "--http1.1", "-o", str(target), "-D", "-")
+        # Ten seconds, so that both drains fit in also where the machine is busy.
+        result["curl"] = lab.curl("client-eu", WWW + "/slow/1m", "--http1.1", "--limit-rate", "100k", "-o", str(target), "-D", "-")
 
     thread = threading.Thread(target=download)
     thread.start()
