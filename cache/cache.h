@@ -181,7 +181,7 @@ struct Explanation {
 
 class Cache {
  public:
-  // Returns while the index is still being read from disk: what is not read yet is a miss. An environment that cannot
+  // Returns while the index is still being read from disk: an object not read yet is a miss. An environment that cannot
   // be used is set aside and a new one made; where none can be had, because another process uses the directory or for
   // any other reason, the cache works from memory alone and says so (log, Totals, tidegate_cache_disk_working).
   // Errors: only nonsensical options.

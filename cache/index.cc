@@ -41,7 +41,7 @@ bool Shard::publish(std::shared_ptr<Entry> entry, Leftovers& leftovers) {
   }
   Bucket& place = buckets[entry->key];  // erase may have dropped the empty bucket
   if (place.entries.size() >= kMaxVariants) {
-    // The oldest that nobody used: a flood of variants takes its own place, not that of those in use.
+    // The oldest variant without a hit leaves. So a flood of new variants cannot displace those in use.
     const auto unused = std::find_if(place.entries.begin(), place.entries.end(), [](const auto& candidate) {
       return candidate->uses.load(std::memory_order_relaxed) == 0;
     });

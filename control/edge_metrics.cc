@@ -11,7 +11,7 @@ namespace tidegate {
 
 namespace {
 
-// `told_ns`: when the state came about, where somebody noted it; 0: now, as far as anybody knows.
+// `told_ns`: when the state began, where that was recorded; 0 where it was not: then it begins now.
 template <class Seen>
 void note(std::map<std::string, Seen>& next, std::map<std::string, Seen>& before, std::string labels, double value,
           uint64_t told_ns) {
