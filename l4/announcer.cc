@@ -11,7 +11,7 @@ void Announcer::adopt(std::shared_ptr<const LocalSet> set, uint32_t now_ms) {
   if (!set_->addresses.empty()) rounds_.add(set_->addresses.back().since, now_ms);
 }
 
-// A place whose interval has passed is another address's.
+// A place whose interval has passed may be reused for another address.
 void Announcer::defend(const IpAddress& address, uint16_t port, uint32_t now_ms) {
   Defence* place = nullptr;
   for (size_t i = 0; i < defence_count_; ++i) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Announcer: says that our addresses are here, by gratuitous ARP (RFC 5227 §3) and unsolicited advertisement (RFC 4861
-// §7.2.6), when an address is new, when a port came back, and when another station claims one: at most once in
-// kDefendIntervalMs then, so that two which both mean it do not flood the link (RFC 5227 §2.4). One a node, on the
-// first worker.
+// Announcer: tells the links that our addresses are here, by gratuitous ARP (RFC 5227 §3) and by unsolicited neighbour
+// advertisement (RFC 4861 §7.2.6). It does so when an address is new, when a port came back, and when another station
+// claims one of our addresses. In the last case it announces at most once in kDefendIntervalMs, so that two stations
+// that both insist do not flood the link (RFC 5227 §2.4). There is one Announcer per node, on the first worker.
 #pragma once
 
 #include <array>
@@ -22,13 +22,13 @@ class Announcer {
 
   explicit Announcer(std::vector<PortIdentity> ports) : ports_(std::move(ports)), rounds_(kTimes) {}
 
-  // Announces what was in no set before.
+  // Announces the addresses that no earlier set contained.
   void adopt(std::shared_ptr<const LocalSet> set, uint32_t now_ms);
   void set_ports(std::vector<PortIdentity> ports) { ports_ = std::move(ports); }
-  // Announces everything.
+  // Announces every address again.
   void restart(uint32_t now_ms) { rounds_.restart(now_ms); }
   void defend(const IpAddress& address, uint16_t port, uint32_t now_ms);
-  // Sends what is due, `most_frames` at most; returns how many.
+  // Sends what is due, at most `most_frames` frames. Returns how many it sent.
   size_t tick(uint32_t now_ms, size_t most_frames, FrameSink& sink);
 
  private:

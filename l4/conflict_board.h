@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ConflictBoard: which stations claim addresses of ours, as workers see it and the control thread says in the log. A
-// worker that finds the board busy or full leaves the conflict out: it is counted all the same.
+// ConflictBoard: the stations that claim addresses of ours. Workers report them; the control thread logs them. A worker
+// that finds the board busy or full does not report the conflict, but it is still counted.
 #pragma once
 
 #include <algorithm>

@@ -44,19 +44,21 @@ void FlowEntry::count_second(uint32_t now_ms) {
 }
 
 ConnTable::ConnTable(uint64_t flows) {
-  // At most half full at the nominal size: two choices of four places then practically never overflow before it.
+  // The table is at most half full at the nominal size. With two choices of four places it then practically never
+  // overflows earlier.
   bucket_count_ = std::bit_ceil((flows * 2 + kWays - 1) / kWays);
   mask_ = bucket_count_ - 1;
   const size_t bytes = bucket_count_ * sizeof(Bucket);
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  ::madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: fewer TLB misses for a table of many megabytes
+  // only a request: huge pages mean fewer TLB misses for a table of many megabytes
+  ::madvise(memory, bytes, MADV_HUGEPAGE);
   buckets_ = static_cast<Bucket*>(memory);  // zero bytes are empty entries: hash 0, state empty
 }
 
 ConnTable::~ConnTable() { ::munmap(buckets_, bucket_count_ * sizeof(Bucket)); }
 
-// What a living flow is worth: of two the one of less is given up. An assured one never is.
+// How much a live flow is worth. The flow that is worth less is evicted. An assured flow is never evicted.
 uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
   constexpr uint32_t kBegan = kMaxFlowTimeoutMs + 1, kShookHands = kBegan * 2;  // more than any time left
   const uint32_t left_ms = entry.expires_ms - now_ms;
@@ -65,7 +67,7 @@ uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
   return entry.assured() ? kAssuredWorth : kShookHands + left_ms;
 }
 
-// What a bucket has to offer to a new flow: free places, and `victim` improved to the least worth keeping seen so far.
+// Returns the free places of a bucket. Sets `victim` to the flow that is worth least of all seen so far.
 ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, Victim& victim) {
   Offer offer;
   for (FlowEntry& entry : bucket.entries) {
@@ -86,7 +88,8 @@ FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_
   Victim victim;
   Offer offer = offer_of(buckets_[first_bucket(hash)], now_ms, victim);
   if (offer.free < 2) {
-    // The last place of the first bucket is spared while the second has more: that balance is what fills the table.
+    // The last place of the first bucket stays free while the second bucket has more. This balance fills the table
+    // evenly.
     const Offer second = offer_of(buckets_[second_bucket(hash)], now_ms, victim);
     if (second.free > offer.free) offer = second;
   }

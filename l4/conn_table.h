@@ -1,30 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-// ConnTable: which backend each flow is pinned to. One table a worker, touched by that worker alone; memory is fixed
-// when it is made.
+// ConnTable: which backend each flow is pinned to. Each worker has one table and no other thread touches it. Its memory
+// is allocated once, in the constructor.
 //
-// A flow is 16 bytes, four of them one 64-byte bucket. A flow may live in either of two buckets given by its hash
-// (power of two choices), mostly in the first: a lookup touches one cache line or two, which prefetch() brings in
-// ahead, and the table fills to its nominal size before a bucket overflows. There is no chaining and no moving, so
-// every call is bounded.
+// A flow entry has 16 bytes; four entries make one bucket of 64 bytes. A flow may be in either of two buckets, which
+// its hash gives (power of two choices); mostly it is in the first. So a lookup touches one cache line or two, which
+// prefetch() loads ahead, and the table fills to its nominal size before a bucket overflows. There is no chaining and
+// no moving, so the cost of every call is bounded.
 //
-// Life of a flow. `embryonic` from its SYN until another packet (than that SYN repeated) shows that the client means
-// it; then `established`; `closing` after a FIN or RST from the client. A flow that begins in the middle, or that has
-// no beginning to be seen (UDP), is `stray` until it has had packets in kAssuringSeconds different seconds. Every
-// packet renews the time-out of the state it leads to; `stray` has that of `established`, because after a restart of
-// the forwarder a connection that speaks once in minutes must be found again until it is assured. Under direct return
-// only the client's half is seen, so a half-closed download stays `closing` and is kept alive by the client's
-// acknowledgements.
+// Life of a flow: A flow is `embryonic` from its SYN until a packet other than a repeated SYN shows that the client
+// means it. Then it is `established`. It is `closing` after a FIN or RST from the client. A flow is `stray` if we see
+// it first in the middle, or if its protocol has no visible beginning (UDP). It stays `stray` until it has had packets
+// in kAssuringSeconds different seconds. Every packet renews the time-out of the state that it leads to. `stray` has
+// the time-out of `established`: after a restart of the forwarder, a connection that sends once in minutes must be
+// found again until it is assured. With direct return we see only the client's half. So a half-closed download stays
+// `closing`, and the client's acknowledgements keep it alive.
 //
-// That also means that a handshake can be forged: two packets, of which the second need not know the backend's number.
-// So an established flow is `assured` only when it too has had packets in kAssuringSeconds different seconds.
+// For the same reason a handshake can be forged: it takes two packets, and the second need not know the backend's
+// sequence number. So an established flow is `assured` only when it too has had packets in kAssuringSeconds different
+// seconds.
 //
-// A full pair of buckets gives up, in this order: an expired flow; of the stray ones the one nearest to its end, which
-// is the one seen longest ago; of the others not established the one nearest to its end;
-// of those established but not assured the one nearest to its end, which is the one seen longest ago (both counted as
-// evicted). Where all eight are assured, the new flow is not recorded: it goes by the hash table alone, as does the
-// next packet of a flow that was given up. So a flood of SYNs or stray packets pushes out no established flow but at
-// most one of a full bucket, and a flood of whole handshakes neither pushes out an assured flow nor keeps new clients
-// from a place.
+// When both buckets of a new flow are full, one entry is given up, in this order:
+//  1. an expired flow;
+//  2. the stray flow that is nearest to its end, which is the one seen longest ago;
+//  3. the flow nearest to its end among the others that are not established;
+//  4. the flow nearest to its end among those established but not assured, which is the one seen longest ago.
+// All but the first are counted as evicted. If all eight are assured, the new flow is not recorded: the hash table
+// alone chooses its backend. The same happens to the next packet of a flow that was given up. So a flood of SYNs or
+// stray packets evicts at most one established flow of a full bucket. A flood of whole handshakes evicts no assured
+// flow and does not keep new clients from a place.
 #pragma once
 
 #include <array>
@@ -38,7 +41,7 @@ namespace tidegate::l4 {
 enum class FlowState : uint8_t { empty, embryonic, stray, established, closing };
 const char* name(FlowState state);
 
-// What a packet says of its flow.
+// What kind of packet a flow received.
 enum class FlowEvent : uint8_t {
   open,   // SYN without ACK
   data,   // anything else, and all of UDP
@@ -57,12 +60,14 @@ struct FlowEntry {
   uint32_t expires_ms = 0;  // on the table's own clock, which wraps after 49 days; compared by difference
   BackendId backend = kNoBackend;
   FlowState state = FlowState::empty;
-  // Until it is assured: in how many seconds packets came, and the last of them. A "second" is 1,024 ms; there are 32.
+  // Until the flow is assured: the number of seconds with packets, and the last such second. A "second" is 1,024 ms;
+  // the number of the second wraps after 32.
   uint8_t seconds_seen : 3 = 0;
   uint8_t last_second : 5 = 0;
 
   bool expired(uint32_t now_ms) const { return static_cast<int32_t>(now_ms - expires_ms) >= 0; }
-  // Follows one packet. Not for an `open` on a flow that is past embryonic: that begins a new flow.
+  // Updates the flow for one packet. Do not call it for `open` on a flow that is past embryonic: that begins a new
+  // flow.
   void advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms) {
     if (event == FlowEvent::data && assured()) {
       expires_ms = now_ms + timeouts.established_ms;
@@ -71,7 +76,7 @@ struct FlowEntry {
     }
   }
   bool assured() const { return state == FlowState::established && seconds_seen >= kAssuringSeconds; }
-  // For each packet until it is assured.
+  // Call for each packet until the flow is assured.
   void count_second(uint32_t now_ms);
 
   static constexpr unsigned kAssuringSeconds = 4;
@@ -81,11 +86,11 @@ struct FlowEntry {
 };
 static_assert(sizeof(FlowEntry) == 16);
 
-constexpr uint32_t kMaxFlowTimeoutMs = uint32_t{1} << 30;  // half of what a difference of wrapped times can tell apart
+constexpr uint32_t kMaxFlowTimeoutMs = uint32_t{1} << 30;  // half of the range in which wrapped times can be compared
 
 class ConnTable {
  public:
-  // Room for `flows` at least.
+  // Makes room for at least `flows` flows.
   explicit ConnTable(uint64_t flows);
   ~ConnTable();
   ConnTable(const ConnTable&) = delete;
@@ -95,7 +100,7 @@ class ConnTable {
     __builtin_prefetch(&buckets_[first_bucket(hash)], 1);
     __builtin_prefetch(&buckets_[second_bucket(hash)], 1);
   }
-  // The live flow, or null. An expired one is removed on the way. Valid until the next insert or sweep.
+  // Returns the live flow, or null. Removes an expired one. The pointer is valid until the next insert or sweep.
   [[gnu::always_inline]] FlowEntry* find(uint64_t hash, uint32_t now_ms) {
     FlowEntry* entry = place_of(buckets_[first_bucket(hash)], hash);
     if (entry->hash != hash) entry = place_of(buckets_[second_bucket(hash)], hash);
@@ -104,18 +109,18 @@ class ConnTable {
     erase(*entry);
     return nullptr;
   }
-  // For a hash that find() did not find; `begun_as` embryonic or stray. Null where every place is held by an
-  // assured flow.
+  // Call with a hash that find() did not find. `begun_as` is embryonic or stray. Returns null if assured flows hold
+  // every place.
   FlowEntry* insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
                     FlowState begun_as = FlowState::embryonic);
   void erase(FlowEntry& entry);
-  // Removes expired flows from the next `buckets` buckets, round and round.
+  // Removes expired flows from the next `buckets` buckets. It goes round the table.
   void sweep(uint64_t buckets, uint32_t now_ms);
 
-  uint64_t live() const { return live_; }  // not yet swept ones included
+  uint64_t live() const { return live_; }  // includes expired flows that are not swept yet
   uint64_t capacity() const { return bucket_count_ * kWays; }
   uint64_t bucket_count() const { return bucket_count_; }
-  uint64_t evicted() const { return evicted_; }  // pushed out before their time, ever
+  uint64_t evicted() const { return evicted_; }  // flows given up before their time-out, since the start
 
  private:
   static constexpr size_t kWays = 4;
@@ -126,7 +131,8 @@ class ConnTable {
 
   size_t first_bucket(uint64_t hash) const { return hash & mask_; }
   size_t second_bucket(uint64_t hash) const { return (hash >> 24 ^ hash >> 41) & mask_; }
-  // Where the flow is, if it is in this bucket. All four are compared, because which of them it is nobody can predict.
+  // Returns the flow's entry if it is in this bucket. It compares all four, because no branch predictor can guess which
+  // one matches.
   [[gnu::always_inline]] static FlowEntry* place_of(Bucket& bucket, uint64_t hash) {
     size_t way = 0;
     for (size_t each = 1; each < kWays; ++each) way |= size_t{bucket.entries[each].hash == hash} * each;
@@ -149,7 +155,7 @@ class ConnTable {
   uint64_t live_ = 0;
   uint64_t evicted_ = 0;
   uint64_t sweep_at_ = 0;
-  Bucket* buckets_ = nullptr;  // mapped, zeroed, on huge pages where the kernel has them
+  Bucket* buckets_ = nullptr;  // mapped and zeroed; on huge pages if the kernel has them
 };
 
 }  // namespace tidegate::l4

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// WorkerCounters: what one worker counts. Written by that worker alone with plain adds (a relaxed load and store), read
-// by whoever scrapes; each worker's counters are its own cache lines.
+// WorkerCounters: what one worker counts. Only that worker writes them, with plain adds (a relaxed load and store). Any
+// scraper reads them. Each worker's counters have their own cache lines.
 #pragma once
 
 #include <array>
@@ -23,30 +23,30 @@ class OwnedCounter {
   std::atomic<uint64_t> value_{0};
 };
 
-// By BackendId. Each kind lies by itself: nearly every packet needs the first, and of many backends as few cache lines
-// as can be.
+// Indexed by BackendId. Each kind has its own array: nearly every packet needs the first kind, and it should touch as
+// few cache lines as possible when there are many backends.
 struct BackendCounters {
   std::vector<OwnedCounter> packets = std::vector<OwnedCounter>(kMaxBackends);
   std::vector<OwnedCounter> flows = std::vector<OwnedCounter>(kMaxBackends);
 };
 
-// What a frame on its way out is. Each is counted when the device took it, and else as dropped: so every frame that was
-// received is counted once as forwarded, relayed, answered, punted, consumed or dropped.
+// What an outgoing frame is. It is counted as sent when the device took it, otherwise as dropped. So every received
+// frame is counted exactly once as forwarded, relayed, answered, punted, consumed or dropped.
 enum class FrameKind : uint8_t { forwarded, relayed, answered, own };
 
 struct alignas(64) WorkerCounters {
   OwnedCounter received_packets, received_bytes;
   OwnedCounter sent_packets, sent_bytes;
   OwnedCounter forwarded_packets, forwarded_bytes;  // to backends
-  OwnedCounter answered_packets;                    // ARP, ND and echo, here
+  OwnedCounter answered_packets;                    // ARP, ND and echo requests that we answered
   OwnedCounter punted_packets;
-  OwnedCounter consumed_packets;  // what stations said of themselves, and queries
-  OwnedCounter unsent_packets;    // of our own and of the kernel, which no frame received stands for
+  OwnedCounter consumed_packets;  // what stations said about themselves, and queries
+  OwnedCounter unsent_packets;    // frames of our own and of the kernel; no received frame belongs to them
   OwnedCounter mld_reports;
   OwnedCounter icmp_relayed_packets;
   OwnedCounter handed_over_packets;  // to another worker
   OwnedCounter flows_created, flows_repicked, flows_untracked;
-  OwnedCounter flows_evicted, flows_live;  // as the table says
+  OwnedCounter flows_evicted, flows_live;  // copied from the flow table
   OwnedCounter neighbours_resolved, neighbours;
   OwnedCounter busy_ns, elapsed_ns;
   std::array<OwnedCounter, kDropReasons> dropped_packets;

@@ -17,7 +17,7 @@
 namespace tidegate::l4 {
 namespace {
 
-constexpr uint64_t kLeaveNs = kNsPerS;  // workers come round every 100 ms at the latest
+constexpr uint64_t kLeaveNs = kNsPerS;  // each worker passes through its loop at least every 100 ms
 constexpr useconds_t kLookUs = 500;
 
 int run_worker(void* worker) {
@@ -83,7 +83,7 @@ void Dataplane::launch() {
     assert(status == 0);
     static_cast<void>(status);
   }
-  assert(next == workers_.size());  // eal_arguments() asked for one lcore a worker
+  assert(next == workers_.size());  // eal_arguments() asked for one lcore per worker
 }
 
 Dataplane::~Dataplane() {
@@ -104,7 +104,7 @@ bool Dataplane::check_ports() {
   return true;
 }
 
-// False when a worker did not come round in time: it is asked again at the next look.
+// Returns false if a worker did not pass its loop in time. The next check asks it again.
 bool Dataplane::leave_ports() {
   const uint64_t until_ns = monotonic_ns() + kLeaveNs;
   for (const auto& worker : workers_) worker->wake();
@@ -113,7 +113,7 @@ bool Dataplane::leave_ports() {
     if (monotonic_ns() > until_ns) return false;
     ::usleep(kLookUs);
   }
-  publisher_.wait_for_workers();  // what was in an inbox a moment ago may be in a worker's hands
+  publisher_.wait_for_workers();  // what was in an inbox a moment ago may now be in a worker's hands
   return true;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dataplane: the running forwarder: EAL, ports, punt devices, workers. Made once, when the first tables are there,
-// because the configuration says what to open. Everything here is for the control thread.
+// Dataplane: the running forwarder: EAL, ports, punt devices and workers. It is made once, when the first tables exist,
+// because the configuration says what to open. Only the control thread may call it.
 #pragma once
 
 #include <memory>
@@ -20,20 +20,21 @@ namespace tidegate::l4 {
 
 class Dataplane {
  public:
-  // Starts all and lets packets through. An Error leaves nothing open; a process has one try, as EAL starts once.
+  // Starts everything and lets packets through. After an Error nothing is left open. A process can try only once,
+  // because EAL starts once per process.
   static Result<std::unique_ptr<Dataplane>> start(const L4Node& node, const FlowHasher& hasher,
                                                   std::shared_ptr<const ForwardingTables> tables);
   ~Dataplane();  // stops the workers, closes the ports
 
   void publish(std::shared_ptr<const ForwardingTables> tables);
   const std::shared_ptr<const ForwardingTables>& tables() const { return publisher_.in_force(); }
-  // Looks at every port; true when one stopped working or works again, and tables should be derived anew.
+  // Checks every port. Returns true if one stopped working or works again; the tables should then be derived anew.
   bool check_ports();
   const std::vector<PortState>& port_states() const { return watch_->states(); }
   std::vector<AddressConflict> take_conflicts() { return conflicts_.take(); }
   const NeighbourBoard& neighbours() const { return neighbours_; }
   Outages outages() const;
-  // As some worker has it pinned now.
+  // The flow as some worker has it pinned now.
   std::optional<FlowEntry> find_flow(uint64_t hash) const;
 
   const std::vector<Port>& ports() const { return ports_; }

@@ -11,16 +11,16 @@
 namespace tidegate::l4 {
 namespace {
 
-// How long the later fragments of a datagram may trail their first one. Receivers wait longer, but fragments that take
-// another path for seconds are lost in practice.
+// How long the later fragments of a datagram may arrive after the first. Receivers wait longer, but in practice
+// fragments that take another path for seconds are lost.
 constexpr uint32_t kFragmentMs = 3'000;
-// A whole round of sweeping: how stale the number of live flows may be.
+// The time of one whole sweep of the flow table. The number of live flows may be this old.
 constexpr uint32_t kSweepRoundMs = 4'096;
 constexpr size_t kPrefetchAhead = 4;
 
 Outcome drop(DropReason reason) { return {Verdict::drop, reason, 0, false}; }
 
-// For the kernel where there is a punt device, else dropped for `reason`.
+// Sends the frame to the kernel if there is a punt device, otherwise drops it for `reason`.
 Outcome punt(DropReason reason) { return {Verdict::punt, reason, 0, false}; }
 
 // UDP has no flags.
@@ -91,7 +91,8 @@ std::optional<FlowEntry> Decider::flow(uint64_t hash, uint32_t now_ms) {
 }
 
 void Decider::tick(uint32_t now_ms, FrameSink& sink) {
-  // Who waits for membership reports asks in vain until they came: they go first.
+  // Membership reports go first: whoever waits for them sends solicitations that do not arrive until the reports are
+  // out.
   if (config_.announces) counters_.mld_reports.add(groups_.tick(now_ms, sink));
   const size_t announced = announcer_.tick(now_ms, Neighbours::kMaxFramesPerTick, sink);
   neighbours_.tick(now_ms, Neighbours::kMaxFramesPerTick - announced, sink);
@@ -136,12 +137,13 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     outcomes[index] = settle_follower(tables, frames[index], views_[index], now_ms);
   }
   size_t forwarded = 0;
-  uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // of the ports that they go by
+  uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // of the ports by which the frames leave
   for (size_t i = 0; i < candidate_count_; ++i) {
     const Candidate& candidate = candidates_[i];
     Frame& frame = frames[candidate.frame];
     Outcome& outcome = outcomes[candidate.frame];
-    // Field by field: an Outcome that is returned is written as bytes and copied as words, and the copy would wait.
+    // We assign field by field. A returned Outcome would be written as bytes and copied as words, and the copy would
+    // wait for the writes.
     outcome.reason = address(candidate.backend, *candidate.hop, frame, outcome.port);
     outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
     outcome.share = false;
@@ -155,7 +157,7 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
   for (size_t i = 0; i < count; ++i) {
     Outcome& outcome = outcomes[i];
     if (outcome.verdict == Verdict::punt && !config_.punt_tap) outcome.verdict = Verdict::drop;
-    if (frames[i].learn_only) continue;  // counted where it came in
+    if (frames[i].learn_only) continue;  // it was counted where it came in
     if (outcome.verdict == Verdict::drop) counters_.drop(outcome.reason);
     if (outcome.verdict == Verdict::consume) counters_.consumed_packets.add();
   }
@@ -235,7 +237,7 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
   }
 }
 
-// Packets of one service come in trains: the last answer is tried first.
+// Packets of one service come in sequence, so the last answer is tried first.
 [[gnu::always_inline]] inline const ServiceEntry* Decider::find_service(const ForwardingTables& tables,
                                                                         const FlowTuple& tuple) {
   const AddressWords& vip = tuple.vip;
@@ -263,8 +265,8 @@ inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate
   const ServiceEntry& service = *candidate.service;
   if (service.tracking) {
     FlowEntry* entry = flows_.find(hash, now_ms);
-    // A SYN on a flow that is still embryonic is the same SYN sent again and must meet the same backend. On any other
-    // flow it is a new connection from a reused port, and is picked anew.
+    // A SYN on a flow that is still embryonic is the same SYN sent again, so it must go to the same backend. On any
+    // other flow it is a new connection from a reused port, and a backend is picked anew.
     const bool reopened =
         candidate.event == FlowEvent::open && entry != nullptr && entry->state != FlowState::embryonic;
     if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows(candidate.family)) {
@@ -299,8 +301,8 @@ inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate
   return backend;
 }
 
-// The rest of the datagram has no ports: it follows its first fragment by (source, destination, protocol, id), recorded
-// in the same fixed table as a flow that is forgotten within seconds.
+// Later fragments of a datagram have no ports. They follow the first fragment by (source, destination, protocol, id).
+// This is recorded in the same fixed table, as a flow that expires within seconds.
 void Decider::remember_fragments(const PacketView& view, BackendId backend, uint32_t now_ms) {
   const uint64_t hash = config_.hasher.fragments(view);
   FlowEntry* entry = flows_.find(hash, now_ms);
@@ -345,7 +347,7 @@ Outcome Decider::settle_nd(const ForwardingTables& tables, Frame& frame, const P
   return settle_neighbour_message(tables, frame, message, now_ms);
 }
 
-// RFC 5227 §2.4: said to the operator, and our own claim repeated.
+// RFC 5227 §2.4: tell the operator, and repeat our own claim.
 Outcome Decider::settle_conflict(const Frame& frame, const NeighbourMessage& message, uint32_t now_ms) {
   if (config_.announces) announcer_.defend(message.sender, frame.port, now_ms);
   if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
@@ -355,7 +357,7 @@ Outcome Decider::settle_conflict(const Frame& frame, const NeighbourMessage& mes
   return outcome;
 }
 
-// The kernel is a member of groups too, where it has the port's other frames.
+// The kernel is a group member too when it receives the port's other frames.
 Outcome Decider::settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms) {
   MldQuery query;
   const DropReason reason = read_mld_query(frame.data, view, query);
@@ -430,7 +432,8 @@ Outcome Decider::relay_icmp_error(const ForwardingTables& tables, Frame& frame, 
   if (entry != nullptr && tables.backend(entry->backend).keeps_flows(flow.family)) {
     backend = entry->backend;
   } else if (service->tracking && frame.asked + 1u < config_.workers) {
-    // The router that sent the error has other addresses than the flow, so it may have come to another queue.
+    // The router that sent the error has other addresses than the flow. So the error may have come to another queue
+    // than the flow.
     return {Verdict::hand_over, DropReason::none, 0, false};
   } else {
     backend = pick_backend(*service, config_.hasher, flow.family, flow.client, hash);

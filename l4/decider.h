@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decider: a burst of frames in, a verdict for each out. The whole of a worker's thinking, without DPDK, without a
-// clock, without system calls, so that it is tested and fuzzed as a function of bytes and time.
+// Decider: takes a burst of frames and gives a verdict for each. It holds all decisions of a worker, without DPDK,
+// without a clock and without system calls. So it can be tested and fuzzed as a function of bytes and time.
 //
-// A burst goes through in stages, so that the memory one packet needs is under way while another is worked on:
-//   take_plain    if_plain, find the service: this is all for nearly every packet; else
-//   classify      parse_frame, find the service; what is no service's packet is settled here (ARP, ND, the unwanted)
-//   FlowBatch     hashes the flows of eight of them at a time; their places in the flow table are sent for
-//   choose        for each service packet: the flow's backend by ConnTable, else by Maglev; its next hop is sent for
-//   follow        ICMP and later fragments, which go after a flow that this very burst may have begun
-//   address       for each chosen backend: rewrite to the next hop
-// Threads: one Decider a worker. Tables may change between bursts, never within one.
+// A burst passes through stages, so that the memory that one packet needs is being loaded while another packet is
+// processed:
+//    take_plain    if_plain, then find the service. Nearly every packet needs only this; otherwise:
+//    classify      parse_frame, then find the service. Other packets are settled here (ARP, ND, unwanted ones).
+//    FlowBatch     hashes the flows eight at a time and prefetches their places in the flow table.
+//    choose        for each service packet: gets the backend from ConnTable, else from Maglev; prefetches the next hop.
+//    follow        ICMP and later fragments. They follow a flow that this same burst may have begun.
+//    address       for each chosen backend: rewrites the frame to the next hop.
+// Threads: one Decider per worker. Tables may change between bursts, never within one.
 #pragma once
 
 #include <array>
@@ -30,31 +31,31 @@ namespace tidegate::l4 {
 
 constexpr size_t kBurst = FlowBatch::kMost;
 
-// A frame in a buffer of `capacity` bytes, borrowed for one call. An answer may be longer than its question. A frame
-// whose priority tag was taken off begins kTagBytes later than it came.
+// A frame in a buffer of `capacity` bytes, borrowed for one call. An answer may be longer than the request. A frame
+// whose priority tag was removed begins kTagBytes later than it did on arrival.
 struct Frame {
   uint8_t* data = nullptr;
   uint32_t bytes = 0;
   uint32_t capacity = 0;
-  uint16_t port = 0;        // it came in by
-  uint8_t asked = 0;        // workers that have already looked for its flow in vain
-  bool learn_only = false;  // a copy of what another worker has answered: only what it says of neighbours counts here
+  uint16_t port = 0;        // the port it came in by
+  uint8_t asked = 0;        // how many workers have already looked for its flow and not found it
+  bool learn_only = false;  // a copy of a frame that another worker has answered: only neighbours are learned from it
 };
 
 enum class Verdict : uint8_t {
   drop,
   forward,    // to a backend
   relay,      // to a backend: an ICMP error about one of its flows
-  answer,     // back by the port it came in
-  punt,       // to the kernel, when there is a punt device
+  answer,     // out of the port it came in by
+  punt,       // to the kernel, if there is a punt device
   consume,    // understood, nothing to send
-  hand_over,  // to the next worker: the flow that it is about may be there
+  hand_over,  // to the next worker, which may have the flow that the frame is about
 };
 
 struct Outcome {
   Verdict verdict = Verdict::drop;
-  DropReason reason = DropReason::none;  // of a drop
-  uint16_t port = 0;                     // out
+  DropReason reason = DropReason::none;  // why it is dropped
+  uint16_t port = 0;                     // the port it leaves by
   bool share = false;                    // other workers should learn from it too
 };
 
@@ -62,10 +63,10 @@ struct DeciderConfig {
   FlowHasher hasher{HashKey{}};
   std::vector<PortIdentity> ports;
   uint64_t flows = 262'144;
-  bool punt_tap = false;  // frames that are not ours go to the kernel; its own addresses are its own business then
+  bool punt_tap = false;  // frames that are not ours go to the kernel, which then handles its own addresses itself
   uint32_t workers = 1;
-  bool announces = true;            // one worker of a node says that VIPs are here
-  NeighbourBoard* board = nullptr;  // of the same worker: whom it tells which neighbours are silent
+  bool announces = true;            // one worker of a node announces the VIPs
+  NeighbourBoard* board = nullptr;  // the announcing worker reports silent neighbours here
   ConflictBoard* conflicts = nullptr;
 };
 
@@ -73,16 +74,16 @@ class Decider {
  public:
   Decider(DeciderConfig config, WorkerCounters& counters);
 
-  // Before the first burst under `tables`.
+  // Call before the first burst under `tables`.
   void adopt(const ForwardingTables& tables, uint32_t now_ms);
-  // A port was opened anew, perhaps with another MAC address. Between bursts.
+  // A port was opened again, perhaps with another MAC address. Call between bursts.
   void set_ports(std::vector<PortIdentity> ports);
-  // A link came back: says again who we are, and asks for whoever is not known.
+  // A link came back: announces our addresses again, and asks for every neighbour that is not known.
   void introduce(uint32_t now_ms);
-  // `count` is at most kBurst. Gives the port where every frame of the burst is to be forwarded, all by the same.
+  // `count` is at most kBurst. If every frame of the burst is forwarded by the same port, returns that port.
   std::optional<uint16_t> decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
                                  uint32_t now_ms);
-  // Neighbours' questions, sweeping of expired flows, gauges. Once a millisecond or seldomer.
+  // Sends neighbour requests, sweeps expired flows, updates gauges. Call at most once a millisecond.
   void tick(uint32_t now_ms, FrameSink& sink);
 
   // For explain: the flow as it is pinned now.
@@ -90,15 +91,15 @@ class Decider {
   const Neighbours& neighbours() const { return neighbours_; }
 
  private:
-  // A service's packet between the stages.
+  // A packet of a service, between the stages.
   struct Candidate {
     uint16_t frame = 0;  // index in the burst
     uint8_t family = 0;
     FlowEvent event = FlowEvent::data;
-    bool first_fragment = false;  // has a view in views_
+    bool first_fragment = false;  // then it has a view in views_
     BackendId backend = kNoBackend;
     const ServiceEntry* service = nullptr;
-    const NextHop* hop = nullptr;  // of the backend, once it is chosen
+    const NextHop* hop = nullptr;  // of the chosen backend
   };
 
   bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index);
@@ -122,12 +123,12 @@ class Decider {
                         uint32_t now_ms);
   BackendId pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const;
   void remember_fragments(const PacketView& view, BackendId backend, uint32_t now_ms);
-  // Rewrites the frame to its next hop and gives the port by which it goes, or says why it cannot go.
+  // Rewrites the frame to its next hop and sets the port by which it leaves, or returns why it cannot be sent.
   static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
   Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame);
 
   DeciderConfig config_;
-  std::vector<uint64_t> own_macs_;  // by port, as mac_word gives them
+  std::vector<uint64_t> own_macs_;  // by port, in the form of mac_word
   WorkerCounters& counters_;
   FlowBatch batch_;
   ConnTable flows_;
@@ -137,12 +138,12 @@ class Decider {
   uint32_t swept_ms_ = 0;
   std::array<PacketView, kBurst> views_;
   std::array<Candidate, kBurst> candidates_;
-  std::array<uint64_t, kBurst> hashes_;     // of the candidates' flows
+  std::array<uint64_t, kBurst> hashes_;     // hashes of the candidates' flows
   std::array<uint16_t, kBurst> followers_;  // indexes in the burst
   size_t candidate_count_ = 0, follower_count_ = 0;
-  bool moved_ = false;                           // some frame of the burst begins elsewhere than it came
-  LookupKey asked_key_;                          // of the burst's last question for a service
-  const ServiceEntry* asked_service_ = nullptr;  // null: nothing was asked yet, or there is none
+  bool moved_ = false;                           // some frame of the burst was moved within its buffer
+  LookupKey asked_key_;                          // the last service lookup of the burst
+  const ServiceEntry* asked_service_ = nullptr;  // null: no lookup yet, or no such service
 };
 
 }  // namespace tidegate::l4

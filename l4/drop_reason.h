@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every way for a packet to end here other than being sent on, by name. One table: the enum, the counter
-// tidegate_l4_dropped_packets_total{reason="<name>"} and the sentence for people all derive from it.
+// Every way for a packet to end here without being sent on, by name. From this one table come the enum, the counter
+// tidegate_l4_dropped_packets_total{reason="<name>"} and the sentence for people.
 #pragma once
 
 #include <cstddef>

@@ -14,7 +14,7 @@ Result<void> start_eal(const std::vector<std::string>& arguments) {
   std::string command_line;
   for (const std::string& argument : arguments) command_line += argument + " ";
   log_info("EAL: {}", command_line);
-  // Without root the dispatcher that lets several XDP programs share a device cannot be loaded.
+  // Without root, libxdp cannot load the dispatcher that lets several XDP programs share a device.
   if (::geteuid() != 0) ::setenv("LIBXDP_SKIP_DISPATCHER", "1", 0);
   // EAL keeps pointers into its arguments for as long as it lives.
   static std::vector<std::string> kept;

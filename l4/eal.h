@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The DPDK environment: with what arguments it starts, decided by a pure function, and the one call that starts it.
+// The DPDK environment (EAL). A pure function decides its arguments, and one call starts it.
 #pragma once
 
 #include <cstdint>
@@ -12,19 +12,19 @@
 namespace tidegate::l4 {
 
 struct HostResources {
-  std::vector<uint32_t> cpus;  // that this process may run on
+  std::vector<uint32_t> cpus;  // the CPUs that this process may run on
   uint64_t free_hugepage_bytes = 0;
 };
 HostResources read_host_resources();
 
 bool is_pci_address(const std::string& device);
 
-// Main lcore 0, workers 1 to `workers`. A worker gets a CPU of its own where there are more CPUs than workers, counted
-// from the last one; on a smaller host the kernel places it. Hugepages are used where enough are free, in memory only
-// (no files, no lock against other DPDK processes); else plain pages.
+// The main thread is lcore 0; workers are lcores 1 to `workers`. If there are more CPUs than workers, each worker gets
+// its own CPU, counted from the last one. On a smaller host the kernel places the workers. Hugepages are used if enough
+// are free, in memory only (no files, no lock against other DPDK processes); otherwise plain pages.
 std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& host);
 
-// Once a process.
+// Can be called once per process.
 Result<void> start_eal(const std::vector<std::string>& arguments);
 
 }  // namespace tidegate::l4

@@ -60,7 +60,7 @@ HostResources read_host_resources() {
 }
 
 bool is_pci_address(const std::string& device) {
-  // dddd:bb:dd.f, the domain optional
+  // dddd:bb:dd.f; the domain dddd: is optional
   std::string shape;
   for (const char c : device) shape += std::isxdigit(static_cast<unsigned char>(c)) != 0 ? 'x' : c;
   return shape == "xxxx:xx:xx.x" || shape == "xx:xx.x";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a packet is handed to its backend: one function a forwarding mode.
+// How a packet is handed to its backend. There is one function per forwarding mode.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,9 @@
 
 namespace tidegate::l4 {
 
-// l2dsr: the frame goes on as it is, from our MAC to the backend's; the backend holds the VIP and answers the client
-// directly. This is bridging, not routing: the IP header is not touched, its TTL included, so no checksum changes.
+// l2dsr: the frame is sent on unchanged except for its MAC addresses: from ours to the backend's. The backend holds the
+// VIP and answers the client directly. This is bridging, not routing: the IP header stays as it is, including its TTL,
+// so no checksum changes.
 inline void rewrite_l2dsr(uint8_t* frame, const NextHop& hop) {
   std::memcpy(frame, hop.ethernet_addresses, sizeof hop.ethernet_addresses);
 }

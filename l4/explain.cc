@@ -21,7 +21,8 @@ json answer(const char* decision, std::string reason) {
           {"reason", std::move(reason)}};
 }
 
-// The address of the VIP that the client would use: given as such, or by name in the client's family.
+// The VIP address that the client would use. The question gives the address itself, or the VIP's name; then it is the
+// address in the client's family.
 std::optional<IpAddress> vip_address(const ForwardingTables& tables, const ExplainQuestion& question) {
   if (const std::optional<IpAddress> address = IpAddress::parse(question.vip)) return address;
   for (const Vip& vip : tables.snapshot->model->vips) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// explain: where a client's packet goes and why, by the tables and functions that forward it.
+// explain: where a client's packet goes and why. It uses the tables and functions that forward packets.
 #pragma once
 
 #include <functional>
@@ -19,11 +19,11 @@ struct ExplainQuestion {
   std::string protocol = "tcp";
 };
 
-// The flow as its worker has it pinned.
+// Returns the flow as its worker has it pinned.
 using FindFlow = std::function<std::optional<FlowEntry>(uint64_t hash)>;
 
-// {"plane":"l4","service","pool","decision","backend","eligible":[...],"reason"}. Without a client port the backend is
-// named only where the service keys flows by client.
+// Returns {"plane":"l4","service","pool","decision","backend","eligible":[...],"reason"}. Without a client port it
+// names the backend only if the service keys flows by client.
 nlohmann::json explain(const ForwardingTables& tables, const FlowHasher& hasher, const BackendIds& backends,
                        const FindFlow& find_flow, const ExplainQuestion& question);
 

@@ -4,7 +4,7 @@
 namespace tidegate::l4 {
 namespace {
 
-// One 64-bit word of four tuples. Compilers make two SSE2 registers of it, or one of AVX2.
+// One 64-bit word from each of four tuples. Compilers use two SSE2 registers for it, or one AVX2 register.
 using Lanes [[gnu::vector_size(32)]] = uint64_t;
 constexpr size_t kLanes = sizeof(Lanes) / sizeof(uint64_t);
 
@@ -36,7 +36,7 @@ struct LanesState {
   }
 };
 
-// `States` of four tuples each, side by side.
+// Hashes `States` groups of four tuples side by side.
 template <size_t States, size_t N>
 [[gnu::always_inline]] inline void hash_lanes(const HashKey& key, const uint64_t (&words)[N][FlowBatch::kMost],
                                               size_t at, uint64_t* hashes) {
@@ -59,7 +59,7 @@ template <size_t States, size_t N>
   }
 }
 
-// Registers of half the width are twice as many: there is no room for two states.
+// Registers of half the width mean twice as many registers, so there is no room for two states.
 template <size_t N>
 void hash_by_any(const HashKey& key, const uint64_t (&words)[N][FlowBatch::kMost], size_t at, uint64_t* hashes) {
   hash_lanes<1, N>(key, words, at, hashes);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlowBatch: the flows' hashes of a burst, eight at a time. Equal to FlowHasher::tuple bit for bit: what is pinned,
-// picked and explained by one hash is found by the other, on every machine.
+// FlowBatch: computes the flow hashes of a burst, eight at a time. They equal FlowHasher::tuple bit for bit. So a flow
+// that one of them pinned, picked or explained is found by the other, on every machine.
 //
-// Tuples are kept in columns, word by word, so that a vector register takes one word of four tuples at once, and two
-// such registers hide each other's latency. They are hashed when all have come: words written a moment ago, one by one,
-// could not be read as one wide register without waiting for them to reach the cache.
+// Tuples are stored in columns, word by word. So one vector register holds the same word of four tuples, and two such
+// registers hide each other's latency. The tuples are hashed only after all have been added: words that were just
+// written one by one cannot be read as one wide register without waiting for them to reach the cache.
 #pragma once
 
 #include <algorithm>
@@ -20,11 +20,12 @@ class FlowBatch {
  public:
   static constexpr size_t kMost = 64;
 
-  // By instructions that every x86-64 has, or by AVX2's registers of twice the width where the machine has them.
+  // `any` uses instructions that every x86-64 has; `widest` uses AVX2 registers of twice the width if the machine has
+  // them.
   enum class Width : uint8_t { any, widest };
   explicit FlowBatch(const FlowHasher& hasher, Width width = Width::widest);
 
-  // At most kMost between two calls of finish(). Inlined, so that the tuple comes from registers.
+  // Call at most kMost times between two calls of finish(). It is inlined so that the tuple stays in registers.
   [[gnu::always_inline]] void add(uint16_t owner, const FlowTuple& t) {
     if (t.family == 4) {
       const size_t at = ip4_.add(owner);
@@ -40,7 +41,7 @@ class FlowBatch {
     }
   }
 
-  // Calls settle(owner, hash) for each, and forgets them all.
+  // Calls settle(owner, hash) for each tuple, then forgets all tuples.
   template <class Settle>
   void finish(Settle&& settle) {
     hash_all(ip4_, hash_ip4_, settle);
@@ -62,8 +63,8 @@ class FlowBatch {
       return count++;
     }
   };
-  // Of the eight tuples from `at` on. The last eight may be fewer: what stands in the lanes behind them is hashed too,
-  // and nobody asks for it.
+  // Hashes the eight tuples from `at` on. The last group may have fewer. The unused lanes are hashed too, and their
+  // result is ignored.
   template <size_t N>
   using HashEight = void (*)(const HashKey& key, const uint64_t (&words)[N][kMost], size_t at, uint64_t* hashes);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a flow is, as 64 bits: a keyed hash (SipHash-1-3) of the 5-tuple. The hash stands for the tuple in the flow
-// table (16 bytes a flow, four to a cache line) and picks the Maglev slot. The key is a secret of the site: nobody
-// outside can craft a collision, and by chance two of a million flows share one with a probability of 3e-8; they would
-// then share a backend. Equal on every host of a site and after a restart, because the key is derived from the site's
-// secret.
+// A flow's identity in 64 bits: a keyed hash (SipHash-1-3) of the 5-tuple. The hash stands for the tuple in the flow
+// table (16 bytes per flow, four to a cache line) and picks the Maglev slot. The key is derived from the site's secret,
+// so nobody outside can craft a collision. By chance two of a million flows share a hash with a probability of 3e-8;
+// they would then share a backend. The hash is equal on every host of a site and after a restart, because the key
+// depends only on the site's secret.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ class FlowHasher {
  public:
   explicit FlowHasher(const HashKey& key) : key_(key) {}
 
-  // Never 0, which the flow table uses for an empty entry.
+  // Never 0, because 0 marks an empty entry of the flow table.
   uint64_t tuple(const FlowTuple& t) const { return addresses(t.family, t.client, t.vip, rest_of(t)); }
   // The last word that tuple() hashes.
   static uint64_t rest_of(const FlowTuple& t) {
@@ -33,11 +33,11 @@ class FlowHasher {
   }
   static uint64_t not_zero(uint64_t hash) { return hash == 0 ? 1 : hash; }
   const HashKey& key() const { return key_; }
-  // All flows of one client together.
+  // One hash for all flows of one client.
   uint64_t client(uint8_t family, const AddressWords& client) const {
     return addresses(family, client, AddressWords{}, kClient);
   }
-  // The fragments of one datagram (RFC 791 §2.3, RFC 8200 §4.5).
+  // One hash for all fragments of one datagram (RFC 791 §2.3, RFC 8200 §4.5).
   uint64_t fragments(const PacketView& view) const {
     const uint64_t last = view.fragment_id | static_cast<uint64_t>(view.protocol) << 32 | kFragments;
     return addresses(view.family, view.source, view.destination, last);

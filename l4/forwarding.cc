@@ -40,7 +40,7 @@ bool holds(const L4Port& port, const IpAddress& address) {
 
 bool is_down(const Outages& outages, size_t port) { return port < outages.ports.size() && outages.ports[port]; }
 
-// The first port with a prefix that holds the address; one that is down only where no other does.
+// The first port with a prefix that holds the address. A port that is down is chosen only if no other matches.
 std::optional<uint16_t> port_on_link(const L4Node& node, const IpAddress& address, const Outages& outages) {
   std::optional<uint16_t> down;
   for (size_t port = 0; port < node.ports.size(); ++port) {
@@ -56,8 +56,9 @@ struct Hop {
   uint16_t port = 0;
 };
 
-// Who is asked for by ARP or neighbour discovery to reach a backend: itself on a link of ours, else the gateway of its
-// family, of a port that is not down where there is one. Without either, itself by the first port.
+// The address that we resolve by ARP or neighbour discovery to reach a backend. It is the backend itself if it is on
+// one of our links; otherwise the gateway of its family, preferably by a port that is not down. Without either, it is
+// the backend itself by the first port.
 Hop next_hop_of(const L4Node& node, const IpAddress& address, const Outages& outages) {
   if (const auto port = port_on_link(node, address, outages)) return {address, *port};
   std::optional<Hop> hop;
@@ -70,7 +71,8 @@ Hop next_hop_of(const L4Node& node, const IpAddress& address, const Outages& out
   return hop.value_or(Hop{address, 0});
 }
 
-// Of the slots by name, because ids differ from node to node: the names in order, then each slot as a place in them.
+// A digest of the slots by name, because ids differ from node to node. It covers the names in order, then each slot as
+// an index into them.
 std::string digest_by_name(std::vector<MaglevMember> members, const std::vector<uint16_t>& slots) {
   std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   std::vector<uint16_t> place_of(kMaxBackends, kMaglevEmpty);
@@ -98,7 +100,7 @@ struct ForwardingBuilder::Build {
   const Model& model;
   const Node& node;
   const Outages& outages;
-  std::map<uint32_t, std::vector<BackendId>> ids_of_pool;  // of the pools already added, in the order of their backends
+  std::map<uint32_t, std::vector<BackendId>> ids_of_pool;  // backends of each pool already added, in the pool's order
   std::vector<bool> neighbour_is_added;                    // by NeighbourId
   std::vector<NeighbourTarget> neighbours;
   std::vector<LocalAddress> local_addresses;
@@ -131,7 +133,8 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::sh
   for (uint32_t i = 0; i < model.services.size(); ++i) {
     const Service& service = model.services[i];
     const Vip& vip = model.vips[service.vip];
-    if (vip.site != kNone && vip.site != node.site) continue;  // another site's: its own forwarders serve it
+    // another site's VIP; that site's own forwarders serve it
+    if (vip.site != kNone && vip.site != node.site) continue;
     if (Result<void> added = add_backends(build, service.pool); !added) return added.error();
     add_service(build, i);
   }
@@ -192,7 +195,7 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
     std::vector<BackendEntry>& backends = build.tables->backends;
     if (backends.size() <= index_of(*id)) backends.resize(index_of(*id) + 1);
   }
-  // One family after the other, so that the next hops of one family's packets lie side by side.
+  // One family after the other, so that the next hops of one family are next to each other in memory.
   for (const bool v4 : {true, false}) {
     for (uint32_t i = 0; i < pool.backends.size(); ++i) {
       for (const IpAddress& address : pool.backends[i].addresses) {
@@ -211,7 +214,7 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
   return {};
 }
 
-// The board speaks of the last tables' neighbours: of another one nothing is known yet.
+// The board describes the neighbours of the last tables. Of any other neighbour nothing is known yet.
 bool ForwardingBuilder::is_cut_off(const Build& build, const IpAddress& next_hop, uint16_t port) const {
   if (is_down(build.outages, port)) return true;
   if (build.outages.board == nullptr || !neighbours_) return false;
@@ -220,8 +223,9 @@ bool ForwardingBuilder::is_cut_off(const Build& build, const IpAddress& next_hop
   return id != LookupTable::kAbsent && build.outages.board->is_silent(NeighbourId(id));
 }
 
-// A backend keeps the flows of a family in which it has an address and can be reached. Where none of the pool's usable
-// ones can be, the fault is as likely ours: then all count as reachable, and flows stay where they are.
+// A backend keeps the flows of a family if it has an address in that family and can be reached. If none of the pool's
+// usable backends can be reached, the fault is as likely ours. Then all count as reachable, and flows stay where they
+// are.
 void ForwardingBuilder::keep_flows(Build& build, uint32_t pool_index) {
   const Pool& pool = build.model.pools[pool_index];
   const std::vector<BackendId>& ids = build.ids_of_pool.at(pool_index);
@@ -244,8 +248,8 @@ void ForwardingBuilder::keep_flows(Build& build, uint32_t pool_index) {
   }
 }
 
-// A service that was moved to another pool leaves flows behind: they stay with their backends for as long as the
-// configuration holds the pool they came from, whether a service still uses it or not.
+// A service that moved to another pool leaves flows behind. They stay with their backends while the configuration holds
+// the old pool, even if no service uses that pool any more.
 Result<void> ForwardingBuilder::add_former_pools(Build& build) {
   std::erase_if(served_pools_, [&](const std::string& name) {
     return std::none_of(build.model.pools.begin(), build.model.pools.end(),

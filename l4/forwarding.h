@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ForwardingTables: everything by which a worker decides, derived from one Snapshot, immutable, published by one
-// pointer. ForwardingBuilder derives them on the control thread and builds nothing that did not change.
+// ForwardingTables: everything that a worker needs to decide. They are derived from one Snapshot, are immutable, and
+// are published through one pointer. ForwardingBuilder derives them on the control thread and rebuilds only what
+// changed.
 #pragma once
 
 #include <cstdint>
@@ -23,29 +24,30 @@
 
 namespace tidegate::l4 {
 
-// One pool as one address family sees it: its Maglev table over the backends that may get new flows.
+// One pool for one address family: the Maglev table over the backends that may get new flows.
 struct PoolTable {
-  std::string content;          // members and weights it was built from: equal content, nothing to rebuild
-  std::string digest;           // of members, weights and slots by name, so that two nodes compare equal
-  std::vector<uint16_t> slots;  // BackendIds; all kNoBackend when none may be used
+  std::string content;          // the members and weights it was built from; equal content needs no rebuild
+  std::string digest;           // covers members, weights and slots by name, so that two nodes can be compared
+  std::vector<uint16_t> slots;  // BackendIds; all kNoBackend if no backend may be used
 };
 
-// A service on one address of its VIP's family. All addresses of that family share it.
+// A service on the addresses of one family of its VIP. All addresses of that family share this entry.
 struct ServiceEntry {
   std::shared_ptr<const PoolTable> table;
-  const uint16_t* slots = nullptr;  // of `table`
+  const uint16_t* slots = nullptr;  // slots of `table`
   uint32_t slot_count = 0;
   FlowKey flow_key = FlowKey::five_tuple;
   bool tracking = true;
   FlowTimeouts timeouts;
   uint8_t family = 4;
-  uint32_t service = kNone;  // in the Snapshot's model
+  uint32_t service = kNone;  // index in the Snapshot's model
 };
 
-// Of eight bytes, so that it is found by a shift. What is told by family is the bit of that number.
+// The size is eight bytes, so that a shift finds an entry. `keeping` and `cut_off` have one bit per family: bit 4 for
+// IPv4, bit 6 for IPv6.
 struct alignas(8) BackendEntry {
-  uint8_t keeping =
-      0;  // has an address and is up, draining, or used because its pool fails open; 0 where nothing has this id
+  // Has an address, and is up, draining, or used because its pool fails open. 0 if no backend has this id.
+  uint8_t keeping = 0;
   uint8_t cut_off = 0;  // cannot be reached from here
   bool keeps_flows(uint8_t family) const { return (keeping >> family & 1) != 0; }
   bool is_cut_off(uint8_t family) const { return (cut_off >> family & 1) != 0; }
@@ -53,14 +55,14 @@ struct alignas(8) BackendEntry {
   NeighbourId neighbour(uint8_t family) const { return family == 4 ? neighbour_v4 : neighbour_v6; }
 };
 
-// What cannot be reached at the moment, beside what probes say: they may go another way.
+// What cannot be reached from here now. Probes may still reach it, because they may take another path.
 struct Outages {
-  std::vector<bool> ports;                // by port, those that are down; may be shorter
+  std::vector<bool> ports;                // true: this port is down; may be shorter than the list of ports
   const NeighbourBoard* board = nullptr;  // silent neighbours, by the ids of the last tables
 };
 
 struct ForwardingTables {
-  uint64_t generation = 0;  // grows with each build: an address in memory may come again, this does not
+  uint64_t generation = 0;  // grows with each build; unlike a memory address it never comes again
   std::shared_ptr<const Snapshot> snapshot;
   std::string digest;
   std::vector<ServiceEntry> services;
@@ -89,8 +91,8 @@ struct ForwardingTables {
   static constexpr BackendEntry kAbsentBackend{};
 };
 
-// The backend of a new flow, or kNoBackend. `flow_hash` is the tuple's; it serves again unless the service keys by
-// client.
+// Returns the backend of a new flow, or kNoBackend. `flow_hash` is the tuple's hash; it is used unless the service keys
+// flows by client.
 inline BackendId pick_backend(const ServiceEntry& service, const FlowHasher& hasher, uint8_t family,
                               const AddressWords& client, uint64_t flow_hash) {
   const uint64_t hash = service.flow_key == FlowKey::client ? hasher.client(family, client) : flow_hash;
@@ -99,11 +101,11 @@ inline BackendId pick_backend(const ServiceEntry& service, const FlowHasher& has
 
 class ForwardingBuilder {
  public:
-  // `table_key` orders the Maglev permutations: equal on all hosts of a site.
+  // `table_key` orders the Maglev permutations. It is equal on all hosts of a site.
   explicit ForwardingBuilder(const HashKey& table_key)
       : table_key_(table_key), backend_ids_(kMaxBackends), neighbour_ids_(kMaxNeighbours) {}
 
-  // An Error when the node's services need more backends or addresses than there are ids.
+  // Returns an Error if the node's services need more backends or addresses than there are ids.
   Result<std::shared_ptr<const ForwardingTables>> build(std::shared_ptr<const Snapshot> snapshot, const Node& node,
                                                         uint64_t now_ns, const Outages& outages = {});
 
@@ -126,9 +128,9 @@ class ForwardingBuilder {
   StableIds<NeighbourId, IpAddress> neighbour_ids_;
   LocalSets local_sets_;
   std::shared_ptr<const NeighbourSet> neighbours_;  // of the last tables
-  std::set<std::string> served_pools_;              // of any tables before: flows may still be pinned to their backends
-  uint64_t longest_timeout_ms_ = 0;                 // of any service ever: how long a flow may hold on to an id
-  std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // those in force, by content
+  std::set<std::string> served_pools_;  // of any earlier tables: flows may still be pinned to their backends
+  uint64_t longest_timeout_ms_ = 0;     // of any service so far: how long a flow may hold an id
+  std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // tables in force, by content
   uint64_t maglev_tables_built_ = 0;
   uint64_t generation_ = 0;
 };

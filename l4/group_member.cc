@@ -12,7 +12,7 @@ bool is_due(uint32_t due_ms, uint32_t now_ms) { return static_cast<int32_t>(now_
 
 }  // namespace
 
-// Collects groups into as few frames as can be.
+// Packs groups into as few frames as possible.
 class GroupMember::Writer {
  public:
   Writer(GroupMember& member, FrameSink& sink) : member_(member), sink_(sink) {}
@@ -81,7 +81,7 @@ void GroupMember::restart(uint32_t now_ms) {
   }
 }
 
-// So that a thousand hosts that were asked together do not answer together.
+// A random delay, so that a thousand hosts that were asked together do not answer together.
 uint32_t GroupMember::delay_ms(uint32_t longest_ms) {
   random_ = mix64(random_ + 0x9e3779b97f4a7c15);
   return static_cast<uint32_t>(random_ % (std::min(longest_ms, kLongestDelayMs) + 1));
@@ -108,14 +108,14 @@ void GroupMember::on_query(uint16_t number, const MldQuery& query, uint32_t now_
     port.asked_for[port.asked_for_count++] = query.group;
     return;
   }
-  // RFC 3810 §6.2: an answer that is planned already is sent at the earlier of both times.
+  // RFC 3810 §6.2: an answer that is already planned is sent at the earlier of the two times.
   if (port.asked && is_due(port.answer_due_ms, due_ms)) return;
   if (!port.asked) port.answered = 0;
   port.asked = true;
   port.answer_due_ms = due_ms;
 }
 
-// A port that must write a frame for each group decides for all.
+// A version 1 port needs one frame per group, so one such port sets the number for all.
 size_t GroupMember::items_a_tick() const {
   const bool any = std::any_of(ports_.begin(), ports_.end(), [](const PortState& port) { return port.version1; });
   return any ? kMaxFramesPerTick : kMaxFramesPerTick * kMaxMldRecords;

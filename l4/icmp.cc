@@ -46,7 +46,7 @@ void make_echo_reply(uint8_t* frame, const PacketView& view) {
     swap_bytes(ip + 8, ip + 24, 16);
     ip[7] = kFreshTtl;
   }
-  // Swapping addresses leaves the ICMPv6 sum as it is; only the type changes it.
+  // Swapping the addresses does not change the ICMPv6 checksum. Only the type changes it.
   uint8_t* icmp = frame + view.l4_offset;
   const uint16_t old_word = load_be16(icmp);
   icmp[0] = view.family == 4 ? kEchoReply4 : kEchoReply6;
@@ -60,7 +60,7 @@ DropReason read_icmp_error(const uint8_t* frame, const PacketView& view, FlowTup
   const DropReason reason =
       parse_quoted_packet(icmp + kIcmpErrorHeaderBytes, view.l4_bytes - kIcmpErrorHeaderBytes, view.family, quoted);
   if (reason != DropReason::none) return DropReason::icmp_quote_malformed;
-  // An error about a packet that the VIP did not send is none about a flow of ours.
+  // If the VIP did not send the quoted packet, the error is not about a flow of ours.
   if (quoted.kind != PacketKind::transport || !(quoted.source == view.destination)) {
     return DropReason::icmp_quote_unknown;
   }

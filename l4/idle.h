@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Idle: how a worker waits when nothing comes. Where the drivers have descriptors it sleeps in ppoll(2) until a frame
-// or a wake-up, which costs no CPU and a few microseconds of latency; where they have none (a NIC that DPDK drives) it
-// first spins and then naps longer and longer, up to a millisecond.
+// Idle: how a worker waits when no frame comes. If the drivers have file descriptors, it sleeps in ppoll(2) until a
+// frame or a wake-up comes. That costs no CPU and adds a few microseconds of latency. If they have none (a NIC that
+// DPDK drives), it first spins and then sleeps longer and longer, up to a millisecond.
 #pragma once
 
 #include <poll.h>
@@ -16,12 +16,13 @@ namespace tidegate::l4 {
 class Idle {
  public:
   Idle();
-  // From now on. `fds` of the worker's queues and punt devices; `all_pollable` when no queue lacks one.
+  // Sets what to wait for from now on: `fds` of the worker's queues and punt devices. `all_pollable` is true if every
+  // queue has one.
   void watch(const std::vector<int>& fds, bool all_pollable);
 
-  // At most `max_wait_ns`. `empty_bursts` in a row have brought nothing.
+  // Waits at most `max_wait_ns`. `empty_bursts` is the number of empty bursts in a row.
   void wait(unsigned empty_bursts, uint64_t max_wait_ns);
-  // Any thread: ends a wait, or the next one.
+  // Any thread may call it. It ends the current wait, or the next one.
   void wake();
 
   static constexpr unsigned kEmptyBurstsBeforeWait = 16;

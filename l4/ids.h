@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ids that outlive the tables which use them: a backend or neighbour keeps its id while the configuration holds it, so
+// Ids that outlive the tables that use them. A backend or neighbour keeps its id while the configuration holds it, so
 // that flows and resolved addresses survive every change of tables.
 #pragma once
 
@@ -17,10 +17,10 @@ namespace tidegate::l4 {
 enum class BackendId : uint16_t {};
 enum class NeighbourId : uint16_t {};
 
-constexpr BackendId kNoBackend{UINT16_MAX};  // also what an empty Maglev slot holds
+constexpr BackendId kNoBackend{UINT16_MAX};  // an empty Maglev slot holds it too
 constexpr NeighbourId kNoNeighbour{UINT16_MAX};
 
-// Name of a backend: pool and backend.
+// A backend's key: the names of pool and backend.
 using BackendKey = std::pair<std::string, std::string>;
 struct BackendKeyHash {
   size_t operator()(const BackendKey& key) const {
@@ -31,9 +31,9 @@ struct BackendKeyHash {
 constexpr size_t index_of(BackendId id) { return static_cast<size_t>(id); }
 constexpr size_t index_of(NeighbourId id) { return static_cast<size_t>(id); }
 
-// Hands out small ids for keys, in rounds: a build of tables is a round, and interns every key that it uses. A key that
-// a round left out keeps its id for a quarantine, so that a flow which still holds the id cannot come to mean another
-// backend. Control thread only.
+// Gives out small ids for keys, in rounds. One build of tables is one round, and it interns every key that it uses. A
+// key that a round did not intern keeps its id for a quarantine time. So an id that a flow still holds cannot come to
+// mean another backend. Control thread only.
 template <class Id, class Key, class Hash = std::hash<Key>>
 class StableIds {
  public:
@@ -48,7 +48,7 @@ class StableIds {
     quarantine_ns_ = quarantine_ns;
   }
 
-  // Nothing when every id is taken.
+  // Returns nothing if every id is taken.
   std::optional<Id> intern(const Key& key) {
     const auto known = entries_.find(key);
     if (known != entries_.end()) {
@@ -84,7 +84,7 @@ class StableIds {
  private:
   struct Entry {
     Id id;
-    uint64_t round;  // in which it was last interned
+    uint64_t round;  // the round in which it was last interned
     std::optional<uint64_t> dropped_at_ns;
   };
 

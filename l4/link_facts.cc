@@ -16,8 +16,8 @@
 namespace tidegate::l4 {
 namespace {
 
-constexpr unsigned kLowerUp = 1u << 16;  // IFF_LOWER_UP, whose header cannot stand beside <net/if.h>
-constexpr size_t kAnswerBytes = 32'768;  // an interface with many attributes takes a few thousand
+constexpr unsigned kLowerUp = 1u << 16;  // IFF_LOWER_UP; its header cannot be included together with <net/if.h>
+constexpr size_t kAnswerBytes = 32'768;  // the answer for an interface with many attributes has a few thousand bytes
 
 uint32_t read_u32(const rtattr* attribute) {
   uint32_t value = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LinkFacts: what the kernel says of a network interface now, by rtnetlink. LinkEvents: a descriptor that becomes
-// readable when any of them changes. Control thread.
+// LinkFacts: what the kernel says about a network interface now, by rtnetlink. LinkEvents: a descriptor that becomes
+// readable when any of these facts changes. Control thread.
 #pragma once
 
 #include <cstdint>
@@ -14,19 +14,19 @@ namespace tidegate::l4 {
 
 struct LinkFacts {
   bool exists = false;
-  bool up = false;  // set up, and the other end too
+  bool up = false;  // the interface is set up, and so is the other end of its link
   uint32_t index = 0;
   uint32_t mtu = 0;
-  uint32_t xdp_program = 0;  // id of the XDP program that is attached, 0: none
+  uint32_t xdp_program = 0;  // id of the attached XDP program; 0: none
 };
 
-// An Error only when the kernel cannot be asked.
+// Returns an Error only if the kernel cannot be asked.
 Result<LinkFacts> read_link(const std::string& device);
 
 class LinkEvents {
  public:
   LinkEvents();
-  int fd() const { return fd_.get(); }  // -1 where the kernel refuses: then only the clock asks
+  int fd() const { return fd_.get(); }  // -1 if the kernel refuses: then only a timer checks the links
   void drain();
 
  private:

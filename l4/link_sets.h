@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// LocalSet and NeighbourSet: what the forwarder answers for on its links, and whom it asks there. Both are derived on
-// the control thread and immutable; successive tables share them while nothing in them changes. So a change of health
-// costs a worker the comparison of two pointers, however many addresses there are.
+// LocalSet: the addresses that the forwarder answers for on its links. NeighbourSet: the neighbours that it asks for
+// there. Both are derived on the control thread and are immutable. Successive tables share them while nothing in them
+// changes. So a change of health costs a worker only the comparison of two pointers, however many addresses there are.
 #pragma once
 
 #include <cstdint>
@@ -18,22 +18,22 @@ enum class LocalKind : uint32_t { none, vip, own };
 struct LocalAddress {
   IpAddress address;
   LocalKind kind = LocalKind::none;
-  uint16_t port = 0;   // on whose link it is
-  uint64_t since = 0;  // generation of the first tables that held it
+  uint16_t port = 0;   // the port on whose link it is
+  uint64_t since = 0;  // generation of the first tables that contained it
 };
 
-// A multicast group in which a port's link asks for some of our addresses.
+// A multicast group that neighbours on the port's link use to ask for some of our addresses.
 struct Group {
   IpAddress address;
   uint16_t port = 0;
-  uint64_t since = 0;  // as of an address; of a group that was left: the first tables without it
+  uint64_t since = 0;  // as for an address; for a group that we left: generation of the first tables without it
 };
 
-// Lists are ordered by `since`: what a worker has not spoken of yet stands at their ends.
+// The lists are ordered by `since`: the entries that a worker has not announced yet are at the end.
 struct LocalSet {
   std::vector<LocalAddress> addresses;
-  std::vector<Group> groups;  // each once
-  std::vector<Group> left;    // those that the set before had
+  std::vector<Group> groups;  // each group once
+  std::vector<Group> left;    // groups that only the previous set has
   LookupTable group_index;    // group_key -> index into `groups`
 
   static LookupKey group_key(const IpAddress& group, uint16_t port) { return {words_of(group), port}; }
@@ -48,19 +48,19 @@ struct NeighbourTarget {
 
 struct NeighbourSet {
   std::vector<NeighbourTarget> targets;
-  LookupTable id_of;  // LookupKey::of_address -> index of the NeighbourId
+  LookupTable id_of;  // LookupKey::of_address -> the number of the NeighbourId
 
   explicit NeighbourSet(std::vector<NeighbourTarget> list);
 };
 
-// Makes LocalSets, and gives out the one before where nothing changed. Control thread.
+// Makes LocalSets, and returns the previous one if nothing changed. Control thread.
 class LocalSets {
  public:
-  // `wanted` in any order; its `since` is ignored.
+  // `wanted` may be in any order. Its `since` is ignored.
   std::shared_ptr<const LocalSet> set_of(std::vector<LocalAddress> wanted, uint64_t generation);
 
  private:
-  std::vector<LocalAddress> wanted_;  // of the last call
+  std::vector<LocalAddress> wanted_;  // argument of the last call
   std::shared_ptr<const LocalSet> current_;
 };
 

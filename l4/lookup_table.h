@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// LookupTable: an immutable map from a packet's address and port to a number, by open addressing at a load of at most a
-// quarter. Its content comes from the configuration, so its hash needs no key: a packet can ask for what is not there,
-// but cannot lengthen a probe.
+// LookupTable: an immutable map from a packet's address and port to a number. It uses open addressing at a load of at
+// most a quarter. Its content comes from the configuration, so its hash needs no key: a packet can ask for a missing
+// entry, but it cannot make a probe longer.
 #pragma once
 
 #include <bit>
@@ -35,7 +35,7 @@ class LookupTable {
   static constexpr uint32_t kAbsent = UINT32_MAX;
 
   LookupTable() : LookupTable(std::vector<std::pair<LookupKey, uint32_t>>{}) {}
-  // Of equal keys the first counts.
+  // If keys are equal, the first counts.
   explicit LookupTable(const std::vector<std::pair<LookupKey, uint32_t>>& entries)
       : slots_(std::bit_ceil(entries.size() * 4 + 4)) {
     for (const auto& [key, value] : entries) {
@@ -52,7 +52,7 @@ class LookupTable {
     uint32_t value = kAbsent;
   };
 
-  // Where the key is, or the free slot where it would be. Free slots abound, so this ends.
+  // Where the key is, or the free slot where it would be. It ends because most slots are free.
   size_t position(const LookupKey& key) const {
     const size_t mask = slots_.size() - 1;
     size_t at = mix64(key.address.a ^ mix64(key.address.b ^ mix64(key.rest))) & mask;

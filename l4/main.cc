@@ -41,7 +41,7 @@ std::optional<uint16_t> port_number(const std::string& text) {
   return value;
 }
 
-constexpr uint64_t kLookMs = 500;  // at ports and neighbours, beside what the kernel tells
+constexpr uint64_t kLookMs = 500;  // how often ports and neighbours are checked; kernel events come in addition
 
 class Forwarder final : private IoHandler {
  public:
@@ -93,7 +93,7 @@ class Forwarder final : private IoHandler {
       restart_needed_ = needs_restart(running_, wanted.l4);
       if (restart_needed_) {
         log_warn("ports, workers, flows, punt or memory changed: they take effect at a restart");
-        node.l4.ports = running_.ports;  // tables speak of ports that there are
+        node.l4.ports = running_.ports;  // tables may use only ports that are open
       }
     }
     const uint64_t began_ns = monotonic_ns();
@@ -121,7 +121,7 @@ class Forwarder final : private IoHandler {
     if (dataplane_) look();
   }
 
-  // Derives tables anew when a port or a neighbour came or went.
+  // Derives the tables anew if a port or a neighbour came or went.
   void look() {
     look_timer_.arm_after_ms(kLookMs);
     say_conflicts();
@@ -136,7 +136,7 @@ class Forwarder final : private IoHandler {
     dataplane_->publish(*std::move(tables));
   }
 
-  // Once a minute of each address, however often a station claims it.
+  // Logs a conflict at most once a minute per address, however often a station claims it.
   void say_conflicts() {
     constexpr uint64_t kAgainNs = 60 * kNsPerS;
     constexpr size_t kMostRemembered = 1'024;
@@ -172,7 +172,7 @@ class Forwarder final : private IoHandler {
     cut_off_ = std::move(now);
   }
 
-  // While one port works there is somebody to forward to.
+  // The forwarder works if at least one port works.
   bool works() const {
     if (!dataplane_) return true;
     const std::vector<PortState>& states = dataplane_->port_states();
@@ -193,7 +193,7 @@ class Forwarder final : private IoHandler {
     running_ = node.l4;
     Result<std::unique_ptr<Dataplane>> started = Dataplane::start(node.l4, hasher_, std::move(tables));
     if (!started) {
-      // EAL starts once a process, so whoever supervises this one has to try again.
+      // EAL starts once per process. So the process ends, and its supervisor starts it again.
       log_error("{}", started.error().message);
       failed_to_start_ = true;
       plane_.loop().stop();
@@ -249,11 +249,11 @@ class Forwarder final : private IoHandler {
   ForwardingBuilder builder_;
   std::unique_ptr<Dataplane> dataplane_;
   L4Node running_;
-  std::shared_ptr<const Snapshot> snapshot_;  // in force, with its node
+  std::shared_ptr<const Snapshot> snapshot_;  // the snapshot in force; node_ belongs to it
   Node node_;
-  uint64_t neighbour_changes_ = 0;                // of the board, that the tables in force know of
-  std::map<IpAddress, uint64_t> said_conflicts_;  // when each was logged last
-  std::set<std::string> cut_off_;                 // backends, as the log said last
+  uint64_t neighbour_changes_ = 0;                // the board's change count when the tables in force were built
+  std::map<IpAddress, uint64_t> said_conflicts_;  // when the conflict of each address was last logged
+  std::set<std::string> cut_off_;                 // backends that were cut off at the last log line
   bool restart_needed_ = false;
   bool failed_to_start_ = false;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the workers count, as Prometheus text.
+// The workers' counters as Prometheus text.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace tidegate::l4 {
 
-// Appends tidegate_l4_* summed over workers, by reason, by backend and by worker where that says more.
+// Appends tidegate_l4_*: sums over workers, by reason, by backend, and by worker where that says more.
 void append_metrics(std::string& out, const std::vector<const WorkerCounters*>& workers, const ForwardingTables& tables,
                     const BackendIds& backends);
 

@@ -19,7 +19,7 @@ const IpAddress kAllMld2Routers = *IpAddress::parse("ff02::16");
 
 bool is_link_local(const uint8_t* address) { return address[0] == 0xfe && (address[1] & 0xc0) == 0x80; }
 
-// An option for routers in the hop-by-hop header that the message must begin with (RFC 3810 §5).
+// True if the message begins with the hop-by-hop header option "router alert", as RFC 3810 §5 demands.
 bool has_router_alert(const uint8_t* ip, size_t message_at) {
   if (ip[6] != 0) return false;
   const uint8_t* options = ip + kIp6Bytes;
@@ -42,7 +42,7 @@ uint32_t delay_of_code(uint16_t code) {
   return (uint32_t{code & 0x0fffu} | 0x1000) << ((code >> 12 & 7) + 3);
 }
 
-// Ethernet, IPv6 and the router alert; returns where the message goes.
+// Writes the Ethernet and IPv6 headers and the router alert. Returns where the MLD message goes.
 uint8_t* write_head(uint8_t* out, const Mac& own, const IpAddress& to, size_t message_bytes) {
   const Mac to_mac = {{0x33, 0x33, to.bytes[12], to.bytes[13], to.bytes[14], to.bytes[15]}};  // RFC 2464 §7
   std::memcpy(out, to_mac.bytes.data(), 6);
@@ -74,7 +74,7 @@ bool is_mld_query(const uint8_t* frame, const PacketView& view) {
   return view.kind == PacketKind::icmp && view.family == 6 && frame[view.l4_offset] == kQuery;
 }
 
-// RFC 3810 §5.1.14 and §6.2 say what to pass over.
+// RFC 3810 §5.1.14 and §6.2 say which queries to ignore.
 DropReason read_mld_query(const uint8_t* frame, const PacketView& view, MldQuery& query) {
   const uint8_t* ip = frame + view.l3_offset;
   const uint8_t* icmp = frame + view.l4_offset;

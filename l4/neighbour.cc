@@ -102,13 +102,13 @@ Learned Neighbours::learn(const IpAddress& address, const Mac& mac, uint32_t now
   if (!expected) {
     if (slot->state == NeighbourState::reachable) set_state(*slot, NeighbourState::probe, now_ms);
     if (slot->asked < kUnicastProbes) {
-      slot->asked = kUnicastProbes;  // the next question goes to everybody, and at once
+      slot->asked = kUnicastProbes;  // the next request goes to everybody, immediately
       slot->due_ms = now_ms;
     }
     return Learned::expected;
   }
   slot->mac = mac;
-  // Spread by slot, so that a rack of backends is not asked in the same millisecond for ever.
+  // The time differs by slot, so that a rack of backends is not asked in the same millisecond again and again.
   const uint32_t jitter_ms = static_cast<uint32_t>(mix64(index_of(NeighbourId(slot - slots_.data())) + 1) % 4'096);
   set_state(*slot, NeighbourState::reachable, now_ms + kReachableMs - jitter_ms);
   tell(*slot, false);
@@ -133,7 +133,7 @@ OwnIdentity Neighbours::identity_towards(uint16_t port, const IpAddress& target)
   } else if (target.is_v6()) {
     own.address = link_local_of(identity.mac);
   }
-  return own;  // IPv4 without an address of our own asks as a probe does, from 0.0.0.0 (RFC 5227 §2.1)
+  return own;  // without an IPv4 address of our own, ask like an ARP probe, from 0.0.0.0 (RFC 5227 §2.1)
 }
 
 void Neighbours::ask(Slot& slot, uint32_t now_ms, FrameSink& sink) {

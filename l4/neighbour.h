@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neighbours: the MAC addresses of backends and gateways, resolved ahead of need and kept fresh. One a worker, touched
-// by that worker alone. Memory is fixed; time and the way out are arguments.
+// Neighbours: the MAC addresses of backends and gateways, resolved before they are needed and kept fresh. Each worker
+// has its own, and no other thread touches it. Its memory is fixed; the time and the frame sink are arguments.
 //
-// The table holds what the configuration names and nothing else: whatever a station says of another address is not
-// remembered, so nobody can fill it. A packet to a backend that is not resolved is dropped by name instead of queued:
-// all backends are asked for as soon as tables hold them, long before a probe lets them have traffic.
+// The table holds only addresses that the configuration names. What a station says about another address is not
+// remembered, so nobody can fill the table. A packet to an unresolved backend is dropped with a named reason; it is not
+// queued. All backends are asked for as soon as the tables hold them, long before a probe lets them have traffic.
 //
-// States, after RFC 4861 §7.3.2: `incomplete` asks everybody, once a second and then less and less often, for as long
-// as the configuration holds the address. `reachable` is used for 30 s and then asked again. `probe` is used while it
-// is asked: three times itself, three times everybody; then it is `incomplete`. A MAC that changes unasked starts a
-// question to everybody, and only the answer to that question is believed. One that answers none of kAsksUntilSilent
-// questions to everybody is `silent`, and that is told: it gets no new flows until it answers.
+// States, after RFC 4861 §7.3.2: An `incomplete` neighbour is asked for by requests to everybody, once a second and
+// then less and less often, for as long as the configuration holds the address. A `reachable` MAC is used for 30 s and
+// then asked for again. A MAC in `probe` is used while it is asked for: three requests to the neighbour itself, then
+// three to everybody; then it is `incomplete`. If a MAC changes without a request, a request goes to everybody, and
+// only the answer to that request is believed. A neighbour that answers none of kAsksUntilSilent requests to everybody
+// is `silent`. The board is told so, and the neighbour gets no new flows until it answers.
 #pragma once
 
 #include <cstdint>
@@ -23,13 +24,13 @@
 
 namespace tidegate::l4 {
 
-// What a port is to the link it is on. Fixed when the forwarder starts.
+// What a port is on its link. Fixed when the forwarder starts.
 struct PortIdentity {
   Mac mac;
-  std::vector<std::pair<IpAddress, uint8_t>> addresses;  // own, with prefix lengths
+  std::vector<std::pair<IpAddress, uint8_t>> addresses;  // our own addresses with their prefix lengths
 };
 
-// Where frames of our own go. Called on the worker's thread.
+// Sends frames of our own. Called on the worker's thread.
 class FrameSink {
  public:
   virtual void send(uint16_t port, const uint8_t* frame, size_t bytes) = 0;
@@ -40,9 +41,9 @@ class FrameSink {
 
 enum class NeighbourState : uint8_t { unused, incomplete, reachable, probe };
 
-// What rewriting a frame needs, and nothing more: sixteen bytes, four to a cache line.
+// Only what the rewriting of a frame needs: sixteen bytes, four entries to a cache line.
 struct NextHop {
-  uint8_t ethernet_addresses[12] = {};  // destination and source, as they lie in a frame
+  uint8_t ethernet_addresses[12] = {};  // destination and source, in the order of the frame
   uint16_t port = 0;
   bool usable = false;
 };
@@ -52,23 +53,23 @@ enum class Learned : uint8_t { expected, unknown };
 
 class Neighbours {
  public:
-  // `board`: told which neighbours are silent; null where another worker does that.
+  // `board` is told which neighbours are silent. It is null if another worker reports them.
   explicit Neighbours(std::vector<PortIdentity> ports, NeighbourBoard* board = nullptr);
 
-  // New tables: keeps what is known of addresses that stay, forgets those that went, asks for new ones at the next
-  // tick. The set of before costs nothing, another one a walk over both.
+  // Call for new tables. Keeps what is known about addresses that stay, forgets those that went, and asks for new ones
+  // at the next tick. An unchanged set costs nothing; another set costs a walk over both.
   void set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t now_ms);
 
-  // A port was opened anew, perhaps with another MAC address.
+  // A port was opened again, perhaps with another MAC address.
   void set_ports(std::vector<PortIdentity> ports);
-  // A link came back: whoever is not known is asked for at once.
+  // A link came back: every neighbour that is not known is asked for at once.
   void ask_again(uint32_t now_ms);
 
   const NextHop& next_hop(NeighbourId id) const { return index_of(id) < hops_.size() ? hops_[index_of(id)] : kNoHop; }
-  // A station said (asked or unasked) that `address` is at `mac`.
+  // A station said that `address` is at `mac`, after a request or without one.
   Learned learn(const IpAddress& address, const Mac& mac, uint32_t now_ms);
-  // Sends what is due. Looks at `kMaxSlotsPerTick` neighbours a call and sends `most_frames` at most; the next call
-  // goes on from there. So thousands of neighbours cost a worker no more cache and time than hundreds.
+  // Sends what is due. One call looks at kMaxSlotsPerTick neighbours and sends at most `most_frames` frames; the next
+  // call continues from there. So thousands of neighbours cost a worker no more cache and time per call than hundreds.
   void tick(uint32_t now_ms, size_t most_frames, FrameSink& sink);
 
   NeighbourState state(NeighbourId id) const { return slots_[index_of(id)].state; }
@@ -88,10 +89,10 @@ class Neighbours {
     IpAddress address;
     Mac mac;
     NeighbourState state = NeighbourState::unused;
-    uint8_t asked = 0;  // questions sent in this state
+    uint8_t asked = 0;  // requests sent in this state
     uint16_t port = 0;
-    uint32_t due_ms = 0;  // of the next question
-    uint32_t set = 0;     // the last set that named it
+    uint32_t due_ms = 0;  // when the next request is due
+    uint32_t set = 0;     // number of the last set that named it
   };
   static constexpr NextHop kNoHop{};
 
@@ -109,9 +110,9 @@ class Neighbours {
   std::vector<Slot> slots_;    // by NeighbourId
   std::vector<NextHop> hops_;  // by NeighbourId
   std::shared_ptr<const NeighbourSet> set_;
-  uint32_t sets_ = 0;    // adopted so far
+  uint32_t sets_ = 0;    // number of sets adopted so far
   size_t resolved_ = 0;  // usable next hops
-  size_t next_ = 0;      // where the next tick goes on among the targets
+  size_t next_ = 0;      // the target at which the next tick continues
 };
 
 }  // namespace tidegate::l4

@@ -87,7 +87,8 @@ Mac multicast_mac(const IpAddress& group) {  // RFC 2464 §7
   return {{0x33, 0x33, group.bytes[12], group.bytes[13], group.bytes[14], group.bytes[15]}};
 }
 
-// The MAC of the first option of `wanted` type. False when an option is malformed, which spoils the whole message.
+// Sets `mac` from the first option of type `wanted`. Returns false if an option is malformed: then the whole message is
+// invalid.
 bool read_link_option(const uint8_t* options, size_t bytes, uint8_t wanted, Mac& mac) {
   while (bytes > 0) {
     if (bytes < 2) return false;
@@ -141,7 +142,7 @@ DropReason read_nd(const uint8_t* frame, const PacketView& view, NeighbourMessag
   if (!read_link_option(icmp + kNdBytes, view.l4_bytes - kNdBytes, wanted, message.sender_mac)) {
     return DropReason::nd_malformed;
   }
-  // An answer sent to us alone may leave its option out (§4.4), and its frame tells the MAC.
+  // An answer sent to us alone may omit its option (§4.4). Then the MAC comes from the frame.
   if (!message.is_request && message.sender_mac.is_zero()) message.sender_mac = Mac::from(frame + 6);
   if (message.sender_mac.is_multicast()) return DropReason::nd_malformed;
   if (message.is_request && is_unspecified(source) && !message.sender_mac.is_zero()) return DropReason::nd_malformed;
@@ -163,8 +164,8 @@ size_t write_answer(uint8_t* out, const OwnIdentity& own, const NeighbourMessage
   if (own.address.is_v4()) {
     return write_arp(out, question.sender_mac, {kArpReply, own.mac, own.address, question.sender_mac, question.sender});
   }
-  // Someone who has no address yet is detecting a duplicate, and all are told (§7.2.4). Who asks us alone may leave its
-  // MAC out of the message (§7.2.2), and its frame tells it.
+  // A sender without an address is detecting a duplicate, so the answer goes to all nodes (§7.2.4). A station that asks
+  // us alone may omit its MAC from the message (§7.2.2). Then the MAC comes from the frame.
   const bool to_all = is_unspecified(question.sender);
   const Mac to = to_all                          ? multicast_mac(kAllNodes)
                  : question.sender_mac.is_zero() ? question.answer_to

@@ -31,13 +31,13 @@ DropReason parse_udp(const uint8_t* udp, size_t bytes, Form form, const PacketVi
   if (bytes < (form == Form::quoted ? kPortsBytes : kUdpHeaderBytes)) return DropReason::udp_malformed;
   if (form == Form::whole) {
     const uint16_t length = load_be16(udp + 4);
-    // A first fragment holds less than the length says.
+    // A first fragment holds fewer bytes than its length field says.
     if (length < kUdpHeaderBytes || (length > bytes && !view.first_fragment)) return DropReason::udp_malformed;
   }
   return DropReason::none;
 }
 
-// `end` is where the datagram ends within the bytes at hand.
+// `end` is where the datagram ends within the available bytes.
 DropReason parse_transport(const uint8_t* frame, size_t offset, size_t end, Form form, PacketView& view) {
   const uint8_t* l4 = frame + offset;
   const size_t bytes = end - offset;
@@ -95,7 +95,8 @@ DropReason parse_ip4(const uint8_t* frame, size_t offset, size_t bytes, Form for
   return parse_transport(frame, offset + header_bytes, end, form, view);
 }
 
-// Follows the chain from `next` at `offset` (RFC 8200 §4). Leaves view.protocol and `offset` at the upper layer.
+// Follows the chain of headers from `next` at `offset` (RFC 8200 §4). Sets view.protocol and `offset` to the upper
+// layer.
 DropReason skip_ip6_extensions(const uint8_t* frame, size_t end, uint8_t next, size_t& offset, bool& later_fragment,
                                PacketView& view) {
   for (unsigned followed = 0;; ++followed) {
@@ -110,7 +111,7 @@ DropReason skip_ip6_extensions(const uint8_t* frame, size_t end, uint8_t next, s
       const uint16_t field = load_be16(extension + 2);
       view.fragment_id = load_raw<uint32_t>(extension + 4);
       view.first_fragment =
-          (field & 1) != 0;  // neither offset nor "more": an atomic fragment, a whole packet (RFC 6946)
+          (field & 1) != 0;  // zero offset and no "more" bit: an atomic fragment, which is a whole packet (RFC 6946)
       if ((field & 0xfff8) != 0) {
         later_fragment = true;
         view.first_fragment = false;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// PlainPacket: what nearly every packet is, read in one go and kept in registers: TCP or UDP, whole, over IPv4 without
-// options or IPv6 without extension headers, to our own MAC address, from a source that a client can have. What
-// if_plain passes over is not yet refused: parse_frame (packet_view.h) reads it and has a name for what is wrong. What
-// it takes, parse_frame reads as the same.
+// PlainPacket: the kind of nearly every packet, read in one step and kept in registers. It is TCP or UDP, whole, over
+// IPv4 without options or IPv6 without extension headers, to our own MAC address, from a source that a client can have.
+// A frame that if_plain does not take is not refused yet: parse_frame (packet_view.h) reads it and names what is wrong.
+// parse_frame reads every frame that if_plain takes in the same way.
 #pragma once
 
 #include <bit>
@@ -19,13 +19,13 @@ struct PlainPacket {
   uint8_t tcp_flags = 0;  // 0 for UDP
 };
 
-// A MAC address as if_plain compares it: the first six of eight bytes, in one word.
+// A MAC address in the form that if_plain compares: the first six of eight bytes, in one word.
 inline uint64_t mac_word(const uint8_t* eight_bytes) {
   static_assert(std::endian::native == std::endian::little);
   return load_raw<uint64_t>(eight_bytes) << 16;
 }
 
-// `l4_bytes` is at least a UDP header, and there are so many.
+// `l4_bytes` must be at least the size of a UDP header, and that many bytes must be readable.
 [[gnu::always_inline]] inline bool read_plain_transport(const uint8_t* l4, size_t l4_bytes, PlainPacket& packet) {
   constexpr size_t kTcpHeaderBytes = 20, kUdpHeaderBytes = 8;
   if (packet.tuple.protocol == kProtocolTcp) {
@@ -50,7 +50,7 @@ inline uint64_t mac_word(const uint8_t* eight_bytes) {
   const uint8_t* ip = frame + kEthernetBytes;
   const size_t total_bytes = load_be16(ip + 2);
   if (ip[0] != 0x45 || total_bytes < kLeastBytes || total_bytes > bytes - kEthernetBytes) return false;
-  if ((load_be16(ip + 6) & 0x3fff) != 0) return false;  // a fragment
+  if ((load_be16(ip + 6) & 0x3fff) != 0) return false;  // it is a fragment
   const uint8_t network = ip[12];
   if (network == 0 || network == 127 || network >= 224) return false;
   packet.tuple.family = 4;
@@ -77,8 +77,8 @@ inline uint64_t mac_word(const uint8_t* eight_bytes) {
   return read_plain_transport(ip + kHeaderBytes, payload_bytes, packet);
 }
 
-// What take(packet) says of a plain packet, and false of any other. `own_mac` is the port's, as mac_word gives it.
-// take() is compiled once for each family.
+// Returns take(packet) for a plain packet, and false for any other. `own_mac` is the port's MAC in the form of
+// mac_word. take() is compiled once for each family.
 template <class Take>
 [[gnu::always_inline]] inline bool if_plain(const uint8_t* frame, size_t bytes, uint64_t own_mac, Take&& take) {
   constexpr size_t kLeastBytes = kEthernetBytes + 20 + 8;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PortBoard: which ports may be used now. The control thread writes; each worker looks once a turn of its loop, and
-// says when it has left a port that was taken away, so that its device can be closed.
+// PortBoard: which ports may be used now. The control thread writes it. Each worker reads it once per turn of its loop,
+// and reports when it has left a port that was taken away, so that the port's device can be closed.
 #pragma once
 
 #include <atomic>
@@ -20,7 +20,8 @@ class PortBoard {
     generation_.fetch_add(1, std::memory_order_release);
   }
   bool is_usable(size_t port) const { return usable_[port].load(std::memory_order_relaxed); }
-  // Grows with each call of set_usable(). What the ports themselves hold is as it was before that call.
+  // Grows with each call of set_usable(). A worker that sees the new value also sees what was written to the ports
+  // before that call.
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the devices of the ports say of themselves, in the Prometheus text format. Control thread.
+// The counters of the ports' devices in the Prometheus text format. Control thread.
 #pragma once
 
 #include <string>

@@ -25,7 +25,7 @@ bool PortWatch::check() {
   return changed;
 }
 
-// What is wrong with the port, and whether opening it again may help.
+// Returns what is wrong with the port. Sets `reopen` if opening it again may help.
 std::string PortWatch::judge(const Port& port, PortState& state, bool& reopen) const {
   state.link = state.program = true;
   if (!port.is_kernel_interface()) {
@@ -33,7 +33,7 @@ std::string PortWatch::judge(const Port& port, PortState& state, bool& reopen) c
     return state.link ? "" : "no link";
   }
   const Result<LinkFacts> facts = read_link(port.device());
-  if (!facts) return state.problem;  // the kernel cannot be asked: nothing new is known
+  if (!facts) return state.problem;  // the kernel cannot be asked, so nothing new is known
   state.link = facts->up;
   if (!facts->exists) {
     state.program = false;
@@ -79,11 +79,11 @@ bool PortWatch::check_port(size_t index) {
   return changed || (reopen && state.problem.empty());
 }
 
-// Empty when it is open; its MAC address may be another one then.
+// Returns an empty string if it is open. Its MAC address may then be another one.
 std::string PortWatch::open_again(size_t index) {
   Port& port = ports_[index];
   if (board_.is_usable(index)) board_.set_usable(index, false);
-  // Until they are told again, no worker reads what changes below.
+  // No worker reads what changes below until the workers are told to use the port again.
   if (!leave_()) return "its device is lost, and workers hold frames of it";
   if (port.is_open()) {
     log_warn(

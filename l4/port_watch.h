@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PortWatch: keeps looking whether each port still works. A link that is down, an interface that is gone or was made
-// anew, and an XDP program that somebody took off are found by rtnetlink, at once or within a second; the port is left
-// out of decisions, its device opened again where that helps, and everything is said in the log. Control thread.
+// PortWatch: keeps checking that each port still works. By rtnetlink it finds, at once or within a second, a link that
+// is down, an interface that is gone or was made anew, and an XDP program that somebody removed. It takes the port out
+// of the decisions, opens its device again if that helps, and logs all of it. Control thread.
 #pragma once
 
 #include <cstdint>
@@ -15,20 +15,20 @@
 namespace tidegate::l4 {
 
 struct PortState {
-  std::string problem;  // empty: it works
+  std::string problem;  // empty: the port works
   bool link = true;
-  bool program = true;  // the XDP program that feeds us is attached; true for drivers that need none
+  bool program = true;  // the XDP program that feeds us is attached; also true for drivers that need none
   uint64_t reopened = 0;
-  uint64_t next_try_ns = 0;  // at opening it; each that fails doubles the wait for the next
+  uint64_t next_try_ns = 0;  // when to try to open it; each failure doubles the wait before the next try
   uint64_t wait_ns = 0;
 };
 
 class PortWatch {
  public:
-  // `leave`: returns true when no worker holds anything of the ports that the board took away.
+  // `leave` returns true if no worker holds anything of the ports that the board took away.
   PortWatch(std::vector<Port>& ports, PortBoard& board, std::function<bool()> leave);
 
-  // True when a port stopped working, or works again.
+  // Returns true if a port stopped working or works again.
   bool check();
   const std::vector<PortState>& states() const { return states_; }
 

@@ -27,19 +27,20 @@
 namespace tidegate::l4 {
 namespace {
 
-// Enough for a full receive ring, a full transmit ring and what is in a worker's hands; 20 MB a queue.
+// Enough for a full receive ring, a full transmit ring and what a worker holds; 20 MB per queue.
 constexpr unsigned kBuffersPerQueue = 8'191;
 constexpr unsigned kBufferCache = 256;
 constexpr uint16_t kDescriptors = 1'024;
-// A frame has a priority tag at most. AF_XDP keeps room before a frame, for programs, and wants buffers of a page.
+// A frame has at most one priority tag. AF_XDP keeps room before a frame for programs, and needs buffers of one page.
 constexpr uint32_t kFrameOverhead = kEthernetBytes + kTagBytes, kXdpHeadroom = 256;
 constexpr uint32_t kXdpMostMtu = 3'498;
-constexpr uint32_t kPacketHeadroom = 128;  // of a frame in af_packet's ring
+constexpr uint32_t kPacketHeadroom = 128;  // bytes before a frame in af_packet's ring
 constexpr uint32_t kMostRingFrame = 16'384;
-constexpr unsigned kLargeBuffersPerQueue = 2'047;  // af_packet copies: buffers are for what is in a worker's hands
+// af_packet copies frames, so buffers are needed only for what a worker holds
+constexpr unsigned kLargeBuffersPerQueue = 2'047;
 constexpr std::streamsize kCaptureHeaderBytes = 24;
 
-// The process's descriptors of sockets that a poll mode driver receives by.
+// The process's descriptors of sockets through which a poll mode driver receives.
 std::set<int> packet_sockets() {
   std::set<int> found;
   std::error_code ignored;
@@ -69,7 +70,7 @@ ino_t inode_of(int fd) {
   return ::fstat(fd, &status) == 0 ? status.st_ino : 0;
 }
 
-// How many receive queues the kernel spreads an interface's frames over; 0 when it does not say.
+// The number of receive queues over which the kernel spreads an interface's frames; 0 if the kernel does not say.
 uint32_t receive_channels(const std::string& interface) {
   const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ethtool_channels channels{};
@@ -83,7 +84,7 @@ uint32_t receive_channels(const std::string& interface) {
 
 std::string error_text(int negative_errno) { return rte_strerror(negative_errno < 0 ? -negative_errno : rte_errno); }
 
-// "rx.pcap,tx.pcap,infinite_rx=1" -> net_pcap's arguments. Without a file to write, what is sent is dropped.
+// Turns "rx.pcap,tx.pcap,infinite_rx=1" into net_pcap's arguments. Without a file to write, sent frames are dropped.
 std::string pcap_arguments(const std::string& device) {
   std::string out;
   size_t files = 0;
@@ -103,13 +104,13 @@ std::string pcap_arguments(const std::string& device) {
   return out;
 }
 
-// A capture that is received again and again (infinite_rx) lives in packet buffers for as long as the device is open.
+// A capture that is received repeatedly (infinite_rx) occupies packet buffers while the device is open.
 unsigned frames_kept(const std::string& device) {
   if (device.find("infinite_rx=1") == std::string::npos) return 0;
   std::ifstream capture(device.substr(0, device.find(',')), std::ios::binary);
   capture.ignore(kCaptureHeaderBytes);
   unsigned frames = 0;
-  uint32_t record[4];  // seconds, microseconds, bytes that follow, bytes on the wire
+  uint32_t record[4];  // seconds, microseconds, captured bytes, bytes on the wire
   while (capture.read(reinterpret_cast<char*>(record), sizeof record)) {
     capture.ignore(record[2]);
     ++frames;
@@ -137,8 +138,9 @@ Port::Port(Port&& other) noexcept
 
 Port::~Port() { close(); }
 
-// Stopping an AF_XDP device takes its XDP program off the interface. Its driver leaves the sockets open, bound to their
-// queues, which then nobody could open again, and a BPF map: they are closed here. Only this thread opens such ones.
+// Stopping an AF_XDP device removes its XDP program from the interface. But its driver leaves two things open: a BPF
+// map, and the sockets, which stay bound to their queues so that nobody could open those again. They are closed here.
+// Only this thread opens such descriptors.
 void Port::close() {
   std::vector<std::pair<int, ino_t>> sockets;
   for (const PortQueue& queue : queues_) {
@@ -241,11 +243,11 @@ Result<void> Port::try_driver(const std::string& driver, uint32_t workers) {
   Result<LinkFacts> facts = read_link(device_);
   if (!facts) return facts.error();
   link_ = *facts;
-  if (driver != "af_xdp") link_.xdp_program = 0;  // not ours
+  if (driver != "af_xdp") link_.xdp_program = 0;  // another program's id, not ours
   return {};
 }
 
-// Buffers hold what the interface may give: `bytes` of data behind the usual headroom.
+// Makes the buffers large enough for the interface's frames: `bytes` of data after the usual headroom.
 Result<void> Port::fit_buffers(const std::string& driver) {
   buffer_bytes_ = RTE_MBUF_DEFAULT_BUF_SIZE;
   buffers_per_queue_ = kBuffersPerQueue;
@@ -276,7 +278,7 @@ Result<void> Port::fit_buffers(const std::string& driver) {
 Result<void> Port::open_devices(const std::string& driver, uint32_t workers) {
   if (Result<void> fits = fit_buffers(driver); !fits) return fits;
   if (driver == "af_xdp") {
-    // XDP hands a queue without a socket to the kernel: its frames would bypass the forwarder unseen.
+    // XDP passes the frames of a queue without a socket to the kernel. They would bypass the forwarder unnoticed.
     if (const uint32_t channels = receive_channels(device_); channels > workers) {
       return fail(fmt::format("{} receive queues, but {} workers (ethtool -L {} to lower, or raise workers)", channels,
                               workers, device_));
@@ -311,7 +313,8 @@ Result<void> Port::open_devices(const std::string& driver, uint32_t workers) {
 
 Result<void> Port::open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
                              uint16_t queues, unsigned frames_kept) {
-  const std::string vdev = fmt::format("{}{}_{}", driver, index_, first_worker);  // its start names the driver
+  // the driver is recognised by the start of this name
+  const std::string vdev = fmt::format("{}{}_{}", driver, index_, first_worker);
   const std::set<int> sockets_before = packet_sockets(), bpf_before = bpf_objects();
   if (const int status = rte_eal_hotplug_add("vdev", vdev.c_str(), arguments.c_str()); status != 0) {
     return fail(fmt::format("{} ({})", error_text(status), arguments));
@@ -323,7 +326,7 @@ Result<void> Port::open_vdev(const std::string& driver, const std::string& argum
   const std::set<int> bpf_after = bpf_objects();
   std::set_difference(bpf_after.begin(), bpf_after.end(), bpf_before.begin(), bpf_before.end(),
                       std::back_inserter(bpf_fds_));
-  // Drivers open their queues in order, so that the n-th new socket is the n-th queue's.
+  // Drivers open their queues in order, so the n-th new socket belongs to the n-th queue.
   std::vector<int> fresh;
   const std::set<int> sockets_after = packet_sockets();
   std::set_difference(sockets_after.begin(), sockets_after.end(), sockets_before.begin(), sockets_before.end(),
@@ -333,7 +336,7 @@ Result<void> Port::open_vdev(const std::string& driver, const std::string& argum
 }
 
 Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept) {
-  started_.push_back(device);  // close() gives it back whatever happens below
+  started_.push_back(device);  // from here on close() stops it, whatever fails below
   rte_eth_dev_info info{};
   if (const int status = rte_eth_dev_info_get(device, &info); status != 0) return fail(error_text(status));
   if (queues > info.max_rx_queues || queues > info.max_tx_queues) {
@@ -364,7 +367,7 @@ Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t
     queues_[first_worker + queue] = {device, queue, pool, {}};
   }
   if (const int status = rte_eth_dev_start(device); status != 0) return fail("start: " + error_text(status));
-  // Solicited-node groups and broadcasts must reach us.
+  // Frames to solicited-node groups and broadcasts must reach us.
   if (rte_eth_allmulticast_enable(device) != 0) rte_eth_promiscuous_enable(device);
 
   rte_ether_addr mac{};

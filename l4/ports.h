@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ports: the devices of the forwarder, opened, configured and started through DPDK.
 //
-// Drivers: `pci` (a NIC bound to VFIO, or one with a bifurcated driver), `af_xdp` (a kernel interface, all its frames
-// taken by XDP), `af_packet` (a kernel interface by raw socket; slower, works anywhere), `pcap` (files:
-// "rx.pcap,tx.pcap", further arguments of net_pcap after them). `auto` takes pci for a PCI address, else af_xdp, and
-// af_packet where XDP is refused.
+// Drivers: `pci` is a NIC bound to VFIO, or one with a bifurcated driver. `af_xdp` is a kernel interface whose frames
+// XDP takes. `af_packet` is a kernel interface used through a raw socket; it is slower but works anywhere. `pcap` reads
+// and writes files: "rx.pcap,tx.pcap", then further arguments of net_pcap. `auto` takes pci for a PCI address;
+// otherwise af_xdp, or af_packet if XDP is refused.
 //
-// Each worker has a queue of its own on every port. A NIC and af_packet have several queues; of an AF_XDP interface
-// each queue is a DPDK device of its own, and pcap has one.
+// Each worker has its own queue on every port. A NIC and af_packet have several queues. Each queue of an AF_XDP
+// interface is its own DPDK device. pcap has one queue.
 #pragma once
 
 #include <cstdint>
@@ -29,10 +29,10 @@ struct PortQueue {
   uint16_t queue = 0;
   rte_mempool* buffers = nullptr;
   std::vector<int>
-      wake_fds;  // become readable with a frame; empty where the driver has none. Borrowed from the driver.
+      wake_fds;  // become readable when a frame comes; empty if the driver has none. Borrowed from the driver.
 };
 
-// What the device counted since the process began, over every time that it was opened.
+// What the device counted since the process began, over every time that it was open.
 struct PortCounts {
   uint64_t received = 0, sent = 0;
   uint64_t missed = 0;  // no room in the receive queue, or larger than a buffer
@@ -52,10 +52,10 @@ class Port {
   const std::string& device() const { return device_; }
   bool is_kernel_interface() const { return driver_ == "af_xdp" || driver_ == "af_packet"; }
   bool is_open() const { return !started_.empty(); }
-  bool has_carrier() const;                        // as the driver says
-  const LinkFacts& link() const { return link_; }  // of a kernel interface, when it was opened
+  bool has_carrier() const;                        // what the driver says
+  const LinkFacts& link() const { return link_; }  // of a kernel interface, as it was when it was opened
   PortCounts counts() const;                       // control thread
-  // No worker may use it from shut() to open_again(), nor hold a buffer of it. The MAC address may change.
+  // Between shut() and open_again() no worker may use the port or hold one of its buffers. The MAC address may change.
   void shut();
   Result<void> open_again();
 
@@ -66,7 +66,7 @@ class Port {
   Result<void> try_driver(const std::string& driver, uint32_t workers);
   Result<void> fit_buffers(const std::string& driver);
   Result<void> open_devices(const std::string& driver, uint32_t workers);
-  // `frames_kept`: buffers that a device never gives back.
+  // `frames_kept`: the number of buffers that a device never gives back.
   Result<void> open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
                          uint16_t queues, unsigned frames_kept = 0);
   Result<void> start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept);
@@ -76,15 +76,15 @@ class Port {
 
   std::string device_, driver_;
   LinkFacts link_;
-  PortCounts past_;  // of devices that were closed
+  PortCounts past_;  // counts of devices that were closed
   PortIdentity identity_;
-  uint32_t buffer_bytes_ = 0, ring_frame_bytes_ = 0;  // of a packet buffer; of a place in af_packet's ring
+  uint32_t buffer_bytes_ = 0, ring_frame_bytes_ = 0;  // size of a packet buffer; size of a slot in af_packet's ring
   unsigned buffers_per_queue_ = 0;
   uint16_t index_ = 0;
   std::vector<PortQueue> queues_;   // by worker
   std::vector<uint16_t> started_;   // DPDK ports to stop
   std::vector<std::string> vdevs_;  // virtual devices to remove
-  std::vector<int> bpf_fds_;        // that came with the devices
+  std::vector<int> bpf_fds_;        // opened with the devices
   std::vector<rte_mempool*> buffers_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Publisher: one pointer to the tables in force. The control thread swaps it; workers read it once a burst, unlocked;
-// the old tables die when every worker has said that it is past them (rte_rcu_qsbr).
+// Publisher: one pointer to the tables in force. The control thread swaps it. Workers read it once per burst without a
+// lock. The old tables are freed when every worker has reported that it no longer uses them (rte_rcu_qsbr).
 #pragma once
 
 #include <atomic>
@@ -20,14 +20,14 @@ class Publisher {
   Publisher(const Publisher&) = delete;
   Publisher& operator=(const Publisher&) = delete;
 
-  // Control thread. Returns when no worker can see the tables before; microseconds, as workers report once a burst and
-  // are offline while they sleep.
+  // Control thread. Returns when no worker can see the previous tables. That takes microseconds, because workers report
+  // once per burst and are offline while they sleep.
   void publish(std::shared_ptr<const ForwardingTables> tables);
-  // Control thread. Returns when every worker has ended the burst that it was at.
+  // Control thread. Returns when every worker has ended its current burst.
   void wait_for_workers();
   const std::shared_ptr<const ForwardingTables>& in_force() const { return in_force_; }  // control thread
 
-  // Worker threads, each with its own number. What current() gave stays valid until quiescent() or offline().
+  // Worker threads; each passes its own number. What current() returned stays valid until quiescent() or offline().
   const ForwardingTables* current() const { return current_.load(std::memory_order_acquire); }
   void online(uint32_t worker);
   void offline(uint32_t worker);

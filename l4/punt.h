@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PuntDevice: a TAP interface through which the kernel sees the frames of a port that are not ours, and sends its own.
-// An AF_XDP queue or a NIC of DPDK's takes every frame, SSH and routing protocols included; with `punt: tap` the host
-// is reached through the TAP, which carries the port's MAC address. The operator puts the host's addresses on it.
+// PuntDevice: a TAP interface for the frames that are not ours: the kernel receives them there and sends its own. An
+// AF_XDP queue or a DPDK NIC takes every frame, including SSH and routing protocols. With `punt: tap` the host is
+// reached through the TAP, which has the port's MAC address. The operator assigns the host's addresses to it.
 #pragma once
 
 #include <cstdint>
@@ -13,21 +13,22 @@
 
 namespace tidegate::l4 {
 
-// "tg-<device>". A name that is too long for the kernel is cut and made its own again by a hash of the whole.
+// Returns "tg-<device>". If the name is too long for the kernel, it is cut, and a hash of the whole name makes it
+// unique again.
 std::string punt_device_name(const std::string& port_device);
 
 class PuntDevice {
  public:
-  // Creates the interface punt_device_name() with this MAC and sets it up. It disappears with the process.
+  // Creates the interface punt_device_name() with this MAC and sets it up. The interface disappears with the process.
   static Result<PuntDevice> open(const std::string& port_device, const Mac& mac);
 
   const std::string& name() const { return name_; }
-  // After the port got another MAC address.
+  // Call after the port got another MAC address.
   Result<void> set_mac(const Mac& mac) const;
-  int fd() const { return fd_.get(); }  // readable when the kernel has a frame
-  // Any worker. False when the kernel does not take it.
+  int fd() const { return fd_.get(); }  // readable when the kernel sent a frame
+  // Any worker may call it. Returns false if the kernel does not take the frame.
   bool write(const uint8_t* frame, size_t bytes) const;
-  // One worker. Bytes of one frame, 0 when there is none.
+  // Only one worker may call it. Returns the bytes of one frame, or 0 if there is none.
   size_t read(uint8_t* frame, size_t capacity) const;
 
  private:

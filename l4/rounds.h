@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rounds: says what is new in an ordered list a few times over, a second apart, so many items a call and no more. The
-// list is ordered by the generation that brought each item, so that what is new is a run, found by halving.
+// Rounds: announces the new items of an ordered list a few times, a second apart, at most so many items per call. The
+// list is ordered by the generation that brought each item. So the new items are one run at the end, found by binary
+// search.
 //
-// New items that come while others are still being said are a run of their own. There are kMaxRuns at most; beyond that
-// the last two become one, whose items may be said oftener than was asked, never seldomer.
+// New items that come while others are still being announced are a run of their own. There are at most kMaxRuns runs.
+// Beyond that the last two become one; its items may be announced more often than asked, never less often.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +21,7 @@ class Rounds {
 
   explicit Rounds(uint8_t times) : times_(times) { runs_.reserve(kMaxRuns + 1); }
 
-  // Items of generations up to `newest` are new, as far as no call before this named them.
+  // Items of generations up to `newest` are new, except those that an earlier call named.
   void add(uint64_t newest, uint32_t now_ms) {
     if (newest <= newest_) return;
     runs_.push_back({newest_, newest, times_, now_ms, 0});
@@ -33,7 +34,7 @@ class Rounds {
     last.due_ms = now_ms;
     runs_.pop_back();
   }
-  // Everything is new again.
+  // All items are new again.
   void restart(uint32_t now_ms) {
     runs_.clear();
     const uint64_t newest = newest_;
@@ -42,7 +43,7 @@ class Rounds {
   }
   bool idle() const { return runs_.empty(); }
 
-  // Calls say(item) for what is due, for `most` items at most; returns how many.
+  // Calls say(item) for at most `most` items that are due. Returns how many.
   template <class Item, class Say>
   size_t say(const std::vector<Item>& items, uint32_t now_ms, size_t most, Say&& say) {
     size_t said = 0;
@@ -52,7 +53,7 @@ class Rounds {
       size_t at = std::min(begin + run.said, end);
       for (; at < end && said < most; ++at, ++said) say(items[at]);
       run.said = at - begin;
-      if (at < end) break;  // the rest at the next call
+      if (at < end) break;  // the next call does the rest
       --run.left;
       run.said = 0;
       run.due_ms = now_ms + kApartMs;
@@ -63,10 +64,10 @@ class Rounds {
 
  private:
   struct Run {
-    uint64_t after, upto;  // generations
-    uint8_t left;          // rounds
+    uint64_t after, upto;  // generations: after < g <= upto
+    uint8_t left;          // rounds still to do
     uint32_t due_ms;
-    size_t said;  // items of the round at hand
+    size_t said;  // items announced in the current round
   };
 
   template <class Item>

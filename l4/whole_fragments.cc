@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// DPDK's af_packet driver asks the kernel to join IPv4 fragments before it shares frames out to queues
-// (PACKET_FANOUT_FLAG_DEFRAG), and has no option against that. A joined datagram is longer than the link's MTU: it
-// could not be sent on. The driver calls setsockopt(2) through the dynamic linker, so this definition is the one that
-// it finds: it takes the flag off, and is otherwise the system call.
+// DPDK's af_packet driver asks the kernel to join IPv4 fragments before it distributes frames over queues
+// (PACKET_FANOUT_FLAG_DEFRAG), and it has no option against that. A joined datagram is longer than the link's MTU, so
+// it could not be sent on. The driver calls setsockopt(2) through the dynamic linker, so the linker finds this
+// definition first. It removes the flag; otherwise it is the plain system call.
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>

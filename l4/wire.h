@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Wire shapes that several files of this room share: MAC addresses, big-endian access, the Internet checksum, and the
-// few numbers of Ethernet, IP and ICMP that the forwarder decides by. Everything reads and writes bytes, so that no
-// buffer needs an alignment.
+// Wire formats that several files of this room share: MAC addresses, big-endian access, the Internet checksum, and the
+// few numbers of Ethernet, IP and ICMP that the forwarder needs. All functions read and write bytes, so no buffer needs
+// an alignment.
 #pragma once
 
 #include <array>
@@ -22,7 +22,7 @@ struct Mac {
     std::memcpy(mac.bytes.data(), six_bytes, mac.bytes.size());
     return mac;
   }
-  bool is_multicast() const { return (bytes[0] & 1) != 0; }  // broadcast included
+  bool is_multicast() const { return (bytes[0] & 1) != 0; }  // includes broadcast
   bool is_zero() const { return *this == Mac{}; }
   std::string to_string() const;
   bool operator==(const Mac&) const = default;
@@ -31,7 +31,7 @@ struct Mac {
 constexpr Mac kBroadcastMac = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
 constexpr size_t kEthernetBytes = 14;
-constexpr size_t kMinFrameBytes = 60;  // without FCS: shorter frames of our own are padded (IEEE 802.3)
+constexpr size_t kMinFrameBytes = 60;  // without FCS; shorter frames of our own are padded (IEEE 802.3)
 constexpr uint16_t kEtherTypeIp4 = 0x0800;
 constexpr uint16_t kEtherTypeArp = 0x0806;
 constexpr uint16_t kEtherTypeIp6 = 0x86dd;
@@ -40,7 +40,8 @@ constexpr uint16_t kEtherTypeQinQ = 0x88a8;
 
 constexpr size_t kTagBytes = 4;
 
-// Tagged with VLAN 0, which stands for a priority alone (IEEE 802.1Q §9.6): otherwise an untagged frame.
+// True for a tag with VLAN 0, which carries only a priority (IEEE 802.1Q §9.6). Such a frame otherwise counts as
+// untagged.
 inline bool has_priority_tag(const uint8_t* frame, size_t bytes) {
   if (bytes < kEthernetBytes + kTagBytes) return false;
   return frame[12] == 0x81 && frame[13] == 0 && (frame[14] & 0x0f) == 0 && frame[15] == 0;
@@ -63,7 +64,7 @@ inline void store_be32(uint8_t* p, uint32_t value) {
   store_be16(p, static_cast<uint16_t>(value >> 16));
   store_be16(p + 2, static_cast<uint16_t>(value));
 }
-// Bytes as they lie, for comparing and hashing.
+// Loads bytes in memory order, for comparing and hashing.
 template <class T>
 inline T load_raw(const uint8_t* p) {
   T value;
@@ -71,9 +72,9 @@ inline T load_raw(const uint8_t* p) {
   return value;
 }
 
-// One's-complement sum of big-endian words, unfolded (RFC 1071); an odd last byte counts as the upper half of a word.
+// One's-complement sum of big-endian words, not folded (RFC 1071). An odd last byte counts as the upper half of a word.
 uint32_t checksum_add(const uint8_t* bytes, size_t count, uint32_t sum);
-// Folds every carry and complements.
+// Folds all carries and complements.
 uint16_t checksum_finish(uint32_t sum);
 // RFC 1624, equation 3: the checksum after one 16-bit word of what it covers has changed.
 uint16_t checksum_update(uint16_t checksum, uint16_t old_word, uint16_t new_word);

@@ -16,10 +16,10 @@ namespace tidegate::l4 {
 namespace {
 
 constexpr unsigned kInboxFrames = 1'024;
-constexpr uint64_t kLongestSleepNs = 100 * kNsPerMs;  // neighbours' questions and sweeping go on while nothing comes
+constexpr uint64_t kLongestSleepNs = 100 * kNsPerMs;  // neighbour requests and sweeping continue while no frame comes
 constexpr unsigned kTransmitTries = 4;
 
-// What travels with a frame to another worker, in the buffer's own scratch field.
+// Data that travels with a frame to another worker, in the buffer's own scratch field.
 struct Passage {
   uint16_t port;
   uint8_t asked;
@@ -35,7 +35,7 @@ Passage detach(const rte_mbuf* buffer) {
 }
 
 inline void describe(Frame& frame, rte_mbuf* buffer, const Passage& passage) {
-  // A frame in several segments cannot be read as one piece: no driver here makes any at these frame sizes.
+  // A frame in several segments cannot be read as one piece. No driver here makes any at these frame sizes.
   const bool whole = buffer->nb_segs == 1;
   frame.data = rte_pktmbuf_mtod(buffer, uint8_t*);
   frame.bytes = whole ? buffer->data_len : UINT16_MAX + 1u;
@@ -169,7 +169,7 @@ size_t Worker::receive(const ForwardingTables& tables) {
   return received;
 }
 
-// `buffers` are described in frames_. Nothing waits in outbound_.
+// frames_ must describe `buffers`. outbound_ must be empty.
 void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_t count, uint64_t bytes) {
   const std::optional<uint16_t> port_of_all =
       decider_.decide(tables, frames_.data(), outcomes_.data(), count, now_ms());
@@ -301,7 +301,7 @@ void Worker::flush() {
     Outbound& out = outbound_[index];
     if (out.count == 0) continue;
     const auto port = static_cast<uint16_t>(index);
-    // The device may free what it takes: lengths are read before.
+    // The device may free a buffer that it takes, so lengths are read before.
     std::array<uint32_t, kBurst> bytes;
     for (uint16_t i = 0; i < out.count; ++i) bytes[i] = out.frames[i]->pkt_len;
     const uint16_t sent = transmit(port, out.frames, out.count);
@@ -324,7 +324,7 @@ DropReason Worker::why_unsent(uint16_t port) const {
   return uses_port_[port] ? DropReason::transmit_queue_full : DropReason::port_down;
 }
 
-// How many the device took; the rest is freed.
+// Returns how many the device took. Frees the rest.
 uint16_t Worker::transmit(uint16_t port, rte_mbuf** buffers, uint16_t count) {
   uint16_t sent = 0;
   if (uses_port_[port]) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Worker: one lcore's loop. Burst in, Decider, burst out; sleep when nothing comes. Owns its Decider, so flows and
-// neighbours belong to this thread alone; what others want of it they post.
+// Worker: the loop of one lcore. It receives a burst, asks the Decider, and sends; it sleeps when no frame comes. It
+// owns its Decider, so flows and neighbours belong to this thread alone. Other threads post requests to it.
 #pragma once
 
 #include <array>
@@ -23,7 +23,7 @@ struct rte_ring;
 
 namespace tidegate::l4 {
 
-// A question to a worker about its flow table, answered between two bursts.
+// A request to a worker about its flow table. It is answered between two bursts.
 struct FlowQuery {
   uint64_t hash = 0;
   std::optional<FlowEntry> flow;
@@ -32,27 +32,28 @@ struct FlowQuery {
 
 class Worker final : private FrameSink {
  public:
-  // `ports` and `punts` (empty, or one a port) outlive the worker, as do `board`, `publisher` and the peers.
+  // `ports` and `punts` (empty, or one per port) must outlive the worker, and so must `board`, `publisher` and the
+  // peers.
   Worker(uint32_t number, DeciderConfig config, const std::vector<Port>& ports, const std::vector<PuntDevice>& punts,
          const PortBoard& board, Publisher& publisher);
   ~Worker();
 
-  // Before start: all workers of the node, this one included.
+  // Call before the start: all workers of the node, including this one.
   void set_peers(std::vector<Worker*> peers) { peers_ = std::move(peers); }
-  // The loop, on its lcore; returns after stop().
+  // Runs the loop on its lcore. Returns after stop().
   void run();
 
-  // --- any thread
+  // Any thread may call these:
   void stop();
   void wake() { idle_.wake(); }
-  // The flow with this hash, if this worker holds it. Waits for the worker's answer, milliseconds at most.
+  // Returns the flow with this hash if this worker holds it. Waits for the worker's answer, milliseconds at most.
   std::optional<FlowEntry> find_flow(uint64_t hash);
   const WorkerCounters& counters() const { return counters_; }
-  // Uses no port that the board of this generation forbids, and holds no frame of one.
+  // True if the worker uses no port that this generation of the board forbids, and holds no frame of one.
   bool has_left_ports(uint64_t generation) const;
 
  private:
-  // Frames on their way out of one port.
+  // Frames that wait to be sent by one port.
   struct Outbound {
     uint16_t count = 0;
     rte_mbuf* frames[kBurst] = {};
@@ -89,16 +90,16 @@ class Worker final : private FrameSink {
   Idle idle_;
   std::vector<uint16_t> used_ports_;
   std::vector<bool> uses_port_;       // by port
-  std::vector<uint32_t> most_bytes_;  // of a frame that its link takes; by port
-  bool same_links_ = true;            // what one link gave fits every other
-  std::array<Frame, kBurst> frames_;  // of the burst at hand, as are its outcomes
+  std::vector<uint32_t> most_bytes_;  // by port: the longest frame that its link takes
+  bool same_links_ = true;            // all ports have the same MTU, so a frame from one fits any other
+  std::array<Frame, kBurst> frames_;  // the current burst; its outcomes are below
   std::array<Outcome, kBurst> outcomes_;
   std::vector<Outbound> outbound_;  // by port
   rte_ring* inbox_ = nullptr;       // frames from other workers
   std::vector<Worker*> peers_;
   uint64_t adopted_generation_ = 0;
-  uint64_t now_ns_ = 0;                        // of this turn of the loop
-  std::atomic<uint64_t> ports_generation_{0};  // of the board, as adopted
+  uint64_t now_ns_ = 0;                        // start of this turn of the loop
+  std::atomic<uint64_t> ports_generation_{0};  // the board's generation that this worker has adopted
   std::atomic<bool> stop_{false};
   std::atomic<FlowQuery*> query_{nullptr};
 };
