@@ -7,12 +7,13 @@ namespace tidegate {
 
 AddressTable::AddressTable(size_t addresses, const HashKey& key)
     : hash_key_(key),
-      // Twice the room: sets fill unevenly.
+      // Twice as many entries as addresses, because sets fill unevenly.
       sets_(std::bit_ceil(std::max<size_t>(1, (2 * addresses + kWays - 1) / kWays))),
       entries_(std::make_unique<Set[]>(sets_)) {}
 
-// An IPv4 address is read as 0:1:a.b.c.d::/64 (within ::/8, which is nobody's: RFC 4291 §2.4), so that one word is the
-// key of both families and 0 is no key. ::/64 itself (loopback) shares the key of 0:1::/64.
+// An IPv4 address gets the key of 0:1:a.b.c.d::/64, so that one word is the key for both families and 0 is never a key.
+// That prefix is within ::/8, which belongs to nobody (RFC 4291 §2.4). ::/64 itself (loopback) shares the key of
+// 0:1::/64.
 uint64_t AddressTable::key_of(const IpAddress& address) {
   const IpAddress plain = address.unmapped();
   uint64_t key = 0;
@@ -47,7 +48,7 @@ AddressTable::Entry* AddressTable::find_or_claim(uint64_t key, uint64_t now_ns) 
   return claim(set_of(key), key, now_ns);
 }
 
-// The entry that says least changes hands. Null when every one holds something.
+// Gives the least useful entry of the set to `key`. Returns null if every entry holds something.
 AddressTable::Entry* AddressTable::claim(Set& set, uint64_t key, uint64_t now_ns) {
   for (size_t tries = 0; tries < kWays; ++tries) {
     Entry* least = nullptr;
@@ -55,7 +56,7 @@ AddressTable::Entry* AddressTable::claim(Set& set, uint64_t key, uint64_t now_ns
     for (Entry& entry : set) {
       if (entry.held.load(std::memory_order_relaxed) != 0) continue;
       const uint64_t due_ns = entry.key.load(std::memory_order_relaxed) == 0 ? 0 : entry.bucket.full_at_ns();
-      // Of those that are full already, the first: it does not matter which.
+      // Of the entries with a full bucket the first is taken: it does not matter which.
       if (due_ns >= least_due_ns) continue;
       least = &entry;
       least_due_ns = due_ns;
@@ -75,7 +76,7 @@ AddressTable::Entry* AddressTable::claim(Set& set, uint64_t key, uint64_t now_ns
 
 std::optional<AddressTable::Hold> AddressTable::hold(const IpAddress& address, uint32_t at_most, uint64_t now_ns) {
   const uint64_t key = key_of(address);
-  // An entry may change hands between being found and being held: then it is looked for again.
+  // An entry may get another key after it was found and before it is held. Then we search again.
   for (size_t tries = 0; tries < kWays; ++tries) {
     Entry* entry = find_or_claim(key, now_ns);
     if (entry == nullptr) return Hold();

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// AddressTable: what is counted by client address: how many of something it holds (connections), and a token bucket.
-// IPv6 counts by /64, which is what one customer gets.
+// AddressTable: counts by client address how many of something the address holds (connections), and has a token bucket
+// for each address. IPv6 counts by /64, which is what one customer gets.
 //
-// Bounds: the memory is taken once, by the constructor. An address has one of kWays places of one set, which a keyed
-// hash chooses: nobody who does not know the key can aim at the set of another. When a set is full, the entry that says
-// least makes room: one that holds nothing, and of those the one whose bucket is full first. So nobody loses a debt by
-// sending from many addresses, and who loses an entry gets a full bucket. When every entry of a set holds something,
-// the address is not counted (`untracked()`): it takes tens of thousands of addresses to get there, against which a
-// limit by address would not help.
+// Bounds: The constructor allocates all memory. An address can use one of kWays entries in one set. A keyed hash
+// chooses the set, so nobody without the key can fill the set of another address. If a set is full, the least useful
+// entry is reused: one that holds nothing, and among those the one whose bucket is full first. So nobody loses a debt
+// by sending from many addresses, and an address that loses its entry gets a full bucket. If every entry of a set holds
+// something, the address is not counted (`untracked()`). That takes tens of thousands of addresses, and a limit per
+// address would not help against so many.
 //
-// Threads: any, without locks. Counts of one thread are exact. Two threads that meet an address for the first time in
-// the same moment may give it two entries for a while; a charge may fall on an entry's next owner when both come in the
-// same moment. Neither loses a hold.
+// Threads: any, without locks. Counts of one thread are exact. If two threads see an address for the first time at the
+// same moment, it may have two entries for a while. If an entry changes its owner at the same moment as a charge, the
+// charge may go to the new owner. No hold is lost in either case.
 #pragma once
 
 #include <array>
@@ -33,10 +33,11 @@ class AddressTable {
   static constexpr size_t kWays = 8;
   static constexpr uint32_t kNoBound = UINT32_MAX >> 1;
 
-  // Room for about `addresses` at once (24 bytes each). The key must be secret.
+  // Makes room for about `addresses` at once (24 bytes each). The key must be secret.
   AddressTable(size_t addresses, const HashKey& key);
 
-  // One of what an address holds; gives it back when it dies. The table must outlive it. An empty one counts nothing.
+  // Counts one thing that an address holds. Its destructor gives it back. The table must outlive it. An empty Hold
+  // counts nothing.
   class Hold {
    public:
     Hold() = default;
@@ -55,11 +56,11 @@ class AddressTable {
     std::atomic<uint32_t>* count_ = nullptr;
   };
 
-  // One more for this address, or nothing when it holds `at_most` already.
+  // Counts one more for this address. Returns nothing if the address already holds `at_most`.
   std::optional<Hold> hold(const IpAddress& address, uint32_t at_most, uint64_t now_ns);
-  // Takes tokens of this address's bucket, or none of them and says false.
+  // Takes all `tokens` from this address's bucket; if there are too few, takes none and returns false.
   bool take(const IpAddress& address, const TokenRate& rate, uint64_t tokens, uint64_t now_ns);
-  // Takes them also where there are none (see TokenBucket).
+  // Takes the tokens even if there are too few (see TokenBucket).
   void charge(const IpAddress& address, const TokenRate& rate, uint64_t tokens, uint64_t now_ns);
 
   struct View {
@@ -68,18 +69,18 @@ class AddressTable {
   };
   View look(const IpAddress& address, const TokenRate& rate, uint64_t now_ns) const;
 
-  // How often an address found every entry of its set holding something.
+  // How often every entry of an address's set held something.
   uint64_t untracked() const { return untracked_.load(std::memory_order_relaxed); }
   size_t capacity() const { return sets_ * kWays; }
-  // Whether the two are one address to the table.
+  // True if the table counts both as one address.
   static bool same(const IpAddress& a, const IpAddress& b) { return key_of(a) == key_of(b); }
-  // What is one address to the table, as text: "192.0.2.1", "2001:db8:1:2::/64".
+  // The address or prefix that the table counts as one, as text: "192.0.2.1", "2001:db8:1:2::/64".
   static std::string group_of(const IpAddress& address);
 
  private:
-  static constexpr uint32_t kClaimed = 1u << 31;  // in `held`: the entry is changing hands
+  static constexpr uint32_t kClaimed = 1u << 31;  // this bit in `held`: the entry is getting a new key
   struct Entry {
-    std::atomic<uint64_t> key{0};  // 0: nobody's
+    std::atomic<uint64_t> key{0};  // 0: free
     TokenBucket bucket;
     std::atomic<uint32_t> held{0};
   };

@@ -20,7 +20,7 @@ using Context = std::unique_ptr<EVP_CIPHER_CTX, ContextDeleter>;
 
 size_t iv_bytes(AesMode mode) { return mode == AesMode::cbc ? 16 : 12; }
 
-// Fetched once: OpenSSL 3 would look them up by name each time.
+// Fetched once, because OpenSSL 3 would look them up by name each time.
 const EVP_CIPHER* cipher_of(AesMode mode) {
   static const EVP_CIPHER* const kCbc = EVP_CIPHER_fetch(nullptr, "AES-128-CBC", nullptr);
   static const EVP_CIPHER* const kGcm = EVP_CIPHER_fetch(nullptr, "AES-128-GCM", nullptr);

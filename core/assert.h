@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// TIDEGATE_ASSERT: states what must hold unless our own code is wrong, and ends the process where it does not.
+// TIDEGATE_ASSERT: states what must hold unless our own code is wrong. It ends the process if it does not hold.
 //
-// It stands at the borders of modules: arguments, state before and after, sizes before copies, branches that cannot be.
-// It is on in every build, so a condition must be cheap. It is never an answer to bad input: that is a Result, an enum
-// or a fault.
+// It is used at the borders of modules: arguments, state before and after a call, sizes before copies, unreachable
+// branches. It is on in every build, so a condition must be cheap. It is never the answer to bad input: that is a
+// Result, an enum or a fault.
 #pragma once
 
 namespace tidegate {

@@ -40,7 +40,8 @@ constexpr char kBase64Url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 }  // namespace
 
 Sha256 sha256(std::string_view bytes) {
-  // Fetched once: OpenSSL 3 would look EVP_sha256() up by name each time, which costs more than a short message.
+  // Fetched once, because OpenSSL 3 would look EVP_sha256() up by name each time. That costs more than hashing a short
+  // message.
   static const EVP_MD* const kSha256 = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   Sha256 digest{};
   const int ok = EVP_Digest(bytes.data(), bytes.size(), digest.data(), nullptr, kSha256, nullptr);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The few cryptographic primitives that rooms need, over OpenSSL. None is for a hot path unless it says so.
+// The few cryptographic primitives that the rooms need, over OpenSSL. None is for a hot path unless its comment says
+// so.
 #pragma once
 
 #include <array>
@@ -17,10 +18,10 @@ using Sha256 = std::array<uint8_t, 32>;
 Sha256 sha256(std::string_view bytes);
 std::string sha256_hex(std::string_view bytes);
 Sha256 hmac_sha256(std::string_view key, std::string_view message);
-std::string md5_hex(std::string_view bytes);  // only where a protocol demands it (HTTPDNS signatures)
-// HKDF-SHA256 (RFC 5869) with an empty salt; `bytes` of output for one purpose named by `info`.
+std::string md5_hex(std::string_view bytes);  // only where a protocol requires it (HTTPDNS signatures)
+// HKDF-SHA256 (RFC 5869) with an empty salt. Returns `bytes` bytes for the one purpose that `info` names.
 std::string hkdf_sha256(std::string_view secret, std::string_view info, size_t bytes);
-// The flow-hash key of a host: the same for the same secret and purpose, unguessable without the secret.
+// A host's flow-hash key. It is the same for the same secret and purpose, and cannot be guessed without the secret.
 HashKey derive_hash_key(std::string_view secret, std::string_view purpose);
 std::string random_bytes(size_t bytes);
 HashKey random_hash_key();
@@ -28,9 +29,9 @@ HashKey random_hash_key();
 std::string hex_encode(std::string_view bytes);
 std::optional<std::string> hex_decode(std::string_view hex);
 std::string base64url_encode(std::string_view bytes);                // no padding (RFC 4648 §5)
-std::optional<std::string> base64url_decode(std::string_view text);  // padding refused
+std::optional<std::string> base64url_decode(std::string_view text);  // refuses padding
 std::string base64_encode(std::string_view bytes);
-// Compares in time that depends on the lengths only.
+// The time of the comparison depends only on the lengths.
 bool equal_constant_time(std::string_view a, std::string_view b);
 
 }  // namespace tidegate

@@ -16,7 +16,7 @@ namespace tidegate {
 namespace {
 
 constexpr int kEventsPerWait = 256;
-constexpr int kRoundsBeforeTimers = 16;  // of kEventsPerWait: all that most loops have
+constexpr int kRoundsBeforeTimers = 16;  // of kEventsPerWait events; most loops have no more ready events
 constexpr uint64_t kForever = UINT64_MAX;
 
 uint64_t event_data(int fd, uint32_t generation) {
@@ -36,7 +36,7 @@ void Timer::arm_after_ns(uint64_t delay_ns) {
 }
 
 void Timer::arm_at_ns(uint64_t deadline_ns) {
-  // Never due at once: a timer that re-arms itself for "now" waits for the next iteration.
+  // A timer is never due at once: if it re-arms itself for "now", it waits for the next iteration.
   deadline_ns = std::max(deadline_ns, loop_.now_ns() + 1);
   deadline_ns_ = deadline_ns;
   if (deadline_ns == kIdle) return;
@@ -58,7 +58,7 @@ EventLoop::EventLoop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)), wake_(::eventfd
 }
 
 EventLoop::~EventLoop() {
-  // What is still to be run is dropped; dropping it may defer or post more.
+  // Functions that have not run are dropped. Dropping one may defer or post more.
   while (!deferred_.empty() || !mailbox_.empty()) {
     std::vector<std::function<void()>> dropped;
     dropped.swap(deferred_.empty() ? mailbox_ : deferred_);
@@ -95,7 +95,7 @@ void EventLoop::remove(int fd) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
   slot.handler = nullptr;
   slot.again = false;
-  ++slot.generation;  // events of this registration still in the current batch no longer match
+  ++slot.generation;  // events of the old registration that are still in the current batch no longer match
 }
 
 void EventLoop::call_again(int fd) {
@@ -132,7 +132,8 @@ void EventLoop::run_once(uint64_t max_wait_ns) {
   assert(ready >= 0 || errno == EINTR);
   now_ns_ = monotonic_ns();
   bool woken = hand_out(events, ready);
-  // What came in while the process did not run is heard before the time it took is held against anyone.
+  // If the process was paused, input that arrived meanwhile is handled first. Only then do the timers see the time that
+  // passed.
   const bool timer_due = !heap_.empty() && heap_.front()->queued_ns_ <= now_ns_;
   for (int round = 1; timer_due && ready == kEventsPerWait && round < kRoundsBeforeTimers; ++round) {
     ready = ::epoll_wait(epoll_.get(), events, kEventsPerWait, 0);
@@ -189,7 +190,7 @@ void EventLoop::drain_mailbox() {
 }
 
 void EventLoop::run_deferred() {
-  // A deferred function may defer more: those run in the next iteration, which will not wait.
+  // A deferred function may defer more. Those run in the next iteration, which then does not wait.
   std::vector<std::function<void()>> now;
   now.swap(deferred_);
   for (auto& fn : now) fn();
@@ -199,7 +200,8 @@ void EventLoop::fire_due_timers() {
   while (!heap_.empty() && heap_.front()->queued_ns_ <= now_ns_) {
     Timer* timer = heap_.front();
     if (timer->deadline_ns_ > timer->queued_ns_ && timer->deadline_ns_ != Timer::kIdle) {
-      timer->queued_ns_ = timer->deadline_ns_;  // re-armed to later since it was queued; due in its order
+      // it was re-armed to a later time; its new place in the heap follows that time
+      timer->queued_ns_ = timer->deadline_ns_;
       sift_down(0);
       continue;
     }
@@ -210,7 +212,7 @@ void EventLoop::fire_due_timers() {
   }
 }
 
-// The callback is moved out of the timer while it runs: it may destroy its own timer.
+// The callback is moved out of the timer while it runs, because it may destroy its own timer.
 void EventLoop::fire(Timer* timer) {
   Timer* const outer = std::exchange(firing_, timer);
   timer->firing_ = true;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// EventLoop: one thread's epoll set, its timers, and a mailbox through which other threads hand it work.
+// EventLoop: the epoll set of one thread, its timers, and a mailbox through which other threads give it work.
 //
-// Threads: everything but post() and stop() belongs to the thread that calls run(). Nothing here allocates once fds and
-// timers are set up, except post() (one node a message).
+// Threads: Everything except post() and stop() belongs to the thread that calls run(). Once descriptors and timers are
+// set up, only post() allocates (one node per message).
 #pragma once
 
 #include <sys/epoll.h>
@@ -18,7 +18,7 @@
 
 namespace tidegate {
 
-// Told of readiness. The handler is borrowed: it must be removed from the loop before it dies.
+// Is told when a descriptor is ready. The loop borrows the handler: remove it from the loop before it is destroyed.
 class IoHandler {
  public:
   virtual void on_io(uint32_t events) = 0;  // EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR, EPOLLRDHUP
@@ -30,9 +30,8 @@ class IoHandler {
 class Counter;
 class EventLoop;
 
-// A one-shot timer bound to one loop. Re-arming to a later time costs O(1): the heap entry is left where it is and
-// moved when it comes up, which makes per-request idle timers cheap. Destroying or cancelling is safe from any
-// callback.
+// A one-shot timer of one loop. Re-arming it to a later time costs O(1): its heap entry stays in place and is moved
+// when it comes up. So an idle timer per request is cheap. A timer may be destroyed or cancelled in any callback.
 class Timer {
  public:
   Timer(EventLoop& loop, std::function<void()> on_fire) : loop_(loop), on_fire_(std::move(on_fire)) {}
@@ -40,7 +39,7 @@ class Timer {
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
 
-  // A deadline that has passed fires in the next iteration, never in this one; UINT64_MAX never.
+  // A deadline in the past fires in the next iteration, never in this one. UINT64_MAX means never.
   void arm_after_ns(uint64_t delay_ns);
   void arm_after_ms(uint64_t delay_ms) { arm_after_ns(delay_ms * 1'000'000); }
   void arm_at_ns(uint64_t deadline_ns);  // monotonic
@@ -67,30 +66,32 @@ class EventLoop {
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
-  // `events` may hold EPOLLET. The fd stays its owner's. Fails only when the kernel refuses (assertion otherwise).
+  // `events` may contain EPOLLET. The caller keeps the fd. Returns false only if the kernel refuses; misuse is an
+  // assertion.
   bool add(int fd, uint32_t events, IoHandler* handler);
   void modify(int fd, uint32_t events);
-  void remove(int fd);  // before closing it; events already fetched for it are discarded
-  // Calls the handler of `fd` with EPOLLIN in the next iteration, which does not wait: for a handler that leaves input
-  // unread so that others have their turn. An edge-triggered socket would not be reported again.
+  void remove(int fd);  // call it before closing the fd; events already fetched for the fd are discarded
+  // Calls the handler of `fd` with EPOLLIN in the next iteration, which does not wait. It is for a handler that leaves
+  // input unread so that others have their turn: an edge-triggered socket would not be reported again.
   void call_again(int fd);
-  // Counts each call_again from now on.
+  // Counts each later call_again().
   void count_calls_again(Counter& counter) { calls_again_ = &counter; }
 
-  // Runs until stop(); a stop() that came before ends it at once. One iteration: readiness, mailbox, timers due,
-  // deferred. Timers come after what has arrived: a process that was paused judges by the answer in the socket, not by
-  // the deadline that went by meanwhile.
+  // Runs until stop(). A stop() that came earlier ends it at once. One iteration handles, in this order: ready
+  // descriptors, the mailbox, due timers, deferred functions. Timers come after input that has arrived: if the process
+  // was paused, the answer in the socket counts, not the deadline that passed meanwhile.
   void run();
-  // One iteration that waits at most `max_wait_ns` (tests, and loops embedded in others).
+  // Runs one iteration that waits at most `max_wait_ns`. For tests, and for loops embedded in others.
   void run_once(uint64_t max_wait_ns);
   void stop();  // any thread
 
-  // Runs fn on the loop's thread, in order of posting. Any thread. Work posted after the loop ended is dropped with it.
+  // Runs fn on the loop's thread, in the order of posting. Any thread may call it. Work posted after the loop ended is
+  // destroyed with the loop.
   void post(std::function<void()> fn);
-  // Runs fn at the end of the current iteration: the place to destroy an object from within its own callback.
+  // Runs fn at the end of the current iteration. Use it to destroy an object from within its own callback.
   void defer(std::function<void()> fn) { deferred_.push_back(std::move(fn)); }
 
-  uint64_t now_ns() const { return now_ns_; }  // monotonic, as of the start of this iteration
+  uint64_t now_ns() const { return now_ns_; }  // monotonic; the start of this iteration
   int fd() const { return epoll_.get(); }
 
  private:
@@ -106,7 +107,7 @@ class EventLoop {
     uint32_t generation;
   };
 
-  bool hand_out(const epoll_event* events, int count);  // true: the mailbox has something
+  bool hand_out(const epoll_event* events, int count);  // returns true if the mailbox has work
   void fire_due_timers();
   void fire(Timer* timer);
   void call(uint32_t fd, uint32_t generation, uint32_t events);
@@ -120,11 +121,11 @@ class EventLoop {
 
   UniqueFd epoll_;
   UniqueFd wake_;
-  std::vector<Slot> slots_;            // by fd
+  std::vector<Slot> slots_;            // indexed by fd
   std::vector<Timer*> heap_;           // min-heap by queued_ns_
-  std::vector<Call> again_, calling_;  // to be called in the next iteration, and in this one
+  std::vector<Call> again_, calling_;  // calls for the next iteration; calls of the current one
   Counter* calls_again_ = nullptr;
-  Timer* firing_ = nullptr;  // whose callback runs; null again when that callback destroys it
+  Timer* firing_ = nullptr;  // the timer whose callback runs; null if that callback destroyed it
   std::vector<std::function<void()>> deferred_;
   std::mutex mailbox_mutex_;
   std::vector<std::function<void()>> mailbox_;

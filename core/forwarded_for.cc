@@ -22,14 +22,14 @@ bool is_port(std::string_view text) {
 std::optional<IpAddress> parse_forwarded_hop(std::string_view element) {
   std::string_view text = trimmed(element);
   const bool bracketed = !text.empty() && text.front() == '[';
-  std::string_view after;  // the address: nothing, or ":" and a port
+  std::string_view after;  // what follows the address: nothing, or ":" and a port
   if (bracketed) {
     const size_t end = text.find(']');
     if (end == std::string_view::npos) return std::nullopt;
     after = text.substr(end + 1);
     text = text.substr(1, end - 1);
   } else if (const size_t colon = text.find(':'); colon != std::string_view::npos && colon == text.rfind(':')) {
-    after = text.substr(colon);  // one colon: no IPv6 address has so few
+    after = text.substr(colon);  // exactly one colon, so it is not an IPv6 address
     text = text.substr(0, colon);
   }
   if (!after.empty() && (after.front() != ':' || !is_port(after.substr(1)))) return std::nullopt;
@@ -43,7 +43,8 @@ bool is_trusted_proxy(const IpAddress& address, const std::vector<Cidr>& trusted
 }
 
 void ForwardedForWalk::take(std::string_view value) {
-  // No quoted strings: a quote is only a byte of what a client made up, and must not hide the commas after it.
+  // Quoted strings are not supported: a quote is only a byte that a client made up, and it must not hide the commas
+  // after it.
   while (!over_) {
     const size_t comma = value.rfind(',');
     const bool last = comma == std::string_view::npos;

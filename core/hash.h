@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keyed 64-bit hashing for everything an outsider could aim at: flow picks, hash tables, bounded-load rings.
-// SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012, with the reduced rounds Rust and Ruby
-// use).
+// Keyed 64-bit hashing for every value that an outsider could choose: flow picks, hash tables, bounded-load rings. It
+// is SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012, with the reduced rounds that Rust and
+// Ruby use).
 #pragma once
 
 #include <cstdint>
@@ -20,12 +20,12 @@ inline uint64_t siphash13(const HashKey& key, std::string_view text) {
   return siphash13(key, text.data(), text.size());
 }
 
-// For a fixed number of 64-bit words: no tail handling, inlined on the packet path. Equals siphash13 over the same
-// words in little-endian memory order.
+// For a fixed number of 64-bit words: no tail handling, inlined on the packet path. The result equals siphash13 over
+// the same words in little-endian memory order.
 template <size_t N>
 inline uint64_t siphash13_words(const HashKey& key, const uint64_t (&words)[N]);
 
-// splitmix64's finaliser: a fast unkeyed mixer, only for values an outsider cannot choose.
+// splitmix64's finaliser: a fast mixer without a key. Use it only for values that an outsider cannot choose.
 constexpr uint64_t mix64(uint64_t x) {
   x ^= x >> 30;
   x *= 0xbf58476d1ce4e5b9ULL;

@@ -9,9 +9,9 @@
 namespace tidegate::http1 {
 namespace {
 
-constexpr uint64_t kMaxContentLength = INT64_MAX;  // sums of two such lengths still fit
+constexpr uint64_t kMaxContentLength = INT64_MAX;  // the sum of two such lengths still fits
 
-// What one step over the bytes found: it went on, needs more bytes, or refused them.
+// The result of one parsing step: it went on, it needs more bytes, or it refused them.
 struct Outcome {
   Status status = Status::complete;
   Fault fault = Fault::none;
@@ -20,7 +20,8 @@ constexpr Outcome kMoved{};
 constexpr Outcome kIncomplete{Status::incomplete, Fault::none};
 constexpr Outcome refuse(Fault fault) { return {Status::error, fault}; }
 
-// The framing and connection fields met while the field lines were read, judged together once the last one is in.
+// The framing and connection fields found while the field lines were read. They are checked together after the last
+// one.
 struct Met {
   const Field* host = nullptr;
   bool has_length = false;
@@ -86,8 +87,8 @@ Outcome HeadParser::skip_leading_lines() {
   return kMoved;
 }
 
-// Takes CRLF. A bare CR or LF is a fault of its own (RFC 9112 §2.2 lets us take a bare LF; readers differ, so we
-// refuse); any other byte is `otherwise`.
+// Takes CRLF. A bare CR or LF is its own fault: RFC 9112 §2.2 allows us to accept a bare LF, but readers differ, so we
+// refuse it. Any other byte is the fault `otherwise`.
 Outcome HeadParser::line_end(Fault otherwise) {
   if (at_ == end_) return kIncomplete;
   if (*at_ == '\n') return refuse(Fault::bad_line_ending);
@@ -98,8 +99,8 @@ Outcome HeadParser::line_end(Fault otherwise) {
   return kMoved;
 }
 
-// HTTP-version = "HTTP" "/" DIGIT "." DIGIT, case-sensitive (RFC 9112 §2.3). A minor version above ours is read as ours
-// (RFC 9110 §2.5).
+// HTTP-version = "HTTP" "/" DIGIT "." DIGIT, case-sensitive (RFC 9112 §2.3). A minor version above ours is treated as
+// ours (RFC 9110 §2.5).
 Outcome HeadParser::version(Fault malformed) {
   static constexpr char kShape[] = "HTTP/d.d";
   for (size_t i = 0; kShape[i] != '\0'; ++i) {
@@ -114,7 +115,7 @@ Outcome HeadParser::version(Fault malformed) {
   return kMoved;
 }
 
-// request-line = method SP request-target SP HTTP-version CRLF (RFC 9112 §3); exactly one SP each.
+// request-line = method SP request-target SP HTTP-version CRLF (RFC 9112 §3), with exactly one SP each.
 Outcome HeadParser::request_line() {
   const char* const method = at_;
   at_ = skip_class(at_, end_, kToken);
@@ -148,7 +149,7 @@ Outcome HeadParser::status_line() {
     if (!fits) return refuse(c == '\n' ? Fault::bad_line_ending : Fault::bad_status_line);
   }
   head_.status = static_cast<uint16_t>((at_[1] - '0') * 100 + (at_[2] - '0') * 10 + (at_[3] - '0'));
-  // RFC 9110 §15: a valid status code is within 100 to 599.
+  // RFC 9110 §15: a valid status code is in the range 100 to 599.
   if (head_.status < 100 || head_.status > 599) return refuse(Fault::bad_status_line);
   at_ += 5;
   const char* const reason = at_;
@@ -173,7 +174,7 @@ Outcome HeadParser::field_lines() {
   }
 }
 
-// field-name ":" with nothing between them (RFC 9112 §5.1).
+// field-name ":" without anything between them (RFC 9112 §5.1).
 Outcome HeadParser::field_name(Field& field) {
   const char* const name = at_;
   at_ = skip_class(at_, end_, kToken);
@@ -239,7 +240,7 @@ Fault HeadParser::meet_connection(std::string_view value) {
   return all_tokens ? Fault::none : Fault::bad_field_value;
 }
 
-// 1*DIGIT, once. RFC 9110 §8.6 lets a recipient take "5, 5" as 5, or refuse it.
+// 1*DIGIT, once. RFC 9110 §8.6 allows a recipient to take "5, 5" as 5, or to refuse it; we refuse it.
 Fault HeadParser::meet_content_length(std::string_view value) {
   if (met_.has_length || value.empty()) return Fault::bad_content_length;
   uint64_t length = 0;
@@ -254,8 +255,8 @@ Fault HeadParser::meet_content_length(std::string_view value) {
   return Fault::none;
 }
 
-// RFC 9112 §6.1: an unknown coding before a final chunked is 501; §6.3: anything else that does not end in chunked
-// cannot be framed.
+// RFC 9112 §6.1: an unknown coding before a final chunked is answered 501. §6.3: anything else that does not end in
+// chunked cannot be framed.
 Fault HeadParser::meet_transfer_encoding(std::string_view value) {
   if (met_.has_coding) return Fault::bad_transfer_encoding;
   met_.has_coding = true;
@@ -271,10 +272,10 @@ Fault HeadParser::meet_transfer_encoding(std::string_view value) {
   return only_unknown_before ? Fault::unsupported_transfer_encoding : Fault::bad_transfer_encoding;
 }
 
-// The four forms of a request target (RFC 9112 §3.2); each method has its own.
+// The four forms of a request target (RFC 9112 §3.2). The method decides which form is allowed.
 Fault HeadParser::split_target() {
   const std::string_view target = head_.target;
-  if (head_.method == "CONNECT") {  // §3.2.3 authority-form, and only that
+  if (head_.method == "CONNECT") {  // §3.2.3 authority-form, the only one for CONNECT
     head_.authority = target;
     return is_authority(target, true) ? Fault::none : Fault::bad_target;
   }
@@ -289,7 +290,7 @@ Fault HeadParser::split_target() {
   return Fault::none;
 }
 
-// §3.2.2 absolute-form: a server must accept it, although only proxies' clients send it.
+// §3.2.2 absolute-form: a server must accept it, although only clients of proxies send it.
 Fault HeadParser::split_absolute_target() {
   const size_t colon = head_.target.find("://");
   if (colon == std::string_view::npos) return Fault::bad_target;
@@ -303,13 +304,13 @@ Fault HeadParser::split_absolute_target() {
   const size_t mark = path_and_query.find('?');
   head_.path = path_and_query.substr(0, mark);
   if (mark != std::string_view::npos) head_.query = path_and_query.substr(mark + 1);
-  // An empty path is "/" (RFC 9110 §4.2.3); for OPTIONS it is "*" (RFC 9112 §3.2.4).
+  // An empty path means "/" (RFC 9110 §4.2.3). For OPTIONS it means "*" (RFC 9112 §3.2.4).
   if (head_.path.empty()) head_.path = head_.method == "OPTIONS" && mark == std::string_view::npos ? "*" : "/";
   return Fault::none;
 }
 
-// RFC 9112 §3.2: exactly one valid Host on HTTP/1.1. Where the target carries an authority too, RFC 9112 §3.2.2 lets it
-// win; a recipient behind us might not, so they must agree.
+// RFC 9112 §3.2: HTTP/1.1 needs exactly one valid Host. If the target has an authority too, RFC 9112 §3.2.2 lets the
+// target win. A recipient behind us might not do so, so both must be equal.
 Fault HeadParser::judge_host() {
   if (met_.host == nullptr) return head_.minor_version == 0 ? Fault::none : Fault::missing_host;
   const std::string_view host = met_.host->value;
@@ -319,7 +320,7 @@ Fault HeadParser::judge_host() {
   return Fault::none;
 }
 
-// RFC 9112 §6.3, what both directions share.
+// RFC 9112 §6.3: the rules that requests and responses share.
 Fault HeadParser::judge_framing() {
   if (met_.has_coding && met_.has_length) return Fault::both_length_and_chunked;
   if (met_.has_coding && head_.minor_version == 0) return Fault::bad_transfer_encoding;  // §6.1
@@ -328,7 +329,7 @@ Fault HeadParser::judge_framing() {
   return Fault::none;
 }
 
-// RFC 9112 §9.3, in its order.
+// RFC 9112 §9.3, in the RFC's order.
 void HeadParser::judge_connection() {
   head_.keep_alive = !met_.close && (head_.minor_version >= 1 || met_.keep_alive);
   head_.upgrade = met_.upgrade_option && met_.upgrade_field;
@@ -342,7 +343,7 @@ Outcome HeadParser::request() {
   if (const Fault fault = judge_host(); fault != Fault::none) return refuse(fault);
   if (const Fault fault = judge_framing(); fault != Fault::none) return refuse(fault);
   judge_connection();
-  // RFC 9110 §10.1.1: ignored from an HTTP/1.0 client, and where no content follows.
+  // RFC 9110 §10.1.1: ignored from an HTTP/1.0 client, and if no content follows.
   head_.expect_continue = met_.expect_continue && head_.minor_version >= 1 && head_.framing != Framing::none;
   return kMoved;
 }
@@ -352,7 +353,7 @@ Outcome HeadParser::response(bool to_head) {
   if (const Outcome read = field_lines(); read.status != Status::complete) return read;
   if (const Fault fault = judge_framing(); fault != Fault::none) return refuse(fault);
   judge_connection();
-  // RFC 9112 §6.3: 1 (never a body), 8 (until the connection closes).
+  // RFC 9112 §6.3: rule 1 (these have no body) and rule 8 (the body ends when the connection closes).
   const bool bodiless = to_head || head_.status < 200 || head_.status == 204 || head_.status == 304;
   if (bodiless) {
     head_.framing = Framing::none;
@@ -364,7 +365,8 @@ Outcome HeadParser::response(bool to_head) {
   return kMoved;
 }
 
-// Whether bytes from `scanned` on decide something: the empty line, or a bare LF. Advances `scanned`.
+// True if the bytes from `scanned` on contain the empty line or a bare LF, so that parsing has a result. Advances
+// `scanned`.
 bool worth_parsing(std::string_view buffer, size_t& scanned) {
   while (scanned < buffer.size()) {
     const void* found = std::memchr(buffer.data() + scanned, '\n', buffer.size() - scanned);
@@ -378,8 +380,8 @@ bool worth_parsing(std::string_view buffer, size_t& scanned) {
   return false;
 }
 
-// A head that came whole is read in one pass. One that came in pieces is read again only when its end is in sight, so
-// a client that sends byte by byte costs O(n).
+// A head that came complete is read in one pass. A head that came in pieces is parsed again only when its end has
+// arrived, so a client that sends byte by byte costs O(n).
 template <class Parse>
 ParseResult parse_head(std::string_view buffer, const Limits& limits, size_t& scanned, Head& head, Parse&& parse) {
   const bool full = buffer.size() >= limits.head_bytes;
@@ -398,7 +400,7 @@ ParseResult parse_head(std::string_view buffer, const Limits& limits, size_t& sc
 bool is_authority(std::string_view text, bool port_required) {
   const bool literal = !text.empty() && text.front() == '[';
   const size_t host_bytes = literal ? text.find(']') + 1 : std::min(text.find(':'), text.size());
-  if (host_bytes == 0) return false;  // empty, or '[' without ']' (npos + 1)
+  if (host_bytes == 0) return false;  // the host is empty, or '[' has no ']' (npos + 1)
   const std::string_view host = text.substr(0, host_bytes);
   if (literal) {
     const auto address = IpAddress::parse(host.substr(1, host.size() - 2));

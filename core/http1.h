@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP/1 on the wire (RFC 9112), pure: bytes in, views and decisions out. Shared by the proxy, HTTPDNS and the API.
+// HTTP/1 on the wire (RFC 9112). It is pure: bytes in, views and decisions out. The proxy, HTTPDNS and the API share
+// it.
 //
-// Strict: what RFC 9112 lets a recipient refuse is refused, never repaired (bare LF or CR, obs-fold, space before the
-// colon, doubled or conflicting framing, control bytes), because two readers that repair differently are a smuggling
-// hole.
+// It is strict: whatever RFC 9112 allows a recipient to refuse is refused and never repaired (bare LF or CR, obs-fold,
+// space before the colon, doubled or conflicting framing, control bytes). Two readers that repair differently make
+// request smuggling possible.
 #pragma once
 
 #include <algorithm>
@@ -16,13 +17,13 @@
 
 namespace tidegate::http1 {
 
-// A field line. Views borrow the buffer that was parsed.
+// A field line. The views borrow the buffer that was parsed.
 struct Field {
   std::string_view name;   // as received
   std::string_view value;  // without surrounding white space
 };
 
-// Why a message was refused; each is also a counter and, for a request, a response status: see http1_faults.def.
+// Why a message was refused. Each fault is also a counter and, for a request, a response status: see http1_faults.def.
 enum class Fault : uint8_t {
 #define FAULT(name, status, sentence) name,
 #include "core/http1_faults.def"
@@ -33,7 +34,7 @@ enum class Fault : uint8_t {
 struct FaultInfo {
   const char* name;      // counter label: "space_before_colon"
   int status;            // 400, 414, 417, 431, 501, 505
-  const char* sentence;  // for the problem+json detail
+  const char* sentence;  // detail of the problem+json answer
 };
 const FaultInfo& fault_info(Fault fault);
 
@@ -41,39 +42,40 @@ struct Limits {
   size_t head_bytes = 32 * 1024;
   size_t target_bytes = 8 * 1024;
   size_t fields = 100;
-  size_t chunk_line_bytes = 256;             // size and extensions of one chunk
-  size_t chunk_extension_bytes = 16 * 1024;  // extensions of one body
+  size_t chunk_line_bytes = 256;             // the size and the extensions of one chunk
+  size_t chunk_extension_bytes = 16 * 1024;  // all extensions of one body
   size_t trailer_bytes = 8 * 1024;
 };
 
-constexpr size_t kMaxFields = 128;  // Limits::fields is at most this
+constexpr size_t kMaxFields = 128;  // upper bound of Limits::fields
 
 enum class Framing : uint8_t { none, length, chunked, until_close };
 
-// A parsed request or response head. Reused between messages: nothing in it allocates.
+// A parsed request or response head. It is reused between messages. Nothing in it allocates.
 struct Head {
-  // Requests
+  // Requests:
   std::string_view method;
-  std::string_view target;     // as received
-  std::string_view path;       // origin-form path without the query; "*" for asterisk-form; empty for authority-form
-  std::string_view query;      // after '?', without it
-  std::string_view authority;  // Host, or the equal authority of an absolute-form target
-  // Responses
+  std::string_view target;  // as received
+  // path of an origin-form target without the query; "*" for asterisk-form; empty for authority-form
+  std::string_view path;
+  std::string_view query;      // what follows '?'
+  std::string_view authority;  // Host, or the authority of an absolute-form target, which is equal
+  // Responses:
   uint16_t status = 0;
   std::string_view reason;
-  // Both
+  // Both:
   uint8_t minor_version = 1;  // HTTP/1.<minor>
   std::array<Field, kMaxFields> fields;
   size_t field_count = 0;
   Framing framing = Framing::none;
-  uint64_t content_length = 0;   // when framing is length
-  bool keep_alive = true;        // after Connection and version
+  uint64_t content_length = 0;   // set if the framing is by length
+  bool keep_alive = true;        // decided from Connection and the version
   bool expect_continue = false;  // Expect: 100-continue
-  bool upgrade = false;          // Connection: upgrade with an Upgrade field
+  bool upgrade = false;          // Connection: upgrade together with an Upgrade field
 
   const Field* begin() const { return fields.data(); }
   const Field* end() const { return fields.data() + field_count; }
-  // First field of that name, case-insensitively; `name` in lower case.
+  // The first field of that name, compared without case. `name` must be in lower case.
   const Field* find(std::string_view lower_name) const;
 };
 
@@ -81,30 +83,31 @@ enum class Status : uint8_t { incomplete, complete, error };
 
 struct ParseResult {
   Status status = Status::incomplete;
-  size_t consumed = 0;  // bytes of the head, when complete
+  size_t consumed = 0;  // bytes of the head, if complete
   Fault fault = Fault::none;
 };
 
-// Parses from the first byte of a message; up to kMaxLeadingLines leading CRLFs are skipped for a request (§2.2).
-// Called again from the start when more bytes have come: `scanned` (0 for a new message) remembers how far the search
-// for the end went, so the whole is O(n). Views in `head` are good for as long as `buffer`'s bytes, and only when
-// complete.
+// Parses from the first byte of a message. For a request, up to kMaxLeadingLines leading CRLFs are skipped (§2.2). Call
+// it again from the start when more bytes have come. `scanned` (0 for a new message) remembers how far the search for
+// the end went, so all calls together cost O(n). The views in `head` are valid only if the head is complete, and only
+// as long as the bytes of `buffer`.
 constexpr size_t kMaxLeadingLines = 8;
 ParseResult parse_request(std::string_view buffer, const Limits& limits, size_t& scanned, Head& head);
-// `to_head` says the request was HEAD (no body follows).
+// `to_head`: the request was HEAD, so no body follows.
 ParseResult parse_response(std::string_view buffer, const Limits& limits, size_t& scanned, bool to_head, Head& head);
 
-// Takes chunked framing off a body (RFC 9112 §7.1), in place and incrementally. Trailers are checked and dropped.
+// Removes the chunked framing from a body (RFC 9112 §7.1), in place and incrementally. Trailers are checked and
+// dropped.
 class ChunkedDecoder {
  public:
   explicit ChunkedDecoder(const Limits& limits = {}) : limits_(limits) {}
   struct Step {
-    Status status = Status::incomplete;  // complete: the last chunk and trailers were consumed
+    Status status = Status::incomplete;  // complete: the last chunk and the trailers were consumed
     size_t consumed = 0;                 // bytes taken from the input
-    std::string_view data;               // body bytes among them (possibly empty), a view into the input
+    std::string_view data;               // body bytes among the consumed ones (possibly none), a view into the input
     Fault fault = Fault::none;
   };
-  // Call again with the rest of the input until it consumes nothing or completes.
+  // Call it again with the rest of the input until it consumes nothing or is complete.
   Step decode(std::string_view input);
 
  private:
@@ -128,22 +131,23 @@ class ChunkedDecoder {
 
   Limits limits_;
   State state_ = State::size;
-  uint64_t remaining_ = 0;      // of this chunk's data
-  size_t line_bytes_ = 0;       // of this chunk's size and extensions
-  size_t extension_bytes_ = 0;  // of all chunks
+  uint64_t remaining_ = 0;      // data bytes left in this chunk
+  size_t line_bytes_ = 0;       // bytes of this chunk's size line so far
+  size_t extension_bytes_ = 0;  // bytes of all extensions so far
   size_t trailer_bytes_ = 0;
 };
 
-// "1a2b\r\n" into out (at least 18 bytes); returns its length. The data is followed by "\r\n", the body by "0\r\n\r\n".
+// Writes "1a2b\r\n" into `out` (at least 18 bytes) and returns its length. "\r\n" must follow the data, and "0\r\n\r\n"
+// the body.
 size_t encode_chunk_header(uint64_t bytes, char* out);
 
 bool is_token(std::string_view text);  // RFC 9110 §5.6.2
-// uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2). Refused although the grammar has them: an empty host
-// (RFC 9110 §4.2.1), user information (§4.2.4), escapes, an empty port and IPvFuture.
+// uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2). Some forms of the grammar are refused: an empty host (RFC 9110
+// §4.2.1), user information (§4.2.4), escapes, an empty port and IPvFuture.
 bool is_authority(std::string_view text, bool port_required = false);
-bool is_field_value(std::string_view text);  // no control bytes but HTAB (RFC 9110 §5.5); may be empty
+bool is_field_value(std::string_view text);  // no control bytes except HTAB (RFC 9110 §5.5); may be empty
 bool equals_ignore_case(std::string_view a, std::string_view b);
-// Calls fn(element) for each non-empty element of a comma-separated list value; quoted strings are respected.
+// Calls fn(element) for each non-empty element of a comma-separated list. A comma in a quoted string does not separate.
 template <class Fn>
 void for_each_element(std::string_view list, Fn&& fn) {
   size_t start = 0;
@@ -167,9 +171,10 @@ void for_each_element(std::string_view list, Fn&& fn) {
 }
 
 std::string_view reason_phrase(int status);
-// %XX decoding of a path segment or query value; nullopt for a malformed escape. '+' becomes a space only in queries.
+// Decodes %XX in a path segment or query value. Returns nullopt for a malformed escape. '+' becomes a space only in
+// queries.
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space);
-// First value of `name` in a query string, decoded.
+// The first value of `name` in a query string, decoded.
 std::optional<std::string> query_parameter(std::string_view query, std::string_view name);
 
 }  // namespace tidegate::http1

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Character classes of HTTP/1 as one 256-entry table, and the one scan worth vectorising. Inside core/http1*.cc only.
+// The character classes of HTTP/1 in one 256-entry table, and the one scan that is worth vectorising. Only for
+// core/http1*.cc.
 #pragma once
 
 #include <array>
@@ -13,9 +14,10 @@ namespace tidegate::http1 {
 
 enum CharClass : uint8_t {
   kToken = 1,       // tchar, RFC 9110 §5.6.2
-  kTarget = 2,      // visible ASCII but '#': RFC 9112 §3.2 knows no fragment, RFC 3986 §2 no byte past ASCII
+  kTarget = 2,      // visible ASCII except '#': RFC 9112 §3.2 has no fragment, RFC 3986 §2 has only ASCII
   kFieldValue = 4,  // HTAB, SP, VCHAR, obs-text, RFC 9110 §5.5
-  kHostName = 8,    // unreserved and sub-delims, RFC 3986 §3.2.2; escapes are refused: they would spell one host twice
+  // unreserved and sub-delims, RFC 3986 §3.2.2; no escapes, because they would spell one host in two ways
+  kHostName = 8,
 };
 
 constexpr std::array<uint8_t, 256> make_char_classes() {
@@ -38,13 +40,13 @@ inline constexpr std::array<uint8_t, 256> kCharClasses = make_char_classes();
 
 inline bool is_char(char c, CharClass of) { return (kCharClasses[static_cast<uint8_t>(c)] & of) != 0; }
 
-// The first byte at or after `at` that is not of the class, or `end`.
+// Returns the first byte at or after `at` that is not in the class, or `end`.
 inline const char* skip_class(const char* at, const char* end, CharClass of) {
   while (at != end && is_char(*at, of)) ++at;
   return at;
 }
 
-// skip_class(kFieldValue), sixteen bytes at a step: values are most of a head.
+// skip_class(kFieldValue), sixteen bytes per step, because values are most of a head.
 inline const char* skip_field_value(const char* at, const char* end) {
 #if defined(__SSE2__)
   const __m128i last_control = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);

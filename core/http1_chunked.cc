@@ -18,7 +18,7 @@ int hex_digit(char c) {
 
 }  // namespace
 
-// The line before a chunk's data and the CRLF after it.
+// Reads the line before a chunk's data, and the CRLF after the data.
 Fault ChunkedDecoder::step_chunk_line(char c) {
   switch (state_) {
     case State::size:
@@ -32,7 +32,7 @@ Fault ChunkedDecoder::step_chunk_line(char c) {
         return Fault::none;
       }
       if (state_ == State::size) return c == '\n' ? Fault::bad_line_ending : Fault::bad_chunk;
-      // White space before ';' is BWS, which no sender may produce and readers take differently: refused.
+      // White space before ';' is BWS. No sender may produce it and readers treat it differently, so it is refused.
       if (c == '\r') {
         state_ = State::line_lf;
       } else if (c == ';') {
@@ -42,7 +42,7 @@ Fault ChunkedDecoder::step_chunk_line(char c) {
       }
       return Fault::none;
     }
-    case State::extension:  // §7.1.1: unknown ones are ignored, and all are unknown here
+    case State::extension:  // §7.1.1: unknown extensions are ignored, and we know none
       if (c == '\r') {
         state_ = State::line_lf;
         return Fault::none;
@@ -68,7 +68,8 @@ Fault ChunkedDecoder::step_chunk_line(char c) {
   }
 }
 
-// The trailer section (§7.1.2): held to the rules of field lines, then dropped, which §7.1.2 allows any recipient.
+// The trailer section (§7.1.2) must follow the rules of field lines. Then it is dropped, which §7.1.2 allows any
+// recipient.
 Fault ChunkedDecoder::step_trailer(char c) {
   if (++trailer_bytes_ > limits_.trailer_bytes) return Fault::trailers_too_large;
   switch (state_) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The words of HTTP: tokens, reason phrases, faults, query strings.
+// The texts of HTTP: tokens, reason phrases, faults, query strings.
 #include "core/http1.h"
 #include "core/http1_chars.h"
 
@@ -41,7 +41,7 @@ bool equals_ignore_case(std::string_view a, std::string_view b) {
   return true;
 }
 
-// The registered phrases an edge is likely to send (RFC 9110 §15 and the IANA registry).
+// The registered phrases that an edge is likely to send (RFC 9110 §15 and the IANA registry).
 std::string_view reason_phrase(int status) {
   switch (status) {
     case 100:

@@ -18,14 +18,14 @@ namespace tidegate {
 namespace {
 
 constexpr size_t kReadBytes = 16 * 1024;
-constexpr int kReadsPerWake = 64;  // a fast stream must not starve the loop
+constexpr int kReadsPerWake = 64;  // so that a fast stream does not starve the loop
 
 std::string peer_name(const HttpTarget& target) {
   return target.unix_path.empty() ? target.endpoint.to_string() : target.unix_path;
 }
 
-// A connected or connecting non-blocking socket. The last descriptors are not for it. `own_limit`: what failed says
-// nothing of the peer.
+// Opens a non-blocking socket that is connected or connecting. It does not use the last descriptors. `own_limit` is set
+// if the failure says nothing about the peer.
 Result<UniqueFd> open_socket(const HttpTarget& target, bool& own_limit) {
   sockaddr_storage address{};
   socklen_t length = 0;
@@ -56,9 +56,9 @@ Result<UniqueFd> open_socket(const HttpTarget& target, bool& own_limit) {
   return fd;
 }
 
-// A context is dear to make (the system's roots are many): each thread keeps those it has used.
+// A context is expensive to make, because the system has many roots. So each thread keeps those that it has used.
 Result<std::shared_ptr<TlsContext>> client_context(const HttpTarget& target) {
-  constexpr size_t kMostKept = 64;  // authorities come and go with configurations
+  constexpr size_t kMostKept = 64;  // a bound, because authorities come and go with configurations
   thread_local std::map<std::pair<bool, std::string>, std::shared_ptr<TlsContext>> contexts;
   if (contexts.size() > kMostKept) contexts.clear();
   std::shared_ptr<TlsContext>& kept = contexts[{target.tls_verify, target.tls_ca_pem}];
@@ -70,7 +70,7 @@ Result<std::shared_ptr<TlsContext>> client_context(const HttpTarget& target) {
   return kept;
 }
 
-// The request on the wire, or why it cannot be put there.
+// The request as bytes for the wire, or why it cannot be sent.
 Result<std::string> serialize(const HttpTarget& target, const HttpClientRequest& request) {
   const bool spaced = request.target.find_first_of(" \t\r\n") != std::string::npos;
   if (!http1::is_token(request.method) || request.target.empty() || spaced || !http1::is_field_value(request.target)) {
@@ -87,7 +87,7 @@ Result<std::string> serialize(const HttpTarget& target, const HttpClientRequest&
     }
     out.append(name).append(": ").append(value).append("\r\n");
   }
-  // RFC 9110 §8.6: a length even without content where the method expects some.
+  // RFC 9110 §8.6: send a length even without content if the method expects content.
   const bool expects_content = request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
   if (expects_content || !request.body.empty()) out += fmt::format("Content-Length: {}\r\n", request.body.size());
   return out.append("\r\n").append(request.body);
@@ -110,7 +110,7 @@ class Call final : public HttpCall, public IoHandler {
       if (timeout_ms_ != 0) timer_.arm_after_ms(timeout_ms_);
     } else {
       failed_to_begin_ = begun.error();
-      timer_.arm_after_ns(0);  // not before the caller holds the call
+      timer_.arm_after_ns(0);  // runs only after the caller holds the call
     }
   }
 
@@ -128,11 +128,11 @@ class Call final : public HttpCall, public IoHandler {
   Result<void> begin(const HttpTarget& target, const HttpClientRequest& request);
   void on_io(uint32_t events) override;
   void on_timer();
-  bool finish_connect();  // false, like the next: not there yet, or the call has ended
+  bool finish_connect();  // false, here and below: not there yet, or the call has ended
   bool handshake();
   void send_request();
   void receive();
-  // Each of these takes what it can from in_ and returns false once the call has ended (and `this` may be gone).
+  // Each of these takes what it can from in_. It returns false once the call has ended; then `this` may be gone.
   bool take_input(bool at_end);
   bool take_head(bool at_end);
   bool take_body(bool at_end);
@@ -153,7 +153,7 @@ class Call final : public HttpCall, public IoHandler {
   const uint64_t timeout_ms_;
   const size_t max_body_bytes_;
   const bool to_head_;
-  const std::shared_ptr<const OnData> on_data_;  // null: no stream
+  const std::shared_ptr<const OnData> on_data_;  // null: not a stream
   HttpDone done_;
   std::optional<Error> failed_to_begin_;
   bool own_limit_ = false;
@@ -164,9 +164,9 @@ class Call final : public HttpCall, public IoHandler {
   bool* destroyed_ = nullptr;  // set while a callback runs
   std::string out_;
   size_t sent_ = 0;
-  std::string send_error_;  // the peer may still have answered before it closed
+  std::string send_error_;  // the peer may have answered before it closed
   std::string in_;
-  uint32_t interim_ = 0;  // 1xx heads
+  uint32_t interim_ = 0;  // number of 1xx heads
   size_t scanned_ = 0;
   http1::Head head_;
   http1::ChunkedDecoder chunks_;
@@ -252,7 +252,7 @@ void Call::send_request() {
 
 void Call::receive() {
   for (int reads = 0;; ++reads) {
-    // What TLS has already taken in is read in the next round: the socket will not speak of it again.
+    // Bytes that TLS has already read are handled in the next round: the socket will not report them again.
     if (reads == kReadsPerWake) return loop_.call_again(transport_.fd());
     const size_t before = in_.size();
     in_.resize(before + kReadBytes);
@@ -354,7 +354,7 @@ bool Call::end(Result<HttpResponse> result) {
   leave_loop();
   timer_.cancel();
   const HttpDone done = std::exchange(done_, nullptr);
-  done(std::move(result));  // may destroy this
+  done(std::move(result));  // may destroy this object
   return false;
 }
 

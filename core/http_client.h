@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpClient: one request over a fresh connection on an event loop (probes, control talking to planes and to other
-// controls, the watch stream), and a blocking form for the command line. Not the proxy's backend side.
+// HttpClient: one request over a new connection on an event loop, and a blocking form for the command line. It is used
+// for probes, for control's requests to planes and to other controls, and for the watch stream. It is not the proxy's
+// backend side.
 #pragma once
 
 #include <functional>
@@ -19,13 +20,13 @@
 namespace tidegate {
 
 struct HttpTarget {
-  std::string unix_path;  // when not empty, used instead of endpoint
+  std::string unix_path;  // if not empty, used instead of endpoint
   Endpoint endpoint;
   bool tls = false;
-  std::string tls_server_name;  // SNI; also verified when tls_verify
-  bool tls_verify = false;      // against the system's or `tls_ca_pem`'s roots
+  std::string tls_server_name;  // SNI; also verified if tls_verify is set
+  bool tls_verify = false;      // against the system's roots or those of `tls_ca_pem`
   std::string tls_ca_pem;
-  std::optional<uint32_t> so_mark;  // probing through one DSR backend
+  std::optional<uint32_t> so_mark;  // for probing through one DSR backend
 };
 
 struct HttpClientRequest {
@@ -34,31 +35,33 @@ struct HttpClientRequest {
   std::string host;
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
-  uint64_t timeout_ms = 5'000;  // whole exchange; 0: none (streams)
+  uint64_t timeout_ms = 5'000;  // for the whole exchange; 0: none (streams)
   size_t max_body_bytes = 64 << 20;
 };
 
-// An exchange under way. Destroying it cancels without calling back, from inside its own callbacks too. Callbacks run
-// on the loop's thread, never before the function that started the call has returned.
+// A running exchange. Its destructor cancels the exchange without a callback. It may be destroyed inside its own
+// callbacks. Callbacks run on the loop's thread, never before the function that started the call has returned.
 class HttpCall {
  public:
   virtual ~HttpCall() = default;
-  // Within `done`: it failed for a limit of our own (core/open_files.h), which says nothing of the peer.
+  // Valid within `done`: the exchange failed because of a limit of our own (core/open_files.h), which says nothing
+  // about the peer.
   virtual bool failed_for_own_limit() const = 0;
 };
 
-// Errors are sentences: "connect 10.0.0.1:80: Connection refused", "read 10.0.0.1:80: the status line is malformed".
-// A response of any status is a value.
+// Errors are sentences: "connect 10.0.0.1:80: Connection refused", "read 10.0.0.1:80: the status line is malformed". A
+// response of any status is a value, not an Error.
 using HttpDone = std::function<void(Result<HttpResponse>)>;
 std::unique_ptr<HttpCall> http_call(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,
                                     HttpDone done);
 
-// Body pieces as they come; `done` when the stream ends (the response then has an empty body) or fails. The body of a
-// status other than 2xx is no stream: it is in the response. max_body_bytes does not bound a stream.
+// Calls on_data for each piece of the body as it comes. Calls `done` when the stream ends (then the response has an
+// empty body) or fails. If the status is not 2xx, the body is not streamed: it is in the response. max_body_bytes does
+// not limit a stream.
 std::unique_ptr<HttpCall> http_stream(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,
                                       std::function<void(std::string_view)> on_data, HttpDone done);
 
-// Runs its own loop until done: for command-line programs and tests.
+// Runs its own loop until it is done. For command-line programs and tests.
 Result<HttpResponse> http_fetch(const HttpTarget& target, HttpClientRequest request);
 
 }  // namespace tidegate

@@ -14,7 +14,7 @@ namespace tidegate {
 namespace {
 
 constexpr size_t kReadBytes = 16 * 1024;
-constexpr uint64_t kLingerNs = 1 * kNsPerS;  // for a refused client to read why (RFC 9112 §9.6)
+constexpr uint64_t kLingerNs = 1 * kNsPerS;  // time for a refused client to read why (RFC 9112 §9.6)
 
 Counter& recycled_counter() {
   return metrics().counter("tidegate_http_server_recycled_connections_total",
@@ -62,7 +62,7 @@ class ServerExchange final : public HttpExchange, public std::enable_shared_from
     if (phase_ == Phase::lost) tell_closed_later();
   }
 
-  // The connection is gone.
+  // The connection is lost.
   void lose() {
     if (phase_ == Phase::ended) return;
     phase_ = Phase::lost;
@@ -140,7 +140,7 @@ HttpConnection::HttpConnection(std::shared_ptr<HttpServerState> state, HttpDoor&
 
 void HttpConnection::start() {
   interest_ = EPOLLIN;
-  if (transport_.is_tls()) request_began_ns_ = now_ns();  // a handshake is not idleness
+  if (transport_.is_tls()) request_began_ns_ = now_ns();  // the time of a handshake does not count as idle
   registered_ = state_->loop.add(transport_.fd(), interest_, this);
   if (registered_) {
     settle();
@@ -168,7 +168,7 @@ void HttpConnection::close() {
 
 void HttpConnection::on_io(uint32_t events) {
   const auto self = shared_from_this();
-  // The peer has closed both ways, or reset: nobody is left to read an answer.
+  // The peer closed both directions or reset the connection, so nobody can read an answer.
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) return close();
   if (unsent() > 0) flush();
   if ((events & EPOLLRDHUP) != 0 && streaming_) return close();
@@ -200,7 +200,7 @@ bool HttpConnection::wants_input() const {
 }
 
 void HttpConnection::read_input() {
-  process_input();  // what came with an earlier request and could not be taken up then
+  process_input();  // bytes that came with an earlier request and could not be processed then
   char arrived[kReadBytes];
   for (uint32_t reads = 0; wants_input(); ++reads) {
     if (reads == kHttpTurnReads || turn_requests_.left(now_ns(), kHttpTurnRequests) == 0) {
@@ -218,7 +218,7 @@ void HttpConnection::read_input() {
     read_wants_write_ = io.status == IoStatus::want_write;
     if (io.status != IoStatus::ok) return;
     process_input();
-    // A short read has emptied the socket (TLS may hold more): the loop tells when there is something again.
+    // A short read has emptied the socket. The loop reports new bytes. TLS may still hold some.
     if (io.bytes < sizeof arrived && !transport_.is_tls()) return;
   }
 }
@@ -234,7 +234,7 @@ void HttpConnection::discard_input() {
 }
 
 void HttpConnection::process_input() {
-  if (processing_) return;  // an answer given inside the handler: the loop below goes on by itself
+  if (processing_) return;  // an answer was given inside the handler; the loop below continues by itself
   processing_ = true;
   bool moved = true;
   while (moved && !close_when_sent_ && unsent() <= kHttpUnsentAnswerBytes) {
@@ -267,7 +267,7 @@ bool HttpConnection::take_head() {
     return false;
   }
   stage_ = Stage::body;
-  // RFC 9110 §10.1.1: not when some of the content is already here.
+  // RFC 9110 §10.1.1: not sent if some of the content is already here.
   if (head_.expect_continue && input().empty()) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     flush();
@@ -275,7 +275,7 @@ bool HttpConnection::take_head() {
   return true;
 }
 
-// Copies what outlives the buffer out of head_.
+// Copies out of head_ what must outlive the buffer.
 void HttpConnection::take_request(size_t head_bytes) {
   request_ = {};
   request_.method = head_.method;
@@ -343,10 +343,10 @@ void HttpConnection::dispatch() {
   door_.note_busy(*this);
   turn_requests_.use(1);
   request_began_ns_ = 0;
-  const auto state = state_;  // the handler may destroy the server
+  const auto state = state_;  // this keeps the state if the handler destroys the server
   auto exchange = std::make_shared<ServerExchange>(shared_from_this(), std::move(request_));
   exchange_ = exchange;
-  // A fault in one answer must not end a daemon. The exchange it let go of answers 500.
+  // A fault in one answer must not end a daemon. The exchange that is released here answers 500.
   try {
     state->handler(std::move(exchange));
   } catch (const std::exception& error) {
@@ -359,7 +359,7 @@ void HttpConnection::refuse(http1::Fault fault) {
   refuse(fault_info(fault).status, fault_info(fault).sentence);
 }
 
-// Answers a request that never reached the handler; the bytes after it cannot be trusted.
+// Answers a request that does not reach the handler. The bytes after it cannot be trusted.
 void HttpConnection::refuse(int status, std::string_view detail) {
   keep_alive_ = false;
   head_only_ = minor_0_ = false;
@@ -434,7 +434,7 @@ void HttpConnection::end_stream() {
   finish_answer();
 }
 
-// Connection and Transfer-Encoding are ours alone. A stream to an HTTP/1.0 client ends with the connection.
+// Only this function sets Connection and Transfer-Encoding. A stream to an HTTP/1.0 client ends with the connection.
 void HttpConnection::append_connection_fields(bool chunked) {
   if (streaming_ && !chunked) keep_alive_ = false;
   if (!keep_alive_ || peer_done_)
@@ -444,7 +444,7 @@ void HttpConnection::append_connection_fields(bool chunked) {
   if (chunked) out_ += "Transfer-Encoding: chunked\r\n";
 }
 
-// The answer under way is in out_ whole.
+// Call it when the current answer is completely in out_.
 void HttpConnection::finish_answer() {
   exchange_.reset();
   end_streaming();
@@ -457,9 +457,9 @@ void HttpConnection::finish_answer() {
   settle();
 }
 
-// Takes the next request up from the loop, so that a handler is never entered from inside an answer.
+// Processes the next request from the loop, so that no handler is entered from inside an answer.
 void HttpConnection::resume_later() {
-  if (in_.empty() && !transport_.has_pending()) return;  // the socket itself will call
+  if (in_.empty() && !transport_.has_pending()) return;  // the socket will report the next bytes
   state_->loop.defer([self = shared_from_this()] {
     if (self->stage_ != Stage::head) return;
     self->read_input();
@@ -501,7 +501,7 @@ void HttpConnection::settle() {
   if (stage_ == Stage::closed) return;
   const bool idle = stage_ == Stage::lingering || (stage_ == Stage::head && unsent() == 0);
   if (idle) {
-    door_.note_idle(*this);  // at the end of the list, unless it has been idle before
+    door_.note_idle(*this);  // added at the end of the list, unless it is in the list already
   } else {
     door_.note_busy(*this);
   }

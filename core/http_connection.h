@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// One connection of an HttpServer: receives requests one after the other, hands each to the handler, sends the answer.
-// Inside core/ only.
+// One connection of an HttpServer. It receives requests one after the other, gives each to the handler, and sends the
+// answer. Only for core/.
 //
-//   head -> body -> answering -> head ...          each stage names what the connection waits for
-//                 \-> lingering -> closed          a refused request is answered, then what still comes is thrown away
+//    head -> body -> answering -> head ...          each stage names what the connection waits for
+//                  \-> lingering -> closed          a refused request is answered; later input is discarded
 //
-// A request is taken up only after the one before it has been answered: pipelined ones wait in the socket, so memory is
+// A request is processed only after the one before it was answered. Pipelined requests wait in the socket, so memory is
 // bounded by one head, one body and one answer (or stream backlog).
 //
-// Ownership: the server's state holds connections; an exchange holds its connection; the connection only looks at its
-// exchange weakly. close() may be called at any moment and ends every role at once.
+// Ownership: The server's state owns connections. An exchange owns its connection. The connection has only a weak
+// pointer to its exchange. close() may be called at any moment and ends every role at once.
 #pragma once
 
 #include <array>
@@ -32,10 +32,10 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 class HttpConnection;
 
-// What a server's connections share. Outlives the server for as long as an exchange is held.
+// What the connections of a server share. It outlives the server while an exchange is held.
 struct HttpServerState {
   HttpServerState(EventLoop& loop_in, HttpHandler handler_in, const HttpServerLimits& limits_in);
-  std::string_view date();  // IMF-fixdate (RFC 9110 §5.6.7), made once a second
+  std::string_view date();  // IMF-fixdate (RFC 9110 §5.6.7), formatted once a second
 
   EventLoop& loop;
   const HttpHandler handler;
@@ -45,7 +45,7 @@ struct HttpServerState {
   Counter* refused_body_too_large = nullptr;
   Counter* refused_too_slow = nullptr;
   Counter* refused_too_many_streams = nullptr;
-  std::array<Counter*, 4> refused_at_door{};  // by HttpDoor::Refusal
+  std::array<Counter*, 4> refused_at_door{};  // indexed by HttpDoor::Refusal
   HttpDoor tcp_door, local_door;
 
  private:
@@ -61,16 +61,16 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
                  std::optional<Endpoint> peer, uint32_t peer_uid);
   ~HttpConnection() = default;
 
-  void start();  // into the loop; closes when the loop refuses
+  void start();  // registers with the loop; closes if the loop refuses
   void close();
-  // Closed to make room for another: it is idle.
+  // Closes this idle connection to make room for another.
   void recycle() { close(); }
   bool closed() const { return stage_ == Stage::closed; }
   const std::optional<Endpoint>& peer() const { return peer_; }
 
-  // For the exchange under way.
+  // Used by the current exchange:
   void respond(HttpResponse response);
-  bool begin_stream(int status, HttpHeaders headers);  // false: answered otherwise, there is no stream
+  bool begin_stream(int status, HttpHeaders headers);  // false: it was answered otherwise, and there is no stream
   bool write_stream(std::string_view bytes);
   void end_stream();
   EventLoop& loop() { return state_->loop; }
@@ -81,7 +81,7 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
   void on_io(uint32_t events) override;
   void on_timeout();
 
-  // Input
+  // Input:
   bool wants_input() const;
   void read_input();
   void discard_input();
@@ -96,13 +96,13 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
   void refuse(http1::Fault fault);
   void resume_later();
 
-  // Output
+  // Output:
   size_t unsent() const { return out_.size() - sent_; }
   void append_connection_fields(bool chunked);
   void finish_answer();
   void flush();
   void after_flush();
-  void settle();  // brings epoll interest, timer and the door's list of idle ones in line with the stage
+  void settle();  // sets epoll interest, timer and the door's list of idle connections according to the stage
   void end_streaming();
 
   std::string_view input() const { return std::string_view(in_).substr(taken_); }
@@ -110,7 +110,7 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
 
   std::shared_ptr<HttpServerState> state_;
   HttpDoor& door_;
-  std::optional<HttpDoor::Place> place_;  // until it is closed
+  std::optional<HttpDoor::Place> place_;  // held until the connection is closed
   Transport transport_;
   Timer timer_;
   const std::optional<Endpoint> peer_;
@@ -120,20 +120,20 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
   bool registered_ = false;
   bool processing_ = false;
   bool streaming_ = false;
-  bool peer_done_ = false;  // it will send nothing more
-  bool keep_alive_ = true;  // after the answer under way
+  bool peer_done_ = false;  // the peer will send nothing more
+  bool keep_alive_ = true;  // after the current answer
   bool head_only_ = false;  // the request was HEAD
   bool minor_0_ = false;    // the request was HTTP/1.0
   bool close_when_sent_ = false;
   bool linger_when_sent_ = false;
-  bool read_wants_write_ = false;  // as a TLS handshake may
+  bool read_wants_write_ = false;  // a TLS handshake may need this
   bool write_wants_read_ = false;
   uint32_t interest_ = 0;
   TurnCount turn_requests_;
-  uint64_t request_began_ns_ = 0;  // 0: no byte of it yet
-  uint64_t last_progress_ns_ = 0;  // an answer ended, or bytes were sent
+  uint64_t request_began_ns_ = 0;  // 0: no byte of the request yet
+  uint64_t last_progress_ns_ = 0;  // when an answer ended or bytes were last sent
 
-  std::string in_;  // received; the first taken_ bytes are done with
+  std::string in_;  // received bytes; the first taken_ bytes are processed
   size_t taken_ = 0;
   size_t scanned_ = 0;
   http1::Head head_;
@@ -143,13 +143,13 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
   HttpRequest request_;
   std::weak_ptr<ServerExchange> exchange_;
 
-  std::string out_;  // to be sent from sent_ on
+  std::string out_;  // bytes to send, from sent_ on
   size_t sent_ = 0;
 };
 
-// A name or value that would break the head open is not sendable.
+// False if a name or value would break the structure of the head.
 bool is_sendable(const HttpHeaders& headers);
-// Status line, Date and `headers`; the empty line is the caller's.
+// Appends the status line, Date and `headers`. The caller appends the empty line.
 void append_response_head(std::string& out, int status, const HttpHeaders& headers, std::string_view date);
 
 }  // namespace tidegate

@@ -39,7 +39,8 @@ bool HttpDoor::hold_address(const Newcomer& newcomer, uint64_t now_ns, AddressTa
   if (!addresses_) addresses_ = std::make_unique<AddressTable>(terms_.connections, random_hash_key());
   const auto at_most = static_cast<uint32_t>(terms_.per_address);
   std::optional<AddressTable::Hold> held = addresses_->hold(*newcomer.address, at_most, now_ns);
-  // Its own idle ones make room first: whoever shares an address is not locked out by those who are done.
+  // Idle connections of the same address make room first. So a client is not locked out by finished connections of
+  // others behind its address.
   if (!held && recycle_of(*newcomer.address)) held = addresses_->hold(*newcomer.address, at_most, now_ns);
   if (!held) return false;
   hold = std::move(*held);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpDoor: who may come in by one kind of socket (TCP, or unix), and who must make room.
+// HttpDoor: decides which connections one kind of socket (TCP, or unix) admits, and which connection must make room.
 //
-// At the bound the connection that is idle longest is closed for the newcomer: between requests, in a handshake, before
-// its first whole request head, or refused and lingering. Only when nobody is idle the newcomer is refused. One address
-// has a bound of its own within that of all. The last places of a unix socket are for root and the process's own user,
-// and TCP leaves the last descriptors to others (core/open_files.h).
+// At the limit, the connection that is idle longest is closed for the new one. Idle means: between requests, in a
+// handshake, before its first complete request head, or refused and lingering. The new connection is refused only if no
+// connection is idle. One address has its own limit within the limit of all. The last places of a unix socket are for
+// root and the process's own user. TCP leaves the last descriptors to others (core/open_files.h).
 //
-// Threads: everything on the loop's thread.
+// Threads: everything runs on the loop's thread.
 #pragma once
 
 #include <memory>
@@ -28,17 +28,17 @@ class HttpDoor {
   enum class Refusal : uint8_t { none, too_many_connections, too_many_from_address, no_descriptors };
   struct Terms {
     size_t connections = 0;
-    size_t per_address = 0;     // of `connections`, for one address; TCP only
-    size_t for_owner = 0;       // of `connections`, for root and the process's own user; unix sockets only
-    size_t streams = 0;         // answers of unknown length under way at once
-    std::vector<Cidr> trusted;  // addresses that are not counted
+    size_t per_address = 0;     // part of `connections`: limit of one address; TCP only
+    size_t for_owner = 0;       // part of `connections`: for root and the process's own user; unix sockets only
+    size_t streams = 0;         // answers of unknown length at the same time
+    std::vector<Cidr> trusted;  // addresses that are not limited
   };
   struct Newcomer {
     int fd = -1;
-    std::optional<IpAddress> address;  // over TCP
-    uint32_t uid = 0;                  // over a unix socket
+    std::optional<IpAddress> address;  // of a TCP client
+    uint32_t uid = 0;                  // of a unix socket's client
   };
-  // What a connection holds of the door while it lives.
+  // The place that a connection occupies while it lives.
   class Place {
    public:
     Place() = default;
@@ -56,15 +56,15 @@ class HttpDoor {
 
   HttpDoor(Kind kind, Terms terms, Counter& recycled);
 
-  // Makes room where it must. On `none` the place is the newcomer's.
+  // Makes room if needed. If it returns `none`, `place` belongs to the new connection.
   Refusal enter(const Newcomer& newcomer, uint64_t now_ns, Place& place);
-  // Closes the connection that is idle longest; false: nobody is idle.
+  // Closes the connection that is idle longest. Returns false if no connection is idle.
   bool recycle_one();
 
-  // For connections: whether they would be missed.
+  // Connections report here whether they are idle or busy.
   void note_idle(HttpConnection& connection);
   void note_busy(HttpConnection& connection);
-  bool begin_stream();  // false: there are as many as may be
+  bool begin_stream();  // false: the limit of streams is reached
   void end_stream() { --streams_; }
 
   const Terms& terms() const { return terms_; }
@@ -80,7 +80,7 @@ class HttpDoor {
   const Kind kind_;
   const Terms terms_;
   Counter& recycled_;
-  std::unique_ptr<AddressTable> addresses_;  // made with the first TCP client: most servers have none
+  std::unique_ptr<AddressTable> addresses_;  // made for the first TCP client; most servers never need it
   IdleList<HttpConnection> idle_;
   size_t open_ = 0;
   size_t streams_ = 0;

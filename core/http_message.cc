@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpRequest and HttpResponse as values, and a response head on the wire.
+// HttpRequest and HttpResponse as values, and the response head on the wire.
 #include <fmt/format.h>
 
 #include <iterator>

@@ -19,11 +19,11 @@ namespace {
 
 constexpr int kBacklog = 1024;
 constexpr int kAcceptsPerWake = 64;
-constexpr uint64_t kPauseMs = 100;  // after the process ran out of descriptors
+constexpr uint64_t kPauseMs = 100;  // pause after the process ran out of descriptors
 
 Error errno_error(const std::string& what) { return fail(what + ": " + std::strerror(errno)); }
 
-// A path that a socket file occupies is free again when nobody listens on it any more.
+// A path with a socket file can be used again if nobody listens on it any more.
 Result<void> remove_stale_socket(const std::string& path, const sockaddr_un& address) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0) {
@@ -39,8 +39,8 @@ Result<void> remove_stale_socket(const std::string& path, const sockaddr_un& add
   return {};
 }
 
-// Answers a connection that is closed next. One send into an empty socket buffer never blocks; what the client has sent
-// is read away, or the close would reset the connection and take the answer with it.
+// Answers a connection that is closed next. One send into an empty socket buffer never blocks. The client's bytes are
+// read first; otherwise the close would reset the connection and lose the answer.
 void turn_away(int fd) {
   const HttpResponse problem =
       HttpResponse::problem(503, http1::reason_phrase(503), "the server has as many connections as it may");
@@ -66,7 +66,7 @@ class Listener final : public IoHandler {
   }
   ~Listener() {
     state_->loop.remove(fd_.get());
-    // Only our own file: a successor may have put its socket there.
+    // Remove only our own file: a successor may have put its socket there.
     struct stat status {};
     if (!unix_path_.empty() && ::stat(unix_path_.c_str(), &status) == 0 && status.st_ino == inode_) {
       ::unlink(unix_path_.c_str());
@@ -93,9 +93,9 @@ class Listener final : public IoHandler {
         admit(std::move(fd), from);
       } else if (is_own_limit(errno)) {
         if (!connection_waits(fd_.get())) return;
-        // The connection idle longest pays for the newcomer.
+        // The connection that is idle longest is closed for the new one.
         if (state_->tcp_door.recycle_one() || state_->local_door.recycle_one()) continue;
-        state_->loop.remove(fd_.get());  // readiness would otherwise be reported without end
+        state_->loop.remove(fd_.get());  // otherwise epoll would report it again and again
         return pause_.arm_after_ms(kPauseMs);
       } else if (errno != ECONNABORTED && errno != EINTR) {
         return;
@@ -160,7 +160,7 @@ HttpServer::~HttpServer() {
   auto& connections = impl_->state->connections;
   while (!connections.empty()) {
     const auto connection = connections.begin()->second;
-    connection->close();  // takes itself out of the map
+    connection->close();  // removes it from the map
   }
 }
 
@@ -174,7 +174,7 @@ Result<void> HttpServer::listen_unix(const std::string& path, unsigned mode) {
   std::memcpy(address.sun_path, path.data(), path.size());
   if (Result<void> removed = remove_stale_socket(path, address); !removed) return removed;
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  // The mode is set on the unbound socket first, so that the file never shows with a wider one.
+  // The mode is set on the socket before bind(2), so that the file never appears with wider permissions.
   if (!fd || ::fchmod(fd.get(), mode) != 0 ||
       ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::chmod(path.c_str(), mode) != 0 || ::listen(fd.get(), kBacklog) != 0) {
@@ -198,7 +198,7 @@ Result<void> HttpServer::listen_inet(const Endpoint& endpoint, bool reuse_port, 
   UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int on = 1;
   const auto set = [&](int level, int option) { return ::setsockopt(fd.get(), level, option, &on, sizeof on) == 0; };
-  // [::]:80 and 0.0.0.0:80 are two listeners here, and no client appears as ::ffff:a.b.c.d.
+  // [::]:80 and 0.0.0.0:80 are two listeners here, so no client appears as ::ffff:a.b.c.d.
   if (!fd || !set(SOL_SOCKET, SO_REUSEADDR) || (reuse_port && !set(SOL_SOCKET, SO_REUSEPORT)) ||
       (endpoint.address.is_v6() && !set(IPPROTO_IPV6, IPV6_V6ONLY)) ||
       ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 || ::listen(fd.get(), kBacklog) != 0) {

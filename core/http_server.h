@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpServer: a small HTTP/1.1 server on one event loop, for the admin sockets, the REST API, HTTPDNS and DoH.
-// Not the proxy. Unix and TCP listeners, keep-alive, pipelining in order, bodies up to a bound, deferred and streamed
-// answers.
+// HttpServer: a small HTTP/1.1 server on one event loop, for the admin sockets, the REST API, HTTPDNS and DoH. It is
+// not the proxy. It has unix and TCP listeners, keep-alive, pipelining in order, bodies up to a limit, and deferred and
+// streamed answers.
 //
-// Threads: everything on the loop's thread.
+// Threads: everything runs on the loop's thread.
 #pragma once
 
 #include <functional>
@@ -31,10 +31,10 @@ struct HttpRequest {
   std::string authority;
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
   std::string body;
-  std::optional<Endpoint> peer;  // nothing on a unix socket
-  uint32_t peer_uid = 0;         // on a unix socket (SO_PEERCRED)
+  std::optional<Endpoint> peer;  // nothing for a unix socket
+  uint32_t peer_uid = 0;         // for a unix socket (SO_PEERCRED)
 
-  std::string_view header(std::string_view lower_name) const;  // first value or empty
+  std::string_view header(std::string_view lower_name) const;  // the first value, or empty
   std::optional<std::string> parameter(std::string_view name) const { return http1::query_parameter(query, name); }
 };
 
@@ -43,7 +43,7 @@ struct HttpResponse {
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
 
-  std::string_view header(std::string_view name) const;  // first value or empty; any case
+  std::string_view header(std::string_view name) const;  // the first value, or empty; compares without case
 
   static HttpResponse text(int status, std::string body, std::string content_type = "text/plain; charset=utf-8");
   static HttpResponse json(int status, std::string body) { return text(status, std::move(body), "application/json"); }
@@ -51,67 +51,67 @@ struct HttpResponse {
   static HttpResponse problem(int status, std::string_view title, std::string_view detail);
 };
 
-// One request's way to answer. Keep the shared_ptr to answer later; dropping the last one without an answer sends 500,
-// dropping it in the middle of a stream cuts the connection (the client sees a body without its end). It may outlive
-// connection and server, not the loop; what is then sent goes nowhere.
+// The handle for answering one request. Keep the shared_ptr to answer later. If the last one is destroyed without an
+// answer, the client gets 500. If that happens in the middle of a stream, the connection is cut (the client sees a body
+// without its end). It may outlive the connection and the server, but not the loop; what is sent then goes nowhere.
 class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
   virtual const HttpRequest& request() const = 0;
-  // Content-Length, Date and Connection are set here. A header that could not be sent safely turns the answer into 500.
+  // Sets Content-Length, Date and Connection itself. A header that cannot be sent safely turns the answer into 500.
   virtual void respond(HttpResponse response) = 0;
-  // A response of unknown length (server-sent events, NDJSON): begin, then write as things happen, then end. When the
-  // server has as many streams as it may, the client gets 503 and every write() is false.
+  // A response of unknown length (server-sent events, NDJSON): call begin_stream, then write() for each piece, then
+  // end_stream. If the server is at its limit of streams, the client gets 503 and every write() returns false.
   virtual void begin_stream(int status, std::vector<std::pair<std::string, std::string>> headers) = 0;
-  // False when the peer is gone or has let `max_stream_backlog` bytes pile up; the stream is then closed.
+  // Returns false if the peer is gone or did not read `max_stream_backlog` bytes. Then the stream is closed.
   virtual bool write(std::string_view bytes) = 0;
   virtual void end_stream() = 0;
-  // Called once when the connection closes before the response or stream has ended: at the end of the loop's
-  // iteration, never from inside a call of this object, and not after its last shared_ptr is gone. A peer that only
-  // stops sending (half-close) still gets a pending response; a stream takes it for gone.
+  // Calls `fn` once if the connection closes before the response or stream has ended. The call comes at the end of the
+  // loop's iteration, never from inside a call of this object, and never after its last shared_ptr is gone. A peer that
+  // only stops sending (half-close) still gets a pending response; for a stream it counts as gone.
   virtual void on_close(std::function<void()> fn) = 0;
 };
 using HttpExchangePtr = std::shared_ptr<HttpExchange>;
-// What it throws is logged and answered 500.
+// If it throws, the exception is logged and the request is answered 500.
 using HttpHandler = std::function<void(HttpExchangePtr)>;
 
 struct HttpServerLimits {
   http1::Limits head;
   size_t body_bytes = 16 << 20;
-  // Over TCP. At the bound the connection idle longest makes room; where nobody is idle the newcomer is answered 503.
+  // For TCP. At the limit the connection that is idle longest makes room. If none is idle, the new one is answered 503.
   size_t connections = kHttpConnections;
   size_t connections_per_address =
-      kHttpConnectionsPerAddress;       // of these, for one address (IPv6: one /64); 0: not counted
-  std::vector<Cidr> trusted_addresses;  // proxies: not counted by address
-  // Over unix sockets, which have places of their own: no crowd at the TCP port locks the operator out.
+      kHttpConnectionsPerAddress;       // part of these, for one address (IPv6: one /64); 0: no limit
+  std::vector<Cidr> trusted_addresses;  // proxies: no limit per address
+  // Unix sockets have their own places, so a crowd at the TCP port does not lock the operator out.
   size_t local_connections = kHttpLocalConnections;
-  size_t owner_connections = kHttpOwnerConnections;  // of these, for root and the process's own user alone
-  // Streamed answers under way at once, over TCP and over unix sockets; one more is answered 503.
+  size_t owner_connections = kHttpOwnerConnections;  // part of these, only for root and the process's own user
+  // Streamed answers at the same time, over TCP and over unix sockets. One more is answered 503.
   size_t streams = kHttpStreams;
   size_t local_streams = kHttpLocalStreams;
   size_t max_stream_backlog = 64 << 20;
-  uint64_t idle_ms = 60'000;     // between requests, and without progress while an answer is being sent
-  uint64_t request_ms = 10'000;  // to receive one whole request
+  uint64_t idle_ms = 60'000;     // between requests, and without progress while an answer is sent
+  uint64_t request_ms = 10'000;  // to receive one complete request
 };
 
 class HttpServer {
  public:
   HttpServer(EventLoop& loop, HttpHandler handler, HttpServerLimits limits = {});
-  // Closes every connection; safe from inside a handler and with exchanges alive.
+  // Closes every connection. Safe from inside a handler and while exchanges exist.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  // A stale socket file is replaced, one that a living process listens on is not; the new one has `mode`.
+  // Replaces a stale socket file, but not one that a live process listens on. The new file has `mode`.
   Result<void> listen_unix(const std::string& path, unsigned mode = 0660);
   Result<void> listen_tcp(const Endpoint& endpoint, bool reuse_port = false);
-  // `context` is a server's (core/tls.h).
+  // `context` must be a server context (core/tls.h).
   Result<void> listen_tls(const Endpoint& endpoint, std::shared_ptr<TlsContext> context);
-  // For the connections that come from now on, on every listener that speaks TLS.
+  // Applies to new connections on every TLS listener.
   void replace_tls(const std::shared_ptr<TlsContext>& context);
-  // The bound endpoint of the last TCP listener (tests bind port 0).
+  // The endpoint of the last TCP listener (tests bind port 0).
   Endpoint tcp_endpoint() const;
-  void stop_listening();  // connections live on
+  void stop_listening();  // existing connections continue
 
  private:
   Result<void> listen_inet(const Endpoint& endpoint, bool reuse_port, std::shared_ptr<TlsContext> tls);

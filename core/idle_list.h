@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// IdleList: connections that nobody would miss, the one idle longest first. Putting one in, taking it out and finding
-// the oldest cost O(1) and no memory: the links lie in the connections.
+// IdleList: idle connections, the one idle longest first. Adding one, removing one and finding the oldest cost O(1) and
+// no memory, because the links are inside the connections.
 //
-// Threads: one. The list owns nothing; a member must leave it before it dies.
+// Threads: one. The list owns nothing. A member must leave it before it is destroyed.
 #pragma once
 
 #include <cassert>
@@ -10,7 +10,7 @@
 
 namespace tidegate {
 
-// Base of what can be in an IdleList, in one at a time.
+// Base class of what can be in an IdleList. An object can be in one list at a time.
 class IdleLink {
  public:
   IdleLink() = default;
@@ -28,13 +28,13 @@ class IdleLink {
   IdleLink* next_ = nullptr;
 };
 
-template <class T>  // derives from IdleLink
+template <class T>  // T must derive from IdleLink
 class IdleList {
  public:
   IdleList() { head_.previous_ = head_.next_ = &head_; }
   ~IdleList() { head_.previous_ = head_.next_ = nullptr; }
 
-  // Idle from now on. One that is in the list already keeps its place.
+  // The member is idle from now on. If it is already in the list, it keeps its place.
   void add(T& member) {
     IdleLink& link = member;
     if (link.is_idle()) return;
@@ -44,7 +44,7 @@ class IdleList {
     head_.previous_ = &link;
     ++size_;
   }
-  // Busy, or at its end. Nothing happens to one that is not in the list.
+  // The member is busy or ends. Does nothing if it is not in the list.
   void remove(T& member) {
     IdleLink& link = member;
     if (!link.is_idle()) return;
@@ -54,7 +54,7 @@ class IdleList {
     --size_;
   }
   T* oldest() { return size_ == 0 ? nullptr : static_cast<T*>(head_.next_); }
-  // The oldest for which `fits(member)` is true among the `looks` that are idle longest.
+  // Returns the oldest member with `fits(member)` among the first `looks` members.
   template <class Fits>
   T* oldest_that(Fits&& fits, size_t looks) {
     for (IdleLink* link = head_.next_; link != &head_ && looks > 0; link = link->next_, --looks) {

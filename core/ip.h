@@ -18,10 +18,10 @@ namespace tidegate {
 struct IpAddress {
   enum class Family : uint8_t { v4 = 4, v6 = 6 };
   Family family = Family::v4;
-  std::array<uint8_t, 16> bytes{};  // v4 uses the first four, the rest stay zero
+  std::array<uint8_t, 16> bytes{};  // IPv4 uses the first four; the others stay zero
 
   static std::optional<IpAddress> parse(std::string_view text);
-  static IpAddress v4(uint32_t address_be);  // as in in_addr::s_addr
+  static IpAddress v4(uint32_t address_be);  // like in_addr::s_addr
   static IpAddress v6(const void* sixteen_bytes);
   static IpAddress from(const in_addr& address) { return v4(address.s_addr); }
   static IpAddress from(const in6_addr& address) { return v6(&address); }
@@ -30,11 +30,11 @@ struct IpAddress {
   bool is_v6() const { return family == Family::v6; }
   size_t size() const { return is_v4() ? 4 : 16; }
   uint8_t max_prefix() const { return is_v4() ? 32 : 128; }
-  uint32_t v4_be() const;  // only for v4
-  // ::ffff:a.b.c.d becomes a.b.c.d; anything else is returned unchanged.
+  uint32_t v4_be() const;  // only for IPv4
+  // ::ffff:a.b.c.d becomes a.b.c.d. Any other address is returned unchanged.
   IpAddress unmapped() const;
   std::string to_string() const;
-  // to_string() into `out`, of at least kTextBytes; returns its length.
+  // Writes the text of to_string() into `out`, which needs kTextBytes bytes. Returns its length.
   static constexpr size_t kTextBytes = INET6_ADDRSTRLEN;
   size_t write_text(char* out) const;
 
@@ -45,7 +45,7 @@ struct Cidr {
   IpAddress base;  // host bits are zero
   uint8_t prefix = 0;
 
-  // "10.0.0.0/8"; a bare address is a full-length prefix; set host bits make it nullopt.
+  // Parses "10.0.0.0/8". A bare address is a prefix of full length. Returns nullopt if host bits are set.
   static std::optional<Cidr> parse(std::string_view text);
   static Cidr of(const IpAddress& address, uint8_t prefix);  // clears the host bits
   bool contains(const IpAddress& address) const;

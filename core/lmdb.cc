@@ -20,12 +20,12 @@ namespace {
 MDB_val to_val(std::string_view text) { return {text.size(), const_cast<char*>(text.data())}; }
 std::string_view to_view(const MDB_val& value) { return {static_cast<const char*>(value.mv_data), value.mv_size}; }
 
-// A file of that many bytes is one that is not used any more: all that would begin fails (look_at_file).
+// Marks an environment as garbled. Every transaction that would begin in it fails (look_at_file).
 constexpr uint64_t kGarbledFile = UINT64_MAX;
-// Besides LMDB's own: it failed an assertion.
+// An error code of our own, beside LMDB's: LMDB failed an assertion.
 constexpr int kAssertionFailed = -30'000;
 
-// Environments in which LMDB failed an assertion: not closed, and reachable for whoever looks for leaks.
+// Keeps environments in which LMDB failed an assertion. They are not closed, and stay reachable for leak checkers.
 void keep(MDB_env* env) {
   static std::mutex mutex;
   static auto& kept = *new std::vector<MDB_env*>;  // never destroyed
@@ -33,7 +33,7 @@ void keep(MDB_env* env) {
   kept.push_back(env);
 }
 
-// Calls LMDB so that a failed assertion is a result.
+// Calls LMDB so that a failed assertion becomes a return code.
 template <class Call>
 int survive(Call&& call) {
   try {
@@ -79,7 +79,7 @@ Result<void> Env::look_at_file(MDB_env* env) {
   File& known = *static_cast<File*>(mdb_env_get_userctx(env));
   mdb_filehandle_t fd = -1;
   mdb_env_get_fd(env, &fd);
-  uint64_t before = known.bytes.load(std::memory_order_relaxed);  // ahead of the look: a writer may be adding
+  uint64_t before = known.bytes.load(std::memory_order_relaxed);  // loaded before fstat, because a writer may be adding
   if (before == kGarbledFile) return fail("lmdb: " + known.directory + "/data.mdb is garbled");
   struct stat now {};
   if (::fstat(fd, &now) != 0) return fail("lmdb: " + known.directory + "/data.mdb: " + std::strerror(errno));
@@ -96,7 +96,7 @@ Result<Txn> Txn::begin(const Env& env, Access access) {
   if (Result<void> whole = Env::look_at_file(env.get()); !whole) return whole.error();
   MDB_txn* txn = nullptr;
   const int rc = mdb_txn_begin(env.get(), nullptr, access == Access::read ? MDB_RDONLY : 0, &txn);
-  // LMDB knows its readers by their process id, each by a lock of its own: EAGAIN is another process with our id.
+  // LMDB identifies readers by process id and locks one byte for each: EAGAIN means that another process has our id.
   if (rc == EAGAIN && access == Access::read) {
     return fail(
         fmt::format("lmdb: another process with the process id {} reads it: processes that share an environment "
@@ -117,9 +117,10 @@ Txn& Txn::operator=(Txn&& other) noexcept {
 }
 
 bool Txn::found(int rc) const {
-  // The last that is done with this environment.
+  // A failed assertion: this environment is not used any more.
   if (rc == kAssertionFailed) static_cast<Env::File*>(mdb_env_get_userctx(mdb_txn_env(txn_)))->bytes = kGarbledFile;
-  const bool answered = rc == MDB_SUCCESS || rc == MDB_NOTFOUND || rc == MDB_BAD_VALSIZE;  // the last: no key at all
+  // MDB_BAD_VALSIZE: the key is not valid, so it cannot be present.
+  const bool answered = rc == MDB_SUCCESS || rc == MDB_NOTFOUND || rc == MDB_BAD_VALSIZE;
   if (!answered && damage_ == MDB_SUCCESS) damage_ = rc;
   return rc == MDB_SUCCESS;
 }
@@ -171,7 +172,8 @@ std::optional<std::string_view> Txn::get(MDB_dbi db, std::string_view key) const
 Result<void> Txn::put(MDB_dbi db, std::string_view key, std::string_view value, unsigned flags) {
   MDB_val k = to_val(key), v = to_val(value);
   const int rc = survive([&] { return mdb_put(txn_, db, &k, &v, flags); });
-  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;  // let lie what LMDB was in the midst of
+  // The interrupted transaction is neither committed nor aborted.
+  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;
   if (rc != 0) return describe("put", rc);
   return {};
 }
@@ -179,7 +181,8 @@ Result<void> Txn::put(MDB_dbi db, std::string_view key, std::string_view value, 
 Result<char*> Txn::reserve(MDB_dbi db, std::string_view key, size_t bytes, unsigned flags) {
   MDB_val k = to_val(key), v{bytes, nullptr};
   const int rc = survive([&] { return mdb_put(txn_, db, &k, &v, flags | MDB_RESERVE); });
-  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;  // let lie what LMDB was in the midst of
+  // The interrupted transaction is neither committed nor aborted.
+  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;
   if (rc != 0) return describe("reserve", rc);
   return static_cast<char*>(v.mv_data);
 }
@@ -187,7 +190,8 @@ Result<char*> Txn::reserve(MDB_dbi db, std::string_view key, size_t bytes, unsig
 Result<bool> Txn::erase(MDB_dbi db, std::string_view key) {
   MDB_val k = to_val(key);
   const int rc = survive([&] { return mdb_del(txn_, db, &k, nullptr); });
-  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;  // let lie what LMDB was in the midst of
+  // The interrupted transaction is neither committed nor aborted.
+  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;
   if (rc == MDB_NOTFOUND) return false;
   if (rc != 0) return describe("delete", rc);
   return true;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RAII over LMDB. An environment is opened once a process and never across fork; a transaction is short: copy out,
-// then let it go before anything slow (a long reader stops page reuse and grows the file).
+// RAII over LMDB. A process opens an environment once and never uses it across a fork. A transaction must be short:
+// copy the data out, and end it before anything slow. A long reader prevents the reuse of pages, so the file grows.
 #pragma once
 
 #include <lmdb.h>
@@ -28,17 +28,17 @@ enum class Access { read, write };
 
 class Env {
  public:
-  // `directory` must exist. Stale readers of dead processes are cleared. Errors name the directory and the reason,
-  // a damaged environment included. Damage that comes later is told by core/lmdb_damage.h, or, where the file was cut
-  // off, by the Error of every transaction that would begin.
+  // `directory` must exist. Readers of dead processes are cleared. Errors name the directory and the reason, also for a
+  // damaged environment. core/lmdb_damage.h handles damage that happens later. If the file was cut off, every
+  // transaction that would begin returns an Error.
   static Result<Env> open(const std::string& directory, const EnvOptions& options);
   MDB_env* get() const { return env_.get(); }
 
  private:
-  // LMDB's file only grows: one that is shorter than it was has been cut off, and reading it would be a SIGBUS.
+  // LMDB's file only grows. A file that is shorter than before was cut off, and reading it would raise SIGBUS.
   struct File {
     std::string directory;
-    std::atomic<uint64_t> bytes{0};  // at the last look
+    std::atomic<uint64_t> bytes{0};  // at the last check
   };
   struct Close {
     void operator()(MDB_env* env) const;
@@ -46,11 +46,11 @@ class Env {
   friend class Txn;
   static Result<void> look_at_file(MDB_env* env);
   explicit Env(MDB_env* env) : env_(env) {}
-  std::unique_ptr<File> file_ = std::make_unique<File>();  // outlives env_, whose user context it is
+  std::unique_ptr<File> file_ = std::make_unique<File>();  // outlives env_, because it is env_'s user context
   std::unique_ptr<MDB_env, Close> env_;
 };
 
-// Aborts unless committed. One thread at a time; a write transaction blocks until it is the only one.
+// Aborts unless committed. Use it from one thread at a time. A write transaction blocks until it is the only one.
 class Txn {
  public:
   static Result<Txn> begin(const Env& env, Access access);
@@ -58,35 +58,35 @@ class Txn {
   Txn& operator=(Txn&& other) noexcept;
   ~Txn() { abort(); }
 
-  Result<void> commit();  // MDB_MAP_FULL, ENOSPC, EIO and !sound() come back as errors; nothing is changed then
+  Result<void> commit();  // MDB_MAP_FULL, ENOSPC, EIO and !sound() are returned as errors; then nothing was changed
   void abort();
-  // For hot readers: give the snapshot up and take a new one later without allocation.
+  // For readers on hot paths: releases the snapshot and takes a new one later without allocation.
   void reset() { mdb_txn_reset(txn_); }
   Result<void> renew();
-  Result<void> renew_unlooked();  // when the file's size was looked at a moment ago: several in one turn of a loop
+  Result<void> renew_unlooked();  // use it if the file's size was checked in the same turn of a loop
 
   Result<MDB_dbi> open_db(const char* name, unsigned flags = 0);  // MDB_CREATE, MDB_INTEGERKEY, ...
-  // The view is valid until the next write in this transaction or its end.
+  // The view is valid until the next write in this transaction or until its end.
   std::optional<std::string_view> get(MDB_dbi db, std::string_view key) const;
   Result<void> put(MDB_dbi db, std::string_view key, std::string_view value, unsigned flags = 0);
-  // Reserves space to be filled by the caller before the next write.
+  // Reserves space. The caller must fill it before the next write.
   Result<char*> reserve(MDB_dbi db, std::string_view key, size_t bytes, unsigned flags = 0);
-  Result<bool> erase(MDB_dbi db, std::string_view key);  // false: was not there
+  Result<bool> erase(MDB_dbi db, std::string_view key);  // false: there was no such key
   size_t entries(MDB_dbi db) const;
-  // An Error once get() or a cursor met damage: what they did not find may be there all the same.
+  // Returns an Error once get() or a cursor met damage: entries that they did not find may still exist.
   Result<void> sound() const;
   MDB_txn* get() const { return txn_; }
 
  private:
   friend class Cursor;
   explicit Txn(MDB_txn* txn) : txn_(txn) {}
-  bool found(int rc) const;  // remembers what is neither found nor absent
+  bool found(int rc) const;  // remembers any return code other than found or absent
   MDB_txn* txn_ = nullptr;
   mutable int damage_ = MDB_SUCCESS;
 };
 
-// Iterates in key order. Lives inside its transaction, which does not move meanwhile. Damage ends it, and is kept
-// there.
+// Iterates in key order. It must not outlive its transaction, and the transaction must not move meanwhile. Damage ends
+// the iteration; the transaction remembers it.
 class Cursor {
  public:
   Cursor(const Txn& txn, MDB_dbi db);
@@ -98,7 +98,7 @@ class Cursor {
   bool last() { return move(MDB_LAST); }
   bool next() { return move(MDB_NEXT); }
   bool previous() { return move(MDB_PREV); }
-  bool seek(std::string_view key);  // the first entry at or after key
+  bool seek(std::string_view key);  // moves to the first entry at or after key
   std::string_view key() const { return key_; }
   std::string_view value() const { return value_; }
 
@@ -109,7 +109,7 @@ class Cursor {
   std::string_view key_, value_;
 };
 
-// Integers as keys sort by value when they are big-endian.
+// Big-endian, because then integer keys sort by value.
 std::string be64(uint64_t value);
 uint64_t be64(std::string_view eight_bytes);
 

@@ -16,7 +16,7 @@
 namespace tidegate::lmdb {
 namespace {
 
-// The file's format, as mdb.c of lmdb 0.9 lays it out on a 64-bit little-endian machine.
+// The file format as mdb.c of lmdb 0.9 writes it on a 64-bit little-endian machine.
 constexpr size_t kPageHeader = 16;  // page number 8, pad 2, flags 2, lower 2, upper 2; then 2-byte node offsets
 constexpr uint16_t kBranch = 0x01, kLeaf = 0x02, kOverflow = 0x04, kMeta = 0x08, kFixedLeaf = 0x20;
 constexpr size_t kNodeHeader = 8;  // low and high half of size or page number 2 + 2, flags 2, key size 2
@@ -66,7 +66,7 @@ std::optional<Meta> read_meta(int fd, uint64_t offset) {
               load<uint64_t>(meta + 128)};
 }
 
-// The newer of the two meta pages, as LMDB would choose.
+// Returns the newer of the two meta pages, as LMDB would choose.
 Result<Meta> newest_meta(int fd) {
   const std::optional<Meta> first = read_meta(fd, 0);
   if (!first) return damaged("the first page is not LMDB's");
@@ -113,7 +113,7 @@ class Walk {
         lower < kPageHeader || lower > upper || upper > meta_.page_bytes) {
       return damaged(fmt::format("page {} is garbled", number));
     }
-    if ((flags & kFixedLeaf) != 0) return {};  // bare keys of one size
+    if ((flags & kFixedLeaf) != 0) return {};  // keys of one size, without values
     for (size_t at = kPageHeader; at < lower; at += 2) {
       if (Result<void> sound = node(bytes, load<uint16_t>(bytes.data() + at), number, height); !sound) return sound;
     }
@@ -137,7 +137,7 @@ class Walk {
     return data_bytes == kTreeBytes ? tree(Tree(page_bytes.data() + data_at)) : Result<void>(garbled());
   }
 
-  // A value on pages of its own, of which only the first has a header.
+  // A value on pages of its own. Only the first of these pages has a header.
   Result<void> overflow(uint64_t number, uint64_t bytes) {
     char header[kPageHeader];
     const uint64_t count = (kPageHeader + bytes + meta_.page_bytes - 1) / meta_.page_bytes;
@@ -171,7 +171,8 @@ Result<void> check(const std::string& directory) {
   if (!fd) return errno == ENOENT ? Result<void>() : fail("lmdb: open " + path + ": " + std::strerror(errno));
   struct stat file {};
   if (::fstat(fd.get(), &file) == 0 && file.st_size == 0) return {};
-  // A writer may reuse the pages of a transaction that is not the newest any more: what was seen then says nothing.
+  // A writer may reuse the pages of a transaction that is no longer the newest. Then our result says nothing, and we
+  // check again.
   Result<void> outcome = damaged("unreadable");
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const Result<Meta> before = newest_meta(fd.get());

@@ -17,7 +17,7 @@
 namespace tidegate::lmdb {
 namespace {
 
-// A signal handler reads these: plain bytes, written before `env` and let go after it.
+// A signal handler reads these. So they are plain bytes, written before `env` is set and released after it is cleared.
 struct Watched {
   std::array<char, 1024> directory{};
   uintptr_t map_begin = 0, map_end = 0;
@@ -25,13 +25,13 @@ struct Watched {
   volatile bool can_do_without = false;
 };
 std::array<Watched, kMaxWatched> watched;
-std::mutex watched_mutex;  // among watch() and unwatch()
+std::mutex watched_mutex;  // serialises watch() and unwatch()
 
 thread_local bool has_survivor = false;
 
 void write_all(std::string_view text) { (void)!::write(STDERR_FILENO, text.data(), text.size()); }
 
-// Only what is safe in a signal handler.
+// Uses only calls that are safe in a signal handler.
 void tell(const Watched& at, std::string_view what, bool ends = true) {
   write_all("tidegate: lmdb: ");
   write_all(at.directory.data());
@@ -53,11 +53,12 @@ void on_bus_error(int, siginfo_t* info, void*) {
       break;
     }
   }
-  // Back to where it struck, and this time it ends the process, with a core where those are wanted.
+  // Returns to the instruction that failed. It fails again, and this time it ends the process, with a core dump if
+  // enabled.
   ::signal(SIGBUS, SIG_DFL);
 }
 
-// LMDB aborts when this returns. It is C compiled with unwind tables, so that an exception passes through it.
+// LMDB aborts when this function returns. LMDB is C compiled with unwind tables, so an exception can pass through it.
 void on_assertion(MDB_env* env, const char* assertion) {
   bool ends = true;
   for (const Watched& at : watched) {
@@ -70,7 +71,8 @@ void on_assertion(MDB_env* env, const char* assertion) {
   if (!ends) throw Garbled{};
 }
 
-// Where the environment's file is mapped; LMDB does not tell. Lines of proc(5) maps: begin-end modes offset dev inode.
+// Finds where the environment's file is mapped, because LMDB does not say. A line of /proc/self/maps is: begin-end
+// modes offset dev inode.
 void find_map(MDB_env* env, Watched& slot) {
   mdb_filehandle_t fd = -1;
   struct stat file {};

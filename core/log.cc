@@ -42,7 +42,7 @@ Counter& dropped_lines() {
 void set_log_level(LogLevel level) { g_level.store(level, std::memory_order_relaxed); }
 void set_log_component(std::string_view component) {
   g_component = component;
-  dropped_lines();  // declared: a scrape shows it from the start
+  dropped_lines();  // registers the counter, so that a scrape shows it from the start
 }
 bool log_enabled(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
 
@@ -73,7 +73,7 @@ void log_line(LogLevel level, std::string_view message) {
   const std::string line = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z {} {}: {}\n", utc.tm_year + 1900,
                                        utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
                                        now_ns % kNsPerS / kNsPerMs, level_name(level), g_component, printable(message));
-  // A line that stderr does not take is lost on purpose: logging never blocks or fails its caller.
+  // A line that stderr does not take is lost on purpose: logging never blocks its caller and never fails.
   if (::write(STDERR_FILENO, line.data(), line.size()) != static_cast<ssize_t>(line.size())) dropped_lines().add();
 }
 

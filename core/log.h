@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Log lines for people and machines, one JSON-free line each on stderr: time, level, component, message.
-// Never called on a packet, query or request hot path. Thread-safe: a line is one write(2).
+// Log lines for people and machines, on stderr: each is one line, not JSON, with time, level, component and message.
+// Never called on the hot path of packets, queries or requests. Thread-safe: a line is one write(2).
 #pragma once
 
 #include <fmt/format.h>
@@ -13,11 +13,11 @@ namespace tidegate {
 enum class LogLevel { debug, info, warn, error };
 
 void set_log_level(LogLevel level);
-void set_log_component(std::string_view component);  // "l7", "dns"; once, at start
+void set_log_component(std::string_view component);  // "l7", "dns"; call once, at start
 bool log_enabled(LogLevel level);
 void log_line(LogLevel level, std::string_view message);
-// `message` as a line shows it, whoever it came from: control bytes as \\x1b, lines after the first indented, so that
-// none looks like a line of its own, and cut at kLogMessageBytes.
+// The form of `message` in a line, whoever wrote it. Control bytes become \x1b, lines after the first are indented so
+// that none looks like a line of its own, and it is cut at kLogMessageBytes.
 std::string printable(std::string_view message);
 
 template <class... Args>

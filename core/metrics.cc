@@ -17,7 +17,7 @@ size_t metric_thread_index() {
 size_t LatencyHistogram::bucket_of(uint64_t ns) {
   const uint64_t us = ns / 1000;
   if (us < 4) return us;
-  const auto exponent = static_cast<size_t>(std::bit_width(us)) - 1;  // >= 2
+  const auto exponent = static_cast<size_t>(std::bit_width(us)) - 1;  // at least 2
   const size_t quarter = us >> (exponent - 2) & 3;
   return std::min((exponent - 1) * 4 + quarter, kBuckets - 1);
 }
@@ -120,7 +120,7 @@ void append_histogram(std::string& out, const std::string& name, const std::stri
   uint64_t cumulative = 0;
   for (size_t bucket = 0; bucket + 1 < LatencyHistogram::kBuckets; ++bucket) {
     cumulative += histogram.count_in(bucket);
-    if (bucket % 2 == 0) continue;  // every second bound keeps the page readable
+    if (bucket % 2 == 0) continue;  // every second bound is enough, and keeps the page readable
     out += fmt::format("{}_bucket{{{}le=\"{:.9g}\"}} {}\n", name, inner,
                        static_cast<double>(LatencyHistogram::upper_bound_ns(bucket)) / 1e9, cumulative);
   }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics: counters that cost a plain add on the thread that counts, summed only when someone scrapes.
+// Metrics: counters that cost a plain add on the counting thread. They are summed only when someone scrapes.
 //
-// Names: tidegate_<plane>_<what>_<unit>[_total]. Declare at start (allocates, locks); count anywhere (neither).
-// Each thread owns one cache line of each counter, so no two threads ever write the same line.
+// Names: tidegate_<plane>_<what>_<unit>[_total]. Declare counters at start: that allocates and locks. Counting does
+// neither and may happen anywhere. Each thread owns one cache line of each counter, so no two threads write the same
+// line.
 #pragma once
 
 #include <array>
@@ -18,10 +19,10 @@
 
 namespace tidegate {
 
-constexpr size_t kMaxMetricThreads = 32;  // a thread past this shares the last slot with atomic adds
+constexpr size_t kMaxMetricThreads = 32;  // threads beyond this number share the last slot with atomic adds
 size_t metric_thread_index();             // assigned on first use, for the life of the thread
 
-// A slot that only its thread writes is added to without a locked instruction.
+// If only one thread writes a slot, the add needs no locked instruction.
 inline void add_to_slot(std::atomic<uint64_t>& value, size_t thread_index, uint64_t n) {
   if (thread_index + 1 < kMaxMetricThreads) {
     value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
@@ -49,7 +50,8 @@ class Counter {
   std::array<Slot, kMaxMetricThreads> slots_;
 };
 
-// Log-linear buckets: four a power of two from 1 µs to ~134 s, in nanoseconds; exported in seconds.
+// Log-linear buckets: four per power of two from 1 µs to ~134 s. Values are in nanoseconds; they are exported in
+// seconds.
 class LatencyHistogram {
  public:
   static constexpr size_t kBuckets = 4 * 26 + 1;
@@ -71,13 +73,14 @@ using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 
 class Metrics {
  public:
-  // The same name and labels return the same object. References live as long as the registry.
+  // The same name and labels return the same object. References are valid as long as the registry.
   Counter& counter(std::string_view name, std::string_view help, const MetricLabels& labels = {});
   LatencyHistogram& latency(std::string_view name, std::string_view help, const MetricLabels& labels = {});
-  // Read when scraped, on the scraping thread.
+  // Calls `read` on the scraping thread at each scrape.
   void gauge(std::string_view name, std::string_view help, std::function<double()> read,
              const MetricLabels& labels = {});
-  // Appends families whose label sets change at run time; called on the scraping thread. Neither may declare metrics.
+  // For families whose label sets change at run time: `append` writes them, on the scraping thread. Neither callback
+  // may declare metrics.
   void collector(std::function<void(std::string& out)> append);
 
   // Prometheus text exposition format 0.0.4.
@@ -101,10 +104,10 @@ class Metrics {
   std::vector<std::function<void(std::string&)>> collectors_;
 };
 
-// The process's registry.
+// The registry of the process.
 Metrics& metrics();
 
-// {a="b",c="d"} with Prometheus escaping, or nothing for no labels.
+// Returns {a="b",c="d"} with Prometheus escaping, or an empty string if there are no labels.
 std::string render_labels(const MetricLabels& labels);
 
 }  // namespace tidegate

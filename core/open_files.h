@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many files and sockets this process may have open at once, and whose fault it is when there are no more.
+// How many files and sockets this process may open at once, and which errors mean that our own limit is reached.
 #pragma once
 
 #include <cstdint>
@@ -10,23 +10,26 @@ namespace tidegate {
 
 uint64_t open_files_limit();
 
-// Takes all that the system lets it have. A shell or a service manager begins with 1024 for the sake of select(2),
-// which nothing here uses; a proxy has two descriptors a request, a control one for each probe that is under way.
+// Raises the limit to all that the system allows. A shell or a service manager starts us with 1024 for the sake of
+// select(2), which nothing here uses. A proxy needs two descriptors per request, and control needs one for each running
+// probe.
 void raise_open_files_limit();
 
-// The last descriptors are for the admin socket, the log and the next configuration. Whoever opens a socket for a
-// client, or because of one, asks this about it and closes it when the answer is yes. The kernel gives the lowest free
-// number, so a number says how many are open. They are kReservedFiles, of a small limit an eighth.
+// True if the number of `fd` is reserved. The last descriptors are for the admin socket, the log and the next
+// configuration. Code that opens a socket for a client, or because of one, must call this and close the socket if it
+// returns true. The kernel gives the lowest free number, so a number tells how many are open. kReservedFiles numbers
+// are reserved; of a small limit, an eighth.
 bool is_reserved_file(int fd);
-// The same file under the lowest free number: for one with a reserved number, once another was closed for it. Numbers
-// go on saying how many are open then. Where that fails the file keeps its number.
+// Returns the same file with the lowest free number. Use it for a file with a reserved number after another file was
+// closed for it, so that numbers continue to tell how many are open. If it fails, the file keeps its number.
 UniqueFd under_lowest_number(UniqueFd fd);
 
-// The error of a call that opens, accepts or connects says that this process or host has reached a limit of its own:
-// descriptors (EMFILE, ENFILE), memory for sockets (ENOBUFS, ENOMEM), ports (EADDRNOTAVAIL). The peer is not to blame.
+// True if the error of an open, accept or connect means that this process or host reached a limit of its own:
+// descriptors (EMFILE, ENFILE), memory for sockets (ENOBUFS, ENOMEM), ports (EADDRNOTAVAIL). Then the peer is not at
+// fault.
 bool is_own_limit(int error);
 
-// Whether a connection waits to be accepted: accept(2) without a descriptor says EMFILE also where nobody waits.
+// True if a connection waits to be accepted. Without a free descriptor, accept(2) returns EMFILE even if none waits.
 bool connection_waits(int listener);
 
 }  // namespace tidegate

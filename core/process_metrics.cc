@@ -33,7 +33,7 @@ uint64_t open_fds() {
   if (!directory) return 0;
   uint64_t entries = 0;
   while (::readdir(directory.get()) != nullptr) ++entries;
-  return entries - 3;  // ".", ".." and the directory itself
+  return entries - 3;  // do not count ".", ".." and the directory itself
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel knows of this process, as Prometheus text.
+// What the kernel knows about this process, as Prometheus text.
 #pragma once
 
 #include <string>
@@ -7,9 +7,10 @@
 
 namespace tidegate {
 
-// The families that Prometheus' client libraries name process_{cpu_seconds_total,resident_memory_bytes,
-// virtual_memory_bytes,open_fds,max_fds,start_time_seconds}, and <prefix>_build_info, read now. `prefix`:
-// "tidegate_l7". Costs a walk of /proc/self/fd: for scrapes only.
+// Returns the families process_{cpu_seconds_total,resident_memory_bytes,
+// virtual_memory_bytes,open_fds,max_fds,start_time_seconds}, named as in Prometheus' client libraries, and
+// <prefix>_build_info. They are read at the call. An example of `prefix` is "tidegate_l7". It walks /proc/self/fd, so
+// use it only for scrapes.
 std::string process_metrics_text(std::string_view prefix);
 
 }  // namespace tidegate

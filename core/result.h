@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Result<T>: a value or an Error with a sentence for a person. The shape is std::expected's, so that it can be swapped
-// later.
+// Result<T>: a value, or an Error with a sentence for a person. It has the interface of std::expected, so that it can
+// be replaced later.
 #pragma once
 
 #include <cassert>
@@ -14,7 +14,7 @@ struct Error {
   std::string message;
 };
 
-// Makes an Error; converts to any Result<T>.
+// Makes an Error, which converts to any Result<T>.
 [[nodiscard]] inline Error fail(std::string message) { return Error{std::move(message)}; }
 
 template <class T>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads that top -H, perf and a debugger show by name.
+// Threads with names, which top -H, perf and a debugger show.
 #pragma once
 
 #include <pthread.h>
@@ -10,7 +10,7 @@
 
 namespace tidegate {
 
-// `name`: 15 bytes at most are kept.
+// Only the first 15 bytes of `name` are kept.
 template <class Run>
 std::thread start_thread(const std::string& name, Run run) {
   std::thread thread(std::move(run));

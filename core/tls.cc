@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Contexts: what servers and clients agree to speak, and which certificate answers to which name.
+// TLS contexts: which versions and ciphers servers and clients use, and which certificate belongs to which name.
 #include "core/tls.h"
 
 #include <map>
@@ -10,13 +10,14 @@
 namespace tidegate {
 namespace {
 
-// Forward secret and authenticated only; AES-128 first, ChaCha20 for clients that put it first (no AES in hardware).
+// Only ciphers with forward secrecy and authentication. AES-128 comes first, or ChaCha20 for clients that prefer it (no
+// AES in hardware).
 constexpr char kTls12Ciphers[] =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:"
     "ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 constexpr char kTls13Ciphers[] = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384";
 constexpr char kGroups[] = "X25519:P-256:P-384";
-constexpr unsigned char kSessionContext[] = "tidegate";  // the same on every host that shares ticket keys
+constexpr unsigned char kSessionContext[] = "tidegate";  // equal on every host that shares ticket keys
 
 std::string alpn_wire(const std::vector<std::string>& protocols) {
   std::string wire;
@@ -27,7 +28,7 @@ std::string alpn_wire(const std::vector<std::string>& protocols) {
   return wire;
 }
 
-// RFC 7301 §3.2: our first protocol that the client offers; none in common is fatal.
+// RFC 7301 §3.2: selects our first protocol that the client offers. No common protocol is a fatal error.
 int select_alpn(SSL*, const unsigned char** selected, unsigned char* selected_bytes, const unsigned char* offered,
                 unsigned offered_bytes, void* wire_of_ours) {
   const std::string& ours = *static_cast<const std::string*>(wire_of_ours);
@@ -44,7 +45,7 @@ int select_alpn(SSL*, const unsigned char** selected, unsigned char* selected_by
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-// Acknowledged, so that a session remembers the name it was made for.
+// The name is acknowledged, so that a session remembers the name it was made for.
 int accept_server_name(SSL*, int*, void*) { return SSL_TLSEXT_ERR_OK; }
 
 void set_modes(SSL_CTX* context) {
@@ -84,7 +85,7 @@ TlsContext::TlsContext(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 TlsContext::~TlsContext() = default;
 SSL_CTX* TlsContext::get() const { return impl_->context.get(); }
 
-// Exact name first, then the wildcard that stands for its first label (RFC 6125 §6.4.3), then the first identity.
+// First the exact name, then the wildcard that covers its first label (RFC 6125 §6.4.3), then the first identity.
 const std::vector<size_t>& TlsContext::Impl::identities_for(std::string_view server_name) const {
   std::string name(server_name);
   for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
@@ -95,13 +96,13 @@ const std::vector<size_t>& TlsContext::Impl::identities_for(std::string_view ser
   return fallback;
 }
 
-// Called once a full handshake, with SNI known; resumed sessions need no certificate. Identities of one name and
-// different key types all apply: OpenSSL takes the one the client can verify.
+// Called once per full handshake, when SNI is known. Resumed sessions need no certificate. If several identities have
+// the name but different key types, all are given to OpenSSL, which takes the one that the client can verify.
 int TlsContext::Impl::choose_certificate(SSL* ssl, void* self) {
   const auto* impl = static_cast<const Impl*>(self);
   const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   const std::vector<size_t>& chosen = impl->identities_for(name != nullptr ? name : "");
-  if (chosen == impl->fallback) return 1;  // the context's own
+  if (chosen == impl->fallback) return 1;  // the context already has it
   SSL_certs_clear(ssl);
   for (const size_t index : chosen) {
     const LoadedIdentity& identity = impl->identities[index];
@@ -142,7 +143,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const TlsServerOptions& o
   if (const Result<void> set = set_protocols(context, options); !set) return set.error();
   if (const Result<void> checked = check_alpn(options.alpn); !checked) return checked.error();
   if (const Result<void> taken = impl->take_identities(options.identities); !taken) return taken.error();
-  // What the macro SSL_CTX_set_tlsext_servername_callback does, without its old-style cast.
+  // Does what the macro SSL_CTX_set_tlsext_servername_callback does, without its old-style cast.
   SSL_CTX_callback_ctrl(context, SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, reinterpret_cast<void (*)()>(accept_server_name));
   impl->alpn = alpn_wire(options.alpn);
   if (!impl->alpn.empty()) SSL_CTX_set_alpn_select_cb(context, select_alpn, &impl->alpn);
@@ -168,7 +169,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::client(const TlsClientOptions& o
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   if (const Result<void> checked = check_alpn(options.alpn); !checked) return checked.error();
   const std::string alpn = alpn_wire(options.alpn);
-  if (!alpn.empty()) {  // 0 is success here
+  if (!alpn.empty()) {  // this function returns 0 on success
     SSL_CTX_set_alpn_protos(context, reinterpret_cast<const unsigned char*>(alpn.data()),
                             static_cast<unsigned>(alpn.size()));
   }

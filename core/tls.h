@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// TLS over OpenSSL, reached through this file alone. A context per worker thread: OpenSSL 3.0 scales badly when threads
-// share an SSL_CTX. Stream objects belong to one thread.
+// TLS over OpenSSL. Only this file gives access to it. Each worker thread has its own context, because OpenSSL 3.0
+// scales badly when threads share an SSL_CTX. A stream object belongs to one thread.
 #pragma once
 
 #include <array>
@@ -23,21 +23,21 @@ struct TlsIdentity {
   std::string key_pem;
 };
 
-// What a certificate says of itself, for SNI, expiry warnings and `check`.
+// What a certificate says about itself, for SNI, expiry warnings and `check`.
 struct CertificateInfo {
-  std::vector<std::string> names;             // DNS SANs (CN when there are none), lower case, may start with "*."
+  std::vector<std::string> names;             // DNS SANs (the CN if there are none), lower case, may start with "*."
   int64_t not_before_s = 0, not_after_s = 0;  // epoch
   std::string subject, issuer;
 };
-// Parses both and verifies that they belong together.
+// Parses certificate and key, and verifies that they belong together.
 Result<CertificateInfo> inspect_identity(const TlsIdentity& identity);
 
-// Stateless-resumption keys (RFC 5077), equal on every host of a site: derived from the site's secret per time window,
-// so one proxy resumes another's sessions and nobody copies key files about.
+// Keys for stateless session resumption (RFC 5077), equal on every host of a site. They are derived from the site's
+// secret for each time window. So one proxy resumes another's sessions, and nobody copies key files.
 class TicketKeys {
  public:
-  static constexpr int64_t kWindowS = 12 * 3600;  // a key issues for one window and is accepted for one more
-  // `epoch_s` tells the time; the wall clock unless given.
+  static constexpr int64_t kWindowS = 12 * 3600;  // a key issues tickets for one window and is accepted for one more
+  // `epoch_s` returns the time; the default is the wall clock.
   explicit TicketKeys(std::string secret, int64_t (*epoch_s)() = wall_clock_s)
       : secret_(std::move(secret)), epoch_s_(epoch_s) {}
   struct Key {
@@ -56,17 +56,17 @@ class TicketKeys {
 };
 
 struct TlsServerOptions {
-  std::vector<TlsIdentity> identities;        // the first serves clients without a matching SNI
+  std::vector<TlsIdentity> identities;        // the first one serves clients without a matching SNI
   std::vector<std::string> alpn;              // in our order of preference: {"h2", "http/1.1"}
   std::string min_version = "1.2";            // "1.2" or "1.3"
-  std::string ciphers;                        // TLS 1.2 list; empty: ours
+  std::string ciphers;                        // for TLS 1.2; empty: our own list
   std::shared_ptr<const TicketKeys> tickets;  // null: no resumption
 };
 
 struct TlsClientOptions {
   std::vector<std::string> alpn;
   bool verify = false;
-  std::string ca_pem;  // empty: the system's
+  std::string ca_pem;  // empty: the system's roots
 };
 
 class TlsContext {
@@ -84,17 +84,17 @@ class TlsContext {
 };
 
 enum class TlsStatus : uint8_t {
-  ok,          // progress was made; `bytes` says how much
+  ok,          // made progress; `bytes` says how much
   want_read,   // wait for EPOLLIN
   want_write,  // wait for EPOLLOUT
   closed,      // orderly close_notify
   error,       // the connection is unusable; last_error() says why
 };
 
-// One TLS connection over a non-blocking socket it borrows.
+// One TLS connection over a non-blocking socket, which it borrows.
 class TlsStream {
  public:
-  // `server_name` is for clients: SNI and, when the context verifies, the name that must match.
+  // `server_name` is for clients: it is sent as SNI and, if the context verifies, the certificate must match it.
   TlsStream(std::shared_ptr<TlsContext> context, int fd, bool server, const std::string& server_name = {});
   ~TlsStream();
   TlsStream(const TlsStream&) = delete;
@@ -106,22 +106,22 @@ class TlsStream {
     size_t bytes = 0;
   };
   Io read(char* buffer, size_t bytes);
-  // A short write must be repeated with the same bytes first (the buffer may have moved).
+  // After a short write, the next call must repeat the same bytes (the buffer may have moved).
   Io write(const char* buffer, size_t bytes);
-  // Between cork() and uncork(), on one thread and without waiting in between, records gather and leave in few large
-  // sends. uncork() and flush(): want_write when the socket did not take all; the rest is kept here and leaves with
-  // flush().
+  // Between cork() and uncork() records are collected and sent in a few large sends. Both calls must come from the same
+  // thread, and it must not wait between them. uncork() and flush() return want_write if the socket did not take
+  // everything; the rest is kept here and flush() sends it.
   void cork();
   TlsStatus uncork();
   TlsStatus flush();
   bool drained() const { return wire_.unsent.empty(); }
-  // read() may give more without anything new from the socket. Not so when only the beginning of a record is here.
+  // True if read() may return more without new bytes from the socket. False if only the beginning of a record is here.
   bool has_pending() const { return pending_; }
-  // The last read() took all that the socket held then.
+  // True if the last read() took everything that the socket held at that moment.
   bool emptied_socket() const { return wire_.emptied; }
   void send_close_notify();
 
-  std::string_view alpn() const;         // empty: none negotiated
+  std::string_view alpn() const;         // empty: none was negotiated
   std::string_view server_name() const;  // SNI
   std::string_view version() const;      // "TLSv1.3"
   std::string_view cipher() const;
@@ -130,7 +130,7 @@ class TlsStream {
 
  private:
   friend struct TlsWire;
-  // What lies between OpenSSL and the socket. Empty but for what a full socket did not take.
+  // The buffer between OpenSSL and the socket. It is empty, except for bytes that a full socket did not take.
   struct Wire {
     int fd;
     bool corked = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The inside of a TlsContext. Inside core/tls*.cc only.
+// The implementation of TlsContext. Only for core/tls*.cc.
 #pragma once
 
 #include <optional>
@@ -16,11 +16,11 @@ struct TlsContext::Impl {
   const std::vector<size_t>& identities_for(std::string_view server_name) const;
   static int choose_certificate(SSL* ssl, void* self);
 
-  // Declared before the context, whose callbacks point at them.
+  // Declared before the context, because its callbacks point to them.
   std::vector<LoadedIdentity> identities;
   std::unordered_map<std::string, std::vector<size_t>> by_name;  // indices into identities
   std::vector<size_t> fallback;
-  std::string alpn;  // our protocols as on the wire
+  std::string alpn;  // our protocols in wire format
   std::optional<TicketRing> tickets;
   bool verifies = false;
   SslCtxPtr context;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Certificates and keys: from PEM to OpenSSL, and what they say of themselves.
+// Certificates and keys: from PEM to OpenSSL objects, and what they say about themselves.
 #include <openssl/pem.h>
 
 #include <ctime>
@@ -9,7 +9,7 @@
 namespace tidegate {
 namespace {
 
-// OpenSSL would ask on the terminal.
+// Without this callback OpenSSL would ask for a passphrase on the terminal.
 int refuse_passphrase(char*, int, int, void*) { return 0; }
 
 BioPtr borrow(const std::string& pem) { return BioPtr(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))); }
@@ -33,7 +33,7 @@ std::string name_text(const X509_NAME* name) {
   return {text, static_cast<size_t>(bytes)};
 }
 
-// RFC 6125 §6.4: DNS names of the subject alternative name count, the common name only where there are none.
+// RFC 6125 §6.4: the DNS names of the subject alternative name count. The common name counts only if there are none.
 std::vector<std::string> dns_names(X509* certificate) {
   std::vector<std::string> names;
   auto* alternatives =
@@ -73,7 +73,7 @@ Result<X509StackPtr> parse_certificates(const std::string& pem) {
   while (X509* certificate = PEM_read_bio_X509(in.get(), nullptr, refuse_passphrase, nullptr)) {
     sk_X509_push(chain.get(), certificate);
   }
-  // Running out of PEM blocks is how the list ends.
+  // Finding no further PEM block is the normal end of the list.
   const unsigned long code = ERR_peek_last_error();
   const bool at_end = ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
   if (!at_end) return fail("certificate: " + take_openssl_error());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// OpenSSL's handles as values, and what core/tls*.cc share. Inside core/tls*.cc only.
+// RAII types for OpenSSL's handles, and what core/tls*.cc share. Only for core/tls*.cc.
 #pragma once
 
 #include <openssl/bio.h>
@@ -31,10 +31,10 @@ using X509StackPtr = std::unique_ptr<STACK_OF(X509), OpensslFree<free_x509_stack
 using KeyPtr = std::unique_ptr<EVP_PKEY, OpensslFree<EVP_PKEY_free>>;
 using SslCtxPtr = std::unique_ptr<SSL_CTX, OpensslFree<SSL_CTX_free>>;
 
-// The oldest entry of this thread's error queue as words, and the queue emptied.
+// Returns the oldest entry of this thread's error queue as text, and empties the queue.
 std::string take_openssl_error();
 
-// A certificate with its chain and key, parsed and known to belong together.
+// A certificate with its chain and key, parsed and verified to belong together.
 struct LoadedIdentity {
   X509Ptr certificate;
   X509StackPtr intermediates;
@@ -44,11 +44,11 @@ Result<LoadedIdentity> load_identity(const TlsIdentity& identity);
 CertificateInfo describe_certificate(X509* certificate);
 Result<X509StackPtr> parse_certificates(const std::string& pem);
 
-// The keys a server context issues and accepts tickets with, kept for the window they were made for. One thread.
+// The keys with which a server context issues and accepts tickets, kept for the window they were made for. One thread.
 class TicketRing {
  public:
   explicit TicketRing(std::shared_ptr<const TicketKeys> keys) : keys_(std::move(keys)) {}
-  // Makes `context` issue and accept tickets by this ring, which must outlive it.
+  // Makes `context` issue and accept tickets with this ring, which must outlive it.
   void serve(SSL_CTX* context);
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// TlsStream: one connection, over a BIO of our own because OpenSSL's raises SIGPIPE when the peer is gone.
+// TlsStream: one connection. It uses a BIO of our own, because OpenSSL's raises SIGPIPE when the peer is gone.
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
@@ -14,10 +14,10 @@
 
 namespace tidegate {
 
-// The socket's side of the BIO.
+// The side of the BIO that faces the socket.
 struct TlsWire {
   static constexpr size_t kCorkBytes = 128 * 1024;
-  // Records of the one stream that is corked on this thread.
+  // The collected records of the one corked stream of this thread.
   struct Cork {
     std::unique_ptr<char[]> bytes{new char[kCorkBytes]};
     size_t used = 0;
@@ -29,8 +29,8 @@ struct TlsWire {
 
   static TlsStream::Wire& of(BIO* bio) { return *static_cast<TlsStream::Wire*>(BIO_get_data(bio)); }
 
-  // Sends as much as the socket takes; `bytes` is what is left. False with errno set: EAGAIN, or the connection is
-  // over.
+  // Sends as much as the socket takes. `bytes` becomes what is left. Returns false with errno set: EAGAIN, or the
+  // connection is over.
   static bool send_all(int fd, std::string_view& bytes) {
     while (!bytes.empty()) {
       const ssize_t sent = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
@@ -45,7 +45,7 @@ struct TlsWire {
     std::string_view rest = wire.unsent;
     const bool all = send_all(wire.fd, rest);
     wire.unsent.erase(0, wire.unsent.size() - rest.size());
-    if (all) wire.unsent = {};  // and its memory: few connections ever fill their socket
+    if (all) wire.unsent = {};  // frees the memory too: few connections ever fill their socket
     return all;
   }
 
@@ -58,7 +58,7 @@ struct TlsWire {
     return false;
   }
 
-  // False with errno set. Everything leaves in the order in which OpenSSL wrote it.
+  // Returns false with errno set. All bytes are sent in the order in which OpenSSL wrote them.
   static bool write(TlsStream::Wire& wire, std::string_view bytes, size_t& written) {
     if (!wire.unsent.empty() && !send_unsent(wire)) return false;
     if (!wire.corked) {
@@ -115,11 +115,11 @@ BIO_METHOD* socket_method() {
   return method;
 }
 
-// SNI carries names only (RFC 6066 §3); a certificate's address is matched as an address.
+// SNI can carry only names (RFC 6066 §3). An address in a certificate is compared as an address.
 void expect_peer(SSL* ssl, const std::string& server_name, bool verifies) {
   if (server_name.empty()) return;
   const bool is_address = IpAddress::parse(server_name).has_value();
-  if (!is_address) {  // what the macro SSL_set_tlsext_host_name does, without its old-style cast
+  if (!is_address) {  // does what the macro SSL_set_tlsext_host_name does, without its old-style cast
     std::string name = server_name;
     SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name.data());
   }
@@ -174,12 +174,13 @@ TlsStatus TlsStream::classify(int rc) {
   }
 }
 
-// OpenSSL's error queue must be empty before each call, or an old entry is taken for a new one. So must errno.
+// Before each call OpenSSL's error queue must be empty and errno must be 0; otherwise an old error looks like a new
+// one.
 TlsStatus TlsStream::handshake() {
   ERR_clear_error();
   errno = 0;
   const int rc = SSL_do_handshake(ssl_);
-  pending_ = rc == 1 && SSL_has_pending(ssl_) == 1;  // the first request may have come along
+  pending_ = rc == 1 && SSL_has_pending(ssl_) == 1;  // the first request may have come with the handshake
   return classify(rc);
 }
 
@@ -189,7 +190,7 @@ TlsStream::Io TlsStream::read(char* buffer, size_t bytes) {
   size_t got = 0;
   wire_.emptied = false;
   const int rc = SSL_read_ex(ssl_, buffer, bytes, &got);
-  // What OpenSSL holds when it asks for more is part of a record: only the socket brings the rest.
+  // If OpenSSL asks for more, it holds only a part of a record, and only the socket can bring the rest.
   pending_ = rc == 1 && SSL_has_pending(ssl_) == 1;
   return {rc == 1 ? TlsStatus::ok : classify(rc), got};
 }
@@ -209,7 +210,7 @@ void TlsStream::cork() {
 
 TlsStatus TlsStream::uncork() {
   wire_.corked = false;
-  // What could not leave earlier leaves first.
+  // What could not be sent earlier is sent first.
   if (!wire_.unsent.empty()) {
     TlsWire::Cork& gathered = TlsWire::cork();
     wire_.unsent.append(gathered.bytes.get(), std::exchange(gathered.used, 0));
@@ -231,7 +232,8 @@ TlsStatus TlsStream::classify_sent(bool sent_all) {
 }
 
 void TlsStream::send_close_notify() {
-  if (SSL_in_init(ssl_) || !last_error_.empty()) return;  // SSL_shutdown(3): not before a handshake nor after an error
+  // SSL_shutdown(3): not allowed before the handshake is complete or after an error.
+  if (SSL_in_init(ssl_) || !last_error_.empty()) return;
   ERR_clear_error();
   SSL_shutdown(ssl_);
   ERR_clear_error();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Session tickets (RFC 5077 §4, used by TLS 1.2 and 1.3 alike) under keys that every host of a site derives for itself.
+// Session tickets (RFC 5077 §4, used by TLS 1.2 and 1.3) with keys that every host of a site derives itself.
 #include <openssl/core_names.h>
 #include <openssl/rand.h>
 
@@ -39,8 +39,8 @@ void TicketRing::serve(SSL_CTX* context) {
   SSL_CTX_set_tlsext_ticket_key_evp_cb(context, &TicketRing::on_ticket);
 }
 
-// As SSL_CTX_set_tlsext_ticket_key_evp_cb(3) has it: negative is an error, 0 an unknown key (a full handshake follows),
-// 1 accepts, 2 accepts and renews.
+// Return values of SSL_CTX_set_tlsext_ticket_key_evp_cb(3): negative is an error, 0 is an unknown key (a full handshake
+// follows), 1 accepts, 2 accepts and renews.
 int TicketRing::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                           int encrypt) {
   auto* ring = static_cast<TicketRing*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
@@ -51,15 +51,15 @@ int TicketRing::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_
     std::memcpy(name, key->name.data(), key->name.size());
     if (RAND_bytes(iv, EVP_MAX_IV_LENGTH) != 1) return -1;
   } else {
-    // The next window's key is taken too: another host's clock may be a little ahead.
+    // The key of the next window is accepted too: another host's clock may be a little ahead.
     for (const TicketKeys::Key* candidate : {&ring->current_, &ring->previous_, &ring->next_}) {
       if (key == nullptr && std::memcmp(name, candidate->name.data(), candidate->name.size()) == 0) key = candidate;
     }
     if (key == nullptr) return 0;
   }
-  // Fetched once a process: OpenSSL 3 looks EVP_aes_256_cbc() up anew at each use.
+  // Fetched once per process, because OpenSSL 3 looks EVP_aes_256_cbc() up again at each use.
   static EVP_CIPHER* const aes = EVP_CIPHER_fetch(nullptr, "AES-256-CBC", nullptr);
-  TicketKeys::Key used = *key;  // OpenSSL's parameters are not const
+  TicketKeys::Key used = *key;  // a copy, because OpenSSL's parameters are not const
   char digest[] = "SHA256";
   const OSSL_PARAM params[] = {
       OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, used.hmac.data(), used.hmac.size()),
@@ -70,7 +70,7 @@ int TicketRing::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_
                      EVP_CipherInit_ex(cipher, aes, nullptr, used.aes.data(), iv, encrypt) == 1;
   OPENSSL_cleanse(&used, sizeof used);
   if (!ready) return -1;
-  // TLS 1.3 clients use a ticket once (RFC 8446 §C.4), so each resumption brings the next.
+  // A TLS 1.3 client uses a ticket only once (RFC 8446 §C.4), so each resumption brings the next one.
   const bool renews = encrypt == 0 && (key == &ring->previous_ || SSL_version(ssl) == TLS1_3_VERSION);
   return renews ? 2 : 1;
 }

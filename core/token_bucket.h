@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// TokenBucket: a rate with a burst, in one word (GCRA, ITU-T I.371). It holds the moment at which all that was taken
-// will have been earned again; a moment that has passed means a full bucket.
+// TokenBucket: a rate with a burst, in one word (GCRA, ITU-T I.371). The word holds the moment at which all taken
+// tokens will be earned again. If that moment has passed, the bucket is full.
 //
-// Threads: any. Two takers at once never get more than the rate and the burst give; time may come to them out of order.
+// Threads: any. Two callers at once never get more than the rate and the burst allow. Their times may arrive out of
+// order.
 #pragma once
 
 #include <algorithm>
@@ -12,8 +13,8 @@
 namespace tidegate {
 
 struct TokenRate {
-  uint64_t interval_ns = 0;  // that earns one token; 0: no limit
-  uint64_t burst = 1;        // tokens of a full bucket
+  uint64_t interval_ns = 0;  // time to earn one token; 0: no limit
+  uint64_t burst = 1;        // tokens in a full bucket
 
   static constexpr TokenRate per_second(uint64_t tokens, uint64_t burst) {
     return tokens == 0 ? TokenRate{} : TokenRate{std::max<uint64_t>(1, 1'000'000'000 / tokens), burst};
@@ -23,8 +24,8 @@ struct TokenRate {
 
 class TokenBucket {
  public:
-  // Takes `tokens`, or none of them and says false. `now_ns` monotonic. A debt that was made under a stricter rate
-  // shrinks to the most that this rate allows, so that it ends.
+  // Takes all `tokens`; if there are too few, takes none and returns false. `now_ns` is monotonic. A debt from a
+  // stricter rate is reduced to the largest debt that this rate allows, so that it ends.
   bool take(const TokenRate& rate, uint64_t tokens, uint64_t now_ns) {
     uint64_t due_ns = due_ns_.load(std::memory_order_relaxed);
     for (;;) {
@@ -37,7 +38,7 @@ class TokenBucket {
       }
     }
   }
-  // Takes them also where there are none: the debt is at most one burst, so that it ends.
+  // Takes the tokens even if there are too few. The debt is at most one burst, so that it ends.
   void charge(const TokenRate& rate, uint64_t tokens, uint64_t now_ns) {
     uint64_t due_ns = due_ns_.load(std::memory_order_relaxed);
     uint64_t next_ns;
@@ -45,7 +46,7 @@ class TokenBucket {
       next_ns = std::min(std::max(due_ns, now_ns) + tokens * rate.interval_ns, now_ns + 2 * rate.burst_ns());
     } while (!due_ns_.compare_exchange_weak(due_ns, std::max(due_ns, next_ns), std::memory_order_relaxed));
   }
-  // What could be taken now.
+  // How many tokens could be taken now.
   uint64_t tokens(const TokenRate& rate, uint64_t now_ns) const {
     if (rate.interval_ns == 0) return rate.burst;
     const uint64_t due_ns = std::max(due_ns_.load(std::memory_order_relaxed), now_ns);

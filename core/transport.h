@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transport: bytes over one connected, non-blocking stream socket, plain or TLS. It owns the socket; the loop's
-// registration is the owner's business.
+// Transport: bytes over one connected, non-blocking stream socket, plain or TLS. It owns the socket. The owner of the
+// Transport registers the socket with the loop.
 #pragma once
 
 #include <cstddef>
@@ -20,20 +20,20 @@ class Transport {
 
   Transport() = default;
   explicit Transport(UniqueFd fd) : fd_(std::move(fd)) {}
-  // `tls` is over this fd. read() and write() complete its handshake on the way.
+  // `tls` must use this fd. read() and write() also complete its handshake.
   Transport(UniqueFd fd, std::unique_ptr<TlsStream> tls) : fd_(std::move(fd)), tls_(std::move(tls)) {}
 
-  // ok at once without TLS.
+  // Returns ok at once without TLS.
   IoStatus handshake();
   Io read(char* buffer, size_t bytes);
   Io write(const char* buffer, size_t bytes);
-  // Bytes wait inside, of which the socket's readiness says nothing.
+  // True if bytes wait inside that the socket's readiness does not show.
   bool has_pending() const { return tls_ && tls_->has_pending(); }
   bool is_tls() const { return tls_ != nullptr; }
   void shutdown_write();
   void close();
   int fd() const { return fd_.get(); }
-  // Why the last call said IoStatus::error.
+  // The reason after the last call returned IoStatus::error.
   const std::string& last_error() const { return tls_ ? tls_->last_error() : last_error_; }
 
  private:

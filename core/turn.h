@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// TurnCount: how much one connection has done in the present round of its loop. A connection that has had its share
-// stops, asks EventLoop::call_again for the next round, and the others of the thread are served in between.
+// TurnCount: how much one connection has done in the current round of its loop. A connection that has used its share
+// stops and asks EventLoop::call_again for the next round, so that the thread's other connections are served in
+// between.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@ namespace tidegate {
 
 class TurnCount {
  public:
-  // What is left of `most` in the round that began at `round_ns` (EventLoop::now_ns).
+  // How much of `most` is left in the round that began at `round_ns` (EventLoop::now_ns).
   uint64_t left(uint64_t round_ns, uint64_t most) {
     if (round_ns != round_ns_) {
       round_ns_ = round_ns;
@@ -17,7 +18,7 @@ class TurnCount {
     }
     return used_ < most ? most - used_ : 0;
   }
-  // After left() of the same round.
+  // Call after left() of the same round.
   void use(uint64_t amount) { used_ += amount; }
 
  private:

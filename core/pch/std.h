@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The standard library, as most sources use it.
-// Precompiled for every source of a room. A source still includes what it uses: `./run lint` builds without it. These
-// headers have guards, because g++ warns of `pragma once` in a header that it compiles by itself.
+// The standard library headers that most sources use, precompiled for every source of a room. A source must still
+// include what it uses: `./run lint` builds without this header. These headers have guards, because g++ warns about
+// `pragma once` in a header that it compiles by itself.
 #ifndef TIDEGATE_CORE_PCH_STD_H_
 #define TIDEGATE_CORE_PCH_STD_H_
 
