@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A DNS generator where no packaged one fits: a window of outstanding queries with the latency of each, ECS that
-// differs from query to query, and batches, so that its own cost stays below the server's.
+// A DNS load generator, because no packaged one fits. It keeps a window of outstanding queries with the latency of
+// each, can send a different ECS with each query, and sends in batches so that its own cost stays below the server's.
 //
-// dns_clients ADDRESS:PORT SECONDS NAMES_FILE [ecs]     a name a line, asked for A in turn
-//   prints: answered, seconds, p50_us, p99_us, lost
-// With `ecs` every query carries a client subnet of its own out of 10.0.0.0/8 (RFC 7871).
+//  dns_clients ADDRESS:PORT SECONDS NAMES_FILE [ecs]
+//    asks for A of the names in turn; the file has one name per line
+//    prints: answered, seconds, p50_us, p99_us, lost
+// With `ecs` every query carries its own client subnet from 10.0.0.0/8 (RFC 7871).
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,7 +26,7 @@ using tidegate::Endpoint;
 using tidegate::monotonic_ns;
 
 constexpr unsigned kSockets = 8;
-constexpr unsigned kWindow = 16;  // outstanding queries a socket, and the widest batch
+constexpr unsigned kWindow = 16;  // outstanding queries per socket, and the largest batch
 constexpr uint64_t kLostAfterNs = 200'000'000;
 constexpr size_t kWorstUs = 1'000'000;
 
@@ -68,7 +69,7 @@ Query encode(const std::string& name, uint32_t subnet, bool ecs) {
   return query;
 }
 
-// One connected socket and the times at which its outstanding queries left; a query's id is its slot.
+// One connected socket and the send times of its outstanding queries. The id of a query is its slot.
 struct Client {
   int fd = -1;
   std::array<uint64_t, kWindow> sent_ns{};  // 0: the slot is free

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The floor of DNS over UDP: recvmmsg, set QR, sendmmsg, sixteen at a time. What it costs is what the kernel costs.
+// The floor of DNS over UDP: recvmmsg, set QR, sendmmsg, sixteen at a time. Its cost is the kernel's cost.
 //
-// floor_dns ADDRESS:PORT
+//  floor_dns ADDRESS:PORT
 #include <sys/socket.h>
 
 #include <cstdio>

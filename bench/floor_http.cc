@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The floor of HTTP: an epoll loop that reads, finds the end of the head and writes a canned response; nothing else.
-// What it costs is what the kernel costs. It also serves as the origin of proxied runs, so that the origin is never
-// what is measured.
+// Its cost is the kernel's cost. It is also the origin of proxied runs, so that the origin does not limit the
+// measurement.
 //
-// floor_http ADDRESS:PORT BODY_BYTES [MAX_AGE_SECONDS]
+//  floor_http ADDRESS:PORT BODY_BYTES [MAX_AGE_SECONDS]
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -20,13 +20,13 @@
 
 namespace {
 
-// One connection's unread bytes: small, because requests are.
+// The unread bytes of one connection. The buffer is small because requests are small.
 struct Connection {
   char buffer[16384];
   size_t filled = 0;
 };
 
-// Answers every whole head in the buffer with one write; returns false when the connection is over.
+// Answers every complete head in the buffer with one write. Returns false when the connection is over.
 bool serve(int fd, Connection& connection, const std::string& response, std::string& out) {
   const ssize_t got =
       ::recv(fd, connection.buffer + connection.filled, sizeof connection.buffer - connection.filled, 0);
@@ -38,7 +38,7 @@ bool serve(int fd, Connection& connection, const std::string& response, std::str
     out += response;
   std::copy(rest.begin(), rest.end(), connection.buffer);
   connection.filled = rest.size();
-  // A canned answer of up to 100 kB may not fit the socket buffer at once: wait for it as a blocking server would.
+  // A canned answer of up to 100 kB may not fit into the socket buffer at once. Then wait as a blocking server would.
   for (size_t sent = 0; sent < out.size();) {
     const ssize_t n = ::send(fd, out.data() + sent, out.size() - sent, MSG_NOSIGNAL);
     if (n > 0) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A herd of clients that all want one thing at once, and an origin that takes its time.
+// Many clients that ask for the same thing at once, and an origin that answers slowly.
 //
-// herd origin PORT DELAY_MS BODY_BYTES CACHE_CONTROL   waits, then sends the whole; GET /count tells how many it
-// answered herd clients ADDRESS:PORT PATH COUNT                 connects COUNT clients, then asks with all of them at
-// once
-//   prints: count, first_byte_p50_us, first_byte_p99_us, whole_p50_us, whole_p99_us
+//  herd origin PORT DELAY_MS BODY_BYTES CACHE_CONTROL
+//    waits, then sends the whole answer; GET /count tells how many it has answered
+//  herd clients ADDRESS:PORT PATH COUNT
+//    connects COUNT clients, then all ask at once
+//    prints: count, first_byte_p50_us, first_byte_p99_us, whole_p50_us, whole_p99_us
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -93,7 +94,7 @@ class Origin {
     for (int client; (client = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK)) >= 0;) watch(epoll_, client);
   }
 
-  // Requests are small and come whole.
+  // Requests are small and arrive complete.
   void read(int fd) {
     char buffer[16384];
     const ssize_t got = ::recv(fd, buffer, sizeof buffer, 0);
@@ -128,7 +129,7 @@ class Origin {
   const uint64_t delay_ns_;
   std::string answer_;
   int epoll_ = -1;
-  std::deque<Due> due_;  // in order: everybody waits equally long
+  std::deque<Due> due_;  // in order, because every request waits equally long
   size_t answered_ = 0;
 };
 
@@ -139,7 +140,7 @@ struct Client {
   size_t expected_bytes = 0, got_bytes = 0;  // head and body
 };
 
-// Of an answer with Content-Length, or 0 while its head is not whole.
+// The size of an answer with Content-Length, or 0 while its head is not complete.
 size_t whole_bytes(std::string_view head) {
   const size_t end = head.find("\r\n\r\n");
   if (end == std::string_view::npos) return 0;
@@ -153,7 +154,7 @@ size_t whole_bytes(std::string_view head) {
   return end + 4 + static_cast<size_t>(std::atol(lower.c_str() + field + 17));
 }
 
-// What percentile of `times_ns`, in microseconds.
+// The given percentile of `times_ns`, in microseconds.
 unsigned long percentile_us(std::vector<uint64_t>& times_ns, size_t percent) {
   std::sort(times_ns.begin(), times_ns.end());
   return times_ns[(times_ns.size() - 1) * percent / 100] / 1000;

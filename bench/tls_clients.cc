@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A generator where no packaged one fits: TLS 1.3 handshakes one after another, full or resumed, and crowds of idle
-// connections.
+// A TLS load generator, because no packaged one fits: TLS 1.3 handshakes one after another, full or resumed, and large
+// numbers of idle connections.
 //
-// tls_clients handshakes ADDRESS:PORT NAME SECONDS [resume]   prints: count, seconds, p50_us, p99_us
-// tls_clients idle ADDRESS:PORT NAME COUNT                    opens COUNT connections, prints "ready", holds them until
-// stdin ends
+//  tls_clients handshakes ADDRESS:PORT NAME SECONDS [resume]
+//    prints: count, seconds, p50_us, p99_us
+//  tls_clients idle ADDRESS:PORT NAME COUNT
+//    opens COUNT connections, prints "ready", and holds them until stdin ends
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
@@ -30,10 +31,10 @@ SSL_SESSION* g_ticket = nullptr;
 int keep_ticket(SSL*, SSL_SESSION* session) {
   if (g_ticket != nullptr) SSL_SESSION_free(g_ticket);
   g_ticket = session;
-  return 1;  // ours now
+  return 1;  // the session now belongs to us
 }
 
-// One connected, handshaken client, or null after saying why.
+// Returns one connected client after its handshake, or null after it printed why not.
 SSL* open_client(SSL_CTX* context, const Endpoint& server, const char* name, SSL_SESSION* resume) {
   sockaddr_storage storage;
   const socklen_t length = server.to_sockaddr(storage);
@@ -46,7 +47,7 @@ SSL* open_client(SSL_CTX* context, const Endpoint& server, const char* name, SSL
   SSL_set_fd(ssl, fd);
   SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, const_cast<char*>(name));
   if (resume != nullptr) {
-    // A copy: a session object that has been resumed under TLS 1.3 is spent.
+    // A copy, because a session object can be resumed only once under TLS 1.3.
     SSL_SESSION* copy = SSL_SESSION_dup(resume);
     SSL_set_session(ssl, copy);
     SSL_SESSION_free(copy);
@@ -61,15 +62,15 @@ SSL* open_client(SSL_CTX* context, const Endpoint& server, const char* name, SSL
 
 void close_client(SSL* ssl) {
   const int fd = SSL_get_fd(ssl);
-  // Reset instead of lingering: a generator must not run out of ports.
+  // Resets instead of lingering, so that the generator does not run out of ports.
   const linger now{1, 0};
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-  SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);  // else OpenSSL holds its session for broken
+  SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);  // otherwise OpenSSL marks the session as broken
   SSL_free(ssl);
   ::close(fd);
 }
 
-// A request and the first bytes of its answer: the tickets of TLS 1.3 arrive with them.
+// Sends a request and reads the first bytes of the answer: the tickets of TLS 1.3 arrive with them.
 void exchange(SSL* ssl, const char* name) {
   const std::string request = std::string("GET / HTTP/1.1\r\nHost: ") + name + "\r\n\r\n";
   SSL_write(ssl, request.data(), static_cast<int>(request.size()));

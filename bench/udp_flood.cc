@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A flood of UDP at a given rate, whatever comes back: what is answered or arrives is counted elsewhere, so that this
-// costs as little as can be. Segmentation offload sends 32 datagrams of one flow a system call.
+// Sends UDP at a given rate and ignores what comes back. Answers and arrivals are counted elsewhere, so that this
+// program costs as little as possible. Segmentation offload sends 32 datagrams of one flow per system call.
 //
-// udp_flood ADDRESS:PORT SECONDS RATE FLOWS SIZE            datagrams of SIZE bytes
-// udp_flood ADDRESS:PORT SECONDS RATE FLOWS NAMES_FILE      DNS queries for A of these names, all of one length, in
-// turn
-//   RATE: datagrams a second; 0: as many as can be sent      prints: sent, seconds
+//  udp_flood ADDRESS:PORT SECONDS RATE FLOWS SIZE
+//    datagrams of SIZE bytes
+//  udp_flood ADDRESS:PORT SECONDS RATE FLOWS NAMES_FILE
+//    DNS queries for A of these names in turn; all names have the same length
+//
+//  RATE: datagrams per second; 0: as many as possible      prints: sent, seconds
 #include <linux/udp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -41,7 +43,7 @@ std::string query_for_a(const std::string& name) {
   return query.append("\0\0\1\0\1", 5);
 }
 
-// Datagrams of one size; an empty answer: what was given is neither a size nor a file of names of one length.
+// Returns datagrams of one size. Returns nothing if `what` is neither a size nor a file of names of one length.
 std::vector<std::string> read_datagrams(const char* what) {
   char* end = nullptr;
   const unsigned long size = std::strtoul(what, &end, 10);
@@ -95,7 +97,8 @@ int main(int argc, char** argv) {
       std::memcpy(&batch[i * size], datagrams[(tried + i) % datagrams.size()].data(), size);
     const size_t flow = tried / kBatch % fds.size();
     tried += kBatch;
-    // ECONNREFUSED is an ICMP answer to an earlier one; ENOBUFS and EAGAIN are a full queue: neither was sent.
+    // ECONNREFUSED is an ICMP answer to an earlier datagram. ENOBUFS and EAGAIN mean a full queue. In each case this
+    // batch was not sent.
     if (::send(fds[flow], batch.data(), batch.size(), 0) > 0) sent += kBatch;
   }
   std::printf("%lu %.4f\n", sent, static_cast<double>(now_ns - began_ns) / 1e9);

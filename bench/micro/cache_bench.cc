@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cache's key, its policy, and a hit in memory and on disk.
+// The cache's key and policy, and a hit in memory and on disk.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -89,7 +89,7 @@ void lookup_in_memory(benchmark::State& state) {
 }
 BENCHMARK(lookup_in_memory)->Arg(100)->Arg(100'000);
 
-// On disk alone, and in the page cache: what RAM off costs.
+// With disk only, from the page cache: the cost of a hit without RAM.
 void lookup_on_disk(benchmark::State& state) {
   const RouteCache policy = enabled();
   std::string directory = "/tmp/tidegate-micro-XXXXXX";
@@ -104,7 +104,7 @@ void lookup_on_disk(benchmark::State& state) {
     const std::vector<std::string> paths = store_objects(*cache, loop, static_cast<size_t>(state.range(0)));
     if (paths.empty()) state.SkipWithError("not stored");
     cache->flush();
-    for (const std::string& path : paths) {  // by the reader threads, who note where it lies
+    for (const std::string& path : paths) {  // the reader threads answer these and note where each object lies
       bool read = false;
       const Lookup found =
           cache->lookup(request(path), policy, kNowMs + 1, loop, [&read](const Lookup&) { read = true; });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Maglev, snapshots, and the state store: one change among 10,000 objects.
+// Maglev, snapshots and the state store, with one change among 10,000 objects.
 #include <benchmark/benchmark.h>
 
 #include <filesystem>
@@ -48,7 +48,7 @@ void maglev_pick(benchmark::State& state) {
 }
 BENCHMARK(maglev_pick)->Arg(1)->Arg(100)->Arg(10'000);
 
-// A pool for each ten backends.
+// One pool for every ten backends.
 std::shared_ptr<const Model> model_of(int64_t backends) {
   auto model = std::make_shared<Model>();
   for (int64_t i = 0; i < backends; ++i) {

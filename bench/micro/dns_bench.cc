@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The answer function of the DNS plane, bytes to bytes.
+// The answer function of the DNS plane, from bytes to bytes.
 #include <benchmark/benchmark.h>
 
 #include <array>

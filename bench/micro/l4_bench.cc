@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forwarder's deciding half without a device: parsing, the flow table, a whole burst, a change of tables.
+// The forwarder's decisions without a device: parsing, the flow table, a whole burst, a change of tables.
 #include <benchmark/benchmark.h>
 
 #include <memory>
@@ -40,7 +40,7 @@ void parse_udp_over_ip6(benchmark::State& state) {
 BENCHMARK(parse_tcp_over_ip4);
 BENCHMARK(parse_udp_over_ip6);
 
-// As the forwarder asks: prefetched a burst ahead.
+// Looks up as the forwarder does, with prefetches one burst ahead.
 void flow_hit(benchmark::State& state) {
   const auto flows = static_cast<uint64_t>(state.range(0));
   ConnTable table(flows);
@@ -58,7 +58,7 @@ void flow_hit(benchmark::State& state) {
 }
 BENCHMARK(flow_hit)->Arg(1'000)->Arg(100'000)->Arg(1'000'000);
 
-// Every flow new, in a table that is full of young flows: find, give one up, insert.
+// Every flow is new, in a table full of young flows: find, evict one, insert.
 void flow_miss_in_a_full_table(benchmark::State& state) {
   const auto flows = static_cast<uint64_t>(state.range(0));
   ConnTable table(flows);
@@ -96,7 +96,7 @@ struct NoWayOut : FrameSink {
   void send(uint16_t, const uint8_t*, size_t) override {}
 };
 
-// Whole bursts of 64-byte TCP over IPv4: all of deciding but the device. `state.range(0)` flows.
+// Whole bursts of 64-byte TCP packets over IPv4: all of the decision, without the device. `state.range(0)` flows.
 void decide_hit(benchmark::State& state) {
   const auto flows = static_cast<uint32_t>(state.range(0));
   Crowd crowd(100);
@@ -136,7 +136,7 @@ void decide_hit(benchmark::State& state) {
 }
 BENCHMARK(decide_hit)->Arg(1'000)->Arg(100'000)->Arg(1'000'000);
 
-// All tables from a snapshot in which one of so many backends changed: what the main thread does before it publishes.
+// Builds all tables from a snapshot in which one of many backends changed: the main thread's work before it publishes.
 void tables_after_one_change(benchmark::State& state) {
   Crowd crowd(state.range(0));
   Edge& edge = crowd.edge;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which route, and which backend.
+// The choice of a route and of a backend.
 #include <benchmark/benchmark.h>
 
 #include <memory>
@@ -14,7 +14,7 @@ namespace {
 
 constexpr HashKey kKey{1, 2};
 
-// A host for each ten routes; half of the routes take a parameter.
+// One host for every ten routes. Half of the routes have a parameter.
 void route_lookup(benchmark::State& state) {
   const auto routes = static_cast<size_t>(state.range(0));
   auto model = std::make_shared<Model>();

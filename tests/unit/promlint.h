@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `promtool check metrics` asks of a page in Prometheus' text format, as far as it concerns ours.
+// The checks of `promtool check metrics` for a page in Prometheus' text format, as far as they concern ours.
 #pragma once
 
 #include <map>
@@ -11,7 +11,7 @@
 
 namespace tidegate::testing {
 
-// A sentence for each fault of the page; empty when it is clean.
+// Returns one sentence for each fault of the page; empty if there is none.
 inline std::vector<std::string> lint_metrics(const std::string& page) {
   static const std::regex kName("[a-z_][a-z0-9_]*");
   static const std::regex kNotBase(".*_(ns|us|ms|milliseconds|minutes|hours|kb|mb|kilobytes|percent)(_.*)?");

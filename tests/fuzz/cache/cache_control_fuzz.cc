@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cache-Control, CDN-Cache-Control, dates and the decisions made from them: whatever a backend sends, they hold
-// together.
+// Cache-Control, CDN-Cache-Control, dates and the decisions made from them. Whatever a backend sends, they must be
+// consistent.
 #include <cstdlib>
 
 #include "cache/policy.h"

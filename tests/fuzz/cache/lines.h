@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fuzzer's input as header field lines: "name: value" by line feed.
+// A fuzzer's input as header field lines: one "name: value" per line.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Records as they come from disk. The checksum is set right first, so that the decoder behind it is reached; what
-// decodes must encode to the same again.
+// Records as they come from disk. The checksum is corrected first, so that the decoder behind it is reached. What
+// decodes must encode to the same bytes again.
 #include <cstdlib>
 #include <cstring>
 #include <string>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys, Vary and ranges from hostile fields: the first line is the URL, the rest are fields of request and response at
-// once.
+// Keys, Vary and ranges from hostile fields. The first line is the URL; the other lines are fields of both the request
+// and the response.
 #include <cstdlib>
 #include <string>
 
@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   RouteCache policy;
   if (const auto key = make_key(text.substr(0, line), policy)) {
     const auto again = make_key(*key, policy);
-    if (!again || *again != *key) std::abort();  // a key names itself
+    if (!again || *again != *key) std::abort();  // a key must parse to itself
   }
   const auto fields = lines_of(data + line, bytes - line);
   const std::string vary = canonical_vary(fields);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes: read, loaded, validated and rendered without a crash; and what is taken comes back from its canonical
-// form.
+// Any bytes are read, loaded, validated and rendered without a crash. An accepted document must come back from its
+// canonical form.
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 

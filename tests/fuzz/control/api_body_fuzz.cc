@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bodies of the API: a bundle, a merge patch over a configuration, a document. Nothing may crash; what decodes must
+// Bodies of the API: a bundle, a merge patch over a configuration, a document. Nothing may crash. What decodes must
 // encode.
 
 #include <cstdlib>
@@ -28,7 +28,7 @@ void try_patch(std::string_view body) {
   document.merge_patch(*patch);
   redact(document);
   const Candidate candidate = examine(*Document::from_json("config", document), files_from({}));
-  if ((candidate.model == nullptr) == candidate.faults.empty()) std::abort();  // valid, or every reason why not
+  if ((candidate.model == nullptr) == candidate.faults.empty()) std::abort();  // either a model or at least one fault
 }
 
 void try_bundle(std::string_view body) {

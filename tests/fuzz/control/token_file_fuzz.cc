@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The token file: any text is tokens or a sentence with a line; a token that was read is found again.
+// The token file: any text gives tokens, or an error sentence with a line number. A token that was read must be found
+// again.
 
 #include <cstdint>
 #include <cstdlib>

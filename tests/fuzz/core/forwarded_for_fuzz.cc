@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// X-Forwarded-For of several fields, one a line, beside a naive twin that splits all of it first. What the walk names
-// is the peer or an address that stands in the list, and never one to the left of what cannot be read or is not
-// trusted.
+// X-Forwarded-For with several fields, one per line, compared with a naive twin that splits all of them first. The
+// result must be the peer or an address in the list. It must never be an address to the left of an element that cannot
+// be read or is not trusted.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
@@ -44,6 +44,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   }
   if (walk.client() != client) std::abort();
   const auto again = parse_forwarded_hop(client.to_string());
-  if (!again || *again != client) std::abort();  // what is read is written as it can be read
+  if (!again || *again != client) std::abort();  // the text of the result must parse to the same address
   return 0;
 }

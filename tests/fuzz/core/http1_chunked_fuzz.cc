@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chunked framing: whole and cut into pieces the same body comes out, and what is encoded again decodes to itself.
+// Chunked framing: a body must decode alike whole and cut into pieces, and its new encoding must decode to itself.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A request head: never reads past its bytes, points only into them, and comes out the same in two pieces as in one.
+// A request head: the parser never reads past its bytes, its views point only into them, and two pieces give the same
+// result as one.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -15,7 +16,7 @@ void require(bool holds) {
 }
 
 void require_inside(std::string_view part, std::string_view whole) {
-  // "/" and "*" stand for what an absolute-form target leaves out.
+  // "/" and "*" replace what an absolute-form target omits.
   if (part.empty() || part == "/" || part == "*") return;
   require(part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size());
 }
@@ -39,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   Limits limits;
   if ((data[0] & 0x80) != 0) limits = {200, 50, 5, 16, 64, 32};
-  // In storage of its exact size, so that a read past the end is seen.
+  // The input is copied to a buffer of its exact size, so that the sanitizer sees a read past the end.
   const std::unique_ptr<char[]> storage(new char[size - 1]);
   std::copy(data + 1, data + size, storage.get());
   const std::string_view bytes(storage.get(), size - 1);
@@ -53,7 +54,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const size_t split = bytes.empty() ? 0 : data[0] * bytes.size() / 256;
   ParseResult again = parse_request(bytes.substr(0, split), limits, scanned, pieces);
   if (again.status == Status::incomplete) again = parse_request(bytes, limits, scanned, pieces);
-  if (again.status == Status::incomplete) {  // an unfinished head may be found faulty later, never unwhole
+  // An incomplete head may later be faulty, but a complete one never becomes incomplete.
+  if (again.status == Status::incomplete) {
     require(result.status != Status::complete);
     return 0;
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A response head, to GET and to HEAD.
+// A response head, as the answer to GET and to HEAD.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>

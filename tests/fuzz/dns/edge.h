@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small fixed edge for the harnesses: one zone with everything in it, steers of every kind, geography.
+// A small fixed edge for the fuzz targets: one zone with every record type, steers of every kind, and geography.
 #pragma once
 
 #include <memory>

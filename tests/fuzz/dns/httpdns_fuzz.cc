@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any request target as HTTPDNS or DoH: JSON or a DNS message, never anything else. What stands behind "sealed:" is
-// sealed first, so that parameters behind the cipher are reached.
+// Any request target as HTTPDNS or DoH must give JSON or a DNS message, never anything else. Text after "sealed:" is
+// sealed first, so that the fuzzer reaches the parameters inside the cipher.
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <vector>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a query: an answer that fits, that a reader can walk to its end, and that is a response to nobody else.
+// Any bytes as a query: the answer must fit, be readable to its end, and answer only this query.
 #include <cstdlib>
 #include <vector>
 

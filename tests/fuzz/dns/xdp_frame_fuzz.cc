@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a frame: refused for a reason, or a query within the frame whose answer goes back to where it came from,
-// with lengths and checksums that hold.
+// Any bytes as a frame: either it is refused for a reason, or it holds a query inside the frame. Then the answer must
+// go back to the sender with correct lengths and checksums.
 #include <algorithm>
 #include <cstdlib>
 #include <vector>
@@ -20,7 +20,7 @@ void require(bool held) {
   if (!held) std::abort();
 }
 
-// RFC 1071 by its definition.
+// The sum of RFC 1071, computed by its definition.
 uint32_t naive_sum(std::span<const uint8_t> bytes, uint32_t sum) {
   for (size_t i = 0; i < bytes.size(); i += 2) {
     sum += static_cast<uint32_t>(bytes[i] << 8) + (i + 1 < bytes.size() ? bytes[i + 1] : 0U);
@@ -59,10 +59,10 @@ void check_answer(std::span<const uint8_t> frame, const std::vector<uint8_t>& be
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   static const auto tables = fuzz::make_tables();
   static Worker worker(1, HashKey{1, 2});
-  std::vector<uint8_t> before(data, data + bytes);  // its own size: what is read behind it is found
+  std::vector<uint8_t> before(data, data + bytes);  // a buffer of its exact size, so that a read past the end is found
   QueryFrame query;
   FrameFault fault = parse_query_frame(before, query);
-  if (fault == FrameFault::wrong_udp_checksum) {  // every byte but the checksum's is checked before it
+  if (fault == FrameFault::wrong_udp_checksum) {  // everything except the checksum is verified before the checksum
     complete_checksum(before);
     fault = parse_query_frame(before, query);
     require(fault != FrameFault::wrong_udp_checksum);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any text as a zone file that may include itself under any name: refused with a sentence, or a zone that can be asked.
+// Any text as a zone file that may include itself under any name: either it is refused with a sentence, or the zone
+// answers.
 #include <cstdlib>
 #include <memory>
 #include <string>

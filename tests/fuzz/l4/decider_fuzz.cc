@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A history of frames through a whole Decider: records of a two-byte length, a byte of passing time and the frame, each
-// on a heap buffer of exactly its size. Whatever comes, a frame's verdict is one of the table's, and a forwarded frame
-// differs from what came in by its Ethernet addresses alone.
+// A sequence of frames through a whole Decider. Each record has a length of two bytes, one byte of passing time, and
+// the frame; each frame is on a heap buffer of its exact size. Every frame must get a verdict of the table, and a
+// forwarded frame must differ from the input only in its Ethernet addresses.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -21,7 +21,7 @@ class Discard final : public FrameSink {
   }
 };
 
-// One for all inputs: what one input leaves behind in flows and neighbours is the next one's past.
+// One Decider for all inputs: the flows and neighbours of one input are the history of the next.
 struct Harness {
   testing::Edge edge;
   std::shared_ptr<const ForwardingTables> tables = edge.tables();
@@ -51,7 +51,7 @@ void decide_one(Harness& harness, const uint8_t* bytes, size_t size) {
       (outcome.reason == DropReason::none || outcome.reason >= DropReason::count_)) {
     abort();
   }
-  const auto cut = static_cast<size_t>(frame.data - buffer.get());  // a priority tag that was taken off
+  const auto cut = static_cast<size_t>(frame.data - buffer.get());  // the priority tag was removed
   if (outcome.verdict == Verdict::forward &&
       (frame.bytes + cut != size || !std::equal(bytes + 12 + cut, bytes + size, frame.data + 12))) {
     abort();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as one frame, on a heap buffer of exactly their size: a read beyond it is the sanitizer's to find.
+// Any bytes as one frame, on a heap buffer of their exact size, so that the sanitizer finds a read beyond it.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::copy(data, data + size, frame.get());
   PacketView view;
   if (parse_frame(frame.get(), size, view) != DropReason::none) return 0;
-  // What a view promises of offsets must hold, or those who rely on it read astray.
+  // The offsets in a view must be valid, because later code relies on them.
   if (view.kind != PacketKind::arp && (view.l4_offset < view.l3_offset || view.l4_offset + view.l4_bytes > size))
     abort();
   NeighbourMessage message;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a client may send, on a real connection of a worker that runs on this thread: the HTTP/2 preface or HTTP/1, then
-// anything. Routes answer by themselves, so that nothing is needed behind.
+// What a client may send, on a real connection to a worker that runs on this thread: the HTTP/2 preface or HTTP/1, then
+// any bytes. The routes answer without a backend.
 #include <sys/socket.h>
 #include <unistd.h>
 

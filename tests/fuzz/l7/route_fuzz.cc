@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any host and path through normalisation, merging and the router, beside its naive twin. Input: host, line feed, path.
+// Any host and path through normalisation, merging and the router, compared with a naive twin. Input: host, line feed,
+// path.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -65,12 +66,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   const std::string_view path = l7::normalise_path(raw, arena);
   if (path.empty()) return 0;
   l7::Arena again;
-  if (path.front() != '/' || l7::normalise_path(path, again) != path) std::abort();  // a fixed point
+  // Normalising again must not change it.
+  if (path.front() != '/' || l7::normalise_path(path, again) != path) std::abort();
   if (host.starts_with('.') || host.find("..") != std::string_view::npos) std::abort();
   l7::RouteParameters parameters;
   const std::string_view merged = l7::path_for_routes(path, true, arena);
   if (merged.find("//") != std::string_view::npos || l7::path_for_routes(merged, true, arena) != merged) std::abort();
-  if (l7::normalise_path(merged, again) != merged) std::abort();  // no dot segment comes of it
+  if (l7::normalise_path(merged, again) != merged) std::abort();  // merging must not create a dot segment
   if (l7::path_for_routes(path, false, arena) != path) std::abort();
   for (const std::string_view matched : {path, merged}) {
     if (router.match(0, "GET", host, matched, parameters).route != naive(*model, host, matched)) std::abort();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A cache on its own event loop, with requests, fetches and bodies as a proxy worker would handle them.
+// A cache on its own event loop, with requests, fetches and bodies as a proxy worker handles them.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@ namespace tidegate::cache::testing {
 
 inline uint64_t now_ms() { return realtime_ns() / kNsPerMs; }
 
-// A directory that goes with the test.
+// A directory that is removed after the test.
 class TempDir {
  public:
   TempDir() : path_(std::filesystem::temp_directory_path() / ("tidegate-cache-" + hex_encode(random_bytes(8)))) {
@@ -34,7 +34,7 @@ class TempDir {
   std::filesystem::path path_;
 };
 
-// One lookup and what came of it. Lives on one loop.
+// One lookup and its result. It belongs to one loop.
 struct Ask {
   std::optional<Lookup> found;
   Pending pending;
@@ -53,7 +53,7 @@ class CacheFixture : public ::testing::Test {
     cache->wait_loaded();
   }
 
-  // Asks, and stays pending if the cache says so.
+  // Starts a lookup. The result may come later.
   std::unique_ptr<Ask> ask(const RequestView& request) { return ask(request, now_ms()); }
   std::unique_ptr<Ask> ask(const RequestView& request, uint64_t at_ms) {
     auto out = std::make_unique<Ask>();
@@ -68,7 +68,7 @@ class CacheFixture : public ::testing::Test {
     }
     return out;
   }
-  // Runs the loop until the question is answered.
+  // Runs the loop until the lookup has its result.
   Lookup settle(std::unique_ptr<Ask> question) {
     while (!question->found) loop.run_once(kNsPerS);
     return std::move(*question->found);
@@ -99,7 +99,7 @@ class CacheFixture : public ::testing::Test {
     return {status, fields, now_ms(), now_ms(), length};
   }
 
-  // What a leader does with a whole answer.
+  // Does what a leader does with a complete answer.
   FillDecision fill(Lookup& lead, uint16_t status, Fields fields, std::string_view body) {
     EXPECT_TRUE(lead.fill);
     FillDecision decision = lead.fill.on_head(response(status, fields, body.size()), now_ms());
@@ -133,7 +133,7 @@ inline const FieldList& fresh_minute() {
   return fields;
 }
 
-// A body whose every byte depends on its place, so that a misplaced chunk shows.
+// A body in which every byte depends on its position, so that a misplaced chunk is visible.
 inline std::string body_of(size_t bytes, uint64_t seed = 1) {
   std::string body(bytes, '\0');
   uint64_t state = seed;

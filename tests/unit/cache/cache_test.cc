@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The facade in memory: outcomes, freshness as clients see it, validation, purges.
+// The cache in memory: outcomes, freshness as clients see it, validation, purges.
 #include "cache/cache.h"
 #include "cache/limits.h"
 

@@ -68,7 +68,7 @@ TEST_F(CacheOnDisk, ALargeObjectIsJoinedUntilTheDiskHasItAndThenRead) {
   bool resumed = true;
   lead.fill.on_resume([&resumed] { resumed = true; });
   for (size_t at = 0; at < large.size(); at += 100'000) {
-    while (!resumed) loop.run_once(kNsPerS);  // the writer commits, chunks are let go
+    while (!resumed) loop.run_once(kNsPerS);  // meanwhile the writer commits and releases chunks
     const FillStep step = lead.fill.append(std::string_view(large).substr(at, 100'000));
     ASSERT_NE(step, FillStep::stop);
     resumed = step == FillStep::more;
@@ -85,7 +85,7 @@ TEST_F(CacheOnDisk, ALargeObjectIsJoinedUntilTheDiskHasItAndThenRead) {
 TEST_F(CacheOnDisk, WithoutAMemoryTierEveryHitComesFromDiskAndNothingIsFetchedTwice) {
   Options options = on_disk();
   options.ram_bytes = 0;
-  options.commit_interval_ms = 60'000;  // until flush(): what is stored can only be had from whoever holds it
+  options.commit_interval_ms = 60'000;  // until flush() a stored object exists only in memory
   open(options);
   const std::string small = body_of(100'000), large = body_of(1'000'000);
   store("/small", fresh_minute(), small);
@@ -166,7 +166,7 @@ TEST_F(CacheOnDisk, ALogMadeAnewCountsFromItsOwnBeginning) {
   purge.at_ns = 3'000;
   cache->purge(purge);
   EXPECT_EQ(find(get("/a")).outcome, Outcome::lead) << "a number that the old log had used";
-  everything.sequence = 0;  // and once more, by a log that is empty yet
+  everything.sequence = 0;  // once more, from a log that is still empty
   everything.at_ns = 0;
   cache->purge(everything);
   cache->flush();
@@ -185,7 +185,7 @@ TEST_F(CacheOnDisk, AUrlThatIsPurgedWhileItsRecordIsBeingReadDoesNotComeBack) {
     auto opened = Cache::open(on_disk(), metrics);
     ASSERT_TRUE(opened) << opened.error().message;
     cache = std::move(*opened);
-    for (int i = 0; i < kObjects; ++i) {  // while it loads
+    for (int i = 0; i < kObjects; ++i) {  // while the index loads
       Purge purge;
       purge.kind = PurgeKind::url;
       purge.value = "https://www.example.test" + path(i);
@@ -201,7 +201,7 @@ TEST_F(CacheOnDisk, AUrlThatIsPurgedWhileItsRecordIsBeingReadDoesNotComeBack) {
 
 TEST_F(CacheOnDisk, AFloodOfUnsafeRequestsGivesTheWriterNothingToDo) {
   Options options = on_disk();
-  options.commit_interval_ms = 600'000;  // what is queued waits for a flush
+  options.commit_interval_ms = 600'000;  // queued writes wait for a flush
   open(options);
   store("/held", fresh_minute(), "x");
   Lookup lead = find(get("/arriving"));
@@ -246,7 +246,7 @@ TEST_F(CacheOnDisk, AFreshenedHeadIsDurable) {
   EXPECT_EQ(read_all(hit.answer), "body");
 }
 
-// Overwrites the first place where `needle` stands in the data file.
+// Overwrites the first occurrence of `needle` in the data file.
 bool damage(const std::string& directory, const std::string& needle) {
   std::fstream file(directory + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
   const std::string all((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -293,7 +293,7 @@ size_t copies_in(const std::string& directory) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
     copies += entry.path().filename() == "data.mdb";
   }
-  return copies - 1;  // less the one in use
+  return copies - 1;  // without the copy in use
 }
 
 TEST_F(CacheOnDisk, AnEnvironmentThatCannotBeUsedIsSetAsideUntilTheNextStart) {
@@ -350,7 +350,7 @@ TEST_F(CacheOnDisk, OneDirectoryHasOneWriterAndTheOtherSaysSo) {
   cache = std::move(*other);
   cache->flush();
   expect_hit("/a", "a");
-  open(on_disk());  // what the first held is there, and free again
+  open(on_disk());  // what the first cache stored is there, and its space is free again
   EXPECT_EQ(cache->totals().disk_trouble, "");
   expect_hit("/a", "a");
   EXPECT_EQ(find(get("/b")).outcome, Outcome::lead);
@@ -366,12 +366,12 @@ TEST_F(CacheOnDisk, AStartThatWasKilledWhileItReadTheIndexKeepsTheCache) {
   open(on_disk());
   expect_hit("/a", "a");
   cache = nullptr;
-  std::ofstream(path + "/loading") << "...";  // three in a row: it is not by chance
+  std::ofstream(path + "/loading") << "...";  // three in a row, so it is not by chance
   open(on_disk());
   EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
 }
 
-// LMDB asserts, and would abort, when it meets such pages while it writes.
+// LMDB fails an assertion, and would abort, if it meets such pages while it writes.
 TEST_F(CacheOnDisk, AFileGarbledWhileItIsUsedEndsTheDiskTierAndNotTheProcess) {
   open(on_disk());
   for (int i = 0; i < 400; ++i) store("/" + std::to_string(i), fresh_minute(), body_of(3'000, i));
@@ -379,7 +379,8 @@ TEST_F(CacheOnDisk, AFileGarbledWhileItIsUsedEndsTheDiskTierAndNotTheProcess) {
   {
     std::fstream file(directory.path("cache") + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
     const auto bytes = std::filesystem::file_size(directory.path("cache") + "/data.mdb");
-    constexpr char kBranchOfOneKey[] = {1, 0, 18, 0, 18, 0};  // flags and bounds, of every page but the two metas
+    // Flags and bounds of every page except the two meta pages.
+    constexpr char kBranchOfOneKey[] = {1, 0, 18, 0, 18, 0};
     for (uint64_t at = 8192; at < bytes; at += 4096) {
       file.seekp(static_cast<std::streamoff>(at + 10));
       file.write(kBranchOfOneKey, sizeof kBranchOfOneKey);
@@ -477,7 +478,7 @@ TEST_F(CacheOnDisk, AFullQueueMeansNotStoredAndNobodyWaits) {
 
 class CacheChild : public CacheOnDisk {};
 
-// Run by the test below in a process of its own, which is killed while it stores.
+// The test below runs this in its own process and kills it while it stores.
 TEST_F(CacheChild, DISABLED_StoresUntilKilled) {
   Options options = on_disk(32 << 20);
   options.directory = std::getenv(kChildDirectory);
@@ -500,7 +501,7 @@ TEST_F(CacheOnDisk, AfterKillNineWhatIsThereIsWholeAndWhatWasFlushedIsThere) {
     ::dup2(pipe_ends[1], STDOUT_FILENO);
     ::close(pipe_ends[0]);
     ::setenv(kChildDirectory, child_directory.c_str(), 1);
-    ::setenv("TMPDIR", directory.path("").c_str(), 1);  // what the killed one leaves goes with ours
+    ::setenv("TMPDIR", directory.path("").c_str(), 1);  // what the killed process leaves is removed with our directory
     ::execl("/proc/self/exe", "cache_test", "--gtest_filter=CacheChild.DISABLED_StoresUntilKilled",
             "--gtest_also_run_disabled_tests", "--gtest_brief=1", nullptr);
     ::_exit(127);

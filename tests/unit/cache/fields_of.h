@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Test fields that own their text, and requests and responses made of them.
+// Test fields that own their text, and requests and responses made from them.
 #pragma once
 
 #include <initializer_list>

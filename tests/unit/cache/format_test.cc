@@ -83,7 +83,7 @@ TEST(Meta, EveryFlippedBitAndEveryCutIsNoticed) {
   }
 }
 
-// A record that ends in further sections, with the checksum that it then has.
+// A record with further sections at its end, and the checksum for it.
 std::string with_section(uint16_t type, std::string_view bytes, uint32_t said) {
   std::string apart;
   std::string record = encode_meta(name(), *sample(), 41, 2'000, apart);

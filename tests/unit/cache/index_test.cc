@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The index's books beside what is really there.
+// The counters of the index, compared with its real content.
 #include "cache/index.h"
 
 #include <gtest/gtest.h>
@@ -27,8 +27,8 @@ std::shared_ptr<const StoredObject> object_of(size_t bytes) {
       StoredObject{std::move(head), {Slice{text, {text.get(), bytes}}}, nullptr, true});
 }
 
-// Publishes, replaces, evicts from memory and erases at random: a few keys with many variants, more than a key may
-// have.
+// Publishes, replaces, evicts from memory and erases at random. It uses a few keys with many variants: more than a key
+// may have.
 TEST(IndexBooks, TellHowManyObjectsThereAreWithoutLookingAtThem) {
   Index index(32 << 20);
   std::minstd_rand random(7);
@@ -46,7 +46,7 @@ TEST(IndexBooks, TellHowManyObjectsThereAreWithoutLookingAtThem) {
       shard.hold(*entry, object_of(1 + random() % 200'000), leftovers);
     }
     if (random() % 3 == 0) {
-      const std::shared_ptr<Entry> victim = known[random() % known.size()];  // it may have gone already
+      const std::shared_ptr<Entry> victim = known[random() % known.size()];  // it may be gone already
       index.shard(victim->key).erase(*victim, leftovers);
     }
     most = std::max(most, index.objects());

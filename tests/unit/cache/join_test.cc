@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Coalescing: one fetch, many readers.
+// Coalescing: one fetch for many readers.
 #include <gtest/gtest.h>
 
 #include "cache/flight.h"
@@ -51,7 +51,7 @@ TEST_F(Joining, ReadersFollowTheBodyAsItArrives) {
   while (!ready) loop.run_once(kNsPerS);
   ASSERT_EQ(joined.answer.body.next(slice), BodyStep::data);
   EXPECT_EQ(slice.bytes, "56789");
-  // Whole by its length, though the leader has not said so.
+  // The body is complete by its length, although the leader has not said so.
   EXPECT_EQ(joined.answer.body.next(slice), BodyStep::end);
   Lookup late = find(get("/a"));
   EXPECT_EQ(late.outcome, Outcome::join) << "a latecomer joins at the beginning";
@@ -73,7 +73,7 @@ TEST_F(Joining, AnUncacheableAnswerLetsAllWaitersGoAtOnceAndIsRemembered) {
   EXPECT_EQ(one.outcome, Outcome::lead) << "nobody waits any more";
   EXPECT_EQ(two.outcome, Outcome::lead);
   EXPECT_EQ(find(get("/a", FieldList{{"Range", "bytes=0-1"}})).outcome, Outcome::bypass);
-  // It has become cacheable: the next answer is stored.
+  // The path has become cacheable: the next answer is stored.
   fill(one, 200, fresh_minute(), "hello");
   EXPECT_EQ(find(get("/a")).outcome, Outcome::hit);
 }
@@ -171,7 +171,7 @@ TEST_F(JoiningPlaces, AnAnswerThatIsStoredMakesItsPlaceForgetAtOnceAndBeTrusted)
   Lookup two = find(get("/mixed/b"));
   ASSERT_EQ(two.outcome, Outcome::lead);
   ASSERT_EQ(one.fill.on_head(response(200, fresh_minute(), 5), now_ms()).kind, FillDecision::Kind::store);
-  expect_coalesced(get("/mixed/c"));  // its head is enough
+  expect_coalesced(get("/mixed/c"));  // the head is enough
   refuse("/mixed/d");
   expect_coalesced(get("/mixed/e"));
 }
@@ -230,8 +230,8 @@ TEST_F(Joining, LeadershipOfferedToAClientThatLeavesMeanwhileIsPassedOn) {
   Lookup lead = find(get("/a"));
   auto first = ask(get("/a"));
   auto second = ask(get("/a"));
-  lead.fill = Fill();          // the offer to `first` is in the mailbox
-  first->pending = Pending();  // and nobody will take it
+  lead.fill = Fill();          // the offer to `first` is now in the mailbox
+  first->pending = Pending();  // and nobody will accept it
   EXPECT_EQ(settle(std::move(second)).outcome, Outcome::lead);
   EXPECT_FALSE(first->called_back);
 }
@@ -339,7 +339,7 @@ class JoiningLaggards : public CacheFixture {
     }
     ASSERT_EQ(step, FillStep::pause);
   }
-  // All that is there now.
+  // Reads everything that is available now.
   void read_on(Answer& answer, std::string& read) {
     Slice slice;
     while (answer.body.next(slice) == BodyStep::data) read += slice.bytes;
@@ -359,9 +359,9 @@ TEST_F(JoiningLaggards, AReaderThatKeepsTheOthersWaitingIsWaitedForNoLonger) {
   joined.answer.body.on_ready([] {});
   read_on(joined.answer, read);
   EXPECT_TRUE(read == sent);
-  while (!resumed) loop.run_once(kNsPerS);  // the leader's own client reads nothing, and is given up
+  while (!resumed) loop.run_once(kNsPerS);  // the leader's own client reads nothing, so it is given up
   EXPECT_EQ(given_up(), 1);
-  fill_window();  // now the joined one is the slowest of those who count
+  fill_window();  // the joined reader is now the slowest of the remaining ones
   read_on(joined.answer, read);
   while (!resumed) loop.run_once(kNsPerS);
   lead.fill.finish();
@@ -380,7 +380,7 @@ TEST_F(JoiningLaggards, OneThatSipsIsGivenUpTooAndOneAmongEquallySlowOnesIsNot) 
   while (!later) loop.run_once(kNsPerS);
   EXPECT_FALSE(resumed) << "nobody waits for anybody else";
   std::string read;
-  while (given_up() == 0) {  // one piece a time for the leader's client, everything for the other
+  while (given_up() == 0) {  // the leader's client reads one piece at a time, the other reads everything
     Slice slice;
     ASSERT_EQ(decision.answer->body.next(slice), BodyStep::data);
     read_on(joined.answer, read);

@@ -28,7 +28,7 @@ StoreDecision decide(const FieldList& response, const FieldList& request = {}, u
   return decide_store(get("/", request), {status, response, kNow, kNow, {}}, policy);
 }
 
-// --- heads that are rich in names
+// --- heads with many names
 
 TEST(Policy, AnAnswerThatVariesByMoreFieldsThanAnyDoesIsNotStored) {
   const auto of_names = [](size_t count) {

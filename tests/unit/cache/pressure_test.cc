@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Short of disk or of memory: nobody hangs, answers stay right, and it is said.
+// Too little disk or memory: no client hangs, answers stay correct, and the shortage is reported.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
@@ -14,7 +14,8 @@ namespace {
 
 using namespace testing;
 
-// While it lives, no file of this process grows past `bytes`: to LMDB a full disk (EFBIG for ENOSPC).
+// While it exists, no file of this process can grow past `bytes`. To LMDB that is a full disk (EFBIG instead of
+// ENOSPC).
 class FullDisk {
  public:
   explicit FullDisk(uint64_t bytes) : old_handler_(std::signal(SIGXFSZ, SIG_IGN)) {
@@ -43,7 +44,7 @@ class UnderPressure : public CacheFixture {
     return options;
   }
 
-  // Sends `body` to the cache and reads it at once, as a leader with a quick client does. What came.
+  // Sends `body` to the cache and reads it at once, as a leader with a fast client does. Returns what was read.
   std::string fill_and_read(Lookup& lead, Answer& answer, std::string_view body) {
     std::string out;
     bool resumed = true, ready = true;
@@ -124,7 +125,7 @@ TEST_F(UnderPressure, TheBodiesOfAllFetchesShareOneBudget) {
     ASSERT_EQ(slow.decision.kind, FillDecision::Kind::store);
     fetches.push_back(std::move(slow));
   }
-  for (Slow& slow : fetches) {  // as much as the cache takes, and nobody reads
+  for (Slow& slow : fetches) {  // as much as the cache accepts, and nobody reads
     for (uint64_t sent = 0; sent < kBytes && slow.lead.fill.append(piece) == FillStep::more;) sent += piece.size();
   }
   EXPECT_LE(cache->totals().fill_bytes, kMinFillBytes + kWindowBytes + 40 * (kSmallWindowBytes + 2 * kChunkBytes));
@@ -138,7 +139,7 @@ TEST_F(UnderPressure, TheBodiesOfAllFetchesShareOneBudget) {
   EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::bypass);
   store("/small", fresh_minute(), "small objects are stored all the same");
 
-  // Who reads gets all of it.
+  // A client that reads gets the whole body.
   const std::string rest = body_of(kBytes);
   fetches.erase(fetches.begin() + 1, fetches.end());
   EXPECT_LE(cache->totals().fill_bytes, kWindowBytes + 2 * kChunkBytes);

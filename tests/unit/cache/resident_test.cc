@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads on the loop's own thread: only of what is in the page cache, and never another answer than the pool's.
+// Reads on the loop's own thread: only of data in the page cache, and always with the same answer as the reader pool's.
 #include "cache/resident_reader.h"
 
 #include <fcntl.h>
@@ -29,8 +29,8 @@ class ResidentReads : public CacheFixture {
     return options;
   }
   double hits_disk() { return metric("tidegate_cache_hits_total{tier=\"disk\"}"); }
-  // The answer is there without waiting, it is right, and it was read anew: until the thread that had it last has let
-  // go of it, it comes from there.
+  // The answer must be there without waiting, and be correct. It must also be read from disk: while the thread that
+  // read it last still holds the object, the answer comes from that copy, so we repeat.
   void expect_at_once(std::string_view path, std::string_view body) {
     for (const double before = hits_disk(); hits_disk() == before;) {
       auto question = ask(get(path));
@@ -45,7 +45,7 @@ class ResidentReads : public CacheFixture {
     while (question->found) {
       ASSERT_EQ(hits_disk(), before) << path << " was read on the loop's thread";
       question = nullptr;
-      question = ask(get(path));  // what another thread still holds is answered from there
+      question = ask(get(path));  // while another thread still holds the object, the answer comes from that copy
     }
     Lookup hit = settle(std::move(question));
     ASSERT_EQ(hit.outcome, Outcome::hit) << path;
@@ -142,7 +142,7 @@ TEST_F(ResidentReads, ATurnOfTheLoopReadsABoundedNumberOfBytes) {
   double after = before;
   std::unique_ptr<Ask> question;
   for (;;) {
-    question = nullptr;  // lets the object go: the next has to read it again
+    question = nullptr;  // releases the object, so that the next lookup must read it again
     question = ask(get("/a"));
     if (!question->found || after > before + 100) break;
     after = hits_disk();
@@ -197,7 +197,7 @@ TEST_F(ResidentReads, WhatWasPurgedIsAMiss) {
   EXPECT_EQ(find(get("/tag")).outcome, Outcome::lead);
 }
 
-// Overwrites the first place where `needle` stands in the data file, under the cache's eyes.
+// Overwrites the first occurrence of `needle` in the data file while the cache uses it.
 bool damage(const std::string& directory, const std::string& needle) {
   std::fstream file(directory + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
   const std::string all((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -221,7 +221,7 @@ TEST_F(ResidentReads, DamageIsFoundCountedOnceAndErased) {
   EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 1);
 }
 
-// The data file's map in this process: where it begins, and its bytes.
+// The mapping of the data file in this process: where it begins, and its bytes.
 std::pair<char*, size_t> map_of(const std::string& file) {
   std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);) {

@@ -11,7 +11,7 @@
 namespace tidegate::cache {
 namespace {
 
-// S3-FIFO as its paper writes it, on vectors: slow and plain.
+// S3-FIFO as in the paper, on vectors: slow and simple.
 class Twin {
  public:
   explicit Twin(uint64_t capacity) : capacity_(capacity) {}
@@ -71,7 +71,7 @@ TEST(S3Fifo, EvictsWhatItsPlainTwinEvicts) {
   std::vector<std::unique_ptr<S3Node>> nodes(400);
   std::mt19937 random(7);
   for (int step = 0; step < 20'000; ++step) {
-    // Squared: low ids are asked for far more often.
+    // Squared, so that low ids are asked for far more often.
     const double unit = std::uniform_real_distribution<>(0, 1)(random);
     const auto id = static_cast<size_t>(unit * unit * 399);
     if (nodes[id] == nullptr) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one client's request, and the answer to it, may do to the others who ask for the same.
+// What one client's request and its answer may do to other clients that ask for the same.
 #include <gtest/gtest.h>
 
 #include "tests/unit/cache/cache_fixture.h"
@@ -50,7 +50,7 @@ class Sharing : public CacheFixture {
     for (size_t i = 0; i < count; ++i) out.push_back(ask(request, at_ms));
     return out;
   }
-  // How many of a herd lead, were let go to fetch alone, are served, and wait still, once the loop has nothing to do.
+  // How many requests of a herd lead, were released to fetch alone, are served, and still wait, once the loop is idle.
   struct Count {
     size_t leading = 0, alone = 0, served = 0, waiting = 0;
     friend bool operator==(const Count&, const Count&) = default;
@@ -74,7 +74,7 @@ class Sharing : public CacheFixture {
     }
     return out;
   }
-  // The one of a herd that leads; it is taken out of the herd.
+  // Takes the leader out of the herd and returns it.
   Lookup take_leader(std::vector<std::unique_ptr<Ask>>& asked) {
     const auto leads = [](const auto& one) { return one->found && one->found->outcome == Outcome::lead; };
     const auto found = std::find_if(asked.begin(), asked.end(), leads);
@@ -101,8 +101,8 @@ TEST_F(Sharing, WhatA304MayNotLeaveBehindReachesTheOneWhoAskedAlone) {
   struct Case {
     const char* what;
     FieldList fields;
-    const char* personal;  // the field that must reach nobody else
-    bool kept;             // whether what was stored and is fresh goes on serving
+    const char* personal;  // the field that no other client may get
+    bool kept;             // true if the fresh stored answer continues to serve
   };
   const Case cases[] = {
       {"a cookie", {{"Set-Cookie", "sid=A"}}, "set-cookie", true},
@@ -303,7 +303,7 @@ TEST_F(Sharing, AReloadThatFailsKeepsWhatIsFresh) {  // RFC 9111 §4.3.3
   for (const auto status : std::initializer_list<uint16_t>{400, 403, 404, 414, 429, 500, 501, 502, 503}) {
     store("/a", fresh_minute(), "body");
     Lookup lead = find(get("/a", reload_by(anonymous())));
-    policy.default_ttl_ms = 5'000;  // errors may be kept for a while, but not in the place of what is fresh
+    policy.default_ttl_ms = 5'000;  // errors may be stored for a while, but not in place of a fresh answer
     EXPECT_EQ(fill(lead, status, {}, "").kind, FillDecision::Kind::pass) << "the one who asked sees the error";
     policy.default_ttl_ms = 0;
     Lookup hit = find(get("/a"));
@@ -333,7 +333,7 @@ TEST_F(Sharing, AnErrorWithALifetimeOfItsOwnAndAGoneResourceStillCount) {
   EXPECT_EQ(find(get("/b"), later).outcome, Outcome::lead) << "not served stale once it is gone";
 }
 
-// --- fields that are one client's (RFC 9111 §5.2.2.4, §5.2.2.7)
+// --- fields that belong to one client (RFC 9111 §5.2.2.4, §5.2.2.7)
 
 TEST_F(Sharing, WithheldFieldsReachTheClientWhoseRequestFetchedThem) {
   const FieldList fields{{"Cache-Control", "max-age=60, no-cache=\"set-cookie\", private=\"x-user\""},

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Eight workers, each with its own loop, on one cache.
+// Eight workers, each with its own loop, share one cache.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -17,7 +17,7 @@ constexpr size_t kKeys = 24;
 
 size_t size_of(size_t key) { return key % 6 == 0 ? 400'000 : 500 + key * 3'000; }
 
-// A worker that asks, leads where it must, reads what it gets and checks every byte.
+// A worker that asks, fetches when it leads, reads what it gets and checks every byte.
 class Worker {
  public:
   Worker(Cache& cache, unsigned seed) : cache_(cache), random_(seed) { policy_.enabled = true; }
@@ -52,13 +52,13 @@ class Worker {
 
   void lead(Lookup& found, size_t key) {
     ++leads;
-    if (random_() % 8 == 0) return;  // gone before the head: somebody else takes over
+    if (random_() % 8 == 0) return;  // gone before the head, so another one takes over
     const std::string body = body_of(size_of(key), key);
     FillDecision decision = found.fill.on_head({200, fresh_minute(), now_ms(), now_ms(), body.size()}, now_ms());
     if (decision.kind != FillDecision::Kind::store) return;
     const bool breaks = random_() % 16 == 0;
     for (size_t at = 0; at < body.size(); at += 50'000) {
-      if (breaks && at > 0) return;  // the Fill's end errors those who read
+      if (breaks && at > 0) return;  // the end of the Fill gives an error to the readers
       if (found.fill.append(std::string_view(body).substr(at, 50'000)) == FillStep::stop) return;
     }
     found.fill.finish();
@@ -105,7 +105,7 @@ TEST_F(CacheThreads, EightWorkersReadWhatWasStoredWhileItIsStoredEvictedAndPurge
   Options options;
   options.directory = directory.path("cache");
   options.disk_bytes = 32 << 20;
-  options.ram_bytes = 512 << 10;  // small: much has to come back from disk
+  options.ram_bytes = 512 << 10;  // small, so that much must come back from disk
   options.commit_interval_ms = 2;
   open(options);
   std::vector<std::unique_ptr<Worker>> workers;
@@ -122,7 +122,7 @@ TEST_F(CacheThreads, EightWorkersReadWhatWasStoredWhileItIsStoredEvictedAndPurge
   EXPECT_EQ(wrong, 0U);
   EXPECT_GT(served, 1'500U);
   EXPECT_LT(leads, served);
-  cache = nullptr;  // before the workers' loops
+  cache = nullptr;  // destroyed before the workers' loops
 }
 
 }  // namespace

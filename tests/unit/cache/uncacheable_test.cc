@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What proved uncacheable: the place of a key, and the memory of places beside a naive twin.
+// What turned out to be uncacheable: where a key is stored, and the memory of keys compared with a naive twin.
 #include "cache/uncacheable.h"
 
 #include <gtest/gtest.h>
@@ -28,13 +28,13 @@ TEST(UncacheableKeys, AKeyThatWasForgottenAndRememberedAgainIsAsYoungAsItsLastTi
   EXPECT_FALSE(keys.contains(named(0), {}, 1));
   for (uint64_t i = 1; i < UncacheableKeys::kMaxKeys; ++i) keys.remember(named(i), Scope::key, 1);
   keys.remember(named(0), Scope::key, 1);
-  keys.remember(named(UncacheableKeys::kMaxKeys), Scope::key, 1);  // the oldest goes
+  keys.remember(named(UncacheableKeys::kMaxKeys), Scope::key, 1);  // the oldest is removed
   EXPECT_TRUE(keys.contains(named(0), {}, 1));
   EXPECT_FALSE(keys.contains(named(1), {}, 1));
   EXPECT_TRUE(keys.contains(named(2), {}, 1));
 }
 
-// All that was ever told, searched from the end.
+// Keeps everything that was ever told and searches from the end.
 class Twin {
  public:
   void refused(uint64_t place, Scope scope, uint64_t now_ms) { told_.push_back({place, false, scope, now_ms}); }

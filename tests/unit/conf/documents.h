@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the document tests share: a document from text, with every fault found in it.
+// Shared by the document tests: a document from text, with every fault found in it.
 #pragma once
 
 #include <memory>
@@ -18,7 +18,7 @@ struct Loaded {
   std::vector<Fault> faults;
 
   std::string rendered() const { return render_faults(faults, text, false); }
-  // The codes of the faults, in the order of their places.
+  // The codes of the faults, in the order of their positions.
   std::vector<std::string> codes() const {
     std::vector<std::string> codes;
     for (const Fault& fault : faults) codes.push_back(fault.code);

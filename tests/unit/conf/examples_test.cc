@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files that people copy from: examples without faults, and a key reference that is true.
+// Files that people copy from: the examples must have no faults, and the key reference must be true.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -29,7 +29,7 @@ TEST(Examples, AreAllWithoutFaultsAndComeBackFromTheirCanonicalForm) {
   EXPECT_EQ(examples, 5U);
 }
 
-// TIDEGATE_UPDATE=1 writes the file anew.
+// TIDEGATE_UPDATE=1 rewrites the file.
 TEST(KeyReference, IsWhatTheTableSays) {
   const auto path = kConf / "REFERENCE.md";
   if (std::getenv("TIDEGATE_UPDATE") != nullptr) std::ofstream(path, std::ios::binary) << key_reference();

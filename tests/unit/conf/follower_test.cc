@@ -40,9 +40,9 @@ std::vector<ConfigObject> objects_of(const std::string& yaml) {
 struct Heard {
   std::vector<std::shared_ptr<const Snapshot>> snapshots;
   std::vector<Purge> purges;
-  std::vector<std::string> order;  // of what was told
-  std::string refuse_with;         // not empty: the plane refuses
-  std::string cannot_prepare;      // not empty: why
+  std::vector<std::string> order;  // the order of the calls
+  std::string refuse_with;         // if not empty, the plane refuses with this text
+  std::string cannot_prepare;      // if not empty, preparing fails with this text
 
   FollowerHooks hooks(PurgePosition purge_from = {}) {
     FollowerHooks hooks;
@@ -66,7 +66,7 @@ struct Heard {
   std::string address() const { return snapshots.back()->model->pools[0].backends[0].addresses[0].to_string(); }
 };
 
-// Runs the loop until `happened`; false after a minute.
+// Runs the loop until `happened` holds. Returns false after a minute.
 template <class Happened>
 bool run_until(EventLoop& loop, Happened&& happened) {
   const uint64_t deadline_ns = monotonic_ns() + 60 * kNsPerS;
@@ -77,11 +77,11 @@ bool run_until(EventLoop& loop, Happened&& happened) {
   return true;
 }
 
-// --- a host's state; the writer is another process, as it is in life
+// --- a host's state; another process writes it, as in production
 
 enum Command : uint64_t { kStop = 1, kCommit, kCommitFaulty, kHealth, kDrain, kPurge, kAdoptLatePurges, kDamagePurge };
 
-// Overwrites the newest purge with what no writer writes.
+// Overwrites the newest purge with bytes that no writer writes.
 bool damage_purge(const std::string& directory) {
   auto env = lmdb::Env::open(directory + "/state", {});
   if (!env) return false;
@@ -98,7 +98,7 @@ bool damage_purge(const std::string& directory) {
   return txn->put(*purges, newest, "?").has_value() && txn->commit().has_value();
 }
 
-// Does as it is told, and answers 1 when it is committed.
+// Executes orders from the test, and answers 1 when each is committed.
 int obey(const std::string& directory, Talk& talk) {
   std::unique_ptr<StateStore> store;
   for (uint64_t step = 1;; ++step) {
@@ -132,7 +132,7 @@ int obey(const std::string& directory, Talk& talk) {
         store.reset();
         done = damage_purge(directory);
         break;
-      case kAdoptLatePurges:  // of another host, whose log was trimmed up to 300
+      case kAdoptLatePurges:  // purges of another host, whose log was trimmed up to 300
         done = store->adopt_purge({301, PurgeKind::tag, "t", false, 1, "t"}).has_value() &&
                store->adopt_purge({302, PurgeKind::tag, "t", false, 2, "t"}).has_value();
         break;
@@ -182,7 +182,7 @@ TEST_F(StateFollowerTest, WaitsForAStateThatIsNotThereYet) {
   const auto follower = follow();
   EXPECT_EQ(follower->current(), nullptr);
   EXPECT_EQ(follower->refused(), "");
-  tell(kHealth);  // a state, but no version
+  tell(kHealth);  // there is a state, but no version
   tell(kCommit);
   ASSERT_TRUE(snapshots_are(1));
   EXPECT_EQ(follower->current()->words->sequence, 1U);
@@ -196,7 +196,7 @@ TEST_F(StateFollowerTest, WakesByTheBellNotByThePoll) {
     tell(i % 2 == 0 ? kHealth : kCommit);
     ASSERT_TRUE(snapshots_are(i));
   }
-  // By the poll alone each of the 20 would have waited for the next second.
+  // With polling alone, each of the 20 would have waited for the next second.
   EXPECT_LT(monotonic_ns() - begin_ns, 10 * kNsPerS);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Another process for a test: it runs a function, and talks with the test byte by byte. Fork before anything is opened.
+// Another process for a test. It runs a function and exchanges numbers with the test. Fork before anything is opened.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -19,14 +19,14 @@
 
 namespace tidegate {
 
-constexpr int kPatienceMs = 120'000;  // a busy machine, sanitizers
+constexpr int kPatienceMs = 120'000;  // long enough for a busy machine and for sanitizers
 
-// One end of the talk. Numbers travel whole.
+// One end of the conversation. Each number arrives complete.
 class Talk {
  public:
   explicit Talk(int fd) : fd_(fd) {}
   void say(uint64_t number) const { EXPECT_EQ(::write(fd_.get(), &number, sizeof number), ssize_t{sizeof number}); }
-  // Nothing within its patience, or the other end is gone: 0.
+  // Returns 0 if nothing comes within kPatienceMs, or if the other end is gone.
   uint64_t hear() const {
     pollfd readable{fd_.get(), POLLIN, 0};
     uint64_t number = 0;
@@ -62,7 +62,7 @@ class Forked {
   const Talk& talk() const { return *talk_; }
   pid_t pid() const { return pid_; }
   void kill(int signal) const { ::kill(pid_, signal); }
-  // Exit status, or minus the signal that ended it.
+  // Returns the exit status, or minus the signal that ended it.
   int wait() {
     int status = 0;
     ::waitpid(std::exchange(pid_, 0), &status, 0);
@@ -74,7 +74,7 @@ class Forked {
   std::optional<Talk> talk_;
 };
 
-// A directory of its own, in memory where there is such a file system; gone afterwards.
+// A new directory, in memory if there is such a file system. It is removed afterwards.
 class TempDir {
  public:
   TempDir() {

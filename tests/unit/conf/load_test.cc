@@ -11,7 +11,7 @@ namespace {
 using ::testing::ElementsAre;
 using testing::load_text;
 
-// One pool with the given further keys.
+// One pool with these additional keys.
 std::string pool_with(const std::string& keys) {
   return "pools:\n  - name: app\n    backends: [{name: a, addresses: [192.0.2.1], port: 80}]\n    " + keys + "\n";
 }
@@ -117,7 +117,7 @@ TEST(Load, SaysWhatWasExpectedOfEachType) {
 
 TEST(Load, CountsAMisspeltRequiredKeyOnce) {
   EXPECT_THAT(load_text("pools:\n  - {name: a, bakends: []}\n").codes(), ElementsAre("unknown_key"));
-  // A section: all that refers into it is not wrong once more.
+  // A misspelled section is one fault: references into it are not reported again.
   EXPECT_THAT(load_text("pool:\n  - {name: a, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}\n"
                         "vips: [{name: v, addresses: [192.0.2.9]}]\n"
                         "services: [{name: s, vip: v, port: 80, pool: a}]\n"

@@ -14,7 +14,7 @@ namespace {
 
 constexpr HashKey kKey{0x0123456789abcdef, 0xfedcba9876543210};
 
-// Owns the names that members view.
+// Owns the names that the members view.
 struct Pool {
   std::vector<std::string> names;
   std::vector<MaglevMember> members;
@@ -38,7 +38,8 @@ std::vector<uint32_t> shares(const std::vector<uint16_t>& table, size_t members)
   return out;
 }
 
-// The paper's pseudocode (§3.4) taken at its word, slow: permutations written out, every turn by comparing fractions.
+// The paper's pseudocode (§3.4) taken literally and slow: permutations are written out, and every turn compares
+// fractions.
 class NaiveMaglev {
  public:
   NaiveMaglev(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key) : slots_(slots) {
@@ -55,14 +56,14 @@ class NaiveMaglev {
     std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.rank < b.rank; });
   }
 
-  // `quota` limits how many slots each gets, by member index.
+  // `quota` limits how many slots each member gets, by member index.
   std::vector<uint16_t> table(const std::vector<uint32_t>& quota) {
     std::vector<uint16_t> out(slots_, kMaglevEmpty);
     for (uint32_t filled = 0; filled < slots_; ++filled) {
       Entry* first = nullptr;
       for (Entry& entry : entries_) {
         if (entry.turns == quota[entry.member.index]) continue;
-        // whose k / w is smallest goes first: W is common to all
+        // The member with the smallest k / w is next. W is common to all, so it cancels.
         if (first == nullptr || whole_time(entry) < whole_time(*first)) first = &entry;
       }
       while (out[first->permutation[first->next]] != kMaglevEmpty) ++first->next;
@@ -162,7 +163,8 @@ TEST(Maglev, IsEmptyWithoutWeight) {
   for (const uint16_t slot : build_maglev({}, 251, kKey)) EXPECT_EQ(slot, kMaglevEmpty);
 }
 
-// Every slot of the one that left must move; those of the others should stay. The paper (§5.3) sees about 1 in 50 move.
+// Every slot of the removed member must move. The slots of the others should stay. The paper (§5.3) sees about 1 in 50
+// move.
 TEST(Maglev, MovesFewSlotsOfTheOthersWhenOneOfAHundredLeaves) {
   constexpr uint32_t kSlots = 65'537;
   Pool pool(std::vector<uint32_t>(100, 10));
@@ -199,7 +201,8 @@ TEST(Maglev, SpreadsHashesAsTheWeightsSay) {
     const double ideal = kFlows * pool.members[i].weight / 1000.0;
     chi_square += (got[i] - ideal) * (got[i] - ideal) / ideal;
   }
-  EXPECT_LT(chi_square, 16.3);  // three degrees of freedom, 1 in 1,000; the key is fixed, so this does not flicker
+  // Three degrees of freedom, 1 in 1,000; the key is fixed, so the result is always the same.
+  EXPECT_LT(chi_square, 16.3);
 }
 
 }  // namespace

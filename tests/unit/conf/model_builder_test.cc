@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ModelBuilder beside its naive twin: one that has seen no version before, and so builds each whole.
+// ModelBuilder compared with its naive twin: a builder that has seen no earlier version, and so builds each one whole.
 #include "conf/model_builder.h"
 
 #include <fmt/format.h>
@@ -14,7 +14,7 @@
 namespace tidegate {
 namespace {
 
-// Of what the documents here write, every word that a Model has.
+// Every field of the Model that these documents set, as text.
 std::string told(const Model& model) {
   std::string out;
   for (const Pool& pool : model.pools) {
@@ -35,7 +35,7 @@ std::string told(const Model& model) {
 
 class ModelBuilderTest : public ::testing::Test {
  protected:
-  // As YAML of the elements, by list and name.
+  // The YAML text of the elements, by list and name.
   using Elements = std::map<std::string, std::map<std::string, std::string>>;
 
   void commit() {
@@ -51,7 +51,7 @@ class ModelBuilderTest : public ::testing::Test {
     ASSERT_TRUE(manifest) << manifest.error().message;
     version_ = manifest->version;
   }
-  // The builder that goes from version to version, and one that starts with this.
+  // Compares the builder that goes from version to version with one that starts at this version.
   void expect_twins_agree() {
     const Manifest manifest = *store_->manifest(version_);
     const auto model = builder_.build(*store_, manifest);

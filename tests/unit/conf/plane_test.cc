@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A plane end to end: a process of its own, asked over its admin socket, told by signals.
+// A plane end to end: its own process, queried over its admin socket, controlled by signals.
 #include "conf/plane.h"
 
 #include <fcntl.h>
@@ -37,7 +37,7 @@ std::vector<ConfigObject> objects_of(const std::string& yaml) {
   return split_objects(*Document::parse("edge.yaml", yaml, faults), files_from({}));
 }
 
-// A plane that does nothing but count, and refuses a configuration that has a pool of the name "refuse".
+// A plane that only counts. It refuses a configuration that has a pool named "refuse".
 PlaneHooks counting_hooks() {
   const auto applied = std::make_shared<int>(0);
   PlaneHooks hooks;
@@ -64,7 +64,7 @@ PlaneHooks counting_hooks() {
   return hooks;
 }
 
-// The process: stderr goes to a pipe, from which the test hears when something has happened.
+// The process. Its stderr goes to a pipe, from which the test learns what has happened.
 class PlaneProcess {
  public:
   PlaneProcess(const TempDir& directory, PlaneOptions options, PlaneHooks hooks = counting_hooks())
@@ -81,7 +81,7 @@ class PlaneProcess {
     log_.reset(ends[0]);
   }
 
-  // Reads the log up to a line that holds `text`. False when the process ended or 30 s went by without.
+  // Reads the log up to a line that contains `text`. Returns false if the process ended or 30 s passed without it.
   bool logged(const std::string& text) {
     while (seen_.find(text, looked_) == std::string::npos) {
       if (!read_more()) return false;
@@ -281,7 +281,7 @@ TEST(Plane, WaitsForAVersionThenFollowsItAndReportsWhatItRefuses) {
 TEST(Plane, DrainsOnSigtermAndStopsAtOnceOnTheSecond) {
   const TempDir directory;
   PlaneHooks hooks = counting_hooks();
-  hooks.drain = [](std::function<void()>) { log_info("drain was asked for"); };  // never done
+  hooks.drain = [](std::function<void()>) { log_info("drain was asked for"); };  // never completes
   PlaneProcess plane(directory, of_file(directory), std::move(hooks));
   ASSERT_TRUE(plane.logged("ready: version 0"));
   plane.process().kill(SIGTERM);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The check of a query against the parameters that a path takes.
+// Checks a query against the parameters that a path accepts.
 #include "conf/query.h"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Faults as people read them, byte for byte.
+// Faults as people see them, byte for byte.
 #include <gtest/gtest.h>
 
 #include "tests/unit/conf/documents.h"

@@ -61,7 +61,7 @@ TEST(PathPattern, IsMoreSpecificFromTheLeft) {
   }
 }
 
-// The claim that the conflict check rests on: patterns tie on a path exactly when their shapes are equal.
+// The conflict check relies on this: two patterns tie on a path exactly when their shapes are equal.
 TEST(PathPattern, TiesExactlyWhenShapesAreEqual) {
   const std::vector<std::string> patterns = {"/*",   "/a",     "/b",     "/{x}",     "/{y}",   "/a/*",
                                              "/a/b", "/a/{x}", "/{x}/b", "/{y}/{x}", "/{x}/*", "/a/"};

@@ -8,7 +8,7 @@
 namespace tidegate {
 namespace {
 
-// One pool "web" of a (weight 100) and b (weight 50), probed; a VIP at site "eu" whose service leads to it.
+// One pool "web" with a (weight 100) and b (weight 50), probed; a VIP at site "eu" with a service that uses the pool.
 struct Edge {
   Model model;
   Words words;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A damaged state must be an Error that says what to do; LMDB left alone would end the process.
+// A damaged state must give an Error that says what to do. LMDB alone would end the process.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@ void write_file(const std::string& path, const std::string& content) {
 
 class DamagedState : public ::testing::Test {
  protected:
-  // Some forty pages: trees of two levels, and an object on pages of its own.
+  // About forty pages: trees of two levels, and one object on its own pages.
   void SetUp() override {
     Result<std::unique_ptr<StateStore>> store = StateStore::open(directory_.path(), Mode::read_write);
     ASSERT_TRUE(store);
@@ -49,7 +49,7 @@ class DamagedState : public ::testing::Test {
 
   std::string data_path() const { return directory_ / "state/data.mdb"; }
 
-  // Opens and reads everything, as a plane would.
+  // Opens the state and reads everything, as a plane would.
   static Result<void> read_everything(const std::string& directory, Mode mode) {
     const Result<std::unique_ptr<StateStore>> store = StateStore::open(directory, mode);
     if (!store) return store.error();
@@ -67,7 +67,7 @@ class DamagedState : public ::testing::Test {
     return audits ? Result<void>() : audits.error();
   }
 
-  // 0: all was well; 1: an Error that names the remedy or the record; anything else: it crashed.
+  // 0: no error; 1: an Error that names the remedy or the record; anything else: it crashed.
   static int outcome(const std::string& directory, Mode mode) {
     Forked reader([&](Talk&) { return read_everything(directory, mode) ? 0 : 1; });
     return reader.wait();
@@ -114,7 +114,7 @@ TEST_F(DamagedState, NeverCrashesItsReaderWhateverBytesAreOverwritten) {
   int refused = 0;
   for (int round = 0; round < 150; ++round) {
     std::string content = sound_;
-    // A run of garbage somewhere, as a lost or foreign sector leaves it.
+    // Overwrites a run of bytes with garbage, as a lost or foreign disk sector would.
     const size_t run = round % 3 == 0 ? 4096 : round % 3 == 1 ? 512 : 8;
     const size_t at = random() % (content.size() - run);
     for (size_t i = at; i < at + run; ++i) content[i] = static_cast<char>(random());
@@ -124,10 +124,10 @@ TEST_F(DamagedState, NeverCrashesItsReaderWhateverBytesAreOverwritten) {
     ASSERT_LE(result, 1) << "round " << round << ": " << run << " bytes at " << at;
     refused += result;
   }
-  EXPECT_GT(refused, 30);  // most hit something that is in use
+  EXPECT_GT(refused, 30);  // most damage hits something that is in use
 }
 
-// The bell is rung once there is a state: beside it an empty file is what was lost.
+// The notification file is touched once there is a state. So an empty data file beside it means that the data was lost.
 TEST_F(DamagedState, IsRefusedWhereTheFileIsEmptyThoughItWasInUse) {
   write_file(data_path(), "");
   for (const Mode mode : {Mode::read_only, Mode::read_write}) {
@@ -147,8 +147,8 @@ TEST(FirstStart, ThatWasCutOffIsBegunAgain) {
   EXPECT_EQ((*store)->head()->version, 0U);
 }
 
-// LMDB tells its readers apart by process id, and holds a lock for each. Another PID namespace may have our id too; the
-// lock that such a process holds is taken here by a child.
+// LMDB identifies readers by process id, and holds a lock for each. A process in another PID namespace may have our id
+// too. Here a child takes the lock that such a process would hold.
 TEST(SharedState, IsNotCalledDamagedWhenAnotherProcessHasOurProcessId) {
   const TempDir directory;
   ASSERT_TRUE(StateStore::open(directory.path(), Mode::read_write));

@@ -350,7 +350,7 @@ TEST(StateStore, KeepsItsNewestAnswers) {
   const auto store = open(directory.path());
   const auto keep = [&](size_t number) { ASSERT_TRUE(store->keep_answer({std::to_string(number), "answer"})); };
   for (size_t i = 0; i < StateStore::kAnswersKept; ++i) keep(i);
-  keep(0);  // anew: the oldest is 1 now
+  keep(0);  // stored again, so the oldest is now 1
   keep(StateStore::kAnswersKept);
   EXPECT_EQ(answer_in(*store, "0"), "answer");
   EXPECT_EQ(answer_in(*store, "1"), std::nullopt);

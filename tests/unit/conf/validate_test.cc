@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What keys mean to each other: one document a rule, and what it is refused with.
+// Rules between keys: one document for each rule, and the fault that it is refused with.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -82,7 +82,7 @@ TEST(Validate, RefusesAPortThatTwoDaemonsOfANodeBind) {
   EXPECT_THAT(document("dns: {listen: ['192.0.2.1:53'], httpdns_listen: ['192.0.2.1:53']}", "192.0.2.1:80").codes(),
               ElementsAre("colliding_ports"));
   EXPECT_THAT(document("management: '[2001:db8::1]:9090'", "[::]:9090").codes(), ElementsAre("colliding_ports"));
-  // Another address, family, port or site is no collision.
+  // Another address, family, port or site does not collide.
   EXPECT_THAT(document("dns: {listen: ['192.0.2.1:53']}", "192.0.2.2:53").codes(), IsEmpty());
   EXPECT_THAT(document("dns: {listen: ['192.0.2.1:53']}", "[::]:53").codes(), IsEmpty());
   EXPECT_THAT(document("management: '192.0.2.1:9090'", "192.0.2.1:9091").codes(), IsEmpty());
@@ -204,7 +204,7 @@ TEST(Validate, RefusesAddressesThatNoHostCanHave) {
   EXPECT_THAT(codes_of_port("addresses: [192.0.2.2/24], gateways: [192.0.2.1]"), IsEmpty());
 }
 
-// A pool that only routes use may have backends at the loopback address: the proxy's own host.
+// A pool that only routes use may have backends at the loopback address, which is the proxy's own host.
 TEST(Validate, RefusesBackendsThatPacketsCannotBeForwardedTo) {
   const auto codes = [](const std::string& address, const std::string& vip, bool service) {
     return load_text("vips: [{name: v, addresses: ['" + vip + "']}]\n" +

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What YAML is refused, whatever the keys mean.
+// Which YAML is refused, whatever its keys mean.
 #include "conf/yaml_reader.h"
 
 #include <gmock/gmock.h>

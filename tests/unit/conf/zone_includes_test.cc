@@ -85,7 +85,7 @@ TEST(ZoneIncludes, AreBounded) {
   EXPECT_THAT(put(deep).error, HasSubstr("9.zone:1: $INCLUDE: the files include each other too deeply"));
   deep["7.zone"] = "x A 192.0.2.1\n";
   EXPECT_EQ(put(deep).error, "");
-  // Each of ten levels twice would be a thousand.
+  // Each of ten levels included twice would give a thousand files.
   for (size_t i = 0; i < 9; ++i)
     many[fmt::format("{}.zone", i)] = fmt::format("$INCLUDE {0}.zone\n$INCLUDE {0}.zone\n", i + 1);
   many["9.zone"] = "";

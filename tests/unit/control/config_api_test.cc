@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration over REST: reading, entity tags, dry runs, patches, single objects, bundles, broken bodies.
+// The configuration over REST: reads, entity tags, dry runs, patches, single objects, bundles, malformed bodies.
 
 #include <map>
 #include <set>
@@ -37,7 +37,7 @@ TEST_F(ConfigApiTest, ReadsBackAsYamlOrJsonByAccept) {
   const HttpResponse json = host.call("GET", "/v1/config", "", {{"Accept", "application/json"}});
   EXPECT_EQ(body_of(json)["pools"][0]["name"], "origins");
   EXPECT_NE(header(yaml, "etag"), header(json, "etag")) << "other bytes, another strong tag";
-  // What was read may be written back and is no change.
+  // Writing back what was read is not a change.
   const HttpResponse again = host.put_config(yaml.body, header(yaml, "etag"));
   EXPECT_EQ(body_of(again)["outcome"], "unchanged") << again.body;
 }
@@ -70,7 +70,7 @@ TEST_F(ConfigApiTest, IfNoneMatchStarOnAnObjectLooksAtTheObject) {
   EXPECT_EQ(host.call("DELETE", path, "", {{"If-None-Match", "*"}}).status, 412);
   EXPECT_EQ(host.call("DELETE", "/v1/config/routes/none", "", {{"If-None-Match", "*"}}).status, 404);
   EXPECT_EQ(host.call("PUT", path, "{path: /old, status: 404}", {{"Content-Type", "application/yaml"}}).status, 428);
-  // Both: each has to hold.
+  // With both headers, both conditions must hold.
   EXPECT_EQ(host.call("PUT", "/v1/config/routes/new", "{path: /new, status: 404}",
                       {{"Content-Type", "application/yaml"}, {"If-None-Match", "*"}, {"If-Match", "\"0\""}})
                 .status,
@@ -135,7 +135,7 @@ TEST_F(ConfigApiTest, AKeyThatStandsTwiceInAJsonBodyIsRefusedEverywhere) {
   EXPECT_EQ(host.control->ledger().head(), before);
 }
 
-// Every page beyond the first two is beyond the limit, as on a full disk.
+// Every page beyond the first two exceeds the limit, as on a full disk.
 TEST_F(ConfigApiTest, AFullDiskIsNamedLoggedAndAnswered507) {
   ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
   const StateHead before = host.control->ledger().head();
@@ -245,7 +245,7 @@ TEST_F(ConfigApiTest, OneObjectIsReadReplacedAddedAndRemoved) {
   answer = host.call("DELETE", "/v1/config/routes/health", "", {{"If-Match", "*"}});
   ASSERT_EQ(answer.status, 200) << answer.body;
   EXPECT_EQ(host.call("DELETE", "/v1/config/routes/health", "", {{"If-Match", "*"}}).status, 404);
-  // A removal that leaves a reference dangling is refused whole.
+  // A removal that leaves a dangling reference is refused as a whole.
   EXPECT_EQ(host.call("DELETE", "/v1/config/pools/origins", "", {{"If-Match", "*"}}).status, 422);
 }
 
@@ -304,7 +304,7 @@ TEST_F(ConfigApiTest, ABundleIsReadWithAllItsFilesAndPutElsewhere) {
   EXPECT_EQ(elsewhere.control->ledger().manifest().digest, host.control->ledger().manifest().digest);
 }
 
-// A document whose one file has this path.
+// A document with one file of this path.
 std::string bundle_with_file(const std::string& path) {
   Bundle bundle;
   bundle.file = "edge.yaml";
@@ -407,7 +407,7 @@ TEST_F(ConfigApiTest, AFaultyFirstConfigurationStopsTheStartWithItsFaults) {
   EXPECT_THAT(started.error().message, HasSubstr("edge.yaml:1:"));
 }
 
-// One element by itself takes a shorter way than a document; what comes of it is the same.
+// A single element takes a shorter path through the code than a document. The result must be the same.
 class ElementTest : public ConfigApiTest {
  protected:
   void SetUp() override {
@@ -418,7 +418,7 @@ class ElementTest : public ConfigApiTest {
     return host.call("PUT", "/v1/config/routes/" + name + query, yaml,
                      {{"Content-Type", "application/yaml"}, {"If-Match", "*"}});
   }
-  // The version in force is what its whole document gives.
+  // The version in force must equal the one that its whole document gives.
   void expect_whole() {
     const HttpResponse again = host.put_config(host.call("GET", "/v1/config").body);
     EXPECT_EQ(body_of(again)["outcome"], "unchanged") << again.body;
@@ -437,7 +437,7 @@ TEST_F(ElementTest, AChangeGivesWhatTheWholeDocumentWouldGive) {
   EXPECT_EQ(host.control->ledger().model()->routes[1].redirect, "");
   expect_whole();
   EXPECT_EQ(version(), 4u);
-  // A document in between, and elements go on from there.
+  // After a document in between, changes of single elements continue from it.
   ASSERT_EQ(host.put_config(edge_yaml("7", "  - {name: old, path: /old, status: 404}\n")).status, 200);
   ASSERT_EQ(put_route("old", "{path: /old, status: 451}").status, 200);
   EXPECT_EQ(host.control->ledger().model()->pools[0].backends[0].weight, 7u);

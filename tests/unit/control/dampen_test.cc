@@ -31,7 +31,7 @@ TEST(Dampen, TheVerdictOfBeforeStandsUntilItIsContradictedOftenEnough) {
   EXPECT_EQ(dampener.up, true);
 }
 
-// The naive twin: looks at the whole history each time.
+// The naive twin: it looks at the whole history each time.
 std::optional<bool> verdict_of(const std::vector<bool>& results, uint32_t rise, uint32_t fall) {
   std::optional<bool> up;
   for (size_t i = 0; i < results.size(); ++i) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain: the planes are asked in the order in which a client meets them, each where the one before has sent it.
+// Explain: the planes are asked in the order in which a client meets them. Each is asked where the one before has sent
+// the client.
 
 #include "control/explain.h"
 
@@ -12,7 +13,7 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-// One box that does everything: dns, l4 and l7.
+// One node that runs everything: dns, l4 and l7.
 constexpr const char* kWholeEdge = R"(sites:
   - {name: eu, location: {latitude: 50.11, longitude: 8.68}}
 nodes:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A host in a test: a temporary directory, a real Control on a loop that the test pumps, and planes that answer as
-// told.
+// A host in a test: a temporary directory, a real Control on a loop that the test runs, and planes that answer as they
+// are told.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -35,9 +35,9 @@ constexpr const char* kOperatorToken = "operator-token-0123456789";
 constexpr const char* kPublisherToken = "publisher-token-0123456789";
 constexpr const char* kReplicaToken = "replica-token-0123456789";
 
-constexpr uint64_t kPatienceMs = 60'000;  // a busy machine, sanitizers
+constexpr uint64_t kPatienceMs = 60'000;  // long enough for a busy machine and for sanitizers
 
-// Runs the loop until `done` or the time is up, whichever is first; says which.
+// Runs the loop until `done` is true or the time is up. Returns true for the former.
 inline bool pump(EventLoop& loop, const std::function<bool()>& done, uint64_t timeout_ms = kPatienceMs) {
   const uint64_t deadline_ns = monotonic_ns() + timeout_ms * kNsPerMs;
   while (!done()) {
@@ -77,7 +77,7 @@ inline nlohmann::json body_of(const HttpResponse& response) {
   return parsed ? *parsed : nlohmann::json();
 }
 
-// A plane's admin socket. `status` and `explained` are what it answers.
+// The admin socket of a plane. It answers with `status` and `explained`.
 class FakePlane {
  public:
   FakePlane(EventLoop& loop, const std::string& run_dir, const std::string& plane)
@@ -87,7 +87,7 @@ class FakePlane {
   }
   nlohmann::json status;
   nlohmann::json explained = nlohmann::json::object();
-  std::string asked;  // the last /explain's target
+  std::string asked;  // target of the last /explain
 
  private:
   void answer(const HttpExchangePtr& exchange) {
@@ -99,7 +99,7 @@ class FakePlane {
   HttpServer server_;
 };
 
-// While it lives no file of this process grows past its second page: what a full disk does to the state.
+// While it exists, no file of this process can grow past its second page. To the state that is a full disk.
 class FullDisk {
  public:
   FullDisk() : before_(::signal(SIGXFSZ, SIG_IGN)) {
@@ -134,18 +134,18 @@ class Host {
     Result<std::unique_ptr<Control>> started = Control::start(loop_, options);
     ASSERT_TRUE(started) << started.error().message;
     control = std::move(*started);
-    documented();  // made now: it takes longer than some waits that are measured later
+    documented();  // built now, because it takes longer than some waits that are measured later
   }
   void stop() { control.reset(); }
 
-  // Over the unix socket, as our own user: an admin.
+  // Calls over the unix socket as our own user, who is an admin.
   HttpResponse call(const std::string& method, const std::string& target, const std::string& body = {},
                     Headers headers = {}) {
     HttpTarget socket;
     socket.unix_path = options.run_dir + "/control.sock";
     return send(socket, method, target, body, std::move(headers));
   }
-  // Over TCP with a token (none when empty).
+  // Calls over TCP with a token (none if empty).
   HttpResponse call_as(const std::string& token, const std::string& method, const std::string& target,
                        const std::string& body = {}, Headers headers = {}) {
     HttpTarget tcp;
@@ -187,15 +187,15 @@ class Host {
     expect_documented(method, path, (*answer)->status);
     return **answer;
   }
-  // Every control has the same routes.
+  // The document is the same for every control, because the routes are.
   const nlohmann::json& documented() const {
     static const nlohmann::json document = openapi_document(control->routes());
     return document;
   }
-  // Whatever a test asks for: the answer's status stands in the OpenAPI document.
+  // The status of every answer that a test gets must be in the OpenAPI document.
   void expect_documented(const std::string& method, const std::string& target, int status) const {
     const RouteTable::Found found = control->routes().find(method, target.substr(0, target.find('?')));
-    if (!found.route) return;  // of no route: 401, 404, 405
+    if (!found.route) return;  // statuses without a route: 401, 404, 405
     std::string verb = found.route->method;
     for (char& c : verb) c = static_cast<char>(std::tolower(c));
     const nlohmann::json& operation = documented()["paths"].at(found.route->pattern).at(verb);
@@ -212,7 +212,7 @@ inline FileReader files_of(const Ledger& ledger) {
   return files;
 }
 
-// A small edge: one site, one node with all planes' switches as wanted, one pool, one route.
+// A small edge: one site, one node with all planes, one pool, one route.
 inline std::string edge_yaml(const std::string& weight = "100", const std::string& more = {}) {
   return R"(sites:
   - {name: eu, location: {latitude: 50.11, longitude: 8.68}}

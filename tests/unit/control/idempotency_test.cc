@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is remembered of POSTs, whenever control dies.
+// What is remembered of POSTs, whenever control is killed.
 #include "control/idempotency.h"
 
 #include "control/ledger.h"
@@ -65,7 +65,7 @@ TEST_F(KeptAnswers, ARecordThatCannotBeReadIsNone) {
   EXPECT_EQ(begin(once).verdict, Verdict::fresh);
 }
 
-// A control that dies after its commit and before its answer, as it leaves its state to the next one.
+// A control that is killed after its commit and before its answer. It leaves its state to the next control.
 class ControlThatDies : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -75,7 +75,7 @@ class ControlThatDies : public ::testing::Test {
       fs::copy(host.options.state_dir, successor.options.state_dir, fs::copy_options::recursive);
     });
   }
-  // The answers to the first and to its repetition, which the next control gets.
+  // The answers to the first request and to its repetition, which goes to the next control.
   std::pair<HttpResponse, HttpResponse> post_twice(const std::string& target, const nlohmann::json& body) {
     HttpResponse first = host.call_json("POST", target, body, key);
     successor.start();
@@ -122,7 +122,7 @@ TEST(RepeatedPost, OfAClientThatLeftWhileItWaitedIsNotDoneAgain) {
   Host host(loop);
   host.start();
   ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
-  FakePlane l7(loop, host.options.run_dir, "l7");  // never applies it
+  FakePlane l7(loop, host.options.run_dir, "l7");  // it never applies the version
   const nlohmann::json body = {{"all", true}};
   const Headers key = {{"Idempotency-Key", "k-1"}};
   HttpTarget socket;
@@ -170,7 +170,7 @@ TEST(RepeatedPost, WithTheKeyOfAnotherTokenOfItsNameIsARequestOfItsOwn) {
   EXPECT_EQ(host.control->ledger().head().purge, 5u);
 }
 
-// Kept under the name of who asked: sha256("NAME TARGET\nKEY").
+// An earlier release kept the answer under the name of the caller: sha256("NAME TARGET\nKEY").
 TEST(RepeatedPost, OfAnEarlierReleaseIsAnsweredWhereItsNameIsOnesOwnAndNeverToAnother) {
   EventLoop loop;
   Host host(loop);
@@ -199,7 +199,7 @@ TEST(RepeatedPost, ThatChangesNothingNeedsNoKey) {
   const Headers key = {{"Idempotency-Key", "k-1"}};
   ASSERT_EQ(body_of(host.call("POST", "/v1/status/wait?timeout=1", "", key))["converged"], true);
   ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
-  FakePlane l7(loop, host.options.run_dir, "l7");  // of version 0
+  FakePlane l7(loop, host.options.run_dir, "l7");  // it runs version 0
   const HttpResponse again = host.call("POST", "/v1/status/wait?timeout=1", "", key);
   EXPECT_FALSE(body_of(again)["converged"].get<bool>()) << "it was asked anew";
 }

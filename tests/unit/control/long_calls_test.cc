@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Long work beside the loop: the API answers meanwhile, changes keep their order, what waits has a bound.
+// Long work beside the loop: the API answers meanwhile, changes keep their order, and the queue has a bound.
 
 #include <thread>
 
@@ -57,11 +57,11 @@ TEST(BackgroundWork, HasABoundAndLeavesNothingBehind) {
     ASSERT_TRUE(pump(loop, [&] { return told > 0; }));
     background.discard(witness);
   }
-  loop.run_once(0);  // what was posted finds nobody
+  loop.run_once(0);  // posted work finds the server gone
   EXPECT_EQ(witness.use_count(), 1);
 }
 
-// Some thousand routes: long enough that the loop would be missed.
+// Some thousand routes: enough work to block the loop noticeably if it ran there.
 std::string large_yaml(int routes = 4'000) {
   std::string more;
   for (int i = 0; i < routes; ++i)
@@ -75,7 +75,7 @@ class LongCallsTest : public ::testing::Test {
     host.start();
     ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
   }
-  // Sent; answered whenever the loop is run.
+  // A request that was sent. It is answered when the loop runs.
   struct Sent {
     std::optional<HttpResponse> answer;
     std::unique_ptr<HttpCall> call;
@@ -115,7 +115,7 @@ TEST_F(LongCallsTest, TheApiAnswersWhileALargeDocumentIsExamined) {
   EXPECT_EQ(dry_run->answer->status, 200) << dry_run->answer->body;
   EXPECT_EQ(body_of(*dry_run->answer)["outcome"], "dry_run");
   EXPECT_GE(served, 5u);
-  // Reading it is long too.
+  // Reading it takes long too.
   ASSERT_EQ(host.put_config(large_yaml()).status, 200);
   const auto read = send("GET", "/v1/config", "", "");
   for (served = 0; !read->answer; served += !read->answer) ASSERT_EQ(host.call("GET", "/healthz").status, 200);

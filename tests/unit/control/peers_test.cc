@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Controls that speak TLS with each other, and what they refuse to say in clear.
+// Controls that use TLS between each other, and what they refuse to send in clear text.
 
 #include "control/peers.h"
 
@@ -29,7 +29,7 @@ class TlsPeers : public ::testing::Test {
     const Result<std::unique_ptr<Control>> started = Control::start(loop, host.options);
     return started ? "" : started.error().message;
   }
-  // What keeps the follower from its leader.
+  // The reason why the follower cannot reach its leader.
   std::string trouble() {
     std::string told;
     EXPECT_TRUE(pump(loop, [&] {
@@ -101,14 +101,14 @@ TEST_F(TlsPeers, NothingCrossesANetworkInClearUnlessThatIsAskedForByName) {
   EXPECT_THAT(refusal(open), AllOf(HasSubstr("--peer-ca"), HasSubstr("--insecure")));
   open.options.peer_ca_file = open.options.tls_certificate_file;
   EXPECT_EQ(refusal(open), "");
-  // A node that is asked for its status: the token stays here.
+  // A node that is asked for its status does not get the token.
   EXPECT_FALSE(Peers{}.target(*Endpoint::parse("192.0.2.1:9090")));
   EXPECT_TRUE(Peers{}.target(*Endpoint::parse("127.0.0.9:9090")));
   EXPECT_TRUE(Peers{}.target(*Endpoint::parse("[::1]:9090")));
 }
 
 TEST_F(TlsPeers, ACertificateIsReadAgainWhenAskedToAndKeptWhenTheNewOneIsFaulty) {
-  give(leader, "IP:127.0.0.1");  // another one, in the same files
+  give(leader, "IP:127.0.0.1");  // another certificate in the same files
   follower.start();
   EXPECT_THAT(trouble(), HasSubstr("certificate verify failed"));
   ASSERT_TRUE(leader.control->reload());

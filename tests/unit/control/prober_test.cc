@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Probes against real sockets: one that answers, one that refuses, one that answers wrongly, one that says nothing.
+// Probes against real sockets: one answers, one refuses, one answers wrongly, one stays silent.
 
 #include "control/prober.h"
 
@@ -17,7 +17,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Listens; answers every request with `status`.
+// Listens and answers every request with `status`.
 class Origin {
  public:
   explicit Origin(EventLoop& loop)
@@ -36,7 +36,7 @@ class Origin {
   std::unique_ptr<HttpServer> server_;
 };
 
-// A TCP socket that takes connections (the kernel does) and never says a word; or, closed, refuses them.
+// A TCP socket whose kernel accepts connections and which never answers. If it is closed, connections are refused.
 class MuteSocket {
  public:
   MuteSocket() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -84,7 +84,7 @@ TEST(Probe, TellsUpFromEveryKindOfDown) {
   EXPECT_EQ(probe_once(loop, ProbeType::http, origin.endpoint).reason, "status 503, expected 200");
 }
 
-// Lowers what this process may open to what is open already.
+// Lowers the limit of open files to what is open already.
 class NoFiles {
  public:
   NoFiles() {
@@ -112,7 +112,7 @@ TEST(Probe, WithoutADescriptorItDidNotLook) {
   }
 }
 
-// Time in which this process does not run, as between SIGSTOP and SIGCONT.
+// Stops this thread for a while, as between SIGSTOP and SIGCONT.
 void stand_still(uint64_t ms) {
   const uint64_t until_ns = monotonic_ns() + ms * kNsPerMs;
   while (monotonic_ns() < until_ns) {
@@ -193,7 +193,7 @@ class ProberTest : public ::testing::Test {
   bool becomes(bool up) {
     return pump(loop, [&] { return word() && word()->up == up; });
   }
-  // Without a turn of the loop.
+  // Applies without running the loop.
   void apply_now(const std::string& yaml) {
     const ApplyOutcome outcome =
         apply(host.control->ledger(), examine_text("edge.yaml", yaml, files_from({})), {"test", "", 0, false});
@@ -233,7 +233,8 @@ TEST_F(ProberTest, OurOwnLimitIsNoVerdictOnABackend) {
   Origin origin(loop);
   ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint, "rise: 1, fall: 1")).status, 200);
   ASSERT_TRUE(becomes(true));
-  // Just after one attempt has ended the next one is an interval away: none is under way when descriptors are gone.
+  // Wait until just after an attempt has ended. The next is one interval away, so none is running when no descriptors
+  // are left.
   const Counter& looked = metrics().counter("tidegate_control_probes_total", "", {{"result", "success"}});
   const uint64_t looked_before = looked.value();
   ASSERT_TRUE(pump(loop, [&] { return looked.value() > looked_before; }));

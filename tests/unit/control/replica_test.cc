@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Replication: one control adopts another's state, keeps it when the leader dies, and catches up when it is back.
+// Replication: one control takes over another's state, keeps it when the leader dies, and catches up when the leader is
+// back.
 
 #include "control/bundle.h"
 #include "control/replica_source.h"
@@ -14,7 +15,7 @@ class ReplicaTest : public ::testing::Test {
  protected:
   void SetUp() override {
     leader.start();
-    leader.options.listen = leader.control->tcp_endpoint();  // the same port after a restart
+    leader.options.listen = leader.control->tcp_endpoint();  // to get the same port after a restart
     follower.options.follow = leader.options.listen;
   }
   bool caught_up() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Status: what the planes of the host and of other hosts have applied, waiting for it, and who cannot be reached.
+// Status: what the planes of this host and of other hosts have applied, how to wait for it, and who cannot be reached.
 
 #include "control/convergence.h"
 #include "tests/unit/control/host.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watch: events as they happen, and those that were missed.
+// Watch: events as they happen, and events that were missed.
 
 #include "control/watch.h"
 

@@ -17,7 +17,7 @@ const HashKey kKey{0x1234, 0x5678};
 
 IpAddress v4(uint32_t host_order) { return IpAddress::v4(htonl(host_order)); }
 
-// Tokens as a number that grows with time: what the bucket must be equal to.
+// Tokens as a number that grows with time. The bucket must equal it.
 class NaiveBucket {
  public:
   explicit NaiveBucket(const TokenRate& rate) : rate_(rate), saved_ns_(rate.burst_ns()) {}
@@ -70,7 +70,7 @@ TEST(TokenBucket, ADebtEndsAfterOneBurstsTime) {
   EXPECT_EQ(bucket.tokens(rate, kNsPerS), 0u);
   EXPECT_FALSE(bucket.take(rate, 1, kNsPerS + rate.burst_ns()));
   EXPECT_TRUE(bucket.take(rate, 1, kNsPerS + rate.burst_ns() + rate.interval_ns));
-  // A charge that comes late never shortens a debt.
+  // A charge with an earlier time never shortens a debt.
   bucket.charge(rate, 1'000'000, 2 * kNsPerS);
   const uint64_t due_ns = bucket.full_at_ns();
   bucket.charge(rate, 1, kNsPerS);
@@ -142,13 +142,13 @@ TEST(AddressTable, OneCustomersSlash64IsOneAddressAndItsNeighbourIsAnother) {
   EXPECT_EQ(AddressTable::group_of(at("192.0.2.1")), "192.0.2.1");
 }
 
-// A flood of addresses that were never seen: what is known of those that matter stays.
+// A flood of new addresses must not remove what is known about addresses that matter.
 TEST(AddressTable, AFloodOfAddressesWashesOffNoDebtAndNoHold) {
   const TokenRate rate = TokenRate::per_second(100, 100);
   AddressTable table(1'000, kKey);
   const uint64_t now_ns = kNsPerS;
   std::vector<AddressTable::Hold> held;
-  for (uint32_t i = 0; i < 100; ++i) {  // guilty: in debt; and holding a connection
+  for (uint32_t i = 0; i < 100; ++i) {  // these are in debt, and hold a connection
     table.charge(v4(0x0a000000 + i), rate, 500, now_ns);
     for (int n = 0; n < 3; ++n) held.push_back(*table.hold(v4(0x0b000000 + i), 3, now_ns));
   }
@@ -159,7 +159,7 @@ TEST(AddressTable, AFloodOfAddressesWashesOffNoDebtAndNoHold) {
     EXPECT_FALSE(table.take(v4(0x0a000000 + i), rate, 1, now_ns)) << i;
     EXPECT_FALSE(table.hold(v4(0x0b000000 + i), 3, now_ns)) << i;
   }
-  // And one who floods with IPv6 from a /32 that is all his.
+  // The same for one attacker who sends IPv6 from a whole /32 of his own.
   for (uint32_t i = 0; i < 200'000; ++i) {
     const uint8_t bytes[16] = {0x20, 1, 0xd, 0xb8, uint8_t(i >> 24), uint8_t(i >> 16), uint8_t(i >> 8), uint8_t(i)};
     table.take(IpAddress::v6(bytes), rate, 1, now_ns);
@@ -187,12 +187,12 @@ TEST(AddressTable, WhoHoldsWhenEveryEntryIsHeldIsNotCountedAndNotRefused) {
 TEST(AddressTable, ThreadsThatShareItLoseNoHoldAndTakeNoMoreThanThereIs) {
   constexpr int kThreads = 4, kRounds = 20'000;
   constexpr uint32_t kAtMost = 3;
-  const TokenRate rate{kNsPerS, 1'000};  // in this test no time goes by
-  AddressTable table(8, kKey);           // few entries: they change hands all the time
+  const TokenRate rate{kNsPerS, 1'000};  // no time passes in this test
+  AddressTable table(8, kKey);           // few entries, so they are reused all the time
   std::atomic<int> holding{0}, most{0};
   std::atomic<uint64_t> taken{0};
   const IpAddress shared = v4(7);
-  // Known before they meet, and held, so that it has one entry.
+  // Known and held before the threads start, so that the address has one entry.
   std::optional<AddressTable::Hold> anchor = table.hold(shared, kAtMost + 1, 1);
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {

@@ -9,7 +9,7 @@ namespace tidegate {
 namespace {
 
 TEST(Aes, OpensWhatOthersSealed) {
-  // By the openssl command: enc -aes-128-cbc.
+  // Made with the openssl command: enc -aes-128-cbc.
   const std::string cbc = *hex_decode(
       "101112131415161718191a1b1c1d1e1f"
       "ea9847f4c4f81177842c8689e66dc7b6");

@@ -75,8 +75,8 @@ TEST(Base64, UrlFormDecodesWhatItEncodedAndNothingElse) {
     bytes.push_back(static_cast<char>(i * 7));
   }
   EXPECT_FALSE(base64url_decode("Zg=="));  // padding
-  EXPECT_FALSE(base64url_decode("Z"));     // no whole byte
-  EXPECT_FALSE(base64url_decode("Zh"));    // stray bits
+  EXPECT_FALSE(base64url_decode("Z"));     // not a whole byte
+  EXPECT_FALSE(base64url_decode("Zh"));    // leftover bits are set
   EXPECT_FALSE(base64url_decode("+/8"));   // the other alphabet
   EXPECT_FALSE(base64url_decode(std::string_view("Zm\0v", 4)));
 }

@@ -44,7 +44,7 @@ TEST(EventLoopIo, CallsAHandlerAgainThatLeavesInputUnreadAndOthersInBetween) {
   busy_handler.then = [&] {
     order += 'b';
     loop.call_again(busy.a.get());
-    loop.call_again(busy.a.get());  // once is enough
+    loop.call_again(busy.a.get());  // a second call changes nothing
   };
   other_handler.then = [&] { order += 'o'; };
   ASSERT_TRUE(loop.add(busy.a.get(), EPOLLIN | EPOLLET, &busy_handler));
@@ -123,7 +123,7 @@ TEST(EventLoopIo, RemovingWhatWasNeverAddedIsHarmless) {
   loop.remove(999);
 }
 
-// The heap with lazy re-arming against a plain list of deadlines.
+// The heap with lazy re-arming, compared with a plain list of deadlines.
 TEST(Timers, FireLikeAPlainListOfDeadlines) {
   EventLoop loop;
   std::mt19937 random(7);
@@ -173,10 +173,10 @@ TEST(Timers, FireLikeAPlainListOfDeadlines) {
   EXPECT_GT(total, 1'000u);
 }
 
-// As after a pause of the process: what arrived meanwhile is heard before any deadline that went by.
+// As after a pause of the process: input that arrived meanwhile is handled before any deadline that passed.
 TEST(Timers, ComeAfterEverythingThatHasArrived) {
   EventLoop loop;
-  constexpr size_t kSockets = 400;  // more than one look at the kernel brings
+  constexpr size_t kSockets = 400;  // more than one epoll_wait returns
   std::vector<Pair> pairs(kSockets);
   std::vector<Recorder> recorders(kSockets);
   size_t heard = 0, heard_before_timer = 0;
@@ -222,7 +222,7 @@ TEST(Timers, AnAnswerThatCameInTimeCancelsItsDeadline) {
   loop.remove(pair.a.get());
 }
 
-// Sockets that are always ready leave the timers their turn.
+// Sockets that are always ready must not starve the timers.
 TEST(Timers, AreNotStarvedBySocketsThatAreAlwaysReady) {
   EventLoop loop;
   std::vector<Pair> pairs(300);
@@ -247,7 +247,7 @@ TEST(Timers, MayDestroyThemselvesFromTheirOwnCallback) {
   const auto witness = std::make_shared<int>(0);
   timer = std::make_unique<Timer>(loop, [&, witness] {
     timer.reset();
-    fired += 1 + *witness;  // the captures must have outlived the timer
+    fired += 1 + *witness;  // the captures must still exist here
   });
   timer->arm_after_ns(0);
   while (fired == 0) loop.run_once(kNsPerMs);
@@ -319,7 +319,7 @@ TEST(Mailbox, KeepsEachThreadsOrderAndLosesNothing) {
 TEST(Mailbox, AStopBeforeRunIsNotLost) {
   EventLoop loop;
   std::thread([&] { loop.stop(); }).join();
-  loop.run();  // returns
+  loop.run();  // returns at once
   bool ran = false;
   loop.post([&] {
     ran = true;

@@ -11,7 +11,7 @@
 namespace tidegate {
 namespace {
 
-// SipHash-c-d straight from the paper (§2.1-2.4), byte by byte, nothing shared with the code under test.
+// SipHash-c-d straight from the paper (§2.1-2.4), byte by byte. It shares no code with the code under test.
 uint64_t naive_siphash(uint64_t k0, uint64_t k1, const std::string& message, int c, int d) {
   uint64_t v[4] = {k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573};
   const auto rotate = [](uint64_t& x, int by) { x = (x << by) | (x >> (64 - by)); };
@@ -42,7 +42,7 @@ uint64_t naive_siphash(uint64_t k0, uint64_t k1, const std::string& message, int
   return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-// Key 00 01 .. 0f, as in the paper's Appendix A.
+// The key 00 01 .. 0f of the paper's Appendix A.
 constexpr HashKey kPaperKey{0x0706050403020100, 0x0f0e0d0c0b0a0908};
 
 TEST(SipHash, TheReferenceOfTheseTestsGivesThePapersAnswerForSipHash24) {

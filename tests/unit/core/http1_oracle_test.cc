@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parser against two twins: itself fed in pieces, and http-parser 2.9.4, a lax reader such as may stand behind us.
-// What we accept, that reader must accept too, and understand alike: a difference would be a smuggling hole.
+// The parser is compared with two twins: itself, fed in pieces, and http-parser 2.9.4, a lax reader that may stand
+// behind us. That reader must accept what we accept, and understand it in the same way. A difference would make
+// smuggling possible.
 #include <gtest/gtest.h>
 #include <http_parser.h>
 
@@ -82,7 +83,7 @@ TEST(Http1Incremental, EverySplitPointGivesWhatTheWholeGives) {
     const std::string expected = summary(whole(bytes, head), head);
     for (size_t split = 0; split <= bytes.size(); ++split) {
       size_t scanned = 0;
-      const std::string first = bytes.substr(0, split);  // another buffer: nothing may be kept from it
+      const std::string first = bytes.substr(0, split);  // another buffer, because nothing of the first may be kept
       ParseResult result = parse_request(first, {}, scanned, head);
       if (result.status == Status::incomplete) {
         result = parse_request(bytes, {}, scanned, head);
@@ -109,7 +110,7 @@ TEST(Http1Incremental, ByteByByteGivesWhatTheWholeGives) {
   }
 }
 
-// What http-parser makes of the same bytes.
+// How http-parser reads the same bytes.
 struct Oracle {
   explicit Oracle(bool request, bool to_head) : head_answer(to_head) {
     http_parser_init(&parser, request ? HTTP_REQUEST : HTTP_RESPONSE);
@@ -136,7 +137,7 @@ struct Oracle {
       o.done_with_head = true;
       o.method = p->type == HTTP_REQUEST ? http_method_str(static_cast<http_method>(p->method)) : "";
       o.keep_alive = http_should_keep_alive(p) != 0;
-      // Its caller must tell it where RFC 9112 §6.3 knows no body.
+      // Its caller must tell it where RFC 9112 §6.3 has no body.
       const bool bodiless = p->type == HTTP_RESPONSE && (p->status_code == 204 || p->status_code == 304);
       return o.head_answer || bodiless ? 1 : 0;
     };
@@ -162,7 +163,7 @@ struct Oracle {
   std::vector<std::pair<std::string, std::string>> fields;
 };
 
-// The body as our framing reads it; nothing when it is cut short or refused.
+// The body as our framing reads it. Nothing if it is cut short or refused.
 std::optional<std::string> our_body(const Head& head, std::string_view rest) {
   switch (head.framing) {
     case Framing::none:
@@ -191,13 +192,13 @@ void expect_same_fields(const Head& head, const Oracle& oracle) {
   ASSERT_EQ(head.field_count, oracle.fields.size());
   for (size_t i = 0; i < head.field_count; ++i) {
     EXPECT_EQ(head.fields[i].name, oracle.fields[i].first);
-    std::string value = oracle.fields[i].second;  // it leaves trailing white space on
+    std::string value = oracle.fields[i].second;  // it keeps trailing white space
     while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.pop_back();
     EXPECT_EQ(head.fields[i].value, value);
   }
 }
 
-// http-parser takes a field whose name only begins with Transfer-Encoding for that field.
+// http-parser mistakes a field for Transfer-Encoding if its name only begins with that.
 bool misreads_a_name(const Head& head) {
   static constexpr std::string_view kName = "transfer-encoding";
   for (const Field& field : head) {
@@ -206,16 +207,16 @@ bool misreads_a_name(const Head& head) {
   return false;
 }
 
-// True when we accepted the message, and so compared it.
+// Returns true if we accepted the message and therefore compared it.
 bool compare_request(const std::string& bytes) {
   Head head;
   const ParseResult result = whole(bytes, head);
   if (result.status != Status::complete) return false;
   Oracle oracle(true, false);
   const http_errno error = oracle.read(bytes);
-  if (error == HPE_INVALID_METHOD) return false;  // it knows a list of methods only
+  if (error == HPE_INVALID_METHOD) return false;  // it knows only a fixed list of methods
   if (misreads_a_name(head)) return false;
-  // It refuses a tab after "chunked", which RFC 9112 §5 strips. A refusal is no misunderstanding.
+  // It refuses a tab after "chunked", which RFC 9112 §5 strips. A refusal is not a misunderstanding.
   if (error == HPE_INVALID_TRANSFER_ENCODING && bytes.find('\t') != std::string::npos) return false;
   const std::optional<std::string> body = our_body(head, std::string_view(bytes).substr(result.consumed));
   EXPECT_TRUE(oracle.done_with_head) << http_errno_description(error);
@@ -223,7 +224,7 @@ bool compare_request(const std::string& bytes) {
   EXPECT_EQ(head.target, oracle.url);
   EXPECT_EQ(head.minor_version, std::min<int>(oracle.parser.http_minor, 1));
   expect_same_fields(head, oracle);
-  if (head.keep_alive && head.minor_version == 1) {  // on 1.0 it overlooks keep-alive after an empty list element
+  if (head.keep_alive && head.minor_version == 1) {  // for 1.0 it misses keep-alive after an empty list element
     EXPECT_TRUE(oracle.keep_alive);
   }
   if (body && head.method != "CONNECT" && !oracle.parser.upgrade) {
@@ -252,7 +253,7 @@ bool compare_response(const std::string& bytes, bool to_head) {
   return true;
 }
 
-// A seed with a few bytes changed, removed, doubled or swapped for pieces that matter to framing.
+// A seed with a few bytes changed, removed, doubled, or replaced by pieces that matter to framing.
 std::string mutate(std::string bytes, std::mt19937& random) {
   static const std::vector<std::string> pieces = {"\r\n",
                                                   "\n",
@@ -294,7 +295,7 @@ std::string mutate(std::string bytes, std::mt19937& random) {
       case 2:
         bytes.insert(at, 1, bytes[random() % bytes.size()]);
         break;
-      default: {  // mostly at a line's start, where whole field lines fit
+      default: {  // mostly at the start of a line, where whole field lines fit
         size_t line = bytes.find("\r\n", at);
         line = random() % 2 == 0 && line != std::string::npos ? line + 2 : at;
         bytes.insert(line, pieces[random() % pieces.size()]);

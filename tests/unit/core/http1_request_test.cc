@@ -30,7 +30,7 @@ void expect_refused(std::string_view bytes, Fault fault, const Limits& limits = 
   EXPECT_STREQ(fault_info(parsed.result.fault).name, fault_info(fault).name) << bytes;
 }
 
-// The head of a GET with these field lines after a Host.
+// The head of a GET with these field lines after Host.
 std::string with(std::string_view field_lines) {
   return "GET / HTTP/1.1\r\nHost: a\r\n" + std::string(field_lines) + "\r\n";
 }
@@ -181,7 +181,7 @@ TEST(Http1Request, RefusesBrokenFieldLines) {  // RFC 9112 §5
 TEST(Http1Request, RefusesEveryControlByteInAValueWhereverItStands) {
   for (int c = 0; c < 256; ++c) {
     const bool fine = c == '\t' || (c >= 0x20 && c != 0x7f);
-    for (const size_t position : {0, 1, 15, 16, 17, 40}) {  // around the vector's width
+    for (const size_t position : {0, 1, 15, 16, 17, 40}) {  // around the width of the vector
       std::string value(48, 'v');
       value[position] = static_cast<char>(c);
       const ParseResult result = parse(with("X: " + value + "\r\n")).result;
@@ -274,7 +274,7 @@ TEST(Http1Request, BoundsEverything) {
   expect_refused(exceeds.substr(0, 100), Fault::head_too_large, limits);
 
   Limits generous;
-  generous.fields = 1000;  // never past the array
+  generous.fields = 1000;  // the array's size is still the limit
   std::string many;
   for (size_t i = 0; i < kMaxFields; ++i) many += "F: 1\r\n";
   expect_refused(with(many), Fault::too_many_fields, generous);

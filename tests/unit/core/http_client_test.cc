@@ -14,7 +14,7 @@ using ::testing::HasSubstr;
 
 using Outcome = std::optional<Result<HttpResponse>>;
 
-// A client against bytes that a test writes by hand.
+// A client against bytes that a test writes itself.
 class HttpClientTest : public ::testing::Test {
  protected:
   std::unique_ptr<HttpCall> call(HttpClientRequest request = {}) {
@@ -23,7 +23,7 @@ class HttpClientTest : public ::testing::Test {
     return http_call(loop_, target, std::move(request),
                      [this](Result<HttpResponse> result) { outcome_ = std::move(result); });
   }
-  // What the client makes of `bytes` and then a close.
+  // The client's result for `bytes` followed by a close.
   Result<HttpResponse> outcome_of(std::string_view bytes, HttpClientRequest request = {}) {
     outcome_.reset();
     const auto running = call(std::move(request));
@@ -122,7 +122,8 @@ TEST_F(HttpClientTest, ReadsAnAnswerGivenBeforeTheRequestWasWhole) {
   request.method = "POST";
   request.body.assign(8 << 20, 'x');
   const auto result = outcome_of("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno", request);
-  // The peer closed with our bytes unread: the kernel may have thrown its answer away, which must then be said.
+  // The peer closed while our bytes were unread. The kernel may have discarded the peer's answer. Then the error must
+  // say so.
   if (result) {
     EXPECT_EQ(result->status, 413);
   } else {
@@ -150,7 +151,7 @@ TEST_F(HttpClientTest, MayBeDestroyedFromItsCallbacks) {
       loop_, target, {},
       [&, witness](std::string_view) {
         running.reset();
-        pieces += *witness;  // the captures must have outlived the call
+        pieces += *witness;  // the captures must still exist here
       },
       [](Result<HttpResponse>) { FAIL(); });
   RawClient peer(loop_, raw_.accept());
@@ -205,7 +206,7 @@ TEST(HttpFetch, RefusesToSendWhatIsNoRequest) {
   }
 }
 
-// Client and server of ours, together.
+// Our client together with our server.
 class HttpTogether : public ::testing::TestWithParam<bool> {
  protected:
   HttpTogether()

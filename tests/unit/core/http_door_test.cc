@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Crowds at an HttpServer's door: who gets in, who makes room, who is refused.
+// Many clients at an HttpServer: who is admitted, who makes room, who is refused.
 #include "core/http_door.h"
 
 #include <gmock/gmock.h>
@@ -23,7 +23,7 @@ const Endpoint kAnyPort = *Endpoint::parse("127.0.0.1:0");
 constexpr std::string_view kAsk = "GET /now HTTP/1.1\r\nHost: h\r\n\r\n";
 constexpr std::string_view kHold = "GET /hold HTTP/1.1\r\nHost: h\r\n\r\n";
 
-// A client with an address of its own in 127/8.
+// A client with its own address in 127/8.
 UniqueFd connect_from(const char* source, const Endpoint& to) {
   sockaddr_storage address{};
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -39,7 +39,7 @@ uint64_t refused(const char* reason) {
 }
 uint64_t recycled() { return metrics().counter("tidegate_http_server_recycled_connections_total", "").value(); }
 
-// /hold is answered never, /stream has no end, everything else at once.
+// /hold is never answered, /stream never ends, everything else is answered at once.
 class HttpDoorTest : public ::testing::Test {
  protected:
   void serve(const HttpServerLimits& limits) {
@@ -63,7 +63,7 @@ class HttpDoorTest : public ::testing::Test {
   RawClient& client(const char* source = "127.0.0.1") {
     return clients_.emplace_back(loop_, connect_from(source, server_->tcp_endpoint()));
   }
-  // A client that is known to have been accepted and has no request under way.
+  // A client that was certainly accepted and has no request in progress.
   RawClient& idle_client(const char* source = "127.0.0.1") {
     RawClient& made = client(source);
     made.send(kAsk);
@@ -100,14 +100,14 @@ TEST_F(HttpDoorTest, AtTheBoundTheConnectionIdleLongestMakesRoom) {
   RawClient& busy = busy_client("127.0.0.2");
   RawClient& first = idle_client("127.0.0.3");
   RawClient& second = idle_client("127.0.0.4");
-  RawClient& silent = client("127.0.0.5");  // has not said a word
-  first.send(kAsk);                         // idle for less long than the second from now on
+  RawClient& silent = client("127.0.0.5");  // has not sent a byte
+  first.send(kAsk);                         // from now on it has been idle for less time than the second
   first.read_until("here", 2);
   const uint64_t before = recycled(), refused_before = refused("too_many_connections");
   EXPECT_THAT(ask_from("127.0.0.6"), HasSubstr("here"));
   EXPECT_EQ(recycled(), before + 1);
   EXPECT_EQ(second.read_all().find("503"), std::string::npos);
-  idle_client("127.0.0.7");  // takes the place that the asker has left
+  idle_client("127.0.0.7");  // takes the place of the client that asked
   EXPECT_THAT(ask_from("127.0.0.8"), HasSubstr("here"));
   EXPECT_EQ(silent.read_all(), "") << "who has not asked yet makes room like the others";
   EXPECT_TRUE(is_open(first));
@@ -116,7 +116,7 @@ TEST_F(HttpDoorTest, AtTheBoundTheConnectionIdleLongestMakesRoom) {
   EXPECT_EQ(refused("too_many_connections"), refused_before);
 }
 
-// The attack of the day: more idle connections than there are places, and half a head in each of some more.
+// The common attack: more idle connections than there are places, and half a head on some more.
 TEST_F(HttpDoorTest, ABystanderIsServedBesideACrowdThatSitsOnEveryPlace) {
   HttpServerLimits limits;
   limits.connections = 32;
@@ -152,13 +152,13 @@ TEST_F(HttpDoorTest, OneAddressHasItsShareAndTheOthersHaveTheirs) {
   busy_client();
   RawClient& own = idle_client();
   const uint64_t before = refused("too_many_from_address");
-  busy_client();  // its own idle one makes room
+  busy_client();  // an idle connection of the same address makes room
   own.read_all();
   EXPECT_THAT(client().read_all(), StartsWith("HTTP/1.1 503 "));
   EXPECT_EQ(refused("too_many_from_address"), before + 1);
   EXPECT_TRUE(is_open(bystander));
   EXPECT_THAT(ask_from("127.0.0.3"), HasSubstr("here"));
-  held_.clear();  // three answers of 500, which leave the connections idle
+  held_.clear();  // three answers with 500, which leave the connections idle
   EXPECT_THAT(ask_from("127.0.0.1"), HasSubstr("here"));
 }
 
@@ -200,7 +200,7 @@ TEST_F(HttpDoorTest, StreamsHaveABoundAndLeaveRoomForQuestions) {
   RawClient& third = watch();
   EXPECT_THAT(third.read_until("as many streams"), StartsWith("HTTP/1.1 503 "));
   EXPECT_EQ(refused("too_many_streams"), before + 1);
-  third.send(kAsk);  // the connection is as good as before
+  third.send(kAsk);  // the connection works as before
   third.read_until("here");
   first.close();
   loop_.run_once(kNsPerS);
@@ -226,7 +226,7 @@ TEST(HttpDoor, TheLastPlacesOfAUnixSocketAreItsOwners) {
   EXPECT_TRUE(enter(other));
 }
 
-// Lowers what this process may open and opens files until only `left` may still be opened.
+// Lowers the limit of open files, and opens files until only `left` more may be opened.
 class FewFiles {
  public:
   explicit FewFiles(uint64_t limit) {
@@ -236,7 +236,7 @@ class FewFiles {
     EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &lowered), 0);
   }
   ~FewFiles() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-  // The lowest free number is `next` from now on.
+  // Opens files until the lowest free number is `next`.
   void fill_up_to(int next) {
     for (;;) {
       UniqueFd fd(::dup(2));
@@ -254,13 +254,13 @@ TEST_F(HttpDoorTest, TcpLeavesTheLastDescriptorsToTheUnixSocket) {
   TemporaryDirectory directory;
   serve({});
   ASSERT_TRUE(server_->listen_unix(directory / "s"));
-  FewFiles few(160);  // of which 20 are kept back
+  FewFiles few(160);  // 20 of these are reserved
   ASSERT_FALSE(is_reserved_file(139));
   ASSERT_TRUE(is_reserved_file(140));
   few.fill_up_to(138);
-  RawClient& first = idle_client();  // 138 and, the server's end, 139
+  RawClient& first = idle_client();  // 138, and 139 for the server's end
   const uint64_t recycled_before = recycled(), refused_before = refused("no_descriptors");
-  busy_client("127.0.0.2");  // 140 and 141, for which the first makes room
+  busy_client("127.0.0.2");  // 140 and 141; the first client's connection makes room for it
   EXPECT_EQ(recycled(), recycled_before + 1);
   EXPECT_EQ(first.count("503"), 0u);
   few.fill_up_to(139);
@@ -281,7 +281,7 @@ TEST_F(HttpDoorTest, WithoutADescriptorTheIdleMakeRoomAndTheLoopDoesNotSpin) {
   RawClient& newcomer = clients_.emplace_back(loop_, std::move(waiting));
   newcomer.send(kHold);
   EXPECT_TRUE(turn_until(loop_, [&] { return held_.size() == 1; })) << "the idle one's descriptor serves it";
-  idle.close();  // the client's own end of it: one descriptor
+  idle.close();  // the client's end; this frees one descriptor
   UniqueFd another = connect_from("127.0.0.3", server_->tcp_endpoint());
   ASSERT_TRUE(another);
   size_t rounds = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the HTTP server and client tests share: a loop turned by hand, a client and a server that speak raw bytes.
+// Shared by the tests of the HTTP server and client: a loop that the test runs, and a client and a server that use raw
+// bytes.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -18,7 +19,7 @@
 
 namespace tidegate {
 
-// Turns the loop until `reached` holds. False when it does not within ten seconds.
+// Runs the loop until `reached` holds. Returns false if it does not hold within ten seconds.
 template <class Predicate>
 bool turn_until(EventLoop& loop, Predicate&& reached) {
   const uint64_t deadline_ns = monotonic_ns() + 60 * kNsPerS;
@@ -47,7 +48,7 @@ inline UniqueFd connect_unix(const std::string& path) {
   return fd;
 }
 
-// A client that sends exactly the bytes it is told to, beside the loop that serves it.
+// A client that sends exactly the bytes it is given, on the loop of its server.
 class RawClient {
  public:
   RawClient(EventLoop& loop, UniqueFd fd) : loop_(loop), fd_(std::move(fd)) {}
@@ -55,7 +56,7 @@ class RawClient {
   void send(std::string_view bytes) {
     while (!bytes.empty()) {
       const ssize_t sent = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (sent < 0 && errno != EAGAIN) return;  // the server has closed: what it said can still be read
+      if (sent < 0 && errno != EAGAIN) return;  // the server has closed, but what it sent can still be read
       if (sent > 0) bytes.remove_prefix(static_cast<size_t>(sent));
       if (sent < 0) loop_.run_once(kNsPerMs);
     }
@@ -63,12 +64,12 @@ class RawClient {
   void finish_sending() { ::shutdown(fd_.get(), SHUT_WR); }
   void close() { fd_.reset(); }
 
-  // Everything until the server closes.
+  // Reads everything until the server closes.
   std::string read_all() {
     EXPECT_TRUE(turn_until(loop_, [this] { return !read_some(); })) << received_;
     return received_;
   }
-  // Until `text` has come `times` times.
+  // Reads until `text` has come `times` times.
   std::string read_until(std::string_view text, size_t times = 1) {
     EXPECT_TRUE(turn_until(loop_, [&] { return read_some(), count(text) >= times; })) << received_;
     return received_;
@@ -92,7 +93,7 @@ class RawClient {
   std::string received_;
 };
 
-// A listening socket on loopback whose connections are answered by hand.
+// A listening socket on loopback. The test answers its connections itself.
 class RawServer {
  public:
   RawServer() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -104,7 +105,7 @@ class RawServer {
     endpoint_ = Endpoint::from(address);
   }
   const Endpoint& endpoint() const { return endpoint_; }
-  // The next connection; blocks until it is there.
+  // Returns the next connection. Blocks until there is one.
   UniqueFd accept() { return UniqueFd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
 
  private:

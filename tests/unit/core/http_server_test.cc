@@ -127,7 +127,7 @@ TEST_F(HttpServerTest, TenThousandPipelinedRequestsReadLateAreAllAnsweredInOrder
     if (some > 0) sent += static_cast<size_t>(some);
     return some > 0;
   };
-  // Nothing is read until the server has come to a halt: no turn of its loop takes a request up.
+  // The client reads nothing until the server has stopped: then no turn of its loop starts another request.
   for (size_t before = 1; before != asked || send_more();) {
     before = asked;
     loop_.run_once(kNsPerMs);
@@ -226,7 +226,7 @@ TEST_F(HttpServerTest, SpeaksHttp10AsItsClientDoes) {
   };
   RawClient raw = client();
   raw.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-  const std::string answer = raw.read_all();  // ends with the connection
+  const std::string answer = raw.read_all();  // it ends with the connection
   EXPECT_THAT(answer, Not(HasSubstr("chunked")));
   EXPECT_THAT(answer, HasSubstr("\r\n\r\nabcd"));
 }
@@ -281,7 +281,7 @@ TEST_F(HttpServerTest, DropsAClientThatStopsReadingItsAnswer) {
   };
   RawClient raw = client();
   raw.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-  // Its answer is in the server's hands until the server drops it; only then is there room for another connection.
+  // Its answer is in the server's buffer until the server closes it. Only then is there room for another connection.
   const auto served = [&] { return answer_to("GET /small HTTP/1.1\r\nHost: h\r\n\r\n").starts_with("HTTP/1.1 200"); };
   EXPECT_TRUE(turn_until(loop_, served));
   EXPECT_LT(raw.read_all().size(), size_t{32} << 20);
@@ -379,7 +379,7 @@ TEST_F(HttpServerTest, CutsAStreamWhoseClientLetsTooMuchPileUp) {
   size_t written = 0;
   while (held->write(piece) && written < (size_t{1} << 30)) written += piece.size();
   EXPECT_LT(written, size_t{64} << 20);
-  EXPECT_FALSE(closed);  // never from inside write()
+  EXPECT_FALSE(closed);  // never called from inside write()
   EXPECT_TRUE(turn_until(loop_, [&] { return closed; }));
 }
 

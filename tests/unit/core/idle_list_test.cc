@@ -26,7 +26,7 @@ TEST(IdleList, GivesTheOldestAsAPlainListDoes) {
     const auto at = std::find(naive.begin(), naive.end(), member.number);
     ASSERT_EQ(member.is_idle(), at != naive.end());
     if (random() % 2 == 0) {
-      list.add(member);  // one that is in it keeps its place
+      list.add(member);  // if it is in the list already, it keeps its place
       if (at == naive.end()) naive.push_back(member.number);
     } else {
       list.remove(member);
@@ -36,7 +36,7 @@ TEST(IdleList, GivesTheOldestAsAPlainListDoes) {
     ASSERT_EQ(list.oldest() == nullptr, naive.empty());
     if (naive.empty()) continue;
     ASSERT_EQ(list.oldest()->number, naive.front());
-    // The oldest with an even number, among the eight oldest.
+    // The oldest with an even number among the eight oldest.
     const auto end = std::next(naive.begin(), static_cast<long>(std::min<size_t>(8, naive.size())));
     const auto even = std::find_if(naive.begin(), end, [](int number) { return number % 2 == 0; });
     const Member* found = list.oldest_that([](const Member& m) { return m.number % 2 == 0; }, 8);

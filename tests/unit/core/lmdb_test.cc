@@ -127,7 +127,7 @@ TEST_F(Lmdb, RefusesADamagedEnvironment) {
   EXPECT_THAT(damaged.error().message, HasSubstr(directory_));
 }
 
-// Enough of a tree that a lookup meets pages beyond the first ones.
+// Enough entries that a lookup visits pages beyond the first ones.
 void fill(const Env& env) {
   Txn txn = *Txn::begin(env, Access::write);
   const MDB_dbi db = *txn.open_db("things", MDB_CREATE);
@@ -177,7 +177,7 @@ TEST_F(Lmdb, AGarbledPageEndsTheProcessByNameAndLeavesAMark) {
     Txn txn = *Txn::begin(env, Access::read);
     const MDB_dbi db = *txn.open_db("things");
     std::fstream data(directory_ + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
-    // Every page of the trees claims to be a branch with one entry that leads back to itself, as no tree can.
+    // Every page of the trees claims to be a branch with one entry that leads back to itself. No real tree has that.
     const auto pages = std::filesystem::file_size(directory_ + "/data.mdb") / 4096;
     for (uint64_t page = 2; page < pages; ++page) {
       data.seekp(static_cast<std::streamoff>(page * 4096 + 10));
@@ -205,7 +205,7 @@ TEST_F(Lmdb, WhatIsNotFoundForDamageIsToldFromWhatIsNotThere) {
     EXPECT_FALSE(txn.get(db_of(txn), "absent"));
     EXPECT_TRUE(txn.sound());
   }
-  // Every page of the trees becomes a branch whose two entries lead far beyond the file.
+  // Every page of the trees becomes a branch with two entries that lead far beyond the file.
   const auto pages = std::filesystem::file_size(directory_ + "/data.mdb") / 4096;
   Txn reader = *Txn::begin(env, Access::read);
   const MDB_dbi db = db_of(reader);

@@ -22,7 +22,7 @@ inline std::string pem_of(const std::function<void(BIO*)>& write) {
   return pem;
 }
 
-// A self-signed certificate for these names ("DNS:a,IP:192.0.2.1"), good for an hour, with a fresh P-256 or RSA key.
+// A self-signed certificate for these names ("DNS:a,IP:192.0.2.1"), valid for an hour, with a new P-256 or RSA key.
 inline TlsIdentity make_identity(const std::string& common_name, const std::string& alternatives = {},
                                  bool rsa = false) {
   EVP_PKEY* key = rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");

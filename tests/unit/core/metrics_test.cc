@@ -15,7 +15,7 @@ TEST(Counter, SumsWhatManyThreadsCount) {
   Metrics registry;
   Counter& counter = registry.counter("tidegate_test_total", "Test.");
   std::vector<std::thread> threads;
-  for (size_t t = 0; t < kMaxMetricThreads + 8; ++t) {  // the last ones share a slot
+  for (size_t t = 0; t < kMaxMetricThreads + 8; ++t) {  // the last threads share a slot
     threads.emplace_back([&counter] {
       for (int i = 0; i < 1000; ++i) counter.add();
     });

@@ -42,7 +42,7 @@ struct Link {
   UniqueFd client, server;
 };
 
-// Both ends of a connection, pumped until their handshakes ended.
+// Both ends of a connection, run until their handshakes have ended.
 struct Pair {
   Pair(std::shared_ptr<TlsContext> server_side, std::shared_ptr<TlsContext> client_side, const std::string& name = {})
       : client(std::move(client_side), link.client.get(), false, name),
@@ -81,7 +81,7 @@ TEST(TlsIdentities, ThatDoNotWorkSayWhy) {
   EXPECT_THAT(why(a.certificate_pem, ""), StartsWith("private key: "));
   EXPECT_THAT(why(a.certificate_pem, b.key_pem), HasSubstr("does not belong to certificate CN=a"));
   const std::string encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
-  EXPECT_THAT(why(a.certificate_pem, encrypted), HasSubstr("unencrypted"));  // and no question on the terminal
+  EXPECT_THAT(why(a.certificate_pem, encrypted), HasSubstr("unencrypted"));  // and OpenSSL does not ask on the terminal
   EXPECT_FALSE(TlsContext::server({}));
   TlsServerOptions odd;
   odd.identities = {a};
@@ -125,10 +125,10 @@ TEST(TlsHandshake, ChoosesTheCertificateByName) {
   EXPECT_EQ(shown_for("B.test"), 1);
   EXPECT_EQ(shown_for("x.w.test"), 1);     // exact before wildcard
   EXPECT_EQ(shown_for("y.w.test"), 0);     // wildcard
-  EXPECT_EQ(shown_for("y.z.w.test"), -1);  // of one label
+  EXPECT_EQ(shown_for("y.z.w.test"), -1);  // a wildcard covers one label
   EXPECT_EQ(shown_for("w.test"), -1);
-  EXPECT_EQ(shown_for("unknown.test"), -1);  // the first one is shown, and does not match
-  EXPECT_EQ(shown_for("rsa.test"), 3);       // two keys of one name: the client's favourite algorithm wins
+  EXPECT_EQ(shown_for("unknown.test"), -1);  // the first one is presented, and does not match
+  EXPECT_EQ(shown_for("rsa.test"), 3);       // two keys for one name: the algorithm that the client prefers wins
 }
 
 TEST(TlsHandshake, TellsTheClientWhyItWasRefused) {
@@ -179,7 +179,7 @@ TEST(TlsStreams, CarryMoreThanTheSocketHoldsBothWays) {
     char buffer[10'000];
     for (int turn = 0; turn < 1'000'000 && received.size() < sent.size(); ++turn) {
       if (offset < sent.size()) {
-        const std::string moving = sent.substr(offset, 100'000);  // another buffer every time
+        const std::string moving = sent.substr(offset, 100'000);  // a different buffer every time
         const TlsStream::Io io = from->write(moving.data(), moving.size());
         ASSERT_TRUE(io.status == TlsStatus::ok || io.status == TlsStatus::want_write);
         blocked = blocked || io.status == TlsStatus::want_write;
@@ -285,7 +285,7 @@ TEST(TlsStreams, GarbageInsteadOfAHandshakeIsAnError) {
   EXPECT_THAT(stream.last_error(), HasSubstr("http request"));
 }
 
-// A client that keeps its session: OpenSSL itself, so that the test sees what any client sees.
+// A client that keeps its session. It uses OpenSSL itself, so that the test sees what any client sees.
 class Resumption : public ::testing::TestWithParam<int> {
  protected:
   Resumption() : client_(SSL_CTX_new(TLS_client_method())) {
@@ -304,7 +304,7 @@ class Resumption : public ::testing::TestWithParam<int> {
     if (!secret.empty()) options.tickets = std::make_shared<TicketKeys>(secret, now_s);
     return server_context(options);
   }
-  // One connection; true when it resumed. The session it was given replaces the one kept.
+  // Makes one connection. Returns true if it resumed. The session it received replaces the kept one.
   bool connect(const std::shared_ptr<TlsContext>& server_side) {
     Link link;
     TlsStream server(server_side, link.server.get(), true);
@@ -320,7 +320,7 @@ class Resumption : public ::testing::TestWithParam<int> {
     EXPECT_EQ(connected, 1);
     EXPECT_EQ(served, TlsStatus::ok);
     char byte;
-    EXPECT_LE(SSL_read(ssl, &byte, 1), 0);  // takes the tickets of TLS 1.3 in
+    EXPECT_LE(SSL_read(ssl, &byte, 1), 0);  // reads the tickets of TLS 1.3
     const bool resumed = SSL_session_reused(ssl) == 1;
     EXPECT_EQ(server.resumed(), resumed);
     keep(SSL_get1_session(ssl));
@@ -343,7 +343,7 @@ class Resumption : public ::testing::TestWithParam<int> {
   SSL_CTX* client_;
   SSL_SESSION* session_ = nullptr;
   std::string ticket_;
-  int tickets_ = 0;  // different ones received
+  int tickets_ = 0;  // number of different tickets received
 };
 
 constexpr int64_t kNoon = 100 * TicketKeys::kWindowS + TicketKeys::kWindowS / 2;
@@ -371,7 +371,7 @@ TEST_P(Resumption, TakesThePreviousWindowsTicketAndRenewsIt) {
   const int before = tickets_;
   EXPECT_TRUE(connect(later));
   EXPECT_EQ(tickets_, before + 1);
-  EXPECT_TRUE(connect(context("secret", two_windows_later)));  // by the renewed one
+  EXPECT_TRUE(connect(context("secret", two_windows_later)));  // with the renewed ticket
 }
 
 TEST_P(Resumption, ForgetsTicketsTwoWindowsOld) {

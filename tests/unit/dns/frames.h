@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ethernet frames around DNS messages, written as any client's kernel would, for the tests of the AF_XDP door.
+// Ethernet frames around DNS messages, written as a client's kernel would write them, for the tests of AF_XDP.
 #pragma once
 
 #include <array>
@@ -21,17 +21,17 @@ struct Sides {
 };
 inline const Sides kV6Sides{"2001:db8:7::7", "2001:db8::53", 40'000, 53};
 
-// RFC 1071 by its definition, 16 bits at a time: the value that the header carries.
+// The checksum of RFC 1071 by its definition, 16 bits at a time: the value for the header field.
 uint16_t naive_checksum(const Bytes& bytes);
-// Of a UDP datagram within a frame, over its pseudo header; 0 where the sender's checksum holds.
+// The checksum of a UDP datagram within a frame, over its pseudo header. 0 if the sender's checksum is right.
 uint16_t udp_checksum_rest(const Bytes& frame);
 
-// A frame from the client to the server. UDP's checksum is left as a veth's peer may leave it: the sum of the pseudo
-// header alone.
+// A frame from the client to the server. Its UDP checksum may be unfinished, as a veth's peer may leave it: only the
+// sum of the pseudo header.
 Bytes make_frame(const Sides& sides, const Bytes& payload);
-// UDP's checksum made whole.
+// Completes the UDP checksum.
 void seal_udp(Bytes& frame);
-// IPv4's header checksum made anew, after a test changed the header.
+// Recomputes the IPv4 header checksum after a test changed the header.
 void seal_ipv4(Bytes& frame);
 void put_u16(Bytes& frame, size_t at, uint16_t value);
 uint16_t get_u16(const Bytes& frame, size_t at);

@@ -33,10 +33,10 @@ std::vector<uint32_t> order(const GeoMap& map, const std::string& address) {
   return {found.begin(), found.end()};
 }
 
-// Writes a MaxMind DB: its search tree and just the records that are needed (maxmind.github.io/MaxMind-DB).
+// Writes a MaxMind DB: its search tree and only the records that are needed (maxmind.github.io/MaxMind-DB).
 class MmdbWriter {
  public:
-  // `prefix` stands for IPv4 too, as MaxMind's writer makes 2002::/16 and 2001::/32 do.
+  // `prefix` also stands for IPv4, as MaxMind's writer does with 2002::/16 and 2001::/32.
   void alias_ipv4(const std::string& prefix) {
     uint32_t ipv4 = 0;
     for (int i = 0; i < 96; ++i) ipv4 = nodes_[ipv4][0].value;
@@ -68,7 +68,7 @@ class MmdbWriter {
         nodes_[node][bit] = {kData, static_cast<uint32_t>(data_.size())};
       } else {
         if (nodes_[node][bit].kind != kNode) {
-          nodes_.push_back({nodes_[node][bit], nodes_[node][bit]});  // a shorter network goes on around this one
+          nodes_.push_back({nodes_[node][bit], nodes_[node][bit]});  // a shorter network continues around this one
           nodes_[node][bit] = {kNode, static_cast<uint32_t>(nodes_.size() - 1)};
         }
         node = nodes_[node][bit].value;
@@ -141,7 +141,7 @@ class MmdbWriter {
   std::string data_;
 };
 
-// A file that is gone with the test.
+// A file that is removed after the test.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& content) {
@@ -216,8 +216,8 @@ TEST(Geo, OnlySitesThatAreSteeredToTellNetworksApart) {
   EXPECT_THAT(order(*map, "10.1.0.1"), ElementsAre(0));
 }
 
-// The scope's definition, by brute force over a small corner of the space: the widest prefix around an address in which
-// every address gets the same order.
+// The definition of a scope, by brute force over a small part of the address space: the widest prefix around an address
+// in which every address gets the same order.
 TEST(GeoTwin, ScopesAreAsWideAsTheyMayBeAndNoWider) {
   std::mt19937 random(11);
   for (int round = 0; round < 40; ++round) {
@@ -234,7 +234,7 @@ TEST(GeoTwin, ScopesAreAsWideAsTheyMayBeAndNoWider) {
       const IpAddress address = IpAddress::v4(__builtin_bswap32(0x0a000000 + i));
       int longest = -1;
       for (const GeoNetwork& network : geo.networks) {
-        // The same network twice: the later one counts, in both.
+        // If the same network comes twice, the later one counts, in both.
         if (network.network.contains(address) && network.network.prefix >= longest) {
           longest = network.network.prefix;
           naive[i] = network.site;
@@ -295,7 +295,7 @@ TEST(GeoMmdb, ADatabasePlacesClientsAndNetworksWinOverIt) {
   MmdbWriter writer;
   writer.add("198.51.100.0/24", Location{48.85, 2.35});    // Paris
   writer.add("203.0.113.0/25", Location{34.05, -118.24});  // Los Angeles
-  writer.add("203.0.113.128/25", std::nullopt);            // a country without a place
+  writer.add("203.0.113.128/25", std::nullopt);            // a country without coordinates
   writer.add("2001:db8::/32", Location{37.57, 126.98});    // Seoul
   const TemporaryFile file(writer.bytes());
   Geo geo;
@@ -344,7 +344,7 @@ TEST(GeoMmdb, ADatabaseWithoutLocationsIsRefusedByItsType) {
   EXPECT_THAT(refused.error().message, HasSubstr("of type 'Test-City', it holds no locations"));
 }
 
-// What the answer is chosen by and what explain tells are the same place, for every kind of address.
+// The place that decides the answer and the place that explain reports must be the same, for every kind of address.
 TEST(GeoMmdb, AnAddressThatCarriesIpv4IsLocatedByItAlone) {
   MmdbWriter writer;
   writer.add("198.51.100.0/24", Location{48.85, 2.35});    // Paris
@@ -365,11 +365,11 @@ TEST(GeoMmdb, AnAddressThatCarriesIpv4IsLocatedByItAlone) {
   };
   const Place places[] = {
       {"2002:cb00:7105::1", 1, 16 + 25, GeoStory::Source::mmdb},  // 203.0.113.5, Los Angeles
-      {"2002:c633:6401::1", 0, 16 + 1, GeoStory::Source::mmdb},   // 198.51.100.1, Paris; 192.0.2.0/24 lies within 192/2
+      {"2002:c633:6401::1", 0, 16 + 1, GeoStory::Source::mmdb},   // 198.51.100.1, Paris; 192.0.2.0/24 is within 192/2
       {"2002:c000:201::1", 2, 16 + 24, GeoStory::Source::networks},
       {"::ffff:203.0.113.5", 1, 96 + 25, GeoStory::Source::mmdb},
       {"::ffff:192.0.2.1", 2, 96 + 24, GeoStory::Source::networks},
-      {"2001:0:cb00:7105::1", 1, 0, GeoStory::Source::networks},  // Teredo: an IPv6 address like any other
+      {"2001:0:cb00:7105::1", 1, 0, GeoStory::Source::networks},  // Teredo: treated like any other IPv6 address
       {"2001:db8::1", 1, 0, GeoStory::Source::networks},
   };
   for (const Place& place : places) {
@@ -437,7 +437,7 @@ TEST(GeoMmdbTwin, WhatIsToldAndWhatIsChosenAgreeForEveryAddress) {
     }
     const Located located = map->locate(address);
     ASSERT_EQ(map->order(located).front(), nearest) << address.to_string();
-    // The scope holds: any address that shares it gets the same order.
+    // The scope is right if any address that shares it gets the same order.
     IpAddress other = address;
     for (size_t bit = located.scope; bit < other.size() * 8; ++bit) {
       if (random() % 2 != 0) other.bytes[bit / 8] ^= static_cast<uint8_t>(0x80 >> bit % 8);
@@ -446,13 +446,13 @@ TEST(GeoMmdbTwin, WhatIsToldAndWhatIsChosenAgreeForEveryAddress) {
   }
 }
 
-// Against libmaxminddb's own search, address by address.
+// Compared with libmaxminddb's own search, address by address.
 TEST(GeoMmdbTwin, TheCompiledMapAgreesWithTheLibrary) {
   std::mt19937 random(5);
   MmdbWriter writer;
   for (int i = 0; i < 200; ++i) {
     const auto address = IpAddress::v4(static_cast<uint32_t>(random()));
-    // Longer ones later, so that they cut into the shorter.
+    // Longer prefixes come later, so that they divide the shorter ones.
     writer.add(Cidr::of(address, static_cast<uint8_t>(1 + i / 8)).to_string(),
                Location{static_cast<double>(random() % 180) - 90, static_cast<double>(random() % 360) - 180});
   }

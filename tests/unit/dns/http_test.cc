@@ -196,7 +196,7 @@ TEST_F(Http, EveryOneOfAnAccountsSecretsOpensIt) {
   EXPECT_EQ(get_v2(signed_v2("id=1003&dn=geo.example.test", "00")).error, HttpDnsError::invalid_signature);
 }
 
-// HMAC-SHA256 made by another program, over the parameters in the order of their names.
+// An HMAC-SHA256 made by another program, over the parameters sorted by name.
 TEST(HttpDnsV2, SignsAsItsDescriptionSays) {
   EXPECT_EQ(
       httpdns_v2_signature("id=1003&m=0&dn=geo.example.test&q=4%2C6&cip=10.2.0.1&sdns-kind=x&tags=&v=1.0&platform=y"
@@ -313,7 +313,7 @@ TEST_F(Http, AClientLearnsWhereToAskFromWhatIsUp) {
   EXPECT_EQ(body("/1001/ss")["service_ip"], json({"203.0.113.2"})) << "a drained site is left out";
   edge_.drain_site("us");
   EXPECT_EQ(body("/1001/ss"), eu) << "nobody is left without a server";
-  // Signed over its nonce.
+  // The signature covers its nonce.
   const std::string t = std::to_string(kNowS + 60);
   EXPECT_EQ(get("/1002/ss?n=abc&t=" + t + "&s=" + httpdns_signature("abc", "IAmASecret", t)).error, HttpDnsError::none);
   EXPECT_EQ(get("/1002/ss?n=abd&t=" + t + "&s=" + httpdns_signature("abc", "IAmASecret", t)).error,

@@ -62,7 +62,8 @@ TEST_F(Query, EchoesIdFlagsAndTheCaseOfTheQuestion) {
 
 TEST_F(Query, CompressesOwnersAndNamesOfTheZone) {
   const auto out = edge_.ask_wire(make_query("example.test", rrtype::kNs));
-  // Question 12 + 14 + 4; ns1: pointer, fixed fields, "ns1" and a pointer to the apex; ns2 is spelled out.
+  // The question takes 12 + 14 + 4 bytes. ns1 is a pointer, the fixed fields, "ns1" and a pointer to the apex. ns2 is
+  // spelled out.
   EXPECT_EQ(out.size(), 30U + (12 + 4 + 2) + (12 + 20));
   EXPECT_EQ(load_u16(&out[30 + 12 + 4]), kPointerBits | kQnameOffset);
 }
@@ -97,7 +98,7 @@ TEST_F(Query, AWildcardStandsForNamesThatDoNotExist) {
   EXPECT_THAT(edge_.ask("ent.wild.example.test", rrtype::kA).answers(), IsEmpty());
   EXPECT_EQ(edge_.ask("x.ent.wild.example.test", rrtype::kA).rcode(), 3);
   EXPECT_EQ(edge_.ask("x.real.wild.example.test", rrtype::kA).rcode(), 3);
-  // Asked for by itself it is a name like any other.
+  // A query for the wildcard itself treats it like any other name.
   EXPECT_THAT(edge_.ask("*.wild.example.test", rrtype::kA).answers(),
               ElementsAre("*.wild.example.test. 300 IN A 192.0.2.99"));
   EXPECT_THAT(edge_.ask("q.cnamed.example.test", rrtype::kA).answers(), SizeIs(3));
@@ -187,7 +188,7 @@ y.e    IN A 192.0.2.7
                           "y.e.twice.test. 60 IN A 192.0.2.7"));
 }
 
-// RFC 6672 §3.2: the CNAME made from a DNAME is the answer to who asks for it, as it is of a wildcard's.
+// RFC 6672 §3.2: for a CNAME query, the CNAME made from a DNAME is the answer, like a CNAME made from a wildcard.
 TEST_F(Query, ACnameQueryBelowADnameGetsTheMadeCname) {
   EXPECT_THAT(edge_.ask("host.old.example.test", rrtype::kCname).answers(),
               ElementsAre("old.example.test. 300 IN DNAME new.example.test.",
@@ -394,7 +395,8 @@ TEST_F(Query, ACookieWithoutAQuestionGetsAServerCookie) {
   const auto ask = [&](const std::string& cookie, std::vector<Option> more = {}) {
     more.push_back({10, cookie});
     auto query = make_query("", rrtype::kA, Edns{.options = std::move(more)});
-    query.erase(query.begin() + kHeaderBytes, query.begin() + kHeaderBytes + 5);  // the question for the root
+    // Removes the question, which is for the root.
+    query.erase(query.begin() + kHeaderBytes, query.begin() + kHeaderBytes + 5);
     store_u16(&query[header::kQuestions], 0);
     return read_answer(edge_.ask_wire(query));
   };
@@ -413,7 +415,7 @@ TEST_F(Query, ACookieWithoutAQuestionGetsAServerCookie) {
   EXPECT_EQ(ask("1234567").rcode(), 1) << "seven bytes";
   EXPECT_EQ(edge_.count(Outcome::only_cookie), 2U);
   EXPECT_EQ(edge_.count(Outcome::stale_cookie), 1U);
-  // No cookie: as malformed as ever.
+  // Without a cookie it stays malformed.
   std::vector<uint8_t> nothing(kHeaderBytes, 0);
   EXPECT_EQ(load_u16(&edge_.ask_wire(nothing)[header::kFlags]) & header::kRcodeMask, 1);
 }

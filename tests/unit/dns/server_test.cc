@@ -57,7 +57,7 @@ bool read_exactly(int fd, uint8_t* to, size_t bytes) {
   return true;
 }
 
-// Empty when the server closed the connection.
+// Returns nothing if the server closed the connection.
 std::vector<uint8_t> read_framed(int fd) {
   uint8_t length[2];
   if (!read_exactly(fd, length, 2)) return {};
@@ -88,7 +88,8 @@ class Serving : public testing::Test {
   }
   void start() {
     auto applied = apply();
-    // TCP comes to the port that the kernel gave UDP, which may be a client's TCP port elsewhere on this machine.
+    // TCP uses the port that the kernel gave to UDP. Another program's TCP client on this machine may be using that
+    // port.
     const auto port_taken = [&] { return !applied && applied.error().message.find("in use") != std::string::npos; };
     for (int turn = 0; turn < 50 && port_taken(); ++turn) applied = apply();
     ASSERT_TRUE(applied) << (applied ? "" : applied.error().message);
@@ -117,7 +118,7 @@ TEST_F(Serving, AnswersOverUdpOnBothFamilies) {
 TEST_F(Serving, AWildcardSocketAnswersFromTheAddressThatWasAsked) {
   node_.dns.listen = {*Endpoint::parse("0.0.0.0:0"), *Endpoint::parse("[::]:0")};
   start();
-  // A connected socket hears only from the address it asked: another source would be no answer at all.
+  // A connected socket receives only from the address it asked. An answer from another source would not arrive.
   for (const auto& [index, address] : {std::pair(0, "127.0.0.77"), std::pair(1, "::1")}) {
     const Endpoint asked{*IpAddress::parse(address), server_.udp_endpoints()[static_cast<size_t>(index)].port};
     EXPECT_TRUE(read_answer(exchange_udp(asked, make_query("www.example.test", rrtype::kA)))) << address;
@@ -132,7 +133,7 @@ TEST_F(Serving, SurvivesNoiseOverUdpAndCountsIt) {
   ASSERT_GT(::send(fd.get(), oversized.data(), oversized.size(), 0), 0);
   ASSERT_GT(::send(fd.get(), "short", 5, 0), 0);
   ASSERT_EQ(::send(fd.get(), "", 0, 0), 0);
-  // The same socket, so the same worker's queue: answered after all of those.
+  // The same socket reaches the same worker's queue, so this is answered after all of those.
   const auto query = make_query("www.example.test", rrtype::kA);
   ASSERT_GT(::send(fd.get(), query.data(), query.size(), 0), 0);
   std::vector<uint8_t> out(2'048);
@@ -151,7 +152,7 @@ TEST_F(Serving, AnswersPipelinedQueriesOverTcpInOrder) {
           framed(make_query(id % 2 == 0 ? "www.example.test" : "nowhere.example.test", rrtype::kA, std::nullopt, id));
       stream.insert(stream.end(), message.begin(), message.end());
     }
-    // In pieces that cut through lengths and names.
+    // In pieces that split lengths and names.
     std::thread writer([&] {
       for (size_t at = 0; at < stream.size(); at += 97) {
         ::send(fd.get(), stream.data() + at, std::min<size_t>(97, stream.size() - at), MSG_NOSIGNAL);
@@ -174,7 +175,7 @@ TEST_F(Serving, AClientThatDoesNotReadIsNotBufferedForWithoutEnd) {
   start();
   const UniqueFd fd = connect_to(server_.tcp_endpoints()[0], SOCK_STREAM);
   const auto query = framed(make_query("big.example.test", rrtype::kA));
-  // Far more answers than sockets and backlog hold; the server must stop reading, and go on once we read.
+  // Far more answers than sockets and backlog can hold. The server must stop reading, and continue once we read.
   constexpr int kQueries = 8'000;
   std::thread writer([&] {
     for (int i = 0; i < kQueries; ++i) {
@@ -225,7 +226,7 @@ TEST(Tcp, IdleConnectionsEndAndTheOldestMakesRoom) {
   EXPECT_THAT(read_framed(third.get()), IsEmpty());
 }
 
-// A TcpServer in this thread, for crowds.
+// A TcpServer in this thread, for tests with many clients.
 class TcpDoor : public ::testing::Test {
  protected:
   void serve(TcpLimits limits) {
@@ -267,7 +268,7 @@ class TcpDoor : public ::testing::Test {
 
 TEST_F(TcpDoor, AnAddressThatConnectsWithoutEndSweepsOutItsOwnConnectionsAlone) {
   serve({.connections = 8, .connections_per_address = 2});
-  const UniqueFd bystander = accepted_from("127.0.0.2");  // without progress for longest
+  const UniqueFd bystander = accepted_from("127.0.0.2");  // longest without progress
   std::vector<UniqueFd> crowd;
   for (int i = 0; i < 100; ++i) crowd.push_back(accepted_from("127.0.0.1"));
   EXPECT_TRUE(is_open(bystander));
@@ -288,7 +289,7 @@ TEST_F(TcpDoor, WithoutADescriptorTheOldestMakesRoomAndAloneItDoesNotSpin) {
   rlimit lowered = before;
   lowered.rlim_cur = static_cast<rlim_t>(next);
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &lowered), 0);
-  // One descriptor for three: they take it from each other, the last one has it.
+  // One descriptor for three clients: each takes it from the one before, and the last one keeps it.
   while (server_->tally().accepted.load() < 3) loop_.run_once(kPatienceMs * 1'000'000ULL);
   EXPECT_EQ(server_->connections(), 1U);
   size_t rounds = 0;
@@ -299,7 +300,7 @@ TEST_F(TcpDoor, WithoutADescriptorTheOldestMakesRoomAndAloneItDoesNotSpin) {
   EXPECT_FALSE(is_open(first));
 }
 
-// Nothing of its own to close: it waits instead of being woken without end.
+// It has no connection to close, so it must wait instead of being woken again and again.
 TEST_F(TcpDoor, WithoutADescriptorAndWithoutAConnectionItWaits) {
   serve({});
   const UniqueFd waiting = connect_from("127.0.0.1");

@@ -21,7 +21,7 @@ using testing::UnorderedElementsAre;
 
 constexpr uint16_t kTxt = 16;
 
-// Two sites with a VIP each, a pool behind each VIP, and a steer between them.
+// Two sites with one VIP each, a pool behind each VIP, and a steer between them.
 class Steering : public testing::Test {
  protected:
   Steering() {

@@ -57,7 +57,7 @@ Answer read_answer(std::vector<uint8_t> wire) {
 }
 
 std::vector<uint8_t> make_query(std::string_view name, uint16_t type, const std::optional<Edns>& edns, uint16_t id) {
-  // Spelled out here and not by Name, which lower-cases.
+  // Written out here, because Name would change it to lower case.
   std::vector<uint8_t> wire_name;
   for (size_t start = 0; start < name.size();) {
     const size_t end = std::min(name.find('.', start), name.size());
@@ -206,7 +206,7 @@ const Tables& Edge::tables() {
 }
 
 std::vector<uint8_t> Edge::ask_wire(const std::vector<uint8_t>& query, const std::string& client, Transport transport) {
-  // Exactly the query, so that a read past its end is seen.
+  // The buffer has exactly the size of the query, so that a read past its end is found.
   const std::vector<uint8_t> exact(query);
   std::vector<uint8_t> out(transport == Transport::udp ? kMaxUdpPayload : kMaxMessageBytes);
   out.resize(answer(exact, out, {*IpAddress::parse(client), transport}, tables(), worker_));

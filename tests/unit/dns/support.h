@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of dns/ share: zones and edges from text, queries in wire form, and answers read by ldns, which knows
-// nothing of our writer.
+// Shared by the tests of dns/: zones and edges from text, queries in wire form, and answers read by ldns, which shares
+// no code with our writer.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@
 #include "dns/query.h"
 #include "dns/tables.h"
 
-#include <ldns/ldns.h>  // last: it has macros of its own for bool and false
+#include <ldns/ldns.h>  // last, because it defines macros for bool and false
 
 namespace tidegate::dns::test {
 
@@ -31,20 +31,20 @@ struct Answer {
   int rcode() const;
   bool aa() const { return ldns_pkt_aa(packet.get()); }
   bool tc() const { return ldns_pkt_tc(packet.get()); }
-  // Each record in presentation form, its fields separated by one blank: "www.example.test. 300 IN A 192.0.2.1".
+  // Each record in presentation form, with single spaces between its fields: "www.example.test. 300 IN A 192.0.2.1".
   std::vector<std::string> answers() const { return texts(ldns_pkt_answer(packet.get())); }
   std::vector<std::string> authorities() const { return texts(ldns_pkt_authority(packet.get())); }
   std::vector<std::string> additionals() const { return texts(ldns_pkt_additional(packet.get())); }  // without OPT
-  // Of an answer that holds only addresses (and aliases): the addresses, sorted.
+  // For an answer that holds only addresses (and aliases): the addresses, sorted.
   std::vector<std::string> addresses() const;
 
   static std::vector<std::string> texts(const ldns_rr_list* list);
 };
 
-// Null packet when ldns cannot read it.
+// The packet is null if ldns cannot read it.
 Answer read_answer(std::vector<uint8_t> wire);
 
-// An EDNS option as it goes into a query.
+// An EDNS option as it is put into a query.
 struct Option {
   uint16_t code = 0;
   std::string data;
@@ -58,13 +58,13 @@ struct Edns {
 
 std::vector<uint8_t> make_query(std::string_view name, uint16_t type, const std::optional<Edns>& edns = std::nullopt,
                                 uint16_t id = 0x1234);
-// Client subnet option of "10.1.2.0/24".
+// The client subnet option for a prefix such as "10.1.2.0/24".
 Option subnet_option(std::string_view cidr, uint8_t scope = 0);
 
-// The RDATA of the answer's OPT record, option by option; nullopt when it has none.
+// The RDATA of the answer's OPT record, option by option. nullopt if it has none.
 std::optional<std::vector<Option>> options_of(const Answer& answer);
 
-// An edge under construction; answer() builds the Tables on first use and again after changed().
+// An edge under construction. answer() builds the Tables on first use, and again after changed().
 class Edge {
  public:
   Edge();
@@ -84,14 +84,14 @@ class Edge {
   void say_health(const std::string& pool, const std::string& backend, bool up);
   void drain_site(const std::string& site);
 
-  // Builds anew; what did not change is shared with the Tables before, as in the daemon.
+  // Builds again. It shares what did not change with the earlier Tables, as the daemon does.
   Result<std::shared_ptr<const Tables>> build();
   const Tables& tables();
   void changed(bool model_too = true);
 
   Answer ask(std::string_view name, uint16_t type, const std::string& client = "198.51.100.1",
              const std::optional<Edns>& edns = std::nullopt);
-  // Empty when nothing is answered.
+  // Returns an empty vector if there is no answer.
   std::vector<uint8_t> ask_wire(const std::vector<uint8_t>& query, const std::string& client = "198.51.100.1",
                                 Transport transport = Transport::udp);
   Worker& worker() { return worker_; }

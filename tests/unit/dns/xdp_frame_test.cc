@@ -11,14 +11,14 @@
 namespace tidegate::dns::test {
 namespace {
 
-// On a heap buffer of the frame's own size, so that a byte read behind it is found.
+// On a heap buffer of the frame's own size, so that a read past its end is found.
 FrameFault fault_of(const Bytes& frame) {
   const Bytes exact(frame);
   QueryFrame query;
   return parse_query_frame(exact, query);
 }
 
-// The frame turned into an answer of these bytes.
+// The frame turned into an answer with these bytes.
 Bytes turned(Bytes frame, const Bytes& answer, uint16_t identification = 7) {
   QueryFrame query;
   EXPECT_EQ(parse_query_frame(frame, query), FrameFault::none);
@@ -36,7 +36,7 @@ TEST(XdpFrame, FindsTheQueryAndItsClient) {
   const Bytes message = make_query("www.example.test", rrtype::kA);
   for (const auto& [sides, headers] : {std::pair(Sides{}, kV4Headers), std::pair(kV6Sides, kV6Headers)}) {
     Bytes frame = make_frame(sides, message);
-    frame.resize(frame.size() + 9);  // what a short frame is padded with
+    frame.resize(frame.size() + 9);  // the padding of a short frame
     QueryFrame query;
     ASSERT_EQ(parse_query_frame(frame, query), FrameFault::none) << sides.client;
     EXPECT_EQ(query.client.to_string(), sides.client);
@@ -79,7 +79,7 @@ TEST(XdpFrame, AnAnswerGoesBackTheWholeWayWithChecksumsThatHold) {
 }
 
 TEST(XdpFrame, AChecksumOfZeroIsSentAsAllOnes) {
-  // The last two bytes of the answer take up whatever the sum lacks.
+  // The last two bytes of the answer are set to whatever completes the sum.
   for (const Sides& sides : {Sides{}, kV6Sides}) {
     const Bytes frame = make_frame(sides, Bytes(20, 1));
     Bytes answer(20, 1);
@@ -114,7 +114,7 @@ TEST(XdpFrame, ACutFrameIsRefusedAtEveryLength) {
   }
 }
 
-// One header field set, and what that frame is refused as.
+// One header field that is changed, and how the frame is refused then.
 struct Odd {
   const char* what;
   bool v6;
@@ -171,7 +171,7 @@ TEST(XdpFrame, ADamagedDatagramIsRefusedWhereverItsBitFlips) {
     ASSERT_EQ(fault_of(frame), FrameFault::none);
     const size_t udp = sides.client == Sides{}.client ? 34 : 54;
     for (size_t at = udp; at < frame.size(); ++at) {
-      if (at == udp + 4 || at == udp + 5) continue;  // its length contradicts IP's then
+      if (at == udp + 4 || at == udp + 5) continue;  // then its length contradicts IP's
       for (int bit = 0; bit < 8; ++bit) {
         Bytes damaged = frame;
         damaged[at] ^= static_cast<uint8_t>(1 << bit);
@@ -179,7 +179,7 @@ TEST(XdpFrame, ADamagedDatagramIsRefusedWhereverItsBitFlips) {
       }
     }
   }
-  // IPv6's addresses have no other check (RFC 8200 §8.1).
+  // Nothing else protects IPv6's addresses (RFC 8200 §8.1).
   Bytes frame = make_frame(kV6Sides, make_query("www.example.test", rrtype::kA));
   seal_udp(frame);
   frame[37] ^= 1;

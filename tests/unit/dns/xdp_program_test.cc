@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program, run by the kernel itself over single frames. Without the right to load programs these tests are skipped.
+// The program, which the kernel itself runs over single frames. Without the right to load programs these tests are
+// skipped.
 #include "dns/xdp_program.h"
 
 #include <bpf/bpf.h>
@@ -26,7 +27,7 @@ std::vector<Endpoint> endpoints(std::initializer_list<const char*> texts) {
 class Program : public testing::Test {
  protected:
   void SetUp() override {
-    // A map of interfaces instead of sockets: "to lo" is as good a target, and needs no queue of anybody's.
+    // A map of interfaces instead of sockets: "to lo" is an equally good target, and it needs no real queue.
     targets_.reset(bpf_map_create(BPF_MAP_TYPE_DEVMAP, "test", 4, 4, 1, nullptr));
     if (!targets_) GTEST_SKIP() << "no right to load programs into the kernel";
     const uint32_t queue = 0, loopback = 1;
@@ -40,7 +41,7 @@ class Program : public testing::Test {
     ASSERT_TRUE(program) << program.error().message;
     program_ = *std::move(program);
   }
-  // Whether the frame is taken; else it goes on to the kernel.
+  // True if the program takes the frame; otherwise the frame goes to the kernel.
   bool takes(const Bytes& frame) {
     bpf_test_run_opts options{};
     options.sz = sizeof options;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The circle of frames, with a test in the kernel's place at the other ends of the four rings.
+// The circulation of frames. The test stands in for the kernel at the other ends of the four rings.
 #include "dns/xdp_rings.h"
 
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@ namespace {
 constexpr uint32_t kFrames = XdpRings::kFrames;
 constexpr uint64_t kReceiveOffset = 256;
 
-// One ring's memory, and both of its ends.
+// The memory of one ring, and both of its ends.
 template <class Entry>
 struct SharedRing {
   std::vector<Entry> entries = std::vector<Entry>(kFrames);
@@ -44,7 +44,7 @@ class Rings : public testing::Test {
     rings_.hand_out_frames();
   }
 
-  // The kernel's side.
+  // The kernel's side:
   void receive(uint32_t count) {
     for (; count > 0 && fill_.waiting() > 0; --count) received_.push({fill_.pop() + kReceiveOffset, 60, 0});
   }
@@ -52,7 +52,7 @@ class Rings : public testing::Test {
     for (; count > 0 && to_send_.waiting() > 0; --count) completion_.push(to_send_.pop().addr);
   }
 
-  // Every frame in one place, and none in two.
+  // Every frame must be in exactly one place.
   void expect_all_frames() {
     std::vector<int> seen(kFrames);
     const auto look = [&](uint64_t address) { ++seen[address / XdpRings::kFrameBytes]; };
@@ -98,7 +98,7 @@ TEST_F(Rings, NoFrameIsEverLostWhateverTheKernelDoes) {
   const auto below = [&](uint32_t limit) { return static_cast<uint32_t>(random() % limit); };
   uint64_t served = 0;
   for (int turn = 0; turn < 20'000; ++turn) {
-    // Bursts and droughts in each direction, a link that stands still among them.
+    // Bursts and pauses in each direction, including a link that stands still.
     receive(below(turn % 7 == 0 ? kFrames + 1 : 100));
     if (turn / 500 % 3 != 0) send(below(turn % 5 == 0 ? kFrames + 1 : 100));
     rings_.recycle();
@@ -108,7 +108,7 @@ TEST_F(Rings, NoFrameIsEverLostWhateverTheKernelDoes) {
   }
   expect_all_frames();
   EXPECT_GT(served, uint64_t{kFrames} * 100);
-  // And all come home: as long as too few are left to receive into, the rings want to be looked at again.
+  // All frames must come back: while too few are left to receive into, the rings ask to be checked again.
   while (rings_.serve([](std::span<uint8_t>, size_t) { return size_t{80}; }) > 0) {
   }
   receive(kFrames);

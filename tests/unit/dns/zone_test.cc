@@ -63,7 +63,7 @@ struct Line {
   const char* record;
 };
 
-// What NSD and Knot load is loaded here, and means the same.
+// What NSD and Knot accept is accepted here, with the same meaning.
 TEST(ZoneFile, EveryFormOfARecordIsRead) {
   const Line lines[] = {
       {"x 100 IN A 192.0.2.1", "x", 1, "x.z.test. 100 IN A 192.0.2.1"},
@@ -168,7 +168,7 @@ TEST(ZoneFile, MalformedRecordsAreToldWithTheirLine) {
   EXPECT_THAT(fault_of(" A 192.0.2.1\n"), HasSubstr("z.zone:1: no owner name stands before this record"));
 }
 
-// As conf/zone_includes.h puts files into the text.
+// Files are inserted into the text as in conf/zone_includes.h.
 TEST(ZoneFile, AnIncludedFileHasItsOriginItsLinesAndItsEnd) {
   const std::string included =
       "$BEGIN-INCLUDED \"sub/more.zone\" sub\n@ A 192.0.2.1\n$TTL 5\n$ORIGIN deep\nx A 192.0.2.2\n";
@@ -268,7 +268,7 @@ class NaiveZone {
   }
 
   Verdict ask(const std::string& name) const {
-    // The topmost delegation on the way down.
+    // The topmost delegation on the path from the apex.
     std::vector<std::string> path;
     for (std::string at = name; !at.empty(); at = parent(at)) path.insert(path.begin(), at);
     for (const std::string& at : path) {
@@ -301,7 +301,7 @@ TEST(ZoneTwin, RandomZonesAnswerAsTheNaiveResolverDoes) {
     std::string text = kHead;
     for (int i = 0; i < 8; ++i) {
       const std::string owner = random_name(1 + random() % 4);
-      // "*" with NS is a name that RFC 4592 §4.2 leaves undefined.
+      // RFC 4592 §4.2 leaves "*" with NS undefined.
       const bool cut = random() % 5 == 0 && owner.find('*') == std::string::npos;
       const std::string data = cut ? "ns.elsewhere.test." : "192.0.2." + std::to_string(i);
       naive.owners[owner].push_back({cut ? "NS" : "A", data});

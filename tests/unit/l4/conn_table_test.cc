@@ -15,7 +15,7 @@ constexpr FlowTimeouts kTimeouts = {30'000, 900'000, 10'000};
 
 uint64_t hash_of(uint64_t flow) { return mix64(flow + 1); }
 
-// Packets in as many different seconds as it takes, the last of them at `now_ms`.
+// Sends packets in as many different seconds as needed, the last of them at `now_ms`.
 void assure(FlowEntry& flow, uint32_t now_ms) {
   for (uint32_t second = FlowEntry::kAssuringSeconds; second > 0; --second) {
     flow.advance(FlowEvent::data, kTimeouts, now_ms - (second - 1) * 1'024);
@@ -28,7 +28,7 @@ TEST(ConnTable, FollowsTheLifeOfATcpFlow) {
   ASSERT_NE(flow, nullptr);
   EXPECT_EQ(flow->state, FlowState::embryonic);
 
-  flow->advance(FlowEvent::open, kTimeouts, 5'000);  // the SYN again
+  flow->advance(FlowEvent::open, kTimeouts, 5'000);  // the same SYN again
   EXPECT_EQ(flow->state, FlowState::embryonic);
   EXPECT_EQ(flow->expires_ms, 35'000u);
   flow->advance(FlowEvent::data, kTimeouts, 6'000);
@@ -36,7 +36,7 @@ TEST(ConnTable, FollowsTheLifeOfATcpFlow) {
   EXPECT_EQ(flow->expires_ms, 906'000u);
   flow->advance(FlowEvent::close, kTimeouts, 7'000);
   EXPECT_EQ(flow->state, FlowState::closing);
-  flow->advance(FlowEvent::data, kTimeouts, 16'000);  // acknowledging a download that goes on
+  flow->advance(FlowEvent::data, kTimeouts, 16'000);  // acknowledgements of a download that continues
   EXPECT_EQ(flow->state, FlowState::closing);
   EXPECT_NE(table.find(42, 25'999), nullptr);
   EXPECT_EQ(table.find(42, 26'000), nullptr);
@@ -51,7 +51,7 @@ TEST(ConnTable, SurvivesTheWrapOfItsClock) {
   EXPECT_EQ(table.find(42, late + 5'000), nullptr);
 }
 
-// A map that never evicts says what the table must say as long as nothing was pushed out.
+// A map that never evicts. The table must agree with it while it has evicted nothing.
 TEST(ConnTable, AgreesWithANaiveTwin) {
   struct Twin {
     BackendId backend;
@@ -184,14 +184,14 @@ TEST(ConnTable, ForgedAcknowledgementsTakeNoPlaceFromThoseWhoShakeHands) {
     const auto now_ms = static_cast<uint32_t>(flood / 10);
     FlowEntry* entry = table.find(hash, now_ms);
     if (entry == nullptr) entry = table.insert(hash, BackendId{2}, kTimeouts.embryonic_ms, now_ms, FlowState::stray);
-    if (entry != nullptr) entry->advance(FlowEvent::data, kTimeouts, now_ms);  // the second of the pair
+    if (entry != nullptr) entry->advance(FlowEvent::data, kTimeouts, now_ms);  // the second packet of the pair
     if (flood % 250 == 249) shake_hands(1'000 + flood, now_ms);
   }
   EXPECT_GT(table.evicted(), 10'000u);
   for (const uint64_t hash : clients) EXPECT_NE(table.find(hash, 5'000), nullptr);
 }
 
-// A SYN and an acknowledgement from nowhere, 100 pairs for each place in the table.
+// A SYN and an acknowledgement from forged addresses, 100 such pairs for each place in the table.
 TEST(ConnTable, ForgedHandshakesTakeNoPlaceFromFlowsThatLastNorFromNewClients) {
   ConnTable table(1'000);
   std::vector<uint64_t> lasting;
@@ -222,11 +222,11 @@ TEST(ConnTable, GivesUpWhatNeverShookHandsBeforeWhatDid) {
     FlowEntry* entry = table.insert(hash_of(flow), BackendId{1}, kTimeouts.embryonic_ms, static_cast<uint32_t>(flow));
     if (flow != 3) entry->advance(FlowEvent::data, {30'000, 1'000, 10'000}, static_cast<uint32_t>(flow));
   }
-  // The fourth, embryonic, has the longest to live.
+  // The fourth flow is embryonic and has the longest time left.
   ASSERT_NE(table.insert(hash_of(9), BackendId{1}, kTimeouts.embryonic_ms, 10), nullptr);
   EXPECT_EQ(table.find(hash_of(3), 10), nullptr);
   table.find(hash_of(9), 10)->advance(FlowEvent::data, kTimeouts, 10);
-  // All have shaken hands: the one seen longest ago.
+  // All have completed a handshake: the one seen longest ago is evicted.
   ASSERT_NE(table.insert(hash_of(10), BackendId{1}, kTimeouts.embryonic_ms, 11), nullptr);
   EXPECT_EQ(table.find(hash_of(0), 11), nullptr);
   for (const uint64_t flow : {1, 2, 9, 10}) EXPECT_NE(table.find(hash_of(flow), 11), nullptr) << flow;
@@ -245,7 +245,7 @@ TEST(ConnTable, GivesUpTheStrayFlowThatWasSeenLongestAgo) {
 
 TEST(ConnTable, PrefersAnExpiredFlowToALivingOne) {
   ConnTable table(1);
-  ASSERT_EQ(table.capacity(), 4u);  // one bucket, both choices of every flow
+  ASSERT_EQ(table.capacity(), 4u);  // one bucket, so both choices of every flow are the same
   table.insert(hash_of(0), BackendId{1}, 10, 0);
   for (uint64_t flow = 1; flow < 4; ++flow) table.insert(hash_of(flow), BackendId{1}, 1'000, 0);
   ASSERT_NE(table.insert(hash_of(9), BackendId{2}, 1'000, 20), nullptr);

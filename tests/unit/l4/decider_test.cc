@@ -206,7 +206,7 @@ TEST_F(DeciderTest, TakesMembershipQueriesAndNamesBrokenOnes) {
   packet[7] = 64;
   EXPECT_EQ(reason_for(ethernet(kEtherTypeIp6, packet, group)), DropReason::mld_malformed);
 
-  DeciderConfig config;  // a worker that does not speak for the node passes the question on
+  DeciderConfig config;  // a worker that does not announce for the node passes the query on
   config.announces = false;
   config.workers = 2;
   restart(config);
@@ -223,7 +223,7 @@ TEST_F(DeciderTest, PicksAgainWhenABackendLosesItsAddressOfTheFamily) {
     four[port] = tcp_backend(port, kTcpSyn);
     six[port] = six_backend(port, kTcpSyn);
   }
-  edge_.backend(0).addresses.pop_back();  // its IPv6 address
+  edge_.backend(0).addresses.pop_back();  // the backend loses its IPv6 address
   publish();
   for (uint16_t port = 1'000; port < 1'100; ++port) {
     EXPECT_EQ(tcp_backend(port, kTcpAck), four[port]) << "IPv4 is as it was";
@@ -233,7 +233,7 @@ TEST_F(DeciderTest, PicksAgainWhenABackendLosesItsAddressOfTheFamily) {
   }
 }
 
-// Whether another service still uses the pool or not.
+// It must not matter whether another service still uses the pool.
 TEST_F(DeciderTest, LeavesFlowsWithTheirBackendsWhenTheServiceMovesToAnotherPool) {
   for (const bool still_used : {true, false}) {
     edge_ = Edge();
@@ -263,7 +263,7 @@ TEST_F(DeciderTest, LeavesFlowsWithTheirBackendsWhenTheServiceMovesToAnotherPool
 
 TEST_F(DeciderTest, PinsAConnectionAgainAfterARestartHoweverSlowItIs) {
   uint16_t port = 1'000;
-  while (tcp_backend(port, kTcpAck) != 0) ++port;  // no SYN was seen: the forwarder is new
+  while (tcp_backend(port, kTcpAck) != 0) ++port;  // no SYN was seen, as after a restart of the forwarder
   edge_.say(0, AdminState::drained);
   publish();
   for (int packet = 0; packet < 6; ++packet) {
@@ -357,7 +357,7 @@ TEST_F(DeciderTest, ChangesItsMacAddressWithThePort) {
   EXPECT_EQ(std::count(sent_.begin(), sent_.end(), announced), 1) << "all are told where its addresses are now";
 }
 
-// A map from tuple to backend says what every packet of a random history must do.
+// A map from tuple to backend predicts the result of every packet of a random history.
 TEST_F(DeciderTest, AgreesWithANaiveTwin) {
   struct Twin {
     int backend;
@@ -390,7 +390,7 @@ TEST_F(DeciderTest, AgreesWithANaiveTwin) {
       expected = known->second.backend;
       if (!syn) known->second.confirmed = true;
     } else {
-      twin[port] = {expected, !syn};  // one that begins without a SYN is never the same SYN again
+      twin[port] = {expected, !syn};  // a flow that begins without a SYN never sees "the same SYN again"
     }
     ASSERT_EQ(tcp_backend(port, syn ? kTcpSyn : kTcpAck), expected) << "step " << step;
   }
@@ -448,7 +448,7 @@ TEST_F(DeciderTest, AnswersEchoOnVipAndOwnAddresses) {
 TEST_F(DeciderTest, RelaysPacketTooBigToTheFlowsBackend) {
   for (uint16_t port = 1'000; port < 1'100; ++port) {
     const int backend = tcp_backend(port, kTcpSyn);
-    // What the backend sent: from the VIP to the client; 8 bytes of its TCP header are quoted (RFC 792).
+    // What the backend sent, from the VIP to the client. The error quotes 8 bytes of its TCP header (RFC 792).
     Bytes quoted =
         ip4(ip("10.0.0.100"), ip("192.0.2.7"), kProtocolTcp, tcp(80, port, kTcpAck, std::string(1'400, 'x')));
     quoted.resize(28);
@@ -488,7 +488,7 @@ TEST_F(DeciderTest, AsksTheOtherWorkersForTheFlowOfAnIcmpError) {
   Frame frame;
   frame.data = copy.data();
   frame.bytes = frame.capacity = static_cast<uint32_t>(copy.size());
-  frame.asked = 1;  // the last one asked goes by the table
+  frame.asked = 1;  // the last worker asked uses the hash table
   Outcome outcome;
   decider_->decide(*tables_, &frame, &outcome, 1, now_ms_);
   EXPECT_EQ(outcome.verdict, Verdict::relay);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small edge for tests: one VIP with both families, a TCP and a UDP service, a pool of weighted backends.
+// A small edge for tests: one VIP with both families, a TCP service and a UDP service, and a pool of weighted backends.
 #pragma once
 
 #include <memory>

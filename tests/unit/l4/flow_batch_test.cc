@@ -29,7 +29,7 @@ FlowTuple random_tuple(std::mt19937_64& random, uint64_t ip6_of_eight) {
 
 class EachWidth : public ::testing::TestWithParam<FlowBatch::Width> {};
 
-// Bursts of every size and of every mixture of families, one after another through the same batch.
+// Bursts of every size and with every mixture of families, one after another through the same batch.
 TEST_P(EachWidth, GivesEachTupleOnceTheHashThatTheHasherGivesIt) {
   const FlowHasher hasher(kKey);
   FlowBatch batch(hasher, GetParam());

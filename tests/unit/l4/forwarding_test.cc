@@ -19,7 +19,7 @@ using namespace testing;
 
 const FlowHasher kHasher{kFlowKey};
 
-// The pick of a TCP flow from 192.0.2.<flow> and on.
+// The backend picked for the TCP flow number `flow` from 192.0.2.0 on.
 BackendId pick(const ForwardingTables& tables, uint32_t flow) {
   const FlowTuple tuple{4,
                         kProtocolTcp,
@@ -65,7 +65,7 @@ TEST(Forwarding, FindsServicesByFamilyProtocolAndPort) {
   EXPECT_EQ(tables->local_kind(4, words_of(ip("10.9.0.100"))), LocalKind::none) << "another site's VIP";
 }
 
-// A worker compares two pointers: with thousands of addresses a backend that comes and goes costs it nothing.
+// A worker compares two pointers. So with thousands of addresses, a backend that comes and goes costs it nothing.
 TEST(Forwarding, SharesAddressesAndNeighboursWithTheTablesOfBeforeWhileTheyStay) {
   Edge edge;
   const auto before = edge.tables();
@@ -82,7 +82,7 @@ TEST(Forwarding, SharesAddressesAndNeighboursWithTheTablesOfBeforeWhileTheyStay)
   EXPECT_LT(grown->local->addresses.front().since, grown->generation);
 }
 
-// Of the slots of the family's table, how many are each backend's.
+// The number of slots of each backend in the family's table.
 std::map<std::string, size_t> shares(Edge& edge, const ForwardingTables& tables, uint8_t family) {
   std::map<std::string, size_t> out;
   for (const ServiceEntry& service : tables.services) {
@@ -206,7 +206,8 @@ TEST(Forwarding, RebuildsOnlyTheTableThatChanged) {
   edge.model.pools.push_back(second);
   edge.model.services[1].pool = 1;
   const auto before = edge.tables();
-  EXPECT_EQ(edge.builder.maglev_tables_built(), 2u);  // a pool's families share one where all backends have both
+  // If all backends have both families, the families of a pool share one table.
+  EXPECT_EQ(edge.builder.maglev_tables_built(), 2u);
   edge.say(0, AdminState::drained);
   const auto after = edge.tables();
   EXPECT_EQ(edge.builder.maglev_tables_built(), 3u);
@@ -216,7 +217,7 @@ TEST(Forwarding, RebuildsOnlyTheTableThatChanged) {
 
 TEST(Forwarding, GivesTheSameTablesAfterARestart) {
   Edge one, two;
-  two.say(0, AdminState::drained);  // another history: other ids
+  two.say(0, AdminState::drained);  // another history gives other ids
   two.tables();
   two.words.admin.clear();
   std::swap(two.model.pools[0].backends[0], two.model.pools[0].backends[2]);

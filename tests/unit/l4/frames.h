@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frames for tests, written field by field, independently of the code that reads them.
+// Frames for tests, written field by field and independent of the code that reads them.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +61,7 @@ inline Bytes udp(uint16_t source_port, uint16_t destination_port, const std::str
 }
 
 struct Ip4Options {
-  Bytes options;                // padded by the caller to a multiple of four
+  Bytes options;                // the caller pads it to a multiple of four
   uint16_t fragment_field = 0;  // flags and offset
   uint16_t id = 0;
   uint8_t ttl = 61;

@@ -32,7 +32,7 @@ class Sent final : public FrameSink {
   std::vector<uint16_t> ports;
 };
 
-// A report read by hand: what each group is told to be, and what every report must be like.
+// Reads a report by hand: the record type of each group. Checks what every report must have.
 using Records = std::multimap<std::string, int>;
 void read_report(const Bytes& frame, Records& records) {
   ASSERT_GE(frame.size(), 14u + 40 + 8 + 8);
@@ -174,7 +174,7 @@ TEST(LocalSetsTest, GivesTheSetOfBeforeWhileNothingChanges) {
   EXPECT_EQ(second->addresses.front().since, 1u);
 }
 
-// A naive twin counts how often each item was said.
+// A naive twin counts how often each item was announced.
 TEST(RoundsTest, SaysEachNewItemSoManyTimesWhateverComesBetween) {
   struct Item {
     int name;
@@ -184,7 +184,7 @@ TEST(RoundsTest, SaysEachNewItemSoManyTimesWhateverComesBetween) {
     Rounds rounds(3);
     std::vector<Item> items;
     std::map<int, int> said;
-    uint32_t now_ms = UINT32_MAX - 2'000;  // the clock wraps on the way
+    uint32_t now_ms = UINT32_MAX - 2'000;  // so that the clock wraps during the test
     const auto run = [&](uint32_t ms) {
       for (uint32_t end = now_ms + ms; now_ms != end; ++now_ms) {
         EXPECT_LE(rounds.say(items, now_ms, most, [&](const Item& item) { ++said[item.name]; }), most);
@@ -247,7 +247,7 @@ TEST(AnnouncerTest, AnnouncesANewVipAFewTimesAndAnOldOneNotAgain) {
   EXPECT_EQ(Mac::from(frames[0].data()), (Mac{{0x33, 0x33, 0, 0, 0, 1}}));
 }
 
-// A query as a querier sends it, and what must not pass for one.
+// A query as a querier sends it, and messages that must not be taken for one.
 class MldQueryTest : public ::testing::Test {
  protected:
   static Bytes query(const std::string& group, uint16_t code, bool version1 = false) {

@@ -137,7 +137,7 @@ TEST_F(NeighbourTest, KeepsWhatItKnowsThroughAChangeOfTables) {
   EXPECT_TRUE(usable(kFour));
   EXPECT_FALSE(usable(kSix));
   EXPECT_TRUE(tick(1'000).empty());
-  want({{kFour, "10.0.0.12"}}, 2'000);  // the id means another address now
+  want({{kFour, "10.0.0.12"}}, 2'000);  // the id now means another address
   EXPECT_FALSE(usable(kFour));
 }
 
@@ -166,7 +166,7 @@ TEST_F(NeighbourTest, SaysWhoDoesNotAnswerAndWhoAnswersAgain) {
   EXPECT_EQ(board.silent(), 0u) << "nobody asks for it any more";
 }
 
-// Of thousands a tick looks at some: whoever is due has his turn a few ticks later.
+// With thousands of neighbours each tick looks at some. One that is due has its turn a few ticks later.
 TEST_F(NeighbourTest, GetsRoundToEachOfThousands) {
   constexpr size_t kTargets = 3'000;
   const auto address = [](size_t i) { return "10.0." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1); };

@@ -12,7 +12,7 @@ namespace {
 
 using namespace testing;
 
-// Parses a copy on a buffer of exactly its size, so that reading one byte too many is seen by the sanitizer.
+// Parses a copy on a buffer of exactly its size, so that the sanitizer sees a read of one byte too many.
 DropReason parse(const Bytes& frame, PacketView& view) {
   const std::unique_ptr<uint8_t[]> exact(new uint8_t[frame.size()]);
   std::copy(frame.begin(), frame.end(), exact.get());
@@ -134,7 +134,7 @@ TEST(PacketView, NamesEveryTruncationAndReadsNothingBeyondIt) {
       const Bytes cut(frame.begin(), frame.begin() + static_cast<ptrdiff_t>(bytes));
       EXPECT_NE(parse(cut), DropReason::none) << bytes << " of " << frame.size();
     }
-    // The same cut with lengths that agree: whatever is read then must still be there.
+    // The same cut with matching lengths: whatever is read then must still be inside the frame.
     for (size_t bytes = kEthernetBytes; bytes < frame.size(); ++bytes) {
       Bytes cut(frame.begin(), frame.begin() + static_cast<ptrdiff_t>(bytes));
       const bool v4 = cut[12] == 0x08;

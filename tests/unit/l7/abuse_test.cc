@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one connection can take of a worker: attacks beside a bystander on the same worker, and beside each limit a
-// client that it must not hurt. HTTP/2 frames are written by hand: no library would send these.
+// What one connection can take from a worker. Each attack runs beside a bystander on the same worker, and each limit
+// has a client that it must not hurt. HTTP/2 frames are written by hand, because no library would send these.
 #include <gtest/gtest.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -58,7 +58,7 @@ std::string literal(std::string_view text) { return hpack_integer(0, 7, text.siz
 std::string field(std::string_view name, std::string_view value) {
   return std::string(1, '\0') + literal(name) + literal(value);
 }
-// Goes into the dynamic table, as its newest entry: kNewest refers to it.
+// The field goes into the dynamic table as its newest entry, so kNewest refers to it.
 std::string indexed_field(std::string_view name, std::string_view value) {
   return std::string(1, '\x40') + literal(name) + literal(value);
 }
@@ -88,7 +88,7 @@ class RawHttp2 {
     return next_;
   }
   uint32_t next_id() { return next_ += 2; }
-  // The next frame, or none when the connection has ended.
+  // Returns the next frame, or none if the connection has ended.
   std::optional<Frame> read() {
     const std::string head = wire_.read_exactly(9);
     if (head.size() < 9) return std::nullopt;
@@ -107,13 +107,14 @@ class RawHttp2 {
     }
     return std::nullopt;
   }
-  // Sends `bytes` again and again until the peer does not take them, at most so many times. How many it took.
+  // Sends `bytes` again and again until the peer takes no more, at most `times` times. Returns how many times it was
+  // taken.
   size_t flood(const std::string& bytes, size_t times) {
     size_t sent = 0;
     while (sent < times && send(bytes) && !ended()) ++sent;
     return sent;
   }
-  // Reads what is there, without waiting. True once GOAWAY or the end has come.
+  // Reads what is available without waiting. Returns true once GOAWAY or the end has come.
   bool ended() {
     pollfd look{wire_.fd(), POLLIN, 0};
     while (!goaway && ::poll(&look, 1, 0) > 0) {
@@ -137,7 +138,7 @@ class Abuse : public testing::Test {
     edge_.add_route("/*", edge_.add_pool("p", {origin.endpoint()}));
     edge_.start();
   }
-  // A client on the same worker.
+  // The bystander: a client on the same worker.
   void expect_bystander_is_served() { EXPECT_EQ(ask(edge_.endpoint(), get("/fixed")).status, 204); }
   uint64_t floods(const std::string& reason) {
     return edge_.metric("tidegate_l7_http2_floods_total{reason=\"" + reason + "\"}");
@@ -146,7 +147,7 @@ class Abuse : public testing::Test {
   Edge edge_;
 };
 
-// --- cookie crumbs
+// --- cookies in many pieces
 
 TEST_F(Abuse, CrumbsOfACookieCostTheirLengthAndTheirMemoryGoesBack) {
   std::atomic<size_t> cookie_bytes{0};
@@ -174,7 +175,7 @@ TEST_F(Abuse, CrumbsOfACookieCostTheirLengthAndTheirMemoryGoesBack) {
   EXPECT_TRUE(edge_.run_until([&] { return edge_.metric("tidegate_l7_client_connections") == 0; }));
   const uint64_t over_ns = monotonic_ns();
   EXPECT_TRUE(edge_.run_until([&] { return arena_bytes() < before + (1 << 20); }));
-  EXPECT_LT(monotonic_ns() - over_ns, 5 * kNsPerS);  // a second on a machine that does nothing else
+  EXPECT_LT(monotonic_ns() - over_ns, 5 * kNsPerS);  // it takes a second on an idle machine
 }
 
 TEST_F(Abuse, AClientWithSixtyCookiesIsServed) {
@@ -209,7 +210,7 @@ TEST_F(Abuse, AHeaderBlockFarBeyondItsBoundEndsTheConnection) {
   RawHttp2 client(edge_.endpoint());
   const std::string large = indexed_field("x", std::string(3900, 'v'));
   std::string attack = frame(kHeaders, kEndStream, 1, request("/") + large);
-  // 32 KiB are reached by 9 references, 64 KiB more by 17.
+  // 9 references exceed 32 KiB, and 17 exceed 64 KiB more.
   for (int i = 0; i < 6; ++i) attack += frame(kContinuation, 0, 1, std::string(16000, kNewest));
   client.send(attack);
   EXPECT_EQ(client.read_goaway(), std::optional<uint32_t>(kCalm));
@@ -247,7 +248,7 @@ TEST_F(Abuse, AClientWhoseCookiesHaveGrownTooLongReadsThat) {
   EXPECT_TRUE(answer);
 }
 
-// --- frames that move nothing on
+// --- frames that make no progress
 
 class FloodOf : public Abuse, public testing::WithParamInterface<std::pair<const char*, std::string>> {};
 
@@ -257,7 +258,7 @@ TEST_P(FloodOf, FramesThatMoveNothingOnEndTheConnectionAfterSomeHundreds) {
   RawHttp2 client(edge_.endpoint());
   client.open(request("/", "POST"), false);
   ASSERT_TRUE(edge_.run_until([&] { return origin.requests() == 1; }));
-  // A hundred at a time, so that what the client has sent when it is told is not far from the limit.
+  // A hundred at a time, so that the client is stopped close to the limit.
   std::string hundred;
   for (int i = 0; i < 100; ++i) hundred += GetParam().second;
   const size_t taken = client.flood(hundred, 100'000);
@@ -279,7 +280,7 @@ INSTANTIATE_TEST_SUITE_P(Http2, FloodOf,
                                          std::pair("Unknown", frame(kUnknown, 0, 0, ""))),
                          [](const auto& info) { return info.param.first; });
 
-// The window is opened by the byte while there is much to send: each update makes a frame of one byte.
+// The client opens the window byte by byte while there is much to send, so each update causes a frame of one byte.
 TEST_F(Abuse, AWindowOpenedByTheByteAtFullSpeedEndsTheConnection) {
   Origin origin(Origin::says(std::string(200'000, 'x')));
   start(origin);
@@ -311,7 +312,7 @@ TEST_F(Abuse, AReaderThatOpensItsWindowLittleByLittleGetsAll) {
   EXPECT_EQ(got, body.size());
 }
 
-// As gRPC does it: small messages, each a DATA frame, and pings amid them to measure the bandwidth.
+// As gRPC does: small messages, one DATA frame each, and pings between them to measure the bandwidth.
 TEST_F(Abuse, AStreamOfManySmallMessagesAndPingsIsCarried) {
   constexpr size_t kMessages = 20'000;
   const std::string message = std::string("\0\0\0\0\x5", 5) + "hello";
@@ -367,7 +368,7 @@ TEST_F(Abuse, ARequestThatIsResetAsItComesReachesNoBackendAndTheResetCounts) {
     for (int i = 0; i < 1000; ++i) {
       const uint32_t id = client.next_id();
       attack += frame(kHeaders, kEndHeaders | kEndStream, id, request("/"));
-      // The client's own, or one that we have to send: the window overflows.
+      // Either the client sends the reset, or it causes ours: the window overflows.
       attack += own ? frame(kResetStream, 0, id, u32(8)) : frame(kWindowUpdate, 0, id, u32(0x7fffffff));
     }
     client.send(attack);
@@ -375,7 +376,7 @@ TEST_F(Abuse, ARequestThatIsResetAsItComesReachesNoBackendAndTheResetCounts) {
     expect_bystander_is_served();
   }
   EXPECT_EQ(floods("resets"), 2u);
-  // A turn, or a read, may end between the two frames of a request; nothing else begins one.
+  // A turn or a read may end between the two frames of a request. Apart from that, no request reaches the origin.
   EXPECT_LE(origin.connections(), 20u);
   EXPECT_GT(edge_.metric("tidegate_l7_http2_cancelled_total"), 300u);
 }
@@ -385,7 +386,7 @@ TEST_F(Abuse, ResetsThatAClientsErrorsMakeUsSendHaveAnEnd) {
   start(origin);
   const std::function<std::string(uint32_t)> errors[] = {
       [](uint32_t id) { return frame(kWindowUpdate, 0, id, u32(0x7fffffff)); },
-      [](uint32_t id) { return frame(kData, 0, id, "two"); },  // more than its content-length
+      [](uint32_t id) { return frame(kData, 0, id, "two"); },  // more bytes than its content-length
   };
   for (const auto& error : errors) {
     RawHttp2 client(edge_.endpoint());
@@ -394,12 +395,12 @@ TEST_F(Abuse, ResetsThatAClientsErrorsMakeUsSendHaveAnEnd) {
     for (bool alive = true; alive && asked < 1000; ++asked) {
       const uint32_t id = client.open(request("/", "POST") + field("content-length", "1"), false);
       alive = client.send(error(id));
-      for (std::optional<Frame> got; alive;) {  // its reset, so that no two share a turn
+      for (std::optional<Frame> got; alive;) {  // waits for our reset, so that no two share a turn
         if (!(got = client.read()) || got->type == kGoAway) alive = false;
         if (got && got->type == kResetStream && got->stream == id) break;
       }
     }
-    EXPECT_LT(asked, 600u);  // 200, and 50 more for each second that it takes
+    EXPECT_LT(asked, 600u);  // 200, and 50 more for each second that the test takes
     EXPECT_LT(origin.connections() - before, 600u);
   }
   EXPECT_EQ(floods("resets"), 2u);

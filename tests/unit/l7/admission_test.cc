@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Crowds at the proxy's door: who gets in, who makes room, who is refused, and whose fault it is when this node has
-// nothing left to give.
+// Many clients at the proxy's listeners: who is admitted, who makes room, who is refused, and what happens if this node
+// has no descriptors left.
 #include "l7/admission.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@ namespace {
 const std::string kRefused = "tidegate_l7_client_connections_refused_total{reason=";
 const std::string kRecycled = "tidegate_l7_client_connections_recycled_total";
 
-// An edge with a route that answers at once ("/now") and one whose origin answers when it is told to ("/hold").
+// An edge with a route that answers at once ("/now") and one whose origin answers on command ("/hold").
 class DoorTest : public ::testing::Test {
  protected:
   DoorTest()
@@ -55,7 +55,7 @@ class DoorTest : public ::testing::Test {
     if (!wire.send(get(path))) return 0;
     return read_answer(wire).status;
   }
-  // Answered once, kept open.
+  // A client that got one answer and keeps its connection open.
   Wire& idle_client(const char* source = "127.0.0.1") {
     Wire& made = client(source);
     EXPECT_EQ(status_on(made), 200);
@@ -89,7 +89,7 @@ TEST_F(DoorTest, AtMaxConnectionsTheOneIdleLongestMakesRoom) {
   Wire& first = idle_client("127.0.0.1");
   Wire& second = idle_client("127.0.0.2");
   Wire& busy = busy_client("127.0.0.3");
-  EXPECT_EQ(status_on(first), 200);  // idle for less long than the second from now on
+  EXPECT_EQ(status_on(first), 200);  // from now on it has been idle for less time than the second
   Wire& newcomer = idle_client("127.0.0.4");
   EXPECT_TRUE(second.at_end());
   EXPECT_EQ(edge_.metric(kRecycled), 1u);
@@ -114,7 +114,7 @@ TEST_F(DoorTest, WhoHasNotSaidAWholeHeadMakesRoomToo) {
   EXPECT_TRUE(preface.at_end());
 }
 
-// The attack of the day: every place is taken by clients that ask nothing, and more of them come all the time.
+// The common attack: idle clients take every place, and more of them come all the time.
 TEST_F(DoorTest, ABystanderIsServedBesideACrowdThatSitsOnEveryPlace) {
   node().max_connections = 200;
   node().max_connections_per_client = 200;
@@ -152,7 +152,7 @@ TEST_F(DoorTest, OneAddressHasAQuarterAndItsOwnIdleOnesMakeRoomForIt) {
   busy_client();
   busy_client();
   Wire& own = idle_client();
-  busy_client();  // the fourth of an address that may have three
+  busy_client();  // the fourth connection of an address that may have three
   EXPECT_TRUE(own.at_end());
   EXPECT_TRUE(client().at_end());
   EXPECT_EQ(refused("client_connections"), 1u);
@@ -205,13 +205,13 @@ TEST(Admission, WhatAnAddressIsChargedIsTakenFromItsNewConnections) {
   EXPECT_FALSE(admitted(guilty, now_ns));
   EXPECT_TRUE(admitted(other, now_ns));
   admission.charge(guilty, 1'000'000);
-  // The debt ends after a burst's time, 0.1 s.
+  // The debt ends after the time of one burst, 0.1 s.
   EXPECT_FALSE(admitted(guilty, now_ns + 100'000'000));
   EXPECT_TRUE(admitted(guilty, now_ns + 101'000'000));
   EXPECT_EQ(shared.look(guilty, now_ns).most_connections, 4'000u);
 }
 
-// Honest twin: an office, a school, a mobile network behind one address, at once, with default settings.
+// The honest twin: an office, a school or a mobile network behind one address, all at once, with default settings.
 TEST_F(DoorTest, AThousandClientsBehindOneAddressAreServed) {
   raise_open_files_limit();
   edge_.start();
@@ -220,7 +220,7 @@ TEST_F(DoorTest, AThousandClientsBehindOneAddressAreServed) {
   EXPECT_EQ(edge_.metric(kRecycled), 0u);
 }
 
-// Lowers what this process may open, and opens all but the last files of it.
+// Lowers the limit of open files, and opens all but the last files of it.
 class FewFiles {
  public:
   explicit FewFiles(uint64_t limit) {
@@ -274,12 +274,12 @@ TEST_F(DoorTest, ClientsLeaveTheLastDescriptorsToTheProcess) {
   Wire& first = idle_client("127.0.0.2");
   busy_client("127.0.0.3");
   const FewFiles few(200);
-  Wire& second = client("127.0.0.4");  // for which the first makes room
+  Wire& second = client("127.0.0.4");  // the first one makes room for it
   EXPECT_EQ(status_on(second), 200);
   EXPECT_TRUE(first.at_end());
   EXPECT_EQ(edge_.metric(kRecycled), 1u);
   const size_t before = held_;
-  second.send(get("/hold"));  // no idle client, no descriptor: its own 503
+  second.send(get("/hold"));  // no idle client and no descriptor: it gets its own 503
   EXPECT_EQ(read_answer(second).status, 503);
   EXPECT_EQ(held_, before);
 }

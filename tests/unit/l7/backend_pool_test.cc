@@ -91,7 +91,7 @@ TEST_F(BackendPoolTest, ConsistentHashKeepsAKeyWhereItWasWhenAnotherBackendGoes)
     EXPECT_NE(now, "b1");
     if (backend != "b1" && now != backend) ++moved;
   }
-  EXPECT_LT(moved, 60);  // Maglev disturbs a few per cent
+  EXPECT_LT(moved, 60);  // Maglev moves a few per cent
 }
 
 TEST_F(BackendPoolTest, ConsistentHashPassesOnWhatIsOverTheBound) {
@@ -166,7 +166,7 @@ TEST(RetryBudget, AllowsTheFractionOfRequestsAndASmallFloor) {
   for (int i = 0; i < 100; ++i) budget.deposit(0.2);
   int allowed = 0;
   while (budget.withdraw(1'000'000'000)) ++allowed;
-  EXPECT_EQ(allowed, 25);  // twenty saved, five of the floor
+  EXPECT_EQ(allowed, 25);  // twenty saved, plus five from the minimum
   EXPECT_FALSE(budget.withdraw(1'100'000'000));
   EXPECT_TRUE(budget.withdraw(1'200'000'000)) << "the floor gives one each 200 ms";
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A client forges nothing: not its address, not the fields that the proxy sets, not its absence from the log, not the
-// route that a path takes.
+// A client cannot forge its address, nor the fields that the proxy sets. It cannot keep out of the log, and it cannot
+// change the route of a path.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,13 +15,13 @@
 namespace tidegate::l7::test {
 namespace {
 
-// An edge that logs, and what its log says once it is gone.
+// An edge that logs. Its log can be read after the edge is destroyed.
 class LoggingEdge {
  public:
   LoggingEdge() { edge->model.nodes[0].l7.access_log = path_; }
   ~LoggingEdge() { std::filesystem::remove(path_); }
   std::vector<nlohmann::json> lines() {
-    edge.reset();  // writes what is left
+    edge.reset();  // writes the remaining lines
     std::vector<nlohmann::json> out;
     std::ifstream file(path_);
     for (std::string line; std::getline(file, line);) {
@@ -107,7 +107,7 @@ TEST(Forgery, NothingThatAClientSendsKeepsItsRequestOutOfTheLog) {
 }
 
 TEST(Forgery, LinesThatTheDiskDoesNotTakeAreCountedAndAnotherFileGetsWholeOnes) {
-  constexpr size_t kRequests = 400;  // of 8 kB each in the log: more than a ring holds
+  constexpr size_t kRequests = 400;  // each takes 8 kB in the log; together more than a ring holds
   const std::string path = std::filesystem::temp_directory_path() / ("tidegate-l7-full-" + hex_encode(random_bytes(8)));
   std::filesystem::create_symlink("/dev/full", path);
   Edge edge;
@@ -181,11 +181,11 @@ TEST(Forgery, ADenyRouteIsNotPassedByAnotherSpellingOfItsPath) {
   }
   // The origin gets the path as it was sent.
   EXPECT_EQ(ask(edge.endpoint(), get("/files//a///b?u=http://c")).body, "/files//a///b?u=http://c");
-  // Readers differ about these: refused.
+  // Readers differ about these, so they are refused.
   for (const char* path : {"/admin\\x", "/public/..;/admin/x", "/public/..;a=b/admin/x", "/.;/admin/x"}) {
     EXPECT_EQ(ask(edge.endpoint(), get(path)).status, 400) << path;
   }
-  // These are data of one segment, to the router and to the origin.
+  // The router and the origin both take these as data of one segment.
   for (const char* path :
        {"/admin%2Fx", "/admin%5Cx", "/admin;x=/y", "/@scope%2Fname", "/app/page;jsessionid=1", "/..x;/y"}) {
     EXPECT_EQ(ask(edge.endpoint(), get(path)).body, path) << path;

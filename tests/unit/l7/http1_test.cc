@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP/1 on the client's side: connections, bodies both ways, what is said and what is kept.
+// HTTP/1 on the client's side: connections, bodies in both directions, what is sent and what is kept.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -16,7 +16,7 @@ std::string pattern(size_t bytes) {
   return out;
 }
 
-// Answers with what it was sent.
+// Answers with the body that it received.
 bool echo(const std::string& head, Wire& wire) {
   std::string body;
   if (const size_t at = head.find("content-length: "); at != std::string::npos) {
@@ -153,7 +153,7 @@ TEST_F(Http1, ASlowReaderHoldsTheBackendBackInBoundedMemory) {
   Wire wire = Wire::connect(edge_.endpoint());
   wire.send(get("/"));
   wire.read_until("\r\n\r\n");
-  // The origin is stopped by full socket buffers and one block in the proxy; wait until it has stood still for a while.
+  // Full socket buffers and one block in the proxy stop the origin. Wait until it has stood still for a while.
   size_t before = 1;
   while (before != sent) {
     before = sent;
@@ -185,7 +185,7 @@ TEST_F(Http1, RefusesABodyThatIsTooLargeBeforeItIsSent) {
   wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n");
   EXPECT_EQ(read_answer(wire).status, 413);
   EXPECT_EQ(origin.requests(), 0u);
-  // One that does not say its size is cut off when it gets there.
+  // A body without a declared size is cut off when it reaches the limit.
   Wire chunked = Wire::connect(edge_.endpoint());
   chunked.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5dc\r\n" + std::string(1500, 'x') +
                "\r\n0\r\n\r\n");
@@ -266,7 +266,7 @@ constexpr std::string_view kUpgraded =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 TEST_F(Http1, TheEndOfEitherSideOfATunnelReachesTheOther) {
-  const std::string much(3'000'000, 'x');  // more than sockets hold: it is still under way as the client ends
+  const std::string much(3'000'000, 'x');  // more than the sockets hold, so it is still being sent when the client ends
   Origin origin([&](const std::string&, Wire& wire) {
     wire.send(kUpgraded);
     const std::string got = wire.read_to_end();
@@ -319,7 +319,7 @@ TEST_F(Http1, ATunnelOutlivesTheSilenceThatABodyMayHave) {
   Wire wire = Wire::connect(edge_.endpoint());
   wire.send("GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
   EXPECT_EQ(read_answer(wire).status, 101);
-  EXPECT_FALSE(ask(edge_.endpoint(), get("/stuck")).complete);  // a longer silence has passed by now
+  EXPECT_FALSE(ask(edge_.endpoint(), get("/stuck")).complete);  // more than the silence limit has passed by now
   wire.send("ping");
   EXPECT_EQ(wire.read_to_end(), "ping");
 }
@@ -367,7 +367,7 @@ TEST_F(Http1, ATunnelEndsAfterASilenceOfItsOwn) {
   EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"body_timeout\"}"), 1u);
 }
 
-// A byte now and then is less than any client needs, and was once enough to hold a connection for ever.
+// A byte now and then is less than any client needs. Without this limit it would hold a connection for ever.
 TEST_F(Http1, ABodyThatTricklesInIsRefusedButNotWhereAnyByteWillDo) {
   Origin origin([](const std::string& head, Wire& wire) {
     if (head.starts_with("GET")) return wire.send(Origin::ok("x"));
@@ -408,9 +408,9 @@ TEST_F(Http1, AClientThatTakesNothingIsCutOffWhateverItSends) {
   }));
 }
 
-// Both clients take their download at one pace, which only one of the listeners finds too slow.
+// Both clients read their downloads at the same pace. Only one of the listeners finds that too slow.
 TEST_F(Http1, ADownloadBelowTheRateIsCutAndAnHonestSlowOneIsNot) {
-  constexpr size_t kBodyBytes = 60'000'000;  // more than sockets hold and than is taken meanwhile
+  constexpr size_t kBodyBytes = 60'000'000;  // more than the sockets hold plus what is read meanwhile
   constexpr size_t kTakenAtOnce = 64 * 1024;
   Origin origin(Origin::says(std::string(kBodyBytes, 'x')));
   Listener& demanding = edge_.model.listeners[0];

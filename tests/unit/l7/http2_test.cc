@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP/2 on the client's side, spoken by nghttp2's client half over a blocking socket, with prior knowledge.
+// HTTP/2 on the client's side. The client uses nghttp2 over a blocking socket, with prior knowledge.
 #include <gtest/gtest.h>
 #include <nghttp2/nghttp2.h>
 
@@ -90,7 +90,7 @@ class Http2Client {
       wire_.send({reinterpret_cast<const char*>(data), static_cast<size_t>(bytes)});
     }
   }
-  // Runs until the stream is closed; false when the connection ends before.
+  // Runs until the stream is closed. Returns false if the connection ends before.
   bool finish(int32_t id) {
     return run_until([this, id] { return streams_[id].closed.has_value(); });
   }
@@ -203,9 +203,9 @@ TEST_F(Http2, AnAnswerThatBreaksOffResetsItsStreamAlone) {
   EXPECT_EQ(client.result(good).body, "good");
 }
 
-// Some clients write on when they have their answer, and read no window update any more.
-// Answers before the request's body has come. Closing with input unread would send a reset, which may overtake the
-// answer: it reads on until the proxy closes.
+// Some clients continue to write after they have their answer, and read no window update any more. This origin answers
+// before the body of the request has come. Closing with unread input would send a reset, which may overtake the answer.
+// So it reads on until the proxy closes.
 bool answer_early(const std::string&, Wire& wire) {
   wire.send(Origin::ok("early", "connection: close\r\n"));
   wire.read_to_end();
@@ -355,7 +355,7 @@ TEST_F(Http2, ResetsAreChargedToTheClientsAddress) {
   start(origin);
   Http2Client client(edge_.endpoint());
   ASSERT_TRUE(client.finish(client.submit(Http2Client::request("/"))));
-  for (int i = 0; i < 120; ++i) {  // within what a connection may reset
+  for (int i = 0; i < 120; ++i) {  // fewer than a connection may reset
     const int32_t id = client.submit(Http2Client::request("/"));
     client.send_all();
     nghttp2_submit_rst_stream(client.session(), NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The proxy and its cache: what a purge by URL takes.
+// The proxy with its cache: which answers a purge by URL removes.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -26,14 +26,14 @@ Origin::Handler fresh() {
   return [](const std::string&, Wire& wire) { return wire.send(Origin::ok("x", "Cache-Control: max-age=600\r\n")); };
 }
 
-// A directory that goes with the test.
+// A directory that is removed after the test.
 struct StateDir {
   StateDir() { std::filesystem::create_directories(path); }
   ~StateDir() { std::filesystem::remove_all(path); }
   const std::string path = std::filesystem::temp_directory_path() / ("tidegate-l7-" + hex_encode(random_bytes(8)));
 };
 
-// An edge that caches the routes it is given so.
+// An edge whose routes are cached.
 struct CachingEdge : Edge {
   explicit CachingEdge(const StateDir& state) {
     state_dir = state.path;
@@ -45,7 +45,7 @@ struct CachingEdge : Edge {
     route.cache.enabled = true;
     return route;
   }
-  // Whether the origin was asked for it.
+  // True if the origin was asked for it.
   bool fetches(std::string_view target, std::string_view host = "a.test") {
     const size_t before = origin.requests();
     EXPECT_EQ(ask(endpoint(), get(target, host)).status, 200);
@@ -56,7 +56,7 @@ struct CachingEdge : Edge {
   uint32_t pool = 0;
 };
 
-// As answers of our own are (share_test.cc). A hit waits for its client by itself, also one without a body.
+// Like our own answers (share_test.cc). A hit waits for its client by itself, even if it has no body.
 TEST(ProxyCache, PipelinedHitsThatAreReadLateAreAllAnsweredInOrder) {
   constexpr size_t kRequests = 4'000;
   const StateDir state;
@@ -186,7 +186,7 @@ TEST(ProxyPurge, ReachesWhatIsOnDiskBeforeTheFirstVersionIsInForce) {
   const auto edge = make();
   edge->missed = {purge_of("http://a.test/id?utm=1&id=1", 1)};
   edge->start();
-  ASSERT_TRUE(edge->run_until([&] {  // until the index is read, a miss says nothing
+  ASSERT_TRUE(edge->run_until([&] {  // until the index is loaded, a miss proves nothing
     nlohmann::json status;
     edge->proxy().add_status(status);
     return status["cache"]["loading"] == false;

@@ -13,7 +13,7 @@
 namespace tidegate::l7::test {
 namespace {
 
-// A port nobody listens on.
+// A port on which nobody listens.
 Endpoint closed_port() {
   Origin origin(Origin::says(""));
   const Endpoint endpoint = origin.endpoint();
@@ -93,7 +93,7 @@ TEST(ProxyRetry, OnlyIdempotentRequestsAreRepeatedOnceTheyWereSent) {
   std::multiset<int> gets, posts;
   for (int i = 0; i < 4; ++i) {
     gets.insert(ask(edge.endpoint(), get("/")).status);
-    edge.run_until([t = std::chrono::steady_clock::now()] {  // let the budget's floor refill
+    edge.run_until([t = std::chrono::steady_clock::now()] {  // wait until the minimum of the budget is refilled
       return std::chrono::steady_clock::now() - t > std::chrono::milliseconds(250);
     });
   }
@@ -121,7 +121,7 @@ TEST(ProxyRetry, TheBudgetBoundsWhatAnOutageAdds) {
 }
 
 TEST(ProxyRetry, AConnectionThatTheBackendClosedMeanwhileIsReplacedUnnoticed) {
-  // Says keep-alive, and closes after each answer all the same.
+  // The origin says keep-alive, but closes after each answer.
   Origin origin([](const std::string&, Wire& wire) { return wire.send(Origin::ok("x")) && false; });
   Edge edge;
   edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
@@ -284,7 +284,7 @@ TEST(ProxyDrain, RequestsUnderWayFinishAndTheRestIsClosed) {
   });
   Edge edge;
   edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
-  edge.model.listeners[0].header_timeout_ms = 200;  // of a connection on which nothing was asked yet
+  edge.model.listeners[0].header_timeout_ms = 200;  // for a connection without a request so far
   edge.start();
   Wire busy = Wire::connect(edge.endpoint()), idle = Wire::connect(edge.endpoint());
   busy.send(get("/"));

@@ -105,7 +105,7 @@ TEST(TextTable, FindsWhatAMapFinds) {
   TextTable table({1, 2});
   std::map<std::pair<uint32_t, std::string>, uint32_t> twin;
   EXPECT_EQ(table.find(0, ""), TextTable::kAbsent);
-  // Lengths on both sides of what a slot holds; few letters, so that beginnings are shared.
+  // Lengths around the capacity of a slot, and few letters, so that texts share their beginnings.
   const auto some_text = [&] {
     std::string text(random() % 30, 'a');
     for (char& c : text) c = static_cast<char>('a' + random() % 2);
@@ -123,7 +123,7 @@ TEST(TextTable, FindsWhatAMapFinds) {
   }
 }
 
-// The naive twin: every pattern tried, the most specific kept.
+// The naive twin: tries every pattern and keeps the most specific.
 std::optional<uint32_t> naive_match(const Model& model, const std::string& host, const std::string& path) {
   std::optional<uint32_t> best;
   std::optional<HostPattern> best_host;
@@ -166,7 +166,7 @@ TEST(Router, AgreesWithANaiveTwin) {
       const Result<PathPattern> pattern = PathPattern::parse(path);
       if (!pattern) continue;  // the same parameter twice
       const std::string host = pick(hosts);
-      if (!shapes.emplace(host + pattern->shape(), true).second) continue;  // a conflict, refused by validation
+      if (!shapes.emplace(host + pattern->shape(), true).second) continue;  // a conflict, which validation refuses
       model->routes.push_back(
           route("r" + std::to_string(i), host.empty() ? std::vector<std::string>{} : std::vector{host}, path));
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One client costs its own share: answers that it does not read, heads made to cost time, bodies that it never sends.
+// One client costs only its own share: answers that it does not read, heads that take time to parse, bodies that it
+// never sends.
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -49,7 +50,7 @@ TEST(Share, TenThousandPipelinedRequestsAreAllAnsweredInOrderThoughTheirClientRe
   std::thread sender([&] { wire.send(requests); });
   EXPECT_TRUE(edge.run_until(
       [&] { return edge.metric("tidegate_l7_requests_total{protocol=\"http/1.1\",status=\"3xx\"}") >= 20; }));
-  // A bystander on the same worker is served meanwhile.
+  // Meanwhile a bystander on the same worker is served.
   EXPECT_EQ(ask(edge.endpoint(), get("/page")).body, page);
   size_t answered = 0;
   for (size_t i = 0; i < kRequests && answered == i; ++i) {
@@ -65,7 +66,7 @@ TEST(Share, TenThousandPipelinedRequestsAreAllAnsweredInOrderThoughTheirClientRe
   sender.join();
 }
 
-// 64 options are far more than any client names; each costs a look at every field.
+// 64 options are far more than any client sends. Each costs a look at every field.
 TEST(Share, AHeadRichInConnectionOptionsAndFieldsIsRefusedAndCountedAndAnOrdinaryRichOneIsNot) {
   Edge edge;
   edge.model.routes = {fixed_route("page", "/*", 200, "page")};
@@ -92,7 +93,7 @@ TEST(Share, ABackendsHeadRichInConnectionOptionsIsABadResponse) {
   EXPECT_EQ(ask(edge.endpoint(), get("/")).status, 502);
 }
 
-// The backend waits for a body that the client owes: who is late is the client.
+// The backend waits for a body that the client still has to send, so the client is late, not the backend.
 TEST(Share, RequestsThatNeverSendTheirBodyDoNotEjectTheBackend) {
   Origin origin([](const std::string& head, Wire& wire) {
     if (head.starts_with("POST")) return !wire.at_end();
@@ -114,7 +115,7 @@ TEST(Share, RequestsThatNeverSendTheirBodyDoNotEjectTheBackend) {
   EXPECT_EQ(ask(edge.endpoint(), get("/")).body, "alive");
 }
 
-// As gunicorn or Node do to a request whose body does not come.
+// What gunicorn or Node do with a request whose body does not come.
 TEST(Share, ABackendThatGivesUpOnABodyThatItsClientOwesIsNotEjected) {
   Origin origin([](const std::string& head, Wire& wire) {
     if (head.starts_with("GET")) return wire.send(Origin::ok("alive"));
@@ -132,7 +133,7 @@ TEST(Share, ABackendThatGivesUpOnABodyThatItsClientOwesIsNotEjected) {
   EXPECT_EQ(ask(edge.endpoint(), get("/")).body, "alive");
 }
 
-// The twin: it had the whole request.
+// The twin: this backend had the whole request.
 TEST(Share, ABackendThatHadTheWholeRequestAndDoesNotAnswerInTimeIsToBlame) {
   Origin origin([](const std::string&, Wire& wire) { return !wire.at_end(); });
   Edge edge;
@@ -146,7 +147,7 @@ TEST(Share, ABackendThatHadTheWholeRequestAndDoesNotAnswerInTimeIsToBlame) {
   EXPECT_EQ(edge.metric("tidegate_l7_ejections_total"), 1u);
 }
 
-// The last byte comes just before the end: what is left is no time to answer in.
+// The last byte comes just before the time-out, so the backend has no time left to answer.
 TEST(Share, ABackendThatGotTheBodyAtTheLastMomentIsNotToBlame) {
   std::atomic<size_t> whole{0};
   Origin origin([&](const std::string&, Wire& wire) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests that two readers could understand differently are refused, and nothing of them reaches a backend.
+// Requests that two readers could understand differently are refused, and no part of them reaches a backend.
 #include <gtest/gtest.h>
 
 #include "tests/unit/l7/support.h"
@@ -55,7 +55,7 @@ TEST_F(Smuggling, EveryAmbiguityIsRefusedCountedAndCutOff) {
         std::string("tidegate_l7_requests_refused_total{protocol=\"h1\",reason=\"") + attack.name + "\"}";
     const uint64_t before = edge_.metric(series);
     Wire wire = Wire::connect(edge_.endpoint());
-    // What a smuggler would have hidden behind it must not be answered either.
+    // The request hidden behind the attack must not be answered either.
     wire.send(attack.request + get("/hidden"));
     const Answer answer = read_answer(wire);
     EXPECT_EQ(answer.status, attack.status) << attack.name << "\n" << attack.request.substr(0, 200);
@@ -92,7 +92,7 @@ TEST_F(Smuggling, AnAnswerThatIsAmbiguousIsNotPassedOn) {
   });
   edge_.add_route("/bad", edge_.add_pool("bad", {bad.endpoint()}));
   ASSERT_TRUE(edge_.publish());
-  // A new version is adopted by the worker in its own time: ask until it is in force.
+  // The worker adopts a new version in its own time, so ask until it is in force.
   Answer answer;
   for (int i = 0; i < 1000 && bad.requests() == 0; ++i) answer = ask(edge_.endpoint(), get("/bad"));
   EXPECT_EQ(answer.status, 502);

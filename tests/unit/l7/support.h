@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the proxy's tests stand on: real origins and clients over loopback, and a proxy in this process. Sockets block,
-// with a limit after which a test fails instead of hanging.
+// What the proxy's tests use: real origins and clients over loopback, and a proxy in this process. Sockets block, with
+// a time limit after which a test fails instead of hanging.
 #pragma once
 
 #include <atomic>
@@ -26,13 +26,14 @@ namespace tidegate::l7::test {
 class Wire {
  public:
   explicit Wire(UniqueFd fd) : fd_(std::move(fd)) {}
-  // `receive_room`: how much its kernel takes for it, as SO_RCVBUF; 0: as usual. What is beyond stays at the proxy.
+  // `receive_room` sets SO_RCVBUF, the size of the kernel's receive buffer; 0: the default. Bytes beyond it stay at the
+  // proxy.
   static Wire connect(const Endpoint& endpoint, int receive_room = 0);
   bool send(std::string_view bytes);
-  // Up to and including `mark`; everything when the peer closes first.
+  // Reads up to and including `mark`, or everything if the peer closes first.
   std::string read_until(std::string_view mark);
   std::string read_exactly(size_t bytes);
-  std::string read_some();  // empty at the end
+  std::string read_some();  // empty at the end of the connection
   std::string read_to_end();
   bool at_end();  // waits for the peer's close
   void half_close();
@@ -50,15 +51,15 @@ struct Answer {
   std::string head;  // lower case
   std::string body;
   bool complete = false;
-  std::string field(const std::string& lower_name) const;  // first value or empty
+  std::string field(const std::string& lower_name) const;  // the first value, or empty
 };
 Answer read_answer(Wire& wire, bool to_head = false);
-// One request on a fresh connection.
+// Sends one request on a new connection.
 Answer ask(const Endpoint& endpoint, std::string_view request);
 std::string get(std::string_view path, std::string_view host = "a.test", std::string_view more_fields = "");
 
-// An origin: accepts on a port of its own, one thread a connection. The handler is given each request's head (and reads
-// a body itself) and returns false to close.
+// An origin: accepts on its own port, with one thread per connection. The handler gets the head of each request, reads
+// a body itself, and returns false to close.
 class Origin {
  public:
   using Handler = std::function<bool(const std::string& head, Wire& wire)>;
@@ -67,10 +68,10 @@ class Origin {
   Endpoint endpoint() const { return endpoint_; }
   size_t requests() const { return requests_; }
   size_t connections() const { return connections_; }
-  // Refuses connections from now on; open ones are cut.
+  // From now on refuses connections; open ones are cut.
   void die();
 
-  static Handler says(std::string body);  // 200 with that body, always
+  static Handler says(std::string body);  // always 200 with that body
   static std::string ok(std::string_view body, std::string_view more_fields = "");
 
  private:
@@ -87,7 +88,7 @@ class Origin {
   std::thread acceptor_;
 };
 
-// Node "n1" with one plain listener on 127.0.0.1; add pools, routes and so on, then start().
+// Node "n1" with one plain listener on 127.0.0.1. Add pools, routes and so on, then call start().
 class Edge {
  public:
   Edge();
@@ -97,19 +98,19 @@ class Edge {
   uint32_t add_pool(const std::string& name, const std::vector<Endpoint>& backends);
   Route& add_route(const std::string& path, uint32_t pool);
   void start();
-  // Publishes the model as it is now as a new version.
+  // Publishes the model in its current state as a new version.
   Result<void> publish();
   void publish(std::shared_ptr<const Words> words);
   Endpoint endpoint(size_t listener = 0) const;
   Endpoint bound(const Endpoint& bind) const { return *proxy_->bound(bind); }
-  // Runs the main loop until `done`, or fails after some seconds.
+  // Runs the main loop until `done` is true. Fails after some seconds.
   bool run_until(const std::function<bool()>& done);
   bool drain();
   Proxy& proxy() { return *proxy_; }
   uint64_t metric(const std::string& series) const;  // value of the line that starts with `series`
   std::string secret = "a secret that tests share, long enough";
   std::string state_dir;
-  std::vector<Purge> missed;  // told before the first version is in force, as a follower tells what was missed
+  std::vector<Purge> missed;  // delivered before the first version is in force, as a follower delivers missed purges
 
  private:
   EventLoop loop_;

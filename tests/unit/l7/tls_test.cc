@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// TLS in front: names choose certificates, ALPN chooses the protocol, and one proxy resumes another's sessions.
+// TLS towards clients: names choose certificates, ALPN chooses the protocol, and one proxy resumes another's sessions.
 #include <gtest/gtest.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -67,7 +67,7 @@ struct TlsAnswer {
   Session session;
 };
 
-// One HTTP/1 exchange over TLS on a fresh connection.
+// One HTTP/1 exchange over TLS on a new connection.
 TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string_view alpn,
                   SSL_SESSION* session = nullptr) {
   TlsAnswer answer;
@@ -98,7 +98,7 @@ TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string
     while ((got = SSL_read(ssl, chunk, sizeof chunk)) > 0) answer.text.append(chunk, static_cast<size_t>(got));
     answer.session.reset(SSL_get1_session(ssl));
   }
-  SSL_shutdown(ssl);  // else the session counts as broken
+  SSL_shutdown(ssl);  // otherwise the session counts as broken
   SSL_free(ssl);
   SSL_CTX_free(context);
   return answer;
@@ -145,8 +145,8 @@ TEST_F(Tls, SessionsResumeOnEveryWorkerAcrossVersionsAndOnAnotherProxy) {
   EXPECT_TRUE(ask_tls(one.endpoint(), "a.test", kHttp1, first.session.get()).resumed);
 }
 
-// OpenSSL holds the beginning of a record until the rest comes. A worker that went on asking it would serve nobody
-// else.
+// OpenSSL keeps the beginning of a record until the rest comes. A worker that asked it again and again would serve
+// nobody else.
 TEST_F(Tls, AClientThatStopsInTheMiddleOfARecordHoldsNobodyUp) {
   Edge edge;
   configure(edge, 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one round of the loop takes of one connection, and how frames are counted.
+// How much one round of the loop takes from one connection, and how frames are counted.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
@@ -113,7 +113,7 @@ TEST(Http2Conduct, WhatMovesARequestOnPaysForItsFrames) {
   for (int i = 0; i < 100'000; ++i) {
     conduct.on_data_frame();
     conduct.on_content_received();
-    conduct.on_frame(0);  // two updates of windows
+    conduct.on_frame(0);  // two window updates
     conduct.on_frame(0);
     conduct.on_content_sent(200, false);
     ASSERT_EQ(conduct.fault(), Http2Fault::none) << i;

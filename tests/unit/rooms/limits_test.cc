@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// LIMITS.md says what the rooms' tables of limits say, and each counter that a row names exists in its room.
+// LIMITS.md must match the rooms' tables of limits, and each counter that a row names must exist in its room.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -99,7 +99,7 @@ std::string text_of(const fs::path& path) {
 
 const fs::path kRoot = TIDEGATE_SOURCE_ROOT;
 
-// TIDEGATE_UPDATE=1 writes the page anew.
+// TIDEGATE_UPDATE=1 rewrites the page.
 TEST(Limits, ArePrintedAsTheTablesSay) {
   const fs::path path = kRoot / "LIMITS.md";
   if (std::getenv("TIDEGATE_UPDATE") != nullptr) std::ofstream(path, std::ios::binary) << page();
@@ -116,7 +116,7 @@ TEST(Limits, SayTheirReasonAndWhatHappens) {
   }
 }
 
-// A counter is "-" or a metric that the sources of the room, or of core, register by its whole name.
+// A counter is "-", or a metric whose whole name occurs in the sources of the room or of core.
 TEST(Limits, NameCountersThatExist) {
   for (const Limit& limit : all_limits()) {
     if (limit.counter == "-") continue;

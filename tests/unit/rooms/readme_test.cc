@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pages walk through the code by name: every function and type that they name exists.
+// The READMEs name functions and types. Every one of them must exist.
 #include <gtest/gtest.h>
 
 #include <cctype>
@@ -48,8 +48,8 @@ std::set<std::string> words_of_sources() {
   return out;
 }
 
-// What stands between back-quotes and is a name of the code: `Type::member`, `Type::member()`, `function()`,
-// `TypeName`, `some_function`. Commands, keys with dots or spaces and metrics are something else.
+// The texts between back-quotes that are names of the code: `Type::member`, `Type::member()`, `function()`, `TypeName`,
+// `some_function`. Commands, keys with dots or spaces, and metrics do not count.
 std::vector<std::string> code_names(const std::string& text) {
   std::vector<std::string> out;
   for (size_t begin = text.find('`'); begin != std::string::npos; begin = text.find('`', begin)) {

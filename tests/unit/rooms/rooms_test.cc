@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rooms include each other in one direction only. Reads every #include of the source tree.
+// The rooms may include each other in one direction only. This test reads every #include of the source tree.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -33,7 +33,7 @@ struct Include {
 
 std::string room_of(const std::string& path) { return path.substr(0, path.find('/')); }
 
-// Every #include "..." of a file; those with <...> are not ours.
+// Every #include "..." of a file. Those with <...> are not ours.
 std::vector<Include> includes_of(const fs::path& root, const fs::path& path) {
   std::vector<Include> out;
   std::ifstream file(path);
@@ -83,7 +83,7 @@ TEST(Rooms, NameEveryHeaderFromTheRoot) {
   }
 }
 
-// Depth first; `path` is the way from the start. Returns the cycle found, or nothing.
+// Depth first; `path` is the path from the start. Returns the cycle if it finds one, else an empty string.
 std::string find_cycle(const std::string& file, const std::map<std::string, std::vector<std::string>>& graph,
                        std::vector<std::string>& path, std::set<std::string>& done) {
   const auto on_path = std::find(path.begin(), path.end(), file);
