@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Follower: turns this host's state, or one YAML file, into Snapshots for one plane. It wakes by inotify on the bell,
-// with a slow poll as fallback; loads only objects it has not seen; calls back on its loop's thread.
+// Follower: turns this host's state, or one YAML file, into Snapshots for one plane. It wakes by inotify on the notify
+// file, with a slow poll as fallback; loads only objects it has not seen; calls back on its loop's thread.
 #pragma once
 
 #include <functional>

@@ -26,7 +26,7 @@ class FollowerBase : public Follower {
     if (Result<void> taken = hooks_.on_snapshot(snapshot); !taken) return taken;
     current_ = std::move(snapshot);
     applied_.version = current_->version;
-    applied_.words = current_->words->sequence;
+    applied_.live_state = current_->live_state->sequence;
     applied_at_ns_ = realtime_ns();
     return {};
   }

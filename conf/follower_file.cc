@@ -34,7 +34,7 @@ class FileFollower final : public FollowerBase {
   Result<void> load_and_offer() {
     LoadedFile loaded = load_file(path_);
     if (loaded.model == nullptr) return fail(render_faults(loaded.faults, loaded.text, ::isatty(STDERR_FILENO) == 1));
-    return offer(make_snapshot(0, content_digest(loaded), loaded.model, std::make_shared<const Words>()));
+    return offer(make_snapshot(0, content_digest(loaded), loaded.model, std::make_shared<const LiveState>()));
   }
 
   std::string path_;

@@ -23,11 +23,11 @@ constexpr uint64_t kPollMs = 1'000;
 constexpr uint64_t kLongestRetryMs = 60'000;
 constexpr size_t kPurgesAtOnce = 256;
 
-// Watches the directory in which the bell is, so that the bell may be made anew. While there is no such directory, its
-// nearest parent that exists.
-class BellWatch {
+// Watches the directory in which the notify file is, so that the file may be made anew. While there is no such
+// directory, its nearest parent that exists.
+class NotifyWatch {
  public:
-  explicit BellWatch(std::string state_dir) : state_dir_(std::move(state_dir)) {}
+  explicit NotifyWatch(std::string state_dir) : state_dir_(std::move(state_dir)) {}
 
   Result<void> open() {
     fd_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
@@ -39,26 +39,26 @@ class BellWatch {
 
   // Takes all events. True when one of them may mean a commit.
   bool take_events() {
-    bool rung = false;
+    bool touched = false;
     alignas(inotify_event) std::array<char, 4096> buffer;
     for (ssize_t got; (got = ::read(fd_.get(), buffer.data(), buffer.size())) > 0;) {
       for (ssize_t at = 0; at < got;) {
         const char* start = buffer.data() + at;
         inotify_event event;
         std::memcpy(&event, start, sizeof event);
-        rung |= !at_bell_ || matters(event, start + offsetof(inotify_event, name));
+        touched |= !at_notify_file_ || matters(event, start + offsetof(inotify_event, name));
         at += static_cast<ssize_t>(sizeof event + event.len);
       }
     }
     aim();
-    return rung;
+    return touched;
   }
 
   // Moves the watch down to the state directory once that exists.
   void aim() {
-    if (at_bell_) return;
-    at_bell_ = watch(state_dir_);
-    for (std::filesystem::path parent = std::filesystem::absolute(state_dir_).parent_path(); !at_bell_;
+    if (at_notify_file_) return;
+    at_notify_file_ = watch(state_dir_);
+    for (std::filesystem::path parent = std::filesystem::absolute(state_dir_).parent_path(); !at_notify_file_;
          parent = parent.parent_path()) {
       if (watch(parent) || parent == parent.parent_path()) break;
     }
@@ -71,25 +71,25 @@ class BellWatch {
   }
 
   bool matters(const inotify_event& event, const char* name) {
-    if ((event.mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) != 0) at_bell_ = false;  // gone: start over
+    if ((event.mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) != 0) at_notify_file_ = false;  // gone: start over
     if ((event.mask & IN_Q_OVERFLOW) != 0) return true;
-    return event.len > 0 && std::strcmp(name, "bell") == 0;
+    return event.len > 0 && std::strcmp(name, kNotifyFile.c_str()) == 0;
   }
 
   std::string state_dir_;
   UniqueFd fd_;
-  bool at_bell_ = false;
+  bool at_notify_file_ = false;
 };
 
 class StateFollower final : public FollowerBase, private IoHandler {
  public:
   StateFollower(EventLoop& loop, std::string state_dir, FollowerHooks hooks)
-      : FollowerBase(std::move(hooks)), loop_(loop), state_dir_(std::move(state_dir)), bell_(state_dir_) {}
-  ~StateFollower() override { loop_.remove(bell_.fd()); }
+      : FollowerBase(std::move(hooks)), loop_(loop), state_dir_(std::move(state_dir)), notify_(state_dir_) {}
+  ~StateFollower() override { loop_.remove(notify_.fd()); }
 
   Result<void> start() {
-    if (Result<void> opened = bell_.open(); !opened) return opened;
-    loop_.add(bell_.fd(), EPOLLIN, this);
+    if (Result<void> opened = notify_.open(); !opened) return opened;
+    loop_.add(notify_.fd(), EPOLLIN, this);
     tick();
     return {};
   }
@@ -102,12 +102,12 @@ class StateFollower final : public FollowerBase, private IoHandler {
 
  private:
   void on_io(uint32_t) override {
-    if (bell_.take_events()) look();
+    if (notify_.take_events()) look();
   }
 
   // The fallback for whatever inotify does not tell.
   void tick() {
-    bell_.aim();
+    notify_.aim();
     if (is_time_to_retry()) tried_.version = 0;
     look();
     look_for_another();
@@ -116,7 +116,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
 
   void look();
   bool open_store();
-  void follow_words(uint64_t sequence);
+  void follow_live_state(uint64_t sequence);
   void follow_version(uint64_t version);
   bool is_time_to_retry() const;
   Result<void> put_in_force(uint64_t version);
@@ -131,7 +131,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
 
   EventLoop& loop_;
   std::string state_dir_;
-  BellWatch bell_;
+  NotifyWatch notify_;
   Timer poll_{loop_, [this] { tick(); }};
   std::unique_ptr<StateStore> store_;
   ino_t inode_ = 0;            // of the environment that is open
@@ -139,7 +139,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   uint64_t purged_at_ns_ = 0;  // when what applied_.purge names was ordered; 0: not known
   StateHead tried_;            // what was looked at, in force or not
   uint64_t refused_version_ = 0, retry_after_ms_ = 0, retry_at_ns_ = 0;
-  std::shared_ptr<const Words> words_;
+  std::shared_ptr<const LiveState> live_state_;
   ModelBuilder models_;
 };
 
@@ -149,21 +149,21 @@ void StateFollower::look() {
   const Result<StateHead> head = store_->head();
   if (!head) return refuse(head.error().message);
   if (head->version == 0) return;
-  if (!words_ || head->words != tried_.words) follow_words(head->words);
-  if (words_ && head->version != tried_.version) follow_version(head->version);
-  // Words hold for whichever Model is in force, also after a newer one was refused.
-  if (current_ && current_->words != words_) {
+  if (!live_state_ || head->live_state != tried_.live_state) follow_live_state(head->live_state);
+  if (live_state_ && head->version != tried_.version) follow_version(head->version);
+  // The live state holds for whichever Model is in force, also after a newer one was refused.
+  if (current_ && current_->live_state != live_state_) {
     const Result<void> taken =
-        offer(make_snapshot(current_->version, current_->version_digest, current_->model, words_));
-    if (!taken) log_error("words {} refused: {}", words_->sequence, taken.error().message);
+        offer(make_snapshot(current_->version, current_->version_digest, current_->model, live_state_));
+    if (!taken) log_error("live state {} refused: {}", live_state_->sequence, taken.error().message);
   }
   // Before the first version there may be nothing yet that a purge could act on: catch_up() tells them then.
   if (current_ && (head->purge != applied_.purge || another_log_)) follow_purges(head->purge);
 }
 
-// The bell is there as soon as a writer has made the whole environment.
+// The notify file is there as soon as a writer has made the whole environment.
 bool StateFollower::open_store() {
-  if (::access((state_dir_ + "/bell").c_str(), F_OK) != 0) return false;
+  if (::access((state_dir_ + "/" + kNotifyFile).c_str(), F_OK) != 0) return false;
   Result<std::unique_ptr<StateStore>> store = StateStore::open(state_dir_, StateStore::Mode::read_only);
   if (!store) {
     refuse(store.error().message);
@@ -175,11 +175,11 @@ bool StateFollower::open_store() {
   return true;
 }
 
-void StateFollower::follow_words(uint64_t sequence) {
-  Result<Words> words = store_->words();
-  if (!words) return refuse(words.error().message);
-  tried_.words = sequence;
-  words_ = std::make_shared<const Words>(*std::move(words));
+void StateFollower::follow_live_state(uint64_t sequence) {
+  Result<LiveState> live_state = store_->live_state();
+  if (!live_state) return refuse(live_state.error().message);
+  tried_.live_state = sequence;
+  live_state_ = std::make_shared<const LiveState>(*std::move(live_state));
 }
 
 void StateFollower::follow_version(uint64_t version) {
@@ -204,7 +204,7 @@ Result<void> StateFollower::put_in_force(uint64_t version) {
   if (!manifest) return manifest.error();
   const Result<std::shared_ptr<const Model>> model = models_.build(*store_, *manifest);
   if (!model) return model.error();
-  std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, manifest->digest, *model, words_);
+  std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, manifest->digest, *model, live_state_);
   if (Result<void> caught_up = catch_up(snapshot); !caught_up) return caught_up;
   return offer(std::move(snapshot));
 }
@@ -302,7 +302,7 @@ void StateFollower::look_for_another() {
   store_.reset();
   another_log_ = true;
   tried_ = {};
-  words_.reset();
+  live_state_.reset();
   look();
 }
 

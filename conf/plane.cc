@@ -210,7 +210,7 @@ Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot)
         unprobed_backends, options.config);
   }
   const std::string what = fmt::format("version {} ({:.12}), words {}, node {}", snapshot->version,
-                                       snapshot->version_digest, snapshot->words->sequence, node_name);
+                                       snapshot->version_digest, snapshot->live_state->sequence, node_name);
   if (!std::exchange(ready, true)) {
     log_info("ready: {}, {} ms after the start", what, (now_ns - started_ns) / kNsPerMs);
   } else {
@@ -290,7 +290,8 @@ std::string Plane::Impl::metrics_text() const {
   gauge("config_version", "The version in force; 0 from a file.", applied.version);
   gauge("config_refused", "1 while the newest version is not in force.", follower && !follower->refused().empty());
   gauge("unprobed_backends", "Backends that count as up because nobody probes them.", unprobed_backends);
-  gauge("words_sequence", "Admin and health words in force.", applied.words);
+  gauge("words_sequence", "Overrides and health verdicts in force: the sequence of their last change.",
+        applied.live_state);
   gauge("purge_sequence", "The last purge applied.", applied.purge);
   return out + process_metrics_text(prefix);
 }
@@ -306,7 +307,7 @@ nlohmann::json Plane::Impl::status() const {
       {"ready", ready},
       {"version", applied.version},
       {"version_digest", snapshot ? snapshot->version_digest : ""},
-      {"words", applied.words},
+      {"words", applied.live_state},
       {"purge", applied.purge},
       {"applied_at_ns", follower ? follower->applied_at_ns() : 0},
       {"digest", hooks.digest && ready ? hooks.digest() : ""},

@@ -6,13 +6,13 @@
 namespace tidegate {
 namespace {
 
-template <class Word>
-const Word* find(const std::map<std::string, Word>& words, const std::string& key) {
-  const auto found = words.find(key);
-  return found == words.end() ? nullptr : &found->second;
+template <class Record>
+const Record* find(const std::map<std::string, Record>& records, const std::string& key) {
+  const auto found = records.find(key);
+  return found == records.end() ? nullptr : &found->second;
 }
 
-// Joins what several words say of one backend: the worst state holds, every reason is told.
+// Joins what several records say of one backend: the worst state holds, every reason is told.
 void weigh(BackendStatus& status, BackendState state, const std::string& why) {
   status.state = std::max(status.state, state);
   if (why.empty()) return;
@@ -20,57 +20,57 @@ void weigh(BackendStatus& status, BackendState state, const std::string& why) {
   status.why += why;
 }
 
-void weigh_admin(BackendStatus& status, const AdminWord& word, const char* whose) {
-  const bool down = word.state == AdminState::down;
+void weigh_override(BackendStatus& status, const Override& record, const char* whose) {
+  const bool down = record.state == OverrideState::down;
   std::string why = std::string(whose) + (down ? "taken down" : "drained");
-  if (!word.by.empty()) why += " by " + word.by;
-  if (!word.note.empty()) why += ": " + word.note;
+  if (!record.by.empty()) why += " by " + record.by;
+  if (!record.note.empty()) why += ": " + record.note;
   status.admin = true;
   weigh(status, down ? BackendState::down : BackendState::draining, why);
 }
 
 // What is said of one pool, apart from what is said of single backends.
-struct PoolWords {
-  const AdminWord* admin = nullptr;
+struct PoolRecords {
+  const Override* admin = nullptr;
   bool probed = false;       // somebody is to say whether its backends are up
   bool any_verdict = false;  // and has said it of one of them at least
 };
 
-PoolWords gather(const Snapshot& snapshot, const Pool& pool) {
-  PoolWords out;
-  out.admin = find(snapshot.words->admin, pool_key(pool.name));
+PoolRecords gather(const Snapshot& snapshot, const Pool& pool) {
+  PoolRecords out;
+  out.admin = find(snapshot.live_state->overrides, pool_key(pool.name));
   out.probed = pool.probe != kNone && snapshot.version != 0;
   if (!out.probed) return out;
   for (const Backend& backend : pool.backends) {
-    if (find(snapshot.words->health, backend_key(pool.name, backend.name)) != nullptr) out.any_verdict = true;
+    if (find(snapshot.live_state->health, backend_key(pool.name, backend.name)) != nullptr) out.any_verdict = true;
   }
   return out;
 }
 
-BackendStatus judge(const Words& words, const Pool& pool, const PoolWords& of_pool, const Backend& backend) {
+BackendStatus judge(const LiveState& live_state, const Pool& pool, const PoolRecords& of_pool, const Backend& backend) {
   BackendStatus status;
   const std::string key = backend_key(pool.name, backend.name);
   if (of_pool.probed) {
-    if (const HealthWord* verdict = find(words.health, key)) {
+    if (const HealthVerdict* verdict = find(live_state.health, key)) {
       if (!verdict->up) weigh(status, BackendState::down, "probe: " + verdict->reason);
     } else {
       const bool trusted = !of_pool.any_verdict && pool.all_down == AllDown::open;
       weigh(status, trusted ? BackendState::up : BackendState::down, "no verdict yet");
     }
   }
-  if (const AdminWord* word = find(words.admin, key)) weigh_admin(status, *word, "");
-  if (of_pool.admin != nullptr) weigh_admin(status, *of_pool.admin, "pool ");
+  if (const Override* record = find(live_state.overrides, key)) weigh_override(status, *record, "");
+  if (of_pool.admin != nullptr) weigh_override(status, *of_pool.admin, "pool ");
   if (backend.weight == 0) weigh(status, BackendState::draining, "weight 0");
   return status;
 }
 
 PoolStatus judge_pool(const Snapshot& snapshot, const Pool& pool) {
   PoolStatus out;
-  const PoolWords of_pool = gather(snapshot, pool);
+  const PoolRecords of_pool = gather(snapshot, pool);
   uint64_t weight = 0, weight_up = 0;
   bool any_left = false;
   for (const Backend& backend : pool.backends) {
-    const BackendStatus& status = out.backends.emplace_back(judge(*snapshot.words, pool, of_pool, backend));
+    const BackendStatus& status = out.backends.emplace_back(judge(*snapshot.live_state, pool, of_pool, backend));
     weight += backend.weight;
     if (status.state == BackendState::up) weight_up += backend.weight;
     if (!status.admin && backend.weight > 0) any_left = true;
@@ -102,15 +102,16 @@ bool Snapshot::usable(uint32_t pool, uint32_t backend) const {
 }
 
 std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string version_digest,
-                                              std::shared_ptr<const Model> model, std::shared_ptr<const Words> words) {
+                                              std::shared_ptr<const Model> model,
+                                              std::shared_ptr<const LiveState> live_state) {
   auto out = std::make_shared<Snapshot>();
   out->version = version;
   out->version_digest = std::move(version_digest);
   out->model = std::move(model);
-  out->words = std::move(words);
+  out->live_state = std::move(live_state);
   for (const Pool& pool : out->model->pools) out->pools.push_back(judge_pool(*out, pool));
   for (const Site& site : out->model->sites) {
-    out->site_drained.push_back(find(out->words->admin, site_key(site.name)) != nullptr);
+    out->site_drained.push_back(find(out->live_state->overrides, site_key(site.name)) != nullptr);
   }
   for (const Vip& vip : out->model->vips) {
     out->vip_up.push_back(vip.site == kNone || !out->site_drained[vip.site]);

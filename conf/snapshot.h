@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Snapshot: everything a plane decides by, immutable, published by one pointer. A request, packet burst or query pins
-// one and sees no other until it is done. A change of words shares the old Model; a plane's own derived tables hang
-// beside it.
+// one and sees no other until it is done. A change of live state shares the old Model; a plane's own derived tables
+// hang beside it.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "conf/live_state.h"
 #include "conf/model.h"
-#include "conf/words.h"
 
 namespace tidegate {
 
-// What may be sent to a backend, after admin and health words were weighed together.
+// What may be sent to a backend, after overrides and health were weighed together.
 enum class BackendState : uint8_t {
   up,        // new and old work
   draining,  // old work only
@@ -24,31 +24,31 @@ const char* name(BackendState state);
 
 struct BackendStatus {
   BackendState state = BackendState::up;
-  bool admin = false;  // under an admin word, its own or its pool's: never used by failing open
+  bool admin = false;  // under an override, its own or its pool's: never used by failing open
   std::string why;     // "probe: connect: refused", "drained by ops: upgrade", "no verdict yet", empty when plainly up
 };
 
 struct PoolStatus {
   std::vector<BackendStatus> backends;  // parallel to Pool::backends
   bool up = true;                       // the share of weight that is up reaches up_threshold
-  bool fail_open = false;               // none is up, all_down is open: each with weight and no admin word is used
+  bool fail_open = false;               // none is up, all_down is open: each with weight and no override is used
 };
 
 struct Snapshot {
   uint64_t version = 0;        // of the configuration; 0 when it came from a file
   std::string version_digest;  // of the manifest (or of the file's content)
   std::shared_ptr<const Model> model;
-  std::shared_ptr<const Words> words;
+  std::shared_ptr<const LiveState> live_state;
   std::vector<PoolStatus> pools;   // parallel to Model::pools
   std::vector<bool> vip_up;        // parallel to Model::vips: site not drained and every service's pool up
   std::vector<bool> site_drained;  // parallel to Model::sites
 
-  // True when new work may go to the backend: up, or fail-open and not under an admin word; weight 0 never.
+  // True when new work may go to the backend: up, or fail-open and not under an override; weight 0 never.
   bool usable(uint32_t pool, uint32_t backend) const;
 };
 
-// Weighs words against the model: pure. The worst that is said of a backend holds (down, then draining).
-// - An admin word on a pool counts for each of its backends. One on a site drains its VIPs, for DNS; backends and the
+// Weighs live state against the model: pure. The worst that is said of a backend holds (down, then draining).
+// - An override on a pool counts for each of its backends. One on a site drains its VIPs, for DNS; backends and the
 // L4
 //   services on those VIPs go on, for clients that still hold the old answer.
 // - A probe's verdict counts only while the pool has a probe. A backend with a probe and no verdict counts as down
@@ -59,6 +59,7 @@ struct Snapshot {
 // or
 //   not, reaches up_threshold. A VIP without services is up when its site is not drained.
 std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string version_digest,
-                                              std::shared_ptr<const Model> model, std::shared_ptr<const Words> words);
+                                              std::shared_ptr<const Model> model,
+                                              std::shared_ptr<const LiveState> live_state);
 
 }  // namespace tidegate

@@ -55,31 +55,31 @@ Result<Manifest> decode_version(uint64_t version, std::string_view record) {
   });
 }
 
-std::string encode_admin(const AdminWord& word) {
-  return text_of(json{{"state", word.state == AdminState::down ? "down" : "drained"},
-                      {"by", word.by},
-                      {"note", word.note},
-                      {"since_ns", word.since_ns}});
+std::string encode_override(const Override& record) {
+  return text_of(json{{"state", record.state == OverrideState::down ? "down" : "drained"},
+                      {"by", record.by},
+                      {"note", record.note},
+                      {"since_ns", record.since_ns}});
 }
 
-Result<AdminWord> decode_admin(std::string_view record) {
-  return decode<AdminWord>("admin word", record, [](const json& fields) {
-    AdminWord word;
-    word.state = fields.at("state").get<std::string>() == "down" ? AdminState::down : AdminState::drained;
-    word.by = fields.at("by").get<std::string>();
-    word.note = fields.at("note").get<std::string>();
-    word.since_ns = fields.at("since_ns").get<uint64_t>();
-    return word;
+Result<Override> decode_override(std::string_view record) {
+  return decode<Override>("override", record, [](const json& fields) {
+    Override out;
+    out.state = fields.at("state").get<std::string>() == "down" ? OverrideState::down : OverrideState::drained;
+    out.by = fields.at("by").get<std::string>();
+    out.note = fields.at("note").get<std::string>();
+    out.since_ns = fields.at("since_ns").get<uint64_t>();
+    return out;
   });
 }
 
-std::string encode_health(const HealthWord& word) {
-  return std::string(1, word.up ? '\1' : '\0') + lmdb::be64(word.since_ns) + word.reason;
+std::string encode_verdict(const HealthVerdict& verdict) {
+  return std::string(1, verdict.up ? '\1' : '\0') + lmdb::be64(verdict.since_ns) + verdict.reason;
 }
 
-Result<HealthWord> decode_health(std::string_view record) {
-  if (record.size() < 9) return fail("state: damaged health word record");
-  return HealthWord{record[0] != '\0', std::string(record.substr(9)), lmdb::be64(record.substr(1, 8))};
+Result<HealthVerdict> decode_verdict(std::string_view record) {
+  if (record.size() < 9) return fail("state: damaged health verdict");
+  return HealthVerdict{record[0] != '\0', std::string(record.substr(9)), lmdb::be64(record.substr(1, 8))};
 }
 
 std::string encode_purge(const Purge& purge) {

@@ -90,9 +90,9 @@ template <class Decoded, class Decode>
 Result<void> decode_all(const lmdb::Txn& txn, MDB_dbi db, std::map<std::string, Decoded>& out, Decode&& decode) {
   lmdb::Cursor cursor(txn, db);
   for (bool more = cursor.first(); more; more = cursor.next()) {
-    Result<Decoded> word = decode(cursor.value());
-    if (!word) return word.error();
-    out.emplace_hint(out.end(), std::string(cursor.key()), *std::move(word));
+    Result<Decoded> record = decode(cursor.value());
+    if (!record) return record.error();
+    out.emplace_hint(out.end(), std::string(cursor.key()), *std::move(record));
   }
   return {};
 }
@@ -165,7 +165,7 @@ Result<std::string> StateStore::Impl::object(const lmdb::Txn& txn, const std::st
 StateStore::StateStore() : impl_(std::make_unique<Impl>()) {}
 StateStore::~StateStore() = default;
 
-const std::string& StateStore::bell_path() const { return impl_->bell_path; }
+const std::string& StateStore::notify_path() const { return impl_->notify_path; }
 
 Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_dir, Mode mode) {
   std::unique_ptr<StateStore> store(new StateStore());
@@ -173,7 +173,7 @@ Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_di
   impl.mode = mode;
   impl.state_dir = state_dir;
   impl.env_dir = state_dir + "/state";
-  impl.bell_path = state_dir + "/bell";
+  impl.notify_path = state_dir + "/" + kNotifyFile;
   const bool writes = mode == Mode::read_write;
   if (writes) {
     for (const std::string& directory : {state_dir, impl.env_dir}) {
@@ -202,7 +202,7 @@ Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_di
   const Result<StateDbs> dbs = open_dbs(*impl.env, mode);
   if (!dbs) return impl.damaged(dbs.error().message);
   impl.dbs = *dbs;
-  if (writes) impl.ring();  // the bell is how followers see that there is an environment to open
+  if (writes) impl.notify_followers();  // the notify file is how followers see that there is an environment to open
   return store;
 }
 
@@ -210,7 +210,7 @@ Result<void> StateStore::check(const std::string& state_dir) {
   const std::string env_dir = state_dir + "/state";
   struct stat data {};
   const bool empty = ::stat((env_dir + "/data.mdb").c_str(), &data) == 0 && data.st_size == 0;
-  if (empty && ::access((state_dir + "/bell").c_str(), F_OK) == 0) {
+  if (empty && ::access((state_dir + "/" + kNotifyFile).c_str(), F_OK) == 0) {
     return fail("data.mdb is empty, though the state was in use");
   }
   return lmdb::check(env_dir);
@@ -283,16 +283,16 @@ Result<std::vector<ConfigObject>> StateStore::objects(const Manifest& manifest) 
   return out;
 }
 
-Result<Words> StateStore::words() const {
+Result<LiveState> StateStore::live_state() const {
   const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
   if (!txn) return txn.error();
-  Words words;
-  words.sequence = impl_->number(*txn, "words");
-  Result<void> read = decode_all(*txn, impl_->dbs.admin, words.admin, &decode_admin);
-  if (read) read = decode_all(*txn, impl_->dbs.health, words.health, &decode_health);
+  LiveState live_state;
+  live_state.sequence = impl_->number(*txn, "words");
+  Result<void> read = decode_all(*txn, impl_->dbs.admin, live_state.overrides, &decode_override);
+  if (read) read = decode_all(*txn, impl_->dbs.health, live_state.health, &decode_verdict);
   if (read) read = txn->sound();
   if (!read) return impl_->damaged(read.error().message);
-  return words;
+  return live_state;
 }
 
 Result<std::vector<Purge>> StateStore::purges_after(uint64_t sequence, size_t limit) const {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// StateStore: a host's state in LMDB (<state>/state): versions as manifests of content-hashed objects, admin and health
-// words, the purge log, the audit trail, and answers for who asks again. One writer: this host's tidegate-control.
-// Every plane of the host reads.
+// StateStore: a host's state in LMDB (<state>/state): versions as manifests of content-hashed objects, the live
+// state (overrides and health), the purge log, the audit trail, and answers for who asks again. One writer: this host's
+// tidegate-control. Every plane of the host reads.
 //
 // A version is immutable. One write is one transaction: objects, manifest, head, audit and answer together, then the
-// bell is rung. Threads: an instance belongs to one thread; readers copy out and close their transaction before
-// returning.
+// notify file is touched. Threads: an instance belongs to one thread; readers copy out and close their transaction
+// before returning.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +17,15 @@
 #include <vector>
 
 #include "conf/document.h"
-#include "conf/words.h"
+#include "conf/live_state.h"
 #include "core/lmdb.h"
 #include "core/result.h"
 
 namespace tidegate {
+
+// The file in the state directory that a writer touches after each commit; followers watch it by inotify. It is called
+// "bell" on disk because planes of the first versions look for that name.
+inline const std::string kNotifyFile = "bell";
 
 struct ManifestEntry {
   std::string kind, name;
@@ -77,7 +81,7 @@ using AnswerTo = std::function<KeptAnswer(const Written&)>;
 // Positions that a follower compares to know what moved. All three only grow.
 struct StateHead {
   uint64_t version = 0;
-  uint64_t words = 0;
+  uint64_t live_state = 0;
   uint64_t purge = 0;
   bool operator==(const StateHead&) const = default;
 };
@@ -87,8 +91,8 @@ bool is_disk_full(const Error& error);
 
 class StateStore {
  public:
-  // An empty data file beside a bell is damage: there was a state. Without one a first start was cut off. Otherwise
-  // what lmdb::check says.
+  // An empty data file beside a notify file is damage: there was a state. Without one a first start was cut off.
+  // Otherwise what lmdb::check says.
   static Result<void> check(const std::string& state_dir);
 
   enum class Mode { read_only, read_write };
@@ -103,7 +107,7 @@ class StateStore {
   Result<std::string> object(const std::string& hash) const;
   bool has_object(const std::string& hash) const;
   Result<std::vector<ConfigObject>> objects(const Manifest& manifest) const;
-  Result<Words> words() const;
+  Result<LiveState> live_state() const;
   Result<std::vector<Purge>> purges_after(uint64_t sequence, size_t limit) const;
   Result<std::vector<AuditRecord>> audit_newest(size_t count) const;
 
@@ -128,20 +132,20 @@ class StateStore {
                                  std::string_view comment);
   // For a follower of another host's control: takes the version as it is numbered there. Objects it lacks must be
   // given.
-  Result<void> adopt_version(const Manifest& manifest,
-                             const std::vector<std::pair<std::string, std::string>>& new_objects);
-  Result<uint64_t> set_admin_word(const std::string& key, const std::optional<AdminWord>& word, std::string_view who);
+  Result<void> replicate_version(const Manifest& manifest,
+                                 const std::vector<std::pair<std::string, std::string>>& new_objects);
+  Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
   // Several verdicts in one commit; returns the new sequence.
-  Result<uint64_t> set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words);
-  Result<void> adopt_words(const Words& words);
+  Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
+  Result<void> replicate_live_state(const LiveState& live_state);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer = {});
-  Result<void> adopt_purge(const Purge& purge);
+  Result<void> replicate_purge(const Purge& purge);
 
   // A copy of all that is committed now, in `directory`/data.mdb, which is not there yet. Writers go on meanwhile.
   Result<void> copy_to(const std::string& directory) const;
 
-  const std::string& bell_path() const;
+  const std::string& notify_path() const;
 
   struct Impl;  // conf/state_store_impl.h
 

@@ -35,7 +35,7 @@ struct StateDbs {
 };
 
 struct StateStore::Impl {
-  std::string state_dir, env_dir, bell_path;
+  std::string state_dir, env_dir, notify_path;
   Mode mode = Mode::read_only;
   UniqueFd writer_lock;
   size_t versions_kept = kVersionsKept;
@@ -45,7 +45,7 @@ struct StateStore::Impl {
   uint64_t cached_version = 0;
   std::vector<ManifestEntry> cached_entries;
 
-  void ring() const;  // wakes the followers
+  void notify_followers() const;  // wakes the followers
   Error damaged(const std::string& what) const;
   uint64_t number(const lmdb::Txn& txn, std::string_view key) const;  // of sys; 0 when absent
   Result<std::vector<ManifestEntry>> entries(const lmdb::Txn& txn, uint64_t version) const;

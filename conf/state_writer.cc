@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The writing half of StateStore: one write is one transaction with its audit record and the answer to it, and then
-// the bell.
+// the notify file.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/statvfs.h>
@@ -109,7 +109,7 @@ class Batch {
                               fault_->message));
     }
     if (fault_) return fail("state: " + fault_->message);
-    impl_.ring();
+    impl_.notify_followers();
     return {};
   }
 
@@ -310,11 +310,11 @@ Result<Manifest> write_next(Batch& batch, StateStore::Impl& impl, Manifest manif
   return manifest;
 }
 
-// Makes `db` hold exactly `words`, touching only what differs.
-template <class Word, class Encode>
-void replace_words(Batch& batch, MDB_dbi db, const std::map<std::string, Word>& words, Encode&& encode) {
+// Makes `db` hold exactly `records`, touching only what differs.
+template <class Record, class Encode>
+void replace_records(Batch& batch, MDB_dbi db, const std::map<std::string, Record>& records, Encode&& encode) {
   std::map<std::string, std::string> left;
-  for (const auto& [key, word] : words) left.emplace_hint(left.end(), key, encode(word));
+  for (const auto& [key, record] : records) left.emplace_hint(left.end(), key, encode(record));
   std::vector<std::string> gone;
   if (!batch.sound()) return;
   {
@@ -338,11 +338,11 @@ void StateStore::keep_versions(size_t count) { impl_->versions_kept = std::max<s
 
 bool is_disk_full(const Error& error) { return error.message.starts_with(kNoRoom); }
 
-// Opened anew each time: whoever removed the bell gets another one.
-void StateStore::Impl::ring() const {
-  const UniqueFd bell(::open(bell_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0640));
-  if (!bell || ::pwrite(bell.get(), "!", 1, 0) != 1) {
-    log_warn("cannot ring {}; followers will find the change by polling", bell_path);
+// Opened anew each time: whoever removed the notify file gets another one.
+void StateStore::Impl::notify_followers() const {
+  const UniqueFd notify(::open(notify_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0640));
+  if (!notify || ::pwrite(notify.get(), "!", 1, 0) != 1) {
+    log_warn("cannot touch {}; followers will find the change by polling", notify_path);
   }
 }
 
@@ -387,67 +387,67 @@ Result<Manifest> StateStore::commit_change(const ConfigObject& object, uint64_t 
                     [&](const ManifestEntry&, size_t) { return &object.bytes; });
 }
 
-Result<void> StateStore::adopt_version(const Manifest& manifest,
-                                       const std::vector<std::pair<std::string, std::string>>& new_objects) {
+Result<void> StateStore::replicate_version(const Manifest& manifest,
+                                           const std::vector<std::pair<std::string, std::string>>& new_objects) {
   std::map<std::string_view, const std::string*> bytes_by_hash;
   for (const auto& [hash, bytes] : new_objects) {
     if (sha256_hex(bytes) != hash) return fail("object " + hash + " is not what its hash says");
     bytes_by_hash.emplace(hash, &bytes);
   }
-  Manifest adopted = manifest;
-  std::sort(adopted.entries.begin(), adopted.entries.end());
-  if (Result<void> sound = check_names(adopted.entries); !sound) return sound;
-  if (manifest_digest(adopted.entries) != adopted.digest) {
-    return fail(fmt::format("version {}: the manifest is not what its digest says", adopted.version));
+  Manifest replicated = manifest;
+  std::sort(replicated.entries.begin(), replicated.entries.end());
+  if (Result<void> sound = check_names(replicated.entries); !sound) return sound;
+  if (manifest_digest(replicated.entries) != replicated.digest) {
+    return fail(fmt::format("version {}: the manifest is not what its digest says", replicated.version));
   }
 
   Batch batch(*impl_);
   const uint64_t head = batch.number("head");
-  if (batch.sound() && adopted.version <= head) {
-    return fail(fmt::format("conflict: version {} is offered, but {} is in force here", adopted.version, head));
+  if (batch.sound() && replicated.version <= head) {
+    return fail(fmt::format("conflict: version {} is offered, but {} is in force here", replicated.version, head));
   }
-  write_version(batch, *impl_, adopted, head_entries(batch, *impl_), [&](const ManifestEntry& entry) {
+  write_version(batch, *impl_, replicated, head_entries(batch, *impl_), [&](const ManifestEntry& entry) {
     const auto found = bytes_by_hash.find(entry.hash);
     return found == bytes_by_hash.end() ? nullptr : found->second;
   });
-  batch.audit(adopted.author, "adopt", fmt::format("version {}", adopted.version), adopted.comment);
+  batch.audit(replicated.author, "adopt", fmt::format("version {}", replicated.version), replicated.comment);
   if (Result<void> committed = batch.commit(); !committed) return committed;
-  impl_->cached_version = adopted.version;
-  impl_->cached_entries = std::move(adopted.entries);
+  impl_->cached_version = replicated.version;
+  impl_->cached_entries = std::move(replicated.entries);
   return {};
 }
 
-// --- words
+// --- live state
 
-Result<uint64_t> StateStore::set_admin_word(const std::string& key, const std::optional<AdminWord>& word,
-                                            std::string_view who) {
+Result<uint64_t> StateStore::set_override(const std::string& key, const std::optional<Override>& record,
+                                          std::string_view who) {
   Batch batch(*impl_);
   const uint64_t sequence = batch.number("words") + 1;
-  if (word) {
-    batch.put(impl_->dbs.admin, key, encode_admin(*word));
+  if (record) {
+    batch.put(impl_->dbs.admin, key, encode_override(*record));
   } else {
     batch.erase(impl_->dbs.admin, key);
   }
-  const char* action = !word ? "undrain" : word->state == AdminState::down ? "down" : "drain";
-  batch.audit(who, action, key, word ? word->note : "");
+  const char* action = !record ? "undrain" : record->state == OverrideState::down ? "down" : "drain";
+  batch.audit(who, action, key, record ? record->note : "");
   batch.set_number("words", sequence);
   if (Result<void> committed = batch.commit(); !committed) return committed.error();
   return sequence;
 }
 
-Result<uint64_t> StateStore::set_health_words(
-    const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words) {
+Result<uint64_t> StateStore::set_verdicts(
+    const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
   Batch batch(*impl_);
   const uint64_t before = batch.number("words");
   bool changed = false;
-  for (const auto& [key, word] : words) {
-    if (!word) {
+  for (const auto& [key, verdict] : verdicts) {
+    if (!verdict) {
       changed |= batch.erase(impl_->dbs.health, key);
       continue;
     }
-    const std::string record = encode_health(*word);
-    if (batch.get(impl_->dbs.health, key) == record) continue;
-    batch.put(impl_->dbs.health, key, record);
+    const std::string encoded = encode_verdict(*verdict);
+    if (batch.get(impl_->dbs.health, key) == encoded) continue;
+    batch.put(impl_->dbs.health, key, encoded);
     changed = true;
   }
   if (!changed && batch.sound()) return before;
@@ -456,16 +456,17 @@ Result<uint64_t> StateStore::set_health_words(
   return before + 1;
 }
 
-Result<void> StateStore::adopt_words(const Words& words) {
+Result<void> StateStore::replicate_live_state(const LiveState& live_state) {
   Batch batch(*impl_);
   const uint64_t before = batch.number("words");
-  if (batch.sound() && words.sequence == before) return {};
-  if (words.sequence < before) {
-    return fail(fmt::format("conflict: words {} are offered, but {} are in force here", words.sequence, before));
+  if (batch.sound() && live_state.sequence == before) return {};
+  if (live_state.sequence < before) {
+    return fail(
+        fmt::format("conflict: live state {} is offered, but {} is in force here", live_state.sequence, before));
   }
-  replace_words(batch, impl_->dbs.admin, words.admin, &encode_admin);
-  replace_words(batch, impl_->dbs.health, words.health, &encode_health);
-  batch.set_number("words", words.sequence);
+  replace_records(batch, impl_->dbs.admin, live_state.overrides, &encode_override);
+  replace_records(batch, impl_->dbs.health, live_state.health, &encode_verdict);
+  batch.set_number("words", live_state.sequence);
   return batch.commit();
 }
 
@@ -489,7 +490,7 @@ Result<uint64_t> StateStore::add_purge(PurgeKind kind, std::string_view value, b
   return purge.sequence;
 }
 
-Result<void> StateStore::adopt_purge(const Purge& purge) {
+Result<void> StateStore::replicate_purge(const Purge& purge) {
   Batch batch(*impl_);
   if (batch.sound() && purge.sequence <= batch.number("purge")) return {};  // had it already
   batch.append(impl_->dbs.purge, purge.sequence, encode_purge(purge), kPurgesKept);

@@ -15,7 +15,8 @@ namespace tidegate {
 
 class Api {
  public:
-  Api(const RouteTable& table, Auth& auth, Ledger& ledger) : table_(table), auth_(auth), idempotency_(ledger) {}
+  Api(const RouteTable& table, Auth& auth, HostState& host_state)
+      : table_(table), auth_(auth), idempotency_(host_state) {}
 
   // Not empty: this control follows that one, and writes are refused with 421 naming it.
   void set_leader(std::string leader) { leader_ = std::move(leader); }

@@ -84,15 +84,15 @@ ApplyOutcome concluded(ApplyOutcome outcome, Result<Manifest> manifest) {
 
 }  // namespace
 
-ApplyOutcome apply(Ledger& ledger, const Candidate& candidate, const ApplyRequest& request) {
+ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request) {
   ApplyOutcome outcome;
-  outcome.manifest = ledger.manifest();
+  outcome.manifest = host_state.manifest();
   if (!candidate.model) {
     outcome.faults = candidate.faults;
     return outcome;
   }
-  outcome.changes = compare(ledger.manifest().entries, candidate.entries);
-  if (outcome.changes.empty() && ledger.manifest().version != 0) {
+  outcome.changes = compare(host_state.manifest().entries, candidate.entries);
+  if (outcome.changes.empty() && host_state.manifest().version != 0) {
     outcome.status = ApplyOutcome::Status::unchanged;
     return outcome;
   }
@@ -104,19 +104,19 @@ ApplyOutcome apply(Ledger& ledger, const Candidate& candidate, const ApplyReques
   if (request.answer) {
     answer = [&](const Manifest& committed) { return request.answer(concluded(outcome, committed)); };
   }
-  Result<Manifest> manifest = ledger.commit(candidate.objects, candidate.model, ledger.manifest().version, request.who,
-                                            request.comment, request.rollback_of, answer);
+  Result<Manifest> manifest = host_state.commit(candidate.objects, candidate.model, host_state.manifest().version,
+                                                request.who, request.comment, request.rollback_of, answer);
   return concluded(std::move(outcome), std::move(manifest));
 }
 
-std::optional<ApplyOutcome> apply_element(Ledger& ledger, const std::string& kind, const std::string& name,
+std::optional<ApplyOutcome> apply_element(HostState& host_state, const std::string& kind, const std::string& name,
                                           std::unique_ptr<Document> element, const ApplyRequest& request) {
-  WorkingCopy* const copy = ledger.working_copy();
+  WorkingCopy* const copy = host_state.working_copy();
   std::optional<WorkingCopy::Tried> tried;
   if (copy != nullptr) tried = copy->try_element(kind, name, std::move(element));
   if (!tried) return std::nullopt;
   ApplyOutcome outcome;
-  outcome.manifest = ledger.manifest();
+  outcome.manifest = host_state.manifest();
   if (!tried->model) {
     outcome.faults = std::move(tried->faults);
     return outcome;
@@ -135,13 +135,13 @@ std::optional<ApplyOutcome> apply_element(Ledger& ledger, const std::string& kin
     return outcome;
   }
   Result<Manifest> manifest =
-      ledger.commit_tried(*std::move(tried), ledger.manifest().version, request.who, request.comment);
+      host_state.commit_tried(*std::move(tried), host_state.manifest().version, request.who, request.comment);
   return concluded(std::move(outcome), std::move(manifest));
 }
 
-Result<Candidate> candidate_of(const Ledger& ledger, const Manifest& to) {
+Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to) {
   FileReader files;
-  const Result<std::unique_ptr<Document>> document = ledger.document(to, files);
+  const Result<std::unique_ptr<Document>> document = host_state.document(to, files);
   if (!document) return document.error();
   return examine(**document, files);
 }

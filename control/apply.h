@@ -3,7 +3,7 @@
 // happens in apply() alone, on the control's loop.
 //
 //   text + files -> examine: Document::parse -> load_model -> split_objects -> Candidate -> Applier::apply ->
-//   Ledger::commit
+//   HostState::commit
 #pragma once
 
 #include <memory>
@@ -15,7 +15,7 @@
 #include "conf/document.h"
 #include "conf/fault.h"
 #include "conf/state_store.h"
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "core/result.h"
 
 namespace tidegate {
@@ -67,15 +67,15 @@ struct ApplyRequest {
 };
 
 // Commits a candidate over the head in force. All or nothing.
-ApplyOutcome apply(Ledger& ledger, const Candidate& candidate, const ApplyRequest& request);
+ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request);
 
 // One element of a list in place of the one of its name, at the cost of that element and of validating the whole.
 // `element` is the document of it alone. Nothing when it takes more than that: an element that is new, or one whose
 // files come and go with it.
-std::optional<ApplyOutcome> apply_element(Ledger& ledger, const std::string& kind, const std::string& name,
+std::optional<ApplyOutcome> apply_element(HostState& host_state, const std::string& kind, const std::string& name,
                                           std::unique_ptr<Document> element, const ApplyRequest& request);
 
 // The content of version `to`, its certificates and zones included, to be applied as a new version.
-Result<Candidate> candidate_of(const Ledger& ledger, const Manifest& to);
+Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to);
 
 }  // namespace tidegate

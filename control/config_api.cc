@@ -86,11 +86,11 @@ WriteTarget target_of(const ApiCall& call) {
 
 class ConfigApi {
  public:
-  ConfigApi(Ledger& ledger, LongCalls& long_calls) : ledger_(ledger), long_calls_(long_calls) {}
+  ConfigApi(HostState& host_state, LongCalls& long_calls) : host_state_(host_state), long_calls_(long_calls) {}
 
   void get(const ApiCall& call) {
-    if (wants_bundle(call.request())) return respond_with_bundle(call, ledger_.manifest());
-    respond_with_part(call, ledger_.manifest(), {[](json& document) { return document; }, document_yaml});
+    if (wants_bundle(call.request())) return respond_with_bundle(call, host_state_.manifest());
+    respond_with_part(call, host_state_.manifest(), {[](json& document) { return document; }, document_yaml});
   }
 
   void get_version(const ApiCall& call) {
@@ -98,7 +98,7 @@ class ConfigApi {
     if (!number) {
       return call.respond(problem(400, "bad_version", call.path.at("version") + " is not the number of a version"));
     }
-    const Result<Manifest> manifest = ledger_.store().manifest(*number);
+    const Result<Manifest> manifest = host_state_.store().manifest(*number);
     if (!manifest) return call.respond(problem(404, "no_such_version", manifest.error().message));
     if (wants_bundle(call.request())) return respond_with_bundle(call, *manifest);
     respond_with_part(call, *manifest, {[](json& document) { return document; }, document_yaml});
@@ -107,7 +107,7 @@ class ConfigApi {
   // As YAML, a fragment of the document: "pools:" and what stands under it.
   void get_kind(const ApiCall& call) {
     const std::string& kind = call.path.at("kind");
-    respond_with_part(call, ledger_.manifest(),
+    respond_with_part(call, host_state_.manifest(),
                       {[kind](json& document) {
                          const auto section = document.find(kind);
                          return section == document.end() ? json() : *section;
@@ -119,7 +119,7 @@ class ConfigApi {
 
   void get_object(const ApiCall& call) {
     const WriteTarget target = target_of(call);
-    respond_with_part(call, ledger_.manifest(),
+    respond_with_part(call, host_state_.manifest(),
                       {[target](json& document) {
                          json* object = find_object(document, target.kind, target.name);
                          return object ? *object : json();
@@ -141,7 +141,7 @@ class ConfigApi {
     const char* file_name = sent_as(request, kJson) ? "config.json" : "config.yaml";
     long_calls_.change(call, {{}, true, true, [this, file_name, body = request.body](const Manifest& base) -> Examined {
                                 FileReader files;
-                                const auto document = ledger_.document(base, files);
+                                const auto document = host_state_.document(base, files);
                                 if (!document) return {store_failure(document.error()), {}};
                                 return {{}, examine_text(file_name, body, files)};
                               }});
@@ -160,7 +160,7 @@ class ConfigApi {
 
   void put_object(const ApiCall& call) {
     const WriteTarget target = target_of(call);
-    if (auto refusal = check_precondition(call.request(), ledger_.manifest(), target)) {
+    if (auto refusal = check_precondition(call.request(), host_state_.manifest(), target)) {
       return call.respond(std::move(*refusal));
     }
     std::vector<Fault> faults;
@@ -192,11 +192,11 @@ class ConfigApi {
  private:
   // By the short way where that does, else by a change of the whole.
   void put_element(const ApiCall& call, const WriteTarget& target, json object) {
-    if (auto refusal = check_precondition(call.request(), ledger_.manifest(), target)) {
+    if (auto refusal = check_precondition(call.request(), host_state_.manifest(), target)) {
       return call.respond(std::move(*refusal));
     }
     if (const std::optional<ApplyOutcome> outcome = apply_element(
-            ledger_, target.kind, target.name, Document::from_json("config", object), apply_request(call))) {
+            host_state_, target.kind, target.name, Document::from_json("config", object), apply_request(call))) {
       return call.respond(answer_write(*outcome));
     }
     change_document(call, [target, object = std::move(object)](json& document) -> std::optional<HttpResponse> {
@@ -223,14 +223,14 @@ class ConfigApi {
     if (is_unchanged(call.request(), fields.front().second)) return call.respond({304, fields, ""});
     long_calls_.answer(call, [this, manifest, fields] {
       FileReader ignored;
-      const Result<std::unique_ptr<Document>> document = ledger_.document(manifest, ignored);
+      const Result<std::unique_ptr<Document>> document = host_state_.document(manifest, ignored);
       if (!document) return store_failure(document.error());
       Bundle bundle;
       bundle.file = fmt::format("version-{}.yaml", manifest.version);
       bundle.text = (*document)->to_yaml();
       for (const ManifestEntry& entry : manifest.entries) {
         if (entry.kind != kFileKind) continue;
-        Result<std::string> bytes = ledger_.store().object(entry.hash);
+        Result<std::string> bytes = host_state_.store().object(entry.hash);
         if (!bytes) return store_failure(bytes.error());
         bundle.files[entry.name] = std::make_shared<const std::string>(*std::move(bytes));
       }
@@ -253,7 +253,7 @@ class ConfigApi {
     if (unchanged && target.kind.empty()) return call.respond({304, fields, ""});
     long_calls_.answer(call, [this, manifest, part = std::move(part), redacted, as_json, fields, unchanged, target] {
       FileReader files;
-      const Result<std::unique_ptr<Document>> document = ledger_.document(manifest, files);
+      const Result<std::unique_ptr<Document>> document = host_state_.document(manifest, files);
       if (!document) return store_failure(document.error());
       json whole = (*document)->to_json();
       json selected = part.select(whole);
@@ -274,7 +274,7 @@ class ConfigApi {
                           json content = json::object();
                           FileReader files = files_from({});
                           if (base.version != 0) {
-                            const auto document = ledger_.document(base, files);
+                            const auto document = host_state_.document(base, files);
                             if (!document) return {store_failure(document.error()), {}};
                             content = (*document)->to_json();
                           }
@@ -283,14 +283,14 @@ class ConfigApi {
                         }});
   }
 
-  Ledger& ledger_;
+  HostState& host_state_;
   LongCalls& long_calls_;
 };
 
 }  // namespace
 
-void add_config_routes(RouteTable& table, Ledger& ledger, LongCalls& long_calls) {
-  const auto api = std::make_shared<ConfigApi>(ledger, long_calls);
+void add_config_routes(RouteTable& table, HostState& host_state, LongCalls& long_calls) {
+  const auto api = std::make_shared<ConfigApi>(host_state, long_calls);
   const auto handler = [api](void (ConfigApi::*member)(const ApiCall&)) {
     return [api, member](const ApiCall& call) { (api.get()->*member)(call); };
   };

@@ -2,12 +2,12 @@
 // The configuration over REST: read it, replace it, patch it, change one object of it.
 #pragma once
 
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/long_calls.h"
 #include "control/route_table.h"
 
 namespace tidegate {
 
-void add_config_routes(RouteTable& table, Ledger& ledger, LongCalls& long_calls);
+void add_config_routes(RouteTable& table, HostState& host_state, LongCalls& long_calls);
 
 }  // namespace tidegate

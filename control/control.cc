@@ -17,6 +17,7 @@
 #include "control/edge_metrics.h"
 #include "control/explain.h"
 #include "control/fleet.h"
+#include "control/live_state_api.h"
 #include "control/long_calls.h"
 #include "control/openapi.h"
 #include "control/peers.h"
@@ -27,7 +28,6 @@
 #include "control/status_api.h"
 #include "control/versions_api.h"
 #include "control/watch.h"
-#include "control/words_api.h"
 #include "core/crypto.h"
 #include "core/lmdb_check.h"
 #include "core/lmdb_damage.h"
@@ -64,14 +64,15 @@ Result<Peers> read_peers(const ControlOptions& options, const Tokens& tokens) {
 }
 
 // The document of --config as the first version, or every fault of it.
-Result<void> commit_first(Ledger& ledger, const std::string& path) {
-  if (ledger.head().version != 0) {
-    log_info("the state holds version {}: {} was not read (tidegate apply changes it)", ledger.head().version, path);
+Result<void> commit_first(HostState& host_state, const std::string& path) {
+  if (host_state.head().version != 0) {
+    log_info("the state holds version {}: {} was not read (tidegate apply changes it)", host_state.head().version,
+             path);
     return {};
   }
   Result<std::string> text = read_file(path);
   if (!text) return text.error();
-  const ApplyOutcome outcome = apply(ledger, examine_text(path, *text, files_beside(path)),
+  const ApplyOutcome outcome = apply(host_state, examine_text(path, *text, files_beside(path)),
                                      {"start", "first configuration, from " + path, 0, false});
   if (outcome.status == ApplyOutcome::Status::invalid) {
     return fail(fmt::format("{} is not valid:\n{}", path, render_faults(outcome.faults, *text, false)));
@@ -82,7 +83,7 @@ Result<void> commit_first(Ledger& ledger, const std::string& path) {
 
 // A follower's state is a copy of its leader's: a damaged one is put aside, and what was committed comes anew. A
 // leader's is the only one, and a person decides.
-Result<std::unique_ptr<Ledger>> open_ledger(const ControlOptions& options) {
+Result<std::unique_ptr<HostState>> open_host_state(const ControlOptions& options) {
   namespace fs = std::filesystem;
   const std::string env = options.state_dir + "/state", mark = env + lmdb::kMark;
   std::error_code error;
@@ -98,34 +99,34 @@ Result<std::unique_ptr<Ledger>> open_ledger(const ControlOptions& options) {
       if (error) return fail("cannot move " + env + ": " + error.message());
     }
   }
-  Result<std::unique_ptr<Ledger>> ledger = Ledger::open(options.state_dir, options.versions_kept);
-  if (ledger) fs::remove(mark, error);
-  return ledger;
+  Result<std::unique_ptr<HostState>> host_state = HostState::open(options.state_dir, options.versions_kept);
+  if (host_state) fs::remove(mark, error);
+  return host_state;
 }
 
 }  // namespace
 
 struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
-  Parts(EventLoop& loop, const ControlOptions& given, std::unique_ptr<Ledger> opened, Tokens tokens, Peers peers)
+  Parts(EventLoop& loop, const ControlOptions& given, std::unique_ptr<HostState> opened, Tokens tokens, Peers peers)
       : options(given),
-        ledger(std::move(opened)),
+        host_state(std::move(opened)),
         auth(std::move(tokens), ::geteuid()),
-        api(routes, auth, *ledger),
-        long_calls(loop, *ledger),
-        fleet(loop, *ledger, {options.node, options.run_dir, std::move(peers)}),
-        edge_metrics(*ledger),
+        api(routes, auth, *host_state),
+        long_calls(loop, *host_state),
+        fleet(loop, *host_state, {options.node, options.run_dir, std::move(peers)}),
+        edge_metrics(*host_state),
         waits(loop, fleet),
-        watch(loop, *ledger, fleet),
-        replica_source(loop, *ledger, options.node),
+        watch(loop, *host_state, fleet),
+        replica_source(loop, *host_state, options.node),
         server(loop, [this](const HttpExchangePtr& exchange) { api.dispatch(exchange); }) {}
 
   void add_routes() {
-    add_config_routes(routes, *ledger, long_calls);
-    add_version_routes(routes, *ledger, long_calls);
-    add_word_routes(routes, *ledger);
-    add_purge_routes(routes, *ledger, waits);
-    add_status_routes(routes, *ledger, fleet, waits);
-    add_explain_routes(routes, *ledger, fleet);
+    add_config_routes(routes, *host_state, long_calls);
+    add_version_routes(routes, *host_state, long_calls);
+    add_live_state_routes(routes, *host_state);
+    add_purge_routes(routes, *host_state, waits);
+    add_status_routes(routes, *host_state, fleet, waits);
+    add_explain_routes(routes, *host_state, fleet);
     watch.add_routes(routes);
     replica_source.add_routes(routes);
     add_node_routes(routes, fleet);
@@ -141,7 +142,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
       });
     };
     gauge("tidegate_control_version_number", "The version of the configuration in force.",
-          [](const Parts& parts) -> size_t { return parts.ledger->head().version; });
+          [](const Parts& parts) -> size_t { return parts.host_state->head().version; });
     gauge("tidegate_control_watchers", "Open watch streams.",
           [](const Parts& parts) { return parts.watch.watchers(); });
     gauge("tidegate_control_replicas", "Controls that follow this one.",
@@ -164,7 +165,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   }
 
   ControlOptions options;
-  std::unique_ptr<Ledger> ledger;
+  std::unique_ptr<HostState> host_state;
   RouteTable routes;
   Auth auth;
   Api api;  // before all that may hold an exchange of its making
@@ -202,25 +203,25 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
   std::error_code ignored;  // listen_unix says what is wrong with the directory
   std::filesystem::create_directories(options.run_dir, ignored);
 
-  Result<std::unique_ptr<Ledger>> ledger = open_ledger(options);
-  if (!ledger) return ledger.error();
+  Result<std::unique_ptr<HostState>> host_state = open_host_state(options);
+  if (!host_state) return host_state.error();
   if (!options.config.empty()) {
-    if (Result<void> committed = commit_first(**ledger, options.config); !committed) return committed.error();
+    if (Result<void> committed = commit_first(**host_state, options.config); !committed) return committed.error();
   }
 
   std::unique_ptr<Control> control(new Control);
-  control->parts_ = std::make_shared<Parts>(loop, options, std::move(*ledger), std::move(tokens), *peers);
+  control->parts_ = std::make_shared<Parts>(loop, options, std::move(*host_state), std::move(tokens), *peers);
   Parts& parts = *control->parts_;
   parts.add_routes();
   parts.add_gauges();
   parts.fleet.set_self([&parts] { return parts.describe_self(); });
   if (options.follow) {
     parts.api.set_leader(options.follow->to_string());
-    parts.follower = std::make_unique<ReplicaFollower>(loop, *parts.ledger, *options.follow, std::move(*peers));
+    parts.follower = std::make_unique<ReplicaFollower>(loop, *parts.host_state, *options.follow, std::move(*peers));
     parts.follower->start();
   } else {
-    parts.prober = std::make_unique<Prober>(loop, *parts.ledger, derive_hash_key(secret, "probe spread"));
-    parts.ledger->subscribe([&parts](const LedgerChange& change) {
+    parts.prober = std::make_unique<Prober>(loop, *parts.host_state, derive_hash_key(secret, "probe spread"));
+    parts.host_state->subscribe([&parts](const HostStateChange& change) {
       if (change.version) parts.prober->update();
     });
     parts.prober->update();
@@ -260,7 +261,7 @@ Result<void> Control::reload() {
 
 void Control::stop_listening() { parts_->server.stop_listening(); }
 
-Ledger& Control::ledger() { return *parts_->ledger; }
+HostState& Control::host_state() { return *parts_->host_state; }
 
 const RouteTable& Control::routes() const { return parts_->routes; }
 

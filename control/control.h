@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Control: the control plane put together: ledger, API, probes or replication, on one event loop. main() runs it; tests
-// make several in one process.
+// Control: the control plane put together: host state, API, probes or replication, on one event loop. main() runs it;
+// tests make several in one process.
 #pragma once
 
 #include <memory>
 #include <string>
 
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/options.h"
 #include "control/route_table.h"
 #include "core/event_loop.h"
@@ -27,7 +27,7 @@ class Control {
   // Ends listening; open streams end with the Control.
   void stop_listening();
 
-  Ledger& ledger();
+  HostState& host_state();
   const RouteTable& routes() const;
   std::optional<Endpoint> tcp_endpoint() const;  // as bound
 

@@ -17,8 +17,8 @@ std::string what_is_missing(const nlohmann::json& plane, const StateHead& wanted
     refused = !why.empty();
     return refused ? fmt::format("refused version {}: {}", wanted.version, why) : fmt::format("at version {}", version);
   }
-  const uint64_t words = number_member(plane, "words");
-  if (words < wanted.words) return fmt::format("at words {}", words);
+  const uint64_t live_state = number_member(plane, "words");
+  if (live_state < wanted.live_state) return fmt::format("at words {}", live_state);
   const uint64_t purge = number_member(plane, "purge");
   if (string_member(plane, "plane") == "l7" && purge < wanted.purge) return fmt::format("at purge {}", purge);
   return {};

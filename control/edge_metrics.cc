@@ -21,26 +21,27 @@ void note(std::map<std::string, Seen>& next, std::map<std::string, Seen>& before
   next.insert_or_assign(std::move(labels), Seen{value, since_ns});
 }
 
-// When the word that decides a backend's state was said; 0 when none does.
-uint64_t said_ns(const Words& words, const std::string& pool, const std::string& backend) {
+// When the record that decides a backend's state was said; 0 when none does.
+uint64_t said_ns(const LiveState& live_state, const std::string& pool, const std::string& backend) {
   for (const std::string& key : {backend_key(pool, backend), pool_key(pool)}) {
-    if (const auto word = words.admin.find(key); word != words.admin.end()) return word->second.since_ns;
+    if (const auto record = live_state.overrides.find(key); record != live_state.overrides.end())
+      return record->second.since_ns;
   }
-  const auto word = words.health.find(backend_key(pool, backend));
-  return word == words.health.end() ? 0 : word->second.since_ns;
+  const auto record = live_state.health.find(backend_key(pool, backend));
+  return record == live_state.health.end() ? 0 : record->second.since_ns;
 }
 
 }  // namespace
 
-EdgeMetrics::EdgeMetrics(Ledger& ledger) : ledger_(ledger) {
+EdgeMetrics::EdgeMetrics(HostState& host_state) : host_state_(host_state) {
   look();
-  ledger_.subscribe([this](const LedgerChange& change) {
-    if (change.version || change.words) look();
+  host_state_.subscribe([this](const HostStateChange& change) {
+    if (change.version || change.live_state) look();
   });
 }
 
 void EdgeMetrics::look() {
-  const std::shared_ptr<const Snapshot> snapshot = ledger_.snapshot();
+  const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
   if (!snapshot) return;
   const Model& model = *snapshot->model;
   Series backends, pools, vips, sites;
@@ -49,7 +50,7 @@ void EdgeMetrics::look() {
     for (size_t b = 0; b < pool.backends.size(); ++b) {
       const std::string& name = pool.backends[b].name;
       note(backends, backends_, render_labels({{"pool", pool.name}, {"backend", name}}),
-           snapshot->pools[p].backends[b].state == BackendState::up, said_ns(*snapshot->words, pool.name, name));
+           snapshot->pools[p].backends[b].state == BackendState::up, said_ns(*snapshot->live_state, pool.name, name));
     }
     note(pools, pools_, render_labels({{"pool", pool.name}}), snapshot->pools[p].up, 0);
   }
@@ -57,9 +58,9 @@ void EdgeMetrics::look() {
     note(vips, vips_, render_labels({{"vip", model.vips[v].name}}), snapshot->vip_up[v], 0);
   }
   for (size_t s = 0; s < model.sites.size(); ++s) {
-    const auto word = snapshot->words->admin.find(site_key(model.sites[s].name));
+    const auto record = snapshot->live_state->overrides.find(site_key(model.sites[s].name));
     note(sites, sites_, render_labels({{"site", model.sites[s].name}}), !snapshot->site_drained[s],
-         word == snapshot->words->admin.end() ? 0 : word->second.since_ns);
+         record == snapshot->live_state->overrides.end() ? 0 : record->second.since_ns);
   }
   backends_ = std::move(backends);
   pools_ = std::move(pools);

@@ -10,13 +10,13 @@
 #include <string>
 
 #include "conf/snapshot.h"
-#include "control/ledger.h"
+#include "control/host_state.h"
 
 namespace tidegate {
 
 class EdgeMetrics {
  public:
-  explicit EdgeMetrics(Ledger& ledger);
+  explicit EdgeMetrics(HostState& host_state);
 
   // Appends the families as Prometheus text.
   void append(std::string& out);
@@ -34,7 +34,7 @@ class EdgeMetrics {
   void look_at_certificates(const Model& model);
   static void append_family(std::string& out, const char* thing, const char* help, const Series& series);
 
-  Ledger& ledger_;
+  HostState& host_state_;
   Series backends_, pools_, vips_, sites_;
   std::map<std::string, int64_t> certificates_;  // the end of each, epoch seconds, by rendered labels
   uint64_t certificates_version_ = UINT64_MAX;   // which they are of

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "control/explanation_text.h"
 #include "control/parameters.h"
-#include "control/story.h"
 
 namespace tidegate {
 
@@ -214,7 +214,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
 
   void finish() {
     json result = {
-        {"client", question_.client.to_string()}, {"version", version_}, {"sentence", tell_sentence(steps_)}};
+        {"client", question_.client.to_string()}, {"version", version_}, {"sentence", describe_steps(steps_)}};
     result[question_.url.empty() ? "name" : "url"] = question_.url.empty() ? question_.host : question_.url;
     if (question_.client_port) result["client_port"] = *question_.client_port;
     result["steps"] = std::move(steps_);
@@ -289,11 +289,12 @@ Result<UrlParts> split_url(std::string_view url) {
   return parts;
 }
 
-void explain(Fleet& fleet, const Ledger& ledger, ExplainQuestion question, std::function<void(json)> done) {
-  std::make_shared<Walk>(fleet, ledger.model(), ledger.head().version, std::move(question), std::move(done))->ask_dns();
+void explain(Fleet& fleet, const HostState& host_state, ExplainQuestion question, std::function<void(json)> done) {
+  std::make_shared<Walk>(fleet, host_state.model(), host_state.head().version, std::move(question), std::move(done))
+      ->ask_dns();
 }
 
-void add_explain_routes(RouteTable& table, Ledger& ledger, Fleet& fleet) {
+void add_explain_routes(RouteTable& table, HostState& host_state, Fleet& fleet) {
   table.add({"GET",
              "/v1/explain",
              Role::viewer,
@@ -305,13 +306,13 @@ void add_explain_routes(RouteTable& table, Ledger& ledger, Fleet& fleet) {
               {"method", "of the request (GET)"},
               {"name", "the DNS name, when there is no url or it differs from the url's host"}},
              {},
-             [&ledger, &fleet](const ApiCall& call) {
-               if (!ledger.model()) {
+             [&host_state, &fleet](const ApiCall& call) {
+               if (!host_state.model()) {
                  return call.respond(problem(404, "not_configured", "no configuration has been committed yet"));
                }
                std::optional<ExplainQuestion> question = read_question(call);
                if (!question) return;
-               explain(fleet, ledger, std::move(*question),
+               explain(fleet, host_state, std::move(*question),
                        [call](const json& answer) { call.respond(HttpResponse::json(200, dump(answer) + "\n")); });
              }});
 }

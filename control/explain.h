@@ -13,7 +13,7 @@
 #include <string>
 
 #include "control/fleet.h"
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/route_table.h"
 #include "core/ip.h"
 
@@ -37,8 +37,9 @@ Result<UrlParts> split_url(std::string_view url);
 
 // Calls `done` once with {"client","url","version","steps":[...],"sentence"}. An unreachable plane is a step that says
 // so.
-void explain(Fleet& fleet, const Ledger& ledger, ExplainQuestion question, std::function<void(nlohmann::json)> done);
+void explain(Fleet& fleet, const HostState& host_state, ExplainQuestion question,
+             std::function<void(nlohmann::json)> done);
 
-void add_explain_routes(RouteTable& table, Ledger& ledger, Fleet& fleet);
+void add_explain_routes(RouteTable& table, HostState& host_state, Fleet& fleet);
 
 }  // namespace tidegate

@@ -55,12 +55,13 @@ bool is_node_status(const json& status) {
   return true;
 }
 
-// Whether every plane could be asked and runs the version and words of `head`.
+// Whether every plane could be asked and runs the version and live state of `head`.
 bool has_converged(const json& nodes, const StateHead& head) {
   for (const json& node : nodes) {
     if (!bool_member(node, "reachable") || !node["unreachable"].empty()) return false;
     for (const json& plane : node["planes"]) {
-      if (number_member(plane, "version") != head.version || number_member(plane, "words") != head.words) return false;
+      if (number_member(plane, "version") != head.version || number_member(plane, "words") != head.live_state)
+        return false;
     }
   }
   return true;
@@ -77,7 +78,7 @@ std::vector<std::string> Fleet::planes_of(const Node& node) {
 }
 
 const Node* Fleet::find(const std::string& node) const {
-  const std::shared_ptr<const Model> model = ledger_.model();
+  const std::shared_ptr<const Model> model = host_state_.model();
   if (!model) return nullptr;
   const uint32_t index = model->node_index(node);
   return index == kNone ? nullptr : &model->nodes[index];
@@ -135,7 +136,8 @@ void Fleet::ask_plane(const std::string& node, const std::string& plane, const s
 void Fleet::own_status(JsonAnswer answer) {
   const Node* own = find(options_.node);
   const std::vector<std::string> planes = own ? planes_of(*own) : std::vector<std::string>{};
-  json self = {{"name", options_.node}, {"head", to_json(ledger_.head())}, {"digest", ledger_.manifest().digest}};
+  json self = {
+      {"name", options_.node}, {"head", to_json(host_state_.head())}, {"digest", host_state_.manifest().digest}};
   if (describe_self_) self.update(describe_self_());
   const auto gathering = std::make_shared<Gathering>(planes.size(), [self, answer](const json& answers) mutable {
     self["planes"] = json::array();
@@ -166,12 +168,12 @@ void Fleet::status_of(const std::string& node, JsonAnswer answer) {
 
 void Fleet::status(std::function<void(json)> answer) {
   std::vector<std::string> names;
-  if (const std::shared_ptr<const Model> model = ledger_.model()) {
+  if (const std::shared_ptr<const Model> model = host_state_.model()) {
     for (const Node& node : model->nodes) names.push_back(node.name);
   }
   if (names.empty()) names.push_back(options_.node);
-  const StateHead head = ledger_.head();
-  json edge = {{"asked", options_.node}, {"head", to_json(head)}, {"digest", ledger_.manifest().digest}};
+  const StateHead head = host_state_.head();
+  json edge = {{"asked", options_.node}, {"head", to_json(head)}, {"digest", host_state_.manifest().digest}};
   const auto gathering = std::make_shared<Gathering>(names.size(), [edge, head, answer](json nodes) mutable {
     edge["converged"] = has_converged(nodes, head);
     edge["nodes"] = std::move(nodes);

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "conf/model.h"
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/peers.h"
 #include "core/event_loop.h"
 #include "core/http_client.h"
@@ -35,8 +35,8 @@ class Fleet {
   using JsonAnswer = std::function<void(Result<nlohmann::json>)>;
   using HttpAnswer = std::function<void(Result<HttpResponse>)>;
 
-  Fleet(EventLoop& loop, const Ledger& ledger, FleetOptions options)
-      : loop_(loop), ledger_(ledger), options_(std::move(options)) {}
+  Fleet(EventLoop& loop, const HostState& host_state, FleetOptions options)
+      : loop_(loop), host_state_(host_state), options_(std::move(options)) {}
 
   const std::string& own_node() const { return options_.node; }
   void set_peers(Peers peers) { options_.peers = std::move(peers); }
@@ -62,7 +62,7 @@ class Fleet {
   const Node* find(const std::string& node) const;
 
   EventLoop& loop_;
-  const Ledger& ledger_;
+  const HostState& host_state_;
   FleetOptions options_;
   std::function<nlohmann::json()> describe_self_;
   // Shared with the callbacks, which may outlive the Fleet inside the loop.

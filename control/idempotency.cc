@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "core/crypto.h"
 #include "core/log.h"
 
@@ -84,8 +84,9 @@ Result<Idempotency::Lookup> Idempotency::begin(const OnceOnly& once) {
   if (const auto first = under_way_.find(once.request); first != under_way_.end()) {
     return Lookup{first->second == once.body_digest ? Verdict::under_way : Verdict::other_body, std::nullopt};
   }
-  Result<std::optional<std::string>> record = ledger_.store().kept_answer(once.request);
-  if (record && !*record && !once.earlier_request.empty()) record = ledger_.store().kept_answer(once.earlier_request);
+  Result<std::optional<std::string>> record = host_state_.store().kept_answer(once.request);
+  if (record && !*record && !once.earlier_request.empty())
+    record = host_state_.store().kept_answer(once.earlier_request);
   if (!record) return record.error();
   std::optional<Answered> earlier;
   if (*record) earlier = decode(**record);
@@ -100,9 +101,9 @@ Result<Idempotency::Lookup> Idempotency::begin(const OnceOnly& once) {
 void Idempotency::finish(const OnceOnly& once, const HttpResponse& answer) {
   under_way_.erase(once.request);
   const KeptAnswer kept = kept_answer(once, answer);
-  const Result<std::optional<std::string>> committed = ledger_.store().kept_answer(once.request);
+  const Result<std::optional<std::string>> committed = host_state_.store().kept_answer(once.request);
   if (committed && *committed == kept.answer) return;
-  if (Result<void> stored = ledger_.keep_answer(kept); !stored) {
+  if (Result<void> stored = host_state_.keep_answer(kept); !stored) {
     log_warn("the answer to an Idempotency-Key is not kept: {}", stored.error().message);
   }
 }

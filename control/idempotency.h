@@ -16,7 +16,7 @@
 
 namespace tidegate {
 
-class Ledger;
+class HostState;
 
 // A request that its client may send again.
 struct OnceOnly {
@@ -39,7 +39,7 @@ AnswerTo<Written> answer_kept_with(const std::optional<OnceOnly>& once, Tell tel
 
 class Idempotency {
  public:
-  explicit Idempotency(Ledger& ledger) : ledger_(ledger) {}
+  explicit Idempotency(HostState& host_state) : host_state_(host_state) {}
 
   enum class Verdict : uint8_t {
     fresh,       // do it, then finish() or abandon()
@@ -57,7 +57,7 @@ class Idempotency {
   void abandon(const OnceOnly& once) { under_way_.erase(once.request); }
 
  private:
-  Ledger& ledger_;
+  HostState& host_state_;
   std::map<std::string, std::string> under_way_;  // the body's digest, by request
 };
 

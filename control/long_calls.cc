@@ -16,8 +16,10 @@ HttpResponse failed_examination() {
 
 }  // namespace
 
-LongCalls::LongCalls(EventLoop& loop, Ledger& ledger)
-    : ledger_(ledger), reads_(loop, "control-reads", kMaxLongCalls), changes_(loop, "control-changes", kMaxLongCalls) {}
+LongCalls::LongCalls(EventLoop& loop, HostState& host_state)
+    : host_state_(host_state),
+      reads_(loop, "control-reads", kMaxLongCalls),
+      changes_(loop, "control-changes", kMaxLongCalls) {}
 
 template <class Work, class Then>
 void LongCalls::run(const ApiCall& call, Background& background, Work work, Then then) {
@@ -36,14 +38,14 @@ void LongCalls::answer(const ApiCall& call, std::function<HttpResponse()> read) 
 
 std::optional<HttpResponse> LongCalls::refusal(const ApiCall& call, const Change& change) const {
   if (!change.needs_precondition && call.request().header("if-match").empty()) return std::nullopt;
-  return check_precondition(call.request(), ledger_.manifest(), change.target);
+  return check_precondition(call.request(), host_state_.manifest(), change.target);
 }
 
 void LongCalls::change(const ApiCall& call, Change change, int attempt) {
   if (auto refused = refusal(call, change)) return call.respond(std::move(*refused));
-  const uint64_t base = ledger_.manifest().version;
+  const uint64_t base = host_state_.manifest().version;
   // Made before `change` is moved from: compilers evaluate arguments in either order.
-  auto work = [examine = change.examine, manifest = ledger_.manifest()]() { return examine(manifest); };
+  auto work = [examine = change.examine, manifest = host_state_.manifest()]() { return examine(manifest); };
   run(call, changes_, std::move(work),
       [this, call, change = std::move(change), base, attempt](std::optional<Examined> examined) {
         conclude(call, change, base, attempt, std::move(examined));
@@ -56,31 +58,31 @@ void LongCalls::conclude(const ApiCall& call, const Change& change, uint64_t bas
   if (!examined) return call.respond(failed_examination());
   if (examined->answer) return call.respond(std::move(*examined->answer));
   if (auto refused = refusal(call, change)) return call.respond(std::move(*refused));
-  if (change.of_base && ledger_.manifest().version != base) {
+  if (change.of_base && host_state_.manifest().version != base) {
     if (attempt < kMaxAttempts) return this->change(call, change, attempt + 1);
     return call.respond(problem(412, "stale", "other changes came first, again and again; try again"));
   }
   const auto candidate = std::make_shared<Candidate>(std::move(examined->candidate));
   ApplyRequest request = apply_request(call);
   if (change.adjust) change.adjust(request);
-  call.respond(answer_write(apply(ledger_, *candidate, request)));
+  call.respond(answer_write(apply(host_state_, *candidate, request)));
   changes_.discard(candidate);
 }
 
 void LongCalls::with_working_copy(const ApiCall& call, std::function<void()> then) {
-  const std::shared_ptr<const Model> model = ledger_.model();
-  if (ledger_.working_copy() != nullptr || !model) return then();
-  const uint64_t version = ledger_.manifest().version;
+  const std::shared_ptr<const Model> model = host_state_.model();
+  if (host_state_.working_copy() != nullptr || !model) return then();
+  const uint64_t version = host_state_.manifest().version;
   run(
       call, changes_,
-      [&ledger = ledger_, manifest = ledger_.manifest(), model]() -> std::unique_ptr<WorkingCopy> {
+      [&host_state = host_state_, manifest = host_state_.manifest(), model]() -> std::unique_ptr<WorkingCopy> {
         FileReader files;
-        Result<std::unique_ptr<Document>> document = ledger.document(manifest, files);
+        Result<std::unique_ptr<Document>> document = host_state.document(manifest, files);
         return document ? std::make_unique<WorkingCopy>(*std::move(document), model) : nullptr;
       },
       [this, version, then = std::move(then)](std::optional<std::unique_ptr<WorkingCopy>> copy) {
-        if (copy && *copy && ledger_.manifest().version == version)
-          ledger_.keep_working_copy(version, *std::move(copy));
+        if (copy && *copy && host_state_.manifest().version == version)
+          host_state_.keep_working_copy(version, *std::move(copy));
         then();
       });
 }

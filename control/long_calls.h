@@ -10,7 +10,7 @@
 
 #include "control/apply.h"
 #include "control/background.h"
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/route_table.h"
 #include "control/write_rules.h"
 #include "core/metrics.h"
@@ -38,11 +38,11 @@ class LongCalls {
   // How often a change is examined anew because another one came first; then it is refused as stale.
   static constexpr int kMaxAttempts = 5;
 
-  LongCalls(EventLoop& loop, Ledger& ledger);
+  LongCalls(EventLoop& loop, HostState& host_state);
 
   void answer(const ApiCall& call, std::function<HttpResponse()> read);
   void change(const ApiCall& call, Change change, int attempt = 1);
-  // Calls `then` on the loop once the ledger has a working copy, or cannot have one.
+  // Calls `then` on the loop once the host state has a working copy, or cannot have one.
   void with_working_copy(const ApiCall& call, std::function<void()> then);
 
  private:
@@ -52,7 +52,7 @@ class LongCalls {
   void conclude(const ApiCall& call, const Change& change, uint64_t base, int attempt,
                 std::optional<Examined> examined);
 
-  Ledger& ledger_;
+  HostState& host_state_;
   Background reads_, changes_;
   Counter& busy_ = metrics().counter("tidegate_control_busy_calls_total",
                                      "Long calls refused because as many wait as may, answered 503.");

@@ -63,7 +63,7 @@ int main(int argc, char** argv) {
     return EXIT_FAILURE;
   }
   Signals signals(loop, **control);
-  log_info("node {}: version {}, {}", options.node, (*control)->ledger().head().version,
+  log_info("node {}: version {}, {}", options.node, (*control)->host_state().head().version,
            options.follow ? "following " + options.follow->to_string() : std::string("leading"));
   loop.run();
   (*control)->stop_listening();

@@ -19,7 +19,7 @@ struct ControlOptions {
   std::string tls_certificate_file, tls_key_file;  // of `listen`; both or none
   bool insecure = false;           // TCP in clear beyond this host is allowed, to `listen` and to other controls
   std::string peer_ca_file;        // other controls are spoken to by TLS and must have a certificate of these roots
-  std::optional<Endpoint> follow;  // adopt that control's stream; writes are refused here
+  std::optional<Endpoint> follow;  // replicate that control's stream; writes are refused here
   std::string peer_token_file;     // presented to other controls; default: the first `replica` token of tokens_file
   std::string config;              // committed as the first version when the state is empty
   size_t versions_kept = StateStore::kVersionsKept;

@@ -21,9 +21,9 @@ constexpr const char* kProbesHelp = "Probes that came to an end, by result.";
 
 }  // namespace
 
-Prober::Prober(EventLoop& loop, Ledger& ledger, const HashKey& spread_key)
+Prober::Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key)
     : loop_(loop),
-      ledger_(ledger),
+      host_state_(host_state),
       spread_key_(spread_key),
       coalesce_(loop, [this] { commit(); }),
       jitter_(static_cast<std::minstd_rand::result_type>(spread_key.k0 ^ spread_key.k1)),
@@ -31,13 +31,13 @@ Prober::Prober(EventLoop& loop, Ledger& ledger, const HashKey& spread_key)
       failures_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "failure"}})),
       not_looked_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "own_limit"}})),
       unstored_(metrics().counter("tidegate_control_health_commit_failures_total",
-                                  "Attempts to store health words that failed.")) {}
+                                  "Attempts to store health verdicts that failed.")) {}
 
 Prober::~Prober() = default;
 
 Prober::Wanted Prober::wanted_targets() const {
   Wanted wanted;
-  const std::shared_ptr<const Model> model = ledger_.model();
+  const std::shared_ptr<const Model> model = host_state_.model();
   if (!model) return wanted;
   for (const Pool& pool : model->pools) {
     if (pool.probe == kNone) continue;
@@ -58,7 +58,7 @@ void Prober::update() {
   for (const auto& [key, target] : wanted) {
     if (watches_.find(key) == watches_.end()) begin(key, target);
   }
-  remove_stale_words(wanted);
+  remove_stale_verdicts(wanted);
 }
 
 void Prober::begin(const std::string& key, const ProbeTarget& target) {
@@ -73,15 +73,15 @@ void Prober::begin(const std::string& key, const ProbeTarget& target) {
   watches_[key] = std::move(owned);
 }
 
-// The one that waits to be stored, or the word in force: it is not to be removed any more, its backend is back.
+// The one that waits to be stored, or the record in force: it is not to be removed any more, its backend is back.
 std::optional<bool> Prober::last_verdict(const std::string& key) {
   if (const auto pending = pending_.find(key); pending != pending_.end()) {
     if (pending->second) return pending->second->up;
     pending_.erase(pending);
   }
-  const std::shared_ptr<const Words> words = ledger_.words();
-  const auto word = words->health.find(key);
-  return word == words->health.end() ? std::nullopt : std::optional(word->second.up);
+  const std::shared_ptr<const LiveState> live_state = host_state_.live_state();
+  const auto record = live_state->health.find(key);
+  return record == live_state->health.end() ? std::nullopt : std::optional(record->second.up);
 }
 
 void Prober::probe(const std::string& key, Watch& watch) {
@@ -106,35 +106,36 @@ void Prober::on_result(const std::string& key, Watch& watch, const ProbeResult& 
   (result.success ? successes_ : failures_).add();
   if (!observe(watch.dampener, result.success, watch.target.rise, watch.target.fall)) return;
   log_info("{} is {}{}{}", key, result.success ? "up" : "down", result.success ? "" : ": ", result.reason);
-  note(key, HealthWord{result.success, result.reason, realtime_ns()});
+  note(key, HealthVerdict{result.success, result.reason, realtime_ns()});
 }
 
-void Prober::remove_stale_words(const Wanted& wanted) {
-  const std::shared_ptr<const Words> words = ledger_.words();
-  for (const auto& [key, word] : words->health) {
+void Prober::remove_stale_verdicts(const Wanted& wanted) {
+  const std::shared_ptr<const LiveState> live_state = host_state_.live_state();
+  for (const auto& [key, record] : live_state->health) {
     if (wanted.find(key) == wanted.end()) note(key, std::nullopt);
   }
-  for (auto& [key, word] : pending_) {
-    if (wanted.find(key) == wanted.end()) word = std::nullopt;  // a verdict that came just before its backend went
+  for (auto& [key, record] : pending_) {
+    if (wanted.find(key) == wanted.end()) record = std::nullopt;  // a verdict that came just before its backend went
   }
 }
 
-void Prober::note(const std::string& key, std::optional<HealthWord> word) {
-  pending_[key] = std::move(word);
+void Prober::note(const std::string& key, std::optional<HealthVerdict> record) {
+  pending_[key] = std::move(record);
   if (!coalesce_.armed()) coalesce_.arm_after_ms(kCoalesceMs);
 }
 
 void Prober::commit() {
-  const std::vector<std::pair<std::string, std::optional<HealthWord>>> words(pending_.begin(), pending_.end());
-  const Result<uint64_t> sequence = ledger_.set_health_words(words);
+  const std::vector<std::pair<std::string, std::optional<HealthVerdict>>> live_state(pending_.begin(), pending_.end());
+  const Result<uint64_t> sequence = host_state_.set_verdicts(live_state);
   if (sequence) {
-    if (std::exchange(commit_pause_ms_, 0) != 0) log_info("health words can be stored again");
+    if (std::exchange(commit_pause_ms_, 0) != 0) log_info("health verdicts can be stored again");
     pending_.clear();
     return;
   }
   unstored_.add();
   if (commit_pause_ms_ == 0) {
-    log_error("cannot store {} health words, trying until it can be done: {}", words.size(), sequence.error().message);
+    log_error("cannot store {} health verdicts, trying until it can be done: {}", live_state.size(),
+              sequence.error().message);
   }
   commit_pause_ms_ = std::clamp(2 * commit_pause_ms_, kFirstCommitPauseMs, kLongestCommitPauseMs);
   coalesce_.arm_after_ms(commit_pause_ms_);

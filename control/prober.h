@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prober: looks at every backend of every pool that has a probe, and keeps the health words in the ledger true.
+// Prober: looks at every backend of every pool that has a probe, and keeps the health verdicts in the host state true.
 //
 // Invariants: one attempt per backend at a time; a verdict is written only when it changes; verdicts that fall together
-// are one commit, at most kCoalesceMs after the first; after a start the words of before stand until a probe
-// contradicts them; a word whose backend (or whose pool's probe) is gone is removed; what cannot be stored is tried
+// are one commit, at most kCoalesceMs after the first; after a start the verdicts of before stand until a probe
+// contradicts them; a verdict whose backend (or whose pool's probe) is gone is removed; what cannot be stored is tried
 // again with growing pauses, and told once.
 //
 // Threads: the control's loop.
@@ -16,7 +16,7 @@
 #include <string>
 
 #include "control/dampen.h"
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/probe.h"
 #include "core/event_loop.h"
 #include "core/hash.h"
@@ -29,10 +29,10 @@ class Prober {
   static constexpr uint64_t kCoalesceMs = 2;
 
   // `spread_key` gives each backend its place within the interval, so that probes never come in a burst.
-  Prober(EventLoop& loop, Ledger& ledger, const HashKey& spread_key);
+  Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key);
   ~Prober();
 
-  // Takes the ledger's model as it is now: starts, changes and stops probes.
+  // Takes the host state's model as it is now: starts, changes and stops probes.
   void update();
   size_t watched() const { return watches_.size(); }
 
@@ -51,16 +51,16 @@ class Prober {
   std::optional<bool> last_verdict(const std::string& key);
   void probe(const std::string& key, Watch& watch);
   void on_result(const std::string& key, Watch& watch, const ProbeResult& result);
-  void remove_stale_words(const Wanted& wanted);
-  void note(const std::string& key, std::optional<HealthWord> word);
+  void remove_stale_verdicts(const Wanted& wanted);
+  void note(const std::string& key, std::optional<HealthVerdict> record);
   void commit();
   uint64_t with_jitter(uint64_t interval_ms);
 
   EventLoop& loop_;
-  Ledger& ledger_;
+  HostState& host_state_;
   HashKey spread_key_;
   std::map<std::string, std::unique_ptr<Watch>> watches_;
-  std::map<std::string, std::optional<HealthWord>> pending_;
+  std::map<std::string, std::optional<HealthVerdict>> pending_;
   Timer coalesce_;
   uint64_t told_blind_ns_ = 0;    // when it was logged last that probes cannot be made; 0: never
   uint64_t commit_pause_ms_ = 0;  // after a commit that failed; 0: the last one did not

@@ -54,7 +54,7 @@ HttpResponse answer_with(const json& body) { return HttpResponse::json(200, dump
 
 }  // namespace
 
-void add_purge_routes(RouteTable& table, Ledger& ledger, AppliedWaits& waits) {
+void add_purge_routes(RouteTable& table, HostState& host_state, AppliedWaits& waits) {
   table.add({"POST",
              "/v1/purge",
              Role::operator_,
@@ -64,13 +64,13 @@ void add_purge_routes(RouteTable& table, Ledger& ledger, AppliedWaits& waits) {
               QueryParameter::boolean("wait", "true: answer when every reachable cache has done it"),
               QueryParameter::number("timeout", "of the waiting, in milliseconds (10000)", 0, kMaxWaitMs)},
              {"application/json"},
-             [&ledger, &waits](const ApiCall& call) {
+             [&host_state, &waits](const ApiCall& call) {
                const std::optional<json> body = object_body(call, {"url", "tag", "all", "soft"});
                if (!body) return;
                const Result<PurgeOrder> order = read_order(*body);
                if (!order) return call.respond(problem(400, "bad_body", order.error().message));
                if (call.flag("dry_run")) return call.respond(HttpResponse::json(200, "{\"outcome\":\"dry_run\"}\n"));
-               const Result<uint64_t> sequence = ledger.add_purge(
+               const Result<uint64_t> sequence = host_state.add_purge(
                    order->kind, order->value, order->soft, call.who.name,
                    answer_kept_with<uint64_t>(
                        call.once, [](uint64_t committed) { return answer_with(committed_answer(committed)); }));

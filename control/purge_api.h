@@ -3,11 +3,11 @@
 #pragma once
 
 #include "control/applied_waits.h"
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/route_table.h"
 
 namespace tidegate {
 
-void add_purge_routes(RouteTable& table, Ledger& ledger, AppliedWaits& waits);
+void add_purge_routes(RouteTable& table, HostState& host_state, AppliedWaits& waits);
 
 }  // namespace tidegate

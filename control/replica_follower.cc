@@ -15,9 +15,9 @@ namespace tidegate {
 
 using nlohmann::json;
 
-ReplicaFollower::ReplicaFollower(EventLoop& loop, Ledger& ledger, const Endpoint& leader, Peers peers)
+ReplicaFollower::ReplicaFollower(EventLoop& loop, HostState& host_state, const Endpoint& leader, Peers peers)
     : loop_(loop),
-      ledger_(ledger),
+      host_state_(host_state),
       leader_(leader),
       peers_(std::move(peers)),
       pause_(loop, [this] { connect(); }),
@@ -34,12 +34,12 @@ HttpClientRequest ReplicaFollower::request(std::string target) const {
 void ReplicaFollower::connect() {
   fetch_.reset();
   stream_.reset();
-  adoption_.reset();
+  arriving_.reset();
   buffer_.clear();
   giving_up_ = false;
-  const StateHead& head = ledger_.head();
+  const StateHead& head = host_state_.head();
   HttpClientRequest stream = request(fmt::format("/v1/replica?version={}&digest={}&words={}&purge={}", head.version,
-                                                 ledger_.manifest().digest, head.words, head.purge));
+                                                 host_state_.manifest().digest, head.live_state, head.purge));
   stream.timeout_ms = 0;
   silence_.arm_after_ms(kSilenceMs);
   stream_ = http_stream(
@@ -87,10 +87,10 @@ void ReplicaFollower::take_line(std::string_view text) {
   if (type == "hello") {
     const Result<StateHead> head = head_from_json(line->value("head", json()));
     if (!head) return give_up(head.error().message);
-    if (head->version < ledger_.head().version) {
+    if (head->version < host_state_.head().version) {
       // Its state was lost, or it is another edge's. Ours keeps serving; a person decides.
       return give_up(
-          fmt::format("the leader is at version {}, behind ours ({})", head->version, ledger_.head().version));
+          fmt::format("the leader is at version {}, behind ours ({})", head->version, host_state_.head().version));
     }
     log_info("replica of {} ({}): connected", leader_.to_string(), string_member(*line, "node"));
     connected_ = true;
@@ -99,13 +99,14 @@ void ReplicaFollower::take_line(std::string_view text) {
   } else if (type == "version") {
     take_version(*line);
   } else if (type == "words") {
-    const Result<Words> words = words_from_json(line->value("words", json()));
-    if (!words) return give_up(words.error().message);
-    if (Result<void> adopted = ledger_.adopt_words(*words); !adopted) give_up(adopted.error().message);
+    const Result<LiveState> live_state = live_state_from_json(line->value("words", json()));
+    if (!live_state) return give_up(live_state.error().message);
+    if (Result<void> replicated = host_state_.replicate_live_state(*live_state); !replicated)
+      give_up(replicated.error().message);
   } else if (type == "purge") {
     const Result<Purge> purge = purge_from_json(line->value("purge", json()));
     if (!purge) return give_up(purge.error().message);
-    if (Result<void> adopted = ledger_.adopt_purge(*purge); !adopted) give_up(adopted.error().message);
+    if (Result<void> replicated = host_state_.replicate_purge(*purge); !replicated) give_up(replicated.error().message);
   }
   // Other types come from later releases: not ours to know.
 }
@@ -115,25 +116,25 @@ void ReplicaFollower::take_version(const json& line) {
   if (!manifest) return give_up(manifest.error().message);
   // A newer version makes one that is still being fetched moot.
   fetch_.reset();
-  adoption_.emplace();
-  adoption_->manifest = std::move(*manifest);
+  arriving_.emplace();
+  arriving_->manifest = std::move(*manifest);
   const json objects = line.value("objects", json::object());
-  for (const ManifestEntry& entry : adoption_->manifest.entries) {
-    if (ledger_.store().has_object(entry.hash)) continue;
+  for (const ManifestEntry& entry : arriving_->manifest.entries) {
+    if (host_state_.store().has_object(entry.hash)) continue;
     std::optional<std::string> bytes;
     if (objects.contains(entry.hash)) bytes = base64_decode(string_member(objects, entry.hash.c_str()));
     if (bytes && sha256_hex(*bytes) == entry.hash) {
-      adoption_->objects.emplace_back(entry.hash, std::move(*bytes));
+      arriving_->objects.emplace_back(entry.hash, std::move(*bytes));
     } else {
-      adoption_->missing.push_back(entry.hash);
+      arriving_->missing.push_back(entry.hash);
     }
   }
   fetch_next();
 }
 
 void ReplicaFollower::fetch_next() {
-  if (adoption_->missing.empty()) return adopt();
-  const std::string hash = adoption_->missing.back();
+  if (arriving_->missing.empty()) return store_version();
+  const std::string hash = arriving_->missing.back();
   fetch_ =
       http_call(loop_, target(), request("/v1/objects/" + hash), [this, hash](const Result<HttpResponse>& response) {
         if (giving_up_) return;
@@ -142,19 +143,19 @@ void ReplicaFollower::fetch_next() {
           return give_up(fmt::format("object {}: the leader answered {}", hash, response->status));
         if (sha256_hex(response->body) != hash)
           return give_up("object " + hash + ": the content is not what its hash says");
-        adoption_->objects.emplace_back(hash, response->body);
-        adoption_->missing.pop_back();
+        arriving_->objects.emplace_back(hash, response->body);
+        arriving_->missing.pop_back();
         fetch_next();  // replaces this call
       });
 }
 
-void ReplicaFollower::adopt() {
-  const Adoption adoption = std::move(*adoption_);
-  adoption_.reset();
-  if (Result<void> adopted = ledger_.adopt_version(adoption.manifest, adoption.objects); !adopted) {
-    return give_up(fmt::format("version {}: {}", adoption.manifest.version, adopted.error().message));
+void ReplicaFollower::store_version() {
+  const ArrivingVersion arrived = std::move(*arriving_);
+  arriving_.reset();
+  if (Result<void> replicated = host_state_.replicate_version(arrived.manifest, arrived.objects); !replicated) {
+    return give_up(fmt::format("version {}: {}", arrived.manifest.version, replicated.error().message));
   }
-  log_info("replica of {}: version {} adopted", leader_.to_string(), adoption.manifest.version);
+  log_info("replica of {}: version {} replicated", leader_.to_string(), arrived.manifest.version);
 }
 
 }  // namespace tidegate

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/peers.h"
 #include "core/event_loop.h"
 #include "core/http_client.h"
@@ -30,7 +30,7 @@ class ReplicaFollower {
   static constexpr uint64_t kSilenceMs = 4'000;  // the leader says something every second
   static constexpr size_t kMaxLineBytes = 64 << 20;
 
-  ReplicaFollower(EventLoop& loop, Ledger& ledger, const Endpoint& leader, Peers peers);
+  ReplicaFollower(EventLoop& loop, HostState& host_state, const Endpoint& leader, Peers peers);
   ~ReplicaFollower();
   void start() { connect(); }
   void set_peers(Peers peers) { peers_ = std::move(peers); }  // from the next connection on
@@ -41,7 +41,7 @@ class ReplicaFollower {
 
  private:
   // A version whose objects are being fetched.
-  struct Adoption {
+  struct ArrivingVersion {
     Manifest manifest;
     std::vector<std::pair<std::string, std::string>> objects;
     std::vector<std::string> missing;
@@ -53,20 +53,20 @@ class ReplicaFollower {
   void take_line(std::string_view line);
   void take_version(const nlohmann::json& line);
   void fetch_next();
-  void adopt();
+  void store_version();
   HttpClientRequest request(std::string target) const;
   HttpTarget target() const { return peers_.target(leader_).value(); }  // load_peers looked whether there is one
   // Ends the stream from within its own callback: by the loop, at the end of the iteration.
   void give_up(const std::string& why);
 
   EventLoop& loop_;
-  Ledger& ledger_;
+  HostState& host_state_;
   Endpoint leader_;
   Peers peers_;
   std::unique_ptr<HttpCall> stream_;
   std::unique_ptr<HttpCall> fetch_;
   std::string buffer_;
-  std::optional<Adoption> adoption_;
+  std::optional<ArrivingVersion> arriving_;
   Timer pause_;  // before the next attempt; also fires at once to leave a callback
   Timer silence_;
   uint64_t pause_ms_ = kFirstPauseMs;

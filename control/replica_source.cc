@@ -11,9 +11,9 @@ namespace tidegate {
 
 using nlohmann::json;
 
-ReplicaSource::ReplicaSource(EventLoop& loop, Ledger& ledger, std::string node)
-    : ledger_(ledger), node_(std::move(node)), alive_(loop, [this] { keep_alive(); }) {
-  ledger_.subscribe([this](const LedgerChange&) { push_all(); });
+ReplicaSource::ReplicaSource(EventLoop& loop, HostState& host_state, std::string node)
+    : host_state_(host_state), node_(std::move(node)), alive_(loop, [this] { keep_alive(); }) {
+  host_state_.subscribe([this](const HostStateChange&) { push_all(); });
   alive_.arm_after_ms(kAliveMs);
 }
 
@@ -37,7 +37,7 @@ void ReplicaSource::add_routes(RouteTable& table) {
              {},
              {},
              [this](const ApiCall& call) {
-               Result<std::string> bytes = ledger_.store().object(call.path.at("hash"));
+               Result<std::string> bytes = host_state_.store().object(call.path.at("hash"));
                if (!bytes) return call.respond(problem(404, "no_such_object", bytes.error().message));
                call.respond(HttpResponse::text(200, std::move(*bytes), "application/octet-stream"));
              }});
@@ -50,9 +50,9 @@ void ReplicaSource::open(const ApiCall& call) {
   stream->sent = {version, number_parameter(call, "words", 0), number_parameter(call, "purge", 0)};
   // The same number with another content is another version: send ours.
   const std::string digest = call.request().parameter("digest").value_or("");
-  if (version == ledger_.head().version) {
-    if (digest == ledger_.manifest().digest) {
-      stream->sent_entries = ledger_.manifest().entries;
+  if (version == host_state_.head().version) {
+    if (digest == host_state_.manifest().digest) {
+      stream->sent_entries = host_state_.manifest().entries;
     } else {
       stream->sent.version = 0;
     }
@@ -62,7 +62,7 @@ void ReplicaSource::open(const ApiCall& call) {
     if (const auto closed = weak.lock()) closed->gone = true;
   });
   streams_[next_id_++] = stream;
-  write(*stream, {{"type", "hello"}, {"node", node_}, {"head", to_json(ledger_.head())}});
+  write(*stream, {{"type", "hello"}, {"node", node_}, {"head", to_json(host_state_.head())}});
   push(*stream);
   sweep();
 }
@@ -73,14 +73,14 @@ void ReplicaSource::push_all() {
 }
 
 void ReplicaSource::push(Stream& stream) {
-  const StateHead& head = ledger_.head();
+  const StateHead& head = host_state_.head();
   if (stream.sent.version != head.version) push_version(stream);
-  if (stream.sent.words != head.words) {
-    write(stream, {{"type", "words"}, {"words", to_json(*ledger_.words())}});
-    stream.sent.words = head.words;
+  if (stream.sent.live_state != head.live_state) {
+    write(stream, {{"type", "words"}, {"words", to_json(*host_state_.live_state())}});
+    stream.sent.live_state = head.live_state;
   }
   while (!stream.gone && stream.sent.purge < head.purge) {
-    const Result<std::vector<Purge>> purges = ledger_.store().purges_after(stream.sent.purge, kPurgesAtOnce);
+    const Result<std::vector<Purge>> purges = host_state_.store().purges_after(stream.sent.purge, kPurgesAtOnce);
     if (!purges || purges->empty()) break;  // older ones were trimmed: the follower takes up from the next
     for (const Purge& purge : *purges) write(stream, {{"type", "purge"}, {"purge", to_json(purge)}});
     stream.sent.purge = purges->back().sequence;
@@ -88,12 +88,12 @@ void ReplicaSource::push(Stream& stream) {
 }
 
 void ReplicaSource::push_version(Stream& stream) {
-  const Manifest& manifest = ledger_.manifest();
+  const Manifest& manifest = host_state_.manifest();
   json objects = json::object();
   size_t inline_bytes = 0;
   for (const ObjectChange& change : compare(stream.sent_entries, manifest.entries)) {
     if (change.new_hash.empty()) continue;
-    const Result<std::string> bytes = ledger_.store().object(change.new_hash);
+    const Result<std::string> bytes = host_state_.store().object(change.new_hash);
     if (!bytes || inline_bytes + bytes->size() > kMaxInlineBytes) continue;
     inline_bytes += bytes->size();
     objects[change.new_hash] = base64_encode(*bytes);

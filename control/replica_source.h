@@ -13,7 +13,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/route_table.h"
 #include "core/event_loop.h"
 
@@ -26,7 +26,7 @@ class ReplicaSource {
   static constexpr size_t kMaxInlineBytes = 256 << 10;
   static constexpr size_t kPurgesAtOnce = 1'000;
 
-  ReplicaSource(EventLoop& loop, Ledger& ledger, std::string node);
+  ReplicaSource(EventLoop& loop, HostState& host_state, std::string node);
   void add_routes(RouteTable& table);
   size_t followers() const { return streams_.size(); }
 
@@ -46,7 +46,7 @@ class ReplicaSource {
   void sweep();
   void keep_alive();
 
-  Ledger& ledger_;
+  HostState& host_state_;
   std::string node_;
   std::map<uint64_t, std::shared_ptr<Stream>> streams_;
   uint64_t next_id_ = 0;

@@ -9,11 +9,11 @@ namespace tidegate {
 
 using nlohmann::json;
 
-const char* name(AdminState state) { return state == AdminState::drained ? "drained" : "down"; }
+const char* name(OverrideState state) { return state == OverrideState::drained ? "drained" : "down"; }
 
-std::optional<AdminState> parse_admin_state(std::string_view text) {
-  if (text == "drained") return AdminState::drained;
-  if (text == "down") return AdminState::down;
+std::optional<OverrideState> parse_override_state(std::string_view text) {
+  if (text == "drained") return OverrideState::drained;
+  if (text == "down") return OverrideState::down;
   return std::nullopt;
 }
 
@@ -30,7 +30,7 @@ const char* name(PurgeKind kind) {
 }
 
 json to_json(const StateHead& head) {
-  return {{"version", head.version}, {"words", head.words}, {"purge", head.purge}};
+  return {{"version", head.version}, {"words", head.live_state}, {"purge", head.purge}};
 }
 
 json to_json(const Manifest& manifest, bool with_entries) {
@@ -49,17 +49,19 @@ json to_json(const Manifest& manifest, bool with_entries) {
   return result;
 }
 
-json to_json(const AdminWord& word) {
-  return {{"state", name(word.state)}, {"by", word.by}, {"note", word.note}, {"since_ns", word.since_ns}};
+json to_json(const Override& record) {
+  return {{"state", name(record.state)}, {"by", record.by}, {"note", record.note}, {"since_ns", record.since_ns}};
 }
 
-json to_json(const HealthWord& word) { return {{"up", word.up}, {"reason", word.reason}, {"since_ns", word.since_ns}}; }
+json to_json(const HealthVerdict& record) {
+  return {{"up", record.up}, {"reason", record.reason}, {"since_ns", record.since_ns}};
+}
 
-json to_json(const Words& words) {
+json to_json(const LiveState& live_state) {
   json admin = json::object(), health = json::object();
-  for (const auto& [key, word] : words.admin) admin[key] = to_json(word);
-  for (const auto& [key, word] : words.health) health[key] = to_json(word);
-  return {{"sequence", words.sequence}, {"admin", std::move(admin)}, {"health", std::move(health)}};
+  for (const auto& [key, record] : live_state.overrides) admin[key] = to_json(record);
+  for (const auto& [key, record] : live_state.health) health[key] = to_json(record);
+  return {{"sequence", live_state.sequence}, {"admin", std::move(admin)}, {"health", std::move(health)}};
 }
 
 json to_json(const Purge& purge) {
@@ -166,24 +168,24 @@ Result<Manifest> manifest_from_json(const json& object) {
   return checked(reader, std::move(manifest));
 }
 
-Result<Words> words_from_json(const json& object) {
+Result<LiveState> live_state_from_json(const json& object) {
   Reader reader(object, "words");
-  Words words;
-  words.sequence = reader.number("sequence");
+  LiveState live_state;
+  live_state.sequence = reader.number("sequence");
   for (const auto& [key, value] : reader.child("admin", json::value_t::object).items()) {
-    Reader word(value, "admin word");
-    const std::optional<AdminState> state = parse_admin_state(word.text("state"));
-    words.admin[key] = {state.value_or(AdminState::drained), word.text("by"), word.text("note"),
-                        word.number("since_ns")};
-    if (!word.error().empty()) return fail(word.error());
-    if (!state) return fail("admin word: state is neither drained nor down");
+    Reader record(value, "override");
+    const std::optional<OverrideState> state = parse_override_state(record.text("state"));
+    live_state.overrides[key] = {state.value_or(OverrideState::drained), record.text("by"), record.text("note"),
+                                 record.number("since_ns")};
+    if (!record.error().empty()) return fail(record.error());
+    if (!state) return fail("override: state is neither drained nor down");
   }
   for (const auto& [key, value] : reader.child("health", json::value_t::object).items()) {
-    Reader word(value, "health word");
-    words.health[key] = {word.boolean("up"), word.text("reason"), word.number("since_ns")};
-    if (!word.error().empty()) return fail(word.error());
+    Reader record(value, "health verdict");
+    live_state.health[key] = {record.boolean("up"), record.text("reason"), record.number("since_ns")};
+    if (!record.error().empty()) return fail(record.error());
   }
-  return checked(reader, std::move(words));
+  return checked(reader, std::move(live_state));
 }
 
 Result<Purge> purge_from_json(const json& object) {

@@ -8,17 +8,17 @@
 #include <vector>
 
 #include "conf/fault.h"
+#include "conf/live_state.h"
 #include "conf/state_store.h"
-#include "conf/words.h"
 #include "core/result.h"
 
 namespace tidegate {
 
 nlohmann::json to_json(const StateHead& head);
 nlohmann::json to_json(const Manifest& manifest, bool with_entries);
-nlohmann::json to_json(const AdminWord& word);
-nlohmann::json to_json(const HealthWord& word);
-nlohmann::json to_json(const Words& words);
+nlohmann::json to_json(const Override& record);
+nlohmann::json to_json(const HealthVerdict& record);
+nlohmann::json to_json(const LiveState& live_state);
 nlohmann::json to_json(const Purge& purge);
 nlohmann::json to_json(const AuditRecord& record);
 nlohmann::json to_json(const Fault& fault);
@@ -27,13 +27,13 @@ nlohmann::json to_json(const std::vector<Fault>& faults);
 // From another control. Missing or mistyped members are an Error that names the first one.
 Result<StateHead> head_from_json(const nlohmann::json& json);
 Result<Manifest> manifest_from_json(const nlohmann::json& json);
-Result<Words> words_from_json(const nlohmann::json& json);
+Result<LiveState> live_state_from_json(const nlohmann::json& json);
 Result<Purge> purge_from_json(const nlohmann::json& json);
 // From the API, for the command line.
 std::vector<Fault> faults_from_json(const nlohmann::json& json);
 
-const char* name(AdminState state);
-std::optional<AdminState> parse_admin_state(std::string_view text);
+const char* name(OverrideState state);
+std::optional<OverrideState> parse_override_state(std::string_view text);
 const char* name(PurgeKind kind);
 
 }  // namespace tidegate

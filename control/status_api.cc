@@ -7,7 +7,7 @@ namespace tidegate {
 
 using nlohmann::json;
 
-void add_status_routes(RouteTable& table, Ledger& ledger, Fleet& fleet, AppliedWaits& waits) {
+void add_status_routes(RouteTable& table, HostState& host_state, Fleet& fleet, AppliedWaits& waits) {
   table.add({"GET",
              "/v1/status",
              Role::viewer,
@@ -27,9 +27,9 @@ void add_status_routes(RouteTable& table, Ledger& ledger, Fleet& fleet, AppliedW
               QueryParameter::number("words", "default: in force"), QueryParameter::number("purge", "default: 0"),
               QueryParameter::number("timeout", "milliseconds (10000)", 0, kMaxWaitMs)},
              {},
-             [&ledger, &waits](const ApiCall& call) {
-               const StateHead wanted{number_parameter(call, "version", ledger.head().version),
-                                      number_parameter(call, "words", ledger.head().words),
+             [&host_state, &waits](const ApiCall& call) {
+               const StateHead wanted{number_parameter(call, "version", host_state.head().version),
+                                      number_parameter(call, "words", host_state.head().live_state),
                                       number_parameter(call, "purge", 0)};
                waits.answer_when_applied(call, wanted, number_parameter(call, "timeout", kDefaultWaitMs),
                                          json::object());

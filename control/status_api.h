@@ -5,12 +5,12 @@
 
 #include "control/applied_waits.h"
 #include "control/fleet.h"
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/route_table.h"
 
 namespace tidegate {
 
-void add_status_routes(RouteTable& table, Ledger& ledger, Fleet& fleet, AppliedWaits& waits);
+void add_status_routes(RouteTable& table, HostState& host_state, Fleet& fleet, AppliedWaits& waits);
 // This host's planes, for other controls: /v1/node/...
 void add_node_routes(RouteTable& table, Fleet& fleet);
 

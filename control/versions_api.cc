@@ -20,16 +20,16 @@ constexpr uint64_t kDefaultListed = 100;
 
 class VersionsApi {
  public:
-  VersionsApi(Ledger& ledger, LongCalls& long_calls) : ledger_(ledger), long_calls_(long_calls) {}
+  VersionsApi(HostState& host_state, LongCalls& long_calls) : host_state_(host_state), long_calls_(long_calls) {}
 
   void list(const ApiCall& call) {
     const Result<std::vector<Manifest>> versions =
-        ledger_.store().list_versions(number_parameter(call, "limit", kDefaultListed));
+        host_state_.store().list_versions(number_parameter(call, "limit", kDefaultListed));
     if (!versions) return call.respond(store_failure(versions.error()));
     json list = json::array();
     for (const Manifest& manifest : *versions) list.push_back(to_json(manifest, false));
     call.respond(HttpResponse::json(
-        200, dump({{"in_force", ledger_.manifest().version}, {"versions", std::move(list)}}) + "\n"));
+        200, dump({{"in_force", host_state_.manifest().version}, {"versions", std::move(list)}}) + "\n"));
   }
 
   void get(const ApiCall& call) {
@@ -38,7 +38,7 @@ class VersionsApi {
   }
 
   void diff(const ApiCall& call) {
-    const uint64_t head = ledger_.manifest().version;
+    const uint64_t head = host_state_.manifest().version;
     const uint64_t to = number_parameter(call, "to", head);
     const uint64_t from = number_parameter(call, "from", to == 0 ? 0 : to - 1);
     const std::optional<Manifest> before = find(call, std::to_string(from));
@@ -47,7 +47,7 @@ class VersionsApi {
     if (!after) return;
     long_calls_.answer(call, [this, from, to, changes = compare(before->entries, after->entries)] {
       return HttpResponse::json(
-          200, dump({{"from", from}, {"to", to}, {"changes", describe_changes(ledger_.store(), changes)}}) + "\n");
+          200, dump({{"from", from}, {"to", to}, {"changes", describe_changes(host_state_.store(), changes)}}) + "\n");
     });
   }
 
@@ -63,7 +63,7 @@ class VersionsApi {
     Change change;
     change.of_base = change.needs_precondition = false;
     change.examine = [this, manifest = *manifest](const Manifest&) -> Examined {
-      Result<Candidate> candidate = candidate_of(ledger_, manifest);
+      Result<Candidate> candidate = candidate_of(host_state_, manifest);
       if (!candidate) return {store_failure(candidate.error()), {}};
       return {{}, *std::move(candidate)};
     };
@@ -77,7 +77,7 @@ class VersionsApi {
 
   void audit(const ApiCall& call) {
     const Result<std::vector<AuditRecord>> records =
-        ledger_.store().audit_newest(number_parameter(call, "limit", kDefaultListed));
+        host_state_.store().audit_newest(number_parameter(call, "limit", kDefaultListed));
     if (!records) return call.respond(store_failure(records.error()));
     json list = json::array();
     for (const AuditRecord& record : *records) list.push_back(to_json(record));
@@ -93,20 +93,20 @@ class VersionsApi {
       return std::nullopt;
     }
     if (*number == 0) return Manifest{};
-    Result<Manifest> manifest = ledger_.store().manifest(*number);
+    Result<Manifest> manifest = host_state_.store().manifest(*number);
     if (manifest) return std::move(*manifest);
     call.respond(problem(404, "no_such_version", fmt::format("there is no version {}", *number)));
     return std::nullopt;
   }
 
-  Ledger& ledger_;
+  HostState& host_state_;
   LongCalls& long_calls_;
 };
 
 }  // namespace
 
-void add_version_routes(RouteTable& table, Ledger& ledger, LongCalls& long_calls) {
-  const auto api = std::make_shared<VersionsApi>(ledger, long_calls);
+void add_version_routes(RouteTable& table, HostState& host_state, LongCalls& long_calls) {
+  const auto api = std::make_shared<VersionsApi>(host_state, long_calls);
   const auto handler = [api](void (VersionsApi::*member)(const ApiCall&)) {
     return [api, member](const ApiCall& call) { (api.get()->*member)(call); };
   };

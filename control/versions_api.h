@@ -2,12 +2,12 @@
 // The history over REST: versions, what changed between them, the way back, and the audit trail.
 #pragma once
 
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/long_calls.h"
 #include "control/route_table.h"
 
 namespace tidegate {
 
-void add_version_routes(RouteTable& table, Ledger& ledger, LongCalls& long_calls);
+void add_version_routes(RouteTable& table, HostState& host_state, LongCalls& long_calls);
 
 }  // namespace tidegate

@@ -14,7 +14,9 @@ namespace tidegate {
 
 using nlohmann::json;
 
-std::string event_id(const StateHead& head) { return fmt::format("{}.{}.{}", head.version, head.words, head.purge); }
+std::string event_id(const StateHead& head) {
+  return fmt::format("{}.{}.{}", head.version, head.live_state, head.purge);
+}
 
 std::optional<StateHead> parse_event_id(std::string_view text) {
   uint64_t numbers[3] = {};
@@ -29,12 +31,12 @@ std::optional<StateHead> parse_event_id(std::string_view text) {
   return StateHead{numbers[0], numbers[1], numbers[2]};
 }
 
-Watch::Watch(EventLoop& loop, Ledger& ledger, Fleet& fleet)
-    : ledger_(ledger),
+Watch::Watch(EventLoop& loop, HostState& host_state, Fleet& fleet)
+    : host_state_(host_state),
       fleet_(fleet),
       heartbeat_(loop, [this] { heartbeat(); }),
       applied_(loop, [this] { ask_applied(); }) {
-  ledger_.subscribe([this](const LedgerChange&) { on_change(); });
+  host_state_.subscribe([this](const HostStateChange&) { on_change(); });
   heartbeat_.arm_after_ms(kHeartbeatMs);
 }
 
@@ -52,7 +54,7 @@ void Watch::add_routes(RouteTable& table) {
 void Watch::open(const ApiCall& call) {
   const auto stream = std::make_shared<Stream>();
   stream->exchange = call.exchange;
-  stream->sent = ledger_.head();
+  stream->sent = host_state_.head();
   const std::string_view last_seen = call.request().header("last-event-id");
   if (!last_seen.empty()) {
     const std::optional<StateHead> head = parse_event_id(last_seen);
@@ -65,7 +67,7 @@ void Watch::open(const ApiCall& call) {
   });
   streams_[next_id_++] = stream;
   // Sent at once, so that a client knows that it is watching, and from where.
-  send(*stream, "hello", {{"head", to_json(ledger_.head())}});
+  send(*stream, "hello", {{"head", to_json(host_state_.head())}});
   push(*stream);
   sweep();
 }
@@ -79,10 +81,10 @@ void Watch::on_change() {
 }
 
 void Watch::push(Stream& stream) {
-  const StateHead& head = ledger_.head();
+  const StateHead& head = host_state_.head();
   if (stream.sent.version < head.version) {
     const size_t missed = static_cast<size_t>(std::min<uint64_t>(head.version - stream.sent.version, kMaxReplayed));
-    Result<std::vector<Manifest>> versions = ledger_.store().list_versions(missed);
+    Result<std::vector<Manifest>> versions = host_state_.store().list_versions(missed);
     if (versions) {
       for (auto manifest = versions->rbegin(); manifest != versions->rend(); ++manifest) {
         if (manifest->version <= stream.sent.version) continue;
@@ -91,12 +93,12 @@ void Watch::push(Stream& stream) {
       }
     }
   }
-  if (stream.sent.words < head.words) {
-    stream.sent.words = head.words;
-    send(stream, "words", to_json(*ledger_.words()));
+  if (stream.sent.live_state < head.live_state) {
+    stream.sent.live_state = head.live_state;
+    send(stream, "words", to_json(*host_state_.live_state()));
   }
   if (stream.sent.purge < head.purge) {
-    const Result<std::vector<Purge>> purges = ledger_.store().purges_after(stream.sent.purge, kMaxReplayed);
+    const Result<std::vector<Purge>> purges = host_state_.store().purges_after(stream.sent.purge, kMaxReplayed);
     if (purges) {
       for (const Purge& purge : *purges) {
         stream.sent.purge = purge.sequence;

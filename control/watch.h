@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watch: GET /v1/watch, server-sent events (WHATWG HTML §9.2) of everything that moves: version, words, purge, applied.
-// An event's id is the head after it ("version.words.purge"); with it as Last-Event-ID a client gets what it missed:
-// each version, each purge, and the words as they are now. A watcher costs a descriptor, not a thread.
+// Watch: GET /v1/watch, server-sent events (WHATWG HTML §9.2) of everything that moves: version, live state, purge,
+// applied. An event's id is the head after it ("version.words.purge"); with it as Last-Event-ID a client gets what it
+// missed: each version, each purge, and the live state as they are now. A watcher costs a descriptor, not a thread.
 #pragma once
 
 #include <map>
@@ -11,7 +11,7 @@
 #include <string>
 
 #include "control/fleet.h"
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "control/route_table.h"
 #include "core/event_loop.h"
 
@@ -24,7 +24,7 @@ class Watch {
   static constexpr uint64_t kAppliedPatienceMs = 10'000;
   static constexpr size_t kMaxReplayed = 1'000;
 
-  Watch(EventLoop& loop, Ledger& ledger, Fleet& fleet);
+  Watch(EventLoop& loop, HostState& host_state, Fleet& fleet);
   void add_routes(RouteTable& table);
   size_t watchers() const { return streams_.size(); }
 
@@ -45,7 +45,7 @@ class Watch {
   void ask_applied();
   void tell_applied(const nlohmann::json& status);
 
-  Ledger& ledger_;
+  HostState& host_state_;
   Fleet& fleet_;
   std::map<uint64_t, std::shared_ptr<Stream>> streams_;
   uint64_t next_id_ = 0;

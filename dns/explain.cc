@@ -35,15 +35,15 @@ Json site_name(const Model& model, uint32_t site) { return site == kNone ? Json(
 
 Json tell_geo(const IpAddress& client, const Tables& tables, bool nearest) {
   const Authority& authority = *tables.authority;
-  const GeoStory story = authority.geo->story(client);
+  const GeoExplanation explanation = authority.geo->explanation(client);
   const Located located = authority.geo->locate(client);
   Json order = Json::array();
   for (const uint32_t site : authority.geo->order(located)) order.push_back(authority.model->sites[site].name);
-  return {{"source", name(story.source)},
+  return {{"source", name(explanation.source)},
           {"located_as", GeoMap::located_as(client).to_string()},
-          {"site", site_name(*authority.model, story.site)},
-          {"latitude", story.location ? Json(story.location->latitude) : Json()},
-          {"longitude", story.location ? Json(story.location->longitude) : Json()},
+          {"site", site_name(*authority.model, explanation.site)},
+          {"latitude", explanation.location ? Json(explanation.location->latitude) : Json()},
+          {"longitude", explanation.location ? Json(explanation.location->longitude) : Json()},
           {"scope", nearest ? located.scope : 0},
           {"order", order}};
 }
@@ -182,7 +182,7 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
     told["steer"] = authority.model->steers[steer->model_index].name;
     told["policy"] = name_of(steer->policy);
     const auto family = rr_type == LDNS_RR_TYPE_AAAA ? IpAddress::Family::v6 : IpAddress::Family::v4;
-    const auto from = authority.geo->story(client).location;
+    const auto from = authority.geo->explanation(client).location;
     for (const Candidate& candidate : steer->of(family)) {
       told["candidates"].push_back(tell_candidate(candidate, family, *steer, from, tables));
     }

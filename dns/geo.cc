@@ -22,15 +22,15 @@ double distance_km(const Location& a, const Location& b) {
   return 2 * kEarthRadiusKm * std::asin(std::min(1.0, std::sqrt(h)));
 }
 
-const char* name(GeoStory::Source source) {
+const char* name(GeoExplanation::Source source) {
   switch (source) {
-    case GeoStory::Source::networks:
+    case GeoExplanation::Source::networks:
       return "networks";
-    case GeoStory::Source::mmdb:
+    case GeoExplanation::Source::mmdb:
       return "mmdb";
-    case GeoStory::Source::default_site:
+    case GeoExplanation::Source::default_site:
       return "default";
-    case GeoStory::Source::none:
+    case GeoExplanation::Source::none:
       return "none";
   }
   return "?";
@@ -249,7 +249,7 @@ Located GeoMap::locate(const IpAddress& address) const {
   return {entry.value, entry.length};
 }
 
-GeoStory GeoMap::story(const IpAddress& client) const {
+GeoExplanation GeoMap::explanation(const IpAddress& client) const {
   const IpAddress address = located_as(client);
   const GeoNetwork* longest = nullptr;
   for (const GeoNetwork& network : geo_.networks) {
@@ -258,13 +258,13 @@ GeoStory GeoMap::story(const IpAddress& client) const {
   }
   if (longest != nullptr) {
     const auto location = longest->site != kNone ? std::optional(sites_[longest->site].location) : longest->location;
-    return {GeoStory::Source::networks, longest->site, location};
+    return {GeoExplanation::Source::networks, longest->site, location};
   }
   if (mmdb_) {
-    if (const auto location = mmdb_->lookup(address)) return {GeoStory::Source::mmdb, kNone, location};
+    if (const auto location = mmdb_->lookup(address)) return {GeoExplanation::Source::mmdb, kNone, location};
   }
   if (geo_.default_site != kNone) {
-    return {GeoStory::Source::default_site, geo_.default_site, sites_[geo_.default_site].location};
+    return {GeoExplanation::Source::default_site, geo_.default_site, sites_[geo_.default_site].location};
   }
   return {};
 }

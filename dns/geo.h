@@ -32,12 +32,12 @@ struct Located {
 };
 
 // What is known of an address, for explain and the status page: told from the sources, not from the compiled map.
-struct GeoStory {
+struct GeoExplanation {
   enum class Source : uint8_t { networks, mmdb, default_site, none } source = Source::none;
   uint32_t site = kNone;  // where a site was named directly
   std::optional<Location> location;
 };
-const char* name(GeoStory::Source source);
+const char* name(GeoExplanation::Source source);
 
 // Kilometres along the great circle (haversine, mean Earth radius).
 double distance_km(const Location& a, const Location& b);
@@ -57,7 +57,7 @@ class GeoMap {
   std::span<const uint32_t> order(const Located& located) const {
     return std::span(orders_).subspan(located.order * ranked_.size(), ranked_.size());
   }
-  GeoStory story(const IpAddress& client) const;
+  GeoExplanation explanation(const IpAddress& client) const;
 
   size_t order_count() const { return ranked_.empty() ? 1 : orders_.size() / ranked_.size(); }
   size_t prefix_count() const { return v4_.size() + v6_.size(); }

@@ -61,8 +61,8 @@ std::shared_ptr<const Model> model_of(int64_t backends) {
 
 void snapshot_after_a_word(benchmark::State& state) {
   const std::shared_ptr<const Model> model = model_of(state.range(0));
-  auto words = std::make_shared<Words>();
-  words->admin[backend_key("pool-0", "backend-3")] = {AdminState::drained, "ops", "", 0};
+  auto words = std::make_shared<LiveState>();
+  words->overrides[backend_key("pool-0", "backend-3")] = {OverrideState::drained, "ops", "", 0};
   for (auto _ : state) benchmark::DoNotOptimize(make_snapshot(1, "digest", model, words));
 }
 BENCHMARK(snapshot_after_a_word)->Arg(100)->Arg(10'000)->Unit(benchmark::kMicrosecond);

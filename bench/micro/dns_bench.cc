@@ -39,7 +39,7 @@ std::shared_ptr<const Tables> tables_of(int64_t hosts) {
   model->geo.default_site = 0;
   Node node;
   node.dns.enabled = true;
-  return *build_tables(make_snapshot(1, "digest", model, std::make_shared<const Words>()), node, nullptr);
+  return *build_tables(make_snapshot(1, "digest", model, std::make_shared<const LiveState>()), node, nullptr);
 }
 
 std::vector<uint8_t> question(std::string_view name, bool with_subnet) {

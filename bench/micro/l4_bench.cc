@@ -140,7 +140,7 @@ BENCHMARK(decide_hit)->Arg(1'000)->Arg(100'000)->Arg(1'000'000);
 void tables_after_one_change(benchmark::State& state) {
   Crowd crowd(state.range(0));
   Edge& edge = crowd.edge;
-  const auto words = std::make_shared<const Words>();
+  const auto words = std::make_shared<const LiveState>();
   uint32_t weight = 100;
   for (auto _ : state) {
     state.PauseTiming();

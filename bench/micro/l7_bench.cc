@@ -50,7 +50,7 @@ void choose_backend(benchmark::State& state, PoolPolicy policy) {
     backend.name = "b" + std::to_string(i);
     backend.addresses = {*IpAddress::parse("192.0.2.1")};
   }
-  const auto snapshot = make_snapshot(1, "digest", model, std::make_shared<const Words>());
+  const auto snapshot = make_snapshot(1, "digest", model, std::make_shared<const LiveState>());
   RuntimeRegistry registry;
   const BackendPool pool(*snapshot, 0, registry, kKey);
   uint64_t random = 1;

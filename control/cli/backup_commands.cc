@@ -38,7 +38,7 @@ void refuse(Cli& cli, const std::string& why) {
 std::string contents(const StateStore& store) {
   const Result<StateHead> head = store.head();
   if (!head) return head.error().message;
-  return fmt::format("version {}, words {}, purge {}", head->version, head->words, head->purge);
+  return fmt::format("version {}, words {}, purge {}", head->version, head->live_state, head->purge);
 }
 
 void backup(Cli& cli, const BackupArguments& arguments) {
@@ -72,7 +72,7 @@ void give_to_owner_of(const fs::path& state_dir, const fs::path& environment) {
   if (::stat(state_dir.c_str(), &owner) != 0) return;
   ::chmod(environment.c_str(), 02770);
   for (const fs::path& path : {environment, environment / "data.mdb", environment / "lock.mdb",
-                               environment / "writer.lock", state_dir / "bell"}) {
+                               environment / "writer.lock", state_dir / kNotifyFile}) {
     if (::chown(path.c_str(), owner.st_uid, owner.st_gid) != 0 && errno == EPERM) {
       fmt::print(stderr, "tidegate: {} is not given to the owner of {}: {}\n", path.string(), state_dir.string(),
                  std::strerror(errno));
@@ -114,7 +114,7 @@ void restore(Cli& cli, const BackupArguments& arguments) {
   if (!aside) return refuse(cli, aside.error().message);
   fs::rename(fresh, environment, error);
   if (error) return refuse(cli, fmt::format("cannot move {} into place: {}", fresh.string(), error.message()));
-  // Its first writer gives it the modes, and rings the bell by which the planes find it.
+  // Its first writer gives it the modes, and touches the notify file by which the planes find it.
   const Result<std::unique_ptr<StateStore>> store = StateStore::open(arguments.state_dir, StateStore::Mode::read_write);
   if (!store) return refuse(cli, store.error().message);
   give_to_owner_of(arguments.state_dir, environment);

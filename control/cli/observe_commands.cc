@@ -7,8 +7,8 @@
 
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
+#include "control/explanation_text.h"
 #include "control/json_bounds.h"
-#include "control/story.h"
 #include "core/event_loop.h"
 
 namespace tidegate::cli {
@@ -108,7 +108,7 @@ void explain_client(Cli& cli, const ExplainArguments& arguments) {
   fmt::print("{} asks for {} (version {})\n", paint(arguments.client, Tone::strong), paint(arguments.url, Tone::strong),
              number_member(*answer, "version"));
   for (const json& step : answer->value("steps", json::array())) {
-    const StoryLine line = tell_step(step);
+    const ExplanationLine line = describe_step(step);
     fmt::print("  {:<3} {}{}\n", line.plane, line.node.empty() ? "" : paint("on " + line.node + "  ", Tone::faint),
                line.what);
     if (!line.why.empty()) fmt::print("      {}\n", paint("because " + line.why, Tone::faint));

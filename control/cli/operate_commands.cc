@@ -16,13 +16,13 @@ namespace {
 
 using nlohmann::json;
 
-struct WordArguments {
+struct DrainArguments {
   std::string kind, name, note;
   bool down = false, wait = false;
 };
 
 // "/v1/admin/backend/origins/origin1"; nothing (and exit status 2) when the name does not fit the kind.
-std::optional<std::string> word_path(Cli& cli, const WordArguments& arguments) {
+std::optional<std::string> drain_path(Cli& cli, const DrainArguments& arguments) {
   const size_t slash = arguments.name.find('/');
   if (arguments.kind == "backend") {
     if (slash != std::string::npos && slash != 0 && slash + 1 != arguments.name.size()) {
@@ -36,7 +36,7 @@ std::optional<std::string> word_path(Cli& cli, const WordArguments& arguments) {
   return fmt::format("/v1/admin/{}/{}", arguments.kind, percent_encode(arguments.name));
 }
 
-void tell_word(Cli& cli, const json& answer, const WordArguments& arguments, std::string_view what) {
+void say_drained(Cli& cli, const json& answer, const DrainArguments& arguments, std::string_view what) {
   if (cli.json()) {
     fmt::print("{}\n", dump(answer));
   } else {
@@ -45,8 +45,8 @@ void tell_word(Cli& cli, const json& answer, const WordArguments& arguments, std
   if (arguments.wait) wait_until_applied(cli, 0, number_member(answer, "words"));
 }
 
-void drain(Cli& cli, const WordArguments& arguments) {
-  const std::optional<std::string> path = word_path(cli, arguments);
+void drain(Cli& cli, const DrainArguments& arguments) {
+  const std::optional<std::string> path = drain_path(cli, arguments);
   if (!path) return;
   ApiRequest request;
   request.method = "PUT";
@@ -55,18 +55,18 @@ void drain(Cli& cli, const WordArguments& arguments) {
   request.body = dump({{"state", arguments.down ? "down" : "drained"}, {"note", arguments.note}});
   const std::optional<json> answer = call(cli, std::move(request));
   if (answer)
-    tell_word(cli, *answer, arguments,
-              arguments.down ? "is taken down: nothing goes there" : "is drained: no new work goes there");
+    say_drained(cli, *answer, arguments,
+                arguments.down ? "is taken down: nothing goes there" : "is drained: no new work goes there");
 }
 
-void undrain(Cli& cli, const WordArguments& arguments) {
-  const std::optional<std::string> path = word_path(cli, arguments);
+void undrain(Cli& cli, const DrainArguments& arguments) {
+  const std::optional<std::string> path = drain_path(cli, arguments);
   if (!path) return;
   ApiRequest request;
   request.method = "DELETE";
   request.target = *path;
   const std::optional<json> answer = call(cli, std::move(request));
-  if (answer) tell_word(cli, *answer, arguments, "is in service again");
+  if (answer) say_drained(cli, *answer, arguments, "is in service again");
 }
 
 struct PurgeArguments {
@@ -106,7 +106,7 @@ void purge(Cli& cli, const PurgeArguments& arguments) {
 }  // namespace
 
 void add_operate_commands(CLI::App& app, Cli& cli) {
-  const auto word = std::make_shared<WordArguments>();
+  const auto word = std::make_shared<DrainArguments>();
   for (const bool draining : {true, false}) {
     CLI::App* command =
         draining ? add_command(app, "drain", "Give a backend, pool or site no new work; what runs there ends in peace",

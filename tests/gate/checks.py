@@ -105,8 +105,8 @@ def e2e(step, say, prefix="tg", build="build-test", options=(), words=""):
         last = line.rstrip() or last
         say(line.rstrip())
         if case := re.match(r" +(ok|FAIL) +(.*?)(?: \(([\d.]+) s\))?$", line.rstrip()):
-            step.add(case[2], float(case[3] or 0), "" if case[1] == "ok" else "see below")
-            text = []
+            text = [f"{case[2]} failed\n"]
+            step.add(case[2], float(case[3] or 0), "" if case[1] == "ok" else text[0])
         elif step.cases and step.cases[-1].failure:
             text.append(line)
             step.cases[-1].failure = "".join(text)

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from trees import ROOT
 
 FOLDER = ROOT / "build-results"
+TOLD_LINES = 40  # of a failure, in the verdict: a traceback, and what the daemons said last
 
 
 @dataclass
@@ -67,6 +68,8 @@ class Results:
         failed = [(step.name, case) for step in self.steps for case in step.failed]
         for step, case in failed:
             self.say(f"failed: {step}: {case.name}")
+            for line in case.failure.strip().splitlines()[:TOLD_LINES]:
+                self.say(f"    {line}")
         passed = sum(len(step.cases) for step in self.steps) - len(failed)
         if not passed and not failed:
             self.say("failed: no test ran")

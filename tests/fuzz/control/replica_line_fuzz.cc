@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What another control sends: manifests, words and purges as JSON. What is taken must come out the same.
+// What another control sends: manifests, live state and purges as JSON. What is taken must come out the same.
 
 #include <cstdint>
 #include <cstdlib>
@@ -15,9 +15,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)parse_event_id(text);
   const Result<nlohmann::json> line = parse_json(text);
   if (!line || !line->is_object()) return 0;
-  if (const Result<Words> words = words_from_json(line->value("words", nlohmann::json()))) {
-    const Result<Words> again = words_from_json(to_json(*words));
-    if (!again || again->health.size() != words->health.size()) std::abort();
+  if (const Result<LiveState> live_state = live_state_from_json(line->value("words", nlohmann::json()))) {
+    const Result<LiveState> again = live_state_from_json(to_json(*live_state));
+    if (!again || again->health.size() != live_state->health.size()) std::abort();
   }
   if (const Result<Manifest> manifest = manifest_from_json(line->value("manifest", nlohmann::json()))) {
     const Result<Manifest> again = manifest_from_json(to_json(*manifest, true));

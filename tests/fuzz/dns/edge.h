@@ -52,7 +52,7 @@ inline std::shared_ptr<const Tables> make_tables() {
   model->httpdns_service = {0, 1};
   Node node;
   node.dns.nsid = "fuzz";
-  const auto snapshot = make_snapshot(1, "digest", model, std::make_shared<const Words>());
+  const auto snapshot = make_snapshot(1, "digest", model, std::make_shared<const LiveState>());
   return build_tables(snapshot, node, nullptr).value();
 }
 

@@ -36,7 +36,7 @@ class FuzzedWorker {
     redirect.path = "/to/{where}";
     redirect.redirect = "https://{host}/{where}?{path}";
     model->routes.push_back(redirect);
-    const auto snapshot = make_snapshot(1, "fuzz", model, std::make_shared<Words>());
+    const auto snapshot = make_snapshot(1, "fuzz", model, std::make_shared<LiveState>());
     const auto plan = make_plan({snapshot, 0, {1, 2}, {3, 4}}, nullptr, registry_);
     auto adoption = std::make_shared<Adoption>();
     adoption->plan = std::make_unique<LocalPlan>(plan, *TlsContexts(nullptr).prepare(*plan));

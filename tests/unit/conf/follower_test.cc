@@ -120,10 +120,10 @@ int obey(const std::string& directory, Talk& talk) {
         done = store->commit_version(objects_of("pools: [{name: web, wieght: 1}]\n"), head, "t", "").has_value();
         break;
       case kHealth:
-        done = store->set_health_words({{"backend/web/a", HealthWord{step % 2 == 0, "refused", step}}}).has_value();
+        done = store->set_verdicts({{"backend/web/a", HealthVerdict{step % 2 == 0, "refused", step}}}).has_value();
         break;
       case kDrain:
-        done = store->set_admin_word("backend/web/a", AdminWord{}, "t").has_value();
+        done = store->set_override("backend/web/a", Override{}, "t").has_value();
         break;
       case kPurge:
         done = store->add_purge(PurgeKind::tag, "t", false, "t").has_value();
@@ -133,8 +133,8 @@ int obey(const std::string& directory, Talk& talk) {
         done = damage_purge(directory);
         break;
       case kAdoptLatePurges:  // purges of another host, whose log was trimmed up to 300
-        done = store->adopt_purge({301, PurgeKind::tag, "t", false, 1, "t"}).has_value() &&
-               store->adopt_purge({302, PurgeKind::tag, "t", false, 2, "t"}).has_value();
+        done = store->replicate_purge({301, PurgeKind::tag, "t", false, 1, "t"}).has_value() &&
+               store->replicate_purge({302, PurgeKind::tag, "t", false, 2, "t"}).has_value();
         break;
       default:
         return 2;
@@ -185,7 +185,7 @@ TEST_F(StateFollowerTest, WaitsForAStateThatIsNotThereYet) {
   tell(kHealth);  // there is a state, but no version
   tell(kCommit);
   ASSERT_TRUE(snapshots_are(1));
-  EXPECT_EQ(follower->current()->words->sequence, 1U);
+  EXPECT_EQ(follower->current()->live_state->sequence, 1U);
 }
 
 TEST_F(StateFollowerTest, WakesByTheBellNotByThePoll) {
@@ -207,7 +207,7 @@ TEST_F(StateFollowerTest, SharesTheModelWhenOnlyWordsChange) {
   ASSERT_TRUE(snapshots_are(2));
   EXPECT_EQ(heard_.snapshots[0]->model.get(), heard_.snapshots[1]->model.get());
   EXPECT_EQ(heard_.snapshots[1]->pools[0].backends[0].state, BackendState::draining);
-  EXPECT_EQ(follower->applied().words, 1U);
+  EXPECT_EQ(follower->applied().live_state, 1U);
 }
 
 TEST_F(StateFollowerTest, KeepsTheOldVersionWhenANewOneIsFaultyAndStillHearsWords) {
@@ -429,7 +429,7 @@ TEST_F(StateFollowerTest, FollowsAnotherStateThatWasPutInThePlaceOfItsOwn) {
   ASSERT_EQ(anew.talk().hear(), 1U);
   ASSERT_TRUE(snapshots_are(2));
   EXPECT_EQ(follower->current()->version, 1U);
-  EXPECT_TRUE(follower->current()->words->admin.empty());
+  EXPECT_TRUE(follower->current()->live_state->overrides.empty());
 }
 
 TEST_F(StateFollowerTest, FollowsAWriterThatCameBack) {

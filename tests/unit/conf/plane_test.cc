@@ -273,7 +273,7 @@ TEST(Plane, WaitsForAVersionThenFollowsItAndReportsWhatItRefuses) {
   EXPECT_EQ(plane.status()["version"], 1);
   EXPECT_EQ(plane.get("/healthz")->status, 200);
 
-  ASSERT_TRUE((*store)->set_admin_word("backend/web/a", AdminWord{}, "t"));
+  ASSERT_TRUE((*store)->set_override("backend/web/a", Override{}, "t"));
   ASSERT_TRUE(plane.logged("applied: version 1"));
   EXPECT_EQ(plane.status()["words"], 1);
 }
@@ -346,10 +346,10 @@ TEST(Plane, MayOpenAsManyFilesAsTheSystemLetsIt) {
 }
 
 TEST(PlaneOptions, AreParsed) {
-  std::vector<std::string> words = {"tidegate-test", "--state", "/s",        "--run",      "/r",
-                                    "--node",        "n",       "--metrics", "[::1]:9100", "--verbose"};
+  std::vector<std::string> live_state = {"tidegate-test", "--state", "/s",        "--run",      "/r",
+                                         "--node",        "n",       "--metrics", "[::1]:9100", "--verbose"};
   std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
+  for (std::string& record : live_state) argv.push_back(record.data());
   const PlaneOptions options = parse_plane_options(static_cast<int>(argv.size()), argv.data(), "test", "A test.");
   EXPECT_EQ(options.state_dir, "/s");
   EXPECT_EQ(options.run_dir, "/r");
@@ -360,9 +360,9 @@ TEST(PlaneOptions, AreParsed) {
 }
 
 TEST(PlaneOptions, EndWithStatusTwoOnMisuseAndZeroOnHelp) {
-  const auto parse = [](std::vector<std::string> words) {
+  const auto parse = [](std::vector<std::string> live_state) {
     std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
+    for (std::string& record : live_state) argv.push_back(record.data());
     parse_plane_options(static_cast<int>(argv.size()), argv.data(), "test", "A test.");
   };
   EXPECT_EXIT(parse({"tidegate-test", "--stat", "/s"}), ::testing::ExitedWithCode(2), "--stat");

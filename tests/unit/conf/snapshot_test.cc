@@ -11,7 +11,7 @@ namespace {
 // One pool "web" with a (weight 100) and b (weight 50), probed; a VIP at site "eu" with a service that uses the pool.
 struct Edge {
   Model model;
-  Words words;
+  LiveState live_state;
   uint64_t version = 7;
 
   Edge() {
@@ -32,17 +32,18 @@ struct Edge {
   }
   Pool& pool() { return model.pools[0]; }
   void verdict(const char* backend, bool up, const char* reason = "connect: refused") {
-    words.health[backend_key("web", backend)] = {up, up ? "" : reason, 1};
+    live_state.health[backend_key("web", backend)] = {up, up ? "" : reason, 1};
   }
   void both_up() {
     verdict("a", true);
     verdict("b", true);
   }
-  void admin(const std::string& key, AdminState state = AdminState::drained) {
-    words.admin[key] = {state, "ops", "upgrade", 1};
+  void admin(const std::string& key, OverrideState state = OverrideState::drained) {
+    live_state.overrides[key] = {state, "ops", "upgrade", 1};
   }
   std::shared_ptr<const Snapshot> snapshot() const {
-    return make_snapshot(version, "digest", std::make_shared<const Model>(model), std::make_shared<const Words>(words));
+    return make_snapshot(version, "digest", std::make_shared<const Model>(model),
+                         std::make_shared<const LiveState>(live_state));
   }
 };
 
@@ -92,7 +93,7 @@ const Case kCases[] = {
      up, up, "", "", true, true, true, false, true},
     {"drained", [](Edge& e) { e.both_up(), e.admin("backend/web/a"); }, draining, up, "drained by ops: upgrade", "",
      false, true, true, false, true},
-    {"taken down", [](Edge& e) { e.both_up(), e.admin("backend/web/a", AdminState::down); }, down, up,
+    {"taken down", [](Edge& e) { e.both_up(), e.admin("backend/web/a", OverrideState::down); }, down, up,
      "taken down by ops: upgrade", "", false, true, true, false, true},
     {"all drained: not even open uses them",
      [](Edge& e) { e.both_up(), e.admin("backend/web/a"), e.admin("backend/web/b"); }, draining, draining,
@@ -100,7 +101,7 @@ const Case kCases[] = {
     {"pool drained", [](Edge& e) { e.both_up(), e.admin("pool/web"); }, draining, draining,
      "pool drained by ops: upgrade", "pool drained by ops: upgrade", false, false, false, false, false},
     {"pool down and backend drained: the worse holds, both are told",
-     [](Edge& e) { e.both_up(), e.admin("backend/web/a"), e.admin("pool/web", AdminState::down); }, down, down,
+     [](Edge& e) { e.both_up(), e.admin("backend/web/a"), e.admin("pool/web", OverrideState::down); }, down, down,
      "drained by ops: upgrade; pool taken down by ops: upgrade", "pool taken down by ops: upgrade", false, false, false,
      false, false},
     {"weight 0 drains", [](Edge& e) { e.both_up(), e.pool().backends[1].weight = 0; }, up, draining, "", "weight 0",
@@ -161,14 +162,14 @@ TEST(Snapshot, TakesAVipDownWhenAnyOfItsServicesHasNoPool) {
   service.vip = 0;
   service.pool = 1;
   EXPECT_TRUE(edge.snapshot()->vip_up[0]);
-  edge.words.admin["backend/dead/c"] = {};
+  edge.live_state.overrides["backend/dead/c"] = {};
   EXPECT_FALSE(edge.snapshot()->vip_up[0]);
 }
 
 TEST(Snapshot, SharesTheModelBetweenWords) {
   const auto model = std::make_shared<const Model>();
-  const auto first = make_snapshot(1, "", model, std::make_shared<const Words>());
-  const auto second = make_snapshot(1, "", model, std::make_shared<const Words>());
+  const auto first = make_snapshot(1, "", model, std::make_shared<const LiveState>());
+  const auto second = make_snapshot(1, "", model, std::make_shared<const LiveState>());
   EXPECT_EQ(first->model.get(), second->model.get());
 }
 

@@ -40,7 +40,7 @@ class DamagedState : public ::testing::Test {
       objects[version + 1].bytes += "x";
       ASSERT_TRUE((*store)->commit_version(objects, version, "ann", "comment"));
     }
-    ASSERT_TRUE((*store)->set_health_words({{"backend/a/b", HealthWord{true, "", 1}}}));
+    ASSERT_TRUE((*store)->set_verdicts({{"backend/a/b", HealthVerdict{true, "", 1}}}));
     ASSERT_TRUE((*store)->add_purge(PurgeKind::tag, "t", false, "ops"));
     store->reset();
     sound_ = read_file(data_path());
@@ -59,8 +59,8 @@ class DamagedState : public ::testing::Test {
     if (!manifest) return manifest.error();
     const Result<std::vector<ConfigObject>> objects = (*store)->objects(*manifest);
     if (!objects) return objects.error();
-    const Result<Words> words = (*store)->words();
-    if (!words) return words.error();
+    const Result<LiveState> live_state = (*store)->live_state();
+    if (!live_state) return live_state.error();
     const Result<std::vector<Purge>> purges = (*store)->purges_after(0, 100);
     if (!purges) return purges.error();
     const Result<std::vector<AuditRecord>> audits = (*store)->audit_newest(100);

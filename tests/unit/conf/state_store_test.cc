@@ -74,14 +74,14 @@ TEST(StateStore, IsCopiedWholeWhileItsWriterGoesOn) {
   const TempDir directory, copy;
   const auto store = open(directory.path());
   ASSERT_TRUE(store->commit_version(pools(50), 0, "ann", "first"));
-  ASSERT_TRUE(store->set_health_words({{"backend/a/b", HealthWord{true, "", 1}}}));
+  ASSERT_TRUE(store->set_verdicts({{"backend/a/b", HealthVerdict{true, "", 1}}}));
   std::filesystem::create_directories(copy / "state");
   ASSERT_TRUE(store->copy_to(copy / "state"));
   ASSERT_TRUE(store->commit_version(pools(51), 1, "ann", "second"));
   EXPECT_FALSE(store->copy_to(copy / "state")) << "nothing is over-written";
   const auto copied = open(copy.path());
   EXPECT_EQ(copied->head()->version, 1U);
-  EXPECT_EQ(copied->head()->words, 1U);
+  EXPECT_EQ(copied->head()->live_state, 1U);
   EXPECT_EQ(entry_count(copied->objects(*copied->manifest(1))), 50U);
   EXPECT_TRUE(copied->commit_version(pools(2), 1, "bob", "from here on"));
 }
@@ -159,29 +159,29 @@ TEST(StateStore, ForgetsTheOldestVersionsAndTheObjectsThatOnlyTheyNamed) {
 TEST(StateStore, KeepsWordsBesideVersions) {
   const TempDir directory;
   const auto store = open(directory.path());
-  EXPECT_EQ(*store->set_admin_word("backend/web/a", AdminWord{AdminState::drained, "ops", "upgrade", 5}, "ops"), 1U);
-  EXPECT_EQ(*store->set_health_words(
-                {{"backend/web/a", HealthWord{false, "refused", 6}}, {"backend/web/b", HealthWord{true, "", 7}}}),
+  EXPECT_EQ(*store->set_override("backend/web/a", Override{OverrideState::drained, "ops", "upgrade", 5}, "ops"), 1U);
+  EXPECT_EQ(*store->set_verdicts(
+                {{"backend/web/a", HealthVerdict{false, "refused", 6}}, {"backend/web/b", HealthVerdict{true, "", 7}}}),
             2U);
-  Result<Words> words = store->words();
-  EXPECT_EQ(words->sequence, 2U);
-  EXPECT_EQ(words->admin.at("backend/web/a").note, "upgrade");
-  EXPECT_EQ(words->health.at("backend/web/a").reason, "refused");
-  EXPECT_EQ(words->health.at("backend/web/a").since_ns, 6U);
-  EXPECT_TRUE(words->health.at("backend/web/b").up);
-  EXPECT_EQ(*store->set_admin_word("backend/web/a", std::nullopt, "ops"), 3U);
-  EXPECT_TRUE(store->words()->admin.empty());
+  Result<LiveState> live_state = store->live_state();
+  EXPECT_EQ(live_state->sequence, 2U);
+  EXPECT_EQ(live_state->overrides.at("backend/web/a").note, "upgrade");
+  EXPECT_EQ(live_state->health.at("backend/web/a").reason, "refused");
+  EXPECT_EQ(live_state->health.at("backend/web/a").since_ns, 6U);
+  EXPECT_TRUE(live_state->health.at("backend/web/b").up);
+  EXPECT_EQ(*store->set_override("backend/web/a", std::nullopt, "ops"), 3U);
+  EXPECT_TRUE(store->live_state()->overrides.empty());
   EXPECT_EQ(store->audit_newest(1)->front().action, "undrain");
 }
 
 TEST(StateStore, DoesNotMoveTheSequenceForVerdictsThatSayNothingNew) {
   const TempDir directory;
   const auto store = open(directory.path());
-  const HealthWord up{true, "", 7};
-  EXPECT_EQ(*store->set_health_words({{"backend/web/a", up}}), 1U);
-  EXPECT_EQ(*store->set_health_words({{"backend/web/a", up}}), 1U);
-  EXPECT_EQ(*store->set_health_words({{"backend/web/none", std::nullopt}}), 1U);
-  EXPECT_EQ(*store->set_health_words({{"backend/web/a", std::nullopt}}), 2U);
+  const HealthVerdict up{true, "", 7};
+  EXPECT_EQ(*store->set_verdicts({{"backend/web/a", up}}), 1U);
+  EXPECT_EQ(*store->set_verdicts({{"backend/web/a", up}}), 1U);
+  EXPECT_EQ(*store->set_verdicts({{"backend/web/none", std::nullopt}}), 1U);
+  EXPECT_EQ(*store->set_verdicts({{"backend/web/a", std::nullopt}}), 2U);
 }
 
 TEST(StateStore, NumbersPurgesAndKeepsTheNewest) {
@@ -209,31 +209,31 @@ TEST(StateStore, AdoptsWhatAnotherHostDecided) {
   const auto copy = open(here.path());
   auto all_but_one = objects;
   all_but_one.pop_back();
-  EXPECT_THAT(copy->adopt_version(manifest, all_but_one).error().message, HasSubstr("is missing"));
+  EXPECT_THAT(copy->replicate_version(manifest, all_but_one).error().message, HasSubstr("is missing"));
   auto forged = objects;
   forged[0].second = "forged";
-  EXPECT_THAT(copy->adopt_version(manifest, forged).error().message, HasSubstr("not what its hash says"));
+  EXPECT_THAT(copy->replicate_version(manifest, forged).error().message, HasSubstr("not what its hash says"));
   Manifest mixed_up = manifest;
   mixed_up.entries.pop_back();
-  EXPECT_THAT(copy->adopt_version(mixed_up, objects).error().message, HasSubstr("not what its digest says"));
+  EXPECT_THAT(copy->replicate_version(mixed_up, objects).error().message, HasSubstr("not what its digest says"));
   EXPECT_EQ(copy->head()->version, 0U);
 
-  ASSERT_TRUE(copy->adopt_version(manifest, objects));
+  ASSERT_TRUE(copy->replicate_version(manifest, objects));
   EXPECT_EQ(copy->head()->version, 2U);
   EXPECT_EQ(copy->manifest(2)->comment, "second");
-  EXPECT_THAT(copy->adopt_version(manifest, objects).error().message, HasSubstr("conflict"));
+  EXPECT_THAT(copy->replicate_version(manifest, objects).error().message, HasSubstr("conflict"));
 
-  ASSERT_TRUE(truth->set_health_words({{"backend/web/a", HealthWord{false, "refused", 6}}}));
-  ASSERT_TRUE(truth->set_admin_word("site/eu", AdminWord{}, "ops"));
-  ASSERT_TRUE(copy->adopt_words(*truth->words()));
-  EXPECT_EQ(copy->words()->sequence, 2U);
-  EXPECT_EQ(copy->words()->admin.size(), 1U);
-  ASSERT_TRUE(truth->set_admin_word("site/eu", std::nullopt, "ops"));
-  ASSERT_TRUE(copy->adopt_words(*truth->words()));
-  EXPECT_TRUE(copy->words()->admin.empty());
+  ASSERT_TRUE(truth->set_verdicts({{"backend/web/a", HealthVerdict{false, "refused", 6}}}));
+  ASSERT_TRUE(truth->set_override("site/eu", Override{}, "ops"));
+  ASSERT_TRUE(copy->replicate_live_state(*truth->live_state()));
+  EXPECT_EQ(copy->live_state()->sequence, 2U);
+  EXPECT_EQ(copy->live_state()->overrides.size(), 1U);
+  ASSERT_TRUE(truth->set_override("site/eu", std::nullopt, "ops"));
+  ASSERT_TRUE(copy->replicate_live_state(*truth->live_state()));
+  EXPECT_TRUE(copy->live_state()->overrides.empty());
 
-  ASSERT_TRUE(copy->adopt_purge({40, PurgeKind::url, "http://x/", false, 1, "ops"}));
-  ASSERT_TRUE(copy->adopt_purge({40, PurgeKind::url, "http://x/", false, 1, "ops"}));
+  ASSERT_TRUE(copy->replicate_purge({40, PurgeKind::url, "http://x/", false, 1, "ops"}));
+  ASSERT_TRUE(copy->replicate_purge({40, PurgeKind::url, "http://x/", false, 1, "ops"}));
   EXPECT_EQ(copy->head()->purge, 40U);
   EXPECT_EQ(copy->purges_after(0, 10)->size(), 1U);
 }
@@ -310,7 +310,7 @@ TEST(StateStore, ShowsItsReadersWholeVersionsWhileItWrites) {
     ASSERT_EQ(entry_count(reader->objects(*manifest)), (seen - 1) % 20 + 1);
   }
   EXPECT_EQ(writer.wait(), 0);
-  EXPECT_THAT(reader->set_health_words({}).error().message, HasSubstr("reading only"));
+  EXPECT_THAT(reader->set_verdicts({}).error().message, HasSubstr("reading only"));
   EXPECT_FALSE(reader->kept_answer("asked")) << "answers are its writer's";
 }
 

@@ -17,7 +17,7 @@ class ConfigApiTest : public ::testing::Test {
  protected:
   void SetUp() override { host.start(); }
   std::string tag() { return header(host.call("GET", "/v1/config"), "etag"); }
-  uint64_t version() { return host.control->ledger().head().version; }
+  uint64_t version() { return host.control->host_state().head().version; }
 
   EventLoop loop;
   Host host{loop};
@@ -126,19 +126,19 @@ TEST_F(ConfigApiTest, AKeyThatStandsTwiceInAJsonBodyIsRefusedEverywhere) {
       {"POST", "/v1/rollback", R"({"to":1,"t\u006f":2})", json},
       {"PUT", "/v1/admin/pool/origins", R"({"state":"down","state":"drained"})", json},
   };
-  const StateHead before = host.control->ledger().head();
+  const StateHead before = host.control->host_state().head();
   for (const auto& call : kCalls) {
     const HttpResponse answer = host.call(call.method, call.path, call.body, call.headers);
     EXPECT_EQ(answer.status / 100, 4) << call.path << " " << call.body << answer.body;
     EXPECT_THAT(answer.body, HasSubstr("twice")) << call.path << " " << call.body;
   }
-  EXPECT_EQ(host.control->ledger().head(), before);
+  EXPECT_EQ(host.control->host_state().head(), before);
 }
 
 // Every page beyond the first two exceeds the limit, as on a full disk.
 TEST_F(ConfigApiTest, AFullDiskIsNamedLoggedAndAnswered507) {
   ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
-  const StateHead before = host.control->ledger().head();
+  const StateHead before = host.control->host_state().head();
   ::testing::internal::CaptureStderr();
   {
     const FullDisk full;
@@ -153,7 +153,7 @@ TEST_F(ConfigApiTest, AFullDiskIsNamedLoggedAndAnswered507) {
                   .status,
               507);
     EXPECT_EQ(host.call("GET", "/v1/config").status, 200) << "what is there is read";
-    EXPECT_EQ(host.control->ledger().head(), before);
+    EXPECT_EQ(host.control->host_state().head(), before);
   }
   EXPECT_EQ(host.put_config(edge_yaml("7")).status, 200);
   const std::string told = ::testing::internal::GetCapturedStderr();
@@ -284,7 +284,7 @@ TEST_F(ConfigApiTest, ARollbackRestoresTheFilesOfThatVersion) {
   EXPECT_EQ(version(), 3u);
   EXPECT_EQ(tag(), first);
   std::string error;
-  EXPECT_EQ(*files_of(host.control->ledger())("example.zone", error), kZone);
+  EXPECT_EQ(*files_of(host.control->host_state())("example.zone", error), kZone);
   EXPECT_EQ(body_of(host.call("GET", "/v1/versions/3"))["rollback_of"], 1);
 }
 
@@ -301,7 +301,7 @@ TEST_F(ConfigApiTest, ABundleIsReadWithAllItsFilesAndPutElsewhere) {
   Host elsewhere(loop);
   elsewhere.start();
   ASSERT_EQ(elsewhere.call("PUT", "/v1/config", whole.body, bundle).status, 200);
-  EXPECT_EQ(elsewhere.control->ledger().manifest().digest, host.control->ledger().manifest().digest);
+  EXPECT_EQ(elsewhere.control->host_state().manifest().digest, host.control->host_state().manifest().digest);
 }
 
 // A document with one file of this path.
@@ -344,7 +344,7 @@ TEST_F(ConfigApiTest, BrokenBodiesAreProblemsAndChangeNothing) {
       {"PUT", "/v1/admin/pool/origins", "application/json", R"({"state": "drained", "nota": 1})"},
       {"PUT", "/v1/admin/pool/origins", "application/json", R"({"state": "drained", "note": 1})"},
   };
-  const StateHead before = host.control->ledger().head();
+  const StateHead before = host.control->host_state().head();
   for (const Broken& broken : all) {
     const HttpResponse answer =
         host.call(broken.method, broken.target, broken.body, {{"Content-Type", broken.type}, {"If-Match", "*"}});
@@ -352,7 +352,7 @@ TEST_F(ConfigApiTest, BrokenBodiesAreProblemsAndChangeNothing) {
     EXPECT_THAT(header(answer, "content-type"), HasSubstr("application/problem+json")) << broken.target;
     EXPECT_FALSE(body_of(answer)["detail"].get<std::string>().empty());
   }
-  EXPECT_EQ(host.control->ledger().head(), before);
+  EXPECT_EQ(host.control->host_state().head(), before);
 }
 
 TEST_F(ConfigApiTest, WhoMayOnlyReadSeesNoSecrets) {
@@ -369,10 +369,10 @@ TEST_F(ConfigApiTest, TheSamePostWithTheSameKeyIsDoneOnce) {
   const HttpResponse second = host.call_json("POST", "/v1/purge", {{"all", true}}, key);
   EXPECT_EQ(first.status, 200) << first.body;
   EXPECT_EQ(first.body, second.body);
-  EXPECT_EQ(host.control->ledger().head().purge, 1u);
+  EXPECT_EQ(host.control->host_state().head().purge, 1u);
   EXPECT_EQ(host.call_json("POST", "/v1/purge", {{"tag", "news"}}, key).status, 422);
   EXPECT_EQ(host.call_json("POST", "/v1/purge", {{"all", true}}, {{"Idempotency-Key", "k-2"}}).status, 200);
-  EXPECT_EQ(host.control->ledger().head().purge, 2u);
+  EXPECT_EQ(host.control->host_state().head().purge, 2u);
 }
 
 TEST_F(ConfigApiTest, TheSamePostIsDoneOnceAcrossARestart) {
@@ -384,7 +384,7 @@ TEST_F(ConfigApiTest, TheSamePostIsDoneOnceAcrossARestart) {
   const HttpResponse second = host.call_json("POST", "/v1/purge", {{"all", true}}, key);
   EXPECT_EQ(second.status, 200);
   EXPECT_EQ(second.body, first.body);
-  EXPECT_EQ(host.control->ledger().head().purge, 1u);
+  EXPECT_EQ(host.control->host_state().head().purge, 1u);
   EXPECT_EQ(host.call_json("POST", "/v1/purge", {{"tag", "news"}}, key).status, 422);
 }
 
@@ -429,18 +429,18 @@ TEST_F(ElementTest, AChangeGivesWhatTheWholeDocumentWouldGive) {
   const HttpResponse answer = put_route("old", "{path: /older, redirect: /new, total_timeout: 60000ms}");
   ASSERT_EQ(answer.status, 200) << answer.body;
   EXPECT_EQ(body_of(answer)["changes"].size(), 1u);
-  EXPECT_EQ(host.control->ledger().model()->routes[1].status, 302);
+  EXPECT_EQ(host.control->host_state().model()->routes[1].status, 302);
   EXPECT_EQ(version(), 2u);
   expect_whole();
   ASSERT_EQ(put_route("all", "{pool: origins, cache: {enabled: true}}").status, 200);
   ASSERT_EQ(put_route("old", "{path: /old, status: 410}").status, 200);
-  EXPECT_EQ(host.control->ledger().model()->routes[1].redirect, "");
+  EXPECT_EQ(host.control->host_state().model()->routes[1].redirect, "");
   expect_whole();
   EXPECT_EQ(version(), 4u);
   // After a document in between, changes of single elements continue from it.
   ASSERT_EQ(host.put_config(edge_yaml("7", "  - {name: old, path: /old, status: 404}\n")).status, 200);
   ASSERT_EQ(put_route("old", "{path: /old, status: 451}").status, 200);
-  EXPECT_EQ(host.control->ledger().model()->pools[0].backends[0].weight, 7u);
+  EXPECT_EQ(host.control->host_state().model()->pools[0].backends[0].weight, 7u);
   expect_whole();
 }
 

@@ -4,7 +4,7 @@
 
 #include "control/explain.h"
 
-#include "control/story.h"
+#include "control/explanation_text.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {
@@ -59,35 +59,35 @@ class ExplainTest : public ::testing::Test {
 };
 
 TEST_F(ExplainTest, JoinsWhatEachPlaneSaysOnTheWay) {
-  const json story = explain("client=198.51.100.7&client_port=4000&url=https://www.example.test/a%3Fb");
-  ASSERT_EQ(story["steps"].size(), 3u) << story;
-  EXPECT_EQ(story["steps"][0]["vip"], "vip-eu");
-  EXPECT_EQ(story["steps"][1]["backend"], "proxy1");
-  EXPECT_EQ(story["steps"][2]["backend"], "origin1");
+  const json explanation = explain("client=198.51.100.7&client_port=4000&url=https://www.example.test/a%3Fb");
+  ASSERT_EQ(explanation["steps"].size(), 3u) << explanation;
+  EXPECT_EQ(explanation["steps"][0]["vip"], "vip-eu");
+  EXPECT_EQ(explanation["steps"][1]["backend"], "proxy1");
+  EXPECT_EQ(explanation["steps"][2]["backend"], "origin1");
   EXPECT_THAT(dns.asked, HasSubstr("client=198.51.100.7&name=www.example.test&type=A"));
   EXPECT_THAT(l4.asked, HasSubstr("vip=192.0.2.100&port=443"));
   EXPECT_THAT(l4.asked, HasSubstr("client_port=4000"));
   EXPECT_THAT(l7.asked, HasSubstr("url=https%3A%2F%2Fwww.example.test%2Fa%3Fb"));
-  EXPECT_THAT(story["sentence"].get<std::string>(), HasSubstr("vip-eu"));
+  EXPECT_THAT(explanation["sentence"].get<std::string>(), HasSubstr("vip-eu"));
 }
 
 TEST_F(ExplainTest, WithoutASingleBackendTheEligibleOnesShowTheWay) {
   l4.explained = {{"plane", "l4"}, {"backend", nullptr}, {"eligible", {{{"backend", "proxy1"}, {"state", "up"}}}}};
-  const json story = explain("client=198.51.100.7&url=https://www.example.test/");
-  EXPECT_EQ(story["steps"][2]["route"], "all") << story;
+  const json explanation = explain("client=198.51.100.7&url=https://www.example.test/");
+  EXPECT_EQ(explanation["steps"][2]["route"], "all") << explanation;
 }
 
 TEST_F(ExplainTest, AnAnswerWithoutAddressEndsTheWay) {
   dns.explained = {{"plane", "dns"}, {"name", "www.example.test."}, {"answers", json::array()}, {"reason", "NXDOMAIN"}};
-  const json story = explain("client=198.51.100.7&url=https://www.example.test/");
-  ASSERT_EQ(story["steps"].size(), 2u);
-  EXPECT_THAT(story["sentence"].get<std::string>(), HasSubstr("NXDOMAIN"));
+  const json explanation = explain("client=198.51.100.7&url=https://www.example.test/");
+  ASSERT_EQ(explanation["steps"].size(), 2u);
+  EXPECT_THAT(explanation["sentence"].get<std::string>(), HasSubstr("NXDOMAIN"));
 }
 
 TEST_F(ExplainTest, AnAddressInTheUrlNeedsNoDns) {
-  const json story = explain("client=198.51.100.7&url=https://192.0.2.100/");
-  EXPECT_TRUE(story["steps"][0].contains("skipped"));
-  EXPECT_EQ(story["steps"][1]["backend"], "proxy1");
+  const json explanation = explain("client=198.51.100.7&url=https://192.0.2.100/");
+  EXPECT_TRUE(explanation["steps"][0].contains("skipped"));
+  EXPECT_EQ(explanation["steps"][1]["backend"], "proxy1");
   EXPECT_TRUE(dns.asked.empty());
 }
 
@@ -104,9 +104,9 @@ TEST(ExplainUnreachable, APlaneThatDoesNotAnswerIsAStepThatSaysSo) {
   Host host(loop);
   host.start();
   ASSERT_EQ(host.put_config(kWholeEdge).status, 200);
-  const json story = body_of(host.call("GET", "/v1/explain?client=192.0.2.9&url=https://www.example.test/"));
-  EXPECT_TRUE(story["steps"][0].contains("error")) << story;
-  EXPECT_THAT(story["sentence"].get<std::string>(), HasSubstr("could not be asked"));
+  const json explanation = body_of(host.call("GET", "/v1/explain?client=192.0.2.9&url=https://www.example.test/"));
+  EXPECT_TRUE(explanation["steps"][0].contains("error")) << explanation;
+  EXPECT_THAT(explanation["sentence"].get<std::string>(), HasSubstr("could not be asked"));
 }
 
 TEST(ExplainWithoutDns, ASingleProxyIsAskedDirectly) {
@@ -117,9 +117,9 @@ TEST(ExplainWithoutDns, ASingleProxyIsAskedDirectly) {
   FakePlane l7(loop, host.options.run_dir, "l7");
   l7.explained = {
       {"plane", "l7"}, {"route", "all"}, {"cache", nullptr}, {"pool", "origins"}, {"eligible", json::array()}};
-  const json story = body_of(host.call("GET", "/v1/explain?client=192.0.2.9&url=https://www.example.test/"));
-  ASSERT_EQ(story["steps"].size(), 3u) << story;
-  EXPECT_EQ(story["steps"][2]["route"], "all");
+  const json explanation = body_of(host.call("GET", "/v1/explain?client=192.0.2.9&url=https://www.example.test/"));
+  ASSERT_EQ(explanation["steps"].size(), 3u) << explanation;
+  EXPECT_EQ(explanation["steps"][2]["route"], "all");
 }
 
 TEST(SplitUrl, FindsHostAndPort) {
@@ -129,12 +129,12 @@ TEST(SplitUrl, FindsHostAndPort) {
   EXPECT_EQ(split_url("https://a.test?x")->host, "a.test");
 }
 
-TEST(Story, SaysWhoWasLeftOutAndWhy) {
-  const StoryLine line =
-      tell_step({{"plane", "l4"},
-                 {"backend", "proxy2"},
-                 {"decision", "maglev"},
-                 {"eligible", {{{"backend", "proxy1"}, {"state", "down"}, {"why", "connect refused"}}}}});
+TEST(Explanation, SaysWhoWasLeftOutAndWhy) {
+  const ExplanationLine line =
+      describe_step({{"plane", "l4"},
+                     {"backend", "proxy2"},
+                     {"decision", "maglev"},
+                     {"eligible", {{{"backend", "proxy1"}, {"state", "down"}, {"why", "connect refused"}}}}});
   EXPECT_EQ(line.what, "forwards to proxy2 (maglev)");
   EXPECT_THAT(line.why, HasSubstr("proxy1 is down: connect refused"));
 }

@@ -206,9 +206,9 @@ class Host {
 };
 
 // The files of the version in force.
-inline FileReader files_of(const Ledger& ledger) {
+inline FileReader files_of(const HostState& host_state) {
   FileReader files;
-  EXPECT_TRUE(ledger.document(ledger.manifest(), files));
+  EXPECT_TRUE(host_state.document(host_state.manifest(), files));
   return files;
 }
 

@@ -2,7 +2,7 @@
 // What is remembered of POSTs, whenever control is killed.
 #include "control/idempotency.h"
 
-#include "control/ledger.h"
+#include "control/host_state.h"
 #include "core/crypto.h"
 #include "tests/unit/control/host.h"
 
@@ -17,11 +17,11 @@ class KeptAnswers : public ::testing::Test {
   void SetUp() override { open(); }
   void open() {
     posts.reset();
-    ledger.reset();
-    Result<std::unique_ptr<Ledger>> opened = Ledger::open(directory / "state");
+    host_state.reset();
+    Result<std::unique_ptr<HostState>> opened = HostState::open(directory / "state");
     ASSERT_TRUE(opened) << opened.error().message;
-    ledger = *std::move(opened);
-    posts = std::make_unique<Idempotency>(*ledger);
+    host_state = *std::move(opened);
+    posts = std::make_unique<Idempotency>(*host_state);
   }
   Idempotency::Lookup begin(const OnceOnly& request) {
     Result<Idempotency::Lookup> lookup = posts->begin(request);
@@ -30,7 +30,7 @@ class KeptAnswers : public ::testing::Test {
   }
 
   TemporaryDirectory directory;
-  std::unique_ptr<Ledger> ledger;
+  std::unique_ptr<HostState> host_state;
   std::unique_ptr<Idempotency> posts;
   const OnceOnly once = {"request", "digest"};
 };
@@ -61,7 +61,7 @@ TEST_F(KeptAnswers, WhatIsUnderWayIsNotDoneASecondTimeAndWhatWasNeverAnsweredIsF
 }
 
 TEST_F(KeptAnswers, ARecordThatCannotBeReadIsNone) {
-  ASSERT_TRUE(ledger->keep_answer({once.request, "of another release"}));
+  ASSERT_TRUE(host_state->keep_answer({once.request, "of another release"}));
   EXPECT_EQ(begin(once).verdict, Verdict::fresh);
 }
 
@@ -70,7 +70,7 @@ class ControlThatDies : public ::testing::Test {
  protected:
   void SetUp() override {
     host.start();
-    host.control->ledger().subscribe([this](const LedgerChange&) {
+    host.control->host_state().subscribe([this](const HostStateChange&) {
       fs::remove_all(successor.options.state_dir);
       fs::copy(host.options.state_dir, successor.options.state_dir, fs::copy_options::recursive);
     });
@@ -92,7 +92,7 @@ TEST_F(ControlThatDies, HasThePurgeAndItsAnswerInOneCommit) {
   ASSERT_EQ(first.status, 200) << first.body;
   EXPECT_EQ(again.status, 200) << again.body;
   EXPECT_EQ(again.body, first.body);
-  EXPECT_EQ(successor.control->ledger().head().purge, 1u);
+  EXPECT_EQ(successor.control->host_state().head().purge, 1u);
   EXPECT_EQ(successor.call_json("POST", "/v1/purge", {{"tag", "news"}}, key).status, 422);
 }
 
@@ -105,7 +105,7 @@ TEST_F(ControlThatDies, HasTheRollbackAndItsAnswerInOneCommit) {
   EXPECT_EQ(again.status, 200) << again.body;
   EXPECT_EQ(again.body, first.body);
   EXPECT_EQ(header(again, "etag"), header(first, "etag"));
-  EXPECT_EQ(successor.control->ledger().head().version, 3u);
+  EXPECT_EQ(successor.control->host_state().head().version, 3u);
 }
 
 TEST_F(ControlThatDies, TellsOfThePurgeAloneWhenItDiedWhileItWaitedForThePlanes) {
@@ -114,7 +114,7 @@ TEST_F(ControlThatDies, TellsOfThePurgeAloneWhenItDiedWhileItWaitedForThePlanes)
   EXPECT_TRUE(body_of(first)["converged"].get<bool>());
   EXPECT_EQ(again.status, 200) << again.body;
   EXPECT_EQ(body_of(again), (nlohmann::json{{"outcome", "committed"}, {"sequence", 1}}));
-  EXPECT_EQ(successor.control->ledger().head().purge, 1u);
+  EXPECT_EQ(successor.control->host_state().head().purge, 1u);
 }
 
 TEST(RepeatedPost, OfAClientThatLeftWhileItWaitedIsNotDoneAgain) {
@@ -135,7 +135,7 @@ TEST(RepeatedPost, OfAClientThatLeftWhileItWaitedIsNotDoneAgain) {
   request.body = body.dump();
   request.timeout_ms = kPatienceMs;
   auto call = http_call(loop, socket, request, [](const Result<HttpResponse>&) { ADD_FAILURE() << "it was answered"; });
-  ASSERT_TRUE(pump(loop, [&] { return host.control->ledger().head().purge == 1; }));
+  ASSERT_TRUE(pump(loop, [&] { return host.control->host_state().head().purge == 1; }));
   EXPECT_EQ(host.call_json("POST", request.target, body, key).status, 409);
   call.reset();
   HttpResponse again;
@@ -145,7 +145,7 @@ TEST(RepeatedPost, OfAClientThatLeftWhileItWaitedIsNotDoneAgain) {
   }));
   EXPECT_EQ(again.status, 200) << again.body;
   EXPECT_EQ(body_of(again), (nlohmann::json{{"outcome", "committed"}, {"sequence", 1}}));
-  EXPECT_EQ(host.control->ledger().head().purge, 1u);
+  EXPECT_EQ(host.control->host_state().head().purge, 1u);
 }
 
 TEST(RepeatedPost, WithTheKeyOfAnotherTokenOfItsNameIsARequestOfItsOwn) {
@@ -167,7 +167,7 @@ TEST(RepeatedPost, WithTheKeyOfAnotherTokenOfItsNameIsARequestOfItsOwn) {
   EXPECT_EQ(body_of(purge("first-token-0123456789", R"({"all":true})"))["sequence"], 1u) << "its own repetition";
   EXPECT_EQ(purge("second-token-0123456789", R"({"tag":"x"})").status, 422) << "its own key with another body";
   EXPECT_EQ(body_of(host.call_json("POST", "/v1/purge", {{"all", true}}, headers))["sequence"], 5u) << "the uid's own";
-  EXPECT_EQ(host.control->ledger().head().purge, 5u);
+  EXPECT_EQ(host.control->host_state().head().purge, 5u);
 }
 
 // An earlier release kept the answer under the name of the caller: sha256("NAME TARGET\nKEY").
@@ -181,7 +181,8 @@ TEST(RepeatedPost, OfAnEarlierReleaseIsAnsweredWhereItsNameIsOnesOwnAndNeverToAn
   const std::string body = R"({"all":true})";
   for (const char* name : {"operator", "ops"}) {
     const OnceOnly once = {sha256_hex(std::string(name) + " /v1/purge\nk-1"), sha256_hex(body)};
-    ASSERT_TRUE(host.control->ledger().keep_answer(kept_answer(once, HttpResponse::json(200, R"({"sequence":77})"))));
+    ASSERT_TRUE(
+        host.control->host_state().keep_answer(kept_answer(once, HttpResponse::json(200, R"({"sequence":77})"))));
   }
   const Headers headers = {{"Idempotency-Key", "k-1"}, {"Content-Type", "application/json"}};
   const auto sequence = [&](const char* token) {

@@ -133,7 +133,7 @@ TEST_F(LongCallsTest, ChangesMadeAtOnceAllCount) {
   const nlohmann::json document = body_of(host.call("GET", "/v1/config", "", {{"Accept", "application/json"}}));
   EXPECT_EQ(document["routes"].size(), 4'002u);
   EXPECT_EQ(document["geo"]["default_site"], "eu");
-  EXPECT_EQ(host.control->ledger().head().version, 4u);
+  EXPECT_EQ(host.control->host_state().head().version, 4u);
 }
 
 TEST_F(LongCallsTest, AStaleTagIsFoundOutThoughItWasFreshWhenTheCallCame) {

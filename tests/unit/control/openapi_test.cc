@@ -36,7 +36,7 @@ TEST(Parameters, EveryRouteRefusesWhatItsTableDoesNotTakeAndWritesNothing) {
   Host host(loop);
   host.start();
   ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
-  const StateHead before = host.control->ledger().head();
+  const StateHead before = host.control->host_state().head();
   const auto refused = [&](const ApiRoute& route, const std::string& query) {
     std::string path = route.pattern;
     for (const auto& [from, to] : {std::pair<std::string, std::string>{"{kind}", "pools"}, {"{pool}", "origins"}}) {
@@ -64,7 +64,7 @@ TEST(Parameters, EveryRouteRefusesWhatItsTableDoesNotTakeAndWritesNothing) {
     }
   }
   EXPECT_GE(typed, 20u);
-  EXPECT_EQ(host.control->ledger().head(), before);
+  EXPECT_EQ(host.control->host_state().head(), before);
 }
 
 TEST(OpenApi, SaysTheTypeOfEveryParameter) {

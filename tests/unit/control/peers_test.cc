@@ -57,7 +57,7 @@ TEST_F(TlsPeers, AFollowerTakesTheStateOverTlsAndTheLeaderAsksItTheSameWay) {
                "  - {name: other, site: eu, management: \"" + follower.control->tcp_endpoint()->to_string() +
                    "\", l7: {workers: 1}}\n");
   ASSERT_EQ(leader.put_config(yaml).status, 200);
-  ASSERT_TRUE(pump(loop, [&] { return follower.control->ledger().head() == leader.control->ledger().head(); }));
+  ASSERT_TRUE(pump(loop, [&] { return follower.control->host_state().head() == leader.control->host_state().head(); }));
   const nlohmann::json nodes = body_of(leader.call("GET", "/v1/status"))["nodes"];
   ASSERT_EQ(nodes.size(), 2U);
   EXPECT_TRUE(nodes[1]["reachable"]) << nodes[1].dump();
@@ -117,7 +117,7 @@ TEST_F(TlsPeers, ACertificateIsReadAgainWhenAskedToAndKeptWhenTheNewOneIsFaulty)
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr("private key: no readable"));
   ASSERT_EQ(leader.put_config(edge_yaml()).status, 200);
-  EXPECT_TRUE(pump(loop, [&] { return follower.control->ledger().head() == leader.control->ledger().head(); }));
+  EXPECT_TRUE(pump(loop, [&] { return follower.control->host_state().head() == leader.control->host_state().head(); }));
 }
 
 TEST_F(TlsPeers, FaultyFilesAreNamedAtTheStart) {

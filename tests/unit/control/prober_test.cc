@@ -185,37 +185,37 @@ std::string probed_yaml(const Endpoint& origin, const std::string& rise_fall = "
 class ProberTest : public ::testing::Test {
  protected:
   void SetUp() override { host.start(); }
-  const HealthWord* word() {
-    words = host.control->ledger().words();
-    const auto found = words->health.find("backend/origins/origin1");
-    return found == words->health.end() ? nullptr : &found->second;
+  const HealthVerdict* record() {
+    live_state = host.control->host_state().live_state();
+    const auto found = live_state->health.find("backend/origins/origin1");
+    return found == live_state->health.end() ? nullptr : &found->second;
   }
   bool becomes(bool up) {
-    return pump(loop, [&] { return word() && word()->up == up; });
+    return pump(loop, [&] { return record() && record()->up == up; });
   }
   // Applies without running the loop.
   void apply_now(const std::string& yaml) {
     const ApplyOutcome outcome =
-        apply(host.control->ledger(), examine_text("edge.yaml", yaml, files_from({})), {"test", "", 0, false});
+        apply(host.control->host_state(), examine_text("edge.yaml", yaml, files_from({})), {"test", "", 0, false});
     ASSERT_EQ(outcome.status, ApplyOutcome::Status::committed) << outcome.error;
   }
 
   EventLoop loop;
   Host host{loop};
-  std::shared_ptr<const Words> words;
+  std::shared_ptr<const LiveState> live_state;
 };
 
 TEST_F(ProberTest, TheFirstLookDecidesAndChangesNeedRiseAndFall) {
   Origin origin(loop);
   ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint)).status, 200);
   ASSERT_TRUE(becomes(true));
-  const uint64_t sequence = words->sequence;
+  const uint64_t sequence = live_state->sequence;
   origin.status = 500;
   const int asked = origin.asked;
   ASSERT_TRUE(becomes(false));
   EXPECT_GE(origin.asked, asked + 2);
-  EXPECT_EQ(word()->reason, "status 500, expected 200");
-  EXPECT_EQ(words->sequence, sequence + 1);
+  EXPECT_EQ(record()->reason, "status 500, expected 200");
+  EXPECT_EQ(live_state->sequence, sequence + 1);
   origin.status = 200;
   ASSERT_TRUE(becomes(true));
 }
@@ -225,7 +225,7 @@ TEST_F(ProberTest, ABackendThatNobodyHearsIsDownWithItsReason) {
   closed.close();
   ASSERT_EQ(host.put_config(probed_yaml(closed.endpoint)).status, 200);
   ASSERT_TRUE(becomes(false));
-  EXPECT_THAT(word()->reason, HasSubstr("refused"));
+  EXPECT_THAT(record()->reason, HasSubstr("refused"));
   EXPECT_THAT(host.call("GET", "/v1/health").body, HasSubstr("refused"));
 }
 
@@ -243,24 +243,24 @@ TEST_F(ProberTest, OurOwnLimitIsNoVerdictOnABackend) {
   {
     const NoFiles none;
     ASSERT_TRUE(pump(loop, [&] { return unlooked.value() >= before + 5; }));
-    EXPECT_TRUE(word() && word()->up);
+    EXPECT_TRUE(record() && record()->up);
   }
   const int asked = origin.asked;
   ASSERT_TRUE(pump(loop, [&] { return origin.asked > asked; })) << "it is looked at again";
-  EXPECT_TRUE(word() && word()->up);
+  EXPECT_TRUE(record() && record()->up);
 }
 
 TEST_F(ProberTest, AfterARestartTheWordOfBeforeStandsUntilItIsContradicted) {
   Origin origin(loop);
   ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint, "rise: 2, fall: 3")).status, 200);
   ASSERT_TRUE(becomes(true));
-  const uint64_t since_ns = word()->since_ns;
+  const uint64_t since_ns = record()->since_ns;
   host.stop();
   origin.status = 500;
   const int asked = origin.asked;
   host.start();
-  ASSERT_TRUE(word() && word()->up);
-  EXPECT_EQ(word()->since_ns, since_ns);
+  ASSERT_TRUE(record() && record()->up);
+  EXPECT_EQ(record()->since_ns, since_ns);
   ASSERT_TRUE(becomes(false));
   EXPECT_GE(origin.asked, asked + 3);
 }
@@ -270,7 +270,7 @@ TEST_F(ProberTest, TheWordGoesWithItsBackend) {
   ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint)).status, 200);
   ASSERT_TRUE(becomes(true));
   ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
-  EXPECT_TRUE(pump(loop, [&] { return word() == nullptr; }));
+  EXPECT_TRUE(pump(loop, [&] { return record() == nullptr; }));
 }
 
 TEST_F(ProberTest, ABackendThatIsBackBeforeItsWordWentKeepsIt) {
@@ -281,7 +281,7 @@ TEST_F(ProberTest, ABackendThatIsBackBeforeItsWordWentKeepsIt) {
   apply_now(probed_yaml(origin.endpoint));
   const int asked = origin.asked;
   ASSERT_TRUE(pump(loop, [&] { return origin.asked >= asked + 3; }));
-  EXPECT_NE(word(), nullptr);
+  EXPECT_NE(record(), nullptr);
 }
 
 TEST_F(ProberTest, ManyVerdictsAtOnceAreFewCommits) {
@@ -296,8 +296,9 @@ TEST_F(ProberTest, ManyVerdictsAtOnceAreFewCommits) {
   yaml.replace(yaml.find("listeners:"), 0, backends);
   const HttpResponse put = host.put_config(yaml);
   ASSERT_EQ(put.status, 200) << put.body;
-  ASSERT_TRUE(pump(loop, [&] { return host.control->ledger().words()->health.size() == 101; }));
-  EXPECT_LT(host.control->ledger().words()->sequence, 60u) << "probes are spread over 20 ms and gathered in 2 ms";
+  ASSERT_TRUE(pump(loop, [&] { return host.control->host_state().live_state()->health.size() == 101; }));
+  EXPECT_LT(host.control->host_state().live_state()->sequence, 60u)
+      << "probes are spread over 20 ms and gathered in 2 ms";
 }
 
 TEST_F(ProberTest, WhatCannotBeStoredIsToldOnceAndStoredWhenItCan) {
@@ -311,7 +312,7 @@ TEST_F(ProberTest, WhatCannotBeStoredIsToldOnceAndStoredWhenItCan) {
     const FullDisk full;
     origin.status = 500;
     EXPECT_TRUE(pump(loop, [&] { return unstored.value() >= before + 3; }));
-    EXPECT_TRUE(word()->up) << "not before it is durable";
+    EXPECT_TRUE(record()->up) << "not before it is durable";
   }
   EXPECT_TRUE(becomes(false));
   const std::string told = ::testing::internal::GetCapturedStderr();
@@ -329,7 +330,7 @@ TEST_F(ProberTest, AProbeThatChangesGoesOnFromAVerdictThatIsNotStoredYet) {
   ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint)).status, 200);
   ASSERT_TRUE(becomes(true));
   const Counter& unstored = metrics().counter("tidegate_control_health_commit_failures_total", "");
-  const uint64_t before = unstored.value(), sequence = words->sequence;
+  const uint64_t before = unstored.value(), sequence = live_state->sequence;
   {
     const FullDisk full;
     origin.status = 500;
@@ -337,7 +338,8 @@ TEST_F(ProberTest, AProbeThatChangesGoesOnFromAVerdictThatIsNotStoredYet) {
   }
   origin.status = 200;
   apply_now(probed_yaml(origin.endpoint, "rise: 1, fall: 1"));
-  ASSERT_TRUE(pump(loop, [&] { return host.control->ledger().words()->sequence > sequence; })) << "it is stored";
+  ASSERT_TRUE(pump(loop, [&] { return host.control->host_state().live_state()->sequence > sequence; }))
+      << "it is stored";
   EXPECT_TRUE(becomes(true));
 }
 

@@ -19,7 +19,7 @@ class ReplicaTest : public ::testing::Test {
     follower.options.follow = leader.options.listen;
   }
   bool caught_up() {
-    return pump(loop, [&] { return follower.control->ledger().head() == leader.control->ledger().head(); });
+    return pump(loop, [&] { return follower.control->host_state().head() == leader.control->host_state().head(); });
   }
   void restart_leader() {
     leader.stop();
@@ -39,9 +39,9 @@ TEST_F(ReplicaTest, TakesOverWhatWasThereAndWhatComes) {
   ASSERT_EQ(leader.put_config(edge_yaml("7")).status, 200);
   ASSERT_EQ(leader.call_json("POST", "/v1/purge", {{"tag", "news"}}).status, 200);
   ASSERT_TRUE(caught_up());
-  EXPECT_EQ(follower.control->ledger().manifest().digest, leader.control->ledger().manifest().digest);
-  EXPECT_EQ(follower.control->ledger().words()->admin.at("pool/origins").note, "kept");
-  EXPECT_EQ(follower.control->ledger().model()->pools[0].backends[0].weight, 7u);
+  EXPECT_EQ(follower.control->host_state().manifest().digest, leader.control->host_state().manifest().digest);
+  EXPECT_EQ(follower.control->host_state().live_state()->overrides.at("pool/origins").note, "kept");
+  EXPECT_EQ(follower.control->host_state().model()->pools[0].backends[0].weight, 7u);
 }
 
 TEST_F(ReplicaTest, RefusesWritesAndNamesItsLeader) {
@@ -62,13 +62,13 @@ TEST_F(ReplicaTest, KeepsItsStateWithoutTheLeaderAndCatchesUpAfterwards) {
   leader.stop();
   follower.stop();
   follower.start();
-  EXPECT_EQ(follower.control->ledger().head().version, 1u);
+  EXPECT_EQ(follower.control->host_state().head().version, 1u);
   EXPECT_EQ(follower.call("GET", "/v1/config").status, 200);
   leader.start();
   ASSERT_EQ(leader.put_config(edge_yaml("8")).status, 200);
   ASSERT_EQ(leader.put_config(edge_yaml("9")).status, 200);
   ASSERT_TRUE(caught_up());
-  EXPECT_EQ(follower.control->ledger().model()->pools[0].backends[0].weight, 9u);
+  EXPECT_EQ(follower.control->host_state().model()->pools[0].backends[0].weight, 9u);
 }
 
 TEST_F(ReplicaTest, ReconnectsAfterTheLeaderRestarts) {
@@ -94,7 +94,7 @@ TEST_F(ReplicaTest, ALargeFileComesByItsHash) {
   follower.start();
   ASSERT_TRUE(caught_up());
   std::string error;
-  EXPECT_EQ(*files_of(follower.control->ledger())("big.zone", error), zone);
+  EXPECT_EQ(*files_of(follower.control->host_state())("big.zone", error), zone);
 }
 
 TEST_F(ReplicaTest, AWrongTokenLeavesTheStateAloneAndSaysWhy) {
@@ -104,7 +104,7 @@ TEST_F(ReplicaTest, AWrongTokenLeavesTheStateAloneAndSaysWhy) {
   ASSERT_TRUE(pump(loop, [&] {
     return body_of(follower.call("GET", "/v1/node/status")).value("trouble", "").find("401") != std::string::npos;
   }));
-  EXPECT_EQ(follower.control->ledger().head().version, 0u);
+  EXPECT_EQ(follower.control->host_state().head().version, 0u);
 }
 
 TEST_F(ReplicaTest, ANewTokenIsPresentedWithoutARestart) {
@@ -138,7 +138,7 @@ TEST_F(ReplicaTest, ALeaderThatLostItsStateDoesNotTakeOurs) {
     return body_of(follower.call("GET", "/v1/node/status")).value("trouble", "").find("behind ours") !=
            std::string::npos;
   }));
-  EXPECT_EQ(follower.control->ledger().model()->pools[0].backends[0].weight, 7u);
+  EXPECT_EQ(follower.control->host_state().model()->pools[0].backends[0].weight, 7u);
 }
 
 TEST_F(ReplicaTest, TheLeaderSeesTheOtherHostsPlanes) {

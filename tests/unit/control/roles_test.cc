@@ -44,7 +44,7 @@ TEST(Roles, EveryRouteRefusesWhoeverTheTableDoesNotLetIn) {
       EXPECT_NE(status, 401);
     }
   }
-  EXPECT_EQ(host.control->ledger().head().version, 0u);
+  EXPECT_EQ(host.control->host_state().head().version, 0u);
 }
 
 TEST(Roles, TheUnixSocketNeedsNoToken) {

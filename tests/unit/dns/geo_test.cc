@@ -310,10 +310,10 @@ TEST(GeoMmdb, ADatabasePlacesClientsAndNetworksWinOverIt) {
   EXPECT_EQ(order(*map, "203.0.113.200").front(), 0U);
   EXPECT_EQ(order(*map, "2001:db8::1").front(), 2U);
   EXPECT_EQ(map->locate(ip("2001:db8::1")).scope, 32);
-  EXPECT_EQ(map->story(ip("203.0.113.1")).source, GeoStory::Source::mmdb);
-  EXPECT_NEAR(map->story(ip("203.0.113.1")).location->latitude, 34.05, 1e-9);
-  EXPECT_EQ(map->story(ip("198.51.100.65")).source, GeoStory::Source::networks);
-  EXPECT_EQ(map->story(ip("203.0.113.200")).source, GeoStory::Source::default_site);
+  EXPECT_EQ(map->explanation(ip("203.0.113.1")).source, GeoExplanation::Source::mmdb);
+  EXPECT_NEAR(map->explanation(ip("203.0.113.1")).location->latitude, 34.05, 1e-9);
+  EXPECT_EQ(map->explanation(ip("198.51.100.65")).source, GeoExplanation::Source::networks);
+  EXPECT_EQ(map->explanation(ip("203.0.113.200")).source, GeoExplanation::Source::default_site);
 }
 
 TEST(GeoMmdb, ABrokenDatabaseIsRefusedByName) {
@@ -361,26 +361,27 @@ TEST(GeoMmdb, AnAddressThatCarriesIpv4IsLocatedByItAlone) {
     const char* address;
     uint32_t site;
     int scope;
-    GeoStory::Source source;
+    GeoExplanation::Source source;
   };
   const Place places[] = {
-      {"2002:cb00:7105::1", 1, 16 + 25, GeoStory::Source::mmdb},  // 203.0.113.5, Los Angeles
-      {"2002:c633:6401::1", 0, 16 + 1, GeoStory::Source::mmdb},   // 198.51.100.1, Paris; 192.0.2.0/24 is within 192/2
-      {"2002:c000:201::1", 2, 16 + 24, GeoStory::Source::networks},
-      {"::ffff:203.0.113.5", 1, 96 + 25, GeoStory::Source::mmdb},
-      {"::ffff:192.0.2.1", 2, 96 + 24, GeoStory::Source::networks},
-      {"2001:0:cb00:7105::1", 1, 0, GeoStory::Source::networks},  // Teredo: treated like any other IPv6 address
-      {"2001:db8::1", 1, 0, GeoStory::Source::networks},
+      {"2002:cb00:7105::1", 1, 16 + 25, GeoExplanation::Source::mmdb},  // 203.0.113.5, Los Angeles
+      {"2002:c633:6401::1", 0, 16 + 1,
+       GeoExplanation::Source::mmdb},  // 198.51.100.1, Paris; 192.0.2.0/24 is within 192/2
+      {"2002:c000:201::1", 2, 16 + 24, GeoExplanation::Source::networks},
+      {"::ffff:203.0.113.5", 1, 96 + 25, GeoExplanation::Source::mmdb},
+      {"::ffff:192.0.2.1", 2, 96 + 24, GeoExplanation::Source::networks},
+      {"2001:0:cb00:7105::1", 1, 0, GeoExplanation::Source::networks},  // Teredo: treated like any other IPv6 address
+      {"2001:db8::1", 1, 0, GeoExplanation::Source::networks},
   };
   for (const Place& place : places) {
     const IpAddress address = ip(place.address);
     EXPECT_EQ(order(*map, place.address).front(), place.site) << place.address;
-    EXPECT_EQ(map->story(address).source, place.source) << place.address;
+    EXPECT_EQ(map->explanation(address).source, place.source) << place.address;
     if (place.scope >= 16 + 24) EXPECT_EQ(map->locate(address).scope, place.scope) << place.address;
   }
   geo.networks.clear();
   const auto without = build(geo);
-  EXPECT_EQ(without->story(ip("2001:0:cb00:7105::1")).source, GeoStory::Source::default_site)
+  EXPECT_EQ(without->explanation(ip("2001:0:cb00:7105::1")).source, GeoExplanation::Source::default_site)
       << "a Teredo server's place";
   EXPECT_EQ(order(*without, "2001:0:cb00:7105::1").front(), 0U);
 }
@@ -425,13 +426,13 @@ TEST(GeoMmdbTwin, WhatIsToldAndWhatIsChosenAgreeForEveryAddress) {
   const auto map = build(geo);
   for (int i = 0; i < 5'000; ++i) {
     const IpAddress address = some();
-    const GeoStory story = map->story(address);
-    uint32_t nearest = story.site;
+    const GeoExplanation explanation = map->explanation(address);
+    uint32_t nearest = explanation.site;
     if (nearest == kNone) {
       nearest = 0;
       for (uint32_t site = 1; site < kSites.size(); ++site) {
-        if (distance_km(*story.location, kSites[site].location) <
-            distance_km(*story.location, kSites[nearest].location))
+        if (distance_km(*explanation.location, kSites[site].location) <
+            distance_km(*explanation.location, kSites[nearest].location))
           nearest = site;
       }
     }
@@ -466,7 +467,7 @@ TEST(GeoMmdbTwin, TheCompiledMapAgreesWithTheLibrary) {
   ASSERT_EQ(MMDB_open(file.path().c_str(), MMDB_MODE_MMAP, &library), MMDB_SUCCESS);
   for (int i = 0; i < 5000; ++i) {
     const auto address = IpAddress::v4(static_cast<uint32_t>(random()));
-    const Location from = map->story(address).location.value();
+    const Location from = map->explanation(address).location.value();
     sockaddr_storage storage;
     Endpoint{address, 0}.to_sockaddr(storage);
     int error = MMDB_SUCCESS;

@@ -83,8 +83,8 @@ class Serving : public testing::Test {
                             std::make_shared<const std::string>(text)};
   }
   Result<void> apply() {
-    return server_.apply(make_snapshot(1, "d", std::make_shared<const Model>(model_), std::make_shared<const Words>()),
-                         node_);
+    return server_.apply(
+        make_snapshot(1, "d", std::make_shared<const Model>(model_), std::make_shared<const LiveState>()), node_);
   }
   void start() {
     auto applied = apply();

@@ -38,7 +38,7 @@ class Steering : public testing::Test {
     edge_.add_network("10.2.0.0/16", Location{37.77, -122.4});
     edge_.model().geo.default_site = eu_;
     for (const auto& [pool, backend] : {std::pair{"pool-eu", "e1"}, {"pool-eu", "e2"}, {"pool-us", "u1"}}) {
-      edge_.words().health[backend_key(pool, backend)] = {true, "", 0};
+      edge_.live_state().health[backend_key(pool, backend)] = {true, "", 0};
     }
   }
   Steer& steer(const std::string& name, SteerPolicy policy) {

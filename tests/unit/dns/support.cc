@@ -18,9 +18,9 @@ std::string take_text(char* text) {
 }
 
 std::string single_blanks(const std::string& text) {
-  std::istringstream words(text);
-  std::string out, word;
-  while (words >> word) out += (out.empty() ? "" : " ") + word;
+  std::istringstream live_state(text);
+  std::string out, record;
+  while (live_state >> record) out += (out.empty() ? "" : " ") + record;
   return out;
 }
 
@@ -178,18 +178,19 @@ void Edge::add_network(const std::string& cidr, Location location) {
 }
 
 void Edge::say_health(const std::string& pool, const std::string& backend, bool up) {
-  words_.health[backend_key(pool, backend)] = {up, up ? "" : "connect: refused", 0};
+  live_state_.health[backend_key(pool, backend)] = {up, up ? "" : "connect: refused", 0};
   changed(false);
 }
 
 void Edge::drain_site(const std::string& site) {
-  words_.admin[site_key(site)] = {AdminState::drained, "test", "", 0};
+  live_state_.overrides[site_key(site)] = {OverrideState::drained, "test", "", 0};
   changed(false);
 }
 
 Result<std::shared_ptr<const Tables>> Edge::build() {
   if (!shared_model_) shared_model_ = std::make_shared<const Model>(model_);
-  const auto snapshot = make_snapshot(++version_, "digest", shared_model_, std::make_shared<const Words>(words_));
+  const auto snapshot =
+      make_snapshot(++version_, "digest", shared_model_, std::make_shared<const LiveState>(live_state_));
   return build_tables(snapshot, node_, tables_.get());
 }
 

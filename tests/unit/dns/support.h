@@ -70,11 +70,11 @@ class Edge {
   Edge();
 
   Model& model() { return model_; }
-  Words& words() { return words_; }
+  LiveState& live_state() { return live_state_; }
   Node& node() { return node_; }
   uint32_t add_site(const std::string& name, double latitude, double longitude);
   uint32_t add_vip(const std::string& name, uint32_t site, std::vector<std::string> addresses);
-  // With a probe: a backend counts as up once its health word says so.
+  // With a probe: a backend counts as up once its health record says so.
   uint32_t add_pool(const std::string& name, std::vector<std::pair<std::string, std::string>> backends, bool probed);
   void add_service(uint32_t vip, uint32_t pool);
   void add_zone(const std::string& name, const std::string& text);
@@ -99,7 +99,7 @@ class Edge {
 
  private:
   Model model_;
-  Words words_;
+  LiveState live_state_;
   Node node_;
   std::shared_ptr<const Model> shared_model_;
   std::shared_ptr<const Tables> tables_;

@@ -113,7 +113,7 @@ TEST_F(DeciderTest, PinsAFlowThroughAChangeOfTables) {
     ASSERT_GE(pinned[port], 0);
     EXPECT_EQ(tcp_backend(port, kTcpAck), pinned[port]);
   }
-  edge_.say(0, AdminState::drained);
+  edge_.say(0, OverrideState::drained);
   publish();
   uint32_t on_draining = 0;
   for (const auto& [port, backend] : pinned) {
@@ -127,7 +127,7 @@ TEST_F(DeciderTest, PinsAFlowThroughAChangeOfTables) {
 TEST_F(DeciderTest, MovesTheFlowsOfABackendThatIsDown) {
   std::map<uint16_t, int> pinned;
   for (uint16_t port = 1'000; port < 1'300; ++port) pinned[port] = tcp_backend(port, kTcpSyn);
-  edge_.say(1, AdminState::down);
+  edge_.say(1, OverrideState::down);
   publish();
   uint32_t moved = 0;
   for (const auto& [port, backend] : pinned) {
@@ -145,19 +145,19 @@ TEST_F(DeciderTest, MovesTheFlowsOfABackendThatIsDown) {
 TEST_F(DeciderTest, SendsARepeatedSynToTheSameBackendAndAReusedPortAnew) {
   uint16_t port = 1'000;
   while (tcp_backend(port, kTcpSyn) != 0) ++port;
-  edge_.say(0, AdminState::drained);
+  edge_.say(0, OverrideState::drained);
   publish();
   EXPECT_EQ(tcp_backend(port, kTcpSyn), 0) << "the SYN again, before the handshake is done";
   EXPECT_EQ(tcp_backend(port, kTcpAck), 0);
   EXPECT_NE(tcp_backend(port, kTcpSyn), 0) << "a new connection on an established tuple";
 
-  edge_.words.admin.clear();
+  edge_.live_state.overrides.clear();
   publish();
   port = 2'000;
   while (tcp_backend(port, kTcpSyn) != 0) ++port;
   tcp_backend(port, kTcpAck);
   EXPECT_EQ(tcp_backend(port, kTcpFin | kTcpAck), 0);
-  edge_.say(0, AdminState::drained);
+  edge_.say(0, OverrideState::drained);
   publish();
   EXPECT_EQ(tcp_backend(port, kTcpAck), 0) << "the rest of a closing flow";
   EXPECT_NE(tcp_backend(port, kTcpSyn), 0) << "the port is used again";
@@ -167,7 +167,7 @@ TEST_F(DeciderTest, ForgetsAnIdleUdpFlow) {
   const auto backend = [&](uint16_t port) { return backend_of(udp_frame("192.0.2.7", port, "10.0.0.100", 53)); };
   uint16_t port = 1'000;
   while (backend(port) != 0) ++port;
-  edge_.say(0, AdminState::drained);
+  edge_.say(0, OverrideState::drained);
   publish();
   now_ms_ += 29'000;
   EXPECT_EQ(backend(port), 0);
@@ -264,7 +264,7 @@ TEST_F(DeciderTest, LeavesFlowsWithTheirBackendsWhenTheServiceMovesToAnotherPool
 TEST_F(DeciderTest, PinsAConnectionAgainAfterARestartHoweverSlowItIs) {
   uint16_t port = 1'000;
   while (tcp_backend(port, kTcpAck) != 0) ++port;  // no SYN was seen, as after a restart of the forwarder
-  edge_.say(0, AdminState::drained);
+  edge_.say(0, OverrideState::drained);
   publish();
   for (int packet = 0; packet < 6; ++packet) {
     now_ms_ += 10 * 60'000;
@@ -365,13 +365,13 @@ TEST_F(DeciderTest, AgreesWithANaiveTwin) {
   };
   std::map<uint16_t, Twin> twin;
   std::mt19937 random(11);
-  std::vector<AdminState> state(3);
+  std::vector<OverrideState> state(3);
   std::vector<bool> spoken(3, false);
   for (int step = 0; step < 20'000; ++step) {
     if (step % 500 == 499) {
       const size_t index = random() % 3;
-      edge_.words.admin.clear();
-      if (random() % 3 != 0) edge_.say(index, random() % 2 == 0 ? AdminState::drained : AdminState::down);
+      edge_.live_state.overrides.clear();
+      if (random() % 3 != 0) edge_.say(index, random() % 2 == 0 ? OverrideState::drained : OverrideState::down);
       publish();
     }
     const auto port = static_cast<uint16_t>(1'000 + random() % 400);
@@ -535,10 +535,10 @@ TEST_F(DeciderTest, NamesEveryOtherWayOut) {
   EXPECT_EQ(reason_for(Bytes(13, 0)), DropReason::frame_truncated);
   EXPECT_EQ(reason_for(packet("192.0.2.7", "10.0.0.100", 132, Bytes(12, 0))), DropReason::no_service);
 
-  for (size_t i = 0; i < 3; ++i) edge_.say(i, AdminState::down);
+  for (size_t i = 0; i < 3; ++i) edge_.say(i, OverrideState::down);
   publish();
   EXPECT_EQ(reason_for(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)), DropReason::no_backend);
-  edge_.words.admin.clear();
+  edge_.live_state.overrides.clear();
   for (size_t i = 0; i < 3; ++i) edge_.backend(i).addresses = {ip("10.0.0.20" + std::to_string(i))};
   publish();
   EXPECT_EQ(reason_for(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)), DropReason::neighbour_unresolved);

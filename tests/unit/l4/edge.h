@@ -16,7 +16,7 @@ inline const HashKey kTableKey = {3, 4};
 
 struct Edge {
   Model model;
-  Words words;
+  LiveState live_state;
   ForwardingBuilder builder{kTableKey};
   uint64_t now_ns = 1'000'000'000;
 
@@ -57,14 +57,14 @@ struct Edge {
   }
 
   Backend& backend(size_t index) { return model.pools[0].backends[index]; }
-  void say(size_t index, AdminState state) {
-    words.admin[backend_key("web", backend(index).name)] = {state, "ops", "", 0};
+  void say(size_t index, OverrideState state) {
+    live_state.overrides[backend_key("web", backend(index).name)] = {state, "ops", "", 0};
   }
 
   std::shared_ptr<const ForwardingTables> tables(const Outages& outages = {}) {
     now_ns += 1'000'000;
     auto snapshot =
-        make_snapshot(1, "digest", std::make_shared<const Model>(model), std::make_shared<const Words>(words));
+        make_snapshot(1, "digest", std::make_shared<const Model>(model), std::make_shared<const LiveState>(live_state));
     Result<std::shared_ptr<const ForwardingTables>> built =
         builder.build(std::move(snapshot), model.nodes[0], now_ns, outages);
     return built ? *built : nullptr;

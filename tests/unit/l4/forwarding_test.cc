@@ -69,7 +69,7 @@ TEST(Forwarding, FindsServicesByFamilyProtocolAndPort) {
 TEST(Forwarding, SharesAddressesAndNeighboursWithTheTablesOfBeforeWhileTheyStay) {
   Edge edge;
   const auto before = edge.tables();
-  edge.say(0, AdminState::down);
+  edge.say(0, OverrideState::down);
   const auto flapped = edge.tables();
   EXPECT_EQ(flapped->local, before->local);
   EXPECT_EQ(flapped->neighbours, before->neighbours);
@@ -185,7 +185,7 @@ TEST(Forwarding, MovesFewFlowsOfOthersWhenABackendLeaves) {
     edge.model.pools[0].backends.push_back(backend);
   }
   const auto before = edge.tables();
-  edge.say(4, AdminState::drained);
+  edge.say(4, OverrideState::drained);
   const auto after = edge.tables();
   const BackendId gone = edge.id(4);
   uint32_t moved = 0, others = 0;
@@ -208,7 +208,7 @@ TEST(Forwarding, RebuildsOnlyTheTableThatChanged) {
   const auto before = edge.tables();
   // If all backends have both families, the families of a pool share one table.
   EXPECT_EQ(edge.builder.maglev_tables_built(), 2u);
-  edge.say(0, AdminState::drained);
+  edge.say(0, OverrideState::drained);
   const auto after = edge.tables();
   EXPECT_EQ(edge.builder.maglev_tables_built(), 3u);
   EXPECT_EQ(before->services[2].table, after->services[2].table) << "the other pool's table is shared";
@@ -217,9 +217,9 @@ TEST(Forwarding, RebuildsOnlyTheTableThatChanged) {
 
 TEST(Forwarding, GivesTheSameTablesAfterARestart) {
   Edge one, two;
-  two.say(0, AdminState::drained);  // another history gives other ids
+  two.say(0, OverrideState::drained);  // another history gives other ids
   two.tables();
-  two.words.admin.clear();
+  two.live_state.overrides.clear();
   std::swap(two.model.pools[0].backends[0], two.model.pools[0].backends[2]);
   const auto first = one.tables(), second = two.tables();
   for (uint32_t flow = 0; flow < 10'000; ++flow) {
@@ -230,8 +230,8 @@ TEST(Forwarding, GivesTheSameTablesAfterARestart) {
 
 TEST(Forwarding, KeepsFlowsOfDrainingBackendsAndNotOfThoseDown) {
   Edge edge;
-  edge.say(0, AdminState::drained);
-  edge.say(1, AdminState::down);
+  edge.say(0, OverrideState::drained);
+  edge.say(1, OverrideState::down);
   const auto tables = edge.tables();
   EXPECT_TRUE(tables->backend(edge.id(0)).keeps_flows(4));
   EXPECT_FALSE(tables->backend(edge.id(1)).keeps_flows(4));
@@ -274,7 +274,7 @@ TEST(StableIds, KeepAnIdFromOthersUntilItsFlowsAreGone) {
 
 TEST(Explain, SaysWhatThePacketPathWouldDo) {
   Edge edge;
-  edge.say(1, AdminState::drained);
+  edge.say(1, OverrideState::drained);
   const auto tables = edge.tables();
   const auto no_flow = [](uint64_t) { return std::optional<FlowEntry>(); };
   ExplainQuestion question;

@@ -13,7 +13,7 @@ namespace {
 
 class BackendPoolTest : public testing::Test {
  protected:
-  void make(PoolPolicy policy, const std::vector<uint32_t>& weights, const Words& words = {}) {
+  void make(PoolPolicy policy, const std::vector<uint32_t>& weights, const LiveState& live_state = {}) {
     auto model = std::make_shared<Model>();
     Pool pool;
     pool.name = "p";
@@ -26,7 +26,7 @@ class BackendPoolTest : public testing::Test {
       pool.backends.push_back(backend);
     }
     model->pools.push_back(pool);
-    snapshot_ = make_snapshot(1, "d", model, std::make_shared<Words>(words));
+    snapshot_ = make_snapshot(1, "d", model, std::make_shared<LiveState>(live_state));
     pool_ = std::make_unique<BackendPool>(*snapshot_, 0, registry_, HashKey{1, 2});
   }
   std::string pick(const BackendPool::Question& question) const {
@@ -82,9 +82,9 @@ TEST_F(BackendPoolTest, ConsistentHashKeepsAKeyWhereItWasWhenAnotherBackendGoes)
   make(PoolPolicy::consistent_hash, {100, 100, 100});
   std::map<uint64_t, std::string> before;
   for (uint64_t i = 0; i < 1000; ++i) before[i] = pick({.hash = mix64(i + 1)});
-  Words words;
-  words.admin[backend_key("p", "b1")] = {};
-  make(PoolPolicy::consistent_hash, {100, 100, 100}, words);
+  LiveState live_state;
+  live_state.overrides[backend_key("p", "b1")] = {};
+  make(PoolPolicy::consistent_hash, {100, 100, 100}, live_state);
   int moved = 0;
   for (const auto& [i, backend] : before) {
     const std::string now = pick({.hash = mix64(i + 1)});
@@ -108,12 +108,12 @@ TEST_F(BackendPoolTest, ConsistentHashPassesOnWhatIsOverTheBound) {
 }
 
 TEST_F(BackendPoolTest, DrainedAndWeightlessBackendsGetNothing) {
-  Words words;
-  words.admin[backend_key("p", "b0")] = {};
-  make(PoolPolicy::weighted_round_robin, {100, 0, 100}, words);
+  LiveState live_state;
+  live_state.overrides[backend_key("p", "b0")] = {};
+  make(PoolPolicy::weighted_round_robin, {100, 0, 100}, live_state);
   for (int i = 0; i < 10; ++i) EXPECT_EQ(pick({}), "b2");
-  words.admin[backend_key("p", "b2")] = {};
-  make(PoolPolicy::weighted_round_robin, {100, 0, 100}, words);
+  live_state.overrides[backend_key("p", "b2")] = {};
+  make(PoolPolicy::weighted_round_robin, {100, 0, 100}, live_state);
   EXPECT_EQ(pick({}), "none");
 }
 

@@ -165,9 +165,9 @@ TEST(ProxyPools, APoolThatIsDownSaysSo) {
   edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
   edge.start();
   EXPECT_EQ(ask(edge.endpoint(), get("/")).status, 200);
-  auto words = std::make_shared<Words>();
-  words->admin[backend_key("p", "b1")] = {};
-  edge.publish(words);
+  auto live_state = std::make_shared<LiveState>();
+  live_state->overrides[backend_key("p", "b1")] = {};
+  edge.publish(live_state);
   EXPECT_TRUE(edge.run_until([&] { return ask(edge.endpoint(), get("/")).status == 503; }));
 }
 

@@ -249,7 +249,7 @@ void Edge::start() {
 Result<void> Edge::publish() {
   ++version_;
   const auto snapshot = make_snapshot(version_, "digest" + std::to_string(version_), std::make_shared<Model>(model),
-                                      std::make_shared<Words>());
+                                      std::make_shared<LiveState>());
   if (version_ == 1) {
     const Result<PurgePosition> prepared = proxy_->prepare(snapshot, snapshot->model->nodes[0]);
     if (!prepared) return prepared.error();
@@ -258,10 +258,10 @@ Result<void> Edge::publish() {
   return proxy_->apply(snapshot, snapshot->model->nodes[0]);
 }
 
-void Edge::publish(std::shared_ptr<const Words> words) {
+void Edge::publish(std::shared_ptr<const LiveState> live_state) {
   ++version_;
   const auto snapshot =
-      make_snapshot(version_, "digest" + std::to_string(version_), std::make_shared<Model>(model), words);
+      make_snapshot(version_, "digest" + std::to_string(version_), std::make_shared<Model>(model), live_state);
   ASSERT_TRUE(proxy_->apply(snapshot, snapshot->model->nodes[0]));
 }
 

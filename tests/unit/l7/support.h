@@ -100,7 +100,7 @@ class Edge {
   void start();
   // Publishes the model in its current state as a new version.
   Result<void> publish();
-  void publish(std::shared_ptr<const Words> words);
+  void publish(std::shared_ptr<const LiveState> live_state);
   Endpoint endpoint(size_t listener = 0) const;
   Endpoint bound(const Endpoint& bind) const { return *proxy_->bound(bind); }
   // Runs the main loop until `done` is true. Fails after some seconds.

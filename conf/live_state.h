@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Words: what operators and probes say of the edge, beside the configuration and surviving its changes.
-// An admin word is an operator's ("drain this"); a health word is a probe's verdict. Both are kept in the state store.
+// LiveState: what operators and probes say of the edge, beside the configuration and surviving its changes.
+// An override is an operator's ("drain this"); a health record is a probe's verdict. Both are kept in the state store.
 #pragma once
 
 #include <cstdint>
@@ -10,26 +10,26 @@
 
 namespace tidegate {
 
-enum class AdminState : uint8_t { drained, down };  // no word: in service
+enum class OverrideState : uint8_t { drained, down };  // no record: in service
 
-struct AdminWord {
-  AdminState state = AdminState::drained;
+struct Override {
+  OverrideState state = OverrideState::drained;
   std::string by;  // who said it
   std::string note;
   uint64_t since_ns = 0;  // realtime
 };
 
-struct HealthWord {
+struct HealthVerdict {
   bool up = false;
   std::string reason;     // "connect: refused", "status 503, expected 200"
   uint64_t since_ns = 0;  // realtime, of the change
 };
 
 // Keys: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>" (admin); "backend/<pool>/<backend>" (health).
-struct Words {
-  uint64_t sequence = 0;  // grows by one with every change of any word
-  std::map<std::string, AdminWord> admin;
-  std::map<std::string, HealthWord> health;
+struct LiveState {
+  uint64_t sequence = 0;  // grows by one with every change of any record
+  std::map<std::string, Override> overrides;
+  std::map<std::string, HealthVerdict> health;
 };
 
 std::string backend_key(std::string_view pool, std::string_view backend);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Story: what the planes said of one client, told for people, a line a step. Pure: the API's sentence and the command
-// line's text both come from here.
+// Explanation: what the planes said of one client, told for people, a line a step. Pure: the API's sentence and the
+// command line's text both come from here.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -9,7 +9,7 @@
 
 namespace tidegate {
 
-struct StoryLine {
+struct ExplanationLine {
   std::string plane;  // "dns", "l4", "l7"
   std::string node;   // who said so; may be empty
   std::string what;   // "answers 10.10.0.100 (vip-eu) for www.example.test"
@@ -17,8 +17,8 @@ struct StoryLine {
 };
 
 // `step` is an element of /v1/explain's steps.
-StoryLine tell_step(const nlohmann::json& step);
+ExplanationLine describe_step(const nlohmann::json& step);
 // One paragraph: "dns answers ... because ...; l4 ...; l7 ...".
-std::string tell_sentence(const nlohmann::json& steps);
+std::string describe_steps(const nlohmann::json& steps);
 
 }  // namespace tidegate

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/words_api.h"
+#include "control/live_state_api.h"
 
 #include <fmt/format.h>
 
@@ -36,22 +36,23 @@ std::string lack(std::string_view owner, std::string_view what, const std::vecto
   return fmt::format("{} has no {} {}{}{}", owner, what, in_quotes(wanted), hint.empty() ? "" : "; ", hint);
 }
 
-class WordsApi {
+class LiveStateApi {
  public:
-  explicit WordsApi(Ledger& ledger) : ledger_(ledger) {}
+  explicit LiveStateApi(HostState& host_state) : host_state_(host_state) {}
 
   void list(const ApiCall& call) {
-    const Words& words = *ledger_.words();
+    const LiveState& live_state = *host_state_.live_state();
     json admin = json::object();
-    for (const auto& [key, word] : words.admin) admin[key] = to_json(word);
-    call.respond(HttpResponse::json(200, dump({{"sequence", words.sequence}, {"words", std::move(admin)}}) + "\n"));
+    for (const auto& [key, record] : live_state.overrides) admin[key] = to_json(record);
+    call.respond(
+        HttpResponse::json(200, dump({{"sequence", live_state.sequence}, {"words", std::move(admin)}}) + "\n"));
   }
 
-  // Every backend with the state that all planes give it, and the words behind it.
+  // Every backend with the state that all planes give it, and the live state behind it.
   void health(const ApiCall& call) {
-    const std::shared_ptr<const Snapshot> snapshot = ledger_.snapshot();
-    json pools = json::array(), vips = json::array(), words = json::object();
-    for (const auto& [key, word] : ledger_.words()->health) words[key] = to_json(word);
+    const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
+    json pools = json::array(), vips = json::array(), live_state = json::object();
+    for (const auto& [key, record] : host_state_.live_state()->health) live_state[key] = to_json(record);
     if (snapshot) {
       for (size_t i = 0; i < snapshot->model->pools.size(); ++i) {
         pools.push_back(describe(snapshot->model->pools[i], snapshot->pools[i]));
@@ -60,9 +61,9 @@ class WordsApi {
         vips.push_back({{"vip", snapshot->model->vips[i].name}, {"up", bool{snapshot->vip_up[i]}}});
       }
     }
-    call.respond(HttpResponse::json(200, dump({{"version", ledger_.head().version},
-                                               {"sequence", ledger_.words()->sequence},
-                                               {"words", std::move(words)},
+    call.respond(HttpResponse::json(200, dump({{"version", host_state_.head().version},
+                                               {"sequence", host_state_.live_state()->sequence},
+                                               {"words", std::move(live_state)},
                                                {"pools", std::move(pools)},
                                                {"vips", std::move(vips)}}) +
                                              "\n"));
@@ -73,17 +74,17 @@ class WordsApi {
     if (!key) return;
     const std::optional<json> body = object_body(call, {"state", "note"});
     if (!body) return;
-    const std::optional<AdminState> state = parse_admin_state(string_member(*body, "state"));
+    const std::optional<OverrideState> state = parse_override_state(string_member(*body, "state"));
     if (!state) return call.respond(problem(400, "bad_body", "\"state\" is \"drained\" or \"down\""));
     std::optional<std::string> note = note_member(call, *body, "note");
     if (!note) return;
-    store(call, *key, AdminWord{*state, call.who.name, *std::move(note), realtime_ns()});
+    store(call, *key, Override{*state, call.who.name, *std::move(note), realtime_ns()});
   }
 
   void clear(const ApiCall& call) {
     const std::optional<std::string> key = target_key(call, false);
     if (!key) return;
-    if (ledger_.words()->admin.count(*key) == 0) {
+    if (host_state_.live_state()->overrides.count(*key) == 0) {
       return call.respond(problem(404, "no_such_word", fmt::format("{} is not drained", *key)));
     }
     store(call, *key, std::nullopt);
@@ -99,27 +100,29 @@ class WordsApi {
                     {"weight", backend.weight},
                     {"state", name(status.backends[i].state)},
                     {"why", status.backends[i].why}};
-      const Words& words = *ledger_.words();
+      const LiveState& live_state = *host_state_.live_state();
       const std::string key = backend_key(pool.name, backend.name);
-      if (const auto word = words.admin.find(key); word != words.admin.end()) entry["admin"] = to_json(word->second);
-      if (const auto word = words.health.find(key); word != words.health.end()) entry["health"] = to_json(word->second);
+      if (const auto record = live_state.overrides.find(key); record != live_state.overrides.end())
+        entry["admin"] = to_json(record->second);
+      if (const auto record = live_state.health.find(key); record != live_state.health.end())
+        entry["health"] = to_json(record->second);
       backends.push_back(std::move(entry));
     }
     json result = {
         {"pool", pool.name}, {"up", status.up}, {"fail_open", status.fail_open}, {"backends", std::move(backends)}};
-    const auto word = ledger_.words()->admin.find(pool_key(pool.name));
-    if (word != ledger_.words()->admin.end()) result["admin"] = to_json(word->second);
+    const auto record = host_state_.live_state()->overrides.find(pool_key(pool.name));
+    if (record != host_state_.live_state()->overrides.end()) result["admin"] = to_json(record->second);
     return result;
   }
 
-  // The word's key; nothing after a 404. A word may outlive what it is about, so clearing asks for no such thing.
+  // The record's key; nothing after a 404. A record may outlive what it is about, so clearing asks for no such thing.
   std::optional<std::string> target_key(const ApiCall& call, bool must_exist) const {
     const std::string& target = call.path.at("name");
     const auto pool_of_backend = call.path.find("pool");
     const bool is_backend = pool_of_backend != call.path.end();
     const bool is_site = call.request().path.rfind("/v1/admin/site/", 0) == 0;
     if (must_exist) {
-      const std::shared_ptr<const Model> in_force = ledger_.model();
+      const std::shared_ptr<const Model> in_force = host_state_.model();
       static const Model nothing;
       const Model& model = in_force ? *in_force : nothing;
       const std::string fault = is_backend ? missing_backend(model, pool_of_backend->second, target)
@@ -139,25 +142,25 @@ class WordsApi {
                 : lack(kConfiguration, "pool", model.pools, pool_name);
   }
 
-  void store(const ApiCall& call, const std::string& key, const std::optional<AdminWord>& word) {
+  void store(const ApiCall& call, const std::string& key, const std::optional<Override>& record) {
     if (call.flag("dry_run")) {
       return call.respond(HttpResponse::json(200, dump({{"outcome", "dry_run"}, {"key", key}}) + "\n"));
     }
-    const Result<uint64_t> sequence = ledger_.set_admin_word(key, word, call.who.name);
+    const Result<uint64_t> sequence = host_state_.set_override(key, record, call.who.name);
     if (!sequence) return call.respond(store_failure(sequence.error()));
     json answer = {{"outcome", "committed"}, {"key", key}, {"words", *sequence}};
-    answer["word"] = word ? to_json(*word) : json();
+    answer["word"] = record ? to_json(*record) : json();
     call.respond(HttpResponse::json(200, dump(answer) + "\n"));
   }
 
-  Ledger& ledger_;
+  HostState& host_state_;
 };
 
 }  // namespace
 
-void add_word_routes(RouteTable& table, Ledger& ledger) {
-  const auto api = std::make_shared<WordsApi>(ledger);
-  const auto handler = [api](void (WordsApi::*member)(const ApiCall&)) {
+void add_live_state_routes(RouteTable& table, HostState& host_state) {
+  const auto api = std::make_shared<LiveStateApi>(host_state);
+  const auto handler = [api](void (LiveStateApi::*member)(const ApiCall&)) {
     return [api, member](const ApiCall& call) { (api.get()->*member)(call); };
   };
   table.add({"GET",
@@ -167,7 +170,7 @@ void add_word_routes(RouteTable& table, Ledger& ledger) {
              "What operators took out of service",
              {},
              {},
-             handler(&WordsApi::list)});
+             handler(&LiveStateApi::list)});
   table.add({"GET",
              "/v1/health",
              Role::viewer,
@@ -175,7 +178,7 @@ void add_word_routes(RouteTable& table, Ledger& ledger) {
              "Every backend's state, why, and since when",
              {},
              {},
-             handler(&WordsApi::health)});
+             handler(&LiveStateApi::health)});
   const QueryParameter dry_run = QueryParameter::boolean("dry_run", "true: check the call, change nothing");
   for (const char* pattern : {"/v1/admin/backend/{pool}/{name}", "/v1/admin/pool/{name}", "/v1/admin/site/{name}"}) {
     table.add({"PUT",
@@ -185,7 +188,7 @@ void add_word_routes(RouteTable& table, Ledger& ledger) {
                "Drain it, or take it down: {\"state\", \"note\"}",
                {dry_run},
                {"application/json"},
-               handler(&WordsApi::set)});
+               handler(&LiveStateApi::set)});
     table.add({"DELETE",
                pattern,
                Role::operator_,
@@ -193,7 +196,7 @@ void add_word_routes(RouteTable& table, Ledger& ledger) {
                "Put it back into service",
                {dry_run},
                {},
-               handler(&WordsApi::clear)});
+               handler(&LiveStateApi::clear)});
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "conf/words.h"
+#include "conf/live_state.h"
 
 namespace tidegate {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ledger: this host's state as the control sees it. It is the one writer of the StateStore, keeps the head's manifest,
-// model and words at hand, and tells everybody in the process who asked to hear of a change: watchers, replicas, the
-// prober.
+// HostState: this host's state as the control sees it. It is the one writer of the StateStore, keeps the head's
+// manifest, model and live state at hand, and tells everybody in the process who asked to hear of a change: watchers,
+// replicas, the prober.
 //
 // Threads: everything on the control's loop. Listeners run inside the writing call, after the commit.
 #pragma once
@@ -23,21 +23,21 @@
 namespace tidegate {
 
 // Which positions of the head a write moved.
-struct LedgerChange {
-  bool version = false, words = false, purge = false;
+struct HostStateChange {
+  bool version = false, live_state = false, purge = false;
 };
 
-class Ledger {
+class HostState {
  public:
-  static Result<std::unique_ptr<Ledger>> open(const std::string& state_dir,
-                                              size_t versions_kept = StateStore::kVersionsKept);
+  static Result<std::unique_ptr<HostState>> open(const std::string& state_dir,
+                                                 size_t versions_kept = StateStore::kVersionsKept);
 
   const StateStore& store() const { return *store_; }
   const StateHead& head() const { return head_; }
-  const Manifest& manifest() const { return manifest_; }         // version 0 and empty before the first
-  std::shared_ptr<const Model> model() const { return model_; }  // null before the first
-  std::shared_ptr<const Words> words() const { return words_; }  // never null
-  // Model and words weighed together, as every plane weighs them. Null before the first version.
+  const Manifest& manifest() const { return manifest_; }                       // version 0 and empty before the first
+  std::shared_ptr<const Model> model() const { return model_; }                // null before the first
+  std::shared_ptr<const LiveState> live_state() const { return live_state_; }  // never null
+  // Model and live state weighed together, as every plane weighs them. Null before the first version.
   std::shared_ptr<const Snapshot> snapshot() const;
   // The document of a version, put together from its objects, and its files by the path that the document wrote: empty
   // for version 0. Any thread may ask: it reads the store alone.
@@ -47,7 +47,7 @@ class Ledger {
   WorkingCopy* working_copy();
   void keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy);
 
-  void subscribe(std::function<void(const LedgerChange&)> listener) { listeners_.push_back(std::move(listener)); }
+  void subscribe(std::function<void(const HostStateChange&)> listener) { listeners_.push_back(std::move(listener)); }
 
   // `model` is what validation made of these objects.
   Result<Manifest> commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
@@ -56,23 +56,23 @@ class Ledger {
   // One object in place of the one that working_copy() tried last.
   Result<Manifest> commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
                                 std::string_view comment);
-  Result<uint64_t> set_admin_word(const std::string& key, const std::optional<AdminWord>& word, std::string_view who);
-  Result<uint64_t> set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words);
+  Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
+  Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer);
   // Of a request that changed nothing, or in place of what was committed with its change.
   Result<void> keep_answer(const KeptAnswer& kept);
   // What another host's control committed.
-  Result<void> adopt_version(const Manifest& manifest,
-                             const std::vector<std::pair<std::string, std::string>>& new_objects);
-  Result<void> adopt_words(const Words& words);
-  Result<void> adopt_purge(const Purge& purge);
+  Result<void> replicate_version(const Manifest& manifest,
+                                 const std::vector<std::pair<std::string, std::string>>& new_objects);
+  Result<void> replicate_live_state(const LiveState& live_state);
+  Result<void> replicate_purge(const Purge& purge);
 
  private:
-  explicit Ledger(std::unique_ptr<StateStore> store) : store_(std::move(store)) {}
+  explicit HostState(std::unique_ptr<StateStore> store) : store_(std::move(store)) {}
   Result<void> reload_version();
-  Result<void> reload_words();
-  void tell(const LedgerChange& change);
+  Result<void> reload_live_state();
+  void tell(const HostStateChange& change);
   // Every write's outcome passes here: the first of a row that fails is logged, and the one that succeeds again.
   template <class T>
   Result<T> noted(Result<T> written);
@@ -82,10 +82,10 @@ class Ledger {
   StateHead head_;
   Manifest manifest_;
   std::shared_ptr<const Model> model_;
-  std::shared_ptr<const Words> words_ = std::make_shared<Words>();
+  std::shared_ptr<const LiveState> live_state_ = std::make_shared<LiveState>();
   std::unique_ptr<WorkingCopy> working_copy_;  // of the version below
   uint64_t working_copy_version_ = 0;
-  std::vector<std::function<void(const LedgerChange&)>> listeners_;
+  std::vector<std::function<void(const HostStateChange&)>> listeners_;
   bool last_write_failed_ = false;
 };
 

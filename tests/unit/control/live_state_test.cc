@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Words: drain and undrain, and what health says of them.
+// LiveState: drain and undrain, and what health says of them.
 
 #include "tests/unit/control/host.h"
 
@@ -8,7 +8,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class WordsTest : public ::testing::Test {
+class LiveStateTest : public ::testing::Test {
  protected:
   void SetUp() override {
     host.start();
@@ -22,7 +22,7 @@ class WordsTest : public ::testing::Test {
   Host host{loop};
 };
 
-TEST_F(WordsTest, ADrainedBackendIsDrainingWithItsReasonUntilItIsPutBack) {
+TEST_F(LiveStateTest, ADrainedBackendIsDrainingWithItsReasonUntilItIsPutBack) {
   EXPECT_EQ(backend(0)["state"], "up");
   const HttpResponse drained =
       host.call_json("PUT", "/v1/admin/backend/origins/origin1", {{"state", "drained"}, {"note", "new disk"}});
@@ -36,15 +36,15 @@ TEST_F(WordsTest, ADrainedBackendIsDrainingWithItsReasonUntilItIsPutBack) {
   EXPECT_EQ(host.call("DELETE", "/v1/admin/backend/origins/origin1").status, 404);
 }
 
-TEST_F(WordsTest, APoolAndASiteTakeWordsToo) {
+TEST_F(LiveStateTest, APoolAndASiteTakeWordsToo) {
   EXPECT_EQ(host.call_json("PUT", "/v1/admin/pool/origins", {{"state", "down"}}).status, 200);
   EXPECT_EQ(backend(1)["state"], "down");
   EXPECT_EQ(host.call_json("PUT", "/v1/admin/site/eu", {{"state", "drained"}}).status, 200);
   EXPECT_EQ(host.call_json("PUT", "/v1/admin/site/mars", {{"state", "drained"}}).status, 404);
-  EXPECT_EQ(host.control->ledger().words()->admin.count("site/eu"), 1u);
+  EXPECT_EQ(host.control->host_state().live_state()->overrides.count("site/eu"), 1u);
 }
 
-TEST_F(WordsTest, AWrongNameIsAnsweredWithTheNearestOne) {
+TEST_F(LiveStateTest, AWrongNameIsAnsweredWithTheNearestOne) {
   const auto detail = [&](const std::string& target) {
     const HttpResponse refused = host.call_json("PUT", "/v1/admin/" + target, {{"state", "drained"}});
     EXPECT_EQ(refused.status, 404);
@@ -56,12 +56,12 @@ TEST_F(WordsTest, AWrongNameIsAnsweredWithTheNearestOne) {
   EXPECT_EQ(detail("site/mars"), "the configuration has no site 'mars'");
 }
 
-TEST_F(WordsTest, ADryRunOfADrainChangesNothing) {
+TEST_F(LiveStateTest, ADryRunOfADrainChangesNothing) {
   EXPECT_EQ(host.call_json("PUT", "/v1/admin/pool/origins?dry_run=true", {{"state", "down"}}).status, 200);
-  EXPECT_TRUE(host.control->ledger().words()->admin.empty());
+  EXPECT_TRUE(host.control->host_state().live_state()->overrides.empty());
 }
 
-TEST_F(WordsTest, AWordSurvivesARestartAndANewVersion) {
+TEST_F(LiveStateTest, AWordSurvivesARestartAndANewVersion) {
   ASSERT_EQ(host.call_json("PUT", "/v1/admin/backend/origins/origin1", {{"state", "drained"}}).status, 200);
   host.stop();
   host.start();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/story.h"
+#include "control/explanation_text.h"
 
 #include <fmt/format.h>
 
@@ -43,8 +43,8 @@ void add_reason(std::string& why, const std::string& more) {
   why += (why.empty() ? "" : "; ") + more;
 }
 
-StoryLine tell_dns(const json& step) {
-  StoryLine line{"dns", "", "", ""};
+ExplanationLine tell_dns(const json& step) {
+  ExplanationLine line{"dns", "", "", ""};
   const std::string question = string_member(step, "name");
   const std::string answers = join(step.value("answers", json()), "address");
   line.what = answers.empty() ? fmt::format("has no address for {}", question)
@@ -60,8 +60,8 @@ StoryLine tell_dns(const json& step) {
   return line;
 }
 
-StoryLine tell_l4(const json& step) {
-  StoryLine line{"l4", "", "", ""};
+ExplanationLine tell_l4(const json& step) {
+  ExplanationLine line{"l4", "", "", ""};
   const std::string backend = string_member(step, "backend");
   const std::string decision = string_member(step, "decision");
   if (!backend.empty()) {
@@ -77,8 +77,8 @@ StoryLine tell_l4(const json& step) {
   return line;
 }
 
-StoryLine tell_l7(const json& step) {
-  StoryLine line{"l7", "", "", ""};
+ExplanationLine tell_l7(const json& step) {
+  ExplanationLine line{"l7", "", "", ""};
   const std::string route = string_member(step, "route");
   line.what = route.empty() ? "has no route for it" : fmt::format("takes route {}", route);
   const json cache = step.value("cache", json::object());
@@ -104,9 +104,9 @@ StoryLine tell_l7(const json& step) {
 
 }  // namespace
 
-StoryLine tell_step(const json& step) {
+ExplanationLine describe_step(const json& step) {
   const std::string plane = string_member(step, "plane");
-  StoryLine line{plane, "", "", ""};
+  ExplanationLine line{plane, "", "", ""};
   if (const std::string skipped = string_member(step, "skipped"); !skipped.empty()) {
     line.what = "has no part in it";
     line.why = skipped;
@@ -124,10 +124,10 @@ StoryLine tell_step(const json& step) {
   return line;
 }
 
-std::string tell_sentence(const json& steps) {
+std::string describe_steps(const json& steps) {
   std::string text;
   for (const json& step : steps) {
-    const StoryLine line = tell_step(step);
+    const ExplanationLine line = describe_step(step);
     text += fmt::format("{}{}{} {}", text.empty() ? "" : "; ", line.plane,
                         line.node.empty() ? "" : fmt::format(" on {}", line.node), line.what);
     if (!line.why.empty()) text += fmt::format(" [{}]", line.why);

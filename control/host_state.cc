@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/ledger.h"
+#include "control/host_state.h"
 
 #include <fmt/format.h>
 
@@ -10,17 +10,17 @@
 
 namespace tidegate {
 
-Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& state_dir, size_t versions_kept) {
+Result<std::unique_ptr<HostState>> HostState::open(const std::string& state_dir, size_t versions_kept) {
   Result<std::unique_ptr<StateStore>> store = StateStore::open(state_dir, StateStore::Mode::read_write);
   if (!store) return store.error();
   (*store)->keep_versions(versions_kept);
-  std::unique_ptr<Ledger> ledger(new Ledger(std::move(*store)));
-  if (Result<void> loaded = ledger->reload_version(); !loaded) return loaded.error();
-  if (Result<void> loaded = ledger->reload_words(); !loaded) return loaded.error();
-  return ledger;
+  std::unique_ptr<HostState> host_state(new HostState(std::move(*store)));
+  if (Result<void> loaded = host_state->reload_version(); !loaded) return loaded.error();
+  if (Result<void> loaded = host_state->reload_live_state(); !loaded) return loaded.error();
+  return host_state;
 }
 
-Result<void> Ledger::reload_version() {
+Result<void> HostState::reload_version() {
   const Result<StateHead> head = store_->head();
   if (!head) return head.error();
   head_ = *head;
@@ -43,19 +43,19 @@ Result<void> Ledger::reload_version() {
   return {};
 }
 
-Result<void> Ledger::reload_words() {
-  Result<Words> words = store_->words();
-  if (!words) return words.error();
-  words_ = std::make_shared<const Words>(std::move(*words));
+Result<void> HostState::reload_live_state() {
+  Result<LiveState> live_state = store_->live_state();
+  if (!live_state) return live_state.error();
+  live_state_ = std::make_shared<const LiveState>(std::move(*live_state));
   return {};
 }
 
-std::shared_ptr<const Snapshot> Ledger::snapshot() const {
+std::shared_ptr<const Snapshot> HostState::snapshot() const {
   if (!model_) return nullptr;
-  return make_snapshot(manifest_.version, manifest_.digest, model_, words_);
+  return make_snapshot(manifest_.version, manifest_.digest, model_, live_state_);
 }
 
-Result<std::unique_ptr<Document>> Ledger::document(const Manifest& manifest, FileReader& files) const {
+Result<std::unique_ptr<Document>> HostState::document(const Manifest& manifest, FileReader& files) const {
   files = files_from({});
   const Result<std::vector<ConfigObject>> objects = store_->objects(manifest);
   if (!objects) return objects.error();
@@ -64,22 +64,22 @@ Result<std::unique_ptr<Document>> Ledger::document(const Manifest& manifest, Fil
   return document;
 }
 
-void Ledger::tell(const LedgerChange& change) {
+void HostState::tell(const HostStateChange& change) {
   const Result<StateHead> head = store_->head();
   if (head) {
     head_ = *head;
   } else {
     log_error("cannot read the head of the state after a commit: {}", head.error().message);
   }
-  if (change.words) {
-    if (Result<void> loaded = reload_words(); !loaded) {
-      log_error("cannot read the words after a commit: {}", loaded.error().message);
+  if (change.live_state) {
+    if (Result<void> loaded = reload_live_state(); !loaded) {
+      log_error("cannot read the live state after a commit: {}", loaded.error().message);
     }
   }
   for (const auto& listener : listeners_) listener(change);
 }
 
-void Ledger::note(const Error* fault) {
+void HostState::note(const Error* fault) {
   if (fault == nullptr) {
     if (std::exchange(last_write_failed_, false)) log_info("the state can be written again");
     return;
@@ -93,16 +93,16 @@ void Ledger::note(const Error* fault) {
 }
 
 template <class T>
-Result<T> Ledger::noted(Result<T> written) {
+Result<T> HostState::noted(Result<T> written) {
   note(written ? nullptr : &written.error());
   return written;
 }
 
-Result<void> Ledger::keep_answer(const KeptAnswer& kept) { return noted(store_->keep_answer(kept)); }
+Result<void> HostState::keep_answer(const KeptAnswer& kept) { return noted(store_->keep_answer(kept)); }
 
-Result<Manifest> Ledger::commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
-                                uint64_t expected_head, std::string_view who, std::string_view comment,
-                                uint64_t rollback_of, const AnswerTo<Manifest>& answer) {
+Result<Manifest> HostState::commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
+                                   uint64_t expected_head, std::string_view who, std::string_view comment,
+                                   uint64_t rollback_of, const AnswerTo<Manifest>& answer) {
   Result<Manifest> manifest = noted(store_->commit_version(objects, expected_head, who, comment, rollback_of, answer));
   if (!manifest) return manifest;
   manifest_ = *manifest;
@@ -111,17 +111,17 @@ Result<Manifest> Ledger::commit(const std::vector<ConfigObject>& objects, std::s
   return manifest;
 }
 
-WorkingCopy* Ledger::working_copy() {
+WorkingCopy* HostState::working_copy() {
   return working_copy_ && working_copy_version_ == manifest_.version ? working_copy_.get() : nullptr;
 }
 
-void Ledger::keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy) {
+void HostState::keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy) {
   working_copy_ = std::move(copy);
   working_copy_version_ = version;
 }
 
-Result<Manifest> Ledger::commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
-                                      std::string_view comment) {
+Result<Manifest> HostState::commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
+                                         std::string_view comment) {
   Result<Manifest> manifest = noted(store_->commit_change(tried.object, expected_head, who, comment));
   if (!manifest) return manifest;
   manifest_ = *manifest;
@@ -132,44 +132,45 @@ Result<Manifest> Ledger::commit_tried(WorkingCopy::Tried tried, uint64_t expecte
   return manifest;
 }
 
-Result<uint64_t> Ledger::set_admin_word(const std::string& key, const std::optional<AdminWord>& word,
-                                        std::string_view who) {
-  Result<uint64_t> sequence = noted(store_->set_admin_word(key, word, who));
-  if (sequence) tell({.words = true});
+Result<uint64_t> HostState::set_override(const std::string& key, const std::optional<Override>& record,
+                                         std::string_view who) {
+  Result<uint64_t> sequence = noted(store_->set_override(key, record, who));
+  if (sequence) tell({.live_state = true});
   return sequence;
 }
 
-Result<uint64_t> Ledger::set_health_words(const std::vector<std::pair<std::string, std::optional<HealthWord>>>& words) {
-  Result<uint64_t> sequence = noted(store_->set_health_words(words));
-  if (sequence) tell({.words = true});
+Result<uint64_t> HostState::set_verdicts(
+    const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
+  Result<uint64_t> sequence = noted(store_->set_verdicts(verdicts));
+  if (sequence) tell({.live_state = true});
   return sequence;
 }
 
-Result<uint64_t> Ledger::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
-                                   const AnswerTo<uint64_t>& answer) {
+Result<uint64_t> HostState::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
+                                      const AnswerTo<uint64_t>& answer) {
   Result<uint64_t> sequence = noted(store_->add_purge(kind, value, soft, who, answer));
   if (sequence) tell({.purge = true});
   return sequence;
 }
 
-Result<void> Ledger::adopt_version(const Manifest& manifest,
-                                   const std::vector<std::pair<std::string, std::string>>& new_objects) {
-  if (Result<void> adopted = noted(store_->adopt_version(manifest, new_objects)); !adopted) return adopted;
+Result<void> HostState::replicate_version(const Manifest& manifest,
+                                          const std::vector<std::pair<std::string, std::string>>& new_objects) {
+  if (Result<void> replicated = noted(store_->replicate_version(manifest, new_objects)); !replicated) return replicated;
   if (Result<void> loaded = reload_version(); !loaded) return loaded;
   tell({.version = true});
   return {};
 }
 
-Result<void> Ledger::adopt_words(const Words& words) {
-  Result<void> adopted = noted(store_->adopt_words(words));
-  if (adopted) tell({.words = true});
-  return adopted;
+Result<void> HostState::replicate_live_state(const LiveState& live_state) {
+  Result<void> replicated = noted(store_->replicate_live_state(live_state));
+  if (replicated) tell({.live_state = true});
+  return replicated;
 }
 
-Result<void> Ledger::adopt_purge(const Purge& purge) {
-  Result<void> adopted = noted(store_->adopt_purge(purge));
-  if (adopted) tell({.purge = true});
-  return adopted;
+Result<void> HostState::replicate_purge(const Purge& purge) {
+  Result<void> replicated = noted(store_->replicate_purge(purge));
+  if (replicated) tell({.purge = true});
+  return replicated;
 }
 
 }  // namespace tidegate
