@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""One client that means harm, for the attack rows and tests: bounded in bytes, connections and time, to loopback or a private IPv4 address alone.
+"""One hostile client, for the attack rows and tests. It is limited in bytes, connections and time, and attacks only
+loopback or a private IPv4 address.
 
 attacks.py NAME [HOST:]PORT SECONDS [MEGABYTES]
 
-Prints one line of JSON: bytes sent, requests begun, connections made, answers by status, whether the answers came in order (of `pipelined`,
-where they tell), how connections ended and how often, and in one word. SIGTERM ends the attack before its time; it still prints.
+Prints one line of JSON: bytes sent, requests begun, connections made, answers by status, whether the answers came
+in order (for `pipelined`, if they tell), how connections ended and how often, and the end in one word. SIGTERM ends
+the attack early; it still prints.
 """
 
 import collections
@@ -23,7 +25,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 MOST_MEGABYTES, MOST_CONNECTIONS = 256, 20_000
-PIPELINED = 512  # requests of one burst, each with a path of its own
+PIPELINED = 512  # requests of one burst, each with its own path
 # HPACK (RFC 7541): GET, http, "/x", :authority "a" without indexing.
 REQUEST = b"\x82\x86\x04\x02/x\x01\x01a"
 POST = b"\x83\x86\x04\x02/x\x01\x01a"
@@ -34,7 +36,7 @@ def frame(kind, flags, stream, payload=b""):
 
 
 def indexed_field(name, value):
-    """A literal that enters the dynamic table; it is index 62 from then on."""
+    """A literal that enters the dynamic table. From then on it is index 62."""
     def text(data):
         if len(data) < 127:
             return bytes([len(data)]) + data
@@ -47,7 +49,7 @@ def indexed_field(name, value):
 
 
 class Deadline:
-    """When the attack is over: after its time, or when somebody ends it."""
+    """When the attack is over: after its time, or when somebody stops it."""
 
     def __init__(self, seconds):
         self.at = time.monotonic() + seconds
@@ -60,10 +62,10 @@ class Deadline:
 
 
 class Http2Frames:
-    """Looks for what ends the connection, GOAWAY with an error, and for the answer to a PING."""
+    """Looks for a GOAWAY with an error, which ends the connection, and for the answer to a PING."""
 
     def __init__(self):
-        self.rest = b""  # a frame that is not here whole
+        self.rest = b""  # a frame that has not arrived completely
         self.goaway, self.pinged = "", False
 
     def take(self, data):
@@ -80,14 +82,14 @@ class Http2Frames:
 
 
 class Http1Answers:
-    """Counts answers by status. Where they redirect to a numbered path, the numbers must follow each other."""
+    """Counts answers by status. If they redirect to a numbered path, the numbers must be in order."""
 
     HEAD = re.compile(rb"HTTP/1\.1 (\d+) .*?\r\n\r\n", re.DOTALL)
     NUMBER = re.compile(rb"\r\nlocation: \S*/(\d+)\r\n", re.IGNORECASE)
 
     def __init__(self):
         self.rest, self.statuses, self.goaway = b"", collections.Counter(), ""
-        self.numbered, self.in_order = 0, None  # None: no answer has told
+        self.numbered, self.in_order = 0, None  # None: no answer had a number so far
 
     def take(self, data):
         data, end = self.rest + data, 0
@@ -97,18 +99,19 @@ class Http1Answers:
             if number := self.NUMBER.search(head[0]):
                 self.in_order = self.in_order is not False and int(number[1]) == self.numbered % PIPELINED
                 self.numbered += 1
-        # Of a body nothing is kept but what might begin a head.
+        # Nothing of a body is kept except what may be the beginning of a head.
         begun = data.find(b"HTTP/1.1 ", end)
         self.rest = data[begun:] if begun >= 0 else data[max(end, len(data) - 8) :]
 
 
 class Connection:
-    """Sends what it is given and reads what comes, so that nobody waits for it; notes how the server ended it."""
+    """Sends what it is given and reads what comes, so that the server never waits for it. Notes how the server
+    ended it."""
 
     def __init__(self, address, deadline, http2=True):
         self.deadline, self.sent, self.ended = deadline, 0, ""
         self.reader = Http2Frames() if http2 else Http1Answers()
-        source = ("127.0.0.2", 0) if address[0].startswith("127.") else None  # not the bystander's address
+        source = ("127.0.0.2", 0) if address[0].startswith("127.") else None  # a different address from the bystander's
         try:
             self.socket = socket.create_connection(address, timeout=2, source_address=source)
         except OSError:
@@ -119,7 +122,7 @@ class Connection:
             self.send(PREFACE + frame(SETTINGS, 0, 0))
 
     def send(self, data):
-        """False when the connection is over, or time is."""
+        """Returns False when the connection is over or the time is up."""
         view = memoryview(data)
         while view and not self.ended:
             if not self.deadline.left():
@@ -139,7 +142,7 @@ class Connection:
         return not self.ended
 
     def read(self):
-        """False when nothing more can come."""
+        """Returns False when nothing more can come."""
         try:
             data = self.socket.recv(1 << 18)
         except BlockingIOError:
@@ -155,13 +158,13 @@ class Connection:
         return True
 
     def read_last(self):
-        """The server closed while we sent: what it said before is still here."""
+        """The server closed while we were sending. What it sent before can still be read."""
         while not self.ended and select.select([self.socket], [], [], 0.05)[0] and self.read():
             continue
         self.ended = self.ended or "reset"
 
     def wait(self, seconds, until_ping=False):
-        """For the server to end it, or to answer a PING. What is here is read even when no time is left."""
+        """Waits until the server ends it or answers a PING. Reads what has arrived even if no time is left."""
         until = time.monotonic() + seconds
         while not self.ended and not (until_ping and self.reader.pinged):
             left = max(0.0, min(self.deadline.left(), until - time.monotonic()))
@@ -198,7 +201,7 @@ class Attack:
         connection.close()
 
     def ended(self):
-        """In one word: what the server said of it if it said anything, else what became of most connections."""
+        """In one word: what the server said if it said anything, otherwise how most connections ended."""
         said = [ending for ending in self.endings if ending.startswith("GOAWAY")]
         return max(said or self.endings, key=self.endings.get, default="served")
 
@@ -209,7 +212,7 @@ class Attack:
         }  # fmt: skip
 
     def repeat(self, connection, data, each=0):
-        """The same bytes again and again, until the server ends it or time is up."""
+        """Sends the same bytes again and again until the server ends the connection or the time is up."""
         while not self.over() and connection.sent < self.most_bytes and connection.send(data):
             self.requests += each
         self.done_with(connection)
@@ -270,7 +273,8 @@ class Attack:
 
     # --- many connections
     def resets(self, second_frame):
-        """HEADERS and what makes the stream end at once, on one connection after the other. Each is given up when the server has seen all of it."""
+        """Sends HEADERS and a second frame that ends the stream at once, on one connection after another. Leaves
+        each when the server has read all of it."""
         one = lambda stream: frame(HEADERS, END_HEADERS | END_STREAM, stream, REQUEST) + second_frame(stream)
         bursts = [b"".join(one(stream) for stream in range(first, first + 200, 2)) for first in range(1, 2001, 200)]
         while not self.over():
@@ -317,7 +321,7 @@ ATTACKS = {
 
 
 def address_of(text):
-    """(host, port) of "[HOST:]PORT"; only loopback and private addresses."""
+    """Returns (host, port) of "[HOST:]PORT". Only loopback and private addresses are allowed."""
     host, _, port = text.rpartition(":")
     host = ipaddress.IPv4Address(host or "127.0.0.1")
     if not host.is_private:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one hostile client does to a bystander: the proxy beside nginx, and beside an older build of itself.
+"""What one hostile client does to a bystander: the proxy compared with nginx, and with an older build of itself.
 
-TIDEGATE_BEFORE=DIR: a build tree of an older commit, measured as one more contender. The bystander asks for a small cached page at a fixed rate
-over kept connections. Attacker and bystander share the generator's core, the server has its own.
+TIDEGATE_BEFORE=DIR is a build tree of an older commit, measured as one more contender. The bystander asks for a
+small cached page at a fixed rate over persistent connections. Attacker and bystander share the generator's core;
+the server has its own.
 """
 
 import json
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 from attacks import ATTACKS
-from http_servers import H2C, PLAIN, nginx, tidegate  # nginx speaks HTTP/2 without TLS on a port of its own
+from http_servers import H2C, PLAIN, nginx, tidegate  # nginx speaks HTTP/2 without TLS on a separate port
 from measure import ASK_ONCE, GENERATOR_CORE, Contender, Package, Program, Row, Sample, generate
 
 HERE = Path(__file__).resolve().parent
@@ -23,7 +24,7 @@ MOST_CONNECTIONS = {"idle_connections": 200}
 
 
 class Watched:
-    """A server whose memory is read all the time."""
+    """A server whose memory is sampled all the time."""
 
     def __init__(self, start):
         self.start_server = start
@@ -53,7 +54,7 @@ class Watched:
                     over.set()
                     watcher.join()
                     attacker.stop()
-            time.sleep(1)  # what a server gives back, it gives back within a second
+            time.sleep(1)  # a server gives memory back within a second
             sample.extra = {
                 "peak_mb": (peak_kb[0] - before_kb) / 1024, "kept_mb": (self.server.resident_kb() - before_kb) / 1024,
                 "attack_mb": said["bytes"] / (1 << 20), "attack_requests": said["requests"], "attack_connections": said["connections"], "ended": said["ended"],
@@ -64,7 +65,7 @@ class Watched:
 
 
 def bystander(seconds):
-    """How many of the requests that it meant to make were answered, and how late. Nobody answered at all: that is a figure too."""
+    """How many of the intended requests were answered, and how late. If none was answered, that is a result too."""
     with tempfile.NamedTemporaryFile(prefix="tidegate-h2load-") as log:
         generate(["h2load", "--h1", "-t1", f"-c{BYSTANDERS}", "-m1", f"--rps={RATE_EACH}", "-D", seconds, "-T", "5", f"--log-file={log.name}", URL])
         durations = sorted(int(line.split("\t")[2]) for line in Path(log.name).read_text().splitlines() if line.split("\t")[1] == "200")
@@ -75,7 +76,7 @@ def bystander(seconds):
 def contenders(name):
     http2 = ATTACKS[name].startswith("HTTP/2")
     most = MOST_CONNECTIONS.get(name)
-    limits = f"max_connections: {most}" if most else ""  # all others are the defaults
+    limits = f"max_connections: {most}" if most else ""  # all other limits are the defaults
     listed = [("tidegate-l7", "this commit", tidegate(1024, cached=True, node_limits=limits), PLAIN, True)]
     if before := os.environ.get("TIDEGATE_BEFORE"):
         listed.append(("tidegate-l7 before", "TIDEGATE_BEFORE", tidegate(1024, cached=True, node_limits=limits, build=Path(before)), PLAIN, False))

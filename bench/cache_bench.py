@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache beside nginx, Varnish, Traffic Server and H2O's static files."""
+"""The cache compared with nginx, Varnish, Traffic Server and H2O's static files."""
 
 import tempfile
 from pathlib import Path
@@ -40,7 +40,7 @@ def caches(load, size, start_origin=None):
 
 
 def direct(size, cache_control, load):
-    """The origin itself, without anything before it."""
+    """The origin itself, with nothing in front of it."""
     return Contender("direct to the origin", "", slow_origin(size, ORIGIN_DELAY_MS, cache_control, PLAIN), load, floor=True)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Capture files to be received again and again: what a forwarder meets, and what its neighbours answer."""
+"""Capture files to be received again and again: the packets for a forwarder, and the answers of its neighbours."""
 
 import socket
 import struct
@@ -50,7 +50,7 @@ def advertisement(number):
 
 
 def client_frames(family, protocol, flows, flags=ACK):
-    """One frame a flow, as small as the family lets it be: another client each, one port."""
+    """One frame per flow, as small as the family allows: a different client each, one port."""
     if protocol == TCP:
         transport = struct.pack("!HHIIBBHHH", 40000, 80, 1, 2, 0x50, flags, 8192, 0xBEEF, 0)
     else:
@@ -71,7 +71,7 @@ def client_frames(family, protocol, flows, flags=ACK):
 
 
 def write_capture(path, family, protocol, flows, backends, flags=ACK):
-    """Returns how many frames it holds."""
+    """Returns the number of frames in the file."""
     frames = 0
     with open(path, "wb", 1 << 20) as out:
         out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))

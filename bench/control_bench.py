@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control plane: from a change's commit until every plane has it in force, and what a change costs those who are connected,
-beside a reload of nginx and of HAProxy.
+"""The control plane: the time from a change's commit until every plane has it in force, and what a change costs
+connected clients, compared with a reload of nginx and of HAProxy.
 
-Ours: one control with its proxy and its DNS server on one state. A change is one PUT of one route; it is over when every plane's
-/status names its version. A reload of a peer is over when a new connection gets the new answer. 32 clients ask all the while,
-each on a connection that it keeps and never opens anew unasked: `closed` counts those that the server closed or broke off."""
+Ours: one control with its proxy and its DNS server on one state. A change is one PUT of one route. It is complete
+when every plane's /status names its version. A peer's reload is complete when a new connection gets the new answer.
+Meanwhile 32 clients ask, each on one persistent connection that it reopens only when it must: `closed` counts the
+connections that the server closed or broke."""
 
 import http.client
 import json
@@ -53,7 +54,7 @@ def answers(path):
 
 
 class Crowd(threading.Thread):
-    """Clients that keep their connections and ask one after the other until told to stop."""
+    """Clients with persistent connections. Each asks again and again until told to stop."""
 
     def __init__(self, port):
         super().__init__(daemon=True)
@@ -76,7 +77,7 @@ class Crowd(threading.Thread):
                     self.closed += 1
                     client.close()
                     self.sockets[i] = self.open()
-            time.sleep(0.001)  # a pace, not a wait: some thousand requests a second
+            time.sleep(0.001)  # this sets the pace, some thousand requests a second; it is not a wait
 
     def stop(self):
         self.over.set()
@@ -86,7 +87,8 @@ class Crowd(threading.Thread):
 
 
 def changes(change_once, port, count, settle=lambda: None):
-    """`change_once(n)` makes the n-th change and returns when it is in force; `settle` awaits, untimed, that the next may come."""
+    """`change_once(n)` makes the n-th change and returns when it is in force. `settle` waits, outside the measured
+    time, until the next change may come."""
     numbers = iter(range(1, 1_000_000))
 
     def load(seconds):
@@ -109,7 +111,7 @@ def changes(change_once, port, count, settle=lambda: None):
 
 # --- ours
 
-FOLDERS = {}  # contender -> the folder of its present run
+FOLDERS = {}  # contender -> the folder of its current run
 
 
 def tidegate(name, routes):
@@ -194,7 +196,7 @@ class Notices:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
         self.socket.settimeout(10)
-        self.awaited = 1  # READYs still to come: one of the start, one of each reload
+        self.awaited = 1  # READY messages still to come: one for the start, one for each reload
 
     def settle(self):
         while self.awaited:
@@ -273,7 +275,7 @@ CHECK_MS = 100
 
 
 class Origin:
-    """What is probed: it listens, and is killed and comes back."""
+    """The probed server: it listens, is killed, and comes back."""
 
     def __init__(self, folder):
         self.folder, self.program = folder, None
@@ -287,7 +289,7 @@ class Origin:
         self.program.stop()
 
     def ends_with(self, server):
-        """When the bench stops the server, the origin goes too."""
+        """When the bench stops the server, the origin stops too."""
         stop = server.stop
 
         def both():
@@ -310,7 +312,7 @@ def wait_for(what, condition):
 
 
 def started_beside(origin, start, what, condition):
-    """A server that has seen its origin; neither is left behind where that does not come true."""
+    """Starts a server and waits until it has seen its origin. If that fails, neither is left running."""
     try:
         program = origin.ends_with(start())
     except BaseException:
@@ -325,7 +327,7 @@ def started_beside(origin, start, what, condition):
 
 
 def deaths(name, is_left, is_back, count=table(30)):
-    """From the death of the backend until everybody who would send work there has left it."""
+    """The time from the death of the backend until everybody who would send work to it has stopped doing so."""
 
     def load(seconds):
         origin, durations_us, began = ORIGINS[name], [], time.monotonic()
@@ -343,7 +345,7 @@ def deaths(name, is_left, is_back, count=table(30)):
 
 
 def every_plane(state):
-    """Whether the proxy and the DNS server decide by that state of the backend."""
+    """True if the proxy and the DNS server both use that state of the backend."""
 
     def decided():
         folder = FOLDERS["tidegate, failing"]

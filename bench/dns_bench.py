@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DNS server beside gdnsd, Knot and NSD, and for DoH dnsdist: one UDP worker each, on loopback."""
+"""The DNS server compared with gdnsd, Knot and NSD, and for DoH with dnsdist: one UDP worker each, on loopback."""
 
 import base64
 import hashlib
@@ -120,7 +120,7 @@ def size_rows(folder):
     )
 
 
-OFFERED = 600_000  # queries a second
+OFFERED = 600_000  # queries per second
 FLOWS = 256
 
 
@@ -129,7 +129,8 @@ BY_XDP = "tidegate-dns, AF_XDP"
 
 
 def over_a_veth(load_of, prepare):
-    """Contenders behind a Pair's veth. `prepare(pair, is_floor)` once the server runs; AF_XDP is what the ratios compare with."""
+    """Contenders behind a Pair's veth. Calls `prepare(pair, is_floor)` once the server runs. The ratios compare
+    with AF_XDP."""
     starts = {
         BY_XDP: ("this commit", tidegate(place=PLACE, xdp=TO_CLIENT)),
         "tidegate-dns": ("this commit", tidegate(place=PLACE)),
@@ -163,9 +164,9 @@ def veth_row(folder):
 
 
 def goodput_row(folder):
-    """More than any can answer: what counts is how many right answers come back. Only those with an answer section and without an
-    error are counted, by the client's kernel, which drops them there."""
-    names = lines(folder, "goodput", [f"h{i}.example.test" for i in range(100, HOSTS)])  # of one length
+    """More than any server can answer: what counts is how many right answers come back. The client's kernel counts
+    only answers with an answer section and without an error, and drops them there."""
+    names = lines(folder, "goodput", [f"h{i}.example.test" for i in range(100, HOSTS)])  # all names have one length
     right_answer = f"udp sport {PORT} @th,92,4 0 @th,112,16 > 0 counter"
     any_answer = f"udp sport {PORT} counter"
 

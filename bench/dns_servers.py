@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DNS servers on equal terms: one UDP worker, the same zone, no log, on loopback port 7053 (HTTPDNS in plain HTTP on 7054,
-DoH over TLS on 7443). Each function gives a start(folder) for a Contender."""
+"""DNS servers with equal settings: one UDP worker, the same zone, no log, on loopback port 7053 (HTTPDNS in plain
+HTTP on 7054, DoH over TLS on 7443). Each function returns a start(folder) for a Contender."""
 
 import socket
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SITES = 4
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server listens: its address, and the network namespace in which that is."""
+    """Where a server listens: its address, and the network namespace of that address."""
 
     address: str = "127.0.0.1"
     namespace: str = ""
@@ -44,7 +44,7 @@ def write_zone(folder, hosts, www="www IN A 192.0.2.80\n"):
 
 
 def networks(count):
-    """Networks /24 out of 10/8 that lie apart, so that none merges with its neighbour."""
+    """/24 networks in 10/8 that do not touch, so that none merges with its neighbour."""
     return [(f"10.{i // 128}.{i % 128 * 2}.0/24", i % SITES) for i in range(count)]
 
 
@@ -88,7 +88,7 @@ def tidegate_command(plane, folder):
 
 
 def tidegate(hosts=1000, geo_names=0, nets=200, place=LOOPBACK, xdp=""):
-    """`xdp`: the interface of the place whose queries come by AF_XDP."""
+    """`xdp`: the interface of the place whose queries come through AF_XDP."""
 
     def start(folder):
         certificate(folder)
@@ -99,7 +99,7 @@ def tidegate(hosts=1000, geo_names=0, nets=200, place=LOOPBACK, xdp=""):
 
 
 def tidegate_doh(folder):
-    """The proxy that ends TLS and the server behind it: both are counted."""
+    """The proxy that terminates TLS, and the server behind it. Both are counted."""
     certificate(folder)
     tidegate_files(folder, 1000, 0, 200)
     both = " & exec ".join(" ".join(map(str, tidegate_command(plane, folder))) for plane in ("dns", "l7"))
@@ -179,7 +179,7 @@ zone:
 
 
 def dnsdist_doh(folder):
-    """dnsdist ends TLS and answers from its packet cache; Knot stands behind it. Both are counted."""
+    """dnsdist terminates TLS and answers from its packet cache. Knot is behind it. Both are counted."""
     certificate(folder)
     knot()(folder).stop()
     (Path(folder) / "dnsdist.conf").write_text(f"""
@@ -199,7 +199,7 @@ def floor(place=LOOPBACK):
 
 
 def answers(label, place=LOOPBACK, any_answer=False):
-    """True once the server gives an A record of that name in example.test (or, of the floor, anything)."""
+    """True once the server gives an A record of that name in example.test (for the floor: any answer)."""
     query = bytes.fromhex("123400000001000000000000") + bytes([len(label)]) + label.encode() + b"\x07example\x04test\x00\x00\x01\x00\x01"
 
     def ready():

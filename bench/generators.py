@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load generators as functions of seconds: wrk, h2load, dnsperf and our own; each returns a Sample."""
+"""Load generators as functions of seconds: wrk, h2load, dnsperf and our own. Each returns a Sample."""
 
 import itertools
 import tempfile
@@ -11,7 +11,7 @@ from outputs import dnsperf_sample, h2load_sample, wrk_sample
 
 
 def ask_once(url, headers=(), prefix=(), options=()):
-    """One request by h2load, which must be answered."""
+    """One request by h2load. It must be answered."""
     fields = [part for header in headers for part in ("-H", header)]
     out, _ = generate([*prefix, "h2load", "-t1", "-c1", "-n1", *options, *fields, url])
     if " 1 done" not in out:
@@ -20,7 +20,7 @@ def ask_once(url, headers=(), prefix=(), options=()):
 
 
 def dig_once(address, names, prefix=(), options=()):
-    """One query by dig, which must be answered; `names` is a file with a name a line."""
+    """One query by dig. It must be answered. `names` is a file with one name per line."""
     host, port = address.rsplit(":", 1)
     name = Path(names).read_text().split()[0]
     out, _ = generate([*prefix, "dig", f"@{host}", "-p", port, "+tries=3", "+time=1", *options, name])
@@ -30,7 +30,8 @@ def dig_once(address, names, prefix=(), options=()):
 
 
 def wrk(url, connections=32, headers=(), script=None, prefix=()):
-    """`script`: Lua for wrk, to ask for another path each time; `prefix`: what runs wrk elsewhere."""
+    """`script` is Lua for wrk, to ask for a different path each time. `prefix` is a command that runs wrk
+    elsewhere."""
 
     def load(seconds):
         if seconds == ASK_ONCE and not script:
@@ -44,7 +45,7 @@ def wrk(url, connections=32, headers=(), script=None, prefix=()):
 
 
 def at_part_of_peak(url, part, connections=32):
-    """HTTP/1.1 at `part` of the rate that the server reaches when it is asked for all it can."""
+    """HTTP/1.1 at `part` of the server's highest rate."""
     flat_out = wrk(url, connections)
 
     def load(seconds):
@@ -70,7 +71,7 @@ def h2load(url, connections=8, streams=10, options=()):
 
 
 def each_once(port, paths):
-    """Asks for every path once, one after the other."""
+    """Asks for every path once, in order."""
 
     def prepare():
         with tempfile.NamedTemporaryFile("w", prefix="tidegate-paths-") as listed:
@@ -94,16 +95,16 @@ def tls_handshakes(port, resume=False):
 
 
 def idle_tls(port, connections):
-    """Opens connections, asks once on each, and holds them. A run of a second opens a few only."""
+    """Opens connections, asks once on each, and holds them. A run of one second opens only a few."""
 
     def load(seconds):
         count = connections if seconds >= 2 else 200
         folder = tempfile.TemporaryDirectory(prefix="tidegate-bench-idle-")
         command = [BUILD / "bench" / "tls_clients", "idle", f"127.0.0.1:{port}", "www.example.test", count]
         crowd = Program("crowd", command, GENERATOR_CORE, folder.name, stdin=True)
-        crowd.folder = folder  # goes when the crowd does
+        crowd.folder = folder  # is removed when the connections close
         crowd.await_ready(lambda: "ready" in Path(crowd.log.name).read_text(), 120)
-        if seconds < 1:  # to warm the server: none of these may stay
+        if seconds < 1:  # only warms the server, so no connection may stay
             crowd.stop()
             return Sample(count, 1)
         return Sample(count, 1, held=crowd)
@@ -112,7 +113,7 @@ def idle_tls(port, connections):
 
 
 def herd(address, path_of, clients, origin_port):
-    """All at once; what the origin was asked is counted by itself."""
+    """All clients ask at once. The requests that reach the origin are counted separately."""
     numbers = itertools.count()
 
     def asked():
@@ -131,7 +132,7 @@ def herd(address, path_of, clients, origin_port):
 
 
 def dns_clients(address, names, ecs=False, prefix=()):
-    """128 outstanding queries of our own generator, which batches; latency measured query by query."""
+    """128 outstanding queries of our own generator, which sends in batches. The latency of each query is measured."""
 
     def load(seconds):
         if seconds == ASK_ONCE:
@@ -147,7 +148,8 @@ def dns_clients(address, names, ecs=False, prefix=()):
 
 
 def dnsperf_tcp(port, queries):
-    """dnsperf over TCP; it knows the mean and the worst latency only, which stand in the columns of p50 and p99."""
+    """dnsperf over TCP. It reports only the mean and the worst latency, which are put in the columns of p50 and
+    p99."""
 
     def load(seconds):
         if seconds == ASK_ONCE:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What growth costs: our CPU time per operation at a larger size over that at a smaller one, out of rows that ran anyway."""
+"""What growth costs: our CPU time per operation at a larger size divided by that at a smaller size, from rows that
+ran anyway."""
 
-# (what grows, factor, plane, its larger row and contender, its smaller row and contender): a row by words that its work holds.
+# (what grows, factor, plane, its larger row and contender, its smaller row and contender). Words of its work select a
+# row.
 PAIRS = [
     ("flows", 10, "l4", ("TCP over IPv4, 800,000 flows, 100 b", "tidegate-l4"), ("TCP over IPv4, 80,000 flows, 100 b", "tidegate-l4")),
     ("backends", 100, "l4", ("flows, 10,000 backends", "tidegate-l4"), ("TCP over IPv4, 800,000 flows, 100 b", "tidegate-l4")),

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP servers on equal terms: one worker, no access log, keep-alive without bound, the same certificate, ciphers left to TLS 1.3.
+"""HTTP servers with equal settings: one worker, no access log, unlimited keep-alive, the same certificate, TLS 1.3
+chooses the ciphers.
 
-Each function gives a start(folder) for a Contender: it writes the server's configuration and returns the pinned Program.
-Ports: 7080 plain, 7443 TLS, 7090 the origin."""
+Each function returns a start(folder) for a Contender: it writes the server's configuration and returns the pinned
+Program. Ports: 7080 plain, 7443 TLS, 7090 the origin."""
 
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from measure import BUILD, GENERATOR_CORE, SERVER_CORE, Program, tcp_ready
 
 PLAIN, TLS, ORIGIN = 7080, 7443, 7090
-H2C = 7081  # HTTP/2 without TLS, where a server needs a port of its own for it
+H2C = 7081  # HTTP/2 without TLS, for servers that need a separate port for it
 
 
 def certificate(folder):
@@ -27,7 +28,7 @@ def certificate(folder):
 
 
 class Server(Program):
-    """The server under test with the origin that it needs beside it, on the generator's core."""
+    """The server under test, and the origin that it needs. The origin runs on the generator's core."""
 
     def __init__(self, name, command, folder, ready, origin=None, **options):
         self.origin = origin
@@ -50,7 +51,7 @@ def origin(folder, body_bytes, max_age=None):
 
 
 def slow_origin(body_bytes, delay_ms, cache_control, port=ORIGIN):
-    """A start for an origin that takes its time and counts what it is asked."""
+    """A start for an origin that answers slowly and counts its requests."""
     command = [BUILD / "bench" / "herd", "origin", port, delay_ms, body_bytes, cache_control]
     return lambda folder: Program("origin", command, GENERATOR_CORE, folder, tcp_ready(port))
 
@@ -59,7 +60,7 @@ def floor(body_bytes):
     return lambda folder: Program("floor", [BUILD / "bench" / "floor_http", f"127.0.0.1:{PLAIN}", body_bytes], SERVER_CORE, folder, tcp_ready(PLAIN))
 
 
-# One address makes all of the load.
+# All of the load comes from one address.
 ONE_CLIENT = "max_connections_per_client: 16000, connection_rate_per_client: 0"
 
 
@@ -146,7 +147,7 @@ backend o
 
 
 class H2o(Server):
-    orphans_end_within_s = 2  # the keeper of its keys has a folder in /tmp
+    orphans_end_within_s = 2  # the process that keeps its keys has a folder in /tmp
 
 
 def h2o(body_bytes, static=False):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forwarder beside testpmd on the same device: CPU time a packet, and how far above testpmd's io, which touches no packet."""
+"""The forwarder compared with testpmd on the same device: CPU time per packet, and how far that is above testpmd's
+io mode, which touches no packet."""
 
 import os
 import tempfile
@@ -11,7 +12,8 @@ from captures import ACK, SYN, TCP, UDP, write_capture
 from l4_servers import testpmd, tidegate
 from measure import Contender, Row, Package
 
-# Flows: a frame each, kept in 2 kB buffers of one pool. DPDK makes no pool of more than 2 GB, and it has to fit in memory.
+# Each flow is one frame in a 2 kB buffer, all from one pool. DPDK makes no pool larger than 2 GB, and it must fit
+# into memory.
 MOST = 800_000 if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 6 << 30 and not measure.smoke else 100_000
 
 
@@ -39,7 +41,7 @@ def rows():
         yield packet_row(folder, f"hit, UDP over IPv4, {MOST:,} flows", 4, UDP, MOST, 100)
         yield packet_row(folder, f"hit, TCP over IPv6, {MOST:,} flows", 6, TCP, MOST, 100)
         yield packet_row(folder, f"hit, UDP over IPv6, {MOST:,} flows", 6, UDP, MOST, 100)
-        # Sixteen times as many flows as there is room for: each is gone again before it comes back.
+        # Sixteen times as many flows as the table can hold: each flow is gone again before its next packet.
         room = MOST // 16
         yield packet_row(folder, f"miss and flood, SYNs of {MOST:,} flows into room for {room:,}", 4, TCP, MOST, 100, SYN, room)
         yield packet_row(folder, f"miss and flood, UDP of {MOST:,} flows into room for {room:,}", 4, UDP, MOST, 100, room=room)

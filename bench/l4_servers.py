@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forwarder and DPDK's own testpmd on the same virtual device: net_pcap, which gives a capture again and again and drops
-what is sent. Both on core 0, buffers of 2 kB in plain pages, bursts of 64."""
+"""The forwarder and DPDK's own testpmd on the same virtual device: net_pcap, which delivers a capture again and
+again and drops what is sent. Both run on core 0, with buffers of 2 kB in plain pages and bursts of 64."""
 
 import http.client
 import re
@@ -26,7 +26,7 @@ class Admin(http.client.HTTPConnection):
 
 
 def admin_get(path, target):
-    """Status and body; status 0 while nobody listens."""
+    """Returns status and body. The status is 0 while nobody listens."""
     try:
         admin = Admin(path)
         admin.request("GET", target)
@@ -41,8 +41,8 @@ def metric(text, name):
 
 
 class PacketLoad:
-    """`counters(program)` -> (received, forwarded); the load is the device's own, so a run is two readings of counters. `share`: of the
-    capture's frames that are to be forwarded."""
+    """`counters(program)` returns (received, forwarded). The device itself makes the load, so a run is two readings
+    of the counters. `share` is the part of the capture's frames that must be forwarded."""
 
     def __init__(self, start, counters, share=1.0):
         self.start_program, self.counters, self.share = start, counters, share
@@ -99,7 +99,7 @@ pools:
         text = admin_get(program.admin, "/metrics")[1]
         return metric(text, "tidegate_l4_received_packets_total"), metric(text, "tidegate_l4_forwarded_packets_total")
 
-    # Every backend announces itself once in the capture for each family; those frames are taken, not forwarded.
+    # In the capture every backend announces itself once for each family. Those frames are consumed, not forwarded.
     return PacketLoad(start, counters, share=1 - 2 * backends / frames)
 
 

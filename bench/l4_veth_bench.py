@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forwarder through veth and AF_XDP, beside the kernel's own ways to spread a service over backends: see veth.py for the hosts
-and for whose CPU time is counted. Eight backends, 1,024 flows. The forwarder and the floor send answers straight back to the
-client; nftables' translation and HAProxy need them to come back the same way, which is part of what they cost."""
+"""The forwarder through veth and AF_XDP, compared with the kernel's own ways to spread a service over backends.
+veth.py describes the hosts and whose CPU time is counted. Eight backends, 1,024 flows. The forwarder and the floor
+let answers go straight back to the client. nftables' translation and HAProxy need the answers to come back the same
+way, which is part of their cost."""
 
 import socket
 from pathlib import Path
@@ -13,12 +14,12 @@ from veth import BACKEND, BACKENDS, CLIENT, FROM_BACKEND, MIDDLE, TO_BACKEND, TO
 
 UDP_PORT, TCP_PORT = 7053, 7080
 FLOWS = 1024
-SMALLEST_PAYLOAD = 18  # bytes in a UDP datagram of a 64-byte frame
-OFFERED = 200_000  # datagrams a second
+SMALLEST_PAYLOAD = 18  # payload bytes of UDP in a 64-byte frame
+OFFERED = 200_000  # datagrams per second
 
 
 class Through:
-    """A contender on its wire: `serve(wire, folder)` puts it in the middle."""
+    """A contender on its wire. `serve(wire, folder)` puts it in the middle."""
 
     def __init__(self, serve):
         self.serve = serve
@@ -26,7 +27,7 @@ class Through:
     def start(self, folder):
         self.wire = Wire()
         try:
-            # Datagrams are counted at the link and go no further.
+            # Datagrams are counted at the link and dropped there.
             nft(BACKEND, "netdev", f"type filter hook ingress device {FROM_BACKEND} priority 0", f"udp dport {UDP_PORT} drop")
             origin = in_namespace(BACKEND, BUILD / "bench" / "floor_http", f"0.0.0.0:{TCP_PORT}", 1024)
             self.wire.run(Origin("origin", origin, GENERATOR_CORE, folder))
@@ -39,7 +40,7 @@ class Through:
 
 
 class Origin(Program):
-    """Not what is measured: its memory does not count."""
+    """It is not what is measured, so its memory does not count."""
 
     def resident_kb(self):
         return 0
@@ -117,7 +118,8 @@ def routing(wire, folder):
 
 
 def datagrams(contender, rate):
-    """Offered at `rate` a second, for which the generator waits awake (0: all that can be sent); what the backend's link received is what went on."""
+    """Sends `rate` datagrams per second with a busy-waiting generator (0: as many as possible). What the backend's
+    link received counts as forwarded."""
 
     def load(seconds):
         before = contender.wire.received_packets()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proxy beside nginx, HAProxy and H2O."""
+"""The proxy compared with nginx, HAProxy and H2O."""
 
 import resource
 
@@ -8,7 +8,8 @@ from http_servers import PLAIN, TLS, floor, h2o, haproxy, nginx, tidegate
 from measure import Contender, Row, Package
 
 PLAIN_URL, TLS_URL = f"http://127.0.0.1:{PLAIN}/x", f"https://127.0.0.1:{TLS}/x"
-# HAProxy sets two descriptors aside for each connection that it may have: where a process may open few, there are fewer than 10,000.
+# HAProxy reserves two descriptors for each possible connection. If a process may open only few, there are fewer than
+# 10,000 connections.
 IDLE_CONNECTIONS = min(10_000, (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 2_000) // 2)
 
 
@@ -47,6 +48,6 @@ def rows():
 
 
 def h2c_contenders(size):
-    """HTTP/2 without TLS, by prior knowledge: nginx needs a port of its own for it, so it has none here."""
+    """HTTP/2 without TLS, by prior knowledge. nginx needs a separate port for it, so it is not in this row."""
     load = h2load(PLAIN_URL)
     return [contender for contender in contenders(load, size) if contender.name in ("tidegate-l7", "h2o")]

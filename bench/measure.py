@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every bench shares: pinned processes, their CPU time to the nanosecond, repeats in turn, and the table.
+"""Shared by every bench: pinned processes, their CPU time to the nanosecond, repeats in turn, and the table.
 
-The server under test runs on core 0, everything that loads it on core 1. CPU time is the sum over all threads of the server's
-whole process tree (schedstat), divided by the operations that the generator counted.
+The server under test runs on core 0, and everything that loads it on core 1. CPU time is the sum over all threads
+of the server's whole process tree (schedstat), divided by the number of operations that the generator counted.
 """
 
 import os
@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SERVER_CORE, GENERATOR_CORE = 0, 1
-# One repeat of a second shows that everything runs, and no more: large tables are a tenth then. Set before a plane's bench is imported.
+# A smoke run is one repeat of one second: it only shows that everything runs. Large tables are then a tenth of their
+# size. Set it before a plane's bench is imported.
 smoke = False
-ASK_ONCE = 0  # as the seconds of a load: one request, if the generator can be told so
+ASK_ONCE = 0  # as the seconds of a load: one request, if the generator can do that
 
 
 def table(size):
@@ -51,7 +52,7 @@ TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def cpu_ns(pid):
-    """To the nanosecond from the living threads; from the process's own ticks where threads that have ended weigh more."""
+    """To the nanosecond from the living threads. From the process's own ticks if threads that have ended used more."""
     total = 0
     for process in tree(pid):
         living = 0
@@ -67,7 +68,7 @@ def cpu_ns(pid):
 
 
 def resident_kb(pid):
-    """Proportional set size: what the tree would give back to the machine if it went."""
+    """Proportional set size: the memory that would become free if the tree ended."""
     total = 0
     for process in tree(pid):
         try:
@@ -80,9 +81,9 @@ def resident_kb(pid):
 
 
 class Program:
-    """A pinned process in a folder of its own."""
+    """A pinned process in its own folder."""
 
-    orphans_end_within_s = 0  # where descendants tidy up and end by themselves once the process is gone
+    orphans_end_within_s = 0  # set where descendants clean up and end by themselves after the process is gone
 
     def __init__(self, name, command, core, folder, ready=None, ready_timeout_s=30, stdin=False, **options):
         self.name = name
@@ -115,7 +116,7 @@ class Program:
 
     def stop(self):
         pids = tree(self.pid)
-        for pid in pids:  # a parent first: it would replace a child that dies
+        for pid in pids:  # the parent first, because it would replace a child that dies
             deadline = time.monotonic() + self.orphans_end_within_s
             while pid != self.pid and alive(pid) and time.monotonic() < deadline:
                 time.sleep(0.005)
@@ -125,7 +126,7 @@ class Program:
                 pass
         self.popen.wait()
         self.log.close()
-        # The next server wants the same ports: none of these may still hold them.
+        # The next server needs the same ports, so wait until none of these holds them.
         while any(alive(pid) for pid in pids):
             time.sleep(0.005)
 
@@ -146,7 +147,7 @@ def tcp_ready(port, address="127.0.0.1"):
 
 
 def generate(command, timeout_s=120):
-    """Runs a generator on its core; returns its output and how busy it kept that core (1.0: it was the limit)."""
+    """Runs a generator on its core. Returns its output and how busy it kept that core (1.0: it was the limit)."""
     before, began = os.times(), time.monotonic()
     done = subprocess.run(["taskset", "-c", str(GENERATOR_CORE), *map(str, command)], capture_output=True, text=True, timeout=timeout_s)
     after, took = os.times(), time.monotonic() - began
@@ -166,13 +167,13 @@ class Sample:
     generator_busy: float = 0
     server_busy: float = 0
     resident_kb: int = 0
-    each_kb: float = 0  # what an operation left behind in the server's memory
+    each_kb: float = 0  # memory that one operation leaves in the server
     origin_requests: float = 0
     whole_p99_us: float = 0
-    offered_rate: float = 0  # a second, where it is not the answers that set the pace
-    closed: float = 0  # connections that the server ended unasked
-    extra: dict = field(default_factory=dict)  # figures of the plane's own, by name; a text is told as it is
-    held: object = None  # a Program that keeps the operations' effect alive until memory was measured
+    offered_rate: float = 0  # per second, where the offered load sets the pace and not the answers
+    closed: float = 0  # connections that the server ended on its own
+    extra: dict = field(default_factory=dict)  # figures of this plane, by name; text is shown as it is
+    held: object = None  # a Program that keeps the effect of the operations until memory was measured
 
     @property
     def rate(self):
@@ -180,7 +181,7 @@ class Sample:
 
 
 class Package:
-    """The Debian package that a contender comes from; as text, its version."""
+    """The Debian package of a contender. As text it is the package's version."""
 
     def __init__(self, name):
         self.name = name
@@ -194,14 +195,14 @@ class Package:
 class Contender:
     name: str
     version: object  # "this commit", "" or a Package
-    start: object  # (folder) -> a Program or what answers to cpu_ns, resident_kb and stop, ready; None: the samples are there already
+    start: object  # (folder) -> a running Program, or an object with cpu_ns, resident_kb and stop; None: the samples exist already
     load: object  # (seconds) -> Sample without the server's part; None: the start itself is the operation
     ours: bool = False
     floor: bool = False
-    prepare: object = None  # () -> None: what the server must have seen before it is warmed and measured
+    prepare: object = None  # () -> None: what the server must have seen before it is warmed up and measured
     samples: list = field(default_factory=list)
     error: str = ""
-    asked_once: bool = False  # nothing was measured: it came up and answered
+    asked_once: bool = False  # it only started and answered; nothing was measured
 
     @property
     def is_built_here(self):
@@ -222,7 +223,8 @@ class Row:
 
 
 def run_once(contender, seconds):
-    """`seconds` of load after a short warming; in a smoke run no warming, and ASK_ONCE for who is not measured."""
+    """`seconds` of load after a short warm-up. In a smoke run there is no warm-up, and contenders that are not
+    measured get ASK_ONCE."""
     folder = tempfile.mkdtemp(prefix="tidegate-bench-")
     os.chmod(folder, 0o755)
     server = None
@@ -235,7 +237,7 @@ def run_once(contender, seconds):
         if contender.prepare:
             contender.prepare()
         if not smoke:
-            contender.load(0.3)  # warm
+            contender.load(0.3)  # warm up
         before, began, memory_kb = server.cpu_ns(), time.monotonic(), server.resident_kb()
         sample = contender.load(seconds)
         used, took = server.cpu_ns() - before, time.monotonic() - began
@@ -254,7 +256,7 @@ def run_once(contender, seconds):
 
 
 def run_row(row, seconds, repeats, progress):
-    """Contenders in turn, repeat by repeat, so that a change of the machine's mood meets all of them."""
+    """Runs the contenders in turn, repeat by repeat, so that a change in the machine's speed affects all of them."""
     floor = next((contender for contender in row.contenders if contender.floor), None)
     for contender in row.contenders:
         contender.asked_once = smoke and contender.load is not None and contender.version != "this commit" and contender is not floor
@@ -263,11 +265,11 @@ def run_row(row, seconds, repeats, progress):
             if contender.error or contender.start is None:
                 continue
             progress(f"{row.plane}: {row.work}: {contender.name} {repeat + 1}/{repeats}")
-            for last_try in (False, True):  # a port or a packet may be lost once
+            for last_try in (False, True):  # one lost port or packet is allowed
                 try:
                     contender.samples.append(run_once(contender, ASK_ONCE if contender.asked_once else seconds))
                     break
-                except Exception as error:  # whatever one contender does, the others still have their turn
+                except Exception as error:  # a failure of one contender must not stop the others
                     if last_try:
                         contender.error = f"{type(error).__name__}: {error}"
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hot functions one by one (Google Benchmark, bench/micro): time a call, without sockets, devices or processes around it."""
+"""The hot functions one by one (Google Benchmark, bench/micro): the time of one call, without sockets, devices or
+processes."""
 
 import json
 import subprocess
@@ -23,7 +24,7 @@ def run(room):
 def sample(result):
     unit_ns = NS[result["time_unit"]]
     cpu_ns, real_ns = result["cpu_time"] * unit_ns, result["real_time"] * unit_ns
-    if "items_per_second" in result:  # a burst a call: of one packet
+    if "items_per_second" in result:  # one call handles a burst, so take the time of one packet
         real_ns *= 1e9 / result["items_per_second"] / cpu_ns
         cpu_ns = 1e9 / result["items_per_second"]
     return Sample(1, real_ns / 1e9, p50_us=real_ns / 1e3, cpu_us=cpu_ns / 1e3)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the generators print, read into Samples. Pure: text in, figures out; a ValueError names what was looked for in vain."""
+"""Reads the output of the generators into Samples. Pure: text in, figures out. A ValueError names what was not
+found."""
 
 import re
 
@@ -10,7 +11,7 @@ DURATION = r"([\d.]+)(us|ms|s|m)\b"
 
 
 def found(pattern, text):
-    """The groups of the first match; a single group by itself."""
+    """The groups of the first match. A single group is returned by itself."""
     match = re.search(pattern, text)
     if match is None:
         raise ValueError(f"nothing like /{pattern}/ in the generator's output: {text.strip()[-300:]!r}")
@@ -33,7 +34,7 @@ def wrk_sample(out, busy):
 
 
 def h2load_sample(out, log, busy):
-    """`log`: of --log-file, a line a request: start, status, duration in microseconds."""
+    """`log` is the file of --log-file with one line per request: start, status, duration in microseconds."""
     requests = (line.split("\t") for line in log.splitlines())
     durations = sorted(int(duration) for _, status, duration in requests if status == "200")
     count = int(found(r"(\d+) succeeded", out))
@@ -44,7 +45,7 @@ def h2load_sample(out, log, busy):
 
 
 def dnsperf_sample(out, busy):
-    """dnsperf knows the mean and the worst latency only, which stand in the places of p50 and p99."""
+    """dnsperf reports only the mean and the worst latency, which are put in the places of p50 and p99."""
     count = int(found(r"Queries completed:\s+(\d+)", out))
     took = float(found(r"Run time \(s\):\s+([\d.]+)", out))
     mean, worst = found(r"Average Latency \(s\):\s+([\d.]+) \(min [\d.]+, max ([\d.]+)\)", out)

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """./run bench [PLANE…] [--seconds N] [--repeats N] [--smoke] [--json FILE] [--markdown FILE] [--only WORD]
 
-Runs ours and the peers in turn on the same work, pinned to one core, and prints rate, latency, CPU time per operation, memory and
-the ratios: `ours/it` below 1 means that we need less CPU time than that peer; `it/floor` is the distance to the least the kernel
-or the device allows. Planes: l4 l7 cache dns control attacks micro all (default).
+Runs ours and the peers in turn on the same work, pinned to one core. Prints rate, latency, CPU time per operation,
+memory and two ratios. `ours/it` below 1 means that we need less CPU time than that peer. `it/floor` is the distance
+to the least that the kernel or the device allows. Planes: l4 l7 cache dns control attacks micro all (default).
 """
 
 import argparse
@@ -47,10 +47,10 @@ def main():
     options = parser.parse_args()
     most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # for servers and generators alike
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` ends what it started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` ends the processes it started
     planes = PLANES if "all" in options.planes else options.planes
     if options.smoke and "all" in options.planes:
-        planes = [plane for plane in PLANES if plane != "attacks"]  # the end-to-end tests make each of them
+        planes = [plane for plane in PLANES if plane != "attacks"]  # the end-to-end tests run every attack
     unknown = [plane for plane in planes if plane not in PLANES]
     if unknown:
         parser.error(f"no plane '{unknown[0]}'; there are {', '.join(PLANES)}")

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows as tables: for a terminal while they come, and in Markdown for the results of record."""
+"""Rows as tables: for a terminal while they run, and in Markdown for the recorded results."""
 
 from measure import summary
 
-MS, S = 1e3, 1e6  # microseconds in them
+MS, S = 1e3, 1e6  # a millisecond and a second in microseconds
 
 
 def above_floor_ns(result, floor):
     return f"{(result['cpu_us'] - floor['cpu_us']) * 1000:.0f}" if floor else ""
 
 
-# By a row's unit: heading, width, and what a result shows there beside the row's floor.
+# For each unit of a row: heading, width, and the text for a result (its second argument is the row's floor).
 RATE = ("rate/s", 11, lambda r, _: f"{r['rate']:,.0f}")
 CPU_US = ("CPU µs", 9, lambda r, _: f"{r['cpu_us']:.2f}")
 CPU_NS = ("CPU ns", 9, lambda r, _: f"{r['cpu_us'] * 1000:,.1f}")
@@ -47,7 +47,7 @@ COLUMNS = {
         CPU_US,
     ],
 }
-# Of every row; `ours/it`: our CPU time over theirs.
+# Headings of every row. `ours/it` is our CPU time divided by theirs.
 LAST_HEADINGS = [("±", 6), ("MB", 8), ("ours/it", 9), ("it/floor", 9)]
 GENERATOR_WAS_THE_LIMIT = "the generator was the limit"
 
@@ -63,13 +63,13 @@ def last_figures(result, ours, floor):
 
 
 def last_words(error):
-    """The last line that says something: a tool's log ends with why it ended."""
+    """The last non-empty line: a tool's log ends with the reason why it ended."""
     lines = [line for line in error.splitlines() if any(map(str.isalpha, line))]
     return lines[-1][:110] if lines else "?"
 
 
 def report_of(row):
-    """A row's figures, as JSON keeps them."""
+    """The figures of a row, as they are kept in JSON."""
     results = [summary(contender) or {"name": contender.name, "error": contender.error, "source": contender.source} for contender in row.contenders]
     return {"plane": row.plane, "work": row.work, "unit": row.unit, "results": results}
 

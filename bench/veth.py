@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts in network namespaces, joined by veth pairs, for what a machine forwards, or is offered, over a wire.
+"""Hosts in network namespaces, joined by veth pairs, to measure what a machine forwards or receives over a wire.
 
     client 10.210.1.2 ---- 10.210.1.1 middle 10.210.2.1 ---- 10.210.2.2…9 backend
          10.210.3.2 ------------------------------------------ 10.210.3.1           (the straight way back)
 
-Of a Wire, the middle's interfaces are served by kernel threads of their own (threaded NAPI), pinned to the server's core, where
-whatever else is under test runs too; clients, backends and their receiving run on the generator's core. So the CPU time of the
-work is that core's busy time, of which the kernel's forwarding, a process and the interrupts between them are all part. Of a
-Pair, client and server, the server's kernel receives on the generator's core, as from a network card that interrupts another,
-or like a Wire's on the server's, so that all that a query costs its host is counted.
-Checksums are made and segments cut before the first link, for everybody alike: frames are what a wire would carry."""
+In a Wire, the middle's interfaces have their own kernel threads (threaded NAPI). They are pinned to the server's
+core, where everything else under test runs too. Clients, backends and their receiving run on the generator's core.
+So the CPU time of the work is the busy time of the server's core. It includes the kernel's forwarding, processes,
+and the interrupts between them.
+
+A Pair is a client and a server. The server's kernel receives either on the generator's core, as from a network card
+that interrupts another core; or on the server's core as in a Wire, so that everything a query costs its host is
+counted.
+
+Checksums are computed and segments cut before the first link, for every contender: the frames are those of a real
+wire."""
 
 import json
 import os
@@ -24,7 +29,8 @@ import netns  # noqa: E402
 from netns import in_namespace, ip, sh, sysctl  # noqa: E402
 
 CLIENT, MIDDLE, BACKEND = "tgb-client", "tgb-middle", "tgb-backend"
-# Names that are unique on the machine: a kernel thread carries the first characters of its interface's.
+# These names are unique on the machine, because a kernel thread carries only the first characters of its interface's
+# name.
 TO_CLIENT, TO_BACKEND = "tgbmid0", "tgbmid1"
 FROM_CLIENT, FROM_BACKEND = "tgbcli0", "tgbback0"
 STRAIGHT_TO_CLIENT, STRAIGHT_TO_BACKEND = "tgbback1", "tgbcli1"
@@ -39,14 +45,15 @@ def remove_leftovers():
 
 
 def core_busy_ns(core):
-    """A clock that stands still while the core is idle or waits: the kernel counts idle time exactly, and samples the rest."""
+    """A clock that stops while the core is idle or waits: the kernel counts idle time exactly, and samples the
+    rest."""
     fields = next(line for line in open("/proc/stat") if line.startswith(f"cpu{core} ")).split()[1:]
     idle, waiting = int(fields[3]), int(fields[4])
     return time.monotonic_ns() - (idle + waiting) * TICK_NS
 
 
 def napi_threads(interface):
-    """Of an interface's queues; the kernel cuts their names at 15 characters."""
+    """The NAPI threads of an interface's queues. The kernel cuts their names at 15 characters."""
     for comm in Path("/proc").glob("[0-9]*/comm"):
         try:
             if comm.read_text().startswith(f"napi/{interface}-"):
@@ -62,20 +69,21 @@ def nft(namespace, family, hook, *rules):
 
 
 def counted(namespace, family):
-    """Packets that the rules of nft() with a counter have seen."""
+    """The packets counted by those rules of nft() that have a counter."""
     listed = json.loads(sh(*in_namespace(namespace, "nft", "-j", "list", "table", family, "bench")))["nftables"]
     return sum(part["counter"]["packets"] for entry in listed for part in entry.get("rule", {}).get("expr", []) if "counter" in part)
 
 
 class Hosts:
-    """Namespaces and the programs in them: a Contender's started server. Whatever keeps the server's core busy counts."""
+    """Namespaces and the programs in them, as the started server of a Contender. Everything that keeps the server's
+    core busy counts."""
 
     def __init__(self, *namespaces):
         self.programs = []
         remove_leftovers()
         netns.add_namespaces(*namespaces)
         for namespace in namespaces:
-            # The way back may not be the way there.
+            # Answers may take another way than requests.
             sysctl(namespace, "net/ipv4/conf/all/rp_filter=0", "net/ipv4/conf/default/rp_filter=0", "net/ipv6/conf/all/disable_ipv6=1", "net/ipv6/conf/default/disable_ipv6=1")
 
     def run(self, program):
@@ -83,7 +91,8 @@ class Hosts:
         return program
 
     def serve_on_core(self, *interfaces):
-        """The middle's. Called once whatever serves is there: a program that attaches XDP changes which queues there are."""
+        """For interfaces of the middle. Call it once the server runs: a program that attaches XDP changes the set
+        of queues."""
         for interface in interfaces:
             sh(*in_namespace(MIDDLE, "ethtool", "-K", interface, "gro", "on"))
             sh(*in_namespace(MIDDLE, "sh", "-c", f"echo 1 > /sys/class/net/{interface}/threaded"))
@@ -131,12 +140,12 @@ class Wire(Hosts):
             send_whole_frames(namespace, interface)
             receive_on(namespace, interface, GENERATOR_CORE)
         ip(CLIENT, f"route add {VIP} via 10.210.1.1")
-        # A VIP on lo, of which the backend's interfaces do not speak.
+        # A VIP on lo, which the backend's interfaces do not announce.
         sysctl(BACKEND, "net/ipv4/conf/all/arp_ignore=1", "net/ipv4/conf/all/arp_announce=2", "net/core/somaxconn=4096")
         ip(BACKEND, f"addr add {VIP}/32 dev lo")
 
     def route_the_middle(self):
-        """Kernel contenders: the middle is a router."""
+        """For kernel contenders: the middle is a router."""
         sysctl(MIDDLE, "net/ipv4/ip_forward=1")
         ip(MIDDLE, f"addr add 10.210.1.1/24 dev {TO_CLIENT}", f"addr add 10.210.2.1/24 dev {TO_BACKEND}")
 
@@ -147,7 +156,7 @@ class Wire(Hosts):
         ip(BACKEND, "route add 10.210.1.0/24 via 10.210.2.1")
 
     def received_packets(self):
-        """By the backend, over the link from the middle."""
+        """Packets that the backend received over the link from the middle."""
         shown = json.loads(sh("ip", "-n", BACKEND, "-j", "-s", "link", "show", "dev", FROM_BACKEND))
         return shown[0]["stats64"]["rx"]["packets"]
 
@@ -159,6 +168,7 @@ class Pair(Hosts):
         send_whole_frames(CLIENT, FROM_CLIENT)
 
     def receive_on_both_cores(self):
-        """What a query costs its host, from the first interrupt on, on the server's core; what its client receives, on the generator's."""
+        """On the server's core: what a query costs its host, from the first interrupt on. On the generator's core:
+        what the client receives."""
         self.serve_on_core(TO_CLIENT)
         receive_on(CLIENT, FROM_CLIENT, GENERATOR_CORE)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients, and a backend, that mean harm, each beside a bystander on another host whose requests are all answered meanwhile.
+"""Hostile clients, and a hostile backend. Each attacks beside a bystander on another host, whose requests must all
+be answered.
 
-The attacks are those of bench/attacks.py. They come from client-us, bounded in time and bytes; what is asserted are counts.
+The attacks are those of bench/attacks.py. They come from client-us and are limited in time and bytes. The tests
+assert counts.
 """
 
 import contextlib
@@ -21,9 +23,9 @@ from netns import in_namespace, wait_until
 
 ATTACKS = Path(__file__).resolve().parent.parent.parent / "bench" / "attacks.py"
 PROXY, MB = "10.10.0.11", 1 << 20
-PORT = 8095  # of the backend behind http://a/x, which is what the attacks ask for
+PORT = 8095  # of the backend behind http://a/x, which the attacks ask for
 CALM = "GOAWAY 11"  # ENHANCE_YOUR_CALM
-MOST_S, MOST_MB = 4, 64  # of an attack that is not ended before
+MOST_S, MOST_MB = 4, 64  # for an attack that is not ended earlier
 
 
 def count(lab, name, **labels):
@@ -32,13 +34,14 @@ def count(lab, name, **labels):
 
 @contextlib.contextmanager
 def growth(lab, name, **labels):
-    """Yields how much a counter has grown since the block began."""
+    """Yields a function that tells how much a counter has grown since the block began."""
     before = count(lab, name, **labels)
     yield lambda: count(lab, name, **labels) - before
 
 
 class Backend:
-    """Counts connections and requests. serve() makes it answer; by itself it keeps its clients waiting until they close."""
+    """Counts connections and requests. serve() makes it answer. Otherwise it keeps its clients waiting until they
+    close."""
 
     def __init__(self):
         self.connections = self.requests = self.longest_line = 0
@@ -104,7 +107,8 @@ class HintingBackend(Backend):
 
 @contextlib.contextmanager
 def attacked(lab, backend=Backend, limits=""):
-    """What the attacks ask for is there: /x is a backend's, /x/NUMBER a redirect that repeats the number. Yields the backend."""
+    """Provides what the attacks ask for: /x is a backend's, /x/NUMBER is a redirect that repeats the number. Yields
+    the backend."""
     pool = f"  - {{name: attacked, retry_attempts: 0, eject_after: 0, backends: [{{name: b, addresses: [10.10.0.21], port: {PORT}}}]}}\n"
     routes = "  - {name: attacked, listeners: [http], hosts: [a], path: /x, pool: attacked}\n"
     routes += '  - {name: numbered, listeners: [http], hosts: [a], path: "/x/*", redirect: "https://{host}{path}", status: 308}\n'
@@ -115,7 +119,8 @@ def attacked(lab, backend=Backend, limits=""):
 
 @contextlib.contextmanager
 def bystander(lab, host="client-eu"):
-    """Requests over TLS through the same worker to an origin, all of them answered on connections that stay. In the end the proxy has its memory back."""
+    """Requests over TLS through the same worker to an origin. All must be answered on connections that stay open.
+    At the end the proxy must have its memory back."""
     with SteadyLoad(lab, host, vips=(PROXY,), connections=2) as load:
         arena_before = count(lab, "arena_bytes")
         yield load
@@ -125,12 +130,12 @@ def bystander(lab, host="client-eu"):
 
 
 def address(lab, host):
-    """What the proxy knows of a host's address."""
+    """What the proxy stores about a host's address."""
     return lab.plane("proxy1", "l7", f"/explain?url=http://www.example.test/&client={HOSTS[host].v4}").json()["client"]
 
 
 class Attack:
-    """One attack under way; `said` is what it prints when it is over."""
+    """One running attack. `said` is what it prints when it is over."""
 
     def __init__(self, name, host):
         command = in_namespace(HOSTS[host].namespace, "/usr/bin/python3", ATTACKS, name, f"{PROXY}:80", MOST_S, MOST_MB)
@@ -153,7 +158,8 @@ class Attack:
 
 @contextlib.contextmanager
 def attack(lab, name, host="client-us"):
-    """Under way until the block ends, or until the proxy, or its time, ends it. In the end the proxy holds no connection of it."""
+    """Runs until the block ends, or until the proxy or its own time limit ends it. At the end the proxy holds no
+    connection of it."""
     made = Attack(name, host)
     try:
         yield made
@@ -165,7 +171,7 @@ def attack(lab, name, host="client-us"):
 
 
 def served_beside(load, attack, answers=20):
-    """So many requests of the bystander are answered before the attack is over."""
+    """At least that many requests of the bystander are answered before the attack is over."""
     load.wait_for(answers)
     assert attack.under_way(), f"{attack.name} was over before the bystander had {answers} answers"
 
@@ -176,7 +182,7 @@ def test_crumbs_of_a_cookie_give_their_memory_back(lab):
         before = arena()
         with attack(lab, "cookie_crumbs") as crumbs:
             wait_until("the backend has all the requests", lambda: backend.requests == 120, 10)
-            # 440 crumbs of 34 bytes, joined.
+            # 440 pieces of 34 bytes, joined.
             assert backend.longest_line == len("cookie: ") + 440 * 34 + 439 * 2, backend.longest_line
             # At least the cookies themselves, and not much more.
             assert 120 * 440 * 34 < arena() - before < 120 * 100 * 1024, (before, arena())
@@ -190,7 +196,7 @@ def test_a_header_block_of_references_ends_its_connection(lab):
         with attack(lab, "hpack_references") as references:
             said = references.result()
         assert said["endings"] == {CALM: 1} and floods() == 1, (said, floods())
-        # The first request alone has a head that is taken.
+        # Only the head of the first request is accepted.
         assert backend.requests <= 1, backend.requests
         load.wait_for(20)
 

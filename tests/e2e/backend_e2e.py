@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proxy and its backends: who is picked by which policy, and what a client is told when a backend stops half-way."""
+"""The proxy and its backends: which one each policy picks, and what a client is told when a backend stops in the
+middle."""
 
 import contextlib
 import json
@@ -58,7 +59,7 @@ class StuckOrigin:
 
 
 def pools_of_every_kind(lab):
-    """The lab's document with pools of each policy and pools that get stuck, in force for a block."""
+    """The lab's document with pools of each policy and pools that get stuck. It is in force for a block."""
     origins = "[{{name: origin1, addresses: [10.10.0.21], port: 8080, weight: {0}}}, {{name: origin2, addresses: [\"fd10::22\"], port: 8080, weight: {1}}}]".format
     pools = f"  - {{name: turns, policy: weighted_round_robin, backends: {origins(300, 100)}}}\n"
     pools += f"  - {{name: hashed, policy: consistent_hash, hash_on: path, load_bound: 100, backends: {origins(100, 100)}}}\n"
@@ -105,7 +106,7 @@ def test_what_becomes_of_a_request_whose_backend_stops_is_told_by_status_and_log
         ):
             for version in ("--http1.1", "--http2"):
                 out = lab.curl("client-eu", WWW + path, version, "-o", "/dev/null", "-w", "%{http_code}", vip=PROXIES[0], check=False)
-                # An answer that breaks off is never taken for a whole one.
+                # An answer that breaks off must never look complete.
                 assert out.stdout == status and (out.returncode != 0) == (status == "200"), (path, version, out)
             lines = lambda: [json.loads(line) for line in lab.log("proxy1", "l7").read_text(errors="replace").splitlines() if f'"{path}"' in line]
             wait_until(f"the log tells of {path}", lambda: len(lines()) >= 2, 10)

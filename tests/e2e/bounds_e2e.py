@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the proxy stays within: memory beside clients that do not read, connections, retries; and several workers as one."""
+"""The limits of the proxy: memory when clients do not read, connections, retries; and several workers that act as
+one."""
 
 import contextlib
 import hashlib
@@ -21,7 +22,7 @@ MB = 1 << 20
 
 
 def resident_bytes(process):
-    """Memory that a process has resident."""
+    """The resident memory of a process."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
@@ -29,7 +30,7 @@ def resident_bytes(process):
 
 
 def large_file(lab, megabytes):
-    """A file on both origins, on a route without a cache: its path and its digest."""
+    """A file on both origins, on a route without a cache. Returns its path and its digest."""
     content = b"".join(b"%015d\n" % i for i in range(MB // 16)) * megabytes
     name = f"large-{uuid.uuid4().hex}"
     for origin in ("origin1", "origin2"):
@@ -38,12 +39,12 @@ def large_file(lab, megabytes):
 
 
 def received_bytes(lab, host):
-    """By the host's network interface, whoever sent them."""
+    """Counted at the host's network interface, whoever sent them."""
     return int(lab.run(host, "cat", "/sys/class/net/eth0/statistics/rx_bytes").stdout)
 
 
 def slowed_down(value, to):
-    """A condition for wait_until: the value grew by less than that since it was asked last."""
+    """A condition for wait_until: the value grew by less than `to` since the last call."""
     last = []
 
     def slow():
@@ -67,12 +68,12 @@ def test_clients_that_do_not_read_cost_little_memory_and_get_all_when_they_do(la
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             connection.request("GET", path)
             idle.append((connection, connection.getresponse()))
-        for _ in range(10):  # and over HTTP/2, where it is the window that stays shut
+        for _ in range(10):  # and over HTTP/2, where the window stays closed
             command = ["curl", "-sk", "--http2", "--limit-rate", "1000", "--max-time", "60", "-o", "/dev/null",
                        "--resolve", f"www.example.test:443:{PROXY}", WWW + path]  # fmt: skip
             curls.append(subprocess.Popen(in_namespace(HOSTS["client-eu"].namespace, *command)))
         wait_until("the answers have come to a halt", slowed_down(received, to=200_000), 60)
-        # 70 answers of 32 MB: what is bounded by nothing but the memory there is would show.
+        # 70 answers of 32 MB: without a limit, the growth would be visible.
         assert 5 * MB < received() - received_before < 500 * MB, (received_before, received())
         assert resident_bytes(proxy) - before < 300 * MB, (before, resident_bytes(proxy))
         for _, answer in (idle[0], idle[-1]):
@@ -90,7 +91,7 @@ def test_clients_that_do_not_read_cost_little_memory_and_get_all_when_they_do(la
 
 
 class BreakingOrigin:
-    """Takes each request and closes without an answer; counts them."""
+    """Takes each request and closes without an answer. Counts them."""
 
     def __init__(self, host, port):
         self.asked = 0
@@ -128,7 +129,7 @@ def test_retries_end_where_their_budget_does(lab):
         assert out.split()[:1] == ["502"], out[:200]
         took = count("retries") - retries
         assert sum(origin.asked for origin in origins) == requests + took
-        # A tenth of the requests, and the floor: 5 at once and 5 a second, whatever the budget says.
+        # The budget is a tenth of the requests, plus a minimum that applies to any budget: 5 at once and 5 a second.
         assert 0.5 * budget * requests <= took <= budget * requests + 5 + 5 * 20, took
         assert count("retries_denied") > denied
 
@@ -161,7 +162,7 @@ def test_two_workers_serve_as_one(lab):
             lab.tidegate("purge", WWW + path, "--wait")
             lab.curl("client-eu", WWW + path, "-o", "/dev/null", vip=PROXY)
             assert origin_hits(lab, path) == 2
-            # A change of version reaches both: whichever is asked, it answers by the new one.
+            # A change of version reaches both workers: whichever is asked, it answers by the new version.
             route = '  - {name: newer, listeners: [https], hosts: [www.example.test], path: "/newer", status: 204}\n'
             with lab.configured((one, two), ("routes:\n", "routes:\n" + route)):
                 out = lab.run("client-eu", "h2load", "-n", "64", "-c", "32", "--connect-to", f"{PROXY}:443", WWW + "/newer").stdout

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine of its own on the eu segment, for tests that raise daemons themselves: made for a block, gone after it."""
+"""A separate machine on the eu segment, for tests that start daemons themselves. It is made for a block and removed
+after it."""
 
 import contextlib
 import shutil
@@ -13,7 +14,8 @@ VIP = ("10.10.0.200", "fd10::200")
 
 
 class Box:
-    """eth0 is the kernel's, unless the host has `kernel_address=False`; eth1, where asked for, is the forwarder's."""
+    """eth0 belongs to the kernel, unless the host has `kernel_address=False`. eth1 belongs to the forwarder, if it
+    is asked for."""
 
     def __init__(self, host):
         self.host, self.processes = host, []
@@ -31,11 +33,11 @@ class Box:
         return process
 
     def start_plane(self, plane, config, *options):
-        """One daemon alone, from one file."""
+        """Starts one daemon alone, from one file."""
         return self.start(plane, binary(plane), "--config", config, "--run", self.run_dir, "--node", self.host.name, *options)
 
     def tidegate(self, *arguments):
-        """The command line, run to its end on this machine; never raises for a status."""
+        """Runs the command line to its end on this machine. Never raises because of the exit status."""
         return netns.subprocess.run(
             netns.in_namespace(self.host.namespace, BUILD / "control" / "tidegate", *arguments),
             stdout=netns.subprocess.PIPE, stderr=netns.subprocess.PIPE, text=True, timeout=60,
@@ -48,7 +50,7 @@ class Box:
         wait_until(f"{plane} is ready", lambda: self.ask(plane, "/healthz").status == 200, 60, process)
 
     def pids(self):
-        """Of every process in this machine's namespace."""
+        """The pids of every process in this machine's namespace."""
         return {int(pid) for pid in sh("ip", "netns", "pids", self.host.namespace).split()}
 
 
@@ -73,7 +75,7 @@ def raised(name="box", number=61, second_port=False, **facts):
         for process in box.processes:
             process.kill()
         netns.remove_namespaces(host.namespace)
-        sh("ip", "-n", ROUTER, "neigh", "flush", "all")  # the next one has these addresses and other MACs
+        sh("ip", "-n", ROUTER, "neigh", "flush", "all")  # the next machine has these addresses but other MACs
         del HOSTS[name]
         shutil.rmtree(box.home, ignore_errors=True)
 

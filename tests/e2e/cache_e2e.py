@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The edge cache seen by clients and counted at the origins: misses, hits, herds, purges, and a kill that loses nothing."""
+"""The edge cache as clients see it and as the origins count it: misses, hits, herds, purges, and a kill that loses
+nothing."""
 
 import contextlib
 import json
@@ -27,7 +28,7 @@ def origin_hits(lab, path):
 
 
 def fresh_path(lab, body="fresh\n", folder="static"):
-    """A path no cache has met, put on both origins."""
+    """A path that no cache has seen, stored on both origins."""
     name = uuid.uuid4().hex
     for origin in ("origin1", "origin2"):
         (lab.directory(origin) / "www" / folder / name).write_text(body)
@@ -35,7 +36,7 @@ def fresh_path(lab, body="fresh\n", folder="static"):
 
 
 def ask(lab, path, *options, proxy="10.10.0.11"):
-    """Asks one proxy directly, so that its own cache is what is seen: (status, Cache-Status, body, whole head)."""
+    """Asks one proxy directly, so that its own cache answers. Returns (status, Cache-Status, body, whole head)."""
     out = lab.curl("client-eu", WWW + path, "-D", "-", *options, vip=proxy).stdout.replace("\r", "")
     head, _, body = out.partition("\n\n")
     status = int(head.split()[1])
@@ -52,7 +53,7 @@ def test_a_get_that_owes_a_body_holds_nobody_up_and_is_not_stored(lab):
         debtor.sendall(f"GET {path} HTTP/1.1\r\nHost: www.example.test\r\nContent-Length: 1\r\n\r\n".encode())
         status, cache, _, _ = ask(lab, path, "--max-time", "5")
         assert status == 200 and "fwd=uri-miss" in cache and "stored" in cache, cache
-        debtor.close()  # and one that goes away owing does no harm
+        debtor.close()  # a client that goes away and still owes its body does no harm
     other = fresh_path(lab)
     status, cache, _, _ = ask(lab, other, "-X", "GET", "-d", "content")
     assert status == 200 and "fwd=request" in cache and "stored" not in cache, cache
@@ -242,7 +243,7 @@ def test_a_stale_response_stands_in_for_origins_that_fail(lab):
 
 
 def test_two_proxies_on_one_cache_directory_keep_out_of_each_other_s_way(lab):
-    """The second one serves from memory and says so; each answers what is right."""
+    """The second one serves from memory and says so. Both answer correctly."""
     with box.raised() as node:
         def start(name, run, config):
             return node.start(name, binary("l7"), "--config", node.write(f"{name}.yaml", config), "--run", run, "--node", "box", "--state", node.state_dir)
@@ -266,7 +267,7 @@ def test_two_proxies_on_one_cache_directory_keep_out_of_each_other_s_way(lab):
         assert right[0] == "k" * 1024 and len(right[1]) == 100 * 1024
         for _ in range(3):
             assert bodies(80) == right and bodies(8081) == right
-        first.kill()  # the lock goes with its holder
+        first.kill()  # the lock is released when its holder ends
         again = start("again", node.run_dir, BOUNDED)
         node.wait_ready("l7", again)
         assert node.ask("l7", "/healthz").body == b"ok\n"
@@ -297,7 +298,8 @@ def small_filesystem(megabytes):
 
 
 def test_a_small_or_full_disk_costs_nobody_an_answer(lab):
-    """Larger than the disk tier's bound is its file system's end; then something else fills that; then a start on it."""
+    """First the file system is smaller than the bound of the disk tier. Then something else fills it. Then the
+    proxy starts on it."""
     with small_filesystem(64) as disk, box.raised() as node:
         config = BOUNDED.replace("disk: 16MB", f"disk: 1GB, path: {disk}/cache")
         l7 = node.start_plane("l7", node.write("edge.yaml", config), "--state", node.state_dir)
@@ -309,7 +311,7 @@ def test_a_small_or_full_disk_costs_nobody_an_answer(lab):
             return float(re.search(rf"^{name} (\S+)$", node.ask("l7", "/metrics").body.decode(), re.MULTILINE)[1])
 
         def fetch(first, last):
-            """Lengths of so many distinct objects of 20 MB."""
+            """Returns the lengths of that many distinct objects of 20 MB."""
             out = lab.run(
                 "client-eu", "curl", "-s", "--max-time", "20", "-w", "%{http_code} %{size_download} %{exitcode}\n", "-o", "/dev/null",
                 f"http://10.10.0.61/static/{name}?[{first}-{last}]",
@@ -343,7 +345,7 @@ def test_a_cache_that_is_full_makes_room_for_what_is_new_and_never_grows_past_it
             return float(re.search(rf"^{re.escape(name)} (\S+)$", node.ask("l7", "/metrics").body.decode(), re.MULTILINE)[1])
 
         def fetch(first, last):
-            """Each number is an object of 100 KB; what Cache-Status said of each."""
+            """Each number is an object of 100 KB. Returns what Cache-Status said for each."""
             out = lab.run("client-eu", "curl", "-sf", "-D", "-", "-o", "/dev/null", f"http://10.10.0.61/static/100k?[{first}-{last}]").stdout
             return re.findall(r"(?i)^cache-status: (.*?)\r?$", out, re.MULTILINE)
 

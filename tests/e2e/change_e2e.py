@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A change of configuration under load: applied whole, on every plane, with no connection closed and no request lost."""
+"""A change of configuration under load: it is applied as a whole, on every plane, without a closed connection or a
+lost request."""
 
 from load import SteadyLoad
 from topology import VIP_EU
@@ -10,7 +11,7 @@ def test_a_good_change_under_load_closes_no_connection_and_fails_no_request(lab)
     path = lab.directory("edge") / "changing.yaml"
     with SteadyLoad(lab, "client-eu", connections=6) as load:
         for turn in range(10):
-            # Each turn alters a pool, adds a route and replaces the certificate's listener settings' bounds.
+            # Each turn adds a route and changes the weight of a backend.
             extra = f'  - {{name: extra-{turn}, listeners: [https], hosts: [www.example.test], path: "/extra/{turn}", pool: origins}}\n'
             changed = original.replace("routes:\n", "routes:\n" + extra).replace("weight: 200", f"weight: {200 + turn}")
             path.write_text(changed)

@@ -66,7 +66,7 @@ def test_misuse_is_status_2_and_nobody_there_is_3(lab):
 
 
 class NoControl(BaseHTTPRequestHandler):
-    """Something else that listens at the address: it answers everything with the server's `answer`."""
+    """Another program that listens at the address. It answers everything with the server's `answer`."""
 
     def do(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -140,14 +140,14 @@ def test_keys_explains_what_the_lab_s_document_uses(lab):
 
 
 def watched(lab, *options):
-    """A `tidegate watch` that is known to be watching, and the lines it has printed so far."""
+    """A `tidegate watch` that has certainly started to watch, and the lines it has printed so far."""
     watcher = subprocess.Popen([str(TIDEGATE), "--api", str(lab.socket_path("edge", "control")), *options, "watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert "hello" in watcher.stdout.readline(), "it says at once from where it watches"
     return watcher
 
 
 def lines_until(watcher, *wanted):
-    """Lines as they are printed, until each of the words was met."""
+    """Reads printed lines until each of the words was found."""
     lines, missing = [], set(wanted)
     while missing:
         line = watcher.stdout.readline()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The REST API and the command line: what an operator and a script rely on."""
+"""The REST API and the command line: what operators and scripts rely on."""
 
 import contextlib
 import json
@@ -105,7 +105,7 @@ def test_a_tcp_call_needs_a_token_and_the_unix_socket_does_not(lab):
 
 def test_controls_and_their_clients_speak_tls_and_nothing_else(lab):
     home = lab.directory("edge")
-    # The lab's other controls follow the leader and are asked by it this way.
+    # The lab's other controls follow the leader, and the leader asks them in this way.
     nodes = lab.api("GET", "/v1/status").json()["nodes"]
     replicas = [node for node in nodes if node.get("role") == "replica"]
     assert replicas and all(node["reachable"] and node["connected"] for node in replicas), nodes
@@ -194,7 +194,7 @@ def test_metrics_of_every_daemon_are_prometheus_text(lab):
 
 @contextlib.contextmanager
 def lone_control(directory, *wrapper):
-    """A control of its own, beside the lab's: its socket, its log and its process."""
+    """A separate control beside the lab's: its socket, its log and its process."""
     run, log = directory / "run", directory / "control.log"
     run.mkdir(parents=True, exist_ok=True)
     command = [*wrapper, BUILD / "control" / "tidegate-control", "--node", "lone", "--state", directory / "state", "--run", run]
@@ -204,7 +204,7 @@ def lone_control(directory, *wrapper):
         wait_until("the lone control answers", lambda: (run / "control.sock").exists() and unix_request(run / "control.sock", "GET", "/healthz").status == 200)
         yield run / "control.sock", log, process
     finally:
-        # unshare ignores SIGTERM, and hands one on when it dies.
+        # unshare ignores SIGTERM. When it dies, its child gets a signal.
         process.kill() if wrapper else process.terminate()
         process.wait(30)
         wait_until("the lone control is gone", lambda: not (run / "control.sock").exists())

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Garbage and damage: packets, queries, state and cache environments that nobody should ever see, and that must not matter."""
+"""Garbage and damage: invalid packets and queries, and damaged state and cache environments. None of it may do
+harm."""
 
 import os
 import random
@@ -62,15 +63,15 @@ def test_a_damaged_state_is_named_in_one_line_and_the_planes_serve_on(lab):
     kept = data.read_bytes()
     data.write_bytes(os.urandom(8192) + kept[8192:])
     try:
-        # Nothing to go on from: it waits, and says why, for a state that can be read.
+        # It has no earlier decisions, so it waits for a readable state and says why.
         process = lab.start_plane("proxy2", "l7")
         wait_until("the plane says what is wrong", lambda: "nothing is in force yet" in process.tail(), 30, process)
         health = lab.plane("proxy2", "l7", "/healthz")
         assert health.status == 503 and "no version applied yet" in health.body.decode() and "cannot be used" in health.body.decode(), health.body
-        # The forwarder has left this proxy; its sibling serves.
+        # The forwarder no longer uses this proxy; the other proxy serves.
         wait_until("the sibling serves", lambda: lab.curl("client-eu", WWW + "/", check=False).returncode == 0, 30)
         assert process.tail().count("nothing is in force yet") == 1 and "AddressSanitizer" not in process.tail(), process.tail()
-        # Its control comes back, puts the damaged one aside and has everything anew; the plane was never restarted.
+        # Its control comes back, sets the damaged state aside and gets everything again. The plane was not restarted.
         lab.start_control("proxy2")
         lab.wait_ready("proxy2")
         assert process.running() and lab.process("proxy2", "l7") is process
@@ -91,7 +92,8 @@ def test_a_state_cut_off_under_a_running_host_stops_nothing_and_comes_back_whole
     lab.tidegate("undrain", "backend", "origins/origin1")
     control = lab.process("proxy2", "control")
     wait_until("the control says what happened", lambda: "was cut off" in control.log.read_text(), 20, control)
-    # Started again, the control puts what is damaged aside and has everything anew; the plane was never restarted.
+    # After its restart the control sets the damaged state aside and gets everything again. The plane was not
+    # restarted.
     control.stop()
     lab.start_control("proxy2")
     head = lab.api("GET", "/v1/status").json()["head"]
@@ -117,7 +119,7 @@ def test_a_leader_whose_state_is_cut_off_says_so_and_goes_on_from_another_host_s
         again = lab._start("edge", "control", lab.process("edge", "control").command)
         assert again.popen.wait(20) == 1
         assert "cannot be used" in again.tail() and "put a copy of the directory back" in again.tail(), again.tail()
-        # Every other host holds all that was committed.
+        # Every other host has everything that was committed.
         lab.process("proxy1", "control").stop()
         shutil.rmtree(state)
         shutil.copytree(lab.directory("proxy1") / "state" / "state", state)
@@ -132,7 +134,7 @@ def test_a_leader_whose_state_is_cut_off_says_so_and_goes_on_from_another_host_s
 
 
 def test_a_cache_cut_off_under_a_running_proxy_is_a_miss_and_the_next_start_is_sound(lab):
-    # On disk alone: the proxy is started anew, so that nothing is in memory.
+    # On disk only: the proxy is restarted, so that nothing is in memory.
     paths = [fresh_path(lab, f"object {i}\n" * 2000) for i in range(5)]
     for path in paths:
         ask(lab, path)
@@ -157,7 +159,7 @@ def test_a_cache_cut_off_under_a_running_proxy_is_a_miss_and_the_next_start_is_s
 
 
 def scribble(path):
-    """Random bytes over all but the first two pages, in place, as a failing disk or a stray program would."""
+    """Writes random bytes over all but the first two pages, in place, as a failing disk or a stray program would."""
     seeded = random.Random(20260104)
     with open(path, "r+b") as file:
         size = file.seek(0, 2)
@@ -166,7 +168,8 @@ def scribble(path):
 
 
 def restart_if_dead(lab, host, daemon):
-    """What a supervisor does. Whoever died of damage has said which file it was, or was struck within LMDB itself."""
+    """Does what a supervisor does. A daemon that died of damage must have named the file, or must have died within
+    LMDB itself."""
     process = lab.process(host, daemon)
     if not process.running():
         tail = process.tail(80)
@@ -219,7 +222,7 @@ def test_a_cache_scribbled_on_under_a_running_proxy_never_gives_a_wrong_byte(lab
     for _ in range(2):
         for i, path in enumerate(paths):
             wait_until("the proxy answers", lambda: answered(path, f"object {i}\n" * 20000), 30)
-    # Whatever the next start finds, it comes to a sound cache in the end.
+    # Whatever the next start finds, it ends up with a valid cache.
     lab.process("proxy1", "l7").kill()
     lab.start_plane("proxy1", "l7")
     wait_until("the proxy stores again", lambda: restart_if_dead(lab, "proxy1", "l7") or ("hit" in ask(lab, "/static/1k")[1]), 30)
@@ -238,7 +241,7 @@ def test_random_bytes_to_the_proxy_ports_are_refused_and_forgotten(lab):
                     while sock.recv(4096):
                         pass
                 except OSError:
-                    pass  # a reset is an answer too
+                    pass  # a reset is an acceptable answer
     for proxy in ("proxy1", "proxy2"):
         assert lab.process(proxy, "l7").running()
     assert lab.curl("client-eu", WWW + "/").stdout == "the origin's front page\n"

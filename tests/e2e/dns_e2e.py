@@ -48,7 +48,7 @@ def test_a_client_subnet_steers_instead_of_the_source_and_comes_back_with_its_sc
 
 
 def test_a_cookie_without_a_question_gets_a_server_cookie(lab):
-    """RFC 7873 §5.4; dig says itself whether the cookie is the answer to its own."""
+    """RFC 7873 §5.4. dig itself says whether the cookie answers its own."""
     answer = dig(lab, "client-eu", "+header-only", "+cookie")
     assert "status: NOERROR" in answer and "QUERY: 0, ANSWER: 0" in answer and "(good)" in answer, answer
 

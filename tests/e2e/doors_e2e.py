@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crowds at the doors of every plane: clients that sit on connections, and hosts that run out of descriptors. Beside each a bystander."""
+"""Too many clients at the listeners of every plane: clients that hold connections, and hosts that run out of
+descriptors. Each test has a bystander."""
 
 import contextlib
 import os
@@ -18,7 +19,7 @@ REFUSED = "tidegate_l7_client_connections_refused_total"
 
 
 def allow_files(files):
-    """This process may have so many open."""
+    """Lets this process open that many files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, hard), hard))
@@ -26,7 +27,7 @@ def allow_files(files):
 
 @contextlib.contextmanager
 def crowd(host, address, port, size, say=b""):
-    """So many connections that say this and then nothing, until the block ends. The door may close some."""
+    """That many connections that send `say` and then nothing, until the block ends. The server may close some."""
     allow_files(size + 200)
     held = []
     try:
@@ -46,7 +47,8 @@ def crowd(host, address, port, size, say=b""):
 
 @contextlib.contextmanager
 def silent_origin(lab, *more):
-    """An origin that takes connections and says nothing, behind /silent, in force (with `more` changes) until the block ends."""
+    """An origin behind /silent that accepts connections and never answers. It is in force (with the changes of
+    `more`) until the block ends."""
     pool = "  - {name: silent, backends: [{name: a, addresses: [10.10.0.21], port: 8094}]}\n"
     route = '  - {name: silent, listeners: [https], hosts: [www.example.test], path: "/silent", pool: silent}\n'
     with contextlib.closing(open_socket("origin1", socket.AF_INET, socket.SOCK_STREAM)) as listener:
@@ -59,7 +61,8 @@ def silent_origin(lab, *more):
 
 @contextlib.contextmanager
 def busy_crowd(host, size):
-    """So many requests under way, over TLS, to the silent origin; the door may refuse some. Yields how many it took."""
+    """That many requests in progress, over TLS, to the silent origin. The proxy may refuse some. Yields how many it
+    accepted."""
     whole = b"GET /silent HTTP/1.1\r\nHost: www.example.test\r\n\r\n"
     context, held = tls_context(), []
     try:
@@ -74,7 +77,7 @@ def busy_crowd(host, size):
 
 
 def exchange(host, address, port, ask):
-    """The first bytes of the answer on a connection of its own."""
+    """Returns the first bytes of the answer on a new connection."""
     with contextlib.closing(open_socket(host, socket.AF_INET, socket.SOCK_STREAM)) as client:
         client.settimeout(10)
         client.connect((address, port))
@@ -99,7 +102,7 @@ def test_an_address_has_its_share_and_no_more(lab):
     refused = lambda: metric(lab, "proxy1", "l7", REFUSED, reason="client_connections")
     before = refused()
     with silent_origin(lab, (NODE, NODE + ", max_connections: 40")):
-        # They are under way: nobody closes them for another.
+        # They are in progress, so nobody closes them for another.
         with busy_crowd("client-eu", 15) as taken:
             assert taken == 10 and refused() - before == 5, (taken, before, refused())
             assert exchange("client-us", PROXY, 80, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200 ")
@@ -126,7 +129,8 @@ def test_idle_connections_leave_dns_over_tcp_open(lab):
         with crowd("client-eu", DNS, 53, 1_100):
             for _ in range(10):
                 assert exchange("client-us", DNS, 53, query)[2:4] == b"\x00\x01"
-            # Who came before the crowd keeps his connection: the crowd's own made room for the crowd.
+            # A client that came before the crowd keeps its connection: the crowd's own connections made room for the
+            # crowd.
             first.sendall(query)
             assert first.recv(4096)[2:4] == b"\x00\x01"
 
@@ -147,14 +151,14 @@ def test_without_descriptors_no_backend_is_blamed_and_the_admin_socket_answers(l
     ejections, failures = count("ejections_total"), count("backend_failures_total")
     before = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
     with silent_origin(lab), contextlib.ExitStack() as stack:
-        # Fewer places than the crowd wants, beside what earlier tests have made the proxy keep open.
+        # Fewer places than the crowd needs, in addition to what earlier tests have left open in the proxy.
         limit = len(os.listdir(f"/proc/{proxy.pid}/fd")) + 60
         resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
         stack.callback(resource.prlimit, proxy.pid, resource.RLIMIT_NOFILE, before)
         with crowd("client-eu", PROXY, 80, 120):
             codes = [lab.curl("client-us", WWW + "/api/v1/load", "-o", "/dev/null", "-w", "%{http_code}", vip=PROXY, check=False).stdout for _ in range(10)]
             assert codes == ["200"] * 10, (codes, limit)
-        # Requests under way that nobody ends: the newcomer is refused or told so, and no backend is to blame.
+        # These requests do not end. A new client is refused or told so, and no backend is blamed.
         with busy_crowd("client-eu", 120):
             assert count("client_connections_refused_total", reason="descriptors") + count("failures_total", reason="out_of_sockets") > 0
             assert lab.plane("proxy1", "l7", "/healthz").status == 200

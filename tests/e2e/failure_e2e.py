@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fails, and what its users feel: origins, proxies, sites, daemons. The load never retries; failures are counted
-separately before and after the planes have converged."""
+"""Failures of origins, proxies, sites and daemons, and what their users notice. The load never retries. Failures
+are counted separately before and after the planes have converged."""
 
 import json
 import socket
@@ -39,7 +39,7 @@ def test_an_origin_killed_under_load_is_covered_by_retries_and_then_left(lab):
         load.wait_for(50)
     before = [f for f in load.tally.failures if f.at <= converged]
     assert load.tally.failures_after(converged) == [], load.tally.failures_after(converged)[:5]
-    # Only a request that was already in the dying origin's hands and may not be repeated can fail.
+    # Only a request that the dying origin already had and that may not be repeated can fail.
     assert all(f.method == "POST" for f in before) and len(before) <= 4, before
 
 
@@ -63,7 +63,7 @@ def test_a_killed_proxy_leaves_the_forwarder_and_dns_and_returns(lab):
         lab.wait_applied()
         back = time.monotonic()
         load.wait_for(60)
-    # A connection to the dead proxy is told so once, then its client comes to the living one.
+    # A connection to the dead proxy fails once. Then its client reaches the living one.
     assert load.tally.failures_after(back) == [], load.tally.failures_after(back)[:5]
     late = [f for f in load.tally.failures_after(converged + 1.0) if f.at < back]
     assert late == [], late[:5]
@@ -75,12 +75,12 @@ def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
     target = lab.directory("client-eu") / "slow"
 
     def download():
-        # Ten seconds, so that both drains fit in also where the machine is busy.
+        # Ten seconds, so that both drains fit even if the machine is busy.
         result["curl"] = lab.curl("client-eu", WWW + "/slow/1m", "--http1.1", "--limit-rate", "100k", "-o", str(target), "-D", "-")
 
     thread = threading.Thread(target=download)
     thread.start()
-    # The proxy in whose hands the download is, told by its count of requests under way.
+    # The proxy that serves the download, found by its count of requests in progress.
     wait_until("the download runs", lambda: target.exists() and target.stat().st_size > 0, 30)
     drained = None
     for proxy in ("proxy1", "proxy2"):
@@ -149,7 +149,7 @@ def test_a_killed_forwarder_comes_back_with_the_same_picks(lab):
         lab.wait_ready("l4")
         load.wait_for(60)
     assert picks() == before and lab.plane("l4", "l4", "/status").json()["digest"] == digest
-    # TCP carries a connection over the gap: the same table finds the same proxy again, so nothing is reset.
+    # TCP carries the connection over the gap: the same table finds the same proxy again, so nothing is reset.
     assert load.tally.failures == [] and load.tally.closed == 0, load.tally
 
 
@@ -166,7 +166,7 @@ def test_every_control_killed_leaves_traffic_untouched_and_comes_back_with_its_s
         load.wait_for(20)
     assert load.tally.failures == [] and load.tally.closed == 0, load.tally.failures[:5]
     assert lab.api("GET", "/v1/status").json()["head"]["version"] == head["version"]
-    # The followers hear the leader again: a word said now reaches a plane on another host.
+    # The followers hear the leader again: an override made now reaches a plane on another host.
     lab.tidegate("drain", "backend", "origins/origin2", "--wait")
     told = lab.plane("proxy1", "l7", "/explain?client=10.1.0.2&url=https://www.example.test/api/v1/x").json()
     states = {b["backend"]: b["state"] for b in told["eligible"]}

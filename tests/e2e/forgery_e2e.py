@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client can neither take more than its share of nor forge: answers, its address, its line in the log, its route."""
+"""What a client cannot do: take more than its share of answers, or forge its address, its line in the log, or its
+route."""
 
 import json
 import socket
@@ -14,7 +15,7 @@ PROXY = "10.10.0.11"
 
 
 def logged(lab, mark):
-    """The line of the request that carries `mark`, from proxy1's access log."""
+    """The line of the request that contains `mark`, from proxy1's access log."""
     lines = []
 
     def found():
@@ -34,7 +35,7 @@ def test_ten_thousand_pipelined_requests_read_late_are_all_answered_in_order(lab
     requests = b"".join(b"GET /n/%d HTTP/1.1\r\nHost: www.example.test\r\n\r\n" % i for i in range(count))
     sender = threading.Thread(target=client.sendall, args=(requests,), daemon=True)
     sender.start()
-    # A bystander of the same worker is served while the first answers wait to be read.
+    # A bystander on the same worker is served while the first answers wait to be read.
     assert lab.curl("client-eu", WWW + "/", vip=PROXY).stdout == "the origin's front page\n"
     received, answered = b"", 0
     while answered < count:
@@ -59,7 +60,7 @@ def test_a_route_that_denies_is_not_passed_by_another_spelling_of_its_path(lab):
             assert status(path) == "403" and route(path) == "deny", path
         for path in ("/api/v1/..;/v1/admin/x", "/api/v1/admin\\x"):
             assert status(path) == "400", path
-        # What is not denied reaches the origin as it was sent.
+        # A path that is not denied reaches the origin as it was sent.
         assert "uri=/api//v1/open//x " in lab.curl("client-eu", WWW + "/api//v1/open//x", "--path-as-is", vip=PROXY).stdout
         with lab.configured(("  - {name: api,", deny), ("tls: {certificates: [example]}}", "tls: {certificates: [example]}, merge_slashes: false}")):
             wait_until("slashes count", lambda: status("/api/v1//admin/x") == "200", 30)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steering by a MaxMind database, read by libmaxminddb: the right site for a client's subnet, and a scope that says how far
-the answer holds."""
+"""Steering by a MaxMind database, read by libmaxminddb: the right site for a client's subnet, and a scope that says
+how far the answer is valid."""
 
 import os
 import re
@@ -16,12 +16,12 @@ PLACES = {
     "203.0.112.0/20": CHICAGO,
     "2001:db8:100::/48": CHICAGO,
     "2001:db8:101::/48": PARIS,
-    "10.2.0.0/16": PARIS,  # the operator's own networks know better
+    "10.2.0.0/16": PARIS,  # the operator's own networks take precedence
 }
 
 
 def with_database(lab, name, text=None):
-    """The lab's document with a database beside it."""
+    """The lab's document together with a database."""
     path = lab.directory("edge") / "geo.yaml"
     original = text or (lab.directory("edge") / "edge.yaml").read_text()
     path.write_text(original.replace("geo:\n", f"geo:\n  mmdb: {lab.directory('edge') / name}\n"))
@@ -29,7 +29,7 @@ def with_database(lab, name, text=None):
 
 
 def steered(lab, subnet, server="10.10.0.53"):
-    """The addresses that a subnet is given, A for IPv4 and AAAA for IPv6, and the scope of the answer."""
+    """The addresses for a subnet (A for IPv4, AAAA for IPv6), and the scope of the answer."""
     kind = "AAAA" if ":" in subnet else "A"
     answer = dig(lab, "client-eu", f"+subnet={subnet}", "www.example.test", kind, server=server)
     scope = re.search(r"CLIENT-SUBNET: \S+/\d+/(\d+)", answer)
@@ -46,7 +46,7 @@ def test_a_database_places_clients_and_the_scope_is_as_wide_as_the_answer_holds(
             assert steered(lab, "203.0.113.0/24", server) == ([VIP_US[0]], 20)
             assert steered(lab, "2001:db8:100::/56", server) == ([VIP_US[1]], 48)
             assert steered(lab, "2001:db8:101::/56", server) == ([VIP_EU[1]], 48)
-        # Longer prefixes of a network are all answered alike; a shorter one by its first address.
+        # All longer prefixes of a network get the same answer. A shorter prefix is answered by its first address.
         assert steered(lab, "198.51.100.77/32") == ([VIP_US[0]], 25)
         assert steered(lab, "10.2.7.0/24")[0] == [VIP_US[0]], "an operator's network wins over the database"
         assert steered(lab, "192.0.2.0/24")[0] == [VIP_EU[0]], "what nobody knows goes to the default site"

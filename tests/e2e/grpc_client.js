@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A gRPC client made of @grpc/grpc-js, for honest_e2e.py: small calls, a stream of small messages, and a rest in which
-// only keepalive pings travel. Prints one line of JSON with what it saw.
+// A gRPC client that uses @grpc/grpc-js, for honest_e2e.py: small calls, a stream of small messages, and a pause in
+// which it sends only keepalive pings. Prints one line of JSON with what it saw.
 //
 // node grpc_client.js ADDRESS:PORT CA CALLS MESSAGES PINGS
 'use strict';
@@ -14,13 +14,13 @@ const IN_FLIGHT = 50;
 const seen = {connections: 0, goaways: 0, pongs: 0, answers: 0, wrong: [], statuses: {}, counted: ''};
 let onPong = () => {};
 
-// Every HTTP/2 session that the library opens is counted, and so are its GOAWAYs and the answers to its pings.
+// Counts every HTTP/2 session that the library opens, its GOAWAYs, and the answers to its pings.
 const connect = http2.connect;
 http2.connect = (...options) => {
   const session = connect(...options);
   seen.connections++;
   const emit = session.emit.bind(session);
-  session.emit = (name, ...rest) => {  // the library removes listeners, so that one of ours would not do
+  session.emit = (name, ...rest) => {  // the library removes listeners, so a listener of ours would not last
     if (name === 'goaway') seen.goaways++;
     return emit(name, ...rest);
   };
@@ -45,12 +45,12 @@ const client = new grpc.Client(address, grpc.credentials.createSsl(fs.readFileSy
   'grpc.enable_retries': 0,
 });
 
-// Resolves with the messages of the answer when the call has its status, whichever it is.
+// Resolves with the messages of the answer when the call has its status, whatever the status is.
 function ended(call) {
   return new Promise(resolve => {
     const got = [];
     call.on('data', message => got.push(message.toString()));
-    call.on('error', () => {});  // the status says it
+    call.on('error', () => {});  // the status reports the error
     call.on('status', status => {
       const name = `${grpc.status[status.code]}: ${status.details}`;
       seen.statuses[name] = (seen.statuses[name] || 0) + 1;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Honest clients beside the proxy's limits, all at their defaults: each request is answered, and no counter of floods, refusals or
-resets moves. The clients are real ones (Chromium, grpc-js, h2load, curl), and one of frames made here, since libraries open their windows in large steps."""
+"""Honest clients and the proxy's limits, all at their defaults: each request is answered, and no counter of floods,
+refusals or resets grows. The clients are real ones (Chromium, grpc-js, h2load, curl), and one that makes its frames
+here, because libraries open their windows in large steps."""
 
 import contextlib
 import http.server
@@ -30,7 +31,7 @@ NAME = "www.example.test"
 WWW = f"https://{NAME}"
 PROXY = "10.10.0.11"
 GRPC_PACKAGE = "@grpc/grpc-js@1.14.7"
-# What moves when the proxy turns on a client, or a client on the proxy.
+# Counters that grow when the proxy acts against a client, or a client against the proxy.
 HARM = re.compile(
     r"tidegate_l7_(http2_floods|client_connections_refused|client_connections_recycled|requests_refused|http2_cancelled|failures|accept_failures)_total"
     r'|tidegate_l7_requests_total\{.*status="([345]xx|other)"'
@@ -50,7 +51,8 @@ def counters(lab):
 
 @contextlib.contextmanager
 def unharmed(lab, connections, http2_requests=0):
-    """The block's clients make exactly so many TLS connections and HTTP/2 requests, and meet no limit of the proxy."""
+    """The block's clients must make exactly that many TLS connections and HTTP/2 requests, and meet no limit of the
+    proxy."""
     before = counters(lab)
     yield
     grew = lambda: {name: value - before.get(name, 0) for name, value in counters(lab).items()}
@@ -88,7 +90,7 @@ def test_a_hundred_streams_at_a_time_are_all_answered_for_fifty_thousand_request
 
 
 class FrameReader:
-    """One GET over HTTP/2 in a window that is opened again whenever it has been used up."""
+    """One GET over HTTP/2 with a window that is opened again each time it has been used up."""
 
     def __init__(self, host, window):
         context = tls_context()
@@ -141,7 +143,7 @@ def test_a_reader_that_opens_its_window_bit_by_bit_gets_its_whole_answer(lab):
         with contextlib.closing(reader.connection):
             status, body, updates = reader.get(path)
         assert status == 0x88 and body == whole, (status, len(body))  # index 8 of the static table: ":status: 200"
-        assert updates > 1500, updates  # more than the frames that a client has for nothing
+        assert updates > 1500, updates  # more frames than a client may send for free
     for origin in ("origin1", "origin2"):
         (lab.directory(origin) / "www" / path[1:]).unlink()
 
@@ -164,7 +166,7 @@ def test_sixty_cookies_arrive_over_http1_and_http2(lab):
 
 
 def behind_one_address(lab, clients):
-    """All of them connected at the same time; each asks, and asks again when all are there."""
+    """All clients are connected at the same time. Each asks, and asks again when all are connected."""
     allow_files(clients + 200)
     context, held = tls_context(lab.directory("edge") / "example.crt"), []
     with unharmed(lab, clients), contextlib.ExitStack() as stack:
@@ -213,7 +215,7 @@ addEventListener('load', () => {
 
 @contextlib.contextmanager
 def page_of_resources(lab):
-    """Half of them scripts, half of them images, none of which a browser may keep. Yields the page's path."""
+    """Half of them are scripts and half are images. A browser may keep none of them. Yields the page's path."""
     count = 'onload="loaded++" onerror="failed++"'
     tags = [f'<script async src="{i}.js" {count}></script>' if i % 2 else f'<img src="{i}.gif" {count}>' for i in range(RESOURCES)]
     folders = [lab.directory(origin) / "www/honest" for origin in ("origin1", "origin2")]
@@ -222,7 +224,7 @@ def page_of_resources(lab):
         (folder / "page.html").write_text(PAGE % "\n".join(tags))
         for i in range(RESOURCES):
             (folder / f"{i}.{'js' if i % 2 else 'gif'}").write_bytes(b"ran++;\n" if i % 2 else GIF)
-    # The lab's origins name no types; a page must have one.
+    # The lab's origins send no content types, but a page must have one.
     page = '  - {name: honest-page, listeners: [https], hosts: [www.example.test], path: /honest/page.html, pool: origins, response_headers: {Content-Type: text/html, Cache-Control: no-store}}\n'
     rest = '  - {name: honest, listeners: [https], hosts: [www.example.test], path: "/honest/*", pool: origins, response_headers: {Cache-Control: no-store}}\n'
     try:
@@ -234,24 +236,24 @@ def page_of_resources(lab):
 
 
 def events_of(net_log):
-    """How often each event stands in a browser's log of its network."""
+    """How often each event is in a browser's network log."""
     log = json.loads(net_log.read_text())
     names = {number: name for name, number in log["constants"]["logEventTypes"].items()}
     end = log["constants"]["logEventPhase"]["PHASE_END"]
     seen = dict.fromkeys(names.values(), 0)
     for event in log["events"]:
-        if event["phase"] != end:  # what lasts is counted where it begins
+        if event["phase"] != end:  # an event with a duration is counted at its beginning
             seen[names[event["type"]]] += 1
     return seen
 
 
 @long
 def test_a_browser_loads_a_page_of_eighty_resources_and_loads_it_again(lab):
-    """Chromium over TLS and HTTP/2. Its own log of the network tells that it saw neither GOAWAY nor a reset stream."""
+    """Chromium over TLS and HTTP/2. Its own network log shows that it saw neither GOAWAY nor a reset stream."""
     required("chromium", "chromium")
     with page_of_resources(lab) as path, tempfile.TemporaryDirectory(prefix="tidegate-chromium-") as home:
         before = counters(lab)
-        # It may open a second connection in advance, so that its connections are counted by its log.
+        # It may open a second connection in advance, so its connections are counted from its log.
         done = lab.run(
             "client-eu", "env", f"HOME={home}", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server", "--ignore-certificate-errors", f"--user-data-dir={home}/profile",
@@ -271,7 +273,7 @@ def test_a_browser_loads_a_page_of_eighty_resources_and_loads_it_again(lab):
 
 
 class GrpcBackend(http.server.BaseHTTPRequestHandler):
-    """gRPC messages over HTTP/1.1, without trailers: /Say gives a message back, /Count tells how many there were."""
+    """gRPC messages over HTTP/1.1, without trailers: /Say returns a message, /Count returns how many there were."""
 
     protocol_version = "HTTP/1.1"
 
@@ -314,7 +316,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.socket.listen(256)
 
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exc_info()[1], (OSError, ValueError)):  # a connection that ended within a request: the client tells of it
+        if not isinstance(sys.exc_info()[1], (OSError, ValueError)):  # the connection ended within a request; the client reports it
             super().handle_error(request, client_address)
 
 
@@ -336,11 +338,13 @@ def grpc_backend(lab):
 
 @long
 def test_grpc_calls_streams_and_keepalive_pings_keep_their_connection(lab):
-    """@grpc/grpc-js: small calls, a client stream of small messages, and then only pings, 20 a second, where its users send one in some seconds.
+    """@grpc/grpc-js: small calls, a client stream of small messages, and then only pings, 20 a second. Real users
+    send one in some seconds.
 
-    What this shows: one HTTP/2 connection carries all of it, without GOAWAY, and each call gets its answer's message. What it does not
-    show: a call that succeeds. The proxy speaks HTTP/1.1 to its backends and hands on no trailers, and gRPC's status is a trailer; so
-    the client ends each call with the status INTERNAL of its own making, as it must."""
+    What this shows: one HTTP/2 connection carries all of it without GOAWAY, and each call gets the message of its
+    answer. What it does not show: a call that succeeds. The proxy speaks HTTP/1.1 to its backends and forwards no
+    trailers, and gRPC's status is a trailer. So the client ends each call with the status INTERNAL, which it makes
+    itself, as it must."""
     required("node", "nodejs")
     required("npm", "npm")
     calls, messages, pings = 300, 5000, 40

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTPDNS (Alibaba's two forms) and DoH (RFC 8484), asked over TLS through our own forwarder and proxy."""
+"""HTTPDNS (Alibaba's two forms) and DoH (RFC 8484), over TLS through our own forwarder and proxy."""
 
 import base64
 import contextlib
@@ -27,7 +27,7 @@ def test_an_unsigned_query_is_steered_by_the_client_behind_two_hops(lab):
     status, body = fetch(lab, "client-eu", "/1001/d?host=www.example.test")
     answer = json.loads(body)
     assert status == 200 and answer["ips"] == [VIP_EU[0]] and answer["client_ip"] == "10.1.0.2", body
-    # The far client, asking through the near proxy, is told of its own site all the same.
+    # The far client asks through the near proxy, but is still sent to its own site.
     status, body = fetch(lab, "client-us", "/1001/d?host=www.example.test&query=4,6")
     answer = json.loads(body)
     assert answer["ips"] == [VIP_US[0]] and answer["ipsv6"] == [VIP_US[1]] and answer["client_ip"] == "10.2.0.2", body
@@ -66,7 +66,7 @@ def test_a_signed_query_is_answered_and_a_wrong_or_stale_signature_is_named(lab)
 
 
 def second_form(secret=b"", **parameters):
-    """A target of /v2/d, signed with the secret as Alibaba describes it."""
+    """A target of /v2/d, signed with the secret as Alibaba's documentation says."""
     pairs = sorted((name, str(value)) for name, value in parameters.items() if value != "")
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in pairs)
     if not secret:

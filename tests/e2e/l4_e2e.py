@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forwarder seen from outside: connections spread, flows stay, echoes come back, and what is dropped has a name."""
+"""The forwarder as seen from outside: connections spread, flows stay, echoes come back, and every drop has a name."""
 
 import contextlib
 import itertools
@@ -20,7 +20,7 @@ def metric(lab, host, plane, name, **labels):
 
 
 def metric_in(answer, name, **labels):
-    """Sum of a metric's series that carry these labels."""
+    """The sum of a metric's series that have these labels."""
     total = 0.0
     for line in answer.body.decode().splitlines():
         match = re.match(r"(\w+)(?:\{(.*)\})? ([0-9.e+-]+)$", line)
@@ -30,7 +30,7 @@ def metric_in(answer, name, **labels):
 
 
 def handled_by(lab, vip, connections, host="client-eu"):
-    """How many of new connections each proxy took, told by the Via field of a fixed answer."""
+    """How many of the new connections each proxy took. The Via field of a fixed answer names the proxy."""
     shares = {}
     for _ in range(connections):
         connection = connect(host, vip, 80)
@@ -76,7 +76,7 @@ def echo_server(host, address, port, name):
 
 @contextlib.contextmanager
 def echo_servers(vip):
-    """One on each proxy, at the VIP's UDP service."""
+    """One server on each proxy, at the VIP's UDP service."""
     family = socket.AF_INET6 if ":" in vip else socket.AF_INET
     servers = [echo_server(host, vip, 7000, host) for host in ("proxy1", "proxy2")]
     try:
@@ -88,7 +88,8 @@ def echo_servers(vip):
             server.close()
 
 
-# Below those that the kernel gives out, and none twice: the forwarder remembers a flow for half a minute after its socket was closed.
+# Ports below those that the kernel gives out, and none twice: the forwarder remembers a flow for half a minute after
+# its socket was closed.
 UNUSED_PORTS = itertools.count(20_000)
 
 
@@ -134,7 +135,7 @@ def test_udp_flows_outlive_the_drain_of_their_backend_and_new_ones_go_elsewhere(
             assert {backend_of(flow) for flow in newer} == {"proxy2"}, "pinned there, they stay there"
             newest = {backend_of(flows.enter_context(udp_flow(vip))) for _ in range(30)}
             assert newest == {"proxy1", "proxy2"}, newest
-            # Taken down, a backend loses its flows too: they go on at another one.
+            # A backend that is set down loses its flows too: they continue at another one.
             lab.tidegate("drain", "backend", "proxies-eu/proxy1", "--down", "--wait")
             try:
                 assert {backend_of(flow) for flow in opened} == {"proxy2"}
@@ -184,7 +185,7 @@ def test_flows_leave_the_table_when_they_are_idle_or_closed(lab):
                 for _ in range(50):
                     backend_of(opened.enter_context(udp_flow(vip)))
                 handled_by(lab, vip, 50)
-                # A tuple that a test before used may still be in the table: it is taken up again, not made.
+                # A tuple that an earlier test used may still be in the table. Then its flow is reused, not created.
                 made, most = created() - before, flows()
                 assert made >= 50
                 wait_until("as many flows are gone", lambda: flows() <= most - made, 15)
@@ -218,7 +219,7 @@ def test_a_packet_for_no_service_is_dropped_under_its_name(lab):
 
 
 def greeter(host, address, port):
-    """A TCP server of the host's kernel that greets whoever comes, until it is closed."""
+    """A TCP server of the host's kernel that greets every client, until it is closed."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     server = open_socket(host, family, socket.SOCK_STREAM)
     server.bind((address, port))
@@ -274,7 +275,7 @@ def try_tap(lab, document, driver):
             server.shutdown(socket.SHUT_RDWR)
             server.close()
             lab.run("client-eu", "ping", "-c", "2", "-i", "0.2", "-W", "2", address)
-        # The kernel speaks first, too; and the VIP stays the forwarder's.
+        # The kernel may speak first, too. The VIP remains the forwarder's.
         for address in ("10.1.0.2", "fd01::2"):
             lab.run("tap", "ping", "-c", "2", "-i", "0.2", "-W", "2", address)
         for address in box.VIP:
@@ -301,6 +302,6 @@ def test_an_idle_forwarder_leaves_its_core_alone(lab):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     before, began = cpu_s(), time.monotonic()
-    time.sleep(2)  # the thing measured is the passing of time without traffic
+    time.sleep(2)  # this test measures the passing of time without traffic
     used = (cpu_s() - before) / (time.monotonic() - began)
     assert used < 0.5, f"{used:.0%} of a core while idle: a polling lcore would show 100 %"

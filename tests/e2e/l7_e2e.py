@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proxy seen by real clients: curl, openssl, h2load, and raw sockets for what no polite client would send."""
+"""The proxy as real clients see it: curl, openssl, h2load, and raw sockets for input that no well-behaved client
+sends."""
 
 import hashlib
 import json
@@ -59,7 +60,7 @@ def test_plain_http_is_redirected_and_unknown_hosts_are_not_found(lab):
 
 
 def test_a_post_body_reaches_the_origin_and_large_bodies_arrive_whole(lab):
-    # The origin answers before it has the body; a client that has its answer need not read on to be rid of the rest.
+    # The origin answers before it has the body. A client that has its answer need not send the rest.
     for turn in range(10):
         out = lab.curl("client-eu", WWW + "/api/v1/post", "--data-binary", "x" * 100000, "--http2" if turn % 2 else "--http1.1").stdout
         assert "method=POST" in out, out
@@ -114,7 +115,7 @@ def test_a_broken_chunk_ends_the_connection_whatever_the_backend_says(lab):
     head = b"POST /api/v1/x HTTP/1.1\r\nHost: www.example.test\r\nTransfer-Encoding: chunked\r\n\r\n"
     connection.sock.sendall(head + b"zz\r\nGET /smuggled HTTP/1.1\r\nHost: www.example.test\r\n\r\n")
     answer = b"".join(iter(lambda: connection.sock.recv(4096), b""))
-    # The origin may have answered before the chunk was read; what follows it is never a request.
+    # The origin may have answered before the chunk was read. What follows the chunk is never taken as a request.
     assert answer.count(b"HTTP/1.1 ") <= 1 and b"smuggled" not in answer, answer
     connection.close()
 

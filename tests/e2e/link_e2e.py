@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forwarder on a real segment: a switch that snoops, links that go and come, stations that say wrong things."""
+"""The forwarder on a real segment: a switch with MLD snooping, links that go down and come up, stations that send
+false messages."""
 
 import contextlib
 import os
@@ -32,7 +33,7 @@ def driven_by(driver):
     return document(ports=f'[{{device: eth0, driver: {driver}, addresses: [10.66.0.2/24, "fd66::2/64"]}}]')
 
 
-# A querier that asks often, and a switch that forgets who was not heard within two of its questions.
+# A querier that asks often, and a switch that forgets members that it did not hear within two of its queries.
 SNOOPING = (
     "mcast_snooping 1 mcast_querier 1 mcast_query_interval 50 mcast_query_response_interval 20 mcast_startup_query_interval 50 "
     "mcast_membership_interval 150 mcast_mld_version 2"
@@ -40,7 +41,7 @@ SNOOPING = (
 
 
 def hears(witness, target, seconds=0.3):
-    """Whether a frame that names `target` comes by within a while."""
+    """True if a frame that names `target` arrives within a while."""
     with contextlib.suppress(socket.timeout):
         while True:
             if target in witness.recv(2048):
@@ -72,7 +73,8 @@ def test_an_ipv6_vip_is_found_behind_a_switch_that_snoops(lab):
                 asking.send(solicitation(mac, "fd66::7", "ff02::1:ff00:100", VIP6, b"\1\1" + mac))
                 return not hears(others, group + b"\x87\0")
 
-            # A Linux bridge begins ten seconds after its first query. By then it has forgotten who did not answer several.
+            # A Linux bridge starts to snoop ten seconds after its first query. By then it has forgotten stations that
+            # did not answer several queries.
             wait_until("the switch keeps solicitations from those who did not ask for them", is_snooping, 40)
         assert link.pings("client", VIP6), "the VIP is found"
         assert link.pings("client", "fd66::2"), "and the forwarder's own address"
@@ -101,7 +103,7 @@ def test_who_asks_the_forwarder_alone_without_its_mac_is_answered_alone(lab):
 
 @contextlib.contextmanager
 def edge(name, text=None, hosts=("web1", "web2"), mtu=1500):
-    """A client, a forwarder and its backends, with traffic that is known to arrive."""
+    """A client, a forwarder and its backends. Traffic is known to arrive."""
     with raised(name, mtu=mtu) as link:
         link.add_host("client", 7)
         link.add_host("l4")
@@ -244,7 +246,7 @@ def test_every_frame_that_came_is_counted_once_and_by_what_became_of_it(lab):
             def adds_up():
                 before = link.metric(forwarder, "tidegate_l4_received_packets_total")
                 became, by_device = fates(link, forwarder), link.metric(forwarder, "tidegate_l4_port_received_packets_total")
-                # Stations speak when they like: counted only while nothing came between.
+                # Stations send at any time, so the comparison counts only if nothing arrived between the readings.
                 return before == link.metric(forwarder, "tidegate_l4_received_packets_total") and before == became == by_device
 
             wait_until(f"the counters of {driver} add up", adds_up, 10, forwarder)
@@ -265,7 +267,8 @@ def test_a_station_that_claims_a_vip_is_named_in_the_log(lab):
         assert len(said()) == 1 and VIP4 in said()[0], said()
 
 
-# A bridge begins to snoop after ten seconds; neighbours are given up after three; an interface takes time to come and go.
+# A bridge starts to snoop after ten seconds. Neighbours are given up after three. An interface takes time to come and
+# go.
 for test in (
     test_an_ipv6_vip_is_found_behind_a_switch_that_snoops,
     test_an_xdp_program_that_somebody_took_off_is_put_on_again,

@@ -5,7 +5,7 @@ import ipaddress
 import struct
 
 MAP, TEXT, DOUBLE, UINT16, UINT32 = 7, 2, 3, 5, 6
-UINT64, ARRAY = 9, 11  # of the extended kinds, whose number less 7 stands in a byte of its own
+UINT64, ARRAY = 9, 11  # extended types: the type number less 7 is in a separate byte
 
 
 def _head(kind, size):
@@ -35,7 +35,7 @@ def database(places):
     nodes, records = [[None, None]], []
     for network, (latitude, longitude) in places.items():
         net = ipaddress.ip_network(network)
-        bits = int(net.network_address)  # IPv4 stands at ::/96
+        bits = int(net.network_address)  # IPv4 addresses are at ::/96
         length = net.prefixlen + (96 if net.version == 4 else 0)
         records.append({"location": {"latitude": float(latitude), "longitude": float(longitude)}})
         at = 0

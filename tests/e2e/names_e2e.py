@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zones as operators have them, served beside NSD: the same files, the same questions, the same answers."""
+"""Zones as operators write them, served beside NSD: the same files, the same questions, the same answers."""
 
 import contextlib
 import random
@@ -10,7 +10,7 @@ import netns
 
 NSD_PORT = 5353
 
-# Each form of a record that RFC 1035 §5, RFC 3597 and the field's servers know.
+# Each form of a record that RFC 1035 §5, RFC 3597 and other common servers know.
 ZONE = """\
 $TTL 300
 @ IN SOA ns1 hostmaster (
@@ -103,7 +103,7 @@ def names():
 
 @contextlib.contextmanager
 def both_servers():
-    """Our server on port 53 and NSD on its own, with the same zone."""
+    """Our server on port 53 and NSD on another port, with the same zone."""
     with box.raised("names", 64) as machine:
         (machine.home / "part").mkdir()
         for name, text in {"example.test.zone": ZONE, "part/more.zone": INCLUDED, "part/inner.zone": INNER}.items():
@@ -129,7 +129,7 @@ def both_servers():
 
 
 def ask_all(lab, machine, port, questions, *options):
-    """Status, flags and the sections that must agree, of each question in turn."""
+    """For each question in turn: the status, the flags, and the sections that must agree."""
     batch = machine.write("questions", "".join(f"{name} {kind}\n" for name, kind in questions))
     words = ["+nocmd", "+noquestion", "+nostats", "+noadditional", "+norecurse", "+tries=2", "+time=3", *options]
     said = lab.run("client-eu", "dig", "-p", port, f"@{machine.host.v4}", *words, "-f", batch).stdout
@@ -144,7 +144,7 @@ def understood(answer):
     sections = {}
     for name, body in re.findall(r"^;; (\w+) SECTION:\n(.*?)(?:\n\n|\Z)", answer, flags=re.MULTILINE | re.DOTALL):
         sections[name] = sorted(" ".join(line.split()) for line in body.splitlines() if line and not line.startswith(";"))
-    # An answer that holds what was asked for needs no authority, and NSD gives some.
+    # An answer that contains what was asked for needs no authority section, but NSD adds one.
     positive = status == "NOERROR" and "aa" in flags and "ANSWER" in sections
     authority = [] if positive else sections.get("AUTHORITY", [])
     return status, sorted(flags), sections.get("ANSWER", []), authority

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One machine: `tidegate run` raises every plane of it from one file, and each daemon serves alone from that file."""
+"""One machine: `tidegate run` starts every plane of it from one file, and each daemon also serves alone from that
+file."""
 
 import os
 import signal
@@ -47,7 +48,7 @@ PLANES = ("control", "l4", "l7", "dns")
 
 
 def raised_node(lab):
-    """A box with both ports, holding VIP and files."""
+    """A box with both ports, holding the VIP and the files."""
     return box.raised(second_port=True, vip=box.VIP)
 
 
@@ -66,7 +67,7 @@ def ask(lab, kind="A", server="10.10.0.61"):
 
 
 def serves(lab):
-    """Every plane at its work, over both families."""
+    """Every plane does its work, over both families."""
     for vip, server, kind in ((box.VIP[0], "10.10.0.61", "A"), (box.VIP[1], "fd10::61", "AAAA")):
         assert fetch(lab, "/", vip) == "the origin's front page\n"
         assert ask(lab, kind, server) == [vip]
@@ -106,7 +107,7 @@ def test_run_raises_every_plane_of_a_node_from_one_file_and_restarts_a_killed_on
             wait_until(f"{plane} runs again", lambda: node.ask(plane, "/healthz").status == 200 and pid_of(node, plane) != old, 60, supervisor)
             assert f"{plane:<7} | killed by signal 9; starting it again" in supervisor.log.read_text()
             serves(lab)
-        # The file was the first version; what is applied later comes through control and reaches every plane.
+        # The file was the first version. Later versions come through control and reach every plane.
         path.write_text(DOCUMENT.replace("the first body", "the second body"))
         applied = node.tidegate("--api", node.run_dir / "control.sock", "apply", path, "--wait")
         assert applied.returncode == 0, applied.stderr
@@ -146,7 +147,7 @@ def test_each_daemon_serves_alone_from_one_file_and_takes_it_anew_at_sighup(lab)
             return {plane: node.ask(plane, "/status").json()["version_digest"] for plane in daemons}
 
         before = digests()
-        # Another route, address and port: what each of the three shows its clients.
+        # Another route, address and port: each of the three is visible to clients.
         text = DOCUMENT.replace("the first body", "the second body").replace("targets: [{vip: web}]", "targets: [{pool: proxies}]")
         path.write_text(text.replace("port: 80, pool: proxies", "port: 81, pool: proxies").replace('"[::]:80"', '"[::]:80", "0.0.0.0:81"'))
         for daemon in daemons.values():
@@ -157,7 +158,7 @@ def test_each_daemon_serves_alone_from_one_file_and_takes_it_anew_at_sighup(lab)
         assert lab.curl("client-eu", "http://www.example.test:81/fixed", "--resolve", f"www.example.test:81:{box.VIP[0]}").stdout == "the second body\n"
         assert not lab.tcp_opens("client-eu", box.VIP[0], 80), "the forwarder's service is at port 81 now"
 
-        # A faulty file changes nothing, and every daemon tells all of its faults.
+        # A faulty file changes nothing, and every daemon reports all of its faults.
         after = digests()
         path.write_text(TYPOS)
         for plane, daemon in daemons.items():
@@ -184,7 +185,7 @@ def test_run_joins_an_edge_that_another_host_leads(lab):
         member = '  - {name: box, site: eu, management: "10.99.0.6:9090", l7: {workers: 1, access_log: "-"}}\n'
         joined = lab.directory("edge") / "joined.yaml"
         joined.write_text(leaders.replace("nodes:\n", "nodes:\n" + member))
-        # On this machine the file is needed for its planes alone: certificates and zones come from the leader.
+        # On this machine only the planes need the file: certificates and zones come from the leader.
         mine = node.write("edge.yaml", "nodes:\n" + member.replace("site: eu, ", ""))
         token = lab.directory("edge") / "token"
         node.write("tokens", f"admin {token.read_text()} lab\n").chmod(0o600)

@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "lab")]
 from lab import Lab, LabError  # noqa: E402
 
-# Gentle ones first; those that kill and damage last.
+# Harmless modules first. Those that kill and damage come last.
 MODULES = [
     "lab_e2e", "dns_e2e", "names_e2e", "xdp_e2e", "geo_e2e", "httpdns_e2e", "l4_e2e", "link_e2e", "l7_e2e", "forgery_e2e", "tls_e2e", "backend_e2e", "bounds_e2e", "doors_e2e", "honest_e2e", "cache_e2e", "control_e2e", "cli_e2e", "node_e2e", "change_e2e", "attacks_e2e", "failure_e2e",
     "damage_e2e",
@@ -41,7 +41,8 @@ def sentence(function):
 
 
 def restore(lab):
-    """After a failed test: every daemon running, no word standing, the lab's own configuration in force."""
+    """After a failed test: starts every daemon, removes every override, and puts the lab's own configuration in
+    force."""
     for name, process in list(lab.processes.items()):
         host, daemon = name.split("/")
         if not process.running():
@@ -53,7 +54,7 @@ def restore(lab):
 
 
 def tests_of(module, options):
-    """(module, test) for each chosen test of a module, in the order of its file."""
+    """Returns (module, test) for each chosen test of a module, in the order of its file."""
     loaded = importlib.import_module(module)
     names = re.findall(r"^def (test_\w+)", (HERE / f"{module}.py").read_text(), re.MULTILINE)
     tests = [(module, getattr(loaded, name)) for name in names if options.word in f"{module} {name}"]
@@ -63,7 +64,7 @@ def tests_of(module, options):
 
 
 def queued(path):
-    """Takes the first module off a queue that other labs take from too."""
+    """Takes the first module off a queue that other labs use too."""
     while True:
         with open(path, "a+") as queue:
             fcntl.flock(queue, fcntl.LOCK_EX)
@@ -86,13 +87,13 @@ def modules(options):
 
 
 def run_test(lab, test, options):
-    """Runs one test, as often as asked; returns whether it held."""
+    """Runs one test as often as asked. Returns whether it passed."""
     marks = {name: process.log.stat().st_size for name, process in lab.processes.items() if process.log.exists()}
     began = time.monotonic()
     try:
         for _ in range(options.repeat):
             test(lab)
-    except Exception:  # a test may fail in any way; the next one still runs
+    except Exception:  # a test may fail in any way, and the next one must still run
         print(f"    {COLOUR[False]} {sentence(test)}\n{traceback.format_exc()}", flush=True)
         for name, process in lab.processes.items():
             said = process.log.read_bytes()[marks.get(name, 0) :].decode(errors="replace").splitlines()
@@ -124,7 +125,7 @@ def options_of(arguments):
 def main(arguments):
     options = options_of(arguments)
     if options.timed:
-        os.environ["TIDEGATE_TIMED"] = "1"  # before any module reads it
+        os.environ["TIDEGATE_TIMED"] = "1"  # set before any module reads it
     if not any(tests_of(module, options) for module in MODULES):
         print(f"no test holds '{options.word}'\n0 passed, 1 failed")
         return 1

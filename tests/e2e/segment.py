@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A segment of its own for tests of the forwarder on a link: a bridge in a namespace, hosts on it, and a forwarder with a port or
-two. Made for a block, gone after it."""
+"""A separate segment for tests of the forwarder on a link: a bridge in a namespace, hosts on it, and a forwarder
+with one port or two. It is made for a block and removed after it."""
 
 import contextlib
 import re
@@ -28,7 +28,8 @@ class Segment:
         return f"{PREFIX}{self.name}-{host}"
 
     def add_host(self, host, number=None, device="eth0", gateway=None):
-        """A host on the bridge; without a number the kernel has no address there and the port is a forwarder's."""
+        """Adds a host to the bridge. Without a number the kernel has no address there, and the port is a
+        forwarder's."""
         namespace = self.namespace(host)
         if namespace not in self.namespaces:
             self.namespaces.append(namespace)
@@ -42,7 +43,7 @@ class Segment:
         namespace, port = self.namespace(host), self.port(host, device)
         ip(None, f"link add {port} netns {self.switch} type veth peer name {device} netns {namespace}")
         ip(self.switch, f"link set {port} mtu {self.mtu} master br0", f"link set {port} up")
-        # A veth hands on partial checksums and 64 KB segments; a forwarder that reads frames must be given whole ones.
+        # A veth passes on partial checksums and 64 KB segments. A forwarder that reads frames needs complete ones.
         sh(*netns.in_namespace(self.switch, "ethtool", "-K", port, "tx", "off"))
         if host.startswith("l4"):
             sysctl(namespace, f"net/ipv6/conf/{device}/disable_ipv6=1")
@@ -52,7 +53,7 @@ class Segment:
         return f"{host}-{device}"
 
     def add_backend(self, host, number, *vips):
-        """A host that holds VIPs for direct return, and says its name to whoever sends it a datagram."""
+        """A host that holds VIPs for direct return, and answers each datagram with its own name."""
         namespace = self.add_host(host, number)
         sysctl(namespace, "net/ipv4/conf/all/arp_ignore=1", "net/ipv4/conf/all/arp_announce=2")
         for vip in vips:
@@ -61,7 +62,7 @@ class Segment:
 
     @contextlib.contextmanager
     def echoes(self, *hosts, vip=VIP4, port=7000):
-        """On each host a server at the VIP that answers a datagram with the host's name."""
+        """On each host, a server at the VIP that answers a datagram with the host's name."""
         servers = []
         for host in hosts:
             server = open_socket(self.namespace(host), family_of(vip), socket.SOCK_DGRAM)
@@ -77,14 +78,14 @@ class Segment:
                 server.close()
 
     def flow(self, host="client", vip=VIP4, port=7000, timeout=1.0):
-        """A UDP socket of its own port, connected to the VIP."""
+        """A UDP socket with its own port, connected to the VIP."""
         client = open_socket(self.namespace(host), family_of(vip), socket.SOCK_DGRAM)
         client.settimeout(timeout)
         client.connect((vip, port))
         return client
 
     def answers(self, flows, vip=VIP4, timeout=1.0):
-        """Of so many new flows: the backend of each, None where nobody answered."""
+        """Opens that many new flows. Returns the backend of each, None if nobody answered."""
         opened = [self.flow(vip=vip, timeout=timeout) for _ in range(flows)]
         try:
             return [answer_to(flow) for flow in opened]
@@ -93,7 +94,7 @@ class Segment:
                 flow.close()
 
     def start_forwarder(self, document, host="l4", name="l4"):
-        """The daemon alone, from one file; its admin socket is in a directory of its own."""
+        """Starts the daemon alone, from one file. Its admin socket is in a separate directory."""
         run = self.home / name
         run.mkdir(exist_ok=True)
         (run / "edge.yaml").write_text(document)
@@ -111,7 +112,7 @@ class Segment:
         wait_until("the forwarder is ready", lambda: self.ask(process, "/status").json()["ready"], 60, process)
 
     def metric(self, process, name, **labels):
-        """Sum of a metric's series that carry these labels."""
+        """The sum of a metric's series that have these labels."""
         total = 0.0
         for line in self.ask(process, "/metrics").body.decode().splitlines():
             match = re.match(r"(\w+)(?:\{(.*)\})? ([0-9.e+-]+)$", line)

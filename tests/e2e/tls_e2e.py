@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS towards backends: whose certificates probes and the proxy believe, told by a real origin that shows four of them."""
+"""TLS to backends: which certificates probes and the proxy accept. A real origin presents four of them."""
 
 from lab import HOSTS
 from netns import Process, sh, wait_until
 
 NAME = "origin.example.test"
-# What the origin shows at each port: a good certificate; another's; one from nobody; one of last year.
+# The certificate at each port: a good one; one for another name; one of an unknown authority; one that expired last
+# year.
 PORTS = {"right": 8443, "wrong": 8444, "stranger": 8445, "expired": 8446}
 
 
@@ -36,7 +37,7 @@ def start_origin(lab, home):
 
 
 def document(lab):
-    """The lab's, with a probed and an unprobed pool for each certificate, and a route to the latter."""
+    """The lab's document with a probed and an unprobed pool for each certificate, and a route to the latter."""
     text = (lab.directory("edge") / "edge.yaml").read_text()
     common = "type: https, path: /, interval: 100ms, timeout: 2s, rise: 1, fall: 1"
     probes = f"  - {{name: checked, {common}, host: {NAME}, tls_verify: true, tls_ca_file: tls/ca.crt}}\n"
@@ -81,7 +82,7 @@ def test_probes_and_the_proxy_believe_whom_the_configuration_says(lab):
             out = lab.curl("client-eu", f"https://www.example.test/proxied-{which}", "-w", "%{http_code}").stdout
             good = {"right": "right\n200", "by-address": "right\n200", "unchecked": "stranger\n200"}
             assert out == good[which] if which in good else out.endswith("502"), (which, out)
-        # A connection that was kept while nothing was checked is not used once something is.
+        # A persistent connection from the time without checks is not used once certificates are checked.
         ask = lambda: lab.curl("client-eu", "https://www.example.test/proxied-unchecked", "-w", "%{http_code}", vip="10.10.0.11").stdout
         assert ask().endswith("200")
         path.write_text(document(lab).replace("proxied-unchecked, tls: true", f"proxied-unchecked, tls: true, tls_verify: true, tls_ca_file: tls/ca.crt, tls_server_name: {NAME}"))

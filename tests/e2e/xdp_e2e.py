@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tidegate-dns with AF_XDP on its interface: a machine of its own on the eu segment, asked from the clients' networks with dig
-and with datagrams that no plain client sends. What took which way, the server's counters tell."""
+"""tidegate-dns with AF_XDP on its interface. It runs on a separate machine on the eu segment. The clients' networks
+ask it with dig, and with datagrams that no ordinary client sends. The server's counters tell which way each query
+took."""
 
 import contextlib
 import re
@@ -65,7 +66,7 @@ class Server:
         return self.counter("tidegate_dns_xdp_frames_total", interface="eth0", event="answered")
 
     def by_udp(self):
-        """Queries over UDP, whatever way they came."""
+        """Counts queries over UDP, whichever way they came."""
         return self.counter("tidegate_dns_queries_total", transport="udp")
 
     def programs(self):
@@ -83,14 +84,15 @@ def short(lab, host, address, *words):
 
 
 def question(padding=0):
-    """A query for static.example.test A; `padding` bytes of EDNS padding (RFC 7830) make it longer."""
+    """A query for static.example.test A. `padding` is the number of bytes of EDNS padding (RFC 7830) that make it
+    longer."""
     name = b"\x06static\x07example\x04test\x00\x00\x01\x00\x01"
     option = b"\x00" + struct.pack("!HHIHHH", 41, 1232, 0, 4 + padding, 12, padding) + bytes(padding) if padding else b""
     return struct.pack("!HHHHHH", 7, 0, 1, 0, 0, 1 if padding else 0) + name + option
 
 
 def ask(host, address, message, *options):
-    """The A records' last address in the answer to a datagram that leaves under these socket options."""
+    """Returns the last A address in the answer to a datagram that is sent with these socket options."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with open_socket(host, family, socket.SOCK_DGRAM) as client:
         for option in options:
@@ -147,7 +149,7 @@ def test_a_wildcard_takes_what_is_the_hosts_own_and_answers_from_what_was_asked(
         for address in (*dns.addresses, "10.10.0.63"):
             ask("client-us", address, question())
         assert dns.by_xdp() - before == 3
-        # An address that comes later comes by the kernel, until the interface is looked at again.
+        # Queries to an address that is added later come through the kernel, until the interface is checked again.
         ip(dns.machine.host.namespace, "addr add 10.10.0.64/24 dev eth0")
         ask("client-us", "10.10.0.64", question())
 
@@ -179,7 +181,8 @@ def test_an_interface_that_is_not_there_or_not_to_be_had_costs_no_answer(lab):
         refused = {xdp["interface"]: xdp.get("refused") for xdp in dns.machine.ask("dns", "/status").json()["xdp"]}
         assert refused == {"eth0": None, "eth7": "the interface: No such device"}, refused
         assert dns.counter("tidegate_dns_xdp_open", interface="eth7") == 0
-        # Another MAC: what was opened takes nothing any more, the kernel does, and then it is opened anew.
+        # With another MAC the open sockets receive nothing more and the kernel takes the queries. Then the sockets
+        # are opened again.
         ip(dns.machine.host.namespace, "link set eth0 address 02:00:00:00:62:62")
         sh("ip", "-n", netns.ROUTER, "neigh", "flush", "all")
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files differ from the last commit, and which rooms' unit tests that concerns."""
+"""Which files differ from the last commit, and which rooms' unit tests must run for them."""
 
 import subprocess
 
 from trees import ROOT
 
-# A header of a room can change what its readers do: core <- conf <- { l4, cache <- l7, dns, control }.
+# A room's header can change its includers' behaviour: core <- conf <- { l4, cache <- l7, dns, control }.
 READERS = {"core": ("conf", "cache", "l7", "dns", "control", "l4"), "conf": ("cache", "l7", "dns", "control", "l4"), "cache": ("l7",)}
 ROOMS = ("core", "conf", "cache", "l7", "dns", "control", "l4")
 
@@ -13,12 +13,12 @@ ROOMS = ("core", "conf", "cache", "l7", "dns", "control", "l4")
 def changed_files():
     git = lambda *command: subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     files = git("diff", "--name-only", "--diff-filter=d", "HEAD") + git("ls-files", "--others", "--exclude-standard")
-    # After a commit, what that commit changed.
+    # Directly after a commit: the files that the commit changed.
     return files or git("diff", "--name-only", "--diff-filter=d", "HEAD~1", "HEAD")
 
 
 def rooms_of(files):
-    """In the order of the rooms; `rooms` itself, which reads every #include, is always among them."""
+    """In the order of the rooms. `rooms` itself, which reads every #include, is always among them."""
     wanted = set()
     for file in files:
         parts = file.split("/")

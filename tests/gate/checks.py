@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gate's steps, each one function of (step, say): adds its cases to `step`, says what a person wants to read."""
+"""The gate's steps. Each is one function of (step, say): it adds its cases to `step` and prints for people with
+`say`."""
 
 import os
 import re
@@ -72,7 +73,8 @@ def bench_outputs(step, say):
 
 
 def fuzz(step, say, seconds=8, seed=1, only=""):
-    """Every harness for `seconds`, as many at a time as there are cores. The same seed each time, so that the gate judges a change by what it changed."""
+    """Every fuzz target for `seconds`, as many at a time as there are cores. The seed is the same each time, so
+    that the gate judges a change only by what it changed."""
     targets = [path for path in sorted((ROOT / "build-test" / "tests" / "fuzz").glob("*/*_fuzz")) if path.is_file() and only in ("", path.name.removesuffix("_fuzz"))]
     if not targets:
         raise RuntimeError(f"no fuzzer {only}" if only else "no fuzzer was built")
@@ -96,7 +98,7 @@ def fuzz_one(step, target, seconds, seed):
 
 
 def e2e(step, say, prefix="tg", build="build-test", options=(), words=""):
-    """One lab, real clients. The lines that run.py prints for each test are the cases."""
+    """One lab with real clients. Each line that run.py prints for a test is a case."""
     command = [PYTHON, "tests/e2e/run.py", *options, *([words] if words else [])]
     env = {**ENVIRONMENT, **gtests.SANITIZERS, "TIDEGATE_BUILD": str(ROOT / build), "TIDEGATE_LAB_PREFIX": prefix}
     runner = subprocess.Popen(as_root(command, env), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
@@ -122,7 +124,7 @@ def as_root(command, env):
 
 
 def bench(step, say, arguments=("all", "--smoke")):
-    """That every benchmark and every peer runs; no figure is judged."""
+    """Checks that every benchmark and every peer runs. No figure is judged."""
     env = {**ENVIRONMENT, "TIDEGATE_BUILD": str(ROOT / "build-bench")}
     began = time.monotonic()
     runner = subprocess.Popen(as_root([PYTHON, "bench/run.py", *arguments], env), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")

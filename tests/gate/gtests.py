@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GoogleTest binaries: two at a time, each judged by the XML that it writes."""
+"""GoogleTest binaries: two at a time, each judged by the XML report that it writes."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from trees import ROOT
 
-# Suites whose name begins so take more than three seconds; they run with --long.
+# Suites whose name begins with this take more than three seconds. They run with --long.
 LONG = "Long*"
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1",
@@ -31,18 +31,18 @@ def run_all(step, say, paths, long=False, timeout_s=TIMEOUT_S, words=""):
     if not paths:
         raise RuntimeError("no test binary was built")
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        # The largest first: they take longest.
+        # The largest first, because they take longest.
         for line in pool.map(lambda path: run_one(step, path, long, timeout_s, words), sorted(paths, key=lambda path: -path.stat().st_size)):
             say(line)
 
 
 def run_one(step, path, long, timeout_s, words):
-    """Adds a case for each test of one binary; returns its line, or what a failure printed."""
+    """Adds a case for each test of one binary. Returns its line, or the output of a failure."""
     pattern = f"*{words}*" if words else LONG if long else f"*-{LONG}"
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tidegate-gtest-") as folder:
         report = Path(folder) / "report.xml"
-        # Without address randomisation: TSan's shadow memory knows only some layouts.
+        # Without address randomisation, because TSan's shadow memory supports only some layouts.
         command = ["setarch", "-R", path, "--gtest_brief=1", f"--gtest_filter={pattern}", f"--gtest_output=xml:{report}"]
         try:
             done = subprocess.run(command, cwd=ROOT, env={**os.environ, **SANITIZERS}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s, stdin=subprocess.DEVNULL)

@@ -28,13 +28,13 @@ def parse(arguments):
     parser = argparse.ArgumentParser(add_help=False)
     parser.error = lambda message: (_ for _ in ()).throw(Misuse(message))
     parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--packages", action="store_true")  # for ./run: which groups to install, then end
+    parser.add_argument("--packages", action="store_true")  # for ./run: prints which groups to install, then ends
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--quick", action="store_true")
     one.add_argument("--only")
     one.add_argument("--long")
     one.add_argument("--repeat", nargs=2, metavar=("N", "WORDS"))
-    # Other verbs of ./run, which show their results as the gate does.
+    # Other verbs of ./run, which report their results like the gate.
     one.add_argument("--fuzz", nargs=2, metavar=("TARGET", "SECONDS"))
     one.add_argument("--hook", action="store_true")
     one.add_argument("--lint", action="store_true")
@@ -74,7 +74,7 @@ def phases_of(options):
 
 
 def run(phases):
-    """Lanes of a phase beside each other; a step whose tree did not build fails by itself."""
+    """Runs the lanes of a phase in parallel. A step whose tree was not built fails by itself."""
     results = Results()
     for phase in phases:
         lanes = [threading.Thread(target=lambda lane=lane: [results.run(step.name, step.run) for step in lane]) for lane in phase]

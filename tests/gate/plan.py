@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs in which order: the gate, its quick form, and the named parts of --long.
 
-A phase is a list of lanes that run beside each other; a lane is a list of steps, one after the other. A tree is built by a
-step of its own, in a phase before those that need it.
+A phase is a list of lanes that run in parallel. A lane is a list of steps that run one after the other. A separate
+step builds each tree, in a phase before the steps that need it.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ BUILD, TEST, LAB, LONG, BENCH = "build", "test", "lab", "long", "bench"  # group
 class Step:
     name: str
     run: object  # (step, say)
-    word: str  # how --only names it
+    word: str  # its name for --only
     packages: tuple = (BUILD, TEST)
 
 
@@ -31,7 +31,7 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="tidegate-gate-")  # removed when t
 
 
 def labs(count, *options, build="build-test"):
-    """Several labs beside each other: each takes the next module of end-to-end tests from one queue."""
+    """Several labs in parallel: each takes the next module of end-to-end tests from one queue."""
     queue = f"{SCRATCH.name}/modules-{build}"
     packages = (BUILD, TEST, LAB, LONG) if "--long" in options else (BUILD, TEST, LAB)
     return [
@@ -41,7 +41,7 @@ def labs(count, *options, build="build-test"):
 
 
 def gate():
-    """The builds of later phases fill the time in which the labs wait."""
+    """The builds of later phases use the time in which the labs wait."""
     return [
         [[Step("format", checks.formatting, "format")], [build_step("build-test", "unit fuzz e2e")]],
         [
@@ -54,14 +54,15 @@ def gate():
             ],
             [build_step("build-tsan", "tsan", nice=10), build_step("build-bench", "bench e2e", nice=10)],
         ],
-        # The same tests on what users get: g++, optimised. What damage does there is judged by AddressSanitizer's reports alone.
+        # The same tests on the build that users get: g++, optimised. Only AddressSanitizer's reports tell what damage
+        # does, so that module is left out.
         [[Step("tsan", checks.tsan, "tsan")], labs(1, "--without=damage_e2e", build="build-bench")[0]],
         [[Step("bench", checks.bench, "bench", (BUILD, TEST, LAB, BENCH))]],
     ]
 
 
 def chosen(phases, words):
-    """What of `phases` the words of --only name; a build is kept with whatever needs it."""
+    """The part of `phases` that the words of --only name. A build is kept together with whatever needs it."""
     kept = [[[step for step in lane if set(step.word.split()) & set(words)] for lane in phase] for phase in phases]
     return [[lane for lane in phase if lane] for phase in kept if any(phase)]
 
@@ -106,12 +107,12 @@ COVERAGE = [[[Step("coverage", checks.coverage, "coverage")]]]
 
 
 def fuzz(target, seconds):
-    """One harness, or all, from another seed each time."""
+    """One fuzz target, or all, with a different seed each time."""
     return [TEST_TREE, [[Step("fuzz", partial(checks.fuzz, seconds=seconds, seed=0, only=target), "fuzz")]]]
 
 
 def repeat(count, words):
-    """Unit and end-to-end tests whose name holds `words`, `count` times."""
+    """Unit and end-to-end tests whose name contains `words`, `count` times."""
     def units(step, say):
         for _ in range(count):
             gtests.run_all(step, say, gtests.binaries("build-test"), words=words)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gate found: cases of steps, their times, a text for people and JUnit XML for machines."""
+"""The gate's results: the cases of each step, their times, a text for people and JUnit XML for machines."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ TOLD_LINES = 40  # of a failure, in the verdict: a traceback, and what the daemo
 class Case:
     name: str
     seconds: float = 0
-    failure: str = ""  # what happened; empty: it passed
+    failure: str = ""  # the error; empty: it passed
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Step:
 
 
 class Results:
-    """Steps may run in several threads: each writes its own Step, and lines are printed whole."""
+    """Steps may run in several threads. Each writes its own Step, and lines are printed whole."""
 
     def __init__(self):
         self.steps, self.lock, self.began = [], threading.Lock(), time.monotonic()
@@ -47,7 +47,7 @@ class Results:
                 print(f"{step:<7}| {line}" if step else line, flush=True)
 
     def run(self, name, function):
-        """Runs one step; whatever it raises is a failed case, and the other steps go on."""
+        """Runs one step. An exception in it becomes a failed case, and the other steps continue."""
         step = Step(name)
         with self.lock:
             self.steps.append(step)

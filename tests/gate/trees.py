@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Build trees: what each is for, how meson sets it up, and how ninja fills it.
+"""Build trees: the purpose of each, how meson configures it, and how ninja builds it.
 
 trees.py TREE [TARGET…]   configures the tree once, then builds the targets (default: everything in it)
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CLANG = {"CC": "clang-14", "CXX": "clang++-14", "CXX_LD": "lld"}
-# Sanitizer reports need lines, not variables: debug information costs a fifth of the compile time.
+# Sanitizer reports need line numbers but no variables, and full debug information costs a fifth of the compile time.
 LINES_ONLY = ("-Ddebug=false", "-Dcpp_args=-gline-tables-only")
 SANITIZED = ("-Db_lundef=false", "-Doptimization=0", *LINES_ONLY)
 
@@ -25,15 +25,15 @@ class Tree:
     purpose: str
     options: tuple
     environment: dict = field(default_factory=dict)
-    targets: tuple = ()  # what a bare build makes; empty: everything
+    targets: tuple = ()  # targets of a bare build; empty: everything
 
 
-# The rooms whose objects several threads share.
+# The rooms with objects that several threads share.
 TSAN_ROOMS = ("core", "conf", "cache", "l7")
 
 TREES = {
-    # A newcomer's compiler may warn of what ours does not, and g++ 12 warns without a reason where it optimises (its bug 105651):
-    # the trees that clang builds take warnings as errors.
+    # A new user's compiler may warn about things that ours does not. And g++ 12 with optimisation warns without a
+    # reason (its bug 105651). So only the trees that clang builds treat warnings as errors.
     "build": Tree("optimised, with debug information", ("-Dtests=false", "-Dwerror=false")),
     "build-test": Tree("unit tests, fuzzers and daemons under ASan and UBSan", ("-Dfuzz=true", "-Db_sanitize=address,undefined", *SANITIZED), CLANG),
     "build-tsan": Tree("unit tests under TSan", ("-Db_sanitize=thread", *SANITIZED), CLANG, tuple(f"tests/unit/{room}/{room}_test" for room in TSAN_ROOMS)),
@@ -50,7 +50,7 @@ class BuildError(Exception):
 def environment(tree):
     env = {**os.environ, **tree.environment}
     if shutil.which("ccache"):
-        # A precompiled header is taken by its content, not by its time stamp.
+        # A precompiled header is compared by its content, not by its time stamp.
         env.setdefault("CCACHE_SLOPPINESS", "pch_defines,time_macros,include_file_mtime,include_file_ctime")
         if "CXX" in tree.environment:
             env |= {"CC": f"ccache {tree.environment['CC']}", "CXX": f"ccache {tree.environment['CXX']}"}
@@ -63,12 +63,13 @@ def configure(name):
         return
     done = subprocess.run(["meson", "setup", folder, *tree.options], cwd=ROOT, env=environment(tree), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
-        shutil.rmtree(folder, ignore_errors=True)  # a half-made tree would be taken for a whole one
+        shutil.rmtree(folder, ignore_errors=True)  # otherwise a half-configured tree would look complete
         raise BuildError(f"meson could not configure {name}:\n" + "\n".join(done.stdout.splitlines()[-20:]))
 
 
 def build(name, targets=(), nice=0, say=print):
-    """Builds targets of a tree. Without a terminal it says a line for each tenth of the work; errors are told whole."""
+    """Builds targets of a tree. Without a terminal it prints a line for each tenth of the work. Errors are printed
+    whole."""
     configure(name)
     command = ["ninja", "-C", str(ROOT / name), *(targets or TREES[name].targets)]
     if nice:

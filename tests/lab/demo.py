@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: one edge, two sites, real clients; every number on the screen is measured while you watch.
+"""The demo: one edge, two sites, real clients. Every number on the screen is measured while you watch.
 
-  demo.py           tell the story, then leave the lab up to be played with until Enter
-  demo.py --once    tell it and end; the last line is `demo: N steps, N held`
+  demo.py           tells the story, then leaves the lab running for you until Enter
+  demo.py --once    tells it and ends; the last line is `demo: N steps, N held`
 """
 
 import re
@@ -44,7 +44,7 @@ def dim(text):
 
 
 class Story:
-    """Steps are told as they happen; a step holds when its function returns, and says why when it does not."""
+    """Steps are told as they happen. A step holds if its function returns; otherwise it says why not."""
 
     def __init__(self):
         self.told = self.held = 0
@@ -72,7 +72,7 @@ def dig(lab, host, name="www.example.test", kind="A"):
 
 
 def served_by(answer):
-    """The proxy that a response's head names."""
+    """The proxy that the head of a response names."""
     return re.search(r"(?i)^via: \S+ (\S+)", answer, re.MULTILINE)[1]
 
 
@@ -125,7 +125,7 @@ def two_clients(lab):
 
 def one_request(lab):
     for turn, wanted in enumerate(("MISS", "HIT")):
-        # The forwarder may hand each new connection to either proxy; ask the same one twice by the same source port.
+        # The forwarder may give each new connection to either proxy. The same source port reaches the same one twice.
         out = lab.curl(
             "client-eu", WWW + "/static/hello.txt", "-D", "-", "-o", "/dev/null", "--local-port", "33333",
             "-w", "%{time_appconnect} %{time_starttransfer} %{http_version}",
@@ -273,7 +273,7 @@ def good_change(lab):
 def bad_change_rolled_back(lab):
     good = head(lab)["version"]
     path = lab.directory("edge") / "bad.yaml"
-    # Well-formed and wrong: the origins' port. Nothing can refuse it; the version can be taken back.
+    # Well-formed but wrong: the origins' port. No validation can refuse it, but the version can be rolled back.
     path.write_text((lab.directory("edge") / "edge.yaml").read_text().replace("port: 8080", "port: 8081"))
     lab.tidegate("apply", path, "--wait", "--comment", "move the origins (wrong port)")
     code = lambda: lab.curl("client-eu", WWW + "/api/v1/x", "-o", "/dev/null", "-w", "%{http_code}").stdout

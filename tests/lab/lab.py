@@ -32,7 +32,7 @@ BUILD = Path(os.environ.get("TIDEGATE_BUILD", HERE.parent.parent / "build"))
 NAME = "tidegate-lab" if PREFIX == "tg-" else "tidegate-lab-" + PREFIX.rstrip("-")
 DIRECTORY = Path(os.environ.get("TIDEGATE_LAB", f"/var/tmp/{NAME}"))
 LOCK = f"/run/lock/{NAME}"
-# Builds under ASan: leaks are failures, but for what a library keeps on purpose.
+# Builds with ASan: leaks are failures, except those that a library keeps on purpose.
 os.environ.setdefault("LSAN_OPTIONS", f"suppressions={HERE}/lsan.supp:print_suppressions=0")
 
 
@@ -139,7 +139,7 @@ class Lab:
         return bad
 
     def _remember(self):
-        """So that a later `lab.py status` or `down` finds the daemons of this one."""
+        """Stores the daemons, so that a later `lab.py status` or `down` finds them."""
         pids = {name: process.pid for name, process in self.processes.items()}
         (DIRECTORY / "pids.json").write_text(json.dumps(pids))
 
@@ -176,7 +176,8 @@ class Lab:
         return self.directory("edge") / f"controls.{kind}"
 
     def certify(self, home, address):
-        """Makes control.crt and control.key in `home`: whoever trusts authority() believes that a control is at `address`."""
+        """Makes control.crt and control.key in `home`. Clients that trust authority() then accept a control at
+        `address`."""
         sh("openssl", "req", *self.NEW_KEY.split(), "-subj", "/CN=control", "-addext", f"subjectAltName=IP:{address}", "-keyout", home / "control.key", "-out", home / "control.csr")
         sh("openssl", "x509", "-req", "-in", home / "control.csr", "-CA", self.authority(), "-CAkey", self.authority("key"), "-copy_extensions", "copy", "-days", "30",
            "-out", home / "control.crt")  # fmt: skip
@@ -214,7 +215,8 @@ class Lab:
         return process
 
     def kill_origin(self, origin):
-        """SIGKILL for master and workers: everything that runs in the origin's namespace, and nothing else."""
+        """Sends SIGKILL to master and workers: to everything that runs in the origin's namespace, and to nothing
+        else."""
         for pid in sh("ip", "netns", "pids", HOSTS[origin].namespace).split():
             os.kill(int(pid), signal.SIGKILL)
         self.process(origin, "nginx").popen.wait()
@@ -249,7 +251,7 @@ class Lab:
         return self.processes[f"{host}/{name}"]
 
     def settle(self):
-        """Until every probed backend is up and every plane has applied the words that say so."""
+        """Waits until every probed backend is up and every plane has applied the live state that says so."""
         probed = {f"backend/{pool['name']}/{backend['name']}" for pool in self.model()["pools"] if "probe" in pool for backend in pool["backends"]}
 
         def all_up():
@@ -260,7 +262,7 @@ class Lab:
         self.wait_applied()
 
     def wait_applied(self):
-        """Until every plane that runs has applied the words that control has committed."""
+        """Waits until every running plane has applied the live state that control has committed."""
         head = self.api("GET", "/v1/status").json()["head"]
         running = [name for name, process in self.processes.items() if process.running() and name.split("/")[1] not in ("nginx", "control")]
 
@@ -275,7 +277,7 @@ class Lab:
         return self.api("GET", "/v1/config", headers={"Accept": "application/json"}).json()
 
     def wait_ready(self, host=None):
-        """Until every plane (of one host) serves a version."""
+        """Waits until every plane (of one host) serves a version."""
         for name, process in self.processes.items():
             at, plane = name.split("/")
             if plane in ("nginx", "control") or (host and at != host):
@@ -285,7 +287,7 @@ class Lab:
 
     # --- talking to it
     def tidegate(self, *arguments, check=True, host=None):
-        """The command line, as an operator on the leading host would use it."""
+        """Runs the command line as an operator on the leading host would."""
         api = self.socket_path(host or LEADER.name, "control")
         command = [BUILD / "control" / "tidegate", "--api", api, *arguments]
         done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -306,7 +308,7 @@ class Lab:
 
     @contextlib.contextmanager
     def configured(self, *replacements):
-        """The lab's document with each (old, new) replaced, in force until the block ends."""
+        """The lab's document with each (old, new) replaced. It is in force until the block ends."""
         text = (self.directory("edge") / "edge.yaml").read_text()
         for old, new in replacements:
             if old not in text:
@@ -321,7 +323,7 @@ class Lab:
             self.apply(self.directory("edge") / "edge.yaml")
 
     def run(self, host, *command, check=True, timeout=60):
-        """A command on a host; returns the CompletedProcess with text output."""
+        """Runs a command on a host. Returns the CompletedProcess with text output."""
         done = subprocess.run(in_namespace(HOSTS[host].namespace, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
         done.stdout, done.stderr = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         if check and done.returncode != 0:
@@ -329,7 +331,7 @@ class Lab:
         return done
 
     def curl(self, host, url, *options, vip="10.10.0.100", check=True):
-        """curl on a host, certificate checked against the lab's own, name resolved to the VIP."""
+        """Runs curl on a host. The certificate is checked against the lab's own, and the name resolves to the VIP."""
         name = url.split("/")[2].split(":")[0]
         address = f"[{vip}]" if ":" in vip else vip
         return self.run(
@@ -339,7 +341,7 @@ class Lab:
 
 
 def attach():
-    """A Lab for one that another process raised: its files and daemons, but not their parentage."""
+    """A Lab for one that another process started: it has its files and daemons, but is not their parent."""
     if not (DIRECTORY / "pids.json").exists():
         raise LabError("the lab is not up: ./run lab up")
     return Lab()
@@ -364,7 +366,7 @@ def down():
     lab_pids = set()
     for namespace in netns.existing():
         lab_pids.update(int(pid) for pid in sh("ip", "netns", "pids", namespace, check=False).split())
-    # Only processes that are still inside the lab's own namespaces: a recycled pid is never touched.
+    # Only processes that are still inside the lab's own namespaces, so that a recycled pid is never touched.
     for pid in lab_pids & set(pids.values()):
         try:
             os.kill(pid, 15)

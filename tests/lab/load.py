@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client that never retries: keep-alive TLS connections from a lab host, every failure kept with its time and reason."""
+"""A client that never retries: persistent TLS connections from a lab host. Every failure is kept with its time and
+reason."""
 
 import http.client
 import socket
@@ -20,7 +21,7 @@ def tls_context(ca=None, versions=None):
 
 
 def connect(host, address, port, server_name=None, context=None, timeout=10):
-    """A TCP or TLS connection from a lab host; an http.client connection that will not reconnect by itself."""
+    """A TCP or TLS connection from a lab host: an http.client connection that does not reconnect by itself."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = open_socket(host, family, socket.SOCK_STREAM)
     try:
@@ -80,7 +81,7 @@ class SteadyLoad:
             thread.join(30)
 
     def wait_for(self, more, timeout_s=20):
-        """Until that many more requests have been answered well."""
+        """Waits until that many more requests were answered correctly."""
         with self._mutex:
             target = self.tally.ok + more
             if not self._answered.wait_for(lambda: self.tally.ok >= target, timeout_s):

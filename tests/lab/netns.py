@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Namespaces, links and processes of the lab: made here, and taken away here whole."""
+"""Namespaces, links and processes of the lab. This file creates them and removes them completely."""
 
 import ctypes
 import json
@@ -21,7 +21,7 @@ class LabError(Exception):
 
 
 def sh(*command, check=True, **kwargs):
-    """Runs a command and returns its output; its error output becomes the LabError."""
+    """Runs a command and returns its output. If it fails, its error output becomes the LabError."""
     done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
     if check and done.returncode != 0:
         raise LabError(f"{' '.join(map(str, command))}: {(done.stderr or done.stdout).strip()}")
@@ -29,7 +29,7 @@ def sh(*command, check=True, **kwargs):
 
 
 def ip(namespace, *lines):
-    """Several `ip` commands as one process, in a namespace or (None) in ours."""
+    """Runs several `ip` commands as one process, in a namespace or (None) in ours."""
     prefix = ["ip"] if namespace is None else ["ip", "-n", namespace]
     sh(*prefix, "-batch", "-", input="\n".join(lines) + "\n")
 
@@ -39,7 +39,7 @@ def in_namespace(namespace, *command):
 
 
 def open_socket(namespace, family, kind):
-    """A socket that lives in a namespace, whoever uses it: made while this thread visits there."""
+    """A socket that belongs to a namespace, whoever uses it: this thread enters the namespace to make it."""
     with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{namespace}") as there:
         if _libc.setns(there.fileno(), CLONE_NEWNET) != 0:
             raise LabError(f"cannot enter {namespace}: {os.strerror(ctypes.get_errno())}")
@@ -50,7 +50,7 @@ def open_socket(namespace, family, kind):
 
 
 def sysctl(namespace, *settings):
-    """Each setting is "net/ipv4/ip_forward=1"; they belong to the namespace and die with it."""
+    """Each setting has the form "net/ipv4/ip_forward=1". It belongs to the namespace and ends with it."""
     script = "; ".join("echo {1} > /proc/sys/{0}".format(*setting.split("=")) for setting in settings)
     sh(*in_namespace(namespace, "sh", "-c", script))
 
@@ -72,7 +72,8 @@ def raise_network():
     sysctl(ROUTER, "net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")
     for number, segment in enumerate(SEGMENTS.values(), 1):
         bridge, (gateway4, gateway6) = f"br-{segment.name}", segment.gateways
-        # A MAC of its own: a bridge without one takes the lowest of its ports, and another when a host comes or goes.
+        # A fixed MAC: a bridge without one takes the lowest MAC of its ports, and changes it when a host comes or
+        # goes.
         ip(ROUTER, f"link add {bridge} address 02:00:00:00:00:{number:02x} type bridge", f"link set {bridge} up")
         ip(ROUTER, f"addr add {gateway4}/24 dev {bridge}", f"addr add {gateway6}/64 dev {bridge} nodad")
     ip(ROUTER, "link add br-mgmt type bridge", "link set br-mgmt up")
@@ -81,14 +82,14 @@ def raise_network():
 
 
 def attach(host):
-    """Links a host, whose namespace is there, to its segment and gives it its addresses."""
+    """Links a host, whose namespace exists, to its segment and gives it its addresses."""
     namespace, port = host.namespace, f"p-{host.name}"
     ip(None, f"link add {port} netns {ROUTER} type veth peer name eth0 netns {namespace}")
     ip(ROUTER, f"link set {port} master br-{host.segment}", f"link set {port} up")
     if host.kernel_address:
         _address(host)
     else:
-        # A veth hands on partial checksums and 64 KB segments; a forwarder that reads frames must be given whole ones.
+        # A veth passes on partial checksums and 64 KB segments. A forwarder that reads frames needs complete ones.
         sh(*in_namespace(ROUTER, "ethtool", "-K", port, "tx", "off"))
         sysctl(namespace, "net/ipv6/conf/eth0/disable_ipv6=1")
         ip(namespace, "link set eth0 up")
@@ -103,7 +104,7 @@ def _address(host):
     gateway4, gateway6 = SEGMENTS[host.segment].gateways
     behind_forwarder = host.vip and any(not h.kernel_address and h.segment == host.segment for h in HOSTS.values())
     if behind_forwarder:
-        # l2dsr: the VIP sits on lo and is never spoken of by ARP; only the forwarder answers for it.
+        # l2dsr: the VIP is on lo and is never announced by ARP. Only the forwarder answers for it.
         sysctl(namespace, "net/ipv4/conf/all/arp_ignore=1", "net/ipv4/conf/all/arp_announce=2")
     ip(namespace, f"addr add {host.v4}/24 dev eth0", f"addr add {host.v6}/64 dev eth0 nodad", "link set eth0 up")
     ip(namespace, f"route add default via {gateway4}")
@@ -114,20 +115,20 @@ def _address(host):
 
 
 def remove_network():
-    """Ends whatever still runs inside the lab's own namespaces, then removes them; veths and bridges go with them."""
+    """Ends every process inside the lab's own namespaces, then removes them. Veths and bridges go with them."""
     remove_namespaces(*existing())
 
 
 def remove_links(namespace):
-    """Deletes a namespace's links with their other ends. Left to the namespace they would go with it, which is some time after its
-    name has gone, and until then the router still has a port of the name that the host's next raising wants."""
+    """Deletes a namespace's links with their other ends. If they were left to the namespace, they would be removed
+    some time after its name. Until then the router still has a port with the name that the host's next start needs."""
     links = json.loads(sh("ip", "-n", namespace, "-json", "link", "show", "type", "veth", check=False) or "[]")
     if links:
         ip(namespace, *[f"link delete {link['ifname']}" for link in links if link])
 
 
 def remove_namespaces(*namespaces):
-    """Returns when their names and those of their links, at both ends, are free."""
+    """Returns when the names of the namespaces and of their links, at both ends, are free."""
     pids = lambda namespace: sh("ip", "netns", "pids", namespace, check=False).split()
     for namespace in namespaces:
         for pid in pids(namespace):
@@ -185,7 +186,8 @@ class Process:
 
 
 def wait_until(what, condition, timeout_s=30.0, process=None):
-    """Waits for a condition of the outside world and returns its value; the error says what never came, and why."""
+    """Waits for a condition of the outside world and returns its value. The error says what did not happen, and
+    why."""
     deadline = time.monotonic() + timeout_s
     while True:
         reason = ""

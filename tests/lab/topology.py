@@ -15,7 +15,8 @@ l4, the proxies and the origins are separate machines on one segment, each with 
 import os
 from dataclasses import dataclass
 
-# Namespaces of this lab begin so. Another name makes a second lab beside the first, with its own directory and lock.
+# The namespaces of this lab begin with this. Another prefix makes a second lab beside the first, with its own
+# directory and lock.
 PREFIX = os.environ.get("TIDEGATE_LAB_PREFIX", "tg") + "-"
 ROUTER = PREFIX + "router"
 VIP_EU = ("10.10.0.100", "fd10::100")
@@ -53,8 +54,8 @@ class Host:
     number: int  # the last part of its addresses
     management: int = 0  # the last part of 10.99.0.x; 0: not on the management link
     planes: tuple = ()  # the daemons that run there, besides control
-    vip: tuple = ()  # addresses it accepts for its site
-    kernel_address: bool = True  # False: the forwarder itself speaks for this host's address
+    vip: tuple = ()  # VIPs that it accepts for its site
+    kernel_address: bool = True  # False: the forwarder itself answers for this host's address
 
     @property
     def namespace(self):

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks read out of their generators' output, in the forms that those really print."""
+"""What the benchmarks read from the output of their generators, in the forms that those really print."""
 
 import sys
 import unittest

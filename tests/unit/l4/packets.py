@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Packet tests: the real tidegate-l4 over capture files (net_pcap): no root, no device, no network.
+"""Packet tests: the real tidegate-l4 over capture files (net_pcap), without root, device or network.
 
-rx.pcap is what the forwarder receives, tx.pcap what it sends; its admin socket says what it counted and explains.
+rx.pcap is what the forwarder receives, and tx.pcap is what it sends. Its admin socket tells what it counted and
+explains.
 usage: packets.py TIDEGATE_L4
 """
 import http.client
@@ -130,7 +131,7 @@ class Admin(http.client.HTTPConnection):
 
 
 class Forwarder:
-    """tidegate-l4 fed with frames until it has received them all."""
+    """A tidegate-l4 that gets frames until it has received them all."""
 
     def __init__(self, program, frames):
         self.directory = tempfile.TemporaryDirectory(prefix="tidegate-l4-")
@@ -166,7 +167,7 @@ class Forwarder:
                     return
             except OSError:
                 pass  # not listening yet
-            time.sleep(0.02)  # between two questions to a process that has no other way to say it
+            time.sleep(0.02)  # polls a process that has no other way to tell
         raise AssertionError("frames were not received:\n" + self.read_log())
 
     def read_log(self):
@@ -191,7 +192,7 @@ class Forwarder:
 
 
 def introductions():
-    """What the backends say of themselves; without it nothing can be forwarded."""
+    """What the backends say about themselves. Without it nothing can be forwarded."""
     out = []
     for number, mac in enumerate(BACKENDS.values(), start=1):
         out.append(arp(2, mac, f"10.10.0.1{number}", OURS, "10.10.0.2", OURS))
@@ -200,7 +201,7 @@ def introductions():
 
 
 def forwarded(frames):
-    """Sent frames that went to a backend and are not our own questions."""
+    """Sent frames that went to a backend and are not our own requests."""
     macs = set(BACKENDS.values())
     return [f for f in frames if f[:6] in macs and f[12:14] in (b"\x08\x00", b"\x86\xdd") and f[20:21] != b"\xff"]
 
@@ -277,7 +278,7 @@ def check_icmp_errors_and_fragments_follow_their_flow(program):
 
 
 def fates(forwarder):
-    """How many frames are counted as something that became of them."""
+    """How many frames were counted under some outcome."""
     names = ("forwarded", "icmp_relayed", "answered", "punted", "consumed", "dropped")
     total = 0
     for line in forwarder.get("/metrics").splitlines():
