@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// What the table says nothing of: by the look of it, as YAML's core schema would.
+// For keys that are not in the table: guesses the type as YAML's core schema would.
 Json raw_json(const DocumentNode& node) {
   Json json;
   switch (node.kind) {
@@ -33,7 +33,7 @@ Json raw_json(const DocumentNode& node) {
         json = node.text == "true";
       } else if (!node.quoted && is_json_number(node.text)) {
         json = Json::parse(node.text, nullptr, false);
-        if (json.is_discarded()) json = node.text;  // beyond a double
+        if (json.is_discarded()) json = node.text;  // too large for a double
       } else {
         json = node.text;
       }
@@ -60,7 +60,7 @@ Json field_json(const Field& field, const DocumentNode& node) {
   return json;
 }
 
-// Writes YAML: flow style for what fits on a line, block style around it.
+// Writes YAML: flow style for what fits on one line, block style around it.
 class YamlWriter {
  public:
   std::string document(const Section& section, const Json& json) {
@@ -76,8 +76,8 @@ class YamlWriter {
   struct Entry {
     const std::string* key;
     const Json* value;
-    const Section* section;  // of the value, when the table knows it
-    size_t rank;             // position in the table; unknown keys come last
+    const Section* section;  // of the value, if the table knows it
+    size_t rank;             // position in the table; unknown keys are last
   };
 
   static std::vector<Entry> entries(const Section* section, const Json& map) {
@@ -91,7 +91,7 @@ class YamlWriter {
     return entries;
   }
 
-  // Whether YAML reads the text back as that text without quotes, in flow style too.
+  // True if YAML reads the unquoted text back as the same text, in flow style too.
   static bool is_plain(std::string_view text) {
     constexpr std::string_view kAnywhere = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/";
     constexpr std::string_view kNotFirst = ".-+@%*";
@@ -105,7 +105,7 @@ class YamlWriter {
     return std::find(kWords.begin(), kWords.end(), folded) == kWords.end();
   }
 
-  // Double-quoted YAML takes every escape that JSON makes.
+  // JSON's escapes are also valid in double-quoted YAML.
   static std::string text_of(const std::string& text) {
     return is_plain(text) ? text : Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
   }

@@ -10,11 +10,11 @@
 
 namespace tidegate {
 
-// Only what was written, scalars in their canonical spelling. What the table does not know or cannot read stays as it
-// is.
+// Contains only what was written, with scalars in canonical spelling. A value that the table does not know or cannot
+// read stays as it is.
 nlohmann::json canonical_json(const Section& section, const DocumentNode& node);
 
-// YAML of canonical JSON: keys in the table's order, one element a line where it fits. Reading it gives the same JSON.
+// Canonical JSON as YAML: keys in the table's order, one element per line if it fits. Reading it gives the same JSON.
 std::string canonical_yaml(const Section& section, const nlohmann::json& json);
 
 }  // namespace tidegate

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks: what every cross check needs: the model, the document behind it, and where faults were found already.
+// Checks: what every cross check needs: the model, the document behind it, and where faults were already found.
 #pragma once
 
 #include <initializer_list>
@@ -15,7 +15,7 @@ namespace tidegate {
 
 constexpr uint16_t kDefaultRedirect = 302;
 
-// A step from the document's root: a key, or the index of an element (which is its index in the model too).
+// A step from the document's root: a key, or the index of a list element. The index is the same in the model.
 struct Step {
   Step(std::string_view name) : key(name), in_map(true) {}  // NOLINT(google-explicit-constructor)
   Step(const char* name) : key(name), in_map(true) {}       // NOLINT(google-explicit-constructor)
@@ -34,29 +34,30 @@ class Checks {
   Model& model() { return model_; }
   bool full() const { return faults_.full(); }
 
-  // The value, or null where nothing is written.
+  // The value, or null if nothing is written there.
   const DocumentNode* find(Way way) const;
   bool written(Way way) const { return find(way) != nullptr; }
-  // No fault was found there or below before the cross checks began: what the model holds there is what was meant.
+  // True if no fault was found there or below before the cross checks began. Then the model holds what the author
+  // meant.
   bool sound(Way way) const;
-  // At the value; where it is not written, at the innermost one on the way that is.
+  // Reports the fault at the value. If the value is not written, reports it at the innermost value on the way that is.
   void refuse(Way way, Complaint complaint);
-  // ", line 12" for sentences that name a second place; empty for documents without places.
+  // ", line 12" for sentences that name a second place. Empty if the document has no places.
   std::string line_of(Way way) const;
 
  private:
   const DocumentNode& root_;
   Model& model_;
   FaultList& faults_;
-  std::set<std::string> faulty_;  // pointers
+  std::set<std::string> faulty_;  // JSON pointers
 };
 
-void check_nodes(Checks& checks);            // validate_traffic.cc
-void check_traffic(Checks& checks);          // validate_traffic.cc: vips, services, pools
-void check_addresses(Checks& checks);        // validate_addresses.cc: of VIPs, ports, backends
-void check_http(Checks& checks);             // validate_http.cc: certificates, listeners, routes
-void check_ports(Checks& checks);            // validate_ports.cc: what daemons of a node bind
-void check_route_conflicts(Checks& checks);  // validate_routes.cc
-void check_dns(Checks& checks);              // validate_dns.cc: zones, steers, geo
+void check_nodes(Checks& checks);            // in validate_traffic.cc
+void check_traffic(Checks& checks);          // in validate_traffic.cc: vips, services, pools
+void check_addresses(Checks& checks);        // in validate_addresses.cc: addresses of VIPs, ports, backends
+void check_http(Checks& checks);             // in validate_http.cc: certificates, listeners, routes
+void check_ports(Checks& checks);            // in validate_ports.cc: ports that the daemons of a node bind
+void check_route_conflicts(Checks& checks);  // in validate_routes.cc
+void check_dns(Checks& checks);              // in validate_dns.cc: zones, steers, geo
 
 }  // namespace tidegate

@@ -23,7 +23,7 @@
 namespace tidegate {
 namespace {
 
-// Certificates, keys and zones of any sane size; more is a device or a slip.
+// Enough for any reasonable certificate, key or zone. A larger file is a device or a mistake.
 constexpr uintmax_t kMaxFileBytes = kMaxDocumentBytes;
 
 std::shared_ptr<const std::string> read_whole(const std::filesystem::path& path, std::string& error) {
@@ -56,7 +56,7 @@ std::shared_ptr<const std::string> read_whole(const std::filesystem::path& path,
   return std::make_shared<const std::string>(std::move(content).str());
 }
 
-// Deeper values than any key has are cut off: their outer map is refused as unknown in any case.
+// Values deeper than any key are cut off. Their outermost map is refused as an unknown key anyway.
 DocumentNode node_of(const nlohmann::json& json, size_t depth) {
   DocumentNode node;
   if (depth > kMaxDocumentDepth || json.is_null()) return node;

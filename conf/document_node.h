@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DocumentNode: one value of a configuration document as it was written, with its place. A plain tree that owns its
-// text.
+// DocumentNode: one value of a configuration document as it was written, with its place. It is a plain tree that owns
+// its text.
 #pragma once
 
 #include <cstdint>
@@ -11,13 +11,13 @@
 namespace tidegate {
 
 constexpr size_t kMaxDocumentBytes = size_t{64} << 20;
-constexpr size_t kMaxDocumentDepth = 64;  // the model needs five levels; bounds every recursion over a document
+constexpr size_t kMaxDocumentDepth = 64;  // the model needs five levels; this limits every recursion over a document
 
 struct DocumentNode {
   enum class Kind : uint8_t { null, scalar, list, map };
 
   Kind kind = Kind::null;
-  bool quoted = false;                    // of a scalar: text, whatever it looks like
+  bool quoted = false;                    // of a scalar: it is text, whatever it looks like
   uint32_t line = 0, column = 0;          // of the value; 1-based, columns in bytes; 0 when it came from JSON
   uint32_t key_line = 0, key_column = 0;  // of the key, in a map
   std::string key;                        // in a map
@@ -28,7 +28,7 @@ struct DocumentNode {
   bool is_list() const { return kind == Kind::list; }
   bool is_scalar() const { return kind == Kind::scalar; }
 
-  // The map's value under `wanted`, or null.
+  // The value of the map's key `wanted`, or null.
   const DocumentNode* find(std::string_view wanted) const {
     if (!is_map()) return nullptr;
     for (const DocumentNode& child : children) {

@@ -10,8 +10,8 @@ namespace tidegate {
 namespace {
 
 constexpr size_t kTabStop = 8;
-constexpr size_t kWindow = 100;  // columns of a line that are shown
-constexpr size_t kLead = 40;     // of them before the place, when the line is too long
+constexpr size_t kWindow = 100;  // how many columns of a line are shown
+constexpr size_t kLead = 40;     // how many of them come before the place, if the line is too long
 
 struct Style {
   std::string_view place, caret, hint, off;
@@ -19,7 +19,7 @@ struct Style {
 constexpr Style kPlain{};
 constexpr Style kColoured{"\x1b[1m", "\x1b[1;31m", "\x1b[36m", "\x1b[0m"};
 
-// The document's lines without their ends; a byte order mark belongs to none.
+// The document's lines without their line ends. A byte order mark is not part of a line.
 std::vector<std::string_view> lines_of(std::string_view text) {
   constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
   if (text.substr(0, kByteOrderMark.size()) == kByteOrderMark) text.remove_prefix(kByteOrderMark.size());
@@ -34,7 +34,7 @@ std::vector<std::string_view> lines_of(std::string_view text) {
   return lines;
 }
 
-// Code points that a terminal shows two cells wide (Unicode TR11: wide East Asian and emoji blocks) or not at all.
+// How wide a terminal shows a code point: two cells (Unicode TR11: wide East Asian and emoji blocks), none, or one.
 size_t cell_width(uint32_t code_point) {
   const auto within = [&](uint32_t first, uint32_t last) { return code_point >= first && code_point <= last; };
   if (within(0x300, 0x36f) || within(0x200b, 0x200f) || within(0xfe00, 0xfe0f)) return 0;
@@ -47,7 +47,7 @@ size_t cell_width(uint32_t code_point) {
 // One character of a line as it is shown.
 struct Cell {
   size_t byte;       // its offset in the line
-  std::string text;  // a tab becomes spaces, what cannot be shown a '?'
+  std::string text;  // a tab becomes spaces; a character that cannot be shown becomes '?'
   size_t width;
 };
 
@@ -78,7 +78,7 @@ std::vector<Cell> cells_of(std::string_view line) {
   return cells;
 }
 
-// Bytes of the token that begins at `at`: quoted text, or up to what ends a plain word.
+// The length of the token that begins at `at`: quoted text, or a plain word up to its end.
 size_t token_length(std::string_view line, size_t at) {
   if (at >= line.size()) return 1;
   const char first = line[at];
@@ -133,7 +133,7 @@ Excerpt excerpt_of(std::string_view line, size_t at, const Style& style) {
   return excerpt;
 }
 
-// The offset of the character in that column (1-based; 0: unknown).
+// The byte offset of the character in that column (1-based; 0: unknown).
 size_t byte_of(std::string_view line, uint32_t column) {
   size_t at = 0;
   for (uint32_t left = column > 0 ? column - 1 : 0; left > 0 && at < line.size(); --left) {

@@ -36,7 +36,7 @@ uint32_t FaultList::shown_column(uint32_t line, uint32_t column) const {
     }
   }
   if (line > line_starts_.size()) return column;
-  // Every byte of UTF-8 but the first of a character is a continuation (RFC 3629 §3).
+  // In UTF-8 every byte of a character except the first is a continuation byte (RFC 3629 §3).
   const std::string_view before = text_.substr(line_starts_[line - 1], column - 1);
   const auto continued = std::count_if(before.begin(), before.end(),
                                        [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) == 0x80U; });
@@ -46,7 +46,7 @@ uint32_t FaultList::shown_column(uint32_t line, uint32_t column) const {
 void FaultList::at(uint32_t line, uint32_t column, std::string pointer, Complaint complaint) {
   if (full()) return;
   if (faults_.size() == kMax) {
-    // No place: it sorts behind all the others.
+    // It has no place, so it is sorted after all others.
     faults_.push_back({"too_many", {}, file_, 0, 0, "there are more faults than these", {}, "mend these first"});
     return;
   }

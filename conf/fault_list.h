@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// FaultList: where the rooms' checks put what they find, and Pointer, the way to a value.
+// FaultList: collects the faults that the checks of all rooms find. Pointer: the path to a value.
 #pragma once
 
 #include <string>
@@ -11,11 +11,12 @@
 
 namespace tidegate {
 
-// A step on the way from the root; a chain on the stack, written out (RFC 6901) only when a fault needs it.
+// A step on the path from the root. The steps are a chain on the stack; the path is written out (RFC 6901) only if a
+// fault needs it.
 struct Pointer {
   const Pointer* parent = nullptr;  // null: this is the root
-  std::string_view key;             // of a map, when `in_map`
-  size_t index = 0;                 // of a list otherwise
+  std::string_view key;             // key of a map, if `in_map`
+  size_t index = 0;                 // otherwise the index of a list
   bool in_map = false;
 
   Pointer at(std::string_view child) const { return {this, child, 0, true}; }
@@ -23,14 +24,15 @@ struct Pointer {
   std::string to_string() const;
 };
 
-// What is wrong, without its place. See Fault for the members.
+// What is wrong, without its place. Fault describes the members.
 struct Complaint {
   std::string code, detail, expected, hint;
 };
 
 class FaultList {
  public:
-  // Past this many a last "too_many" fault says so, and the rest is dropped: nobody reads on, and memory stays bounded.
+  // After this many faults one last fault "too_many" says so, and further ones are dropped. Nobody reads more, and
+  // memory stays bounded.
   static constexpr size_t kMax = 1'000;
 
   FaultList(std::vector<Fault>& faults, std::string file) : faults_(faults), file_(std::move(file)) {}
@@ -39,12 +41,11 @@ class FaultList {
   void at_key(const DocumentNode& node, const Pointer& pointer, Complaint complaint);
   void at(uint32_t line, uint32_t column, std::string pointer, Complaint complaint);
 
-  // The document's text; borrowed. With it, columns are told in characters. Nodes count
-  // bytes.
+  // The document's text, borrowed. With it, columns count characters. The nodes' columns count bytes.
   void set_text(std::string_view text);
   uint32_t shown_column(uint32_t line, uint32_t column) const;
 
-  // The value there is wrong because of a fault that stands elsewhere: it is not told again.
+  // The value there is wrong only because of a fault at another place, so it is not reported again.
   void mark(std::string pointer) { marked_.push_back(std::move(pointer)); }
   const std::vector<std::string>& marked() const { return marked_; }
 
@@ -53,9 +54,9 @@ class FaultList {
 
  private:
   std::vector<Fault>& faults_;
-  std::vector<std::string> marked_;  // pointers
+  std::vector<std::string> marked_;  // JSON pointers
   std::string_view text_;
-  mutable std::vector<size_t> line_starts_;  // of text_, once somebody asked
+  mutable std::vector<size_t> line_starts_;  // of text_, filled on first use
   std::string file_;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makers of table rows. Only the field tables include this.
+// Functions that make rows of the field table. Only the field tables include this.
 #pragma once
 
 #include <type_traits>
@@ -8,7 +8,7 @@
 
 namespace tidegate::fields {
 
-// Units in which durations and sizes are bounded.
+// Units for the bounds of durations and sizes.
 constexpr uint64_t kMs = 1, kSecond = 1'000, kMinute = 60 * kSecond, kHour = 60 * kMinute, kDay = 24 * kHour;
 constexpr uint64_t kKB = 1'024, kMB = 1'024 * kKB, kGB = 1'024 * kMB, kTB = 1'024 * kGB;
 
@@ -88,7 +88,7 @@ Field boolean(std::string_view key, bool Owner::*member, std::string_view senten
   return row(key, FieldType::boolean, member, sentence);
 }
 
-// `enabled` of a section that is on as soon as it is written.
+// The key `enabled` of a section that is on as soon as it is written.
 template <class Owner>
 Field enabled() {
   Field field = boolean("enabled", &Owner::enabled, "`false` turns the section off without deleting it.");
@@ -110,14 +110,14 @@ Field integer(std::string_view key, Member Owner::*member, Range range, std::str
   return bounded(key, FieldType::integer, member, range, sentence);
 }
 
-// `unit`: ms in one unit of the member.
+// `unit`: how many ms one unit of the member has.
 template <class Owner, class Member>
 Field duration(std::string_view key, Member Owner::*member, Range range, std::string_view sentence,
                uint64_t unit = kMs) {
   return bounded(key, FieldType::duration, member, range, sentence, unit);
 }
 
-// `unit`: bytes in one unit of the member.
+// `unit`: how many bytes one unit of the member has.
 template <class Owner, class Member>
 Field size(std::string_view key, Member Owner::*member, Range range, std::string_view sentence, uint64_t unit = 1) {
   return bounded(key, FieldType::size, member, range, sentence, unit);
@@ -136,7 +136,7 @@ Field text(std::string_view key, Member Owner::*member, std::string_view sentenc
   return bounded(key, FieldType::text, member, {0, max_bytes}, sentence);
 }
 
-// The words of a choice, each with the value that the member takes.
+// `words` are the words of a choice, each with its value for the member.
 template <class Owner, class Member>
 Field choice(std::string_view key, Member Owner::*member, std::vector<std::pair<std::string_view, Member>> words,
              std::string_view sentence) {
@@ -154,7 +154,7 @@ Field choice(std::string_view key, Member Owner::*member, std::vector<std::pair<
   return field;
 }
 
-// A choice whose member keeps the word itself.
+// A choice whose member stores the word itself.
 template <class Owner>
 Field word(std::string_view key, std::string Owner::*member, const std::vector<std::string_view>& words,
            std::string_view sentence) {
@@ -200,7 +200,7 @@ inline Field required(Field field) {
   return field;
 }
 
-// Required, and unlike those of the other elements of its list.
+// A required key that must be different for each element of its list.
 inline Field identity(Field field) {
   field.identity = true;
   return required(std::move(field));

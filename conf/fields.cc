@@ -51,7 +51,7 @@ const Section& site_section() {
 
 const Section& root_section() {
   static const Section section = [] {
-    // The accounts are a member of the Model itself; the document keeps them under a key of their own.
+    // The accounts are a member of the Model itself, but the document has its own key for them.
     Field httpdns;
     httpdns.key = "httpdns";
     httpdns.type = FieldType::section;

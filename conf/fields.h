@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of every key a configuration knows. The loader, the hints for unknown keys, the canonical form and the key
-// reference all read this one table; defaults come from default-constructed structs of conf/model.h.
+// The table of every key that a configuration can have. The loader, the hints for unknown keys, the canonical form and
+// the key reference all use this one table. Defaults come from default-constructed structs of conf/model.h.
 #pragma once
 
 #include <cstdint>
@@ -28,24 +28,24 @@ enum class FieldType : uint8_t {
   lines,              // text that may have several lines
   choice,             // one of Field::choices
   address,            // 192.0.2.1, 2001:db8::1
-  interface_address,  // 192.0.2.1/24: an address of our own with its network's prefix length
+  interface_address,  // 192.0.2.1/24: our own address with the prefix length of its network
   cidr,               // 192.0.2.0/24
   endpoint,           // 192.0.2.1:80, [2001:db8::1]:80
-  domain,             // www.example.com; the final dot may be left out
+  domain,             // www.example.com; the final dot is optional
   host_pattern,       // conf/route_pattern.h
   path_pattern,       // conf/route_pattern.h
   method,             // HTTP method, upper case
   reference,          // the name of an element of the top-level list Field::refers_to
-  file,               // a path, read beside the document
+  file,               // a path relative to the document
   text_map,           // header fields and their values
-  section,            // a map described by Field::section
+  section,            // a map that Field::section describes
 };
 
 using InterfaceAddress = std::pair<IpAddress, uint8_t>;
 using TextPair = std::pair<std::string, std::string>;
 
-// One decoded value. Durations are in ms and sizes in bytes, whatever unit the member has; a choice is the index among
-// Field::choices; a reference is the name until the loader makes it the index of the element.
+// One decoded value. Durations are in ms and sizes in bytes, whatever the unit of the member is. A choice is the index
+// in Field::choices. A reference is a name until the loader replaces it by the element's index.
 using ScalarValue =
     std::variant<bool, uint64_t, double, std::string, IpAddress, InterfaceAddress, Cidr, Endpoint, Blob, TextPair>;
 
@@ -57,37 +57,37 @@ struct Field {
   std::string_view sentence;
   bool list = false;
   bool required = false;               // a required list has at least one item
-  bool identity = false;               // tells the elements of a list from each other
+  bool identity = false;               // distinguishes the elements of a list
   uint64_t min = 0, max = UINT64_MAX;  // integer; duration in ms; size in bytes; text in bytes
   double lowest = 0, highest = 0;      // number
-  uint64_t scale = 1;                  // ms or bytes in one unit of the member
+  uint64_t scale = 1;                  // ms or bytes per unit of the member
   std::vector<std::string_view> choices;
   std::string_view refers_to;  // top-level key
   const Section* section = nullptr;
   std::optional<ScalarValue> default_value;
-  bool on_when_present = false;  // the key `enabled` of a section: true where the section is written
+  bool on_when_present = false;  // the key `enabled` of a section: true if the section is written
 
-  // The member behind the key, with its type erased; `owner` is the struct that the section describes. Lists are
-  // resized once and then filled by index; `index` is 0 for anything else.
+  // Access to the member of the key, with its type erased. `owner` is the struct that the section describes. Lists are
+  // resized once and then filled by index; for anything else `index` is 0.
   std::function<void(void* owner, size_t count)> resize;
   std::function<void(void* owner, size_t index, ScalarValue&& value)> store;
   std::function<void*(void* owner, size_t index)> enter;  // sections: the struct inside
-  std::function<void(void* owner, size_t index)> clear;   // lists of sections: nothing but defaults again
+  std::function<void(void* owner, size_t index)> clear;   // lists of sections: resets the element to its defaults
 };
 
 struct Section {
-  std::string_view noun;  // "backend": what one such map is
+  std::string_view noun;  // the noun for one such map, for example "backend"
   std::vector<Field> fields;
 
   const Field* find(std::string_view key) const;
-  const Field* identity() const;  // null when elements need no name
+  const Field* identity() const;  // null if elements need no name
   std::vector<std::string_view> keys() const;
 };
 
 // The whole document; describes Model.
 const Section& root_section();
 
-// The sections of top-level keys, in the files that hold their tables.
+// The sections of the top-level keys, and the files that have their tables:
 const Section& site_section();  // fields.cc
 const Section& node_section();  // fields_node.cc
 const Section& vip_section();   // fields_traffic.cc

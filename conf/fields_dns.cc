@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys of zones, steers, geo and httpdns: what DNS answers and to whom.
+// The keys of zones, steers, geo and httpdns: what DNS answers, and to whom.
 #include "conf/field_builders.h"
 
 namespace tidegate {

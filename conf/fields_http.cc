@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys of certificates, listeners and routes: the proxy's side.
+// The keys of certificates, listeners and routes: what the proxy does.
 #include "conf/field_builders.h"
 
 namespace tidegate {

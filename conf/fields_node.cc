@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys of nodes: what each host runs.
+// The keys of nodes: what each host runs.
 #include "conf/field_builders.h"
 
 namespace tidegate {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys of VIPs, services, pools and probes: what is balanced onto what.
+// The keys of VIPs, services, pools and probes: which traffic is balanced over which backends.
 #include "conf/field_builders.h"
 
 namespace tidegate {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Follower: turns this host's state, or one YAML file, into Snapshots for one plane. It wakes by inotify on the notify
-// file, with a slow poll as fallback; loads only objects it has not seen; calls back on its loop's thread.
+// Follower: turns this host's state, or one YAML file, into Snapshots for one plane. inotify on the notify file wakes
+// it, with a slow poll as fallback. It loads only objects that it has not seen, and calls back on its loop's thread.
 #pragma once
 
 #include <functional>
@@ -15,37 +15,39 @@
 namespace tidegate {
 
 struct FollowerHooks {
-  // A new Snapshot: publish it, then return; its time of application is reported as now. An Error refuses it: the old
-  // Model stays in force, with new words as they come, until another version appears or this one, offered again after
-  // a second and then ever more seldom, is taken.
+  // A new Snapshot: publish it, then return. The time of the return is reported as the time of application. An Error
+  // refuses the Snapshot: the old Model stays in force, and still gets new live state. That ends when another version
+  // appears, or when this version is accepted. It is offered again after one second, then at growing intervals.
   std::function<Result<void>(std::shared_ptr<const Snapshot>)> on_snapshot;
-  // Purges in order, each exactly once while a Snapshot is in force; none before `prepare`. Where the log no longer
-  // reaches back far enough, is another one, or cannot be read, one Purge of kind `all` stands for what is missing. May
-  // be empty.
+  // Purges in order, each exactly once while a Snapshot is in force, and none before `prepare`. One Purge of kind `all`
+  // replaces what is missing if the log does not reach back far enough, is another log, or cannot be read. May be
+  // empty.
   std::function<void(const Purge&)> on_purge;
-  // Before on_snapshot, until the first Snapshot is in force: opens what purges act on and returns the last one that it
-  // has durably applied. Those after it are told next, and only then on_snapshot: nothing that was purged is served. An
-  // Error refuses the Snapshot. May be empty: there is nothing to purge. Not called by of_file, which has no purges.
+  // Called before on_snapshot until the first Snapshot is in force. It opens what purges act on, and returns the last
+  // purge that is durably applied there. The follower then delivers the purges after that one, and only then calls
+  // on_snapshot, so nothing that was purged is served. An Error refuses the Snapshot. May be empty if there is nothing
+  // to purge. of_file does not call it, because a file has no purges.
   std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&)> prepare;
 };
 
 class Follower {
  public:
-  // A host's state. Waits (without failing) while there is no state or no version yet: control may start later. What is
-  // there already is delivered before this returns. Another environment in the place of the one that is open is noticed
-  // within a second, and followed.
+  // Follows a host's state. While there is no state or no version yet, it waits without failing: control may start
+  // later. What exists already is delivered before this returns. If another environment replaces the open one, the
+  // follower notices within a second and follows the new one.
   static Result<std::unique_ptr<Follower>> of_state(EventLoop& loop, const std::string& state_dir, FollowerHooks hooks);
-  // One file, no control plane: everything up, reload() reads it again and keeps the old Snapshot when it is faulty.
-  // The first Snapshot is delivered before this returns; an Error holds every fault, rendered.
+  // Follows one file without a control plane: everything counts as up. reload() reads the file again, and keeps the old
+  // Snapshot if the file is faulty. The first Snapshot is delivered before this returns. An Error contains every fault,
+  // formatted.
   static Result<std::unique_ptr<Follower>> of_file(EventLoop& loop, const std::string& path, FollowerHooks hooks);
   virtual ~Follower() = default;
 
   virtual std::shared_ptr<const Snapshot> current() const = 0;  // null before the first
   virtual StateHead applied() const = 0;
-  virtual uint64_t applied_at_ns() const = 0;  // realtime of the last on_snapshot's return
-  // "version 8: why it is not in force"; empty when the newest one is.
+  virtual uint64_t applied_at_ns() const = 0;  // realtime at which the last on_snapshot returned
+  // "version 8: why it is not in force". Empty if the newest version is in force.
   virtual const std::string& refused() const = 0;
-  // Looks again at once. A file's faults come back as an Error; a state's refusals show in refused().
+  // Checks again at once. Faults of a file are returned as an Error; refusals of a state appear in refused().
   virtual Result<void> reload() = 0;
 };
 

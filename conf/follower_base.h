@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What both followers share: the Snapshot in force, and what became of the newest one offered.
+// Shared by both followers: the Snapshot in force, and the result of the newest one offered.
 #pragma once
 
 #include <memory>
@@ -21,7 +21,7 @@ class FollowerBase : public Follower {
  protected:
   explicit FollowerBase(FollowerHooks hooks) : hooks_(std::move(hooks)) {}
 
-  // Gives the Snapshot to the plane; in force unless refused.
+  // Offers the Snapshot to the plane. It is in force unless the plane refuses it.
   Result<void> offer(std::shared_ptr<const Snapshot> snapshot) {
     if (Result<void> taken = hooks_.on_snapshot(snapshot); !taken) return taken;
     current_ = std::move(snapshot);

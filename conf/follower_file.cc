@@ -8,7 +8,7 @@
 namespace tidegate {
 namespace {
 
-// Of everything that the Model was made of: the document and the files it names.
+// A digest of everything that the Model was made from: the document and the files it names.
 std::string content_digest(const LoadedFile& loaded) {
   std::string content = loaded.text;
   for (const Certificate& certificate : loaded.model->certificates) {

@@ -23,8 +23,8 @@ constexpr uint64_t kPollMs = 1'000;
 constexpr uint64_t kLongestRetryMs = 60'000;
 constexpr size_t kPurgesAtOnce = 256;
 
-// Watches the directory in which the notify file is, so that the file may be made anew. While there is no such
-// directory, its nearest parent that exists.
+// Watches the directory of the notify file, so that the file may be replaced. If that directory does not exist, watches
+// the nearest parent that does.
 class NotifyWatch {
  public:
   explicit NotifyWatch(std::string state_dir) : state_dir_(std::move(state_dir)) {}
@@ -37,7 +37,7 @@ class NotifyWatch {
   }
   int fd() const { return fd_.get(); }
 
-  // Takes all events. True when one of them may mean a commit.
+  // Reads all events. Returns true if one of them may mean a commit.
   bool take_events() {
     bool touched = false;
     alignas(inotify_event) std::array<char, 4096> buffer;
@@ -54,7 +54,7 @@ class NotifyWatch {
     return touched;
   }
 
-  // Moves the watch down to the state directory once that exists.
+  // Moves the watch to the state directory once that exists.
   void aim() {
     if (at_notify_file_) return;
     at_notify_file_ = watch(state_dir_);
@@ -71,7 +71,8 @@ class NotifyWatch {
   }
 
   bool matters(const inotify_event& event, const char* name) {
-    if ((event.mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) != 0) at_notify_file_ = false;  // gone: start over
+    // The directory is gone: start again.
+    if ((event.mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) != 0) at_notify_file_ = false;
     if ((event.mask & IN_Q_OVERFLOW) != 0) return true;
     return event.len > 0 && std::strcmp(name, kNotifyFile.c_str()) == 0;
   }
@@ -95,7 +96,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   }
 
   Result<void> reload() override {
-    tried_.version = 0;  // once more, even what was refused
+    tried_.version = 0;  // try again, even a version that was refused
     look();
     return {};
   }
@@ -105,7 +106,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
     if (notify_.take_events()) look();
   }
 
-  // The fallback for whatever inotify does not tell.
+  // The fallback for everything that inotify does not report.
   void tick() {
     notify_.aim();
     if (is_time_to_retry()) tried_.version = 0;
@@ -134,16 +135,16 @@ class StateFollower final : public FollowerBase, private IoHandler {
   NotifyWatch notify_;
   Timer poll_{loop_, [this] { tick(); }};
   std::unique_ptr<StateStore> store_;
-  ino_t inode_ = 0;            // of the environment that is open
-  bool another_log_ = false;   // perhaps: the environment was replaced
-  uint64_t purged_at_ns_ = 0;  // when what applied_.purge names was ordered; 0: not known
-  StateHead tried_;            // what was looked at, in force or not
+  ino_t inode_ = 0;            // inode of the open environment
+  bool another_log_ = false;   // the environment was replaced, so the purge log may be another one
+  uint64_t purged_at_ns_ = 0;  // time at which the purge applied_.purge was ordered; 0: not known
+  StateHead tried_;            // the last head that was processed, in force or not
   uint64_t refused_version_ = 0, retry_after_ms_ = 0, retry_at_ns_ = 0;
   std::shared_ptr<const LiveState> live_state_;
   ModelBuilder models_;
 };
 
-// Compares the head with what was seen, and follows what moved.
+// Compares the head with the last one seen, and follows what changed.
 void StateFollower::look() {
   if (!store_ && !open_store()) return;
   const Result<StateHead> head = store_->head();
@@ -151,17 +152,17 @@ void StateFollower::look() {
   if (head->version == 0) return;
   if (!live_state_ || head->live_state != tried_.live_state) follow_live_state(head->live_state);
   if (live_state_ && head->version != tried_.version) follow_version(head->version);
-  // The live state holds for whichever Model is in force, also after a newer one was refused.
+  // The live state applies to whichever Model is in force, even if a newer version was refused.
   if (current_ && current_->live_state != live_state_) {
     const Result<void> taken =
         offer(make_snapshot(current_->version, current_->version_digest, current_->model, live_state_));
     if (!taken) log_error("live state {} refused: {}", live_state_->sequence, taken.error().message);
   }
-  // Before the first version there may be nothing yet that a purge could act on: catch_up() tells them then.
+  // Before the first version there may be nothing that a purge could act on. catch_up() delivers the purges then.
   if (current_ && (head->purge != applied_.purge || another_log_)) follow_purges(head->purge);
 }
 
-// The notify file is there as soon as a writer has made the whole environment.
+// The notify file exists as soon as a writer has created the whole environment.
 bool StateFollower::open_store() {
   if (::access((state_dir_ + "/" + kNotifyFile).c_str(), F_OK) != 0) return false;
   Result<std::unique_ptr<StateStore>> store = StateStore::open(state_dir_, StateStore::Mode::read_only);
@@ -193,8 +194,8 @@ void StateFollower::follow_version(uint64_t version) {
   refused_.clear();
 }
 
-// Why a plane refuses may pass: an address that comes up, a disk that is freed. It is asked again after one second,
-// two, four and so on.
+// The reason for a refusal may pass: an address appears, a disk has space again. So the plane is asked again after one
+// second, two, four and so on.
 bool StateFollower::is_time_to_retry() const {
   return tried_.version != 0 && tried_.version != applied_.version && loop_.now_ns() >= retry_at_ns_;
 }
@@ -209,7 +210,7 @@ Result<void> StateFollower::put_in_force(uint64_t version) {
   return offer(std::move(snapshot));
 }
 
-// What was purged while the plane was away is told before the first Snapshot is in force.
+// Delivers the purges from the time when the plane was away, before the first Snapshot is in force.
 Result<void> StateFollower::catch_up(const std::shared_ptr<const Snapshot>& snapshot) {
   if (current_) return {};
   const Result<StateHead> head = store_->head();
@@ -246,7 +247,7 @@ Result<void> StateFollower::tell_purges(uint64_t sequence) {
   const Result<bool> continued = log_continues(sequence);
   if (!continued) return continued.error();
   if (!*continued) {
-    // What is missed of the one and what is in the other, all at once.
+    // This covers both the missed rest of the old log and everything in the new one.
     const Result<std::vector<Purge>> last = store_->purges_after(sequence == 0 ? 0 : sequence - 1, 1);
     if (!last) return last.error();
     Purge everything = everything_up_to(sequence);
@@ -261,22 +262,25 @@ Result<void> StateFollower::tell_purges(uint64_t sequence) {
     if (!purges) return purges.error();
     if (purges->empty()) return {};
     for (const Purge& purge : *purges) {
-      if (purge.sequence > applied_.purge + 1) deliver(everything_up_to(purge.sequence - 1));  // trimmed in between
+      // The log was trimmed in between.
+      if (purge.sequence > applied_.purge + 1) deliver(everything_up_to(purge.sequence - 1));
       deliver(purge);
     }
   }
   return {};
 }
 
-// Whether the log is the one in which the plane's last purge stands. One made anew begins at 1, one restored from a
-// copy goes back; either may be past the old number by now, but what stands there was ordered at another time.
+// Returns true if the log is the one that contains the plane's last purge. A new log begins at 1, and a log restored
+// from a copy goes back. By now either may be past the old number, but the purge with that number was ordered at
+// another time.
 Result<bool> StateFollower::log_continues(uint64_t sequence) const {
   if (applied_.purge == 0) return true;
   if (sequence < applied_.purge) return false;
   if (purged_at_ns_ == 0) return true;
   const Result<std::vector<Purge>> there = store_->purges_after(applied_.purge - 1, 1);
   if (!there) return there.error();
-  if (there->empty() || there->front().sequence != applied_.purge) return true;  // trimmed: the gap will show
+  // Trimmed: tell_purges() will see the gap.
+  if (there->empty() || there->front().sequence != applied_.purge) return true;
   return there->front().at_ns == purged_at_ns_;
 }
 
@@ -293,8 +297,8 @@ void StateFollower::refuse(std::string why) {
             current_ ? fmt::format("version {} stays in force", current_->version) : "nothing is in force yet");
 }
 
-// A control that found its state damaged, or a person, put another in its place: what it says holds from now on. While
-// there is none, what was said last stays in force.
+// A control that found its state damaged, or a person, replaced the state. The new state counts from now on. While
+// there is none, the last known state stays in force.
 void StateFollower::look_for_another() {
   struct stat file {};
   if (!store_ || ::stat(data_path().c_str(), &file) != 0 || file.st_ino == inode_) return;

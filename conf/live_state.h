@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// LiveState: what operators and probes say of the edge, beside the configuration and surviving its changes.
-// An override is an operator's ("drain this"); a health record is a probe's verdict. Both are kept in the state store.
+// LiveState: what operators and probes say about the edge. It is separate from the configuration and survives its
+// changes. An override comes from an operator ("drain this"). A health verdict comes from a probe. Both are kept in the
+// state store.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@ enum class OverrideState : uint8_t { drained, down };  // no record: in service
 
 struct Override {
   OverrideState state = OverrideState::drained;
-  std::string by;  // who said it
+  std::string by;  // who set it
   std::string note;
   uint64_t since_ns = 0;  // realtime
 };
@@ -22,12 +23,13 @@ struct Override {
 struct HealthVerdict {
   bool up = false;
   std::string reason;     // "connect: refused", "status 503, expected 200"
-  uint64_t since_ns = 0;  // realtime, of the change
+  uint64_t since_ns = 0;  // realtime of the change
 };
 
-// Keys: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>" (admin); "backend/<pool>/<backend>" (health).
+// Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>". Keys of health:
+// "backend/<pool>/<backend>".
 struct LiveState {
-  uint64_t sequence = 0;  // grows by one with every change of any record
+  uint64_t sequence = 0;  // increases by one with every change of any record
   std::map<std::string, Override> overrides;
   std::map<std::string, HealthVerdict> health;
 };

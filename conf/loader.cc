@@ -12,14 +12,14 @@
 namespace tidegate {
 namespace {
 
-// Past this many faults no more names are compared: the work stays bounded however many are wrong.
+// After this many faults no more names are compared, so the work stays bounded however many are wrong.
 constexpr size_t kMaxHinted = 100;
 
 std::string_view article(std::string_view noun) {
   return std::string_view("aeiou").find(noun.front()) == std::string_view::npos ? "a" : "an";
 }
 
-// The value under the identity key in its canonical form; empty when it has none.
+// The canonical value of the identity key; empty if the element has none.
 std::string identity_of(const Field& identity, const DocumentNode& element) {
   const DocumentNode* node = element.find(identity.key);
   if (node == nullptr || !node->is_scalar()) return {};
@@ -44,7 +44,7 @@ void Loader::load(const DocumentNode& root, Model& model) {
   load_section(root_section(), root, &model, here);
 }
 
-// What such a section holds is told by one fault, and not once more by every name that refers to it.
+// If the name of a section is misspelt, that is one fault. References into the section are not reported again.
 void Loader::note_misspelt_sections(const DocumentNode& root) {
   for (const DocumentNode& child : root.children) {
     if (root_section().find(child.key) != nullptr) continue;
@@ -88,11 +88,12 @@ void Loader::load_section(const Section& section, const DocumentNode& node, void
   for (const Field& field : section.fields) {
     if (field.on_when_present) field.store(owner, 0, ScalarValue(true));
   }
-  std::vector<std::string_view> meant;  // keys that unknown ones were probably meant to be: not missing too
+  // Keys that the author probably meant by unknown ones; they are not reported as missing.
+  std::vector<std::string_view> meant;
   for (const DocumentNode& child : node.children) {
     const Pointer there = here.at(child.key);
     if (const Field* field = section.find(child.key)) {
-      // A key that stands twice is a fault already. What names refer to is what stands first.
+      // A duplicate key is a fault already. References use its first occurrence.
       if (node.find(child.key) == &child) load_field(*field, child, owner, there);
       continue;
     }
@@ -191,7 +192,7 @@ void Loader::load_text_map(const Field& field, const DocumentNode& node, void* o
   }
 }
 
-// Two elements of a list under one name, or a plain value that stands twice.
+// Refuses two elements of a list with the same name, or a plain value that occurs twice.
 void Loader::refuse_repeated_elements(const Field& field, const DocumentNode& list, const Pointer& here) {
   const Field* identity = field.type == FieldType::section ? field.section->identity() : &field;
   if (identity == nullptr) return;

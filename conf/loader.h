@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loader: Document -> Model by the field table. Knows no key by name: types, bounds, required keys, names that are
-// taken and names that do not exist are all it sees. What keys mean to each other is validate()'s.
+// Loader: makes a Model from a Document, with the field table. It knows no key by name: it checks only types, bounds,
+// required keys, duplicate names and unknown names. validate() checks how keys relate to each other.
 #pragma once
 
 #include <map>
@@ -18,19 +18,19 @@
 
 namespace tidegate {
 
-// The elements of each top-level list, by the list's key: name -> index of the first that has it.
+// For each top-level list, by its key: name -> index of the first element with that name.
 using ElementNames = std::map<std::string_view, std::unordered_map<std::string, uint32_t>>;
 ElementNames index_names(const DocumentNode& root);
 
 class Loader {
  public:
-  // `names`: what references may name.
+  // `names`: the names that references may use.
   Loader(const FileReader& files, FaultList& faults, const ElementNames& names)
       : files_(files), faults_(faults), names_(names) {}
 
-  // Fills `model` as far as the document goes; elements keep their index even where they are faulty.
+  // Fills `model` as far as the document allows. Elements keep their index even if they are faulty.
   void load(const DocumentNode& root, Model& model);
-  // One element of a top-level list, in place of the one that `model` has at that index.
+  // Loads one element of a top-level list in place of the element that `model` has at that index.
   void load_element(const Field& list, const DocumentNode& node, Model& model, size_t index);
 
  private:
@@ -50,8 +50,8 @@ class Loader {
   const FileReader& files_;
   FaultList& faults_;
   const ElementNames& names_;
-  std::map<std::string, Blob> read_;     // files, by path
-  std::set<std::string_view> misspelt_;  // sections that an unknown key was probably meant to be
+  std::map<std::string, Blob> read_;     // file contents by path
+  std::set<std::string_view> misspelt_;  // sections that the author probably meant by an unknown key
 };
 
 }  // namespace tidegate

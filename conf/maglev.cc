@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Three steps: how many slots each member gets (apportion), in which order members take turns (order_turns), and the
-// paper's filling: at its turn a member takes the first free slot of its own permutation of the table (fill).
+// There are three steps: apportion decides how many slots each member gets. order_turns decides the order in which
+// members take turns. fill does what the paper says: at its turn a member takes the first free slot of its own
+// permutation of the table.
 //
 // The paper turns weights into "relative frequencies of turns" and leaves the rest open. Here the k-th turn of a member
-// comes at time k * W / w, in units of turns (W: sum of weights), ties by rank. Equal weights give exactly the paper's
-// rounds. A turn costs O(1) whatever the weights are; credits added up round by round would not.
+// comes at time k * W / w, in units of turns (W: sum of weights); ties go by rank. Equal weights give exactly the
+// paper's rounds. A turn costs O(1) whatever the weights are. Credits that are added up round by round would cost more.
 #include "conf/maglev.h"
 
 #include <algorithm>
@@ -19,18 +20,18 @@ namespace {
 
 struct Contender {
   std::string_view name;
-  uint64_t rank_hash;  // keyed, so that nobody outside chooses who goes first
+  uint64_t rank_hash;  // keyed, so that nobody outside can choose who is first
   uint32_t weight;
   uint32_t first_slot;  // of its permutation
   uint32_t skip;
-  uint32_t quota = 0;  // slots it will get
+  uint32_t quota = 0;  // how many slots it will get
   uint16_t index;
 };
 
 // A second key for the second of the paper's two independent hashes.
 HashKey skip_key(const HashKey& key) { return {mix64(key.k0 + 1), mix64(key.k1 + 2)}; }
 
-// Everyone with weight, in an order that depends on names and key alone.
+// All members with weight, in an order that depends only on their names and the key.
 std::vector<Contender> ranked(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key) {
   std::vector<Contender> contenders;
   contenders.reserve(members.size());
@@ -49,7 +50,7 @@ std::vector<Contender> ranked(const std::vector<MaglevMember>& members, uint32_t
   return contenders;
 }
 
-// Gives every quota; they add up to `slots`.
+// Sets the quota of every contender. The quotas add up to `slots`.
 void apportion(std::vector<Contender>& contenders, uint32_t slots) {
   std::vector<uint32_t> lightest_first(contenders.size());
   uint64_t weight_left = 0;
@@ -63,7 +64,7 @@ void apportion(std::vector<Contender>& contenders, uint32_t slots) {
   for (size_t excess = contenders.size() > slots ? contenders.size() - slots : 0; excess > 0; --excess, ++from) {
     weight_left -= contenders[*from].weight;
   }
-  // Whose ideal share is below one slot gets one, and leaves the division.
+  // A contender with an ideal share below one slot gets one slot and leaves the division.
   uint64_t slots_left = slots;
   for (; from != lightest_first.end() && slots_left * contenders[*from].weight < weight_left; ++from) {
     contenders[*from].quota = 1;
@@ -89,13 +90,13 @@ void apportion(std::vector<Contender>& contenders, uint32_t slots) {
     ++contenders[remainders[i].contender].quota;
 }
 
-// The contender whose turn it is, for each of `slots` turns: a counting sort of all turns by time, stable in rank.
+// For each of `slots` turns, the contender whose turn it is. A counting sort of all turns by time, stable in rank.
 std::vector<uint16_t> order_turns(const std::vector<Contender>& contenders, uint32_t slots) {
   uint64_t weights = 0;
   for (const Contender& contender : contenders) weights += contender.weight;
   const auto for_each_turn = [&](auto&& visit) {
     for (size_t i = 0; i < contenders.size(); ++i) {
-      // W / w with 32 binary digits, rounded up so that a whole number of turns is never one too few.
+      // W / w with 32 binary digits. It is rounded up, so that a whole number of turns is never one too few.
       const uint64_t w = contenders[i].weight;
       const uint64_t whole = std::min<uint64_t>(weights / w, slots);
       const uint64_t step = (whole << 32) + (((weights % w) << 32) + w - 1) / w;
@@ -113,14 +114,14 @@ std::vector<uint16_t> order_turns(const std::vector<Contender>& contenders, uint
   return turns;
 }
 
-// Modulo without a division, nor a branch that nobody can predict: a negative difference wraps to the larger of the
-// two.
+// A modulo without a division and without an unpredictable branch: a negative difference wraps to the larger of the two
+// values.
 uint32_t step(uint32_t slot, uint32_t by, uint32_t slots) { return std::min(slot + by, slot + by - slots); }
 
-// Where a contender stands in its permutation: slot, slot + skip, slot + 2 * skip, ... modulo the slots.
+// The position of a contender in its permutation: slot, slot + skip, slot + 2 * skip, ... modulo the slots.
 struct Walk {
   uint32_t slot;
-  std::array<uint32_t, 4> ahead;  // 0, 1, 2, 3 skips
+  std::array<uint32_t, 4> ahead;  // 0, 1, 2 and 3 skips
   uint16_t index;
 
   Walk(const Contender& contender, uint32_t slots) : slot(contender.first_slot), index(contender.index) {
@@ -130,11 +131,11 @@ struct Walk {
   uint32_t skip() const { return ahead[1]; }
 };
 
-// The table while it fills.
+// The table while it is being filled.
 struct Filling {
   uint32_t slots;
   std::vector<uint16_t> table;
-  std::vector<uint8_t> taken;  // 0 or 1 a slot: twice as dense as the table, and cheaper to ask than bits
+  std::vector<uint8_t> taken;  // 0 or 1 per slot: half the size of the table, and faster to read than bits
 
   explicit Filling(uint32_t count) : slots(count), table(count), taken(count) {}
   void take(uint32_t slot, Walk& walk) {
@@ -144,14 +145,14 @@ struct Filling {
   }
 };
 
-// The first free slot of the walk, where most slots are free.
+// The first free slot of the walk. Fast while most slots are free.
 uint32_t next_of_many(const Filling& filling, const Walk& walk) {
   uint32_t slot = walk.slot;
   while (filling.taken[slot] != 0) slot = step(slot, walk.skip(), filling.slots);
   return slot;
 }
 
-// The same where fewer are. Four are looked at together: one unforeseeable branch for four.
+// The same, fast when fewer slots are free. It checks four slots together: one unpredictable branch for four.
 uint32_t next_of_few(const Filling& filling, const Walk& walk) {
   const uint8_t* taken = filling.taken.data();
   for (uint32_t first = walk.slot;;) {
@@ -164,9 +165,10 @@ uint32_t next_of_few(const Filling& filling, const Walk& walk) {
   }
 }
 
-// Which of the last free slots comes first in a walk: the steps to a slot are its distance times the inverse of the
-// skip, modulo the slots. Only their order matters, so they are counted in slots / 2^64, where the modulo is the
-// wrapping of a 64-bit word. That they are rounded down is less than half of one step for 2^24 slots.
+// Finds which of the last free slots comes first in a walk. The number of steps to a slot is its distance times the
+// inverse of the skip, modulo the slots. Only the order of these numbers matters, so they are counted in units of slots
+// / 2^64: then the modulo is the wrapping of a 64-bit word. The rounding error is less than half of one step for up to
+// 2^24 slots.
 class NearestFree {
  public:
   explicit NearestFree(const Filling& filling)
@@ -193,7 +195,7 @@ class NearestFree {
   }
 
  private:
-  // x with skip * x = 1 modulo the slots, which are prime (extended Euclid).
+  // Returns x with skip * x = 1 modulo the number of slots, which is prime (extended Euclid).
   uint64_t inverse_of(uint32_t skip) const {
     int32_t a = static_cast<int32_t>(slots_), b = static_cast<int32_t>(skip), x = 0, y = 1;
     while (b != 0) {
@@ -205,7 +207,7 @@ class NearestFree {
   }
 
   uint32_t slots_;
-  uint64_t whole_, rest_;  // of 2^64 divided by the slots
+  uint64_t whole_, rest_;  // quotient and remainder of 2^64 divided by the slots
   std::vector<uint32_t> free_;
 };
 
@@ -215,7 +217,8 @@ std::vector<uint16_t> fill(const std::vector<Contender>& contenders, const std::
   walks.reserve(contenders.size());
   for (const Contender& contender : contenders) walks.emplace_back(contender, slots);
   Filling filling(slots);
-  // Walking to one of r free slots takes slots / r steps; looking at each of them, r: the last would cost the most.
+  // Walking to one of r free slots takes slots / r steps, so the last ones would cost the most. Looking at each free
+  // slot takes r steps.
   const auto last = static_cast<size_t>(std::sqrt(slots));
   const auto begin = turns.begin(), crowded = begin + slots / 3, scarce = begin + (slots - last);
   for (auto turn = begin; turn != crowded; ++turn) filling.take(next_of_many(filling, walks[*turn]), walks[*turn]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weighted Maglev (Eisenbud et al., NSDI 2016, §3.4): a lookup table of a prime number of slots in which each backend
-// holds a share proportional to its weight, and a change of one backend disturbs few slots of the others.
+// Weighted Maglev (Eisenbud et al., NSDI 2016, §3.4): a lookup table with a prime number of slots. Each backend holds a
+// share of slots proportional to its weight. A change of one backend moves few slots of the others.
 #pragma once
 
 #include <cstdint>
@@ -13,26 +13,27 @@
 namespace tidegate {
 
 struct MaglevMember {
-  std::string_view name;  // identity: the permutation depends on it alone, so order and position do not matter
+  std::string_view name;  // the permutation depends only on this, so order and position do not matter
   uint32_t weight = 0;    // 0: not in the table
-  uint16_t index = 0;     // what a slot will hold
+  uint16_t index = 0;     // the value to store in its slots
 };
 
 constexpr uint16_t kMaglevEmpty = UINT16_MAX;
 
-// Slots filled with member indexes; all kMaglevEmpty when no member has weight. `slots` must be prime. The same
-// members, weights and key give the same table on every host, in whatever order they are listed.
+// Returns the slots, filled with member indexes; all are kMaglevEmpty if no member has weight. `slots` must be prime.
+// The same members, weights and key give the same table on every host, whatever the order of the list.
 //
-// Shares: a member with weight gets at least one slot while there are slots enough; beyond that each gets its ideal
+// Shares: A member with weight gets at least one slot if there are enough slots. Apart from that each gets its ideal
 // share, slots * weight / sum of weights, rounded down or up (largest remainder), however large the sum of weights is.
-// With fewer slots than members the heaviest get one each.
+// If there are fewer slots than members, the heaviest members get one each.
 //
-// Cost: two hashes and two divisions a member, then a few probes of a byte map a slot: 65,537 slots in about 1.5 ms.
+// Cost: two hashes and two divisions per member, then a few probes of a byte map per slot: 65,537 slots in about 1.5
+// ms.
 std::vector<uint16_t> build_maglev(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key);
 
-// The slot of a hash, without a division.
+// The slot for a hash, computed without a division.
 inline uint32_t maglev_slot(uint64_t hash, uint32_t slots) {
-  // The upper 32 bits scaled: exact enough for any table, and no wider than 64 bits.
+  // Scales the upper 32 bits: exact enough for any table, and no wider than 64 bits.
   return static_cast<uint32_t>((hash >> 32) * slots >> 32);
 }
 

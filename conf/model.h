@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The model of an edge: what a configuration document says, as plain structs. One document describes every node of the
-// edge; a daemon finds its own part by node name. Defaults stand here, as member initialisers, and nowhere else: the
-// field table (conf/fields.cc) takes them from a default-constructed struct and adds key, unit, bounds and a sentence
-// to each.
+// The model of an edge: the content of a configuration document as plain structs. One document describes every node of
+// the edge; a daemon finds its own part by node name. Defaults are in the member initialisers here and nowhere else:
+// the field table (conf/fields.cc) takes them from a default-constructed struct, and adds key, unit, bounds and a
+// sentence to each.
 //
-// References by name in the document become indexes into the Model's vectors (kNone when absent), resolved and checked
-// by validate(), so that no reader of a Model ever meets a dangling name.
+// References by name in the document become indexes into the Model's vectors (kNone if absent). They are resolved and
+// checked before anyone reads the Model, so no reader ever sees a dangling name.
 #pragma once
 
 #include <cstdint>
@@ -21,11 +21,11 @@ namespace tidegate {
 
 constexpr uint32_t kNone = UINT32_MAX;
 
-// Content that came from a file beside the document (certificate, key, zone): an object of the version, by content
+// Content of a file that the document names (certificate, key, zone). It is an object of the version, identified by its
 // hash.
 struct Blob {
-  std::string name;  // the path as the document wrote it
-  std::string hash;  // SHA-256, hex: equal hash, equal content, nothing to rebuild
+  std::string name;  // the path in the document
+  std::string hash;  // SHA-256, hex; equal hash means equal content, so nothing needs a rebuild
   std::shared_ptr<const std::string> bytes;
 };
 
@@ -41,21 +41,21 @@ struct Site {
 // A port of the forwarder.
 struct L4Port {
   std::string device;  // kernel interface name, PCI address, or for pcap "rx.pcap,tx.pcap"
-  std::string driver =
-      "auto";  // auto (pci if it looks like one, else af_xdp, else af_packet), pci, af_xdp, af_packet, pcap
-  std::vector<std::pair<IpAddress, uint8_t>>
-      addresses;                    // the forwarder's own, with prefix length: source of ARP and ND
-  std::vector<IpAddress> gateways;  // at most one a family
+  // auto (pci if it looks like one, else af_xdp, else af_packet), pci, af_xdp, af_packet, pcap
+  std::string driver = "auto";
+  // The forwarder's own addresses with prefix length: the source of ARP and ND.
+  std::vector<std::pair<IpAddress, uint8_t>> addresses;
+  std::vector<IpAddress> gateways;  // at most one per family
 };
 
 struct L4Node {
   bool enabled = false;
   std::vector<L4Port> ports;
   uint32_t workers = 1;
-  uint64_t flows = 262'144;        // entries in each worker's flow table; memory is fixed at start
-  std::string punt = "drop";       // drop | tap: frames that are not ours
+  uint64_t flows = 262'144;        // entries in each worker's flow table; its memory is fixed at start
+  std::string punt = "drop";       // drop | tap: what happens to frames that are not ours
   uint32_t memory_mb = 128;        // EAL memory without hugepages
-  uint32_t maglev_slots = 65'537;  // prime
+  uint32_t maglev_slots = 65'537;  // a prime number
 };
 
 struct L7Node {
@@ -63,10 +63,10 @@ struct L7Node {
   uint32_t workers = 1;
   uint64_t max_connections = 16'000;
   uint64_t max_connections_per_client = 0;      // 0: a quarter of max_connections
-  uint64_t connection_rate_per_client = 1'000;  // a second; 0: no bound
+  uint64_t connection_rate_per_client = 1'000;  // per second; 0: no limit
   uint64_t connection_burst_per_client = 10'000;
-  uint64_t drain_timeout_ms = 30'000;  // after SIGTERM, for requests under way
-  std::string access_log;              // path, "-" for stdout, empty for none
+  uint64_t drain_timeout_ms = 30'000;  // how long requests in progress may take after SIGTERM
+  std::string access_log;              // a path, "-" for stdout, empty for none
 };
 
 struct CacheNode {
@@ -80,17 +80,17 @@ struct CacheNode {
 struct DnsNode {
   bool enabled = false;
   std::vector<Endpoint> listen;          // UDP and TCP
-  std::vector<Endpoint> httpdns_listen;  // plain HTTP/1 for HTTPDNS and DoH, behind our L7
-  std::vector<Cidr> trusted_proxies;     // whose X-Forwarded-For names the client
+  std::vector<Endpoint> httpdns_listen;  // plain HTTP/1 for HTTPDNS and DoH, behind our own proxy
+  std::vector<Cidr> trusted_proxies;     // proxies whose X-Forwarded-For names the client
   uint32_t workers = 1;
-  std::vector<std::string> xdp;  // interfaces whose UDP queries come by AF_XDP
+  std::vector<std::string> xdp;  // interfaces whose UDP queries come through AF_XDP
   std::string nsid;
 };
 
 struct Node {
   std::string name;
   uint32_t site = kNone;
-  std::optional<Endpoint> management;  // where this host's control answers the others
+  std::optional<Endpoint> management;  // the address at which this host's control answers the others
   L4Node l4;
   L7Node l7;
   CacheNode cache;
@@ -127,7 +127,7 @@ enum class ProbeType : uint8_t { tcp, http, https };
 struct Probe {
   std::string name;
   ProbeType type = ProbeType::tcp;
-  uint16_t port = 0;  // 0: the backend's
+  uint16_t port = 0;  // 0: the backend's port
   std::string path = "/";
   std::string host;  // Host field and server name; empty: the backend's address
   bool tls_verify = false;
@@ -135,43 +135,43 @@ struct Probe {
   uint16_t expect_status = 200;
   uint64_t interval_ms = 1'000;
   uint64_t timeout_ms = 1'000;
-  uint32_t rise = 2;  // consecutive successes to be up
-  uint32_t fall = 2;  // consecutive failures to be down
+  uint32_t rise = 2;  // consecutive successes until it is up
+  uint32_t fall = 2;  // consecutive failures until it is down
 };
 
 struct Backend {
   std::string name;
-  std::vector<IpAddress> addresses;  // at most one a family
-  uint16_t port = 0;                 // L7; an L4 service keeps its own port under l2dsr
-  uint32_t weight = 100;             // 0: no new work, like draining
+  std::vector<IpAddress> addresses;  // at most one per family
+  uint16_t port = 0;                 // for L7; an L4 service keeps its own port under l2dsr
+  uint32_t weight = 100;             // 0: no new work, as if draining
   uint32_t node = kNone;             // the node that this backend is, for explain
 };
 
 enum class PoolPolicy : uint8_t { weighted_round_robin, least_requests, consistent_hash };
-enum class AllDown : uint8_t { open, closed };  // no usable backend: use every one that is not drained, or refuse
+enum class AllDown : uint8_t { open, closed };  // if no backend is usable: use every one that is not drained, or refuse
 
 struct Pool {
   std::string name;
   std::vector<Backend> backends;
   uint32_t probe = kNone;
-  PoolPolicy policy = PoolPolicy::weighted_round_robin;  // L7; L4 always picks by weighted Maglev
+  PoolPolicy policy = PoolPolicy::weighted_round_robin;  // for L7; L4 always uses weighted Maglev
   std::string hash_on = "client";                        // consistent_hash: client | path | header:<name>
-  double load_bound = 1.25;                              // consistent_hash: at most this times the mean load
-  double up_threshold = 0.0;  // fraction of weight that must be up for the pool to count as up (0: any one)
+  double load_bound = 1.25;   // consistent_hash: the highest load of a backend, as a multiple of the mean load
+  double up_threshold = 0.0;  // the fraction of weight that must be up for the pool to count as up (0: any one backend)
   AllDown all_down = AllDown::open;
-  bool tls = false;  // to the backends
+  bool tls = false;  // TLS to the backends
   bool tls_verify = false;
   Blob tls_ca;                  // PEM; none: the system's authorities
   std::string tls_server_name;  // empty: the backend's address
   uint64_t connect_timeout_ms = 1'000;
   uint64_t first_byte_timeout_ms = 15'000;
   uint64_t idle_timeout_ms = 30'000;       // between two reads of a body
-  uint64_t tunnel_timeout_ms = 3'600'000;  // silence of a WebSocket
-  uint64_t keepalive_timeout_ms = 30'000;  // an unused connection
-  uint32_t keepalive_connections = 256;    // unused ones kept, a worker
-  uint32_t max_connections = 4'096;        // to one backend, a worker
+  uint64_t tunnel_timeout_ms = 3'600'000;  // how long a WebSocket may be silent
+  uint64_t keepalive_timeout_ms = 30'000;  // how long an unused connection is kept
+  uint32_t keepalive_connections = 256;    // unused connections kept per worker
+  uint32_t max_connections = 4'096;        // to one backend, per worker
   double retry_budget = 0.2;               // retries as a fraction of requests
-  uint32_t retry_attempts = 2;             // for one request, besides the first try
+  uint32_t retry_attempts = 2;             // for one request, in addition to the first try
   uint32_t eject_after = 5;                // consecutive failures until passive ejection; 0: never
   uint64_t eject_ms = 10'000;
 };
@@ -184,7 +184,7 @@ struct Certificate {
 
 struct ListenerTls {
   bool enabled = false;
-  std::vector<uint32_t> certificates;  // the first is the default
+  std::vector<uint32_t> certificates;  // the first one is the default
   std::string min_version = "1.2";
 };
 
@@ -193,27 +193,28 @@ struct Listener {
   std::vector<Endpoint> bind;
   uint32_t site = kNone;  // kNone: every site
   ListenerTls tls;
-  bool http2 = true;                  // h2 by ALPN; over plain text by prior knowledge
-  std::vector<Cidr> trusted_proxies;  // whose forwarding fields are kept instead of replaced
+  bool http2 = true;                  // h2 by ALPN; over plain text with prior knowledge
+  std::vector<Cidr> trusted_proxies;  // proxies whose forwarding fields are kept instead of replaced
   uint64_t header_timeout_ms = 10'000;
-  uint64_t idle_timeout_ms = 60'000;  // keep-alive between requests
-  uint64_t request_timeout_ms = 0;    // whole exchange; 0: none
+  uint64_t idle_timeout_ms = 60'000;  // keep-alive time between requests
+  uint64_t request_timeout_ms = 0;    // for the whole exchange; 0: none
   uint64_t max_body_bytes = uint64_t{1} << 30;
   uint64_t max_header_bytes = 32 << 10;
-  uint64_t minimum_rate_bytes = 256;    // a second, of a body that waits for its client; 0: any byte will do
-  bool merge_slashes = true;            // routes are matched with "//" read as "/"
-  bool underscores_in_headers = false;  // keeps fields that an application may read as ones that the proxy sets
+  uint64_t minimum_rate_bytes = 256;  // per second, for a body that waits for its client; 0: any progress is enough
+  bool merge_slashes = true;          // routes are matched with "//" treated as "/"
+  // True: keeps fields that an application may confuse with fields that the proxy sets.
+  bool underscores_in_headers = false;
 };
 
 struct RouteCache {
   bool enabled = false;
-  uint64_t default_ttl_ms = 0;  // freshness where the response says nothing (0: heuristic, RFC 9111 §4.2.2)
+  uint64_t default_ttl_ms = 0;  // freshness if the response does not say it (0: heuristic, RFC 9111 §4.2.2)
   uint64_t max_ttl_ms = uint64_t{365} * 86'400'000;
-  uint64_t stale_while_revalidate_ms = 0;  // where the response says nothing
+  uint64_t stale_while_revalidate_ms = 0;  // used if the response does not say it
   uint64_t stale_if_error_ms = 0;
-  std::vector<std::string> key_query;  // parameters that are part of the key; empty: all, in the order given
+  std::vector<std::string> key_query;  // query parameters that are part of the key; empty: all, in the given order
   bool ignore_query = false;
-  bool ignore_reload = false;  // a client's no-cache and max-age are not for this cache
+  bool ignore_reload = false;  // true: this cache ignores a client's no-cache and max-age
 };
 
 struct Route {
@@ -222,13 +223,14 @@ struct Route {
   std::vector<std::string> hosts;    // "www.example.com", "*.example.com"; empty: any
   std::string path = "/*";           // "/exact", "/a/{id}/b", "/prefix/*"
   std::vector<std::string> methods;  // empty: any
-  uint32_t pool = kNone;             // or a redirect, or a fixed status
-  std::string redirect;              // location; "{host}", "{path}" and path parameters are replaced
-  uint16_t status = 0;               // fixed answer (health checks, blocks); with redirect 301, 302, 307 or 308
+  uint32_t pool = kNone;             // exactly one of pool, redirect and fixed status
+  std::string redirect;              // the location; "{host}", "{path}" and path parameters are replaced
+  uint16_t status = 0;               // of a fixed answer (health checks, blocks); with redirect 301, 302, 307 or 308
   std::string body;                  // of the fixed answer
   uint64_t total_timeout_ms = 60'000;
-  std::vector<std::pair<std::string, std::string>> request_headers;   // set towards the backend; empty value removes
-  std::vector<std::pair<std::string, std::string>> response_headers;  // set towards the client
+  // Set on requests to the backend; an empty value removes the field.
+  std::vector<std::pair<std::string, std::string>> request_headers;
+  std::vector<std::pair<std::string, std::string>> response_headers;  // set on responses to the client
   RouteCache cache;
 };
 
@@ -240,13 +242,13 @@ struct Zone {
 enum class SteerPolicy : uint8_t { nearest, weighted, failover };
 
 struct SteerTarget {
-  uint32_t vip = kNone;   // exactly one of vip and pool
+  uint32_t vip = kNone;   // exactly one of vip and pool is set
   uint32_t pool = kNone;  // answers with the addresses of the pool's usable backends
   uint32_t weight = 100;
 };
 
 struct Steer {
-  std::string name;  // owner name within a zone, lower case, with the final dot
+  std::string name;  // owner name in a zone, lower case, with the final dot
   SteerPolicy policy = SteerPolicy::nearest;
   uint64_t ttl_s = 30;
   std::vector<SteerTarget> targets;  // in failover order
@@ -254,7 +256,7 @@ struct Steer {
   AllDown all_down = AllDown::open;
 };
 
-// Where a client network is: a site directly, or a place from which the nearest site follows.
+// Where the clients of a network are: a site, or a location from which the nearest site is computed.
 struct GeoNetwork {
   Cidr network;
   uint32_t site = kNone;
@@ -262,8 +264,9 @@ struct GeoNetwork {
 };
 
 struct Geo {
-  std::string mmdb;  // path on the host, City-like; not an object of the version: licences forbid copying it about
-  std::vector<GeoNetwork> networks;  // longest prefix wins, and wins over the mmdb
+  // Path on the host, a City-like database; not an object of the version, because licences forbid copying it.
+  std::string mmdb;
+  std::vector<GeoNetwork> networks;  // the longest prefix wins, and has precedence over the mmdb
   uint32_t default_site = kNone;
 };
 
@@ -271,7 +274,7 @@ struct HttpDnsAccount {
   std::string id;
   std::string secret;
   bool allow_unsigned = false;
-  std::vector<std::string> other_secrets;  // accepted beside `secret`
+  std::vector<std::string> other_secrets;  // accepted in addition to `secret`
   std::string aes_key;                     // hexadecimal; empty: no encrypted requests
 };
 

@@ -13,7 +13,7 @@
 namespace tidegate {
 namespace {
 
-// The files that a version names, each read when it is asked for. The manifest and the store must outlive it.
+// Reads the files that a version names, each when it is asked for. The manifest and the store must outlive it.
 FileReader files_of(const StateStore& store, const Manifest& manifest) {
   return [&store, &manifest](const std::string& path, std::string& error) -> std::shared_ptr<const std::string> {
     const ManifestEntry wanted{kFileKind, path, ""};
@@ -46,7 +46,7 @@ std::optional<std::vector<ModelBuilder::Changed>> ModelBuilder::changed_elements
   for (size_t i = 0; i < entries_.size(); ++i) {
     const ManifestEntry &before = entries_[i], &now = manifest.entries[i];
     if (before == now) continue;
-    if (before.kind != now.kind || before.name != now.name) return std::nullopt;  // added and removed
+    if (before.kind != now.kind || before.name != now.name) return std::nullopt;  // elements were added or removed
     const Field* list = root_section().find(now.kind);
     if (list == nullptr || !list->list) return std::nullopt;
     const auto names = names_.find(list->key);

@@ -8,7 +8,7 @@
 namespace tidegate {
 namespace {
 
-constexpr size_t kMaxWord = 255;  // longer ones are not typing slips
+constexpr size_t kMaxWord = 255;  // longer words are not typing errors
 constexpr size_t kMaxQuoted = 64;
 constexpr size_t kMaxChanges = 3;
 
@@ -19,7 +19,7 @@ char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + '
 size_t edit_distance(std::string_view a, std::string_view b, size_t limit) {
   const size_t gap = a.size() > b.size() ? a.size() - b.size() : b.size() - a.size();
   if (gap > limit) return limit + 1;
-  // Three rows of the table: the one before the last is what a swap looks back to.
+  // Three rows of the table. A swap needs the row before the last.
   std::vector<size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) last[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Objects: a document in the pieces that a version's manifest names, and back.
+// Objects: the pieces of a document that a version's manifest lists, and the way back.
 //
-//   kind       name               bytes
-//   "pools"    the element's      canonical JSON of one list element
-//   "geo"      ""                 canonical JSON of a section that is a map
-//   "order"    "pools"            JSON list of the elements' names, in the document's order
-//   "file"     the path written   the file's content
+//    kind       name               bytes
+//    "pools"    the element's      canonical JSON of one list element
+//    "geo"      ""                 canonical JSON of a section that is a map
+//    "order"    "pools"            JSON list of the elements' names, in the document's order
+//    "file"     the path written   the file's content
 //
-// So a change of one element changes one object, and only adding, removing or moving one touches the list's order too.
+// So a change of one element changes one object. Only adding, removing or moving an element also changes the list's
+// order.
 #include "conf/objects.h"
 
 #include <nlohmann/json.hpp>
@@ -42,14 +43,14 @@ void collect_files(const Section& section, const DocumentNode& node, std::set<st
   }
 }
 
-// Empty when the element has none, which a faultless document does not know.
+// Empty if the element has no name, which cannot happen in a document without faults.
 std::string name_of(const Json& element, const Field& list) {
   const std::string key(list.section->identity()->key);
   return element.is_object() && element.contains(key) && element[key].is_string() ? element[key].get<std::string>()
                                                                                   : "";
 }
 
-// By kind and name.
+// Indexed by kind and name.
 using ObjectBytes = std::map<std::pair<std::string, std::string>, const std::string*>;
 
 Json parse_or_null(const ObjectBytes& objects, const std::string& kind, const std::string& name) {
@@ -59,7 +60,7 @@ Json parse_or_null(const ObjectBytes& objects, const std::string& kind, const st
   return json.is_discarded() ? Json() : json;
 }
 
-// The list of one top-level key; null when an object is missing or damaged.
+// The list of one top-level key. Null if an object is missing or damaged.
 Json assemble_list(const ObjectBytes& objects, const std::string& kind) {
   const Json order = parse_or_null(objects, kOrderKind, kind);
   if (!order.is_array()) return {};

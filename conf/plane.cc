@@ -27,7 +27,7 @@ namespace {
 constexpr size_t kMinSecretBytes = 16;
 constexpr std::array kSignals = {SIGTERM, SIGINT, SIGHUP};
 
-// Editors end a file with a newline; hosts that share a secret must not differ by it.
+// Editors end a file with a newline. Hosts that share a secret must not differ because of it.
 Result<std::string> read_secret(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string secret{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
@@ -46,7 +46,7 @@ std::string host_name() {
   return name.data();
 }
 
-// Which node of the Model this process is: as told, or by the host's name, or the only one there is.
+// The node of the Model that this process is: the one that was named, or the one with the host's name, or the only one.
 Result<const Node*> find_node(const Model& model, const std::string& told) {
   const std::string wanted = told.empty() ? host_name() : told;
   if (const uint32_t index = model.node_index(wanted); index != kNone) return &model.nodes[index];
@@ -58,14 +58,14 @@ Result<const Node*> find_node(const Model& model, const std::string& told) {
                           told.empty() ? "this host's name; --node says another" : "as --node says", known));
 }
 
-// 400 when the query is not of these parameters.
+// Returns an answer with 400 if the query does not fit these parameters.
 std::optional<HttpResponse> refused_query(const HttpRequest& request, const std::vector<QueryParameter>& known) {
   const std::optional<QueryFault> fault = check_query(request.query, known);
   if (!fault) return std::nullopt;
   return HttpResponse::problem(400, "Bad Request", fault->detail);
 }
 
-// Backends whose pool has a probe, while nobody probes: beside a file there is no control.
+// Counts backends whose pool has a probe although nobody probes: with a file there is no control.
 size_t count_unprobed(const Snapshot& snapshot) {
   if (snapshot.version != 0) return 0;
   size_t unprobed = 0;
@@ -89,7 +89,7 @@ struct Plane::Impl final : IoHandler {
   PlaneOptions options;
   EventLoop loop;
   std::string secret;
-  Result<void> start_error;  // found while constructing, reported by run()
+  Result<void> start_error;  // found in the constructor, returned by run()
 
   PlaneHooks hooks;
   UniqueFd signals;
@@ -99,7 +99,7 @@ struct Plane::Impl final : IoHandler {
   const uint64_t started_ns = monotonic_ns();
   bool ready = false;
   bool draining = false;
-  size_t unprobed_backends = 0;  // they have a probe, and nobody who probes them
+  size_t unprobed_backends = 0;  // their pool has a probe, but nobody probes
 
   Result<void> prepare();
   int run();
@@ -111,14 +111,14 @@ struct Plane::Impl final : IoHandler {
   void on_stop_signal();
 
   void answer_admin(const HttpExchangePtr& exchange);
-  bool answer_common(const HttpExchangePtr& exchange) const;  // what TCP is shown too: /healthz and /metrics
+  bool answer_common(const HttpExchangePtr& exchange) const;  // the paths that TCP shows too: /healthz and /metrics
   HttpResponse health() const;
   std::string metrics_text() const;
   nlohmann::json status() const;
   HttpResponse explain(const HttpRequest& request) const;
 };
 
-// Before any thread is started: signals must be blocked in all of them, to be read from one descriptor.
+// Call before any thread is started: all threads must block the signals, so that they can be read from one descriptor.
 Result<void> Plane::Impl::prepare() {
   set_log_component(name);
   if (options.verbose) set_log_level(LogLevel::debug);
@@ -238,7 +238,7 @@ void Plane::Impl::on_stop_signal() {
 
 void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
   const HttpRequest& request = exchange->request();
-  // An admin question must never take the plane down, whatever a page does.
+  // A request to the admin socket must never take the plane down, whatever its handler does.
   try {
     if (answer_common(exchange)) return;
     if (request.method == "GET" && request.path == "/status") {

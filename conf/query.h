@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Query: the parameters that a path of the API or of an admin socket takes, stated as a table, and the one check of a
-// query against it. A parameter that is unknown, given twice or not of its type is refused: a mistyped "dry_run" must
-// not become a real write.
+// Query: a table of the parameters that a path of the API or of an admin socket accepts, and the check of a query
+// against it. A parameter that is unknown, given twice or of the wrong type is refused: a mistyped "dry_run" must not
+// become a real write.
 //
 // Threads: any; nothing is shared.
 #pragma once
@@ -17,7 +17,7 @@ namespace tidegate {
 enum class ParameterType : uint8_t {
   text,
   boolean,  // true or false
-  number,   // decimal digits, within lowest..highest
+  number,   // decimal digits, between lowest and highest
   address,  // an IP address
 };
 
@@ -43,19 +43,19 @@ struct QueryParameter {
 // Why a query is refused.
 struct QueryFault {
   const char* code = "";  // "unknown_parameter", "repeated_parameter", "bad_parameter"
-  std::string parameter;  // its name, decoded
+  std::string parameter;  // the parameter's name, decoded
   std::string given;
   std::string expected;
-  std::string detail;  // all of the above as one sentence
+  std::string detail;  // the members above as one sentence
 };
 
-// The first fault of `query` (without its '?'), or nothing.
+// Returns the first fault of `query` (without its '?'), or nothing.
 std::optional<QueryFault> check_query(std::string_view query, const std::vector<QueryParameter>& known);
 
 // "true or false", "a whole number from 1 to 1000", "an IP address", "text".
 std::string expected_of(const QueryParameter& parameter);
 
-// Decimal digits and nothing else; nothing beyond 64 bits.
+// Accepts only decimal digits. Returns nothing for any other text, and for a number beyond 64 bits.
 std::optional<uint64_t> parse_number(std::string_view text);
 
 }  // namespace tidegate

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The key reference: Markdown of the field table.
+// The key reference: the field table as Markdown.
 #include <fmt/format.h>
 
 #include "conf/document.h"

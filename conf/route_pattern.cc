@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kMaxHostBytes = 253;  // RFC 1035 §2.3.4, as text without the final dot
 constexpr size_t kMaxLabelBytes = 63;
-constexpr size_t kMaxPathBytes = 1024;  // far above what people write; keeps a request's match short
+constexpr size_t kMaxPathBytes = 1024;  // far more than people write; keeps the matching of a request short
 
 bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -48,7 +48,7 @@ bool is_path_char(char c) {
 }
 
 Result<PathSegment> parse_literal(std::string_view text) {
-  const std::string_view name = text.substr(0, text.find(';'));  // with parameters they are refused
+  const std::string_view name = text.substr(0, text.find(';'));  // types with parameters are refused
   if (name == "." || name == "..") return fail("dot segments never reach a route: paths are normalised first");
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '%') {
@@ -147,7 +147,7 @@ bool PathPattern::matches(std::string_view path, PathParameters* parameters) con
   if (parameters != nullptr) parameters->clear();
   if (path.empty() || path.front() != '/') return false;
   size_t start = 1;
-  bool more = true;  // of the path, from `start` on
+  bool more = true;  // true while the path has more segments from `start` on
   for (const PathSegment& segment : segments) {
     if (!more) return false;
     if (segment.kind == PathSegment::Kind::rest) return true;

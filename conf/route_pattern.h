@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host and path patterns of routes: their grammar, what they match, and which of two is the more specific. Pure: the
-// router of l7 and the conflict check of conf decide by these same functions.
+// Host and path patterns of routes: their grammar, what they match, and which of two is more specific. Pure: the router
+// of l7 and the conflict check of conf use the same functions.
 //
-// Among the routes whose listener, host, path and method all match a request, the winner is the one with
-//   1. the more specific host:  exact > longest wildcard > any host (no pattern at all);
-//   2. then the more specific path: segment by segment from the left, literal > {parameter} > trailing *.
-// Two routes that match a common request and are equal in both are a conflict, refused with the configuration, so the
-// winner never depends on the order in which routes were written. A host whose routes all miss falls through to the
-// next less specific host.
+// If the listener, host, path and method of several routes match a request, the winner is the route with
+//    1. the more specific host:  exact > longest wildcard > any host (no pattern at all);
+//    2. then the more specific path: segment by segment from the left, literal > {parameter} > trailing *.
+// Two routes that match a common request and are equal in both are a conflict, and the configuration is refused. So the
+// winner never depends on the order of the routes. If no route of a host matches, the routes of the next less specific
+// host are tried.
 #pragma once
 
 #include <compare>
@@ -21,45 +21,46 @@
 
 namespace tidegate {
 
-// "www.example.com", an address ("192.0.2.1", "[2001:db8::1]"), or "*.example.com" for one or more labels before it.
+// "www.example.com", an address ("192.0.2.1", "[2001:db8::1]"), or "*.example.com" for one or more additional labels.
 struct HostPattern {
   enum class Kind : uint8_t { exact, wildcard };
   Kind kind = Kind::exact;
-  std::string name;  // lower case, without final dot; of a wildcard what follows "*."
+  std::string name;  // lower case, without the final dot; for a wildcard: what follows "*."
 
   static Result<HostPattern> parse(std::string_view text);
-  // `host`: lower case, without port and final dot.
+  // `host` must be lower case, without port and final dot.
   bool matches(std::string_view host) const;
   std::string to_string() const;
 
   bool operator==(const HostPattern&) const = default;
 };
 
-// Greater is more specific. Only meaningful between patterns that match a common host; a null pattern is "any host".
+// Greater means more specific. Only meaningful for patterns that match a common host. A null pattern is "any host".
 std::strong_ordering compare_specificity(const HostPattern* a, const HostPattern* b);
 
 struct PathSegment {
-  enum class Kind : uint8_t { rest, parameter, literal };  // in rising specificity
+  enum class Kind : uint8_t { rest, parameter, literal };  // in the order of rising specificity
   Kind kind = Kind::literal;
-  std::string text;  // literal bytes, or the parameter's name
+  std::string text;  // literal bytes, or the name of the parameter
 
   bool operator==(const PathSegment&) const = default;
 };
 
-// Views into the path that was matched and names of the pattern that matched it.
+// Names in the pattern that matched, and views into the path that it matched.
 using PathParameters = std::vector<std::pair<std::string_view, std::string_view>>;
 
-// "/exact", "/a/{id}/b", "/prefix/*". A path is its segments between slashes, so "/static/" has a second, empty one.
-// A literal matches its own bytes, a parameter one segment that is not empty, a trailing "*" one or more segments that
-// may be empty: "/static/*" matches "/static/" and all below it, but not "/static"; "/*" matches every path. Paths come
-// normalised (percent-encoding in upper case and only where needed, dot segments removed; RFC 3986 §6.2.2).
+// "/exact", "/a/{id}/b", "/prefix/*". The segments of a path are between its slashes, so "/static/" has a second, empty
+// segment. A literal matches its own bytes. A parameter matches one segment that is not empty. A trailing "*" matches
+// one or more segments, which may be empty: "/static/*" matches "/static/" and everything below it, but not "/static";
+// "/*" matches every path. Paths must be normalised (percent-encoding in upper case and only where needed, dot segments
+// removed; RFC 3986 §6.2.2).
 struct PathPattern {
   std::vector<PathSegment> segments;
 
   static Result<PathPattern> parse(std::string_view text);
-  // `path`: starts with "/", no query. Fills `parameters` (cleared first) when it is given and the path matches.
+  // `path` begins with "/" and has no query. If `parameters` is given, it is cleared, and filled if the path matches.
   bool matches(std::string_view path, PathParameters* parameters = nullptr) const;
-  // The pattern with its parameters' names left out: two patterns are equally specific and overlap exactly when their
+  // The pattern without the names of its parameters. Two patterns overlap with equal specificity exactly when their
   // shapes are equal.
   std::string shape() const;
   std::string to_string() const;
@@ -67,7 +68,8 @@ struct PathPattern {
   bool operator==(const PathPattern&) const = default;
 };
 
-// Greater is more specific. A total order by segment kinds from the left; a longer pattern is above its own prefix.
+// Greater means more specific. A total order by the kinds of segments from the left. A longer pattern is above its own
+// prefix.
 std::strong_ordering compare_specificity(const PathPattern& a, const PathPattern& b);
 
 }  // namespace tidegate

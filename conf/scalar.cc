@@ -18,19 +18,19 @@ struct Unit {
   std::string_view suffix;
   uint64_t factor;
 };
-// From the smallest up; each divides the next.
+// From the smallest to the largest. Each unit divides the next.
 constexpr Unit kDurations[] = {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
 constexpr Unit kSizes[] = {{"B", 1}, {"KB", 1ULL << 10}, {"MB", 1ULL << 20}, {"GB", 1ULL << 30}, {"TB", 1ULL << 40}};
 
 constexpr size_t kMaxName = 63;
-constexpr size_t kMaxFilePath = 497;  // it names an object of the version: all that the state has room for
+constexpr size_t kMaxFilePath = 497;  // the path is the name of an object, and the state allows no longer name
 
 Decoded refuse(std::string code, const Field& field, const DocumentNode& node, std::string hint = {}) {
   return {std::nullopt,
           {std::move(code), fmt::format("{} is {}", field.key, described(node)), expectation(field), std::move(hint)}};
 }
 
-// A fault whose reason says more than what was expected.
+// A fault with a reason that says more than what was expected.
 Decoded refuse_because(const Field& field, const DocumentNode& node, const std::string& reason) {
   return {std::nullopt, {"bad_value", fmt::format("{} is {}: {}", field.key, described(node), reason), {}, {}}};
 }
@@ -197,7 +197,7 @@ Decoded decode_method(const Field& field, const DocumentNode& node) {
   return {node.text, {}};
 }
 
-// One field of a header section: the node's key and text.
+// One header field: the node's key and text.
 Decoded decode_text_pair(const Field& field, const DocumentNode& node) {
   if (!is_token(node.key)) {
     return {std::nullopt,
@@ -211,7 +211,7 @@ Decoded decode_text_pair(const Field& field, const DocumentNode& node) {
   return {TextPair{node.key, node.text}, {}};
 }
 
-// Text that one function of the field's type takes or refuses.
+// Text that one function for the field's type accepts or refuses.
 Decoded decode_pattern(const Field& field, const DocumentNode& node) {
   if (field.type == FieldType::host_pattern) {
     const auto pattern = HostPattern::parse(node.text);
@@ -405,7 +405,7 @@ std::optional<std::string> canonical_domain(std::string_view text) {
   size_t label = 0;
   for (const char c : text) {
     const char folded = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    // '*' (RFC 4592) and '/' (RFC 2317) stand in names of zones that others serve.
+    // '*' (RFC 4592) and '/' (RFC 2317) occur in the names of other people's zones.
     const bool letter = (folded >= 'a' && folded <= 'z') || (folded >= '0' && folded <= '9') ||
                         std::string_view("-_*/").find(folded) != std::string_view::npos;
     if (c == '.' ? label == 0 : !letter || ++label > kMaxLabel) return std::nullopt;

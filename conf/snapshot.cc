@@ -12,7 +12,7 @@ const Record* find(const std::map<std::string, Record>& records, const std::stri
   return found == records.end() ? nullptr : &found->second;
 }
 
-// Joins what several records say of one backend: the worst state holds, every reason is told.
+// Combines what several records say about one backend: the worst state counts, and every reason is kept.
 void weigh(BackendStatus& status, BackendState state, const std::string& why) {
   status.state = std::max(status.state, state);
   if (why.empty()) return;
@@ -29,11 +29,11 @@ void weigh_override(BackendStatus& status, const Override& record, const char* w
   weigh(status, down ? BackendState::down : BackendState::draining, why);
 }
 
-// What is said of one pool, apart from what is said of single backends.
+// What is known about the pool as a whole, apart from its single backends.
 struct PoolRecords {
   const Override* admin = nullptr;
-  bool probed = false;       // somebody is to say whether its backends are up
-  bool any_verdict = false;  // and has said it of one of them at least
+  bool probed = false;       // the pool has a probe, and somebody probes (the version is not 0)
+  bool any_verdict = false;  // there is a verdict for at least one of its backends
 };
 
 PoolRecords gather(const Snapshot& snapshot, const Pool& pool) {

@@ -10,7 +10,8 @@ using nlohmann::json;
 
 std::string text_of(const json& record) { return record.dump(-1, ' ', false, json::error_handler_t::replace); }
 
-// Runs `read` over the parsed record. A record that lacks a member or has another type in it is damage, not a crash.
+// Calls `read` on the parsed record. A record in which a member is missing or has another type is an Error, not a
+// crash.
 template <class T, class Read>
 Result<T> decode(const char* what, std::string_view record, Read&& read) {
   try {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the records of the state store are written. People may meet them through mdb_dump, so they are JSON; health
-// records of live state, of which there may be one for each of 10,000 backends, all read at each change, are binary.
+// The encoding of the records in the state store. They are JSON, because people may read them with mdb_dump. Health
+// records are binary: there may be one for each of 10,000 backends, and all of them are read at each change.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace tidegate {
 
-// Without version (the key) and entries (kept apart).
+// Without the version (which is the key) and the entries (which are stored separately).
 std::string encode_version(const Manifest& manifest);
 Result<Manifest> decode_version(uint64_t version, std::string_view record);
 
@@ -20,7 +20,7 @@ Result<Override> decode_override(std::string_view record);
 std::string encode_verdict(const HealthVerdict& record);  // up 1, since_ns 8 big-endian, reason
 Result<HealthVerdict> decode_verdict(std::string_view record);
 
-std::string encode_purge(const Purge& purge);  // without the sequence, which is the key; so below
+std::string encode_purge(const Purge& purge);  // without the sequence, which is the key; the same below
 Result<Purge> decode_purge(uint64_t sequence, std::string_view record);
 
 std::string encode_audit(const AuditRecord& record);

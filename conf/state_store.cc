@@ -19,23 +19,23 @@ namespace tidegate {
 namespace {
 
 constexpr uint64_t kFormat = 1;
-constexpr size_t kMapBytes = size_t{4} << 30;  // of address space; the file is as large as what is in it
-constexpr size_t kMaxKeyBytes = 511;           // LMDB's own bound
+constexpr size_t kMapBytes = size_t{4} << 30;  // of address space; the file is only as large as its content
+constexpr size_t kMaxKeyBytes = 511;           // LMDB's own limit
 constexpr mode_t kDirectoryMode = 02770;       // planes run as other users of the same group
-constexpr mode_t kLockMode = 0660;             // readers register in it
+constexpr mode_t kLockMode = 0660;             // readers register in the lock file
 constexpr mode_t kDataMode = 0640;
 
-// An existing directory keeps its mode: it may be the administrator's.
+// An existing directory keeps its mode: the administrator may have chosen it.
 Result<void> make_directory(const std::string& path) {
   if (::mkdir(path.c_str(), kDirectoryMode) == 0) {
-    ::chmod(path.c_str(), kDirectoryMode);  // past the umask
+    ::chmod(path.c_str(), kDirectoryMode);  // because the umask may have removed bits
     return {};
   }
   if (errno == EEXIST) return {};
   return fail("cannot create " + path + ": " + std::strerror(errno));
 }
 
-// Held while the process lives: two writers would each believe their own memory of the head.
+// Held for the life of the process. Two writers would each trust their own memory of the head.
 Result<UniqueFd> lock_writer(const std::string& env_dir) {
   const std::string path = env_dir + "/writer.lock";
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kLockMode));
@@ -47,7 +47,7 @@ Result<UniqueFd> lock_writer(const std::string& env_dir) {
 struct NamedDb {
   const char* name;
   MDB_dbi StateDbs::*handle;
-  bool of_writer = false;  // a state may be without it until its writer has opened it
+  bool of_writer = false;  // a state may lack this one until its writer has opened it
 };
 constexpr NamedDb kDbs[] = {{"sys", &StateDbs::sys},
                             {"version", &StateDbs::version},
@@ -61,7 +61,7 @@ constexpr NamedDb kDbs[] = {{"sys", &StateDbs::sys},
                             {"answer", &StateDbs::answer, true},
                             {"answered", &StateDbs::answered, true}};
 
-// The handles last as long as the environment. A writer creates what is missing, all of it in one transaction.
+// The handles are valid as long as the environment. A writer creates the missing ones, all in one transaction.
 Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
   const bool writes = mode == StateStore::Mode::read_write;
   Result<lmdb::Txn> txn = lmdb::Txn::begin(env, writes ? lmdb::Access::write : lmdb::Access::read);
@@ -83,7 +83,7 @@ Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
   return dbs;
 }
 
-// A key that is no number, which no writer makes, counts as 0.
+// A key that is not a number counts as 0. No writer makes such a key.
 uint64_t number_of(std::string_view key) { return key.size() == sizeof(uint64_t) ? lmdb::be64(key) : 0; }
 
 template <class Decoded, class Decode>
@@ -139,7 +139,7 @@ uint64_t StateStore::Impl::number(const lmdb::Txn& txn, std::string_view key) co
 Result<std::vector<ManifestEntry>> StateStore::Impl::entries(const lmdb::Txn& txn, uint64_t version) const {
   std::vector<ManifestEntry> out;
   lmdb::Cursor cursor(txn, dbs.entry);
-  // Entries of one object stand together, oldest first: the last one that is not newer than the version holds.
+  // The entries of one object are adjacent, oldest first. The last one that is not newer than the version counts.
   for (bool more = cursor.first(); more; more = cursor.next()) {
     const std::optional<EntryKey> key = EntryKey::parse(cursor.key());
     const std::string_view hash = cursor.value();
@@ -195,14 +195,14 @@ Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_di
     ::chmod((impl.env_dir + "/lock.mdb").c_str(), kLockMode);
     ::chmod((impl.env_dir + "/data.mdb").c_str(), kDataMode);
   }
-  // What keeps a transaction from beginning is the system's or another process's doing, and no damage.
+  // If a transaction cannot begin, the cause is the system or another process. It is not damage.
   if (const Result<lmdb::Txn> probe = lmdb::Txn::begin(*impl.env, lmdb::Access::read); !probe) {
     return fail("the state in " + impl.env_dir + " cannot be read: " + probe.error().message);
   }
   const Result<StateDbs> dbs = open_dbs(*impl.env, mode);
   if (!dbs) return impl.damaged(dbs.error().message);
   impl.dbs = *dbs;
-  if (writes) impl.notify_followers();  // the notify file is how followers see that there is an environment to open
+  if (writes) impl.notify_followers();  // the notify file tells followers that there is an environment to open
   return store;
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// StateStore: a host's state in LMDB (<state>/state): versions as manifests of content-hashed objects, the live
-// state (overrides and health), the purge log, the audit trail, and answers for who asks again. One writer: this host's
-// tidegate-control. Every plane of the host reads.
+// StateStore: a host's state in LMDB (<state>/state). It holds versions as manifests of content-hashed objects, the
+// live state (overrides and health), the purge log, the audit trail, and answers for repeated requests. There is one
+// writer, this host's tidegate-control. Every plane of the host reads.
 //
-// A version is immutable. One write is one transaction: objects, manifest, head, audit and answer together, then the
-// notify file is touched. Threads: an instance belongs to one thread; readers copy out and close their transaction
-// before returning.
+// A version is immutable. One write is one transaction: objects, manifest, head, audit and answer together. Then the
+// notify file is touched.
+//
+// Threads: an instance belongs to one thread. Readers copy the data and close their transaction before they return.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +24,8 @@
 
 namespace tidegate {
 
-// The file in the state directory that a writer touches after each commit; followers watch it by inotify. It is called
-// "bell" on disk because planes of the first versions look for that name.
+// The file in the state directory that a writer touches after each commit. Followers watch it by inotify. On disk it is
+// called "bell", because planes of the first versions look for that name.
 inline const std::string kNotifyFile = "bell";
 
 struct ManifestEntry {
@@ -37,7 +38,7 @@ struct Manifest {
   uint64_t version = 0;
   uint64_t created_ns = 0;  // realtime
   std::string author, comment;
-  std::string digest;                  // SHA-256 over the entries: equal digest, equal configuration
+  std::string digest;                  // SHA-256 over the entries; equal digest means equal configuration
   uint64_t rollback_of = 0;            // the version whose content this one restores, or 0
   std::vector<ManifestEntry> entries;  // ordered by kind and name
 };
@@ -47,15 +48,15 @@ struct Purge {
   uint64_t sequence = 0;
   PurgeKind kind = PurgeKind::url;
   std::string value;   // the URL, or the tag
-  bool soft = false;   // mark stale instead of removing
+  bool soft = false;   // marks as stale instead of removing
   uint64_t at_ns = 0;  // realtime
   std::string by;
-  // Of kind all, from a follower: the log is another than the one before, or was set back. Its sequence holds from now
-  // on, also a lower one.
+  // Only for kind all, and only from a follower: the log is another one than before, or it went back. Its sequence
+  // counts from now on, even if it is lower.
   bool anew = false;
 };
 
-// A place in the purge log. The time tells it from the same place in another log; 0: not known.
+// A position in the purge log. The time distinguishes it from the same position in another log; 0: not known.
 struct PurgePosition {
   uint64_t sequence = 0;
   uint64_t at_ns = 0;
@@ -68,17 +69,17 @@ struct AuditRecord {
   std::string who, action, target, detail;
 };
 
-// What somebody was told who may send the same request again.
+// The answer to a request that may be sent again.
 struct KeptAnswer {
-  std::string request;  // found by this: 1 to 511 bytes
+  std::string request;  // the key of the answer: 1 to 511 bytes
   std::string answer;
 };
-// The answer to a write, made of what is about to be committed and kept in the same transaction: a request that comes
-// again finds both or neither. An empty function keeps none.
+// Makes the answer to a write from what is about to be committed. The answer is stored in the same transaction, so a
+// repeated request finds both or neither. An empty function stores no answer.
 template <class Written>
 using AnswerTo = std::function<KeptAnswer(const Written&)>;
 
-// Positions that a follower compares to know what moved. All three only grow.
+// Positions that a follower compares to see what changed. All three only grow.
 struct StateHead {
   uint64_t version = 0;
   uint64_t live_state = 0;
@@ -86,21 +87,22 @@ struct StateHead {
   bool operator==(const StateHead&) const = default;
 };
 
-// Whether a write was refused because there is no room for it: on the disk, by a quota or by the state's own bound.
+// True if a write was refused because there is no room: on the disk, in a quota, or within the state's own limit.
 bool is_disk_full(const Error& error);
 
 class StateStore {
  public:
-  // An empty data file beside a notify file is damage: there was a state. Without one a first start was cut off.
-  // Otherwise what lmdb::check says.
+  // An empty data file beside a notify file is damage, because there was a state. Without a notify file it is a first
+  // start that was interrupted. For any other file, returns the result of lmdb::check.
   static Result<void> check(const std::string& state_dir);
 
   enum class Mode { read_only, read_write };
-  // Creates directories and files when writing. A damaged environment is an Error that says what to do, never a crash.
+  // Creates directories and files if the mode is read_write. A damaged environment gives an Error that says what to do,
+  // never a crash.
   static Result<std::unique_ptr<StateStore>> open(const std::string& state_dir, Mode mode);
   ~StateStore();
 
-  // --- readers
+  // --- for readers
   Result<StateHead> head() const;
   Result<Manifest> manifest(uint64_t version) const;
   Result<std::vector<Manifest>> list_versions(size_t newest) const;  // without entries, newest first
@@ -111,43 +113,44 @@ class StateStore {
   Result<std::vector<Purge>> purges_after(uint64_t sequence, size_t limit) const;
   Result<std::vector<AuditRecord>> audit_newest(size_t count) const;
 
-  // --- the writer
-  // Answers kept, the newest; fewer where they are large, but always the last one.
+  // --- for the writer
+  // How many answers are kept, the newest ones. Fewer if they are large, but always the last one.
   static constexpr size_t kAnswersKept = 1024;
   static constexpr size_t kAnswerBytesKept = 32 << 20;
   Result<std::optional<std::string>> kept_answer(std::string_view request) const;
-  // In place of an earlier one to the same request.
+  // Replaces an earlier answer to the same request.
   Result<void> keep_answer(const KeptAnswer& kept);
 
-  // How many versions are kept, the newest; kVersionsKept unless told. Holds from the next commit on.
+  // How many versions are kept, the newest ones; kVersionsKept by default. It applies from the next commit on.
   static constexpr size_t kVersionsKept = 1'000;
   void keep_versions(size_t count);
 
-  // `expected_head` is the version that the change was based on; another head by now is an Error ("conflict: ...").
+  // `expected_head` is the version on which the change was based. If the head is another one now, returns an Error
+  // ("conflict: ...").
   Result<Manifest> commit_version(const std::vector<ConfigObject>& objects, uint64_t expected_head,
                                   std::string_view author, std::string_view comment, uint64_t rollback_of = 0,
                                   const AnswerTo<Manifest>& answer = {});
-  // One object in place of the one of its kind and name, which the head has.
+  // Replaces the head's object of the same kind and name.
   Result<Manifest> commit_change(const ConfigObject& object, uint64_t expected_head, std::string_view author,
                                  std::string_view comment);
-  // For a follower of another host's control: takes the version as it is numbered there. Objects it lacks must be
-  // given.
+  // For a host that follows another host's control: stores the version under its number there. `new_objects` must
+  // contain the objects that this store lacks.
   Result<void> replicate_version(const Manifest& manifest,
                                  const std::vector<std::pair<std::string, std::string>>& new_objects);
   Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
-  // Several verdicts in one commit; returns the new sequence.
+  // Stores several verdicts in one commit. Returns the new sequence.
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<void> replicate_live_state(const LiveState& live_state);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer = {});
   Result<void> replicate_purge(const Purge& purge);
 
-  // A copy of all that is committed now, in `directory`/data.mdb, which is not there yet. Writers go on meanwhile.
+  // Copies everything that is committed now to `directory`/data.mdb, which must not exist. Writers continue meanwhile.
   Result<void> copy_to(const std::string& directory) const;
 
   const std::string& notify_path() const;
 
-  struct Impl;  // conf/state_store_impl.h
+  struct Impl;  // defined in conf/state_store_impl.h
 
  private:
   StateStore();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The writing half of StateStore: one write is one transaction with its audit record and the answer to it, and then
-// the notify file.
+// The writing half of StateStore. One write is one transaction with its audit record and the answer to it. Then the
+// notify file is touched.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/statvfs.h>
@@ -18,15 +18,15 @@
 namespace tidegate {
 namespace {
 
-// Bounds of the histories. Versions are trimmed one in twenty at a time, since it takes a look at every entry.
+// Limits of the histories. Versions are trimmed one in twenty at a time, because trimming looks at every entry.
 constexpr size_t kVersionsSlackShare = 20;
 constexpr uint64_t kPurgesKept = 10'000;
 constexpr uint64_t kAuditsKept = 100'000;
-constexpr uint64_t kScarceBytes = 1 << 20;  // less than this free is a full disk
+constexpr uint64_t kScarceBytes = 1 << 20;  // with less free space than this, the disk counts as full
 
 constexpr std::string_view kNoRoom = "state: no room: ";
 
-// LMDB tells a write that was cut short, as by a full disk, as EIO.
+// LMDB returns EIO for a write that was cut short, for example by a full disk.
 bool has_no_room(const std::string& message, const std::string& directory) {
   for (const int number : {ENOSPC, EDQUOT, EFBIG, MDB_MAP_FULL}) {
     if (message.ends_with(mdb_strerror(number))) return true;
@@ -36,7 +36,8 @@ bool has_no_room(const std::string& message, const std::string& directory) {
          disk.f_bavail * disk.f_frsize < kScarceBytes;
 }
 
-// A write transaction that remembers its first fault: later steps do nothing then, and commit() returns it.
+// A write transaction that remembers its first fault. After a fault, later steps do nothing and commit() returns the
+// fault.
 class Batch {
  public:
   explicit Batch(const StateStore::Impl& impl) : impl_(impl) {
@@ -44,7 +45,7 @@ class Batch {
       refuse(fail("it was opened for reading only"));
       return;
     }
-    mdb_reader_check(impl.env->get(), nullptr);  // a killed reader would keep old pages from being used again
+    mdb_reader_check(impl.env->get(), nullptr);  // otherwise a killed reader would prevent the reuse of old pages
     Result<lmdb::Txn> begun = lmdb::Txn::begin(*impl.env, lmdb::Access::write);
     if (begun) {
       txn_.emplace(*std::move(begun));
@@ -54,7 +55,7 @@ class Batch {
   }
 
   bool sound() const { return !fault_; }
-  const lmdb::Txn& txn() const { return *txn_; }  // while sound
+  const lmdb::Txn& txn() const { return *txn_; }  // use it only while sound() is true
   void refuse(Error fault) {
     if (!fault_) fault_ = std::move(fault);
   }
@@ -78,7 +79,7 @@ class Batch {
   uint64_t number(std::string_view key) const { return fault_ ? 0 : impl_.number(*txn_, key); }
   void set_number(std::string_view key, uint64_t value) { put(impl_.dbs.sys, key, lmdb::be64(value)); }
 
-  // Appends to a log that is numbered without gaps by its writer, or with gaps by another host's.
+  // Appends to a log. Its own writer numbers it without gaps; a log from another host may have gaps.
   void append(MDB_dbi log, uint64_t sequence, std::string_view record, uint64_t kept) {
     put(log, lmdb::be64(sequence), record);
     while (sound() && txn_->entries(log) > kept) {
@@ -121,9 +122,9 @@ class Batch {
 
 // --- versions
 
-// One object as it changes from one version to the next.
+// How one object changes from one version to the next.
 struct EntryChange {
-  const ManifestEntry* entry;  // the new one; when gone, the old one
+  const ManifestEntry* entry;  // the new entry; if the object is gone, the old one
   bool gone;
 };
 
@@ -143,7 +144,7 @@ std::vector<EntryChange> changes_between(const std::vector<ManifestEntry>& from,
   return out;
 }
 
-// Refuses what no manifest can hold. The entries are sorted.
+// Refuses names that no manifest can hold. The entries must be sorted.
 Result<void> check_names(const std::vector<ManifestEntry>& entries) {
   for (size_t i = 0; i < entries.size(); ++i) {
     const ManifestEntry& entry = entries[i];
@@ -162,7 +163,7 @@ void reference(Batch& batch, const StateDbs& dbs, const std::string& raw_hash) {
   batch.put(dbs.refs, raw_hash, lmdb::be64((count ? lmdb::be64(*count) : 0) + 1));
 }
 
-// The last reference takes the object with it.
+// Removing the last reference also removes the object.
 void unreference(Batch& batch, const StateDbs& dbs, const std::string& raw_hash) {
   const std::optional<std::string> count = batch.get(dbs.refs, raw_hash);
   if (!count) return;
@@ -171,11 +172,12 @@ void unreference(Batch& batch, const StateDbs& dbs, const std::string& raw_hash)
   batch.erase(dbs.object, raw_hash);
 }
 
-// Entries that no version from `oldest` on can see: superseded by one at or below it, or saying that an object is gone.
+// The entries that no version from `oldest` on can see: a newer entry at or below `oldest` replaces them, or they say
+// that an object is gone.
 std::vector<std::pair<std::string, std::string>> unseen_entries(const Batch& batch, const StateDbs& dbs,
                                                                 uint64_t oldest) {
   std::vector<std::pair<std::string, std::string>> unseen;
-  std::pair<std::string, std::string> previous;  // the newest so far of the same object at or below `oldest`
+  std::pair<std::string, std::string> previous;  // the newest entry of the same object at or below `oldest` so far
   const auto same_object = [](std::string_view a, std::string_view b) {
     return a.size() == b.size() && a.substr(0, a.size() - 8) == b.substr(0, b.size() - 8);
   };
@@ -211,8 +213,7 @@ void trim_versions(Batch& batch, const StateDbs& dbs, size_t kept) {
   }
 }
 
-// Writes a version. `bytes_of(entry)` gives the bytes of an entry of the manifest that the store may not have yet, or
-// null.
+// Writes a version. `bytes_of(entry)` returns the bytes of a manifest entry that the store may lack, or null.
 template <class BytesOf>
 void write_version(Batch& batch, const StateStore::Impl& impl, const Manifest& manifest,
                    const std::vector<ManifestEntry>& from, BytesOf&& bytes_of) {
@@ -233,7 +234,7 @@ void write_version(Batch& batch, const StateStore::Impl& impl, const Manifest& m
   trim_versions(batch, dbs, impl.versions_kept);
 }
 
-// What the head's manifest holds, from memory where that is what was written last.
+// The entries of the head's manifest. They come from memory if this writer wrote the head last.
 const std::vector<ManifestEntry>& head_entries(Batch& batch, StateStore::Impl& impl) {
   const uint64_t head = batch.number("head");
   if (!batch.sound() || impl.cached_version == head) return impl.cached_entries;
@@ -255,7 +256,7 @@ void erase_answer(Batch& batch, const StateDbs& dbs, const std::string& request)
   batch.erase(dbs.answer, request);
 }
 
-// What was kept first, or nothing.
+// The answer that was stored first, or nothing.
 std::optional<std::pair<std::string, std::string>> oldest_answer(const Batch& batch, const StateDbs& dbs) {
   if (!batch.sound()) return std::nullopt;
   lmdb::Cursor cursor(batch.txn(), dbs.answered);
@@ -285,8 +286,8 @@ void put_answer_to(Batch& batch, const StateDbs& dbs, const AnswerTo<Written>& a
   if (answer && batch.sound()) put_answer(batch, dbs, answer(written));
 }
 
-// The version after the head, with the entries, author and comment of `manifest`, and its record in the audit.
-// `bytes_of(entry, index)`: of an entry that the head has not.
+// Writes the version after the head, with the entries, author and comment of `manifest`, and its audit record.
+// `bytes_of(entry, index)` returns the bytes of an entry that the head lacks.
 template <class BytesOf>
 Result<Manifest> write_next(Batch& batch, StateStore::Impl& impl, Manifest manifest, uint64_t expected_head,
                             const AnswerTo<Manifest>& answer, BytesOf&& bytes_of) {
@@ -310,7 +311,7 @@ Result<Manifest> write_next(Batch& batch, StateStore::Impl& impl, Manifest manif
   return manifest;
 }
 
-// Makes `db` hold exactly `records`, touching only what differs.
+// Makes `db` contain exactly `records`. Writes only what differs.
 template <class Record, class Encode>
 void replace_records(Batch& batch, MDB_dbi db, const std::map<std::string, Record>& records, Encode&& encode) {
   std::map<std::string, std::string> left;
@@ -338,7 +339,7 @@ void StateStore::keep_versions(size_t count) { impl_->versions_kept = std::max<s
 
 bool is_disk_full(const Error& error) { return error.message.starts_with(kNoRoom); }
 
-// Opened anew each time: whoever removed the notify file gets another one.
+// Opened again each time, so that the notify file is created again if someone removed it.
 void StateStore::Impl::notify_followers() const {
   const UniqueFd notify(::open(notify_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0640));
   if (!notify || ::pwrite(notify.get(), "!", 1, 0) != 1) {
@@ -492,7 +493,7 @@ Result<uint64_t> StateStore::add_purge(PurgeKind kind, std::string_view value, b
 
 Result<void> StateStore::replicate_purge(const Purge& purge) {
   Batch batch(*impl_);
-  if (batch.sound() && purge.sequence <= batch.number("purge")) return {};  // had it already
+  if (batch.sound() && purge.sequence <= batch.number("purge")) return {};  // it has this purge already
   batch.append(impl_->dbs.purge, purge.sequence, encode_purge(purge), kPurgesKept);
   batch.set_number("purge", purge.sequence);
   return batch.commit();

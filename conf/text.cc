@@ -9,7 +9,7 @@ namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-// Length of the well-formed UTF-8 character at the front, 0 when there is none (RFC 3629 §4).
+// The length of the well-formed UTF-8 character at the front, 0 if there is none (RFC 3629 §4).
 size_t utf8_length(std::string_view text) {
   const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
   const auto follows = [&](size_t i) { return (byte(i) & 0xc0U) == 0x80U; };

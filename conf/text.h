@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small questions about text that several parts of the document ask.
+// Small functions about text that several parts of the document code use.
 #pragma once
 
 #include <cstdint>
@@ -9,11 +9,11 @@
 
 namespace tidegate {
 
-// Offset of the first byte that is not well-formed UTF-8 (RFC 3629) or is a control character other than tab and line
-// ends; npos when there is none.
+// The offset of the first byte that is not well-formed UTF-8 (RFC 3629) or is a control character other than tab and
+// line ends. npos if there is none.
 size_t find_unreadable(std::string_view text);
 
-// 010, -007, 0x1f, 0o17, 0b1: decimal to some readers and something else to others.
+// 010, -007, 0x1f, 0o17, 0b1: some readers take them as decimal, others do not.
 bool looks_octal_or_hex(std::string_view text);
 
 // "0" or digits without a leading zero.

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kSpace = " \t\r";
 
-// A reader that knows of YAML what it takes to tell a bracket or quote from text.
+// Knows just enough YAML to distinguish a bracket or quote from text.
 class Scanner {
  public:
   explicit Scanner(std::string_view text) : text_(text) {}
@@ -36,7 +36,7 @@ class Scanner {
  private:
   static bool is_space(char c) { return kSpace.find(c) != std::string_view::npos; }
 
-  // What stands before it on its line ends where a value or key may begin.
+  // True if what precedes it on its line ends where a value or key may begin.
   bool begins_token() const {
     return last_ == '\0' || std::string_view("[{,:-?").find(last_) != std::string_view::npos;
   }
@@ -52,14 +52,14 @@ class Scanner {
     return std::nullopt;
   }
 
-  // To behind the closing quote; false when there is none.
+  // Moves past the closing quote. Returns false if there is none.
   bool skip_quoted(char quote) {
     for (++at_; at_ < text_.size(); ++at_) {
       if (quote == '"' && text_[at_] == '\\') {
         ++at_;
       } else if (text_[at_] == quote) {
         if (quote == '"' || at_ + 1 >= text_.size() || text_[at_ + 1] != quote) return ++at_, true;
-        ++at_;  // '' is a quote inside
+        ++at_;  // '' is a quote inside the text
       }
     }
     return false;
@@ -67,7 +67,7 @@ class Scanner {
 
   static size_t indentation(std::string_view line) { return std::min(line.find_first_not_of(' '), line.size()); }
 
-  // A block scalar is text: its lines stand deeper than the line that begins it.
+  // A block scalar is text: its lines are indented more than the line that begins it.
   void end_line() {
     std::string_view line = text_.substr(line_, at_ - line_);
     while (!line.empty() && is_space(line.back())) line.remove_suffix(1);
@@ -91,9 +91,9 @@ class Scanner {
   }
 
   std::string_view text_;
-  size_t at_ = 0, line_ = 0;  // here, and where this line begins
-  char last_ = '\0';          // the last character of this line that is no space
-  std::vector<size_t> open_;  // brackets
+  size_t at_ = 0, line_ = 0;  // the current position, and the start of this line
+  char last_ = '\0';          // the last character of this line that is not a space
+  std::vector<size_t> open_;  // offsets of the open brackets
 };
 
 }  // namespace

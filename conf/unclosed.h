@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where brackets or quotes that are never closed begin: the parser notices at the end of the text, far from the slip.
+// Finds where brackets or quotes that are never closed begin. The parser notices them only at the end of the text, far
+// from the mistake.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +9,7 @@
 
 namespace tidegate {
 
-// The offset of the first bracket or quote of a YAML text that nothing closes. Pure; linear in the text.
+// Returns the offset of the first bracket or quote of a YAML text that nothing closes. Pure; linear in the text.
 std::optional<size_t> find_unclosed(std::string_view text);
 
 }  // namespace tidegate

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the keys of a document mean to each other: everything that a single value cannot show.
+// How the keys of a document relate to each other: everything that a single value cannot show.
 #pragma once
 
 #include "conf/document_node.h"
@@ -8,10 +8,10 @@
 
 namespace tidegate {
 
-// Adds every fault. `model` is what the loader made of `root`, element for element; its defaults are settled.
+// Adds every fault. The loader made `model` from `root`, element for element; settle_defaults() was called.
 void validate(const DocumentNode& root, Model& model, FaultList& faults);
 
-// Defaults that depend on another key: the status of a redirect.
+// Sets defaults that depend on another key: the status of a redirect.
 void settle_defaults(Model& model);
 
 }  // namespace tidegate

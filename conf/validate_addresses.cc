@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cross checks of addresses that packets are to be forwarded to, from or by: those that no host on a network can have,
-// and those that contradict each other.
+// Cross checks of addresses to, from or through which packets are forwarded: addresses that no host on a network can
+// have, and addresses that contradict each other.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 
 const char* family_name(const IpAddress& address) { return address.is_v4() ? "IPv4" : "IPv6"; }
 
-// What an address is that no host on a network answers at, or null. RFC 1122 §3.2.1.3, RFC 4291 §2.5 and §2.7.
+// The kind of an address at which no host on a network answers, or null. RFC 1122 §3.2.1.3, RFC 4291 §2.5 and §2.7.
 const char* kind_without_host(const IpAddress& address) {
   const std::array<uint8_t, 16>& bytes = address.bytes;
   if (address.is_v4()) {
@@ -29,7 +29,7 @@ const char* kind_without_host(const IpAddress& address) {
   return zeros && bytes[15] == 1 ? "a loopback address" : nullptr;
 }
 
-// False when there is a fault, this one or another.
+// Returns false if there is a fault, this one or another.
 bool check_host(Checks& checks, Way way, const IpAddress& address) {
   if (!checks.sound(way)) return false;
   const char* kind = kind_without_host(address);
@@ -45,7 +45,7 @@ bool has_family(const std::vector<IpAddress>& addresses, IpAddress::Family famil
   return std::any_of(addresses.begin(), addresses.end(), [&](const IpAddress& a) { return a.family == family; });
 }
 
-// A gateway is asked for from an address of the port's own, and is somebody else.
+// The port asks for the gateway from an address of its own, so the gateway must be a different host.
 void check_gateway(Checks& checks, size_t n, size_t p, size_t g) {
   const L4Port& port = checks.model().nodes[n].l4.ports[p];
   const IpAddress& gateway = port.gateways[g];
@@ -77,7 +77,7 @@ void check_ports(Checks& checks, size_t n) {
   }
 }
 
-// A backend that gets packets as they came has an address of its own beside the VIP, which all backends hold.
+// A backend that gets unchanged packets needs its own address besides the VIP, which all backends hold.
 void check_backends_of_services(Checks& checks, size_t p, const std::set<IpAddress>& vips) {
   const Pool& pool = checks.model().pools[p];
   for (size_t b = 0; b < pool.backends.size(); ++b) {

@@ -11,7 +11,7 @@
 namespace tidegate {
 namespace {
 
-// Whether `name` is the zone's apex or below it; both with the final dot, in lower case.
+// True if `name` is the zone's apex or below it. Both have the final dot and are in lower case.
 bool is_within(std::string_view name, std::string_view zone) {
   if (zone == ".") return true;
   if (name.size() < zone.size() || name.substr(name.size() - zone.size()) != zone) return false;
@@ -20,7 +20,7 @@ bool is_within(std::string_view name, std::string_view zone) {
 
 void check_zone_file(Checks& checks, size_t z) {
   const Blob& file = checks.model().zones[z].file;
-  if (file.bytes == nullptr) return;  // a fault already
+  if (file.bytes == nullptr) return;  // reported already
   const bool blank = file.bytes->find_first_not_of(" \t\r\n") == std::string::npos;
   if (!blank && file.bytes->find('\0') == std::string::npos) return;
   checks.refuse({"zones", z, "file"}, {"unusable_zone",
@@ -32,7 +32,7 @@ void check_zone_file(Checks& checks, size_t z) {
 void check_steer_is_in_a_zone(Checks& checks, size_t s) {
   const Model& model = checks.model();
   const std::string& name = model.steers[s].name;
-  // A zone whose name is faulty may be the one that was meant.
+  // The author may have meant a zone whose name is faulty.
   const bool all_known =
       std::all_of(model.zones.begin(), model.zones.end(), [](const Zone& zone) { return !zone.name.empty(); });
   const bool held =
@@ -47,7 +47,7 @@ void check_steer_is_in_a_zone(Checks& checks, size_t s) {
                                                       : fmt::format("the zones are {}", fmt::join(zones, ", "))});
 }
 
-// `nearest` compares distances: every target must be somewhere.
+// `nearest` compares distances, so every target needs a location.
 void check_target_has_place(Checks& checks, size_t s, size_t t) {
   const Model& model = checks.model();
   const SteerTarget& target = model.steers[s].targets[t];
@@ -94,7 +94,7 @@ void check_targets(Checks& checks, size_t s) {
   }
 }
 
-// A weight of 0 is never drawn: with nothing else the name would have no address at all.
+// A weight of 0 is never drawn. If all weights are 0, the name would have no address at all.
 void check_some_weight(Checks& checks, size_t s) {
   const Steer& steer = checks.model().steers[s];
   if (steer.policy != SteerPolicy::weighted || steer.targets.empty()) return;
@@ -106,7 +106,7 @@ void check_some_weight(Checks& checks, size_t s) {
                                            "a weight above 0", "to take all targets out, drain their sites or pools"});
 }
 
-// Clients there are located by the IPv4 address that theirs carries.
+// Clients in such a network are located by the IPv4 address that their IPv6 address contains.
 void check_network_is_not_ipv4s(Checks& checks, size_t n) {
   static const Cidr kCarriers[] = {*Cidr::parse("2002::/16"), *Cidr::parse("::ffff:0:0/96")};
   const Cidr& network = checks.model().geo.networks[n].network;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cross checks of certificates, listeners and what single routes say.
+// Cross checks of certificates, listeners and single routes.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace {
 void check_certificates(Checks& checks) {
   for (size_t c = 0; c < checks.model().certificates.size(); ++c) {
     const Certificate& certificate = checks.model().certificates[c];
-    if (certificate.certificate.bytes == nullptr || certificate.key.bytes == nullptr) continue;  // a fault already
+    if (certificate.certificate.bytes == nullptr || certificate.key.bytes == nullptr) continue;  // reported already
     const auto info = inspect_identity({*certificate.certificate.bytes, *certificate.key.bytes});
     if (info) continue;
     checks.refuse({"certificates", c, "certificate_file"},
@@ -27,7 +27,7 @@ void check_certificates(Checks& checks) {
   }
 }
 
-// Of a pool or probe: authorities that can be read, and that something is checked against them.
+// For a pool or probe: the authorities must be readable, and something must be checked against them.
 void check_authorities(Checks& checks, std::string_view list, size_t index, const Blob& ca, bool verifies) {
   if (ca.bytes == nullptr) return;
   if (!verifies) {
@@ -65,7 +65,7 @@ void check_backend_tls(Checks& checks) {
   }
 }
 
-// Listeners without a site are everywhere, so they meet those of every site.
+// Listeners without a site are on every site, so they can collide with those of every site.
 void check_listeners_collide(Checks& checks) {
   std::map<Endpoint, std::vector<size_t>> bound;
   const std::vector<Listener>& listeners = checks.model().listeners;
@@ -91,7 +91,7 @@ void check_listeners_collide(Checks& checks) {
   }
 }
 
-// The replacements of a redirect: {host}, {path} and the parameters of the route's path.
+// The replacements in a redirect: {host}, {path} and the parameters of the route's path.
 void check_redirect_parameters(Checks& checks, size_t r) {
   const Route& route = checks.model().routes[r];
   std::vector<std::string> known = {"host", "path"};
@@ -116,7 +116,7 @@ void check_redirect_parameters(Checks& checks, size_t r) {
   }
 }
 
-// A path that no request can have: listeners that merge slashes match none with two in a row.
+// Finds paths that no request can have: listeners that merge slashes match no path with two slashes in a row.
 void check_route_slashes(Checks& checks, size_t r) {
   const Model& model = checks.model();
   const Route& route = model.routes[r];
@@ -132,7 +132,7 @@ void check_route_slashes(Checks& checks, size_t r) {
        "a path with single slashes", "or a listener of its own with merge_slashes: false"});
 }
 
-// Exactly one of: a pool, a redirect (whose status is its kind), a fixed status (with a body, perhaps).
+// A route has exactly one of: a pool, a redirect (its status says which kind), a fixed status (with or without a body).
 void check_route_answer(Checks& checks, size_t r) {
   const Route& route = checks.model().routes[r];
   const bool pool = checks.written({"routes", r, "pool"});

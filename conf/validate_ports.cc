@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cross check of ports: what two daemons of one node would both bind.
+// Cross check of ports that two daemons of one node would both bind.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,12 +12,12 @@ namespace {
 
 enum class Asker : uint8_t { dns, httpdns, management, listener };
 
-// One TCP socket that a daemon of the node listens on. DNS takes its port over UDP as well.
+// One TCP socket on which a daemon of the node listens. DNS uses the same port over UDP too.
 struct Bound {
   Endpoint endpoint;
   Asker asker;
-  size_t owner;     // the node's index, or the listener's
-  size_t position;  // in its list
+  size_t owner;     // index of the node, or of the listener
+  size_t position;  // index in its list
 };
 
 template <class Use>
@@ -53,7 +53,7 @@ bool is_unspecified(const IpAddress& address) {
   return std::all_of(address.bytes.begin(), address.bytes.end(), [](uint8_t byte) { return byte == 0; });
 }
 
-// An unspecified address takes the port on every address of its family.
+// An unspecified address occupies the port on every address of its family.
 bool overlap(const Endpoint& a, const Endpoint& b) {
   if (a.port != b.port || a.address.family != b.address.family) return false;
   return a.address == b.address || is_unspecified(a.address) || is_unspecified(b.address);
@@ -87,7 +87,7 @@ void check_ports(Checks& checks) {
   for (size_t n = 0; n < model.nodes.size() && !checks.full(); ++n) {
     const std::vector<Bound> bound = bound_on(checks, model, n);
     for (size_t b = 0; b < bound.size(); ++b) {
-      // Two listeners are check_http's.
+      // check_http reports two listeners that collide.
       const auto other = std::find_if(bound.begin(), bound.begin() + static_cast<ptrdiff_t>(b), [&](const Bound& a) {
         return a.asker != bound[b].asker && overlap(a.endpoint, bound[b].endpoint);
       });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Routes that tie: some request would match both, and neither is the more specific. Two patterns can only tie when
-// their hosts are the same and their paths have the same shape (conf/route_pattern.h), so routes are compared within
+// Finds routes that tie: some request would match both, and neither is more specific. Two patterns can tie only if
+// their hosts are the same and their paths have the same shape (conf/route_pattern.h). So routes are compared within
 // buckets.
 #include <fmt/format.h>
 
@@ -14,7 +14,7 @@
 namespace tidegate {
 namespace {
 
-// Empty stands for all.
+// An empty list means all.
 template <class T>
 bool intersect(const std::vector<T>& a, const std::vector<T>& b) {
   if (a.empty() || b.empty()) return true;
@@ -51,7 +51,7 @@ void check_route_conflicts(Checks& checks) {
   for (size_t r = 0; r < routes.size() && !checks.full(); ++r) {
     const auto path = PathPattern::parse(routes[r].path);
     if (!path || !comparable(checks, r)) continue;
-    std::set<size_t> reported;  // routes that share several hosts tie once
+    std::set<size_t> reported;  // routes that share several hosts are reported once
     const std::vector<std::string> any_host = {""};
     for (const std::string& host : routes[r].hosts.empty() ? any_host : routes[r].hosts) {
       std::vector<size_t>& bucket = buckets[host + path->shape()];

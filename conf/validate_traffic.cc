@@ -29,7 +29,7 @@ uint64_t next_prime(uint64_t number) {
 
 const char* family_name(const IpAddress& address) { return address.is_v4() ? "IPv4" : "IPv6"; }
 
-// The position of the first address that repeats another's family, or the list's size.
+// The position of the first address whose family occurred before, or the size of the list.
 size_t repeated_family(const std::vector<IpAddress>& addresses) {
   for (size_t i = 0; i < addresses.size(); ++i) {
     for (size_t k = 0; k < i; ++k) {
@@ -39,7 +39,7 @@ size_t repeated_family(const std::vector<IpAddress>& addresses) {
   return addresses.size();
 }
 
-// A slot count that is no prime leaves Maglev's permutations incomplete.
+// With a slot count that is not prime, Maglev's permutations would be incomplete.
 void check_l4(Checks& checks, size_t n) {
   const L4Node& l4 = checks.model().nodes[n].l4;
   if (checks.sound({"nodes", n, "l4", "maglev_slots"}) && !is_prime(l4.maglev_slots)) {
@@ -99,7 +99,7 @@ void check_services_collide(Checks& checks) {
   }
 }
 
-// The first route that sends requests to each pool, or kNone.
+// For each pool, the first route that sends requests to it, or kNone.
 std::vector<uint32_t> routes_of_pools(const Model& model) {
   std::vector<uint32_t> routes(model.pools.size(), kNone);
   for (uint32_t r = 0; r < model.routes.size(); ++r) {
@@ -121,7 +121,7 @@ void check_backend(Checks& checks, size_t p, size_t b, uint32_t route) {
                      "at most one a family", "list it as a backend of its own"});
     }
   }
-  // A misspelt `port` was reported already, as a fault of the backend.
+  // A misspelt `port` was already reported as a fault of the backend.
   if (backend.port != 0 || !checks.sound({"pools", p, "backends", b})) return;
   if (route != kNone) {
     checks.refuse({"pools", p, "backends", b, "port"},

@@ -17,7 +17,7 @@ namespace {
 
 std::string day(int64_t epoch_s) { return fmt::format("{:%Y-%m-%d}", fmt::gmtime(static_cast<std::time_t>(epoch_s))); }
 
-// RFC 6125 §6.4.3: a wildcard is one label. `host` may be a wildcard itself, which only the same one covers.
+// RFC 6125 §6.4.3: a wildcard covers one label. If `host` is a wildcard itself, only the same wildcard covers it.
 bool covers(const std::string& name, const std::string& host) {
   if (name == host) return true;
   const size_t dot = host.find('.');
@@ -56,7 +56,7 @@ bool serves(const Route& route, size_t listener) {
          std::find(route.listeners.begin(), route.listeners.end(), listener) != route.listeners.end();
 }
 
-// Hosts of a listener's routes that none of its certificates is for: their clients will not go on.
+// Hosts of a listener's routes for which it has no certificate: their clients will refuse the connection.
 void warn_of_uncovered_hosts(Checks& warnings, const std::vector<std::optional<CertificateInfo>>& infos) {
   const Model& model = warnings.model();
   std::set<std::pair<size_t, std::string>> told;
@@ -83,7 +83,7 @@ void warn_of_uncovered_hosts(Checks& warnings, const std::vector<std::optional<C
   }
 }
 
-// Where a client comes back to by this redirect when it came by this listener.
+// True if a client that came by this listener would come back to it through this redirect.
 bool returns(const Route& route, const Listener& listener) {
   const std::string origin = listener.tls.enabled ? "https://" : "http://";
   if (route.redirect == "{path}" || route.redirect == origin + "{host}{path}") return true;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Warnings: what a document may say, and what is surely not meant.
+// Warnings: what a document may say, but what its author surely did not mean.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,9 @@
 
 namespace tidegate {
 
-// Certificates that are over, not begun, or do not cover the hosts of their listener's routes; redirects to themselves;
-// probes that outlast their interval; pools, probes and certificates that nothing uses. `model` is what load_model()
-// made of `document`; `now_s`: epoch.
+// Warns about certificates that have expired, are not valid yet, or do not cover the hosts of their listener's routes;
+// redirects to themselves; probes that take longer than their interval; pools, probes and certificates that nothing
+// uses. load_model() made `model` from `document`. `now_s` is the time since the epoch.
 std::vector<Fault> find_warnings(const Document& document, const Model& model, int64_t now_s);
 
 }  // namespace tidegate

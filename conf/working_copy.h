@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// WorkingCopy: the document in force, kept as a tree beside its Model, so that a change of one element is validated
-// with all the rest at the cost of that element.
+// WorkingCopy: the document in force, kept as a tree beside its Model. So a change of one element is validated together
+// with everything else, but at the cost of that element.
 //
 // Threads: one.
 #pragma once
@@ -17,22 +17,22 @@ namespace tidegate {
 
 class WorkingCopy {
  public:
-  // What came of one element in place of another. `model` is null when there is any fault.
+  // The result of trying an element in place of another. `model` is null if there is any fault.
   struct Tried {
     std::shared_ptr<const Model> model;
     std::vector<Fault> faults;
-    ConfigObject object;  // the element's
+    ConfigObject object;  // the object of the element
     std::unique_ptr<Document> element;
-    size_t index = 0;  // in its list
+    size_t index = 0;  // index in its list
   };
 
-  // `model` is what load_model() made of `document`.
+  // load_model() must have made `model` from `document`.
   WorkingCopy(std::unique_ptr<Document> document, std::shared_ptr<const Model> model);
 
-  // The copy itself stays as it is. Nothing when it takes more than this element: there is none of that name yet, or
-  // elements of its kind name files.
+  // Does not change the copy itself. Returns nothing if more than this element is concerned: no element has that name
+  // yet, or elements of its kind name files.
   std::optional<Tried> try_element(const std::string& kind, const std::string& name, std::unique_ptr<Document> element);
-  // What was tried is in force now.
+  // Call it when what was tried is in force.
   void keep(Tried tried);
 
  private:

@@ -21,8 +21,8 @@
 namespace tidegate {
 namespace {
 
-constexpr size_t kMaxNodes = 2'000'000;       // about 250 MB of tree at worst
-constexpr size_t kMaxAliasedNodes = 100'000;  // copies that aliases and their anchors make; stops alias bombs
+constexpr size_t kMaxNodes = 2'000'000;       // about 250 MB of tree in the worst case
+constexpr size_t kMaxAliasedNodes = 100'000;  // copies made by aliases and their anchors; stops alias bombs
 constexpr size_t kMaxAliasedBytes = size_t{16} << 20;
 
 struct Place {
@@ -32,7 +32,7 @@ struct Place {
         column(static_cast<uint32_t>(std::max(mark.column, 0)) + 1) {}
 };
 
-// Ends the reading: the tree would not be what the author meant.
+// Ends the reading, because the tree would not be what the author meant.
 struct Stop {
   Place place;
   Complaint complaint;
@@ -42,7 +42,7 @@ Stop syntax(const YAML::Mark& mark, std::string detail, std::string hint = {}) {
   return {Place(mark), {"syntax", std::move(detail), {}, std::move(hint)}};
 }
 
-// What to tell people instead of yaml-cpp's own words, by how those begin.
+// Texts that replace yaml-cpp's own messages, found by the beginning of its message.
 struct Friendlier {
   std::string_view theirs, ours, hint;
 };
@@ -76,12 +76,12 @@ bool is_core_tag(const std::string& tag) {
          tag == "tag:yaml.org,2002:seq";
 }
 
-// Builds the tree. The open maps and lists are a stack of nodes by value; a finished one moves into its parent.
+// Builds the tree. The open maps and lists are a stack of nodes by value. A finished node is moved into its parent.
 class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(FaultList& faults) : faults_(faults) {}
 
-  // The place of the last scalar when it stands in quotes, else nothing.
+  // The place of the last scalar if it is in quotes, otherwise nothing.
   const std::optional<Place>& last_quoted() const { return last_quoted_; }
 
   std::unique_ptr<DocumentNode> take() {
@@ -156,7 +156,7 @@ class TreeBuilder : public YAML::EventHandler {
                    "types follow from the keys; remove the tag");
   }
 
-  // A node with the key that waits for it.
+  // A node with the key that was read before it.
   DocumentNode node_at(const YAML::Mark& mark, DocumentNode::Kind kind) {
     if (++nodes_ > kMaxNodes) throw syntax(mark, fmt::format("the document has more than {} values", kMaxNodes));
     DocumentNode node;
@@ -221,7 +221,7 @@ class TreeBuilder : public YAML::EventHandler {
     for (const DocumentNode& child : node.children) count_copy(child, mark);
   }
 
-  // The way to `last` inside the innermost open node (or that node itself when empty).
+  // The pointer to `last` inside the innermost open node (or to that node itself if `last` is empty).
   std::string pointer_here(std::string_view last) const {
     std::string pointer;
     for (size_t i = 1; i < open_.size(); ++i) {
@@ -240,7 +240,7 @@ class TreeBuilder : public YAML::EventHandler {
                 "decimal digits without leading zeros", fmt::format("write '{}' in quotes if it is text", node.text)});
   }
 
-  // yaml-cpp and YAML readers elsewhere disagree on which of two equal keys counts: neither does.
+  // yaml-cpp and other YAML readers disagree about which of two equal keys counts. Here it is a fault.
   void refuse_duplicate_keys(const DocumentNode& map) {
     std::vector<const DocumentNode*> by_key;
     by_key.reserve(map.children.size());
@@ -277,7 +277,7 @@ class TreeBuilder : public YAML::EventHandler {
   std::unordered_map<YAML::anchor_t, DocumentNode> anchored_;
 };
 
-// Bytes that no document has: said with their place before yaml-cpp guesses an encoding from them.
+// Bytes that no document may contain are reported with their place, before yaml-cpp guesses an encoding from them.
 bool refuse_bytes(std::string_view text, FaultList& faults) {
   const size_t at = find_unreadable(text);
   if (at == std::string_view::npos) return false;
@@ -294,13 +294,13 @@ bool refuse_bytes(std::string_view text, FaultList& faults) {
   return true;
 }
 
-// yaml-cpp closes quotes that the document leaves open, together with all they swallowed. Only its last scalar can be
-// one.
+// yaml-cpp silently closes quotes that the document leaves open, and takes everything after them as text. Only its last
+// scalar can be such a quote.
 void refuse_open_quote(std::string_view text, const Place& place) {
   size_t at = 0;
   for (uint32_t line = 1; line < place.line; ++line) at = text.find('\n', at) + 1;
   at += place.column - 1;
-  while (at < text.size() && (text[at] == '&' || text[at] == '!')) {  // an anchor or a tag stands before it
+  while (at < text.size() && (text[at] == '&' || text[at] == '!')) {  // it is preceded by an anchor or a tag
     at = std::min(text.find_first_of(" \t\r\n", at), text.size());
     at = std::min(text.find_first_not_of(" \t\r\n", at), text.size());
   }
@@ -314,8 +314,8 @@ void refuse_open_quote(std::string_view text, const Place& place) {
   throw Stop{place, {"syntax", "these quotes are never closed", {}, "a closing quote is missing"}};
 }
 
-// Where brackets or quotes are never closed, the slip is at their opening, wherever the parser stumbled. `message`: its
-// own, or ours.
+// If brackets or quotes are never closed, the mistake is at their opening, wherever the parser failed. `message` is the
+// parser's or ours.
 std::optional<Stop> opening_of(std::string_view text, std::string_view message) {
   constexpr std::string_view kStumbles[] = {"illegal EOF in scalar", "end of map flow not found",
                                             "end of sequence flow not found", "illegal flow end",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// YAML text -> DocumentNode, by yaml-cpp's events. Strict where YAML is loose: see read_yaml().
+// YAML text -> DocumentNode, from yaml-cpp's events. It is strict where YAML is loose: see read_yaml().
 #pragma once
 
 #include <memory>
@@ -10,9 +10,9 @@
 
 namespace tidegate {
 
-// Null after the first syntax fault: bad bytes, bad YAML, several documents, unknown tags, nesting or size beyond
-// bounds, aliases that multiply. Duplicate keys and numbers that only look decimal (010, 0x1f) are reported too, all of
-// them, and leave a tree that may still be checked for other faults. Any bytes are safe to give.
+// Returns null after the first syntax fault: bad bytes, bad YAML, several documents, unknown tags, nesting or size
+// beyond the limits, aliases that multiply. Duplicate keys and numbers that only look decimal (010, 0x1f) are all
+// reported too, but leave a tree in which other faults can still be found. Any input bytes are safe.
 std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faults);
 
 }  // namespace tidegate

@@ -23,7 +23,7 @@ bool is_directive(std::string_view line) {
                     [](char upper, char c) { return (c >= 'a' && c <= 'z' ? c - 32 : c) == upper; });
 }
 
-// fn(line, without its end), in order, until it returns false.
+// Calls fn(line without its end) in order, until it returns false.
 template <class Fn>
 bool for_each_line(std::string_view text, Fn&& fn) {
   while (!text.empty()) {
@@ -34,7 +34,7 @@ bool for_each_line(std::string_view text, Fn&& fn) {
   return true;
 }
 
-// The next word of a directive, quoted or not; nothing at its end.
+// Takes the next word of a directive, quoted or not. Returns nothing at the end.
 std::optional<std::string_view> take_word(std::string_view& line) {
   while (!line.empty() && is_blank(line.front())) line.remove_prefix(1);
   if (line.empty() || line.front() == ';') return std::nullopt;
@@ -46,7 +46,7 @@ std::optional<std::string_view> take_word(std::string_view& line) {
   return word;
 }
 
-// A zone file must not draw what lies elsewhere on the host into an answer.
+// A zone file must not be able to put other files of the host into an answer.
 bool stays_inside(const std::string& path) {
   const std::filesystem::path normal = std::filesystem::path(path).lexically_normal();
   return !path.empty() && normal.is_relative() && *normal.begin() != "..";
@@ -100,7 +100,7 @@ class Includer {
   const IncludeReader& read_;
   std::string& error_;
   std::string out_;
-  std::vector<std::string> open_;  // the files that are being read, outermost first
+  std::vector<std::string> open_;  // the files being read, outermost first
   size_t files_ = 0;
 };
 

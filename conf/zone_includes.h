@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Zone files that include others ($INCLUDE, RFC 1035 §5.1): put into the text once, where the file is read, so that
-// what a version keeps and carries to other hosts is whole.
+// Zone files that include others ($INCLUDE, RFC 1035 §5.1). The included files are inserted into the text once, when
+// the file is read. So a version stores and carries the whole zone to other hosts.
 #pragma once
 
 #include <cstddef>
@@ -11,22 +11,22 @@
 
 namespace tidegate {
 
-// Each included file stands between these, in place of its directive:
-//   $BEGIN-INCLUDED "its path" and the origin, where the directive names one
-//   $END-INCLUDED
+// The content of each included file stands between these two lines, in place of its directive:
+//    $BEGIN-INCLUDED "its path" and the origin, if the directive names one
+//    $END-INCLUDED
 inline constexpr std::string_view kIncludeBegins = "$BEGIN-INCLUDED";
 inline constexpr std::string_view kIncludeEnds = "$END-INCLUDED";
 
-constexpr size_t kMaxZoneIncludes = 200;     // files of one zone, counted each time that they are included
-constexpr size_t kMaxZoneIncludeDepth = 10;  // files within files
+constexpr size_t kMaxZoneIncludes = 200;     // files of one zone; each inclusion counts
+constexpr size_t kMaxZoneIncludeDepth = 10;  // depth of files within files
 
-// By path relative to the document's folder; null and the reason where it cannot be read.
+// Reads a file by its path relative to the document's folder. Returns null and sets the reason if it cannot be read.
 using IncludeReader = std::function<std::shared_ptr<const std::string>(const std::string& path, std::string& error)>;
 
-// True: some line is an $INCLUDE.
+// True if some line is an $INCLUDE.
 bool has_includes(std::string_view text);
-// The text with every included file in its place; null and the reason, with file and line, where one is missing, lies
-// outside the document's folder, includes itself, or is too much.
+// Returns the text with every included file inserted. Returns null and the reason, with file and line, if a file is
+// missing, lies outside the document's folder, includes itself, or is too large.
 std::shared_ptr<const std::string> put_includes_in(const std::string& path, std::string_view text,
                                                    const IncludeReader& read, std::string& error);
 

@@ -80,8 +80,8 @@ struct HttpServerLimits {
   size_t body_bytes = 16 << 20;
   // For TCP. At the limit the connection that is idle longest makes room. If none is idle, the new one is answered 503.
   size_t connections = kHttpConnections;
-  size_t connections_per_address =
-      kHttpConnectionsPerAddress;       // part of these, for one address (IPv6: one /64); 0: no limit
+  // Part of these, for one address (IPv6: one /64); 0: no limit.
+  size_t connections_per_address = kHttpConnectionsPerAddress;
   std::vector<Cidr> trusted_addresses;  // proxies: no limit per address
   // Unix sockets have their own places, so a crowd at the TCP port does not lock the operator out.
   size_t local_connections = kHttpLocalConnections;

@@ -21,8 +21,8 @@ constexpr size_t kPageHeader = 16;  // page number 8, pad 2, flags 2, lower 2, u
 constexpr uint16_t kBranch = 0x01, kLeaf = 0x02, kOverflow = 0x04, kMeta = 0x08, kFixedLeaf = 0x20;
 constexpr size_t kNodeHeader = 8;  // low and high half of size or page number 2 + 2, flags 2, key size 2
 constexpr uint16_t kBigData = 0x01, kSubData = 0x02;
-constexpr size_t kTreeBytes =
-    48;  // pad 4, flags 2, depth 2, branch, leaf and overflow pages and entries 8 each, root 8
+// Pad 4, flags 2, depth 2, branch, leaf and overflow pages and entries 8 each, root 8.
+constexpr size_t kTreeBytes = 48;
 constexpr uint64_t kNoPage = UINT64_MAX;
 constexpr uint32_t kMagic = 0xBEEFC0DE, kVersion = 1;
 constexpr size_t kMinPage = 512, kMaxPage = 65'536;

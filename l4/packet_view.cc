@@ -110,8 +110,8 @@ DropReason skip_ip6_extensions(const uint8_t* frame, size_t end, uint8_t next, s
     if (next == kIp6Fragment) {
       const uint16_t field = load_be16(extension + 2);
       view.fragment_id = load_raw<uint32_t>(extension + 4);
-      view.first_fragment =
-          (field & 1) != 0;  // zero offset and no "more" bit: an atomic fragment, which is a whole packet (RFC 6946)
+      // Zero offset and no "more" bit: an atomic fragment, which is a whole packet (RFC 6946).
+      view.first_fragment = (field & 1) != 0;
       if ((field & 0xfff8) != 0) {
         later_fragment = true;
         view.first_fragment = false;

@@ -28,8 +28,8 @@ struct PortQueue {
   uint16_t device = 0;  // DPDK port id
   uint16_t queue = 0;
   rte_mempool* buffers = nullptr;
-  std::vector<int>
-      wake_fds;  // become readable when a frame comes; empty if the driver has none. Borrowed from the driver.
+  // Become readable when a frame comes; empty if the driver has none. Borrowed from the driver.
+  std::vector<int> wake_fds;
 };
 
 // What the device counted since the process began, over every time that it was open.
