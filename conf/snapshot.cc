@@ -13,20 +13,20 @@ const Record* find(const std::map<std::string, Record>& records, const std::stri
 }
 
 // Combines what several records say about one backend: the worst state counts, and every reason is kept.
-void weigh(BackendStatus& status, BackendState state, const std::string& why) {
+void combine(BackendStatus& status, BackendState state, const std::string& why) {
   status.state = std::max(status.state, state);
   if (why.empty()) return;
   if (!status.why.empty()) status.why += "; ";
   status.why += why;
 }
 
-void weigh_override(BackendStatus& status, const Override& record, const char* whose) {
+void apply_override(BackendStatus& status, const Override& record, const char* whose) {
   const bool down = record.state == OverrideState::down;
   std::string why = std::string(whose) + (down ? "taken down" : "drained");
   if (!record.by.empty()) why += " by " + record.by;
   if (!record.note.empty()) why += ": " + record.note;
   status.admin = true;
-  weigh(status, down ? BackendState::down : BackendState::draining, why);
+  combine(status, down ? BackendState::down : BackendState::draining, why);
 }
 
 // What is known about the pool as a whole, apart from its single backends.
@@ -47,30 +47,32 @@ PoolRecords gather(const Snapshot& snapshot, const Pool& pool) {
   return out;
 }
 
-BackendStatus judge(const LiveState& live_state, const Pool& pool, const PoolRecords& of_pool, const Backend& backend) {
+BackendStatus backend_status(const LiveState& live_state, const Pool& pool, const PoolRecords& of_pool,
+                             const Backend& backend) {
   BackendStatus status;
   const std::string key = backend_key(pool.name, backend.name);
   if (of_pool.probed) {
     if (const HealthVerdict* verdict = find(live_state.health, key)) {
-      if (!verdict->up) weigh(status, BackendState::down, "probe: " + verdict->reason);
+      if (!verdict->up) combine(status, BackendState::down, "probe: " + verdict->reason);
     } else {
       const bool trusted = !of_pool.any_verdict && pool.all_down == AllDown::open;
-      weigh(status, trusted ? BackendState::up : BackendState::down, "no verdict yet");
+      combine(status, trusted ? BackendState::up : BackendState::down, "no verdict yet");
     }
   }
-  if (const Override* record = find(live_state.overrides, key)) weigh_override(status, *record, "");
-  if (of_pool.admin != nullptr) weigh_override(status, *of_pool.admin, "pool ");
-  if (backend.weight == 0) weigh(status, BackendState::draining, "weight 0");
+  if (const Override* record = find(live_state.overrides, key)) apply_override(status, *record, "");
+  if (of_pool.admin != nullptr) apply_override(status, *of_pool.admin, "pool ");
+  if (backend.weight == 0) combine(status, BackendState::draining, "weight 0");
   return status;
 }
 
-PoolStatus judge_pool(const Snapshot& snapshot, const Pool& pool) {
+PoolStatus pool_status(const Snapshot& snapshot, const Pool& pool) {
   PoolStatus out;
   const PoolRecords of_pool = gather(snapshot, pool);
   uint64_t weight = 0, weight_up = 0;
   bool any_left = false;
   for (const Backend& backend : pool.backends) {
-    const BackendStatus& status = out.backends.emplace_back(judge(*snapshot.live_state, pool, of_pool, backend));
+    const BackendStatus& status =
+        out.backends.emplace_back(backend_status(*snapshot.live_state, pool, of_pool, backend));
     weight += backend.weight;
     if (status.state == BackendState::up) weight_up += backend.weight;
     if (!status.admin && backend.weight > 0) any_left = true;
@@ -109,7 +111,7 @@ std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string vers
   out->version_digest = std::move(version_digest);
   out->model = std::move(model);
   out->live_state = std::move(live_state);
-  for (const Pool& pool : out->model->pools) out->pools.push_back(judge_pool(*out, pool));
+  for (const Pool& pool : out->model->pools) out->pools.push_back(pool_status(*out, pool));
   for (const Site& site : out->model->sites) {
     out->site_drained.push_back(find(out->live_state->overrides, site_key(site.name)) != nullptr);
   }

@@ -51,8 +51,8 @@ struct Purge {
   bool soft = false;   // marks as stale instead of removing
   uint64_t at_ns = 0;  // realtime
   std::string by;
-  // Only for kind all, and only from a follower: the log is another one than before, or it went back. Its sequence
-  // counts from now on, even if it is lower.
+  // Set only for kind `all` and only by a follower: the purge log was replaced, or set back. From now on the new log's
+  // sequence counts, even if it is lower.
   bool anew = false;
 };
 

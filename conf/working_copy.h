@@ -29,8 +29,8 @@ class WorkingCopy {
   // load_model() must have made `model` from `document`.
   WorkingCopy(std::unique_ptr<Document> document, std::shared_ptr<const Model> model);
 
-  // Does not change the copy itself. Returns nothing if more than this element is concerned: no element has that name
-  // yet, or elements of its kind name files.
+  // Does not change the copy itself. Returns nothing if a single element is not enough: no element has that name yet,
+  // or elements of this kind refer to files.
   std::optional<Tried> try_element(const std::string& kind, const std::string& name, std::unique_ptr<Document> element);
   // Call it when what was tried is in force.
   void keep(Tried tried);

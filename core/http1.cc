@@ -22,7 +22,7 @@ constexpr Outcome refuse(Fault fault) { return {Status::error, fault}; }
 
 // The framing and connection fields found while the field lines were read. They are checked together after the last
 // one.
-struct Met {
+struct SeenFields {
   const Field* host = nullptr;
   bool has_length = false;
   bool has_coding = false;
@@ -58,22 +58,22 @@ class HeadParser {
   Outcome field_lines();
   Outcome field_name(Field& field);
   Outcome field_value(Field& field);
-  Fault meet(const Field& field);
-  Fault meet_connection(std::string_view value);
-  Fault meet_content_length(std::string_view value);
-  Fault meet_transfer_encoding(std::string_view value);
+  Fault note(const Field& field);
+  Fault note_connection(std::string_view value);
+  Fault note_content_length(std::string_view value);
+  Fault note_transfer_encoding(std::string_view value);
   Fault split_target();
   Fault split_absolute_target();
-  Fault judge_host();
-  Fault judge_framing();
-  void judge_connection();
+  Fault check_host();
+  Fault check_framing();
+  void decide_connection();
 
   const char* const begin_;
   const char* at_;
   const char* const end_;
   const Limits& limits_;
   Head& head_;
-  Met met_;
+  SeenFields seen_;
 };
 
 std::string_view between(const char* from, const char* to) { return {from, static_cast<size_t>(to - from)}; }
@@ -169,7 +169,7 @@ Outcome HeadParser::field_lines() {
     Field& field = head_.fields[head_.field_count];
     if (const Outcome read = field_name(field); read.status != Status::complete) return read;
     if (const Outcome read = field_value(field); read.status != Status::complete) return read;
-    if (const Fault fault = meet(field); fault != Fault::none) return refuse(fault);
+    if (const Fault fault = note(field); fault != Fault::none) return refuse(fault);
     ++head_.field_count;
   }
 }
@@ -197,30 +197,30 @@ Outcome HeadParser::field_value(Field& field) {
   return line_end(Fault::bad_field_value);
 }
 
-Fault HeadParser::meet(const Field& field) {
+Fault HeadParser::note(const Field& field) {
   switch (field.name.size()) {
     case 4:
       if (!equals_ignore_case(field.name, "host")) break;
-      if (met_.host != nullptr) return Fault::duplicate_host;
-      met_.host = &field;
+      if (seen_.host != nullptr) return Fault::duplicate_host;
+      seen_.host = &field;
       break;
     case 6:
       // RFC 9110 §10.1.1
       if (!equals_ignore_case(field.name, "expect")) break;
       if (!equals_ignore_case(field.value, "100-continue")) return Fault::unsupported_expectation;
-      met_.expect_continue = true;
+      seen_.expect_continue = true;
       break;
     case 7:
-      if (equals_ignore_case(field.name, "upgrade")) met_.upgrade_field = true;
+      if (equals_ignore_case(field.name, "upgrade")) seen_.upgrade_field = true;
       break;
     case 10:
-      if (equals_ignore_case(field.name, "connection")) return meet_connection(field.value);
+      if (equals_ignore_case(field.name, "connection")) return note_connection(field.value);
       break;
     case 14:
-      if (equals_ignore_case(field.name, "content-length")) return meet_content_length(field.value);
+      if (equals_ignore_case(field.name, "content-length")) return note_content_length(field.value);
       break;
     case 17:
-      if (equals_ignore_case(field.name, "transfer-encoding")) return meet_transfer_encoding(field.value);
+      if (equals_ignore_case(field.name, "transfer-encoding")) return note_transfer_encoding(field.value);
       break;
     default:
       break;
@@ -229,20 +229,20 @@ Fault HeadParser::meet(const Field& field) {
 }
 
 // Connection = #connection-option, each a token (RFC 9110 §7.6.1).
-Fault HeadParser::meet_connection(std::string_view value) {
+Fault HeadParser::note_connection(std::string_view value) {
   bool all_tokens = true;
   for_each_element(value, [&](std::string_view option) {
     all_tokens = all_tokens && is_token(option);
-    if (equals_ignore_case(option, "close")) met_.close = true;
-    if (equals_ignore_case(option, "keep-alive")) met_.keep_alive = true;
-    if (equals_ignore_case(option, "upgrade")) met_.upgrade_option = true;
+    if (equals_ignore_case(option, "close")) seen_.close = true;
+    if (equals_ignore_case(option, "keep-alive")) seen_.keep_alive = true;
+    if (equals_ignore_case(option, "upgrade")) seen_.upgrade_option = true;
   });
   return all_tokens ? Fault::none : Fault::bad_field_value;
 }
 
 // 1*DIGIT, once. RFC 9110 §8.6 allows a recipient to take "5, 5" as 5, or to refuse it; we refuse it.
-Fault HeadParser::meet_content_length(std::string_view value) {
-  if (met_.has_length || value.empty()) return Fault::bad_content_length;
+Fault HeadParser::note_content_length(std::string_view value) {
+  if (seen_.has_length || value.empty()) return Fault::bad_content_length;
   uint64_t length = 0;
   for (const char c : value) {
     if (c < '0' || c > '9') return Fault::bad_content_length;
@@ -250,16 +250,16 @@ Fault HeadParser::meet_content_length(std::string_view value) {
     if (length > (kMaxContentLength - digit) / 10) return Fault::bad_content_length;
     length = length * 10 + digit;
   }
-  met_.has_length = true;
+  seen_.has_length = true;
   head_.content_length = length;
   return Fault::none;
 }
 
 // RFC 9112 §6.1: an unknown coding before a final chunked is answered 501. §6.3: anything else that does not end in
 // chunked cannot be framed.
-Fault HeadParser::meet_transfer_encoding(std::string_view value) {
-  if (met_.has_coding) return Fault::bad_transfer_encoding;
-  met_.has_coding = true;
+Fault HeadParser::note_transfer_encoding(std::string_view value) {
+  if (seen_.has_coding) return Fault::bad_transfer_encoding;
+  seen_.has_coding = true;
   if (equals_ignore_case(value, "chunked")) return Fault::none;
   std::string_view last;
   size_t codings = 0, chunked = 0;
@@ -311,9 +311,9 @@ Fault HeadParser::split_absolute_target() {
 
 // RFC 9112 §3.2: HTTP/1.1 needs exactly one valid Host. If the target has an authority too, RFC 9112 §3.2.2 lets the
 // target win. A recipient behind us might not do so, so both must be equal.
-Fault HeadParser::judge_host() {
-  if (met_.host == nullptr) return head_.minor_version == 0 ? Fault::none : Fault::missing_host;
-  const std::string_view host = met_.host->value;
+Fault HeadParser::check_host() {
+  if (seen_.host == nullptr) return head_.minor_version == 0 ? Fault::none : Fault::missing_host;
+  const std::string_view host = seen_.host->value;
   if (!is_authority(host, false)) return Fault::bad_host;
   if (!head_.authority.empty() && !equals_ignore_case(head_.authority, host)) return Fault::bad_host;
   head_.authority = host;
@@ -321,18 +321,18 @@ Fault HeadParser::judge_host() {
 }
 
 // RFC 9112 §6.3: the rules that requests and responses share.
-Fault HeadParser::judge_framing() {
-  if (met_.has_coding && met_.has_length) return Fault::both_length_and_chunked;
-  if (met_.has_coding && head_.minor_version == 0) return Fault::bad_transfer_encoding;  // §6.1
-  if (met_.has_coding) head_.framing = Framing::chunked;
-  if (met_.has_length) head_.framing = Framing::length;
+Fault HeadParser::check_framing() {
+  if (seen_.has_coding && seen_.has_length) return Fault::both_length_and_chunked;
+  if (seen_.has_coding && head_.minor_version == 0) return Fault::bad_transfer_encoding;  // §6.1
+  if (seen_.has_coding) head_.framing = Framing::chunked;
+  if (seen_.has_length) head_.framing = Framing::length;
   return Fault::none;
 }
 
 // RFC 9112 §9.3, in the RFC's order.
-void HeadParser::judge_connection() {
-  head_.keep_alive = !met_.close && (head_.minor_version >= 1 || met_.keep_alive);
-  head_.upgrade = met_.upgrade_option && met_.upgrade_field;
+void HeadParser::decide_connection() {
+  head_.keep_alive = !seen_.close && (head_.minor_version >= 1 || seen_.keep_alive);
+  head_.upgrade = seen_.upgrade_option && seen_.upgrade_field;
 }
 
 Outcome HeadParser::request() {
@@ -340,19 +340,19 @@ Outcome HeadParser::request() {
   if (const Outcome read = request_line(); read.status != Status::complete) return read;
   if (const Fault fault = split_target(); fault != Fault::none) return refuse(fault);
   if (const Outcome read = field_lines(); read.status != Status::complete) return read;
-  if (const Fault fault = judge_host(); fault != Fault::none) return refuse(fault);
-  if (const Fault fault = judge_framing(); fault != Fault::none) return refuse(fault);
-  judge_connection();
+  if (const Fault fault = check_host(); fault != Fault::none) return refuse(fault);
+  if (const Fault fault = check_framing(); fault != Fault::none) return refuse(fault);
+  decide_connection();
   // RFC 9110 §10.1.1: ignored from an HTTP/1.0 client, and if no content follows.
-  head_.expect_continue = met_.expect_continue && head_.minor_version >= 1 && head_.framing != Framing::none;
+  head_.expect_continue = seen_.expect_continue && head_.minor_version >= 1 && head_.framing != Framing::none;
   return kMoved;
 }
 
 Outcome HeadParser::response(bool to_head) {
   if (const Outcome read = status_line(); read.status != Status::complete) return read;
   if (const Outcome read = field_lines(); read.status != Status::complete) return read;
-  if (const Fault fault = judge_framing(); fault != Fault::none) return refuse(fault);
-  judge_connection();
+  if (const Fault fault = check_framing(); fault != Fault::none) return refuse(fault);
+  decide_connection();
   // RFC 9112 §6.3: rule 1 (these have no body) and rule 8 (the body ends when the connection closes).
   const bool bodiless = to_head || head_.status < 200 || head_.status == 204 || head_.status == 304;
   if (bodiless) {

@@ -33,7 +33,7 @@ struct CertificateInfo {
 Result<CertificateInfo> inspect_identity(const TlsIdentity& identity);
 
 // Keys for stateless session resumption (RFC 5077), equal on every host of a site. They are derived from the site's
-// secret for each time window. So one proxy resumes another's sessions, and nobody copies key files.
+// secret for each time window. So one proxy resumes another's sessions, and no key files need to be copied.
 class TicketKeys {
  public:
   static constexpr int64_t kWindowS = 12 * 3600;  // a key issues tickets for one window and is accepted for one more

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ConflictBoard: the stations that claim addresses of ours. Workers report them; the control thread logs them. A worker
-// that finds the board busy or full does not report the conflict, but it is still counted.
+// ConflictBoard: the stations that claim addresses of ours. Workers report them, and the control thread logs them. If
+// the board is busy or full, a worker does not report the conflict, but still counts it.
 #pragma once
 
 #include <algorithm>

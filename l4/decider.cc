@@ -91,8 +91,7 @@ std::optional<FlowEntry> Decider::flow(uint64_t hash, uint32_t now_ms) {
 }
 
 void Decider::tick(uint32_t now_ms, FrameSink& sink) {
-  // Membership reports go first: whoever waits for them sends solicitations that do not arrive until the reports are
-  // out.
+  // Membership reports go first. Until they are out, solicitations for our addresses may not reach us.
   if (config_.announces) counters_.mld_reports.add(groups_.tick(now_ms, sink));
   const size_t announced = announcer_.tick(now_ms, Neighbours::kMaxFramesPerTick, sink);
   neighbours_.tick(now_ms, Neighbours::kMaxFramesPerTick - announced, sink);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlowBatch: computes the flow hashes of a burst, eight at a time. They equal FlowHasher::tuple bit for bit. So a flow
-// that one of them pinned, picked or explained is found by the other, on every machine.
+// FlowBatch: computes the flow hashes of a burst, eight at a time. They equal FlowHasher::tuple bit for bit. So what
+// one of them pins, picks or explains, the other finds again, on every machine.
 //
 // Tuples are stored in columns, word by word. So one vector register holds the same word of four tuples, and two such
 // registers hide each other's latency. The tuples are hashed only after all have been added: words that were just

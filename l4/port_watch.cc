@@ -26,7 +26,7 @@ bool PortWatch::check() {
 }
 
 // Returns what is wrong with the port. Sets `reopen` if opening it again may help.
-std::string PortWatch::judge(const Port& port, PortState& state, bool& reopen) const {
+std::string PortWatch::find_problem(const Port& port, PortState& state, bool& reopen) const {
   state.link = state.program = true;
   if (!port.is_kernel_interface()) {
     state.link = port.has_carrier();
@@ -51,7 +51,7 @@ bool PortWatch::check_port(size_t index) {
   Port& port = ports_[index];
   PortState& state = states_[index];
   bool reopen = false;
-  std::string problem = judge(port, state, reopen);
+  std::string problem = find_problem(port, state, reopen);
   if (reopen && monotonic_ns() < state.next_try_ns) {
     problem = state.problem;
     reopen = false;
@@ -61,7 +61,7 @@ bool PortWatch::check_port(size_t index) {
     state.next_try_ns = monotonic_ns() + state.wait_ns;
     if (problem.empty()) {
       ++state.reopened;
-      problem = judge(port, state, reopen);
+      problem = find_problem(port, state, reopen);
       log_info("port {}: opened again, driver {}, MAC {}", port.device(), port.driver(),
                port.identity().mac.to_string());
     }

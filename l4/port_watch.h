@@ -34,7 +34,7 @@ class PortWatch {
 
  private:
   bool check_port(size_t index);
-  std::string judge(const Port& port, PortState& state, bool& reopen) const;
+  std::string find_problem(const Port& port, PortState& state, bool& reopen) const;
   std::string open_again(size_t index);
 
   std::vector<Port>& ports_;

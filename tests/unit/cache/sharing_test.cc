@@ -50,7 +50,8 @@ class Sharing : public CacheFixture {
     for (size_t i = 0; i < count; ++i) out.push_back(ask(request, at_ms));
     return out;
   }
-  // How many requests of a herd lead, were released to fetch alone, are served, and still wait, once the loop is idle.
+  // The state of a herd's requests once the loop is idle: how many lead, were released to fetch alone, are served, or
+  // still wait.
   struct Count {
     size_t leading = 0, alone = 0, served = 0, waiting = 0;
     friend bool operator==(const Count&, const Count&) = default;

@@ -34,7 +34,7 @@ TEST(UncacheableKeys, AKeyThatWasForgottenAndRememberedAgainIsAsYoungAsItsLastTi
   EXPECT_TRUE(keys.contains(named(2), {}, 1));
 }
 
-// Keeps everything that was ever told and searches from the end.
+// Keeps everything that it was told, and searches from the end.
 class Twin {
  public:
   void refused(uint64_t place, Scope scope, uint64_t now_ms) { told_.push_back({place, false, scope, now_ms}); }

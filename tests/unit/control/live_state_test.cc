@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// LiveState: drain and undrain, and what health says of them.
+// LiveState: drain and undrain, and what /v1/health says about them.
 
 #include "tests/unit/control/host.h"
 

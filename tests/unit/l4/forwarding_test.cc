@@ -19,7 +19,7 @@ using namespace testing;
 
 const FlowHasher kHasher{kFlowKey};
 
-// The backend picked for the TCP flow number `flow` from 192.0.2.0 on.
+// The backend picked for TCP flow number `flow`. The clients are 192.0.2.0 and the addresses after it.
 BackendId pick(const ForwardingTables& tables, uint32_t flow) {
   const FlowTuple tuple{4,
                         kProtocolTcp,
