@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// There are three steps: apportion decides how many slots each member gets. order_turns decides the order in which
-// members take turns. fill does what the paper says: at its turn a member takes the first free slot of its own
-// permutation of the table.
+// There are three steps:
+//  1. apportion() decides how many slots each member gets.
+//  2. order_turns() decides the order in which members take turns.
+//  3. fill() does what the paper says: at its turn a member takes the first free slot of its own permutation.
 //
 // The paper turns weights into "relative frequencies of turns" and leaves the rest open. Here the k-th turn of a member
 // comes at time k * W / w, in units of turns (W: sum of weights); ties go by rank. Equal weights give exactly the

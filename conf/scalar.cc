@@ -23,7 +23,7 @@ constexpr Unit kDurations[] = {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'6
 constexpr Unit kSizes[] = {{"B", 1}, {"KB", 1ULL << 10}, {"MB", 1ULL << 20}, {"GB", 1ULL << 30}, {"TB", 1ULL << 40}};
 
 constexpr size_t kMaxName = 63;
-constexpr size_t kMaxFilePath = 497;  // the path is the name of an object, and the state allows no longer name
+constexpr size_t kMaxFilePath = 497;  // the path names an object of the version; the state limits such names
 
 Decoded refuse(std::string code, const Field& field, const DocumentNode& node, std::string hint = {}) {
   return {std::nullopt,

@@ -32,7 +32,7 @@ void check_zone_file(Checks& checks, size_t z) {
 void check_steer_is_in_a_zone(Checks& checks, size_t s) {
   const Model& model = checks.model();
   const std::string& name = model.steers[s].name;
-  // The author may have meant a zone whose name is faulty.
+  // If the name of a zone is faulty, the author may have meant that zone.
   const bool all_known =
       std::all_of(model.zones.begin(), model.zones.end(), [](const Zone& zone) { return !zone.name.empty(); });
   const bool held =

@@ -75,7 +75,7 @@ struct Head {
 
   const Field* begin() const { return fields.data(); }
   const Field* end() const { return fields.data() + field_count; }
-  // The first field of that name, compared without case. `name` must be in lower case.
+  // The first field of that name; its case does not matter. `lower_name` must be in lower case.
   const Field* find(std::string_view lower_name) const;
 };
 

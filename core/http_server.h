@@ -43,7 +43,7 @@ struct HttpResponse {
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
 
-  std::string_view header(std::string_view name) const;  // the first value, or empty; compares without case
+  std::string_view header(std::string_view name) const;  // the first value, or empty; case does not matter
 
   static HttpResponse text(int status, std::string body, std::string content_type = "text/plain; charset=utf-8");
   static HttpResponse json(int status, std::string body) { return text(status, std::move(body), "application/json"); }

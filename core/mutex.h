@@ -25,7 +25,7 @@
 #define TIDEGATE_TRY_ACQUIRE(...) TIDEGATE_THREAD_ANNOTATION(try_acquire_capability(__VA_ARGS__))
 #define TIDEGATE_RELEASE(...) TIDEGATE_THREAD_ANNOTATION(release_capability(__VA_ARGS__))
 #define TIDEGATE_RETURN_CAPABILITY(mutex) TIDEGATE_THREAD_ANNOTATION(lock_returned(mutex))
-// For a function whose locking clang cannot follow. Say why beside it.
+// For a function whose locking clang cannot follow. Say why in a comment.
 #define TIDEGATE_NO_THREAD_CHECK TIDEGATE_THREAD_ANNOTATION(no_thread_safety_analysis)
 
 namespace tidegate {
@@ -40,7 +40,7 @@ class TIDEGATE_CAPABILITY("mutex") Mutex {
   std::mutex mutex_;
 };
 
-// Holds a Mutex until its end of life. It may be let go and taken again in between, as std::unique_lock may.
+// Holds a Mutex until it is destroyed. It may be unlocked and locked again in between, like a std::unique_lock.
 class TIDEGATE_SCOPED_CAPABILITY MutexLock {
  public:
   explicit MutexLock(Mutex& mutex) TIDEGATE_ACQUIRE(mutex) : mutex_(mutex) { mutex_.lock(); }
@@ -64,7 +64,7 @@ class TIDEGATE_SCOPED_CAPABILITY MutexLock {
   bool held_ = true;
 };
 
-// A std::condition_variable for Mutex. The caller holds the lock, as std::condition_variable_any wants it.
+// A std::condition_variable for Mutex. The caller must hold the lock, as for any std::condition_variable_any.
 using MutexCondition = std::condition_variable_any;
 
 }  // namespace tidegate

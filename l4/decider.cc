@@ -236,7 +236,7 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
   }
 }
 
-// Packets of one service come in sequence, so the last answer is tried first.
+// Packets of one service often follow each other, so the last answer is tried first.
 [[gnu::always_inline]] inline const ServiceEntry* Decider::find_service(const ForwardingTables& tables,
                                                                         const FlowTuple& tuple) {
   const AddressWords& vip = tuple.vip;

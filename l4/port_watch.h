@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PortWatch: keeps checking that each port still works. By rtnetlink it finds, at once or within a second, a link that
-// is down, an interface that is gone or was made anew, and an XDP program that somebody removed. It takes the port out
+// PortWatch: keeps checking that each port still works. rtnetlink tells it, at once or within a second, that a link is
+// down, that an interface is gone or was made anew, or that somebody removed an XDP program. Then it takes the port out
 // of the decisions, opens its device again if that helps, and logs all of it. Control thread.
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain: the planes are asked in the order in which a client meets them. Each is asked where the one before has sent
-// the client.
+// Explain: the planes are asked in the order in which a client meets them. The answer of one decides where the next is
+// asked.
 
 #include "control/explain.h"
 

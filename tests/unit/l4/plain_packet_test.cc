@@ -19,8 +19,8 @@ uint64_t our_mac_word() {
   return mac_word(frame.data());
 }
 
-// Reads a copy on a buffer of exactly its size, so that the sanitizer sees a read of one byte too many. What is_plain
-// takes must be read alike by parse_frame and has_martian_source.
+// Reads a copy on a buffer of exactly its size, so that the sanitizer sees a read of one byte too many. If the frame is
+// taken, parse_frame and has_martian_source must give the same result.
 bool is_plain(const Bytes& frame) {
   const std::unique_ptr<uint8_t[]> exact(new uint8_t[frame.size()]);
   std::copy(frame.begin(), frame.end(), exact.get());
@@ -93,7 +93,7 @@ TEST(PlainPacket, LeavesTheRestToParseFrame) {
   }
 }
 
-// However a header is changed, parse_frame must read every frame that is taken in the same way.
+// However a header is changed: for a frame that if_plain takes, parse_frame must give the same result.
 TEST(PlainPacket, AgreesWithParseFrameOnMangledFrames) {
   std::mt19937_64 random(1);
   const std::vector<Bytes> frames = plain_frames();
