@@ -126,7 +126,7 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
   bool minor_0_ = false;    // the request was HTTP/1.0
   bool close_when_sent_ = false;
   bool linger_when_sent_ = false;
-  bool read_wants_write_ = false;  // a TLS handshake may need this
+  bool read_wants_write_ = false;  // a TLS handshake may have to write before it can read
   bool write_wants_read_ = false;
   uint32_t interest_ = 0;
   TurnCount turn_requests_;

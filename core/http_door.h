@@ -30,7 +30,7 @@ class HttpDoor {
     size_t connections = 0;
     size_t per_address = 0;     // part of `connections`: limit of one address; TCP only
     size_t for_owner = 0;       // part of `connections`: for root and the process's own user; unix sockets only
-    size_t streams = 0;         // answers of unknown length at the same time
+    size_t streams = 0;         // how many answers of unknown length may run at once
     std::vector<Cidr> trusted;  // addresses that are not limited
   };
   struct Newcomer {
