@@ -358,7 +358,7 @@ Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t
     const std::string pool_name = fmt::format("rx{}_{}", device, queue);
     rte_mempool* pool = rte_pktmbuf_pool_create(pool_name.c_str(), buffers_per_queue_ + frames_kept, kBufferCache, 0,
                                                 static_cast<uint16_t>(buffer_bytes_), node);
-    if (pool == nullptr) return fail(fmt::format("packet buffers: {}; raise memory_mb", error_text(0)));
+    if (pool == nullptr) return fail(fmt::format("packet buffers: {}; raise l4.memory", error_text(0)));
     buffers_.push_back(pool);
     int status = rte_eth_rx_queue_setup(device, queue, rx_descriptors, static_cast<unsigned>(node), nullptr, pool);
     if (status == 0)
