@@ -5,8 +5,8 @@
 #include "conf/plane.h"
 #include "core/crypto.h"
 #include "core/metrics.h"
-#include "dns/explain.h"
-#include "dns/server.h"
+#include "dns/query/explain.h"
+#include "dns/server/server.h"
 
 namespace {
 

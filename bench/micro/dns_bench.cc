@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/crypto.h"
-#include "dns/query.h"
+#include "dns/query/query.h"
 
 namespace tidegate::dns {
 namespace {

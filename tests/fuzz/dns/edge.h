@@ -6,7 +6,7 @@
 #include <string>
 
 #include "conf/snapshot.h"
-#include "dns/tables.h"
+#include "dns/query/tables.h"
 
 namespace tidegate::dns::fuzz {
 

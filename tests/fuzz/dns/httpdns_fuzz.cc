@@ -7,10 +7,10 @@
 
 #include "core/aes.h"
 #include "core/crypto.h"
-#include "dns/doh.h"
-#include "dns/http_front.h"
-#include "dns/httpdns.h"
-#include "dns/httpdns_v2.h"
+#include "dns/httpdns/alibaba_v1.h"
+#include "dns/httpdns/alibaba_v2.h"
+#include "dns/server/doh.h"
+#include "dns/server/http_front.h"
 #include "tests/fuzz/dns/edge.h"
 
 using namespace tidegate;

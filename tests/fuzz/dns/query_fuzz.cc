@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "dns/query.h"
+#include "dns/query/query.h"
 #include "tests/fuzz/dns/edge.h"
 
 using namespace tidegate;

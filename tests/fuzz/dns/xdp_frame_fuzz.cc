@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <vector>
 
-#include "dns/query.h"
-#include "dns/xdp_frame.h"
+#include "dns/query/query.h"
+#include "dns/xdp/frame.h"
 #include "tests/fuzz/dns/edge.h"
 
 using namespace tidegate;

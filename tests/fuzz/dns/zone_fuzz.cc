@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "conf/zone_includes.h"
-#include "dns/zone.h"
+#include "dns/zone/zone.h"
 
 using namespace tidegate::dns;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dns/geo.h"
+#include "dns/steer/geo.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 #include <fstream>
 #include <random>
 
-#include "dns/prefix_map.h"
+#include "dns/steer/prefix_map.h"
 
 namespace tidegate::dns::test {
 namespace {

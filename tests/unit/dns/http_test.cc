@@ -7,11 +7,11 @@
 
 #include "core/aes.h"
 #include "core/crypto.h"
-#include "dns/doh.h"
-#include "dns/flat_json.h"
-#include "dns/http_front.h"
-#include "dns/httpdns.h"
-#include "dns/httpdns_v2.h"
+#include "dns/httpdns/alibaba_v1.h"
+#include "dns/httpdns/alibaba_v2.h"
+#include "dns/httpdns/flat_json.h"
+#include "dns/server/doh.h"
+#include "dns/server/http_front.h"
 #include "tests/unit/dns/support.h"
 
 namespace tidegate::dns::test {

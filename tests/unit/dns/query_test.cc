@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dns/query.h"
+#include "dns/query/query.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "dns/cookie.h"
+#include "dns/wire/cookie.h"
 #include "tests/unit/dns/support.h"
 
 namespace tidegate::dns::test {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dns/server.h"
+#include "dns/server/server.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

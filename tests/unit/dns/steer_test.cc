@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dns/steer.h"
+#include "dns/steer/steer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "dns/explain.h"
+#include "dns/query/explain.h"
 #include "tests/unit/dns/support.h"
 
 namespace tidegate::dns::test {

@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "core/crypto.h"
-#include "dns/request.h"
+#include "dns/wire/request.h"
 
 namespace tidegate::dns::test {
 namespace {

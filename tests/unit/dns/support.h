@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "conf/snapshot.h"
-#include "dns/query.h"
-#include "dns/tables.h"
+#include "dns/query/query.h"
+#include "dns/query/tables.h"
 
 #include <ldns/ldns.h>  // last, because it defines macros for bool and false
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dns/xdp_frame.h"
+#include "dns/xdp/frame.h"
 
 #include <gtest/gtest.h>
 

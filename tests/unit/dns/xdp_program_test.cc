@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program, which the kernel itself runs over single frames. Without the right to load programs these tests are
 // skipped.
-#include "dns/xdp_program.h"
+#include "dns/xdp/program.h"
 
 #include <bpf/bpf.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "dns/xdp_interface.h"
+#include "dns/xdp/interface.h"
 #include "tests/unit/dns/frames.h"
 #include "tests/unit/dns/support.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The circulation of frames. The test stands in for the kernel at the other ends of the four rings.
-#include "dns/xdp_rings.h"
+#include "dns/xdp/rings.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dns/zone.h"
+#include "dns/zone/zone.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

@@ -25,6 +25,18 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"l4", {"core", "conf"}},
 };
 
+// Folders of a room that has them, and which other folders of the room each may include. The files beside the folders
+// may be included by all.
+const std::map<std::string, std::set<std::string>> kFolderMayInclude = {
+    {"dns/wire", {}},
+    {"dns/zone", {"dns/wire"}},
+    {"dns/steer", {"dns/wire"}},
+    {"dns/query", {"dns/wire", "dns/zone", "dns/steer"}},
+    {"dns/httpdns", {"dns/wire", "dns/zone", "dns/steer", "dns/query"}},
+    {"dns/xdp", {"dns/wire", "dns/zone", "dns/steer", "dns/query"}},
+    {"dns/server", {"dns/wire", "dns/zone", "dns/steer", "dns/query", "dns/httpdns", "dns/xdp"}},
+};
+
 struct Include {
   std::string line;    // "conf/plane.cc:12"
   std::string file;    // "conf/plane.cc"
@@ -74,6 +86,31 @@ TEST(Rooms, IncludeOnlyWhatStandsBelowThem) {
     const std::string from = room_of(include.file), to = room_of(include.target);
     EXPECT_TRUE(from == to || kMayInclude.at(from).count(to) == 1)
         << include.line << " includes " << include.target << ": " << from << " may not know of " << to;
+  }
+}
+
+// "dns/wire" of "dns/wire/edns.h"; the room alone for a file beside the folders.
+std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+TEST(Rooms, HaveFoldersThatIncludeInOneDirection) {
+  std::set<std::string> seen;
+  for (const Include& include : includes_of_rooms(kRoot)) {
+    const std::string from = folder_of(include.file), to = folder_of(include.target);
+    if (room_of(from) != room_of(to) || from == to) continue;
+    if (to == room_of(to)) {  // a file beside the folders: it belongs to no layer, so it includes none
+      if (kFolderMayInclude.count(from) == 1) seen.insert(include.target);
+      continue;
+    }
+    const auto known = kFolderMayInclude.find(from);
+    if (known == kFolderMayInclude.end()) continue;
+    EXPECT_EQ(known->second.count(to), 1U) << include.line << " includes " << include.target;
+  }
+  EXPECT_EQ(seen.count("dns/limits.h"), 1U) << "found too little to judge";
+  for (const Include& include : includes_of_rooms(kRoot)) {
+    if (seen.count(include.file) == 1) {
+      EXPECT_EQ(kFolderMayInclude.count(folder_of(include.target)), 0U)
+          << include.line << " includes " << include.target;
+    }
   }
 }
 

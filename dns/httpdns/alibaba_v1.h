@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTPDNS in the first form of Alibaba's public SDKs: GET /{account}/d and resolve, signed as sign_d and sign_resolve;
+// and the signature of /{account}/ss (service.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/http_server.h"
+#include "dns/httpdns/errors.h"
+#include "dns/query/query.h"
+
+namespace tidegate::dns {
+
+struct HttpDnsCall {
+  std::string_view account;
+  bool is_signed = false;
+  bool batch = false;
+  bool service = false;  // ss: not a name, but where to ask
+};
+
+// "/{account}/{interface}"; nothing for any other path. Borrows it.
+std::optional<HttpDnsCall> parse_httpdns_path(std::string_view path);
+
+// The signature of `host` (decoded, for a batch the whole list; of ss the nonce) until `expiry_s`, as text (epoch
+// seconds).
+std::string httpdns_signature(std::string_view host, std::string_view secret, std::string_view expiry_s);
+
+// `now_s` is realtime; `scratch` has room for one DNS answer.
+HttpDnsAnswer answer_httpdns(const HttpDnsCall& call, const HttpRequest& request, const Client& client,
+                             const Tables& tables, Worker& worker, uint64_t now_s, std::span<uint8_t> scratch);
+
+}  // namespace tidegate::dns

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dns/httpdns/alibaba_v2.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/aes.h"
+#include "core/crypto.h"
+#include "dns/httpdns/account.h"
+#include "dns/httpdns/flat_json.h"
+#include "dns/httpdns/parameters.h"
+#include "dns/httpdns/resolve.h"
+#include "dns/limits.h"
+
+namespace tidegate::dns {
+namespace {
+
+constexpr std::string_view kSigned[] = {"id", "m", "dn", "cip", "q", "enc", "exp", "tags", "v"};
+constexpr std::string_view kSoftwareDefined = "sdns-";  // a client's own parameters
+
+bool is_signed_name(std::string_view name) {
+  return name.substr(0, kSoftwareDefined.size()) == kSoftwareDefined ||
+         std::find(std::begin(kSigned), std::end(kSigned), name) != std::end(kSigned);
+}
+
+std::string sign(const Parameters& parameters, std::string_view secret) {
+  std::string text;
+  for (const auto& [name, value] : parameters) {
+    if (!value.empty() && is_signed_name(name)) text += fmt::format("{}{}={}", text.empty() ? "" : "&", name, value);
+  }
+  const std::optional<std::string> key = hex_decode(secret);
+  const Sha256 digest = hmac_sha256(key ? std::string_view(*key) : secret, text);
+  return hex_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
+}
+
+HttpDnsError check_signature(const Parameters& parameters, const HttpDnsAccount& account, uint64_t now_s) {
+  const std::string_view signature = value_of(parameters, "s");
+  if (signature.empty()) return account.allow_unsigned ? HttpDnsError::none : HttpDnsError::unsigned_interface_disabled;
+  const std::string_view expiry = value_of(parameters, "exp");
+  if (expiry.empty()) return HttpDnsError::missing_argument;
+  if (const HttpDnsError error = check_expiry(expiry, now_s); error != HttpDnsError::none) return error;
+  const bool equal = any_secret(
+      account, [&](std::string_view secret) { return equal_constant_time(sign(parameters, secret), signature); });
+  return equal ? HttpDnsError::none : HttpDnsError::invalid_signature;
+}
+
+// How the parameters are sealed: m=0, 1 or 2.
+struct Mode {
+  char digit = '0';
+  AesMode cipher = AesMode::cbc;
+  bool sealed() const { return digit != '0'; }
+};
+
+std::optional<Mode> parse_mode(std::string_view text) {
+  if (text.empty() || text == "0") return Mode{};
+  if (text == "1") return Mode{'1', AesMode::cbc};
+  if (text == "2") return Mode{'2', AesMode::gcm};
+  return std::nullopt;
+}
+
+// What no address stands for.
+const char* code_of(Resolved::Kind kind) {
+  return kind == Resolved::Kind::no_data  ? "RRNotExist"
+         : kind == Resolved::Kind::failed ? "ServerFailure"
+                                          : "DomainNotExist";
+}
+
+struct Lookup {
+  const Tables& tables;
+  Worker& worker;
+  std::span<uint8_t> scratch;
+  Families families;
+  IpAddress client;
+
+  // "v4":{...} and "v6":{...} of one host. False: no host name.
+  bool append(std::string_view host, std::string& answers) const {
+    std::string members;
+    for (const bool v6 : {false, true}) {
+      if (!(v6 ? families.v6 : families.v4)) continue;
+      const Resolved found = resolve_host(host, v6 ? rrtype::kAaaa : rrtype::kA, client, tables, worker, scratch);
+      if (found.kind == Resolved::Kind::malformed) return false;
+      const std::string none =
+          found.addresses.empty() ? fmt::format(",\"no_ip_code\":\"{}\"", code_of(found.kind)) : std::string();
+      members += fmt::format(",\"{}\":{{\"ips\":[{}],\"ttl\":{},\"extra\":\"\"{}}}", v6 ? "v6" : "v4", found.addresses,
+                             found.ttl_s, none);
+    }
+    answers += fmt::format("{}{{\"dn\":\"{}\"{}}}", answers.empty() ? "" : ",", host, members);
+    return true;
+  }
+};
+
+}  // namespace
+
+std::string httpdns_v2_signature(std::string_view query, std::string_view secret) {
+  return sign(parse_parameters(query), secret);
+}
+
+HttpDnsAnswer answer_httpdns_v2(const HttpRequest& request, const Client& client, const Tables& tables, Worker& worker,
+                                uint64_t now_s, std::span<uint8_t> scratch) {
+  if (request.method != "GET") return refuse_httpdns(HttpDnsError::method_not_allowed);
+  const Parameters outer = parse_parameters(request.query);
+  const std::string_view id = value_of(outer, "id");
+  if (id.empty()) return refuse_httpdns(HttpDnsError::missing_argument);
+  if (!is_host(id)) return refuse_httpdns(HttpDnsError::invalid_account);
+  const HttpDnsAccount* account = find_account(*tables.authority->model, id);
+  if (account == nullptr) return refuse_httpdns(HttpDnsError::account_not_exists);
+  const std::optional<Mode> mode = parse_mode(value_of(outer, "m"));
+  if (!mode) return refuse_httpdns(HttpDnsError::invalid_mode);
+  if (const HttpDnsError error = check_signature(outer, *account, now_s); error != HttpDnsError::none) {
+    return refuse_httpdns(error);
+  }
+  const std::string key = hex_decode(account->aes_key).value_or("");
+  Parameters opened;
+  if (mode->sealed()) {
+    if (key.size() != kAes128KeyBytes) return refuse_httpdns(HttpDnsError::invalid_mode);
+    const std::string_view enc = value_of(outer, "enc");
+    if (enc.empty()) return refuse_httpdns(HttpDnsError::missing_argument);
+    const std::optional<std::string> bytes = hex_decode(enc);
+    const std::optional<std::string> plain = bytes ? aes128_open(mode->cipher, key, *bytes) : std::nullopt;
+    auto members = plain ? parse_flat_json(*plain) : std::nullopt;
+    if (!members) return refuse_httpdns(HttpDnsError::decryption_failed);
+    opened = *std::move(members);
+  }
+  const Parameters& inner = mode->sealed() ? opened : outer;
+  const std::string_view hosts = value_of(inner, "dn");
+  if (hosts.empty()) return refuse_httpdns(HttpDnsError::missing_argument);
+  const auto names = split_list(hosts);
+  if (names.size() > kMaxBatchHosts) return refuse_httpdns(HttpDnsError::too_many_hosts);
+  IpAddress located = client.address;
+  if (const std::string_view cip = value_of(inner, "cip"); !cip.empty()) {
+    const auto address = IpAddress::parse(cip);
+    if (!address) return refuse_httpdns(HttpDnsError::invalid_client_ip);
+    located = address->unmapped();
+  }
+  const Lookup lookup{tables, worker, scratch, wanted_families(value_of(inner, "q")), located};
+  std::string answers;
+  for (const std::string_view host : names) {
+    if (!lookup.append(host, answers)) return refuse_httpdns(HttpDnsError::invalid_host);
+  }
+  std::string data = fmt::format("{{\"cip\":\"{}\",\"answers\":[{}]}}", located.to_string(), answers);
+  if (mode->sealed()) data = fmt::format("\"{}\"", base64_encode(aes128_seal(mode->cipher, key, data)));
+  return {HttpDnsError::none, fmt::format("{{\"code\":\"success\",\"mode\":\"{}\",\"data\":{}}}", mode->digit, data)};
+}
+
+}  // namespace tidegate::dns

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTPDNS in the second form of Alibaba's public SDKs: GET /v2/d. Its parameters may be signed (HMAC-SHA256) and sealed
+// (AES-128), its answer is sealed as the request was.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/http_server.h"
+#include "dns/httpdns/errors.h"
+#include "dns/query/query.h"
+
+namespace tidegate::dns {
+
+constexpr std::string_view kHttpDnsV2Path = "/v2/d";
+
+// The signature of a request's query: over its parameters id, m, dn, cip, q, enc, exp, tags, v and sdns-*, those that
+// are not empty, decoded, sorted, as "k=v&k=v". A secret of hexadecimal digits is the bytes that they write.
+std::string httpdns_v2_signature(std::string_view query, std::string_view secret);
+
+// `now_s` is realtime; `scratch` has room for one DNS answer.
+HttpDnsAnswer answer_httpdns_v2(const HttpRequest& request, const Client& client, const Tables& tables, Worker& worker,
+                                uint64_t now_s, std::span<uint8_t> scratch);
+
+}  // namespace tidegate::dns

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the forms of HTTPDNS share: lists of hosts, and names resolved by answer() of query.h, so that a client gets the
+// same addresses over HTTP as over UDP.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dns/query/query.h"
+
+namespace tidegate::dns {
+
+// Letters, digits, '-', '_' and dots: what a host has, and nothing that JSON would have to escape.
+bool is_host(std::string_view text);
+// The parts between commas; borrows the list.
+std::vector<std::string_view> split_list(std::string_view list);
+
+struct Families {
+  bool v4 = true;
+  bool v6 = false;
+};
+// "4", "6" or "4,6"; anything else is the default, IPv4.
+Families wanted_families(std::string_view list);
+
+// What a name resolves to, for one address family.
+struct Resolved {
+  enum class Kind : uint8_t {
+    found,
+    no_data,    // the name has no address of that family
+    no_name,    // there is no such name
+    foreign,    // not a name of ours: the client asks somebody else
+    malformed,  // no host name
+    failed,     // nothing may be answered now
+  } kind = Kind::found;
+  std::string addresses;  // "a","b" as a JSON list has them
+  uint32_t ttl_s = 0;
+};
+
+// `type` is A or AAAA; `scratch` has room for one DNS answer.
+Resolved resolve_host(std::string_view host, uint16_t type, const IpAddress& client, const Tables& tables,
+                      Worker& worker, std::span<uint8_t> scratch);
+
+}  // namespace tidegate::dns

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of AnswerBuilder that few queries need: referrals and aliases. The others are in query.cc, beside answer().
+#include "dns/query/answer_builder.h"
+
+#include <array>
+#include <cstring>
+
+namespace tidegate::dns {
+
+Outcome AnswerBuilder::refer(NodeView delegation, int aliases) {
+  if (aliases == 0) reply_.set_authoritative(false);
+  RrsetView servers, glue;
+  delegation.find(rrtype::kNs, servers);
+  // The delegation's name is the end of the current one, below the apex: it stands there label by label.
+  reply_.add_rrset(Section::authority, servers, name_at_ + name_->bytes() - delegation.name().size(), apex_at_);
+  if (zone_->zone->glue_of(delegation, glue)) reply_.add_with_owners(Section::additional, glue, apex_at_);
+  return Outcome::referral;
+}
+
+std::optional<Outcome> AnswerBuilder::follow_cname(const RrsetView& cname) {
+  const size_t target_at = reply_.size() + 12;
+  reply_.add_rrset(Section::answer, cname, name_at_, apex_at_);
+  if (reply_.overflowed()) return Outcome::alias;
+  const auto target = cname.wire.subspan(12);
+  if (cname.apex_pointer_count() == 0) return Outcome::alias;  // leads out of this zone
+  const auto labels = target.first(target.size() - 2);
+  const auto apex = zone_->zone->apex().wire();
+  std::array<uint8_t, Name::kMaxBytes> whole;
+  std::memcpy(whole.data(), labels.data(), labels.size());
+  std::memcpy(whole.data() + labels.size(), apex.data(), apex.size());
+  return continue_with({whole.data(), labels.size() + apex.size()}, labels.empty() ? apex_at_ : target_at);
+}
+
+// To the name that an alias leads to, which stands at `at`; ends where the way has been there already.
+std::optional<Outcome> AnswerBuilder::continue_with(std::span<const uint8_t> target, size_t at) {
+  if (name_ == &request_.name) trail_.enter(name_->wire());
+  alias_.parse(target);
+  if (!trail_.enter(alias_.wire())) return Outcome::alias_loop;
+  name_ = &alias_;
+  name_at_ = at;
+  return std::nullopt;
+}
+
+// RFC 6672 §2.2, §3.1: the DNAME itself, and a CNAME made from it.
+std::optional<Outcome> AnswerBuilder::follow_dname(NodeView owner) {
+  RrsetView dname;
+  owner.find(rrtype::kDname, dname);
+  const auto target = dname.wire.subspan(12);
+  const size_t owner_bytes = owner.name().size();
+  const size_t kept_bytes = name_->bytes() - owner_bytes;
+  const size_t owner_at = owner_bytes == zone_->zone->apex().bytes() ? apex_at_ : name_at_ + kept_bytes;
+  const AliasTrail::Dname taken = trail_.take(owner.name().data(), name_->bytes());
+  if (taken == AliasTrail::Dname::endless) return Outcome::alias_loop;
+  if (taken == AliasTrail::Dname::first) reply_.add_rrset(Section::answer, dname, owner_at, apex_at_);
+  if (kept_bytes + target.size() > Name::kMaxBytes) return Outcome::alias_too_long;
+  std::array<uint8_t, Name::kMaxBytes> whole;
+  std::memcpy(whole.data(), name_->wire().data(), kept_bytes);
+  std::memcpy(whole.data() + kept_bytes, target.data(), target.size());
+  const std::span<const uint8_t> alias(whole.data(), kept_bytes + target.size());
+  const size_t alias_at = reply_.size() + 12;
+  reply_.add_record(Section::answer, name_at_, rrtype::kCname, dname.ttl_s, alias);
+  if (reply_.overflowed()) return Outcome::alias;
+  if (request_.type == rrtype::kCname) return Outcome::answered;  // the made CNAME is what was asked for
+  if (const auto end = continue_with(alias, alias_at)) return end;
+  if (tables_.authority->zone_for(*name_) != zone_) return Outcome::alias;
+  return std::nullopt;
+}
+
+}  // namespace tidegate::dns

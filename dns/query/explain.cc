@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dns/query/explain.h"
+
+#include <fmt/format.h>
+#include <ldns/ldns.h>
+
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "dns/query/lookup.h"
+#include "dns/wire/request.h"
+
+namespace tidegate::dns {
+namespace {
+
+using Json = nlohmann::json;
+
+const char* name_of(SteerPolicy policy) {
+  switch (policy) {
+    case SteerPolicy::nearest:
+      return "nearest";
+    case SteerPolicy::weighted:
+      return "weighted";
+    case SteerPolicy::failover:
+      return "failover";
+  }
+  return "?";
+}
+
+Json site_name(const Model& model, uint32_t site) { return site == kNone ? Json() : Json(model.sites[site].name); }
+
+Json tell_geo(const IpAddress& client, const Tables& tables, bool nearest) {
+  const Authority& authority = *tables.authority;
+  const GeoExplanation explanation = authority.geo->explanation(client);
+  const Located located = authority.geo->locate(client);
+  Json order = Json::array();
+  for (const uint32_t site : authority.geo->order(located)) order.push_back(authority.model->sites[site].name);
+  return {{"source", name(explanation.source)},
+          {"located_as", GeoMap::located_as(client).to_string()},
+          {"site", site_name(*authority.model, explanation.site)},
+          {"latitude", explanation.location ? Json(explanation.location->latitude) : Json()},
+          {"longitude", explanation.location ? Json(explanation.location->longitude) : Json()},
+          {"scope", nearest ? located.scope : 0},
+          {"order", order}};
+}
+
+std::string vip_trouble(const Snapshot& snapshot, uint32_t vip) {
+  const Model& model = *snapshot.model;
+  const uint32_t site = model.vips[vip].site;
+  if (site != kNone && snapshot.site_drained[site]) return "site " + model.sites[site].name + " is drained";
+  for (const Service& service : model.services) {
+    if (service.vip == vip && !snapshot.pools[service.pool].up) {
+      return fmt::format("service {}: pool {} is down", service.name, model.pools[service.pool].name);
+    }
+  }
+  return {};
+}
+
+Json tell_candidate(const Candidate& candidate, IpAddress::Family family, const CompiledSteer& compiled,
+                    const std::optional<Location>& from, const Tables& tables) {
+  const Model& model = *tables.authority->model;
+  const Snapshot& snapshot = *tables.snapshot;
+  const SteerTarget& target = model.steers[compiled.model_index].targets[candidate.target];
+  IpAddress address;
+  address.family = family;
+  address.bytes = candidate.address;
+  const uint8_t flags = tables.health[candidate.health];
+  Json told{
+      {"target", target.vip != kNone ? "vip/" + model.vips[target.vip].name : "pool/" + model.pools[target.pool].name},
+      {"address", address.to_string()},
+      {"site", site_name(model, candidate.site)},
+      {"distance_km", nullptr},
+      {"weight", compiled.target_weights[candidate.target]},
+      {"state", (flags & health::kUsable) != 0     ? "up"
+                : (flags & health::kFailOpen) != 0 ? "down"
+                                                   : "drained"},
+      {"why", ""}};
+  if (from && candidate.site != kNone) {
+    told["distance_km"] = std::round(distance_km(*from, model.sites[candidate.site].location));
+  }
+  if (target.vip != kNone) {
+    told["why"] = vip_trouble(snapshot, target.vip);
+    return told;
+  }
+  const uint32_t backend = candidate.health - HealthLayout(model).of_backend(target.pool, 0);
+  told["backend"] = model.pools[target.pool].backends[backend].name;
+  const BackendStatus& status = snapshot.pools[target.pool].backends[backend];
+  told["why"] = status.why;
+  if (status.why.empty() && !snapshot.pools[target.pool].up)
+    told["why"] = "pool " + model.pools[target.pool].name + " is down";
+  return told;
+}
+
+std::string tell_record(const RecordView& record) {
+  IpAddress address;
+  if (record.type == rrtype::kA || record.type == rrtype::kAaaa) {
+    address.family = record.type == rrtype::kA ? IpAddress::Family::v4 : IpAddress::Family::v6;
+    std::memcpy(address.bytes.data(), record.rdata.data(), std::min(record.rdata.size(), address.size()));
+    return address.to_string();
+  }
+  char* type = ldns_rr_type2str(static_cast<ldns_rr_type>(record.type));
+  const std::string text = fmt::format("{} ({} bytes)", type, record.rdata.size());
+  std::free(type);
+  return text;
+}
+
+// Why the answer is as it is: the outcome's own sentence, and for a steer what decided.
+std::string tell_reason(Outcome outcome, const CompiledSteer* steer, bool failed_open) {
+  std::string reason = info(outcome).sentence;
+  if (steer == nullptr || outcome != Outcome::steered) return reason;
+  switch (steer->policy) {
+    case SteerPolicy::nearest:
+      reason = "the nearest site that has a usable target";
+      break;
+    case SteerPolicy::weighted:
+      reason = "a target drawn by weight: the next query may draw another";
+      break;
+    case SteerPolicy::failover:
+      reason = "the first target in order that is usable";
+      break;
+  }
+  if (failed_open)
+    reason += "; nothing is usable and all_down is open, so every target counts that no operator took out";
+  return reason;
+}
+
+Outcome last_outcome(const Tally& before, const Tally& after) {
+  for (size_t i = 0; i < kOutcomeCount; ++i) {
+    if (before.outcomes[i].load() != after.outcomes[i].load()) return static_cast<Outcome>(i);
+  }
+  return Outcome::bad_short;
+}
+
+void copy_outcomes(Tally& to, const Tally& from) {
+  for (size_t i = 0; i < kOutcomeCount; ++i) to.outcomes[i].store(from.outcomes[i].load());
+  to.failed_open.store(from.failed_open.load());
+}
+
+}  // namespace
+
+Json explain(const IpAddress& client, std::string_view name, std::string_view type, const Tables& tables,
+             Worker& worker) {
+  Json told{{"plane", "dns"}, {"zone", nullptr},  {"name", name},
+            {"type", type},   {"steer", nullptr}, {"policy", nullptr}};
+  const auto asked = Name::from_text(name);
+  const ldns_rr_type rr_type = ldns_get_rr_type_by_name(std::string(type).c_str());
+  if (!asked) return {{"plane", "dns"}, {"error", "name is not a domain name"}};
+  if (rr_type == 0) return {{"plane", "dns"}, {"error", "type is not a record type"}};
+  const Authority& authority = *tables.authority;
+
+  // The very answer, and how it ended.
+  std::array<uint8_t, kHeaderBytes + Name::kMaxBytes + 4> query;
+  std::vector<uint8_t> out(kMaxMessageBytes);
+  const size_t query_bytes = write_query(query, asked->wire(), static_cast<uint16_t>(rr_type));
+  Tally before;
+  copy_outcomes(before, worker.tally);
+  const size_t bytes = answer({query.data(), query_bytes}, out, {client, Transport::http}, tables, worker);
+  const auto message = std::span<const uint8_t>(out).first(bytes);
+  const Outcome outcome = last_outcome(before, worker.tally);
+  told["answers"] = Json::array();
+  for_each_record(message, [&](const RecordView& record) {
+    if (record.section == RecordView::Section::answer) told["answers"].push_back(tell_record(record));
+  });
+  told["rcode"] = dns::name(static_cast<Rcode>(load_u16(&message[header::kFlags]) & header::kRcodeMask));
+  told["ttl_s"] = freshness_s(message);
+
+  // What stood behind it.
+  const CompiledSteer* steer = nullptr;
+  if (const ServedZone* zone = authority.zone_for(*asked)) {
+    told["zone"] = zone->name;
+    const Found found = find_name(*zone, *asked, static_cast<uint16_t>(rr_type));
+    if (found.steer != kNone) steer = &authority.steers[found.steer];
+  }
+  const bool nearest = steer != nullptr && steer->policy == SteerPolicy::nearest;
+  told["geo"] = tell_geo(client, tables, nearest);
+  told["candidates"] = Json::array();
+  if (steer != nullptr) {
+    told["steer"] = authority.model->steers[steer->model_index].name;
+    told["policy"] = name_of(steer->policy);
+    const auto family = rr_type == LDNS_RR_TYPE_AAAA ? IpAddress::Family::v6 : IpAddress::Family::v4;
+    const auto from = authority.geo->explanation(client).location;
+    for (const Candidate& candidate : steer->of(family)) {
+      told["candidates"].push_back(tell_candidate(candidate, family, *steer, from, tables));
+    }
+  }
+  told["reason"] = tell_reason(outcome, steer, before.failed_open.load() != worker.tally.failed_open.load());
+  return told;
+}
+
+}  // namespace tidegate::dns

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dns/query/query.h"
+
+#include <algorithm>
+
+#include "dns/query/answer_builder.h"
+#include "dns/query/reply.h"
+#include "dns/wire/cookie.h"
+#include "dns/wire/request.h"
+
+namespace tidegate::dns {
+namespace {
+
+constexpr uint32_t kAnyTtlS = 3'600;
+constexpr uint8_t kAnyRdata[] = {7, 'R', 'F', 'C', '8', '4', '8', '2', 0};  // HINFO, RFC 8482 §4.2
+
+Rcode rcode_of(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::nxdomain:
+      return Rcode::nxdomain;
+    case Outcome::alias_too_long:
+      return Rcode::yxdomain;
+    case Outcome::steer_closed:
+      return Rcode::servfail;
+    case Outcome::bad_count:
+    case Outcome::bad_question:
+    case Outcome::bad_record:
+    case Outcome::bad_edns:
+    case Outcome::bad_ecs:
+    case Outcome::bad_cookie:
+      return Rcode::formerr;
+    case Outcome::edns_version:
+      return Rcode::badvers;
+    case Outcome::stale_cookie:
+      return Rcode::badcookie;
+    case Outcome::opcode:
+      return Rcode::notimp;
+    case Outcome::no_zone:
+    case Outcome::klass:
+    case Outcome::transfer:
+      return Rcode::refused;
+    default:
+      return Rcode::noerror;
+  }
+}
+
+ExtendedError extended_error_of(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::no_zone:
+      return ExtendedError::not_authoritative;
+    case Outcome::klass:
+    case Outcome::transfer:
+      return ExtendedError::not_supported;
+    case Outcome::steer_closed:
+      return ExtendedError::other;
+    default:
+      return ExtendedError::none;
+  }
+}
+
+// The largest message that this client takes over this transport.
+size_t size_limit(const Request& request, const Client& client, size_t room) {
+  if (client.transport != Transport::udp) return std::min(room, kMaxMessageBytes);
+  if (!request.has_edns) return kMinUdpPayload;
+  return std::clamp<size_t>(request.edns.payload_bytes, kMinUdpPayload, kMaxUdpPayload);
+}
+
+// RFC 7873 §5.4: who sends a server cookie with no question wants to know whether it still holds.
+bool cookie_holds(const Request& request, const Client& client, const Worker& worker) {
+  return request.edns.server_cookie_bytes == 0 ||
+         verify_server_cookie(worker.cookie_secret, request.edns, client.address, worker.now_s);
+}
+
+OptReply opt_reply(const Request& request, const Client& client, const Worker& worker, Outcome outcome, uint8_t scope) {
+  OptReply opt;
+  opt.error = extended_error_of(outcome);
+  if (rcode_of(outcome) == Rcode::formerr) return opt;
+  opt.nsid = request.edns.wants_nsid;
+  if (request.edns.has_subnet) {
+    opt.subnet = true;
+    opt.scope_prefix = request.edns.subnet.source_prefix == 0 ? 0 : scope;
+  }
+  if (request.edns.has_cookie) {
+    opt.cookie = true;
+    opt.server_cookie =
+        make_server_cookie(worker.cookie_secret, request.edns.client_cookie, client.address, worker.now_s);
+  }
+  return opt;
+}
+
+}  // namespace
+
+Outcome AnswerBuilder::build() {
+  // The parent's side of a zone cut answers for DS where both zones are served (RFC 4035 §3.1.4.1).
+  zone_ = tables_.authority->zone_for(*name_);
+  if (zone_ != nullptr && request_.type == rrtype::kDs && zone_->zone->apex().labels() == name_->labels() &&
+      name_->labels() > 0) {
+    if (const ServedZone* parent = tables_.authority->zone_for(*name_, name_->labels() - 1)) zone_ = parent;
+  }
+  if (zone_ == nullptr) return Outcome::no_zone;
+  reply_.set_authoritative(true);
+  apex_at_ = kQnameOffset + name_->bytes() - zone_->zone->apex().bytes();
+  for (int aliases = 0; aliases <= kMaxAliases; ++aliases) {
+    if (const auto end = answer_name(aliases)) return *end;
+  }
+  return Outcome::alias_loop;
+}
+
+std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
+  const Found found = find_name(*zone_, *name_, request_.type);
+  switch (found.kind) {
+    case Found::Kind::referral:
+      return refer(found.node, aliases);
+    case Found::Kind::dname:
+      return follow_dname(found.node);
+    case Found::Kind::nothing:
+      return deny(Outcome::nxdomain);
+    case Found::Kind::exact:
+    case Found::Kind::wildcard:
+      break;
+  }
+  if (found.steer != kNone && (request_.type == rrtype::kA || request_.type == rrtype::kAaaa))
+    return answer_steered(found.steer);
+  RrsetView rrset;
+  const bool no_data = !found.node || found.node.empty();
+  if (request_.type == rrtype::kAny && (found.steer != kNone || !no_data)) {
+    reply_.add_record(Section::answer, name_at_, rrtype::kHinfo, kAnyTtlS, kAnyRdata);
+    return Outcome::any;
+  }
+  if (no_data) return deny(Outcome::nodata);
+  if (found.node.has_cname() && request_.type != rrtype::kCname) {
+    found.node.find(rrtype::kCname, rrset);
+    return follow_cname(rrset);
+  }
+  if (!found.node.find(request_.type, rrset)) return deny(Outcome::nodata);
+  reply_.add_rrset(Section::answer, rrset, name_at_, apex_at_);
+  return found.kind == Found::Kind::wildcard ? Outcome::wildcard : Outcome::answered;
+}
+
+// NXDOMAIN and NODATA both carry the SOA (RFC 2308 §2).
+Outcome AnswerBuilder::deny(Outcome outcome) {
+  reply_.add_rrset(Section::authority, zone_->zone->negative_soa(), apex_at_, apex_at_);
+  return outcome;
+}
+
+Outcome AnswerBuilder::answer_steered(uint32_t index) {
+  const CompiledSteer& steer = tables_.authority->steers[index];
+  worker_.last_is_personal = true;
+  std::span<const uint32_t> order;
+  if (steer.policy == SteerPolicy::nearest) {
+    const GeoMap& geo = *tables_.authority->geo;
+    const Located located = geo.locate(located_address(request_, client_));
+    order = geo.order(located);
+    scope_ = located.scope;
+  }
+  const bool v4 = request_.type == rrtype::kA;
+  const auto family = v4 ? IpAddress::Family::v4 : IpAddress::Family::v6;
+  const Choice choice = choose(steer, family, order, tables_.health, worker_.random);
+  if (choice.refused) return Outcome::steer_closed;
+  if (choice.count == 0) return deny(Outcome::nodata);
+  if (choice.failed_open) Tally::add(worker_.tally.failed_open);
+  for (uint32_t i = 0; i < choice.count; ++i) {
+    reply_.add_record(Section::answer, name_at_, request_.type, steer.ttl_s,
+                      std::span(choice.picks[i]->address).first(v4 ? 4 : 16));
+  }
+  return Outcome::steered;
+}
+
+const char* name(Transport transport) {
+  switch (transport) {
+    case Transport::udp:
+      return "udp";
+    case Transport::tcp:
+      return "tcp";
+    case Transport::http:
+      return "http";
+  }
+  return "?";
+}
+
+IpAddress located_address(const Request& request, const Client& client) {
+  // A /0 says: do not look at me; the sender is then all there is to go by (RFC 7871 §7.1.2).
+  if (request.has_edns && request.edns.has_subnet && request.edns.subnet.source_prefix > 0) {
+    return request.edns.subnet.address;
+  }
+  return client.address;
+}
+
+size_t answer(std::span<const uint8_t> in, std::span<uint8_t> out, const Client& client, const Tables& tables,
+              Worker& worker) {
+  Tally& tally = worker.tally;
+  Tally::add(tally.queries[static_cast<size_t>(client.transport)]);
+  Request request;
+  const auto fault = parse_request(in, request);
+  worker.last_is_personal = request.has_edns && request.edns.has_cookie;
+  if (fault == Outcome::bad_short || fault == Outcome::bad_response) {
+    Tally::add(tally.outcomes[static_cast<size_t>(*fault)]);
+    return 0;
+  }
+  const size_t opt_bytes = request.has_edns ? max_opt_bytes(request.edns, tables.nsid) : 0;
+  Reply reply(out, request, size_limit(request, client, out.size()), opt_bytes);
+  Outcome outcome;
+  uint8_t scope = 0;
+  if (fault) {
+    outcome = *fault;
+    if (outcome == Outcome::only_cookie && !cookie_holds(request, client, worker)) outcome = Outcome::stale_cookie;
+  } else {
+    AnswerBuilder builder(request, client, tables, worker, reply);
+    outcome = builder.build();
+    scope = builder.scope();
+  }
+  const Rcode rcode = rcode_of(outcome);
+  Tally::add(tally.outcomes[static_cast<size_t>(outcome)]);
+  Tally::add(tally.rcodes[static_cast<size_t>(rcode)]);
+  if (reply.overflowed()) Tally::add(tally.truncated);
+  if (!request.has_edns) return reply.finish(rcode);
+  Tally::add(tally.with_edns);
+  if (request.edns.has_subnet) Tally::add(tally.with_subnet);
+  return reply.finish_with_opt(rcode, opt_reply(request, client, worker, outcome, scope), tables.nsid);
+}
+
+}  // namespace tidegate::dns

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reply: writes one answer message into the caller's buffer, within a limit, and remembers whether something did not
+// fit.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "dns/wire/request.h"
+#include "dns/wire/wire.h"
+#include "dns/zone/zone.h"
+
+namespace tidegate::dns {
+
+enum class Section : uint8_t { answer, authority, additional };
+
+class Reply {
+ public:
+  // Copies the question. `limit` is of the whole message, at most out.size(); `reserved` bytes of it stay free for OPT.
+  Reply(std::span<uint8_t> out, const Request& request, size_t limit, size_t reserved);
+
+  // Where the next record will stand.
+  size_t size() const { return size_; }
+  // A record set of the zone. `owner_at` is where its owner's name stands in this message, `apex_at` the zone's apex.
+  void add_rrset(Section section, const RrsetView& rrset, size_t owner_at, size_t apex_at);
+  // Records that spell out their own owners.
+  void add_with_owners(Section section, const RrsetView& rrset, size_t apex_at);
+  // One record whose data is given whole.
+  void add_record(Section section, size_t owner_at, uint16_t type, uint32_t ttl_s, std::span<const uint8_t> rdata);
+
+  bool overflowed() const { return overflowed_; }
+  void set_authoritative(bool authoritative) { authoritative_ = authoritative; }
+  // Completes header and OPT (opt_bytes 0: none was written); returns the message's length.
+  size_t finish(Rcode rcode);
+  size_t finish_with_opt(Rcode rcode, const OptReply& opt, std::string_view nsid);
+
+ private:
+  bool reserve(size_t bytes) {
+    if (size_ + bytes > records_limit_) overflowed_ = true;
+    return !overflowed_;
+  }
+  void write_header(Rcode rcode);
+
+  uint8_t* out_;
+  const Request& request_;
+  size_t size_;
+  size_t records_limit_;
+  uint16_t counts_[3] = {0, 0, 0};
+  bool overflowed_ = false;
+  bool authoritative_ = false;
+};
+
+}  // namespace tidegate::dns

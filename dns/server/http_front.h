@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// HttpFront: what this plane answers over HTTP: DoH at /dns-query (RFC 8484), HTTPDNS at /v2/d and below /{account}/.
+// It stands behind our L7, which terminates TLS; a proxy that we trust is believed about the client's address, nobody
+// else is.
+//
+// Threads: the loop's thread of its worker.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "core/http_server.h"
+#include "core/ip.h"
+#include "dns/httpdns/errors.h"
+#include "dns/query/publish.h"
+#include "dns/query/query.h"
+
+namespace tidegate::dns {
+
+struct HttpTally {
+  Tally::Count doh{0};
+  Tally::Count doh_refused{0};  // answered with a 4xx
+  Tally::Count httpdns{0};
+  Tally::Count httpdns_v2{0};
+  std::array<Tally::Count, kHttpDnsErrorCount> httpdns_errors{};
+  Tally::Count unknown_path{0};
+};
+
+// The client of a request: the peer, or the one that trusted hops name in X-Forwarded-For (core/forwarded_for.h).
+IpAddress client_address(const HttpRequest& request, const std::vector<Cidr>& trusted);
+
+class HttpFront {
+ public:
+  HttpFront(std::vector<Cidr> trusted_proxies, TablesSlot& slot, Worker& worker);
+  void serve(const HttpExchangePtr& exchange);
+  const HttpTally& tally() const { return tally_; }
+
+ private:
+  std::vector<Cidr> trusted_proxies_;
+  TablesSlot& slot_;
+  Worker& worker_;
+  HttpTally tally_;
+  std::vector<uint8_t> scratch_;  // one answer
+};
+
+}  // namespace tidegate::dns

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dns/server/server.h"
+
+#include "core/clock.h"
+#include "dns/family_text.h"
+
+namespace tidegate::dns {
+namespace {
+
+bool same_listeners(const DnsNode& a, const DnsNode& b) {
+  return a.enabled == b.enabled && a.listen == b.listen && a.httpdns_listen == b.httpdns_listen &&
+         a.trusted_proxies == b.trusted_proxies && a.workers == b.workers && a.xdp == b.xdp;
+}
+
+void add_into(Tally::Count& to, const Tally::Count& from) { Tally::add(to, from.load(std::memory_order_relaxed)); }
+
+void add_into(Tally& to, const Tally& from) {
+  for (size_t i = 0; i < to.outcomes.size(); ++i) add_into(to.outcomes[i], from.outcomes[i]);
+  for (size_t i = 0; i < to.rcodes.size(); ++i) add_into(to.rcodes[i], from.rcodes[i]);
+  for (size_t i = 0; i < to.queries.size(); ++i) add_into(to.queries[i], from.queries[i]);
+  add_into(to.truncated, from.truncated);
+  add_into(to.with_edns, from.with_edns);
+  add_into(to.with_subnet, from.with_subnet);
+  add_into(to.failed_open, from.failed_open);
+}
+
+uint64_t value(const Tally::Count& count) { return count.load(std::memory_order_relaxed); }
+
+}  // namespace
+
+Server::UdpWorker::UdpWorker(TablesPublisher& tables_publisher, const HashKey& cookie_secret)
+    : publisher(tables_publisher),
+      slot(tables_publisher.add_reader()),
+      worker(std::make_unique<Worker>(monotonic_ns() ^ reinterpret_cast<uintptr_t>(this), cookie_secret)) {}
+
+Server::UdpWorker::~UdpWorker() {
+  udp.reset();
+  publisher.remove_reader(slot);
+}
+
+Server::Server(const HashKey& cookie_secret)
+    : cookie_secret_(cookie_secret), own_worker_(monotonic_ns(), cookie_secret) {}
+
+Server::~Server() { stop(); }
+
+void Server::stop() {
+  if (!listeners_) return;
+  if (listeners_->xdp) listeners_->xdp->stop();  // first: its queries come to the ordinary sockets then
+  for (const auto& udp : listeners_->udp) udp->udp->stop();
+  for (const auto& stream : listeners_->streams) stream->stop();
+}
+
+Result<std::unique_ptr<Server::Listeners>> Server::open(const DnsNode& node) {
+  auto listeners = std::make_unique<Listeners>();
+  listeners->node = node;
+  if (!node.enabled) return listeners;
+  // The first worker settles what port 0 means; UDP first, so that TCP comes to the same port.
+  std::vector<Endpoint> addresses = node.listen;
+  std::vector<Endpoint> http_addresses = node.httpdns_listen;
+  for (uint32_t w = 0; w < std::max<uint32_t>(node.workers, 1); ++w) {
+    for (Endpoint& address : addresses) {
+      auto udp = std::make_unique<UdpWorker>(publisher_, cookie_secret_);
+      auto bound = UdpServer::bind(address, udp->slot, *udp->worker);
+      if (!bound) return bound.error();
+      udp->udp = *std::move(bound);
+      address = udp->udp->endpoint();
+      listeners->udp.push_back(std::move(udp));
+    }
+    auto stream = StreamWorker::open(node, addresses, http_addresses, publisher_, cookie_secret_);
+    if (!stream) return stream.error();
+    http_addresses = (*stream)->http_endpoints();
+    listeners->streams.push_back(*std::move(stream));
+  }
+  return listeners;
+}
+
+Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
+  auto tables = build_tables(std::move(snapshot), node, publisher_.in_force());
+  if (!tables) return tables.error();
+  std::unique_ptr<Listeners> fresh;
+  if (!listeners_ || !same_listeners(listeners_->node, node.dns)) {
+    auto opened = open(node.dns);
+    if (!opened) return opened.error();
+    fresh = *std::move(opened);
+  }
+  publisher_.publish(*std::move(tables));
+  if (fresh) {
+    for (const auto& udp : fresh->udp) udp->udp->start();
+    for (const auto& stream : fresh->streams) stream->start();
+    stop();
+    for_each_worker([&](const Worker& worker) { add_into(retired_, worker.tally); });
+    listeners_ = std::move(fresh);
+    // A queue has one socket: those before had to go first.
+    if (node.dns.enabled && !node.dns.xdp.empty()) {
+      listeners_->xdp = std::make_unique<XdpFront>(node.dns, udp_endpoints(), publisher_, cookie_secret_);
+    }
+    publisher_.collect();
+  }
+  return {};
+}
+
+bool Server::tend_xdp() {
+  if (!listeners_ || !listeners_->xdp) return false;
+  listeners_->xdp->tend([this](const Worker& worker) { add_into(retired_, worker.tally); });
+  return true;
+}
+
+std::vector<XdpState> Server::xdp_states() const {
+  return listeners_ && listeners_->xdp ? listeners_->xdp->states() : std::vector<XdpState>();
+}
+
+template <class Fn>
+void Server::for_each_worker(Fn&& fn) const {
+  if (!listeners_) return;
+  for (const auto& udp : listeners_->udp) fn(*udp->worker);
+  for (const auto& stream : listeners_->streams) fn(stream->worker());
+  if (listeners_->xdp) listeners_->xdp->for_each_worker(fn);
+}
+
+std::vector<Endpoint> Server::udp_endpoints() const {
+  std::vector<Endpoint> endpoints;
+  for (size_t i = 0; listeners_ && i < listeners_->node.listen.size(); ++i) {
+    endpoints.push_back(listeners_->udp[i]->udp->endpoint());
+  }
+  return endpoints;
+}
+
+std::vector<Endpoint> Server::tcp_endpoints() const {
+  return listeners_ && !listeners_->streams.empty() ? listeners_->streams.front()->tcp_endpoints()
+                                                    : std::vector<Endpoint>();
+}
+
+std::vector<Endpoint> Server::http_endpoints() const {
+  return listeners_ && !listeners_->streams.empty() ? listeners_->streams.front()->http_endpoints()
+                                                    : std::vector<Endpoint>();
+}
+
+uint64_t Server::queries() const {
+  uint64_t sum = 0;
+  for (const auto& count : retired_.queries) sum += value(count);
+  for_each_worker([&](const Worker& worker) {
+    for (const auto& count : worker.tally.queries) sum += value(count);
+  });
+  return sum;
+}
+
+void Server::append_metrics(std::string& out) const {
+  Tally sum;
+  add_into(sum, retired_);
+  for_each_worker([&](const Worker& worker) { add_into(sum, worker.tally); });
+
+  FamilyText queries(out, "tidegate_dns_queries_total", "Messages received, by transport.");
+  for (size_t i = 0; i < kTransportCount; ++i) {
+    queries.add(value(sum.queries[i]), {{"transport", name(static_cast<Transport>(i))}});
+  }
+  FamilyText outcomes(out, "tidegate_dns_outcomes_total", "How queries ended.");
+  for (size_t i = 0; i < kOutcomeCount; ++i) outcomes.add(value(sum.outcomes[i]), {{"outcome", kOutcomes[i].name}});
+  FamilyText rcodes(out, "tidegate_dns_responses_total", "Answers given, by response code.");
+  for (size_t i = 0; i < Tally::kRcodes; ++i) {
+    if (name(static_cast<Rcode>(i))[0] != '?')
+      rcodes.add(value(sum.rcodes[i]), {{"rcode", name(static_cast<Rcode>(i))}});
+  }
+  FamilyText(out, "tidegate_dns_truncated_total", "Answers that did not fit and sent the client to TCP.")
+      .add(value(sum.truncated));
+  FamilyText(out, "tidegate_dns_edns_queries_total", "Queries with EDNS.").add(value(sum.with_edns));
+  FamilyText(out, "tidegate_dns_client_subnet_queries_total", "Queries with a client subnet.")
+      .add(value(sum.with_subnet));
+  FamilyText(out, "tidegate_dns_failed_open_answers_total", "Steered answers given although no target was usable.")
+      .add(value(sum.failed_open));
+  append_transport_metrics(out);
+}
+
+// What belongs to the listeners that are open now; it begins anew when they are opened anew.
+void Server::append_transport_metrics(std::string& out) const {
+  if (!listeners_) return;
+  const auto sum_udp = [&](Tally::Count UdpTally::*count) {
+    uint64_t sum = 0;
+    for (const auto& udp : listeners_->udp) sum += value(udp->udp->tally().*count);
+    return sum;
+  };
+  const auto sum_tcp = [&](Tally::Count TcpTally::*count) {
+    uint64_t sum = 0;
+    for (const auto& stream : listeners_->streams) sum += value(stream->tcp_tally().*count);
+    return sum;
+  };
+  const auto sum_http = [&](auto&& pick) {
+    uint64_t sum = 0;
+    for (const auto& stream : listeners_->streams) sum += value(pick(stream->http_tally()));
+    return sum;
+  };
+  FamilyText(out, "tidegate_dns_udp_faults_total", "Datagrams that were dropped outside of DNS.")
+      .add(sum_udp(&UdpTally::oversized), {{"fault", "oversized"}})
+      .add(sum_udp(&UdpTally::unanswerable), {{"fault", "source_port_zero"}})
+      .add(sum_udp(&UdpTally::send_failed), {{"fault", "send_failed"}});
+  FamilyText(out, "tidegate_dns_tcp_connections_total", "Connections, by what became of them.")
+      .add(sum_tcp(&TcpTally::accepted), {{"event", "accepted"}})
+      .add(sum_tcp(&TcpTally::evicted), {{"event", "evicted"}})
+      .add(sum_tcp(&TcpTally::evicted_by_address), {{"event", "evicted_by_address"}})
+      .add(sum_tcp(&TcpTally::refused), {{"event", "refused"}})
+      .add(sum_tcp(&TcpTally::timed_out), {{"event", "timed_out"}})
+      .add(sum_tcp(&TcpTally::oversized_query), {{"event", "oversized_query"}})
+      .add(sum_tcp(&TcpTally::unanswerable), {{"event", "unanswerable"}});
+  FamilyText(out, "tidegate_dns_http_requests_total", "Requests over HTTP, by what they asked.")
+      .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.doh; }), {{"kind", "doh"}})
+      .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.doh_refused; }), {{"kind", "doh_refused"}})
+      .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.httpdns; }), {{"kind", "httpdns"}})
+      .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.httpdns_v2; }), {{"kind", "httpdns_v2"}})
+      .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.unknown_path; }),
+           {{"kind", "unknown_path"}});
+  FamilyText errors(out, "tidegate_dns_httpdns_errors_total", "Refusals of HTTPDNS, by code.");
+  for (size_t i = 1; i < kHttpDnsErrorCount; ++i) {
+    errors.add(sum_http([i](const HttpTally& t) -> const Tally::Count& { return t.httpdns_errors[i]; }),
+               {{"code", kHttpDnsErrors[i].code}});
+  }
+  if (listeners_->xdp) listeners_->xdp->append_metrics(out);
+}
+
+}  // namespace tidegate::dns

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dns/server/stream_worker.h"
+
+#include "core/clock.h"
+#include "core/thread.h"
+
+namespace tidegate::dns {
+
+StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, const HashKey& cookie_secret)
+    : publisher_(publisher),
+      slot_(publisher.add_reader()),
+      worker_(std::make_unique<Worker>(monotonic_ns() ^ reinterpret_cast<uintptr_t>(this), cookie_secret)),
+      tcp_(std::make_unique<TcpServer>(loop_, slot_, *worker_)),
+      front_(std::make_unique<HttpFront>(node.trusted_proxies, slot_, *worker_)) {
+  HttpServerLimits limits;
+  limits.body_bytes = kMaxMessageBytes;  // a DoH message; HTTPDNS has no bodies
+  limits.head.head_bytes = 16 << 10;
+  limits.trusted_addresses = node.trusted_proxies;  // their connections carry the queries of many clients
+  http_ = std::make_unique<HttpServer>(
+      loop_, [this](HttpExchangePtr exchange) { front_->serve(exchange); }, limits);
+}
+
+Result<std::unique_ptr<StreamWorker>> StreamWorker::open(const DnsNode& node, const std::vector<Endpoint>& tcp,
+                                                         const std::vector<Endpoint>& http, TablesPublisher& publisher,
+                                                         const HashKey& cookie_secret) {
+  std::unique_ptr<StreamWorker> worker(new StreamWorker(node, publisher, cookie_secret));
+  for (const Endpoint& endpoint : tcp) {
+    auto bound = worker->tcp_->listen(endpoint);
+    if (!bound) return bound.error();
+    worker->tcp_endpoints_.push_back(*bound);
+  }
+  for (const Endpoint& endpoint : http) {
+    if (auto bound = worker->http_->listen_tcp(endpoint, true); !bound) return bound.error();
+    worker->http_endpoints_.push_back(worker->http_->tcp_endpoint());
+  }
+  return worker;
+}
+
+StreamWorker::~StreamWorker() {
+  stop();
+  http_.reset();
+  tcp_.reset();
+  publisher_.remove_reader(slot_);
+}
+
+void StreamWorker::start() {
+  thread_ = start_thread("dns-stream", [this] { loop_.run(); });
+}
+
+void StreamWorker::stop() {
+  if (!thread_.joinable()) return;
+  // Posted, not called: a loop that has not begun to run yet would forget a stop() from before.
+  loop_.post([this] { loop_.stop(); });
+  thread_.join();
+}
+
+}  // namespace tidegate::dns

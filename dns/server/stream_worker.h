@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// StreamWorker: one thread with an event loop for everything that comes over connections: DNS over TCP, and HTTPDNS and
+// DoH over plain HTTP/1 (behind our L7). One a worker, its listeners in SO_REUSEPORT groups with the others'.
+#pragma once
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "conf/model.h"
+#include "core/event_loop.h"
+#include "core/http_server.h"
+#include "core/result.h"
+#include "dns/query/publish.h"
+#include "dns/query/query.h"
+#include "dns/server/http_front.h"
+#include "dns/server/tcp.h"
+
+namespace tidegate::dns {
+
+class StreamWorker {
+ public:
+  // `node` is copied. Binds at once, serves from start() on.
+  static Result<std::unique_ptr<StreamWorker>> open(const DnsNode& node, const std::vector<Endpoint>& tcp,
+                                                    const std::vector<Endpoint>& http, TablesPublisher& publisher,
+                                                    const HashKey& cookie_secret);
+  ~StreamWorker();  // stops
+  StreamWorker(const StreamWorker&) = delete;
+  StreamWorker& operator=(const StreamWorker&) = delete;
+
+  void start();
+  void stop();
+
+  const std::vector<Endpoint>& tcp_endpoints() const { return tcp_endpoints_; }
+  const std::vector<Endpoint>& http_endpoints() const { return http_endpoints_; }
+  const Worker& worker() const { return *worker_; }
+  const TcpTally& tcp_tally() const { return tcp_->tally(); }
+  const HttpTally& http_tally() const { return front_->tally(); }
+
+ private:
+  StreamWorker(const DnsNode& node, TablesPublisher& publisher, const HashKey& cookie_secret);
+
+  TablesPublisher& publisher_;
+  TablesSlot& slot_;
+  std::unique_ptr<Worker> worker_;
+  EventLoop loop_;
+  std::unique_ptr<TcpServer> tcp_;
+  std::unique_ptr<HttpFront> front_;
+  std::unique_ptr<HttpServer> http_;
+  std::vector<Endpoint> tcp_endpoints_, http_endpoints_;
+  std::thread thread_;
+};
+
+}  // namespace tidegate::dns

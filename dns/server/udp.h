@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// UDP: one thread and one socket for each worker and address, all sockets of an address in one SO_REUSEPORT group. The
+// thread blocks in recvmmsg, answers up to 16 queries, and sends them with one sendmmsg: two system calls a batch.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include "core/fd.h"
+#include "core/ip.h"
+#include "core/result.h"
+#include "dns/query/publish.h"
+#include "dns/query/query.h"
+
+namespace tidegate::dns {
+
+// What happened to datagrams outside of answer(); written by the thread alone.
+struct UdpTally {
+  Tally::Count oversized{0};     // longer than any query: dropped
+  Tally::Count unanswerable{0};  // from port 0: dropped
+  Tally::Count send_failed{0};   // the kernel did not take the answer
+};
+
+class UdpServer {
+ public:
+  // Binds at once (port 0 lets the kernel choose); serves from start() on.
+  static Result<std::unique_ptr<UdpServer>> bind(const Endpoint& endpoint, TablesSlot& slot, Worker& worker);
+  ~UdpServer();  // stops
+  UdpServer(const UdpServer&) = delete;
+  UdpServer& operator=(const UdpServer&) = delete;
+
+  void start();
+  void stop();  // returns when the thread has ended; queries already received are answered
+  const Endpoint& endpoint() const { return endpoint_; }
+  const UdpTally& tally() const { return tally_; }
+
+ private:
+  struct Batch;
+  UdpServer(const Endpoint& endpoint, TablesSlot& slot, Worker& worker);
+  void run();
+  int receive(Batch& batch, int flags);  // and answers; what recvmmsg returned
+  void serve_batch(Batch& batch, unsigned received);
+  void send_batch(Batch& batch, unsigned answers);
+
+  Endpoint endpoint_;
+  TablesSlot& slot_;
+  Worker& worker_;
+  UniqueFd socket_;
+  bool wildcard_ = false;  // bound to every address: answers name the one that was asked
+  UdpTally tally_;
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace tidegate::dns

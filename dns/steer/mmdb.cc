@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dns/steer/mmdb.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "core/fd.h"
+
+namespace tidegate::dns {
+namespace {
+
+std::optional<double> number(MMDB_entry_s entry, const char* key) {
+  MMDB_entry_data_s data{};
+  const char* const path[] = {"location", key, nullptr};
+  if (MMDB_aget_value(&entry, &data, path) != MMDB_SUCCESS || !data.has_data) return std::nullopt;
+  if (data.type == MMDB_DATA_TYPE_DOUBLE) return data.double_value;
+  if (data.type == MMDB_DATA_TYPE_FLOAT) return static_cast<double>(data.float_value);
+  return std::nullopt;
+}
+
+// The file's content as a file in memory.
+Result<UniqueFd> copy_to_memory(const std::string& path) {
+  const auto failed = [&path] { return fail(fmt::format("geo database {}: {}", path, std::strerror(errno))); };
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat about {};
+  if (!file || ::fstat(file.get(), &about) != 0) return failed();
+  UniqueFd memory(::memfd_create("tidegate-geo", MFD_CLOEXEC));
+  if (!memory) return failed();
+  for (off_t at = 0; at < about.st_size;) {
+    const ssize_t copied = ::sendfile(memory.get(), file.get(), &at, static_cast<size_t>(about.st_size - at));
+    if (copied < 0 && errno != EINTR) return failed();
+    if (copied == 0) break;  // it became shorter meanwhile: what is missing is found when it is opened
+  }
+  return memory;
+}
+
+}  // namespace
+
+// libmaxminddb maps what it opens, and a mapped file that is overwritten in place ends the process by SIGBUS: it is
+// given a copy that nobody else can touch.
+Result<std::shared_ptr<const Mmdb>> Mmdb::open(const std::string& path) {
+  const Result<UniqueFd> memory = copy_to_memory(path);
+  if (!memory) return memory.error();
+  std::shared_ptr<Mmdb> mmdb(new Mmdb());
+  mmdb->path_ = path;
+  const std::string copy = fmt::format("/proc/self/fd/{}", memory->get());
+  const int status = MMDB_open(copy.c_str(), MMDB_MODE_MMAP, &mmdb->db_);
+  if (status != MMDB_SUCCESS) return fail(fmt::format("geo database {}: {}", path, MMDB_strerror(status)));
+  mmdb->opened_ = true;
+  return std::shared_ptr<const Mmdb>(std::move(mmdb));
+}
+
+Mmdb::~Mmdb() {
+  if (opened_) MMDB_close(&db_);
+}
+
+Mmdb::Cursor Mmdb::root(IpAddress::Family family) const {
+  if (family == IpAddress::Family::v6) {
+    return db_.metadata.ip_version == 6 ? Cursor{Cursor::Kind::node, 0} : Cursor{};
+  }
+  if (db_.metadata.ip_version == 4) return {Cursor::Kind::node, 0};
+  const uint32_t node = db_.ipv4_start_node.node_value;
+  // A value past the nodes means that all of IPv4 is nowhere or at one place: a database without IPv4.
+  return node < db_.metadata.node_count ? Cursor{Cursor::Kind::node, node} : Cursor{};
+}
+
+Result<Mmdb::Cursor> Mmdb::child(IpAddress::Family family, uint32_t node, bool right) const {
+  MMDB_search_node_s search{};
+  const int status = MMDB_read_node(&db_, node, &search);
+  if (status != MMDB_SUCCESS) return fail(fmt::format("geo database {}: {}", path_, MMDB_strerror(status)));
+  const uint8_t type = right ? search.right_record_type : search.left_record_type;
+  const uint64_t record = right ? search.right_record : search.left_record;
+  switch (type) {
+    case MMDB_RECORD_TYPE_SEARCH_NODE:
+      if (family == IpAddress::Family::v6 && record == db_.ipv4_start_node.node_value) return Cursor{};
+      return Cursor{Cursor::Kind::node, static_cast<uint32_t>(record)};
+    case MMDB_RECORD_TYPE_EMPTY:
+      return Cursor{};
+    case MMDB_RECORD_TYPE_DATA:
+      return Cursor{Cursor::Kind::data, right ? search.right_record_entry.offset : search.left_record_entry.offset};
+    default:
+      return fail(fmt::format("geo database {}: the search tree is corrupt", path_));
+  }
+}
+
+std::optional<Location> Mmdb::location(uint32_t data_offset) const {
+  const MMDB_entry_s entry{&db_, data_offset};
+  const auto latitude = number(entry, "latitude");
+  const auto longitude = number(entry, "longitude");
+  if (!latitude || !longitude || !(std::abs(*latitude) <= 90) || !(std::abs(*longitude) <= 180)) return std::nullopt;
+  return Location{*latitude, *longitude};
+}
+
+std::optional<Location> Mmdb::lookup(const IpAddress& address) const {
+  Cursor at = root(address.family);
+  for (size_t bit = 0; at.kind == Cursor::Kind::node && bit < address.size() * 8; ++bit) {
+    const auto next = child(address.family, at.value, (address.bytes[bit / 8] >> (7 - bit % 8) & 1) != 0);
+    if (!next) return std::nullopt;
+    at = *next;
+  }
+  if (at.kind != Cursor::Kind::data) return std::nullopt;
+  return location(at.value);
+}
+
+}  // namespace tidegate::dns

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// EDNS (RFC 6891): the OPT record of a query and of its answer, with the options that are served here: NSID (RFC 5001),
+// client subnet (RFC 7871), cookies (RFC 7873), extended errors (RFC 8914). Pure.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "core/ip.h"
+#include "dns/wire/outcome.h"
+#include "dns/wire/wire.h"
+
+namespace tidegate::dns {
+
+namespace edns_option {
+constexpr uint16_t kNsid = 3, kClientSubnet = 8, kCookie = 10, kExtendedError = 15;
+}  // namespace edns_option
+
+// RFC 8914 §4.
+enum class ExtendedError : uint16_t { none = UINT16_MAX, other = 0, not_authoritative = 20, not_supported = 21 };
+
+struct ClientSubnet {
+  uint16_t family = 0;  // 1: IPv4, 2: IPv6; 0 only with an empty prefix
+  uint8_t source_prefix = 0;
+  IpAddress address;  // bits past the prefix are zero
+};
+
+constexpr size_t kClientCookieBytes = 8;
+constexpr size_t kServerCookieBytes = 16;  // RFC 9018 §4: version, reserved, timestamp, hash
+
+// What a query's OPT record said.
+struct Edns {
+  uint16_t payload_bytes = kMinUdpPayload;
+  uint8_t version = 0;
+  bool dnssec_ok = false;
+  bool wants_nsid = false;
+  bool has_cookie = false;
+  bool has_subnet = false;
+  uint8_t server_cookie_bytes = 0;
+  std::array<uint8_t, kClientCookieBytes> client_cookie;  // only with has_cookie
+  std::array<uint8_t, 32> server_cookie;                  // server_cookie_bytes of it
+  ClientSubnet subnet;                                    // only with has_subnet
+};
+
+// Reads OPT's class, TTL and RDATA; nullopt when it is well formed, else why not.
+std::optional<Outcome> parse_opt(uint16_t payload_bytes, uint32_t ttl, std::span<const uint8_t> rdata, Edns& edns);
+
+// What goes into the answer's OPT record.
+struct OptReply {
+  bool nsid = false;
+  bool cookie = false;
+  bool subnet = false;
+  uint8_t scope_prefix = 0;
+  ExtendedError error = ExtendedError::none;
+  std::array<uint8_t, kServerCookieBytes> server_cookie{};
+};
+
+// Bytes of the answer's OPT record at most, before its scope and error are known.
+size_t max_opt_bytes(const Edns& edns, std::string_view nsid);
+// Writes it at `out`, which has room for max_opt_bytes(); returns its length.
+size_t write_opt(uint8_t* out, const Edns& edns, const OptReply& reply, Rcode rcode, std::string_view nsid);
+
+}  // namespace tidegate::dns

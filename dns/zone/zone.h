@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Zone: a master file as the answers it gives. Every name (empty non-terminals too) is one block in one arena, found by
+// one probe of a hash table; in it stand the name's RRsets as they go onto the wire.
+//
+// Pre-encoded RRsets. A record's owner is a compression pointer to the question's name, and a name in its data that
+// ends in the apex ends in a pointer to the apex instead: every name answered from this zone ends in it too, so the
+// apex stands in the question. Where the apex stands depends on the length of the question alone; the RRset lists the
+// places to patch.
+//
+// Immutable once built: any thread may read it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+#include "dns/wire/wire.h"
+
+namespace tidegate::dns {
+
+// Borrows the zone.
+struct RrsetView {
+  uint16_t type = 0;
+  uint16_t records = 0;
+  uint32_t ttl_s = 0;
+  std::span<const uint8_t> wire;           // whole records; owner is the pointer to kQnameOffset
+  std::span<const uint8_t> apex_pointers;  // big-endian offsets into wire of two-byte pointers to the apex
+
+  size_t apex_pointer_count() const { return apex_pointers.size() / 2; }
+  uint16_t apex_pointer(size_t index) const { return load_u16(&apex_pointers[index * 2]); }
+};
+
+// A name of the zone. Borrows the zone; null when there is no such name.
+class NodeView {
+ public:
+  NodeView() = default;
+  explicit operator bool() const { return block_ != nullptr; }
+  std::span<const uint8_t> name() const;
+  bool is_delegation() const { return (header().flags & kDelegation) != 0; }
+  bool has_dname() const { return (header().flags & kDname) != 0; }
+  bool has_cname() const { return (header().flags & kCname) != 0; }
+  bool empty() const { return header().rrsets == 0; }  // an empty non-terminal
+  // False (and `out` untouched) when the name has no such RRset.
+  bool find(uint16_t type, RrsetView& out) const;
+
+ private:
+  friend class Zone;
+  friend class ZoneBuilder;
+  static constexpr uint8_t kDelegation = 1, kDname = 2, kCname = 4;
+  static constexpr uint16_t kGlueType =
+      0;  // addresses of a delegation's servers, with their own owners; type 0 is reserved
+  struct Header {
+    uint32_t occluder = 0;  // block of the topmost delegation or DNAME that takes this name out of our hands, or 0
+    uint32_t wildcard = 0;  // block of the "*" child, or 0
+    uint16_t rrsets = 0;
+    uint8_t flags = 0;
+    uint8_t name_bytes = 0;
+  };
+  struct RrsetHeader {
+    uint32_t ttl_s = 0;
+    uint32_t wire_bytes = 0;
+    uint16_t type = 0;
+    uint16_t records = 0;
+    uint16_t apex_pointers = 0;
+    uint16_t unused = 0;
+  };
+  explicit NodeView(const uint8_t* block) : block_(block) {}
+  Header header() const {
+    Header header;
+    std::memcpy(&header, block_, sizeof header);
+    return header;
+  }
+
+  const uint8_t* block_ = nullptr;
+};
+
+class Zone {
+ public:
+  // The Error names file, line and cause; nothing of a faulty zone is served.
+  static Result<std::shared_ptr<const Zone>> parse(const std::string& apex, std::string_view file_name,
+                                                   std::string_view text);
+
+  const Name& apex() const { return apex_; }
+  size_t names() const { return names_; }
+  size_t records() const { return records_; }
+  size_t memory_bytes() const;
+  // What is odd in the file, each with its place, and how it is taken; for people, few.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+  // `hash` is name_hash(lower_name).
+  NodeView find(uint64_t hash, std::span<const uint8_t> lower_name) const;
+  NodeView apex_node() const { return at(apex_block_); }
+  NodeView wildcard_of(NodeView node) const { return at(node.header().wildcard); }
+  NodeView occluder_of(NodeView node) const { return at(node.header().occluder); }
+  // The additional section of a referral; its records carry their own owners.
+  bool glue_of(NodeView delegation, RrsetView& out) const { return delegation.find(NodeView::kGlueType, out); }
+  // SOA as negative answers carry it: its TTL is the lesser of its own and its MINIMUM (RFC 2308 §5).
+  const RrsetView& negative_soa() const { return negative_soa_; }
+
+ private:
+  friend class ZoneBuilder;
+  struct Slot {
+    uint32_t tag = 0;    // upper half of the hash
+    uint32_t block = 0;  // in units of kAlign; 0: empty
+  };
+  static constexpr size_t kAlign = 4;
+
+  Zone() = default;
+  NodeView at(uint32_t block) const {
+    return block == 0 ? NodeView() : NodeView(arena_.data() + size_t{block} * kAlign);
+  }
+
+  Name apex_;
+  std::vector<std::string> warnings_;
+  std::vector<uint8_t> arena_;  // blocks, aligned to kAlign; the first unit is unused so that 0 means none
+  std::vector<Slot> slots_;     // open addressing, at most half full
+  RrsetView negative_soa_;
+  uint32_t apex_block_ = 0;
+  size_t names_ = 0;
+  size_t records_ = 0;
+};
+
+}  // namespace tidegate::dns

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// ZoneBuilder: records of a master file -> a Zone. Groups records by owner, fills in the empty non-terminals, finds
+// what delegations and DNAMEs take away, checks what RFC 1034 and 2181 demand of a zone, and encodes.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+#include "dns/zone/master_file.h"
+#include "dns/zone/zone.h"
+
+namespace tidegate::dns {
+
+class ZoneBuilder {
+ public:
+  // All borrowed for the builder's life.
+  ZoneBuilder(const Name& apex, const MasterFile& file) : apex_(apex), file_(file) {}
+  Result<std::shared_ptr<const Zone>> build();
+
+ private:
+  static constexpr uint32_t kNoNode = UINT32_MAX;
+  static constexpr uint32_t kNoRecord = UINT32_MAX;
+
+  struct Node {
+    std::span<const uint8_t> name;  // in the file's bytes
+    uint64_t hash = 0;
+    uint32_t parent = kNoNode;  // kNoNode for the apex
+    uint32_t occluder = kNoNode;
+    uint32_t wildcard = kNoNode;
+    uint32_t first_record = kNoRecord;  // a list through next_record_, in the file's order
+    uint32_t last_record = kNoRecord;
+    uint32_t block = 0;  // once encoded
+    uint8_t depth = 0;   // labels below the apex
+    uint8_t flags = 0;
+  };
+  // One RRset of a node on its way to the arena.
+  struct Encoding {
+    std::vector<uint8_t> wire;
+    std::vector<uint16_t> apex_pointers;
+    uint16_t records = 0;
+  };
+
+  Result<void> group_records();
+  uint32_t find_or_add(std::span<const uint8_t> name);
+  uint32_t find(std::span<const uint8_t> name, uint64_t hash) const;
+  void grow_table();
+  void drop_repeated(Node& node);
+  uint64_t data_key(const MasterRecord& record) const;
+  bool same_data(const MasterRecord& a, const MasterRecord& b) const;
+  Result<void> check_and_flag(Node& node);
+  Result<void> check_apex();
+  void find_occluders();
+  Result<void> encode_nodes(Zone& zone);
+  Result<void> encode_node(Zone& zone, Node& node);
+  void encode_glue(Zone& zone, const Node& node, NodeView::Header& header);
+  void encode_negative_soa(Zone& zone);
+  void link_blocks(Zone& zone);
+
+  void collect_types(const Node& node);
+  void append_record(Encoding& to, std::span<const uint8_t> owner, const MasterRecord& record, uint32_t ttl_s) const;
+  size_t append_name(Encoding& to, std::span<const uint8_t> name) const;
+  Result<void> append_rrset(Zone& zone, uint16_t type, uint32_t ttl_s, const Encoding& encoding) const;
+  bool ends_in_apex(std::span<const uint8_t> name) const;
+  std::string place(const MasterRecord& record) const;  // "file:line"
+  Error fault(const MasterRecord& record, std::string_view cause) const;
+
+  const Name& apex_;
+  const MasterFile& file_;
+  std::vector<Node> nodes_;
+  std::vector<uint32_t> table_;        // open addressing over nodes_
+  std::vector<uint32_t> next_record_;  // parallel to the file's records
+  std::vector<uint32_t> sorted_;       // scratch: a node's records by type
+  std::vector<std::string> warnings_;  // kMaxWarnings of them
+  size_t repeated_ = 0;                // records that were dropped
+};
+
+}  // namespace tidegate::dns
