@@ -38,12 +38,12 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("planes", nargs="*", default=["all"], metavar="PLANE")
-    parser.add_argument("--seconds", type=float, default=3, help="of load per contender and repeat (default 3)")
-    parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats (default 5)")
-    parser.add_argument("--smoke", action="store_true", help="that everything runs: ours and a floor a row for a second, every other contender is asked once")
-    parser.add_argument("--json", metavar="FILE", help="write every figure there too")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables there as RESULTS.md has them")
-    parser.add_argument("--only", default="", metavar="WORD", help="only rows whose work holds WORD")
+    parser.add_argument("--seconds", type=float, default=3, help="seconds of load per contender and repeat (default 3)")
+    parser.add_argument("--repeats", type=int, default=5, help="number of interleaved repeats (default 5)")
+    parser.add_argument("--smoke", action="store_true", help="only check that everything runs: ours and one floor per row for a second; every other contender answers once")
+    parser.add_argument("--json", metavar="FILE", help="also write every figure to FILE")
+    parser.add_argument("--markdown", metavar="FILE", help="also write the tables to FILE, in the form of RESULTS.md")
+    parser.add_argument("--only", default="", metavar="WORD", help="only rows whose work contains WORD")
     options = parser.parse_args()
     most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # for servers and generators alike

@@ -28,7 +28,7 @@ def formatting(step, say, files=None):
     if files:
         done = subprocess.run(["clang-format-14", "--dry-run", *files], cwd=ROOT, capture_output=True, text=True)
         wrong = sorted({line.split(":")[0] for line in done.stderr.splitlines() if ": " in line})
-        step.add("clang-format", failure="not in the house format (./run format mends it):\n" + "\n".join(wrong) if wrong else "")
+        step.add("clang-format", failure="not in the house format (./run format corrects it):\n" + "\n".join(wrong) if wrong else "")
         if wrong:
             say(step.cases[-1].failure)
     else:

@@ -3,10 +3,10 @@
 """./run test [OPTIONS]: the gate. Its last line is 'N passed, N failed'; build-results/ holds JUnit XML of each step.
 
   (nothing)          everything that a change must pass
-  --quick            format, and the unit tests of the rooms that differ from the last commit
+  --quick            the format, and the unit tests of the rooms that differ from the last commit
   --only WORDS       some of: format unit tsan fuzz bench e2e       e.g. ./run test --only "unit e2e"
-  --long PART        a part of the slow tests; `--long list` names them
-  --repeat N WORDS   unit and end-to-end tests whose name holds WORDS, N times
+  --long PART        one part of the slow tests; `--long list` prints the parts
+  --repeat N WORDS   the unit and end-to-end tests whose name contains WORDS, N times
 """
 
 import argparse

@@ -88,17 +88,17 @@ LONG_PARTS = {
     "units": ("unit tests that take over three seconds, under ASan+UBSan and under TSan", lambda: [
         TEST_TREE, [[Step("unit", partial(checks.unit, long=True), "unit")]], TSAN_TREE, [[Step("tsan", partial(checks.tsan, long=True), "tsan")]],
     ]),
-    "fuzz": ("every fuzzer for five minutes, from another seed each time", lambda: [TEST_TREE, [[Step("fuzz", partial(checks.fuzz, seconds=300, seed=0), "fuzz")]]]),
+    "fuzz": ("every fuzzer for five minutes, with a different seed each time", lambda: [TEST_TREE, [[Step("fuzz", partial(checks.fuzz, seconds=300, seed=0), "fuzz")]]]),
     "e2e": ("end-to-end tests that take over three seconds", lambda: [TEST_TREE, labs(2, "--long")]),
-    "e2e-release": ("the same on the optimised tree, with their figures judged", lambda: [RELEASE_TREE, labs(1, "--long", "--timed", build="build-bench")]),
-    "attacks": ("hostile clients on the optimised tree beside nginx: what a bystander gets, P99 and memory", lambda: [
+    "e2e-release": ("the same tests on the optimised tree; they also judge times", lambda: [RELEASE_TREE, labs(1, "--long", "--timed", build="build-bench")]),
+    "attacks": ("hostile clients against the optimised tree and against nginx: what a bystander gets, p99 and memory", lambda: [
         [[build_step("build-bench", "build")]],
         [[Step("attacks", partial(checks.bench, arguments=("attacks",)), "bench", (BUILD, TEST, LAB, BENCH))]],
     ]),
     "e2e-repeat-1": ("the first half of the end-to-end tests, 20 times in a row", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=1/2")]),
-    "e2e-repeat-2": ("the second half of them", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2")]),
-    "e2e-busy-1": ("the first half, 20 times beside a busy core", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=1/2", "--busy")]),
-    "e2e-busy-2": ("the second half of them", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2", "--busy")]),
+    "e2e-repeat-2": ("the second half of the end-to-end tests, 20 times in a row", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2")]),
+    "e2e-busy-1": ("the first half of the end-to-end tests, 20 times beside a busy core", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=1/2", "--busy")]),
+    "e2e-busy-2": ("the second half of the end-to-end tests, 20 times beside a busy core", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2", "--busy")]),
 }  # fmt: skip
 
 
