@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bodies of stored and arriving responses, as clients read them: refcounted pieces, never a copy, never a block.
+// The bodies of stored and arriving responses, as clients read them. A body comes in refcounted pieces; reading never
+// copies and never blocks.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,7 @@ class Engine;
 class LoopCall;
 class ReaderPool;
 
-// A piece of a body. `owner` keeps the bytes alive: hold it until the last of them was written (writev, TLS, DATA
-// frame).
+// A piece of a body. `owner` keeps the bytes alive: hold it until the last byte was written (writev, TLS, DATA frame).
 struct Slice {
   std::shared_ptr<const void> owner;
   std::string_view bytes;
@@ -38,19 +38,19 @@ struct ByteRange {
 enum class BodyStep : uint8_t {
   data,   // `slice` holds 1..65,516 bytes
   wait,   // nothing yet: on_ready is called once, on this reader's loop, when next() is worth calling again
-  end,    // all of the range was given
-  error,  // the leader failed midway, or the disk copy is damaged: the response cannot be completed; close or reset
+  end,    // the whole range was given
+  error,  // the fetch failed midway, or the disk copy is damaged; close or reset the connection
 };
 
-// One client's way through one body. Belongs to one loop's thread. A resident object gives its pieces at once; one on
-// disk is read ahead by the reader threads; one that is still arriving is followed as it grows. Destroying it at any
-// time is safe: on_ready is never called afterwards.
+// Reads one body for one client. It belongs to one loop's thread. A body in memory gives its pieces at once. The reader
+// threads read ahead in a body on disk. A body that is still arriving is followed as it grows. Destroy the reader at
+// any time: on_ready is not called afterwards.
 //
-// Bounds: a reader holds no more than what it was handed, plus 256 KB of read-ahead when it reads from disk.
+// Bound: it holds the piece that it gave last, and 256 KB of read-ahead when it reads from disk.
 class BodyReader {
  public:
-  BodyReader() = default;  // gives nothing: end
-  // Moved several times on the way of every hit: inline, and nothing to do for one that holds nothing.
+  BodyReader() = default;  // an empty body: next() says `end`
+  // Inline, because every hit moves a reader several times. Moving an empty one does nothing else.
   BodyReader(BodyReader&& other) noexcept
       : object_(std::move(other.object_)),
         flight_(std::move(other.flight_)),
@@ -70,10 +70,10 @@ class BodyReader {
     if (call_ != nullptr || flight_ != nullptr) let_go();
   }
 
-  // Set before the first next() that may wait. Kept for the reader's life.
+  // Call it before the first next() that may wait. The function is kept for the reader's life.
   void on_ready(std::function<void()> fn);
   BodyStep next(Slice& slice);
-  // Whether next() has nothing but `end` to give: all was handed out already. False where that is not known yet.
+  // True when everything was handed out. False while the length is not known yet.
   bool ended() const { return remaining_ == 0; }
 
  private:
@@ -89,13 +89,13 @@ class BodyReader {
 
   std::shared_ptr<const StoredObject> object_;  // resident or on disk
   std::shared_ptr<Flight> flight_;              // arriving
-  std::shared_ptr<DiskCursor> disk_;            // made when bytes must come from disk
+  std::shared_ptr<DiskCursor> disk_;            // made when bytes must come from the disk
   std::shared_ptr<LoopCall> call_;              // made by on_ready()
   ReaderPool* readers_ = nullptr;
   EventLoop* loop_ = nullptr;
   uint64_t position_ = 0;   // offset of the next byte in the whole body
-  uint64_t remaining_ = 0;  // bytes of the range still to give
-  uint64_t reader_ = 0;     // this reader's registration with the flight
+  uint64_t remaining_ = 0;  // bytes of the range that are not given yet
+  uint64_t reader_ = 0;     // the flight's id of this reader
 };
 
 }  // namespace tidegate::cache

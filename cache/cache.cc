@@ -2,8 +2,9 @@
 // The facade: Cache, Fill and Pending over the engine and its flights.
 #include "cache/cache.h"
 
-#include "cache/engine.h"
-#include "cache/flight.h"
+#include "cache/serve/engine.h"
+#include "cache/serve/flight.h"
+#include "core/assert.h"
 #include "core/clock.h"
 
 namespace tidegate::cache {
@@ -18,7 +19,10 @@ Options make_options(const CacheNode& node, const std::string& state_dir) {
 }
 
 const char* name(Outcome outcome) {
+  // The access log and /explain print these words. They are older than the enumerators and stay as they are.
   constexpr const char* kNames[] = {"bypass", "hit", "stale", "lead", "join", "refuse", "failed", "pending"};
+  static_assert(std::size(kNames) == static_cast<size_t>(Outcome::wait) + 1);
+  TIDEGATE_ASSERT(outcome <= Outcome::wait, "an outcome has a name");
   return kNames[static_cast<size_t>(outcome)];
 }
 
@@ -36,15 +40,16 @@ Pending::Waiter::Waiter(const RequestView& request_, const RouteCache& policy_, 
 uint64_t Pending::Waiter::now_ms() const { return asked_ms + (monotonic_ns() - asked_ns) / kNsPerMs; }
 
 EventLoop* Pending::Waiter::loop() {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   return alive_loop;
 }
 
 void Pending::Waiter::deliver(Lookup found) {
-  // On the heap, since the loop's mailbox copies what it holds. Destroyed with nobody to take it, a Fill in it passes
-  // leadership on.
+  TIDEGATE_ASSERT(found.outcome != Outcome::wait, "a waiter is given a result");
+  // On the heap, because the loop's mailbox copies what it holds. When nobody takes the result, its destructor passes
+  // the Fill on.
   const auto shared = std::make_shared<Lookup>(std::move(found));
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   if (alive_loop == nullptr) return;
   alive_loop->post([waiter = shared_from_this(), shared] {
     if (waiter->loop() != nullptr) waiter->on_found(std::move(*shared));
@@ -63,7 +68,7 @@ Pending::~Pending() { cancel(); }
 
 void Pending::cancel() {
   if (waiter_ == nullptr) return;
-  const std::lock_guard lock(waiter_->mutex);
+  const MutexLock lock(waiter_->mutex);
   waiter_->alive_loop = nullptr;
 }
 
@@ -75,10 +80,10 @@ std::shared_ptr<Pending::Waiter> Asker::wait() {
 
 // --- Fill
 
-// Looks for laggards while the leader pauses. Dies with the Fill, on its loop's thread.
-class Fill::LaggardWatch {
+// Calls drop_laggards while the leader pauses. Destroyed with the Fill, on its loop's thread.
+class Fill::LaggardTimer {
  public:
-  explicit LaggardWatch(std::shared_ptr<Flight> flight)
+  explicit LaggardTimer(std::shared_ptr<Flight> flight)
       : flight_(std::move(flight)), timer_(flight_->leading_loop(), [this] { look(); }) {}
   void begin() {
     if (!timer_.armed()) timer_.arm_after_ms(flight_->engine().options.laggard_ms);
@@ -86,7 +91,7 @@ class Fill::LaggardWatch {
 
  private:
   void look() {
-    if (flight_->give_up_laggards()) begin();
+    if (flight_->drop_laggards()) begin();
   }
   const std::shared_ptr<Flight> flight_;
   Timer timer_;
@@ -107,7 +112,7 @@ Fill& Fill::operator=(Fill&& other) noexcept {
 }
 
 void Fill::abandon() {
-  if (flight_ == nullptr && watch_ == nullptr) return;  // as nearly always
+  if (flight_ == nullptr && watch_ == nullptr) return;  // the usual case
   if (flight_ != nullptr) flight_->fail(FillFailure::leader_gone, "leader-gone");
   watch_ = nullptr;
   flight_ = nullptr;
@@ -120,27 +125,31 @@ void Fill::on_resume(std::function<void()> fn) { flight_->on_resume(std::move(fn
 std::optional<Answer> Fill::stale_answer(uint64_t now_ms) { return flight_->stale_answer(now_ms); }
 
 FillDecision Fill::on_head(const ResponseView& response, uint64_t now_ms) {
+  TIDEGATE_ASSERT(flight_ != nullptr, "the Fill is not used up");
   FillDecision decision = flight_->on_head(response, now_ms);
-  if (decision.kind != FillDecision::Kind::store) flight_ = nullptr;  // spent
+  if (decision.kind != FillDecision::Kind::store) flight_ = nullptr;  // used up
   return decision;
 }
 
 FillStep Fill::append(std::string_view bytes) {
+  TIDEGATE_ASSERT(flight_ != nullptr, "the Fill is not used up");
   const FillStep step = flight_->append(bytes);
   if (step == FillStep::pause) {
-    if (watch_ == nullptr) watch_ = std::make_unique<LaggardWatch>(flight_);
+    if (watch_ == nullptr) watch_ = std::make_unique<LaggardTimer>(flight_);
     watch_->begin();
   }
   return step;
 }
 
 void Fill::finish() {
+  TIDEGATE_ASSERT(flight_ != nullptr, "the Fill is not used up");
   flight_->finish();
   watch_ = nullptr;
   flight_ = nullptr;
 }
 
 void Fill::fail(FillFailure failure, const char* reason) {
+  TIDEGATE_ASSERT(flight_ != nullptr && reason != nullptr, "the Fill is not used up");
   flight_->fail(failure, reason);
   watch_ = nullptr;
   flight_ = nullptr;

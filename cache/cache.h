@@ -1,32 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cache: the facade that proxy workers use. One instance a process, shared by all workers; every method may be called
-// from any worker's thread and none blocks on disk or on another transaction.
+// Cache: what a proxy worker uses. One instance serves all workers of a process. Every method may be called from any
+// worker's thread. None waits for the disk or for another transaction.
 //
-// One request's way:
+// clang-format off
+// A request asks with lookup(request, route.cache, realtime_ms, loop, on_found). The outcome says what to do:
+//   bypass   ask a backend and stream its answer to the client; the cache takes no part
+//   hit      send found.answer
+//   stale    send found.answer; if found.fill is set, also fetch in the background with it
+//   fetch    fetch for everybody who waits, with found.fill (see below)
+//   attach   send found.answer; it follows the body of another transaction's fetch as it arrives
+//   refuse   answer 504: the request says only-if-cached and nothing usable is stored (RFC 9111 §5.2.1.7)
+//   failed   answer 502 or 504: another transaction's fetch reached no backend; found.status.detail says why
+//   wait     keep found.pending; on_found brings one of the others on your loop
 //
-//   auto found = cache.lookup(request, route.cache, realtime_ms, loop, on_found);
-//     bypass   -> ask a backend, stream to the client; the cache is out of it
-//     hit      -> found.answer: send it
-//     stale    -> found.answer: send it; if found.fill holds a ticket, *also* fetch in the background with it
-//     lead     -> you fetch for everybody: found.fill (below)
-//     join     -> found.answer follows another transaction's fetch as it arrives: send it like a hit
-//     refuse   -> only-if-cached and nothing usable: 504 (RFC 9111 §5.2.1.7)
-//     failed   -> the transaction that led could not reach a backend: answer 502/504, found.status.detail says why
-//     pending  -> keep found.pending; on_found brings one of the above on your loop
+// The one that fetches is the leader. Its fetch fills the cache; clients, its own included, read from the cache. The
+// leader drops its client's Range and conditional fields from the backend request and adds fill.conditional_fields().
+//   fill.on_head(response) decides:
+//     store        read your client's body from decision.answer; append() what arrives; then finish()
+//     pass         not storable: stream to your client yourself; the Fill is used up
+//     freshened    304 for the stored response: send decision.answer; the Fill is used up
+//                  (`reason` says why the 304 was not kept for others)
+//     serve_stale  a 5xx, and stale-if-error allows the stored response: send decision.answer; the Fill is used up
+//   fill.append(bytes) says:
+//     more         go on
+//     pause        stop reading the backend until on_resume is called
+//     stop         nobody wants it any more: end the fetch
+//   fill.finish() or fill.fail(...) ends it.
+// clang-format on
 //
-//   Leading. The fetch and the leader's client are two things: the fetch fills, clients read. Strip from the backend
-//   request the client's Range and conditional fields and add fill.conditional_fields(). Then
-//     fill.on_head(response)  -> store:     read the body for your client from decision.answer; append() what arrives,
-//     then finish()
-//                                pass:      not storable: stream to your client yourself; the Fill is spent
-//                                freshened: 304 for our stored response: send decision.answer; the Fill is spent.
-//                                `reason`: why what it said is not kept for others
-//                                serve_stale: a 5xx, and stale-if-error allows the stored one: send decision.answer;
-//                                spent
-//     fill.append(bytes)      -> more | pause (stop reading the backend until on_resume is called) | stop (nobody wants
-//     it: abort) fill.finish() | fill.fail(...)
-//   A Fill that is destroyed unfinished fails by itself (leader_gone): a waiter is promoted to lead if the head had not
-//   come. When the leader's client goes away, drop its answer and go on filling while append() says more.
+// A Fill that is destroyed unfinished fails with leader_gone: if the head had not come, a waiter becomes the leader.
+// When the leader's client goes away, the leader drops its answer and goes on while wanted() is true.
 #pragma once
 
 #include <cstdint>
@@ -54,11 +57,12 @@ struct Options {
   uint64_t disk_bytes = uint64_t{1} << 30;
   uint64_t ram_bytes = uint64_t{64} << 20;
   uint64_t max_object_bytes = uint64_t{256} << 20;
-  uint64_t writer_queue_bytes = uint64_t{64} << 20;  // waiting for the writer; beyond it responses are not stored
-  uint64_t commit_bytes = uint64_t{8} << 20;         // a transaction commits at this size ...
-  uint64_t commit_interval_ms = 150;                 // ... or at this age
+  uint64_t writer_queue_bytes = uint64_t{64}
+                                << 20;        // a longer queue for the writer means that responses are not stored
+  uint64_t commit_bytes = uint64_t{8} << 20;  // a transaction commits at this size
+  uint64_t commit_interval_ms = 150;          // or at this age
   unsigned reader_threads = 2;
-  // Where nothing goes to disk, readers of one fetch wait that long for the slowest of them, then go on without it.
+  // Where nothing goes to disk, the readers of one fetch wait this long for the slowest reader, then go on without it.
   uint64_t laggard_ms = 5'000;
 };
 Options make_options(const CacheNode& node, const std::string& state_dir);
@@ -66,43 +70,40 @@ Options make_options(const CacheNode& node, const std::string& state_dir);
 // What to send to the client. Move-only.
 struct Answer {
   std::shared_ptr<const StoredHead> head;
-  uint16_t status = 0;  // the stored one; or 206, 304, 416 as the request's own conditions and Range decide
-  uint64_t age_s = 0;   // the Age field (RFC 9111 §5.1)
-  std::optional<uint64_t>
-      content_length;  // of what `body` gives; absent: not known yet, send chunked or by DATA frames
-  ByteRange range;     // what of the body, when status is 206
-  BodyReader body;     // end at once for HEAD, 304 and 416
+  uint16_t status = 0;                     // the stored status; or 206, 304, 416 by the request's conditions and Range
+  uint64_t age_s = 0;                      // the Age field (RFC 9111 §5.1)
+  std::optional<uint64_t> content_length;  // of what `body` gives; absent: not known yet, send chunked or DATA frames
+  ByteRange range;                         // the part of the body, when status is 206
+  BodyReader body;                         // empty for HEAD, 304 and 416
 };
 
-// Calls fn(name, value) for each field of the answer: the stored ones that this status may carry, content-length,
-// content-range, age. The caller adds its own (Cache-Status, X-Request-Id, Connection, Transfer-Encoding).
+// Calls fn(name, value) for each field of the answer: the stored fields that this status may carry, content-length,
+// content-range, age. The caller adds Cache-Status, X-Request-Id, Connection and Transfer-Encoding.
 void for_each_field(const Answer& answer, const std::function<void(std::string_view name, std::string_view value)>& fn);
 
 enum class FillFailure : uint8_t {
-  leader_gone,     // the leader stops for reasons of its own: a waiter takes over
-  backend_failed,  // no backend answered: waiters are answered at once (stale if allowed, else `failed`)
-  // One was asked and broke off without an answer, which this one request may have provoked: before the head a waiter
-  // takes over, and only when it meets the same the others are told.
+  leader_gone,     // the leader ends for its own reasons: a waiter takes over
+  backend_failed,  // no backend answered: waiters are answered at once, stale where allowed, else `failed`
+  // A backend closed without an answer. This one request may have caused it, so a waiter takes over. The second such
+  // failure is told to all waiters.
   backend_broke_off,
 };
 
 enum class FillStep : uint8_t {
   more,
-  pause,  // readers or the writer are behind by the flight's bound: on_resume will be called
-  stop,   // nobody reads and it is not worth finishing, or it grew past max_object_bytes with no reader
+  pause,  // readers or the writer are too far behind: on_resume will be called
+  stop,   // nobody reads and the rest is not worth fetching, or it grew past max_object_bytes
 };
 
 struct FillDecision {
   enum class Kind : uint8_t { store, pass, freshened, serve_stale };
   Kind kind = Kind::pass;
-  const char* reason = "";  // why not storable: a token for Cache-Status detail and the metrics
-  std::optional<Answer>
-      answer;  // store, freshened, serve_stale: for the leader's own client (absent for a background fetch)
+  const char* reason = "";       // why it is not storable: a token for Cache-Status and the metrics
+  std::optional<Answer> answer;  // for the leader's own client; absent for a background fetch
   std::optional<int64_t> ttl_s;  // of what was stored
 };
 
-// The right and duty to fetch one response for everybody who waits for it. Move-only; belongs to the leading loop's
-// thread.
+// The right and duty to fetch one response for everybody who waits for it. Move-only; for the leader's thread.
 class Fill {
  public:
   Fill();
@@ -111,25 +112,25 @@ class Fill {
   ~Fill();  // unfinished: fail(leader_gone)
   explicit operator bool() const { return flight_ != nullptr; }
 
-  // If-None-Match / If-Modified-Since from the stored response, when there is one to validate (RFC 9111 §4.3.1); or
-  // nothing. The views live as long as the Fill.
+  // If-None-Match and If-Modified-Since, when a stored response can be validated (RFC 9111 §4.3.1). The views live as
+  // long as the Fill.
   Fields conditional_fields() const;
-  // Whether the request may carry that field of the client's. What is fetched in the background is for everybody: it
-  // carries no credentials (Authorization, Cookie), except those that the stored response's Vary selects it by.
+  // Whether the backend request may carry this field of the client's request. A background fetch is for everybody: it
+  // sends no credentials (Authorization, Cookie), unless the stored response's Vary names them.
   bool sends(std::string_view field_name) const;
 
-  // Once, with the final (not 1xx) response head. Decides whether it may be stored and tells every waiter.
+  // Call it once, with the final (not 1xx) head. Decides whether the response is stored and tells every waiter.
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);
   FillStep append(std::string_view bytes);
-  // `fn` is called when the leader may read on, and when the last reader has left: ask wanted() then.
+  // `fn` is called when the leader may read on, and when the last reader has left. Ask wanted() then.
   void on_resume(std::function<void()> fn);
-  // False: nobody reads any more and it is not worth finishing. Drop the Fill.
+  // False: nobody waits or reads, and the rest is not worth fetching. Drop the Fill.
   bool wanted() const;
-  // Complete: the body is whole as its framing said. Publishes the object.
+  // The body is complete by its framing. Publishes the object.
   void finish();
-  // `reason` for log and Cache-Status detail. Readers of an arrived head get BodyStep::error.
+  // `reason` is for the log and Cache-Status. Readers of a body that has begun get BodyStep::error.
   void fail(FillFailure failure, const char* reason);
-  // The stale response that stale-if-error permits when no backend can be reached: ask before fail(backend_failed).
+  // The stale response that stale-if-error allows when no backend can be reached. Ask before fail(backend_failed).
   std::optional<Answer> stale_answer(uint64_t now_ms);
 
  private:
@@ -137,12 +138,12 @@ class Fill {
   friend class Flight;
   explicit Fill(std::shared_ptr<Flight> flight);
   void abandon();
-  class LaggardWatch;
-  std::unique_ptr<LaggardWatch> watch_;  // made by the first pause
+  class LaggardTimer;
+  std::unique_ptr<LaggardTimer> watch_;  // made at the first pause
   std::shared_ptr<Flight> flight_;
 };
 
-// Keeps an unanswered lookup alive: destroying it (the client went away) guarantees that on_found is not called.
+// Keeps a waiting lookup alive. Destroy it when the client goes away: then on_found is not called.
 class Pending {
  public:
   struct Waiter;
@@ -160,15 +161,15 @@ class Pending {
   std::shared_ptr<Waiter> waiter_;
 };
 
-enum class Outcome : uint8_t { bypass, hit, stale, lead, join, refuse, failed, pending };
+enum class Outcome : uint8_t { bypass, hit, stale, fetch, attach, refuse, failed, wait };
 const char* name(Outcome outcome);
 
 struct Lookup {
   Outcome outcome = Outcome::bypass;
-  CacheStatus status;  // complete for hit and stale; the caller adds forward_status and stored otherwise
-  Answer answer;       // hit, stale, join
-  Fill fill;           // lead; and stale when the caller is the one who must revalidate
-  Pending pending;     // pending
+  CacheStatus status;  // complete for hit and stale; for others the caller adds forward_status and stored
+  Answer answer;       // hit, stale, attach
+  Fill fill;           // fetch; and stale, when the caller must revalidate
+  Pending pending;     // wait
 };
 using OnFound = std::function<void(Lookup)>;
 
@@ -181,41 +182,41 @@ struct Explanation {
 
 class Cache {
  public:
-  // Returns while the index is still being read from disk: an object not read yet is a miss. An environment that cannot
-  // be used is set aside and a new one made; where none can be had, because another process uses the directory or for
-  // any other reason, the cache works from memory alone and says so (log, Totals, tidegate_cache_disk_working).
-  // Errors: only nonsensical options.
+  // Returns while the index is still read from disk: an object that is not read yet is a miss. An environment that
+  // cannot be used is set aside, and a new one is made. Where none can be had (another process uses the directory, for
+  // example) the cache works from memory alone and says so: log, Totals, tidegate_cache_disk_working. Errors:
+  // impossible options.
   static Result<std::unique_ptr<Cache>> open(const Options& options, Metrics& metrics);
-  ~Cache();  // after the last worker's last transaction; commits what is queued
+  ~Cache();  // call it after the last worker's last transaction; commits what is queued
 
-  // `now_ms`: realtime. `on_found` is called at most once, on `loop`, only after `pending` was returned; what it is
-  // given is never pending. `request` and `policy` need not outlive the call.
+  // `now_ms` is realtime. `on_found` is called at most once, on `loop`, and only after `wait` was returned; it never
+  // gets `wait`. `request` and `policy` are not needed after the call.
   Lookup lookup(const RequestView& request, const RouteCache& policy, uint64_t now_ms, EventLoop& loop,
                 OnFound on_found);
 
-  // After a backend answered an unsafe request: RFC 9111 §4.4 (the target, and Location and Content-Location of the
-  // same host).
+  // Call it after a backend answered an unsafe request (RFC 9111 §4.4). Invalidates the target, and what Location and
+  // Content-Location name on the same host.
   void invalidate(const RequestView& request, const RouteCache& policy, const ResponseView& response);
 
-  // In force for lookups when it returns, durable with the writer's next commit. Sequences that were applied before are
-  // ignored. A url purge names "scheme://host/path?query" and takes every variant; of `keys` too, which are the names
-  // that its routes' query options and its other spellings give it.
+  // In force for lookups when it returns; durable with the writer's next commit. A sequence that was applied before is
+  // ignored. A purge of a URL names "scheme://host/path?query" and removes every variant. `keys` are further keys of
+  // the same URL: what the query options of its routes and its other spellings make of it.
   void purge(const Purge& purge, const std::vector<std::string>& keys = {});
-  // Where a plane's follower resumes (PlaneHooks::prepare): the last sequence that is durable.
+  // The last durable sequence: where a plane's follower resumes (PlaneHooks::prepare).
   PurgePosition last_applied_purge() const;
 
-  // What lookup() would do now, changing nothing.
+  // What lookup() would do now. Changes nothing.
   Explanation explain(const RequestView& request, const RouteCache& policy, uint64_t now_ms) const;
 
   struct Totals {
     uint64_t objects = 0, ram_bytes = 0, disk_bytes = 0, writer_queue_bytes = 0;
     bool loading = false;
-    // That there is no disk tier though one is wanted, or that it is frozen, and why. Empty: nothing is wrong.
+    // Why there is no disk tier though one is wanted, or why it is frozen. Empty: all is well.
     std::string disk_trouble;
-    uint64_t fill_bytes = 0;  // of bodies that arrive
+    uint64_t fill_bytes = 0;  // of bodies that are arriving
   };
   Totals totals() const;
-  // Returns when everything queued so far is committed (tests, orderly shutdown).
+  // Returns when everything queued so far is committed. For tests and an orderly end.
   void flush();
   // Returns when the index has been read from disk.
   void wait_loaded();

@@ -7,7 +7,7 @@ Counters::Counters(Metrics& metrics)
     : hits_memory(metrics.counter("tidegate_cache_hits_total", "Answers from the cache", {{"tier", "memory"}})),
       hits_disk(metrics.counter("tidegate_cache_hits_total", "Answers from the cache", {{"tier", "disk"}})),
       hits_stale(metrics.counter("tidegate_cache_stale_hits_total", "Answers that were stale and allowed to be")),
-      joins(metrics.counter("tidegate_cache_joins_total", "Answers that followed another transaction's fetch")),
+      attached(metrics.counter("tidegate_cache_joins_total", "Answers that followed another transaction's fetch")),
       revalidated(metrics.counter("tidegate_cache_revalidated_total", "Stored responses confirmed by a 304")),
       stored_memory(metrics.counter("tidegate_cache_stored_total", "Responses stored", {{"tier", "memory"}})),
       stored_disk(metrics.counter("tidegate_cache_stored_total", "Responses stored", {{"tier", "disk"}})),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cache's metrics, declared once at start: tidegate_cache_*.
+// The cache's metrics (tidegate_cache_*), declared once at the start.
 #pragma once
 
 #include <array>
 
-#include "cache/policy.h"
+#include "cache/policy/policy.h"
 #include "cache/status.h"
 #include "core/metrics.h"
 
@@ -14,9 +14,9 @@ struct Counters {
   explicit Counters(Metrics& metrics);
 
   Counter& hits_memory;
-  Counter& hits_disk;  // the head or body had to come from disk
+  Counter& hits_disk;  // the head or the body came from disk
   Counter& hits_stale;
-  Counter& joins;        // answered by another transaction's fetch
+  Counter& attached;     // answered by another transaction's fetch
   Counter& revalidated;  // 304: stored response freshened
   Counter& stored_memory;
   Counter& stored_disk;
@@ -24,11 +24,11 @@ struct Counters {
   Counter& evicted_memory;
   Counter& evicted_disk;
   Counter& purged;
-  Counter& promoted;    // waiters that took over from a leader that went away
-  Counter& abandoned;   // fills that failed after their head
-  Counter& corrupt;     // records or chunks that did not verify, erased
-  Counter& laggards;    // readers of a fetch that the others waited for no longer
-  Counter& queue_full;  // responses not stored on disk because the writer was behind
+  Counter& promoted;    // waiters that became the leader
+  Counter& abandoned;   // fetches that failed after their head
+  Counter& corrupt;     // records or chunks that did not verify; they are erased
+  Counter& laggards;    // readers that the others did not wait for any longer
+  Counter& queue_full;  // responses not stored on disk, because the writer was behind
   Counter& commits;
   Counter& commit_failures;  // MDB_MAP_FULL, ENOSPC, EIO
   LatencyHistogram& commit_seconds;

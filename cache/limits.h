@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The limits of cache: a constant for each row of cache/limits.def. Core's limits.h says what a row holds.
+// A constant for each row of cache/limits.def. core/limits.h says what a row holds.
 #pragma once
 
 #include <cstddef>

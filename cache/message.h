@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests and responses as the cache sees them: views over whoever parsed them, no HTTP version left in them.
+// Requests and responses as the cache sees them: views of a parsed message, the same for every HTTP version.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +13,13 @@ namespace tidegate::cache {
 
 using Fields = std::span<const http1::Field>;
 
-// Borrowed for the length of the call; names in any case, in the order received.
+// Borrowed for the call. Names are in any case; fields are in the order received.
 struct RequestView {
   std::string_view method;
   std::string_view scheme;  // "http" or "https"
   std::string_view host;    // authority as received; compared without case, default port dropped
-  std::string_view path;    // origin-form path as received, never decoded: '/' differs from '%2F', ';' means nothing
-  std::string_view query;   // after '?', without it
+  std::string_view path;    // origin form, as received, never decoded: '/' differs from '%2F'
+  std::string_view query;   // what follows '?'
   Fields fields;
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cache/status.h"
 
+#include "core/assert.h"
+
 #include <fmt/format.h>
 
 #include <iterator>
@@ -10,6 +12,7 @@ namespace tidegate::cache {
 const char* token(Forward forward) {
   constexpr const char* kTokens[] = {"none", "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale"};
   static_assert(std::size(kTokens) == static_cast<size_t>(Forward::count_));
+  TIDEGATE_ASSERT(forward < Forward::count_, "a reason has a token");
   return kTokens[static_cast<size_t>(forward)];
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why a request was answered from where it was: one value that the log, the metrics and Cache-Status (RFC 9211) share.
+// How a request was answered and why. The log, the metrics and Cache-Status (RFC 9211) share this value.
 #pragma once
 
 #include <cstdint>
@@ -9,16 +9,16 @@
 
 namespace tidegate::cache {
 
-// Why a request goes to a backend: RFC 9211 §2.2, in its words.
+// Why a request goes to a backend, in the words of RFC 9211 §2.2.
 enum class Forward : uint8_t {
   none,       // it does not: answered from the cache
-  bypass,     // the route, or the remembered nature of the key, keeps the cache out of it
+  bypass,     // the route does not cache, or the key proved uncacheable
   method,     // neither GET nor HEAD
   uri_miss,   // nothing stored under the key
-  vary_miss,  // something, but for other request fields
-  miss,       // another transaction leads, and what it brings is not known yet
+  vary_miss,  // something is stored, but for other request fields
+  miss,       // another transaction fetches, and its answer is not known yet
   request,    // the request's own directives (no-cache, max-age=0) want the origin
-  stale,      // stored, but no longer fresh
+  stale,      // stored, but not fresh any more
   count_,
 };
 const char* token(Forward forward);  // "uri-miss"
@@ -28,9 +28,9 @@ struct CacheStatus {
   bool hit = false;
   bool stored = false;           // the answer is being stored
   bool collapsed = false;        // waited for another transaction's fetch
-  uint16_t forward_status = 0;   // the backend's, when it was asked
-  std::optional<int64_t> ttl_s;  // remaining freshness of what is served; negative when stale
-  const char* detail = nullptr;  // a token: why not stored or not looked up, "stale-while-revalidate", ...
+  uint16_t forward_status = 0;   // the backend's, when one was asked
+  std::optional<int64_t> ttl_s;  // remaining freshness of the answer; negative when stale
+  const char* detail = nullptr;  // a token: why it was not stored or not looked up, or "stale-while-revalidate"
 };
 
 // Appends one list member: `proxy1; hit; ttl=42`, `proxy1; fwd=uri-miss; fwd-status=200; stored`.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is stored: an immutable head that many answers share, and a body that is resident, on disk, or both.
+// A stored response: an immutable head that many answers share, and a body that is in memory, on disk, or both.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@
 
 namespace tidegate::cache {
 
-// A stored response's times, all that freshness is computed from (RFC 9111 §4.2). Plain, so that the index can keep a
-// copy beside each entry and answer without the head.
+// The times of a stored response. Freshness is computed from these alone (RFC 9111 §4.2). The index keeps a copy in
+// each entry, so that it can decide without the head.
 struct Freshness {
-  uint64_t born_ms = 0;                    // response time less corrected initial age: age = now - born
+  uint64_t born_ms = 0;                    // response time minus corrected initial age; age = now - born
   uint64_t lifetime_ms = 0;                // §4.2.1
   uint64_t stale_while_revalidate_ms = 0;  // RFC 5861 §3
   uint64_t stale_if_error_ms = 0;          // RFC 5861 §4
@@ -24,24 +24,24 @@ struct Freshness {
   bool no_cache = false;         // never served without validation (§5.2.2.4)
 };
 
-// Immutable once made. `fields` and the views below point into `field_text`.
+// Immutable once made. `fields` and the views point into `field_text`.
 struct StoredHead {
   uint16_t status = 0;
-  // End-to-end fields as "name: value\r\n" each, names in lower case (valid in every version of HTTP), without those
-  // that an answer makes anew: Content-Length, Content-Range, Age, Transfer-Encoding, and the hop-by-hop ones.
+  // End-to-end fields, each as "name: value\r\n", with names in lower case. Hop-by-hop fields are left out, and those
+  // that each answer makes itself: Content-Length, Content-Range, Age, Transfer-Encoding.
   std::string field_text;
   std::vector<http1::Field> fields;
   Freshness freshness;
-  uint64_t body_bytes = 0;         // UINT64_MAX while it is arriving with unknown length
+  uint64_t body_bytes = 0;         // UINT64_MAX: arriving, and the length is not known
   std::string_view etag;           // with quotes and W/; empty: none
   std::string_view last_modified;  // as received; empty: none
-  uint64_t date_ms = 0;            // Date, or when it was received
+  uint64_t date_ms = 0;            // of Date, or when it was received
   uint64_t last_modified_ms = 0;   // 0: none or unreadable
   std::string key;                 // the full key, compared on each hit
-  std::string vary;                // nominated names, lower case, sorted, joined by ','; empty: none
+  std::string vary;                // the names in Vary: lower case, sorted, joined by ','; empty: none
   std::string vary_values;         // the storing request's normalised values, joined by '\n'
   std::vector<uint64_t> tags;      // keyed hashes of Surrogate-Key / Cache-Tag words
-  uint64_t generation = 0;         // grows with every fetch that was begun: what a purge compares
+  uint64_t generation = 0;         // every fetch takes the next number; purges compare it
 };
 
 }  // namespace tidegate::cache

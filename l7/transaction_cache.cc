@@ -2,7 +2,7 @@
 // The steps of a transaction that deal with the cache: look up, serve what is stored or arriving, fill while leading.
 #include <algorithm>
 
-#include "cache/validation.h"
+#include "cache/policy/validation.h"
 #include "core/clock.h"
 #include "l7/forwarding.h"
 #include "l7/transaction.h"
@@ -70,8 +70,8 @@ Step Transaction::lookup() {
         found_ = std::move(late);
         resume();
       });
-  if (found.outcome == cache::Outcome::pending) {
-    cache_outcome_ = cache::Outcome::pending;
+  if (found.outcome == cache::Outcome::wait) {
+    cache_outcome_ = cache::Outcome::wait;
     pending_ = std::move(found.pending);
     wait_for_nothing();
     return Step::suspend;
@@ -85,12 +85,12 @@ Step Transaction::follow(cache::Lookup found) {
   cache_status_ = found.status;
   switch (found.outcome) {
     case cache::Outcome::hit:
-    case cache::Outcome::join:
+    case cache::Outcome::attach:
       return serve_stored(std::move(found.answer));
     case cache::Outcome::stale:
       if (found.fill) revalidate_in_background(std::move(found.fill));
       return serve_stored(std::move(found.answer));
-    case cache::Outcome::lead:
+    case cache::Outcome::fetch:
       fill_ = std::move(found.fill);
       return Step::choose;
     case cache::Outcome::refuse:
@@ -98,7 +98,7 @@ Step Transaction::follow(cache::Lookup found) {
     case cache::Outcome::failed:
       return fail(Failure::shared_fetch_failed);
     case cache::Outcome::bypass:
-    case cache::Outcome::pending:
+    case cache::Outcome::wait:
       break;
   }
   return Step::choose;
@@ -120,7 +120,7 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   other.started_ns_ = worker_.loop().now_ns();
   other.total_deadline_ns_ = total_deadline_ns_;
   other.gone_ = other.background_ = other.cache_asked_ = true;
-  other.cache_outcome_ = cache::Outcome::lead;
+  other.cache_outcome_ = cache::Outcome::fetch;
   other.request_.method = arena.copy(request_.method);
   other.request_.host = arena.copy(request_.host);
   other.request_.path = arena.copy(request_.path);

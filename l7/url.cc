@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "cache/key.h"
+#include "cache/policy/key.h"
 
 namespace tidegate::l7 {
 

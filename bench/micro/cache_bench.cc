@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "cache/cache.h"
-#include "cache/key.h"
-#include "cache/policy.h"
+#include "cache/policy/key.h"
+#include "cache/policy/policy.h"
 
 namespace tidegate::cache {
 namespace {
@@ -61,12 +61,12 @@ std::vector<std::string> store_objects(Cache& cache, EventLoop& loop, size_t obj
   std::vector<std::string> paths;
   for (size_t i = 0; i < objects; ++i) {
     paths.push_back("/object/" + std::to_string(i));
-    Lookup lead = cache.lookup(request(paths.back()), policy, kNowMs, loop, {});
+    Lookup leader = cache.lookup(request(paths.back()), policy, kNowMs, loop, {});
     const ResponseView response{200, kResponseFields, kNowMs, kNowMs, 1'000};
-    if (lead.outcome != Outcome::lead || lead.fill.on_head(response, kNowMs).kind != FillDecision::Kind::store)
+    if (leader.outcome != Outcome::fetch || leader.fill.on_head(response, kNowMs).kind != FillDecision::Kind::store)
       return {};
-    lead.fill.append(std::string(1'000, 'b'));
-    lead.fill.finish();
+    leader.fill.append(std::string(1'000, 'b'));
+    leader.fill.finish();
   }
   return paths;
 }
@@ -108,7 +108,7 @@ void lookup_on_disk(benchmark::State& state) {
       bool read = false;
       const Lookup found =
           cache->lookup(request(path), policy, kNowMs + 1, loop, [&read](const Lookup&) { read = true; });
-      while (found.outcome == Outcome::pending && !read) loop.run_once(1'000'000'000);
+      while (found.outcome == Outcome::wait && !read) loop.run_once(1'000'000'000);
     }
     size_t next = 0;
     for (auto _ : state) {

@@ -3,7 +3,7 @@
 // consistent.
 #include <cstdlib>
 
-#include "cache/policy.h"
+#include "cache/policy/policy.h"
 #include "tests/fuzz/cache/lines.h"
 
 using namespace tidegate;

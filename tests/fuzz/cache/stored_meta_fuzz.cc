@@ -5,8 +5,8 @@
 #include <cstring>
 #include <string>
 
-#include "cache/crc32c.h"
-#include "cache/format.h"
+#include "cache/disk/crc32c.h"
+#include "cache/disk/format.h"
 
 using namespace tidegate::cache;
 

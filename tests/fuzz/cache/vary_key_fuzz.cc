@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <string>
 
-#include "cache/key.h"
-#include "cache/validation.h"
+#include "cache/policy/key.h"
+#include "cache/policy/validation.h"
 #include "tests/fuzz/cache/lines.h"
 
 using namespace tidegate;

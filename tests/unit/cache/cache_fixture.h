@@ -61,7 +61,7 @@ class CacheFixture : public ::testing::Test {
       self->found = std::move(later);
       self->called_back = true;
     });
-    if (found.outcome == Outcome::pending) {
+    if (found.outcome == Outcome::wait) {
       out->pending = std::move(found.pending);
     } else {
       out->found = std::move(found);
@@ -100,20 +100,20 @@ class CacheFixture : public ::testing::Test {
   }
 
   // Does what a leader does with a complete answer.
-  FillDecision fill(Lookup& lead, uint16_t status, Fields fields, std::string_view body) {
-    EXPECT_TRUE(lead.fill);
-    FillDecision decision = lead.fill.on_head(response(status, fields, body.size()), now_ms());
+  FillDecision fill(Lookup& leader, uint16_t status, Fields fields, std::string_view body) {
+    EXPECT_TRUE(leader.fill);
+    FillDecision decision = leader.fill.on_head(response(status, fields, body.size()), now_ms());
     if (decision.kind == FillDecision::Kind::store) {
-      lead.fill.append(body);
-      lead.fill.finish();
+      leader.fill.append(body);
+      leader.fill.finish();
     }
     return decision;
   }
   // Fetches the path and stores `body` with `fields`.
   void store(std::string_view path, const FieldList& fields, std::string_view body, const FieldList& request = {}) {
-    Lookup lead = find(get(path, request));
-    ASSERT_EQ(lead.outcome, Outcome::lead) << name(lead.outcome);
-    ASSERT_EQ(fill(lead, 200, fields, body).kind, FillDecision::Kind::store);
+    Lookup leader = find(get(path, request));
+    ASSERT_EQ(leader.outcome, Outcome::fetch) << name(leader.outcome);
+    ASSERT_EQ(fill(leader, 200, fields, body).kind, FillDecision::Kind::store);
   }
 
   double metric(const std::string& line_start) {

@@ -18,10 +18,10 @@ class CacheInMemory : public CacheFixture {
 };
 
 TEST_F(CacheInMemory, AMissLeadsAndTheNextRequestHits) {
-  Lookup lead = find(get("/a"));
-  ASSERT_EQ(lead.outcome, Outcome::lead);
-  EXPECT_EQ(lead.status.forward, Forward::uri_miss);
-  FillDecision decision = fill(lead, 200, fresh_minute(), "hello");
+  Lookup leader = find(get("/a"));
+  ASSERT_EQ(leader.outcome, Outcome::fetch);
+  EXPECT_EQ(leader.status.forward, Forward::uri_miss);
+  FillDecision decision = fill(leader, 200, fresh_minute(), "hello");
   ASSERT_TRUE(decision.answer);
   EXPECT_EQ(read_all(*decision.answer), "hello");
 
@@ -64,8 +64,8 @@ TEST_F(CacheInMemory, AClientsConditionIsAnsweredFromTheCache) {
 }
 
 TEST_F(CacheInMemory, TheLeadersOwnRangeIsServedFromTheWhole) {
-  Lookup lead = find(get("/a", FieldList{{"Range", "bytes=2-4"}}));
-  FillDecision decision = fill(lead, 200, fresh_minute(), "0123456789");
+  Lookup leader = find(get("/a", FieldList{{"Range", "bytes=2-4"}}));
+  FillDecision decision = fill(leader, 200, fresh_minute(), "0123456789");
   EXPECT_EQ(decision.answer->status, 206);
   EXPECT_EQ(read_all(*decision.answer), "234");
   Lookup hit = find(get("/a"));
@@ -76,7 +76,7 @@ TEST_F(CacheInMemory, VariantsAreStoredBesideEachOther) {
   const FieldList vary{{"Cache-Control", "max-age=60"}, {"Vary", "Accept-Encoding"}};
   store("/a", vary, "zipped", {{"Accept-Encoding", "gzip"}});
   Lookup plain = find(get("/a"));
-  ASSERT_EQ(plain.outcome, Outcome::lead);
+  ASSERT_EQ(plain.outcome, Outcome::fetch);
   EXPECT_EQ(plain.status.forward, Forward::vary_miss);
   fill(plain, 200, vary, "plain");
   Lookup zipped = find(get("/a", FieldList{{"Accept-Encoding", "GZIP;q=1"}}));
@@ -113,13 +113,13 @@ TEST_F(CacheInMemory, OnlyIfCachedIsRefusedWithoutAStoredResponse) {
 
 TEST_F(CacheInMemory, AStaleResponseIsValidatedAndA304FreshensIt) {
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}, {"X-A", "old"}}, "hello");
-  Lookup lead = find(get("/a"), now_ms() + 5'000);
-  ASSERT_EQ(lead.outcome, Outcome::lead);
-  EXPECT_EQ(lead.status.forward, Forward::stale);
-  ASSERT_EQ(lead.fill.conditional_fields().size(), 1U);
-  EXPECT_EQ(lead.fill.conditional_fields()[0].value, "\"v1\"");
+  Lookup leader = find(get("/a"), now_ms() + 5'000);
+  ASSERT_EQ(leader.outcome, Outcome::fetch);
+  EXPECT_EQ(leader.status.forward, Forward::stale);
+  ASSERT_EQ(leader.fill.conditional_fields().size(), 1U);
+  EXPECT_EQ(leader.fill.conditional_fields()[0].value, "\"v1\"");
   FillDecision decision =
-      lead.fill.on_head(response(304, FieldList{{"Cache-Control", "max-age=60"}, {"X-A", "new"}}), now_ms());
+      leader.fill.on_head(response(304, FieldList{{"Cache-Control", "max-age=60"}, {"X-A", "new"}}), now_ms());
   ASSERT_EQ(decision.kind, FillDecision::Kind::freshened);
   EXPECT_EQ(read_all(*decision.answer), "hello");
   Lookup hit = find(get("/a"), now_ms() + 5'000);
@@ -130,17 +130,17 @@ TEST_F(CacheInMemory, AStaleResponseIsValidatedAndA304FreshensIt) {
 
 TEST_F(CacheInMemory, A200InsteadOfA304ReplacesTheStoredResponse) {
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "old");
-  Lookup lead = find(get("/a"), now_ms() + 5'000);
-  fill(lead, 200, fresh_minute(), "new");
+  Lookup leader = find(get("/a"), now_ms() + 5'000);
+  fill(leader, 200, fresh_minute(), "new");
   Lookup hit = find(get("/a"));
   EXPECT_EQ(read_all(hit.answer), "new");
 }
 
 TEST_F(CacheInMemory, AnUncacheableAnswerToAValidationRemovesWhatWasStored) {
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "old");
-  Lookup lead = find(get("/a"), now_ms() + 5'000);
-  EXPECT_EQ(fill(lead, 200, FieldList{{"Cache-Control", "no-store"}}, "").kind, FillDecision::Kind::pass);
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  Lookup leader = find(get("/a"), now_ms() + 5'000);
+  EXPECT_EQ(fill(leader, 200, FieldList{{"Cache-Control", "no-store"}}, "").kind, FillDecision::Kind::pass);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
 }
 
 TEST_F(CacheInMemory, WhileRevalidatingOneFetchesAndTheOthersAreServedStale) {
@@ -176,8 +176,8 @@ TEST_F(CacheInMemory, AHeadWhileRevalidatingFetchesNothingAndThrowsNothingAway) 
 TEST_F(CacheInMemory, StaleIfErrorServesInPlaceOfA500AndOfNoBackend) {
   store("/a", {{"Cache-Control", "max-age=1, stale-if-error=60"}, {"ETag", "\"v1\""}}, "old");
   const uint64_t later = now_ms() + 5'000;
-  Lookup lead = find(get("/a"), later);
-  FillDecision decision = lead.fill.on_head(response(503, {}), later);
+  Lookup leader = find(get("/a"), later);
+  FillDecision decision = leader.fill.on_head(response(503, {}), later);
   ASSERT_EQ(decision.kind, FillDecision::Kind::serve_stale);
   EXPECT_EQ(read_all(*decision.answer), "old");
   Lookup again = find(get("/a"), later);
@@ -185,15 +185,15 @@ TEST_F(CacheInMemory, StaleIfErrorServesInPlaceOfA500AndOfNoBackend) {
   ASSERT_TRUE(stale);
   EXPECT_EQ(read_all(*stale), "old");
   again.fill.fail(FillFailure::backend_failed, "connect-refused");
-  EXPECT_EQ(find(get("/a"), later).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a"), later).outcome, Outcome::fetch);
 }
 
 TEST_F(CacheInMemory, RequestNoCacheGoesToTheOriginAndItsAnswerIsStored) {
   store("/a", fresh_minute(), "old");
-  Lookup lead = find(get("/a", FieldList{{"Cache-Control", "no-cache"}}));
-  ASSERT_EQ(lead.outcome, Outcome::lead);
-  EXPECT_EQ(lead.status.forward, Forward::request);
-  fill(lead, 200, fresh_minute(), "new");
+  Lookup leader = find(get("/a", FieldList{{"Cache-Control", "no-cache"}}));
+  ASSERT_EQ(leader.outcome, Outcome::fetch);
+  EXPECT_EQ(leader.status.forward, Forward::request);
+  fill(leader, 200, fresh_minute(), "new");
   Lookup hit = find(get("/a"));
   EXPECT_EQ(read_all(hit.answer), "new");
 }
@@ -205,7 +205,7 @@ TEST_F(CacheInMemory, ARouteMayIgnoreAClientsReload) {
                                {{"Cache-Control", "min-fresh=600"}},
                                {{"Pragma", "no-cache"}}};
   for (const FieldList& reload : reloads)
-    EXPECT_EQ(cache->explain(get("/a", reload), policy, now_ms()).outcome, Outcome::lead);
+    EXPECT_EQ(cache->explain(get("/a", reload), policy, now_ms()).outcome, Outcome::fetch);
   policy.ignore_reload = true;
   for (const FieldList& reload : reloads) {
     EXPECT_EQ(cache->explain(get("/a", reload), policy, now_ms()).outcome, Outcome::hit);
@@ -213,14 +213,14 @@ TEST_F(CacheInMemory, ARouteMayIgnoreAClientsReload) {
     ASSERT_EQ(hit.outcome, Outcome::hit);
     EXPECT_EQ(read_all(hit.answer), "old");
   }
-  EXPECT_EQ(find(get("/a", reloads[0]), now_ms() + 120'000).outcome, Outcome::lead) << "stale is stale";
+  EXPECT_EQ(find(get("/a", reloads[0]), now_ms() + 120'000).outcome, Outcome::fetch) << "stale is stale";
 }
 
 TEST_F(CacheInMemory, AnUnsafeRequestInvalidatesItsTargetAndWhatItNames) {  // RFC 9111 §4.4
   for (const char* path : {"/a", "/b", "/c", "/d"}) store(path, fresh_minute(), "x");
   const FieldList fields{{"Location", "/b"}, {"Content-Location", "https://www.example.test/c"}};
   cache->invalidate(get("/a", {}, "POST"), policy, response(201, fields));
-  for (const char* path : {"/a", "/b", "/c"}) EXPECT_EQ(find(get(path)).outcome, Outcome::lead) << path;
+  for (const char* path : {"/a", "/b", "/c"}) EXPECT_EQ(find(get(path)).outcome, Outcome::fetch) << path;
   EXPECT_EQ(find(get("/d")).outcome, Outcome::hit);
   cache->invalidate(get("/d", {}, "POST"), policy, response(500, {}));
   EXPECT_EQ(find(get("/d")).outcome, Outcome::hit) << "an error answer invalidates nothing";
@@ -241,8 +241,8 @@ TEST_F(CacheInMemory, APurgeByUrlTakesEveryVariantAndNothingElse) {
   store("/a", vary, "plain");
   store("/b", fresh_minute(), "b");
   cache->purge(purge_of(PurgeKind::url, "https://www.example.test/a"));
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
-  EXPECT_EQ(find(get("/a", FieldList{{"Accept-Encoding", "gzip"}})).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a", FieldList{{"Accept-Encoding", "gzip"}})).outcome, Outcome::fetch);
   EXPECT_EQ(find(get("/b")).outcome, Outcome::hit);
 }
 
@@ -254,9 +254,9 @@ TEST_F(CacheInMemory, EachOfManyTagsIsFoundAndWhatHasTooManyIsNotStored) {
   };
   store("/a", tagged(kMaxTags), "a");
   cache->purge(purge_of(PurgeKind::tag, "TAG-" + std::to_string(kMaxTags - 1)));
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
-  Lookup lead = find(get("/b"));
-  const FillDecision decision = fill(lead, 200, tagged(kMaxTags + 1), "b");
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  Lookup leader = find(get("/b"));
+  const FillDecision decision = fill(leader, 200, tagged(kMaxTags + 1), "b");
   EXPECT_EQ(decision.kind, FillDecision::Kind::pass);
   EXPECT_STREQ(decision.reason, "too-many-tags");
 }
@@ -266,8 +266,8 @@ TEST_F(CacheInMemory, APurgeByTagTakesWhatCarriesIt) {
   store("/b", {{"Cache-Control", "max-age=60"}, {"Cache-Tag", "news"}}, "b");
   store("/c", {{"Cache-Control", "max-age=60"}, {"Cache-Tag", "other"}}, "c");
   cache->purge(purge_of(PurgeKind::tag, "news"));
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
-  EXPECT_EQ(find(get("/b")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/b")).outcome, Outcome::fetch);
   EXPECT_EQ(find(get("/c")).outcome, Outcome::hit);
 }
 
@@ -275,11 +275,11 @@ TEST_F(CacheInMemory, ASoftPurgeLeavesAStaleResponseToValidate) {
   for (const PurgeKind kind : {PurgeKind::url, PurgeKind::tag, PurgeKind::all}) {
     store("/a", {{"Cache-Control", "max-age=60"}, {"ETag", "\"v1\""}, {"Cache-Tag", "news"}}, "a");
     cache->purge(purge_of(kind, kind == PurgeKind::tag ? "news" : "https://www.example.test/a", true));
-    Lookup lead = find(get("/a"));
-    ASSERT_EQ(lead.outcome, Outcome::lead);
-    EXPECT_EQ(lead.status.forward, Forward::stale);
-    EXPECT_EQ(lead.fill.conditional_fields().size(), 1U);
-    EXPECT_EQ(lead.fill.on_head(response(304, FieldList{{"Cache-Control", "max-age=60"}}), now_ms()).kind,
+    Lookup leader = find(get("/a"));
+    ASSERT_EQ(leader.outcome, Outcome::fetch);
+    EXPECT_EQ(leader.status.forward, Forward::stale);
+    EXPECT_EQ(leader.fill.conditional_fields().size(), 1U);
+    EXPECT_EQ(leader.fill.on_head(response(304, FieldList{{"Cache-Control", "max-age=60"}}), now_ms()).kind,
               FillDecision::Kind::freshened);
     EXPECT_EQ(find(get("/a")).outcome, Outcome::hit) << "freshened after the purge";
     cache->purge(purge_of(PurgeKind::all, ""));
@@ -288,16 +288,16 @@ TEST_F(CacheInMemory, ASoftPurgeLeavesAStaleResponseToValidate) {
 
 TEST_F(CacheInMemory, WhatWasBeingFetchedWhenAPurgeCameIsNotKept) {
   for (const PurgeKind kind : {PurgeKind::url, PurgeKind::tag, PurgeKind::all}) {
-    Lookup lead = find(get("/a"));
-    ASSERT_EQ(lead.outcome, Outcome::lead);
+    Lookup leader = find(get("/a"));
+    ASSERT_EQ(leader.outcome, Outcome::fetch);
     const FieldList tagged{{"Cache-Control", "max-age=60"}, {"Cache-Tag", "news"}};
-    FillDecision decision = lead.fill.on_head(response(200, tagged, 3), now_ms());
+    FillDecision decision = leader.fill.on_head(response(200, tagged, 3), now_ms());
     cache->purge(purge_of(kind, kind == PurgeKind::tag ? "news" : "https://www.example.test/a"));
-    lead.fill.append("old");
-    lead.fill.finish();
+    leader.fill.append("old");
+    leader.fill.finish();
     EXPECT_EQ(read_all(*decision.answer), "old") << "who reads it already gets it";
     Lookup next = find(get("/a"));
-    EXPECT_EQ(next.outcome, Outcome::lead);
+    EXPECT_EQ(next.outcome, Outcome::fetch);
   }
 }
 
@@ -310,8 +310,8 @@ TEST_F(CacheInMemory, EachPurgeSequenceIsAppliedOnce) {
 }
 
 TEST_F(CacheInMemory, ExplainSaysWhatALookupWouldDoAndChangesNothing) {
-  EXPECT_EQ(cache->explain(get("/a"), policy, now_ms()).outcome, Outcome::lead);
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead) << "explaining took no lead";
+  EXPECT_EQ(cache->explain(get("/a"), policy, now_ms()).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch) << "explaining took no lead";
   store("/b", fresh_minute(), "b");
   const Explanation hit = cache->explain(get("/b"), policy, now_ms() + 3'000);
   EXPECT_EQ(hit.outcome, Outcome::hit);
@@ -332,21 +332,21 @@ TEST_F(CacheInMemory, TheMemoryTierStaysWithinItsBytes) {
 }
 
 TEST_F(CacheInMemory, ABodyThatEndsShortIsAnErrorAndNotStored) {
-  Lookup lead = find(get("/a"));
-  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), 10), now_ms());
-  lead.fill.append("half");
-  lead.fill.finish();
+  Lookup leader = find(get("/a"));
+  FillDecision decision = leader.fill.on_head(response(200, fresh_minute(), 10), now_ms());
+  leader.fill.append("half");
+  leader.fill.finish();
   EXPECT_EQ(read_all(*decision.answer, BodyStep::error), "half");
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
 }
 
 TEST_F(CacheInMemory, ABodyOfUnknownLengthIsStoredWithItsLength) {
-  Lookup lead = find(get("/a"));
-  FillDecision decision = lead.fill.on_head(response(200, fresh_minute()), now_ms());
+  Lookup leader = find(get("/a"));
+  FillDecision decision = leader.fill.on_head(response(200, fresh_minute()), now_ms());
   EXPECT_FALSE(decision.answer->content_length);
   const std::string body = body_of(100'000);
-  lead.fill.append(body);
-  lead.fill.finish();
+  leader.fill.append(body);
+  leader.fill.finish();
   EXPECT_EQ(read_all(*decision.answer), body);
   Lookup hit = find(get("/a"));
   EXPECT_EQ(hit.answer.content_length, 100'000U);

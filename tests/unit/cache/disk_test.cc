@@ -62,20 +62,20 @@ TEST_F(CacheOnDisk, WhatWasStoredIsThereAfterARestart) {
 TEST_F(CacheOnDisk, ALargeObjectIsJoinedUntilTheDiskHasItAndThenRead) {
   open(on_disk());
   const std::string large = body_of(20'000'000);
-  Lookup lead = find(get("/large"));
-  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), large.size()), now_ms());
+  Lookup leader = find(get("/large"));
+  FillDecision decision = leader.fill.on_head(response(200, fresh_minute(), large.size()), now_ms());
   std::string read;
   bool resumed = true;
-  lead.fill.on_resume([&resumed] { resumed = true; });
+  leader.fill.on_resume([&resumed] { resumed = true; });
   for (size_t at = 0; at < large.size(); at += 100'000) {
     while (!resumed) loop.run_once(kNsPerS);  // meanwhile the writer commits and releases chunks
-    const FillStep step = lead.fill.append(std::string_view(large).substr(at, 100'000));
+    const FillStep step = leader.fill.append(std::string_view(large).substr(at, 100'000));
     ASSERT_NE(step, FillStep::stop);
     resumed = step == FillStep::more;
   }
-  lead.fill.finish();
+  leader.fill.finish();
   Lookup late = find(get("/large"));
-  EXPECT_TRUE(late.outcome == Outcome::join || late.outcome == Outcome::hit);
+  EXPECT_TRUE(late.outcome == Outcome::attach || late.outcome == Outcome::hit);
   EXPECT_TRUE(read_all(late.answer) == large) << "a latecomer";
   EXPECT_TRUE(read_all(*decision.answer) == large) << "the laggard reads back from disk what was let go";
   cache->flush();
@@ -128,8 +128,8 @@ TEST_F(CacheOnDisk, PurgesAreDurable) {
   EXPECT_EQ(cache->last_applied_purge().sequence, 3U);
   open(on_disk());
   EXPECT_EQ(cache->last_applied_purge().sequence, 3U);
-  EXPECT_EQ(find(get("/url")).outcome, Outcome::lead);
-  EXPECT_EQ(find(get("/tag")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/url")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/tag")).outcome, Outcome::fetch);
   EXPECT_EQ(find(get("/soft")).status.forward, Forward::stale);
   expect_hit("/kept", "kept");
   purge.kind = PurgeKind::all;
@@ -138,7 +138,7 @@ TEST_F(CacheOnDisk, PurgesAreDurable) {
   cache->purge(purge);
   cache->flush();
   open(on_disk());
-  EXPECT_EQ(find(get("/kept")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/kept")).outcome, Outcome::fetch);
 }
 
 TEST_F(CacheOnDisk, ALogMadeAnewCountsFromItsOwnBeginning) {
@@ -156,7 +156,7 @@ TEST_F(CacheOnDisk, ALogMadeAnewCountsFromItsOwnBeginning) {
   everything.at_ns = 2'000;
   everything.anew = true;
   cache->purge(everything);
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
   cache->flush();
   EXPECT_EQ(cache->last_applied_purge(), (PurgePosition{1, 2'000}));
   open(on_disk());
@@ -165,7 +165,7 @@ TEST_F(CacheOnDisk, ALogMadeAnewCountsFromItsOwnBeginning) {
   purge.sequence = 2;
   purge.at_ns = 3'000;
   cache->purge(purge);
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead) << "a number that the old log had used";
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch) << "a number that the old log had used";
   everything.sequence = 0;  // once more, from a log that is still empty
   everything.at_ns = 0;
   cache->purge(everything);
@@ -194,7 +194,7 @@ TEST_F(CacheOnDisk, AUrlThatIsPurgedWhileItsRecordIsBeingReadDoesNotComeBack) {
     cache->wait_loaded();
     for (int i = 0; i < kObjects; ++i) {
       const std::string target = path(i);
-      ASSERT_EQ(cache->explain(get(target), policy, now_ms()).outcome, Outcome::lead) << target;
+      ASSERT_EQ(cache->explain(get(target), policy, now_ms()).outcome, Outcome::fetch) << target;
     }
   }
 }
@@ -204,8 +204,8 @@ TEST_F(CacheOnDisk, AFloodOfUnsafeRequestsGivesTheWriterNothingToDo) {
   options.commit_interval_ms = 600'000;  // queued writes wait for a flush
   open(options);
   store("/held", fresh_minute(), "x");
-  Lookup lead = find(get("/arriving"));
-  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), 10), now_ms());
+  Lookup leader = find(get("/arriving"));
+  FillDecision decision = leader.fill.on_head(response(200, fresh_minute(), 10), now_ms());
   cache->flush();
   const auto queued = [this] { return cache->totals().writer_queue_bytes; };
   const auto flood = [this](const std::string& path) {
@@ -227,8 +227,8 @@ TEST_F(CacheOnDisk, AFloodOfUnsafeRequestsGivesTheWriterNothingToDo) {
 TEST_F(CacheOnDisk, AReplacedResponseDoesNotComeBack) {
   open(on_disk());
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "old");
-  Lookup lead = find(get("/a"), now_ms() + 5'000);
-  fill(lead, 200, fresh_minute(), "new");
+  Lookup leader = find(get("/a"), now_ms() + 5'000);
+  fill(leader, 200, fresh_minute(), "new");
   cache->flush();
   open(on_disk());
   expect_hit("/a", "new");
@@ -237,8 +237,8 @@ TEST_F(CacheOnDisk, AReplacedResponseDoesNotComeBack) {
 TEST_F(CacheOnDisk, AFreshenedHeadIsDurable) {
   open(on_disk());
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "body");
-  Lookup lead = find(get("/a"), now_ms() + 5'000);
-  lead.fill.on_head(response(304, FieldList{{"Cache-Control", "max-age=600"}}), now_ms());
+  Lookup leader = find(get("/a"), now_ms() + 5'000);
+  leader.fill.on_head(response(304, FieldList{{"Cache-Control", "max-age=600"}}), now_ms());
   cache->flush();
   open(on_disk());
   Lookup hit = find(get("/a"), now_ms() + 60'000);
@@ -269,7 +269,7 @@ TEST_F(CacheOnDisk, ADamagedChunkIsAMissAndIsErased) {
   cache = nullptr;
   ASSERT_TRUE(damage(directory.path("cache"), body.substr(20'000, 64)));
   open(on_disk());
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
   EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 1);
   expect_hit("/b", "b");
   store("/a", fresh_minute(), "again");
@@ -284,7 +284,7 @@ TEST_F(CacheOnDisk, ADamagedRecordIsLeftOutAndTheOthersAreServed) {
   cache = nullptr;
   ASSERT_TRUE(damage(directory.path("cache"), "find-this-record-please"));
   open(on_disk());
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
   expect_hit("/b", "b");
 }
 
@@ -307,7 +307,7 @@ TEST_F(CacheOnDisk, AnEnvironmentThatCannotBeUsedIsSetAsideUntilTheNextStart) {
       file << std::string(100'000, 'z');
     }
     open(on_disk());
-    EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+    EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
     store("/b", fresh_minute(), "b");
     cache->flush();
     EXPECT_EQ(copies_in(directory.path("")), 1U) << "one, however often it happens";
@@ -324,7 +324,7 @@ TEST_F(CacheOnDisk, AnotherFormatIsSetAside) {
   cache = nullptr;
   ASSERT_TRUE(damage(directory.path("cache"), "tidegate-cache 2"));
   open(on_disk());
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
   EXPECT_EQ(copies_in(directory.path("")), 1U);
   EXPECT_EQ(cache->totals().disk_trouble, "");
   store("/b", fresh_minute(), "b");
@@ -343,7 +343,7 @@ TEST_F(CacheOnDisk, OneDirectoryHasOneWriterAndTheOtherSaysSo) {
   EXPECT_NE(other_metrics.prometheus_text().find("tidegate_cache_disk_working 0"), std::string::npos);
   EXPECT_EQ(metric("tidegate_cache_disk_working"), 1);
   std::swap(cache, *other);
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
   store("/b", fresh_minute(), "b");
   expect_hit("/b", "b");
   cache = nullptr;
@@ -353,7 +353,7 @@ TEST_F(CacheOnDisk, OneDirectoryHasOneWriterAndTheOtherSaysSo) {
   open(on_disk());  // what the first cache stored is there, and its space is free again
   EXPECT_EQ(cache->totals().disk_trouble, "");
   expect_hit("/a", "a");
-  EXPECT_EQ(find(get("/b")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/b")).outcome, Outcome::fetch);
 }
 
 TEST_F(CacheOnDisk, AStartThatWasKilledWhileItReadTheIndexKeepsTheCache) {
@@ -368,7 +368,7 @@ TEST_F(CacheOnDisk, AStartThatWasKilledWhileItReadTheIndexKeepsTheCache) {
   cache = nullptr;
   std::ofstream(path + "/loading") << "...";  // three in a row, so it is not by chance
   open(on_disk());
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
 }
 
 // LMDB fails an assertion, and would abort, if it meets such pages while it writes.
@@ -458,7 +458,7 @@ TEST_F(CacheOnDisk, AMemoryTierLargerThanTheDiskTierHoldsMore) {
   all.kind = PurgeKind::all;
   cache->purge(all);
   cache->flush();
-  EXPECT_EQ(find(get("/0")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/0")).outcome, Outcome::fetch);
 }
 
 TEST_F(CacheOnDisk, AFullQueueMeansNotStoredAndNobodyWaits) {
@@ -466,10 +466,10 @@ TEST_F(CacheOnDisk, AFullQueueMeansNotStoredAndNobodyWaits) {
   options.writer_queue_bytes = 100'000;
   open(options);
   const std::string large = body_of(2'000'000);
-  Lookup lead = find(get("/large"));
-  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), large.size()), now_ms());
-  ASSERT_EQ(lead.fill.append(large), FillStep::more);
-  lead.fill.finish();
+  Lookup leader = find(get("/large"));
+  FillDecision decision = leader.fill.on_head(response(200, fresh_minute(), large.size()), now_ms());
+  ASSERT_EQ(leader.fill.append(large), FillStep::more);
+  leader.fill.finish();
   EXPECT_TRUE(read_all(*decision.answer) == large);
   EXPECT_EQ(metric("tidegate_cache_queue_full_total"), 1);
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cache/format.h"
+#include "cache/disk/format.h"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 
-#include "cache/crc32c.h"
-#include "cache/purge_table.h"
-#include "cache/validation.h"
+#include "cache/disk/crc32c.h"
+#include "cache/index/purge_table.h"
+#include "cache/policy/validation.h"
 #include "tests/unit/cache/fields_of.h"
 
 namespace tidegate::cache {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The counters of the index, compared with its real content.
-#include "cache/index.h"
+#include "cache/index/index.h"
 
 #include <gtest/gtest.h>
 
 #include <random>
 
-#include "cache/flight.h"
+#include "cache/serve/flight.h"
 
 namespace tidegate::cache {
 namespace {
@@ -40,14 +40,14 @@ TEST(IndexBooks, TellHowManyObjectsThereAreWithoutLookingAtThem) {
     entry->variant = random() % (2 * kMaxVariants);
     entry->generation = random() % 4 == 0 ? 0 : generation;  // some come too late
     Shard& shard = index.shard(entry->key);
-    Leftovers leftovers;
-    if (shard.publish(entry, leftovers)) {
+    DeferredRelease deferred;
+    if (shard.publish(entry, deferred)) {
       known.push_back(entry);
-      shard.hold(*entry, object_of(1 + random() % 200'000), leftovers);
+      shard.hold(*entry, object_of(1 + random() % 200'000), deferred);
     }
     if (random() % 3 == 0) {
       const std::shared_ptr<Entry> victim = known[random() % known.size()];  // it may be gone already
-      index.shard(victim->key).erase(*victim, leftovers);
+      index.shard(victim->key).erase(*victim, deferred);
     }
     most = std::max(most, index.objects());
     if (generation % 100 != 0) continue;
@@ -55,8 +55,8 @@ TEST(IndexBooks, TellHowManyObjectsThereAreWithoutLookingAtThem) {
   }
   EXPECT_GT(most, 100U);
   for (const auto& entry : known) {
-    Leftovers leftovers;
-    index.shard(entry->key).erase(*entry, leftovers);
+    DeferredRelease deferred;
+    index.shard(entry->key).erase(*entry, deferred);
   }
   EXPECT_EQ(walked(index), 0U);
   EXPECT_EQ(index.objects(), 0U);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cache/key.h"
+#include "cache/policy/key.h"
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cache/policy.h"
+#include "cache/policy/policy.h"
 
 #include <gtest/gtest.h>
 
-#include "cache/http_date.h"
+#include "cache/policy/http_date.h"
 #include "tests/unit/cache/fields_of.h"
 
 namespace tidegate::cache {

@@ -5,7 +5,7 @@
 
 #include <csignal>
 
-#include "cache/format.h"
+#include "cache/disk/format.h"
 #include "cache/limits.h"
 #include "tests/unit/cache/cache_fixture.h"
 
@@ -45,20 +45,20 @@ class UnderPressure : public CacheFixture {
   }
 
   // Sends `body` to the cache and reads it at once, as a leader with a fast client does. Returns what was read.
-  std::string fill_and_read(Lookup& lead, Answer& answer, std::string_view body) {
+  std::string fill_and_read(Lookup& leader, Answer& answer, std::string_view body) {
     std::string out;
     bool resumed = true, ready = true;
-    lead.fill.on_resume([&resumed] { resumed = true; });
+    leader.fill.on_resume([&resumed] { resumed = true; });
     answer.body.on_ready([&ready] { ready = true; });
     const uint64_t deadline = monotonic_ns() + 20 * kNsPerS;
     for (bool ended = false; !ended && monotonic_ns() < deadline; loop.run_once(kNsPerMs)) {
       while (resumed && !body.empty()) {
         const size_t n = std::min<size_t>(body.size(), 60'000);
-        const FillStep step = lead.fill.append(body.substr(0, n));
+        const FillStep step = leader.fill.append(body.substr(0, n));
         body.remove_prefix(n);
         if (step == FillStep::stop) return out;
         resumed = step != FillStep::pause;
-        if (body.empty()) lead.fill.finish();
+        if (body.empty()) leader.fill.finish();
       }
       for (Slice slice; !ended;) {
         const BodyStep step = answer.body.next(slice);
@@ -81,11 +81,11 @@ TEST_F(UnderPressure, ABodyThatTheDiskCannotTakePassesThroughAndTheTierComesBack
   {
     const FullDisk full(std::filesystem::file_size(directory.path("cache") + "/data.mdb"));
     for (const char* path : {"/large", "/another"}) {
-      Lookup lead = find(get(path));
-      ASSERT_EQ(lead.outcome, Outcome::lead);
-      FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), body.size()), now_ms());
+      Lookup leader = find(get(path));
+      ASSERT_EQ(leader.outcome, Outcome::fetch);
+      FillDecision decision = leader.fill.on_head(response(200, fresh_minute(), body.size()), now_ms());
       ASSERT_EQ(decision.kind, FillDecision::Kind::store);
-      EXPECT_TRUE(fill_and_read(lead, *decision.answer, body) == body) << path;
+      EXPECT_TRUE(fill_and_read(leader, *decision.answer, body) == body) << path;
     }
     store("/in-memory", fresh_minute(), "in memory");
     cache->flush();
@@ -96,9 +96,9 @@ TEST_F(UnderPressure, ABodyThatTheDiskCannotTakePassesThroughAndTheTierComesBack
   for (int i = 0; i < 100 && !cache->totals().disk_trouble.empty(); ++i) cache->flush();
   EXPECT_EQ(cache->totals().disk_trouble, "");
   EXPECT_EQ(metric("tidegate_cache_disk_frozen"), 0);
-  Lookup lead = find(get("/large"));
-  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), body.size()), now_ms());
-  EXPECT_TRUE(fill_and_read(lead, *decision.answer, body) == body);
+  Lookup leader = find(get("/large"));
+  FillDecision decision = leader.fill.on_head(response(200, fresh_minute(), body.size()), now_ms());
+  EXPECT_TRUE(fill_and_read(leader, *decision.answer, body) == body);
   cache->flush();
   open(on_disk());
   for (const auto& [path, wanted] : {std::pair<const char*, const std::string&>{"/large", body}}) {
@@ -115,18 +115,18 @@ TEST_F(UnderPressure, TheBodiesOfAllFetchesShareOneBudget) {
   const std::string piece = body_of(60'000);
   constexpr uint64_t kBytes = 20 << 20;
   struct Slow {
-    Lookup lead;
+    Lookup leader;
     FillDecision decision;
   };
   std::vector<Slow> fetches;
   for (int i = 0; i < 40; ++i) {
     Slow slow{find(get("/" + std::to_string(i))), {}};
-    slow.decision = slow.lead.fill.on_head(response(200, fresh_minute(), kBytes), now_ms());
+    slow.decision = slow.leader.fill.on_head(response(200, fresh_minute(), kBytes), now_ms());
     ASSERT_EQ(slow.decision.kind, FillDecision::Kind::store);
     fetches.push_back(std::move(slow));
   }
   for (Slow& slow : fetches) {  // as much as the cache accepts, and nobody reads
-    for (uint64_t sent = 0; sent < kBytes && slow.lead.fill.append(piece) == FillStep::more;) sent += piece.size();
+    for (uint64_t sent = 0; sent < kBytes && slow.leader.fill.append(piece) == FillStep::more;) sent += piece.size();
   }
   EXPECT_LE(cache->totals().fill_bytes, kMinFillBytes + kWindowBytes + 40 * (kSmallWindowBytes + 2 * kChunkBytes));
   EXPECT_GE(cache->totals().fill_bytes, kMinFillBytes);
@@ -145,28 +145,28 @@ TEST_F(UnderPressure, TheBodiesOfAllFetchesShareOneBudget) {
   EXPECT_LE(cache->totals().fill_bytes, kWindowBytes + 2 * kChunkBytes);
   fetches.clear();
   EXPECT_EQ(cache->totals().fill_bytes, 0U);
-  Lookup lead = find(get("/more"));
-  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), rest.size()), now_ms());
+  Lookup leader = find(get("/more"));
+  FillDecision decision = leader.fill.on_head(response(200, fresh_minute(), rest.size()), now_ms());
   ASSERT_EQ(decision.kind, FillDecision::Kind::store) << "nothing of it was remembered";
-  EXPECT_TRUE(fill_and_read(lead, *decision.answer, rest) == rest);
+  EXPECT_TRUE(fill_and_read(leader, *decision.answer, rest) == rest);
 }
 
 TEST_F(UnderPressure, TheLastReaderThatLeavesEndsTheFetchAtOnce) {
   open();
-  Lookup lead = find(get("/a"));
+  Lookup leader = find(get("/a"));
   auto waiter = ask(get("/a"));
-  FillDecision decision = lead.fill.on_head(response(200, fresh_minute(), 20 << 20), now_ms());
+  FillDecision decision = leader.fill.on_head(response(200, fresh_minute(), 20 << 20), now_ms());
   bool asked = false;
-  lead.fill.on_resume([&asked] { asked = true; });
-  ASSERT_EQ(lead.fill.append(body_of(1'000)), FillStep::more);
-  Lookup joined = settle(std::move(waiter));
+  leader.fill.on_resume([&asked] { asked = true; });
+  ASSERT_EQ(leader.fill.append(body_of(1'000)), FillStep::more);
+  Lookup attached = settle(std::move(waiter));
   decision.answer.reset();
   loop.run_once(0);
-  EXPECT_TRUE(lead.fill.wanted()) << "another one reads";
-  joined.answer = Answer();
+  EXPECT_TRUE(leader.fill.wanted()) << "another one reads";
+  attached.answer = Answer();
   for (int i = 0; i < 4 && !asked; ++i) loop.run_once(kNsPerMs);
   EXPECT_TRUE(asked) << "the leader is told, though the backend says nothing";
-  EXPECT_FALSE(lead.fill.wanted());
+  EXPECT_FALSE(leader.fill.wanted());
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads on the loop's own thread: only of data in the page cache, and always with the same answer as the reader pool's.
-#include "cache/resident_reader.h"
+#include "cache/disk/resident_reader.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -176,7 +176,7 @@ TEST_F(ResidentReads, NeighboursThatComeAndGoMoveTheRecordsAndNothingIsLost) {
       ASSERT_TRUE(read_all(hit.answer) == body(seen)) << seen << " after " << i;
     }
   }
-  for (int i = 1; i < 40; i += 4) EXPECT_EQ(find(get(path(i))).outcome, Outcome::lead) << i;
+  for (int i = 1; i < 40; i += 4) EXPECT_EQ(find(get(path(i))).outcome, Outcome::fetch) << i;
   EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 0);
 }
 
@@ -193,8 +193,8 @@ TEST_F(ResidentReads, WhatWasPurgedIsAMiss) {
   purge.kind = PurgeKind::tag;
   purge.value = "news";
   cache->purge(purge);
-  EXPECT_EQ(find(get("/url")).outcome, Outcome::lead);
-  EXPECT_EQ(find(get("/tag")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/url")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/tag")).outcome, Outcome::fetch);
 }
 
 // Overwrites the first occurrence of `needle` in the data file while the cache uses it.
@@ -217,7 +217,7 @@ TEST_F(ResidentReads, DamageIsFoundCountedOnceAndErased) {
   loop.run_once(0);
   expect_at_once("/a", body);
   ASSERT_TRUE(damage(directory.path("cache"), body.substr(20'000, 64)));
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
   EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 1);
 }
 

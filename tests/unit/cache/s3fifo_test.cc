@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cache/s3fifo.h"
+#include "cache/index/s3fifo.h"
 
 #include <gtest/gtest.h>
 

@@ -65,7 +65,7 @@ class Sharing : public CacheFixture {
     for (const auto& one : asked) {
       if (!one->found) {
         ++out.waiting;
-      } else if (one->found->outcome == Outcome::lead) {
+      } else if (one->found->outcome == Outcome::fetch) {
         ++out.leading;
       } else if (one->found->outcome == Outcome::bypass) {
         ++out.alone;
@@ -77,22 +77,22 @@ class Sharing : public CacheFixture {
   }
   // Takes the leader out of the herd and returns it.
   Lookup take_leader(std::vector<std::unique_ptr<Ask>>& asked) {
-    const auto leads = [](const auto& one) { return one->found && one->found->outcome == Outcome::lead; };
+    const auto leads = [](const auto& one) { return one->found && one->found->outcome == Outcome::fetch; };
     const auto found = std::find_if(asked.begin(), asked.end(), leads);
     if (found == asked.end()) {
       ADD_FAILURE() << "nobody leads";
       return {};
     }
-    Lookup lead = std::move(*(*found)->found);
+    Lookup leader = std::move(*(*found)->found);
     asked.erase(found);
-    return lead;
+    return leader;
   }
-  FillDecision not_modified(Lookup& lead, const FieldList& fields) {
-    if (!lead.fill) {
+  FillDecision not_modified(Lookup& leader, const FieldList& fields) {
+    if (!leader.fill) {
       ADD_FAILURE() << "does not lead";
       return {};
     }
-    return lead.fill.on_head(response(304, fields), now_ms());
+    return leader.fill.on_head(response(304, fields), now_ms());
   }
 };
 
@@ -122,16 +122,16 @@ TEST_F(Sharing, WhatA304MayNotLeaveBehindReachesTheOneWhoAskedAlone) {
     SCOPED_TRACE(c.what);
     const std::string path = "/" + std::string(c.what);
     store(path, fresh_minute(), "body");
-    Lookup lead = find(get(path, reload_by(anonymous())));
+    Lookup leader = find(get(path, reload_by(anonymous())));
     FieldList fields = c.fields;
     fields.add("ETag", "\"v1\"");
-    FillDecision decision = not_modified(lead, fields);
+    FillDecision decision = not_modified(leader, fields);
     ASSERT_TRUE(decision.answer);
     EXPECT_EQ(decision.answer->status, 200);
     EXPECT_TRUE(carries(*decision.answer, c.personal)) << "the one who asked";
     EXPECT_EQ(read_all(*decision.answer), "body");
     Lookup other = find(get(path));
-    EXPECT_EQ(other.outcome, c.kept ? Outcome::hit : Outcome::lead) << name(other.outcome);
+    EXPECT_EQ(other.outcome, c.kept ? Outcome::hit : Outcome::fetch) << name(other.outcome);
     if (other.outcome != Outcome::hit) continue;
     EXPECT_FALSE(carries(other.answer, c.personal)) << "another client";
     EXPECT_EQ(read_all(other.answer), "body");
@@ -142,9 +142,9 @@ TEST_F(Sharing, APersonal304OfOneClientTakesNothingFromTheOthers) {
   for (const FieldList& client : {with_cookie(), with_authorization()}) {
     for (const char* control : {"private", "no-store"}) {
       store("/a", fresh_minute(), "body");
-      Lookup lead = find(get("/a", reload_by(client)));
-      FillDecision decision =
-          not_modified(lead, {{"ETag", "\"v1\""}, {"Cache-Control", control}, {"X-User", "A"}, {"Set-Cookie", "s=A"}});
+      Lookup leader = find(get("/a", reload_by(client)));
+      FillDecision decision = not_modified(
+          leader, {{"ETag", "\"v1\""}, {"Cache-Control", control}, {"X-User", "A"}, {"Set-Cookie", "s=A"}});
       ASSERT_TRUE(decision.answer);
       EXPECT_TRUE(carries(*decision.answer, "x-user"));
       EXPECT_TRUE(carries(*decision.answer, "set-cookie"));
@@ -161,12 +161,12 @@ TEST_F(Sharing, A304ToAuthorizationIsKeptOnlyWithTheOriginsWord) {  // RFC 9111 
   const FieldList short_lived{{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}};
   const uint64_t later = now_ms() + 5'000;
   store("/a", short_lived, "body");
-  Lookup lead = find(get("/a", with_authorization()), later);
-  FillDecision decision = not_modified(lead, {{"Cache-Control", "max-age=60"}, {"X-User", "A"}});
+  Lookup leader = find(get("/a", with_authorization()), later);
+  FillDecision decision = not_modified(leader, {{"Cache-Control", "max-age=60"}, {"X-User", "A"}});
   ASSERT_TRUE(decision.answer);
   EXPECT_TRUE(carries(*decision.answer, "x-user"));
   Lookup other = find(get("/a"), later);
-  ASSERT_EQ(other.outcome, Outcome::lead) << "stale as before";
+  ASSERT_EQ(other.outcome, Outcome::fetch) << "stale as before";
   ASSERT_EQ(other.fill.conditional_fields().size(), 1U) << "and worth a validation still";
   other.fill.fail(FillFailure::leader_gone, "test");
 
@@ -181,10 +181,10 @@ TEST_F(Sharing, WaitersGetNothingOfALeadersPersonal304) {
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "body");
   const uint64_t later = now_ms() + 5'000;
   const FieldList personal{{"ETag", "\"v1\""}, {"Set-Cookie", "sid=A"}};
-  Lookup lead = find(get("/a", with_cookie()), later);
+  Lookup leader = find(get("/a", with_cookie()), later);
   auto waiters = herd(20, get("/a"), later);
   EXPECT_EQ(count(waiters), (Count{0, 0, 0, 20}));
-  EXPECT_TRUE(carries(*not_modified(lead, personal).answer, "set-cookie"));
+  EXPECT_TRUE(carries(*not_modified(leader, personal).answer, "set-cookie"));
   EXPECT_EQ(count(waiters), (Count{1, 0, 0, 19})) << "one of them asks anew, the others wait for it";
   Lookup second = take_leader(waiters);
   ASSERT_EQ(second.fill.conditional_fields().size(), 1U);
@@ -197,9 +197,9 @@ TEST_F(Sharing, WaitersOfAKeyWhose304sAreAllPersonalAreNotHeldUpForLong) {
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}}, "body");
   const uint64_t later = now_ms() + 5'000;
   const FieldList personal{{"ETag", "\"v1\""}, {"Set-Cookie", "sid=A"}};
-  Lookup lead = find(get("/a", with_cookie()), later);
+  Lookup leader = find(get("/a", with_cookie()), later);
   auto waiters = herd(20, get("/a", with_cookie()), later);
-  not_modified(lead, personal);
+  not_modified(leader, personal);
   EXPECT_EQ(count(waiters), (Count{1, 0, 0, 19}));
   Lookup second = take_leader(waiters);
   not_modified(second, personal);
@@ -209,9 +209,9 @@ TEST_F(Sharing, WaitersOfAKeyWhose304sAreAllPersonalAreNotHeldUpForLong) {
 TEST_F(Sharing, AnOrdinary304StillAnswersAWholeHerd) {
   store("/a", {{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}, {"X-A", "old"}}, "body");
   const uint64_t later = now_ms() + 5'000;
-  Lookup lead = find(get("/a", with_cookie()), later);
+  Lookup leader = find(get("/a", with_cookie()), later);
   auto waiters = herd(100, get("/a"), later);
-  not_modified(lead, {{"ETag", "\"v1\""}, {"Cache-Control", "max-age=60"}, {"X-A", "new"}});
+  not_modified(leader, {{"ETag", "\"v1\""}, {"Cache-Control", "max-age=60"}, {"X-A", "new"}});
   EXPECT_EQ(count(waiters), (Count{0, 0, 100, 0}));
   for (const auto& waiter : waiters)
     EXPECT_NE(waiter->found->answer.head->field_text.find("x-a: new"), std::string::npos);
@@ -220,12 +220,12 @@ TEST_F(Sharing, AnOrdinary304StillAnswersAWholeHerd) {
 
 TEST_F(Sharing, A304BringsTheTagsUpToDate) {
   store("/a", {{"Cache-Control", "max-age=60"}, {"ETag", "\"v1\""}, {"Cache-Tag", "old"}}, "body");
-  Lookup lead = find(get("/a", reload_by(anonymous())));
-  not_modified(lead, {{"ETag", "\"v1\""}, {"Cache-Tag", "new"}});
+  Lookup leader = find(get("/a", reload_by(anonymous())));
+  not_modified(leader, {{"ETag", "\"v1\""}, {"Cache-Tag", "new"}});
   cache->purge(purge_of(PurgeKind::tag, "old"));
   EXPECT_EQ(find(get("/a")).outcome, Outcome::hit);
   cache->purge(purge_of(PurgeKind::tag, "new"));
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::lead);
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
 }
 
 // --- revalidation in the background
@@ -249,8 +249,8 @@ TEST_F(Sharing, AWaiterThatTakesOverABackgroundFetchIsAnswered) {
   EXPECT_EQ(count(waiters), (Count{0, 0, 0, 2}));
   stale.fill.fail(FillFailure::leader_gone, "test");
   EXPECT_EQ(count(waiters), (Count{1, 0, 0, 1}));
-  Lookup lead = take_leader(waiters);
-  FillDecision decision = not_modified(lead, {{"ETag", "\"v1\""}, {"Cache-Control", "max-age=60"}});
+  Lookup leader = take_leader(waiters);
+  FillDecision decision = not_modified(leader, {{"ETag", "\"v1\""}, {"Cache-Control", "max-age=60"}});
   ASSERT_TRUE(decision.answer) << "it has a client";
   EXPECT_EQ(read_all(*decision.answer), "old");
 }
@@ -258,9 +258,9 @@ TEST_F(Sharing, AWaiterThatTakesOverABackgroundFetchIsAnswered) {
 // --- one odd request
 
 TEST_F(Sharing, OneRequestWithAuthorizationLetsNoHerdLoose) {
-  Lookup lead = find(get("/a", with_authorization()));
+  Lookup leader = find(get("/a", with_authorization()));
   auto waiters = herd(100, get("/a"), now_ms());
-  EXPECT_EQ(fill(lead, 200, fresh_minute(), "mine").kind, FillDecision::Kind::pass);
+  EXPECT_EQ(fill(leader, 200, fresh_minute(), "mine").kind, FillDecision::Kind::pass);
   EXPECT_EQ(count(waiters), (Count{1, 0, 0, 99}));
   Lookup second = take_leader(waiters);
   EXPECT_EQ(fill(second, 200, fresh_minute(), "ours").kind, FillDecision::Kind::store);
@@ -268,17 +268,17 @@ TEST_F(Sharing, OneRequestWithAuthorizationLetsNoHerdLoose) {
 }
 
 TEST_F(Sharing, RequestsWithAuthorizationDoNotWaitForEachOtherInVain) {
-  Lookup lead = find(get("/a", with_authorization()));
+  Lookup leader = find(get("/a", with_authorization()));
   auto waiters = herd(20, get("/a", with_authorization()), now_ms());
-  EXPECT_EQ(fill(lead, 200, fresh_minute(), "mine").kind, FillDecision::Kind::pass);
+  EXPECT_EQ(fill(leader, 200, fresh_minute(), "mine").kind, FillDecision::Kind::pass);
   EXPECT_EQ(count(waiters), (Count{0, 20, 0, 0}));
   EXPECT_EQ(count(herd(20, get("/a", with_authorization()), now_ms())), (Count{20, 0, 0, 0})) << "remembered of them";
 }
 
 TEST_F(Sharing, AnOddRequestDoesNotSwitchCoalescingOffForTheKey) {
   const auto provoke = [this](const FieldList& request, uint16_t status, const FieldList& fields) {
-    Lookup lead = find(get("/a", request));
-    EXPECT_EQ(fill(lead, status, fields, "").kind, FillDecision::Kind::pass);
+    Lookup leader = find(get("/a", request));
+    EXPECT_EQ(fill(leader, status, fields, "").kind, FillDecision::Kind::pass);
     auto later = herd(100, get("/a"), now_ms());
     EXPECT_EQ(count(later), (Count{1, 0, 0, 99})) << status;
     take_leader(later).fill.fail(FillFailure::backend_failed, "test");
@@ -291,9 +291,9 @@ TEST_F(Sharing, AnOddRequestDoesNotSwitchCoalescingOffForTheKey) {
 }
 
 TEST_F(Sharing, WaitersOfAnErrorAskAnewOneForAllButNotForEver) {
-  Lookup lead = find(get("/a"));
+  Lookup leader = find(get("/a"));
   auto waiters = herd(100, get("/a"), now_ms());
-  EXPECT_EQ(fill(lead, 503, {}, "").kind, FillDecision::Kind::pass);
+  EXPECT_EQ(fill(leader, 503, {}, "").kind, FillDecision::Kind::pass);
   EXPECT_EQ(count(waiters), (Count{1, 0, 0, 99}));
   Lookup second = take_leader(waiters);
   EXPECT_EQ(fill(second, 503, {}, "").kind, FillDecision::Kind::pass);
@@ -303,9 +303,9 @@ TEST_F(Sharing, WaitersOfAnErrorAskAnewOneForAllButNotForEver) {
 TEST_F(Sharing, AReloadThatFailsKeepsWhatIsFresh) {  // RFC 9111 §4.3.3
   for (const auto status : std::initializer_list<uint16_t>{400, 403, 404, 414, 429, 500, 501, 502, 503}) {
     store("/a", fresh_minute(), "body");
-    Lookup lead = find(get("/a", reload_by(anonymous())));
+    Lookup leader = find(get("/a", reload_by(anonymous())));
     policy.default_ttl_ms = 5'000;  // errors may be stored for a while, but not in place of a fresh answer
-    EXPECT_EQ(fill(lead, status, {}, "").kind, FillDecision::Kind::pass) << "the one who asked sees the error";
+    EXPECT_EQ(fill(leader, status, {}, "").kind, FillDecision::Kind::pass) << "the one who asked sees the error";
     policy.default_ttl_ms = 0;
     Lookup hit = find(get("/a"));
     ASSERT_EQ(hit.outcome, Outcome::hit) << status;
@@ -313,8 +313,8 @@ TEST_F(Sharing, AReloadThatFailsKeepsWhatIsFresh) {  // RFC 9111 §4.3.3
     cache->purge(purge_of(PurgeKind::all));
   }
   store("/a", fresh_minute(), "body");
-  Lookup lead = find(get("/a", reload_by(with_authorization())));
-  EXPECT_EQ(fill(lead, 200, fresh_minute(), "mine").kind, FillDecision::Kind::pass);
+  Lookup leader = find(get("/a", reload_by(with_authorization())));
+  EXPECT_EQ(fill(leader, 200, fresh_minute(), "mine").kind, FillDecision::Kind::pass);
   Lookup hit = find(get("/a"));
   ASSERT_EQ(hit.outcome, Outcome::hit);
   EXPECT_EQ(read_all(hit.answer), "body");
@@ -322,8 +322,8 @@ TEST_F(Sharing, AReloadThatFailsKeepsWhatIsFresh) {  // RFC 9111 §4.3.3
 
 TEST_F(Sharing, AnErrorWithALifetimeOfItsOwnAndAGoneResourceStillCount) {
   store("/a", fresh_minute(), "body");
-  Lookup lead = find(get("/a", reload_by(anonymous())));
-  EXPECT_EQ(fill(lead, 410, FieldList{{"Cache-Control", "max-age=60"}}, "").kind, FillDecision::Kind::store);
+  Lookup leader = find(get("/a", reload_by(anonymous())));
+  EXPECT_EQ(fill(leader, 410, FieldList{{"Cache-Control", "max-age=60"}}, "").kind, FillDecision::Kind::store);
   EXPECT_EQ(find(get("/a")).answer.status, 410);
 
   store("/b", {{"Cache-Control", "max-age=1, stale-while-revalidate=60"}, {"ETag", "\"v1\""}}, "old");
@@ -331,7 +331,7 @@ TEST_F(Sharing, AnErrorWithALifetimeOfItsOwnAndAGoneResourceStillCount) {
   Lookup stale = find(get("/b"), later);
   ASSERT_TRUE(stale.fill);
   stale.fill.on_head(response(404, {}, 0), later);
-  EXPECT_EQ(find(get("/b"), later).outcome, Outcome::lead) << "not served stale once it is gone";
+  EXPECT_EQ(find(get("/b"), later).outcome, Outcome::fetch) << "not served stale once it is gone";
 }
 
 // --- fields that belong to one client (RFC 9111 §5.2.2.4, §5.2.2.7)
@@ -341,9 +341,9 @@ TEST_F(Sharing, WithheldFieldsReachTheClientWhoseRequestFetchedThem) {
                          {"Set-Cookie", "sid=A"},
                          {"X-User", "A"},
                          {"X-All", "1"}};
-  Lookup lead = find(get("/a"));
+  Lookup leader = find(get("/a"));
   auto waiters = herd(3, get("/a"), now_ms());
-  FillDecision decision = fill(lead, 200, fields, "body");
+  FillDecision decision = fill(leader, 200, fields, "body");
   ASSERT_TRUE(decision.answer);
   for (const char* name : {"set-cookie", "x-user", "x-all"}) EXPECT_TRUE(carries(*decision.answer, name)) << name;
   EXPECT_EQ(read_all(*decision.answer), "body");

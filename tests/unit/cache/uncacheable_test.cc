@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What turned out to be uncacheable: where a key is stored, and the memory of keys compared with a naive twin.
-#include "cache/uncacheable.h"
+#include "cache/index/uncacheable.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cache/validation.h"
+#include "cache/policy/validation.h"
 
 #include <gtest/gtest.h>
 
@@ -192,10 +192,10 @@ TEST(CacheStatusField, IsRenderedAsRfc9211Says) {
   miss.forward_status = 200;
   miss.stored = true;
   EXPECT_EQ(render(miss), "proxy1; fwd=uri-miss; fwd-status=200; stored");
-  CacheStatus joined;
-  joined.forward = Forward::miss;
-  joined.collapsed = true;
-  EXPECT_EQ(render(joined), "proxy1; fwd=miss; collapsed");
+  CacheStatus attached;
+  attached.forward = Forward::miss;
+  attached.collapsed = true;
+  EXPECT_EQ(render(attached), "proxy1; fwd=miss; collapsed");
   CacheStatus refused;
   refused.forward = Forward::uri_miss;
   refused.detail = "set-cookie";

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cache/disk/reader_pool.h"
+
+#include <algorithm>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/thread.h"
+
+namespace tidegate::cache {
+
+ReaderPool::ReaderPool(const Store& store, unsigned threads) : store_(store) {
+  for (unsigned i = 0; i < std::max(1U, threads); ++i) threads_.push_back(std::make_unique<Thread>());
+  for (auto& thread : threads_) thread->thread = start_thread("cache-reader", [this, &self = *thread] { run(self); });
+}
+
+void ReaderPool::stop() {
+  {
+    const MutexLock lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  for (auto& thread : threads_) {
+    if (thread->thread.joinable()) thread->thread.join();
+  }
+}
+
+bool ReaderPool::submit(Job job, bool must) {
+  {
+    const MutexLock lock(mutex_);
+    if (stop_ || (!must && jobs_.size() >= kMaxQueued)) return false;
+    jobs_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+  return true;
+}
+
+uint64_t ReaderPool::oldest_read_age_ns() const {
+  const uint64_t now = monotonic_ns();
+  uint64_t oldest = 0;
+  for (const auto& thread : threads_) {
+    const uint64_t since = thread->reading_since_ns.load(std::memory_order_relaxed);
+    if (since != 0 && since < now) oldest = std::max(oldest, now - since);
+  }
+  return oldest;
+}
+
+void ReaderPool::run(Thread& self) {
+  auto txn = lmdb::Txn::begin(store_.env(), lmdb::Access::read);
+  if (txn) {
+    txn->reset();
+  } else {
+    log_error("cache: reader thread: {}", txn.error().message);
+  }
+  for (;;) {
+    Job job;
+    {
+      MutexLock lock(mutex_);
+      while (!stop_ && jobs_.empty()) wake_.wait(lock);
+      if (stop_) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    const bool ready = txn.has_value() && txn->renew().has_value();
+    self.reading_since_ns.store(monotonic_ns(), std::memory_order_relaxed);
+    job(ready ? &*txn : nullptr);
+    if (ready) txn->reset();
+    self.reading_since_ns.store(0, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace tidegate::cache

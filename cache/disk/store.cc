@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cache/disk/store.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <thread>
+
+#include "cache/limits.h"
+#include "cache/policy/validation.h"
+#include "core/crypto.h"
+#include "core/lmdb_check.h"
+#include "core/lmdb_damage.h"
+#include "core/log.h"
+
+namespace tidegate::cache {
+namespace {
+
+constexpr std::string_view kFormat = "tidegate-cache 2";
+constexpr unsigned kFlags = MDB_NORDAHEAD | MDB_NOMEMINIT | MDB_NOMETASYNC;
+constexpr uint64_t kPage = 4096;
+constexpr const char* kDataFile = "/data.mdb";
+constexpr const char* kLockFile = "/lock.mdb";
+// One byte for each start in a row that did not finish reading the index. Written before the file is opened.
+constexpr const char* kLoadingMark = "/loading";
+constexpr const char* kInUseMark = "/in-use";    // exists while a process has the environment open
+constexpr const char* kSetAside = "/set-aside";  // holds an environment that could not be used, until the next start
+constexpr off_t kLockFileBytes = 16'384;         // LMDB needs less for 126 readers
+constexpr uint64_t kMaxDeathsWhileLoading = 3;
+constexpr int kLockTries = 50;  // one second in all, for a process that is ending
+constexpr auto kLockPoll = std::chrono::milliseconds(20);
+
+bool exists(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0;
+}
+
+void erase(const std::string& path) { ::unlink(path.c_str()); }
+void touch(const std::string& path) { const UniqueFd fd(::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0640)); }
+void add_byte(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0640));
+  if (fd) (void)!::write(fd.get(), ".", 1);
+}
+uint64_t file_bytes(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
+}
+
+// One process at a time uses a directory: two would give the same generation to different bodies. The kernel releases
+// the lock when the process ends, however it ends.
+Result<UniqueFd> lock_directory(const std::string& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return fail("create " + directory + ": " + error.message());
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return fail("open " + directory + ": " + std::strerror(errno));
+  for (int tries = 0; ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0; ++tries) {
+    if (errno != EWOULDBLOCK) return fail("lock " + directory + ": " + std::strerror(errno));
+    if (tries == kLockTries) return fail(directory + " is used by another process");
+    std::this_thread::sleep_for(kLockPoll);
+  }
+  return fd;
+}
+
+// A sound data file may end before its last page, because LMDB left the last pages unwritten. It is grown here, so that
+// reading them does not fault. A file that was cut off by a full disk or a copy is found by lmdb::check.
+Result<void> grow_to_last_page(const lmdb::Env& env, const std::string& directory) {
+  MDB_envinfo info{};
+  mdb_env_info(env.get(), &info);
+  struct stat file {};
+  const std::string path = directory + "/data.mdb";
+  if (::stat(path.c_str(), &file) != 0) return fail(path + ": " + std::strerror(errno));
+  const auto wanted = static_cast<off_t>((info.me_last_pgno + 1) * kPage);
+  if (file.st_size >= wanted) return {};
+  if (auto sound = lmdb::check(directory); !sound) return sound;
+  if (::truncate(path.c_str(), wanted) != 0) return fail(path + ": " + std::strerror(errno));
+  return {};
+}
+
+// LMDB maps its lock file and extends it without allocating blocks. On a full file system its first touch would be a
+// SIGBUS.
+Result<void> reserve_lock_file(const std::string& directory) {
+  const std::string path = directory + kLockFile;
+  const UniqueFd fd(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0640));
+  if (!fd) return fail(path + ": " + std::strerror(errno));
+  if (const int error = ::posix_fallocate(fd.get(), 0, kLockFileBytes); error != 0)
+    return fail(path + ": " + std::strerror(error));
+  return {};
+}
+
+HashKeys new_hash_keys() {
+  const std::string bytes = random_bytes(32);
+  HashKeys keys;
+  std::memcpy(&keys.high, bytes.data(), 16);
+  std::memcpy(&keys.low, bytes.data() + 16, 16);
+  return keys;
+}
+
+std::string encode_hash_keys(const HashKeys& keys) {
+  return encode_u64s(keys.high.k0, keys.high.k1) + encode_u64s(keys.low.k0, keys.low.k1);
+}
+
+std::pair<uint64_t, uint64_t> read_pair(const lmdb::Txn& txn, MDB_dbi db, std::string_view key,
+                                        std::pair<uint64_t, uint64_t> otherwise) {
+  const auto value = txn.get(db, key);
+  return value ? decode_u64s(*value).value_or(otherwise) : otherwise;
+}
+
+// Makes room for a new environment. One copy of the old one is kept for inspection and replaces an older copy. None is
+// kept where the file system has no room for it beside the disk tier.
+Result<void> set_aside(const std::string& directory, uint64_t disk_bytes, const std::string& why) {
+  const std::string aside = directory + kSetAside;
+  std::error_code error;
+  std::filesystem::remove_all(aside, error);
+  struct statvfs system {};
+  const bool has_room = ::statvfs(directory.c_str(), &system) == 0 &&
+                        uint64_t{system.f_bavail} * system.f_frsize >= disk_bytes && ::mkdir(aside.c_str(), 0750) == 0;
+  const std::string data = directory + kDataFile;
+  const bool moved = has_room ? ::rename(data.c_str(), (aside + kDataFile).c_str()) == 0 : ::unlink(data.c_str()) == 0;
+  if (!moved && errno != ENOENT) return fail("cannot set " + data + " aside: " + std::strerror(errno));
+  for (const char* name : {kLockFile, kLoadingMark, kInUseMark, lmdb::kMark}) erase(directory + name);
+  if (auto reserved = reserve_lock_file(directory); !reserved) return reserved;
+  log_warn("cache: {} cannot be used ({}); {}, starting empty", data, why,
+           has_room ? "set aside in " + aside + " until the next start" : "erased, since there is no room for a copy");
+  return {};
+}
+
+}  // namespace
+
+Store::Store(lmdb::Env env, std::string directory, uint64_t map_bytes)
+    : env_(std::move(env)), directory_(std::move(directory)), map_bytes_(map_bytes) {}
+
+Store::~Store() {
+  erase(directory_ + kLoadingMark);
+  erase(directory_ + kInUseMark);
+}
+
+void Store::distrust() const { touch(directory_ + lmdb::kMark); }
+void Store::mark_loaded() { erase(directory_ + kLoadingMark); }
+
+Result<std::unique_ptr<Store>> Store::open(const std::string& directory, uint64_t disk_bytes) {
+  Result<UniqueFd> lock = lock_directory(directory);
+  if (!lock) return lock.error();
+  auto store = open_locked(directory, disk_bytes);
+  if (store) (*store)->lock_ = *std::move(lock);
+  return store;
+}
+
+Result<std::unique_ptr<Store>> Store::open_locked(const std::string& directory, uint64_t disk_bytes) {
+  if (auto reserved = reserve_lock_file(directory); !reserved) return reserved.error();
+  const std::string aside = directory + kSetAside;
+  const bool had_copy = exists(aside);
+  // A process that was killed leaves a sound file; one that died of damage does not. Check it before LMDB dies of it
+  // again.
+  const Result<void> sound = exists(directory + kInUseMark) ? lmdb::check(directory) : Result<void>();
+  std::string trouble = sound ? "" : sound.error().message;
+  if (trouble.empty() && exists(directory + lmdb::kMark)) trouble = "the last process died of it";
+  if (trouble.empty() && file_bytes(directory + kLoadingMark) >= kMaxDeathsWhileLoading)
+    trouble = "the last starts ended while it was being read";
+  if (trouble.empty()) {
+    auto store = try_open(directory, disk_bytes);
+    if (store && had_copy) {
+      std::error_code error;
+      std::filesystem::remove_all(aside, error);
+    }
+    if (store || !exists(directory + kDataFile)) return store;
+    trouble = store.error().message;
+  }
+  if (auto done = set_aside(directory, disk_bytes, trouble); !done) return done.error();
+  return try_open(directory, disk_bytes);
+}
+
+Result<std::unique_ptr<Store>> Store::try_open(const std::string& directory, uint64_t disk_bytes) {
+  add_byte(directory + kLoadingMark);
+  touch(directory + kInUseMark);
+  lmdb::EnvOptions options;
+  options.map_bytes = (disk_bytes + kPage - 1) / kPage * kPage;
+  options.max_dbs = 4;
+  options.flags = kFlags;
+  auto env = lmdb::Env::open(directory, options);
+  if (!env) {
+    erase(directory + kLoadingMark);
+    erase(directory + kInUseMark);
+    return env.error();
+  }
+  lmdb::do_without_when_garbled(env->get());
+  MDB_envinfo info{};
+  mdb_env_info(env->get(), &info);  // an environment keeps the size that it was made with, if that was larger
+  auto store = std::unique_ptr<Store>(new Store(std::move(*env), directory, info.me_mapsize));
+  if (auto grown = grow_to_last_page(store->env_, directory); !grown) return grown.error();
+  if (auto prepared = store->prepare(); !prepared) return prepared.error();
+  if (auto read = store->read_header(); !read) return read.error();
+  return store;
+}
+
+Result<void> Store::prepare() {
+  auto txn = lmdb::Txn::begin(env_, lmdb::Access::write);
+  if (!txn) return txn.error();
+  struct Db {
+    const char* name;
+    MDB_dbi* handle;
+  };
+  for (const Db& db : {Db{"meta", &meta_}, Db{"chunk", &chunk_}, Db{"tag", &tag_}, Db{"sys", &sys_}}) {
+    auto opened = txn->open_db(db.name, MDB_CREATE);
+    if (!opened) return opened.error();
+    *db.handle = *opened;
+  }
+  if (!txn->get(sys_, "format")) {
+    if (auto put = txn->put(sys_, "format", kFormat); !put) return put;
+    if (auto put = txn->put(sys_, "hash_keys", encode_hash_keys(new_hash_keys())); !put) return put;
+  }
+  return txn->commit();
+}
+
+Result<void> Store::read_header() {
+  auto txn = lmdb::Txn::begin(env_, lmdb::Access::read);
+  if (!txn) return txn.error();
+  const auto keys = txn->get(sys_, "hash_keys");
+  const std::string_view format = txn->get(sys_, "format").value_or("none");
+  if (format != kFormat) return fail(fmt::format("its format is {:.64}, this program's is {}", format, kFormat));
+  if (!keys || keys->size() != 32) return fail("it has no hash keys");
+  const auto high = decode_u64s(keys->substr(0, 16)), low = decode_u64s(keys->substr(16));
+  header_.keys = {{high->first, high->second}, {low->first, low->second}};
+  std::tie(header_.generation, header_.purge.sequence) = read_pair(*txn, sys_, "progress", {1, 0});
+  const auto [sequence, at_ns] = read_pair(*txn, sys_, "purged_at", {0, 0});
+  if (sequence == header_.purge.sequence) header_.purge.at_ns = at_ns;
+  std::tie(header_.all_hard, header_.all_soft) = read_pair(*txn, sys_, "all", {0, 0});
+  lmdb::Cursor cursor(*txn, tag_);
+  for (bool more = cursor.first(); more; more = cursor.next()) {
+    const auto epochs = decode_u64s(cursor.value());
+    if (cursor.key().size() == 8 && epochs) header_.tags.emplace_back(lmdb::be64(cursor.key()), *epochs);
+  }
+  return {};
+}
+
+uint64_t Store::room_bytes() const {
+  struct statvfs system {};
+  if (::statvfs(directory_.c_str(), &system) != 0) return map_bytes_;
+  const uint64_t free = uint64_t{system.f_bavail} * system.f_frsize;
+  const uint64_t reserve = std::min(kDiskReserveBytes, uint64_t{system.f_blocks} * system.f_frsize / 16);
+  return std::min(map_bytes_, file_bytes(directory_ + kDataFile) + free - std::min(free, reserve));
+}
+
+std::optional<Meta> Store::read_meta(const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, bool& damaged) const {
+  damaged = false;
+  const std::string name = meta_key(key, variant);
+  const auto record = txn.get(meta_, name);
+  if (!record) return std::nullopt;
+  damaged = true;
+  auto meta = decode_meta(name, *record);
+  if (!meta) return std::nullopt;
+  if (meta->head_apart) {
+    const auto apart = txn.get(chunk_, chunk_key(meta->disk_generation, kHeadChunk));
+    const auto text = apart ? decode_chunk({key, meta->disk_generation, kHeadChunk}, *apart) : std::nullopt;
+    if (!text) return std::nullopt;
+    meta->head->field_text = *text;
+    if (!index_head(*meta->head, meta->received_ms)) return std::nullopt;
+  }
+  damaged = false;
+  return meta;
+}
+
+std::optional<Slice> Store::read_chunk(const lmdb::Txn& txn, const ChunkName& name) const {
+  const auto value = txn.get(chunk_, chunk_key(name.generation, name.index));
+  return value ? copy_chunk(name, *value) : std::nullopt;
+}
+
+std::optional<Slice> Store::copy_chunk(const ChunkName& name, std::string_view value) {
+  const auto bytes = decode_chunk(name, value);
+  if (!bytes) return std::nullopt;
+  const auto copy = std::make_shared_for_overwrite<char[]>(bytes->size());
+  std::memcpy(copy.get(), bytes->data(), bytes->size());
+  return Slice{copy, {copy.get(), bytes->size()}};
+}
+
+}  // namespace tidegate::cache

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Store: the LMDB environment of the disk tier (layout: format.h). It opens, repairs and reads. Only the Writer writes.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cache/disk/format.h"
+#include "conf/state_store.h"
+#include "core/fd.h"
+#include "core/lmdb.h"
+#include "core/result.h"
+
+namespace tidegate::cache {
+
+// What the sys records hold at the start.
+struct StoreHeader {
+  HashKeys keys;
+  uint64_t generation = 1;  // every committed generation is smaller
+  PurgePosition purge;      // the last one applied
+  uint64_t all_hard = 0, all_soft = 0;
+  std::vector<std::pair<uint64_t, std::pair<uint64_t, uint64_t>>> tags;  // hash -> hard, soft epoch
+};
+
+class Store {
+ public:
+  // Opens or creates the environment and keeps the directory locked, so that one process at a time uses it. An
+  // environment that cannot be used (damaged, of another format, or the last starts died while reading it) is moved to
+  // `<directory>/set-aside`, and a new one is made; a log line says so. The copy there is the only one and is removed
+  // by the next start. Errors: another process uses the directory; or a new environment was not possible either.
+  static Result<std::unique_ptr<Store>> open(const std::string& directory, uint64_t disk_bytes);
+  ~Store();
+
+  const StoreHeader& header() const { return header_; }
+  const lmdb::Env& env() const { return env_; }
+  uint64_t map_bytes() const { return map_bytes_; }
+  // What the file may grow to: the map, or what its file system has room for less a reserve.
+  uint64_t room_bytes() const;
+  MDB_dbi meta_db() const { return meta_; }
+  MDB_dbi chunk_db() const { return chunk_; }
+  MDB_dbi tag_db() const { return tag_; }
+  MDB_dbi sys_db() const { return sys_; }
+
+  // Erasures or purges could not be written: the next start sets the environment aside.
+  void distrust() const;
+
+  // The index has been read: a later crash says nothing about the environment.
+  void mark_loaded();
+
+  // The record with its head. Nothing: absent, or damaged when `damaged` is set. Any thread, with its own transaction.
+  std::optional<Meta> read_meta(const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, bool& damaged) const;
+  // A copy of the body bytes in a chunk value. Nothing: damaged.
+  static std::optional<Slice> copy_chunk(const ChunkName& name, std::string_view value);
+  // A copy of the body bytes of the named chunk. Nothing: absent or damaged.
+  std::optional<Slice> read_chunk(const lmdb::Txn& txn, const ChunkName& name) const;
+
+ private:
+  Store(lmdb::Env env, std::string directory, uint64_t map_bytes);
+  static Result<std::unique_ptr<Store>> open_locked(const std::string& directory, uint64_t disk_bytes);
+  static Result<std::unique_ptr<Store>> try_open(const std::string& directory, uint64_t disk_bytes);
+  Result<void> prepare();
+  Result<void> read_header();
+
+  UniqueFd lock_;  // of the directory; released last
+  lmdb::Env env_;
+  std::string directory_;
+  uint64_t map_bytes_;
+  MDB_dbi meta_ = 0, chunk_ = 0, tag_ = 0, sys_ = 0;
+  StoreHeader header_;
+};
+
+}  // namespace tidegate::cache

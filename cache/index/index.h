@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Index: what is stored, in memory, sharded by key. A miss is decided here and never touches the disk. The memory tier
+// belongs to it.
+//
+// Each shard has one mutex. It is held for a few hundred nanoseconds: find, copy a pointer, count a use. A thread that
+// holds a shard's mutex may take a flight's mutex, never the other way round.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "cache/index/object.h"
+#include "cache/index/s3fifo.h"
+#include "cache/index/uncacheable.h"
+#include "cache/limits.h"
+#include "cache/policy/key.h"
+#include "core/mutex.h"
+
+namespace tidegate::cache {
+
+class Flight;
+
+// One stored variant, guarded by its shard's mutex. The S3Node is its place in the memory tier's queue: it is queued
+// while `object` is set.
+struct Entry : S3Node {
+  KeyHash key;
+  uint64_t variant = 0;
+  std::string vary;         // the names this variant was selected by
+  Freshness freshness;      // a soft purge by URL shortens it here; the head keeps the old one
+  uint64_t generation = 0;  // of the head: what purges compare
+  std::vector<uint64_t> tags;
+  uint64_t purges_seen = 0;                    // PurgeTable::version() when the verdict was last `live`
+  std::shared_ptr<const StoredObject> object;  // null: on disk only
+  std::shared_ptr<DiskBody> disk;              // null: in memory only
+  // The object as long as anybody holds it: a client that reads it, the writer until it is durable, a load that just
+  // ended. Later requests use it although the memory tier does not keep it.
+  std::weak_ptr<const StoredObject> in_use;
+
+  std::shared_ptr<const StoredObject> readable() const { return object != nullptr ? object : in_use.lock(); }
+};
+
+struct Bucket {
+  std::string last_vary;  // Vary of the newest response under the key: tells flights apart that have no head yet
+  std::vector<std::shared_ptr<Entry>> entries;
+  std::vector<std::shared_ptr<Flight>> flights;
+  bool empty() const { return entries.empty() && flights.empty(); }
+};
+
+// A disk body whose entry left the index. The writer erases its meta record.
+struct Retired {
+  KeyHash key;
+  uint64_t variant = 0;
+  std::shared_ptr<DiskBody> disk;
+};
+
+// What an operation on a shard released. The caller destroys it after it let the mutex go.
+struct DeferredRelease {
+  std::vector<std::shared_ptr<const StoredObject>> objects;
+  std::vector<Retired> retired;
+  uint64_t evicted_from_ram = 0;
+};
+
+struct Shard {
+  explicit Shard(uint64_t ram_bytes) : ram(ram_bytes) {}
+  Mutex mutex;
+  std::unordered_map<KeyHash, Bucket> buckets TIDEGATE_GUARDED_BY(mutex);
+  S3Fifo ram TIDEGATE_GUARDED_BY(mutex);
+  UncacheableKeys uncacheable TIDEGATE_GUARDED_BY(mutex);
+  uint64_t objects TIDEGATE_GUARDED_BY(mutex) = 0;  // entries in all buckets
+
+  // All need the mutex.
+  Bucket* find(const KeyHash& key) TIDEGATE_REQUIRES(mutex);
+  // The newest variant that the request selects. `scratch` receives its Vary values.
+  static std::shared_ptr<Entry> match(const HashKeys& keys, const Bucket& bucket, Fields request_fields,
+                                      std::string& scratch);
+  // Replaces an older entry of the same variant. False, and no change, when a newer entry is there.
+  bool publish(std::shared_ptr<Entry> entry, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
+  // Gives the entry an object to hold in memory and evicts others to make room.
+  void hold(Entry& entry, std::shared_ptr<const StoredObject> object, DeferredRelease& deferred)
+      TIDEGATE_REQUIRES(mutex);
+  void erase(Entry& entry, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
+  void erase_flight(const KeyHash& key, const Flight* flight) TIDEGATE_REQUIRES(mutex);
+
+ private:
+  void release_object(Entry& entry, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
+  void drop_if_empty(const KeyHash& key) TIDEGATE_REQUIRES(mutex);
+};
+
+class Index {
+ public:
+  explicit Index(uint64_t ram_bytes);
+  Shard& shard(const KeyHash& key) { return *shards_[key.high & (shards_.size() - 1)]; }
+  const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
+  // Sums over all shards. Each mutex is held for a moment, however much is stored.
+  uint64_t ram_bytes() const;
+  uint64_t objects() const;
+
+ private:
+  std::vector<std::unique_ptr<Shard>> shards_;  // their number is a power of two
+};
+
+}  // namespace tidegate::cache

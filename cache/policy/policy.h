@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// RFC 9111 for a shared cache, as pure functions: fields and times in, decisions out. No clock, no storage, no sockets.
+//
+// Times are realtime milliseconds. policy.cc cites each clause where the code decides it, in the RFC's order.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "cache/message.h"
+#include "cache/policy/cache_control.h"
+#include "cache/status.h"
+#include "cache/stored.h"
+#include "conf/model.h"
+
+namespace tidegate::cache {
+
+// Why a response is not stored. The token is used in Cache-Status and as the metric's label.
+enum class Refusal : uint8_t {
+  none,
+  request_method,    // only GET is stored
+  request_no_store,  // §5.2.1.5
+  status,            // interim, 206 or 304; or must-understand with a status that is not understood
+  no_store,          // §5.2.2.5
+  is_private,        // §5.2.2.7
+  authorization,     // §3.5
+  vary_star,         // §4.1
+  set_cookie,        // a cookie for one client, and no `public`
+  vary,              // §4.1: a 304 whose Vary differs from that of the stored response
+  not_cacheable,     // §3: no explicit freshness, and no status with a heuristic one
+  no_lifetime,       // stale from the start, and nothing to validate it with
+  too_large,         // more than max_object_bytes
+  no_memory,         // arriving bodies have used up the memory budget
+  too_many_tags,     // more than kMaxTags
+  count_,
+};
+const char* token(Refusal refusal);
+
+// Whom the refusal to store an answer concerns. One client's request must not decide how others are served. Only an
+// answer that holds for the key is remembered for everybody and removes what is stored.
+enum class Scope : uint8_t {
+  request,        // this request alone, or an error that it may have caused
+  authorization,  // requests that carry Authorization
+  cookie,         // requests that carry a Cookie
+  key,            // everybody who asks for the key
+};
+constexpr size_t kScopes = 4;
+Scope scope_of(Refusal refusal, uint16_t status, Fields request_fields);
+
+// The credentials in a request.
+struct Credentials {
+  bool authorization = false;
+  bool cookie = false;
+};
+Credentials credentials_of(Fields request_fields);
+bool is_credential(std::string_view field_name);  // Authorization or Cookie
+
+struct StoreDecision {
+  Refusal refusal = Refusal::none;
+  Freshness freshness;             // of the response, also when it is not stored
+  bool explicit_lifetime = false;  // the response states its lifetime, even if 0
+};
+
+// Whether a response may be stored, and for how long it is fresh (§3, §4.2). Of `request`, the method and fields count.
+StoreDecision decide_store(const RequestView& request, const ResponseView& response, const RouteCache& policy);
+
+// The same for a 304 (§4.3.4). `merged` are the stored response's fields with those of the 304 laid over them, `status`
+// is its status. What the 304 adds is stored by the rules of a 200, or not at all.
+StoreDecision decide_freshen(const RequestView& request, uint16_t status, Fields merged,
+                             const ResponseView& not_modified, const RouteCache& policy);
+
+// Negative answers without explicit freshness are fresh for at most this long, whatever default_ttl says.
+constexpr uint64_t kNegativeTtlCapMs = 10'000;
+// A heuristic lifetime is a tenth of the time since Last-Modified (§4.2.2), but at most a day.
+constexpr uint64_t kHeuristicCapMs = 86'400'000;
+
+// §4.2.3
+uint64_t age_ms(const Freshness& freshness, uint64_t now_ms);
+// The remaining lifetime; negative when stale.
+int64_t ttl_ms(const Freshness& freshness, uint64_t now_ms);
+
+enum class Use : uint8_t {
+  fresh,
+  stale_while_revalidate,  // serve, and one caller revalidates (RFC 5861 §3)
+  stale_by_request,        // serve: the request's max-stale allows it (§5.2.1.2)
+  validate,                // ask the origin first
+};
+struct UseDecision {
+  Use use = Use::validate;
+  Forward why = Forward::stale;  // for Use::validate: stale, or request
+};
+// Whether a stored response may answer (§4). A soft purge makes it stale, whatever its lifetime.
+UseDecision decide_use(const Freshness& freshness, const CacheControl& request, bool soft_purged, uint64_t now_ms);
+
+// Whether a stored response may answer after an error of the origin (RFC 5861 §4).
+bool may_serve_on_error(const Freshness& freshness, const CacheControl& request, uint64_t now_ms);
+
+// The request's Cache-Control. Where there is none, Pragma: no-cache counts (§5.4).
+CacheControl request_control(Fields fields);
+// The same, without the directives that ask for a newer answer where the route ignores them.
+CacheControl request_control(Fields fields, const RouteCache& policy);
+
+// Why the request itself keeps the cache out of it, as a token: its method, or a condition that is not for a cache to
+// evaluate (§4.3.2). nullptr: nothing does.
+const char* bypass_reason(const RequestView& request);
+
+// §4.4: a non-error answer to an unsafe method invalidates.
+bool invalidates(std::string_view method, uint16_t status);
+
+}  // namespace tidegate::cache
