@@ -44,7 +44,7 @@ const Section& site_section() {
       {
           name(&Site::name, "What nodes, VIPs and clients' networks refer to."),
           nested("location", &Site::location, location_section(),
-                 "Where it stands. Needed where `nearest` steering measures the distance to clients."),
+                 "Its coordinates. `nearest` steering needs them to measure the distance to clients."),
       }};
   return section;
 }
@@ -61,20 +61,19 @@ const Section& root_section() {
     return Section{
         "document",
         {
-            nested("sites", &Model::sites, site_section(), "The places where the edge stands."),
+            nested("sites", &Model::sites, site_section(), "The places where the hosts of the edge are."),
             nested("nodes", &Model::nodes, node_section(), "The hosts, and which planes each of them runs."),
             nested("vips", &Model::vips, vip_section(), "The addresses that clients connect to."),
             nested("services", &Model::services, service_section(),
-                   "What the forwarder takes on a VIP's port, and for which pool."),
-            nested("pools", &Model::pools, pool_section(), "Backends that can stand in for each other."),
-            nested("probes", &Model::probes, probe_section(), "How the health of backends is found out."),
+                   "Which port of a VIP the forwarder serves, and with which pool."),
+            nested("pools", &Model::pools, pool_section(), "Groups of backends that do the same work."),
+            nested("probes", &Model::probes, probe_section(), "Checks of the health of backends."),
             nested("certificates", &Model::certificates, certificate_section(), "TLS identities of the proxy."),
             nested("listeners", &Model::listeners, listener_section(), "Where the proxy accepts connections."),
             nested("routes", &Model::routes, route_section(),
-                   "Which requests go to which pool. The most specific host wins, then the most specific path; the "
-                   "order of "
-                   "writing never matters, and two routes that would tie are refused."),
-            nested("zones", &Model::zones, zone_section(), "The DNS zones that are answered with authority."),
+                   "Which requests go to which pool. The most specific host wins, then the most specific path. The "
+                   "order of the routes does not matter; two routes that would tie are refused."),
+            nested("zones", &Model::zones, zone_section(), "The DNS zones for which this edge is authoritative."),
             nested("steers", &Model::steers, steer_section(),
                    "Names whose addresses depend on the client and on health."),
             nested("geo", &Model::geo, geo_section(), "Where clients are."),

@@ -15,10 +15,9 @@ const Section& steer_target_section() {
           reference("vip", &SteerTarget::vip, "vips",
                     "Answers with its addresses. Exactly one of vip and pool is given."),
           reference("pool", &SteerTarget::pool, "pools", "Answers with the addresses of its usable backends."),
-          integer(
-              "weight", &SteerTarget::weight, {0, 65'535},
-              "Share of answers. Of the policy weighted: 0 is never drawn, one target has more. Of nearest: among the "
-              "targets of the same site."),
+          integer("weight", &SteerTarget::weight, {0, 65'535},
+                  "Share of answers. With `weighted`, 0 is never chosen, and at least one target has more. With "
+                  "`nearest`, the share among the targets of one site."),
       }};
   return section;
 }
@@ -27,13 +26,12 @@ const Section& geo_network_section() {
   static const Section section{
       "network",
       {
-          identity(
-              row("network", FieldType::cidr, &GeoNetwork::network,
-                  "The clients' addresses. 6to4 (`2002::/16`) and v4-mapped clients are located by the IPv4 address "
-                  "that theirs carries.")),
+          identity(row("network", FieldType::cidr, &GeoNetwork::network,
+                       "The clients' addresses. 6to4 (`2002::/16`) and v4-mapped clients are located by the IPv4 "
+                       "address inside their address.")),
           reference("site", &GeoNetwork::site, "sites", "Their site. Exactly one of site and location is given."),
           nested("location", &GeoNetwork::location, location_section(),
-                 "Where they are; the nearest site follows from it."),
+                 "Coordinates of the clients. The nearest site is computed from them."),
       }};
   return section;
 }
@@ -64,8 +62,8 @@ const Section& zone_section() {
                                {
                                    identity(row("name", FieldType::domain, &Zone::name, "The zone's apex.")),
                                    required(row("file", FieldType::file, &Zone::file,
-                                                "Master file (RFC 1035 §5). What it includes ($INCLUDE) is below the "
-                                                "document's folder and comes with it.")),
+                                                "Master file (RFC 1035 §5). Files that it includes ($INCLUDE) must be "
+                                                "below the document's folder. They become part of the version.")),
                                }};
   return section;
 }
@@ -79,29 +77,30 @@ const Section& steer_section() {
                  {{"nearest", SteerPolicy::nearest},
                   {"weighted", SteerPolicy::weighted},
                   {"failover", SteerPolicy::failover}},
-                 "`nearest`: the site next to the client. `weighted`: by the targets' weights. `failover`: the first "
-                 "that is up."),
-          duration("ttl", &Steer::ttl_s, {0, 7 * kDay}, "How long resolvers keep the answer: whole seconds.", kSecond),
+                 "`nearest`: the site nearest to the client. `weighted`: by the targets' weights. `failover`: the "
+                 "first target that is up."),
+          duration("ttl", &Steer::ttl_s, {0, 7 * kDay}, "How long resolvers keep the answer, in whole seconds.",
+                   kSecond),
           required(nested("targets", &Steer::targets, steer_target_section(),
-                          "What may be answered, in the order of failover.")),
+                          "The possible answers, in the order of failover.")),
           integer("max_answers", &Steer::max_answers, {1, 32}, "Addresses in one answer."),
           choice("all_down", &Steer::all_down, {{"open", AllDown::open}, {"closed", AllDown::closed}},
-                 "When no target is up: answer as if all were, or with no address."),
+                 "If no target is up: `open` answers as if all were, `closed` answers without addresses."),
       }};
   return section;
 }
 
 const Section& geo_section() {
-  static const Section section{
-      "geo section",
-      {
-          text("mmdb", &Geo::mmdb,
-               "Path of a MaxMind DB with locations (one of cities), on the host. It is not carried about with the "
-               "configuration."),
-          nested("networks", &Geo::networks, geo_network_section(),
-                 "Our own map: the longest prefix wins, and wins over the mmdb."),
-          reference("default_site", &Geo::default_site, "sites", "Of clients that neither knows."),
-      }};
+  static const Section section{"geo section",
+                               {
+                                   text("mmdb", &Geo::mmdb,
+                                        "Path of a MaxMind DB with locations (of cities) on each host. It is not part "
+                                        "of the configuration's versions."),
+                                   nested("networks", &Geo::networks, geo_network_section(),
+                                          "Your own map. The longest prefix wins. It takes precedence over the mmdb."),
+                                   reference("default_site", &Geo::default_site, "sites",
+                                             "The site of clients that neither the networks nor the mmdb knows."),
+                               }};
   return section;
 }
 

@@ -14,8 +14,8 @@ const Section& listener_tls_section() {
       {
           enabled<ListenerTls>(),
           required(reference("certificates", &ListenerTls::certificates, "certificates",
-                             "Chosen by the name that the client asks for; the first serves the others.")),
-          word("min_version", &ListenerTls::min_version, {"1.2", "1.3"}, "Oldest TLS that is spoken."),
+                             "The client's SNI selects one. If none matches, the first is used.")),
+          word("min_version", &ListenerTls::min_version, {"1.2", "1.3"}, "The oldest TLS version that is accepted."),
       }};
   return section;
 }
@@ -26,16 +26,19 @@ const Section& route_cache_section() {
       {
           enabled<RouteCache>(),
           duration("default_ttl", &RouteCache::default_ttl_ms, {0, 365 * kDay},
-                   "Freshness of responses that do not say theirs; 0: by the heuristic of RFC 9111 §4.2.2."),
-          duration("max_ttl", &RouteCache::max_ttl_ms, {0, 365 * kDay}, "No response stays fresh longer."),
-          duration("stale_while_revalidate", &RouteCache::stale_while_revalidate_ms, {0, 365 * kDay},
-                   "Where the response does not say: how long a stale one may be used while it is renewed (RFC 5861)."),
+                   "Freshness lifetime of responses without one of their own. 0: by the heuristic of RFC 9111 §4.2.2."),
+          duration("max_ttl", &RouteCache::max_ttl_ms, {0, 365 * kDay},
+                   "The longest freshness lifetime of any response."),
           duration(
-              "stale_if_error", &RouteCache::stale_if_error_ms, {0, 365 * kDay},
-              "Where the response does not say: how long a stale one may stand in for a failing backend (RFC 5861)."),
-          text("key_query", &RouteCache::key_query,
-               "Query parameters that tell responses apart; without it all of them, in the order given."),
-          boolean("ignore_query", &RouteCache::ignore_query, "The query tells no responses apart."),
+              "stale_while_revalidate", &RouteCache::stale_while_revalidate_ms, {0, 365 * kDay},
+              "How long a stale response may be used while it is renewed, if the response does not say (RFC 5861)."),
+          duration("stale_if_error", &RouteCache::stale_if_error_ms, {0, 365 * kDay},
+                   "How long a stale response may replace an error of the backend, if the response does not say (RFC "
+                   "5861)."),
+          text(
+              "key_query", &RouteCache::key_query,
+              "Query parameters that are part of the cache key. Without it, all of them, in the order of the request."),
+          boolean("ignore_query", &RouteCache::ignore_query, "The query is not part of the cache key."),
           boolean("ignore_reload", &RouteCache::ignore_reload,
                   "A client's `no-cache`, `max-age`, `min-fresh` and Pragma do not keep a stored response from being "
                   "used."),
@@ -63,13 +66,14 @@ const Section& listener_section() {
       {
           name(&Listener::name, "What routes refer to."),
           required(row("bind", FieldType::endpoint, &Listener::bind, "Where connections are accepted.")),
-          reference("site", &Listener::site, "sites", "Only the proxies of this site; without it all of them."),
-          nested("tls", &Listener::tls, listener_tls_section(), "Speaks TLS; without it plain text."),
-          boolean("http2", &Listener::http2, "HTTP/2 by ALPN, over plain text by prior knowledge."),
+          reference("site", &Listener::site, "sites",
+                    "Only the proxies of this site have this listener. Without it, all proxies."),
+          nested("tls", &Listener::tls, listener_tls_section(), "The listener uses TLS. Without it, plain text."),
+          boolean("http2", &Listener::http2, "Accept HTTP/2: over TLS by ALPN, in plain text by prior knowledge."),
           row("trusted_proxies", FieldType::cidr, &Listener::trusted_proxies,
-              "Whose forwarding fields are kept instead of replaced."),
+              "Proxies whose forwarding fields are kept. Those of others are replaced."),
           duration("header_timeout", &Listener::header_timeout_ms, {100 * kMs, kHour},
-                   "Until a request's header section is complete."),
+                   "Time until a request's header section is complete."),
           duration("idle_timeout", &Listener::idle_timeout_ms, {100 * kMs, kDay},
                    "Between two requests, and while a client moves nothing of a body."),
           duration("request_timeout", &Listener::request_timeout_ms, {0, kDay}, "For a whole exchange; 0: no limit."),
@@ -90,8 +94,9 @@ const Section& route_section() {
   static const Section section{
       "route",
       {
-          name(&Route::name, "Stands in logs, metrics and explanations."),
-          reference("listeners", &Route::listeners, "listeners", "Only requests that came in there; without it all."),
+          name(&Route::name, "Logs, metrics and explanations use it."),
+          reference("listeners", &Route::listeners, "listeners",
+                    "Only requests to these listeners. Without it, to all."),
           row("hosts", FieldType::host_pattern, &Route::hosts,
               "`www.example.com`, or `*.example.com` for every name below; without it any host."),
           row("path", FieldType::path_pattern, &Route::path,

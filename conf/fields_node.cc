@@ -19,9 +19,9 @@ const Section& l4_port_section() {
           word("driver", &L4Port::driver, {"auto", "pci", "af_xdp", "af_packet", "pcap"},
                "`auto`: pci if the device looks like one, else af_xdp, else af_packet."),
           row("addresses", FieldType::interface_address, &L4Port::addresses,
-              "The forwarder's own, with prefix length: the source of ARP and neighbour discovery."),
+              "The forwarder's own addresses, with prefix length: the source of ARP and neighbour discovery."),
           row("gateways", FieldType::address, &L4Port::gateways,
-              "Next hops for what is not on the link, at most one a family."),
+              "Next hops for addresses that are not on the link; at most one for each address family."),
       }};
   return section;
 }
@@ -32,13 +32,14 @@ const Section& l4_section() {
       {
           enabled<L4Node>(),
           nested("ports", &L4Node::ports, l4_port_section(), "The network ports that the forwarder owns."),
-          integer("workers", &L4Node::workers, {1, 128}, "Forwarding cores, one queue of every port each."),
+          integer("workers", &L4Node::workers, {1, 128},
+                  "Number of forwarding cores. Each has one queue of every port."),
           integer("flows", &L4Node::flows, {1'024, uint64_t{1} << 28},
                   "Entries in each worker's flow table; the memory is fixed at start."),
           word("punt", &L4Node::punt, {"drop", "tap"},
-               "What happens to frames that are not ours: dropped, or given to the kernel."),
+               "What happens to frames that are not for a VIP: they are dropped, or given to the kernel."),
           size("memory", &L4Node::memory_mb, {64 * kMB, 1 * kTB},
-               "For packet buffers and tables where there are no huge pages.", kMB),
+               "Memory for packet buffers and tables if there are no huge pages.", kMB),
           integer("maglev_slots", &L4Node::maglev_slots, {251, 16'777'213},
                   "Size of each service's lookup table: a prime, about 100 times the number of backends."),
       }};
@@ -50,21 +51,23 @@ const Section& l7_section() {
       "l7 section",
       {
           enabled<L7Node>(),
-          integer("workers", &L7Node::workers, {1, 256}, "Threads, each with connections of its own; read at start."),
-          integer(
-              "max_connections", &L7Node::max_connections, {1, 10'000'000},
-              "Clients' connections at one time, all workers together. At the bound the one idle longest makes room."),
+          integer("workers", &L7Node::workers, {1, 256},
+                  "Number of threads. Each has its own connections. Read at start."),
+          integer("max_connections", &L7Node::max_connections, {1, 10'000'000},
+                  "Most client connections at one time, of all workers together. At the bound, the one that is idle "
+                  "longest is closed."),
           integer("max_connections_per_client", &L7Node::max_connections_per_client, {0, 10'000'000},
-                  "Of these, for one client address (IPv6: one /64) that is no trusted proxy; 0: a quarter."),
-          integer("connection_rate_per_client", &L7Node::connection_rate_per_client, {0, 1'000'000},
-                  "New connections a second from one such address, to which HTTP/2 streams that it resets are added; "
-                  "0: no bound."),
+                  "How many of these one client address (IPv6: one /64) may have, unless it is a trusted proxy; 0: a "
+                  "quarter."),
+          integer(
+              "connection_rate_per_client", &L7Node::connection_rate_per_client, {0, 1'000'000},
+              "New connections a second from one such address. HTTP/2 streams that it resets count too. 0: no bound."),
           integer("connection_burst_per_client", &L7Node::connection_burst_per_client, {1, 10'000'000},
-                  "As many may come at once."),
+                  "How many new connections one such address may open at once."),
           duration("drain_timeout", &L7Node::drain_timeout_ms, {0, kHour},
-                   "After SIGTERM, for requests that are under way."),
+                   "How long requests in progress may continue after SIGTERM."),
           text("access_log", &L7Node::access_log,
-               "A path, or `-` for standard output; without it nothing is logged. Read at start."),
+               "A path, or `-` for standard output. Without it, there is no access log. Read at start."),
       }};
   return section;
 }
@@ -75,13 +78,12 @@ const Section& cache_section() {
       {
           enabled<CacheNode>(),
           text("path", &CacheNode::path,
-               "Directory of the cache; without it `cache` in the state directory. Read at start, like all of the "
-               "cache's."),
+               "Directory of the cache. Without it, `cache` in the state directory. All keys of the cache are read at "
+               "start."),
           size("disk", &CacheNode::disk_bytes, {16 * kMB, 64 * kTB},
-               "Space on disk; the least useful objects leave first."),
-          size("ram", &CacheNode::ram_bytes, {0, 4 * kTB}, "Memory for the objects most asked for."),
-          size("max_object", &CacheNode::max_object_bytes, {1 * kKB, 1 * kTB},
-               "Larger ones pass through without being stored."),
+               "Space on disk. The least useful objects are evicted first."),
+          size("ram", &CacheNode::ram_bytes, {0, 4 * kTB}, "Memory for the objects that are requested most."),
+          size("max_object", &CacheNode::max_object_bytes, {1 * kKB, 1 * kTB}, "Larger responses are not stored."),
       }};
   return section;
 }
@@ -91,16 +93,15 @@ const Section& dns_section() {
       "dns section",
       {
           enabled<DnsNode>(),
-          row("listen", FieldType::endpoint, &DnsNode::listen, "For DNS over UDP and TCP."),
+          row("listen", FieldType::endpoint, &DnsNode::listen, "Where DNS is answered over UDP and TCP."),
           row("httpdns_listen", FieldType::endpoint, &DnsNode::httpdns_listen,
-              "For HTTPDNS and DNS over HTTPS in plain HTTP/1, behind the proxy that ends TLS."),
+              "Where HTTPDNS and DNS over HTTPS are answered, in plain HTTP/1, behind the proxy that terminates TLS."),
           row("trusted_proxies", FieldType::cidr, &DnsNode::trusted_proxies,
-              "Whose `X-Forwarded-For` is believed to name the client."),
-          integer("workers", &DnsNode::workers, {1, 256}, "Threads, each with sockets of its own."),
-          bounded(
-              "xdp", FieldType::text, &DnsNode::xdp, {1, kMaxInterfaceName},
-              "Interfaces whose UDP queries are read and answered by AF_XDP, past the kernel's network stack and its "
-              "packet filter; whatever cannot be goes the ordinary way."),
+              "Proxies whose `X-Forwarded-For` names the client."),
+          integer("workers", &DnsNode::workers, {1, 256}, "Number of threads. Each has its own sockets."),
+          bounded("xdp", FieldType::text, &DnsNode::xdp, {1, kMaxInterfaceName},
+                  "Interfaces whose UDP queries are read and answered by AF_XDP, without the kernel's network stack "
+                  "and its packet filter. If that is not possible, ordinary sockets answer."),
           text("nsid", &DnsNode::nsid, "The server's identifier for clients that ask for it (RFC 5001).", 128),
       }};
   return section;
@@ -109,17 +110,17 @@ const Section& dns_section() {
 }  // namespace
 
 const Section& node_section() {
-  static const Section section{
-      "node",
-      {
-          name(&Node::name, "What `--node` selects; the host's own name by default."),
-          reference("site", &Node::site, "sites", "Where the host stands."),
-          row("management", FieldType::endpoint, &Node::management, "Where this host's control answers the others."),
-          nested("l4", &Node::l4, l4_section(), "Runs the packet forwarder."),
-          nested("l7", &Node::l7, l7_section(), "Runs the HTTP proxy."),
-          nested("cache", &Node::cache, cache_section(), "Keeps responses for the proxy."),
-          nested("dns", &Node::dns, dns_section(), "Answers DNS, HTTPDNS and DNS over HTTPS."),
-      }};
+  static const Section section{"node",
+                               {
+                                   name(&Node::name, "What `--node` selects; the host's own name by default."),
+                                   reference("site", &Node::site, "sites", "The site where the host is."),
+                                   row("management", FieldType::endpoint, &Node::management,
+                                       "The address at which this host's control answers the other controls."),
+                                   nested("l4", &Node::l4, l4_section(), "Runs the packet forwarder."),
+                                   nested("l7", &Node::l7, l7_section(), "Runs the HTTP proxy."),
+                                   nested("cache", &Node::cache, cache_section(), "Keeps responses for the proxy."),
+                                   nested("dns", &Node::dns, dns_section(), "Answers DNS, HTTPDNS and DNS over HTTPS."),
+                               }};
   return section;
 }
 

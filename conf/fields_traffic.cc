@@ -12,12 +12,12 @@ const Section& backend_section() {
   static const Section section{
       "backend",
       {
-          name(&Backend::name, "Unlike the others of its pool; stands in logs, metrics and drains."),
-          required(row("addresses", FieldType::address, &Backend::addresses, "At most one a family.")),
+          name(&Backend::name, "Unique in its pool. Logs, metrics and drains use it."),
+          required(row("addresses", FieldType::address, &Backend::addresses, "At most one for each address family.")),
           integer("port", &Backend::port, {0, 65'535},
-                  "Where the proxy connects. A pool of the forwarder needs none: under l2dsr the service's own port "
-                  "stays."),
-          integer("weight", &Backend::weight, {0, 65'535}, "Share of new work; 0: none, like draining."),
+                  "The port to which the proxy connects. A pool of the forwarder needs none: with l2dsr packets keep "
+                  "the service's port."),
+          integer("weight", &Backend::weight, {0, 65'535}, "Share of new work. 0: none, as if it were drained."),
           reference("node", &Backend::node, "nodes",
                     "The node that this backend is, so that explanations can follow a request to it."),
       }};
@@ -31,8 +31,8 @@ const Section& vip_section() {
       "vip",
       {
           name(&Vip::name, "What services and steers refer to."),
-          reference("site", &Vip::site, "sites", "Where the addresses lead."),
-          required(row("addresses", FieldType::address, &Vip::addresses, "No address stands in two VIPs.")),
+          reference("site", &Vip::site, "sites", "The site of the addresses."),
+          required(row("addresses", FieldType::address, &Vip::addresses, "Each address belongs to one VIP only.")),
       }};
   return section;
 }
@@ -41,12 +41,12 @@ const Section& service_section() {
   static const Section section{
       "service",
       {
-          name(&Service::name, "Stands in metrics and explanations."),
-          required(reference("vip", &Service::vip, "vips", "Whose addresses it takes.")),
+          name(&Service::name, "Metrics and explanations use it."),
+          required(reference("vip", &Service::vip, "vips", "The VIP whose addresses it serves.")),
           choice("protocol", &Service::protocol, {{"tcp", Protocol::tcp}, {"udp", Protocol::udp}},
-                 "What it takes there."),
-          required(integer("port", &Service::port, {1, 65'535}, "Of the VIP, and of the backends.")),
-          required(reference("pool", &Service::pool, "pools", "Who gets the packets.")),
+                 "The protocol that it serves."),
+          required(integer("port", &Service::port, {1, 65'535}, "The port of the VIP, and of the backends.")),
+          required(reference("pool", &Service::pool, "pools", "The pool that gets the packets.")),
           choice(
               "forwarding", &Service::forwarding, {{"l2dsr", Forwarding::l2dsr}},
               "`l2dsr`: the destination MAC address is rewritten; backends hold the VIP and answer clients directly."),
@@ -55,12 +55,13 @@ const Section& service_section() {
           boolean("tracking", &Service::tracking,
                   "Remember flows, so that they stay on their backend when the pool changes."),
           duration("tcp_syn_timeout", &Service::tcp_syn_timeout_ms, {kSecond, kHour},
-                   "A TCP flow of which only the SYN was seen."),
+                   "How long a TCP flow is kept of which only the SYN was seen."),
           duration("tcp_idle_timeout", &Service::tcp_idle_timeout_ms, {kSecond, 7 * kDay},
-                   "An open TCP flow without packets."),
+                   "How long an open TCP flow is kept without packets."),
           duration("tcp_closing_timeout", &Service::tcp_closing_timeout_ms, {kSecond, kHour},
-                   "A TCP flow after FIN or RST."),
-          duration("udp_idle_timeout", &Service::udp_idle_timeout_ms, {kSecond, kDay}, "A UDP flow without packets."),
+                   "How long a TCP flow is kept after FIN or RST."),
+          duration("udp_idle_timeout", &Service::udp_idle_timeout_ms, {kSecond, kDay},
+                   "How long a UDP flow is kept without packets."),
       }};
   return section;
 }
@@ -70,8 +71,9 @@ const Section& pool_section() {
       "pool",
       {
           name(&Pool::name, "What services, routes and steers refer to."),
-          required(nested("backends", &Pool::backends, backend_section(), "Who does the work.")),
-          reference("probe", &Pool::probe, "probes", "How their health is found out; without one they count as up."),
+          required(nested("backends", &Pool::backends, backend_section(), "The servers of the pool.")),
+          reference("probe", &Pool::probe, "probes",
+                    "The probe that checks the backends. Without one, they count as up."),
           choice("policy", &Pool::policy,
                  {{"weighted_round_robin", PoolPolicy::weighted_round_robin},
                   {"least_requests", PoolPolicy::least_requests},
@@ -82,9 +84,9 @@ const Section& pool_section() {
           number("load_bound", &Pool::load_bound, 1.0, 100.0,
                  "For consistent_hash: no backend gets more than this times the mean load."),
           number("up_threshold", &Pool::up_threshold, 0, 1,
-                 "Fraction of weight that must be up for the pool to count as up; 0: any one backend."),
+                 "The pool counts as up if at least this fraction of its weight is up. 0: one backend is enough."),
           choice("all_down", &Pool::all_down, {{"open", AllDown::open}, {"closed", AllDown::closed}},
-                 "When none is usable: use every one that is not drained, or refuse."),
+                 "If no backend is usable: `open` uses all that are not drained, `closed` refuses."),
           boolean("tls", &Pool::tls, "Speak TLS to the backends."),
           boolean("tls_verify", &Pool::tls_verify, "Check their certificates: the authority and the name."),
           row("tls_ca_file", FieldType::file, &Pool::tls_ca,
@@ -104,11 +106,11 @@ const Section& pool_section() {
                   "Unused connections that a worker keeps."),
           integer("max_connections", &Pool::max_connections, {1, 1'000'000}, "Connections of a worker to one backend."),
           number("retry_budget", &Pool::retry_budget, 0, 1,
-                 "Retries as a fraction of requests, so that they never multiply an outage."),
+                 "Most retries, as a fraction of requests, so that retries do not make an outage worse."),
           integer("retry_attempts", &Pool::retry_attempts, {0, 16}, "Retries of one request, each on another backend."),
           integer("eject_after", &Pool::eject_after, {0, 1'000'000},
-                  "Consecutive failures until a backend is left alone for a while; 0: never."),
-          duration("eject", &Pool::eject_ms, {100 * kMs, kDay}, "How long it is left alone."),
+                  "Consecutive failures after which a backend gets no requests for a while. 0: never."),
+          duration("eject", &Pool::eject_ms, {100 * kMs, kDay}, "How long it gets no requests."),
       }};
   return section;
 }
@@ -121,15 +123,15 @@ const Section& probe_section() {
           choice("type", &Probe::type,
                  {{"tcp", ProbeType::tcp}, {"http", ProbeType::http}, {"https", ProbeType::https}},
                  "`tcp`: the connection opens. `http`, `https`: the response has the expected status."),
-          integer("port", &Probe::port, {0, 65'535}, "0: the backend's own."),
-          bounded("path", FieldType::text, &Probe::path, {1, 1'024}, "What http and https probes ask for."),
+          integer("port", &Probe::port, {0, 65'535}, "The port to probe. 0: the backend's own port."),
+          bounded("path", FieldType::text, &Probe::path, {1, 1'024}, "The path that http and https probes request."),
           text("host", &Probe::host,
-               "Host field, and the name that https asks for and checks; without it the backend's address.", 253),
+               "The Host field, and the name that https sends and checks. Without it, the backend's address.", 253),
           boolean("tls_verify", &Probe::tls_verify,
                   "Check the certificate, authority and name: a backend whose certificate does not hold is down."),
           row("tls_ca_file", FieldType::file, &Probe::tls_ca,
               "Whose certificates are believed, PEM; without it the system's authorities."),
-          integer("expect_status", &Probe::expect_status, {100, 599}, "Of the response."),
+          integer("expect_status", &Probe::expect_status, {100, 599}, "The status that the response must have."),
           duration("interval", &Probe::interval_ms, {10 * kMs, kHour}, "From one probe's start to the next's."),
           duration("timeout", &Probe::timeout_ms, {10 * kMs, 5 * kMinute},
                    "Until an unanswered probe counts as a failure."),
