@@ -10,18 +10,19 @@ PlaneOptions parse_plane_options(int argc, char** argv, const std::string& plane
   PlaneOptions options;
   CLI::App app(about, "tidegate-" + plane);
   app.set_version_flag("--version", std::string("tidegate ") + TIDEGATE_VERSION);
-  app.add_option("--config", options.config, "Serve alone from this document; SIGHUP reads it again")
+  app.add_option("--config", options.config, "Serve from this document alone, without a control; SIGHUP reads it again")
       ->type_name("FILE");
-  app.add_option("--state", options.state_dir, "This host's state, which its tidegate-control writes")
+  app.add_option("--state", options.state_dir, "Directory of this host's state, which its tidegate-control writes")
       ->type_name("DIR")
       ->capture_default_str();
-  app.add_option("--run", options.run_dir, "Where the admin socket " + plane + ".sock goes")
+  app.add_option("--run", options.run_dir, "Directory of the admin socket " + plane + ".sock")
       ->type_name("DIR")
       ->capture_default_str();
   app.add_option("--node", options.node,
-                 "The node of the document that this host is; else its host name, or the only one")
+                 "This host's name in the configuration (default: its host name, or the only node)")
       ->type_name("NAME");
-  app.add_option("--secret", options.secret_file, "Seed of hash and ticket keys, the same on every host of a site")
+  app.add_option("--secret", options.secret_file,
+                 "File with the site's secret, from which hash keys and ticket keys are derived")
       ->type_name("FILE");
   app.add_option_function<std::string>(
          "--metrics",
