@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "conf/plane.h"
+#include "core/clock.h"
 #include "core/crypto.h"
 #include "core/metrics.h"
 #include "dns/query/explain.h"
@@ -21,6 +22,7 @@ Result<nlohmann::json> explain_request(dns::Server& server, const HttpRequest& r
   const auto name = request.parameter("name");
   if (!name || name->empty()) return fail("name: a domain name is needed");
   const std::string type = request.parameter("type").value_or("A");
+  server.own_worker().now_s = static_cast<uint32_t>(realtime_ns() / kNsPerS);  // the draw depends on it
   return dns::explain(client->unmapped(), *name, type, *server.tables(), server.own_worker());
 }
 

@@ -33,6 +33,13 @@ std::shared_ptr<const Tables> tables_of(int64_t hosts) {
     steer.targets.push_back({.vip = site});
   }
   model->steers.push_back(steer);
+  Steer several;  // eight targets of one site, of which four are drawn
+  several.name = "several.example.test.";
+  for (uint32_t i = 0; i < 8; ++i) {
+    several.targets.push_back({.vip = static_cast<uint32_t>(model->vips.size())});
+    model->vips.push_back({"w" + std::to_string(i), 0, {*IpAddress::parse("192.0.2.20" + std::to_string(i))}});
+  }
+  model->steers.push_back(several);
   for (uint32_t i = 0; i < 200; ++i) {
     model->geo.networks.push_back({*Cidr::parse("10." + std::to_string(i) + ".0.0/24"), i % 4, std::nullopt});
   }
@@ -59,7 +66,7 @@ std::vector<uint8_t> question(std::string_view name, bool with_subnet) {
 void dns_answer(benchmark::State& state, std::string_view name, bool with_subnet, int rcode) {
   const std::shared_ptr<const Tables> tables = tables_of(state.range(0));
   const std::vector<uint8_t> query = question(name, with_subnet);
-  Worker worker(1, HashKey{1, 2});
+  Worker worker(HashKey{1, 2});
   const Client client{*IpAddress::parse("198.51.100.1"), Transport::udp};
   std::array<uint8_t, 4'096> out;
   for (auto _ : state) {
@@ -69,17 +76,19 @@ void dns_answer(benchmark::State& state, std::string_view name, bool with_subnet
 BENCHMARK_CAPTURE(dns_answer, of_a_zone, "h7.example.test", false, 0)->Arg(1'000)->Arg(100'000);
 BENCHMARK_CAPTURE(dns_answer, name_error, "absent.example.test", false, 3)->Arg(1'000)->Arg(100'000);
 BENCHMARK_CAPTURE(dns_answer, steered, "www.example.test", false, 0)->Arg(1'000);
+BENCHMARK_CAPTURE(dns_answer, drawn_among_several, "several.example.test", false, 0)->Arg(1'000);
 BENCHMARK_CAPTURE(dns_answer, steered_by_client_subnet, "www.example.test", true, 0)->Arg(1'000);
 
 void steer_alone(benchmark::State& state) {
   const std::shared_ptr<const Tables> tables = tables_of(10);
   const Authority& authority = *tables->authority;
   const IpAddress client = *IpAddress::parse("10.7.0.9");
-  Random random(1);
+  const Name name = *Name::from_text("www.example.test");
+  const DrawKey key(name.wire(), client, 1'700'000'000);
   for (auto _ : state) {
     const Located located = authority.geo->locate(client);
     benchmark::DoNotOptimize(
-        choose(authority.steers[0], IpAddress::Family::v4, authority.geo->order(located), tables->health, random));
+        choose(authority.steers[0], IpAddress::Family::v4, authority.geo->order(located), tables->health, key));
   }
 }
 BENCHMARK(steer_alone);

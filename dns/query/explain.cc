@@ -116,7 +116,7 @@ std::string tell_reason(Outcome outcome, const CompiledSteer* steer, bool failed
       reason = "the nearest site that has a usable target";
       break;
     case SteerPolicy::weighted:
-      reason = "a target drawn by weight: the next query may draw another";
+      reason = "a target drawn by weight for the client's network, until the next draw";
       break;
     case SteerPolicy::failover:
       reason = "the first target in order that is usable";
@@ -180,6 +180,8 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
   if (steer != nullptr) {
     told["steer"] = authority.model->steers[steer->model_index].name;
     told["policy"] = name_of(steer->policy);
+    const DrawKey key(asked->wire(), client, worker.now_s);
+    told["draw"] = {{"network", key.network()}, {"changes_in_s", key.changes_in_s()}};
     const auto family = rr_type == LDNS_RR_TYPE_AAAA ? IpAddress::Family::v6 : IpAddress::Family::v4;
     const auto from = authority.geo->explanation(client).location;
     for (const Candidate& candidate : steer->of(family)) {

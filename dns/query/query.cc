@@ -90,7 +90,8 @@ OptReply opt_reply(const Request& request, const Client& client, const Worker& w
 
 }  // namespace
 
-Outcome AnswerBuilder::build() {
+// What every query needs is inline, for this file alone calls it.
+inline Outcome AnswerBuilder::build() {
   // The parent's side of a zone cut answers for DS where both zones are served (RFC 4035 §3.1.4.1).
   zone_ = tables_.authority->zone_for(*name_);
   if (zone_ != nullptr && request_.type == rrtype::kDs && zone_->zone->apex().labels() == name_->labels() &&
@@ -106,7 +107,7 @@ Outcome AnswerBuilder::build() {
   return Outcome::alias_loop;
 }
 
-std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
+inline std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
   const Found found = find_name(*zone_, *name_, request_.type);
   switch (found.kind) {
     case Found::Kind::referral:
@@ -138,24 +139,25 @@ std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
 }
 
 // NXDOMAIN and NODATA both carry the SOA (RFC 2308 §2).
-Outcome AnswerBuilder::deny(Outcome outcome) {
+inline Outcome AnswerBuilder::deny(Outcome outcome) {
   reply_.add_rrset(Section::authority, zone_->zone->negative_soa(), apex_at_, apex_at_);
   return outcome;
 }
 
-Outcome AnswerBuilder::answer_steered(uint32_t index) {
+inline Outcome AnswerBuilder::answer_steered(uint32_t index) {
   const CompiledSteer& steer = tables_.authority->steers[index];
   worker_.last_is_personal = true;
+  const IpAddress& address = located_address(request_, client_);
   std::span<const uint32_t> order;
   if (steer.policy == SteerPolicy::nearest) {
     const GeoMap& geo = *tables_.authority->geo;
-    const Located located = geo.locate(located_address(request_, client_));
+    const Located located = geo.locate(address);
     order = geo.order(located);
     scope_ = located.scope;
   }
   const bool v4 = request_.type == rrtype::kA;
   const auto family = v4 ? IpAddress::Family::v4 : IpAddress::Family::v6;
-  const Choice choice = choose(steer, family, order, tables_.health, worker_.random);
+  const Choice choice = choose(steer, family, order, tables_.health, {name_->wire(), address, worker_.now_s});
   if (choice.refused) return Outcome::steer_closed;
   if (choice.count == 0) return deny(Outcome::nodata);
   if (choice.failed_open) Tally::add(worker_.tally.failed_open);
@@ -178,7 +180,7 @@ const char* name(Transport transport) {
   return "?";
 }
 
-IpAddress located_address(const Request& request, const Client& client) {
+const IpAddress& located_address(const Request& request, const Client& client) {
   // A /0 says: do not look at me; the sender is then all there is to go by (RFC 7871 §7.1.2).
   if (request.has_edns && request.edns.has_subnet && request.edns.subnet.source_prefix > 0) {
     return request.edns.subnet.address;

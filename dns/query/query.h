@@ -47,8 +47,7 @@ struct Tally {
 
 // A worker's own: everything that answering changes.
 struct alignas(64) Worker {
-  Worker(uint64_t seed, const HashKey& cookie_key) : random(seed), cookie_secret(cookie_key) {}
-  Random random;
+  explicit Worker(const HashKey& cookie_key) : cookie_secret(cookie_key) {}
   HashKey cookie_secret;
   uint32_t now_s = 0;  // realtime, refreshed by the transport once a batch
   Tally tally;
@@ -61,6 +60,7 @@ size_t answer(std::span<const uint8_t> in, std::span<uint8_t> out, const Client&
               Worker& worker);
 
 // Whose network decides: the client subnet's, if one was sent, else the sender's (RFC 7871 §7.2.1).
-IpAddress located_address(const Request& request, const Client& client);
+// Borrows one of the two.
+const IpAddress& located_address(const Request& request, const Client& client);
 
 }  // namespace tidegate::dns

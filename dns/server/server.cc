@@ -31,15 +31,14 @@ uint64_t value(const Tally::Count& count) { return count.load(std::memory_order_
 Server::UdpWorker::UdpWorker(TablesPublisher& tables_publisher, const HashKey& cookie_secret)
     : publisher(tables_publisher),
       slot(tables_publisher.add_reader()),
-      worker(std::make_unique<Worker>(monotonic_ns() ^ reinterpret_cast<uintptr_t>(this), cookie_secret)) {}
+      worker(std::make_unique<Worker>(cookie_secret)) {}
 
 Server::UdpWorker::~UdpWorker() {
   udp.reset();
   publisher.remove_reader(slot);
 }
 
-Server::Server(const HashKey& cookie_secret)
-    : cookie_secret_(cookie_secret), own_worker_(monotonic_ns(), cookie_secret) {}
+Server::Server(const HashKey& cookie_secret) : cookie_secret_(cookie_secret), own_worker_(cookie_secret) {}
 
 Server::~Server() { stop(); }
 

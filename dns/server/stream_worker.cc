@@ -9,7 +9,7 @@ namespace tidegate::dns {
 StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, const HashKey& cookie_secret)
     : publisher_(publisher),
       slot_(publisher.add_reader()),
-      worker_(std::make_unique<Worker>(monotonic_ns() ^ reinterpret_cast<uintptr_t>(this), cookie_secret)),
+      worker_(std::make_unique<Worker>(cookie_secret)),
       tcp_(std::make_unique<TcpServer>(loop_, slot_, *worker_)),
       front_(std::make_unique<HttpFront>(node.trusted_proxies, slot_, *worker_)) {
   HttpServerLimits limits;

@@ -29,7 +29,7 @@ Candidates run_of(Candidates candidates, uint32_t value, Key key) {
 // their shares without replacement, so that a crowd spreads over them. One whose share is 0 comes when no other is
 // left.
 [[gnu::noinline]] void draw_by_share(Candidates from, const Health& health, uint8_t needed, uint32_t limit,
-                                     Random& random, Choice& choice) {
+                                     const DrawKey& key, Choice& choice) {
   constexpr size_t kMaxDrawn = 256;  // of a larger class the first 256: an answer holds 32 at most
   std::array<const Candidate*, kMaxDrawn> usable;
   size_t count = 0;
@@ -39,6 +39,7 @@ Candidates run_of(Candidates candidates, uint32_t value, Key key) {
     usable[count++] = &candidate;
     total += candidate.weight;
   }
+  Random random(key.seed());
   while (count > 0 && choice.count < limit) {
     size_t drawn = 0;
     if (count > 1 && total > 0) {
@@ -54,26 +55,26 @@ Candidates run_of(Candidates candidates, uint32_t value, Key key) {
   }
 }
 
-inline void take_by_share(Candidates from, const Health& health, uint8_t needed, uint32_t limit, Random& random,
+inline void take_by_share(Candidates from, const Health& health, uint8_t needed, uint32_t limit, const DrawKey& key,
                           Choice& choice) {
-  if (from.size() > 1) return draw_by_share(from, health, needed, limit, random, choice);
+  if (from.size() > 1) return draw_by_share(from, health, needed, limit, key, choice);
   take_usable(from, health, needed, limit, choice);
 }
 
 void choose_nearest(Candidates candidates, std::span<const uint32_t> site_order, const Health& health, uint8_t needed,
-                    uint32_t limit, Random& random, Choice& choice) {
+                    uint32_t limit, const DrawKey& key, Choice& choice) {
   for (const uint32_t site : site_order) {
-    take_by_share(run_of(candidates, site, &Candidate::site), health, needed, limit, random, choice);
+    take_by_share(run_of(candidates, site, &Candidate::site), health, needed, limit, key, choice);
     if (choice.count != 0) return;
   }
-  take_by_share(run_of(candidates, kNone, &Candidate::site), health, needed, limit, random, choice);
+  take_by_share(run_of(candidates, kNone, &Candidate::site), health, needed, limit, key, choice);
 }
 
-void choose_failover(Candidates candidates, const Health& health, uint8_t needed, uint32_t limit, Random& random,
+void choose_failover(Candidates candidates, const Health& health, uint8_t needed, uint32_t limit, const DrawKey& key,
                      Choice& choice) {
   for (size_t i = 0; i < candidates.size() && choice.count == 0;) {
     const Candidates run = run_of(candidates.subspan(i), candidates[i].target, &Candidate::target);
-    take_by_share(run, health, needed, limit, random, choice);
+    take_by_share(run, health, needed, limit, key, choice);
     i += run.size();
   }
 }
@@ -103,7 +104,7 @@ void take_from_target(Candidates run, const Health& health, uint8_t needed, uint
 
 // One target is drawn by weight among those that have a usable address.
 void choose_weighted(const CompiledSteer& steer, Candidates candidates, const Health& health, uint8_t needed,
-                     uint32_t limit, Random& random, Choice& choice) {
+                     uint32_t limit, const DrawKey& key, Choice& choice) {
   uint32_t total = 0;
   const auto for_each_target = [&](auto&& fn) {
     for (size_t i = 0; i < candidates.size();) {
@@ -117,6 +118,7 @@ void choose_weighted(const CompiledSteer& steer, Candidates candidates, const He
     return true;
   });
   if (total == 0) return;
+  Random random(key.seed());
   uint32_t draw = random.below(total);
   for_each_target([&](Candidates run, uint32_t weight) {
     if (draw >= weight) {
@@ -255,19 +257,19 @@ std::vector<uint32_t> steered_sites(const Model& model) {
 }
 
 Choice choose(const CompiledSteer& steer, IpAddress::Family family, std::span<const uint32_t> site_order,
-              const Health& health, Random& random) {
+              const Health& health, const DrawKey& key) {
   const Candidates candidates = steer.of(family);
   Choice choice;
   const auto attempt = [&](uint8_t needed) {
     switch (steer.policy) {
       case SteerPolicy::nearest:
-        choose_nearest(candidates, site_order, health, needed, steer.max_answers, random, choice);
+        choose_nearest(candidates, site_order, health, needed, steer.max_answers, key, choice);
         break;
       case SteerPolicy::weighted:
-        choose_weighted(steer, candidates, health, needed, steer.max_answers, random, choice);
+        choose_weighted(steer, candidates, health, needed, steer.max_answers, key, choice);
         break;
       case SteerPolicy::failover:
-        choose_failover(candidates, health, needed, steer.max_answers, random, choice);
+        choose_failover(candidates, health, needed, steer.max_answers, key, choice);
         break;
     }
   };

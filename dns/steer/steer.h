@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Steering: which addresses a steered name is answered with, decided from the order of sites, health and chance alone.
+// Steering: which addresses a steered name is answered with, decided from the order of sites, health and the draw of
+// draw.h.
 // Pure: no clock, no socket, no allocation.
 #pragma once
 
@@ -13,7 +14,7 @@
 #include "conf/snapshot.h"
 #include "core/hash.h"
 #include "core/ip.h"
-#include "dns/steer/prefix_map.h"
+#include "dns/steer/draw.h"
 
 namespace tidegate::dns {
 
@@ -68,22 +69,6 @@ CompiledSteer compile_steer(const Model& model, uint32_t steer_index, const Heal
 // Every site to which some steer, or the list of HTTPDNS's own addresses, may send a client.
 std::vector<uint32_t> steered_sites(const Model& model);
 
-// A small generator for weighted picks, one a worker; not for secrets (splitmix64, Steele et al. 2014).
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t next() {
-    state_ += 0x9e3779b97f4a7c15ULL;
-    return mix64(state_);
-  }
-  // Uniform in [0, bound), bound > 0; by multiplication (Lemire 2019), its bias below 2^-32 for any bound here.
-  uint32_t below(uint32_t bound) { return static_cast<uint32_t>((next() >> 32) * bound >> 32); }
-  uint64_t below_wide(uint64_t bound) { return static_cast<uint64_t>(Uint128{next()} * bound >> 64); }
-
- private:
-  uint64_t state_;
-};
-
 struct Choice {
   std::array<const Candidate*, kMaxAnswers> picks;  // `count` of them; they borrow the steer
   uint32_t count = 0;
@@ -94,6 +79,6 @@ struct Choice {
 // `site_order` is GeoMap::order() of the client, read by `nearest` alone. No picks and not refused: the steer has no
 // address of that family.
 Choice choose(const CompiledSteer& steer, IpAddress::Family family, std::span<const uint32_t> site_order,
-              const Health& health, Random& random);
+              const Health& health, const DrawKey& key);
 
 }  // namespace tidegate::dns

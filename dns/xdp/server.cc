@@ -19,7 +19,7 @@ constexpr int kLookAgainMs = 1;    // while answers are with the kernel that it 
 XdpServer::XdpServer(TablesPublisher& publisher, const HashKey& cookie_secret)
     : publisher_(publisher),
       slot_(publisher.add_reader()),
-      worker_(std::make_unique<Worker>(monotonic_ns() ^ reinterpret_cast<uintptr_t>(this), cookie_secret)),
+      worker_(std::make_unique<Worker>(cookie_secret)),
       stopping_(::eventfd(0, EFD_CLOEXEC)) {}
 
 XdpServer::~XdpServer() {

@@ -121,16 +121,20 @@ def test_a_weighted_name_is_drawn_as_its_weights_say_and_leaves_out_what_is_drai
     steer = "  - {name: beta.example.test, policy: weighted, max_answers: 1, ttl: 5s, targets: [{vip: vip-eu, weight: 80}, {vip: vip-us, weight: 20}]}\n"
     path.write_text((lab.directory("edge") / "edge.yaml").read_text().replace("steers:\n", "steers:\n" + steer))
     lab.apply(path)
-    question = bytes.fromhex("00070100000100000000000004") + b"beta" + b"\x07example\x04test\x00\x00\x01\x00\x01"
+    question = bytes.fromhex("00070100000100000000000104") + b"beta" + b"\x07example\x04test\x00\x00\x01\x00\x01"
+
+    def subnet(number):
+        # An OPT record with the client subnet 100.64.0.0/24, 100.64.1.0/24 ...: a network draws once in ten seconds.
+        return bytes.fromhex("00 0029 04d0 00000000 000b 0008 0007 0001 18 00") + bytes([100, 64 + number // 256, number % 256])
 
     def draws(count):
         drawn = collections.Counter()
         with open_socket("client-eu", socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(3)
             client.connect((DNS_EU[0], 53))
-            for _ in range(count):
-                client.send(question)
-                drawn[socket.inet_ntoa(client.recv(512)[-4:])] += 1
+            for number in range(count):
+                client.send(question + subnet(number))
+                drawn[socket.inet_ntoa(client.recv(512)[len(question) + 12 :][:4])] += 1
         return drawn
 
     try:

@@ -18,7 +18,7 @@ using namespace tidegate::dns;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   static const auto tables = fuzz::make_tables();
-  static Worker worker(1, HashKey{1, 2});
+  static Worker worker(HashKey{1, 2});
   static std::vector<uint8_t> scratch(kMaxMessageBytes);
   const std::string target(reinterpret_cast<const char*>(data), bytes);
   HttpRequest request;

@@ -25,7 +25,7 @@ size_t count_records(std::span<const uint8_t> message) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   static const auto tables = fuzz::make_tables();
-  static Worker worker(1, HashKey{1, 2});
+  static Worker worker(HashKey{1, 2});
   static const Client clients[] = {{*IpAddress::parse("10.1.2.3"), Transport::udp},
                                    {*IpAddress::parse("2001:db8::9"), Transport::tcp}};
   for (const Client& client : clients) {

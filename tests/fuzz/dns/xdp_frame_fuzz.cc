@@ -58,7 +58,7 @@ void check_answer(std::span<const uint8_t> frame, const std::vector<uint8_t>& be
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   static const auto tables = fuzz::make_tables();
-  static Worker worker(1, HashKey{1, 2});
+  static Worker worker(HashKey{1, 2});
   std::vector<uint8_t> before(data, data + bytes);  // a buffer of its exact size, so that a read past the end is found
   QueryFrame query;
   FrameFault fault = parse_query_frame(before, query);

@@ -21,6 +21,12 @@ using testing::UnorderedElementsAre;
 
 constexpr uint16_t kTxt = 16;
 
+// One of a crowd in 10.1.0.0/16: 256 networks, and a window of the draw for each 256.
+std::string client_of_crowd(Edge& edge, uint32_t number) {
+  edge.worker().now_s = 1'700'000'000 + number / 256 * DrawKey::kWindowS;
+  return "10.1." + std::to_string(number % 256) + ".1";
+}
+
 // Two sites with one VIP each, a pool behind each VIP, and a steer between them.
 class Steering : public testing::Test {
  protected:
@@ -144,8 +150,8 @@ TEST_F(Steering, WeightsShareOutTheAnswers) {
   weighted.targets[0].weight = 75;
   weighted.targets[1].weight = 25;
   std::map<std::string, int> seen;
-  for (int i = 0; i < 8000; ++i) {
-    const auto addresses = ask("10.1.0.1");
+  for (uint32_t i = 0; i < 8000; ++i) {
+    const auto addresses = ask(client_of_crowd(edge_, i));
     ASSERT_THAT(addresses, SizeIs(1));
     ++seen[addresses.front()];
   }
@@ -184,11 +190,11 @@ TEST_F(Steering, APoolAnswersWithItsUsableBackends) {
       << "the pool's own fail-open does not hold the client";
 }
 
-// Of 8,000 answers, how many begin with each address.
+// Of 8,000 clients, how many are answered with each address first.
 std::map<std::string, int> first_addresses(Edge& edge, const std::string& name) {
   std::map<std::string, int> first;
-  for (int i = 0; i < 8'000; ++i) {
-    const std::string record = edge.ask(name, rrtype::kA, "10.1.0.1").answers().at(0);
+  for (uint32_t i = 0; i < 8'000; ++i) {
+    const std::string record = edge.ask(name, rrtype::kA, client_of_crowd(edge, i)).answers().at(0);
     ++first[record.substr(record.rfind(' ') + 1)];
   }
   return first;
@@ -216,6 +222,33 @@ TEST_F(Steering, BackendsOfARankShareItsCrowdByWeightAndOrdersRotate) {
   EXPECT_NEAR(seen["10.8.0.3"], 2000, 195);
   EXPECT_THAT(ask("10.1.0.1", "rank.example.test"), ElementsAre("10.8.0.1", "10.8.0.2", "10.8.0.3"))
       << "each once: drawn without replacement";
+}
+
+TEST_F(Steering, ADrawIsOneNetworksForAWindow) {
+  std::vector<SteerTarget> vips;
+  for (int i = 0; i < 16; ++i)
+    vips.push_back({.vip = edge_.add_vip("v" + std::to_string(i), eu_, {"203.0.113." + std::to_string(100 + i)})});
+  edge_.add_steer("crowd.example.test.", SteerPolicy::nearest, vips).max_answers = 16;
+  const auto order = [](Edge& edge, const std::string& client, uint32_t now_s) {
+    edge.worker().now_s = now_s;
+    return edge.ask("crowd.example.test", rrtype::kA, client).answers();
+  };
+  constexpr uint32_t kNowS = 1'700'000'000;
+  const auto first = order(edge_, "10.1.7.9", kNowS);
+  EXPECT_EQ(order(edge_, "10.1.7.200", kNowS), first) << "the same /24";
+  Worker another(HashKey{7, 8});  // of another server, started at another time
+  another.now_s = kNowS;
+  std::vector<uint8_t> out(kMaxUdpPayload);
+  out.resize(answer(make_query("crowd.example.test", rrtype::kA), out, {*IpAddress::parse("10.1.7.9"), Transport::udp},
+                    edge_.tables(), another));
+  EXPECT_EQ(read_answer(out).answers(), first) << "another server";
+  EXPECT_NE(order(edge_, "10.1.8.9", kNowS), first) << "another network";
+  uint32_t changes = 0;
+  for (uint32_t s = 1; s <= 10 * DrawKey::kWindowS; ++s) {
+    changes += order(edge_, "10.1.7.9", kNowS + s) != order(edge_, "10.1.7.9", kNowS + s - 1) ? 1 : 0;
+  }
+  EXPECT_EQ(changes, 10U) << "once a window";
+  EXPECT_EQ(order(edge_, "2001:db8:0:1::1", kNowS), order(edge_, "2001:db8:0:ff::1", kNowS)) << "the same /56";
 }
 
 TEST_F(Steering, AnswersAreBounded) {

@@ -103,7 +103,7 @@ class Edge {
   Node node_;
   std::shared_ptr<const Model> shared_model_;
   std::shared_ptr<const Tables> tables_;
-  Worker worker_{1, HashKey{1, 2}};
+  Worker worker_{HashKey{1, 2}};
   uint64_t version_ = 0;
 };
 

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// The chance in a steered answer. It is a function of the name, the client's network and a short window of time, and of
+// nothing else: a client that asks twice, by two transports or two servers, gets the same addresses in the same order.
+// Clients of other networks draw anew, so that a crowd spreads; so does each network in its next window.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+
+#include "core/hash.h"
+#include "core/ip.h"
+#include "dns/steer/prefix_map.h"
+
+namespace tidegate::dns {
+
+// Whose draw it is. The network is what resolvers tell of a client (RFC 7871 §11.1): a /24 of IPv4, a /56 of IPv6, so
+// that a client subnet and a whole address draw alike.
+class DrawKey {
+ public:
+  static constexpr uint32_t kWindowS = 10;
+  static constexpr size_t kV4Bytes = 3, kV6Bytes = 7;
+
+  // Both are borrowed: `lower_name` in wire form, and the address by which the client is located.
+  DrawKey(std::span<const uint8_t> lower_name, const IpAddress& client_address, uint64_t realtime_s)
+      : name_(lower_name), client_(client_address), now_s_(realtime_s) {}
+
+  // Without a secret: the same on every server. Whoever chooses names or networks to be sent somewhere could as well go
+  // there by address.
+  uint64_t seed() const {
+    const uint64_t hash = hash_of_asker();
+    return mix64(hash ^ (now_s_ + offset_s(hash)) / kWindowS * 0xd1b54a32d192ed03ULL);
+  }
+  // Until the next window.
+  uint32_t changes_in_s() const {
+    return static_cast<uint32_t>(kWindowS - (now_s_ + offset_s(hash_of_asker())) % kWindowS);
+  }
+  std::string network() const { return Cidr::of(client_, client_.is_v4() ? 8 * kV4Bytes : 8 * kV6Bytes).to_string(); }
+
+ private:
+  uint64_t hash_of_asker() const {
+    uint64_t hash = name_.size();
+    for (size_t at = 0; at < name_.size(); at += 8) {
+      uint64_t word = 0;
+      std::memcpy(&word, name_.data() + at, std::min<size_t>(8, name_.size() - at));
+      hash = mix64(hash ^ word) + 0x9e3779b97f4a7c15ULL;
+    }
+    uint64_t network = 0;
+    std::memcpy(&network, client_.bytes.data(), client_.is_v4() ? kV4Bytes : kV6Bytes);
+    return mix64(hash ^ network);
+  }
+  // Each network's windows begin at a moment of their own, so that not all clients change at once.
+  static uint64_t offset_s(uint64_t hash) { return hash % kWindowS; }
+
+  std::span<const uint8_t> name_;
+  const IpAddress& client_;
+  uint64_t now_s_;
+};
+
+// A small generator; not for secrets (splitmix64, Steele et al. 2014).
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  uint64_t next() {
+    state_ += 0x9e3779b97f4a7c15ULL;
+    return mix64(state_);
+  }
+  // Uniform in [0, bound), bound > 0; by multiplication (Lemire 2019), its bias below 2^-32 for any bound here.
+  uint32_t below(uint32_t bound) { return static_cast<uint32_t>((next() >> 32) * bound >> 32); }
+  uint64_t below_wide(uint64_t bound) { return static_cast<uint64_t>(Uint128{next()} * bound >> 64); }
+
+ private:
+  uint64_t state_;
+};
+
+}  // namespace tidegate::dns
