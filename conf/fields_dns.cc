@@ -50,7 +50,18 @@ const Section& httpdns_account_section() {
               "32 hexadecimal digits: opens the encrypted requests of `/v2/d` and seals their answers. Without it they "
               "are refused.",
               32),
-          boolean("allow_unsigned", &HttpDnsAccount::allow_unsigned, "Answers requests without a signature too."),
+          text("des_key", &HttpDnsAccount::des_key,
+               "Eight characters: opens the requests of `/d` that are encrypted by DES and seals their answers. "
+               "`aes_key` "
+               "does so for those encrypted by AES.",
+               8),
+          bounded("tokens", FieldType::text, &HttpDnsAccount::tokens, {1, 256},
+                  "Each opens `/d` without encryption, where TLS hides it. No two accounts share one."),
+          boolean("allow_unsigned", &HttpDnsAccount::allow_unsigned,
+                  "Answers requests without a signature, encryption or token too."),
+          integer("rate", &HttpDnsAccount::rate, {0, 1'000'000'000},
+                  "Host names a second that one name server answers for the account; 0: no bound."),
+          integer("burst", &HttpDnsAccount::burst, {1, 1'000'000'000}, "Host names answered at once after a pause."),
       }};
   return section;
 }
@@ -112,6 +123,11 @@ const Section& httpdns_section() {
           reference("service", &Model::httpdns_service, "vips",
                     "Where clients find HTTPDNS: `/{account}/ss` names the addresses of those that are up, the nearest "
                     "first. Without it `/{account}/ss` is not there."),
+          integer("client_rate", &Model::httpdns_client_rate, {0, 1'000'000},
+                  "Host names a second that one client address may ask for (IPv6: a /64), of one name server; 0: no "
+                  "bound. A request that is refused counts as one. `trusted_proxies` have no bound."),
+          integer("client_burst", &Model::httpdns_client_burst, {1, 10'000'000},
+                  "Host names that one client address may ask for at once after a pause."),
       }};
   return section;
 }

@@ -276,6 +276,10 @@ struct HttpDnsAccount {
   bool allow_unsigned = false;
   std::vector<std::string> other_secrets;  // accepted in addition to `secret`
   std::string aes_key;                     // hexadecimal; empty: no encrypted requests
+  std::string des_key;                     // eight characters; empty: no requests sealed by DES
+  std::vector<std::string> tokens;         // each opens /d by itself
+  uint64_t rate = 0;                       // host names a second, on each name server; 0: no bound
+  uint64_t burst = 10'000;
 };
 
 struct Model {
@@ -293,6 +297,8 @@ struct Model {
   Geo geo;
   std::vector<HttpDnsAccount> httpdns_accounts;
   std::vector<uint32_t> httpdns_service;  // VIPs at which clients reach HTTPDNS
+  uint64_t httpdns_client_rate = 1'000;   // host names a second of one client address; 0: no bound
+  uint64_t httpdns_client_burst = 10'000;
 
   // Index of the node, or kNone.
   uint32_t node_index(std::string_view name) const {

@@ -138,8 +138,30 @@ void check_geo(Checks& checks) {
   }
 }
 
+// A token names its account.
+void check_tokens(Checks& checks, size_t a) {
+  const std::vector<HttpDnsAccount>& accounts = checks.model().httpdns_accounts;
+  for (size_t t = 0; t < accounts[a].tokens.size(); ++t) {
+    for (size_t other = 0; other < a; ++other) {
+      const std::vector<std::string>& tokens = accounts[other].tokens;
+      if (std::find(tokens.begin(), tokens.end(), accounts[a].tokens[t]) == tokens.end()) continue;
+      checks.refuse({"httpdns", "accounts", a, "tokens", t},
+                    {"duplicate_name",
+                     fmt::format("account '{}' has this token already", accounts[other].id),
+                     {},
+                     "a token opens one account"});
+    }
+  }
+}
+
 void check_httpdns(Checks& checks) {
   const std::vector<HttpDnsAccount>& accounts = checks.model().httpdns_accounts;
+  for (size_t a = 0; a < accounts.size() && !checks.full(); ++a) {
+    check_tokens(checks, a);
+    if (accounts[a].des_key.empty() || accounts[a].des_key.size() == 8) continue;
+    checks.refuse({"httpdns", "accounts", a, "des_key"},
+                  {"bad_value", "des_key is not a key of 8 bytes", "eight characters", {}});
+  }
   for (size_t a = 0; a < accounts.size() && !checks.full(); ++a) {
     const std::string& key = accounts[a].aes_key;
     if (key.empty() || (key.size() == 32 && hex_decode(key))) continue;

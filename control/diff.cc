@@ -111,7 +111,8 @@ void redact(nlohmann::json& value) {
     for (nlohmann::json& element : value) redact(element);
   } else if (value.is_object()) {
     for (auto& [key, member] : value.items()) {
-      if (key == "secret" || key == "other_secrets" || key == "aes_key") {
+      static constexpr std::string_view kSecret[] = {"secret", "other_secrets", "aes_key", "des_key", "tokens"};
+      if (std::find(std::begin(kSecret), std::end(kSecret), key) != std::end(kSecret)) {
         member = "***";
       } else {
         redact(member);

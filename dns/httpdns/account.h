@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "conf/model.h"
+#include "dns/httpdns/context.h"
 #include "dns/httpdns/errors.h"
 
 namespace tidegate::dns {
@@ -24,5 +25,11 @@ bool any_secret(const HttpDnsAccount& account, Fn&& matches) {
 }
 // Whether a signature that ends at `expiry` (epoch seconds, as text) is to be looked at now.
 HttpDnsError check_expiry(std::string_view expiry, uint64_t now_s);
+
+// A quota counts host names. Takes `hosts` of the client's (`httpdns.client_rate`), or refuses.
+HttpDnsError take_of_client(const HttpDnsContext& context, size_t hosts);
+// The same of an account's (`rate`), and of the client's for all hosts but the first, which was taken when the request
+// came. Called when the account is known to be the one that asks, so that nobody uses up another's.
+HttpDnsError take_of_account(const HttpDnsContext& context, const HttpDnsAccount& account, size_t hosts);
 
 }  // namespace tidegate::dns

@@ -39,62 +39,94 @@ HttpDnsError error_of(Resolved::Kind kind) {
   }
 }
 
-// One call under way: what all its lookups share.
-struct Lookups {
-  const Tables& tables;
-  Worker& worker;
-  std::span<uint8_t> scratch;
-  Families families;
+constexpr uint16_t kTypes[] = {rrtype::kA, rrtype::kAaaa};
 
-  HttpDnsAnswer single(std::string_view host, const IpAddress& client) const {
-    std::string addresses;
-    uint32_t ttl_s = UINT32_MAX;
-    for (const bool v6 : {false, true}) {
-      const bool wanted = v6 ? families.v6 : families.v4;
-      Resolved resolved;
-      if (wanted) {
-        resolved = resolve_host(host, v6 ? rrtype::kAaaa : rrtype::kA, client, tables, worker, scratch);
-        if (error_of(resolved.kind) != HttpDnsError::none) return refuse_httpdns(error_of(resolved.kind));
-        ttl_s = std::min(ttl_s, resolved.ttl_s);
-      }
-      if (!v6 || wanted) addresses += fmt::format(",\"{}\":[{}]", v6 ? "ipsv6" : "ips", resolved.addresses);
+bool is_wanted(uint16_t type, const Families& families) { return type == rrtype::kA ? families.v4 : families.v6; }
+
+HttpDnsAnswer answer_single(std::string_view host, const IpAddress& client, const Families& families,
+                            const HttpDnsContext& context) {
+  std::string addresses;
+  uint32_t ttl_s = UINT32_MAX;
+  for (const uint16_t type : kTypes) {
+    const bool v4 = type == rrtype::kA;
+    Resolved resolved;
+    if (is_wanted(type, families)) {
+      resolved = resolve_host(host, type, client, context);
+      if (error_of(resolved.kind) != HttpDnsError::none) return refuse_httpdns(error_of(resolved.kind));
+      ttl_s = std::min(ttl_s, resolved.ttl_s);
+    } else if (!v4) {
+      continue;  // "ips" stands in every answer
     }
-    return {HttpDnsError::none, fmt::format("{{\"host\":\"{}\"{},\"ttl\":{},\"origin_ttl\":{},\"client_ip\":\"{}\"}}",
-                                            host, addresses, ttl_s, ttl_s, client.to_string())};
+    addresses += fmt::format(",\"{}\":[{}]", v4 ? "ips" : "ipsv6", json_members(resolved.addresses));
   }
+  return {HttpDnsError::none, fmt::format("{{\"host\":\"{}\"{},\"ttl\":{},\"origin_ttl\":{},\"client_ip\":\"{}\"}}",
+                                          host, addresses, ttl_s, ttl_s, client.to_string())};
+}
 
-  // Appends the entries of one host as one client sees it. A name of others has none: the client asks them.
-  HttpDnsError append_batch(std::string_view host, const IpAddress& client, std::string& entries) const {
-    for (const bool v6 : {false, true}) {
-      if (!(v6 ? families.v6 : families.v4)) continue;
-      const uint16_t type = v6 ? rrtype::kAaaa : rrtype::kA;
-      const Resolved resolved = resolve_host(host, type, client, tables, worker, scratch);
-      if (resolved.kind == Resolved::Kind::foreign) return HttpDnsError::none;
-      if (error_of(resolved.kind) != HttpDnsError::none) return error_of(resolved.kind);
-      entries += fmt::format(
-          "{}{{\"host\":\"{}\",\"client_ip\":\"{}\",\"ips\":[{}],\"type\":{},\"ttl\":{},\"origin_ttl\":{}}}",
-          entries.empty() ? "" : ",", host, client.to_string(), resolved.addresses, type, resolved.ttl_s,
-          resolved.ttl_s);
+// The entries of a batch. A host of others, or one that cannot be answered now, has none: its client asks elsewhere,
+// and the other hosts are answered all the same.
+struct Batch {
+  std::string entries;
+  HttpDnsError left_out = HttpDnsError::none;  // why the last host without an entry has none
+
+  void append(std::string_view host, const IpAddress& client, uint16_t type, const Resolved& resolved) {
+    if (error_of(resolved.kind) != HttpDnsError::none) {
+      left_out = error_of(resolved.kind);
+      return;
     }
-    return HttpDnsError::none;
+    entries +=
+        fmt::format("{}{{\"host\":\"{}\",\"client_ip\":\"{}\",\"ips\":[{}],\"type\":{},\"ttl\":{},\"origin_ttl\":{}}}",
+                    entries.empty() ? "" : ",", host, client.to_string(), json_members(resolved.addresses), type,
+                    resolved.ttl_s, resolved.ttl_s);
   }
 };
 
-// Several hosts for one client, or one host for several clients, not both.
-HttpDnsAnswer answer_batch(const Lookups& lookups, std::string_view hosts, const std::vector<IpAddress>& clients) {
-  const auto names = split_list(hosts);
-  if (names.size() > kMaxBatchHosts || clients.size() > kMaxBatchHosts || (names.size() > 1 && clients.size() > 1)) {
-    return refuse_httpdns(HttpDnsError::too_many_hosts);
-  }
-  std::string entries;
-  for (const std::string_view host : names) {
+HttpDnsAnswer answer_batch(const std::vector<std::string_view>& hosts, const std::vector<IpAddress>& clients,
+                           const Families& families, const HttpDnsContext& context) {
+  Batch batch;
+  for (const std::string_view host : hosts) {
     for (const IpAddress& client : clients) {
-      const HttpDnsError error = lookups.append_batch(host, client, entries);
-      if (error != HttpDnsError::none) return refuse_httpdns(error);
+      for (const uint16_t type : kTypes) {
+        if (!is_wanted(type, families)) continue;
+        const Resolved resolved = resolve_host(host, type, client, context);
+        if (resolved.kind == Resolved::Kind::malformed) return refuse_httpdns(HttpDnsError::invalid_host);
+        batch.append(host, client, type, resolved);
+      }
     }
   }
-  if (entries.empty()) return refuse_httpdns(HttpDnsError::invalid_host);
-  return {HttpDnsError::none, fmt::format("{{\"dns\":[{}]}}", entries)};
+  if (batch.entries.empty()) return refuse_httpdns(batch.left_out);
+  return {HttpDnsError::none, fmt::format("{{\"dns\":[{}]}}", batch.entries)};
+}
+
+// Whether the account asks, by its signature over `signed_text` or without one.
+HttpDnsError check_account(bool is_signed, const HttpRequest& request, std::string_view signed_text,
+                           const HttpDnsAccount& account, uint64_t now_s) {
+  if (is_signed) return check_signature(request, signed_text, account, now_s);
+  return account.allow_unsigned ? HttpDnsError::none : HttpDnsError::unsigned_interface_disabled;
+}
+
+HttpDnsAnswer answer_ss(const HttpRequest& request, const HttpDnsAccount& account, const HttpDnsContext& context) {
+  const bool is_signed = request.parameter("s") || !account.allow_unsigned;
+  const std::string nonce = request.parameter("n").value_or("");
+  HttpDnsError error = check_account(is_signed, request, nonce, account, context.now_s);
+  if (error == HttpDnsError::none) error = take_of_account(context, account, 1);
+  if (error != HttpDnsError::none) return refuse_httpdns(error);
+  return answer_service(request.parameter("region").value_or(""), context.client.address, context.tables);
+}
+
+// The clients of ip=, or the one that asks.
+HttpDnsError read_clients(const HttpRequest& request, const Client& sender, std::vector<IpAddress>& clients) {
+  const std::string ip = request.parameter("ip").value_or("");
+  if (ip.empty()) {
+    clients.push_back(sender.address);
+    return HttpDnsError::none;
+  }
+  for (const std::string_view text : split_list(ip)) {
+    const auto address = IpAddress::parse(text);
+    if (!address) return HttpDnsError::missing_argument;
+    clients.push_back(address->unmapped());
+  }
+  return HttpDnsError::none;
 }
 
 }  // namespace
@@ -117,40 +149,34 @@ std::string httpdns_signature(std::string_view host, std::string_view secret, st
   return md5_hex(fmt::format("{}-{}-{}", host, secret, expiry_s));
 }
 
-HttpDnsAnswer answer_httpdns(const HttpDnsCall& call, const HttpRequest& request, const Client& client,
-                             const Tables& tables, Worker& worker, uint64_t now_s, std::span<uint8_t> scratch) {
+HttpDnsAnswer answer_httpdns(const HttpDnsCall& call, const HttpRequest& request, const HttpDnsContext& context) {
   if (request.method != "GET") return refuse_httpdns(HttpDnsError::method_not_allowed);
   if (!is_host(call.account)) return refuse_httpdns(HttpDnsError::invalid_account);
-  const HttpDnsAccount* account = find_account(*tables.authority->model, call.account);
+  const HttpDnsAccount* account = find_account(context.model(), call.account);
   if (account == nullptr) return refuse_httpdns(HttpDnsError::account_not_exists);
-  if (call.service) {
-    if (request.parameter("s") || !account->allow_unsigned) {
-      const HttpDnsError error = check_signature(request, request.parameter("n").value_or(""), *account, now_s);
-      if (error != HttpDnsError::none) return refuse_httpdns(error);
-    }
-    return answer_service(request.parameter("region").value_or(""), client.address, tables);
+  if (call.service) return answer_ss(request, *account, context);
+  const std::string list = request.parameter("host").value_or("");
+  if (list.empty() && (call.is_signed || account->allow_unsigned)) {
+    return refuse_httpdns(HttpDnsError::missing_argument);
   }
-  if (!call.is_signed && !account->allow_unsigned) return refuse_httpdns(HttpDnsError::unsigned_interface_disabled);
-  const auto host = request.parameter("host");
-  if (!host || host->empty()) return refuse_httpdns(HttpDnsError::missing_argument);
-  if (call.is_signed) {
-    const HttpDnsError error = check_signature(request, *host, *account, now_s);
-    if (error != HttpDnsError::none) return refuse_httpdns(error);
-  }
+  HttpDnsError error = check_account(call.is_signed, request, list, *account, context.now_s);
+  if (error != HttpDnsError::none) return refuse_httpdns(error);
   std::vector<IpAddress> clients;
-  if (const auto ip = request.parameter("ip"); ip && !ip->empty()) {
-    for (const std::string_view text : split_list(*ip)) {
-      const auto address = IpAddress::parse(text);
-      if (!address) return refuse_httpdns(HttpDnsError::missing_argument);
-      clients.push_back(address->unmapped());
-    }
-  } else {
-    clients.push_back(client.address);
+  if (error = read_clients(request, context.client, clients); error != HttpDnsError::none) return refuse_httpdns(error);
+  const Families families = wanted_families(request.parameter("query").value_or(""));
+  if (!call.batch) {
+    if (clients.size() > 1) return refuse_httpdns(HttpDnsError::missing_argument);
+    error = take_of_account(context, *account, 1);
+    return error == HttpDnsError::none ? answer_single(list, clients.front(), families, context)
+                                       : refuse_httpdns(error);
   }
-  const Lookups lookups{tables, worker, scratch, wanted_families(request.parameter("query").value_or(""))};
-  if (call.batch) return answer_batch(lookups, *host, clients);
-  if (clients.size() > 1) return refuse_httpdns(HttpDnsError::missing_argument);
-  return lookups.single(*host, clients.front());
+  // Several hosts for one client, or one host for several clients, not both.
+  const auto hosts = split_list(list);
+  if (hosts.size() > kMaxBatchHosts || clients.size() > kMaxBatchHosts || (hosts.size() > 1 && clients.size() > 1)) {
+    return refuse_httpdns(HttpDnsError::too_many_hosts);
+  }
+  error = take_of_account(context, *account, hosts.size() * clients.size());
+  return error == HttpDnsError::none ? answer_batch(hosts, clients, families, context) : refuse_httpdns(error);
 }
 
 }  // namespace tidegate::dns

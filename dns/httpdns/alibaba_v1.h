@@ -11,8 +11,8 @@
 #include <string_view>
 
 #include "core/http_server.h"
+#include "dns/httpdns/context.h"
 #include "dns/httpdns/errors.h"
-#include "dns/query/query.h"
 
 namespace tidegate::dns {
 
@@ -30,8 +30,6 @@ std::optional<HttpDnsCall> parse_httpdns_path(std::string_view path);
 // seconds).
 std::string httpdns_signature(std::string_view host, std::string_view secret, std::string_view expiry_s);
 
-// `now_s` is realtime; `scratch` has room for one DNS answer.
-HttpDnsAnswer answer_httpdns(const HttpDnsCall& call, const HttpRequest& request, const Client& client,
-                             const Tables& tables, Worker& worker, uint64_t now_s, std::span<uint8_t> scratch);
+HttpDnsAnswer answer_httpdns(const HttpDnsCall& call, const HttpRequest& request, const HttpDnsContext& context);
 
 }  // namespace tidegate::dns

@@ -66,29 +66,34 @@ const char* code_of(Resolved::Kind kind) {
                                           : "DomainNotExist";
 }
 
-struct Lookup {
-  const Tables& tables;
-  Worker& worker;
-  std::span<uint8_t> scratch;
-  Families families;
-  IpAddress client;
-
-  // "v4":{...} and "v6":{...} of one host. False: no host name.
-  bool append(std::string_view host, std::string& answers) const {
-    std::string members;
-    for (const bool v6 : {false, true}) {
-      if (!(v6 ? families.v6 : families.v4)) continue;
-      const Resolved found = resolve_host(host, v6 ? rrtype::kAaaa : rrtype::kA, client, tables, worker, scratch);
-      if (found.kind == Resolved::Kind::malformed) return false;
-      const std::string none =
-          found.addresses.empty() ? fmt::format(",\"no_ip_code\":\"{}\"", code_of(found.kind)) : std::string();
-      members += fmt::format(",\"{}\":{{\"ips\":[{}],\"ttl\":{},\"extra\":\"\"{}}}", v6 ? "v6" : "v4", found.addresses,
-                             found.ttl_s, none);
-    }
-    answers += fmt::format("{}{{\"dn\":\"{}\"{}}}", answers.empty() ? "" : ",", host, members);
-    return true;
+// "dn" with "v4":{...} and "v6":{...} of one host. Nothing: no host name.
+std::optional<std::string> answer_host(std::string_view host, const IpAddress& client, const Families& families,
+                                       const HttpDnsContext& context) {
+  std::string members;
+  for (const bool v6 : {false, true}) {
+    if (!(v6 ? families.v6 : families.v4)) continue;
+    const Resolved found = resolve_host(host, v6 ? rrtype::kAaaa : rrtype::kA, client, context);
+    if (found.kind == Resolved::Kind::malformed) return std::nullopt;
+    const std::string none =
+        found.addresses.empty() ? fmt::format(",\"no_ip_code\":\"{}\"", code_of(found.kind)) : std::string();
+    members += fmt::format(",\"{}\":{{\"ips\":[{}],\"ttl\":{},\"extra\":\"\"{}}}", v6 ? "v6" : "v4",
+                           json_members(found.addresses), found.ttl_s, none);
   }
-};
+  return fmt::format("{{\"dn\":\"{}\"{}}}", host, members);
+}
+
+// The parameters behind the cipher, into `opened`.
+HttpDnsError open_parameters(const Parameters& outer, const Mode& mode, std::string_view key, Parameters& opened) {
+  if (key.size() != kAes128KeyBytes) return HttpDnsError::invalid_mode;
+  const std::string_view enc = value_of(outer, "enc");
+  if (enc.empty()) return HttpDnsError::missing_argument;
+  const std::optional<std::string> bytes = hex_decode(enc);
+  const std::optional<std::string> plain = bytes ? aes128_open(mode.cipher, key, *bytes) : std::nullopt;
+  auto members = plain ? parse_flat_json(*plain) : std::nullopt;
+  if (!members) return HttpDnsError::decryption_failed;
+  opened = *std::move(members);
+  return HttpDnsError::none;
+}
 
 }  // namespace
 
@@ -96,47 +101,41 @@ std::string httpdns_v2_signature(std::string_view query, std::string_view secret
   return sign(parse_parameters(query), secret);
 }
 
-HttpDnsAnswer answer_httpdns_v2(const HttpRequest& request, const Client& client, const Tables& tables, Worker& worker,
-                                uint64_t now_s, std::span<uint8_t> scratch) {
+HttpDnsAnswer answer_httpdns_v2(const HttpRequest& request, const HttpDnsContext& context) {
   if (request.method != "GET") return refuse_httpdns(HttpDnsError::method_not_allowed);
   const Parameters outer = parse_parameters(request.query);
   const std::string_view id = value_of(outer, "id");
   if (id.empty()) return refuse_httpdns(HttpDnsError::missing_argument);
   if (!is_host(id)) return refuse_httpdns(HttpDnsError::invalid_account);
-  const HttpDnsAccount* account = find_account(*tables.authority->model, id);
+  const HttpDnsAccount* account = find_account(context.model(), id);
   if (account == nullptr) return refuse_httpdns(HttpDnsError::account_not_exists);
   const std::optional<Mode> mode = parse_mode(value_of(outer, "m"));
   if (!mode) return refuse_httpdns(HttpDnsError::invalid_mode);
-  if (const HttpDnsError error = check_signature(outer, *account, now_s); error != HttpDnsError::none) {
-    return refuse_httpdns(error);
-  }
+  HttpDnsError error = check_signature(outer, *account, context.now_s);
   const std::string key = hex_decode(account->aes_key).value_or("");
   Parameters opened;
-  if (mode->sealed()) {
-    if (key.size() != kAes128KeyBytes) return refuse_httpdns(HttpDnsError::invalid_mode);
-    const std::string_view enc = value_of(outer, "enc");
-    if (enc.empty()) return refuse_httpdns(HttpDnsError::missing_argument);
-    const std::optional<std::string> bytes = hex_decode(enc);
-    const std::optional<std::string> plain = bytes ? aes128_open(mode->cipher, key, *bytes) : std::nullopt;
-    auto members = plain ? parse_flat_json(*plain) : std::nullopt;
-    if (!members) return refuse_httpdns(HttpDnsError::decryption_failed);
-    opened = *std::move(members);
-  }
+  if (error == HttpDnsError::none && mode->sealed()) error = open_parameters(outer, *mode, key, opened);
+  if (error != HttpDnsError::none) return refuse_httpdns(error);
   const Parameters& inner = mode->sealed() ? opened : outer;
-  const std::string_view hosts = value_of(inner, "dn");
-  if (hosts.empty()) return refuse_httpdns(HttpDnsError::missing_argument);
-  const auto names = split_list(hosts);
-  if (names.size() > kMaxBatchHosts) return refuse_httpdns(HttpDnsError::too_many_hosts);
-  IpAddress located = client.address;
+  const std::string_view list = value_of(inner, "dn");
+  if (list.empty()) return refuse_httpdns(HttpDnsError::missing_argument);
+  const auto hosts = split_list(list);
+  if (hosts.size() > kMaxBatchHosts) return refuse_httpdns(HttpDnsError::too_many_hosts);
+  IpAddress located = context.client.address;
   if (const std::string_view cip = value_of(inner, "cip"); !cip.empty()) {
     const auto address = IpAddress::parse(cip);
     if (!address) return refuse_httpdns(HttpDnsError::invalid_client_ip);
     located = address->unmapped();
   }
-  const Lookup lookup{tables, worker, scratch, wanted_families(value_of(inner, "q")), located};
+  if (error = take_of_account(context, *account, hosts.size()); error != HttpDnsError::none) {
+    return refuse_httpdns(error);
+  }
+  const Families families = wanted_families(value_of(inner, "q"));
   std::string answers;
-  for (const std::string_view host : names) {
-    if (!lookup.append(host, answers)) return refuse_httpdns(HttpDnsError::invalid_host);
+  for (const std::string_view host : hosts) {
+    const auto answer = answer_host(host, located, families, context);
+    if (!answer) return refuse_httpdns(HttpDnsError::invalid_host);
+    answers += (answers.empty() ? "" : ",") + *answer;
   }
   std::string data = fmt::format("{{\"cip\":\"{}\",\"answers\":[{}]}}", located.to_string(), answers);
   if (mode->sealed()) data = fmt::format("\"{}\"", base64_encode(aes128_seal(mode->cipher, key, data)));

@@ -9,8 +9,8 @@
 #include <string_view>
 
 #include "core/http_server.h"
+#include "dns/httpdns/context.h"
 #include "dns/httpdns/errors.h"
-#include "dns/query/query.h"
 
 namespace tidegate::dns {
 
@@ -20,8 +20,6 @@ constexpr std::string_view kHttpDnsV2Path = "/v2/d";
 // are not empty, decoded, sorted, as "k=v&k=v". A secret of hexadecimal digits is the bytes that they write.
 std::string httpdns_v2_signature(std::string_view query, std::string_view secret);
 
-// `now_s` is realtime; `scratch` has room for one DNS answer.
-HttpDnsAnswer answer_httpdns_v2(const HttpRequest& request, const Client& client, const Tables& tables, Worker& worker,
-                                uint64_t now_s, std::span<uint8_t> scratch);
+HttpDnsAnswer answer_httpdns_v2(const HttpRequest& request, const HttpDnsContext& context);
 
 }  // namespace tidegate::dns

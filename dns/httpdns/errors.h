@@ -24,9 +24,13 @@ namespace tidegate::dns {
   X(invalid_duration,             403, "InvalidDuration")           \
   X(signature_expired,            403, "SignatureExpired")          \
   X(invalid_signature,            403, "InvalidSignature")          \
+  X(invalid_token,                403, "InvalidToken")              \
   X(service_not_configured,       404, "ServiceNotConfigured")      \
   X(method_not_allowed,           405, "MethodNotAllowed")          \
-  X(internal_error,               500, "InternalError")
+  X(too_many_requests,            429, "TooManyRequests")           \
+  X(quota_exceeded,               429, "QuotaExceeded")             \
+  X(internal_error,               500, "InternalError")             \
+  X(not_implemented,              501, "NotImplemented")
 // clang-format on
 
 enum class HttpDnsError : uint8_t {
@@ -52,8 +56,9 @@ inline const HttpDnsErrorInfo& info(HttpDnsError error) { return kHttpDnsErrors[
 
 struct HttpDnsAnswer {
   HttpDnsError error = HttpDnsError::none;
-  std::string body;  // JSON, of an error too
+  std::string body;  // in the form that was asked, of an error too
 };
+// As JSON.
 HttpDnsAnswer refuse_httpdns(HttpDnsError error);
 
 }  // namespace tidegate::dns

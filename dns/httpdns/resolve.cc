@@ -52,8 +52,7 @@ Families wanted_families(std::string_view list) {
   return families.v4 || families.v6 ? families : Families{};
 }
 
-Resolved resolve_host(std::string_view host, uint16_t type, const IpAddress& client, const Tables& tables,
-                      Worker& worker, std::span<uint8_t> scratch) {
+Resolved resolve_host(std::string_view host, uint16_t type, const IpAddress& client, const HttpDnsContext& context) {
   Resolved resolved;
   const auto name = Name::from_text(host);
   if (!is_host(host) || !name) {
@@ -62,21 +61,29 @@ Resolved resolve_host(std::string_view host, uint16_t type, const IpAddress& cli
   }
   std::array<uint8_t, kHeaderBytes + Name::kMaxBytes + 4> query;
   const size_t query_bytes = write_query(query, name->wire(), type);
-  const size_t bytes = answer({query.data(), query_bytes}, scratch, {client, Transport::http}, tables, worker);
-  const auto message = std::span<const uint8_t>(scratch).first(bytes);
-  bool has_answer = false;
+  const size_t bytes =
+      answer({query.data(), query_bytes}, context.scratch, {client, Transport::http}, context.tables, context.worker);
+  const auto message = std::span<const uint8_t>(context.scratch).first(bytes);
   for_each_record(message, [&](const RecordView& record) {
     if (record.section != RecordView::Section::answer) return;
     IpAddress address;
     address.family = type == rrtype::kA ? IpAddress::Family::v4 : IpAddress::Family::v6;
     if (record.type != type || record.rdata.size() != address.size()) return;
-    has_answer = true;
     std::memcpy(address.bytes.data(), record.rdata.data(), address.size());
-    resolved.addresses += fmt::format("{}\"{}\"", resolved.addresses.empty() ? "" : ",", address.to_string());
+    resolved.addresses.push_back(address);
   });
-  resolved.kind = kind_of(static_cast<Rcode>(load_u16(&message[header::kFlags]) & header::kRcodeMask), has_answer);
+  const auto rcode = static_cast<Rcode>(load_u16(&message[header::kFlags]) & header::kRcodeMask);
+  resolved.kind = kind_of(rcode, !resolved.addresses.empty());
   resolved.ttl_s = freshness_s(message);
   return resolved;
+}
+
+std::string json_members(const std::vector<IpAddress>& addresses) {
+  std::string members;
+  for (const IpAddress& address : addresses) {
+    members += fmt::format("{}\"{}\"", members.empty() ? "" : ",", address.to_string());
+  }
+  return members;
 }
 
 }  // namespace tidegate::dns

@@ -9,7 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "dns/query/query.h"
+#include "core/ip.h"
+#include "dns/httpdns/context.h"
 
 namespace tidegate::dns {
 
@@ -35,12 +36,13 @@ struct Resolved {
     malformed,  // no host name
     failed,     // nothing may be answered now
   } kind = Kind::found;
-  std::string addresses;  // "a","b" as a JSON list has them
+  std::vector<IpAddress> addresses;  // in the order of the answer
   uint32_t ttl_s = 0;
 };
 
-// `type` is A or AAAA; `scratch` has room for one DNS answer.
-Resolved resolve_host(std::string_view host, uint16_t type, const IpAddress& client, const Tables& tables,
-                      Worker& worker, std::span<uint8_t> scratch);
+// `type` is A or AAAA, `client` whose place and network decide.
+Resolved resolve_host(std::string_view host, uint16_t type, const IpAddress& client, const HttpDnsContext& context);
+// "a","b": the members of a JSON list.
+std::string json_members(const std::vector<IpAddress>& addresses);
 
 }  // namespace tidegate::dns

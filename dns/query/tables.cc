@@ -107,6 +107,16 @@ Result<void> load_geo(Authority& authority, const Authority* previous) {
   return {};
 }
 
+void take_over_buckets(Authority& authority, const Authority* previous) {
+  for (const HttpDnsAccount& account : authority.model->httpdns_accounts) {
+    std::shared_ptr<TokenBucket>& bucket = authority.account_buckets.emplace_back();
+    for (size_t i = 0; previous != nullptr && i < previous->account_buckets.size(); ++i) {
+      if (previous->model->httpdns_accounts[i].id == account.id) bucket = previous->account_buckets[i];
+    }
+    if (!bucket) bucket = std::make_shared<TokenBucket>();
+  }
+}
+
 // Equal digest, equal answers for equal health: over what was configured, not over addresses in memory.
 std::string authority_digest(const Authority& authority) {
   std::string text;
@@ -179,6 +189,7 @@ Result<std::shared_ptr<const Tables>> build_tables(std::shared_ptr<const Snapsho
     if (const auto loaded = load_steers(*authority); !loaded) return loaded.error();
     if (const auto loaded = load_geo(*authority, old); !loaded) return loaded.error();
     authority->digest = authority_digest(*authority);
+    take_over_buckets(*authority, old);
     tables->authority = std::move(authority);
   }
   tables->health = compile_health(*snapshot);

@@ -15,6 +15,7 @@
 
 #include "conf/snapshot.h"
 #include "core/result.h"
+#include "core/token_bucket.h"
 #include "dns/steer/geo.h"
 #include "dns/steer/steer.h"
 #include "dns/steer/steer_names.h"
@@ -43,6 +44,9 @@ struct Authority {
   std::shared_ptr<const GeoMap> geo;
   FileStamp mmdb_stamp;
   std::string digest;
+  // What is left of each HTTPDNS account's quota; parallel to Model::httpdns_accounts. The only part that changes while
+  // it is in force (TokenBucket: any thread). An account keeps its bucket from version to version, by its id.
+  std::vector<std::shared_ptr<TokenBucket>> account_buckets;
 
   // The zone with the longest apex that `name` ends in and that has at most `max_labels`; null when there is none.
   const ServedZone* zone_for(const Name& name, size_t max_labels = Name::kMaxLabels) const;

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/server/http_front.h"
 
+#include <algorithm>
+
 #include "core/clock.h"
 #include "core/forwarded_for.h"
+#include "dns/httpdns/account.h"
 #include "dns/httpdns/alibaba_v1.h"
 #include "dns/httpdns/alibaba_v2.h"
+#include "dns/httpdns/dnspod.h"
 #include "dns/server/doh.h"
 
 namespace tidegate::dns {
@@ -19,8 +23,12 @@ IpAddress client_address(const HttpRequest& request, const std::vector<Cidr>& tr
   return walk.client();
 }
 
-HttpFront::HttpFront(std::vector<Cidr> trusted_proxies, TablesSlot& slot, Worker& worker)
-    : trusted_proxies_(std::move(trusted_proxies)), slot_(slot), worker_(worker), scratch_(kMaxMessageBytes) {}
+HttpFront::HttpFront(std::vector<Cidr> trusted_proxies, TablesSlot& slot, Worker& worker, AddressTable& clients)
+    : trusted_proxies_(std::move(trusted_proxies)),
+      slot_(slot),
+      worker_(worker),
+      clients_(clients),
+      scratch_(kMaxMessageBytes) {}
 
 void HttpFront::serve(const HttpExchangePtr& exchange) {
   const HttpRequest& request = exchange->request();
@@ -29,29 +37,53 @@ void HttpFront::serve(const HttpExchangePtr& exchange) {
     return exchange->respond(
         HttpResponse::problem(503, "Service Unavailable", "no configuration has been applied yet"));
   }
-  const uint64_t now_s = realtime_ns() / kNsPerS;
-  worker_.now_s = static_cast<uint32_t>(now_s);
-  Client client{client_address(request, trusted_proxies_), Transport::http};
-  if (request.path == kDohPath) {
-    Tally::add(tally_.doh);
-    HttpResponse response = answer_doh(request, client, *tables.get(), worker_, scratch_);
-    if (response.status >= 400) Tally::add(tally_.doh_refused);
-    return exchange->respond(std::move(response));
-  }
-  const bool v2 = request.path == kHttpDnsV2Path;
-  const auto call = v2 ? std::nullopt : parse_httpdns_path(request.path);
-  if (!v2 && !call) {
+  const Client client{client_address(request, trusted_proxies_), Transport::http};
+  HttpDnsContext context{client, *tables.get(), worker_, scratch_};
+  context.now_s = realtime_ns() / kNsPerS;
+  context.now_ns = monotonic_ns();
+  if (!is_trusted(client.address)) context.clients = &clients_;
+  worker_.now_s = static_cast<uint32_t>(context.now_s);
+  exchange->respond(request.path == kDohPath ? serve_doh(request, context) : serve_httpdns(request, context));
+}
+
+// A proxy that names no client asks for many.
+bool HttpFront::is_trusted(const IpAddress& address) const {
+  return std::any_of(trusted_proxies_.begin(), trusted_proxies_.end(),
+                     [&](const Cidr& network) { return network.contains(address); });
+}
+
+HttpResponse HttpFront::serve_doh(const HttpRequest& request, const HttpDnsContext& context) {
+  Tally::add(tally_.doh);
+  HttpResponse response = answer_doh(request, context.client, context.tables, worker_, scratch_);
+  if (response.status >= 400) Tally::add(tally_.doh_refused);
+  return response;
+}
+
+HttpResponse HttpFront::serve_httpdns(const HttpRequest& request, const HttpDnsContext& context) {
+  const bool v2 = request.path == kHttpDnsV2Path, dnspod = request.path == kDnspodPath;
+  const auto call = v2 || dnspod ? std::nullopt : parse_httpdns_path(request.path);
+  if (!v2 && !dnspod && !call) {
     Tally::add(tally_.unknown_path);
-    return exchange->respond(HttpResponse::problem(
-        404, "Not Found", "here: /dns-query, /v2/d, /{account}/d, sign_d, resolve, sign_resolve and ss"));
+    return HttpResponse::problem(404, "Not Found",
+                                 "here: /dns-query, /v2/d, /d, /{account}/d, sign_d, resolve, sign_resolve and ss");
   }
-  Tally::add(v2 ? tally_.httpdns_v2 : tally_.httpdns);
-  HttpDnsAnswer answer = v2 ? answer_httpdns_v2(request, client, *tables.get(), worker_, now_s, scratch_)
-                            : answer_httpdns(*call, request, client, *tables.get(), worker_, now_s, scratch_);
+  Tally::add(v2 ? tally_.httpdns_v2 : dnspod ? tally_.httpdns_dnspod : tally_.httpdns);
+  const HttpDnsError error = take_of_client(context, 1);
+  HttpDnsAnswer answer;
+  if (error != HttpDnsError::none) {
+    answer = dnspod ? refuse_dnspod(error) : refuse_httpdns(error);
+  } else {
+    answer = v2       ? answer_httpdns_v2(request, context)
+             : dnspod ? answer_dnspod(request, context)
+                      : answer_httpdns(*call, request, context);
+  }
   if (answer.error != HttpDnsError::none) Tally::add(tally_.httpdns_errors[static_cast<size_t>(answer.error)]);
-  HttpResponse response = HttpResponse::json(info(answer.error).status, std::move(answer.body));
-  response.headers.emplace_back("Cache-Control", "no-store");  // an answer for one client; its lifetime is in the JSON
-  exchange->respond(std::move(response));
+  const int status = info(answer.error).status;
+  HttpResponse response =
+      dnspod ? HttpResponse::text(status, std::move(answer.body)) : HttpResponse::json(status, std::move(answer.body));
+  response.headers.emplace_back("Cache-Control", "no-store");  // an answer for one client; its lifetime is in the body
+  if (status == 429) response.headers.emplace_back("Retry-After", "1");
+  return response;
 }
 
 }  // namespace tidegate::dns

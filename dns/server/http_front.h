@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpFront: what this plane answers over HTTP: DoH at /dns-query (RFC 8484), HTTPDNS at /v2/d and below /{account}/.
-// It stands behind our L7, which terminates TLS; a proxy that we trust is believed about the client's address, nobody
-// else is.
+// HttpFront: what this plane answers over HTTP: DoH at /dns-query (RFC 8484), HTTPDNS at /v2/d, /d and below
+// /{account}/. It stands behind our L7, which terminates TLS; a proxy that we trust is believed about the client's
+// address, nobody else is.
 //
 // Threads: the loop's thread of its worker.
 #pragma once
@@ -9,8 +9,10 @@
 #include <array>
 #include <vector>
 
+#include "core/address_table.h"
 #include "core/http_server.h"
 #include "core/ip.h"
+#include "dns/httpdns/context.h"
 #include "dns/httpdns/errors.h"
 #include "dns/query/publish.h"
 #include "dns/query/query.h"
@@ -22,6 +24,7 @@ struct HttpTally {
   Tally::Count doh_refused{0};  // answered with a 4xx
   Tally::Count httpdns{0};
   Tally::Count httpdns_v2{0};
+  Tally::Count httpdns_dnspod{0};
   std::array<Tally::Count, kHttpDnsErrorCount> httpdns_errors{};
   Tally::Count unknown_path{0};
 };
@@ -31,14 +34,20 @@ IpAddress client_address(const HttpRequest& request, const std::vector<Cidr>& tr
 
 class HttpFront {
  public:
-  HttpFront(std::vector<Cidr> trusted_proxies, TablesSlot& slot, Worker& worker);
+  // All but the first are borrowed. `clients` counts what each client asks for, over all workers.
+  HttpFront(std::vector<Cidr> trusted_proxies, TablesSlot& slot, Worker& worker, AddressTable& clients);
   void serve(const HttpExchangePtr& exchange);
   const HttpTally& tally() const { return tally_; }
 
  private:
+  bool is_trusted(const IpAddress& address) const;
+  HttpResponse serve_doh(const HttpRequest& request, const HttpDnsContext& context);
+  HttpResponse serve_httpdns(const HttpRequest& request, const HttpDnsContext& context);
+
   std::vector<Cidr> trusted_proxies_;
   TablesSlot& slot_;
   Worker& worker_;
+  AddressTable& clients_;
   HttpTally tally_;
   std::vector<uint8_t> scratch_;  // one answer
 };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/server/server.h"
 
-#include "core/clock.h"
+#include "core/crypto.h"
 #include "dns/family_text.h"
+#include "dns/limits.h"
 
 namespace tidegate::dns {
 namespace {
@@ -38,7 +39,8 @@ Server::UdpWorker::~UdpWorker() {
   publisher.remove_reader(slot);
 }
 
-Server::Server(const HashKey& cookie_secret) : cookie_secret_(cookie_secret), own_worker_(cookie_secret) {}
+Server::Server(const HashKey& cookie_secret)
+    : cookie_secret_(cookie_secret), own_worker_(cookie_secret), httpdns_clients_(kHttpDnsClients, random_hash_key()) {}
 
 Server::~Server() { stop(); }
 
@@ -65,7 +67,7 @@ Result<std::unique_ptr<Server::Listeners>> Server::open(const DnsNode& node) {
       address = udp->udp->endpoint();
       listeners->udp.push_back(std::move(udp));
     }
-    auto stream = StreamWorker::open(node, addresses, http_addresses, publisher_, cookie_secret_);
+    auto stream = StreamWorker::open(node, addresses, http_addresses, publisher_, cookie_secret_, httpdns_clients_);
     if (!stream) return stream.error();
     http_addresses = (*stream)->http_endpoints();
     listeners->streams.push_back(*std::move(stream));
@@ -204,6 +206,8 @@ void Server::append_transport_metrics(std::string& out) const {
       .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.doh_refused; }), {{"kind", "doh_refused"}})
       .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.httpdns; }), {{"kind", "httpdns"}})
       .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.httpdns_v2; }), {{"kind", "httpdns_v2"}})
+      .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.httpdns_dnspod; }),
+           {{"kind", "httpdns_dnspod"}})
       .add(sum_http([](const HttpTally& t) -> const Tally::Count& { return t.unknown_path; }),
            {{"kind", "unknown_path"}});
   FamilyText errors(out, "tidegate_dns_httpdns_errors_total", "Refusals of HTTPDNS, by code.");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "conf/snapshot.h"
+#include "core/address_table.h"
 #include "core/hash.h"
 #include "core/result.h"
 #include "dns/query/publish.h"
@@ -72,6 +73,7 @@ class Server {
   HashKey cookie_secret_;
   TablesPublisher publisher_;
   Worker own_worker_;
+  AddressTable httpdns_clients_;  // their quotas outlive every change of listeners
   std::unique_ptr<Listeners> listeners_;
   Tally retired_;  // what workers that are gone had counted: counters never go back
 };

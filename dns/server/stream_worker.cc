@@ -6,12 +6,13 @@
 
 namespace tidegate::dns {
 
-StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, const HashKey& cookie_secret)
+StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, const HashKey& cookie_secret,
+                           AddressTable& clients)
     : publisher_(publisher),
       slot_(publisher.add_reader()),
       worker_(std::make_unique<Worker>(cookie_secret)),
       tcp_(std::make_unique<TcpServer>(loop_, slot_, *worker_)),
-      front_(std::make_unique<HttpFront>(node.trusted_proxies, slot_, *worker_)) {
+      front_(std::make_unique<HttpFront>(node.trusted_proxies, slot_, *worker_, clients)) {
   HttpServerLimits limits;
   limits.body_bytes = kMaxMessageBytes;  // a DoH message; HTTPDNS has no bodies
   limits.head.head_bytes = 16 << 10;
@@ -22,8 +23,8 @@ StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, cons
 
 Result<std::unique_ptr<StreamWorker>> StreamWorker::open(const DnsNode& node, const std::vector<Endpoint>& tcp,
                                                          const std::vector<Endpoint>& http, TablesPublisher& publisher,
-                                                         const HashKey& cookie_secret) {
-  std::unique_ptr<StreamWorker> worker(new StreamWorker(node, publisher, cookie_secret));
+                                                         const HashKey& cookie_secret, AddressTable& clients) {
+  std::unique_ptr<StreamWorker> worker(new StreamWorker(node, publisher, cookie_secret, clients));
   for (const Endpoint& endpoint : tcp) {
     auto bound = worker->tcp_->listen(endpoint);
     if (!bound) return bound.error();

@@ -20,10 +20,10 @@ namespace tidegate::dns {
 
 class StreamWorker {
  public:
-  // `node` is copied. Binds at once, serves from start() on.
+  // `node` is copied, the others borrowed; `clients` is HttpFront's. Binds at once, serves from start() on.
   static Result<std::unique_ptr<StreamWorker>> open(const DnsNode& node, const std::vector<Endpoint>& tcp,
                                                     const std::vector<Endpoint>& http, TablesPublisher& publisher,
-                                                    const HashKey& cookie_secret);
+                                                    const HashKey& cookie_secret, AddressTable& clients);
   ~StreamWorker();  // stops
   StreamWorker(const StreamWorker&) = delete;
   StreamWorker& operator=(const StreamWorker&) = delete;
@@ -38,7 +38,7 @@ class StreamWorker {
   const HttpTally& http_tally() const { return front_->tally(); }
 
  private:
-  StreamWorker(const DnsNode& node, TablesPublisher& publisher, const HashKey& cookie_secret);
+  StreamWorker(const DnsNode& node, TablesPublisher& publisher, const HashKey& cookie_secret, AddressTable& clients);
 
   TablesPublisher& publisher_;
   TablesSlot& slot_;

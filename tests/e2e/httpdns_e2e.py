@@ -114,7 +114,7 @@ vips: [{{name: eu, site: eu, addresses: [192.0.2.1, "2001:db8:1::1"]}}, {{name: 
 zones: [{{name: example.test, file: example.test.zone}}]
 steers: [{{name: www.example.test, policy: nearest, targets: [{{vip: eu}}, {{vip: us}}]}}]
 geo: {{networks: [{{network: 10.1.0.0/16, site: eu}}, {{network: 10.2.0.0/16, site: us}}]}}
-httpdns: {{service: [eu, us], accounts: [{{id: "7", secret: "00ff", allow_unsigned: true, aes_key: {AES_KEY}}}]}}
+httpdns: {{service: [eu, us], accounts: [{{id: "7", secret: "00ff", allow_unsigned: true, aes_key: {AES_KEY}, des_key: eightkey, tokens: ["4309123"]}}]}}
 """)  # fmt: skip
         machine.write("example.test.zone", "@ 60 IN SOA ns1 h 1 2 3 4 5\n@ 60 IN NS ns1\nns1 60 IN A 192.0.2.53\n")
         machine.wait_ready("dns", machine.start_plane("dns", document))
@@ -143,6 +143,36 @@ def test_sealed_parameters_are_opened_and_a_client_learns_where_to_ask(lab):
         assert ask("client-us", "/7/ss")["service_ip"] == ["192.0.2.2", "192.0.2.1"]
         signature = hashlib.md5(b"abc-00ff-9").hexdigest()
         assert ask("client-us", f"/7/ss?n=abc&t=9&s={signature}")["code"] == "SignatureExpired"
+
+
+def des(way, data):
+    # Single DES is in OpenSSL's legacy provider; the server itself does without that.
+    command = ["openssl", "enc", way, "-des-ecb", "-K", b"eightkey".hex(), "-provider", "legacy", "-provider", "default"]
+    return netns.subprocess.run(command, input=data, stdout=netns.subprocess.PIPE, check=True).stdout
+
+
+def test_the_text_form_is_asked_by_token_by_des_and_by_aes(lab):
+    with httpdns_alone() as machine:
+
+        def ask(host, query, *options):
+            out = lab.run(host, "curl", "-sS", "-w", "\n%{http_code}", f"http://{machine.host.v4}:8053/d{query}", *options).stdout
+            body, status = out.rsplit("\n", 1)
+            return int(status), body
+
+        assert ask("client-eu", "?token=4309123&dn=www.example.test&ttl=1&clientip=1") == (200, "192.0.2.1,30|10.1.0.2")
+        assert ask("client-us", "?token=4309123&dn=www.example.test&type=addrs") == (200, "192.0.2.2-2001:db8:1::1")
+        assert ask("client-eu", "", "--data", "token=4309123&dn=ns1.example.test,www.elsewhere.test") == (
+            200,
+            "ns1.example.test.:192.0.2.53\nwww.elsewhere.test.:0",
+        )
+        status, body = ask("client-eu", f"?id=7&ttl=1&dn={des('-e', b'www.example.test').hex()}&ip={des('-e', b'10.2.0.9').hex()}")
+        assert status == 200 and des("-d", bytes.fromhex(body)) == b"192.0.2.2,30", body
+        iv = bytes(range(16))
+        status, body = ask("client-eu", f"?id=7&alg=aes&dn={(iv + openssl('-e', iv, b'www.example.test')).hex()}")
+        answer = bytes.fromhex(body)
+        assert status == 200 and openssl("-d", answer[:16], answer[16:]) == b"192.0.2.1", body
+        assert ask("client-eu", "?token=4309124&dn=www.example.test") == (403, "InvalidToken")
+        assert ask("client-eu", "?id=7&dn=00") == (400, "DecryptionFailed")
 
 
 def test_doh_by_post_and_by_get_gives_what_udp_gives(lab):

@@ -48,7 +48,8 @@ inline std::shared_ptr<const Tables> make_tables() {
   }
   model->geo.networks = {{*Cidr::parse("10.1.0.0/16"), 1, std::nullopt},
                          {*Cidr::parse("2001:db8::/32"), 0, std::nullopt}};
-  model->httpdns_accounts = {{"1", "secret", true, {"other"}, "000102030405060708090a0b0c0d0e0f"}};
+  model->httpdns_accounts = {
+      {"1", "secret", true, {"other"}, "000102030405060708090a0b0c0d0e0f", "12345678", {"a-token-of-1"}, 0, 1}};
   model->httpdns_service = {0, 1};
   Node node;
   node.dns.nsid = "fuzz";

@@ -7,8 +7,10 @@
 
 #include "core/aes.h"
 #include "core/crypto.h"
+#include "core/des.h"
 #include "dns/httpdns/alibaba_v1.h"
 #include "dns/httpdns/alibaba_v2.h"
+#include "dns/httpdns/dnspod.h"
 #include "dns/server/doh.h"
 #include "dns/server/http_front.h"
 #include "tests/fuzz/dns/edge.h"
@@ -29,6 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   request.peer = Endpoint{*IpAddress::parse("10.1.0.1"), 1};
   request.headers.emplace_back("x-forwarded-for", request.query);
   const Client client{client_address(request, {*Cidr::parse("10.1.0.0/16")}), Transport::http};
+  const HttpDnsContext context{client, *tables, worker, scratch, 1'700'000'000};
   if (request.path == kDohPath) {
     const HttpResponse response = answer_doh(request, client, *tables, worker, scratch);
     if (response.status != 200 && response.status != 400 && response.status != 413) std::abort();
@@ -39,10 +42,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
                                              std::string_view(request.query).substr(kSealed.size()));
       request.query = "id=1&m=2&enc=" + hex_encode(sealed);
     }
-    const HttpDnsAnswer answer = answer_httpdns_v2(request, client, *tables, worker, 1'700'000'000, scratch);
+    const HttpDnsAnswer answer = answer_httpdns_v2(request, context);
     if (!nlohmann::json::accept(answer.body)) std::abort();
+  } else if (request.path == kDnspodPath) {
+    constexpr std::string_view kSealed = "sealed:";  // the names; what stands behind '&' is left plain
+    if (request.query.substr(0, kSealed.size()) == kSealed) {
+      const size_t end = std::min(request.query.find('&'), request.query.size());
+      const std::string dn = request.query.substr(kSealed.size(), end - kSealed.size());
+      request.query = "id=1&dn=" + hex_encode(des_seal("12345678", dn)) + request.query.substr(end);
+    }
+    if (answer_dnspod(request, context).error == HttpDnsError::internal_error) std::abort();
   } else if (const auto call = parse_httpdns_path(request.path)) {
-    const HttpDnsAnswer answer = answer_httpdns(*call, request, client, *tables, worker, 1'700'000'000, scratch);
+    const HttpDnsAnswer answer = answer_httpdns(*call, request, context);
     if (!nlohmann::json::accept(answer.body)) std::abort();
   }
   return 0;

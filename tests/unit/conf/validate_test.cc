@@ -311,6 +311,19 @@ TEST(Validate, WantsAKeyOfSixteenBytes) {
   EXPECT_THAT(codes("zz0102030405060708090a0b0c0d0e0f"), ElementsAre("bad_value"));
 }
 
+TEST(Validate, WantsADesKeyOfEightBytesAndATokenOfOneAccount) {
+  const auto codes = [](const std::string& keys) {
+    return load_text(
+               "httpdns: {accounts: [{id: '1', secret: a, tokens: [first-one, second-one]}, {id: '2', secret: b, " +
+               keys + "}]}\n")
+        .codes();
+  };
+  EXPECT_THAT(codes("des_key: eightkey, tokens: [third-one]"), IsEmpty());
+  EXPECT_THAT(codes("des_key: seven77"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes("tokens: [third-one, second-one]"), ElementsAre("duplicate_name"));
+  EXPECT_THAT(codes("tokens: ['']"), ElementsAre("empty_value"));
+}
+
 TEST(Validate, RefusesAccountsThatStandTwice) {
   EXPECT_THAT(load_text("httpdns: {accounts: [{id: '1', secret: a}, {id: 1, secret: b}]}\n").codes(),
               ElementsAre("duplicate_name"));

@@ -41,9 +41,13 @@ TEST(Compare, NamesEachObjectThatWasAddedChangedOrRemoved) {
 }
 
 TEST(Redact, HidesSecretsAtAnyDepth) {
-  nlohmann::json value = {
-      {"accounts",
-       {{{"id", "1"}, {"secret", "s3cret"}, {"other_secrets", {"s3cret-too"}}, {"aes_key", "s3cret-key"}}}}};
+  nlohmann::json value = {{"accounts",
+                           {{{"id", "1"},
+                             {"secret", "s3cret"},
+                             {"other_secrets", {"s3cret-too"}},
+                             {"aes_key", "s3cret-key"},
+                             {"des_key", "s3cret-d"},
+                             {"tokens", {"s3cret-token"}}}}}};
   redact(value);
   EXPECT_EQ(value.dump().find("s3cret"), std::string::npos);
   EXPECT_EQ(value["accounts"][0]["id"], "1");

@@ -51,8 +51,8 @@ class Http : public testing::Test {
     request.query = mark == std::string::npos ? "" : target.substr(mark + 1);
     const auto call = parse_httpdns_path(request.path);
     EXPECT_TRUE(call) << target;
-    return answer_httpdns(*call, request, {*IpAddress::parse(client), Transport::http}, edge_.tables(), edge_.worker(),
-                          kNowS, scratch_);
+    const Client from{*IpAddress::parse(client), Transport::http};
+    return answer_httpdns(*call, request, {from, edge_.tables(), edge_.worker(), scratch_, kNowS});
   }
   HttpDnsAnswer get_v2(const std::string& query, const std::string& client = "10.1.0.9",
                        const std::string& method = "GET") {
@@ -60,8 +60,8 @@ class Http : public testing::Test {
     request.method = method;
     request.path = kHttpDnsV2Path;
     request.query = query;
-    return answer_httpdns_v2(request, {*IpAddress::parse(client), Transport::http}, edge_.tables(), edge_.worker(),
-                             kNowS, scratch_);
+    const Client from{*IpAddress::parse(client), Transport::http};
+    return answer_httpdns_v2(request, {from, edge_.tables(), edge_.worker(), scratch_, kNowS});
   }
   static std::string signed_v2(const std::string& query, const std::string& secret = kSecret) {
     const std::string whole = query + "&exp=" + std::to_string(kNowS + 300);
@@ -180,6 +180,19 @@ TEST_F(Http, ABatchOfTheFirstFormLeavesOutWhatIsNotOurs) {
   EXPECT_EQ(told["dns"][0]["host"], "geo.example.test");
   EXPECT_EQ(get("/1001/resolve?host=www.elsewhere.test,other.test").error, HttpDnsError::invalid_host);
   EXPECT_EQ(get("/1001/resolve?host=geo.example.test,a..b").error, HttpDnsError::invalid_host) << "no host at all";
+}
+
+TEST_F(Http, AHostThatCannotBeAnsweredNowDoesNotFailABatch) {
+  const uint32_t pool = edge_.add_pool("down", {{"b", "10.9.0.1"}}, true);
+  edge_.add_steer("closed.example.test.", SteerPolicy::failover, {{.pool = pool}}).all_down = AllDown::closed;
+  edge_.live_state().health[backend_key("down", "b")] = {false, "refused", 0};
+  const json told = body("/1001/resolve?host=closed.example.test,geo.example.test");
+  ASSERT_EQ(told["dns"].size(), 1U) << told;
+  EXPECT_EQ(told["dns"][0]["host"], "geo.example.test");
+  EXPECT_EQ(get("/1001/resolve?host=closed.example.test").error, HttpDnsError::internal_error);
+  const json second = json::parse(get_v2("id=1001&dn=closed.example.test,geo.example.test").body);
+  EXPECT_EQ(second["data"]["answers"][0]["v4"]["no_ip_code"], "ServerFailure");
+  EXPECT_EQ(second["data"]["answers"][1]["v4"]["ips"], json({"203.0.113.1"}));
 }
 
 TEST_F(Http, EveryOneOfAnAccountsSecretsOpensIt) {

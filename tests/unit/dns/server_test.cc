@@ -209,7 +209,7 @@ TEST(Tcp, IdleConnectionsEndAndTheOldestMakesRoom) {
   TablesSlot& slot = publisher.add_reader();
   publisher.publish(edge.build().value());
   EventLoop loop;
-  Worker worker(1, HashKey{});
+  Worker worker(HashKey{});
   TcpServer server(loop, slot, worker, {.connections = 2, .idle_ms = 50});
   const Endpoint endpoint = server.listen(*Endpoint::parse("127.0.0.1:0")).value();
   const UniqueFd first = connect_to(endpoint, SOCK_STREAM);
@@ -261,7 +261,7 @@ class TcpDoor : public ::testing::Test {
   TablesPublisher publisher_;
   TablesSlot& slot_ = publisher_.add_reader();
   EventLoop loop_;
-  Worker worker_{1, HashKey{}};
+  Worker worker_{HashKey{}};
   std::unique_ptr<TcpServer> server_;
   Endpoint endpoint_;
 };
@@ -320,6 +320,8 @@ TEST_F(TcpDoor, WithoutADescriptorAndWithoutAConnectionItWaits) {
 
 TEST_F(Serving, SpeaksHttpDnsAndDohOverHttp) {
   model_.httpdns_accounts = {{"1001", "secret", true}};
+  model_.httpdns_client_rate = 1;
+  model_.httpdns_client_burst = 4;
   start();
   ASSERT_EQ(server_.http_endpoints().size(), 1U);
   const auto get = [&](const std::string& target) {
@@ -340,6 +342,13 @@ TEST_F(Serving, SpeaksHttpDnsAndDohOverHttp) {
   EXPECT_EQ(get("/dns-query?dns=AAABAAABAAAAAAAAA3d3dwdleGFtcGxlBHRlc3QAAAEAAQ").status, 200);
   EXPECT_EQ(get("/dns-query?dns=***").status, 400);
   EXPECT_EQ(get("/9/d?host=x").status, 403);
+  const HttpResponse text = get("/d?id=1001&dn=www.example.test&ttl=1");
+  EXPECT_EQ(text.body, "192.0.2.80;192.0.2.81,60");
+  EXPECT_THAT(text.header("content-type"), HasSubstr("text/plain"));
+  const HttpResponse refused = get("/d?id=1001&dn=a.test,b.test,c.test,d.test,e.test");  // more than a full quota
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_EQ(refused.body, "TooManyRequests");
+  EXPECT_EQ(refused.header("retry-after"), "1");
   EXPECT_EQ(get("/somewhere").status, 404);
   EXPECT_THAT(metrics_text(), HasSubstr("tidegate_dns_httpdns_errors_total{code=\"AccountNotExists\"} 1\n"));
 }

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// HttpDnsContext: what answering one HTTPDNS request needs besides the request.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/address_table.h"
+#include "dns/query/query.h"
+
+namespace tidegate::dns {
+
+// Borrows everything.
+struct HttpDnsContext {
+  const Client& client;
+  const Tables& tables;
+  Worker& worker;
+  std::span<uint8_t> scratch;       // room for one DNS answer
+  uint64_t now_s = 0;               // realtime
+  uint64_t now_ns = 0;              // monotonic
+  AddressTable* clients = nullptr;  // the clients' quotas; null: this client has none
+
+  const Model& model() const { return *tables.authority->model; }
+};
+
+}  // namespace tidegate::dns

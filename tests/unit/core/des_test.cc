@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/des.h"
+
+#include <gtest/gtest.h>
+
+#include "core/crypto.h"
+
+namespace tidegate {
+namespace {
+
+TEST(Des, MatchesThePublishedExample) {
+  // DNSPod's: the key dnspodpass, of which DES takes eight bytes.
+  EXPECT_EQ(hex_encode(des_seal("dnspodpa", "www.dnspod.cn")), "87ae992c1321f299da3c0210a9900ae7");
+  EXPECT_EQ(des_open("dnspodpa", *hex_decode("55915a682ea20840ff74aa6e7bebf11454ed0f4050a63e93e6e89521553a01a8")),
+            "121.12.53.35;106.227.19.35");
+}
+
+TEST(Des, OpensWhatItSealedAndRefusesWhatIsNoWholeBlocks) {
+  const std::string key = "8 bytes!";
+  for (const size_t bytes : {0U, 1U, 7U, 8U, 9U, 1'000U}) {
+    const std::string plain(bytes, 'p');
+    const std::string sealed = des_seal(key, plain);
+    EXPECT_EQ(sealed.size(), bytes / 8 * 8 + 8) << "padded to whole blocks";
+    EXPECT_EQ(des_open(key, sealed), plain);
+    EXPECT_FALSE(des_open(key, sealed.substr(1)));
+    EXPECT_NE(des_open("9 bytes!", sealed), plain);
+  }
+  EXPECT_FALSE(des_open(key, ""));
+}
+
+}  // namespace
+}  // namespace tidegate
