@@ -12,8 +12,13 @@ Outcome AnswerBuilder::refer(NodeView delegation, int aliases) {
   RrsetView servers, glue;
   delegation.find(rrtype::kNs, servers);
   // The delegation's name is the end of the current one, below the apex: it stands there label by label.
+  const size_t servers_at = reply_.size();
   reply_.add_rrset(Section::authority, servers, name_at_ + name_->bytes() - delegation.name().size(), apex_at_);
-  if (zone_->zone->glue_of(delegation, glue)) reply_.add_with_owners(Section::additional, glue, apex_at_);
+  if (!zone_->steer_names.empty()) {
+    if (!reply_.overflowed()) add_glue(servers, servers_at);
+  } else if (zone_->zone->glue_of(delegation, glue)) {
+    reply_.add_with_owners(Section::additional, glue, apex_at_);
+  }
   return Outcome::referral;
 }
 

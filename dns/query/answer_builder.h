@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "dns/query/alias_trail.h"
 #include "dns/query/lookup.h"
@@ -25,11 +26,21 @@ class AnswerBuilder {
   Outcome build();
   // How much of the client subnet the answer depends on; known after build().
   uint8_t scope() const { return scope_; }
+  // What is to be said beside the outcome (note::), or nothing.
+  std::string_view note() const { return note_; }
 
  private:
   // Answers for name_: the outcome, or nothing when an alias led to another name, which is name_ now.
   std::optional<Outcome> answer_name(int aliases);
   Outcome answer_steered(uint32_t steer);
+  // What the steer gives this client for `name`. Raises scope() where the client's place matters.
+  Choice choose_for_client(const CompiledSteer& steer, IpAddress::Family family, const Name& name);
+  // Additional data (RFC 1035 §3.3, RFC 2782, RFC 9460 §4.1): the addresses of the names that the records of an RRset
+  // lead to, which stand in the reply from `at` on. Only what is ours, and whole RRsets that fit.
+  void add_addresses_of_targets(const RrsetView& rrset, size_t at);
+  void add_addresses(const Name& target, size_t target_at, const ServedZone& zone, const Found& found);
+  void add_glue(const RrsetView& servers, size_t at);
+  bool read_target(size_t at, Name& target) const;
   Outcome deny(Outcome outcome);
   Outcome refer(NodeView delegation, int aliases);
   std::optional<Outcome> follow_cname(const RrsetView& cname);
@@ -48,6 +59,7 @@ class AnswerBuilder {
   size_t name_at_ = kQnameOffset;  // where it stands in the reply
   size_t apex_at_ = 0;             // where the zone's apex stands in the question
   uint8_t scope_ = 0;
+  std::string_view note_;
 };
 
 }  // namespace tidegate::dns

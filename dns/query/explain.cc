@@ -32,7 +32,7 @@ const char* name_of(SteerPolicy policy) {
 
 Json site_name(const Model& model, uint32_t site) { return site == kNone ? Json() : Json(model.sites[site].name); }
 
-Json tell_geo(const IpAddress& client, const Tables& tables, bool nearest) {
+Json tell_geo(const IpAddress& client, const Tables& tables, bool matters) {
   const Authority& authority = *tables.authority;
   const GeoExplanation explanation = authority.geo->explanation(client);
   const Located located = authority.geo->locate(client);
@@ -43,7 +43,7 @@ Json tell_geo(const IpAddress& client, const Tables& tables, bool nearest) {
           {"site", site_name(*authority.model, explanation.site)},
           {"latitude", explanation.location ? Json(explanation.location->latitude) : Json()},
           {"longitude", explanation.location ? Json(explanation.location->longitude) : Json()},
-          {"scope", nearest ? located.scope : 0},
+          {"scope", matters ? located.scope : 0},
           {"order", order}};
 }
 
@@ -108,7 +108,7 @@ std::string tell_record(const RecordView& record) {
 }
 
 // Why the answer is as it is: the outcome's own sentence, and for a steer what decided.
-std::string tell_reason(Outcome outcome, const CompiledSteer* steer, bool failed_open) {
+std::string tell_reason(Outcome outcome, const CompiledSteer* steer, std::string_view note) {
   std::string reason = info(outcome).sentence;
   if (steer == nullptr || outcome != Outcome::steered) return reason;
   switch (steer->policy) {
@@ -122,21 +122,8 @@ std::string tell_reason(Outcome outcome, const CompiledSteer* steer, bool failed
       reason = "the first target in order that is usable";
       break;
   }
-  if (failed_open)
-    reason += "; nothing is usable and all_down is open, so every target counts that no operator took out";
+  if (!note.empty()) reason += fmt::format("; {}", note);
   return reason;
-}
-
-Outcome last_outcome(const Tally& before, const Tally& after) {
-  for (size_t i = 0; i < kOutcomeCount; ++i) {
-    if (before.outcomes[i].load() != after.outcomes[i].load()) return static_cast<Outcome>(i);
-  }
-  return Outcome::bad_short;
-}
-
-void copy_outcomes(Tally& to, const Tally& from) {
-  for (size_t i = 0; i < kOutcomeCount; ++i) to.outcomes[i].store(from.outcomes[i].load());
-  to.failed_open.store(from.failed_open.load());
 }
 
 }  // namespace
@@ -155,11 +142,8 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
   std::array<uint8_t, kHeaderBytes + Name::kMaxBytes + 4> query;
   std::vector<uint8_t> out(kMaxMessageBytes);
   const size_t query_bytes = write_query(query, asked->wire(), static_cast<uint16_t>(rr_type));
-  Tally before;
-  copy_outcomes(before, worker.tally);
   const size_t bytes = answer({query.data(), query_bytes}, out, {client, Transport::http}, tables, worker);
   const auto message = std::span<const uint8_t>(out).first(bytes);
-  const Outcome outcome = last_outcome(before, worker.tally);
   told["answers"] = Json::array();
   for_each_record(message, [&](const RecordView& record) {
     if (record.section == RecordView::Section::answer) told["answers"].push_back(tell_record(record));
@@ -174,21 +158,20 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
     const Found found = find_name(*zone, *asked, static_cast<uint16_t>(rr_type));
     if (found.steer != kNone) steer = &authority.steers[found.steer];
   }
-  const bool nearest = steer != nullptr && steer->policy == SteerPolicy::nearest;
-  told["geo"] = tell_geo(client, tables, nearest);
+  const auto family = rr_type == LDNS_RR_TYPE_AAAA ? IpAddress::Family::v6 : IpAddress::Family::v4;
+  told["geo"] = tell_geo(client, tables, steer != nullptr && steer->depends_on_place(family));
   told["candidates"] = Json::array();
   if (steer != nullptr) {
     told["steer"] = authority.model->steers[steer->model_index].name;
     told["policy"] = name_of(steer->policy);
     const DrawKey key(asked->wire(), client, worker.now_s);
     told["draw"] = {{"network", key.network()}, {"changes_in_s", key.changes_in_s()}};
-    const auto family = rr_type == LDNS_RR_TYPE_AAAA ? IpAddress::Family::v6 : IpAddress::Family::v4;
     const auto from = authority.geo->explanation(client).location;
     for (const Candidate& candidate : steer->of(family)) {
       told["candidates"].push_back(tell_candidate(candidate, family, *steer, from, tables));
     }
   }
-  told["reason"] = tell_reason(outcome, steer, before.failed_open.load() != worker.tally.failed_open.load());
+  told["reason"] = tell_reason(worker.last_outcome, steer, worker.last_note);
   return told;
 }
 

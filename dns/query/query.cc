@@ -14,47 +14,17 @@ namespace {
 constexpr uint32_t kAnyTtlS = 3'600;
 constexpr uint8_t kAnyRdata[] = {7, 'R', 'F', 'C', '8', '4', '8', '2', 0};  // HINFO, RFC 8482 §4.2
 
-Rcode rcode_of(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::nxdomain:
-      return Rcode::nxdomain;
-    case Outcome::alias_too_long:
-      return Rcode::yxdomain;
-    case Outcome::steer_closed:
-      return Rcode::servfail;
-    case Outcome::bad_count:
-    case Outcome::bad_question:
-    case Outcome::bad_record:
-    case Outcome::bad_edns:
-    case Outcome::bad_ecs:
-    case Outcome::bad_cookie:
-      return Rcode::formerr;
-    case Outcome::edns_version:
-      return Rcode::badvers;
-    case Outcome::stale_cookie:
-      return Rcode::badcookie;
-    case Outcome::opcode:
-      return Rcode::notimp;
-    case Outcome::no_zone:
-    case Outcome::klass:
-    case Outcome::transfer:
-      return Rcode::refused;
+// Types whose data leads to another name that a client will ask for next.
+bool leads_to_a_name(uint16_t type) {
+  switch (type) {
+    case rrtype::kNs:
+    case rrtype::kMx:
+    case rrtype::kSrv:
+    case rrtype::kSvcb:
+    case rrtype::kHttps:
+      return true;
     default:
-      return Rcode::noerror;
-  }
-}
-
-ExtendedError extended_error_of(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::no_zone:
-      return ExtendedError::not_authoritative;
-    case Outcome::klass:
-    case Outcome::transfer:
-      return ExtendedError::not_supported;
-    case Outcome::steer_closed:
-      return ExtendedError::other;
-    default:
-      return ExtendedError::none;
+      return false;
   }
 }
 
@@ -73,8 +43,12 @@ bool cookie_holds(const Request& request, const Client& client, const Worker& wo
 
 OptReply opt_reply(const Request& request, const Client& client, const Worker& worker, Outcome outcome, uint8_t scope) {
   OptReply opt;
-  opt.error = extended_error_of(outcome);
-  if (rcode_of(outcome) == Rcode::formerr) return opt;
+  const std::string_view note = worker.last_note;
+  opt.error = info(outcome).extended_error;
+  if (opt.error == ExtendedError::none && !note.empty()) opt.error = ExtendedError::other;
+  // "Other" says nothing by itself.
+  if (opt.error == ExtendedError::other) opt.error_text = note.empty() ? info(outcome).sentence : note;
+  if (info(outcome).rcode == Rcode::formerr) return opt;
   opt.nsid = request.edns.wants_nsid;
   if (request.edns.has_subnet) {
     opt.subnet = true;
@@ -134,7 +108,9 @@ inline std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
     return follow_cname(rrset);
   }
   if (!found.node.find(request_.type, rrset)) return deny(Outcome::nodata);
+  const size_t at = reply_.size();
   reply_.add_rrset(Section::answer, rrset, name_at_, apex_at_);
+  if (leads_to_a_name(request_.type) && !reply_.overflowed()) add_addresses_of_targets(rrset, at);
   return found.kind == Found::Kind::wildcard ? Outcome::wildcard : Outcome::answered;
 }
 
@@ -144,23 +120,31 @@ inline Outcome AnswerBuilder::deny(Outcome outcome) {
   return outcome;
 }
 
-inline Outcome AnswerBuilder::answer_steered(uint32_t index) {
-  const CompiledSteer& steer = tables_.authority->steers[index];
+Choice AnswerBuilder::choose_for_client(const CompiledSteer& steer, IpAddress::Family family, const Name& name) {
   worker_.last_is_personal = true;
   const IpAddress& address = located_address(request_, client_);
   std::span<const uint32_t> order;
-  if (steer.policy == SteerPolicy::nearest) {
+  if (steer.depends_on_place(family)) {
     const GeoMap& geo = *tables_.authority->geo;
     const Located located = geo.locate(address);
     order = geo.order(located);
-    scope_ = located.scope;
+    scope_ = std::max(scope_, located.scope);
+    const bool can_be_said = request_.has_edns || client_.transport == Transport::http;
+    if (can_be_said && geo.is_unknown(address, located)) note_ = note::kNetworkUnknown;
   }
+  return choose(steer, family, order, tables_.health, {name.wire(), address, worker_.now_s});
+}
+
+inline Outcome AnswerBuilder::answer_steered(uint32_t index) {
+  const CompiledSteer& steer = tables_.authority->steers[index];
   const bool v4 = request_.type == rrtype::kA;
-  const auto family = v4 ? IpAddress::Family::v4 : IpAddress::Family::v6;
-  const Choice choice = choose(steer, family, order, tables_.health, {name_->wire(), address, worker_.now_s});
+  const Choice choice = choose_for_client(steer, v4 ? IpAddress::Family::v4 : IpAddress::Family::v6, *name_);
   if (choice.refused) return Outcome::steer_closed;
   if (choice.count == 0) return deny(Outcome::nodata);
-  if (choice.failed_open) Tally::add(worker_.tally.failed_open);
+  if (choice.failed_open) {
+    Tally::add(worker_.tally.failed_open);
+    note_ = note::kFailedOpen;
+  }
   for (uint32_t i = 0; i < choice.count; ++i) {
     reply_.add_record(Section::answer, name_at_, request_.type, steer.ttl_s,
                       std::span(choice.picks[i]->address).first(v4 ? 4 : 16));
@@ -197,12 +181,14 @@ size_t answer(std::span<const uint8_t> in, std::span<uint8_t> out, const Client&
   worker.last_is_personal = request.has_edns && request.edns.has_cookie;
   if (fault == Outcome::bad_short || fault == Outcome::bad_response) {
     Tally::add(tally.outcomes[static_cast<size_t>(*fault)]);
+    worker.last_outcome = *fault;
     return 0;
   }
   const size_t opt_bytes = request.has_edns ? max_opt_bytes(request.edns, tables.nsid) : 0;
   Reply reply(out, request, size_limit(request, client, out.size()), opt_bytes);
   Outcome outcome;
   uint8_t scope = 0;
+  worker.last_note = {};
   if (fault) {
     outcome = *fault;
     if (outcome == Outcome::only_cookie && !cookie_holds(request, client, worker)) outcome = Outcome::stale_cookie;
@@ -210,8 +196,10 @@ size_t answer(std::span<const uint8_t> in, std::span<uint8_t> out, const Client&
     AnswerBuilder builder(request, client, tables, worker, reply);
     outcome = builder.build();
     scope = builder.scope();
+    if (outcome != Outcome::steer_closed) worker.last_note = builder.note();
   }
-  const Rcode rcode = rcode_of(outcome);
+  worker.last_outcome = outcome;
+  const Rcode rcode = info(outcome).rcode;
   Tally::add(tally.outcomes[static_cast<size_t>(outcome)]);
   Tally::add(tally.rcodes[static_cast<size_t>(rcode)]);
   if (reply.overflowed()) Tally::add(tally.truncated);

@@ -51,7 +51,10 @@ struct alignas(64) Worker {
   HashKey cookie_secret;
   uint32_t now_s = 0;  // realtime, refreshed by the transport once a batch
   Tally tally;
-  bool last_is_personal = false;  // the last answer depends on who asked: it was steered, or holds a cookie
+  // Of the last answer:
+  Outcome last_outcome = Outcome::bad_short;
+  std::string_view last_note;     // what was said beside the outcome (note::), or nothing
+  bool last_is_personal = false;  // it depends on who asked: it was steered, or holds a cookie
 };
 
 // Answers one message; returns the answer's length in `out`, or 0 when nothing may be sent. `out` has room for

@@ -7,6 +7,7 @@ Reply::Reply(std::span<uint8_t> out, const Request& request, size_t limit, size_
     : out_(out.data()),
       request_(request),
       size_(request.question_end != 0 ? request.question_end : kHeaderBytes),
+      limit_(limit),
       records_limit_(limit - reserved) {
   // The question goes back byte for byte: resolvers hide entropy in the case of its letters.
   if (request.question_end != 0) {
@@ -73,7 +74,7 @@ size_t Reply::finish(Rcode rcode) {
 
 size_t Reply::finish_with_opt(Rcode rcode, const OptReply& opt, std::string_view nsid) {
   write_header(rcode);
-  size_ += write_opt(out_ + size_, request_.edns, opt, rcode, nsid);
+  size_ += write_opt(out_ + size_, limit_ - size_, request_.edns, opt, rcode, nsid);
   store_u16(out_ + header::kAdditionals, static_cast<uint16_t>(counts_[2] + 1));
   return size_;
 }

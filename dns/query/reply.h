@@ -28,6 +28,10 @@ class Reply {
   // One record whose data is given whole.
   void add_record(Section section, size_t owner_at, uint16_t type, uint32_t ttl_s, std::span<const uint8_t> rdata);
 
+  // Whether records of so many bytes can still be added.
+  bool fits(size_t bytes) const { return !overflowed_ && size_ + bytes <= records_limit_; }
+  // What was written so far, to read names from.
+  std::span<const uint8_t> written() const { return {out_, size_}; }
   bool overflowed() const { return overflowed_; }
   void set_authoritative(bool authoritative) { authoritative_ = authoritative; }
   // Completes header and OPT (opt_bytes 0: none was written); returns the message's length.
@@ -44,6 +48,7 @@ class Reply {
   uint8_t* out_;
   const Request& request_;
   size_t size_;
+  size_t limit_;
   size_t records_limit_;
   uint16_t counts_[3] = {0, 0, 0};
   bool overflowed_ = false;

@@ -9,6 +9,7 @@
 #include <map>
 #include <numbers>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace tidegate::dns {
 
@@ -87,6 +88,7 @@ class GeoCompiler {
                                                    : nowhere_;
       networks_[insert(network.network)].order = order;
     }
+    map_.nowhere_ = nowhere_;
     // IPv4 first: IPv6 takes it over where its addresses carry one.
     if (auto walked = walk_family<uint32_t>(map_.v4_, IpAddress::Family::v4); !walked) return walked;
     if (auto walked = walk_family<Uint128>(map_.v6_, IpAddress::Family::v6); !walked) return walked;
@@ -134,6 +136,8 @@ class GeoCompiler {
       if (const auto location = map_.mmdb_->location(data_offset)) {
         at->second = order_from(*location, kNone);
         ++located_records_;
+      } else {
+        unlocated_records_.insert(data_offset);
       }
     }
     return at->second;
@@ -158,6 +162,10 @@ class GeoCompiler {
     map_.v4_.for_each([&](uint32_t v4_start, uint8_t length, uint16_t order) {
       const Uint128 offset = Uint128{v4_start} << (128 - 32 - carried.prefix_bytes * 8);
       to.append(start | offset, static_cast<uint8_t>(carried.prefix_bytes * 8 + length), order);
+    });
+    map_.known_v6_.append(start, false);
+    map_.known_v4_.for_each([&](uint32_t v4_start, bool is_known) {
+      map_.known_v6_.append(start | Uint128{v4_start} << (128 - 32 - carried.prefix_bytes * 8), is_known);
     });
   }
 
@@ -184,11 +192,11 @@ class GeoCompiler {
     if (covering >= 0) cursor = Cursor{};  // a network wins over the database
     const bool leads_on = cursor.kind == Cursor::Kind::node && length < PrefixMap<Bits>::kWidth;
     if (no_network && !leads_on) {
-      to.append(start, length, leaf_order(covering, cursor));
+      append_leaf(to, start, length, covering, cursor);
       return {};
     }
     if (length == PrefixMap<Bits>::kWidth) {
-      to.append(start, length, leaf_order(covering, cursor));
+      append_leaf(to, start, length, covering, cursor);
       return {};
     }
     if (leads_on && ++database_nodes_ > 2 * uint64_t{map_.mmdb_->node_count()} + 256) {
@@ -209,6 +217,20 @@ class GeoCompiler {
     return {};
   }
 
+  template <class Bits>
+  void append_leaf(PrefixMap<Bits>& to, Bits start, uint8_t length, int32_t covering, const Cursor& cursor) {
+    to.append(start, length, leaf_order(covering, cursor));
+    const bool is_known = covering >= 0 || (cursor.kind == Cursor::Kind::data && is_located(cursor.value));
+    if constexpr (sizeof(Bits) == sizeof(uint32_t)) {
+      map_.known_v4_.append(start, is_known);
+    } else {
+      map_.known_v6_.append(start, is_known);
+    }
+  }
+
+  // Of a record that order_of_record() has read.
+  bool is_located(uint32_t data_offset) const { return !unlocated_records_.contains(data_offset); }
+
   uint16_t leaf_order(int32_t covering, const Cursor& cursor) {
     if (covering >= 0) return static_cast<uint16_t>(covering);
     return cursor.kind == Cursor::Kind::data ? order_of_record(cursor.value) : nowhere_;
@@ -218,6 +240,7 @@ class GeoCompiler {
   uint16_t nowhere_ = 0;
   std::map<std::vector<uint32_t>, uint16_t> order_ids_;
   std::unordered_map<uint32_t, uint16_t> record_orders_;
+  std::unordered_set<uint32_t> unlocated_records_;
   std::vector<NetworkNode> networks_ = std::vector<NetworkNode>(2);  // 0: IPv4's root, 1: IPv6's
   IpAddress::Family family_ = IpAddress::Family::v4;
   uint64_t database_nodes_ = 0;
@@ -247,6 +270,12 @@ Located GeoMap::locate(const IpAddress& address) const {
   }
   const auto entry = v6_.find(address_bits<Uint128>(address));
   return {entry.value, entry.length};
+}
+
+bool GeoMap::is_unknown(const IpAddress& address, const Located& located) const {
+  if (located.order != nowhere_) return false;
+  return address.is_v4() ? !known_v4_.contains(address_bits<uint32_t>(address))
+                         : !known_v6_.contains(address_bits<Uint128>(address));
 }
 
 GeoExplanation GeoMap::explanation(const IpAddress& client) const {

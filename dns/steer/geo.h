@@ -57,6 +57,9 @@ class GeoMap {
   std::span<const uint32_t> order(const Located& located) const {
     return std::span(orders_).subspan(located.order * ranked_.size(), ranked_.size());
   }
+  // Whether neither the networks nor the database say where the client is. Cheap for one whose order is not that of
+  // the default site.
+  bool is_unknown(const IpAddress& address, const Located& located) const;
   GeoExplanation explanation(const IpAddress& client) const;
 
   size_t order_count() const { return ranked_.empty() ? 1 : orders_.size() / ranked_.size(); }
@@ -73,6 +76,9 @@ class GeoMap {
   std::shared_ptr<const Mmdb> mmdb_;
   PrefixMap<uint32_t> v4_;
   PrefixMap<Uint128> v6_;
+  uint16_t nowhere_ = 0;  // the order of clients of whom nothing is known
+  AddressSet<uint32_t> known_v4_;
+  AddressSet<Uint128> known_v6_;
 };
 
 }  // namespace tidegate::dns

@@ -98,4 +98,25 @@ class PrefixMap {
   std::vector<uint32_t> first_ = std::vector<uint32_t>(kTops + 1, 0);
 };
 
+// Which addresses belong to a set, as the places where that changes.
+template <class Bits>
+class AddressSet {
+ public:
+  // Ranges in address order; each ends where the next one begins.
+  void append(Bits start, bool is_member) {
+    if (is_member != (changes_.size() % 2 != 0)) changes_.push_back(start);
+  }
+  bool contains(Bits address) const {
+    return (std::upper_bound(changes_.begin(), changes_.end(), address) - changes_.begin()) % 2 != 0;
+  }
+  // fn(start, is_member) of every range but a first one without members.
+  template <class Fn>
+  void for_each(Fn&& fn) const {
+    for (size_t i = 0; i < changes_.size(); ++i) fn(changes_[i], i % 2 == 0);
+  }
+
+ private:
+  std::vector<Bits> changes_;  // in and out by turns
+};
+
 }  // namespace tidegate::dns

@@ -206,6 +206,8 @@ CompiledSteer compile_steer(const Model& model, uint32_t steer_index, const Heal
     const auto by_site = [](const Candidate& a, const Candidate& b) { return a.site < b.site; };
     std::stable_sort(compiled.v4.begin(), compiled.v4.end(), by_site);
     std::stable_sort(compiled.v6.begin(), compiled.v6.end(), by_site);
+    compiled.one_place_v4 = compiled.v4.empty() || compiled.v4.front().site == compiled.v4.back().site;
+    compiled.one_place_v6 = compiled.v6.empty() || compiled.v6.front().site == compiled.v6.back().site;
   }
   return compiled;
 }
@@ -263,6 +265,10 @@ Choice choose(const CompiledSteer& steer, IpAddress::Family family, std::span<co
   const auto attempt = [&](uint8_t needed) {
     switch (steer.policy) {
       case SteerPolicy::nearest:
+        if (!steer.depends_on_place(family)) {
+          take_by_share(candidates, health, needed, steer.max_answers, key, choice);
+          break;
+        }
         choose_nearest(candidates, site_order, health, needed, steer.max_answers, key, choice);
         break;
       case SteerPolicy::weighted:

@@ -48,6 +48,12 @@ struct CompiledSteer {
   std::vector<uint32_t> target_weights;
   std::vector<Candidate> v4, v6;
 
+  // Whether no candidate of the family is nearer to anybody than another: then the client's place does not matter.
+  bool one_place_v4 = false, one_place_v6 = false;
+
+  bool depends_on_place(IpAddress::Family family) const {
+    return policy == SteerPolicy::nearest && !(family == IpAddress::Family::v4 ? one_place_v4 : one_place_v6);
+  }
   const std::vector<Candidate>& of(IpAddress::Family family) const { return family == IpAddress::Family::v4 ? v4 : v6; }
 };
 
@@ -76,8 +82,8 @@ struct Choice {
   bool refused = false;      // nothing may be answered although there are addresses
 };
 
-// `site_order` is GeoMap::order() of the client, read by `nearest` alone. No picks and not refused: the steer has no
-// address of that family.
+// `site_order` is GeoMap::order() of the client, read where the steer depends_on_place(). No picks and not refused: the
+// steer has no address of that family.
 Choice choose(const CompiledSteer& steer, IpAddress::Family family, std::span<const uint32_t> site_order,
               const Health& health, const DrawKey& key);
 

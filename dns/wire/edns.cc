@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/wire/edns.h"
 
+#include <algorithm>
+
 namespace tidegate::dns {
 namespace {
 
@@ -87,7 +89,8 @@ size_t max_opt_bytes(const Edns& edns, std::string_view nsid) {
   return bytes;
 }
 
-size_t write_opt(uint8_t* out, const Edns& edns, const OptReply& reply, Rcode rcode, std::string_view nsid) {
+size_t write_opt(uint8_t* out, size_t room, const Edns& edns, const OptReply& reply, Rcode rcode,
+                 std::string_view nsid) {
   out[0] = 0;
   store_u16(out + 1, rrtype::kOpt);
   store_u16(out + 3, kMaxUdpPayload);
@@ -115,9 +118,12 @@ size_t write_opt(uint8_t* out, const Edns& edns, const OptReply& reply, Rcode rc
     at += kClientCookieBytes + kServerCookieBytes;
   }
   if (reply.error != ExtendedError::none) {
-    at = put_option(at, edns_option::kExtendedError, 2);
+    const size_t used_bytes = static_cast<size_t>(at - out) + kOptionHeaderBytes + 2;
+    const std::string_view text = used_bytes + reply.error_text.size() <= room ? reply.error_text : std::string_view();
+    at = put_option(at, edns_option::kExtendedError, 2 + text.size());
     store_u16(at, static_cast<uint16_t>(reply.error));
-    at += 2;
+    std::copy(text.begin(), text.end(), at + 2);  // UTF-8, no terminating zero (RFC 8914 §2)
+    at += 2 + text.size();
   }
   store_u16(out + 9, static_cast<uint16_t>(at - out - kOptFixedBytes));
   return static_cast<size_t>(at - out);

@@ -19,9 +19,6 @@ namespace edns_option {
 constexpr uint16_t kNsid = 3, kClientSubnet = 8, kCookie = 10, kExtendedError = 15;
 }  // namespace edns_option
 
-// RFC 8914 §4.
-enum class ExtendedError : uint16_t { none = UINT16_MAX, other = 0, not_authoritative = 20, not_supported = 21 };
-
 struct ClientSubnet {
   uint16_t family = 0;  // 1: IPv4, 2: IPv6; 0 only with an empty prefix
   uint8_t source_prefix = 0;
@@ -55,12 +52,14 @@ struct OptReply {
   bool subnet = false;
   uint8_t scope_prefix = 0;
   ExtendedError error = ExtendedError::none;
+  std::string_view error_text;  // says more of the error; left out where it does not fit
   std::array<uint8_t, kServerCookieBytes> server_cookie{};
 };
 
-// Bytes of the answer's OPT record at most, before its scope and error are known.
+// Bytes of the answer's OPT record at most, before its scope and error are known, and without the error's text.
 size_t max_opt_bytes(const Edns& edns, std::string_view nsid);
-// Writes it at `out`, which has room for max_opt_bytes(); returns its length.
-size_t write_opt(uint8_t* out, const Edns& edns, const OptReply& reply, Rcode rcode, std::string_view nsid);
+// Writes it at `out`, which has room for `room` bytes, at least max_opt_bytes(); returns its length.
+size_t write_opt(uint8_t* out, size_t room, const Edns& edns, const OptReply& reply, Rcode rcode,
+                 std::string_view nsid);
 
 }  // namespace tidegate::dns

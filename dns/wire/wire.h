@@ -43,8 +43,9 @@ enum class Rcode : uint16_t {
 const char* name(Rcode rcode);
 
 namespace rrtype {
-constexpr uint16_t kA = 1, kNs = 2, kCname = 5, kSoa = 6, kPtr = 12, kHinfo = 13, kMx = 15, kAaaa = 28, kDname = 39,
-                   kOpt = 41, kDs = 43, kTkey = 249, kTsig = 250, kIxfr = 251, kAxfr = 252, kAny = 255;
+constexpr uint16_t kA = 1, kNs = 2, kCname = 5, kSoa = 6, kPtr = 12, kHinfo = 13, kMx = 15, kAaaa = 28, kSrv = 33,
+                   kDname = 39, kOpt = 41, kDs = 43, kSvcb = 64, kHttps = 65, kTkey = 249, kTsig = 250, kIxfr = 251,
+                   kAxfr = 252, kAny = 255;
 }  // namespace rrtype
 constexpr uint16_t kClassIn = 1;
 

@@ -421,6 +421,19 @@ Result<void> ZoneBuilder::encode_node(Zone& zone, Node& node) {
   return {};
 }
 
+// The node that answers for a name: its own, or the wildcard below its closest encloser (RFC 4592 §3.3.1).
+uint32_t ZoneBuilder::find_or_wildcard(std::span<const uint8_t> name) const {
+  const uint32_t exact = find(name, name_hash(name));
+  if (exact != kNoNode || !ends_in_apex(name)) return exact;
+  while (name.size() > apex_.bytes()) {
+    name = parent_name(name);
+    const uint32_t encloser = find(name, name_hash(name));
+    if (encloser == kNoNode) continue;
+    return nodes_[encloser].occluder == kNoNode ? nodes_[encloser].wildcard : kNoNode;
+  }
+  return kNoNode;
+}
+
 // Every address that this zone holds of the delegation's servers goes with the referral (RFC 1034 §4.2.1, RFC 9471).
 void ZoneBuilder::encode_glue(Zone& zone, const Node& node, NodeView::Header& header) {
   Encoding glue;
@@ -428,7 +441,7 @@ void ZoneBuilder::encode_glue(Zone& zone, const Node& node, NodeView::Header& he
     if (file_.records[i].type != rrtype::kNs) continue;
     Name server;
     if (!server.parse(file_.rdata(file_.records[i]))) continue;
-    const uint32_t index = find(server.wire(), name_hash(server.wire()));
+    const uint32_t index = find_or_wildcard(server.wire());
     if (index == kNoNode) continue;
     for (uint32_t k = nodes_[index].first_record; k != kNoRecord; k = next_record_[k]) {
       const MasterRecord& address = file_.records[k];

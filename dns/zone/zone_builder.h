@@ -47,6 +47,7 @@ class ZoneBuilder {
   Result<void> group_records();
   uint32_t find_or_add(std::span<const uint8_t> name);
   uint32_t find(std::span<const uint8_t> name, uint64_t hash) const;
+  uint32_t find_or_wildcard(std::span<const uint8_t> name) const;
   void grow_table();
   void drop_repeated(Node& node);
   uint64_t data_key(const MasterRecord& record) const;

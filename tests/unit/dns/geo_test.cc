@@ -438,6 +438,8 @@ TEST(GeoMmdbTwin, WhatIsToldAndWhatIsChosenAgreeForEveryAddress) {
     }
     const Located located = map->locate(address);
     ASSERT_EQ(map->order(located).front(), nearest) << address.to_string();
+    ASSERT_EQ(map->is_unknown(address, located), explanation.source == GeoExplanation::Source::default_site)
+        << address.to_string();
     // The scope is right if any address that shares it gets the same order.
     IpAddress other = address;
     for (size_t bit = located.scope; bit < other.size() * 8; ++bit) {

@@ -64,7 +64,10 @@ TEST_F(Query, CompressesOwnersAndNamesOfTheZone) {
   const auto out = edge_.ask_wire(make_query("example.test", rrtype::kNs));
   // The question takes 12 + 14 + 4 bytes. ns1 is a pointer, the fixed fields, "ns1" and a pointer to the apex. ns2 is
   // spelled out.
-  EXPECT_EQ(out.size(), 30U + (12 + 4 + 2) + (12 + 20));
+  const size_t answers_end = 30 + (12 + 4 + 2) + (12 + 20);
+  // The addresses of ns1 are added, with pointers to its name in the answer as their owners.
+  ASSERT_EQ(out.size(), answers_end + (12 + 4) + (12 + 16));
+  EXPECT_EQ(load_u16(&out[answers_end]), kPointerBits | (30 + 12));
   EXPECT_EQ(load_u16(&out[30 + 12 + 4]), kPointerBits | kQnameOffset);
 }
 

@@ -277,7 +277,7 @@ TEST_F(Steering, AClientSubnetDecidesAndComesBackWithItsScope) {
   const auto scope_of = [&](const std::string& name, const std::string& subnet) {
     const Answer answer = edge_.ask(name, rrtype::kA, "10.1.0.1", Edns{.options = {subnet_option(subnet)}});
     const auto options = options_of(answer);
-    EXPECT_THAT(*options, SizeIs(1));
+    EXPECT_EQ(options->front().code, 8);
     const Option sent = subnet_option(subnet, static_cast<uint8_t>(options->front().data[3]));
     EXPECT_EQ(options->front().data, sent.data) << "family, source and address come back as sent";
     return std::pair{answer.addresses(), static_cast<int>(static_cast<uint8_t>(options->front().data[3]))};
@@ -292,6 +292,66 @@ TEST_F(Steering, AClientSubnetDecidesAndComesBackWithItsScope) {
   EXPECT_EQ(scope_of("fixed.example.test", "10.2.3.0/24").second, 0) << "geography has no say";
   EXPECT_EQ(scope_of("ns1.example.test", "10.2.3.0/24").second, 0);
   EXPECT_EQ(edge_.worker().tally.with_subnet.load(), 8U);
+}
+
+TEST_F(Steering, ASteerThatSendsAllToOnePlaceSaysScopeZero) {
+  edge_.add_steer("one.example.test.", SteerPolicy::nearest, {{.vip = vip_us_}});
+  edge_.add_steer("pool.example.test.", SteerPolicy::nearest, {{.pool = pool_eu_}});
+  const uint32_t v4_only = edge_.add_vip("v4-only", eu_, {"203.0.113.9"});
+  edge_.add_steer("mixed.example.test.", SteerPolicy::nearest, {{.vip = v4_only}, {.vip = vip_us_}});
+  const auto scope_of = [&](const std::string& name, uint16_t type) {
+    const Answer answer = edge_.ask(name, type, "10.1.0.1", Edns{.options = {subnet_option("10.2.3.0/24")}});
+    return static_cast<int>(options_of(answer)->front().data[3]);
+  };
+  EXPECT_EQ(scope_of("one.example.test", rrtype::kA), 0);
+  EXPECT_EQ(scope_of("pool.example.test", rrtype::kA), 0) << "backends without a site";
+  EXPECT_EQ(scope_of("mixed.example.test", rrtype::kA), 16);
+  EXPECT_EQ(scope_of("mixed.example.test", rrtype::kAaaa), 0) << "one site has that family";
+  EXPECT_THAT(ask("10.1.0.1", "one.example.test"), ElementsAre("203.0.113.2"));
+  const auto told = explain(*IpAddress::parse("10.2.0.1"), "one.example.test", "A", edge_.tables(), edge_.worker());
+  EXPECT_EQ(told["geo"]["scope"], 0);
+}
+
+// RFC 8914: what explain says is in the answer, if it has an OPT record.
+TEST_F(Steering, AnExtendedErrorSaysWhatExplainSays) {
+  steer("www.example.test.", SteerPolicy::nearest);
+  steer("closed.example.test.", SteerPolicy::nearest).all_down = AllDown::closed;
+  const auto said = [&](const std::string& name, const std::string& client) {
+    const auto options = *options_of(edge_.ask(name, rrtype::kA, client, Edns{}));
+    if (options.empty()) return std::string("nothing");
+    EXPECT_THAT(options, SizeIs(1));
+    EXPECT_EQ(options.front().code, 15);
+    EXPECT_EQ(options.front().data.substr(0, 2), std::string(2, '\0')) << "Other";
+    const std::string text = options.front().data.substr(2);
+    const auto told = explain(*IpAddress::parse(client), name, "A", edge_.tables(), edge_.worker());
+    EXPECT_THAT(told["reason"].get<std::string>(), HasSubstr(text));
+    return text;
+  };
+  EXPECT_EQ(said("www.example.test", "10.1.0.1"), "nothing") << "a known network";
+  EXPECT_EQ(said("www.example.test", "198.51.100.1"), "default site: network unknown");
+  EXPECT_EQ(said("www.example.test", "2001:db8:9::9"), "default site: network unknown");
+  EXPECT_EQ(said("ns1.example.test", "198.51.100.1"), "nothing");
+  edge_.say_health("pool-eu", "e1", false);
+  edge_.say_health("pool-eu", "e2", false);
+  edge_.say_health("pool-us", "u1", false);
+  EXPECT_EQ(said("www.example.test", "10.1.0.1"), "all targets down: open");
+  EXPECT_EQ(said("closed.example.test", "10.1.0.1"), "all targets down: closed");
+  EXPECT_THAT(ask("10.1.0.1"), ElementsAre("203.0.113.1")) << "without EDNS nothing is added";
+}
+
+TEST_F(Steering, AnExtendedErrorsTextGivesWayToRecords) {
+  std::vector<std::pair<std::string, std::string>> many;
+  for (int i = 0; i < 28; ++i) many.emplace_back("b" + std::to_string(i), "10.9.0." + std::to_string(i));
+  const uint32_t pool = edge_.add_pool("many", many, true);
+  edge_.add_steer("many.example.test.", SteerPolicy::failover, {{.pool = pool}}).max_answers = 28;
+  for (const auto& [backend, address] : many) edge_.live_state().health[backend_key("many", backend)] = {false, "", 0};
+  edge_.changed();
+  // 12 + 23 + 28 * 16 = 483 bytes, and 17 of an OPT record with an error's code: its text has no room in 512.
+  const Answer answer = edge_.ask("many.example.test", rrtype::kA, "10.1.0.1", Edns{.payload = 512});
+  EXPECT_THAT(answer.addresses(), SizeIs(28));
+  EXPECT_LE(answer.wire.size(), 512U);
+  ASSERT_THAT(*options_of(answer), SizeIs(1));
+  EXPECT_EQ(options_of(answer)->front().data.size(), 2U);
 }
 
 TEST_F(Steering, MalformedClientSubnetsAreFormatErrors) {
