@@ -11,7 +11,8 @@ namespace {
 TEST(Des, MatchesThePublishedExample) {
   // DNSPod's: the key dnspodpass, of which DES takes eight bytes.
   EXPECT_EQ(hex_encode(des_seal("dnspodpa", "www.dnspod.cn")), "87ae992c1321f299da3c0210a9900ae7");
-  EXPECT_EQ(des_open("dnspodpa", *hex_decode("55915a682ea20840ff74aa6e7bebf11454ed0f4050a63e93e6e89521553a01a8")),
+  // Made with the openssl command: enc -des-ecb of the legacy provider.
+  EXPECT_EQ(des_open("dnspodpa", *hex_decode("144e9041e2ae827f20be462611a716c681f90c862ccdf0b31ac7446732a7f01c")),
             "121.12.53.35;106.227.19.35");
 }
 
@@ -23,7 +24,7 @@ TEST(Des, OpensWhatItSealedAndRefusesWhatIsNoWholeBlocks) {
     EXPECT_EQ(sealed.size(), bytes / 8 * 8 + 8) << "padded to whole blocks";
     EXPECT_EQ(des_open(key, sealed), plain);
     EXPECT_FALSE(des_open(key, sealed.substr(1)));
-    EXPECT_NE(des_open("9 bytes!", sealed), plain);
+    EXPECT_NE(des_open("my bytes", sealed), plain);
   }
   EXPECT_FALSE(des_open(key, ""));
 }
