@@ -129,9 +129,9 @@ struct Probe {
   ProbeType type = ProbeType::tcp;
   uint16_t port = 0;  // 0: the backend's port
   std::string path = "/";
-  std::string host;  // Host field and server name; empty: the backend's address
-  bool tls_verify = false;
-  Blob tls_ca;  // PEM; none: the system's authorities
+  std::string host;        // Host field and server name; empty: the backend's address
+  bool tls_verify = true;  // https
+  Blob tls_ca;             // PEM; none: the system's authorities
   uint16_t expect_status = 200;
   uint64_t interval_ms = 1'000;
   uint64_t timeout_ms = 1'000;
@@ -159,20 +159,22 @@ struct Pool {
   double load_bound = 1.25;   // consistent_hash: the highest load of a backend, as a multiple of the mean load
   double up_threshold = 0.0;  // the fraction of weight that must be up for the pool to count as up (0: any one backend)
   AllDown all_down = AllDown::open;
-  bool tls = false;  // TLS to the backends
-  bool tls_verify = false;
-  Blob tls_ca;                  // PEM; none: the system's authorities
-  std::string tls_server_name;  // empty: the backend's address
-  uint64_t connect_timeout_ms = 1'000;
-  uint64_t first_byte_timeout_ms = 15'000;
-  uint64_t idle_timeout_ms = 30'000;       // between two reads of a body
-  uint64_t tunnel_timeout_ms = 3'600'000;  // how long a WebSocket may be silent
-  uint64_t keepalive_timeout_ms = 30'000;  // how long an unused connection is kept
-  uint32_t keepalive_connections = 256;    // unused connections kept per worker
-  uint32_t max_connections = 4'096;        // to one backend, per worker
-  double retry_budget = 0.2;               // retries as a fraction of requests
-  uint32_t retry_attempts = 2;             // for one request, in addition to the first try
-  uint32_t eject_after = 5;                // consecutive failures until passive ejection; 0: never
+  bool tls = false;                         // to the backends
+  bool tls_verify = true;                   // with tls
+  Blob tls_ca;                              // PEM; none: the system's authorities
+  std::string tls_server_name;              // empty: the backend's address
+  uint64_t connect_timeout_ms = 5'000;      // from a try's start to a usable connection, TLS included
+  uint64_t first_byte_timeout_ms = 60'000;  // from the request's last byte to the response's head, one try
+  uint64_t idle_timeout_ms = 300'000;       // between two moves of a body, either way
+  uint64_t tunnel_timeout_ms = 3'600'000;   // silence of a WebSocket
+  uint64_t keepalive_timeout_ms = 30'000;   // an unused connection
+  uint32_t keepalive_connections = 256;     // unused ones kept, a worker
+  uint32_t max_connections = 4'096;         // to one backend, a worker
+  uint32_t queue_size = 1'024;              // requests of a worker that wait while all backends have so many; 0: none
+  uint64_t queue_timeout_ms = 30'000;       // how long one of them waits
+  double retry_budget = 0.2;                // retries as a fraction of requests
+  uint32_t retry_attempts = 2;              // for one request, besides the first try
+  uint32_t eject_after = 5;                 // consecutive failures until passive ejection; 0: never
   uint64_t eject_ms = 10'000;
 };
 
@@ -196,8 +198,8 @@ struct Listener {
   bool http2 = true;                  // h2 by ALPN; over plain text with prior knowledge
   std::vector<Cidr> trusted_proxies;  // proxies whose forwarding fields are kept instead of replaced
   uint64_t header_timeout_ms = 10'000;
-  uint64_t idle_timeout_ms = 60'000;  // keep-alive time between requests
-  uint64_t request_timeout_ms = 0;    // for the whole exchange; 0: none
+  uint64_t idle_timeout_ms = 60'000;  // keep-alive between requests
+  uint64_t request_timeout_ms = 0;    // a whole exchange, bodies and tunnels included; 0: none
   uint64_t max_body_bytes = uint64_t{1} << 30;
   uint64_t max_header_bytes = 32 << 10;
   uint64_t minimum_rate_bytes = 256;  // per second, for a body that waits for its client; 0: any progress is enough
@@ -227,7 +229,7 @@ struct Route {
   std::string redirect;              // the location; "{host}", "{path}" and path parameters are replaced
   uint16_t status = 0;               // of a fixed answer (health checks, blocks); with redirect 301, 302, 307 or 308
   std::string body;                  // of the fixed answer
-  uint64_t total_timeout_ms = 60'000;
+  uint64_t total_timeout_ms = 0;     // from the request's head to the response's head, all tries; 0: none
   // Set on requests to the backend; an empty value removes the field.
   std::vector<std::pair<std::string, std::string>> request_headers;
   std::vector<std::pair<std::string, std::string>> response_headers;  // set on responses to the client

@@ -27,12 +27,31 @@ void check_certificates(Checks& checks) {
   }
 }
 
-// For a pool or probe: the authorities must be readable, and something must be checked against them.
-void check_authorities(Checks& checks, std::string_view list, size_t index, const Blob& ca, bool verifies) {
+// What a pool or probe says of the certificates that it checks.
+struct BackendTls {
+  std::string_view list;
+  size_t index;
+  bool speaks_tls, verifies;
+  const Blob& ca;
+  const char* owner;       // "pool"
+  const char* how_to_tls;  // what makes it speak TLS
+};
+
+// Keys that check something, and authorities that can be read.
+void check_one_backend_tls(Checks& checks, const BackendTls& of) {
+  const auto& [list, index, speaks_tls, verifies, ca, owner, how_to_tls] = of;
+  if (!speaks_tls && verifies && checks.written({list, index, "tls_verify"})) {
+    checks.refuse({list, index, "tls_verify"},
+                  {"without_effect", fmt::format("tls_verify in a {} that does not speak TLS", owner), {}, how_to_tls});
+  }
   if (ca.bytes == nullptr) return;
-  if (!verifies) {
+  if (!speaks_tls || !verifies) {
     checks.refuse({list, index, "tls_ca_file"},
-                  {"without_effect", "tls_ca_file without tls_verify checks nothing", {}, "add tls_verify: true"});
+                  {"without_effect",
+                   speaks_tls ? "tls_ca_file with tls_verify: false checks nothing"
+                              : fmt::format("tls_ca_file in a {} that does not speak TLS checks nothing", owner),
+                   {},
+                   speaks_tls ? "remove tls_verify: false" : how_to_tls});
     return;
   }
   Result<std::shared_ptr<TlsContext>> context = fail("it is empty");
@@ -49,19 +68,12 @@ void check_backend_tls(Checks& checks) {
   const Model& model = checks.model();
   for (size_t p = 0; p < model.pools.size() && !checks.full(); ++p) {
     const Pool& pool = model.pools[p];
-    if (pool.tls_verify && !pool.tls) {
-      checks.refuse({"pools", p, "tls_verify"},
-                    {"without_effect", "tls_verify in a pool that does not speak TLS", {}, "add tls: true"});
-    }
-    check_authorities(checks, "pools", p, pool.tls_ca, pool.tls_verify);
+    check_one_backend_tls(checks, {"pools", p, pool.tls, pool.tls_verify, pool.tls_ca, "pool", "add tls: true"});
   }
   for (size_t p = 0; p < model.probes.size() && !checks.full(); ++p) {
     const Probe& probe = model.probes[p];
-    if (probe.tls_verify && probe.type != ProbeType::https) {
-      checks.refuse({"probes", p, "tls_verify"},
-                    {"without_effect", "tls_verify in a probe that does not speak TLS", {}, "its type would be https"});
-    }
-    check_authorities(checks, "probes", p, probe.tls_ca, probe.tls_verify);
+    check_one_backend_tls(checks, {"probes", p, probe.type == ProbeType::https, probe.tls_verify, probe.tls_ca, "probe",
+                                   "its type would be https"});
   }
 }
 

@@ -21,7 +21,7 @@ struct ProbeTarget {
   Endpoint endpoint;
   std::string host;  // Host field and SNI
   std::string path;
-  bool tls_verify = false;
+  bool tls_verify = true;
   std::string tls_ca_pem;  // empty: the system's authorities
   uint16_t expect_status = 200;
   uint64_t interval_ms = 1'000, timeout_ms = 1'000;

@@ -127,6 +127,8 @@ class TlsStream {
   std::string_view cipher() const;
   bool resumed() const;
   const std::string& last_error() const { return last_error_; }
+  // Why the peer's certificate was refused, in OpenSSL's words; empty if it was not, or is not checked.
+  std::string_view refused_certificate() const;
 
  private:
   friend struct TlsWire;

@@ -234,9 +234,16 @@ TlsStatus TlsStream::classify_sent(bool sent_all) {
 void TlsStream::send_close_notify() {
   // SSL_shutdown(3): not allowed before the handshake is complete or after an error.
   if (SSL_in_init(ssl_) || !last_error_.empty()) return;
+  if ((SSL_get_shutdown(ssl_) & SSL_SENT_SHUTDOWN) != 0) return;
   ERR_clear_error();
   SSL_shutdown(ssl_);
   ERR_clear_error();
+}
+
+std::string_view TlsStream::refused_certificate() const {
+  const long verified = SSL_get_verify_result(ssl_);
+  if (!context_->impl_->verifies || verified == X509_V_OK) return {};
+  return X509_verify_cert_error_string(verified);
 }
 
 std::string_view TlsStream::alpn() const {

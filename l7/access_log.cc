@@ -112,7 +112,7 @@ class LineWriter {
   char* next_;
   char* begin_;
   char* end_;
-  std::array<std::string_view, 16> cut_;  // one for each text
+  std::array<std::string_view, 20> cut_;  // one for each text
   size_t cut_count_ = 0;
 };
 
@@ -134,6 +134,7 @@ size_t format_record(const AccessRecord& r, char* out) {
   line.text("query", r.query, kLoggedTextBytes);
   line.number(",\"status\":", r.status);
   if (r.failure != Failure::none) line.text("failure", info(r.failure).name);
+  line.text("failure_detail", r.failure_detail, kLoggedHostBytes);
   line.number(",\"request_bytes\":", r.request_bytes);
   line.number(",\"response_bytes\":", r.response_bytes);
   line.text("route", r.route);
@@ -142,6 +143,7 @@ size_t format_record(const AccessRecord& r, char* out) {
   if (r.tries > 1) line.number(",\"tries\":", r.tries);
   line.text("cache", r.cache);
   if (r.background) line.raw(",\"background\":true");
+  if (r.queued_ns != 0) line.duration(",\"queued_ms\":", r.queued_ns);
   line.duration(",\"connected_ms\":", r.connected_ns);
   line.duration(",\"first_byte_ms\":", r.first_byte_ns);
   line.duration(",\"total_ms\":", r.total_ns == 0 ? 1 : r.total_ns);

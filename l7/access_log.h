@@ -32,9 +32,11 @@ struct AccessRecord {
   HttpVersion version = HttpVersion::http11;
   uint16_t status = 0;
   Failure failure = Failure::none;
+  std::string_view failure_detail;                 // in the words of the kernel or of OpenSSL
   uint64_t request_bytes = 0, response_bytes = 0;  // bodies
   uint32_t tries = 0;
   uint64_t config_version = 0;
+  uint64_t queued_ns = 0;  // waited for room at a backend, in all
   uint64_t connected_ns = 0, first_byte_ns = 0, total_ns = 0;
 };
 

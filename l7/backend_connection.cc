@@ -5,10 +5,12 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "core/limits.h"
 #include "core/open_files.h"
 #include "l7/backend_connections.h"
+#include "l7/vanished.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -29,14 +31,16 @@ BackendConnection::BackendConnection(EventLoop& loop, BlockPool& blocks, Backend
       in_(blocks),
       keepalive_(loop, [this] { home_.drop_idle(this); }) {}
 
-void BackendConnection::connect(UniqueFd fd) {
+void BackendConnection::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
   if (!fd) return fail_with(Failure::out_of_sockets);
   sockaddr_storage address{};
   const socklen_t length = endpoint_.to_sockaddr(address);
   const int one = 1;
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  end_when_peer_vanishes(fd.get(), idle_timeout_ms);
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
-    return fail_with(is_own_limit(errno) ? Failure::out_of_sockets : Failure::connect_failed);
+    const int error = errno;
+    return fail_with(is_own_limit(error) ? Failure::out_of_sockets : Failure::connect_failed, std::strerror(error));
   }
   if (!transport_.open(std::move(fd), this)) return fail_with(Failure::out_of_sockets);
   if (tls_) transport_.start_tls(tls_, false, server_name_.empty() ? endpoint_.address.to_string() : server_name_);
@@ -121,7 +125,7 @@ void BackendConnection::on_connecting() {
   int error = 0;
   socklen_t length = sizeof error;
   ::getsockopt(transport_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
-  if (error != 0) return fail_with(Failure::connect_failed);
+  if (error != 0) return fail_with(Failure::connect_failed, std::strerror(error));
   if (transport_.tls() != nullptr) {
     state_ = State::handshaking;
     return on_handshaking();
@@ -137,8 +141,11 @@ void BackendConnection::on_handshaking() {
       return;
     case Transport::Status::closed:
     case Transport::Status::failed:
-      return fail_with(Failure::tls_failed);
+      break;
   }
+  const TlsStream& tls = *transport_.tls();
+  if (!tls.refused_certificate().empty()) return fail_with(Failure::certificate_refused, tls.refused_certificate());
+  fail_with(Failure::tls_failed, tls.last_error());
 }
 
 void BackendConnection::on_connected() {
@@ -158,11 +165,13 @@ bool BackendConnection::parse_head() {
     const http1::ParseResult parsed = http1::parse_response(in_.bytes(), kResponseLimits, scanned_, to_head_, head_);
     if (parsed.status == http1::Status::incomplete) {
       if (in_.bytes().size() < kResponseLimits.head_bytes) return false;
-      fail_with(Failure::bad_response);
+      fail_with(Failure::response_too_large);
       return true;
     }
     if (parsed.status == http1::Status::error) {
-      fail_with(Failure::bad_response);
+      const bool too_large =
+          parsed.fault == http1::Fault::head_too_large || parsed.fault == http1::Fault::too_many_fields;
+      fail_with(too_large ? Failure::response_too_large : Failure::bad_response);
       return true;
     }
     if (head_.status >= 200 || head_.status == 101) {
@@ -241,9 +250,10 @@ bool BackendConnection::fill() {
   return false;
 }
 
-void BackendConnection::fail_with(Failure failure) {
+void BackendConnection::fail_with(Failure failure, std::string_view detail) {
   if (failure_ != Failure::none) return;
   failure_ = failure;
+  failure_detail_ = detail;
   state_ = State::dead;
 }
 

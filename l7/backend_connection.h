@@ -25,6 +25,7 @@ struct BackendPeer {
   Endpoint endpoint;
   const std::shared_ptr<TlsContext>& tls;  // null: plain
   const std::string& server_name;          // to ask for and to check; empty: the address is checked
+  uint64_t idle_timeout_ms = 0;            // how long it may keep its window shut
 };
 
 class BackendConnection final : public IoHandler {
@@ -42,7 +43,7 @@ class BackendConnection final : public IoHandler {
   ~BackendConnection() = default;
 
   // Starts connecting by a socket that is not connected yet; connected() or failure() will tell.
-  void connect(UniqueFd fd);
+  void connect(UniqueFd fd, uint64_t idle_timeout_ms);
   // A new exchange on this connection. `head` is sent (once connected); `to_head`: no body will follow the response.
   void begin(User& user, std::string_view head, bool chunked_body, bool to_head);
 
@@ -50,6 +51,8 @@ class BackendConnection final : public IoHandler {
   bool reused() const { return exchanges_ > 1; }
   bool anything_received() const { return transport_.bytes_read() != read_before_; }
   Failure failure() const { return failure_; }
+  // More about it, in the words of the kernel or of OpenSSL; may be empty.
+  const std::string& failure_detail() const { return failure_detail_; }
 
   // --- the request's body
   bool ready_for_piece();
@@ -89,7 +92,7 @@ class BackendConnection final : public IoHandler {
   void read_head();
   bool parse_head();
   bool fill();
-  void fail_with(Failure failure);
+  void fail_with(Failure failure, std::string_view detail = {});
 
   EventLoop& loop_;
   BackendConnections& home_;
@@ -104,6 +107,7 @@ class BackendConnection final : public IoHandler {
   http1::ChunkedDecoder chunks_;
   State state_ = State::connecting;
   Failure failure_ = Failure::none;
+  std::string failure_detail_;
   uint64_t read_before_ = 0;  // transport_.bytes_read() when the exchange began
   uint64_t exchanges_ = 0;
   uint32_t interim_ = 0;  // 1xx heads of this exchange

@@ -31,10 +31,12 @@ std::unique_ptr<BackendConnection> BackendConnections::take_idle(const BackendRu
 std::unique_ptr<BackendConnection> BackendConnections::open(const BackendRuntime& backend, const BackendPeer& peer,
                                                             uint32_t max_connections) {
   Slot& s = slot(backend.id);
+  if (s.open >= max_connections && !s.idle.empty()) drop_idle(s.idle.front().get());
   if (s.open >= max_connections) return nullptr;
+  s.pool = backend.pool;
   ++s.open;
   auto connection = std::make_unique<BackendConnection>(loop_, blocks_, *this, backend.id, peer);
-  connection->connect(open_socket(peer.endpoint));
+  connection->connect(open_socket(peer.endpoint), peer.idle_timeout_ms);
   return connection;
 }
 
@@ -46,7 +48,7 @@ UniqueFd BackendConnections::open_socket(const Endpoint& endpoint) {
     if (fd && !is_reserved_file(fd.get())) return fd;
     if (again || (!fd && !is_own_limit(errno))) return {};
     fd.reset();
-    if (!drop_one_idle() && !free_a_descriptor_()) return {};
+    if (!drop_one_idle() && !hooks_.free_a_descriptor()) return {};
   }
 }
 
@@ -69,6 +71,7 @@ void BackendConnections::give_back(std::unique_ptr<BackendConnection> connection
   connection->state_ = BackendConnection::State::idle;
   connection->keepalive_.arm_after_ms(pool.keepalive_timeout_ms);
   s.idle.push_back(std::move(connection));
+  hooks_.on_room(s.pool);
 }
 
 void BackendConnections::drop_idle(BackendConnection* connection) {
@@ -87,7 +90,9 @@ void BackendConnections::close_all_idle() {
 }
 
 void BackendConnections::bury(std::unique_ptr<BackendConnection> connection) {
-  --slot(connection->backend()).open;
+  Slot& s = slot(connection->backend());
+  --s.open;
+  hooks_.on_room(s.pool);
   connection->state_ = BackendConnection::State::dead;
   connection->keepalive_.cancel();
   connection->transport_.close();

@@ -15,14 +15,25 @@ namespace tidegate::l7 {
 
 class BackendConnections {
  public:
-  // `free_a_descriptor` closes something else of the process's when a connection finds no descriptor; false: it cannot.
-  BackendConnections(EventLoop& loop, BlockPool& blocks, std::function<bool()> free_a_descriptor)
-      : loop_(loop), blocks_(blocks), free_a_descriptor_(std::move(free_a_descriptor)) {}
+  struct Hooks {
+    // Closes something else of the process's when a connection finds no descriptor; false: it cannot.
+    std::function<bool()> free_a_descriptor;
+    // A backend of that pool (PoolRuntime::id) has room for one more exchange. Takes nothing up at once.
+    std::function<void(uint32_t pool)> on_room;
+  };
+  BackendConnections(EventLoop& loop, BlockPool& blocks, Hooks hooks)
+      : loop_(loop), blocks_(blocks), hooks_(std::move(hooks)) {}
 
   // A kept connection to that very peer, or null. `must_be_alive`: one that a last look at the socket vouches for.
   std::unique_ptr<BackendConnection> take_idle(const BackendRuntime& backend, const BackendPeer& peer,
                                                bool must_be_alive);
-  // A new one, connecting; null at `max_connections`. Without a descriptor for it, it fails with out_of_sockets.
+  // Whether it may have one more exchange: there are fewer connections than that, or one is idle.
+  bool has_room(const BackendRuntime& backend, uint32_t max_connections) const {
+    if (backend.id >= slots_.size()) return true;
+    return slots_[backend.id].open < max_connections || !slots_[backend.id].idle.empty();
+  }
+  // A new one, connecting; an idle one makes room for it; null at `max_connections`. Without a descriptor for it, it
+  // fails with out_of_sockets.
   std::unique_ptr<BackendConnection> open(const BackendRuntime& backend, const BackendPeer& peer,
                                           uint32_t max_connections);
   // After an exchange: kept when it may serve another, else closed. Safe from within the connection's own callback.
@@ -36,6 +47,7 @@ class BackendConnections {
   struct Slot {
     std::vector<std::unique_ptr<BackendConnection>> idle;
     uint32_t open = 0;  // idle ones included
+    uint32_t pool = 0;  // PoolRuntime::id
   };
   Slot& slot(uint32_t backend);
   void bury(std::unique_ptr<BackendConnection> connection);
@@ -43,7 +55,7 @@ class BackendConnections {
 
   EventLoop& loop_;
   BlockPool& blocks_;
-  const std::function<bool()> free_a_descriptor_;
+  const Hooks hooks_;
   std::vector<Slot> slots_;                                 // by BackendRuntime::id
   std::vector<std::unique_ptr<BackendConnection>> buried_;  // until the end of the loop's round
 };

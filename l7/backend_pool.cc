@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "conf/maglev.h"
+#include "l7/backend_connections.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -75,19 +76,30 @@ void BackendPool::build_table(const HashKey& key) {
 }
 
 bool BackendPool::acceptable(const PoolMember& member, const Question& question, Strictness strictness) const {
+  if (question.connections != nullptr && !question.connections->has_room(*member.runtime, config_->max_connections)) {
+    return false;
+  }
   if (strictness == Strictness::any) return true;
   if (std::find(question.tried.begin(), question.tried.end(), member.index) != question.tried.end()) return false;
   return strictness == Strictness::not_tried || !member.runtime->ejected(question.now_ns);
 }
 
-const PoolMember* BackendPool::choose(const Question& question) const {
-  if (members_.empty()) return nullptr;
+bool BackendPool::any_acceptable(const Question& question, Strictness strictness) const {
+  return std::any_of(members_.begin(), members_.end(),
+                     [&](const PoolMember& member) { return acceptable(member, question, strictness); });
+}
+
+BackendPool::Choice BackendPool::choose(const Question& question) const {
   for (const Strictness strictness : {Strictness::healthy, Strictness::not_tried, Strictness::any}) {
     // With all_down: closed, a pool whose every backend is ejected answers for itself.
     if (strictness == Strictness::not_tried && config_->all_down == AllDown::closed && question.tried.empty()) break;
-    if (const PoolMember* member = choose_among(question, strictness)) return member;
+    if (const PoolMember* member = choose_among(question, strictness)) return {member};
+    if (question.connections == nullptr) continue;
+    Question whatever_room = question;
+    whatever_room.connections = nullptr;
+    if (any_acceptable(whatever_room, strictness)) return {nullptr, true};
   }
-  return nullptr;
+  return {};
 }
 
 const PoolMember* BackendPool::choose_among(const Question& question, Strictness strictness) const {
@@ -104,19 +116,19 @@ const PoolMember* BackendPool::choose_among(const Question& question, Strictness
 
 const PoolMember* BackendPool::by_turn(const Question& question, Strictness strictness) const {
   for (size_t i = 0; i < sequence_.size(); ++i) {
-    const uint64_t turn = runtime_->turn.fetch_add(1, std::memory_order_relaxed);
+    // A retry takes nobody's turn: with one of two backends dead, each request would else meet the dead one first.
+    const uint64_t turn =
+        question.is_retry ? question.random + i : runtime_->turn.fetch_add(1, std::memory_order_relaxed);
     const PoolMember& member = members_[sequence_[turn % sequence_.size()]];
     if (acceptable(member, question, strictness)) return &member;
     // In an outage nobody's turn would do: that is found out without taking them all.
-    const bool nobody = i == 0 && std::none_of(members_.begin(), members_.end(), [&](const PoolMember& other) {
-                          return acceptable(other, question, strictness);
-                        });
-    if (nobody) return nullptr;
+    if (i == 0 && !any_acceptable(question, strictness)) return nullptr;
   }
   return nullptr;
 }
 
 const PoolMember* BackendPool::by_least_requests(const Question& question, Strictness strictness) const {
+  if (members_.empty()) return nullptr;
   const bool all = members_.size() <= kScanAtMost;
   const size_t looks = all ? members_.size() : kSample;
   const PoolMember* best = nullptr;

@@ -25,6 +25,8 @@
 
 namespace tidegate::l7 {
 
+class BackendConnections;
+
 struct PoolMember {
   uint32_t index = 0;  // into Pool::backends
   uint32_t weight = 0;
@@ -38,14 +40,21 @@ class BackendPool {
   BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const HashKey& key);
 
   struct Question {
-    uint64_t hash = 0;                // for consistent_hash
-    uint64_t random = 0;              // for least_requests' sample
-    uint64_t now_ns = 0;              // monotonic
-    std::span<const uint32_t> tried;  // backend indexes that this request has failed on
+    uint64_t hash = 0;                                // for consistent_hash
+    uint64_t random = 0;                              // for least_requests' sample
+    uint64_t now_ns = 0;                              // monotonic
+    bool is_retry = false;                            // it takes no turn of weighted_round_robin
+    std::span<const uint32_t> tried;                  // backend indexes that this request has failed on
+    const BackendConnections* connections = nullptr;  // backends that have no room there are passed over
   };
-  // The member to use, or null when none may be: pool_down. A backend that was tried, or is ejected, is taken only when
-  // nothing better is left (and `tried` ones never while another exists).
-  const PoolMember* choose(const Question& question) const;
+  struct Choice {
+    const PoolMember* member = nullptr;
+    bool full = false;  // without a member: some may be used, but each has its max_connections
+  };
+  // The member to use; none where the pool is down or full. A backend that was tried, or is ejected, is taken only when
+  // nothing better is left (and `tried` ones never while another exists). A full one is waited for: it is not passed
+  // over for one that is ejected.
+  Choice choose(const Question& question) const;
   // The same for consistent_hash without regard to load or ejection: what explain can promise beforehand.
   const PoolMember* preferred(uint64_t hash) const;
 
@@ -56,6 +65,7 @@ class BackendPool {
  private:
   enum class Strictness : uint8_t { healthy, not_tried, any };
   bool acceptable(const PoolMember& member, const Question& question, Strictness strictness) const;
+  bool any_acceptable(const Question& question, Strictness strictness) const;
   const PoolMember* choose_among(const Question& question, Strictness strictness) const;
   const PoolMember* by_turn(const Question& question, Strictness strictness) const;
   const PoolMember* by_least_requests(const Question& question, Strictness strictness) const;

@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "core/clock.h"
+#include "l7/limits.h"
 #include "l7/listener.h"
+#include "l7/vanished.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -64,6 +66,7 @@ PlanPin ClientConnection::pin_plan() {
 
 void ClientConnection::open(UniqueFd fd) {
   if (!transport_.open(std::move(fd), this)) return close();
+  if (limits_.idle_timeout_ms > kVanishedMs) end_when_peer_vanishes(transport_.fd(), limits_.idle_timeout_ms);
   note_idle();
   timer_.arm_after_ms(limits_.header_timeout_ms);
   if (facts_.listener != kNone) {
@@ -146,6 +149,11 @@ void ClientConnection::note_busy() { worker_.admission().note_busy(*this); }
 
 void ClientConnection::charge_address(uint64_t tokens) {
   if (!facts_.peer_trusted) worker_.admission().charge(facts_.peer.address, tokens);
+}
+
+void ClientConnection::close_in_order() {
+  transport_.shut_write();
+  close();
 }
 
 void ClientConnection::close() {

@@ -64,6 +64,8 @@ class ClientConnection final : public IoHandler, public IdleLink {
   const Limits& limits() const { return limits_; }
   // Closes the socket; the object lives until the end of the loop's round.
   void close();
+  // The same where everything was said: over TLS with a close_notify (RFC 8446 §6.1).
+  void close_in_order();
   bool closed() const { return stage_ == Stage::closed; }
   // No request is under way and no answer is on its way out: from now on it may be closed to make room. A connection
   // begins so; note_busy() with each whole request head.

@@ -81,6 +81,9 @@ void explain_pool(const Plan& plan, uint32_t pool_index, const RequestHead& requ
                            : "the one with the fewest requests under way for its weight, at that moment";
   }
   if (status.fail_open) answer["fail_open"] = true;
+  answer["queue"] = {{"waiting", pool.runtime().waiting.load(std::memory_order_relaxed)},
+                     {"size", config.queue_size},
+                     {"timeout_ms", config.queue_timeout_ms}};
 }
 
 void explain_cache(const cache::Cache* cache, const Route& route, const Url& url, nlohmann::json& answer) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Failures: every way a request can end other than with the answer it asked for. One table gives each its name (counter
-// and log), the status the client is told, and the sentence.
+// Failures: every way in which a request can end other than with the answer that it asked for. One table, failure.def,
+// says of each: its name (access log and metric), the status and the sentence that the client gets, who is charged with
+// it, whether it may be tried again, and what becomes of requests that share the fetch. Nothing else decides these.
 #pragma once
 
 #include <cstddef>
@@ -10,36 +11,85 @@ namespace tidegate::l7 {
 
 enum class Failure : uint8_t {
   none,
-  bad_request,  // the parser or the translation refused it; the fault's own counter says why
-  no_route,
-  method_not_allowed,
-  body_too_large,
-  request_timeout,  // the client's body stopped coming
-  request_late,     // the whole exchange's time was over while the client still owed its body
-  client_too_slow,  // it sent its body, or took its answer, at less than the listener's minimum_rate
-  pool_down,        // no backend may be used
-  pool_busy,        // every usable backend is at max_connections
-  connect_failed,
-  connect_timeout,
-  tls_failed,        // towards the backend
-  backend_closed,    // before a response
-  bad_response,      // not HTTP, or HTTP we refuse
-  too_many_interim,  // 1xx answers without end
-  first_byte_timeout,
-  body_timeout,       // the response's body stopped coming
-  backend_truncated,  // closed within the body
-  total_timeout,
-  only_if_cached,       // the client wants nothing else, and nothing usable is stored (RFC 9111 §5.2.1.7)
-  shared_fetch_failed,  // the fetch that this request waited for reached no backend
-  client_gone,          // it closed or reset before its answer was complete
-  out_of_sockets,       // this node has no descriptor, port or memory left for a connection to a backend
+#define TIDEGATE_FAILURE(name, ...) name,
+#include "l7/failure.def"
+#undef TIDEGATE_FAILURE
   count_,
 };
 constexpr size_t kFailures = static_cast<size_t>(Failure::count_);
 
+// Who is charged. Only a backend pays: with a failure in its metric, and with ejection after `eject_after` in a row.
+enum class Blame : uint8_t {
+  nobody,
+  client,
+  edge,          // this node: its limits, or its configuration
+  backend,       // it did this
+  slow_backend,  // it is charged if its answer was waited for during at least half of the time that is over
+};
+constexpr const char* words(Blame blame) {
+  switch (blame) {
+    case Blame::nobody:
+      return "nobody";
+    case Blame::client:
+      return "the client";
+    case Blame::edge:
+      return "this node";
+    case Blame::backend:
+      return "the backend";
+    case Blame::slow_backend:
+      break;
+  }
+  return "the backend, if it was waited for during at least half of that time";
+}
+
+// Whether another try follows while `retry_attempts` and `retry_budget` allow it.
+enum class Retry : uint8_t {
+  never,
+  unsent,  // nothing of the request was sent: any method, on another backend (or another address of the same one)
+  sent,    // idempotent methods of which no body was sent (RFC 9110 §9.2.2), on another backend, paid by the budget
+  fresh,   // idempotent methods, once, on a new connection to any backend; costs nothing
+};
+constexpr const char* words(Retry retry) {
+  switch (retry) {
+    case Retry::never:
+      return "no";
+    case Retry::unsent:
+      return "any method, on another backend";
+    case Retry::sent:
+      return "idempotent methods without a body, on another backend";
+    case Retry::fresh:
+      break;
+  }
+  return "idempotent methods without a body, on a new connection";
+}
+
+// What becomes of the requests that wait for the same fetch.
+enum class Sharers : uint8_t {
+  nobody_waits,   // it happens where none is shared
+  next_one_asks,  // it is this request's own affair: the next one leads
+  few_ask,        // the next one leads, a few times; then all fail
+  fail_too,       // they fail with shared_fetch_failed, or get what is stale
+};
+constexpr const char* words(Sharers sharers) {
+  switch (sharers) {
+    case Sharers::nobody_waits:
+      return "-";
+    case Sharers::next_one_asks:
+      return "the next one asks";
+    case Sharers::few_ask:
+      return "a few ask, then all fail";
+    case Sharers::fail_too:
+      break;
+  }
+  return "fail too, or get what is stale";
+}
+
 struct FailureInfo {
   const char* name;
   uint16_t status;  // 499: nobody is left to tell
+  Blame blame;
+  Retry retry;
+  Sharers sharers;
   const char* sentence;
 };
 const FailureInfo& info(Failure failure);

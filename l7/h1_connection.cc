@@ -40,6 +40,7 @@ void H1Connection::on_timer() {
   }
   const bool sending = state_ == State::waiting || state_ == State::exchange || state_ == State::closing;
   if (sending && patience_.waiting()) return look_at_client();
+  if (state_ == State::waiting) return connection_.close_in_order();
   connection_.close();
 }
 

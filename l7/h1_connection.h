@@ -18,7 +18,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   void on_ready() override;
   void on_timer() override;
   void drain() override;
-  void recycle() override { connection_.close(); }
+  void recycle() override { connection_.close_in_order(); }
   void on_closing() override;
 
   // --- ClientStream

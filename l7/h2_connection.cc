@@ -13,6 +13,7 @@
 namespace tidegate::l7 {
 namespace {
 
+constexpr uint8_t kDrainPing[8] = {'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'};
 constexpr size_t kGatheredBytes = kBlockBytes;  // frames that leave in one write
 
 std::string_view view(const uint8_t* data, size_t bytes) { return {reinterpret_cast<const char*>(data), bytes}; }
@@ -211,7 +212,8 @@ void H2Connection::pump() {
   if (connection_.closed()) return;
   if (sent_away_) return linger();
   const bool over = !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
-  if (transport_.broken() || (over && transport_.drained())) return connection_.close();
+  if (transport_.broken()) return connection_.close();
+  if (over && transport_.drained()) return connection_.close_in_order();
   if (streams_.size() == unfinished_heads_ && transport_.drained()) connection_.note_idle();
   watch_client();
 }
@@ -328,10 +330,22 @@ void H2Connection::close_stream(H2Stream* stream) {
 }
 
 void H2Connection::drain() {
+  if (draining_ || sent_away_) return;
+  // RFC 9113 §6.8: a GOAWAY that refuses nothing yet, then, a round trip later, one that names the last request. What
+  // the client had sent before it read the first one is answered.
   draining_ = true;
+  nghttp2_submit_shutdown_notice(session_.get());
+  nghttp2_submit_ping(session_.get(), NGHTTP2_FLAG_NONE, kDrainPing);
+  say_last_at_ns_ = connection_.worker().loop().now_ns() + kHttp2GoawayWaitMs * kNsPerMs;
+  look_at_ns(say_last_at_ns_);
+  pump();
+}
+
+void H2Connection::say_last_request() {
+  if (!draining_ || last_said_) return;
+  last_said_ = true;
   nghttp2_submit_goaway(session_.get(), NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_.get()),
                         NGHTTP2_NO_ERROR, nullptr, 0);
-  pump();
 }
 
 void H2Connection::on_closing() {
@@ -383,6 +397,13 @@ void H2Connection::on_timer() {
   const PatienceTerms& terms = connection_.facts().patience;
   const uint64_t now_ns = connection_.worker().loop().now_ns();
   next_look_ns_ = UINT64_MAX;
+  if (draining_ && !last_said_) {
+    if (now_ns >= say_last_at_ns_) {
+      say_last_request();
+    } else {
+      look_at_ns(say_last_at_ns_);
+    }
+  }
   uint64_t taken_until_ns = UINT64_MAX;
   if (socket_patience_.waiting()) {
     taken_until_ns = socket_patience_.renew(terms, transport_.bytes_acknowledged(), now_ns);
@@ -429,6 +450,7 @@ uint64_t H2Connection::look_at_streams(uint64_t now_ns) {
 void H2Connection::give_up() {
   nghttp2_session_terminate_session(session_.get(), NGHTTP2_NO_ERROR);
   send_frames();
+  if (transport_.drained()) return connection_.close_in_order();
   connection_.close();
 }
 
@@ -522,6 +544,10 @@ int H2Connection::on_frame_received(nghttp2_session* session, const nghttp2_fram
   auto& connection = *static_cast<H2Connection*>(self);
   // CVE-2023-44487: a connection's own bound on resets is worth little to one who opens connection after connection.
   if (frame->hd.type == NGHTTP2_RST_STREAM) connection.connection_.charge_address(1);
+  const bool acknowledged = frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK) != 0;
+  if (acknowledged && std::equal(std::begin(kDrainPing), std::end(kDrainPing), frame->ping.opaque_data)) {
+    connection.say_last_request();
+  }
   if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
   if (stream == nullptr) return 0;

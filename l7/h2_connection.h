@@ -109,6 +109,8 @@ class H2Connection final : public ClientProtocol {
   void watch_client();
   void watch_stream(H2Stream& stream);
   uint64_t look_at_streams(uint64_t now_ns);
+  // The second step of a drain: names the last request that is taken.
+  void say_last_request();
   void give_up();
   // Ends all streams, says GOAWAY past nghttp2, and reads on for a while, so that the client can read it.
   void send_away(uint32_t error, Http2Fault why);
@@ -150,8 +152,10 @@ class H2Connection final : public ClientProtocol {
   size_t answers_waiting_ = 0;          // streams with something in out_
   uint64_t next_look_ns_ = UINT64_MAX;  // the timer's
   bool pumping_ = false;
-  bool draining_ = false;
-  bool sent_away_ = false;  // GOAWAY is out; nghttp2 is not asked any more
+  bool draining_ = false;        // the first GOAWAY is out: requests are still taken
+  bool last_said_ = false;       // the second one is out, too
+  uint64_t say_last_at_ns_ = 0;  // while draining_, at the latest
+  bool sent_away_ = false;       // GOAWAY is out; nghttp2 is not asked any more
 };
 
 }  // namespace tidegate::l7

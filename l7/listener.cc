@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "core/open_files.h"
+#include "l7/vanished.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -40,6 +41,7 @@ Result<ListenSocket> open_listen_socket(const Endpoint& bind, const Endpoint& wa
   }
   // Inherited by every accepted socket: one system call less each.
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  end_when_peer_vanishes(fd.get(), 0);
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) return refuse("cannot bind");
   if (::listen(fd.get(), kBacklog) != 0) return refuse("cannot listen on");
   ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length);

@@ -16,8 +16,9 @@
 namespace tidegate::l7 {
 
 struct BackendRuntime {
-  explicit BackendRuntime(uint32_t dense_id) : id(dense_id) {}
-  const uint32_t id;  // dense and never used twice: indexes a worker's connections
+  BackendRuntime(uint32_t dense_id, uint32_t its_pool) : id(dense_id), pool(its_pool) {}
+  const uint32_t id;    // dense and never used twice: indexes a worker's connections
+  const uint32_t pool;  // PoolRuntime::id
   std::atomic<uint32_t> in_flight{0};
   std::atomic<uint32_t> consecutive_failures{0};
   std::atomic<uint64_t> ejected_until_ns{0};  // monotonic; 0: not ejected
@@ -52,8 +53,12 @@ class RetryBudget {
 };
 
 struct PoolRuntime {
+  explicit PoolRuntime(uint32_t dense_id) : id(dense_id) {}
+  const uint32_t id;              // dense and never used twice: indexes a worker's queues
   std::atomic<uint64_t> turn{0};  // weighted round robin's place in its sequence
   std::atomic<uint32_t> in_flight{0};
+  std::atomic<uint32_t> waiting{0};  // requests in the queues of all workers
+  std::atomic<uint64_t> waited{0};   // requests that ever came into one
   RetryBudget retries;
 };
 
@@ -67,7 +72,7 @@ class RuntimeRegistry {
  private:
   std::map<std::string, std::shared_ptr<PoolRuntime>> pools_;
   std::map<std::string, std::shared_ptr<BackendRuntime>> backends_;
-  uint32_t next_id_ = 0;
+  uint32_t next_backend_ = 0, next_pool_ = 0;
 };
 
 }  // namespace tidegate::l7

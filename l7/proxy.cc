@@ -237,6 +237,16 @@ void Proxy::append_pool_metrics(std::string& out) const {
          [&](const BackendRuntime& r) { return relaxed(r.failures); });
   family("tidegate_l7_backend_ejected", "gauge", "1 while a backend is ejected for consecutive failures",
          [&](const BackendRuntime& r) { return r.ejected(now_ns) ? 1 : 0; });
+  const auto pool_family = [&](const char* name, const char* type, const char* help, auto value) {
+    out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+    for (const BackendPool& pool : plan_->pools) {
+      out += fmt::format("{}{} {}\n", name, render_labels({{"pool", pool.config().name}}), value(pool.runtime()));
+    }
+  };
+  pool_family("tidegate_l7_pool_queued_requests", "gauge", "Requests that wait for room at a backend of the pool",
+              [&](const PoolRuntime& r) { return relaxed(r.waiting); });
+  pool_family("tidegate_l7_pool_queued_requests_total", "counter", "Requests that had to wait for room at a backend",
+              [&](const PoolRuntime& r) { return relaxed(r.waited); });
 }
 
 }  // namespace tidegate::l7

@@ -10,10 +10,10 @@
 namespace tidegate::l7 {
 
 const Transaction::StepEntry Transaction::kSteps[] = {
-    {"route", &Transaction::route},     {"lookup", &Transaction::lookup},   {"serve", &Transaction::serve},
-    {"choose", &Transaction::choose},   {"connect", &Transaction::connect}, {"exchange", &Transaction::exchange},
-    {"deliver", &Transaction::deliver}, {"fill", &Transaction::fill},       {"answer", &Transaction::answer},
-    {"log", &Transaction::log},
+    {"route", &Transaction::route},       {"lookup", &Transaction::lookup},   {"serve", &Transaction::serve},
+    {"choose", &Transaction::choose},     {"queue", &Transaction::queue},     {"connect", &Transaction::connect},
+    {"exchange", &Transaction::exchange}, {"deliver", &Transaction::deliver}, {"fill", &Transaction::fill},
+    {"answer", &Transaction::answer},     {"log", &Transaction::log},
 };
 
 const char* name(Step step) { return step < Step::over ? Transaction::kSteps[static_cast<size_t>(step)].name : "over"; }
@@ -26,7 +26,7 @@ void Transaction::begin(ClientStream& client, PlanPin plan) {
   plan_ = std::move(plan);
   started_ns_ = worker_.loop().now_ns();
   const uint64_t longest_ns = client.facts().exchange_ns;
-  total_deadline_ns_ = longest_ns == 0 ? UINT64_MAX : started_ns_ + longest_ns;
+  exchange_deadline_ns_ = longest_ns == 0 ? UINT64_MAX : started_ns_ + longest_ns;
 }
 
 void Transaction::start(ClientStream& client, PlanPin plan) {
@@ -80,16 +80,18 @@ void Transaction::client_gone(Failure why) {
   client_ = nullptr;
   gone_ = true;
   gone_why_ = why;
+  exchange_deadline_ns_ = UINT64_MAX;  // it was the client's
   resume();
 }
 
 void Transaction::reset() {
+  leave_queue();
   timer_.cancel();
   plan_ = PlanPin();
   route_ = nullptr;
   pool_ = nullptr;
-  step_deadline_ns_ = total_deadline_ns_ = UINT64_MAX;
-  connected_ns_ = sent_ns_ = first_byte_ns_ = 0;
+  step_deadline_ns_ = head_deadline_ns_ = exchange_deadline_ns_ = UINT64_MAX;
+  connected_ns_ = sent_ns_ = first_byte_ns_ = queued_ns_ = 0;
   request_bytes_ = response_bytes_ = 0;
   request_id_ = client_address_ = wire_head_ = answer_body_ = backend_name_ = {};
   tried_count_ = 0;
@@ -105,6 +107,7 @@ void Transaction::reset() {
   fill_ = cache::Fill();
   stored_.reset();
   cache_status_ = cache::CacheStatus();
+  failure_detail_.clear();
   parameters_.count = 0;
   response_.fields.clear();
   response_.body = BodyKind::none;
@@ -127,9 +130,7 @@ Step Transaction::route() {
   const RouteMatch match = plan.router->match(facts.listener, request_.method, request_.host, path, parameters_);
   if (match.route == kNone) return fail(match.method_refused ? Failure::method_not_allowed : Failure::no_route);
   route_ = &plan.model().routes[match.route];
-  if (route_->total_timeout_ms != 0) {
-    total_deadline_ns_ = std::min(total_deadline_ns_, started_ns_ + route_->total_timeout_ms * kNsPerMs);
-  }
+  begin_head_deadline();
   if (!route_->redirect.empty()) {
     const std::string_view location = expand_redirect(route_->redirect, request_, parameters_, arena_);
     response_.fields.add({"location", location, FieldKind::other});
@@ -179,6 +180,7 @@ Step Transaction::log() {
     record.version = request_.version;
     record.status = status_;
     record.failure = failure_;
+    if (failure_ != Failure::none) record.failure_detail = failure_detail_;
     record.request_bytes = request_bytes_;
     record.response_bytes = response_bytes_;
     record.tries = tries_;
@@ -198,6 +200,7 @@ Step Transaction::log() {
     }
     const auto since_start = [this](uint64_t at_ns) { return at_ns == 0 ? 0 : at_ns - started_ns_; };
     record.connected_ns = since_start(connected_ns_);
+    record.queued_ns = queued_ns_;
     record.first_byte_ns = since_start(first_byte_ns_);
     record.total_ns = now_ns - started_ns_;
     worker_.write_log(record);
@@ -209,6 +212,8 @@ Step Transaction::log() {
 
 Step Transaction::fail(Failure failure) {
   failure_ = failure;
+  leave_queue();
+  charge_backend(failure);
   release_backend(false);
   if (fill_) {
     if (const std::optional<Step> served = fail_fill(failure)) return *served;
@@ -272,18 +277,28 @@ void Transaction::wait_at_most_ns(uint64_t delay_ns) { wait_until_ns(worker_.loo
 
 void Transaction::wait_until_ns(uint64_t deadline_ns) {
   step_deadline_ns_ = deadline_ns;
-  timer_.arm_at_ns(std::min(step_deadline_ns_, total_deadline_ns_));
+  timer_.arm_at_ns(std::min(step_deadline_ns_, own_deadline_ns()));
 }
 
 void Transaction::wait_for_nothing() {
   step_deadline_ns_ = UINT64_MAX;
-  if (total_deadline_ns_ == UINT64_MAX) {
+  if (own_deadline_ns() == UINT64_MAX) {
     timer_.cancel();
   } else {
-    timer_.arm_at_ns(total_deadline_ns_);
+    timer_.arm_at_ns(own_deadline_ns());
   }
 }
 
-bool Transaction::expired() const { return worker_.loop().now_ns() >= std::min(step_deadline_ns_, total_deadline_ns_); }
+bool Transaction::expired() const { return worker_.loop().now_ns() >= std::min(step_deadline_ns_, own_deadline_ns()); }
+
+void Transaction::begin_head_deadline() {
+  if (route_->total_timeout_ms != 0) head_deadline_ns_ = started_ns_ + route_->total_timeout_ms * kNsPerMs;
+}
+
+Failure Transaction::own_time_over() const {
+  const uint64_t now_ns = worker_.loop().now_ns();
+  if (now_ns >= exchange_deadline_ns_) return Failure::exchange_timeout;
+  return now_ns >= head_deadline_ns_ ? Failure::total_timeout : Failure::none;
+}
 
 }  // namespace tidegate::l7

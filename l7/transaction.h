@@ -6,7 +6,8 @@
 //   route ─┬─ answer (fixed, redirect, refused) ─────────────────────────────┐
 //          └─ lookup ─┬─ serve (hit, stale, joined) ─────────────────────────┤
 //                     └─ choose ── connect ── exchange ─┬─ deliver (streamed) ┤
-//                          ↑          │          │      └─ fill (led) ────────┴─ log ── over
+//                          ↑ │        │          │      └─ fill (led) ────────┴─ log ── over
+//                          │ └─ queue (while every backend has its max_connections)
 //                          └──────────┴──────────┘ on another backend, under the retry budget
 //
 // Ownership: taken from the worker's pool by a ClientStream, which fills request() in, then start()s it. From then on
@@ -14,6 +15,7 @@
 // back to the pool. A pinned Plan makes all its decisions those of one configuration version.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -30,6 +32,7 @@
 #include "l7/message.h"
 #include "l7/plan.h"
 #include "l7/request_id.h"
+#include "l7/wait_queue.h"
 
 namespace tidegate::l7 {
 
@@ -40,6 +43,7 @@ enum class Step : uint8_t {
   lookup,    // ask the cache; it may take a while
   serve,     // what is stored, or arriving for another transaction, to the client
   choose,    // a backend, by the pool's policy, and a connection to it
+  queue,     // wait until a backend has room for one more connection
   connect,   // wait for the connection
   exchange,  // send the request, wait for the response's head
   deliver,   // the response's body to the client, the rest of the request's to the backend
@@ -89,6 +93,7 @@ class Transaction final : public BackendConnection::User {
   Step lookup();
   Step serve();
   Step choose();
+  Step queue();
   Step connect();
   Step exchange();
   Step deliver();
@@ -105,27 +110,48 @@ class Transaction final : public BackendConnection::User {
   void wait_at_most_ns(uint64_t delay_ns);
   void wait_until_ns(uint64_t deadline_ns);
   void wait_for_nothing();
+  uint64_t own_deadline_ns() const { return std::min(head_deadline_ns_, exchange_deadline_ns_); }
   bool expired() const;
+  // total_timeout or exchange_timeout when that time is over, else none.
+  Failure own_time_over() const;
+  // The backend has answered: what is left has all the time that it needs.
+  void end_head_deadline() { head_deadline_ns_ = UINT64_MAX; }
+  void begin_head_deadline();
   void choose_request_id();
 
   // transaction_fetch.cc
   // The client left and no other waits for what this transaction leads.
   bool nobody_waits() const { return gone_ && !fill_; }
+  // connect, or pool_down; nothing where every backend is full.
+  std::optional<Step> take_backend();
   bool acquire_connection(const PoolMember& member);
   uint64_t pick_hash() const;
   void release_backend(bool keep);
-  Step attempt_failed(Failure failure);
-  bool may_retry(Failure failure, bool stale_connection);
-  bool backend_to_blame(Failure failure) const;
   bool pump_request();
   bool pump_response();
   Step await_body();
   void await_more(bool response_moved);
   bool client_owes_body() const { return !request_sent_ && backend_->ready_for_piece(); }
   uint64_t silence_ns() const;
+  uint64_t backend_wait_ns() const;
+  Failure silence_failure() const;
   Step begin_response();
   Step begin_passed_response();
   Failure request_body_failure() const;
+
+  // transaction_queue.cc
+  bool others_wait_first();
+  bool join_queue();
+  void leave_queue();
+  uint64_t client_hash() const;
+
+  // transaction_retry.cc
+  Step attempt_failed(Failure failure);
+  Failure what_happened(Failure failure) const;
+  void charge_backend(Failure failure);
+  bool was_waited_for() const;
+  bool may_retry(Failure failure);
+  bool others_are_left(Retry retry) const;
 
   // transaction_cache.cc
   cache::RequestView request_view();
@@ -140,7 +166,8 @@ class Transaction final : public BackendConnection::User {
   bool asks_for_less() const;
   Step ask_anew_for_less();
   bool pump_fill();
-  void cut_off_client();
+  void cut_off_client(Failure why);
+  void end_fill(Failure failure);
   std::optional<Step> fail_fill(Failure failure);
   void invalidate_if_unsafe();
 
@@ -155,6 +182,7 @@ class Transaction final : public BackendConnection::User {
   const BackendPool* pool_ = nullptr;
   const PoolMember* member_ = nullptr;  // counted as in flight while set
   std::unique_ptr<BackendConnection> backend_;
+  WaitQueue::Waiter waiter_{this};
   std::optional<cache::Lookup> found_;  // brought by the cache, not yet looked at
   cache::Pending pending_;
   cache::Fill fill_;                     // while leading
@@ -165,8 +193,10 @@ class Transaction final : public BackendConnection::User {
   Timer timer_;
   uint64_t started_ns_ = 0;
   uint64_t step_deadline_ns_ = UINT64_MAX;
-  uint64_t total_deadline_ns_ = UINT64_MAX;
+  uint64_t head_deadline_ns_ = UINT64_MAX;      // the route's total_timeout; none once the backend has answered
+  uint64_t exchange_deadline_ns_ = UINT64_MAX;  // the listener's request_timeout: for the whole exchange
   uint64_t connected_ns_ = 0, first_byte_ns_ = 0;
+  uint64_t queued_since_ns_ = 0, queued_ns_ = 0;  // while it waits; how long it has waited in all
   uint64_t sent_ns_ = 0;  // since when the backend is waited for: connected to, or given more of the request
   uint64_t request_bytes_ = 0, response_bytes_ = 0;
   std::array<char, RequestIds::kBytes> request_id_space_;
@@ -174,14 +204,17 @@ class Transaction final : public BackendConnection::User {
   std::string_view client_address_;
   std::string_view wire_head_;  // of the request, as backends get it
   std::string_view answer_body_;
-  std::string_view backend_name_;  // the last one tried, for the log
-  std::array<uint32_t, 8> tried_;  // backends that failed this request
+  std::string_view backend_name_;         // the last one tried, for the log
+  std::string failure_detail_;            // what the last one said of its failure, for the log; kept for its storage
+  Failure last_failure_ = Failure::none;  // of the try before this one
+  std::array<uint32_t, 17> tried_;        // backends that failed this request: retry_attempts is at most 16
   size_t tried_count_ = 0;
   uint32_t tries_ = 0;
   uint16_t status_ = 0;
   Failure failure_ = Failure::none;
   Failure gone_why_ = Failure::client_gone;
-  Patience patience_;  // with the client, while its body is waited for
+  Patience patience_;             // with the client, while its body is waited for
+  uint64_t patience_end_ns_ = 0;  // while the deliver step waits for both sides
   Step step_ = Step::over;
   bool running_ = false;
   bool again_ = false;

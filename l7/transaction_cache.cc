@@ -54,7 +54,7 @@ Step Transaction::lookup() {
     found_.reset();
     return follow(std::move(found));
   }
-  if (pending_) return expired() ? fail(Failure::total_timeout) : Step::suspend;
+  if (pending_) return expired() ? fail(own_time_over()) : Step::suspend;
   if (worker_.cache() == nullptr || !route_->cache.enabled || !request_.upgrade.empty()) return Step::choose;
   if (request_.body != BodyKind::none && is_safe(request_.method)) {
     // RFC 9110 §9.3.1: content of a GET has no defined meaning, yet an origin may act on it. What comes back is not
@@ -118,7 +118,7 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   other.route_ = route_;
   other.pool_ = pool_;
   other.started_ns_ = worker_.loop().now_ns();
-  other.total_deadline_ns_ = total_deadline_ns_;
+  other.begin_head_deadline();
   other.gone_ = other.background_ = other.cache_asked_ = true;
   other.cache_outcome_ = cache::Outcome::fetch;
   other.request_.method = arena.copy(request_.method);
@@ -168,12 +168,13 @@ Step Transaction::serve() {
     case cache::BodyStep::wait:
       break;
   }
-  if (expired()) return fail(Failure::total_timeout);
+  if (expired()) return fail(own_time_over());
   wait_for_nothing();
   return Step::suspend;
 }
 
 void Transaction::send_stored_head() {
+  end_head_deadline();
   status_ = stored_->status;
   response_.status = status_;
   response_.fields.clear();
@@ -257,12 +258,15 @@ bool Transaction::asks_for_less() const {
 // conditions and range, once, the backend says 304 or 206 where it can.
 Step Transaction::ask_anew_for_less() {
   wire_head_ = compose_wire_head(nullptr);
+  begin_head_deadline();
   release_backend(false);
   return Step::choose;
 }
 
 Step Transaction::fill() {
   if (!gone_ && !head_sent_) send_stored_head();
+  if (!gone_ && own_time_over() != Failure::none) cut_off_client(own_time_over());
+  if (gone_) stored_.reset();                    // nobody reads it here any more
   if (backend_ != nullptr && !fill_.wanted()) {  // the last one who read it has gone
     fill_ = cache::Fill();
     release_backend(false);
@@ -278,19 +282,27 @@ Step Transaction::fill() {
   }
   if (backend_ == nullptr && (gone_ || stored_ended_)) {
     if (gone_) status_ = response_.status;
-    if (gone_ && gone_why_ == Failure::client_too_slow) failure_ = gone_why_;
+    if (gone_ && !background_ && gone_why_ != Failure::client_gone) failure_ = gone_why_;
     return Step::log;
   }
   if (backend_ == nullptr || fill_paused_) {
     wait_for_nothing();
-    if (expired()) return fail(Failure::total_timeout);
   } else if (moved || step_deadline_ns_ == UINT64_MAX) {
     wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
   } else if (expired()) {
-    fill_.fail(cache::FillFailure::backend_failed, info(Failure::body_timeout).name);
     return fail(Failure::body_timeout);
   }
   return Step::suspend;
+}
+
+// The time of this client's exchange is over. Others read what this transaction fetches: it goes on without a client.
+void Transaction::cut_off_client(Failure why) {
+  ClientStream* client = std::exchange(client_, nullptr);
+  gone_ = true;
+  gone_why_ = why;
+  head_deadline_ns_ = exchange_deadline_ns_ = UINT64_MAX;
+  client->abort_response();
+  client->on_transaction_over();
 }
 
 // From the backend to the cache. Lets go of the backend when all has come, or nobody wants the rest. True when anything
@@ -318,24 +330,35 @@ bool Transaction::pump_fill() {
     fill_ = cache::Fill();
     release_backend(true);
   } else if (backend_->failure() != Failure::none) {
-    fill_.fail(cache::FillFailure::backend_failed, info(backend_->failure()).name);
-    fill_ = cache::Fill();
+    charge_backend(backend_->failure());
+    end_fill(backend_->failure());
     release_backend(false);
   }
   return moved;
 }
 
+// Tells those who share the fill what the table says of `failure`.
+void Transaction::end_fill(Failure failure) {
+  const auto how = [](Sharers sharers) {
+    switch (sharers) {
+      case Sharers::nobody_waits:
+      case Sharers::next_one_asks:
+        return cache::FillFailure::leader_gone;
+      case Sharers::few_ask:
+        return cache::FillFailure::backend_broke_off;
+      case Sharers::fail_too:
+        break;
+    }
+    return cache::FillFailure::backend_failed;
+  };
+  fill_.fail(how(info(failure).sharers), info(failure).name);
+  fill_ = cache::Fill();
+}
+
 // No backend could be had while leading: everybody who waits is told, or given what is stale where that is allowed.
 std::optional<Step> Transaction::fail_fill(Failure failure) {
   std::optional<cache::Answer> stale = fill_.stale_answer(realtime_ms());
-  // Its own time was up: a waiter with more of it goes on. A backend's failure is everybody's.
-  const bool ours_alone = failure == Failure::total_timeout || failure == Failure::client_gone;
-  const bool broke_off = failure == Failure::backend_closed || failure == Failure::bad_response;
-  const auto how = ours_alone  ? cache::FillFailure::leader_gone
-                   : broke_off ? cache::FillFailure::backend_broke_off
-                               : cache::FillFailure::backend_failed;
-  fill_.fail(how, info(failure).name);
-  fill_ = cache::Fill();
+  end_fill(failure);
   if (!stale || gone_ || head_sent_) return std::nullopt;
   failure_ = Failure::none;
   cache_status_.detail = "stale-if-error";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps of a transaction that deal with a backend: choose, connect, exchange, deliver; and when to try another.
+// The steps of a transaction that deal with a backend: choose, connect, exchange, deliver.
 #include <algorithm>
 
 #include "core/clock.h"
@@ -16,33 +16,34 @@ Step Transaction::choose() {
     if (wire_head_.empty()) wire_head_ = compose_wire_head(&fill_);
     pool_->runtime().retries.deposit(pool_->config().retry_budget);
   }
-  if (worker_.loop().now_ns() >= total_deadline_ns_) return fail(Failure::total_timeout);
-  const Pool& config = pool_->config();
-  Failure refusal = Failure::pool_down;
-  // A backend at its limit of connections is passed over like one that failed, but not counted against it.
-  for (size_t passed_over = 0; passed_over <= config.backends.size(); ++passed_over) {
-    const PoolMember* member = pool_->choose({.hash = pick_hash(),
-                                              .random = worker_.request_ids().random(),
-                                              .now_ns = worker_.loop().now_ns(),
-                                              .tried = {tried_.data(), tried_count_}});
-    if (member == nullptr) break;
-    if (acquire_connection(*member)) {
-      ++tries_;
-      wait_at_most_ns(config.connect_timeout_ms * kNsPerMs);
-      return Step::connect;
-    }
-    refusal = Failure::pool_busy;
-    if (tried_count_ == tried_.size()) break;
-    tried_[tried_count_++] = member->index;
-  }
-  return fail(refusal);
+  if (const Failure over = own_time_over(); over != Failure::none) return fail(over);
+  if (others_wait_first()) return Step::queue;
+  return take_backend().value_or(Step::queue);
+}
+
+std::optional<Step> Transaction::take_backend() {
+  const BackendPool::Choice choice = pool_->choose({.hash = pick_hash(),
+                                                    .random = worker_.request_ids().random(),
+                                                    .now_ns = worker_.loop().now_ns(),
+                                                    .is_retry = tries_ > 0,
+                                                    .tried = {tried_.data(), tried_count_},
+                                                    .connections = &worker_.backends()});
+  // A retry does not wait for the few backends that are left to it: those behind it may use the others.
+  if (choice.full && tried_count_ > 0) return fail(last_failure_);
+  if (choice.full) return std::nullopt;
+  if (choice.member == nullptr) return fail(Failure::pool_down);
+  if (!acquire_connection(*choice.member)) return std::nullopt;
+  ++tries_;
+  wait_at_most_ns(pool_->config().connect_timeout_ms * kNsPerMs);
+  return Step::connect;
 }
 
 bool Transaction::acquire_connection(const PoolMember& member) {
   const Pool& config = pool_->config();
   // With an address of each family, the second try of a request goes to the other one.
   const IpAddress& address = member.config->addresses[tries_ % member.config->addresses.size()];
-  const BackendPeer peer{{address, member.config->port}, plan_->pool_tls(route_->pool), config.tls_server_name};
+  const BackendPeer peer{
+      {address, member.config->port}, plan_->pool_tls(route_->pool), config.tls_server_name, config.idle_timeout_ms};
   if (!fresh_only_) {
     backend_ = worker_.backends().take_idle(*member.runtime, peer, !request_.is_idempotent());
     if (backend_) worker_.stats().backend_reuses.add();
@@ -54,6 +55,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   }
   member_ = &member;
   backend_name_ = member.config->name;
+  failure_detail_.clear();
   member.runtime->in_flight.fetch_add(1, std::memory_order_relaxed);
   member.runtime->requests.fetch_add(1, std::memory_order_relaxed);
   pool_->runtime().in_flight.fetch_add(1, std::memory_order_relaxed);
@@ -84,13 +86,20 @@ Step Transaction::connect() {
   if (backend_->failure() != Failure::none) return attempt_failed(backend_->failure());
   if (!backend_->connected()) {
     if (!expired()) return Step::suspend;
-    return attempt_failed(worker_.loop().now_ns() >= total_deadline_ns_ ? Failure::total_timeout
-                                                                        : Failure::connect_timeout);
+    const Failure over = own_time_over();
+    return attempt_failed(over != Failure::none ? over : Failure::connect_timeout);
   }
   connected_ns_ = worker_.loop().now_ns();
   sent_ns_ = connected_ns_;
-  wait_at_most_ns(pool_->config().first_byte_timeout_ms * kNsPerMs);
+  wait_at_most_ns(backend_wait_ns());
   return Step::exchange;
+}
+
+// How long the backend may keep the exchange step waiting: for its answer when it has the whole request, else for the
+// next bytes of the body to be taken.
+uint64_t Transaction::backend_wait_ns() const {
+  const Pool& config = pool_->config();
+  return (request_sent_ ? config.first_byte_timeout_ms : config.idle_timeout_ms) * kNsPerMs;
 }
 
 Step Transaction::exchange() {
@@ -104,27 +113,37 @@ Step Transaction::exchange() {
   if (client_owes_body()) return await_body();
   if (moved || patience_.waiting()) {
     patience_.pause(now_ns);
-    wait_at_most_ns(pool_->config().first_byte_timeout_ms * kNsPerMs);
+    wait_at_most_ns(backend_wait_ns());
     return Step::suspend;
   }
   if (!expired()) return Step::suspend;
-  return attempt_failed(now_ns >= total_deadline_ns_ ? Failure::total_timeout : Failure::first_byte_timeout);
+  if (const Failure over = own_time_over(); over != Failure::none) return attempt_failed(over);
+  return attempt_failed(request_sent_ ? Failure::first_byte_timeout : Failure::request_stalled);
 }
 
 // The backend takes more of the body than the client has sent.
 Step Transaction::await_body() {
   wait_until_ns(patience_.renew(client_->facts().patience, request_bytes_, worker_.loop().now_ns()));
   if (!expired()) return Step::suspend;
-  if (worker_.loop().now_ns() >= total_deadline_ns_) return fail(Failure::request_late);
+  if (own_time_over() != Failure::none) return fail(Failure::request_late);
   return fail(patience_.trickles() ? Failure::client_too_slow : Failure::request_timeout);
 }
 
 Step Transaction::begin_response() {
   const http1::Head& head = *backend_->head();
   const bool unasked_upgrade = head.status == 101 && request_.upgrade.empty();
-  if (unasked_upgrade || response_from_http1(head, request_.is_head(), arena_, response_) != MessageFault::none) {
-    return attempt_failed(Failure::bad_response);
+  if (unasked_upgrade) return attempt_failed(Failure::bad_response);
+  switch (response_from_http1(head, request_.is_head(), arena_, response_)) {
+    case MessageFault::none:
+      break;
+    case MessageFault::too_many_fields:
+    case MessageFault::too_many_options:
+    case MessageFault::too_large:
+      return attempt_failed(Failure::response_too_large);
+    default:
+      return attempt_failed(Failure::bad_response);
   }
+  end_head_deadline();
   first_byte_ns_ = worker_.loop().now_ns();
   worker_.stats().first_byte.record_ns(first_byte_ns_ - sent_ns_);
   if (fill_) return begin_filled_response();
@@ -158,23 +177,28 @@ Step Transaction::deliver() {
     client_->end_response();
     return Step::log;
   }
-  if (backend_->failure() != Failure::none) {
-    member_->runtime->failures.fetch_add(1, std::memory_order_relaxed);
-    return fail(backend_->failure());
-  }
+  if (backend_->failure() != Failure::none) return fail(backend_->failure());
   if (const Failure failure = request_body_failure(); failure != Failure::none) return fail(failure);
   if (!client_->ready_for_piece()) {
     wait_for_nothing();  // the client's own stall is watched by its connection
-    if (expired()) return fail(Failure::total_timeout);
+    if (expired()) return fail(own_time_over());
   } else if (request_moved || response_moved || step_deadline_ns_ == UINT64_MAX) {
     await_more(response_moved);
   } else if (expired()) {
-    const uint64_t now_ns = worker_.loop().now_ns();
-    if (now_ns >= total_deadline_ns_) return fail(patience_.waiting() ? Failure::request_late : Failure::total_timeout);
-    const bool clients = patience_.waiting() && patience_.wait(client_->facts().patience, now_ns) <= now_ns;
-    return fail(clients ? Failure::client_too_slow : Failure::body_timeout);
+    return fail(silence_failure());
   }
   return Step::suspend;
+}
+
+// Whose time it was that has run out in the deliver step.
+Failure Transaction::silence_failure() const {
+  const uint64_t now_ns = worker_.loop().now_ns();
+  if (const Failure over = own_time_over(); over != Failure::none) {
+    return patience_.waiting() ? Failure::request_late : over;
+  }
+  if (response_.body == BodyKind::tunnel) return Failure::tunnel_timeout;
+  const bool clients = patience_.waiting() && patience_end_ns_ <= now_ns;
+  return clients ? Failure::client_too_slow : Failure::body_timeout;
 }
 
 // Something moved, or begins to be waited for. What little the client sends of its body does not put off the end for
@@ -185,8 +209,8 @@ void Transaction::await_more(bool response_moved) {
   if (response_moved) patience_ = Patience();
   if (response_.body == BodyKind::tunnel) return;
   if (!client_owes_body()) return patience_.pause(now_ns);
-  const uint64_t end_ns = patience_.renew(client_->facts().patience, request_bytes_, now_ns);
-  if (end_ns < step_deadline_ns_) wait_until_ns(end_ns);
+  patience_end_ns_ = patience_.renew(client_->facts().patience, request_bytes_, now_ns);
+  if (patience_end_ns_ < step_deadline_ns_) wait_until_ns(patience_end_ns_);
 }
 
 // Moves what the client has sent of the body to the backend. True when anything moved.
@@ -244,56 +268,6 @@ bool Transaction::pump_response() {
     moved = true;
   }
   return moved;
-}
-
-// One try has failed before the client was told anything: try again where that is safe and affordable, else say so.
-Step Transaction::attempt_failed(Failure failure) {
-  const bool stale = failure == Failure::backend_closed && backend_->reused() && !backend_->anything_received();
-  if (!stale && !backend_to_blame(failure)) return fail(failure);
-  const bool another = may_retry(failure, stale);
-  if (stale) {
-    fresh_only_ = true;  // the backend is not to blame: it closed an idle connection as we took it up
-  } else if (failure != Failure::out_of_sockets) {  // that is our own limit
-    const Pool& config = pool_->config();
-    const uint64_t now_ns = worker_.loop().now_ns();
-    if (member_->runtime->note_failure(now_ns, config.eject_after, config.eject_ms * kNsPerMs)) {
-      worker_.stats().ejections.add();
-    }
-    if (tried_count_ < tried_.size()) tried_[tried_count_++] = member_->index;
-  }
-  if (!another) return fail(failure);
-  worker_.stats().retries.add();
-  release_backend(false);
-  return Step::choose;
-}
-
-// A backend answers for what it had: not for a request of which the client owed the rest, which any backend gives up at
-// some time; and when the whole exchange's time is over, only if it was waited for most of that time.
-bool Transaction::backend_to_blame(Failure failure) const {
-  if (failure == Failure::backend_closed) return !patience_.waiting();
-  if (failure != Failure::total_timeout) return true;
-  const uint64_t now_ns = worker_.loop().now_ns();
-  return now_ns - sent_ns_ >= (now_ns - started_ns_) / 2;
-}
-
-bool Transaction::may_retry(Failure failure, bool stale_connection) {
-  if (failure == Failure::total_timeout || failure == Failure::bad_response || failure == Failure::out_of_sockets ||
-      failure == Failure::too_many_interim) {
-    return false;
-  }
-  const bool never_sent =
-      failure == Failure::connect_failed || failure == Failure::connect_timeout || failure == Failure::tls_failed;
-  // RFC 9110 §9.2.2: what a backend may have begun to act on is repeated only when acting twice does no harm, and only
-  // while every byte of it is still at hand.
-  if (!never_sent && (!request_.is_idempotent() || request_bytes_ > 0)) return false;
-  if (stale_connection) return !fresh_only_;
-  const Pool& config = pool_->config();
-  if (tries_ > config.retry_attempts || config.retry_budget <= 0) return false;
-  if (never_sent)
-    return true;  // the request moves on; nobody has worked on it yet, so it adds nothing to anybody's load
-  if (pool_->runtime().retries.withdraw(worker_.loop().now_ns())) return true;
-  worker_.stats().retries_denied.add();
-  return false;
 }
 
 }  // namespace tidegate::l7

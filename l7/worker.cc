@@ -14,7 +14,8 @@ namespace tidegate::l7 {
 Worker::Worker(size_t index, WorkerShared& shared)
     : index_(index),
       shared_(shared),
-      backends_(loop_, blocks_, [this] { return admission_.recycle_one(); }),
+      backends_(loop_, blocks_,
+                {[this] { return admission_.recycle_one(); }, [this](uint32_t pool) { wake_first(pool); }}),
       admission_(shared_.admission, shared_.stats, loop_, [this] { return backends_.drop_one_idle(); }),
       drain_timer_(loop_, [this] { for_each_connection([](ClientConnection& connection) { connection.abort(); }); }),
       trim_timer_(loop_, [this] { trim_transactions(); }) {
@@ -136,6 +137,18 @@ void Worker::free_transaction(Transaction* transaction) {
   std::swap(transactions_[place], transactions_.back());
   transactions_[place]->place_ = place;
   transactions_.pop_back();
+}
+
+WaitQueue& Worker::queue_of(const PoolRuntime& pool) {
+  if (pool.id >= wait_queues_.size()) wait_queues_.resize(pool.id + 1);
+  std::unique_ptr<WaitQueue>& queue = wait_queues_[pool.id];
+  if (!queue) queue = std::make_unique<WaitQueue>();
+  return *queue;
+}
+
+void Worker::wake_first(uint32_t pool) {
+  if (pool >= wait_queues_.size() || !wait_queues_[pool]) return;
+  if (WaitQueue::Waiter* first = wait_queues_[pool]->first()) resume_later(first->transaction());
 }
 
 void Worker::resume_later(Transaction& transaction) {

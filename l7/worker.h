@@ -24,6 +24,7 @@
 #include "l7/request_id.h"
 #include "l7/stats.h"
 #include "l7/transaction.h"
+#include "l7/wait_queue.h"
 
 namespace tidegate::l7 {
 
@@ -74,6 +75,11 @@ class Worker {
   // Of the arenas of all its transactions. Any thread.
   uint64_t arena_bytes() const { return arena_bytes_.load(std::memory_order_relaxed); }
 
+  // The queue of a pool's requests that wait for room.
+  WaitQueue& queue_of(const PoolRuntime& pool);
+  // Lets the first one of that pool look again, in the next round of the loop.
+  void wake_first(uint32_t pool);
+
   Transaction& take_transaction();
   void give_back(Transaction* transaction);
   // Runs it again in the next round of the loop.
@@ -117,6 +123,7 @@ class Worker {
   std::vector<Transaction*> free_transactions_;
   size_t least_free_ = 0;  // since the trim timer was armed: what nobody has needed
   std::vector<Transaction*> queued_;
+  std::vector<std::unique_ptr<WaitQueue>> wait_queues_;  // by PoolRuntime::id; null: nobody has had to wait
   BackendConnections backends_;
   Admission admission_;
   std::vector<std::unique_ptr<ListenerSocket>> listeners_;

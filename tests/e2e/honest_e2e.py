@@ -21,7 +21,7 @@ from doors_e2e import allow_files
 from lab import HOSTS, open_socket
 from load import connect, tls_context
 from marks import long
-from netns import wait_until
+from netns import Process, wait_until
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent.parent / "bench"))
@@ -213,17 +213,22 @@ addEventListener('load', () => {
 """
 
 
-@contextlib.contextmanager
-def page_of_resources(lab):
-    """Half of them are scripts and half are images. A browser may keep none of them. Yields the page's path."""
+def write_page(folder):
+    """Half of its resources are scripts, half are images."""
     count = 'onload="loaded++" onerror="failed++"'
     tags = [f'<script async src="{i}.js" {count}></script>' if i % 2 else f'<img src="{i}.gif" {count}>' for i in range(RESOURCES)]
+    (folder / "page.html").write_text(PAGE % "\n".join(tags))
+    for i in range(RESOURCES):
+        (folder / f"{i}.{'js' if i % 2 else 'gif'}").write_bytes(b"ran++;\n" if i % 2 else GIF)
+
+
+@contextlib.contextmanager
+def page_of_resources(lab):
+    """A page whose resources no browser may keep. Yields its path."""
     folders = [lab.directory(origin) / "www/honest" for origin in ("origin1", "origin2")]
     for folder in folders:
         folder.mkdir()
-        (folder / "page.html").write_text(PAGE % "\n".join(tags))
-        for i in range(RESOURCES):
-            (folder / f"{i}.{'js' if i % 2 else 'gif'}").write_bytes(b"ran++;\n" if i % 2 else GIF)
+        write_page(folder)
     # The lab's origins send no content types, but a page must have one.
     page = '  - {name: honest-page, listeners: [https], hosts: [www.example.test], path: /honest/page.html, pool: origins, response_headers: {Content-Type: text/html, Cache-Control: no-store}}\n'
     rest = '  - {name: honest, listeners: [https], hosts: [www.example.test], path: "/honest/*", pool: origins, response_headers: {Cache-Control: no-store}}\n'
@@ -247,6 +252,17 @@ def events_of(net_log):
     return seen
 
 
+def loads_twice(lab, home, path):
+    """Chromium loads that page, and once more, without a resource that fails."""
+    done = lab.run(
+        "client-eu", "env", f"HOME={home}", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server", "--ignore-certificate-errors", f"--user-data-dir={home}/profile",
+        f"--host-resolver-rules=MAP {NAME} {PROXY}", f"--log-net-log={home}/net.json", "--virtual-time-budget=60000", "--dump-dom", WWW + path, timeout=150,
+    )  # fmt: skip
+    said = "".join(f"turn {turn}: {RESOURCES} loaded, 0 failed, {RESOURCES // 2} ran. " for turn in (1, 2))
+    assert said in done.stdout, (done.stdout[-1500:], done.stderr[-1500:])
+
+
 @long
 def test_a_browser_loads_a_page_of_eighty_resources_and_loads_it_again(lab):
     """Chromium over TLS and HTTP/2. Its own network log shows that it saw neither GOAWAY nor a reset stream."""
@@ -254,19 +270,68 @@ def test_a_browser_loads_a_page_of_eighty_resources_and_loads_it_again(lab):
     with page_of_resources(lab) as path, tempfile.TemporaryDirectory(prefix="tidegate-chromium-") as home:
         before = counters(lab)
         # It may open a second connection in advance, so its connections are counted from its log.
-        done = lab.run(
-            "client-eu", "env", f"HOME={home}", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server", "--ignore-certificate-errors", f"--user-data-dir={home}/profile",
-            f"--host-resolver-rules=MAP {NAME} {PROXY}", f"--log-net-log={home}/net.json", "--virtual-time-budget=60000", "--dump-dom", WWW + path, timeout=150,
-        )  # fmt: skip
-        said = "".join(f"turn {turn}: {RESOURCES} loaded, 0 failed, {RESOURCES // 2} ran. " for turn in (1, 2))
-        assert said in done.stdout, (done.stdout[-1500:], done.stderr[-1500:])
+        loads_twice(lab, home, path)
         seen = events_of(Path(home) / "net.json")
     told = [seen[f"HTTP2_SESSION{event}"] for event in ("", "_RECV_GOAWAY", "_RECV_RST_STREAM", "_RECV_HEADERS")]
     assert told == [1, 0, 0, 2 * (RESOURCES + 1)], told
     grew = {name: value - before.get(name, 0) for name, value in counters(lab).items()}
     assert not {name: by for name, by in grew.items() if by and HARM.match(name)}, grew
     assert grew[HTTP2_ANSWERS] == 2 * (RESOURCES + 1), grew
+
+
+# --- a backend with few connections
+
+
+@contextlib.contextmanager
+def small_backend(lab, port, keys):
+    """The proxies' pool for "/small/*": one backend, of which they may use few connections."""
+    pool = f"  - {{name: small, {keys}, backends: [{{name: a, addresses: [10.10.0.21], port: {port}}}]}}\n"
+    route = f'  - {{name: small, listeners: [https], hosts: [{NAME}], path: "/small/*", pool: small, response_headers: {{Cache-Control: no-store}}}}\n'
+    with lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)):
+        yield
+
+
+def queued(lab):
+    return metric(lab, 'tidegate_l7_pool_queued_requests_total{pool="small"}')
+
+
+def metric(lab, series):
+    lines = lab.plane("proxy1", "l7", "/metrics").body.decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series))
+
+
+def test_eighty_requests_at_once_wait_for_a_backend_with_two_connections(lab):
+    folder = lab.directory("origin1") / "www/small"
+    folder.mkdir()
+    (folder / "x").write_text("small\n")
+    try:
+        with small_backend(lab, 8080, "max_connections: 2"), unharmed(lab, 1, 80):
+            out = lab.run("client-eu", "h2load", "-n", "80", "-c", "1", "-m", "80", "--connect-to", f"{PROXY}:443", WWW + "/small/x").stdout
+            assert "80 succeeded, 0 failed, 0 errored, 0 timeout" in out and "status codes: 80 2xx" in out, out
+            assert queued(lab) >= 70, queued(lab)
+    finally:
+        shutil.rmtree(folder)
+
+
+@long
+def test_a_browser_loads_a_page_of_eighty_resources_from_python_s_own_server(lab):
+    """`python3 -m http.server` closes each connection, and its kernel holds five that it has not accepted."""
+    required("chromium", "chromium")
+    with tempfile.TemporaryDirectory(prefix="tidegate-chromium-") as home:
+        folder = Path(home) / "www/small"
+        folder.mkdir(parents=True)
+        write_page(folder)
+        server = Process(HOSTS["origin1"].namespace, "origin1/python", ["python3", "-m", "http.server", "8097", "--bind", "10.10.0.21", "--directory", folder.parent], Path(home) / "log").start()
+        try:
+            wait_until("python's server listens", lambda: lab.tcp_opens("origin1", "10.10.0.21", 8097), process=server)
+            for keys in ("max_connections: 4", "max_connections: 4096"):
+                with small_backend(lab, 8097, keys):
+                    before = counters(lab)
+                    loads_twice(lab, home, "/small/page.html")
+                    grew = {name: value - before.get(name, 0) for name, value in counters(lab).items()}
+                    assert not {name: by for name, by in grew.items() if by and HARM.match(name)}, (keys, grew)
+        finally:
+            server.stop()
 
 
 # --- gRPC

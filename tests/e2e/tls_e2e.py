@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS to backends: which certificates probes and the proxy accept. A real origin presents four of them."""
 
+import json
+
 from lab import HOSTS
 from netns import Process, sh, wait_until
 
@@ -40,22 +42,23 @@ def document(lab):
     """The lab's document with a probed and an unprobed pool for each certificate, and a route to the latter."""
     text = (lab.directory("edge") / "edge.yaml").read_text()
     common = "type: https, path: /, interval: 100ms, timeout: 2s, rise: 1, fall: 1"
-    probes = f"  - {{name: checked, {common}, host: {NAME}, tls_verify: true, tls_ca_file: tls/ca.crt}}\n"
-    probes += f"  - {{name: by-address, {common}, tls_verify: true, tls_ca_file: tls/ca.crt}}\n"
-    probes += f"  - {{name: by-system, {common}, host: {NAME}, tls_verify: true}}\n"
-    probes += f"  - {{name: unchecked, {common}, host: {NAME}}}\n"
+    probes = f"  - {{name: checked, {common}, host: {NAME}, tls_ca_file: tls/ca.crt}}\n"
+    probes += f"  - {{name: by-address, {common}, tls_ca_file: tls/ca.crt}}\n"
+    probes += f"  - {{name: by-system, {common}, host: {NAME}}}\n"
+    probes += f"  - {{name: unchecked, {common}, host: {NAME}, tls_verify: false}}\n"
     pool = "  - {{name: {0}, {1}, backends: [{{name: b, addresses: [{2}], port: {3}}}]}}\n".format
     pools = "".join(pool(f"checked-{which}", "probe: checked", "10.10.0.21", port) for which, port in PORTS.items())
     pools += pool("by-address-4", "probe: by-address", "10.10.0.21", PORTS["right"]) + pool("by-address-6", "probe: by-address", '"fd10::21"', PORTS["right"])
     pools += pool("by-address-wrong", "probe: by-address", "10.10.0.21", PORTS["wrong"]) + pool("by-system", "probe: by-system", "10.10.0.21", PORTS["right"])
     pools += pool("unchecked", "probe: unchecked", "10.10.0.21", PORTS["stranger"])
-    verified = f"tls: true, tls_verify: true, tls_ca_file: tls/ca.crt, tls_server_name: {NAME}"
+    verified = f"tls: true, tls_ca_file: tls/ca.crt, tls_server_name: {NAME}"
     pools += "".join(pool(f"proxied-{which}", verified, '"fd10::21"', port) for which, port in PORTS.items())
-    pools += pool("proxied-by-address", "tls: true, tls_verify: true, tls_ca_file: tls/ca.crt", "10.10.0.21", PORTS["right"])
-    pools += pool("proxied-other-address", "tls: true, tls_verify: true, tls_ca_file: tls/ca.crt", "10.10.0.21", PORTS["wrong"])
-    pools += pool("proxied-unchecked", "tls: true", "10.10.0.21", PORTS["stranger"])
+    pools += pool("proxied-by-address", "tls: true, tls_ca_file: tls/ca.crt", "10.10.0.21", PORTS["right"])
+    pools += pool("proxied-other-address", "tls: true, tls_ca_file: tls/ca.crt", "10.10.0.21", PORTS["wrong"])
+    pools += pool("proxied-unchecked", "tls: true, tls_verify: false", "10.10.0.21", PORTS["stranger"])
+    pools += pool("proxied-by-system", f"tls: true, tls_server_name: {NAME}", "10.10.0.21", PORTS["right"])
     route = '  - {{name: {0}, listeners: [https], hosts: [www.example.test], path: "/{0}", pool: {0}}}\n'.format
-    routes = "".join(route(f"proxied-{which}") for which in (*PORTS, "by-address", "other-address", "unchecked"))
+    routes = "".join(route(f"proxied-{which}") for which in (*PORTS, "by-address", "other-address", "unchecked", "by-system"))
     return text.replace("probes:\n", "probes:\n" + probes).replace("pools:\n", "pools:\n" + pools).replace("routes:\n", "routes:\n" + routes)
 
 
@@ -78,16 +81,21 @@ def test_probes_and_the_proxy_believe_whom_the_configuration_says(lab):
         for pool, why in (("checked-wrong", "ostname mismatch"), ("by-address-wrong", "IP address mismatch"), ("checked-stranger", "self-signed"),
                           ("checked-expired", "expired"), ("by-system", "unable to get local issuer")):  # fmt: skip
             assert why in told[pool]["reason"], (pool, told[pool])
-        for which in (*PORTS, "by-address", "other-address", "unchecked"):
+        for which in (*PORTS, "by-address", "other-address", "unchecked", "by-system"):
             out = lab.curl("client-eu", f"https://www.example.test/proxied-{which}", "-w", "%{http_code}").stdout
             good = {"right": "right\n200", "by-address": "right\n200", "unchecked": "stranger\n200"}
             assert out == good[which] if which in good else out.endswith("502"), (which, out)
         # A persistent connection from the time without checks is not used once certificates are checked.
         ask = lambda: lab.curl("client-eu", "https://www.example.test/proxied-unchecked", "-w", "%{http_code}", vip="10.10.0.11").stdout
         assert ask().endswith("200")
-        path.write_text(document(lab).replace("proxied-unchecked, tls: true", f"proxied-unchecked, tls: true, tls_verify: true, tls_ca_file: tls/ca.crt, tls_server_name: {NAME}"))
+        path.write_text(document(lab).replace("proxied-unchecked, tls: true, tls_verify: false", f"proxied-unchecked, tls: true, tls_ca_file: tls/ca.crt, tls_server_name: {NAME}"))
         lab.apply(path)
         assert ask().endswith("502")
+        # The log says why, in OpenSSL's words.
+        for which, why in (("wrong", "ostname mismatch"), ("stranger", "self-signed"), ("expired", "expired"), ("other-address", "IP address mismatch"), ("by-system", "local issuer")):
+            lines = lambda: [json.loads(line) for proxy in ("proxy1", "proxy2") for line in lab.log(proxy, "l7").read_text(errors="replace").splitlines() if f'"/proxied-{which}"' in line]
+            wait_until(f"the log tells of {which}", lines)
+            assert all(line["failure"] == "certificate_refused" and why in line["failure_detail"] for line in lines()), (which, lines())
     finally:
         lab.apply(lab.directory("edge") / "edge.yaml")
         origin.stop()
@@ -98,7 +106,7 @@ def test_an_authority_that_checks_nothing_or_cannot_be_read_is_a_fault(lab):
     path = lab.directory("edge") / "authorities.yaml"
     pool = "  - {{name: p, {0}, backends: [{{name: b, addresses: [10.10.0.21], port: 1}}]}}\n".format
     for keys, why in (
-        ("tls: true, tls_ca_file: example.crt", "checks nothing"),
+        ("tls: true, tls_verify: false, tls_ca_file: example.crt", "checks nothing"),
         ("tls_verify: true", "does not speak TLS"),
         ("tls: true, tls_verify: true, tls_ca_file: nonsense.pem", "cannot be used"),
         ("tls: true, tls_verify: true, tls_ca_file: none.pem", "none.pem"),

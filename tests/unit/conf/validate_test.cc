@@ -360,7 +360,13 @@ TEST(Validate, RefusesAuthoritiesThatCheckNothingOrCannotBeRead) {
       codes(", tls: true, tls_verify: true, tls_ca_file: ca", ", type: https, tls_verify: true, tls_ca_file: ca"),
       IsEmpty());
   EXPECT_THAT(codes(", tls: true, tls_verify: true", ", type: https, tls_verify: true"), IsEmpty());
-  EXPECT_THAT(codes(", tls: true, tls_ca_file: ca", ", type: https, tls_ca_file: ca"),
+  EXPECT_THAT(codes(", tls: true, tls_ca_file: ca", ", type: https, tls_ca_file: ca"), IsEmpty());
+  EXPECT_THAT(codes(", tls: true, tls_verify: false", ", type: https, tls_verify: false"), IsEmpty());
+  EXPECT_THAT(codes("", ""), IsEmpty()) << "what is checked by default is no fault without TLS";
+  EXPECT_THAT(
+      codes(", tls: true, tls_verify: false, tls_ca_file: ca", ", type: https, tls_verify: false, tls_ca_file: ca"),
+      ElementsAre("without_effect", "without_effect"));
+  EXPECT_THAT(codes(", tls_ca_file: ca", ", type: http, tls_ca_file: ca"),
               ElementsAre("without_effect", "without_effect"));
   EXPECT_THAT(codes(", tls_verify: true", ", type: http, tls_verify: true"),
               ElementsAre("without_effect", "without_effect"));

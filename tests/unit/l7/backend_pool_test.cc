@@ -30,7 +30,7 @@ class BackendPoolTest : public testing::Test {
     pool_ = std::make_unique<BackendPool>(*snapshot_, 0, registry_, HashKey{1, 2});
   }
   std::string pick(const BackendPool::Question& question) const {
-    const PoolMember* member = pool_->choose(question);
+    const PoolMember* member = pool_->choose(question).member;
     return member == nullptr ? "none" : member->config->name;
   }
   BackendRuntime& runtime(const std::string& backend) { return *registry_.backend("p", backend); }

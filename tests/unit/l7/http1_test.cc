@@ -364,7 +364,7 @@ TEST_F(Http1, ATunnelEndsAfterASilenceOfItsOwn) {
   wire.send(kUpgrade);
   EXPECT_EQ(read_answer(wire).status, 101);
   EXPECT_TRUE(wire.at_end());
-  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"body_timeout\"}"), 1u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"tunnel_timeout\"}"), 1u);
 }
 
 // A byte now and then is less than any client needs. Without this limit it would hold a connection for ever.

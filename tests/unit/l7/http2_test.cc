@@ -45,7 +45,10 @@ class Http2Client {
     nghttp2_session_callbacks_set_on_frame_recv_callback(
         callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* self) {
           auto& client = *static_cast<Http2Client*>(self);
-          if (frame->hd.type == NGHTTP2_GOAWAY) client.goaway_ = frame->goaway.error_code;
+          if (frame->hd.type == NGHTTP2_GOAWAY) {
+            client.goaway_ = frame->goaway.error_code;
+            client.last_ids_.push_back(frame->goaway.last_stream_id);
+          }
           const bool ends = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
           if (ends && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
             client.streams_[frame->hd.stream_id].answered = true;
@@ -108,6 +111,8 @@ class Http2Client {
   size_t unsent_bytes() const { return body_.size(); }  // of the last body
   nghttp2_session* session() { return session_; }
   std::optional<uint32_t> goaway() const { return goaway_; }
+  // Of all GOAWAYs: the last request that each says it takes.
+  const std::vector<int32_t>& last_ids() const { return last_ids_; }
 
  private:
   Wire wire_;
@@ -115,6 +120,7 @@ class Http2Client {
   std::map<int32_t, StreamResult> streams_;
   std::string body_;
   std::optional<uint32_t> goaway_;
+  std::vector<int32_t> last_ids_;
 };
 
 Http2Client::Fields with_length(Http2Client::Fields fields, size_t bytes) {
@@ -344,6 +350,41 @@ TEST_F(Http2, DrainingLetsStreamsUnderWayFinish) {
   release = true;
   ASSERT_TRUE(client.finish(id));
   EXPECT_EQ(client.result(id).body, "late");
+  EXPECT_TRUE(edge_.run_until([&] { return drained; }));
+}
+
+// RFC 9113 §6.8. The client asks once more before it has read that the proxy is about to go: that is answered, too.
+TEST_F(Http2, WhatAClientSendsBeforeItReadsTheFirstGoawayIsAnswered) {
+  std::atomic<bool> release{false};
+  Origin origin([&](const std::string&, Wire& wire) {
+    while (!release) std::this_thread::yield();
+    return wire.send(Origin::ok("late"));
+  });
+  Route fixed;
+  fixed.name = "now";
+  fixed.path = "/now";
+  fixed.status = 204;
+  edge_.model.routes.push_back(fixed);
+  start(origin);
+  Wire idle = Wire::connect(edge_.endpoint());
+  idle.send(get("/now"));
+  ASSERT_EQ(read_answer(idle).status, 204);
+  Http2Client client(edge_.endpoint());  // the youngest connection hears of a drain first
+  const int32_t under_way = client.submit(Http2Client::request("/"));
+  client.send_all();
+  ASSERT_TRUE(edge_.run_until([&] { return origin.requests() == 1; }));
+  bool drained = false;
+  edge_.proxy().drain([&] { drained = true; });
+  ASSERT_TRUE(idle.at_end()) << "the drain has begun";
+  const int32_t crossing = client.submit(Http2Client::request("/"));
+  client.send_all();
+  ASSERT_TRUE(edge_.run_until([&] { return origin.requests() == 2; }));
+  release = true;
+  ASSERT_TRUE(client.finish(under_way));
+  ASSERT_TRUE(client.finish(crossing));
+  EXPECT_EQ(client.result(crossing).body, "late");
+  EXPECT_FALSE(client.run_until([] { return false; })) << "it ends";
+  EXPECT_EQ(client.last_ids(), (std::vector<int32_t>{0x7fffffff, crossing}));
   EXPECT_TRUE(edge_.run_until([&] { return drained; }));
 }
 

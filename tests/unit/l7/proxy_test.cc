@@ -107,7 +107,7 @@ TEST(ProxyRetry, OnlyIdempotentRequestsAreRepeatedOnceTheyWereSent) {
 TEST(ProxyRetry, TheBudgetBoundsWhatAnOutageAdds) {
   Origin failing([](const std::string&, Wire&) { return false; });
   Edge edge;
-  const uint32_t pool = edge.add_pool("p", {failing.endpoint()});
+  const uint32_t pool = edge.add_pool("p", {failing.endpoint(), failing.endpoint()});
   edge.model.pools[pool].eject_after = 0;
   edge.add_route("/*", pool);
   edge.start();
@@ -118,6 +118,29 @@ TEST(ProxyRetry, TheBudgetBoundsWhatAnOutageAdds) {
   const double floor = 5 * seconds + 5;
   EXPECT_LE(static_cast<double>(failing.requests()), kRequests * 1.2 + floor + 1);
   EXPECT_GT(edge.metric("tidegate_l7_retries_denied_total"), 0u);
+}
+
+// A retry takes nobody's turn. When it did, each request took two turns, and nearly all met the dead backend first.
+TEST(ProxyRetry, ADeadBackendIsMetFirstByItsShareOfRequestsAndNoMore) {
+  Origin alive(Origin::says("alive"));
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {closed_port(), alive.endpoint()});
+  edge.model.pools[pool].eject_after = 0;
+  edge.add_route("/*", pool);
+  edge.start();
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(ask(edge.endpoint(), get("/")).body, "alive");
+  EXPECT_EQ(edge.metric("tidegate_l7_retries_total"), 50u);
+}
+
+TEST(ProxyRetry, ABackendAloneIsTriedAtItsOtherAddressWhenNothingWasSent) {
+  Origin alive(Origin::says("alive"));
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {alive.endpoint()});
+  edge.model.pools[pool].backends[0].addresses = {*IpAddress::parse("127.0.0.2"), alive.endpoint().address};
+  edge.add_route("/*", pool);
+  edge.start();
+  EXPECT_EQ(ask(edge.endpoint(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").body, "alive");
+  EXPECT_EQ(edge.metric("tidegate_l7_retries_total"), 1u);
 }
 
 TEST(ProxyRetry, AConnectionThatTheBackendClosedMeanwhileIsReplacedUnnoticed) {

@@ -83,7 +83,7 @@ TEST(Share, AHeadRichInConnectionOptionsAndFieldsIsRefusedAndCountedAndAnOrdinar
   EXPECT_EQ(ask(edge.endpoint(), get("/", "a.test", fields + honest + "\r\n")).body, "page");
 }
 
-TEST(Share, ABackendsHeadRichInConnectionOptionsIsABadResponse) {
+TEST(Share, ABackendsHeadRichInConnectionOptionsIsTooLarge) {
   std::string options = "Connection: a";
   for (int i = 0; i < 14'000; ++i) options += ",a";
   Origin origin([&](const std::string&, Wire& wire) { return wire.send(Origin::ok("x", options + "\r\n")); });

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // TLS towards clients: names choose certificates, ALPN chooses the protocol, and one proxy resumes another's sessions.
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-#include "core/crypto.h"
+#include <cstdio>
+#include <fstream>
+#include <functional>
+
+#include "l7/failure.h"
+#include "tests/unit/l7/certificates.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {
@@ -16,50 +19,8 @@ template <class T, void (*Free)(T*)>
 struct Deleter {
   void operator()(T* object) const { Free(object); }
 };
-using Key = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY, EVP_PKEY_free>>;
 using Leaf = std::unique_ptr<X509, Deleter<X509, X509_free>>;
 using Session = std::unique_ptr<SSL_SESSION, Deleter<SSL_SESSION, SSL_SESSION_free>>;
-
-template <class Write>
-std::string pem(Write write) {
-  BIO* bio = BIO_new(BIO_s_mem());
-  write(bio);
-  char* data = nullptr;
-  const long bytes = BIO_get_mem_data(bio, &data);
-  std::string out(data, static_cast<size_t>(bytes));
-  BIO_free(bio);
-  return out;
-}
-
-Certificate certificate_for(const std::string& name) {
-  const Key key(EVP_EC_gen("P-256"));
-  const Leaf leaf(X509_new());
-  X509_set_version(leaf.get(), 2);
-  ASN1_INTEGER_set(X509_get_serialNumber(leaf.get()), 1);
-  X509_gmtime_adj(X509_getm_notBefore(leaf.get()), -3600);
-  X509_gmtime_adj(X509_getm_notAfter(leaf.get()), 3600);
-  X509_set_pubkey(leaf.get(), key.get());
-  X509_NAME* subject = X509_get_subject_name(leaf.get());
-  X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1,
-                             0);
-  X509_set_issuer_name(leaf.get(), subject);
-  X509_EXTENSION* names = X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, ("DNS:" + name).c_str());
-  X509_add_ext(leaf.get(), names, -1);
-  X509_EXTENSION_free(names);
-  X509_sign(leaf.get(), key.get(), EVP_sha256());
-  const auto blob = [](std::string text) {
-    Blob out;
-    out.hash = sha256_hex(text);
-    out.bytes = std::make_shared<const std::string>(std::move(text));
-    return out;
-  };
-  Certificate certificate;
-  certificate.name = name;
-  certificate.certificate = blob(pem([&](BIO* bio) { PEM_write_bio_X509(bio, leaf.get()); }));
-  certificate.key =
-      blob(pem([&](BIO* bio) { PEM_write_bio_PrivateKey(bio, key.get(), nullptr, nullptr, 0, nullptr, nullptr); }));
-  return certificate;
-}
 
 struct TlsAnswer {
   std::string subject, alpn, text;
@@ -170,6 +131,118 @@ TEST_F(Tls, AClientThatStopsInTheMiddleOfARecordHoldsNobodyUp) {
   EXPECT_TRUE(std::string_view(answer, static_cast<size_t>(std::max(got, 0))).starts_with("HTTP/1.1 200"));
   SSL_free(ssl);
   SSL_CTX_free(context);
+}
+
+// A client that has sent `first` over TLS, and reads until the end. True: the end was a close_notify, not just a close.
+class TlsClient {
+ public:
+  TlsClient(const Endpoint& endpoint, std::string_view alpn)
+      : wire_(Wire::connect(endpoint)), context_(SSL_CTX_new(TLS_client_method())), ssl_(SSL_new(context_)) {
+    SSL_set_alpn_protos(ssl_, reinterpret_cast<const unsigned char*>(alpn.data()), static_cast<unsigned>(alpn.size()));
+    SSL_set_fd(ssl_, wire_.fd());
+    EXPECT_EQ(SSL_connect(ssl_), 1);
+  }
+  ~TlsClient() {
+    SSL_free(ssl_);
+    SSL_CTX_free(context_);
+  }
+  void send(std::string_view bytes) {
+    EXPECT_EQ(SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size())), static_cast<int>(bytes.size()));
+  }
+  std::string read_some() {
+    char chunk[4096];
+    const int got = SSL_read(ssl_, chunk, sizeof chunk);
+    return {chunk, static_cast<size_t>(std::max(got, 0))};
+  }
+  bool ends_in_order() {
+    while (!read_some().empty()) continue;
+    return SSL_get_error(ssl_, 0) == SSL_ERROR_ZERO_RETURN;
+  }
+
+ private:
+  Wire wire_;
+  SSL_CTX* context_;
+  SSL* ssl_;
+};
+
+// RFC 8446 §6.1: a peer that ends its side says so; a close without it could be an attacker's.
+TEST_F(Tls, ADrainEndsIdleConnectionsWithACloseNotify) {
+  Edge edge;
+  configure(edge, 1);
+  TlsClient http1(edge.endpoint(), kHttp1), http2(edge.endpoint(), kBoth);
+  http1.send(get("/", "a.test"));
+  EXPECT_TRUE(http1.read_some().starts_with("HTTP/1.1 200"));
+  http2.send(std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") + std::string("\0\0\0\x4\0\0\0\0\0", 9));
+  EXPECT_FALSE(http2.read_some().empty()) << "its SETTINGS";
+  EXPECT_TRUE(edge.drain());
+  EXPECT_TRUE(http1.ends_in_order());
+  EXPECT_TRUE(http2.ends_in_order());
+}
+
+// --- backends
+
+class BackendTls : public Tls {
+ protected:
+  // An edge in front of another one that speaks TLS with the certificate of "a.test".
+  void start(const std::function<void(Pool&)>& set) {
+    configure(behind_, 1);
+    const uint32_t pool = front_.add_pool("secure", {behind_.endpoint(), behind_.endpoint()});
+    front_.model.pools[pool].tls = true;
+    front_.model.pools[pool].tls_server_name = "a.test";
+    set(front_.model.pools[pool]);
+    front_.add_route("/*", pool);
+    log_ = ::testing::TempDir() + "tidegate-backend-tls-" +
+           ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::remove(log_.c_str());
+    front_.model.nodes[0].l7.access_log = log_;
+    front_.start();
+  }
+  std::string log_line() {
+    std::string line;
+    EXPECT_TRUE(front_.run_until([&] {
+      std::ifstream file(log_);
+      return static_cast<bool>(std::getline(file, line));
+    }));
+    return line;
+  }
+  Edge behind_, front_;
+  std::string log_;
+};
+
+TEST_F(BackendTls, CertificatesAreCheckedUnlessThePoolSaysOtherwise) {
+  start([](Pool&) {});
+  EXPECT_EQ(ask(front_.endpoint(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status,
+            info(Failure::certificate_refused).status);
+  EXPECT_EQ(front_.metric("tidegate_l7_failures_total{reason=\"certificate_refused\"}"), 1u);
+  EXPECT_EQ(front_.metric("tidegate_l7_retries_total"), 1u) << "nothing was sent: the other backend was tried";
+  for (const char* backend : {"b1", "b2"}) {
+    EXPECT_EQ(
+        front_.metric("tidegate_l7_backend_failures_total{pool=\"secure\",backend=\"" + std::string(backend) + "\"}"),
+        1u);
+  }
+  const std::string line = log_line();
+  EXPECT_NE(line.find("\"failure\":\"certificate_refused\",\"failure_detail\":\"self-signed certificate\""),
+            std::string::npos)
+      << line;
+}
+
+TEST_F(BackendTls, AnAuthorityOfThePoolsOwnIsBelieved) {
+  start([this](Pool& pool) { pool.tls_ca = certificates_[0].certificate; });
+  EXPECT_EQ(ask(front_.endpoint(), get("/")).body, "secret");
+}
+
+TEST_F(BackendTls, AnotherNameThanTheCertificatesIsRefusedByName) {
+  start([this](Pool& pool) {
+    pool.tls_ca = certificates_[0].certificate;
+    pool.tls_server_name = "c.test";
+  });
+  EXPECT_EQ(ask(front_.endpoint(), get("/")).status, 502);
+  EXPECT_NE(log_line().find("\"failure_detail\":\"hostname mismatch\""), std::string::npos);
+}
+
+TEST_F(BackendTls, WithoutVerificationWhoeverAnswersIsBelieved) {
+  start([](Pool& pool) { pool.tls_verify = false; });
+  EXPECT_EQ(ask(front_.endpoint(), get("/")).body, "secret");
 }
 
 TEST_F(Tls, ACertificateThatDoesNotFitItsKeyRefusesTheVersion) {

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// WaitQueue: the requests of one worker that wait until a backend of one pool has a connection for them, because each
+// has its max_connections already. First come, first served: only the first one may take a connection, and who comes
+// while others wait goes to the end. (A priority would be a list of its own here, asked before the others.)
+//
+// Bounds: `queue_size` of the pool. When the queue is half full, no client has more than its share of it
+// (kQueueShares). Clients are told apart by a keyed hash, which the caller makes.
+//
+// Ownership: intrusive. A waiter leaves by itself before it dies, so that joining and leaving allocate nothing.
+// Threads: the worker's.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "l7/limits.h"
+
+namespace tidegate::l7 {
+
+class Transaction;
+
+class WaitQueue {
+ public:
+  class Waiter {
+   public:
+    explicit Waiter(Transaction* transaction) : transaction_(transaction) {}
+    Waiter(const Waiter&) = delete;
+    Waiter& operator=(const Waiter&) = delete;
+    bool waits() const { return queue_ != nullptr; }
+    Transaction& transaction() const { return *transaction_; }
+
+   private:
+    friend class WaitQueue;
+    Transaction* const transaction_;
+    WaitQueue* queue_ = nullptr;
+    Waiter* before_ = nullptr;
+    Waiter* after_ = nullptr;
+    size_t client_ = 0;
+  };
+
+  // To the end. False: the queue holds `most` already, or its client has its share.
+  [[nodiscard]] bool join(Waiter& waiter, uint64_t client, uint32_t most);
+  static void leave(Waiter& waiter);
+  Waiter* first() const { return first_; }
+  bool is_first(const Waiter& waiter) const { return first_ == &waiter; }
+  uint32_t size() const { return size_; }
+
+ private:
+  Waiter* first_ = nullptr;
+  Waiter* last_ = nullptr;
+  uint32_t size_ = 0;
+  std::array<uint32_t, kQueueClients> of_client_{};
+};
+
+}  // namespace tidegate::l7
