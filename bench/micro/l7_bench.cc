@@ -56,7 +56,8 @@ void choose_backend(benchmark::State& state, PoolPolicy policy) {
   uint64_t random = 1;
   for (auto _ : state) {
     random = mix64(random + 1);
-    if (pool.choose({random, random, 1, {}}) == nullptr) state.SkipWithError("no backend");
+    const BackendPool::Question question{.hash = random, .random = random, .now_ns = 1};
+    if (pool.choose(question).member == nullptr) state.SkipWithError("no backend");
   }
 }
 BENCHMARK_CAPTURE(choose_backend, weighted_round_robin, PoolPolicy::weighted_round_robin)->Arg(3)->Arg(1'000);
