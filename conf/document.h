@@ -28,6 +28,9 @@ struct DocumentNode;  // scalar, list or map, each with line and column; see doc
 using FileReader = std::function<std::shared_ptr<const std::string>(const std::string& path, std::string& error)>;
 // Reads files relative to the document's directory.
 FileReader files_beside(const std::string& document_path);
+// What a FileReader returns for a private key that this process does not read. It is recognised by its address. The
+// Blob that is made of it has a name only.
+const std::shared_ptr<const std::string>& withheld_file();
 // Reads files from memory: for bundles of the API and objects of a version.
 FileReader files_from(std::map<std::string, std::shared_ptr<const std::string>> files);
 
@@ -74,6 +77,7 @@ std::string key_reference();
 // section ("geo", ""), or a file ("file", path).
 struct ConfigObject {
   std::string kind, name, bytes;  // bytes: canonical JSON, or a file's content
+  bool withheld = false;          // a private key that its reader may not see: no bytes
 };
 std::vector<ConfigObject> split_objects(const Document& document, const FileReader& files);
 // The inverse of split_objects. Sets `files` to a reader of the files among the objects.

@@ -28,6 +28,8 @@ struct FollowerHooks {
   // on_snapshot, so nothing that was purged is served. An Error refuses the Snapshot. May be empty if there is nothing
   // to purge. of_file does not call it, because a file has no purges.
   std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&)> prepare;
+  // Whether the plane uses certificates' private keys. Without, its Models have none, and it opens no file that has.
+  bool private_keys = false;
 };
 
 class Follower {

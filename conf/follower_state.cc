@@ -165,7 +165,8 @@ void StateFollower::look() {
 // The notify file exists as soon as a writer has created the whole environment.
 bool StateFollower::open_store() {
   if (::access((state_dir_ + "/" + kNotifyFile).c_str(), F_OK) != 0) return false;
-  Result<std::unique_ptr<StateStore>> store = StateStore::open(state_dir_, StateStore::Mode::read_only);
+  Result<std::unique_ptr<StateStore>> store =
+      StateStore::open(state_dir_, hooks_.private_keys ? StateStore::Mode::read_only : StateStore::Mode::without_keys);
   if (!store) {
     refuse(store.error().message);
     return false;

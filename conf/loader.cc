@@ -257,7 +257,8 @@ bool Loader::read_file(const DocumentNode& node, const Pointer& here, ScalarValu
       faults_.at_value(node, here, {"unreadable_file", fmt::format("file {}: {}", in_quotes(path), error), {}, {}});
       return false;
     }
-    known = read_.emplace(path, Blob{path, sha256_hex(*bytes), bytes}).first;
+    const bool withheld = bytes == withheld_file();
+    known = read_.emplace(path, withheld ? Blob{path, {}, nullptr} : Blob{path, sha256_hex(*bytes), bytes}).first;
   }
   value = known->second;
   return true;

@@ -22,6 +22,7 @@ FileReader files_of(const StateStore& store, const Manifest& manifest) {
       error = "it did not come with the version";
       return nullptr;
     }
+    if (store.withholds(found->hash)) return withheld_file();
     Result<std::string> bytes = store.object(found->hash);
     if (bytes) return std::make_shared<const std::string>(*std::move(bytes));
     error = bytes.error().message;

@@ -101,6 +101,11 @@ std::vector<ConfigObject> split_objects(const Document& document, const FileRead
   return objects;
 }
 
+const std::shared_ptr<const std::string>& withheld_file() {
+  static const auto file = std::make_shared<const std::string>();
+  return file;
+}
+
 std::unique_ptr<Document> parse_object(const std::string& bytes) {
   const Json json = Json::parse(bytes, nullptr, false);
   return json.is_discarded() ? nullptr : Document::from_json("", json);
@@ -111,7 +116,8 @@ std::unique_ptr<Document> assemble_document(const std::vector<ConfigObject>& obj
   std::map<std::string, std::shared_ptr<const std::string>> contents;
   for (const ConfigObject& object : objects) {
     if (object.kind == kFileKind) {
-      contents.emplace(object.name, std::make_shared<const std::string>(object.bytes));
+      contents.emplace(object.name,
+                       object.withheld ? withheld_file() : std::make_shared<const std::string>(object.bytes));
     } else {
       by_name.emplace(std::pair(object.kind, object.name), &object.bytes);
     }

@@ -179,6 +179,7 @@ Result<void> Plane::Impl::follow() {
   FollowerHooks follower_hooks;
   follower_hooks.on_snapshot = [this](std::shared_ptr<const Snapshot> snapshot) { return apply(snapshot); };
   follower_hooks.on_purge = hooks.on_purge;
+  follower_hooks.private_keys = hooks.private_keys;
   if (hooks.prepare) {
     follower_hooks.prepare = [this](const std::shared_ptr<const Snapshot>& snapshot) -> Result<PurgePosition> {
       const Result<const Node*> node = find_node(*snapshot->model, options.node);

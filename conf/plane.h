@@ -42,6 +42,7 @@ struct PlaneHooks {
   std::function<void(nlohmann::json&)> add_status;  // may be empty: adds the plane's own members to /status
   // What does not work although the plane may serve: more lines for /healthz, each with its '\n'. May be empty.
   std::function<std::string()> warnings;
+  bool private_keys = false;  // see FollowerHooks::private_keys
   // False: the plane has a version in force but cannot serve anybody; then /healthz is 503. May be empty.
   std::function<bool()> works;
   // GET /explain?...: the plane's own part. It must use the functions and the state that the plane works with. An Error

@@ -12,18 +12,17 @@
 
 #include "conf/state_records.h"
 #include "conf/state_store_impl.h"
+#include "core/assert.h"
 #include "core/crypto.h"
 #include "core/lmdb_check.h"
 
 namespace tidegate {
 namespace {
 
-constexpr uint64_t kFormat = 1;
-constexpr size_t kMapBytes = size_t{4} << 30;  // of address space; the file is only as large as its content
+constexpr uint64_t kFormatWithoutSecrets = 1;  // readable until the host's control migrates it
 constexpr size_t kMaxKeyBytes = 511;           // LMDB's own limit
 constexpr mode_t kDirectoryMode = 02770;       // planes run as other users of the same group
 constexpr mode_t kLockMode = 0660;             // readers register in the lock file
-constexpr mode_t kDataMode = 0640;
 
 // An existing directory keeps its mode: the administrator may have chosen it.
 Result<void> make_directory(const std::string& path) {
@@ -35,24 +34,15 @@ Result<void> make_directory(const std::string& path) {
   return fail("cannot create " + path + ": " + std::strerror(errno));
 }
 
-// Held for the life of the process. Two writers would each trust their own memory of the head.
-Result<UniqueFd> lock_writer(const std::string& env_dir) {
-  const std::string path = env_dir + "/writer.lock";
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kLockMode));
-  if (!fd) return fail("cannot open " + path + ": " + std::strerror(errno));
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return fail("another tidegate-control writes the state in " + env_dir);
-  return fd;
-}
-
 struct NamedDb {
   const char* name;
   MDB_dbi StateDbs::*handle;
   bool of_writer = false;  // a state may lack this one until its writer has opened it
 };
-constexpr NamedDb kDbs[] = {{"sys", &StateDbs::sys},
+constexpr NamedDb kDbs[] = {{kSysDb, &StateDbs::sys},
                             {"version", &StateDbs::version},
                             {"entry", &StateDbs::entry},
-                            {"object", &StateDbs::object},
+                            {kObjectDb, &StateDbs::object},
                             {"refs", &StateDbs::refs},
                             {"admin", &StateDbs::admin},
                             {"health", &StateDbs::health},
@@ -73,11 +63,19 @@ Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
     if (!handle) return handle.error();
     dbs.*db.handle = *handle;
   }
-  const std::optional<std::string_view> format = txn->get(dbs.sys, "format");
+  const std::optional<std::string_view> format = txn->get(dbs.sys, kFormatKey);
   if (!format && writes) {
-    if (Result<void> put = txn->put(dbs.sys, "format", lmdb::be64(kFormat)); !put) return put.error();
-  } else if (!format || *format != lmdb::be64(kFormat)) {
-    return fail("it has another format than " + std::to_string(kFormat) + ", which this release reads");
+    if (Result<void> put = txn->put(dbs.sys, kFormatKey, lmdb::be64(kStateFormat)); !put) return put.error();
+  } else if (!format || (*format != lmdb::be64(kStateFormat) && *format != lmdb::be64(kFormatWithoutSecrets))) {
+    return fail(fmt::format("it has another format than {} and {}, which this release reads", kFormatWithoutSecrets,
+                            kStateFormat));
+  }
+  dbs.is_new = !format;
+  dbs.has_secret = !format || *format == lmdb::be64(kStateFormat);
+  if (dbs.has_secret) {
+    const Result<MDB_dbi> handle = txn->open_db(kSecretDb, writes ? MDB_CREATE : 0);
+    if (!handle) return handle.error();
+    dbs.secret = *handle;
   }
   if (Result<void> committed = txn->commit(); !committed) return committed.error();
   return dbs;
@@ -154,9 +152,29 @@ Result<std::vector<ManifestEntry>> StateStore::Impl::entries(const lmdb::Txn& tx
   return out;
 }
 
+bool StateStore::Impl::is_secret(const lmdb::Txn& txn, std::string_view raw_hash) const {
+  return dbs.has_secret && txn.get(dbs.secret, raw_hash).has_value();
+}
+
+Result<const SecretStore*> StateStore::Impl::open_secrets() const {
+  TIDEGATE_ASSERT(mode != Mode::without_keys, "a reader without keys opens no keys");
+  if (!secrets) {
+    Result<std::unique_ptr<SecretStore>> opened = SecretStore::open_for_reading(state_dir);
+    if (!opened) return opened.error();
+    secrets = *std::move(opened);
+  }
+  return secrets.get();
+}
+
 Result<std::string> StateStore::Impl::object(const lmdb::Txn& txn, const std::string& hash) const {
-  const std::optional<std::string_view> bytes = txn.get(dbs.object, hex_decode(hash).value_or(""));
+  const std::string raw_hash = hex_decode(hash).value_or("");
+  const std::optional<std::string_view> bytes = txn.get(dbs.object, raw_hash);
   if (Result<void> sound = txn.sound(); !sound) return damaged(sound.error().message);
+  if (!bytes && is_secret(txn, raw_hash)) {
+    if (mode == Mode::without_keys) return fail("object " + hash + " is a private key, and none are read here");
+    const Result<const SecretStore*> keys = open_secrets();
+    return keys ? (*keys)->get(raw_hash) : keys.error();
+  }
   if (!bytes) return fail("there is no object " + hash);
   if (sha256_hex(*bytes) != hash) return damaged("object " + hash + " is not what its hash says");
   return std::string(*bytes);
@@ -167,7 +185,32 @@ StateStore::~StateStore() = default;
 
 const std::string& StateStore::notify_path() const { return impl_->notify_path; }
 
-Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_dir, Mode mode) {
+// Opens the environment and its databases, which closes again with an Error.
+Result<void> StateStore::Impl::open_environment() {
+  const bool writes = mode == Mode::read_write;
+  lmdb::EnvOptions options;
+  options.map_bytes = kStateMapBytes;
+  options.flags = writes ? 0 : MDB_RDONLY;
+  options.file_mode = kStateDataMode;
+  Result<lmdb::Env> opened = lmdb::Env::open(env_dir, options);
+  if (!opened) return opened.error();
+  env.emplace(*std::move(opened));
+  if (writes) {
+    ::chmod((env_dir + "/lock.mdb").c_str(), kLockMode);
+    ::chmod((env_dir + "/data.mdb").c_str(), kStateDataMode);
+  }
+  // What keeps a transaction from beginning is the system's or another process's doing, and no damage.
+  if (const Result<lmdb::Txn> probe = lmdb::Txn::begin(*env, lmdb::Access::read); !probe) {
+    return fail("the state in " + env_dir + " cannot be read: " + probe.error().message);
+  }
+  const Result<StateDbs> opened_dbs = open_dbs(*env, mode);
+  if (!opened_dbs) return damaged(opened_dbs.error().message);
+  dbs = *opened_dbs;
+  return {};
+}
+
+Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_dir, Mode mode,
+                                                     const std::string& secrets_group) {
   std::unique_ptr<StateStore> store(new StateStore());
   Impl& impl = *store->impl_;
   impl.mode = mode;
@@ -179,30 +222,15 @@ Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_di
     for (const std::string& directory : {state_dir, impl.env_dir}) {
       if (Result<void> made = make_directory(directory); !made) return made.error();
     }
-    Result<UniqueFd> lock = lock_writer(impl.env_dir);
+    Result<UniqueFd> lock = lock_state_writer(impl.env_dir);
     if (!lock) return lock.error();
     impl.writer_lock = *std::move(lock);
   }
   if (Result<void> sound = check(state_dir); !sound) return impl.damaged(sound.error().message);
-  lmdb::EnvOptions options;
-  options.map_bytes = kMapBytes;
-  options.flags = writes ? 0 : MDB_RDONLY;
-  options.file_mode = kDataMode;
-  Result<lmdb::Env> env = lmdb::Env::open(impl.env_dir, options);
-  if (!env) return env.error();
-  impl.env.emplace(*std::move(env));
-  if (writes) {
-    ::chmod((impl.env_dir + "/lock.mdb").c_str(), kLockMode);
-    ::chmod((impl.env_dir + "/data.mdb").c_str(), kDataMode);
-  }
-  // If a transaction cannot begin, the cause is the system or another process. It is not damage.
-  if (const Result<lmdb::Txn> probe = lmdb::Txn::begin(*impl.env, lmdb::Access::read); !probe) {
-    return fail("the state in " + impl.env_dir + " cannot be read: " + probe.error().message);
-  }
-  const Result<StateDbs> dbs = open_dbs(*impl.env, mode);
-  if (!dbs) return impl.damaged(dbs.error().message);
-  impl.dbs = *dbs;
-  if (writes) impl.notify_followers();  // the notify file tells followers that there is an environment to open
+  if (Result<void> opened = impl.open_environment(); !opened) return opened.error();
+  if (!writes) return store;
+  if (Result<void> opened = impl.open_secrets_for_writing(secrets_group); !opened) return opened.error();
+  impl.notify_followers();  // the notify file tells followers that there is an environment to open
   return store;
 }
 
@@ -214,13 +242,6 @@ Result<void> StateStore::check(const std::string& state_dir) {
     return fail("data.mdb is empty, though the state was in use");
   }
   return lmdb::check(env_dir);
-}
-
-Result<void> StateStore::copy_to(const std::string& directory) const {
-  if (const int rc = mdb_env_copy2(impl_->env->get(), directory.c_str(), MDB_CP_COMPACT); rc != 0) {
-    return fail(fmt::format("cannot copy the state to {}: {}", directory, mdb_strerror(rc)));
-  }
-  return lmdb::check(directory);
 }
 
 Result<StateHead> StateStore::head() const {
@@ -259,6 +280,12 @@ Result<std::vector<Manifest>> StateStore::list_versions(size_t newest) const {
   return out;
 }
 
+bool StateStore::withholds(const std::string& hash) const {
+  if (impl_->mode != Mode::without_keys) return false;
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  return txn && impl_->is_secret(*txn, hex_decode(hash).value_or(""));
+}
+
 Result<std::string> StateStore::object(const std::string& hash) const {
   const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
   if (!txn) return txn.error();
@@ -276,6 +303,10 @@ Result<std::vector<ConfigObject>> StateStore::objects(const Manifest& manifest) 
   std::vector<ConfigObject> out;
   out.reserve(manifest.entries.size());
   for (const ManifestEntry& entry : manifest.entries) {
+    if (impl_->mode == Mode::without_keys && impl_->is_secret(*txn, hex_decode(entry.hash).value_or(""))) {
+      out.push_back({entry.kind, entry.name, {}, true});
+      continue;
+    }
     Result<std::string> bytes = impl_->object(*txn, entry.hash);
     if (!bytes) return fail(entry.kind + " '" + entry.name + "': " + bytes.error().message);
     out.push_back({entry.kind, entry.name, *std::move(bytes)});

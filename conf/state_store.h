@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // StateStore: a host's state in LMDB (<state>/state). It holds versions as manifests of content-hashed objects, the
-// live state (overrides and health), the purge log, the audit trail, and answers for repeated requests. There is one
-// writer, this host's tidegate-control. Every plane of the host reads.
+// live state (overrides and health), the purge log, the audit trail, and answers for repeated requests. Private keys
+// lie in an environment of their own (<state>/secrets, conf/secret_store.h). There is one writer, this host's
+// tidegate-control. Every plane of the host reads.
 //
 // A version is immutable. One write is one transaction: objects, manifest, head, audit and answer together. Then the
 // notify file is touched.
@@ -89,6 +90,8 @@ struct StateHead {
 
 // True if a write was refused because there is no room: on the disk, in a quota, or within the state's own limit.
 bool is_disk_full(const Error& error);
+// Whether a state was refused because something in it is missing or damaged.
+bool is_damage(const Error& error);
 
 class StateStore {
  public:
@@ -96,10 +99,16 @@ class StateStore {
   // start that was interrupted. For any other file, returns the result of lmdb::check.
   static Result<void> check(const std::string& state_dir);
 
-  enum class Mode { read_only, read_write };
-  // Creates directories and files if the mode is read_write. A damaged environment gives an Error that says what to do,
-  // never a crash.
-  static Result<std::unique_ptr<StateStore>> open(const std::string& state_dir, Mode mode);
+  enum class Mode {
+    without_keys,  // reads everything except private keys
+    read_only,     // opens the private keys when the first one is needed
+    read_write,
+  };
+  // Creates directories and files if the mode is read_write, and migrates a state of an earlier format. A damaged
+  // environment gives an Error that says what to do, never a crash. `secrets_group` is for the writer: the group that
+  // may read private keys. If it is empty, the directory keeps its group and mode; a new one is for its owner only.
+  static Result<std::unique_ptr<StateStore>> open(const std::string& state_dir, Mode mode,
+                                                  const std::string& secrets_group = {});
   ~StateStore();
 
   // --- for readers
@@ -107,6 +116,9 @@ class StateStore {
   Result<Manifest> manifest(uint64_t version) const;
   Result<std::vector<Manifest>> list_versions(size_t newest) const;  // without entries, newest first
   Result<std::string> object(const std::string& hash) const;
+  // Whether it is a private key and this reader takes none: object() is an Error then, and objects() gives it without
+  // its bytes.
+  bool withholds(const std::string& hash) const;
   bool has_object(const std::string& hash) const;
   Result<std::vector<ConfigObject>> objects(const Manifest& manifest) const;
   Result<LiveState> live_state() const;
@@ -145,7 +157,8 @@ class StateStore {
                              const AnswerTo<uint64_t>& answer = {});
   Result<void> replicate_purge(const Purge& purge);
 
-  // Copies everything that is committed now to `directory`/data.mdb, which must not exist. Writers continue meanwhile.
+  // Copies everything that is committed now, with the private keys, to `directory`/state and `directory`/secrets, for
+  // the owner only. Neither may exist. Writers continue meanwhile.
   Result<void> copy_to(const std::string& directory) const;
 
   const std::string& notify_path() const;

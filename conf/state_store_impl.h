@@ -5,7 +5,8 @@
 //  sys      "format" | "head" | "words" | "purge" | "audit" | "answer" | "answer_bytes" -> number (8 bytes big-endian)
 //  version  version                     -> JSON: created_ns, author, comment, digest, rollback_of
 //  entry    kind NUL name NUL version   -> SHA-256 (32 bytes) that the object has from this version on; empty: gone
-//  object   SHA-256                     -> the object's bytes
+//  object   SHA-256                     -> the object's bytes, unless it is a private key
+//  secret   SHA-256                     -> empty: a private key, whose bytes are in the SecretStore
 //  refs     SHA-256                     -> number of entries that name it
 //  admin    key of an override          -> JSON
 //  health   key of a verdict            -> binary, see conf/state_records.h
@@ -17,22 +18,38 @@
 // "words" is the sequence of the live state. A manifest is not stored whole. Version V's entry for an object is the
 // newest one at or below V. So a change of one object in 10,000 writes one entry, and the manifests of 1,000 versions
 // take little more room than one manifest.
+//
+// A private key is on the disk in the SecretStore before the transaction that names it. It leaves the SecretStore after
+// the transaction that no longer names it. If a process ends in between, the next start of the writer removes the key.
+//
+// Format 2 has `secret`. Format 1 kept private keys among the objects (conf/state_migration.h).
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "conf/secret_store.h"
 #include "conf/state_store.h"
 #include "core/fd.h"
 
 namespace tidegate {
 
+constexpr uint64_t kStateFormat = 2;
+constexpr size_t kStateMapBytes = size_t{4} << 30;  // of address space; the file is as large as what is in it
+constexpr unsigned kStateDataMode = 0640;
+constexpr const char *kSysDb = "sys", *kObjectDb = "object", *kSecretDb = "secret";
+constexpr const char* kFormatKey = "format";
+
 struct StateDbs {
   MDB_dbi sys = 0, version = 0, entry = 0, object = 0, refs = 0, admin = 0, health = 0, purge = 0, audit = 0;
   MDB_dbi answer = 0, answered = 0;
+  MDB_dbi secret = 0;
+  bool has_secret = false;  // not in format 1
+  bool is_new = false;      // the writer has just made them
 };
 
 struct StateStore::Impl {
@@ -42,16 +59,28 @@ struct StateStore::Impl {
   size_t versions_kept = kVersionsKept;
   std::optional<lmdb::Env> env;
   StateDbs dbs;
+  // Always open in a writer. A reader opens it for the first private key, so that a reader without keys is not refused.
+  mutable std::unique_ptr<SecretStore> secrets;
   // What the writer committed last, kept in memory so that a commit can compare without reading.
   uint64_t cached_version = 0;
   std::vector<ManifestEntry> cached_entries;
 
+  Result<void> open_environment();
   void notify_followers() const;  // wakes the followers
   Error damaged(const std::string& what) const;
   uint64_t number(const lmdb::Txn& txn, std::string_view key) const;  // from `sys`; 0 if absent
   Result<std::vector<ManifestEntry>> entries(const lmdb::Txn& txn, uint64_t version) const;
   Result<std::string> object(const lmdb::Txn& txn, const std::string& hash) const;
+  bool is_secret(const lmdb::Txn& txn, std::string_view raw_hash) const;
+  Result<const SecretStore*> open_secrets() const;
+  // Of the writer: what a process that ended left undone (conf/state_secrets.cc).
+  Result<void> open_secrets_for_writing(const std::string& group);
+  Result<void> settle_secrets();
+  void forget_secrets(const std::vector<std::string>& raw_hashes) const;
 };
+
+// Held for the life of the process. Two writers would each trust their own memory of the head.
+Result<UniqueFd> lock_state_writer(const std::string& env_dir);
 
 // "kind NUL name NUL": the common prefix of all entries of one object. Returns nothing if LMDB does not accept such a
 // key.

@@ -76,6 +76,17 @@ class Batch {
     return erased && *erased;
   }
 
+  // A private key goes into the SecretStore, where it is on the disk before this transaction is.
+  void put_object(const std::string& raw_hash, const std::string& bytes) {
+    if (!holds_private_key(bytes)) return put(impl_.dbs.object, raw_hash, bytes);
+    put(impl_.dbs.secret, raw_hash, "");
+    if (!fault_) new_secrets_.emplace_back(raw_hash, bytes);
+  }
+  void erase_object(const std::string& raw_hash) {
+    erase(impl_.dbs.object, raw_hash);
+    if (erase(impl_.dbs.secret, raw_hash)) touched_secrets_.push_back(raw_hash);
+  }
+
   uint64_t number(std::string_view key) const { return fault_ ? 0 : impl_.number(*txn_, key); }
   void set_number(std::string_view key, uint64_t value) { put(impl_.dbs.sys, key, lmdb::be64(value)); }
 
@@ -102,9 +113,15 @@ class Batch {
   }
 
   Result<void> commit() {
+    if (!fault_ && !new_secrets_.empty()) {
+      for (const auto& [raw_hash, bytes] : new_secrets_) touched_secrets_.push_back(raw_hash);
+      if (Result<void> added = impl_.secrets->add(new_secrets_); !added) refuse(added.error());
+    }
     if (!fault_) {
       if (Result<void> committed = txn_->commit(); !committed) refuse(committed.error());
     }
+    txn_.reset();
+    if (!touched_secrets_.empty()) impl_.forget_secrets(touched_secrets_);
     if (fault_ && has_no_room(fault_->message, impl_.env_dir)) {
       return fail(fmt::format("{}the disk that holds {} is full ({}); nothing was changed", kNoRoom, impl_.env_dir,
                               fault_->message));
@@ -118,6 +135,8 @@ class Batch {
   const StateStore::Impl& impl_;
   std::optional<lmdb::Txn> txn_;
   std::optional<Error> fault_;
+  std::vector<std::pair<std::string, std::string>> new_secrets_;  // hash and bytes
+  std::vector<std::string> touched_secrets_;                      // what to keep only if it is named afterwards
 };
 
 // --- versions
@@ -169,7 +188,7 @@ void unreference(Batch& batch, const StateDbs& dbs, const std::string& raw_hash)
   if (!count) return;
   if (lmdb::be64(*count) > 1) return batch.put(dbs.refs, raw_hash, lmdb::be64(lmdb::be64(*count) - 1));
   batch.erase(dbs.refs, raw_hash);
-  batch.erase(dbs.object, raw_hash);
+  batch.erase_object(raw_hash);
 }
 
 // The entries that no version from `oldest` on can see: a newer entry at or below `oldest` replaces them, or they say
@@ -225,7 +244,7 @@ void write_version(Batch& batch, const StateStore::Impl& impl, const Manifest& m
     if (!batch.get(dbs.refs, raw_hash)) {
       const std::string* bytes = bytes_of(*entry);
       if (bytes == nullptr) return batch.refuse(fail(fmt::format("object {} is missing", entry->hash)));
-      batch.put(dbs.object, raw_hash, *bytes);
+      batch.put_object(raw_hash, *bytes);
     }
     reference(batch, dbs, raw_hash);
   }
@@ -336,6 +355,10 @@ void replace_records(Batch& batch, MDB_dbi db, const std::map<std::string, Recor
 }  // namespace
 
 void StateStore::keep_versions(size_t count) { impl_->versions_kept = std::max<size_t>(count, 1); }
+
+bool is_damage(const Error& error) {
+  return error.message.starts_with("the state in ") && error.message.find(" cannot be used: ") != std::string::npos;
+}
 
 bool is_disk_full(const Error& error) { return error.message.starts_with(kNoRoom); }
 

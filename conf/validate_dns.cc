@@ -6,6 +6,7 @@
 
 #include "conf/checks.h"
 #include "conf/names.h"
+#include "conf/secret_store.h"
 #include "core/crypto.h"
 
 namespace tidegate {
@@ -20,7 +21,13 @@ bool is_within(std::string_view name, std::string_view zone) {
 
 void check_zone_file(Checks& checks, size_t z) {
   const Blob& file = checks.model().zones[z].file;
-  if (file.bytes == nullptr) return;  // reported already
+  if (file.name.empty()) return;  // reported already
+  // tidegate-dns cannot read a file that holds a private key.
+  if (file.bytes == nullptr || holds_private_key(*file.bytes)) {
+    checks.refuse({"zones", z, "file"},
+                  {"unusable_zone", fmt::format("file '{}' holds a private key", file.name), "a master file", {}});
+    return;
+  }
   const bool blank = file.bytes->find_first_not_of(" \t\r\n") == std::string::npos;
   if (!blank && file.bytes->find('\0') == std::string::npos) return;
   checks.refuse({"zones", z, "file"}, {"unusable_zone",

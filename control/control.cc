@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "conf/secret_store.h"
 #include "control/api.h"
 #include "control/applied_waits.h"
 #include "control/apply.h"
@@ -81,26 +82,41 @@ Result<void> commit_first(HostState& host_state, const std::string& path) {
   return {};
 }
 
-// A follower's state is a copy of its leader's: a damaged one is put aside, and what was committed comes anew. A
-// leader's is the only one, and a person decides.
+// Moves the state and its private keys out of the way. Copies that were put aside earlier are removed.
+Result<void> put_state_aside(const ControlOptions& options, const std::string& why) {
+  namespace fs = std::filesystem;
+  const std::string env = options.state_dir + "/state";
+  log_warn("the state in {} is damaged ({}). It is kept in {}.damaged and fetched anew from {}", env, why, env,
+           options.follow->to_string());
+  for (const std::string& directory : {env, SecretStore::directory(options.state_dir)}) {
+    const std::string aside = directory + ".damaged";
+    std::error_code error;
+    if (!fs::exists(directory, error)) continue;
+    fs::remove_all(aside, error);
+    fs::rename(directory, aside, error);
+    if (error) return fail("cannot move " + directory + ": " + error.message());
+    ::chmod(aside.c_str(), 0700);
+  }
+  return {};
+}
+
+// The state of a follower is a copy of its leader's state. If it is damaged, control puts it aside and fetches
+// everything again. The state of a leader is the only one, so a person must decide.
 Result<std::unique_ptr<HostState>> open_host_state(const ControlOptions& options) {
   namespace fs = std::filesystem;
-  const std::string env = options.state_dir + "/state", mark = env + lmdb::kMark;
+  const std::string marks[] = {options.state_dir + "/state" + lmdb::kMark,
+                               SecretStore::directory(options.state_dir) + lmdb::kMark};
   std::error_code error;
-  if (options.follow) {
-    Result<void> sound = StateStore::check(options.state_dir);
-    if (sound && fs::exists(mark, error)) sound = fail("the last process died of it");
-    if (!sound) {
-      const std::string aside = env + ".damaged";
-      log_warn("the state in {} is damaged ({}); it is kept in {} and fetched anew from {}", env, sound.error().message,
-               aside, options.follow->to_string());
-      fs::remove_all(aside, error);
-      fs::rename(env, aside, error);
-      if (error) return fail("cannot move " + env + ": " + error.message());
-    }
+  const auto open = [&] { return HostState::open(options.state_dir, options.versions_kept, options.secrets_group); };
+  const bool marked = fs::exists(marks[0], error) || fs::exists(marks[1], error);
+  Result<std::unique_ptr<HostState>> host_state = fail("the last process died of it");
+  if (!marked || !options.follow) host_state = open();
+  if (!host_state && options.follow && (marked || is_damage(host_state.error()))) {
+    if (Result<void> aside = put_state_aside(options, host_state.error().message); !aside) return aside.error();
+    host_state = open();
   }
-  Result<std::unique_ptr<HostState>> host_state = HostState::open(options.state_dir, options.versions_kept);
-  if (host_state) fs::remove(mark, error);
+  if (!host_state) return host_state;
+  for (const std::string& mark : marks) fs::remove(mark, error);
   return host_state;
 }
 

@@ -10,8 +10,9 @@
 
 namespace tidegate {
 
-Result<std::unique_ptr<HostState>> HostState::open(const std::string& state_dir, size_t versions_kept) {
-  Result<std::unique_ptr<StateStore>> store = StateStore::open(state_dir, StateStore::Mode::read_write);
+Result<std::unique_ptr<HostState>> HostState::open(const std::string& state_dir, size_t versions_kept,
+                                                   const std::string& secrets_group) {
+  Result<std::unique_ptr<StateStore>> store = StateStore::open(state_dir, StateStore::Mode::read_write, secrets_group);
   if (!store) return store.error();
   (*store)->keep_versions(versions_kept);
   std::unique_ptr<HostState> host_state(new HostState(std::move(*store)));

@@ -30,7 +30,8 @@ struct HostStateChange {
 class HostState {
  public:
   static Result<std::unique_ptr<HostState>> open(const std::string& state_dir,
-                                                 size_t versions_kept = StateStore::kVersionsKept);
+                                                 size_t versions_kept = StateStore::kVersionsKept,
+                                                 const std::string& secrets_group = {});
 
   const StateStore& store() const { return *store_; }
   const StateHead& head() const { return head_; }

@@ -61,6 +61,9 @@ ControlOptions parse_control_options(int argc, char** argv) {
   app.add_option("--keep-versions", options.versions_kept, "how many versions stay to be rolled back to, the newest")
       ->check(CLI::Range(size_t{2}, size_t{100'000}))
       ->capture_default_str();
+  app.add_option("--secrets-group", options.secrets_group,
+                 "group that may read the private keys in the state: its members are the users of this process and of "
+                 "tidegate-l7 (default: as the directory STATE/secrets stands; a new one is its owner's alone)");
   app.add_option("--secret", options.secret_file, "file with the site's secret");
   app.add_flag("--verbose", options.verbose, "log more");
   try {

@@ -23,7 +23,8 @@ struct ControlOptions {
   std::string peer_token_file;     // presented to other controls; default: the first `replica` token of tokens_file
   std::string config;              // committed as the first version when the state is empty
   size_t versions_kept = StateStore::kVersionsKept;
-  std::string secret_file;  // spreads the probes; without: by the node's name
+  std::string secrets_group;  // may read certificates' private keys in the state; empty: see StateStore::open
+  std::string secret_file;    // spreads the probes; without: by the node's name
   bool verbose = false;
 };
 

@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   hooks.prepare = [&](const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
     return proxy.prepare(snapshot, node);
   };
+  hooks.private_keys = true;
   hooks.on_purge = [&](const Purge& purge) { proxy.purge(purge); };
   hooks.digest = [&] { return proxy.digest(); };
   hooks.add_status = [&](nlohmann::json& status) { proxy.add_status(status); };

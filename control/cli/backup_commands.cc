@@ -11,18 +11,22 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "conf/state_store.h"
 #include "control/cli/cli.h"
 #include "core/clock.h"
 #include "core/fd.h"
-#include "core/lmdb_check.h"
 
 namespace tidegate::cli {
 
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kParts[] = {"secrets", "state"};  // of a state directory and of a backup
 
 struct BackupArguments {
   std::string directory;
@@ -34,7 +38,7 @@ void refuse(Cli& cli, const std::string& why) {
   cli.exit_status = kRefused;
 }
 
-// What a copy holds: "version 7, words 3, purge 0".
+// For people: "version 7, words 3, purge 0".
 std::string contents(const StateStore& store) {
   const Result<StateHead> head = store.head();
   if (!head) return head.error().message;
@@ -44,12 +48,14 @@ std::string contents(const StateStore& store) {
 void backup(Cli& cli, const BackupArguments& arguments) {
   const Result<std::unique_ptr<StateStore>> store = StateStore::open(arguments.state_dir, StateStore::Mode::read_only);
   if (!store) return refuse(cli, store.error().message);
-  const fs::path target = fs::path(arguments.directory) / "state";
+  const fs::path target = arguments.directory;
   std::error_code error;
-  if (fs::exists(target / "data.mdb", error)) {
-    return refuse(cli, fmt::format("{} holds a backup already", arguments.directory));
+  for (const char* part : kParts) {
+    if (fs::exists(target / part / "data.mdb", error)) {
+      return refuse(cli, fmt::format("{} holds a backup already", arguments.directory));
+    }
   }
-  // Private keys are in it: for its owner alone.
+  // The copy holds private keys, so it is for its owner only.
   const mode_t before = ::umask(077);
   fs::create_directories(target, error);
   Result<void> copied = error
@@ -60,66 +66,130 @@ void backup(Cli& cli, const BackupArguments& arguments) {
   fmt::print("{} holds {}\n", arguments.directory, contents(**store));
 }
 
-// Held by a control that runs.
+// True while a control runs there.
 bool is_in_use(const fs::path& environment) {
   const UniqueFd lock(::open((environment / "writer.lock").c_str(), O_RDWR | O_CLOEXEC));
   return lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0;
 }
 
-// Who restores may be another user than the control that will write there: all of it belongs to the directory's owner.
-void give_to_owner_of(const fs::path& state_dir, const fs::path& environment) {
+// The mode and the group of a directory of the state that a backup replaces.
+struct Access {
+  mode_t mode;
+  std::optional<gid_t> group;  // none: the group of the state directory
+};
+
+Access access_of(const fs::path& directory, mode_t default_mode) {
+  struct stat was {};
+  if (::stat(directory.c_str(), &was) != 0) return {default_mode, std::nullopt};
+  return {was.st_mode & 07777, was.st_gid};
+}
+
+// The user who restores may not be the user of the control. So everything is given to the owner of the state directory,
+// with the access that it had before.
+void give_to_owner_of(const fs::path& state_dir, const fs::path& directory, const Access& access) {
   struct stat owner {};
   if (::stat(state_dir.c_str(), &owner) != 0) return;
-  ::chmod(environment.c_str(), 02770);
-  for (const fs::path& path : {environment, environment / "data.mdb", environment / "lock.mdb",
-                               environment / "writer.lock", state_dir / kNotifyFile}) {
-    if (::chown(path.c_str(), owner.st_uid, owner.st_gid) != 0 && errno == EPERM) {
+  for (const fs::path& path : {directory, directory / "data.mdb", directory / "lock.mdb", directory / "writer.lock"}) {
+    if (::chown(path.c_str(), owner.st_uid, access.group.value_or(owner.st_gid)) != 0 && errno == EPERM) {
       fmt::print(stderr, "tidegate: {} is not given to the owner of {}: {}\n", path.string(), state_dir.string(),
                  std::strerror(errno));
     }
   }
+  ::chmod(directory.c_str(), access.mode);  // after chown(2), which clears the set-group-id bit
 }
 
-// The state of before is put aside, never over-written.
-Result<std::string> put_aside(const fs::path& environment) {
+// Never overwrites the state that was there. Returns its new place, or nothing if there was none.
+Result<std::string> put_aside(const fs::path& directory) {
   std::error_code error;
-  if (!fs::exists(environment / "data.mdb", error)) {
-    fs::remove_all(environment, error);
+  if (!fs::exists(directory / "data.mdb", error)) {
+    fs::remove_all(directory, error);
     return std::string();
   }
-  const std::string aside = fmt::format("{}.before-restore-{}", environment.string(), realtime_ns() / kNsPerS);
-  fs::rename(environment, aside, error);
-  if (error) return fail(fmt::format("cannot move {} aside: {}", environment.string(), error.message()));
+  const std::string aside = fmt::format("{}.before-restore-{}", directory.string(), realtime_ns() / kNsPerS);
+  fs::rename(directory, aside, error);
+  if (error) return fail(fmt::format("cannot move {} aside: {}", directory.string(), error.message()));
+  ::chmod(aside.c_str(), 0700);
+  return aside;
+}
+
+// Copies the backup into `staging` and opens it there as a control would. So a backup that is damaged, or lacks private
+// keys, or has an earlier format, is refused or migrated while the present state is still in place.
+Result<std::string> stage(const std::string& backup, const fs::path& staging) {
+  std::error_code error;
+  fs::remove_all(staging, error);
+  if (::mkdir(staging.c_str(), 0700) != 0) {
+    return fail(fmt::format("cannot create {}: {}", staging.string(), std::strerror(errno)));
+  }
+  for (const char* part : kParts) {
+    const fs::path from = fs::path(backup) / part / "data.mdb";
+    if (!fs::exists(from, error)) continue;  // a backup of an earlier release has no secrets
+    fs::create_directories(staging / part, error);
+    if (!error) ::chmod((staging / part).c_str(), 0700);
+    if (!error) fs::copy_file(from, staging / part / "data.mdb", error);
+    if (error) return fail(fmt::format("cannot write {}: {}", (staging / part).string(), error.message()));
+  }
+  const Result<std::unique_ptr<StateStore>> store = StateStore::open(staging.string(), StateStore::Mode::read_write);
+  if (!store) {
+    // Without the advice for a control whose own state this is.
+    const std::string& why = store.error().message;
+    return fail(fmt::format("the backup in {} {}: {}", backup,
+                            is_damage(store.error()) ? "is damaged" : "cannot be used",
+                            why.substr(0, why.find(". Stop tidegate-control"))));
+  }
+  return contents(**store);
+}
+
+// The private keys first: a state that names keys without having them would be damaged.
+Result<std::vector<std::string>> exchange(const fs::path& staging, const fs::path& state_dir) {
+  std::vector<std::string> aside;
+  for (const char* part : kParts) {
+    const Result<std::string> moved = put_aside(state_dir / part);
+    if (!moved) return moved.error();
+    if (!moved->empty()) aside.push_back(*moved);
+  }
+  for (const char* part : kParts) {
+    std::error_code error;
+    fs::rename(staging / part, state_dir / part, error);
+    if (error) {
+      return fail(fmt::format("cannot move {} into place: {}", (staging / part).string(), error.message()));
+    }
+  }
   return aside;
 }
 
 void restore(Cli& cli, const BackupArguments& arguments) {
-  const fs::path from = fs::path(arguments.directory) / "state";
-  const fs::path environment = fs::path(arguments.state_dir) / "state";
+  const fs::path state_dir = arguments.state_dir;
   std::error_code error;
-  if (!fs::exists(from / "data.mdb", error)) return refuse(cli, arguments.directory + " holds no backup");
-  if (Result<void> sound = lmdb::check(from.string()); !sound) {
-    return refuse(cli, fmt::format("the backup in {} is damaged: {}", arguments.directory, sound.error().message));
+  if (!fs::exists(fs::path(arguments.directory) / "state/data.mdb", error)) {
+    return refuse(cli, arguments.directory + " holds no backup");
   }
-  if (is_in_use(environment)) {
+  if (is_in_use(state_dir / "state")) {
     return refuse(cli, fmt::format("a tidegate-control runs on {}: stop it first", arguments.state_dir));
   }
-  // Whole beside the old one first, so that a full disk leaves that where it is.
-  const fs::path fresh = environment.string() + ".restoring";
-  fs::remove_all(fresh, error);
-  fs::create_directories(fresh, error);
-  if (!error) fs::copy_file(from / "data.mdb", fresh / "data.mdb", error);
-  if (error) return refuse(cli, fmt::format("cannot write {}: {}", fresh.string(), error.message()));
-  const Result<std::string> aside = put_aside(environment);
+  fs::create_directories(state_dir, error);
+  // Beside the present state, so that a full disk does not harm it.
+  const fs::path staging = state_dir / "restoring";
+  const Result<std::string> staged = stage(arguments.directory, staging);
+  if (!staged) {
+    fs::remove_all(staging, error);
+    return refuse(cli, staged.error().message);
+  }
+  const Access state_access = access_of(state_dir / "state", 02770);
+  const Access secrets_access = access_of(state_dir / "secrets", 0700);
+  const Result<std::vector<std::string>> aside = exchange(staging, state_dir);
   if (!aside) return refuse(cli, aside.error().message);
-  fs::rename(fresh, environment, error);
-  if (error) return refuse(cli, fmt::format("cannot move {} into place: {}", fresh.string(), error.message()));
-  // Its first writer gives it the modes, and touches the notify file by which the planes find it.
-  const Result<std::unique_ptr<StateStore>> store = StateStore::open(arguments.state_dir, StateStore::Mode::read_write);
-  if (!store) return refuse(cli, store.error().message);
-  give_to_owner_of(arguments.state_dir, environment);
-  fmt::print("{} holds {} now{}\n", arguments.state_dir, contents(**store),
-             aside->empty() ? "" : fmt::format("; what was there is in {}", *aside));
+  fs::remove_all(staging, error);
+  give_to_owner_of(state_dir, state_dir / "secrets", secrets_access);
+  give_to_owner_of(state_dir, state_dir / "state", state_access);
+  {
+    // Its writer sets the modes of the files and touches the notify file, by which the planes find the state.
+    const Result<std::unique_ptr<StateStore>> store =
+        StateStore::open(arguments.state_dir, StateStore::Mode::read_write);
+    if (!store) return refuse(cli, store.error().message);
+    give_to_owner_of(state_dir, (*store)->notify_path(), access_of((*store)->notify_path(), 0640));
+  }
+  fmt::print("{} holds {} now{}\n", arguments.state_dir, *staged,
+             aside->empty() ? "" : fmt::format("; what was there is in {}", fmt::join(*aside, " and ")));
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ struct RunArguments {
   std::string file, node, secret;
   std::string state_dir = "/var/lib/tidegate", run_dir = "/run/tidegate";
   std::string listen, tokens, follow, peer_token_file;
-  std::string tls_certificate, tls_key, peer_ca, keep_versions;
+  std::string tls_certificate, tls_key, peer_ca, keep_versions, secrets_group;
   bool insecure = false;
 };
 
@@ -86,7 +86,8 @@ void run(Cli& cli, const RunArguments& arguments) {
     control.insert(control.end(), {"--listen", arguments.listen, "--tokens", arguments.tokens});
   for (const auto& [option, value] :
        {std::pair("--tls-certificate", &arguments.tls_certificate), std::pair("--tls-key", &arguments.tls_key),
-        std::pair("--peer-ca", &arguments.peer_ca), std::pair("--keep-versions", &arguments.keep_versions)}) {
+        std::pair("--peer-ca", &arguments.peer_ca), std::pair("--keep-versions", &arguments.keep_versions),
+        std::pair("--secrets-group", &arguments.secrets_group)}) {
     if (!value->empty()) control.insert(control.end(), {option, *value});
   }
   if (arguments.insecure) control.emplace_back("--insecure");
@@ -117,6 +118,7 @@ void add_run_command(CLI::App& app, Cli& cli) {
   command->add_option("--tls-key", arguments->tls_key, "its private key")->needs(listen);
   command->add_option("--peer-ca", arguments->peer_ca, "PEM roots of the other controls' certificates");
   command->add_option("--keep-versions", arguments->keep_versions, "how many versions stay to be rolled back to");
+  command->add_option("--secrets-group", arguments->secrets_group, "group that may read the private keys in the state");
   command->add_flag("--insecure", arguments->insecure, "allow TCP in clear beyond this host");
   command->callback([&cli, arguments] { run(cli, *arguments); });
 }

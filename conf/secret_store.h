@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// SecretStore: the private keys of a host's state, in an LMDB environment of their own (<state>/secrets). The modes of
+// its directory and files say who may read keys; whoever may read the rest of the state is not thereby among them.
+//
+// Access: the directory belongs to the user of tidegate-control. Where a group is named, it may read (02750);
+// otherwise the owner alone may (0700). Files inside take the directory's group.
+//
+// Threads: as core/lmdb.h. The one writer is the writer of the state.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/lmdb.h"
+#include "core/result.h"
+
+namespace tidegate {
+
+// Whether a file holds a private key in PEM, of any kind: the object of such a file is a secret.
+bool holds_private_key(std::string_view bytes);
+
+class SecretStore {
+ public:
+  static std::string directory(const std::string& state_dir) { return state_dir + "/secrets"; }
+
+  // Creates what is missing. `group`: may read besides the owner; empty: the directory stays as it is. An Error where
+  // there is no such group, or where the process may not give the directory to it.
+  static Result<std::unique_ptr<SecretStore>> open_for_writing(const std::string& state_dir, const std::string& group);
+  // An Error where this process may not read keys; it names the directory and the option that would let it.
+  static Result<std::unique_ptr<SecretStore>> open_for_reading(const std::string& state_dir);
+
+  // By the SHA-256 (32 bytes) of what is wanted.
+  Result<std::string> get(std::string_view raw_hash) const;
+  Result<std::vector<std::string>> hashes() const;
+
+  // Hash and bytes of each. On the disk when this returns.
+  Result<void> add(const std::vector<std::pair<std::string, std::string>>& secrets);
+  Result<void> erase(const std::vector<std::string>& raw_hashes);
+
+  // Everything, compacted, in `directory`/data.mdb, which is not there yet.
+  Result<void> copy_to(const std::string& directory) const;
+
+ private:
+  SecretStore(lmdb::Env env, MDB_dbi db, std::string directory)
+      : env_(std::move(env)), db_(db), directory_(std::move(directory)) {}
+  static Result<std::unique_ptr<SecretStore>> open(const std::string& directory, bool writes);
+
+  lmdb::Env env_;
+  MDB_dbi db_;
+  std::string directory_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: Apache-2.0
+// Private keys lie in an environment of their own. Nobody who may read the rest of the state reads them there, and none
+// is lost or left over, whenever a process ends.
+#include "conf/secret_store.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <grp.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include "conf/model_builder.h"
+#include "conf/state_store.h"
+#include "conf/state_store_impl.h"
+#include "core/crypto.h"
+#include "tests/unit/conf/documents.h"
+#include "tests/unit/conf/forked.h"
+#include "tests/unit/core/made_identity.h"
+
+namespace tidegate {
+namespace {
+
+using ::testing::HasSubstr;
+using Mode = StateStore::Mode;
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+std::unique_ptr<StateStore> open(const std::string& directory, Mode mode = Mode::read_write) {
+  Result<std::unique_ptr<StateStore>> store = StateStore::open(directory, mode);
+  EXPECT_TRUE(store) << (store ? "" : store.error().message);
+  return store ? *std::move(store) : nullptr;
+}
+
+// Looks like a key, and is another one for each number.
+std::string fake_key(uint64_t number) {
+  return "-----BEGIN PRIVATE KEY-----\n" + sha256_hex("key " + std::to_string(number)) +
+         "\n-----END PRIVATE KEY-----\n";
+}
+// What is in no other file.
+std::string core_of(const std::string& key) { return key.substr(28, 64); }
+
+std::vector<ConfigObject> objects_with(const std::string& key) {
+  return {{"file", "a.key", key}, {"file", "a.crt", "a certificate"}, {"pools", "p", "{\"name\":\"p\"}"}};
+}
+
+std::vector<std::string> kept_secrets(const std::string& state_dir) {
+  return *(*SecretStore::open_for_reading(state_dir))->hashes();
+}
+
+TEST(HoldsPrivateKey, KnowsEveryKindThatOpenSslReadsAndNothingElse) {
+  for (const char* kind : {"", "RSA ", "EC ", "ENCRYPTED ", "ANY "}) {
+    const std::string pem = std::string("-----BEGIN ") + kind + "PRIVATE KEY-----\nMII\n";
+    EXPECT_TRUE(holds_private_key(pem)) << kind;
+    EXPECT_TRUE(holds_private_key("-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n" + pem)) << kind;
+  }
+  const TlsIdentity identity = make_identity("a");
+  EXPECT_TRUE(holds_private_key(identity.key_pem));
+  EXPECT_FALSE(holds_private_key(identity.certificate_pem));
+  EXPECT_FALSE(holds_private_key(""));
+  EXPECT_FALSE(holds_private_key("a TXT \"-----BEGIN PRIVATE KEY-----\"\n")) << "within a line";
+  EXPECT_FALSE(holds_private_key("-----BEGIN PUBLIC KEY-----\nMII\n"));
+}
+
+TEST(Secrets, LieInAnEnvironmentOfTheirOwnForTheirOwnerAlone) {
+  const TempDir directory;
+  const std::string key = fake_key(1);
+  const auto store = open(directory / "host");
+  ASSERT_TRUE(store->commit_version(objects_with(key), 0, "ann", ""));
+  EXPECT_EQ(read_file(directory / "host/state/data.mdb").find(core_of(key)), std::string::npos);
+  EXPECT_NE(read_file(directory / "host/secrets/data.mdb").find(core_of(key)), std::string::npos);
+  struct stat file {};
+  ASSERT_EQ(::stat((directory / "host/secrets").c_str(), &file), 0);
+  EXPECT_EQ(file.st_mode & 07777, 0700U);
+  EXPECT_EQ(*store->object(sha256_hex(key)), key) << "its writer reads it as before";
+  EXPECT_EQ(store->objects(*store->manifest(1))->size(), 3U);
+}
+
+TEST(Secrets, AreWithheldFromAReaderThatHasNoUseForThem) {
+  const TempDir directory;
+  const TlsIdentity identity = make_identity("a.test", "DNS:a.test");
+  std::vector<Fault> faults;
+  const auto document = Document::parse("edge.yaml",
+                                        "certificates:\n"
+                                        "  - {name: a, certificate_file: a.crt, key_file: a.key}\n"
+                                        "zones:\n"
+                                        "  - {name: a.test, file: a.zone}\n",
+                                        faults);
+  ASSERT_TRUE(document && faults.empty());
+  const FileReader files = files_from({{"a.crt", std::make_shared<const std::string>(identity.certificate_pem)},
+                                       {"a.key", std::make_shared<const std::string>(identity.key_pem)},
+                                       {"a.zone", std::make_shared<const std::string>("@ 60 IN NS ns\n")}});
+  {
+    const auto store = open(directory.path());
+    ASSERT_TRUE(store->commit_version(split_objects(*document, files), 0, "ann", ""));
+  }
+  for (const auto& [mode, has_key] : {std::pair(Mode::without_keys, false), std::pair(Mode::read_only, true)}) {
+    const auto store = open(directory.path(), mode);
+    const Manifest manifest = *store->manifest(1);
+    EXPECT_EQ(store->withholds(sha256_hex(identity.key_pem)), !has_key);
+    const auto model = ModelBuilder().build(*store, manifest);
+    ASSERT_TRUE(model) << model.error().message;
+    const Certificate& certificate = (*model)->certificates.at(0);
+    EXPECT_NE(certificate.certificate.bytes, nullptr);
+    EXPECT_EQ(certificate.key.bytes != nullptr, has_key);
+    EXPECT_NE((*model)->zones.at(0).file.bytes, nullptr);
+    EXPECT_EQ(static_cast<bool>(store->object(sha256_hex(identity.key_pem))), has_key);
+  }
+}
+
+// A name server has to read its zones: a key in one would be withheld from it.
+TEST(Secrets, InAZoneFileAreAFault) {
+  std::vector<Fault> faults;
+  const auto document = Document::parse("edge.yaml", "zones:\n  - {name: a.test, file: a.zone}\n", faults);
+  const std::string zone = "@ 60 IN NS ns\n" + fake_key(1);
+  for (const auto& bytes : {std::make_shared<const std::string>(zone), withheld_file()}) {
+    faults.clear();
+    EXPECT_EQ(load_model(*document, files_from({{"a.zone", bytes}}), faults), nullptr);
+    ASSERT_EQ(faults.size(), 1U);
+    EXPECT_THAT(faults[0].detail, HasSubstr("private key"));
+  }
+}
+
+class OtherUsers : public ::testing::Test {
+ protected:
+  static constexpr uid_t kUser = 12'345;
+  static constexpr gid_t kReadersOfState = 23'456;
+
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can become other users";
+    ::chmod(directory_.path().c_str(), 0755);
+    ASSERT_EQ(::mkdir(host().c_str(), 02770), 0);
+    ASSERT_EQ(::chown(host().c_str(), 0, kReadersOfState), 0);
+    ASSERT_EQ(::chmod(host().c_str(), 02770), 0);
+  }
+  std::string host() const { return directory_ / "host"; }
+
+  // In a process of that user, who is of the groups.
+  static int as_user(const std::vector<gid_t>& groups, const std::function<int()>& body) {
+    Forked other([&](Talk&) {
+      if (::setgroups(groups.size(), groups.data()) != 0 ||
+          ::setresgid(kReadersOfState, kReadersOfState, kReadersOfState) != 0) {
+        return 100;
+      }
+      if (::setresuid(kUser, kUser, kUser) != 0) return 101;
+      return body();
+    });
+    return other.wait();
+  }
+
+  const TempDir directory_;
+};
+
+TEST_F(OtherUsers, WhoReadTheStateReadNoKeyUnlessTheyAreInTheGroupOfKeys) {
+  const std::string key = fake_key(1);
+  const gid_t keys_group = ::getgrnam("daemon")->gr_gid;
+  {
+    const Result<std::unique_ptr<StateStore>> store = StateStore::open(host(), Mode::read_write, "daemon");
+    ASSERT_TRUE(store) << store.error().message;
+    ASSERT_TRUE((*store)->commit_version(objects_with(key), 0, "ann", ""));
+  }
+  const auto read_all = [&](Mode mode, std::string& why) {
+    const Result<std::unique_ptr<StateStore>> store = StateStore::open(host(), mode);
+    if (!store) return why = store.error().message, 1;
+    const Result<std::vector<ConfigObject>> objects = (*store)->objects(*(*store)->manifest(1));
+    if (!objects) return why = objects.error().message, 2;
+    return objects->size() == 3 ? 0 : 3;
+  };
+  EXPECT_EQ(as_user({},
+                    [&] {
+                      std::string why;
+                      for (const char* file : {"/secrets/data.mdb", "/secrets/lock.mdb"}) {
+                        if (UniqueFd(::open((host() + file).c_str(), O_RDONLY))) return 10;
+                      }
+                      if (read_file(host() + "/state/data.mdb").find(core_of(key)) != std::string::npos) return 11;
+                      if (read_file(host() + "/state/data.mdb").empty()) return 12;
+                      if (read_all(Mode::without_keys, why) != 0) return 13;
+                      if (read_all(Mode::read_only, why) != 2) return 14;
+                      return why.find("--secrets-group") != std::string::npos &&
+                                     why.find("Permission denied") != std::string::npos
+                                 ? 0
+                                 : 15;
+                    }),
+            0);
+  EXPECT_EQ(as_user({keys_group},
+                    [&] {
+                      std::string why;
+                      return read_all(Mode::read_only, why);
+                    }),
+            0)
+      << "the proxy's user";
+  struct stat file {};
+  ASSERT_EQ(::stat((host() + "/secrets").c_str(), &file), 0);
+  EXPECT_EQ(file.st_mode & 07777, 02750U);
+  EXPECT_EQ(file.st_gid, keys_group);
+}
+
+TEST_F(OtherUsers, AGroupThatIsNotThereIsAnError) {
+  const Result<std::unique_ptr<StateStore>> store = StateStore::open(host(), Mode::read_write, "no-such-group");
+  ASSERT_FALSE(store);
+  EXPECT_THAT(store.error().message, HasSubstr("there is no group 'no-such-group'"));
+}
+
+TEST(Secrets, WithoutAVersionThatNamesThemAreSweptAtTheNextStart) {
+  const TempDir directory;
+  {
+    const auto store = open(directory.path());
+    ASSERT_TRUE(store->commit_version(objects_with(fake_key(1)), 0, "ann", ""));
+  }
+  {
+    // As of a process that ended between the two transactions.
+    const auto secrets = *SecretStore::open_for_writing(directory.path(), "");
+    ASSERT_TRUE(secrets->add({{*hex_decode(sha256_hex(fake_key(2))), fake_key(2)}}));
+  }
+  open(directory.path()).reset();
+  EXPECT_EQ(kept_secrets(directory.path()), std::vector<std::string>{*hex_decode(sha256_hex(fake_key(1)))});
+}
+
+TEST(Secrets, GoWithTheLastVersionThatNamesThem) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  store->keep_versions(3);
+  for (uint64_t version = 0; version < 10; ++version) {
+    ASSERT_TRUE(store->commit_version(objects_with(fake_key(version)), version, "ann", ""));
+  }
+  // Two files with the same key, of which one goes.
+  std::vector<ConfigObject> twice = objects_with(fake_key(9));
+  twice.push_back({"file", "b.key", fake_key(9)});
+  ASSERT_TRUE(store->commit_version(twice, 10, "ann", ""));
+  ASSERT_TRUE(store->commit_version(objects_with(fake_key(9)), 11, "ann", ""));
+  Forked reader([&](Talk&) {
+    std::set<std::string> kept;
+    for (const std::string& hash : kept_secrets(directory.path())) kept.insert(hash);
+    return kept == std::set<std::string>{*hex_decode(sha256_hex(fake_key(9)))} ? 0 : static_cast<int>(kept.size());
+  });
+  EXPECT_EQ(reader.wait(), 0);
+  EXPECT_TRUE(store->object(sha256_hex(fake_key(9))));
+}
+
+TEST(Secrets, OfEveryCommittedVersionAreThereWhenTheirWriterIsKilled) {
+  const TempDir directory;
+  uint64_t acknowledged = 0;
+  {
+    Forked writer([&](Talk& talk) {
+      const auto store = open(directory.path());
+      for (uint64_t version = 0;; ++version) {
+        if (!store->commit_version(objects_with(fake_key(version)), version, "ann", "")) return 1;
+        talk.say(version + 1);
+      }
+    });
+    while (acknowledged < 30) {
+      acknowledged = writer.talk().hear();
+      ASSERT_NE(acknowledged, 0U);
+    }
+    writer.kill(SIGKILL);
+    EXPECT_EQ(writer.wait(), -SIGKILL);
+  }
+  const auto store = open(directory.path());
+  const uint64_t head = store->head()->version;
+  ASSERT_GE(head, acknowledged);
+  for (uint64_t version = 1; version <= head; ++version) {
+    EXPECT_EQ(*store->object(sha256_hex(fake_key(version - 1))), fake_key(version - 1));
+  }
+}
+
+TEST(Secrets, ThatAreMissingAreDamageThatSaysWhatToDo) {
+  const TempDir directory;
+  {
+    const auto store = open(directory.path());
+    ASSERT_TRUE(store->commit_version(objects_with(fake_key(1)), 0, "ann", ""));
+  }
+  std::filesystem::remove_all(directory / "secrets");
+  const Result<std::unique_ptr<StateStore>> store = StateStore::open(directory.path(), Mode::read_write);
+  ASSERT_FALSE(store);
+  EXPECT_TRUE(is_damage(store.error())) << store.error().message;
+  EXPECT_THAT(store.error().message, HasSubstr("1 private key"));
+}
+
+TEST(Secrets, OfAStateThatWasLostArePutAsideAndNotDeleted) {
+  const TempDir directory;
+  {
+    const auto store = open(directory.path());
+    ASSERT_TRUE(store->commit_version(objects_with(fake_key(1)), 0, "ann", ""));
+  }
+  std::filesystem::remove_all(directory / "state");
+  open(directory.path()).reset();
+  EXPECT_TRUE(kept_secrets(directory.path()).empty());
+  size_t aside = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
+    if (!entry.path().filename().string().starts_with("secrets.of-lost-state-")) continue;
+    ++aside;
+    EXPECT_NE(read_file(entry.path() / "data.mdb").find(core_of(fake_key(1))), std::string::npos);
+    EXPECT_EQ(static_cast<unsigned>(std::filesystem::status(entry.path()).permissions()), 0700U);
+  }
+  EXPECT_EQ(aside, 1U);
+}
+
+TEST(Secrets, AreTakenFromAnotherHostIntoThisOnesEnvironment) {
+  const TempDir here, there;
+  const std::string key = fake_key(1);
+  const auto truth = open(there.path()), copy = open(here.path());
+  const Manifest manifest = *truth->commit_version(objects_with(key), 0, "ann", "");
+  std::vector<std::pair<std::string, std::string>> objects;
+  for (const ManifestEntry& entry : manifest.entries) objects.emplace_back(entry.hash, *truth->object(entry.hash));
+  ASSERT_TRUE(copy->replicate_version(manifest, objects));
+  EXPECT_EQ(*copy->object(sha256_hex(key)), key);
+  EXPECT_EQ(read_file(here / "state/data.mdb").find(core_of(key)), std::string::npos);
+}
+
+TEST(Secrets, AreInACopyOfTheStateAndForItsOwnerAlone) {
+  const TempDir directory, copy;
+  const auto store = open(directory.path());
+  ASSERT_TRUE(store->commit_version(objects_with(fake_key(1)), 0, "ann", ""));
+  ASSERT_TRUE(store->copy_to(copy / "backup"));
+  EXPECT_FALSE(store->copy_to(copy / "backup")) << "nothing is over-written";
+  EXPECT_EQ(read_file(copy / "backup/state/data.mdb").find(core_of(fake_key(1))), std::string::npos);
+  EXPECT_EQ(static_cast<unsigned>(std::filesystem::status(copy / "backup").permissions()), 0700U);
+  EXPECT_EQ(*open(copy / "backup")->object(sha256_hex(fake_key(1))), fake_key(1));
+}
+
+// A state as earlier releases wrote it: keys among the other objects, here also one that a version gave up, of which
+// only a freed page tells.
+class FormatOne : public ::testing::Test {
+ protected:
+  static std::string freed_key() { return fake_key(2); }
+
+  void SetUp() override {
+    {
+      const auto store = open(directory_.path());
+      ASSERT_TRUE(store->commit_version(objects_with(fake_key(1)), 0, "ann", "first"));
+      ASSERT_TRUE(store->set_verdicts({{"backend/a/b", HealthVerdict{true, "", 1}}}));
+      ASSERT_TRUE(store->add_purge(PurgeKind::tag, "t", false, "ops", {}));
+      digest_ = store->manifest(1)->digest;
+    }
+    lmdb::EnvOptions options;
+    options.map_bytes = kStateMapBytes;
+    const Result<lmdb::Env> env = lmdb::Env::open(directory_ / "state", options);
+    ASSERT_TRUE(env);
+    const auto write = [&](const std::function<void(lmdb::Txn&)>& body) {
+      Result<lmdb::Txn> txn = lmdb::Txn::begin(*env, lmdb::Access::write);
+      ASSERT_TRUE(txn);
+      body(*txn);
+      ASSERT_TRUE(txn->commit());
+    };
+    write([&](lmdb::Txn& txn) {
+      ASSERT_TRUE(txn.put(*txn.open_db(kObjectDb), *hex_decode(sha256_hex(fake_key(1))), fake_key(1)));
+      ASSERT_TRUE(txn.put(*txn.open_db(kObjectDb), "freed", freed_key() + std::string(20'000, 'f')));
+      ASSERT_TRUE(txn.put(*txn.open_db(kSysDb), kFormatKey, lmdb::be64(1)));
+      ASSERT_EQ(mdb_drop(txn.get(), *txn.open_db(kSecretDb), 1), 0);
+    });
+    write([&](lmdb::Txn& txn) { ASSERT_TRUE(txn.erase(*txn.open_db(kObjectDb), "freed")); });
+    std::filesystem::remove_all(directory_ / "secrets");
+    for (const std::string& key : {fake_key(1), freed_key()}) {
+      ASSERT_NE(read_file(directory_ / "state/data.mdb").find(core_of(key)), std::string::npos);
+    }
+  }
+
+  // By another process, as planes and control are.
+  void migrate() {
+    Forked control([&](Talk&) { return StateStore::open(directory_.path(), Mode::read_write) ? 0 : 1; });
+    ASSERT_EQ(control.wait(), 0);
+  }
+
+  const TempDir directory_;
+  std::string digest_;
+};
+
+TEST_F(FormatOne, BecomesFormatTwoAndLeavesNoKeyInTheMainFileNotEvenInFreedPages) {
+  std::filesystem::create_directories(directory_ / "state.damaged");
+  migrate();
+  for (const std::string& key : {fake_key(1), freed_key()}) {
+    EXPECT_EQ(read_file(directory_ / "state/data.mdb").find(core_of(key)), std::string::npos);
+  }
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_.path())) {
+    names.insert(entry.path().filename());
+  }
+  EXPECT_EQ(names.count("state.next"), 0U);
+  EXPECT_EQ(static_cast<unsigned>(std::filesystem::status(directory_ / "state.damaged").permissions()), 0700U);
+  const auto store = open(directory_.path());
+  EXPECT_EQ(store->manifest(1)->digest, digest_);
+  EXPECT_EQ(store->manifest(1)->comment, "first");
+  EXPECT_EQ(*store->object(sha256_hex(fake_key(1))), fake_key(1));
+  EXPECT_EQ(store->objects(*store->manifest(1))->size(), 3U);
+  EXPECT_EQ(store->purges_after(0, 10)->size(), 1U);
+  EXPECT_EQ(store->head()->purge, 1U);
+  EXPECT_TRUE(store->commit_version(objects_with(fake_key(3)), 1, "ann", "goes on"));
+}
+
+TEST_F(FormatOne, IsReadAsItIsUntilItsControlMigratesIt) {
+  for (const Mode mode : {Mode::read_only, Mode::without_keys}) {
+    const auto store = open(directory_.path(), mode);
+    EXPECT_EQ(store->objects(*store->manifest(1))->size(), 3U);
+  }
+}
+
+TEST_F(FormatOne, IsMigratedOnceMoreWhereThatWasCutOff) {
+  std::filesystem::create_directories(directory_ / "state.next");
+  std::ofstream(directory_ / "state.next/data.mdb") << "half";
+  migrate();
+  EXPECT_EQ(*open(directory_.path())->object(sha256_hex(fake_key(1))), fake_key(1));
+  // The old one, where the exchange was the last that was done.
+  std::filesystem::create_directories(directory_ / "state.next");
+  std::ofstream(directory_ / "state.next/data.mdb") << fake_key(1);
+  migrate();
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "state.next"));
+}
+
+}  // namespace
+}  // namespace tidegate
