@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Api: from a request to its handler: route -> auth -> role -> leader? -> parameters -> body type -> idempotency ->
-// handler. Every refusal on the way is a problem+json and a counter.
+// Api: leads a request to its handler: route -> auth -> role -> leader? -> parameters -> body type -> idempotency ->
+// handler. Every refusal is a problem+json and is counted.
 #pragma once
 
 #include <memory>
@@ -18,7 +18,7 @@ class Api {
   Api(const RouteTable& table, Auth& auth, HostState& host_state)
       : table_(table), auth_(auth), idempotency_(host_state) {}
 
-  // Not empty: this control follows that one, and writes are refused with 421 naming it.
+  // If it is not empty, this control follows that one. Writes are refused with 421 and its name.
   void set_leader(std::string leader) { leader_ = std::move(leader); }
 
   void dispatch(const HttpExchangePtr& exchange);
@@ -29,7 +29,7 @@ class Api {
               std::string_view allow = {});
   bool check_parameters(const HttpExchangePtr& exchange, const ApiRoute& route);
   bool check_body(const HttpExchangePtr& exchange, const ApiRoute& route);
-  // A call with an Idempotency-Key is to be done once; false when it was answered already, as a repetition.
+  // For a call with an Idempotency-Key. Returns false if it was a repetition; then it is answered.
   bool admit_once(ApiCall& call, const ApiRoute& route);
 
   const RouteTable& table_;

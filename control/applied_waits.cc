@@ -11,10 +11,10 @@ namespace tidegate {
 
 using nlohmann::json;
 
-// One long poll: asks the fleet, pauses, asks again.
+// One long poll. It asks the fleet, pauses, and asks again.
 class AppliedWaits::Wait : public std::enable_shared_from_this<AppliedWaits::Wait> {
  public:
-  // A plane applies in about a millisecond; asking more often than this would only cost CPU.
+  // A plane applies a change in about a millisecond. More frequent questions would only cost CPU.
   static constexpr uint64_t kFirstPauseMs = 2;
   static constexpr uint64_t kLongestPauseMs = 50;
 
@@ -37,12 +37,12 @@ class AppliedWaits::Wait : public std::enable_shared_from_this<AppliedWaits::Wai
  private:
   void ask() {
     owner_.fleet_.status([weak = weak_from_this()](const json& status) {
-      if (const auto alive = weak.lock()) alive->judge(status);
+      if (const auto alive = weak.lock()) alive->check(status);
     });
   }
 
-  void judge(const json& status) {
-    const Convergence convergence = judge_convergence(status, wanted_);
+  void check(const json& status) {
+    const Convergence convergence = check_convergence(status, wanted_);
     const uint64_t waited_ms = (monotonic_ns() - started_ns_) / kNsPerMs;
     if (!gone_ && !convergence.reached && !convergence.hopeless && waited_ms < timeout_ms_) {
       pause_.arm_after_ms(pause_ms_);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// AppliedWaits: calls that are answered once the edge has applied something, refused it, or their time is up.
+// AppliedWaits: calls that wait until the edge has applied something, has refused it, or until their time is over.
 #pragma once
 
 #include <memory>
@@ -21,8 +21,8 @@ class AppliedWaits {
   AppliedWaits(EventLoop& loop, Fleet& fleet);
   ~AppliedWaits();
 
-  // Answers the call with {"converged","waited_ms","missing":[...],"unreachable":[...]} joined to `answer`. Planes that
-  // cannot be reached are named and not waited for. `timeout_ms` is capped at kMaxWaitMs.
+  // Answers the call with `answer` and {"converged","waited_ms","missing":[...],"unreachable":[...]}. It names planes
+  // that cannot be reached and does not wait for them. `timeout_ms` is at most kMaxWaitMs.
   void answer_when_applied(const ApiCall& call, const StateHead& wanted, uint64_t timeout_ms, nlohmann::json answer);
 
  private:

@@ -71,7 +71,7 @@ std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const 
 
 namespace {
 
-ApplyOutcome concluded(ApplyOutcome outcome, Result<Manifest> manifest) {
+ApplyOutcome with_version(ApplyOutcome outcome, Result<Manifest> manifest) {
   if (manifest) {
     outcome.status = ApplyOutcome::Status::committed;
     outcome.manifest = *std::move(manifest);
@@ -102,11 +102,11 @@ ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const Appl
   }
   AnswerTo<Manifest> answer;
   if (request.answer) {
-    answer = [&](const Manifest& committed) { return request.answer(concluded(outcome, committed)); };
+    answer = [&](const Manifest& committed) { return request.answer(with_version(outcome, committed)); };
   }
   Result<Manifest> manifest = host_state.commit(candidate.objects, candidate.model, host_state.manifest().version,
                                                 request.who, request.comment, request.rollback_of, answer);
-  return concluded(std::move(outcome), std::move(manifest));
+  return with_version(std::move(outcome), std::move(manifest));
 }
 
 std::optional<ApplyOutcome> apply_element(HostState& host_state, const std::string& kind, const std::string& name,
@@ -136,7 +136,7 @@ std::optional<ApplyOutcome> apply_element(HostState& host_state, const std::stri
   }
   Result<Manifest> manifest =
       host_state.commit_tried(*std::move(tried), host_state.manifest().version, request.who, request.comment);
-  return concluded(std::move(outcome), std::move(manifest));
+  return with_version(std::move(outcome), std::move(manifest));
 }
 
 Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Apply: a document becomes a version, or every reason why not. examine() is pure and may run on any thread; a commit
-// happens in apply() alone, on the control's loop.
+// Apply: makes a version of a document, or tells every reason against it. examine() is pure and may run on any thread.
+// Only apply() commits, on the control's loop.
 //
 //   text + files -> examine: Document::parse -> load_model -> split_objects -> Candidate -> Applier::apply ->
 //   HostState::commit
@@ -20,7 +20,7 @@
 
 namespace tidegate {
 
-// A configuration that may become a version. `model` is null, and `objects` empty, when there is any fault.
+// A configuration that may become a version. If there is any fault, `model` is null and `objects` is empty.
 struct Candidate {
   std::shared_ptr<const Model> model;
   std::vector<ConfigObject> objects;
@@ -30,7 +30,7 @@ struct Candidate {
 Candidate examine(const Document& document, const FileReader& files);
 Candidate examine_text(const std::string& file_name, std::string text, const FileReader& files);
 
-// What a version does to an object of the one before.
+// The change of one object between two versions.
 enum class ChangeKind : uint8_t { added, changed, removed };
 const char* name(ChangeKind kind);
 struct ObjectChange {
@@ -38,18 +38,18 @@ struct ObjectChange {
   std::string kind, name;
   std::string old_hash, new_hash;  // empty where there is none
 };
-// In order of kind and name. Both sides are ordered as a Manifest's entries are.
+// Returns the changes in order of kind and name. Both inputs have the order of a Manifest's entries.
 std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const std::vector<ManifestEntry>& to);
-// The entries that a manifest of these objects has.
+// Returns the entries of a manifest of these objects.
 std::vector<ManifestEntry> entries_of(const std::vector<ConfigObject>& objects);
 
 struct ApplyOutcome {
   enum class Status : uint8_t {
     committed,
-    unchanged,  // the configuration is the one in force already: no new version
+    unchanged,  // the configuration is already in force, so there is no new version
     dry_run,    // would be committed
     invalid,    // see faults
-    failed,     // see error: the store refused; nothing changed
+    failed,     // see error: the store refused it, and nothing changed
   };
   Status status = Status::invalid;
   Manifest manifest;  // in force after the call
@@ -66,16 +66,16 @@ struct ApplyRequest {
   AnswerTo<ApplyOutcome> answer = {};  // to be committed with the version
 };
 
-// Commits a candidate over the head in force. All or nothing.
+// Commits a candidate after the version in force. It is committed as a whole or not at all.
 ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request);
 
-// One element of a list in place of the one of its name, at the cost of that element and of validating the whole.
-// `element` is the document of it alone. Nothing when it takes more than that: an element that is new, or one whose
-// files come and go with it.
+// Replaces the element of that name in a list. This costs the decoding of one element and a validation of the whole.
+// `element` is a document of the element only. Returns nothing if that is not enough: the element is new, or it names
+// files.
 std::optional<ApplyOutcome> apply_element(HostState& host_state, const std::string& kind, const std::string& name,
                                           std::unique_ptr<Document> element, const ApplyRequest& request);
 
-// The content of version `to`, its certificates and zones included, to be applied as a new version.
+// Returns the content of version `to`, with its certificates and zones, to be applied as a new version.
 Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to);
 
 }  // namespace tidegate

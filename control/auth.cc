@@ -29,13 +29,13 @@ bool is_visible_ascii(std::string_view text) {
 
 constexpr std::string_view kUidPrefix = "uid:";
 
-// One way: what is stored under it tells nothing of the token.
+// A one-way hash: the records under it do not reveal the token.
 std::string key_space_of(std::string_view token) {
   const Sha256 digest = hmac_sha256(token, "tidegate idempotency keys");
   return hex_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
 
-// The token of an Authorization field (RFC 6750 §2.1), or empty.
+// Returns the token of an Authorization field (RFC 6750 §2.1), or an empty view.
 std::string_view bearer_token(const HttpRequest& request) {
   std::string_view value = request.header("authorization");
   constexpr std::string_view kScheme = "bearer ";

@@ -3,6 +3,7 @@
 
 #include <exception>
 
+#include "core/assert.h"
 #include "core/log.h"
 #include "core/thread.h"
 
@@ -70,6 +71,7 @@ void Background::serve() {
 
 void Background::finish(uint64_t id) {
   auto job = pending_.extract(id);
+  TIDEGATE_ASSERT(!job.empty(), "a job finishes once");
   job.mapped()();
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Background: long work off the loop: one thread that does jobs in their order, so that a large document never mutes
-// the API or delays a probe.
+// Background: one thread for long work. It does jobs in their order. So a large document never silences the API or
+// delays a probe.
 //
-// A job is two functions: `work` runs on the thread and must touch nothing that the loop's thread changes; `then` runs
-// on the loop with what came of it. `then` and all it holds (exchanges) live and die on the loop's thread.
+// A job is two functions. `work` runs on the thread and must not touch what the loop's thread changes. `then` runs on
+// the loop with the result. `then` and everything in it (exchanges) live and die on the loop's thread.
 //
-// Threads: everything here belongs to the loop's, but `work`. Destroying waits for the job under way, and drops the
-// others with their `then`.
+// Threads: everything except `work` belongs to the loop's thread. The destructor waits for the job that runs, and drops
+// the others with their `then`.
 #pragma once
 
 #include <condition_variable>
@@ -27,13 +27,13 @@ namespace tidegate {
 
 class Background {
  public:
-  // The thread is named `name` and starts with the first job. At most `max_jobs` wait or run.
+  // The thread has the name `name` and starts with the first job. At most `max_jobs` wait or run.
   Background(EventLoop& loop, std::string name, size_t max_jobs);
   ~Background();
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
 
-  // False when as many jobs as may are there already. `then` gets nothing when `work` threw.
+  // Returns false if there are `max_jobs` jobs already. If `work` threw, `then` gets nothing.
   template <class Work, class Then>
   [[nodiscard]] bool run(Work work, Then then) {
     using Done = decltype(work());
@@ -41,7 +41,7 @@ class Background {
     return submit([work = std::move(work), done]() mutable { done->emplace(work()); },
                   [then = std::move(then), done]() mutable { then(std::move(*done)); });
   }
-  // Frees what is large where it delays nobody.
+  // Destroys a large object on the thread, where that delays nobody.
   void discard(std::shared_ptr<void> garbage);
   size_t jobs() const { return pending_.size(); }
 
@@ -58,7 +58,7 @@ class Background {
   EventLoop& loop_;
   const std::string name_;
   const size_t max_jobs_;
-  std::shared_ptr<Background*> self_ = std::make_shared<Background*>(this);  // what was posted finds us, or nobody
+  std::shared_ptr<Background*> self_ = std::make_shared<Background*>(this);  // null once this object is destroyed
   std::map<uint64_t, std::function<void()>> pending_;                        // `then` by job
   uint64_t next_id_ = 1;
   std::thread thread_;

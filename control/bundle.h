@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bundle: a configuration with the files it names, as one JSON body:
 //   {"file": "edge.yaml", "text": "sites: ...", "files": {"www.crt": "<base64>", ...}}
-// Pure: bytes in, a Bundle or a sentence out.
+// Pure functions.
 #pragma once
 
 #include <map>
@@ -25,7 +25,7 @@ struct Bundle {
 Result<Bundle> decode_bundle(std::string_view body);
 std::string encode_bundle(const Bundle& bundle);
 
-// RFC 4648 §4 with padding; anything else is nothing.
+// RFC 4648 §4 with padding. Returns nothing for anything else.
 std::optional<std::string> base64_decode(std::string_view text);
 
 }  // namespace tidegate

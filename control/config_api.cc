@@ -43,13 +43,13 @@ bool wants_bundle(const HttpRequest& request) {
 
 std::string document_yaml(const json& document) { return Document::from_json("config", document)->to_yaml(); }
 
-// Of a configuration: what `select` takes out of the document, and how that is written as YAML.
+// A part of a configuration: how it is taken from the document, and how it is written as YAML.
 struct Part {
-  std::function<json(json&)> select;  // null: there is no such part
+  std::function<json(json&)> select;  // gives null if there is no such part
   std::function<std::string(const json&)> to_yaml;
 };
 
-// The element of a list by its name; null when there is none.
+// Returns the element of a list by its name, or null.
 json* find_object(json& document, const std::string& kind, const std::string& object_name) {
   const auto section = document.find(kind);
   if (section == document.end() || !section->is_array()) return nullptr;
@@ -75,7 +75,7 @@ HttpResponse no_such_object(const WriteTarget& target, const json& document) {
                  fmt::format("there is no {} in {}{}{}", target.name, target.kind, hint.empty() ? "" : "; ", hint));
 }
 
-// Of a path: {kind} and {name}, where it has them.
+// Returns {kind} and {name} of the path. Both may be empty.
 WriteTarget target_of(const ApiCall& call) {
   const auto word = [&](const char* name) {
     const auto found = call.path.find(name);
@@ -104,7 +104,7 @@ class ConfigApi {
     respond_with_part(call, *manifest, {[](json& document) { return document; }, document_yaml});
   }
 
-  // As YAML, a fragment of the document: "pools:" and what stands under it.
+  // YAML gets a fragment of the document: "pools:" and its content.
   void get_kind(const ApiCall& call) {
     const std::string& kind = call.path.at("kind");
     respond_with_part(call, host_state_.manifest(),
@@ -190,7 +190,7 @@ class ConfigApi {
   }
 
  private:
-  // By the short way where that does, else by a change of the whole.
+  // Uses the short way for one element if possible, else a change of the whole document.
   void put_element(const ApiCall& call, const WriteTarget& target, json object) {
     if (auto refusal = check_precondition(call.request(), host_state_.manifest(), target)) {
       return call.respond(std::move(*refusal));
@@ -213,7 +213,7 @@ class ConfigApi {
     });
   }
 
-  // The document with its files, private keys among them: as apply sends it.
+  // The document with its files and private keys, as `tidegate apply` sends it.
   void respond_with_bundle(const ApiCall& call, const Manifest& manifest) {
     if (manifest.version == 0) return call.respond(not_configured());
     if (!allows(call.who.role, Role::publisher)) {
@@ -240,10 +240,10 @@ class ConfigApi {
     });
   }
 
-  // As JSON when Accept asks for it, otherwise as YAML.
+  // The answer is JSON if Accept asks for it, otherwise YAML.
   void respond_with_part(const ApiCall& call, const Manifest& manifest, Part part) {
     if (manifest.version == 0) return call.respond(not_configured());
-    // Whoever cannot write the configuration has no use for the secrets in it.
+    // Only those who may write the configuration see its secrets.
     const bool redacted = !allows(call.who.role, Role::publisher);
     const bool as_json = wants_json(call.request());
     const Headers fields = {{"ETag", entity_tag(manifest, as_json ? "json" : "yaml", redacted)},
@@ -267,7 +267,7 @@ class ConfigApi {
     });
   }
 
-  // Reads the document in force, lets `edit` change its JSON form, and commits what came of it.
+  // Reads the document in force, lets `edit` change its JSON form, and commits the result.
   void change_document(const ApiCall& call, Edit edit) {
     long_calls_.change(call,
                        {target_of(call), true, true, [this, edit = std::move(edit)](const Manifest& base) -> Examined {

@@ -56,7 +56,7 @@ Result<std::string> read_token(const std::string& path) {
   return text->substr(0, end + 1);
 }
 
-// How others are reached, with the token for it.
+// Returns how other controls are reached, with the token for them.
 Result<Peers> read_peers(const ControlOptions& options, const Tokens& tokens) {
   if (options.peer_token_file.empty()) return load_peers(options, tokens.replica_token());
   Result<std::string> token = read_token(options.peer_token_file);
@@ -64,7 +64,7 @@ Result<Peers> read_peers(const ControlOptions& options, const Tokens& tokens) {
   return load_peers(options, *std::move(token));
 }
 
-// The document of --config as the first version, or every fault of it.
+// Commits the document of --config as the first version. An Error has all its faults.
 Result<void> commit_first(HostState& host_state, const std::string& path) {
   if (host_state.head().version != 0) {
     log_info("the state holds version {}: {} was not read (tidegate apply changes it)", host_state.head().version,
@@ -150,7 +150,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   }
 
   void add_gauges() {
-    // The registry outlives a Control: what is gone reads as zero.
+    // The registry lives longer than a Control. Without one, a gauge is zero.
     const auto gauge = [this](const char* name, const char* help, size_t (*read)(const Parts&)) {
       metrics().gauge(name, help, [weak = weak_from_this(), read] {
         const auto parts = weak.lock();
@@ -184,16 +184,16 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   std::unique_ptr<HostState> host_state;
   RouteTable routes;
   Auth auth;
-  Api api;  // before all that may hold an exchange of its making
+  Api api;  // declared before everything that may hold one of its exchanges
   LongCalls long_calls;
   Fleet fleet;
   EdgeMetrics edge_metrics;
   AppliedWaits waits;
   Watch watch;
   ReplicaSource replica_source;
-  std::unique_ptr<Prober> prober;             // on the leader
-  std::unique_ptr<ReplicaFollower> follower;  // or this one
-  HttpServer server;                          // last: its exchanges refer to all of the above
+  std::unique_ptr<Prober> prober;             // set on the leader
+  std::unique_ptr<ReplicaFollower> follower;  // set on a follower
+  HttpServer server;                          // the last member, because its exchanges refer to all others
 };
 
 Control::Control() = default;
@@ -216,7 +216,7 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     if (!read) return read.error();
     secret = std::move(*read);
   }
-  std::error_code ignored;  // listen_unix says what is wrong with the directory
+  std::error_code ignored;  // if this fails, listen_unix reports the error
   std::filesystem::create_directories(options.run_dir, ignored);
 
   Result<std::unique_ptr<HostState>> host_state = open_host_state(options);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Control: the control plane put together: host state, API, probes or replication, on one event loop. main() runs it;
-// tests make several in one process.
+// Control: the whole control plane on one event loop: host state, API, and probes or replication. main() runs it. Tests
+// make several in one process.
 #pragma once
 
 #include <memory>
@@ -16,15 +16,15 @@ namespace tidegate {
 
 class Control {
  public:
-  // Opens the state, commits options.config when there is no version yet, listens. Errors are sentences for the
+  // Opens the state, commits options.config if there is no version yet, and listens. Errors are sentences for the
   // operator.
   static Result<std::unique_ptr<Control>> start(EventLoop& loop, const ControlOptions& options);
   ~Control();
 
-  // The files of tokens, of the listener's certificate and of what is presented to others again (SIGHUP). After an
-  // Error all of before stands.
+  // Reads tokens and certificates again, for the listener and for other controls (SIGHUP). After an Error the old ones
+  // stay in use.
   Result<void> reload();
-  // Ends listening; open streams end with the Control.
+  // Stops listening. Open streams end with the Control.
   void stop_listening();
 
   HostState& host_state();
@@ -34,7 +34,7 @@ class Control {
  private:
   Control();
   struct Parts;
-  std::shared_ptr<Parts> parts_;  // shared only with the gauges, weakly
+  std::shared_ptr<Parts> parts_;  // the gauges have weak pointers to it
 };
 
 }  // namespace tidegate

@@ -9,7 +9,7 @@ namespace tidegate {
 
 namespace {
 
-// Empty when the plane has applied all of it.
+// Returns what the plane has not applied, or an empty text.
 std::string what_is_missing(const nlohmann::json& plane, const StateHead& wanted, bool& refused) {
   const uint64_t version = number_member(plane, "version");
   if (version < wanted.version) {
@@ -26,7 +26,7 @@ std::string what_is_missing(const nlohmann::json& plane, const StateHead& wanted
 
 }  // namespace
 
-Convergence judge_convergence(const nlohmann::json& status, const StateHead& wanted) {
+Convergence check_convergence(const nlohmann::json& status, const StateHead& wanted) {
   Convergence result;
   bool any_late = false;
   for (const nlohmann::json& node : status.at("nodes")) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convergence: whether the planes of an edge, as /v1/status describes it, have applied what was asked. Pure.
+// Convergence: whether the planes of an edge have applied a version, live state or purge, as /v1/status tells. Pure.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -12,12 +12,12 @@ namespace tidegate {
 
 struct Convergence {
   bool reached = false;                  // every plane that can be reached has applied it
-  bool hopeless = false;                 // what is missing was refused, not merely late
+  bool hopeless = false;                 // a plane has refused it, so waiting does not help
   std::vector<std::string> missing;      // "proxy1/l7: at version 3", "edge/dns: refused version 4: ..."
   std::vector<std::string> unreachable;  // "proxy2: connect: timed out", "l4/l4: ..."
 };
 
-// A purge concerns the plane that holds the cache (l7); version and words concern every plane.
-Convergence judge_convergence(const nlohmann::json& status, const StateHead& wanted);
+// A purge concerns the plane with the cache (l7). Version and live state concern every plane.
+Convergence check_convergence(const nlohmann::json& status, const StateHead& wanted);
 
 }  // namespace tidegate

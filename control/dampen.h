@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dampening: consecutive results of a probe become a verdict only after `rise` successes or `fall` failures in a row.
-// Pure.
+// Dampening: results of a probe change the verdict only after `rise` successes or `fall` failures in a row. Pure.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +8,12 @@
 namespace tidegate {
 
 struct Dampener {
-  std::optional<bool> up;  // the verdict that stands; nothing before the first result
+  std::optional<bool> up;  // the present verdict; nothing before the first result
   uint32_t against = 0;    // consecutive results that contradict it
 };
 
-// Takes one result in. True when the verdict changed: the first result decides at once (nothing is known that could be
-// flapping), later ones after `rise` or `fall` of them in a row.
+// Adds one result. Returns true if the verdict changed. The first result decides at once. Later results decide after
+// `rise` or `fall` of them in a row.
 inline bool observe(Dampener& dampener, bool success, uint32_t rise, uint32_t fall) {
   if (!dampener.up) {
     dampener.up = success;

@@ -31,7 +31,8 @@ struct Line {
   std::string_view text;
 };
 
-// The middle, once common ends were taken off: lengths of common subsequences from each pair of positions to the ends.
+// Compares the middle, without the common beginning and end. The table has the length of the longest common subsequence
+// from each pair of positions to the end.
 void diff_middle(const std::vector<std::string_view>& a, const std::vector<std::string_view>& b,
                  std::vector<Line>& out) {
   const size_t columns = b.size() + 1;
@@ -60,7 +61,7 @@ void diff_middle(const std::vector<std::string_view>& a, const std::vector<std::
   }
 }
 
-// Keeps kContextLines around each change.
+// Keeps kContextLines of context at each change.
 std::vector<std::string> render(const std::vector<Line>& lines) {
   std::vector<bool> shown(lines.size(), false);
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -122,7 +123,8 @@ void redact(nlohmann::json& value) {
 }
 
 std::string element_yaml(const std::string& kind, const nlohmann::json& element) {
-  // As the only element of its list, which is where the order of keys is known; then without the list around it:
+  // It is written as the only element of its list, because the order of keys is known there. Then the list is taken
+  // off:
   //   pools:
   //     - name: origins
   constexpr size_t kIndent = 4;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Diff: what changed between two versions, object by object, each as lines of its YAML. Secrets never show.
+// Diff: the changes between two versions, for each object as lines of YAML. Secrets are never shown.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -13,21 +13,22 @@
 
 namespace tidegate {
 
-// Lines prefixed "  ", "- " or "+ "; unchanged runs longer than two lines of context become "@@". Longest common
-// subsequence; past kMaxDiffCells of work the middle is shown as replaced whole.
+// Returns lines with the prefix " ", "- " or "+ ". Unchanged lines beyond two lines of context become "@@". The method
+// is the longest common subsequence. Beyond kMaxDiffCells of work the middle is shown as replaced.
 constexpr size_t kMaxDiffCells = 4'000'000;
 std::vector<std::string> diff_lines(std::string_view before, std::string_view after);
 
-// {"change","kind","name","lines":[...]} for each; the contents are read from the store.
+// Returns {"change","kind","name","lines":[...]} for each change. It reads the contents from the store.
 nlohmann::json describe_changes(const StateStore& store, const std::vector<ObjectChange>& changes);
 
-// An object as people read it: YAML for documents' parts, text for zones, a sentence for keys and other bytes.
+// Returns an object as text for people: YAML for parts of the document, text for zones, a sentence for keys and other
+// bytes.
 std::string readable(const std::string& kind, const std::string& name, std::string_view bytes);
 
-// One element of the list `kind`, with its keys in the order in which a document has them.
+// Returns one element of the list `kind` as YAML, with its keys in the order of the reference.
 std::string element_yaml(const std::string& kind, const nlohmann::json& element);
 
-// Values under a member named "secret" become "***", at any depth.
+// Replaces values of members named "secret" by "***", at any depth.
 void redact(nlohmann::json& value);
 
 }  // namespace tidegate

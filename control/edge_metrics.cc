@@ -11,7 +11,7 @@ namespace tidegate {
 
 namespace {
 
-// `told_ns`: when the state began, where that was recorded; 0 where it was not: then it begins now.
+// `told_ns`: when the state began. 0: that was not recorded, so it begins now.
 template <class Seen>
 void note(std::map<std::string, Seen>& next, std::map<std::string, Seen>& before, std::string labels, double value,
           uint64_t told_ns) {
@@ -21,7 +21,7 @@ void note(std::map<std::string, Seen>& next, std::map<std::string, Seen>& before
   next.insert_or_assign(std::move(labels), Seen{value, since_ns});
 }
 
-// When the record that decides a backend's state was said; 0 when none does.
+// Returns the time of the record that decides a backend's state. 0: no record decides it.
 uint64_t said_ns(const LiveState& live_state, const std::string& pool, const std::string& backend) {
   for (const std::string& key : {backend_key(pool, backend), pool_key(pool)}) {
     if (const auto record = live_state.overrides.find(key); record != live_state.overrides.end())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// EdgeMetrics: what an on-call engineer asks of the edge's state: which backend, pool, VIP and site is up, since when,
-// and when certificates end. One family a question, one series a thing; written when scraped.
+// EdgeMetrics: the state of the edge for an engineer on call: which backend, pool, VIP and site is up, since when, and
+// when certificates end. The text is made at each scrape.
 //
 // Threads: the control's loop.
 #pragma once
@@ -22,22 +22,22 @@ class EdgeMetrics {
   void append(std::string& out);
 
  private:
-  // Of one thing: its state, and when it came to it (realtime).
+  // The state of one thing, and when that state began (realtime).
   struct Seen {
     double value = 0;
     uint64_t since_ns = 0;
   };
   using Series = std::map<std::string, Seen>;  // by rendered labels
 
-  // Takes the snapshot as it is now and notes the time of what has changed.
+  // Compares with the present snapshot and notes the time of each change.
   void look();
   void look_at_certificates(const Model& model);
   static void append_family(std::string& out, const char* thing, const char* help, const Series& series);
 
   HostState& host_state_;
   Series backends_, pools_, vips_, sites_;
-  std::map<std::string, int64_t> certificates_;  // the end of each, epoch seconds, by rendered labels
-  uint64_t certificates_version_ = UINT64_MAX;   // which they are of
+  std::map<std::string, int64_t> certificates_;  // when each ends, in epoch seconds, by rendered labels
+  uint64_t certificates_version_ = UINT64_MAX;   // the version that they belong to
 };
 
 }  // namespace tidegate

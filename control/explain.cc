@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-// RFC 3986 §2.3 unreserved characters stay.
+// Keeps the unreserved characters of RFC 3986 §2.3.
 std::string percent_encode(std::string_view text) {
   std::string out;
   for (const char c : text) {
@@ -26,7 +26,7 @@ std::string percent_encode(std::string_view text) {
   return out;
 }
 
-// The addresses among a DNS answer: each element an address, a record in presentation form, or an object with
+// Returns the addresses of a DNS answer. Each element is an address, a record in presentation form, or an object with
 // "address".
 std::vector<IpAddress> addresses_among(const json& answers) {
   std::vector<IpAddress> addresses;
@@ -39,7 +39,7 @@ std::vector<IpAddress> addresses_among(const json& answers) {
   return addresses;
 }
 
-// One walk from client to origin. Each step names its successor; every walk ends in finish().
+// One walk from client to origin. Each step names its successor. Every walk ends in finish().
 class Walk : public std::enable_shared_from_this<Walk> {
  public:
   Walk(Fleet& fleet, std::shared_ptr<const Model> model, uint64_t version, ExplainQuestion question,
@@ -69,7 +69,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
   }
 
  private:
-  using Next = void (*)(Walk&, const json* answer);  // null: nobody answered
+  using Next = void (*)(Walk&, const json* answer);  // null: no plane answered
 
   template <class Wanted>
   std::vector<std::string> nodes_with(Wanted wanted) const {
@@ -77,7 +77,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
     for (const Node& node : model_->nodes) {
       if (wanted(node)) names.push_back(node.name);
     }
-    // Our own host first: it answers without a detour.
+    // This host comes first, because its answer needs no other control.
     std::stable_partition(names.begin(), names.end(),
                           [&](const std::string& name) { return name == fleet_.own_node(); });
     return names;
@@ -85,7 +85,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
 
   void skip(const char* plane, const std::string& why) { steps_.push_back({{"plane", plane}, {"skipped", why}}); }
 
-  // Asks the nodes in turn until one answers.
+  // Asks one node after the other until one answers.
   void ask_first(const std::string& plane, const std::vector<std::string>& nodes, size_t index,
                  const std::string& target, Next next) {
     fleet_.ask_plane(nodes[index], plane, target,
@@ -103,7 +103,8 @@ class Walk : public std::enable_shared_from_this<Walk> {
                      });
   }
 
-  // Names are served elsewhere: the first VIP with a service on that port, or the proxies as they stand.
+  // This edge does not serve the name. The walk continues at the first VIP with a service on that port, or at the
+  // proxies.
   void go_without_dns() {
     for (const Service& service : model_->services) {
       const Vip& vip = model_->vips[service.vip];
@@ -124,7 +125,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
     }
     skip("l4", addresses.empty() ? "there is no address to send packets to"
                                  : fmt::format("{} is no VIP of this edge", addresses.front().to_string()));
-    // Without an address no packet comes; an address that is no VIP may still be a proxy's own.
+    // Without an address there is no packet. An address that is no VIP may belong to a proxy.
     if (addresses.empty()) return finish();
     ask_l7(proxies_at(addresses.front()));
   }
@@ -162,7 +163,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
     ask_first("l4", nodes, 0, target, [](Walk& walk, const json* answer) { walk.follow_l4(answer); });
   }
 
-  // The backend's node; without a single backend, the first eligible one's speaks for all.
+  // Asks the backend's node. If there is no single backend, the first eligible one answers for all.
   void follow_l4(const json* answer) {
     if (!answer) return ask_l7(proxies_of_site());
     std::vector<std::string> backends;
@@ -222,7 +223,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
   }
 
   Fleet& fleet_;
-  std::shared_ptr<const Model> model_;  // pinned: one walk sees one version
+  std::shared_ptr<const Model> model_;  // one walk uses one version
   uint64_t version_;
   ExplainQuestion question_;
   std::function<void(json)> done_;
@@ -231,7 +232,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
   const Service* service_ = nullptr;  // in model_
 };
 
-// The question in a call's parameters; nothing after a 400.
+// Reads the question from the call's parameters. Sends 400 and returns nothing if it is malformed.
 std::optional<ExplainQuestion> read_question(const ApiCall& call) {
   const auto refuse = [&](const std::string& why) {
     call.respond(problem(400, "bad_parameter", why));

@@ -24,7 +24,7 @@ std::string join(const json& list, const char* member) {
   return text;
 }
 
-// "proxy1 (down: connect refused)" for each that is not plainly eligible.
+// Lists those that get no new work: "proxy1 (down: connect refused)".
 std::string left_out(const json& candidates, const char* member) {
   std::string text;
   if (!candidates.is_array()) return text;
@@ -43,7 +43,7 @@ void add_reason(std::string& why, const std::string& more) {
   why += (why.empty() ? "" : "; ") + more;
 }
 
-ExplanationLine tell_dns(const json& step) {
+ExplanationLine describe_dns(const json& step) {
   ExplanationLine line{"dns", "", "", ""};
   const std::string question = string_member(step, "name");
   const std::string answers = join(step.value("answers", json()), "address");
@@ -60,7 +60,7 @@ ExplanationLine tell_dns(const json& step) {
   return line;
 }
 
-ExplanationLine tell_l4(const json& step) {
+ExplanationLine describe_l4(const json& step) {
   ExplanationLine line{"l4", "", "", ""};
   const std::string backend = string_member(step, "backend");
   const std::string decision = string_member(step, "decision");
@@ -77,7 +77,7 @@ ExplanationLine tell_l4(const json& step) {
   return line;
 }
 
-ExplanationLine tell_l7(const json& step) {
+ExplanationLine describe_l7(const json& step) {
   ExplanationLine line{"l7", "", "", ""};
   const std::string route = string_member(step, "route");
   line.what = route.empty() ? "has no route for it" : fmt::format("takes route {}", route);
@@ -114,11 +114,11 @@ ExplanationLine describe_step(const json& step) {
     line.what = "could not be asked";
     line.why = error;
   } else if (plane == "dns") {
-    line = tell_dns(step);
+    line = describe_dns(step);
   } else if (plane == "l4") {
-    line = tell_l4(step);
+    line = describe_l4(step);
   } else if (plane == "l7") {
-    line = tell_l7(step);
+    line = describe_l7(step);
   }
   line.node = string_member(step, "node");
   return line;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explanation: what the planes said of one client, told for people, a line a step. Pure: the API's sentence and the
-// command line's text both come from here.
+// Explanation text: the steps of an explanation as text for people, one line for each step. The API and the command
+// line both use it. Pure.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -11,7 +11,7 @@ namespace tidegate {
 
 struct ExplanationLine {
   std::string plane;  // "dns", "l4", "l7"
-  std::string node;   // who said so; may be empty
+  std::string node;   // the node whose plane answered; may be empty
   std::string what;   // "answers 10.10.0.100 (vip-eu) for www.example.test"
   std::string why;    // "nearest: site eu, 12 km"; may be empty
 };

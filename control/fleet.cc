@@ -5,6 +5,7 @@
 
 #include "control/json_bounds.h"
 #include "control/shapes.h"
+#include "core/assert.h"
 
 namespace tidegate {
 
@@ -14,7 +15,7 @@ using nlohmann::json;
 
 constexpr size_t kMaxAnswerBytes = 16 << 20;
 
-// The JSON of a 200; otherwise what the other side said, in one sentence.
+// Returns the JSON of a 200. Any other answer is an Error with its text in one sentence.
 Result<json> read_json(const Result<HttpResponse>& response) {
   if (!response) return fail(response.error().message);
   Result<json> body = parse_json(response->body);
@@ -26,7 +27,7 @@ Result<json> read_json(const Result<HttpResponse>& response) {
   return body;
 }
 
-// Gathers the answers to several questions asked at once, each in its place.
+// Collects the answers to several questions, each at its place.
 class Gathering {
  public:
   Gathering(size_t questions, std::function<void(json)> done)
@@ -35,6 +36,7 @@ class Gathering {
     if (questions == 0) done_(answers_);
   }
   void answer(size_t place, json value) {
+    TIDEGATE_ASSERT(place < answers_.size() && pending_ > 0, "each question has one answer");
     answers_[place] = std::move(value);
     if (--pending_ == 0) done_(std::move(answers_));
   }
@@ -45,7 +47,7 @@ class Gathering {
   std::function<void(json)> done_;
 };
 
-// Another host's answer, before anything relies on its shape.
+// Checks the shape of another host's answer.
 bool is_node_status(const json& status) {
   if (!status.is_object()) return false;
   for (const char* list : {"planes", "unreachable"}) {
@@ -55,7 +57,7 @@ bool is_node_status(const json& status) {
   return true;
 }
 
-// Whether every plane could be asked and runs the version and live state of `head`.
+// True if every plane answered and has the version and live state of `head`.
 bool has_converged(const json& nodes, const StateHead& head) {
   for (const json& node : nodes) {
     if (!bool_member(node, "reachable") || !node["unreachable"].empty()) return false;
@@ -91,7 +93,7 @@ void Fleet::call(const HttpTarget& target, HttpClientRequest request, HttpAnswer
   std::weak_ptr<std::map<uint64_t, std::unique_ptr<HttpCall>>> calls = calls_;
   std::unique_ptr<HttpCall> under_way = http_call(
       loop_, target, std::move(request), [&loop, calls, id, answer = std::move(answer)](Result<HttpResponse> response) {
-        // A call may not die inside its own callback.
+        // A call may not be destroyed inside its own callback.
         loop.defer([calls, id] {
           if (const auto alive = calls.lock()) alive->erase(id);
         });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fleet: how this control asks: its own host's planes over their admin sockets, other hosts' planes through the control
-// at the node's management address. Every question has a bounded time and exactly one answer; who cannot be reached is
-// said.
+// Fleet: asks planes. It asks those of its own host over their admin sockets, and those of other hosts through the
+// control at the node's management address. Every question has a time limit and exactly one answer. The answer names
+// what could not be reached.
 //
 // Threads: the control's loop. Answers may come before the call returns.
 #pragma once
@@ -27,7 +27,7 @@ struct FleetOptions {
   std::string run_dir;  // its planes' admin sockets
   Peers peers;          // the other controls
   uint64_t plane_timeout_ms = 500;
-  uint64_t node_timeout_ms = 1'500;  // covers what the other control waits for its planes
+  uint64_t node_timeout_ms = 1'500;  // longer than the other control waits for its planes
 };
 
 class Fleet {
@@ -40,19 +40,19 @@ class Fleet {
 
   const std::string& own_node() const { return options_.node; }
   void set_peers(Peers peers) { options_.peers = std::move(peers); }
-  // What this control adds to its node's status: role, leader.
+  // Sets what this control adds to the status of its node: role, leader.
   void set_self(std::function<nlohmann::json()> describe) { describe_self_ = std::move(describe); }
 
-  // `target` is the plane's own: "/explain?client=...". An answer that is not 200 is an Error with what it said.
+  // `target` is a path of the plane: "/explain?client=...". An answer other than 200 is an Error with its text.
   void ask_plane(const std::string& node, const std::string& plane, const std::string& target, JsonAnswer answer);
-  // This host's plane, answer unread.
+  // Asks a plane of this host and passes its answer on as it is.
   void ask_own_plane(const std::string& plane, const std::string& target, HttpAnswer answer);
-  // {"name","head",...,"planes":[...],"unreachable":[{"plane","why"}]}: of this host.
+  // Gives {"name","head",...,"planes":[...],"unreachable":[{"plane","why"}]} of this host.
   void own_status(JsonAnswer answer);
-  // The whole edge: {"asked","head","digest","converged","nodes":[...]}; one element a node, unreachable ones included.
+  // Gives the whole edge: {"asked","head","digest","converged","nodes":[...]}, with nodes that cannot be reached.
   void status(std::function<void(nlohmann::json)> answer);
 
-  // "l4", "l7", "dns": what the configuration makes this node run.
+  // Returns the planes that this node runs by its configuration: "l4", "l7", "dns".
   static std::vector<std::string> planes_of(const Node& node);
 
  private:
@@ -65,7 +65,7 @@ class Fleet {
   const HostState& host_state_;
   FleetOptions options_;
   std::function<nlohmann::json()> describe_self_;
-  // Shared with the callbacks, which may outlive the Fleet inside the loop.
+  // Callbacks share it, because they may live longer than the Fleet.
   std::shared_ptr<std::map<uint64_t, std::unique_ptr<HttpCall>>> calls_ =
       std::make_shared<std::map<uint64_t, std::unique_ptr<HttpCall>>>();
   uint64_t next_call_ = 0;

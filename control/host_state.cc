@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "core/assert.h"
 #include "core/log.h"
 #include "core/metrics.h"
 
@@ -37,7 +38,7 @@ Result<void> HostState::reload_version() {
   if (model) {
     model_ = std::move(model);
   } else {
-    // Another release committed it by other rules. It stays in force; the planes say on their own what they make of it.
+    // Another release committed it by other rules. It stays in force. Each plane says itself what it does with it.
     log_error("version {} does not pass this release's validation:\n{}", head_.version,
               render_faults(faults, "", false));
   }
@@ -65,7 +66,7 @@ Result<std::unique_ptr<Document>> HostState::document(const Manifest& manifest, 
   return document;
 }
 
-void HostState::tell(const HostStateChange& change) {
+void HostState::notify(const HostStateChange& change) {
   const Result<StateHead> head = store_->head();
   if (head) {
     head_ = *head;
@@ -85,7 +86,7 @@ void HostState::note(const Error* fault) {
     if (std::exchange(last_write_failed_, false)) log_info("the state can be written again");
     return;
   }
-  if (fault->message.starts_with("conflict")) return;  // the caller's
+  if (fault->message.starts_with("conflict")) return;  // the caller's fault, not the disk's
   metrics()
       .counter("tidegate_control_state_write_failures_total", "Writes of the state that failed, by reason.",
                {{"reason", is_disk_full(*fault) ? "disk_full" : "other"}})
@@ -94,21 +95,23 @@ void HostState::note(const Error* fault) {
 }
 
 template <class T>
-Result<T> HostState::noted(Result<T> written) {
+Result<T> HostState::recorded(Result<T> written) {
   note(written ? nullptr : &written.error());
   return written;
 }
 
-Result<void> HostState::keep_answer(const KeptAnswer& kept) { return noted(store_->keep_answer(kept)); }
+Result<void> HostState::keep_answer(const KeptAnswer& kept) { return recorded(store_->keep_answer(kept)); }
 
 Result<Manifest> HostState::commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
                                    uint64_t expected_head, std::string_view who, std::string_view comment,
                                    uint64_t rollback_of, const AnswerTo<Manifest>& answer) {
-  Result<Manifest> manifest = noted(store_->commit_version(objects, expected_head, who, comment, rollback_of, answer));
+  TIDEGATE_ASSERT(model != nullptr, "only a valid configuration is committed");
+  Result<Manifest> manifest =
+      recorded(store_->commit_version(objects, expected_head, who, comment, rollback_of, answer));
   if (!manifest) return manifest;
   manifest_ = *manifest;
   model_ = std::move(model);
-  tell({.version = true});
+  notify({.version = true});
   return manifest;
 }
 
@@ -117,60 +120,65 @@ WorkingCopy* HostState::working_copy() {
 }
 
 void HostState::keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy) {
+  TIDEGATE_ASSERT(version <= manifest_.version, "a working copy is of a version that exists");
   working_copy_ = std::move(copy);
   working_copy_version_ = version;
 }
 
 Result<Manifest> HostState::commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
                                          std::string_view comment) {
-  Result<Manifest> manifest = noted(store_->commit_change(tried.object, expected_head, who, comment));
+  TIDEGATE_ASSERT(working_copy() != nullptr, "an element is tried on the version in force");
+  TIDEGATE_ASSERT(tried.model != nullptr, "only a valid element is committed");
+  Result<Manifest> manifest = recorded(store_->commit_change(tried.object, expected_head, who, comment));
   if (!manifest) return manifest;
   manifest_ = *manifest;
   model_ = tried.model;
   working_copy_->keep(std::move(tried));
   working_copy_version_ = manifest_.version;
-  tell({.version = true});
+  notify({.version = true});
   return manifest;
 }
 
 Result<uint64_t> HostState::set_override(const std::string& key, const std::optional<Override>& record,
                                          std::string_view who) {
-  Result<uint64_t> sequence = noted(store_->set_override(key, record, who));
-  if (sequence) tell({.live_state = true});
+  Result<uint64_t> sequence = recorded(store_->set_override(key, record, who));
+  if (sequence) notify({.live_state = true});
   return sequence;
 }
 
 Result<uint64_t> HostState::set_verdicts(
     const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
-  Result<uint64_t> sequence = noted(store_->set_verdicts(verdicts));
-  if (sequence) tell({.live_state = true});
+  Result<uint64_t> sequence = recorded(store_->set_verdicts(verdicts));
+  if (sequence) notify({.live_state = true});
   return sequence;
 }
 
 Result<uint64_t> HostState::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                                       const AnswerTo<uint64_t>& answer) {
-  Result<uint64_t> sequence = noted(store_->add_purge(kind, value, soft, who, answer));
-  if (sequence) tell({.purge = true});
+  Result<uint64_t> sequence = recorded(store_->add_purge(kind, value, soft, who, answer));
+  if (sequence) notify({.purge = true});
   return sequence;
 }
 
 Result<void> HostState::replicate_version(const Manifest& manifest,
                                           const std::vector<std::pair<std::string, std::string>>& new_objects) {
-  if (Result<void> replicated = noted(store_->replicate_version(manifest, new_objects)); !replicated) return replicated;
+  if (Result<void> replicated = recorded(store_->replicate_version(manifest, new_objects)); !replicated)
+    return replicated;
   if (Result<void> loaded = reload_version(); !loaded) return loaded;
-  tell({.version = true});
+  TIDEGATE_ASSERT(manifest_.version == manifest.version, "a replicated version is the head");
+  notify({.version = true});
   return {};
 }
 
 Result<void> HostState::replicate_live_state(const LiveState& live_state) {
-  Result<void> replicated = noted(store_->replicate_live_state(live_state));
-  if (replicated) tell({.live_state = true});
+  Result<void> replicated = recorded(store_->replicate_live_state(live_state));
+  if (replicated) notify({.live_state = true});
   return replicated;
 }
 
 Result<void> HostState::replicate_purge(const Purge& purge) {
-  Result<void> replicated = noted(store_->replicate_purge(purge));
-  if (replicated) tell({.purge = true});
+  Result<void> replicated = recorded(store_->replicate_purge(purge));
+  if (replicated) notify({.purge = true});
   return replicated;
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// HostState: this host's state as the control sees it. It is the one writer of the StateStore, keeps the head's
-// manifest, model and live state at hand, and tells everybody in the process who asked to hear of a change: watchers,
+// HostState: this host's state inside the control. It is the only writer of the StateStore. It keeps the manifest and
+// the model of the version in force and the live state in memory. It notifies its listeners of each change: watchers,
 // replicas, the prober.
 //
-// Threads: everything on the control's loop. Listeners run inside the writing call, after the commit.
+// Threads: the control's loop only. Listeners run inside the call that writes, after the commit.
 #pragma once
 
 #include <functional>
@@ -22,7 +22,7 @@
 
 namespace tidegate {
 
-// Which positions of the head a write moved.
+// Which parts of the head a write has changed.
 struct HostStateChange {
   bool version = false, live_state = false, purge = false;
 };
@@ -38,32 +38,33 @@ class HostState {
   const Manifest& manifest() const { return manifest_; }                       // version 0 and empty before the first
   std::shared_ptr<const Model> model() const { return model_; }                // null before the first
   std::shared_ptr<const LiveState> live_state() const { return live_state_; }  // never null
-  // Model and live state weighed together, as every plane weighs them. Null before the first version.
+  // Model and live state combined, as every plane combines them. Null before the first version.
   std::shared_ptr<const Snapshot> snapshot() const;
-  // The document of a version, put together from its objects, and its files by the path that the document wrote: empty
-  // for version 0. Any thread may ask: it reads the store alone.
+  // Returns the document of a version and, in `files`, its files by their path in the document. Both are empty for
+  // version 0. Any thread may call it, because it only reads the store.
   Result<std::unique_ptr<Document>> document(const Manifest& manifest, FileReader& files) const;
 
-  // The version in force, ready to try a change of one element. Null until keep_working_copy() gave one of it.
+  // A working copy of the version in force, to try a change of one element. Null until keep_working_copy() was called
+  // for that version.
   WorkingCopy* working_copy();
   void keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy);
 
   void subscribe(std::function<void(const HostStateChange&)> listener) { listeners_.push_back(std::move(listener)); }
 
-  // `model` is what validation made of these objects.
+  // `model` is the result of the validation of these objects.
   Result<Manifest> commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
                           uint64_t expected_head, std::string_view who, std::string_view comment, uint64_t rollback_of,
                           const AnswerTo<Manifest>& answer);
-  // One object in place of the one that working_copy() tried last.
+  // Commits the object that working_copy() tried last.
   Result<Manifest> commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
                                 std::string_view comment);
   Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer);
-  // Of a request that changed nothing, or in place of what was committed with its change.
+  // Keeps the answer to a request that changed nothing, or replaces the one that was committed with the change.
   Result<void> keep_answer(const KeptAnswer& kept);
-  // What another host's control committed.
+  // Stores what the control of another host committed.
   Result<void> replicate_version(const Manifest& manifest,
                                  const std::vector<std::pair<std::string, std::string>>& new_objects);
   Result<void> replicate_live_state(const LiveState& live_state);
@@ -73,10 +74,10 @@ class HostState {
   explicit HostState(std::unique_ptr<StateStore> store) : store_(std::move(store)) {}
   Result<void> reload_version();
   Result<void> reload_live_state();
-  void tell(const HostStateChange& change);
-  // Every write's outcome passes here: the first of a row that fails is logged, and the one that succeeds again.
+  void notify(const HostStateChange& change);
+  // Records the outcome of a write: it counts failures, logs the first one of a series, and logs the end of the series.
   template <class T>
-  Result<T> noted(Result<T> written);
+  Result<T> recorded(Result<T> written);
   void note(const Error* fault);
 
   std::unique_ptr<StateStore> store_;
@@ -84,7 +85,7 @@ class HostState {
   Manifest manifest_;
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const LiveState> live_state_ = std::make_shared<LiveState>();
-  std::unique_ptr<WorkingCopy> working_copy_;  // of the version below
+  std::unique_ptr<WorkingCopy> working_copy_;  // a copy of the version below
   uint64_t working_copy_version_ = 0;
   std::vector<std::function<void(const HostStateChange&)>> listeners_;
   bool last_write_failed_ = false;

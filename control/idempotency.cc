@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "control/host_state.h"
+#include "core/assert.h"
 #include "core/crypto.h"
 #include "core/log.h"
 
@@ -24,7 +25,7 @@ std::string encode(const std::string& body_digest, const HttpResponse& answer) {
   return {bytes.begin(), bytes.end()};
 }
 
-// Nothing for what another release wrote by other rules.
+// Returns nothing for a record that another release wrote in another form.
 std::optional<Answered> decode(const std::string& bytes) {
   try {
     const json record = json::from_msgpack(bytes);
@@ -46,7 +47,7 @@ class RememberingExchange : public HttpExchange {
 
   const HttpRequest& request() const override { return inner_->request(); }
   void respond(HttpResponse response) override {
-    // What failed on our side may be tried again under the same key.
+    // A failure of this side may be tried again with the same key.
     if (response.status < 500) {
       posts_.finish(once_, response);
       finished_ = true;
@@ -70,6 +71,7 @@ class RememberingExchange : public HttpExchange {
 }  // namespace
 
 OnceOnly once_only(const Principal& who, const HttpRequest& request, std::string_view key) {
+  TIDEGATE_ASSERT(!who.key_space.empty(), "each principal has keys of its own");
   const auto digest = [&](std::string whose) {
     return sha256_hex(whose.append(1, ' ').append(request.target).append(1, '\n').append(key));
   };

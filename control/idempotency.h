@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Idempotency: a POST repeated with the same Idempotency-Key is answered as before and not done again
-// (draft-ietf-httpapi-idempotency-key-header). The answer to a change is committed with the change (answer_kept_with),
-// so that a control that dies in between leaves both or neither; any other answer is on disk before it is sent.
+// Idempotency: a POST that is repeated with the same Idempotency-Key gets the same answer and is not done again
+// (draft-ietf-httpapi-idempotency-key-header). The answer to a change is committed with the change (answer_kept_with).
+// So if control dies in between, there are both or neither. Any other answer is on the disk before it is sent.
 #pragma once
 
 #include <map>
@@ -20,21 +20,24 @@ class HostState;
 
 // A request that its client may send again.
 struct OnceOnly {
-  std::string request;  // a digest of whose key it is, of which path, and of the key
+  std::string request;  // a digest of the owner, the path and the key
   std::string body_digest;
-  // The digest by which earlier releases kept answers, under the name of who asks. Empty where others share that
-  // name: theirs may be the answer.
+  // The digest that earlier releases used, with the name of the owner. It is empty if others share that name, because
+  // the answer may be theirs.
   std::string earlier_request = {};
 };
 OnceOnly once_only(const Principal& who, const HttpRequest& request, std::string_view key);
 
 KeptAnswer kept_answer(const OnceOnly& once, const HttpResponse& answer);
 
-// What `tell` makes of the write is to be committed with it. Nothing for a request without a key.
+// Returns a function for the commit: it keeps the answer that `answer_to` makes of the write. Empty for a request
+// without a key.
 template <class Written, class Tell>
-AnswerTo<Written> answer_kept_with(const std::optional<OnceOnly>& once, Tell tell) {
+AnswerTo<Written> answer_kept_with(const std::optional<OnceOnly>& once, Tell answer_to) {
   if (!once) return {};
-  return [once = *once, tell = std::move(tell)](const Written& written) { return kept_answer(once, tell(written)); };
+  return [once = *once, answer_to = std::move(answer_to)](const Written& written) {
+    return kept_answer(once, answer_to(written));
+  };
 }
 
 class Idempotency {
@@ -42,7 +45,7 @@ class Idempotency {
   explicit Idempotency(HostState& host_state) : host_state_(host_state) {}
 
   enum class Verdict : uint8_t {
-    fresh,       // do it, then finish() or abandon()
+    fresh,       // do it, then call finish() or abandon()
     repeated,    // `answer` is the earlier one
     under_way,   // the first one has not been answered yet
     other_body,  // the key was used for something else
@@ -53,7 +56,7 @@ class Idempotency {
   };
   Result<Lookup> begin(const OnceOnly& once);
   void finish(const OnceOnly& once, const HttpResponse& answer);
-  // It was not answered: a repetition is fresh again, or gets what was committed with the change.
+  // The request was not answered. A repetition is fresh again, or gets the answer that was committed with the change.
   void abandon(const OnceOnly& once) { under_way_.erase(once.request); }
 
  private:
@@ -61,7 +64,7 @@ class Idempotency {
   std::map<std::string, std::string> under_way_;  // the body's digest, by request
 };
 
-// An exchange that hands its answer to `posts` on the way out.
+// Returns an exchange that gives its answer to `posts` before it sends it.
 HttpExchangePtr remember_answer(HttpExchangePtr exchange, Idempotency& posts, OnceOnly once);
 
 }  // namespace tidegate

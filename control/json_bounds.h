@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON from outside, with bounds: a body may be no deeper than what recursive code survives.
+// Reads JSON from outside. Its depth has a limit, because the code that reads it is recursive.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,7 +11,7 @@
 
 namespace tidegate {
 
-// The value, or a sentence that says where the text stops being JSON. A key that stands twice in an object is refused.
+// Returns the value, or an Error that says where the text is no JSON. An object with the same key twice is refused.
 Result<nlohmann::json> parse_json(std::string_view text);
 
 // Deepest nesting of brackets outside strings; needs no valid JSON.

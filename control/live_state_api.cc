@@ -24,7 +24,7 @@ const Named* find_named(const std::vector<Named>& list, std::string_view wanted)
   return found == list.end() ? nullptr : &*found;
 }
 
-// What is said of a name that the list does not have; empty when it has it.
+// Returns a sentence if the list does not have the name, else an empty text.
 template <class Named>
 std::string lack(std::string_view owner, std::string_view what, const std::vector<Named>& list,
                  const std::string& wanted) {
@@ -48,7 +48,7 @@ class LiveStateApi {
         HttpResponse::json(200, dump({{"sequence", live_state.sequence}, {"words", std::move(admin)}}) + "\n"));
   }
 
-  // Every backend with the state that all planes give it, and the live state behind it.
+  // Every backend with its state, which is the same in all planes, and the live state that causes it.
   void health(const ApiCall& call) {
     const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
     json pools = json::array(), vips = json::array(), live_state = json::object();
@@ -115,7 +115,8 @@ class LiveStateApi {
     return result;
   }
 
-  // The record's key; nothing after a 404. A record may outlive what it is about, so clearing asks for no such thing.
+  // Returns the record's key, or sends 404. A record may be older than the removal of its backend, so clearing does not
+  // look for the backend.
   std::optional<std::string> target_key(const ApiCall& call, bool must_exist) const {
     const std::string& target = call.path.at("name");
     const auto pool_of_backend = call.path.find("pool");

@@ -5,6 +5,7 @@
 
 #include "control/limits.h"
 #include "control/problem.h"
+#include "core/assert.h"
 
 namespace tidegate {
 
@@ -44,17 +45,18 @@ std::optional<HttpResponse> LongCalls::refusal(const ApiCall& call, const Change
 void LongCalls::change(const ApiCall& call, Change change, int attempt) {
   if (auto refused = refusal(call, change)) return call.respond(std::move(*refused));
   const uint64_t base = host_state_.manifest().version;
-  // Made before `change` is moved from: compilers evaluate arguments in either order.
+  // Copied before `change` is moved, because compilers may evaluate arguments in any order.
   auto work = [examine = change.examine, manifest = host_state_.manifest()]() { return examine(manifest); };
   run(call, changes_, std::move(work),
       [this, call, change = std::move(change), base, attempt](std::optional<Examined> examined) {
-        conclude(call, change, base, attempt, std::move(examined));
+        finish(call, change, base, attempt, std::move(examined));
       });
 }
 
-// On the loop again: the version in force may be another one by now.
-void LongCalls::conclude(const ApiCall& call, const Change& change, uint64_t base, int attempt,
-                         std::optional<Examined> examined) {
+// Runs on the loop. The version in force may have changed meanwhile.
+void LongCalls::finish(const ApiCall& call, const Change& change, uint64_t base, int attempt,
+                       std::optional<Examined> examined) {
+  TIDEGATE_ASSERT(attempt >= 1 && attempt <= kMaxAttempts, "a change is examined a few times at most");
   if (!examined) return call.respond(failed_examination());
   if (examined->answer) return call.respond(std::move(*examined->answer));
   if (auto refused = refusal(call, change)) return call.respond(std::move(*refused));

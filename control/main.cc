@@ -17,7 +17,7 @@ namespace {
 
 using namespace tidegate;
 
-// SIGTERM and SIGINT end the loop; SIGHUP reads tokens and certificates again.
+// SIGTERM and SIGINT end the loop. SIGHUP reads tokens and certificates again.
 class Signals final : private IoHandler {
  public:
   Signals(EventLoop& loop, Control& control) : loop_(loop), control_(control) {

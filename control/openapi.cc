@@ -32,7 +32,7 @@ json path_parameters(const std::string& pattern) {
   return parameters;
 }
 
-// Every status that a call of this route may be answered with; tests/unit/control/host.h holds all answers against it.
+// Returns every status that this route may answer with. tests/unit/control/host.h checks all answers against it.
 json responses(const ApiRoute& route) {
   const auto under = [&](std::string_view prefix) { return route.pattern.starts_with(prefix); };
   const bool of_configuration = under("/v1/config") || under("/v1/versions/{version}/config");

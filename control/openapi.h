@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The OpenAPI 3.1 document, made from the route table that dispatches: it cannot say anything else than what is served.
+// The OpenAPI 3.1 document. It is made from the route table that dispatches, so it always says what is served.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -10,7 +10,7 @@ namespace tidegate {
 
 nlohmann::json openapi_document(const RouteTable& table);
 
-// /v1/openapi.json, /metrics, /healthz. `table` outlives the handlers and may still grow.
+// Adds /v1/openapi.json, /metrics and /healthz. `table` must outlive the handlers. Routes may be added later.
 void add_meta_routes(RouteTable& table);
 
 }  // namespace tidegate

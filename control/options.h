@@ -17,18 +17,18 @@ struct ControlOptions {
   std::optional<Endpoint> listen;  // needs tokens_file
   std::string tokens_file;
   std::string tls_certificate_file, tls_key_file;  // of `listen`; both or none
-  bool insecure = false;           // TCP in clear beyond this host is allowed, to `listen` and to other controls
-  std::string peer_ca_file;        // other controls are spoken to by TLS and must have a certificate of these roots
-  std::optional<Endpoint> follow;  // replicate that control's stream; writes are refused here
+  bool insecure = false;           // allows plain TCP beyond this host, for `listen` and to other controls
+  std::string peer_ca_file;        // connections to other controls use TLS; their certificates must have these roots
+  std::optional<Endpoint> follow;  // replicates that control's stream and refuses writes
   std::string peer_token_file;     // presented to other controls; default: the first `replica` token of tokens_file
-  std::string config;              // committed as the first version when the state is empty
+  std::string config;              // committed as the first version if the state is empty
   size_t versions_kept = StateStore::kVersionsKept;
-  std::string secrets_group;  // may read certificates' private keys in the state; empty: see StateStore::open
-  std::string secret_file;    // spreads the probes; without: by the node's name
+  std::string secrets_group;  // may read the private keys in the state; see StateStore::open
+  std::string secret_file;    // spreads the probes; without it, the node's name does
   bool verbose = false;
 };
 
-// Prints --help and --version itself; exits 2 on misuse.
+// Prints --help and --version itself. Exits with 2 on misuse.
 ControlOptions parse_control_options(int argc, char** argv);
 
 }  // namespace tidegate

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers and JSON out of a request, refused in one way.
+// Reads numbers and JSON of a request, and refuses them in one way.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -13,15 +13,15 @@
 
 namespace tidegate {
 
-// The parameter, or `otherwise` when absent. The route's table declares it as a number, so that dispatch has checked
-// it.
+// Returns the parameter, or `otherwise` if it is absent. The route's table declares it as a number, so dispatch has
+// checked it.
 uint64_t number_parameter(const ApiCall& call, std::string_view name, uint64_t otherwise);
 
-// The body as a JSON object with no members but `known`; nothing (and a 400 sent) otherwise.
+// Returns the body as a JSON object with members of `known` only. Otherwise sends 400 and returns nothing.
 std::optional<nlohmann::json> object_body(const ApiCall& call, std::initializer_list<std::string_view> known);
 
-// A note or comment out of the body; empty when absent or null, nothing (and a 400 sent) when it is no string, or a
-// long one.
+// Returns a note or comment of the body. It is empty if absent or null. If it is no string or too long, sends 400 and
+// returns nothing.
 std::optional<std::string> note_member(const ApiCall& call, const nlohmann::json& body, const char* member);
 
 }  // namespace tidegate

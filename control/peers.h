@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Peers: how this control reaches others over TCP, the leader that it follows and the hosts that it asks, and on what
-// terms its own API may be listened for there. Bearer tokens and, in the replica's stream, private keys go this way: by
-// TLS, or in clear only on this host or where the operator asked for it by name.
+// Peers: how this control reaches other controls over TCP (its leader, and the hosts that it asks), and how its own API
+// listens there. Bearer tokens and, in the replica's stream, private keys take this way. So it uses TLS. Plain TCP is
+// for this host only, unless the operator asks for it with --insecure.
 #pragma once
 
 #include <memory>
@@ -17,21 +17,21 @@ namespace tidegate {
 struct ControlOptions;
 
 struct Peers {
-  std::string token;   // presented to them; may be empty
-  std::string ca_pem;  // not empty: TLS, with certificates of these roots that name the address
+  std::string token;   // presented to other controls; may be empty
+  std::string ca_pem;  // if not empty: TLS, with certificates of these roots for the address
   bool insecure = false;
 
-  // Error: it would be in clear beyond this host.
+  // Gives an Error if it would be plain TCP beyond this host.
   Result<HttpTarget> target(const Endpoint& control) const;
-  // Without target and body.
+  // Makes a request without target and body.
   HttpClientRequest request(const Endpoint& control) const;
 };
 
 bool is_loopback(const IpAddress& address);
 
-// Reads the files of --peer-ca and the like. Errors name the option that would mend them.
+// Reads the files of --peer-ca and of the other options. Errors name the option that helps.
 Result<Peers> load_peers(const ControlOptions& options, std::string token);
-// What options.listen serves with: null for plain text, where that is allowed.
+// Returns the TLS context for options.listen. It is null for plain TCP where that is allowed.
 Result<std::shared_ptr<TlsContext>> listener_tls(const ControlOptions& options);
 
 }  // namespace tidegate

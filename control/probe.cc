@@ -24,12 +24,12 @@ std::string connect_sentence(int error) {
   return fmt::format("connect: {}", std::strerror(error));
 }
 
-// A deadline that is told this late went by while this process did not run, or had no time to look.
+// If a deadline comes later than this, the process did not run, or had no time.
 constexpr uint64_t kPausedNs = 20 * kNsPerMs;
 constexpr int kMaxExtensions = 3;
 
-// The end of an attempt's time. Time in which this process did not run is not held against the backend: a deadline that
-// is told late begins anew, a few times at most.
+// The deadline of an attempt. The backend is not charged with time in which this process did not run. So a deadline
+// that comes late begins again, at most a few times.
 class Deadline {
  public:
   Deadline(EventLoop& loop, uint64_t timeout_ms, std::function<void()> on_end)
@@ -55,7 +55,8 @@ class Deadline {
 
 std::string timeout_sentence(uint64_t timeout_ms) { return fmt::format("nothing for {} ms", timeout_ms); }
 
-// Up when the handshake completes; the connection is reset at once, so that the backend keeps no half-read client.
+// The backend is up if the handshake completes. The connection is reset at once, so the backend does not wait for a
+// request.
 class TcpAttempt final : public ProbeAttempt, private IoHandler {
  public:
   TcpAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done)
@@ -102,7 +103,7 @@ class TcpAttempt final : public ProbeAttempt, private IoHandler {
     deadline_.cancel();
     done_(std::move(result));
   }
-  // The owner does not hold this attempt yet: answer from the loop, by a timer that dies with it.
+  // The owner does not hold this attempt yet. So a timer answers, which dies with the attempt.
   void finish_later(ProbeResult result) {
     at_once_ = std::make_unique<Timer>(loop_, [this, result = std::move(result)] { finish(result); });
     at_once_->arm_after_ns(0);
@@ -117,7 +118,7 @@ class TcpAttempt final : public ProbeAttempt, private IoHandler {
   bool watched_ = false;
 };
 
-// Up when the answer's status is the expected one.
+// The backend is up if the answer has the expected status.
 class HttpAttempt final : public ProbeAttempt {
  public:
   HttpAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done) : done_(std::move(done)) {
@@ -133,7 +134,7 @@ class HttpAttempt final : public ProbeAttempt {
     request.headers.emplace_back("User-Agent", "tidegate-probe");
     request.timeout_ms = target.timeout_ms;
     request.max_body_bytes = kMaxProbeBodyBytes;
-    // The deadline is also kept here: the reason then says how long nothing came, whatever the client was waiting for.
+    // This deadline gives the reason how long nothing came, whatever the HTTP client waited for.
     deadline_ = std::make_unique<Deadline>(loop, target.timeout_ms, [this, ms = target.timeout_ms] {
       call_.reset();
       done_({false, timeout_sentence(ms)});
@@ -143,14 +144,14 @@ class HttpAttempt final : public ProbeAttempt {
     call_ = http_call(loop, to, std::move(request),
                       [this, expect = target.expect_status](const Result<HttpResponse>& response) {
                         deadline_->cancel();
-                        ProbeResult result = judge(response, expect);
+                        ProbeResult result = check(response, expect);
                         result.looked = response || !call_->failed_for_own_limit();
                         done_(std::move(result));
                       });
   }
 
  private:
-  static ProbeResult judge(const Result<HttpResponse>& response, uint16_t expect_status) {
+  static ProbeResult check(const Result<HttpResponse>& response, uint16_t expect_status) {
     if (!response) return {false, response.error().message};
     if (response->status != expect_status) {
       return {false, fmt::format("status {}, expected {}", response->status, expect_status)};

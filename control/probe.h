@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Probe: one look at one backend: connect, or ask over HTTP, and say in a sentence what was wrong.
+// Probe: one check of one backend. It connects, or asks over HTTP, and says in a sentence what was wrong.
 //
-// Threads: the loop's. Nothing blocks; `done` comes once, within the probe's timeout. Destroying the attempt cancels
-// it; an attempt may not be destroyed from within its own `done`.
+// Threads: the loop's. Nothing blocks. `done` is called once, within the probe's timeout. The destructor cancels the
+// attempt. An attempt may not be destroyed inside its own `done`.
 #pragma once
 
 #include <functional>
@@ -15,7 +15,7 @@
 
 namespace tidegate {
 
-// What to look at and how; two equal targets are the same probe.
+// What to check and how. Two equal targets are the same probe.
 struct ProbeTarget {
   ProbeType type = ProbeType::tcp;
   Endpoint endpoint;
@@ -28,13 +28,14 @@ struct ProbeTarget {
   uint32_t rise = 2, fall = 2;
   bool operator==(const ProbeTarget&) const = default;
 };
-// The first of the backend's addresses is the one that is probed.
+// The backend's first address is probed.
 ProbeTarget probe_target(const Probe& probe, const Backend& backend);
 
 struct ProbeResult {
   bool success = false;
   std::string reason;  // "connect refused", "status 503, expected 200", "nothing for 500 ms"; empty after a success
-  // False: a limit of this host's own (core/open_files.h) kept it from looking, which says nothing of the backend.
+  // False if a limit of this host (core/open_files.h) prevented the check. Then the result says nothing about the
+  // backend.
   bool looked = true;
 };
 

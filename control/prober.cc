@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/assert.h"
 #include "core/clock.h"
 #include "core/log.h"
 
@@ -12,7 +13,7 @@ namespace tidegate {
 
 namespace {
 
-// No first look at a backend waits longer than this, however long its interval is.
+// The first probe of a backend waits at most this long, even if its interval is longer.
 constexpr uint64_t kMaxFirstDelayMs = 1'000;
 constexpr uint64_t kBlindLogPauseNs = 60 * kNsPerS;
 constexpr uint64_t kFirstCommitPauseMs = 100;
@@ -62,6 +63,7 @@ void Prober::update() {
 }
 
 void Prober::begin(const std::string& key, const ProbeTarget& target) {
+  TIDEGATE_ASSERT(target.interval_ms > 0 && target.rise > 0 && target.fall > 0, "validation bounds a probe");
   auto owned = std::make_unique<Watch>();
   Watch& watch = *owned;
   watch.target = target;
@@ -73,7 +75,7 @@ void Prober::begin(const std::string& key, const ProbeTarget& target) {
   watches_[key] = std::move(owned);
 }
 
-// The one that waits to be stored, or the record in force: it is not to be removed any more, its backend is back.
+// The verdict that waits to be stored, or the stored one. It is not removed, because its backend is back.
 std::optional<bool> Prober::last_verdict(const std::string& key) {
   if (const auto pending = pending_.find(key); pending != pending_.end()) {
     if (pending->second) return pending->second->up;
@@ -86,9 +88,10 @@ std::optional<bool> Prober::last_verdict(const std::string& key) {
 
 void Prober::probe(const std::string& key, Watch& watch) {
   watch.next->arm_after_ms(with_jitter(watch.target.interval_ms));
-  if (watch.under_way) return;  // a timeout longer than the interval: that attempt decides
+  if (watch.under_way) return;  // the timeout is longer than the interval: that attempt decides
   watch.under_way = true;
   watch.attempt = start_probe(loop_, watch.target, [this, key, &watch](const ProbeResult& result) {
+    TIDEGATE_ASSERT(watch.under_way, "an attempt has one result");
     watch.under_way = false;
     on_result(key, watch, result);
   });
@@ -115,7 +118,8 @@ void Prober::remove_stale_verdicts(const Wanted& wanted) {
     if (wanted.find(key) == wanted.end()) note(key, std::nullopt);
   }
   for (auto& [key, record] : pending_) {
-    if (wanted.find(key) == wanted.end()) record = std::nullopt;  // a verdict that came just before its backend went
+    if (wanted.find(key) == wanted.end())
+      record = std::nullopt;  // a verdict that came just before its backend was removed
   }
 }
 

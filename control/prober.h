@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prober: looks at every backend of every pool that has a probe, and keeps the health verdicts in the host state true.
+// Prober: probes every backend of every pool that has a probe, and keeps the verdicts in the host state up to date.
 //
-// Invariants: one attempt per backend at a time; a verdict is written only when it changes; verdicts that fall together
-// are one commit, at most kCoalesceMs after the first; after a start the verdicts of before stand until a probe
-// contradicts them; a verdict whose backend (or whose pool's probe) is gone is removed; what cannot be stored is tried
-// again with growing pauses, and told once.
+// Invariants: a backend has one attempt at a time. A verdict is written only when it changes. Verdicts that come
+// together are one commit, at most kCoalesceMs after the first. After a start the earlier verdicts hold until a probe
+// contradicts them. A verdict is removed with its backend or with its pool's probe. A commit that fails is tried again
+// with growing pauses, and logged once.
 //
 // Threads: the control's loop.
 #pragma once
@@ -28,11 +28,11 @@ class Prober {
  public:
   static constexpr uint64_t kCoalesceMs = 2;
 
-  // `spread_key` gives each backend its place within the interval, so that probes never come in a burst.
+  // `spread_key` gives each backend its place in the interval, so that probes do not come in a burst.
   Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key);
   ~Prober();
 
-  // Takes the host state's model as it is now: starts, changes and stops probes.
+  // Takes the present model of the host state: starts, changes and stops probes.
   void update();
   size_t watched() const { return watches_.size(); }
 
@@ -41,7 +41,7 @@ class Prober {
     ProbeTarget target;
     Dampener dampener;
     std::unique_ptr<Timer> next;
-    std::unique_ptr<ProbeAttempt> attempt;  // the last one; replaced, never destroyed from within its own callback
+    std::unique_ptr<ProbeAttempt> attempt;  // the last one; it is replaced, and never destroyed inside its own callback
     bool under_way = false;
   };
   using Wanted = std::map<std::string, ProbeTarget>;
@@ -62,8 +62,8 @@ class Prober {
   std::map<std::string, std::unique_ptr<Watch>> watches_;
   std::map<std::string, std::optional<HealthVerdict>> pending_;
   Timer coalesce_;
-  uint64_t told_blind_ns_ = 0;    // when it was logged last that probes cannot be made; 0: never
-  uint64_t commit_pause_ms_ = 0;  // after a commit that failed; 0: the last one did not
+  uint64_t told_blind_ns_ = 0;    // when the log last said that probes cannot be made; 0: never
+  uint64_t commit_pause_ms_ = 0;  // after a commit that failed; 0: the last one succeeded
   std::minstd_rand jitter_;
   Counter& successes_;
   Counter& failures_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Problems: refusals of the API as problem+json (RFC 9457), each with a stable `code` for programs and a sentence for
+// Problems: refusals of the API as problem+json (RFC 9457). Each has a stable `code` for programs and a sentence for
 // people.
 #pragma once
 
@@ -15,11 +15,11 @@
 namespace tidegate {
 
 HttpResponse problem(int status, std::string_view code, std::string_view detail);
-// What a refused write of the state, or a failed read of it, is answered with: 507 when there is no room, else 500.
+// The answer for a write or read of the state that failed: 507 if there is no room, else 500.
 HttpResponse store_failure(const Error& error);
-// 400 that also names "parameter", "given" and "expected".
+// A 400 that also has "parameter", "given" and "expected".
 HttpResponse bad_parameter(const QueryFault& fault);
-// 422 with every fault of the document: pointer, file, line, column, code, detail, expected, hint.
+// A 422 with every fault of the document: pointer, file, line, column, code, detail, expected, hint.
 HttpResponse invalid_configuration(const std::vector<Fault>& faults);
 
 }  // namespace tidegate

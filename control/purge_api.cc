@@ -17,7 +17,7 @@ struct PurgeOrder {
   bool soft = false;
 };
 
-// Exactly one of url, tag and all; or a sentence.
+// Takes exactly one of url, tag and all. An Error is a sentence.
 Result<PurgeOrder> read_order(const json& body) {
   PurgeOrder order;
   size_t named = 0;

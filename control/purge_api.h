@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Purges over REST: a URL, a tag or everything leaves every cache of the edge, in the order of the sequence.
+// Purges over REST. They remove a URL, a tag or everything from every cache of the edge, in the order of their numbers.
 #pragma once
 
 #include "control/applied_waits.h"

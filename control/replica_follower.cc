@@ -57,7 +57,7 @@ void ReplicaFollower::give_up(const std::string& why) {
   reconnect(why);
 }
 
-// Leaves the calls alone: connect() replaces them, from the timer and so never from within their own callbacks.
+// Does not end the calls. connect() replaces them. The timer calls it, so never one of their callbacks.
 void ReplicaFollower::reconnect(const std::string& why) {
   if (connected_ || trouble_ != why) log_warn("replica of {}: {}", leader_.to_string(), why);
   connected_ = false;
@@ -88,7 +88,7 @@ void ReplicaFollower::take_line(std::string_view text) {
     const Result<StateHead> head = head_from_json(line->value("head", json()));
     if (!head) return give_up(head.error().message);
     if (head->version < host_state_.head().version) {
-      // Its state was lost, or it is another edge's. Ours keeps serving; a person decides.
+      // The leader lost its state, or it belongs to another edge. This state stays in use, and a person must decide.
       return give_up(
           fmt::format("the leader is at version {}, behind ours ({})", head->version, host_state_.head().version));
     }
@@ -108,13 +108,13 @@ void ReplicaFollower::take_line(std::string_view text) {
     if (!purge) return give_up(purge.error().message);
     if (Result<void> replicated = host_state_.replicate_purge(*purge); !replicated) give_up(replicated.error().message);
   }
-  // Other types come from later releases: not ours to know.
+  // Other types come from later releases and are ignored.
 }
 
 void ReplicaFollower::take_version(const json& line) {
   Result<Manifest> manifest = manifest_from_json(line.value("manifest", json()));
   if (!manifest) return give_up(manifest.error().message);
-  // A newer version makes one that is still being fetched moot.
+  // A newer version replaces one that is still being fetched.
   fetch_.reset();
   arriving_.emplace();
   arriving_->manifest = std::move(*manifest);
@@ -145,7 +145,7 @@ void ReplicaFollower::fetch_next() {
           return give_up("object " + hash + ": the content is not what its hash says");
         arriving_->objects.emplace_back(hash, response->body);
         arriving_->missing.pop_back();
-        fetch_next();  // replaces this call
+        fetch_next();  // this replaces the call
       });
 }
 

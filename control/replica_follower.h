@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ReplicaFollower: takes another control's stream (see replica_source.h) into this host's own state, version by
-// version, so that this host's planes follow their own state as everywhere else. When the leader is gone the last state
-// stands; it connects again with growing pauses, and takes up where it was.
+// ReplicaFollower: writes another control's stream (see replica_source.h) into this host's own state, version by
+// version. This host's planes follow that state, as on every host. If the leader is gone, the last state holds. The
+// follower connects again with growing pauses and continues where it was.
 //
 // Threads: the control's loop.
 #pragma once
@@ -27,7 +27,7 @@ class ReplicaFollower {
  public:
   static constexpr uint64_t kFirstPauseMs = 50;
   static constexpr uint64_t kLongestPauseMs = 2'000;
-  static constexpr uint64_t kSilenceMs = 4'000;  // the leader says something every second
+  static constexpr uint64_t kSilenceMs = 4'000;  // the leader sends a line every second
   static constexpr size_t kMaxLineBytes = 64 << 20;
 
   ReplicaFollower(EventLoop& loop, HostState& host_state, const Endpoint& leader, Peers peers);
@@ -37,10 +37,10 @@ class ReplicaFollower {
 
   const Endpoint& leader() const { return leader_; }
   bool connected() const { return connected_; }
-  const std::string& trouble() const { return trouble_; }  // why not; empty while all is well
+  const std::string& trouble() const { return trouble_; }  // why it is not connected; empty while it is
 
  private:
-  // A version whose objects are being fetched.
+  // A version whose objects are fetched now.
   struct ArrivingVersion {
     Manifest manifest;
     std::vector<std::pair<std::string, std::string>> objects;
@@ -56,7 +56,7 @@ class ReplicaFollower {
   void store_version();
   HttpClientRequest request(std::string target) const;
   HttpTarget target() const { return peers_.target(leader_).value(); }  // load_peers looked whether there is one
-  // Ends the stream from within its own callback: by the loop, at the end of the iteration.
+  // Ends the stream inside its own callback: the loop does so at the end of the iteration.
   void give_up(const std::string& why);
 
   EventLoop& loop_;
@@ -67,7 +67,7 @@ class ReplicaFollower {
   std::unique_ptr<HttpCall> fetch_;
   std::string buffer_;
   std::optional<ArrivingVersion> arriving_;
-  Timer pause_;  // before the next attempt; also fires at once to leave a callback
+  Timer pause_;  // pause before the next attempt; it also fires at once to leave a callback
   Timer silence_;
   uint64_t pause_ms_ = kFirstPauseMs;
   bool connected_ = false;

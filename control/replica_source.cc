@@ -4,6 +4,7 @@
 #include "control/apply.h"
 #include "control/parameters.h"
 #include "control/shapes.h"
+#include "core/assert.h"
 #include "core/crypto.h"
 #include "core/log.h"
 
@@ -48,7 +49,7 @@ void ReplicaSource::open(const ApiCall& call) {
   const auto stream = std::make_shared<Stream>();
   stream->exchange = call.exchange;
   stream->sent = {version, number_parameter(call, "words", 0), number_parameter(call, "purge", 0)};
-  // The same number with another content is another version: send ours.
+  // The follower has this number with another content, so it gets this version.
   const std::string digest = call.request().parameter("digest").value_or("");
   if (version == host_state_.head().version) {
     if (digest == host_state_.manifest().digest) {
@@ -81,7 +82,7 @@ void ReplicaSource::push(Stream& stream) {
   }
   while (!stream.gone && stream.sent.purge < head.purge) {
     const Result<std::vector<Purge>> purges = host_state_.store().purges_after(stream.sent.purge, kPurgesAtOnce);
-    if (!purges || purges->empty()) break;  // older ones were trimmed: the follower takes up from the next
+    if (!purges || purges->empty()) break;  // older ones were trimmed; the follower continues with the next one
     for (const Purge& purge : *purges) write(stream, {{"type", "purge"}, {"purge", to_json(purge)}});
     stream.sent.purge = purges->back().sequence;
   }
@@ -98,6 +99,7 @@ void ReplicaSource::push_version(Stream& stream) {
     inline_bytes += bytes->size();
     objects[change.new_hash] = base64_encode(*bytes);
   }
+  TIDEGATE_ASSERT(inline_bytes <= kMaxInlineBytes, "a line of the stream has a bound");
   write(stream, {{"type", "version"}, {"manifest", to_json(manifest, true)}, {"objects", std::move(objects)}});
   stream.sent.version = manifest.version;
   stream.sent_entries = manifest.entries;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ReplicaSource: the leader's side of replication: GET /v1/replica is a stream of NDJSON lines that begins with what
-// the asker lacks and then carries each commit the moment it is made.
+// ReplicaSource: the leader's side of replication. GET /v1/replica is a stream of NDJSON lines. It begins with what the
+// follower lacks. Then it carries each commit as soon as it is made.
 //
 //   {"type":"hello","node","head"}                       once
 //   {"type":"version","manifest",{"objects":{hash:b64}}} the version in force; small objects that are new come along
@@ -22,7 +22,7 @@ namespace tidegate {
 class ReplicaSource {
  public:
   static constexpr uint64_t kAliveMs = 1'000;
-  // Of objects in one line; what is larger is fetched by GET /v1/objects/{hash}.
+  // Bound for objects in one line. Larger ones are fetched by GET /v1/objects/{hash}.
   static constexpr size_t kMaxInlineBytes = 256 << 10;
   static constexpr size_t kPurgesAtOnce = 1'000;
 
@@ -34,7 +34,7 @@ class ReplicaSource {
   struct Stream {
     HttpExchangePtr exchange;
     StateHead sent;
-    std::vector<ManifestEntry> sent_entries;  // of the version sent last on this stream
+    std::vector<ManifestEntry> sent_entries;  // entries of the version that was sent last on this stream
     bool gone = false;
   };
 

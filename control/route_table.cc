@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/assert.h"
+
 namespace tidegate {
 
 bool ApiCall::flag(std::string_view parameter) const { return request().parameter(parameter) == "true"; }
@@ -28,6 +30,11 @@ bool match_pattern(std::string_view pattern, std::string_view path, std::map<std
     }
   }
   return true;
+}
+
+void RouteTable::add(ApiRoute route) {
+  TIDEGATE_ASSERT(route.pattern.starts_with('/') && route.handler, "a route has a path and a handler");
+  routes_.push_back(std::move(route));
 }
 
 RouteTable::Found RouteTable::find(std::string_view method, std::string_view path) const {

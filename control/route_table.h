@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// RouteTable: every path of the API, stated once. Dispatch, the OpenAPI document and the test of roles all read it.
+// RouteTable: the only list of the API's paths. Dispatch, the OpenAPI document and the test of roles read it.
 #pragma once
 
 #include <functional>
@@ -12,26 +12,27 @@
 #include "conf/query.h"
 #include "control/auth.h"
 #include "control/idempotency.h"
+#include "core/assert.h"
 #include "core/http_server.h"
 
 namespace tidegate {
 
-// One call of the API on its way to a handler: who asks, and what the pattern's {names} matched (decoded).
+// One call of the API: who asks, and the values of the pattern's {names} (decoded).
 struct ApiCall {
   HttpExchangePtr exchange;
   Principal who;
   std::map<std::string, std::string> path;
-  std::optional<OnceOnly> once;  // it came with an Idempotency-Key: what changes is committed with its answer
+  std::optional<OnceOnly> once;  // set if it has an Idempotency-Key: a change is committed with its answer
 
   const HttpRequest& request() const { return exchange->request(); }
   void respond(HttpResponse response) const { exchange->respond(std::move(response)); }
-  bool flag(std::string_view parameter) const;  // a boolean of the route's table; false when absent
+  bool flag(std::string_view parameter) const;  // a boolean parameter of the route's table; false if absent
 };
 using ApiHandler = std::function<void(const ApiCall&)>;
 
 enum class Effect : uint8_t {
   reads,
-  writes,  // the truth: refused where another control's stream is followed
+  writes,  // writes the state: refused by a control that follows another one
 };
 
 struct ApiRoute {
@@ -41,23 +42,24 @@ struct ApiRoute {
   Effect effect = Effect::reads;
   std::string summary;
   std::vector<QueryParameter> query;  // checked before the handler is called
-  std::vector<std::string> accepts;   // media types of the request's body; empty: none is taken
+  std::vector<std::string> accepts;   // media types of the request's body; empty: it has no body
   ApiHandler handler;
-  bool any_query = false;  // handed on to a plane, which knows its own parameters
+  bool any_query = false;  // passed on to a plane, which checks its own parameters
 };
 
-// The names that `pattern` binds in `path`, or false. A {name} matches one non-empty segment, percent-decoded.
+// Returns true if `path` matches `pattern`, and sets its names. A {name} matches one non-empty segment,
+// percent-decoded.
 bool match_pattern(std::string_view pattern, std::string_view path, std::map<std::string, std::string>& bound);
 
 class RouteTable {
  public:
-  void add(ApiRoute route) { routes_.push_back(std::move(route)); }
+  void add(ApiRoute route);
   const std::vector<ApiRoute>& routes() const { return routes_; }
 
   struct Found {
-    const ApiRoute* route = nullptr;  // null: no such method or no such path
+    const ApiRoute* route = nullptr;  // null: no such path, or not with this method
     std::map<std::string, std::string> path;
-    std::string allow;  // methods of the path, when only the method was wrong
+    std::string allow;  // the methods of the path if only the method was wrong
   };
   Found find(std::string_view method, std::string_view path) const;
 

@@ -87,7 +87,7 @@ json to_json(const std::vector<Fault>& faults) {
 
 namespace {
 
-// Reads members and remembers the first that was not as it should be.
+// Reads members and remembers the first one that is missing or has a wrong type.
 class Reader {
  public:
   Reader(const json& object, const char* what) : object_(object), what_(what) {

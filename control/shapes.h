@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shapes: what the state store keeps, as JSON and back: one form for the API, the watch stream and the replicas.
+// Shapes: records of the state store as JSON, and back. The API, the watch stream and the replicas share one form.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -24,7 +24,7 @@ nlohmann::json to_json(const AuditRecord& record);
 nlohmann::json to_json(const Fault& fault);
 nlohmann::json to_json(const std::vector<Fault>& faults);
 
-// From another control. Missing or mistyped members are an Error that names the first one.
+// From another control. A missing member, or one of a wrong type, is an Error that names it.
 Result<StateHead> head_from_json(const nlohmann::json& json);
 Result<Manifest> manifest_from_json(const nlohmann::json& json);
 Result<LiveState> live_state_from_json(const nlohmann::json& json);

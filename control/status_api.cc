@@ -59,7 +59,7 @@ void add_node_routes(RouteTable& table, Fleet& fleet) {
       const std::string& query = call.request().query;
       fleet.ask_own_plane(plane, path + (query.empty() ? "" : "?" + query), [call](Result<HttpResponse> response) {
         if (!response) return call.respond(problem(502, "not_answered", response.error().message));
-        // Only what describes the body is handed on; the framing is this connection's own.
+        // Only the fields that describe the body are passed on. Each connection has its own framing.
         HttpResponse answer{response->status, {}, std::move(response->body)};
         for (auto& [field, value] : response->headers) {
           if (http1::equals_ignore_case(field, "content-type")) answer.headers.emplace_back("Content-Type", value);

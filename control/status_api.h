@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The state of the edge over REST: per node and plane what is applied, waiting for it, and this host's part for the
-// others.
+// The state of the edge over REST: what each node and plane has applied, waiting for it, and this host's own part.
 #pragma once
 
 #include "control/applied_waits.h"
@@ -11,7 +10,7 @@
 namespace tidegate {
 
 void add_status_routes(RouteTable& table, HostState& host_state, Fleet& fleet, AppliedWaits& waits);
-// This host's planes, for other controls: /v1/node/...
+// Adds this host's planes, for other controls: /v1/node/...
 void add_node_routes(RouteTable& table, Fleet& fleet);
 
 }  // namespace tidegate

@@ -85,7 +85,7 @@ class VersionsApi {
   }
 
  private:
-  // The manifest, or nothing after a 400 or 404. Version 0 is the empty one before the first.
+  // Returns the manifest, or sends 400 or 404. Version 0 is the empty one before the first.
   std::optional<Manifest> find(const ApiCall& call, const std::string& number_text) {
     const std::optional<uint64_t> number = parse_number(number_text);
     if (!number) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The history over REST: versions, what changed between them, the way back, and the audit trail.
+// The history over REST: versions, the changes between them, rollback, and the audit trail.
 #pragma once
 
 #include "control/host_state.h"

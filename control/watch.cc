@@ -66,7 +66,7 @@ void Watch::open(const ApiCall& call) {
     if (const auto closed = weak.lock()) closed->gone = true;
   });
   streams_[next_id_++] = stream;
-  // Sent at once, so that a client knows that it is watching, and from where.
+  // This is sent at once, so that the client knows that it watches, and from which event on.
   send(*stream, "hello", {{"head", to_json(host_state_.head())}});
   push(*stream);
   sweep();
@@ -134,12 +134,12 @@ void Watch::ask_applied() {
   asking_ = true;
   fleet_.status([this](const json& status) {
     asking_ = false;
-    tell_applied(status);
+    push_applied(status);
     if (!bool_member(status, "converged") && monotonic_ns() < applied_until_ns_) applied_.arm_after_ms(kAppliedPollMs);
   });
 }
 
-void Watch::tell_applied(const json& status) {
+void Watch::push_applied(const json& status) {
   for (const json& node : status.at("nodes")) {
     if (!bool_member(node, "reachable")) continue;
     for (const json& plane : node.at("planes")) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watch: GET /v1/watch, server-sent events (WHATWG HTML §9.2) of everything that moves: version, live state, purge,
-// applied. An event's id is the head after it ("version.words.purge"); with it as Last-Event-ID a client gets what it
-// missed: each version, each purge, and the live state as they are now. A watcher costs a descriptor, not a thread.
+// Watch: GET /v1/watch, server-sent events (WHATWG HTML §9.2) for every change: version, live state, purge, applied.
+// The id of an event is the head after it ("version.words.purge"). A client that sends it as Last-Event-ID gets what it
+// missed: each version, each purge, and the present live state. A watcher costs a descriptor and no thread.
 #pragma once
 
 #include <map>
@@ -20,7 +20,7 @@ namespace tidegate {
 class Watch {
  public:
   static constexpr uint64_t kHeartbeatMs = 5'000;
-  static constexpr uint64_t kAppliedPollMs = 10;  // while planes are behind and somebody watches
+  static constexpr uint64_t kAppliedPollMs = 10;  // while planes are behind and there is a watcher
   static constexpr uint64_t kAppliedPatienceMs = 10'000;
   static constexpr size_t kMaxReplayed = 1'000;
 
@@ -41,9 +41,9 @@ class Watch {
   void send(Stream& stream, const char* event, const nlohmann::json& data);
   void heartbeat();
   void sweep();
-  // After a change: asks the planes until all have applied it, and tells of each that has.
+  // After a change: asks the planes until all have applied it, and sends an event for each one.
   void ask_applied();
-  void tell_applied(const nlohmann::json& status);
+  void push_applied(const nlohmann::json& status);
 
   HostState& host_state_;
   Fleet& fleet_;
@@ -53,10 +53,10 @@ class Watch {
   Timer applied_;
   uint64_t applied_until_ns_ = 0;
   bool asking_ = false;
-  std::map<std::string, StateHead> applied_heads_;  // by "node/plane", as last told
+  std::map<std::string, StateHead> applied_heads_;  // by "node/plane", as sent last
 };
 
-// "3.17.2"; nothing when it is not three numbers.
+// Parses "3.17.2". Returns nothing if it is not three numbers.
 std::optional<StateHead> parse_event_id(std::string_view text);
 std::string event_id(const StateHead& head);
 

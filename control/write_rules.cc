@@ -29,7 +29,7 @@ const char* word(ApplyOutcome::Status status) {
   return "unknown";
 }
 
-// Strong comparison (RFC 9110 §8.8.3.2): a weak tag names no version.
+// Strong comparison (RFC 9110 §8.8.3.2): a weak tag never matches.
 bool lists_version(std::string_view field, const Manifest& manifest) {
   bool found = false;
   http1::for_each_element(field, [&](std::string_view element) {

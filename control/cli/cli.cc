@@ -73,7 +73,7 @@ std::optional<HttpResponse> call_raw(Cli& cli, ApiRequest request) {
   return std::nullopt;
 }
 
-void tell_refusal(Cli& cli, const HttpResponse& response, const std::string& document) {
+void print_refusal(Cli& cli, const HttpResponse& response, const std::string& document) {
   cli.exit_status = kRefused;
   if (cli.json()) {
     fmt::print("{}", response.body);
@@ -95,7 +95,7 @@ std::optional<nlohmann::json> call(Cli& cli, ApiRequest request, const std::stri
   const std::optional<HttpResponse> response = call_raw(cli, std::move(request));
   if (!response) return std::nullopt;
   if (response->status / 100 != 2) {
-    tell_refusal(cli, *response, document);
+    print_refusal(cli, *response, document);
     return std::nullopt;
   }
   Result<nlohmann::json> body = parse_json(response->body);

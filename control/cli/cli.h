@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cli: what every command shares: how to reach the API, how to print, and the exit status.
+// Cli: what all commands share: how to reach the API, how to print, and the exit status.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -32,26 +32,27 @@ struct ApiRequest {
   std::string content_type;
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;
-  uint64_t timeout_ms = 75'000;  // longer than the longest wait that the API grants
+  uint64_t timeout_ms = 75'000;  // longer than the longest wait of the API
 };
 
-// Where --api points, with the token's header in `headers`. Nothing (and exit status 2) when it points nowhere.
+// Returns the target of --api, and sets the token's header in `headers`. If --api is malformed, sets exit status 2 and
+// returns nothing.
 std::optional<HttpTarget> api_target(Cli& cli, std::vector<std::pair<std::string, std::string>>& headers);
 
-// The API's answer, whatever its status. Nothing after an exit status was set: nobody there.
+// Returns the API's answer, whatever its status. If there is none, sets the exit status and returns nothing.
 std::optional<HttpResponse> call_raw(Cli& cli, ApiRequest request);
-// The JSON of a 2xx. A refusal is told on stderr (faults with carets into `document`) and sets exit status 1.
+// Returns the JSON of a 2xx. Prints a refusal to stderr (faults with carets into `document`) and sets exit status 1.
 std::optional<nlohmann::json> call(Cli& cli, ApiRequest request, const std::string& document = {});
-void tell_refusal(Cli& cli, const HttpResponse& response, const std::string& document);
+void print_refusal(Cli& cli, const HttpResponse& response, const std::string& document);
 
 std::string percent_encode(std::string_view text);
-// "key=value&..." of those that are not empty, with the leading '?'.
+// Returns "?key=value&..." of the values that are not empty.
 std::string query(const std::vector<std::pair<std::string, std::string>>& parameters);
 
-// Changes as people count them: what follows of a list's order when elements come and go is left out.
+// Counts changes as people do. The order of a list is left out, because it follows from its elements.
 nlohmann::json changes_for_people(const nlohmann::json& answer);
 
-// Adds a subcommand that knows the common options too. `example` ends its help text.
+// Adds a subcommand that also knows the common options. `example` is the end of its help text.
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& about, const std::string& example);
 
 void add_config_commands(CLI::App& app, Cli& cli);   // check keys apply get diff rollback versions audit

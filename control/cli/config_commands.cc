@@ -36,8 +36,8 @@ void add_change_options(CLI::App* command, ChangeOptions& options) {
   command->add_option("--comment", options.comment, "kept with the version");
 }
 
-// "version 7: 2 objects changed" and one line for each.
-void tell_outcome(Cli& cli, const json& answer, const ChangeOptions& options) {
+// Prints "version 7: 2 objects changed" and a line for each object.
+void print_outcome(Cli& cli, const json& answer, const ChangeOptions& options) {
   if (cli.json()) {
     fmt::print("{}\n", dump(answer));
   } else {
@@ -66,7 +66,7 @@ constexpr const char* kStandardInput = "-";
 
 std::string shown_name(const std::string& path) { return path == kStandardInput ? "standard input" : path; }
 
-// A document, or a bundle as `get --with-files` prints it, from a file or from standard input.
+// Reads a document, or a bundle of `get --with-files`, from a file or from standard input.
 struct Input {
   LoadedFile loaded;
   std::optional<Bundle> bundle;
@@ -92,8 +92,8 @@ Input load_input(const std::string& path) {
   return input;
 }
 
-// The If-Match for what a person took from a line of this tool: *, an ETag, a version's number, or a digest or its
-// beginning. Nothing (and exit status 1) when no version is meant by it.
+// Returns the If-Match for a text that this tool prints: *, an ETag, a version's number, or a digest or its beginning.
+// If it names no version, sets exit status 1 and returns nothing.
 std::optional<std::string> entity_tag_for(Cli& cli, const std::string& text) {
   constexpr size_t kShortestDigest = 8, kDigest = 64;
   if (text == "*" || text.starts_with('"') || text.starts_with("W/")) return text;
@@ -141,7 +141,8 @@ void check(Cli& cli, const std::string& path) {
   fmt::print("ok: {}{}\n", count(objects, "object"), warnings.empty() ? "" : ", " + count(warnings.size(), "warning"));
 }
 
-// The document with every file that it names and that can be read; what cannot be read the API tells as a fault.
+// Returns the document with every file that it names. A file that cannot be read is left out, and the API reports it as
+// a fault.
 std::optional<Bundle> collect(Cli& cli, const std::string& path) {
   Input input = load_input(path);
   if (input.bundle) return std::move(input.bundle);
@@ -178,7 +179,7 @@ void apply_file(Cli& cli, const std::string& path, const ChangeOptions& options)
   if (!if_match) return;
   request.headers.emplace_back("If-Match", *if_match);
   if (const std::optional<json> answer = call(cli, std::move(request), bundle->text))
-    tell_outcome(cli, *answer, options);
+    print_outcome(cli, *answer, options);
 }
 
 void roll_back(Cli& cli, uint64_t version, const ChangeOptions& options) {
@@ -187,10 +188,10 @@ void roll_back(Cli& cli, uint64_t version, const ChangeOptions& options) {
   request.target = "/v1/rollback" + query({{"dry_run", options.dry_run ? "true" : ""}, {"comment", options.comment}});
   request.content_type = "application/json";
   request.body = dump({{"to", version}});
-  if (const std::optional<json> answer = call(cli, std::move(request))) tell_outcome(cli, *answer, options);
+  if (const std::optional<json> answer = call(cli, std::move(request))) print_outcome(cli, *answer, options);
 }
 
-// "pool" as well as "pools"; what is neither is left for the API to name.
+// Takes "pool" and "pools". The API refuses anything else.
 std::string section_key(const std::string& kind) {
   for (const Field& field : root_section().fields) {
     const bool singular = field.list && field.key.size() == kind.size() + 1 && field.key.starts_with(kind);
@@ -224,7 +225,7 @@ void get(Cli& cli, const GetArguments& arguments) {
   if (response->status == 200) {
     fmt::print("{}", response->body);
   } else {
-    tell_refusal(cli, *response, "");
+    print_refusal(cli, *response, "");
   }
 }
 

@@ -17,7 +17,7 @@ namespace {
 
 const std::string kVersionLine = std::string("tidegate ") + TIDEGATE_VERSION;
 
-// The first word that is no option and no option's value: what stands where a command does.
+// Returns the first word that is neither an option nor an option's value: it is at the place of a command.
 std::string command_word(const CLI::App& app, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -34,8 +34,8 @@ std::vector<std::string> command_names(const CLI::App& app) {
   return names;
 }
 
-// True when it has said that there is no such command.
-bool tell_unknown_command(const CLI::App& app, const std::string& word) {
+// Returns true if there is no such command, and says so.
+bool print_unknown_command(const CLI::App& app, const std::string& word) {
   const std::vector<std::string> names = command_names(app);
   if (word.empty() || std::find(names.begin(), names.end(), word) != names.end()) return false;
   const std::string hint = did_you_mean(word, {names.begin(), names.end()});
@@ -49,11 +49,11 @@ void add_help_commands(CLI::App& app, Cli& cli) {
   const auto word = std::make_shared<std::string>();
   command->add_option("COMMAND", *word);
   command->callback([&app, &cli, word] {
-    if (tell_unknown_command(app, *word)) {
+    if (print_unknown_command(app, *word)) {
       cli.exit_status = kMisuse;
       return;
     }
-    // Not by help(): that would explain the command that was parsed, which is this one.
+    // help() would print the help of the command that was parsed, which is this one.
     const CLI::App* told = word->empty() ? &app : app.get_subcommand(*word);
     const std::string name = word->empty() ? "tidegate" : "tidegate " + *word;
     fmt::print("{}", app.get_formatter()->make_help(told, name, CLI::AppFormatMode::Normal));
@@ -94,7 +94,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() != 0 && tell_unknown_command(app, command_word(app, argc, argv))) return kMisuse;
+    if (error.get_exit_code() != 0 && print_unknown_command(app, command_word(app, argc, argv))) return kMisuse;
     return app.exit(error) == 0 ? kDone : kMisuse;
   } catch (const nlohmann::json::exception&) {
     fmt::print(stderr, "tidegate: what answers at {} is no control of this release: its JSON has another shape\n",

@@ -115,7 +115,7 @@ void explain_client(Cli& cli, const ExplainArguments& arguments) {
   }
 }
 
-// One server-sent event as a line: "applied  proxy1/l7 version 7 words 12".
+// Returns a server-sent event as a line: "applied proxy1/l7 version 7 words 12".
 std::string event_line(const std::string& event, const json& data) {
   if (event == "version") {
     return fmt::format("version {} by {} {}", number_member(data, "version"), string_member(data, "author"),
@@ -145,11 +145,11 @@ std::string event_line(const std::string& event, const json& data) {
   return fmt::format("{} version {} words {}", event, number_member(head, "version"), number_member(head, "words"));
 }
 
-// Lines of an event stream -> printed events.
+// Prints the events of an event stream, which it gets line by line.
 class EventPrinter {
  public:
   explicit EventPrinter(bool as_json) : as_json_(as_json) {}
-  bool heard_any() const { return !event_.empty(); }
+  bool received_any() const { return !event_.empty(); }
   void take(std::string_view bytes) {
     buffer_.append(bytes);
     for (size_t end = buffer_.find('\n'); end != std::string::npos; end = buffer_.find('\n')) {
@@ -189,11 +189,11 @@ void watch(Cli& cli) {
       loop, *target, std::move(request), [&](std::string_view bytes) { printer.take(bytes); },
       [&](const Result<HttpResponse>& response) {
         if (response && response->status != 200) {
-          tell_refusal(cli, *response, "");
+          print_refusal(cli, *response, "");
         } else {
           const std::string why = response ? "" : ": " + response.error().message;
           fmt::print(stderr, "tidegate: {}{}\n",
-                     printer.heard_any() ? "the control plane ended the stream" : "cannot reach the control plane",
+                     printer.received_any() ? "the control plane ended the stream" : "cannot reach the control plane",
                      why);
           cli.exit_status = kUnreachable;
         }

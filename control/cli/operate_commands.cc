@@ -21,7 +21,8 @@ struct DrainArguments {
   bool down = false, wait = false;
 };
 
-// "/v1/admin/backend/origins/origin1"; nothing (and exit status 2) when the name does not fit the kind.
+// Returns "/v1/admin/backend/origins/origin1". If the name does not fit the kind, sets exit status 2 and returns
+// nothing.
 std::optional<std::string> drain_path(Cli& cli, const DrainArguments& arguments) {
   const size_t slash = arguments.name.find('/');
   if (arguments.kind == "backend") {
@@ -36,7 +37,7 @@ std::optional<std::string> drain_path(Cli& cli, const DrainArguments& arguments)
   return fmt::format("/v1/admin/{}/{}", arguments.kind, percent_encode(arguments.name));
 }
 
-void say_drained(Cli& cli, const json& answer, const DrainArguments& arguments, std::string_view what) {
+void print_drained(Cli& cli, const json& answer, const DrainArguments& arguments, std::string_view what) {
   if (cli.json()) {
     fmt::print("{}\n", dump(answer));
   } else {
@@ -55,8 +56,8 @@ void drain(Cli& cli, const DrainArguments& arguments) {
   request.body = dump({{"state", arguments.down ? "down" : "drained"}, {"note", arguments.note}});
   const std::optional<json> answer = call(cli, std::move(request));
   if (answer)
-    say_drained(cli, *answer, arguments,
-                arguments.down ? "is taken down: nothing goes there" : "is drained: no new work goes there");
+    print_drained(cli, *answer, arguments,
+                  arguments.down ? "is taken down: nothing goes there" : "is drained: no new work goes there");
 }
 
 void undrain(Cli& cli, const DrainArguments& arguments) {
@@ -66,7 +67,7 @@ void undrain(Cli& cli, const DrainArguments& arguments) {
   request.method = "DELETE";
   request.target = *path;
   const std::optional<json> answer = call(cli, std::move(request));
-  if (answer) say_drained(cli, *answer, arguments, "is in service again");
+  if (answer) print_drained(cli, *answer, arguments, "is in service again");
 }
 
 struct PurgeArguments {
@@ -100,7 +101,7 @@ void purge(Cli& cli, const PurgeArguments& arguments) {
                                        : arguments.url,
                arguments.soft ? ", kept as stale" : "");
   }
-  if (arguments.wait) tell_applied(cli, *answer);
+  if (arguments.wait) print_applied(cli, *answer);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Output for people: aligned tables, ages, and colour where somebody looks.
+// Output for people: aligned tables, ages, and colour on a terminal.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ bool stderr_is_terminal();
 enum class Tone : uint8_t { plain, good, bad, faint, strong };
 std::string paint(std::string_view text, Tone tone);  // for stdout
 
-// Columns as wide as their widest cell; the last one is left ragged.
+// Columns are as wide as their widest cell. The last column is not padded.
 class Table {
  public:
   explicit Table(std::vector<std::string> titles) : titles_(std::move(titles)) {}
@@ -31,7 +31,7 @@ class Table {
   std::vector<Row> rows_;
 };
 
-// "3 s", "12 min", "2 days": how long ago a realtime was.
+// "3 s", "12 min", "2 days": the age of a realtime.
 std::string age(uint64_t then_ns);
 std::string local_time(uint64_t realtime_ns);  // "2026-11-21 02:15:03"
 

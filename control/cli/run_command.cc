@@ -34,14 +34,14 @@ std::string host_name() {
   return ::gethostname(buffer.data(), buffer.size() - 1) == 0 ? std::string(buffer.data()) : std::string();
 }
 
-// The one that was named, the host's own, or the only one of the document.
+// Returns the node with the given name, else this host's node, else the only node of the document.
 const Node* find_node(const Model& model, const std::string& named) {
   const uint32_t index = model.node_index(named.empty() ? host_name() : named);
   if (index != kNone) return &model.nodes[index];
   return named.empty() && model.nodes.size() == 1 ? &model.nodes.front() : nullptr;
 }
 
-// Beside this program, in the build tree's room of that name, or wherever PATH says.
+// Looks beside this program, in the build tree's folder of that name, and in PATH.
 std::string program_path(const std::string& plane) {
   const std::string name = "tidegate-" + plane;
   std::error_code ignored;

@@ -20,7 +20,7 @@ namespace tidegate::cli {
 
 namespace {
 
-constexpr size_t kMaxLineBytes = 64 * 1024;  // a longer one is broken in two
+constexpr size_t kMaxLineBytes = 64 * 1024;  // a longer line is broken in two
 
 sigset_t supervised_signals() {
   sigset_t set;
@@ -36,7 +36,7 @@ std::string how_it_ended(int status) {
 
 }  // namespace
 
-// One daemon: at most one process at a time, the pipe of its output, and the pause before its next start.
+// One daemon: at most one process at a time, the pipe for its output, and the pause before its next start.
 class Supervisor::Daemon final : private IoHandler {
  public:
   Daemon(EventLoop& loop, DaemonCommand command)
@@ -60,7 +60,7 @@ class Supervisor::Daemon final : private IoHandler {
     close_output();
     output_ = std::move(read_end);
     loop_.add(output_.get(), EPOLLIN, this);
-    say(fmt::format("started, process {}", pid_));
+    print_line(fmt::format("started, process {}", pid_));
   }
 
   void signal(int number) const {
@@ -68,13 +68,13 @@ class Supervisor::Daemon final : private IoHandler {
   }
 
   void ended(int status, bool restart) {
-    on_io(0);  // its last words
+    on_io(0);  // its last output
     pid_ = -1;
     if (monotonic_ns() - started_ns_ > kSettledMs * kNsPerMs) pause_ms_ = kFirstPauseMs;
     if (restart) {
       retry(how_it_ended(status));
     } else {
-      say(how_it_ended(status));
+      print_line(how_it_ended(status));
     }
   }
 
@@ -83,7 +83,7 @@ class Supervisor::Daemon final : private IoHandler {
  private:
   [[noreturn]] void run_child(pid_t supervisor, int output) {
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (::getppid() != supervisor) ::_exit(0);  // it died before the line above
+    if (::getppid() != supervisor) ::_exit(0);  // the supervisor died before prctl(2)
     const sigset_t set = supervised_signals();
     ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
     ::dup2(output, STDOUT_FILENO);
@@ -97,7 +97,7 @@ class Supervisor::Daemon final : private IoHandler {
   }
 
   void retry(const std::string& why) {
-    say(fmt::format("{}; starting it again in {} ms", why, pause_ms_));
+    print_line(fmt::format("{}; starting it again in {} ms", why, pause_ms_));
     pause_.arm_after_ms(pause_ms_);
     pause_ms_ = std::min(pause_ms_ * 2, kLongestPauseMs);
   }
@@ -115,12 +115,12 @@ class Supervisor::Daemon final : private IoHandler {
   void flush_lines() {
     size_t start = 0;
     for (size_t end = partial_.find('\n'); end != std::string::npos; end = partial_.find('\n', start)) {
-      say(std::string_view(partial_).substr(start, end - start));
+      print_line(std::string_view(partial_).substr(start, end - start));
       start = end + 1;
     }
     partial_.erase(0, start);
     if (partial_.size() > kMaxLineBytes) {
-      say(partial_);
+      print_line(partial_);
       partial_.clear();
     }
   }
@@ -129,11 +129,11 @@ class Supervisor::Daemon final : private IoHandler {
     if (!output_) return;
     loop_.remove(output_.get());
     output_.reset();
-    if (!partial_.empty()) say(partial_);
+    if (!partial_.empty()) print_line(partial_);
     partial_.clear();
   }
 
-  void say(std::string_view line) const {
+  void print_line(std::string_view line) const {
     fmt::print("{:<7} | {}\n", command_.name, line);
     std::fflush(stdout);
   }
@@ -213,7 +213,7 @@ void Supervisor::end() {
   end_step();
 }
 
-// The planes first; the control, which they follow, once they are gone.
+// Ends the planes first. The control, which they follow, is ended after them.
 void Supervisor::end_step() {
   const auto running = [](const std::unique_ptr<Daemon>& daemon) { return daemon->running(); };
   if (std::any_of(daemons_.begin() + 1, daemons_.end(), running)) return;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Supervisor: keeps a few daemons running: starts them, carries their output line by line under their names, starts
-// them again with growing pauses when they end, and ends them in order when told to.
+// Supervisor: keeps a few daemons running. It starts them, prints their output line by line with their names, starts
+// them again with growing pauses if they end, and ends them in order when it is told to.
 //
-// Threads: one loop. Children die with this process (PR_SET_PDEATHSIG), so nothing is left behind by kill -9 either.
+// Threads: one loop. Children die with this process (PR_SET_PDEATHSIG), so kill -9 leaves none of them behind.
 #pragma once
 
 #include <sys/types.h>
@@ -25,13 +25,13 @@ class Supervisor {
  public:
   static constexpr uint64_t kFirstPauseMs = 100;
   static constexpr uint64_t kLongestPauseMs = 5'000;
-  static constexpr uint64_t kSettledMs = 10'000;   // who ran this long starts again without a pause
+  static constexpr uint64_t kSettledMs = 10'000;   // a daemon that ran this long starts again without a pause
   static constexpr uint64_t kPatienceMs = 40'000;  // from SIGTERM to SIGKILL: longer than a proxy drains
 
-  // The first command outlives the others when all are ended.
+  // The first command is ended after the others.
   explicit Supervisor(std::vector<DaemonCommand> commands);
   ~Supervisor();
-  // Until SIGTERM or SIGINT, and then until all have ended. SIGHUP is handed on.
+  // Runs until SIGTERM or SIGINT, and then until all have ended. Passes SIGHUP on.
   int run();
 
  private:

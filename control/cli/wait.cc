@@ -10,7 +10,7 @@
 
 namespace tidegate::cli {
 
-void tell_applied(Cli& cli, const nlohmann::json& outcome) {
+void print_applied(Cli& cli, const nlohmann::json& outcome) {
   const bool converged = bool_member(outcome, "converged");
   if (!converged) cli.exit_status = kRefused;
   if (cli.json()) return;
@@ -31,7 +31,7 @@ void wait_until_applied(Cli& cli, uint64_t version, uint64_t words) {
   ApiRequest request;
   request.method = "POST";
   request.target = fmt::format("/v1/status/wait?version={}&words={}", version, words);
-  if (const std::optional<nlohmann::json> outcome = call(cli, std::move(request))) tell_applied(cli, *outcome);
+  if (const std::optional<nlohmann::json> outcome = call(cli, std::move(request))) print_applied(cli, *outcome);
 }
 
 }  // namespace tidegate::cli

@@ -22,10 +22,10 @@ TEST(Convergence, IsReachedWhenEveryReachablePlaneIsThere) {
   const json dns = {{"plane", "dns"}, {"why", "connect refused"}};
   const json far = {{"name", "far"}, {"reachable", false}, {"why", "timed out"}};
   const json status = edge_of({node_with(json::array({l7}), json::array({dns})), far});
-  const Convergence there = judge_convergence(status, {3, 5, 1});
+  const Convergence there = check_convergence(status, {3, 5, 1});
   EXPECT_TRUE(there.reached);
   EXPECT_THAT(there.unreachable, ElementsAre("n/dns: connect refused", "far: timed out"));
-  const Convergence late = judge_convergence(status, {4, 5, 1});
+  const Convergence late = check_convergence(status, {4, 5, 1});
   EXPECT_FALSE(late.reached);
   EXPECT_FALSE(late.hopeless);
   EXPECT_THAT(late.missing, ElementsAre("n/l7: at version 3"));
@@ -33,15 +33,15 @@ TEST(Convergence, IsReachedWhenEveryReachablePlaneIsThere) {
 
 TEST(Convergence, IsHopelessWhenAPlaneRefusedTheVersion) {
   const json l7 = {{"plane", "l7"}, {"version", 3}, {"refused", "port in use"}};
-  const Convergence refused = judge_convergence(edge_of({node_with(json::array({l7}))}), {4, 0, 0});
+  const Convergence refused = check_convergence(edge_of({node_with(json::array({l7}))}), {4, 0, 0});
   EXPECT_TRUE(refused.hopeless);
   EXPECT_THAT(refused.missing, ElementsAre(HasSubstr("port in use")));
 }
 
 TEST(Convergence, APurgeConcernsTheCacheAlone) {
   const json dns = {{"plane", "dns"}, {"purge", 0}}, l7 = {{"plane", "l7"}, {"purge", 0}};
-  EXPECT_TRUE(judge_convergence(edge_of({node_with(json::array({dns}))}), {0, 0, 9}).reached);
-  EXPECT_FALSE(judge_convergence(edge_of({node_with(json::array({l7}))}), {0, 0, 9}).reached);
+  EXPECT_TRUE(check_convergence(edge_of({node_with(json::array({dns}))}), {0, 0, 9}).reached);
+  EXPECT_FALSE(check_convergence(edge_of({node_with(json::array({l7}))}), {0, 0, 9}).reached);
 }
 
 class StatusTest : public ::testing::Test {
