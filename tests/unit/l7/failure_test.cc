@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "core/open_files.h"
+#include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {
@@ -194,6 +195,7 @@ class FailureTest : public ::testing::Test {
     EXPECT_EQ(edge_.metric(series(failure)), 1u);
     EXPECT_EQ(charged(edge_), charges(failure) ? 1u : 0u);
   }
+  const StateDir state_;
   Edge edge_;
 };
 
@@ -357,7 +359,7 @@ TEST_F(FailureTest, OutOfSockets) {
 TEST_F(FailureTest, OnlyIfCached) {
   Origin origin(Origin::says("x"));
   edge_.model.nodes[0].cache.enabled = true;
-  edge_.state_dir = ::testing::TempDir() + "tidegate-failure-cache";
+  edge_.state_dir = state_.path;
   start({origin.endpoint()}, [](Pool&, Route& route) { route.cache.enabled = true; });
   const Answer answer = ask(edge_.endpoint(), get("/", "a.test", "Cache-Control: only-if-cached\r\n"));
   EXPECT_EQ(answer.status, info(Failure::only_if_cached).status);
@@ -370,7 +372,7 @@ TEST_F(FailureTest, OnlyIfCached) {
 TEST_F(FailureTest, SharedFetchFailed) {
   Origin origin([](const std::string&, Wire& wire) { return !wire.at_end(); });
   edge_.model.nodes[0].cache.enabled = true;
-  edge_.state_dir = ::testing::TempDir() + "tidegate-failure-shared";
+  edge_.state_dir = state_.path;
   start({origin.endpoint()}, [](Pool& pool, Route& route) {
     route.cache.enabled = true;
     pool.first_byte_timeout_ms = 500;

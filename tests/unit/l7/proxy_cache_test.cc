@@ -2,13 +2,12 @@
 // The proxy with its cache: which answers a purge by URL removes.
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "core/crypto.h"
 #include "l7/proxy.h"
+#include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {
@@ -25,13 +24,6 @@ Purge purge_of(std::string url, uint64_t sequence = 0) {
 Origin::Handler fresh() {
   return [](const std::string&, Wire& wire) { return wire.send(Origin::ok("x", "Cache-Control: max-age=600\r\n")); };
 }
-
-// A directory that is removed after the test.
-struct StateDir {
-  StateDir() { std::filesystem::create_directories(path); }
-  ~StateDir() { std::filesystem::remove_all(path); }
-  const std::string path = std::filesystem::temp_directory_path() / ("tidegate-l7-" + hex_encode(random_bytes(8)));
-};
 
 // An edge whose routes are cached.
 struct CachingEdge : Edge {

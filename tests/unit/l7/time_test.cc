@@ -8,6 +8,7 @@
 #include <sstream>
 #include <thread>
 
+#include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {
@@ -57,6 +58,7 @@ class TimeTest : public ::testing::Test {
     EXPECT_GE(edge_.metric(failures(reason)), 1u);
   }
 
+  const StateDir state_;
   static constexpr size_t kUploadBytes = 20'000'000;  // more than sockets hold
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -118,8 +120,7 @@ class SharedTimeTest : public TimeTest {
  protected:
   SharedTimeTest() {
     edge_.model.nodes[0].cache.enabled = true;
-    edge_.state_dir = ::testing::TempDir() + "tidegate-shared-time-" +
-                      ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    edge_.state_dir = state_.path;
     Listener& patient = edge_.model.listeners.emplace_back(edge_.model.listeners[0]);
     patient.name = "patient";
     patient.bind = {*Endpoint::parse("127.0.0.2:0")};

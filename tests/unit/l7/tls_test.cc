@@ -4,12 +4,12 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-#include <cstdio>
 #include <fstream>
 #include <functional>
 
 #include "l7/failure.h"
 #include "tests/unit/l7/certificates.h"
+#include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {
@@ -191,9 +191,7 @@ class BackendTls : public Tls {
     front_.model.pools[pool].tls_server_name = "a.test";
     set(front_.model.pools[pool]);
     front_.add_route("/*", pool);
-    log_ = ::testing::TempDir() + "tidegate-backend-tls-" +
-           ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::remove(log_.c_str());
+    log_ = state_.path + "/log";
     front_.model.nodes[0].l7.access_log = log_;
     front_.start();
   }
@@ -205,6 +203,7 @@ class BackendTls : public Tls {
     }));
     return line;
   }
+  const StateDir state_;
   Edge behind_, front_;
   std::string log_;
 };
