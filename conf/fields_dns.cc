@@ -97,6 +97,10 @@ const Section& steer_section() {
           integer("max_answers", &Steer::max_answers, {1, 32}, "Addresses in one answer."),
           choice("all_down", &Steer::all_down, {{"open", AllDown::open}, {"closed", AllDown::closed}},
                  "If no target is up: `open` answers as if all were, `closed` answers without addresses."),
+          boolean(
+              "https_record", &Steer::https_record,
+              "Answers type HTTPS (RFC 9460) too: ALPN and port from the TLS listeners whose routes serve the name, "
+              "and the addresses as hints. An HTTPS record of the zone at this name goes before."),
       }};
   return section;
 }

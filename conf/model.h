@@ -256,6 +256,7 @@ struct Steer {
   std::vector<SteerTarget> targets;  // in failover order
   uint32_t max_answers = 4;
   AllDown all_down = AllDown::open;
+  bool https_record = false;  // answers HTTPS (RFC 9460) from the listeners that serve the name
 };
 
 // Where the clients of a network are: a site, or a location from which the nearest site is computed.

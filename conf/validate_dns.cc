@@ -113,6 +113,16 @@ void check_some_weight(Checks& checks, size_t s) {
                                            "a weight above 0", "to take all targets out, drain their sites or pools"});
 }
 
+void check_https_record(Checks& checks, size_t s) {
+  const Model& model = checks.model();
+  if (!model.steers[s].https_record || !checks.sound({"listeners"})) return;
+  const bool any_tls = std::any_of(model.listeners.begin(), model.listeners.end(),
+                                   [](const Listener& listener) { return listener.tls.enabled; });
+  if (any_tls) return;
+  checks.refuse({"steers", s, "https_record"},
+                {"without_effect", "no listener of this document ends TLS, so there is nothing to tell", {}, {}});
+}
+
 // Clients in such a network are located by the IPv4 address that their IPv6 address contains.
 void check_network_is_not_ipv4s(Checks& checks, size_t n) {
   static const Cidr kCarriers[] = {*Cidr::parse("2002::/16"), *Cidr::parse("::ffff:0:0/96")};
@@ -185,6 +195,7 @@ void check_dns(Checks& checks) {
     check_steer_is_in_a_zone(checks, s);
     check_targets(checks, s);
     check_some_weight(checks, s);
+    check_https_record(checks, s);
   }
   check_geo(checks);
   check_httpdns(checks);

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstring>
+#include <string_view>
+#include <tuple>
 
 namespace tidegate::dns {
 
@@ -20,6 +22,47 @@ Outcome AnswerBuilder::refer(NodeView delegation, int aliases) {
     reply_.add_with_owners(Section::additional, glue, apex_at_);
   }
   return Outcome::referral;
+}
+
+// RFC 9460 §2.2: priority 1, the owner itself as target, and parameters in the order of their keys (§14.3.2).
+Outcome AnswerBuilder::answer_https(const CompiledSteer& steer) {
+  constexpr uint16_t kAlpn = 1, kPort = 3, kIpv4Hint = 4, kIpv6Hint = 6;
+  const Choice v4 = choose_for_client(steer, IpAddress::Family::v4, *name_);
+  const Choice v6 = choose_for_client(steer, IpAddress::Family::v6, *name_);
+  for (const HttpsService& service : steer.https) {
+    std::array<uint8_t, 64 + kMaxAnswers*(4 + 16)> rdata{0, 1, 0};
+    size_t at = 3;
+    const auto begin = [&](uint16_t key, size_t bytes) {
+      store_u16(&rdata[at], key);
+      store_u16(&rdata[at + 2], static_cast<uint16_t>(bytes));
+      at += 4;
+    };
+    const auto put = [&](std::string_view text) {
+      std::memcpy(&rdata[at], text.data(), text.size());
+      at += text.size();
+    };
+    // http/1.1 is spoken everywhere: it is the default of the scheme, so only h2 needs to be told (§7.1.2).
+    if (service.http2) {
+      begin(kAlpn, 3);
+      put("\x02h2");
+    }
+    if (service.port != 443) {
+      begin(kPort, 2);
+      store_u16(&rdata[at], service.port);
+      at += 2;
+    }
+    for (const auto& [choice, key, address_bytes] :
+         {std::tuple(&v4, kIpv4Hint, size_t{4}), std::tuple(&v6, kIpv6Hint, size_t{16})}) {
+      if (choice->count == 0) continue;
+      begin(key, choice->count * address_bytes);
+      for (uint32_t i = 0; i < choice->count; ++i) {
+        std::memcpy(&rdata[at], choice->picks[i]->address.data(), address_bytes);
+        at += address_bytes;
+      }
+    }
+    reply_.add_record(Section::answer, name_at_, rrtype::kHttps, steer.ttl_s, {rdata.data(), at});
+  }
+  return Outcome::steered;
 }
 
 std::optional<Outcome> AnswerBuilder::follow_cname(const RrsetView& cname) {

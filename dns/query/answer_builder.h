@@ -33,6 +33,8 @@ class AnswerBuilder {
   // Answers for name_: the outcome, or nothing when an alias led to another name, which is name_ now.
   std::optional<Outcome> answer_name(int aliases);
   Outcome answer_steered(uint32_t steer);
+  // An HTTPS record of our own listeners for each port, with the steer's addresses as hints.
+  Outcome answer_https(const CompiledSteer& steer);
   // What the steer gives this client for `name`. Raises scope() where the client's place matters.
   Choice choose_for_client(const CompiledSteer& steer, IpAddress::Family family, const Name& name);
   // Additional data (RFC 1035 §3.3, RFC 2782, RFC 9460 §4.1): the addresses of the names that the records of an RRset

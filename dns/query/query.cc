@@ -97,6 +97,11 @@ inline std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
   if (found.steer != kNone && (request_.type == rrtype::kA || request_.type == rrtype::kAaaa))
     return answer_steered(found.steer);
   RrsetView rrset;
+  if (found.steer != kNone && request_.type == rrtype::kHttps) {
+    const CompiledSteer& steer = tables_.authority->steers[found.steer];
+    const bool zone_has_one = found.node && found.node.find(rrtype::kHttps, rrset);
+    if (!zone_has_one && !steer.https.empty()) return answer_https(steer);
+  }
   const bool no_data = !found.node || found.node.empty();
   if (request_.type == rrtype::kAny && (found.steer != kNone || !no_data)) {
     reply_.add_record(Section::answer, name_at_, rrtype::kHinfo, kAnyTtlS, kAnyRdata);

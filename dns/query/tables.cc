@@ -127,6 +127,7 @@ std::string authority_digest(const Authority& authority) {
     text +=
         fmt::format("steer {} {} {} {} {}\n", authority.model->steers[steer.model_index].name,
                     static_cast<int>(steer.policy), steer.ttl_s, steer.max_answers, static_cast<int>(steer.all_down));
+    for (const HttpsService& service : steer.https) text += fmt::format(" https {} {}\n", service.port, service.http2);
     for (const auto* family : {&steer.v4, &steer.v6}) {
       for (const Candidate& c : *family) {
         text += fmt::format(" {} {} {} {} {}\n", hex_encode({reinterpret_cast<const char*>(c.address.data()), 16}),

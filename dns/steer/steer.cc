@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "dns/steer/https_services.h"
+
 namespace tidegate::dns {
 namespace {
 
@@ -182,6 +184,7 @@ CompiledSteer compile_steer(const Model& model, uint32_t steer_index, const Heal
   compiled.policy = steer.policy;
   compiled.all_down = steer.all_down;
   compiled.ttl_s = static_cast<uint32_t>(std::min<uint64_t>(steer.ttl_s, INT32_MAX));
+  if (steer.https_record) compiled.https = https_services(model, steer.name);
   compiled.max_answers = std::clamp<uint32_t>(steer.max_answers, 1, kMaxAnswers);
   for (uint32_t t = 0; t < steer.targets.size(); ++t) {
     const SteerTarget& target = steer.targets[t];

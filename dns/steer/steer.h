@@ -38,6 +38,12 @@ struct Candidate {
 };
 static_assert(sizeof(Candidate) == 32);  // a search by halves divides by it
 
+// A port at which our own TLS listeners serve a name.
+struct HttpsService {
+  uint16_t port = 443;
+  bool http2 = true;  // all of them speak it
+};
+
 // A steer made ready. Candidates are sorted by site under `nearest` (without a site last), else by target.
 struct CompiledSteer {
   uint32_t model_index = 0;
@@ -47,6 +53,7 @@ struct CompiledSteer {
   uint32_t max_answers = 1;
   std::vector<uint32_t> target_weights;
   std::vector<Candidate> v4, v6;
+  std::vector<HttpsService> https;  // what an answer of type HTTPS tells; empty: it has none
 
   // Whether no candidate of the family is nearer to anybody than another: then the client's place does not matter.
   bool one_place_v4 = false, one_place_v6 = false;

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import pathlib
 import time
 from urllib.parse import quote
 
@@ -112,15 +113,21 @@ sites: [{{name: eu, location: {{latitude: 50, longitude: 8}}}}, {{name: us, loca
 nodes: [{{name: httpdns, site: eu, dns: {{listen: ["{machine.host.v4}:53"], httpdns_listen: ["{machine.host.v4}:8053"]}}}}]
 vips: [{{name: eu, site: eu, addresses: [192.0.2.1, "2001:db8:1::1"]}}, {{name: us, site: us, addresses: [192.0.2.2]}}]
 zones: [{{name: example.test, file: example.test.zone}}]
-steers: [{{name: www.example.test, policy: nearest, targets: [{{vip: eu}}, {{vip: us}}]}}]
+steers: [{{name: www.example.test, policy: nearest, https_record: true, targets: [{{vip: eu}}, {{vip: us}}]}}]
+certificates: [{{name: example, certificate_file: example.crt, key_file: example.key}}]
+listeners: [{{name: https, bind: ["0.0.0.0:443"], tls: {{certificates: [example]}}}}]
+routes: [{{name: www, hosts: [www.example.test], status: 204}}]
 geo: {{networks: [{{network: 10.1.0.0/16, site: eu}}, {{network: 10.2.0.0/16, site: us}}]}}
 httpdns: {{service: [eu, us], accounts: [{{id: "7", secret: "00ff", allow_unsigned: true, aes_key: {AES_KEY}, des_key: eightkey, tokens: ["4309123"]}}]}}
 """)  # fmt: skip
+        for kind in ("crt", "key"):
+            machine.write(f"example.{kind}", (EXAMPLES / f"example.test.{kind}").read_text())
         machine.write("example.test.zone", "@ 60 IN SOA ns1 h 1 2 3 4 5\n@ 60 IN NS ns1\nns1 60 IN A 192.0.2.53\n")
         machine.wait_ready("dns", machine.start_plane("dns", document))
         yield machine
 
 
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "conf/examples"
 AES_KEY = "000102030405060708090a0b0c0d0e0f"
 
 
@@ -143,6 +150,13 @@ def test_sealed_parameters_are_opened_and_a_client_learns_where_to_ask(lab):
         assert ask("client-us", "/7/ss")["service_ip"] == ["192.0.2.2", "192.0.2.1"]
         signature = hashlib.md5(b"abc-00ff-9").hexdigest()
         assert ask("client-us", f"/7/ss?n=abc&t=9&s={signature}")["code"] == "SignatureExpired"
+
+
+def test_an_https_record_tells_of_our_listener_and_the_clients_addresses(lab):
+    with httpdns_alone() as machine:
+        for host, address in (("client-eu", "192.0.2.1"), ("client-us", "192.0.2.2")):
+            record = lab.run(host, "dig", "+short", f"@{machine.host.v4}", "www.example.test", "HTTPS").stdout.strip()
+            assert record == f'1 . alpn="h2" ipv4hint={address} ipv6hint=2001:db8:1::1', record
 
 
 def des(way, data):

@@ -15,6 +15,11 @@ $TTL 300
 @      IN SOA ns1 hostmaster 1 3600 600 604800 60
        IN NS ns1
        IN MX 10 mail
+       IN MX 20 x.wild
+       IN MX 30 near
+mail   IN HTTPS 1 . alpn=h2
+_s._t  IN SRV 0 0 1 www
+*.wild IN A 192.0.2.9
 ns1    IN A 192.0.2.53
 www    IN A 192.0.2.80
 alias  IN CNAME www
@@ -22,6 +27,8 @@ loop   IN CNAME loop
 *.wild IN TXT "wild"
 *.c    IN CNAME www
 child  IN NS ns.child
+child  IN NS near
+child  IN NS y.wild
 ns.child IN A 192.0.2.77
 old    IN DNAME new.example.test.
 )";
@@ -44,8 +51,14 @@ inline std::shared_ptr<const Tables> make_tables() {
     steer.targets.resize(2);
     steer.targets[0].vip = 0;
     steer.targets[1].vip = 1;
+    steer.https_record = true;
     model->steers.push_back(steer);
   }
+  Listener listener;
+  listener.bind = {{*IpAddress::parse("192.0.2.1"), 8443}};
+  listener.tls.enabled = true;
+  model->listeners = {listener};
+  model->routes.emplace_back();
   model->geo.networks = {{*Cidr::parse("10.1.0.0/16"), 1, std::nullopt},
                          {*Cidr::parse("2001:db8::/32"), 0, std::nullopt}};
   model->httpdns_accounts = {

@@ -324,6 +324,13 @@ TEST(Validate, WantsADesKeyOfEightBytesAndATokenOfOneAccount) {
   EXPECT_THAT(codes("tokens: ['']"), ElementsAre("empty_value"));
 }
 
+TEST(Validate, WantsATlsListenerForAnHttpsRecord) {
+  const std::string steer =
+      "sites: [{name: a, location: {latitude: 1, longitude: 1}}]\nvips: [{name: v, site: a, addresses: [192.0.2.1]}]\n"
+      "zones: [{name: t., file: t.zone}]\nsteers: [{name: www.t., https_record: true, targets: [{vip: v}]}]\n";
+  EXPECT_THAT(load_text(steer).codes(), ::testing::Contains("without_effect"));
+}
+
 TEST(Validate, RefusesAccountsThatStandTwice) {
   EXPECT_THAT(load_text("httpdns: {accounts: [{id: '1', secret: a}, {id: 1, secret: b}]}\n").codes(),
               ElementsAre("duplicate_name"));
