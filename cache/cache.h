@@ -78,8 +78,11 @@ struct Answer {
 };
 
 // Calls fn(name, value) for each field of the answer: the stored fields that this status may carry, content-length,
-// content-range, age. The caller adds Cache-Status, X-Request-Id, Connection and Transfer-Encoding.
-void for_each_field(const Answer& answer, const std::function<void(std::string_view name, std::string_view value)>& fn);
+// content-range, age. The caller adds Cache-Status, X-Request-Id, Connection and Transfer-Encoding. `name` is in lower
+// case; `spelt` is the name for HTTP/1, and empty if that is the same.
+void for_each_field(
+    const Answer& answer,
+    const std::function<void(std::string_view name, std::string_view value, std::string_view spelt)>& fn);
 
 enum class FillFailure : uint8_t {
   leader_gone,     // the leader ends for its own reasons: a waiter takes over

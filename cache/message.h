@@ -30,6 +30,7 @@ struct ResponseView {
   uint64_t request_ms = 0;                 // when the request was sent
   uint64_t response_ms = 0;                // when the head arrived
   std::optional<uint64_t> content_length;  // when the framing says it
+  std::string_view reason;                 // the phrase of HTTP/1; empty: the registered one
 };
 
 }  // namespace tidegate::cache

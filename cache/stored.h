@@ -31,6 +31,9 @@ struct StoredHead {
   // that each answer makes itself: Content-Length, Content-Range, Age, Transfer-Encoding.
   std::string field_text;
   std::vector<http1::Field> fields;
+  // The same names in the same order, as the backend spelt them, without separators. Empty: all are in lower case.
+  std::string spelt_names;
+  std::string reason;  // the phrase of HTTP/1; empty: the registered phrase
   Freshness freshness;
   uint64_t body_bytes = 0;         // UINT64_MAX: arriving, and the length is not known
   std::string_view etag;           // with quotes and W/; empty: none
@@ -42,6 +45,8 @@ struct StoredHead {
   std::string vary_values;         // the storing request's normalised values, joined by '\n'
   std::vector<uint64_t> tags;      // keyed hashes of Surrogate-Key / Cache-Tag words
   uint64_t generation = 0;         // every fetch takes the next number; purges compare it
+
+  size_t text_bytes() const { return field_text.size() + spelt_names.size() + reason.size(); }
 };
 
 }  // namespace tidegate::cache

@@ -87,6 +87,15 @@ const Section& listener_section() {
           boolean("underscores_in_headers", &Listener::underscores_in_headers,
                   "Passes on fields that an application may read as one that the proxy sets, as CGI reads "
                   "`X_Forwarded_For`; without it they are dropped."),
+          integer("max_fields", &Listener::max_fields, {16, 500}, "Of a request; Cookie counts as one."),
+          boolean(
+              "via", &Listener::via,
+              "Adds Via to requests and answers, as RFC 9110 §7.6.3 asks of a proxy; nginx origins stop compressing "
+              "where they see it. Without it a loop of proxies is not found out."),
+          text("server_name", &Listener::server_name,
+               "Stands for Host in redirects of requests that have none (HTTP/1.0); without it the address that the "
+               "client connected to.",
+               253),
       }};
   return section;
 }
@@ -101,23 +110,30 @@ const Section& route_section() {
           row("hosts", FieldType::host_pattern, &Route::hosts,
               "`www.example.com`, or `*.example.com` for every name below; without it any host."),
           row("path", FieldType::path_pattern, &Route::path,
-              "`/exact`, `/a/{id}/b` with parameters, `/prefix/*` for everything below."),
-          row("methods", FieldType::method, &Route::methods, "Only these; without it any."),
+              "`/exact`, `/a/{id}/b` with parameters, `/prefix/*` for `/prefix` and everything below."),
+          row("methods", FieldType::method, &Route::methods, "Only these; `GET` takes HEAD too. Without it any."),
           reference("pool", &Route::pool, "pools",
                     "Where the requests go. Exactly one of pool, redirect and status alone is given."),
-          text("redirect", &Route::redirect,
-               "Location of a redirect; `{host}`, `{path}` and the path's parameters are replaced.", 2'048),
+          text(
+              "redirect", &Route::redirect,
+              "Location of a redirect. Replaced are `{host}`, `{authority}` (host and port, as the client wrote them), "
+              "`{path}` (the query with it), `{query}` (with its `?`; empty without one) and the path's parameters.",
+              2'048),
           integer("status", &Route::status, {200, 599},
-                  "A fixed answer; with redirect its kind: 301, 302 (by default), 307 or 308."),
+                  "A fixed answer; with redirect its kind: 301, 302 (by default), 303, 307 or 308."),
           bounded("body", FieldType::lines, &Route::body, {0, 64 * kKB}, "Of the fixed answer."),
           duration(
               "total_timeout", &Route::total_timeout_ms, {0, kDay},
               "From the request's head to the response's head, all tries included; never for a body or a tunnel. 0: no "
               "limit."),
           row("request_headers", FieldType::text_map, &Route::request_headers,
-              "Set towards the backend; an empty value removes the field."),
+              "Set towards the backend, also in place of what the proxy sets; an empty value removes the field. Fields "
+              "of "
+              "framing and of the connection cannot be set."),
           row("response_headers", FieldType::text_map, &Route::response_headers,
-              "Set towards the client; an empty value removes the field."),
+              "Set towards the client, also in place of what the proxy sets; an empty value removes the field. Fields "
+              "of "
+              "framing and of the connection cannot be set, but for Upgrade of a fixed 426."),
           nested("cache", &Route::cache, route_cache_section(), "Responses may be kept and used again (RFC 9111)."),
       }};
   return section;

@@ -206,6 +206,9 @@ struct Listener {
   bool merge_slashes = true;          // routes are matched with "//" treated as "/"
   // True: keeps fields that an application may confuse with fields that the proxy sets.
   bool underscores_in_headers = false;
+  uint32_t max_fields = 200;  // of a request
+  bool via = true;            // adds Via to requests and answers
+  std::string server_name;    // replaces a missing Host in redirects; empty: the address that the client connected to
 };
 
 struct RouteCache {
@@ -226,8 +229,8 @@ struct Route {
   std::string path = "/*";           // "/exact", "/a/{id}/b", "/prefix/*"
   std::vector<std::string> methods;  // empty: any
   uint32_t pool = kNone;             // exactly one of pool, redirect and fixed status
-  std::string redirect;              // the location; "{host}", "{path}" and path parameters are replaced
-  uint16_t status = 0;               // of a fixed answer (health checks, blocks); with redirect 301, 302, 307 or 308
+  std::string redirect;              // location; {host}, {authority}, {path}, {query} and path parameters are replaced
+  uint16_t status = 0;               // of a fixed answer (health checks, blocks); with redirect its kind
   std::string body;                  // of the fixed answer
   uint64_t total_timeout_ms = 0;     // from the request's head to the response's head, all tries; 0: none
   // Set on requests to the backend; an empty value removes the field.

@@ -25,7 +25,7 @@ namespace tidegate {
 namespace {
 
 constexpr size_t kMinSecretBytes = 16;
-constexpr std::array kSignals = {SIGTERM, SIGINT, SIGHUP};
+constexpr std::array kSignals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 
 // Editors end a file with a newline. Hosts that share a secret must not differ because of it.
 Result<std::string> read_secret(const std::string& path) {
@@ -223,7 +223,9 @@ Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot)
 void Plane::Impl::on_io(uint32_t) {
   signalfd_siginfo info{};
   while (::read(signals.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-    if (info.ssi_signo != SIGHUP) {
+    if (info.ssi_signo == SIGUSR1) {
+      if (hooks.reopen_logs) hooks.reopen_logs();  // a plane without files of its own has nothing to do
+    } else if (info.ssi_signo != SIGHUP) {
       on_stop_signal();
     } else if (Result<void> reloaded = follower->reload(); !reloaded) {
       log_error("reload refused, the old configuration stays in force:\n{}", reloaded.error().message);

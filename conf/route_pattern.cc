@@ -149,8 +149,8 @@ bool PathPattern::matches(std::string_view path, PathParameters* parameters) con
   size_t start = 1;
   bool more = true;  // true while the path has more segments from `start` on
   for (const PathSegment& segment : segments) {
+    if (segment.kind == PathSegment::Kind::rest) return true;  // "/prefix/*" stands for "/prefix" too
     if (!more) return false;
-    if (segment.kind == PathSegment::Kind::rest) return true;
     const size_t slash = path.find('/', start);
     more = slash != std::string_view::npos;
     const std::string_view part = path.substr(start, more ? slash - start : slash);
@@ -189,9 +189,14 @@ std::string PathPattern::to_string() const {
 }
 
 std::strong_ordering compare_specificity(const PathPattern& a, const PathPattern& b) {
-  return std::lexicographical_compare_three_way(
-      a.segments.begin(), a.segments.end(), b.segments.begin(), b.segments.end(),
-      [](const PathSegment& left, const PathSegment& right) { return left.kind <=> right.kind; });
+  const size_t common = std::min(a.segments.size(), b.segments.size());
+  for (size_t i = 0; i < common; ++i) {
+    if (const auto order = a.segments[i].kind <=> b.segments[i].kind; order != 0) return order;
+  }
+  if (a.segments.size() == b.segments.size()) return std::strong_ordering::equal;
+  const bool a_longer = a.segments.size() > common;
+  const bool rest = (a_longer ? a : b).segments[common].kind == PathSegment::Kind::rest;
+  return a_longer != rest ? std::strong_ordering::greater : std::strong_ordering::less;
 }
 
 }  // namespace tidegate

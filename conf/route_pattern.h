@@ -4,7 +4,7 @@
 //
 // If the listener, host, path and method of several routes match a request, the winner is the route with
 //    1. the more specific host:  exact > longest wildcard > any host (no pattern at all);
-//    2. then the more specific path: segment by segment from the left, literal > {parameter} > trailing *.
+//    2. then the more specific path: segment by segment from the left, literal > {parameter} > end > trailing *.
 // Two routes that match a common request and are equal in both are a conflict, and the configuration is refused. So the
 // winner never depends on the order of the routes. If no route of a host matches, the routes of the next less specific
 // host are tried.
@@ -51,8 +51,8 @@ using PathParameters = std::vector<std::pair<std::string_view, std::string_view>
 
 // "/exact", "/a/{id}/b", "/prefix/*". The segments of a path are between its slashes, so "/static/" has a second, empty
 // segment. A literal matches its own bytes. A parameter matches one segment that is not empty. A trailing "*" matches
-// one or more segments, which may be empty: "/static/*" matches "/static/" and everything below it, but not "/static";
-// "/*" matches every path. Paths must be normalised (percent-encoding in upper case and only where needed, dot segments
+// any number of segments, which may be empty: "/static/*" matches "/static", "/static/" and everything below it; "/*"
+// matches every path. Paths must be normalised (percent-encoding in upper case and only where needed, dot segments
 // removed; RFC 3986 §6.2.2).
 struct PathPattern {
   std::vector<PathSegment> segments;
@@ -69,7 +69,7 @@ struct PathPattern {
 };
 
 // Greater means more specific. A total order by the kinds of segments from the left. A longer pattern is above its own
-// prefix.
+// prefix, except for a trailing "*": "/a" is above "/a/*".
 std::strong_ordering compare_specificity(const PathPattern& a, const PathPattern& b);
 
 }  // namespace tidegate

@@ -103,10 +103,10 @@ void check_listeners_collide(Checks& checks) {
   }
 }
 
-// The replacements in a redirect: {host}, {path} and the parameters of the route's path.
+// The replacements in a redirect: {host}, {authority}, {path}, {query} and the parameters of the route's path.
 void check_redirect_parameters(Checks& checks, size_t r) {
   const Route& route = checks.model().routes[r];
-  std::vector<std::string> known = {"host", "path"};
+  std::vector<std::string> known = {"host", "authority", "path", "query"};
   if (const auto path = PathPattern::parse(route.path)) {
     for (const PathSegment& segment : path->segments) {
       if (segment.kind == PathSegment::Kind::parameter) known.push_back(segment.text);
@@ -169,13 +169,59 @@ void check_route_answer(Checks& checks, size_t r) {
     checks.refuse({"routes", r, "body"}, {"exactly_one", "body belongs to a fixed status alone", {}, "remove it"});
   }
   if (!redirect) return;
-  constexpr uint16_t kRedirects[] = {301, kDefaultRedirect, 307, 308};
+  constexpr uint16_t kRedirects[] = {301, kDefaultRedirect, 303, 307, 308};
   if (std::find(std::begin(kRedirects), std::end(kRedirects), route.status) == std::end(kRedirects)) {
     checks.refuse(
         {"routes", r, "status"},
-        {"out_of_range", fmt::format("status of a redirect is {}", route.status), "301, 302, 307 or 308", {}});
+        {"out_of_range", fmt::format("status of a redirect is {}", route.status), "301, 302, 303, 307 or 308", {}});
   }
   check_redirect_parameters(checks, r);
+}
+
+std::string lower_case(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+  return text;
+}
+
+using Edits = std::vector<std::pair<std::string, std::string>>;
+
+// Fields that say where a message ends, or that hold between two neighbours alone (RFC 9110 §7.6.1): the proxy writes
+// them itself, and a second reading of them is a smuggled request.
+bool is_framing(std::string_view lower_name) {
+  constexpr std::string_view kNames[] = {"connection",        "content-length",   "expect", "http2-settings",
+                                         "keep-alive",        "proxy-connection", "te",     "trailer",
+                                         "transfer-encoding", "upgrade"};
+  return std::find(std::begin(kNames), std::end(kNames), lower_name) != std::end(kNames);
+}
+
+// What a map of edits names: fields that may be set, each of them once.
+void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& edits, bool to_backend) {
+  const Route& route = checks.model().routes[r];
+  std::map<std::string, std::string_view> met;  // by lower-case name
+  for (const auto& [name, value] : edits) {
+    const std::string lower = lower_case(name);
+    const bool own_upgrade = !to_backend && lower == "upgrade" && route.status == 426;
+    if (is_framing(lower) && !own_upgrade) {
+      checks.refuse({"routes", r, key, std::string_view(name)},
+                    {"bad_value",
+                     fmt::format("{} cannot be edited: the proxy frames each message itself", in_quotes(name)),
+                     "a field of the message's content",
+                     {}});
+    } else if (lower == "host" && (!to_backend || value.empty())) {
+      checks.refuse({"routes", r, key, std::string_view(name)},
+                    {"bad_value",
+                     to_backend ? "Host cannot be removed: every request needs one" : "Host is a field of requests",
+                     {},
+                     {}});
+    }
+    if (const auto [other, first] = met.emplace(lower, name); !first) {
+      checks.refuse({"routes", r, key, std::string_view(name)},
+                    {"duplicate_name",
+                     fmt::format("{} and {} are one field", in_quotes(other->second), in_quotes(name)),
+                     {},
+                     {}});
+    }
+  }
 }
 
 }  // namespace
@@ -188,6 +234,8 @@ void check_http(Checks& checks) {
     if (!checks.sound({"routes", r})) continue;
     check_route_slashes(checks, r);
     check_route_answer(checks, r);
+    check_edits(checks, r, "request_headers", checks.model().routes[r].request_headers, true);
+    check_edits(checks, r, "response_headers", checks.model().routes[r].response_headers, false);
   }
 }
 

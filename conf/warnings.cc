@@ -10,6 +10,7 @@
 
 #include "conf/checks.h"
 #include "conf/names.h"
+#include "core/http1.h"
 #include "core/tls.h"
 
 namespace tidegate {
@@ -86,7 +87,10 @@ void warn_of_uncovered_hosts(Checks& warnings, const std::vector<std::optional<C
 // True if a client that came by this listener would come back to it through this redirect.
 bool returns(const Route& route, const Listener& listener) {
   const std::string origin = listener.tls.enabled ? "https://" : "http://";
-  if (route.redirect == "{path}" || route.redirect == origin + "{host}{path}") return true;
+  if (route.redirect == "{path}" || route.redirect == origin + "{host}{path}" ||
+      route.redirect == origin + "{authority}{path}") {
+    return true;
+  }
   if (route.path.find_first_of("{*") != std::string::npos) return false;
   if (route.redirect == route.path || route.redirect == origin + "{host}" + route.path) return true;
   return std::any_of(route.hosts.begin(), route.hosts.end(),
@@ -105,6 +109,37 @@ void warn_of_circles(Checks& warnings) {
                        {},
                        "listeners: names those that it is meant for"});
       break;
+    }
+  }
+}
+
+// Statuses that mean little to a client without a field beside them (RFC 9110 §15.5).
+struct NeededField {
+  uint16_t status;
+  std::string_view field;
+  const char* why;
+};
+constexpr NeededField kNeededFields[] = {
+    {401, "WWW-Authenticate", "says how to authenticate"},   {405, "Allow", "names the methods that are taken"},
+    {407, "Proxy-Authenticate", "says how to authenticate"}, {416, "Content-Range", "says how long the content is"},
+    {426, "Upgrade", "names the protocol to speak"},
+};
+
+void warn_of_bare_statuses(Checks& warnings) {
+  for (size_t r = 0; r < warnings.model().routes.size() && !warnings.full(); ++r) {
+    const Route& route = warnings.model().routes[r];
+    if (route.pool != kNone || !route.redirect.empty()) continue;
+    for (const NeededField& needed : kNeededFields) {
+      if (needed.status != route.status) continue;
+      const bool set = std::any_of(route.response_headers.begin(), route.response_headers.end(), [&](const auto& edit) {
+        return !edit.second.empty() && http1::equals_ignore_case(edit.first, needed.field);
+      });
+      if (set) continue;
+      warnings.refuse({"routes", r, "status"},
+                      {"bare_status",
+                       fmt::format("a {} without {}, which {}", route.status, needed.field, needed.why),
+                       {},
+                       "response_headers can set it"});
     }
   }
 }
@@ -161,6 +196,7 @@ std::vector<Fault> find_warnings(const Document& document, const Model& model, i
   warn_of_dates(warnings, infos, now_s);
   warn_of_uncovered_hosts(warnings, infos);
   warn_of_circles(warnings);
+  warn_of_bare_statuses(warnings);
   warn_of_slow_probes(warnings);
   warn_of_all_unused(warnings);
   return found;

@@ -17,13 +17,14 @@ namespace {
 
 using namespace tidegate;
 
-// SIGTERM and SIGINT end the loop. SIGHUP reads tokens and certificates again.
+// SIGTERM and SIGINT end the loop. SIGHUP reads tokens and certificates again. SIGUSR1, by which a proxy opens its log
+// again, does nothing here.
 class Signals final : private IoHandler {
  public:
   Signals(EventLoop& loop, Control& control) : loop_(loop), control_(control) {
     sigset_t set;
     ::sigemptyset(&set);
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) ::sigaddset(&set, signal);
     ::sigprocmask(SIG_BLOCK, &set, nullptr);
     fd_.reset(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
     loop_.add(fd_.get(), EPOLLIN, this);
@@ -34,6 +35,7 @@ class Signals final : private IoHandler {
   void on_io(uint32_t) override {
     signalfd_siginfo info{};
     while (::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      if (info.ssi_signo == SIGUSR1) continue;
       if (info.ssi_signo != SIGHUP) {
         loop_.stop();
       } else if (Result<void> reloaded = control_.reload(); !reloaded) {

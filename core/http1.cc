@@ -138,10 +138,11 @@ Outcome HeadParser::request_line() {
   return line_end(Fault::bad_version);
 }
 
-// status-line = HTTP-version SP 3DIGIT SP [ reason-phrase ] CRLF (RFC 9112 §4).
+// status-line = HTTP-version SP 3DIGIT SP [ reason-phrase ] CRLF (RFC 9112 §4). Many servers leave out the phrase
+// and the SP before it.
 Outcome HeadParser::status_line() {
   if (const Outcome read = version(Fault::bad_status_line); read.status != Status::complete) return read;
-  static constexpr char kShape[] = " ddd ";
+  static constexpr char kShape[] = " ddd";
   for (size_t i = 0; kShape[i] != '\0'; ++i) {
     if (at_ + i == end_) return kIncomplete;
     const char c = at_[i];
@@ -149,10 +150,12 @@ Outcome HeadParser::status_line() {
     if (!fits) return refuse(c == '\n' ? Fault::bad_line_ending : Fault::bad_status_line);
   }
   head_.status = static_cast<uint16_t>((at_[1] - '0') * 100 + (at_[2] - '0') * 10 + (at_[3] - '0'));
-  // RFC 9110 §15: a valid status code is in the range 100 to 599.
-  if (head_.status < 100 || head_.status > 599) return refuse(Fault::bad_status_line);
-  at_ += 5;
-  const char* const reason = at_;
+  // RFC 9110 §15 has 100 to 599. A client treats others as 5xx, and some servers use them.
+  if (head_.status < 100) return refuse(Fault::bad_status_line);
+  at_ += 4;
+  if (at_ == end_) return kIncomplete;
+  if (*at_ != ' ') return line_end(Fault::bad_status_line);
+  const char* const reason = ++at_;
   at_ = skip_field_value(at_, end_);
   head_.reason = between(reason, at_);
   return line_end(Fault::bad_status_line);
@@ -309,14 +312,15 @@ Fault HeadParser::split_absolute_target() {
   return Fault::none;
 }
 
-// RFC 9112 §3.2: HTTP/1.1 needs exactly one valid Host. If the target has an authority too, RFC 9112 §3.2.2 lets the
-// target win. A recipient behind us might not do so, so both must be equal.
+// RFC 9112 §3.2: HTTP/1.1 needs exactly one valid Host. If the target has an authority, the target wins (§3.2.2), and a
+// recipient behind us never sees the other one. The target of CONNECT must be equal to Host.
 Fault HeadParser::check_host() {
   if (seen_.host == nullptr) return head_.minor_version == 0 ? Fault::none : Fault::missing_host;
   const std::string_view host = seen_.host->value;
   if (!is_authority(host, false)) return Fault::bad_host;
-  if (!head_.authority.empty() && !equals_ignore_case(head_.authority, host)) return Fault::bad_host;
-  head_.authority = host;
+  const bool connect = head_.method == "CONNECT";
+  if (connect && !equals_ignore_case(head_.authority, host)) return Fault::bad_host;
+  if (head_.authority.empty()) head_.authority = host;
   return Fault::none;
 }
 
@@ -343,8 +347,9 @@ Outcome HeadParser::request() {
   if (const Fault fault = check_host(); fault != Fault::none) return refuse(fault);
   if (const Fault fault = check_framing(); fault != Fault::none) return refuse(fault);
   decide_connection();
-  // RFC 9110 §10.1.1: ignored from an HTTP/1.0 client, and if no content follows.
-  head_.expect_continue = seen_.expect_continue && head_.minor_version >= 1 && head_.framing != Framing::none;
+  // RFC 9110 §10.1.1: ignored from an HTTP/1.0 client, and if neither content nor a tunnel follows.
+  const bool more_follows = head_.framing != Framing::none || head_.upgrade;
+  head_.expect_continue = seen_.expect_continue && head_.minor_version >= 1 && more_follows;
   return kMoved;
 }
 
@@ -410,7 +415,8 @@ bool is_authority(std::string_view text, bool port_required) {
   }
   if (host_bytes == text.size()) return !port_required;
   const std::string_view digits = text.substr(host_bytes + 1);
-  if (text[host_bytes] != ':' || digits.empty() || digits.size() > 5) return false;
+  if (text[host_bytes] != ':' || digits.size() > 5) return false;
+  if (digits.empty()) return !port_required;
   unsigned port = 0;
   for (const char c : digits) {
     if (c < '0' || c > '9') return false;

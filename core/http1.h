@@ -4,11 +4,11 @@
 //
 // It is strict: whatever RFC 9112 allows a recipient to refuse is refused and never repaired (bare LF or CR, obs-fold,
 // space before the colon, doubled or conflicting framing, control bytes). Two readers that repair differently make
-// request smuggling possible.
+// request smuggling possible. It accepts what all readers understand alike: a status line without a reason phrase and
+// the space before it, statuses up to 999, an empty port.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -47,9 +47,23 @@ struct Limits {
   size_t trailer_bytes = 8 * 1024;
 };
 
-constexpr size_t kMaxFields = 128;  // upper bound of Limits::fields
+constexpr size_t kMaxFields = 500;  // upper bound of Limits::fields
 
 enum class Framing : uint8_t { none, length, chunked, until_close };
+
+// Room for the fields of a head. It is some kilobytes, and a head has few fields: nothing is written beforehand.
+class FieldRoom {
+ public:
+  FieldRoom() {}
+  Field& operator[](size_t index) { return fields_[index]; }
+  const Field& operator[](size_t index) const { return fields_[index]; }
+  const Field* data() const { return fields_; }
+
+ private:
+  union {
+    Field fields_[kMaxFields];
+  };
+};
 
 // A parsed request or response head. It is reused between messages. Nothing in it allocates.
 struct Head {
@@ -59,18 +73,18 @@ struct Head {
   // path of an origin-form target without the query; "*" for asterisk-form; empty for authority-form
   std::string_view path;
   std::string_view query;      // what follows '?'
-  std::string_view authority;  // Host, or the authority of an absolute-form target, which is equal
+  std::string_view authority;  // of an absolute-form target, which wins (RFC 9112 §3.2.2); else Host
   // Responses:
   uint16_t status = 0;
   std::string_view reason;
   // Both:
   uint8_t minor_version = 1;  // HTTP/1.<minor>
-  std::array<Field, kMaxFields> fields;
+  FieldRoom fields;           // the first field_count are written
   size_t field_count = 0;
   Framing framing = Framing::none;
   uint64_t content_length = 0;   // set if the framing is by length
   bool keep_alive = true;        // decided from Connection and the version
-  bool expect_continue = false;  // Expect: 100-continue
+  bool expect_continue = false;  // Expect: 100-continue, before content or a tunnel
   bool upgrade = false;          // Connection: upgrade together with an Upgrade field
 
   const Field* begin() const { return fields.data(); }
@@ -142,8 +156,9 @@ class ChunkedDecoder {
 size_t encode_chunk_header(uint64_t bytes, char* out);
 
 bool is_token(std::string_view text);  // RFC 9110 §5.6.2
-// uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2). Some forms of the grammar are refused: an empty host (RFC 9110
-// §4.2.1), user information (§4.2.4), escapes, an empty port and IPvFuture.
+// uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2). An empty port means no port (§3.2.3). Some forms of
+// the grammar are refused: an empty host (RFC 9110 §4.2.1), user information (§4.2.4), escapes and IPvFuture.
+// `port_required`: as in CONNECT, where the port may not be empty either.
 bool is_authority(std::string_view text, bool port_required = false);
 bool is_field_value(std::string_view text);  // no control bytes except HTAB (RFC 9110 §5.5); may be empty
 bool equals_ignore_case(std::string_view a, std::string_view b);

@@ -17,6 +17,7 @@
 namespace tidegate {
 namespace {
 
+constexpr http1::Limits kResponseLimits{.fields = http1::kMaxFields};
 constexpr size_t kReadBytes = 16 * 1024;
 constexpr int kReadsPerWake = 64;  // so that a fast stream does not starve the loop
 
@@ -278,7 +279,7 @@ bool Call::take_input(bool at_end) {
 
 bool Call::take_head(bool at_end) {
   for (;;) {
-    const http1::ParseResult parsed = http1::parse_response(in_, {}, scanned_, to_head_, head_);
+    const http1::ParseResult parsed = http1::parse_response(in_, kResponseLimits, scanned_, to_head_, head_);
     if (parsed.status == http1::Status::error) return end_with("read", fault_info(parsed.fault).sentence);
     if (parsed.status == http1::Status::incomplete) {
       if (!at_end) return true;

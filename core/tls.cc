@@ -2,6 +2,8 @@
 // TLS contexts: which versions and ciphers servers and clients use, and which certificate belongs to which name.
 #include "core/tls.h"
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <optional>
 
@@ -18,6 +20,11 @@ constexpr char kTls12Ciphers[] =
 constexpr char kTls13Ciphers[] = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384";
 constexpr char kGroups[] = "X25519:P-256:P-384";
 constexpr unsigned char kSessionContext[] = "tidegate";  // equal on every host that shares ticket keys
+
+bool is_valid_now(const X509* certificate) {
+  return X509_cmp_current_time(X509_get0_notBefore(certificate)) < 0 &&
+         X509_cmp_current_time(X509_get0_notAfter(certificate)) > 0;
+}
 
 std::string alpn_wire(const std::vector<std::string>& protocols) {
   std::string wire;
@@ -52,6 +59,8 @@ void set_modes(SSL_CTX* context) {
   SSL_CTX_set_mode(context,
                    SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   SSL_CTX_set_read_ahead(context, 1);  // one read(2) for many records
+  // Sessions resume by tickets alone, also in TLS 1.2. A session id would stand for memory of one worker, and no other
+  // worker or proxy could resume it. A client without tickets gets no session id.
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 }
@@ -85,15 +94,25 @@ TlsContext::TlsContext(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 TlsContext::~TlsContext() = default;
 SSL_CTX* TlsContext::get() const { return impl_->context.get(); }
 
-// First the exact name, then the wildcard that covers its first label (RFC 6125 §6.4.3), then the first identity.
-const std::vector<size_t>& TlsContext::Impl::identities_for(std::string_view server_name) const {
+// First the exact name, then the wildcard that covers its first label (RFC 6125 §6.4.3), then the first identity. An
+// identity that has expired, or is not valid yet, is used only if no identity of that name is valid now.
+std::vector<size_t> TlsContext::Impl::identities_for(std::string_view server_name) const {
   std::string name(server_name);
   for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-  if (const auto exact = by_name.find(name); exact != by_name.end()) return exact->second;
+  std::vector<const std::vector<size_t>*> candidates;
+  if (const auto exact = by_name.find(name); exact != by_name.end()) candidates.push_back(&exact->second);
   if (const size_t dot = name.find('.'); dot != std::string::npos && dot != 0) {
-    if (const auto wild = by_name.find("*" + name.substr(dot)); wild != by_name.end()) return wild->second;
+    if (const auto wild = by_name.find("*" + name.substr(dot)); wild != by_name.end()) {
+      candidates.push_back(&wild->second);
+    }
   }
-  return fallback;
+  for (const std::vector<size_t>* candidate : candidates) {
+    std::vector<size_t> valid;
+    std::copy_if(candidate->begin(), candidate->end(), std::back_inserter(valid),
+                 [this](size_t index) { return is_valid_now(identities[index].certificate.get()); });
+    if (!valid.empty()) return valid;
+  }
+  return candidates.empty() ? fallback : *candidates.front();
 }
 
 // Called once per full handshake, when SNI is known. Resumed sessions need no certificate. If several identities have
@@ -101,7 +120,7 @@ const std::vector<size_t>& TlsContext::Impl::identities_for(std::string_view ser
 int TlsContext::Impl::choose_certificate(SSL* ssl, void* self) {
   const auto* impl = static_cast<const Impl*>(self);
   const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-  const std::vector<size_t>& chosen = impl->identities_for(name != nullptr ? name : "");
+  const std::vector<size_t> chosen = impl->identities_for(name != nullptr ? name : "");
   if (chosen == impl->fallback) return 1;  // the context already has it
   SSL_certs_clear(ssl);
   for (const size_t index : chosen) {

@@ -13,7 +13,7 @@ namespace tidegate {
 
 struct TlsContext::Impl {
   Result<void> take_identities(const std::vector<TlsIdentity>& given);
-  const std::vector<size_t>& identities_for(std::string_view server_name) const;
+  std::vector<size_t> identities_for(std::string_view server_name) const;
   static int choose_certificate(SSL* ssl, void* self);
 
   // Declared before the context, because its callbacks point to them.

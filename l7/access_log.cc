@@ -24,8 +24,8 @@ namespace {
 constexpr auto kPause = std::chrono::milliseconds(50);
 constexpr int kPausesPerRotationCheck = 20;
 constexpr size_t kLongestOwnText = 768;  // names from the configuration, and a request id of 128 bytes, as escaped
-constexpr size_t kTexts = 12, kNumbersBytes = 768;
-static_assert(kLoggedMethodBytes + kLoggedHostBytes + 3 * kLoggedTextBytes + kTexts * (kLongestOwnText + 32) +
+constexpr size_t kTexts = 13, kNumbersBytes = 768;
+static_assert(kLoggedMethodBytes + kLoggedHostBytes + 4 * kLoggedTextBytes + kTexts * (kLongestOwnText + 32) +
                   kNumbersBytes <=
               kLongestLogLine);
 
@@ -135,6 +135,7 @@ size_t format_record(const AccessRecord& r, char* out) {
   line.number(",\"status\":", r.status);
   if (r.failure != Failure::none) line.text("failure", info(r.failure).name);
   line.text("failure_detail", r.failure_detail, kLoggedHostBytes);
+  line.text("request_line", r.request_line, kLoggedTextBytes);
   line.number(",\"request_bytes\":", r.request_bytes);
   line.number(",\"response_bytes\":", r.response_bytes);
   line.text("route", r.route);
@@ -199,7 +200,8 @@ void AccessLog::run() {
   int pauses = 0;
   while (!stop_.load(std::memory_order_acquire)) {
     if (!drain_rings()) std::this_thread::sleep_for(kPause);
-    if (++pauses % kPausesPerRotationCheck == 0) reopen_if_rotated();
+    const bool asked = reopen_soon_.exchange(false, std::memory_order_acq_rel);
+    if (asked || ++pauses % kPausesPerRotationCheck == 0) reopen_if_rotated();
   }
   while (drain_rings()) continue;
   for (const std::unique_ptr<LogRing>& ring : rings_) {

@@ -26,13 +26,14 @@ struct AccessRecord {
   uint64_t realtime_ns = 0;
   std::string_view request_id, client, peer, listener, method, host, path, query, route, pool, backend, cache,
       user_agent;
+  std::string_view request_line;  // of a request that could not be read
   std::string_view tls_version;
   bool tls_resumed = false;
   bool background = false;  // no client: a revalidation for the cache
   HttpVersion version = HttpVersion::http11;
   uint16_t status = 0;
   Failure failure = Failure::none;
-  std::string_view failure_detail;                 // in the words of the kernel or of OpenSSL
+  std::string_view failure_detail;                 // in the words of the kernel, of OpenSSL, or the parser's fault
   uint64_t request_bytes = 0, response_bytes = 0;  // bodies
   uint32_t tries = 0;
   uint64_t config_version = 0;
@@ -56,19 +57,23 @@ class LogRing {
   alignas(64) std::atomic<uint64_t> tail_{0};  // given
 };
 
-constexpr size_t kLongestLogLine = 24 * 1024;
+constexpr size_t kLongestLogLine = 30 * 1024;
 // Writes `record` as one line with its newline into `out`, of kLongestLogLine bytes; returns its length.
 size_t format_record(const AccessRecord& record, char* out);
 
 class AccessLog {
  public:
-  // `path`: a file (appended to; rotated by renaming it, which is noticed within a second), "-" for stdout, or empty
-  // for none. One ring for each worker. `dropped`: counts what could not be written until the end.
+  // `path`: a file, "-" for stdout, or empty for none. A file may be rotated by renaming it: the
+  // log notices this within a second, or at once after reopen_soon(). It may also be copied and truncated, because each
+  // line is appended at its present end. One ring for each worker. `dropped`: counts what could not be written until
+  // the end.
   static Result<std::unique_ptr<AccessLog>> open(const std::string& path, size_t workers, Counter& dropped);
   ~AccessLog();  // writes what is left
 
   bool enabled() const { return !path_.empty(); }
   LogRing& ring(size_t worker) { return *rings_[worker]; }
+  // Checks at once whether the file was renamed (SIGUSR1). Each line goes to one of the files whole. Any thread.
+  void reopen_soon() { reopen_soon_.store(true, std::memory_order_release); }
 
  private:
   explicit AccessLog(Counter& dropped) : dropped_(dropped) {}
@@ -86,7 +91,7 @@ class AccessLog {
   bool amid_line_ = false;  // the file ends in the middle of one of its lines
   int trouble_ = 0;         // errno of the last write; 0: it was taken
   std::vector<std::unique_ptr<LogRing>> rings_;
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, reopen_soon_{false};
   std::thread thread_;
 };
 

@@ -15,7 +15,7 @@
 namespace tidegate::l7 {
 namespace {
 
-constexpr http1::Limits kResponseLimits{.head_bytes = kBlockBytes - 1024};
+constexpr http1::Limits kResponseLimits{.head_bytes = kBlockBytes - 1024, .fields = http1::kMaxFields};
 
 }  // namespace
 
@@ -165,13 +165,13 @@ bool BackendConnection::parse_head() {
     const http1::ParseResult parsed = http1::parse_response(in_.bytes(), kResponseLimits, scanned_, to_head_, head_);
     if (parsed.status == http1::Status::incomplete) {
       if (in_.bytes().size() < kResponseLimits.head_bytes) return false;
-      fail_with(Failure::response_too_large);
+      fail_with(Failure::response_too_large, http1::fault_info(http1::Fault::head_too_large).name);
       return true;
     }
     if (parsed.status == http1::Status::error) {
       const bool too_large =
           parsed.fault == http1::Fault::head_too_large || parsed.fault == http1::Fault::too_many_fields;
-      fail_with(too_large ? Failure::response_too_large : Failure::bad_response);
+      fail_with(too_large ? Failure::response_too_large : Failure::bad_response, http1::fault_info(parsed.fault).name);
       return true;
     }
     if (head_.status >= 200 || head_.status == 101) {
@@ -179,12 +179,13 @@ bool BackendConnection::parse_head() {
       head_ready_ = true;
       return true;
     }
-    in_.consume(parsed.consumed);
-    scanned_ = 0;
     if (++interim_ > kInterimAnswers) {
       fail_with(Failure::too_many_interim);
       return true;
     }
+    if (head_.status != 100 && user_ != nullptr) user_->on_interim(head_);
+    in_.consume(parsed.consumed);
+    scanned_ = 0;
     if (in_.empty()) return false;
   }
 }
@@ -218,7 +219,7 @@ std::string_view BackendConnection::next_piece() {
     }
     const http1::ChunkedDecoder::Step step = chunks_.decode(in_.bytes());
     if (step.status == http1::Status::error) {
-      fail_with(Failure::bad_response);
+      fail_with(Failure::bad_response, http1::fault_info(step.fault).name);
       break;
     }
     response_ended_ = step.status == http1::Status::complete;

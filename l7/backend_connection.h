@@ -33,6 +33,9 @@ class BackendConnection final : public IoHandler {
   class User {
    public:
     virtual void on_backend() = 0;  // something has moved; may let go of the connection
+    // An interim answer (1xx other than 100 and 101). Its views are valid during the call. The call must not let go of
+    // the connection.
+    virtual void on_interim(const http1::Head& head) = 0;
 
    protected:
     ~User() = default;
@@ -51,7 +54,7 @@ class BackendConnection final : public IoHandler {
   bool reused() const { return exchanges_ > 1; }
   bool anything_received() const { return transport_.bytes_read() != read_before_; }
   Failure failure() const { return failure_; }
-  // More about it, in the words of the kernel or of OpenSSL; may be empty.
+  // Details of it for the log: the words of the kernel or of OpenSSL, or the parser's fault. May be empty.
   const std::string& failure_detail() const { return failure_detail_; }
 
   // --- the request's body
@@ -63,8 +66,8 @@ class BackendConnection final : public IoHandler {
   void flush();
 
   // --- the response
-  // The final response's head once it is there; valid until accept_head(). 1xx other than 101 are dropped, and too many
-  // of them are a failure.
+  // The final response's head once it is there; valid until accept_head(). 101 counts as final, 100 is
+  // dropped, and other 1xx are passed to User::on_interim. Too many of them are a failure.
   const http1::Head* head() const { return head_ready_ ? &head_ : nullptr; }
   // The head's views die; the body begins.
   void accept_head();

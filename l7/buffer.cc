@@ -5,6 +5,8 @@
 #include <cassert>
 #include <cstring>
 
+#include "core/assert.h"
+
 namespace tidegate::l7 {
 
 BlockPool::Block BlockPool::lease() {
@@ -37,6 +39,39 @@ void InBuffer::consume(size_t bytes) {
 void InBuffer::release() {
   if (block_) pool_.give_back(std::move(block_));
   begin_ = end_ = 0;
+}
+
+void BlockQueue::append(std::string_view data) {
+  bytes_ += data.size();
+  while (!data.empty()) {
+    if (pieces_.empty() || pieces_.back().end == kBlockBytes) pieces_.push_back({pool_.lease(), 0, 0});
+    Piece& last = pieces_.back();
+    const size_t now = std::min(data.size(), kBlockBytes - last.end);
+    std::memcpy(last.block.get() + last.end, data.data(), now);
+    last.end += now;
+    data.remove_prefix(now);
+  }
+}
+
+std::string_view BlockQueue::front() const {
+  if (pieces_.empty()) return {};
+  return {pieces_.front().block.get() + pieces_.front().begin, pieces_.front().end - pieces_.front().begin};
+}
+
+void BlockQueue::sent(size_t bytes) {
+  TIDEGATE_ASSERT(bytes <= front().size(), "no more is taken than was handed out");
+  bytes_ -= bytes;
+  Piece& first = pieces_.front();
+  first.begin += bytes;
+  if (first.begin < first.end) return;
+  pool_.give_back(std::move(first.block));
+  pieces_.erase(pieces_.begin());
+}
+
+void BlockQueue::clear() {
+  for (Piece& piece : pieces_) pool_.give_back(std::move(piece.block));
+  pieces_.clear();
+  bytes_ = 0;
 }
 
 bool OutQueue::append(std::string_view data) {

@@ -60,6 +60,30 @@ class InBuffer {
   size_t begin_ = 0, end_ = 0;
 };
 
+// Received bytes that wait to be taken. The sender's window bounds the number of blocks.
+class BlockQueue {
+ public:
+  explicit BlockQueue(BlockPool& pool) : pool_(pool) {}
+  ~BlockQueue() { clear(); }
+  BlockQueue(const BlockQueue&) = delete;
+  BlockQueue& operator=(const BlockQueue&) = delete;
+
+  size_t bytes() const { return bytes_; }
+  void append(std::string_view data);
+  std::string_view front() const;  // empty when nothing waits
+  void sent(size_t bytes);         // of front()
+  void clear();
+
+ private:
+  struct Piece {
+    BlockPool::Block block;
+    size_t begin = 0, end = 0;
+  };
+  BlockPool& pool_;
+  std::vector<Piece> pieces_;  // in order; none is empty
+  size_t bytes_ = 0;
+};
+
 // Waiting to be sent, at most kBlocks blocks: whoever fills it asks `bytes()` first and waits when it is not zero.
 class OutQueue {
  public:

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/client_connection.h"
 
+#include <fmt/format.h>
+#include <sys/socket.h>
+
 #include <algorithm>
+#include <cerrno>
 
 #include "core/clock.h"
 #include "l7/limits.h"
@@ -55,13 +59,25 @@ PlanPin ClientConnection::pin_plan() {
   facts_.max_body_bytes = listener.max_body_bytes;
   facts_.merge_slashes = listener.merge_slashes;
   facts_.underscores_in_headers = listener.underscores_in_headers;
+  facts_.via = listener.via;
+  server_name_ = listener.server_name;
   facts_.patience = {listener.idle_timeout_ms * kNsPerMs, listener.minimum_rate_bytes};
   facts_.exchange_ns = listener.request_timeout_ms * kNsPerMs;
   limits_.header_timeout_ms = listener.header_timeout_ms;
   limits_.idle_timeout_ms = listener.idle_timeout_ms;
   limits_.head_bytes = std::min(listener.max_header_bytes, kLargestHead);
+  limits_.fields = std::min<size_t>(listener.max_fields, http1::kMaxFields);
   limits_.http2 = listener.http2;
   return pin;
+}
+
+std::string ClientConnection::server_name() const {
+  if (!server_name_.empty()) return server_name_;
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (::getsockname(transport_.fd(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
+  const IpAddress own = Endpoint::from(address).address;
+  return own.is_v6() ? fmt::format("[{}]", own.to_string()) : own.to_string();
 }
 
 void ClientConnection::open(UniqueFd fd) {
@@ -71,8 +87,8 @@ void ClientConnection::open(UniqueFd fd) {
   timer_.arm_after_ms(limits_.header_timeout_ms);
   if (facts_.listener != kNone) {
     if (const std::shared_ptr<TlsContext>& tls = worker_.plan()->listener_tls(facts_.listener)) {
-      stage_ = Stage::handshake;
-      transport_.start_tls(tls, true);
+      stage_ = Stage::await_tls;
+      tls_ = tls;
     }
   }
   on_io(EPOLLIN);  // the first bytes have often come with the connection
@@ -81,6 +97,8 @@ void ClientConnection::open(UniqueFd fd) {
 void ClientConnection::on_io(uint32_t events) {
   transport_.note(events);
   switch (stage_) {
+    case Stage::await_tls:
+      return on_first_byte();
     case Stage::handshake:
       return on_handshake();
     case Stage::sniff:
@@ -90,6 +108,24 @@ void ClientConnection::on_io(uint32_t events) {
     case Stage::closed:
       return;
   }
+}
+
+// A TLS connection begins with the type of a record (22). A letter begins a request in plain text: it is refused with
+// an answer in plain text.
+void ClientConnection::on_first_byte() {
+  char first = 0;
+  const ssize_t got = ::recv(transport_.fd(), &first, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0) return close();
+  const std::shared_ptr<TlsContext> tls = std::move(tls_);
+  plain_on_tls_ = (first >= 'A' && first <= 'Z') || (first >= 'a' && first <= 'z');
+  if (plain_on_tls_) {
+    worker_.stats().tls_failures.add();
+    return talk(false);
+  }
+  stage_ = Stage::handshake;
+  transport_.start_tls(tls, true);
+  on_handshake();
 }
 
 void ClientConnection::on_handshake() {

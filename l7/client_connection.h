@@ -59,9 +59,13 @@ class ClientConnection final : public IoHandler, public IdleLink {
   struct Limits {
     uint64_t header_timeout_ms = 10'000, idle_timeout_ms = 60'000;
     size_t head_bytes = 32 * 1024;
+    size_t fields = 200;
     bool http2 = true;
   };
   const Limits& limits() const { return limits_; }
+  // The listener speaks TLS, but the client sends plain text. Its request is refused.
+  bool plain_on_tls() const { return plain_on_tls_; }
+  std::string server_name() const;
   // Closes the socket; the object lives until the end of the loop's round.
   void close();
   // The same where everything was said: over TLS with a close_notify (RFC 8446 §6.1).
@@ -80,7 +84,8 @@ class ClientConnection final : public IoHandler, public IdleLink {
   bool awaits_round_end = false;
 
  private:
-  enum class Stage : uint8_t { handshake, sniff, talking, closed };
+  enum class Stage : uint8_t { await_tls, handshake, sniff, talking, closed };
+  void on_first_byte();
   void on_handshake();
   void on_sniff();
   void talk(bool http2);
@@ -94,10 +99,12 @@ class ClientConnection final : public IoHandler, public IdleLink {
   Limits limits_;
   AddressTable::Hold address_hold_;
   const Endpoint bind_;  // where it was accepted: names the listener, also across versions
-  std::string peer_text_, listener_name_;
-  uint64_t facts_of_ = 0;  // Plan::sequence
+  std::string peer_text_, listener_name_, server_name_;
+  std::shared_ptr<TlsContext> tls_;  // from accept to the first byte
+  uint64_t facts_of_ = 0;            // Plan::sequence
   size_t index_;
   Stage stage_ = Stage::sniff;
+  bool plain_on_tls_ = false;
 };
 
 }  // namespace tidegate::l7

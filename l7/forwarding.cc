@@ -108,10 +108,15 @@ bool passes(const Field& field, const BackendHeadInputs& in) {
   return !is_set_by_edits(field, in);
 }
 
+// Writes a field of the proxy itself, unless an edit of the route names it.
+void put_own(HeadWriter& out, const BackendHeadInputs& in, std::string_view name, std::string_view value) {
+  if (!value.empty() && find_edit(in.edits, name) == nullptr) out.field(name, value);
+}
+
 void put_forwarding(HeadWriter& out, const BackendHeadInputs& in) {
   const bool trusted = in.facts.peer_trusted;
-  if (!in.facts.peer_text.empty()) {
-    out.put("x-forwarded-for: ");
+  if (!in.facts.peer_text.empty() && find_edit(in.edits, "X-Forwarded-For") == nullptr) {
+    out.put("X-Forwarded-For: ");
     // A trusted chain may come in several fields; their order is theirs.
     for (const Field& field : in.request.fields) {
       if (trusted && field.kind == FieldKind::x_forwarded_for) out.put(field.value).put(", ");
@@ -120,18 +125,26 @@ void put_forwarding(HeadWriter& out, const BackendHeadInputs& in) {
   }
   const bool kept = trusted && in.conditions == nullptr;
   const std::string_view proto = kept ? last_said(in.request, FieldKind::x_forwarded_proto) : "";
-  out.field("x-forwarded-proto", proto.empty() ? client_scheme(in.request, in.facts) : proto);
+  put_own(out, in, "X-Forwarded-Proto", proto.empty() ? client_scheme(in.request, in.facts) : proto);
   const std::string_view host = kept ? last_said(in.request, FieldKind::x_forwarded_host) : "";
-  out.field("x-forwarded-host", host.empty() ? in.request.authority : host);
-  out.field("x-request-id", in.request_id);
-  out.put("via: ").put(received_protocol(in.request.version)).put(in.via_node).put("\r\n");
+  put_own(out, in, "X-Forwarded-Host", host.empty() ? in.request.authority : host);
+  put_own(out, in, "X-Request-Id", in.request_id);
+  if (!in.via_node.empty() && find_edit(in.edits, "Via") == nullptr) {
+    out.put("Via: ").put(received_protocol(in.request.version)).put(in.via_node).put("\r\n");
+  }
+}
+
+std::string_view host_for_backend(const BackendHeadInputs& in) {
+  const std::string* host = find_edit(in.edits, "Host");
+  if (host != nullptr && !host->empty()) return *host;
+  return in.request.authority.empty() ? in.fallback_host : in.request.authority;
 }
 
 size_t measure(const BackendHeadInputs& in) {
   const RequestHead& request = in.request;
   size_t bytes = 512 + request.method.size() + request.path.size() + request.query.size() +
                  3 * request.authority.size() + in.facts.peer_text.size() + in.request_id.size() + in.via_node.size() +
-                 request.upgrade.size();
+                 request.upgrade.size() + in.fallback_host.size();
   for (const Field& field : request.fields) bytes += field.name.size() + field.value.size() + 4;
   for (const auto& [name, value] : in.edits) bytes += name.size() + value.size() + 4;
   if (in.conditions != nullptr) {
@@ -175,29 +188,28 @@ std::string_view compose_backend_head(const BackendHeadInputs& in, Arena& arena)
   if (request.has_query) out.put("?").put(request.query);
   out.put(" HTTP/1.1\r\n");
 
-  const std::string* host = find_edit(in.edits, "host");
-  out.field("host", host != nullptr && !host->empty() ? std::string_view(*host) : request.authority);
+  out.field("Host", host_for_backend(in));
   for (const Field& field : request.fields) {
-    if (passes(field, in)) out.field(field.name, field.value);
+    if (passes(field, in)) out.field(field.written_name(), field.value);
   }
   put_forwarding(out, in);
   if (in.conditions != nullptr) {
-    for (const Field& field : *in.conditions) out.field(field.name, field.value);
+    for (const Field& field : *in.conditions) put_own(out, in, field.written_name(), field.value);
   }
   for (const auto& [name, value] : in.edits) {
-    if (!value.empty() && &value != host) out.field(name, value);
+    if (!value.empty() && !http1::equals_ignore_case(name, "Host")) out.field(name, value);
   }
   if (!request.upgrade.empty()) {
-    out.put("connection: upgrade\r\n");
-    out.field("upgrade", request.upgrade);
+    out.put("Connection: Upgrade\r\n");
+    out.field("Upgrade", request.upgrade);
   }
   if (request.body == BodyKind::known) {
     const fmt::format_int digits(request.content_length);
-    out.field("content-length", {digits.data(), digits.size()});
+    out.field("Content-Length", {digits.data(), digits.size()});
   } else if (sends_chunked(request)) {
-    out.put("transfer-encoding: chunked\r\n");
+    out.put("Transfer-Encoding: chunked\r\n");
   } else if (request.method == "POST" || request.method == "PUT" || request.method == "PATCH") {
-    out.put("content-length: 0\r\n");  // RFC 9110 §8.6: these methods define a meaning for content
+    out.put("Content-Length: 0\r\n");  // RFC 9110 §8.6: these methods define a meaning for content
   }
   out.put("\r\n");
   const auto bytes = static_cast<size_t>(out.end() - begin);
@@ -209,14 +221,33 @@ void apply_edits(const FieldEdits& edits, FieldList& fields, Arena& arena) {
   for (const auto& [name, value] : edits) {
     const std::string_view lower = arena.copy_lower(name);
     fields.remove_named(lower);
-    if (!value.empty()) fields.add({lower, value, classify_field(lower)});
+    if (!value.empty()) fields.add({lower, value, classify_field(lower), false, name});
   }
 }
 
+// RFC 9110 §7.6.3: an entry is the protocol, the name of who received the request, and maybe a comment.
+size_t own_via_entries(const RequestHead& request, std::string_view node) {
+  size_t found = 0;
+  for (const Field& field : request.fields) {
+    if (field.kind != FieldKind::via) continue;
+    http1::for_each_element(field.value, [&](std::string_view entry) {
+      const size_t space = entry.find(' ');
+      if (space == std::string_view::npos) return;
+      entry.remove_prefix(std::min(entry.find_first_not_of(' ', space), entry.size()));
+      if (entry.substr(0, entry.find(' ')) == node) ++found;
+    });
+  }
+  return found;
+}
+
 std::string_view expand_redirect(std::string_view pattern, const RequestHead& request,
-                                 const RouteParameters& parameters, Arena& arena) {
+                                 const RouteParameters& parameters, std::string_view server_name, Arena& arena) {
   fmt::memory_buffer out;
   const auto append = [&out](std::string_view text) { out.append(text.data(), text.data() + text.size()); };
+  const auto append_query = [&] {
+    if (request.has_query) append("?");
+    append(request.query);
+  };
   while (!pattern.empty()) {
     const size_t open = pattern.find('{');
     const size_t close = open == std::string_view::npos ? open : pattern.find('}', open);
@@ -224,13 +255,16 @@ std::string_view expand_redirect(std::string_view pattern, const RequestHead& re
     if (close == std::string_view::npos) break;
     const std::string_view name = pattern.substr(open + 1, close - open - 1);
     if (name == "host") {
-      append(request.host);
+      append(request.host.empty() ? server_name : request.host);
     } else if (name == "path") {
       append(request.path);
-      if (request.has_query) append("?");
-      append(request.query);
-    } else {
-      append(parameters.find(name));
+      append_query();
+    } else if (const std::string_view value = parameters.find(name); !value.empty()) {
+      append(value);
+    } else if (name == "authority") {
+      append(request.authority.empty() ? server_name : request.authority);
+    } else if (name == "query") {
+      append_query();
     }
     pattern.remove_prefix(close + 1);
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Forwarding: what the proxy writes into the messages it passes on: identity of the client (X-Forwarded-*), its own
-// name (Via, RFC 9110 §7.6.3), the request's id, the route's edits. Pure: heads and facts in, text out, all in the
-// arena.
+// name (Via, RFC 9110 §7.6.3), the request's id, the route's edits, which win over all of these. Pure: heads and facts
+// in, text out, all in the arena.
 #pragma once
 
 #include <string_view>
@@ -28,8 +28,10 @@ struct BackendHeadInputs {
   const RequestHead& request;
   const ClientFacts& facts;
   const FieldEdits& edits;
-  std::string_view via_node;  // this node's name
+  std::string_view via_node;  // this node's name; empty: Via is not written
   std::string_view request_id;
+  // Host for a request that has none (HTTP/1.0).
+  std::string_view fallback_host = {};
   // A fetch for the cache: these instead of the client's own If-* and Range. What a trusted proxy says of the target is
   // then told only as far as the cache's key has it (client_scheme).
   const FieldList* conditions = nullptr;
@@ -44,11 +46,16 @@ std::string_view compose_backend_head(const BackendHeadInputs& inputs, Arena& ar
 // Whether the request towards the backend carries its body chunked.
 inline bool sends_chunked(const RequestHead& request) { return request.body == BodyKind::unknown; }
 
+// How often this node stands in the request's Via.
+size_t own_via_entries(const RequestHead& request, std::string_view node);
+
 // Applies a route's edits to the fields of an answer.
 void apply_edits(const FieldEdits& edits, FieldList& fields, Arena& arena);
 
-// A route's redirect with {host}, {path} and its path parameters replaced. {path} carries the query when there is one.
+// A route's redirect with these replaced: {host}, {authority} (host and port as the client wrote them), {path} (with
+// the query), {query} (with its '?', or empty) and the path's parameters. `server_name` is used if the request has no
+// Host.
 std::string_view expand_redirect(std::string_view pattern, const RequestHead& request,
-                                 const RouteParameters& parameters, Arena& arena);
+                                 const RouteParameters& parameters, std::string_view server_name, Arena& arena);
 
 }  // namespace tidegate::l7

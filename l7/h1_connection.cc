@@ -9,7 +9,45 @@
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
-namespace {}  // namespace
+namespace {
+
+// The first line of the bytes, without its end. It is cut one byte beyond what the log takes, so that the log can say
+// that it was cut.
+std::string_view request_line_of(std::string_view bytes) {
+  bytes.remove_prefix(std::min(bytes.find_first_not_of("\r\n"), bytes.size()));
+  return bytes.substr(0, std::min(bytes.find_first_of("\r\n"), kLoggedTextBytes + 1));
+}
+
+// Writes a head into space that the caller has measured.
+class HeadText {
+ public:
+  HeadText(Arena& arena, size_t space) : begin_(arena.allocate(space)), out_(begin_) {}
+  HeadText& put(std::string_view text) {
+    if (!text.empty()) std::memcpy(out_, text.data(), text.size());
+    out_ += text.size();
+    return *this;
+  }
+  void status_line(uint16_t status, std::string_view reason) {
+    const char digits[4] = {static_cast<char>('0' + status / 100), static_cast<char>('0' + status / 10 % 10),
+                            static_cast<char>('0' + status % 10), ' '};
+    put("HTTP/1.1 ").put({digits, sizeof digits}).put(reason).put("\r\n");
+  }
+  void fields(const FieldList& list) {
+    for (const Field& field : list) put(field.written_name()).put(": ").put(field.value).put("\r\n");
+  }
+  static size_t space_for(const FieldList& list) {
+    size_t space = 0;
+    for (const Field& field : list) space += field.name.size() + field.value.size() + 4;
+    return space;
+  }
+  std::string_view text() const { return {begin_, static_cast<size_t>(out_ - begin_)}; }
+
+ private:
+  char* const begin_;
+  char* out_;
+};
+
+}  // namespace
 
 std::unique_ptr<ClientProtocol> make_http1(ClientConnection& connection) {
   return std::make_unique<H1Connection>(connection);
@@ -36,7 +74,8 @@ void H1Connection::on_ready() {
 void H1Connection::on_timer() {
   if (state_ == State::waiting && head_begun_) {
     // A head that does not arrive: say so, if the client listens (RFC 9110 §15.5.9).
-    return refuse(408, "The request did not arrive in the time it is given.");
+    return refuse({408, "The request did not arrive in the time it is given.", "header_timeout",
+                   request_line_of(connection_.in().bytes())});
   }
   const bool sending = state_ == State::waiting || state_ == State::exchange || state_ == State::closing;
   if (sending && patience_.waiting()) return look_at_client();
@@ -113,21 +152,28 @@ bool H1Connection::fill_head() {
 // One request out of the buffer. False when there is none yet.
 bool H1Connection::take_request() {
   InBuffer& in = connection_.in();
-  const http1::Limits limits{.head_bytes = connection_.limits().head_bytes};
+  const http1::Limits limits{.head_bytes = connection_.limits().head_bytes, .fields = connection_.limits().fields};
   http1::Head& head = connection_.worker().scratch_head();
   const http1::ParseResult parsed = http1::parse_request(in.bytes(), limits, scanned_, head);
   if (parsed.status == http1::Status::incomplete) return fill_head();
   Stats& stats = connection_.worker().stats();
+  if (connection_.plain_on_tls()) {
+    stats.count_refusal(MessageFault::plain_http);
+    refuse(refusal_of(MessageFault::plain_http, request_line_of(in.bytes())));
+    return false;
+  }
   if (parsed.status == http1::Status::error) {
     stats.count_refusal(parsed.fault);
     const http1::FaultInfo& fault = http1::fault_info(parsed.fault);
-    refuse(static_cast<uint16_t>(fault.status), fault.sentence);
+    refuse({static_cast<uint16_t>(fault.status), fault.sentence, fault.name, request_line_of(in.bytes())});
     return false;
   }
   connection_.note_busy();
   PlanPin plan = connection_.pin_plan();
   Transaction& transaction = connection_.worker().take_transaction();
   const MessageFault fault = request_from_http1(head, transaction.arena(), transaction.request());
+  std::string_view line;
+  if (fault != MessageFault::none) line = transaction.arena().copy(request_line_of(in.bytes()));
   in.consume(parsed.consumed);
   scanned_ = 0;
   head_begun_ = false;
@@ -141,15 +187,19 @@ bool H1Connection::take_request() {
   if (fault != MessageFault::none) {
     stats.count_refusal(fault);
     keep_alive_ = false;
-    transaction.start_refused(*this, std::move(plan), refusal_status(fault),
-                              "The request's header is not one that this server takes.");
+    transaction.start_refused(*this, std::move(plan), refusal_of(fault, line));
     return true;
+  }
+  if (head.expect_continue && head.upgrade && body_ended_) {  // before a tunnel: want_body() is never called
+    transport_.queue("HTTP/1.1 100 Continue\r\n\r\n");
+    transport_.flush();
   }
   transaction.start(*this, std::move(plan));
   return true;
 }
 
-void H1Connection::refuse(uint16_t status, std::string_view sentence) {
+// Refuses a request that could not be parsed. Only its first line is known.
+void H1Connection::refuse(const Refusal& refusal) {
   connection_.note_busy();
   PlanPin plan = connection_.pin_plan();
   Transaction& transaction = connection_.worker().take_transaction();
@@ -161,7 +211,12 @@ void H1Connection::refuse(uint16_t status, std::string_view sentence) {
   body_failure_ = Failure::none;
   taken_ = 0;
   response_begun_ = false;
-  transaction.start_refused(*this, std::move(plan), status, sentence);
+  // The answer to HEAD has no body, even if only the method could be read.
+  const std::string_view method = refusal.request_line.substr(0, refusal.request_line.find(' '));
+  if (method.size() < refusal.request_line.size() && http1::is_token(method)) {
+    transaction.request().method = transaction.arena().copy(method);
+  }
+  transaction.start_refused(*this, std::move(plan), refusal);
 }
 
 void H1Connection::begin_body(const http1::Head& head) {
@@ -195,6 +250,7 @@ std::string_view H1Connection::next_piece() {
     if (step.status == http1::Status::error) {
       connection_.worker().stats().count_refusal(step.fault);
       body_failure_ = Failure::bad_request;
+      body_fault_ = http1::fault_info(step.fault).name;
       break;
     }
     body_ended_ = step.status == http1::Status::complete;
@@ -237,57 +293,51 @@ void H1Connection::want_body() {
 
 // --- answers
 
-void H1Connection::send_head(uint16_t status, const FieldList& fields, BodyKind body, uint64_t content_length,
-                             bool content_length_known) {
+void H1Connection::send_interim(uint16_t status, const FieldList& fields) {
+  if (http10_ || response_begun_ || !transport_.takes_more()) return;
+  HeadText out(transaction_->arena(), 64 + HeadText::space_for(fields));
+  out.status_line(status, http1::reason_phrase(status));
+  out.fields(fields);
+  out.put("\r\n");
+  transport_.queue(out.text());
+}
+
+// The value of the answer's Connection field (RFC 9112 §9, RFC 9110 §7.8). Empty: none.
+std::string_view H1Connection::connection_options(const AnswerHead& head) const {
+  if (head.body == BodyKind::tunnel) return "Upgrade";
+  const bool offers_protocol = head.status == 426 && head.fields.find("upgrade") != nullptr;
+  if (!keep_alive_) return offers_protocol ? "close, Upgrade" : "close";
+  if (http10_) return offers_protocol ? "keep-alive, Upgrade" : "keep-alive";
+  return offers_protocol ? "Upgrade" : "";
+}
+
+void H1Connection::send_head(const AnswerHead& head) {
   response_begun_ = true;
-  chunked_response_ = body == BodyKind::unknown && !http10_;
-  until_close_response_ = body == BodyKind::unknown && http10_;
+  chunked_response_ = head.body == BodyKind::unknown && !http10_;
+  until_close_response_ = head.body == BodyKind::unknown && http10_;
   const bool removed = facts().listener == kNone;
   if (draining_ || removed || until_close_response_ || connection_.worker().draining()) keep_alive_ = false;
-  if (body == BodyKind::tunnel) {
+  if (head.body == BodyKind::tunnel) {
     body_framing_ = http1::Framing::until_close;
     tunnel_ = true;
     body_ended_ = keep_alive_ = false;
   }
 
-  const std::string_view reason = http1::reason_phrase(status);
-  size_t space = 128 + reason.size();
-  for (const Field& field : fields) space += field.name.size() + field.value.size() + 4;
-  char* const begin = transaction_->arena().allocate(space);
-  char* out = begin;
-  const auto put = [&out](std::string_view text) {
-    if (!text.empty()) std::memcpy(out, text.data(), text.size());
-    out += text.size();
-  };
-  put("HTTP/1.1 ");
-  const char digits[4] = {static_cast<char>('0' + status / 100), static_cast<char>('0' + status / 10 % 10),
-                          static_cast<char>('0' + status % 10), ' '};
-  put({digits, sizeof digits});
-  put(reason);
-  put("\r\n");
-  for (const Field& field : fields) {
-    put(field.name);
-    put(": ");
-    put(field.value);
-    put("\r\n");
-  }
+  const std::string_view reason = head.reason.empty() ? http1::reason_phrase(head.status) : head.reason;
+  HeadText out(transaction_->arena(), 160 + reason.size() + HeadText::space_for(head.fields));
+  out.status_line(head.status, reason);
+  out.fields(head.fields);
   if (chunked_response_) {
-    put("transfer-encoding: chunked\r\n");
-  } else if (content_length_known && status >= 200 && status != 204) {
-    const fmt::format_int length(content_length);
-    put("content-length: ");
-    put({length.data(), length.size()});
-    put("\r\n");
+    out.put("Transfer-Encoding: chunked\r\n");
+  } else if (head.content_length_known && head.status >= 200 && head.status != 204) {
+    const fmt::format_int length(head.content_length);
+    out.put("Content-Length: ").put({length.data(), length.size()}).put("\r\n");
   }
-  if (body == BodyKind::tunnel) {
-    put("connection: upgrade\r\n");
-  } else if (!keep_alive_) {
-    put("connection: close\r\n");
-  } else if (http10_) {
-    put("connection: keep-alive\r\n");
+  if (const std::string_view options = connection_options(head); !options.empty()) {
+    out.put("Connection: ").put(options).put("\r\n");
   }
-  put("\r\n");
-  transport_.queue({begin, static_cast<size_t>(out - begin)});
+  out.put("\r\n");
+  transport_.queue(out.text());
 }
 
 bool H1Connection::ready_for_piece() {

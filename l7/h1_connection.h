@@ -25,9 +25,10 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   std::string_view next_piece() override;
   bool body_ended() const override { return body_ended_; }
   Failure body_failure() const override { return body_failure_; }
+  std::string_view body_fault() const override { return body_fault_; }
   void want_body() override;
-  void send_head(uint16_t status, const FieldList& fields, BodyKind body, uint64_t content_length,
-                 bool content_length_known) override;
+  void send_interim(uint16_t status, const FieldList& fields) override;
+  void send_head(const AnswerHead& head) override;
   bool ready_for_piece() override;
   void send_piece(std::string_view piece) override;
   void end_response() override;
@@ -35,6 +36,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   void flush() override;
   void on_transaction_over() override;
   const ClientFacts& facts() const override { return connection_.facts(); }
+  std::string server_name() const override { return connection_.server_name(); }
 
  private:
   enum class State : uint8_t {
@@ -47,7 +49,8 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   void read_requests();
   bool take_request();
   bool answers_taken();
-  void refuse(uint16_t status, std::string_view sentence);
+  void refuse(const Refusal& refusal);
+  std::string_view connection_options(const AnswerHead& head) const;
   void begin_body(const http1::Head& head);
   bool fill_body();
   bool fill_head();
@@ -66,7 +69,8 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   State state_ = State::waiting;
   http1::Framing body_framing_ = http1::Framing::none;
   Failure body_failure_ = Failure::none;
-  Patience patience_;  // with the client, while something waits to be sent
+  std::string_view body_fault_;  // name of the parser's fault
+  Patience patience_;            // with the client, while something waits to be sent
   size_t scanned_ = 0;
   size_t taken_ = 0;        // of the buffer, by the last next_piece()
   uint64_t remaining_ = 0;  // of a request body of known length

@@ -23,6 +23,23 @@ nghttp2_nv pair(std::string_view name, std::string_view value) {
   return {bytes(name), bytes(value), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE};
 }
 
+// Room for an answer's fields, its status and its length.
+using FieldPairs = std::array<nghttp2_nv, http1::kMaxFields + 40>;
+
+// Returns the number of pairs.
+size_t put_fields(FieldPairs& pairs, std::string_view status, const FieldList& fields) {
+  size_t count = 0;
+  pairs[count++] = pair(":status", status);
+  for (const Field& field : fields) {
+    if (field.kind == FieldKind::hop_by_hop) continue;  // Upgrade has no place in HTTP/2 (RFC 9113 §8.2.2)
+    pairs[count] = pair(field.name, field.value);
+    // No two answers share it: in the compression table it would only crowd out what answers do share.
+    if (field.kind == FieldKind::x_request_id) pairs[count].flags = NGHTTP2_NV_FLAG_NO_INDEX;
+    ++count;
+  }
+  return count;
+}
+
 H2Stream* stream_of(nghttp2_session* session, int32_t id) {
   return static_cast<H2Stream*>(nghttp2_session_get_stream_user_data(session, id));
 }
@@ -39,12 +56,15 @@ H2Stream::H2Stream(H2Connection& connection, int32_t id)
     : connection_(connection),
       id_(id),
       in_(connection.connection_.worker().blocks()),
-      out_(connection.connection_.worker().blocks()) {}
+      out_(connection.connection_.worker().blocks()),
+      window_(kHttp2StreamWindowBytes) {}
 
 std::string_view H2Stream::next_piece() {
   if (taken_ > 0) {
     in_.sent(taken_);
     nghttp2_session_consume(connection_.session_.get(), id_, taken_);
+    taken_in_window_ += taken_;
+    if (taken_in_window_ >= window_ && in_.bytes() == 0) connection_.widen_window(*this);
   }
   const std::string_view piece = in_.front();
   taken_ = piece.size();
@@ -58,24 +78,24 @@ void H2Stream::want_body() {
   nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, &status, 1, nullptr);
 }
 
-void H2Stream::send_head(uint16_t status, const FieldList& fields, BodyKind body, uint64_t content_length,
-                         bool content_length_known) {
-  std::array<nghttp2_nv, http1::kMaxFields + 40> pairs;
-  size_t count = 0;
-  const fmt::format_int status_text(status), length_text(content_length);
-  pairs[count++] = pair(":status", {status_text.data(), status_text.size()});
-  for (const Field& field : fields) {
-    pairs[count] = pair(field.name, field.value);
-    // No two answers share it: in the compression table it would only crowd out what answers do share.
-    if (field.kind == FieldKind::x_request_id) pairs[count].flags = NGHTTP2_NV_FLAG_NO_INDEX;
-    ++count;
-  }
-  if (content_length_known && status != 204) {
+void H2Stream::send_interim(uint16_t status, const FieldList& fields) {
+  if (response_begun_) return;
+  FieldPairs pairs;
+  const fmt::format_int status_text(status);
+  size_t count = put_fields(pairs, {status_text.data(), status_text.size()}, fields);
+  nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, pairs.data(), count, nullptr);
+}
+
+void H2Stream::send_head(const AnswerHead& head) {
+  FieldPairs pairs;
+  const fmt::format_int status_text(head.status), length_text(head.content_length);
+  size_t count = put_fields(pairs, {status_text.data(), status_text.size()}, head.fields);
+  if (head.content_length_known && head.status != 204) {
     pairs[count++] = pair("content-length", {length_text.data(), length_text.size()});
   }
-  if (body == BodyKind::none) make_room_for_rest();
+  if (head.body == BodyKind::none) make_room_for_rest();
   response_begun_ = true;
-  has_body_ = body != BodyKind::none;
+  has_body_ = head.body != BodyKind::none;
   nghttp2_data_provider provider{};
   provider.source.ptr = this;
   provider.read_callback = &H2Connection::read_body;
@@ -116,23 +136,29 @@ void H2Stream::make_room_for_rest() {
   const RequestHead& request = transaction_->request();
   takes_rest_ = request.body == BodyKind::known && request.content_length - received_ <= kHttp2RestBytes;
   if (!takes_rest_) return;
-  const auto window = static_cast<int32_t>(kHttp2StreamWindowBytes + request.content_length - received_);
+  const auto window = static_cast<int32_t>(window_ + request.content_length - received_);
   nghttp2_session_set_local_window_size(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, window);
 }
 
-// The answer's last frame is out: what came of the rest is dropped, or the client is told to send no more of it.
+// The answer's last frame is sent. The rest of the request is dropped. If it is long, a reset tells the client to stop,
+// but only after kHttp2ResetDelayMs: curl 7.88 takes the answer for broken if it reads the answer's end and the reset
+// at once. Until then the stream's window is not opened again.
 void H2Stream::leave_rest() {
   nghttp2_session* session = connection_.session_.get();
-  if (!takes_rest_) {
-    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id_, NGHTTP2_NO_ERROR);
-    return;
+  if (takes_rest_) {
+    nghttp2_session_consume(session, id_, in_.bytes());
+  } else {
+    nghttp2_session_consume_connection(session, in_.bytes());
+    reset_at_ns_ = connection_.connection_.worker().loop().now_ns() + kHttp2ResetDelayMs * kNsPerMs;
+    connection_.look_at_ns(reset_at_ns_);
   }
-  nghttp2_session_consume(session, id_, in_.bytes());
   in_.clear();
   taken_ = 0;
 }
 
 const ClientFacts& H2Stream::facts() const { return connection_.connection_.facts(); }
+
+std::string H2Stream::server_name() const { return connection_.connection_.server_name(); }
 
 // --- the connection
 
@@ -153,7 +179,8 @@ nghttp2_session_callbacks* H2Connection::callbacks() {
   return made;
 }
 
-H2Connection::H2Connection(ClientConnection& connection) : connection_(connection), transport_(connection.transport()) {
+H2Connection::H2Connection(ClientConnection& connection)
+    : connection_(connection), transport_(connection.transport()), window_(kHttp2ConnectionWindowBytes) {
   nghttp2_option* options = nullptr;
   nghttp2_option_new(&options);
   nghttp2_option_set_no_auto_window_update(options, 1);
@@ -175,7 +202,7 @@ H2Connection::H2Connection(ClientConnection& connection) : connection_(connectio
   note_progress();
 }
 
-H2Connection::~H2Connection() = default;
+H2Connection::~H2Connection() { connection_.worker().give_back_window(window_ - kHttp2ConnectionWindowBytes); }
 
 void H2Connection::on_ready() {
   if (pumping_) return;
@@ -297,8 +324,26 @@ void H2Connection::start_request(H2Stream& stream) {
   Transaction& transaction = *stream.transaction_;
   if (stream.fault_ == MessageFault::none) return transaction.start(stream, std::move(plan));
   connection_.worker().stats().count_refusal(stream.fault_);
-  transaction.start_refused(stream, std::move(plan), refusal_status(stream.fault_),
-                            "The request's header is not one that this server takes.");
+  const std::string line = fmt::format("{} {} HTTP/2", transaction.request().method,
+                                       stream.builder_.target().substr(0, kLoggedTextBytes + 1));
+  transaction.start_refused(stream, std::move(plan), refusal_of(stream.fault_, line));
+}
+
+// A window bounds the bytes of one round trip. If the backend takes whole windows, the window holds the client up. Then
+// the stream's window doubles, and the connection's grows with it, within the worker's budget for such windows.
+void H2Connection::widen_window(H2Stream& stream) {
+  stream.taken_in_window_ = 0;
+  if (stream.body_ended_ || stream.takes_rest_ || stream.reset_at_ns_ != 0) return;
+  const size_t wider = std::min<size_t>(2 * stream.window_, kHttp2StreamWindowMostBytes);
+  if (wider == stream.window_) return;
+  const size_t of_all = wider + kHttp2ConnectionWindowBytes / 4;  // other streams need some too
+  if (of_all > window_) {
+    if (!connection_.worker().take_window(of_all - window_)) return;
+    window_ = of_all;
+    nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, 0, static_cast<int32_t>(window_));
+  }
+  stream.window_ = wider;
+  nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, stream.id_, static_cast<int32_t>(wider));
 }
 
 // A block that is too large is answered 431, but each of its fields has been decoded and checked by then: it has an
@@ -434,6 +479,12 @@ void H2Connection::on_timer() {
 uint64_t H2Connection::look_at_streams(uint64_t now_ns) {
   uint64_t next_ns = UINT64_MAX;
   for (const auto& stream : streams_) {
+    if (stream->reset_at_ns_ != 0 && stream->reset_at_ns_ <= now_ns) {
+      stream->reset_at_ns_ = 0;
+      nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream->id_, NGHTTP2_NO_ERROR);
+    } else if (stream->reset_at_ns_ != 0) {
+      next_ns = std::min(next_ns, stream->reset_at_ns_);
+    }
     watch_stream(*stream);
     if (!stream->patience_.waiting()) continue;
     const uint64_t end_ns = stream->patience_.renew(connection_.facts().patience, stream->sent_, now_ns);
@@ -514,7 +565,7 @@ int H2Connection::on_begin_headers(nghttp2_session* session, const nghttp2_frame
   }
   stream.transaction_ = &connection.connection_.worker().take_transaction();
   stream.builder_.start(stream.transaction_->arena(), stream.transaction_->request(),
-                        connection.connection_.limits().head_bytes);
+                        connection.connection_.limits().head_bytes, connection.connection_.limits().fields);
   return 0;
 }
 
@@ -570,12 +621,16 @@ int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const u
   auto& connection = *static_cast<H2Connection*>(self);
   H2Stream* stream = stream_of(session, id);
   if (stream != nullptr) stream->received_ += bytes;
-  // Nobody wants it any more, or (which the window forbids) it does not fit: it still counts for the connection's
-  // window.
-  if (stream == nullptr || stream->transaction_ == nullptr || !stream->in_.append(view(data, bytes))) {
+  // Nobody needs the data, but it counts for the connection's window.
+  if (stream != nullptr && stream->reset_at_ns_ != 0) {
+    nghttp2_session_consume_connection(session, bytes);
+    return 0;
+  }
+  if (stream == nullptr || stream->transaction_ == nullptr) {
     nghttp2_session_consume(session, id, bytes);
     return 0;
   }
+  stream->in_.append(view(data, bytes));
   connection.note_progress();
   connection.conduct_.on_content_received();
   connection.wake(*stream);

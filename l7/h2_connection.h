@@ -2,9 +2,9 @@
 // H2Connection: HTTP/2 on a client's connection (RFC 9113), by nghttp2, which no other file knows.
 //
 // Back-pressure: a request's body is held in its stream, at most the stream's window; the window opens again as the
-// transaction takes it. An answer's pieces wait in their stream, one at a time, until the client's windows and the
-// socket take them. nghttp2 is never entered from within itself: everything that wants to send marks that and pump()
-// does it.
+// transaction takes it, and it grows while the backend takes everything (widen_window). An answer's pieces wait in
+// their stream, one at a time, until the client's windows and the socket take them. nghttp2 is never entered from
+// within itself: everything that wants to send marks that and pump() does it.
 //
 // Turns: one round of the loop takes at most kHttp2TurnFrames frames of a client. Requests begin when all frames of the
 // turn are taken, not within nghttp2's callbacks: one that is reset in the same turn never began. What a client does
@@ -35,8 +35,8 @@ class H2Stream final : public ClientStream {
   bool body_ended() const override { return body_ended_ && in_.bytes() == taken_; }
   Failure body_failure() const override { return Failure::none; }
   void want_body() override;
-  void send_head(uint16_t status, const FieldList& fields, BodyKind body, uint64_t content_length,
-                 bool content_length_known) override;
+  void send_interim(uint16_t status, const FieldList& fields) override;
+  void send_head(const AnswerHead& head) override;
   bool ready_for_piece() override { return out_.bytes() == 0; }
   void send_piece(std::string_view piece) override;
   void end_response() override;
@@ -44,6 +44,7 @@ class H2Stream final : public ClientStream {
   void flush() override;
   void on_transaction_over() override;
   const ClientFacts& facts() const override;
+  std::string server_name() const override;
 
  private:
   friend class H2Connection;
@@ -55,12 +56,15 @@ class H2Stream final : public ClientStream {
   Transaction* transaction_ = nullptr;
   Http2RequestBuilder builder_;
   MessageFault fault_ = MessageFault::none;
-  OutQueue in_;   // of the request's body
-  OutQueue out_;  // of the answer's
+  BlockQueue in_;  // of the request's body
+  OutQueue out_;   // of the answer's
   size_t taken_ = 0;
-  uint64_t received_ = 0;  // of the request's body
-  uint64_t sent_ = 0;      // of the answer's
-  Patience patience_;      // with the client, while its window for this stream is shut
+  size_t window_;               // for the request's body
+  size_t taken_in_window_ = 0;  // by the backend, since the window was set
+  uint64_t reset_at_ns_ = 0;    // the request is answered: when to tell the client to send no more of it; 0: never
+  uint64_t received_ = 0;       // of the request's body
+  uint64_t sent_ = 0;           // of the answer's
+  Patience patience_;           // with the client, while its window for this stream is shut
   Failure gone_why_ = Failure::client_gone;
   bool takes_rest_ = false;  // of it, after the answer
   bool head_ended_ = false;
@@ -102,6 +106,7 @@ class H2Connection final : public ClientProtocol {
   void resume_awake();
   void resume_stream(H2Stream& stream);
   void start_request(H2Stream& stream);
+  void widen_window(H2Stream& stream);
   bool count_header_bytes(size_t name_bytes, size_t value_bytes);
   void close_stream(H2Stream* stream);
   void look_at_ns(uint64_t at_ns);
@@ -150,6 +155,7 @@ class H2Connection final : public ClientProtocol {
   Patience window_patience_;            // while its window for the whole connection is shut
   uint64_t sent_ = 0;                   // of answers' bodies
   size_t answers_waiting_ = 0;          // streams with something in out_
+  size_t window_;                       // for all requests' bodies
   uint64_t next_look_ns_ = UINT64_MAX;  // the timer's
   bool pumping_ = false;
   bool draining_ = false;        // the first GOAWAY is out: requests are still taken

@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   hooks.explain_parameters = {QueryParameter::address("client", "its IP address"),
                               {"url", "http(s)://host/path"},
                               {"method", "of the request (GET)"}};
+  hooks.reopen_logs = [&] { proxy.reopen_log(); };
   hooks.drain = [&](std::function<void()> done) { proxy.drain(std::move(done)); };
   return plane.run(std::move(hooks));
 }

@@ -10,10 +10,12 @@
 namespace tidegate::l7 {
 namespace {
 
-constexpr const char* kMessageFaultNames[] = {"none",      "bad_path",           "bad_host",        "connection_field",
-                                              "bad_field", "bad_pseudo_field",   "too_many_fields", "too_many_options",
-                                              "too_large", "bad_content_length", "connect_method"};
-static_assert(std::size(kMessageFaultNames) == static_cast<size_t>(MessageFault::count_));
+constexpr MessageFaultInfo kMessageFaults[] = {
+#define MESSAGE_FAULT(name, status, sentence) {#name, status, sentence},
+#include "l7/message_faults.def"
+#undef MESSAGE_FAULT
+};
+static_assert(std::size(kMessageFaults) == static_cast<size_t>(MessageFault::count_));
 
 // Who sent a request, and by which way: no Connection field takes these from those who come after.
 bool is_identity(FieldKind kind) {
@@ -50,6 +52,12 @@ class Nominations {
   std::array<Option, kConnectionOptions> options_;  // the first count_; not cleared, as most messages have none
   size_t count_ = 0;
 };
+
+// The name in lower case. Returns `name` itself if it is in lower case already.
+std::string_view lower_of(std::string_view name, Arena& arena) {
+  const bool has_upper = std::any_of(name.begin(), name.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+  return has_upper ? arena.copy_lower(name) : name;
+}
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -145,20 +153,7 @@ const char* name(HttpVersion version) {
   return "HTTP/2";
 }
 
-const char* name(MessageFault fault) { return kMessageFaultNames[static_cast<size_t>(fault)]; }
-
-uint16_t refusal_status(MessageFault fault) {
-  switch (fault) {
-    case MessageFault::too_many_fields:
-    case MessageFault::too_many_options:
-    case MessageFault::too_large:
-      return 431;
-    case MessageFault::connect_method:
-      return 405;
-    default:
-      return 400;
-  }
-}
+const MessageFaultInfo& info(MessageFault fault) { return kMessageFaults[static_cast<size_t>(fault)]; }
 
 FieldKind classify_field(std::string_view n) {
   switch (n.size()) {
@@ -274,12 +269,17 @@ std::string_view host_of_authority(std::string_view authority, Arena& arena) {
   return arena.copy_lower(host);
 }
 
+std::string_view without_empty_port(std::string_view authority) {
+  if (authority.ends_with(':')) authority.remove_suffix(1);
+  return authority;
+}
+
 MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHead& out) {
   out.clear();
   out.version = head.minor_version == 0 ? HttpVersion::http10 : HttpVersion::http11;
   out.method = arena.copy(head.method);
   if (out.method == "CONNECT") return MessageFault::connect_method;
-  out.authority = arena.copy(head.authority);
+  out.authority = without_empty_port(arena.copy(head.authority));
   out.host = host_of_authority(out.authority, arena);
   if (out.host.empty() && !head.authority.empty()) return MessageFault::bad_host;
   out.path = normalise_path(arena.copy(head.path.empty() ? std::string_view("/") : head.path), arena);
@@ -296,7 +296,8 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
 
   Nominations nominations;
   for (const http1::Field& field : head) {
-    const std::string_view lower = arena.copy_lower(field.name);
+    const std::string_view spelt = arena.copy(field.name);
+    const std::string_view lower = lower_of(spelt, arena);
     const FieldKind kind = classify_field(lower);
     switch (kind) {
       case FieldKind::connection:
@@ -315,7 +316,7 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
       case FieldKind::expect:
         break;
       default:
-        if (!out.fields.add({lower, arena.copy(field.value), kind, is_odd_name(lower)})) {
+        if (!out.fields.add({lower, arena.copy(field.value), kind, is_odd_name(lower), spelt})) {
           return MessageFault::too_many_fields;
         }
     }
@@ -326,31 +327,38 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
 
 MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& arena, ResponseHead& out) {
   out.status = head.status;
+  out.reason = head.reason;
   out.fields.clear();
   out.body = BodyKind::none;
   out.content_length = 0;
   out.has_content_length = false;
   Nominations nominations;
   for (const http1::Field& field : head) {
-    const std::string_view lower = arena.copy_lower(field.name);
+    const std::string_view lower = lower_of(field.name, arena);
     const FieldKind kind = classify_field(lower);
     if (kind == FieldKind::connection) {
       if (!nominations.add(field.value)) return MessageFault::too_many_options;
       continue;
     }
-    if (kind == FieldKind::hop_by_hop && !(head.status == 101 && lower == "upgrade")) continue;
+    const bool says_protocol = (head.status == 101 || head.status == 426) && lower == "upgrade";
+    if (kind == FieldKind::hop_by_hop && !says_protocol) continue;
     if (kind == FieldKind::content_length) {
       // Also of an answer without a body (to HEAD, or 304): what a body would have had.
       const char* const end = field.value.data() + field.value.size();
       out.has_content_length = std::from_chars(field.value.data(), end, out.content_length).ptr == end;
       continue;
     }
-    if (!out.fields.add({lower, field.value, kind})) return MessageFault::too_many_fields;
+    if (!out.fields.add({lower, field.value, kind, false, field.name})) return MessageFault::too_many_fields;
   }
   nominations.drop_from(out.fields, arena);
 
   if (head.status == 101) {
     out.body = BodyKind::tunnel;
+  } else if (head.status == 205) {
+    // RFC 9110 §15.3.6: no content. If the backend sends some, it is dropped.
+    out.body = BodyKind::none;
+    out.has_content_length = true;
+    out.content_length = 0;
   } else if (to_head || head.status == 204 || head.status == 304) {
     out.body = BodyKind::none;
   } else if (head.framing == http1::Framing::length) {

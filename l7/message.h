@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Messages: request and response heads as the proxy handles them, the same for HTTP/1 and HTTP/2: pseudo-header values
-// apart, field names in lower case, hop-by-hop fields gone. Strings live in the transaction's arena (requests) or in
-// the backend connection's buffer (responses); nothing here allocates.
+// apart, field names in lower case and beside that as they were spelt, hop-by-hop fields gone. Strings live in the
+// transaction's arena (requests) or in the backend connection's buffer (responses); nothing here allocates.
 //
 // Sources: RFC 9110 §7.6.1 (hop-by-hop fields), RFC 9113 §8.2, §8.3 (HTTP/2 fields), RFC 9112 §3.2 (targets).
 #pragma once
@@ -46,7 +46,10 @@ struct Field {
   std::string_view name;  // lower case
   std::string_view value;
   FieldKind kind = FieldKind::other;
-  bool odd_name = false;  // of a request: it has other bytes than is_name_char()'s
+  bool odd_name = false;        // of a request: it has other bytes than is_name_char()'s
+  std::string_view spelt = {};  // the name as HTTP/1 gets it; empty: same as `name`
+
+  std::string_view written_name() const { return spelt.empty() ? name : spelt; }
 };
 
 class FieldList {
@@ -71,6 +74,10 @@ class FieldList {
   const Field* find(std::string_view lower_name) const;
   const Field* find(FieldKind kind) const;
   void remove_named(std::string_view lower_name);
+  // Adds a field of the proxy itself. `spelt` is a literal, spelt as in the field's specification.
+  bool add_own(std::string_view spelt, std::string_view lower_name, std::string_view value, FieldKind kind) {
+    return add({lower_name, value, kind, false, spelt});
+  }
 
  private:
   // Room for what the proxy adds to a message that came with as many as are taken.
@@ -94,7 +101,7 @@ enum class BodyKind : uint8_t {
 
 struct RequestHead {
   std::string_view method;
-  std::string_view authority;  // as received
+  std::string_view authority;  // as received, but without an empty port; empty: HTTP/1.0 without Host
   std::string_view host;       // lower case, without port
   std::string_view path;       // normalised: what is cached and forwarded, and routed by path_for_routes()
   std::string_view query;      // without '?'
@@ -114,29 +121,27 @@ struct RequestHead {
 
 struct ResponseHead {
   uint16_t status = 0;
-  FieldList fields;  // end-to-end, without content-length
+  std::string_view reason;  // HTTP/1's phrase; empty: the registered one
+  FieldList fields;         // end-to-end, without content-length; of 426 also upgrade (RFC 9110 §15.5.22)
   BodyKind body = BodyKind::none;
   uint64_t content_length = 0;
   bool has_content_length = false;  // also for HEAD and 304, where no body follows
 };
 
-// Why a well-framed message is refused all the same; the counter's label is its name().
+// Why a well-framed message is refused. Each fault is a row of message_faults.def.
 enum class MessageFault : uint8_t {
-  none,
-  bad_path,  // malformed escape, encoded NUL, climbs above the root, what readers resolve differently
-  bad_host,
-  connection_field,  // RFC 9113 §8.2.2: Connection and its kin in HTTP/2
-  bad_field,         // RFC 9113 §8.2.1: upper case, control bytes, white space around a value
-  bad_pseudo_field,  // unknown, repeated, missing, or after an ordinary field
-  too_many_fields,
-  too_many_options,  // of Connection
-  too_large,
-  bad_content_length,
-  connect_method,
+#define MESSAGE_FAULT(name, status, sentence) name,
+#include "l7/message_faults.def"
+#undef MESSAGE_FAULT
   count_,
 };
-const char* name(MessageFault fault);
-uint16_t refusal_status(MessageFault fault);  // 400, 405 or 431
+struct MessageFaultInfo {
+  const char* name;      // the counter's label, and "reason" in the log
+  uint16_t status;       // of the refusal
+  const char* sentence;  // to the client
+};
+const MessageFaultInfo& info(MessageFault fault);
+inline const char* name(MessageFault fault) { return info(fault).name; }
 
 // Takes a parsed HTTP/1 head over into the arena.
 MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHead& out);
@@ -144,9 +149,12 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
 // Takes an HTTP/2 header block field by field; finish() checks the whole (RFC 9113 §8.3.1).
 class Http2RequestBuilder {
  public:
-  void start(Arena& arena, RequestHead& out, size_t max_bytes);
+  // At most `max_fields`, counted as HTTP/1 counts them: `:authority` stands for Host, and Cookie is one field.
+  void start(Arena& arena, RequestHead& out, size_t max_bytes, size_t max_fields);
   MessageFault add(std::string_view name, std::string_view value);
   MessageFault finish(bool end_of_stream);
+  // The target as received, for the log of a refused request. May be empty.
+  std::string_view target() const { return target_; }
 
  private:
   MessageFault add_pseudo(std::string_view name, std::string_view value);
@@ -158,8 +166,8 @@ class Http2RequestBuilder {
   std::string_view join_crumbs() const;
   Arena* arena_ = nullptr;
   RequestHead* out_ = nullptr;
-  size_t max_bytes_ = 0;
-  size_t bytes_ = 0;
+  size_t max_bytes_ = 0, max_fields_ = 0;
+  size_t bytes_ = 0, fields_ = 0;
   std::string_view scheme_, target_, host_field_;
   Crumb* crumbs_ = nullptr;  // in the order in which they came, in the arena
   Crumb* last_crumb_ = nullptr;
@@ -180,6 +188,9 @@ std::string_view path_for_routes(std::string_view path, bool merge_slashes, Aren
 
 // Takes a backend's head over; fields still borrow its buffer. `to_head`: the request's method was HEAD.
 MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& arena, ResponseHead& out);
+
+// "a.test:" becomes "a.test", which means the same (RFC 3986 §6.2.3).
+std::string_view without_empty_port(std::string_view authority);
 
 // Host without port and final dot, lower case; empty when malformed, or when a label is empty. "[::1]:80" gives
 // "[::1]".

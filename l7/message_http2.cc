@@ -37,11 +37,12 @@ bool is_valid_target(std::string_view target) {
 
 }  // namespace
 
-void Http2RequestBuilder::start(Arena& arena, RequestHead& out, size_t max_bytes) {
+void Http2RequestBuilder::start(Arena& arena, RequestHead& out, size_t max_bytes, size_t max_fields) {
   *this = Http2RequestBuilder();
   arena_ = &arena;
   out_ = &out;
   max_bytes_ = max_bytes;
+  max_fields_ = max_fields;
   out.clear();
   out.version = HttpVersion::http2;
 }
@@ -55,6 +56,8 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
   if (!is_valid_name(name)) return MessageFault::bad_field;
 
   const FieldKind kind = classify_field(name);
+  const bool more_of_one = (kind == FieldKind::cookie && crumbs_ != nullptr) || kind == FieldKind::host;
+  if (!more_of_one && ++fields_ >= max_fields_) return MessageFault::too_many_fields;  // :authority takes one place
   switch (kind) {
     case FieldKind::connection:
       return MessageFault::connection_field;
@@ -77,7 +80,8 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
       return MessageFault::none;
     }
     case FieldKind::expect:
-      out_->expect_continue = http1::equals_ignore_case(value, "100-continue");
+      if (!http1::equals_ignore_case(value, "100-continue")) return MessageFault::unsupported_expectation;
+      out_->expect_continue = true;
       return MessageFault::none;
     case FieldKind::cookie:
       keep_crumb(value);
@@ -137,6 +141,7 @@ MessageFault Http2RequestBuilder::finish(bool end_of_stream) {
   // §8.3.1: Host and :authority must not disagree.
   if (!host_field_.empty() && !http1::equals_ignore_case(host_field_, out.authority)) return MessageFault::bad_host;
   if (!http1::is_authority(out.authority)) return MessageFault::bad_host;
+  out.authority = without_empty_port(out.authority);
   out.host = host_of_authority(out.authority, *arena_);
   if (out.host.empty()) return MessageFault::bad_host;
 

@@ -196,6 +196,10 @@ std::string Proxy::warnings() const {
   return trouble.empty() ? trouble : "cache: " + trouble + "\n";
 }
 
+void Proxy::reopen_log() {
+  if (log_) log_->reopen_soon();
+}
+
 void Proxy::purge(const Purge& purge) {
   if (!cache_) return;
   std::vector<std::string> keys;

@@ -36,6 +36,8 @@ class Proxy {
   void drain(std::function<void()> done);
 
   void purge(const Purge& purge);
+  // The file of the access log was renamed: opens a new file of that name.
+  void reopen_log();
 
   std::string digest() const;
   void add_status(nlohmann::json& status) const;

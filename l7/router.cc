@@ -148,7 +148,9 @@ RouteMatch Router::match(uint32_t listener, std::string_view method, std::string
 
 bool Router::search(Search& state, uint32_t node_index, size_t at) const {
   const Node& node = nodes_[node_index];
-  if (at > state.path.size()) return accept(state, node.first_end, node.first_rest);
+  if (at > state.path.size()) {  // "/prefix/*" matches "/prefix" too
+    return accept(state, node.first_end, node.first_rest) || accept(state, node.first_rest, node.last);
+  }
   const size_t end = std::min(state.path.find('/', at), state.path.size());
   const std::string_view segment = state.path.substr(at, end - at);
   const uint32_t literal = literals_.find(node_index, segment);
@@ -163,24 +165,36 @@ bool Router::search(Search& state, uint32_t node_index, size_t at) const {
   return accept(state, node.first_rest, node.last);
 }
 
+namespace {
+
+template <class List, class Item>
+bool takes(const List& list, const Item& item) {
+  return list.empty() || std::find(list.begin(), list.end(), item) != list.end();
+}
+
+}  // namespace
+
 bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
-  const auto has = [](const auto& list, const auto& item) {
-    return list.empty() || std::find(list.begin(), list.end(), item) != list.end();
-  };
+  uint32_t by_get = kNone;  // a route for GET takes HEAD (RFC 9110 §9.3.2), after routes that name HEAD
   for (; first < last; ++first) {
     const End& end = ends_[first];
     if (end.restricted) {
       const Route& route = model_->routes[end.route];
-      if (!has(route.listeners, state.listener)) continue;
-      if (!has(route.methods, state.method)) {
-        state.result.method_refused = true;
+      if (!takes(route.listeners, state.listener)) continue;
+      if (!takes(route.methods, state.method)) {
+        if (state.method == "HEAD" && by_get == kNone && takes(route.methods, "GET")) by_get = end.route;
+        state.result.refuse_method(end.route);
         continue;
       }
     }
-    state.result.route = end.route;
+    // Routes with methods come before those without, so a route for GET wins over a route for any method.
+    const bool for_any = by_get != kNone && model_->routes[end.route].methods.empty();
+    state.result.route = for_any ? by_get : end.route;
     return true;
   }
-  return false;
+  if (by_get == kNone) return false;
+  state.result.route = by_get;
+  return true;
 }
 
 }  // namespace tidegate::l7

@@ -3,8 +3,9 @@
 //
 // A Router is a trie of path segments for each host, laid flat: a request waits for memory once a segment or so.
 // Order of decision (conf/route_pattern.h says it in full): the most specific host that has a matching path, then
-// within it segment by segment literal > {parameter} > trailing *. Hosts and literal segments are found by keyed hash,
-// so that a request asks as many tables among 100,000 routes as among ten, and nobody can aim at them.
+// within it segment by segment literal > {parameter} > the end > trailing *. A route for GET takes HEAD too. Hosts and
+// literal segments are found by keyed hash, so that a request asks as many tables among 100,000 routes as among ten,
+// and nobody can aim at them.
 #pragma once
 
 #include <array>
@@ -30,8 +31,16 @@ struct RouteParameters {
 };
 
 struct RouteMatch {
-  uint32_t route = kNone;       // index into Model::routes
-  bool method_refused = false;  // none, though another method would have matched
+  static constexpr size_t kRefusers = 16;
+  uint32_t route = kNone;                    // index into Model::routes
+  bool method_refused = false;               // no route takes the method, but these would take others:
+  std::array<uint32_t, kRefusers> refusers;  // the first refuser_count are set; further ones are left out
+  size_t refuser_count = 0;
+
+  void refuse_method(uint32_t by_route) {
+    method_refused = true;
+    if (refuser_count < kRefusers) refusers[refuser_count++] = by_route;
+  }
 };
 
 class Router {

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "core/clock.h"
 #include "l7/forwarding.h"
+#include "l7/limits.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -35,12 +38,15 @@ void Transaction::start(ClientStream& client, PlanPin plan) {
   resume();
 }
 
-void Transaction::start_refused(ClientStream& client, PlanPin plan, uint16_t status, std::string_view sentence) {
+void Transaction::start_refused(ClientStream& client, PlanPin plan, const Refusal& refusal) {
   begin(client, std::move(plan));
   choose_request_id();
   client_address_ = client.facts().peer_text;
   failure_ = Failure::bad_request;
-  step_ = answer_with(status, sentence);
+  failure_detail_ = refusal.reason;
+  request_line_ = arena_.copy(refusal.request_line);
+  step_ = answer_with(refusal.status, refusal.sentence);
+  if (refusal.status == 405) response_.fields.add_own("Allow", "allow", "", FieldKind::other);
   resume();
 }
 
@@ -93,7 +99,7 @@ void Transaction::reset() {
   step_deadline_ns_ = head_deadline_ns_ = exchange_deadline_ns_ = UINT64_MAX;
   connected_ns_ = sent_ns_ = first_byte_ns_ = queued_ns_ = 0;
   request_bytes_ = response_bytes_ = 0;
-  request_id_ = client_address_ = wire_head_ = answer_body_ = backend_name_ = {};
+  request_id_ = client_address_ = wire_head_ = answer_body_ = backend_name_ = request_line_ = {};
   tried_count_ = 0;
   tries_ = 0;
   status_ = 0;
@@ -111,6 +117,7 @@ void Transaction::reset() {
   parameters_.count = 0;
   response_.fields.clear();
   response_.body = BodyKind::none;
+  response_.reason = {};
   request_.clear();
   arena_.reset();
 }
@@ -128,15 +135,14 @@ Step Transaction::route() {
 
   const std::string_view path = path_for_routes(request_.path, facts.merge_slashes, arena_);
   const RouteMatch match = plan.router->match(facts.listener, request_.method, request_.host, path, parameters_);
-  if (match.route == kNone) return fail(match.method_refused ? Failure::method_not_allowed : Failure::no_route);
+  if (match.route == kNone) return match.method_refused ? refuse_method(match) : fail(Failure::no_route);
   route_ = &plan.model().routes[match.route];
   begin_head_deadline();
-  if (!route_->redirect.empty()) {
-    const std::string_view location = expand_redirect(route_->redirect, request_, parameters_, arena_);
-    response_.fields.add({"location", location, FieldKind::other});
-    return answer_with(route_->status == 0 ? 302 : route_->status, route_->body);
-  }
+  if (!route_->redirect.empty()) return redirect();
   if (route_->pool == kNone) return answer_with(route_->status, route_->body);
+  if (facts.via && own_via_entries(request_, plan.this_node().name) >= kOwnViaEntries) {
+    return fail(Failure::loop_detected);
+  }
   if (request_.body == BodyKind::known && request_.content_length > facts.max_body_bytes) {
     return fail(Failure::body_too_large);
   }
@@ -144,13 +150,42 @@ Step Transaction::route() {
   return Step::lookup;
 }
 
+Step Transaction::redirect() {
+  const std::string server_name = request_.host.empty() ? client_->server_name() : std::string();
+  const std::string_view location = expand_redirect(route_->redirect, request_, parameters_, server_name, arena_);
+  response_.fields.add_own("Location", "location", location, FieldKind::other);
+  return answer_with(route_->status == 0 ? 302 : route_->status, route_->body);
+}
+
+// RFC 9110 §15.5.6: a 405 lists the allowed methods.
+Step Transaction::refuse_method(const RouteMatch& match) {
+  std::vector<std::string_view> methods;
+  const auto add = [&methods](std::string_view method) {
+    if (std::find(methods.begin(), methods.end(), method) == methods.end()) methods.push_back(method);
+  };
+  for (size_t i = 0; i < match.refuser_count; ++i) {
+    for (const std::string& method : plan_->plan().model().routes[match.refusers[i]].methods) {
+      add(method);
+      if (method == "GET") add("HEAD");
+    }
+  }
+  response_.fields.add_own("Allow", "allow", arena_.copy(fmt::format("{}", fmt::join(methods, ", "))),
+                           FieldKind::other);
+  return fail(Failure::method_not_allowed);
+}
+
 Step Transaction::answer() {
   if (gone_) return Step::log;
   compose_answer_fields();
   head_sent_ = true;
+  if (status_ == 205) answer_body_ = {};  // RFC 9110 §15.3.6
   const bool no_body = request_.is_head() || status_ == 204 || status_ == 304;
-  client_->send_head(status_, response_.fields, no_body || answer_body_.empty() ? BodyKind::none : BodyKind::known,
-                     answer_body_.size(), status_ != 204 && status_ != 304);
+  client_->send_head({.status = status_,
+                      .reason = {},
+                      .fields = response_.fields,
+                      .body = no_body || answer_body_.empty() ? BodyKind::none : BodyKind::known,
+                      .content_length = answer_body_.size(),
+                      .content_length_known = status_ != 204 && status_ != 304});
   if (!no_body && !answer_body_.empty()) {
     client_->send_piece(answer_body_);
     response_bytes_ = answer_body_.size();
@@ -181,6 +216,7 @@ Step Transaction::log() {
     record.status = status_;
     record.failure = failure_;
     if (failure_ != Failure::none) record.failure_detail = failure_detail_;
+    record.request_line = request_line_;
     record.request_bytes = request_bytes_;
     record.response_bytes = response_bytes_;
     record.tries = tries_;
@@ -212,6 +248,7 @@ Step Transaction::log() {
 
 Step Transaction::fail(Failure failure) {
   failure_ = failure;
+  if (failure == Failure::bad_request && client_ != nullptr) failure_detail_ = client_->body_fault();
   leave_queue();
   charge_backend(failure);
   release_backend(false);
@@ -235,7 +272,7 @@ Step Transaction::answer_with(uint16_t status, std::string_view body) {
   status_ = status;
   answer_body_ = body;
   if (!body.empty()) {
-    response_.fields.add({"content-type", "text/plain; charset=utf-8", FieldKind::other});
+    response_.fields.add_own("Content-Type", "content-type", "text/plain; charset=utf-8", FieldKind::other);
   }
   return Step::answer;
 }
@@ -243,23 +280,34 @@ Step Transaction::answer_with(uint16_t status, std::string_view body) {
 // Names what the proxy adds to every answer, its own or a backend's.
 void Transaction::compose_answer_fields() {
   FieldList& fields = response_.fields;
-  if (fields.find(FieldKind::date) == nullptr) fields.add({"date", worker_.http_date(), FieldKind::date});
+  if (fields.find(FieldKind::date) == nullptr) fields.add_own("Date", "date", worker_.http_date(), FieldKind::date);
   fields.remove_named("x-request-id");
-  fields.add({"x-request-id", request_id_, FieldKind::x_request_id});
-  if (plan_) {
+  fields.add_own("X-Request-Id", "x-request-id", request_id_, FieldKind::x_request_id);
+  if (plan_ && client_->facts().via) {
     const std::string& node = plan_->plan().this_node().name;
     char* via = arena_.allocate(4 + node.size());
     std::memcpy(via, "1.1 ", 4);
     std::memcpy(via + 4, node.data(), node.size());
-    fields.add({"via", {via, 4 + node.size()}, FieldKind::via});
+    fields.add_own("Via", "via", {via, 4 + node.size()}, FieldKind::via);
   }
   if (cache_asked_) {
     // RFC 9211: what this cache did with the request.
     cache_status_text_.clear();
     cache::append_cache_status(cache_status_text_, plan_->plan().this_node().name, cache_status_);
-    fields.add({"cache-status", cache_status_text_, FieldKind::other});
+    fields.add_own("Cache-Status", "cache-status", cache_status_text_, FieldKind::other);
   }
   if (route_ != nullptr) apply_edits(route_->response_headers, fields, arena_);
+}
+
+// RFC 9110 §15.2: a proxy forwards interim answers. Fields that the route removes are left out.
+void Transaction::on_interim(const http1::Head& head) {
+  if (client_ == nullptr || head_sent_) return;
+  ResponseHead interim;
+  if (response_from_http1(head, request_.is_head(), arena_, interim) != MessageFault::none) return;
+  for (const auto& [name, value] : route_->response_headers) {
+    if (value.empty()) interim.fields.remove_named(arena_.copy_lower(name));
+  }
+  client_->send_interim(interim.status, interim.fields);
 }
 
 void Transaction::choose_request_id() {

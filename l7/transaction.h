@@ -55,6 +55,17 @@ enum class Step : uint8_t {
 };
 const char* name(Step step);
 
+// How a request that could not be read is answered, and why. The views must be valid only during start_refused().
+struct Refusal {
+  uint16_t status;
+  std::string_view sentence;
+  std::string_view reason;        // for the log: the name of the fault
+  std::string_view request_line;  // for the log: as received, maybe incomplete
+};
+inline Refusal refusal_of(MessageFault fault, std::string_view request_line) {
+  return {info(fault).status, info(fault).sentence, info(fault).name, request_line};
+}
+
 class Transaction final : public BackendConnection::User {
  public:
   explicit Transaction(Worker& worker);
@@ -65,8 +76,8 @@ class Transaction final : public BackendConnection::User {
   Arena& arena() { return arena_; }
   RequestHead& request() { return request_; }
   void start(ClientStream& client, PlanPin plan);
-  // Instead of start(): answers a request that could not be read with `status`, so that it is counted and logged.
-  void start_refused(ClientStream& client, PlanPin plan, uint16_t status, std::string_view sentence);
+  // Instead of start(): answers a request that could not be read, so that it is counted and logged.
+  void start_refused(ClientStream& client, PlanPin plan, const Refusal& refusal);
 
   // Instead of start(): the request never became whole. Goes back to the pool.
   void abandon();
@@ -76,6 +87,7 @@ class Transaction final : public BackendConnection::User {
   // The client is no more; the stream is not touched again, nor is on_transaction_over() called.
   void client_gone(Failure why = Failure::client_gone);
   void on_backend() override { resume(); }
+  void on_interim(const http1::Head& head) override;
   const RequestHead& request() const { return request_; }
 
  private:
@@ -106,6 +118,8 @@ class Transaction final : public BackendConnection::User {
   void reset();
   Step fail(Failure failure);
   Step answer_with(uint16_t status, std::string_view body);
+  Step redirect();
+  Step refuse_method(const RouteMatch& match);
   void compose_answer_fields();
   void wait_at_most_ns(uint64_t delay_ns);
   void wait_until_ns(uint64_t deadline_ns);
@@ -160,6 +174,7 @@ class Transaction final : public BackendConnection::User {
   Step serve_stored(cache::Answer answer);
   void revalidate_in_background(cache::Fill fill);
   std::string_view compose_wire_head(const cache::Fill* fill);
+  std::string_view host_of_backend();
   void send_stored_head();
   cache::BodyStep pump_stored();
   Step begin_filled_response();
@@ -205,6 +220,7 @@ class Transaction final : public BackendConnection::User {
   std::string_view wire_head_;  // of the request, as backends get it
   std::string_view answer_body_;
   std::string_view backend_name_;         // the last one tried, for the log
+  std::string_view request_line_;         // of a request that was refused, for the log
   std::string failure_detail_;            // what the last one said of its failure, for the log; kept for its storage
   Failure last_failure_ = Failure::none;  // of the try before this one
   std::array<uint32_t, 17> tried_;        // backends that failed this request: retry_attempts is at most 16

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The steps of a transaction that deal with the cache: look up, serve what is stored or arriving, fill while leading.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "cache/policy/validation.h"
@@ -36,10 +38,11 @@ cache::ResponseView Transaction::response_view() {
   const size_t count = response_.fields.size();
   auto* fields = reinterpret_cast<http1::Field*>(arena_.allocate_aligned(count * sizeof(http1::Field)));
   size_t i = 0;
-  for (const Field& field : response_.fields) new (&fields[i++]) http1::Field{field.name, field.value};
+  for (const Field& field : response_.fields) new (&fields[i++]) http1::Field{field.written_name(), field.value};
   const uint64_t now_ms = realtime_ms();
   cache::ResponseView view;
   view.status = response_.status;
+  view.reason = response_.reason;
   view.fields = cache::Fields(fields, count);
   view.request_ms = now_ms - (worker_.loop().now_ns() - sent_ns_) / kNsPerMs;
   view.response_ms = now_ms;
@@ -139,18 +142,38 @@ std::string_view Transaction::compose_wire_head(const cache::Fill* fill) {
   FieldList conditions;
   if (fill != nullptr && *fill) {
     for (const http1::Field& field : fill->conditional_fields()) {
-      conditions.add({arena_.copy_lower(field.name), field.value, FieldKind::other});
+      conditions.add({arena_.copy_lower(field.name), field.value, FieldKind::other, false, field.name});
     }
   }
   const bool shared = fill != nullptr && static_cast<bool>(*fill);
   uint64_t imitations = 0;
-  const std::string_view head =
-      compose_backend_head({request_, client_->facts(), route_->request_headers, plan_->plan().this_node().name,
-                            request_id_, shared ? &conditions : nullptr, !shared || fill->sends("authorization"),
-                            !shared || fill->sends("cookie"), &imitations},
-                           arena_);
+  const ClientFacts& facts = client_->facts();
+  const std::string_view head = compose_backend_head(
+      {.request = request_,
+       .facts = facts,
+       .edits = route_->request_headers,
+       .via_node = facts.via ? std::string_view(plan_->plan().this_node().name) : std::string_view(),
+       .request_id = request_id_,
+       .fallback_host = request_.authority.empty() ? host_of_backend() : std::string_view(),
+       .conditions = shared ? &conditions : nullptr,
+       .authorization = !shared || fill->sends("authorization"),
+       .cookie = !shared || fill->sends("cookie"),
+       .imitations = &imitations},
+      arena_);
   if (imitations > 0) worker_.stats().fields_dropped.add(imitations);
   return head;
+}
+
+// The Host for a request without one: the pool's tls_server_name, or the address of the chosen backend. If no backend
+// is chosen yet, the address of the first.
+std::string_view Transaction::host_of_backend() {
+  const Pool& pool = pool_->config();
+  if (!pool.tls_server_name.empty()) return pool.tls_server_name;
+  const Backend& backend = member_ != nullptr ? *member_->config : pool.backends.front();
+  const IpAddress& address = backend.addresses.front();
+  const std::string host = address.is_v6() ? fmt::format("[{}]", address.to_string()) : address.to_string();
+  const bool usual_port = backend.port == (pool.tls ? 443 : 80);
+  return arena_.copy(usual_port ? host : fmt::format("{}:{}", host, backend.port));
 }
 
 // --- serve: what is stored, or arriving for somebody else
@@ -178,10 +201,10 @@ void Transaction::send_stored_head() {
   status_ = stored_->status;
   response_.status = status_;
   response_.fields.clear();
-  cache::for_each_field(*stored_, [this](std::string_view name, std::string_view value) {
+  cache::for_each_field(*stored_, [this](std::string_view name, std::string_view value, std::string_view spelt) {
     if (name == "content-length") return;
     const bool made = name == "age" || name == "content-range";  // the others belong to the stored head
-    response_.fields.add({name, made ? arena_.copy(value) : value, classify_field(name)});
+    response_.fields.add({name, made ? arena_.copy(value) : value, classify_field(name), false, spelt});
   });
   compose_answer_fields();
   const bool bodiless = request_.is_head() || status_ == 304 || status_ == 204;
@@ -190,7 +213,12 @@ void Transaction::send_stored_head() {
   const BodyKind body = bodiless || (known && length == 0) ? BodyKind::none
                         : known                            ? BodyKind::known
                                                            : BodyKind::unknown;
-  client_->send_head(status_, response_.fields, body, length, known && status_ != 304);
+  client_->send_head({.status = status_,
+                      .reason = status_ == stored_->head->status ? stored_->head->reason : std::string_view(),
+                      .fields = response_.fields,
+                      .body = body,
+                      .content_length = length,
+                      .content_length_known = known && status_ != 304});
   head_sent_ = true;
 }
 

@@ -61,6 +61,8 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   pool_->runtime().in_flight.fetch_add(1, std::memory_order_relaxed);
   request_sent_ = request_.body == BodyKind::none;
   sent_ns_ = worker_.loop().now_ns();
+  // A request without Host gets the host of the backend that was chosen.
+  if (request_.authority.empty() && !background_) wire_head_ = compose_wire_head(&fill_);
   backend_->begin(*this, wire_head_, sends_chunked(request_), request_.is_head());
   if (request_sent_) backend_->end_request();
   return true;
@@ -78,7 +80,9 @@ void Transaction::release_backend(bool keep) {
     if (keep) member_->runtime->note_success();
     member_ = nullptr;
   }
-  if (backend_) worker_.backends().give_back(std::move(backend_), pool_->config());
+  if (!backend_) return;
+  if (!backend_->failure_detail().empty()) failure_detail_ = backend_->failure_detail();
+  worker_.backends().give_back(std::move(backend_), pool_->config());
 }
 
 Step Transaction::connect() {
@@ -133,7 +137,9 @@ Step Transaction::begin_response() {
   const http1::Head& head = *backend_->head();
   const bool unasked_upgrade = head.status == 101 && request_.upgrade.empty();
   if (unasked_upgrade) return attempt_failed(Failure::bad_response);
-  switch (response_from_http1(head, request_.is_head(), arena_, response_)) {
+  const MessageFault fault = response_from_http1(head, request_.is_head(), arena_, response_);
+  if (fault != MessageFault::none) failure_detail_ = name(fault);
+  switch (fault) {
     case MessageFault::none:
       break;
     case MessageFault::too_many_fields:
@@ -155,9 +161,19 @@ Step Transaction::begin_response() {
 Step Transaction::begin_passed_response() {
   status_ = response_.status;
   compose_answer_fields();
-  client_->send_head(status_, response_.fields, response_.body, response_.content_length, response_.has_content_length);
+  client_->send_head({.status = status_,
+                      .reason = response_.reason,
+                      .fields = response_.fields,
+                      .body = response_.body,
+                      .content_length = response_.content_length,
+                      .content_length_known = response_.has_content_length});
   head_sent_ = true;
   backend_->accept_head();
+  if (status_ == 205 && !backend_->response_ended()) {  // it has content, which is dropped
+    client_->end_response();
+    release_backend(true);  // closes the connection, which still holds the content
+    return Step::log;
+  }
   if (response_.body == BodyKind::tunnel) request_sent_ = false;  // what the client sends goes on
   wait_at_most_ns(silence_ns());
   return Step::deliver;

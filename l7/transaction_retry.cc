@@ -11,7 +11,7 @@ namespace tidegate::l7 {
 
 // One try has failed before the client was told anything: try again where that is safe and affordable, else say so.
 Step Transaction::attempt_failed(Failure failure) {
-  failure_detail_ = backend_->failure_detail();
+  if (!backend_->failure_detail().empty()) failure_detail_ = backend_->failure_detail();
   failure = what_happened(failure);
   if (!may_retry(failure)) return fail(failure);
   if (info(failure).retry == Retry::fresh) {

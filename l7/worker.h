@@ -19,6 +19,7 @@
 #include "l7/backend_connections.h"
 #include "l7/buffer.h"
 #include "l7/client_connection.h"
+#include "l7/limits.h"
 #include "l7/listener.h"
 #include "l7/plan.h"
 #include "l7/request_id.h"
@@ -72,6 +73,14 @@ class Worker {
   // The Date field's value, of this second.
   std::string_view http_date();
 
+  // Takes from the budget by which HTTP/2 windows may grow (kHttp2GrownWindowBytes). False: not enough is left.
+  bool take_window(size_t bytes) {
+    if (bytes > kHttp2GrownWindowBytes - grown_windows_) return false;
+    grown_windows_ += bytes;
+    return true;
+  }
+  void give_back_window(size_t bytes) { grown_windows_ -= bytes; }
+
   // Of the arenas of all its transactions. Any thread.
   uint64_t arena_bytes() const { return arena_bytes_.load(std::memory_order_relaxed); }
 
@@ -119,6 +128,7 @@ class Worker {
   http1::Head scratch_head_;
   PlanPin plan_;
   std::atomic<uint64_t> arena_bytes_{0};
+  size_t grown_windows_ = 0;
   std::vector<std::unique_ptr<Transaction>> transactions_;  // all
   std::vector<Transaction*> free_transactions_;
   size_t least_free_ = 0;  // since the trim timer was armed: what nobody has needed

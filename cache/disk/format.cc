@@ -16,6 +16,8 @@ constexpr uint8_t kHeadApart = 1;
 constexpr uint8_t kMustRevalidate = 2;
 constexpr uint8_t kNoCache = 4;
 
+constexpr size_t kSectionHeadBytes = 6;
+
 constexpr uint64_t kPage = 4096;
 
 template <class T>
@@ -78,13 +80,20 @@ uint32_t checksum_of(const ChunkName& name) {
   return crc32c({bytes, sizeof bytes});
 }
 
-// Skips sections, because no type is known yet. False: one must be understood, or the last does not end with the
-// record.
-bool skip_sections(Reader& in) {
+void put_section(std::string& out, uint16_t type, std::string_view text) {
+  if (text.empty()) return;
+  put(out, type);
+  put_text(out, text);
+}
+
+// Skips sections of unknown types. False: one must be understood, or the last does not end with the record.
+bool read_sections(Reader& in, StoredHead& head) {
   while (!in.at_end()) {
     const auto type = in.take<uint16_t>();
-    in.take_text();
+    const std::string_view text = in.take_text();
     if (!in.ok() || (type & kMustUnderstand) != 0) return false;
+    if (type == kSectionFieldNames) head.spelt_names = text;
+    if (type == kSectionReasonPhrase) head.reason = text;
   }
   return in.ok();
 }
@@ -145,6 +154,11 @@ std::string encode_meta(std::string_view name, const StoredHead& head, uint64_t 
   for (const uint64_t tag : head.tags) put(out, tag);
   put_text(out, head_apart ? std::string_view() : std::string_view(head.field_text));
   if (head_apart) apart = head.field_text;
+  for (const auto& [type, text] :
+       {std::pair(kSectionFieldNames, &head.spelt_names), std::pair(kSectionReasonPhrase, &head.reason)}) {
+    const bool fits = out.size() + text->size() + kSectionHeadBytes <= kInlineMetaBytes;
+    if (fits) put_section(out, type, *text);
+  }
   const uint32_t crc = crc32c(std::string_view(out).substr(sizeof(uint32_t)), crc32c(name));
   std::memcpy(out.data(), &crc, sizeof crc);
   return out;
@@ -177,7 +191,7 @@ std::optional<Meta> decode_meta(std::string_view name, std::string_view record) 
   for (uint32_t i = 0; i < tags; ++i) head.tags.push_back(in.take<uint64_t>());
   head.field_text = in.take_text();
   const bool plausible = head.body_bytes / kChunkBytes < kHeadChunk && head.status >= 200 && head.status <= 999;
-  if (!skip_sections(in) || !plausible || !index_head(head, meta.received_ms)) return std::nullopt;
+  if (!read_sections(in, head) || !plausible || !index_head(head, meta.received_ms)) return std::nullopt;
   return meta;
 }
 

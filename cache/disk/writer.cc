@@ -27,7 +27,7 @@ uint64_t incoming_bytes(const std::vector<Work>& batch) {
   uint64_t sum = 0;
   for (const Work& work : batch) {
     if (const auto* chunk = std::get_if<PutChunk>(&work)) sum += disk_footprint(chunk->bytes.bytes.size(), 0);
-    if (const auto* meta = std::get_if<PutMeta>(&work)) sum += disk_footprint(0, meta->head->field_text.size() + 512);
+    if (const auto* meta = std::get_if<PutMeta>(&work)) sum += disk_footprint(0, meta->head->text_bytes() + 512);
   }
   return sum;
 }
@@ -245,7 +245,7 @@ void Writer::committed(std::vector<Work>& batch) {
     } else if (auto* put = std::get_if<PutMeta>(&work)) {
       const bool stored = put->written;
       if (stored) {
-        account(*put->disk, disk_footprint(0, put->head->field_text.size() + put->head->key.size() + 128));
+        account(*put->disk, disk_footprint(0, put->head->text_bytes() + put->head->key.size() + 128));
         put->disk->committed.store(true, std::memory_order_release);
         admit(put->key, put->variant, put->disk);
         // Doomed since the transaction wrote it: whoever retired it has queued the erasure of its record.

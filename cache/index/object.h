@@ -75,7 +75,7 @@ struct StoredObject {
 
   uint64_t memory_bytes() const {
     const uint64_t body_bytes = resident ? head->body_bytes : 0;
-    return body_bytes + head->field_text.size() + head->key.size() + head->fields.size() * sizeof(http1::Field) + 512;
+    return body_bytes + head->text_bytes() + head->key.size() + head->fields.size() * sizeof(http1::Field) + 512;
   }
 };
 

@@ -63,11 +63,40 @@ bool is_nominated_by_connection(Fields fields, std::string_view name) {
   return nominated;
 }
 
-void append_line(std::string& text, std::string_view name, std::string_view value) {
-  for (const char c : name) text += to_lower(c);
-  text += ": ";
-  text += value;
-  text += "\r\n";
+// `name`: as it was spelt.
+void append_field(StoredHead& head, std::string_view name, std::string_view value) {
+  for (const char c : name) head.field_text += to_lower(c);
+  head.field_text += ": ";
+  head.field_text += value;
+  head.field_text += "\r\n";
+  head.spelt_names += name;
+}
+
+// Nothing but lower case needs no second copy.
+void drop_plain_names(StoredHead& head) {
+  const auto is_upper = [](char c) { return c >= 'A' && c <= 'Z'; };
+  if (std::none_of(head.spelt_names.begin(), head.spelt_names.end(), is_upper)) head.spelt_names.clear();
+}
+
+std::string_view written(std::string_view spelt, const http1::Field& field) {
+  return spelt.empty() ? field.name : spelt;
+}
+
+// False: the spelt names are not those of the fields.
+bool spells_its_names(const StoredHead& head) {
+  if (head.spelt_names.empty()) return true;
+  size_t bytes = 0;
+  SpeltNames spelt(head);
+  for (const http1::Field& field : head.fields) {
+    if (!same_name(spelt.next(field), field.name)) return false;
+    bytes += field.name.size();
+  }
+  return bytes == head.spelt_names.size();
+}
+
+// A phrase of the backend's own.
+std::string kept_reason(const ResponseView& response) {
+  return std::string(response.reason == http1::reason_phrase(response.status) ? std::string_view() : response.reason);
 }
 
 // Content-* fields describe a body, and a 304 has none. A wrong one would garble the stored body (RFC 9111 §3.2).
@@ -190,6 +219,7 @@ bool index_head(StoredHead& head, uint64_t received_ms) {
     }
     if (field.name == "date") head.date_ms = parse_http_date(field.value, received_ms).value_or(received_ms);
   }
+  if (!head.fields.empty() && !spells_its_names(head)) head.spelt_names.clear();
   return true;
 }
 
@@ -200,8 +230,10 @@ std::shared_ptr<StoredHead> make_head(const ResponseView& response, const CacheC
   for (const http1::Field& field : response.fields) {
     const bool left_out = is_made_anew(field.name) || is_nominated_by_connection(response.fields, field.name) ||
                           control.withholds(field.name);
-    if (!left_out) append_line(head->field_text, field.name, field.value);
+    if (!left_out) append_field(*head, field.name, field.value);
   }
+  head->reason = kept_reason(response);
+  drop_plain_names(*head);
   index_head(*head, response.response_ms);
   return head;
 }
@@ -209,16 +241,20 @@ std::shared_ptr<StoredHead> make_head(const ResponseView& response, const CacheC
 std::shared_ptr<StoredHead> freshen_head(const StoredHead& stored, const ResponseView& not_modified) {
   auto head = std::make_shared<StoredHead>(stored);
   head->field_text.clear();
+  head->spelt_names.clear();
+  SpeltNames spelt(stored);
   const auto replaces = [&](std::string_view name) {
     return !is_made_anew(name) && !is_kept_from_stored(name) && !is_nominated_by_connection(not_modified.fields, name);
   };
   for (const http1::Field& field : stored.fields) {
+    const std::string_view name = written(spelt.next(field), field);
     const bool replaced = find_field(not_modified.fields, field.name) != nullptr && replaces(field.name);
-    if (!replaced) append_line(head->field_text, field.name, field.value);
+    if (!replaced) append_field(*head, name, field.value);
   }
   for (const http1::Field& field : not_modified.fields) {
-    if (replaces(field.name)) append_line(head->field_text, field.name, field.value);
+    if (replaces(field.name)) append_field(*head, field.name, field.value);
   }
+  drop_plain_names(*head);
   index_head(*head, not_modified.response_ms);
   return head;
 }
@@ -229,9 +265,13 @@ std::shared_ptr<StoredHead> storable_head(std::shared_ptr<StoredHead> whole, con
   if (std::none_of(whole->fields.begin(), whole->fields.end(), is_withheld)) return whole;
   auto head = std::make_shared<StoredHead>(*whole);
   head->field_text.clear();
+  head->spelt_names.clear();
+  SpeltNames spelt(*whole);
   for (const http1::Field& field : whole->fields) {
-    if (!is_withheld(field)) append_line(head->field_text, field.name, field.value);
+    const std::string_view name = written(spelt.next(field), field);
+    if (!is_withheld(field)) append_field(*head, name, field.value);
   }
+  drop_plain_names(*head);
   index_head(*head, received_ms);
   return head;
 }

@@ -60,6 +60,21 @@ std::shared_ptr<StoredHead> storable_head(std::shared_ptr<StoredHead> whole, con
 // Whether a 304 is about this stored response: the validators that it carries are the stored ones.
 bool confirms(const StoredHead& stored, const ResponseView& not_modified);
 
+// Walks the spelt names of a head together with its fields.
+class SpeltNames {
+ public:
+  explicit SpeltNames(const StoredHead& head) : rest_(head.spelt_names) {}
+  // To be called for each field, in order. Empty: only the name in lower case is known.
+  std::string_view next(const http1::Field& field) {
+    const std::string_view name = rest_.substr(0, field.name.size());
+    rest_.remove_prefix(name.size());
+    return name;
+  }
+
+ private:
+  std::string_view rest_;
+};
+
 // Computes the views and times of a head from its status, field_text and received time. Call it after a change of
 // field_text. False: field_text is damaged, not "name: value\r\n" lines.
 bool index_head(StoredHead& head, uint64_t received_ms);

@@ -4,6 +4,7 @@
 
 #include "cache/cache.h"
 #include "cache/policy/fields.h"
+#include "cache/policy/validation.h"
 
 namespace tidegate::cache {
 namespace {
@@ -32,17 +33,20 @@ struct ContentRange {
 
 }  // namespace
 
-void for_each_field(const Answer& answer, const std::function<void(std::string_view, std::string_view)>& fn) {
+void for_each_field(const Answer& answer,
+                    const std::function<void(std::string_view, std::string_view, std::string_view)>& fn) {
   const bool whole = carries_body_fields(answer.status);
+  SpeltNames spelt(*answer.head);
   for (const http1::Field& field : answer.head->fields) {
-    if (whole || !describes_body(field.name)) fn(field.name, field.value);
+    const std::string_view name = spelt.next(field);
+    if (whole || !describes_body(field.name)) fn(field.name, field.value, name);
   }
   const bool bodiless_status = answer.status == 304 || answer.status == 204;
   if (answer.content_length && !bodiless_status) {
-    fn("content-length", text_of(fmt::format_int(*answer.content_length)));
+    fn("content-length", text_of(fmt::format_int(*answer.content_length)), "Content-Length");
   }
-  if (answer.status == 206 || answer.status == 416) fn("content-range", ContentRange(answer));
-  fn("age", text_of(fmt::format_int(answer.age_s)));
+  if (answer.status == 206 || answer.status == 416) fn("content-range", ContentRange(answer), "Content-Range");
+  fn("age", text_of(fmt::format_int(answer.age_s)), "Age");
 }
 
 }  // namespace tidegate::cache

@@ -25,7 +25,7 @@ constexpr size_t kMaxLineBytes = 64 * 1024;  // a longer line is broken in two
 sigset_t supervised_signals() {
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) ::sigaddset(&set, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD}) ::sigaddset(&set, signal);
   return set;
 }
 
@@ -187,8 +187,8 @@ int Supervisor::run() {
 
 void Supervisor::on_signal(int signal) {
   if (signal == SIGCHLD) return reap();
-  if (signal == SIGHUP) {
-    for (const auto& daemon : daemons_) daemon->signal(SIGHUP);
+  if (signal == SIGHUP || signal == SIGUSR1) {
+    for (const auto& daemon : daemons_) daemon->signal(signal);
     return;
   }
   end();

@@ -44,7 +44,7 @@ def test_ten_thousand_pipelined_requests_read_late_are_all_answered_in_order(lab
         received += piece
         while (end := received.find(b"\r\n\r\n")) >= 0:
             head, received = received[:end], received[end + 4 :]
-            assert head.startswith(b"HTTP/1.1 308 ") and b"location: https://www.example.test/n/%d\r\n" % answered in head, (answered, head)
+            assert head.startswith(b"HTTP/1.1 308 ") and b"Location: https://www.example.test/n/%d\r\n" % answered in head, (answered, head)
             answered += 1
     sender.join(10)
     client.close()

@@ -93,7 +93,7 @@ SMUGGLING = {
     "a NUL in a field": b"GET / HTTP/1.1\r\nHost: www.example.test\r\nX: a\0b\r\n\r\n",
     "no Host": b"GET / HTTP/1.1\r\nX: y\r\n\r\n",
     "two Hosts": b"GET / HTTP/1.1\r\nHost: www.example.test\r\nHost: www.example.test\r\n\r\n",
-    "an authority that differs from Host": b"GET http://a.example.test/ HTTP/1.1\r\nHost: www.example.test\r\n\r\n",
+    "a malformed Host beside an absolute target": b"GET http://www.example.test/ HTTP/1.1\r\nHost: www example.test\r\n\r\n",
     "HTTP/9.9": b"GET / HTTP/9.9\r\nHost: www.example.test\r\n\r\n",
 }
 
@@ -107,6 +107,12 @@ def test_every_smuggling_attempt_is_refused_and_the_connection_closed(lab):
         assert re.match(rb"HTTP/1\.1 (400|501|505) ", answer), (what, answer[:200])
         connection.close()
     assert lab.curl("client-eu", WWW + "/").stdout == "the origin's front page\n"
+
+
+def test_the_host_of_an_absolute_target_wins_over_the_field(lab):
+    ask = lambda target, field: lab.curl("client-eu", WWW + "/", "--http1.1", "--request-target", target, "-H", f"Host: {field}", "-w", " %{http_code}").stdout
+    assert ask(WWW + "/", "other.example.test") == "the origin's front page\n 200"
+    assert ask("https://other.example.test/", "www.example.test").endswith(" 404")
 
 
 def test_a_broken_chunk_ends_the_connection_whatever_the_backend_says(lab):

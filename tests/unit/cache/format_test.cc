@@ -64,6 +64,25 @@ TEST(Meta, ComesBackAsItWasWritten) {
   EXPECT_TRUE(head.freshness.no_cache);
 }
 
+TEST(Meta, KeepsSpeltNamesAndReasonWhereTheyFitAndForgetsNamesOfOtherFields) {
+  const auto round_trip = [](const StoredHead& head) {
+    std::string apart;
+    const std::string record = encode_meta(name(), head, 41, 2'000, apart);
+    EXPECT_LE(record.size(), kInlineMetaBytes);
+    return decode_meta(name(), record);
+  };
+  StoredHead head = *sample();
+  head.reason = "Sure";
+  EXPECT_EQ(round_trip(head)->head->spelt_names, "ETagX-Pad");
+  EXPECT_EQ(round_trip(head)->head->reason, "Sure");
+  head.reason = std::string(3'000, 'r');
+  EXPECT_EQ(round_trip(head)->head->reason, "") << "the registered one will do";
+  EXPECT_EQ(round_trip(head)->head->spelt_names, "ETagX-Pad");
+  EXPECT_EQ(round_trip(*sample(4'000))->head->spelt_names, "ETagX-Pad") << "beside a head that lies apart";
+  head.spelt_names = "ETagX-Pat";
+  EXPECT_EQ(round_trip(head)->head->spelt_names, "");
+}
+
 TEST(Meta, AHeadTooLargeForALeafLiesApart) {
   std::string apart;
   const std::string record = encode_meta(name(), *sample(4'000), 41, 2'000, apart);

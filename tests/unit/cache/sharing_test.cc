@@ -30,7 +30,7 @@ FieldList reload_by(const FieldList& client) {
 
 bool carries(const Answer& answer, std::string_view name) {
   bool found = false;
-  for_each_field(answer, [&](std::string_view field, std::string_view) { found |= field == name; });
+  for_each_field(answer, [&](std::string_view field, std::string_view, std::string_view) { found |= field == name; });
   return found;
 }
 

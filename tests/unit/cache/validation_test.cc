@@ -132,6 +132,24 @@ TEST(Freshen, A304ReplacesStoredFieldsExceptThoseOfTheBody) {  // RFC 9111 §3.2
   EXPECT_EQ(fresh->body_bytes, 100U);
 }
 
+TEST(StoredHeads, KeepNamesAndReasonAsTheBackendWroteThem) {
+  const FieldList fields{{"eTaG", "\"v1\""}, {"Connection", "X-Hop"}, {"X-Hop", "1"}, {"X-A", "1"}, {"x-b", "1"}};
+  ResponseView response{200, fields, kNow, kNow, 100};
+  response.reason = "Sure";
+  const auto head = make_head(response, {});
+  EXPECT_EQ(head->spelt_names, "eTaGX-Ax-b");
+  EXPECT_EQ(head->reason, "Sure");
+  const FieldList changes{{"X-a", "3"}, {"X-C", "1"}};
+  const auto fresh = freshen_head(*head, {304, changes, kNow, kNow, {}});
+  EXPECT_EQ(fresh->field_text, "etag: \"v1\"\r\nx-b: 1\r\nx-a: 3\r\nx-c: 1\r\n");
+  EXPECT_EQ(fresh->spelt_names, "eTaGx-bX-aX-C");
+  EXPECT_EQ(fresh->reason, "Sure");
+  const FieldList lower{{"etag", "\"v1\""}};
+  EXPECT_EQ(make_head({200, lower, kNow, kNow, 100, "OK"}, {})->spelt_names, "")
+      << "nothing that lower case does not say";
+  EXPECT_EQ(make_head({200, lower, kNow, kNow, 100, "OK"}, {})->reason, "");
+}
+
 TEST(Freshen, A304WithAnotherValidatorSpeaksOfAnotherResponse) {
   const auto head = stored({{"ETag", "\"v1\""}});
   EXPECT_TRUE(confirms(*head, {304, FieldList{{"ETag", "\"v1\""}}, kNow, kNow, {}}));
@@ -163,7 +181,7 @@ TEST(AnswerHead, SaysLengthAgeAndRangeAsTheStatusWants) {
   const auto text = [&](const FieldList& request) {
     const Answer answer = answer_of(head, request);
     std::string out = std::to_string(answer.status) + "\n";
-    for_each_field(answer, [&out](std::string_view name, std::string_view value) {
+    for_each_field(answer, [&out](std::string_view name, std::string_view value, std::string_view) {
       out.append(name).append(": ").append(value).append("\n");
     });
     return out;

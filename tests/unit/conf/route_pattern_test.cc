@@ -32,7 +32,11 @@ TEST(PathPattern, MatchesSegmentBySegment) {
   EXPECT_FALSE(path("/a").matches("/ab"));
   EXPECT_TRUE(path("/static/*").matches("/static/"));
   EXPECT_TRUE(path("/static/*").matches("/static/x/y"));
-  EXPECT_FALSE(path("/static/*").matches("/static"));
+  EXPECT_TRUE(path("/static/*").matches("/static"));
+  EXPECT_FALSE(path("/static/*").matches("/statics"));
+  EXPECT_FALSE(path("/a/{id}/*").matches("/a"));
+  EXPECT_FALSE(path("/a/{id}/*").matches("/a/"));
+  EXPECT_TRUE(path("/a/{id}/*").matches("/a/x"));
   EXPECT_FALSE(path("/*").matches("*"));
   EXPECT_FALSE(path("/*").matches(""));
 }
@@ -54,8 +58,8 @@ TEST(PathPattern, RefusesWhatIsNoPattern) {
 }
 
 TEST(PathPattern, IsMoreSpecificFromTheLeft) {
-  const std::vector<std::string> rising = {"/*",   "/{a}",   "/{a}/*",   "/{a}/x", "/a",
-                                           "/a/*", "/a/{b}", "/a/{b}/*", "/a/b",   "/a/b/*"};
+  const std::vector<std::string> rising = {"/*", "/{a}/*",   "/{a}",   "/{a}/x", "/a/*",
+                                           "/a", "/a/{b}/*", "/a/{b}", "/a/b/*", "/a/b"};
   for (size_t i = 0; i + 1 < rising.size(); ++i) {
     EXPECT_TRUE(compare_specificity(path(rising[i]), path(rising[i + 1])) < 0) << rising[i] << " " << rising[i + 1];
   }

@@ -62,6 +62,13 @@ TEST(Warnings, NameWhatIsLegalAndSurelyNotMeant) {
               ElementsAre("endless_redirect /routes/1/redirect"));
   EXPECT_THAT(warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: /s, redirect: 'https://{host}/s'}\n"),
               IsEmpty());
+  for (const char* bare : {"401", "405", "407", "416", "426"}) {
+    EXPECT_THAT(warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: /s, status: " + bare + "}\n"),
+                ElementsAre("bare_status /routes/1/status"));
+  }
+  EXPECT_THAT(warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: /s, status: 401, response_headers: "
+                                  "{www-authenticate: Basic}}\n"),
+              IsEmpty());
   EXPECT_THAT(
       warnings_of(plain + "  - {name: r, pool: app}\nprobes: [{name: p, type: tcp, interval: 1s, timeout: 2s}]\n"),
       ElementsAre("slow_probe /probes/0/timeout", "unused /probes/0/name"));
@@ -135,6 +142,36 @@ TEST(Validate, WantsExactlyOneAnswerOfARoute) {
   EXPECT_THAT(codes_of_routes("  - {name: a, redirect: /x, status: 404}\n"), ElementsAre("out_of_range"));
   EXPECT_THAT(codes_of_routes("  - {name: a, path: '/{id}', redirect: '/y/{id}{path}', status: 301}\n"), IsEmpty());
   EXPECT_THAT(codes_of_routes("  - {name: a, path: '/{id}', redirect: '/y/{di}'}\n"), ElementsAre("no_such_name"));
+}
+
+TEST(Validate, TakesRedirectsOfEveryKindAndWhatTheyReplace) {
+  for (const char* status : {"301", "302", "303", "307", "308"}) {
+    EXPECT_THAT(codes_of_routes("  - {name: a, path: '/{id}', redirect: 'http://{authority}/{id}{query}', status: " +
+                                std::string(status) + "}\n"),
+                IsEmpty());
+  }
+  EXPECT_THAT(codes_of_routes("  - {name: a, redirect: /x, status: 304}\n"), ElementsAre("out_of_range"));
+}
+
+TEST(Validate, RefusesEditsOfFramingOfTheConnectionAndOfOneFieldTwice) {
+  const auto faults_of = [](const std::string& edits) {
+    return codes_of_routes("  - {name: a, pool: app, " + edits + "}\n");
+  };
+  for (const char* name : {"Content-Length", "content-length", "Transfer-Encoding", "Connection", "Keep-Alive", "TE",
+                           "Trailer", "Upgrade", "Proxy-Connection", "HTTP2-Settings", "Expect"}) {
+    for (const char* key : {"request_headers", "response_headers"}) {
+      EXPECT_THAT(faults_of(std::string(key) + ": {" + name + ": '2'}"), ElementsAre("bad_value")) << key << name;
+      EXPECT_THAT(faults_of(std::string(key) + ": {" + name + ": ''}"), ElementsAre("bad_value")) << key << name;
+    }
+  }
+  EXPECT_THAT(faults_of("request_headers: {Host: ''}"), ElementsAre("bad_value"));
+  EXPECT_THAT(faults_of("response_headers: {Host: a}"), ElementsAre("bad_value"));
+  EXPECT_THAT(faults_of("request_headers: {X-A: '1', x-a: '2'}"), ElementsAre("duplicate_name"));
+  EXPECT_THAT(faults_of("request_headers: {Host: inner.test, Via: '', X-Forwarded-For: '', Date: x}"), IsEmpty());
+  EXPECT_THAT(codes_of_routes("  - {name: a, status: 426, response_headers: {Upgrade: TLS/1.3}}\n"), IsEmpty());
+  const auto loaded = load_text(std::string(kPools) + "routes:\n  - {name: a, pool: app, request_headers: {TE: x}}\n");
+  ASSERT_THAT(loaded.codes(), ElementsAre("bad_value"));
+  EXPECT_EQ(loaded.faults[0].pointer, "/routes/0/request_headers/TE");
 }
 
 TEST(Validate, GivesARedirectWithoutStatusItsDefault) {

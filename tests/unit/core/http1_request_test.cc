@@ -134,12 +134,14 @@ TEST(Http1Request, TakesAnAbsoluteTargetApart) {  // RFC 9112 §3.2.2
   const Parsed parsed = accepted(bytes);
   EXPECT_EQ(parsed.head.path, "/p");
   EXPECT_EQ(parsed.head.query, "q");
-  EXPECT_EQ(parsed.head.authority, "a.TEST:80");
+  EXPECT_EQ(parsed.head.authority, "A.test:80");
   EXPECT_EQ(accepted(for_target("https://a")).head.path, "/");
   EXPECT_EQ(accepted(for_target("https://a?q")).head.path, "/");
   EXPECT_EQ(accepted(for_target("http://a", "a", "OPTIONS")).head.path, "*");  // §3.2.4
-  expect_refused(for_target("http://a/", "b"), Fault::bad_host);
-  expect_refused(for_target("http://a:80/", "a"), Fault::bad_host);
+  // RFC 9112 §3.2.2: the target's authority wins; Host must be well formed all the same.
+  EXPECT_EQ(accepted(for_target("http://a/", "b")).head.authority, "a");
+  EXPECT_EQ(accepted(for_target("http://a:80/", "a")).head.authority, "a:80");
+  expect_refused(for_target("http://a/", "a b"), Fault::bad_host);
   expect_refused(for_target("http://user@a/", "a"), Fault::bad_target);  // RFC 9110 §4.2.4
   expect_refused(for_target("http:///p"), Fault::bad_target);
   expect_refused(for_target("ftp://a/"), Fault::bad_target);
@@ -151,11 +153,12 @@ TEST(Http1Request, NeedsExactlyOneValidHost) {  // RFC 9112 §3.2
   expect_refused("GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", Fault::duplicate_host);
   EXPECT_EQ(accepted("GET / HTTP/1.0\r\n\r\n").head.authority, "");
   expect_refused("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", Fault::duplicate_host);
-  for (const char* host : {"", "a b", "a/b", "a@b", "a:", "a:x", "a:65536", "a:123456", "[::1", "[1.2.3.4]", "[::1]x",
-                           "[]", "::1", "a%41", "\xc3\xa9", ":80", "a:80:80", "a?b", "a\\b"}) {
+  for (const char* host :
+       {"",          "a b",    "a/b", "a@b", ":",    "a::",      "a:x", "a:65536", "a:123456", "[::1",
+        "[1.2.3.4]", "[::1]x", "[]",  "::1", "a%41", "\xc3\xa9", ":80", "a:80:80", "a?b",      "a\\b"}) {
     expect_refused(for_target("/", host), Fault::bad_host);
   }
-  for (const char* host : {"a", "A.b-c_d~e", "1.2.3.4:8080", "[::1]", "[2001:db8::1]:443", "a:65535"}) {
+  for (const char* host : {"a", "a:", "[::1]:", "A.b-c_d~e", "1.2.3.4:8080", "[::1]", "[2001:db8::1]:443", "a:65535"}) {
     EXPECT_EQ(parse(for_target("/", host)).result.status, Status::complete) << host;
   }
 }
@@ -252,6 +255,8 @@ TEST(Http1Request, ExpectsOnlyContinue) {  // RFC 9110 §10.1.1
   EXPECT_FALSE(
       accepted("POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n").head.expect_continue);
   expect_refused(with("Expect: a pony\r\n"), Fault::unsupported_expectation);
+  const std::string upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+  EXPECT_TRUE(accepted(with("Expect: 100-continue\r\n" + upgrade)).head.expect_continue) << "a tunnel may follow";
 }
 
 TEST(Http1Request, BoundsEverything) {

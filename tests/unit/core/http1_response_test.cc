@@ -43,15 +43,28 @@ TEST(Http1Response, ReadsLineAndFields) {
 }
 
 TEST(Http1Response, RefusesAMalformedStatusLine) {  // RFC 9112 §4
-  for (const char* line : {"HTTP/1.1 200", "HTTP/1.1  200 OK", "HTTP/1.1 20 OK", "HTTP/1.1 2000 OK", "HTTP/1.1 099 Low",
-                           "HTTP/1.1 600 High", "HTTP/1.1 2x0 OK", "HTTP/1.1\t200 OK", "http/1.1 200 OK", "ICY 200 OK",
-                           "HTTP/1.1 200 a\x01"}) {
+  for (const char* line :
+       {"HTTP/1.1 200OK", "HTTP/1.1 ", "HTTP/1.1  200 OK", "HTTP/1.1 20 OK", "HTTP/1.1 2000 OK", "HTTP/1.1 099 Low",
+        "HTTP/1.1 2x0 OK", "HTTP/1.1\t200 OK", "http/1.1 200 OK", "ICY 200 OK", "HTTP/1.1 200 a\x01"}) {
     expect_refused(std::string(line) + "\r\n\r\n", Fault::bad_status_line);
   }
   expect_refused("HTTP/2.0 200 OK\r\n\r\n", Fault::unsupported_version);
   expect_refused("HTTP/1.1 200 OK\n\n", Fault::bad_line_ending);
   expect_refused("HTTP/1.1 200\n\n", Fault::bad_line_ending);
   expect_refused("\r\nHTTP/1.1 200 OK\r\n\r\n", Fault::bad_status_line);
+}
+
+TEST(Http1Response, TakesAStatusLineWithoutAPhraseAndStatusesInUseBeyondTheRegisteredOnes) {
+  const auto [result, head] = accepted("HTTP/1.1 200\r\nContent-Length: 3\r\n\r\nabc");
+  EXPECT_EQ(head.status, 200);
+  EXPECT_EQ(head.reason, "");
+  EXPECT_EQ(head.content_length, 3u);
+  EXPECT_EQ(parse("HTTP/1.1 200").result.status, Status::incomplete);
+  for (const int status : {600, 700, 999}) {
+    const std::string line = "HTTP/1.1 " + std::to_string(status);
+    EXPECT_EQ(accepted(line + " Odd\r\n\r\n").head.status, status);
+    EXPECT_EQ(accepted(line + "\r\n\r\n").head.framing, Framing::until_close);
+  }
 }
 
 TEST(Http1Response, HasNoBodyWhereNoneMayFollow) {  // RFC 9112 §6.3, 1

@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 
@@ -23,14 +24,15 @@ inline std::string pem_of(const std::function<void(BIO*)>& write) {
 }
 
 // A self-signed certificate for these names ("DNS:a,IP:192.0.2.1"), valid for an hour, with a new P-256 or RSA key.
-inline TlsIdentity make_identity(const std::string& common_name, const std::string& alternatives = {},
-                                 bool rsa = false) {
+// `ends_in_s`, `begins_in_s`: from now.
+inline TlsIdentity make_identity(const std::string& common_name, const std::string& alternatives = {}, bool rsa = false,
+                                 long ends_in_s = 3600, long begins_in_s = -60) {
   EVP_PKEY* key = rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
   X509* certificate = X509_new();
   X509_set_version(certificate, 2);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-  X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
-  X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+  X509_gmtime_adj(X509_getm_notBefore(certificate), std::min(begins_in_s, ends_in_s));
+  X509_gmtime_adj(X509_getm_notAfter(certificate), ends_in_s);
   X509_NAME* name = X509_get_subject_name(certificate);
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(common_name.c_str()), -1,
                              -1, 0);

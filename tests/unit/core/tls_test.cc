@@ -131,6 +131,42 @@ TEST(TlsHandshake, ChoosesTheCertificateByName) {
   EXPECT_EQ(shown_for("rsa.test"), 3);       // two keys for one name: the algorithm that the client prefers wins
 }
 
+TEST(TlsHandshake, PrefersAValidCertificateToOneThatIsNot) {
+  constexpr long kHourS = 3600;
+  TlsServerOptions options;
+  options.identities = {make_identity("first", "DNS:first.test"),
+                        make_identity("old", "DNS:a.test", false, -kHourS),
+                        make_identity("early", "DNS:a.test", false, 2 * kHourS, kHourS),
+                        make_identity("new", "DNS:a.test"),
+                        make_identity("gone", "DNS:x.w.test,DNS:lonely.test", false, -kHourS),
+                        make_identity("wild", "DNS:*.w.test")};
+  const auto server = server_context(options);
+  // The common name of what a client is shown that believes everything.
+  const auto shown_for = [&](const std::string& name) {
+    Link link;
+    TlsStream stream(server, link.server.get(), true);
+    SSL_CTX* client = SSL_CTX_new(TLS_client_method());
+    SSL* ssl = SSL_new(client);
+    SSL_set_fd(ssl, link.client.get());
+    SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, const_cast<char*>(name.c_str()));
+    int connected = 0;
+    for (int i = 0; i < 10 && connected != 1; ++i) {
+      connected = SSL_connect(ssl);
+      stream.handshake();
+    }
+    char shown[100] = {};
+    if (X509* leaf = SSL_get0_peer_certificate(ssl)) {
+      X509_NAME_get_text_by_NID(X509_get_subject_name(leaf), NID_commonName, shown, sizeof shown);
+    }
+    SSL_free(ssl);
+    SSL_CTX_free(client);
+    return std::string(shown);
+  };
+  EXPECT_EQ(shown_for("a.test"), "new");
+  EXPECT_EQ(shown_for("x.w.test"), "wild") << "an expired exact name is passed over for a wildcard";
+  EXPECT_EQ(shown_for("lonely.test"), "gone") << "there is no other of that name";
+}
+
 TEST(TlsHandshake, TellsTheClientWhyItWasRefused) {
   TlsServerOptions options;
   options.identities = {identity_a()};
@@ -382,6 +418,18 @@ TEST_P(Resumption, ForgetsTicketsTwoWindowsOld) {
 TEST_P(Resumption, ForgivesAClockThatIsBehind) {
   EXPECT_FALSE(connect(context("secret", noon)));
   EXPECT_TRUE(connect(context("secret", one_window_earlier)));
+}
+
+TEST_P(Resumption, IsByTicketsAloneAndHandsOutNoSessionIdWithoutOne) {
+  SSL_CTX_set_options(client_, SSL_OP_NO_TICKET);
+  const auto server = context("secret", noon);
+  EXPECT_FALSE(connect(server));
+  if (GetParam() == TLS1_2_VERSION) {
+    unsigned bytes = 0;
+    SSL_SESSION_get_id(session_, &bytes);
+    EXPECT_EQ(bytes, 0u);
+    EXPECT_FALSE(connect(server));
+  }
 }
 
 TEST_P(Resumption, IsOffWithoutKeys) {

@@ -69,6 +69,7 @@ std::map<Failure, Scene> scenes() {
   out[Failure::bad_request].request = "GET /x HTTP/1.1\r\nHost: a\r\nbad name: 1\r\n\r\n";
   out[Failure::no_route].request = get("/elsewhere");
   out[Failure::method_not_allowed].set = [](Edge&, Pool&, Route& route) { route.methods = {"POST"}; };
+  out[Failure::loop_detected].request = get("/x", "a", "Via: 1.1 n1, 1.1 n1, 1.1 n1, 1.1 n1\r\n");
   out[Failure::body_too_large] = {.set = [](Edge& edge, Pool&, Route&) { edge.model.listeners[0].max_body_bytes = 9; },
                                   .request = put(10, "")};
   out[Failure::request_timeout] = {.set = patience, .request = put(10, "")};
@@ -139,7 +140,7 @@ TEST_P(FailureRow, IsToldAndChargedAsTheTableSays) {
     wire.read_to_end();
     EXPECT_TRUE(edge.run_until([&] { return edge.metric(series(GetParam())) == 1; }));
   } else {
-    const Answer answer = read_answer(wire);
+    const Answer answer = read_final_answer(wire);
     EXPECT_EQ(answer.status, info(GetParam()).status);
     EXPECT_EQ(answer.body.find(info(GetParam()).sentence) == std::string::npos, GetParam() == Failure::bad_request);
   }

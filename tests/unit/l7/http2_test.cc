@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "l7/limits.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {
@@ -250,6 +251,87 @@ TEST_F(Http2, AClientIsToldToSendNoMoreOfALongRequestThatIsAnswered) {
   EXPECT_EQ(client.result(id).body, "early");
   EXPECT_EQ(client.result(id).closed, std::optional<uint32_t>(NGHTTP2_NO_ERROR));
   EXPECT_GT(client.unsent_bytes(), 4'000'000u);
+}
+
+// curl 7.88 takes the answer for broken if it reads its end and the reset of the request's rest at once.
+TEST_F(Http2, TheResetOfALongRequestComesLaterThanTheEndOfItsAnswer) {
+  edge_.model.listeners[0].max_body_bytes = 1'000'000;
+  Origin origin(Origin::says("x"));
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const std::string body(4'000'000, 'b');
+  const int32_t id = client.submit(with_length(Http2Client::request("/", "POST"), body.size()), body);
+  ASSERT_TRUE(client.run_until([&] { return client.result(id).answered; }));
+  EXPECT_EQ(client.result(id).fields.at(":status"), "413");
+  EXPECT_FALSE(client.result(id).closed.has_value()) << "in one read with the end of the answer";
+  ASSERT_TRUE(client.finish(id));
+  EXPECT_EQ(client.result(id).closed, std::optional<uint32_t>(NGHTTP2_NO_ERROR));
+  EXPECT_GT(client.unsent_bytes(), 0u) << "it was told to send no more";
+}
+
+TEST_F(Http2, TheWindowOfAnUploadGrowsWhileTheBackendTakesIt) {
+  Origin origin([&](const std::string&, Wire& wire) {
+    wire.read_exactly(8'000'000);
+    return wire.send(Origin::ok("x"));
+  });
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const std::string body(8'000'000, 'b');
+  const auto upload = [&] { return client.submit(with_length(Http2Client::request("/", "POST"), body.size()), body); };
+  const auto window = [&](int32_t id) { return nghttp2_session_get_stream_remote_window_size(client.session(), id); };
+  int32_t id = upload(), widest = 0;
+  ASSERT_TRUE(client.run_until([&] {
+    widest = std::max(widest, window(id));
+    return client.result(id).closed.has_value();
+  }));
+  EXPECT_EQ(client.result(id).fields.at(":status"), "200");
+  EXPECT_GT(widest, static_cast<int32_t>(8 * kHttp2StreamWindowBytes));
+  EXPECT_LE(widest, static_cast<int32_t>(kHttp2StreamWindowMostBytes));
+}
+
+TEST_F(Http2, JudgesExpectationsAndTheNumberOfFieldsAsHttp1Does) {
+  Origin origin(Origin::says("x"));
+  edge_.model.listeners[0].max_fields = 50;
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const auto status = [&](const Http2Client::Fields& more) {
+    Http2Client::Fields fields = Http2Client::request("/");
+    fields.insert(fields.end(), more.begin(), more.end());
+    const int32_t id = client.submit(fields);
+    EXPECT_TRUE(client.finish(id));
+    return client.result(id).fields[":status"];
+  };
+  EXPECT_EQ(status({{"expect", "a pony"}}), "417");
+  EXPECT_EQ(status({{"expect", "100-continue"}}), "200");
+  Http2Client::Fields many;
+  for (int i = 0; i < 48; ++i) many.emplace_back("x-" + std::to_string(i), "v");
+  many.emplace_back("cookie", "a=1");
+  for (int i = 0; i < 30; ++i) many.emplace_back("cookie", "b=2");  // one field in HTTP/1
+  EXPECT_EQ(status(many), "200");
+  many.emplace_back("x-more", "v");
+  EXPECT_EQ(status(many), "431");
+}
+
+TEST_F(Http2, PassesHintsOnAndNoUpgrade) {
+  Origin origin([](const std::string& head, Wire& wire) {
+    if (head.starts_with("GET /old")) {
+      return wire.send(
+          "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n");
+    }
+    wire.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n");
+    return wire.send(Origin::ok("x"));
+  });
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  const int32_t hinted = client.submit(Http2Client::request("/"));
+  ASSERT_TRUE(client.finish(hinted));
+  EXPECT_EQ(client.result(hinted).fields["link"], "</a.css>");
+  EXPECT_EQ(client.result(hinted).fields[":status"], "200");
+  EXPECT_EQ(client.result(hinted).body, "x");
+  const int32_t old = client.submit(Http2Client::request("/old"));
+  ASSERT_TRUE(client.finish(old));
+  EXPECT_EQ(client.result(old).fields[":status"], "426");
+  EXPECT_EQ(client.result(old).fields.count("upgrade"), 0u);
 }
 
 TEST_F(Http2, AClientThatResetsStreamsWithoutEndIsSentAway) {

@@ -93,7 +93,7 @@ class FromHttp2 : public testing::Test {
  protected:
   using Fields = std::vector<std::pair<std::string, std::string>>;
   MessageFault read(const Fields& fields, bool end_of_stream = true) {
-    builder_.start(arena_, request_, 8192);
+    builder_.start(arena_, request_, 8192, 100);
     for (const auto& [name, value] : fields) {
       if (const MessageFault fault = builder_.add(name, value); fault != MessageFault::none) return fault;
     }
@@ -134,7 +134,7 @@ TEST_F(FromHttp2, RefusesWhatWouldBecomeAnotherRequestInHttp1) {
 }
 
 TEST_F(FromHttp2, AnAuthorityIsTheSameAsInHttp1) {
-  for (const char* authority : {"%61.test", "u@a.test", "a..test", ".a.test", "a.test:", "a.test:99999", "[::1"}) {
+  for (const char* authority : {"%61.test", "u@a.test", "a..test", ".a.test", "[zz]", "a.test:99999", "[::1"}) {
     EXPECT_EQ(read({{":method", "GET"}, {":scheme", "https"}, {":authority", authority}, {":path", "/"}}),
               MessageFault::bad_host)
         << authority;
@@ -175,16 +175,16 @@ TEST_F(Forwarding, ReplacesWhatAnUntrustedPeerSaysOfTheClient) {
                        {"x-request-id", "theirs"}})),
             MessageFault::none);
   EXPECT_EQ(head(false),
-            "GET /x?y=1 HTTP/1.1\r\nhost: a.test\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\n"
-            "x-forwarded-host: a.test\r\nx-request-id: id1\r\nvia: 2.0 n1\r\n\r\n");
+            "GET /x?y=1 HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n"
+            "X-Forwarded-Host: a.test\r\nX-Request-Id: id1\r\nVia: 2.0 n1\r\n\r\n");
 }
 
 TEST_F(Forwarding, ContinuesWhatATrustedPeerSays) {
   ASSERT_EQ(read(with({{"x-forwarded-for", "1.1.1.1"}, {"x-forwarded-proto", "http"}, {"forwarded", "for=x"}})),
             MessageFault::none);
   const std::string text = head(true);
-  EXPECT_NE(text.find("\r\nx-forwarded-for: 1.1.1.1, 192.0.2.7\r\n"), std::string::npos) << text;
-  EXPECT_NE(text.find("\r\nx-forwarded-proto: http\r\n"), std::string::npos);
+  EXPECT_NE(text.find("\r\nX-Forwarded-For: 1.1.1.1, 192.0.2.7\r\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("\r\nX-Forwarded-Proto: http\r\n"), std::string::npos);
   EXPECT_NE(text.find("\r\nforwarded: for=x\r\n"), std::string::npos);
 }
 
@@ -195,7 +195,7 @@ TEST_F(Forwarding, OfSeveralTheLastFieldIsTheNearestProxys) {
                        {"x-forwarded-host", "a.test"}})),
             MessageFault::none);
   const std::string text = head(true);
-  EXPECT_NE(text.find("\r\nx-forwarded-proto: http\r\nx-forwarded-host: a.test\r\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a.test\r\n"), std::string::npos) << text;
   EXPECT_EQ(text.find("forged"), std::string::npos);
 }
 
@@ -210,10 +210,10 @@ TEST_F(Forwarding, DropsWhatIsReadAsAFieldOfOursOverHttp2Too) {
 TEST_F(Forwarding, AppliesARoutesEdits) {
   ASSERT_EQ(read(with({{"accept", "a"}, {"cookie", "secret"}})), MessageFault::none);
   const std::string text = head(false, {{"Cookie", ""}, {"X-Edge", "yes"}, {"Host", "inner"}});
-  EXPECT_NE(text.find("\r\nhost: inner\r\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("\r\nHost: inner\r\n"), std::string::npos) << text;
   EXPECT_NE(text.find("\r\nX-Edge: yes\r\n"), std::string::npos);
   EXPECT_EQ(text.find("cookie"), std::string::npos);
-  EXPECT_EQ(text.find("Host: inner"), std::string::npos) << "host once";
+  EXPECT_EQ(text.find("Host: inner"), text.rfind("Host: inner")) << "host once";
 }
 
 TEST_F(Forwarding, FindsTheClientBehindTrustedProxies) {

@@ -34,7 +34,7 @@ const Attack kAttacks[] = {
     {"bad_field_value", std::string("GET /x HTTP/1.1\r\nHost: a.test\r\nA: b").append(1, '\0').append("c\r\n\r\n")},
     {"missing_host", "GET /x HTTP/1.1\r\nA: b\r\n\r\n"},
     {"duplicate_host", "GET /x HTTP/1.1\r\nHost: a.test\r\nHost: a.test\r\n\r\n"},
-    {"bad_host", "GET http://b.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n"},
+    {"bad_host", "GET http://b.test/x HTTP/1.1\r\nHost: a test\r\n\r\n"},
     {"unsupported_version", "GET /x HTTP/2.0\r\nHost: a.test\r\n\r\n", 505},
     {"head_too_large", "GET /x HTTP/1.1\r\nHost: a.test\r\nA: " + std::string(40'000, 'a') + "\r\n\r\n", 431},
 };

@@ -20,6 +20,16 @@ std::string lower(std::string text) {
   return text;
 }
 
+// The field names alone: values, and the first line, as they are.
+std::string with_lower_names(std::string head) {
+  for (size_t line = head.find("\r\n"); line != std::string::npos; line = head.find("\r\n", line + 2)) {
+    for (size_t i = line + 2; i < head.size() && head[i] != ':' && head[i] != '\r'; ++i) {
+      head[i] = static_cast<char>(std::tolower(static_cast<unsigned char>(head[i])));
+    }
+  }
+  return head;
+}
+
 }  // namespace
 
 Wire Wire::connect(const Endpoint& endpoint, int receive_room) {
@@ -99,7 +109,8 @@ std::string Answer::field(const std::string& lower_name) const {
 
 Answer read_answer(Wire& wire, bool to_head) {
   Answer answer;
-  answer.head = lower(wire.read_until("\r\n\r\n"));
+  answer.spelt = wire.read_until("\r\n\r\n");
+  answer.head = lower(answer.spelt);
   if (answer.head.size() < 12 || !answer.head.ends_with("\r\n\r\n")) return answer;
   std::from_chars(answer.head.data() + 9, answer.head.data() + 12, answer.status);
   if (to_head || answer.status == 204 || answer.status == 304 || answer.status < 200) {
@@ -127,10 +138,16 @@ Answer read_answer(Wire& wire, bool to_head) {
   return answer;
 }
 
+Answer read_final_answer(Wire& wire) {
+  Answer answer = read_answer(wire);
+  while (answer.status >= 100 && answer.status < 200 && answer.status != 101) answer = read_answer(wire);
+  return answer;
+}
+
 Answer ask(const Endpoint& endpoint, std::string_view request) {
   Wire wire = Wire::connect(endpoint);
   wire.send(request);
-  return read_answer(wire);
+  return read_final_answer(wire);
 }
 
 std::string get(std::string_view path, std::string_view host, std::string_view more_fields) {
@@ -169,11 +186,20 @@ void Origin::serve(int fd) {
   for (;;) {
     const std::string head = wire.read_until("\r\n\r\n");
     if (!head.ends_with("\r\n\r\n")) break;
+    {
+      const std::lock_guard lock(mutex_);
+      last_head_ = head;
+    }
     ++requests_;
-    if (!handler_(head, wire)) break;
+    if (!handler_(with_lower_names(head), wire)) break;
   }
   const std::lock_guard lock(mutex_);
   std::erase(open_, fd);
+}
+
+std::string Origin::last_head() const {
+  const std::lock_guard lock(mutex_);
+  return last_head_;
 }
 
 void Origin::die() {
@@ -238,6 +264,12 @@ Route& Edge::add_route(const std::string& path, uint32_t pool) {
   route.pool = pool;
   model.routes.push_back(route);
   return model.routes.back();
+}
+
+Route& Edge::add_fixed(const std::string& path, uint16_t status) {
+  Route& route = add_route(path, kNone);
+  route.status = status;
+  return route;
 }
 
 void Edge::start() {

@@ -48,12 +48,15 @@ class Wire {
 
 struct Answer {
   int status = 0;
-  std::string head;  // lower case
+  std::string head;   // lower case
+  std::string spelt;  // the head as it came
   std::string body;
   bool complete = false;
   std::string field(const std::string& lower_name) const;  // the first value, or empty
 };
 Answer read_answer(Wire& wire, bool to_head = false);
+// Skips interim answers (1xx other than 101).
+Answer read_final_answer(Wire& wire);
 // Sends one request on a new connection.
 Answer ask(const Endpoint& endpoint, std::string_view request);
 std::string get(std::string_view path, std::string_view host = "a.test", std::string_view more_fields = "");
@@ -62,11 +65,13 @@ std::string get(std::string_view path, std::string_view host = "a.test", std::st
 // a body itself, and returns false to close.
 class Origin {
  public:
+  // `head`: the request's, its field names in lower case.
   using Handler = std::function<bool(const std::string& head, Wire& wire)>;
   explicit Origin(Handler handler);
   ~Origin();
   Endpoint endpoint() const { return endpoint_; }
   size_t requests() const { return requests_; }
+  std::string last_head() const;  // of the last request, as it came
   size_t connections() const { return connections_; }
   // From now on refuses connections; open ones are cut.
   void die();
@@ -82,7 +87,8 @@ class Origin {
   Endpoint endpoint_;
   std::atomic<size_t> requests_{0}, connections_{0};
   std::atomic<bool> stop_{false};
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  std::string last_head_;
   std::vector<int> open_;
   std::vector<std::thread> threads_;
   std::thread acceptor_;
@@ -97,6 +103,7 @@ class Edge {
 
   uint32_t add_pool(const std::string& name, const std::vector<Endpoint>& backends);
   Route& add_route(const std::string& path, uint32_t pool);
+  Route& add_fixed(const std::string& path, uint16_t status);
   void start();
   // Publishes the model in its current state as a new version.
   Result<void> publish();
