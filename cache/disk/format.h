@@ -50,9 +50,9 @@ struct Meta {
   bool head_apart = false;           // field_text is in chunk kHeadChunk
 };
 
-// Types of sections: the names of all fields as the backend spelt them, without separators (each has as many bytes as in
-// field_text), and the reason phrase if it is not the registered one. A section is left out if the record would not fit
-// on a leaf with it. Then the answer has names in lower case, or the registered phrase.
+// Types of sections: the names of all fields as the backend spelt them, without separators (each has as many bytes as
+// in field_text), and the reason phrase if it is not the registered one. A section is left out if the record would not
+// fit on a leaf with it. Then the answer has names in lower case, or the registered phrase.
 constexpr uint16_t kMustUnderstand = 0x8000;
 constexpr uint16_t kSectionFieldNames = 1;
 constexpr uint16_t kSectionReasonPhrase = 2;
