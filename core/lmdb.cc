@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cassert>
 #include <cerrno>
 #include <cstring>
@@ -12,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/lmdb_check.h"
 #include "core/lmdb_damage.h"
 
 namespace tidegate::lmdb {
@@ -22,8 +25,6 @@ std::string_view to_view(const MDB_val& value) { return {static_cast<const char*
 
 // Marks an environment as garbled. Every transaction that would begin in it fails (look_at_file).
 constexpr uint64_t kGarbledFile = UINT64_MAX;
-// An error code of our own, beside LMDB's: LMDB failed an assertion.
-constexpr int kAssertionFailed = -30'000;
 
 // Keeps environments in which LMDB failed an assertion. They are not closed, and stay reachable for leak checkers.
 void keep(MDB_env* env) {
@@ -33,19 +34,10 @@ void keep(MDB_env* env) {
   kept.push_back(env);
 }
 
-// Calls LMDB so that a failed assertion becomes a return code.
-template <class Call>
-int survive(Call&& call) {
-  try {
-    const Survivor survivor;
-    return call();
-  } catch (const Garbled&) {
-    return kAssertionFailed;
-  }
-}
+bool is_damage(int rc) { return rc == kAssertionFailed || rc == kFaulted; }
 
 Error describe(const char* what, int rc) {
-  return fail(std::string("lmdb: ") + what + ": " + mdb_strerror(rc == kAssertionFailed ? MDB_CORRUPTED : rc));
+  return fail(std::string("lmdb: ") + what + ": " + mdb_strerror(is_damage(rc) ? MDB_CORRUPTED : rc));
 }
 
 }  // namespace
@@ -62,10 +54,26 @@ Result<Env> Env::open(const std::string& directory, const EnvOptions& options) {
   int dead = 0;
   mdb_reader_check(raw, &dead);
   env.file_->directory = directory;
+  env.file_->expendable = options.expendable;
   mdb_env_set_userctx(raw, env.file_.get());
-  watch(raw, directory);
+  watch(raw, directory, options.expendable);
   if (Result<void> there = look_at_file(raw); !there) return there.error();
+  note_written(raw);
   return env;
+}
+
+void Env::abandon() {
+  file_->bytes = kGarbledFile;
+  tell_abandoned(get());
+}
+
+std::optional<MDB_envinfo> Env::info() const {
+  MDB_envinfo info{};
+  File& file = file_of(get());
+  const int rc = guarded(file.expendable ? get() : nullptr, true, [&] { return mdb_env_info(get(), &info); });
+  if (is_damage(rc)) file.bytes = kGarbledFile;
+  if (rc != 0) return std::nullopt;
+  return info;
 }
 
 void Env::Close::operator()(MDB_env* env) const {
@@ -92,10 +100,54 @@ Result<void> Env::look_at_file(MDB_env* env) {
   return {};
 }
 
+// LMDB changes pages in memory while it writes, and a garbled page could make it write past them. So a file that
+// somebody else changed, or in which damage was met, is checked as a whole first.
+Result<void> Env::check_before_write(MDB_env* env) {
+  File& file = file_of(env);
+  if (!file.expendable) return {};
+  struct stat now {};
+  mdb_filehandle_t fd = -1;
+  mdb_env_get_fd(env, &fd);
+  if (::fstat(fd, &now) != 0) return fail("lmdb: " + file.directory + "/data.mdb: " + std::strerror(errno));
+  const bool is_ours = now.st_mtim.tv_sec == file.written_at.tv_sec && now.st_mtim.tv_nsec == file.written_at.tv_nsec;
+  if (!file.is_suspect.exchange(false) && is_ours) return {};
+  if (Result<void> sound = check(file.directory); !sound) {
+    file.bytes = kGarbledFile;
+    tell_abandoned(env);
+    return sound;
+  }
+  file.written_at = now.st_mtim;  // as it was before the check: a later change is checked again
+  return {};
+}
+
+void Env::note_written(MDB_env* env) {
+  struct stat now {};
+  mdb_filehandle_t fd = -1;
+  mdb_env_get_fd(env, &fd);
+  if (::fstat(fd, &now) == 0) file_of(env).written_at = now.st_mtim;
+}
+
+// Runs a call of LMDB. In an expendable environment a fault is a return code.
+template <class Call>
+int Txn::run(Call&& call) const {
+  if (txn_ == nullptr) return MDB_BAD_TXN;  // it was lost
+  MDB_env* const env = mdb_txn_env(txn_);
+  const Env::File& file = Env::file_of(env);
+  if (file.bytes.load(std::memory_order_relaxed) == kGarbledFile) return kFaulted;
+  return guarded(file.expendable ? env : nullptr, access_ == Access::read, std::forward<Call>(call));
+}
+
 Result<Txn> Txn::begin(const Env& env, Access access) {
   if (Result<void> whole = Env::look_at_file(env.get()); !whole) return whole.error();
+  if (access == Access::write) {
+    if (Result<void> sound = Env::check_before_write(env.get()); !sound) return sound.error();
+  }
   MDB_txn* txn = nullptr;
-  const int rc = mdb_txn_begin(env.get(), nullptr, access == Access::read ? MDB_RDONLY : 0, &txn);
+  Env::File& file = Env::file_of(env.get());
+  const int rc = guarded(file.expendable ? env.get() : nullptr, access == Access::read, [&] {
+    return mdb_txn_begin(env.get(), nullptr, access == Access::read ? MDB_RDONLY : 0, &txn);
+  });
+  if (is_damage(rc)) file.bytes = kGarbledFile;
   // LMDB identifies readers by process id and locks one byte for each: EAGAIN means that another process has our id.
   if (rc == EAGAIN && access == Access::read) {
     return fail(
@@ -104,23 +156,62 @@ Result<Txn> Txn::begin(const Env& env, Access access) {
                     ::getpid()));
   }
   if (rc != 0) return describe("begin transaction", rc);
-  return Txn(txn);
+  return Txn(txn, access);
 }
 
 Txn& Txn::operator=(Txn&& other) noexcept {
   if (this != &other) {
     abort();
     txn_ = std::exchange(other.txn_, nullptr);
+    access_ = other.access_;
     damage_ = other.damage_;
   }
   return *this;
 }
 
+// LMDB was changing something: what it holds is left as it is.
+void Txn::lose(int rc) {
+  (void)found(rc);
+  if (access_ == Access::write) txn_ = nullptr;
+}
+
+std::optional<std::string> Txn::copy_of(std::string_view value, size_t max_bytes) const {
+  if (value.size() > max_bytes && !found(MDB_CORRUPTED)) return std::nullopt;
+  std::string out(value.size(), '\0');
+  if (!copy(value, out.data())) return std::nullopt;
+  return out;
+}
+
+std::optional<std::string> Txn::get_copy(MDB_dbi db, std::string_view key, size_t max_bytes) const {
+  const auto value = get(db, key);
+  return value ? copy_of(*value, max_bytes) : std::nullopt;
+}
+
+Result<void> Txn::clear(MDB_dbi db) {
+  const int rc = run([&] { return mdb_drop(txn_, db, 0); });
+  if (is_damage(rc)) lose(rc);
+  if (rc != 0) return describe("drop", rc);
+  return {};
+}
+
+bool Txn::copy(std::string_view value, char* out) const {
+  return found(run([&] {
+    std::memcpy(out, value.data(), value.size());
+    return MDB_SUCCESS;
+  }));
+}
+
+bool Txn::is_latest() const {
+  MDB_envinfo info{};
+  const int rc = run([&] { return mdb_env_info(mdb_txn_env(txn_), &info); });
+  return found(rc) && info.me_last_txnid == mdb_txn_id(txn_);
+}
+
 bool Txn::found(int rc) const {
-  // A failed assertion: this environment is not used any more.
-  if (rc == kAssertionFailed) static_cast<Env::File*>(mdb_env_get_userctx(mdb_txn_env(txn_)))->bytes = kGarbledFile;
+  if (is_damage(rc)) Env::file_of(mdb_txn_env(txn_)).bytes = kGarbledFile;  // it is not used any more
   // MDB_BAD_VALSIZE: the key is not valid, so it cannot be present.
   const bool answered = rc == MDB_SUCCESS || rc == MDB_NOTFOUND || rc == MDB_BAD_VALSIZE;
+  if (!answered && txn_ != nullptr) Env::file_of(mdb_txn_env(txn_)).is_suspect = true;
   if (!answered && damage_ == MDB_SUCCESS) damage_ = rc;
   return rc == MDB_SUCCESS;
 }
@@ -134,15 +225,20 @@ Result<void> Txn::commit() {
     abort();
     return met;
   }
-  const int rc = survive([this] { return mdb_txn_commit(txn_); });
-  (void)found(rc);
+  MDB_env* const env = mdb_txn_env(txn_);
+  const int rc = run([this] { return mdb_txn_commit(txn_); });
+  if (is_damage(rc)) Env::file_of(env).bytes = kGarbledFile;
   txn_ = nullptr;
+  if (access_ == Access::write) Env::note_written(env);
   if (rc != 0) return describe("commit", rc);
   return {};
 }
 
 void Txn::abort() {
-  if (txn_ != nullptr) mdb_txn_abort(std::exchange(txn_, nullptr));
+  if (txn_ == nullptr) return;
+  MDB_env* const env = mdb_txn_env(txn_);
+  mdb_txn_abort(std::exchange(txn_, nullptr));
+  if (access_ == Access::write) Env::note_written(env);  // a large transaction writes pages before it ends
 }
 
 Result<void> Txn::renew() {
@@ -151,47 +247,62 @@ Result<void> Txn::renew() {
 }
 
 Result<void> Txn::renew_unlooked() {
-  if (const int rc = mdb_txn_renew(txn_); rc != 0) return describe("renew", rc);
+  const int rc = run([this] { return mdb_txn_renew(txn_); });
+  if (is_damage(rc)) (void)found(rc);
+  if (rc != 0) return describe("renew", rc);
   damage_ = MDB_SUCCESS;
   return {};
 }
 
 Result<MDB_dbi> Txn::open_db(const char* name, unsigned flags) {
   MDB_dbi db = 0;
-  if (const int rc = mdb_dbi_open(txn_, name, flags, &db); rc != 0)
-    return describe(name != nullptr ? name : "open the main database", rc);
+  // Its record is read first: mdb_dbi_open() holds memory while it reads it, and a fault would lose that.
+  const int rc = run([&] {
+    if (name != nullptr && Env::file_of(mdb_txn_env(txn_)).expendable) {
+      MDB_val k = to_val(name), v{};
+      std::array<char, 256> record;
+      MDB_dbi all = 0;
+      int read = mdb_dbi_open(txn_, nullptr, 0, &all);
+      if (read == MDB_SUCCESS) read = mdb_get(txn_, all, &k, &v);
+      if (read != MDB_SUCCESS && read != MDB_NOTFOUND) return read;
+      if (read == MDB_SUCCESS) std::memcpy(record.data(), v.mv_data, std::min(v.mv_size, record.size()));
+    }
+    return mdb_dbi_open(txn_, name, flags, &db);
+  });
+  if (is_damage(rc)) lose(rc);
+  if (rc != 0) return describe(name != nullptr ? name : "open the main database", rc);
   return db;
 }
 
 std::optional<std::string_view> Txn::get(MDB_dbi db, std::string_view key) const {
   MDB_val k = to_val(key), v{};
-  if (!found(survive([&] { return mdb_get(txn_, db, &k, &v); }))) return std::nullopt;
+  if (!found(run([&] { return mdb_get(txn_, db, &k, &v); }))) return std::nullopt;
   return to_view(v);
 }
 
 Result<void> Txn::put(MDB_dbi db, std::string_view key, std::string_view value, unsigned flags) {
   MDB_val k = to_val(key), v = to_val(value);
-  const int rc = survive([&] { return mdb_put(txn_, db, &k, &v, flags); });
+  const int rc = run([&] { return mdb_put(txn_, db, &k, &v, flags); });
   // The interrupted transaction is neither committed nor aborted.
-  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;
+  if (is_damage(rc)) lose(rc);
   if (rc != 0) return describe("put", rc);
   return {};
 }
 
 Result<char*> Txn::reserve(MDB_dbi db, std::string_view key, size_t bytes, unsigned flags) {
   MDB_val k = to_val(key), v{bytes, nullptr};
-  const int rc = survive([&] { return mdb_put(txn_, db, &k, &v, flags | MDB_RESERVE); });
+  const int rc = run([&] { return mdb_put(txn_, db, &k, &v, flags | MDB_RESERVE); });
   // The interrupted transaction is neither committed nor aborted.
-  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;
+  if (is_damage(rc)) lose(rc);
   if (rc != 0) return describe("reserve", rc);
   return static_cast<char*>(v.mv_data);
 }
 
 Result<bool> Txn::erase(MDB_dbi db, std::string_view key) {
   MDB_val k = to_val(key);
-  const int rc = survive([&] { return mdb_del(txn_, db, &k, nullptr); });
+  const int rc = run([&] { return mdb_del(txn_, db, &k, nullptr); });
   // The interrupted transaction is neither committed nor aborted.
-  if (rc == kAssertionFailed && !found(rc)) txn_ = nullptr;
+  if (is_damage(rc)) lose(rc);
   if (rc == MDB_NOTFOUND) return false;
   if (rc != 0) return describe("delete", rc);
   return true;
@@ -199,32 +310,33 @@ Result<bool> Txn::erase(MDB_dbi db, std::string_view key) {
 
 size_t Txn::entries(MDB_dbi db) const {
   MDB_stat stat{};
-  mdb_stat(txn_, db, &stat);
-  return stat.ms_entries;
+  return found(run([&] { return mdb_stat(txn_, db, &stat); })) ? stat.ms_entries : 0;
 }
 
 // Without a cursor (the transaction met damage before) there is nothing to iterate over.
 Cursor::Cursor(const Txn& txn, MDB_dbi db) : txn_(txn) {
-  if (!txn_.found(mdb_cursor_open(txn.get(), db, &cursor_))) cursor_ = nullptr;
+  if (!txn_.found(txn_.run([&] { return mdb_cursor_open(txn.get(), db, &cursor_); }))) cursor_ = nullptr;
 }
 
 Cursor::~Cursor() {
   if (cursor_ != nullptr) mdb_cursor_close(cursor_);
 }
 
-bool Cursor::seek(std::string_view key) {
-  MDB_val k = to_val(key), v{};
-  if (cursor_ == nullptr || !txn_.found(survive([&] { return mdb_cursor_get(cursor_, &k, &v, MDB_SET_RANGE); })))
-    return false;
-  key_ = to_view(k);
-  value_ = to_view(v);
-  return true;
-}
+bool Cursor::seek(std::string_view key) { return move(MDB_SET_RANGE, key); }
 
-bool Cursor::move(MDB_cursor_op op) {
-  MDB_val k{}, v{};
-  if (cursor_ == nullptr || !txn_.found(survive([&] { return mdb_cursor_get(cursor_, &k, &v, op); }))) return false;
-  key_ = to_view(k);
+// The key is copied while a fault is still an Error.
+bool Cursor::move(MDB_cursor_op op, std::string_view from) {
+  MDB_val k = to_val(from), v{};
+  if (cursor_ == nullptr) return false;
+  const int rc = txn_.run([&] {
+    const int moved = mdb_cursor_get(cursor_, &k, &v, op);
+    if (moved != MDB_SUCCESS) return moved;
+    if (k.mv_size > kMaxKeyBytes) return MDB_CORRUPTED;
+    std::memcpy(key_space_.data(), k.mv_data, k.mv_size);
+    return MDB_SUCCESS;
+  });
+  if (!txn_.found(rc)) return false;
+  key_ = {key_space_.data(), k.mv_size};
   value_ = to_view(v);
   return true;
 }

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <lmdb.h>
+#include <time.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -22,6 +24,9 @@ struct EnvOptions {
   unsigned max_readers = 126;
   unsigned flags = 0;  // MDB_RDONLY, MDB_NOMETASYNC, ... (MDB_NOTLS is always added)
   unsigned file_mode = 0640;
+  // The process can do without this environment (a cache). Damage is an Error then and never ends the process. A writer
+  // checks the file before it writes if anybody else changed it, or if a reader met damage (core/lmdb_check.h).
+  bool expendable = false;
 };
 
 enum class Access { read, write };
@@ -32,19 +37,35 @@ class Env {
   // damaged environment. core/lmdb_damage.h handles damage that happens later. If the file was cut off, every
   // transaction that would begin returns an Error.
   static Result<Env> open(const std::string& directory, const EnvOptions& options);
+  Env(Env&&) noexcept = default;
+  Env& operator=(Env&& other) noexcept {  // the old one is closed before its File goes
+    std::swap(file_, other.file_);
+    std::swap(env_, other.env_);
+    return *this;
+  }
   MDB_env* get() const { return env_.get(); }
+  // Nothing: the file cannot be read.
+  std::optional<MDB_envinfo> info() const;
+  // From now on every transaction that would begin is an Error.
+  void abandon();
 
  private:
   // LMDB's file only grows. A file that is shorter than before was cut off, and reading it would raise SIGBUS.
   struct File {
     std::string directory;
     std::atomic<uint64_t> bytes{0};  // at the last check
+    bool expendable = false;
+    std::atomic<bool> is_suspect{false};  // a reader met damage; the next writer checks the file
+    timespec written_at{};                // the file's time after our last write; for the writer alone
   };
   struct Close {
     void operator()(MDB_env* env) const;
   };
   friend class Txn;
+  static File& file_of(MDB_env* env) { return *static_cast<File*>(mdb_env_get_userctx(env)); }
   static Result<void> look_at_file(MDB_env* env);
+  static Result<void> check_before_write(MDB_env* env);
+  static void note_written(MDB_env* env);
   explicit Env(MDB_env* env) : env_(env) {}
   std::unique_ptr<File> file_ = std::make_unique<File>();  // outlives env_, because it is env_'s user context
   std::unique_ptr<MDB_env, Close> env_;
@@ -54,7 +75,8 @@ class Env {
 class Txn {
  public:
   static Result<Txn> begin(const Env& env, Access access);
-  Txn(Txn&& other) noexcept : txn_(std::exchange(other.txn_, nullptr)), damage_(other.damage_) {}
+  Txn(Txn&& other) noexcept
+      : txn_(std::exchange(other.txn_, nullptr)), access_(other.access_), damage_(other.damage_) {}
   Txn& operator=(Txn&& other) noexcept;
   ~Txn() { abort(); }
 
@@ -68,20 +90,33 @@ class Txn {
   Result<MDB_dbi> open_db(const char* name, unsigned flags = 0);  // MDB_CREATE, MDB_INTEGERKEY, ...
   // The view is valid until the next write in this transaction or until its end.
   std::optional<std::string_view> get(MDB_dbi db, std::string_view key) const;
+  // A copy, as an expendable environment needs it. A value of more than `max_bytes` is damage.
+  std::optional<std::string> get_copy(MDB_dbi db, std::string_view key, size_t max_bytes) const;
   Result<void> put(MDB_dbi db, std::string_view key, std::string_view value, unsigned flags = 0);
   // Reserves space. The caller must fill it before the next write.
   Result<char*> reserve(MDB_dbi db, std::string_view key, size_t bytes, unsigned flags = 0);
+  Result<void> clear(MDB_dbi db);                        // erases all of its entries
   Result<bool> erase(MDB_dbi db, std::string_view key);  // false: there was no such key
   size_t entries(MDB_dbi db) const;
+  // Copies bytes that get() or a cursor gave. False: they cannot be read, and sound() is an Error then. In an
+  // expendable environment, read values in this way only: a plain read could fault.
+  bool copy(std::string_view value, char* out) const;
+  // Whether nothing was committed since this snapshot.
+  bool is_latest() const;
   // Returns an Error once get() or a cursor met damage: entries that they did not find may still exist.
   Result<void> sound() const;
   MDB_txn* get() const { return txn_; }
 
  private:
   friend class Cursor;
-  explicit Txn(MDB_txn* txn) : txn_(txn) {}
+  Txn(MDB_txn* txn, Access access) : txn_(txn), access_(access) {}
+  template <class Call>
+  int run(Call&& call) const;
+  std::optional<std::string> copy_of(std::string_view value, size_t max_bytes) const;
+  void lose(int rc);
   bool found(int rc) const;  // remembers any return code other than found or absent
   MDB_txn* txn_ = nullptr;
+  Access access_ = Access::read;
   mutable int damage_ = MDB_SUCCESS;
 };
 
@@ -98,14 +133,17 @@ class Cursor {
   bool last() { return move(MDB_LAST); }
   bool next() { return move(MDB_NEXT); }
   bool previous() { return move(MDB_PREV); }
-  bool seek(std::string_view key);  // moves to the first entry at or after key
-  std::string_view key() const { return key_; }
+  bool seek(std::string_view key);               // moves to the first entry at or after key
+  std::string_view key() const { return key_; }  // a copy
   std::string_view value() const { return value_; }
+  std::optional<std::string> value_copy(size_t max_bytes) const { return txn_.copy_of(value_, max_bytes); }
 
  private:
-  bool move(MDB_cursor_op op);
+  bool move(MDB_cursor_op op, std::string_view from = {});
   const Txn& txn_;
   MDB_cursor* cursor_ = nullptr;
+  static constexpr size_t kMaxKeyBytes = 511;  // LMDB's own bound
+  std::array<char, kMaxKeyBytes> key_space_;
   std::string_view key_, value_;
 };
 

@@ -89,6 +89,13 @@ class Walk {
     if (tree.depth == 0 || tree.depth > kMaxDepth) return damaged(fmt::format("a tree of depth {}", tree.depth));
     return page(tree.root, tree.depth);
   }
+  // The tree of free pages: its values are lists of page numbers, which LMDB will write to.
+  Result<void> free_tree(const Tree& free) {
+    holds_free_pages_ = true;
+    Result<void> sound = tree(free);
+    holds_free_pages_ = false;
+    return sound;
+  }
 
  private:
   Result<void> claim(uint64_t number, uint64_t count) {
@@ -133,6 +140,7 @@ class Walk {
     const uint64_t in_page = (flags & kBigData) != 0 ? sizeof(uint64_t) : data_bytes;
     if (in_page > page_bytes.size() - data_at) return garbled();
     if ((flags & kBigData) != 0) return overflow(load<uint64_t>(page_bytes.data() + data_at), data_bytes);
+    if (holds_free_pages_) return page_list(page_bytes.data() + data_at, data_bytes);
     if ((flags & kSubData) == 0) return {};
     return data_bytes == kTreeBytes ? tree(Tree(page_bytes.data() + data_at)) : Result<void>(garbled());
   }
@@ -146,20 +154,38 @@ class Walk {
         (load<uint16_t>(header + 10) & kOverflow) == 0 || load<uint32_t>(header + 12) < count) {
       return damaged(fmt::format("overflow page {} is garbled", number));
     }
-    return {};
+    if (!holds_free_pages_) return {};
+    std::vector<char> list(bytes);
+    if (!read_at(fd_, list.data(), bytes, number * meta_.page_bytes + kPageHeader))
+      return damaged("a page cannot be read");
+    return page_list(list.data(), bytes);
+  }
+
+  // A count, then that many page numbers, the largest first.
+  Result<void> page_list(const char* list, uint64_t bytes) const {
+    const uint64_t count = bytes < sizeof(uint64_t) ? UINT64_MAX : load<uint64_t>(list);
+    bool sound = bytes >= sizeof(uint64_t) && count <= bytes / sizeof(uint64_t) - 1;
+    uint64_t previous = meta_.last_page + 1;
+    for (uint64_t i = 1; sound && i <= count; ++i) {
+      const auto number = load<uint64_t>(list + i * sizeof(uint64_t));
+      sound = number >= 2 && number < previous;
+      previous = number;
+    }
+    return sound ? Result<void>() : Result<void>(damaged("a list of free pages is garbled"));
   }
 
   int fd_;
   const Meta& meta_;
   uint64_t pages_;
   std::vector<bool> seen_;
+  bool holds_free_pages_ = false;
 };
 
 Result<void> walk(int fd, const Meta& meta) {
   struct stat file {};
   if (::fstat(fd, &file) != 0) return damaged("fstat failed");
   Walk walk(fd, meta, static_cast<uint64_t>(file.st_size));
-  if (Result<void> sound = walk.tree(meta.free); !sound) return sound;
+  if (Result<void> sound = walk.free_tree(meta.free); !sound) return sound;
   return walk.tree(meta.main);
 }
 

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What happens when LMDB meets damage at run time. LMDB maps its file and trusts the content. A page that cannot be
-// read (the file was cut off, or the disk fails) ends the process by SIGBUS; a garbled page ends it by an assertion.
-// Then one line on stderr names the environment, and the mark kMark stays in its directory. The next start finds it.
+// read (the file was cut off, or the disk fails) raises SIGBUS. A garbled page fails an assertion, or leads LMDB out of
+// the map: SIGSEGV. One line on stderr then names the environment, and the mark kMark stays in its directory for the
+// next start.
+//
+// An environment that the process needs ends the process then. An expendable one (a cache) does not: the operation
+// under way fails, and the environment is not used any more.
 #pragma once
 
 #include <lmdb.h>
 
+#include <csetjmp>
 #include <string>
 
 namespace tidegate::lmdb {
@@ -13,26 +18,50 @@ namespace tidegate::lmdb {
 constexpr const char* kMark = "/damaged";
 
 // Watches an environment until unwatch(). At most kMaxWatched can be watched at a time; a fault in any other ends the
-// process without a message. The first call installs a SIGBUS handler. A SIGBUS elsewhere ends the process as usual.
-// Any thread.
+// process without a message. The first call installs handlers for SIGBUS and SIGSEGV. A fault elsewhere ends the
+// process as usual. Any thread.
 constexpr size_t kMaxWatched = 16;
-void watch(MDB_env* env, const std::string& directory);
+void watch(MDB_env* env, const std::string& directory, bool expendable);
 void unwatch(MDB_env* env);
+// Says that an expendable environment is not used any more, and leaves the mark. Once.
+void tell_abandoned(MDB_env* env);
 
-// For an environment that its process does not need (a cache). If LMDB fails an assertion within an operation of Txn or
-// Cursor, that operation returns an Error and the mark stays. From then on every transaction that would begin in this
-// environment fails.
-void do_without_when_garbled(MDB_env* env);
+// What guarded() returns beside LMDB's own codes.
+constexpr int kAssertionFailed = -30'000;  // LMDB failed an assertion
+constexpr int kFaulted = -30'001;          // a fault within LMDB or its map
 
-// Thrown through LMDB's frames in that case, if a Survivor exists on this thread. LMDB's state must not be used again:
-// a write transaction is neither committed nor aborted, and the environment is not closed.
-struct Garbled {};
-class Survivor {
- public:
-  Survivor();
-  ~Survivor();
-  Survivor(const Survivor&) = delete;
-  Survivor& operator=(const Survivor&) = delete;
+// One guarded call on this thread.
+struct Guard {
+  sigjmp_buf back;
+  MDB_env* env;     // expendable; null: a fault ends the process
+  bool reads_only;  // LMDB holds no lock and changes no memory: any fault may be left
+  Guard* outer;
 };
+extern constinit thread_local Guard* innermost_guard;
+// Thrown through LMDB's frames when it fails an assertion. LMDB is C compiled with unwind tables.
+struct Garbled {};
+
+// Runs `call`, which returns an int. A failed assertion, or a fault if `env` is set, becomes a return code. LMDB's
+// state must not be used again then: a write transaction is neither committed nor aborted, and the environment is not
+// closed. `call` must leave nothing to destroy or unlock: a fault jumps out of it. While it writes, only faults at the
+// map or in LMDB's own code are left this way, never one within malloc.
+template <class Call>
+int guarded(MDB_env* env, bool reads_only, Call&& call) {
+  Guard guard;
+  guard.env = env;
+  guard.reads_only = reads_only;
+  guard.outer = innermost_guard;
+  int result = kFaulted;
+  if (env == nullptr || sigsetjmp(guard.back, 0) == 0) {
+    innermost_guard = &guard;
+    try {
+      result = call();
+    } catch (const Garbled&) {
+      result = kAssertionFailed;
+    }
+  }
+  innermost_guard = guard.outer;
+  return result;
+}
 
 }  // namespace tidegate::lmdb

@@ -45,13 +45,20 @@ uint64_t ReaderPool::oldest_read_age_ns() const {
   return oldest;
 }
 
-void ReaderPool::run(Thread& self) {
-  auto txn = lmdb::Txn::begin(store_.env(), lmdb::Access::read);
-  if (txn) {
-    txn->reset();
-  } else {
-    log_error("cache: reader thread: {}", txn.error().message);
+// A transaction on the latest snapshot.
+bool ReaderPool::begin(std::optional<lmdb::Txn>& txn) const {
+  if (txn) return txn->renew().has_value();
+  auto begun = lmdb::Txn::begin(store_.env(), lmdb::Access::read);
+  if (!begun) {
+    log_error("cache: reader thread: {}", begun.error().message);
+    return false;
   }
+  txn.emplace(std::move(*begun));
+  return true;
+}
+
+void ReaderPool::run(Thread& self) {
+  std::optional<lmdb::Txn> txn;  // begun by the first job: before that the store may change its environment
   for (;;) {
     Job job;
     {
@@ -61,7 +68,7 @@ void ReaderPool::run(Thread& self) {
       job = std::move(jobs_.front());
       jobs_.pop_front();
     }
-    const bool ready = txn.has_value() && txn->renew().has_value();
+    const bool ready = begin(txn);
     self.reading_since_ns.store(monotonic_ns(), std::memory_order_relaxed);
     job(ready ? &*txn : nullptr);
     if (ready) txn->reset();

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -37,6 +38,7 @@ class ReaderPool {
     std::atomic<uint64_t> reading_since_ns{0};  // 0: idle
   };
   void run(Thread& self);
+  bool begin(std::optional<lmdb::Txn>& txn) const;
 
   const Store& store_;
   Mutex mutex_;

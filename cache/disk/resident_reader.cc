@@ -25,12 +25,6 @@ uintptr_t page_of(const void* at) { return reinterpret_cast<uintptr_t>(at) / pag
 
 bool is_on_leaf(std::string_view value) { return !value.empty() && value.size() <= kMaxLeafValueBytes; }
 
-bool is_latest(const lmdb::Txn& txn) {
-  MDB_envinfo info{};
-  mdb_env_info(mdb_txn_env(txn.get()), &info);
-  return info.me_last_txnid == mdb_txn_id(txn.get());
-}
-
 uint64_t next_id() {
   static std::atomic<uint64_t> last{0};
   return ++last;
@@ -85,7 +79,7 @@ bool ResidentReader::Reader::is_warm(const void* at, size_t bytes) {
 
 // Takes the latest snapshot, which is what the index describes. It is dropped when the turn ends.
 bool ResidentReader::Reader::take_snapshot(EventLoop& loop, bool is_first_of_turn) {
-  if (has_snapshot && is_latest(*txn)) return true;
+  if (has_snapshot && txn->is_latest()) return true;
   drop_snapshot();
   if (is_first_of_turn ? !txn->renew() : !txn->renew_unlooked()) return false;
   has_snapshot = true;
@@ -167,14 +161,14 @@ DiskPlace ResidentReader::find(const Store& store, const lmdb::Txn& txn, const K
 std::shared_ptr<const StoredObject> ResidentReader::copy(Reader& reader, const KeyHash& key, uint64_t variant,
                                                          uint64_t generation, const DiskPlace& place) {
   if (place.record.empty() || !reader.is_warm(place.record.data(), place.record.size())) return nullptr;
-  auto meta = decode_meta(meta_key(key, variant), place.record);
+  auto meta = Store::copy_meta(*reader.txn, meta_key(key, variant), place.record);
   if (!meta || meta->disk_generation != generation || meta->head_apart) return nullptr;
   const uint64_t body_bytes = meta->head->body_bytes;
   if (body_bytes > kMaxBodyBytes) return nullptr;
   auto object = std::make_shared<StoredObject>();
   if (body_bytes > 0) {
     if (place.chunk.empty() || !reader.is_warm(place.chunk.data(), place.chunk.size())) return nullptr;
-    auto chunk = Store::copy_chunk({key, generation, 0}, place.chunk);
+    auto chunk = Store::copy_chunk(*reader.txn, {key, generation, 0}, place.chunk);
     if (!chunk || chunk->bytes.size() != body_bytes) return nullptr;
     object->body.push_back(std::move(*chunk));
   }

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "cache/limits.h"
@@ -32,7 +33,9 @@ constexpr const char* kLockFile = "/lock.mdb";
 // One byte for each start in a row that did not finish reading the index. Written before the file is opened.
 constexpr const char* kLoadingMark = "/loading";
 constexpr const char* kInUseMark = "/in-use";    // exists while a process has the environment open
+constexpr const char* kClosedNote = "/closed";   // the data file's time and size when a process let it go in order
 constexpr const char* kSetAside = "/set-aside";  // holds an environment that could not be used, until the next start
+constexpr size_t kMaxHeaderBytes = 128;          // of one value of the sys and tag databases
 constexpr off_t kLockFileBytes = 16'384;         // LMDB needs less for 126 readers
 constexpr uint64_t kMaxDeathsWhileLoading = 3;
 constexpr int kLockTries = 50;  // one second in all, for a process that is ending
@@ -54,6 +57,17 @@ uint64_t file_bytes(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
 }
 
+std::string text_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::string identity_of(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return "none";
+  return fmt::format("{}.{:09} {}\n", info.st_mtim.tv_sec, info.st_mtim.tv_nsec, info.st_size);
+}
+
 // One process at a time uses a directory: two would give the same generation to different bodies. The kernel releases
 // the lock when the process ends, however it ends.
 Result<UniqueFd> lock_directory(const std::string& directory) {
@@ -71,18 +85,16 @@ Result<UniqueFd> lock_directory(const std::string& directory) {
 }
 
 // A sound data file may end before its last page, because LMDB left the last pages unwritten. It is grown here, so that
-// reading them does not fault. A file that was cut off by a full disk or a copy is found by lmdb::check.
-Result<void> grow_to_last_page(const lmdb::Env& env, const std::string& directory) {
-  MDB_envinfo info{};
-  mdb_env_info(env.get(), &info);
+// reading them does not fault. Whether the file was cut off instead, a check tells. True: it was too short.
+Result<bool> grow_to_last_page(const lmdb::Env& env, const std::string& directory) {
+  const auto info = env.info();
+  const std::string path = directory + kDataFile;
   struct stat file {};
-  const std::string path = directory + "/data.mdb";
-  if (::stat(path.c_str(), &file) != 0) return fail(path + ": " + std::strerror(errno));
-  const auto wanted = static_cast<off_t>((info.me_last_pgno + 1) * kPage);
-  if (file.st_size >= wanted) return {};
-  if (auto sound = lmdb::check(directory); !sound) return sound;
+  if (!info || ::stat(path.c_str(), &file) != 0) return fail(path + ": " + std::strerror(errno));
+  const auto wanted = static_cast<off_t>((info->me_last_pgno + 1) * kPage);
+  if (file.st_size >= wanted) return false;
   if (::truncate(path.c_str(), wanted) != 0) return fail(path + ": " + std::strerror(errno));
-  return {};
+  return true;
 }
 
 // LMDB maps its lock file and extends it without allocating blocks. On a full file system its first touch would be a
@@ -104,13 +116,18 @@ HashKeys new_hash_keys() {
   return keys;
 }
 
+uint64_t seal_of(const HashKeys& keys, uint64_t generation, const PurgePosition& purge) {
+  const std::string numbers = encode_u64s(generation, purge.sequence) + encode_u64s(purge.at_ns, 0);
+  return siphash13(keys.high, numbers);
+}
+
 std::string encode_hash_keys(const HashKeys& keys) {
   return encode_u64s(keys.high.k0, keys.high.k1) + encode_u64s(keys.low.k0, keys.low.k1);
 }
 
 std::pair<uint64_t, uint64_t> read_pair(const lmdb::Txn& txn, MDB_dbi db, std::string_view key,
                                         std::pair<uint64_t, uint64_t> otherwise) {
-  const auto value = txn.get(db, key);
+  const auto value = txn.get_copy(db, key, kMaxHeaderBytes);
   return value ? decode_u64s(*value).value_or(otherwise) : otherwise;
 }
 
@@ -126,7 +143,7 @@ Result<void> set_aside(const std::string& directory, uint64_t disk_bytes, const 
   const std::string data = directory + kDataFile;
   const bool moved = has_room ? ::rename(data.c_str(), (aside + kDataFile).c_str()) == 0 : ::unlink(data.c_str()) == 0;
   if (!moved && errno != ENOENT) return fail("cannot set " + data + " aside: " + std::strerror(errno));
-  for (const char* name : {kLockFile, kLoadingMark, kInUseMark, lmdb::kMark}) erase(directory + name);
+  for (const char* name : {kLockFile, kLoadingMark, kInUseMark, kClosedNote, lmdb::kMark}) erase(directory + name);
   if (auto reserved = reserve_lock_file(directory); !reserved) return reserved;
   log_warn("cache: {} cannot be used ({}); {}, starting empty", data, why,
            has_room ? "set aside in " + aside + " until the next start" : "erased, since there is no room for a copy");
@@ -135,10 +152,14 @@ Result<void> set_aside(const std::string& directory, uint64_t disk_bytes, const 
 
 }  // namespace
 
-Store::Store(lmdb::Env env, std::string directory, uint64_t map_bytes)
-    : env_(std::move(env)), directory_(std::move(directory)), map_bytes_(map_bytes) {}
+Store::Store(lmdb::Env env, std::string directory, uint64_t disk_bytes)
+    : env_(std::move(env)), directory_(std::move(directory)), disk_bytes_(disk_bytes), map_bytes_(disk_bytes) {}
+
+// Called when nobody writes any more.
+void Store::note_closed() const { std::ofstream(directory_ + kClosedNote) << identity_of(directory_ + kDataFile); }
 
 Store::~Store() {
+  note_closed();
   erase(directory_ + kLoadingMark);
   erase(directory_ + kInUseMark);
 }
@@ -158,11 +179,8 @@ Result<std::unique_ptr<Store>> Store::open_locked(const std::string& directory, 
   if (auto reserved = reserve_lock_file(directory); !reserved) return reserved.error();
   const std::string aside = directory + kSetAside;
   const bool had_copy = exists(aside);
-  // A process that was killed leaves a sound file; one that died of damage does not. Check it before LMDB dies of it
-  // again.
-  const Result<void> sound = exists(directory + kInUseMark) ? lmdb::check(directory) : Result<void>();
-  std::string trouble = sound ? "" : sound.error().message;
-  if (trouble.empty() && exists(directory + lmdb::kMark)) trouble = "the last process died of it";
+  std::string trouble;
+  if (exists(directory + lmdb::kMark)) trouble = "the last process died of it";
   if (trouble.empty() && file_bytes(directory + kLoadingMark) >= kMaxDeathsWhileLoading)
     trouble = "the last starts ended while it was being read";
   if (trouble.empty()) {
@@ -179,66 +197,149 @@ Result<std::unique_ptr<Store>> Store::open_locked(const std::string& directory, 
 }
 
 Result<std::unique_ptr<Store>> Store::try_open(const std::string& directory, uint64_t disk_bytes) {
+  // A process that was killed leaves a sound file; one that died of damage does not.
+  // A file that somebody else changed meanwhile is not trusted either.
+  const bool was_in_use = exists(directory + kInUseMark);
+  const std::string closed = text_of(directory + kClosedNote);
+  const bool is_changed = !closed.empty() && closed != identity_of(directory + kDataFile);
   add_byte(directory + kLoadingMark);
   touch(directory + kInUseMark);
-  lmdb::EnvOptions options;
-  options.map_bytes = (disk_bytes + kPage - 1) / kPage * kPage;
-  options.max_dbs = 4;
-  options.flags = kFlags;
-  auto env = lmdb::Env::open(directory, options);
+  auto env = open_environment(directory, disk_bytes);
   if (!env) {
     erase(directory + kLoadingMark);
     erase(directory + kInUseMark);
     return env.error();
   }
-  lmdb::do_without_when_garbled(env->get());
-  MDB_envinfo info{};
-  mdb_env_info(env->get(), &info);  // an environment keeps the size that it was made with, if that was larger
-  auto store = std::unique_ptr<Store>(new Store(std::move(*env), directory, info.me_mapsize));
-  if (auto grown = grow_to_last_page(store->env_, directory); !grown) return grown.error();
+  auto store = std::unique_ptr<Store>(new Store(std::move(*env), directory, disk_bytes));
+  const auto grown = grow_to_last_page(store->env_, directory);
+  if (!grown) return grown.error();
   if (auto prepared = store->prepare(); !prepared) return prepared.error();
-  if (auto read = store->read_header(); !read) return read.error();
+  const auto sealed = store->read_header();
+  if (!sealed) return sealed.error();
+  store->must_check_ = was_in_use || is_changed || *grown;
+  if (store->must_check_ && !*sealed) {  // of an older program: nothing says that its header is sound
+    if (auto sound = store->check(); !sound) return sound.error();
+  }
   return store;
 }
 
+Result<lmdb::Env> Store::open_environment(const std::string& directory, uint64_t disk_bytes) {
+  lmdb::EnvOptions options;
+  options.map_bytes = (disk_bytes + kPage - 1) / kPage * kPage;
+  options.max_dbs = 4;
+  options.flags = kFlags;
+  options.expendable = true;
+  return lmdb::Env::open(directory, options);
+}
+
+Result<void> Store::check() {
+  auto sound = lmdb::check(directory_);
+  if (sound) must_check_ = false;
+  return sound;
+}
+
+Result<void> Store::start_anew(const std::string& why, uint64_t generation, const PurgePosition& purge) {
+  auto done = set_aside(directory_, disk_bytes_, why);
+  if (done) {
+    add_byte(directory_ + kLoadingMark);
+    touch(directory_ + kInUseMark);
+    auto env = open_environment(directory_, disk_bytes_);
+    if (env) {
+      env_ = std::move(*env);
+      map_bytes_ = disk_bytes_;
+      header_.generation = generation;
+      header_.purge = purge;
+      header_.tags.clear();
+      done = create();
+    } else {
+      done = env.error();
+    }
+  }
+  must_check_ = false;
+  if (!done) env_.abandon();
+  return done;
+}
+
+// Opens the databases. Writes nothing where they are all there.
 Result<void> Store::prepare() {
+  const auto info = env_.info();
+  if (!info) return fail("its first pages cannot be read");
+  map_bytes_ = info->me_mapsize;  // an environment keeps the size that it was made with, if that was larger
+  auto txn = lmdb::Txn::begin(env_, lmdb::Access::read);
+  if (!txn) return txn.error();
+  if (open_databases(*txn, 0) && txn->get(sys_, "format")) return txn->commit();
+  if (auto sound = txn->sound(); !sound) return sound;
+  if (info->me_last_txnid != 0) return fail("its databases are not there");
+  txn->abort();
+  header_.keys = new_hash_keys();
+  return create();
+}
+
+Result<void> Store::create() {
   auto txn = lmdb::Txn::begin(env_, lmdb::Access::write);
   if (!txn) return txn.error();
+  if (auto opened = open_databases(*txn, MDB_CREATE); !opened) return opened;
+  if (!txn->get(sys_, "format")) {
+    if (auto put = txn->put(sys_, "format", kFormat); !put) return put;
+    if (auto put = txn->put(sys_, "hash_keys", encode_hash_keys(header_.keys)); !put) return put;
+    if (auto put = put_progress(*txn, header_.generation, header_.purge); !put) return put;
+  }
+  return txn->commit();
+}
+
+Result<void> Store::open_databases(lmdb::Txn& txn, unsigned flags) {
   struct Db {
     const char* name;
     MDB_dbi* handle;
   };
   for (const Db& db : {Db{"meta", &meta_}, Db{"chunk", &chunk_}, Db{"tag", &tag_}, Db{"sys", &sys_}}) {
-    auto opened = txn->open_db(db.name, MDB_CREATE);
+    auto opened = txn.open_db(db.name, flags);
     if (!opened) return opened.error();
     *db.handle = *opened;
   }
-  if (!txn->get(sys_, "format")) {
-    if (auto put = txn->put(sys_, "format", kFormat); !put) return put;
-    if (auto put = txn->put(sys_, "hash_keys", encode_hash_keys(new_hash_keys())); !put) return put;
-  }
-  return txn->commit();
+  return {};
 }
 
-Result<void> Store::read_header() {
+// "seal" says of which progress it is, and its checksum. A program that does not know it leaves an old one behind.
+Result<void> Store::put_progress(lmdb::Txn& txn, uint64_t generation, const PurgePosition& purge) const {
+  if (auto put = txn.put(sys_, "progress", encode_u64s(generation, purge.sequence)); !put) return put;
+  if (purge.sequence != 0) {
+    if (auto put = txn.put(sys_, "purged_at", encode_u64s(purge.sequence, purge.at_ns)); !put) return put;
+  }
+  return txn.put(sys_, "seal", encode_u64s(generation, seal_of(header_.keys, generation, purge)));
+}
+
+// True: the seal confirms what was read.
+Result<bool> Store::read_header() {
   auto txn = lmdb::Txn::begin(env_, lmdb::Access::read);
   if (!txn) return txn.error();
-  const auto keys = txn->get(sys_, "hash_keys");
-  const std::string_view format = txn->get(sys_, "format").value_or("none");
+  const auto keys = txn->get_copy(sys_, "hash_keys", kMaxHeaderBytes);
+  const std::string format = txn->get_copy(sys_, "format", kMaxHeaderBytes).value_or("none");
   if (format != kFormat) return fail(fmt::format("its format is {:.64}, this program's is {}", format, kFormat));
   if (!keys || keys->size() != 32) return fail("it has no hash keys");
-  const auto high = decode_u64s(keys->substr(0, 16)), low = decode_u64s(keys->substr(16));
+  const std::string_view halves = *keys;
+  const auto high = decode_u64s(halves.substr(0, 16)), low = decode_u64s(halves.substr(16));
   header_.keys = {{high->first, high->second}, {low->first, low->second}};
   std::tie(header_.generation, header_.purge.sequence) = read_pair(*txn, sys_, "progress", {1, 0});
   const auto [sequence, at_ns] = read_pair(*txn, sys_, "purged_at", {0, 0});
   if (sequence == header_.purge.sequence) header_.purge.at_ns = at_ns;
+  const auto [sealed_generation, seal] = read_pair(*txn, sys_, "seal", {0, 0});
+  const bool is_sealed = sealed_generation == header_.generation;
+  if (is_sealed && seal != seal_of(header_.keys, header_.generation, header_.purge))
+    return fail("its header is damaged");
   std::tie(header_.all_hard, header_.all_soft) = read_pair(*txn, sys_, "all", {0, 0});
+  bool plausible = header_.all_hard < header_.generation && header_.all_soft < header_.generation;
   lmdb::Cursor cursor(*txn, tag_);
   for (bool more = cursor.first(); more; more = cursor.next()) {
-    const auto epochs = decode_u64s(cursor.value());
-    if (cursor.key().size() == 8 && epochs) header_.tags.emplace_back(lmdb::be64(cursor.key()), *epochs);
+    const auto value = cursor.value_copy(kMaxHeaderBytes);
+    const auto epochs = value ? decode_u64s(*value) : std::nullopt;
+    if (cursor.key().size() != 8 || !epochs) continue;
+    plausible = plausible && epochs->first < header_.generation && epochs->second < header_.generation;
+    header_.tags.emplace_back(lmdb::be64(cursor.key()), *epochs);
   }
-  return {};
+  if (auto sound = txn->sound(); !sound) return sound.error();
+  if (!plausible) return fail("a purge in it is of the future");
+  return is_sealed;
 }
 
 uint64_t Store::room_bytes() const {
@@ -255,10 +356,11 @@ std::optional<Meta> Store::read_meta(const lmdb::Txn& txn, const KeyHash& key, u
   const auto record = txn.get(meta_, name);
   if (!record) return std::nullopt;
   damaged = true;
-  auto meta = decode_meta(name, *record);
+  auto meta = copy_meta(txn, name, *record);
   if (!meta) return std::nullopt;
   if (meta->head_apart) {
-    const auto apart = txn.get(chunk_, chunk_key(meta->disk_generation, kHeadChunk));
+    const auto apart =
+        txn.get_copy(chunk_, chunk_key(meta->disk_generation, kHeadChunk), kMaxMetaBytes + sizeof(uint32_t));
     const auto text = apart ? decode_chunk({key, meta->disk_generation, kHeadChunk}, *apart) : std::nullopt;
     if (!text) return std::nullopt;
     meta->head->field_text = *text;
@@ -268,17 +370,26 @@ std::optional<Meta> Store::read_meta(const lmdb::Txn& txn, const KeyHash& key, u
   return meta;
 }
 
-std::optional<Slice> Store::read_chunk(const lmdb::Txn& txn, const ChunkName& name) const {
-  const auto value = txn.get(chunk_, chunk_key(name.generation, name.index));
-  return value ? copy_chunk(name, *value) : std::nullopt;
+std::optional<Meta> Store::copy_meta(const lmdb::Txn& txn, std::string_view name, std::string_view record) {
+  thread_local std::string copy;
+  if (record.size() > kMaxMetaBytes) return std::nullopt;
+  copy.resize(record.size());
+  if (!txn.copy(record, copy.data())) return std::nullopt;
+  return decode_meta(name, copy);
 }
 
-std::optional<Slice> Store::copy_chunk(const ChunkName& name, std::string_view value) {
-  const auto bytes = decode_chunk(name, value);
+std::optional<Slice> Store::read_chunk(const lmdb::Txn& txn, const ChunkName& name) const {
+  const auto value = txn.get(chunk_, chunk_key(name.generation, name.index));
+  return value ? copy_chunk(txn, name, *value) : std::nullopt;
+}
+
+std::optional<Slice> Store::copy_chunk(const lmdb::Txn& txn, const ChunkName& name, std::string_view value) {
+  if (value.size() > kChunkValueBytes) return std::nullopt;
+  const auto copy = std::make_shared_for_overwrite<char[]>(value.size());
+  if (!txn.copy(value, copy.get())) return std::nullopt;
+  const auto bytes = decode_chunk(name, {copy.get(), value.size()});
   if (!bytes) return std::nullopt;
-  const auto copy = std::make_shared_for_overwrite<char[]>(bytes->size());
-  std::memcpy(copy.get(), bytes->data(), bytes->size());
-  return Slice{copy, {copy.get(), bytes->size()}};
+  return Slice{copy, *bytes};
 }
 
 }  // namespace tidegate::cache

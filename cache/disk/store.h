@@ -28,7 +28,8 @@ class Store {
   // Opens or creates the environment and keeps the directory locked, so that one process at a time uses it. An
   // environment that cannot be used (damaged, of another format, or the last starts died while reading it) is moved to
   // `<directory>/set-aside`, and a new one is made; a log line says so. The copy there is the only one and is removed
-  // by the next start. Errors: another process uses the directory; or a new environment was not possible either.
+  // by the next start. Takes no time that grows with the file. Errors: another process uses the directory; or a new
+  // environment was not possible either.
   static Result<std::unique_ptr<Store>> open(const std::string& directory, uint64_t disk_bytes);
   ~Store();
 
@@ -45,27 +46,44 @@ class Store {
   // Erasures or purges could not be written: the next start sets the environment aside.
   void distrust() const;
 
+  // The last process did not end in order: check() it before anything else is read or written.
+  bool must_check() const { return must_check_; }
+  // Reads the whole tree. An Error: call start_anew().
+  Result<void> check();
+  // Sets the environment aside and makes an empty one with the same hash keys. Only while nobody else uses this store.
+  // An Error: there is none; every transaction fails.
+  Result<void> start_anew(const std::string& why, uint64_t generation, const PurgePosition& purge);
+  Result<void> put_progress(lmdb::Txn& txn, uint64_t generation, const PurgePosition& purge) const;
+
   // The index has been read: a later crash says nothing about the environment.
   void mark_loaded();
 
   // The record with its head. Nothing: absent, or damaged when `damaged` is set. Any thread, with its own transaction.
   std::optional<Meta> read_meta(const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, bool& damaged) const;
-  // A copy of the body bytes in a chunk value. Nothing: damaged.
-  static std::optional<Slice> copy_chunk(const ChunkName& name, std::string_view value);
+  // A copy of the body bytes in a chunk value. Nothing: damaged, or it cannot be read.
+  static std::optional<Slice> copy_chunk(const lmdb::Txn& txn, const ChunkName& name, std::string_view value);
+  // The record that get() or a cursor gave, without a head that lies apart. Nothing: damaged, or it cannot be read.
+  static std::optional<Meta> copy_meta(const lmdb::Txn& txn, std::string_view name, std::string_view record);
   // A copy of the body bytes of the named chunk. Nothing: absent or damaged.
   std::optional<Slice> read_chunk(const lmdb::Txn& txn, const ChunkName& name) const;
 
  private:
-  Store(lmdb::Env env, std::string directory, uint64_t map_bytes);
+  Store(lmdb::Env env, std::string directory, uint64_t disk_bytes);
   static Result<std::unique_ptr<Store>> open_locked(const std::string& directory, uint64_t disk_bytes);
   static Result<std::unique_ptr<Store>> try_open(const std::string& directory, uint64_t disk_bytes);
+  static Result<lmdb::Env> open_environment(const std::string& directory, uint64_t disk_bytes);
   Result<void> prepare();
-  Result<void> read_header();
+  Result<void> create();
+  void note_closed() const;
+  Result<void> open_databases(lmdb::Txn& txn, unsigned flags);
+  Result<bool> read_header();
 
   UniqueFd lock_;  // of the directory; released last
   lmdb::Env env_;
   std::string directory_;
-  uint64_t map_bytes_;
+  uint64_t disk_bytes_;  // what was asked for
+  uint64_t map_bytes_;   // what the environment has
+  bool must_check_ = false;
   MDB_dbi meta_ = 0, chunk_ = 0, tag_ = 0, sys_ = 0;
   StoreHeader header_;
 };

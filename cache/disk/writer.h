@@ -155,8 +155,9 @@ class Writer {
 
   // writer_load.cc: the start
   void load();
+  void check_store();
   bool load_some(std::string& resume_after);
-  void load_record(std::string_view key_bytes, std::string_view record);
+  void load_record(const lmdb::Txn& txn, std::string_view key_bytes, std::string_view record);
   void sweep_orphans();
 
   // writer_apply.cc: one transaction

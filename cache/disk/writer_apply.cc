@@ -10,6 +10,8 @@
 namespace tidegate::cache {
 namespace {
 
+constexpr size_t kMaxEpochBytes = 16;
+
 template <class... Fns>
 struct Overloaded : Fns... {
   using Fns::operator()...;
@@ -108,7 +110,7 @@ Result<void> Writer::erase_if_of(lmdb::Txn& txn, const KeyHash& key, uint64_t va
   const std::string name = meta_key(key, variant);
   const auto record = txn.get(store_.meta_db(), name);
   if (!record) return {};
-  const auto meta = decode_meta(name, *record);
+  const auto meta = Store::copy_meta(txn, name, *record);
   if (meta && meta->disk_generation != disk_generation) return {};
   return ignore_absence(txn.erase(store_.meta_db(), name));
 }
@@ -134,7 +136,7 @@ Result<void> Writer::purge_key(lmdb::Txn& txn, const PurgeKey& purge) {
   {
     lmdb::Cursor cursor(txn, store_.meta_db());
     for (bool more = cursor.seek(prefix); more && cursor.key().starts_with(prefix); more = cursor.next()) {
-      const auto meta = decode_meta(cursor.key(), cursor.value());
+      const auto meta = Store::copy_meta(txn, cursor.key(), cursor.value());
       if (!meta || meta->head->generation <= purge.generation) keys.emplace_back(cursor.key());
     }
   }
@@ -146,7 +148,7 @@ Result<void> Writer::purge_key(lmdb::Txn& txn, const PurgeKey& purge) {
 
 Result<void> Writer::purge_tag(lmdb::Txn& txn, const PurgeTag& purge) {
   const std::string name = lmdb::be64(purge.tag);
-  const auto value = txn.get(store_.tag_db(), name);
+  const auto value = txn.get_copy(store_.tag_db(), name, kMaxEpochBytes);
   auto [hard, soft] =
       value ? decode_u64s(*value).value_or(std::pair<uint64_t, uint64_t>()) : std::pair<uint64_t, uint64_t>();
   uint64_t& epoch = purge.soft ? soft : hard;
@@ -155,22 +157,19 @@ Result<void> Writer::purge_tag(lmdb::Txn& txn, const PurgeTag& purge) {
 }
 
 Result<void> Writer::purge_all(lmdb::Txn& txn, const PurgeAll& purge) {
-  const auto value = txn.get(store_.sys_db(), "all");
+  const auto value = txn.get_copy(store_.sys_db(), "all", kMaxEpochBytes);
   auto [hard, soft] =
       value ? decode_u64s(*value).value_or(std::pair<uint64_t, uint64_t>()) : std::pair<uint64_t, uint64_t>();
   uint64_t& epoch = purge.soft ? soft : hard;
   epoch = std::max(epoch, purge.generation);
   if (!purge.soft) {
-    if (const int rc = mdb_drop(txn.get(), store_.tag_db(), 0); rc != 0)
-      return fail(std::string("lmdb: drop: ") + mdb_strerror(rc));
+    if (auto cleared = txn.clear(store_.tag_db()); !cleared) return cleared;
   }
   return txn.put(store_.sys_db(), "all", encode_u64s(hard, soft));
 }
 
 Result<void> Writer::put_progress(lmdb::Txn& txn) {
-  const auto done = txn.put(store_.sys_db(), "progress", encode_u64s(client_.next_generation(), noted_.sequence));
-  if (!done || noted_.sequence == 0) return done;
-  return txn.put(store_.sys_db(), "purged_at", encode_u64s(noted_.sequence, noted_.at_ns));
+  return store_.put_progress(txn, client_.next_generation(), noted_);
 }
 
 }  // namespace tidegate::cache

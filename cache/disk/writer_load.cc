@@ -13,6 +13,7 @@ constexpr size_t kChunksPerTransaction = 65'536;
 }  // namespace
 
 void Writer::load() {
+  check_store();
   std::string resume_after;
   while (load_some(resume_after)) {
   }
@@ -23,6 +24,15 @@ void Writer::load() {
   client_.on_all_loaded();
 }
 
+// A file that a killed process left is checked here, beside serving: until then nothing of it is read or written.
+void Writer::check_store() {
+  if (!store_.must_check()) return;
+  const Result<void> sound = store_.check();
+  if (sound) return;
+  if (auto anew = store_.start_anew(sound.error().message, client_.next_generation(), noted_); !anew)
+    log_error("cache: {}; the disk tier takes nothing", anew.error().message);
+}
+
 // False: that was the last record.
 bool Writer::load_some(std::string& resume_after) {
   auto txn = lmdb::Txn::begin(store_.env(), lmdb::Access::read);
@@ -31,16 +41,17 @@ bool Writer::load_some(std::string& resume_after) {
   bool more = resume_after.empty() ? cursor.first() : cursor.seek(resume_after);
   if (more && !resume_after.empty() && cursor.key() == resume_after) more = cursor.next();
   for (size_t count = 0; more && count < kRecordsPerTransaction; ++count, more = cursor.next()) {
+    if (cursor.key() <= resume_after) return false;  // garbled: it would never end
     resume_after = cursor.key();
-    load_record(cursor.key(), cursor.value());
+    load_record(*txn, cursor.key(), cursor.value());
   }
   return more;
 }
 
-void Writer::load_record(std::string_view key_bytes, std::string_view record) {
+void Writer::load_record(const lmdb::Txn& txn, std::string_view key_bytes, std::string_view record) {
   const auto key = decode_meta_key(key_bytes);
   if (!key) return;
-  const auto meta = decode_meta(key_bytes, record);
+  const auto meta = Store::copy_meta(txn, key_bytes, record);
   if (!meta) {
     counters_.corrupt.add();
     victims_.push_back({key->key, key->variant, 0});

@@ -214,7 +214,7 @@ def test_a_cache_scribbled_on_under_a_running_proxy_never_gives_a_wrong_byte(lab
     scribble(lab.directory("proxy1") / "state" / "cache" / "data.mdb")
 
     def answered(path, body):
-        restart_if_dead(lab, "proxy1", "l7")
+        assert lab.process("proxy1", "l7").running(), lab.process("proxy1", "l7").tail(40)
         out = lab.curl("client-eu", WWW + path, vip="10.10.0.11", check=False)
         assert out.returncode != 0 or out.stdout == body, "whole and right, or not at all"
         return out.returncode == 0
@@ -225,7 +225,8 @@ def test_a_cache_scribbled_on_under_a_running_proxy_never_gives_a_wrong_byte(lab
     # Whatever the next start finds, it ends up with a valid cache.
     lab.process("proxy1", "l7").kill()
     lab.start_plane("proxy1", "l7")
-    wait_until("the proxy stores again", lambda: restart_if_dead(lab, "proxy1", "l7") or ("hit" in ask(lab, "/static/1k")[1]), 30)
+    lab.wait_ready("proxy1")
+    wait_until("the proxy stores again", lambda: "hit" in ask(lab, "/static/1k")[1], 30)
     lab.settle()
 
 

@@ -95,6 +95,24 @@ class CacheFixture : public ::testing::Test {
     }
   }
 
+  // True: all of it came. False: it broke off.
+  bool read_to_end(Answer& answer, std::string& body) {
+    bool ready = false;
+    answer.body.on_ready([&ready] { ready = true; });
+    for (;;) {
+      Slice slice;
+      const BodyStep step = answer.body.next(slice);
+      if (step == BodyStep::data) {
+        body += slice.bytes;
+      } else if (step == BodyStep::wait) {
+        while (!ready) loop.run_once(kNsPerS);
+        ready = false;
+      } else {
+        return step == BodyStep::end;
+      }
+    }
+  }
+
   static ResponseView response(uint16_t status, Fields fields, std::optional<uint64_t> length = std::nullopt) {
     return {status, fields, now_ms(), now_ms(), length};
   }

@@ -8,8 +8,10 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <random>
 #include <thread>
 
+#include "cache/disk/store.h"
 #include "tests/unit/cache/cache_fixture.h"
 
 namespace tidegate::cache {
@@ -397,6 +399,167 @@ TEST_F(CacheOnDisk, AFileGarbledWhileItIsUsedEndsTheDiskTierAndNotTheProcess) {
   cache->flush();
   open(on_disk());
   expect_hit("/a", "a");
+}
+
+// Random bytes over the file in place, as a stray program or a failing disk would leave them.
+void scribble(const std::string& path, uint64_t from, unsigned seed) {
+  std::mt19937 random(seed);
+  const uint64_t bytes = std::filesystem::file_size(path);
+  std::string noise(bytes - from, '\0');
+  for (char& c : noise) c = static_cast<char>(random());
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(from));
+  file.write(noise.data(), static_cast<std::streamsize>(noise.size()));
+}
+
+TEST_F(CacheOnDisk, AFileScribbledOnWhileItIsUsedGivesNoWrongByteAndEndsNoProcess) {
+  const std::string file = directory.path("cache") + "/data.mdb";
+  constexpr int kObjects = 40;
+  const auto body = [](int i) { return body_of(i % 4 == 0 ? 400'000 : 3'000, static_cast<uint64_t>(i)); };
+  for (const unsigned seed : {1U, 2U, 3U}) {
+    Options options = on_disk();
+    options.ram_bytes = 1 << 20;
+    open(options);
+    EXPECT_EQ(cache->totals().disk_trouble, "") << "each start comes to a sound cache";
+    for (int i = 0; i < kObjects; ++i) store("/" + std::to_string(i), fresh_minute(), body(i));
+    cache->flush();
+    open(options);  // on disk alone
+    expect_hit("/1", body(1));
+    scribble(file, seed == 1 ? 0 : 8192, seed);
+    for (int round = 0; round < 2; ++round) {
+      for (int i = 0; i < kObjects; ++i) {
+        Lookup found = find(get("/" + std::to_string(i)));
+        if (found.outcome == Outcome::fetch) {
+          fill(found, 200, fresh_minute(), body(i));
+        } else if (found.outcome == Outcome::hit || found.outcome == Outcome::attach) {
+          std::string read;
+          const bool whole = read_to_end(found.answer, read);
+          EXPECT_TRUE(!whole || read == body(i)) << "whole and right, or an error";
+        }
+      }
+      cache->flush();
+    }
+    EXPECT_NE(cache->totals().disk_trouble, "") << "and it says so";
+    cache = nullptr;
+  }
+}
+
+TEST_F(CacheOnDisk, AFileScribbledOnBetweenTwoRunsIsReplacedAndEndsNoProcess) {
+  const std::string file = directory.path("cache") + "/data.mdb";
+  for (unsigned seed = 0; seed < 6; ++seed) {
+    open(on_disk());
+    EXPECT_EQ(cache->totals().disk_trouble, "");
+    for (int i = 0; i < 20; ++i)
+      store("/" + std::to_string(i), fresh_minute(), body_of(3'000, static_cast<uint64_t>(i)));
+    cache->flush();
+    cache = nullptr;
+    if (seed % 2 == 0) {
+      scribble(file, 8192, seed);
+    } else {  // a single page
+      std::fstream data(file, std::ios::in | std::ios::out | std::ios::binary);
+      data.seekp(static_cast<std::streamoff>((2 + seed * 7 % 30) * 4096));
+      data.write(body_of(4096, seed).data(), 4096);
+    }
+    open(on_disk());
+    EXPECT_EQ(cache->totals().disk_trouble, "") << seed;
+    for (int i = 0; i < 20; ++i) {
+      Lookup found = find(get("/" + std::to_string(i)));
+      const std::string body = body_of(3'000, static_cast<uint64_t>(i));
+      if (found.outcome == Outcome::fetch) {
+        fill(found, 200, fresh_minute(), body);
+      } else {
+        EXPECT_TRUE(read_all(found.answer) == body) << seed;
+      }
+    }
+    cache->flush();
+    EXPECT_EQ(cache->totals().disk_trouble, "") << seed;
+    Purge all;
+    all.kind = PurgeKind::all;
+    cache->purge(all);
+  }
+}
+
+TEST_F(CacheOnDisk, AFileThatACrashLeftIsCheckedBesideServing) {
+  const std::string file = directory.path("cache") + "/data.mdb", mark = directory.path("cache") + "/in-use";
+  open(on_disk());
+  for (int i = 0; i < 50; ++i) store("/" + std::to_string(i), fresh_minute(), body_of(3'000, static_cast<uint64_t>(i)));
+  Purge purge;
+  purge.kind = PurgeKind::tag;
+  purge.value = "news";
+  purge.sequence = 7;
+  cache->purge(purge);
+  cache->flush();
+  cache = nullptr;
+  {
+    std::ofstream in_use(mark);  // as a killed process leaves it
+  }
+  open(on_disk());
+  expect_hit("/7", body_of(3'000, 7));
+  cache = nullptr;
+  { std::ofstream in_use(mark); }
+  // Every leaf page with meta records (keys of 24 bytes) says that its entries lie outside.
+  std::fstream data(file, std::ios::in | std::ios::out | std::ios::binary);
+  const uint64_t pages = std::filesystem::file_size(file) / 4096;
+  for (uint64_t page = 2; page < pages; ++page) {
+    char bytes[4096];
+    data.seekg(static_cast<std::streamoff>(page * 4096));
+    data.read(bytes, sizeof bytes);
+    uint16_t flags = 0, node = 0, key_bytes = 0;
+    std::memcpy(&flags, bytes + 10, 2);
+    std::memcpy(&node, bytes + 16, 2);
+    if (flags != 2 || node + 8U > sizeof bytes) continue;
+    std::memcpy(&key_bytes, bytes + node + 6, 2);
+    if (key_bytes != 24) continue;
+    data.seekp(static_cast<std::streamoff>(page * 4096 + 16));
+    data.write("\xff\xff", 2);
+  }
+  data.close();
+  auto store = Store::open(directory.path("cache"), 64 << 20);
+  ASSERT_TRUE(store);
+  EXPECT_TRUE((*store)->must_check()) << "not yet looked at";
+  EXPECT_FALSE((*store)->check());
+  store->reset();
+  { std::ofstream in_use(mark); }
+  open(on_disk());
+  EXPECT_EQ(cache->totals().objects, 0U);
+  EXPECT_EQ(cache->totals().disk_trouble, "");
+  EXPECT_EQ(cache->last_applied_purge().sequence, 7U) << "the purges that were missed are known";
+  EXPECT_TRUE(std::filesystem::exists(directory.path("cache") + "/set-aside/data.mdb"));
+  CacheFixture::store("/new", fresh_minute(), "new");
+  cache->flush();
+  open(on_disk());
+  expect_hit("/new", "new");
+  EXPECT_EQ(cache->last_applied_purge().sequence, 7U);
+}
+
+TEST_F(CacheOnDisk, AHeaderThatDoesNotFitItsSealIsNotBelieved) {
+  const std::string file = directory.path("cache") + "/data.mdb";
+  open(on_disk());
+  store("/a", fresh_minute(), "a");
+  Purge purge;
+  purge.kind = PurgeKind::tag;
+  purge.value = "news";
+  purge.sequence = 0x5ea1ed0badcafe01;
+  cache->purge(purge);
+  cache->flush();
+  cache = nullptr;
+  std::string text;
+  {
+    std::ifstream in(file, std::ios::binary);
+    text.assign(std::istreambuf_iterator<char>(in), {});
+  }
+  char number[8];
+  std::memcpy(number, &purge.sequence, 8);
+  size_t changed = 0;
+  for (size_t at = text.find({number, 8}); at != std::string::npos; at = text.find({number, 8}, at + 1)) {
+    text[at] = '\x7f';
+    ++changed;
+  }
+  ASSERT_GE(changed, 2U);
+  std::ofstream(file, std::ios::binary) << text;
+  open(on_disk());
+  EXPECT_EQ(cache->last_applied_purge().sequence, 0U) << "a wrong one would hide purges";
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
 }
 
 TEST_F(CacheOnDisk, AFileCutShortIsMovedAsideAndNeverFaults) {

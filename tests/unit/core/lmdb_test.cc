@@ -9,7 +9,9 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
+#include "core/lmdb_check.h"
 #include "core/lmdb_damage.h"
 
 namespace tidegate::lmdb {
@@ -171,9 +173,8 @@ TEST_F(Lmdb, APageThatIsGoneUnderAReaderEndsTheProcessByNameAndLeavesAMark) {
 
 TEST_F(Lmdb, AGarbledPageEndsTheProcessByNameAndLeavesAMark) {
   const auto read_what_is_garbled = [this](bool does_without) {
-    const Env env = open();
+    const Env env = open({.map_bytes = 1 << 20, .expendable = does_without});
     fill(env);
-    if (does_without) do_without_when_garbled(env.get());
     Txn txn = *Txn::begin(env, Access::read);
     const MDB_dbi db = *txn.open_db("things");
     std::fstream data(directory_ + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
@@ -226,6 +227,98 @@ TEST_F(Lmdb, WhatIsNotFoundForDamageIsToldFromWhatIsNotThere) {
     EXPECT_FALSE(cursor.first());
     EXPECT_FALSE(txn->commit());
   }
+}
+
+// --- damage in an environment that the process can do without
+
+// Two databases: leaf pages, overflow pages and free pages.
+void fill_and_thin(const Env& env) {
+  Txn txn = *Txn::begin(env, Access::write);
+  const MDB_dbi things = *txn.open_db("things", MDB_CREATE), large = *txn.open_db("large", MDB_CREATE);
+  for (uint64_t i = 0; i < 500; ++i) ASSERT_TRUE(txn.put(things, be64(i), std::string(200, 'v')));
+  for (uint64_t i = 0; i < 40; ++i) ASSERT_TRUE(txn.put(large, be64(i), std::string(10'000, 'w')));
+  ASSERT_TRUE(txn.commit());
+  for (uint64_t round = 0; round < 4; ++round) {
+    Txn thin = *Txn::begin(env, Access::write);
+    for (uint64_t i = round; i < 40; i += 5) ASSERT_TRUE(thin.erase(large, be64(i)));
+    ASSERT_TRUE(thin.commit());
+  }
+}
+
+constexpr int kHarms = 5;
+void harm(const std::string& path, int kind, std::mt19937& random) {
+  const uint64_t bytes = std::filesystem::file_size(path), pages = bytes / 4096;
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  const auto scribble = [&](uint64_t at, uint64_t length) {
+    std::string noise(length, '\0');
+    for (char& c : noise) c = static_cast<char>(random());
+    file.seekp(static_cast<std::streamoff>(at));
+    file.write(noise.data(), static_cast<std::streamsize>(noise.size()));
+  };
+  switch (kind) {
+    case 0:  // all but the meta pages
+      return scribble(8192, bytes - 8192);
+    case 1:  // everything
+      return scribble(0, bytes);
+    case 2:  // a page here and there
+      for (uint64_t page = 2; page < pages; page += 1 + random() % 4) scribble(page * 4096, 4096);
+      return;
+    case 3:  // headers and node offsets
+      for (uint64_t page = 2; page < pages; ++page) scribble(page * 4096 + 12, 40);
+      return;
+    default:
+      std::filesystem::resize_file(path, 8192);
+  }
+}
+
+// Whatever it says is right, as long as it returns.
+void use(const Env& env, Txn& reader, MDB_dbi things, MDB_dbi large) {
+  std::string out(10'000, '\0');
+  for (const MDB_dbi db : {things, large}) {
+    for (uint64_t i = 0; i < 500; i += 7) {
+      const auto value = reader.get(db, be64(i));
+      if (value && value->size() <= out.size()) (void)reader.copy(*value, out.data());
+    }
+    Cursor cursor(reader, db);
+    int steps = 0;
+    for (bool more = cursor.first(); more && steps < 2'000; more = cursor.next()) ++steps;
+    (void)reader.entries(db);
+  }
+  (void)reader.is_latest();
+  reader.reset();
+  (void)reader.renew();
+  for (uint64_t i = 0; i < 40; ++i) {
+    Result<Txn> writer = Txn::begin(env, Access::write);
+    if (!writer) continue;
+    if (!writer->put(things, be64(1'000 + i * 37 % 500), std::string(300, 'n'))) continue;
+    if (!writer->erase(things, be64(i * 11 % 500))) continue;
+    if (!writer->put(large, be64(i), std::string(9'000, 'n'))) continue;
+    (void)writer->commit();
+  }
+}
+
+void survive_harm(const std::string& directory, unsigned seed) {
+  std::mt19937 random(seed);
+  std::filesystem::remove_all(directory);
+  std::filesystem::create_directories(directory);
+  Result<Env> env = Env::open(directory, {.map_bytes = 4 << 20, .expendable = true});
+  ASSERT_TRUE(env);
+  fill_and_thin(*env);
+  Txn reader = *Txn::begin(*env, Access::read);
+  const MDB_dbi things = *reader.open_db("things"), large = *reader.open_db("large");
+  harm(directory + "/data.mdb", static_cast<int>(seed % kHarms), random);
+  use(*env, reader, things, large);
+  EXPECT_FALSE(Txn::begin(*env, Access::write)) << seed;
+  EXPECT_FALSE(check(directory)) << seed;
+}
+
+TEST_F(Lmdb, NoDamageInAnExpendableEnvironmentEndsTheProcess) {
+  for (unsigned seed = 0; seed < 4 * kHarms; ++seed) survive_harm(directory_, seed);
+}
+
+class LongLmdb : public Lmdb {};
+TEST_F(LongLmdb, NoDamageInAnExpendableEnvironmentEndsTheProcess) {
+  for (unsigned seed = 0; seed < 60 * kHarms; ++seed) survive_harm(directory_, seed);
 }
 
 TEST_F(Lmdb, AMissingDatabaseIsAnError) {
