@@ -68,8 +68,13 @@ Pending::~Pending() { cancel(); }
 
 void Pending::cancel() {
   if (waiter_ == nullptr) return;
-  const MutexLock lock(waiter_->mutex);
-  waiter_->alive_loop = nullptr;
+  std::shared_ptr<Flight> flight;
+  {
+    const MutexLock lock(waiter_->mutex);
+    waiter_->alive_loop = nullptr;
+    flight = waiter_->flight.lock();
+  }
+  if (flight != nullptr) flight->on_waiter_left();  // takes the flight's mutex, which comes before a waiter's
 }
 
 std::shared_ptr<Pending::Waiter> Asker::wait() {

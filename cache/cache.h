@@ -70,11 +70,11 @@ Options make_options(const CacheNode& node, const std::string& state_dir);
 // What to send to the client. Move-only.
 struct Answer {
   std::shared_ptr<const StoredHead> head;
-  uint16_t status = 0;                     // the stored status; or 206, 304, 416 by the request's conditions and Range
-  uint64_t age_s = 0;                      // the Age field (RFC 9111 §5.1)
+  uint16_t status = 0;  // the stored status; or 206, 304, 412, 416 by the request's conditions and Range
+  uint64_t age_s = 0;   // the Age field (RFC 9111 §5.1)
   std::optional<uint64_t> content_length;  // of what `body` gives; absent: not known yet, send chunked or DATA frames
   ByteRange range;                         // the part of the body, when status is 206
-  BodyReader body;                         // empty for HEAD, 304 and 416
+  BodyReader body;                         // empty for HEAD, 304, 412 and 416
 };
 
 // Calls fn(name, value) for each field of the answer: the stored fields that this status may carry, content-length,
@@ -125,9 +125,10 @@ class Fill {
   // Call it once, with the final (not 1xx) head. Decides whether the response is stored and tells every waiter.
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);
   FillStep append(std::string_view bytes);
-  // `fn` is called when the leader may read on, and when the last reader has left. Ask wanted() then.
+  // `fn` is called when the leader may read on, and when the last one who waits or reads has left. Ask wanted() then.
   void on_resume(std::function<void()> fn);
-  // False: nobody waits or reads, and the rest is not worth fetching. Drop the Fill.
+  // False: nobody waits or reads, and the rest is not worth fetching. Drop the Fill. Before the head the leader's own
+  // client does not count: ask when it has left.
   bool wanted() const;
   // The body is complete by its framing. Publishes the object.
   void finish();

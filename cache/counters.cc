@@ -14,6 +14,8 @@ Counters::Counters(Metrics& metrics)
       stored_bytes(metrics.counter("tidegate_cache_stored_bytes_total", "Body bytes committed to disk")),
       evicted_memory(metrics.counter("tidegate_cache_evicted_total", "Objects evicted", {{"tier", "memory"}})),
       evicted_disk(metrics.counter("tidegate_cache_evicted_total", "Objects evicted", {{"tier", "disk"}})),
+      evicted_variants(metrics.counter("tidegate_cache_variants_evicted_total",
+                                       "Variants that left because their key had too many")),
       purged(metrics.counter("tidegate_cache_purged_total", "Objects removed or made stale by a purge")),
       promoted(
           metrics.counter("tidegate_cache_promoted_total", "Waiters that took over a fetch from a leader that left")),

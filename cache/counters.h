@@ -23,6 +23,7 @@ struct Counters {
   Counter& stored_bytes;
   Counter& evicted_memory;
   Counter& evicted_disk;
+  Counter& evicted_variants;  // one key had too many
   Counter& purged;
   Counter& promoted;    // waiters that became the leader
   Counter& abandoned;   // fetches that failed after their head

@@ -42,6 +42,11 @@ const Section& route_cache_section() {
           boolean("ignore_reload", &RouteCache::ignore_reload,
                   "A client's `no-cache`, `max-age`, `min-fresh` and Pragma do not keep a stored response from being "
                   "used."),
+          boolean("send_tags", &RouteCache::send_tags,
+                  "True: clients get the response's `Cache-Tag` and `Surrogate-Key`. False: this proxy removes them."),
+          boolean("purge_both_schemes", &RouteCache::purge_both_schemes,
+                  "A purge of an `http` URL also purges the `https` URL, and the other way round. So does an unsafe "
+                  "request (RFC 9111 §4.4)."),
       }};
   return section;
 }

@@ -219,7 +219,9 @@ struct RouteCache {
   uint64_t stale_if_error_ms = 0;
   std::vector<std::string> key_query;  // query parameters that are part of the key; empty: all, in the given order
   bool ignore_query = false;
-  bool ignore_reload = false;  // true: this cache ignores a client's no-cache and max-age
+  bool ignore_reload = false;       // true: this cache ignores a client's no-cache and max-age
+  bool send_tags = false;           // true: clients get Cache-Tag and Surrogate-Key
+  bool purge_both_schemes = false;  // true: a purge of an http URL also purges the https URL, and the reverse
 };
 
 struct Route {

@@ -87,6 +87,9 @@ void Transaction::client_gone(Failure why) {
   gone_ = true;
   gone_why_ = why;
   exchange_deadline_ns_ = UINT64_MAX;  // it was the client's
+  // Others may wait for what this one fetches. When the last of them leaves, it ends. (The fill step is called
+  // already.)
+  if (fill_ && step_ != Step::fill) fill_.on_resume([this] { resume_fill(); });
   resume();
 }
 
@@ -295,6 +298,11 @@ void Transaction::compose_answer_fields() {
     cache_status_text_.clear();
     cache::append_cache_status(cache_status_text_, plan_->plan().this_node().name, cache_status_);
     fields.add_own("Cache-Status", "cache-status", cache_status_text_, FieldKind::other);
+  }
+  // They name what a purge takes from this cache. That is nothing that clients need to know.
+  if (route_ != nullptr && !route_->cache.send_tags) {
+    fields.remove_named("cache-tag");
+    fields.remove_named("surrogate-key");
   }
   if (route_ != nullptr) apply_edits(route_->response_headers, fields, arena_);
 }

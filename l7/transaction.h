@@ -135,7 +135,7 @@ class Transaction final : public BackendConnection::User {
 
   // transaction_fetch.cc
   // The client left and no other waits for what this transaction leads.
-  bool nobody_waits() const { return gone_ && !fill_; }
+  bool nobody_waits() const { return gone_ && !(fill_ && fill_.wanted()); }
   // connect, or pool_down; nothing where every backend is full.
   std::optional<Step> take_backend();
   bool acquire_connection(const PoolMember& member);
@@ -183,6 +183,7 @@ class Transaction final : public BackendConnection::User {
   bool pump_fill();
   void cut_off_client(Failure why);
   void end_fill(Failure failure);
+  void resume_fill();
   std::optional<Step> fail_fill(Failure failure);
   void invalidate_if_unsafe();
 

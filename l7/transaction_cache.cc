@@ -254,10 +254,7 @@ Step Transaction::begin_filled_response() {
   if (decision.kind == cache::FillDecision::Kind::pass || is_kept_back) cache_status_.detail = decision.reason;
   switch (decision.kind) {
     case cache::FillDecision::Kind::store:
-      fill_.on_resume([this] {
-        fill_paused_ = false;
-        resume();
-      });
+      fill_.on_resume([this] { resume_fill(); });
       backend_->accept_head();
       wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
       return Step::fill;
@@ -328,9 +325,15 @@ void Transaction::cut_off_client(Failure why) {
   ClientStream* client = std::exchange(client_, nullptr);
   gone_ = true;
   gone_why_ = why;
+  if (fill_ && step_ != Step::fill) fill_.on_resume([this] { resume_fill(); });
   head_deadline_ns_ = exchange_deadline_ns_ = UINT64_MAX;
   client->abort_response();
   client->on_transaction_over();
+}
+
+void Transaction::resume_fill() {
+  fill_paused_ = false;
+  resume();
 }
 
 // From the backend to the cache. Lets go of the backend when all has come, or nobody wants the rest. True when anything

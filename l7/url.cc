@@ -52,21 +52,27 @@ std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view te
 
   std::vector<std::string> keys;
   std::string key;
+  const auto add_key = [&keys](const std::string& one) {
+    if (std::find(keys.begin(), keys.end(), one) == keys.end()) keys.push_back(one);
+  };
   const auto add = [&](const RouteCache& policy) {
     for (const std::string& host : hosts) {
       cache::make_key({"GET", url->tls ? "https" : "http", host, request.path, request.query, {}}, policy, key);
-      if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+      add_key(key);
+      if (policy.purge_both_schemes) add_key(cache::other_scheme_key(key));
     }
   };
   add({});
   for (const uint32_t listener : plan.listeners) {
     const Listener& config = plan.model().listeners[listener];
-    // Behind trusted proxies it is they who say the scheme.
-    if (config.tls.enabled != url->tls && config.trusted_proxies.empty()) continue;
     RouteParameters parameters;
     const std::string_view path = path_for_routes(request.path, config.merge_slashes, arena);
     const RouteMatch match = plan.router->match(listener, "GET", request.host, path, parameters);
-    if (match.route != kNone) add(plan.model().routes[match.route].cache);
+    if (match.route == kNone) continue;
+    const RouteCache& policy = plan.model().routes[match.route].cache;
+    // A trusted proxy says which scheme its client used.
+    const bool has_scheme = config.tls.enabled == url->tls || !config.trusted_proxies.empty();
+    if (has_scheme || policy.purge_both_schemes) add(policy);
   }
   return keys;
 }

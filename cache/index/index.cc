@@ -8,6 +8,15 @@
 #include "core/assert.h"
 
 namespace tidegate::cache {
+namespace {
+
+// Drops a Vary that no entry of the bucket has any more.
+void forget_vary(Bucket& bucket, const std::string& vary) {
+  const auto has_it = [&vary](const auto& entry) { return entry->vary == vary; };
+  if (std::none_of(bucket.entries.begin(), bucket.entries.end(), has_it)) std::erase(bucket.varies, vary);
+}
+
+}  // namespace
 
 Bucket* Shard::find(const KeyHash& key) {
   const auto found = buckets.find(key);
@@ -17,16 +26,14 @@ Bucket* Shard::find(const KeyHash& key) {
 std::shared_ptr<Entry> Shard::match(const HashKeys& keys, const Bucket& bucket, Fields request_fields,
                                     std::string& scratch) {
   std::shared_ptr<Entry> newest;
-  const std::string* vary = nullptr;  // the Vary that `variant` belongs to; the entries of a key mostly share one
-  uint64_t variant = 0;
-  for (const auto& entry : bucket.entries) {
-    if (vary == nullptr || *vary != entry->vary) {
-      vary = &entry->vary;
-      vary_values(entry->vary, request_fields, scratch);
-      variant = variant_hash(keys, entry->vary, scratch);
+  for (const std::string& vary : bucket.varies) {
+    vary_values(vary, request_fields, scratch);
+    const uint64_t variant = variant_hash(keys, vary, scratch);
+    for (size_t i = 0; i < bucket.variants.size(); ++i) {
+      if (bucket.variants[i] != variant) continue;
+      const auto& entry = bucket.entries[i];
+      if (entry->vary == vary && (newest == nullptr || entry->generation > newest->generation)) newest = entry;
     }
-    const bool selected = entry->variant == variant;
-    if (selected && (newest == nullptr || entry->generation > newest->generation)) newest = entry;
   }
   return newest;
 }
@@ -41,19 +48,42 @@ bool Shard::publish(std::shared_ptr<Entry> entry, DeferredRelease& deferred) {
     erase(*replaced, deferred);
     break;
   }
+  make_room_for_variant(entry->key, entry->stored_bytes, deferred);
   Bucket& place = buckets[entry->key];  // erase may have dropped the bucket
-  if (place.entries.size() >= kMaxVariants) {
-    // The oldest variant without a hit is evicted. So a flood of new variants cannot displace those in use.
-    const auto unused = std::find_if(place.entries.begin(), place.entries.end(), [](const auto& candidate) {
-      return candidate->uses.load(std::memory_order_relaxed) == 0;
-    });
-    const std::shared_ptr<Entry> victim = unused != place.entries.end() ? *unused : place.entries.front();
-    erase(*victim, deferred);
-  }
   place.last_vary = entry->vary;
+  if (std::find(place.varies.begin(), place.varies.end(), entry->vary) == place.varies.end()) {
+    place.varies.push_back(entry->vary);
+  }
+  place.variants.push_back(entry->variant);
+  place.bytes += entry->stored_bytes;
   place.entries.push_back(std::move(entry));
   ++objects;
   return true;
+}
+
+// The oldest variant that is not used leaves first. A use since the last look gives one more round, so that a flood of
+// new variants cannot displace those in use.
+void Shard::make_room_for_variant(const KeyHash& key, uint64_t bytes, DeferredRelease& deferred) {
+  for (;;) {
+    Bucket* const bucket = find(key);
+    if (bucket == nullptr) return;
+    const size_t count = bucket->entries.size();
+    const bool fits =
+        count < kVariantsOfAnySize || (count < kMaxVariants && bucket->bytes + bytes <= kManyVariantsBytes);
+    if (fits) return;
+    std::shared_ptr<Entry> victim;
+    for (const auto& candidate : bucket->entries) {
+      const uint8_t uses = candidate->uses.load(std::memory_order_relaxed);
+      if (uses == 0) {
+        victim = candidate;
+        break;
+      }
+      candidate->uses.store(static_cast<uint8_t>(uses - 1), std::memory_order_relaxed);
+    }
+    if (victim == nullptr) victim = bucket->entries.front();
+    ++deferred.evicted_variants;
+    erase(*victim, deferred);
+  }
 }
 
 void Shard::hold(Entry& entry, std::shared_ptr<const StoredObject> object, DeferredRelease& deferred) {
@@ -89,10 +119,17 @@ void Shard::erase(Entry& entry, DeferredRelease& deferred) {
   Bucket* bucket = find(entry.key);
   if (bucket == nullptr) return;
   const KeyHash key = entry.key;
-  const size_t erased =
-      std::erase_if(bucket->entries, [&](const auto& candidate) { return candidate.get() == &entry; });
-  TIDEGATE_ASSERT(erased <= 1 && objects >= erased, "an entry is counted once");
-  objects -= erased;
+  for (size_t i = 0; i < bucket->entries.size(); ++i) {
+    if (bucket->entries[i].get() != &entry) continue;
+    TIDEGATE_ASSERT(objects > 0 && bucket->bytes >= entry.stored_bytes, "an entry is counted once");
+    bucket->bytes -= entry.stored_bytes;
+    --objects;
+    bucket->variants.erase(bucket->variants.begin() + static_cast<std::ptrdiff_t>(i));
+    const std::shared_ptr<Entry> keep = std::move(bucket->entries[i]);  // until the bucket is in order again
+    bucket->entries.erase(bucket->entries.begin() + static_cast<std::ptrdiff_t>(i));
+    forget_vary(*bucket, keep->vary);
+    break;
+  }
   drop_if_empty(key);
 }
 

@@ -28,9 +28,10 @@ class Flight;
 struct Entry : S3Node {
   KeyHash key;
   uint64_t variant = 0;
-  std::string vary;         // the names this variant was selected by
-  Freshness freshness;      // a soft purge by URL shortens it here; the head keeps the old one
-  uint64_t generation = 0;  // of the head: what purges compare
+  std::string vary;           // the names this variant was selected by
+  Freshness freshness;        // a soft purge by URL shortens it here; the head keeps the old one
+  uint64_t generation = 0;    // of the head: what purges compare
+  uint64_t stored_bytes = 0;  // head and body, wherever they are
   std::vector<uint64_t> tags;
   uint64_t purges_seen = 0;                    // PurgeTable::version() when the verdict was last `live`
   std::shared_ptr<const StoredObject> object;  // null: on disk only
@@ -44,7 +45,10 @@ struct Entry : S3Node {
 
 struct Bucket {
   std::string last_vary;  // Vary of the newest response under the key: tells flights apart that have no head yet
-  std::vector<std::shared_ptr<Entry>> entries;
+  std::vector<std::shared_ptr<Entry>> entries;  // oldest first
+  std::vector<uint64_t> variants;               // of `entries`, side by side: a hit looks through these
+  std::vector<std::string> varies;              // each Vary of `entries` at least
+  uint64_t bytes = 0;                           // of all entries, heads and bodies
   std::vector<std::shared_ptr<Flight>> flights;
   bool empty() const { return entries.empty() && flights.empty(); }
 };
@@ -61,6 +65,7 @@ struct DeferredRelease {
   std::vector<std::shared_ptr<const StoredObject>> objects;
   std::vector<Retired> retired;
   uint64_t evicted_from_ram = 0;
+  uint64_t evicted_variants = 0;
 };
 
 struct Shard {
@@ -86,6 +91,7 @@ struct Shard {
 
  private:
   void release_object(Entry& entry, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
+  void make_room_for_variant(const KeyHash& key, uint64_t bytes, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
   void drop_if_empty(const KeyHash& key) TIDEGATE_REQUIRES(mutex);
 };
 

@@ -127,6 +127,14 @@ std::optional<std::string> make_key(std::string_view url, const RouteCache& poli
   return key;
 }
 
+std::string other_scheme_key(std::string_view key) {
+  const size_t colon = key.find("://");
+  TIDEGATE_ASSERT(colon != std::string_view::npos, "a key begins with its scheme");
+  const bool is_https = key.substr(0, colon) == "https";
+  const std::string other = (is_https ? "http" : "https") + std::string(key.substr(colon));
+  return make_key(other, RouteCache{}).value_or(other);
+}
+
 std::string canonical_vary(Fields response_fields) {
   std::vector<std::string> names;
   for_each_list_element(response_fields, "vary", [&](std::string_view name) {

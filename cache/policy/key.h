@@ -32,6 +32,9 @@ void make_key(const RequestView& request, const RouteCache& policy, std::string&
 // The same from the absolute URL of a purge. Nothing: it is not one. `policy` gives the query options.
 std::optional<std::string> make_key(std::string_view url, const RouteCache& policy);
 
+// The key of the same URL with the other scheme: https for http, http for https.
+std::string other_scheme_key(std::string_view key);
+
 // The names in Vary: lower case, sorted, once each, joined by ','. Empty: none. "*" is refused before.
 std::string canonical_vary(Fields response_fields);
 

@@ -284,8 +284,6 @@ CacheControl request_control(Fields fields, const RouteCache& policy) {
 
 const char* bypass_reason(const RequestView& request) {
   if (request.method != "GET" && request.method != "HEAD") return "method";
-  if (find_field(request.fields, "if-match") != nullptr) return "if-match";
-  if (find_field(request.fields, "if-unmodified-since") != nullptr) return "if-unmodified-since";
   return nullptr;
 }
 

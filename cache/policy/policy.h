@@ -100,8 +100,7 @@ CacheControl request_control(Fields fields);
 // The same, without the directives that ask for a newer answer where the route ignores them.
 CacheControl request_control(Fields fields, const RouteCache& policy);
 
-// Why the request itself keeps the cache out of it, as a token: its method, or a condition that is not for a cache to
-// evaluate (§4.3.2). nullptr: nothing does.
+// Why the request itself keeps the cache out of it, as a token: its method. nullptr: nothing does.
 const char* bypass_reason(const RequestView& request);
 
 // §4.4: a non-error answer to an unsafe method invalidates.

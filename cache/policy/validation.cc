@@ -32,6 +32,15 @@ bool not_modified_since(std::string_view value, const StoredHead& head, uint64_t
   return modified_ms / 1000 <= *since_ms / 1000;
 }
 
+// RFC 9110 §13.1.1: strong comparison; `*` matches any stored response.
+bool match_holds(Fields fields, const StoredHead& head) {
+  bool matched = false;
+  for_each_list_element(fields, "if-match", [&](std::string_view etag) {
+    matched |= etag == "*" || etags_match_strongly(etag, head.etag);
+  });
+  return matched;
+}
+
 // RFC 9110 §13.1.5: a strong etag, or a date that is a strong validator (§8.8.2.2: at least a minute older than Date).
 bool if_range_holds(std::string_view value, const StoredHead& head, uint64_t now_ms) {
   if (value.starts_with('"') || value.starts_with("W/")) return etags_match_strongly(value, head.etag);
@@ -166,9 +175,22 @@ std::optional<RangeRequest> parse_range(std::string_view value, uint64_t body_by
   return out;
 }
 
+bool precondition_holds(const RequestView& request, const StoredHead& head, uint64_t now_ms) {
+  if (head.status != 200) return true;
+  if (find_field(request.fields, "if-match") != nullptr) return match_holds(request.fields, head);
+  const http1::Field* since = find_field(request.fields, "if-unmodified-since");
+  if (since == nullptr || head.last_modified_ms == 0) return true;  // §13.1.4: no date, no condition
+  const auto since_ms = parse_http_date(since->value, now_ms);
+  return !since_ms || head.last_modified_ms / 1000 <= *since_ms / 1000;
+}
+
 Selection select(const RequestView& request, const StoredHead& head, uint64_t now_ms) {
   Selection selection{head.status, {0, head.body_bytes}};
   if (head.status != 200) return selection;
+  if (!precondition_holds(request, head, now_ms)) {
+    selection.status = 412;
+    return selection;
+  }
   if (find_field(request.fields, "if-none-match") != nullptr) {
     if (none_match_fails(request.fields, head)) selection.status = 304;
   } else if (const http1::Field* since = find_field(request.fields, "if-modified-since")) {

@@ -17,7 +17,7 @@ namespace tidegate::cache {
 
 // What answers the request.
 struct Selection {
-  uint16_t status = 0;  // the stored status, or 206, 304, 416
+  uint16_t status = 0;  // the stored status, or 206, 304, 412, 416
   ByteRange range;      // for 206: the part of the body
 };
 
@@ -25,6 +25,10 @@ struct Selection {
 // whole is sent for several ranges, other units, an If-Range that does not hold, and a body of unknown length.
 // Conditions and ranges apply to a stored 200 only.
 Selection select(const RequestView& request, const StoredHead& head, uint64_t now_ms);
+
+// Whether If-Match, or else If-Unmodified-Since, holds for a stored response (RFC 9110 §13.1.1, §13.1.4). True where
+// neither is there.
+bool precondition_holds(const RequestView& request, const StoredHead& head, uint64_t now_ms);
 
 // The one range of "bytes=..." within a body of `body_bytes`. Nothing: malformed, or several; ignore it.
 struct RangeRequest {

@@ -9,14 +9,14 @@
 namespace tidegate::cache {
 namespace {
 
-// A 304 has no body to describe (RFC 9110 §15.4.5), and our 416 has none either (§15.5.17).
+// A 304 has no body to describe (RFC 9110 §15.4.5), and our 412 and 416 have none either.
 bool describes_body(std::string_view lower_name) {
   return lower_name == "content-type" || lower_name == "content-encoding" || lower_name == "content-language";
 }
 
 std::string_view text_of(const fmt::format_int& number) { return {number.data(), number.size()}; }
 
-bool carries_body_fields(uint16_t status) { return status != 304 && status != 416; }
+bool carries_body_fields(uint16_t status) { return status != 304 && status != 412 && status != 416; }
 
 struct ContentRange {
   char text[80];

@@ -15,6 +15,8 @@ namespace {
 
 constexpr uint64_t kLittleRoomBytes = 4 << 20;  // a smaller disk tier counts as none
 
+uint64_t stored_bytes(const StoredHead& head) { return head.body_bytes + head.field_text.size(); }
+
 HashKeys random_hash_keys() {
   return {derive_hash_key(random_bytes(32), "cache high"), derive_hash_key(random_bytes(32), "cache low")};
 }
@@ -109,9 +111,10 @@ Answer Engine::make_answer(const RequestView& request, const Freshness& freshnes
   answer.status = selection.status;
   answer.range = selection.range;
   answer.age_s = age_ms(freshness, now_ms) / 1000;
-  answer.content_length = answer.status == 416 ? 0 : selection.range.length;
-  const bool has_body = request.method != "HEAD" && answer.status != 304 && answer.status != 416;
-  if (has_body) answer.body = BodyReader(std::move(object), selection.range, readers_.get(), loop);
+  const bool is_bare = answer.status == 412 || answer.status == 416;
+  answer.content_length = is_bare ? 0 : selection.range.length;
+  if (request.method != "HEAD" && answer.status != 304 && !is_bare)
+    answer.body = BodyReader(std::move(object), selection.range, readers_.get(), loop);
   return answer;
 }
 
@@ -123,6 +126,7 @@ void Engine::publish(const Flight& flight, const KeyHash& key, uint64_t variant,
   entry->key = key;
   entry->variant = variant;
   entry->vary = object->head->vary;
+  entry->stored_bytes = stored_bytes(*object->head);
   entry->freshness = object->head->freshness;
   entry->generation = object->head->generation;
   entry->tags = object->head->tags;
@@ -144,6 +148,7 @@ void Engine::publish(const Flight& flight, const KeyHash& key, uint64_t variant,
 // lets go.
 void Engine::release_deferred(DeferredRelease& deferred) {
   counters.evicted_memory.add(deferred.evicted_from_ram);
+  counters.evicted_variants.add(deferred.evicted_variants);
   for (Retired& retired : deferred.retired) {
     retired.disk->doomed.store(true, std::memory_order_release);
     if (writer_ != nullptr) writer_->submit(EraseMeta{std::move(retired)});
@@ -271,6 +276,7 @@ bool Engine::on_loaded(const MetaKey& key, const Meta& meta, std::shared_ptr<Dis
   entry->key = key.key;
   entry->variant = key.variant;
   entry->vary = head.vary;
+  entry->stored_bytes = stored_bytes(head);
   entry->freshness = head.freshness;
   entry->generation = head.generation;
   entry->tags = head.tags;

@@ -38,6 +38,7 @@ struct Pending::Waiter : std::enable_shared_from_this<Pending::Waiter> {
   const RouteCache policy;
   const uint64_t asked_ms;  // realtime
   const uint64_t asked_ns;  // monotonic; with asked_ms it gives the realtime of a later moment
+  std::weak_ptr<Flight> flight TIDEGATE_GUARDED_BY(mutex);  // that it waits for, or waited for last
   bool waited_for_flight = false;
   bool waited_for_disk = false;
 
@@ -141,6 +142,7 @@ class Engine final : public WriterClient {
   void finish_load(const KeyHash& key, uint64_t variant, const std::shared_ptr<DiskBody>& disk,
                    std::shared_ptr<const StoredObject> object, bool damaged, const DiskPlace& place = {});
   void purge_key(const KeyHash& key, bool soft, uint64_t now_ms);
+  void invalidate_key(const std::string& key, const RouteCache& policy, uint64_t now_ms);
 
   mutable Mutex purge_mutex_;
   PurgePosition last_purge_

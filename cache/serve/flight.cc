@@ -193,7 +193,14 @@ void Flight::wake_readers() {
 
 bool Flight::wanted() const {
   const MutexLock lock(mutex_);
+  if (state_ == State::head) return is_awaited();
   return state_ != State::body || is_wanted();
+}
+
+// Somebody besides the leader's client waits for the head, or it is for the cache itself.
+bool Flight::is_awaited() const {
+  return background_ ||
+         std::any_of(waiters_.begin(), waiters_.end(), [](const auto& w) { return w->loop() != nullptr; });
 }
 
 // Somebody reads or waits for it, or it will be stored and little of it is missing.

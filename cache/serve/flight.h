@@ -47,6 +47,8 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   // `follows`: `found` was filled in. `waits`: the asker's waiter is kept until the head is known.
   Attached attach(Asker& asker, const CacheControl& control, Lookup& found);
   bool is_same_variant(Fields request_fields) const;
+  // One that waited has gone: it is forgotten. The leader hears it when nobody waits any more.
+  void on_waiter_left();
   // The stored object was purged: what arrives is for those who read it already and is not kept. False: it was disowned
   // before.
   bool disown();
@@ -131,6 +133,7 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   void check_laggards() TIDEGATE_REQUIRES(mutex_);
   void wake_readers() TIDEGATE_REQUIRES(mutex_);
   bool is_wanted() const TIDEGATE_REQUIRES(mutex_);
+  bool is_awaited() const TIDEGATE_REQUIRES(mutex_);
   uint64_t held_bytes() const TIDEGATE_REQUIRES(mutex_);
   void count_in(uint64_t bytes) TIDEGATE_REQUIRES(mutex_);
   void count_out(uint64_t bytes) TIDEGATE_REQUIRES(mutex_);

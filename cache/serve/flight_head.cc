@@ -41,7 +41,10 @@ Flight::Attached Flight::attach(Asker& asker, const CacheControl& control, Looku
     if (!attachable_) return Attached::no;
     if (state_ == State::head) {
       waiters_.push_back(asker.wait());
-      waiters_.back()->waited_for_flight = true;
+      Pending::Waiter& waiter = *waiters_.back();
+      waiter.waited_for_flight = true;
+      const MutexLock waiter_lock(waiter.mutex);
+      waiter.flight = weak_from_this();
       return Attached::waits;
     }
     if (state_ != State::body && state_ != State::whole) return Attached::no;
@@ -53,6 +56,13 @@ Flight::Attached Flight::attach(Asker& asker, const CacheControl& control, Looku
   return Attached::follows;
 }
 
+void Flight::on_waiter_left() {
+  const MutexLock lock(mutex_);
+  if (state_ != State::head) return;
+  std::erase_if(waiters_, [](const auto& waiter) { return waiter->loop() == nullptr; });
+  if (!is_awaited() && resume_ != nullptr) resume_->notify();
+}
+
 Answer Flight::answer(const RequestView& request, uint64_t now_ms, EventLoop& loop,
                       std::shared_ptr<const StoredHead> own) {
   Answer out;
@@ -62,20 +72,27 @@ Answer Flight::answer(const RequestView& request, uint64_t now_ms, EventLoop& lo
   out.range = selection.range;
   out.age_s = age_ms(out.head->freshness, now_ms) / 1000;
   if (out.range.length != UINT64_MAX) out.content_length = out.range.length;
-  const bool has_body = request.method != "HEAD" && out.status != 304 && out.status != 416;
-  if (out.status == 416) out.content_length = 0;
-  if (has_body) out.body = BodyReader(shared_from_this(), out.range, loop);
+  const bool is_bare = out.status == 412 || out.status == 416;
+  if (is_bare) out.content_length = 0;
+  if (request.method != "HEAD" && out.status != 304 && !is_bare)
+    out.body = BodyReader(shared_from_this(), out.range, loop);
   return out;
 }
 
 FillDecision Flight::on_head(const ResponseView& response, uint64_t now_ms) {
   TIDEGATE_ASSERT(response.status >= 200, "an interim response is not a head");
   TIDEGATE_ASSERT(waiting_for_head(), "a flight has one head");
+  {
+    const MutexLock lock(mutex_);
+    if (resume_ != nullptr) resume_->cancel();  // this leader waits for the head no longer, and may be the last
+    resume_ = nullptr;
+  }
   received_ms_ = response.response_ms;
   if (validating_ != nullptr && response.status == 304) return freshened(response, now_ms);
   const CacheControl control = request_control(request_.view().fields, policy_);
   const bool is_error = response.status >= 500 && response.status <= 504;
-  if (is_error && validating_ != nullptr && may_serve_on_error(validating_freshness_, control, now_ms)) {
+  if (is_error && validating_ != nullptr && may_serve_on_error(validating_freshness_, control, now_ms) &&
+      precondition_holds(request_.view(), *validating_->head, now_ms)) {
     return serve_stale(now_ms, "stale-if-error");
   }
   StoreDecision decision = decide_store(request_.view(), response, policy_);
@@ -356,7 +373,9 @@ void Flight::answer_all(Waiters& waiters, const std::shared_ptr<const StoredObje
     EventLoop* loop = waiter->loop();
     if (loop == nullptr) continue;
     const uint64_t now_ms = waiter->now_ms();
-    if (stale && !may_serve_on_error(freshness, request_control(waiter->request.view().fields), now_ms)) {
+    const RequestView& request = waiter->request.view();
+    if (stale && !(may_serve_on_error(freshness, request_control(request.fields), now_ms) &&
+                   precondition_holds(request, *object->head, now_ms))) {
       engine_.lookup_again(waiter);  // it accepts nothing but the origin's own answer
       continue;
     }
@@ -375,6 +394,7 @@ void Flight::answer_all(Waiters& waiters, const std::shared_ptr<const StoredObje
 std::optional<Answer> Flight::stale_answer(const RequestView& request, uint64_t now_ms, EventLoop& loop) const {
   if (validating_ == nullptr) return std::nullopt;
   if (!may_serve_on_error(validating_freshness_, request_control(request.fields), now_ms)) return std::nullopt;
+  if (!precondition_holds(request, *validating_->head, now_ms)) return std::nullopt;
   engine_.counters.hits_stale.add();
   return engine_.make_answer(request, validating_freshness_, validating_, now_ms, loop);
 }

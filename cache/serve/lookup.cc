@@ -112,6 +112,11 @@ void Engine::check_entry(Shard& shard, std::shared_ptr<Entry> entry, std::shared
   if (object == nullptr && !entry->disk->committed.load(std::memory_order_acquire)) return;
   view.soft_purged = purged == PurgeVerdict::stale;
   view.use = decide_use(entry->freshness, control, view.soft_purged, asker.now_ms);
+  // RFC 9110 §13.1.1: If-Match is for the origin to judge. What is stored may answer where it matches.
+  if (object != nullptr && is_servable(view.use.use) && !asker.policy.ignore_reload &&
+      !precondition_holds(asker.request, *object->head, asker.now_ms)) {
+    view.use = {Use::validate, Forward::request};
+  }
   view.entry = std::move(entry);
   view.object = std::move(object);
 }
@@ -306,6 +311,11 @@ Explanation Engine::explain(const RequestView& request, const RouteCache& policy
   use.why = bucket != nullptr && !bucket->entries.empty() && entry == nullptr ? Forward::vary_miss : Forward::uri_miss;
   if (purged != PurgeVerdict::dead) {
     use = decide_use(entry->freshness, control, purged == PurgeVerdict::stale, now_ms);
+    const auto object = entry->readable();
+    if (object != nullptr && is_servable(use.use) && !policy.ignore_reload &&
+        !precondition_holds(request, *object->head, now_ms)) {
+      use = {Use::validate, Forward::request};
+    }
     out.age_s = age_ms(entry->freshness, now_ms) / 1000;
     out.status.ttl_s = ttl_ms(entry->freshness, now_ms) / 1000;
   }

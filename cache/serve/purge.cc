@@ -94,20 +94,25 @@ void Engine::purge_key(const KeyHash& key, bool soft, uint64_t now_ms) {
   if (!soft && matters) writer_->submit(PurgeKey{key, generation});
 }
 
+void Engine::invalidate_key(const std::string& key, const RouteCache& policy, uint64_t now_ms) {
+  purge_key(hash_key(keys, key), false, now_ms);
+  if (policy.purge_both_schemes) purge_key(hash_key(keys, other_scheme_key(key)), false, now_ms);
+}
+
 // RFC 9111 §4.4: the target, and what Location and Content-Location name on the same origin.
 void Engine::invalidate(const RequestView& request, const RouteCache& policy, const ResponseView& response) {
   if (!policy.enabled || !invalidates(request.method, response.status)) return;
   std::string target;
   make_key(request, policy, target);
   const uint64_t now_ms = response.response_ms;
-  purge_key(hash_key(keys, target), false, now_ms);
+  invalidate_key(target, policy, now_ms);
   for (const http1::Field& field : response.fields) {
     if (!same_name(field.name, "location") && !same_name(field.name, "content-location")) continue;
     const std::string_view origin = origin_of(target);
     const bool relative = field.value.starts_with('/') && !field.value.starts_with("//");
     const auto named =
         make_key(relative ? std::string(origin) + std::string(field.value) : std::string(field.value), policy);
-    if (named && origin_of(*named) == origin) purge_key(hash_key(keys, *named), false, now_ms);
+    if (named && origin_of(*named) == origin) invalidate_key(*named, policy, now_ms);
   }
 }
 

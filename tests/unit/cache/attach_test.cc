@@ -104,6 +104,67 @@ TEST_F(Attaching, AHerdOfReloadsIsOneFetch) {
   }
 }
 
+TEST_F(Attaching, AHerdWithIfMatchIsOneFetch) {
+  const FieldList one{{"If-Match", "\"v1\""}}, other{{"If-Match", "\"v0\""}};
+  for (const bool is_stored : {false, true}) {
+    if (is_stored) store("/a", {{"Cache-Control", "max-age=60"}, {"ETag", "\"v2\""}}, "old");
+    Lookup leader = find(get("/a", one));
+    ASSERT_EQ(leader.outcome, Outcome::fetch);
+    auto waiters = herd(50, get("/a", one)), others = herd(50, get("/a", other));
+    for (const auto& waiter : waiters) ASSERT_FALSE(waiter->found);
+    for (const auto& waiter : others) ASSERT_FALSE(waiter->found);
+    fill(leader, 200, fresh_minute(), "new");
+    for (auto& waiter : waiters) {
+      Lookup attached = settle(std::move(waiter));
+      ASSERT_EQ(attached.outcome, Outcome::attach);
+      EXPECT_EQ(attached.answer.status, 200);
+      EXPECT_EQ(read_all(attached.answer), "new");
+    }
+    for (auto& waiter : others) {
+      Lookup attached = settle(std::move(waiter));
+      EXPECT_EQ(attached.answer.status, 412);
+      EXPECT_EQ(read_all(attached.answer), "");
+    }
+    Purge all;
+    all.kind = PurgeKind::all;
+    cache->purge(all);
+  }
+}
+
+TEST_F(Attaching, AFetchWhoseClientLeftBeforeTheHeadIsWantedAsLongAsSomebodyWaits) {
+  Lookup alone = find(get("/alone"));
+  EXPECT_FALSE(alone.fill.wanted()) << "nobody else waits";
+  Lookup leader = find(get("/a"));
+  auto first = ask(get("/a")), second = ask(get("/a"));
+  bool asked = false;
+  leader.fill.on_resume([&asked] { asked = true; });
+  first->pending = Pending();
+  loop.run_once(0);
+  EXPECT_FALSE(asked);
+  EXPECT_TRUE(leader.fill.wanted());
+  second->pending = Pending();
+  loop.run_once(0);
+  EXPECT_TRUE(asked) << "the leader is told, though the backend says nothing";
+  EXPECT_FALSE(leader.fill.wanted());
+  auto late = ask(get("/a"));
+  EXPECT_FALSE(late->found);
+  EXPECT_TRUE(leader.fill.wanted()) << "one came back";
+  asked = false;
+  fill(leader, 200, fresh_minute(), "x");
+  Lookup attached = settle(std::move(late));
+  EXPECT_EQ(read_all(attached.answer), "x");
+  loop.run_once(0);
+  EXPECT_FALSE(asked) << "a leader that has its head is not called any more";
+}
+
+TEST_F(Attaching, AFetchInTheBackgroundIsWantedByTheCacheItself) {
+  store("/a", {{"Cache-Control", "max-age=1, stale-while-revalidate=60"}, {"ETag", "\"v1\""}}, "old");
+  Lookup stale = find(get("/a"), now_ms() + 5'000);
+  ASSERT_EQ(stale.outcome, Outcome::stale);
+  ASSERT_TRUE(stale.fill);
+  EXPECT_TRUE(stale.fill.wanted());
+}
+
 TEST_F(Attaching, AReloadThatWaitedIsNotGivenWhatStandsInForAnError) {
   store("/a", {{"Cache-Control", "max-age=1, stale-if-error=60"}, {"ETag", "\"v1\""}}, "old");
   const uint64_t later = now_ms() + 5'000;

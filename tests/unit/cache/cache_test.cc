@@ -92,16 +92,61 @@ TEST_F(CacheInMemory, AFloodOfVariantsLeavesThoseInUse) {
     ASSERT_EQ(find(get("/a", FieldList{{"X-Kind", "used"}})).outcome, Outcome::hit) << i;
     store("/a", vary, "one of many", {{"X-Kind", std::to_string(i)}});
   }
-  EXPECT_LE(cache->totals().objects, kMaxVariants);
+  EXPECT_EQ(find(get("/a", FieldList{{"X-Kind", "used"}})).outcome, Outcome::hit);
+}
+
+TEST_F(CacheInMemory, ManySmallVariantsOfAKeyAllStay) {
+  const FieldList vary{{"Cache-Control", "max-age=60"}, {"Vary", "X-Kind"}};
+  const auto fields = [](int i) { return FieldList{{"X-Kind", std::to_string(i)}}; };
+  for (int i = 0; i < 300; ++i) store("/small", vary, std::to_string(i), fields(i));
+  for (int i = 0; i < 300; ++i) {
+    Lookup hit = find(get("/small", fields(i)));
+    ASSERT_EQ(hit.outcome, Outcome::hit) << i;
+    ASSERT_EQ(read_all(hit.answer), std::to_string(i));
+  }
+  EXPECT_EQ(metric("tidegate_cache_variants_evicted_total"), 0);
 }
 
 TEST_F(CacheInMemory, BypassSaysWhy) {
   EXPECT_EQ(find(get("/a", {}, "POST")).status.forward, Forward::method);
-  EXPECT_STREQ(find(get("/a", FieldList{{"If-Match", "\"v1\""}})).status.detail, "if-match");
   policy.enabled = false;
   const Lookup off = find(get("/a"));
   EXPECT_EQ(off.outcome, Outcome::bypass);
   EXPECT_EQ(off.status.forward, Forward::bypass);
+}
+
+TEST_F(CacheInMemory, WhatIfMatchNamesIsServedAndOtherwiseTheOriginIsAsked) {  // RFC 9110 §13.1.1
+  store("/a", fresh_minute(), "0123456789");
+  const FieldList same{{"If-Match", "\"v0\", \"v1\""}, {"Range", "bytes=2-4"}}, other{{"If-Match", "\"v0\""}};
+  Lookup part = find(get("/a", same));
+  ASSERT_EQ(part.outcome, Outcome::hit);
+  EXPECT_EQ(part.answer.status, 206);
+  EXPECT_EQ(read_all(part.answer), "234");
+  EXPECT_EQ(find(get("/a", FieldList{{"If-Match", "*"}})).outcome, Outcome::hit);
+  EXPECT_EQ(cache->explain(get("/a", other), policy, now_ms()).status.forward, Forward::request);
+  Lookup leader = find(get("/a", other));
+  ASSERT_EQ(leader.outcome, Outcome::fetch);
+  EXPECT_EQ(leader.status.forward, Forward::request);
+  FillDecision decision = leader.fill.on_head(response(304, fresh_minute()), now_ms());
+  ASSERT_TRUE(decision.answer);
+  EXPECT_EQ(decision.answer->status, 412);
+  EXPECT_EQ(decision.answer->content_length, 0U);
+  EXPECT_EQ(read_all(*decision.answer), "");
+  EXPECT_EQ(find(get("/a")).outcome, Outcome::hit) << "the stored response stays";
+  policy.ignore_reload = true;
+  Lookup refused = find(get("/a", other));
+  EXPECT_EQ(refused.outcome, Outcome::hit) << "no client may make this route ask the origin";
+  EXPECT_EQ(refused.answer.status, 412);
+}
+
+TEST_F(CacheInMemory, AStaleResponseThatIfMatchDoesNotNameStandsInForNoError) {
+  store("/a", {{"Cache-Control", "max-age=1, stale-if-error=60"}, {"ETag", "\"v1\""}}, "old");
+  const uint64_t later = now_ms() + 5'000;
+  Lookup leader = find(get("/a", FieldList{{"If-Match", "\"v2\""}}), later);
+  EXPECT_FALSE(leader.fill.stale_answer(later));
+  EXPECT_EQ(leader.fill.on_head(response(503, {}, 0), later).kind, FillDecision::Kind::pass);
+  Lookup named = find(get("/a", FieldList{{"If-Match", "\"v1\""}}), later);
+  EXPECT_EQ(named.fill.on_head(response(503, {}, 0), later).kind, FillDecision::Kind::serve_stale);
 }
 
 TEST_F(CacheInMemory, OnlyIfCachedIsRefusedWithoutAStoredResponse) {
@@ -259,6 +304,31 @@ TEST_F(CacheInMemory, EachOfManyTagsIsFoundAndWhatHasTooManyIsNotStored) {
   const FillDecision decision = fill(leader, 200, tagged(kMaxTags + 1), "b");
   EXPECT_EQ(decision.kind, FillDecision::Kind::pass);
   EXPECT_STREQ(decision.reason, "too-many-tags");
+}
+
+TEST_F(CacheInMemory, AnUnsafeRequestReachesBothSchemesWhereTheRouteSaysSo) {
+  const auto both = [this](const char* path) {
+    for (const char* scheme : {"http", "https"}) {
+      RequestView request = get(path);
+      request.scheme = scheme;
+      Lookup leader = find(request);
+      fill(leader, 200, fresh_minute(), scheme);
+    }
+  };
+  const auto fetches = [this](const char* path, const char* scheme) {
+    RequestView request = get(path);
+    request.scheme = scheme;
+    return find(request).outcome == Outcome::fetch;
+  };
+  both("/a");
+  cache->invalidate(get("/a", {}, "POST"), policy, response(200, {}));
+  EXPECT_TRUE(fetches("/a", "https"));
+  EXPECT_FALSE(fetches("/a", "http"));
+  policy.purge_both_schemes = true;
+  both("/b");
+  cache->invalidate(get("/b", {}, "POST"), policy, response(200, {}));
+  EXPECT_TRUE(fetches("/b", "https"));
+  EXPECT_TRUE(fetches("/b", "http"));
 }
 
 TEST_F(CacheInMemory, APurgeByTagTakesWhatCarriesIt) {

@@ -14,9 +14,16 @@ namespace {
 uint64_t walked(const Index& index) {
   uint64_t sum = 0;
   for (const auto& shard : index.shards()) {
+    const MutexLock lock(shard->mutex);
     for (const auto& [key, bucket] : shard->buckets) sum += bucket.entries.size();
   }
   return sum;
+}
+
+void erase(Index& index, Entry& entry, DeferredRelease& deferred) {
+  Shard& shard = index.shard(entry.key);
+  const MutexLock lock(shard.mutex);
+  shard.erase(entry, deferred);
 }
 
 std::shared_ptr<const StoredObject> object_of(size_t bytes) {
@@ -37,18 +44,19 @@ TEST(IndexBooks, TellHowManyObjectsThereAreWithoutLookingAtThem) {
   for (uint64_t generation = 1; generation <= 6000; ++generation) {
     auto entry = std::make_shared<Entry>();
     entry->key = {mix64(random() % 24), 1};
-    entry->variant = random() % (2 * kMaxVariants);
+    entry->variant = random() % (4 * kVariantsOfAnySize);
+    entry->stored_bytes = random() % (8 << 20);
     entry->generation = random() % 4 == 0 ? 0 : generation;  // some come too late
     Shard& shard = index.shard(entry->key);
     DeferredRelease deferred;
-    if (shard.publish(entry, deferred)) {
-      known.push_back(entry);
-      shard.hold(*entry, object_of(1 + random() % 200'000), deferred);
+    {
+      const MutexLock lock(shard.mutex);
+      if (shard.publish(entry, deferred)) {
+        known.push_back(entry);
+        shard.hold(*entry, object_of(1 + random() % 200'000), deferred);
+      }
     }
-    if (random() % 3 == 0) {
-      const std::shared_ptr<Entry> victim = known[random() % known.size()];  // it may be gone already
-      index.shard(victim->key).erase(*victim, deferred);
-    }
+    if (random() % 3 == 0) erase(index, *known[random() % known.size()], deferred);  // it may be gone already
     most = std::max(most, index.objects());
     if (generation % 100 != 0) continue;
     ASSERT_EQ(index.objects(), walked(index)) << generation;
@@ -56,10 +64,55 @@ TEST(IndexBooks, TellHowManyObjectsThereAreWithoutLookingAtThem) {
   EXPECT_GT(most, 100U);
   for (const auto& entry : known) {
     DeferredRelease deferred;
-    index.shard(entry->key).erase(*entry, deferred);
+    erase(index, *entry, deferred);
   }
   EXPECT_EQ(walked(index), 0U);
   EXPECT_EQ(index.objects(), 0U);
+}
+
+TEST(IndexVariants, LargeOnesOfOneKeyShareTheirBytesAndThoseInUseStay) {
+  constexpr uint64_t kLarge = 250'000, kCount = 400;
+  Index index(1 << 20);
+  const KeyHash key{1, 1};
+  Shard& shard = index.shard(key);
+  std::vector<std::shared_ptr<Entry>> entries;
+  DeferredRelease deferred;
+  const MutexLock lock(shard.mutex);
+  for (uint64_t i = 0; i < kCount; ++i) {
+    auto entry = std::make_shared<Entry>();
+    entry->key = key;
+    entry->variant = entry->generation = i + 1;
+    entry->stored_bytes = kLarge;
+    ASSERT_TRUE(shard.publish(entry, deferred));
+    entries.push_back(std::move(entry));
+    entries[0]->touch();  // a hit
+  }
+  const auto& stayed = shard.find(key)->entries;
+  EXPECT_LE(stayed.size() * kLarge, kManyVariantsBytes);
+  EXPECT_GT((stayed.size() + 1) * kLarge, kManyVariantsBytes);
+  EXPECT_EQ(deferred.evicted_variants, kCount - stayed.size());
+  EXPECT_EQ(stayed.front(), entries.front()) << "in use";
+  EXPECT_EQ(stayed.back(), entries.back()) << "the newest";
+  EXPECT_EQ(stayed[1], entries[kCount - stayed.size() + 1]) << "the oldest left first";
+  // Few may be large.
+  const KeyHash other{1, 2};
+  for (uint64_t i = 0; i <= kVariantsOfAnySize; ++i) {
+    auto entry = std::make_shared<Entry>();
+    entry->key = other;
+    entry->variant = entry->generation = i + 1;
+    entry->stored_bytes = kManyVariantsBytes;
+    ASSERT_TRUE(shard.publish(entry, deferred));
+  }
+  EXPECT_EQ(shard.find(other)->entries.size(), kVariantsOfAnySize);
+  // However small, no key has more than kMaxVariants.
+  const KeyHash many{1, 3};
+  for (uint64_t i = 0; i < kMaxVariants + 10; ++i) {
+    auto entry = std::make_shared<Entry>();
+    entry->key = many;
+    entry->variant = entry->generation = i + 1;
+    ASSERT_TRUE(shard.publish(entry, deferred));
+  }
+  EXPECT_EQ(shard.find(many)->entries.size(), kMaxVariants);
 }
 
 }  // namespace

@@ -110,5 +110,13 @@ TEST(Tags, AreComparedWithoutCaseAndCountOnceEach) {
   EXPECT_EQ(response_tags(kKeys, FieldList{{"Cache-Tag", "News,news, NEWS"}, {"Surrogate-Key", "news"}}).size(), 1U);
 }
 
+TEST(OtherScheme, KeepsTheRestAndDropsItsOwnDefaultPort) {
+  EXPECT_EQ(other_scheme_key("https://h/a?b=1"), "http://h/a?b=1");
+  EXPECT_EQ(other_scheme_key("http://h/"), "https://h/");
+  EXPECT_EQ(other_scheme_key("http://h:8080/"), "https://h:8080/");
+  EXPECT_EQ(other_scheme_key("http://h:443/"), "https://h/");
+  EXPECT_EQ(other_scheme_key("http://[::1]/"), "https://[::1]/");
+}
+
 }  // namespace
 }  // namespace tidegate::cache

@@ -56,6 +56,32 @@ TEST(Select, ConditionsAreEvaluatedInTheOrderOfRfc9110Section1322) {
   for (const SelectCase& c : cases) EXPECT_EQ(select(get("/", c.request), *head, kNow).status, c.status) << c.sentence;
 }
 
+TEST(Select, IfMatchComesFirstThenIfUnmodifiedSince) {  // RFC 9110 §13.2.2
+  const auto head = stored({{"ETag", "\"v1\""}, {"Last-Modified", "Sun, 06 Nov 1994 07:00:00 GMT"}});
+  const SelectCase cases[] = {
+      {"it matches", 200, {{"If-Match", "\"v1\""}}},
+      {"one of a list", 200, {{"If-Match", "\"a,b\", \"v1\""}}},
+      {"a star", 200, {{"If-Match", "*"}}},
+      {"another etag", 412, {{"If-Match", "\"v2\""}}},
+      {"strong comparison (§13.1.1)", 412, {{"If-Match", "W/\"v1\""}}},
+      {"before If-None-Match", 412, {{"If-Match", "\"v2\""}, {"If-None-Match", "\"v1\""}}},
+      {"then If-None-Match", 304, {{"If-Match", "\"v1\""}, {"If-None-Match", "\"v1\""}}},
+      {"then the range", 206, {{"If-Match", "\"v1\""}, {"Range", "bytes=0-1"}}},
+      {"no range of what does not match", 412, {{"If-Match", "\"v2\""}, {"Range", "bytes=0-1"}}},
+      {"not modified since", 200, {{"If-Unmodified-Since", "Sun, 06 Nov 1994 07:00:00 GMT"}}},
+      {"modified since", 412, {{"If-Unmodified-Since", "Sun, 06 Nov 1994 06:59:59 GMT"}}},
+      {"a date that is none", 200, {{"If-Unmodified-Since", "yesterday"}}},
+      {"If-Match makes If-Unmodified-Since mean nothing",
+       200,
+       {{"If-Match", "\"v1\""}, {"If-Unmodified-Since", "Sun, 06 Nov 1994 06:59:59 GMT"}}},
+  };
+  for (const SelectCase& c : cases) EXPECT_EQ(select(get("/", c.request), *head, kNow).status, c.status) << c.sentence;
+  const auto undated = stored({{"Cache-Control", "max-age=60"}});
+  EXPECT_EQ(
+      select(get("/", FieldList{{"If-Unmodified-Since", "Sun, 06 Nov 1994 06:59:59 GMT"}}), *undated, kNow).status, 200)
+      << "no date, no condition (§13.1.4)";
+}
+
 TEST(Select, OnlyAStored200HasConditions) {
   const FieldList fields{{"ETag", "\"v1\""}};
   const auto head = make_head({404, fields, kNow, kNow, 5}, {});

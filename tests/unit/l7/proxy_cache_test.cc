@@ -2,6 +2,7 @@
 // The proxy with its cache: which answers a purge by URL removes.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -115,6 +116,106 @@ TEST(ProxyCache, WhatATrustedProxySaysOfTheTargetIsInTheKeyOrNotTold) {
   const size_t before = echo.requests();
   said("/id?id=1", https);
   EXPECT_EQ(echo.requests(), before + 1);
+}
+
+TEST(ProxyCache, AClientThatLeavesBeforeTheHeadEndsItsFetchUnlessAnotherWaits) {
+  const StateDir state;
+  CachingEdge edge(state);
+  std::atomic<int> asked{0}, cut{0};
+  std::atomic<bool> answers{false};
+  Origin slow([&](const std::string&, Wire& wire) {
+    ++asked;
+    if (answers) return wire.send(Origin::ok("late", "Cache-Control: max-age=600\r\n"));
+    if (wire.at_end()) ++cut;
+    return false;
+  });
+  edge.model.pools[edge.pool].backends[0].port = slow.endpoint().port;
+  edge.cached("/*");
+  edge.start();
+  {
+    Wire client = Wire::connect(edge.endpoint());
+    client.send(get("/alone"));
+    ASSERT_TRUE(edge.run_until([&] { return asked == 1; }));
+    EXPECT_EQ(cut, 0);
+  }
+  EXPECT_TRUE(edge.run_until([&] { return cut == 1; })) << "the backend connection is closed at once";
+  // Another one waits: the fetch goes on without its first client, and ends when the second leaves as well.
+  auto first = std::make_unique<Wire>(Wire::connect(edge.endpoint()));
+  first->send(get("/shared"));
+  ASSERT_TRUE(edge.run_until([&] { return asked == 2; }));
+  auto second = std::make_unique<Wire>(Wire::connect(edge.endpoint()));
+  second->send(get("/shared"));
+  const auto open_clients = [&] { return edge.metric("tidegate_l7_client_connections"); };
+  ASSERT_TRUE(edge.run_until([&] { return open_clients() == 2; }));
+  first.reset();
+  ASSERT_TRUE(edge.run_until([&] { return open_clients() == 1; }));
+  EXPECT_EQ(cut, 1) << "the second client still waits";
+  second.reset();
+  EXPECT_TRUE(edge.run_until([&] { return cut == 2; }));
+  answers = true;
+  EXPECT_EQ(ask(edge.endpoint(), get("/shared")).body, "late");
+  EXPECT_EQ(asked, 3);
+}
+
+TEST(ProxyCache, TagsEndHereUnlessTheRouteSendsThem) {
+  const StateDir state;
+  CachingEdge edge(state);
+  Origin tagged([](const std::string& head, Wire& wire) {
+    const bool is_private = head.find("/private") != std::string::npos;
+    return wire.send(Origin::ok("x", std::string(is_private ? "Cache-Control: private" : "Cache-Control: max-age=600") +
+                                         "\r\nCache-Tag: News, b\r\nSurrogate-Key: c d\r\nX-Kept: yes\r\n"));
+  });
+  edge.model.pools[edge.pool].backends[0].port = tagged.endpoint().port;
+  edge.cached("/sent/*").cache.send_tags = true;
+  edge.cached("/*");
+  edge.add_route("/uncached/*", edge.pool);
+  edge.start();
+  for (const char* path : {"/a", "/private/a", "/uncached/a"}) {
+    for (int i = 0; i < 2; ++i) {
+      const Answer answer = ask(edge.endpoint(), get(path));
+      EXPECT_EQ(answer.field("cache-tag") + answer.field("surrogate-key"), "") << path;
+      EXPECT_EQ(answer.field("x-kept"), "yes") << path;
+    }
+  }
+  for (int i = 0; i < 2; ++i) {
+    const Answer answer = ask(edge.endpoint(), get("/sent/a"));
+    EXPECT_EQ(answer.field("cache-tag"), "news, b");
+    EXPECT_EQ(answer.field("surrogate-key"), "c d");
+  }
+  Purge purge;
+  purge.kind = PurgeKind::tag;
+  purge.value = "NEWS";
+  const size_t before = tagged.requests();
+  edge.proxy().purge(purge);
+  ask(edge.endpoint(), get("/a"));
+  ask(edge.endpoint(), get("/sent/a"));
+  EXPECT_EQ(tagged.requests(), before + 2) << "tags are compared without case";
+}
+
+TEST(ProxyPurge, TakesBothSchemesWhereTheRouteSaysSo) {
+  const StateDir state;
+  CachingEdge edge(state);
+  edge.model.listeners[0].trusted_proxies = {*Cidr::parse("127.0.0.0/8")};
+  Route& both = edge.cached("/both/*");
+  both.cache.purge_both_schemes = true;
+  both.cache.key_query = {"id"};
+  edge.cached("/*");
+  edge.start();
+  const auto fetches = [&](std::string_view target, const std::string& scheme) {
+    const size_t before = edge.origin.requests();
+    ask(edge.endpoint(), get(target, "a.test", "X-Forwarded-Proto: " + scheme + "\r\n"));
+    return edge.origin.requests() > before;
+  };
+  for (const char* scheme : {"http", "https"}) {
+    const std::string other = scheme == std::string("http") ? "https" : "http";
+    for (const char* target : {"/both/a?id=1&x=2", "/one/a"}) {
+      fetches(target, "http");
+      fetches(target, "https");
+      edge.proxy().purge(purge_of(scheme + std::string("://a.test") + target));
+      EXPECT_TRUE(fetches(target, scheme)) << target;
+      EXPECT_EQ(fetches(target, other), target[1] == 'b') << target;
+    }
+  }
 }
 
 TEST(ProxyPurge, TakesWhatTheRouteMadeOfTheQuery) {
