@@ -16,7 +16,7 @@ Background::~Background() {
   *self_ = nullptr;
   std::deque<Job> dropped;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ending_ = true;
     dropped.swap(queue_);
   }
@@ -39,7 +39,7 @@ void Background::discard(std::shared_ptr<void> garbage) {
 
 void Background::enqueue(Job job) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     queue_.push_back(std::move(job));
   }
   if (!thread_.joinable()) thread_ = start_thread(name_, [this] { serve(); });
@@ -50,8 +50,8 @@ void Background::serve() {
   for (;;) {
     Job job;
     {
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [this] { return ending_ || !queue_.empty(); });
+      MutexLock lock(mutex_);
+      while (!ending_ && queue_.empty()) wake_.wait(lock);
       if (ending_) return;
       job = std::move(queue_.front());
       queue_.pop_front();

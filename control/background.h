@@ -9,19 +9,18 @@
 // the others with their `then`.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include "core/event_loop.h"
+#include "core/mutex.h"
 
 namespace tidegate {
 
@@ -63,10 +62,10 @@ class Background {
   uint64_t next_id_ = 1;
   std::thread thread_;
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<Job> queue_;  // under mutex_
-  bool ending_ = false;    // under mutex_
+  Mutex mutex_;
+  MutexCondition wake_;
+  std::deque<Job> queue_ TIDEGATE_GUARDED_BY(mutex_);
+  bool ending_ TIDEGATE_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace tidegate

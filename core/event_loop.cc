@@ -168,7 +168,7 @@ void EventLoop::stop() {
 void EventLoop::post(std::function<void()> fn) {
   bool was_empty;
   {
-    const std::lock_guard lock(mailbox_mutex_);
+    const MutexLock lock(mailbox_mutex_);
     was_empty = mailbox_.empty();
     mailbox_.push_back(std::move(fn));
   }
@@ -183,7 +183,7 @@ void EventLoop::drain_mailbox() {
   [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &count, sizeof count);
   std::vector<std::function<void()>> messages;
   {
-    const std::lock_guard lock(mailbox_mutex_);
+    const MutexLock lock(mailbox_mutex_);
     messages.swap(mailbox_);
   }
   for (auto& message : messages) message();

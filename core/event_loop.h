@@ -11,10 +11,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "core/fd.h"
+#include "core/mutex.h"
 
 namespace tidegate {
 
@@ -127,8 +127,8 @@ class EventLoop {
   Counter* calls_again_ = nullptr;
   Timer* firing_ = nullptr;  // the timer whose callback runs; null if that callback destroyed it
   std::vector<std::function<void()>> deferred_;
-  std::mutex mailbox_mutex_;
-  std::vector<std::function<void()>> mailbox_;
+  Mutex mailbox_mutex_;
+  std::vector<std::function<void()>> mailbox_ TIDEGATE_GUARDED_BY(mailbox_mutex_);
   std::atomic<bool> stop_{false};
   uint64_t now_ns_ = 0;
 };

@@ -10,12 +10,12 @@
 #include <cassert>
 #include <cerrno>
 #include <cstring>
-#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "core/lmdb_check.h"
 #include "core/lmdb_damage.h"
+#include "core/mutex.h"
 
 namespace tidegate::lmdb {
 namespace {
@@ -28,9 +28,9 @@ constexpr uint64_t kGarbledFile = UINT64_MAX;
 
 // Keeps environments in which LMDB failed an assertion. They are not closed, and stay reachable for leak checkers.
 void keep(MDB_env* env) {
-  static std::mutex mutex;
+  static Mutex mutex;
   static auto& kept = *new std::vector<MDB_env*>;  // never destroyed
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   kept.push_back(env);
 }
 

@@ -15,6 +15,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/mutex.h"
+
 namespace tidegate::lmdb {
 
 constinit thread_local Guard* innermost_guard = nullptr;
@@ -30,7 +32,7 @@ struct Watched {
   volatile bool is_told = false;  // one line is enough
 };
 std::array<Watched, kMaxWatched> watched;
-std::mutex watched_mutex;  // among watch() and unwatch()
+Mutex watched_mutex;  // among watch() and unwatch()
 
 // A garbled length can lead a read this far past the end of the map.
 constexpr uintptr_t kBeyondMap = 1 << 20;
@@ -162,7 +164,7 @@ void watch(MDB_env* env, const std::string& directory, bool expendable) {
   static std::once_flag installed;
   std::call_once(installed, install_handlers);
   mdb_env_set_assert(env, on_assertion);
-  const std::lock_guard lock(watched_mutex);
+  const MutexLock lock(watched_mutex);
   for (Watched& slot : watched) {
     if (slot.env != nullptr) continue;
     std::strncpy(slot.directory.data(), directory.c_str(), slot.directory.size() - 1);
@@ -178,7 +180,7 @@ void tell_abandoned(MDB_env* env) {
 }
 
 void unwatch(MDB_env* env) {
-  const std::lock_guard lock(watched_mutex);
+  const MutexLock lock(watched_mutex);
   for (Watched& slot : watched) {
     if (slot.env != env) continue;
     slot.env = nullptr;

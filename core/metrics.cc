@@ -88,14 +88,14 @@ Metrics::Series& Metrics::series(std::string_view name, std::string_view help, s
 }
 
 Counter& Metrics::counter(std::string_view name, std::string_view help, const MetricLabels& labels) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Series& s = series(name, help, "counter", labels);
   if (!s.counter) s.counter = std::make_unique<Counter>();
   return *s.counter;
 }
 
 LatencyHistogram& Metrics::latency(std::string_view name, std::string_view help, const MetricLabels& labels) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Series& s = series(name, help, "histogram", labels);
   if (!s.latency) s.latency = std::make_unique<LatencyHistogram>();
   return *s.latency;
@@ -103,12 +103,12 @@ LatencyHistogram& Metrics::latency(std::string_view name, std::string_view help,
 
 void Metrics::gauge(std::string_view name, std::string_view help, std::function<double()> read,
                     const MetricLabels& labels) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   series(name, help, "gauge", labels).gauge = std::move(read);
 }
 
 void Metrics::collector(std::function<void(std::string&)> append) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   collectors_.push_back(std::move(append));
 }
 
@@ -133,7 +133,7 @@ void append_histogram(std::string& out, const std::string& name, const std::stri
 }  // namespace
 
 std::string Metrics::prometheus_text() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::string out;
   for (const auto& family : families_) {
     out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", family->name, family->help, family->name, family->type);

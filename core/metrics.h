@@ -11,11 +11,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "core/mutex.h"
 
 namespace tidegate {
 
@@ -97,11 +98,12 @@ class Metrics {
     std::string name, help, type;
     std::vector<std::unique_ptr<Series>> series;
   };
-  Series& series(std::string_view name, std::string_view help, std::string_view type, const MetricLabels& labels);
+  Series& series(std::string_view name, std::string_view help, std::string_view type, const MetricLabels& labels)
+      TIDEGATE_REQUIRES(mutex_);
 
-  mutable std::mutex mutex_;
-  std::vector<std::unique_ptr<Family>> families_;
-  std::vector<std::function<void(std::string&)>> collectors_;
+  mutable Mutex mutex_;
+  std::vector<std::unique_ptr<Family>> families_ TIDEGATE_GUARDED_BY(mutex_);
+  std::vector<std::function<void(std::string&)>> collectors_ TIDEGATE_GUARDED_BY(mutex_);
 };
 
 // The registry of the process.

@@ -4,10 +4,10 @@
 #pragma once
 
 #include <algorithm>
-#include <mutex>
 #include <utility>
 #include <vector>
 
+#include "core/mutex.h"
 #include "l4/limits.h"
 #include "l4/wire.h"
 
@@ -24,23 +24,23 @@ class ConflictBoard {
   ConflictBoard() { conflicts_.reserve(kMaxConflicts); }
 
   void tell(const AddressConflict& conflict) {
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock || conflicts_.size() == kMaxConflicts) return;
+    if (!mutex_.try_lock()) return;
     const bool known = std::any_of(conflicts_.begin(), conflicts_.end(),
                                    [&](const AddressConflict& c) { return c.address == conflict.address; });
-    if (!known) conflicts_.push_back(conflict);
+    if (!known && conflicts_.size() < kMaxConflicts) conflicts_.push_back(conflict);
+    mutex_.unlock();
   }
   std::vector<AddressConflict> take() {
     std::vector<AddressConflict> taken;
     taken.reserve(kMaxConflicts);
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     std::swap(taken, conflicts_);
     return taken;
   }
 
  private:
-  std::mutex mutex_;
-  std::vector<AddressConflict> conflicts_;
+  Mutex mutex_;
+  std::vector<AddressConflict> conflicts_ TIDEGATE_GUARDED_BY(mutex_);
 };
 
 }  // namespace tidegate::l4
