@@ -9,6 +9,7 @@
 #include "conf/names.h"
 #include "core/http1.h"
 #include "core/ip.h"
+#include "core/percent.h"
 
 namespace tidegate {
 namespace {
@@ -78,7 +79,7 @@ std::optional<QueryFault> check_query(std::string_view query, const std::vector<
     const size_t equals = std::min(pair.find('='), pair.size());
     const std::string_view raw_name = pair.substr(0, equals);
     const std::string_view raw_value = pair.substr(std::min(equals + 1, pair.size()));
-    std::optional<std::string> name = http1::percent_decode(raw_name, true);
+    std::optional<std::string> name = percent_decode(raw_name, true);
     if (!name) return bad_value(std::string(raw_name), std::string(raw_name), "a name with whole percent escapes");
     const auto parameter =
         std::find_if(known.begin(), known.end(), [&](const auto& each) { return each.name == *name; });
@@ -88,7 +89,7 @@ std::optional<QueryFault> check_query(std::string_view query, const std::vector<
       return QueryFault{"repeated_parameter", *std::move(name), std::string(raw_value), "it once", std::move(detail)};
     }
     seen.push_back(&*parameter);
-    std::optional<std::string> value = http1::percent_decode(raw_value, true);
+    std::optional<std::string> value = percent_decode(raw_value, true);
     if (!value) return bad_value(*std::move(name), std::string(raw_value), "a value with whole percent escapes");
     if (!is_of_type(*parameter, *value)) return bad_value(*std::move(name), *std::move(value), expected_of(*parameter));
   }

@@ -8,23 +8,13 @@
 
 #include "control/explanation_text.h"
 #include "control/parameters.h"
+#include "core/percent.h"
 
 namespace tidegate {
 
 namespace {
 
 using nlohmann::json;
-
-// Keeps the unreserved characters of RFC 3986 §2.3.
-std::string percent_encode(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const bool unreserved = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                            c == '.' || c == '_' || c == '~';
-    out += unreserved ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return out;
-}
 
 // Returns the addresses of a DNS answer. Each element is an address, a record in presentation form, or an object with
 // "address".

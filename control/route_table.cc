@@ -2,6 +2,7 @@
 #include "control/route_table.h"
 
 #include <algorithm>
+#include "core/percent.h"
 
 #include "core/assert.h"
 
@@ -22,7 +23,7 @@ bool match_pattern(std::string_view pattern, std::string_view path, std::map<std
     const std::string_view want = take_segment(pattern);
     const std::string_view have = take_segment(path);
     if (want.size() > 2 && want.front() == '{' && want.back() == '}') {
-      std::optional<std::string> value = http1::percent_decode(have, false);
+      std::optional<std::string> value = percent_decode(have, false);
       if (!value || value->empty()) return false;
       bound[std::string(want.substr(1, want.size() - 2))] = std::move(*value);
     } else if (want != have) {

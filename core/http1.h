@@ -186,9 +186,6 @@ void for_each_element(std::string_view list, Fn&& fn) {
 }
 
 std::string_view reason_phrase(int status);
-// Decodes %XX in a path segment or query value. Returns nullopt for a malformed escape. '+' becomes a space only in
-// queries.
-std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space);
 // The first value of `name` in a query string, decoded.
 std::optional<std::string> query_parameter(std::string_view query, std::string_view name);
 

@@ -4,17 +4,12 @@
 //   chunked-body = *( chunk-size [ chunk-ext ] CRLF chunk-data CRLF ) 1*"0" [ chunk-ext ] CRLF trailer-section CRLF
 #include "core/http1.h"
 #include "core/http1_chars.h"
+#include "core/percent.h"
 
 namespace tidegate::http1 {
 namespace {
 
 constexpr uint64_t kMaxChunkBytes = INT64_MAX;
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  const char lower = static_cast<char>(c | 0x20);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 // The texts of HTTP: tokens, reason phrases, faults, query strings.
 #include "core/http1.h"
 #include "core/http1_chars.h"
+#include "core/percent.h"
 
 namespace tidegate::http1 {
 namespace {
@@ -14,12 +15,6 @@ constexpr FaultInfo kFaults[] = {
 static_assert(std::size(kFaults) == static_cast<size_t>(Fault::count_));
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 }  // namespace
 
@@ -151,23 +146,6 @@ std::string_view reason_phrase(int status) {
     default:
       return "";
   }
-}
-
-std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space) {
-  std::string out;
-  out.reserve(text.size());
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%') {
-      const int high = i + 2 < text.size() ? hex_digit(text[i + 1]) : -1;
-      const int low = i + 2 < text.size() ? hex_digit(text[i + 2]) : -1;
-      if (high < 0 || low < 0) return std::nullopt;
-      out.push_back(static_cast<char>(high << 4 | low));
-      i += 2;
-    } else {
-      out.push_back(plus_is_space && text[i] == '+' ? ' ' : text[i]);
-    }
-  }
-  return out;
 }
 
 std::optional<std::string> query_parameter(std::string_view query, std::string_view name) {

@@ -11,6 +11,7 @@
 #include "control/cli/output.h"
 #include "control/json_bounds.h"
 #include "control/shapes.h"
+#include "core/percent.h"
 
 namespace tidegate::cli {
 
@@ -103,16 +104,6 @@ std::optional<nlohmann::json> call(Cli& cli, ApiRequest request, const std::stri
   fmt::print(stderr, "tidegate: the answer is not JSON: {}\n", body.error().message);
   cli.exit_status = kUnreachable;
   return std::nullopt;
-}
-
-std::string percent_encode(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const bool unreserved = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                            c == '.' || c == '_' || c == '~';
-    out += unreserved ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return out;
 }
 
 std::string query(const std::vector<std::pair<std::string, std::string>>& parameters) {

@@ -45,7 +45,6 @@ std::optional<HttpResponse> call_raw(Cli& cli, ApiRequest request);
 std::optional<nlohmann::json> call(Cli& cli, ApiRequest request, const std::string& document = {});
 void print_refusal(Cli& cli, const HttpResponse& response, const std::string& document);
 
-std::string percent_encode(std::string_view text);
 // Returns "?key=value&..." of the values that are not empty.
 std::string query(const std::vector<std::pair<std::string, std::string>>& parameters);
 

@@ -18,6 +18,7 @@
 #include "control/json_bounds.h"
 #include "control/shapes.h"
 #include "core/clock.h"
+#include "core/percent.h"
 
 namespace tidegate::cli {
 

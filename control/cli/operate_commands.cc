@@ -9,6 +9,7 @@
 #include "control/cli/output.h"
 #include "control/cli/wait.h"
 #include "control/json_bounds.h"
+#include "core/percent.h"
 
 namespace tidegate::cli {
 

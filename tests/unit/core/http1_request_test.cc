@@ -323,9 +323,6 @@ TEST(Http1Text, DecodesQueryParameters) {
   EXPECT_FALSE(query_parameter("ab=1", "a"));
   EXPECT_FALSE(query_parameter("a=%4", "a"));
   EXPECT_FALSE(query_parameter("", "a"));
-  EXPECT_EQ(percent_decode("a+b%2F", false), "a+b/");
-  EXPECT_FALSE(percent_decode("%", false));
-  EXPECT_FALSE(percent_decode("%g0", false));
 }
 
 TEST(Http1Text, SplitsListsAtCommasOutsideQuotes) {
