@@ -29,7 +29,7 @@ class Tree:
 
 
 # The rooms with objects that several threads share.
-TSAN_ROOMS = ("core", "conf", "cache", "l7")
+TSAN_ROOMS = ("core", "conf", "cache", "dns", "l7")
 
 TREES = {
     # A new user's compiler may warn about things that ours does not. And g++ 12 with optimisation warns without a
