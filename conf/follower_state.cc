@@ -117,7 +117,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
 
   void look();
   bool open_store();
-  void follow_live_state(uint64_t sequence);
+  bool follow_live_state(uint64_t sequence);
   void follow_version(uint64_t version);
   bool is_time_to_retry() const;
   Result<void> put_in_force(uint64_t version);
@@ -150,7 +150,7 @@ void StateFollower::look() {
   const Result<StateHead> head = store_->head();
   if (!head) return refuse(head.error().message);
   if (head->version == 0) return;
-  if (!live_state_ || head->live_state != tried_.live_state) follow_live_state(head->live_state);
+  const bool readable = (live_state_ && head->live_state == tried_.live_state) || follow_live_state(head->live_state);
   if (live_state_ && head->version != tried_.version) follow_version(head->version);
   // The live state applies to whichever Model is in force, even if a newer version was refused.
   if (current_ && current_->live_state != live_state_) {
@@ -158,6 +158,8 @@ void StateFollower::look() {
         offer(make_snapshot(current_->version, current_->version_digest, current_->model, live_state_));
     if (!taken) log_error("live state {} refused: {}", live_state_->sequence, taken.error().message);
   }
+  // A fault of the store may pass; a version that was refused stays refused until it is taken.
+  if (readable && tried_.version == applied_.version) refused_.clear();
   // Before the first version there may be nothing that a purge could act on. catch_up() delivers the purges then.
   if (current_ && (head->purge != applied_.purge || another_log_)) follow_purges(head->purge);
 }
@@ -177,11 +179,15 @@ bool StateFollower::open_store() {
   return true;
 }
 
-void StateFollower::follow_live_state(uint64_t sequence) {
+bool StateFollower::follow_live_state(uint64_t sequence) {
   Result<LiveState> live_state = store_->live_state();
-  if (!live_state) return refuse(live_state.error().message);
+  if (!live_state) {
+    refuse(live_state.error().message);
+    return false;
+  }
   tried_.live_state = sequence;
   live_state_ = std::make_shared<const LiveState>(*std::move(live_state));
+  return true;
 }
 
 void StateFollower::follow_version(uint64_t version) {

@@ -6,6 +6,7 @@
 
 #include <fstream>
 #include <memory>
+#include <sstream>
 
 #include "conf/document.h"
 #include "core/clock.h"
@@ -412,6 +413,20 @@ TEST_F(StateFollowerTest, KeepsItsDecisionWhenTheStateIsCutOffUnderIt) {
   std::filesystem::resize_file(state_dir_ + "/state/data.mdb", 8192);
   ASSERT_TRUE(run_until(loop_, [&] { return !follower->refused().empty(); }));
   EXPECT_THAT(follower->refused(), HasSubstr("data.mdb was cut off"));
+  EXPECT_EQ(follower->current()->version, 1U);
+}
+
+TEST_F(StateFollowerTest, SaysNoLongerWhatHasPassed) {
+  tell(kCommit);
+  const auto follower = follow();
+  const std::string data = state_dir_ + "/state/data.mdb";
+  std::ostringstream whole;
+  whole << std::ifstream(data, std::ios::binary).rdbuf();
+  std::filesystem::resize_file(data, 8192);
+  ASSERT_TRUE(run_until(loop_, [&] { return !follower->refused().empty(); }));
+  // The same file, whole again.
+  std::fstream(data, std::ios::binary | std::ios::in | std::ios::out) << whole.str();
+  ASSERT_TRUE(run_until(loop_, [&] { return follower->refused().empty(); }));
   EXPECT_EQ(follower->current()->version, 1U);
 }
 
