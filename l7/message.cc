@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "core/percent.h"
 #include "l7/limits.h"
 
 namespace tidegate::l7 {
@@ -59,13 +60,6 @@ std::string_view lower_of(std::string_view name, Arena& arena) {
   return has_upper ? arena.copy_lower(name) : name;
 }
 
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
 bool is_unreserved(int c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
          c == '_' || c == '~';
@@ -97,7 +91,7 @@ size_t decode_unreserved(std::string_view path, char* out) {
       continue;
     }
     if (i + 2 >= path.size()) return 0;
-    const int high = hex_value(path[i + 1]), low = hex_value(path[i + 2]);
+    const int high = hex_digit(path[i + 1]), low = hex_digit(path[i + 2]);
     if (high < 0 || low < 0) return 0;
     const int value = high * 16 + low;
     if (value == 0) return 0;
