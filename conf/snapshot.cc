@@ -26,6 +26,7 @@ void apply_override(BackendStatus& status, const Override& record, const char* w
   if (!record.by.empty()) why += " by " + record.by;
   if (!record.note.empty()) why += ": " + record.note;
   status.admin = true;
+  status.taken_down |= down;
   combine(status, down ? BackendState::down : BackendState::draining, why);
 }
 

@@ -24,7 +24,8 @@ const char* name(BackendState state);
 
 struct BackendStatus {
   BackendState state = BackendState::up;
-  bool admin = false;  // under an override of its own or of its pool: never used when the pool fails open
+  bool admin = false;       // under an override of its own or of its pool: never used when the pool fails open
+  bool taken_down = false;  // an override says so, of its own or of its pool: what runs there ends
   // "probe: connect: refused", "drained by ops: upgrade", "no verdict yet"; empty if it is up for no special reason.
   std::string why;
 };

@@ -89,6 +89,11 @@ void BackendConnections::close_all_idle() {
   }
 }
 
+void BackendConnections::close_idle(uint32_t backend) {
+  Slot& s = slot(backend);
+  while (!s.idle.empty()) drop_idle(s.idle.back().get());
+}
+
 void BackendConnections::bury(std::unique_ptr<BackendConnection> connection) {
   Slot& s = slot(connection->backend());
   --s.open;

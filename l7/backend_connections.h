@@ -40,6 +40,7 @@ class BackendConnections {
   void give_back(std::unique_ptr<BackendConnection> connection, const Pool& pool);
   void drop_idle(BackendConnection* connection);
   void close_all_idle();
+  void close_idle(uint32_t backend);
   // Closes one idle connection, of any backend; false: there is none.
   bool drop_one_idle();
 

@@ -24,6 +24,7 @@ BackendPool::BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistr
   for (uint32_t i = 0; i < config_->backends.size(); ++i) {
     const Backend& backend = config_->backends[i];
     std::shared_ptr<BackendRuntime> runtime = registry.backend(config_->name, backend.name);
+    runtimes_.push_back(runtime);
     if (!snapshot.usable(pool, i) || backend.weight == 0 || backend.addresses.empty()) continue;
     members_.push_back({i, backend.weight, &backend, std::move(runtime)});
     weight_sum_ += backend.weight;
@@ -76,6 +77,7 @@ void BackendPool::build_table(const HashKey& key) {
 }
 
 bool BackendPool::acceptable(const PoolMember& member, const Question& question, Strictness strictness) const {
+  if (member.runtime->taken_down.load(std::memory_order_relaxed)) return false;
   if (question.connections != nullptr && !question.connections->has_room(*member.runtime, config_->max_connections)) {
     return false;
   }

@@ -61,6 +61,8 @@ class BackendPool {
   const Pool& config() const { return *config_; }
   PoolRuntime& runtime() const { return *runtime_; }
   const std::vector<PoolMember>& members() const { return members_; }
+  // Of each backend of config(), those that get no new work included.
+  const std::vector<std::shared_ptr<BackendRuntime>>& runtimes() const { return runtimes_; }
 
  private:
   enum class Strictness : uint8_t { healthy, not_tried, any };
@@ -75,7 +77,8 @@ class BackendPool {
 
   const Pool* config_;
   std::shared_ptr<PoolRuntime> runtime_;
-  std::vector<PoolMember> members_;  // those that may get new work
+  std::vector<std::shared_ptr<BackendRuntime>> runtimes_;  // parallel to Pool::backends
+  std::vector<PoolMember> members_;                        // those that may get new work
   uint64_t weight_sum_ = 0;
   std::vector<uint16_t> sequence_;  // weighted_round_robin: member positions
   std::vector<uint16_t> table_;     // consistent_hash: member positions by Maglev slot

@@ -57,12 +57,11 @@ void explain_pool(const Plan& plan, uint32_t pool_index, const RequestHead& requ
                          {"weight", backend.weight},
                          {"state", name(status.backends[i].state)},
                          {"why", status.backends[i].why}};
-    for (const PoolMember& member : pool.members()) {
-      if (member.index != i) continue;
-      entry["in_flight"] = member.runtime->in_flight.load(std::memory_order_relaxed);
-      if (member.runtime->ejected(now_ns)) entry["why"] = "ejected after consecutive failures";
-    }
+    const BackendRuntime& runtime = *pool.runtimes()[i];
+    entry["in_flight"] = runtime.in_flight.load(std::memory_order_relaxed);
     entry["takes_new_work"] = plan.snapshot->usable(pool_index, i);
+    if (entry["takes_new_work"] == true && runtime.ejected(now_ns)) entry["why"] = "ejected after consecutive failures";
+    entry["running_work"] = status.backends[i].taken_down ? "ends" : "goes on";
     answer["eligible"].push_back(std::move(entry));
   }
   if (pool.members().empty()) {

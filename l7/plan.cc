@@ -20,6 +20,10 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   plan->pools.reserve(model.pools.size());
   for (uint32_t i = 0; i < model.pools.size(); ++i) {
     plan->pools.emplace_back(*plan->snapshot, i, registry, plan->hash_key);
+    const PoolStatus& status = plan->snapshot->pools[i];
+    for (size_t b = 0; b < status.backends.size(); ++b) {
+      if (status.backends[b].taken_down) plan->taken_down.push_back(plan->pools[i].runtimes()[b]);
+    }
   }
   const uint32_t site = plan->this_node().site;
   for (uint32_t i = 0; i < model.listeners.size(); ++i) {

@@ -25,10 +25,11 @@ struct Plan {
   std::shared_ptr<const Snapshot> snapshot;
   uint64_t sequence = 0;  // grows with every Plan of the process: tells two apart
   uint32_t node = kNone;
-  std::shared_ptr<const Router> router;  // the previous Plan's own when the Model is the same
-  std::vector<BackendPool> pools;        // parallel to Model::pools
-  std::vector<uint32_t> listeners;       // of this node's site
-  HashKey hash_key;                      // of consistent_hash; equal on every host of the site
+  std::shared_ptr<const Router> router;                     // the previous Plan's own when the Model is the same
+  std::vector<BackendPool> pools;                           // parallel to Model::pools
+  std::vector<uint32_t> listeners;                          // of this node's site
+  std::vector<std::shared_ptr<BackendRuntime>> taken_down;  // by an operator: what runs there ends
+  HashKey hash_key;                                         // of consistent_hash; equal on every host of the site
 
   const Model& model() const { return *snapshot->model; }
   const Node& this_node() const { return model().nodes[node]; }

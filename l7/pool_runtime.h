@@ -22,6 +22,9 @@ struct BackendRuntime {
   std::atomic<uint32_t> in_flight{0};
   std::atomic<uint32_t> consecutive_failures{0};
   std::atomic<uint64_t> ejected_until_ns{0};  // monotonic; 0: not ejected
+  // An operator took it down: no new request, and what runs ends. Set by the main thread before the workers get the
+  // Plan that says so, so that a request that began under an older Plan does not choose it either.
+  std::atomic<bool> taken_down{false};
   std::atomic<uint64_t> requests{0};
   std::atomic<uint64_t> failures{0};
   std::atomic<uint64_t> ejections{0};

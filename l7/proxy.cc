@@ -76,6 +76,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   if (!sockets) return sockets.error();
 
   // From here on nothing fails.
+  mark_taken_down(*plan);
   for (size_t i = 0; i < workers_.size(); ++i) {
     adoptions[i]->open = std::move(sockets->open[i]);
     adoptions[i]->close = sockets->close;
@@ -88,6 +89,20 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   plan_ = std::move(plan);
   upcoming_.reset();
   return {};
+}
+
+// Before the workers get the Plan: no request of an older one chooses such a backend any more.
+void Proxy::mark_taken_down(const Plan& next) {
+  if (plan_) {
+    for (const std::shared_ptr<BackendRuntime>& backend : plan_->taken_down) {
+      if (std::find(next.taken_down.begin(), next.taken_down.end(), backend) == next.taken_down.end()) {
+        backend->taken_down.store(false, std::memory_order_relaxed);
+      }
+    }
+  }
+  for (const std::shared_ptr<BackendRuntime>& backend : next.taken_down) {
+    backend->taken_down.store(true, std::memory_order_relaxed);
+  }
 }
 
 std::shared_ptr<const Plan> Proxy::compile(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
@@ -226,9 +241,9 @@ void Proxy::append_pool_metrics(std::string& out) const {
   const auto family = [&](const char* name, const char* type, const char* help, auto value) {
     out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
     for (const BackendPool& pool : plan_->pools) {
-      for (const PoolMember& member : pool.members()) {
-        const MetricLabels labels{{"pool", pool.config().name}, {"backend", member.config->name}};
-        out += fmt::format("{}{} {}\n", name, render_labels(labels), value(*member.runtime));
+      for (size_t i = 0; i < pool.runtimes().size(); ++i) {
+        const MetricLabels labels{{"pool", pool.config().name}, {"backend", pool.config().backends[i].name}};
+        out += fmt::format("{}{} {}\n", name, render_labels(labels), value(*pool.runtimes()[i]));
       }
     }
   };

@@ -55,6 +55,7 @@ class Proxy {
   Result<void> open_cache(const Node& node);
   Result<void> start_workers(const Node& node);
   std::shared_ptr<const Plan> compile(std::shared_ptr<const Snapshot> snapshot, const Node& node);
+  void mark_taken_down(const Plan& next);
   Result<SocketChanges> prepare_sockets(const Plan& plan) const;
   void append_pool_metrics(std::string& out) const;
 

@@ -89,6 +89,9 @@ class Transaction final : public BackendConnection::User {
   void on_backend() override { resume(); }
   void on_interim(const http1::Head& head) override;
   const RequestHead& request() const { return request_; }
+  // Whether it has a connection to a backend that an operator took down, and what ends that (take_down.cc).
+  bool uses_taken_down() const;
+  void leave_taken_down();
 
  private:
   friend class Worker;

@@ -52,6 +52,7 @@ void Worker::run_adoption(Adoption& adoption) {
   for (ListenSocket& socket : adoption.open) {
     listeners_.push_back(std::make_unique<ListenerSocket>(*this, std::move(socket)));
   }
+  end_taken_down();
 }
 
 void Worker::retire(LocalPlan* local) {

@@ -110,6 +110,7 @@ class Worker {
  private:
   friend class Transaction;
   void run_adoption(Adoption& adoption);
+  void end_taken_down();  // take_down.cc
   void retire(LocalPlan* local);
   void resume_queued();
   void trim_transactions();

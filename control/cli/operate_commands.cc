@@ -58,7 +58,9 @@ void drain(Cli& cli, const DrainArguments& arguments) {
   const std::optional<json> answer = call(cli, std::move(request));
   if (answer)
     print_drained(cli, *answer, arguments,
-                  arguments.down ? "is taken down: nothing goes there" : "is drained: no new work goes there");
+                  arguments.kind == "site" ? "is drained: DNS leads no new client there"
+                  : arguments.down         ? "is taken down: nothing goes there, and what runs there ends"
+                                           : "is drained: no new work goes there");
 }
 
 void undrain(Cli& cli, const DrainArguments& arguments) {
@@ -122,7 +124,8 @@ void add_operate_commands(CLI::App& app, Cli& cli) {
     command->add_flag("--wait", word->wait, "return when every plane that can be reached has applied it");
     if (draining) {
       command->add_option("--note", word->note, "why, for those who come after");
-      command->add_flag("--down", word->down, "end what runs there too");
+      command->add_flag("--down", word->down,
+                        "end what runs there too, within a second (a site is drained, with or without)");
     }
     command->callback([&cli, word, draining] { draining ? drain(cli, *word) : undrain(cli, *word); });
   }

@@ -3,6 +3,7 @@
 are counted separately before and after the planes have converged."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -108,6 +109,50 @@ def test_a_proxy_drained_during_a_slow_download_delivers_it_whole(lab):
             assert f"via: 1.1 {proxy}" not in via, "no new connection comes to a drained proxy"
         lab.tidegate("undrain", "backend", f"proxies-eu/{proxy}", "--wait")
     assert download.rest() == b"".join(b"%015d\n" % i for i in range(64 * 1024))
+
+
+def test_an_origin_taken_down_ends_its_downloads_and_a_drained_one_finishes_them(lab):
+    lab.settle()
+    results = {}
+
+    def download(proxy):
+        results[proxy] = lab.curl("client-eu", WWW + "/slow/8m", "--http1.1", "-o", os.devnull, "-w", "%{size_download}", vip=proxy, check=False)
+
+    def in_flight():
+        """Requests in progress at each origin, by what the proxies' metrics tell."""
+        counts = dict.fromkeys(("origin1", "origin2"), 0)
+        for proxy in ("proxy1", "proxy2"):
+            for line in lab.plane(proxy, "l7", "/metrics").body.decode().splitlines():
+                for origin in counts:
+                    if line.startswith("tidegate_l7_backend_in_flight{") and f'"{origin}"' in line and '"origins"' in line:
+                        counts[origin] += int(float(line.rsplit(" ", 1)[1]))
+        return counts
+
+    # least_requests gives each of the two downloads of a proxy an origin of its own.
+    threads = [threading.Thread(target=download, args=("10.10.0.11",))]
+    threads[0].start()
+    wait_until("one download runs", lambda: sum(in_flight().values()) == 1, 30)
+    threads.append(threading.Thread(target=download, args=("10.10.0.12",)))
+    threads[1].start()
+    wait_until("both downloads run", lambda: sum(in_flight().values()) == 2, 30)
+    for origin in ("origin1", "origin2"):
+        lab.tidegate("drain", "backend", f"origins/{origin}", "--wait")
+    assert sum(in_flight().values()) == 2, "a drain ends nothing, and the metrics still tell of it"
+    for origin in ("origin1", "origin2"):
+        told = lab.tidegate("drain", "backend", f"origins/{origin}", "--down", "--note", "disk", "--wait").stdout
+        assert "what runs there ends" in told
+    wait_until("no download runs", lambda: sum(in_flight().values()) == 0, 10)
+    for thread in threads:
+        thread.join(30)
+    for proxy, result in results.items():
+        assert result.returncode == 18 and int(result.stdout) < 8 * 1024 * 1024, (proxy, result)  # curl: partial file
+    log = "".join(lab.log(proxy, "l7").read_text() for proxy in ("proxy1", "proxy2"))
+    assert log.count('"failure":"backend_taken_down"') == 2
+    told = lab.plane("proxy1", "l7", "/explain?client=10.1.0.2&url=https://www.example.test/slow/8m").json()
+    assert {(b["state"], b["running_work"], b["in_flight"]) for b in told["eligible"]} == {("down", "ends", 0)}, told
+    for origin in ("origin1", "origin2"):
+        lab.tidegate("undrain", "backend", f"origins/{origin}", "--wait")
+    assert lab.curl("client-eu", WWW + "/").stdout == "the origin's front page\n"
 
 
 def test_a_proxy_told_to_stop_finishes_the_download_it_serves(lab):

@@ -198,6 +198,7 @@ class Lab:
         (www / "static/100k").write_bytes(os.urandom(50 * 1024).hex().encode())
         pattern = b"".join(b"%015d\n" % i for i in range(64 * 1024))  # 1 MB that shows where it was cut
         (www / "slow/1m").write_bytes(pattern)
+        (www / "slow/8m").write_bytes(pattern * 8)  # half a minute
         (www / "static/8m").write_bytes(pattern * 8)
         (home / "nginx.conf").write_text((HERE / "conf/nginx.conf").read_text().replace("@HOST@", origin))
 
