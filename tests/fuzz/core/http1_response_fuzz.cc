@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     size_t scanned = 0;
     const ParseResult result = parse_response(bytes, {}, scanned, to_head, head);
     if (result.status != Status::complete) continue;
-    require(result.consumed <= size && head.status >= 100 && head.status <= 599);
+    require(result.consumed <= size && head.status >= 100 && head.status <= 999);
     require(!to_head || head.framing == Framing::none);
     require(head.framing != Framing::until_close || !head.keep_alive);
     for (const Field& field : head) require(is_token(field.name) && is_field_value(field.value));
