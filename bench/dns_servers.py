@@ -79,7 +79,7 @@ geo:
   default_site: s0
   networks:
 {known}
-httpdns: {{accounts: [{{id: "1001", secret: bench}}]}}
+httpdns: {{client_rate: 0, accounts: [{{id: "1001", secret: bench}}]}}
 """)
 
 
