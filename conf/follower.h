@@ -16,8 +16,8 @@ namespace tidegate {
 
 struct FollowerHooks {
   // A new Snapshot: publish it, then return. The time of the return is reported as the time of application. An Error
-  // refuses the Snapshot: the old Model stays in force, and still gets new live state. That ends when another version
-  // appears, or when this version is accepted. It is offered again after one second, then at growing intervals.
+  // refuses the Snapshot: the old Model stays in force, and still gets new live state, until another version is
+  // accepted. The refused version is offered again after one second, then at growing intervals.
   std::function<Result<void>(std::shared_ptr<const Snapshot>)> on_snapshot;
   // Purges in order, each exactly once while a Snapshot is in force, and none before `prepare`. One Purge of kind `all`
   // replaces what is missing if the log does not reach back far enough, is another log, or cannot be read. May be
@@ -47,7 +47,8 @@ class Follower {
   virtual std::shared_ptr<const Snapshot> current() const = 0;  // null before the first
   virtual StateHead applied() const = 0;
   virtual uint64_t applied_at_ns() const = 0;  // realtime at which the last on_snapshot returned
-  // "version 8: why it is not in force". Empty if the newest version is in force.
+  // "version 8: why it is not in force", or why the state cannot be read. Empty if the newest version is in force and
+  // the state can be read.
   virtual const std::string& refused() const = 0;
   // Checks again at once. Faults of a file are returned as an Error; refusals of a state appear in refused().
   virtual Result<void> reload() = 0;

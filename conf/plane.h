@@ -33,7 +33,8 @@ PlaneOptions parse_plane_options(int argc, char** argv, const std::string& plane
 
 struct PlaneHooks {
   // A new Snapshot, and this process's own node in it (always found). The plane is not ready anywhere before the first
-  // call. An Error keeps the old Snapshot in force and is reported in /status as `refused`.
+  // call. An Error keeps the old Snapshot in force and is reported in /status as `refused`; an Error on new live state
+  // is only logged.
   std::function<Result<void>(std::shared_ptr<const Snapshot>, const Node&)> apply;
   std::function<void(const Purge&)> on_purge;  // may be empty
   // FollowerHooks::prepare, with this process's own node. May be empty.

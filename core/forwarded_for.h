@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads X-Forwarded-For to find the client of a request that came through proxies. Every plane uses this one function.
+// Reads X-Forwarded-For to find the client of a request that came through proxies. The proxy and the name server, the
+// two planes that need it, both use it.
 //
 // Each proxy appends the address of its own peer. So the list is read from its right end, and only while the hop that
 // wrote an element is trusted: everything left of the first untrusted address is only that client's claim. An element

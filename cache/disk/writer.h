@@ -111,7 +111,8 @@ class Writer {
 
   void start();
   void stop();  // commits what is queued, then ends the thread
-  // Offers body bytes. False when the queue is full: give the object up then.
+  // Offers body bytes. False when the queue is full, the tier is frozen or nearly full, or the writer was stopped: give
+  // the object up then.
   bool offer(PutChunk chunk);
   // Queues what is small. Never refused.
   void submit(Work work);

@@ -144,7 +144,7 @@ void Flight::remember_refusal(Scope scope, uint64_t now_ms) {
 }
 
 // The answer was for the asking client alone. When the others would get the same, each fetches for itself, at once.
-// Else one waiter asks again for all, up to kMaxRefusals times.
+// Else one waiter asks again for all, until kMaxRefusals leaders were refused.
 void Flight::release_or_promote(Refusal refusal, Scope scope) {
   const char* const reason = token(refusal);
   ++refusals_;

@@ -116,7 +116,7 @@ TEST(Limits, SayTheirReasonAndWhatHappens) {
   }
 }
 
-// A counter is "-", or a metric whose whole name occurs in the sources of the room or of core.
+// A counter is "-", or a metric whose whole name occurs in the sources of the room.
 TEST(Limits, NameCountersThatExist) {
   for (const Limit& limit : all_limits()) {
     if (limit.counter == "-") continue;
