@@ -84,22 +84,22 @@ ApplyOutcome with_version(ApplyOutcome outcome, Result<Manifest> manifest) {
 
 }  // namespace
 
-ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request) {
+ApplyOutcome preview(const Manifest& in_force, const Candidate& candidate) {
   ApplyOutcome outcome;
-  outcome.manifest = host_state.manifest();
+  outcome.manifest = in_force;
   if (!candidate.model) {
     outcome.faults = candidate.faults;
     return outcome;
   }
-  outcome.changes = compare(host_state.manifest().entries, candidate.entries);
-  if (outcome.changes.empty() && host_state.manifest().version != 0) {
-    outcome.status = ApplyOutcome::Status::unchanged;
-    return outcome;
-  }
-  if (request.dry_run) {
-    outcome.status = ApplyOutcome::Status::dry_run;
-    return outcome;
-  }
+  outcome.changes = compare(in_force.entries, candidate.entries);
+  const bool unchanged = outcome.changes.empty() && in_force.version != 0;
+  outcome.status = unchanged ? ApplyOutcome::Status::unchanged : ApplyOutcome::Status::dry_run;
+  return outcome;
+}
+
+ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request) {
+  ApplyOutcome outcome = preview(host_state.manifest(), candidate);
+  if (request.dry_run || outcome.status != ApplyOutcome::Status::dry_run) return outcome;
   AnswerTo<Manifest> answer;
   if (request.answer) {
     answer = [&](const Manifest& committed) { return request.answer(with_version(outcome, committed)); };

@@ -66,6 +66,9 @@ struct ApplyRequest {
   AnswerTo<ApplyOutcome> answer = {};  // to be committed with the version
 };
 
+// What applying a candidate would do: its faults, or the changes from the version in force. Pure: any thread.
+ApplyOutcome preview(const Manifest& in_force, const Candidate& candidate);
+
 // Commits a candidate after the version in force. It is committed as a whole or not at all.
 ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request);
 

@@ -46,7 +46,19 @@ void LongCalls::change(const ApiCall& call, Change change, int attempt) {
   if (auto refused = refusal(call, change)) return call.respond(std::move(*refused));
   const uint64_t base = host_state_.manifest().version;
   // Copied before `change` is moved, because compilers may evaluate arguments in any order.
-  auto work = [examine = change.examine, manifest = host_state_.manifest()]() { return examine(manifest); };
+  ApplyRequest request = apply_request(call);
+  if (change.adjust) change.adjust(request);
+  // An answer that depends on nothing else is written there too: it names every change, or every fault, of a document.
+  auto work = [examine = change.examine, manifest = host_state_.manifest(), dry_run = request.dry_run,
+               of_base = change.of_base]() {
+    Examined examined = examine(manifest);
+    if (examined.answer) return examined;
+    if (dry_run || (!examined.candidate.model && !of_base)) {
+      examined.answer = answer_write(preview(manifest, examined.candidate));
+      examined.candidate = {};  // freed here
+    }
+    return examined;
+  };
   run(call, changes_, std::move(work),
       [this, call, change = std::move(change), base, attempt](std::optional<Examined> examined) {
         finish(call, change, base, attempt, std::move(examined));
