@@ -8,7 +8,6 @@ run.py [OPTIONS] [WORD]     those whose module or name holds WORD
   --timed          on an optimised build alone on its machine: tests judge times too
   --repeat=N       each of them N times in a row
   --busy           beside a process that keeps one core busy
-  --without=MODULE all but that one
   --part=K/N       every Nth module, from the Kth on
   --queue=FILE     take modules one by one from FILE, which several labs share; whoever comes first fills it
 """
@@ -58,8 +57,6 @@ def tests_of(module, options):
     loaded = importlib.import_module(module)
     names = re.findall(r"^def (test_\w+)", (HERE / f"{module}.py").read_text(), re.MULTILINE)
     tests = [(module, getattr(loaded, name)) for name in names if options.word in f"{module} {name}"]
-    if module == options.without:
-        return []
     return [(module, test) for module, test in tests if getattr(test, "long", False) == options.long]
 
 
@@ -116,7 +113,6 @@ def options_of(arguments):
     parser.add_argument("--timed", action="store_true")
     parser.add_argument("--busy", action="store_true")
     parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--without", default="")
     parser.add_argument("--part", default="1/1")
     parser.add_argument("--queue", default="")
     return parser.parse_args(arguments)

@@ -54,11 +54,10 @@ def gate():
             ],
             [build_step("build-tsan", "tsan", nice=10), build_step("build-bench", "bench e2e", nice=10)],
         ],
-        # The same tests on the build that users get: g++, optimised. Only AddressSanitizer's reports tell what damage
-        # does, so that module is left out.
-        # The benchmarks run beside them. The figures of this short run are not judged.
+        # The same tests on the build that users get: g++, optimised. The benchmarks run beside them. The figures of this
+        # short run are not judged.
         [
-            [Step("tsan", checks.tsan, "tsan"), *labs(1, "--without=damage_e2e", build="build-bench")[0]],
+            [Step("tsan", checks.tsan, "tsan"), *labs(1, build="build-bench")[0]],
             [Step("bench", checks.bench, "bench", (BUILD, TEST, LAB, BENCH))],
         ],
     ]
