@@ -184,7 +184,7 @@ def test_a_state_scribbled_on_under_a_running_host_is_named_and_fetched_anew(lab
     lab.tidegate("drain", "backend", "origins/origin1", "--note", "after the damage")
     head = lab.api("GET", "/v1/status").json()["head"]
     said = lambda: control.log.read_bytes()[said_before:].decode()
-    wait_until("the control meets the damage and names it", lambda: "lmdb: " in said() or "damaged" in said(), 30)
+    wait_until("the control meets the damage and names it", lambda: not control.running() or "lmdb: " in said() or "damaged" in said(), 30)
     if control.running():
         control.stop()
         lab.start_control("proxy2")

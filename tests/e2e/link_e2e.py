@@ -189,7 +189,9 @@ def test_of_two_ports_the_one_that_is_down_costs_no_flow(lab):
                 wait_until("it is said", lambda: link.metric(forwarder, "tidegate_l4_port_up") == 1, 10, forwarder)
                 health = link.ask(forwarder, "/healthz")
                 assert health.status == 200 and "eth1: no link" in health.body.decode()
-                assert [segment.answer_to(flow) for flow in flows] == ["web1"] * 24, "flows go on at the other one"
+                # Asked again when a datagram was lost: a flow that leads into the dead port never answers.
+                served_by = lambda flow: next(filter(None, (segment.answer_to(flow) for _ in range(10))), None)
+                assert [served_by(flow) for flow in flows] == ["web1"] * 24, "flows go on at the other one"
                 assert link.answers(24) == ["web1"] * 24, "and new ones go there"
                 told = link.ask(forwarder, "/explain?client=10.66.0.7&client_port=9&vip=vip&port=7000&protocol=udp").json()
                 assert [b["why"] != "" for b in told["eligible"]] == [False, True], told
