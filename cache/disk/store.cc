@@ -198,7 +198,7 @@ Result<std::unique_ptr<Store>> Store::open_locked(const std::string& directory, 
 
 Result<std::unique_ptr<Store>> Store::try_open(const std::string& directory, uint64_t disk_bytes) {
   // A process that was killed leaves a sound file; one that died of damage does not.
-  // A file that somebody else changed meanwhile is not trusted either.
+  // If somebody else changed the file since, it is not trusted either.
   const bool was_in_use = exists(directory + kInUseMark);
   const std::string closed = text_of(directory + kClosedNote);
   const bool is_changed = !closed.empty() && closed != identity_of(directory + kDataFile);

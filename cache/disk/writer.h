@@ -90,7 +90,7 @@ struct PurgeAll {
 };
 struct NotePurge {
   PurgePosition position;
-  bool anew = false;  // replaces what was noted before
+  bool anew = false;  // true: this note replaces the one before it
 };
 struct Flush {
   std::function<void()> done;

@@ -15,7 +15,8 @@
 
 namespace tidegate::cache {
 
-// A keyed hash, so that nobody outside can aim many requests at one bucket. The full key is compared on each hit.
+// The hash has a secret key. So no client can choose URLs that all fall into one bucket. The full key is compared on
+// each hit.
 struct KeyHash {
   uint64_t high = 0, low = 0;
   bool operator==(const KeyHash&) const = default;

@@ -25,7 +25,7 @@
 
 namespace tidegate::cache {
 
-constexpr uint64_t kWorthFinishingBytes = 1 << 20;  // what may still be fetched of an object that nobody reads any more
+constexpr uint64_t kWorthFinishingBytes = 1 << 20;  // if no more than this is missing, a fetch goes on without readers
 
 class Flight final : public StoreListener, public std::enable_shared_from_this<Flight> {
  public:

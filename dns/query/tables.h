@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tables: what this plane decides by, derived from a Snapshot. Authority is the part that a version changes (zones,
-// steers, geography) and Health the part that words change; a new Tables shares whatever did not change with the one
-// before.
+// steers, geography) and Health the part that live state changes; a new Tables shares whatever did not change with the
+// one before.
 //
 // Immutable once built: every worker reads the same one.
 #pragma once

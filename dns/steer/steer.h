@@ -20,10 +20,11 @@ namespace tidegate::dns {
 
 constexpr size_t kMaxAnswers = 32;  // addresses in one steered answer, whatever the configuration says
 
-// What health says of each address that a steer may give, as one byte: refreshed with every word, shared by all steers.
+// What health says of each address that a steer may give, as one byte: made anew at each change of live state, shared
+// by all steers.
 namespace health {
 constexpr uint8_t kUsable = 1;    // up: may be answered
-constexpr uint8_t kFailOpen = 2;  // not under an operator's word: may be answered when nothing is usable
+constexpr uint8_t kFailOpen = 2;  // not under an override: may be answered when nothing is usable
 }  // namespace health
 
 // One address that may be answered.
