@@ -4,7 +4,6 @@
 #include "l7/admission.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <list>
 
@@ -219,27 +218,6 @@ TEST_F(DoorTest, AThousandClientsBehindOneAddressAreServed) {
   for (Wire& wire : clients_) ASSERT_EQ(status_on(wire), 200);
   EXPECT_EQ(edge_.metric(kRecycled), 0u);
 }
-
-// Lowers the limit of open files, and opens all but the last files of it.
-class FewFiles {
- public:
-  explicit FewFiles(uint64_t limit) {
-    ::getrlimit(RLIMIT_NOFILE, &before_);
-    rlimit lowered = before_;
-    lowered.rlim_cur = limit;
-    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &lowered), 0);
-    for (;;) {
-      UniqueFd fd(::dup(2));
-      if (!fd || is_reserved_file(fd.get())) return;
-      files_.push_back(std::move(fd));
-    }
-  }
-  ~FewFiles() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-
- private:
-  rlimit before_{};
-  std::vector<UniqueFd> files_;
-};
 
 TEST_F(DoorTest, WithoutADescriptorForItNoBackendIsToBlame) {
   edge_.model.pools[0].eject_after = 1;

@@ -9,6 +9,7 @@
 #include <charconv>
 
 #include "core/clock.h"
+#include "core/open_files.h"
 
 namespace tidegate::l7::test {
 namespace {
@@ -226,6 +227,20 @@ std::string Origin::ok(std::string_view body, std::string_view more_fields) {
 Origin::Handler Origin::says(std::string body) {
   return [body = std::move(body)](const std::string&, Wire& wire) { return wire.send(ok(body)); };
 }
+
+FewFiles::FewFiles(uint64_t limit) {
+  ::getrlimit(RLIMIT_NOFILE, &before_);
+  rlimit lowered = before_;
+  lowered.rlim_cur = limit;
+  EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &lowered), 0);
+  for (;;) {
+    UniqueFd fd(::dup(2));
+    if (!fd || is_reserved_file(fd.get())) return;
+    files_.push_back(std::move(fd));
+  }
+}
+
+FewFiles::~FewFiles() { ::setrlimit(RLIMIT_NOFILE, &before_); }
 
 Edge::Edge() {
   Node node;

@@ -3,6 +3,8 @@
 // a time limit after which a test fails instead of hanging.
 #pragma once
 
+#include <sys/resource.h>
+
 #include <atomic>
 #include <functional>
 #include <map>
@@ -92,6 +94,20 @@ class Origin {
   std::vector<int> open_;
   std::vector<std::thread> threads_;
   std::thread acceptor_;
+};
+
+// Lowers the limit of open files while it lives, and opens all files but the reserved ones. Nothing in the process may
+// close a file at that time, because the next socket would get its number.
+class FewFiles {
+ public:
+  explicit FewFiles(uint64_t limit);
+  ~FewFiles();
+  FewFiles(const FewFiles&) = delete;
+  FewFiles& operator=(const FewFiles&) = delete;
+
+ private:
+  rlimit before_{};
+  std::vector<UniqueFd> files_;
 };
 
 // Node "n1" with one plain listener on 127.0.0.1. Add pools, routes and so on, then call start().
