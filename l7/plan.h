@@ -15,9 +15,9 @@
 #include "core/hash.h"
 #include "core/result.h"
 #include "core/tls.h"
-#include "l7/backend_pool.h"
-#include "l7/message.h"
-#include "l7/router.h"
+#include "l7/backend/pool.h"
+#include "l7/route/router.h"
+#include "l7/wire/message.h"
 
 namespace tidegate::l7 {
 

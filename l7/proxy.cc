@@ -9,8 +9,8 @@
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/log.h"
-#include "l7/explain.h"
-#include "l7/url.h"
+#include "l7/observe/explain.h"
+#include "l7/observe/url.h"
 
 namespace tidegate::l7 {
 namespace {

@@ -13,9 +13,9 @@
 #include "cache/cache.h"
 #include "core/event_loop.h"
 #include "core/http_server.h"
-#include "l7/access_log.h"
+#include "l7/observe/access_log.h"
+#include "l7/observe/stats.h"
 #include "l7/plan.h"
-#include "l7/stats.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {

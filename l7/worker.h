@@ -14,18 +14,18 @@
 
 #include "cache/cache.h"
 #include "core/event_loop.h"
-#include "l7/access_log.h"
-#include "l7/admission.h"
-#include "l7/backend_connections.h"
-#include "l7/buffer.h"
-#include "l7/client_connection.h"
+#include "l7/backend/connections.h"
+#include "l7/exchange/request_id.h"
+#include "l7/exchange/transaction.h"
+#include "l7/exchange/wait_queue.h"
 #include "l7/limits.h"
-#include "l7/listener.h"
+#include "l7/listener/admission.h"
+#include "l7/listener/client_connection.h"
+#include "l7/listener/listener.h"
+#include "l7/observe/access_log.h"
+#include "l7/observe/stats.h"
 #include "l7/plan.h"
-#include "l7/request_id.h"
-#include "l7/stats.h"
-#include "l7/transaction.h"
-#include "l7/wait_queue.h"
+#include "l7/wire/buffer.h"
 
 namespace tidegate::l7 {
 

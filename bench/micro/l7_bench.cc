@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "l7/backend_pool.h"
-#include "l7/router.h"
+#include "l7/backend/pool.h"
+#include "l7/route/router.h"
 
 namespace tidegate::l7 {
 namespace {

@@ -8,8 +8,8 @@
 #include <string_view>
 
 #include "conf/route_pattern.h"
-#include "l7/message.h"
-#include "l7/router.h"
+#include "l7/route/router.h"
+#include "l7/wire/message.h"
 
 namespace {
 

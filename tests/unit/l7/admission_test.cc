@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Many clients at the proxy's listeners: who is admitted, who makes room, who is refused, and what happens if this node
 // has no descriptors left.
-#include "l7/admission.h"
+#include "l7/listener/admission.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l7/backend_pool.h"
+#include "l7/backend/pool.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each row of failure.def happens here: what the client is told, who is charged, and whether another backend is asked.
 // The expectations are the table's own, so that no row can say what the proxy does not do.
-#include "l7/failure.h"
+#include "l7/exchange/failure.h"
 
 #include <gtest/gtest.h>
 #include <poll.h>

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/crypto.h"
-#include "l7/access_log.h"
+#include "l7/observe/access_log.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l7/message.h"
+#include "l7/wire/message.h"
 
 #include <gtest/gtest.h>
 
-#include "l7/forwarding.h"
+#include "l7/exchange/forwarding.h"
 
 namespace tidegate::l7 {
 namespace {

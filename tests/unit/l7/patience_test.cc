@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l7/patience.h"
+#include "l7/exchange/patience.h"
 
 #include <gtest/gtest.h>
 

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/http_server.h"
-#include "l7/wait_queue.h"
+#include "l7/exchange/wait_queue.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {

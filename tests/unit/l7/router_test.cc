@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l7/router.h"
+#include "l7/route/router.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <random>
 
 #include "conf/route_pattern.h"
-#include "l7/text_table.h"
+#include "l7/route/text_table.h"
 
 namespace tidegate::l7 {
 namespace {

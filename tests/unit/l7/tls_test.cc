@@ -7,7 +7,7 @@
 #include <fstream>
 #include <functional>
 
-#include "l7/failure.h"
+#include "l7/exchange/failure.h"
 #include "tests/unit/l7/certificates.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"

@@ -7,9 +7,9 @@
 #include <string>
 
 #include "core/clock.h"
-#include "l7/http2_conduct.h"
-#include "l7/http2_walk.h"
-#include "l7/transport.h"
+#include "l7/h2/conduct.h"
+#include "l7/h2/walk.h"
+#include "l7/wire/transport.h"
 
 namespace tidegate::l7 {
 namespace {

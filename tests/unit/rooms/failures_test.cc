@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// l7's README prints the table of failures (l7/failure.def) as the proxy uses it.
+// l7's README prints the table of failures (l7/exchange/failure.def) as the proxy uses it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -8,7 +8,7 @@
 #include <sstream>
 #include <string>
 
-#include "l7/failure.h"
+#include "l7/exchange/failure.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -26,7 +26,7 @@ std::string table() {
   };
 #define TIDEGATE_FAILURE(name, status, blame, retry, sharers, sentence) \
   row(#name, status, Blame::blame, Retry::retry, Sharers::sharers, sentence);
-#include "l7/failure.def"
+#include "l7/exchange/failure.def"
 #undef TIDEGATE_FAILURE
   return out;
 }

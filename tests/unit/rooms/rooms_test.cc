@@ -34,6 +34,8 @@ const std::map<std::string, std::set<std::string>> kFolderMayInclude = {
     {"dns/query", {"dns/wire", "dns/zone", "dns/steer"}},
     {"dns/httpdns", {"dns/wire", "dns/zone", "dns/steer", "dns/query"}},
     {"dns/xdp", {"dns/wire", "dns/zone", "dns/steer", "dns/query"}},
+    {"l7/wire", {}},
+    {"l7/route", {}},
     {"dns/server", {"dns/wire", "dns/zone", "dns/steer", "dns/query", "dns/httpdns", "dns/xdp"}},
 };
 

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Failures: every way in which a request can end other than with the answer that it asked for. One table, failure.def,
+// says of each: its name (access log and metric), the status and the sentence that the client gets, who is charged with
+// it, whether it may be tried again, and what becomes of requests that share the fetch. Nothing else decides these.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tidegate::l7 {
+
+enum class Failure : uint8_t {
+  none,
+#define TIDEGATE_FAILURE(name, ...) name,
+#include "l7/exchange/failure.def"
+#undef TIDEGATE_FAILURE
+  count_,
+};
+constexpr size_t kFailures = static_cast<size_t>(Failure::count_);
+
+// Who is charged. Only a backend pays: with a failure in its metric, and with ejection after `eject_after` in a row.
+enum class Blame : uint8_t {
+  nobody,
+  client,
+  edge,          // this node: its limits, or its configuration
+  backend,       // it did this
+  slow_backend,  // it is charged if its answer was waited for during at least half of the time that is over
+};
+constexpr const char* words(Blame blame) {
+  switch (blame) {
+    case Blame::nobody:
+      return "nobody";
+    case Blame::client:
+      return "the client";
+    case Blame::edge:
+      return "this node";
+    case Blame::backend:
+      return "the backend";
+    case Blame::slow_backend:
+      break;
+  }
+  return "the backend, if it was waited for during at least half of that time";
+}
+
+// Whether another try follows while `retry_attempts` and `retry_budget` allow it.
+enum class Retry : uint8_t {
+  never,
+  unsent,  // nothing of the request was sent: any method, on another backend (or another address of the same one)
+  sent,    // idempotent methods of which no body was sent (RFC 9110 §9.2.2), on another backend, paid by the budget
+  fresh,   // idempotent methods, once, on a new connection to any backend; costs nothing
+};
+constexpr const char* words(Retry retry) {
+  switch (retry) {
+    case Retry::never:
+      return "no";
+    case Retry::unsent:
+      return "any method, on another backend";
+    case Retry::sent:
+      return "idempotent methods without a body, on another backend";
+    case Retry::fresh:
+      break;
+  }
+  return "idempotent methods without a body, on a new connection";
+}
+
+// What becomes of the requests that wait for the same fetch.
+enum class Sharers : uint8_t {
+  nobody_waits,   // it happens where none is shared
+  next_one_asks,  // it is this request's own affair: the next one leads
+  few_ask,        // the next one leads, a few times; then all fail
+  fail_too,       // they fail with shared_fetch_failed, or get what is stale
+};
+constexpr const char* words(Sharers sharers) {
+  switch (sharers) {
+    case Sharers::nobody_waits:
+      return "-";
+    case Sharers::next_one_asks:
+      return "the next one asks";
+    case Sharers::few_ask:
+      return "a few ask, then all fail";
+    case Sharers::fail_too:
+      break;
+  }
+  return "fail too, or get what is stale";
+}
+
+struct FailureInfo {
+  const char* name;
+  uint16_t status;  // 499: nobody is left to tell
+  Blame blame;
+  Retry retry;
+  Sharers sharers;
+  const char* sentence;
+};
+const FailureInfo& info(Failure failure);
+
+}  // namespace tidegate::l7

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/exchange/forwarding.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/forwarded_for.h"
+
+namespace tidegate::l7 {
+namespace {
+
+// Writes into a space that was measured beforehand.
+class HeadWriter {
+ public:
+  explicit HeadWriter(char* out) : next_(out) {}
+  HeadWriter& put(std::string_view text) {
+    if (!text.empty()) std::memcpy(next_, text.data(), text.size());
+    next_ += text.size();
+    return *this;
+  }
+  void field(std::string_view name, std::string_view value) { put(name).put(": ").put(value).put("\r\n"); }
+  char* end() const { return next_; }
+
+ private:
+  char* next_;
+};
+
+const std::string* find_edit(const FieldEdits& edits, std::string_view lower_name) {
+  for (const auto& [name, value] : edits) {
+    if (http1::equals_ignore_case(name, lower_name)) return &value;
+  }
+  return nullptr;
+}
+
+// What only a trusted peer may say of where a request came from.
+bool is_forwarding(FieldKind kind) {
+  return kind == FieldKind::x_forwarded_for || kind == FieldKind::x_forwarded_proto ||
+         kind == FieldKind::x_forwarded_host || kind == FieldKind::forwarding;
+}
+
+// A shared answer must not depend on what one client asked for in particular (RFC 9111 §4.3.1).
+bool is_conditional(std::string_view name) {
+  return name == "range" || name == "if-range" || name == "if-match" || name == "if-none-match" ||
+         name == "if-modified-since" || name == "if-unmodified-since";
+}
+
+// What the nearest proxy says, of a field in which each says one thing: the last of several. One that stands before it
+// may be the client's own.
+std::string_view last_said(const RequestHead& request, FieldKind kind) {
+  std::string_view last;
+  for (const Field& field : request.fields) {
+    if (field.kind == kind) last = field.value;
+  }
+  return last;
+}
+
+// CGI (RFC 3875 §4.1.18) and its kin read every byte of a name that is no letter or digit as one: these are read as
+// the same field.
+char as_read(char c) {
+  if (c >= 'A' && c <= 'Z') return static_cast<char>(c + ('a' - 'A'));
+  return is_name_char(c) ? c : '-';
+}
+
+bool reads_as(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (as_read(a[i]) != as_read(b[i])) return false;
+  }
+  return true;
+}
+
+// A name with other bytes than letters, digits and '-' that is read as one which the proxy itself sets or judges by.
+bool imitates_ours(std::string_view lower_name) {
+  char read[32];  // longer than any such name; of "x-forwarded-..." the beginning decides
+  const size_t bytes = std::min(lower_name.size(), sizeof read);
+  for (size_t i = 0; i < bytes; ++i) read[i] = as_read(lower_name[i]);
+  return classify_field({read, bytes}) != FieldKind::other;
+}
+
+bool is_set_by_edits(const Field& field, const BackendHeadInputs& in) {
+  if (in.edits.empty()) return false;
+  if (find_edit(in.edits, field.name) != nullptr) return true;
+  if (in.facts.underscores_in_headers) return false;
+  const bool imitates =
+      std::any_of(in.edits.begin(), in.edits.end(), [&](const auto& edit) { return reads_as(edit.first, field.name); });
+  if (imitates && in.imitations != nullptr) ++*in.imitations;
+  return imitates;
+}
+
+const char* received_protocol(HttpVersion version) {
+  return version == HttpVersion::http2 ? "2.0 " : version == HttpVersion::http11 ? "1.1 " : "1.0 ";
+}
+
+bool passes(const Field& field, const BackendHeadInputs& in) {
+  if (field.kind == FieldKind::x_request_id) return false;  // written anew, kept or made
+  if (field.odd_name && !in.facts.underscores_in_headers && imitates_ours(field.name)) {
+    if (in.imitations != nullptr) ++*in.imitations;
+    return false;
+  }
+  if (is_forwarding(field.kind)) {
+    // Written anew below; the others pass from those who are trusted to say them.
+    return in.facts.peer_trusted && field.kind == FieldKind::forwarding && in.conditions == nullptr;
+  }
+  if (in.conditions != nullptr && is_conditional(field.name)) return false;
+  if (!in.authorization && field.name == "authorization") return false;
+  if (!in.cookie && field.name == "cookie") return false;
+  return !is_set_by_edits(field, in);
+}
+
+// Writes a field of the proxy itself, unless an edit of the route names it.
+void put_own(HeadWriter& out, const BackendHeadInputs& in, std::string_view name, std::string_view value) {
+  if (!value.empty() && find_edit(in.edits, name) == nullptr) out.field(name, value);
+}
+
+void put_forwarding(HeadWriter& out, const BackendHeadInputs& in) {
+  const bool trusted = in.facts.peer_trusted;
+  if (!in.facts.peer_text.empty() && find_edit(in.edits, "X-Forwarded-For") == nullptr) {
+    out.put("X-Forwarded-For: ");
+    // A trusted chain may come in several fields; their order is theirs.
+    for (const Field& field : in.request.fields) {
+      if (trusted && field.kind == FieldKind::x_forwarded_for) out.put(field.value).put(", ");
+    }
+    out.put(in.facts.peer_text).put("\r\n");
+  }
+  const bool kept = trusted && in.conditions == nullptr;
+  const std::string_view proto = kept ? last_said(in.request, FieldKind::x_forwarded_proto) : "";
+  put_own(out, in, "X-Forwarded-Proto", proto.empty() ? client_scheme(in.request, in.facts) : proto);
+  const std::string_view host = kept ? last_said(in.request, FieldKind::x_forwarded_host) : "";
+  put_own(out, in, "X-Forwarded-Host", host.empty() ? in.request.authority : host);
+  put_own(out, in, "X-Request-Id", in.request_id);
+  if (!in.via_node.empty() && find_edit(in.edits, "Via") == nullptr) {
+    out.put("Via: ").put(received_protocol(in.request.version)).put(in.via_node).put("\r\n");
+  }
+}
+
+std::string_view host_for_backend(const BackendHeadInputs& in) {
+  const std::string* host = find_edit(in.edits, "Host");
+  if (host != nullptr && !host->empty()) return *host;
+  return in.request.authority.empty() ? in.fallback_host : in.request.authority;
+}
+
+size_t measure(const BackendHeadInputs& in) {
+  const RequestHead& request = in.request;
+  size_t bytes = 512 + request.method.size() + request.path.size() + request.query.size() +
+                 3 * request.authority.size() + in.facts.peer_text.size() + in.request_id.size() + in.via_node.size() +
+                 request.upgrade.size() + in.fallback_host.size();
+  for (const Field& field : request.fields) bytes += field.name.size() + field.value.size() + 4;
+  for (const auto& [name, value] : in.edits) bytes += name.size() + value.size() + 4;
+  if (in.conditions != nullptr) {
+    for (const Field& field : *in.conditions) bytes += field.name.size() + field.value.size() + 4;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
+                                const std::vector<Cidr>& trusted_proxies, Arena& arena) {
+  if (!facts.peer_trusted || request.fields.find(FieldKind::x_forwarded_for) == nullptr) return facts.peer_text;
+  ForwardedForWalk walk(facts.peer.address, trusted_proxies);
+  for (const Field* field = request.fields.end(); field != request.fields.begin() && !walk.over();) {
+    --field;
+    if (field->kind == FieldKind::x_forwarded_for) walk.take(field->value);
+  }
+  if (walk.client() == facts.peer.address) return facts.peer_text;
+  char* text = arena.allocate(IpAddress::kTextBytes);
+  const size_t bytes = walk.client().write_text(text);
+  arena.shrink(IpAddress::kTextBytes - bytes);
+  return {text, bytes};
+}
+
+std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts) {
+  std::string_view said = facts.peer_trusted ? last_said(request, FieldKind::x_forwarded_proto) : "";
+  http1::for_each_element(said, [&said](std::string_view element) { said = element; });  // the last of a list
+  for (const std::string_view scheme : {"http", "https"}) {
+    if (http1::equals_ignore_case(said, scheme)) return scheme;
+  }
+  return facts.tls_version.empty() ? "http" : "https";
+}
+
+std::string_view compose_backend_head(const BackendHeadInputs& in, Arena& arena) {
+  const RequestHead& request = in.request;
+  const size_t space = measure(in);
+  char* begin = arena.allocate(space);
+  HeadWriter out(begin);
+  out.put(request.method).put(" ").put(request.path);
+  if (request.has_query) out.put("?").put(request.query);
+  out.put(" HTTP/1.1\r\n");
+
+  out.field("Host", host_for_backend(in));
+  for (const Field& field : request.fields) {
+    if (passes(field, in)) out.field(field.written_name(), field.value);
+  }
+  put_forwarding(out, in);
+  if (in.conditions != nullptr) {
+    for (const Field& field : *in.conditions) put_own(out, in, field.written_name(), field.value);
+  }
+  for (const auto& [name, value] : in.edits) {
+    if (!value.empty() && !http1::equals_ignore_case(name, "Host")) out.field(name, value);
+  }
+  if (!request.upgrade.empty()) {
+    out.put("Connection: Upgrade\r\n");
+    out.field("Upgrade", request.upgrade);
+  }
+  if (request.body == BodyKind::known) {
+    const fmt::format_int digits(request.content_length);
+    out.field("Content-Length", {digits.data(), digits.size()});
+  } else if (sends_chunked(request)) {
+    out.put("Transfer-Encoding: chunked\r\n");
+  } else if (request.method == "POST" || request.method == "PUT" || request.method == "PATCH") {
+    out.put("Content-Length: 0\r\n");  // RFC 9110 §8.6: these methods define a meaning for content
+  }
+  out.put("\r\n");
+  const auto bytes = static_cast<size_t>(out.end() - begin);
+  arena.shrink(space - bytes);
+  return {begin, bytes};
+}
+
+void apply_edits(const FieldEdits& edits, FieldList& fields, Arena& arena) {
+  for (const auto& [name, value] : edits) {
+    const std::string_view lower = arena.copy_lower(name);
+    fields.remove_named(lower);
+    if (!value.empty()) fields.add({lower, value, classify_field(lower), false, name});
+  }
+}
+
+// RFC 9110 §7.6.3: an entry is the protocol, the name of who received the request, and maybe a comment.
+size_t own_via_entries(const RequestHead& request, std::string_view node) {
+  size_t found = 0;
+  for (const Field& field : request.fields) {
+    if (field.kind != FieldKind::via) continue;
+    http1::for_each_element(field.value, [&](std::string_view entry) {
+      const size_t space = entry.find(' ');
+      if (space == std::string_view::npos) return;
+      entry.remove_prefix(std::min(entry.find_first_not_of(' ', space), entry.size()));
+      if (entry.substr(0, entry.find(' ')) == node) ++found;
+    });
+  }
+  return found;
+}
+
+std::string_view expand_redirect(std::string_view pattern, const RequestHead& request,
+                                 const RouteParameters& parameters, std::string_view server_name, Arena& arena) {
+  fmt::memory_buffer out;
+  const auto append = [&out](std::string_view text) { out.append(text.data(), text.data() + text.size()); };
+  const auto append_query = [&] {
+    if (request.has_query) append("?");
+    append(request.query);
+  };
+  while (!pattern.empty()) {
+    const size_t open = pattern.find('{');
+    const size_t close = open == std::string_view::npos ? open : pattern.find('}', open);
+    append(pattern.substr(0, close == std::string_view::npos ? close : open));
+    if (close == std::string_view::npos) break;
+    const std::string_view name = pattern.substr(open + 1, close - open - 1);
+    if (name == "host") {
+      append(request.host.empty() ? server_name : request.host);
+    } else if (name == "path") {
+      append(request.path);
+      append_query();
+    } else if (const std::string_view value = parameters.find(name); !value.empty()) {
+      append(value);
+    } else if (name == "authority") {
+      append(request.authority.empty() ? server_name : request.authority);
+    } else if (name == "query") {
+      append_query();
+    }
+    pattern.remove_prefix(close + 1);
+  }
+  return arena.copy({out.data(), out.size()});
+}
+
+}  // namespace tidegate::l7

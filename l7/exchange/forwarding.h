@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forwarding: what the proxy writes into the messages it passes on: identity of the client (X-Forwarded-*), its own
+// name (Via, RFC 9110 §7.6.3), the request's id, the route's edits, which win over all of these. Pure: heads and facts
+// in, text out, all in the arena.
+#pragma once
+
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "l7/exchange/client_stream.h"
+#include "l7/route/router.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+using FieldEdits = std::vector<std::pair<std::string, std::string>>;  // an empty value removes
+
+// The client's address as far as it can be trusted: the peer, or, behind trusted proxies, the last address in
+// X-Forwarded-For that is not one of theirs (core/forwarded_for.h).
+std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
+                                const std::vector<Cidr>& trusted_proxies, Arena& arena);
+
+// "http" or "https": how the client asked, as far as it can be trusted: as it came to us, or as a trusted proxy says.
+std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts);
+
+struct BackendHeadInputs {
+  const RequestHead& request;
+  const ClientFacts& facts;
+  const FieldEdits& edits;
+  std::string_view via_node;  // this node's name; empty: Via is not written
+  std::string_view request_id;
+  // Host for a request that has none (HTTP/1.0).
+  std::string_view fallback_host = {};
+  // A fetch for the cache: these instead of the client's own If-* and Range. What a trusted proxy says of the target is
+  // then told only as far as the cache's key has it (client_scheme).
+  const FieldList* conditions = nullptr;
+  // Whether the client's own go along.
+  bool authorization = true;
+  bool cookie = true;
+  uint64_t* imitations = nullptr;  // counts fields dropped because they are read as ones that the proxy sets
+};
+// The whole head of the request towards a backend, HTTP/1.1, with the final empty line.
+std::string_view compose_backend_head(const BackendHeadInputs& inputs, Arena& arena);
+
+// Whether the request towards the backend carries its body chunked.
+inline bool sends_chunked(const RequestHead& request) { return request.body == BodyKind::unknown; }
+
+// How often this node stands in the request's Via.
+size_t own_via_entries(const RequestHead& request, std::string_view node);
+
+// Applies a route's edits to the fields of an answer.
+void apply_edits(const FieldEdits& edits, FieldList& fields, Arena& arena);
+
+// A route's redirect with these replaced: {host}, {authority} (host and port as the client wrote them), {path} (with
+// the query), {query} (with its '?', or empty) and the path's parameters. `server_name` is used if the request has no
+// Host.
+std::string_view expand_redirect(std::string_view pattern, const RequestHead& request,
+                                 const RouteParameters& parameters, std::string_view server_name, Arena& arena);
+
+}  // namespace tidegate::l7

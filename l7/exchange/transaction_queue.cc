@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The step in which a transaction waits until a backend of its pool has room for one more connection.
+#include "core/address_table.h"
+#include "core/clock.h"
+#include "l7/exchange/transaction.h"
+#include "l7/exchange/wait_queue.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+
+Step Transaction::queue() {
+  if (nobody_waits()) return fail(Failure::client_gone);
+  if (!waiter_.waits() && !join_queue()) return fail(Failure::pool_busy);
+  if (worker_.queue_of(pool_->runtime()).is_first(waiter_)) {
+    if (const std::optional<Step> next = take_backend()) {
+      leave_queue();
+      return *next;
+    }
+  }
+  if (!expired()) return Step::suspend;
+  const Failure over = own_time_over();
+  return fail(over != Failure::none ? over : Failure::queue_timeout);
+}
+
+// Nobody overtakes those who wait; but those of an older version may wait for backends that are no more, while this one
+// knows of new ones.
+bool Transaction::others_wait_first() {
+  if (pool_->runtime().waiting.load(std::memory_order_relaxed) == 0) return false;
+  const WaitQueue::Waiter* first = worker_.queue_of(pool_->runtime()).first();
+  return first != nullptr && first->transaction().pool_ == pool_;
+}
+
+bool Transaction::join_queue() {
+  WaitQueue& queue = worker_.queue_of(pool_->runtime());
+  if (!queue.join(waiter_, client_hash(), pool_->config().queue_size)) return false;
+  pool_->runtime().waiting.fetch_add(1, std::memory_order_relaxed);
+  pool_->runtime().waited.fetch_add(1, std::memory_order_relaxed);
+  queued_since_ns_ = worker_.loop().now_ns();
+  wait_at_most_ns(pool_->config().queue_timeout_ms * kNsPerMs);
+  // A backend may have come back since the first one looked: no connection of it tells of that.
+  worker_.wake_first(pool_->runtime().id);
+  return true;
+}
+
+// Whoever is first then looks for itself: what this one was woken for may be left over.
+void Transaction::leave_queue() {
+  if (!waiter_.waits()) return;
+  WaitQueue::leave(waiter_);
+  pool_->runtime().waiting.fetch_sub(1, std::memory_order_relaxed);
+  queued_ns_ += worker_.loop().now_ns() - queued_since_ns_;
+  worker_.wake_first(pool_->runtime().id);
+}
+
+// Of whom its share of the queue is counted: the client behind trusted proxies; of IPv6 its /64.
+uint64_t Transaction::client_hash() const {
+  const std::optional<IpAddress> address = IpAddress::parse(client_address_);
+  const HashKey& key = plan_->plan().hash_key;
+  return address ? siphash13(key, AddressTable::group_of(*address)) : siphash13(key, client_address_);
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// What follows when a try has failed: who is charged, and whether another backend is asked. failure.def decides; this
+// file looks up the row and applies it.
+#include <algorithm>
+
+#include "core/clock.h"
+#include "l7/exchange/transaction.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+
+// One try has failed before the client was told anything: try again where that is safe and affordable, else say so.
+Step Transaction::attempt_failed(Failure failure) {
+  if (!backend_->failure_detail().empty()) failure_detail_ = backend_->failure_detail();
+  failure = what_happened(failure);
+  if (!may_retry(failure)) return fail(failure);
+  if (info(failure).retry == Retry::fresh) {
+    fresh_only_ = true;
+  } else if (tried_count_ < tried_.size()) {
+    tried_[tried_count_++] = member_->index;
+  }
+  last_failure_ = failure;
+  charge_backend(failure);
+  worker_.stats().retries.add();
+  release_backend(false);
+  return Step::choose;
+}
+
+// A backend that closes without an answer has done one of three things.
+Failure Transaction::what_happened(Failure failure) const {
+  if (failure != Failure::backend_closed) return failure;
+  // It closed a kept connection at the very moment in which we used it again.
+  if (backend_->reused() && !backend_->anything_received()) return Failure::stale_connection;
+  // It gave up a request of which the client owed the rest, as any backend does at some time.
+  return patience_.waiting() ? Failure::gave_up_waiting : failure;
+}
+
+// Takes note of a failure of the backend that is held, if it is to blame for it.
+void Transaction::charge_backend(Failure failure) {
+  if (member_ == nullptr) return;
+  const Blame blame = info(failure).blame;
+  if (blame != Blame::backend && !(blame == Blame::slow_backend && was_waited_for())) return;
+  const Pool& config = pool_->config();
+  const uint64_t now_ns = worker_.loop().now_ns();
+  if (member_->runtime->note_failure(now_ns, config.eject_after, config.eject_ms * kNsPerMs)) {
+    worker_.stats().ejections.add();
+  }
+}
+
+// The request's time is over, and at least half of it went by while this backend was waited for and gave no answer.
+bool Transaction::was_waited_for() const {
+  if (first_byte_ns_ != 0) return false;
+  const uint64_t now_ns = worker_.loop().now_ns();
+  return now_ns - sent_ns_ >= (now_ns - started_ns_) / 2;
+}
+
+bool Transaction::may_retry(Failure failure) {
+  const Retry retry = info(failure).retry;
+  if (retry == Retry::never) return false;
+  // RFC 9110 §9.2.2: what a backend may have begun to act on is repeated only when acting twice does no harm, and only
+  // while every byte of it is still at hand.
+  if (retry != Retry::unsent && (!request_.is_idempotent() || request_bytes_ > 0)) return false;
+  if (retry == Retry::fresh) return !fresh_only_;
+  const Pool& config = pool_->config();
+  if (tries_ > config.retry_attempts || config.retry_budget <= 0 || !others_are_left(retry)) return false;
+  // A request that was not sent moves on: nobody has worked on it yet, so it adds nothing to anybody's load.
+  if (retry == Retry::unsent || pool_->runtime().retries.withdraw(worker_.loop().now_ns())) return true;
+  worker_.stats().retries_denied.add();
+  return false;
+}
+
+// A backend that this request has not tried; or, where it was not sent, another address of the one that it has tried.
+bool Transaction::others_are_left(Retry retry) const {
+  const auto was_tried = [this](const PoolMember& member) {
+    return &member == member_ || std::find(tried_.begin(), tried_.begin() + static_cast<ptrdiff_t>(tried_count_),
+                                           member.index) != tried_.begin() + static_cast<ptrdiff_t>(tried_count_);
+  };
+  const std::vector<PoolMember>& members = pool_->members();
+  if (!std::all_of(members.begin(), members.end(), was_tried)) return true;
+  return retry == Retry::unsent && member_->config->addresses.size() > tries_;
+}
+
+}  // namespace tidegate::l7

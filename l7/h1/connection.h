@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// H1Connection: HTTP/1.1 and 1.0 on a client's connection (RFC 9112). One exchange at a time; pipelined requests wait
+// in the buffer, which is also the back-pressure of a request's body.
+#pragma once
+
+#include "core/http1.h"
+#include "core/turn.h"
+#include "l7/exchange/transaction.h"
+#include "l7/listener/client_connection.h"
+
+namespace tidegate::l7 {
+
+class H1Connection final : public ClientProtocol, public ClientStream {
+ public:
+  explicit H1Connection(ClientConnection& connection) : connection_(connection), transport_(connection.transport()) {}
+
+  // --- ClientProtocol
+  void on_ready() override;
+  void on_timer() override;
+  void drain() override;
+  void recycle() override { connection_.close_in_order(); }
+  void on_closing() override;
+
+  // --- ClientStream
+  std::string_view next_piece() override;
+  bool body_ended() const override { return body_ended_; }
+  Failure body_failure() const override { return body_failure_; }
+  std::string_view body_fault() const override { return body_fault_; }
+  void want_body() override;
+  void send_interim(uint16_t status, const FieldList& fields) override;
+  void send_head(const AnswerHead& head) override;
+  bool ready_for_piece() override;
+  void send_piece(std::string_view piece) override;
+  void end_response() override;
+  void abort_response() override;
+  void flush() override;
+  void on_transaction_over() override;
+  const ClientFacts& facts() const override { return connection_.facts(); }
+  std::string server_name() const override { return connection_.server_name(); }
+
+ private:
+  enum class State : uint8_t {
+    waiting,     // for a request, or the rest of its head
+    exchange,    // a transaction is under way
+    discarding,  // answered early; the rest of the request's body is thrown away
+    closing,     // what was sent last is on its way out
+    lingering,   // half-closed; what still comes is thrown away, lest a reset destroy the answer (RFC 9112 §9.6)
+  };
+  void read_requests();
+  bool take_request();
+  bool answers_taken();
+  void refuse(const Refusal& refusal);
+  std::string_view connection_options(const AnswerHead& head) const;
+  void begin_body(const http1::Head& head);
+  bool fill_body();
+  bool fill_head();
+  void finish_closing();
+  void linger();
+  void watch_client();
+  void look_at_client();
+  void discard_body();
+  void lose_client();
+
+  ClientConnection& connection_;
+  Transport& transport_;
+  Transaction* transaction_ = nullptr;
+  http1::ChunkedDecoder chunks_;
+  TurnCount turn_requests_;
+  State state_ = State::waiting;
+  http1::Framing body_framing_ = http1::Framing::none;
+  Failure body_failure_ = Failure::none;
+  std::string_view body_fault_;  // name of the parser's fault
+  Patience patience_;            // with the client, while something waits to be sent
+  size_t scanned_ = 0;
+  size_t taken_ = 0;        // of the buffer, by the last next_piece()
+  uint64_t remaining_ = 0;  // of a request body of known length
+  size_t discarded_bytes_ = 0;
+  size_t lingered_bytes_ = 0;
+  bool head_begun_ = false;  // the header timer runs
+  bool body_ended_ = true;
+  bool expect_continue_ = false;
+  bool tunnel_ = false;  // both sides send until each ends its own; the connection's last exchange
+  bool keep_alive_ = true;
+  bool http10_ = false;
+  bool chunked_response_ = false;
+  bool until_close_response_ = false;
+  bool response_begun_ = false;
+  bool draining_ = false;
+  bool reading_ = false;  // read_requests() is on the stack
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Admission: which new client connection a worker takes, and which old one makes room for it.
+//
+// Bounds: connections of all workers, connections and new connections of one client address, descriptors. At a bound
+// the connection idle longest is closed: between requests, in a handshake, before its first whole request head, or
+// answered and lingering. Only when nobody is idle the newcomer is refused.
+//
+// Threads: AdmissionShared any; an Admission its worker's. "Idle longest" is of one worker; where it has none, another
+// worker is asked to close one of its own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "conf/model.h"
+#include "core/address_table.h"
+#include "core/event_loop.h"
+#include "core/idle_list.h"
+#include "l7/observe/stats.h"
+
+namespace tidegate::l7 {
+
+class Admission;
+class ClientConnection;
+
+// What the workers of a process share.
+struct AdmissionShared {
+  explicit AdmissionShared(const HashKey& key);
+  void configure(const L7Node& node);
+  TokenRate rate() const;
+  // What an address may have; `connections` of it are open.
+  struct AddressView {
+    uint32_t connections = 0, most_connections = 0;
+    uint64_t new_connections_left = 0;
+  };
+  AddressView look(const IpAddress& address, uint64_t now_ns) const;
+
+  AddressTable addresses;
+  std::atomic<uint64_t> connections{0};
+  std::atomic<uint64_t> max_connections{UINT64_MAX};
+  std::atomic<uint32_t> per_address{AddressTable::kNoBound};
+  std::atomic<uint64_t> rate_interval_ns{0}, burst{1};
+  std::vector<Admission*> workers;  // complete before the first worker runs
+};
+
+class Admission {
+ public:
+  // `drop_idle_backend` closes a kept connection to a backend for its descriptor; false: there is none.
+  Admission(AdmissionShared& shared, Stats& stats, EventLoop& loop, std::function<bool()> drop_idle_backend)
+      : shared_(shared), stats_(stats), loop_(loop), drop_idle_backend_(std::move(drop_idle_backend)) {
+    shared_.workers.push_back(this);
+  }
+
+  struct Newcomer {
+    int fd;
+    const IpAddress& address;
+    uint64_t now_ns;
+  };
+  // Whether the newcomer's address may have one connection more, and what it holds then.
+  ConnectionRefusal admit_address(const Newcomer& newcomer, AddressTable::Hold& hold);
+  // Whether the worker may, whoever it is. On `none` the connection counts, until leave().
+  ConnectionRefusal admit(const Newcomer& newcomer);
+  void leave() { shared_.connections.fetch_sub(1, std::memory_order_relaxed); }
+  // What the address did costs as much as `tokens` new connections.
+  void charge(const IpAddress& address, uint64_t tokens);
+
+  // For connections: whether they would be missed. One that was idle before keeps its place.
+  void note_idle(ClientConnection& connection);
+  void note_busy(ClientConnection& connection);
+  // Closes the connection that is idle longest; false: nobody is idle.
+  bool recycle_one();
+
+ private:
+  bool recycle_of(const IpAddress& address);
+  bool recycle_elsewhere();
+  void recycle(ClientConnection& connection);
+  void publish_idle() { idle_count_.store(idle_.size(), std::memory_order_relaxed); }
+
+  AdmissionShared& shared_;
+  Stats& stats_;
+  EventLoop& loop_;
+  const std::function<bool()> drop_idle_backend_;
+  IdleList<ClientConnection> idle_;
+  alignas(64) std::atomic<uint64_t> idle_count_{0};  // for the other workers
+  std::atomic<uint64_t> asked_{0};                   // by them to close as many, which has not been done yet
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/listener/client_connection.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/clock.h"
+#include "l7/limits.h"
+#include "l7/listener/listener.h"
+#include "l7/wire/vanished.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+constexpr uint64_t kLargestHead = kBlockBytes - 2048;
+
+}  // namespace
+
+ClientConnection::ClientConnection(Worker& worker, const Endpoint& peer, const Endpoint& bind, AddressTable::Hold hold,
+                                   size_t index)
+    : worker_(worker),
+      transport_(worker.loop(), worker.blocks()),
+      in_(worker.blocks()),
+      timer_(worker.loop(),
+             [this] {
+               if (protocol_) {
+                 protocol_->on_timer();
+               } else {
+                 close();  // no handshake, or no first byte, in time
+               }
+             }),
+      address_hold_(std::move(hold)),
+      bind_(bind),
+      peer_text_(peer.address.to_string()),
+      index_(index) {
+  facts_.peer = peer;
+  facts_.peer_text = peer_text_;
+  pin_plan();
+}
+
+ClientConnection::~ClientConnection() { note_busy(); }
+
+PlanPin ClientConnection::pin_plan() {
+  PlanPin pin = worker_.plan();
+  const Plan& plan = pin->plan();
+  if (plan.sequence == facts_of_) return pin;
+  facts_of_ = plan.sequence;
+  facts_.listener = find_listener(plan, bind_);
+  if (facts_.listener == kNone) return pin;  // removed: what was known serves until the connection ends
+  const Listener& listener = plan.model().listeners[facts_.listener];
+  listener_name_ = listener.name;
+  facts_.listener_name = listener_name_;
+  facts_.peer_trusted = trusts(listener, facts_.peer.address);
+  facts_.max_body_bytes = listener.max_body_bytes;
+  facts_.merge_slashes = listener.merge_slashes;
+  facts_.underscores_in_headers = listener.underscores_in_headers;
+  facts_.via = listener.via;
+  server_name_ = listener.server_name;
+  facts_.patience = {listener.idle_timeout_ms * kNsPerMs, listener.minimum_rate_bytes};
+  facts_.exchange_ns = listener.request_timeout_ms * kNsPerMs;
+  limits_.header_timeout_ms = listener.header_timeout_ms;
+  limits_.idle_timeout_ms = listener.idle_timeout_ms;
+  limits_.head_bytes = std::min(listener.max_header_bytes, kLargestHead);
+  limits_.fields = std::min<size_t>(listener.max_fields, http1::kMaxFields);
+  limits_.http2 = listener.http2;
+  return pin;
+}
+
+std::string ClientConnection::server_name() const {
+  if (!server_name_.empty()) return server_name_;
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (::getsockname(transport_.fd(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
+  const IpAddress own = Endpoint::from(address).address;
+  return own.is_v6() ? fmt::format("[{}]", own.to_string()) : own.to_string();
+}
+
+void ClientConnection::open(UniqueFd fd) {
+  if (!transport_.open(std::move(fd), this)) return close();
+  if (limits_.idle_timeout_ms > kVanishedMs) end_when_peer_vanishes(transport_.fd(), limits_.idle_timeout_ms);
+  note_idle();
+  timer_.arm_after_ms(limits_.header_timeout_ms);
+  if (facts_.listener != kNone) {
+    if (const std::shared_ptr<TlsContext>& tls = worker_.plan()->listener_tls(facts_.listener)) {
+      stage_ = Stage::await_tls;
+      tls_ = tls;
+    }
+  }
+  on_io(EPOLLIN);  // the first bytes have often come with the connection
+}
+
+void ClientConnection::on_io(uint32_t events) {
+  transport_.note(events);
+  switch (stage_) {
+    case Stage::await_tls:
+      return on_first_byte();
+    case Stage::handshake:
+      return on_handshake();
+    case Stage::sniff:
+      return on_sniff();
+    case Stage::talking:
+      return protocol_->on_ready();
+    case Stage::closed:
+      return;
+  }
+}
+
+// A TLS connection begins with the type of a record (22). A letter begins a request in plain text: it is refused with
+// an answer in plain text.
+void ClientConnection::on_first_byte() {
+  char first = 0;
+  const ssize_t got = ::recv(transport_.fd(), &first, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0) return close();
+  const std::shared_ptr<TlsContext> tls = std::move(tls_);
+  plain_on_tls_ = (first >= 'A' && first <= 'Z') || (first >= 'a' && first <= 'z');
+  if (plain_on_tls_) {
+    worker_.stats().tls_failures.add();
+    return talk(false);
+  }
+  stage_ = Stage::handshake;
+  transport_.start_tls(tls, true);
+  on_handshake();
+}
+
+void ClientConnection::on_handshake() {
+  switch (transport_.handshake()) {
+    case Transport::Status::blocked:
+      return;
+    case Transport::Status::closed:
+    case Transport::Status::failed:
+      worker_.stats().tls_failures.add();
+      return close();
+    case Transport::Status::ok:
+      break;
+  }
+  const TlsStream& tls = *transport_.tls();
+  worker_.stats().tls_handshakes.add();
+  if (tls.resumed()) worker_.stats().tls_resumed.add();
+  facts_.tls_version = tls.version();
+  facts_.tls_resumed = tls.resumed();
+  talk(tls.alpn() == "h2");
+}
+
+void ClientConnection::on_sniff() {
+  if (!limits_.http2) return talk(false);
+  const Transport::Status status = transport_.fill(in_);
+  if (in_.empty()) {
+    if (status != Transport::Status::blocked) close();
+    return;
+  }
+  const std::string_view begun = in_.bytes().substr(0, kHttp2Preface.size());
+  if (begun != kHttp2Preface.substr(0, begun.size())) return talk(false);
+  if (begun.size() == kHttp2Preface.size()) return talk(true);
+  if (status != Transport::Status::ok && status != Transport::Status::blocked) close();
+}
+
+void ClientConnection::talk(bool http2) {
+  stage_ = Stage::talking;
+  protocol_ = http2 ? make_http2(*this) : make_http1(*this);
+  if (worker_.draining()) protocol_->drain();
+  if (!closed()) protocol_->on_ready();
+}
+
+void ClientConnection::drain() {
+  if (protocol_) return protocol_->drain();
+  // Still shaking hands: it may yet ask one thing, and is told then that it was the last.
+}
+
+void ClientConnection::recycle() {
+  if (protocol_) return protocol_->recycle();
+  close();
+}
+
+void ClientConnection::note_idle() {
+  if (!closed()) worker_.admission().note_idle(*this);
+}
+
+void ClientConnection::note_busy() { worker_.admission().note_busy(*this); }
+
+void ClientConnection::charge_address(uint64_t tokens) {
+  if (!facts_.peer_trusted) worker_.admission().charge(facts_.peer.address, tokens);
+}
+
+void ClientConnection::close_in_order() {
+  transport_.shut_write();
+  close();
+}
+
+void ClientConnection::close() {
+  if (stage_ == Stage::closed) return;
+  stage_ = Stage::closed;
+  if (protocol_) protocol_->on_closing();
+  worker_.admission().note_busy(*this);
+  address_hold_ = {};
+  timer_.cancel();
+  transport_.close();
+  worker_.bury(this);
+}
+
+}  // namespace tidegate::l7

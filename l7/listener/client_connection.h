@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// ClientConnection: a client's socket from accept to close. Does the TLS handshake, finds out which protocol is spoken
+// (ALPN, or over plain text the HTTP/2 preface, RFC 9113 §3.3), then leaves the talking to it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/address_table.h"
+#include "core/event_loop.h"
+#include "core/idle_list.h"
+#include "l7/exchange/client_stream.h"
+#include "l7/plan.h"
+#include "l7/wire/buffer.h"
+#include "l7/wire/transport.h"
+
+namespace tidegate::l7 {
+
+class Worker;
+class ClientConnection;
+
+// Speaks one protocol on a connection.
+class ClientProtocol {
+ public:
+  virtual ~ClientProtocol() = default;
+  virtual void on_ready() = 0;    // something may be read or written
+  virtual void on_timer() = 0;    // the connection's timer, which the protocol arms
+  virtual void on_round_end() {}  // asked for with Worker::call_at_round_end
+  virtual void drain() = 0;       // finish what is under way, take nothing new
+  virtual void recycle() = 0;     // close at once, as politely as that goes: nothing is under way
+  // The socket is about to be closed: end the transactions.
+  virtual void on_closing() = 0;
+};
+std::unique_ptr<ClientProtocol> make_http1(ClientConnection& connection);
+std::unique_ptr<ClientProtocol> make_http2(ClientConnection& connection);
+
+class ClientConnection final : public IoHandler, public IdleLink {
+ public:
+  ClientConnection(Worker& worker, const Endpoint& peer, const Endpoint& bind, AddressTable::Hold hold, size_t index);
+  ~ClientConnection();
+
+  void open(UniqueFd fd);
+  void on_io(uint32_t events) override;
+  void on_round_end() { protocol_->on_round_end(); }
+  void drain();
+  // Ends it now, whatever is under way.
+  void abort() { close(); }
+  // Ends it to make room for another: it is idle.
+  void recycle();
+
+  // --- for the protocol
+  Worker& worker() { return worker_; }
+  Transport& transport() { return transport_; }
+  InBuffer& in() { return in_; }
+  Timer& timer() { return timer_; }
+  const ClientFacts& facts() const { return facts_; }
+  // The plan in force, for a request that begins now. The facts follow it: the listener may have changed or gone.
+  PlanPin pin_plan();
+  struct Limits {
+    uint64_t header_timeout_ms = 10'000, idle_timeout_ms = 60'000;
+    size_t head_bytes = 32 * 1024;
+    size_t fields = 200;
+    bool http2 = true;
+  };
+  const Limits& limits() const { return limits_; }
+  // The listener speaks TLS, but the client sends plain text. Its request is refused.
+  bool plain_on_tls() const { return plain_on_tls_; }
+  std::string server_name() const;
+  // Closes the socket; the object lives until the end of the loop's round.
+  void close();
+  // The same where everything was said: over TLS with a close_notify (RFC 8446 §6.1).
+  void close_in_order();
+  bool closed() const { return stage_ == Stage::closed; }
+  // No request is under way and no answer is on its way out: from now on it may be closed to make room. A connection
+  // begins so; note_busy() with each whole request head.
+  void note_idle();
+  void note_busy();
+  // What this client did costs its address as much as `tokens` new connections. Trusted proxies pay for nobody.
+  void charge_address(uint64_t tokens);
+
+  // The worker's place for it.
+  size_t index() const { return index_; }
+  void set_index(size_t index) { index_ = index; }
+  bool awaits_round_end = false;
+
+ private:
+  enum class Stage : uint8_t { await_tls, handshake, sniff, talking, closed };
+  void on_first_byte();
+  void on_handshake();
+  void on_sniff();
+  void talk(bool http2);
+
+  Worker& worker_;
+  Transport transport_;
+  InBuffer in_;
+  Timer timer_;
+  std::unique_ptr<ClientProtocol> protocol_;
+  ClientFacts facts_;
+  Limits limits_;
+  AddressTable::Hold address_hold_;
+  const Endpoint bind_;  // where it was accepted: names the listener, also across versions
+  std::string peer_text_, listener_name_, server_name_;
+  std::shared_ptr<TlsContext> tls_;  // from accept to the first byte
+  uint64_t facts_of_ = 0;            // Plan::sequence
+  size_t index_;
+  Stage stage_ = Stage::sniff;
+  bool plain_on_tls_ = false;
+};
+
+}  // namespace tidegate::l7

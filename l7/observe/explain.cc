@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/observe/explain.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/clock.h"
+#include "l7/observe/url.h"
+
+namespace tidegate::l7 {
+namespace {
+
+// The listener a URL reaches: of its port, else the first of its kind, else the first behind trusted proxies, whose
+// word on the scheme holds.
+uint32_t listener_for(const Plan& plan, const Url& url) {
+  uint32_t of_kind = kNone, behind_proxies = kNone;
+  for (const uint32_t index : plan.listeners) {
+    const Listener& listener = plan.model().listeners[index];
+    if (listener.tls.enabled != url.tls) {
+      if (behind_proxies == kNone && !listener.trusted_proxies.empty()) behind_proxies = index;
+      continue;
+    }
+    for (const Endpoint& bind : listener.bind) {
+      if (bind.port == url.port) return index;
+    }
+    if (of_kind == kNone) of_kind = index;
+  }
+  return of_kind != kNone ? of_kind : behind_proxies;
+}
+
+const char* policy_name(PoolPolicy policy) {
+  switch (policy) {
+    case PoolPolicy::weighted_round_robin:
+      return "weighted_round_robin";
+    case PoolPolicy::least_requests:
+      return "least_requests";
+    case PoolPolicy::consistent_hash:
+      break;
+  }
+  return "consistent_hash";
+}
+
+void explain_pool(const Plan& plan, uint32_t pool_index, const RequestHead& request, std::string_view client,
+                  nlohmann::json& answer) {
+  const BackendPool& pool = plan.pools[pool_index];
+  const Pool& config = pool.config();
+  const PoolStatus& status = plan.snapshot->pools[pool_index];
+  answer["pool"] = config.name;
+  answer["policy"] = policy_name(config.policy);
+  const uint64_t now_ns = monotonic_ns();
+  const PoolMember* sole = pool.members().size() == 1 ? &pool.members()[0] : nullptr;
+  for (uint32_t i = 0; i < config.backends.size(); ++i) {
+    const Backend& backend = config.backends[i];
+    nlohmann::json entry{{"backend", backend.name},
+                         {"weight", backend.weight},
+                         {"state", name(status.backends[i].state)},
+                         {"why", status.backends[i].why}};
+    const BackendRuntime& runtime = *pool.runtimes()[i];
+    entry["in_flight"] = runtime.in_flight.load(std::memory_order_relaxed);
+    entry["takes_new_work"] = plan.snapshot->usable(pool_index, i);
+    if (entry["takes_new_work"] == true && runtime.ejected(now_ns)) entry["why"] = "ejected after consecutive failures";
+    entry["running_work"] = status.backends[i].taken_down ? "ends" : "goes on";
+    answer["eligible"].push_back(std::move(entry));
+  }
+  if (pool.members().empty()) {
+    answer["reason"] = "no backend of the pool may take new work: 503";
+  } else if (config.policy == PoolPolicy::consistent_hash) {
+    const PoolMember* preferred = pool.preferred(hash_for_pool(plan, config, request, client));
+    answer["backend"] = preferred->config->name;
+    answer["reason"] = fmt::format("the hash of its {} picks {} while that is within its bound of load", config.hash_on,
+                                   preferred->config->name);
+  } else if (sole != nullptr) {
+    answer["backend"] = sole->config->name;
+    answer["reason"] = "the only backend that takes new work";
+  } else {
+    answer["reason"] = config.policy == PoolPolicy::weighted_round_robin
+                           ? "the next in turn of those that take new work, as often as their weights say"
+                           : "the one with the fewest requests under way for its weight, at that moment";
+  }
+  if (status.fail_open) answer["fail_open"] = true;
+  answer["queue"] = {{"waiting", pool.runtime().waiting.load(std::memory_order_relaxed)},
+                     {"size", config.queue_size},
+                     {"timeout_ms", config.queue_timeout_ms}};
+}
+
+void explain_cache(const cache::Cache* cache, const Route& route, const Url& url, nlohmann::json& answer) {
+  if (cache == nullptr || !route.cache.enabled) return;
+  const RequestHead& request = url.request;
+  const cache::Explanation found =
+      cache->explain({request.method, url.tls ? "https" : "http", request.authority, request.path, request.query, {}},
+                     route.cache, realtime_ns() / kNsPerMs);
+  nlohmann::json& entry = answer["cache"] = {{"outcome", cache::name(found.outcome)}, {"key", found.key}};
+  entry["age_s"] = found.age_s ? nlohmann::json(*found.age_s) : nlohmann::json();
+}
+
+}  // namespace
+
+Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cache, const HttpRequest& http_request) {
+  nlohmann::json answer{
+      {"plane", "l7"}, {"eligible", nlohmann::json::array()}, {"parameters", nlohmann::json::object()}};
+  for (const char* undecided : {"listener", "route", "cache", "pool", "policy", "backend"}) answer[undecided] = nullptr;
+  Arena arena;
+  const std::string url_text = http_request.parameter("url").value_or("");
+  const std::string client = http_request.parameter("client").value_or("");
+  const std::string method = http_request.parameter("method").value_or("GET");
+  std::optional<Url> url = parse_url(url_text, arena);
+  if (!url) return fail("url: expected http://HOST/PATH or https://HOST/PATH");
+  if (!client.empty() && !IpAddress::parse(client)) return fail("client: expected an IP address");
+  url->request.method = method;
+  const uint32_t listener = listener_for(plan, *url);
+  if (listener == kNone) {
+    answer["reason"] = fmt::format("no listener of this node takes {}", url->tls ? "https" : "http");
+    return answer;
+  }
+  answer["listener"] = plan.model().listeners[listener].name;
+  RouteParameters parameters;
+  const std::string_view path =
+      path_for_routes(url->request.path, plan.model().listeners[listener].merge_slashes, arena);
+  const RouteMatch match = plan.router->match(listener, method, url->request.host, path, parameters);
+  if (match.route == kNone) {
+    answer["reason"] = match.method_refused ? "routes match this path, but none takes the method: 405"
+                                            : "no route matches this host and path: 404";
+    return answer;
+  }
+  const Route& route = plan.model().routes[match.route];
+  answer["route"] = route.name;
+  for (size_t i = 0; i < parameters.count; ++i) {
+    answer["parameters"][std::string(parameters.items[i].first)] = std::string(parameters.items[i].second);
+  }
+  if (!route.redirect.empty()) {
+    answer["reason"] = fmt::format("redirected to {}", route.redirect);
+  } else if (route.pool == kNone) {
+    answer["reason"] = fmt::format("answered by the route itself: {}", route.status);
+  } else {
+    explain_cache(cache, route, *url, answer);
+    explain_pool(plan, route.pool, url->request, client, answer);
+  }
+  return answer;
+}
+
+}  // namespace tidegate::l7

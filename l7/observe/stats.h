@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The proxy's counters, declared once at start; counting them costs a plain add.
+#pragma once
+
+#include <array>
+
+#include "core/http1.h"
+#include "core/metrics.h"
+#include "l7/exchange/failure.h"
+#include "l7/h2/conduct.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+// Why a client's connection was closed as soon as it was accepted.
+enum class ConnectionRefusal : uint8_t {
+  none,
+  max_connections,     // all workers have as many as they may, and nobody is idle
+  client_connections,  // its address has as many as it may, and none is idle
+  client_rate,         // its address opens them too fast
+  descriptors,         // what is left is for the admin socket and the log
+  count_,
+};
+
+class Stats {
+ public:
+  explicit Stats(Metrics& metrics);
+
+  // tidegate_l7_requests_total{protocol,status}
+  void count_request(HttpVersion version, uint16_t status) {
+    requests_[static_cast<size_t>(version)][status >= 100 && status < 600 ? status / 100 : 0]->add();
+  }
+  void count_failure(Failure failure) { failures_[static_cast<size_t>(failure)]->add(); }
+  void count_refusal(ConnectionRefusal refusal) { connections_refused_[static_cast<size_t>(refusal)]->add(); }
+  void count_refusal(http1::Fault fault) { http1_faults_[static_cast<size_t>(fault)]->add(); }
+  // tidegate_l7_http2_floods_total{reason}
+  void count_flood(Http2Fault fault) { floods_[static_cast<size_t>(fault)]->add(); }
+  void count_refusal(MessageFault fault) { message_faults_[static_cast<size_t>(fault)]->add(); }
+
+  LatencyHistogram& duration;    // from the request's head to the answer's last byte handed over
+  LatencyHistogram& first_byte;  // of backends: from the request's head sent to the answer's head
+  Counter& connections;
+  Counter& connections_recycled;  // idle ones, closed to make room
+  Counter& accept_failures;
+  Counter& tls_handshakes;
+  Counter& tls_resumed;
+  Counter& tls_failures;
+  Counter& client_bytes_in;   // request bodies
+  Counter& client_bytes_out;  // response bodies
+  Counter& backend_connections;
+  Counter& backend_reuses;
+  Counter& retries;
+  Counter& retries_denied;  // the budget was spent
+  Counter& ejections;
+  Counter& log_lines_dropped;  // the log could not be written as fast, or not at all
+  Counter& fields_dropped;     // of requests: read by applications as fields that the proxy sets
+  Counter& http2_cancelled;    // requests that were reset before their work began
+  Counter& turns_ended;        // connections that had had their share of a round and went on in the next
+
+ private:
+  std::array<std::array<Counter*, 6>, 3> requests_{};
+  std::array<Counter*, kFailures> failures_{};
+  std::array<Counter*, static_cast<size_t>(ConnectionRefusal::count_)> connections_refused_{};
+  std::array<Counter*, static_cast<size_t>(http1::Fault::count_)> http1_faults_{};
+  std::array<Counter*, static_cast<size_t>(MessageFault::count_)> message_faults_{};
+  std::array<Counter*, static_cast<size_t>(Http2Fault::count_)> floods_{};
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// An absolute URL, as a person names it, taken for the request that a client would send for it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "l7/plan.h"
+#include "l7/wire/arena.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+struct Url {
+  bool tls = false;
+  uint16_t port = 0;
+  RequestHead request;  // authority, host, path and query
+};
+
+// Nothing: not http://HOST/PATH or https://HOST/PATH. The views are of `text` and of the arena.
+std::optional<Url> parse_url(std::string_view text, Arena& arena);
+
+// Under which keys the cache may hold the answer to a GET of this URL: what each listener's route makes of its query,
+// and all of it; the host with its final dot and without, since both are routed alike. None: not a URL.
+std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view url);
+
+}  // namespace tidegate::l7

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/route/router.h"
+
+#include <algorithm>
+
+#include "conf/route_pattern.h"
+
+namespace tidegate::l7 {
+
+std::string_view RouteParameters::find(std::string_view name) const {
+  for (size_t i = 0; i < count; ++i) {
+    if (items[i].first == name) return items[i].second;
+  }
+  return {};
+}
+
+// The trie while it grows: each node with routes of its own.
+struct Router::Builder {
+  struct Routes {
+    std::vector<uint32_t> ends, rests;
+  };
+
+  explicit Builder(Router& made) : router(made) {
+    for (uint32_t route = 0; route < router.model_->routes.size(); ++route) add(route);
+    lay_flat();
+  }
+
+  void add(uint32_t route_index) {
+    const Route& route = router.model_->routes[route_index];
+    const Result<PathPattern> pattern = PathPattern::parse(route.path);
+    if (!pattern) return;  // a validated Model holds none
+    for (const PathSegment& segment : pattern->segments) {
+      if (segment.kind == PathSegment::Kind::parameter) router.parameter_names_[route_index].push_back(segment.text);
+    }
+    std::vector<std::string> hosts;
+    for (const std::string& text : route.hosts) {
+      if (const Result<HostPattern> host = HostPattern::parse(text)) hosts.push_back(host->to_string());
+    }
+    if (route.hosts.empty()) hosts.emplace_back();
+    for (const std::string& host : hosts) add_to(trie_of(host), *pattern, route_index);
+  }
+
+  void add_to(uint32_t node, const PathPattern& pattern, uint32_t route) {
+    bool rest = false;
+    for (const PathSegment& segment : pattern.segments) {
+      if (segment.kind == PathSegment::Kind::rest) {
+        rest = true;
+      } else {
+        node = segment.kind == PathSegment::Kind::literal ? literal_child_of(node, segment.text)
+                                                          : parameter_child_of(node);
+      }
+    }
+    (rest ? routes[node].rests : routes[node].ends).push_back(route);
+  }
+
+  uint32_t new_node() {
+    router.nodes_.emplace_back();
+    routes.emplace_back();
+    return static_cast<uint32_t>(routes.size() - 1);
+  }
+
+  uint32_t trie_of(const std::string& host_pattern) {
+    const uint32_t known = router.find_host(host_pattern);
+    if (known != kNoNode) return known;
+    if (host_pattern.starts_with("*.")) router.any_wildcard_ = true;
+    const uint32_t root = new_node();
+    router.hosts_.add(0, host_pattern, root);
+    return root;
+  }
+
+  uint32_t literal_child_of(uint32_t node, const std::string& literal) {
+    const uint32_t known = router.literals_.find(node, literal);
+    if (known != kNoNode) return known;
+    const uint32_t child = new_node();
+    router.literals_.add(node, literal, child);
+    return child;
+  }
+
+  uint32_t parameter_child_of(uint32_t node) {
+    if (router.nodes_[node].parameter_child == kNoNode) {
+      const uint32_t child = new_node();
+      router.nodes_[node].parameter_child = child;
+    }
+    return router.nodes_[node].parameter_child;
+  }
+
+  void lay_flat() {
+    for (size_t node = 0; node < routes.size(); ++node) {
+      router.nodes_[node].first_end = append(routes[node].ends);
+      router.nodes_[node].first_rest = append(routes[node].rests);
+      router.nodes_[node].last = static_cast<uint32_t>(router.ends_.size());
+    }
+  }
+
+  // Where several routes end at one place they differ in listeners or methods: the more restricted is asked first.
+  uint32_t append(std::vector<uint32_t>& added) {
+    const std::vector<Route>& all = router.model_->routes;
+    std::stable_sort(added.begin(), added.end(), [&](uint32_t a, uint32_t b) {
+      const Route &left = all[a], &right = all[b];
+      if (left.methods.empty() != right.methods.empty()) return !left.methods.empty();
+      return !left.listeners.empty() && right.listeners.empty();
+    });
+    const auto first = static_cast<uint32_t>(router.ends_.size());
+    for (const uint32_t route : added)
+      router.ends_.push_back({route, !all[route].methods.empty() || !all[route].listeners.empty()});
+    return first;
+  }
+
+  Router& router;
+  std::vector<Routes> routes;  // by node
+};
+
+Router::Router(std::shared_ptr<const Model> model, const HashKey& key)
+    : model_(std::move(model)), literals_(key), hosts_(key), parameter_names_(model_->routes.size()) {
+  Builder(*this);
+}
+
+RouteMatch Router::match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
+                         RouteParameters& parameters) const {
+  parameters.count = 0;
+  Search state{listener, method, path, parameters, {}};
+  const auto search_host = [&](std::string_view pattern) {
+    const uint32_t root = find_host(pattern);
+    return root != kNoNode && search(state, root, 1);
+  };
+  bool found = !host.empty() && search_host(host);
+  if (!found && any_wildcard_ && host.size() < 256) {
+    char pattern[257] = "*";
+    // From the longest suffix to the shortest; a wildcard stands for one or more labels, none of them empty.
+    for (size_t dot = host.find('.', 1); !found && dot != std::string_view::npos; dot = host.find('.', dot + 1)) {
+      const size_t bytes = host.copy(pattern + 1, host.size() - dot, dot);
+      found = search_host({pattern, bytes + 1});
+    }
+  }
+  if (!found) found = search_host({});
+
+  if (!found) {
+    parameters.count = 0;
+    return state.result;
+  }
+  state.result.method_refused = false;
+  if (parameters.count > 0) {
+    const std::vector<std::string>& names = parameter_names_[state.result.route];
+    for (size_t i = 0; i < parameters.count; ++i) parameters.items[i].first = names[i];
+  }
+  return state.result;
+}
+
+bool Router::search(Search& state, uint32_t node_index, size_t at) const {
+  const Node& node = nodes_[node_index];
+  if (at > state.path.size()) {  // "/prefix/*" matches "/prefix" too
+    return accept(state, node.first_end, node.first_rest) || accept(state, node.first_rest, node.last);
+  }
+  const size_t end = std::min(state.path.find('/', at), state.path.size());
+  const std::string_view segment = state.path.substr(at, end - at);
+  const uint32_t literal = literals_.find(node_index, segment);
+  if (literal != kNoNode && search(state, literal, end + 1)) return true;
+  if (node.parameter_child != kNoNode && !segment.empty()) {
+    RouteParameters& taken = state.parameters;
+    const bool kept = taken.count < kMaxPathParameters;
+    if (kept) taken.items[taken.count++].second = segment;
+    if (search(state, node.parameter_child, end + 1)) return true;
+    if (kept) --taken.count;
+  }
+  return accept(state, node.first_rest, node.last);
+}
+
+namespace {
+
+template <class List, class Item>
+bool takes(const List& list, const Item& item) {
+  return list.empty() || std::find(list.begin(), list.end(), item) != list.end();
+}
+
+}  // namespace
+
+bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
+  uint32_t by_get = kNone;  // a route for GET takes HEAD (RFC 9110 §9.3.2), after routes that name HEAD
+  for (; first < last; ++first) {
+    const End& end = ends_[first];
+    if (end.restricted) {
+      const Route& route = model_->routes[end.route];
+      if (!takes(route.listeners, state.listener)) continue;
+      if (!takes(route.methods, state.method)) {
+        if (state.method == "HEAD" && by_get == kNone && takes(route.methods, "GET")) by_get = end.route;
+        state.result.refuse_method(end.route);
+        continue;
+      }
+    }
+    // Routes with methods come before those without, so a route for GET wins over a route for any method.
+    const bool for_any = by_get != kNone && model_->routes[end.route].methods.empty();
+    state.result.route = for_any ? by_get : end.route;
+    return true;
+  }
+  if (by_get == kNone) return false;
+  state.result.route = by_get;
+  return true;
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// Router: which route answers a request. Compiled once from a Model; immutable, shared by all workers.
+//
+// A Router is a trie of path segments for each host, laid flat: a request waits for memory once a segment or so.
+// Order of decision (conf/route_pattern.h says it in full): the most specific host that has a matching path, then
+// within it segment by segment literal > {parameter} > the end > trailing *. A route for GET takes HEAD too. Hosts and
+// literal segments are found by keyed hash, so that a request asks as many tables among 100,000 routes as among ten,
+// and nobody can aim at them.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/model.h"
+#include "l7/route/text_table.h"
+
+namespace tidegate::l7 {
+
+constexpr size_t kMaxPathParameters = 16;
+
+// Segment values are views of the path that was matched; names belong to the Router.
+struct RouteParameters {
+  std::array<std::pair<std::string_view, std::string_view>, kMaxPathParameters> items;
+  size_t count = 0;
+  // Empty when there is none of that name.
+  std::string_view find(std::string_view name) const;
+};
+
+struct RouteMatch {
+  static constexpr size_t kRefusers = 16;
+  uint32_t route = kNone;                    // index into Model::routes
+  bool method_refused = false;               // no route takes the method, but these would take others:
+  std::array<uint32_t, kRefusers> refusers;  // the first refuser_count are set; further ones are left out
+  size_t refuser_count = 0;
+
+  void refuse_method(uint32_t by_route) {
+    method_refused = true;
+    if (refuser_count < kRefusers) refusers[refuser_count++] = by_route;
+  }
+};
+
+class Router {
+ public:
+  Router(std::shared_ptr<const Model> model, const HashKey& key);
+
+  // `host`: lower case, without port and final dot. `path`: normalised, without query. Allocates nothing.
+  RouteMatch match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
+                   RouteParameters& parameters) const;
+  const Model& model() const { return *model_; }
+
+ private:
+  static constexpr uint32_t kNoNode = TextTable::kAbsent;
+  // A place in a trie of segments. Literal children are in literals_, by this node and the segment.
+  struct Node {
+    uint32_t parameter_child = kNoNode;
+    uint32_t first_end = 0;   // in ends_: the routes whose pattern ends here,
+    uint32_t first_rest = 0;  // then those whose pattern ends here with "*",
+    uint32_t last = 0;        // up to this one
+  };
+  struct End {
+    uint32_t route = kNone;
+    bool restricted = false;  // to listeners or methods
+  };
+  struct Search {
+    uint32_t listener;
+    std::string_view method;
+    std::string_view path;
+    RouteParameters& parameters;
+    RouteMatch result;
+  };
+  struct Builder;
+
+  uint32_t find_host(std::string_view pattern) const { return hosts_.find(0, pattern); }
+  // `at`: where the next segment begins in the path; beyond its end when there is none.
+  bool search(Search& search, uint32_t node, size_t at) const;
+  bool accept(Search& search, uint32_t first, uint32_t last) const;
+
+  std::shared_ptr<const Model> model_;
+  std::vector<Node> nodes_;
+  std::vector<End> ends_;
+  TextTable literals_;
+  TextTable hosts_;  // root of each host's trie: "www.example.com", "*.example.com", "" for any host
+  std::vector<std::vector<std::string>> parameter_names_;  // by route, in order
+  bool any_wildcard_ = false;
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/wire/buffer.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "core/assert.h"
+
+namespace tidegate::l7 {
+
+BlockPool::Block BlockPool::lease() {
+  if (free_.empty()) return Block(new char[kBlockBytes]);
+  Block block = std::move(free_.back());
+  free_.pop_back();
+  return block;
+}
+
+void BlockPool::give_back(Block block) {
+  if (free_.size() < kKeptBlocks) free_.push_back(std::move(block));
+}
+
+InBuffer::Space InBuffer::space() {
+  if (!block_) block_ = pool_.lease();
+  if (begin_ > 0 && kBlockBytes - end_ < kBlockBytes / 4) {
+    std::memmove(block_.get(), block_.get() + begin_, end_ - begin_);
+    end_ -= begin_;
+    begin_ = 0;
+  }
+  return {block_.get() + end_, kBlockBytes - end_};
+}
+
+void InBuffer::consume(size_t bytes) {
+  assert(bytes <= end_ - begin_);
+  begin_ += bytes;
+  if (begin_ == end_) begin_ = end_ = 0;
+}
+
+void InBuffer::release() {
+  if (block_) pool_.give_back(std::move(block_));
+  begin_ = end_ = 0;
+}
+
+void BlockQueue::append(std::string_view data) {
+  bytes_ += data.size();
+  while (!data.empty()) {
+    if (pieces_.empty() || pieces_.back().end == kBlockBytes) pieces_.push_back({pool_.lease(), 0, 0});
+    Piece& last = pieces_.back();
+    const size_t now = std::min(data.size(), kBlockBytes - last.end);
+    std::memcpy(last.block.get() + last.end, data.data(), now);
+    last.end += now;
+    data.remove_prefix(now);
+  }
+}
+
+std::string_view BlockQueue::front() const {
+  if (pieces_.empty()) return {};
+  return {pieces_.front().block.get() + pieces_.front().begin, pieces_.front().end - pieces_.front().begin};
+}
+
+void BlockQueue::sent(size_t bytes) {
+  TIDEGATE_ASSERT(bytes <= front().size(), "no more is taken than was handed out");
+  bytes_ -= bytes;
+  Piece& first = pieces_.front();
+  first.begin += bytes;
+  if (first.begin < first.end) return;
+  pool_.give_back(std::move(first.block));
+  pieces_.erase(pieces_.begin());
+}
+
+void BlockQueue::clear() {
+  for (Piece& piece : pieces_) pool_.give_back(std::move(piece.block));
+  pieces_.clear();
+  bytes_ = 0;
+}
+
+bool OutQueue::append(std::string_view data) {
+  const size_t tail = count_ == 0 ? 0 : kBlockBytes - pieces_[count_ - 1].end;
+  if (data.size() > tail + (kBlocks - count_) * kBlockBytes) return false;
+  bytes_ += data.size();
+  while (!data.empty()) {
+    if (count_ == 0 || pieces_[count_ - 1].end == kBlockBytes) pieces_[count_++] = {pool_.lease(), 0, 0};
+    Piece& last = pieces_[count_ - 1];
+    const size_t now = std::min(data.size(), kBlockBytes - last.end);
+    std::memcpy(last.block.get() + last.end, data.data(), now);
+    last.end += now;
+    data.remove_prefix(now);
+  }
+  return true;
+}
+
+size_t OutQueue::gather(iovec* out) const {
+  for (size_t i = 0; i < count_; ++i) {
+    out[i] = {pieces_[i].block.get() + pieces_[i].begin, pieces_[i].end - pieces_[i].begin};
+  }
+  return count_;
+}
+
+std::string_view OutQueue::front() const {
+  if (count_ == 0) return {};
+  return {pieces_[0].block.get() + pieces_[0].begin, pieces_[0].end - pieces_[0].begin};
+}
+
+void OutQueue::sent(size_t bytes) {
+  assert(bytes <= bytes_);
+  bytes_ -= bytes;
+  while (bytes > 0) {
+    Piece& first = pieces_[0];
+    const size_t now = std::min(bytes, first.end - first.begin);
+    first.begin += now;
+    bytes -= now;
+    if (first.begin < first.end) return;
+    pool_.give_back(std::move(first.block));
+    std::move(pieces_.begin() + 1, pieces_.begin() + static_cast<ptrdiff_t>(count_), pieces_.begin());
+    --count_;
+  }
+}
+
+void OutQueue::clear() {
+  for (size_t i = 0; i < count_; ++i) pool_.give_back(std::move(pieces_[i].block));
+  count_ = 0;
+  bytes_ = 0;
+}
+
+}  // namespace tidegate::l7
