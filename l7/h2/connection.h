@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// H2Connection: HTTP/2 on a client's connection (RFC 9113), by nghttp2, which no other file knows.
+// H2Connection: HTTP/2 on a client's connection (RFC 9113) by nghttp2.
 //
-// Back-pressure: a request's body is held in its stream, at most the stream's window; the window opens again as the
-// transaction takes it, and it grows while the backend takes everything (widen_window). An answer's pieces wait in
-// their stream, one at a time, until the client's windows and the socket take them. nghttp2 is never entered from
-// within itself: everything that wants to send marks that and pump() does it.
+// Back-pressure: a request's body is held in its stream, at most the stream's window. The window opens again as the
+// transaction takes the body, and it grows while the backend takes everything (UploadWindows). An answer's pieces wait
+// in their stream, one at a time, until the client's windows and the socket take them. nghttp2 is never entered from
+// within its own callbacks: what wants to send submits it, and pump() sends.
 //
-// Turns: one round of the loop takes at most kHttp2TurnFrames frames of a client. Requests begin when all frames of the
-// turn are taken, not within nghttp2's callbacks: one that is reset in the same turn never began. What a client does
-// beside asking is counted by Http2Conduct; one that does too much is sent away.
+// Turns: one round of the loop takes at most kHttp2TurnFrames frames of a client. Requests begin after all frames of
+// the turn are taken, not within nghttp2's callbacks. So a request that is reset in the same turn never begins.
+// Http2Conduct counts frames that move no request on. A client that sends too many of them is sent away.
 #pragma once
 
 #include <nghttp2/nghttp2.h>
@@ -19,69 +19,19 @@
 #include "core/turn.h"
 #include "l7/exchange/transaction.h"
 #include "l7/h2/conduct.h"
+#include "l7/h2/stream.h"
+#include "l7/h2/upload_window.h"
 #include "l7/h2/walk.h"
 #include "l7/listener/client_connection.h"
 
 namespace tidegate::l7 {
 
-class H2Connection;
-
-class H2Stream final : public ClientStream {
- public:
-  H2Stream(H2Connection& connection, int32_t id);
-
-  // --- ClientStream
-  std::string_view next_piece() override;
-  bool body_ended() const override { return body_ended_ && in_.bytes() == taken_; }
-  Failure body_failure() const override { return Failure::none; }
-  void want_body() override;
-  void send_interim(uint16_t status, const FieldList& fields) override;
-  void send_head(const AnswerHead& head) override;
-  bool ready_for_piece() override { return out_.bytes() == 0; }
-  void send_piece(std::string_view piece) override;
-  void end_response() override;
-  void abort_response() override;
-  void flush() override;
-  void on_transaction_over() override;
-  const ClientFacts& facts() const override;
-  std::string server_name() const override;
-
- private:
-  friend class H2Connection;
-  void make_room_for_rest();
-  void leave_rest();
-
-  H2Connection& connection_;
-  const int32_t id_;
-  Transaction* transaction_ = nullptr;
-  Http2RequestBuilder builder_;
-  MessageFault fault_ = MessageFault::none;
-  BlockQueue in_;  // of the request's body
-  OutQueue out_;   // of the answer's
-  size_t taken_ = 0;
-  size_t window_;               // for the request's body
-  size_t taken_in_window_ = 0;  // by the backend, since the window was set
-  uint64_t reset_at_ns_ = 0;    // the request is answered: when to tell the client to send no more of it; 0: never
-  uint64_t received_ = 0;       // of the request's body
-  uint64_t sent_ = 0;           // of the answer's
-  Patience patience_;           // with the client, while its window for this stream is shut
-  Failure gone_why_ = Failure::client_gone;
-  bool takes_rest_ = false;  // of it, after the answer
-  bool head_ended_ = false;
-  bool head_ends_stream_ = false;
-  bool begun_ = false;          // its transaction runs, or has run
-  bool backend_broke_ = false;  // we reset it, for no fault of the client's
-  bool body_ended_ = false;
-  bool response_begun_ = false;
-  bool has_body_ = false;        // the answer comes with DATA
-  bool response_ended_ = false;  // nothing will be added to out_
-  bool awake_ = false;           // in the connection's list of those to resume
-};
+constexpr uint8_t kHttp2DrainPing[8] = {'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'};
+constexpr size_t kHttp2GatheredBytes = kBlockBytes;  // frames that leave in one write
 
 class H2Connection final : public ClientProtocol {
  public:
   explicit H2Connection(ClientConnection& connection);
-  ~H2Connection() override;
 
   void on_ready() override;
   void on_timer() override;
@@ -97,6 +47,7 @@ class H2Connection final : public ClientProtocol {
   };
   static nghttp2_session_callbacks* callbacks();
 
+  // connection.cc
   // Sends what is ready and resumes the streams that this, or what was received, has moved; until nothing moves.
   void pump();
   void pump_at_round_end();
@@ -106,24 +57,24 @@ class H2Connection final : public ClientProtocol {
   void resume_awake();
   void resume_stream(H2Stream& stream);
   void start_request(H2Stream& stream);
-  void widen_window(H2Stream& stream);
   bool count_header_bytes(size_t name_bytes, size_t value_bytes);
   void close_stream(H2Stream* stream);
-  void look_at_ns(uint64_t at_ns);
-  void note_progress();
-  void watch_client();
-  void watch_stream(H2Stream& stream);
-  uint64_t look_at_streams(uint64_t now_ns);
   // The second step of a drain: names the last request that is taken.
   void say_last_request();
   void give_up();
   // Ends all streams, says GOAWAY past nghttp2, and reads on for a while, so that the client can read it.
   void send_away(uint32_t error, Http2Fault why);
   void send_away_for(int library_error);
-  void count_own_reset(int32_t id, const nghttp2_rst_stream& reset);
   void linger();
 
-  // nghttp2's callbacks, in the order in which a request meets them.
+  // watch.cc
+  void look_at_ns(uint64_t at_ns);
+  void note_progress();
+  void watch_client();
+  void watch_stream(H2Stream& stream);
+  uint64_t look_at_streams(uint64_t now_ns);
+
+  // callbacks.cc: nghttp2's callbacks, in the order in which a request meets them.
   static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* self);
   static int on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
                        const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
@@ -137,6 +88,7 @@ class H2Connection final : public ClientProtocol {
                        nghttp2_data_source* source, void* self);
   static int on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self);
   static int on_stream_closed(nghttp2_session*, int32_t id, uint32_t error, void* self);
+  void count_own_reset(int32_t id, const nghttp2_rst_stream& reset);
 
   ClientConnection& connection_;
   Transport& transport_;
@@ -155,7 +107,7 @@ class H2Connection final : public ClientProtocol {
   Patience window_patience_;            // while its window for the whole connection is shut
   uint64_t sent_ = 0;                   // of answers' bodies
   size_t answers_waiting_ = 0;          // streams with something in out_
-  size_t window_;                       // for all requests' bodies
+  UploadWindows windows_;               // for requests' bodies
   uint64_t next_look_ns_ = UINT64_MAX;  // the timer's
   bool pumping_ = false;
   bool draining_ = false;        // the first GOAWAY is out: requests are still taken

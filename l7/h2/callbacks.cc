@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// nghttp2's callbacks of a client's connection. They take note of what came and never call nghttp2 to receive or send.
+#include <algorithm>
+
+#include "core/clock.h"
+#include "l7/exchange/transaction.h"
+#include "l7/h2/connection.h"
+#include "l7/h2/pairs.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+namespace {
+
+H2Stream* stream_of(nghttp2_session* session, int32_t id) {
+  return static_cast<H2Stream*>(nghttp2_session_get_stream_user_data(session, id));
+}
+
+}  // namespace
+
+nghttp2_session_callbacks* H2Connection::callbacks() {
+  static nghttp2_session_callbacks* const made = [] {
+    nghttp2_session_callbacks* c = nullptr;
+    nghttp2_session_callbacks_new(&c);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(c, &on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(c, &on_header);
+    nghttp2_session_callbacks_set_on_invalid_header_callback(c, &on_invalid_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(c, &on_frame_received);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, &on_data);
+    nghttp2_session_callbacks_set_send_data_callback(c, &send_data);
+    nghttp2_session_callbacks_set_on_frame_send_callback(c, &on_frame_sent);
+    nghttp2_session_callbacks_set_on_stream_close_callback(c, &on_stream_closed);
+    return c;
+  }();
+  return made;
+}
+
+int H2Connection::on_begin_headers(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
+  auto& connection = *static_cast<H2Connection*>(self);
+  connection.header_bytes_ = 0;
+  if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+  connection.streams_.push_back(std::make_unique<H2Stream>(connection, frame->hd.stream_id));
+  H2Stream& stream = *connection.streams_.back();
+  nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, &stream);
+  if (connection.unfinished_heads_++ == 0) {
+    connection.head_begun_ns_ = connection.connection_.worker().loop().now_ns();
+    connection.look_at_ns(connection.head_begun_ns_ + connection.connection_.limits().header_timeout_ms * kNsPerMs);
+  }
+  stream.transaction_ = &connection.connection_.worker().take_transaction();
+  stream.builder_.start(stream.transaction_->arena(), stream.transaction_->request(),
+                        connection.connection_.limits().head_bytes, connection.connection_.limits().fields);
+  return 0;
+}
+
+int H2Connection::on_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name,
+                            size_t name_bytes, const uint8_t* value, size_t value_bytes, uint8_t, void* self) {
+  if (!static_cast<H2Connection*>(self)->count_header_bytes(name_bytes, value_bytes)) {
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
+  }
+  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  if (stream == nullptr || stream->head_ended_ || stream->fault_ != MessageFault::none) return 0;  // trailers: dropped
+  stream->fault_ = stream->builder_.add(http2_view(name, name_bytes), http2_view(value, value_bytes));
+  return 0;
+}
+
+int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t*,
+                                    size_t name_bytes, const uint8_t*, size_t value_bytes, uint8_t, void* self) {
+  if (!static_cast<H2Connection*>(self)->count_header_bytes(name_bytes, value_bytes)) {
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
+  }
+  // nghttp2 would drop the field and go on; what is not understood is refused here, not repaired.
+  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  if (stream != nullptr && !stream->head_ended_) stream->fault_ = MessageFault::bad_field;
+  return 0;
+}
+
+int H2Connection::on_frame_received(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
+  auto& connection = *static_cast<H2Connection*>(self);
+  // CVE-2023-44487: a connection's own bound on resets is worth little to one who opens connection after connection.
+  if (frame->hd.type == NGHTTP2_RST_STREAM) connection.connection_.charge_address(1);
+  const bool acknowledged = frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK) != 0;
+  if (acknowledged && std::equal(std::begin(kHttp2DrainPing), std::end(kHttp2DrainPing), frame->ping.opaque_data)) {
+    connection.say_last_request();
+  }
+  if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
+  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  if (stream == nullptr) return 0;
+  const bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+  if (ended) stream->body_ended_ = true;
+  if (frame->hd.type == NGHTTP2_HEADERS && !stream->head_ended_) {
+    stream->head_ended_ = true;
+    stream->head_ends_stream_ = ended;
+    --connection.unfinished_heads_;
+    connection.note_progress();
+    connection.wake(*stream);
+  } else if (ended) {
+    connection.wake(*stream);
+  }
+  return 0;
+}
+
+int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data, size_t bytes,
+                          void* self) {
+  auto& connection = *static_cast<H2Connection*>(self);
+  H2Stream* stream = stream_of(session, id);
+  if (stream != nullptr) stream->received_ += bytes;
+  // Nobody needs the data, but it counts for the connection's window.
+  if (stream != nullptr && stream->held_reset_.held()) {
+    nghttp2_session_consume_connection(session, bytes);
+    return 0;
+  }
+  if (stream == nullptr || stream->transaction_ == nullptr) {
+    nghttp2_session_consume(session, id, bytes);
+    return 0;
+  }
+  stream->in_.append(http2_view(data, bytes));
+  connection.note_progress();
+  connection.conduct_.on_content_received();
+  connection.wake(*stream);
+  return 0;
+}
+
+ssize_t H2Connection::read_body(nghttp2_session*, int32_t, uint8_t*, size_t bytes, uint32_t* flags,
+                                nghttp2_data_source* source, void*) {
+  const auto& stream = *static_cast<const H2Stream*>(source->ptr);
+  const size_t now = std::min(bytes, stream.out_.bytes());
+  if (now == 0 && !stream.response_ended_) return NGHTTP2_ERR_DEFERRED;
+  *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+  if (stream.response_ended_ && now == stream.out_.bytes()) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  return static_cast<ssize_t>(now);
+}
+
+int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_t* header, size_t bytes,
+                            nghttp2_data_source* source, void* self) {
+  auto& connection = *static_cast<H2Connection*>(self);
+  auto& stream = *static_cast<H2Stream*>(source->ptr);
+  // Padding is never asked for: a DATA frame is its header and its bytes.
+  (void)frame;
+  if (connection.transport_.waiting_bytes() >= kHttp2GatheredBytes) return NGHTTP2_ERR_WOULDBLOCK;
+  connection.note_progress();
+  stream.sent_ += bytes;
+  connection.sent_ += bytes;
+  connection.conduct_.on_content_sent(bytes, bytes >= 1024 || stream.out_.bytes() == bytes);
+  const bool waited = stream.out_.bytes() > 0;
+  connection.transport_.queue(http2_view(header, 9));
+  while (bytes > 0) {
+    const std::string_view piece = stream.out_.front().substr(0, bytes);
+    connection.transport_.queue(piece);  // frames leave together: a write of each its own costs more than a copy
+    stream.out_.sent(piece.size());
+    bytes -= piece.size();
+  }
+  if (waited && stream.out_.bytes() == 0) --connection.answers_waiting_;
+  if (stream.out_.bytes() == 0 && !stream.response_ended_) connection.wake(stream);
+  return 0;
+}
+
+int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
+  auto& connection = *static_cast<H2Connection*>(self);
+  if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
+    connection.connection_.worker().stats().count_flood(Http2Fault::protocol);
+  }
+  if (frame->hd.type == NGHTTP2_RST_STREAM) connection.count_own_reset(frame->hd.stream_id, frame->rst_stream);
+  if (frame->hd.type == NGHTTP2_DATA) {
+    if (H2Stream* stream = stream_of(session, frame->hd.stream_id)) connection.watch_stream(*stream);
+  }
+  const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
+                    (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+  if (!ends) return 0;
+  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  if (stream != nullptr && !stream->body_ended_) stream->leave_rest();
+  return 0;
+}
+
+// A reset that the client's error made us send counts like its own (CVE-2025-8671). A stream above the limit costs no
+// more than its frame: a client may open many before it has read our SETTINGS.
+void H2Connection::count_own_reset(int32_t id, const nghttp2_rst_stream& reset) {
+  if (reset.error_code == NGHTTP2_NO_ERROR || reset.error_code == NGHTTP2_REFUSED_STREAM) return;
+  const H2Stream* stream = stream_of(session_.get(), id);
+  if (stream != nullptr && stream->backend_broke_) return;
+  conduct_.on_reset();
+  connection_.charge_address(1);
+}
+
+int H2Connection::on_stream_closed(nghttp2_session* session, int32_t id, uint32_t, void* self) {
+  if (H2Stream* stream = stream_of(session, id)) static_cast<H2Connection*>(self)->close_stream(stream);
+  return 0;
+}
+
+}  // namespace tidegate::l7

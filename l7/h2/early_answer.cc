@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// What becomes of the rest of a request whose answer is complete before it.
+#include "l7/exchange/transaction.h"
+#include "l7/h2/connection.h"
+#include "l7/h2/stream.h"
+#include "l7/limits.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+
+// The answer is about to end before the request. A short rest of the request is taken and dropped: a client that is
+// reset while it sends may fail, although RFC 9113 §8.1 allows the reset. The window for the rest is opened before the
+// answer's last frame: a client that has its answer may read no more window updates.
+void H2Stream::make_room_for_rest() {
+  if (body_ended_ || transaction_ == nullptr) return;
+  const RequestHead& request = transaction_->request();
+  takes_rest_ = request.body == BodyKind::known && request.content_length - received_ <= kHttp2RestBytes;
+  if (!takes_rest_) return;
+  const auto window = static_cast<int32_t>(window_.bytes() + request.content_length - received_);
+  nghttp2_session_set_local_window_size(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, window);
+}
+
+// The answer's last frame is sent. The rest of the request is dropped. If it is long, a reset tells the client to stop,
+// but only after kHttp2ResetDelayMs: curl 7.88 takes the answer for broken if it reads the answer's end and the reset
+// at once. Until then the stream's window is not opened again.
+void H2Stream::leave_rest() {
+  nghttp2_session* session = connection_.session_.get();
+  if (takes_rest_) {
+    nghttp2_session_consume(session, id_, in_.bytes());
+  } else {
+    nghttp2_session_consume_connection(session, in_.bytes());
+    held_reset_.hold(connection_.connection_.worker().loop().now_ns());
+    connection_.look_at_ns(held_reset_.due_ns());
+  }
+  in_.clear();
+  taken_ = 0;
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/h2/stream.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "l7/h2/connection.h"
+#include "l7/h2/pairs.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+namespace {
+
+// Room for an answer's fields, its status and its length.
+using FieldPairs = std::array<nghttp2_nv, http1::kMaxFields + 40>;
+
+// Returns the number of pairs.
+size_t put_fields(FieldPairs& pairs, std::string_view status, const FieldList& fields) {
+  size_t count = 0;
+  pairs[count++] = http2_pair(":status", status);
+  for (const Field& field : fields) {
+    if (field.kind == FieldKind::hop_by_hop) continue;  // Upgrade has no place in HTTP/2 (RFC 9113 §8.2.2)
+    pairs[count] = http2_pair(field.name, field.value);
+    // No two answers share it: in the compression table it would only crowd out what answers do share.
+    if (field.kind == FieldKind::x_request_id) pairs[count].flags = NGHTTP2_NV_FLAG_NO_INDEX;
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
+H2Stream::H2Stream(H2Connection& connection, int32_t id)
+    : connection_(connection),
+      id_(id),
+      in_(connection.connection_.worker().blocks()),
+      out_(connection.connection_.worker().blocks()) {}
+
+std::string_view H2Stream::next_piece() {
+  if (taken_ > 0) {
+    in_.sent(taken_);
+    nghttp2_session_consume(connection_.session_.get(), id_, taken_);
+    const bool whole_window = window_.take(taken_) && in_.bytes() == 0;
+    const bool more_comes = !body_ended_ && !takes_rest_ && !held_reset_.held();
+    if (whole_window) connection_.windows_.widen(connection_.session_.get(), id_, window_, more_comes);
+  }
+  const std::string_view piece = in_.front();
+  taken_ = piece.size();
+  return piece;
+}
+
+void H2Stream::want_body() {
+  if (body_ended_ || response_begun_ || transaction_ == nullptr || !transaction_->request().expect_continue) return;
+  transaction_->request().expect_continue = false;
+  const nghttp2_nv status = http2_pair(":status", "100");
+  nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, &status, 1, nullptr);
+}
+
+void H2Stream::send_interim(uint16_t status, const FieldList& fields) {
+  if (response_begun_) return;
+  FieldPairs pairs;
+  const fmt::format_int status_text(status);
+  size_t count = put_fields(pairs, {status_text.data(), status_text.size()}, fields);
+  nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, pairs.data(), count, nullptr);
+}
+
+void H2Stream::send_head(const AnswerHead& head) {
+  FieldPairs pairs;
+  const fmt::format_int status_text(head.status), length_text(head.content_length);
+  size_t count = put_fields(pairs, {status_text.data(), status_text.size()}, head.fields);
+  if (head.content_length_known && head.status != 204) {
+    pairs[count++] = http2_pair("content-length", {length_text.data(), length_text.size()});
+  }
+  if (head.body == BodyKind::none) make_room_for_rest();
+  response_begun_ = true;
+  has_body_ = head.body != BodyKind::none;
+  nghttp2_data_provider provider{};
+  provider.source.ptr = this;
+  provider.read_callback = &H2Connection::read_body;
+  nghttp2_submit_response(connection_.session_.get(), id_, pairs.data(), count, has_body_ ? &provider : nullptr);
+}
+
+void H2Stream::send_piece(std::string_view piece) {
+  if (out_.bytes() == 0 && !piece.empty()) ++connection_.answers_waiting_;
+  if (!out_.append(piece)) return abort_response();
+  connection_.watch_stream(*this);
+  nghttp2_session_resume_data(connection_.session_.get(), id_);
+}
+
+void H2Stream::end_response() {
+  response_ended_ = true;
+  if (!has_body_) return;
+  make_room_for_rest();
+  nghttp2_session_resume_data(connection_.session_.get(), id_);
+}
+
+void H2Stream::abort_response() {
+  backend_broke_ = true;
+  nghttp2_submit_rst_stream(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, NGHTTP2_INTERNAL_ERROR);
+}
+
+void H2Stream::flush() { connection_.pump_at_round_end(); }
+
+void H2Stream::on_transaction_over() {
+  transaction_ = nullptr;
+  connection_.pump_at_round_end();
+}
+
+const ClientFacts& H2Stream::facts() const { return connection_.connection_.facts(); }
+
+std::string H2Stream::server_name() const { return connection_.connection_.server_name(); }
+
+}  // namespace tidegate::l7

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// H2Stream: the client's side of one exchange on an HTTP/2 connection (RFC 9113 §5).
+//
+// The body of a request waits in in_, at most one window of it. The transaction takes it, and only then the client may
+// send more. A piece of the answer waits in out_ until the client's windows and the socket take it.
+//
+// Ownership: its H2Connection. It dies when the stream is closed, also while its transaction runs (client_gone()).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "l7/exchange/client_stream.h"
+#include "l7/h2/held_reset.h"
+#include "l7/h2/upload_window.h"
+#include "l7/wire/buffer.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+class Transaction;
+class H2Connection;
+
+// One stream: one request and its answer.
+class H2Stream final : public ClientStream {
+ public:
+  H2Stream(H2Connection& connection, int32_t id);
+
+  // --- ClientStream
+  std::string_view next_piece() override;
+  bool body_ended() const override { return body_ended_ && in_.bytes() == taken_; }
+  Failure body_failure() const override { return Failure::none; }
+  void want_body() override;
+  void send_interim(uint16_t status, const FieldList& fields) override;
+  void send_head(const AnswerHead& head) override;
+  bool ready_for_piece() override { return out_.bytes() == 0; }
+  void send_piece(std::string_view piece) override;
+  void end_response() override;
+  void abort_response() override;
+  void flush() override;
+  void on_transaction_over() override;
+  const ClientFacts& facts() const override;
+  std::string server_name() const override;
+
+ private:
+  friend class H2Connection;
+  void make_room_for_rest();
+  void leave_rest();
+
+  H2Connection& connection_;
+  const int32_t id_;
+  Transaction* transaction_ = nullptr;
+  Http2RequestBuilder builder_;
+  MessageFault fault_ = MessageFault::none;
+  BlockQueue in_;          // of the request's body
+  OutQueue out_;           // of the answer's
+  size_t taken_ = 0;       // of in_, by the last next_piece()
+  UploadWindow window_;    // for the request's body
+  HeldReset held_reset_;   // after the answer, of a request whose body goes on
+  uint64_t received_ = 0;  // of the request's body
+  uint64_t sent_ = 0;      // of the answer's
+  Patience patience_;      // with the client, while its window for this stream is shut
+  Failure gone_why_ = Failure::client_gone;
+  bool takes_rest_ = false;  // of it, after the answer
+  bool head_ended_ = false;
+  bool head_ends_stream_ = false;
+  bool begun_ = false;          // its transaction runs, or has run
+  bool backend_broke_ = false;  // we reset it, for no fault of the client's
+  bool body_ended_ = false;
+  bool response_begun_ = false;
+  bool has_body_ = false;        // the answer comes with DATA
+  bool response_ended_ = false;  // nothing will be added to out_
+  bool awake_ = false;           // in the connection's list of those to resume
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// The timer of an HTTP/2 connection: who has waited too long for the client, and what is due.
+#include <algorithm>
+
+#include "core/clock.h"
+#include "l7/exchange/transaction.h"
+#include "l7/h2/connection.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+
+// The timer is not put off by what happens meanwhile: it looks, and is set anew.
+void H2Connection::look_at_ns(uint64_t at_ns) {
+  if (at_ns >= next_look_ns_) return;
+  next_look_ns_ = at_ns;
+  connection_.timer().arm_at_ns(at_ns);
+}
+
+void H2Connection::note_progress() { progress_ns_ = connection_.worker().loop().now_ns(); }
+
+// Says whether the client is waited for: it takes nothing from the socket, or keeps its window shut.
+void H2Connection::watch_client() {
+  const PatienceTerms& terms = connection_.facts().patience;
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
+  uint64_t next_ns = now_ns + terms.whole_ns;
+  const bool socket_full = !transport_.drained();
+  if (socket_full) {
+    next_ns = std::min(next_ns, socket_patience_.wait(terms, now_ns));
+  } else {
+    socket_patience_.pause(now_ns);
+  }
+  if (!socket_full && answers_waiting_ > 0 && nghttp2_session_get_remote_window_size(session_.get()) <= 0) {
+    next_ns = std::min(next_ns, window_patience_.wait(terms, now_ns));
+  } else {
+    window_patience_.pause(now_ns);
+  }
+  look_at_ns(next_ns);
+}
+
+void H2Connection::watch_stream(H2Stream& stream) {
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
+  const bool shut = nghttp2_session_get_stream_remote_window_size(session_.get(), stream.id_) <= 0;
+  if (stream.out_.bytes() > 0 && shut) {
+    look_at_ns(stream.patience_.wait(connection_.facts().patience, now_ns));
+  } else {
+    stream.patience_.pause(now_ns);
+  }
+}
+
+// Looks who has waited too long for the client, and looks again when that might next be so. Frames that move no body
+// (PING, SETTINGS) renew nothing. A stream that waits for its backend is the backend's affair.
+void H2Connection::on_timer() {
+  if (sent_away_) return connection_.close();
+  const PatienceTerms& terms = connection_.facts().patience;
+  const uint64_t now_ns = connection_.worker().loop().now_ns();
+  next_look_ns_ = UINT64_MAX;
+  if (draining_ && !last_said_) {
+    if (now_ns >= say_last_at_ns_) {
+      say_last_request();
+    } else {
+      look_at_ns(say_last_at_ns_);
+    }
+  }
+  uint64_t taken_until_ns = UINT64_MAX;
+  if (socket_patience_.waiting()) {
+    taken_until_ns = socket_patience_.renew(terms, transport_.bytes_acknowledged(), now_ns);
+  }
+  if (window_patience_.waiting()) {
+    taken_until_ns = std::min(taken_until_ns, window_patience_.renew(terms, sent_, now_ns));
+  }
+  if (taken_until_ns <= now_ns) {
+    for (const auto& stream : streams_) stream->gone_why_ = Failure::client_too_slow;
+    return give_up();
+  }
+  uint64_t next_ns = std::min(now_ns + terms.whole_ns, taken_until_ns);
+  if (unfinished_heads_ > 0) {
+    next_ns = std::min(next_ns, head_begun_ns_ + connection_.limits().header_timeout_ms * kNsPerMs);
+  }
+  const bool backend_awaited = std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) {
+    return stream->transaction_ != nullptr && stream->head_ended_ && stream->out_.bytes() == 0;
+  });
+  if (transport_.drained() && answers_waiting_ == 0 && !backend_awaited) {
+    next_ns = std::min(next_ns, progress_ns_ + terms.whole_ns);
+  }
+  if (next_ns <= now_ns) return give_up();
+  look_at_ns(std::min(next_ns, look_at_streams(now_ns)));
+  if (nghttp2_session_want_write(session_.get())) pump();
+}
+
+// Ends each stream whose client has kept its own window shut for too long, while others may move. When the next is due.
+uint64_t H2Connection::look_at_streams(uint64_t now_ns) {
+  uint64_t next_ns = UINT64_MAX;
+  for (const auto& stream : streams_) {
+    if (stream->held_reset_.take_due(now_ns)) {
+      nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream->id_, NGHTTP2_NO_ERROR);
+    } else if (stream->held_reset_.held()) {
+      next_ns = std::min(next_ns, stream->held_reset_.due_ns());
+    }
+    watch_stream(*stream);
+    if (!stream->patience_.waiting()) continue;
+    const uint64_t end_ns = stream->patience_.renew(connection_.facts().patience, stream->sent_, now_ns);
+    if (end_ns > now_ns) {
+      next_ns = std::min(next_ns, end_ns);
+    } else {
+      stream->gone_why_ = Failure::client_too_slow;
+      nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream->id_, NGHTTP2_CANCEL);
+    }
+  }
+  return next_ns;
+}
+
+}  // namespace tidegate::l7
