@@ -15,11 +15,11 @@ BackendConnections::Slot& BackendConnections::slot(uint32_t backend) {
   return slots_[backend];
 }
 
-std::unique_ptr<BackendConnection> BackendConnections::take_idle(const BackendRuntime& backend, const BackendPeer& peer,
-                                                                 bool must_be_alive) {
+std::unique_ptr<BackendStream> BackendConnections::take_idle(const BackendRuntime& backend, const BackendPeer& peer,
+                                                             bool must_be_alive) {
   Slot& s = slot(backend.id);
   while (!s.idle.empty()) {
-    std::unique_ptr<BackendConnection> connection = std::move(s.idle.back());
+    std::unique_ptr<BackendH1Connection> connection = std::move(s.idle.back());
     s.idle.pop_back();
     // The backend's address, or what it must prove by TLS, may have changed with the configuration.
     if (connection->leads_to(peer) && (!must_be_alive || connection->looks_alive())) return connection;
@@ -28,16 +28,16 @@ std::unique_ptr<BackendConnection> BackendConnections::take_idle(const BackendRu
   return nullptr;
 }
 
-std::unique_ptr<BackendConnection> BackendConnections::open(const BackendRuntime& backend, const BackendPeer& peer,
-                                                            uint32_t max_connections) {
+std::unique_ptr<BackendStream> BackendConnections::open(const BackendRuntime& backend, const BackendPeer& peer,
+                                                        uint32_t max_connections) {
   Slot& s = slot(backend.id);
   if (s.open >= max_connections && !s.idle.empty()) drop_idle(s.idle.front().get());
   if (s.open >= max_connections) return nullptr;
   s.pool = backend.pool;
   ++s.open;
-  auto connection = std::make_unique<BackendConnection>(loop_, blocks_, *this, backend.id, peer);
-  connection->connect(open_socket(peer.endpoint), peer.idle_timeout_ms);
-  return connection;
+  auto socket = std::make_unique<BackendSocket>(loop_, blocks_, peer);
+  socket->connect(open_socket(peer.endpoint), peer.idle_timeout_ms);
+  return std::make_unique<BackendH1Connection>(std::move(socket), *this, backend.id);
 }
 
 // The last descriptors are not for backends; nor are they needed while something idle has one.
@@ -61,24 +61,19 @@ bool BackendConnections::drop_one_idle() {
   return false;
 }
 
-void BackendConnections::give_back(std::unique_ptr<BackendConnection> connection, const Pool& pool) {
-  connection->user_ = nullptr;
+void BackendConnections::take_back(std::unique_ptr<BackendH1Connection> connection, const Pool& pool) {
   Slot& s = slot(connection->backend());
   if (!connection->reusable() || s.idle.size() >= pool.keepalive_connections) return bury(std::move(connection));
-  connection->in_.consume(connection->taken_);
-  connection->taken_ = 0;
-  connection->in_.release_if_empty();
-  connection->state_ = BackendConnection::State::idle;
-  connection->keepalive_.arm_after_ms(pool.keepalive_timeout_ms);
+  connection->rest(pool.keepalive_timeout_ms);
   s.idle.push_back(std::move(connection));
   hooks_.on_room(s.pool);
 }
 
-void BackendConnections::drop_idle(BackendConnection* connection) {
-  std::vector<std::unique_ptr<BackendConnection>>& idle = slot(connection->backend()).idle;
+void BackendConnections::drop_idle(BackendH1Connection* connection) {
+  std::vector<std::unique_ptr<BackendH1Connection>>& idle = slot(connection->backend()).idle;
   const auto it = std::find_if(idle.begin(), idle.end(), [&](const auto& kept) { return kept.get() == connection; });
   if (it == idle.end()) return;
-  std::unique_ptr<BackendConnection> dropped = std::move(*it);
+  std::unique_ptr<BackendH1Connection> dropped = std::move(*it);
   idle.erase(it);
   bury(std::move(dropped));
 }
@@ -94,13 +89,11 @@ void BackendConnections::close_idle(uint32_t backend) {
   while (!s.idle.empty()) drop_idle(s.idle.back().get());
 }
 
-void BackendConnections::bury(std::unique_ptr<BackendConnection> connection) {
+void BackendConnections::bury(std::unique_ptr<BackendH1Connection> connection) {
   Slot& s = slot(connection->backend());
   --s.open;
   hooks_.on_room(s.pool);
-  connection->state_ = BackendConnection::State::dead;
-  connection->keepalive_.cancel();
-  connection->transport_.close();
+  connection->close();
   if (buried_.empty()) loop_.defer([this] { buried_.clear(); });
   buried_.push_back(std::move(connection));
 }

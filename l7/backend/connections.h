@@ -25,8 +25,7 @@ class BackendConnections {
       : loop_(loop), blocks_(blocks), hooks_(std::move(hooks)) {}
 
   // A kept connection to that very peer, or null. `must_be_alive`: one that a last look at the socket vouches for.
-  std::unique_ptr<BackendConnection> take_idle(const BackendRuntime& backend, const BackendPeer& peer,
-                                               bool must_be_alive);
+  std::unique_ptr<BackendStream> take_idle(const BackendRuntime& backend, const BackendPeer& peer, bool must_be_alive);
   // Whether it may have one more exchange: there are fewer connections than that, or one is idle.
   bool has_room(const BackendRuntime& backend, uint32_t max_connections) const {
     if (backend.id >= slots_.size()) return true;
@@ -34,31 +33,32 @@ class BackendConnections {
   }
   // A new one, connecting; an idle one makes room for it; null at `max_connections`. Without a descriptor for it, it
   // fails with out_of_sockets.
-  std::unique_ptr<BackendConnection> open(const BackendRuntime& backend, const BackendPeer& peer,
-                                          uint32_t max_connections);
-  // After an exchange: kept when it may serve another, else closed. Safe from within the connection's own callback.
-  void give_back(std::unique_ptr<BackendConnection> connection, const Pool& pool);
-  void drop_idle(BackendConnection* connection);
+  std::unique_ptr<BackendStream> open(const BackendRuntime& backend, const BackendPeer& peer, uint32_t max_connections);
   void close_all_idle();
   void close_idle(uint32_t backend);
   // Closes one idle connection, of any backend; false: there is none.
   bool drop_one_idle();
 
+  // --- for the connections
+  // After an exchange: kept when it may serve another, else closed. Safe from within the connection's own callback.
+  void take_back(std::unique_ptr<BackendH1Connection> connection, const Pool& pool);
+  void drop_idle(BackendH1Connection* connection);
+
  private:
   struct Slot {
-    std::vector<std::unique_ptr<BackendConnection>> idle;
+    std::vector<std::unique_ptr<BackendH1Connection>> idle;
     uint32_t open = 0;  // idle ones included
     uint32_t pool = 0;  // PoolRuntime::id
   };
   Slot& slot(uint32_t backend);
-  void bury(std::unique_ptr<BackendConnection> connection);
+  void bury(std::unique_ptr<BackendH1Connection> connection);
   UniqueFd open_socket(const Endpoint& endpoint);
 
   EventLoop& loop_;
   BlockPool& blocks_;
   const Hooks hooks_;
-  std::vector<Slot> slots_;                                 // by BackendRuntime::id
-  std::vector<std::unique_ptr<BackendConnection>> buried_;  // until the end of the loop's round
+  std::vector<Slot> slots_;                                   // by BackendRuntime::id
+  std::vector<std::unique_ptr<BackendH1Connection>> buried_;  // until the end of the loop's round
 };
 
 }  // namespace tidegate::l7

@@ -1,16 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/backend/h1_connection.h"
 
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
-#include <cerrno>
-#include <cstring>
-
 #include "core/limits.h"
-#include "core/open_files.h"
 #include "l7/backend/connections.h"
-#include "l7/wire/vanished.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -19,152 +11,100 @@ constexpr http1::Limits kResponseLimits{.head_bytes = kBlockBytes - 1024, .field
 
 }  // namespace
 
-BackendConnection::BackendConnection(EventLoop& loop, BlockPool& blocks, BackendConnections& home, uint32_t backend,
-                                     const BackendPeer& peer)
-    : loop_(loop),
+BackendH1Connection::BackendH1Connection(std::unique_ptr<BackendSocket> socket, BackendConnections& home,
+                                         uint32_t backend)
+    : socket_(std::move(socket)),
       home_(home),
       backend_(backend),
-      endpoint_(peer.endpoint),
-      tls_(peer.tls),
-      server_name_(peer.server_name),
-      transport_(loop, blocks),
-      in_(blocks),
-      keepalive_(loop, [this] { home_.drop_idle(this); }) {}
-
-void BackendConnection::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
-  if (!fd) return fail_with(Failure::out_of_sockets);
-  sockaddr_storage address{};
-  const socklen_t length = endpoint_.to_sockaddr(address);
-  const int one = 1;
-  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  end_when_peer_vanishes(fd.get(), idle_timeout_ms);
-  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
-    const int error = errno;
-    return fail_with(is_own_limit(error) ? Failure::out_of_sockets : Failure::connect_failed, std::strerror(error));
-  }
-  if (!transport_.open(std::move(fd), this)) return fail_with(Failure::out_of_sockets);
-  if (tls_) transport_.start_tls(tls_, false, server_name_.empty() ? endpoint_.address.to_string() : server_name_);
+      keepalive_(socket_->loop(), [this] { home_.drop_idle(this); }) {
+  socket_->set_owner(*this);
 }
 
-void BackendConnection::begin(User& user, std::string_view head, bool chunked_body, bool to_head) {
+void BackendH1Connection::set_user(User& user) {
   user_ = &user;
   keepalive_.cancel();
-  if (state_ == State::idle) state_ = State::open;
+  state_ = State::in_use;
   ++exchanges_;
-  read_before_ = transport_.bytes_read();
+  read_before_ = socket_->transport().bytes_read();
   scanned_ = head_bytes_ = taken_ = 0;
   interim_ = 0;
-  to_head_ = to_head;
-  chunked_request_ = chunked_body;
-  request_ended_ = head_ready_ = response_ended_ = false;
+  begun_ = request_ended_ = head_ready_ = response_ended_ = false;
+}
+
+void BackendH1Connection::begin(const BackendRequest& request, Arena& arena, ResponseHead& response) {
+  arena_ = &arena;
+  response_ = &response;
+  begun_ = true;
+  to_head_ = request.request.is_head();
+  chunked_request_ = sends_chunked(request.request);
   chunks_ = http1::ChunkedDecoder(kResponseLimits);
-  if (failure_ == Failure::none) transport_.queue(head);
+  socket_->transport().queue(compose_http1_head(request, arena));
 }
 
-bool BackendConnection::ready_for_piece() {
-  if (!connected()) return false;
-  // What was only gathered is no reason to wait: no event would ever end that.
-  if (!transport_.takes_more()) transport_.flush();
-  return transport_.takes_more();
-}
-
-void BackendConnection::send_piece(std::string_view piece) {
-  if (!chunked_request_) {
-    transport_.send(piece);
+// Between exchanges a backend has nothing to say but goodbye. What its last exchange left for this round is no word of
+// the backend's.
+void BackendH1Connection::on_socket() {
+  if (state_ == State::closed) return;
+  if (state_ == State::idle) {
+    if (!looks_alive()) home_.drop_idle(this);
     return;
   }
-  char header[24];
-  transport_.queue({header, http1::encode_chunk_header(piece.size(), header)});
-  transport_.send(piece);
-  transport_.queue("\r\n");
-}
-
-void BackendConnection::end_request() {
-  if (chunked_request_) transport_.queue("0\r\n\r\n");
-  request_ended_ = true;
-}
-
-void BackendConnection::end_tunnel() {
-  tunnel_ending_ = true;
-  flush();
-}
-
-void BackendConnection::flush() {
-  if (!connected()) return;
-  transport_.flush();
-  if (!tunnel_ending_ || !transport_.drained()) return;
-  tunnel_ending_ = false;
-  transport_.shut_write();
-}
-
-void BackendConnection::on_io(uint32_t events) {
-  transport_.note(events);
-  switch (state_) {
-    case State::idle:
-      // Between exchanges a backend has nothing to say but goodbye. What its last exchange left for this round is no
-      // word of the backend's.
-      if (!looks_alive()) home_.drop_idle(this);
-      return;
-    case State::connecting:
-      on_connecting();
-      break;
-    case State::handshaking:
-      on_handshaking();
-      break;
-    case State::open:
-      flush();
-      if (!head_ready_ && head_bytes_ == 0) read_head();
-      break;
-    case State::dead:
-      return;
+  if (begun_ && connected()) {
+    flush();
+    if (!head_ready_ && head_bytes_ == 0) read_head();
   }
   if (user_ != nullptr) user_->on_backend();
 }
 
-void BackendConnection::on_connecting() {
-  int error = 0;
-  socklen_t length = sizeof error;
-  ::getsockopt(transport_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
-  if (error != 0) return fail_with(Failure::connect_failed, std::strerror(error));
-  if (transport_.tls() != nullptr) {
-    state_ = State::handshaking;
-    return on_handshaking();
+bool BackendH1Connection::ready_for_piece() {
+  if (!connected()) return false;
+  // What was only gathered is no reason to wait: no event would ever end that.
+  if (!socket_->transport().takes_more()) socket_->transport().flush();
+  return socket_->transport().takes_more();
+}
+
+void BackendH1Connection::send_piece(std::string_view piece) {
+  if (!chunked_request_) {
+    socket_->transport().send(piece);
+    return;
   }
-  on_connected();
+  char header[24];
+  socket_->transport().queue({header, http1::encode_chunk_header(piece.size(), header)});
+  socket_->transport().send(piece);
+  socket_->transport().queue("\r\n");
 }
 
-void BackendConnection::on_handshaking() {
-  switch (transport_.handshake()) {
-    case Transport::Status::ok:
-      return on_connected();
-    case Transport::Status::blocked:
-      return;
-    case Transport::Status::closed:
-    case Transport::Status::failed:
-      break;
-  }
-  const TlsStream& tls = *transport_.tls();
-  if (!tls.refused_certificate().empty()) return fail_with(Failure::certificate_refused, tls.refused_certificate());
-  fail_with(Failure::tls_failed, tls.last_error());
+void BackendH1Connection::end_request() {
+  if (chunked_request_) socket_->transport().queue("0\r\n\r\n");
+  request_ended_ = true;
 }
 
-void BackendConnection::on_connected() {
-  state_ = State::open;
-  transport_.flush();
+void BackendH1Connection::end_tunnel() {
+  tunnel_ending_ = true;
+  flush();
 }
 
-void BackendConnection::read_head() {
+void BackendH1Connection::flush() {
+  if (!connected()) return;
+  socket_->transport().flush();
+  if (!tunnel_ending_ || !socket_->transport().drained()) return;
+  tunnel_ending_ = false;
+  socket_->transport().shut_write();
+}
+
+void BackendH1Connection::read_head() {
   while (failure_ == Failure::none && fill()) {
     if (parse_head()) return;
   }
 }
 
 // True when nothing more is to be read for the head: it is there, or it is broken.
-bool BackendConnection::parse_head() {
+bool BackendH1Connection::parse_head() {
   for (;;) {
-    const http1::ParseResult parsed = http1::parse_response(in_.bytes(), kResponseLimits, scanned_, to_head_, head_);
+    const http1::ParseResult parsed =
+        http1::parse_response(socket_->in().bytes(), kResponseLimits, scanned_, to_head_, head_);
     if (parsed.status == http1::Status::incomplete) {
-      if (in_.bytes().size() < kResponseLimits.head_bytes) return false;
+      if (socket_->in().bytes().size() < kResponseLimits.head_bytes) return false;
       fail_with(Failure::response_too_large, http1::fault_info(http1::Fault::head_too_large).name);
       return true;
     }
@@ -183,16 +123,24 @@ bool BackendConnection::parse_head() {
       fail_with(Failure::too_many_interim);
       return true;
     }
-    if (head_.status != 100 && user_ != nullptr) user_->on_interim(head_);
-    in_.consume(parsed.consumed);
+    if (head_.status != 100) pass_interim();
+    socket_->in().consume(parsed.consumed);
     scanned_ = 0;
-    if (in_.empty()) return false;
+    if (socket_->in().empty()) return false;
   }
 }
 
-void BackendConnection::accept_head() {
+void BackendH1Connection::pass_interim() {
+  ResponseHead interim;
+  if (user_ == nullptr || response_from_http1(head_, to_head_, *arena_, interim) != MessageFault::none) return;
+  user_->on_interim(interim);
+}
+
+MessageFault BackendH1Connection::take_head() { return response_from_http1(head_, to_head_, *arena_, *response_); }
+
+void BackendH1Connection::accept_head() {
   head_ready_ = false;
-  in_.consume(head_bytes_);
+  socket_->in().consume(head_bytes_);
   remaining_ = head_.framing == http1::Framing::length ? head_.content_length : 0;
   if (head_.status == 101) head_.framing = http1::Framing::until_close;
   if (to_head_ || head_.framing == http1::Framing::none ||
@@ -201,23 +149,23 @@ void BackendConnection::accept_head() {
   }
 }
 
-std::string_view BackendConnection::next_piece() {
-  in_.consume(taken_);
+std::string_view BackendH1Connection::next_piece() {
+  socket_->in().consume(taken_);
   taken_ = 0;
   while (!response_ended_ && failure_ == Failure::none) {
-    if (in_.empty() && !fill()) break;
+    if (socket_->in().empty() && !fill()) break;
     if (head_.framing == http1::Framing::length) {
-      const std::string_view piece = in_.bytes().substr(0, std::min<uint64_t>(remaining_, kBlockBytes));
+      const std::string_view piece = socket_->in().bytes().substr(0, std::min<uint64_t>(remaining_, kBlockBytes));
       taken_ = piece.size();
       remaining_ -= piece.size();
       response_ended_ = remaining_ == 0;
       return piece;
     }
     if (head_.framing == http1::Framing::until_close) {
-      taken_ = in_.bytes().size();
-      return in_.bytes();
+      taken_ = socket_->in().bytes().size();
+      return socket_->in().bytes();
     }
-    const http1::ChunkedDecoder::Step step = chunks_.decode(in_.bytes());
+    const http1::ChunkedDecoder::Step step = chunks_.decode(socket_->in().bytes());
     if (step.status == http1::Status::error) {
       fail_with(Failure::bad_response, http1::fault_info(step.fault).name);
       break;
@@ -227,13 +175,13 @@ std::string_view BackendConnection::next_piece() {
       taken_ = step.consumed;
       return step.data;
     }
-    in_.consume(step.consumed);
+    socket_->in().consume(step.consumed);
   }
   return {};
 }
 
-bool BackendConnection::fill() {
-  switch (transport_.fill(in_)) {
+bool BackendH1Connection::fill() {
+  switch (socket_->transport().fill(socket_->in())) {
     case Transport::Status::ok:
       return true;
     case Transport::Status::blocked:
@@ -251,23 +199,40 @@ bool BackendConnection::fill() {
   return false;
 }
 
-void BackendConnection::fail_with(Failure failure, std::string_view detail) {
+void BackendH1Connection::fail_with(Failure failure, std::string_view detail) {
   if (failure_ != Failure::none) return;
   failure_ = failure;
   failure_detail_ = detail;
-  state_ = State::dead;
 }
 
-bool BackendConnection::reusable() const {
-  return state_ == State::open && failure_ == Failure::none && response_ended_ && request_ended_ && head_.keep_alive &&
-         head_.framing != http1::Framing::until_close && head_.status != 101 && taken_ == in_.bytes().size() &&
-         transport_.drained() && !transport_.broken() && !transport_.peer_hung_up();
+bool BackendH1Connection::reusable() const {
+  const Transport& transport = socket_->transport();
+  return connected() && response_ended_ && request_ended_ && head_.keep_alive &&
+         head_.framing != http1::Framing::until_close && head_.status != 101 &&
+         taken_ == socket_->in().bytes().size() && transport.drained() && !transport.broken() &&
+         !transport.peer_hung_up();
 }
 
-bool BackendConnection::looks_alive() const {
-  char byte;
-  const ssize_t got = ::recv(transport_.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  return got < 0 && errno == EAGAIN;
+void BackendH1Connection::end_use(const Pool& pool) {
+  user_ = nullptr;
+  arena_ = nullptr;
+  response_ = nullptr;
+  home_.take_back(std::unique_ptr<BackendH1Connection>(this), pool);
+}
+
+void BackendH1Connection::rest(uint64_t timeout_ms) {
+  InBuffer& in = socket_->in();
+  in.consume(taken_);
+  taken_ = 0;
+  in.release_if_empty();
+  state_ = State::idle;
+  keepalive_.arm_after_ms(timeout_ms);
+}
+
+void BackendH1Connection::close() {
+  state_ = State::closed;
+  keepalive_.cancel();
+  socket_->close();
 }
 
 }  // namespace tidegate::l7

@@ -78,7 +78,7 @@ bool imitates_ours(std::string_view lower_name) {
   return classify_field({read, bytes}) != FieldKind::other;
 }
 
-bool is_set_by_edits(const Field& field, const BackendHeadInputs& in) {
+bool is_set_by_edits(const Field& field, const BackendRequest& in) {
   if (in.edits.empty()) return false;
   if (find_edit(in.edits, field.name) != nullptr) return true;
   if (in.facts.underscores_in_headers) return false;
@@ -92,7 +92,7 @@ const char* received_protocol(HttpVersion version) {
   return version == HttpVersion::http2 ? "2.0 " : version == HttpVersion::http11 ? "1.1 " : "1.0 ";
 }
 
-bool passes(const Field& field, const BackendHeadInputs& in) {
+bool passes(const Field& field, const BackendRequest& in) {
   if (field.kind == FieldKind::x_request_id) return false;  // written anew, kept or made
   if (field.odd_name && !in.facts.underscores_in_headers && imitates_ours(field.name)) {
     if (in.imitations != nullptr) ++*in.imitations;
@@ -109,11 +109,11 @@ bool passes(const Field& field, const BackendHeadInputs& in) {
 }
 
 // Writes a field of the proxy itself, unless an edit of the route names it.
-void put_own(HeadWriter& out, const BackendHeadInputs& in, std::string_view name, std::string_view value) {
+void put_own(HeadWriter& out, const BackendRequest& in, std::string_view name, std::string_view value) {
   if (!value.empty() && find_edit(in.edits, name) == nullptr) out.field(name, value);
 }
 
-void put_forwarding(HeadWriter& out, const BackendHeadInputs& in) {
+void put_forwarding(HeadWriter& out, const BackendRequest& in) {
   const bool trusted = in.facts.peer_trusted;
   if (!in.facts.peer_text.empty() && find_edit(in.edits, "X-Forwarded-For") == nullptr) {
     out.put("X-Forwarded-For: ");
@@ -134,13 +134,13 @@ void put_forwarding(HeadWriter& out, const BackendHeadInputs& in) {
   }
 }
 
-std::string_view host_for_backend(const BackendHeadInputs& in) {
+std::string_view host_for_backend(const BackendRequest& in) {
   const std::string* host = find_edit(in.edits, "Host");
   if (host != nullptr && !host->empty()) return *host;
   return in.request.authority.empty() ? in.fallback_host : in.request.authority;
 }
 
-size_t measure(const BackendHeadInputs& in) {
+size_t measure(const BackendRequest& in) {
   const RequestHead& request = in.request;
   size_t bytes = 512 + request.method.size() + request.path.size() + request.query.size() +
                  3 * request.authority.size() + in.facts.peer_text.size() + in.request_id.size() + in.via_node.size() +
@@ -179,7 +179,7 @@ std::string_view client_scheme(const RequestHead& request, const ClientFacts& fa
   return facts.tls_version.empty() ? "http" : "https";
 }
 
-std::string_view compose_backend_head(const BackendHeadInputs& in, Arena& arena) {
+std::string_view compose_http1_head(const BackendRequest& in, Arena& arena) {
   const RequestHead& request = in.request;
   const size_t space = measure(in);
   char* begin = arena.allocate(space);

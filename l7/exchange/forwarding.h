@@ -24,7 +24,8 @@ std::string_view client_address(const RequestHead& request, const ClientFacts& f
 // "http" or "https": how the client asked, as far as it can be trusted: as it came to us, or as a trusted proxy says.
 std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts);
 
-struct BackendHeadInputs {
+// A request towards a backend, before any protocol. Borrowed for a call.
+struct BackendRequest {
   const RequestHead& request;
   const ClientFacts& facts;
   const FieldEdits& edits;
@@ -40,8 +41,8 @@ struct BackendHeadInputs {
   bool cookie = true;
   uint64_t* imitations = nullptr;  // counts fields dropped because they are read as ones that the proxy sets
 };
-// The whole head of the request towards a backend, HTTP/1.1, with the final empty line.
-std::string_view compose_backend_head(const BackendHeadInputs& inputs, Arena& arena);
+// Its whole head in HTTP/1.1, with the final empty line.
+std::string_view compose_http1_head(const BackendRequest& request, Arena& arena);
 
 // Whether the request towards the backend carries its body chunked.
 inline bool sends_chunked(const RequestHead& request) { return request.body == BodyKind::unknown; }

@@ -10,16 +10,17 @@
 namespace tidegate::l7 {
 
 bool Transaction::uses_taken_down() const {
-  return member_ != nullptr && member_->runtime->taken_down.load(std::memory_order_relaxed);
+  return exchange_.attempts.member != nullptr &&
+         exchange_.attempts.member->runtime->taken_down.load(std::memory_order_relaxed);
 }
 
 void Transaction::leave_taken_down() {
   TIDEGATE_ASSERT(!running_, "a request is taken off its backend between its steps");
   TIDEGATE_ASSERT(uses_taken_down(), "only a request that has such a backend leaves it");
   const bool unanswered = step_ == Step::connect || step_ == Step::exchange;
-  if (!unanswered && fill_) {
-    fill_.fail(cache::FillFailure::backend_failed, info(Failure::backend_taken_down).name);
-    fill_ = cache::Fill();
+  if (!unanswered && exchange_.cache.fill) {
+    exchange_.cache.fill.fail(cache::FillFailure::backend_failed, info(Failure::backend_taken_down).name);
+    exchange_.cache.fill = cache::Fill();
   }
   running_ = true;  // the client may be found gone meanwhile, which then only asks for another round of steps
   step_ = unanswered ? attempt_failed(Failure::backend_taken_down) : fail(Failure::backend_taken_down);

@@ -26,10 +26,13 @@ Transaction::Transaction(Worker& worker)
 
 void Transaction::begin(ClientStream& client, PlanPin plan) {
   client_ = &client;
-  plan_ = std::move(plan);
-  started_ns_ = worker_.loop().now_ns();
-  const uint64_t longest_ns = client.facts().exchange_ns;
-  exchange_deadline_ns_ = longest_ns == 0 ? UINT64_MAX : started_ns_ + longest_ns;
+  exchange_.plan = std::move(plan);
+  exchange_.facts = client.facts();
+  // The connection's own text changes with the configuration.
+  exchange_.facts.listener_name = arena_.copy(exchange_.facts.listener_name);
+  exchange_.timing.started_ns = worker_.loop().now_ns();
+  const uint64_t longest_ns = exchange_.facts.exchange_ns;
+  exchange_.timing.exchange_deadline_ns = longest_ns == 0 ? UINT64_MAX : exchange_.timing.started_ns + longest_ns;
 }
 
 void Transaction::start(ClientStream& client, PlanPin plan) {
@@ -41,12 +44,12 @@ void Transaction::start(ClientStream& client, PlanPin plan) {
 void Transaction::start_refused(ClientStream& client, PlanPin plan, const Refusal& refusal) {
   begin(client, std::move(plan));
   choose_request_id();
-  client_address_ = client.facts().peer_text;
-  failure_ = Failure::bad_request;
+  exchange_.client_address = exchange_.facts.peer_text;
+  exchange_.outcome.failure = Failure::bad_request;
   failure_detail_ = refusal.reason;
-  request_line_ = arena_.copy(refusal.request_line);
+  exchange_.outcome.request_line = arena_.copy(refusal.request_line);
   step_ = answer_with(refusal.status, refusal.sentence);
-  if (refusal.status == 405) response_.fields.add_own("Allow", "allow", "", FieldKind::other);
+  if (refusal.status == 405) exchange_.response.fields.add_own("Allow", "allow", "", FieldKind::other);
   resume();
 }
 
@@ -83,81 +86,67 @@ void Transaction::resume() {
 }
 
 void Transaction::client_gone(Failure why) {
+  let_client_go(why);
+  exchange_.timing.exchange_deadline_ns = UINT64_MAX;  // it was the client's
+  resume();
+}
+
+// From here on there is no client. Its connection may end, so what the exchange still needs of its facts is copied.
+void Transaction::let_client_go(Failure why) {
   client_ = nullptr;
-  gone_ = true;
-  gone_why_ = why;
-  exchange_deadline_ns_ = UINT64_MAX;  // it was the client's
+  exchange_.client_gone = true;
+  exchange_.outcome.gone_why = why;
+  exchange_.facts.peer_text = arena_.copy(exchange_.facts.peer_text);
+  exchange_.client_address = arena_.copy(exchange_.client_address);
   // Others may wait for what this one fetches. When the last of them leaves, it ends. (The fill step is called
   // already.)
-  if (fill_ && step_ != Step::fill) fill_.on_resume([this] { resume_fill(); });
-  resume();
+  if (exchange_.cache.fill && step_ != Step::fill) exchange_.cache.fill.on_resume([this] { resume_fill(); });
 }
 
 void Transaction::reset() {
   leave_queue();
   timer_.cancel();
-  plan_ = PlanPin();
-  route_ = nullptr;
-  pool_ = nullptr;
-  step_deadline_ns_ = head_deadline_ns_ = exchange_deadline_ns_ = UINT64_MAX;
-  connected_ns_ = sent_ns_ = first_byte_ns_ = queued_ns_ = 0;
-  request_bytes_ = response_bytes_ = 0;
-  request_id_ = client_address_ = wire_head_ = answer_body_ = backend_name_ = request_line_ = {};
-  tried_count_ = 0;
-  tries_ = 0;
-  status_ = 0;
-  failure_ = Failure::none;
-  gone_why_ = Failure::client_gone;
-  patience_ = Patience();
-  gone_ = head_sent_ = request_sent_ = fresh_only_ = false;
-  background_ = cache_asked_ = fill_paused_ = stored_ended_ = false;
-  found_.reset();
-  pending_ = cache::Pending();
-  fill_ = cache::Fill();
-  stored_.reset();
-  cache_status_ = cache::CacheStatus();
+  exchange_ = Exchange();
   failure_detail_.clear();
-  parameters_.count = 0;
-  response_.fields.clear();
-  response_.body = BodyKind::none;
-  response_.reason = {};
-  request_.clear();
   arena_.reset();
 }
 
 // --- steps
 
 Step Transaction::route() {
-  const ClientFacts& facts = client_->facts();
-  const Plan& plan = plan_->plan();
+  const ClientFacts& facts = exchange_.facts;
+  const Plan& plan = exchange_.plan->plan();
   choose_request_id();
   const bool listener_known = facts.listener < plan.model().listeners.size();
-  client_address_ =
-      listener_known ? client_address(request_, facts, plan.model().listeners[facts.listener].trusted_proxies, arena_)
-                     : facts.peer_text;
+  exchange_.client_address =
+      listener_known
+          ? client_address(exchange_.request, facts, plan.model().listeners[facts.listener].trusted_proxies, arena_)
+          : facts.peer_text;
 
-  const std::string_view path = path_for_routes(request_.path, facts.merge_slashes, arena_);
-  const RouteMatch match = plan.router->match(facts.listener, request_.method, request_.host, path, parameters_);
+  const std::string_view path = path_for_routes(exchange_.request.path, facts.merge_slashes, arena_);
+  const RouteMatch match =
+      plan.router->match(facts.listener, exchange_.request.method, exchange_.request.host, path, exchange_.parameters);
   if (match.route == kNone) return match.method_refused ? refuse_method(match) : fail(Failure::no_route);
-  route_ = &plan.model().routes[match.route];
+  exchange_.route = &plan.model().routes[match.route];
   begin_head_deadline();
-  if (!route_->redirect.empty()) return redirect();
-  if (route_->pool == kNone) return answer_with(route_->status, route_->body);
-  if (facts.via && own_via_entries(request_, plan.this_node().name) >= kOwnViaEntries) {
+  if (!exchange_.route->redirect.empty()) return redirect();
+  if (exchange_.route->pool == kNone) return answer_with(exchange_.route->status, exchange_.route->body);
+  if (facts.via && own_via_entries(exchange_.request, plan.this_node().name) >= kOwnViaEntries) {
     return fail(Failure::loop_detected);
   }
-  if (request_.body == BodyKind::known && request_.content_length > facts.max_body_bytes) {
+  if (exchange_.request.body == BodyKind::known && exchange_.request.content_length > facts.max_body_bytes) {
     return fail(Failure::body_too_large);
   }
-  pool_ = &plan.pools[route_->pool];
+  exchange_.pool = &plan.pools[exchange_.route->pool];
   return Step::lookup;
 }
 
 Step Transaction::redirect() {
-  const std::string server_name = request_.host.empty() ? client_->server_name() : std::string();
-  const std::string_view location = expand_redirect(route_->redirect, request_, parameters_, server_name, arena_);
-  response_.fields.add_own("Location", "location", location, FieldKind::other);
-  return answer_with(route_->status == 0 ? 302 : route_->status, route_->body);
+  const std::string server_name = exchange_.request.host.empty() ? client_->server_name() : std::string();
+  const std::string_view location =
+      expand_redirect(exchange_.route->redirect, exchange_.request, exchange_.parameters, server_name, arena_);
+  exchange_.response.fields.add_own("Location", "location", location, FieldKind::other);
+  return answer_with(exchange_.route->status == 0 ? 302 : exchange_.route->status, exchange_.route->body);
 }
 
 // RFC 9110 §15.5.6: a 405 lists the allowed methods.
@@ -167,81 +156,82 @@ Step Transaction::refuse_method(const RouteMatch& match) {
     if (std::find(methods.begin(), methods.end(), method) == methods.end()) methods.push_back(method);
   };
   for (size_t i = 0; i < match.refuser_count; ++i) {
-    for (const std::string& method : plan_->plan().model().routes[match.refusers[i]].methods) {
+    for (const std::string& method : exchange_.plan->plan().model().routes[match.refusers[i]].methods) {
       add(method);
       if (method == "GET") add("HEAD");
     }
   }
-  response_.fields.add_own("Allow", "allow", arena_.copy(fmt::format("{}", fmt::join(methods, ", "))),
-                           FieldKind::other);
+  exchange_.response.fields.add_own("Allow", "allow", arena_.copy(fmt::format("{}", fmt::join(methods, ", "))),
+                                    FieldKind::other);
   return fail(Failure::method_not_allowed);
 }
 
 Step Transaction::answer() {
-  if (gone_) return Step::log;
+  if (exchange_.client_gone) return Step::log;
   compose_answer_fields();
-  head_sent_ = true;
-  if (status_ == 205) answer_body_ = {};  // RFC 9110 §15.3.6
-  const bool no_body = request_.is_head() || status_ == 204 || status_ == 304;
-  client_->send_head({.status = status_,
+  exchange_.head_sent = true;
+  if (exchange_.outcome.status == 205) exchange_.answer_body = {};  // RFC 9110 §15.3.6
+  const bool no_body =
+      exchange_.request.is_head() || exchange_.outcome.status == 204 || exchange_.outcome.status == 304;
+  client_->send_head({.status = exchange_.outcome.status,
                       .reason = {},
-                      .fields = response_.fields,
-                      .body = no_body || answer_body_.empty() ? BodyKind::none : BodyKind::known,
-                      .content_length = answer_body_.size(),
-                      .content_length_known = status_ != 204 && status_ != 304});
-  if (!no_body && !answer_body_.empty()) {
-    client_->send_piece(answer_body_);
-    response_bytes_ = answer_body_.size();
+                      .fields = exchange_.response.fields,
+                      .body = no_body || exchange_.answer_body.empty() ? BodyKind::none : BodyKind::known,
+                      .content_length = exchange_.answer_body.size(),
+                      .content_length_known = exchange_.outcome.status != 204 && exchange_.outcome.status != 304});
+  if (!no_body && !exchange_.answer_body.empty()) {
+    client_->send_piece(exchange_.answer_body);
+    exchange_.outcome.response_bytes = exchange_.answer_body.size();
   }
   client_->end_response();
   return Step::log;
 }
 
 Step Transaction::log() {
-  release_backend(failure_ == Failure::none);
+  release_backend(exchange_.outcome.failure == Failure::none);
   const uint64_t now_ns = monotonic_ns();
   Stats& stats = worker_.stats();
-  stats.count_request(request_.version, status_);
-  if (failure_ != Failure::none) stats.count_failure(failure_);
-  stats.duration.record_ns(now_ns - started_ns_);
-  stats.client_bytes_in.add(request_bytes_);
-  stats.client_bytes_out.add(response_bytes_);
+  stats.count_request(exchange_.request.version, exchange_.outcome.status);
+  if (exchange_.outcome.failure != Failure::none) stats.count_failure(exchange_.outcome.failure);
+  stats.duration.record_ns(now_ns - exchange_.timing.started_ns);
+  stats.client_bytes_in.add(exchange_.outcome.request_bytes);
+  stats.client_bytes_out.add(exchange_.outcome.response_bytes);
   if (worker_.log_enabled()) {
     AccessRecord record;
     record.realtime_ns = realtime_ns();
-    record.request_id = request_id_;
-    record.client = client_address_;
-    record.method = request_.method;
-    record.host = request_.host;
-    record.path = request_.path;
-    record.query = request_.query;
-    record.version = request_.version;
-    record.status = status_;
-    record.failure = failure_;
-    if (failure_ != Failure::none) record.failure_detail = failure_detail_;
-    record.request_line = request_line_;
-    record.request_bytes = request_bytes_;
-    record.response_bytes = response_bytes_;
-    record.tries = tries_;
-    record.backend = backend_name_;
-    if (cache_asked_) record.cache = cache::name(cache_outcome_);
-    record.background = background_;
-    record.config_version = plan_->plan().snapshot->version;
-    if (route_ != nullptr) record.route = route_->name;
-    if (pool_ != nullptr) record.pool = pool_->config().name;
-    if (const Field* agent = request_.fields.find("user-agent")) record.user_agent = agent->value;
+    record.request_id = exchange_.request_id;
+    record.client = exchange_.client_address;
+    record.method = exchange_.request.method;
+    record.host = exchange_.request.host;
+    record.path = exchange_.request.path;
+    record.query = exchange_.request.query;
+    record.version = exchange_.request.version;
+    record.status = exchange_.outcome.status;
+    record.failure = exchange_.outcome.failure;
+    if (exchange_.outcome.failure != Failure::none) record.failure_detail = failure_detail_;
+    record.request_line = exchange_.outcome.request_line;
+    record.request_bytes = exchange_.outcome.request_bytes;
+    record.response_bytes = exchange_.outcome.response_bytes;
+    record.tries = exchange_.attempts.count;
+    record.backend = exchange_.attempts.backend_name;
+    if (exchange_.cache.asked) record.cache = cache::name(exchange_.cache.outcome);
+    record.background = exchange_.background;
+    record.config_version = exchange_.plan->plan().snapshot->version;
+    if (exchange_.route != nullptr) record.route = exchange_.route->name;
+    if (exchange_.pool != nullptr) record.pool = exchange_.pool->config().name;
+    if (const Field* agent = exchange_.request.fields.find("user-agent")) record.user_agent = agent->value;
     if (client_ != nullptr) {
-      const ClientFacts& facts = client_->facts();
+      const ClientFacts& facts = exchange_.facts;
       record.peer = facts.peer_text;
       record.listener = facts.listener_name;
       record.tls_version = facts.tls_version;
       record.tls_resumed = facts.tls_resumed;
     }
-    const auto since_start = [this](uint64_t at_ns) { return at_ns == 0 ? 0 : at_ns - started_ns_; };
-    record.connected_ns = since_start(connected_ns_);
-    record.queued_ns = queued_ns_;
-    record.first_byte_ns = since_start(first_byte_ns_);
-    record.total_ns = now_ns - started_ns_;
+    const auto since_start = [this](uint64_t at_ns) { return at_ns == 0 ? 0 : at_ns - exchange_.timing.started_ns; };
+    record.connected_ns = since_start(exchange_.timing.connected_ns);
+    record.queued_ns = exchange_.timing.queued_ns;
+    record.first_byte_ns = since_start(exchange_.timing.first_byte_ns);
+    record.total_ns = now_ns - exchange_.timing.started_ns;
     worker_.write_log(record);
   }
   return Step::over;
@@ -250,21 +240,21 @@ Step Transaction::log() {
 // --- helpers
 
 Step Transaction::fail(Failure failure) {
-  failure_ = failure;
+  exchange_.outcome.failure = failure;
   if (failure == Failure::bad_request && client_ != nullptr) failure_detail_ = client_->body_fault();
   leave_queue();
   charge_backend(failure);
   release_backend(false);
-  if (fill_) {
+  if (exchange_.cache.fill) {
     if (const std::optional<Step> served = fail_fill(failure)) return *served;
   }
-  if (gone_ || failure == Failure::client_gone) {
-    if (!background_) failure_ = gone_why_;
-    status_ = info(failure_).status;
-    if (!gone_) client_->abort_response();
+  if (exchange_.client_gone || failure == Failure::client_gone) {
+    if (!exchange_.background) exchange_.outcome.failure = exchange_.outcome.gone_why;
+    exchange_.outcome.status = info(exchange_.outcome.failure).status;
+    if (!exchange_.client_gone) client_->abort_response();
     return Step::log;
   }
-  if (head_sent_) {
+  if (exchange_.head_sent) {
     client_->abort_response();
     return Step::log;
   }
@@ -272,47 +262,45 @@ Step Transaction::fail(Failure failure) {
 }
 
 Step Transaction::answer_with(uint16_t status, std::string_view body) {
-  status_ = status;
-  answer_body_ = body;
+  exchange_.outcome.status = status;
+  exchange_.answer_body = body;
   if (!body.empty()) {
-    response_.fields.add_own("Content-Type", "content-type", "text/plain; charset=utf-8", FieldKind::other);
+    exchange_.response.fields.add_own("Content-Type", "content-type", "text/plain; charset=utf-8", FieldKind::other);
   }
   return Step::answer;
 }
 
 // Names what the proxy adds to every answer, its own or a backend's.
 void Transaction::compose_answer_fields() {
-  FieldList& fields = response_.fields;
+  FieldList& fields = exchange_.response.fields;
   if (fields.find(FieldKind::date) == nullptr) fields.add_own("Date", "date", worker_.http_date(), FieldKind::date);
   fields.remove_named("x-request-id");
-  fields.add_own("X-Request-Id", "x-request-id", request_id_, FieldKind::x_request_id);
-  if (plan_ && client_->facts().via) {
-    const std::string& node = plan_->plan().this_node().name;
+  fields.add_own("X-Request-Id", "x-request-id", exchange_.request_id, FieldKind::x_request_id);
+  if (exchange_.plan && exchange_.facts.via) {
+    const std::string& node = exchange_.plan->plan().this_node().name;
     char* via = arena_.allocate(4 + node.size());
     std::memcpy(via, "1.1 ", 4);
     std::memcpy(via + 4, node.data(), node.size());
     fields.add_own("Via", "via", {via, 4 + node.size()}, FieldKind::via);
   }
-  if (cache_asked_) {
+  if (exchange_.cache.asked) {
     // RFC 9211: what this cache did with the request.
     cache_status_text_.clear();
-    cache::append_cache_status(cache_status_text_, plan_->plan().this_node().name, cache_status_);
+    cache::append_cache_status(cache_status_text_, exchange_.plan->plan().this_node().name, exchange_.cache.status);
     fields.add_own("Cache-Status", "cache-status", cache_status_text_, FieldKind::other);
   }
   // They name what a purge takes from this cache. That is nothing that clients need to know.
-  if (route_ != nullptr && !route_->cache.send_tags) {
+  if (exchange_.route != nullptr && !exchange_.route->cache.send_tags) {
     fields.remove_named("cache-tag");
     fields.remove_named("surrogate-key");
   }
-  if (route_ != nullptr) apply_edits(route_->response_headers, fields, arena_);
+  if (exchange_.route != nullptr) apply_edits(exchange_.route->response_headers, fields, arena_);
 }
 
 // RFC 9110 §15.2: a proxy forwards interim answers. Fields that the route removes are left out.
-void Transaction::on_interim(const http1::Head& head) {
-  if (client_ == nullptr || head_sent_) return;
-  ResponseHead interim;
-  if (response_from_http1(head, request_.is_head(), arena_, interim) != MessageFault::none) return;
-  for (const auto& [name, value] : route_->response_headers) {
+void Transaction::on_interim(ResponseHead& interim) {
+  if (client_ == nullptr || exchange_.head_sent) return;
+  for (const auto& [name, value] : exchange_.route->response_headers) {
     if (value.empty()) interim.fields.remove_named(arena_.copy_lower(name));
   }
   client_->send_interim(interim.status, interim.fields);
@@ -320,24 +308,25 @@ void Transaction::on_interim(const http1::Head& head) {
 
 void Transaction::choose_request_id() {
   constexpr size_t kLongestKept = 128;
-  const Field* given = client_->facts().peer_trusted ? request_.fields.find(FieldKind::x_request_id) : nullptr;
+  const Field* given = exchange_.facts.peer_trusted ? exchange_.request.fields.find(FieldKind::x_request_id) : nullptr;
   if (given != nullptr && !given->value.empty() && given->value.size() <= kLongestKept) {
-    request_id_ = given->value;
+    exchange_.request_id = given->value;
     return;
   }
-  worker_.request_ids().next(request_id_space_.data());
-  request_id_ = {request_id_space_.data(), request_id_space_.size()};
+  char* const made = arena_.allocate(RequestIds::kBytes);
+  worker_.request_ids().next(made);
+  exchange_.request_id = {made, RequestIds::kBytes};
 }
 
 void Transaction::wait_at_most_ns(uint64_t delay_ns) { wait_until_ns(worker_.loop().now_ns() + delay_ns); }
 
 void Transaction::wait_until_ns(uint64_t deadline_ns) {
-  step_deadline_ns_ = deadline_ns;
-  timer_.arm_at_ns(std::min(step_deadline_ns_, own_deadline_ns()));
+  exchange_.timing.step_deadline_ns = deadline_ns;
+  timer_.arm_at_ns(std::min(exchange_.timing.step_deadline_ns, own_deadline_ns()));
 }
 
 void Transaction::wait_for_nothing() {
-  step_deadline_ns_ = UINT64_MAX;
+  exchange_.timing.step_deadline_ns = UINT64_MAX;
   if (own_deadline_ns() == UINT64_MAX) {
     timer_.cancel();
   } else {
@@ -345,16 +334,19 @@ void Transaction::wait_for_nothing() {
   }
 }
 
-bool Transaction::expired() const { return worker_.loop().now_ns() >= std::min(step_deadline_ns_, own_deadline_ns()); }
+bool Transaction::expired() const {
+  return worker_.loop().now_ns() >= std::min(exchange_.timing.step_deadline_ns, own_deadline_ns());
+}
 
 void Transaction::begin_head_deadline() {
-  if (route_->total_timeout_ms != 0) head_deadline_ns_ = started_ns_ + route_->total_timeout_ms * kNsPerMs;
+  if (exchange_.route->total_timeout_ms != 0)
+    exchange_.timing.head_deadline_ns = exchange_.timing.started_ns + exchange_.route->total_timeout_ms * kNsPerMs;
 }
 
 Failure Transaction::own_time_over() const {
   const uint64_t now_ns = worker_.loop().now_ns();
-  if (now_ns >= exchange_deadline_ns_) return Failure::exchange_timeout;
-  return now_ns >= head_deadline_ns_ ? Failure::total_timeout : Failure::none;
+  if (now_ns >= exchange_.timing.exchange_deadline_ns) return Failure::exchange_timeout;
+  return now_ns >= exchange_.timing.head_deadline_ns ? Failure::total_timeout : Failure::none;
 }
 
 }  // namespace tidegate::l7

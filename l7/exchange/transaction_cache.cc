@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The steps of a transaction that deal with the cache: look up, serve what is stored or arriving, fill while leading.
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "cache/policy/validation.h"
@@ -21,61 +19,78 @@ bool is_safe(std::string_view method) {
   return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE";
 }
 
+// The head of a request without a body, into another arena.
+void copy_head(const RequestHead& from, Arena& arena, RequestHead& to) {
+  to.method = arena.copy(from.method);
+  to.authority = arena.copy(from.authority);
+  to.host = arena.copy(from.host);
+  to.path = arena.copy(from.path);
+  to.query = arena.copy(from.query);
+  to.has_query = from.has_query;
+  to.version = from.version;
+  for (const Field& field : from.fields) {
+    const std::string_view spelt = field.spelt.empty() ? field.spelt : arena.copy(field.spelt);
+    to.fields.add({arena.copy(field.name), arena.copy(field.value), field.kind, field.odd_name, spelt});
+  }
+}
+
 }  // namespace
 
 // The request as the cache sees it. The views live in the arena.
 cache::RequestView Transaction::request_view() {
-  const size_t count = request_.fields.size();
+  const size_t count = exchange_.request.fields.size();
   auto* fields = reinterpret_cast<http1::Field*>(arena_.allocate_aligned(count * sizeof(http1::Field)));
   size_t i = 0;
-  for (const Field& field : request_.fields) new (&fields[i++]) http1::Field{field.name, field.value};
-  return {request_.method,    client_scheme(request_, client_->facts()),
-          request_.authority, request_.path,
-          request_.query,     cache::Fields(fields, count)};
+  for (const Field& field : exchange_.request.fields) new (&fields[i++]) http1::Field{field.name, field.value};
+  return {exchange_.request.method,    client_scheme(exchange_.request, exchange_.facts),
+          exchange_.request.authority, exchange_.request.path,
+          exchange_.request.query,     cache::Fields(fields, count)};
 }
 
 cache::ResponseView Transaction::response_view() {
-  const size_t count = response_.fields.size();
+  const size_t count = exchange_.response.fields.size();
   auto* fields = reinterpret_cast<http1::Field*>(arena_.allocate_aligned(count * sizeof(http1::Field)));
   size_t i = 0;
-  for (const Field& field : response_.fields) new (&fields[i++]) http1::Field{field.written_name(), field.value};
+  for (const Field& field : exchange_.response.fields)
+    new (&fields[i++]) http1::Field{field.written_name(), field.value};
   const uint64_t now_ms = realtime_ms();
   cache::ResponseView view;
-  view.status = response_.status;
-  view.reason = response_.reason;
+  view.status = exchange_.response.status;
+  view.reason = exchange_.response.reason;
   view.fields = cache::Fields(fields, count);
-  view.request_ms = now_ms - (worker_.loop().now_ns() - sent_ns_) / kNsPerMs;
+  view.request_ms = now_ms - (worker_.loop().now_ns() - exchange_.timing.sent_ns) / kNsPerMs;
   view.response_ms = now_ms;
-  if (response_.has_content_length) view.content_length = response_.content_length;
+  if (exchange_.response.has_content_length) view.content_length = exchange_.response.content_length;
   return view;
 }
 
 Step Transaction::lookup() {
-  if (gone_) return fail(Failure::client_gone);
-  if (found_) {
-    cache::Lookup found = std::move(*found_);
-    found_.reset();
+  if (exchange_.client_gone) return fail(Failure::client_gone);
+  if (exchange_.cache.found) {
+    cache::Lookup found = std::move(*exchange_.cache.found);
+    exchange_.cache.found.reset();
     return follow(std::move(found));
   }
-  if (pending_) return expired() ? fail(own_time_over()) : Step::suspend;
-  if (worker_.cache() == nullptr || !route_->cache.enabled || !request_.upgrade.empty()) return Step::choose;
-  if (request_.body != BodyKind::none && is_safe(request_.method)) {
+  if (exchange_.cache.pending) return expired() ? fail(own_time_over()) : Step::suspend;
+  if (worker_.cache() == nullptr || !exchange_.route->cache.enabled || !exchange_.request.upgrade.empty())
+    return Step::choose;
+  if (exchange_.request.body != BodyKind::none && is_safe(exchange_.request.method)) {
     // RFC 9110 §9.3.1: content of a GET has no defined meaning, yet an origin may act on it. What comes back is not
     // what the URL alone stands for, and nobody else is to wait for a body that one client owes.
-    cache_asked_ = true;
-    cache_status_.forward = cache::Forward::request;
-    cache_status_.detail = "content";
+    exchange_.cache.asked = true;
+    exchange_.cache.status.forward = cache::Forward::request;
+    exchange_.cache.status.detail = "content";
     return Step::choose;
   }
-  cache::Lookup found =
-      worker_.cache()->lookup(request_view(), route_->cache, realtime_ms(), worker_.loop(), [this](cache::Lookup late) {
-        pending_ = cache::Pending();
-        found_ = std::move(late);
-        resume();
-      });
+  cache::Lookup found = worker_.cache()->lookup(request_view(), exchange_.route->cache, realtime_ms(), worker_.loop(),
+                                                [this](cache::Lookup late) {
+                                                  exchange_.cache.pending = cache::Pending();
+                                                  exchange_.cache.found = std::move(late);
+                                                  resume();
+                                                });
   if (found.outcome == cache::Outcome::wait) {
-    cache_outcome_ = cache::Outcome::wait;
-    pending_ = std::move(found.pending);
+    exchange_.cache.outcome = cache::Outcome::wait;
+    exchange_.cache.pending = std::move(found.pending);
     wait_for_nothing();
     return Step::suspend;
   }
@@ -83,9 +98,9 @@ Step Transaction::lookup() {
 }
 
 Step Transaction::follow(cache::Lookup found) {
-  cache_asked_ = true;
-  cache_outcome_ = found.outcome;
-  cache_status_ = found.status;
+  exchange_.cache.asked = true;
+  exchange_.cache.outcome = found.outcome;
+  exchange_.cache.status = found.status;
   switch (found.outcome) {
     case cache::Outcome::hit:
     case cache::Outcome::attach:
@@ -94,7 +109,7 @@ Step Transaction::follow(cache::Lookup found) {
       if (found.fill) revalidate_in_background(std::move(found.fill));
       return serve_stored(std::move(found.answer));
     case cache::Outcome::fetch:
-      fill_ = std::move(found.fill);
+      exchange_.cache.fill = std::move(found.fill);
       return Step::choose;
     case cache::Outcome::refuse:
       return fail(Failure::only_if_cached);
@@ -108,79 +123,40 @@ Step Transaction::follow(cache::Lookup found) {
 }
 
 Step Transaction::serve_stored(cache::Answer answer) {
-  stored_ = std::move(answer);
-  stored_->body.on_ready([this] { resume(); });
+  exchange_.cache.stored = std::move(answer);
+  exchange_.cache.stored->body.on_ready([this] { resume(); });
   return Step::serve;
 }
 
-// A transaction without a client fetches for the cache, with this one's request, less what is this client's alone.
+// An exchange without a client fetches for the cache, with this one's request, less what is this client's alone.
 void Transaction::revalidate_in_background(cache::Fill fill) {
   Transaction& other = worker_.take_transaction();
   Arena& arena = other.arena_;
-  other.plan_ = plan_;
-  other.route_ = route_;
-  other.pool_ = pool_;
-  other.started_ns_ = worker_.loop().now_ns();
+  Exchange& to = other.exchange_;
+  to.plan = exchange_.plan;
+  to.route = exchange_.route;
+  to.pool = exchange_.pool;
+  to.facts = exchange_.facts;
+  to.facts.peer_text = arena.copy(exchange_.facts.peer_text);
+  to.facts.listener_name = {};
+  to.timing.started_ns = worker_.loop().now_ns();
   other.begin_head_deadline();
-  other.gone_ = other.background_ = other.cache_asked_ = true;
-  other.cache_outcome_ = cache::Outcome::fetch;
-  other.request_.method = arena.copy(request_.method);
-  other.request_.host = arena.copy(request_.host);
-  other.request_.path = arena.copy(request_.path);
-  other.request_.query = arena.copy(request_.query);
-  other.request_.version = request_.version;
-  other.request_id_ = arena.copy(request_id_);
-  other.client_address_ = arena.copy(client_address_);
-  other.wire_head_ = arena.copy(compose_wire_head(&fill));
-  other.fill_ = std::move(fill);
+  to.client_gone = to.background = to.cache.asked = true;
+  to.cache.outcome = cache::Outcome::fetch;
+  copy_head(exchange_.request, arena, to.request);
+  to.request_id = arena.copy(exchange_.request_id);
+  to.client_address = arena.copy(exchange_.client_address);
+  to.cache.fill = std::move(fill);
   other.step_ = Step::choose;
   // In its own turn: this one has a client to serve first.
   worker_.resume_later(other);
 }
 
-std::string_view Transaction::compose_wire_head(const cache::Fill* fill) {
-  FieldList conditions;
-  if (fill != nullptr && *fill) {
-    for (const http1::Field& field : fill->conditional_fields()) {
-      conditions.add({arena_.copy_lower(field.name), field.value, FieldKind::other, false, field.name});
-    }
-  }
-  const bool shared = fill != nullptr && static_cast<bool>(*fill);
-  uint64_t imitations = 0;
-  const ClientFacts& facts = client_->facts();
-  const std::string_view head = compose_backend_head(
-      {.request = request_,
-       .facts = facts,
-       .edits = route_->request_headers,
-       .via_node = facts.via ? std::string_view(plan_->plan().this_node().name) : std::string_view(),
-       .request_id = request_id_,
-       .fallback_host = request_.authority.empty() ? host_of_backend() : std::string_view(),
-       .conditions = shared ? &conditions : nullptr,
-       .authorization = !shared || fill->sends("authorization"),
-       .cookie = !shared || fill->sends("cookie"),
-       .imitations = &imitations},
-      arena_);
-  if (imitations > 0) worker_.stats().fields_dropped.add(imitations);
-  return head;
-}
-
-// The Host for a request without one: the pool's tls_server_name, or the address of the chosen backend. If no backend
-// is chosen yet, the address of the first.
-std::string_view Transaction::host_of_backend() {
-  const Pool& pool = pool_->config();
-  if (!pool.tls_server_name.empty()) return pool.tls_server_name;
-  const Backend& backend = member_ != nullptr ? *member_->config : pool.backends.front();
-  const IpAddress& address = backend.addresses.front();
-  const std::string host = address.is_v6() ? fmt::format("[{}]", address.to_string()) : address.to_string();
-  const bool usual_port = backend.port == (pool.tls ? 443 : 80);
-  return arena_.copy(usual_port ? host : fmt::format("{}:{}", host, backend.port));
-}
-
 // --- serve: what is stored, or arriving for somebody else
 
 Step Transaction::serve() {
-  if (gone_) return fail(Failure::client_gone);
-  if (!head_sent_) send_stored_head();
+  if (exchange_.client_gone) return fail(Failure::client_gone);
+  if (!exchange_.head_sent) send_stored_head();
   switch (pump_stored()) {
     case cache::BodyStep::end:
       client_->end_response();
@@ -198,28 +174,32 @@ Step Transaction::serve() {
 
 void Transaction::send_stored_head() {
   end_head_deadline();
-  status_ = stored_->status;
-  response_.status = status_;
-  response_.fields.clear();
-  cache::for_each_field(*stored_, [this](std::string_view name, std::string_view value, std::string_view spelt) {
-    if (name == "content-length") return;
-    const bool made = name == "age" || name == "content-range";  // the others belong to the stored head
-    response_.fields.add({name, made ? arena_.copy(value) : value, classify_field(name), false, spelt});
-  });
+  exchange_.outcome.status = exchange_.cache.stored->status;
+  exchange_.response.status = exchange_.outcome.status;
+  exchange_.response.fields.clear();
+  cache::for_each_field(
+      *exchange_.cache.stored, [this](std::string_view name, std::string_view value, std::string_view spelt) {
+        if (name == "content-length") return;
+        const bool made = name == "age" || name == "content-range";  // the others belong to the stored head
+        exchange_.response.fields.add({name, made ? arena_.copy(value) : value, classify_field(name), false, spelt});
+      });
   compose_answer_fields();
-  const bool bodiless = request_.is_head() || status_ == 304 || status_ == 204;
-  const bool known = stored_->content_length.has_value();
-  const uint64_t length = stored_->content_length.value_or(0);
+  const bool bodiless =
+      exchange_.request.is_head() || exchange_.outcome.status == 304 || exchange_.outcome.status == 204;
+  const bool known = exchange_.cache.stored->content_length.has_value();
+  const uint64_t length = exchange_.cache.stored->content_length.value_or(0);
   const BodyKind body = bodiless || (known && length == 0) ? BodyKind::none
                         : known                            ? BodyKind::known
                                                            : BodyKind::unknown;
-  client_->send_head({.status = status_,
-                      .reason = status_ == stored_->head->status ? stored_->head->reason : std::string_view(),
-                      .fields = response_.fields,
+  client_->send_head({.status = exchange_.outcome.status,
+                      .reason = exchange_.outcome.status == exchange_.cache.stored->head->status
+                                    ? exchange_.cache.stored->head->reason
+                                    : std::string_view(),
+                      .fields = exchange_.response.fields,
                       .body = body,
                       .content_length = length,
-                      .content_length_known = known && status_ != 304});
-  head_sent_ = true;
+                      .content_length_known = known && exchange_.outcome.status != 304});
+  exchange_.head_sent = true;
 }
 
 // From the cache to the client. data: more can follow at once; wait: the reader, or the client, will call.
@@ -230,11 +210,12 @@ cache::BodyStep Transaction::pump_stored() {
       worker_.resume_later(*this);
       return cache::BodyStep::data;
     }
-    const cache::BodyStep step = stored_->body.next(slice);
+    const cache::BodyStep step = exchange_.cache.stored->body.next(slice);
     if (step != cache::BodyStep::data) return step;
-    response_bytes_ += slice.bytes.size();
+    exchange_.outcome.response_bytes += slice.bytes.size();
     client_->send_piece(slice.bytes);
-    if (stored_->body.ended()) return cache::BodyStep::end;  // said along with the last piece: one frame, one write
+    if (exchange_.cache.stored->body.ended())
+      return cache::BodyStep::end;  // said along with the last piece: one frame, one write
   }
   return cache::BodyStep::wait;
 }
@@ -242,78 +223,78 @@ cache::BodyStep Transaction::pump_stored() {
 // --- fill: leading, the backend's answer goes to the cache, and the client reads it from there like everybody else
 
 Step Transaction::begin_filled_response() {
-  cache_status_.forward_status = response_.status;
-  cache::FillDecision decision = fill_.on_head(response_view(), realtime_ms());
+  exchange_.cache.status.forward_status = exchange_.response.status;
+  cache::FillDecision decision = exchange_.cache.fill.on_head(response_view(), realtime_ms());
   if (decision.answer) {
-    stored_ = std::move(decision.answer);
-    stored_->body.on_ready([this] { resume(); });
+    exchange_.cache.stored = std::move(decision.answer);
+    exchange_.cache.stored->body.on_ready([this] { resume(); });
   }
-  cache_status_.stored = decision.kind == cache::FillDecision::Kind::store;
-  cache_status_.ttl_s = decision.ttl_s;
+  exchange_.cache.status.stored = decision.kind == cache::FillDecision::Kind::store;
+  exchange_.cache.status.ttl_s = decision.ttl_s;
   const bool is_kept_back = decision.kind == cache::FillDecision::Kind::freshened && *decision.reason != '\0';
-  if (decision.kind == cache::FillDecision::Kind::pass || is_kept_back) cache_status_.detail = decision.reason;
+  if (decision.kind == cache::FillDecision::Kind::pass || is_kept_back) exchange_.cache.status.detail = decision.reason;
   switch (decision.kind) {
     case cache::FillDecision::Kind::store:
-      fill_.on_resume([this] { resume_fill(); });
+      exchange_.cache.fill.on_resume([this] { resume_fill(); });
       backend_->accept_head();
-      wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
+      wait_at_most_ns(exchange_.pool->config().idle_timeout_ms * kNsPerMs);
       return Step::fill;
     case cache::FillDecision::Kind::pass:
-      fill_ = cache::Fill();
-      if (gone_) return fail(Failure::client_gone);
-      return response_.status == 200 && asks_for_less() ? ask_anew_for_less() : begin_passed_response();
+      exchange_.cache.fill = cache::Fill();
+      if (exchange_.client_gone) return fail(Failure::client_gone);
+      return exchange_.response.status == 200 && asks_for_less() ? ask_anew_for_less() : begin_passed_response();
     case cache::FillDecision::Kind::freshened:
     case cache::FillDecision::Kind::serve_stale:
       break;
   }
-  fill_ = cache::Fill();
+  exchange_.cache.fill = cache::Fill();
   backend_->accept_head();
   release_backend(true);
-  if (!gone_) return Step::serve;
-  status_ = response_.status;
+  if (!exchange_.client_gone) return Step::serve;
+  exchange_.outcome.status = exchange_.response.status;
   return Step::log;
 }
 
 bool Transaction::asks_for_less() const {
-  return std::any_of(request_.fields.begin(), request_.fields.end(),
+  return std::any_of(exchange_.request.fields.begin(), exchange_.request.fields.end(),
                      [](const Field& field) { return cache::is_conditional_or_range(field.name); });
 }
 
 // The whole was asked for, since others might have shared it. It is this client's alone: asked again with its own
 // conditions and range, once, the backend says 304 or 206 where it can.
 Step Transaction::ask_anew_for_less() {
-  wire_head_ = compose_wire_head(nullptr);
   begin_head_deadline();
   release_backend(false);
   return Step::choose;
 }
 
 Step Transaction::fill() {
-  if (!gone_ && !head_sent_) send_stored_head();
-  if (!gone_ && own_time_over() != Failure::none) cut_off_client(own_time_over());
-  if (gone_) stored_.reset();                    // nobody reads it here any more
-  if (backend_ != nullptr && !fill_.wanted()) {  // the last one who read it has gone
-    fill_ = cache::Fill();
+  if (!exchange_.client_gone && !exchange_.head_sent) send_stored_head();
+  if (!exchange_.client_gone && own_time_over() != Failure::none) cut_off_client(own_time_over());
+  if (exchange_.client_gone) exchange_.cache.stored.reset();    // nobody reads it here any more
+  if (backend_ != nullptr && !exchange_.cache.fill.wanted()) {  // the last one who read it has gone
+    exchange_.cache.fill = cache::Fill();
     release_backend(false);
   }
   const bool moved = backend_ != nullptr && pump_fill();
-  if (!gone_ && !stored_ended_) {
+  if (!exchange_.client_gone && !exchange_.cache.stored_ended) {
     const cache::BodyStep step = pump_stored();
     if (step == cache::BodyStep::error) return fail(Failure::backend_truncated);
     if (step == cache::BodyStep::end) {
-      stored_ended_ = true;
+      exchange_.cache.stored_ended = true;
       client_->end_response();
     }
   }
-  if (backend_ == nullptr && (gone_ || stored_ended_)) {
-    if (gone_) status_ = response_.status;
-    if (gone_ && !background_ && gone_why_ != Failure::client_gone) failure_ = gone_why_;
+  if (backend_ == nullptr && (exchange_.client_gone || exchange_.cache.stored_ended)) {
+    if (exchange_.client_gone) exchange_.outcome.status = exchange_.response.status;
+    if (exchange_.client_gone && !exchange_.background && exchange_.outcome.gone_why != Failure::client_gone)
+      exchange_.outcome.failure = exchange_.outcome.gone_why;
     return Step::log;
   }
-  if (backend_ == nullptr || fill_paused_) {
+  if (backend_ == nullptr || exchange_.cache.fill_paused) {
     wait_for_nothing();
-  } else if (moved || step_deadline_ns_ == UINT64_MAX) {
-    wait_at_most_ns(pool_->config().idle_timeout_ms * kNsPerMs);
+  } else if (moved || exchange_.timing.step_deadline_ns == UINT64_MAX) {
+    wait_at_most_ns(exchange_.pool->config().idle_timeout_ms * kNsPerMs);
   } else if (expired()) {
     return fail(Failure::body_timeout);
   }
@@ -322,17 +303,15 @@ Step Transaction::fill() {
 
 // The time of this client's exchange is over. Others read what this transaction fetches: it goes on without a client.
 void Transaction::cut_off_client(Failure why) {
-  ClientStream* client = std::exchange(client_, nullptr);
-  gone_ = true;
-  gone_why_ = why;
-  if (fill_ && step_ != Step::fill) fill_.on_resume([this] { resume_fill(); });
-  head_deadline_ns_ = exchange_deadline_ns_ = UINT64_MAX;
+  ClientStream* const client = client_;
+  let_client_go(why);
+  exchange_.timing.head_deadline_ns = exchange_.timing.exchange_deadline_ns = UINT64_MAX;
   client->abort_response();
   client->on_transaction_over();
 }
 
 void Transaction::resume_fill() {
-  fill_paused_ = false;
+  exchange_.cache.fill_paused = false;
   resume();
 }
 
@@ -340,7 +319,7 @@ void Transaction::resume_fill() {
 // moved.
 bool Transaction::pump_fill() {
   bool moved = false;
-  for (int pieces = 0; !fill_paused_; ++pieces) {
+  for (int pieces = 0; !exchange_.cache.fill_paused; ++pieces) {
     if (pieces == kSlicesPerRound) {
       worker_.resume_later(*this);
       return moved;
@@ -348,17 +327,17 @@ bool Transaction::pump_fill() {
     const std::string_view piece = backend_->next_piece();
     if (piece.empty()) break;
     moved = true;
-    const cache::FillStep step = fill_.append(piece);
-    if (step == cache::FillStep::pause) fill_paused_ = true;
+    const cache::FillStep step = exchange_.cache.fill.append(piece);
+    if (step == cache::FillStep::pause) exchange_.cache.fill_paused = true;
     if (step == cache::FillStep::stop) {
-      fill_ = cache::Fill();
+      exchange_.cache.fill = cache::Fill();
       release_backend(false);
       return true;
     }
   }
   if (backend_->response_ended()) {
-    fill_.finish();
-    fill_ = cache::Fill();
+    exchange_.cache.fill.finish();
+    exchange_.cache.fill = cache::Fill();
     release_backend(true);
   } else if (backend_->failure() != Failure::none) {
     charge_backend(backend_->failure());
@@ -382,24 +361,24 @@ void Transaction::end_fill(Failure failure) {
     }
     return cache::FillFailure::backend_failed;
   };
-  fill_.fail(how(info(failure).sharers), info(failure).name);
-  fill_ = cache::Fill();
+  exchange_.cache.fill.fail(how(info(failure).sharers), info(failure).name);
+  exchange_.cache.fill = cache::Fill();
 }
 
 // No backend could be had while leading: everybody who waits is told, or given what is stale where that is allowed.
 std::optional<Step> Transaction::fail_fill(Failure failure) {
-  std::optional<cache::Answer> stale = fill_.stale_answer(realtime_ms());
+  std::optional<cache::Answer> stale = exchange_.cache.fill.stale_answer(realtime_ms());
   end_fill(failure);
-  if (!stale || gone_ || head_sent_) return std::nullopt;
-  failure_ = Failure::none;
-  cache_status_.detail = "stale-if-error";
+  if (!stale || exchange_.client_gone || exchange_.head_sent) return std::nullopt;
+  exchange_.outcome.failure = Failure::none;
+  exchange_.cache.status.detail = "stale-if-error";
   return serve_stored(std::move(*stale));
 }
 
 // RFC 9111 §4.4: an unsafe request that was answered makes what is stored of its target suspect.
 void Transaction::invalidate_if_unsafe() {
-  if (worker_.cache() == nullptr || !route_->cache.enabled || is_safe(request_.method)) return;
-  worker_.cache()->invalidate(request_view(), route_->cache, response_view());
+  if (worker_.cache() == nullptr || !exchange_.route->cache.enabled || is_safe(exchange_.request.method)) return;
+  worker_.cache()->invalidate(request_view(), exchange_.route->cache, response_view());
 }
 
 }  // namespace tidegate::l7

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The steps of a transaction that deal with a backend: choose, connect, exchange, deliver.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/clock.h"
-#include "l7/exchange/forwarding.h"
 #include "l7/exchange/transaction.h"
 #include "l7/limits.h"
 #include "l7/worker.h"
@@ -12,9 +13,8 @@ namespace tidegate::l7 {
 
 Step Transaction::choose() {
   if (nobody_waits()) return fail(Failure::client_gone);
-  if (tries_ == 0) {
-    if (wire_head_.empty()) wire_head_ = compose_wire_head(&fill_);
-    pool_->runtime().retries.deposit(pool_->config().retry_budget);
+  if (exchange_.attempts.count == 0) {
+    exchange_.pool->runtime().retries.deposit(exchange_.pool->config().retry_budget);
   }
   if (const Failure over = own_time_over(); over != Failure::none) return fail(over);
   if (others_wait_first()) return Step::queue;
@@ -22,30 +22,33 @@ Step Transaction::choose() {
 }
 
 std::optional<Step> Transaction::take_backend() {
-  const BackendPool::Choice choice = pool_->choose({.hash = pick_hash(),
-                                                    .random = worker_.request_ids().random(),
-                                                    .now_ns = worker_.loop().now_ns(),
-                                                    .is_retry = tries_ > 0,
-                                                    .tried = {tried_.data(), tried_count_},
-                                                    .connections = &worker_.backends()});
+  const BackendPool::Choice choice =
+      exchange_.pool->choose({.hash = pick_hash(),
+                              .random = worker_.request_ids().random(),
+                              .now_ns = worker_.loop().now_ns(),
+                              .is_retry = exchange_.attempts.count > 0,
+                              .tried = {exchange_.attempts.failed.data(), exchange_.attempts.failed_count},
+                              .connections = &worker_.backends()});
   // A retry does not wait for the few backends that are left to it: those behind it may use the others.
-  if (choice.full && tried_count_ > 0) return fail(last_failure_);
+  if (choice.full && exchange_.attempts.failed_count > 0) return fail(exchange_.attempts.last_failure);
   if (choice.full) return std::nullopt;
   if (choice.member == nullptr) return fail(Failure::pool_down);
   if (!acquire_connection(*choice.member)) return std::nullopt;
-  ++tries_;
-  wait_at_most_ns(pool_->config().connect_timeout_ms * kNsPerMs);
+  ++exchange_.attempts.count;
+  wait_at_most_ns(exchange_.pool->config().connect_timeout_ms * kNsPerMs);
   return Step::connect;
 }
 
 bool Transaction::acquire_connection(const PoolMember& member) {
-  const Pool& config = pool_->config();
+  const Pool& config = exchange_.pool->config();
   // With an address of each family, the second try of a request goes to the other one.
-  const IpAddress& address = member.config->addresses[tries_ % member.config->addresses.size()];
-  const BackendPeer peer{
-      {address, member.config->port}, plan_->pool_tls(route_->pool), config.tls_server_name, config.idle_timeout_ms};
-  if (!fresh_only_) {
-    backend_ = worker_.backends().take_idle(*member.runtime, peer, !request_.is_idempotent());
+  const IpAddress& address = member.config->addresses[exchange_.attempts.count % member.config->addresses.size()];
+  const BackendPeer peer{{address, member.config->port},
+                         exchange_.plan->pool_tls(exchange_.route->pool),
+                         config.tls_server_name,
+                         config.idle_timeout_ms};
+  if (!exchange_.attempts.fresh_only) {
+    backend_ = worker_.backends().take_idle(*member.runtime, peer, !exchange_.request.is_idempotent());
     if (backend_) worker_.stats().backend_reuses.add();
   }
   if (!backend_) {
@@ -53,36 +56,75 @@ bool Transaction::acquire_connection(const PoolMember& member) {
     if (!backend_) return false;
     worker_.stats().backend_connections.add();
   }
-  member_ = &member;
-  backend_name_ = member.config->name;
+  exchange_.attempts.member = &member;
+  exchange_.attempts.backend_name = member.config->name;
   failure_detail_.clear();
   member.runtime->in_flight.fetch_add(1, std::memory_order_relaxed);
   member.runtime->requests.fetch_add(1, std::memory_order_relaxed);
-  pool_->runtime().in_flight.fetch_add(1, std::memory_order_relaxed);
-  request_sent_ = request_.body == BodyKind::none;
-  sent_ns_ = worker_.loop().now_ns();
-  // A request without Host gets the host of the backend that was chosen.
-  if (request_.authority.empty() && !background_) wire_head_ = compose_wire_head(&fill_);
-  backend_->begin(*this, wire_head_, sends_chunked(request_), request_.is_head());
-  if (request_sent_) backend_->end_request();
+  exchange_.pool->runtime().in_flight.fetch_add(1, std::memory_order_relaxed);
+  exchange_.attempts.request_sent = false;
+  exchange_.timing.sent_ns = worker_.loop().now_ns();
+  backend_->set_user(*this);
   return true;
 }
 
+// The connection's protocol is known: it composes the head.
+void Transaction::begin_request() {
+  const RequestHead& request = exchange_.request;
+  const cache::Fill& fill = exchange_.cache.fill;
+  const bool shared = static_cast<bool>(fill);
+  FieldList conditions;
+  if (shared) {
+    for (const http1::Field& field : fill.conditional_fields()) {
+      conditions.add({arena_.copy_lower(field.name), field.value, FieldKind::other, false, field.name});
+    }
+  }
+  uint64_t imitations = 0;
+  const std::string_view node = exchange_.plan->plan().this_node().name;
+  backend_->begin({.request = request,
+                   .facts = exchange_.facts,
+                   .edits = exchange_.route->request_headers,
+                   .via_node = exchange_.facts.via ? node : std::string_view(),
+                   .request_id = exchange_.request_id,
+                   .fallback_host = request.authority.empty() ? host_of_backend() : std::string_view(),
+                   .conditions = shared ? &conditions : nullptr,
+                   .authorization = !shared || fill.sends("authorization"),
+                   .cookie = !shared || fill.sends("cookie"),
+                   .imitations = &imitations},
+                  arena_, exchange_.response);
+  if (imitations > 0 && exchange_.attempts.count == 1) worker_.stats().fields_dropped.add(imitations);
+  exchange_.attempts.request_sent = request.body == BodyKind::none;
+  if (exchange_.attempts.request_sent) backend_->end_request();
+}
+
+// The Host for a request without one: the pool's tls_server_name, or the address of the chosen backend.
+std::string_view Transaction::host_of_backend() {
+  const Pool& pool = exchange_.pool->config();
+  if (!pool.tls_server_name.empty()) return pool.tls_server_name;
+  const Backend& backend = *exchange_.attempts.member->config;
+  const IpAddress& address = backend.addresses.front();
+  const std::string host = address.is_v6() ? fmt::format("[{}]", address.to_string()) : address.to_string();
+  const bool usual_port = backend.port == (pool.tls ? 443 : 80);
+  return arena_.copy(usual_port ? host : fmt::format("{}:{}", host, backend.port));
+}
+
 uint64_t Transaction::pick_hash() const {
-  if (pool_->config().policy != PoolPolicy::consistent_hash) return 0;
-  return hash_for_pool(plan_->plan(), pool_->config(), request_, client_address_);
+  if (exchange_.pool->config().policy != PoolPolicy::consistent_hash) return 0;
+  return hash_for_pool(exchange_.plan->plan(), exchange_.pool->config(), exchange_.request, exchange_.client_address);
 }
 
 void Transaction::release_backend(bool keep) {
-  if (member_ != nullptr) {
-    member_->runtime->in_flight.fetch_sub(1, std::memory_order_relaxed);
-    pool_->runtime().in_flight.fetch_sub(1, std::memory_order_relaxed);
-    if (keep) member_->runtime->note_success();
-    member_ = nullptr;
+  if (exchange_.attempts.member != nullptr) {
+    exchange_.attempts.member->runtime->in_flight.fetch_sub(1, std::memory_order_relaxed);
+    exchange_.pool->runtime().in_flight.fetch_sub(1, std::memory_order_relaxed);
+    if (keep) exchange_.attempts.member->runtime->note_success();
+    exchange_.attempts.member = nullptr;
   }
   if (!backend_) return;
   if (!backend_->failure_detail().empty()) failure_detail_ = backend_->failure_detail();
-  worker_.backends().give_back(std::move(backend_), pool_->config());
+  // What a refused response has left there is no part of an answer of our own.
+  if (!exchange_.head_sent) exchange_.response.fields.clear();
+  BackendStream::give_back(std::move(backend_), exchange_.pool->config());
 }
 
 Step Transaction::connect() {
@@ -93,8 +135,9 @@ Step Transaction::connect() {
     const Failure over = own_time_over();
     return attempt_failed(over != Failure::none ? over : Failure::connect_timeout);
   }
-  connected_ns_ = worker_.loop().now_ns();
-  sent_ns_ = connected_ns_;
+  exchange_.timing.connected_ns = worker_.loop().now_ns();
+  exchange_.timing.sent_ns = exchange_.timing.connected_ns;
+  begin_request();
   wait_at_most_ns(backend_wait_ns());
   return Step::exchange;
 }
@@ -102,42 +145,42 @@ Step Transaction::connect() {
 // How long the backend may keep the exchange step waiting: for its answer when it has the whole request, else for the
 // next bytes of the body to be taken.
 uint64_t Transaction::backend_wait_ns() const {
-  const Pool& config = pool_->config();
-  return (request_sent_ ? config.first_byte_timeout_ms : config.idle_timeout_ms) * kNsPerMs;
+  const Pool& config = exchange_.pool->config();
+  return (exchange_.attempts.request_sent ? config.first_byte_timeout_ms : config.idle_timeout_ms) * kNsPerMs;
 }
 
 Step Transaction::exchange() {
   if (nobody_waits()) return fail(Failure::client_gone);
   const bool moved = pump_request();
-  if (backend_->head() != nullptr) return begin_response();
+  if (backend_->head_ready()) return begin_response();
   if (backend_->failure() != Failure::none) return attempt_failed(backend_->failure());
   if (const Failure failure = request_body_failure(); failure != Failure::none) return fail(failure);
   const uint64_t now_ns = worker_.loop().now_ns();
-  if (moved) sent_ns_ = now_ns;
+  if (moved) exchange_.timing.sent_ns = now_ns;
   if (client_owes_body()) return await_body();
-  if (moved || patience_.waiting()) {
-    patience_.pause(now_ns);
+  if (moved || exchange_.patience.waiting()) {
+    exchange_.patience.pause(now_ns);
     wait_at_most_ns(backend_wait_ns());
     return Step::suspend;
   }
   if (!expired()) return Step::suspend;
   if (const Failure over = own_time_over(); over != Failure::none) return attempt_failed(over);
-  return attempt_failed(request_sent_ ? Failure::first_byte_timeout : Failure::request_stalled);
+  return attempt_failed(exchange_.attempts.request_sent ? Failure::first_byte_timeout : Failure::request_stalled);
 }
 
 // The backend takes more of the body than the client has sent.
 Step Transaction::await_body() {
-  wait_until_ns(patience_.renew(client_->facts().patience, request_bytes_, worker_.loop().now_ns()));
+  wait_until_ns(
+      exchange_.patience.renew(exchange_.facts.patience, exchange_.outcome.request_bytes, worker_.loop().now_ns()));
   if (!expired()) return Step::suspend;
   if (own_time_over() != Failure::none) return fail(Failure::request_late);
-  return fail(patience_.trickles() ? Failure::client_too_slow : Failure::request_timeout);
+  return fail(exchange_.patience.trickles() ? Failure::client_too_slow : Failure::request_timeout);
 }
 
 Step Transaction::begin_response() {
-  const http1::Head& head = *backend_->head();
-  const bool unasked_upgrade = head.status == 101 && request_.upgrade.empty();
+  const MessageFault fault = backend_->take_head();
+  const bool unasked_upgrade = exchange_.response.status == 101 && exchange_.request.upgrade.empty();
   if (unasked_upgrade) return attempt_failed(Failure::bad_response);
-  const MessageFault fault = response_from_http1(head, request_.is_head(), arena_, response_);
   if (fault != MessageFault::none) failure_detail_ = name(fault);
   switch (fault) {
     case MessageFault::none:
@@ -150,43 +193,44 @@ Step Transaction::begin_response() {
       return attempt_failed(Failure::bad_response);
   }
   end_head_deadline();
-  first_byte_ns_ = worker_.loop().now_ns();
-  worker_.stats().first_byte.record_ns(first_byte_ns_ - sent_ns_);
-  if (fill_) return begin_filled_response();
+  exchange_.timing.first_byte_ns = worker_.loop().now_ns();
+  worker_.stats().first_byte.record_ns(exchange_.timing.first_byte_ns - exchange_.timing.sent_ns);
+  if (exchange_.cache.fill) return begin_filled_response();
   invalidate_if_unsafe();
-  cache_status_.forward_status = response_.status;
+  exchange_.cache.status.forward_status = exchange_.response.status;
   return begin_passed_response();
 }
 
 Step Transaction::begin_passed_response() {
-  status_ = response_.status;
+  exchange_.outcome.status = exchange_.response.status;
   compose_answer_fields();
-  client_->send_head({.status = status_,
-                      .reason = response_.reason,
-                      .fields = response_.fields,
-                      .body = response_.body,
-                      .content_length = response_.content_length,
-                      .content_length_known = response_.has_content_length});
-  head_sent_ = true;
+  client_->send_head({.status = exchange_.outcome.status,
+                      .reason = exchange_.response.reason,
+                      .fields = exchange_.response.fields,
+                      .body = exchange_.response.body,
+                      .content_length = exchange_.response.content_length,
+                      .content_length_known = exchange_.response.has_content_length});
+  exchange_.head_sent = true;
   backend_->accept_head();
-  if (status_ == 205 && !backend_->response_ended()) {  // it has content, which is dropped
+  if (exchange_.outcome.status == 205 && !backend_->response_ended()) {  // it has content, which is dropped
     client_->end_response();
     release_backend(true);  // closes the connection, which still holds the content
     return Step::log;
   }
-  if (response_.body == BodyKind::tunnel) request_sent_ = false;  // what the client sends goes on
+  if (exchange_.response.body == BodyKind::tunnel)
+    exchange_.attempts.request_sent = false;  // what the client sends goes on
   wait_at_most_ns(silence_ns());
   return Step::deliver;
 }
 
 // How long the deliver step bears it that nothing moves.
 uint64_t Transaction::silence_ns() const {
-  const bool tunnel = response_.body == BodyKind::tunnel && !request_sent_;
-  return (tunnel ? pool_->config().tunnel_timeout_ms : pool_->config().idle_timeout_ms) * kNsPerMs;
+  const bool tunnel = exchange_.response.body == BodyKind::tunnel && !exchange_.attempts.request_sent;
+  return (tunnel ? exchange_.pool->config().tunnel_timeout_ms : exchange_.pool->config().idle_timeout_ms) * kNsPerMs;
 }
 
 Step Transaction::deliver() {
-  if (gone_) return fail(Failure::client_gone);
+  if (exchange_.client_gone) return fail(Failure::client_gone);
   const bool request_moved = pump_request();
   const bool response_moved = pump_response();
   if (backend_->response_ended()) {
@@ -198,7 +242,7 @@ Step Transaction::deliver() {
   if (!client_->ready_for_piece()) {
     wait_for_nothing();  // the client's own stall is watched by its connection
     if (expired()) return fail(own_time_over());
-  } else if (request_moved || response_moved || step_deadline_ns_ == UINT64_MAX) {
+  } else if (request_moved || response_moved || exchange_.timing.step_deadline_ns == UINT64_MAX) {
     await_more(response_moved);
   } else if (expired()) {
     return fail(silence_failure());
@@ -210,10 +254,10 @@ Step Transaction::deliver() {
 Failure Transaction::silence_failure() const {
   const uint64_t now_ns = worker_.loop().now_ns();
   if (const Failure over = own_time_over(); over != Failure::none) {
-    return patience_.waiting() ? Failure::request_late : over;
+    return exchange_.patience.waiting() ? Failure::request_late : over;
   }
-  if (response_.body == BodyKind::tunnel) return Failure::tunnel_timeout;
-  const bool clients = patience_.waiting() && patience_end_ns_ <= now_ns;
+  if (exchange_.response.body == BodyKind::tunnel) return Failure::tunnel_timeout;
+  const bool clients = exchange_.patience.waiting() && exchange_.timing.patience_end_ns <= now_ns;
   return clients ? Failure::client_too_slow : Failure::body_timeout;
 }
 
@@ -222,17 +266,19 @@ Failure Transaction::silence_failure() const {
 void Transaction::await_more(bool response_moved) {
   const uint64_t now_ns = worker_.loop().now_ns();
   wait_at_most_ns(silence_ns());
-  if (response_moved) patience_ = Patience();
-  if (response_.body == BodyKind::tunnel) return;
-  if (!client_owes_body()) return patience_.pause(now_ns);
-  patience_end_ns_ = patience_.renew(client_->facts().patience, request_bytes_, now_ns);
-  if (patience_end_ns_ < step_deadline_ns_) wait_until_ns(patience_end_ns_);
+  if (response_moved) exchange_.patience = Patience();
+  if (exchange_.response.body == BodyKind::tunnel) return;
+  if (!client_owes_body()) return exchange_.patience.pause(now_ns);
+  exchange_.timing.patience_end_ns =
+      exchange_.patience.renew(exchange_.facts.patience, exchange_.outcome.request_bytes, now_ns);
+  if (exchange_.timing.patience_end_ns < exchange_.timing.step_deadline_ns)
+    wait_until_ns(exchange_.timing.patience_end_ns);
 }
 
 // Moves what the client has sent of the body to the backend. True when anything moved.
 bool Transaction::pump_request() {
-  if (request_sent_) return false;
-  const bool tunnel = response_.body == BodyKind::tunnel;
+  if (exchange_.attempts.request_sent) return false;
+  const bool tunnel = exchange_.response.body == BodyKind::tunnel;
   bool moved = false;
   if (backend_->ready_for_piece()) client_->want_body();
   for (int pieces = 0; backend_->ready_for_piece(); ++pieces) {
@@ -248,12 +294,12 @@ bool Transaction::pump_request() {
         } else {
           backend_->end_request();
         }
-        request_sent_ = moved = true;
+        exchange_.attempts.request_sent = moved = true;
       }
       break;
     }
-    request_bytes_ += piece.size();
-    if (request_bytes_ > client_->facts().max_body_bytes && !tunnel) break;
+    exchange_.outcome.request_bytes += piece.size();
+    if (exchange_.outcome.request_bytes > exchange_.facts.max_body_bytes && !tunnel) break;
     backend_->send_piece(piece);
     moved = true;
   }
@@ -262,8 +308,8 @@ bool Transaction::pump_request() {
 }
 
 Failure Transaction::request_body_failure() const {
-  if (request_sent_) return Failure::none;
-  if (request_bytes_ > client_->facts().max_body_bytes && response_.body != BodyKind::tunnel) {
+  if (exchange_.attempts.request_sent) return Failure::none;
+  if (exchange_.outcome.request_bytes > exchange_.facts.max_body_bytes && exchange_.response.body != BodyKind::tunnel) {
     return Failure::body_too_large;
   }
   return client_->body_failure();
@@ -279,7 +325,7 @@ bool Transaction::pump_response() {
     }
     const std::string_view piece = backend_->next_piece();
     if (piece.empty()) break;
-    response_bytes_ += piece.size();
+    exchange_.outcome.response_bytes += piece.size();
     client_->send_piece(piece);
     moved = true;
   }

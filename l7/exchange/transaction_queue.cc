@@ -11,7 +11,7 @@ namespace tidegate::l7 {
 Step Transaction::queue() {
   if (nobody_waits()) return fail(Failure::client_gone);
   if (!waiter_.waits() && !join_queue()) return fail(Failure::pool_busy);
-  if (worker_.queue_of(pool_->runtime()).is_first(waiter_)) {
+  if (worker_.queue_of(exchange_.pool->runtime()).is_first(waiter_)) {
     if (const std::optional<Step> next = take_backend()) {
       leave_queue();
       return *next;
@@ -25,20 +25,20 @@ Step Transaction::queue() {
 // Nobody overtakes those who wait; but those of an older version may wait for backends that are no more, while this one
 // knows of new ones.
 bool Transaction::others_wait_first() {
-  if (pool_->runtime().waiting.load(std::memory_order_relaxed) == 0) return false;
-  const WaitQueue::Waiter* first = worker_.queue_of(pool_->runtime()).first();
-  return first != nullptr && first->transaction().pool_ == pool_;
+  if (exchange_.pool->runtime().waiting.load(std::memory_order_relaxed) == 0) return false;
+  const WaitQueue::Waiter* first = worker_.queue_of(exchange_.pool->runtime()).first();
+  return first != nullptr && first->transaction().exchange_.pool == exchange_.pool;
 }
 
 bool Transaction::join_queue() {
-  WaitQueue& queue = worker_.queue_of(pool_->runtime());
-  if (!queue.join(waiter_, client_hash(), pool_->config().queue_size)) return false;
-  pool_->runtime().waiting.fetch_add(1, std::memory_order_relaxed);
-  pool_->runtime().waited.fetch_add(1, std::memory_order_relaxed);
-  queued_since_ns_ = worker_.loop().now_ns();
-  wait_at_most_ns(pool_->config().queue_timeout_ms * kNsPerMs);
+  WaitQueue& queue = worker_.queue_of(exchange_.pool->runtime());
+  if (!queue.join(waiter_, client_hash(), exchange_.pool->config().queue_size)) return false;
+  exchange_.pool->runtime().waiting.fetch_add(1, std::memory_order_relaxed);
+  exchange_.pool->runtime().waited.fetch_add(1, std::memory_order_relaxed);
+  exchange_.timing.queued_since_ns = worker_.loop().now_ns();
+  wait_at_most_ns(exchange_.pool->config().queue_timeout_ms * kNsPerMs);
   // A backend may have come back since the first one looked: no connection of it tells of that.
-  worker_.wake_first(pool_->runtime().id);
+  worker_.wake_first(exchange_.pool->runtime().id);
   return true;
 }
 
@@ -46,16 +46,16 @@ bool Transaction::join_queue() {
 void Transaction::leave_queue() {
   if (!waiter_.waits()) return;
   WaitQueue::leave(waiter_);
-  pool_->runtime().waiting.fetch_sub(1, std::memory_order_relaxed);
-  queued_ns_ += worker_.loop().now_ns() - queued_since_ns_;
-  worker_.wake_first(pool_->runtime().id);
+  exchange_.pool->runtime().waiting.fetch_sub(1, std::memory_order_relaxed);
+  exchange_.timing.queued_ns += worker_.loop().now_ns() - exchange_.timing.queued_since_ns;
+  worker_.wake_first(exchange_.pool->runtime().id);
 }
 
 // Of whom its share of the queue is counted: the client behind trusted proxies; of IPv6 its /64.
 uint64_t Transaction::client_hash() const {
-  const std::optional<IpAddress> address = IpAddress::parse(client_address_);
-  const HashKey& key = plan_->plan().hash_key;
-  return address ? siphash13(key, AddressTable::group_of(*address)) : siphash13(key, client_address_);
+  const std::optional<IpAddress> address = IpAddress::parse(exchange_.client_address);
+  const HashKey& key = exchange_.plan->plan().hash_key;
+  return address ? siphash13(key, AddressTable::group_of(*address)) : siphash13(key, exchange_.client_address);
 }
 
 }  // namespace tidegate::l7

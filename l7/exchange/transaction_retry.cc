@@ -15,11 +15,11 @@ Step Transaction::attempt_failed(Failure failure) {
   failure = what_happened(failure);
   if (!may_retry(failure)) return fail(failure);
   if (info(failure).retry == Retry::fresh) {
-    fresh_only_ = true;
-  } else if (tried_count_ < tried_.size()) {
-    tried_[tried_count_++] = member_->index;
+    exchange_.attempts.fresh_only = true;
+  } else if (exchange_.attempts.failed_count < exchange_.attempts.failed.size()) {
+    exchange_.attempts.failed[exchange_.attempts.failed_count++] = exchange_.attempts.member->index;
   }
-  last_failure_ = failure;
+  exchange_.attempts.last_failure = failure;
   charge_backend(failure);
   worker_.stats().retries.add();
   release_backend(false);
@@ -32,26 +32,26 @@ Failure Transaction::what_happened(Failure failure) const {
   // It closed a kept connection at the very moment in which we used it again.
   if (backend_->reused() && !backend_->anything_received()) return Failure::stale_connection;
   // It gave up a request of which the client owed the rest, as any backend does at some time.
-  return patience_.waiting() ? Failure::gave_up_waiting : failure;
+  return exchange_.patience.waiting() ? Failure::gave_up_waiting : failure;
 }
 
 // Takes note of a failure of the backend that is held, if it is to blame for it.
 void Transaction::charge_backend(Failure failure) {
-  if (member_ == nullptr) return;
+  if (exchange_.attempts.member == nullptr) return;
   const Blame blame = info(failure).blame;
   if (blame != Blame::backend && !(blame == Blame::slow_backend && was_waited_for())) return;
-  const Pool& config = pool_->config();
+  const Pool& config = exchange_.pool->config();
   const uint64_t now_ns = worker_.loop().now_ns();
-  if (member_->runtime->note_failure(now_ns, config.eject_after, config.eject_ms * kNsPerMs)) {
+  if (exchange_.attempts.member->runtime->note_failure(now_ns, config.eject_after, config.eject_ms * kNsPerMs)) {
     worker_.stats().ejections.add();
   }
 }
 
 // The request's time is over, and at least half of it went by while this backend was waited for and gave no answer.
 bool Transaction::was_waited_for() const {
-  if (first_byte_ns_ != 0) return false;
+  if (exchange_.timing.first_byte_ns != 0) return false;
   const uint64_t now_ns = worker_.loop().now_ns();
-  return now_ns - sent_ns_ >= (now_ns - started_ns_) / 2;
+  return now_ns - exchange_.timing.sent_ns >= (now_ns - exchange_.timing.started_ns) / 2;
 }
 
 bool Transaction::may_retry(Failure failure) {
@@ -59,12 +59,14 @@ bool Transaction::may_retry(Failure failure) {
   if (retry == Retry::never) return false;
   // RFC 9110 §9.2.2: what a backend may have begun to act on is repeated only when acting twice does no harm, and only
   // while every byte of it is still at hand.
-  if (retry != Retry::unsent && (!request_.is_idempotent() || request_bytes_ > 0)) return false;
-  if (retry == Retry::fresh) return !fresh_only_;
-  const Pool& config = pool_->config();
-  if (tries_ > config.retry_attempts || config.retry_budget <= 0 || !others_are_left(retry)) return false;
+  if (retry != Retry::unsent && (!exchange_.request.is_idempotent() || exchange_.outcome.request_bytes > 0))
+    return false;
+  if (retry == Retry::fresh) return !exchange_.attempts.fresh_only;
+  const Pool& config = exchange_.pool->config();
+  if (exchange_.attempts.count > config.retry_attempts || config.retry_budget <= 0 || !others_are_left(retry))
+    return false;
   // A request that was not sent moves on: nobody has worked on it yet, so it adds nothing to anybody's load.
-  if (retry == Retry::unsent || pool_->runtime().retries.withdraw(worker_.loop().now_ns())) return true;
+  if (retry == Retry::unsent || exchange_.pool->runtime().retries.withdraw(worker_.loop().now_ns())) return true;
   worker_.stats().retries_denied.add();
   return false;
 }
@@ -72,12 +74,15 @@ bool Transaction::may_retry(Failure failure) {
 // A backend that this request has not tried; or, where it was not sent, another address of the one that it has tried.
 bool Transaction::others_are_left(Retry retry) const {
   const auto was_tried = [this](const PoolMember& member) {
-    return &member == member_ || std::find(tried_.begin(), tried_.begin() + static_cast<ptrdiff_t>(tried_count_),
-                                           member.index) != tried_.begin() + static_cast<ptrdiff_t>(tried_count_);
+    return &member == exchange_.attempts.member ||
+           std::find(exchange_.attempts.failed.begin(),
+                     exchange_.attempts.failed.begin() + static_cast<ptrdiff_t>(exchange_.attempts.failed_count),
+                     member.index) !=
+               exchange_.attempts.failed.begin() + static_cast<ptrdiff_t>(exchange_.attempts.failed_count);
   };
-  const std::vector<PoolMember>& members = pool_->members();
+  const std::vector<PoolMember>& members = exchange_.pool->members();
   if (!std::all_of(members.begin(), members.end(), was_tried)) return true;
-  return retry == Retry::unsent && member_->config->addresses.size() > tries_;
+  return retry == Retry::unsent && exchange_.attempts.member->config->addresses.size() > exchange_.attempts.count;
 }
 
 }  // namespace tidegate::l7

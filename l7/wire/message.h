@@ -100,6 +100,7 @@ enum class BodyKind : uint8_t {
 };
 
 struct RequestHead {
+  RequestHead() {}  // not defaulted: that would write all the room of `fields`
   std::string_view method;
   std::string_view authority;  // as received, but without an empty port; empty: HTTP/1.0 without Host
   std::string_view host;       // lower case, without port
@@ -120,6 +121,7 @@ struct RequestHead {
 };
 
 struct ResponseHead {
+  ResponseHead() {}  // as RequestHead()
   uint16_t status = 0;
   std::string_view reason;  // HTTP/1's phrase; empty: the registered one
   FieldList fields;         // end-to-end, without content-length; of 426 also upgrade (RFC 9110 §15.5.22)

@@ -162,7 +162,7 @@ class Forwarding : public FromHttp2 {
     facts.peer_text = "192.0.2.7";
     facts.peer_trusted = trusted;
     facts.tls_version = "TLSv1.3";
-    return std::string(compose_backend_head({request_, facts, edits, "n1", "id1"}, arena_));
+    return std::string(compose_http1_head({request_, facts, edits, "n1", "id1"}, arena_));
   }
 };
 

@@ -157,6 +157,35 @@ TEST(ProxyCache, AClientThatLeavesBeforeTheHeadEndsItsFetchUnlessAnotherWaits) {
   EXPECT_EQ(asked, 3);
 }
 
+// A request without Host is given that of the backend that is tried. The client whose request leads has left by then.
+TEST(ProxyCache, AFetchWithoutHostIsTriedAgainAfterItsClientLeft) {
+  const StateDir state;
+  CachingEdge edge(state);
+  std::atomic<int> asked{0};
+  std::atomic<bool> answers{false};
+  const auto handler = [&](const std::string&, Wire& wire) {
+    if (asked++ > 0) return wire.send(Origin::ok("late", "Cache-Control: max-age=600\r\n"));
+    while (!answers) std::this_thread::yield();
+    return false;
+  };
+  Origin one(handler), other(handler);
+  edge.add_route("/*", edge.add_pool("two", {one.endpoint(), other.endpoint()})).cache.enabled = true;
+  edge.model.nodes[0].l7.access_log = state.path + "/access.log";
+  edge.start();
+  auto first = std::make_unique<Wire>(Wire::connect(edge.endpoint()));
+  first->send("GET /shared HTTP/1.0\r\n\r\n");
+  ASSERT_TRUE(edge.run_until([&] { return asked == 1; }));
+  Wire second = Wire::connect(edge.endpoint());
+  second.send("GET /shared HTTP/1.0\r\n\r\n");
+  const auto open_clients = [&] { return edge.metric("tidegate_l7_client_connections"); };
+  ASSERT_TRUE(edge.run_until([&] { return open_clients() == 2; }));
+  first.reset();
+  ASSERT_TRUE(edge.run_until([&] { return open_clients() == 1; }));
+  answers = true;
+  EXPECT_EQ(read_answer(second).body, "late");
+  EXPECT_EQ(asked, 2);
+}
+
 TEST(ProxyCache, TagsEndHereUnlessTheRouteSendsThem) {
   const StateDir state;
   CachingEdge edge(state);

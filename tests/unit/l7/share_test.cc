@@ -86,11 +86,15 @@ TEST(Share, AHeadRichInConnectionOptionsAndFieldsIsRefusedAndCountedAndAnOrdinar
 TEST(Share, ABackendsHeadRichInConnectionOptionsIsTooLarge) {
   std::string options = "Connection: a";
   for (int i = 0; i < 14'000; ++i) options += ",a";
-  Origin origin([&](const std::string&, Wire& wire) { return wire.send(Origin::ok("x", options + "\r\n")); });
+  Origin origin([&](const std::string&, Wire& wire) {
+    return wire.send(Origin::ok("x", "X-Of-The-Backend: y\r\n" + options + "\r\n"));
+  });
   Edge edge;
   edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
   edge.start();
-  EXPECT_EQ(ask(edge.endpoint(), get("/")).status, 502);
+  const Answer answer = ask(edge.endpoint(), get("/"));
+  EXPECT_EQ(answer.status, 502);
+  EXPECT_EQ(answer.field("x-of-the-backend"), "") << "a field of the refused answer in our own";
 }
 
 // The backend waits for a body that the client still has to send, so the client is late, not the backend.

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/backend/socket.h"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/open_files.h"
+#include "l7/wire/vanished.h"
+
+namespace tidegate::l7 {
+
+BackendSocket::BackendSocket(EventLoop& loop, BlockPool& blocks, const BackendPeer& peer)
+    : loop_(loop),
+      endpoint_(peer.endpoint),
+      tls_(peer.tls),
+      server_name_(peer.server_name),
+      transport_(loop, blocks),
+      in_(blocks) {}
+
+void BackendSocket::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
+  if (!fd) return fail_with(Failure::out_of_sockets);
+  sockaddr_storage address{};
+  const socklen_t length = endpoint_.to_sockaddr(address);
+  const int one = 1;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  end_when_peer_vanishes(fd.get(), idle_timeout_ms);
+  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
+    const int error = errno;
+    return fail_with(is_own_limit(error) ? Failure::out_of_sockets : Failure::connect_failed, std::strerror(error));
+  }
+  if (!transport_.open(std::move(fd), this)) return fail_with(Failure::out_of_sockets);
+  if (tls_) transport_.start_tls(tls_, false, server_name_.empty() ? endpoint_.address.to_string() : server_name_);
+}
+
+void BackendSocket::close() {
+  stage_ = Stage::closed;
+  transport_.close();
+}
+
+void BackendSocket::on_io(uint32_t events) {
+  transport_.note(events);
+  switch (stage_) {
+    case Stage::connecting:
+      on_connecting();
+      break;
+    case Stage::handshaking:
+      on_handshaking();
+      break;
+    case Stage::open:
+      break;
+    case Stage::closed:
+      return;
+  }
+  owner_->on_socket();
+}
+
+void BackendSocket::on_connecting() {
+  int error = 0;
+  socklen_t length = sizeof error;
+  ::getsockopt(transport_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
+  if (error != 0) return fail_with(Failure::connect_failed, std::strerror(error));
+  if (transport_.tls() != nullptr) {
+    stage_ = Stage::handshaking;
+    return on_handshaking();
+  }
+  stage_ = Stage::open;
+}
+
+void BackendSocket::on_handshaking() {
+  switch (transport_.handshake()) {
+    case Transport::Status::ok:
+      stage_ = Stage::open;
+      return;
+    case Transport::Status::blocked:
+      return;
+    case Transport::Status::closed:
+    case Transport::Status::failed:
+      break;
+  }
+  const TlsStream& tls = *transport_.tls();
+  if (!tls.refused_certificate().empty()) return fail_with(Failure::certificate_refused, tls.refused_certificate());
+  fail_with(Failure::tls_failed, tls.last_error());
+}
+
+bool BackendSocket::looks_alive() const {
+  char byte;
+  const ssize_t got = ::recv(transport_.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return got < 0 && errno == EAGAIN;
+}
+
+void BackendSocket::fail_with(Failure failure, std::string_view detail) {
+  if (failure_ != Failure::none) return;
+  failure_ = failure;
+  failure_detail_ = detail;
+  stage_ = Stage::closed;
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// BackendStream: what a transaction needs of the backend's side of one exchange, whether it is a whole HTTP/1
+// connection or one HTTP/2 stream. Like ClientStream it is asked, not pushed: it calls its user when something has
+// moved.
+//
+//   connected() → begin() → { send_piece() → end_request() } beside { head_ready() → take_head() → accept_head() →
+//   next_piece() → response_ended() } → give_back()
+//
+// Ownership: the transaction's, from BackendConnections::take_idle() or open() until give_back(). Threads: the
+// worker's.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "l7/exchange/failure.h"
+#include "l7/exchange/forwarding.h"
+#include "l7/wire/arena.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+class BackendStream {
+ public:
+  class User {
+   public:
+    virtual void on_backend() = 0;  // something has moved; may give the stream back
+    // An interim answer (1xx other than 100 and 101). It is valid during the call, which must not give the stream back.
+    virtual void on_interim(ResponseHead& interim) = 0;
+
+   protected:
+    ~User() = default;
+  };
+
+  virtual ~BackendStream() = default;
+
+  // --- the connection
+  // Whom to call from now on.
+  virtual void set_user(User& user) = 0;
+  // The request may begin.
+  virtual bool connected() const = 0;
+  // Other requests were sent on the connection before.
+  virtual bool reused() const = 0;
+  // The backend has sent something since begin().
+  virtual bool anything_received() const = 0;
+  virtual Failure failure() const = 0;
+  // Details of it for the log: the words of the kernel or of OpenSSL, or the parser's fault. May be empty.
+  virtual const std::string& failure_detail() const = 0;
+
+  // --- the request
+  // Composes the request's head for this connection's protocol and gathers it. Once, after connected(). `arena` and
+  // `response` are the exchange's: the response's head will be put there.
+  virtual void begin(const BackendRequest& request, Arena& arena, ResponseHead& response) = 0;
+  virtual bool ready_for_piece() = 0;
+  virtual void send_piece(std::string_view piece) = 0;
+  virtual void end_request() = 0;
+  // In a tunnel: half-closes once all that was sent has left.
+  virtual void end_tunnel() = 0;
+  virtual void flush() = 0;
+
+  // --- the response
+  // The final response's head is there. 101 counts as final, 100 is dropped, and other 1xx are passed to
+  // User::on_interim. Too many of them are a failure.
+  virtual bool head_ready() const = 0;
+  // Puts it into `response`. Its fields may borrow this stream's buffer until accept_head().
+  virtual MessageFault take_head() = 0;
+  // The body begins.
+  virtual void accept_head() = 0;
+  // The next bytes of the body, or nothing now. Good until the next call.
+  virtual std::string_view next_piece() = 0;
+  virtual bool response_ended() const = 0;
+
+  // Ends the use of `stream`: its connection is kept if another exchange may follow. Safe from within on_backend().
+  static void give_back(std::unique_ptr<BackendStream> stream, const Pool& pool) {
+    BackendStream* const given = stream.release();
+    given->end_use(pool);
+  }
+
+ private:
+  // Deletes itself, or is kept by its connection's owner.
+  virtual void end_use(const Pool& pool) = 0;
+};
+
+}  // namespace tidegate::l7

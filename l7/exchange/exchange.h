@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Exchange: the data of one request on its way through the proxy, from its head to its line in the log. It has no
+// behaviour: Transaction runs the steps that read and write it. A fresh value is the state before a request.
+//
+// A background revalidation is an exchange without a client: it has the facts of the client whose request it repeats,
+// and `client_gone` from its beginning.
+//
+// Ownership: its Transaction. Views borrow the transaction's arena, the pinned plan, or the backend's buffer (response
+// fields, until the response's head is accepted).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "cache/cache.h"
+#include "l7/exchange/client_stream.h"
+#include "l7/exchange/failure.h"
+#include "l7/exchange/patience.h"
+#include "l7/plan.h"
+#include "l7/route/router.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+// The tries of backends.
+struct Attempts {
+  const PoolMember* member = nullptr;  // of the present try; counted as in flight while set
+  std::string_view backend_name;       // of the last try, for the log
+  uint32_t count = 0;
+  Failure last_failure = Failure::none;  // of the try before this one
+  std::array<uint32_t, 17> failed;       // the first failed_count: Pool::backends indexes; retry_attempts is at most 16
+  size_t failed_count = 0;
+  bool request_sent = false;  // whole, towards the present backend
+  bool fresh_only = false;    // a kept connection failed this request once
+};
+
+// What the cache has to do with it.
+struct CacheUse {
+  std::optional<cache::Lookup> found;  // brought by the cache, not yet looked at
+  cache::Pending pending;
+  cache::Fill fill;                     // while leading
+  std::optional<cache::Answer> stored;  // what is served from the cache
+  cache::CacheStatus status;
+  cache::Outcome outcome = cache::Outcome::bypass;
+  bool asked = false;
+  bool fill_paused = false;   // the cache is behind
+  bool stored_ended = false;  // all of `stored` was handed to the client
+};
+
+// Moments in ns, monotonic. 0: not yet.
+struct Timing {
+  uint64_t started_ns = 0;
+  uint64_t step_deadline_ns = UINT64_MAX;
+  uint64_t head_deadline_ns = UINT64_MAX;      // the route's total_timeout; none once the backend has answered
+  uint64_t exchange_deadline_ns = UINT64_MAX;  // the listener's request_timeout: for the whole exchange
+  uint64_t connected_ns = 0;
+  uint64_t first_byte_ns = 0;
+  uint64_t sent_ns = 0;  // since when the backend is waited for: connected to, or given more of the request
+  uint64_t queued_since_ns = 0;
+  uint64_t queued_ns = 0;        // how long it has waited in all
+  uint64_t patience_end_ns = 0;  // while the deliver step waits for both sides
+};
+
+// How it ended.
+struct Outcome {
+  uint16_t status = 0;
+  Failure failure = Failure::none;
+  Failure gone_why = Failure::client_gone;
+  uint64_t request_bytes = 0, response_bytes = 0;  // of bodies
+  std::string_view request_line;                   // of a request that was refused, for the log
+};
+
+struct Exchange {
+  Exchange() {}  // not defaulted: that would write all the room of the field lists
+
+  PlanPin plan;
+  RequestHead request;
+  ResponseHead response;
+  ClientFacts facts;
+  RouteParameters parameters;
+  const Route* route = nullptr;
+  const BackendPool* pool = nullptr;
+  std::string_view request_id;
+  std::string_view client_address;
+  std::string_view answer_body;  // of an answer of our own
+  Attempts attempts;
+  CacheUse cache;
+  Timing timing;
+  Outcome outcome;
+  Patience patience;         // with the client, while its body is waited for
+  bool client_gone = false;  // it left, or there never was one
+  bool background = false;   // revalidates for the cache
+  bool head_sent = false;    // of the answer, to the client
+};
+
+}  // namespace tidegate::l7
