@@ -47,6 +47,7 @@ struct alignas(64) WorkerCounters {
   OwnedCounter handed_over_packets;  // to another worker
   OwnedCounter flows_created, flows_repicked, flows_untracked;
   OwnedCounter flows_evicted, flows_live;  // copied from the flow table
+  OwnedCounter fragmented;  // copied from the table of fragmented datagrams
   OwnedCounter neighbours_resolved, neighbours;
   OwnedCounter busy_ns, elapsed_ns;
   std::array<OwnedCounter, kDropReasons> dropped_packets;

@@ -4,12 +4,12 @@
 //
 // A burst passes through stages, so that the memory that one packet needs is being loaded while another packet is
 // processed:
-//    take_plain    if_plain, then find the service. Nearly every packet needs only this; otherwise:
-//    classify      parse_frame, then find the service. Other packets are settled here (ARP, ND, unwanted ones).
-//    FlowBatch     hashes the flows eight at a time and prefetches their places in the flow table.
-//    choose        for each service packet: gets the backend from ConnTable, else from Maglev; prefetches the next hop.
-//    follow        ICMP and later fragments. They follow a flow that this same burst may have begun.
-//    address       for each chosen backend: rewrites the frame to the next hop.
+//    take_plain (stages.h)   reads the packet and finds its service. Nearly every packet needs only this; otherwise:
+//    classify (classify.cc)  parse_frame, then the service. Other packets are settled here (ARP, ND, unwanted ones).
+//    FlowBatch               hashes the flows eight at a time and prefetches their places in the flow table.
+//    choose (stages.h)       the flow's backend from ConnTable; of a new flow (choose.cc) from the hash table.
+//    follow (follow.cc)      ICMP and later fragments. They follow a flow that this same burst may have begun.
+//    act (decider.cc)        for each chosen backend: makes the frame ready to leave.
 // Threads: one Decider per worker. Tables may change between bursts, never within one.
 #pragma once
 
@@ -24,6 +24,7 @@
 #include "l4/counters.h"
 #include "l4/flow_batch.h"
 #include "l4/forwarding.h"
+#include "l4/fragment_table.h"
 #include "l4/group_member.h"
 #include "l4/neighbour.h"
 
@@ -31,8 +32,9 @@ namespace tidegate::l4 {
 
 constexpr size_t kBurst = FlowBatch::kMost;
 
-// A frame in a buffer of `capacity` bytes, borrowed for one call. An answer may be longer than the request. A frame
-// whose priority tag was removed begins kTagBytes later than it did on arrival.
+// A frame in a buffer, borrowed for one call: `capacity` bytes may be used from `data` on, and `headroom` bytes before
+// it. An answer may be longer than the request. A frame whose priority tag was removed begins kTagBytes later than it
+// did on arrival; one that got an outer header begins earlier.
 struct Frame {
   uint8_t* data = nullptr;
   uint32_t bytes = 0;
@@ -40,6 +42,7 @@ struct Frame {
   uint16_t port = 0;        // the port it came in by
   uint8_t asked = 0;        // how many workers have already looked for its flow and not found it
   bool learn_only = false;  // a copy of a frame that another worker has answered: only neighbours are learned from it
+  uint32_t headroom = 0;
 };
 
 enum class Verdict : uint8_t {
@@ -80,9 +83,11 @@ class Decider {
   void set_ports(std::vector<PortIdentity> ports);
   // A link came back: announces our addresses again, and asks for every neighbour that is not known.
   void introduce(uint32_t now_ms);
-  // `count` is at most kBurst. If every frame of the burst is forwarded by the same port, returns that port.
+  // `count` is at most kBurst. If every frame of the burst is forwarded by the same port, returns that port. After
+  // that, moved() tells whether a frame begins elsewhere in its buffer, or has another length, than on arrival.
   std::optional<uint16_t> decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
                                  uint32_t now_ms);
+  bool moved() const { return moved_; }
   // Sends neighbour requests, sweeps expired flows, updates gauges. Call at most once a millisecond.
   void tick(uint32_t now_ms, FrameSink& sink);
 
@@ -97,6 +102,7 @@ class Decider {
     uint8_t family = 0;
     FlowEvent event = FlowEvent::data;
     bool first_fragment = false;  // then it has a view in views_
+    bool handed_over = false;     // another worker may have its flow
     BackendId backend = kNoBackend;
     const ServiceEntry* service = nullptr;
     const NextHop* hop = nullptr;  // of the chosen backend
@@ -122,7 +128,13 @@ class Decider {
   BackendId choose_anew(const Candidate& candidate, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
                         uint32_t now_ms);
   BackendId pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const;
-  void remember_fragments(const PacketView& view, BackendId backend, uint32_t now_ms);
+  void choose_for_first_fragment(const ForwardingTables& tables, Candidate& candidate, uint64_t hash,
+                                 const Frame& frame, uint32_t now_ms);
+  BackendId choose_for_flow(const ForwardingTables& tables, const Candidate& candidate, uint64_t hash,
+                            const Frame& frame, uint32_t now_ms);
+  bool act(Frame* frames, Outcome* outcomes, size_t count, uint16_t& port_of_all);
+  void count_fates(const Frame* frames, Outcome* outcomes, size_t count);
+  bool may_be_elsewhere(const Frame& frame) const { return frame.asked + 1u < config_.workers; }
   // Rewrites the frame to its next hop and sets the port by which it leaves, or returns why it cannot be sent.
   static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
   Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame);
@@ -132,6 +144,7 @@ class Decider {
   WorkerCounters& counters_;
   FlowBatch batch_;
   ConnTable flows_;
+  FragmentTable fragments_;
   Neighbours neighbours_;
   Announcer announcer_;
   GroupMember groups_;

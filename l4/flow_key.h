@@ -37,9 +37,10 @@ class FlowHasher {
   uint64_t client(uint8_t family, const AddressWords& client) const {
     return addresses(family, client, AddressWords{}, kClient);
   }
-  // One hash for all fragments of one datagram (RFC 791 §2.3, RFC 8200 §4.5).
+  // One hash for all fragments of one datagram. The protocol counts in IPv4 only (RFC 791 §2.3, RFC 8200 §4.5).
   uint64_t fragments(const PacketView& view) const {
-    const uint64_t last = view.fragment_id | static_cast<uint64_t>(view.protocol) << 32 | kFragments;
+    const uint64_t protocol = view.family == 4 ? view.protocol : 0;
+    const uint64_t last = view.fragment_id | protocol << 32 | kFragments;
     return addresses(view.family, view.source, view.destination, last);
   }
 

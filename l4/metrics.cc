@@ -43,6 +43,8 @@ constexpr MetricRow kRows[] = {
     {"flows_evicted_total", "counter", "Flows not assured yet that made place for new ones",
      &WorkerCounters::flows_evicted},
     {"flows", "gauge", "Flows in the table", &WorkerCounters::flows_live},
+    {"fragmented", "gauge", "Fragmented datagrams whose later fragments would be recognised",
+     &WorkerCounters::fragmented},
     {"neighbours", "gauge", "Backends and gateways to resolve", &WorkerCounters::neighbours},
     {"neighbours_resolved", "gauge", "Backends and gateways whose MAC address is known",
      &WorkerCounters::neighbours_resolved},

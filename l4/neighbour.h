@@ -24,10 +24,11 @@
 
 namespace tidegate::l4 {
 
-// What a port is on its link. Fixed when the forwarder starts.
+// What a port is on its link.
 struct PortIdentity {
   Mac mac;
   std::vector<std::pair<IpAddress, uint8_t>> addresses;  // our own addresses with their prefix lengths
+  uint32_t mtu = 0;                                      // the longest IP packet that its link takes; 0: not known
 };
 
 // Sends frames of our own. Called on the worker's thread.

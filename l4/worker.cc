@@ -43,6 +43,7 @@ inline void describe(Frame& frame, rte_mbuf* buffer, const Passage& passage) {
   frame.port = passage.port;
   frame.asked = passage.asked;
   frame.learn_only = passage.learn_only;
+  frame.headroom = buffer->data_off;
 }
 
 }  // namespace
@@ -174,6 +175,7 @@ void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_
   const std::optional<uint16_t> port_of_all =
       decider_.decide(tables, frames_.data(), outcomes_.data(), count, now_ms());
   if (port_of_all && same_links_) {
+    if (decider_.moved()) bytes = move_all(buffers, count);
     const uint16_t sent = transmit(*port_of_all, buffers, count);
     if (sent < count) [[unlikely]] {
       for (uint16_t i = sent; i < count; ++i) bytes -= frames_[i].bytes;
@@ -188,9 +190,25 @@ void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_
   flush();
 }
 
+// The frame begins where the Decider left it, which may be earlier or later in the buffer than on arrival.
+void Worker::move(rte_mbuf* buffer, const Frame& frame) {
+  buffer->data_off = static_cast<uint16_t>(buffer->data_off + (frame.data - rte_pktmbuf_mtod(buffer, uint8_t*)));
+  buffer->data_len = static_cast<uint16_t>(frame.bytes);
+  buffer->pkt_len = frame.bytes;
+}
+
+// Returns the bytes of all frames.
+uint64_t Worker::move_all(rte_mbuf** buffers, uint16_t count) {
+  uint64_t bytes = 0;
+  for (uint16_t i = 0; i < count; ++i) {
+    move(buffers[i], frames_[i]);
+    bytes += frames_[i].bytes;
+  }
+  return bytes;
+}
+
 void Worker::carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outcome) {
-  const uint8_t* came_at = rte_pktmbuf_mtod(buffer, const uint8_t*);
-  if (frame.data != came_at) rte_pktmbuf_adj(buffer, static_cast<uint16_t>(frame.data - came_at));
+  if (buffer->nb_segs == 1) move(buffer, frame);
   if (outcome.share) share(buffer, frame.port);
   switch (outcome.verdict) {
     case Verdict::forward:
@@ -202,8 +220,6 @@ void Worker::carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outc
       queue(outcome.port, buffer, outcome.verdict == Verdict::relay ? FrameKind::relayed : FrameKind::forwarded);
       return;
     case Verdict::answer:
-      buffer->data_len = static_cast<uint16_t>(frame.bytes);
-      buffer->pkt_len = frame.bytes;
       queue(outcome.port, buffer, FrameKind::answered);
       return;
     case Verdict::hand_over:

@@ -65,6 +65,8 @@ class Worker final : private FrameSink {
   void adopt_ports_if_new();
   size_t receive(const ForwardingTables& tables);
   void process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_t count, uint64_t bytes);
+  static void move(rte_mbuf* buffer, const Frame& frame);
+  uint64_t move_all(rte_mbuf** buffers, uint16_t count);
   void carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outcome);
   size_t receive_inbox(const ForwardingTables& tables);
   void hand_over(rte_mbuf* buffer, const Frame& frame);

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rare half of the stage that chooses a backend: the flow is new, or it must move.
+#include "l4/stages.h"
+
+namespace tidegate::l4 {
+
+[[gnu::noinline]] BackendId Decider::choose_anew(const Candidate& candidate, uint64_t hash, const Frame& frame,
+                                                 FlowEntry* entry, bool reopened, uint32_t now_ms) {
+  const BackendId backend = pick(candidate, hash, frame);
+  if (entry != nullptr) {
+    if (!reopened) counters_.flows_repicked.add();
+    flows_.erase(*entry);
+  }
+  if (backend == kNoBackend) return backend;
+  const FlowState begun_as = candidate.event == FlowEvent::open ? FlowState::embryonic : FlowState::stray;
+  entry = flows_.insert(hash, backend, candidate.service->timeouts.of(begun_as), now_ms, begun_as);
+  (entry != nullptr ? counters_.flows_created : counters_.flows_untracked).add();
+  counters_.backends.flows[index_of(backend)].add();
+  return backend;
+}
+
+// A router that spreads packets over our queues reads no ports in fragments. So a first fragment may come to another
+// worker than its flow. It goes from worker to worker until one has the flow. Its later fragments take the same way.
+[[gnu::noinline]] void Decider::choose_for_first_fragment(const ForwardingTables& tables, Candidate& candidate,
+                                                          uint64_t hash, const Frame& frame, uint32_t now_ms) {
+  if (candidate.service->tracking && flows_.find(hash, now_ms) == nullptr && may_be_elsewhere(frame)) {
+    candidate.handed_over = true;
+    candidate.backend = kNoBackend;
+    return;
+  }
+  candidate.backend = choose_for_flow(tables, candidate, hash, frame, now_ms);
+  if (candidate.backend == kNoBackend) return;
+  fragments_.remember(config_.hasher.fragments(views_[candidate.frame]), candidate.backend, now_ms);
+}
+
+}  // namespace tidegate::l4

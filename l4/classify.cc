@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stage that reads every frame that is not a plain packet, and settles what no flow is needed for: ARP, neighbour
+// discovery, multicast queries, and what is not wanted.
+#include <algorithm>
+
+#include "l4/stages.h"
+
+namespace tidegate::l4 {
+namespace {
+
+FlowTuple tuple_of(const PacketView& view) {
+  return {view.family, view.protocol, view.source_port_be, view.destination_port_be, view.source, view.destination};
+}
+
+void take_tag_off(Frame& frame) {
+  std::memmove(frame.data + kTagBytes, frame.data, 2 * 6);
+  frame.data += kTagBytes;
+  frame.headroom += static_cast<uint32_t>(kTagBytes);
+  frame.bytes -= static_cast<uint32_t>(kTagBytes);
+  frame.capacity -= static_cast<uint32_t>(kTagBytes);
+}
+
+bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagged && reason != DropReason::not_ip; }
+
+}  // namespace
+
+[[gnu::noinline]] void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
+                                         uint32_t now_ms) {
+  if (has_priority_tag(frame.data, frame.bytes)) {
+    take_tag_off(frame);
+    moved_ = true;
+    if (take_plain(tables, frame, index)) return;
+  }
+  PacketView& view = views_[index];
+  const DropReason reason = parse_frame(frame.data, frame.bytes, view);
+  if (reason == DropReason::frame_truncated || reason == DropReason::frame_oversized) {
+    outcome = drop(reason);
+    return;
+  }
+  const Mac to = Mac::from(frame.data);
+  const bool to_us = to == config_.ports[frame.port].mac;
+  if (!to_us && !to.is_multicast()) {
+    outcome = drop(DropReason::other_station);
+    return;
+  }
+  if (reason != DropReason::none) {
+    outcome = is_malformed_ip(reason) ? drop(reason) : punt(reason);
+    return;
+  }
+  if (view.kind == PacketKind::transport && to_us) {
+    const FlowTuple tuple = tuple_of(view);
+    const ServiceEntry* service = find_service(tables, tuple);
+    if (service == nullptr) {
+      outcome = settle_without_service(tables, view);
+    } else if (has_martian_source(view)) {
+      outcome = drop(DropReason::martian_source);
+    } else {
+      add_candidate(index, service, tuple, event_of(view.tcp_flags), view.first_fragment);
+    }
+    return;
+  }
+  if (view.kind == PacketKind::arp) {
+    outcome = settle_arp(tables, frame, now_ms);
+  } else if (is_nd(frame.data, view)) {
+    outcome = settle_nd(tables, frame, view, now_ms);
+  } else if (is_mld_query(frame.data, view)) {
+    outcome = settle_mld_query(frame, view, now_ms);
+  } else if (!to_us) {
+    outcome = punt(DropReason::not_local);
+  } else if (view.kind == PacketKind::icmp || view.kind == PacketKind::later_fragment) {
+    followers_[follower_count_++] = index;
+  } else {
+    outcome = settle_without_service(tables, view);
+  }
+}
+
+Outcome Decider::settle_without_service(const ForwardingTables& tables, const PacketView& view) const {
+  return tables.local_kind(view.family, view.destination) == LocalKind::vip ? drop(DropReason::no_service)
+                                                                            : punt(DropReason::not_local);
+}
+
+Outcome Decider::settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms) {
+  NeighbourMessage message;
+  const DropReason reason = read_arp(frame.data, frame.bytes, kEthernetBytes, message);
+  if (reason != DropReason::none) return drop(reason);
+  return settle_neighbour_message(tables, frame, message, now_ms);
+}
+
+Outcome Decider::settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms) {
+  NeighbourMessage message;
+  const DropReason reason = read_nd(frame.data, view, message);
+  if (reason != DropReason::none) return drop(reason);
+  return settle_neighbour_message(tables, frame, message, now_ms);
+}
+
+// RFC 5227 §2.4: tell the operator, and repeat our own claim.
+Outcome Decider::settle_conflict(const Frame& frame, const NeighbourMessage& message, uint32_t now_ms) {
+  if (config_.announces) announcer_.defend(message.sender, frame.port, now_ms);
+  if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
+  if (config_.conflicts != nullptr) config_.conflicts->tell({message.sender, message.sender_mac, frame.port});
+  Outcome outcome = drop(DropReason::vip_conflict);
+  outcome.share = !config_.announces;
+  return outcome;
+}
+
+// The kernel is a group member too when it receives the port's other frames.
+Outcome Decider::settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms) {
+  MldQuery query;
+  const DropReason reason = read_mld_query(frame.data, view, query);
+  if (reason != DropReason::none) return drop(reason);
+  if (config_.announces) groups_.on_query(frame.port, query, now_ms);
+  Outcome outcome{Verdict::consume, DropReason::none, 0, false};
+  if (config_.punt_tap && !frame.learn_only) outcome.verdict = Verdict::punt;
+  outcome.share = !config_.announces && !frame.learn_only;
+  return outcome;
+}
+
+Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
+                                          uint32_t now_ms) {
+  const Mac& own_mac = config_.ports[frame.port].mac;
+  const auto local_kind = [&](const IpAddress& address) {
+    return tables.local_kind(static_cast<uint8_t>(address.family), words_of(address));
+  };
+  Learned learned = Learned::unknown;
+  const bool ours = std::any_of(config_.ports.begin(), config_.ports.end(),
+                                [&](const PortIdentity& port) { return port.mac == message.sender_mac; });
+  if (!message.sender_mac.is_zero() && !ours) {
+    if (local_kind(message.sender) != LocalKind::none) return settle_conflict(frame, message, now_ms);
+    learned = neighbours_.learn(message.sender, message.sender_mac, now_ms);
+  }
+  if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
+
+  LocalKind asked = message.is_request ? local_kind(message.target) : LocalKind::none;
+  const bool kernel_owns = config_.punt_tap && asked != LocalKind::vip;
+  if (asked == LocalKind::none && message.is_request && message.target == link_local_of(own_mac)) {
+    asked = LocalKind::own;
+  }
+  if (asked != LocalKind::none && !kernel_owns && frame.capacity >= kMaxNeighbourFrameBytes) {
+    frame.bytes = static_cast<uint32_t>(write_answer(frame.data, {own_mac, message.target}, message));
+    return {Verdict::answer, DropReason::none, frame.port, false};
+  }
+  Outcome outcome = config_.punt_tap               ? punt(DropReason::neighbour_unknown)
+                    : learned == Learned::expected ? Outcome{Verdict::consume, DropReason::none, 0, false}
+                                                   : drop(DropReason::neighbour_unknown);
+  outcome.share = learned == Learned::expected && config_.workers > 1;
+  return outcome;
+}
+
+}  // namespace tidegate::l4

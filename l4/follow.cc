@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stage for packets that follow a flow without having its ports: later fragments and ICMP errors.
+#include "l4/icmp.h"
+#include "l4/stages.h"
+
+namespace tidegate::l4 {
+
+Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view,
+                                       uint32_t now_ms) {
+  if (tables.local_kind(view.family, view.destination) != LocalKind::vip) return punt(DropReason::not_local);
+  const BackendId backend = fragments_.find(config_.hasher.fragments(view), now_ms);
+  if (backend == kNoBackend && may_be_elsewhere(frame)) return {Verdict::hand_over, DropReason::none, 0, false};
+  if (!tables.backend(backend).keeps_flows(view.family)) return drop(DropReason::fragment_without_first);
+  const Outcome outcome = addressed(tables, backend, view.family, frame);
+  if (outcome.verdict == Verdict::forward) counters_.backends.packets[index_of(backend)].add();
+  return outcome;
+}
+
+Outcome Decider::settle_follower(const ForwardingTables& tables, Frame& frame, const PacketView& view,
+                                 uint32_t now_ms) {
+  return view.kind == PacketKind::icmp ? settle_icmp(tables, frame, view, now_ms)
+                                       : settle_later_fragment(tables, frame, view, now_ms);
+}
+
+Outcome Decider::settle_icmp(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms) {
+  const LocalKind kind = tables.local_kind(view.family, view.destination);
+  if (kind == LocalKind::none || (kind == LocalKind::own && config_.punt_tap)) return punt(DropReason::not_local);
+  if (has_martian_source(view)) return drop(DropReason::martian_source);
+  if (is_echo_request(frame.data, view)) {
+    if (!has_right_checksum(frame.data, view)) return drop(DropReason::icmp_checksum);
+    make_echo_reply(frame.data, view);
+    return {Verdict::answer, DropReason::none, frame.port, false};
+  }
+  return relay_icmp_error(tables, frame, view, now_ms);
+}
+
+Outcome Decider::relay_icmp_error(const ForwardingTables& tables, Frame& frame, const PacketView& view,
+                                  uint32_t now_ms) {
+  FlowTuple flow;
+  const DropReason reason = read_icmp_error(frame.data, view, flow);
+  if (reason != DropReason::none) return drop(reason);
+  const ServiceEntry* service = tables.find_service(flow.family, flow.vip, flow.protocol, flow.service_port_be);
+  if (service == nullptr) return drop(DropReason::icmp_quote_unknown);
+
+  const uint64_t hash = config_.hasher.tuple(flow);
+  const FlowEntry* entry = service->tracking ? flows_.find(hash, now_ms) : nullptr;
+  BackendId backend = kNoBackend;
+  if (entry != nullptr && tables.backend(entry->backend).keeps_flows(flow.family)) {
+    backend = entry->backend;
+  } else if (service->tracking && may_be_elsewhere(frame)) {
+    // The router that sent the error has other addresses than the flow. So the error may have come to another queue
+    // than the flow.
+    return {Verdict::hand_over, DropReason::none, 0, false};
+  } else {
+    backend = pick_backend(*service, config_.hasher, flow.family, flow.client, hash);
+  }
+  Outcome outcome = addressed(tables, backend, flow.family, frame);
+  if (outcome.verdict == Verdict::forward) outcome.verdict = Verdict::relay;
+  return outcome;
+}
+
+Outcome Decider::addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame) {
+  uint16_t port = 0;
+  const NextHop& hop = neighbours_.next_hop(tables.backend(backend).neighbour(family));
+  const DropReason reason = address(backend, hop, frame, port);
+  return {reason == DropReason::none ? Verdict::forward : Verdict::drop, reason, port, false};
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stages that every packet passes, as inline members of Decider, and the outcomes that all stages share. Only the
+// Decider's own files include this header.
+#pragma once
+
+#include "l4/decider.h"
+#include "l4/mode/l2dsr.h"
+#include "l4/plain_packet.h"
+
+namespace tidegate::l4 {
+
+inline Outcome drop(DropReason reason) { return {Verdict::drop, reason, 0, false}; }
+
+// Sends the frame to the kernel if there is a punt device, otherwise drops it for `reason`.
+inline Outcome punt(DropReason reason) { return {Verdict::punt, reason, 0, false}; }
+
+// UDP has no flags.
+inline FlowEvent event_of(uint8_t tcp_flags) {
+  if ((tcp_flags & (kTcpFin | kTcpRst | kTcpSyn)) == 0) return FlowEvent::data;
+  if ((tcp_flags & (kTcpFin | kTcpRst)) != 0) return FlowEvent::close;
+  return (tcp_flags & kTcpAck) == 0 ? FlowEvent::open : FlowEvent::data;
+}
+
+[[gnu::always_inline]] inline bool Decider::take_plain(const ForwardingTables& tables, const Frame& frame,
+                                                       uint16_t index) {
+  const auto take = [&](const PlainPacket& packet) __attribute__((always_inline)) {
+    const ServiceEntry* service = find_service(tables, packet.tuple);
+    if (service == nullptr) return false;
+    add_candidate(index, service, packet.tuple, event_of(packet.tcp_flags), false);
+    return true;
+  };
+  return if_plain(frame.data, frame.bytes, own_macs_[frame.port], take);
+}
+
+[[gnu::always_inline]] inline void Decider::add_candidate(uint16_t index, const ServiceEntry* service,
+                                                          const FlowTuple& tuple, FlowEvent event,
+                                                          bool first_fragment) {
+  Candidate& candidate = candidates_[candidate_count_];
+  candidate.frame = index;
+  candidate.family = tuple.family;
+  candidate.event = event;
+  candidate.first_fragment = first_fragment;
+  candidate.handed_over = false;
+  candidate.service = service;
+  batch_.add(static_cast<uint16_t>(candidate_count_++), tuple);
+}
+
+// Packets of one service often follow each other, so the last answer is tried first.
+[[gnu::always_inline]] inline const ServiceEntry* Decider::find_service(const ForwardingTables& tables,
+                                                                        const FlowTuple& tuple) {
+  const AddressWords& vip = tuple.vip;
+  const uint64_t rest = LookupKey::rest_of_service(tuple.family, tuple.protocol, tuple.service_port_be);
+  if (asked_service_ == nullptr || vip.a != asked_key_.address.a || vip.b != asked_key_.address.b ||
+      rest != asked_key_.rest) {
+    asked_key_ = {vip, rest};
+    asked_service_ = tables.find_service(asked_key_);
+  }
+  return asked_service_;
+}
+
+inline DropReason Decider::address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port) {
+  if (backend == kNoBackend) return DropReason::no_backend;
+  if (!hop.usable) return DropReason::neighbour_unresolved;
+  rewrite_l2dsr(frame.data, hop);
+  port = hop.port;
+  return DropReason::none;
+}
+
+inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const {
+  return pick_backend(*candidate.service, config_.hasher, candidate.family,
+                      source_of(frame.data + kEthernetBytes, candidate.family), hash);
+}
+
+[[gnu::always_inline]] inline BackendId Decider::choose_for_flow(const ForwardingTables& tables,
+                                                                 const Candidate& candidate, uint64_t hash,
+                                                                 const Frame& frame, uint32_t now_ms) {
+  const ServiceEntry& service = *candidate.service;
+  if (!service.tracking) return pick(candidate, hash, frame);
+  FlowEntry* entry = flows_.find(hash, now_ms);
+  // A SYN on a flow that is still embryonic is the same SYN sent again, so it must go to the same backend. On any other
+  // flow it is a new connection from a reused port, and a backend is picked anew.
+  const bool reopened = candidate.event == FlowEvent::open && entry != nullptr && entry->state != FlowState::embryonic;
+  if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows(candidate.family)) {
+    entry->advance(candidate.event, service.timeouts, now_ms);
+    return entry->backend;
+  }
+  return choose_anew(candidate, hash, frame, entry, reopened, now_ms);
+}
+
+[[gnu::always_inline]] inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash,
+                                                   const Frame& frame, uint32_t now_ms) {
+  if (candidate.first_fragment) [[unlikely]] {
+    choose_for_first_fragment(tables, candidate, hash, frame, now_ms);
+  } else {
+    candidate.backend = choose_for_flow(tables, candidate, hash, frame, now_ms);
+  }
+  candidate.hop = &neighbours_.next_hop(tables.backend(candidate.backend).neighbour(candidate.family));
+  __builtin_prefetch(candidate.hop);
+  if (candidate.backend != kNoBackend) __builtin_prefetch(&counters_.backends.packets[index_of(candidate.backend)], 1);
+}
+
+}  // namespace tidegate::l4

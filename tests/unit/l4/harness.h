@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// One worker's Decider on a small edge, with its neighbours told. Frames lie in buffers of their own, with room before
+// them as a packet buffer has it.
+#pragma once
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "l4/decider.h"
+#include "tests/unit/l4/edge.h"
+
+namespace tidegate::l4::testing {
+
+struct Decided {
+  Outcome outcome;
+  Bytes frame;
+  Mac to() const { return Mac::from(frame.data()); }
+};
+
+inline Mac mac_of_backend(size_t index) { return {{0x02, 0, 0, 0, 0, static_cast<uint8_t>(0x11 + index)}}; }
+
+class Harness final : public FrameSink {
+ public:
+  static constexpr size_t kRoom = 128;
+
+  explicit Harness(DeciderConfig config = {}, uint32_t port_mtu = 1'500) {
+    config.hasher = FlowHasher(kFlowKey);
+    PortIdentity port{kOurMac, {{ip("10.0.0.2"), 24}, {ip("fd00::2"), 64}}};
+    port.mtu = port_mtu;
+    config.ports = {port};
+    config.flows = 4'096;
+    decider = std::make_unique<Decider>(std::move(config), *counters);
+    publish();
+    for (size_t i = 0; i < 3; ++i) {
+      for (const std::string prefix : {"10.0.0.1", "fd00::1"})
+        tell(ip(prefix + std::to_string(i + 1)), mac_of_backend(i));
+    }
+  }
+
+  // A station tells where an address is.
+  void tell(const IpAddress& address, const Mac& mac) {
+    if (address.is_v4()) {
+      decide(arp(2, mac, address.to_string(), kOurMac, "10.0.0.2", kOurMac));
+      return;
+    }
+    Bytes body = {0x60, 0, 0, 0};
+    append_address(body, address);
+    append(body, {2, 1});
+    body.insert(body.end(), mac.bytes.begin(), mac.bytes.end());
+    decide(ethernet(kEtherTypeIp6, icmp6_packet(address, ip("fd00::2"), 136, body, 255), kOurMac, mac));
+  }
+
+  void publish() {
+    tables = edge.tables();
+    decider->adopt(*tables, now_ms);
+  }
+
+  // `asked`: how many workers have already looked for the frame's flow.
+  Decided decide(const Bytes& frame, uint8_t asked = 0) {
+    std::vector<uint8_t> buffer(kRoom + frame.size() + 64);
+    std::copy(frame.begin(), frame.end(), buffer.begin() + kRoom);
+    Frame view;
+    view.data = buffer.data() + kRoom;
+    view.bytes = static_cast<uint32_t>(frame.size());
+    view.capacity = static_cast<uint32_t>(frame.size() + 64);
+    view.asked = asked;
+    view.headroom = kRoom;
+    Decided decided;
+    decider->decide(*tables, &view, &decided.outcome, 1, now_ms);
+    decided.frame.assign(view.data, view.data + view.bytes);
+    return decided;
+  }
+
+  // The index of the backend that the frame went to, or -1.
+  static int backend_of(const Decided& decided) {
+    if (decided.outcome.verdict != Verdict::forward && decided.outcome.verdict != Verdict::relay) return -1;
+    for (size_t i = 0; i < 3; ++i) {
+      if (decided.to() == mac_of_backend(i)) return static_cast<int>(i);
+    }
+    return -2;
+  }
+
+  void send(uint16_t, const uint8_t* frame, size_t bytes) override { sent.emplace_back(frame, frame + bytes); }
+
+  Edge edge;
+  std::shared_ptr<const ForwardingTables> tables;
+  std::unique_ptr<WorkerCounters> counters = std::make_unique<WorkerCounters>();
+  std::unique_ptr<Decider> decider;
+  std::vector<Bytes> sent;
+  uint32_t now_ms = 1'000;
+};
+
+}  // namespace tidegate::l4::testing
