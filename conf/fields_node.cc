@@ -42,6 +42,9 @@ const Section& l4_section() {
                "Memory for packet buffers and tables if there are no huge pages.", kMB),
           integer("maglev_slots", &L4Node::maglev_slots, {251, 16'777'213},
                   "Size of each service's lookup table: a prime, about 100 times the number of backends."),
+          row("tunnel_sources", FieldType::cidr, &L4Node::tunnel_sources,
+              "Prefixes of the outer source addresses of tunnels, at most one for each family. Each flow gets an "
+              "address of its own, so that a backend spreads `ipip` over its queues. Without one: the port's address."),
       }};
   return section;
 }

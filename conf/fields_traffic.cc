@@ -18,6 +18,9 @@ const Section& backend_section() {
                   "The port to which the proxy connects. A pool of the forwarder needs none: with l2dsr packets keep "
                   "the service's port."),
           integer("weight", &Backend::weight, {0, 65'535}, "Share of new work. 0: none, as if it were drained."),
+          integer("mtu", &Backend::mtu, {0, 65'535},
+                  "The longest packet, with its outer header, that the path of a tunnel to it takes. 0: as the "
+                  "forwarder's link."),
           reference("node", &Backend::node, "nodes",
                     "The node that this backend is, so that explanations can follow a request to it."),
       }};
@@ -45,11 +48,22 @@ const Section& service_section() {
           required(reference("vip", &Service::vip, "vips", "The VIP whose addresses it serves.")),
           choice("protocol", &Service::protocol, {{"tcp", Protocol::tcp}, {"udp", Protocol::udp}},
                  "The protocol that it serves."),
-          required(integer("port", &Service::port, {1, 65'535}, "The port of the VIP, and of the backends.")),
+          required(integer("port", &Service::port, {1, 65'535},
+                           "The port of the VIP, and of the backends; with `last_port` the first of a range.")),
+          integer("last_port", &Service::last_port, {0, 65'535},
+                  "The last port of a range. A service of a single port within it goes first. 0: only `port`."),
           required(reference("pool", &Service::pool, "pools", "The pool that gets the packets.")),
-          choice(
-              "forwarding", &Service::forwarding, {{"l2dsr", Forwarding::l2dsr}},
-              "`l2dsr`: the destination MAC address is rewritten; backends hold the VIP and answer clients directly."),
+          choice("forwarding", &Service::forwarding,
+                 {{"l2dsr", Forwarding::l2dsr},
+                  {"ipip", Forwarding::ipip},
+                  {"gue", Forwarding::gue},
+                  {"vxlan", Forwarding::vxlan}},
+                 "How packets reach a backend, which holds the VIP and answers clients directly. `l2dsr`: with another "
+                 "destination MAC address, on the same segment. The others: in a tunnel to the backend's address, "
+                 "anywhere."),
+          integer("vni", &Service::vni, {0, 16'777'215}, "The VXLAN network identifier; for `vxlan` only."),
+          integer("tunnel_port", &Service::tunnel_port, {0, 65'535},
+                  "The UDP port of `gue` and `vxlan` on the backend. 0: 6080 or 4789."),
           choice("flow_key", &Service::flow_key, {{"five_tuple", FlowKey::five_tuple}, {"client", FlowKey::client}},
                  "What is hashed to pick a backend; `client` keeps all of a client's flows on one backend."),
           boolean("tracking", &Service::tracking,

@@ -52,10 +52,11 @@ struct L4Node {
   bool enabled = false;
   std::vector<L4Port> ports;
   uint32_t workers = 1;
-  uint64_t flows = 262'144;        // entries in each worker's flow table; its memory is fixed at start
-  std::string punt = "drop";       // drop | tap: what happens to frames that are not ours
-  uint32_t memory_mb = 128;        // EAL memory without hugepages
-  uint32_t maglev_slots = 65'537;  // a prime number
+  uint64_t flows = 262'144;          // entries in each worker's flow table; its memory is fixed at start
+  std::string punt = "drop";         // drop | tap: what happens to frames that are not ours
+  uint32_t memory_mb = 128;          // EAL memory without hugepages
+  uint32_t maglev_slots = 65'537;    // a prime number
+  std::vector<Cidr> tunnel_sources;  // outer sources, varied by flow; at most one per family
 };
 
 struct L7Node {
@@ -104,7 +105,7 @@ struct Vip {
 };
 
 enum class Protocol : uint8_t { tcp = 6, udp = 17 };
-enum class Forwarding : uint8_t { l2dsr };
+enum class Forwarding : uint8_t { l2dsr, ipip, gue, vxlan };
 enum class FlowKey : uint8_t { five_tuple, client };
 
 struct Service {
@@ -112,8 +113,11 @@ struct Service {
   uint32_t vip = kNone;
   Protocol protocol = Protocol::tcp;
   uint16_t port = 0;
+  uint16_t last_port = 0;  // of a range that begins at `port`; 0: only `port`
   uint32_t pool = kNone;
   Forwarding forwarding = Forwarding::l2dsr;
+  uint32_t vni = 0;          // vxlan
+  uint16_t tunnel_port = 0;  // gue and vxlan, UDP; 0: the mode's own
   FlowKey flow_key = FlowKey::five_tuple;
   bool tracking = true;
   uint64_t tcp_syn_timeout_ms = 30'000;
@@ -144,6 +148,7 @@ struct Backend {
   std::vector<IpAddress> addresses;  // at most one per family
   uint16_t port = 0;                 // for L7; an L4 service keeps its own port under l2dsr
   uint32_t weight = 100;             // 0: no new work, as if draining
+  uint16_t mtu = 0;                  // of the path that a tunnel to it takes; 0: as the forwarder's link
   uint32_t node = kNone;             // the node that this backend is, for explain
 };
 

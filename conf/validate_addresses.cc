@@ -100,6 +100,7 @@ void check_families(Checks& checks, size_t s) {
   const Pool& pool = checks.model().pools[service.pool];
   if (!checks.sound({"vips", service.vip}) || !checks.sound({"pools", service.pool})) return;
   if (vip.addresses.empty() || pool.backends.empty()) return;
+  if (service.forwarding != Forwarding::l2dsr) return;  // a tunnel may be of the other family
   for (const IpAddress& address : vip.addresses) {
     for (const Backend& backend : pool.backends) {
       if (has_family(backend.addresses, address.family)) return;

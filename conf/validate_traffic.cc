@@ -47,6 +47,14 @@ void check_l4(Checks& checks, size_t n) {
                   {"not_prime", fmt::format("maglev_slots is {}", l4.maglev_slots), "a prime",
                    fmt::format("the next one is {}", next_prime(l4.maglev_slots))});
   }
+  for (size_t i = 1; i < l4.tunnel_sources.size(); ++i) {
+    if (l4.tunnel_sources[i].base.family != l4.tunnel_sources[0].base.family && i == 1) continue;
+    checks.refuse({"nodes", n, "l4", "tunnel_sources", i},
+                  {"too_many_addresses",
+                   fmt::format("a second {} prefix", family_name(l4.tunnel_sources[i].base)),
+                   "at most one a family",
+                   {}});
+  }
   for (size_t p = 0; p < l4.ports.size(); ++p) {
     if (!checks.sound({"nodes", n, "l4", "ports", p, "gateways"})) continue;
     const std::vector<IpAddress>& gateways = l4.ports[p].gateways;
@@ -79,6 +87,80 @@ void check_vips_overlap(Checks& checks) {
   }
 }
 
+const char* protocol_name(Protocol protocol) { return protocol == Protocol::tcp ? "tcp" : "udp"; }
+
+// Two ranges must not share a port. A single port may lie within a range: it goes first.
+void check_ranges_collide(Checks& checks) {
+  std::map<std::tuple<uint32_t, Protocol>, std::map<uint16_t, size_t>> ranges;  // by first port
+  const std::vector<Service>& services = checks.model().services;
+  for (size_t s = 0; s < services.size() && !checks.full(); ++s) {
+    const Service& service = services[s];
+    if (!checks.sound({"services", s}) || service.vip == kNone || service.last_port == 0) continue;
+    if (service.last_port <= service.port) {
+      checks.refuse({"services", s, "last_port"},
+                    {"empty_range",
+                     fmt::format("the range from {} to {} has no second port", service.port, service.last_port),
+                     fmt::format("{} to 65535", service.port + 1),
+                     {}});
+      continue;
+    }
+    std::map<uint16_t, size_t>& others = ranges[{service.vip, service.protocol}];
+    auto after = others.upper_bound(service.last_port);
+    if (after != others.begin()) {
+      const size_t other = std::prev(after)->second;
+      if (services[other].last_port >= service.port) {
+        checks.refuse(
+            {"services", s, "port"},
+            {"colliding_services",
+             fmt::format("{} port {} of vip '{}' is in two ranges", protocol_name(service.protocol),
+                         std::max(service.port, services[other].port), checks.model().vips[service.vip].name),
+             {},
+             fmt::format("service '{}' has it{}", services[other].name, checks.line_of({"services", other}))});
+        continue;
+      }
+    }
+    others.emplace(service.port, s);
+  }
+}
+
+// The smallest path MTU with which the largest outer header leaves room for IPv6 (RFC 8200 §5: 1,280 bytes).
+constexpr uint16_t kLeastTunnelMtu = 1'280 + 70;
+
+// A flow and its backend know their pool, not their service. So all services of a pool forward alike.
+void check_tunnels(Checks& checks) {
+  const Model& model = checks.model();
+  std::map<uint32_t, size_t> first_of_pool;
+  for (size_t s = 0; s < model.services.size() && !checks.full(); ++s) {
+    const Service& service = model.services[s];
+    if (!checks.sound({"services", s}) || service.pool == kNone) continue;
+    if (service.forwarding == Forwarding::vxlan && service.vni == 0) {
+      checks.refuse({"services", s, "vni"}, {"missing_vni", "vxlan needs a network identifier", "1 to 16777215", {}});
+    }
+    const auto [first, added] = first_of_pool.emplace(service.pool, s);
+    const Service& other = model.services[first->second];
+    if (added || (other.forwarding == service.forwarding && other.vni == service.vni &&
+                  other.tunnel_port == service.tunnel_port)) {
+      continue;
+    }
+    checks.refuse({"services", s, "forwarding"},
+                  {"mixed_forwarding",
+                   fmt::format("pool '{}' is used with another way of forwarding", model.pools[service.pool].name),
+                   "the same forwarding, vni and tunnel_port for all services of a pool",
+                   fmt::format("service '{}' differs{}; give this one a pool of its own", other.name,
+                               checks.line_of({"services", first->second}))});
+  }
+  for (const auto& [p, s] : first_of_pool) {
+    if (model.services[s].forwarding == Forwarding::l2dsr) continue;
+    for (size_t b = 0; b < model.pools[p].backends.size() && !checks.full(); ++b) {
+      const uint16_t mtu = model.pools[p].backends[b].mtu;
+      if (mtu == 0 || mtu >= kLeastTunnelMtu) continue;
+      checks.refuse({"pools", p, "backends", b, "mtu"},
+                    {"out_of_range", fmt::format("an MTU of {} leaves no room for IPv6 in a tunnel", mtu),
+                     fmt::format("{} to 65535", kLeastTunnelMtu), "RFC 8200 section 5: IPv6 needs 1280 bytes"});
+    }
+  }
+}
+
 void check_services_collide(Checks& checks) {
   std::map<std::tuple<uint32_t, uint16_t, Protocol>, size_t> taken;
   const std::vector<Service>& services = checks.model().services;
@@ -86,16 +168,16 @@ void check_services_collide(Checks& checks) {
     const Service& service = services[s];
     const bool known = checks.sound({"services", s, "vip"}) && checks.sound({"services", s, "port"}) &&
                        checks.sound({"services", s, "protocol"}) && service.vip != kNone && service.port != 0;
-    if (!known) continue;
+    if (!known || service.last_port != 0) continue;
     const auto [first, added] = taken.emplace(std::tuple(service.vip, service.port, service.protocol), s);
     if (added) continue;
-    checks.refuse({"services", s, "port"}, {"colliding_services",
-                                            fmt::format("{} port {} of vip '{}' is taken twice",
-                                                        service.protocol == Protocol::tcp ? "tcp" : "udp", service.port,
-                                                        checks.model().vips[service.vip].name),
-                                            {},
-                                            fmt::format("service '{}' has it{}", services[first->second].name,
-                                                        checks.line_of({"services", first->second}))});
+    checks.refuse({"services", s, "port"},
+                  {"colliding_services",
+                   fmt::format("{} port {} of vip '{}' is taken twice", protocol_name(service.protocol), service.port,
+                               checks.model().vips[service.vip].name),
+                   {},
+                   fmt::format("service '{}' has it{}", services[first->second].name,
+                               checks.line_of({"services", first->second}))});
   }
 }
 
@@ -158,6 +240,8 @@ void check_nodes(Checks& checks) {
 void check_traffic(Checks& checks) {
   check_vips_overlap(checks);
   check_services_collide(checks);
+  check_ranges_collide(checks);
+  check_tunnels(checks);
   const std::vector<uint32_t> routes = routes_of_pools(checks.model());
   for (size_t p = 0; p < checks.model().pools.size() && !checks.full(); ++p) {
     check_hash_on(checks, p);

@@ -8,10 +8,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "conf/model.h"
 #include "l4/drop_reason.h"
 #include "l4/ids.h"
 
 namespace tidegate::l4 {
+
+constexpr size_t kForwardings = static_cast<size_t>(Forwarding::vxlan) + 1;
 
 class OwnedCounter {
  public:
@@ -47,9 +50,11 @@ struct alignas(64) WorkerCounters {
   OwnedCounter handed_over_packets;  // to another worker
   OwnedCounter flows_created, flows_repicked, flows_untracked;
   OwnedCounter flows_evicted, flows_live;  // copied from the flow table
-  OwnedCounter fragmented;  // copied from the table of fragmented datagrams
+  OwnedCounter fragmented;                 // copied from the table of fragmented datagrams
   OwnedCounter neighbours_resolved, neighbours;
   OwnedCounter busy_ns, elapsed_ns;
+  OwnedCounter too_big_packets;                              // senders told that a packet does not fit into its tunnel
+  std::array<OwnedCounter, kForwardings> tunnelled_packets;  // by Forwarding; l2dsr is not counted here
   std::array<OwnedCounter, kDropReasons> dropped_packets;
   BackendCounters backends;
 

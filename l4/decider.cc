@@ -101,12 +101,13 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     outcomes[index] = settle_follower(tables, frames[index], views_[index], now_ms);
   }
   uint16_t port_of_all = 0;
-  if (act(frames, outcomes, count, port_of_all)) return port_of_all;
+  if (act(frames, outcomes, count, now_ms, port_of_all)) return port_of_all;
   return std::nullopt;
 }
 
 // Returns true if all `count` frames are forwarded by one port. Counts every other fate.
-[[gnu::always_inline]] inline bool Decider::act(Frame* frames, Outcome* outcomes, size_t count, uint16_t& port_of_all) {
+[[gnu::always_inline]] inline bool Decider::act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms,
+                                                uint16_t& port_of_all) {
   size_t forwarded = 0;
   uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // of the ports by which the frames leave
   for (size_t i = 0; i < candidate_count_; ++i) {
@@ -115,10 +116,14 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     Outcome& outcome = outcomes[candidate.frame];
     // We assign field by field. A returned Outcome would be written as bytes and copied as words, and the copy would
     // wait for the writes.
-    outcome.reason = address(candidate.backend, *candidate.hop, frame, outcome.port);
-    outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
     outcome.share = false;
-    if (outcome.reason != DropReason::none) [[unlikely]] {
+    if (candidate.action == nullptr) {
+      outcome.reason = address(candidate.backend, *candidate.hop, frame, outcome.port);
+      outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
+    } else {
+      send_through_tunnel(*candidate.action, hashes_[i], candidate.backend, *candidate.hop, frame, outcome, now_ms);
+    }
+    if (outcome.verdict != Verdict::forward) [[unlikely]] {
       if (candidate.handed_over) outcome = {Verdict::hand_over, DropReason::none, 0, false};
       continue;
     }

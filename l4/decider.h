@@ -25,25 +25,13 @@
 #include "l4/flow_batch.h"
 #include "l4/forwarding.h"
 #include "l4/fragment_table.h"
+#include "l4/frame.h"
 #include "l4/group_member.h"
 #include "l4/neighbour.h"
 
 namespace tidegate::l4 {
 
 constexpr size_t kBurst = FlowBatch::kMost;
-
-// A frame in a buffer, borrowed for one call: `capacity` bytes may be used from `data` on, and `headroom` bytes before
-// it. An answer may be longer than the request. A frame whose priority tag was removed begins kTagBytes later than it
-// did on arrival; one that got an outer header begins earlier.
-struct Frame {
-  uint8_t* data = nullptr;
-  uint32_t bytes = 0;
-  uint32_t capacity = 0;
-  uint16_t port = 0;        // the port it came in by
-  uint8_t asked = 0;        // how many workers have already looked for its flow and not found it
-  bool learn_only = false;  // a copy of a frame that another worker has answered: only neighbours are learned from it
-  uint32_t headroom = 0;
-};
 
 enum class Verdict : uint8_t {
   drop,
@@ -105,7 +93,8 @@ class Decider {
     bool handed_over = false;     // another worker may have its flow
     BackendId backend = kNoBackend;
     const ServiceEntry* service = nullptr;
-    const NextHop* hop = nullptr;  // of the chosen backend
+    const NextHop* hop = nullptr;    // of the chosen backend
+    const Action* action = nullptr;  // its tunnel; null: the backend is on the link
   };
 
   bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index);
@@ -132,12 +121,18 @@ class Decider {
                                  const Frame& frame, uint32_t now_ms);
   BackendId choose_for_flow(const ForwardingTables& tables, const Candidate& candidate, uint64_t hash,
                             const Frame& frame, uint32_t now_ms);
-  bool act(Frame* frames, Outcome* outcomes, size_t count, uint16_t& port_of_all);
+  bool act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms, uint16_t& port_of_all);
   void count_fates(const Frame* frames, Outcome* outcomes, size_t count);
   bool may_be_elsewhere(const Frame& frame) const { return frame.asked + 1u < config_.workers; }
-  // Rewrites the frame to its next hop and sets the port by which it leaves, or returns why it cannot be sent.
+  // Gives the frame its Ethernet addresses and sets the port by which it leaves, or returns why it cannot be sent.
   static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
-  Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame);
+  // The same through a tunnel. A packet that is too long is answered instead, if its sender may be told.
+  void send_through_tunnel(const Action& action, uint64_t flow_hash, BackendId backend, const NextHop& hop,
+                           Frame& frame, Outcome& outcome, uint32_t now_ms);
+  bool may_tell_too_big(uint32_t now_ms);
+  // `flow_hash` chooses what a tunnel varies by flow.
+  Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, uint64_t flow_hash, Frame& frame,
+                    uint32_t now_ms);
 
   DeciderConfig config_;
   std::vector<uint64_t> own_macs_;  // by port, in the form of mac_word
@@ -149,6 +144,7 @@ class Decider {
   Announcer announcer_;
   GroupMember groups_;
   uint32_t swept_ms_ = 0;
+  uint32_t told_second_ = 0, told_in_second_ = 0;  // senders told that a packet is too big
   std::array<PacketView, kBurst> views_;
   std::array<Candidate, kBurst> candidates_;
   std::array<uint64_t, kBurst> hashes_;     // hashes of the candidates' flows

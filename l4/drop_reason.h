@@ -41,7 +41,8 @@ namespace tidegate::l4 {
   X(no_backend, "no backend of the pool may be used")                                             \
   X(neighbour_unresolved, "the backend's MAC address is not known (yet)")                         \
   X(fragment_without_first, "later fragment whose first fragment was not seen within seconds")    \
-  X(exceeds_mtu, "longer than the MTU of the port by which it would go")                          \
+  X(exceeds_mtu, "longer than the MTU of the port or tunnel by which it would go")                \
+  X(no_headroom, "the packet buffer has no room for the outer header")                            \
   X(port_down, "the port by which it would go is down")                                           \
   X(transmit_queue_full, "the port's transmit queue did not take it")                             \
   X(inbox_full, "handed to another worker whose inbox was full")                                  \

@@ -41,11 +41,10 @@ json eligible(const ForwardingTables& tables, const BackendIds& backends, uint32
   for (uint32_t i = 0; i < pool.backends.size(); ++i) {
     const Backend& backend = pool.backends[i];
     const BackendStatus& status = snapshot.pools[pool_index].backends[i];
-    const bool reachable = std::any_of(backend.addresses.begin(), backend.addresses.end(),
-                                       [&](const IpAddress& a) { return static_cast<uint8_t>(a.family) == family; });
-    std::string why = status.why;
-    if (!reachable) why = fmt::format("no IPv{} address", family);
     const std::optional<BackendId> id = backends.find({pool.name, backend.name});
+    const bool reachable = id && tables.backend(*id).neighbour(family) != kNoNeighbour;
+    std::string why = status.why;
+    if (!reachable) why = fmt::format("no address to which IPv{} packets can be sent", family);
     if (reachable && why.empty() && id && tables.backend(*id).is_cut_off(family)) {
       why = "does not answer for its MAC address, or its link is down: no new flows";
     }
@@ -98,6 +97,7 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
   json out = answer("none", "");
   out["service"] = config.name;
   out["pool"] = snapshot.model->pools[config.pool].name;
+  out["forwarding"] = name(config.forwarding);
   out["eligible"] = eligible(tables, backends, config.pool, family);
 
   const uint64_t hash = hasher.tuple(tuple);

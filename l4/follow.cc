@@ -8,10 +8,11 @@ namespace tidegate::l4 {
 Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view,
                                        uint32_t now_ms) {
   if (tables.local_kind(view.family, view.destination) != LocalKind::vip) return punt(DropReason::not_local);
-  const BackendId backend = fragments_.find(config_.hasher.fragments(view), now_ms);
+  const uint64_t datagram = config_.hasher.fragments(view);
+  const BackendId backend = fragments_.find(datagram, now_ms);
   if (backend == kNoBackend && may_be_elsewhere(frame)) return {Verdict::hand_over, DropReason::none, 0, false};
   if (!tables.backend(backend).keeps_flows(view.family)) return drop(DropReason::fragment_without_first);
-  const Outcome outcome = addressed(tables, backend, view.family, frame);
+  const Outcome outcome = addressed(tables, backend, view.family, datagram, frame, now_ms);
   if (outcome.verdict == Verdict::forward) counters_.backends.packets[index_of(backend)].add();
   return outcome;
 }
@@ -54,16 +55,9 @@ Outcome Decider::relay_icmp_error(const ForwardingTables& tables, Frame& frame, 
   } else {
     backend = pick_backend(*service, config_.hasher, flow.family, flow.client, hash);
   }
-  Outcome outcome = addressed(tables, backend, flow.family, frame);
+  Outcome outcome = addressed(tables, backend, flow.family, hash, frame, now_ms);
   if (outcome.verdict == Verdict::forward) outcome.verdict = Verdict::relay;
   return outcome;
-}
-
-Outcome Decider::addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, Frame& frame) {
-  uint16_t port = 0;
-  const NextHop& hop = neighbours_.next_hop(tables.backend(backend).neighbour(family));
-  const DropReason reason = address(backend, hop, frame, port);
-  return {reason == DropReason::none ? Verdict::forward : Verdict::drop, reason, port, false};
 }
 
 }  // namespace tidegate::l4

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 
 #include "conf/maglev.h"
@@ -92,7 +93,39 @@ std::string digest_by_name(std::vector<MaglevMember> members, const std::vector<
   return sha256_hex(text);
 }
 
+// The address to which packets of a family go: the backend's own of that family. A tunnel may also go to an address of
+// the other family. It needs an outer source of its own.
+const IpAddress* address_towards(const L4Node& node, const Backend& backend, const TunnelConfig& tunnel,
+                                 uint8_t family) {
+  const IpAddress* other = nullptr;
+  for (const IpAddress& address : backend.addresses) {
+    const bool same = static_cast<uint8_t>(address.family) == family;
+    if (tunnel.mode == Forwarding::l2dsr) {
+      if (same) return &address;
+    } else if (outer_source(node, 0, address.family)) {
+      if (same) return &address;
+      other = &address;
+    }
+  }
+  return other;
+}
+
+TunnelConfig tunnel_of_service(const Service& service) {
+  return {service.forwarding, service.vni, service.tunnel_port};
+}
+
 }  // namespace
+
+const ServiceEntry* ForwardingTables::find_in_ranges(const LookupKey& key) const {
+  constexpr uint64_t kPortBits = 0xffff;
+  const uint32_t set = range_index.find({key.address, key.rest & ~kPortBits});
+  if (set == LookupTable::kAbsent) return nullptr;
+  const uint16_t port = ntohs(static_cast<uint16_t>(key.rest & kPortBits));
+  const auto after = std::upper_bound(ranges[set].begin(), ranges[set].end(), port,
+                                      [](uint16_t wanted, const PortRange& range) { return wanted < range.first; });
+  if (after == ranges[set].begin() || std::prev(after)->last < port) return nullptr;
+  return &services[std::prev(after)->service];
+}
 
 struct ForwardingBuilder::Build {
   std::shared_ptr<ForwardingTables> tables;
@@ -101,10 +134,12 @@ struct ForwardingBuilder::Build {
   const Node& node;
   const Outages& outages;
   std::map<uint32_t, std::vector<BackendId>> ids_of_pool;  // backends of each pool already added, in the pool's order
+  std::map<uint32_t, TunnelConfig> tunnels;                // of the pools that services of this site use
   std::vector<bool> neighbour_is_added;                    // by NeighbourId
   std::vector<NeighbourTarget> neighbours;
   std::vector<LocalAddress> local_addresses;
-  std::vector<std::pair<LookupKey, uint32_t>> service_keys, local_keys;
+  std::vector<std::pair<LookupKey, uint32_t>> service_keys, range_keys, local_keys;
+  std::map<std::array<uint64_t, 3>, size_t> range_set_of;  // by address and protocol
   std::string digest_text;
 };
 
@@ -112,7 +147,8 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::sh
                                                                          const Node& node, uint64_t now_ns,
                                                                          const Outages& outages) {
   const Model& model = *snapshot->model;
-  Build build{std::make_shared<ForwardingTables>(), *snapshot, model, node, outages, {}, {}, {}, {}, {}, {}, {}};
+  Build build{
+      std::make_shared<ForwardingTables>(), *snapshot, model, node, outages, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   build.neighbour_is_added.resize(kMaxNeighbours);
   build.tables->generation = ++generation_;
   build.tables->snapshot = snapshot;
@@ -130,6 +166,7 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::sh
         return added.error();
     }
   }
+  for (const Service& service : model.services) build.tunnels.try_emplace(service.pool, tunnel_of_service(service));
   for (uint32_t i = 0; i < model.services.size(); ++i) {
     const Service& service = model.services[i];
     const Vip& vip = model.vips[service.vip];
@@ -146,6 +183,7 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::sh
   build.tables->neighbours = neighbours_;
   build.tables->local = local_sets_.set_of(std::move(build.local_addresses), generation_);
   build.tables->service_index = LookupTable(build.service_keys);
+  build.tables->range_index = LookupTable(build.range_keys);
   build.tables->local_index = LookupTable(build.local_keys);
   build.tables->digest = sha256_hex(build.digest_text);
   std::erase_if(tables_, [](const auto& entry) { return entry.second.use_count() == 1; });
@@ -195,23 +233,38 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
     std::vector<BackendEntry>& backends = build.tables->backends;
     if (backends.size() <= index_of(*id)) backends.resize(index_of(*id) + 1);
   }
+  const TunnelConfig tunnel = tunnel_of(build, pool_index);
+  const L4Node& node = build.node.l4;
   // One family after the other, so that the next hops of one family are next to each other in memory.
-  for (const bool v4 : {true, false}) {
+  for (const uint8_t family : kFamilies) {
+    const auto bit = static_cast<uint8_t>(1 << family);
     for (uint32_t i = 0; i < pool.backends.size(); ++i) {
-      for (const IpAddress& address : pool.backends[i].addresses) {
-        if (address.is_v4() != v4) continue;
-        const Hop hop = next_hop_of(build.node.l4, address, build.outages);
-        const Result<NeighbourId> neighbour = add_neighbour(build, hop.address, hop.port);
-        if (!neighbour) return neighbour.error();
-        BackendEntry& entry = build.tables->backends[index_of(ids[i])];
-        (v4 ? entry.neighbour_v4 : entry.neighbour_v6) = *neighbour;
-        if (is_cut_off(build, hop.address, hop.port)) entry.cut_off |= static_cast<uint8_t>(1 << (v4 ? 4 : 6));
-      }
+      const IpAddress* address = address_towards(node, pool.backends[i], tunnel, family);
+      if (address == nullptr) continue;
+      const Hop hop = next_hop_of(node, *address, build.outages);
+      const Result<NeighbourId> neighbour = add_neighbour(build, hop.address, hop.port);
+      if (!neighbour) return neighbour.error();
+      BackendEntry& entry = build.tables->backends[index_of(ids[i])];
+      (family == 4 ? entry.neighbour_v4 : entry.neighbour_v6) = *neighbour;
+      if (is_cut_off(build, hop.address, hop.port)) entry.cut_off |= bit;
+      if (tunnel.mode == Forwarding::l2dsr) continue;
+      entry.tunnelled |= bit;
+      std::vector<Action>& tunnels = build.tables->tunnels;
+      const size_t index = index_of(ids[i]) * 2 + (family == 6 ? 1 : 0);
+      if (tunnels.size() <= index) tunnels.resize(index + 1);
+      const OuterSource source = *outer_source(node, hop.port, address->family);
+      tunnels[index] = make_action(tunnel, family, source, *address, pool.backends[i].mtu);
     }
   }
   keep_flows(build, pool_index);
-  served_pools_.insert(pool.name);
+  served_pools_[pool.name] = tunnel;
   return {};
+}
+
+TunnelConfig ForwardingBuilder::tunnel_of(const Build& build, uint32_t pool_index) const {
+  if (const auto used = build.tunnels.find(pool_index); used != build.tunnels.end()) return used->second;
+  const auto former = served_pools_.find(build.model.pools[pool_index].name);
+  return former == served_pools_.end() ? TunnelConfig{} : former->second;
 }
 
 // The board describes the neighbours of the last tables. Of any other neighbour nothing is known yet.
@@ -229,20 +282,24 @@ bool ForwardingBuilder::is_cut_off(const Build& build, const IpAddress& next_hop
 void ForwardingBuilder::keep_flows(Build& build, uint32_t pool_index) {
   const Pool& pool = build.model.pools[pool_index];
   const std::vector<BackendId>& ids = build.ids_of_pool.at(pool_index);
+  const TunnelConfig tunnel = tunnel_of(build, pool_index);
   for (const uint8_t family : kFamilies) {
     const auto bit = static_cast<uint8_t>(1 << family);
+    const auto reaches = [&](size_t i) {
+      return address_towards(build.node.l4, pool.backends[i], tunnel, family) != nullptr;
+    };
     const auto entry_of = [&](size_t i) -> BackendEntry& { return build.tables->backends[index_of(ids[i])]; };
     bool any = false;
     for (uint32_t i = 0; i < pool.backends.size(); ++i) {
-      any = any || (has_family(pool.backends[i].addresses, family) && pool.backends[i].weight != 0 &&
-                    build.snapshot.usable(pool_index, i) && !entry_of(i).is_cut_off(family));
+      any = any || (reaches(i) && pool.backends[i].weight != 0 && build.snapshot.usable(pool_index, i) &&
+                    !entry_of(i).is_cut_off(family));
     }
     for (uint32_t i = 0; i < pool.backends.size(); ++i) {
       BackendEntry& entry = entry_of(i);
       if (!any) entry.cut_off &= static_cast<uint8_t>(~bit);
       const bool serves = build.snapshot.pools[pool_index].backends[i].state != BackendState::down ||
                           build.snapshot.usable(pool_index, i);
-      const bool keeps = serves && has_family(pool.backends[i].addresses, family) && !entry.is_cut_off(family);
+      const bool keeps = serves && reaches(i) && !entry.is_cut_off(family);
       if (keeps) entry.keeping |= bit;
     }
   }
@@ -251,9 +308,9 @@ void ForwardingBuilder::keep_flows(Build& build, uint32_t pool_index) {
 // A service that moved to another pool leaves flows behind. They stay with their backends while the configuration holds
 // the old pool, even if no service uses that pool any more.
 Result<void> ForwardingBuilder::add_former_pools(Build& build) {
-  std::erase_if(served_pools_, [&](const std::string& name) {
+  std::erase_if(served_pools_, [&](const auto& served) {
     return std::none_of(build.model.pools.begin(), build.model.pools.end(),
-                        [&](const Pool& pool) { return pool.name == name; });
+                        [&](const Pool& pool) { return pool.name == served.first; });
   });
   for (uint32_t i = 0; i < build.model.pools.size(); ++i) {
     if (!served_pools_.contains(build.model.pools[i].name)) continue;
@@ -267,11 +324,13 @@ std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Build& buil
   const Pool& pool = build.model.pools[pool_index];
   const std::vector<BackendId>& ids = build.ids_of_pool.at(pool_index);
   const uint32_t slots = build.node.l4.maglev_slots;
+  const TunnelConfig tunnel = tunnel_of(build, pool_index);
   std::vector<MaglevMember> members;
   std::string content = fmt::format("{}\n{}\n", pool.name, slots);
   for (uint32_t i = 0; i < pool.backends.size(); ++i) {
     const Backend& backend = pool.backends[i];
-    if (!has_family(backend.addresses, family) || !build.snapshot.usable(pool_index, i)) continue;
+    if (address_towards(build.node.l4, backend, tunnel, family) == nullptr || !build.snapshot.usable(pool_index, i))
+      continue;
     if (build.tables->backend(ids[i]).is_cut_off(family)) continue;
     const auto id = static_cast<uint16_t>(ids[i]);
     members.push_back({backend.name, backend.weight, id});
@@ -286,6 +345,19 @@ std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Build& buil
   table->digest = digest_by_name(members, table->slots);
   tables_.emplace(content, table);
   return table;
+}
+
+void ForwardingBuilder::add_range(Build& build, const LookupKey& key, const PortRange& range) {
+  std::vector<std::vector<PortRange>>& ranges = build.tables->ranges;
+  const auto [known, is_new] = build.range_set_of.try_emplace({key.address.a, key.address.b, key.rest}, ranges.size());
+  const size_t set = known->second;
+  if (is_new) {
+    build.range_keys.emplace_back(key, static_cast<uint32_t>(set));
+    ranges.emplace_back();
+  }
+  const auto at = std::upper_bound(ranges[set].begin(), ranges[set].end(), range,
+                                   [](const PortRange& a, const PortRange& b) { return a.first < b.first; });
+  ranges[set].insert(at, range);
 }
 
 void ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
@@ -305,13 +377,19 @@ void ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
     const auto index = static_cast<uint32_t>(build.tables->services.size());
     for (const IpAddress& address : vip.addresses) {
       if (static_cast<uint8_t>(address.family) != family) continue;
+      if (service.last_port != 0) {
+        add_range(build, LookupKey::of_service(family, words_of(address), static_cast<uint8_t>(service.protocol), 0),
+                  {service.port, service.last_port, index});
+        continue;
+      }
       const uint16_t port_be = htons(service.port);
       build.service_keys.emplace_back(
           LookupKey::of_service(family, words_of(address), static_cast<uint8_t>(service.protocol), port_be), index);
     }
     build.digest_text +=
-        fmt::format("service {} {} {} {} {} {} {} {}\n", service.name, vip.name, static_cast<int>(service.protocol),
-                    service.port, static_cast<int>(service.flow_key), service.tracking, family, entry.table->digest);
+        fmt::format("service {} {} {} {} {} {} {} {} {} {}\n", name(service.forwarding), service.last_port,
+                    service.name, vip.name, static_cast<int>(service.protocol), service.port,
+                    static_cast<int>(service.flow_key), service.tracking, family, entry.table->digest);
     build.tables->services.push_back(std::move(entry));
   }
 }

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "conf/snapshot.h"
 #include "core/hash.h"
 #include "core/result.h"
+#include "l4/action.h"
 #include "l4/conn_table.h"
 #include "l4/flow_key.h"
 #include "l4/ids.h"
@@ -43,16 +43,25 @@ struct ServiceEntry {
   uint32_t service = kNone;  // index in the Snapshot's model
 };
 
-// The size is eight bytes, so that a shift finds an entry. `keeping` and `cut_off` have one bit per family: bit 4 for
-// IPv4, bit 6 for IPv6.
+// The size is eight bytes, so that a shift finds an entry. `keeping`, `cut_off` and `tunnelled` have one bit per family
+// of the packet: bit 4 for IPv4, bit 6 for IPv6. The neighbour of a family is the next hop of such packets; through a
+// tunnel it may have an address of the other family.
 struct alignas(8) BackendEntry {
   // Has an address, and is up, draining, or used because its pool fails open. 0 if no backend has this id.
   uint8_t keeping = 0;
-  uint8_t cut_off = 0;  // cannot be reached from here
+  uint8_t cut_off = 0;    // cannot be reached from here
+  uint8_t tunnelled = 0;  // packets of this family go through a tunnel
+  bool has_tunnel(uint8_t family) const { return (tunnelled >> family & 1) != 0; }
   bool keeps_flows(uint8_t family) const { return (keeping >> family & 1) != 0; }
   bool is_cut_off(uint8_t family) const { return (cut_off >> family & 1) != 0; }
   NeighbourId neighbour_v4 = kNoNeighbour, neighbour_v6 = kNoNeighbour;
   NeighbourId neighbour(uint8_t family) const { return family == 4 ? neighbour_v4 : neighbour_v6; }
+};
+
+// A service on several ports of an address.
+struct PortRange {
+  uint16_t first = 0, last = 0;
+  uint32_t service = 0;  // index into the tables' services
 };
 
 // What cannot be reached from here now. Probes may still reach it, because they may take another path.
@@ -67,17 +76,22 @@ struct ForwardingTables {
   std::string digest;
   std::vector<ServiceEntry> services;
   std::vector<BackendEntry> backends;  // by BackendId
+  std::vector<Action> tunnels;         // two for each BackendId; see tunnel()
   std::shared_ptr<const NeighbourSet> neighbours;
   std::shared_ptr<const LocalSet> local;
   LookupTable service_index;  // LookupKey::of_service -> index into services
-  LookupTable local_index;    // LookupKey::of_address -> LocalKind
+  // The ranges of an address and protocol, ordered by port; they do not overlap.
+  std::vector<std::vector<PortRange>> ranges;
+  LookupTable range_index;  // LookupKey::of_service with port 0 -> index into ranges
+  LookupTable local_index;  // LookupKey::of_address -> LocalKind
 
   const ServiceEntry* find_service(uint8_t family, const AddressWords& vip, uint8_t protocol, uint16_t port_be) const {
     return find_service(LookupKey::of_service(family, vip, protocol, port_be));
   }
   const ServiceEntry* find_service(const LookupKey& key) const {
     const uint32_t index = service_index.find(key);
-    return index == LookupTable::kAbsent ? nullptr : &services[index];
+    if (index != LookupTable::kAbsent) return &services[index];
+    return ranges.empty() ? nullptr : find_in_ranges(key);
   }
   LocalKind local_kind(uint8_t family, const AddressWords& address) const {
     const uint32_t kind = local_index.find(LookupKey::of_address(family, address));
@@ -86,9 +100,12 @@ struct ForwardingTables {
   const BackendEntry& backend(BackendId id) const {
     return index_of(id) < backends.size() ? backends[index_of(id)] : kAbsentBackend;
   }
+  // Only for a backend that has a tunnel for packets of this family.
+  const Action& tunnel(BackendId id, uint8_t family) const { return tunnels[index_of(id) * 2 + (family == 6 ? 1 : 0)]; }
 
  private:
   static constexpr BackendEntry kAbsentBackend{};
+  const ServiceEntry* find_in_ranges(const LookupKey& key) const;
 };
 
 // Returns the backend of a new flow, or kNoBackend. `flow_hash` is the tuple's hash; it is used unless the service keys
@@ -117,19 +134,22 @@ class ForwardingBuilder {
   std::shared_ptr<const PoolTable> pool_table(const Build& build, uint32_t pool, uint8_t family);
   Result<void> add_backends(Build& build, uint32_t pool);
   Result<NeighbourId> add_neighbour(Build& build, const IpAddress& address, uint16_t port);
+  TunnelConfig tunnel_of(const Build& build, uint32_t pool) const;
   bool is_cut_off(const Build& build, const IpAddress& next_hop, uint16_t port) const;
   void keep_flows(Build& build, uint32_t pool);
   Result<void> add_former_pools(Build& build);
   void add_local_addresses(Build& build);
   void add_service(Build& build, uint32_t service);
+  static void add_range(Build& build, const LookupKey& key, const PortRange& range);
 
   HashKey table_key_;
   BackendIds backend_ids_;
   StableIds<NeighbourId, IpAddress> neighbour_ids_;
   LocalSets local_sets_;
   std::shared_ptr<const NeighbourSet> neighbours_;  // of the last tables
-  std::set<std::string> served_pools_;  // of any earlier tables: flows may still be pinned to their backends
-  uint64_t longest_timeout_ms_ = 0;     // of any service so far: how long a flow may hold an id
+  // The pools of any earlier tables, and how their packets travelled: flows may still be pinned to their backends.
+  std::map<std::string, TunnelConfig> served_pools_;
+  uint64_t longest_timeout_ms_ = 0;  // of any service so far: how long a flow may hold an id
   std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // tables in force, by content
   uint64_t maglev_tables_built_ = 0;
   uint64_t generation_ = 0;

@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/metrics.h"
+#include "l4/action.h"
 
 namespace tidegate::l4 {
 namespace {
@@ -36,6 +37,8 @@ constexpr MetricRow kRows[] = {
     {"icmp_relayed_packets_total", "counter", "ICMP errors relayed to the flow's backend",
      &WorkerCounters::icmp_relayed_packets},
     {"handed_over_packets_total", "counter", "Frames passed to another worker", &WorkerCounters::handed_over_packets},
+    {"too_big_packets_total", "counter", "Senders told by ICMP that their packet does not fit into its tunnel",
+     &WorkerCounters::too_big_packets},
     {"flows_created_total", "counter", "Flows recorded", &WorkerCounters::flows_created},
     {"flows_repicked_total", "counter", "Flows moved because their backend went down", &WorkerCounters::flows_repicked},
     {"flows_untracked_total", "counter", "New flows that found no place in the flow table",
@@ -67,6 +70,15 @@ void append_drops(std::string& out, const Workers& workers) {
     const uint64_t dropped = sum(workers, [i](const WorkerCounters& w) { return w.dropped_packets[i].value(); });
     out += fmt::format("tidegate_l4_dropped_packets_total{{reason=\"{}\"}} {}\n", name(static_cast<DropReason>(i)),
                        dropped);
+  }
+}
+
+void append_tunnels(std::string& out, const Workers& workers) {
+  append_head(out, "tunnelled_packets_total", "counter", "Frames that got an outer header, by mode");
+  for (const Forwarding mode : {Forwarding::ipip, Forwarding::gue, Forwarding::vxlan}) {
+    const uint64_t packets =
+        sum(workers, [&](const WorkerCounters& w) { return w.tunnelled_packets[static_cast<size_t>(mode)].value(); });
+    out += fmt::format("tidegate_l4_tunnelled_packets_total{{mode=\"{}\"}} {}\n", name(mode), packets);
   }
 }
 
@@ -107,6 +119,7 @@ void append_metrics(std::string& out, const Workers& workers, const ForwardingTa
                        sum(workers, [&](const WorkerCounters& w) { return (w.*row.counter).value(); }));
   }
   append_drops(out, workers);
+  append_tunnels(out, workers);
   append_backends(out, workers, backends);
   append_worker_times(out, workers);
   append_head(out, "services", "gauge", "Services in force, each family of a VIP counted");

@@ -94,8 +94,16 @@ inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const 
   } else {
     candidate.backend = choose_for_flow(tables, candidate, hash, frame, now_ms);
   }
-  candidate.hop = &neighbours_.next_hop(tables.backend(candidate.backend).neighbour(candidate.family));
+  const BackendEntry& backend = tables.backend(candidate.backend);
+  candidate.hop = &neighbours_.next_hop(backend.neighbour(candidate.family));
   __builtin_prefetch(candidate.hop);
+  candidate.action = nullptr;
+  if (backend.has_tunnel(candidate.family)) {
+    candidate.action = &tables.tunnel(candidate.backend, candidate.family);
+    __builtin_prefetch(candidate.action);
+    __builtin_prefetch(reinterpret_cast<const char*>(candidate.action) + 64);
+    __builtin_prefetch(frame.data - 64, 1);
+  }
   if (candidate.backend != kNoBackend) __builtin_prefetch(&counters_.backends.packets[index_of(candidate.backend)], 1);
 }
 

@@ -38,13 +38,13 @@ def in_namespace(namespace, *command):
     return ["ip", "netns", "exec", namespace, *map(str, command)]
 
 
-def open_socket(namespace, family, kind):
+def open_socket(namespace, family, kind, protocol=0):
     """A socket that belongs to a namespace, whoever uses it: this thread enters the namespace to make it."""
     with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{namespace}") as there:
         if _libc.setns(there.fileno(), CLONE_NEWNET) != 0:
             raise LabError(f"cannot enter {namespace}: {os.strerror(ctypes.get_errno())}")
         try:
-            return socket.socket(family, kind)
+            return socket.socket(family, kind, protocol)
         finally:
             _libc.setns(home.fileno(), CLONE_NEWNET)
 

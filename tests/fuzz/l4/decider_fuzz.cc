@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A sequence of frames through a whole Decider. Each record has a length of two bytes, one byte of passing time, and
-// the frame; each frame is on a heap buffer of its exact size. Every frame must get a verdict of the table, and a
-// forwarded frame must differ from the input only in its Ethernet addresses.
+// A sequence of frames through a whole Decider, in every mode of forwarding. Each record has a length of two bytes, one
+// byte of passing time, and the frame; each frame ends where its heap buffer ends. Every frame must get a verdict of
+// the table, and the packet that a backend gets must be the one that came in.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -12,6 +12,7 @@
 
 namespace {
 
+using namespace tidegate;
 using namespace tidegate::l4;
 
 class Discard final : public FrameSink {
@@ -21,10 +22,13 @@ class Discard final : public FrameSink {
   }
 };
 
-// One Decider for all inputs: the flows and neighbours of one input are the history of the next.
+constexpr size_t kRoom = 128;  // before a frame, as in a packet buffer
+
+// One Decider a mode for all inputs: the flows and neighbours of one input are the history of the next.
 struct Harness {
+  Forwarding mode;
   testing::Edge edge;
-  std::shared_ptr<const ForwardingTables> tables = edge.tables();
+  std::shared_ptr<const ForwardingTables> tables;
   WorkerCounters counters;
   Decider decider;
   uint32_t now_ms = 0;
@@ -32,42 +36,72 @@ struct Harness {
   static DeciderConfig config() {
     DeciderConfig config;
     config.hasher = FlowHasher(testing::kFlowKey);
-    config.ports = {PortIdentity{testing::kOurMac, {{testing::ip("10.0.0.2"), 24}, {testing::ip("fd00::2"), 64}}}};
+    config.ports = {
+        PortIdentity{testing::kOurMac, {{testing::ip("10.0.0.2"), 24}, {testing::ip("fd00::2"), 64}}, 1'500}};
     config.flows = 64;
     return config;
   }
-  Harness() : decider(config(), counters) { decider.adopt(*tables, 0); }
+  explicit Harness(Forwarding forwarding) : mode(forwarding), decider(config(), counters) {
+    for (Service& service : edge.model.services) {
+      service.forwarding = mode;
+      service.vni = 7;
+    }
+    tables = edge.tables();
+    decider.adopt(*tables, 0);
+  }
 };
 
+// The packet within a tunnelled frame begins after the outer headers.
+size_t outer_bytes(const Harness& harness, const uint8_t* frame) {
+  const size_t ip_bytes = frame[12] == 0x08 ? 20 : 40;
+  switch (harness.mode) {
+    case Forwarding::l2dsr:
+      return 0;
+    case Forwarding::ipip:
+      return ip_bytes;
+    case Forwarding::gue:
+      return ip_bytes + 12;
+    case Forwarding::vxlan:
+      return ip_bytes + 30;
+  }
+  abort();
+}
+
 void decide_one(Harness& harness, const uint8_t* bytes, size_t size) {
-  const std::unique_ptr<uint8_t[]> buffer(new uint8_t[size]);
-  std::copy(bytes, bytes + size, buffer.get());
+  const std::unique_ptr<uint8_t[]> buffer(new uint8_t[kRoom + size]);
+  std::copy(bytes, bytes + size, buffer.get() + kRoom);
   Frame frame;
-  frame.data = buffer.get();
+  frame.data = buffer.get() + kRoom;
   frame.bytes = frame.capacity = static_cast<uint32_t>(size);
+  frame.headroom = kRoom;
   Outcome outcome;
   harness.decider.decide(*harness.tables, &frame, &outcome, 1, harness.now_ms);
   if (outcome.verdict == Verdict::drop &&
       (outcome.reason == DropReason::none || outcome.reason >= DropReason::count_)) {
     abort();
   }
-  const auto cut = static_cast<size_t>(frame.data - buffer.get());  // the priority tag was removed
-  if (outcome.verdict == Verdict::forward &&
-      (frame.bytes + cut != size || !std::equal(bytes + 12 + cut, bytes + size, frame.data + 12))) {
-    abort();
-  }
+  if (frame.data != buffer.get() + kRoom && !harness.decider.moved()) abort();
+  if (outcome.verdict != Verdict::forward && outcome.verdict != Verdict::relay) return;
+  const size_t tag = bytes[12] == 0x81 ? kTagBytes : 0;  // a priority tag was removed
+  const size_t before = kEthernetBytes + outer_bytes(harness, frame.data);
+  const uint8_t* packet = bytes + kEthernetBytes + tag;
+  const size_t inner = frame.bytes - before;
+  if (inner > size - kEthernetBytes - tag || !std::equal(packet, packet + inner, frame.data + before)) abort();
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static Harness harness;
+  static Harness harnesses[] = {Harness(Forwarding::l2dsr), Harness(Forwarding::ipip), Harness(Forwarding::gue),
+                                Harness(Forwarding::vxlan)};
   static Discard sink;
   while (size >= 3) {
     const size_t frame_bytes = std::min<size_t>(load_be16(data), size - 3);
-    harness.now_ms += uint32_t{data[2]} * 64;
-    decide_one(harness, data + 3, frame_bytes);
-    harness.decider.tick(harness.now_ms, sink);
+    for (Harness& harness : harnesses) {
+      harness.now_ms += uint32_t{data[2]} * 64;
+      decide_one(harness, data + 3, frame_bytes);
+      harness.decider.tick(harness.now_ms, sink);
+    }
     data += 3 + frame_bytes;
     size -= 3 + frame_bytes;
   }

@@ -109,6 +109,53 @@ TEST(Validate, RefusesTwoServicesOnOnePortOfAVip) {
   EXPECT_THAT(load_text(head + "  - {name: b, vip: v, port: 53, pool: app, protocol: udp}\n").codes(), IsEmpty());
 }
 
+TEST(Validate, RefusesRangesOfPortsThatOverlapOrAreEmpty) {
+  const std::string head = std::string(kPools) +
+                           "vips: [{name: v, addresses: [192.0.2.9]}]\nservices:\n  - {name: a, vip: v, port: 100, "
+                           "last_port: 200, pool: app}\n";
+  const auto codes = [&](const std::string& more) {
+    return load_text(head + "  - {name: b, vip: v, pool: app, " + more + "}\n").codes();
+  };
+  EXPECT_THAT(codes("port: 150"), IsEmpty()) << "a single port goes first";
+  EXPECT_THAT(codes("port: 201, last_port: 300"), IsEmpty());
+  EXPECT_THAT(codes("port: 1, last_port: 99"), IsEmpty());
+  EXPECT_THAT(codes("port: 150, last_port: 250, protocol: udp"), IsEmpty());
+  EXPECT_THAT(codes("port: 200, last_port: 300"), ElementsAre("colliding_services"));
+  EXPECT_THAT(codes("port: 1, last_port: 100"), ElementsAre("colliding_services"));
+  EXPECT_THAT(codes("port: 1, last_port: 65535"), ElementsAre("colliding_services"));
+  EXPECT_THAT(codes("port: 120, last_port: 130"), ElementsAre("colliding_services"));
+  EXPECT_THAT(codes("port: 300, last_port: 300"), ElementsAre("empty_range"));
+  EXPECT_THAT(codes("port: 300, last_port: 7"), ElementsAre("empty_range"));
+}
+
+TEST(Validate, RefusesTunnelsThatCannotWork) {
+  const auto codes = [](const std::string& service, const std::string& backend = "", const std::string& second = "") {
+    return load_text("pools: [{name: app, backends: [{name: b, addresses: ['2001:db8::1'], port: 80" + backend +
+                     "}]}]\nvips: [{name: v, addresses: [192.0.2.9]}]\nservices:\n  - {name: a, vip: v, port: 1, pool: "
+                     "app, " +
+                     service + "}\n" + second)
+        .codes();
+  };
+  const std::string other = "  - {name: c, vip: v, port: 2, pool: app, forwarding: ";
+  EXPECT_THAT(codes("forwarding: ipip"), IsEmpty()) << "the other family is the tunnel's";
+  EXPECT_THAT(codes("forwarding: l2dsr"), ElementsAre("other_family"));
+  EXPECT_THAT(codes("forwarding: vxlan"), ElementsAre("missing_vni"));
+  EXPECT_THAT(codes("forwarding: vxlan, vni: 7"), IsEmpty());
+  EXPECT_THAT(codes("forwarding: gue", ", mtu: 1350"), IsEmpty());
+  EXPECT_THAT(codes("forwarding: gue", ", mtu: 1349"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes("forwarding: gue", "", other + "gue}\n"), IsEmpty());
+  EXPECT_THAT(codes("forwarding: gue", "", other + "ipip}\n"), ElementsAre("mixed_forwarding"));
+  EXPECT_THAT(codes("forwarding: gue", "", other + "gue, tunnel_port: 9}\n"), ElementsAre("mixed_forwarding"));
+}
+
+TEST(Validate, RefusesASecondTunnelSourceOfAFamily) {
+  const auto codes = [](const std::string& sources) {
+    return load_text("nodes: [{name: n, l4: {ports: [{device: eth0}], tunnel_sources: [" + sources + "]}}]\n").codes();
+  };
+  EXPECT_THAT(codes("198.18.0.0/16, 'fd00::/64'"), IsEmpty());
+  EXPECT_THAT(codes("198.18.0.0/16, 198.19.0.0/16"), ElementsAre("too_many_addresses"));
+}
+
 TEST(Validate, RefusesEachPairOfRoutesThatTie) {
   EXPECT_THAT(codes_of_routes("  - {name: a, path: '/x/{id}', pool: app}\n  - {name: b, path: '/x/{name}', pool: app}\n"
                               "  - {name: c, path: '/x/{id}', methods: [GET], pool: app}\n"),

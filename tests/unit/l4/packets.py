@@ -33,8 +33,8 @@ nodes:
       flows: 4096
 vips: [{{name: vip, site: eu, addresses: [{vip4}, "{vip6}"]}}]
 services:
-  - {{name: http, vip: vip, port: 80, protocol: tcp, pool: web, forwarding: l2dsr}}
-  - {{name: dns, vip: vip, port: 53, protocol: udp, pool: web, forwarding: l2dsr}}
+  - {{name: http, vip: vip, port: 80, protocol: tcp, pool: web, forwarding: {forwarding}}}
+  - {{name: dns, vip: vip, port: 53, protocol: udp, pool: web, forwarding: {forwarding}}}
 pools:
   - name: web
     backends:
@@ -133,13 +133,13 @@ class Admin(http.client.HTTPConnection):
 class Forwarder:
     """A tidegate-l4 that gets frames until it has received them all."""
 
-    def __init__(self, program, frames):
+    def __init__(self, program, frames, forwarding="l2dsr"):
         self.directory = tempfile.TemporaryDirectory(prefix="tidegate-l4-")
         base = self.directory.name
         self.tx = os.path.join(base, "tx.pcap")
         self.frames = frames
         write_pcap(os.path.join(base, "rx.pcap"), frames)
-        config = CONFIG.format(rx=os.path.join(base, "rx.pcap"), tx=self.tx, vip4=VIP4, vip6=VIP6)
+        config = CONFIG.format(forwarding=forwarding, rx=os.path.join(base, "rx.pcap"), tx=self.tx, vip4=VIP4, vip6=VIP6)
         open(os.path.join(base, "edge.yaml"), "w").write(config)
         open(os.path.join(base, "secret"), "w").write("a secret of the packet tests")
         self.log = open(os.path.join(base, "log"), "w+")
@@ -327,6 +327,75 @@ def check_bad_frames_are_counted_by_name(program):
         sent = forwarder.stop()
     assert counted == {reason: len(group) for reason, group in bad.items()}, counted
     assert not forwarded(sent)
+
+
+def unpacked(frame, mode):
+    """Reads a tunnelled frame: outer source and destination, the UDP port it is for, and the packet inside."""
+    is_v4 = frame[12:14] == b"\x08\x00"
+    outer = frame[14:]
+    if is_v4:
+        assert checksum(outer[:20]) == 0 and struct.unpack("!H", outer[2:4])[0] == len(outer) and outer[6:8] == b"\x40\x00"
+        protocol, ends, at = outer[9], (outer[12:16], outer[16:20]), 20
+    else:
+        assert struct.unpack("!H", outer[4:6])[0] == len(outer) - 40
+        protocol, ends, at = outer[6], (outer[8:24], outer[24:40]), 40
+    port = None
+    if mode != "ipip":
+        assert protocol == 17 and struct.unpack("!H", outer[at + 4 : at + 6])[0] == len(outer) - at
+        port = struct.unpack("!H", outer[at + 2 : at + 4])[0]
+        if mode == "gue":
+            protocol, at = outer[at + 9], at + 12
+        else:
+            assert outer[at + 8 : at + 16] == b"\x08\0\0\0\0\0\x64\0"
+            assert outer[at + 16 : at + 22] == bytes.fromhex("027467767862")
+            protocol, at = {b"\x08\x00": 4, b"\x86\xdd": 41}[outer[at + 28 : at + 30]], at + 30
+    inside = outer[at:]
+    assert protocol == (4 if inside[0] >> 4 == 4 else 41)
+    return ends[0], ends[1], port, inside
+
+
+def check_tunnels_carry_packets_as_the_clients_sent_them(program):
+    addresses = {packed(f"10.10.0.1{n}"): mac for n, mac in enumerate(BACKENDS.values(), 1)}
+    addresses |= {packed(f"fd10::1{n}"): mac for n, mac in enumerate(BACKENDS.values(), 1)}
+    for mode, port in (("ipip", None), ("gue", 6080), ("vxlan", 4789)):
+        traffic = []
+        for client in range(5000, 5020):
+            traffic.append(ip_frame(CLIENT4, VIP4, 6, tcp(client, 80, 0x02)))
+            traffic.append(ip_frame(CLIENT6, VIP6, 6, tcp(client, 80, 0x02)))
+            traffic.append(ip_frame(CLIENT4, VIP4, 17, udp(client, 53, b"y" * 64), fragment=0x2000, identity=client))
+            traffic.append(ip_frame(CLIENT4, VIP4, 17, b"z" * 64, fragment=9, identity=client))
+            quoted = ip(VIP4, CLIENT4, 6, tcp(80, client, 0x10, b"x" * 1400))[:28]
+            traffic.append(ip_frame("198.51.100.1", VIP4, 1, icmp4(3, 4, 1280, quoted)))
+        with Forwarder(program, introductions() + traffic, mode + (", vni: 100" if mode == "vxlan" else "")) as forwarder:
+            forwarder.wait_until_received()
+            assert fates(forwarder) == len(forwarder.frames), "each frame is counted once"
+            assert forwarder.metric(f'tidegate_l4_tunnelled_packets_total{{mode="{mode}"}}') == len(traffic)
+            answer = json.loads(forwarder.get(f"/explain?client={CLIENT4}&client_port=5000&vip={VIP4}&port=80&protocol=tcp"))
+            assert answer["forwarding"] == mode and answer["decision"] == "flow", answer
+            sent = [f for f in forwarder.stop() if f[:6] in addresses.values() and f[12:14] in (b"\x08\x00", b"\x86\xdd") and f[20:21] != b"\x3a"]
+        assert len(sent) == len(traffic), (mode, len(sent), len(traffic))
+        for before, after in zip(traffic, sent):
+            source, destination, to_port, inside = unpacked(after, mode)
+            assert inside == before[14:], f"{mode}: the packet inside changed"
+            assert addresses[destination] == after[:6] and after[6:12] == OURS and to_port == port
+            assert source in (packed("10.10.0.2"), packed("fd10::2"))
+
+
+def check_a_packet_that_does_not_fit_is_answered(program):
+    big4, big6 = (ip_frame(CLIENT4, VIP4, 6, tcp(7, 80, 0x10, b"x" * 1460), fragment=0x4000), ip_frame(CLIENT6, VIP6, 6, tcp(7, 80, 0x10, b"x" * 1440)))
+    stubborn = ip_frame(CLIENT4, VIP4, 6, tcp(8, 80, 0x10, b"x" * 1460))
+    with Forwarder(program, introductions() + [big4, big6, stubborn], "gue") as forwarder:
+        forwarder.wait_until_received()
+        assert forwarder.metric("tidegate_l4_too_big_packets_total") == 2
+        assert forwarder.metric('tidegate_l4_dropped_packets_total{reason="exceeds_mtu"}') == 1
+        assert fates(forwarder) == len(forwarder.frames), "each frame is counted once"
+        sent = forwarder.stop()
+    error4 = icmp4(3, 4, 1468, big4[14 : 14 + 548])
+    header4 = struct.pack("!BBHHHBBH", 0x45, 0xC0, 28 + 548, 0, 0, 64, 1, 0) + packed(VIP4) + packed(CLIENT4)
+    header4 = header4[:10] + struct.pack("!H", checksum(header4)) + header4[12:]
+    assert ROUTER + OURS + b"\x08\x00" + header4 + error4 in sent
+    error6 = icmp6(VIP6, CLIENT6, 2, struct.pack("!I", 1448) + big6[14 : 14 + 1232], 64)
+    assert ROUTER + OURS + b"\x86\xdd" + error6 in sent
 
 
 def main():

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The half of the last stage that not every packet needs: tunnels, and packets that follow a flow.
+#include "l4/stages.h"
+#include "l4/tunnel.h"
+
+namespace tidegate::l4 {
+namespace {
+
+constexpr uint32_t kLinkMtu = 1'500;  // of a port that does not tell its own
+
+}  // namespace
+
+void Decider::send_through_tunnel(const Action& action, uint64_t flow_hash, BackendId backend, const NextHop& hop,
+                                  Frame& frame, Outcome& outcome, uint32_t now_ms) {
+  outcome.verdict = Verdict::drop;
+  outcome.share = false;
+  if (!hop.usable) {
+    outcome.reason = DropReason::neighbour_unresolved;
+    return;
+  }
+  const uint32_t port_mtu = config_.ports[hop.port].mtu;
+  const uint32_t link_mtu = port_mtu == 0 ? kLinkMtu : port_mtu;
+  outcome.reason = encapsulate(action, flow_hash, link_mtu, kEthernetBytes, frame);
+  if (outcome.reason == DropReason::none) {
+    moved_ = true;
+    outcome.verdict = Verdict::forward;
+    counters_.tunnelled_packets[static_cast<size_t>(action.mode)].add();
+    address(backend, hop, frame, outcome.port);
+    return;
+  }
+  if (outcome.reason != DropReason::exceeds_mtu || !may_tell_too_big(now_ms)) return;
+  if (!make_too_big(frame, kEthernetBytes, inner_mtu(action, link_mtu))) return;
+  counters_.too_big_packets.add();
+  ++told_in_second_;
+  outcome.reason = DropReason::none;
+  outcome.verdict = Verdict::answer;
+  outcome.port = frame.port;
+}
+
+// A sender repeats what was lost, so a sender that is not told in this second is told in a later one.
+bool Decider::may_tell_too_big(uint32_t now_ms) {
+  const uint32_t second = now_ms / 1'000;
+  if (second != told_second_) {
+    told_second_ = second;
+    told_in_second_ = 0;
+  }
+  return told_in_second_ < kMaxTooBigPerSecond;
+}
+
+Outcome Decider::addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, uint64_t flow_hash,
+                           Frame& frame, uint32_t now_ms) {
+  Outcome outcome;
+  const BackendEntry& entry = tables.backend(backend);
+  const NextHop& hop = neighbours_.next_hop(entry.neighbour(family));
+  if (entry.has_tunnel(family)) {
+    send_through_tunnel(tables.tunnel(backend, family), flow_hash, backend, hop, frame, outcome, now_ms);
+  } else {
+    outcome.reason = address(backend, hop, frame, outcome.port);
+    outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
+  }
+  return outcome;
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l4/tunnel.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tidegate::l4 {
+namespace {
+
+constexpr size_t kIp4HeaderBytes = 20, kIp6HeaderBytes = 40, kIcmpErrorBytes = 8;
+constexpr uint8_t kUnreachable4 = 3, kFragmentationNeeded = 4, kTooBig6 = 2, kHopLimit = 64;
+constexpr uint8_t kIp6Fragment = 44;
+// RFC 1812 §4.3.2.3: an error quotes as much as fits into 576 bytes. RFC 4443 §3.2: into 1,280.
+constexpr size_t kMostError4 = 576, kMostError6 = 1'280;
+constexpr uint32_t kLeastMtu4 = 68, kLeastMtu6 = 1'280;                 // RFC 791 §3.2, RFC 8200 §5
+constexpr uint16_t kFirstDynamicPort = 49'152, kDynamicPorts = 16'384;  // RFC 6335 §6
+
+size_t packet_bytes(const uint8_t* ip) {
+  return ip[0] >> 4 == 4 ? load_be16(ip + 2) : kIp6HeaderBytes + load_be16(ip + 4);
+}
+
+// RFC 6040 §4.1: DSCP and ECN are those of the packet inside.
+uint8_t traffic_class(const uint8_t* ip) {
+  return ip[0] >> 4 == 4 ? ip[1] : static_cast<uint8_t>(load_be16(ip) >> 4 & 0xff);
+}
+
+void finish_ip4(const Action& action, uint8_t* outer, size_t bytes, uint8_t tos, uint32_t flow) {
+  const uint32_t source = load_be32(outer + 12) | (flow & action.varied);
+  outer[1] = tos;
+  store_be16(outer + 2, static_cast<uint16_t>(bytes));
+  const uint32_t varied = flow & action.varied;
+  store_be32(outer + 12, source);
+  // The template's varied bits are zero, so the sum only grows.
+  const uint32_t sum = action.sum + tos + static_cast<uint32_t>(bytes) + (varied >> 16) + (varied & 0xffff);
+  store_be16(outer + 10, checksum_finish(sum));
+}
+
+void finish_ip6(const Action& action, uint8_t* outer, size_t bytes, uint8_t traffic, uint32_t flow) {
+  // The flow label tells flows apart (RFC 6438).
+  store_be32(outer, uint32_t{6} << 28 | uint32_t{traffic} << 20 | (flow & 0xfffff));
+  store_be16(outer + 4, static_cast<uint16_t>(bytes - kIp6HeaderBytes));
+  store_be32(outer + 20, load_be32(outer + 20) | (flow & action.varied));
+}
+
+bool may_be_told4(const uint8_t* ip) {
+  const uint16_t fragment = load_be16(ip + 6);
+  return (fragment & 0x4000) != 0 && (fragment & 0x1fff) == 0 && ip[9] != kProtocolIcmp;
+}
+
+// Errors are never answered by errors (RFC 4443 §2.4). No ICMPv6 message but an error is forwarded to a backend.
+bool may_be_told6(const uint8_t* ip) { return ip[6] != kProtocolIcmp6 && ip[6] != kIp6Fragment; }
+
+void turn_round(Frame& frame, size_t l3_offset) {
+  uint8_t* ethernet = frame.data;
+  for (size_t i = 0; i < 6; ++i) std::swap(ethernet[i], ethernet[i + 6]);
+  frame.bytes = static_cast<uint32_t>(l3_offset);
+}
+
+void make_too_big4(Frame& frame, size_t l3_offset, uint32_t mtu) {
+  uint8_t* ip = frame.data + l3_offset;
+  const size_t quoted = std::min(packet_bytes(ip), kMostError4 - kIp4HeaderBytes - kIcmpErrorBytes);
+  uint8_t ends[8];
+  std::memcpy(ends, ip + 12, sizeof ends);
+  std::memmove(ip + kIp4HeaderBytes + kIcmpErrorBytes, ip, quoted);
+  const size_t bytes = kIp4HeaderBytes + kIcmpErrorBytes + quoted;
+  std::memset(ip, 0, kIp4HeaderBytes + kIcmpErrorBytes);
+  ip[0] = 0x45;
+  ip[1] = 0xc0;  // internetwork control (RFC 1812 §4.3.2.5)
+  store_be16(ip + 2, static_cast<uint16_t>(bytes));
+  ip[8] = kHopLimit;
+  ip[9] = kProtocolIcmp;
+  std::memcpy(ip + 12, ends + 4, 4);
+  std::memcpy(ip + 16, ends, 4);
+  store_be16(ip + 10, checksum_finish(checksum_add(ip, kIp4HeaderBytes, 0)));
+  uint8_t* icmp = ip + kIp4HeaderBytes;
+  icmp[0] = kUnreachable4;
+  icmp[1] = kFragmentationNeeded;
+  store_be16(icmp + 6, static_cast<uint16_t>(mtu));
+  store_be16(icmp + 2, checksum_finish(checksum_add(icmp, kIcmpErrorBytes + quoted, 0)));
+  frame.bytes += static_cast<uint32_t>(bytes);
+}
+
+void make_too_big6(Frame& frame, size_t l3_offset, uint32_t mtu) {
+  uint8_t* ip = frame.data + l3_offset;
+  const size_t quoted = std::min(packet_bytes(ip), kMostError6 - kIp6HeaderBytes - kIcmpErrorBytes);
+  uint8_t ends[32];
+  std::memcpy(ends, ip + 8, sizeof ends);
+  std::memmove(ip + kIp6HeaderBytes + kIcmpErrorBytes, ip, quoted);
+  std::memset(ip, 0, kIp6HeaderBytes + kIcmpErrorBytes);
+  ip[0] = 0x60;
+  store_be16(ip + 4, static_cast<uint16_t>(kIcmpErrorBytes + quoted));
+  ip[6] = kProtocolIcmp6;
+  ip[7] = kHopLimit;
+  std::memcpy(ip + 8, ends + 16, 16);
+  std::memcpy(ip + 24, ends, 16);
+  uint8_t* icmp = ip + kIp6HeaderBytes;
+  icmp[0] = kTooBig6;
+  store_be32(icmp + 4, mtu);
+  store_be16(icmp + 2, icmp6_checksum(ip, icmp, kIcmpErrorBytes + quoted));
+  frame.bytes += static_cast<uint32_t>(kIp6HeaderBytes + kIcmpErrorBytes + quoted);
+}
+
+}  // namespace
+
+uint32_t inner_mtu(const Action& action, uint32_t link_mtu) {
+  const uint32_t mtu = action.path_mtu == 0 ? link_mtu : std::min<uint32_t>(action.path_mtu, link_mtu);
+  return mtu <= action.header_bytes ? 0 : mtu - action.header_bytes;
+}
+
+DropReason encapsulate(const Action& action, uint64_t flow_hash, uint32_t link_mtu, size_t l3_offset, Frame& frame) {
+  uint8_t* ip = frame.data + l3_offset;
+  const size_t inner_bytes = packet_bytes(ip);
+  if (inner_bytes > inner_mtu(action, link_mtu)) return DropReason::exceeds_mtu;
+  const size_t bytes = action.header_bytes + inner_bytes;
+  if (frame.headroom + l3_offset < action.header_bytes + kEthernetBytes || bytes > UINT16_MAX) {
+    return DropReason::no_headroom;
+  }
+  const uint8_t traffic = traffic_class(ip);
+  const auto flow = static_cast<uint32_t>(flow_hash >> 8);
+  uint8_t* outer = ip - action.header_bytes;
+  std::memcpy(outer, action.header, action.header_bytes);
+  if (action.outer_family == 4) {
+    finish_ip4(action, outer, bytes, traffic, flow);
+  } else {
+    finish_ip6(action, outer, bytes, traffic, flow);
+  }
+  if (action.udp_offset != 0) {
+    uint8_t* udp = outer + action.udp_offset;
+    store_be16(udp, static_cast<uint16_t>(kFirstDynamicPort + flow_hash % kDynamicPorts));
+    store_be16(udp + 4, static_cast<uint16_t>(bytes - action.udp_offset));
+  }
+  uint8_t* begin = outer - kEthernetBytes;
+  store_be16(begin + 12, action.ether_type);
+  const auto before = frame.data - begin;
+  frame.data = begin;
+  frame.headroom = static_cast<uint32_t>(frame.headroom - before);
+  frame.capacity = static_cast<uint32_t>(frame.capacity + before);
+  frame.bytes = static_cast<uint32_t>(kEthernetBytes + bytes);
+  return DropReason::none;
+}
+
+bool make_too_big(Frame& frame, size_t l3_offset, uint32_t mtu) {
+  const uint8_t* ip = frame.data + l3_offset;
+  const bool v4 = ip[0] >> 4 == 4;
+  if (mtu < (v4 ? kLeastMtu4 : kLeastMtu6) || (v4 ? !may_be_told4(ip) : !may_be_told6(ip))) return false;
+  const size_t most = l3_offset + (v4 ? kMostError4 : kMostError6);
+  if (frame.capacity < most) return false;
+  turn_round(frame, l3_offset);
+  if (v4) {
+    make_too_big4(frame, l3_offset, mtu);
+  } else {
+    make_too_big6(frame, l3_offset, mtu);
+  }
+  return true;
+}
+
+}  // namespace tidegate::l4
