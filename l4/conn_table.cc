@@ -27,7 +27,14 @@ const char* name(FlowState state) {
 }
 
 void FlowEntry::change(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms) {
-  if (event == FlowEvent::close) {
+  if (assured() && (event == FlowEvent::open || event == FlowEvent::reset)) {
+    if (event == FlowEvent::open) return;
+    doubted = 1;
+    expires_ms = now_ms + std::min(kDoubtMs, timeouts.established_ms);
+    return;
+  }
+  if (event == FlowEvent::data) doubted = 0;
+  if (event == FlowEvent::close || event == FlowEvent::reset) {
     state = FlowState::closing;
   } else if (event == FlowEvent::data && seconds_seen < kAssuringSeconds && state != FlowState::closing) {
     count_second(now_ms);
@@ -39,7 +46,7 @@ void FlowEntry::change(FlowEvent event, const FlowTimeouts& timeouts, uint32_t n
 void FlowEntry::count_second(uint32_t now_ms) {
   const uint8_t second = now_ms >> 10 & 31;
   if (seconds_seen != 0 && second == last_second) return;
-  seconds_seen = static_cast<uint8_t>(seconds_seen + 1) & 7;
+  seconds_seen = static_cast<uint8_t>(seconds_seen + 1) & 3;
   last_second = second & 31;
 }
 

@@ -19,6 +19,12 @@
 // sequence number. So an established flow is `assured` only when it too has had packets in kAssuringSeconds different
 // seconds.
 //
+// One packet does not unpin an assured flow, because it may be forged. A SYN goes to the flow's backend, which knows
+// the sequence numbers and answers it (RFC 9293 §3.10.7.4). An RST makes the flow doubted: it is kept for kDoubtMs. The
+// next packet that closes nothing ends the doubt, because a client that sent the RST has no more to send. A SYN on a
+// doubted flow is a new connection. A client whose host forgot the connection gets there too: it answers the backend by
+// RST.
+//
 // When both buckets of a new flow are full, one entry is given up, in this order:
 //  1. an expired flow;
 //  2. the stray flow that is nearest to its end, which is the one seen longest ago;
@@ -45,7 +51,8 @@ const char* name(FlowState state);
 enum class FlowEvent : uint8_t {
   open,   // SYN without ACK
   data,   // anything else, and all of UDP
-  close,  // FIN or RST
+  close,  // FIN
+  reset,  // RST
 };
 
 struct FlowTimeouts {
@@ -62,24 +69,28 @@ struct FlowEntry {
   FlowState state = FlowState::empty;
   // Until the flow is assured: the number of seconds with packets, and the last such second. A "second" is 1,024 ms;
   // the number of the second wraps after 32.
-  uint8_t seconds_seen : 3 = 0;
+  uint8_t seconds_seen : 2 = 0;
+  uint8_t doubted : 1 = 0;  // an RST came; see above
   uint8_t last_second : 5 = 0;
 
   bool expired(uint32_t now_ms) const { return static_cast<int32_t>(now_ms - expires_ms) >= 0; }
-  // Updates the flow for one packet. Do not call it for `open` on a flow that is past embryonic: that begins a new
-  // flow.
+  // Updates the flow for one packet. Do not call it for `open` if begins_anew().
   void advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms) {
-    if (event == FlowEvent::data && assured()) {
+    if (event == FlowEvent::data && assured() && doubted == 0) {
       expires_ms = now_ms + timeouts.established_ms;
     } else {
       change(event, timeouts, now_ms);
     }
   }
+  // True if an `open` on this flow is a new connection from a reused port. On an embryonic flow it is the same SYN sent
+  // again. On an assured flow it may be forged.
+  bool begins_anew() const { return state != FlowState::embryonic && (!assured() || doubted != 0); }
   bool assured() const { return state == FlowState::established && seconds_seen >= kAssuringSeconds; }
   // Call for each packet until the flow is assured.
   void count_second(uint32_t now_ms);
 
-  static constexpr unsigned kAssuringSeconds = 4;
+  static constexpr unsigned kAssuringSeconds = 2;
+  static constexpr uint32_t kDoubtMs = 60'000;  // clients that keep an idle connection open mostly send within a minute
 
  private:
   void change(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms);

@@ -17,7 +17,8 @@ inline Outcome punt(DropReason reason) { return {Verdict::punt, reason, 0, false
 // UDP has no flags.
 inline FlowEvent event_of(uint8_t tcp_flags) {
   if ((tcp_flags & (kTcpFin | kTcpRst | kTcpSyn)) == 0) return FlowEvent::data;
-  if ((tcp_flags & (kTcpFin | kTcpRst)) != 0) return FlowEvent::close;
+  if ((tcp_flags & kTcpRst) != 0) return FlowEvent::reset;
+  if ((tcp_flags & kTcpFin) != 0) return FlowEvent::close;
   return (tcp_flags & kTcpAck) == 0 ? FlowEvent::open : FlowEvent::data;
 }
 
@@ -77,9 +78,7 @@ inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const 
   const ServiceEntry& service = *candidate.service;
   if (!service.tracking) return pick(candidate, hash, frame);
   FlowEntry* entry = flows_.find(hash, now_ms);
-  // A SYN on a flow that is still embryonic is the same SYN sent again, so it must go to the same backend. On any other
-  // flow it is a new connection from a reused port, and a backend is picked anew.
-  const bool reopened = candidate.event == FlowEvent::open && entry != nullptr && entry->state != FlowState::embryonic;
+  const bool reopened = candidate.event == FlowEvent::open && entry != nullptr && entry->begins_anew();
   if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows(candidate.family)) {
     entry->advance(candidate.event, service.timeouts, now_ms);
     return entry->backend;

@@ -357,6 +357,28 @@ TEST_F(DeciderTest, ChangesItsMacAddressWithThePort) {
   EXPECT_EQ(std::count(sent_.begin(), sent_.end(), announced), 1) << "all are told where its addresses are now";
 }
 
+TEST_F(DeciderTest, KeepsAnAssuredFlowThroughAForgedSynOrReset) {
+  for (const uint8_t forged : {kTcpSyn, kTcpRst, static_cast<uint8_t>(kTcpRst | kTcpAck)}) {
+    SCOPED_TRACE(static_cast<int>(forged));
+    uint16_t port = static_cast<uint16_t>(1'000 + forged * 500);
+    while (tcp_backend(port, kTcpSyn) != 0) ++port;
+    tcp_backend(port, kTcpAck);
+    now_ms_ += 1'500;
+    tcp_backend(port, kTcpAck);
+    edge_.say(0, OverrideState::drained);
+    publish();
+    EXPECT_EQ(tcp_backend(port, forged), 0);
+    now_ms_ += 30'000;
+    EXPECT_EQ(tcp_backend(port, kTcpAck), 0) << "the client goes on";
+    // The client's host has forgotten the connection: the backend's answer to the SYN makes it send an RST.
+    EXPECT_EQ(tcp_backend(port, kTcpSyn), 0);
+    EXPECT_EQ(tcp_backend(port, kTcpRst), 0);
+    EXPECT_NE(tcp_backend(port, kTcpSyn), 0) << "a new connection";
+    edge_.live_state.overrides.clear();
+    publish();
+  }
+}
+
 // A map from tuple to backend predicts the result of every packet of a random history.
 TEST_F(DeciderTest, AgreesWithANaiveTwin) {
   struct Twin {
