@@ -89,6 +89,7 @@ int main(int argc, char** argv) {
   add_operate_commands(app, cli);
   add_observe_commands(app, cli);
   add_backup_commands(app, cli);
+  add_hash_command(app, cli);
   add_run_command(app, cli);
   add_help_commands(app, cli);
   try {

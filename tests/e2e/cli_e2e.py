@@ -14,6 +14,7 @@ TIDEGATE = BUILD / "control" / "tidegate"
 COMMANDS = {
     "check": ("FILE",),
     "keys": (),
+    "hash-lab": ("FILE",),
     "apply": ("FILE",),
     "get": (),
     "diff": (),
@@ -33,7 +34,7 @@ COMMANDS = {
     "help": (),
     "version": (),
 }
-WITHOUT_API = ("check", "keys", "backup", "restore", "run", "help", "version")
+WITHOUT_API = ("check", "keys", "hash-lab", "backup", "restore", "run", "help", "version")
 
 
 def tidegate(*arguments):
@@ -137,6 +138,19 @@ def test_keys_explains_what_the_lab_s_document_uses(lab):
             assert f"## {line.split(':')[0]}" in told.stdout, line
     for word in ("`weight`", "`interval`", "default_ttl", "httpdns_listen"):
         assert word in told.stdout, word
+
+
+def test_hash_lab_compares_hashes_for_the_pools_of_a_document(lab):
+    document = lab.directory("edge") / "edge.yaml"
+    people = tidegate("hash-lab", document, "--slots", "5003")
+    assert people.returncode == 0, people
+    for word in ("pool proxies-eu", "modulo", "jump", "ring", "bounded", "rendezvous", "maglev", "minimal", "share error"):
+        assert word in people.stdout, word
+    scripts = json.loads(tidegate("--output", "json", "hash-lab", document, "--slots", "5003", "--pool", "proxies-eu").stdout)
+    by_name = {row["hash"]: row for row in scripts["pools"]["proxies-eu"]}
+    assert by_name["minimal"]["remove_moves"] == 0 and by_name["modulo"]["remove_moves"] > by_name["maglev"]["remove_moves"], by_name
+    assert tidegate("hash-lab", document, "--slots", "5000").returncode == 2, "not a prime"
+    assert tidegate("hash-lab", document, "--pool", "nobody").returncode == 1
 
 
 def watched(lab, *options):
