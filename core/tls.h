@@ -139,12 +139,15 @@ class TlsStream {
     bool emptied = false;
     std::string unsent;
   };
+  static void count_handshake_step(const SSL* ssl, int where, int value);
   TlsStatus classify(int rc);
   TlsStatus classify_sent(bool sent_all);
   std::shared_ptr<TlsContext> context_;
   Wire wire_;
   SSL* ssl_;
   bool pending_ = false;
+  bool established_ = false;         // the first handshake is complete
+  uint32_t steps_without_data_ = 0;  // of later handshake messages, since the last byte of content
   std::string last_error_;
 };
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/ip.h"
+#include "core/limits.h"
 #include "core/tls_context.h"
 
 namespace tidegate {
@@ -141,6 +142,8 @@ TlsStream::TlsStream(std::shared_ptr<TlsContext> context, int fd, bool server, c
   BIO_set_data(bio, &wire_);
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl_, bio, bio);
+  SSL_set_app_data(ssl_, this);
+  SSL_set_info_callback(ssl_, count_handshake_step);
   if (server) {
     SSL_set_accept_state(ssl_);
   } else {
@@ -150,6 +153,15 @@ TlsStream::TlsStream(std::shared_ptr<TlsContext> context, int fd, bool server, c
 }
 
 TlsStream::~TlsStream() { SSL_free(ssl_); }
+
+// KeyUpdate and NewSessionTicket may follow the handshake (RFC 8446 §4.6). Each one costs a derivation of keys, and
+// SSL_read goes on to the next one until content comes. So the peer could keep this thread busy as long as it likes.
+// This ends such a read as if the peer had closed; read() then says what happened.
+void TlsStream::count_handshake_step(const SSL* ssl, int where, int) {
+  auto* stream = static_cast<TlsStream*>(SSL_get_app_data(ssl));
+  if ((where & SSL_CB_LOOP) == 0 || !stream->established_) return;
+  if (++stream->steps_without_data_ > kTlsStepsWithoutData) SSL_set_shutdown(stream->ssl_, SSL_RECEIVED_SHUTDOWN);
+}
 
 TlsStatus TlsStream::classify(int rc) {
   switch (SSL_get_error(ssl_, rc)) {
@@ -181,6 +193,7 @@ TlsStatus TlsStream::handshake() {
   errno = 0;
   const int rc = SSL_do_handshake(ssl_);
   pending_ = rc == 1 && SSL_has_pending(ssl_) == 1;  // the first request may have come with the handshake
+  established_ = rc == 1;
   return classify(rc);
 }
 
@@ -192,6 +205,11 @@ TlsStream::Io TlsStream::read(char* buffer, size_t bytes) {
   const int rc = SSL_read_ex(ssl_, buffer, bytes, &got);
   // If OpenSSL asks for more, it holds only a part of a record, and only the socket can bring the rest.
   pending_ = rc == 1 && SSL_has_pending(ssl_) == 1;
+  if (rc == 1) steps_without_data_ = 0;
+  if (steps_without_data_ > kTlsStepsWithoutData) {
+    last_error_ = "the peer sends handshake messages and no content";
+    return {TlsStatus::error, 0};
+  }
   return {rc == 1 ? TlsStatus::ok : classify(rc), got};
 }
 

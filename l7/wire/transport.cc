@@ -124,6 +124,10 @@ Transport::Status Transport::fill_tls(InBuffer& in) {
       broken_ = true;
       return any ? Status::ok : Status::failed;
     }
+    if (io.status == TlsStatus::want_write) {
+      writable_ = false;  // it must answer a handshake message before it reads on
+      break;
+    }
     readable_ = false;
   }
   return any ? Status::ok : Status::blocked;

@@ -301,6 +301,62 @@ TEST(TlsStreams, TellAnOrderlyEndFromACutOne) {
   EXPECT_EQ(cut.server.read(&byte, 1).status, TlsStatus::error);
 }
 
+// A client of TLS 1.3 that can send what our own never does. Its server's end is a TlsStream.
+struct RawClient {
+  RawClient()
+      : context(client_context()),
+        server(server_context({{identity_a()}}), link.server.get(), true),
+        ssl(SSL_new(context->get())) {
+    SSL_set_fd(ssl, link.client.get());
+    SSL_set_connect_state(ssl);
+    for (int i = 0; i < 10 && server_status != TlsStatus::ok; ++i) {
+      SSL_do_handshake(ssl);
+      server_status = server.handshake();
+    }
+    EXPECT_EQ(server_status, TlsStatus::ok);
+  }
+  ~RawClient() { SSL_free(ssl); }
+  // False: the socket is full.
+  bool update_keys(int kind) { return SSL_key_update(ssl, kind) == 1 && SSL_do_handshake(ssl) == 1; }
+
+  Link link;
+  std::shared_ptr<TlsContext> context;
+  TlsStream server;
+  SSL* ssl;
+  TlsStatus server_status = TlsStatus::want_read;
+};
+
+TEST(TlsStreams, APeerThatOnlyUpdatesKeysIsSentAway) {
+  for (const int kind : {SSL_KEY_UPDATE_NOT_REQUESTED, SSL_KEY_UPDATE_REQUESTED}) {
+    RawClient client;
+    size_t sent = 0;
+    while (sent < 200 && client.update_keys(kind)) ++sent;
+    ASSERT_EQ(sent, 200u);
+    ASSERT_EQ(SSL_write(client.ssl, "x", 1), 1);
+    char byte;
+    TlsStream::Io io{TlsStatus::ok};
+    for (int i = 0; i < 10'000 && (io = client.server.read(&byte, 1)).status == TlsStatus::want_read; ++i) {
+    }
+    EXPECT_EQ(io.status, TlsStatus::error);
+    EXPECT_EQ(client.server.last_error(), "the peer sends handshake messages and no content");
+  }
+}
+
+TEST(TlsStreams, APeerMayUpdateItsKeysAsOftenAsItSendsContent) {
+  for (const int kind : {SSL_KEY_UPDATE_NOT_REQUESTED, SSL_KEY_UPDATE_REQUESTED}) {
+    RawClient client;
+    for (int i = 0; i < 1'000; ++i) {
+      // More than one now and then.
+      for (int n = i % 100 == 0 ? 32 : 1; n > 0; --n) ASSERT_TRUE(client.update_keys(kind));
+      ASSERT_EQ(SSL_write(client.ssl, "x", 1), 1);
+      char byte;
+      ASSERT_EQ(client.server.read(&byte, 1).status, TlsStatus::ok) << client.server.last_error();
+      ASSERT_EQ(client.server.write("y", 1).status, TlsStatus::ok);
+      ASSERT_EQ(SSL_read(client.ssl, &byte, 1), 1);
+    }
+  }
+}
+
 TEST(TlsStreams, WritingToAPeerThatIsGoneIsAnErrorAndNoSignal) {
   TlsServerOptions options;
   options.identities = {identity_a()};
