@@ -59,6 +59,8 @@ class Http2Conduct {
   }
   void on_reset() { resets_ += kUnit; }
 
+  bool operator==(const Http2Conduct&) const = default;
+
   Http2Fault fault() const {
     if (frames_ > kUnit * kHttp2IdleFrames) return Http2Fault::idle_frames;
     return resets_ > kUnit * kHttp2ResetBurst ? Http2Fault::resets : Http2Fault::none;

@@ -16,7 +16,7 @@ namespace tidegate::l7 {
 class Http2Walk {
  public:
   // How much of `input`, which follows what was walked before, may be taken now: it begins at most `frames` frames. 0
-  // when the next byte begins one frame too many. Counts the frames down, and into `conduct`.
+  // when the next byte belongs to the head of one frame too many. Counts the frames down, and into `conduct`.
   size_t next(std::string_view input, uint64_t& frames, Http2Conduct& conduct) {
     size_t at = 0;
     while (at < input.size()) {
@@ -26,7 +26,7 @@ class Http2Walk {
         at += now;
         continue;
       }
-      if (head_bytes_ == 0 && frames == 0) break;
+      if (frames == 0) break;  // also in the middle of a head: it is counted when it is whole
       while (head_bytes_ < kHeadBytes && at < input.size()) head_[head_bytes_++] = static_cast<uint8_t>(input[at++]);
       if (head_bytes_ < kHeadBytes) break;
       head_bytes_ = 0;
