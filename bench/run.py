@@ -41,6 +41,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=3, help="seconds of load per contender and repeat (default 3)")
     parser.add_argument("--repeats", type=int, default=5, help="number of interleaved repeats (default 5)")
     parser.add_argument("--smoke", action="store_true", help="only check that everything runs: ours and one floor per row for a second; every other contender answers once")
+    parser.add_argument("--judge", action="store_true", help="fail if a figure of ours is beyond its bound; only the attacks have bounds")
     parser.add_argument("--json", metavar="FILE", help="also write every figure to FILE")
     parser.add_argument("--markdown", metavar="FILE", help="also write the tables to FILE, in the form of RESULTS.md")
     parser.add_argument("--only", default="", metavar="WORD", help="only rows whose work contains WORD")
@@ -61,10 +62,11 @@ def main():
     if measure.smoke:
         print("a smoke run: tables are a tenth of their size, peers are asked once, no figure is one to keep")
     progress = (lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
-    report, missing, broken = [], 0, 0
+    report, missing, broken, beyond = [], 0, 0, 0
     for plane in planes:
         began = time.monotonic()
-        for row in importlib.import_module(f"{plane}_bench").rows():
+        benches = importlib.import_module(f"{plane}_bench")
+        for row in benches.rows():
             if options.only not in row.work:
                 continue
             run_row(row, options.seconds, options.repeats, progress)
@@ -74,6 +76,9 @@ def main():
             ran = {result["name"] for result in report[-1]["results"] if "error" not in result}
             missing += sum(1 for contender in row.contenders if contender.name not in ran)
             broken += sum(1 for contender in row.contenders if contender.name not in ran and contender.is_built_here)
+            for fault in judge(benches, report[-1], options):
+                print(f"  {row.work}: beyond its bound: {fault}")
+                beyond += 1
         print(f"\n{plane}: took {time.monotonic() - began:.0f} s")
     print_growth(report)
     if options.json:
@@ -81,7 +86,13 @@ def main():
     if options.markdown:
         Path(options.markdown).write_text("\n".join(markdown(row) for row in report))
     print(f"\nbench: {len(report)} rows, {broken} of our own and {missing - broken} of the peers' runs failed")
-    return 1 if missing or not report else 0
+    return 1 if missing or beyond or not report else 0
+
+
+def judge(benches, report, options):
+    if not options.judge or not hasattr(benches, "judge") or any("error" in result for result in report["results"]):
+        return []
+    return benches.judge(report, options.seconds)
 
 
 if __name__ == "__main__":

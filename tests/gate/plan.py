@@ -95,7 +95,7 @@ LONG_PARTS = {
     "e2e-release": ("the same tests on the optimised tree; they also judge times", lambda: [RELEASE_TREE, labs(1, "--long", "--timed", build="build-bench")]),
     "attacks": ("hostile clients against the optimised tree and against nginx: what a bystander gets, p99 and memory", lambda: [
         [[build_step("build-bench", "build")]],
-        [[Step("attacks", partial(checks.bench, arguments=("attacks",)), "bench", (BUILD, TEST, LAB, BENCH))]],
+        [[Step("attacks", partial(checks.bench, arguments=("attacks", "--judge")), "bench", (BUILD, TEST, LAB, BENCH))]],
     ]),
     "e2e-repeat-1": ("the first half of the end-to-end tests, 20 times in a row", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=1/2")]),
     "e2e-repeat-2": ("the second half of the end-to-end tests, 20 times in a row", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2")]),
