@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cache/limits.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/thread.h"
@@ -28,7 +29,7 @@ void ReaderPool::stop() {
 bool ReaderPool::submit(Job job, bool must) {
   {
     const MutexLock lock(mutex_);
-    if (stop_ || (!must && jobs_.size() >= kMaxQueued)) return false;
+    if (stop_ || (!must && jobs_.size() >= kWaitingReads)) return false;
     jobs_.push_back(std::move(job));
   }
   wake_.notify_one();

@@ -24,13 +24,12 @@ class ReaderPool {
   ~ReaderPool() { stop(); }
   void stop();  // ends the threads; jobs that have not begun are dropped
 
-  // False when kMaxQueued jobs wait already; the lookup then counts as a miss. `must`: for a body that is being sent.
+  // False when kWaitingReads jobs wait already; the lookup then counts as a miss. `must`: for a body that is being
+  // sent.
   bool submit(Job job, bool must = false);
   // How long the longest read under way has held its transaction.
   uint64_t oldest_read_age_ns() const;
   const Store& store() const { return store_; }
-
-  static constexpr size_t kMaxQueued = 4096;
 
  private:
   struct Thread {

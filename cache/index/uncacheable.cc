@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cache/index/uncacheable.h"
 
+#include "cache/limits.h"
+
 namespace tidegate::cache {
 
 void UncacheableKeys::remember(const KeyHash& key, Scope scope, uint64_t now_ms) {
   const auto [found, is_new] = keys_.try_emplace(key);
   found->second.remember(scope, now_ms + kRememberMs);
   if (is_new) order_.push_back(key);
-  while (order_.size() > kMaxKeys) {
+  while (order_.size() > kUncacheableKeys) {
     keys_.erase(order_.front());
     order_.pop_front();
   }
@@ -31,7 +33,7 @@ UncacheablePlaces::Memory& UncacheablePlaces::memory_of(const KeyHash& place) {
   const auto [found, is_new] = places_.try_emplace(place);
   if (!is_new) return found->second;
   order_.push_back(place);
-  if (order_.size() > kMaxPlaces) {
+  if (order_.size() > kUncacheablePlaces) {
     places_.erase(order_.front());
     order_.pop_front();
   }

@@ -39,7 +39,6 @@ class UncacheableFor {
 class UncacheableKeys {
  public:
   static constexpr uint64_t kRememberMs = 30'000;
-  static constexpr size_t kMaxKeys = 1024;  // in one shard
   void remember(const KeyHash& key, Scope scope, uint64_t now_ms);
   void forget(const KeyHash& key);
   bool contains(const KeyHash& key, const Credentials& credentials, uint64_t now_ms) const;
@@ -61,7 +60,6 @@ class UncacheablePlaces {
  public:
   static constexpr uint64_t kRememberMs = 30'000;
   static constexpr uint64_t kTrustMs = 600'000;
-  static constexpr size_t kMaxPlaces = 4096;
   void refused(const KeyHash& place, Scope scope, uint64_t now_ms);
   void stored(const KeyHash& place, uint64_t now_ms);
   bool contains(const KeyHash& place, const Credentials& credentials, uint64_t now_ms) const;

@@ -5,6 +5,7 @@
 #include <array>
 #include <vector>
 
+#include "cache/limits.h"
 #include "cache/policy/fields.h"
 #include "core/assert.h"
 
@@ -57,8 +58,7 @@ void append_query(std::string& out, std::string_view query, const RouteCache& po
 // The codings with a quality above zero (RFC 9110 §12.5.3): x-gzip becomes gzip, identity is left out; sorted, once
 // each.
 void append_codings(std::string& out, Fields request_fields) {
-  constexpr size_t kMaxCodings = 16;  // further ones are ignored: the response stays right, but may be less compressed
-  std::array<std::string, kMaxCodings> codings;
+  std::array<std::string, kKeyCodings> codings;
   size_t count = 0;
   for_each_list_element(request_fields, "accept-encoding", [&](std::string_view element) {
     const size_t semicolon = element.find(';');
@@ -71,7 +71,7 @@ void append_codings(std::string& out, Fields request_fields) {
       const std::string_view quality = weight.size() > 2 && to_lower(weight[0]) == 'q' ? trim(weight.substr(2)) : "";
       if (!quality.empty() && quality.find_first_not_of("0.") == std::string_view::npos) return;  // q=0: refused
     }
-    if (count < kMaxCodings) codings[count++] = std::move(coding);
+    if (count < kKeyCodings) codings[count++] = std::move(coding);
   });
   const auto end = codings.begin() + static_cast<std::ptrdiff_t>(count);
   std::sort(codings.begin(), end);

@@ -26,9 +26,9 @@ TEST(UncacheableKeys, AKeyThatWasForgottenAndRememberedAgainIsAsYoungAsItsLastTi
   keys.remember(named(0), Scope::key, 1);
   keys.forget(named(0));
   EXPECT_FALSE(keys.contains(named(0), {}, 1));
-  for (uint64_t i = 1; i < UncacheableKeys::kMaxKeys; ++i) keys.remember(named(i), Scope::key, 1);
+  for (uint64_t i = 1; i < kUncacheableKeys; ++i) keys.remember(named(i), Scope::key, 1);
   keys.remember(named(0), Scope::key, 1);
-  keys.remember(named(UncacheableKeys::kMaxKeys), Scope::key, 1);  // the oldest is removed
+  keys.remember(named(kUncacheableKeys), Scope::key, 1);  // the oldest is removed
   EXPECT_TRUE(keys.contains(named(0), {}, 1));
   EXPECT_FALSE(keys.contains(named(1), {}, 1));
   EXPECT_TRUE(keys.contains(named(2), {}, 1));
@@ -90,18 +90,18 @@ TEST(UncacheablePlaces, AgreeWithATwinThatKeepsAllItWasTold) {
 
 TEST(UncacheablePlaces, AreBoundedAndForgetTheOldest) {
   UncacheablePlaces places;
-  for (uint64_t i = 0; i < 3 * UncacheablePlaces::kMaxPlaces; ++i) {
+  for (uint64_t i = 0; i < 3 * kUncacheablePlaces; ++i) {
     if (i % 2 == 0) {
       places.refused(named(i), Scope::key, 1);
     } else {
       places.stored(named(i), 1);
     }
     places.refused(named(i / 2), Scope::cookie, 1);
-    ASSERT_LE(places.size(), UncacheablePlaces::kMaxPlaces);
+    ASSERT_LE(places.size(), kUncacheablePlaces);
   }
-  EXPECT_EQ(places.size(), UncacheablePlaces::kMaxPlaces);
+  EXPECT_EQ(places.size(), kUncacheablePlaces);
   EXPECT_FALSE(places.contains(named(0), {}, 2));
-  EXPECT_TRUE(places.contains(named(3 * UncacheablePlaces::kMaxPlaces - 2), {}, 2));
+  EXPECT_TRUE(places.contains(named(3 * kUncacheablePlaces - 2), {}, 2));
 }
 
 }  // namespace
