@@ -20,6 +20,7 @@
 #include "core/metrics.h"
 #include "core/open_files.h"
 #include "core/process_metrics.h"
+#include "core/service_manager.h"
 
 namespace tidegate {
 namespace {
@@ -88,6 +89,7 @@ struct Plane::Impl final : IoHandler {
   std::string name;
   PlaneOptions options;
   EventLoop loop;
+  ServiceManager manager{loop};
   std::string secret;
   Result<void> start_error;  // found in the constructor, returned by run()
 
@@ -108,6 +110,7 @@ struct Plane::Impl final : IoHandler {
   Result<void> apply(const std::shared_ptr<const Snapshot>& snapshot);
 
   void on_io(uint32_t events) override;
+  void reload();
   void on_stop_signal();
 
   void answer_admin(const HttpExchangePtr& exchange);
@@ -149,6 +152,8 @@ int Plane::Impl::run() {
     fmt::print(stderr, "tidegate-{}: {}\n", name, started.error().message);
     return 1;
   }
+  // A plane without a version waits as long as it takes. The manager must not end it for that.
+  manager.ready(ready ? std::string() : "waiting for a version in " + options.state_dir);
   loop.run();
   follower.reset();
   admin_server.reset();
@@ -212,6 +217,7 @@ Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot)
   }
   const std::string what = fmt::format("version {} ({:.12}), words {}, node {}", snapshot->version,
                                        snapshot->version_digest, snapshot->live_state->sequence, node_name);
+  manager.status(what);
   if (!std::exchange(ready, true)) {
     log_info("ready: {}, {} ms after the start", what, (now_ns - started_ns) / kNsPerMs);
   } else {
@@ -227,13 +233,22 @@ void Plane::Impl::on_io(uint32_t) {
       if (hooks.reopen_logs) hooks.reopen_logs();  // a plane without files of its own has nothing to do
     } else if (info.ssi_signo != SIGHUP) {
       on_stop_signal();
-    } else if (Result<void> reloaded = follower->reload(); !reloaded) {
-      log_error("reload refused, the old configuration stays in force:\n{}", reloaded.error().message);
+    } else {
+      reload();
     }
   }
 }
 
+void Plane::Impl::reload() {
+  manager.reloading();
+  if (Result<void> reloaded = follower->reload(); !reloaded) {
+    log_error("reload refused, the old configuration stays in force:\n{}", reloaded.error().message);
+  }
+  manager.reloaded();
+}
+
 void Plane::Impl::on_stop_signal() {
+  manager.stopping();
   if (std::exchange(draining, true) || !hooks.drain) return loop.stop();
   log_info("draining; a second signal stops at once");
   hooks.drain([this] { loop.stop(); });

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // tidegate-control: options, signals, and the loop that Control lives on.
 
+#include <fmt/format.h>
 #include <sys/signalfd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +14,7 @@
 #include "core/fd.h"
 #include "core/log.h"
 #include "core/open_files.h"
+#include "core/service_manager.h"
 
 namespace {
 
@@ -21,7 +24,8 @@ using namespace tidegate;
 // again, does nothing here.
 class Signals final : private IoHandler {
  public:
-  Signals(EventLoop& loop, Control& control) : loop_(loop), control_(control) {
+  Signals(EventLoop& loop, Control& control, ServiceManager& manager)
+      : loop_(loop), control_(control), manager_(manager) {
     sigset_t set;
     ::sigemptyset(&set);
     for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) ::sigaddset(&set, signal);
@@ -36,16 +40,25 @@ class Signals final : private IoHandler {
     signalfd_siginfo info{};
     while (::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
       if (info.ssi_signo == SIGUSR1) continue;
-      if (info.ssi_signo != SIGHUP) {
+      if (info.ssi_signo == SIGHUP) {
+        reload();
+      } else {
+        manager_.stopping();
         loop_.stop();
-      } else if (Result<void> reloaded = control_.reload(); !reloaded) {
-        log_error("tokens and certificates of before stand: {}", reloaded.error().message);
       }
     }
+  }
+  void reload() {
+    manager_.reloading();
+    if (Result<void> reloaded = control_.reload(); !reloaded) {
+      log_error("tokens and certificates of before stand: {}", reloaded.error().message);
+    }
+    manager_.reloaded();
   }
 
   EventLoop& loop_;
   Control& control_;
+  ServiceManager& manager_;
   UniqueFd fd_;
 };
 
@@ -59,14 +72,16 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
 
   EventLoop loop;
+  ServiceManager manager(loop);
   Result<std::unique_ptr<Control>> control = Control::start(loop, options);
   if (!control) {
     log_error("{}", control.error().message);
     return EXIT_FAILURE;
   }
-  Signals signals(loop, **control);
-  log_info("node {}: version {}, {}", options.node, (*control)->host_state().head().version,
-           options.follow ? "following " + options.follow->to_string() : std::string("leading"));
+  Signals signals(loop, **control, manager);
+  const std::string role = options.follow ? "following " + options.follow->to_string() : "leading";
+  log_info("node {}: version {}, {}", options.node, (*control)->host_state().head().version, role);
+  manager.ready(fmt::format("node {}, {}", options.node, role));
   loop.run();
   (*control)->stop_listening();
   return EXIT_SUCCESS;

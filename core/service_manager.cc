@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/service_manager.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "core/clock.h"
+#include "core/log.h"
+
+namespace tidegate {
+namespace {
+
+std::string take_variable(const char* name) {
+  const char* value = std::getenv(name);
+  std::string taken = value != nullptr ? value : "";
+  ::unsetenv(name);
+  return taken;
+}
+
+std::optional<uint64_t> number(const std::string& text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+// The time within which the manager wants to hear from this process; 0 if it does not.
+uint64_t take_watchdog_ns() {
+  const std::string microseconds = take_variable("WATCHDOG_USEC"), pid = take_variable("WATCHDOG_PID");
+  if (!pid.empty() && number(pid) != static_cast<uint64_t>(::getpid())) return 0;
+  return number(microseconds).value_or(0) * 1'000;
+}
+
+// A path, or a name in the abstract namespace after '@'. 0 if it is neither or too long.
+socklen_t to_address(const std::string& path, sockaddr_un& address) {
+  if (path.size() < 2 || (path[0] != '/' && path[0] != '@') || path.size() >= sizeof address.sun_path) return 0;
+  address = {};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  if (path[0] == '@') address.sun_path[0] = '\0';
+  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+}
+
+}  // namespace
+
+ServiceManager::ServiceManager(EventLoop& loop)
+    : path_(take_variable("NOTIFY_SOCKET")),
+      watchdog_ns_(take_watchdog_ns()),
+      watchdog_(loop, [this] { feed_watchdog(); }) {
+  if (path_.empty()) return;
+  sockaddr_un address{};
+  if (to_address(path_, address) == 0) {
+    log_warn("NOTIFY_SOCKET is no path and no abstract name: '{}'; the service manager hears nothing", path_);
+    path_.clear();
+    return;
+  }
+  socket_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+void ServiceManager::send(const std::string& message) {
+  if (path_.empty()) return;
+  sockaddr_un address{};
+  const socklen_t bytes = to_address(path_, address);
+  ssize_t sent;
+  do {
+    sent = ::sendto(socket_.get(), message.data(), message.size(), MSG_NOSIGNAL,
+                    reinterpret_cast<const sockaddr*>(&address), bytes);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) log_warn("cannot tell the service manager at {}: {}", path_, std::strerror(errno));
+}
+
+void ServiceManager::ready(std::string_view text) {
+  send(text.empty() ? "READY=1\n" : fmt::format("READY=1\nSTATUS={}\n", text));
+  if (watchdog_ns_ > 0 && !path_.empty()) feed_watchdog();
+}
+
+void ServiceManager::status(std::string_view text) { send(fmt::format("STATUS={}\n", text)); }
+
+void ServiceManager::reloading() { send(fmt::format("RELOADING=1\nMONOTONIC_USEC={}\n", monotonic_ns() / 1'000)); }
+
+void ServiceManager::reloaded() { send("READY=1\n"); }
+
+void ServiceManager::stopping() { send("STOPPING=1\nSTATUS=stopping\n"); }
+
+void ServiceManager::feed_watchdog() {
+  send("WATCHDOG=1\n");
+  watchdog_.arm_after_ns(watchdog_ns_ / 2);
+}
+
+}  // namespace tidegate
