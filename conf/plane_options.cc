@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 
+#include "conf/manual.h"
 #include "conf/plane.h"
 
 namespace tidegate {
@@ -33,6 +34,7 @@ PlaneOptions parse_plane_options(int argc, char** argv, const std::string& plane
          "Serve /metrics and /healthz over TCP too")
       ->type_name("ADDRESS:PORT");
   app.add_flag("--verbose", options.verbose, "Log details");
+  add_manual_option(app, {"tidegate-" + plane, 8, about});
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

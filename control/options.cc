@@ -6,6 +6,8 @@
 #include <CLI/CLI.hpp>
 #include <array>
 
+#include "conf/manual.h"
+
 namespace tidegate {
 
 namespace {
@@ -66,6 +68,7 @@ ControlOptions parse_control_options(int argc, char** argv) {
                  "tidegate-l7 (default: as the directory STATE/secrets stands; a new one is its owner's alone)");
   app.add_option("--secret", options.secret_file, "file with the site's secret");
   app.add_flag("--verbose", options.verbose, "log more");
+  add_manual_option(app, {"tidegate-control", 8, "the control plane of an edge"});
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

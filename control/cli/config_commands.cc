@@ -10,6 +10,7 @@
 
 #include "conf/document.h"
 #include "conf/fields.h"
+#include "conf/manual.h"
 #include "conf/warnings.h"
 #include "control/bundle.h"
 #include "control/cli/cli.h"
@@ -284,6 +285,7 @@ void audit(Cli& cli, const std::string& limit) {
 }
 
 struct ConfigArguments {
+  bool as_manual = false;
   std::string file, from, to, limit;
   uint64_t version = 0;
   GetArguments get;
@@ -301,7 +303,8 @@ void add_config_commands(CLI::App& app, Cli& cli) {
 
   command = add_command(app, "keys", "Explain every key that a configuration may hold, with unit, bounds and default",
                         "tidegate keys | less");
-  command->callback([] { fmt::print("{}", key_reference()); });
+  command->add_flag("--print-manual", arguments->as_manual)->group("");  // the page edge.yaml(5)
+  command->callback([arguments] { fmt::print("{}", arguments->as_manual ? manual_of_keys() : key_reference()); });
 
   command =
       add_command(app, "apply", "Make a file, with the certificates and zones it names, the configuration in force",

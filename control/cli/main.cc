@@ -9,8 +9,10 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "conf/manual.h"
 #include "conf/names.h"
 #include "control/cli/cli.h"
+#include "control/cli/completion.h"
 
 namespace tidegate::cli {
 namespace {
@@ -63,6 +65,17 @@ void add_help_commands(CLI::App& app, Cli& cli) {
   });
 }
 
+// What parse() does with the common options, for a line that is not parsed.
+void take_environment(const CLI::App& app, Cli& cli) {
+  const auto take = [&app](const char* option, std::string& into) {
+    const char* value = std::getenv(app.get_option(option)->get_envname().c_str());
+    if (value != nullptr) into = value;
+  };
+  take("--api", cli.api);
+  take("--token-file", cli.token_file);
+  take("--ca", cli.ca_file);
+}
+
 }  // namespace
 }  // namespace tidegate::cli
 
@@ -91,7 +104,14 @@ int main(int argc, char** argv) {
   add_backup_commands(app, cli);
   add_hash_command(app, cli);
   add_run_command(app, cli);
+  add_completion_command(app, cli);
   add_help_commands(app, cli);
+  tidegate::add_manual_option(app, {"tidegate", 1, "the command line of an edge"});
+  if (argc > 1 && argv[1] == std::string_view(kCompleteWord)) {
+    take_environment(app, cli);
+    for (const std::string& word : complete(app, cli, {argv + 2, argv + argc})) fmt::print("{}\n", word);
+    return kDone;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

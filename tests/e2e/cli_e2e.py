@@ -2,6 +2,8 @@
 """The command line itself: help, exit statuses, the key reference, and changes watched as they happen."""
 
 import json
+import os
+import re
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,10 +33,11 @@ COMMANDS = {
     "backup": ("DIR",),
     "restore": ("DIR",),
     "run": ("FILE",),
+    "completion": ("bash",),
     "help": (),
     "version": (),
 }
-WITHOUT_API = ("check", "keys", "hash-lab", "backup", "restore", "run", "help", "version")
+WITHOUT_API = ("check", "keys", "hash-lab", "backup", "restore", "run", "completion", "help", "version")
 
 
 def tidegate(*arguments):
@@ -278,3 +281,45 @@ def test_a_backup_is_taken_beside_a_control_that_runs_and_restored_elsewhere(lab
     damaged.write_bytes(damaged.read_bytes()[:5000])
     done = tidegate("restore", kept, "--state", fresh)
     assert done.returncode == 1 and "is damaged" in done.stderr, done
+
+
+def candidates(lab, *words):
+    """What the shells offer for these words; the last one is at the cursor."""
+    environment = {**os.environ, "TIDEGATE_API": str(lab.socket_path("edge", "control"))}
+    return subprocess.run([str(TIDEGATE), "__complete", *words], env=environment, capture_output=True, text=True, timeout=60).stdout.split()
+
+
+def test_shells_complete_commands_options_and_names_from_the_live_control(lab):
+    assert set(candidates(lab, "")) == set(COMMANDS)
+    assert candidates(lab, "und") == ["undrain"]
+    assert candidates(lab, "--output", "") == ["human", "json"]
+    assert "--wait" in candidates(lab, "drain", "backend", "x", "--") and "--api" in candidates(lab, "drain", "--a")
+    assert candidates(lab, "drain", "") == ["backend", "pool", "site"]
+    pools = candidates(lab, "drain", "pool", "")
+    assert "origins" in pools and pools == candidates(lab, "--output", "json", "get", "pools", "")
+    assert "origins/origin1" in candidates(lab, "drain", "backend", "origins/")
+    assert "routes" in candidates(lab, "get", "r")
+    assert candidates(lab, "check", "") == [], "the shell offers files"
+    assert candidates(lab, "dance", "") == candidates(lab, ""), "what is no command hides none"
+    # Without a control: at once, and without names.
+    done = subprocess.run([str(TIDEGATE), "__complete", "drain", "pool", ""], env={**os.environ, "TIDEGATE_API": "/nonexistent"}, capture_output=True, text=True, timeout=5)
+    assert done.returncode == 0 and done.stdout == "", done
+
+
+def test_bash_completes_with_the_printed_script(lab):
+    script = tidegate("completion", "bash").stdout
+    ask = script + "\nCOMP_WORDS=(tidegate dr); COMP_CWORD=1; _tidegate; echo \"${COMPREPLY[@]}\"; complete -p tidegate"
+    path = f"{TIDEGATE.parent}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", ask], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[0] == "drain" and "-F _tidegate tidegate" in done.stdout, done
+    assert tidegate("completion", "tcsh").returncode == 2
+
+
+def test_every_program_prints_its_manual_page(lab):
+    for path, section in ((TIDEGATE, 1), (BUILD / "control/tidegate-control", 8), (BUILD / "l4/tidegate-l4", 8), (BUILD / "l7/tidegate-l7", 8), (BUILD / "dns/tidegate-dns", 8)):
+        page = subprocess.run([path, "--print-manual"], capture_output=True, text=True, timeout=60, check=True).stdout
+        assert page.startswith(f'.TH "{path.name}" {section} '.replace("-", "\\-")), page[:60]
+        options = re.findall(r"--[a-z-]+", subprocess.run([path, "--help"], capture_output=True, text=True, timeout=60, check=True).stdout)
+        for option in options:
+            assert option.replace("-", "\\-") in page, (path.name, option)
+    assert tidegate("keys", "--print-manual").stdout.startswith('.TH "edge.yaml" 5 ')

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "l7/http2_walk.h"
+#include "l7/h2/walk.h"
 
 namespace {
 

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/cli/completion.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "conf/fields.h"
+#include "control/cli/output.h"
+#include "control/json_bounds.h"
+
+namespace tidegate::cli {
+namespace {
+
+using nlohmann::json;
+
+// Typing must not wait for a control that is far away or gone.
+constexpr uint64_t kPatienceMs = 1'000;
+
+constexpr const char* kBash = R"sh(_tidegate() {
+  local IFS=$'\n'
+  COMPREPLY=($(tidegate __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+}
+complete -o bashdefault -o default -F _tidegate tidegate
+)sh";
+constexpr const char* kZsh = R"sh(#compdef tidegate
+_tidegate() {
+  local -a found
+  found=(${(f)"$(tidegate __complete "${(@)words[2,CURRENT]}" 2>/dev/null)"})
+  if (( $#found )); then compadd -a found; else _files; fi
+}
+if [ "$funcstack[1]" = _tidegate ]; then _tidegate "$@"; else compdef _tidegate tidegate; fi
+)sh";
+
+const CLI::App* command_named(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* command : app.get_subcommands({})) {
+    if (command->get_name() == name) return command;
+  }
+  return nullptr;
+}
+
+const CLI::Option* option_named(const CLI::App& app, const CLI::App* command, const std::string& word) {
+  const CLI::Option* option = command != nullptr ? command->get_option_no_throw(word) : nullptr;
+  return option != nullptr ? option : app.get_option_no_throw(word);
+}
+
+// The words before the cursor, sorted out.
+struct Line {
+  const CLI::App* command = nullptr;
+  std::vector<std::string> operands;    // of the command
+  const CLI::Option* option = nullptr;  // whose value is at the cursor
+};
+Line read(const CLI::App& app, const std::vector<std::string>& words) {
+  Line line;
+  for (size_t i = 0; i + 1 < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (std::exchange(line.option, nullptr) != nullptr) continue;  // this word is its value
+    if (word.starts_with("-")) {
+      const CLI::Option* option = option_named(app, line.command, word);
+      if (option != nullptr && option->get_expected_min() > 0) line.option = option;
+    } else if (line.command == nullptr) {
+      line.command = command_named(app, word);
+    } else {
+      line.operands.push_back(word);
+    }
+  }
+  return line;
+}
+
+void append_options(const CLI::App& of, std::vector<std::string>& out) {
+  for (const CLI::Option* option : of.get_options()) {
+    for (const std::string& name : option->get_lnames()) out.push_back("--" + name);
+  }
+}
+
+// The configuration in force, or a list of it; null if nobody answers.
+json fetch(Cli& cli, const std::string& section) {
+  ApiRequest request;
+  request.target = "/v1/config/" + section;
+  request.headers.emplace_back("Accept", "application/json");
+  request.timeout_ms = kPatienceMs;
+  const std::optional<HttpResponse> response = call_raw(cli, std::move(request));
+  if (!response || response->status != 200) return nullptr;
+  return json::parse(response->body, nullptr, false);
+}
+
+std::vector<std::string> names_in(const json& list) {
+  std::vector<std::string> names;
+  if (!list.is_array()) return names;
+  for (const json& element : list) {
+    if (std::string name = string_member(element, "name"); !name.empty()) names.push_back(std::move(name));
+  }
+  return names;
+}
+
+std::vector<std::string> backend_names(const json& pools) {
+  std::vector<std::string> names;
+  if (!pools.is_array()) return names;
+  for (const json& pool : pools) {
+    const auto backends = pool.find("backends");
+    if (backends == pool.end()) continue;
+    for (const std::string& name : names_in(*backends)) names.push_back(string_member(pool, "name") + "/" + name);
+  }
+  return names;
+}
+
+std::vector<std::string> drainable(Cli& cli, const std::vector<std::string>& operands) {
+  if (operands.empty()) return {"backend", "pool", "site"};
+  if (operands.size() > 1) return {};
+  if (operands[0] == "backend") return backend_names(fetch(cli, "pools"));
+  return names_in(fetch(cli, operands[0] + "s"));
+}
+
+std::vector<std::string> gettable(Cli& cli, const std::vector<std::string>& operands) {
+  if (operands.size() == 1) return names_in(fetch(cli, operands[0]));
+  std::vector<std::string> sections;
+  if (operands.empty()) {
+    for (const Field& field : root_section().fields) sections.emplace_back(field.key);
+  }
+  return sections;
+}
+
+std::vector<std::string> operands_of(const CLI::App& app, Cli& cli, const Line& line) {
+  const std::string command = line.command->get_name();
+  if (command == "drain" || command == "undrain") return drainable(cli, line.operands);
+  if (command == "get") return gettable(cli, line.operands);
+  if (command == "completion" && line.operands.empty()) return {"bash", "zsh"};
+  std::vector<std::string> names;
+  if (command == "help" && line.operands.empty()) {
+    for (const CLI::App* known : app.get_subcommands({})) names.push_back(known->get_name());
+  }
+  return names;
+}
+
+}  // namespace
+
+std::vector<std::string> complete(const CLI::App& app, Cli& cli, const std::vector<std::string>& words) {
+  const std::string begun = words.empty() ? std::string() : words.back();
+  const Line line = read(app, words);
+  std::vector<std::string> found;
+  if (line.option != nullptr) {
+    if (line.option->check_lname("output")) found = {"human", "json"};
+  } else if (begun.starts_with("-")) {
+    append_options(app, found);
+    if (line.command != nullptr) append_options(*line.command, found);
+  } else if (line.command != nullptr) {
+    found = operands_of(app, cli, line);
+  } else {
+    for (const CLI::App* command : app.get_subcommands({})) found.push_back(command->get_name());
+  }
+  std::erase_if(found, [&](const std::string& word) { return !word.starts_with(begun); });
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  return found;
+}
+
+void add_completion_command(CLI::App& app, Cli& cli) {
+  CLI::App* command = add_command(app, "completion", "Print the script by which a shell completes command lines",
+                                  "tidegate completion bash > ~/.local/share/bash-completion/completions/tidegate");
+  const auto shell = std::make_shared<std::string>();
+  command->add_option("SHELL", *shell, "bash or zsh")->required()->check(CLI::IsMember({"bash", "zsh"}));
+  command->callback([&cli, shell] {
+    fmt::print("{}", *shell == "bash" ? kBash : kZsh);
+    cli.exit_status = kDone;
+  });
+}
+
+}  // namespace tidegate::cli
