@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Proxy: the process's proxy as a whole, on the main thread: makes Plans of Snapshots, hands them to the workers,
-// answers for them (status, explain, metrics), drains them.
+// Proxy: the whole proxy of the process, on the main thread. It makes Plans of Snapshots, gives them to the workers,
+// answers for them (status, explain, metrics) and drains them.
 #pragma once
 
 #include <functional>

@@ -98,8 +98,7 @@ class Worker {
   void write_log(const AccessRecord& record);
 
   void accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind);
-  // Frees a descriptor by closing what nobody would miss: an idle connection to a backend, or a client's. False: there
-  // is nothing of the kind.
+  // Frees a descriptor by closing an idle connection to a backend or of a client. False: there is none.
   bool free_a_descriptor();
   // Runs the protocol's on_round_end once, after everything that this round of the loop brings: what several events of
   // a round have to send leaves together.

@@ -118,12 +118,12 @@ const PoolMember* BackendPool::choose_among(const Question& question, Strictness
 
 const PoolMember* BackendPool::by_turn(const Question& question, Strictness strictness) const {
   for (size_t i = 0; i < sequence_.size(); ++i) {
-    // A retry takes nobody's turn: with one of two backends dead, each request would else meet the dead one first.
+    // A retry takes no turn. Otherwise, with one of two backends dead, each request would meet the dead one first.
     const uint64_t turn =
         question.is_retry ? question.random + i : runtime_->turn.fetch_add(1, std::memory_order_relaxed);
     const PoolMember& member = members_[sequence_[turn % sequence_.size()]];
     if (acceptable(member, question, strictness)) return &member;
-    // In an outage nobody's turn would do: that is found out without taking them all.
+    // In an outage no turn leads to an acceptable backend. This is found out without taking all of them.
     if (i == 0 && !any_acceptable(question, strictness)) return nullptr;
   }
   return nullptr;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// BackendPool: which backend takes a request. One Pool of one Snapshot, compiled: the backends that may get new work,
-// and the tables its policy picks by. Immutable; what changes from request to request is in the runtime state it points
-// to.
+// BackendPool: chooses the backend of a request. It is compiled from one Pool of one Snapshot: the backends that may
+// get new work, and the tables of the pool's policy. It is immutable. What changes with each request is in the runtime
+// state that it points to.
 //
 // Policies:
 //   weighted_round_robin  a sequence in which each backend appears as often as its weight says, spread evenly, and one
@@ -51,11 +51,10 @@ class BackendPool {
     const PoolMember* member = nullptr;
     bool full = false;  // without a member: some may be used, but each has its max_connections
   };
-  // The member to use; none where the pool is down or full. A backend that was tried, or is ejected, is taken only when
-  // nothing better is left (and `tried` ones never while another exists). A full one is waited for: it is not passed
-  // over for one that is ejected.
+  // The member to use; none if the pool is down or full. An ejected backend is taken only if no other is left, and one
+  // that was tried only if there is no other at all. A full backend is waited for; an ejected one is not taken instead.
   Choice choose(const Question& question) const;
-  // The same for consistent_hash without regard to load or ejection: what explain can promise beforehand.
+  // The choice of consistent_hash if load and ejection did not count: what explain can say beforehand.
   const PoolMember* preferred(uint64_t hash) const;
 
   const Pool& config() const { return *config_; }

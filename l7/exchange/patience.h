@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Patience: how long a client that is waited for may keep us waiting. Waiting spends it, bytes that the client moves
-// restore it in proportion: one that keeps to the rate never runs out of it, one that moves nothing does after the
-// whole, one that moves less does so later, but does. What happens while somebody else is waited for spends nothing.
+// Patience: how long a client may keep us waiting. Waiting for it spends patience. Bytes that it moves restore
+// patience, in proportion. A client that keeps the rate never runs out of it. One that moves nothing runs out after the
+// whole time, and one that moves less than the rate runs out later. Waiting for somebody else spends nothing.
 #pragma once
 
 #include <algorithm>

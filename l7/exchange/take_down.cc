@@ -22,7 +22,7 @@ void Transaction::leave_taken_down() {
     exchange_.cache.fill.fail(cache::FillFailure::backend_failed, info(Failure::backend_taken_down).name);
     exchange_.cache.fill = cache::Fill();
   }
-  running_ = true;  // the client may be found gone meanwhile, which then only asks for another round of steps
+  running_ = true;  // the client may turn out to be gone meanwhile: then resume() only asks for another round of steps
   step_ = unanswered ? attempt_failed(Failure::backend_taken_down) : fail(Failure::backend_taken_down);
   running_ = false;
   resume();

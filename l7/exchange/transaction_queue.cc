@@ -22,8 +22,8 @@ Step Transaction::queue() {
   return fail(over != Failure::none ? over : Failure::queue_timeout);
 }
 
-// Nobody overtakes those who wait; but those of an older version may wait for backends that are no more, while this one
-// knows of new ones.
+// Nobody overtakes requests that wait. But those of an older version may wait for backends that no longer exist, while
+// this request knows new ones.
 bool Transaction::others_wait_first() {
   if (exchange_.pool->runtime().waiting.load(std::memory_order_relaxed) == 0) return false;
   const WaitQueue::Waiter* first = worker_.queue_of(exchange_.pool->runtime()).first();
@@ -37,12 +37,12 @@ bool Transaction::join_queue() {
   exchange_.pool->runtime().waited.fetch_add(1, std::memory_order_relaxed);
   exchange_.timing.queued_since_ns = worker_.loop().now_ns();
   wait_at_most_ns(exchange_.pool->config().queue_timeout_ms * kNsPerMs);
-  // A backend may have come back since the first one looked: no connection of it tells of that.
+  // A backend may have come back since the first one looked. No connection would tell that.
   worker_.wake_first(exchange_.pool->runtime().id);
   return true;
 }
 
-// Whoever is first then looks for itself: what this one was woken for may be left over.
+// The one that is first now looks by itself: the room that this one was woken for may be free.
 void Transaction::leave_queue() {
   if (!waiter_.waits()) return;
   WaitQueue::leave(waiter_);
@@ -51,7 +51,8 @@ void Transaction::leave_queue() {
   worker_.wake_first(exchange_.pool->runtime().id);
 }
 
-// Of whom its share of the queue is counted: the client behind trusted proxies; of IPv6 its /64.
+// Identifies the client whose share of the queue this request counts for: the one behind trusted proxies; in IPv6 its
+// /64.
 uint64_t Transaction::client_hash() const {
   const std::optional<IpAddress> address = IpAddress::parse(exchange_.client_address);
   const HashKey& key = exchange_.plan->plan().hash_key;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// WaitQueue: the requests of one worker that wait until a backend of one pool has a connection for them, because each
-// has its max_connections already. First come, first served: only the first one may take a connection, and who comes
-// while others wait goes to the end. (A priority would be a list of its own here, asked before the others.)
+// WaitQueue: the requests of one worker that wait for a backend of one pool, because each backend has its
+// max_connections. First come, first served: only the first one may take a connection, and a newcomer goes to the end.
+// (A priority would be one more list, which is asked first.)
 //
 // Bounds: `queue_size` of the pool. When the queue is half full, no client has more than its share of it
 // (kQueueShares). Clients are told apart by a keyed hash, which the caller makes.
 //
-// Ownership: intrusive. A waiter leaves by itself before it dies, so that joining and leaving allocate nothing.
+// Ownership: intrusive, so that joining and leaving allocate nothing. A waiter leaves before it is destroyed.
 // Threads: the worker's.
 #pragma once
 

@@ -9,7 +9,7 @@
 
 namespace tidegate::l7 {
 
-// The timer is not put off by what happens meanwhile: it looks, and is set anew.
+// Events do not postpone the timer. It looks when it is due, and is armed again.
 void H2Connection::look_at_ns(uint64_t at_ns) {
   if (at_ns >= next_look_ns_) return;
   next_look_ns_ = at_ns;
@@ -47,8 +47,8 @@ void H2Connection::watch_stream(H2Stream& stream) {
   }
 }
 
-// Looks who has waited too long for the client, and looks again when that might next be so. Frames that move no body
-// (PING, SETTINGS) renew nothing. A stream that waits for its backend is the backend's affair.
+// Ends what has waited too long for the client, and arms the timer for the next time that this may be so. Frames that
+// move no body (PING, SETTINGS) renew nothing. Streams that wait for their backends are watched by their transactions.
 void H2Connection::on_timer() {
   if (sent_away_) return connection_.close();
   const PatienceTerms& terms = connection_.facts().patience;

@@ -37,7 +37,8 @@ ConnectionRefusal Admission::admit_address(const Newcomer& newcomer, AddressTabl
   }
   const uint32_t at_most = shared_.per_address.load(std::memory_order_relaxed);
   std::optional<AddressTable::Hold> held = shared_.addresses.hold(newcomer.address, at_most, newcomer.now_ns);
-  // Its own idle ones make room first: whoever shares an address is not locked out by those who are done.
+  // The address's own idle connections make room first. So a client is not locked out by others of its address that are
+  // done.
   if (!held && recycle_of(newcomer.address)) {
     held = shared_.addresses.hold(newcomer.address, at_most, newcomer.now_ns);
   }
@@ -90,7 +91,7 @@ bool Admission::recycle_of(const IpAddress& address) {
   return true;
 }
 
-// The other worker closes one in its own time; until then there is one connection more than there may be.
+// The other worker closes one soon. Until then there is one connection more than allowed.
 bool Admission::recycle_elsewhere() {
   for (Admission* other : shared_.workers) {
     if (other == this) continue;

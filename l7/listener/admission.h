@@ -5,8 +5,8 @@
 // the connection idle longest is closed: between requests, in a handshake, before its first whole request head, or
 // answered and lingering. Only when nobody is idle the newcomer is refused.
 //
-// Threads: AdmissionShared any; an Admission its worker's. "Idle longest" is of one worker; where it has none, another
-// worker is asked to close one of its own.
+// Threads: AdmissionShared may be used by any, an Admission by its worker. "Idle longest" means: of this worker. If it
+// has no idle connection, another worker is asked to close one.
 #pragma once
 
 #include <atomic>
@@ -66,7 +66,7 @@ class Admission {
   // What the address did costs as much as `tokens` new connections.
   void charge(const IpAddress& address, uint64_t tokens);
 
-  // For connections: whether they would be missed. One that was idle before keeps its place.
+  // For connections: whether they may be closed to make room. One that was idle before keeps its place.
   void note_idle(ClientConnection& connection);
   void note_busy(ClientConnection& connection);
   // Closes the connection that is idle longest; false: nobody is idle.

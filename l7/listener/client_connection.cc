@@ -169,7 +169,7 @@ void ClientConnection::talk(bool http2) {
 
 void ClientConnection::drain() {
   if (protocol_) return protocol_->drain();
-  // Still shaking hands: it may yet ask one thing, and is told then that it was the last.
+  // It is still in its handshake. It may send one request, and is told with the answer that the connection ends.
 }
 
 void ClientConnection::recycle() {

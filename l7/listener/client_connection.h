@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ClientConnection: a client's socket from accept to close. Does the TLS handshake, finds out which protocol is spoken
-// (ALPN, or over plain text the HTTP/2 preface, RFC 9113 §3.3), then leaves the talking to it.
+// ClientConnection: a client's socket from accept to close. It does the TLS handshake and finds out the protocol: by
+// ALPN, or in plain text by the HTTP/2 preface (RFC 9113 §3.3). Then the ClientProtocol takes over.
 #pragma once
 
 #include <memory>
@@ -68,7 +68,7 @@ class ClientConnection final : public IoHandler, public IdleLink {
   std::string server_name() const;
   // Closes the socket; the object lives until the end of the loop's round.
   void close();
-  // The same where everything was said: over TLS with a close_notify (RFC 8446 §6.1).
+  // The same after the last answer: over TLS with a close_notify (RFC 8446 §6.1).
   void close_in_order();
   bool closed() const { return stage_ == Stage::closed; }
   // No request is under way and no answer is on its way out: from now on it may be closed to make room. A connection

@@ -39,7 +39,7 @@ class ListenerSocket final : public IoHandler {
   ~ListenerSocket();
   const Endpoint& bind() const { return socket_.bind; }
   void on_io(uint32_t events) override;
-  // Takes all that the kernel has completed: before closing, lest they be reset.
+  // Accepts all connections that the kernel has completed. Before closing: the kernel would reset them.
   void accept_all();
 
  private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// AccessLog: one JSON line a request. Workers format into a ring of their own and never wait; one thread empties the
-// rings into the file. A request always has its line: what is too long of it is cut, field by field, and "cut" names
-// those fields. Only a ring that is full, because the disk is full or slow, loses lines, and counts them.
+// AccessLog: one JSON line for each request. A worker formats into its own ring and never waits. One thread writes the
+// rings to the file. Every request gets a line: fields that are too long are cut, and "cut" names them. Lines are lost
+// only if a ring is full because the disk is full or slow; they are counted.
 #pragma once
 
 #include <atomic>

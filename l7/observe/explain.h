@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain: why a request goes where it goes, by the very functions that would carry it, with the state they run on.
+// Explain: why a request goes where it goes. It asks the same functions and the same state that serve requests.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

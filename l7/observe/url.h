@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An absolute URL, as a person names it, taken for the request that a client would send for it.
+// An absolute URL, as an operator writes it, as the request that a client would send for it.
 #pragma once
 
 #include <cstdint>

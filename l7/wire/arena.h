@@ -71,7 +71,7 @@ class Arena {
     next_ = blocks_.back().get();
     end_ = next_ + size;
   }
-  // By how much it has grown; what it has shrunk by wraps round.
+  // `change`: by how much it has grown. A negative number wraps round.
   void account(size_t change) {
     bytes_ += change;
     if (held_ != nullptr) held_->store(held_->load(std::memory_order_relaxed) + change, std::memory_order_relaxed);

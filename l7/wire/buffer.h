@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes between sockets, in blocks of one size leased from a worker's pool: an idle connection holds none, a busy one a
-// bounded number, and nothing on the path of a request asks the allocator.
+// Bytes between sockets, in blocks of one size from a worker's pool. An idle connection holds no block, a busy one a
+// bounded number. The path of a request does not call the allocator.
 //
 // Threads: everything here belongs to one worker.
 #pragma once
@@ -39,8 +39,8 @@ class InBuffer {
 
   std::string_view bytes() const { return {block_.get() + begin_, end_ - begin_}; }
   bool empty() const { return begin_ == end_; }
-  // Where the next bytes may be written; moves what is held to the front when less than a quarter is free behind it.
-  // Views into bytes() die with it.
+  // Where the next bytes may be written. Moves what is held to the front if less than a quarter is free behind it. Then
+  // views into bytes() are no longer valid.
   struct Space {
     char* data;
     size_t bytes;
@@ -84,7 +84,8 @@ class BlockQueue {
   size_t bytes_ = 0;
 };
 
-// Waiting to be sent, at most kBlocks blocks: whoever fills it asks `bytes()` first and waits when it is not zero.
+// Bytes that wait to be sent, at most kBlocks blocks. Whoever adds to it checks bytes() first, and waits unless it is
+// 0.
 class OutQueue {
  public:
   static constexpr size_t kBlocks = 4;

@@ -177,7 +177,7 @@ bool Transport::write_plain(std::string_view data) {
   return data.empty() || queue(data);
 }
 
-// Many records, few sends: each send(2) of its own would cost the way through the whole stack.
+// Several records leave in few calls of send(2): each call costs the way through the whole stack.
 bool Transport::write_tls(std::string_view data) {
   tls_->cork();
   const bool encrypted = encrypt(data);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Peers that vanish without a word: a laptop that is closed, a host that loses its power. Only the kernel notices.
+// Peers that vanish without closing: a laptop goes to sleep, a host loses power. Only the kernel can notice that.
 #pragma once
 
 #include <cstdint>
