@@ -153,6 +153,7 @@ struct Backend {
 };
 
 enum class PoolPolicy : uint8_t { weighted_round_robin, least_requests, consistent_hash };
+enum class BackendProtocol : uint8_t { h1, h2, automatic };
 enum class AllDown : uint8_t { open, closed };  // if no backend is usable: use every one that is not drained, or refuse
 
 struct Pool {
@@ -164,22 +165,23 @@ struct Pool {
   double load_bound = 1.25;   // consistent_hash: the highest load of a backend, as a multiple of the mean load
   double up_threshold = 0.0;  // the fraction of weight that must be up for the pool to count as up (0: any one backend)
   AllDown all_down = AllDown::open;
-  bool tls = false;                         // to the backends
-  bool tls_verify = true;                   // with tls
-  Blob tls_ca;                              // PEM; none: the system's authorities
-  std::string tls_server_name;              // empty: the backend's address
-  uint64_t connect_timeout_ms = 5'000;      // from a try's start to a usable connection, TLS included
-  uint64_t first_byte_timeout_ms = 60'000;  // from the request's last byte to the response's head, one try
-  uint64_t idle_timeout_ms = 300'000;       // between two moves of a body, either way
-  uint64_t tunnel_timeout_ms = 3'600'000;   // silence of a WebSocket
-  uint64_t keepalive_timeout_ms = 30'000;   // an unused connection
-  uint32_t keepalive_connections = 256;     // unused ones kept, a worker
-  uint32_t max_connections = 4'096;         // to one backend, a worker
-  uint32_t queue_size = 1'024;              // requests of a worker that wait while all backends have so many; 0: none
-  uint64_t queue_timeout_ms = 30'000;       // how long one of them waits
-  double retry_budget = 0.2;                // retries as a fraction of requests
-  uint32_t retry_attempts = 2;              // for one request, besides the first try
-  uint32_t eject_after = 5;                 // consecutive failures until passive ejection; 0: never
+  bool tls = false;                                // to the backends
+  BackendProtocol protocol = BackendProtocol::h1;  // automatic: what TLS chooses (ALPN)
+  bool tls_verify = true;                          // with tls
+  Blob tls_ca;                                     // PEM; none: the system's authorities
+  std::string tls_server_name;                     // empty: the backend's address
+  uint64_t connect_timeout_ms = 5'000;             // from a try's start to a usable connection, TLS included
+  uint64_t first_byte_timeout_ms = 60'000;         // from the request's last byte to the response's head, one try
+  uint64_t idle_timeout_ms = 300'000;              // between two moves of a body, either way
+  uint64_t tunnel_timeout_ms = 3'600'000;          // silence of a WebSocket
+  uint64_t keepalive_timeout_ms = 30'000;          // an unused connection
+  uint32_t keepalive_connections = 256;            // unused ones kept, a worker
+  uint32_t max_connections = 4'096;                // to one backend, a worker
+  uint32_t queue_size = 1'024;         // requests of a worker that wait while all backends have so many; 0: none
+  uint64_t queue_timeout_ms = 30'000;  // how long one of them waits
+  double retry_budget = 0.2;           // retries as a fraction of requests
+  uint32_t retry_attempts = 2;         // for one request, besides the first try
+  uint32_t eject_after = 5;            // consecutive failures until passive ejection; 0: never
   uint64_t eject_ms = 10'000;
 };
 

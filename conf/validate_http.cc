@@ -69,6 +69,11 @@ void check_backend_tls(Checks& checks) {
   for (size_t p = 0; p < model.pools.size() && !checks.full(); ++p) {
     const Pool& pool = model.pools[p];
     check_one_backend_tls(checks, {"pools", p, pool.tls, pool.tls_verify, pool.tls_ca, "pool", "add tls: true"});
+    if (pool.protocol == BackendProtocol::automatic && !pool.tls) {
+      checks.refuse({"pools", p, "protocol"},
+                    {"without_effect", "protocol: auto in a pool that does not speak TLS: only TLS can choose",
+                     "h1 or h2", "add tls: true, or write protocol: h2 if the backends speak HTTP/2 without TLS"});
+    }
   }
   for (size_t p = 0; p < model.probes.size() && !checks.full(); ++p) {
     const Probe& probe = model.probes[p];

@@ -110,8 +110,8 @@ ParseResult parse_request(std::string_view buffer, const Limits& limits, size_t&
 // `to_head`: the request was HEAD, so no body follows.
 ParseResult parse_response(std::string_view buffer, const Limits& limits, size_t& scanned, bool to_head, Head& head);
 
-// Removes the chunked framing from a body (RFC 9112 §7.1), in place and incrementally. Trailers are checked and
-// dropped.
+// Removes the chunked framing from a body (RFC 9112 §7.1), in place and incrementally. Trailers are checked and kept
+// until the decoder is replaced.
 class ChunkedDecoder {
  public:
   explicit ChunkedDecoder(const Limits& limits = {}) : limits_(limits) {}
@@ -123,6 +123,8 @@ class ChunkedDecoder {
   };
   // Call it again with the rest of the input until it consumes nothing or is complete.
   Step decode(std::string_view input);
+  // Once complete: the lines of the trailer section, each with its CRLF. At most Limits::trailer_bytes.
+  std::string_view trailers() const { return trailers_; }
 
  private:
   enum class State : uint8_t {
@@ -149,6 +151,7 @@ class ChunkedDecoder {
   size_t line_bytes_ = 0;       // bytes of this chunk's size line so far
   size_t extension_bytes_ = 0;  // bytes of all extensions so far
   size_t trailer_bytes_ = 0;
+  std::string trailers_;
 };
 
 // Writes "1a2b\r\n" into `out` (at least 18 bytes) and returns its length. "\r\n" must follow the data, and "0\r\n\r\n"

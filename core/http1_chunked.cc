@@ -63,10 +63,11 @@ Fault ChunkedDecoder::step_chunk_line(char c) {
   }
 }
 
-// The trailer section (§7.1.2) must follow the rules of field lines. Then it is dropped, which §7.1.2 allows any
-// recipient.
+// The trailer section (§7.1.2) must follow the rules of field lines.
 Fault ChunkedDecoder::step_trailer(char c) {
   if (++trailer_bytes_ > limits_.trailer_bytes) return Fault::trailers_too_large;
+  const bool ends_section = state_ == State::end_lf || (state_ == State::trailer_start && c == '\r');
+  if (!ends_section) trailers_ += c;
   switch (state_) {
     case State::trailer_start:
       if (c == '\r') {

@@ -100,12 +100,14 @@ Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Model& model
 }
 
 Result<std::shared_ptr<TlsContext>> TlsContexts::for_pool(const Pool& pool, Known& next) {
-  const std::string made_of = fmt::format("pool {} {}", pool.tls_verify, pool.tls_ca.hash);
+  const std::string made_of =
+      fmt::format("pool {} {} {}", pool.tls_verify, pool.tls_ca.hash, static_cast<int>(pool.protocol));
   std::shared_ptr<TlsContext>& entry = next[made_of];
   if (const auto known = known_.find(made_of); known != known_.end()) entry = known->second;
   if (entry) return entry;
   TlsClientOptions options;
-  options.alpn = {"http/1.1"};
+  if (pool.protocol != BackendProtocol::h1) options.alpn.emplace_back("h2");
+  if (pool.protocol != BackendProtocol::h2) options.alpn.emplace_back("http/1.1");
   options.verify = pool.tls_verify;
   if (pool.tls_ca.bytes) options.ca_pem = *pool.tls_ca.bytes;
   Result<std::shared_ptr<TlsContext>> context = TlsContext::client(options);

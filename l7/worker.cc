@@ -15,7 +15,8 @@ Worker::Worker(size_t index, WorkerShared& shared)
     : index_(index),
       shared_(shared),
       backends_(loop_, blocks_,
-                {[this] { return admission_.recycle_one(); }, [this](uint32_t pool) { wake_first(pool); }}),
+                {[this] { return admission_.recycle_one(); }, [this](uint32_t pool) { wake_first(pool); },
+                 &shared.stats.backend_http2_connections, &shared.stats.backend_goaways}),
       admission_(shared_.admission, shared_.stats, loop_, [this] { return backends_.drop_one_idle(); }),
       drain_timer_(loop_, [this] { for_each_connection([](ClientConnection& connection) { connection.abort(); }); }),
       trim_timer_(loop_, [this] { trim_transactions(); }) {
@@ -123,7 +124,7 @@ void Worker::give_back(Transaction* transaction) {
   trim_timer_.arm_after_ms(kTransactionTrimMs);
 }
 
-// What a burst made us take goes back once it is over; what a steady load takes again and again stays.
+// Frees the transactions that a burst needed, after it. Those that a steady load needs stay.
 void Worker::trim_transactions() {
   const size_t spare = least_free_ > kKeptTransactions ? least_free_ - kKeptTransactions : 0;
   for (size_t i = 0; i < spare; ++i)
@@ -160,7 +161,7 @@ void Worker::resume_later(Transaction& transaction) {
 }
 
 void Worker::resume_queued() {
-  // One at a time from the front: resuming one may end another, which then removes itself, or queue itself again.
+  // One at a time from the front: resuming one may end another, which then leaves the list, or may add it again.
   for (size_t turns = queued_.size(); turns > 0 && !queued_.empty(); --turns) {
     Transaction* next = queued_.front();
     queued_.erase(queued_.begin());
@@ -181,7 +182,7 @@ void Worker::accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind) {
   const Admission::Newcomer newcomer{fd.get(), peer.address, loop_.now_ns()};
   AddressTable::Hold hold;
   ConnectionRefusal refusal = admission_.admit_address(newcomer, hold);
-  // A proxy's connections are those of its clients. Asked last: most peers are no proxy and keep within the bounds.
+  // A trusted proxy's connections are those of its clients. This is checked last: most peers are within their bounds.
   if (refusal != ConnectionRefusal::none && trusts(peer.address, bind)) refusal = ConnectionRefusal::none;
   if (refusal == ConnectionRefusal::none) refusal = admission_.admit(newcomer);
   if (refusal != ConnectionRefusal::none) return stats().count_refusal(refusal);

@@ -10,6 +10,8 @@
 
 namespace tidegate::l7 {
 
+BackendConnections::~BackendConnections() = default;
+
 BackendConnections::Slot& BackendConnections::slot(uint32_t backend) {
   if (backend >= slots_.size()) slots_.resize(backend + 1);
   return slots_[backend];
@@ -18,6 +20,14 @@ BackendConnections::Slot& BackendConnections::slot(uint32_t backend) {
 std::unique_ptr<BackendStream> BackendConnections::take_idle(const BackendRuntime& backend, const BackendPeer& peer,
                                                              bool must_be_alive) {
   Slot& s = slot(backend.id);
+  if (peer.protocol != BackendProtocol::h1) {
+    const bool shared_early = peer.protocol == BackendProtocol::h2 || s.speaks_http2;
+    for (const std::unique_ptr<BackendH2Connection>& connection : s.http2) {
+      if (!connection->leads_to(peer) || !connection->has_room(shared_early)) continue;
+      if (!must_be_alive || connection->looks_alive()) return connection->open_stream();
+    }
+    if (peer.protocol == BackendProtocol::h2) return nullptr;
+  }
   while (!s.idle.empty()) {
     std::unique_ptr<BackendH1Connection> connection = std::move(s.idle.back());
     s.idle.pop_back();
@@ -28,16 +38,31 @@ std::unique_ptr<BackendStream> BackendConnections::take_idle(const BackendRuntim
   return nullptr;
 }
 
+bool BackendConnections::has_room(const BackendRuntime& backend, uint32_t max_connections) const {
+  if (backend.id >= slots_.size()) return true;
+  const Slot& s = slots_[backend.id];
+  if (s.open < max_connections || !s.idle.empty()) return true;
+  return std::any_of(s.http2.begin(), s.http2.end(),
+                     [&s](const auto& connection) { return connection->has_room(s.speaks_http2); });
+}
+
 std::unique_ptr<BackendStream> BackendConnections::open(const BackendRuntime& backend, const BackendPeer& peer,
                                                         uint32_t max_connections) {
   Slot& s = slot(backend.id);
-  if (s.open >= max_connections && !s.idle.empty()) drop_idle(s.idle.front().get());
+  if (s.open >= max_connections && !drop_one_idle(s)) return nullptr;
   if (s.open >= max_connections) return nullptr;
   s.pool = backend.pool;
   ++s.open;
   auto socket = std::make_unique<BackendSocket>(loop_, blocks_, peer);
   socket->connect(open_socket(peer.endpoint), peer.idle_timeout_ms);
-  return std::make_unique<BackendH1Connection>(std::move(socket), *this, backend.id);
+  if (peer.protocol == BackendProtocol::h1) {
+    return std::make_unique<BackendH1Connection>(std::move(socket), *this, backend.id);
+  }
+  if (peer.protocol == BackendProtocol::h2) s.speaks_http2 = true;
+  const auto wish =
+      peer.protocol == BackendProtocol::h2 ? BackendH2Connection::Wish::must : BackendH2Connection::Wish::prefer;
+  s.http2.push_back(std::make_unique<BackendH2Connection>(std::move(socket), *this, blocks_, backend.id, wish));
+  return s.http2.back()->open_stream();
 }
 
 // The last descriptors are not for backends; nor are they needed while something idle has one.
@@ -52,13 +77,20 @@ UniqueFd BackendConnections::open_socket(const Endpoint& endpoint) {
   }
 }
 
-bool BackendConnections::drop_one_idle() {
-  for (Slot& s : slots_) {
-    if (s.idle.empty()) continue;
-    drop_idle(s.idle.front().get());  // the one kept longest
+// The one kept longest, HTTP/1 first.
+bool BackendConnections::drop_one_idle(Slot& s) {
+  if (!s.idle.empty()) {
+    drop_idle(s.idle.front().get());
     return true;
   }
-  return false;
+  const auto at = std::find_if(s.http2.begin(), s.http2.end(), [](const auto& kept) { return kept->idle(); });
+  if (at == s.http2.end()) return false;
+  drop_http2(at->get());
+  return true;
+}
+
+bool BackendConnections::drop_one_idle() {
+  return std::any_of(slots_.begin(), slots_.end(), [this](Slot& s) { return drop_one_idle(s); });
 }
 
 void BackendConnections::take_back(std::unique_ptr<BackendH1Connection> connection, const Pool& pool) {
@@ -78,15 +110,33 @@ void BackendConnections::drop_idle(BackendH1Connection* connection) {
   bury(std::move(dropped));
 }
 
+void BackendConnections::drop_http2(BackendH2Connection* connection) {
+  Slot& s = slot(connection->backend());
+  const bool known =
+      std::any_of(s.http2.begin(), s.http2.end(), [&](const auto& kept) { return kept.get() == connection; });
+  if (!known) return;
+  --s.open;
+  const uint32_t pool = s.pool;
+  bury_http2(connection);  // calls users, for whom slots may be added
+  hooks_.on_room(pool);
+}
+
+void BackendConnections::forget_http2(BackendH2Connection* connection) { bury_http2(connection); }
+
+void BackendConnections::note_protocol(uint32_t backend, bool http2) {
+  slot(backend).speaks_http2 = http2;
+  if (http2) hooks_.http2_connections->add();
+}
+
 void BackendConnections::close_all_idle() {
   for (Slot& s : slots_) {
-    while (!s.idle.empty()) drop_idle(s.idle.back().get());
+    while (drop_one_idle(s)) continue;
   }
 }
 
 void BackendConnections::close_idle(uint32_t backend) {
   Slot& s = slot(backend);
-  while (!s.idle.empty()) drop_idle(s.idle.back().get());
+  while (drop_one_idle(s)) continue;
 }
 
 void BackendConnections::bury(std::unique_ptr<BackendH1Connection> connection) {
@@ -94,8 +144,48 @@ void BackendConnections::bury(std::unique_ptr<BackendH1Connection> connection) {
   --s.open;
   hooks_.on_room(s.pool);
   connection->close();
-  if (buried_.empty()) loop_.defer([this] { buried_.clear(); });
+  if (buried_.empty() && buried_http2_.empty()) loop_.defer([this] { empty_graves(); });
   buried_.push_back(std::move(connection));
+}
+
+void BackendConnections::bury_http2(BackendH2Connection* connection) {
+  std::vector<std::unique_ptr<BackendH2Connection>>& all = slot(connection->backend()).http2;
+  const auto at = std::find_if(all.begin(), all.end(), [&](const auto& kept) { return kept.get() == connection; });
+  if (at == all.end()) return;
+  if (std::exchange(connection->awaits_round_end, false)) std::erase(at_round_end_, connection);
+  if (buried_.empty() && buried_http2_.empty()) loop_.defer([this] { empty_graves(); });
+  buried_http2_.push_back(std::move(*at));
+  all.erase(at);
+  connection->close(Failure::backend_closed);
+}
+
+void BackendConnections::empty_graves() {
+  buried_.clear();
+  buried_http2_.clear();
+}
+
+void BackendConnections::call_at_round_end(BackendH2Connection& connection) {
+  if (connection.awaits_round_end) return;
+  connection.awaits_round_end = true;
+  at_round_end_.push_back(&connection);
+  defer_round_end();
+}
+
+void BackendConnections::defer_round_end() {
+  if (std::exchange(round_end_deferred_, true)) return;
+  loop_.defer([this] { end_round(); });
+}
+
+// One may end, or ask for another round.
+void BackendConnections::end_round() {
+  round_end_deferred_ = false;
+  for (size_t turns = at_round_end_.size(); turns > 0 && !at_round_end_.empty(); --turns) {
+    BackendH2Connection* const connection = at_round_end_.front();
+    at_round_end_.erase(at_round_end_.begin());
+    connection->awaits_round_end = false;
+    connection->on_round_end();
+  }
+  if (!at_round_end_.empty()) defer_round_end();
 }
 
 }  // namespace tidegate::l7

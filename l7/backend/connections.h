@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// BackendConnections: one worker's connections to all backends. Idle ones are kept under the backend's id and taken
-// again last in, first out, so that few stay warm and the others age out.
+// BackendConnections: one worker's connections to all backends. An HTTP/1 connection is idle or in the hands of one
+// exchange; idle ones are taken last in, first out, so that few stay warm and the others age out. HTTP/2 connections
+// are shared: the first one with room is used, so that later ones empty and age out.
+//
+// Threads: the worker's.
 #pragma once
 
 #include <functional>
@@ -8,7 +11,9 @@
 #include <vector>
 
 #include "conf/model.h"
+#include "core/metrics.h"
 #include "l7/backend/h1_connection.h"
+#include "l7/backend/h2_connection.h"
 #include "l7/backend/pool_runtime.h"
 
 namespace tidegate::l7 {
@@ -20,17 +25,18 @@ class BackendConnections {
     std::function<bool()> free_a_descriptor;
     // A backend of that pool (PoolRuntime::id) has room for one more exchange. Takes nothing up at once.
     std::function<void(uint32_t pool)> on_room;
+    Counter* http2_connections;  // that speak HTTP/2
+    Counter* goaways;            // received
   };
   BackendConnections(EventLoop& loop, BlockPool& blocks, Hooks hooks)
       : loop_(loop), blocks_(blocks), hooks_(std::move(hooks)) {}
+  ~BackendConnections();
 
-  // A kept connection to that very peer, or null. `must_be_alive`: one that a last look at the socket vouches for.
+  // A kept connection to that very peer, or a stream of one; or null. `must_be_alive`: one that a last look at the
+  // socket vouches for.
   std::unique_ptr<BackendStream> take_idle(const BackendRuntime& backend, const BackendPeer& peer, bool must_be_alive);
-  // Whether it may have one more exchange: there are fewer connections than that, or one is idle.
-  bool has_room(const BackendRuntime& backend, uint32_t max_connections) const {
-    if (backend.id >= slots_.size()) return true;
-    return slots_[backend.id].open < max_connections || !slots_[backend.id].idle.empty();
-  }
+  // Whether it may have one more exchange: there are fewer connections than that, or one is idle or has room.
+  bool has_room(const BackendRuntime& backend, uint32_t max_connections) const;
   // A new one, connecting; an idle one makes room for it; null at `max_connections`. Without a descriptor for it, it
   // fails with out_of_sockets.
   std::unique_ptr<BackendStream> open(const BackendRuntime& backend, const BackendPeer& peer, uint32_t max_connections);
@@ -43,15 +49,31 @@ class BackendConnections {
   // After an exchange: kept when it may serve another, else closed. Safe from within the connection's own callback.
   void take_back(std::unique_ptr<BackendH1Connection> connection, const Pool& pool);
   void drop_idle(BackendH1Connection* connection);
+  // Ends it, whatever is under way. Safe from within its own callback.
+  void drop_http2(BackendH2Connection* connection);
+  // Its socket went to HTTP/1.
+  void forget_http2(BackendH2Connection* connection);
+  // What TLS chose: while connections are made, exchanges may share one only if it will be HTTP/2.
+  void note_protocol(uint32_t backend, bool http2);
+  void note_room(uint32_t backend) { hooks_.on_room(slot(backend).pool); }
+  void count_goaway() { hooks_.goaways->add(); }
+  void call_at_round_end(BackendH2Connection& connection);
 
  private:
   struct Slot {
     std::vector<std::unique_ptr<BackendH1Connection>> idle;
-    uint32_t open = 0;  // idle ones included
+    std::vector<std::unique_ptr<BackendH2Connection>> http2;
+    uint32_t open = 0;  // idle ones and HTTP/2 included
     uint32_t pool = 0;  // PoolRuntime::id
+    bool speaks_http2 = false;
   };
   Slot& slot(uint32_t backend);
+  bool drop_one_idle(Slot& s);
   void bury(std::unique_ptr<BackendH1Connection> connection);
+  void bury_http2(BackendH2Connection* connection);
+  void empty_graves();
+  void defer_round_end();
+  void end_round();
   UniqueFd open_socket(const Endpoint& endpoint);
 
   EventLoop& loop_;
@@ -59,6 +81,9 @@ class BackendConnections {
   const Hooks hooks_;
   std::vector<Slot> slots_;                                   // by BackendRuntime::id
   std::vector<std::unique_ptr<BackendH1Connection>> buried_;  // until the end of the loop's round
+  std::vector<std::unique_ptr<BackendH2Connection>> buried_http2_;
+  std::vector<BackendH2Connection*> at_round_end_;
+  bool round_end_deferred_ = false;
 };
 
 }  // namespace tidegate::l7

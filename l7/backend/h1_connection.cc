@@ -37,6 +37,7 @@ void BackendH1Connection::begin(const BackendRequest& request, Arena& arena, Res
   begun_ = true;
   to_head_ = request.request.is_head();
   chunked_request_ = sends_chunked(request.request);
+  trailers_ = Trailers();
   chunks_ = http1::ChunkedDecoder(kResponseLimits);
   socket_->transport().queue(compose_http1_head(request, arena));
 }
@@ -74,8 +75,8 @@ void BackendH1Connection::send_piece(std::string_view piece) {
   socket_->transport().queue("\r\n");
 }
 
-void BackendH1Connection::end_request() {
-  if (chunked_request_) socket_->transport().queue("0\r\n\r\n");
+void BackendH1Connection::end_request(const Trailers& trailers) {
+  if (chunked_request_) queue_last_chunk(socket_->transport(), trailers);
   request_ended_ = true;
 }
 
@@ -171,6 +172,11 @@ std::string_view BackendH1Connection::next_piece() {
       break;
     }
     response_ended_ = step.status == http1::Status::complete;
+    if (response_ended_ && !trailers_from_http1(chunks_.trailers(), *arena_, trailers_)) {
+      response_ended_ = false;
+      fail_with(Failure::bad_response, name(MessageFault::too_many_fields));
+      break;
+    }
     if (!step.data.empty()) {
       taken_ = step.consumed;
       return step.data;

@@ -33,7 +33,7 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
   void begin(const BackendRequest& request, Arena& arena, ResponseHead& response) override;
   bool ready_for_piece() override;
   void send_piece(std::string_view piece) override;
-  void end_request() override;
+  void end_request(const Trailers& trailers) override;
   void end_tunnel() override;
   void flush() override;
   bool head_ready() const override { return head_ready_; }
@@ -41,6 +41,7 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
   void accept_head() override;
   std::string_view next_piece() override;
   bool response_ended() const override { return response_ended_; }
+  const Trailers& trailers() const override { return trailers_; }
 
   // --- BackendSocket::Owner
   void on_socket() override;
@@ -73,6 +74,7 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
   ResponseHead* response_ = nullptr;  // likewise
   http1::Head head_;
   http1::ChunkedDecoder chunks_;
+  Trailers trailers_;
   State state_ = State::in_use;
   Failure failure_ = Failure::none;
   std::string failure_detail_;

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "conf/model.h"
 #include "core/event_loop.h"
 #include "core/ip.h"
 #include "l7/exchange/failure.h"
@@ -23,6 +24,7 @@ struct BackendPeer {
   const std::shared_ptr<TlsContext>& tls;  // null: plain
   const std::string& server_name;          // to ask for and to check; empty: the address is checked
   uint64_t idle_timeout_ms = 0;            // how long it may keep its window shut
+  BackendProtocol protocol = BackendProtocol::h1;
 };
 
 class BackendSocket final : public IoHandler {

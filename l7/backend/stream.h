@@ -47,14 +47,21 @@ class BackendStream {
   virtual Failure failure() const = 0;
   // Details of it for the log: the words of the kernel or of OpenSSL, or the parser's fault. May be empty.
   virtual const std::string& failure_detail() const = 0;
+  // TLS has chosen another protocol than this stream's. To be asked before connected(). The successor is used instead;
+  // it is null if another exchange has the connection: then a backend is to be chosen again.
+  virtual bool superseded() const { return false; }
+  virtual std::unique_ptr<BackendStream> take_successor() { return nullptr; }
 
   // --- the request
   // Composes the request's head for this connection's protocol and gathers it. Once, after connected(). `arena` and
   // `response` are the exchange's: the response's head will be put there.
   virtual void begin(const BackendRequest& request, Arena& arena, ResponseHead& response) = 0;
+  // The backend can say that it did not begin with a request. Then the request is sent again, if its body is at hand.
+  virtual bool may_refuse() const { return false; }
   virtual bool ready_for_piece() = 0;
   virtual void send_piece(std::string_view piece) = 0;
-  virtual void end_request() = 0;
+  // `trailers` are sent where the protocol and the framing of the body allow it.
+  virtual void end_request(const Trailers& trailers) = 0;
   // In a tunnel: half-closes once all that was sent has left.
   virtual void end_tunnel() = 0;
   virtual void flush() = 0;
@@ -70,6 +77,8 @@ class BackendStream {
   // The next bytes of the body, or nothing now. Good until the next call.
   virtual std::string_view next_piece() = 0;
   virtual bool response_ended() const = 0;
+  // After that. They live as long as the arena.
+  virtual const Trailers& trailers() const = 0;
 
   // Ends the use of `stream`: its connection is kept if another exchange may follow. Safe from within on_backend().
   static void give_back(std::unique_ptr<BackendStream> stream, const Pool& pool) {

@@ -54,6 +54,8 @@ class ClientStream {
   virtual Failure body_failure() const = 0;
   // If it is bad_request: the name of the parser's fault, for the log.
   virtual std::string_view body_fault() const { return {}; }
+  // Of the request, after body_ended(). They live as long as the transaction's arena.
+  virtual const Trailers& trailers() const = 0;
   // The body is wanted: answers Expect: 100-continue (RFC 9110 §10.1.1). May be called often.
   virtual void want_body() = 0;
 
@@ -65,7 +67,8 @@ class ClientStream {
   // Nothing waits for the client: the next piece may be sent. Pieces are at most a block.
   virtual bool ready_for_piece() = 0;
   virtual void send_piece(std::string_view piece) = 0;
-  virtual void end_response() = 0;
+  // `trailers` are sent where the protocol, the framing of the body and the client allow it.
+  virtual void end_response(const Trailers& trailers = {}) = 0;
   // The answer cannot be completed: the client must see that (close, or RST_STREAM).
   virtual void abort_response() = 0;
   virtual void flush() = 0;

@@ -32,6 +32,7 @@ struct Attempts {
   Failure last_failure = Failure::none;  // of the try before this one
   std::array<uint32_t, 17> failed;       // the first failed_count: Pool::backends indexes; retry_attempts is at most 16
   size_t failed_count = 0;
+  size_t resent_bytes = 0;    // of the kept part of the request's body, to the present backend
   bool request_sent = false;  // whole, towards the present backend
   bool fresh_only = false;    // a kept connection failed this request once
 };
@@ -55,6 +56,7 @@ struct Timing {
   uint64_t step_deadline_ns = UINT64_MAX;
   uint64_t head_deadline_ns = UINT64_MAX;      // the route's total_timeout; none once the backend has answered
   uint64_t exchange_deadline_ns = UINT64_MAX;  // the listener's request_timeout: for the whole exchange
+  uint64_t call_deadline_ns = UINT64_MAX;      // grpc-timeout: likewise, but the client's own
   uint64_t connected_ns = 0;
   uint64_t first_byte_ns = 0;
   uint64_t sent_ns = 0;  // since when the backend is waited for: connected to, or given more of the request
@@ -93,6 +95,7 @@ struct Exchange {
   bool client_gone = false;  // it left, or there never was one
   bool background = false;   // revalidates for the cache
   bool head_sent = false;    // of the answer, to the client
+  bool grpc = false;         // failures are told as grpc-status
 };
 
 }  // namespace tidegate::l7

@@ -45,9 +45,10 @@ constexpr const char* words(Blame blame) {
 // Whether another try follows while `retry_attempts` and `retry_budget` allow it.
 enum class Retry : uint8_t {
   never,
-  unsent,  // nothing of the request was sent: any method, on another backend (or another address of the same one)
-  sent,    // idempotent methods of which no body was sent (RFC 9110 §9.2.2), on another backend, paid by the budget
-  fresh,   // idempotent methods, once, on a new connection to any backend; costs nothing
+  unsent,   // nothing of the request was sent: any method, on another backend (or another address of the same one)
+  sent,     // idempotent methods of which no body was sent (RFC 9110 §9.2.2), on another backend, paid by the budget
+  fresh,    // idempotent methods, once, on a new connection to any backend; costs nothing
+  refused,  // the backend said that it did not begin: any method whose body is at hand, on any backend
 };
 constexpr const char* words(Retry retry) {
   switch (retry) {
@@ -58,9 +59,11 @@ constexpr const char* words(Retry retry) {
     case Retry::sent:
       return "idempotent methods without a body, on another backend";
     case Retry::fresh:
+      return "idempotent methods without a body, on a new connection";
+    case Retry::refused:
       break;
   }
-  return "idempotent methods without a body, on a new connection";
+  return "any method whose body is at hand, on any backend";
 }
 
 // What becomes of the requests that wait for the same fetch.

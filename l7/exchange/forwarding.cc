@@ -4,26 +4,70 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
+#include <new>
 
 #include "core/forwarded_for.h"
 
 namespace tidegate::l7 {
 namespace {
 
-// Writes into a space that was measured beforehand.
-class HeadWriter {
+// Writes the fields of an HTTP/1 head into a space that was measured beforehand.
+class Http1Writer {
  public:
-  explicit HeadWriter(char* out) : next_(out) {}
-  HeadWriter& put(std::string_view text) {
+  Http1Writer(char* out, Arena&) : next_(out) {}
+  Http1Writer& put(std::string_view text) {
     if (!text.empty()) std::memcpy(next_, text.data(), text.size());
     next_ += text.size();
     return *this;
   }
-  void field(std::string_view name, std::string_view value) { put(name).put(": ").put(value).put("\r\n"); }
+  void line(std::string_view name, std::string_view value) { put(name).put(": ").put(value).put("\r\n"); }
   char* end() const { return next_; }
+
+  void passed(const Field& field) { line(field.written_name(), field.value); }
+  // A field of the proxy itself, spelt as in its specification.
+  void own(std::string_view spelt, std::string_view, std::string_view value) { line(spelt, value); }
+  void edit(std::string_view name, std::string_view value) { line(name, value); }
+  // A value in several parts: begin(), put() each, finish().
+  void begin(std::string_view spelt, std::string_view) { put(spelt).put(": "); }
+  void finish() { put("\r\n"); }
 
  private:
   char* next_;
+};
+
+// Lists fields for an HTTP/2 header block. Values in several parts are written into the measured space.
+class Http2Lister {
+ public:
+  Http2Lister(char* values, Field* fields, Arena& arena) : next_(values), fields_(fields), arena_(arena) {}
+  void add(std::string_view name, std::string_view value, FieldKind kind = FieldKind::other) {
+    new (&fields_[count_++]) Field{name, value, kind};
+  }
+  size_t count() const { return count_; }
+
+  void passed(const Field& field) { add(field.name, field.value, field.kind); }
+  void own(std::string_view, std::string_view lower, std::string_view value) {
+    add(lower, value, classify_field(lower));
+  }
+  void edit(std::string_view name, std::string_view value) { add(arena_.copy_lower(name), value); }
+  void begin(std::string_view, std::string_view lower) {
+    name_ = lower;
+    value_ = next_;
+  }
+  Http2Lister& put(std::string_view text) {
+    if (!text.empty()) std::memcpy(next_, text.data(), text.size());
+    next_ += text.size();
+    return *this;
+  }
+  void finish() { add(name_, {value_, static_cast<size_t>(next_ - value_)}); }
+
+ private:
+  char* next_;
+  Field* fields_;
+  Arena& arena_;
+  size_t count_ = 0;
+  std::string_view name_;
+  char* value_ = nullptr;
 };
 
 const std::string* find_edit(const FieldEdits& edits, std::string_view lower_name) {
@@ -33,7 +77,7 @@ const std::string* find_edit(const FieldEdits& edits, std::string_view lower_nam
   return nullptr;
 }
 
-// What only a trusted peer may say of where a request came from.
+// Fields that say where a request came from. Only a trusted peer may send them.
 bool is_forwarding(FieldKind kind) {
   return kind == FieldKind::x_forwarded_for || kind == FieldKind::x_forwarded_proto ||
          kind == FieldKind::x_forwarded_host || kind == FieldKind::forwarding;
@@ -45,8 +89,7 @@ bool is_conditional(std::string_view name) {
          name == "if-modified-since" || name == "if-unmodified-since";
 }
 
-// What the nearest proxy says, of a field in which each says one thing: the last of several. One that stands before it
-// may be the client's own.
+// The last of several fields of a kind: the nearest proxy wrote it. Those before it may be the client's own.
 std::string_view last_said(const RequestHead& request, FieldKind kind) {
   std::string_view last;
   for (const Field& field : request.fields) {
@@ -55,8 +98,7 @@ std::string_view last_said(const RequestHead& request, FieldKind kind) {
   return last;
 }
 
-// CGI (RFC 3875 §4.1.18) and its kin read every byte of a name that is no letter or digit as one: these are read as
-// the same field.
+// CGI (RFC 3875 §4.1.18) and similar interfaces read every byte of a name that is no letter or digit as the same byte.
 char as_read(char c) {
   if (c >= 'A' && c <= 'Z') return static_cast<char>(c + ('a' - 'A'));
   return is_name_char(c) ? c : '-';
@@ -103,34 +145,56 @@ bool passes(const Field& field, const BackendRequest& in) {
     return in.facts.peer_trusted && field.kind == FieldKind::forwarding && in.conditions == nullptr;
   }
   if (in.conditions != nullptr && is_conditional(field.name)) return false;
+  if (!in.grpc_timeout.empty() && field.name == "grpc-timeout") return false;
   if (!in.authorization && field.name == "authorization") return false;
   if (!in.cookie && field.name == "cookie") return false;
   return !is_set_by_edits(field, in);
 }
 
 // Writes a field of the proxy itself, unless an edit of the route names it.
-void put_own(HeadWriter& out, const BackendRequest& in, std::string_view name, std::string_view value) {
-  if (!value.empty() && find_edit(in.edits, name) == nullptr) out.field(name, value);
+template <class Out>
+void put_own(Out& out, const BackendRequest& in, std::string_view spelt, std::string_view lower,
+             std::string_view value) {
+  if (!value.empty() && find_edit(in.edits, lower) == nullptr) out.own(spelt, lower, value);
 }
 
-void put_forwarding(HeadWriter& out, const BackendRequest& in) {
+template <class Out>
+void put_forwarding(Out& out, const BackendRequest& in) {
   const bool trusted = in.facts.peer_trusted;
-  if (!in.facts.peer_text.empty() && find_edit(in.edits, "X-Forwarded-For") == nullptr) {
-    out.put("X-Forwarded-For: ");
+  if (!in.facts.peer_text.empty() && find_edit(in.edits, "x-forwarded-for") == nullptr) {
+    out.begin("X-Forwarded-For", "x-forwarded-for");
     // A trusted chain may come in several fields; their order is theirs.
     for (const Field& field : in.request.fields) {
       if (trusted && field.kind == FieldKind::x_forwarded_for) out.put(field.value).put(", ");
     }
-    out.put(in.facts.peer_text).put("\r\n");
+    out.put(in.facts.peer_text).finish();
   }
   const bool kept = trusted && in.conditions == nullptr;
   const std::string_view proto = kept ? last_said(in.request, FieldKind::x_forwarded_proto) : "";
-  put_own(out, in, "X-Forwarded-Proto", proto.empty() ? client_scheme(in.request, in.facts) : proto);
+  put_own(out, in, "X-Forwarded-Proto", "x-forwarded-proto",
+          proto.empty() ? client_scheme(in.request, in.facts) : proto);
   const std::string_view host = kept ? last_said(in.request, FieldKind::x_forwarded_host) : "";
-  put_own(out, in, "X-Forwarded-Host", host.empty() ? in.request.authority : host);
-  put_own(out, in, "X-Request-Id", in.request_id);
-  if (!in.via_node.empty() && find_edit(in.edits, "Via") == nullptr) {
-    out.put("Via: ").put(received_protocol(in.request.version)).put(in.via_node).put("\r\n");
+  put_own(out, in, "X-Forwarded-Host", "x-forwarded-host", host.empty() ? in.request.authority : host);
+  put_own(out, in, "X-Request-Id", "x-request-id", in.request_id);
+  put_own(out, in, "grpc-timeout", "grpc-timeout", in.grpc_timeout);
+  if (!in.via_node.empty() && find_edit(in.edits, "via") == nullptr) {
+    out.begin("Via", "via");
+    out.put(received_protocol(in.request.version)).put(in.via_node).finish();
+  }
+}
+
+// All fields but Host and those of framing.
+template <class Out>
+void put_fields(Out& out, const BackendRequest& in) {
+  for (const Field& field : in.request.fields) {
+    if (passes(field, in)) out.passed(field);
+  }
+  put_forwarding(out, in);
+  if (in.conditions != nullptr) {
+    for (const Field& field : *in.conditions) put_own(out, in, field.written_name(), field.name, field.value);
+  }
+  for (const auto& [name, value] : in.edits) {
+    if (!value.empty() && !http1::equals_ignore_case(name, "Host")) out.edit(name, value);
   }
 }
 
@@ -138,6 +202,11 @@ std::string_view host_for_backend(const BackendRequest& in) {
   const std::string* host = find_edit(in.edits, "Host");
   if (host != nullptr && !host->empty()) return *host;
   return in.request.authority.empty() ? in.fallback_host : in.request.authority;
+}
+
+// RFC 9110 §8.6: such a request says also that it has no content.
+bool has_meaning_for_content(const RequestHead& request) {
+  return request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
 }
 
 size_t measure(const BackendRequest& in) {
@@ -183,38 +252,61 @@ std::string_view compose_http1_head(const BackendRequest& in, Arena& arena) {
   const RequestHead& request = in.request;
   const size_t space = measure(in);
   char* begin = arena.allocate(space);
-  HeadWriter out(begin);
+  Http1Writer out(begin, arena);
   out.put(request.method).put(" ").put(request.path);
   if (request.has_query) out.put("?").put(request.query);
   out.put(" HTTP/1.1\r\n");
-
-  out.field("Host", host_for_backend(in));
-  for (const Field& field : request.fields) {
-    if (passes(field, in)) out.field(field.written_name(), field.value);
-  }
-  put_forwarding(out, in);
-  if (in.conditions != nullptr) {
-    for (const Field& field : *in.conditions) put_own(out, in, field.written_name(), field.value);
-  }
-  for (const auto& [name, value] : in.edits) {
-    if (!value.empty() && !http1::equals_ignore_case(name, "Host")) out.field(name, value);
-  }
+  out.line("Host", host_for_backend(in));
+  put_fields(out, in);
   if (!request.upgrade.empty()) {
     out.put("Connection: Upgrade\r\n");
-    out.field("Upgrade", request.upgrade);
+    out.line("Upgrade", request.upgrade);
+  } else if (request.takes_trailers) {
+    out.put("Connection: TE\r\nTE: trailers\r\n");
   }
   if (request.body == BodyKind::known) {
     const fmt::format_int digits(request.content_length);
-    out.field("Content-Length", {digits.data(), digits.size()});
+    out.line("Content-Length", {digits.data(), digits.size()});
   } else if (sends_chunked(request)) {
     out.put("Transfer-Encoding: chunked\r\n");
-  } else if (request.method == "POST" || request.method == "PUT" || request.method == "PATCH") {
-    out.put("Content-Length: 0\r\n");  // RFC 9110 §8.6: these methods define a meaning for content
+  } else if (has_meaning_for_content(request)) {
+    out.put("Content-Length: 0\r\n");
   }
   out.put("\r\n");
   const auto bytes = static_cast<size_t>(out.end() - begin);
   arena.shrink(space - bytes);
   return {begin, bytes};
+}
+
+FieldSpan compose_http2_fields(const BackendRequest& in, std::string_view scheme, Arena& arena) {
+  const RequestHead& request = in.request;
+  constexpr size_t kOwnFields = 16;  // pseudo-header fields, those of put_forwarding(), framing
+  const size_t room =
+      request.fields.size() + in.edits.size() + (in.conditions != nullptr ? in.conditions->size() : 0) + kOwnFields;
+  auto* const fields = reinterpret_cast<Field*>(arena.allocate_aligned(room * sizeof(Field)));
+  Http2Lister out(arena.allocate(measure(in)), fields, arena);
+  out.add(":method", request.method);
+  out.add(":scheme", scheme);
+  out.add(":authority", host_for_backend(in));
+  std::string_view path = request.path;
+  if (request.has_query) {
+    char* const target = arena.allocate(request.path.size() + 1 + request.query.size());
+    std::memcpy(target, request.path.data(), request.path.size());
+    target[request.path.size()] = '?';
+    if (!request.query.empty())
+      std::memcpy(target + request.path.size() + 1, request.query.data(), request.query.size());
+    path = {target, request.path.size() + 1 + request.query.size()};
+  }
+  out.add(":path", path);
+  put_fields(out, in);
+  if (request.takes_trailers) out.add("te", "trailers");  // RFC 9113 §8.2.2
+  if (request.body == BodyKind::known) {
+    const fmt::format_int digits(request.content_length);
+    out.add("content-length", arena.copy({digits.data(), digits.size()}));
+  } else if (request.body == BodyKind::none && has_meaning_for_content(request)) {
+    out.add("content-length", "0");
+  }
+  return {fields, out.count()};
 }
 
 void apply_edits(const FieldEdits& edits, FieldList& fields, Arena& arena) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Forwarding: what the proxy writes into the messages it passes on: identity of the client (X-Forwarded-*), its own
 // name (Via, RFC 9110 §7.6.3), the request's id, the route's edits, which win over all of these. Pure: heads and facts
-// in, text out, all in the arena.
+// in; text, or fields, out; all in the arena.
 #pragma once
 
 #include <string_view>
@@ -36,6 +36,7 @@ struct BackendRequest {
   // A fetch for the cache: these instead of the client's own If-* and Range. What a trusted proxy says of the target is
   // then told only as far as the cache's key has it (client_scheme).
   const FieldList* conditions = nullptr;
+  std::string_view grpc_timeout = {};  // instead of the client's own; empty: that one passes
   // Whether the client's own go along.
   bool authorization = true;
   bool cookie = true;
@@ -43,6 +44,9 @@ struct BackendRequest {
 };
 // Its whole head in HTTP/1.1, with the final empty line.
 std::string_view compose_http1_head(const BackendRequest& request, Arena& arena);
+// The same as fields of an HTTP/2 header block, pseudo-header fields first (RFC 9113 §8.3.1). Names are in lower case.
+// `scheme`: of the connection to the backend.
+FieldSpan compose_http2_fields(const BackendRequest& request, std::string_view scheme, Arena& arena);
 
 // Whether the request towards the backend carries its body chunked.
 inline bool sends_chunked(const RequestHead& request) { return request.body == BodyKind::unknown; }

@@ -2,6 +2,7 @@
 #include "l7/exchange/transaction.h"
 
 #include <algorithm>
+#include <memory>
 
 #include <fmt/format.h>
 
@@ -87,7 +88,7 @@ void Transaction::resume() {
 
 void Transaction::client_gone(Failure why) {
   let_client_go(why);
-  exchange_.timing.exchange_deadline_ns = UINT64_MAX;  // it was the client's
+  exchange_.timing.exchange_deadline_ns = exchange_.timing.call_deadline_ns = UINT64_MAX;  // they were the client's
   resume();
 }
 
@@ -106,8 +107,11 @@ void Transaction::let_client_go(Failure why) {
 void Transaction::reset() {
   leave_queue();
   timer_.cancel();
-  exchange_ = Exchange();
+  // In place: an assignment would build the fresh value first and move each member.
+  std::destroy_at(&exchange_);
+  std::construct_at(&exchange_);
   failure_detail_.clear();
+  kept_body_.clear();
   arena_.reset();
 }
 
@@ -117,6 +121,7 @@ Step Transaction::route() {
   const ClientFacts& facts = exchange_.facts;
   const Plan& plan = exchange_.plan->plan();
   choose_request_id();
+  begin_grpc();
   const bool listener_known = facts.listener < plan.model().listeners.size();
   exchange_.client_address =
       listener_known
@@ -173,12 +178,13 @@ Step Transaction::answer() {
   if (exchange_.outcome.status == 205) exchange_.answer_body = {};  // RFC 9110 §15.3.6
   const bool no_body =
       exchange_.request.is_head() || exchange_.outcome.status == 204 || exchange_.outcome.status == 304;
-  client_->send_head({.status = exchange_.outcome.status,
-                      .reason = {},
-                      .fields = exchange_.response.fields,
-                      .body = no_body || exchange_.answer_body.empty() ? BodyKind::none : BodyKind::known,
-                      .content_length = exchange_.answer_body.size(),
-                      .content_length_known = exchange_.outcome.status != 204 && exchange_.outcome.status != 304});
+  client_->send_head(
+      {.status = exchange_.outcome.status,
+       .reason = {},
+       .fields = exchange_.response.fields,
+       .body = no_body || exchange_.answer_body.empty() ? BodyKind::none : BodyKind::known,
+       .content_length = exchange_.answer_body.size(),
+       .content_length_known = exchange_.outcome.status != 204 && exchange_.outcome.status != 304 && !exchange_.grpc});
   if (!no_body && !exchange_.answer_body.empty()) {
     client_->send_piece(exchange_.answer_body);
     exchange_.outcome.response_bytes = exchange_.answer_body.size();
@@ -255,9 +261,14 @@ Step Transaction::fail(Failure failure) {
     return Step::log;
   }
   if (exchange_.head_sent) {
-    client_->abort_response();
+    if (exchange_.grpc) {
+      end_grpc(failure);
+    } else {
+      client_->abort_response();
+    }
     return Step::log;
   }
+  if (exchange_.grpc) return answer_grpc(failure);
   return answer_with(info(failure).status, info(failure).sentence);
 }
 
@@ -345,6 +356,7 @@ void Transaction::begin_head_deadline() {
 
 Failure Transaction::own_time_over() const {
   const uint64_t now_ns = worker_.loop().now_ns();
+  if (now_ns >= exchange_.timing.call_deadline_ns) return Failure::deadline_exceeded;
   if (now_ns >= exchange_.timing.exchange_deadline_ns) return Failure::exchange_timeout;
   return now_ns >= exchange_.timing.head_deadline_ns ? Failure::total_timeout : Failure::none;
 }

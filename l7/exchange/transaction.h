@@ -126,10 +126,11 @@ class Transaction final : public BackendStream::User {
   void wait_until_ns(uint64_t deadline_ns);
   void wait_for_nothing();
   uint64_t own_deadline_ns() const {
-    return std::min(exchange_.timing.head_deadline_ns, exchange_.timing.exchange_deadline_ns);
+    const Timing& timing = exchange_.timing;
+    return std::min({timing.head_deadline_ns, timing.exchange_deadline_ns, timing.call_deadline_ns});
   }
   bool expired() const;
-  // total_timeout or exchange_timeout when that time is over, else none.
+  // total_timeout, exchange_timeout or deadline_exceeded when that time is over, else none.
   Failure own_time_over() const;
   // The backend has answered: what is left has all the time that it needs.
   void end_head_deadline() { exchange_.timing.head_deadline_ns = UINT64_MAX; }
@@ -145,10 +146,12 @@ class Transaction final : public BackendStream::User {
   std::optional<Step> take_backend();
   bool acquire_connection(const PoolMember& member);
   void begin_request();
+  bool use_successor();
   std::string_view host_of_backend();
   uint64_t pick_hash() const;
   void release_backend(bool keep);
   bool pump_request();
+  std::string_view next_request_piece();
   bool pump_response();
   Step await_body();
   void await_more(bool response_moved);
@@ -159,6 +162,12 @@ class Transaction final : public BackendStream::User {
   Step begin_response();
   Step begin_passed_response();
   Failure request_body_failure() const;
+
+  // transaction_grpc.cc
+  void begin_grpc();
+  std::string_view grpc_time_left();
+  Step answer_grpc(Failure failure);
+  void end_grpc(Failure failure);
 
   // transaction_queue.cc
   bool others_wait_first();
@@ -200,6 +209,7 @@ class Transaction final : public BackendStream::User {
   WaitQueue::Waiter waiter_{this};
   Timer timer_;
   std::string cache_status_text_;  // kept for its storage
+  std::string kept_body_;          // the beginning of the request's body, while it is all of it; kept for its storage
   std::string failure_detail_;     // what the last try said of its failure, for the log; kept for its storage
   Step step_ = Step::over;
   bool running_ = false;

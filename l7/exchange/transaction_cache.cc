@@ -75,8 +75,8 @@ Step Transaction::lookup() {
   if (worker_.cache() == nullptr || !exchange_.route->cache.enabled || !exchange_.request.upgrade.empty())
     return Step::choose;
   if (exchange_.request.body != BodyKind::none && is_safe(exchange_.request.method)) {
-    // RFC 9110 §9.3.1: content of a GET has no defined meaning, yet an origin may act on it. What comes back is not
-    // what the URL alone stands for, and nobody else is to wait for a body that one client owes.
+    // RFC 9110 §9.3.1: content of a GET has no defined meaning, but an origin may act on it. The answer is then not
+    // that of the URL alone. And nobody else should wait for a body that this client owes.
     exchange_.cache.asked = true;
     exchange_.cache.status.forward = cache::Forward::request;
     exchange_.cache.status.detail = "content";
@@ -215,7 +215,7 @@ cache::BodyStep Transaction::pump_stored() {
     exchange_.outcome.response_bytes += slice.bytes.size();
     client_->send_piece(slice.bytes);
     if (exchange_.cache.stored->body.ended())
-      return cache::BodyStep::end;  // said along with the last piece: one frame, one write
+      return cache::BodyStep::end;  // the end goes with the last piece: one frame, one write
   }
   return cache::BodyStep::wait;
 }
@@ -260,8 +260,8 @@ bool Transaction::asks_for_less() const {
                      [](const Field& field) { return cache::is_conditional_or_range(field.name); });
 }
 
-// The whole was asked for, since others might have shared it. It is this client's alone: asked again with its own
-// conditions and range, once, the backend says 304 or 206 where it can.
+// The whole was asked for, because others could have shared it. But the answer is for this client alone. So the backend
+// is asked once more, with the client's own conditions and range, and may answer 304 or 206.
 Step Transaction::ask_anew_for_less() {
   begin_head_deadline();
   release_backend(false);
@@ -305,7 +305,8 @@ Step Transaction::fill() {
 void Transaction::cut_off_client(Failure why) {
   ClientStream* const client = client_;
   let_client_go(why);
-  exchange_.timing.head_deadline_ns = exchange_.timing.exchange_deadline_ns = UINT64_MAX;
+  Timing& timing = exchange_.timing;
+  timing.head_deadline_ns = timing.exchange_deadline_ns = timing.call_deadline_ns = UINT64_MAX;
   client->abort_response();
   client->on_transaction_over();
 }
@@ -315,8 +316,8 @@ void Transaction::resume_fill() {
   resume();
 }
 
-// From the backend to the cache. Lets go of the backend when all has come, or nobody wants the rest. True when anything
-// moved.
+// From the backend to the cache. Gives the backend back when all has come, or when nobody wants the rest. True if
+// anything moved.
 bool Transaction::pump_fill() {
   bool moved = false;
   for (int pieces = 0; !exchange_.cache.fill_paused; ++pieces) {
@@ -365,7 +366,7 @@ void Transaction::end_fill(Failure failure) {
   exchange_.cache.fill = cache::Fill();
 }
 
-// No backend could be had while leading: everybody who waits is told, or given what is stale where that is allowed.
+// The fetch that this request leads has failed. Everybody who waits is told, or gets what is stale if that is allowed.
 std::optional<Step> Transaction::fail_fill(Failure failure) {
   std::optional<cache::Answer> stale = exchange_.cache.fill.stale_answer(realtime_ms());
   end_fill(failure);
@@ -375,7 +376,7 @@ std::optional<Step> Transaction::fail_fill(Failure failure) {
   return serve_stored(std::move(*stale));
 }
 
-// RFC 9111 §4.4: an unsafe request that was answered makes what is stored of its target suspect.
+// RFC 9111 §4.4: after an unsafe request was answered, what is stored of its target is no longer valid.
 void Transaction::invalidate_if_unsafe() {
   if (worker_.cache() == nullptr || !exchange_.route->cache.enabled || is_safe(exchange_.request.method)) return;
   worker_.cache()->invalidate(request_view(), exchange_.route->cache, response_view());

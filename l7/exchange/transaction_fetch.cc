@@ -10,6 +10,12 @@
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
+namespace {
+
+// Why the exchange ends if its time is over while the client is waited for. A deadline of its own is told as such.
+Failure late_body(Failure over) { return over == Failure::deadline_exceeded ? over : Failure::request_late; }
+
+}  // namespace
 
 Step Transaction::choose() {
   if (nobody_waits()) return fail(Failure::client_gone);
@@ -29,7 +35,7 @@ std::optional<Step> Transaction::take_backend() {
                               .is_retry = exchange_.attempts.count > 0,
                               .tried = {exchange_.attempts.failed.data(), exchange_.attempts.failed_count},
                               .connections = &worker_.backends()});
-  // A retry does not wait for the few backends that are left to it: those behind it may use the others.
+  // A retry does not wait: it could use few backends, and the requests behind it could use the others.
   if (choice.full && exchange_.attempts.failed_count > 0) return fail(exchange_.attempts.last_failure);
   if (choice.full) return std::nullopt;
   if (choice.member == nullptr) return fail(Failure::pool_down);
@@ -46,7 +52,8 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   const BackendPeer peer{{address, member.config->port},
                          exchange_.plan->pool_tls(exchange_.route->pool),
                          config.tls_server_name,
-                         config.idle_timeout_ms};
+                         config.idle_timeout_ms,
+                         config.protocol};
   if (!exchange_.attempts.fresh_only) {
     backend_ = worker_.backends().take_idle(*member.runtime, peer, !exchange_.request.is_idempotent());
     if (backend_) worker_.stats().backend_reuses.add();
@@ -63,6 +70,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   member.runtime->requests.fetch_add(1, std::memory_order_relaxed);
   exchange_.pool->runtime().in_flight.fetch_add(1, std::memory_order_relaxed);
   exchange_.attempts.request_sent = false;
+  exchange_.attempts.resent_bytes = 0;
   exchange_.timing.sent_ns = worker_.loop().now_ns();
   backend_->set_user(*this);
   return true;
@@ -88,13 +96,14 @@ void Transaction::begin_request() {
                    .request_id = exchange_.request_id,
                    .fallback_host = request.authority.empty() ? host_of_backend() : std::string_view(),
                    .conditions = shared ? &conditions : nullptr,
+                   .grpc_timeout = grpc_time_left(),
                    .authorization = !shared || fill.sends("authorization"),
                    .cookie = !shared || fill.sends("cookie"),
                    .imitations = &imitations},
                   arena_, exchange_.response);
   if (imitations > 0 && exchange_.attempts.count == 1) worker_.stats().fields_dropped.add(imitations);
   exchange_.attempts.request_sent = request.body == BodyKind::none;
-  if (exchange_.attempts.request_sent) backend_->end_request();
+  if (exchange_.attempts.request_sent) backend_->end_request({});
 }
 
 // The Host for a request without one: the pool's tls_server_name, or the address of the chosen backend.
@@ -122,13 +131,14 @@ void Transaction::release_backend(bool keep) {
   }
   if (!backend_) return;
   if (!backend_->failure_detail().empty()) failure_detail_ = backend_->failure_detail();
-  // What a refused response has left there is no part of an answer of our own.
+  // Fields of a response that was refused must not get into an answer of our own.
   if (!exchange_.head_sent) exchange_.response.fields.clear();
   BackendStream::give_back(std::move(backend_), exchange_.pool->config());
 }
 
 Step Transaction::connect() {
   if (nobody_waits()) return fail(Failure::client_gone);
+  if (backend_->superseded() && !use_successor()) return Step::choose;
   if (backend_->failure() != Failure::none) return attempt_failed(backend_->failure());
   if (!backend_->connected()) {
     if (!expired()) return Step::suspend;
@@ -140,6 +150,20 @@ Step Transaction::connect() {
   begin_request();
   wait_at_most_ns(backend_wait_ns());
   return Step::exchange;
+}
+
+// TLS has chosen HTTP/1.1. False: another exchange has the connection; a backend is chosen again, which is no retry.
+bool Transaction::use_successor() {
+  std::unique_ptr<BackendStream> successor = backend_->take_successor();
+  if (!successor) {
+    release_backend(false);
+    --exchange_.attempts.count;
+    return false;
+  }
+  BackendStream::give_back(std::move(backend_), exchange_.pool->config());
+  backend_ = std::move(successor);
+  backend_->set_user(*this);
+  return true;
 }
 
 // How long the backend may keep the exchange step waiting: for its answer when it has the whole request, else for the
@@ -173,7 +197,7 @@ Step Transaction::await_body() {
   wait_until_ns(
       exchange_.patience.renew(exchange_.facts.patience, exchange_.outcome.request_bytes, worker_.loop().now_ns()));
   if (!expired()) return Step::suspend;
-  if (own_time_over() != Failure::none) return fail(Failure::request_late);
+  if (const Failure over = own_time_over(); over != Failure::none) return fail(late_body(over));
   return fail(exchange_.patience.trickles() ? Failure::client_too_slow : Failure::request_timeout);
 }
 
@@ -223,7 +247,7 @@ Step Transaction::begin_passed_response() {
   return Step::deliver;
 }
 
-// How long the deliver step bears it that nothing moves.
+// How long nothing may move in the deliver step.
 uint64_t Transaction::silence_ns() const {
   const bool tunnel = exchange_.response.body == BodyKind::tunnel && !exchange_.attempts.request_sent;
   return (tunnel ? exchange_.pool->config().tunnel_timeout_ms : exchange_.pool->config().idle_timeout_ms) * kNsPerMs;
@@ -234,7 +258,7 @@ Step Transaction::deliver() {
   const bool request_moved = pump_request();
   const bool response_moved = pump_response();
   if (backend_->response_ended()) {
-    client_->end_response();
+    client_->end_response(backend_->trailers());
     return Step::log;
   }
   if (backend_->failure() != Failure::none) return fail(backend_->failure());
@@ -250,19 +274,19 @@ Step Transaction::deliver() {
   return Step::suspend;
 }
 
-// Whose time it was that has run out in the deliver step.
+// Why the deliver step ends when its time is over.
 Failure Transaction::silence_failure() const {
   const uint64_t now_ns = worker_.loop().now_ns();
   if (const Failure over = own_time_over(); over != Failure::none) {
-    return exchange_.patience.waiting() ? Failure::request_late : over;
+    return exchange_.patience.waiting() ? late_body(over) : over;
   }
   if (exchange_.response.body == BodyKind::tunnel) return Failure::tunnel_timeout;
   const bool clients = exchange_.patience.waiting() && exchange_.timing.patience_end_ns <= now_ns;
   return clients ? Failure::client_too_slow : Failure::body_timeout;
 }
 
-// Something moved, or begins to be waited for. What little the client sends of its body does not put off the end for
-// ever; what the backend sends does.
+// Something moved, or is waited for from now on. Bytes from the backend begin the time anew. Bytes of the client's body
+// restore patience only in proportion.
 void Transaction::await_more(bool response_moved) {
   const uint64_t now_ns = worker_.loop().now_ns();
   wait_at_most_ns(silence_ns());
@@ -286,25 +310,38 @@ bool Transaction::pump_request() {
       worker_.resume_later(*this);
       break;
     }
-    const std::string_view piece = client_->next_piece();
+    const std::string_view piece = next_request_piece();
     if (piece.empty()) {
       if (client_->body_ended()) {
         if (tunnel) {
           backend_->end_tunnel();
         } else {
-          backend_->end_request();
+          backend_->end_request(client_->trailers());
         }
         exchange_.attempts.request_sent = moved = true;
       }
       break;
     }
-    exchange_.outcome.request_bytes += piece.size();
     if (exchange_.outcome.request_bytes > exchange_.facts.max_body_bytes && !tunnel) break;
     backend_->send_piece(piece);
     moved = true;
   }
   if (moved) backend_->flush();
   return moved;
+}
+
+// From what was kept for another try, then from the client.
+std::string_view Transaction::next_request_piece() {
+  size_t& resent = exchange_.attempts.resent_bytes;
+  if (resent < kept_body_.size()) return std::string_view(kept_body_).substr(std::exchange(resent, kept_body_.size()));
+  const std::string_view piece = client_->next_piece();
+  const bool all_is_kept = exchange_.outcome.request_bytes == kept_body_.size();
+  exchange_.outcome.request_bytes += piece.size();
+  if (all_is_kept && exchange_.outcome.request_bytes <= kKeptBodyBytes && backend_->may_refuse()) {
+    kept_body_ += piece;
+    resent = kept_body_.size();
+  }
+  return piece;
 }
 
 Failure Transaction::request_body_failure() const {

@@ -16,6 +16,8 @@ Step Transaction::attempt_failed(Failure failure) {
   if (!may_retry(failure)) return fail(failure);
   if (info(failure).retry == Retry::fresh) {
     exchange_.attempts.fresh_only = true;
+  } else if (info(failure).retry == Retry::refused) {
+    // The same backend may take it on another connection.
   } else if (exchange_.attempts.failed_count < exchange_.attempts.failed.size()) {
     exchange_.attempts.failed[exchange_.attempts.failed_count++] = exchange_.attempts.member->index;
   }
@@ -31,11 +33,11 @@ Failure Transaction::what_happened(Failure failure) const {
   if (failure != Failure::backend_closed) return failure;
   // It closed a kept connection at the very moment in which we used it again.
   if (backend_->reused() && !backend_->anything_received()) return Failure::stale_connection;
-  // It gave up a request of which the client owed the rest, as any backend does at some time.
+  // It gave up a request whose body the client had not sent whole. Any backend does that at some time.
   return exchange_.patience.waiting() ? Failure::gave_up_waiting : failure;
 }
 
-// Takes note of a failure of the backend that is held, if it is to blame for it.
+// Charges the present backend with a failure, if the table blames it.
 void Transaction::charge_backend(Failure failure) {
   if (exchange_.attempts.member == nullptr) return;
   const Blame blame = info(failure).blame;
@@ -59,8 +61,15 @@ bool Transaction::may_retry(Failure failure) {
   if (retry == Retry::never) return false;
   // RFC 9110 §9.2.2: what a backend may have begun to act on is repeated only when acting twice does no harm, and only
   // while every byte of it is still at hand.
-  if (retry != Retry::unsent && (!exchange_.request.is_idempotent() || exchange_.outcome.request_bytes > 0))
+  const bool sent_body = exchange_.outcome.request_bytes > 0;
+  if (retry != Retry::unsent && retry != Retry::refused && (sent_body || !exchange_.request.is_idempotent())) {
     return false;
+  }
+  // RFC 9113 §8.7: a backend that refused a stream has not begun to act on it.
+  if (retry == Retry::refused) {
+    const uint32_t attempts = std::max<uint32_t>(1, exchange_.pool->config().retry_attempts);
+    return exchange_.attempts.count <= attempts && exchange_.outcome.request_bytes == kept_body_.size();
+  }
   if (retry == Retry::fresh) return !exchange_.attempts.fresh_only;
   const Pool& config = exchange_.pool->config();
   if (exchange_.attempts.count > config.retry_attempts || config.retry_budget <= 0 || !others_are_left(retry))

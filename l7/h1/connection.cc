@@ -225,6 +225,7 @@ void H1Connection::begin_body(const http1::Head& head) {
   body_ended_ = head.framing == http1::Framing::none || (head.framing == http1::Framing::length && remaining_ == 0);
   body_failure_ = Failure::none;
   taken_ = 0;
+  trailers_ = Trailers();
   expect_continue_ = head.expect_continue && !body_ended_;
   response_begun_ = false;
   if (head.framing == http1::Framing::chunked) chunks_ = http1::ChunkedDecoder();
@@ -254,6 +255,12 @@ std::string_view H1Connection::next_piece() {
       break;
     }
     body_ended_ = step.status == http1::Status::complete;
+    if (body_ended_ && transaction_ != nullptr &&
+        !trailers_from_http1(chunks_.trailers(), transaction_->arena(), trailers_)) {
+      body_failure_ = Failure::bad_request;
+      body_fault_ = name(MessageFault::too_many_fields);
+      break;
+    }
     if (!step.data.empty()) {
       taken_ = step.consumed;
       return step.data;
@@ -311,6 +318,13 @@ std::string_view H1Connection::connection_options(const AnswerHead& head) const 
   return offers_protocol ? "Upgrade" : "";
 }
 
+// An answer without a body says so, unless its status or the method does (RFC 9110 §8.6). HTTP/2 backends need not.
+bool H1Connection::says_length(const AnswerHead& head) const {
+  if (head.status < 200 || head.status == 204) return false;
+  if (head.content_length_known) return true;
+  return head.body == BodyKind::none && head.status != 304 && !transaction_->request().is_head();
+}
+
 void H1Connection::send_head(const AnswerHead& head) {
   response_begun_ = true;
   chunked_response_ = head.body == BodyKind::unknown && !http10_;
@@ -329,8 +343,8 @@ void H1Connection::send_head(const AnswerHead& head) {
   out.fields(head.fields);
   if (chunked_response_) {
     out.put("Transfer-Encoding: chunked\r\n");
-  } else if (head.content_length_known && head.status >= 200 && head.status != 204) {
-    const fmt::format_int length(head.content_length);
+  } else if (says_length(head)) {
+    const fmt::format_int length(head.content_length_known ? head.content_length : 0);
     out.put("Content-Length: ").put({length.data(), length.size()}).put("\r\n");
   }
   if (const std::string_view options = connection_options(head); !options.empty()) {
@@ -357,8 +371,10 @@ void H1Connection::send_piece(std::string_view piece) {
   transport_.queue("\r\n");
 }
 
-void H1Connection::end_response() {
-  if (chunked_response_) transport_.queue("0\r\n\r\n");
+// RFC 9110 §6.5.1: trailers go to a client that said that it takes them.
+void H1Connection::end_response(const Trailers& trailers) {
+  const bool takes_trailers = transaction_ != nullptr && transaction_->request().takes_trailers;
+  if (chunked_response_) queue_last_chunk(transport_, takes_trailers ? trailers : Trailers());
   chunked_response_ = false;
 }
 

@@ -26,12 +26,13 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   bool body_ended() const override { return body_ended_; }
   Failure body_failure() const override { return body_failure_; }
   std::string_view body_fault() const override { return body_fault_; }
+  const Trailers& trailers() const override { return trailers_; }
   void want_body() override;
   void send_interim(uint16_t status, const FieldList& fields) override;
   void send_head(const AnswerHead& head) override;
   bool ready_for_piece() override;
   void send_piece(std::string_view piece) override;
-  void end_response() override;
+  void end_response(const Trailers& trailers) override;
   void abort_response() override;
   void flush() override;
   void on_transaction_over() override;
@@ -51,6 +52,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   bool answers_taken();
   void refuse(const Refusal& refusal);
   std::string_view connection_options(const AnswerHead& head) const;
+  bool says_length(const AnswerHead& head) const;
   void begin_body(const http1::Head& head);
   bool fill_body();
   bool fill_head();
@@ -65,6 +67,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   Transport& transport_;
   Transaction* transaction_ = nullptr;
   http1::ChunkedDecoder chunks_;
+  Trailers trailers_;  // of the request
   TurnCount turn_requests_;
   State state_ = State::waiting;
   http1::Framing body_framing_ = http1::Framing::none;

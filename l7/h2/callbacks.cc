@@ -57,9 +57,20 @@ int H2Connection::on_header(nghttp2_session* session, const nghttp2_frame* frame
     return NGHTTP2_ERR_CALLBACK_FAILURE;
   }
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
-  if (stream == nullptr || stream->head_ended_ || stream->fault_ != MessageFault::none) return 0;  // trailers: dropped
+  if (stream == nullptr || stream->fault_ != MessageFault::none) return 0;
+  if (stream->head_ended_) {
+    add_trailer(*stream, http2_view(name, name_bytes), http2_view(value, value_bytes));
+    return 0;
+  }
   stream->fault_ = stream->builder_.add(http2_view(name, name_bytes), http2_view(value, value_bytes));
   return 0;
+}
+
+// What comes after the request is answered is dropped.
+void H2Connection::add_trailer(H2Stream& stream, std::string_view name, std::string_view value) {
+  if (stream.transaction_ == nullptr || stream.response_ended_) return;
+  const MessageFault fault = trailer_from_http2(name, value, stream.transaction_->arena(), stream.trailers_);
+  if (fault != MessageFault::none) stream.body_fault_ = fault;
 }
 
 int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t*,
@@ -119,13 +130,17 @@ int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const u
   return 0;
 }
 
-ssize_t H2Connection::read_body(nghttp2_session*, int32_t, uint8_t*, size_t bytes, uint32_t* flags,
+ssize_t H2Connection::read_body(nghttp2_session* session, int32_t id, uint8_t*, size_t bytes, uint32_t* flags,
                                 nghttp2_data_source* source, void*) {
   const auto& stream = *static_cast<const H2Stream*>(source->ptr);
   const size_t now = std::min(bytes, stream.out_.bytes());
   if (now == 0 && !stream.response_ended_) return NGHTTP2_ERR_DEFERRED;
   *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-  if (stream.response_ended_ && now == stream.out_.bytes()) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  if (!stream.response_ended_ || now < stream.out_.bytes()) return static_cast<ssize_t>(now);
+  *flags |= NGHTTP2_DATA_FLAG_EOF;
+  if (stream.answer_trailers_.empty()) return static_cast<ssize_t>(now);
+  *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+  submit_http2_trailers(session, id, stream.answer_trailers_);
   return static_cast<ssize_t>(now);
 }
 

@@ -75,14 +75,17 @@ void H2Connection::pump() {
   pumping_ = false;
   if (connection_.closed()) return;
   if (sent_away_) return linger();
-  const bool over = !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
+  // After the first GOAWAY of a drain, requests are still taken until the second one, also while none is under way.
+  const bool may_ask = draining_ && !last_said_;
+  const bool over =
+      !may_ask && !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
   if (transport_.broken()) return connection_.close();
   if (over && transport_.drained()) return connection_.close_in_order();
   if (streams_.size() == unfinished_heads_ && transport_.drained()) connection_.note_idle();
   watch_client();
 }
 
-// Reads only while what we answer finds its way out: nobody makes us pile up acknowledgements.
+// Reads only while our own frames leave, so that acknowledgements do not pile up.
 void H2Connection::receive() {
   InBuffer& in = connection_.in();
   const uint64_t now_ns = connection_.worker().loop().now_ns();
@@ -166,8 +169,8 @@ void H2Connection::start_request(H2Stream& stream) {
   transaction.start_refused(stream, std::move(plan), refusal_of(stream.fault_, line));
 }
 
-// A block that is too large is answered 431, but each of its fields has been decoded and checked by then: it has an
-// end.
+// A block that is too large is answered 431. But by then each of its fields has been decoded and checked, so there is a
+// second bound at which the connection ends.
 bool H2Connection::count_header_bytes(size_t name_bytes, size_t value_bytes) {
   header_bytes_ += name_bytes + value_bytes + 32;  // as RFC 9113 §6.5.2 counts
   return header_bytes_ <= connection_.limits().head_bytes + kHttp2RefusedHeaderBytes;
@@ -255,7 +258,7 @@ void H2Connection::send_away_for(int library_error) {
   }
 }
 
-// Closing with input unread would make the kernel send a reset, and that may overtake what was said last.
+// If input is unread at the close, the kernel sends a reset, which may overtake the GOAWAY.
 void H2Connection::linger() {
   InBuffer& in = connection_.in();
   for (;;) {

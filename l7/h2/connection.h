@@ -78,6 +78,7 @@ class H2Connection final : public ClientProtocol {
   static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* self);
   static int on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
                        const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
+  static void add_trailer(H2Stream& stream, std::string_view name, std::string_view value);
   static int on_invalid_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
                                const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
   static int on_frame_received(nghttp2_session*, const nghttp2_frame* frame, void* self);

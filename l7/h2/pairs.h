@@ -4,7 +4,10 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include <array>
 #include <string_view>
+
+#include "l7/limits.h"
 
 namespace tidegate::l7 {
 
@@ -15,6 +18,20 @@ inline std::string_view http2_view(const uint8_t* data, size_t bytes) {
 inline nghttp2_nv http2_pair(std::string_view name, std::string_view value, uint8_t flags = NGHTTP2_NV_FLAG_NONE) {
   const auto bytes = [](std::string_view text) { return reinterpret_cast<uint8_t*>(const_cast<char*>(text.data())); };
   return {bytes(name), bytes(value), name.size(), value.size(), flags};
+}
+
+// From within the callback that reads a body, which says NGHTTP2_DATA_FLAG_NO_END_STREAM. `lines`: "name: value\r\n"
+// each.
+inline void submit_http2_trailers(nghttp2_session* session, int32_t stream, std::string_view lines) {
+  std::array<nghttp2_nv, kTrailerFields> pairs;
+  size_t count = 0;
+  while (!lines.empty() && count < pairs.size()) {
+    const std::string_view line = lines.substr(0, lines.find("\r\n"));
+    lines.remove_prefix(line.size() + 2);
+    const size_t colon = line.find(": ");
+    pairs[count++] = http2_pair(line.substr(0, colon), line.substr(colon + 2));
+  }
+  nghttp2_submit_trailer(session, stream, pairs.data(), count);
 }
 
 }  // namespace tidegate::l7

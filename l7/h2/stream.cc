@@ -88,8 +88,11 @@ void H2Stream::send_piece(std::string_view piece) {
   nghttp2_session_resume_data(connection_.session_.get(), id_);
 }
 
-void H2Stream::end_response() {
+void H2Stream::end_response(const Trailers& trailers) {
   response_ended_ = true;
+  for (const Field& field : trailers) {
+    answer_trailers_.append(field.name).append(": ").append(field.value).append("\r\n");
+  }
   if (!has_body_) return;
   make_room_for_rest();
   nghttp2_session_resume_data(connection_.session_.get(), id_);

@@ -30,13 +30,17 @@ class H2Stream final : public ClientStream {
   // --- ClientStream
   std::string_view next_piece() override;
   bool body_ended() const override { return body_ended_ && in_.bytes() == taken_; }
-  Failure body_failure() const override { return Failure::none; }
+  Failure body_failure() const override {
+    return body_fault_ == MessageFault::none ? Failure::none : Failure::bad_request;
+  }
+  std::string_view body_fault() const override { return name(body_fault_); }
+  const Trailers& trailers() const override { return trailers_; }
   void want_body() override;
   void send_interim(uint16_t status, const FieldList& fields) override;
   void send_head(const AnswerHead& head) override;
   bool ready_for_piece() override { return out_.bytes() == 0; }
   void send_piece(std::string_view piece) override;
-  void end_response() override;
+  void end_response(const Trailers& trailers) override;
   void abort_response() override;
   void flush() override;
   void on_transaction_over() override;
@@ -53,6 +57,10 @@ class H2Stream final : public ClientStream {
   Transaction* transaction_ = nullptr;
   Http2RequestBuilder builder_;
   MessageFault fault_ = MessageFault::none;
+  MessageFault body_fault_ = MessageFault::none;  // of the trailers
+  Trailers trailers_;                             // of the request
+  // Of the answer, to be sent after out_: lines as in HTTP/1. The transaction may be over before.
+  std::string answer_trailers_;
   BlockQueue in_;          // of the request's body
   OutQueue out_;           // of the answer's
   size_t taken_ = 0;       // of in_, by the last next_piece()

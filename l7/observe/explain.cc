@@ -49,6 +49,9 @@ void explain_pool(const Plan& plan, uint32_t pool_index, const RequestHead& requ
   const PoolStatus& status = plan.snapshot->pools[pool_index];
   answer["pool"] = config.name;
   answer["policy"] = policy_name(config.policy);
+  answer["protocol"] = config.protocol == BackendProtocol::h1   ? "h1"
+                       : config.protocol == BackendProtocol::h2 ? "h2"
+                                                                : "auto";
   const uint64_t now_ns = monotonic_ns();
   const PoolMember* sole = pool.members().size() == 1 ? &pool.members()[0] : nullptr;
   for (uint32_t i = 0; i < config.backends.size(); ++i) {

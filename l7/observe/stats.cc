@@ -22,6 +22,9 @@ Stats::Stats(Metrics& m)
       client_bytes_out(m.counter("tidegate_l7_client_sent_bytes_total", "Bytes of response bodies")),
       backend_connections(m.counter("tidegate_l7_backend_connections_total", "Connections opened to backends")),
       backend_reuses(m.counter("tidegate_l7_backend_reuses_total", "Requests sent on a kept-alive backend connection")),
+      backend_http2_connections(
+          m.counter("tidegate_l7_backend_http2_connections_total", "Connections to backends that speak HTTP/2")),
+      backend_goaways(m.counter("tidegate_l7_backend_goaways_total", "GOAWAY frames that backends sent")),
       retries(m.counter("tidegate_l7_retries_total", "Requests tried again on a backend")),
       retries_denied(m.counter("tidegate_l7_retries_denied_total", "Retries that the budget did not allow")),
       ejections(m.counter("tidegate_l7_ejections_total", "Backends ejected for consecutive failures")),

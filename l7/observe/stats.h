@@ -49,6 +49,8 @@ class Stats {
   Counter& client_bytes_out;  // response bodies
   Counter& backend_connections;
   Counter& backend_reuses;
+  Counter& backend_http2_connections;  // on which HTTP/2 was chosen
+  Counter& backend_goaways;            // received
   Counter& retries;
   Counter& retries_denied;  // the budget was spent
   Counter& ejections;

@@ -18,14 +18,14 @@ constexpr MessageFaultInfo kMessageFaults[] = {
 };
 static_assert(std::size(kMessageFaults) == static_cast<size_t>(MessageFault::count_));
 
-// Who sent a request, and by which way: no Connection field takes these from those who come after.
+// Fields that say who sent a request, and which way it came. A Connection field cannot remove them.
 bool is_identity(FieldKind kind) {
   return kind == FieldKind::via || kind == FieldKind::x_request_id || kind == FieldKind::x_forwarded_for ||
          kind == FieldKind::x_forwarded_proto || kind == FieldKind::x_forwarded_host || kind == FieldKind::forwarding;
 }
 
-// RFC 9110 §7.6.1: what a Connection field names is between its sender and us. Framing never gets here, and identity is
-// not: naming it must not strip what the proxy, and the backend, rely on.
+// RFC 9110 §7.6.1: fields that Connection names are between its sender and us, so they are dropped. Fields of framing
+// are not in the list any more. Fields of identity are kept: the proxy and the backend rely on them.
 class Nominations {
  public:
   // False: more options than kConnectionOptions, each of which would cost a look at every field.
@@ -260,7 +260,7 @@ std::string_view host_of_authority(std::string_view authority, Arena& arena) {
     if (!is_unreserved(c) && std::strchr("!$&'()*+,;=%[]:", c) == nullptr) return {};
   }
   if (host.size() > 1 && host.back() == '.') host.remove_suffix(1);  // the root label, written out
-  // An empty label is no name; a backend may read it as the name without it, by which another route was meant.
+  // An empty label is no name. A backend may ignore it, and then another route would have been right.
   if (host.starts_with('.') || host.ends_with('.') || host.find("..") != std::string_view::npos) return {};
   return arena.copy_lower(host);
 }
@@ -305,6 +305,11 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
         if (lower == "upgrade" && head.upgrade && head.minor_version == 1 &&
             http1::equals_ignore_case(field.value, "websocket")) {
           out.upgrade = "websocket";
+        }
+        if (lower == "te") {
+          http1::for_each_element(field.value, [&out](std::string_view coding) {
+            if (http1::equals_ignore_case(coding, "trailers")) out.takes_trailers = true;
+          });
         }
         break;
       case FieldKind::host:

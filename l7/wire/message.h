@@ -89,6 +89,36 @@ class FieldList {
 };
 static_assert(std::is_trivially_destructible_v<Field>);
 
+// Fields in an arena.
+struct FieldSpan {
+  const Field* fields = nullptr;
+  size_t count = 0;
+  const Field* begin() const { return fields; }
+  const Field* end() const { return fields + count; }
+  size_t size() const { return count; }
+};
+
+// The fields of a trailer section (RFC 9110 §6.5) that may pass, at most kTrailerFields. Fields and texts lie in an
+// arena: a copy is cheap and lives as long.
+class Trailers {
+ public:
+  // False: there are too many.
+  bool add(Arena& arena, const Field& field);
+  bool empty() const { return count_ == 0; }
+  size_t size() const { return count_; }
+  const Field* begin() const { return fields_; }
+  const Field* end() const { return fields_ + count_; }
+
+ private:
+  Field* fields_ = nullptr;
+  size_t count_ = 0;
+};
+// RFC 9110 §6.5.1: trailers do not carry what frames, routes, authenticates or describes the message. Such fields are
+// dropped.
+bool may_be_trailer(std::string_view lower_name, FieldKind kind);
+// Takes the lines of a checked trailer section over (http1::ChunkedDecoder::trailers). False: there are too many.
+bool trailers_from_http1(std::string_view lines, Arena& arena, Trailers& out);
+
 enum class HttpVersion : uint8_t { http10, http11, http2 };
 const char* name(HttpVersion version);  // "HTTP/1.1", as in logs
 
@@ -113,6 +143,7 @@ struct RequestHead {
   BodyKind body = BodyKind::none;
   uint64_t content_length = 0;
   bool expect_continue = false;
+  bool takes_trailers = false;  // TE: trailers
 
   void clear() { *this = RequestHead(); }
   bool is_head() const { return method == "HEAD"; }
@@ -147,6 +178,9 @@ inline const char* name(MessageFault fault) { return info(fault).name; }
 
 // Takes a parsed HTTP/1 head over into the arena.
 MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHead& out);
+
+// Takes one field of an HTTP/2 trailer section over.
+MessageFault trailer_from_http2(std::string_view name, std::string_view value, Arena& arena, Trailers& out);
 
 // Takes an HTTP/2 header block field by field; finish() checks the whole (RFC 9113 §8.3.1).
 class Http2RequestBuilder {

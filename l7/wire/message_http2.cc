@@ -37,6 +37,14 @@ bool is_valid_target(std::string_view target) {
 
 }  // namespace
 
+MessageFault trailer_from_http2(std::string_view name, std::string_view value, Arena& arena, Trailers& out) {
+  if (!is_valid_name(name) || !is_valid_value(value)) return MessageFault::bad_field;
+  const FieldKind kind = classify_field(name);
+  if (!may_be_trailer(name, kind)) return MessageFault::none;
+  const bool fits = out.add(arena, {arena.copy(name), arena.copy(value), kind, is_odd_name(name)});
+  return fits ? MessageFault::none : MessageFault::too_many_fields;
+}
+
 void Http2RequestBuilder::start(Arena& arena, RequestHead& out, size_t max_bytes, size_t max_fields) {
   *this = Http2RequestBuilder();
   arena_ = &arena;
@@ -62,8 +70,11 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
     case FieldKind::connection:
       return MessageFault::connection_field;
     case FieldKind::hop_by_hop:
-      // §8.2.2: TE may say "trailers", which we drop; Trailer announces what we drop too.
-      if (name == "te" && value == "trailers") return MessageFault::none;
+      // §8.2.2: TE may say "trailers". Trailer only announces them, and is dropped.
+      if (name == "te" && value == "trailers") {
+        out_->takes_trailers = true;
+        return MessageFault::none;
+      }
       return name == "trailer" ? MessageFault::none : MessageFault::connection_field;
     case FieldKind::host:
       if (!host_field_.empty() && host_field_ != value) return MessageFault::bad_host;
@@ -93,8 +104,8 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
   return out_->fields.add(field) ? MessageFault::none : MessageFault::too_many_fields;
 }
 
-// §8.2.3: cookie pairs may come in several fields; HTTP/1 wants them in one. A field is one byte on the wire when the
-// compression table holds it, so each is kept as it comes, and all are joined once.
+// §8.2.3: cookie pairs may come in several fields, and HTTP/1 wants them in one. A client can repeat a field at the
+// cost of one byte (compression table). So each is kept as it comes, and all are joined once.
 void Http2RequestBuilder::keep_crumb(std::string_view value) {
   auto* const crumb = new (arena_->allocate_aligned(sizeof(Crumb))) Crumb{arena_->copy(value), nullptr};
   (last_crumb_ == nullptr ? crumbs_ : last_crumb_->next) = crumb;

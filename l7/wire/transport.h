@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transport: one non-blocking socket, plain or TLS, registered edge-triggered once and for all, so that a kept-alive
-// exchange costs no epoll_ctl(2): readiness is remembered here, reads and writes are tried at once.
+// Transport: one non-blocking socket, plain or TLS. It is registered with epoll once, edge-triggered, and remembers
+// readiness itself. So an exchange on a kept connection costs no epoll_ctl(2).
 //
-// Small pieces are gathered and leave with flush(); large ones are written from where they lie, after what was
-// gathered. A failure is remembered (broken()) and never called back: the owner looks after each round.
+// Small pieces are gathered until flush(). Large ones are written at once from where they are, after the gathered ones.
+// A failure is remembered (broken()) and not called back: the owner asks.
 //
-// One round of the loop reads no more than kTurnBytes in kTurnReads reads from one socket, whoever asks and however
-// fast the peer sends: fill() then says `blocked`, and the handler is called again in the next round.
+// One round of the loop reads at most kTurnBytes in kTurnReads reads from one socket. Then fill() returns `blocked`,
+// and the handler is called again in the next round.
 #pragma once
 
 #include <memory>
@@ -18,6 +18,7 @@
 #include "core/tls.h"
 #include "core/turn.h"
 #include "l7/wire/buffer.h"
+#include "l7/wire/message.h"
 
 namespace tidegate::l7 {
 
@@ -30,7 +31,7 @@ class Transport {
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
 
-  // Takes the socket; `handler` hears of readiness until close(). False when the kernel refuses.
+  // Takes the socket. `handler` is called when it is ready, until close(). False if the kernel refuses.
   [[nodiscard]] bool open(UniqueFd fd, IoHandler* handler);
   void start_tls(std::shared_ptr<TlsContext> context, bool server, const std::string& server_name = {});
   void close();
@@ -51,12 +52,11 @@ class Transport {
 
   // Gathers. False (and broken) when the bounded queue is full.
   bool queue(std::string_view data);
-  // Sends what was gathered and then `data`; what the socket does not take now is copied and leaves by itself as it
-  // drains.
+  // Sends what was gathered and then `data`. What the socket does not take now is copied and waits for flush().
   bool send(std::string_view data);
   bool flush();
   bool drained() const { return out_.bytes() == 0 && (!tls_ || tls_->drained()); }
-  // The moment to offer more: the socket is not known to be full, and what was gathered for one write is within bounds.
+  // More may be offered: the socket is not known to be full, and less than a block is gathered.
   bool takes_more() const { return !broken_ && (drained() || (writable_ && out_.bytes() < kBlockBytes)); }
   size_t waiting_bytes() const { return out_.bytes(); }
   bool broken() const { return broken_; }
@@ -66,7 +66,7 @@ class Transport {
   const TlsStream* tls() const { return tls_.get(); }
   uint64_t bytes_read() const { return bytes_read_; }
   uint64_t bytes_written() const { return bytes_written_; }
-  // What has reached the peer's own socket, TLS and all. Asks the kernel.
+  // Bytes that the peer's kernel has acknowledged, those of TLS included. Asks our kernel.
   uint64_t bytes_acknowledged() const;
   // From now on close() says "broken" (RST) and throws away what the peer has not taken.
   void reset_on_close();
@@ -92,5 +92,8 @@ class Transport {
   bool end_seen_ = false;
   bool broken_ = false;
 };
+
+// Gathers the last chunk of a body and its trailers (RFC 9112 §7.1.2).
+void queue_last_chunk(Transport& transport, const Trailers& trailers);
 
 }  // namespace tidegate::l7

@@ -108,7 +108,8 @@ TEST(Load, SaysWhatWasExpectedOfEachType) {
   EXPECT_EQ(
       complaint_of("backends2: []"),
       "a pool has no key 'backends2'; ; the keys of a pool are name, backends, probe, policy, hash_on, load_bound, "
-      "up_threshold, all_down, tls, tls_verify, tls_ca_file, tls_server_name, connect_timeout, first_byte_timeout, "
+      "up_threshold, all_down, tls, protocol, tls_verify, tls_ca_file, tls_server_name, connect_timeout, "
+      "first_byte_timeout, "
       "idle_timeout, tunnel_timeout, keepalive_timeout, keepalive_connections, max_connections, queue_size, "
       "queue_timeout, retry_budget, retry_attempts, eject_after, eject");
   EXPECT_EQ(complaint_of("polcy: x"), "a pool has no key 'polcy'; ; did you mean 'policy'?");

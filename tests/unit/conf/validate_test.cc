@@ -466,6 +466,18 @@ TEST(Validate, RefusesAuthoritiesThatCheckNothingOrCannotBeRead) {
       ElementsAre("unusable_certificate", "unusable_certificate"));
 }
 
+TEST(Validate, RefusesAProtocolThatOnlyTlsCouldChoose) {
+  const auto codes = [](const std::string& keys) {
+    return load_text("pools:\n  - {name: app, backends: [{name: a, addresses: [192.0.2.1], port: 80}]" + keys + "}\n")
+        .codes();
+  };
+  EXPECT_THAT(codes(", protocol: auto"), ElementsAre("without_effect"));
+  for (const char* sound :
+       {", protocol: h1", ", protocol: h2", ", protocol: h2, tls: true", ", protocol: auto, tls: true"}) {
+    EXPECT_THAT(codes(sound), IsEmpty()) << sound;
+  }
+}
+
 TEST(Validate, FindsFaultsOfEveryKindInOneRun) {
   EXPECT_THAT(
       load_text("vips:\n  - {name: a, site: eu, addresses: [192.0.2.1]}\n  - {name: b, addresses: [192.0.2.1]}\n"

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// BackendH2Connection: an HTTP/2 connection to a backend (RFC 9113), by nghttp2, shared by many exchanges.
+//
+// It begins with a socket that connects. Then either the backend speaks HTTP/2, by prior knowledge or because TLS chose
+// it (ALPN), and streams begin; or TLS chose HTTP/1.1. In that case the socket goes to a BackendH1Connection, which the
+// first waiting stream gets as its successor. The others choose again.
+//
+// Bounds: kBackendHttp2Streams at one time, or what the backend allows. Every stream may hold one window of its
+// response, and the connection's window has room for all of them: a client that does not read stops only its own
+// stream. nghttp2 shares the connection evenly among the streams that send.
+//
+// A connection takes no new streams (draining) after GOAWAY, and after an exchange that waited in vain while nothing at
+// all came from the backend. It ends with its last stream.
+//
+// Ownership: BackendConnections. Threads: the worker's.
+#pragma once
+
+#include <nghttp2/nghttp2.h>
+
+#include <memory>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "l7/backend/h2_stream.h"
+#include "l7/backend/socket.h"
+
+namespace tidegate::l7 {
+
+class BackendConnections;
+
+class BackendH2Connection final : public BackendSocket::Owner {
+ public:
+  // `must`: a backend that does not speak HTTP/2 is refused.
+  enum class Wish : uint8_t { prefer, must };
+
+  BackendH2Connection(std::unique_ptr<BackendSocket> socket, BackendConnections& home, BlockPool& blocks,
+                      uint32_t backend, Wish wish);
+  ~BackendH2Connection();
+
+  // Whether one more stream may begin. `shared_early`: also while it is not known yet what the backend speaks.
+  bool has_room(bool shared_early) const;
+  std::unique_ptr<BackendStream> open_stream();
+  bool idle() const { return streams_.empty(); }
+  bool leads_to(const BackendPeer& peer) const { return socket_ != nullptr && socket_->leads_to(peer); }
+  bool looks_alive() const;
+  uint32_t backend() const { return backend_; }
+  // For good. The streams that are left fail.
+  void close(Failure failure);
+  void on_socket() override;
+  // What several exchanges have to send in one round of the loop leaves together, at its end.
+  void send_at_round_end();
+  void on_round_end();
+  bool awaits_round_end = false;  // BackendConnections': it is in the list of those that send
+
+ private:
+  friend class BackendH2Stream;
+  struct SessionDelete {
+    void operator()(nghttp2_session* session) const { nghttp2_session_del(session); }
+  };
+  static nghttp2_session_callbacks* callbacks();
+
+  void on_connected();
+  void begin_session();
+  void hand_over_to_http1();
+  // False: the connection is over.
+  bool receive();
+  // Calls the users of streams that have moved and sends what is ready, until nothing moves.
+  void pump();
+  void send_frames();
+  void call_users();
+  void wake(BackendH2Stream& stream);
+  // A transaction ends its use of a stream.
+  void leave(BackendH2Stream& stream, uint64_t keepalive_timeout_ms);
+  void forget(BackendH2Stream& stream);
+  void on_goaway(int32_t last_id);
+  BackendH2Stream* stream_of(int32_t id);
+  void fail_stream(BackendH2Stream& stream, Failure failure, std::string_view detail = {});
+
+  // nghttp2's callbacks.
+  static int on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
+                       const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
+  static int on_invalid_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
+                               const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
+  static int on_frame_received(nghttp2_session*, const nghttp2_frame* frame, void* self);
+  static int on_invalid_frame(nghttp2_session*, const nghttp2_frame* frame, int error, void* self);
+  static int on_data(nghttp2_session*, uint8_t flags, int32_t id, const uint8_t* data, size_t bytes, void* self);
+  static ssize_t read_body(nghttp2_session*, int32_t id, uint8_t* buffer, size_t bytes, uint32_t* flags,
+                           nghttp2_data_source* source, void* self);
+  static int send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_t* header, size_t bytes,
+                       nghttp2_data_source* source, void* self);
+  static int on_stream_closed(nghttp2_session*, int32_t id, uint32_t error, void* self);
+
+  std::unique_ptr<BackendSocket> socket_;  // null: it went to HTTP/1
+  BackendConnections& home_;
+  BlockPool& blocks_;
+  const uint32_t backend_;
+  const Wish wish_;
+  const uint64_t made_ns_;
+  std::unique_ptr<nghttp2_session, SessionDelete> session_;
+  std::vector<BackendH2Stream*> streams_;  // all that are in use
+  std::vector<BackendH2Stream*> awake_;
+  uint64_t begun_ = 0;     // streams, ever
+  bool draining_ = false;  // takes no new streams
+  bool goaway_ = false;
+  bool closed_ = false;
+  bool pumping_ = false;
+  Timer keepalive_;
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/backend/h2_stream.h"
+
+#include <array>
+#include <charconv>
+
+#include "core/limits.h"
+#include "l7/backend/h2_connection.h"
+#include "l7/h2/pairs.h"
+#include "l7/limits.h"
+
+namespace tidegate::l7 {
+
+BackendH2Stream::BackendH2Stream(BackendH2Connection& connection, BlockPool& blocks)
+    : connection_(&connection), in_(blocks), out_(blocks) {}
+
+BackendH2Stream::~BackendH2Stream() {
+  if (connection_ != nullptr) connection_->forget(*this);
+}
+
+bool BackendH2Stream::connected() const { return connection_ != nullptr && connection_->session_ != nullptr; }
+
+bool BackendH2Stream::anything_received() const {
+  if (heard_ || connection_ == nullptr || connection_->closed_) return heard_;
+  return connection_->socket_->transport().bytes_read() != read_before_;
+}
+
+void BackendH2Stream::begin(const BackendRequest& request, Arena& arena, ResponseHead& response) {
+  arena_ = &arena;
+  response_ = &response;
+  response_->fields.clear();
+  to_head_ = request.request.is_head();
+  reused_ = connection_->begun_++ > 0;
+  read_before_ = connection_->socket_->transport().bytes_read();
+  begun_ns_ = connection_->socket_->loop().now_ns();
+
+  if (connection_->goaway_) return fail_with(Failure::stream_refused, "GOAWAY");
+  const bool secure = connection_->socket_->transport().tls() != nullptr;
+  const FieldSpan fields = compose_http2_fields(request, secure ? "https" : "http", arena);
+  auto* const pairs = reinterpret_cast<nghttp2_nv*>(arena.allocate_aligned(fields.size() * sizeof(nghttp2_nv)));
+  size_t count = 0;
+  for (const Field& field : fields) {
+    // No two requests share an id: in the compression table it would take the place of what they do share.
+    const uint8_t flags = field.kind == FieldKind::x_request_id ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE;
+    pairs[count++] = http2_pair(field.name, field.value, flags);
+  }
+  nghttp2_data_provider provider{};
+  provider.read_callback = &BackendH2Connection::read_body;
+  const bool has_body = request.request.body != BodyKind::none;
+  const int32_t id =
+      nghttp2_submit_request(connection_->session_.get(), nullptr, pairs, count, has_body ? &provider : nullptr, this);
+  if (id < 0) {  // no more stream ids, or memory
+    connection_->draining_ = true;
+    return fail_with(Failure::stream_refused, nghttp2_strerror(id));
+  }
+  id_ = id;
+  connection_->send_at_round_end();
+}
+
+bool BackendH2Stream::ready_for_piece() {
+  return connected() && id_ > 0 && !closed_ && !request_ended_ && out_.bytes() == 0;
+}
+
+void BackendH2Stream::send_piece(std::string_view piece) {
+  if (!out_.append(piece)) return fail_with(Failure::backend_closed, "a piece is too large");
+  nghttp2_session_resume_data(connection_->session_.get(), id_);
+  connection_->send_at_round_end();
+}
+
+void BackendH2Stream::end_request(const Trailers& trailers) {
+  request_ended_ = true;
+  request_trailers_ = trailers;
+  if (!connected() || id_ < 0 || closed_) return;
+  nghttp2_session_resume_data(connection_->session_.get(), id_);
+  connection_->send_at_round_end();
+}
+
+void BackendH2Stream::flush() {
+  if (connected() && nghttp2_session_want_write(connection_->session_.get()) != 0) connection_->send_at_round_end();
+}
+
+std::string_view BackendH2Stream::next_piece() {
+  if (taken_ > 0) {
+    in_.sent(taken_);
+    if (connected()) {
+      nghttp2_session* const session = connection_->session_.get();
+      if (closed_) {
+        nghttp2_session_consume_connection(session, taken_);
+      } else {
+        nghttp2_session_consume(session, id_, taken_);
+      }
+      connection_->send_at_round_end();
+    }
+  }
+  const std::string_view piece = in_.front();
+  taken_ = piece.size();
+  return piece;
+}
+
+void BackendH2Stream::accept_head() {
+  head_ready_ = false;
+  accepted_ = true;
+}
+
+// --- what the backend sends; from the connection's callbacks
+
+void BackendH2Stream::add_field(std::string_view name, std::string_view value) {
+  header_bytes_ += name.size() + value.size() + 32;  // as RFC 9113 §6.5.2 counts
+  if (header_bytes_ > kBackendHttp2HeaderBytes) fault_ = MessageFault::too_large;
+  if (fault_ != MessageFault::none) return;
+  if (head_ended_) {
+    fault_ = trailer_from_http2(name, value, *arena_, trailers_);
+    return;
+  }
+  if (name == ":status") {
+    std::from_chars(value.data(), value.data() + value.size(), response_->status);
+    return;
+  }
+  const FieldKind kind = classify_field(name);
+  if (kind == FieldKind::content_length) {
+    const char* const end = value.data() + value.size();
+    response_->has_content_length = std::from_chars(value.data(), end, response_->content_length).ptr == end;
+    return;
+  }
+  // Fields of a connection do not come here: nghttp2 takes a response with one for malformed (RFC 9113 §8.2.2).
+  if (kind == FieldKind::hop_by_hop || kind == FieldKind::connection) return;
+  if (!response_->fields.add({arena_->copy(name), arena_->copy(value), kind, false})) {
+    fault_ = MessageFault::too_many_fields;
+  }
+}
+
+bool BackendH2Stream::end_block(bool end_of_stream) {
+  if (head_ended_) {  // trailers
+    if (fault_ != MessageFault::none) fail_with(Failure::bad_response, name(fault_));
+    return fault_ == MessageFault::none;
+  }
+  if (response_->status < 200 && fault_ == MessageFault::none) return end_interim();
+  head_ended_ = head_ready_ = true;
+  header_bytes_ = 0;
+  set_body(end_of_stream);
+  return fault_ == MessageFault::none;
+}
+
+bool BackendH2Stream::end_interim() {
+  if (response_->status == 101) {  // RFC 9113 §8.6: not used in HTTP/2
+    fail_with(Failure::bad_response, "101 in HTTP/2");
+    return false;
+  }
+  if (++interim_ > kInterimAnswers) {
+    fail_with(Failure::too_many_interim);
+    return false;
+  }
+  if (response_->status != 100 && user_ != nullptr) user_->on_interim(*response_);
+  response_->fields.clear();
+  response_->has_content_length = false;
+  return true;
+}
+
+void BackendH2Stream::set_body(bool end_of_stream) {
+  ResponseHead& head = *response_;
+  head.reason = {};
+  if (head.status == 205) {  // RFC 9110 §15.3.6: no content. If the backend sends some, it is dropped.
+    head.body = BodyKind::none;
+    head.has_content_length = true;
+    head.content_length = 0;
+  } else if (to_head_ || end_of_stream || head.status == 204 || head.status == 304) {
+    head.body = BodyKind::none;
+  } else {
+    head.body = head.has_content_length && head.content_length > 0 ? BodyKind::known : BodyKind::unknown;
+  }
+}
+
+void BackendH2Stream::fail_with(Failure failure, std::string_view detail) {
+  if (failure_ != Failure::none) return;
+  failure_ = failure;
+  failure_detail_ = detail;
+}
+
+void BackendH2Stream::end_use(const Pool& pool) {
+  user_ = nullptr;
+  if (successor_) give_back(std::move(successor_), pool);
+  if (BackendH2Connection* const connection = std::exchange(connection_, nullptr)) {
+    connection->leave(*this, pool.keepalive_timeout_ms);
+  }
+  delete this;
+}
+
+}  // namespace tidegate::l7

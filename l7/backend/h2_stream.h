@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// BackendH2Stream: the backend's side of one exchange as a stream of a shared HTTP/2 connection (RFC 9113 §5).
+//
+// The response's body waits in in_, at most one window of it, until it is taken. A piece of the request's body waits in
+// out_ until the backend's windows and the socket take it.
+//
+// Ownership: the transaction's. Its BackendH2Connection may end before it: then failure() says why.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "l7/backend/stream.h"
+#include "l7/wire/buffer.h"
+
+namespace tidegate::l7 {
+
+class BackendH2Connection;
+
+class BackendH2Stream final : public BackendStream {
+ public:
+  BackendH2Stream(BackendH2Connection& connection, BlockPool& blocks);
+  ~BackendH2Stream() override;
+
+  void set_user(User& user) override { user_ = &user; }
+  bool connected() const override;
+  bool reused() const override { return reused_; }
+  bool anything_received() const override;
+  Failure failure() const override { return failure_; }
+  const std::string& failure_detail() const override { return failure_detail_; }
+  bool superseded() const override { return superseded_; }
+  std::unique_ptr<BackendStream> take_successor() override { return std::move(successor_); }
+  void begin(const BackendRequest& request, Arena& arena, ResponseHead& response) override;
+  bool may_refuse() const override { return true; }
+  bool ready_for_piece() override;
+  void send_piece(std::string_view piece) override;
+  void end_request(const Trailers& trailers) override;
+  void end_tunnel() override {}  // no tunnel goes through HTTP/2 to a backend
+  void flush() override;
+  bool head_ready() const override { return head_ready_; }
+  MessageFault take_head() override { return fault_; }
+  void accept_head() override;
+  std::string_view next_piece() override;
+  bool response_ended() const override { return accepted_ && body_ended_ && in_.bytes() == taken_; }
+  const Trailers& trailers() const override { return trailers_; }
+
+ private:
+  friend class BackendH2Connection;
+  void end_use(const Pool& pool) override;
+  // What came of a header block. False: the stream is to be reset.
+  void add_field(std::string_view name, std::string_view value);
+  bool end_block(bool end_of_stream);
+  bool end_interim();
+  void set_body(bool end_of_stream);
+  void fail_with(Failure failure, std::string_view detail = {});
+
+  BackendH2Connection* connection_;  // null: it is gone
+  int32_t id_ = -1;                  // from begin() on
+  User* user_ = nullptr;
+  Arena* arena_ = nullptr;
+  ResponseHead* response_ = nullptr;
+  BlockQueue in_;
+  OutQueue out_;
+  Trailers trailers_;
+  Trailers request_trailers_;  // to be sent after out_
+  std::unique_ptr<BackendStream> successor_;
+  std::string failure_detail_;
+  Failure failure_ = Failure::none;
+  MessageFault fault_ = MessageFault::none;
+  size_t taken_ = 0;         // of in_, by the last next_piece()
+  size_t header_bytes_ = 0;  // of the heads so far, interim ones included; then of the trailers
+  uint64_t read_before_ = 0;
+  uint64_t begun_ns_ = 0;
+  uint32_t interim_ = 0;
+  bool reused_ = false;
+  bool superseded_ = false;
+  bool to_head_ = false;
+  bool request_ended_ = false;
+  bool head_ended_ = false;  // of the final response
+  bool head_ready_ = false;
+  bool accepted_ = false;
+  bool body_ended_ = false;
+  bool closed_ = false;  // nghttp2 knows it no more
+  bool heard_ = false;   // the connection is closed, and something had come from the backend since begin()
+  bool awake_ = false;   // in the connection's list of those whose user is to be called
+};
+
+}  // namespace tidegate::l7

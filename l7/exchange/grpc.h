@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// gRPC over HTTP/2: what the proxy must know of it to fail as a gRPC server would. Pure.
+//
+// Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md) and "HTTP to gRPC status code mapping" of the gRPC project.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "l7/exchange/failure.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+// Whether the answer is read as gRPC: content-type application/grpc, also with a suffix (+proto), but not gRPC-Web.
+bool is_grpc(const RequestHead& request);
+
+// The time that a request gives its call (grpc-timeout). None: it says none, or nothing valid.
+std::optional<uint64_t> grpc_timeout_ns(const RequestHead& request);
+// The text of such a time, rounded down, at most kGrpcTimeoutBytes long; returns its length.
+constexpr size_t kGrpcTimeoutBytes = 9;
+size_t write_grpc_timeout(uint64_t timeout_ns, char* out);
+
+// The value of grpc-status for a failure of ours.
+std::string_view grpc_status_of(Failure failure);
+
+}  // namespace tidegate::l7

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a transaction does differently for a gRPC request: its own deadline, and failures that are told as grpc-status.
+#include "l7/exchange/grpc.h"
+#include "l7/exchange/transaction.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+
+// The call's deadline is the client's: when it is over, no backend is charged for it.
+void Transaction::begin_grpc() {
+  exchange_.grpc = is_grpc(exchange_.request);
+  if (!exchange_.grpc) return;
+  if (const std::optional<uint64_t> timeout_ns = grpc_timeout_ns(exchange_.request)) {
+    const uint64_t left_ns = std::min(*timeout_ns, UINT64_MAX - exchange_.timing.started_ns - 1);
+    exchange_.timing.call_deadline_ns = exchange_.timing.started_ns + left_ns;
+  }
+}
+
+// What is left of the deadline, as text for the backend. Empty: there is none.
+std::string_view Transaction::grpc_time_left() {
+  if (exchange_.timing.call_deadline_ns == UINT64_MAX) return {};
+  const uint64_t now_ns = worker_.loop().now_ns();
+  const uint64_t left_ns = exchange_.timing.call_deadline_ns - std::min(now_ns, exchange_.timing.call_deadline_ns);
+  char* const text = arena_.allocate(kGrpcTimeoutBytes);
+  return {text, write_grpc_timeout(left_ns, text)};
+}
+
+// An answer of trailers alone: 200, one header block, the end of the stream.
+Step Transaction::answer_grpc(Failure failure) {
+  FieldList& fields = exchange_.response.fields;
+  fields.add({"content-type", "application/grpc", FieldKind::other});
+  fields.add({"grpc-status", grpc_status_of(failure), FieldKind::other});
+  fields.add({"grpc-message", info(failure).sentence, FieldKind::other});
+  exchange_.outcome.status = 200;
+  return Step::answer;
+}
+
+// The answer has begun. It ends with a status of ours instead of a reset, so that the client learns why.
+void Transaction::end_grpc(Failure failure) {
+  Trailers trailers;
+  trailers.add(arena_, {"grpc-status", grpc_status_of(failure), FieldKind::other});
+  trailers.add(arena_, {"grpc-message", info(failure).sentence, FieldKind::other});
+  client_->end_response(trailers);
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// An HTTP/2 client by nghttp2 over a blocking socket, with prior knowledge.
+#pragma once
+
+#include <nghttp2/nghttp2.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/unit/l7/support.h"
+
+namespace tidegate::l7::test {
+
+using Http2Fields = std::vector<std::pair<std::string, std::string>>;
+
+// Borrows the texts.
+inline std::vector<nghttp2_nv> pairs_of(const Http2Fields& fields) {
+  std::vector<nghttp2_nv> pairs;
+  for (const auto& [name, value] : fields) {
+    const auto bytes = [](const std::string& s) { return reinterpret_cast<uint8_t*>(const_cast<char*>(s.data())); };
+    pairs.push_back({bytes(name), bytes(value), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE});
+  }
+  return pairs;
+}
+
+struct StreamResult {
+  std::map<std::string, std::string> fields;  // of the final answer
+  std::map<std::string, std::string> trailers;
+  std::vector<std::map<std::string, std::string>> interim;
+  bool head_ended = false;
+  std::string body;
+  bool answered = false;           // END_STREAM has come
+  std::optional<uint32_t> closed;  // error code
+
+  void end_block() {
+    if (head_ended) return;
+    head_ended = fields[":status"].front() != '1';
+    if (!head_ended) interim.push_back(std::exchange(fields, {}));
+  }
+};
+
+class Http2Client {
+ public:
+  using Fields = Http2Fields;
+  explicit Http2Client(const Endpoint& endpoint, bool lax = false) : wire_(Wire::connect(endpoint)) {
+    nghttp2_session_callbacks* callbacks = nullptr;
+    nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_callbacks_set_on_header_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
+                      const uint8_t* value, size_t value_bytes, uint8_t, void* self) {
+          auto& client = *static_cast<Http2Client*>(self);
+          StreamResult& stream = client.streams_[frame->hd.stream_id];
+          (stream.head_ended ? stream.trailers : stream.fields)[std::string(name, name + name_bytes)] =
+              std::string(value, value + value_bytes);
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(
+        callbacks, [](nghttp2_session*, uint8_t, int32_t id, const uint8_t* data, size_t bytes, void* self) {
+          static_cast<Http2Client*>(self)->streams_[id].body.append(reinterpret_cast<const char*>(data), bytes);
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_stream_close_callback(
+        callbacks, [](nghttp2_session*, int32_t id, uint32_t error, void* self) {
+          static_cast<Http2Client*>(self)->streams_[id].closed = error;
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_frame_recv_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* self) {
+          auto& client = *static_cast<Http2Client*>(self);
+          if (frame->hd.type == NGHTTP2_GOAWAY) {
+            client.goaway_ = frame->goaway.error_code;
+            client.last_ids_.push_back(frame->goaway.last_stream_id);
+          }
+          if (frame->hd.type == NGHTTP2_HEADERS) client.streams_[frame->hd.stream_id].end_block();
+          const bool ends = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
+          if (ends && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
+            client.streams_[frame->hd.stream_id].answered = true;
+          return 0;
+        });
+    nghttp2_option* options = nullptr;
+    nghttp2_option_new(&options);
+    nghttp2_option_set_no_http_messaging(options, lax ? 1 : 0);
+    nghttp2_session_client_new2(&session_, callbacks, this, options);
+    nghttp2_option_del(options);
+    nghttp2_session_callbacks_del(callbacks);
+    nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, nullptr, 0);
+  }
+  ~Http2Client() { nghttp2_session_del(session_); }
+
+  // `trailers` need a body.
+  int32_t submit(const Fields& fields, std::string body = {}, Fields trailers = {}) {
+    const std::vector<nghttp2_nv> pairs = pairs_of(fields);
+    body_ = std::move(body);
+    trailers_ = std::move(trailers);
+    nghttp2_data_provider provider{};
+    provider.source.ptr = this;
+    provider.read_callback = [](nghttp2_session* session, int32_t id, uint8_t* buffer, size_t bytes, uint32_t* flags,
+                                nghttp2_data_source* source, void*) -> ssize_t {
+      auto& client = *static_cast<Http2Client*>(source->ptr);
+      const size_t now = client.body_.copy(reinterpret_cast<char*>(buffer), bytes);
+      client.body_.erase(0, now);
+      if (client.body_.empty()) *flags |= NGHTTP2_DATA_FLAG_EOF;
+      if (client.body_.empty() && !client.trailers_.empty()) {
+        *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+        const std::vector<nghttp2_nv> pairs = pairs_of(client.trailers_);
+        nghttp2_submit_trailer(session, id, pairs.data(), pairs.size());
+      }
+      return static_cast<ssize_t>(now);
+    };
+    return nghttp2_submit_request(session_, nullptr, pairs.data(), pairs.size(), body_.empty() ? nullptr : &provider,
+                                  nullptr);
+  }
+  static Fields request(const std::string& path, const std::string& method = "GET") {
+    return {{":method", method}, {":scheme", "http"}, {":authority", "a.test"}, {":path", path}};
+  }
+  void send_all() {
+    const uint8_t* data = nullptr;
+    for (ssize_t bytes; (bytes = nghttp2_session_mem_send(session_, &data)) > 0;) {
+      wire_.send({reinterpret_cast<const char*>(data), static_cast<size_t>(bytes)});
+    }
+  }
+  // Runs until the stream is closed. Returns false if the connection ends before.
+  bool finish(int32_t id) {
+    return run_until([this, id] { return streams_[id].closed.has_value(); });
+  }
+  bool run_until(const std::function<bool()>& done) {
+    for (;;) {
+      send_all();
+      if (done()) return true;
+      const std::string got = wire_.read_some();
+      if (got.empty()) return false;
+      if (nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(got.data()), got.size()) < 0)
+        return false;
+    }
+  }
+  StreamResult& result(int32_t id) { return streams_[id]; }
+  size_t unsent_bytes() const { return body_.size(); }  // of the last body
+  nghttp2_session* session() { return session_; }
+  std::optional<uint32_t> goaway() const { return goaway_; }
+  // Of all GOAWAYs: the last request that each says it takes.
+  const std::vector<int32_t>& last_ids() const { return last_ids_; }
+
+ private:
+  Wire wire_;
+  nghttp2_session* session_ = nullptr;
+  std::map<int32_t, StreamResult> streams_;
+  std::string body_;
+  Fields trailers_;
+  std::optional<uint32_t> goaway_;
+  std::vector<int32_t> last_ids_;
+};
+
+inline Http2Client::Fields with_length(Http2Client::Fields fields, size_t bytes) {
+  fields.emplace_back("content-length", std::to_string(bytes));
+  return fields;
+}
+
+}  // namespace tidegate::l7::test

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// An HTTP/2 origin by nghttp2, with prior knowledge: one thread for each connection.
+#pragma once
+
+#include <nghttp2/nghttp2.h>
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/unit/l7/http2_client.h"
+#include "tests/unit/l7/support.h"
+
+namespace tidegate::l7::test {
+
+class Http2Origin {
+ public:
+  struct Request {
+    size_t connection = 0;  // the first one is 1
+    int32_t stream = 0;
+    std::map<std::string, std::string> fields, trailers;
+    std::string body;
+  };
+  struct Answer {
+    Http2Fields fields{{":status", "200"}};
+    std::string body;
+    Http2Fields trailers;
+    std::vector<Http2Fields> interim;
+    bool silent = false;    // nothing is sent
+    bool cut = false;       // the answer has no end
+    uint32_t reset = 0;     // RST_STREAM instead of what is left of the answer
+    int32_t goaway_at = 0;  // GOAWAY with that last stream
+    bool close = false;     // the connection ends
+  };
+  // Called when a request is complete, by the connection's thread.
+  using Handler = std::function<Answer(const Request&)>;
+
+  explicit Http2Origin(Handler handler, uint32_t max_streams = 1000);
+  ~Http2Origin();
+  Endpoint endpoint() const { return endpoint_; }
+  size_t connections() const { return connections_; }
+  size_t requests() const { return requests_; }
+  size_t resets() const { return resets_; }  // RST_STREAM received
+  // Requests whose answer is silent and that were not reset, of all connections.
+  size_t open_streams() const { return open_streams_; }
+  size_t most_open_streams() const { return most_open_streams_; }
+
+ private:
+  struct Stream {
+    Request request;
+    Answer answer;
+    size_t sent = 0;
+    bool head_ended = false;
+  };
+  struct Connection;
+  void run();
+  void serve(int fd, size_t number);
+  static nghttp2_session_callbacks* callbacks();
+
+  Handler handler_;
+  const uint32_t max_streams_;
+  UniqueFd listen_;
+  Endpoint endpoint_;
+  std::atomic<size_t> connections_{0}, requests_{0}, resets_{0}, open_streams_{0}, most_open_streams_{0};
+  std::mutex mutex_;
+  std::vector<int> open_;
+  std::vector<std::thread> threads_;
+  std::thread acceptor_;
+};
+
+}  // namespace tidegate::l7::test
