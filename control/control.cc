@@ -129,7 +129,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
         auth(std::move(tokens), ::geteuid()),
         api(routes, auth, *host_state),
         long_calls(loop, *host_state),
-        fleet(loop, *host_state, {options.node, options.run_dir, std::move(peers)}),
+        fleet(loop, *host_state, {options.node, options.node_told, options.run_dir, std::move(peers)}),
         edge_metrics(*host_state),
         waits(loop, fleet),
         watch(loop, *host_state, fleet),

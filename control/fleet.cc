@@ -79,6 +79,12 @@ std::vector<std::string> Fleet::planes_of(const Node& node) {
   return planes;
 }
 
+std::string Fleet::own_node() const {
+  const std::shared_ptr<const Model> model = host_state_.model();
+  const bool only_one = model != nullptr && model->nodes.size() == 1 && !options_.node_told;
+  return only_one ? model->nodes.front().name : options_.node;
+}
+
 const Node* Fleet::find(const std::string& node) const {
   const std::shared_ptr<const Model> model = host_state_.model();
   if (!model) return nullptr;
@@ -123,7 +129,7 @@ void Fleet::ask_node(const Node& node, const std::string& target, JsonAnswer ans
 }
 
 void Fleet::ask_plane(const std::string& node, const std::string& plane, const std::string& target, JsonAnswer answer) {
-  if (node == options_.node) {
+  if (node == own_node()) {
     return ask_own_plane(plane, target,
                          [answer](const Result<HttpResponse>& response) { answer(read_json(response)); });
   }
@@ -136,10 +142,9 @@ void Fleet::ask_plane(const std::string& node, const std::string& plane, const s
 }
 
 void Fleet::own_status(JsonAnswer answer) {
-  const Node* own = find(options_.node);
+  const Node* own = find(own_node());
   const std::vector<std::string> planes = own ? planes_of(*own) : std::vector<std::string>{};
-  json self = {
-      {"name", options_.node}, {"head", to_json(host_state_.head())}, {"digest", host_state_.manifest().digest}};
+  json self = {{"name", own_node()}, {"head", to_json(host_state_.head())}, {"digest", host_state_.manifest().digest}};
   if (describe_self_) self.update(describe_self_());
   const auto gathering = std::make_shared<Gathering>(planes.size(), [self, answer](const json& answers) mutable {
     self["planes"] = json::array();
@@ -162,7 +167,7 @@ void Fleet::own_status(JsonAnswer answer) {
 }
 
 void Fleet::status_of(const std::string& node, JsonAnswer answer) {
-  if (node == options_.node) return own_status(std::move(answer));
+  if (node == own_node()) return own_status(std::move(answer));
   const Node* other = find(node);
   if (!other) return answer(fail("the configuration has no node " + node));
   ask_node(*other, "/v1/node/status", std::move(answer));
@@ -173,9 +178,9 @@ void Fleet::status(std::function<void(json)> answer) {
   if (const std::shared_ptr<const Model> model = host_state_.model()) {
     for (const Node& node : model->nodes) names.push_back(node.name);
   }
-  if (names.empty()) names.push_back(options_.node);
+  if (names.empty()) names.push_back(own_node());
   const StateHead head = host_state_.head();
-  json edge = {{"asked", options_.node}, {"head", to_json(head)}, {"digest", host_state_.manifest().digest}};
+  json edge = {{"asked", own_node()}, {"head", to_json(head)}, {"digest", host_state_.manifest().digest}};
   const auto gathering = std::make_shared<Gathering>(names.size(), [edge, head, answer](json nodes) mutable {
     edge["converged"] = has_converged(nodes, head);
     edge["nodes"] = std::move(nodes);

@@ -23,9 +23,10 @@
 namespace tidegate {
 
 struct FleetOptions {
-  std::string node;     // this host's
-  std::string run_dir;  // its planes' admin sockets
-  Peers peers;          // the other controls
+  std::string node;        // this host's
+  bool node_told = false;  // by the operator: it holds even if the configuration has only another node
+  std::string run_dir;     // its planes' admin sockets
+  Peers peers;             // the other controls
   uint64_t plane_timeout_ms = 500;
   uint64_t node_timeout_ms = 1'500;  // longer than the other control waits for its planes
 };
@@ -38,7 +39,9 @@ class Fleet {
   Fleet(EventLoop& loop, const HostState& host_state, FleetOptions options)
       : loop_(loop), host_state_(host_state), options_(std::move(options)) {}
 
-  const std::string& own_node() const { return options_.node; }
+  // This host's name in the configuration in force, by the rule that its planes follow: the name that was told, or the
+  // only node, or the host's name.
+  std::string own_node() const;
   void set_peers(Peers peers) { options_.peers = std::move(peers); }
   // Sets what this control adds to the status of its node: role, leader.
   void set_self(std::function<nlohmann::json()> describe) { describe_self_ = std::move(describe); }

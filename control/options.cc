@@ -35,7 +35,8 @@ ControlOptions parse_control_options(int argc, char** argv) {
   app.add_option("--state", options.state_dir, "directory of the state")->capture_default_str();
   app.add_option("--run", options.run_dir, "directory of the sockets: control.sock and the planes'")
       ->capture_default_str();
-  app.add_option("--node", options.node, "this host's name in the configuration (default: its host name)");
+  app.add_option("--node", options.node,
+                 "this host's name in the configuration (default: its host name, or the only node)");
   CLI::Option* listen = app.add_option_function<std::string>(
                                "--listen", [&](const std::string& text) { read_endpoint(text, options.listen); },
                                "ADDRESS:PORT of the API over TCP, besides the unix socket")
@@ -74,7 +75,8 @@ ControlOptions parse_control_options(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error) == 0 ? 0 : 2);
   }
-  if (options.node.empty()) options.node = host_name();
+  options.node_told = !options.node.empty();
+  if (!options.node_told) options.node = host_name();
   return options;
 }
 

@@ -14,6 +14,7 @@ struct ControlOptions {
   std::string state_dir = "/var/lib/tidegate";
   std::string run_dir = "/run/tidegate";
   std::string node;                // default: the host's name
+  bool node_told = false;          // --node was given
   std::optional<Endpoint> listen;  // needs tokens_file
   std::string tokens_file;
   std::string tls_certificate_file, tls_key_file;  // of `listen`; both or none

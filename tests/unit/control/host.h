@@ -121,6 +121,7 @@ class Host {
  public:
   explicit Host(EventLoop& loop, std::string node = "box") : loop_(loop) {
     options.node = std::move(node);
+    options.node_told = true;
     options.state_dir = directory / "state";
     options.run_dir = directory / "run";
     options.listen = Endpoint::parse("127.0.0.1:0");

@@ -71,6 +71,23 @@ TEST_F(StatusTest, ShowsAPlaneWithWhatItSaysAndAMissingOneWithWhy) {
   EXPECT_TRUE(status["converged"]);
 }
 
+// The planes of a host take the only node too, whatever the host is called.
+TEST(OwnNode, IsTheOnlyNodeUnlessTheOperatorToldAnother) {
+  for (const bool told : {false, true}) {
+    EventLoop loop;
+    Host host(loop, "a-host-by-another-name");
+    host.options.node_told = told;
+    host.start();
+    FakePlane l7(loop, host.options.run_dir, "l7");
+    l7.status["version"] = 1;
+    ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+    const json status = body_of(host.call("GET", "/v1/status"));
+    EXPECT_EQ(status["asked"], told ? "a-host-by-another-name" : "box");
+    EXPECT_EQ(status["nodes"][0]["reachable"], !told);
+    EXPECT_EQ(status["converged"], !told);
+  }
+}
+
 TEST_F(StatusTest, WaitingEndsWhenThePlaneHasApplied) {
   FakePlane l7(loop, host.options.run_dir, "l7");
   Timer later(loop, [&] { l7.status["version"] = 1; });
