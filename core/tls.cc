@@ -109,7 +109,7 @@ std::vector<size_t> TlsContext::Impl::identities_for(std::string_view server_nam
   for (const std::vector<size_t>* candidate : candidates) {
     std::vector<size_t> valid;
     std::copy_if(candidate->begin(), candidate->end(), std::back_inserter(valid),
-                 [this](size_t index) { return is_valid_now(identities[index].certificate.get()); });
+                 [this](size_t index) { return is_valid_now(identities[index]->impl().loaded.certificate.get()); });
     if (!valid.empty()) return valid;
   }
   return candidates.empty() ? fallback : *candidates.front();
@@ -124,7 +124,7 @@ int TlsContext::Impl::choose_certificate(SSL* ssl, void* self) {
   if (chosen == impl->fallback) return 1;  // the context already has it
   SSL_certs_clear(ssl);
   for (const size_t index : chosen) {
-    const LoadedIdentity& identity = impl->identities[index];
+    const LoadedIdentity& identity = impl->identities[index]->impl().loaded;
     if (SSL_use_cert_and_key(ssl, identity.certificate.get(), identity.key.get(), identity.intermediates.get(), 1) !=
         1) {
       return 0;
@@ -133,18 +133,19 @@ int TlsContext::Impl::choose_certificate(SSL* ssl, void* self) {
   return 1;
 }
 
-Result<void> TlsContext::Impl::take_identities(const std::vector<TlsIdentity>& given) {
-  if (given.empty()) return fail("tls: a server needs a certificate");
-  for (const TlsIdentity& identity : given) {
-    Result<LoadedIdentity> loaded = load_identity(identity);
+Result<void> TlsContext::Impl::take_identities(const TlsServerOptions& options) {
+  for (const TlsIdentity& identity : options.identities) {
+    Result<std::shared_ptr<const ServerIdentity>> loaded = ServerIdentity::load(identity);
     if (!loaded) return fail("tls: " + loaded.error().message);
-    for (std::string& name : describe_certificate(loaded->certificate.get()).names) {
-      by_name[std::move(name)].push_back(identities.size());
-    }
-    identities.push_back(std::move(*loaded));
+    identities.push_back(*std::move(loaded));
+  }
+  identities.insert(identities.end(), options.loaded.begin(), options.loaded.end());
+  if (identities.empty()) return fail("tls: a server needs a certificate");
+  for (size_t i = 0; i < identities.size(); ++i) {
+    for (const std::string& name : identities[i]->impl().names) by_name[name].push_back(i);
   }
   fallback = {0};
-  const LoadedIdentity& first = identities.front();
+  const LoadedIdentity& first = identities.front()->impl().loaded;
   if (SSL_CTX_use_cert_and_key(context.get(), first.certificate.get(), first.key.get(), first.intermediates.get(), 1) !=
       1) {
     return tls_error("certificate");
@@ -161,7 +162,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const TlsServerOptions& o
   set_modes(context);
   if (const Result<void> set = set_protocols(context, options); !set) return set.error();
   if (const Result<void> checked = check_alpn(options.alpn); !checked) return checked.error();
-  if (const Result<void> taken = impl->take_identities(options.identities); !taken) return taken.error();
+  if (const Result<void> taken = impl->take_identities(options); !taken) return taken.error();
   // Does what the macro SSL_CTX_set_tlsext_servername_callback does, without its old-style cast.
   SSL_CTX_callback_ctrl(context, SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, reinterpret_cast<void (*)()>(accept_server_name));
   impl->alpn = alpn_wire(options.alpn);

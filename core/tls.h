@@ -29,8 +29,22 @@ struct CertificateInfo {
   int64_t not_before_s = 0, not_after_s = 0;  // epoch
   std::string subject, issuer;
 };
-// Parses certificate and key, and verifies that they belong together.
+// Parses certificate and key, and verifies that they belong together and that a server can use them.
 Result<CertificateInfo> inspect_identity(const TlsIdentity& identity);
+
+// A certificate with its key, read once, for any number of contexts of one thread: contexts that share it share
+// OpenSSL's reference counts.
+class ServerIdentity {
+ public:
+  static Result<std::shared_ptr<const ServerIdentity>> load(const TlsIdentity& identity);
+  ~ServerIdentity();
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  explicit ServerIdentity(std::unique_ptr<const Impl> impl);
+  std::unique_ptr<const Impl> impl_;
+};
 
 // Keys for stateless session resumption (RFC 5077), equal on every host of a site. They are derived from the site's
 // secret for each time window. So one proxy resumes another's sessions, and no key files need to be copied.
@@ -56,7 +70,9 @@ class TicketKeys {
 };
 
 struct TlsServerOptions {
-  std::vector<TlsIdentity> identities;        // the first one serves clients without a matching SNI
+  // The first one serves clients without a matching SNI. Those of `loaded` come after those of `identities`.
+  std::vector<TlsIdentity> identities;
+  std::vector<std::shared_ptr<const ServerIdentity>> loaded;
   std::vector<std::string> alpn;              // in our order of preference: {"h2", "http/1.1"}
   std::string min_version = "1.2";            // "1.2" or "1.3"
   std::string ciphers;                        // for TLS 1.2; empty: our own list

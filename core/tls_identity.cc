@@ -108,9 +108,27 @@ CertificateInfo describe_certificate(X509* certificate) {
   return info;
 }
 
+ServerIdentity::ServerIdentity(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+ServerIdentity::~ServerIdentity() = default;
+
+Result<std::shared_ptr<const ServerIdentity>> ServerIdentity::load(const TlsIdentity& identity) {
+  Result<LoadedIdentity> loaded = load_identity(identity);
+  if (!loaded) return loaded.error();
+  auto impl = std::make_unique<Impl>();
+  impl->names = describe_certificate(loaded->certificate.get()).names;
+  impl->loaded = *std::move(loaded);
+  return std::shared_ptr<const ServerIdentity>(new ServerIdentity(std::move(impl)));
+}
+
 Result<CertificateInfo> inspect_identity(const TlsIdentity& identity) {
   const Result<LoadedIdentity> loaded = load_identity(identity);
   if (!loaded) return loaded.error();
+  // OpenSSL refuses keys and signatures that are too weak only when a server is to use them.
+  const SslCtxPtr server(SSL_CTX_new(TLS_server_method()));
+  if (SSL_CTX_use_cert_and_key(server.get(), loaded->certificate.get(), loaded->key.get(), loaded->intermediates.get(),
+                               1) != 1) {
+    return fail("certificate: no server can use it: " + take_openssl_error());
+  }
   return describe_certificate(loaded->certificate.get());
 }
 

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/result.h"
 #include "core/tls.h"
@@ -39,6 +40,10 @@ struct LoadedIdentity {
   X509Ptr certificate;
   X509StackPtr intermediates;
   KeyPtr key;
+};
+struct ServerIdentity::Impl {
+  LoadedIdentity loaded;
+  std::vector<std::string> names;  // CertificateInfo::names
 };
 Result<LoadedIdentity> load_identity(const TlsIdentity& identity);
 CertificateInfo describe_certificate(X509* certificate);

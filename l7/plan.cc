@@ -29,7 +29,6 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   for (uint32_t i = 0; i < model.listeners.size(); ++i) {
     if (model.listeners[i].site == kNone || model.listeners[i].site == site) plan->listeners.push_back(i);
   }
-  registry.trim(model);
   return plan;
 }
 
@@ -85,10 +84,12 @@ Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Model& model
   for (const uint32_t index : listener.tls.certificates) {
     const Certificate& certificate = model.certificates[index];
     made_of += fmt::format(" {} {}", certificate.certificate.hash, certificate.key.hash);
-    options.identities.push_back({*certificate.certificate.bytes, *certificate.key.bytes});
+    Result<std::shared_ptr<const ServerIdentity>> identity = identity_of(certificate, next);
+    if (!identity) return fail(fmt::format("certificate {}: {}", certificate.name, identity.error().message));
+    options.loaded.push_back(*std::move(identity));
   }
-  std::shared_ptr<TlsContext>& entry = next[made_of];
-  if (const auto known = known_.find(made_of); known != known_.end()) entry = known->second;
+  std::shared_ptr<TlsContext>& entry = next.contexts[made_of];
+  if (const auto known = known_.contexts.find(made_of); known != known_.contexts.end()) entry = known->second;
   if (entry) return entry;
   if (listener.http2) options.alpn.emplace_back("h2");
   options.alpn.emplace_back("http/1.1");
@@ -99,11 +100,23 @@ Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Model& model
   return context;
 }
 
+Result<std::shared_ptr<const ServerIdentity>> TlsContexts::identity_of(const Certificate& certificate, Known& next) {
+  const std::string content = certificate.certificate.hash + certificate.key.hash;
+  std::shared_ptr<const ServerIdentity>& entry = next.identities[content];
+  if (const auto known = known_.identities.find(content); known != known_.identities.end()) entry = known->second;
+  if (entry) return entry;
+  ++identities_read_;
+  Result<std::shared_ptr<const ServerIdentity>> loaded =
+      ServerIdentity::load({*certificate.certificate.bytes, *certificate.key.bytes});
+  if (loaded) entry = *loaded;
+  return loaded;
+}
+
 Result<std::shared_ptr<TlsContext>> TlsContexts::for_pool(const Pool& pool, Known& next) {
   const std::string made_of =
       fmt::format("pool {} {} {}", pool.tls_verify, pool.tls_ca.hash, static_cast<int>(pool.protocol));
-  std::shared_ptr<TlsContext>& entry = next[made_of];
-  if (const auto known = known_.find(made_of); known != known_.end()) entry = known->second;
+  std::shared_ptr<TlsContext>& entry = next.contexts[made_of];
+  if (const auto known = known_.contexts.find(made_of); known != known_.contexts.end()) entry = known->second;
   if (entry) return entry;
   TlsClientOptions options;
   if (pool.protocol != BackendProtocol::h1) options.alpn.emplace_back("h2");

@@ -42,13 +42,15 @@ struct PlanInputs {
   uint32_t node = kNone;
   HashKey router_key, hash_key;
 };
+// The registry gets a runtime for each backend that it does not have; the caller trims it when the Plan is adopted.
 std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* previous, RuntimeRegistry& registry);
 
 // What consistent_hash picks by: the pool's `hash_on` of this request, keyed.
 uint64_t hash_for_pool(const Plan& plan, const Pool& pool, const RequestHead& request, std::string_view client);
 
-// TLS contexts of one worker, kept as long as what they are made of stays the same: an SSL_CTX is costly to make, and
-// OpenSSL 3.0 scales badly when threads share one.
+// TLS contexts of one worker, kept as long as what they are made of stays the same: OpenSSL 3.0 scales badly when
+// threads share one. If one certificate of a listener changes, its context is made anew of the others as they were read
+// before.
 class TlsContexts {
  public:
   explicit TlsContexts(std::shared_ptr<const TicketKeys> tickets) : tickets_(std::move(tickets)) {}
@@ -57,13 +59,20 @@ class TlsContexts {
     std::vector<std::shared_ptr<TlsContext>> pools;      // parallel to Model::pools; null: plain
   };
   Result<Set> prepare(const Plan& plan);
+  uint64_t identities_read() const { return identities_read_; }  // since the start
 
  private:
-  using Known = std::map<std::string, std::shared_ptr<TlsContext>>;
+  // By what they are made of.
+  struct Known {
+    std::map<std::string, std::shared_ptr<TlsContext>> contexts;
+    std::map<std::string, std::shared_ptr<const ServerIdentity>> identities;
+  };
   Result<std::shared_ptr<TlsContext>> for_listener(const Model& model, const Listener& listener, Known& next);
+  Result<std::shared_ptr<const ServerIdentity>> identity_of(const Certificate& certificate, Known& next);
   Result<std::shared_ptr<TlsContext>> for_pool(const Pool& pool, Known& next);
   std::shared_ptr<const TicketKeys> tickets_;
-  Known known_;  // by what they are made of
+  Known known_;
+  uint64_t identities_read_ = 0;
 };
 
 // One worker's hold on a Plan. Counted by that worker alone.

@@ -87,6 +87,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   for (const std::string& key : needs_restart_) log_warn("{} has changed: it takes effect at the next start", key);
   shared_->admission.configure(node.l7);
   plan_ = std::move(plan);
+  registry_.trim(plan_->model());
   upcoming_.reset();
   return {};
 }

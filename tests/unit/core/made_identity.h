@@ -26,8 +26,8 @@ inline std::string pem_of(const std::function<void(BIO*)>& write) {
 // A self-signed certificate for these names ("DNS:a,IP:192.0.2.1"), valid for an hour, with a new P-256 or RSA key.
 // `ends_in_s`, `begins_in_s`: from now.
 inline TlsIdentity make_identity(const std::string& common_name, const std::string& alternatives = {}, bool rsa = false,
-                                 long ends_in_s = 3600, long begins_in_s = -60) {
-  EVP_PKEY* key = rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
+                                 long ends_in_s = 3600, long begins_in_s = -60, unsigned rsa_bits = 2048) {
+  EVP_PKEY* key = rsa ? EVP_RSA_gen(rsa_bits) : EVP_EC_gen("P-256");
   X509* certificate = X509_new();
   X509_set_version(certificate, 2);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);

@@ -76,6 +76,9 @@ TEST(TlsIdentities, ThatDoNotWorkSayWhy) {
   const TlsIdentity& a = identity_a();
   const TlsIdentity b = make_identity("b");
   EXPECT_THAT(why("", a.key_pem), HasSubstr("no PEM certificate found"));
+  const TlsIdentity weak = make_identity("weak", {}, true, 3600, -60, 1024);
+  EXPECT_THAT(why(weak.certificate_pem, weak.key_pem), HasSubstr("key too small"))
+      << "a server would find that at a handshake";
   EXPECT_THAT(why("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", a.key_pem),
               StartsWith("certificate: "));
   EXPECT_THAT(why(a.certificate_pem, ""), StartsWith("private key: "));

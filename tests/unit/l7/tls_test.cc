@@ -7,7 +7,10 @@
 #include <fstream>
 #include <functional>
 
+#include "core/crypto.h"
 #include "l7/exchange/failure.h"
+#include "l7/plan.h"
+#include "tests/unit/core/made_identity.h"
 #include "tests/unit/l7/certificates.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
@@ -250,6 +253,39 @@ TEST_F(Tls, ACertificateThatDoesNotFitItsKeyRefusesTheVersion) {
   std::swap(edge.model.certificates[0].key, edge.model.certificates[1].key);
   EXPECT_FALSE(edge.publish());
   EXPECT_EQ(ask_tls(edge.endpoint(), "a.test", kHttp1).subject, "a.test");
+}
+
+TEST(Contexts, AreMadeAnewOfTheCertificateThatChangedAlone) {
+  const auto plan_of = [](const std::vector<TlsIdentity>& identities) {
+    auto model = std::make_shared<Model>();
+    Listener listener;
+    listener.tls.enabled = true;
+    for (const TlsIdentity& identity : identities) {
+      Certificate certificate;
+      certificate.certificate = {"crt", sha256_hex(identity.certificate_pem),
+                                 std::make_shared<const std::string>(identity.certificate_pem)};
+      certificate.key = {"key", sha256_hex(identity.key_pem), std::make_shared<const std::string>(identity.key_pem)};
+      listener.tls.certificates.push_back(static_cast<uint32_t>(model->certificates.size()));
+      model->certificates.push_back(certificate);
+    }
+    model->listeners = {listener, listener};
+    model->listeners[1].tls.certificates.resize(1);
+    Plan plan;
+    plan.snapshot = make_snapshot(1, "digest", model, std::make_shared<const LiveState>());
+    plan.listeners = {0, 1};
+    return plan;
+  };
+  std::vector<TlsIdentity> identities = {make_identity("a"), make_identity("b"), make_identity("c")};
+  TlsContexts contexts(nullptr);
+  const Result<TlsContexts::Set> first = contexts.prepare(plan_of(identities));
+  ASSERT_TRUE(first);
+  EXPECT_EQ(contexts.identities_read(), 3U) << "each once, for both listeners";
+  identities[2] = make_identity("d");
+  const Result<TlsContexts::Set> second = contexts.prepare(plan_of(identities));
+  ASSERT_TRUE(second);
+  EXPECT_EQ(contexts.identities_read(), 4U);
+  EXPECT_NE(second->listeners[0], first->listeners[0]);
+  EXPECT_EQ(second->listeners[1], first->listeners[1]);
 }
 
 }  // namespace
