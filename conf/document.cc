@@ -16,6 +16,7 @@
 #include "conf/fault_list.h"
 #include "conf/fields.h"
 #include "conf/loader.h"
+#include "conf/text.h"
 #include "conf/validate.h"
 #include "conf/yaml_reader.h"
 #include "conf/zone_includes.h"
@@ -144,6 +145,27 @@ std::shared_ptr<const Model> load_model(const Document& document, const FileRead
   Loader(files, list, names).load(document.root(), *model);
   validate(document.root(), *model, list);
   return faults.empty() ? model : nullptr;
+}
+
+void place_faults(const Document& document, std::vector<Fault>& faults) {
+  std::vector<Fault> unused;
+  FaultList places(unused, document.file_name());
+  places.set_text(document.text());
+  for (Fault& fault : faults) {
+    if (!fault.file.empty()) continue;
+    fault.file = document.file_name();
+    const DocumentNode* node = &document.root();
+    std::string_view rest = fault.pointer;
+    while (const std::optional<std::string> step = take_pointer_step(rest)) {
+      const DocumentNode* child = node->find(*step);
+      const std::optional<uint64_t> index = node->is_list() ? parse_decimal(*step) : std::nullopt;
+      if (index && *index < node->children.size()) child = &node->children[*index];
+      if (child == nullptr) break;
+      node = child;
+    }
+    fault.line = node->line;
+    fault.column = places.shown_column(node->line, node->column);
+  }
 }
 
 LoadedFile load_file(const std::string& path) {

@@ -61,6 +61,10 @@ class Document {
 // any fault.
 std::shared_ptr<const Model> load_model(const Document& document, const FileReader& files, std::vector<Fault>& faults);
 
+// Completes faults that have a JSON pointer and no file: they get the place of that value in the document, or of the
+// innermost value around it that is written.
+void place_faults(const Document& document, std::vector<Fault>& faults);
+
 // One call for `--config FILE` and `check`: reads, parses and loads.
 struct LoadedFile {
   std::unique_ptr<Document> document;  // null after a syntax fault

@@ -152,8 +152,8 @@ void render(const Fault& fault, const std::vector<std::string_view>& lines, cons
   out += fmt::format("{}{}{} {}", style.place, place_of(fault), style.off, fault.detail);
   if (!fault.expected.empty()) out += "; expected " + fault.expected;
   out += '\n';
-  if (fault.line > 0 && fault.line <= lines.size()) {
-    const std::string_view line = lines[fault.line - 1];
+  if (fault.line > 0 && (fault.line_text || fault.line <= lines.size())) {
+    const std::string_view line = fault.line_text ? std::string_view(*fault.line_text) : lines[fault.line - 1];
     const Excerpt excerpt = excerpt_of(line, byte_of(line, fault.column), style);
     const std::string number = std::to_string(fault.line);
     out += fmt::format("  {} | {}\n", number, excerpt.line);
@@ -163,6 +163,34 @@ void render(const Fault& fault, const std::vector<std::string_view>& lines, cons
 }
 
 }  // namespace
+
+bool add_fault(std::vector<Fault>& faults, Fault fault) {
+  if (faults.size() > kMaxFaults) return false;
+  if (faults.size() < kMaxFaults) {
+    faults.push_back(std::move(fault));
+    return true;
+  }
+  // It has no place, so it is sorted after all others.
+  faults.push_back(
+      {"too_many", {}, std::move(fault.file), 0, 0, "there are more faults than these", {}, "mend these first"});
+  return false;
+}
+
+uint32_t shown_column(std::string_view line, uint32_t byte_column) {
+  // In UTF-8 every byte of a character except the first is a continuation byte (RFC 3629 §3).
+  const std::string_view before = line.substr(0, byte_column - 1);
+  const auto continued = std::count_if(before.begin(), before.end(),
+                                       [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) == 0x80U; });
+  return byte_column - static_cast<uint32_t>(continued);
+}
+
+std::string summary_of(const std::vector<Fault>& faults) {
+  const Fault& first = faults.front();
+  const bool placed = first.line > 0 || !first.pointer.empty();
+  std::string out = placed ? place_of(first) + " " + first.detail : first.detail;
+  if (faults.size() > 1) out += fmt::format(" (and {} more fault{})", faults.size() - 1, faults.size() == 2 ? "" : "s");
+  return out;
+}
 
 std::string render_faults(const std::vector<Fault>& faults, const std::string& document, bool colour) {
   std::vector<const Fault*> ordered;

@@ -2,8 +2,11 @@
 // Faults: everything that is wrong with a document, each with its place. One run finds all of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tidegate {
@@ -16,14 +19,31 @@ struct Fault {
   std::string detail;             // what is wrong: "weight is 70000"
   std::string expected;           // "0 to 65535"
   std::string hint;               // "did you mean 'weight'?"
+  // The line, if it is in a file that the document names. Not set: the line is one of the document's.
+  std::optional<std::string> line_text = std::nullopt;
 };
+
+// After this many faults one last fault "too_many" says so, and further ones are dropped. Nobody reads more, and memory
+// stays bounded.
+constexpr size_t kMaxFaults = 1'000;
+constexpr size_t kMaxShownLineBytes = 1'000;  // of Fault::line_text
+
+// Adds a fault within that bound. False: no more are kept.
+bool add_fault(std::vector<Fault>& faults, Fault fault);
+
+// The column that people see, counted in characters, of a byte's column in a line of UTF-8. Both begin at 1.
+uint32_t shown_column(std::string_view line, uint32_t byte_column);
+
+// The faults in one line, for a log or a status: "zones/a.zone:3:9: not an IPv4 address (and 2 more faults)". `faults`
+// is not empty.
+std::string summary_of(const std::vector<Fault>& faults);
 
 // Formats faults for people:
 //    edge.yaml:12:7: weight is 70000; expected 0 to 65535
 //      12 |       wieght: 70000
 //         |       ^~~~~~
 //    hint: did you mean 'weight'?
-// `document` is the text to which the places refer. `colour` adds ANSI codes.
+// `document` is the text to which the places refer, except those in other files. `colour` adds ANSI codes.
 std::string render_faults(const std::vector<Fault>& faults, const std::string& document, bool colour);
 
 }  // namespace tidegate

@@ -36,22 +36,13 @@ uint32_t FaultList::shown_column(uint32_t line, uint32_t column) const {
     }
   }
   if (line > line_starts_.size()) return column;
-  // In UTF-8 every byte of a character except the first is a continuation byte (RFC 3629 §3).
-  const std::string_view before = text_.substr(line_starts_[line - 1], column - 1);
-  const auto continued = std::count_if(before.begin(), before.end(),
-                                       [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) == 0x80U; });
-  return column - static_cast<uint32_t>(continued);
+  return tidegate::shown_column(text_.substr(line_starts_[line - 1]), column);
 }
 
 void FaultList::at(uint32_t line, uint32_t column, std::string pointer, Complaint complaint) {
   if (full()) return;
-  if (faults_.size() == kMax) {
-    // It has no place, so it is sorted after all others.
-    faults_.push_back({"too_many", {}, file_, 0, 0, "there are more faults than these", {}, "mend these first"});
-    return;
-  }
-  faults_.push_back({std::move(complaint.code), std::move(pointer), file_, line, shown_column(line, column),
-                     std::move(complaint.detail), std::move(complaint.expected), std::move(complaint.hint)});
+  add_fault(faults_, {std::move(complaint.code), std::move(pointer), file_, line, shown_column(line, column),
+                      std::move(complaint.detail), std::move(complaint.expected), std::move(complaint.hint)});
 }
 
 }  // namespace tidegate

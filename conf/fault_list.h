@@ -31,9 +31,7 @@ struct Complaint {
 
 class FaultList {
  public:
-  // After this many faults one last fault "too_many" says so, and further ones are dropped. Nobody reads more, and
-  // memory stays bounded.
-  static constexpr size_t kMax = 1'000;
+  static constexpr size_t kMax = kMaxFaults;
 
   FaultList(std::vector<Fault>& faults, std::string file) : faults_(faults), file_(std::move(file)) {}
 

@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "conf/fault.h"
 #include "conf/snapshot.h"
 #include "conf/state_store.h"
 #include "core/event_loop.h"
@@ -28,6 +30,13 @@ struct FollowerHooks {
   // on_snapshot, so nothing that was purged is served. An Error refuses the Snapshot. May be empty if there is nothing
   // to purge. of_file does not call it, because a file has no purges.
   std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&)> prepare;
+  // The faults of a file's content that only the plane can find, with their place or with the pointer alone. The file
+  // is refused with all of them. A version of a state was judged before it was committed. May be empty.
+  std::function<std::vector<Fault>(const std::shared_ptr<const Model>&)> judge;
+  // The name of the plane. With it of_state() remembers the last version that was served (conf/served_version.h). If
+  // the first version that it finds is refused, that one is put in force, and the newest is offered again as always.
+  // Empty: nothing is remembered.
+  std::string plane;
   // Whether the plane uses certificates' private keys. Without, its Models have none, and it opens no file that has.
   bool private_keys = false;
 };
@@ -50,6 +59,8 @@ class Follower {
   // "version 8: why it is not in force", or why the state cannot be read. Empty if the newest version is in force and
   // the state can be read.
   virtual const std::string& refused() const = 0;
+  // The newest version that was found; another one than applied().version while that is refused.
+  virtual uint64_t newest() const { return applied().version; }
   // Checks again at once. Faults of a file are returned as an Error; refusals of a state appear in refused().
   virtual Result<void> reload() = 0;
 };

@@ -33,6 +33,11 @@ class FileFollower final : public FollowerBase {
  private:
   Result<void> load_and_offer() {
     LoadedFile loaded = load_file(path_);
+    if (loaded.model != nullptr && hooks_.judge) {
+      loaded.faults = hooks_.judge(loaded.model);
+      place_faults(*loaded.document, loaded.faults);
+      if (!loaded.faults.empty()) loaded.model = nullptr;
+    }
     if (loaded.model == nullptr) return fail(render_faults(loaded.faults, loaded.text, ::isatty(STDERR_FILENO) == 1));
     return offer(make_snapshot(0, content_digest(loaded), loaded.model, std::make_shared<const LiveState>()));
   }

@@ -13,6 +13,7 @@
 
 #include "conf/follower_base.h"
 #include "conf/model_builder.h"
+#include "conf/served_version.h"
 #include "core/fd.h"
 #include "core/log.h"
 
@@ -95,6 +96,8 @@ class StateFollower final : public FollowerBase, private IoHandler {
     return {};
   }
 
+  uint64_t newest() const override { return newest_; }
+
   Result<void> reload() override {
     tried_.version = 0;  // try again, even a version that was refused
     look();
@@ -119,6 +122,8 @@ class StateFollower final : public FollowerBase, private IoHandler {
   bool open_store();
   bool follow_live_state(uint64_t sequence);
   void follow_version(uint64_t version);
+  bool serve_the_last(uint64_t refused_version);
+  void remember();
   bool is_time_to_retry() const;
   Result<void> put_in_force(uint64_t version);
   Result<void> catch_up(const std::shared_ptr<const Snapshot>& snapshot);
@@ -139,6 +144,8 @@ class StateFollower final : public FollowerBase, private IoHandler {
   bool another_log_ = false;   // the environment was replaced, so the purge log may be another one
   uint64_t purged_at_ns_ = 0;  // time at which the purge applied_.purge was ordered; 0: not known
   StateHead tried_;            // the last head that was processed, in force or not
+  uint64_t newest_ = 0;        // the version of the last head
+  ServedVersion remembered_;   // what the file of the last served version says
   uint64_t refused_version_ = 0, retry_after_ms_ = 0, retry_at_ns_ = 0;
   std::shared_ptr<const LiveState> live_state_;
   ModelBuilder models_;
@@ -192,13 +199,57 @@ bool StateFollower::follow_live_state(uint64_t sequence) {
 
 void StateFollower::follow_version(uint64_t version) {
   tried_.version = version;
-  if (Result<void> outcome = put_in_force(version); !outcome) {
+  newest_ = version;
+  const bool first = !current_ && !hooks_.plane.empty();
+  if (first && read_trying(state_dir_, hooks_.plane) == version && serve_the_last(version)) {
+    unmark_trying(state_dir_, hooks_.plane);
+    retry_after_ms_ = kPollMs;
+    retry_at_ns_ = loop_.now_ns() + retry_after_ms_ * kNsPerMs;
+    refused_version_ = version;
+    return refuse(fmt::format("version {}: the process before ended when it began with it", version));
+  }
+  if (first) mark_trying(state_dir_, hooks_.plane, version);
+  const Result<void> outcome = put_in_force(version);
+  if (!outcome) {
     retry_after_ms_ = version == refused_version_ ? std::min(2 * retry_after_ms_, kLongestRetryMs) : kPollMs;
     retry_at_ns_ = loop_.now_ns() + retry_after_ms_ * kNsPerMs;
     refused_version_ = version;
+    if (first && serve_the_last(version)) unmark_trying(state_dir_, hooks_.plane);
     return refuse(fmt::format("version {}: {}", version, outcome.error().message));
   }
   refused_.clear();
+  remember();
+  if (first) unmark_trying(state_dir_, hooks_.plane);
+}
+
+// After a start, if the newest version is refused: puts the version in force that this plane served before. Returns
+// false if there is none that can be served.
+bool StateFollower::serve_the_last(uint64_t refused_version) {
+  const std::optional<ServedVersion> last = read_served(state_dir_, hooks_.plane);
+  if (!last || last->version == refused_version) return false;
+  const Result<Manifest> manifest = store_->manifest(last->version);
+  // Another state may have another version of that number.
+  if (!manifest || manifest->digest != last->digest) {
+    log_warn("version {}, which was served before, is not in the state any more", last->version);
+    return false;
+  }
+  if (Result<void> outcome = put_in_force(last->version); !outcome) {
+    log_error("version {}, which was served before, is refused too: {}", last->version, outcome.error().message);
+    return false;
+  }
+  remembered_ = *last;
+  log_warn("version {} is refused: version {}, which was served before, is in force", refused_version, last->version);
+  return true;
+}
+
+void StateFollower::remember() {
+  if (hooks_.plane.empty()) return;
+  const ServedVersion served{current_->version, current_->version_digest};
+  if (served == remembered_) return;
+  remembered_ = served;
+  if (Result<void> written = write_served(state_dir_, hooks_.plane, served); !written) {
+    log_warn("{}; after a restart this plane does not know which version it served", written.error().message);
+  }
 }
 
 // The reason for a refusal may pass: an address appears, a disk has space again. So the plane is asked again after one

@@ -185,11 +185,18 @@ Result<void> Plane::Impl::follow() {
   follower_hooks.on_snapshot = [this](std::shared_ptr<const Snapshot> snapshot) { return apply(snapshot); };
   follower_hooks.on_purge = hooks.on_purge;
   follower_hooks.private_keys = hooks.private_keys;
+  follower_hooks.plane = name;
   if (hooks.prepare) {
     follower_hooks.prepare = [this](const std::shared_ptr<const Snapshot>& snapshot) -> Result<PurgePosition> {
       const Result<const Node*> node = find_node(*snapshot->model, options.node);
       if (!node) return node.error();
       return hooks.prepare(snapshot, **node);
+    };
+  }
+  if (hooks.judge) {
+    follower_hooks.judge = [this](const std::shared_ptr<const Model>& model) -> std::vector<Fault> {
+      const Result<const Node*> node = find_node(*model, options.node);
+      return node ? hooks.judge(model, **node) : std::vector<Fault>();  // without its node, apply() says so
     };
   }
   Result<std::unique_ptr<Follower>> followed =
@@ -307,6 +314,8 @@ std::string Plane::Impl::metrics_text() const {
   gauge("ready", "1 once a version is in force.", ready ? 1 : 0);
   gauge("config_version", "The version in force; 0 from a file.", applied.version);
   gauge("config_refused", "1 while the newest version is not in force.", follower && !follower->refused().empty());
+  gauge("config_behind", "By how many versions the one in force is older than the newest, while that is refused.",
+        follower && ready && follower->newest() > applied.version ? follower->newest() - applied.version : 0);
   gauge("unprobed_backends", "Backends that count as up because nobody probes them.", unprobed_backends);
   gauge("words_sequence", "Overrides and health verdicts in force: the sequence of their last change.",
         applied.live_state);
@@ -330,6 +339,7 @@ nlohmann::json Plane::Impl::status() const {
       {"applied_at_ns", follower ? follower->applied_at_ns() : 0},
       {"digest", hooks.digest && ready ? hooks.digest() : ""},
       {"refused", refuses ? nlohmann::json(follower->refused()) : nlohmann::json(nullptr)},
+      {"behind", ready && refuses && follower->newest() != applied.version},
       {"draining", draining},
       {"unprobed_backends", unprobed_backends},
   };

@@ -36,6 +36,8 @@ struct PlaneHooks {
   // call. An Error keeps the old Snapshot in force and is reported in /status as `refused`; an Error on new live state
   // is only logged.
   std::function<Result<void>(std::shared_ptr<const Snapshot>, const Node&)> apply;
+  // FollowerHooks::judge, with this process's own node. May be empty.
+  std::function<std::vector<Fault>(const std::shared_ptr<const Model>&, const Node&)> judge;
   std::function<void(const Purge&)> on_purge;  // may be empty
   // FollowerHooks::prepare, with this process's own node. May be empty.
   std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&, const Node&)> prepare;

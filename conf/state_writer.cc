@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "conf/served_version.h"
 #include "conf/state_records.h"
 #include "conf/state_store_impl.h"
 #include "core/clock.h"
@@ -191,42 +192,67 @@ void unreference(Batch& batch, const StateDbs& dbs, const std::string& raw_hash)
   batch.erase_object(raw_hash);
 }
 
-// The entries that no version from `oldest` on can see: a newer entry at or below `oldest` replaces them, or they say
-// that an object is gone.
+// The entries that neither a version from `oldest` on nor one of `served` (in order) can see: a newer entry replaces
+// them, or they say that an object is gone and hide none that stays.
 std::vector<std::pair<std::string, std::string>> unseen_entries(const Batch& batch, const StateDbs& dbs,
-                                                                uint64_t oldest) {
+                                                                uint64_t oldest, const std::vector<uint64_t>& served) {
   std::vector<std::pair<std::string, std::string>> unseen;
   std::pair<std::string, std::string> previous;  // the newest entry of the same object at or below `oldest` so far
+  uint64_t since = 0;                            // the version of that entry
+  bool hides = false;                            // an older entry of the same object stays
   const auto same_object = [](std::string_view a, std::string_view b) {
     return a.size() == b.size() && a.substr(0, a.size() - 8) == b.substr(0, b.size() - 8);
+  };
+  const auto seen_before = [&](uint64_t until) {
+    const auto first = std::lower_bound(served.begin(), served.end(), since);
+    return first != served.end() && *first < until;
+  };
+  // No version from `until` on sees the previous entry.
+  const auto leave = [&](uint64_t until) {
+    if (previous.first.empty()) return;
+    const bool gone = previous.second.empty();
+    if (gone ? !hides : !seen_before(until)) {
+      unseen.push_back(previous);
+    } else {
+      hides = true;
+    }
   };
   lmdb::Cursor cursor(batch.txn(), dbs.entry);
   for (bool more = cursor.first(); more; more = cursor.next()) {
     const std::optional<EntryKey> key = EntryKey::parse(cursor.key());
     if (!key || key->version > oldest) continue;
-    if (!previous.first.empty() && (previous.second.empty() || same_object(previous.first, cursor.key()))) {
-      unseen.push_back(previous);
+    if (!previous.first.empty() && same_object(previous.first, cursor.key())) {
+      leave(key->version);
+    } else {
+      if (previous.second.empty()) leave(UINT64_MAX);
+      hides = false;
     }
     previous = {std::string(cursor.key()), std::string(cursor.value())};
+    since = key->version;
   }
-  if (!previous.first.empty() && previous.second.empty()) unseen.push_back(previous);
+  if (previous.second.empty()) leave(UINT64_MAX);
   return unseen;
 }
 
-void trim_versions(Batch& batch, const StateDbs& dbs, size_t kept) {
+// Versions that planes of this host may go back to stay.
+void trim_versions(Batch& batch, const StateDbs& dbs, size_t kept, const std::string& state_dir) {
   if (!batch.sound() || batch.txn().entries(dbs.version) <= kept + kept / kVersionsSlackShare) return;
+  const std::vector<uint64_t> served = served_versions(state_dir);
   std::vector<std::string> too_old;
   uint64_t oldest_kept = 0;
   {
     const size_t excess = batch.txn().entries(dbs.version) - kept;
     lmdb::Cursor cursor(batch.txn(), dbs.version);
     bool more = cursor.first();
-    for (; more && too_old.size() < excess; more = cursor.next()) too_old.emplace_back(cursor.key());
+    for (size_t passed = 0; more && passed < excess; more = cursor.next(), ++passed) {
+      const bool stays = std::binary_search(served.begin(), served.end(), lmdb::be64(cursor.key()));
+      if (!stays) too_old.emplace_back(cursor.key());
+    }
     if (more) oldest_kept = lmdb::be64(cursor.key());
   }
   for (const std::string& key : too_old) batch.erase(dbs.version, key);
   if (!batch.sound()) return;
-  for (const auto& [key, raw_hash] : unseen_entries(batch, dbs, oldest_kept)) {
+  for (const auto& [key, raw_hash] : unseen_entries(batch, dbs, oldest_kept, served)) {
     batch.erase(dbs.entry, key);
     if (!raw_hash.empty()) unreference(batch, dbs, raw_hash);
   }
@@ -250,7 +276,7 @@ void write_version(Batch& batch, const StateStore::Impl& impl, const Manifest& m
   }
   batch.put(dbs.version, lmdb::be64(manifest.version), encode_version(manifest));
   batch.set_number("head", manifest.version);
-  trim_versions(batch, dbs, impl.versions_kept);
+  trim_versions(batch, dbs, impl.versions_kept, impl.state_dir);
 }
 
 // The entries of the head's manifest. They come from memory if this writer wrote the head last.

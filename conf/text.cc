@@ -100,4 +100,17 @@ std::string escape_pointer_step(std::string_view step) {
   return escaped;
 }
 
+std::optional<std::string> take_pointer_step(std::string_view& pointer) {
+  if (!pointer.starts_with('/')) return std::nullopt;
+  pointer.remove_prefix(1);
+  const std::string_view escaped = pointer.substr(0, pointer.find('/'));
+  pointer.remove_prefix(escaped.size());
+  std::string step;
+  for (size_t i = 0; i < escaped.size(); ++i) {
+    const bool escape = escaped[i] == '~' && i + 1 < escaped.size();
+    step += escape ? (escaped[++i] == '1' ? '/' : '~') : escaped[i];
+  }
+  return step;
+}
+
 }  // namespace tidegate

@@ -24,5 +24,7 @@ bool is_json_number(std::string_view text);
 
 // One reference token of a JSON pointer (RFC 6901 §3).
 std::string escape_pointer_step(std::string_view step);
+// Takes the next reference token from the front of a JSON pointer. Returns nothing at its end.
+std::optional<std::string> take_pointer_step(std::string_view& pointer);
 
 }  // namespace tidegate

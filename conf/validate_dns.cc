@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_set>
 
 #include "conf/checks.h"
 #include "conf/names.h"
@@ -12,11 +14,15 @@
 namespace tidegate {
 namespace {
 
-// True if `name` is the zone's apex or below it. Both have the final dot and are in lower case.
-bool is_within(std::string_view name, std::string_view zone) {
-  if (zone == ".") return true;
-  if (name.size() < zone.size() || name.substr(name.size() - zone.size()) != zone) return false;
-  return name.size() == zone.size() || name[name.size() - zone.size() - 1] == '.';
+// True if `name`, or a name above it, is one of the zones. All have the final dot and are in lower case.
+bool is_within(std::string_view name, const std::unordered_set<std::string_view>& zones) {
+  if (zones.contains(".")) return true;
+  while (!name.empty()) {
+    if (zones.contains(name)) return true;
+    const size_t dot = name.find('.');
+    name.remove_prefix(dot == std::string_view::npos ? name.size() : dot + 1);
+  }
+  return false;
 }
 
 void check_zone_file(Checks& checks, size_t z) {
@@ -36,15 +42,12 @@ void check_zone_file(Checks& checks, size_t z) {
                                        {}});
 }
 
-void check_steer_is_in_a_zone(Checks& checks, size_t s) {
+void check_steer_is_in_a_zone(Checks& checks, size_t s, const std::unordered_set<std::string_view>& names) {
   const Model& model = checks.model();
   const std::string& name = model.steers[s].name;
+  if (name.empty() || is_within(name, names)) return;
   // If the name of a zone is faulty, the author may have meant that zone.
-  const bool all_known =
-      std::all_of(model.zones.begin(), model.zones.end(), [](const Zone& zone) { return !zone.name.empty(); });
-  const bool held =
-      std::any_of(model.zones.begin(), model.zones.end(), [&](const Zone& zone) { return is_within(name, zone.name); });
-  if (held || !all_known || name.empty() || !checks.sound({"zones"})) return;
+  if (names.contains("") || !checks.sound({"zones"})) return;
   std::vector<std::string_view> zones;
   for (const Zone& zone : model.zones) zones.push_back(zone.name);
   checks.refuse({"steers", s, "name"}, {"outside_zones",
@@ -191,8 +194,10 @@ void check_httpdns(Checks& checks) {
 
 void check_dns(Checks& checks) {
   for (size_t z = 0; z < checks.model().zones.size(); ++z) check_zone_file(checks, z);
+  std::unordered_set<std::string_view> names;
+  for (const Zone& zone : checks.model().zones) names.insert(zone.name);
   for (size_t s = 0; s < checks.model().steers.size() && !checks.full(); ++s) {
-    check_steer_is_in_a_zone(checks, s);
+    check_steer_is_in_a_zone(checks, s, names);
     check_targets(checks, s);
     check_some_weight(checks, s);
     check_https_record(checks, s);

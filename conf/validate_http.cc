@@ -4,24 +4,60 @@
 
 #include <algorithm>
 #include <map>
+#include <string>
+#include <unordered_map>
 
 #include "conf/checks.h"
 #include "conf/names.h"
 #include "conf/route_pattern.h"
+#include "core/mutex.h"
 #include "core/tls.h"
 
 namespace tidegate {
 namespace {
 
+// What earlier checks of certificates and authorities found, by content: reading one takes a fraction of a millisecond,
+// and every version has all of them. Any thread.
+class KnownVerdicts {
+ public:
+  // Why the content is unusable, or an empty text. Calls `judge` for content that it does not know.
+  template <class Judge>
+  std::string of(const std::string& content, Judge&& judge) {
+    {
+      const MutexLock lock(mutex_);
+      if (const auto known = verdicts_.find(content); known != verdicts_.end()) return known->second;
+    }
+    std::string verdict = judge();
+    const MutexLock lock(mutex_);
+    if (verdicts_.size() >= kMost) verdicts_.clear();
+    verdicts_.emplace(content, verdict);
+    return verdict;
+  }
+
+ private:
+  static constexpr size_t kMost = 4'096;  // a site has hundreds
+  Mutex mutex_;
+  std::unordered_map<std::string, std::string> verdicts_ TIDEGATE_GUARDED_BY(mutex_);  // by hashes
+};
+
+KnownVerdicts& known_verdicts() {
+  static KnownVerdicts verdicts;
+  return verdicts;
+}
+
 void check_certificates(Checks& checks) {
   for (size_t c = 0; c < checks.model().certificates.size(); ++c) {
     const Certificate& certificate = checks.model().certificates[c];
     if (certificate.certificate.bytes == nullptr || certificate.key.bytes == nullptr) continue;  // reported already
-    const auto info = inspect_identity({*certificate.certificate.bytes, *certificate.key.bytes});
-    if (info) continue;
+    const std::string content = "identity " + certificate.certificate.hash + " " + certificate.key.hash;
+    const std::string unusable = known_verdicts().of(content, [&] {
+      const auto info = inspect_identity({*certificate.certificate.bytes, *certificate.key.bytes});
+      return info ? std::string() : info.error().message;
+    });
+    if (unusable.empty()) continue;
     checks.refuse({"certificates", c, "certificate_file"},
                   {"unusable_certificate",
-                   fmt::format("certificate '{}' cannot be used: {}", certificate.name, info.error().message),
+                   fmt::format("certificate '{}' cannot be used: {}", certificate.name, unusable),
                    {},
                    {}});
   }
@@ -54,12 +90,15 @@ void check_one_backend_tls(Checks& checks, const BackendTls& of) {
                    speaks_tls ? "remove tls_verify: false" : how_to_tls});
     return;
   }
-  Result<std::shared_ptr<TlsContext>> context = fail("it is empty");
-  if (!ca.bytes->empty()) context = TlsContext::client({{}, true, *ca.bytes});
-  if (context) return;
+  const std::string unusable = known_verdicts().of("authorities " + ca.hash, [&pem = *of.ca.bytes]() -> std::string {
+    if (pem.empty()) return "it is empty";
+    const auto context = TlsContext::client({{}, true, pem});
+    return context ? std::string() : context.error().message;
+  });
+  if (unusable.empty()) return;
   checks.refuse({list, index, "tls_ca_file"},
                 {"unusable_certificate",
-                 fmt::format("tls_ca_file {} cannot be used: {}", in_quotes(ca.name), context.error().message),
+                 fmt::format("tls_ca_file {} cannot be used: {}", in_quotes(ca.name), unusable),
                  "certificates in PEM",
                  {}});
 }

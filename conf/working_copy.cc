@@ -11,9 +11,15 @@
 namespace tidegate {
 namespace {
 
-bool names_files(const Section& section) {
-  return std::any_of(section.fields.begin(), section.fields.end(), [](const Field& field) {
-    return field.type == FieldType::file || (field.type == FieldType::section && names_files(*field.section));
+// Whether the value, written after this section, names a file.
+bool names_files(const Section& section, const DocumentNode& node) {
+  return std::any_of(section.fields.begin(), section.fields.end(), [&](const Field& field) {
+    const DocumentNode* child = node.find(field.key);
+    if (child == nullptr || field.type == FieldType::file) return child != nullptr;
+    if (field.type != FieldType::section) return false;
+    if (!child->is_list()) return names_files(*field.section, *child);
+    return std::any_of(child->children.begin(), child->children.end(),
+                       [&](const DocumentNode& item) { return names_files(*field.section, item); });
   });
 }
 
@@ -25,11 +31,14 @@ WorkingCopy::WorkingCopy(std::unique_ptr<Document> document, std::shared_ptr<con
 std::optional<WorkingCopy::Tried> WorkingCopy::try_element(const std::string& kind, const std::string& name,
                                                            std::unique_ptr<Document> element) {
   const Field* list = root_section().find(kind);
-  if (list == nullptr || !list->list || names_files(*list->section)) return std::nullopt;
+  if (list == nullptr || !list->list) return std::nullopt;
   const auto names = names_.find(list->key);
   if (names == names_.end()) return std::nullopt;
   const auto place = names->second.find(name);
   if (place == names->second.end()) return std::nullopt;
+
+  const DocumentNode& old = document_->root().find(kind)->children.at(place->second);
+  if (names_files(*list->section, old) || names_files(*list->section, element->root())) return std::nullopt;
 
   Tried tried;
   tried.index = place->second;

@@ -30,7 +30,7 @@ class WorkingCopy {
   WorkingCopy(std::unique_ptr<Document> document, std::shared_ptr<const Model> model);
 
   // Does not change the copy itself. Returns nothing if a single element is not enough: no element has that name yet,
-  // or elements of this kind refer to files.
+  // or the element names files, before or after.
   std::optional<Tried> try_element(const std::string& kind, const std::string& name, std::unique_ptr<Document> element);
   // Call it when what was tried is in force.
   void keep(Tried tried);

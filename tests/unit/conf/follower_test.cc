@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "conf/document.h"
+#include "conf/served_version.h"
 #include "core/clock.h"
 #include "core/lmdb.h"
 #include "tests/unit/conf/forked.h"
@@ -41,14 +42,18 @@ std::vector<ConfigObject> objects_of(const std::string& yaml) {
 struct Heard {
   std::vector<std::shared_ptr<const Snapshot>> snapshots;
   std::vector<Purge> purges;
-  std::vector<std::string> order;  // the order of the calls
-  std::string refuse_with;         // if not empty, the plane refuses with this text
-  std::string cannot_prepare;      // if not empty, preparing fails with this text
+  std::vector<std::string> order;        // the order of the calls
+  std::string refuse_with;               // if not empty, the plane refuses with this text
+  uint64_t refuse_version = UINT64_MAX;  // the plane refuses this version
+  std::string plane;                     // under which it remembers what it served
+  std::string cannot_prepare;            // if not empty, preparing fails with this text
 
   FollowerHooks hooks(PurgePosition purge_from = {}) {
     FollowerHooks hooks;
+    hooks.plane = plane;
     hooks.on_snapshot = [this](std::shared_ptr<const Snapshot> snapshot) -> Result<void> {
       if (!refuse_with.empty()) return fail(refuse_with);
+      if (snapshot->version == refuse_version) return fail("no such port: eth9");
       order.push_back("snapshot " + std::to_string(snapshot->version));
       snapshots.push_back(std::move(snapshot));
       return {};
@@ -254,6 +259,56 @@ TEST_F(StateFollowerTest, OffersAVersionAgainThatThePlaneRefused) {
   ASSERT_TRUE(run_until(loop_, [&] { return follower->applied().version == 2; }));
   EXPECT_EQ(follower->refused(), "");
   ASSERT_EQ(heard_.snapshots.size(), 2U) << "what is in force is not offered again";
+}
+
+TEST_F(StateFollowerTest, ServesWhatItServedBeforeIfTheNewestIsRefusedAtItsStart) {
+  heard_.plane = "dns";
+  tell(kCommit);
+  tell(kCommit);
+  follow().reset();  // it serves version 2, and ends
+  tell(kCommit);
+  heard_.snapshots.clear();
+  heard_.refuse_version = 3;
+  const auto follower = follow();
+  ASSERT_EQ(heard_.snapshots.size(), 1U) << "nothing is served";
+  EXPECT_EQ(follower->applied().version, 2U);
+  EXPECT_EQ(follower->newest(), 3U);
+  EXPECT_EQ(follower->refused(), "version 3: no such port: eth9");
+  tell(kDrain);
+  ASSERT_TRUE(snapshots_are(2)) << "live state reaches what is in force";
+  heard_.refuse_version = UINT64_MAX;  // the reason passes
+  ASSERT_TRUE(run_until(loop_, [&] { return follower->applied().version == 3; }));
+  EXPECT_EQ(follower->refused(), "");
+}
+
+TEST_F(StateFollowerTest, ServesNothingOfAnotherStateOrPlane) {
+  heard_.plane = "dns";
+  tell(kCommit);
+  follow().reset();
+  tell(kCommit);
+  heard_.snapshots.clear();
+  heard_.refuse_version = 2;
+  heard_.plane = "l7";
+  EXPECT_EQ(follow()->current(), nullptr) << "l7 has served nothing yet";
+  ASSERT_TRUE(write_served(state_dir_, "l7", {1, std::string(64, 'a')}));
+  EXPECT_EQ(follow()->current(), nullptr) << "version 1 is another one here";
+  std::ofstream(state_dir_ + "/served/l7") << "1 garbage\n";
+  EXPECT_EQ(follow()->current(), nullptr);
+}
+
+TEST_F(StateFollowerTest, DoesNotBeginTwiceWithAVersionThatEndedItsProcess) {
+  heard_.plane = "l4";
+  tell(kCommit);
+  follow().reset();
+  tell(kCommit);
+  mark_trying(state_dir_, "l4", 2);  // as a process leaves it that ended within its first version
+  heard_.snapshots.clear();
+  const auto follower = follow();
+  ASSERT_EQ(heard_.snapshots.size(), 1U);
+  EXPECT_EQ(heard_.snapshots[0]->version, 1U);
+  EXPECT_THAT(follower->refused(), HasSubstr("version 2: the process before ended"));
+  ASSERT_TRUE(run_until(loop_, [&] { return follower->applied().version == 2; })) << "it is tried again";
+  EXPECT_EQ(read_trying(state_dir_, "l4"), 0U);
 }
 
 TEST_F(StateFollowerTest, DeliversEachPurgeOnceAndInOrder) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "conf/served_version.h"
 #include "conf/state_store_impl.h"
 #include "core/crypto.h"
 #include "tests/unit/conf/forked.h"
@@ -58,6 +59,14 @@ TEST(StateStore, KeepsEveryVersionAsItWas) {
   EXPECT_EQ(store->head()->version, 3U);
 }
 
+// The hash of the object of that name.
+std::string entry_named(const Manifest& manifest, const std::string& name) {
+  for (const ManifestEntry& entry : manifest.entries) {
+    if (entry.name == name) return entry.hash;
+  }
+  return {};
+}
+
 TEST(StateStore, KeepsAsManyVersionsAsItIsTold) {
   const TempDir directory;
   const auto store = open(directory.path());
@@ -68,6 +77,47 @@ TEST(StateStore, KeepsAsManyVersionsAsItIsTold) {
   EXPECT_EQ(store->list_versions(100)->size(), 5U);
   EXPECT_TRUE(store->manifest(16));
   EXPECT_FALSE(store->manifest(15));
+}
+
+// A plane that refused everything since may go back to what it served, however long ago that was.
+TEST(StateStore, KeepsTheVersionsThatPlanesServe) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  store->keep_versions(5);
+  const auto objects_of = [](uint64_t version) {
+    std::vector<ConfigObject> objects = {{"pools", "p", std::to_string(version)}};
+    if (version <= 3) objects.push_back({"pools", "early", "e"});
+    if (version % 2 == 0) objects.push_back({"pools", "even", "x"});
+    return objects;
+  };
+  for (uint64_t version = 1; version <= 20; ++version) {
+    const auto committed = store->commit_version(objects_of(version), version - 1, "ann", "");
+    ASSERT_TRUE(committed);
+    if (version == 2) ASSERT_TRUE(write_served(directory.path(), "dns", {2, committed->digest}));
+    if (version == 9) ASSERT_TRUE(write_served(directory.path(), "l7", {9, committed->digest}));
+  }
+  for (const uint64_t version : {2, 9, 16, 17, 18, 19, 20}) {
+    const Result<Manifest> manifest = store->manifest(version);
+    ASSERT_TRUE(manifest) << version;
+    EXPECT_EQ(manifest->digest, manifest_digest(manifest->entries));
+    const Result<std::vector<ConfigObject>> objects = store->objects(*manifest);
+    ASSERT_TRUE(objects) << version << ": " << objects.error().message;
+    EXPECT_EQ(objects->size(), objects_of(version).size()) << version;
+  }
+  EXPECT_FALSE(store->manifest(8));
+  EXPECT_FALSE(store->manifest(15));
+
+  // Once no plane names them, they go, and their objects with them.
+  const std::string early = entry_named(*store->manifest(2), "early");
+  ASSERT_TRUE(store->has_object(early));
+  for (const char* plane : {"dns", "l7"})
+    ASSERT_TRUE(write_served(directory.path(), plane, {20, store->manifest(20)->digest}));
+  for (uint64_t version = 21; version <= 27; ++version) {
+    ASSERT_TRUE(store->commit_version(objects_of(version), version - 1, "ann", ""));
+  }
+  EXPECT_FALSE(store->manifest(2));
+  EXPECT_FALSE(store->has_object(early));
+  EXPECT_EQ(store->list_versions(100)->size(), 6U) << "20 is still served";
 }
 
 TEST(StateStore, IsCopiedWholeWhileItsWriterGoesOn) {
