@@ -11,8 +11,8 @@
 #include "conf/model.h"
 #include "core/result.h"
 #include "l4/flow_key.h"
-#include "l4/forwarding.h"
 #include "l4/neighbour_board.h"
+#include "l4/plan/forwarding.h"
 #include "l4/port_watch.h"
 #include "l4/worker.h"
 

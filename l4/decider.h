@@ -23,11 +23,11 @@
 #include "l4/conn_table.h"
 #include "l4/counters.h"
 #include "l4/flow_batch.h"
-#include "l4/forwarding.h"
 #include "l4/fragment_table.h"
 #include "l4/frame.h"
 #include "l4/group_member.h"
 #include "l4/neighbour.h"
+#include "l4/plan/forwarding.h"
 
 namespace tidegate::l4 {
 

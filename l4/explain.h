@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "l4/forwarding.h"
+#include "l4/plan/forwarding.h"
 
 namespace tidegate::l4 {
 

@@ -32,17 +32,16 @@ constexpr size_t index_of(BackendId id) { return static_cast<size_t>(id); }
 constexpr size_t index_of(NeighbourId id) { return static_cast<size_t>(id); }
 
 // Gives out small ids for keys, in rounds. One build of tables is one round, and it interns every key that it uses. A
-// key that a round did not intern keeps its id for a quarantine time. So an id that a flow still holds cannot come to
-// mean another backend. Control thread only.
+// round has no effect until it is adopted: what it gave out is taken back when it is abandoned or another one begins. A
+// key that the adopted round did not intern keeps its id for a quarantine time. So an id that a flow still holds cannot
+// come to mean another backend. Control thread only.
 template <class Id, class Key, class Hash = std::hash<Key>>
 class StableIds {
  public:
   explicit StableIds(size_t capacity) : capacity_(capacity) {}
 
   void begin_round(uint64_t now_ns, uint64_t quarantine_ns) {
-    for (auto& [key, entry] : entries_) {
-      if (entry.round != round_ && !entry.dropped_at_ns) entry.dropped_at_ns = now_ns;
-    }
+    abandon_round();
     ++round_;
     now_ns_ = now_ns;
     quarantine_ns_ = quarantine_ns;
@@ -53,7 +52,6 @@ class StableIds {
     const auto known = entries_.find(key);
     if (known != entries_.end()) {
       known->second.round = round_;
-      known->second.dropped_at_ns.reset();
       return known->second.id;
     }
     if (next_ == capacity_ && free_.empty()) reclaim();
@@ -67,7 +65,30 @@ class StableIds {
       return std::nullopt;
     }
     entries_.emplace(key, Entry{id, round_, std::nullopt});
+    fresh_.push_back(key);
     return id;
+  }
+
+  // From now on the keys of the last round are in use, and no others.
+  void adopt_round(uint64_t now_ns) {
+    fresh_.clear();
+    for (auto& [key, entry] : entries_) {
+      if (entry.round == round_) {
+        entry.dropped_at_ns.reset();
+      } else if (!entry.dropped_at_ns) {
+        entry.dropped_at_ns = now_ns;
+      }
+    }
+  }
+
+  // Takes back the ids that only a round without adoption gave out.
+  void abandon_round() {
+    for (const Key& key : fresh_) {
+      const auto entry = entries_.find(key);
+      free_.push_back(entry->second.id);
+      entries_.erase(entry);
+    }
+    fresh_.clear();
   }
 
   std::optional<Id> find(const Key& key) const {
@@ -84,14 +105,15 @@ class StableIds {
  private:
   struct Entry {
     Id id;
-    uint64_t round;  // the round in which it was last interned
-    std::optional<uint64_t> dropped_at_ns;
+    uint64_t round;                         // the round in which it was last interned, adopted or not
+    std::optional<uint64_t> dropped_at_ns;  // when a round without it was adopted
   };
 
+  // An id whose quarantine is over means nothing to anybody, so this needs no adoption.
   void reclaim() {
     for (auto it = entries_.begin(); it != entries_.end();) {
       const std::optional<uint64_t>& dropped_at_ns = it->second.dropped_at_ns;
-      if (dropped_at_ns && now_ns_ - *dropped_at_ns > quarantine_ns_) {
+      if (it->second.round != round_ && dropped_at_ns && now_ns_ - *dropped_at_ns > quarantine_ns_) {
         free_.push_back(it->second.id);
         it = entries_.erase(it);
       } else {
@@ -106,6 +128,7 @@ class StableIds {
   uint64_t now_ns_ = 0, quarantine_ns_ = 0;
   std::unordered_map<Key, Entry, Hash> entries_;
   std::vector<Id> free_;
+  std::vector<Key> fresh_;  // keys to which the round that is not adopted gave ids
 };
 
 using BackendIds = StableIds<BackendId, BackendKey, BackendKeyHash>;

@@ -48,13 +48,13 @@ void derive_groups(LocalSet& set, const LocalSet* before, uint64_t generation) {
 NeighbourSet::NeighbourSet(std::vector<NeighbourTarget> list) : targets(std::move(list)), id_of(keys_of(targets)) {}
 
 std::shared_ptr<const LocalSet> LocalSets::set_of(std::vector<LocalAddress> wanted, uint64_t generation) {
-  if (current_ && std::equal(wanted.begin(), wanted.end(), wanted_.begin(), wanted_.end(), same)) return current_;
+  if (current_ && std::equal(wanted.begin(), wanted.end(), wanted_->begin(), wanted_->end(), same)) return current_;
   using Key = std::tuple<IpAddress, LocalKind, uint16_t>;
   std::map<Key, uint64_t> known;
   if (current_) {
     for (const LocalAddress& a : current_->addresses) known.emplace(Key(a.address, a.kind, a.port), a.since);
   }
-  wanted_ = wanted;
+  wanted_ = std::make_shared<const std::vector<LocalAddress>>(wanted);
   auto next = std::make_shared<LocalSet>();
   for (LocalAddress& address : wanted) {
     address.since = known.try_emplace(Key(address.address, address.kind, address.port), generation).first->second;

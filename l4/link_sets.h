@@ -53,14 +53,14 @@ struct NeighbourSet {
   explicit NeighbourSet(std::vector<NeighbourTarget> list);
 };
 
-// Makes LocalSets, and returns the previous one if nothing changed. Control thread.
+// Makes LocalSets, and returns the previous one if nothing changed. A copy costs one pointer. Control thread.
 class LocalSets {
  public:
   // `wanted` may be in any order. Its `since` is ignored.
   std::shared_ptr<const LocalSet> set_of(std::vector<LocalAddress> wanted, uint64_t generation);
 
  private:
-  std::vector<LocalAddress> wanted_;  // argument of the last call
+  std::shared_ptr<const std::vector<LocalAddress>> wanted_;  // argument of the last call; null: there was none
   std::shared_ptr<const LocalSet> current_;
 };
 

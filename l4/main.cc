@@ -64,6 +64,7 @@ class Forwarder final : private IoHandler {
     hooks.apply = [this](std::shared_ptr<const Snapshot> snapshot, const Node& node) {
       return apply(std::move(snapshot), node);
     };
+    hooks.judge = [](const std::shared_ptr<const Model>& model, const Node&) { return l4::judge(model); };
     hooks.digest = [this] { return dataplane_ ? dataplane_->tables()->digest : std::string(); };
     hooks.add_status = [this](nlohmann::json& status) { add_status(status); };
     hooks.works = [this] { return works(); };
@@ -87,6 +88,7 @@ class Forwarder final : private IoHandler {
 
  private:
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& wanted) {
+    if (failed_to_start_) return fail("EAL starts once per process, and this one ends");
     if (!wanted.l4.enabled || wanted.l4.ports.empty()) return fail(fmt::format("node {} has no l4 ports", wanted.name));
     Node node = wanted;
     if (dataplane_) {
@@ -103,12 +105,17 @@ class Forwarder final : private IoHandler {
     snapshot_ = std::move(snapshot);
     node_ = node;
     if (dataplane_) {
-      dataplane_->publish(std::move(*tables));
-    } else if (Result<void> started = start(node, std::move(*tables)); !started) {
+      publish(*std::move(tables));
+    } else if (Result<void> started = start(node, *std::move(tables)); !started) {
       return started;
     }
     log_debug("tables built and published in {} us", (monotonic_ns() - began_ns) / 1'000);
     return {};
+  }
+
+  void publish(std::shared_ptr<const ForwardingTables> tables) {
+    dataplane_->publish(tables);
+    builder_.adopt(*tables, monotonic_ns());
   }
 
   void stop() {
@@ -133,7 +140,7 @@ class Forwarder final : private IoHandler {
         builder_.build(snapshot_, node_, monotonic_ns(), dataplane_->outages());
     if (!tables) return log_error("{}", tables.error().message);
     say_who_is_cut_off(**tables);
-    dataplane_->publish(*std::move(tables));
+    publish(*std::move(tables));
   }
 
   // Logs a conflict at most once a minute per address, however often a station claims it.
@@ -191,7 +198,7 @@ class Forwarder final : private IoHandler {
 
   Result<void> start(const Node& node, std::shared_ptr<const ForwardingTables> tables) {
     running_ = node.l4;
-    Result<std::unique_ptr<Dataplane>> started = Dataplane::start(node.l4, hasher_, std::move(tables));
+    Result<std::unique_ptr<Dataplane>> started = Dataplane::start(node.l4, hasher_, tables);
     if (!started) {
       // EAL starts once per process. So the process ends, and its supervisor starts it again.
       log_error("{}", started.error().message);
@@ -199,6 +206,7 @@ class Forwarder final : private IoHandler {
       plane_.loop().stop();
       return started.error();
     }
+    builder_.adopt(*tables, monotonic_ns());
     dataplane_ = std::move(*started);
     look_timer_.arm_after_ms(kLookMs);
     return {};

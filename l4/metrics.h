@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "l4/counters.h"
-#include "l4/forwarding.h"
+#include "l4/plan/forwarding.h"
 
 namespace tidegate::l4 {
 

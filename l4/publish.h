@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "l4/forwarding.h"
+#include "l4/plan/forwarding.h"
 
 struct rte_rcu_qsbr;
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "conf/snapshot.h"
-#include "l4/forwarding.h"
+#include "l4/plan/forwarding.h"
 #include "tests/unit/l4/frames.h"
 
 namespace tidegate::l4::testing {
@@ -61,7 +61,13 @@ struct Edge {
     live_state.overrides[backend_key("web", backend(index).name)] = {state, "ops", "", 0};
   }
 
+  // Built and adopted; null if they were refused.
   std::shared_ptr<const ForwardingTables> tables(const Outages& outages = {}) {
+    std::shared_ptr<const ForwardingTables> built = candidate(outages);
+    if (built) builder.adopt(*built, now_ns);
+    return built;
+  }
+  std::shared_ptr<const ForwardingTables> candidate(const Outages& outages = {}) {
     now_ns += 1'000'000;
     auto snapshot =
         make_snapshot(1, "digest", std::make_shared<const Model>(model), std::make_shared<const LiveState>(live_state));

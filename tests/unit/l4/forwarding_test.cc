@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l4/forwarding.h"
+#include "l4/plan/forwarding.h"
 
 #include <gtest/gtest.h>
 
@@ -257,19 +257,81 @@ TEST(Forwarding, RefusesMoreBackendsThanIds) {
   EXPECT_EQ(edge.tables(), nullptr);
 }
 
+TEST(Forwarding, TakesBackTheIdsOfARefusedBuild) {
+  Edge edge;
+  const auto before = edge.tables();
+  const Pool sound = edge.model.pools[0];
+  Backend backend = edge.backend(0);
+  for (size_t i = 0; i < kMaxBackends; ++i) {
+    backend.name = "b" + std::to_string(i);
+    edge.model.pools[0].backends.push_back(backend);
+  }
+  ASSERT_EQ(edge.tables(), nullptr);
+  edge.model.pools[0] = sound;
+  backend.name = "late";
+  edge.model.pools[0].backends.push_back(backend);
+  const auto after = edge.tables();
+  ASSERT_NE(after, nullptr) << "no id is left";
+  EXPECT_EQ(edge.builder.backend_ids().find({"web", "b0"}), std::nullopt);
+}
+
+TEST(Forwarding, HasNoEffectUntilItIsAdopted) {
+  Edge edge;
+  const auto before = edge.tables();
+  const Pool sound = edge.model.pools[0];
+  const BackendId first = edge.id(0);
+  Edge unharmed;
+  ASSERT_NE(unharmed.tables(), nullptr);
+
+  Backend more = edge.backend(0);
+  more.name = "more";
+  more.addresses = {ip("10.0.0.99")};
+  edge.model.pools[0].backends = {more};
+  edge.model.vips[0].addresses.push_back(ip("10.0.0.101"));
+  ASSERT_NE(edge.candidate(), nullptr);
+  edge.builder.abandon();
+  EXPECT_EQ(edge.builder.backend_ids().find({"web", "more"}), std::nullopt);
+
+  edge.model.pools[0] = sound;
+  edge.model.vips[0].addresses.pop_back();
+  const auto again = edge.tables();
+  ASSERT_NE(again, nullptr);
+  EXPECT_EQ(edge.id(0), first);
+  EXPECT_EQ(again->neighbours, before->neighbours);
+  EXPECT_EQ(again->local, before->local) << "the addresses would be announced once more";
+  EXPECT_EQ(again->digest, unharmed.tables()->digest);
+}
+
 TEST(StableIds, KeepAnIdFromOthersUntilItsFlowsAreGone) {
   StableIds<BackendId, std::string> ids(2);
   ids.begin_round(0, 1'000);
   const BackendId a = *ids.intern("a"), b = *ids.intern("b");
   EXPECT_NE(a, b);
+  ids.adopt_round(0);
   ids.begin_round(100, 1'000);
   EXPECT_EQ(ids.intern("b"), b);
   EXPECT_EQ(ids.intern("c"), std::nullopt) << "a was in use until just now";
+  ids.adopt_round(100);
   ids.begin_round(200, 1'000);
   EXPECT_EQ(ids.intern("b"), b);
+  ids.adopt_round(200);
   ids.begin_round(2'000, 1'000);
   EXPECT_EQ(ids.intern("b"), b);
   EXPECT_EQ(ids.intern("c"), a);
+}
+
+TEST(StableIds, GiveWhatAnAbandonedRoundTookToTheNext) {
+  StableIds<BackendId, std::string> ids(2);
+  ids.begin_round(0, 1'000);
+  const BackendId a = *ids.intern("a");
+  ids.adopt_round(0);
+  ids.begin_round(1, 1'000);
+  const BackendId b = *ids.intern("b");
+  EXPECT_EQ(ids.intern("c"), std::nullopt);
+  ids.begin_round(2, 1'000);
+  EXPECT_EQ(ids.find("b"), std::nullopt);
+  EXPECT_EQ(ids.intern("a"), a) << "what the round before dropped was dropped without effect";
+  EXPECT_EQ(ids.intern("c"), b);
 }
 
 TEST(Explain, SaysWhatThePacketPathWouldDo) {

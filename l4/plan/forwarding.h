@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ForwardingTables: everything that a worker needs to decide. They are derived from one Snapshot, are immutable, and
 // are published through one pointer. ForwardingBuilder derives them on the control thread and rebuilds only what
-// changed.
+// changed. A build has no effect until its tables are adopted. Nothing here knows devices or DPDK.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/fault.h"
 #include "conf/maglev.h"
 #include "conf/snapshot.h"
 #include "core/hash.h"
@@ -67,7 +68,7 @@ struct PortRange {
 // What cannot be reached from here now. Probes may still reach it, because they may take another path.
 struct Outages {
   std::vector<bool> ports;                // true: this port is down; may be shorter than the list of ports
-  const NeighbourBoard* board = nullptr;  // silent neighbours, by the ids of the last tables
+  const NeighbourBoard* board = nullptr;  // silent neighbours, by the ids of the tables in force
 };
 
 struct ForwardingTables {
@@ -122,15 +123,34 @@ class ForwardingBuilder {
   explicit ForwardingBuilder(const HashKey& table_key)
       : table_key_(table_key), backend_ids_(kMaxBackends), neighbour_ids_(kMaxNeighbours) {}
 
-  // Returns an Error if the node's services need more backends or addresses than there are ids.
+  // Returns an Error if the node's services need more backends or addresses than there are ids. The builder stays as it
+  // was: the next build, or abandon(), takes back what this one gave out.
   Result<std::shared_ptr<const ForwardingTables>> build(std::shared_ptr<const Snapshot> snapshot, const Node& node,
                                                         uint64_t now_ns, const Outages& outages = {});
+  // What of a Model the node's tables have no room for, with the pointer alone. It derives what build() does, except
+  // for the Maglev tables, and has no effect.
+  std::vector<Fault> judge(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
+  // These tables, the last that were built, are in force since `now_ns`.
+  void adopt(const ForwardingTables& tables, uint64_t now_ns);
+  // The last tables that were built never come into force.
+  void abandon();
 
   const BackendIds& backend_ids() const { return backend_ids_; }
   uint64_t maglev_tables_built() const { return maglev_tables_built_; }
 
  private:
   struct Build;
+  // What adoption makes valid.
+  struct Staged {
+    uint64_t generation = 0;  // of the tables; 0: nothing is staged
+    LocalSets local_sets;
+    std::shared_ptr<const NeighbourSet> neighbours;
+    std::map<std::string, TunnelConfig> served_pools;  // those that were not served so before
+    bool pools_are_gone = false;                       // the configuration lacks a pool that was served
+    uint64_t longest_timeout_ms = 0;
+  };
+  Result<void> derive(Build& build, uint64_t now_ns);
+  Result<void> add_services(Build& build);
   std::shared_ptr<const PoolTable> pool_table(const Build& build, uint32_t pool, uint8_t family);
   Result<void> add_backends(Build& build, uint32_t pool);
   Result<NeighbourId> add_neighbour(Build& build, const IpAddress& address, uint16_t port);
@@ -146,13 +166,17 @@ class ForwardingBuilder {
   BackendIds backend_ids_;
   StableIds<NeighbourId, IpAddress> neighbour_ids_;
   LocalSets local_sets_;
-  std::shared_ptr<const NeighbourSet> neighbours_;  // of the last tables
+  std::shared_ptr<const NeighbourSet> neighbours_;  // of the tables in force
   // The pools of any earlier tables, and how their packets travelled: flows may still be pinned to their backends.
   std::map<std::string, TunnelConfig> served_pools_;
   uint64_t longest_timeout_ms_ = 0;  // of any service so far: how long a flow may hold an id
-  std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // tables in force, by content
+  std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // tables that something holds, by content
+  Staged staged_;
   uint64_t maglev_tables_built_ = 0;
   uint64_t generation_ = 0;
 };
+
+// What the forwarders of all nodes of a Model have no room for. Pure: any thread.
+std::vector<Fault> judge(const std::shared_ptr<const Model>& model);
 
 }  // namespace tidegate::l4

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l4/forwarding.h"
+#include "l4/plan/forwarding.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <string_view>
+#include <unordered_set>
 
 #include "conf/maglev.h"
+#include "core/assert.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 
@@ -141,6 +144,9 @@ struct ForwardingBuilder::Build {
   std::vector<std::pair<LookupKey, uint32_t>> service_keys, range_keys, local_keys;
   std::map<std::array<uint64_t, 3>, size_t> range_set_of;  // by address and protocol
   std::string digest_text;
+  bool with_tables = true;  // false: no Maglev tables are built
+  std::string faulty = {};  // JSON pointer to what there was no room for
+  Staged staged = {};
 };
 
 Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::shared_ptr<const Snapshot> snapshot,
@@ -152,42 +158,149 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::sh
   build.neighbour_is_added.resize(kMaxNeighbours);
   build.tables->generation = ++generation_;
   build.tables->snapshot = snapshot;
-  for (const Service& service : model.services) {
-    longest_timeout_ms_ = std::max({longest_timeout_ms_, service.tcp_syn_timeout_ms, service.tcp_idle_timeout_ms,
-                                    service.tcp_closing_timeout_ms, service.udp_idle_timeout_ms});
+  if (Result<void> derived = derive(build, now_ns); !derived) {
+    abandon();
+    return derived.error();
   }
-  backend_ids_.begin_round(now_ns, longest_timeout_ms_ * kNsPerMs);
+  staged_ = std::move(build.staged);
+  return std::shared_ptr<const ForwardingTables>(std::move(build.tables));
+}
+
+Result<void> ForwardingBuilder::derive(Build& build, uint64_t now_ns) {
+  const Model& model = build.model;
+  Staged& staged = build.staged;
+  staged.generation = build.tables->generation;
+  staged.longest_timeout_ms = longest_timeout_ms_;
+  for (const Service& service : model.services) {
+    staged.longest_timeout_ms =
+        std::max({staged.longest_timeout_ms, service.tcp_syn_timeout_ms, service.tcp_idle_timeout_ms,
+                  service.tcp_closing_timeout_ms, service.udp_idle_timeout_ms});
+  }
+  backend_ids_.begin_round(now_ns, staged.longest_timeout_ms * kNsPerMs);
   neighbour_ids_.begin_round(now_ns, 0);
 
   add_local_addresses(build);
-  for (size_t port = 0; port < node.l4.ports.size(); ++port) {
-    for (const IpAddress& gateway : node.l4.ports[port].gateways) {
+  for (size_t port = 0; port < build.node.l4.ports.size(); ++port) {
+    for (const IpAddress& gateway : build.node.l4.ports[port].gateways) {
       if (Result<NeighbourId> added = add_neighbour(build, gateway, static_cast<uint16_t>(port)); !added)
         return added.error();
     }
   }
   for (const Service& service : model.services) build.tunnels.try_emplace(service.pool, tunnel_of_service(service));
-  for (uint32_t i = 0; i < model.services.size(); ++i) {
-    const Service& service = model.services[i];
-    const Vip& vip = model.vips[service.vip];
-    // another site's VIP; that site's own forwarders serve it
-    if (vip.site != kNone && vip.site != node.site) continue;
-    if (Result<void> added = add_backends(build, service.pool); !added) return added.error();
-    add_service(build, i);
-  }
-  if (Result<void> added = add_former_pools(build); !added) return added.error();
+  if (Result<void> added = add_services(build); !added) return added;
+  if (Result<void> added = add_former_pools(build); !added) return added;
 
-  if (!neighbours_ || neighbours_->targets != build.neighbours) {
-    neighbours_ = std::make_shared<const NeighbourSet>(std::move(build.neighbours));
-  }
-  build.tables->neighbours = neighbours_;
-  build.tables->local = local_sets_.set_of(std::move(build.local_addresses), generation_);
+  staged.neighbours = neighbours_ && neighbours_->targets == build.neighbours
+                          ? neighbours_
+                          : std::make_shared<const NeighbourSet>(std::move(build.neighbours));
+  build.tables->neighbours = staged.neighbours;
+  staged.local_sets = local_sets_;
+  build.tables->local = staged.local_sets.set_of(std::move(build.local_addresses), staged.generation);
   build.tables->service_index = LookupTable(build.service_keys);
   build.tables->range_index = LookupTable(build.range_keys);
   build.tables->local_index = LookupTable(build.local_keys);
   build.tables->digest = sha256_hex(build.digest_text);
+  return {};
+}
+
+Result<void> ForwardingBuilder::add_services(Build& build) {
+  for (uint32_t i = 0; i < build.model.services.size(); ++i) {
+    const Service& service = build.model.services[i];
+    const Vip& vip = build.model.vips[service.vip];
+    // another site's VIP; that site's own forwarders serve it
+    if (vip.site != kNone && vip.site != build.node.site) continue;
+    if (Result<void> added = add_backends(build, service.pool); !added) {
+      build.faulty = fmt::format("/services/{}/pool", i);
+      return added;
+    }
+    if (build.with_tables) add_service(build, i);
+  }
+  return {};
+}
+
+std::vector<Fault> ForwardingBuilder::judge(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
+  const Outages none;
+  Build build{std::make_shared<ForwardingTables>(),
+              *snapshot,
+              *snapshot->model,
+              node,
+              none,
+              {},
+              {},
+              {},
+              {},
+              {},
+              {},
+              {},
+              {},
+              {},
+              {}};
+  build.neighbour_is_added.resize(kMaxNeighbours);
+  build.with_tables = false;
+  build.faulty = "/nodes";  // its gateways, unless it is a pool
+  const Result<void> derived = derive(build, 0);
+  abandon();
+  if (derived) return {};
+  return {{"too_many_backends",
+           build.faulty,
+           {},
+           0,
+           0,
+           fmt::format("node {}: {}", node.name, derived.error().message),
+           {},
+           {}}};
+}
+
+namespace {
+
+// Whether every node has room, whichever of the Model's backends and addresses it needs.
+bool all_fit(const Model& model) {
+  size_t backends = 0, addresses = 0, gateways = 0;
+  for (const Pool& pool : model.pools) {
+    backends += pool.backends.size();
+    for (const Backend& backend : pool.backends) addresses += backend.addresses.size();
+  }
+  for (const Node& node : model.nodes) {
+    for (const L4Port& port : node.l4.ports) gateways += port.gateways.size();
+  }
+  return backends <= kMaxBackends && addresses + gateways <= kMaxNeighbours;
+}
+
+}  // namespace
+
+std::vector<Fault> judge(const std::shared_ptr<const Model>& model) {
+  std::vector<Fault> faults;
+  if (all_fit(*model)) return faults;
+  std::shared_ptr<const Snapshot> snapshot;
+  for (const Node& node : model->nodes) {
+    if (!node.l4.enabled) continue;
+    if (!snapshot) snapshot = make_snapshot(0, "", model, std::make_shared<const LiveState>());
+    for (Fault& fault : ForwardingBuilder(HashKey{}).judge(snapshot, node)) add_fault(faults, std::move(fault));
+  }
+  return faults;
+}
+
+void ForwardingBuilder::adopt(const ForwardingTables& tables, uint64_t now_ns) {
+  TIDEGATE_ASSERT(tables.generation == staged_.generation, "only the tables that were built last are adopted");
+  backend_ids_.adopt_round(now_ns);
+  neighbour_ids_.adopt_round(now_ns);
+  neighbours_ = staged_.neighbours;
+  local_sets_ = std::move(staged_.local_sets);
+  longest_timeout_ms_ = staged_.longest_timeout_ms;
+  for (const auto& [pool, tunnel] : staged_.served_pools) served_pools_.insert_or_assign(pool, tunnel);
+  if (staged_.pools_are_gone) {
+    std::unordered_set<std::string_view> known;
+    for (const Pool& pool : tables.snapshot->model->pools) known.insert(pool.name);
+    std::erase_if(served_pools_, [&](const auto& served) { return !known.contains(served.first); });
+  }
+  staged_ = {};
   std::erase_if(tables_, [](const auto& entry) { return entry.second.use_count() == 1; });
-  return std::shared_ptr<const ForwardingTables>(std::move(build.tables));
+}
+
+void ForwardingBuilder::abandon() {
+  backend_ids_.abandon_round();
+  neighbour_ids_.abandon_round();
+  staged_ = {};
 }
 
 void ForwardingBuilder::add_local_addresses(Build& build) {
@@ -257,7 +370,10 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
     }
   }
   keep_flows(build, pool_index);
-  served_pools_[pool.name] = tunnel;
+  const auto before = served_pools_.find(pool.name);
+  if (before == served_pools_.end() || before->second != tunnel) {
+    build.staged.served_pools.insert_or_assign(pool.name, tunnel);
+  }
   return {};
 }
 
@@ -267,7 +383,7 @@ TunnelConfig ForwardingBuilder::tunnel_of(const Build& build, uint32_t pool_inde
   return former == served_pools_.end() ? TunnelConfig{} : former->second;
 }
 
-// The board describes the neighbours of the last tables. Of any other neighbour nothing is known yet.
+// The board describes the neighbours of the tables in force. Of any other neighbour nothing is known yet.
 bool ForwardingBuilder::is_cut_off(const Build& build, const IpAddress& next_hop, uint16_t port) const {
   if (is_down(build.outages, port)) return true;
   if (build.outages.board == nullptr || !neighbours_) return false;
@@ -308,14 +424,13 @@ void ForwardingBuilder::keep_flows(Build& build, uint32_t pool_index) {
 // A service that moved to another pool leaves flows behind. They stay with their backends while the configuration holds
 // the old pool, even if no service uses that pool any more.
 Result<void> ForwardingBuilder::add_former_pools(Build& build) {
-  std::erase_if(served_pools_, [&](const auto& served) {
-    return std::none_of(build.model.pools.begin(), build.model.pools.end(),
-                        [&](const Pool& pool) { return pool.name == served.first; });
-  });
+  size_t found = 0;
   for (uint32_t i = 0; i < build.model.pools.size(); ++i) {
     if (!served_pools_.contains(build.model.pools[i].name)) continue;
+    ++found;
     if (Result<void> added = add_backends(build, i); !added) return added;
   }
+  build.staged.pools_are_gone = found < served_pools_.size();
   return {};
 }
 
