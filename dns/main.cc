@@ -38,8 +38,7 @@ void add_status(const dns::Server& server, nlohmann::json& status) {
                                {"memory_bytes", zone.zone->memory_bytes()}});
   }
   status["steers"] = tables->authority->steers.size();
-  status["geo"] = {{"prefixes", tables->authority->geo->prefix_count()},
-                   {"orders", tables->authority->geo->order_count()}};
+  status["geo"] = {{"prefixes", tables->geo->prefix_count()}, {"orders", tables->geo->order_count()}};
   status["queries"] = server.queries();
   for (const dns::XdpState& xdp : server.xdp_states()) {
     nlohmann::json& told = status["xdp"].emplace_back(nlohmann::json{{"interface", xdp.interface}});
@@ -74,6 +73,7 @@ int main(int argc, char** argv) {
     tend_xdp.arm_after_ms(kTendXdpMs);
     return applied;
   };
+  hooks.judge = [&](const std::shared_ptr<const Model>& model, const Node&) { return server.judge(model); };
   hooks.digest = [&] { return server.tables() == nullptr ? std::string() : server.tables()->digest; };
   hooks.add_status = [&](nlohmann::json& status) { add_status(server, status); };
   hooks.explain = [&](const HttpRequest& request) { return explain_request(server, request); };

@@ -86,9 +86,9 @@ void steer_alone(benchmark::State& state) {
   const Name name = *Name::from_text("www.example.test");
   const DrawKey key(name.wire(), client, 1'700'000'000);
   for (auto _ : state) {
-    const Located located = authority.geo->locate(client);
+    const Located located = tables->geo->locate(client);
     benchmark::DoNotOptimize(
-        choose(authority.steers[0], IpAddress::Family::v4, authority.geo->order(located), tables->health, key));
+        choose(authority.steers[0], IpAddress::Family::v4, tables->geo->order(located), tables->health, key));
   }
 }
 BENCHMARK(steer_alone);

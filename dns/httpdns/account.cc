@@ -34,7 +34,7 @@ HttpDnsError take_of_account(const HttpDnsContext& context, const HttpDnsAccount
   }
   if (account.rate == 0) return HttpDnsError::none;
   const auto index = static_cast<size_t>(&account - context.model().httpdns_accounts.data());
-  TokenBucket& bucket = *context.tables.authority->account_buckets[index];
+  TokenBucket& bucket = *context.tables.account_buckets[index];
   const TokenRate rate = TokenRate::per_second(account.rate, account.burst);
   return bucket.take(rate, hosts, context.now_ns) ? HttpDnsError::none : HttpDnsError::quota_exceeded;
 }

@@ -35,7 +35,7 @@ HttpDnsAnswer answer_service(std::string_view region, const IpAddress& client, c
   const Authority& authority = *tables.authority;
   const Model& model = *authority.model;
   if (model.httpdns_service.empty()) return refuse_httpdns(HttpDnsError::service_not_configured);
-  const auto order = authority.geo->order(authority.geo->locate(client));
+  const auto order = tables.geo->order(tables.geo->locate(client));
   std::vector<uint32_t> vips = model.httpdns_service;
   std::stable_sort(vips.begin(), vips.end(), [&](uint32_t a, uint32_t b) {
     return rank_of(model.vips[a], region, model, order) < rank_of(model.vips[b], region, model, order);

@@ -8,8 +8,8 @@
 #include <span>
 #include <string_view>
 
+#include "dns/plan/lookup.h"
 #include "dns/query/alias_trail.h"
-#include "dns/query/lookup.h"
 #include "dns/query/query.h"
 #include "dns/query/reply.h"
 #include "dns/query/tables.h"

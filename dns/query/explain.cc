@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "dns/query/lookup.h"
+#include "dns/plan/lookup.h"
 #include "dns/wire/request.h"
 
 namespace tidegate::dns {
@@ -34,10 +34,10 @@ Json site_name(const Model& model, uint32_t site) { return site == kNone ? Json(
 
 Json tell_geo(const IpAddress& client, const Tables& tables, bool matters) {
   const Authority& authority = *tables.authority;
-  const GeoExplanation explanation = authority.geo->explanation(client);
-  const Located located = authority.geo->locate(client);
+  const GeoExplanation explanation = tables.geo->explanation(client);
+  const Located located = tables.geo->locate(client);
   Json order = Json::array();
-  for (const uint32_t site : authority.geo->order(located)) order.push_back(authority.model->sites[site].name);
+  for (const uint32_t site : tables.geo->order(located)) order.push_back(authority.model->sites[site].name);
   return {{"source", name(explanation.source)},
           {"located_as", GeoMap::located_as(client).to_string()},
           {"site", site_name(*authority.model, explanation.site)},
@@ -166,7 +166,7 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
     told["policy"] = name_of(steer->policy);
     const DrawKey key(asked->wire(), client, worker.now_s);
     told["draw"] = {{"network", key.network()}, {"changes_in_s", key.changes_in_s()}};
-    const auto from = authority.geo->explanation(client).location;
+    const auto from = tables.geo->explanation(client).location;
     for (const Candidate& candidate : steer->of(family)) {
       told["candidates"].push_back(tell_candidate(candidate, family, *steer, from, tables));
     }

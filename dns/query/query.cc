@@ -130,7 +130,7 @@ Choice AnswerBuilder::choose_for_client(const CompiledSteer& steer, IpAddress::F
   const IpAddress& address = located_address(request_, client_);
   std::span<const uint32_t> order;
   if (steer.depends_on_place(family)) {
-    const GeoMap& geo = *tables_.authority->geo;
+    const GeoMap& geo = *tables_.geo;
     const Located located = geo.locate(address);
     order = geo.order(located);
     scope_ = std::max(scope_, located.scope);

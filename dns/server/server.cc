@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/server/server.h"
 
+#include <utility>
+
 #include "core/crypto.h"
 #include "dns/family_text.h"
 #include "dns/limits.h"
@@ -75,8 +77,15 @@ Result<std::unique_ptr<Server::Listeners>> Server::open(const DnsNode& node) {
   return listeners;
 }
 
+std::vector<Fault> Server::judge(const std::shared_ptr<const Model>& model) {
+  const Tables* in_force = publisher_.in_force();
+  PlannedAuthority planned = plan_authority(model, in_force == nullptr ? nullptr : in_force->authority.get());
+  planned_ = std::move(planned.authority);
+  return std::move(planned.faults);
+}
+
 Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
-  auto tables = build_tables(std::move(snapshot), node, publisher_.in_force());
+  auto tables = build_tables(std::move(snapshot), node, publisher_.in_force(), std::exchange(planned_, nullptr));
   if (!tables) return tables.error();
   std::unique_ptr<Listeners> fresh;
   if (!listeners_ || !same_listeners(listeners_->node, node.dns)) {

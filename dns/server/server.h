@@ -25,6 +25,8 @@ class Server {
   explicit Server(const HashKey& cookie_secret);
   ~Server();
 
+  // What a Model's zones and steers have wrong. If that is nothing, the next apply() of this Model uses what was built.
+  std::vector<Fault> judge(const std::shared_ptr<const Model>& model);
   // Builds the Tables, opens what listeners the node gained, publishes, closes those it lost: in this order, so that an
   // Error (zone, steer, geo database, address in use) leaves everything as it was.
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
@@ -73,7 +75,8 @@ class Server {
   HashKey cookie_secret_;
   TablesPublisher publisher_;
   Worker own_worker_;
-  AddressTable httpdns_clients_;  // their quotas outlive every change of listeners
+  AddressTable httpdns_clients_;              // their quotas outlive every change of listeners
+  std::shared_ptr<const Authority> planned_;  // by judge(), until apply()
   std::unique_ptr<Listeners> listeners_;
   Tally retired_;  // what workers that are gone had counted: counters never go back
 };

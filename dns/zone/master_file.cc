@@ -33,33 +33,53 @@ struct Scope {
   Name origin;
   uint32_t previous_owner = 0;            // as MasterRecord::owner
   uint8_t previous_owner_bytes = 0;       // 0: none yet
+  bool owner_was_refused = false;         // the last owner is not known; records without one belong to it
   std::optional<uint32_t> default_ttl_s;  // $TTL (RFC 2308 §4)
   std::optional<uint32_t> stated_ttl_s;   // the last that a record stated (RFC 1035 §5.1)
-  uint8_t file = 0;
-  uint32_t begins_at = 0;    // the line of the whole text on which its mark stands
-  uint32_t other_lines = 0;  // of the whole text, up to here, that are not this file's
+  uint32_t file = 0;
+  uint32_t mark_line = 0;  // the line of the whole text on which its mark stands
 };
 
 class Reader {
  public:
-  Reader(const Name& apex, std::string_view file_name, std::string_view text) : lexer_(text) {
+  Reader(const Name& apex, std::string_view file_name, std::string_view text, std::vector<Fault>& faults)
+      : faults_(faults), lexer_(text) {
     scopes_.emplace_back();
     scopes_.back().origin = apex;
+    file_.text = text;
     file_.files.emplace_back(file_name);
+    file_.runs.emplace_back();
     file_.records.reserve(text.size() / 48);
     file_.bytes.reserve(text.size());
   }
 
-  Result<MasterFile> read() {
-    while (lexer_.next(entry_)) {
-      const std::string fault = is_directive() ? directive() : record();
-      if (!fault.empty()) return fault_at(entry_.line, fault);
+  MasterFile read() {
+    bool more = true;
+    while (more) {
+      if (lexer_.next(entry_)) {
+        fault_at_ = entry_.at;
+        const std::string cause = is_directive() ? directive() : record();
+        if (!cause.empty()) more = refuse(fault_at_, cause) && !lost_;
+      } else if (lexer_.fault() != nullptr) {
+        more = refuse(lexer_.fault_at(), lexer_.fault()) && lexer_.recover();
+      } else {
+        more = false;
+      }
     }
-    if (lexer_.fault() != nullptr) return fault_at(lexer_.line(), lexer_.fault());
     return std::move(file_);
   }
 
  private:
+  bool refuse(size_t at, std::string_view cause) {
+    file_.incomplete = true;
+    return file_.refuse(at, cause, faults_);
+  }
+  // The fault of the entry is at this token of it.
+  std::string at_token(size_t token, std::string cause) {
+    fault_at_ = lexer_.at(entry_.tokens[std::min(token, entry_.tokens.size() - 1)]);
+    return cause;
+  }
+
   Scope& scope() { return scopes_.back(); }
 
   bool is_directive() const {
@@ -72,12 +92,13 @@ class Reader {
     if (name == kIncludeBegins) return enter_file();
     if (name == kIncludeEnds) return leave_file();
     if (equals_ignore_case(name, "$ORIGIN")) {
-      if (arguments != 1 || !parse_name(entry_.tokens[1].text, scope().origin)) return "$ORIGIN wants a domain name";
-      return {};
+      if (arguments == 1 && parse_name(entry_.tokens[1].text, scope().origin)) return {};
+      lost_ = true;
+      return at_token(1, "$ORIGIN wants a domain name");
     }
     if (equals_ignore_case(name, "$TTL")) {
       scope().default_ttl_s = arguments == 1 ? parse_ttl(entry_.tokens[1].text) : std::nullopt;
-      return scope().default_ttl_s ? "" : "$TTL wants a number of seconds";
+      return scope().default_ttl_s ? std::string() : at_token(1, "$TTL wants a number of seconds");
     }
     if (equals_ignore_case(name, "$INCLUDE")) return "$INCLUDE: that file did not come with the zone";
     return fmt::format("{} is not known here; $ORIGIN, $TTL and $INCLUDE are", name);
@@ -85,14 +106,15 @@ class Reader {
 
   // Its origin and its last owner end with the included file (RFC 1035 §5.1); $TTL goes on, as in BIND and NSD.
   std::string enter_file() {
-    if (file_.files.size() > UINT8_MAX) return "too many files are included";
     Scope inner = scope();
     if (entry_.tokens.size() > 2 && !parse_name(entry_.tokens[2].text, inner.origin)) {
-      return "$INCLUDE: its origin is no domain name";
+      lost_ = true;
+      return at_token(2, "$INCLUDE: its origin is no domain name");
     }
-    inner.file = static_cast<uint8_t>(file_.files.size());
-    inner.begins_at = inner.other_lines = entry_.line;
+    inner.file = static_cast<uint32_t>(file_.files.size());
+    inner.mark_line = entry_.line;
     file_.files.emplace_back(entry_.tokens.size() > 1 ? entry_.tokens[1].text : "");
+    file_.runs.push_back({entry_.line + 1, 1, inner.file});
     scopes_.push_back(std::move(inner));
     return {};
   }
@@ -103,19 +125,27 @@ class Reader {
     scopes_.pop_back();
     scope().default_ttl_s = inner.default_ttl_s;
     scope().stated_ttl_s = inner.stated_ttl_s;
-    scope().other_lines += entry_.line - inner.begins_at;  // its own line was the directive's
+    file_.runs.push_back({entry_.line + 1, file_line(inner.mark_line, scope().file) + 1, scope().file});
     return {};
+  }
+
+  // The line of a file that is this line of the whole text.
+  uint32_t file_line(uint32_t line, uint32_t file) const {
+    for (auto run = file_.runs.rbegin(); run != file_.runs.rend(); ++run) {
+      if (run->file == file && run->first_line <= line) return run->first_file_line + (line - run->first_line);
+    }
+    return line;
   }
 
   std::string record() {
     const std::span<const MasterToken> tokens(entry_.tokens);
     size_t at = 0;
     MasterRecord record;
-    record.line = entry_.line - scope().other_lines;
-    record.file = scope().file;
+    record.at = static_cast<uint32_t>(entry_.at);
     if (!entry_.starts_blank) {
-      if (!take_owner(tokens[at++].text)) return "the owner name is malformed";
-    } else if (scope().previous_owner_bytes == 0) {
+      scope().owner_was_refused = !take_owner(tokens[at++].text);
+      if (scope().owner_was_refused) return "the owner name is malformed";
+    } else if (scope().previous_owner_bytes == 0 && !scope().owner_was_refused) {
       return "no owner name stands before this record";
     }
     record.owner = scope().previous_owner;
@@ -123,28 +153,39 @@ class Reader {
     std::optional<uint32_t> ttl_s;
     std::optional<uint16_t> klass;
     for (; at < tokens.size() && !tokens[at].quoted; ++at) {  // in either order (RFC 1035 §5.1)
-      if (!klass && (klass = parse_class(tokens[at].text))) continue;
+      if (!klass && (klass = parse_class(tokens[at].text))) {
+        if (*klass != kClassIn) return at_token(at, "only class IN is served");
+        continue;
+      }
       if (ttl_s || tokens[at].text[0] < '0' || tokens[at].text[0] > '9') break;
       ttl_s = parse_ttl(tokens[at].text);
-      if (!ttl_s) return fmt::format("the TTL '{}' is malformed", tokens[at].text.substr(0, 40));
+      if (!ttl_s) return at_token(at, fmt::format("the TTL '{}' is malformed", tokens[at].text.substr(0, 40)));
     }
-    if (at == tokens.size()) return "the record has no type";
-    if (klass && *klass != kClassIn) return "only class IN is served";
+    if (at == tokens.size()) return at_token(at, "the record has no type");
     record.type = parse_type(tokens[at].text);
-    if (record.type == 0) return fmt::format("'{}' is no type of a zone's records", tokens[at].text.substr(0, 40));
+    if (record.type == 0) {
+      return at_token(at, fmt::format("'{}' is no type of a zone's records", tokens[at].text.substr(0, 40)));
+    }
     record.ttl_s = ttl_of(ttl_s);
-    return append(record, tokens.subspan(at + 1));
+    return append(record, at);
   }
 
-  std::string append(MasterRecord record, std::span<const MasterToken> data) {
+  // `type_at` is the token of the type; the data follows.
+  std::string append(MasterRecord record, size_t type_at) {
     if (file_.bytes.size() > UINT32_MAX - 2 * kMaxMessageBytes) return "the zone is too large";
+    const std::span<const MasterToken> data = std::span<const MasterToken>(entry_.tokens).subspan(type_at + 1);
     record.rdata = static_cast<uint32_t>(file_.bytes.size());
-    const std::string fault = append_rdata(record.type, data, scope().origin, file_.bytes);
-    if (!fault.empty()) return fault;
-    const size_t bytes = file_.bytes.size() - record.rdata;
-    if (bytes > UINT16_MAX) return "the record's data is longer than 65535 bytes";
-    record.rdata_bytes = static_cast<uint16_t>(bytes);
-    file_.records.push_back(record);
+    size_t wrong = 0;
+    std::string cause = append_rdata(record.type, data, scope().origin, file_.bytes, wrong);
+    if (cause.empty() && file_.bytes.size() - record.rdata > UINT16_MAX) {
+      cause = "the record's data is longer than 65535 bytes";
+    }
+    if (!cause.empty()) {
+      file_.bytes.resize(record.rdata);
+      return at_token(wrong < data.size() ? type_at + 1 + wrong : type_at, std::move(cause));
+    }
+    record.rdata_bytes = static_cast<uint16_t>(file_.bytes.size() - record.rdata);
+    if (!scope().owner_was_refused) file_.records.push_back(record);
     return {};
   }
 
@@ -175,24 +216,62 @@ class Reader {
     return true;
   }
 
-  Error fault_at(uint32_t line, std::string_view cause) {
-    return fail(fmt::format("{}:{}: {}", file_.files[scope().file], line - scope().other_lines, cause));
-  }
-
+  std::vector<Fault>& faults_;
   MasterLexer lexer_;
   MasterEntry entry_;
   MasterFile file_;
   std::vector<Scope> scopes_;  // the files that are open; the last is read
   std::vector<uint8_t> scratch_;
+  size_t fault_at_ = 0;  // of the entry being read, in the text
+  bool lost_ = false;    // the origin is not known any more: what follows cannot be judged
 };
 
 }  // namespace
 
-Result<MasterFile> read_master_file(const Name& apex, std::string_view file_name, std::string_view text) {
-  if (text.empty()) return fail(fmt::format("{}: the zone file is empty", file_name));
-  if (text.find('\0') != std::string_view::npos)
-    return fail(fmt::format("{}: the zone file holds a NUL byte", file_name));
-  return Reader(apex, file_name, text).read();
+MasterFile::Place MasterFile::place(size_t at) const {
+  if (line_starts_.empty()) {
+    line_starts_.push_back(0);
+    for (size_t i = 0; i < text.size(); ++i) {
+      if (text[i] == '\n') line_starts_.push_back(i + 1);
+    }
+  }
+  const auto after = std::upper_bound(line_starts_.begin(), line_starts_.end(), at);
+  const size_t start = *(after - 1);
+  const auto line = static_cast<uint32_t>(after - line_starts_.begin());
+  std::string_view line_text = text.substr(start, text.find('\n', start) - start);
+  if (line_text.ends_with('\r')) line_text.remove_suffix(1);
+  auto run = std::upper_bound(runs.begin(), runs.end(), line,
+                              [](uint32_t wanted, const Run& later) { return wanted < later.first_line; });
+  --run;
+  return {files[run->file], run->first_file_line + (line - run->first_line),
+          shown_column(line_text, static_cast<uint32_t>(at - start) + 1), line_text};
+}
+
+bool MasterFile::refuse(size_t at, std::string_view cause, std::vector<Fault>& faults) const {
+  const Place where = place(at);
+  return add_fault(faults, {"bad_zone",
+                            {},
+                            where.file,
+                            where.line,
+                            where.column,
+                            std::string(cause),
+                            {},
+                            {},
+                            std::string(where.line_text.substr(0, kMaxShownLineBytes))});
+}
+
+MasterFile read_master_file(const Name& apex, std::string_view file_name, std::string_view text,
+                            std::vector<Fault>& faults) {
+  const size_t nul = text.find('\0');
+  if (!text.empty() && nul == std::string_view::npos) return Reader(apex, file_name, text, faults).read();
+  MasterFile file;
+  file.text = text;
+  file.files.emplace_back(file_name);
+  file.runs.emplace_back();
+  file.incomplete = true;
+  file.refuse(text.empty() ? 0 : nul, text.empty() ? "the zone file is empty" : "the zone file holds a NUL byte",
+              faults);
+  return file;
 }
 
 }  // namespace tidegate::dns

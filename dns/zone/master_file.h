@@ -8,27 +8,42 @@
 #include <string_view>
 #include <vector>
 
-#include "core/result.h"
+#include "conf/fault.h"
 #include "dns/wire/wire.h"
 
 namespace tidegate::dns {
 
-// A record as the text says it; offsets are into MasterFile::bytes.
+// A record as the text says it; `owner` and `rdata` are offsets into MasterFile::bytes.
 struct MasterRecord {
   uint32_t owner = 0;  // lower-cased wire name
   uint32_t rdata = 0;  // wire form, uncompressed, case kept
   uint32_t ttl_s = 0;
-  uint32_t line = 0;
+  uint32_t at = 0;  // where it begins in the text
   uint16_t rdata_bytes = 0;
   uint16_t type = 0;
   uint8_t owner_bytes = 0;
-  uint8_t file = 0;  // index into MasterFile::files
 };
 
 struct MasterFile {
+  // Lines of the text that come one after the other from one file.
+  struct Run {
+    uint32_t first_line = 1;       // in the text
+    uint32_t first_file_line = 1;  // the same line, in the file
+    uint32_t file = 0;             // index into `files`
+  };
+  struct Place {
+    const std::string& file;
+    uint32_t line, column;
+    std::string_view line_text;
+  };
+
+  std::string_view text;  // with the included files; borrowed
   std::vector<uint8_t> bytes;
   std::vector<MasterRecord> records;
   std::vector<std::string> files;  // the zone's, then those that it includes
+  std::vector<Run> runs;           // in the text's order
+  // Some record or directive was refused: what is missing among the records may be there in the text.
+  bool incomplete = false;
 
   std::span<const uint8_t> owner(const MasterRecord& record) const {
     return std::span(bytes).subspan(record.owner, record.owner_bytes);
@@ -36,10 +51,18 @@ struct MasterFile {
   std::span<const uint8_t> rdata(const MasterRecord& record) const {
     return std::span(bytes).subspan(record.rdata, record.rdata_bytes);
   }
+  // The file, line and column of an offset in the text. Not for more than a few thousand calls.
+  Place place(size_t at) const;
+  // Adds a fault at an offset in the text. False when no more faults are kept.
+  bool refuse(size_t at, std::string_view cause, std::vector<Fault>& faults) const;
+
+ private:
+  mutable std::vector<size_t> line_starts_;  // of the text, filled on first use
 };
 
 // `apex` is the origin until the text sets another. Included files stand in the text, between the marks of
-// conf/zone_includes.h. The Error names file, line and cause; the first fault stops.
-Result<MasterFile> read_master_file(const Name& apex, std::string_view file_name, std::string_view text);
+// conf/zone_includes.h. Adds every fault with its file, line and column; what is not faulty is read.
+MasterFile read_master_file(const Name& apex, std::string_view file_name, std::string_view text,
+                            std::vector<Fault>& faults);
 
 }  // namespace tidegate::dns

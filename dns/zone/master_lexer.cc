@@ -13,6 +13,7 @@ bool ends_token(char c) { return is_blank(c) || c == '\n' || c == ';' || c == '(
 
 // Past the quote that closes the one at at_.
 bool MasterLexer::skip_quoted() {
+  const size_t start = at_;
   for (++at_; at_ < text_.size(); ++at_) {
     if (text_[at_] == '"') {
       ++at_;
@@ -21,7 +22,7 @@ bool MasterLexer::skip_quoted() {
     if (text_[at_] == '\n') break;
     if (text_[at_] == '\\' && at_ + 1 < text_.size() && text_[at_ + 1] != '\n') ++at_;
   }
-  return fail("a quoted text does not end on its line");
+  return fail(start, "a quoted text does not end on its line");
 }
 
 bool MasterLexer::read_token(MasterToken& token) {
@@ -37,7 +38,7 @@ bool MasterLexer::read_token(MasterToken& token) {
       continue;
     }
     if (text_[at_] == '\\') {
-      if (at_ + 1 == text_.size() || text_[at_ + 1] == '\n') return fail("a backslash at a line's end");
+      if (at_ + 1 == text_.size() || text_[at_ + 1] == '\n') return fail(at_, "a backslash at a line's end");
       ++at_;
     }
     ++at_;
@@ -48,12 +49,12 @@ bool MasterLexer::read_token(MasterToken& token) {
 
 bool MasterLexer::next(MasterEntry& entry) {
   entry.tokens.clear();
-  bool grouped = false;  // within parentheses a line's end is a blank
-  uint32_t group_line = 0;
+  grouped_ = false;  // within parentheses a line's end is a blank
+  size_t group_at = 0;
   while (at_ < text_.size()) {
     const char c = text_[at_];
     if (c == '\n') {
-      if (!grouped && !entry.tokens.empty()) return true;  // counted by the next call
+      if (!grouped_ && !entry.tokens.empty()) return true;  // counted by the next call
       ++line_;
       line_start_ = ++at_;
     } else if (is_blank(c)) {
@@ -61,17 +62,17 @@ bool MasterLexer::next(MasterEntry& entry) {
     } else if (c == ';') {
       at_ = std::min(text_.find('\n', at_), text_.size());
     } else if (c == '(') {
-      if (grouped) return fail("a parenthesis within parentheses");
-      grouped = true;
-      group_line = line_;
-      ++at_;
+      if (grouped_) return fail(at_, "a parenthesis within parentheses");
+      grouped_ = true;
+      group_at = at_++;
     } else if (c == ')') {
-      if (!grouped) return fail("a closing parenthesis without one that opens");
-      grouped = false;
+      if (!grouped_) return fail(at_, "a closing parenthesis without one that opens");
+      grouped_ = false;
       ++at_;
     } else {
       if (entry.tokens.empty()) {
         entry.line = line_;
+        entry.at = at_;
         entry.starts_blank = is_blank(text_[line_start_]);
       }
       MasterToken token;
@@ -79,11 +80,15 @@ bool MasterLexer::next(MasterEntry& entry) {
       entry.tokens.push_back(token);
     }
   }
-  if (grouped) {
-    line_ = group_line;
-    return fail("a parenthesis that is never closed");
-  }
+  if (grouped_) return fail(group_at, "a parenthesis that is never closed");
   return !entry.tokens.empty();
+}
+
+bool MasterLexer::recover() {
+  if (fault_ == nullptr || grouped_) return false;
+  fault_ = nullptr;
+  at_ = std::min(text_.find('\n', at_), text_.size());
+  return true;
 }
 
 }  // namespace tidegate::dns

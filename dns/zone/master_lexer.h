@@ -18,6 +18,7 @@ struct MasterToken {
 // One record or directive.
 struct MasterEntry {
   uint32_t line = 0;          // of its first token, from 1
+  size_t at = 0;              // of its first token, in the text
   bool starts_blank = false;  // the line begins with a blank: the owner is that of the record before
   std::vector<MasterToken> tokens;
 };
@@ -27,17 +28,24 @@ class MasterLexer {
   // Borrows the text.
   explicit MasterLexer(std::string_view text) : text_(text) {}
 
-  // The next entry that has a token. False at the end, and after a fault.
+  // The next entry that has a token. False at the end, and at a fault.
   bool next(MasterEntry& entry);
-  // What is wrong, or null at the text's end; where is line().
+  // What is wrong, or null at the text's end.
   const char* fault() const { return fault_; }
-  uint32_t line() const { return line_; }
+  size_t fault_at() const { return fault_at_; }  // in the text
+  // After a fault: goes on with the line that follows. False if the fault leaves open where an entry begins.
+  bool recover();
+  // Where a token begins in the text, with its quote.
+  size_t at(const MasterToken& token) const {
+    return static_cast<size_t>(token.text.data() - text_.data()) - (token.quoted ? 1 : 0);
+  }
 
  private:
   bool read_token(MasterToken& token);
   bool skip_quoted();
-  bool fail(const char* what) {
+  bool fail(size_t at, const char* what) {
     fault_ = what;
+    fault_at_ = at;
     return false;
   }
 
@@ -45,7 +53,9 @@ class MasterLexer {
   size_t at_ = 0;
   size_t line_start_ = 0;
   uint32_t line_ = 1;
+  bool grouped_ = false;  // within parentheses
   const char* fault_ = nullptr;
+  size_t fault_at_ = 0;
 };
 
 }  // namespace tidegate::dns

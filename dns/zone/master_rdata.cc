@@ -73,31 +73,31 @@ const char* wrong_count(size_t tokens, size_t wanted) {
   return tokens < wanted ? "its data is incomplete" : "its data has too many parts";
 }
 
-// Of the types that are read here; null when it is right.
+// Of the types that are read here; null when it is right, otherwise `wrong` is set.
 const char* append_common(uint16_t type, std::span<const MasterToken> tokens, const Name& origin,
-                          std::vector<uint8_t>& out) {
+                          std::vector<uint8_t>& out, size_t& wrong) {
+  const size_t wanted = type == rrtype::kMx ? 2 : 1;
+  wrong = std::min(tokens.size(), wanted);
+  if (type == kTxt ? tokens.empty() : tokens.size() != wanted) return wrong_count(tokens.size(), wanted);
+  wrong = 0;
   switch (type) {
     case rrtype::kA:
-      if (tokens.size() != 1) return wrong_count(tokens.size(), 1);
       return append_address(AF_INET, tokens[0].text, out) ? nullptr : "not an IPv4 address";
     case rrtype::kAaaa:
-      if (tokens.size() != 1) return wrong_count(tokens.size(), 1);
       return append_address(AF_INET6, tokens[0].text, out) ? nullptr : "not an IPv6 address";
     case rrtype::kMx: {
-      if (tokens.size() != 2) return wrong_count(tokens.size(), 2);
       uint16_t preference = 0;
       if (!parse_number(tokens[0].text, preference)) return "the preference is not a number up to 65535";
       out.insert(out.end(), {static_cast<uint8_t>(preference >> 8), static_cast<uint8_t>(preference)});
+      wrong = 1;
       return append_name_text(tokens[1].text, origin, out) ? nullptr : kBadName;
     }
     case kTxt:
-      if (tokens.empty()) return wrong_count(0, 1);
-      for (const MasterToken& token : tokens) {
-        if (!append_string(token.text, out)) return "a text is malformed or longer than 255 bytes";
+      for (; wrong < tokens.size(); ++wrong) {
+        if (!append_string(tokens[wrong].text, out)) return "a text is malformed or longer than 255 bytes";
       }
       return nullptr;
     default:  // NS, CNAME, PTR, DNAME
-      if (tokens.size() != 1) return wrong_count(tokens.size(), 1);
       return append_name_text(tokens[0].text, origin, out) ? nullptr : kBadName;
   }
 }
@@ -266,12 +266,13 @@ uint16_t parse_type(std::string_view text) {
 }
 
 std::string append_rdata(uint16_t type, std::span<const MasterToken> tokens, const Name& origin,
-                         std::vector<uint8_t>& out) {
+                         std::vector<uint8_t>& out, size_t& wrong) {
+  wrong = 0;
   if (!tokens.empty() && !tokens[0].quoted && tokens[0].text == "\\#") {
     return append_generic(type, tokens.subspan(1), out);
   }
   if (!is_common(type)) return append_by_ldns(type, tokens, origin, out);
-  const char* fault = append_common(type, tokens, origin, out);
+  const char* fault = append_common(type, tokens, origin, out, wrong);
   return fault == nullptr ? std::string() : fault;
 }
 

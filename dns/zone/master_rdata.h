@@ -23,9 +23,10 @@ std::optional<uint32_t> parse_ttl(std::string_view text);
 // 0: no type that a zone can hold (RFC 6895 §3.1: those that only questions and messages have are none).
 uint16_t parse_type(std::string_view text);
 
-// Appends the data that `tokens` write for the type. Empty, or what is wrong. Common types are read here, the others by
-// ldns; `\#` writes any (RFC 3597 §5), and for a type that ldns knows it must be what ldns would read.
+// Appends the data that `tokens` write for the type. Empty, or what is wrong; `wrong` is then the index of the token at
+// fault, or beyond them all if one is missing. Common types are read here, the others by ldns; `\#` writes any (RFC
+// 3597 §5), and for a type that ldns knows it must be what ldns would read.
 std::string append_rdata(uint16_t type, std::span<const MasterToken> tokens, const Name& origin,
-                         std::vector<uint8_t>& out);
+                         std::vector<uint8_t>& out, size_t& wrong);
 
 }  // namespace tidegate::dns

@@ -28,13 +28,15 @@ bool NodeView::find(uint16_t type, RrsetView& out) const {
   return false;
 }
 
-Result<std::shared_ptr<const Zone>> Zone::parse(const std::string& apex, std::string_view file_name,
-                                                std::string_view text) {
+std::shared_ptr<const Zone> Zone::parse(const std::string& apex, std::string_view file_name, std::string_view text,
+                                        std::vector<Fault>& faults) {
   const auto apex_name = Name::from_text(apex);
-  if (!apex_name) return fail("zone " + apex + ": the name is malformed");
-  auto file = read_master_file(*apex_name, file_name, text);
-  if (!file) return file.error();
-  return ZoneBuilder(*apex_name, *file).build();
+  if (!apex_name) {
+    add_fault(faults, {"bad_zone", {}, {}, 0, 0, "zone " + apex + ": the name is malformed", {}, {}});
+    return nullptr;
+  }
+  const MasterFile file = read_master_file(*apex_name, file_name, text, faults);
+  return ZoneBuilder(*apex_name, file, faults).build();
 }
 
 size_t Zone::memory_bytes() const { return arena_.capacity() + slots_.capacity() * sizeof(Slot); }

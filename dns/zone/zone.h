@@ -17,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/result.h"
+#include "conf/fault.h"
 #include "dns/wire/wire.h"
 
 namespace tidegate::dns {
@@ -80,9 +80,10 @@ class NodeView {
 
 class Zone {
  public:
-  // The Error names file, line and cause; nothing of a faulty zone is served.
-  static Result<std::shared_ptr<const Zone>> parse(const std::string& apex, std::string_view file_name,
-                                                   std::string_view text);
+  // Null if anything is wrong: then every fault was added, with file, line and column. Nothing of a faulty zone is
+  // served.
+  static std::shared_ptr<const Zone> parse(const std::string& apex, std::string_view file_name, std::string_view text,
+                                           std::vector<Fault>& faults);
 
   const Name& apex() const { return apex_; }
   size_t names() const { return names_; }

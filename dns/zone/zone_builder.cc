@@ -92,20 +92,25 @@ void put_bytes(std::vector<uint8_t>& out, const void* data, size_t bytes) {
 }  // namespace
 
 std::string ZoneBuilder::place(const MasterRecord& record) const {
-  return fmt::format("{}:{}", file_.files[record.file], record.line);
+  const MasterFile::Place place = file_.place(record.at);
+  return fmt::format("{}:{}", place.file, place.line);
 }
 
-Error ZoneBuilder::fault(const MasterRecord& record, std::string_view cause) const {
-  return fail(fmt::format("{}: {}", place(record), cause));
+void ZoneBuilder::refuse(const MasterRecord& record, std::string_view cause) { refuse_at(record.at, cause); }
+
+void ZoneBuilder::refuse_at(size_t at, std::string_view cause) {
+  refused_ = true;
+  (void)file_.refuse(at, cause, faults_);
 }
 
-Result<std::shared_ptr<const Zone>> ZoneBuilder::build() {
-  if (const auto grouped = group_records(); !grouped) return grouped.error();
+std::shared_ptr<const Zone> ZoneBuilder::build() {
+  group_records();
   for (Node& node : nodes_) {
     drop_repeated(node);
-    if (const auto checked = check_and_flag(node); !checked) return checked.error();
+    check_and_flag(node);
   }
-  if (const auto checked = check_apex(); !checked) return checked.error();
+  if (!file_.incomplete) check_apex();
+  if (refused_ || file_.incomplete) return nullptr;
   find_occluders();
 
   std::shared_ptr<Zone> zone(new Zone());
@@ -114,10 +119,11 @@ Result<std::shared_ptr<const Zone>> ZoneBuilder::build() {
     warnings_.push_back(fmt::format("{} more records stand twice", repeated_ - warnings_.size()));
   }
   zone->warnings_ = std::move(warnings_);
-  if (const auto encoded = encode_nodes(*zone); !encoded) return encoded.error();
+  encode_nodes(*zone);
+  if (refused_) return nullptr;
   link_blocks(*zone);
   zone->apex_block_ = nodes_[0].block;
-  return std::shared_ptr<const Zone>(std::move(zone));
+  return zone;
 }
 
 bool ZoneBuilder::ends_in_apex(std::span<const uint8_t> name) const {
@@ -183,7 +189,7 @@ uint32_t ZoneBuilder::find_or_add(std::span<const uint8_t> name) {
   }
 }
 
-Result<void> ZoneBuilder::group_records() {
+void ZoneBuilder::group_records() {
   grow_table();
   find_or_add(apex_.wire());
   next_record_.assign(file_.records.size(), kNoRecord);
@@ -191,18 +197,18 @@ Result<void> ZoneBuilder::group_records() {
   for (uint32_t i = 0; i < file_.records.size(); ++i) {
     const MasterRecord& record = file_.records[i];
     const auto owner = file_.owner(record);
-    const bool same_owner = previous_owner != kNoNode && file_.records[i - 1].owner == record.owner;
-    if (!same_owner && !ends_in_apex(owner)) {
-      return fault(record,
-                   fmt::format("{} is not within the zone {}", name_to_text(owner), name_to_text(apex_.wire())));
+    const bool same_owner = i > 0 && file_.records[i - 1].owner == record.owner;
+    const bool inside = same_owner || ends_in_apex(owner);
+    if (!inside) {
+      refuse(record, fmt::format("{} is not within the zone {}", name_to_text(owner), name_to_text(apex_.wire())));
     }
-    const uint32_t index = same_owner ? previous_owner : find_or_add(owner);
+    const uint32_t index = same_owner ? previous_owner : inside ? find_or_add(owner) : kNoNode;
+    previous_owner = index;
+    if (index == kNoNode) continue;
     Node& node = nodes_[index];
     (node.first_record == kNoRecord ? node.first_record : next_record_[node.last_record]) = i;
     node.last_record = i;
-    previous_owner = index;
   }
-  return {};
 }
 
 // Letters of either case are the same in a name (RFC 4343), and in nothing else.
@@ -251,21 +257,21 @@ uint64_t ZoneBuilder::data_key(const MasterRecord& record) const {
   return key;
 }
 
-Result<void> ZoneBuilder::check_and_flag(Node& node) {
+void ZoneBuilder::check_and_flag(Node& node) {
   uint32_t cname = kNoRecord, dname = kNoRecord, other = kNoRecord;
   for (uint32_t i = node.first_record; i != kNoRecord; i = next_record_[i]) {
     const MasterRecord& record = file_.records[i];
     switch (record.type) {
       case rrtype::kCname:
-        if (cname != kNoRecord) return fault(record, fmt::format("{} has a second CNAME", name_to_text(node.name)));
+        if (cname != kNoRecord) refuse(record, fmt::format("{} has a second CNAME", name_to_text(node.name)));
         cname = i;
         break;
       case rrtype::kDname:
-        if (dname != kNoRecord) return fault(record, fmt::format("{} has a second DNAME", name_to_text(node.name)));
+        if (dname != kNoRecord) refuse(record, fmt::format("{} has a second DNAME", name_to_text(node.name)));
         dname = i;
         break;
       case rrtype::kSoa:
-        if (!equal(node.name, apex_.wire())) return fault(record, "an SOA that is not at the zone's apex");
+        if (!equal(node.name, apex_.wire())) refuse(record, "an SOA that is not at the zone's apex");
         other = i;
         break;
       case rrtype::kNs:
@@ -280,27 +286,22 @@ Result<void> ZoneBuilder::check_and_flag(Node& node) {
     node.flags |= NodeView::kCname;
     if (other != kNoRecord || dname != kNoRecord) {
       const MasterRecord& record = file_.records[std::max(cname, other == kNoRecord ? dname : other)];
-      return fault(record, fmt::format("{} has a CNAME and other records", name_to_text(node.name)));
+      refuse(record, fmt::format("{} has a CNAME and other records", name_to_text(node.name)));
     }
   }
   if (dname != kNoRecord) node.flags |= NodeView::kDname;
-  return {};
 }
 
-Result<void> ZoneBuilder::check_apex() {
+void ZoneBuilder::check_apex() {
   size_t soas = 0, servers = 0;
-  MasterRecord at;
-  at.line = 1;
+  const std::string apex = name_to_text(apex_.wire());
   for (uint32_t i = nodes_[0].first_record; i != kNoRecord; i = next_record_[i]) {
     const MasterRecord& record = file_.records[i];
-    if (record.type == rrtype::kSoa && ++soas > 1) at = record;
+    if (record.type == rrtype::kSoa && ++soas > 1) refuse(record, fmt::format("the zone {} has a second SOA", apex));
     if (record.type == rrtype::kNs) ++servers;
   }
-  const std::string apex = name_to_text(apex_.wire());
-  if (soas == 0) return fault(at, fmt::format("the zone {} has no SOA", apex));
-  if (soas > 1) return fault(at, fmt::format("the zone {} has a second SOA", apex));
-  if (servers == 0) return fault(at, fmt::format("the zone {} has no NS at its apex", apex));
-  return {};
+  if (soas == 0) refuse_at(0, fmt::format("the zone {} has no SOA", apex));
+  if (servers == 0) refuse_at(0, fmt::format("the zone {} has no NS at its apex", apex));
 }
 
 void ZoneBuilder::find_occluders() {
@@ -363,8 +364,8 @@ void ZoneBuilder::append_record(Encoding& to, std::span<const uint8_t> owner, co
   ++to.records;
 }
 
-Result<void> ZoneBuilder::append_rrset(Zone& zone, uint16_t type, uint32_t ttl_s, const Encoding& encoding) const {
-  if (encoding.wire.size() > kMaxMessageBytes - 512) return fail("an RRset does not fit into a DNS message");
+bool ZoneBuilder::append_rrset(Zone& zone, uint16_t type, uint32_t ttl_s, const Encoding& encoding) const {
+  if (encoding.wire.size() > kMaxMessageBytes - 512) return false;
   NodeView::RrsetHeader header;
   header.ttl_s = ttl_s;
   header.wire_bytes = static_cast<uint32_t>(encoding.wire.size());
@@ -374,7 +375,7 @@ Result<void> ZoneBuilder::append_rrset(Zone& zone, uint16_t type, uint32_t ttl_s
   put_bytes(zone.arena_, &header, sizeof header);
   for (const uint16_t pointer : encoding.apex_pointers) put_u16(zone.arena_, pointer);
   put_bytes(zone.arena_, encoding.wire.data(), encoding.wire.size());
-  return {};
+  return true;
 }
 
 // The node's records into sorted_, by type, in the file's order within a type.
@@ -385,10 +386,9 @@ void ZoneBuilder::collect_types(const Node& node) {
                    [&](uint32_t a, uint32_t b) { return file_.records[a].type < file_.records[b].type; });
 }
 
-Result<void> ZoneBuilder::encode_node(Zone& zone, Node& node) {
+void ZoneBuilder::encode_node(Zone& zone, Node& node) {
   while (zone.arena_.size() % Zone::kAlign != 0) zone.arena_.push_back(0);
-  if (zone.arena_.size() / Zone::kAlign > UINT32_MAX)
-    return fail(fmt::format("{}: the zone is too large", file_.files[0]));
+  if (zone.arena_.size() / Zone::kAlign > UINT32_MAX) return refuse_at(0, "the zone is too large");
   node.block = static_cast<uint32_t>(zone.arena_.size() / Zone::kAlign);
   NodeView::Header header;
   header.flags = node.flags;
@@ -409,16 +409,13 @@ Result<void> ZoneBuilder::encode_node(Zone& zone, Node& node) {
       append_record(encoding, {}, file_.records[sorted_[k]], ttl_s);
     }
     const MasterRecord& first = file_.records[sorted_[i]];
-    if (const auto appended = append_rrset(zone, first.type, ttl_s, encoding); !appended) {
-      return fault(first, appended.error().message);
-    }
+    if (!append_rrset(zone, first.type, ttl_s, encoding)) refuse(first, "an RRset does not fit into a DNS message");
     ++header.rrsets;
     zone.records_ += encoding.records;
     i = end;
   }
   if ((node.flags & NodeView::kDelegation) != 0) encode_glue(zone, node, header);
   std::memcpy(&zone.arena_[header_at], &header, sizeof header);
-  return {};
 }
 
 // The node that answers for a name: its own, or the wildcard below its closest encloser (RFC 4592 §3.3.1).
@@ -450,19 +447,19 @@ void ZoneBuilder::encode_glue(Zone& zone, const Node& node, NodeView::Header& he
     }
   }
   if (glue.records == 0) return;
-  [[maybe_unused]] const auto appended = append_rrset(zone, NodeView::kGlueType, 0, glue);
-  ++header.rrsets;
+  if (append_rrset(zone, NodeView::kGlueType, 0, glue)) ++header.rrsets;
 }
 
-Result<void> ZoneBuilder::encode_nodes(Zone& zone) {
+void ZoneBuilder::encode_nodes(Zone& zone) {
   zone.names_ = nodes_.size();
   zone.arena_.reserve(file_.bytes.size() + nodes_.size() * 24 + file_.records.size() * 28);
   zone.arena_.resize(Zone::kAlign);
   for (Node& node : nodes_) {
-    if (auto encoded = encode_node(zone, node); !encoded) return encoded;
+    encode_node(zone, node);
+    if (faults_.size() > kMaxFaults) return;
   }
+  if (refused_) return;
   encode_negative_soa(zone);
-  return {};
 }
 
 void ZoneBuilder::encode_negative_soa(Zone& zone) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ZoneBuilder: records of a master file -> a Zone. Groups records by owner, fills in the empty non-terminals, finds
-// what delegations and DNAMEs take away, checks what RFC 1034 and 2181 demand of a zone, and encodes.
+// what delegations and DNAMEs take away, checks what RFC 1034 and 2181 demand of a zone, and encodes. It finds every
+// fault, each with its place.
 #pragma once
 
 #include <memory>
@@ -9,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/result.h"
+#include "conf/fault.h"
 #include "dns/zone/master_file.h"
 #include "dns/zone/zone.h"
 
@@ -18,8 +19,10 @@ namespace tidegate::dns {
 class ZoneBuilder {
  public:
   // All borrowed for the builder's life.
-  ZoneBuilder(const Name& apex, const MasterFile& file) : apex_(apex), file_(file) {}
-  Result<std::shared_ptr<const Zone>> build();
+  ZoneBuilder(const Name& apex, const MasterFile& file, std::vector<Fault>& faults)
+      : apex_(apex), file_(file), faults_(faults) {}
+  // Null if there is any fault, of the file too.
+  std::shared_ptr<const Zone> build();
 
  private:
   static constexpr uint32_t kNoNode = UINT32_MAX;
@@ -44,7 +47,7 @@ class ZoneBuilder {
     uint16_t records = 0;
   };
 
-  Result<void> group_records();
+  void group_records();
   uint32_t find_or_add(std::span<const uint8_t> name);
   uint32_t find(std::span<const uint8_t> name, uint64_t hash) const;
   uint32_t find_or_wildcard(std::span<const uint8_t> name) const;
@@ -52,11 +55,11 @@ class ZoneBuilder {
   void drop_repeated(Node& node);
   uint64_t data_key(const MasterRecord& record) const;
   bool same_data(const MasterRecord& a, const MasterRecord& b) const;
-  Result<void> check_and_flag(Node& node);
-  Result<void> check_apex();
+  void check_and_flag(Node& node);
+  void check_apex();
   void find_occluders();
-  Result<void> encode_nodes(Zone& zone);
-  Result<void> encode_node(Zone& zone, Node& node);
+  void encode_nodes(Zone& zone);
+  void encode_node(Zone& zone, Node& node);
   void encode_glue(Zone& zone, const Node& node, NodeView::Header& header);
   void encode_negative_soa(Zone& zone);
   void link_blocks(Zone& zone);
@@ -64,13 +67,17 @@ class ZoneBuilder {
   void collect_types(const Node& node);
   void append_record(Encoding& to, std::span<const uint8_t> owner, const MasterRecord& record, uint32_t ttl_s) const;
   size_t append_name(Encoding& to, std::span<const uint8_t> name) const;
-  Result<void> append_rrset(Zone& zone, uint16_t type, uint32_t ttl_s, const Encoding& encoding) const;
+  // False if it does not fit into a message.
+  bool append_rrset(Zone& zone, uint16_t type, uint32_t ttl_s, const Encoding& encoding) const;
   bool ends_in_apex(std::span<const uint8_t> name) const;
   std::string place(const MasterRecord& record) const;  // "file:line"
-  Error fault(const MasterRecord& record, std::string_view cause) const;
+  void refuse(const MasterRecord& record, std::string_view cause);
+  void refuse_at(size_t at, std::string_view cause);
 
   const Name& apex_;
   const MasterFile& file_;
+  std::vector<Fault>& faults_;
+  bool refused_ = false;
   std::vector<Node> nodes_;
   std::vector<uint32_t> table_;        // open addressing over nodes_
   std::vector<uint32_t> next_record_;  // parallel to the file's records

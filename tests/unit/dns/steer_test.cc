@@ -396,7 +396,7 @@ TEST_F(Steering, AChangeSharesWhatItDoesNotTouch) {
   const Tables& first = edge_.tables();
   const auto zone = first.authority->zones[0].zone;
   const auto authority = first.authority;
-  const auto geo = first.authority->geo;
+  const auto geo = first.geo;
   EXPECT_EQ(first.digest, before->digest) << "equal tables, equal digest";
   edge_.say_health("pool-eu", "e1", false);
   EXPECT_EQ(edge_.tables().authority, authority) << "a word rebuilds nothing";
@@ -404,7 +404,7 @@ TEST_F(Steering, AChangeSharesWhatItDoesNotTouch) {
   edge_.changed();
   EXPECT_NE(edge_.tables().authority, authority);
   EXPECT_EQ(edge_.tables().authority->zones[0].zone, zone);
-  EXPECT_EQ(edge_.tables().authority->geo, geo);
+  EXPECT_EQ(edge_.tables().geo, geo);
   EXPECT_NE(edge_.tables().digest, before->digest);
 }
 

@@ -19,15 +19,81 @@ using testing::StartsWith;
 
 constexpr char kHead[] = "$ORIGIN z.test.\n$TTL 60\n@ IN SOA ns h 1 2 3 4 5\n@ IN NS ns\n";
 
+// Every fault of the zone, as "file:line: what is wrong".
+std::vector<std::string> faults_of(const std::string& text) {
+  std::vector<Fault> faults;
+  const auto zone = Zone::parse("z.test.", "z.zone", text, faults);
+  EXPECT_EQ(zone == nullptr, !faults.empty());
+  std::vector<std::string> out;
+  for (const Fault& fault : faults) out.push_back(fmt::format("{}:{}: {}", fault.file, fault.line, fault.detail));
+  return out;
+}
+
 std::string fault_of(const std::string& text) {
-  const auto zone = Zone::parse("z.test.", "z.zone", text);
-  return zone ? "no fault" : zone.error().message;
+  const std::vector<std::string> faults = faults_of(text);
+  return faults.empty() ? "no fault" : faults[0];
+}
+
+// Places as "line:column".
+std::vector<std::string> places_of(const std::string& text) {
+  std::vector<Fault> faults;
+  (void)Zone::parse("z.test.", "z.zone", text, faults);
+  std::vector<std::string> out;
+  for (const Fault& fault : faults) out.push_back(fmt::format("{}:{}", fault.line, fault.column));
+  return out;
 }
 
 TEST(ZoneFile, AFaultNamesFileLineAndCause) {
   EXPECT_THAT(fault_of(std::string(kHead) + "www IN A 192.0.2.1\nbad IN A 192.0.2.999\n"), StartsWith("z.zone:6: "));
   EXPECT_THAT(fault_of(std::string(kHead) + "\n; a comment\nbad IN NOSUCHTYPE x\n"), StartsWith("z.zone:7: "));
   EXPECT_THAT(fault_of(std::string(kHead) + "x IN TXT ( \"a\"\n \"b\" )\nbad IN MX mail\n"), HasSubstr("z.zone:"));
+}
+
+TEST(ZoneFile, EveryFaultIsFoundInOneRun) {
+  const std::string text = std::string(kHead) +
+                           "a IN A 192.0.2.999\n"               // 5
+                           "b IN AAAA 192.0.2.1 ; a comment\n"  // 6
+                           "c..d IN A 192.0.2.1\n"              // 7
+                           "  IN A 192.0.2.2\n"                 // 8: of the name that was refused
+                           "e IN TXT \"no end\n"                // 9
+                           "f IN CNAME a\n"                     // 10
+                           "f IN CNAME b\n"                     // 11
+                           "g CH TXT x\n"                       // 12
+                           "other.example. IN A 192.0.2.1\n"    // 13
+                           "h IN MX 10 mail\n";
+  EXPECT_THAT(faults_of(text), testing::UnorderedElementsAre(
+                                   "z.zone:5: not an IPv4 address", "z.zone:6: not an IPv6 address",
+                                   "z.zone:7: the owner name is malformed", HasSubstr("z.zone:9: a quoted text"),
+                                   "z.zone:11: f.z.test. has a second CNAME", HasSubstr("z.zone:12: only class IN"),
+                                   HasSubstr("z.zone:13: other.example. is not within")));
+}
+
+TEST(ZoneFile, AFaultHasTheColumnOfItsToken) {
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN A 192.0.2.999\n"), testing::ElementsAre("5:10"));
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN A\n"), testing::ElementsAre("5:8")) << "the type";
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN MX 10 a..b\n"), testing::ElementsAre("5:14"));
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN TXT \"a\" \"\\256\"\n"), testing::ElementsAre("5:16"));
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN A ( ; of two lines\n  192.0.2.999 )\n"),
+              testing::ElementsAre("6:3"));
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN TXT \"éé\" \"\\256\"\n"), testing::ElementsAre("5:17"))
+      << "columns count characters";
+  EXPECT_THAT(places_of(std::string(kHead) + "a 99999999999 A 192.0.2.1\nb NOSUCH x\nc ( A\n"),
+              testing::ElementsAre("5:3", "6:3", "7:3"));
+}
+
+TEST(ZoneFile, WhatDependsOnAFaultIsNotReportedAgain) {
+  EXPECT_THAT(faults_of("$ORIGIN z.test.\n@ 60 IN SOA ns\n"), testing::SizeIs(1))
+      << "the SOA is there, and so may the NS be";
+  EXPECT_THAT(faults_of(std::string(kHead) + "$ORIGIN a..b\nx A 1\n"), testing::SizeIs(1))
+      << "the names that follow are not known";
+}
+
+TEST(ZoneFile, FaultsBeyondWhatAnybodyReadsAreDropped) {
+  std::string text = kHead;
+  for (size_t i = 0; i < 2 * kMaxFaults; ++i) text += "x A 1\n";
+  const std::vector<std::string> faults = faults_of(text);
+  ASSERT_EQ(faults.size(), kMaxFaults + 1);
+  EXPECT_THAT(faults.back(), HasSubstr("more faults"));
 }
 
 TEST(ZoneFile, WhatAZoneMustNotHoldIsRefusedByName) {
@@ -118,13 +184,14 @@ TEST(ZoneFile, TheSameRecordTwiceIsOneAndIsTold) {
                      "c CNAME A\nc CNAME a.z.test.\nd DNAME e\nd DNAME e\n@ SOA NS h 1 2 3 4 5\n"
                      "m MX 65 mail\nm MX 97 mail\nm MX 65 MAIL\nt TXT a\nt TXT A\n";
   for (int i = 0; i < 300; ++i) text += fmt::format("many A 10.0.0.{}\n", i % 150);
-  const auto zone = Zone::parse("z.test.", "z.zone", text);
-  ASSERT_TRUE(zone) << zone.error().message;
-  EXPECT_EQ((*zone)->records(), 2U + 1 + 1 + 2 + 2 + 150);
-  ASSERT_THAT((*zone)->warnings(), testing::SizeIs(21));
-  EXPECT_EQ((*zone)->warnings()[0], "z.zone:9: the same record of z.test. stands twice: one is served");
-  EXPECT_EQ((*zone)->warnings()[1], "z.zone:6: the same record of c.z.test. stands twice: one is served");
-  EXPECT_EQ((*zone)->warnings()[20], "134 more records stand twice");
+  std::vector<Fault> faults;
+  const auto zone = Zone::parse("z.test.", "z.zone", text, faults);
+  ASSERT_NE(zone, nullptr) << faults[0].detail;
+  EXPECT_EQ(zone->records(), 2U + 1 + 1 + 2 + 2 + 150);
+  ASSERT_THAT(zone->warnings(), testing::SizeIs(21));
+  EXPECT_EQ(zone->warnings()[0], "z.zone:9: the same record of z.test. stands twice: one is served");
+  EXPECT_EQ(zone->warnings()[1], "z.zone:6: the same record of c.z.test. stands twice: one is served");
+  EXPECT_EQ(zone->warnings()[20], "134 more records stand twice");
 }
 
 TEST(ZoneFile, MalformedRecordsAreToldWithTheirLine) {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "dns/query/tables.h"
+#include "dns/plan/authority.h"
 
 namespace tidegate::dns {
 

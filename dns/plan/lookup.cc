@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dns/query/lookup.h"
+#include "dns/plan/lookup.h"
 
 namespace tidegate::dns {
 namespace {
