@@ -21,9 +21,15 @@ const char* name(ChangeKind kind) {
   return "unknown";
 }
 
-Candidate examine(const Document& document, const FileReader& files) {
+Candidate examine(const Document& document, const FileReader& files, const Plans* known) {
   Candidate candidate;
   candidate.model = load_model(document, files, candidate.faults);
+  if (candidate.model && candidate.faults.empty()) {
+    PlannedVersion planned = plan_version(candidate.model, known);
+    candidate.plans = std::move(planned.plans);
+    candidate.faults = std::move(planned.faults);
+    place_faults(document, candidate.faults);
+  }
   if (!candidate.faults.empty()) candidate.model = nullptr;
   if (!candidate.model) return candidate;
   candidate.objects = split_objects(document, files);
@@ -31,11 +37,11 @@ Candidate examine(const Document& document, const FileReader& files) {
   return candidate;
 }
 
-Candidate examine_text(const std::string& file_name, std::string text, const FileReader& files) {
+Candidate examine_text(const std::string& file_name, std::string text, const FileReader& files, const Plans* known) {
   Candidate candidate;
   const std::unique_ptr<Document> document = Document::parse(file_name, std::move(text), candidate.faults);
   if (!document || !candidate.faults.empty()) return candidate;
-  return examine(*document, files);
+  return examine(*document, files, known);
 }
 
 std::vector<ManifestEntry> entries_of(const std::vector<ConfigObject>& objects) {
@@ -104,27 +110,39 @@ ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const Appl
   if (request.answer) {
     answer = [&](const Manifest& committed) { return request.answer(with_version(outcome, committed)); };
   }
-  Result<Manifest> manifest = host_state.commit(candidate.objects, candidate.model, host_state.manifest().version,
-                                                request.who, request.comment, request.rollback_of, answer);
+  Result<Manifest> manifest =
+      host_state.commit(candidate.objects, {candidate.model, candidate.plans}, host_state.manifest().version,
+                        request.who, request.comment, request.rollback_of, answer);
   return with_version(std::move(outcome), std::move(manifest));
 }
 
-std::optional<ApplyOutcome> apply_element(HostState& host_state, const std::string& kind, const std::string& name,
-                                          std::unique_ptr<Document> element, const ApplyRequest& request) {
-  WorkingCopy* const copy = host_state.working_copy();
-  std::optional<WorkingCopy::Tried> tried;
-  if (copy != nullptr) tried = copy->try_element(kind, name, std::move(element));
-  if (!tried) return std::nullopt;
+Trial try_element(WorkingCopy& copy, const std::string& kind, const std::string& name,
+                  std::unique_ptr<Document> element, const std::shared_ptr<const Plans>& known) {
+  Trial trial{copy.try_element(kind, name, std::move(element)), known};
+  if (!trial.tried || !trial.tried->model) return trial;
+  WorkingCopy::Tried& tried = *trial.tried;
+  PlannedVersion planned = plan_element(tried.model, kind, known.get());
+  if (!planned.faults.empty()) tried.model = nullptr;
+  tried.faults = std::move(planned.faults);
+  place_faults(*tried.element, tried.faults);
+  if (planned.plans) trial.plans = std::move(planned.plans);
+  return trial;
+}
+
+std::optional<ApplyOutcome> apply_trial(HostState& host_state, Trial trial, const ApplyRequest& request) {
+  if (!trial.tried) return std::nullopt;
+  WorkingCopy::Tried& tried = *trial.tried;
   ApplyOutcome outcome;
   outcome.manifest = host_state.manifest();
-  if (!tried->model) {
-    outcome.faults = std::move(tried->faults);
+  if (!tried.model) {
+    outcome.faults = std::move(tried.faults);
     return outcome;
   }
+  const std::string kind = tried.object.kind, name = tried.object.name;
   const std::vector<ManifestEntry>& entries = outcome.manifest.entries;
   const auto old_entry = std::lower_bound(entries.begin(), entries.end(), ManifestEntry{kind, name, ""});
   if (old_entry == entries.end() || old_entry->kind != kind || old_entry->name != name) return std::nullopt;
-  const std::string hash = sha256_hex(tried->object.bytes);
+  const std::string hash = sha256_hex(tried.object.bytes);
   if (hash == old_entry->hash) {
     outcome.status = ApplyOutcome::Status::unchanged;
     return outcome;
@@ -134,16 +152,16 @@ std::optional<ApplyOutcome> apply_element(HostState& host_state, const std::stri
     outcome.status = ApplyOutcome::Status::dry_run;
     return outcome;
   }
-  Result<Manifest> manifest =
-      host_state.commit_tried(*std::move(tried), host_state.manifest().version, request.who, request.comment);
+  Result<Manifest> manifest = host_state.commit_tried(std::move(tried), std::move(trial.plans),
+                                                      host_state.manifest().version, request.who, request.comment);
   return with_version(std::move(outcome), std::move(manifest));
 }
 
-Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to) {
+Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to, const Plans* known) {
   FileReader files;
   const Result<std::unique_ptr<Document>> document = host_state.document(to, files);
   if (!document) return document.error();
-  return examine(**document, files);
+  return examine(**document, files, known);
 }
 
 }  // namespace tidegate

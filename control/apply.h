@@ -2,7 +2,7 @@
 // Apply: makes a version of a document, or tells every reason against it. examine() is pure and may run on any thread.
 // Only apply() commits, on the control's loop.
 //
-//   text + files -> examine: Document::parse -> load_model -> split_objects -> Candidate -> Applier::apply ->
+//   text + files -> examine: Document::parse -> load_model -> plan_version -> split_objects -> Candidate -> apply ->
 //   HostState::commit
 #pragma once
 
@@ -16,6 +16,7 @@
 #include "conf/fault.h"
 #include "conf/state_store.h"
 #include "control/host_state.h"
+#include "control/plans.h"
 #include "core/result.h"
 
 namespace tidegate {
@@ -26,9 +27,11 @@ struct Candidate {
   std::vector<ConfigObject> objects;
   std::vector<ManifestEntry> entries;  // of the objects
   std::vector<Fault> faults;
+  std::shared_ptr<const Plans> plans;  // of every plane, for every node
 };
-Candidate examine(const Document& document, const FileReader& files);
-Candidate examine_text(const std::string& file_name, std::string text, const FileReader& files);
+// `known` are the plans of an earlier version, to take over what did not change; null: there are none.
+Candidate examine(const Document& document, const FileReader& files, const Plans* known);
+Candidate examine_text(const std::string& file_name, std::string text, const FileReader& files, const Plans* known);
 
 // The change of one object between two versions.
 enum class ChangeKind : uint8_t { added, changed, removed };
@@ -72,13 +75,21 @@ ApplyOutcome preview(const Manifest& in_force, const Candidate& candidate);
 // Commits a candidate after the version in force. It is committed as a whole or not at all.
 ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request);
 
-// Replaces the element of that name in a list. This costs the decoding of one element and a validation of the whole.
-// `element` is a document of the element only. Returns nothing if that is not enough: the element is new, or it names
-// files.
-std::optional<ApplyOutcome> apply_element(HostState& host_state, const std::string& kind, const std::string& name,
-                                          std::unique_ptr<Document> element, const ApplyRequest& request);
+// One element in place of another of its name, tried on a working copy together with everything else. It costs the
+// decoding of one element, a validation of the whole, and the planes that it concerns.
+struct Trial {
+  // Nothing if one element is not enough: it is new, or it names files.
+  std::optional<WorkingCopy::Tried> tried;
+  std::shared_ptr<const Plans> plans;  // with the element in force
+};
+// Pure except for its use of the copy: one thread at a time. `known`: the plans of the version of the copy; may be
+// null.
+Trial try_element(WorkingCopy& copy, const std::string& kind, const std::string& name,
+                  std::unique_ptr<Document> element, const std::shared_ptr<const Plans>& known);
+// Commits what was tried on the working copy that `host_state` has. Returns nothing if nothing was tried.
+std::optional<ApplyOutcome> apply_trial(HostState& host_state, Trial trial, const ApplyRequest& request);
 
 // Returns the content of version `to`, with its certificates and zones, to be applied as a new version.
-Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to);
+Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to, const Plans* known);
 
 }  // namespace tidegate

@@ -132,19 +132,22 @@ class ConfigApi {
     if (sent_as(request, kBundleType)) {
       return long_calls_.change(
           call,
-          {{}, false, true, [body = request.body](const Manifest&) -> Examined {
+          {{}, false, true, [body = request.body](const Manifest&, const Plans* known) -> Examined {
              Result<Bundle> bundle = decode_bundle(body);
              if (!bundle) return {problem(400, "bad_bundle", bundle.error().message), {}};
-             return {{}, examine_text(bundle->file, std::move(bundle->text), files_from(std::move(bundle->files)))};
+             return {{},
+                     examine_text(bundle->file, std::move(bundle->text), files_from(std::move(bundle->files)), known)};
            }});
     }
     const char* file_name = sent_as(request, kJson) ? "config.json" : "config.yaml";
-    long_calls_.change(call, {{}, true, true, [this, file_name, body = request.body](const Manifest& base) -> Examined {
-                                FileReader files;
-                                const auto document = host_state_.document(base, files);
-                                if (!document) return {store_failure(document.error()), {}};
-                                return {{}, examine_text(file_name, body, files)};
-                              }});
+    long_calls_.change(
+        call,
+        {{}, true, true, [this, file_name, body = request.body](const Manifest& base, const Plans* known) -> Examined {
+           FileReader files;
+           const auto document = host_state_.document(base, files);
+           if (!document) return {store_failure(document.error()), {}};
+           return {{}, examine_text(file_name, body, files, known)};
+         }});
   }
 
   void patch(const ApiCall& call) {
@@ -174,9 +177,9 @@ class ConfigApi {
       return call.respond(problem(400, "name_differs", "the name in the body is not the one in the path"));
     }
     object["name"] = target.name;
-    long_calls_.with_working_copy(call, [this, call, target, object = std::move(object)]() mutable {
-      put_element(call, target, std::move(object));
-    });
+    // The short way for one element if possible, else a change of the whole document.
+    std::function<void()> whole = [this, call, target, object] { put_into_document(call, target, object); };
+    long_calls_.change_element(call, target, std::move(object), std::move(whole));
   }
 
   void delete_object(const ApiCall& call) {
@@ -190,15 +193,7 @@ class ConfigApi {
   }
 
  private:
-  // Uses the short way for one element if possible, else a change of the whole document.
-  void put_element(const ApiCall& call, const WriteTarget& target, json object) {
-    if (auto refusal = check_precondition(call.request(), host_state_.manifest(), target)) {
-      return call.respond(std::move(*refusal));
-    }
-    if (const std::optional<ApplyOutcome> outcome = apply_element(
-            host_state_, target.kind, target.name, Document::from_json("config", object), apply_request(call))) {
-      return call.respond(answer_write(*outcome));
-    }
+  void put_into_document(const ApiCall& call, const WriteTarget& target, json object) {
     change_document(call, [target, object = std::move(object)](json& document) -> std::optional<HttpResponse> {
       if (json* existing = find_object(document, target.kind, target.name)) {
         *existing = object;
@@ -269,18 +264,18 @@ class ConfigApi {
 
   // Reads the document in force, lets `edit` change its JSON form, and commits the result.
   void change_document(const ApiCall& call, Edit edit) {
-    long_calls_.change(call,
-                       {target_of(call), true, true, [this, edit = std::move(edit)](const Manifest& base) -> Examined {
-                          json content = json::object();
-                          FileReader files = files_from({});
-                          if (base.version != 0) {
-                            const auto document = host_state_.document(base, files);
-                            if (!document) return {store_failure(document.error()), {}};
-                            content = (*document)->to_json();
-                          }
-                          if (auto refusal = edit(content)) return {std::move(refusal), {}};
-                          return {{}, examine(*Document::from_json("config", content), files)};
-                        }});
+    long_calls_.change(call, {target_of(call), true, true,
+                              [this, edit = std::move(edit)](const Manifest& base, const Plans* known) -> Examined {
+                                json content = json::object();
+                                FileReader files = files_from({});
+                                if (base.version != 0) {
+                                  const auto document = host_state_.document(base, files);
+                                  if (!document) return {store_failure(document.error()), {}};
+                                  content = (*document)->to_json();
+                                }
+                                if (auto refusal = edit(content)) return {std::move(refusal), {}};
+                                return {{}, examine(*Document::from_json("config", content), files, known)};
+                              }});
   }
 
   HostState& host_state_;

@@ -73,7 +73,7 @@ Result<void> commit_first(HostState& host_state, const std::string& path) {
   }
   Result<std::string> text = read_file(path);
   if (!text) return text.error();
-  const ApplyOutcome outcome = apply(host_state, examine_text(path, *text, files_beside(path)),
+  const ApplyOutcome outcome = apply(host_state, examine_text(path, *text, files_beside(path), nullptr),
                                      {"start", "first configuration, from " + path, 0, false});
   if (outcome.status == ApplyOutcome::Status::invalid) {
     return fail(fmt::format("{} is not valid:\n{}", path, render_faults(outcome.faults, *text, false)));

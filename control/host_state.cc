@@ -102,15 +102,16 @@ Result<T> HostState::recorded(Result<T> written) {
 
 Result<void> HostState::keep_answer(const KeptAnswer& kept) { return recorded(store_->keep_answer(kept)); }
 
-Result<Manifest> HostState::commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
-                                   uint64_t expected_head, std::string_view who, std::string_view comment,
-                                   uint64_t rollback_of, const AnswerTo<Manifest>& answer) {
-  TIDEGATE_ASSERT(model != nullptr, "only a valid configuration is committed");
+Result<Manifest> HostState::commit(const std::vector<ConfigObject>& objects, Judged judged, uint64_t expected_head,
+                                   std::string_view who, std::string_view comment, uint64_t rollback_of,
+                                   const AnswerTo<Manifest>& answer) {
+  TIDEGATE_ASSERT(judged.model != nullptr, "only a valid configuration is committed");
   Result<Manifest> manifest =
       recorded(store_->commit_version(objects, expected_head, who, comment, rollback_of, answer));
   if (!manifest) return manifest;
   manifest_ = *manifest;
-  model_ = std::move(model);
+  model_ = std::move(judged.model);
+  plans_ = std::move(judged.plans);
   notify({.version = true});
   return manifest;
 }
@@ -125,14 +126,19 @@ void HostState::keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy>
   working_copy_version_ = version;
 }
 
-Result<Manifest> HostState::commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
-                                         std::string_view comment) {
+std::unique_ptr<WorkingCopy> HostState::take_working_copy() {
+  return working_copy() == nullptr ? nullptr : std::move(working_copy_);
+}
+
+Result<Manifest> HostState::commit_tried(WorkingCopy::Tried tried, std::shared_ptr<const Plans> plans,
+                                         uint64_t expected_head, std::string_view who, std::string_view comment) {
   TIDEGATE_ASSERT(working_copy() != nullptr, "an element is tried on the version in force");
   TIDEGATE_ASSERT(tried.model != nullptr, "only a valid element is committed");
   Result<Manifest> manifest = recorded(store_->commit_change(tried.object, expected_head, who, comment));
   if (!manifest) return manifest;
   manifest_ = *manifest;
   model_ = tried.model;
+  plans_ = std::move(plans);
   working_copy_->keep(std::move(tried));
   working_copy_version_ = manifest_.version;
   notify({.version = true});

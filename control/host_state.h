@@ -22,6 +22,8 @@
 
 namespace tidegate {
 
+struct Plans;
+
 // Which parts of the head a write has changed.
 struct HostStateChange {
   bool version = false, live_state = false, purge = false;
@@ -38,6 +40,9 @@ class HostState {
   const Manifest& manifest() const { return manifest_; }                       // version 0 and empty before the first
   std::shared_ptr<const Model> model() const { return model_; }                // null before the first
   std::shared_ptr<const LiveState> live_state() const { return live_state_; }  // never null
+  // Of the last version that this control judged; null before the first.
+  const std::shared_ptr<const Plans>& plans() const { return plans_; }
+  void keep_plans(std::shared_ptr<const Plans> plans) { plans_ = std::move(plans); }
   // Model and live state combined, as every plane combines them. Null before the first version.
   std::shared_ptr<const Snapshot> snapshot() const;
   // Returns the document of a version and, in `files`, its files by their path in the document. Both are empty for
@@ -48,16 +53,22 @@ class HostState {
   // for that version.
   WorkingCopy* working_copy();
   void keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy);
+  // Gives it away, to be used on another thread. Null if there is none.
+  std::unique_ptr<WorkingCopy> take_working_copy();
 
   void subscribe(std::function<void(const HostStateChange&)> listener) { listeners_.push_back(std::move(listener)); }
 
-  // `model` is the result of the validation of these objects.
-  Result<Manifest> commit(const std::vector<ConfigObject>& objects, std::shared_ptr<const Model> model,
-                          uint64_t expected_head, std::string_view who, std::string_view comment, uint64_t rollback_of,
+  // What these objects were found to be.
+  struct Judged {
+    std::shared_ptr<const Model> model;
+    std::shared_ptr<const Plans> plans;
+  };
+  Result<Manifest> commit(const std::vector<ConfigObject>& objects, Judged judged, uint64_t expected_head,
+                          std::string_view who, std::string_view comment, uint64_t rollback_of,
                           const AnswerTo<Manifest>& answer);
   // Commits the object that working_copy() tried last.
-  Result<Manifest> commit_tried(WorkingCopy::Tried tried, uint64_t expected_head, std::string_view who,
-                                std::string_view comment);
+  Result<Manifest> commit_tried(WorkingCopy::Tried tried, std::shared_ptr<const Plans> plans, uint64_t expected_head,
+                                std::string_view who, std::string_view comment);
   Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
@@ -84,6 +95,7 @@ class HostState {
   StateHead head_;
   Manifest manifest_;
   std::shared_ptr<const Model> model_;
+  std::shared_ptr<const Plans> plans_;
   std::shared_ptr<const LiveState> live_state_ = std::make_shared<LiveState>();
   std::unique_ptr<WorkingCopy> working_copy_;  // a copy of the version below
   uint64_t working_copy_version_ = 0;

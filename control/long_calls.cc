@@ -24,7 +24,10 @@ LongCalls::LongCalls(EventLoop& loop, HostState& host_state)
 
 template <class Work, class Then>
 void LongCalls::run(const ApiCall& call, Background& background, Work work, Then then) {
-  if (background.run(std::move(work), std::move(then))) return;
+  if (!background.run(std::move(work), std::move(then))) refuse_as_busy(call);
+}
+
+void LongCalls::refuse_as_busy(const ApiCall& call) {
   busy_.add();
   HttpResponse busy = problem(503, "busy", "as many calls of this kind wait as may; try again");
   busy.headers.emplace_back("Retry-After", "1");
@@ -49,9 +52,9 @@ void LongCalls::change(const ApiCall& call, Change change, int attempt) {
   ApplyRequest request = apply_request(call);
   if (change.adjust) change.adjust(request);
   // An answer that depends on nothing else is written there too: it names every change, or every fault, of a document.
-  auto work = [examine = change.examine, manifest = host_state_.manifest(), dry_run = request.dry_run,
-               of_base = change.of_base]() {
-    Examined examined = examine(manifest);
+  auto work = [examine = change.examine, manifest = host_state_.manifest(), plans = host_state_.plans(),
+               dry_run = request.dry_run, of_base = change.of_base]() {
+    Examined examined = examine(manifest, plans.get());
     if (examined.answer) return examined;
     if (dry_run || (!examined.candidate.model && !of_base)) {
       examined.answer = answer_write(preview(manifest, examined.candidate));
@@ -83,22 +86,75 @@ void LongCalls::finish(const ApiCall& call, const Change& change, uint64_t base,
   changes_.discard(candidate);
 }
 
-void LongCalls::with_working_copy(const ApiCall& call, std::function<void()> then) {
+void LongCalls::change_element(const ApiCall& call, const WriteTarget& target, nlohmann::json element,
+                               std::function<void()> otherwise) {
+  if (elements_.size() >= kMaxElementChanges) return refuse_as_busy(call);
+  elements_.push_back({call, target, std::move(element), std::move(otherwise)});
+  if (elements_.size() == 1) try_elements();
+}
+
+// Begins with the first one that has something to try.
+void LongCalls::try_elements() {
+  while (!elements_.empty() && !try_first_element()) elements_.pop_front();
+}
+
+// Returns false if the call was answered.
+bool LongCalls::try_first_element() {
+  const ElementChange& change = elements_.front();
+  if (auto refused = check_precondition(change.call.request(), host_state_.manifest(), change.target)) {
+    change.call.respond(std::move(*refused));
+    return false;
+  }
   const std::shared_ptr<const Model> model = host_state_.model();
-  if (host_state_.working_copy() != nullptr || !model) return then();
-  const uint64_t version = host_state_.manifest().version;
-  run(
-      call, changes_,
-      [&host_state = host_state_, manifest = host_state_.manifest(), model]() -> std::unique_ptr<WorkingCopy> {
-        FileReader files;
-        Result<std::unique_ptr<Document>> document = host_state.document(manifest, files);
-        return document ? std::make_unique<WorkingCopy>(*std::move(document), model) : nullptr;
-      },
-      [this, version, then = std::move(then)](std::optional<std::unique_ptr<WorkingCopy>> copy) {
-        if (copy && *copy && host_state_.manifest().version == version)
-          host_state_.keep_working_copy(version, *std::move(copy));
-        then();
-      });
+  if (!model) {
+    change.otherwise();
+    return false;
+  }
+  const uint64_t base = host_state_.manifest().version;
+  const auto copy = std::make_shared<std::unique_ptr<WorkingCopy>>(host_state_.take_working_copy());
+  auto work = [&host_state = host_state_, manifest = host_state_.manifest(), model, plans = host_state_.plans(), copy,
+               target = change.target, element = change.element]() -> TriedElement {
+    if (*copy == nullptr) {
+      FileReader files;
+      Result<std::unique_ptr<Document>> document = host_state.document(manifest, files);
+      if (!document) return {};
+      *copy = std::make_unique<WorkingCopy>(*std::move(document), model);
+    }
+    Trial trial =
+        tidegate::try_element(**copy, target.kind, target.name, Document::from_json("config", element), plans);
+    return {std::move(*copy), std::move(trial)};
+  };
+  const bool taken = changes_.run(
+      std::move(work), [this, base](std::optional<TriedElement> tried) { finish_element(base, std::move(tried)); });
+  if (!taken) refuse_as_busy(change.call);
+  return taken;
+}
+
+// Runs on the loop. The version in force may have changed meanwhile.
+void LongCalls::finish_element(uint64_t base, std::optional<TriedElement> tried) {
+  TIDEGATE_ASSERT(!elements_.empty(), "the first element is tried until this call");
+  ElementChange& change = elements_.front();
+  const bool moved_on = host_state_.manifest().version != base;
+  if (tried && tried->copy) {
+    if (moved_on) {
+      changes_.discard(std::shared_ptr<WorkingCopy>(std::move(tried->copy)));
+    } else {
+      host_state_.keep_working_copy(base, std::move(tried->copy));
+    }
+  }
+  if (tried && moved_on && change.attempt++ < kMaxAttempts) return try_elements();
+  if (!tried) {
+    change.call.respond(failed_examination());
+  } else if (moved_on) {
+    change.call.respond(problem(412, "stale", "other changes came first, again and again; try again"));
+  } else if (std::optional<ApplyOutcome> outcome =
+                 apply_trial(host_state_, std::move(tried->trial), apply_request(change.call))) {
+    change.call.respond(answer_write(*outcome));
+  } else {
+    change.otherwise();
+  }
+  elements_.pop_front();
+  try_elements();
 }
 
 }  // namespace tidegate

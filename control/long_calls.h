@@ -5,7 +5,10 @@
 // Threads: the control's loop. The given functions run on a Background's thread and may only read the store.
 #pragma once
 
+#include <deque>
 #include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "control/apply.h"
@@ -30,7 +33,8 @@ struct Change {
   // again.
   bool of_base = true;
   bool needs_precondition = true;
-  std::function<Examined(const Manifest& base)> examine;
+  // `known`: the plans of the last version that was judged; may be null.
+  std::function<Examined(const Manifest& base, const Plans* known)> examine;
   std::function<void(ApplyRequest&)> adjust = {};  // sets what the call's parameters do not say; may be empty
 };
 
@@ -43,10 +47,29 @@ class LongCalls {
 
   void answer(const ApiCall& call, std::function<HttpResponse()> read);
   void change(const ApiCall& call, Change change, int attempt = 1);
-  // Calls `then` on the loop when the host state has a working copy, or cannot have one.
-  void with_working_copy(const ApiCall& call, std::function<void()> then);
+  // Puts one element in place of another. Such changes are tried beside the loop, one after the other, each on the
+  // version that the one before made. If one element is not enough, `otherwise` is called on the loop.
+  void change_element(const ApiCall& call, const WriteTarget& target, nlohmann::json element,
+                      std::function<void()> otherwise);
 
  private:
+  struct ElementChange {
+    ApiCall call;
+    WriteTarget target;
+    nlohmann::json element;
+    std::function<void()> otherwise;
+    int attempt = 1;
+  };
+  // What came of a trial, with the copy that it used.
+  struct TriedElement {
+    std::unique_ptr<WorkingCopy> copy;
+    Trial trial;
+  };
+
+  void try_elements();
+  bool try_first_element();
+  void finish_element(uint64_t base, std::optional<TriedElement> tried);
+  void refuse_as_busy(const ApiCall& call);
   template <class Work, class Then>
   void run(const ApiCall& call, Background& background, Work work, Then then);
   std::optional<HttpResponse> refusal(const ApiCall& call, const Change& change) const;
@@ -54,6 +77,7 @@ class LongCalls {
 
   HostState& host_state_;
   Background reads_, changes_;
+  std::deque<ElementChange> elements_;  // the first is being tried, the others wait
   Counter& busy_ = metrics().counter("tidegate_control_busy_calls_total",
                                      "Long calls refused because as many wait as may, answered 503.");
 };

@@ -109,7 +109,7 @@ json operation(const ApiRoute& route) {
 
 json problem_schema() {
   json fault = {{"type", "object"}, {"properties", json::object()}};
-  for (const char* member : {"pointer", "file", "code", "detail", "expected", "hint"}) {
+  for (const char* member : {"pointer", "file", "code", "detail", "expected", "hint", "line_text"}) {
     fault["properties"][member] = {{"type", "string"}};
   }
   for (const char* member : {"line", "column"}) fault["properties"][member] = {{"type", "integer"}};

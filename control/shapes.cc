@@ -75,8 +75,11 @@ json to_json(const AuditRecord& record) {
 }
 
 json to_json(const Fault& fault) {
-  return {{"pointer", fault.pointer}, {"file", fault.file},     {"line", fault.line},         {"column", fault.column},
-          {"code", fault.code},       {"detail", fault.detail}, {"expected", fault.expected}, {"hint", fault.hint}};
+  json told = {{"pointer", fault.pointer},   {"file", fault.file}, {"line", fault.line},
+               {"column", fault.column},     {"code", fault.code}, {"detail", fault.detail},
+               {"expected", fault.expected}, {"hint", fault.hint}};
+  if (fault.line_text) told["line_text"] = *fault.line_text;
+  return told;
 }
 
 json to_json(const std::vector<Fault>& faults) {
@@ -219,6 +222,7 @@ std::vector<Fault> faults_from_json(const json& list) {
     fault.detail = string_member(element, "detail");
     fault.expected = string_member(element, "expected");
     fault.hint = string_member(element, "hint");
+    if (element.is_object() && element.contains("line_text")) fault.line_text = string_member(element, "line_text");
     faults.push_back(std::move(fault));
   }
   return faults;

@@ -62,8 +62,8 @@ class VersionsApi {
     if (!manifest) return;
     Change change;
     change.of_base = change.needs_precondition = false;
-    change.examine = [this, manifest = *manifest](const Manifest&) -> Examined {
-      Result<Candidate> candidate = candidate_of(host_state_, manifest);
+    change.examine = [this, manifest = *manifest](const Manifest&, const Plans* known) -> Examined {
+      Result<Candidate> candidate = candidate_of(host_state_, manifest, known);
       if (!candidate) return {store_failure(candidate.error()), {}};
       return {{}, *std::move(candidate)};
     };

@@ -17,6 +17,7 @@
 #include "control/cli/output.h"
 #include "control/cli/wait.h"
 #include "control/json_bounds.h"
+#include "control/plans.h"
 #include "control/shapes.h"
 #include "core/clock.h"
 #include "core/percent.h"
@@ -120,7 +121,8 @@ std::optional<std::string> entity_tag_for(Cli& cli, const std::string& text) {
 }
 
 void check(Cli& cli, const std::string& path) {
-  const LoadedFile loaded = load_input(path).loaded;
+  LoadedFile loaded = load_input(path).loaded;
+  judge(loaded);
   std::vector<Fault> warnings;
   if (loaded.model) {
     warnings = find_warnings(*loaded.document, *loaded.model, static_cast<int64_t>(realtime_ns() / kNsPerS));

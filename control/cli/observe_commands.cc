@@ -23,10 +23,10 @@ void add_plane_row(Table& table, const json& node, const json& plane, const json
                        number_member(plane, "words") == number_member(head, "words");
   const bool ready = bool_member(plane, "ready");
   table.add({string_member(node, "name"), string_member(plane, "plane"),
-             !refused.empty() ? "refused"
-             : !ready         ? "not ready"
-             : current        ? "ok"
-                              : "behind",
+             !ready && !refused.empty()   ? "refused"
+             : !ready                     ? "not ready"
+             : current && refused.empty() ? "ok"
+                                          : "behind",
              fmt::format("{}", number_member(plane, "version")), fmt::format("{}", number_member(plane, "words")),
              number_member(plane, "applied_at_ns") == 0 ? "" : age(number_member(plane, "applied_at_ns")),
              string_member(plane, "digest").substr(0, 12), refused},

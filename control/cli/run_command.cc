@@ -14,6 +14,7 @@
 #include "control/cli/output.h"
 #include "control/cli/supervisor.h"
 #include "control/fleet.h"
+#include "control/plans.h"
 
 namespace tidegate::cli {
 
@@ -53,7 +54,8 @@ std::string program_path(const std::string& plane) {
 }
 
 void run(Cli& cli, const RunArguments& arguments) {
-  const LoadedFile loaded = load_file(arguments.file);
+  LoadedFile loaded = load_file(arguments.file);
+  judge(loaded);
   if (!loaded.model) {
     fmt::print(stderr, "{}", render_faults(loaded.faults, loaded.text, stderr_is_terminal()));
     cli.exit_status = kRefused;

@@ -175,4 +175,4 @@ def test_a_fault_in_an_included_file_is_told_with_its_own_line_and_a_missing_one
         assert missing.returncode != 0 and "z.zone:3: $INCLUDE: 'part/b.zone': there is no such file" in missing.stdout, missing
         machine.write("part/b.zone", "; theirs\nb 60 A 192.0.2.999\n")
         daemon = machine.start_plane("dns", document)
-        assert daemon.popen.wait(30) == 1 and "part/b.zone:2: not an IPv4 address" in daemon.tail(), daemon.tail()
+        assert daemon.popen.wait(30) == 1 and "part/b.zone:2:8: not an IPv4 address" in daemon.tail(), daemon.tail()

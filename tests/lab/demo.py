@@ -254,6 +254,23 @@ def three_typos(lab):
     assert refused.returncode == 1 and carets == 3 and head(lab)["version"] == before, f"{carets} carets"
 
 
+def faulty_zone(lab):
+    edge = lab.directory("edge")
+    zone = (edge / "example.test.zone").read_text()
+    (edge / "faulty.zone").write_text(zone + "shop IN A 192.0.2.999\nmail IN CNAME elsewhere.example.\n")
+    path = edge / "faulty.yaml"
+    path.write_text((edge / "edge.yaml").read_text().replace("file: example.test.zone", "file: faulty.zone"))
+    before, answer = head(lab)["version"], dig(lab, "client-eu")
+    refused = lab.tidegate("apply", path, check=False)
+    say(refused.stderr)
+    versions = {plane["version"] for _, plane in planes(lab)}
+    line = zone.count("\n") + 1
+    say(f"exit status {refused.returncode}; version {before} is in force on every plane: {versions == {before}}")
+    assert refused.returncode == 1 and f"faulty.zone:{line}:11: not an IPv4 address" in refused.stderr, refused
+    assert f"faulty.zone:{line + 1}:1: mail.example.test. has a CNAME and other records" in refused.stderr, refused
+    assert head(lab)["version"] == before and versions == {before} and dig(lab, "client-eu") == answer
+
+
 def good_change(lab):
     text = (lab.directory("edge") / "edge.yaml").read_text()
     path = lab.directory("edge") / "change.yaml"
@@ -305,6 +322,7 @@ def main(arguments):
             story.step("A proxy is drained while a slow download runs", drained_download, lab)
             story.step("A whole site fails and its clients are moved by DNS", site_failed, lab)
             story.step("A configuration with three typos is refused", three_typos, lab)
+            story.step("A zone with a fault is refused by name, before anything changes", faulty_zone, lab)
             story.step("Good changes under load", good_change, lab)
             story.step("A bad change is rolled back", bad_change_rolled_back, lab)
         if not once and story.held:

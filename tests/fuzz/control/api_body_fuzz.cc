@@ -27,7 +27,7 @@ void try_patch(std::string_view body) {
   nlohmann::json document = base();
   document.merge_patch(*patch);
   redact(document);
-  const Candidate candidate = examine(*Document::from_json("config", document), files_from({}));
+  const Candidate candidate = examine(*Document::from_json("config", document), files_from({}), nullptr);
   if ((candidate.model == nullptr) == candidate.faults.empty()) std::abort();  // either a model or at least one fault
 }
 
@@ -36,7 +36,7 @@ void try_bundle(std::string_view body) {
   if (!bundle) return;
   const Result<Bundle> again = decode_bundle(encode_bundle(*bundle));
   if (!again || again->files.size() != bundle->files.size()) std::abort();
-  examine_text(bundle->file, bundle->text, files_from(bundle->files));
+  examine_text(bundle->file, bundle->text, files_from(bundle->files), nullptr);
 }
 
 }  // namespace

@@ -195,8 +195,8 @@ class ProberTest : public ::testing::Test {
   }
   // Applies without running the loop.
   void apply_now(const std::string& yaml) {
-    const ApplyOutcome outcome =
-        apply(host.control->host_state(), examine_text("edge.yaml", yaml, files_from({})), {"test", "", 0, false});
+    const ApplyOutcome outcome = apply(
+        host.control->host_state(), examine_text("edge.yaml", yaml, files_from({}), nullptr), {"test", "", 0, false});
     ASSERT_EQ(outcome.status, ApplyOutcome::Status::committed) << outcome.error;
   }
 
