@@ -143,6 +143,10 @@ Step Transaction::route() {
     return fail(Failure::body_too_large);
   }
   exchange_.pool = &plan.pools[exchange_.route->pool];
+  // A stream of messages is as slow as what it tells. It holds a stream of a backend, not a connection.
+  if (exchange_.grpc && exchange_.pool->config().protocol != BackendProtocol::h1) {
+    exchange_.facts.patience.bytes_per_s = 0;
+  }
   return Step::lookup;
 }
 

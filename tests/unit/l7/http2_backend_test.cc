@@ -7,6 +7,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "core/clock.h"
 #include "l7/exchange/failure.h"
 #include "l7/limits.h"
 #include "tests/unit/l7/certificates.h"
@@ -627,6 +628,31 @@ TEST_F(Http2Backend, DeadlineExceeded) {
   EXPECT_EQ(failures(Failure::deadline_exceeded), 1u);
   EXPECT_EQ(charged(), 0u) << "the client chose the time";
   EXPECT_TRUE(edge_.run_until([&] { return origin.resets() == 1; })) << "the backend is told";
+}
+
+// minimum_rate is for bodies that should move. Messages of a gRPC stream come when there is something to tell.
+using LongHttp2Backend = Http2Backend;
+TEST_F(LongHttp2Backend, AGrpcClientMaySendSmallMessagesRarelyAndAnotherClientMayNot) {
+  Http2Origin origin([](const Request& request) { return says(std::to_string(request.body.size())); });
+  Listener& listener = edge_.model.listeners[0];
+  listener.idle_timeout_ms = 3000;
+  listener.minimum_rate_bytes = uint64_t{1} << 30;  // a message restores nothing to speak of
+  start(origin.endpoint());
+  Http2Fields ordinary = Http2Client::request("/", "POST");
+  for (const bool grpc : {true, false}) {
+    Http2Client client(edge_.endpoint());
+    const int32_t id = client.submit_fed(grpc ? grpc_call() : ordinary);
+    client.send_all();
+    for (int i = 0; i < 8; ++i) {
+      const uint64_t next_ns = monotonic_ns() + 500 * kNsPerMs;
+      edge_.run_until([&] { return monotonic_ns() >= next_ns; });
+      client.feed(id, kMessage, false);
+    }
+    client.feed(id, kMessage, true);
+    ASSERT_TRUE(client.finish(id));
+    EXPECT_EQ(client.result(id).fields.at(":status"), grpc ? "200" : "408");
+    if (grpc) EXPECT_EQ(client.result(id).body, "90");
+  }
 }
 
 }  // namespace

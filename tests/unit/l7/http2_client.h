@@ -102,6 +102,7 @@ class Http2Client {
       auto& client = *static_cast<Http2Client*>(source->ptr);
       const size_t now = client.body_.copy(reinterpret_cast<char*>(buffer), bytes);
       client.body_.erase(0, now);
+      if (client.feeding_) return now == 0 ? ssize_t{NGHTTP2_ERR_DEFERRED} : static_cast<ssize_t>(now);
       if (client.body_.empty()) *flags |= NGHTTP2_DATA_FLAG_EOF;
       if (client.body_.empty() && !client.trailers_.empty()) {
         *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
@@ -110,8 +111,19 @@ class Http2Client {
       }
       return static_cast<ssize_t>(now);
     };
-    return nghttp2_submit_request(session_, nullptr, pairs.data(), pairs.size(), body_.empty() ? nullptr : &provider,
-                                  nullptr);
+    return nghttp2_submit_request(session_, nullptr, pairs.data(), pairs.size(),
+                                  body_.empty() && !feeding_ ? nullptr : &provider, nullptr);
+  }
+  // A request whose body is fed piece by piece. The last piece ends it.
+  int32_t submit_fed(const Fields& fields) {
+    feeding_ = true;
+    return submit(fields, "");
+  }
+  void feed(int32_t id, const std::string& piece, bool last) {
+    body_ += piece;
+    feeding_ = !last;
+    nghttp2_session_resume_data(session_, id);
+    send_all();
   }
   static Fields request(const std::string& path, const std::string& method = "GET") {
     return {{":method", method}, {":scheme", "http"}, {":authority", "a.test"}, {":path", path}};
@@ -148,6 +160,7 @@ class Http2Client {
   nghttp2_session* session_ = nullptr;
   std::map<int32_t, StreamResult> streams_;
   std::string body_;
+  bool feeding_ = false;  // more of it will come
   Fields trailers_;
   std::optional<uint32_t> goaway_;
   std::vector<int32_t> last_ids_;

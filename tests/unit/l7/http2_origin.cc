@@ -2,7 +2,8 @@
 #include "tests/unit/l7/http2_origin.h"
 
 #include <gtest/gtest.h>
-#include <poll.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -56,6 +57,8 @@ void Http2Origin::run() {
 
 void Http2Origin::serve(int fd, size_t number) {
   const UniqueFd owner(fd);
+  const int one = 1;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   Connection connection{.origin = *this, .number = number, .streams = {}};
   nghttp2_option* options = nullptr;
   nghttp2_option_new(&options);

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP/2 between the proxy and real backends: nginx by prior knowledge and by ALPN, and with grpc-js on both ends a
+gRPC service."""
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lab import HOSTS
+from marks import long
+from netns import Process, wait_until
+
+HERE = Path(__file__).resolve().parent
+WWW = "https://www.example.test"
+GRPC_PACKAGE = "@grpc/grpc-js@1.14.7"
+
+NGINX = """
+worker_processes 1; pid {home}/h2.pid; error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+  log_format protocol "$server_protocol $request_uri";
+  access_log {home}/h2.log protocol;
+  client_body_temp_path {home}/h2-tmp; proxy_temp_path {home}/h2-tmp; fastcgi_temp_path {home}/h2-tmp; uwsgi_temp_path {home}/h2-tmp; scgi_temp_path {home}/h2-tmp;
+  default_type text/plain;
+  server {{
+    listen 8081 http2;
+    listen 8443 ssl http2;
+    listen 8444 ssl;
+    ssl_certificate {edge}/example.crt; ssl_certificate_key {edge}/example.key;
+    location ~ /file$ {{ root {home}/www; rewrite .* /slow/1m break; }}
+    location / {{ return 200 "$server_protocol $request_method $request_uri\\n"; }}
+  }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(lab):
+    """An nginx on origin1: 8081 is HTTP/2 by prior knowledge, 8443 HTTP/2 by ALPN, 8444 HTTP/1.1 over TLS."""
+    home = lab.directory("origin1")
+    (home / "h2-tmp").mkdir(exist_ok=True)
+    (home / "h2.conf").write_text(NGINX.format(home=home, edge=lab.directory("edge")))
+    command = ["nginx", "-p", home, "-c", home / "h2.conf", "-e", "stderr", "-g", "daemon off;"]
+    process = Process(HOSTS["origin1"].namespace, "origin1/nginx-h2", command, lab.log("origin1", "nginx-h2")).start()
+    try:
+        wait_until("nginx answers", lambda: lab.tcp_opens("origin1", HOSTS["origin1"].v4, 8444), process=process)
+        yield process
+    finally:
+        process.stop()
+
+
+def pools(lab):
+    """Pools and routes /plain, /alpn and /old, each to one of nginx's ports."""
+    pool = "  - {{name: {0}, backends: [{{name: b, addresses: [10.10.0.21], port: {1}}}], {2}}}\n".format
+    tls = "protocol: auto, tls: true, tls_server_name: www.example.test, tls_verify: false"
+    listed = pool("plain", 8081, "protocol: h2") + pool("alpn", 8443, tls) + pool("old", 8444, tls)
+    route = '  - {{name: {0}, listeners: [https], hosts: [www.example.test], path: "/{0}/*", pool: {0}}}\n'.format
+    return lab.configured(("pools:\n", "pools:\n" + listed), ("routes:\n", "routes:\n" + "".join(map(route, ("plain", "alpn", "old")))))
+
+
+def test_nginx_is_spoken_to_in_the_protocol_that_it_chooses(lab):
+    with nginx(lab), pools(lab):
+        for pool, protocol in (("plain", "HTTP/2.0"), ("alpn", "HTTP/2.0"), ("old", "HTTP/1.1")):
+            for version in ("--http1.1", "--http2"):
+                got = lab.curl("client-eu", f"{WWW}/{pool}/x?y=1", version).stdout
+                assert got == f"{protocol} GET /{pool}/x?y=1\n", (pool, version, got)
+        file = (lab.directory("origin1") / "www/slow/1m").read_bytes()
+        for pool in ("plain", "alpn"):
+            for version in ("--http1.1", "--http2"):
+                with tempfile.NamedTemporaryFile() as out:
+                    lab.curl("client-eu", f"{WWW}/{pool}/file", version, "-o", out.name)
+                    assert Path(out.name).read_bytes() == file, (pool, version)
+
+
+def test_no_client_notices_that_nginx_reloads_and_says_goaway(lab):
+    with nginx(lab) as process, pools(lab):
+        log = lab.directory("origin1") / "h2.log"
+        load = subprocess.Popen(
+            ["ip", "netns", "exec", HOSTS["client-eu"].namespace, "h2load", "-n", "1500", "-c", "6", "-m", "10", "--connect-to", "10.10.0.11:443", f"{WWW}/plain/x"],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        for reload in range(1, 4):
+            wait_until("some more requests came", lambda n=reload: log.exists() and log.read_text().count("\n") >= 150 * n)
+            process.popen.send_signal(signal.SIGHUP)
+        said = load.communicate(timeout=60)[0]
+        assert re.search(r"1500 succeeded, 0 failed, 0 errored, 0 timeout", said), said
+        assert "1500 2xx" in said, said
+
+
+@contextlib.contextmanager
+def grpc_js(lab):
+    """Installs the package, and runs the service on origin1."""
+    with tempfile.TemporaryDirectory(prefix="tidegate-grpc-") as home:
+        install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--cache", f"{home}/cache", "--prefix", home, GRPC_PACKAGE]
+        got = subprocess.run(install, capture_output=True, text=True, timeout=120, cwd=home)
+        assert got.returncode == 0, f"npm could not install {GRPC_PACKAGE}, which this test is made of: {got.stderr[-1000:]}"
+        command = ["env", f"NODE_PATH={home}/node_modules", "node", HERE / "grpc_calls.js", "serve", "10.10.0.21:8096"]
+        process = Process(HOSTS["origin1"].namespace, "origin1/grpc", command, lab.log("origin1", "grpc")).start()
+        try:
+            wait_until("the service listens", lambda: lab.tcp_opens("origin1", HOSTS["origin1"].v4, 8096), process=process)
+            yield home
+        finally:
+            process.stop()
+
+
+@long
+def test_grpc_js_calls_a_grpc_js_service_through_the_proxy(lab):
+    """Unary, client, server and both-way streams; the service's own errors; a deadline; a service that is gone."""
+    pool = "  - {name: grpc, protocol: h2, backends: [{name: a, addresses: [10.10.0.21], port: 8096}], eject_after: 0}\n"
+    pool += "  - {name: gone, protocol: h2, backends: [{name: a, addresses: [10.10.0.21], port: 9}], eject_after: 0}\n"
+    route = '  - {name: grpc, listeners: [https], hosts: [www.example.test], path: "/calls.Echo/*", pool: grpc}\n'
+    route += '  - {name: gone, listeners: [https], hosts: [www.example.test], path: "/calls.Gone/*", pool: gone}\n'
+    with grpc_js(lab) as home, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)):
+        done = lab.run(
+            "client-eu", "env", f"NODE_PATH={home}/node_modules", "node", HERE / "grpc_calls.js", "call", "10.10.0.11:443", lab.directory("edge") / "example.crt", timeout=60,
+        )  # fmt: skip
+        seen = json.loads(done.stdout)
+        assert seen == {
+            "unary": ["0 ", "hello", "of the call"],
+            "thousand": 1000,
+            "up": ["0 ", "500"],
+            "down": ["0 ", 500],
+            "both": ["0 ", 200],
+            "error": ["5 no such thing", "of the error"],
+            "deadline": "4",
+            "gone": ["14", "No connection to a backend could be made."],
+            "unknown": "12",
+        }, seen
