@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a plane would refuse for its content is refused before the commit, by check, dry run and commit alike: the same
+// sentence, at the same place.
+#include "control/plans.h"
+
+#include <fmt/format.h>
+
+#include "control/bundle.h"
+#include "dns/plan/authority.h"
+#include "l4/limits.h"
+#include "tests/unit/control/host.h"
+#include "tests/unit/core/made_identity.h"
+
+namespace tidegate::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+constexpr const char* kZone =
+    "$TTL 60\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\nwww IN A 192.0.2.1\n";
+
+struct Given {
+  std::string text;                          // of the document
+  std::map<std::string, std::string> files;  // by their path in the document
+};
+
+// "file:line:column: what is wrong", as every refusal prints it.
+std::vector<std::string> lines_of(const std::vector<Fault>& faults) {
+  std::vector<std::string> lines;
+  for (const Fault& fault : faults)
+    lines.push_back(fmt::format("{}:{}:{}: {}", fault.file, fault.line, fault.column, fault.detail));
+  return lines;
+}
+
+class Refusals : public ::testing::Test {
+ protected:
+  void SetUp() override { host.start(); }
+
+  std::vector<std::string> by_check(const Given& given) {
+    for (const auto& [path, content] : given.files) {
+      std::filesystem::create_directories(std::filesystem::path(files / path).parent_path());
+      files.write(path, content);
+    }
+    LoadedFile loaded = load_file(files.write("edge.yaml", given.text));
+    judge(loaded);
+    EXPECT_EQ(loaded.model == nullptr, !loaded.faults.empty());
+    // The command line names the document by the path that it was given.
+    for (Fault& fault : loaded.faults) {
+      if (fault.file == files / "edge.yaml") fault.file = "edge.yaml";
+    }
+    return lines_of(loaded.faults);
+  }
+
+  std::vector<std::string> by_the_api(const Given& given, const std::string& query) {
+    Bundle bundle;
+    bundle.file = "edge.yaml";
+    bundle.text = given.text;
+    for (const auto& [path, content] : given.files) {
+      const FileReader disk = files_beside(files / "edge.yaml");
+      std::string error;
+      bundle.files[path] = disk(path, error);  // with what it includes, as `tidegate apply` sends it
+    }
+    const HttpResponse answer = host.call("PUT", "/v1/config" + query, encode_bundle(bundle),
+                                          {{"Content-Type", kBundleType}, {"If-Match", "*"}});
+    if (answer.status == 200) return {};
+    EXPECT_EQ(answer.status, 422) << answer.body;
+    std::vector<std::string> lines;
+    const nlohmann::json body = body_of(answer);
+    for (const auto& fault : body["faults"]) {
+      lines.push_back(fmt::format("{}:{}:{}: {}", fault["file"].get<std::string>(), fault["line"].get<int>(),
+                                  fault["column"].get<int>(), fault["detail"].get<std::string>()));
+    }
+    return lines;
+  }
+
+  // Refused with these faults and no others, by each of the three, and nothing is in force.
+  template <class Matcher>
+  void expect_refused(const Given& given, const Matcher& lines) {
+    const std::vector<std::string> checked = by_check(given);
+    EXPECT_THAT(checked, lines) << given.text.substr(0, 2'000);
+    EXPECT_EQ(by_the_api(given, "?dry_run=true"), checked);
+    EXPECT_EQ(by_the_api(given, ""), checked);
+    EXPECT_EQ(host.control->host_state().manifest().version, 0U);
+  }
+
+  EventLoop loop;
+  Host host{loop};
+  TemporaryDirectory files;
+};
+
+std::string with_zone(const std::string& more = {}) {
+  return edge_yaml("100", "zones:\n  - {name: example.test, file: zones/example.zone}\n" + more);
+}
+
+TEST_F(Refusals, ARecordThatCannotBeRead) {
+  expect_refused({with_zone(), {{"zones/example.zone", std::string(kZone) + "bad IN A 192.0.2.999\n"}}},
+                 ElementsAre("zones/example.zone:6:10: not an IPv4 address"));
+}
+
+TEST_F(Refusals, EveryFaultOfEveryZoneInOneRun) {
+  const std::string bad = std::string(kZone) + "a IN A x\nb IN MX mail\n";
+  expect_refused(
+      {edge_yaml("100", "zones:\n  - {name: one.test, file: one.zone}\n  - {name: two.test, file: two.zone}\n"),
+       {{"one.zone", bad}, {"two.zone", "@ 60 IN SOA ns h 1 2 3 4 5\n"}}},
+      ElementsAre("one.zone:6:8: not an IPv4 address", StartsWith("one.zone:7:"),
+                  "two.zone:1:1: the zone two.test. has no NS at its apex"));
+}
+
+TEST_F(Refusals, ACnameBesideOtherData) {
+  expect_refused({with_zone(), {{"zones/example.zone", std::string(kZone) + "www IN CNAME ns\n"}}},
+                 ElementsAre("zones/example.zone:6:1: www.example.test. has a CNAME and other records"));
+}
+
+TEST_F(Refusals, AFaultOfAnIncludedFile) {
+  expect_refused({with_zone(),
+                  {{"zones/example.zone", std::string(kZone) + "$INCLUDE zones/more.zone\n"},
+                   {"zones/more.zone", "; theirs\nb 60 AAAA 192.0.2.1\n"}}},
+                 ElementsAre("zones/more.zone:2:11: not an IPv6 address"));
+}
+
+TEST_F(Refusals, ASteerOnANameThatTheZonePointsElsewhere) {
+  const std::string text =
+      with_zone("steers:\n  - name: alias.example.test\n    targets: [{pool: origins}]\n    policy: weighted\n");
+  const auto line =
+      std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(text.find("alias.example")), '\n') + 1;
+  expect_refused(
+      {text, {{"zones/example.zone", std::string(kZone) + "alias IN CNAME www\n"}}},
+      ElementsAre(fmt::format(
+          "edge.yaml:{}:11: steer alias.example.test.: the name is a CNAME in the zone example.test.", line)));
+}
+
+std::string with_certificate() {
+  return edge_yaml("100", "certificates:\n  - {name: www, certificate_file: www.crt, key_file: www.key}\n");
+}
+
+TEST_F(Refusals, ACertificateThatDoesNotFitItsKey) {
+  const TlsIdentity a = make_identity("a.test"), b = make_identity("b.test");
+  expect_refused({with_certificate(), {{"www.crt", a.certificate_pem}, {"www.key", b.key_pem}}},
+                 ElementsAre(HasSubstr("does not belong to certificate CN=a.test")));
+}
+
+TEST_F(Refusals, ACertificateThatCannotBeRead) {
+  const TlsIdentity a = make_identity("a.test");
+  expect_refused(
+      {with_certificate(),
+       {{"www.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}, {"www.key", a.key_pem}}},
+      ElementsAre(HasSubstr("certificate 'www' cannot be used")));
+}
+
+TEST_F(Refusals, ACertificateWhoseKeyNoServerUses) {
+  const TlsIdentity weak = make_identity("weak.test", {}, true, 3600, -60, 1024);
+  expect_refused({with_certificate(), {{"www.crt", weak.certificate_pem}, {"www.key", weak.key_pem}}},
+                 ElementsAre(HasSubstr("key too small")));
+}
+
+TEST_F(Refusals, ARouteTwice) {
+  const std::string text = edge_yaml();
+  const std::string route =
+      "\n  - {name: again, path: /health, status: 204}\n  - {name: twice, path: /health, status: 200}\n";
+  const size_t routes = text.find("routes:") + 7;
+  std::string twice = text;
+  twice.insert(routes, route.substr(0, route.size() - 1));
+  const std::vector<std::string> checked = by_check({twice, {}});
+  ASSERT_THAT(checked, ::testing::Not(IsEmpty()));
+  expect_refused({twice, {}}, ::testing::ElementsAreArray(checked));
+}
+
+class LongRefusals : public Refusals {};
+
+// Its small form is Plans.TellWhatAForwarderHasNoIdsFor.
+TEST_F(LongRefusals, MoreBackendsThanAForwarderHasIdsFor) {
+  std::string text =
+      "sites: [{name: eu}]\nnodes:\n  - {name: box, site: eu, l4: {ports: [{device: eth1, addresses: "
+      "[10.0.0.2/24]}]}}\n"
+      "vips: [{name: vip, site: eu, addresses: [10.0.0.100]}]\n"
+      "services: [{name: dns, vip: vip, protocol: udp, port: 53, pool: crowd}]\npools:\n  - name: crowd\n    "
+      "backends:\n";
+  for (size_t i = 0; i <= l4::kMaxBackends; ++i) {
+    text += fmt::format("      - {{name: b{}, addresses: [10.1.{}.{}]}}\n", i, i / 256, i % 256);
+  }
+  expect_refused({text, {}}, ElementsAre(fmt::format(
+                                 "edge.yaml:5:65: node box: more than {} backends behind the services of one node",
+                                 l4::kMaxBackends)));
+}
+
+TEST_F(Refusals, LeaveASoundDocumentAlone) {
+  const Given sound{with_zone(), {{"zones/example.zone", kZone}}};
+  EXPECT_THAT(by_check(sound), IsEmpty());
+  EXPECT_THAT(by_the_api(sound, "?dry_run=true"), IsEmpty());
+  EXPECT_THAT(by_the_api(sound, ""), IsEmpty());
+  EXPECT_EQ(host.control->host_state().manifest().version, 1U);
+}
+
+TEST_F(Refusals, OneElementIsJudgedToo) {
+  const Given sound{with_zone("steers:\n  - {name: www.example.test, policy: weighted, targets: [{pool: origins}]}\n"),
+                    {{"zones/example.zone", std::string(kZone) + "alias IN CNAME www\n"}}};
+  ASSERT_THAT(by_check(sound), IsEmpty());
+  ASSERT_THAT(by_the_api(sound, ""), IsEmpty());
+  const std::shared_ptr<const Plans> before = host.control->host_state().plans();
+  ASSERT_NE(before, nullptr);
+  // A changed weight concerns no zone, and the plans go on.
+  const HttpResponse other = host.call_json(
+      "PUT", "/v1/config/pools/origins",
+      {{"backends", {{{"name", "origin1"}, {"addresses", {"127.0.0.1"}}, {"port", 8080}}}}}, {{"If-Match", "*"}});
+  ASSERT_EQ(other.status, 200) << other.body;
+  EXPECT_EQ(host.control->host_state().plans(), before);
+
+  const HttpResponse added =
+      host.call_json("PUT", "/v1/config/steers/alias.example.test",
+                     {{"policy", "weighted"}, {"targets", {{{"pool", "origins"}}}}}, {{"If-Match", "*"}});
+  EXPECT_EQ(added.status, 422) << added.body;
+  EXPECT_THAT(added.body, HasSubstr("the name is a CNAME"));
+  EXPECT_EQ(host.control->host_state().manifest().version, 2U);
+}
+
+TEST(Plans, TellWhatAForwarderHasNoIdsFor) {
+  auto model = std::make_shared<Model>();
+  model->nodes.emplace_back().name = "box";
+  model->nodes[0].l4.enabled = true;
+  model->vips.emplace_back().addresses = {*IpAddress::parse("10.0.0.100")};
+  model->services.emplace_back();
+  model->services[0].vip = model->services[0].pool = 0;
+  Backend backend;
+  backend.addresses = {*IpAddress::parse("10.0.0.1")};
+  std::vector<Backend>& backends = model->pools.emplace_back().backends;
+  for (size_t i = 0; i < l4::kMaxBackends; ++i) {
+    backend.name = std::to_string(i);
+    backends.push_back(backend);
+  }
+  EXPECT_NE(plan_version(model, nullptr).plans, nullptr);
+  backend.name = "one more";
+  backends.push_back(backend);
+  const PlannedVersion planned = plan_version(model, nullptr);
+  EXPECT_EQ(planned.plans, nullptr);
+  ASSERT_THAT(planned.faults, ::testing::SizeIs(1));
+  EXPECT_EQ(planned.faults[0].pointer, "/services/0/pool");
+  EXPECT_THAT(planned.faults[0].detail, StartsWith("node box: more than 16384 backends"));
+}
+
+TEST(Plans, TakeOverTheZonesThatDidNotChange) {
+  const auto model_of = [](const std::string& second) {
+    auto model = std::make_shared<Model>();
+    for (const auto& [name, text] : {std::pair<std::string, std::string>{"one.test.", kZone}, {"two.test.", second}}) {
+      tidegate::Zone zone;
+      zone.name = name;
+      zone.file = {name + "zone", std::to_string(std::hash<std::string>{}(text)),
+                   std::make_shared<const std::string>(text)};
+      model->zones.push_back(zone);
+    }
+    return std::shared_ptr<const Model>(model);
+  };
+  const PlannedVersion first = plan_version(model_of(kZone), nullptr);
+  ASSERT_NE(first.plans, nullptr);
+  const PlannedVersion second = plan_version(model_of(std::string(kZone) + "x IN A 192.0.2.2\n"), first.plans.get());
+  ASSERT_NE(second.plans, nullptr);
+  EXPECT_EQ(second.plans->dns->zones[0].zone, first.plans->dns->zones[0].zone);
+  EXPECT_NE(second.plans->dns->zones[1].zone, first.plans->dns->zones[1].zone);
+  const PlannedVersion faulty = plan_version(model_of("x IN A 1\n"), second.plans.get());
+  EXPECT_EQ(faulty.plans, nullptr);
+  EXPECT_THAT(faulty.faults, ::testing::SizeIs(1));
+}
+
+}  // namespace
+}  // namespace tidegate::testing
