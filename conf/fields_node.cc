@@ -22,6 +22,10 @@ const Section& l4_port_section() {
               "The forwarder's own addresses, with prefix length: the source of ARP and neighbour discovery."),
           row("gateways", FieldType::address, &L4Port::gateways,
               "Next hops for addresses that are not on the link; at most one for each address family."),
+          integer("vlan", &L4Port::vlan, {0, 4'094},
+                  "The VLAN of every frame that the port receives and sends. 0: frames without a tag."),
+          integer("outer_vlan", &L4Port::outer_vlan, {0, 4'094},
+                  "The outer tag before that of `vlan` (802.1ad, QinQ). 0: none."),
       }};
   return section;
 }

@@ -46,6 +46,8 @@ struct L4Port {
   // The forwarder's own addresses with prefix length: the source of ARP and ND.
   std::vector<std::pair<IpAddress, uint8_t>> addresses;
   std::vector<IpAddress> gateways;  // at most one per family
+  uint16_t vlan = 0;                // of every frame on its link; 0: frames without a tag
+  uint16_t outer_vlan = 0;          // with vlan: the tag before it (QinQ); 0: none
 };
 
 struct L4Node {

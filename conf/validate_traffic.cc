@@ -56,6 +56,10 @@ void check_l4(Checks& checks, size_t n) {
                    {}});
   }
   for (size_t p = 0; p < l4.ports.size(); ++p) {
+    if (l4.ports[p].outer_vlan != 0 && l4.ports[p].vlan == 0 && checks.sound({"nodes", n, "l4", "ports", p})) {
+      checks.refuse({"nodes", n, "l4", "ports", p, "outer_vlan"},
+                    {"missing_vlan", "an outer tag stands before another one", "outer_vlan together with vlan", {}});
+    }
     if (!checks.sound({"nodes", n, "l4", "ports", p, "gateways"})) continue;
     const std::vector<IpAddress>& gateways = l4.ports[p].gateways;
     const size_t second = repeated_family(gateways);

@@ -12,13 +12,16 @@ FlowTuple tuple_of(const PacketView& view) {
   return {view.family, view.protocol, view.source_port_be, view.destination_port_be, view.source, view.destination};
 }
 
-void take_tag_off(Frame& frame) {
-  std::memmove(frame.data + kTagBytes, frame.data, 2 * 6);
-  frame.data += kTagBytes;
-  frame.headroom += static_cast<uint32_t>(kTagBytes);
-  frame.bytes -= static_cast<uint32_t>(kTagBytes);
-  frame.capacity -= static_cast<uint32_t>(kTagBytes);
+void take_tags_off(Frame& frame, size_t bytes) {
+  std::memmove(frame.data + bytes, frame.data, 2 * 6);
+  frame.data += bytes;
+  frame.headroom += static_cast<uint32_t>(bytes);
+  frame.bytes -= static_cast<uint32_t>(bytes);
+  frame.capacity -= static_cast<uint32_t>(bytes);
 }
+
+// Another worker took the tags off before it handed the frame over.
+bool came_from_a_worker(const Frame& frame) { return frame.asked != 0 || frame.learn_only; }
 
 bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagged && reason != DropReason::not_ip; }
 
@@ -26,10 +29,20 @@ bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagg
 
 [[gnu::noinline]] void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
                                          uint32_t now_ms) {
-  if (has_priority_tag(frame.data, frame.bytes)) {
-    take_tag_off(frame);
+  const PortTags& tags = config_.ports[frame.port].tags;
+  size_t tag_bytes = has_priority_tag(frame.data, frame.bytes) ? kTagBytes : 0;
+  if (tags.vlan != 0) {
+    tag_bytes = came_from_a_worker(frame) ? 0 : tags.bytes();
+    if (tag_bytes != 0 && !carries_tags(tags, frame.data, frame.bytes)) {
+      outcome = drop(frame.bytes < kEthernetBytes ? DropReason::frame_truncated : DropReason::other_vlan);
+      return;
+    }
+    if (tag_bytes == 0 && take_plain(tables, frame, index, own_macs_[frame.port])) return;
+  }
+  if (tag_bytes != 0) {
+    take_tags_off(frame, tag_bytes);
     moved_ = true;
-    if (take_plain(tables, frame, index)) return;
+    if (take_plain(tables, frame, index, own_macs_[frame.port])) return;
   }
   PacketView& view = views_[index];
   const DropReason reason = parse_frame(frame.data, frame.bytes, view);

@@ -30,15 +30,25 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
       neighbours_(config_.ports, config_.board),
       announcer_(config_.ports),
       groups_(config_.ports) {
-  for (const PortIdentity& port : config_.ports) own_macs_.push_back(word_of(port.mac));
+  set_macs();
+}
+
+void Decider::set_macs() {
+  constexpr uint64_t kNobody = 1;  // no mac_word: the frames of a VLAN are plain only without their tags
+  own_macs_.clear();
+  untagged_macs_.clear();
+  for (const PortIdentity& port : config_.ports) {
+    own_macs_.push_back(word_of(port.mac));
+    untagged_macs_.push_back(port.tags.vlan == 0 ? own_macs_.back() : kNobody);
+  }
 }
 
 void Decider::set_ports(std::vector<PortIdentity> ports) {
-  for (size_t port = 0; port < ports.size(); ++port) own_macs_[port] = word_of(ports[port].mac);
   neighbours_.set_ports(ports);
   announcer_.set_ports(ports);
   groups_.set_ports(ports);
   config_.ports = std::move(ports);
+  set_macs();
 }
 
 void Decider::introduce(uint32_t now_ms) {
@@ -87,7 +97,8 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
   for (size_t i = 0; i < count; ++i) {
     if (i + kPrefetchAhead < count) __builtin_prefetch(frames[i + kPrefetchAhead].data);
     const auto index = static_cast<uint16_t>(i);
-    if (!take_plain(tables, frames[i], index)) classify(tables, frames[i], index, outcomes[i], now_ms);
+    if (!take_plain(tables, frames[i], index, untagged_macs_[frames[i].port]))
+      classify(tables, frames[i], index, outcomes[i], now_ms);
   }
   batch_.finish([this](uint16_t candidate, uint64_t hash) {
     hashes_[candidate] = hash;

@@ -97,7 +97,7 @@ class Decider {
     const Action* action = nullptr;  // its tunnel; null: the backend is on the link
   };
 
-  bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index);
+  bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index, uint64_t own_mac);
   void classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome, uint32_t now_ms);
   void add_candidate(uint16_t index, const ServiceEntry* service, const FlowTuple& tuple, FlowEvent event,
                      bool first_fragment);
@@ -135,7 +135,10 @@ class Decider {
                     uint32_t now_ms);
 
   DeciderConfig config_;
-  std::vector<uint64_t> own_macs_;  // by port, in the form of mac_word
+  void set_macs();
+
+  // By port, in the form of mac_word: its address, and the address of untagged frames that may be plain ones.
+  std::vector<uint64_t> own_macs_, untagged_macs_;
   WorkerCounters& counters_;
   FlowBatch batch_;
   ConnTable flows_;

@@ -14,7 +14,8 @@ namespace tidegate::l4 {
   X(frame_truncated, "shorter than an Ethernet header")                                           \
   X(frame_oversized, "in several segments or longer than 65535 bytes")                            \
   X(other_station, "unicast to a MAC address that is not ours")                                   \
-  X(vlan_tagged, "carries the tag of a VLAN; take the tag off in front of the forwarder")         \
+  X(vlan_tagged, "carries the tag of a VLAN, and the port has no `vlan`")                         \
+  X(other_vlan, "does not carry the tags of the port's VLAN")                                     \
   X(not_ip, "neither IPv4, IPv6 nor ARP")                                                         \
   X(ip4_header, "IPv4 header cut short, or its version or header length is wrong")                \
   X(ip4_length, "IPv4 total length does not fit the header or the frame")                         \

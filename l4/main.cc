@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <tuple>
 
 #include "conf/plane.h"
 #include "core/clock.h"
@@ -26,8 +27,8 @@ namespace {
 // What a running forwarder cannot change: devices, memory and threads are opened once.
 bool needs_restart(const L4Node& running, const L4Node& wanted) {
   const auto device_and_driver = [](const L4Node& node) {
-    std::vector<std::pair<std::string, std::string>> out;
-    for (const L4Port& port : node.ports) out.emplace_back(port.device, port.driver);
+    std::vector<std::tuple<std::string, std::string, uint16_t, uint16_t>> out;
+    for (const L4Port& port : node.ports) out.emplace_back(port.device, port.driver, port.vlan, port.outer_vlan);
     return out;
   };
   return device_and_driver(running) != device_and_driver(wanted) || running.workers != wanted.workers ||

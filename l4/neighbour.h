@@ -21,6 +21,7 @@
 #include "l4/link_sets.h"
 #include "l4/neighbour_board.h"
 #include "l4/neighbour_wire.h"
+#include "l4/vlan.h"
 
 namespace tidegate::l4 {
 
@@ -28,7 +29,8 @@ namespace tidegate::l4 {
 struct PortIdentity {
   Mac mac;
   std::vector<std::pair<IpAddress, uint8_t>> addresses;  // our own addresses with their prefix lengths
-  uint32_t mtu = 0;                                      // the longest IP packet that its link takes; 0: not known
+  PortTags tags;
+  uint32_t mtu = 0;  // the longest IP packet that its link takes; 0: not known
 };
 
 // Sends frames of our own. Called on the worker's thread.

@@ -31,8 +31,8 @@ namespace {
 constexpr unsigned kBuffersPerQueue = 8'191;
 constexpr unsigned kBufferCache = 256;
 constexpr uint16_t kDescriptors = 1'024;
-// A frame has at most one priority tag. AF_XDP keeps room before a frame for programs, and needs buffers of one page.
-constexpr uint32_t kFrameOverhead = kEthernetBytes + kTagBytes, kXdpHeadroom = 256;
+// A frame has at most two tags. AF_XDP keeps room before a frame for programs, and needs buffers of one page.
+constexpr uint32_t kFrameOverhead = kEthernetBytes + 2 * kTagBytes, kXdpHeadroom = 256;
 constexpr uint32_t kXdpMostMtu = 3'498;
 constexpr uint32_t kPacketHeadroom = 128;  // bytes before a frame in af_packet's ring
 constexpr uint32_t kMostRingFrame = 16'384;
@@ -215,6 +215,7 @@ Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers) 
   port.device_ = config.device;
   port.index_ = index;
   port.identity_.addresses = config.addresses;
+  port.identity_.tags = {config.vlan, config.outer_vlan};
   port.queues_.resize(workers);
 
   std::vector<std::string> drivers = {config.driver};

@@ -23,14 +23,14 @@ inline FlowEvent event_of(uint8_t tcp_flags) {
 }
 
 [[gnu::always_inline]] inline bool Decider::take_plain(const ForwardingTables& tables, const Frame& frame,
-                                                       uint16_t index) {
+                                                       uint16_t index, uint64_t own_mac) {
   const auto take = [&](const PlainPacket& packet) __attribute__((always_inline)) {
     const ServiceEntry* service = find_service(tables, packet.tuple);
     if (service == nullptr) return false;
     add_candidate(index, service, packet.tuple, event_of(packet.tcp_flags), false);
     return true;
   };
-  return if_plain(frame.data, frame.bytes, own_macs_[frame.port], take);
+  return if_plain(frame.data, frame.bytes, own_mac, take);
 }
 
 [[gnu::always_inline]] inline void Decider::add_candidate(uint16_t index, const ServiceEntry* service,

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "core/assert.h"
 #include "core/clock.h"
 
 namespace tidegate::l4 {
@@ -57,6 +58,7 @@ Worker::Worker(uint32_t number, DeciderConfig config, const std::vector<Port>& p
       board_(board),
       publisher_(publisher),
       uses_port_(ports.size()),
+      tags_(ports.size()),
       most_bytes_(ports.size()),
       outbound_(ports.size()) {
   inbox_ = rte_ring_create(fmt::format("inbox{}", number).c_str(), kInboxFrames, SOCKET_ID_ANY, RING_F_SC_DEQ);
@@ -128,6 +130,7 @@ void Worker::adopt_ports_if_new() {
     identities.push_back(ports_[port].identity());
     identities.back().mtu = ports_[port].link().mtu;
     const bool usable = board_.is_usable(port);
+    tags_[port] = ports_[port].identity().tags;
     const uint32_t mtu = ports_[port].link().mtu;
     most_bytes_[port] = mtu == 0 ? UINT32_MAX : mtu + static_cast<uint32_t>(kEthernetBytes);
     came_back = came_back || (usable && !uses_port_[port]);
@@ -341,11 +344,21 @@ DropReason Worker::why_unsent(uint16_t port) const {
   return uses_port_[port] ? DropReason::transmit_queue_full : DropReason::port_down;
 }
 
+// A packet buffer has room for the largest outer header and two tags.
+void Worker::put_tags(const PortTags& tags, rte_mbuf** buffers, uint16_t count) {
+  for (uint16_t i = 0; i < count; ++i) {
+    TIDEGATE_ASSERT(rte_pktmbuf_headroom(buffers[i]) >= tags.bytes(), "a frame's buffer has room for tags");
+    put_tags_on(tags, rte_pktmbuf_mtod(buffers[i], uint8_t*));
+    rte_pktmbuf_prepend(buffers[i], static_cast<uint16_t>(tags.bytes()));
+  }
+}
+
 // Returns how many the device took. Frees the rest.
 uint16_t Worker::transmit(uint16_t port, rte_mbuf** buffers, uint16_t count) {
   uint16_t sent = 0;
   if (uses_port_[port]) {
     const PortQueue& queue = ports_[port].queue(number_);
+    if (tags_[port].vlan != 0) put_tags(tags_[port], buffers, count);
     for (unsigned tries = 0; tries < kTransmitTries && sent < count; ++tries) {
       sent = static_cast<uint16_t>(
           sent + rte_eth_tx_burst(queue.device, queue.queue, buffers + sent, static_cast<uint16_t>(count - sent)));

@@ -77,6 +77,7 @@ class Worker final : private FrameSink {
   bool fits(uint16_t port, uint32_t bytes) const { return bytes <= most_bytes_[port]; }
   void flush();
   uint16_t transmit(uint16_t port, rte_mbuf** buffers, uint16_t count);
+  static void put_tags(const PortTags& tags, rte_mbuf** buffers, uint16_t count);
   DropReason why_unsent(uint16_t port) const;
   void answer_query();
   void account(uint64_t now_ns, bool was_busy);
@@ -92,6 +93,7 @@ class Worker final : private FrameSink {
   Idle idle_;
   std::vector<uint16_t> used_ports_;
   std::vector<bool> uses_port_;       // by port
+  std::vector<PortTags> tags_;        // by port
   std::vector<uint32_t> most_bytes_;  // by port: the longest frame that its link takes
   bool same_links_ = true;            // all ports have the same MTU, so a frame from one fits any other
   std::array<Frame, kBurst> frames_;  // the current burst; its outcomes are below

@@ -96,10 +96,16 @@ struct NoWayOut : FrameSink {
   void send(uint16_t, const uint8_t*, size_t) override {}
 };
 
-// Whole bursts of 64-byte TCP packets over IPv4: all of the decision, without the device. `state.range(0)` flows.
-void decide_hit(benchmark::State& state) {
+// Whole bursts of 64-byte TCP packets over IPv4 in each mode: all of the decision, without the device. `state.range(0)`
+// flows.
+void decide_hits(benchmark::State& state, Forwarding mode) {
+  constexpr size_t kRoom = 128;  // before a frame, as in a packet buffer
   const auto flows = static_cast<uint32_t>(state.range(0));
   Crowd crowd(100);
+  for (Service& service : crowd.edge.model.services) {
+    service.forwarding = mode;
+    service.vni = mode == Forwarding::vxlan ? 1 : 0;
+  }
   const std::shared_ptr<const ForwardingTables> tables = crowd.edge.tables();
   WorkerCounters counters;
   PortIdentity port{kOurMac, crowd.edge.model.nodes[0].l4.ports[0].addresses};
@@ -117,15 +123,18 @@ void decide_hit(benchmark::State& state) {
     decider.decide(*tables, frames, outcomes, 1, 0);
   }
   const Bytes sample = testing::tcp_frame("11.0.0.0", 40'000, "10.0.0.100", 80, kTcpAck, "123456");
-  std::vector<Bytes> burst(kBurst, sample);
+  Bytes buffer(kRoom);
+  testing::append(buffer, sample);
+  std::vector<Bytes> burst(kBurst, buffer);
   uint32_t next = 0;
   for (auto _ : state) {
     for (size_t i = 0; i < kBurst; ++i) {
       const uint32_t source = htonl(0x0b000000u + next++ % flows);
-      std::memcpy(burst[i].data(), kOurMac.bytes.data(), 6);
-      std::memcpy(burst[i].data() + 26, &source, 4);
-      frames[i] = {
-          burst[i].data(), static_cast<uint32_t>(sample.size()), static_cast<uint32_t>(sample.size()), 0, 0, false};
+      uint8_t* frame = burst[i].data() + kRoom;
+      std::memcpy(frame, sample.data(), kEthernetBytes);  // direct return and vxlan wrote there
+      std::memcpy(frame + 26, &source, 4);
+      const auto bytes = static_cast<uint32_t>(sample.size());
+      frames[i] = {frame, bytes, bytes, 0, 0, false, kRoom};
     }
     decider.decide(*tables, frames, outcomes, kBurst, 1);
   }
@@ -134,7 +143,14 @@ void decide_hit(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kBurst));
 }
+void decide_hit(benchmark::State& state) { decide_hits(state, Forwarding::l2dsr); }
+void decide_hit_ipip(benchmark::State& state) { decide_hits(state, Forwarding::ipip); }
+void decide_hit_gue(benchmark::State& state) { decide_hits(state, Forwarding::gue); }
+void decide_hit_vxlan(benchmark::State& state) { decide_hits(state, Forwarding::vxlan); }
 BENCHMARK(decide_hit)->Arg(1'000)->Arg(100'000)->Arg(1'000'000);
+BENCHMARK(decide_hit_ipip)->Arg(100'000);
+BENCHMARK(decide_hit_gue)->Arg(100'000);
+BENCHMARK(decide_hit_vxlan)->Arg(100'000);
 
 // Builds all tables from a snapshot in which one of many backends changed: the main thread's work before it publishes.
 void tables_after_one_change(benchmark::State& state) {

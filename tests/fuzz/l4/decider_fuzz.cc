@@ -36,8 +36,8 @@ struct Harness {
   static DeciderConfig config() {
     DeciderConfig config;
     config.hasher = FlowHasher(testing::kFlowKey);
-    config.ports = {
-        PortIdentity{testing::kOurMac, {{testing::ip("10.0.0.2"), 24}, {testing::ip("fd00::2"), 64}}, 1'500}};
+    config.ports = {PortIdentity{testing::kOurMac, {{testing::ip("10.0.0.2"), 24}, {testing::ip("fd00::2"), 64}}}};
+    config.ports[0].mtu = 1'500;
     config.flows = 64;
     return config;
   }

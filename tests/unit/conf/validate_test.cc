@@ -148,6 +148,16 @@ TEST(Validate, RefusesTunnelsThatCannotWork) {
   EXPECT_THAT(codes("forwarding: gue", "", other + "gue, tunnel_port: 9}\n"), ElementsAre("mixed_forwarding"));
 }
 
+TEST(Validate, RefusesAnOuterTagWithoutAnInnerOne) {
+  const auto codes = [](const std::string& tags) {
+    return load_text("nodes: [{name: n, l4: {ports: [{device: eth0" + tags + "}]}}]\n").codes();
+  };
+  EXPECT_THAT(codes(", vlan: 7"), IsEmpty());
+  EXPECT_THAT(codes(", vlan: 7, outer_vlan: 8"), IsEmpty());
+  EXPECT_THAT(codes(", outer_vlan: 8"), ElementsAre("missing_vlan"));
+  EXPECT_THAT(codes(", vlan: 4095"), ElementsAre("out_of_range"));
+}
+
 TEST(Validate, RefusesASecondTunnelSourceOfAFamily) {
   const auto codes = [](const std::string& sources) {
     return load_text("nodes: [{name: n, l4: {ports: [{device: eth0}], tunnel_sources: [" + sources + "]}}]\n").codes();

@@ -24,10 +24,11 @@ class Harness final : public FrameSink {
  public:
   static constexpr size_t kRoom = 128;
 
-  explicit Harness(DeciderConfig config = {}, uint32_t port_mtu = 1'500) {
+  explicit Harness(DeciderConfig config = {}, uint32_t port_mtu = 1'500, PortTags tags = {}) : port_tags(tags) {
     config.hasher = FlowHasher(kFlowKey);
     PortIdentity port{kOurMac, {{ip("10.0.0.2"), 24}, {ip("fd00::2"), 64}}};
     port.mtu = port_mtu;
+    port.tags = tags;
     config.ports = {port};
     config.flows = 4'096;
     decider = std::make_unique<Decider>(std::move(config), *counters);
@@ -41,14 +42,26 @@ class Harness final : public FrameSink {
   // A station tells where an address is.
   void tell(const IpAddress& address, const Mac& mac) {
     if (address.is_v4()) {
-      decide(arp(2, mac, address.to_string(), kOurMac, "10.0.0.2", kOurMac));
+      decide(with_tags(arp(2, mac, address.to_string(), kOurMac, "10.0.0.2", kOurMac)));
       return;
     }
     Bytes body = {0x60, 0, 0, 0};
     append_address(body, address);
     append(body, {2, 1});
     body.insert(body.end(), mac.bytes.begin(), mac.bytes.end());
-    decide(ethernet(kEtherTypeIp6, icmp6_packet(address, ip("fd00::2"), 136, body, 255), kOurMac, mac));
+    decide(with_tags(ethernet(kEtherTypeIp6, icmp6_packet(address, ip("fd00::2"), 136, body, 255), kOurMac, mac)));
+  }
+
+  // As it comes over the link of the port.
+  Bytes with_tags(Bytes frame) const {
+    const auto tag = [&](uint16_t type, uint16_t vlan) {
+      const Bytes four = {static_cast<uint8_t>(type >> 8), static_cast<uint8_t>(type),
+                          static_cast<uint8_t>(0x60 | vlan >> 8), static_cast<uint8_t>(vlan)};
+      frame.insert(frame.begin() + 12, four.begin(), four.end());
+    };
+    if (port_tags.vlan != 0) tag(kEtherTypeVlan, port_tags.vlan);
+    if (port_tags.outer != 0) tag(kEtherTypeQinQ, port_tags.outer);
+    return frame;
   }
 
   void publish() {
@@ -83,6 +96,7 @@ class Harness final : public FrameSink {
 
   void send(uint16_t, const uint8_t* frame, size_t bytes) override { sent.emplace_back(frame, frame + bytes); }
 
+  PortTags port_tags;
   Edge edge;
   std::shared_ptr<const ForwardingTables> tables;
   std::unique_ptr<WorkerCounters> counters = std::make_unique<WorkerCounters>();

@@ -29,7 +29,7 @@ nodes:
   - name: l4
     site: eu
     l4:
-      ports: [{{device: "{rx},{tx}", driver: pcap, addresses: [10.10.0.2/24, "fd10::2/64"]}}]
+      ports: [{{device: "{rx},{tx}", driver: pcap{vlan}, addresses: [10.10.0.2/24, "fd10::2/64"]}}]
       flows: 4096
 vips: [{{name: vip, site: eu, addresses: [{vip4}, "{vip6}"]}}]
 services:
@@ -133,13 +133,13 @@ class Admin(http.client.HTTPConnection):
 class Forwarder:
     """A tidegate-l4 that gets frames until it has received them all."""
 
-    def __init__(self, program, frames, forwarding="l2dsr"):
+    def __init__(self, program, frames, forwarding="l2dsr", vlan=""):
         self.directory = tempfile.TemporaryDirectory(prefix="tidegate-l4-")
         base = self.directory.name
         self.tx = os.path.join(base, "tx.pcap")
         self.frames = frames
         write_pcap(os.path.join(base, "rx.pcap"), frames)
-        config = CONFIG.format(forwarding=forwarding, rx=os.path.join(base, "rx.pcap"), tx=self.tx, vip4=VIP4, vip6=VIP6)
+        config = CONFIG.format(forwarding=forwarding, vlan=vlan, rx=os.path.join(base, "rx.pcap"), tx=self.tx, vip4=VIP4, vip6=VIP6)
         open(os.path.join(base, "edge.yaml"), "w").write(config)
         open(os.path.join(base, "secret"), "w").write("a secret of the packet tests")
         self.log = open(os.path.join(base, "log"), "w+")
@@ -297,6 +297,24 @@ def check_a_priority_tag_is_taken_off(program):
     assert [frame[12:] for frame in forwarded(sent)] == [plain[12:]] * 3, "as it would have come without the tag"
     assert len({frame[:12] for frame in forwarded(sent)}) == 1
     assert arp(2, OURS, VIP4, ROUTER, "10.10.0.1", ROUTER) in sent
+
+
+def check_a_port_on_a_vlan_takes_and_sends_its_tags(program):
+    plain = [ip_frame(CLIENT4, VIP4, 6, tcp(port, 80, 2)) for port in range(6000, 6010)] + [ip_frame(CLIENT6, VIP6, 17, udp(6000, 53))]
+    question = arp(1, ROUTER, "10.10.0.1", b"\0" * 6, VIP4, BROADCAST)
+    for config, tags in ((", vlan: 100", b"\x81\x00\x00\x64"), (", vlan: 100, outer_vlan: 7", b"\x88\xa8\x00\x07\x81\x00\x00\x64")):
+        tagged = [frame[:12] + tags + frame[12:] for frame in introductions() + plain + [question]]
+        for mode in ("l2dsr", "gue"):
+            with Forwarder(program, tagged + plain, mode, config) as forwarder:
+                forwarder.wait_until_received()
+                assert forwarder.metric('tidegate_l4_dropped_packets_total{reason="other_vlan"}') == len(plain)
+                assert fates(forwarder) == len(forwarder.frames), "each frame is counted once"
+                sent = forwarder.stop()
+            assert all(frame[12:].startswith(tags) for frame in sent), "every frame that leaves carries the tags"
+            without = [frame[:12] + frame[12 + len(tags) :] for frame in sent]
+            assert arp(2, OURS, VIP4, ROUTER, "10.10.0.1", ROUTER) in without
+            carried = [f[12:] if mode == "l2dsr" else unpacked(f, mode)[3] for f in forwarded(without)]
+            assert carried == [f[12:] if mode == "l2dsr" else f[14:] for f in plain], (config, mode)
 
 
 def check_bad_frames_are_counted_by_name(program):
