@@ -17,11 +17,11 @@ from measure import Contender, Row, Package
 MOST = 800_000 if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 6 << 30 and not measure.smoke else 100_000
 
 
-def packet_row(folder, work, family, protocol, flows, backends, flags=ACK, room=None):
+def packet_row(folder, work, family, protocol, flows, backends, flags=ACK, room=None, forwarding="l2dsr"):
     capture = Path(folder) / "received.pcap"
     frames = write_capture(capture, family, protocol, flows, backends, flags)
     peer = Package("dpdk-dev")
-    contenders = [("tidegate-l4", tidegate(capture, frames, backends, room or flows), "this commit")]
+    contenders = [("tidegate-l4", tidegate(capture, frames, backends, room or flows, forwarding), "this commit")]
     contenders += [(f"testpmd {mode}", testpmd(capture, frames, mode), peer) for mode in ("macswap", "5tswap")]
     contenders += [("floor: testpmd io", testpmd(capture, frames, "io"), peer)]
     return Row(
@@ -41,6 +41,8 @@ def rows():
         yield packet_row(folder, f"hit, UDP over IPv4, {MOST:,} flows", 4, UDP, MOST, 100)
         yield packet_row(folder, f"hit, TCP over IPv6, {MOST:,} flows", 6, TCP, MOST, 100)
         yield packet_row(folder, f"hit, UDP over IPv6, {MOST:,} flows", 6, UDP, MOST, 100)
+        for forwarding in ("ipip", "gue", "vxlan"):
+            yield packet_row(folder, f"hit by {forwarding}, TCP over IPv4, {MOST:,} flows", 4, TCP, MOST, 100, forwarding=forwarding)
         # Sixteen times as many flows as the table can hold: each flow is gone again before its next packet.
         room = MOST // 16
         yield packet_row(folder, f"miss and flood, SYNs of {MOST:,} flows into room for {room:,}", 4, TCP, MOST, 100, SYN, room)

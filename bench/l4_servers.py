@@ -66,7 +66,10 @@ def memory_mb(frames):
     return 512 + (frames + 20_000) * 3_600 // (1 << 20)
 
 
-def tidegate(capture, frames, backends, flows):
+def tidegate(capture, frames, backends, flows, forwarding="l2dsr"):
+    if forwarding == "vxlan":
+        forwarding += ", vni: 1"
+
     def start(folder):
         listed = "\n".join(f'      - {{name: b{i}, addresses: [{backend4(i)}, "{backend6(i)}"]}}' for i in range(backends))
         (Path(folder) / "secret").write_text("a secret of the benchmarks")
@@ -82,8 +85,8 @@ nodes:
       maglev_slots: 65537
 vips: [{{name: vip, site: here, addresses: [{VIP4}, "{VIP6}"]}}]
 services:
-  - {{name: tcp, vip: vip, port: 80, protocol: tcp, pool: pool, forwarding: l2dsr}}
-  - {{name: udp, vip: vip, port: 53, protocol: udp, pool: pool, forwarding: l2dsr}}
+  - {{name: tcp, vip: vip, port: 80, protocol: tcp, pool: pool, forwarding: {forwarding}}}
+  - {{name: udp, vip: vip, port: 53, protocol: udp, pool: pool, forwarding: {forwarding}}}
 pools:
   - name: pool
     backends:

@@ -145,16 +145,19 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
   }
   port_of_all = bits_of_all;
   if (forwarded == count) return bits_of_all == bits_of_any;
-  count_fates(frames, outcomes, count);
+  count_fates(frames, outcomes, count, now_ms);
   return false;
 }
 
-void Decider::count_fates(const Frame* frames, Outcome* outcomes, size_t count) {
+void Decider::count_fates(const Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms) {
   for (size_t i = 0; i < count; ++i) {
     Outcome& outcome = outcomes[i];
     if (outcome.verdict == Verdict::punt && !config_.punt_tap) outcome.verdict = Verdict::drop;
     if (frames[i].learn_only) continue;  // it was counted where it came in
-    if (outcome.verdict == Verdict::drop) counters_.drop(outcome.reason);
+    if (outcome.verdict == Verdict::drop) {
+      counters_.drop(outcome.reason);
+      dropped_.record(frames[i], outcome.reason, now_ms);
+    }
     if (outcome.verdict == Verdict::consume) counters_.consumed_packets.add();
   }
 }

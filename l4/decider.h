@@ -22,6 +22,7 @@
 #include "l4/conflict_board.h"
 #include "l4/conn_table.h"
 #include "l4/counters.h"
+#include "l4/drop_trace.h"
 #include "l4/flow_batch.h"
 #include "l4/fragment_table.h"
 #include "l4/frame.h"
@@ -82,6 +83,7 @@ class Decider {
   // For explain: the flow as it is pinned now.
   std::optional<FlowEntry> flow(uint64_t hash, uint32_t now_ms);
   const Neighbours& neighbours() const { return neighbours_; }
+  const DropTrace& dropped() const { return dropped_; }
 
  private:
   // A packet of a service, between the stages.
@@ -122,7 +124,7 @@ class Decider {
   BackendId choose_for_flow(const ForwardingTables& tables, const Candidate& candidate, uint64_t hash,
                             const Frame& frame, uint32_t now_ms);
   bool act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms, uint16_t& port_of_all);
-  void count_fates(const Frame* frames, Outcome* outcomes, size_t count);
+  void count_fates(const Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms);
   bool may_be_elsewhere(const Frame& frame) const { return frame.asked + 1u < config_.workers; }
   // Gives the frame its Ethernet addresses and sets the port by which it leaves, or returns why it cannot be sent.
   static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
@@ -143,6 +145,7 @@ class Decider {
   FlowBatch batch_;
   ConnTable flows_;
   FragmentTable fragments_;
+  DropTrace dropped_;
   Neighbours neighbours_;
   Announcer announcer_;
   GroupMember groups_;

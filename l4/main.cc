@@ -76,6 +76,11 @@ class Forwarder final : private IoHandler {
                                 {"vip", "that it sends to: its name or one of its addresses"},
                                 QueryParameter::number("port", "of the service", 1, 65535),
                                 {"protocol", "tcp or udp"}};
+    hooks.admin = [this](const HttpExchangePtr& exchange) {
+      if (exchange->request().path != "/dropped") return false;
+      exchange->respond(HttpResponse::json(200, last_dropped().dump()));
+      return true;
+    };
     hooks.drain = [this](const std::function<void()>& done) {
       stop();
       done();
@@ -236,6 +241,26 @@ class Forwarder final : private IoHandler {
     status["neighbours"] = {{"total", first.neighbours.value()}, {"resolved", first.neighbours_resolved.value()}};
     status["maglev_tables_built"] = builder_.maglev_tables_built();
     status["restart_needed"] = restart_needed_;
+  }
+
+  // The frames that each worker dropped last, with their headers.
+  nlohmann::json last_dropped() const {
+    nlohmann::json out = nlohmann::json::array();
+    if (!dataplane_) return out;
+    const auto now_ms = static_cast<uint32_t>(monotonic_ns() / kNsPerMs);
+    for (size_t worker = 0; worker < dataplane_->workers().size(); ++worker) {
+      for (const DroppedFrame& frame : dataplane_->workers()[worker]->last_dropped()) {
+        out.push_back(
+            {{"worker", worker},
+             {"ms_ago", now_ms - frame.at_ms},
+             {"port", dataplane_->ports()[frame.port].device()},
+             {"bytes", frame.bytes},
+             {"reason", name(frame.reason)},
+             {"why", sentence(frame.reason)},
+             {"head", fmt::format("{:02x}", fmt::join(frame.head.begin(), frame.head.begin() + frame.kept, ""))}});
+      }
+    }
+    return out;
   }
 
   nlohmann::json explain_request(const HttpRequest& request) const {

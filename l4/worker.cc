@@ -382,17 +382,32 @@ void Worker::send(uint16_t port, const uint8_t* frame, size_t bytes) {
 void Worker::answer_query() {
   FlowQuery* query = query_.exchange(nullptr, std::memory_order_acq_rel);
   if (query == nullptr) return;
-  query->flow = decider_.flow(query->hash, now_ms());
+  if (query->wants_dropped) {
+    query->dropped = decider_.dropped().last();
+  } else {
+    query->flow = decider_.flow(query->hash, now_ms());
+  }
   query->answered.release();
+}
+
+void Worker::ask(FlowQuery& query) {
+  query_.store(&query, std::memory_order_release);
+  wake();
+  query.answered.acquire();
 }
 
 std::optional<FlowEntry> Worker::find_flow(uint64_t hash) {
   FlowQuery query;
   query.hash = hash;
-  query_.store(&query, std::memory_order_release);
-  wake();
-  query.answered.acquire();
+  ask(query);
   return query.flow;
+}
+
+std::vector<DroppedFrame> Worker::last_dropped() {
+  FlowQuery query;
+  query.wants_dropped = true;
+  ask(query);
+  return std::move(query.dropped);
 }
 
 }  // namespace tidegate::l4

@@ -23,9 +23,11 @@ struct rte_ring;
 
 namespace tidegate::l4 {
 
-// A request to a worker about its flow table. It is answered between two bursts.
+// A request to a worker: about its flow table, or for its last dropped frames. It is answered between two bursts.
 struct FlowQuery {
   uint64_t hash = 0;
+  bool wants_dropped = false;
+  std::vector<DroppedFrame> dropped;
   std::optional<FlowEntry> flow;
   std::binary_semaphore answered{0};
 };
@@ -48,6 +50,8 @@ class Worker final : private FrameSink {
   void wake() { idle_.wake(); }
   // Returns the flow with this hash if this worker holds it. Waits for the worker's answer, milliseconds at most.
   std::optional<FlowEntry> find_flow(uint64_t hash);
+  // The frames that this worker dropped last, the last first. Waits for the worker's answer.
+  std::vector<DroppedFrame> last_dropped();
   const WorkerCounters& counters() const { return counters_; }
   // True if the worker uses no port that this generation of the board forbids, and holds no frame of one.
   bool has_left_ports(uint64_t generation) const;
@@ -79,6 +83,7 @@ class Worker final : private FrameSink {
   uint16_t transmit(uint16_t port, rte_mbuf** buffers, uint16_t count);
   static void put_tags(const PortTags& tags, rte_mbuf** buffers, uint16_t count);
   DropReason why_unsent(uint16_t port) const;
+  void ask(FlowQuery& query);  // another thread
   void answer_query();
   void account(uint64_t now_ns, bool was_busy);
   void send(uint16_t port, const uint8_t* frame, size_t bytes) override;

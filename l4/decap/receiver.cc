@@ -35,6 +35,11 @@ Result<UniqueFd> open_socket(Wrapping wrapping, uint16_t gue_port) {
   if (!fd) return failed("open");
   const int on = 1;
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBytes, sizeof kReceiveBytes);
+  if (v4) {
+    ::setsockopt(fd.get(), IPPROTO_IP, IP_RECVTOS, &on, sizeof on);
+  } else {
+    ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof on);
+  }
   if (!is_gue(wrapping)) return fd;
   if (!v4) {
     // The forwarder sends no UDP checksum (RFC 6935), also over IPv6.
@@ -48,6 +53,19 @@ Result<UniqueFd> open_socket(Wrapping wrapping, uint16_t gue_port) {
   const socklen_t length = any.to_sockaddr(storage);
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0) return failed("bind");
   return fd;
+}
+
+// The outer TOS or traffic class, which the kernel tells beside the datagram.
+uint8_t traffic_class_of(msghdr& message) {
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level == IPPROTO_IP && part->cmsg_type == IP_TOS) return *CMSG_DATA(part);
+    if (part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_TCLASS) {
+      int value;
+      std::memcpy(&value, CMSG_DATA(part), sizeof value);
+      return static_cast<uint8_t>(value);
+    }
+  }
+  return 0;
 }
 
 }  // namespace
@@ -86,6 +104,10 @@ void Receiver::on_io(uint32_t) {
   std::array<mmsghdr, kBatch> messages{};
   std::array<iovec, kBatch> parts;
   std::array<sockaddr_storage, kBatch> peers;
+  struct alignas(cmsghdr) Beside {
+    uint8_t bytes[CMSG_SPACE(sizeof(int))];
+  };
+  std::array<Beside, kBatch> beside;
   for (int turn = 0; turn < kTurns; ++turn) {
     for (unsigned i = 0; i < kBatch; ++i) {
       parts[i] = {buffers_.data() + i * kMostBytes, kMostBytes};
@@ -94,25 +116,29 @@ void Receiver::on_io(uint32_t) {
       messages[i].msg_hdr.msg_namelen = sizeof peers[i];
       messages[i].msg_hdr.msg_iov = &parts[i];
       messages[i].msg_hdr.msg_iovlen = 1;
+      messages[i].msg_hdr.msg_control = &beside[i];
+      messages[i].msg_hdr.msg_controllen = sizeof beside[i];
     }
     const int count = ::recvmmsg(fd_.get(), messages.data(), kBatch, 0, nullptr);
     for (int i = 0; i < count; ++i) {
       const auto at = static_cast<size_t>(i);
-      const DecapReason reason =
-          deliver(buffers_.data() + at * kMostBytes, messages[at].msg_len, Endpoint::from(peers[at]).address);
+      const DecapReason reason = deliver(buffers_.data() + at * kMostBytes, messages[at].msg_len,
+                                         Endpoint::from(peers[at]).address, traffic_class_of(messages[at].msg_hdr));
       if (reason != DecapReason::none) counters_.dropped[static_cast<size_t>(reason)]->add();
     }
     if (count < static_cast<int>(kBatch)) return;
   }
 }
 
-DecapReason Receiver::deliver(const uint8_t* datagram, size_t bytes, const IpAddress& source) {
+DecapReason Receiver::deliver(uint8_t* datagram, size_t bytes, const IpAddress& source, uint8_t traffic_class) {
   if (!holds_any(config_.from, source)) return DecapReason::source_not_allowed;
   const Unwrapped inside = unwrap(datagram, bytes);
   if (inside.reason != DecapReason::none) return inside.reason;
   if (!config_.to.empty() && !holds_any(config_.to, inner_destination(inside.packet))) {
     return DecapReason::inner_destination;
   }
+  uint8_t* packet = datagram + (inside.packet - datagram);
+  if (const DecapReason reason = carry_congestion(traffic_class, packet); reason != DecapReason::none) return reason;
   if (!device_.write(inside.packet, inside.bytes)) return DecapReason::device_refused;
   counters_.delivered_packets.add();
   counters_.delivered_bytes.add(inside.bytes);

@@ -46,7 +46,7 @@ class Receiver final : private IoHandler {
   Receiver(EventLoop& loop, UniqueFd fd, Wrapping wrapping, const DecapConfig& config, const TunDevice& device,
            DecapCounters& counters);
   void on_io(uint32_t events) override;
-  DecapReason deliver(const uint8_t* datagram, size_t bytes, const IpAddress& source);
+  DecapReason deliver(uint8_t* datagram, size_t bytes, const IpAddress& source, uint8_t traffic_class);
   Unwrapped unwrap(const uint8_t* datagram, size_t bytes) const;
 
   static constexpr unsigned kBatch = 32;

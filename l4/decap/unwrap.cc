@@ -71,6 +71,19 @@ size_t outer_ip4_bytes(const uint8_t* datagram, size_t bytes) {
   return header_bytes < kIp4HeaderBytes || header_bytes > bytes ? 0 : header_bytes;
 }
 
+DecapReason carry_congestion(uint8_t outer_traffic_class, uint8_t* packet) {
+  constexpr uint8_t kEcn = 3, kNotEct = 0, kCongested = 3;
+  if ((outer_traffic_class & kEcn) != kCongested) return DecapReason::none;
+  const bool v4 = packet[0] >> 4 == 4;
+  const uint16_t first = load_be16(packet);
+  const auto traffic_class = static_cast<uint8_t>(v4 ? first & 0xff : first >> 4 & 0xff);
+  if ((traffic_class & kEcn) == kNotEct) return DecapReason::inner_not_ect;
+  const auto marked = static_cast<uint16_t>(first | (v4 ? kCongested : kCongested << 4));
+  store_be16(packet, marked);
+  if (v4) store_be16(packet + 10, checksum_update(load_be16(packet + 10), first, marked));
+  return DecapReason::none;
+}
+
 IpAddress inner_destination(const uint8_t* packet) {
   IpAddress address;
   const bool v4 = packet[0] >> 4 == 4;

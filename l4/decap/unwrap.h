@@ -23,6 +23,7 @@ namespace tidegate::l4 {
   X(inner_truncated, "the packet inside has no whole IP header, or is shorter than its header says") \
   X(inner_version, "the packet inside is not of the version that the outer header says")             \
   X(inner_destination, "the packet inside is for an address that --to does not name")                \
+  X(inner_not_ect, "the path marked congestion, and the packet inside is of a sender without ECN")   \
   X(device_refused, "the kernel did not take the packet from the TUN device")
 
 enum class DecapReason : uint8_t {
@@ -49,6 +50,11 @@ Unwrapped unwrap_ipip(const uint8_t* payload, size_t bytes, uint8_t inner_protoc
 Unwrapped unwrap_gue(const uint8_t* payload, size_t bytes);
 // A raw IPv4 socket gives the outer header too. Returns its length, or 0 if it is cut short.
 size_t outer_ip4_bytes(const uint8_t* datagram, size_t bytes);
+
+// What a router on the tunnel's path said about congestion goes on with the packet (RFC 6040 §4.2): if the outer ECN
+// field is "congestion experienced", that of the packet becomes it too. Returns inner_not_ect if the packet's sender
+// does not use ECN: then only a loss can tell it.
+DecapReason carry_congestion(uint8_t outer_traffic_class, uint8_t* packet);
 
 // The destination of a packet that was unwrapped without a reason.
 IpAddress inner_destination(const uint8_t* packet);

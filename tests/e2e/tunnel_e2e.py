@@ -219,12 +219,16 @@ def test_the_decapsulator_counts_by_name_what_it_refuses(_):
         with open_socket(router, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IPIP) as raw:
             raw.sendto(inner, ("10.67.1.2", 0))
             raw.sendto(inner[:10], ("10.67.1.2", 0))
+        with open_socket(router, socket.AF_INET, socket.SOCK_DGRAM) as congested:
+            congested.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 3)
+            congested.sendto(gue(0, 4, 0, inner), ("10.67.1.2", 6080))
         with open_socket(router, socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.bind(("10.66.0.1", 0))
             stranger.sendto(gue(0, 4, 0, inner), ("10.67.1.2", 6080))
         wait_until("the last one is counted", lambda: refused("source_not_allowed") == 1, 30, decap)
         wait_until("both good ones are delivered", lambda: decap_metric(decap, "tidegate_decap_delivered_packets_total") == 2, 30, decap)
         wait_until("the short raw one is counted", lambda: refused("inner_truncated") == 2, 30, decap)
+        wait_until("the congested one is counted", lambda: refused("inner_not_ect") == 1, 30, decap)
         for reason in datagrams:
             assert refused(reason) == (2 if reason == "inner_truncated" else 1), f"{reason}: {refused(reason)}"
 
@@ -234,12 +238,3 @@ def test_the_decapsulator_says_what_it_cannot_do(_):
     for arguments, word in ((["--from", "10.0.0.1/8"], "10.0.0.1/8"), ([], "--from"), (["--from", "10.0.0.0/8", "--device", "x" * 16, "--run", "/tmp"], "15 letters")):
         done = netns.subprocess.run([program, *arguments], stdout=netns.subprocess.PIPE, stderr=netns.subprocess.STDOUT, text=True, timeout=30)
         assert done.returncode != 0 and word in done.stdout, done.stdout
-
-
-TESTS = [
-    test_tcp_and_udp_reach_backends_elsewhere_by_ipip_in_every_mix_of_families,
-    test_tcp_and_udp_reach_backends_elsewhere_by_gue_in_every_mix_of_families,
-    test_tcp_and_udp_reach_backends_elsewhere_by_vxlan_in_every_mix_of_families,
-    test_the_decapsulator_counts_by_name_what_it_refuses,
-    test_the_decapsulator_says_what_it_cannot_do,
-]

@@ -77,6 +77,29 @@ TEST(Decap, NamesWhatIsWrong) {
   EXPECT_EQ(outer_ip4_bytes(inner4().data(), 40), 20u);
 }
 
+// RFC 6040, figure 4: every pair of outer and inner ECN fields.
+TEST(Decap, CarriesCongestionOnWithThePacket) {
+  for (const bool v4 : {true, false}) {
+    for (uint8_t outer = 0; outer < 4; ++outer) {
+      for (uint8_t inner = 0; inner < 4; ++inner) {
+        Bytes packet = v4 ? inner4() : inner6();
+        const auto ecn = [&] { return v4 ? packet[1] & 3 : packet[1] >> 4 & 3; };
+        packet[1] = static_cast<uint8_t>(packet[1] | (v4 ? 0xb8 | inner : inner << 4));
+        if (v4) {
+          store_be16(packet.data() + 10, 0);
+          store_be16(packet.data() + 10, checksum_finish(checksum_add(packet.data(), 20, 0)));
+        }
+        const DecapReason reason = carry_congestion(static_cast<uint8_t>(0xb8 | outer), packet.data());
+        EXPECT_EQ(reason, outer == 3 && inner == 0 ? DecapReason::inner_not_ect : DecapReason::none);
+        if (reason != DecapReason::none) continue;
+        EXPECT_EQ(ecn(), outer == 3 ? 3 : inner);
+        if (v4) EXPECT_EQ(checksum_finish(checksum_add(packet.data(), 20, 0)), 0);
+        if (v4) EXPECT_EQ(packet[1] & 0xfc, 0xb8);
+      }
+    }
+  }
+}
+
 TEST(Decap, SurvivesArbitraryBytes) {
   std::mt19937_64 random(3);
   for (int round = 0; round < 20'000; ++round) {

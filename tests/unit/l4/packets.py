@@ -342,8 +342,12 @@ def check_bad_frames_are_counted_by_name(program):
         forwarder.wait_until_received()
         counted = {reason: forwarder.metric(f'tidegate_l4_dropped_packets_total{{reason="{reason}"}}') for reason in bad}
         assert fates(forwarder) == len(frames), "each once"
+        shown = json.loads(forwarder.get("/dropped"))
         sent = forwarder.stop()
     assert counted == {reason: len(group) for reason, group in bad.items()}, counted
+    assert {(entry["reason"], entry["head"], entry["bytes"]) for entry in shown} == {
+        (reason, frame[:96].hex(), len(frame)) for reason, group in bad.items() for frame in group
+    }, "the operator sees the frames themselves"
     assert not forwarded(sent)
 
 
