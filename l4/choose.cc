@@ -23,8 +23,9 @@ namespace tidegate::l4 {
 // worker than its flow. It goes from worker to worker until one has the flow. Its later fragments take the same way.
 [[gnu::noinline]] void Decider::choose_for_first_fragment(const ForwardingTables& tables, Candidate& candidate,
                                                           uint64_t hash, const Frame& frame, uint32_t now_ms) {
-  if (candidate.service->tracking && flows_.find(hash, now_ms) == nullptr && may_be_elsewhere(frame)) {
-    candidate.handed_over = true;
+  candidate.handed_over =
+      candidate.service->tracking && flows_.find(hash, now_ms) == nullptr && may_be_elsewhere(frame);
+  if (candidate.handed_over) {
     candidate.backend = kNoBackend;
     return;
   }

@@ -76,7 +76,8 @@ struct FlowEntry {
   bool expired(uint32_t now_ms) const { return static_cast<int32_t>(now_ms - expires_ms) >= 0; }
   // Updates the flow for one packet. Do not call it for `open` if begins_anew().
   void advance(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms) {
-    if (event == FlowEvent::data && assured() && doubted == 0) {
+    if (event == FlowEvent::data && state == FlowState::established && seconds_seen == kAssuringSeconds &&
+        doubted == 0) {
       expires_ms = now_ms + timeouts.established_ms;
     } else {
       change(event, timeouts, now_ms);

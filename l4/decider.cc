@@ -87,6 +87,53 @@ void Decider::tick(uint32_t now_ms, FrameSink& sink) {
   counters_.neighbours.set(neighbours_.targets());
 }
 
+// Returns true if all `count` frames are forwarded by one port. Counts every other fate.
+template <bool Tunnels>
+[[gnu::always_inline]] inline bool Decider::act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms,
+                                                uint16_t& port_of_all) {
+  size_t forwarded = 0;
+  uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // of the ports by which the frames leave
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    const Candidate& candidate = candidates_[i];
+    Frame& frame = frames[candidate.frame];
+    Outcome& outcome = outcomes[candidate.frame];
+    // We assign field by field. A returned Outcome would be written as bytes and copied as words, and the copy would
+    // wait for the writes.
+    outcome.share = false;
+    if (!Tunnels || candidate.action == nullptr) {
+      outcome.reason = address(candidate.backend, *candidate.hop, frame, outcome.port);
+      outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
+    } else {
+      send_through_tunnel(*candidate.action, hashes_[i], candidate.backend, *candidate.hop, frame, outcome, now_ms);
+    }
+    if (outcome.verdict != Verdict::forward) [[unlikely]] {
+      if (candidate.first_fragment && candidate.handed_over) outcome = {Verdict::hand_over, DropReason::none, 0, false};
+      continue;
+    }
+    bits_of_all &= outcome.port;
+    bits_of_any |= outcome.port;
+    ++forwarded;
+    counters_.backends.packets[index_of(candidate.backend)].add();
+  }
+  port_of_all = bits_of_all;
+  if (forwarded == count) return bits_of_all == bits_of_any;
+  count_fates(frames, outcomes, count, now_ms);
+  return false;
+}
+
+template <bool Tunnels>
+bool Decider::choose_and_act(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
+                             uint32_t now_ms, uint16_t& port_of_all) {
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    choose<Tunnels>(tables, candidates_[i], hashes_[i], frames[candidates_[i].frame], now_ms);
+  }
+  for (size_t i = 0; i < follower_count_; ++i) {
+    const uint16_t index = followers_[i];
+    outcomes[index] = settle_follower(tables, frames[index], views_[index], now_ms);
+  }
+  return act<Tunnels>(frames, outcomes, count, now_ms, port_of_all);
+}
+
 std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
                                         uint32_t now_ms) {
   assert(count <= kBurst);
@@ -104,49 +151,12 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     hashes_[candidate] = hash;
     flows_.prefetch(hash);
   });
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    choose(tables, candidates_[i], hashes_[i], frames[candidates_[i].frame], now_ms);
-  }
-  for (size_t i = 0; i < follower_count_; ++i) {
-    const uint16_t index = followers_[i];
-    outcomes[index] = settle_follower(tables, frames[index], views_[index], now_ms);
-  }
   uint16_t port_of_all = 0;
-  if (act(frames, outcomes, count, now_ms, port_of_all)) return port_of_all;
+  const bool by_one_port = tables.tunnels.empty()
+                               ? choose_and_act<false>(tables, frames, outcomes, count, now_ms, port_of_all)
+                               : choose_and_act<true>(tables, frames, outcomes, count, now_ms, port_of_all);
+  if (by_one_port) return port_of_all;
   return std::nullopt;
-}
-
-// Returns true if all `count` frames are forwarded by one port. Counts every other fate.
-[[gnu::always_inline]] inline bool Decider::act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms,
-                                                uint16_t& port_of_all) {
-  size_t forwarded = 0;
-  uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // of the ports by which the frames leave
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    const Candidate& candidate = candidates_[i];
-    Frame& frame = frames[candidate.frame];
-    Outcome& outcome = outcomes[candidate.frame];
-    // We assign field by field. A returned Outcome would be written as bytes and copied as words, and the copy would
-    // wait for the writes.
-    outcome.share = false;
-    if (candidate.action == nullptr) {
-      outcome.reason = address(candidate.backend, *candidate.hop, frame, outcome.port);
-      outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
-    } else {
-      send_through_tunnel(*candidate.action, hashes_[i], candidate.backend, *candidate.hop, frame, outcome, now_ms);
-    }
-    if (outcome.verdict != Verdict::forward) [[unlikely]] {
-      if (candidate.handed_over) outcome = {Verdict::hand_over, DropReason::none, 0, false};
-      continue;
-    }
-    bits_of_all &= outcome.port;
-    bits_of_any |= outcome.port;
-    ++forwarded;
-    counters_.backends.packets[index_of(candidate.backend)].add();
-  }
-  port_of_all = bits_of_all;
-  if (forwarded == count) return bits_of_all == bits_of_any;
-  count_fates(frames, outcomes, count, now_ms);
-  return false;
 }
 
 void Decider::count_fates(const Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms) {

@@ -92,11 +92,11 @@ class Decider {
     uint8_t family = 0;
     FlowEvent event = FlowEvent::data;
     bool first_fragment = false;  // then it has a view in views_
-    bool handed_over = false;     // another worker may have its flow
+    bool handed_over = false;     // of a first fragment: another worker may have its flow
     BackendId backend = kNoBackend;
     const ServiceEntry* service = nullptr;
     const NextHop* hop = nullptr;    // of the chosen backend
-    const Action* action = nullptr;  // its tunnel; null: the backend is on the link
+    const Action* action = nullptr;  // its tunnel; null: the backend is on the link. Set if the tables have any.
   };
 
   bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index, uint64_t own_mac);
@@ -115,6 +115,7 @@ class Decider {
   Outcome relay_icmp_error(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_without_service(const ForwardingTables& tables, const PacketView& view) const;
+  template <bool Tunnels>
   void choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash, const Frame& frame, uint32_t now_ms);
   BackendId choose_anew(const Candidate& candidate, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
                         uint32_t now_ms);
@@ -123,6 +124,10 @@ class Decider {
                                  const Frame& frame, uint32_t now_ms);
   BackendId choose_for_flow(const ForwardingTables& tables, const Candidate& candidate, uint64_t hash,
                             const Frame& frame, uint32_t now_ms);
+  template <bool Tunnels>
+  bool choose_and_act(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms,
+                      uint16_t& port_of_all);
+  template <bool Tunnels>
   bool act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms, uint16_t& port_of_all);
   void count_fates(const Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms);
   bool may_be_elsewhere(const Frame& frame) const { return frame.asked + 1u < config_.workers; }

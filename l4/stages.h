@@ -41,7 +41,6 @@ inline FlowEvent event_of(uint8_t tcp_flags) {
   candidate.family = tuple.family;
   candidate.event = event;
   candidate.first_fragment = first_fragment;
-  candidate.handed_over = false;
   candidate.service = service;
   batch_.add(static_cast<uint16_t>(candidate_count_++), tuple);
 }
@@ -86,6 +85,8 @@ inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const 
   return choose_anew(candidate, hash, frame, entry, reopened, now_ms);
 }
 
+// `Tunnels`: the tables have any. Without tunnels nothing is paid for them.
+template <bool Tunnels>
 [[gnu::always_inline]] inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash,
                                                    const Frame& frame, uint32_t now_ms) {
   if (candidate.first_fragment) [[unlikely]] {
@@ -96,12 +97,14 @@ inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const 
   const BackendEntry& backend = tables.backend(candidate.backend);
   candidate.hop = &neighbours_.next_hop(backend.neighbour(candidate.family));
   __builtin_prefetch(candidate.hop);
-  candidate.action = nullptr;
-  if (backend.has_tunnel(candidate.family)) {
-    candidate.action = &tables.tunnel(candidate.backend, candidate.family);
-    __builtin_prefetch(candidate.action);
-    __builtin_prefetch(reinterpret_cast<const char*>(candidate.action) + 64);
-    __builtin_prefetch(frame.data - 64, 1);
+  if constexpr (Tunnels) {
+    candidate.action = nullptr;
+    if (backend.has_tunnel(candidate.family)) {
+      candidate.action = &tables.tunnel(candidate.backend, candidate.family);
+      __builtin_prefetch(candidate.action);
+      __builtin_prefetch(reinterpret_cast<const char*>(candidate.action) + 64);
+      __builtin_prefetch(frame.data - 64, 1);
+    }
   }
   if (candidate.backend != kNoBackend) __builtin_prefetch(&counters_.backends.packets[index_of(candidate.backend)], 1);
 }
