@@ -3,6 +3,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -58,6 +59,11 @@ void check_addresses(Checks& checks);        // in validate_addresses.cc: addres
 void check_http(Checks& checks);             // in validate_http.cc: certificates, listeners, routes
 void check_ports(Checks& checks);            // in validate_ports.cc: ports that the daemons of a node bind
 void check_route_conflicts(Checks& checks);  // in validate_routes.cc
-void check_dns(Checks& checks);              // in validate_dns.cc: zones, steers, geo
+void check_dns(Checks& checks);              // in validate_dns.cc: zones, geo, httpdns
+void check_steers(Checks& checks);           // in validate_steers.cc
+
+// Clients in such a network are located by the IPv4 address that their IPv6 address contains, so the network itself
+// would have no effect. Nothing if it is another one.
+std::optional<Complaint> complaint_of_carried_ipv4(const Cidr& network);
 
 }  // namespace tidegate

@@ -45,6 +45,9 @@ const Section& site_section() {
           name(&Site::name, "What nodes, VIPs and clients' networks refer to."),
           nested("location", &Site::location, location_section(),
                  "Its coordinates. `nearest` steering needs them to measure the distance to clients."),
+          number("bias", &Site::bias, -99, 99,
+                 "Draws clients to the site in `nearest`: a distance to it counts as this many per cent less; below 0, "
+                 "as if it were divided by that much less than one."),
       }};
   return section;
 }

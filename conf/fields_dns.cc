@@ -8,16 +8,94 @@ using namespace fields;
 
 namespace {
 
+// A key that makes the target one of its type.
+template <class Alternative>
+Field makes(Field field) {
+  field.store = [](void* owner, size_t, ScalarValue&& value) {
+    auto& what = static_cast<SteerTarget*>(owner)->what;
+    if constexpr (std::is_same_v<Alternative, TargetAlias>) {
+      what = Alternative{std::get<std::string>(std::move(value))};
+    } else {
+      what = Alternative{static_cast<uint32_t>(std::get<uint64_t>(value))};
+    }
+  };
+  field.default_value.reset();
+  return field;
+}
+
+Field target_reference(std::string_view key, std::string_view refers_to, std::string_view sentence) {
+  Field field;
+  field.key = key;
+  field.type = FieldType::reference;
+  field.refers_to = refers_to;
+  field.sentence = sentence;
+  return field;
+}
+
+Field target_alias() {
+  Field field;
+  field.key = "alias";
+  field.type = FieldType::domain;
+  field.sentence =
+      "Answers with the addresses of this name of others, which the server looks up again when their TTL ends. So a "
+      "zone's apex can lead to it.";
+  return field;
+}
+
+// A key of SteerTarget::clients.
+template <class Member>
+Field clients(std::string_view key, FieldType type, Member TargetClients::*member, std::string_view sentence) {
+  Field field;
+  field.key = key;
+  field.type = type;
+  field.sentence = sentence;
+  field.list = true;
+  const auto list = [member](void* owner) -> Member& { return static_cast<SteerTarget*>(owner)->clients.*member; };
+  field.resize = [list](void* owner, size_t count) { list(owner).resize(count); };
+  field.store = [list](void* owner, size_t index, ScalarValue&& value) {
+    assign(list(owner)[index], std::move(value), 1);
+  };
+  return field;
+}
+
+Field within(Field field, uint64_t min, uint64_t max) {
+  field.min = min;
+  field.max = max;
+  return field;
+}
+
 const Section& steer_target_section() {
   static const Section section{
       "target",
       {
-          reference("vip", &SteerTarget::vip, "vips",
-                    "Answers with its addresses. Exactly one of vip and pool is given."),
-          reference("pool", &SteerTarget::pool, "pools", "Answers with the addresses of its usable backends."),
-          integer("weight", &SteerTarget::weight, {0, 65'535},
-                  "Share of answers. With `weighted`, 0 is never chosen, and at least one target has more. With "
-                  "`nearest`, the share among the targets of one site."),
+          makes<TargetVip>(target_reference(
+              "vip", "vips", "Answers with its addresses. Exactly one of vip, pool, steer and alias is given.")),
+          makes<TargetPool>(target_reference("pool", "pools", "Answers with the addresses of its usable backends.")),
+          makes<TargetSteer>(target_reference(
+              "steer", "steers",
+              "Answers as this other steer does, up to five levels deep. The outer one's `all_down` holds; the TTL is "
+              "the smaller one.")),
+          makes<TargetAlias>(target_alias()),
+          integer(
+              "weight", &SteerTarget::weight, {0, 65'535},
+              "Share of answers. With `weighted` and `sticky`, 0 is never chosen, and at least one target has more. "
+              "Otherwise the share among the targets that are as good (of one site, of one map entry)."),
+          reference("site", &SteerTarget::site, "sites",
+                    "Where a steer or an alias is taken to be; `nearest` needs it."),
+          clients("networks", FieldType::cidr, &TargetClients::networks,
+                  "Of a `map`: the clients' addresses. The longest prefix wins, before every other key."),
+          within(clients("asns", FieldType::integer, &TargetClients::asns,
+                         "Of a `map`: numbers of the clients' autonomous systems, as the mmdb files say."),
+                 1, UINT32_MAX),
+          within(clients("regions", FieldType::text, &TargetClients::regions,
+                         "Of a `map`: the clients' regions (ISO 3166-2), like `US-CA`."),
+                 4, 6),
+          within(clients("countries", FieldType::text, &TargetClients::countries,
+                         "Of a `map`: the clients' countries (ISO 3166-1), like `US`."),
+                 2, 2),
+          within(clients("continents", FieldType::text, &TargetClients::continents,
+                         "Of a `map`: the clients' continents: AF, AN, AS, EU, NA, OC or SA."),
+                 2, 2),
       }};
   return section;
 }
@@ -87,20 +165,29 @@ const Section& steer_section() {
           choice("policy", &Steer::policy,
                  {{"nearest", SteerPolicy::nearest},
                   {"weighted", SteerPolicy::weighted},
-                  {"failover", SteerPolicy::failover}},
-                 "`nearest`: the site nearest to the client. `weighted`: by the targets' weights. `failover`: the "
-                 "first target that is up."),
+                  {"failover", SteerPolicy::failover},
+                  {"map", SteerPolicy::map},
+                  {"sticky", SteerPolicy::sticky},
+                  {"multivalue", SteerPolicy::multivalue}},
+                 "`nearest`: the site nearest to the client. `weighted`: one target, drawn by weight. `failover`: the "
+                 "first target that is up. `map`: the targets for the client's network, AS, region, country or "
+                 "continent, in this order, then those for everybody; a target for other clients is never used. "
+                 "`sticky`: one target for each client network, for as long as it is up. `multivalue`: all targets "
+                 "that are up, in changing order."),
           duration("ttl", &Steer::ttl_s, {0, 7 * kDay}, "How long resolvers keep the answer, in whole seconds.",
                    kSecond),
           required(nested("targets", &Steer::targets, steer_target_section(),
                           "The possible answers, in the order of failover.")),
-          integer("max_answers", &Steer::max_answers, {1, 32}, "Addresses in one answer."),
+          integer("max_answers", &Steer::max_answers, {1, 32}, "Addresses in one answer; `sticky` gives one."),
           choice("all_down", &Steer::all_down, {{"open", AllDown::open}, {"closed", AllDown::closed}},
                  "If no target is up: `open` answers as if all were, `closed` answers without addresses."),
           boolean(
               "https_record", &Steer::https_record,
               "Answers type HTTPS (RFC 9460) too: ALPN and port from the TLS listeners whose routes serve the name, "
               "and the addresses as hints. An HTTPS record of the zone at this name goes before."),
+          integer("client_prefix_v4", &Steer::client_prefix_v4, {1, 32},
+                  "Of `sticky`: clients whose addresses agree in this many bits share a target."),
+          integer("client_prefix_v6", &Steer::client_prefix_v6, {1, 128}, "The same for IPv6."),
       }};
   return section;
 }
@@ -109,8 +196,11 @@ const Section& geo_section() {
   static const Section section{"geo section",
                                {
                                    text("mmdb", &Geo::mmdb,
-                                        "Path of a MaxMind DB with locations (of cities) on each host. It is not part "
-                                        "of the configuration's versions."),
+                                        "Path of a MaxMind DB on each host: locations for `nearest`; continents, "
+                                        "countries, regions or AS numbers for `map`. It is not part of the "
+                                        "configuration's versions."),
+                                   bounded("other_mmdbs", FieldType::text, &Geo::other_mmdbs, {1, 1'024},
+                                           "Paths of up to three more, used for what the ones before do not say."),
                                    nested("networks", &Geo::networks, geo_network_section(),
                                           "Your own map. The longest prefix wins. It takes precedence over the mmdb."),
                                    reference("default_site", &Geo::default_site, "sites",

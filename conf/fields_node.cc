@@ -110,6 +110,8 @@ const Section& dns_section() {
                   "Interfaces whose UDP queries are read and answered by AF_XDP, without the kernel's network stack "
                   "and its packet filter. If that is not possible, ordinary sockets answer."),
           text("nsid", &DnsNode::nsid, "The server's identifier for clients that ask for it (RFC 5001).", 128),
+          row("resolvers", FieldType::endpoint, &DnsNode::resolvers,
+              "Recursive resolvers that look up targets of type `alias`. By default those of /etc/resolv.conf."),
       }};
   return section;
 }

@@ -13,4 +13,11 @@ std::string pool_key(std::string_view pool) { return std::string("pool/").append
 
 std::string site_key(std::string_view site) { return std::string("site/").append(site); }
 
+std::string vip_key(std::string_view vip) { return std::string("vip/").append(vip); }
+
+std::string target_key(std::string_view steer, std::string_view label) {
+  if (!steer.empty() && steer.back() == '.') steer.remove_suffix(1);
+  return std::string("target/").append(steer).append("/").append(label);
+}
+
 }  // namespace tidegate

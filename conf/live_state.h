@@ -26,8 +26,9 @@ struct HealthVerdict {
   uint64_t since_ns = 0;  // realtime of the change
 };
 
-// Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>". Keys of health:
-// "backend/<pool>/<backend>".
+// Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>", "vip/<vip>" and
+// "target/<steer>/<target>", where the target's name is its target_label() (conf/model.h) and the steer's has no final
+// dot. Keys of health: "backend/<pool>/<backend>".
 struct LiveState {
   uint64_t sequence = 0;  // increases by one with every change of any record
   std::map<std::string, Override> overrides;
@@ -37,5 +38,7 @@ struct LiveState {
 std::string backend_key(std::string_view pool, std::string_view backend);
 std::string pool_key(std::string_view pool);
 std::string site_key(std::string_view site);
+std::string vip_key(std::string_view vip);
+std::string target_key(std::string_view steer, std::string_view label);
 
 }  // namespace tidegate

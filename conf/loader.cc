@@ -220,7 +220,10 @@ void Loader::refuse_repeated_elements(const Field& field, const DocumentNode& li
 
 bool Loader::resolve(const Field& field, const DocumentNode& node, const Pointer& here, ScalarValue& value) {
   const auto& names = names_.at(field.refers_to);
-  const std::string& wanted = std::get<std::string>(value);
+  std::string wanted = std::get<std::string>(value);
+  if (root_section().find(field.refers_to)->section->identity()->type == FieldType::domain) {
+    if (const auto domain = canonical_domain(wanted)) wanted = *domain;
+  }
   if (const auto found = names.find(wanted); found != names.end()) {
     value = uint64_t{found->second};
     return true;

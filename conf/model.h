@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "core/ip.h"
@@ -36,6 +37,7 @@ struct Location {
 struct Site {
   std::string name;
   Location location;
+  double bias = 0;  // per cent by which distances to it count less (positive) or more (negative) in `nearest`
 };
 
 // A port of the forwarder.
@@ -88,6 +90,7 @@ struct DnsNode {
   uint32_t workers = 1;
   std::vector<std::string> xdp;  // interfaces whose UDP queries come through AF_XDP
   std::string nsid;
+  std::vector<Endpoint> resolvers;  // look up the targets of type alias; empty: those of /etc/resolv.conf
 };
 
 struct Node {
@@ -255,12 +258,50 @@ struct Zone {
   Blob file;         // master file
 };
 
-enum class SteerPolicy : uint8_t { nearest, weighted, failover };
+enum class SteerPolicy : uint8_t { nearest, weighted, failover, map, sticky, multivalue };
+
+// What a steer's target can be.
+struct TargetVip {
+  uint32_t vip = kNone;
+  bool operator==(const TargetVip&) const = default;
+};
+struct TargetPool {
+  uint32_t pool = kNone;  // answers with the addresses of its usable backends
+  bool operator==(const TargetPool&) const = default;
+};
+struct TargetSteer {
+  uint32_t steer = kNone;  // answers as that steer does
+  bool operator==(const TargetSteer&) const = default;
+};
+struct TargetAlias {
+  std::string name;  // a name of others, lower case, with the final dot; answers with the addresses that it has
+  bool operator==(const TargetAlias&) const = default;
+};
+
+// Which clients a target of a `map` is for. If all lists are empty, it is for those whom no other target names.
+struct TargetClients {
+  std::vector<Cidr> networks;
+  std::vector<uint32_t> asns;
+  std::vector<std::string> regions;    // ISO 3166-2: "US-CA"
+  std::vector<std::string> countries;  // ISO 3166-1: "US"
+  std::vector<std::string> continents;
+  bool empty() const {
+    return networks.empty() && asns.empty() && regions.empty() && countries.empty() && continents.empty();
+  }
+};
 
 struct SteerTarget {
-  uint32_t vip = kNone;   // exactly one of vip and pool is set
-  uint32_t pool = kNone;  // answers with the addresses of the pool's usable backends
+  std::variant<std::monostate, TargetVip, TargetPool, TargetSteer, TargetAlias> what;
   uint32_t weight = 100;
+  uint32_t site = kNone;  // of a steer or an alias: where `nearest` takes it to be
+  TargetClients clients;
+
+  // kNone if it is of another type.
+  uint32_t vip() const { return std::holds_alternative<TargetVip>(what) ? std::get<TargetVip>(what).vip : kNone; }
+  uint32_t pool() const { return std::holds_alternative<TargetPool>(what) ? std::get<TargetPool>(what).pool : kNone; }
+  uint32_t steer() const {
+    return std::holds_alternative<TargetSteer>(what) ? std::get<TargetSteer>(what).steer : kNone;
+  }
 };
 
 struct Steer {
@@ -270,8 +311,16 @@ struct Steer {
   std::vector<SteerTarget> targets;  // in failover order
   uint32_t max_answers = 4;
   AllDown all_down = AllDown::open;
-  bool https_record = false;  // answers HTTPS (RFC 9460) from the listeners that serve the name
+  bool https_record = false;      // answers HTTPS (RFC 9460) from the listeners that serve the name
+  uint8_t client_prefix_v4 = 24;  // of `sticky`: the network that keeps its target
+  uint8_t client_prefix_v6 = 56;
 };
+
+struct Model;
+
+// "vip:eu", "pool:app", "steer:www.example.test", "alias:cdn.example.net": the target's name among those of its steer.
+// Empty if the target is of no type.
+std::string target_label(const Model& model, const SteerTarget& target);
 
 // Where the clients of a network are: a site, or a location from which the nearest site is computed.
 struct GeoNetwork {
@@ -283,7 +332,8 @@ struct GeoNetwork {
 struct Geo {
   // Path on the host, a City-like database; not an object of the version, because licences forbid copying it.
   std::string mmdb;
-  std::vector<GeoNetwork> networks;  // the longest prefix wins, and has precedence over the mmdb
+  std::vector<std::string> other_mmdbs;  // used for what the ones before do not say
+  std::vector<GeoNetwork> networks;      // the longest prefix wins, and has precedence over the mmdb
   uint32_t default_site = kNone;
 };
 

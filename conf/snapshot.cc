@@ -117,7 +117,10 @@ std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string vers
     out->site_drained.push_back(find(out->live_state->overrides, site_key(site.name)) != nullptr);
   }
   for (const Vip& vip : out->model->vips) {
-    out->vip_up.push_back(vip.site == kNone || !out->site_drained[vip.site]);
+    const bool of_site = vip.site != kNone && out->site_drained[vip.site];
+    const bool drained = of_site || find(out->live_state->overrides, vip_key(vip.name)) != nullptr;
+    out->vip_drained.push_back(drained);
+    out->vip_up.push_back(!drained);
   }
   for (const Service& service : out->model->services) {
     if (!out->pools[service.pool].up) out->vip_up[service.vip] = false;

@@ -42,7 +42,8 @@ struct Snapshot {
   std::shared_ptr<const Model> model;
   std::shared_ptr<const LiveState> live_state;
   std::vector<PoolStatus> pools;   // parallel to Model::pools
-  std::vector<bool> vip_up;        // parallel to Model::vips: the site is not drained and every service's pool is up
+  std::vector<bool> vip_up;        // parallel to Model::vips: it is not drained and every service's pool is up
+  std::vector<bool> vip_drained;   // parallel to Model::vips: an override says so, of its own or of its site
   std::vector<bool> site_drained;  // parallel to Model::sites
 
   // True if new work may go to the backend: it is up, or its pool fails open and it is not under an override. Never
@@ -56,14 +57,16 @@ struct Snapshot {
 // - An override on a pool counts for each of its backends.
 // - An override on a site drains its VIPs for DNS. The backends and the L4 services on those VIPs continue, for clients
 //   that still have the old answer.
+// - An override on a VIP does the same to it alone, and one on a target does so to that target of one steer, which only
+//   DNS knows of.
 // - A probe's verdict counts only while the pool has a probe. A backend with a probe counts as down until its first
 //   verdict, because no answer may contain an address that nobody has seen up. There are two exceptions: no backend of
 //   the pool has a verdict and all_down is open; or the version is 0, because nobody probes when a file is used.
 // - A backend of weight 0 is draining.
 // - A pool is up if some backend is up and the weight of the backends that are up reaches up_threshold, as a share of
 //   all weight in the pool, drained or not.
-// - A VIP is up if its site is not drained and the pool of each of its services is up. So a VIP without services is up
-//   if its site is not drained.
+// - A VIP is up if neither it nor its site is drained and the pool of each of its services is up. So a VIP without
+//   services is up if it is not drained.
 // clang-format on
 std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string version_digest,
                                               std::shared_ptr<const Model> model,

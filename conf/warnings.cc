@@ -172,7 +172,7 @@ void warn_of_all_unused(Checks& warnings) {
   for (const Route& route : model.routes) pools.insert(route.pool);
   for (const Service& service : model.services) pools.insert(service.pool);
   for (const Steer& steer : model.steers) {
-    for (const SteerTarget& target : steer.targets) pools.insert(target.pool);
+    for (const SteerTarget& target : steer.targets) pools.insert(target.pool());
   }
   for (const Pool& pool : model.pools) probes.insert(pool.probe);
   for (const Listener& listener : model.listeners) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "conf/names.h"
+#include "conf/scalar.h"
 #include "control/parameters.h"
 #include "control/shapes.h"
 #include "core/clock.h"
@@ -119,22 +120,42 @@ class LiveStateApi {
   // look for the backend.
   std::optional<std::string> target_key(const ApiCall& call, bool must_exist) const {
     const std::string& target = call.path.at("name");
-    const auto pool_of_backend = call.path.find("pool");
-    const bool is_backend = pool_of_backend != call.path.end();
-    const bool is_site = call.request().path.rfind("/v1/admin/site/", 0) == 0;
+    constexpr std::string_view kPrefix = "/v1/admin/";
+    const std::string_view rest = std::string_view(call.request().path).substr(kPrefix.size());
+    const std::string_view kind = rest.substr(0, rest.find('/'));
     if (must_exist) {
       const std::shared_ptr<const Model> in_force = host_state_.model();
       static const Model nothing;
       const Model& model = in_force ? *in_force : nothing;
-      const std::string fault = is_backend ? missing_backend(model, pool_of_backend->second, target)
-                                : is_site  ? lack(kConfiguration, "site", model.sites, target)
-                                           : lack(kConfiguration, "pool", model.pools, target);
+      const std::string fault = kind == "backend"  ? missing_backend(model, call.path.at("pool"), target)
+                                : kind == "site"   ? lack(kConfiguration, "site", model.sites, target)
+                                : kind == "vip"    ? lack(kConfiguration, "vip", model.vips, target)
+                                : kind == "target" ? missing_target(model, call.path.at("steer"), target)
+                                                   : lack(kConfiguration, "pool", model.pools, target);
       if (!fault.empty()) {
         call.respond(problem(404, "no_such_object", fault));
         return std::nullopt;
       }
     }
-    return is_backend ? backend_key(pool_of_backend->second, target) : is_site ? site_key(target) : pool_key(target);
+    if (kind == "backend") return backend_key(call.path.at("pool"), target);
+    if (kind == "target") return tidegate::target_key(lower_without_dot(call.path.at("steer")), target);
+    return kind == "site" ? site_key(target) : kind == "vip" ? vip_key(target) : pool_key(target);
+  }
+
+  static std::string lower_without_dot(const std::string& name) {
+    const std::optional<std::string> domain = canonical_domain(name);
+    return domain ? *domain : name;
+  }
+
+  static std::string missing_target(const Model& model, const std::string& steer_name, const std::string& target) {
+    const std::string wanted = lower_without_dot(steer_name) + ".";
+    const Steer* const steer = find_named(model.steers, wanted);
+    if (steer == nullptr) return lack(kConfiguration, "steer", model.steers, wanted);
+    std::vector<std::string> labels;
+    for (const SteerTarget& each : steer->targets) labels.push_back(target_label(model, each));
+    if (std::find(labels.begin(), labels.end(), target) != labels.end()) return {};
+    return fmt::format("steer {} has no target {}; its targets are {}", in_quotes(steer_name), in_quotes(target),
+                       fmt::join(labels, ", "));
   }
 
   static std::string missing_backend(const Model& model, const std::string& pool_name, const std::string& backend) {
@@ -181,7 +202,8 @@ void add_live_state_routes(RouteTable& table, HostState& host_state) {
              {},
              handler(&LiveStateApi::health)});
   const QueryParameter dry_run = QueryParameter::boolean("dry_run", "true: check the call, change nothing");
-  for (const char* pattern : {"/v1/admin/backend/{pool}/{name}", "/v1/admin/pool/{name}", "/v1/admin/site/{name}"}) {
+  for (const char* pattern : {"/v1/admin/backend/{pool}/{name}", "/v1/admin/pool/{name}", "/v1/admin/site/{name}",
+                              "/v1/admin/vip/{name}", "/v1/admin/target/{steer}/{name}"}) {
     table.add({"PUT",
                pattern,
                Role::operator_,

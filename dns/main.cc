@@ -6,7 +6,9 @@
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/metrics.h"
+#include "dns/family_text.h"
 #include "dns/query/explain.h"
+#include "dns/server/alias_resolver.h"
 #include "dns/server/server.h"
 
 namespace {
@@ -57,7 +59,14 @@ int main(int argc, char** argv) {
       argc, argv, "dns", "The authoritative DNS and HTTPDNS server: steers clients by geography and health.");
   Plane plane("dns", options);
   dns::Server server(derive_hash_key(plane.secret(), "dns-cookie"));
-  metrics().collector([&server](std::string& out) { server.append_metrics(out); });
+  dns::AliasResolver aliases(plane.loop(), [&] { server.set_aliases(aliases.book()); });
+  metrics().collector([&](std::string& out) {
+    server.append_metrics(out);
+    dns::FamilyText(out, "tidegate_dns_alias_lookups_total", "Lookups of names of others that steers lead to.")
+        .add(aliases.counts().found, {{"result", "found"}})
+        .add(aliases.counts().empty, {{"result", "empty"}})
+        .add(aliases.counts().failed, {{"result", "failed"}});
+  });
 
   // Tables that a worker still held when newer ones came are let go of a little later.
   Timer collect(plane.loop(), [&] {
@@ -69,6 +78,7 @@ int main(int argc, char** argv) {
   PlaneHooks hooks;
   hooks.apply = [&](std::shared_ptr<const Snapshot> snapshot, const Node& node) {
     auto applied = server.apply(std::move(snapshot), node);
+    if (applied) aliases.follow(server.tables()->authority->aliases, node.dns.resolvers);
     collect.arm_after_ms(kCollectMs);
     tend_xdp.arm_after_ms(kTendXdpMs);
     return applied;

@@ -30,13 +30,13 @@ std::shared_ptr<const Tables> tables_of(int64_t hosts) {
     const std::string number = std::to_string(site);
     model->sites.push_back({"s" + number, {10.0 * site, 20.0 * site}});
     model->vips.push_back({"v" + number, site, {*IpAddress::parse("192.0.2.10" + number)}});
-    steer.targets.push_back({.vip = site});
+    steer.targets.emplace_back().what = TargetVip{site};
   }
   model->steers.push_back(steer);
   Steer several;  // eight targets of one site, of which four are drawn
   several.name = "several.example.test.";
   for (uint32_t i = 0; i < 8; ++i) {
-    several.targets.push_back({.vip = static_cast<uint32_t>(model->vips.size())});
+    several.targets.emplace_back().what = TargetVip{static_cast<uint32_t>(model->vips.size())};
     model->vips.push_back({"w" + std::to_string(i), 0, {*IpAddress::parse("192.0.2.20" + std::to_string(i))}});
   }
   model->steers.push_back(several);
@@ -86,9 +86,7 @@ void steer_alone(benchmark::State& state) {
   const Name name = *Name::from_text("www.example.test");
   const DrawKey key(name.wire(), client, 1'700'000'000);
   for (auto _ : state) {
-    const Located located = tables->geo->locate(client);
-    benchmark::DoNotOptimize(
-        choose(authority.steers[0], IpAddress::Family::v4, tables->geo->order(located), tables->health, key));
+    benchmark::DoNotOptimize(choose(steer_context(*tables), authority.steers[0], IpAddress::Family::v4, client, key));
   }
 }
 BENCHMARK(steer_alone);

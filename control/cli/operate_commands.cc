@@ -26,12 +26,15 @@ struct DrainArguments {
 // nothing.
 std::optional<std::string> drain_path(Cli& cli, const DrainArguments& arguments) {
   const size_t slash = arguments.name.find('/');
-  if (arguments.kind == "backend") {
+  const bool is_backend = arguments.kind == "backend";
+  if (is_backend || arguments.kind == "target") {
     if (slash != std::string::npos && slash != 0 && slash + 1 != arguments.name.size()) {
-      return fmt::format("/v1/admin/backend/{}/{}", percent_encode(arguments.name.substr(0, slash)),
+      return fmt::format("/v1/admin/{}/{}/{}", arguments.kind, percent_encode(arguments.name.substr(0, slash)),
                          percent_encode(arguments.name.substr(slash + 1)));
     }
-    fmt::print(stderr, "tidegate: a backend is named POOL/NAME, as in origins/origin1\n");
+    fmt::print(stderr, "tidegate: a {}\n",
+               is_backend ? "backend is named POOL/NAME, as in origins/origin1"
+                          : "target is named STEER/TYPE:NAME, as in www.example.com/vip:eu");
     cli.exit_status = kMisuse;
     return std::nullopt;
   }
@@ -58,9 +61,10 @@ void drain(Cli& cli, const DrainArguments& arguments) {
   const std::optional<json> answer = call(cli, std::move(request));
   if (answer)
     print_drained(cli, *answer, arguments,
-                  arguments.kind == "site" ? "is drained: DNS leads no new client there"
-                  : arguments.down         ? "is taken down: nothing goes there, and what runs there ends"
-                                           : "is drained: no new work goes there");
+                  arguments.kind == "site" || arguments.kind == "vip" || arguments.kind == "target"
+                      ? "is drained: DNS leads no new client there"
+                  : arguments.down ? "is taken down: nothing goes there, and what runs there ends"
+                                   : "is drained: no new work goes there");
 }
 
 void undrain(Cli& cli, const DrainArguments& arguments) {
@@ -113,19 +117,22 @@ void add_operate_commands(CLI::App& app, Cli& cli) {
   const auto word = std::make_shared<DrainArguments>();
   for (const bool draining : {true, false}) {
     CLI::App* command =
-        draining ? add_command(app, "drain", "Give a backend, pool or site no new work; what runs there ends in peace",
-                               "tidegate drain backend origins/origin1 --note \"kernel upgrade\" --wait")
-                 : add_command(app, "undrain", "Put a backend, pool or site back into service",
-                               "tidegate undrain backend origins/origin1");
-    command->add_option("KIND", word->kind, "backend, pool or site")
+        draining
+            ? add_command(app, "drain",
+                          "Give a backend, pool, site, VIP or DNS target no new work; what runs there ends in peace",
+                          "tidegate drain backend origins/origin1 --note \"kernel upgrade\" --wait")
+            : add_command(app, "undrain", "Put what was drained back into service",
+                          "tidegate undrain backend origins/origin1");
+    command->add_option("KIND", word->kind, "backend, pool, site, vip or target")
         ->required()
-        ->check(CLI::IsMember({"backend", "pool", "site"}));
-    command->add_option("NAME", word->name, "POOL/NAME of a backend, or the name")->required();
+        ->check(CLI::IsMember({"backend", "pool", "site", "vip", "target"}));
+    command->add_option("NAME", word->name, "POOL/NAME of a backend, STEER/TYPE:NAME of a steer's target, or the name")
+        ->required();
     command->add_flag("--wait", word->wait, "return when every plane that can be reached has applied it");
     if (draining) {
       command->add_option("--note", word->note, "why, for those who come after");
       command->add_flag("--down", word->down,
-                        "end what runs there too, within a second (a site is drained, with or without)");
+                        "end what runs there too, within a second (a site, VIP or target is drained, with or without)");
     }
     command->callback([&cli, word, draining] { draining ? drain(cli, *word) : undrain(cli, *word); });
   }

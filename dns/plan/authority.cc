@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "core/crypto.h"
+#include "dns/limits.h"
 #include "dns/plan/lookup.h"
 
 namespace tidegate::dns {
@@ -23,11 +24,8 @@ class Planner {
   PlannedAuthority plan() {
     load_zones();
     lay_steers();
+    if (faults_.empty()) compile_steers();
     if (!faults_.empty()) return {nullptr, std::move(faults_)};
-    const Model& model = *authority_->model;
-    const HealthLayout layout(model);
-    authority_->steers.reserve(model.steers.size());
-    for (uint32_t i = 0; i < model.steers.size(); ++i) authority_->steers.push_back(compile_steer(model, i, layout));
     authority_->digest = digest();
     return {std::move(authority_), {}};
   }
@@ -94,6 +92,18 @@ class Planner {
     served.steer_names.add(*name, served.zone->apex().labels(), index);
   }
 
+  void compile_steers() {
+    const Model& model = *authority_->model;
+    const HealthLayout layout(model);
+    authority_->aliases = alias_names(model);
+    authority_->rankings = RankingIndex(steered_sites(model));
+    authority_->steers.reserve(model.steers.size());
+    for (uint32_t i = 0; i < model.steers.size(); ++i)
+      authority_->steers.push_back(compile_steer(model, i, layout, authority_->aliases, authority_->rankings));
+    if (authority_->rankings.overflowed())
+      refuse("too_many", "/steers", fmt::format("steers have more than {} different maps", kMaxRankings));
+  }
+
   void refuse(std::string code, std::string pointer, std::string detail) {
     add_fault(faults_, {std::move(code), std::move(pointer), {}, 0, 0, std::move(detail), {}, {}});
   }
@@ -113,17 +123,20 @@ std::string Planner::digest() const {
     text += fmt::format("zone {} {} {} {}\n", zone.name, zone.hash, zone.zone->names(), zone.zone->records());
   }
   for (const CompiledSteer& steer : authority.steers) {
-    text +=
-        fmt::format("steer {} {} {} {} {}\n", authority.model->steers[steer.model_index].name,
-                    static_cast<int>(steer.policy), steer.ttl_s, steer.max_answers, static_cast<int>(steer.all_down));
+    text += fmt::format("steer {} {} {} {} {} {} {}\n", authority.model->steers[steer.model_index].name,
+                        static_cast<int>(steer.policy), steer.ttl_s, steer.max_answers,
+                        static_cast<int>(steer.all_down), steer.client_prefix_v4, steer.client_prefix_v6);
     for (const HttpsService& service : steer.https) text += fmt::format(" https {} {}\n", service.port, service.http2);
     for (const auto* family : {&steer.v4, &steer.v6}) {
-      for (const Candidate& c : *family) {
-        text += fmt::format(" {} {} {} {} {}\n", hex_encode({reinterpret_cast<const char*>(c.address.data()), 16}),
-                            c.site, c.target, c.weight, steer.target_weights[c.target]);
+      for (const Candidate& c : family->candidates) {
+        text += fmt::format(" {} {} {} {} {} {:x} {} {}\n",
+                            hex_encode({reinterpret_cast<const char*>(c.address.data()), 16}), c.site, c.target,
+                            c.weight, steer.target_weights[c.target], c.identity, c.led_to, family->ranking);
       }
     }
   }
+  for (const RankingIndex::Question& each : authority.rankings.questions())
+    text += fmt::format("ranking {}\n", each.key);
   return sha256_hex(text);
 }
 

@@ -31,6 +31,8 @@ struct Authority {
   std::shared_ptr<const Model> model;
   std::vector<ServedZone> zones;
   std::vector<CompiledSteer> steers;  // parallel to Model::steers
+  RankingIndex rankings;              // what the steers ask of the geography
+  std::vector<std::string> aliases;   // alias_names() of the model
   std::string digest;                 // equal digest, equal answers for equal geography and health
 
   // The zone with the longest apex that `name` ends in and that has at most `max_labels`; null when there is none.

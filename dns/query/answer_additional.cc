@@ -101,8 +101,8 @@ void AnswerBuilder::add_addresses(const Name& target, size_t target_at, const Se
       const size_t address_bytes = v4 ? 4 : 16;
       if (!reply_.fits(choice.count * (12 + address_bytes))) continue;
       for (uint32_t i = 0; i < choice.count; ++i) {
-        reply_.add_record(Section::additional, target_at, type, steer.ttl_s,
-                          std::span(choice.picks[i]->address).first(address_bytes));
+        reply_.add_record(Section::additional, target_at, type, choice.ttl_s,
+                          std::span(choice.picks[i], address_bytes));
       }
     } else if (found.node && !found.node.has_cname() && found.node.find(type, rrset) &&
                reply_.fits(rrset.wire.size())) {

@@ -56,11 +56,11 @@ Outcome AnswerBuilder::answer_https(const CompiledSteer& steer) {
       if (choice->count == 0) continue;
       begin(key, choice->count * address_bytes);
       for (uint32_t i = 0; i < choice->count; ++i) {
-        std::memcpy(&rdata[at], choice->picks[i]->address.data(), address_bytes);
+        std::memcpy(&rdata[at], choice->picks[i], address_bytes);
         at += address_bytes;
       }
     }
-    reply_.add_record(Section::answer, name_at_, rrtype::kHttps, steer.ttl_s, {rdata.data(), at});
+    reply_.add_record(Section::answer, name_at_, rrtype::kHttps, std::min(v4.ttl_s, v6.ttl_s), {rdata.data(), at});
   }
   return Outcome::steered;
 }

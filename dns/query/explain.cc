@@ -26,24 +26,40 @@ const char* name_of(SteerPolicy policy) {
       return "weighted";
     case SteerPolicy::failover:
       return "failover";
+    case SteerPolicy::map:
+      return "map";
+    case SteerPolicy::sticky:
+      return "sticky";
+    case SteerPolicy::multivalue:
+      return "multivalue";
   }
   return "?";
 }
 
 Json site_name(const Model& model, uint32_t site) { return site == kNone ? Json() : Json(model.sites[site].name); }
 
-Json tell_geo(const IpAddress& client, const Tables& tables, bool matters) {
+Json tell_facts(const Mmdb::Facts& facts) {
+  const auto text = [](const std::string& value) { return value.empty() ? Json() : Json(value); };
+  return {{"continent", text(facts.continent)},
+          {"country", text(facts.country)},
+          {"region", text(facts.region)},
+          {"asn", facts.asn == 0 ? Json() : Json(facts.asn)}};
+}
+
+Json tell_geo(const IpAddress& client, const Tables& tables, uint8_t scope) {
   const Authority& authority = *tables.authority;
-  const GeoExplanation explanation = tables.geo->explanation(client);
-  const Located located = tables.geo->locate(client);
+  const GeoMap& geo = *tables.geo;
+  const GeoExplanation explanation = geo.explanation(client);
+  const Located located = geo.locate(client);
   Json order = Json::array();
-  for (const uint32_t site : tables.geo->order(located)) order.push_back(authority.model->sites[site].name);
+  for (const uint32_t site : geo.order(located)) order.push_back(authority.model->sites[site].name);
   return {{"source", name(explanation.source)},
           {"located_as", GeoMap::located_as(client).to_string()},
           {"site", site_name(*authority.model, explanation.site)},
           {"latitude", explanation.location ? Json(explanation.location->latitude) : Json()},
           {"longitude", explanation.location ? Json(explanation.location->longitude) : Json()},
-          {"scope", matters ? located.scope : 0},
+          {"scope", scope},
+          {"facts", tell_facts(explanation.facts)},
           {"order", order}};
 }
 
@@ -51,6 +67,7 @@ std::string vip_trouble(const Snapshot& snapshot, uint32_t vip) {
   const Model& model = *snapshot.model;
   const uint32_t site = model.vips[vip].site;
   if (site != kNone && snapshot.site_drained[site]) return "site " + model.sites[site].name + " is drained";
+  if (snapshot.vip_drained[vip]) return "the vip is drained";
   for (const Service& service : model.services) {
     if (service.vip == vip && !snapshot.pools[service.pool].up) {
       return fmt::format("service {}: pool {} is down", service.name, model.pools[service.pool].name);
@@ -67,30 +84,46 @@ Json tell_candidate(const Candidate& candidate, IpAddress::Family family, const 
   IpAddress address;
   address.family = family;
   address.bytes = candidate.address;
-  const uint8_t flags = tables.health[candidate.health];
-  Json told{
-      {"target", target.vip != kNone ? "vip/" + model.vips[target.vip].name : "pool/" + model.pools[target.pool].name},
-      {"address", address.to_string()},
-      {"site", site_name(model, candidate.site)},
-      {"distance_km", nullptr},
-      {"weight", compiled.target_weights[candidate.target]},
-      {"state", (flags & health::kUsable) != 0     ? "up"
-                : (flags & health::kFailOpen) != 0 ? "down"
-                                                   : "drained"},
-      {"why", ""}};
+  const uint8_t of_target = tables.health[candidate.target_health];
+  const uint8_t flags = tables.health[candidate.health] & of_target;
+  std::string label = target_label(model, target);
+  label[label.find(':')] = '/';
+  Json told{{"target", label},
+            {"address", candidate.kind == Candidate::Kind::address ? Json(address.to_string()) : Json()},
+            {"site", site_name(model, candidate.site)},
+            {"distance_km", nullptr},
+            {"weight", compiled.target_weights[candidate.target]},
+            {"state", (flags & health::kUsable) != 0     ? "up"
+                      : (flags & health::kFailOpen) != 0 ? "down"
+                                                         : "drained"},
+            {"why", ""}};
   if (from && candidate.site != kNone) {
     told["distance_km"] = std::round(distance_km(*from, model.sites[candidate.site].location));
   }
-  if (target.vip != kNone) {
-    told["why"] = vip_trouble(snapshot, target.vip);
+  if (of_target == 0) {
+    told["why"] = "the target is drained";
     return told;
   }
-  const uint32_t backend = candidate.health - HealthLayout(model).of_backend(target.pool, 0);
-  told["backend"] = model.pools[target.pool].backends[backend].name;
-  const BackendStatus& status = snapshot.pools[target.pool].backends[backend];
+  if (candidate.kind == Candidate::Kind::alias) {
+    const AliasAddresses::Of& alias = tables.aliases[candidate.led_to].of(family);
+    told["why"] = !alias.known ? "not looked up yet" : alias.addresses.empty() ? "the name has no addresses" : "";
+    told["addresses"] = Json::array();
+    for (const auto& bytes : alias.addresses) {
+      address.bytes = bytes;
+      told["addresses"].push_back(address.to_string());
+    }
+  }
+  if (candidate.kind != Candidate::Kind::address) return told;
+  if (target.vip() != kNone) {
+    told["why"] = vip_trouble(snapshot, target.vip());
+    return told;
+  }
+  const uint32_t pool = target.pool();
+  const uint32_t backend = candidate.health - HealthLayout(model).of_backend(pool, 0);
+  told["backend"] = model.pools[pool].backends[backend].name;
+  const BackendStatus& status = snapshot.pools[pool].backends[backend];
   told["why"] = status.why;
-  if (status.why.empty() && !snapshot.pools[target.pool].up)
-    told["why"] = "pool " + model.pools[target.pool].name + " is down";
+  if (status.why.empty() && !snapshot.pools[pool].up) told["why"] = "pool " + model.pools[pool].name + " is down";
   return told;
 }
 
@@ -120,6 +153,15 @@ std::string tell_reason(Outcome outcome, const CompiledSteer* steer, std::string
       break;
     case SteerPolicy::failover:
       reason = "the first target in order that is usable";
+      break;
+    case SteerPolicy::map:
+      reason = "the closest target for the client's network that is usable";
+      break;
+    case SteerPolicy::sticky:
+      reason = "the target that the client's network keeps while it is usable";
+      break;
+    case SteerPolicy::multivalue:
+      reason = "every usable target, in an order drawn for the client's network";
       break;
   }
   if (!note.empty()) reason += fmt::format("; {}", note);
@@ -159,15 +201,16 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
     if (found.steer != kNone) steer = &authority.steers[found.steer];
   }
   const auto family = rr_type == LDNS_RR_TYPE_AAAA ? IpAddress::Family::v6 : IpAddress::Family::v4;
-  told["geo"] = tell_geo(client, tables, steer != nullptr && steer->depends_on_place(family));
+  const DrawKey key(asked->wire(), client, worker.now_s);
+  const uint8_t scope = steer == nullptr ? 0 : choose(steer_context(tables), *steer, family, client, key).scope;
+  told["geo"] = tell_geo(client, tables, scope);
   told["candidates"] = Json::array();
   if (steer != nullptr) {
     told["steer"] = authority.model->steers[steer->model_index].name;
     told["policy"] = name_of(steer->policy);
-    const DrawKey key(asked->wire(), client, worker.now_s);
     told["draw"] = {{"network", key.network()}, {"changes_in_s", key.changes_in_s()}};
     const auto from = tables.geo->explanation(client).location;
-    for (const Candidate& candidate : steer->of(family)) {
+    for (const Candidate& candidate : steer->of(family).candidates) {
       told["candidates"].push_back(tell_candidate(candidate, family, *steer, from, tables));
     }
   }

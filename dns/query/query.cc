@@ -128,16 +128,17 @@ inline Outcome AnswerBuilder::deny(Outcome outcome) {
 Choice AnswerBuilder::choose_for_client(const CompiledSteer& steer, IpAddress::Family family, const Name& name) {
   worker_.last_is_personal = true;
   const IpAddress& address = located_address(request_, client_);
-  std::span<const uint32_t> order;
-  if (steer.depends_on_place(family)) {
-    const GeoMap& geo = *tables_.geo;
-    const Located located = geo.locate(address);
-    order = geo.order(located);
-    scope_ = std::max(scope_, located.scope);
-    const bool can_be_said = request_.has_edns || client_.transport == Transport::http;
-    if (can_be_said && geo.is_unknown(address, located)) note_ = note::kNetworkUnknown;
+  const Choice choice = choose(steer_context(tables_), steer, family, address, {name.wire(), address, worker_.now_s});
+  scope_ = std::max(scope_, choice.scope);
+  if (choice.placed && choice.named) return choice;
+  const bool can_be_said = request_.has_edns || client_.transport == Transport::http;
+  if (!can_be_said) return choice;
+  if (!choice.named && choice.count == 0) {
+    note_ = note::kNoTarget;
+  } else if (!choice.placed && tables_.geo->is_unknown(address)) {
+    note_ = note::kNetworkUnknown;
   }
-  return choose(steer, family, order, tables_.health, {name.wire(), address, worker_.now_s});
+  return choice;
 }
 
 inline Outcome AnswerBuilder::answer_steered(uint32_t index) {
@@ -151,8 +152,7 @@ inline Outcome AnswerBuilder::answer_steered(uint32_t index) {
     note_ = note::kFailedOpen;
   }
   for (uint32_t i = 0; i < choice.count; ++i) {
-    reply_.add_record(Section::answer, name_at_, request_.type, steer.ttl_s,
-                      std::span(choice.picks[i]->address).first(v4 ? 4 : 16));
+    reply_.add_record(Section::answer, name_at_, request_.type, choice.ttl_s, std::span(choice.picks[i], v4 ? 4 : 16));
   }
   return Outcome::steered;
 }

@@ -21,6 +21,12 @@ FileStamp stamp_of(const std::string& path) {
           status.st_mtim.tv_sec * int64_t{1'000'000'000} + status.st_mtim.tv_nsec};
 }
 
+std::vector<FileStamp> stamps_of(const Geo& geo) {
+  std::vector<FileStamp> stamps;
+  for (const std::string& path : mmdb_paths(geo)) stamps.push_back(stamp_of(path));
+  return stamps;
+}
+
 bool same_place(const std::optional<Location>& a, const std::optional<Location>& b) {
   if (a.has_value() != b.has_value()) return false;
   return !a || (a->latitude == b->latitude && a->longitude == b->longitude);
@@ -31,13 +37,13 @@ bool same_geography(const Model& a, const Model& b) {
     return x.network == y.network && x.site == y.site && same_place(x.location, y.location);
   };
   const auto same_site = [](const Site& x, const Site& y) {
-    return x.name == y.name && same_place(x.location, y.location);
+    return x.name == y.name && same_place(x.location, y.location) && x.bias == y.bias;
   };
-  return a.geo.mmdb == b.geo.mmdb && a.geo.default_site == b.geo.default_site &&
+  return mmdb_paths(a.geo) == mmdb_paths(b.geo) && a.geo.default_site == b.geo.default_site &&
          std::equal(a.geo.networks.begin(), a.geo.networks.end(), b.geo.networks.begin(), b.geo.networks.end(),
                     same_network) &&
          std::equal(a.sites.begin(), a.sites.end(), b.sites.begin(), b.sites.end(), same_site) &&
-         steered_sites(a) == steered_sites(b);
+         steered_sites(a) == steered_sites(b) && WantedFacts::of(a) == WantedFacts::of(b);
 }
 
 // What is odd in the zones that `old` (may be null) does not hold.
@@ -54,16 +60,35 @@ void log_warnings(const Authority& authority, const Authority* old) {
 
 Result<void> load_geo(Tables& tables, const Tables* previous) {
   const Model& model = *tables.snapshot->model;
-  tables.mmdb_stamp = stamp_of(model.geo.mmdb);
-  if (previous != nullptr && previous->mmdb_stamp == tables.mmdb_stamp &&
+  tables.mmdb_stamps = stamps_of(model.geo);
+  if (previous != nullptr && previous->mmdb_stamps == tables.mmdb_stamps &&
       (previous->snapshot->model.get() == &model || same_geography(*previous->snapshot->model, model))) {
     tables.geo = previous->geo;
     return {};
   }
-  auto geo = GeoMap::build(model.geo, model.sites, steered_sites(model));
+  auto geo = GeoMap::build(model.geo, model.sites, steered_sites(model), WantedFacts::of(model));
   if (!geo) return geo.error();
   tables.geo = *geo;
   return {};
+}
+
+Result<void> load_rankings(Tables& tables, const Tables* previous) {
+  auto rankings =
+      build_rankings(tables.authority->rankings, tables.geo, previous == nullptr ? nullptr : &previous->rankings);
+  if (!rankings) return rankings.error();
+  tables.rankings = *std::move(rankings);
+  return {};
+}
+
+// What `previous` knows of each alias.
+void take_over_aliases(Tables& tables, const Tables* previous) {
+  for (const std::string& name : tables.authority->aliases) {
+    AliasAddresses& known = tables.aliases.emplace_back();
+    if (previous == nullptr) continue;
+    const std::vector<std::string>& names = previous->authority->aliases;
+    const auto at = std::lower_bound(names.begin(), names.end(), name);
+    if (at != names.end() && *at == name) known = previous->aliases[static_cast<size_t>(at - names.begin())];
+  }
 }
 
 void take_over_buckets(Tables& tables, const Tables* previous) {
@@ -99,6 +124,8 @@ Result<std::shared_ptr<const Tables>> build_tables(std::shared_ptr<const Snapsho
   }
   if (tables->authority.get() != old) log_warnings(*tables->authority, old);
   if (const auto loaded = load_geo(*tables, previous); !loaded) return loaded.error();
+  if (const auto loaded = load_rankings(*tables, previous); !loaded) return loaded.error();
+  take_over_aliases(*tables, previous);
   take_over_buckets(*tables, previous);
   tables->health = compile_health(*snapshot);
   tables->nsid = node.dns.nsid;
@@ -106,6 +133,15 @@ Result<std::shared_ptr<const Tables>> build_tables(std::shared_ptr<const Snapsho
   tables->digest = sha256_hex(fmt::format("{} {} {}\n{}", tables->authority->digest, tables->geo->order_count(),
                                           tables->geo->prefix_count(), health));
   return std::shared_ptr<const Tables>(std::move(tables));
+}
+
+std::shared_ptr<const Tables> with_aliases(const Tables& tables, const AliasBook& aliases) {
+  auto changed = std::make_shared<Tables>(tables);
+  for (size_t i = 0; i < changed->aliases.size(); ++i) {
+    const auto at = aliases.find(tables.authority->aliases[i]);
+    changed->aliases[i] = at == aliases.end() ? AliasAddresses{} : at->second;
+  }
+  return changed;
 }
 
 }  // namespace tidegate::dns

@@ -15,7 +15,10 @@
 #include "core/result.h"
 #include "core/token_bucket.h"
 #include "dns/plan/authority.h"
+#include "dns/steer/alias_book.h"
+#include "dns/steer/choose.h"
 #include "dns/steer/geo.h"
+#include "dns/steer/ranking_map.h"
 
 namespace tidegate::dns {
 
@@ -30,19 +33,29 @@ struct Tables {
   std::shared_ptr<const Snapshot> snapshot;
   std::shared_ptr<const Authority> authority;
   std::shared_ptr<const GeoMap> geo;
-  FileStamp mmdb_stamp;
+  std::vector<FileStamp> mmdb_stamps;
+  Rankings rankings;  // of the geography, for the authority's steers
   // What is left of each HTTPDNS account's quota; parallel to Model::httpdns_accounts. The only part that changes while
   // it is in force (TokenBucket: any thread). An account keeps its bucket from version to version, by its id.
   std::vector<std::shared_ptr<TokenBucket>> account_buckets;
   Health health;
+  std::vector<AliasAddresses> aliases;  // parallel to Authority::aliases
   std::string nsid;
   std::string digest;  // of the authority, the geography and health
 };
 
+inline SteerContext steer_context(const Tables& tables) {
+  return {tables.authority->steers, tables.rankings, tables.health, tables.aliases};
+}
+
 // Builds what `previous` (may be null) does not already hold. `planned` (may be null) is used if it was made of the
-// same Model. The Error names what is at fault in a zone, a steer or the geo database.
+// same Model. What is known of aliases is that of `previous`. The Error names what is at fault in a zone, a steer or a
+// geo database.
 Result<std::shared_ptr<const Tables>> build_tables(std::shared_ptr<const Snapshot> snapshot, const Node& node,
                                                    const Tables* previous,
                                                    std::shared_ptr<const Authority> planned = nullptr);
+
+// The same with what is known of the aliases now.
+std::shared_ptr<const Tables> with_aliases(const Tables& tables, const AliasBook& aliases);
 
 }  // namespace tidegate::dns

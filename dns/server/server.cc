@@ -109,6 +109,11 @@ Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node&
   return {};
 }
 
+void Server::set_aliases(const AliasBook& aliases) {
+  const Tables* const in_force = publisher_.in_force();
+  if (in_force != nullptr) publisher_.publish(with_aliases(*in_force, aliases));
+}
+
 bool Server::tend_xdp() {
   if (!listeners_ || !listeners_->xdp) return false;
   listeners_->xdp->tend([this](const Worker& worker) { add_into(retired_, worker.tally); });

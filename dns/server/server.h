@@ -30,6 +30,8 @@ class Server {
   // Builds the Tables, opens what listeners the node gained, publishes, closes those it lost: in this order, so that an
   // Error (zone, steer, geo database, address in use) leaves everything as it was.
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
+  // Publishes what is known of the steers' aliases now.
+  void set_aliases(const AliasBook& aliases);
   // Lets go of old Tables that no worker holds any more; true when none is left. Called now and then.
   bool collect() { return publisher_.collect(); }
   // Opens what interfaces of AF_XDP are not open, if the node has any: true then, and it is to be called now and then.

@@ -33,6 +33,17 @@ class DrawKey {
     const uint64_t hash = hash_of_asker();
     return mix64(hash ^ (now_s_ + offset_s(hash)) / kWindowS * 0xd1b54a32d192ed03ULL);
   }
+  // Of the client's network of this many bits, at any time; for `sticky`.
+  uint64_t hash_of_network(uint8_t prefix) const {
+    const IpAddress base = Cidr::of(client_, prefix).base;
+    uint64_t words[2];
+    std::memcpy(words, base.bytes.data(), sizeof words);
+    if (client_.is_v4()) {
+      words[0] &= 0xffffffff;  // IPv4 uses the first four bytes
+      words[1] = 0;
+    }
+    return mix64(mix64(words[0] ^ (client_.is_v4() ? 0x9e3779b97f4a7c15ULL : 0)) ^ words[1]);
+  }
   // Until the next window.
   uint32_t changes_in_s() const {
     return static_cast<uint32_t>(kWindowS - (now_s_ + offset_s(hash_of_asker())) % kWindowS);

@@ -9,7 +9,8 @@
 #include <map>
 #include <numbers>
 #include <unordered_map>
-#include <unordered_set>
+
+#include "core/hash.h"
 
 namespace tidegate::dns {
 
@@ -37,29 +38,59 @@ const char* name(GeoExplanation::Source source) {
   return "?";
 }
 
-namespace {
+double distance_to_site(const Location& from, const Site& site) {
+  const double distance = distance_km(from, site.location);
+  return site.bias >= 0 ? distance * (1 - site.bias / 100) : distance / (1 + site.bias / 100);
+}
 
-// A part of IPv6 in which an address carries the IPv4 address of its host, right behind the prefix.
-struct CarriedIpv4 {
-  std::array<uint8_t, 12> bytes;
-  uint8_t prefix_bytes;
+std::vector<std::string> mmdb_paths(const Geo& geo) {
+  std::vector<std::string> paths;
+  if (!geo.mmdb.empty()) paths.push_back(geo.mmdb);
+  paths.insert(paths.end(), geo.other_mmdbs.begin(), geo.other_mmdbs.end());
+  return paths;
+}
 
-  Cidr prefix() const {
-    IpAddress base = IpAddress::v6(std::array<uint8_t, 16>{}.data());
-    std::copy_n(bytes.begin(), prefix_bytes, base.bytes.begin());
-    return Cidr::of(base, static_cast<uint8_t>(prefix_bytes * 8));
+WantedFacts WantedFacts::of(const Model& model) {
+  WantedFacts wanted;
+  const auto take = [](auto& into, const auto& from) { into.insert(into.end(), from.begin(), from.end()); };
+  for (const Steer& steer : model.steers) {
+    for (const SteerTarget& target : steer.targets) {
+      take(wanted.continents, target.clients.continents);
+      take(wanted.countries, target.clients.countries);
+      take(wanted.regions, target.clients.regions);
+      take(wanted.asns, target.clients.asns);
+    }
   }
-};
-constexpr CarriedIpv4 kCarriedIpv4[] = {
-    {{0x20, 0x02}, 2},                                 // 6to4
-    {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 12},  // v4-mapped
-};
+  const auto settle = [](auto& list) {
+    std::sort(list.begin(), list.end());
+    list.erase(std::unique(list.begin(), list.end()), list.end());
+    if (list.size() > UINT16_MAX) list.resize(UINT16_MAX);  // GeoCompiler refuses it
+  };
+  settle(wanted.continents);
+  settle(wanted.countries);
+  settle(wanted.regions);
+  std::sort(wanted.asns.begin(), wanted.asns.end());
+  wanted.asns.erase(std::unique(wanted.asns.begin(), wanted.asns.end()), wanted.asns.end());
+  return wanted;
+}
 
-}  // namespace
+Cidr CarriedIpv4::prefix() const {
+  IpAddress base = IpAddress::v6(std::array<uint8_t, 16>{}.data());
+  std::copy_n(bytes.begin(), prefix_bytes, base.bytes.begin());
+  return Cidr::of(base, static_cast<uint8_t>(prefix_bytes * 8));
+}
+
+std::span<const CarriedIpv4> carried_ipv4() {
+  static constexpr CarriedIpv4 kCarriers[] = {
+      {{0x20, 0x02}, 2},                                 // 6to4
+      {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 12},  // v4-mapped
+  };
+  return kCarriers;
+}
 
 IpAddress GeoMap::located_as(const IpAddress& address) {
   if (address.is_v4()) return address;
-  for (const CarriedIpv4& carried : kCarriedIpv4) {
+  for (const CarriedIpv4& carried : carried_ipv4()) {
     if (!std::equal(carried.bytes.begin(), carried.bytes.begin() + carried.prefix_bytes, address.bytes.begin()))
       continue;
     IpAddress v4;
@@ -69,10 +100,48 @@ IpAddress GeoMap::located_as(const IpAddress& address) {
   return address;
 }
 
-// Fills a GeoMap: interns orders, and walks the operator's networks and the database's tree side by side.
+namespace {
+
+// 1 + the value's index in the sorted list, or 0.
+template <class Value>
+size_t code_of(const std::vector<Value>& sorted, const Value& value) {
+  const auto at = std::lower_bound(sorted.begin(), sorted.end(), value);
+  return at != sorted.end() && *at == value ? static_cast<size_t>(at - sorted.begin()) + 1 : 0;
+}
+
+// What one record of a database says. What nobody asks for is 0 in `place` but still said.
+struct Record {
+  bool located = false;
+  bool says_continent = false, says_country = false, says_region = false, says_asn = false;
+  Place place;
+};
+
+// The parts of a place that are still open: the first database that says something decides.
+struct Open {
+  bool continent = true, country = true, region = true, asn = true;
+
+  template <class Value>
+  static void take(bool& open, bool says, Value& into, Value value) {
+    if (!open || !says) return;
+    into = value;
+    open = false;
+  }
+};
+
+struct PlaceHash {
+  size_t operator()(const Place& place) const {
+    const uint64_t codes =
+        uint64_t{place.order} << 48 | uint64_t{place.continent} << 32 | uint64_t{place.country} << 16 | place.region;
+    return mix64(codes ^ mix64(place.asn));
+  }
+};
+
+}  // namespace
+
+// Fills a GeoMap: interns orders and places, and walks the operator's networks and the databases' trees side by side.
 class GeoCompiler {
  public:
-  explicit GeoCompiler(GeoMap& map) : map_(map) {}
+  explicit GeoCompiler(GeoMap& map) : map_(map), wants_facts_(!map.wanted_.empty()), records_(map.mmdbs_.size()) {}
 
   Result<void> compile() {
     // Order 0 is that of an address of which nothing is known.
@@ -81,7 +150,7 @@ class GeoCompiler {
     } else {
       nowhere_ = intern(map_.ranked_);
     }
-    for (const CarriedIpv4& carried : kCarriedIpv4) networks_[insert(carried.prefix())].carried = &carried;
+    for (const CarriedIpv4& carried : carried_ipv4()) networks_[insert(carried.prefix())].carried = &carried;
     for (const GeoNetwork& network : map_.geo_.networks) {
       const uint16_t order = network.site != kNone ? order_from_site(network.site)
                              : network.location    ? order_from(*network.location, kNone)
@@ -89,23 +158,35 @@ class GeoCompiler {
       networks_[insert(network.network)].order = order;
     }
     map_.nowhere_ = nowhere_;
+    intern(Place{nowhere_, 0, 0, 0, 0});  // place 0
     // IPv4 first: IPv6 takes it over where its addresses carry one.
     if (auto walked = walk_family<uint32_t>(map_.v4_, IpAddress::Family::v4); !walked) return walked;
     if (auto walked = walk_family<Uint128>(map_.v6_, IpAddress::Family::v6); !walked) return walked;
-    if (!record_orders_.empty() && located_records_ == 0) {
-      return fail(fmt::format("geo database {}: of type '{}', it holds no locations; one of cities does",
-                              map_.geo_.mmdb, map_.mmdb_->type()));
+    if (places_overflowed_) {
+      return fail("geo: more than 65,536 different places; fewer countries, regions or AS numbers in maps make fewer");
+    }
+    for (size_t db = 0; db < records_.size(); ++db) {
+      if (auto useful = check_use(db); !useful) return useful;
     }
     return {};
   }
 
  private:
   using Cursor = Mmdb::Cursor;
-  static constexpr uint32_t kNoNode = 0;  // the roots are never a child
+  static constexpr size_t kMaxMmdbs = 4;
+  static constexpr uint32_t kNoNode = 0;          // the roots are never a child
+  using Cursors = std::array<Cursor, kMaxMmdbs>;  // one for each database
   struct NetworkNode {
     uint32_t child[2] = {kNoNode, kNoNode};
     int32_t order = -1;  // of a network that ends here, or none
     const CarriedIpv4* carried = nullptr;
+  };
+  // The records of one database that the walk has met.
+  struct Records {
+    std::unordered_map<uint32_t, Record> by_offset;
+    uint64_t nodes = 0;  // of its tree that were met
+    size_t located = 0;
+    bool has_fact = false;  // of a kind that is asked for
   };
 
   uint16_t intern(const std::vector<uint32_t>& order) {
@@ -114,11 +195,22 @@ class GeoCompiler {
     return at->second;
   }
 
+  uint16_t intern(const Place& place) {
+    const auto known = place_ids_.find(place);
+    if (known != place_ids_.end()) return known->second;
+    if (map_.places_.size() > UINT16_MAX) {
+      places_overflowed_ = wants_facts_;
+      return 0;
+    }
+    map_.places_.push_back(place);
+    return place_ids_.emplace(place, static_cast<uint16_t>(map_.places_.size() - 1)).first->second;
+  }
+
   // Nearest first; equally near ones in the model's order. `first`, unless kNone, goes before all.
   uint16_t order_from(const Location& from, uint32_t first) {
     std::vector<std::pair<double, uint32_t>> by_distance;
     for (const uint32_t site : map_.ranked_) {
-      by_distance.emplace_back(site == first ? -1.0 : distance_km(from, map_.sites_[site].location), site);
+      by_distance.emplace_back(site == first ? -1.0 : distance_to_site(from, map_.sites_[site]), site);
     }
     std::sort(by_distance.begin(), by_distance.end());
     std::vector<uint32_t> order;
@@ -130,17 +222,41 @@ class GeoCompiler {
   }
   uint16_t order_from_site(uint32_t site) { return order_from(map_.sites_[site].location, site); }
 
-  uint16_t order_of_record(uint32_t data_offset) {
-    const auto [at, added] = record_orders_.try_emplace(data_offset, nowhere_);
-    if (added) {
-      if (const auto location = map_.mmdb_->location(data_offset)) {
-        at->second = order_from(*location, kNone);
-        ++located_records_;
-      } else {
-        unlocated_records_.insert(data_offset);
-      }
+  const Record& record(size_t db, uint32_t data_offset) {
+    Records& records = records_[db];
+    const auto [at, added] = records.by_offset.try_emplace(data_offset);
+    Record& record = at->second;
+    if (!added) return record;
+    record.place.order = nowhere_;
+    if (const auto location = map_.mmdbs_[db]->location(data_offset)) {
+      record.place.order = order_from(*location, kNone);
+      record.located = true;
+      ++records.located;
     }
-    return at->second;
+    if (!wants_facts_) return record;
+    const WantedFacts& wanted = map_.wanted_;
+    const Mmdb::Facts facts = map_.mmdbs_[db]->facts(data_offset);
+    record.place.continent = static_cast<uint16_t>(code_of(wanted.continents, facts.continent));
+    record.place.country = static_cast<uint16_t>(code_of(wanted.countries, facts.country));
+    record.place.region = static_cast<uint16_t>(code_of(wanted.regions, facts.region));
+    record.place.asn = static_cast<uint32_t>(code_of(wanted.asns, facts.asn));
+    record.says_continent = !facts.continent.empty();
+    record.says_country = !facts.country.empty();
+    record.says_region = !facts.region.empty();
+    record.says_asn = facts.asn != 0;
+    records.has_fact = records.has_fact || (!wanted.continents.empty() && record.says_continent) ||
+                       (!wanted.countries.empty() && record.says_country) ||
+                       (!wanted.regions.empty() && record.says_region) || (!wanted.asns.empty() && record.says_asn);
+    return record;
+  }
+
+  // A database of which nothing is used is a mistake.
+  Result<void> check_use(size_t db) const {
+    const Records& records = records_[db];
+    if (records.by_offset.empty() || records.located != 0 || records.has_fact) return {};
+    return fail(fmt::format("geo database {}: of type '{}', it holds no locations{}", mmdb_paths(map_.geo_)[db],
+                            map_.mmdbs_[db]->type(),
+                            wants_facts_ ? ", and nothing that the maps of steers ask for" : "; one of cities does"));
   }
 
   // The network's node.
@@ -159,9 +275,9 @@ class GeoCompiler {
 
   void append_carried(PrefixMap<uint32_t>&, uint32_t, const CarriedIpv4&) {}  // IPv4 carries no other
   void append_carried(PrefixMap<Uint128>& to, Uint128 start, const CarriedIpv4& carried) {
-    map_.v4_.for_each([&](uint32_t v4_start, uint8_t length, uint16_t order) {
+    map_.v4_.for_each([&](uint32_t v4_start, uint8_t length, uint16_t place) {
       const Uint128 offset = Uint128{v4_start} << (128 - 32 - carried.prefix_bytes * 8);
-      to.append(start | offset, static_cast<uint8_t>(carried.prefix_bytes * 8 + length), order);
+      to.append(start | offset, static_cast<uint8_t>(carried.prefix_bytes * 8 + length), place);
     });
     map_.known_v6_.append(start, false);
     map_.known_v4_.for_each([&](uint32_t v4_start, bool is_known) {
@@ -173,42 +289,65 @@ class GeoCompiler {
   Result<void> walk_family(PrefixMap<Bits>& to, IpAddress::Family family) {
     const uint32_t root = family == IpAddress::Family::v4 ? 0 : 1;
     family_ = family;
-    const Cursor cursor = map_.mmdb_ ? map_.mmdb_->root(family) : Cursor{};
-    if (auto walked = walk<Bits>(to, Bits{0}, 0, root, false, -1, cursor); !walked) return walked;
+    Cursors cursors;
+    for (size_t db = 0; db < map_.mmdbs_.size(); ++db) cursors[db] = map_.mmdbs_[db]->root(family);
+    if (auto walked = walk<Bits>(to, Bits{0}, 0, root, false, -1, cursors); !walked) return walked;
     to.finish();
     return {};
   }
 
+  bool leads_on(const Cursors& cursors) const {
+    return std::any_of(cursors.begin(), cursors.end(), [](const Cursor& c) { return c.kind == Cursor::Kind::node; });
+  }
+
+  // A step down in every tree that goes on here.
+  Result<Cursors> step(const Cursors& from, size_t bit) {
+    Cursors below = from;
+    for (size_t db = 0; db < map_.mmdbs_.size(); ++db) {
+      if (from[db].kind != Cursor::Kind::node) continue;
+      const auto next = map_.mmdbs_[db]->child(family_, from[db].value, bit == 1);
+      if (!next) return next.error();
+      below[db] = *next;
+    }
+    return below;
+  }
+
+  Result<void> count_nodes(const Cursors& cursors) {
+    for (size_t db = 0; db < map_.mmdbs_.size(); ++db) {
+      if (cursors[db].kind != Cursor::Kind::node) continue;
+      if (++records_[db].nodes > 2 * uint64_t{map_.mmdbs_[db]->node_count()} + 256) {
+        return fail("geo database " + mmdb_paths(map_.geo_)[db] + ": the search tree has a cycle");
+      }
+    }
+    return {};
+  }
+
   // One prefix: `network` is its node among the operator's networks unless they know nothing below (`no_network`),
-  // `covering` the order of the longest network around it or -1, `cursor` its place in the database.
+  // `covering` the order of the longest network around it or -1, `cursors` its places in the databases.
   template <class Bits>
   Result<void> walk(PrefixMap<Bits>& to, Bits start, uint8_t length, uint32_t network, bool no_network,
-                    int32_t covering, Cursor cursor) {
+                    int32_t covering, Cursors cursors) {
     if (!no_network && networks_[network].carried != nullptr) {
       append_carried(to, start, *networks_[network].carried);
       return {};
     }
     if (!no_network && networks_[network].order >= 0) covering = networks_[network].order;
-    if (covering >= 0) cursor = Cursor{};  // a network wins over the database
-    const bool leads_on = cursor.kind == Cursor::Kind::node && length < PrefixMap<Bits>::kWidth;
-    if (no_network && !leads_on) {
-      append_leaf(to, start, length, covering, cursor);
+    if (covering >= 0 && !wants_facts_) cursors = {};  // a network wins over the databases
+    const bool goes_on = leads_on(cursors) && length < PrefixMap<Bits>::kWidth;
+    if ((no_network && !goes_on) || length == PrefixMap<Bits>::kWidth) {
+      append_leaf(to, start, length, covering, cursors);
       return {};
     }
-    if (length == PrefixMap<Bits>::kWidth) {
-      append_leaf(to, start, length, covering, cursor);
-      return {};
-    }
-    if (leads_on && ++database_nodes_ > 2 * uint64_t{map_.mmdb_->node_count()} + 256) {
-      return fail("geo database " + map_.geo_.mmdb + ": the search tree has a cycle");
+    if (goes_on) {
+      if (auto counted = count_nodes(cursors); !counted) return counted;
     }
     for (size_t bit = 0; bit < 2; ++bit) {
       const uint32_t child = no_network ? kNoNode : networks_[network].child[bit];
-      Cursor below = cursor;
-      if (leads_on) {
-        const auto next = map_.mmdb_->child(family_, cursor.value, bit == 1);
-        if (!next) return next.error();
-        below = *next;
+      Cursors below = cursors;
+      if (goes_on) {
+        auto stepped = step(cursors, bit);
+        if (!stepped) return stepped.error();
+        below = *stepped;
       }
       const Bits half = bit == 0 ? start : static_cast<Bits>(start | Bits{1} << (PrefixMap<Bits>::kWidth - length - 1));
       auto walked = walk<Bits>(to, half, static_cast<uint8_t>(length + 1), child, child == kNoNode, covering, below);
@@ -218,9 +357,24 @@ class GeoCompiler {
   }
 
   template <class Bits>
-  void append_leaf(PrefixMap<Bits>& to, Bits start, uint8_t length, int32_t covering, const Cursor& cursor) {
-    to.append(start, length, leaf_order(covering, cursor));
-    const bool is_known = covering >= 0 || (cursor.kind == Cursor::Kind::data && is_located(cursor.value));
+  void append_leaf(PrefixMap<Bits>& to, Bits start, uint8_t length, int32_t covering, const Cursors& cursors) {
+    Place place;
+    place.order = covering >= 0 ? static_cast<uint16_t>(covering) : nowhere_;
+    bool is_known = covering >= 0;
+    Open open;
+    for (size_t db = 0; db < map_.mmdbs_.size(); ++db) {
+      if (cursors[db].kind != Cursor::Kind::data) continue;
+      const Record& found = record(db, cursors[db].value);
+      if (found.located && !is_known) {
+        place.order = found.place.order;
+        is_known = true;
+      }
+      Open::take(open.continent, found.says_continent, place.continent, found.place.continent);
+      Open::take(open.country, found.says_country, place.country, found.place.country);
+      Open::take(open.region, found.says_region, place.region, found.place.region);
+      Open::take(open.asn, found.says_asn, place.asn, found.place.asn);
+    }
+    to.append(start, length, intern(place));
     if constexpr (sizeof(Bits) == sizeof(uint32_t)) {
       map_.known_v4_.append(start, is_known);
     } else {
@@ -228,36 +382,29 @@ class GeoCompiler {
     }
   }
 
-  // Of a record that order_of_record() has read.
-  bool is_located(uint32_t data_offset) const { return !unlocated_records_.contains(data_offset); }
-
-  uint16_t leaf_order(int32_t covering, const Cursor& cursor) {
-    if (covering >= 0) return static_cast<uint16_t>(covering);
-    return cursor.kind == Cursor::Kind::data ? order_of_record(cursor.value) : nowhere_;
-  }
-
   GeoMap& map_;
+  bool wants_facts_;
   uint16_t nowhere_ = 0;
   std::map<std::vector<uint32_t>, uint16_t> order_ids_;
-  std::unordered_map<uint32_t, uint16_t> record_orders_;
-  std::unordered_set<uint32_t> unlocated_records_;
+  std::unordered_map<Place, uint16_t, PlaceHash> place_ids_;
+  bool places_overflowed_ = false;
+  std::vector<Records> records_;                                     // parallel to GeoMap::mmdbs_
   std::vector<NetworkNode> networks_ = std::vector<NetworkNode>(2);  // 0: IPv4's root, 1: IPv6's
   IpAddress::Family family_ = IpAddress::Family::v4;
-  uint64_t database_nodes_ = 0;
-  size_t located_records_ = 0;
 };
 
 Result<std::shared_ptr<const GeoMap>> GeoMap::build(const Geo& geo, const std::vector<Site>& sites,
-                                                    std::vector<uint32_t> ranked) {
+                                                    std::vector<uint32_t> ranked, WantedFacts wanted) {
   std::shared_ptr<GeoMap> map(new GeoMap());
   map->geo_ = geo;
   map->sites_ = sites;
+  map->wanted_ = std::move(wanted);
   std::sort(ranked.begin(), ranked.end());
   map->ranked_ = std::move(ranked);
-  if (!geo.mmdb.empty()) {
-    auto mmdb = Mmdb::open(geo.mmdb);
+  for (const std::string& path : mmdb_paths(geo)) {
+    auto mmdb = Mmdb::open(path);
     if (!mmdb) return mmdb.error();
-    map->mmdb_ = *mmdb;
+    map->mmdbs_.push_back(*mmdb);
   }
   if (const auto compiled = GeoCompiler(*map).compile(); !compiled) return compiled.error();
   return std::shared_ptr<const GeoMap>(std::move(map));
@@ -272,30 +419,46 @@ Located GeoMap::locate(const IpAddress& address) const {
   return {entry.value, entry.length};
 }
 
-bool GeoMap::is_unknown(const IpAddress& address, const Located& located) const {
-  if (located.order != nowhere_) return false;
+bool GeoMap::is_unknown(const IpAddress& address) const {
   return address.is_v4() ? !known_v4_.contains(address_bits<uint32_t>(address))
                          : !known_v6_.contains(address_bits<Uint128>(address));
 }
 
+namespace {
+
+void fill_in(Mmdb::Facts& facts, Mmdb::Facts&& more) {
+  if (facts.continent.empty()) facts.continent = std::move(more.continent);
+  if (facts.country.empty()) facts.country = std::move(more.country);
+  if (facts.region.empty()) facts.region = std::move(more.region);
+  if (facts.asn == 0) facts.asn = more.asn;
+}
+
+}  // namespace
+
 GeoExplanation GeoMap::explanation(const IpAddress& client) const {
   const IpAddress address = located_as(client);
+  Mmdb::Facts facts;
+  std::optional<Location> location;
+  for (const auto& mmdb : mmdbs_) {
+    const auto record = mmdb->record_of(address);
+    if (!record) continue;
+    if (!location) location = mmdb->location(*record);
+    fill_in(facts, mmdb->facts(*record));
+  }
   const GeoNetwork* longest = nullptr;
   for (const GeoNetwork& network : geo_.networks) {
     if (!network.network.contains(address)) continue;
     if (longest == nullptr || network.network.prefix >= longest->network.prefix) longest = &network;
   }
   if (longest != nullptr) {
-    const auto location = longest->site != kNone ? std::optional(sites_[longest->site].location) : longest->location;
-    return {GeoExplanation::Source::networks, longest->site, location};
+    const auto named = longest->site != kNone ? std::optional(sites_[longest->site].location) : longest->location;
+    return {GeoExplanation::Source::networks, longest->site, named, facts};
   }
-  if (mmdb_) {
-    if (const auto location = mmdb_->lookup(address)) return {GeoExplanation::Source::mmdb, kNone, location};
-  }
+  if (location) return {GeoExplanation::Source::mmdb, kNone, location, facts};
   if (geo_.default_site != kNone) {
-    return {GeoExplanation::Source::default_site, geo_.default_site, sites_[geo_.default_site].location};
+    return {GeoExplanation::Source::default_site, geo_.default_site, sites_[geo_.default_site].location, facts};
   }
-  return {};
+  return {GeoExplanation::Source::none, kNone, std::nullopt, facts};
 }
 
 }  // namespace tidegate::dns

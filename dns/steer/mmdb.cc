@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -17,13 +19,36 @@
 namespace tidegate::dns {
 namespace {
 
-std::optional<double> number(MMDB_entry_s entry, const char* key) {
+// The value at a path of keys and indexes; nothing if the record does not have it.
+template <size_t kSteps>
+std::optional<MMDB_entry_data_s> value_at(MMDB_entry_s entry, const std::array<const char*, kSteps>& keys) {
+  std::array<const char*, kSteps + 1> path{};
+  std::copy(keys.begin(), keys.end(), path.begin());
   MMDB_entry_data_s data{};
-  const char* const path[] = {"location", key, nullptr};
-  if (MMDB_aget_value(&entry, &data, path) != MMDB_SUCCESS || !data.has_data) return std::nullopt;
-  if (data.type == MMDB_DATA_TYPE_DOUBLE) return data.double_value;
-  if (data.type == MMDB_DATA_TYPE_FLOAT) return static_cast<double>(data.float_value);
+  if (MMDB_aget_value(&entry, &data, path.data()) != MMDB_SUCCESS || !data.has_data) return std::nullopt;
+  return data;
+}
+
+std::optional<double> number(MMDB_entry_s entry, const char* key) {
+  const auto data = value_at(entry, std::array{"location", key});
+  if (!data) return std::nullopt;
+  if (data->type == MMDB_DATA_TYPE_DOUBLE) return data->double_value;
+  if (data->type == MMDB_DATA_TYPE_FLOAT) return static_cast<double>(data->float_value);
   return std::nullopt;
+}
+
+template <size_t kSteps>
+std::string text_at(MMDB_entry_s entry, const std::array<const char*, kSteps>& keys) {
+  const auto data = value_at(entry, keys);
+  if (!data || data->type != MMDB_DATA_TYPE_UTF8_STRING) return {};
+  return {data->utf8_string, data->data_size};
+}
+
+uint32_t integer_at(MMDB_entry_s entry, const char* key) {
+  const auto data = value_at(entry, std::array{key});
+  if (!data) return 0;
+  if (data->type == MMDB_DATA_TYPE_UINT32) return data->uint32;
+  return data->type == MMDB_DATA_TYPE_UINT16 ? data->uint16 : 0;
 }
 
 // The file's content as a file in memory.
@@ -99,7 +124,18 @@ std::optional<Location> Mmdb::location(uint32_t data_offset) const {
   return Location{*latitude, *longitude};
 }
 
-std::optional<Location> Mmdb::lookup(const IpAddress& address) const {
+Mmdb::Facts Mmdb::facts(uint32_t data_offset) const {
+  const MMDB_entry_s entry{&db_, data_offset};
+  Facts facts;
+  facts.continent = text_at(entry, std::array{"continent", "code"});
+  facts.country = text_at(entry, std::array{"country", "iso_code"});
+  const std::string subdivision = text_at(entry, std::array{"subdivisions", "0", "iso_code"});
+  if (!facts.country.empty() && !subdivision.empty()) facts.region = facts.country + "-" + subdivision;
+  facts.asn = integer_at(entry, "autonomous_system_number");
+  return facts;
+}
+
+std::optional<uint32_t> Mmdb::record_of(const IpAddress& address) const {
   Cursor at = root(address.family);
   for (size_t bit = 0; at.kind == Cursor::Kind::node && bit < address.size() * 8; ++bit) {
     const auto next = child(address.family, at.value, (address.bytes[bit / 8] >> (7 - bit % 8) & 1) != 0);
@@ -107,7 +143,12 @@ std::optional<Location> Mmdb::lookup(const IpAddress& address) const {
     at = *next;
   }
   if (at.kind != Cursor::Kind::data) return std::nullopt;
-  return location(at.value);
+  return at.value;
+}
+
+std::optional<Location> Mmdb::lookup(const IpAddress& address) const {
+  const auto record = record_of(address);
+  return record ? location(*record) : std::nullopt;
 }
 
 }  // namespace tidegate::dns

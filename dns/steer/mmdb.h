@@ -36,7 +36,15 @@ class Mmdb {
   Result<Cursor> child(IpAddress::Family family, uint32_t node, bool right) const;
   // Latitude and longitude of a record; nothing when it has none.
   std::optional<Location> location(uint32_t data_offset) const;
-  // Of one address, by the same steps.
+  // What a record says besides; empty or 0 where it says nothing.
+  struct Facts {
+    std::string continent, country;  // "EU", "DE"
+    std::string region;              // "DE-BE" (ISO 3166-2)
+    uint32_t asn = 0;
+  };
+  Facts facts(uint32_t data_offset) const;
+  // Of one address, by the same steps as the walk; nothing if there is no record.
+  std::optional<uint32_t> record_of(const IpAddress& address) const;
   std::optional<Location> lookup(const IpAddress& address) const;
 
  private:

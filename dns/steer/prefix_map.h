@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // PrefixMap: the whole address space cut into disjoint prefixes, each with a value. Built in address order, neighbours
-// with equal values merged as far as prefixes allow; looked up by the address's first 16 bits and a short binary
-// search.
+// with equal values merged as far as prefixes allow; looked up by the address's first bits (16 in a large map) and a
+// short binary search.
 #pragma once
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cassert>
 #include <cstdint>
 #include <vector>
@@ -46,27 +47,30 @@ class PrefixMap {
     assert(!starts_.empty() && starts_.front() == 0);
     starts_.shrink_to_fit();
     entries_.shrink_to_fit();
+    // A small map needs few tops: an index of 2^16 would take more memory than the map.
+    const int top_bits = std::clamp(static_cast<int>(std::bit_width(starts_.size())) + 1, 4, 16);
+    shift_ = kWidth - top_bits;
+    const size_t tops = size_t{1} << top_bits;
+    first_.resize(tops + 1);
     size_t at = 0;
-    for (size_t top = 0; top <= kTops; ++top) {
+    for (size_t top = 0; top <= tops; ++top) {
       // The entry that holds the first address with these top bits; past the last, the number of entries.
-      while (top < kTops && at + 1 < starts_.size() && starts_[at + 1] <= static_cast<Bits>(top) << kShift) ++at;
-      first_[top] = static_cast<uint32_t>(top == kTops ? starts_.size() - 1 : at);
+      while (top < tops && at + 1 < starts_.size() && starts_[at + 1] <= static_cast<Bits>(top) << shift_) ++at;
+      first_[top] = static_cast<uint32_t>(top == tops ? starts_.size() - 1 : at);
     }
   }
 
-  Entry find(Bits address) const {
-    const auto top = static_cast<size_t>(address >> kShift);
-    uint32_t low = first_[top];       // starts_[low] <= address always
-    uint32_t high = first_[top + 1];  // the answer is in [low, high]
-    while (low < high) {
-      const uint32_t middle = low + (high - low + 1) / 2;
-      if (starts_[middle] <= address) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    return entries_[low];
+  Entry find(Bits address) const { return entries_[index_of(address)]; }
+
+  // fn(start, length, value) of the prefixes within one, in address order. The first and only one is the prefix itself
+  // if all of it has one value.
+  template <class Fn>
+  void for_each_within(Bits start, uint8_t length, Fn&& fn) const {
+    size_t at = index_of(start);
+    if (entries_[at].length <= length) return fn(start, length, entries_[at].value);
+    const Bits last =
+        length == 0 ? static_cast<Bits>(~Bits{0}) : static_cast<Bits>(start | (static_cast<Bits>(~Bits{0}) >> length));
+    for (; at < starts_.size() && starts_[at] <= last; ++at) fn(starts_[at], entries_[at].length, entries_[at].value);
   }
 
   size_t size() const { return starts_.size(); }
@@ -77,8 +81,20 @@ class PrefixMap {
   }
 
  private:
-  static constexpr size_t kTops = size_t{1} << 16;
-  static constexpr int kShift = kWidth - 16;
+  size_t index_of(Bits address) const {
+    const auto top = static_cast<size_t>(address >> shift_);
+    uint32_t low = first_[top];       // starts_[low] <= address always
+    uint32_t high = first_[top + 1];  // the answer is in [low, high]
+    while (low < high) {
+      const uint32_t middle = low + (high - low + 1) / 2;
+      if (starts_[middle] <= address) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    return low;
+  }
 
   bool merge_last_two() {
     const size_t last = starts_.size() - 1;
@@ -95,7 +111,8 @@ class PrefixMap {
 
   std::vector<Bits> starts_;
   std::vector<Entry> entries_;
-  std::vector<uint32_t> first_ = std::vector<uint32_t>(kTops + 1, 0);
+  std::vector<uint32_t> first_;  // by an address's top bits
+  int shift_ = 0;
 };
 
 // Which addresses belong to a set, as the places where that changes.

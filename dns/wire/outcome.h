@@ -68,6 +68,7 @@ inline constexpr size_t kOutcomeCount = sizeof kOutcomes / sizeof kOutcomes[0];
 // What may be said beside an outcome, in an extended error and by explain.
 namespace note {
 inline constexpr std::string_view kNetworkUnknown = "default site: network unknown";
+inline constexpr std::string_view kNoTarget = "no target for this network";
 inline constexpr std::string_view kFailedOpen = "all targets down: open";
 }  // namespace note
 

@@ -49,8 +49,8 @@ inline std::shared_ptr<const Tables> make_tables() {
     steer.name = name;
     steer.policy = policy;
     steer.targets.resize(2);
-    steer.targets[0].vip = 0;
-    steer.targets[1].vip = 1;
+    steer.targets[0].what = TargetVip{0};
+    steer.targets[1].what = TargetVip{1};
     steer.https_record = true;
     model->steers.push_back(steer);
   }

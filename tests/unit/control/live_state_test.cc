@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LiveState: drain and undrain, and what /v1/health says about them.
 
+#include "control/bundle.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {
@@ -42,6 +43,33 @@ TEST_F(LiveStateTest, APoolAndASiteTakeWordsToo) {
   EXPECT_EQ(host.call_json("PUT", "/v1/admin/site/eu", {{"state", "drained"}}).status, 200);
   EXPECT_EQ(host.call_json("PUT", "/v1/admin/site/mars", {{"state", "drained"}}).status, 404);
   EXPECT_EQ(host.control->host_state().live_state()->overrides.count("site/eu"), 1u);
+}
+
+TEST_F(LiveStateTest, AVipAndATargetOfASteerTakeWordsToo) {
+  const std::string text =
+      "sites: [{name: eu}]\nvips: [{name: a, site: eu, addresses: [192.0.2.1]}]\n"
+      "zones: [{name: example.test, file: z}]\nsteers: [{name: www.example.test, targets: [{vip: a}, {alias: x.test, "
+      "site: eu}],"
+      " policy: failover}]\n";
+  Bundle bundle{"edge.yaml", text, {}};
+  bundle.files["z"] = std::make_shared<const std::string>("@ 60 IN SOA a b 1 2 3 4 5\n");
+  const Headers headers = {{"Content-Type", kBundleType}, {"If-Match", "*"}};
+  ASSERT_EQ(host.call("PUT", "/v1/config", encode_bundle(bundle), headers).status, 200);
+  EXPECT_EQ(host.call_json("PUT", "/v1/admin/vip/a", {{"state", "drained"}}).status, 200);
+  EXPECT_FALSE(body_of(host.call("GET", "/v1/health"))["vips"][0]["up"].get<bool>());
+  EXPECT_EQ(host.call("DELETE", "/v1/admin/vip/a").status, 200);
+  EXPECT_EQ(host.call_json("PUT", "/v1/admin/target/WWW.example.test./alias:x.test", {{"state", "drained"}}).status,
+            200);
+  EXPECT_EQ(host.control->host_state().live_state()->overrides.count("target/www.example.test/alias:x.test"), 1u);
+  const auto detail = [&](const std::string& target) {
+    const HttpResponse refused = host.call_json("PUT", "/v1/admin/" + target, {{"state", "drained"}});
+    EXPECT_EQ(refused.status, 404);
+    return body_of(refused)["detail"].get<std::string>();
+  };
+  EXPECT_EQ(detail("vip/b"), "the configuration has no vip 'b'; did you mean 'a'?");
+  EXPECT_EQ(detail("target/www.example.test/vip:b"),
+            "steer 'www.example.test' has no target 'vip:b'; its targets are vip:a, alias:x.test");
+  EXPECT_THAT(detail("target/wwv.example.test/vip:a"), HasSubstr("has no steer 'wwv.example.test.'"));
 }
 
 TEST_F(LiveStateTest, AWrongNameIsAnsweredWithTheNearestOne) {

@@ -60,8 +60,8 @@ class Additional : public testing::Test {
     edge_.add_network("10.2.0.0/16", us);
     edge_
         .add_steer("geo.more.test.", SteerPolicy::nearest,
-                   {{.vip = edge_.add_vip("eu", eu, {"203.0.113.1", "2001:db8:1::1"})},
-                    {.vip = edge_.add_vip("us", us, {"203.0.113.2"})}})
+                   {to_vip(edge_.add_vip("eu", eu, {"203.0.113.1", "2001:db8:1::1"})),
+                    to_vip(edge_.add_vip("us", us, {"203.0.113.2"}))})
         .ttl_s = 5;
   }
   std::vector<std::string> beside(const std::string& name, uint16_t type, const std::string& client = "10.1.0.1") {

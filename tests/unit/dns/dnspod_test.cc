@@ -27,7 +27,7 @@ class Dnspod : public testing::Test {
     const uint32_t vip_us = edge_.add_vip("vip-us", us, {"203.0.113.2", "2001:db8:2::1"});
     edge_.add_network("10.1.0.0/16", eu);
     edge_.add_network("10.2.0.0/16", us);
-    edge_.add_steer("geo.example.test.", SteerPolicy::nearest, {{.vip = vip_eu}, {.vip = vip_us}}).ttl_s = 5;
+    edge_.add_steer("geo.example.test.", SteerPolicy::nearest, {to_vip(vip_eu), to_vip(vip_us)}).ttl_s = 5;
     auto& accounts = edge_.model().httpdns_accounts;
     accounts = {{"7", "secret"}, {"8", "secret"}, {"9", "secret", true}};
     accounts[0].des_key = kDesKey;

@@ -37,7 +37,7 @@ class Doors : public testing::Test {
     std::vector<SteerTarget> vips;
     for (uint32_t i = 0; i < 8; ++i) {
       const uint32_t vip = edge_.add_vip(fmt::format("vip{}", i), sites[i % 2], {fmt::format("203.0.113.{}", i + 1)});
-      vips.push_back({.vip = vip, .weight = 50 + 25 * i});
+      vips.push_back(to_vip(vip, 50 + 25 * i));
     }
     edge_.add_network("10.0.0.0/9", sites[0]);
     edge_.model().geo.default_site = sites[1];
@@ -45,7 +45,7 @@ class Doors : public testing::Test {
         "pool", {{"a", "10.8.0.1"}, {"b", "10.8.0.2"}, {"c", "10.8.0.3"}, {"d", "10.8.0.4"}, {"e", "10.8.0.5"}}, false);
     edge_.add_steer("near.example.test.", SteerPolicy::nearest, vips);
     edge_.add_steer("weighted.example.test.", SteerPolicy::weighted, vips);
-    edge_.add_steer("rank.example.test.", SteerPolicy::failover, {{.pool = pool}, {.vip = 0}});
+    edge_.add_steer("rank.example.test.", SteerPolicy::failover, {to_pool(pool), to_vip(0)});
     edge_.add_steer("*.any.example.test.", SteerPolicy::nearest, vips);
     edge_.model().httpdns_accounts = {{"1", "secret", true, {}, kAesKey}};
     edge_.worker().now_s = 1'700'000'000;

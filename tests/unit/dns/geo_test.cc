@@ -3,14 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <random>
 
 #include "dns/steer/prefix_map.h"
+#include "tests/unit/dns/mmdb_writer.h"
 
 namespace tidegate::dns::test {
 namespace {
@@ -18,7 +16,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-const std::vector<Site> kSites{{"eu", {50.11, 8.68}}, {"us", {40.71, -74.0}}, {"ap", {35.68, 139.69}}};
+const std::vector<Site> kSites{{"eu", {50.11, 8.68}, 0}, {"us", {40.71, -74.0}, 0}, {"ap", {35.68, 139.69}, 0}};
 
 IpAddress ip(const std::string& text) { return *IpAddress::parse(text); }
 
@@ -32,129 +30,6 @@ std::vector<uint32_t> order(const GeoMap& map, const std::string& address) {
   const auto found = map.order(map.locate(ip(address)));
   return {found.begin(), found.end()};
 }
-
-// Writes a MaxMind DB: its search tree and only the records that are needed (maxmind.github.io/MaxMind-DB).
-class MmdbWriter {
- public:
-  // `prefix` also stands for IPv4, as MaxMind's writer does with 2002::/16 and 2001::/32.
-  void alias_ipv4(const std::string& prefix) {
-    uint32_t ipv4 = 0;
-    for (int i = 0; i < 96; ++i) ipv4 = nodes_[ipv4][0].value;
-    const Cidr network = *Cidr::parse(prefix);
-    size_t node = 0;
-    for (size_t i = 0; i < network.prefix; ++i) {
-      const size_t bit = network.base.bytes[i / 8] >> (7 - i % 8) & 1;
-      if (i + 1u == network.prefix) {
-        nodes_[node][bit] = {kNode, ipv4};
-        return;
-      }
-      if (nodes_[node][bit].kind != kNode) {
-        nodes_.push_back({});
-        nodes_[node][bit] = {kNode, static_cast<uint32_t>(nodes_.size() - 1)};
-      }
-      node = nodes_[node][bit].value;
-    }
-  }
-  void add(const std::string& cidr, std::optional<Location> location) {
-    Cidr network = *Cidr::parse(cidr);
-    std::array<uint8_t, 16> bits{};
-    size_t length = network.prefix;
-    std::copy_n(network.base.bytes.begin(), network.base.size(), bits.begin() + (network.base.is_v4() ? 12 : 0));
-    if (network.base.is_v4()) length += 96;
-    size_t node = 0;
-    for (size_t i = 0; i < length; ++i) {
-      const size_t bit = bits[i / 8] >> (7 - i % 8) & 1;
-      if (i + 1 == length) {
-        nodes_[node][bit] = {kData, static_cast<uint32_t>(data_.size())};
-      } else {
-        if (nodes_[node][bit].kind != kNode) {
-          nodes_.push_back({nodes_[node][bit], nodes_[node][bit]});  // a shorter network continues around this one
-          nodes_[node][bit] = {kNode, static_cast<uint32_t>(nodes_.size() - 1)};
-        }
-        node = nodes_[node][bit].value;
-      }
-    }
-    put_map(data_, location ? 1 : 0);
-    if (!location) return;
-    put_text(data_, "location");
-    put_map(data_, 2);
-    put_text(data_, "latitude");
-    put_double(data_, location->latitude);
-    put_text(data_, "longitude");
-    put_double(data_, location->longitude);
-  }
-
-  std::string bytes() const {
-    std::string out;
-    for (const auto& node : nodes_) {
-      for (const Record& record : node) {
-        const auto count = static_cast<uint32_t>(nodes_.size());
-        put_be(out, record.kind == kNode ? record.value : record.kind == kNone ? count : count + 16 + record.value, 4);
-      }
-    }
-    out += std::string(16, '\0') + data_ + "\xab\xcd\xefMaxMind.com";
-    put_map(out, 9);
-    put_text(out, "languages");
-    out += std::string("\0\x04", 2);  // an empty array, extended type 11
-    put_text(out, "description");
-    put_map(out, 0);
-    put_number(out, "node_count", 6, nodes_.size());
-    put_number(out, "record_size", 5, 32);
-    put_number(out, "ip_version", 5, 6);
-    put_text(out, "database_type");
-    put_text(out, "Test-City");
-    put_number(out, "binary_format_major_version", 5, 2);
-    put_number(out, "binary_format_minor_version", 5, 0);
-    put_text(out, "build_epoch");
-    out += std::string("\x04\x02", 2);  // uint64, extended type 9
-    put_be(out, 1, 4);
-    return out;
-  }
-
- private:
-  enum Kind { kNone, kNode, kData };
-  struct Record {
-    Kind kind = kNone;
-    uint32_t value = 0;
-  };
-  static void put_be(std::string& out, uint64_t value, size_t bytes) {
-    for (size_t i = bytes; i-- > 0;) out += static_cast<char>(value >> (8 * i));
-  }
-  static void put_map(std::string& out, size_t pairs) { out += static_cast<char>(7 << 5 | pairs); }
-  static void put_text(std::string& out, const std::string& text) {
-    out += static_cast<char>(2 << 5 | text.size()) + text;
-  }
-  static void put_number(std::string& out, const std::string& key, int type, uint64_t value) {
-    put_text(out, key);
-    const size_t bytes = type == 5 ? 2 : 4;
-    out += static_cast<char>(type << 5 | bytes);
-    put_be(out, value, bytes);
-  }
-  static void put_double(std::string& out, double value) {
-    uint64_t bits;
-    std::memcpy(&bits, &value, 8);
-    out += static_cast<char>(3 << 5 | 8);
-    put_be(out, bits, 8);
-  }
-
-  std::vector<std::array<Record, 2>> nodes_ = std::vector<std::array<Record, 2>>(1);
-  std::string data_;
-};
-
-// A file that is removed after the test.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& content) {
-    const int fd = ::mkstemp(path_.data());
-    EXPECT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size()));
-    ::close(fd);
-  }
-  ~TemporaryFile() { ::unlink(path_.c_str()); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_ = testing::TempDir() + "tidegate-mmdb-XXXXXX";
-};
 
 TEST(Distance, IsThatOfTheGreatCircle) {
   EXPECT_NEAR(distance_km({50.11, 8.68}, {40.71, -74.0}), 6200, 20);  // Frankfurt, New York
@@ -438,14 +313,14 @@ TEST(GeoMmdbTwin, WhatIsToldAndWhatIsChosenAgreeForEveryAddress) {
     }
     const Located located = map->locate(address);
     ASSERT_EQ(map->order(located).front(), nearest) << address.to_string();
-    ASSERT_EQ(map->is_unknown(address, located), explanation.source == GeoExplanation::Source::default_site)
+    ASSERT_EQ(map->is_unknown(address), explanation.source == GeoExplanation::Source::default_site)
         << address.to_string();
     // The scope is right if any address that shares it gets the same order.
     IpAddress other = address;
     for (size_t bit = located.scope; bit < other.size() * 8; ++bit) {
       if (random() % 2 != 0) other.bytes[bit / 8] ^= static_cast<uint8_t>(0x80 >> bit % 8);
     }
-    ASSERT_EQ(map->locate(other).order, located.order) << address.to_string() << " " << other.to_string();
+    ASSERT_EQ(map->locate(other).place, located.place) << address.to_string() << " " << other.to_string();
   }
 }
 

@@ -35,7 +35,7 @@ class Http : public testing::Test {
     const uint32_t vip_us = edge_.add_vip("vip-us", us, {"203.0.113.2", "2001:db8:2::1"});
     edge_.add_network("10.1.0.0/16", eu);
     edge_.add_network("10.2.0.0/16", us);
-    edge_.add_steer("geo.example.test.", SteerPolicy::nearest, {{.vip = vip_eu}, {.vip = vip_us}}).ttl_s = 5;
+    edge_.add_steer("geo.example.test.", SteerPolicy::nearest, {to_vip(vip_eu), to_vip(vip_us)}).ttl_s = 5;
     edge_.model().httpdns_accounts = {
         {"1001", "open", true, {}, ""},
         {"1002", "IAmASecret", false, {"TheNextSecret"}, ""},
@@ -184,7 +184,7 @@ TEST_F(Http, ABatchOfTheFirstFormLeavesOutWhatIsNotOurs) {
 
 TEST_F(Http, AHostThatCannotBeAnsweredNowDoesNotFailABatch) {
   const uint32_t pool = edge_.add_pool("down", {{"b", "10.9.0.1"}}, true);
-  edge_.add_steer("closed.example.test.", SteerPolicy::failover, {{.pool = pool}}).all_down = AllDown::closed;
+  edge_.add_steer("closed.example.test.", SteerPolicy::failover, {to_pool(pool)}).all_down = AllDown::closed;
   edge_.live_state().health[backend_key("down", "b")] = {false, "refused", 0};
   const json told = body("/1001/resolve?host=closed.example.test,geo.example.test");
   ASSERT_EQ(told["dns"].size(), 1U) << told;
@@ -359,7 +359,7 @@ TEST_F(Http, ASharedCacheMayKeepOnlyWhatIsTheSameForAll) {
     }
     return std::string();
   };
-  edge_.add_steer("nowhere.example.test.", SteerPolicy::nearest, {{.vip = 0}, {.vip = 1}}).ttl_s = 5;
+  edge_.add_steer("nowhere.example.test.", SteerPolicy::nearest, {to_vip(0), to_vip(1)}).ttl_s = 5;
   EXPECT_EQ(cache_control("mail.example.test"), "max-age=300, s-maxage=1");
   EXPECT_EQ(cache_control("mail.example.test", Edns{.options = {{10, "12345678"}}}), "max-age=300, private");
   EXPECT_EQ(cache_control("geo.example.test"), "max-age=5, private");

@@ -28,8 +28,8 @@ class HttpsRecord : public testing::Test {
     edge_.add_network("10.2.0.0/16", us);
     edge_
         .add_steer("www.example.test.", SteerPolicy::nearest,
-                   {{.vip = edge_.add_vip("eu", eu, {"203.0.113.1", "2001:db8:1::1"})},
-                    {.vip = edge_.add_vip("us", us, {"203.0.113.2"})}})
+                   {to_vip(edge_.add_vip("eu", eu, {"203.0.113.1", "2001:db8:1::1"})),
+                    to_vip(edge_.add_vip("us", us, {"203.0.113.2"}))})
         .https_record = true;
     edge_.model().steers[0].ttl_s = 5;
     listen("https", 443, true);
@@ -109,7 +109,7 @@ TEST_F(HttpsRecord, IsThereOnlyOnRequestAndBehindTheZonesOwn) {
   edge_.model().steers[0].https_record = true;
   edge_.add_zone("own.test.",
                  "$ORIGIN own.test.\n@ 5 IN SOA ns h 1 1 1 1 5\n@ 5 IN NS ns\nwww 5 IN HTTPS 7 . alpn=h2\n");
-  edge_.add_steer("www.own.test.", SteerPolicy::failover, {{.vip = 0}}).https_record = true;
+  edge_.add_steer("www.own.test.", SteerPolicy::failover, {to_vip(0)}).https_record = true;
   route({"www.own.test"}, {});
   edge_.changed();
   const auto services = ask("10.1.0.1", "www.own.test");

@@ -48,7 +48,7 @@ class Steering : public testing::Test {
     }
   }
   Steer& steer(const std::string& name, SteerPolicy policy) {
-    return edge_.add_steer(name, policy, {{.vip = vip_eu_}, {.vip = vip_us_}});
+    return edge_.add_steer(name, policy, {to_vip(vip_eu_), to_vip(vip_us_)});
   }
   std::vector<std::string> ask(const std::string& client, const std::string& name = "www.example.test") {
     return edge_.ask(name, rrtype::kA, client).addresses();
@@ -167,10 +167,8 @@ TEST_F(Steering, AWeightOfZeroIsNeverDrawn) {
 
 TEST_F(Steering, AFamilyWhoseTargetsAllWeighNothingHasNoDataAndIsNoFailure) {
   const uint32_t v4_only = edge_.add_vip("v4-only", eu_, {"203.0.113.9"});
-  edge_.add_steer("mixed.example.test.", SteerPolicy::weighted,
-                  {{.vip = v4_only, .weight = 100}, {.vip = vip_us_, .weight = 0}});
-  edge_.add_steer("none.example.test.", SteerPolicy::weighted,
-                  {{.vip = vip_eu_, .weight = 0}, {.vip = vip_us_, .weight = 0}});
+  edge_.add_steer("mixed.example.test.", SteerPolicy::weighted, {to_vip(v4_only, 100), to_vip(vip_us_, 0)});
+  edge_.add_steer("none.example.test.", SteerPolicy::weighted, {to_vip(vip_eu_, 0), to_vip(vip_us_, 0)});
   EXPECT_THAT(ask("10.1.0.1", "mixed.example.test"), ElementsAre("203.0.113.9"));
   for (const auto& [name, type] :
        {std::pair("mixed.example.test", rrtype::kAaaa), std::pair("none.example.test", rrtype::kA)}) {
@@ -181,7 +179,7 @@ TEST_F(Steering, AFamilyWhoseTargetsAllWeighNothingHasNoDataAndIsNoFailure) {
 }
 
 TEST_F(Steering, APoolAnswersWithItsUsableBackends) {
-  edge_.add_steer("pool.example.test.", SteerPolicy::failover, {{.pool = pool_eu_}, {.pool = pool_us_}});
+  edge_.add_steer("pool.example.test.", SteerPolicy::failover, {to_pool(pool_eu_), to_pool(pool_us_)});
   EXPECT_THAT(ask("10.1.0.1", "pool.example.test"), ElementsAre("10.0.0.1", "10.0.0.2"));
   edge_.say_health("pool-eu", "e1", false);
   EXPECT_THAT(ask("10.1.0.1", "pool.example.test"), ElementsAre("10.0.0.2"));
@@ -204,7 +202,7 @@ TEST_F(Steering, TargetsOfOneSiteShareItsCrowdByWeight) {
   const uint32_t other = edge_.add_vip("vip-eu2", eu_, {"203.0.113.11"});
   edge_
       .add_steer("crowd.example.test.", SteerPolicy::nearest,
-                 {{.vip = vip_eu_, .weight = 300}, {.vip = other, .weight = 100}, {.vip = vip_us_, .weight = 900}})
+                 {to_vip(vip_eu_, 300), to_vip(other, 100), to_vip(vip_us_, 900)})
       .max_answers = 1;
   auto seen = first_addresses(edge_, "crowd.example.test");
   EXPECT_THAT(seen, SizeIs(2)) << "the other site has no part in it";
@@ -215,7 +213,7 @@ TEST_F(Steering, TargetsOfOneSiteShareItsCrowdByWeight) {
 TEST_F(Steering, BackendsOfARankShareItsCrowdByWeightAndOrdersRotate) {
   const uint32_t pool = edge_.add_pool("weighted", {{"a", "10.8.0.1"}, {"b", "10.8.0.2"}, {"c", "10.8.0.3"}}, false);
   edge_.model().pools[pool].backends[0].weight = 200;
-  edge_.add_steer("rank.example.test.", SteerPolicy::failover, {{.pool = pool}, {.vip = vip_us_}});
+  edge_.add_steer("rank.example.test.", SteerPolicy::failover, {to_pool(pool), to_vip(vip_us_)});
   auto seen = first_addresses(edge_, "rank.example.test");
   EXPECT_NEAR(seen["10.8.0.1"], 4000, 225);
   EXPECT_NEAR(seen["10.8.0.2"], 2000, 195);
@@ -227,7 +225,7 @@ TEST_F(Steering, BackendsOfARankShareItsCrowdByWeightAndOrdersRotate) {
 TEST_F(Steering, ADrawIsOneNetworksForAWindow) {
   std::vector<SteerTarget> vips;
   for (int i = 0; i < 16; ++i)
-    vips.push_back({.vip = edge_.add_vip("v" + std::to_string(i), eu_, {"203.0.113." + std::to_string(100 + i)})});
+    vips.push_back(to_vip(edge_.add_vip("v" + std::to_string(i), eu_, {"203.0.113." + std::to_string(100 + i)})));
   edge_.add_steer("crowd.example.test.", SteerPolicy::nearest, vips).max_answers = 16;
   const auto order = [](Edge& edge, const std::string& client, uint32_t now_s) {
     edge.worker().now_s = now_s;
@@ -255,16 +253,16 @@ TEST_F(Steering, AnswersAreBounded) {
   std::vector<std::pair<std::string, std::string>> many;
   for (int i = 0; i < 100; ++i) many.emplace_back("b" + std::to_string(i), "10.9.0." + std::to_string(i));
   const uint32_t pool = edge_.add_pool("many", many, false);
-  edge_.add_steer("four.example.test.", SteerPolicy::failover, {{.pool = pool}});
-  edge_.add_steer("all.example.test.", SteerPolicy::failover, {{.pool = pool}}).max_answers = 1000;
+  edge_.add_steer("four.example.test.", SteerPolicy::failover, {to_pool(pool)});
+  edge_.add_steer("all.example.test.", SteerPolicy::failover, {to_pool(pool)}).max_answers = 1000;
   EXPECT_THAT(ask("10.1.0.1", "four.example.test"), SizeIs(4));
   EXPECT_THAT(edge_.ask("all.example.test", rrtype::kA, "10.1.0.1", Edns{}).addresses(), SizeIs(kMaxAnswers));
 }
 
 TEST_F(Steering, ATargetWithoutAnAddressOfTheFamilyIsPassedOver) {
   const uint32_t v4_only = edge_.add_vip("v4-only", eu_, {"203.0.113.9"});
-  edge_.add_steer("mixed.example.test.", SteerPolicy::nearest, {{.vip = v4_only}, {.vip = vip_us_}});
-  edge_.add_steer("four.example.test.", SteerPolicy::nearest, {{.vip = v4_only}});
+  edge_.add_steer("mixed.example.test.", SteerPolicy::nearest, {to_vip(v4_only), to_vip(vip_us_)});
+  edge_.add_steer("four.example.test.", SteerPolicy::nearest, {to_vip(v4_only)});
   EXPECT_THAT(edge_.ask("mixed.example.test", rrtype::kAaaa, "10.1.0.1").addresses(), ElementsAre("2001:db8:2::1"));
   const Answer no_data = edge_.ask("four.example.test", rrtype::kAaaa, "10.1.0.1");
   EXPECT_EQ(no_data.rcode(), 0);
@@ -295,10 +293,10 @@ TEST_F(Steering, AClientSubnetDecidesAndComesBackWithItsScope) {
 }
 
 TEST_F(Steering, ASteerThatSendsAllToOnePlaceSaysScopeZero) {
-  edge_.add_steer("one.example.test.", SteerPolicy::nearest, {{.vip = vip_us_}});
-  edge_.add_steer("pool.example.test.", SteerPolicy::nearest, {{.pool = pool_eu_}});
+  edge_.add_steer("one.example.test.", SteerPolicy::nearest, {to_vip(vip_us_)});
+  edge_.add_steer("pool.example.test.", SteerPolicy::nearest, {to_pool(pool_eu_)});
   const uint32_t v4_only = edge_.add_vip("v4-only", eu_, {"203.0.113.9"});
-  edge_.add_steer("mixed.example.test.", SteerPolicy::nearest, {{.vip = v4_only}, {.vip = vip_us_}});
+  edge_.add_steer("mixed.example.test.", SteerPolicy::nearest, {to_vip(v4_only), to_vip(vip_us_)});
   const auto scope_of = [&](const std::string& name, uint16_t type) {
     const Answer answer = edge_.ask(name, type, "10.1.0.1", Edns{.options = {subnet_option("10.2.3.0/24")}});
     return static_cast<int>(options_of(answer)->front().data[3]);
@@ -343,7 +341,7 @@ TEST_F(Steering, AnExtendedErrorsTextGivesWayToRecords) {
   std::vector<std::pair<std::string, std::string>> many;
   for (int i = 0; i < 28; ++i) many.emplace_back("b" + std::to_string(i), "10.9.0." + std::to_string(i));
   const uint32_t pool = edge_.add_pool("many", many, true);
-  edge_.add_steer("many.example.test.", SteerPolicy::failover, {{.pool = pool}}).max_answers = 28;
+  edge_.add_steer("many.example.test.", SteerPolicy::failover, {to_pool(pool)}).max_answers = 28;
   for (const auto& [backend, address] : many) edge_.live_state().health[backend_key("many", backend)] = {false, "", 0};
   edge_.changed();
   // 12 + 23 + 28 * 16 = 483 bytes, and 17 of an OPT record with an error's code: its text has no room in 512.
@@ -378,7 +376,7 @@ TEST_F(Steering, ASteerThatCannotStandRefusesTheSnapshot) {
     Edge edge;
     edge.add_zone("example.test.", kZone);
     edge.add_vip("v", edge.add_site("s", 0, 0), {"203.0.113.1"});
-    edge.add_steer(name, SteerPolicy::nearest, {{.vip = 0}});
+    edge.add_steer(name, SteerPolicy::nearest, {to_vip(0)});
     const auto built = edge.build();
     return built ? std::string() : built.error().message;
   };

@@ -113,10 +113,27 @@ std::optional<std::vector<Option>> options_of(const Answer& answer) {
   return options;
 }
 
+namespace {
+
+template <class What>
+SteerTarget target_to(What what, uint32_t weight) {
+  SteerTarget target;
+  target.what = std::move(what);
+  target.weight = weight;
+  return target;
+}
+
+}  // namespace
+
+SteerTarget to_vip(uint32_t vip, uint32_t weight) { return target_to(TargetVip{vip}, weight); }
+SteerTarget to_pool(uint32_t pool, uint32_t weight) { return target_to(TargetPool{pool}, weight); }
+SteerTarget to_steer(uint32_t steer, uint32_t weight) { return target_to(TargetSteer{steer}, weight); }
+SteerTarget to_alias(const std::string& name, uint32_t weight) { return target_to(TargetAlias{name}, weight); }
+
 Edge::Edge() { node_.dns.enabled = true; }
 
 uint32_t Edge::add_site(const std::string& name, double latitude, double longitude) {
-  model_.sites.push_back({name, {latitude, longitude}});
+  model_.sites.push_back({name, {latitude, longitude}, 0});
   return static_cast<uint32_t>(model_.sites.size() - 1);
 }
 
@@ -182,8 +199,10 @@ void Edge::say_health(const std::string& pool, const std::string& backend, bool 
   changed(false);
 }
 
-void Edge::drain_site(const std::string& site) {
-  live_state_.overrides[site_key(site)] = {OverrideState::drained, "test", "", 0};
+void Edge::drain_site(const std::string& site) { drain(site_key(site)); }
+
+void Edge::drain(const std::string& key) {
+  live_state_.overrides[key] = {OverrideState::drained, "test", "", 0};
   changed(false);
 }
 
@@ -191,7 +210,9 @@ Result<std::shared_ptr<const Tables>> Edge::build() {
   if (!shared_model_) shared_model_ = std::make_shared<const Model>(model_);
   const auto snapshot =
       make_snapshot(++version_, "digest", shared_model_, std::make_shared<const LiveState>(live_state_));
-  return build_tables(snapshot, node_, tables_.get());
+  auto built = build_tables(snapshot, node_, tables_.get());
+  if (!built) return built.error();
+  return with_aliases(**built, aliases_);
 }
 
 void Edge::changed(bool model_too) {

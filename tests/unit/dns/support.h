@@ -64,6 +64,12 @@ Option subnet_option(std::string_view cidr, uint8_t scope = 0);
 // The RDATA of the answer's OPT record, option by option. nullopt if it has none.
 std::optional<std::vector<Option>> options_of(const Answer& answer);
 
+// Targets of each type.
+SteerTarget to_vip(uint32_t vip, uint32_t weight = 100);
+SteerTarget to_pool(uint32_t pool, uint32_t weight = 100);
+SteerTarget to_steer(uint32_t steer, uint32_t weight = 100);
+SteerTarget to_alias(const std::string& name, uint32_t weight = 100);
+
 // An edge under construction. answer() builds the Tables on first use, and again after changed().
 class Edge {
  public:
@@ -83,6 +89,10 @@ class Edge {
   void add_network(const std::string& cidr, Location location);
   void say_health(const std::string& pool, const std::string& backend, bool up);
   void drain_site(const std::string& site);
+  // `key` is that of an override (conf/live_state.h).
+  void drain(const std::string& key);
+  // What the resolver knows of the aliases from the next build on.
+  AliasBook& aliases() { return aliases_; }
 
   // Builds again. It shares what did not change with the earlier Tables, as the daemon does.
   Result<std::shared_ptr<const Tables>> build();
@@ -100,6 +110,7 @@ class Edge {
  private:
   Model model_;
   LiveState live_state_;
+  AliasBook aliases_;
   Node node_;
   std::shared_ptr<const Model> shared_model_;
   std::shared_ptr<const Tables> tables_;

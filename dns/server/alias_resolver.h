@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// AliasResolver: looks up the addresses of the names of others that steers lead to (targets of type alias), by c-ares,
+// and looks them up again when their TTL ends. It works on the main thread's loop. Queries never wait for it: they read
+// the book's copy in the Tables.
+//
+// While a name cannot be looked up, its last addresses stay for a day (RFC 8767). A name that does not exist, or has no
+// address of a family, is known to have none.
+#pragma once
+
+#include <ares.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "core/ip.h"
+#include "dns/steer/alias_book.h"
+
+namespace tidegate::dns {
+
+class AliasResolver {
+ public:
+  // `on_change` is called on the loop's thread when the book has changed: once for several answers that come together.
+  AliasResolver(EventLoop& loop, std::function<void()> on_change);
+  ~AliasResolver();
+  AliasResolver(const AliasResolver&) = delete;
+  AliasResolver& operator=(const AliasResolver&) = delete;
+
+  // Looks up these names from now on, and no others. `resolvers` empty: those of /etc/resolv.conf.
+  void follow(const std::vector<std::string>& names, const std::vector<Endpoint>& resolvers);
+  const AliasBook& book() const { return book_; }
+
+  struct Counts {
+    uint64_t found = 0, empty = 0, failed = 0;
+  };
+  const Counts& counts() const { return counts_; }
+
+ private:
+  struct Lookup;  // of one name and family
+  class Socket;
+
+  bool open_channel(const std::vector<Endpoint>& resolvers);
+  void close_channel();
+  void run_due();
+  void start(Lookup& lookup);
+  void answered(Lookup& lookup, int status, const unsigned char* message, int bytes);
+  void failed(Lookup& lookup);
+  void store(const Lookup& lookup, AliasAddresses::Of&& found);
+  void settle();  // arms the timer for c-ares and for the next lookup
+  static void on_answer(void* lookup, int status, int timeouts, unsigned char* message, int bytes);
+  static void on_socket(void* self, ares_socket_t fd, int readable, int writable);
+
+  EventLoop& loop_;
+  std::function<void()> on_change_;
+  ares_channel channel_ = nullptr;
+  std::vector<Endpoint> resolvers_;
+  std::map<std::pair<std::string, IpAddress::Family>, std::unique_ptr<Lookup>> lookups_;
+  std::map<ares_socket_t, std::unique_ptr<Socket>> sockets_;
+  size_t under_way_ = 0;
+  AliasBook book_;
+  Counts counts_;
+  Timer due_, changed_;
+};
+
+}  // namespace tidegate::dns

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// What health and overrides say of everything that a steer may answer with, as one byte each: made anew at each change
+// of live state, shared by all steers.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "conf/snapshot.h"
+
+namespace tidegate::dns {
+
+namespace health {
+constexpr uint8_t kUsable = 1;    // up: may be answered
+constexpr uint8_t kFailOpen = 2;  // not under an override: may be answered when nothing is usable
+}  // namespace health
+
+using Health = std::vector<uint8_t>;
+
+// Where each byte stands in Health: first every VIP, then every backend of every pool, then every target of every
+// steer, in the model's order. A target's byte tells of overrides of that target alone.
+class HealthLayout {
+ public:
+  explicit HealthLayout(const Model& model);
+  uint32_t of_vip(uint32_t vip) const { return vip; }
+  uint32_t of_backend(uint32_t pool, uint32_t backend) const { return first_of_pool_[pool] + backend; }
+  uint32_t of_target(uint32_t steer, uint32_t target) const { return first_of_steer_[steer] + target; }
+  uint32_t size() const { return size_; }
+
+ private:
+  std::vector<uint32_t> first_of_pool_, first_of_steer_;
+  uint32_t size_ = 0;
+};
+
+Health compile_health(const Snapshot& snapshot);
+
+}  // namespace tidegate::dns
