@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 
+#include "conf/manual.h"
 #include "core/http_server.h"
 #include "core/log.h"
 #include "core/metrics.h"
@@ -95,7 +96,7 @@ int main(int argc, char** argv) {
   CLI::App app{
       "Takes packets of the forwarder's tunnels (ipip, gue) out of their outer headers and gives them to the "
       "kernel."};
-  app.set_version_flag("--version", TIDEGATE_VERSION);
+  app.set_version_flag("--version", std::string("tidegate ") + TIDEGATE_VERSION);
   app.add_option("--from", options.from, "prefix of the forwarders' addresses; others are dropped")
       ->required()
       ->allow_extra_args(false)
@@ -108,7 +109,12 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 65'535))
       ->capture_default_str();
   app.add_option("--run", options.run_dir, "directory of the admin socket, decap.sock")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  tidegate::add_manual_option(app, {"tidegate-decap", 8, "the other end of the forwarder's tunnels"});
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
   if (const tidegate::Result<void> done = tidegate::l4::run(options); !done) {
     tidegate::log_error("{}", done.error().message);
     return 1;

@@ -52,7 +52,7 @@ TEST_F(LiveStateTest, AVipAndATargetOfASteerTakeWordsToo) {
       "site: eu}],"
       " policy: failover}]\n";
   Bundle bundle{"edge.yaml", text, {}};
-  bundle.files["z"] = std::make_shared<const std::string>("@ 60 IN SOA a b 1 2 3 4 5\n");
+  bundle.files["z"] = std::make_shared<const std::string>("@ 60 IN SOA a b 1 2 3 4 5\n@ 60 IN NS a\n");
   const Headers headers = {{"Content-Type", kBundleType}, {"If-Match", "*"}};
   ASSERT_EQ(host.call("PUT", "/v1/config", encode_bundle(bundle), headers).status, 200);
   EXPECT_EQ(host.call_json("PUT", "/v1/admin/vip/a", {{"state", "drained"}}).status, 200);
