@@ -51,10 +51,12 @@ def tsan(step, say, long=False):
     gtests.run_all(step, say, gtests.binaries("build-tsan", trees.TSAN_ROOMS), long)
 
 
-def script(step, say, name, command):
+def script(step, say, name, command, root=False):
     """A test script that prints 'ok NAME' or 'Ran N tests'."""
     began = time.monotonic()
-    done = subprocess.run([PYTHON, *command], cwd=ROOT, env={**ENVIRONMENT, **gtests.SANITIZERS}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    environment = {**ENVIRONMENT, **gtests.SANITIZERS}
+    whole = as_root([PYTHON, *command], environment) if root else [PYTHON, *command]
+    done = subprocess.run(whole, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     passed = re.findall(r"^ok +(.*)$", done.stdout, re.MULTILINE) or [f"{name} {i + 1}" for i in range(int((re.findall(r"^Ran (\d+)", done.stdout, re.MULTILINE) or [0])[0]))]
     for case in passed if done.returncode == 0 or done.stdout.startswith("ok") else []:
         step.add(case, (time.monotonic() - began) / len(passed))
@@ -66,6 +68,10 @@ def script(step, say, name, command):
 
 def packets(step, say):
     script(step, say, "the forwarder over capture files", ["tests/unit/l4/packets.py", "build-test/l4/tidegate-l4"])
+
+
+def package(step, say):
+    script(step, say, "the Debian package", ["tests/package/package_test.py"], root=True)
 
 
 def bench_outputs(step, say):

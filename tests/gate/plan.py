@@ -12,7 +12,7 @@ from functools import partial
 import checks
 import gtests
 
-BUILD, TEST, LAB, LONG, BENCH = "build", "test", "lab", "long", "bench"  # groups of packages, as ./run names them
+BUILD, TEST, LAB, LONG, BENCH, PACKAGE = "build", "test", "lab", "long", "bench", "package"  # groups of packages, as ./run names them
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,9 @@ LONG_PARTS = {
     "attacks": ("hostile clients against the optimised tree and against nginx: what a bystander gets, p99 and memory", lambda: [
         [[build_step("build-bench", "build")]],
         [[Step("attacks", partial(checks.bench, arguments=("attacks", "--judge")), "bench", (BUILD, TEST, LAB, BENCH))]],
+    ]),
+    "package": ("the Debian package: built twice, judged, installed on a fresh root, served from, removed", lambda: [
+        [[Step("package", checks.package, "package", (BUILD, LAB, PACKAGE))]],
     ]),
     "e2e-repeat-1": ("the first half of the end-to-end tests, 20 times in a row", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=1/2")]),
     "e2e-repeat-2": ("the second half of the end-to-end tests, 20 times in a row", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2")]),

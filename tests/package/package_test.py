@@ -1,0 +1,190 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package: built, judged by Debian's own tools, installed on a fresh root, served from, and removed.
+
+Prints "ok NAME" for each test. Needs root, and the registry of packages that this machine's apt uses.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE))
+from service_manager import Service  # noqa: E402
+
+NAMESPACE = "tgpackage"
+UNITS = ("tidegate-control", "tidegate-l7", "tidegate-dns", "tidegate-l4")
+# What `systemd-analyze security` may find at most, in tenths.
+EXPOSURE = {"tidegate-control": 25, "tidegate-l7": 25, "tidegate-dns": 25, "tidegate-l4": 100}
+INSTALLED_WITHIN_S = 60
+
+
+def run(*command, **kwargs):
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **kwargs)
+    assert done.returncode == 0, f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout[-4000:]}"
+    return done.stdout
+
+
+def in_root(root, *command):
+    return run("chroot", root, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", *command)
+
+
+def build(folder, umask):
+    """The committed tree, built in a folder of its own. Returns the package."""
+    source = Path(folder) / "tidegate"
+    source.mkdir(parents=True)
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    subprocess.run(["tar", "x"], cwd=source, input=archive, check=True)
+    run("sh", "-c", f"umask {umask}; exec dpkg-buildpackage -b -us -uc -j{os.cpu_count()}", cwd=source)
+    (package,) = [path for path in Path(folder).glob("tidegate_*.deb")]
+    return package
+
+
+def mirror():
+    return run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()[0]
+
+
+def make_root(root):
+    run("debootstrap", "--variant=minbase", "--include=ca-certificates,curl,bind9-dnsutils,python3", "bookworm", root, mirror())
+    for source in Path("/etc/apt/sources.list.d").glob("*"):
+        shutil.copy(source, root / "etc/apt/sources.list.d")
+    for source in ("sources.list", "apt.conf.d"):
+        if (at := Path("/etc/apt") / source).is_file():
+            shutil.copy(at, root / "etc/apt" / source)
+    policy = root / "usr/sbin/policy-rc.d"  # nothing is started: no manager runs here
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    in_root(root, "apt-get", "update")
+
+
+@contextlib.contextmanager
+def mounted(root):
+    """The root with the kernel's file systems, and a network of its own."""
+    mounts = [("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "run")]
+    run("ip", "netns", "add", NAMESPACE)
+    try:
+        run("ip", "-n", NAMESPACE, "link", "set", "lo", "up")
+        for kind, at in mounts:
+            run("mount", "-t", kind, kind, root / at)
+        yield
+    finally:
+        for _, at in reversed(mounts):
+            subprocess.run(["umount", "-l", root / at], check=False)
+        run("ip", "netns", "delete", NAMESPACE)
+
+
+def files_of(root):
+    """Every file but those that dpkg, apt and ldconfig keep for themselves."""
+    own = re.compile(r"^/(proc|sys|run|tmp|dev|var/(lib/(dpkg|apt|systemd|pam)|cache/(apt|ldconfig|debconf|man)|log)|etc/(ld\.so\.cache|.*-|systemd/.*)|root/)")
+    return {line for line in run("find", root, "-printf", "/%P\n").splitlines() if not own.match(line)}
+
+
+def asked(*command):
+    return run("ip", "netns", "exec", NAMESPACE, *command)
+
+
+def wait_until(what, ask, seconds=20):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if ask():
+                return
+        except AssertionError:
+            pass
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def test_built_alike_twice(work):
+    first, second = build(work / "one", "022"), build(work / "another/folder", "027")
+    assert first.read_bytes() == second.read_bytes(), "two builds of one commit differ"
+    shutil.copy(first, work)
+
+
+def test_lintian_finds_no_error(work):
+    print(run("lintian", "--fail-on", "error", "--allow-root", next((work / "one").glob("*.changes"))))
+
+
+def test_installed_and_serving_within_a_minute(work):
+    root = work / "root"
+    make_root(root)
+    before = files_of(root)
+    (root / "before").write_text("\n".join(sorted(before)))
+    package = next(work.glob("*.deb"))
+    shutil.copy(package, root / "tmp")
+    with mounted(root), contextlib.ExitStack() as stack:
+        began = time.monotonic()
+        in_root(root, "apt-get", "install", "-y", "--no-install-recommends", f"/tmp/{package.name}")
+        run("chroot", root, "systemd-tmpfiles", "--create", "tidegate.conf")
+        for name in UNITS[:3]:
+            service = Service(name, root, NAMESPACE)
+            stack.callback(service.stop)
+            service.wait_for("READY=1")
+        wait_until("the welcome page", lambda: "Tidegate serves" in asked("curl", "-sk", "https://127.0.0.1/"))
+        assert "https://127.0.0.1/" in asked("curl", "-si", "http://127.0.0.1/")
+        assert "192.0.2.80" in asked("dig", "+short", "@127.0.0.1", "www.edge.test")
+        cache_hit(root, stack)
+        took = time.monotonic() - began
+        assert took < INSTALLED_WITHIN_S, f"took {took:.0f} s"
+        judge_units(root)
+        run("chroot", root, "tidegate", "status")
+    assert (root / "var/log/tidegate/access.log").stat().st_size > 0
+
+
+def cache_hit(root, stack):
+    """An application behind the proxy, as the comments of edge.yaml say."""
+    site = root / "srv/app"
+    site.mkdir()
+    (site / "page").write_text("from the application\n")
+    origin = subprocess.Popen(["ip", "netns", "exec", NAMESPACE, "chroot", root, "python3", "-m", "http.server", "8080", "--bind", "127.0.0.1", "--directory", "/srv/app"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stack.callback(lambda: (origin.terminate(), origin.wait(10), shutil.rmtree(site)))
+    document = root / "etc/tidegate/edge.yaml"
+    text = document.read_text()
+    changed = text.replace("# pools:\n#   - ", "pools:\n  - ").replace("  # - {name: app,", "  - {name: app,")
+    assert changed != text
+    document.write_text(changed)
+    stack.callback(document.write_text, text)
+    run("chroot", root, "tidegate", "apply", "/etc/tidegate/edge.yaml", "--wait")
+    ask = lambda: asked("curl", "-ski", "https://127.0.0.1/page").lower()
+    wait_until("the application", lambda: "from the application" in ask())
+    wait_until("a hit", lambda: re.search(r"cache-status: .*hit", ask()))
+
+
+def judge_units(root):
+    for name, exposure in EXPOSURE.items():
+        unit = f"/lib/systemd/system/{name}.service"
+        in_root(root, "systemd-analyze", "verify", "--man=no", unit)
+        in_root(root, "systemd-analyze", "security", "--offline=true", f"--threshold={exposure}", unit)
+
+
+def test_removed_without_a_trace(work):
+    root = work / "root"
+    before = set((root / "before").read_text().splitlines())
+    with mounted(root):
+        in_root(root, "apt-get", "remove", "-y", "tidegate")
+        assert (root / "etc/tidegate/edge.yaml").exists(), "a removal keeps the configuration"
+        in_root(root, "apt-get", "purge", "-y", "tidegate")
+        in_root(root, "apt-get", "autoremove", "-y", "--purge")
+        passwd = (root / "etc/passwd").read_text() + (root / "etc/group").read_text()
+    left = files_of(root) - before - {"/before"}
+    assert not left, f"left behind: {sorted(left)[:20]}"
+    assert "tidegate" not in passwd
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="tidegate-package-") as folder:
+        for name, test in [(name, value) for name, value in globals().items() if name.startswith("test_")]:
+            test(Path(folder))
+            print(f"ok {name.removeprefix('test_').replace('_', ' ')}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
