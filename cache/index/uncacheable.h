@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Remembers keys whose answer could not be cached a short while ago. It also remembers places: each stands for keys
-// that nobody has asked for yet. Requests for such keys do not wait for each other. Both memories are bounded and are
-// read on a miss only.
+// Remembers keys whose answer could not be cached a short while ago. It also remembers places: a place stands for all
+// keys below it, also for those without a request so far. Requests for such keys do not wait for each other. Both
+// memories are bounded. They are read on a miss only.
 #pragma once
 
 #include <array>

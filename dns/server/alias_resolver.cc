@@ -128,7 +128,7 @@ void AliasResolver::follow(const std::vector<std::string>& names, const std::vec
   run_due();
 }
 
-// Starts what is due, the longest overdue first, as far as the bound allows.
+// Starts the lookups that are due, at most kMaxAliasLookups at one time. The one that is due longest comes first.
 void AliasResolver::run_due() {
   if (channel_ == nullptr) return;
   const uint64_t now = monotonic_ns();

@@ -284,7 +284,7 @@ class Chooser {
     return choice_.count != before;
   }
 
-  // As far as health and overrides tell: a steer or an alias may still have nothing.
+  // Looks at health and overrides only. A usable steer or alias may still have no address.
   bool is_usable(const Candidate& candidate) const {
     return (context_.health[candidate.health] & context_.health[candidate.target_health] & needed_) != 0;
   }

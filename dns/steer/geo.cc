@@ -109,7 +109,7 @@ size_t code_of(const std::vector<Value>& sorted, const Value& value) {
   return at != sorted.end() && *at == value ? static_cast<size_t>(at - sorted.begin()) + 1 : 0;
 }
 
-// What one record of a database says. What nobody asks for is 0 in `place` but still said.
+// What one record of a database says. A part that no steer uses is said too, but is 0 in `place`.
 struct Record {
   bool located = false;
   bool says_continent = false, says_country = false, says_region = false, says_asn = false;

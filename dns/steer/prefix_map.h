@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PrefixMap: the whole address space cut into disjoint prefixes, each with a value. Built in address order, neighbours
-// with equal values merged as far as prefixes allow; looked up by the address's first bits (16 in a large map) and a
-// short binary search.
+// PrefixMap: the whole address space, cut into disjoint prefixes, each with a value. It is built in address order.
+// Neighbours with equal values are merged if they form one prefix. A lookup takes the address's first bits (16 in a
+// large map), and then a short binary search.
 #pragma once
 
 #include <algorithm>
