@@ -119,6 +119,10 @@ const Section& route_section() {
           row("methods", FieldType::method, &Route::methods, "Only these; `GET` takes HEAD too. Without it any."),
           reference("pool", &Route::pool, "pools",
                     "Where the requests go. Exactly one of pool, redirect and status alone is given."),
+          row("labels", FieldType::name, &Route::labels,
+              "Only backends of the pool that have all of these labels are used."),
+          boolean("labels_required", &Route::labels_required,
+                  "`false`: if no backend with the labels is in service, any of the pool is used."),
           text(
               "redirect", &Route::redirect,
               "Location of a redirect. Replaced are `{host}`, `{authority}` (host and port, as the client wrote them), "

@@ -23,6 +23,10 @@ const Section& backend_section() {
                   "forwarder's link."),
           reference("node", &Backend::node, "nodes",
                     "The node that this backend is, so that explanations can follow a request to it."),
+          reference("site", &Backend::site, "sites", "Where it is, for a pool with `prefer_site`."),
+          boolean("backup", &Backend::backup,
+                  "The proxy uses it only for what the other backends of the pool cannot take."),
+          row("labels", FieldType::name, &Backend::labels, "Words by which routes choose a part of the pool."),
       }};
   return section;
 }
@@ -80,6 +84,36 @@ const Section& service_section() {
   return section;
 }
 
+namespace {
+
+const Section& breaker_section() {
+  static const Section section{
+      "breaker",
+      {
+          enabled<PoolBreaker>(),
+          choice("scope", &PoolBreaker::scope, {{"backend", BreakerScope::backend}, {"pool", BreakerScope::pool}},
+                 "`backend`: each backend has its own, and requests go to the others. `pool`: one for all; while it is "
+                 "open, requests get 503."),
+          duration("window", &PoolBreaker::window_ms, {100 * kMs, kHour}, "The time over which rates are counted."),
+          integer("minimum_requests", &PoolBreaker::minimum_requests, {1, 1'000'000},
+                  "Requests that the window must have before a rate counts."),
+          number("error_rate", &PoolBreaker::error_rate, 0, 1,
+                 "It opens if at least this fraction of the requests fails. 0: it does not count."),
+          duration("slow", &PoolBreaker::slow_ms, {0, kHour}, "An answer whose head takes longer is slow. 0: none is."),
+          number("slow_rate", &PoolBreaker::slow_rate, 0, 1,
+                 "It opens if at least this fraction of the answers is slow. 0: it does not count."),
+          integer("consecutive_failures", &PoolBreaker::consecutive_failures, {0, 1'000'000},
+                  "It opens after so many failures in a row. 0: they do not count."),
+          duration("open", &PoolBreaker::open_ms, {10 * kMs, kDay}, "How long it lets no request through."),
+          integer("trials", &PoolBreaker::trials, {1, 10'000},
+                  "Requests that it lets through then, all workers together. It closes if all of them go well, and "
+                  "opens again if one fails or is slow."),
+      }};
+  return section;
+}
+
+}  // namespace
+
 const Section& pool_section() {
   static const Section section{
       "pool",
@@ -91,12 +125,29 @@ const Section& pool_section() {
           choice("policy", &Pool::policy,
                  {{"weighted_round_robin", PoolPolicy::weighted_round_robin},
                   {"least_requests", PoolPolicy::least_requests},
-                  {"consistent_hash", PoolPolicy::consistent_hash}},
-                 "How the proxy picks. The forwarder always picks by weighted Maglev hashing."),
-          text("hash_on", &Pool::hash_on, "For consistent_hash: `client`, `path`, or `header:` and a field's name.",
-               128),
+                  {"random_of_two", PoolPolicy::random_of_two},
+                  {"peak_ewma", PoolPolicy::peak_ewma},
+                  {"consistent_hash", PoolPolicy::consistent_hash},
+                  {"ring_hash", PoolPolicy::ring_hash}},
+                 "How the proxy picks. `random_of_two`: the one of two random backends with fewer requests under way. "
+                 "`peak_ewma`: the one of two whose answers take less time, counted for each request under way. "
+                 "`consistent_hash`: Maglev. `ring_hash`: a ring of points. The forwarder always picks by weighted "
+                 "Maglev hashing."),
+          text("hash_on", &Pool::hash_on,
+               "For consistent_hash and ring_hash: `client`, `path`, or `header:` and a field's name.", 128),
           number("load_bound", &Pool::load_bound, 1.0, 100.0,
-                 "For consistent_hash: no backend gets more than this times the mean load."),
+                 "For consistent_hash and ring_hash: no backend gets more than this times the mean load."),
+          duration("slow_start", &Pool::slow_start_ms, {0, kHour},
+                   "A backend that comes into service gets a tenth of its share at first, and its whole share after "
+                   "this time. 0: at once."),
+          boolean("prefer_site", &Pool::prefer_site,
+                  "Backends of the proxy's own `site` go first; others get what these cannot take."),
+          number("spare_capacity", &Pool::spare_capacity, 1.0, 10.0,
+                 "With `prefer_site` or backups: the healthy backends of a level can take so many times their share "
+                 "before the next level must help."),
+          number("panic_threshold", &Pool::panic_threshold, 0, 1,
+                 "If less than this fraction of the pool's weight is in service, health no longer counts: all backends "
+                 "that are not drained are used. 0: never."),
           number("up_threshold", &Pool::up_threshold, 0, 1,
                  "The pool counts as up if at least this fraction of its weight is up. 0: one backend is enough."),
           choice("all_down", &Pool::all_down, {{"open", AllDown::open}, {"closed", AllDown::closed}},
@@ -136,6 +187,12 @@ const Section& pool_section() {
           integer("eject_after", &Pool::eject_after, {0, 1'000'000},
                   "Consecutive failures after which a backend gets no requests for a while. 0: never."),
           duration("eject", &Pool::eject_ms, {100 * kMs, kDay}, "How long it gets no requests."),
+          number("eject_max_share", &Pool::eject_max_share, 0, 1,
+                 "The largest fraction of the pool's backends that may be ejected at one time; one always may."),
+          boolean("count_5xx", &Pool::count_5xx,
+                  "Answers with status 5xx count as failures, for `eject_after` and for the breaker."),
+          nested("breaker", &Pool::breaker, breaker_section(),
+                 "A circuit breaker: a backend, or the pool, that fails too often is left alone for a while."),
       }};
   return section;
 }

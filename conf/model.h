@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "conf/pool_model.h"
 #include "core/ip.h"
 
 namespace tidegate {
@@ -131,16 +132,18 @@ struct Service {
   uint64_t udp_idle_timeout_ms = 30'000;
 };
 
-enum class ProbeType : uint8_t { tcp, http, https };
+enum class ProbeType : uint8_t { tcp, http, https, grpc };
 
 struct Probe {
   std::string name;
   ProbeType type = ProbeType::tcp;
   uint16_t port = 0;  // 0: the backend's port
   std::string path = "/";
-  std::string host;        // Host field and server name; empty: the backend's address
-  bool tls_verify = true;  // https
-  Blob tls_ca;             // PEM; none: the system's authorities
+  std::string host;          // Host field and server name; empty: the backend's address
+  bool tls_verify = true;    // https; grpc with tls
+  Blob tls_ca;               // PEM; none: the system's authorities
+  bool tls = false;          // grpc
+  std::string grpc_service;  // grpc: what is asked for; empty: the server as a whole
   uint16_t expect_status = 200;
   uint64_t interval_ms = 1'000;
   uint64_t timeout_ms = 1'000;
@@ -150,14 +153,28 @@ struct Probe {
 
 struct Backend {
   std::string name;
+  // Exactly one of addresses, host, srv and socket is written.
   std::vector<IpAddress> addresses;  // at most one per family
+  std::string host;                  // a name that is looked up (A and AAAA)
+  std::string srv;                   // a name that is looked up (SRV): its targets and ports
+  std::string socket;                // the path of a unix socket on the proxy's host
   uint16_t port = 0;                 // for L7; an L4 service keeps its own port under l2dsr
   uint32_t weight = 100;             // 0: no new work, as if draining
   uint16_t mtu = 0;                  // of the path that a tunnel to it takes; 0: as the forwarder's link
   uint32_t node = kNone;             // the node that this backend is, for explain
+  uint32_t site = kNone;             // where it is, for prefer_site
+  bool backup = false;               // used by the proxy when the others are not enough
+  std::vector<std::string> labels;   // by which routes choose a subset
 };
 
-enum class PoolPolicy : uint8_t { weighted_round_robin, least_requests, consistent_hash };
+enum class PoolPolicy : uint8_t {
+  weighted_round_robin,
+  least_requests,
+  consistent_hash,
+  random_of_two,
+  peak_ewma,
+  ring_hash
+};
 enum class BackendProtocol : uint8_t { h1, h2, automatic };
 enum class AllDown : uint8_t { open, closed };  // if no backend is usable: use every one that is not drained, or refuse
 
@@ -188,6 +205,22 @@ struct Pool {
   uint32_t retry_attempts = 2;         // for one request, besides the first try
   uint32_t eject_after = 5;            // consecutive failures until passive ejection; 0: never
   uint64_t eject_ms = 10'000;
+  double eject_max_share = 1.0;  // of the pool's backends that may be ejected at one time; always one
+  bool count_5xx = false;        // answers of 5xx count as failures, for ejection and breaker
+  uint64_t slow_start_ms = 0;    // over which a backend that comes into service gets its share; 0: at once
+  double panic_threshold = 0.0;  // below this share of weight in service, health does not count; 0: never
+  bool prefer_site = false;      // backends of the proxy's own site first
+  double spare_capacity = 1.4;   // by which healthy backends can take more than their share before others must help
+  PoolBreaker breaker;
+  PoolSticky sticky;
+  uint64_t lookup_min_ms = 1'000;  // bounds of a looked-up name's TTL
+  uint64_t lookup_max_ms = 300'000;
+  ProxyProtocol proxy_protocol = ProxyProtocol::none;  // written to the backends
+  uint32_t tls_certificate = kNone;                    // shown to the backends
+  std::vector<IpAddress> local_addresses;              // from which connections are made; at most one per family
+  uint64_t buffer_request_bytes = 0;   // of a request's body, kept until it is whole or so many are there; 0: none
+  uint64_t buffer_response_bytes = 0;  // of a response's body, taken from the backend ahead of the client
+  std::vector<std::string> upgrades;   // protocols besides websocket to which a connection may be upgraded
 };
 
 struct Certificate {
@@ -218,9 +251,10 @@ struct Listener {
   bool merge_slashes = true;          // routes are matched with "//" treated as "/"
   // True: keeps fields that an application may confuse with fields that the proxy sets.
   bool underscores_in_headers = false;
-  uint32_t max_fields = 200;  // of a request
-  bool via = true;            // adds Via to requests and answers
-  std::string server_name;    // replaces a missing Host in redirects; empty: the address that the client connected to
+  uint32_t max_fields = 200;              // of a request
+  bool via = true;                        // adds Via to requests and answers
+  std::vector<Cidr> proxy_protocol_from;  // peers that begin each connection with a PROXY header
+  std::string server_name;  // replaces a missing Host in redirects; empty: the address that the client connected to
 };
 
 struct RouteCache {
@@ -243,6 +277,9 @@ struct Route {
   std::string path = "/*";           // "/exact", "/a/{id}/b", "/prefix/*"
   std::vector<std::string> methods;  // empty: any
   uint32_t pool = kNone;             // exactly one of pool, redirect and fixed status
+  std::vector<std::string> labels;   // of the pool's backends; those that have all of them
+  bool labels_required = true;       // false: without such a backend in service, any
+  bool grpc_web = false;             // gRPC-Web is translated to gRPC
   std::string redirect;              // location; {host}, {authority}, {path}, {query} and path parameters are replaced
   uint16_t status = 0;               // of a fixed answer (health checks, blocks); with redirect its kind
   std::string body;                  // of the fixed answer

@@ -79,7 +79,9 @@ PoolStatus pool_status(const Snapshot& snapshot, const Pool& pool) {
     if (!status.admin && backend.weight > 0) any_left = true;
   }
   out.up = weight_up > 0 && static_cast<double>(weight_up) >= pool.up_threshold * static_cast<double>(weight);
-  out.fail_open = weight_up == 0 && any_left && pool.all_down == AllDown::open;
+  const bool panic =
+      pool.panic_threshold > 0 && static_cast<double>(weight_up) < pool.panic_threshold * static_cast<double>(weight);
+  out.fail_open = any_left && (panic || (weight_up == 0 && pool.all_down == AllDown::open));
   return out;
 }
 

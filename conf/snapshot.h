@@ -33,7 +33,9 @@ struct BackendStatus {
 struct PoolStatus {
   std::vector<BackendStatus> backends;  // parallel to Pool::backends
   bool up = true;                       // the share of weight that is up reaches up_threshold
-  bool fail_open = false;  // no backend is up and all_down is open: each one with weight and without override is used
+  // Each backend with weight and without override is used: none is up and all_down is open, or less of the weight is up
+  // than panic_threshold says.
+  bool fail_open = false;
 };
 
 struct Snapshot {

@@ -268,6 +268,37 @@ void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& ed
   }
 }
 
+// Labels of a route are on some backend of its pool.
+void check_route_labels(Checks& checks, size_t r) {
+  const Model& model = checks.model();
+  const Route& route = model.routes[r];
+  if (route.labels.empty()) {
+    if (checks.written({"routes", r, "labels_required"})) {
+      checks.refuse({"routes", r, "labels_required"},
+                    {"without_effect", "labels_required in a route without labels", {}, {}});
+    }
+    return;
+  }
+  if (route.pool == kNone) {
+    checks.refuse({"routes", r, "labels"}, {"without_effect", "labels in a route without a pool", {}, {}});
+    return;
+  }
+  if (!checks.sound({"pools", route.pool})) return;
+  const Pool& pool = model.pools[route.pool];
+  const bool any = std::any_of(pool.backends.begin(), pool.backends.end(), [&](const Backend& backend) {
+    return std::all_of(route.labels.begin(), route.labels.end(), [&](const std::string& label) {
+      return std::find(backend.labels.begin(), backend.labels.end(), label) != backend.labels.end();
+    });
+  });
+  if (any) return;
+  checks.refuse({"routes", r, "labels"},
+                {"no_such_name",
+                 fmt::format("no backend of pool '{}' has {}", pool.name,
+                             route.labels.size() == 1 ? in_quotes(route.labels[0]) : "all of these labels"),
+                 "labels that a backend of the pool has",
+                 {}});
+}
+
 }  // namespace
 
 void check_http(Checks& checks) {
@@ -278,6 +309,7 @@ void check_http(Checks& checks) {
     if (!checks.sound({"routes", r})) continue;
     check_route_slashes(checks, r);
     check_route_answer(checks, r);
+    check_route_labels(checks, r);
     check_edits(checks, r, "request_headers", checks.model().routes[r].request_headers, true);
     check_edits(checks, r, "response_headers", checks.model().routes[r].response_headers, false);
   }

@@ -224,6 +224,35 @@ void check_backend(Checks& checks, size_t p, size_t b, uint32_t route) {
   }
 }
 
+// Keys that would say nothing, and a breaker that never opens.
+void check_protection(Checks& checks, size_t p) {
+  const Pool& pool = checks.model().pools[p];
+  if (!checks.sound({"pools", p})) return;
+  const PoolBreaker& breaker = pool.breaker;
+  const bool slow_counts = breaker.slow_ms > 0 && breaker.slow_rate > 0;
+  if (breaker.enabled && breaker.error_rate <= 0 && !slow_counts && breaker.consecutive_failures == 0) {
+    checks.refuse({"pools", p, "breaker"},
+                  {"without_effect", "this breaker never opens", "error_rate, slow or consecutive_failures", {}});
+  }
+  if (checks.written({"pools", p, "breaker", "slow_rate"}) && breaker.slow_ms == 0) {
+    checks.refuse({"pools", p, "breaker", "slow_rate"},
+                  {"without_effect", "slow_rate without slow: no answer is slow", "slow: a duration", {}});
+  }
+  const auto is_backup = [](const Backend& backend) { return backend.backup; };
+  if (!pool.backends.empty() && std::all_of(pool.backends.begin(), pool.backends.end(), is_backup)) {
+    checks.refuse({"pools", p, "backends"}, {"without_effect",
+                                             fmt::format("every backend of pool '{}' is a backup", pool.name),
+                                             "at least one that is not",
+                                             {}});
+  }
+  const bool sited = std::any_of(pool.backends.begin(), pool.backends.end(),
+                                 [](const Backend& backend) { return backend.site != kNone; });
+  if (pool.prefer_site && !sited) {
+    checks.refuse({"pools", p, "prefer_site"},
+                  {"without_effect", "prefer_site where no backend has a site", "backends with a site", {}});
+  }
+}
+
 void check_hash_on(Checks& checks, size_t p) {
   const std::string_view hash_on = checks.model().pools[p].hash_on;
   if (!checks.sound({"pools", p, "hash_on"}) || hash_on == "client" || hash_on == "path") return;
@@ -249,6 +278,7 @@ void check_traffic(Checks& checks) {
   const std::vector<uint32_t> routes = routes_of_pools(checks.model());
   for (size_t p = 0; p < checks.model().pools.size() && !checks.full(); ++p) {
     check_hash_on(checks, p);
+    check_protection(checks, p);
     for (size_t b = 0; b < checks.model().pools[p].backends.size(); ++b) check_backend(checks, p, b, routes[p]);
   }
 }

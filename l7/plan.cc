@@ -3,9 +3,34 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/crypto.h"
 
 namespace tidegate::l7 {
+
+namespace {
+
+// Routes with the same pool and labels share one subset.
+void make_subsets(Plan& plan, RuntimeRegistry& registry) {
+  const Model& model = plan.model();
+  std::map<std::pair<uint32_t, std::vector<std::string>>, uint32_t> known;
+  plan.subset_of_route.assign(model.routes.size(), kNone);
+  for (size_t r = 0; r < model.routes.size(); ++r) {
+    const Route& route = model.routes[r];
+    if (route.pool == kNone || route.labels.empty()) continue;
+    std::vector<std::string> labels = route.labels;
+    std::sort(labels.begin(), labels.end());
+    const auto [entry, is_new] =
+        known.emplace(std::pair(route.pool, labels), static_cast<uint32_t>(plan.subsets.size()));
+    plan.subset_of_route[r] = entry->second;
+    if (!is_new) continue;
+    plan.subsets.emplace_back(*plan.snapshot, route.pool, registry, plan.hash_key,
+                              BackendPool::Shape{.site = plan.this_node().site, .labels = labels});
+  }
+}
+
+}  // namespace
 
 std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* previous, RuntimeRegistry& registry) {
   auto plan = std::make_shared<Plan>();
@@ -17,15 +42,16 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   const bool same_model = previous != nullptr && previous->snapshot->model == inputs.snapshot->model;
   plan->router =
       same_model ? previous->router : std::make_shared<const Router>(inputs.snapshot->model, inputs.router_key);
+  const uint32_t site = plan->this_node().site;
   plan->pools.reserve(model.pools.size());
   for (uint32_t i = 0; i < model.pools.size(); ++i) {
-    plan->pools.emplace_back(*plan->snapshot, i, registry, plan->hash_key);
+    plan->pools.emplace_back(*plan->snapshot, i, registry, plan->hash_key, BackendPool::Shape{.site = site});
     const PoolStatus& status = plan->snapshot->pools[i];
     for (size_t b = 0; b < status.backends.size(); ++b) {
       if (status.backends[b].taken_down) plan->taken_down.push_back(plan->pools[i].runtimes()[b]);
     }
   }
-  const uint32_t site = plan->this_node().site;
+  make_subsets(*plan, registry);
   for (uint32_t i = 0; i < model.listeners.size(); ++i) {
     if (model.listeners[i].site == kNone || model.listeners[i].site == site) plan->listeners.push_back(i);
   }

@@ -27,12 +27,19 @@ struct Plan {
   uint32_t node = kNone;
   std::shared_ptr<const Router> router;                     // the previous Plan's own when the Model is the same
   std::vector<BackendPool> pools;                           // parallel to Model::pools
+  std::vector<BackendPool> subsets;                         // parts of them, for routes with labels
+  std::vector<uint32_t> subset_of_route;                    // parallel to Model::routes; kNone: the whole pool
   std::vector<uint32_t> listeners;                          // of this node's site
   std::vector<std::shared_ptr<BackendRuntime>> taken_down;  // by an operator: what runs there ends
   HashKey hash_key;                                         // of consistent_hash; equal on every host of the site
 
   const Model& model() const { return *snapshot->model; }
   const Node& this_node() const { return model().nodes[node]; }
+  // Of a route that has a pool.
+  const BackendPool& pool_of(uint32_t route) const {
+    const uint32_t subset = subset_of_route[route];
+    return subset == kNone ? pools[model().routes[route].pool] : subsets[subset];
+  }
   // Equal on two nodes exactly when their derived tables are.
   std::string digest() const;
 };

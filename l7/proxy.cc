@@ -33,6 +33,10 @@ std::vector<std::string> differences_fixed_at_start(const Node& then, const Node
   return changed;
 }
 
+int breaker_value(Breaker::State state) {
+  return state == Breaker::State::closed ? 0 : state == Breaker::State::half_open ? 1 : 2;
+}
+
 }  // namespace
 
 Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics)
@@ -77,6 +81,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
 
   // From here on nothing fails.
   mark_taken_down(*plan);
+  for (const BackendPool& pool : plan->pools) pool.enter_service(monotonic_ns(), plan_ == nullptr);
   for (size_t i = 0; i < workers_.size(); ++i) {
     adoptions[i]->open = std::move(sockets->open[i]);
     adoptions[i]->close = sockets->close;
@@ -257,6 +262,8 @@ void Proxy::append_pool_metrics(std::string& out) const {
          [&](const BackendRuntime& r) { return relaxed(r.failures); });
   family("tidegate_l7_backend_ejected", "gauge", "1 while a backend is ejected for consecutive failures",
          [&](const BackendRuntime& r) { return r.ejected(now_ns) ? 1 : 0; });
+  family("tidegate_l7_backend_breaker_state", "gauge", "The breaker of a backend: 0 closed, 1 half-open, 2 open",
+         [&](const BackendRuntime& r) { return breaker_value(r.breaker.state(now_ns)); });
   const auto pool_family = [&](const char* name, const char* type, const char* help, auto value) {
     out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
     for (const BackendPool& pool : plan_->pools) {
@@ -267,6 +274,12 @@ void Proxy::append_pool_metrics(std::string& out) const {
               [&](const PoolRuntime& r) { return relaxed(r.waiting); });
   pool_family("tidegate_l7_pool_queued_requests_total", "counter", "Requests that had to wait for room at a backend",
               [&](const PoolRuntime& r) { return relaxed(r.waited); });
+  pool_family("tidegate_l7_pool_breaker_state", "gauge", "The breaker of a pool: 0 closed, 1 half-open, 2 open",
+              [&](const PoolRuntime& r) { return breaker_value(r.breaker.state(now_ns)); });
+  pool_family("tidegate_l7_breaker_opened_total", "counter", "How often a breaker of the pool or its backends opened",
+              [&](const PoolRuntime& r) { return relaxed(r.breaker_opened); });
+  pool_family("tidegate_l7_breaker_closed_total", "counter", "How often one closed after its trials",
+              [&](const PoolRuntime& r) { return relaxed(r.breaker_closed); });
 }
 
 }  // namespace tidegate::l7

@@ -63,6 +63,22 @@ void choose_backend(benchmark::State& state, PoolPolicy policy) {
 BENCHMARK_CAPTURE(choose_backend, weighted_round_robin, PoolPolicy::weighted_round_robin)->Arg(3)->Arg(1'000);
 BENCHMARK_CAPTURE(choose_backend, least_requests, PoolPolicy::least_requests)->Arg(3)->Arg(1'000);
 BENCHMARK_CAPTURE(choose_backend, consistent_hash, PoolPolicy::consistent_hash)->Arg(3)->Arg(1'000);
+BENCHMARK_CAPTURE(choose_backend, ring_hash, PoolPolicy::ring_hash)->Arg(3)->Arg(1'000);
+BENCHMARK_CAPTURE(choose_backend, random_of_two, PoolPolicy::random_of_two)->Arg(3)->Arg(1'000);
+BENCHMARK_CAPTURE(choose_backend, peak_ewma, PoolPolicy::peak_ewma)->Arg(3)->Arg(1'000);
+
+// A request that a closed breaker lets through, and its result.
+void breaker(benchmark::State& state) {
+  Breaker breaker;
+  const PoolBreaker config{.enabled = true, .slow_ms = 100};
+  uint64_t now_ns = 1;
+  for (auto _ : state) {
+    now_ns += 10'000;
+    const Breaker::Permit permit = breaker.ask(now_ns, config);
+    benchmark::DoNotOptimize(breaker.settle(permit, Breaker::Result::good, now_ns, config));
+  }
+}
+BENCHMARK(breaker);
 
 }  // namespace
 }  // namespace tidegate::l7

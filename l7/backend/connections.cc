@@ -54,7 +54,7 @@ std::unique_ptr<BackendStream> BackendConnections::open(const BackendRuntime& ba
   s.pool = backend.pool;
   ++s.open;
   auto socket = std::make_unique<BackendSocket>(loop_, blocks_, peer);
-  socket->connect(open_socket(peer.endpoint), peer.idle_timeout_ms);
+  socket->connect(open_socket(peer.address), peer.idle_timeout_ms);
   if (peer.protocol == BackendProtocol::h1) {
     return std::make_unique<BackendH1Connection>(std::move(socket), *this, backend.id);
   }
@@ -66,10 +66,9 @@ std::unique_ptr<BackendStream> BackendConnections::open(const BackendRuntime& ba
 }
 
 // The last descriptors are not for backends; nor are they needed while something idle has one.
-UniqueFd BackendConnections::open_socket(const Endpoint& endpoint) {
-  const int family = endpoint.address.is_v4() ? AF_INET : AF_INET6;
+UniqueFd BackendConnections::open_socket(const BackendAddress& address) {
   for (bool again = false;; again = true) {
-    UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (fd && !is_reserved_file(fd.get())) return fd;
     if (again || (!fd && !is_own_limit(errno))) return {};
     fd.reset();

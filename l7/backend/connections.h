@@ -74,7 +74,7 @@ class BackendConnections {
   void empty_graves();
   void defer_round_end();
   void end_round();
-  UniqueFd open_socket(const Endpoint& endpoint);
+  UniqueFd open_socket(const BackendAddress& address);
 
   EventLoop& loop_;
   BlockPool& blocks_;

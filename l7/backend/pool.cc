@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// What a BackendPool is compiled to, and the choice of a level. The policies are in pool_policies.cc.
 #include "l7/backend/pool.h"
 
 #include <algorithm>
@@ -6,37 +7,111 @@
 #include <numeric>
 
 #include "conf/maglev.h"
+#include "core/clock.h"
 #include "l7/backend/connections.h"
 
 namespace tidegate::l7 {
 namespace {
 
-constexpr size_t kScanAtMost = 32;  // least_requests looks at all of a pool up to this size
-constexpr size_t kSample = 8;       // and at this many of a larger one
 constexpr uint32_t kSmallTable = 2039,
                    kLargeTable = 65537;  // primes; NSDI'16 §5.3: 100 slots a member keep shares within 1 %
 constexpr size_t kSmallTableMembers = 20;
 
+uint32_t level_of(const Pool& pool, const Backend& backend, uint32_t site) {
+  if (backend.backup) return 2;
+  return pool.prefer_site && site != kNone && backend.site != site ? 1 : 0;
+}
+
+bool has_labels(const Backend& backend, std::span<const std::string> labels) {
+  return std::all_of(labels.begin(), labels.end(), [&](const std::string& wanted) {
+    return std::find(backend.labels.begin(), backend.labels.end(), wanted) != backend.labels.end();
+  });
+}
+
+// Each level's share of the requests, from the healthy part of its weight. A level gets what those before it leave. If
+// all together are not enough, each gets more in proportion.
+std::array<double, BackendPool::kLevels> shares_of(const std::array<double, BackendPool::kLevels>& healthy,
+                                                   double spare_capacity) {
+  std::array<double, BackendPool::kLevels> shares{};
+  double left = 1;
+  for (size_t l = 0; l < shares.size(); ++l) {
+    shares[l] = std::min(left, healthy[l] * spare_capacity);
+    left -= shares[l];
+  }
+  const double given = 1 - left;
+  if (given > 0 && left > 0) {
+    for (double& share : shares) share /= given;
+  }
+  return shares;
+}
+
 }  // namespace
 
-BackendPool::BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const HashKey& key)
-    : config_(&snapshot.model->pools[pool]), runtime_(registry.pool(config_->name)) {
+BackendPool::BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const HashKey& key,
+                         const Shape& shape)
+    : config_(&snapshot.model->pools[pool]),
+      slow_start_ns_(config_->slow_start_ms * kNsPerMs),
+      runtime_(registry.pool(config_->name)),
+      health_(std::make_unique<Health>()) {
+  add_members(snapshot, pool, registry, shape);
+  for (size_t level = 0; level < kLevels; ++level) build_level(level, registry, key, shape);
+  calm_shares_ = shares(UINT64_MAX);
+}
+
+void BackendPool::add_members(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const Shape& shape) {
   for (uint32_t i = 0; i < config_->backends.size(); ++i) {
     const Backend& backend = config_->backends[i];
     std::shared_ptr<BackendRuntime> runtime = registry.backend(config_->name, backend.name);
     runtimes_.push_back(runtime);
+    if (!has_labels(backend, shape.labels)) continue;
+    const uint32_t level = level_of(*config_, backend, shape.site);
+    levels_[level].weight_configured += backend.weight;
     if (!snapshot.usable(pool, i) || backend.weight == 0 || backend.addresses.empty()) continue;
-    members_.push_back({i, backend.weight, &backend, std::move(runtime)});
-    weight_sum_ += backend.weight;
+    PoolMember member;
+    member.index = i;
+    member.weight = backend.weight;
+    member.level = level;
+    member.config = &backend;
+    member.runtime = std::move(runtime);
+    member.name = backend.name;
+    for (const IpAddress& address : backend.addresses) member.addresses.push_back({{address, backend.port}, {}});
+    if (config_->breaker.enabled) {
+      member.breaker = config_->breaker.scope == BreakerScope::pool ? &runtime_->breaker : &member.runtime->breaker;
+    }
+    members_.push_back(std::move(member));
   }
-  if (config_->policy == PoolPolicy::weighted_round_robin) build_sequence();
-  if (config_->policy == PoolPolicy::consistent_hash) build_table(key);
+  std::stable_sort(members_.begin(), members_.end(),
+                   [](const PoolMember& a, const PoolMember& b) { return a.level < b.level; });
 }
 
-void BackendPool::build_sequence() {
+void BackendPool::build_level(size_t l, RuntimeRegistry& registry, const HashKey& key, const Shape& shape) {
+  Level& level = levels_[l];
+  weight_configured_ += level.weight_configured;
+  const auto of_level = [l](const PoolMember& member) { return member.level == l; };
+  const auto first = std::find_if(members_.begin(), members_.end(), of_level);
+  level.first = static_cast<uint32_t>(first - members_.begin());
+  level.count = static_cast<uint32_t>(std::count_if(first, members_.end(), of_level));
   std::vector<uint32_t> weights;
-  for (const PoolMember& member : members_) weights.push_back(member.weight);
-  sequence_ = spread_turns(weights);
+  std::vector<MaglevMember> slots;
+  std::vector<RingMember> points;
+  for (const PoolMember& member : members_of(level)) {
+    level.weight += member.weight;
+    weights.push_back(member.weight);
+    slots.push_back({member.name, member.weight, static_cast<uint16_t>(slots.size())});
+    points.push_back({member.name, member.weight});
+  }
+  if (config_->policy == PoolPolicy::weighted_round_robin) level.sequence = spread_turns(weights);
+  if (config_->policy == PoolPolicy::ring_hash) level.ring = HashRing(points, key);
+  if (config_->policy == PoolPolicy::consistent_hash && !slots.empty()) {
+    level.table = build_maglev(slots, slots.size() <= kSmallTableMembers ? kSmallTable : kLargeTable, key);
+  }
+  if (l == 0 && shape.labels.empty()) {
+    level.turn = std::shared_ptr<TurnCounter>(runtime_, &runtime_->turn);
+    return;
+  }
+  std::string part = std::to_string(l);
+  for (const std::string& label : shape.labels) part += "/" + label;
+  level.turn = registry.turns(config_->name, part);
 }
 
 std::vector<uint16_t> spread_turns(std::span<const uint32_t> weights) {
@@ -68,115 +143,143 @@ std::vector<uint16_t> spread_turns(std::span<const uint32_t> weights) {
   return sequence;
 }
 
-void BackendPool::build_table(const HashKey& key) {
-  std::vector<MaglevMember> table_members;
-  for (size_t i = 0; i < members_.size(); ++i) {
-    table_members.push_back({members_[i].config->name, members_[i].weight, static_cast<uint16_t>(i)});
+BackendPool::Obstacle BackendPool::obstacle(const PoolMember& member, const Question& question,
+                                            Strictness strictness) const {
+  if (member.runtime->taken_down.load(std::memory_order_relaxed)) return Obstacle::unfit;
+  if (strictness != Strictness::any) {
+    const bool tried =
+        std::find(question.tried.begin(), question.tried.end(), member.runtime->id) != question.tried.end();
+    if (tried || (strictness == Strictness::healthy && member.runtime->ejected(question.now_ns))) {
+      return Obstacle::unfit;
+    }
   }
-  table_ = build_maglev(table_members, members_.size() <= kSmallTableMembers ? kSmallTable : kLargeTable, key);
-}
-
-bool BackendPool::acceptable(const PoolMember& member, const Question& question, Strictness strictness) const {
-  if (member.runtime->taken_down.load(std::memory_order_relaxed)) return false;
+  if (member.breaker != nullptr && !member.breaker->would_grant(question.now_ns, config_->breaker)) {
+    return Obstacle::breaker;
+  }
   if (question.connections != nullptr && !question.connections->has_room(*member.runtime, config_->max_connections)) {
-    return false;
+    return Obstacle::full;
   }
-  if (strictness == Strictness::any) return true;
-  if (std::find(question.tried.begin(), question.tried.end(), member.index) != question.tried.end()) return false;
-  return strictness == Strictness::not_tried || !member.runtime->ejected(question.now_ns);
+  return Obstacle::none;
 }
 
-bool BackendPool::any_acceptable(const Question& question, Strictness strictness) const {
-  return std::any_of(members_.begin(), members_.end(),
+bool BackendPool::any_acceptable(const Level& level, const Question& question, Strictness strictness) const {
+  const std::span<const PoolMember> members = members_of(level);
+  return std::any_of(members.begin(), members.end(),
                      [&](const PoolMember& member) { return acceptable(member, question, strictness); });
 }
 
 BackendPool::Choice BackendPool::choose(const Question& question) const {
+  Choice none;
+  const bool panic = config_->panic_threshold > 0 && in_panic(question.now_ns);
   for (const Strictness strictness : {Strictness::healthy, Strictness::not_tried, Strictness::any}) {
+    if (strictness == Strictness::healthy && panic) continue;
     // With all_down: closed, a pool whose every backend is ejected answers for itself.
-    if (strictness == Strictness::not_tried && config_->all_down == AllDown::closed && question.tried.empty()) break;
-    if (const PoolMember* member = choose_among(question, strictness)) return {member};
-    if (question.connections == nullptr) continue;
-    Question whatever_room = question;
-    whatever_room.connections = nullptr;
-    if (any_acceptable(whatever_room, strictness)) return {nullptr, true};
-  }
-  return {};
-}
-
-const PoolMember* BackendPool::choose_among(const Question& question, Strictness strictness) const {
-  switch (config_->policy) {
-    case PoolPolicy::weighted_round_robin:
-      return by_turn(question, strictness);
-    case PoolPolicy::least_requests:
-      return by_least_requests(question, strictness);
-    case PoolPolicy::consistent_hash:
+    if (strictness == Strictness::not_tried && config_->all_down == AllDown::closed && question.tried.empty() &&
+        !panic) {
       break;
-  }
-  return by_hash(question, strictness);
-}
-
-const PoolMember* BackendPool::by_turn(const Question& question, Strictness strictness) const {
-  for (size_t i = 0; i < sequence_.size(); ++i) {
-    // A retry takes no turn. Otherwise, with one of two backends dead, each request would meet the dead one first.
-    const uint64_t turn =
-        question.is_retry ? question.random + i : runtime_->turn.fetch_add(1, std::memory_order_relaxed);
-    const PoolMember& member = members_[sequence_[turn % sequence_.size()]];
-    if (acceptable(member, question, strictness)) return &member;
-    // In an outage no turn leads to an acceptable backend. This is found out without taking all of them.
-    if (i == 0 && !any_acceptable(question, strictness)) return nullptr;
-  }
-  return nullptr;
-}
-
-const PoolMember* BackendPool::by_least_requests(const Question& question, Strictness strictness) const {
-  if (members_.empty()) return nullptr;
-  const bool all = members_.size() <= kScanAtMost;
-  const size_t looks = all ? members_.size() : kSample;
-  const PoolMember* best = nullptr;
-  double best_load = 0;
-  for (size_t i = 0; i < looks; ++i) {
-    // A random start breaks ties fairly; of a large pool each look is a draw of its own.
-    const uint64_t draw = all ? question.random + i : mix64(question.random + i);
-    const PoolMember& member = members_[draw % members_.size()];
-    if (!acceptable(member, question, strictness)) continue;
-    const double load = (member.runtime->in_flight.load(std::memory_order_relaxed) + 1.0) / member.weight;
-    if (best == nullptr || load < best_load) {
-      best = &member;
-      best_load = load;
+    }
+    if (const PoolMember* member = choose_among_levels(question, strictness)) return {member};
+    for (const PoolMember& member : members_) {
+      const Obstacle why = obstacle(member, question, strictness);
+      none.broken |= why == Obstacle::breaker;
+      if (why == Obstacle::full) return {nullptr, true};
     }
   }
-  if (best != nullptr || all) return best;
-  for (const PoolMember& member : members_) {
-    if (acceptable(member, question, strictness)) return &member;
+  return none;
+}
+
+const PoolMember* BackendPool::choose_among_levels(const Question& question, Strictness strictness) const {
+  if (levels_[0].count == members_.size()) return choose_among(levels_[0], question, strictness);
+  const size_t drawn = draw_level(question);
+  if (const PoolMember* member = choose_among(levels_[drawn], question, strictness)) return member;
+  for (size_t l = 0; l < kLevels; ++l) {
+    if (l == drawn) continue;
+    if (const PoolMember* member = choose_among(levels_[l], question, strictness)) return member;
   }
   return nullptr;
 }
 
-const PoolMember* BackendPool::by_hash(const Question& question, Strictness strictness) const {
-  if (table_.empty()) return nullptr;
-  const double total = runtime_->in_flight.load(std::memory_order_relaxed) + 1.0;
-  uint64_t hash = question.hash;
-  const PoolMember* first = nullptr;
-  // Each refusal moves to a slot that depends on the hash alone, so that overflow of one key always goes the same way.
-  for (size_t i = 0; i < 4 * members_.size() + 16; ++i, hash = mix64(hash + 0x9e3779b97f4a7c15ULL)) {
-    const PoolMember& member = members_[table_[maglev_slot(hash, static_cast<uint32_t>(table_.size()))]];
-    if (!acceptable(member, question, strictness)) continue;
-    if (first == nullptr) first = &member;
-    const double share = total * member.weight / static_cast<double>(weight_sum_);
-    const double allowed = std::ceil(share * config_->load_bound);
-    if (member.runtime->in_flight.load(std::memory_order_relaxed) + 1.0 <= allowed) return &member;
+// By the shares. A key of a hash always draws the same, so that it stays while the shares do.
+size_t BackendPool::draw_level(const Question& question) const {
+  const bool calm = runtime_->disturbed_until_ns.load(std::memory_order_relaxed) <= question.now_ns;
+  const std::array<double, kLevels> parts = calm ? calm_shares_ : shares(question.now_ns);
+  const bool hashed = config_->policy == PoolPolicy::consistent_hash || config_->policy == PoolPolicy::ring_hash;
+  const uint64_t draw = mix64((hashed ? question.hash : question.random) ^ 0x6c6576656cULL);
+  double left = static_cast<double>(draw >> 11) * 0x1.0p-53;
+  size_t last = 0;
+  for (size_t l = 0; l < kLevels; ++l) {
+    if (parts[l] <= 0) continue;
+    last = l;
+    if (left < parts[l]) break;
+    left -= parts[l];
   }
-  if (first != nullptr) return first;
-  for (const PoolMember& member : members_) {
-    if (acceptable(member, question, strictness)) return &member;
-  }
-  return nullptr;
+  return last;
 }
 
-const PoolMember* BackendPool::preferred(uint64_t hash) const {
-  if (table_.empty() || members_.empty()) return nullptr;
-  return &members_[table_[maglev_slot(hash, static_cast<uint32_t>(table_.size()))]];
+std::array<double, BackendPool::kLevels> BackendPool::shares(uint64_t now_ns) const {
+  std::array<double, kLevels> healthy{};
+  for (size_t l = 0; l < kLevels; ++l) {
+    if (levels_[l].weight_configured == 0) continue;
+    const uint64_t ejected = std::min(levels_[l].weight, ejected_weight(l, now_ns));
+    healthy[l] = static_cast<double>(levels_[l].weight - ejected) / static_cast<double>(levels_[l].weight_configured);
+  }
+  return shares_of(healthy, config_->spare_capacity);
+}
+
+bool BackendPool::in_panic(uint64_t now_ns) const {
+  if (config_->panic_threshold <= 0 || weight_configured_ == 0) return false;
+  uint64_t healthy = 0;
+  for (size_t l = 0; l < kLevels; ++l) {
+    healthy += levels_[l].weight - std::min(levels_[l].weight, ejected_weight(l, now_ns));
+  }
+  return static_cast<double>(healthy) < config_->panic_threshold * static_cast<double>(weight_configured_);
+}
+
+uint64_t BackendPool::ejected_weight(size_t level, uint64_t now_ns) const {
+  if (runtime_->disturbed_until_ns.load(std::memory_order_relaxed) <= now_ns) return 0;
+  const uint64_t looked_ns = health_->looked_ns.load(std::memory_order_relaxed);
+  if (looked_ns == 0 || now_ns - looked_ns > kHealthAgeNs) look_at_health(now_ns);
+  return health_->ejected_weight[level].load(std::memory_order_relaxed);
+}
+
+void BackendPool::look_at_health(uint64_t now_ns) const {
+  health_->looked_ns.store(now_ns, std::memory_order_relaxed);
+  std::array<uint64_t, kLevels> ejected{};
+  for (const PoolMember& member : members_) {
+    if (member.runtime->ejected(now_ns)) ejected[member.level] += member.weight;
+  }
+  for (size_t l = 0; l < kLevels; ++l) health_->ejected_weight[l].store(ejected[l], std::memory_order_relaxed);
+}
+
+bool BackendPool::note_failure(const PoolMember& member, uint64_t now_ns) const {
+  if (!member.runtime->note_failure(now_ns, config_->eject_after)) return false;
+  const MutexLock lock(runtime_->ejecting);
+  const auto ejected = static_cast<size_t>(std::count_if(
+      members_.begin(), members_.end(), [&](const PoolMember& each) { return each.runtime->ejected(now_ns); }));
+  const auto most =
+      static_cast<size_t>(std::floor(config_->eject_max_share * static_cast<double>(members_.size()) + 1e-9));
+  if (ejected >= std::max<size_t>(1, most)) return false;
+  const uint64_t eject_ns = config_->eject_ms * kNsPerMs;
+  if (!member.runtime->eject(now_ns, eject_ns)) return false;
+  const uint64_t until = runtime_->disturbed_until_ns.load(std::memory_order_relaxed);
+  runtime_->disturbed_until_ns.store(std::max(until, now_ns + eject_ns), std::memory_order_relaxed);
+  health_->looked_ns.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+void BackendPool::enter_service(uint64_t now_ns, bool at_start) const {
+  using Service = BackendRuntime::Service;
+  std::vector<bool> serves(runtimes_.size());
+  for (const PoolMember& member : members_) {
+    serves[member.index] = true;
+    if (member.runtime->service != Service::in && !at_start) {
+      member.runtime->in_service_since_ns.store(now_ns, std::memory_order_relaxed);
+    }
+    member.runtime->service = Service::in;
+  }
+  for (size_t i = 0; i < runtimes_.size(); ++i) {
+    if (!serves[i]) runtimes_[i]->service = Service::out;
+  }
 }
 
 }  // namespace tidegate::l7

@@ -2,6 +2,7 @@
 #include "l7/backend/pool_runtime.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace tidegate::l7 {
 
@@ -13,16 +14,48 @@ void BackendRuntime::note_success() {
   }
 }
 
-bool BackendRuntime::note_failure(uint64_t now_ns, uint32_t eject_after, uint64_t eject_ns) {
+bool BackendRuntime::note_failure(uint64_t now_ns, uint32_t eject_after) {
   failures.fetch_add(1, std::memory_order_relaxed);
   const uint32_t in_a_row = consecutive_failures.fetch_add(1, std::memory_order_relaxed) + 1;
-  if (eject_after == 0 || in_a_row < eject_after) return false;
-  uint64_t until = ejected_until_ns.load(std::memory_order_relaxed);
   // Requests that were under way when it was ejected fail too: they do not prolong it.
+  return eject_after != 0 && in_a_row >= eject_after && !ejected(now_ns);
+}
+
+bool BackendRuntime::eject(uint64_t now_ns, uint64_t eject_ns) {
+  uint64_t until = ejected_until_ns.load(std::memory_order_relaxed);
   if (until > now_ns) return false;
   if (!ejected_until_ns.compare_exchange_strong(until, now_ns + eject_ns, std::memory_order_relaxed)) return false;
   ejections.fetch_add(1, std::memory_order_relaxed);
   return true;
+}
+
+double BackendRuntime::share_of_weight(uint64_t now_ns, uint64_t slow_start_ns) const {
+  if (slow_start_ns == 0) return 1;
+  const uint64_t since =
+      std::max(in_service_since_ns.load(std::memory_order_relaxed), ejected_until_ns.load(std::memory_order_relaxed));
+  if (since == 0 || now_ns >= since + slow_start_ns) return 1;
+  const double part = now_ns <= since ? 0 : static_cast<double>(now_ns - since) / static_cast<double>(slow_start_ns);
+  return std::max(kSlowStartLeast, part);
+}
+
+void PeakEwma::observe(uint64_t sample_ns, uint64_t now_ns) {
+  const double sample_us = static_cast<double>(std::min<uint64_t>(sample_ns / 1'000, UINT32_MAX));
+  uint64_t seen = packed_.load(std::memory_order_relaxed);
+  const auto now_ms = static_cast<uint32_t>(now_ns / 1'000'000);
+  uint64_t wanted = 0;
+  do {
+    const auto old_us = static_cast<double>(static_cast<uint32_t>(seen));
+    const uint32_t age_ms = now_ms - static_cast<uint32_t>(seen >> 32);
+    const double kept = std::exp(-static_cast<double>(age_ms) / kDecayMs);
+    const double next_us = sample_us >= old_us ? sample_us : old_us * kept + sample_us * (1 - kept);
+    wanted = uint64_t{now_ms} << 32 | static_cast<uint32_t>(std::max(1.0, next_us));
+  } while (!packed_.compare_exchange_weak(seen, wanted, std::memory_order_relaxed));
+}
+
+double PeakEwma::value_us(uint64_t now_ns) const {
+  const uint64_t seen = packed_.load(std::memory_order_relaxed);
+  const uint32_t age_ms = static_cast<uint32_t>(now_ns / 1'000'000) - static_cast<uint32_t>(seen >> 32);
+  return static_cast<uint32_t>(seen) * std::exp(-static_cast<double>(age_ms) / kDecayMs);
 }
 
 void RetryBudget::deposit(double fraction) {
@@ -53,11 +86,18 @@ std::shared_ptr<BackendRuntime> RuntimeRegistry::backend(const std::string& pool
   return entry;
 }
 
+std::shared_ptr<TurnCounter> RuntimeRegistry::turns(const std::string& pool_name, const std::string& part) {
+  std::shared_ptr<TurnCounter>& entry = turns_[pool_name + "/" + part];
+  if (!entry) entry = std::make_shared<TurnCounter>(0);
+  return entry;
+}
+
 void RuntimeRegistry::trim(const Model& model) {
   size_t named = 0;
   for (const Pool& pool : model.pools) named += pool.backends.size();
   if (backends_.size() <= 2 * named + 64) return;
   // A Plan that names an entry holds it: use_count tells.
+  std::erase_if(turns_, [](const auto& entry) { return entry.second.use_count() == 1; });
   std::erase_if(backends_, [](const auto& entry) { return entry.second.use_count() == 1; });
   std::erase_if(pools_, [](const auto& entry) { return entry.second.use_count() == 1; });
 }

@@ -12,8 +12,22 @@
 #include <string>
 
 #include "conf/model.h"
+#include "core/mutex.h"
+#include "l7/backend/breaker.h"
 
 namespace tidegate::l7 {
+
+// How long a backend's answers take: an average that follows a rise at once and a fall slowly (Finagle's peak EWMA).
+// It decays to nothing while no answer comes, so that a backend that was slow once is asked again. Threads: any.
+class PeakEwma {
+ public:
+  void observe(uint64_t sample_ns, uint64_t now_ns);
+  double value_us(uint64_t now_ns) const;
+
+ private:
+  static constexpr double kDecayMs = 10'000;
+  std::atomic<uint64_t> packed_{0};  // 32 bits when (ms), 32 bits average (us)
+};
 
 struct BackendRuntime {
   BackendRuntime(uint32_t dense_id, uint32_t its_pool) : id(dense_id), pool(its_pool) {}
@@ -28,13 +42,25 @@ struct BackendRuntime {
   std::atomic<uint64_t> requests{0};
   std::atomic<uint64_t> failures{0};
   std::atomic<uint64_t> ejections{0};
+  std::atomic<uint64_t> in_service_since_ns{0};  // monotonic; 0: since the start
+  Breaker breaker;
+  PeakEwma latency;
+  enum class Service : uint8_t { unknown, in, out };
+  Service service = Service::unknown;  // the main thread's: whether the Plan in force gives it new work
 
   bool ejected(uint64_t now_ns) const { return ejected_until_ns.load(std::memory_order_relaxed) > now_ns; }
   // A whole exchange went well.
   void note_success();
-  // It failed for a reason that is the backend's. True when this failure ejected it. When the time is over one failure
-  // more ejects it again; one success forgives all.
-  bool note_failure(uint64_t now_ns, uint32_t eject_after, uint64_t eject_ns);
+  // It failed for a reason that is the backend's. True when it is to be ejected: not ejected yet, and it has failed
+  // `eject_after` times in a row (0: never). When an ejection is over one failure more is enough; one success forgives
+  // all.
+  bool note_failure(uint64_t now_ns, uint32_t eject_after);
+  // False: another thread has ejected it meanwhile.
+  bool eject(uint64_t now_ns, uint64_t eject_ns);
+  // The part of its weight that it gets while it starts slowly: from kSlowStartLeast to 1, over `slow_start_ns` from
+  // when it came into service or its ejection ended. 1 where slow_start_ns is 0.
+  double share_of_weight(uint64_t now_ns, uint64_t slow_start_ns) const;
+  static constexpr double kSlowStartLeast = 0.1;
 };
 
 // How many retries a pool may add to the load that failed: a fraction of the requests it gets, saved up for a while,
@@ -60,21 +86,31 @@ struct PoolRuntime {
   const uint32_t id;              // dense and never used twice: indexes a worker's queues
   std::atomic<uint64_t> turn{0};  // weighted round robin's place in its sequence
   std::atomic<uint32_t> in_flight{0};
-  std::atomic<uint32_t> waiting{0};  // requests in the queues of all workers
-  std::atomic<uint64_t> waited{0};   // requests that ever came into one
+  std::atomic<uint32_t> waiting{0};             // requests in the queues of all workers
+  std::atomic<uint64_t> waited{0};              // requests that ever came into one
+  std::atomic<uint64_t> disturbed_until_ns{0};  // monotonic: until then some backend may be ejected
+  std::atomic<uint64_t> breaker_opened{0}, breaker_closed{0};
+  Mutex ejecting;  // held while it is decided whether one more may be ejected
+  Breaker breaker;
   RetryBudget retries;
 };
+
+// A place in a sequence of turns that all workers share.
+using TurnCounter = std::atomic<uint64_t>;
 
 class RuntimeRegistry {
  public:
   std::shared_ptr<PoolRuntime> pool(const std::string& name);
   std::shared_ptr<BackendRuntime> backend(const std::string& pool, const std::string& name);
+  // Of a part of a pool: `part` tells it from the pool's other parts.
+  std::shared_ptr<TurnCounter> turns(const std::string& pool, const std::string& part);
   // Forgets what the model does not name and nobody holds, once such entries outnumber the others.
   void trim(const Model& model);
 
  private:
   std::map<std::string, std::shared_ptr<PoolRuntime>> pools_;
   std::map<std::string, std::shared_ptr<BackendRuntime>> backends_;
+  std::map<std::string, std::shared_ptr<TurnCounter>> turns_;
   uint32_t next_backend_ = 0, next_pool_ = 0;
 };
 

@@ -14,7 +14,7 @@ namespace tidegate::l7 {
 
 BackendSocket::BackendSocket(EventLoop& loop, BlockPool& blocks, const BackendPeer& peer)
     : loop_(loop),
-      endpoint_(peer.endpoint),
+      address_(peer.address),
       tls_(peer.tls),
       server_name_(peer.server_name),
       transport_(loop, blocks),
@@ -23,16 +23,18 @@ BackendSocket::BackendSocket(EventLoop& loop, BlockPool& blocks, const BackendPe
 void BackendSocket::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
   if (!fd) return fail_with(Failure::out_of_sockets);
   sockaddr_storage address{};
-  const socklen_t length = endpoint_.to_sockaddr(address);
-  const int one = 1;
-  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  end_when_peer_vanishes(fd.get(), idle_timeout_ms);
+  const socklen_t length = address_.to_sockaddr(address);
+  if (!address_.is_unix()) {
+    const int one = 1;
+    ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    end_when_peer_vanishes(fd.get(), idle_timeout_ms);
+  }
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
     const int error = errno;
     return fail_with(is_own_limit(error) ? Failure::out_of_sockets : Failure::connect_failed, std::strerror(error));
   }
   if (!transport_.open(std::move(fd), this)) return fail_with(Failure::out_of_sockets);
-  if (tls_) transport_.start_tls(tls_, false, server_name_.empty() ? endpoint_.address.to_string() : server_name_);
+  if (tls_) transport_.start_tls(tls_, false, server_name_.empty() ? address_.host() : server_name_);
 }
 
 void BackendSocket::close() {

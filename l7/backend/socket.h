@@ -12,6 +12,7 @@
 #include "conf/model.h"
 #include "core/event_loop.h"
 #include "core/ip.h"
+#include "l7/backend/address.h"
 #include "l7/exchange/failure.h"
 #include "l7/wire/buffer.h"
 #include "l7/wire/transport.h"
@@ -20,7 +21,7 @@ namespace tidegate::l7 {
 
 // Whom a connection is made to, and whom it believes. Borrowed for a call.
 struct BackendPeer {
-  Endpoint endpoint;
+  const BackendAddress& address;
   const std::shared_ptr<TlsContext>& tls;  // null: plain
   const std::string& server_name;          // to ask for and to check; empty: the address is checked
   uint64_t idle_timeout_ms = 0;            // how long it may keep its window shut
@@ -60,7 +61,7 @@ class BackendSocket final : public IoHandler {
   // Whether the kernel still believes in an idle connection: a last look before a request that cannot be repeated.
   bool looks_alive() const;
   bool leads_to(const BackendPeer& peer) const {
-    return endpoint_ == peer.endpoint && tls_ == peer.tls && server_name_ == peer.server_name;
+    return address_ == peer.address && tls_ == peer.tls && server_name_ == peer.server_name;
   }
 
   void on_io(uint32_t events) override;
@@ -72,7 +73,7 @@ class BackendSocket final : public IoHandler {
   void fail_with(Failure failure, std::string_view detail = {});
 
   EventLoop& loop_;
-  const Endpoint endpoint_;
+  const BackendAddress address_;
   const std::shared_ptr<TlsContext> tls_;
   const std::string server_name_;
   Transport transport_;

@@ -27,14 +27,16 @@ namespace tidegate::l7 {
 // The tries of backends.
 struct Attempts {
   const PoolMember* member = nullptr;  // of the present try; counted as in flight while set
+  Breaker::Permit permit;              // of its breaker, until its result is known
   std::string_view backend_name;       // of the last try, for the log
   uint32_t count = 0;
   Failure last_failure = Failure::none;  // of the try before this one
-  std::array<uint32_t, 17> failed;       // the first failed_count: Pool::backends indexes; retry_attempts is at most 16
+  std::array<uint32_t, 17> failed;       // the first failed_count: BackendRuntime::id; retry_attempts is at most 16
   size_t failed_count = 0;
-  size_t resent_bytes = 0;    // of the kept part of the request's body, to the present backend
-  bool request_sent = false;  // whole, towards the present backend
-  bool fresh_only = false;    // a kept connection failed this request once
+  size_t resent_bytes = 0;        // of the kept part of the request's body, to the present backend
+  bool request_sent = false;      // whole, towards the present backend
+  bool fresh_only = false;        // a kept connection failed this request once
+  bool failed_by_status = false;  // the answer's status counts as a failure of the backend
 };
 
 // What the cache has to do with it.

@@ -142,7 +142,7 @@ Step Transaction::route() {
   if (exchange_.request.body == BodyKind::known && exchange_.request.content_length > facts.max_body_bytes) {
     return fail(Failure::body_too_large);
   }
-  exchange_.pool = &plan.pools[exchange_.route->pool];
+  exchange_.pool = &plan.pool_of(match.route);
   // A stream of messages is as slow as what it tells. It holds a stream of a backend, not a connection.
   if (exchange_.grpc && exchange_.pool->config().protocol != BackendProtocol::h1) {
     exchange_.facts.patience.bytes_per_s = 0;

@@ -144,6 +144,7 @@ class Transaction final : public BackendStream::User {
   }
   // connect, or pool_down; nothing where every backend is full.
   std::optional<Step> take_backend();
+  const PoolMember* choose_member(BackendPool::Choice& choice);
   bool acquire_connection(const PoolMember& member);
   void begin_request();
   bool use_successor();
@@ -179,6 +180,9 @@ class Transaction final : public BackendStream::User {
   Step attempt_failed(Failure failure);
   Failure what_happened(Failure failure) const;
   void charge_backend(Failure failure);
+  void note_backend_failure();
+  void judge_answer();
+  void settle_breaker(Breaker::Result result);
   bool was_waited_for() const;
   bool may_retry(Failure failure);
   bool others_are_left(Retry retry) const;

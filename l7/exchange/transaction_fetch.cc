@@ -28,32 +28,50 @@ Step Transaction::choose() {
 }
 
 std::optional<Step> Transaction::take_backend() {
-  const BackendPool::Choice choice =
-      exchange_.pool->choose({.hash = pick_hash(),
-                              .random = worker_.request_ids().random(),
-                              .now_ns = worker_.loop().now_ns(),
-                              .is_retry = exchange_.attempts.count > 0,
-                              .tried = {exchange_.attempts.failed.data(), exchange_.attempts.failed_count},
-                              .connections = &worker_.backends()});
-  // A retry does not wait: it could use few backends, and the requests behind it could use the others.
-  if (choice.full && exchange_.attempts.failed_count > 0) return fail(exchange_.attempts.last_failure);
-  if (choice.full) return std::nullopt;
-  if (choice.member == nullptr) return fail(Failure::pool_down);
-  if (!acquire_connection(*choice.member)) return std::nullopt;
+  BackendPool::Choice choice;
+  const PoolMember* const member = choose_member(choice);
+  if (member == nullptr) {
+    // A retry does not wait: it could use few backends, and the requests behind it could use the others.
+    const bool retry = exchange_.attempts.failed_count > 0;
+    if (retry && (choice.full || choice.broken)) return fail(exchange_.attempts.last_failure);
+    if (choice.full) return std::nullopt;
+    return fail(choice.broken ? Failure::breaker_open : Failure::pool_down);
+  }
+  if (!acquire_connection(*member)) {
+    if (member->breaker != nullptr) member->breaker->forgo(std::exchange(exchange_.attempts.permit, {}));
+    return std::nullopt;
+  }
   ++exchange_.attempts.count;
   wait_at_most_ns(exchange_.pool->config().connect_timeout_ms * kNsPerMs);
   return Step::connect;
 }
 
+// A member whose breaker lets this request through.
+const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
+  const BackendPool::Question question{.hash = pick_hash(),
+                                       .random = worker_.request_ids().random(),
+                                       .now_ns = worker_.loop().now_ns(),
+                                       .is_retry = exchange_.attempts.count > 0,
+                                       .tried = {exchange_.attempts.failed.data(), exchange_.attempts.failed_count},
+                                       .connections = &worker_.backends()};
+  for (;;) {
+    choice = exchange_.pool->choose(question);
+    if (choice.member == nullptr && !choice.full && !choice.broken && !exchange_.route->labels_required) {
+      choice = exchange_.plan->plan().pools[exchange_.route->pool].choose(question);
+    }
+    if (choice.member == nullptr || choice.member->breaker == nullptr) return choice.member;
+    exchange_.attempts.permit = choice.member->breaker->ask(question.now_ns, exchange_.pool->config().breaker);
+    if (exchange_.attempts.permit.granted) return choice.member;
+    // Another worker took the last trial after choose() had looked. The next look finds that breaker shut.
+  }
+}
+
 bool Transaction::acquire_connection(const PoolMember& member) {
   const Pool& config = exchange_.pool->config();
   // With an address of each family, the second try of a request goes to the other one.
-  const IpAddress& address = member.config->addresses[exchange_.attempts.count % member.config->addresses.size()];
-  const BackendPeer peer{{address, member.config->port},
-                         exchange_.plan->pool_tls(exchange_.route->pool),
-                         config.tls_server_name,
-                         config.idle_timeout_ms,
-                         config.protocol};
+  const BackendAddress& address = member.addresses[exchange_.attempts.count % member.addresses.size()];
+  const BackendPeer peer{address, exchange_.plan->pool_tls(exchange_.route->pool), config.tls_server_name,
+                         config.idle_timeout_ms, config.protocol};
   if (!exchange_.attempts.fresh_only) {
     backend_ = worker_.backends().take_idle(*member.runtime, peer, !exchange_.request.is_idempotent());
     if (backend_) worker_.stats().backend_reuses.add();
@@ -64,7 +82,8 @@ bool Transaction::acquire_connection(const PoolMember& member) {
     worker_.stats().backend_connections.add();
   }
   exchange_.attempts.member = &member;
-  exchange_.attempts.backend_name = member.config->name;
+  exchange_.attempts.backend_name = member.name;
+  exchange_.attempts.failed_by_status = false;
   failure_detail_.clear();
   member.runtime->in_flight.fetch_add(1, std::memory_order_relaxed);
   member.runtime->requests.fetch_add(1, std::memory_order_relaxed);
@@ -110,15 +129,19 @@ void Transaction::begin_request() {
 std::string_view Transaction::host_of_backend() {
   const Pool& pool = exchange_.pool->config();
   if (!pool.tls_server_name.empty()) return pool.tls_server_name;
-  const Backend& backend = *exchange_.attempts.member->config;
-  const IpAddress& address = backend.addresses.front();
-  const std::string host = address.is_v6() ? fmt::format("[{}]", address.to_string()) : address.to_string();
-  const bool usual_port = backend.port == (pool.tls ? 443 : 80);
-  return arena_.copy(usual_port ? host : fmt::format("{}:{}", host, backend.port));
+  const PoolMember& member = *exchange_.attempts.member;
+  const BackendAddress& first = member.addresses.front();
+  if (first.is_unix()) return "localhost";
+  const IpAddress& address = first.endpoint.address;
+  const std::string numeric = address.is_v6() ? fmt::format("[{}]", address.to_string()) : address.to_string();
+  const std::string& host = member.config->host.empty() ? numeric : member.config->host;
+  const bool usual_port = first.endpoint.port == (pool.tls ? 443 : 80);
+  return arena_.copy(usual_port ? host : fmt::format("{}:{}", host, first.endpoint.port));
 }
 
 uint64_t Transaction::pick_hash() const {
-  if (exchange_.pool->config().policy != PoolPolicy::consistent_hash) return 0;
+  const PoolPolicy policy = exchange_.pool->config().policy;
+  if (policy != PoolPolicy::consistent_hash && policy != PoolPolicy::ring_hash) return 0;
   return hash_for_pool(exchange_.plan->plan(), exchange_.pool->config(), exchange_.request, exchange_.client_address);
 }
 
@@ -126,7 +149,10 @@ void Transaction::release_backend(bool keep) {
   if (exchange_.attempts.member != nullptr) {
     exchange_.attempts.member->runtime->in_flight.fetch_sub(1, std::memory_order_relaxed);
     exchange_.pool->runtime().in_flight.fetch_sub(1, std::memory_order_relaxed);
-    if (keep) exchange_.attempts.member->runtime->note_success();
+    if (keep && !exchange_.attempts.failed_by_status) exchange_.attempts.member->runtime->note_success();
+    if (exchange_.attempts.permit.granted) {
+      exchange_.attempts.member->breaker->forgo(std::exchange(exchange_.attempts.permit, {}));
+    }
     exchange_.attempts.member = nullptr;
   }
   if (!backend_) return;
@@ -219,6 +245,7 @@ Step Transaction::begin_response() {
   end_head_deadline();
   exchange_.timing.first_byte_ns = worker_.loop().now_ns();
   worker_.stats().first_byte.record_ns(exchange_.timing.first_byte_ns - exchange_.timing.sent_ns);
+  judge_answer();
   if (exchange_.cache.fill) return begin_filled_response();
   invalidate_if_unsafe();
   exchange_.cache.status.forward_status = exchange_.response.status;

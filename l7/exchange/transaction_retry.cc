@@ -3,7 +3,7 @@
 // file looks up the row and applies it.
 #include <algorithm>
 
-#include "core/clock.h"
+#include "core/log.h"
 #include "l7/exchange/transaction.h"
 #include "l7/worker.h"
 
@@ -19,7 +19,7 @@ Step Transaction::attempt_failed(Failure failure) {
   } else if (info(failure).retry == Retry::refused) {
     // The same backend may take it on another connection.
   } else if (exchange_.attempts.failed_count < exchange_.attempts.failed.size()) {
-    exchange_.attempts.failed[exchange_.attempts.failed_count++] = exchange_.attempts.member->index;
+    exchange_.attempts.failed[exchange_.attempts.failed_count++] = exchange_.attempts.member->runtime->id;
   }
   exchange_.attempts.last_failure = failure;
   charge_backend(failure);
@@ -42,10 +42,48 @@ void Transaction::charge_backend(Failure failure) {
   if (exchange_.attempts.member == nullptr) return;
   const Blame blame = info(failure).blame;
   if (blame != Blame::backend && !(blame == Blame::slow_backend && was_waited_for())) return;
-  const Pool& config = exchange_.pool->config();
-  const uint64_t now_ns = worker_.loop().now_ns();
-  if (exchange_.attempts.member->runtime->note_failure(now_ns, config.eject_after, config.eject_ms * kNsPerMs)) {
+  note_backend_failure();
+}
+
+void Transaction::note_backend_failure() {
+  if (exchange_.pool->note_failure(*exchange_.attempts.member, worker_.loop().now_ns())) {
     worker_.stats().ejections.add();
+  }
+  settle_breaker(Breaker::Result::failed);
+}
+
+// The answer's head is there: what its status and its time tell of the backend.
+void Transaction::judge_answer() {
+  const Pool& config = exchange_.pool->config();
+  const uint64_t took_ns = exchange_.timing.first_byte_ns - exchange_.timing.sent_ns;
+  if (config.policy == PoolPolicy::peak_ewma) {
+    exchange_.attempts.member->runtime->latency.observe(took_ns, exchange_.timing.first_byte_ns);
+  }
+  if (config.count_5xx && exchange_.response.status >= 500) {
+    exchange_.attempts.failed_by_status = true;
+    return note_backend_failure();
+  }
+  const bool slow = config.breaker.slow_ms != 0 && took_ns > config.breaker.slow_ms * kNsPerMs;
+  settle_breaker(slow ? Breaker::Result::slow : Breaker::Result::good);
+}
+
+// Once for each try. A body that breaks off later is for ejection to judge.
+void Transaction::settle_breaker(Breaker::Result result) {
+  const PoolMember& member = *exchange_.attempts.member;
+  if (member.breaker == nullptr || !exchange_.attempts.permit.granted) return;
+  const Pool& config = exchange_.pool->config();
+  const Breaker::Permit permit = std::exchange(exchange_.attempts.permit, {});
+  const std::string_view whose =
+      config.breaker.scope == BreakerScope::pool ? std::string_view("the pool") : std::string_view(member.name);
+  switch (member.breaker->settle(permit, result, worker_.loop().now_ns(), config.breaker)) {
+    case Breaker::Change::none:
+      return;
+    case Breaker::Change::opened:
+      exchange_.pool->runtime().breaker_opened.fetch_add(1, std::memory_order_relaxed);
+      return log_warn("pool {}: the breaker of {} opens for {} ms", config.name, whose, config.breaker.open_ms);
+    case Breaker::Change::closed:
+      exchange_.pool->runtime().breaker_closed.fetch_add(1, std::memory_order_relaxed);
+      return log_info("pool {}: the breaker of {} closes: its trials went well", config.name, whose);
   }
 }
 
@@ -86,12 +124,12 @@ bool Transaction::others_are_left(Retry retry) const {
     return &member == exchange_.attempts.member ||
            std::find(exchange_.attempts.failed.begin(),
                      exchange_.attempts.failed.begin() + static_cast<ptrdiff_t>(exchange_.attempts.failed_count),
-                     member.index) !=
+                     member.runtime->id) !=
                exchange_.attempts.failed.begin() + static_cast<ptrdiff_t>(exchange_.attempts.failed_count);
   };
   const std::vector<PoolMember>& members = exchange_.pool->members();
   if (!std::all_of(members.begin(), members.end(), was_tried)) return true;
-  return retry == Retry::unsent && exchange_.attempts.member->config->addresses.size() > exchange_.attempts.count;
+  return retry == Retry::unsent && exchange_.attempts.member->addresses.size() > exchange_.attempts.count;
 }
 
 }  // namespace tidegate::l7

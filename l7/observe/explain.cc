@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -30,59 +32,105 @@ uint32_t listener_for(const Plan& plan, const Url& url) {
   return of_kind != kNone ? of_kind : behind_proxies;
 }
 
-const char* policy_name(PoolPolicy policy) {
+struct PolicyWords {
+  const char* name;
+  const char* reason;  // of a policy that decides at the moment of the request
+};
+
+PolicyWords words(PoolPolicy policy) {
   switch (policy) {
     case PoolPolicy::weighted_round_robin:
-      return "weighted_round_robin";
+      return {"weighted_round_robin", "the next in turn of those that take new work, as often as their weights say"};
     case PoolPolicy::least_requests:
-      return "least_requests";
+      return {"least_requests", "the one with the fewest requests under way for its weight, at that moment"};
+    case PoolPolicy::random_of_two:
+      return {"random_of_two", "of two random ones, the one with fewer requests under way for its weight"};
+    case PoolPolicy::peak_ewma:
+      return {"peak_ewma",
+              "of two random ones, the one with the smaller product of answer time and requests under way"};
+    case PoolPolicy::ring_hash:
+      return {"ring_hash", ""};
     case PoolPolicy::consistent_hash:
       break;
   }
-  return "consistent_hash";
+  return {"consistent_hash", ""};
 }
 
-void explain_pool(const Plan& plan, uint32_t pool_index, const RequestHead& request, std::string_view client,
+// One backend of the pool, as it is now.
+nlohmann::json explain_backend(const BackendPool& pool, const BackendStatus& status, uint32_t i, bool usable,
+                               uint64_t now_ns) {
+  const Pool& config = pool.config();
+  const Backend& backend = config.backends[i];
+  const BackendRuntime& runtime = *pool.runtimes()[i];
+  nlohmann::json entry{{"backend", backend.name},
+                       {"weight", backend.weight},
+                       {"state", name(status.state)},
+                       {"why", status.why},
+                       {"in_flight", runtime.in_flight.load(std::memory_order_relaxed)},
+                       {"takes_new_work", usable},
+                       {"running_work", status.taken_down ? "ends" : "goes on"}};
+  if (usable && runtime.ejected(now_ns)) entry["why"] = "ejected after consecutive failures";
+  if (backend.backup) entry["backup"] = true;
+  if (!backend.labels.empty()) entry["labels"] = backend.labels;
+  if (const double share = runtime.share_of_weight(now_ns, config.slow_start_ms * kNsPerMs); share < 1) {
+    entry["slow_start"] = share;
+  }
+  if (config.policy == PoolPolicy::peak_ewma) entry["answer_time_us"] = runtime.latency.value_us(now_ns);
+  if (config.breaker.enabled && config.breaker.scope == BreakerScope::backend) {
+    entry["breaker"] = name(runtime.breaker.state(now_ns));
+  }
+  return entry;
+}
+
+// With several levels: which part of the requests each of them gets now.
+void explain_levels(const BackendPool& pool, uint64_t now_ns, nlohmann::json& answer) {
+  constexpr const char* kNames[] = {"own", "other_sites", "backup"};
+  const auto& members = pool.members();
+  if (std::all_of(members.begin(), members.end(), [](const PoolMember& member) { return member.level == 0; })) return;
+  const std::array<double, BackendPool::kLevels> shares = pool.shares(now_ns);
+  for (size_t l = 0; l < shares.size(); ++l) answer["levels"][kNames[l]] = shares[l];
+}
+
+void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, std::string_view client,
                   nlohmann::json& answer) {
-  const BackendPool& pool = plan.pools[pool_index];
+  const uint32_t pool_index = plan.model().routes[route].pool;
+  const BackendPool& pool = plan.pool_of(route);
   const Pool& config = pool.config();
   const PoolStatus& status = plan.snapshot->pools[pool_index];
   answer["pool"] = config.name;
-  answer["policy"] = policy_name(config.policy);
+  answer["policy"] = words(config.policy).name;
   answer["protocol"] = config.protocol == BackendProtocol::h1   ? "h1"
                        : config.protocol == BackendProtocol::h2 ? "h2"
                                                                 : "auto";
   const uint64_t now_ns = monotonic_ns();
-  const PoolMember* sole = pool.members().size() == 1 ? &pool.members()[0] : nullptr;
+  const std::vector<PoolMember>& members = pool.members();
   for (uint32_t i = 0; i < config.backends.size(); ++i) {
-    const Backend& backend = config.backends[i];
-    nlohmann::json entry{{"backend", backend.name},
-                         {"weight", backend.weight},
-                         {"state", name(status.backends[i].state)},
-                         {"why", status.backends[i].why}};
-    const BackendRuntime& runtime = *pool.runtimes()[i];
-    entry["in_flight"] = runtime.in_flight.load(std::memory_order_relaxed);
-    entry["takes_new_work"] = plan.snapshot->usable(pool_index, i);
-    if (entry["takes_new_work"] == true && runtime.ejected(now_ns)) entry["why"] = "ejected after consecutive failures";
-    entry["running_work"] = status.backends[i].taken_down ? "ends" : "goes on";
-    answer["eligible"].push_back(std::move(entry));
+    answer["eligible"].push_back(
+        explain_backend(pool, status.backends[i], i, plan.snapshot->usable(pool_index, i), now_ns));
   }
-  if (pool.members().empty()) {
+  if (!plan.model().routes[route].labels.empty()) answer["labels"] = plan.model().routes[route].labels;
+  const bool hashed = config.policy == PoolPolicy::consistent_hash || config.policy == PoolPolicy::ring_hash;
+  if (members.empty()) {
     answer["reason"] = "no backend of the pool may take new work: 503";
-  } else if (config.policy == PoolPolicy::consistent_hash) {
+  } else if (hashed) {
     const PoolMember* preferred = pool.preferred(hash_for_pool(plan, config, request, client));
-    answer["backend"] = preferred->config->name;
+    answer["backend"] = preferred->name;
     answer["reason"] = fmt::format("the hash of its {} picks {} while that is within its bound of load", config.hash_on,
-                                   preferred->config->name);
-  } else if (sole != nullptr) {
-    answer["backend"] = sole->config->name;
+                                   preferred->name);
+  } else if (members.size() == 1) {
+    answer["backend"] = members[0].name;
     answer["reason"] = "the only backend that takes new work";
   } else {
-    answer["reason"] = config.policy == PoolPolicy::weighted_round_robin
-                           ? "the next in turn of those that take new work, as often as their weights say"
-                           : "the one with the fewest requests under way for its weight, at that moment";
+    answer["reason"] = words(config.policy).reason;
   }
+  if (config.breaker.enabled && config.breaker.scope == BreakerScope::pool) {
+    const Breaker::State state = pool.runtime().breaker.state(now_ns);
+    answer["breaker"] = name(state);
+    if (state == Breaker::State::open) answer["reason"] = "the breaker of the pool is open: 503";
+  }
+  explain_levels(pool, now_ns, answer);
   if (status.fail_open) answer["fail_open"] = true;
+  if (pool.in_panic(now_ns)) answer["panic"] = true;
   answer["queue"] = {{"waiting", pool.runtime().waiting.load(std::memory_order_relaxed)},
                      {"size", config.queue_size},
                      {"timeout_ms", config.queue_timeout_ms}};
@@ -138,7 +186,7 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
     answer["reason"] = fmt::format("answered by the route itself: {}", route.status);
   } else {
     explain_cache(cache, route, *url, answer);
-    explain_pool(plan, route.pool, url->request, client, answer);
+    explain_pool(plan, match.route, url->request, client, answer);
   }
   return answer;
 }

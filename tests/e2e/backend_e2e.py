@@ -111,3 +111,16 @@ def test_what_becomes_of_a_request_whose_backend_stops_is_told_by_status_and_log
             lines = lambda: [json.loads(line) for line in lab.log("proxy1", "l7").read_text(errors="replace").splitlines() if f'"{path}"' in line]
             wait_until(f"the log tells of {path}", lambda: len(lines()) >= 2, 10)
             assert {line["failure"] for line in lines()} == {failure}, lines()
+
+
+def test_a_breaker_stops_asking_a_backend_that_fails_and_explain_says_so(lab):
+    pool = "  - {name: broken, retry_attempts: 0, eject_after: 0, backends: [{name: b, addresses: [10.10.0.21], port: 9}], breaker: {consecutive_failures: 2, open: 1h}}\n"
+    pool += "  - {name: spared, retry_attempts: 1, eject_after: 1, backends: [{name: b, addresses: [10.10.0.21], port: 9}, {name: spare, addresses: [10.10.0.21], port: 8080, backup: true}]}\n"
+    routes = "".join(f'  - {{name: {name}, listeners: [https], hosts: [www.example.test], path: "/api/{name}", pool: {name}}}\n' for name in ("broken", "spared"))
+    with lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + routes)):
+        status = lambda path: lab.curl("client-eu", WWW + path, "-o", "/dev/null", "-w", "%{http_code}", vip=PROXIES[0], check=False).stdout
+        explain = lambda path: lab.plane("proxy1", "l7", f"/explain?client=10.1.0.2&url={WWW}{path}").json()
+        assert [status("/api/broken") for _ in range(4)] == ["502", "502", "503", "503"]
+        assert explain("/api/broken")["eligible"][0]["breaker"] == "open", explain("/api/broken")
+        assert {status("/api/spared") for _ in range(4)} == {"200"}
+        assert explain("/api/spared")["levels"]["backup"] == 1, explain("/api/spared")

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "conf/fields.h"
 #include "tests/unit/conf/documents.h"
 
 namespace tidegate {
@@ -103,15 +104,11 @@ TEST(Load, SaysWhatWasExpectedOfEachType) {
             "connect_timeout is 5; a duration from 1ms to 5m; a unit is missing: 5s or 5ms?");
   EXPECT_EQ(complaint_of("connect_timeout: 2h"), "connect_timeout is '2h'; a duration from 1ms to 5m; ");
   EXPECT_EQ(complaint_of("policy: least_request"),
-            "policy is 'least_request'; weighted_round_robin, least_requests or consistent_hash; did you mean "
-            "'least_requests'?");
-  EXPECT_EQ(
-      complaint_of("backends2: []"),
-      "a pool has no key 'backends2'; ; the keys of a pool are name, backends, probe, policy, hash_on, load_bound, "
-      "up_threshold, all_down, tls, protocol, tls_verify, tls_ca_file, tls_server_name, connect_timeout, "
-      "first_byte_timeout, "
-      "idle_timeout, tunnel_timeout, keepalive_timeout, keepalive_connections, max_connections, queue_size, "
-      "queue_timeout, retry_budget, retry_attempts, eject_after, eject");
+            "policy is 'least_request'; weighted_round_robin, least_requests, random_of_two, peak_ewma, "
+            "consistent_hash or ring_hash; did you mean 'least_requests'?");
+  std::string keys;
+  for (const std::string_view key : pool_section().keys()) keys += (keys.empty() ? "" : ", ") + std::string(key);
+  EXPECT_EQ(complaint_of("backends2: []"), "a pool has no key 'backends2'; ; the keys of a pool are " + keys);
   EXPECT_EQ(complaint_of("polcy: x"), "a pool has no key 'polcy'; ; did you mean 'policy'?");
   EXPECT_EQ(complaint_of("probe: [a]"), "probe is a list; a name from probes; ");
 }

@@ -476,6 +476,45 @@ TEST(Validate, RefusesAuthoritiesThatCheckNothingOrCannotBeRead) {
       ElementsAre("unusable_certificate", "unusable_certificate"));
 }
 
+TEST(Validate, RefusesProtectionThatWouldDoNothing) {
+  const auto codes = [](const std::string& keys, const std::string& backend_keys = "") {
+    return load_text(
+               "sites: [{name: s, location: {latitude: 1, longitude: 1}}]\npools:\n  - {name: app, backends: "
+               "[{name: a, addresses: [192.0.2.1], port: 80" +
+               backend_keys + "}]" + keys + "}\n")
+        .codes();
+  };
+  EXPECT_THAT(codes(", breaker: {error_rate: 0}"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", breaker: {error_rate: 0, slow: 1s, slow_rate: 0}"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", breaker: {slow_rate: 0.5}"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", prefer_site: true"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("", ", backup: true"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", breaker: {trials: 0}"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes(", panic_threshold: 1.1"), ElementsAre("out_of_range"));
+  for (const char* sound : {", breaker: {}", ", breaker: {error_rate: 0, consecutive_failures: 5}",
+                            ", breaker: {scope: pool, slow: 1s, slow_rate: 0.2}", ", breaker: {enabled: false}",
+                            ", slow_start: 30s, panic_threshold: 0.5, eject_max_share: 0.3, count_5xx: true"}) {
+    EXPECT_THAT(codes(sound), IsEmpty()) << sound;
+  }
+  EXPECT_THAT(codes(", prefer_site: true", ", site: s"), IsEmpty());
+}
+
+TEST(Validate, RefusesLabelsThatNoBackendHas) {
+  const auto codes = [](const std::string& route) {
+    return load_text(
+               "pools:\n  - {name: app, backends: [{name: a, addresses: [192.0.2.1], port: 80, labels: [x, y]}, "
+               "{name: b, addresses: [192.0.2.2], port: 80, labels: [z]}]}\n"
+               "listeners: [{name: l, bind: ['0.0.0.0:80']}]\nroutes: [{name: r, " +
+               route + "}]\n")
+        .codes();
+  };
+  EXPECT_THAT(codes("pool: app, labels: [w]"), ElementsAre("no_such_name"));
+  EXPECT_THAT(codes("pool: app, labels: [x, z]"), ElementsAre("no_such_name"));
+  EXPECT_THAT(codes("status: 200, labels: [x]"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("pool: app, labels_required: false"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("pool: app, labels: [y, x], labels_required: false"), IsEmpty());
+}
+
 TEST(Validate, RefusesAProtocolThatOnlyTlsCouldChoose) {
   const auto codes = [](const std::string& keys) {
     return load_text("pools:\n  - {name: app, backends: [{name: a, addresses: [192.0.2.1], port: 80}]" + keys + "}\n")

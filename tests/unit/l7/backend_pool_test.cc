@@ -7,6 +7,7 @@
 #include <set>
 
 #include "conf/snapshot.h"
+#include "core/clock.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -49,7 +50,7 @@ TEST_F(BackendPoolTest, WeightedRoundRobinGivesExactShares) {
 
 TEST_F(BackendPoolTest, WeightedRoundRobinTakesNoTurnsInVainWhileAllAreEjected) {
   make(PoolPolicy::weighted_round_robin, {499, 307, 211});
-  for (const char* backend : {"b0", "b1", "b2"}) ASSERT_TRUE(runtime(backend).note_failure(1, 1, 1'000'000));
+  for (const char* backend : {"b0", "b1", "b2"}) ASSERT_TRUE(runtime(backend).eject(1, 1'000'000));
   const uint64_t before = pool_->runtime().turn.load();
   EXPECT_NE(pick({.now_ns = 2}), "none");
   EXPECT_LE(pool_->runtime().turn.load() - before, 3u);
@@ -131,22 +132,24 @@ TEST_F(BackendPoolTest, TriedBackendsAreAvoidedWhileAnotherExists) {
 TEST_F(BackendPoolTest, EjectedBackendsAreAvoidedUntilTheirTimeIsOver) {
   make(PoolPolicy::weighted_round_robin, {100, 100});
   constexpr uint64_t kNow = 1'000'000'000'000, kEject = 10'000'000'000;
-  for (int i = 0; i < 4; ++i) EXPECT_FALSE(runtime("b0").note_failure(kNow, 5, kEject));
-  EXPECT_TRUE(runtime("b0").note_failure(kNow, 5, kEject));
-  EXPECT_FALSE(runtime("b0").note_failure(kNow, 5, kEject)) << "ejected once, not for each request under way";
+  static_assert(kEject == 10'000 * kNsPerMs);  // the default
+  const PoolMember& b0 = pool_->members()[0];
+  for (int i = 0; i < 4; ++i) EXPECT_FALSE(pool_->note_failure(b0, kNow));
+  EXPECT_TRUE(pool_->note_failure(b0, kNow));
+  EXPECT_FALSE(pool_->note_failure(b0, kNow)) << "ejected once, not for each request under way";
   for (int i = 0; i < 10; ++i) EXPECT_EQ(pick({.now_ns = kNow + 1}), "b1");
   std::set<std::string> later;
   for (int i = 0; i < 10; ++i) later.insert(pick({.now_ns = kNow + kEject + 1}));
   EXPECT_EQ(later.size(), 2u);
-  EXPECT_TRUE(runtime("b0").note_failure(kNow + kEject + 1, 5, kEject)) << "on probation: one failure is enough";
+  EXPECT_TRUE(pool_->note_failure(b0, kNow + kEject + 1)) << "on probation: one failure is enough";
   runtime("b0").note_success();
-  EXPECT_FALSE(runtime("b0").note_failure(kNow, 5, kEject)) << "forgiven";
+  EXPECT_FALSE(pool_->note_failure(b0, kNow)) << "forgiven";
 }
 
 TEST_F(BackendPoolTest, WhenAllAreEjectedThePoolFailsOpen) {
   make(PoolPolicy::weighted_round_robin, {100, 100});
   for (const char* name : {"b0", "b1"}) {
-    while (!runtime(name).note_failure(1, 5, 1000)) continue;
+    ASSERT_TRUE(runtime(name).eject(1, 1000));
   }
   EXPECT_NE(pick({.now_ns = 2}), "none");
 }

@@ -321,6 +321,20 @@ TEST_F(FailureTest, PoolBusy) {
   expect_row(Failure::pool_busy);
 }
 
+TEST_F(FailureTest, BreakerOpen) {
+  Origin origin([](const std::string&, Wire&) { return false; });
+  start({origin.endpoint()}, [](Pool& pool, Route&) {
+    pool.eject_after = 0;
+    pool.retry_attempts = 0;
+    pool.breaker = {.enabled = true, .consecutive_failures = 1};
+  });
+  EXPECT_EQ(ask(edge_.endpoint(), get("/")).status, info(Failure::backend_closed).status);
+  EXPECT_EQ(ask(edge_.endpoint(), get("/")).status, info(Failure::breaker_open).status);
+  EXPECT_EQ(edge_.metric(series(Failure::breaker_open)), 1u);
+  EXPECT_EQ(charged(edge_), 1u) << "the first request alone";
+  EXPECT_EQ(origin.requests(), 1u);
+}
+
 TEST_F(FailureTest, QueueTimeout) {
   Origin origin([](const std::string&, Wire& wire) { return !wire.at_end(); });
   start({origin.endpoint()}, [](Pool& pool, Route&) {
@@ -393,6 +407,7 @@ const std::set<Failure> kOwnPlays = {
     Failure::client_too_slow,     Failure::client_gone,     Failure::pool_busy,        Failure::out_of_sockets,
     Failure::only_if_cached,      Failure::tls_failed,      Failure::queue_timeout,    Failure::shared_fetch_failed,
     Failure::backend_taken_down,  Failure::stream_refused,  Failure::stream_reset,     Failure::deadline_exceeded,
+    Failure::breaker_open,
 };
 
 TEST(FailureTable, HasATestForEachRow) {

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Breaker: a circuit breaker (Nygard, "Release It!", 2007). It is closed while all is well, open when too many requests
+// failed or were slow, and then half-open: exactly `trials` requests go through, and their results decide.
+//
+// All workers share it, without a lock. Its whole state is one word, so that no two workers ever see halves of it:
+// a trial is given out once, and a result counts only for the period in which its permit was given.
+//
+// Requests are counted in kBuckets parts of the window. A part is one word too; it forgets an older window by itself.
+//
+// Threads: any.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "conf/pool_model.h"
+
+namespace tidegate::l7 {
+
+class Breaker {
+ public:
+  enum class State : uint8_t { closed, open, half_open };
+  // For one request. The holder gives it back once, by settle() or forgo().
+  struct Permit {
+    bool granted = false;
+    bool trial = false;
+    uint16_t period = 0;
+  };
+  enum class Result : uint8_t { good, slow, failed };
+  // What a call changed, for log and counters. Exactly one caller is told of each change.
+  enum class Change : uint8_t { none, opened, closed };
+
+  // Whether ask() would grant one now.
+  bool would_grant(uint64_t now_ns, const PoolBreaker& config) const;
+  Permit ask(uint64_t now_ns, const PoolBreaker& config);
+  Change settle(const Permit& permit, Result result, uint64_t now_ns, const PoolBreaker& config);
+  // The request told nothing of the backend (its client left): another one may make the trial.
+  void forgo(const Permit& permit);
+
+  State state(uint64_t now_ns) const;
+  struct Counts {
+    uint32_t requests = 0, failed = 0, slow = 0;
+  };
+  Counts counts(uint64_t now_ns, const PoolBreaker& config) const;
+
+  static constexpr uint32_t kBuckets = 10;
+
+ private:
+  // The state word: 2 bits State, 14 bits period, 48 bits of detail. Open: until when, in ms. Half-open: 24 bits trials
+  // given out, 24 bits of them that went well.
+  static constexpr uint64_t word(State state, uint16_t period, uint64_t detail) {
+    return uint64_t{static_cast<uint8_t>(state)} << 62 | uint64_t{period & 0x3fffu} << 48 | detail;
+  }
+  static State state_of(uint64_t word) { return static_cast<State>(word >> 62); }
+  static uint16_t period_of(uint64_t word) { return (word >> 48) & 0x3fff; }
+  static uint64_t detail_of(uint64_t word) { return word & ((uint64_t{1} << 48) - 1); }
+
+  Change settle_trial(const Permit& permit, Result result, uint64_t now_ns, const PoolBreaker& config);
+  void count(Result result, uint64_t now_ns, const PoolBreaker& config);
+  bool is_too_bad(uint64_t now_ns, const PoolBreaker& config) const;
+  Change open_from(uint64_t closed_word, uint64_t now_ns, const PoolBreaker& config);
+  void forget();
+
+  std::atomic<uint64_t> state_{0};
+  std::atomic<uint32_t> failures_in_a_row_{0};
+  // Each: 16 bits epoch (which part of time), 16 bits requests, 16 failed, 16 slow.
+  std::array<std::atomic<uint64_t>, kBuckets> buckets_{};
+};
+
+const char* name(Breaker::State state);
+
+}  // namespace tidegate::l7

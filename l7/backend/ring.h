@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// HashRing: consistent hashing on a ring (Karger et al., 1997). Each member has points in proportion to its weight, and
+// a key belongs to the first point at or after its own hash. If a member leaves, only its keys move, each to the next
+// point's member. Immutable.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "core/hash.h"
+
+namespace tidegate::l7 {
+
+struct RingMember {
+  std::string_view name;  // unique among the members
+  uint32_t weight;        // above 0
+};
+
+class HashRing {
+ public:
+  static constexpr size_t kPointsOfMean = 160;    // of a member of mean weight: shares within about 8 %
+  static constexpr size_t kMostPoints = 262'144;  // of a ring; a large pool's members have fewer each
+
+  HashRing() = default;
+  HashRing(const std::vector<RingMember>& members, const HashKey& key);
+
+  bool empty() const { return points_.empty(); }
+  size_t size() const { return points_.size(); }
+  // The position of the first point at or after the hash.
+  size_t position_of(uint64_t hash) const;
+  // The member of a point, as its index in the constructor's list.
+  uint16_t member_at(size_t position) const { return points_[position % points_.size()].member; }
+
+ private:
+  struct Point {
+    uint64_t hash;
+    uint16_t member;
+  };
+  std::vector<Point> points_;  // by hash
+};
+
+}  // namespace tidegate::l7
