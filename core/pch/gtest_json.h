@@ -6,5 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/pch/gtest.h"
+#include "core/pch/json_templates.h"
 
 #endif  // TIDEGATE_CORE_PCH_GTEST_JSON_H_

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/pch/json_templates.h"
 #include "core/pch/std.h"
 
 #endif  // TIDEGATE_CORE_PCH_JSON_H_

@@ -48,7 +48,7 @@ def unit(step, say, long=False, words=""):
 
 
 def tsan(step, say, long=False):
-    gtests.run_all(step, say, gtests.binaries("build-tsan", trees.TSAN_ROOMS), long)
+    gtests.run_all(step, say, gtests.binaries("build-tsan", trees.TSAN_LONG_ROOMS if long else trees.TSAN_ROOMS), long)
 
 
 def script(step, say, name, command, root=False):

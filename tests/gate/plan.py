@@ -11,6 +11,7 @@ from functools import partial
 
 import checks
 import gtests
+import trees
 
 BUILD, TEST, LAB, LONG, BENCH, PACKAGE = "build", "test", "lab", "long", "bench", "package"  # groups of packages, as ./run names them
 
@@ -82,7 +83,7 @@ def quick(files, rooms):
 
 # Phases of one build each.
 TEST_TREE = [[build_step("build-test", "build")]]
-TSAN_TREE = [[build_step("build-tsan", "build")]]
+TSAN_TREE = [[Step("build tsan", checks.builder("build-tsan", trees.threads_tests(trees.TSAN_LONG_ROOMS)), "build")]]
 RELEASE_TREE = [[build_step("build-bench", "build")]]
 
 # Each takes under an hour on two cores.
