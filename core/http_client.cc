@@ -13,6 +13,7 @@
 #include "core/limits.h"
 #include "core/open_files.h"
 #include "core/transport.h"
+#include "core/vanished.h"
 
 namespace tidegate {
 namespace {
@@ -182,6 +183,7 @@ Result<void> Call::begin(const HttpTarget& target, const HttpClientRequest& requ
   out_ = std::move(*bytes);
   Result<UniqueFd> fd = open_socket(target, own_limit_);
   if (!fd) return fd.error();
+  if (timeout_ms_ == 0 && target.unix_path.empty()) end_when_peer_vanishes(fd->get(), 0);
   std::unique_ptr<TlsStream> tls;
   if (target.tls) {
     auto context = client_context(target);

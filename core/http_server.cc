@@ -13,6 +13,7 @@
 
 #include "core/http_connection.h"
 #include "core/open_files.h"
+#include "core/vanished.h"
 
 namespace tidegate {
 namespace {
@@ -204,6 +205,7 @@ Result<void> HttpServer::listen_inet(const Endpoint& endpoint, bool reuse_port, 
       ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 || ::listen(fd.get(), kBacklog) != 0) {
     return errno_error("listen on " + endpoint.to_string());
   }
+  end_when_peer_vanishes(fd.get(), impl_->state->limits.idle_ms);
   length = sizeof address;
   if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
     return errno_error("listen on " + endpoint.to_string());

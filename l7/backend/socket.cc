@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "core/open_files.h"
-#include "l7/wire/vanished.h"
+#include "core/vanished.h"
 
 namespace tidegate::l7 {
 

@@ -8,9 +8,10 @@
 #include <cerrno>
 
 #include "core/clock.h"
+#include "core/limits.h"
+#include "core/vanished.h"
 #include "l7/limits.h"
 #include "l7/listener/listener.h"
-#include "l7/wire/vanished.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {

@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "core/open_files.h"
-#include "l7/wire/vanished.h"
+#include "core/vanished.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {

@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <fstream>
 
+#include "core/http_client.h"
 #include "core/limits.h"
 #include "core/metrics.h"
 #include "http_fixture.h"
+#include "kept_alive.h"
 
 namespace tidegate {
 namespace {
@@ -48,6 +50,27 @@ class HttpServerTest : public ::testing::Test {
   HttpHandler handler_;
   std::unique_ptr<HttpServer> server_;
 };
+
+// A watcher sends nothing and may receive nothing for hours. Only the kernel notices that its host is gone.
+TEST_F(HttpServerTest, TheKernelWatchesForWatchersAndServersThatVanish) {
+  HttpExchangePtr watched;
+  handler_ = [&](HttpExchangePtr exchange) {
+    exchange->begin_stream(200, {});
+    exchange->write("first");
+    watched = std::move(exchange);
+  };
+  serve();
+  HttpTarget target;
+  target.endpoint = server_->tcp_endpoint();
+  HttpClientRequest request;
+  request.timeout_ms = 0;
+  std::string received;
+  const auto watcher = http_stream(
+      loop_, target, request, [&](std::string_view bytes) { received += bytes; }, [](Result<HttpResponse>) {});
+  ASSERT_TRUE(turn_until(loop_, [&] { return received == "first"; }));
+  const uint16_t port = target.endpoint.port;
+  EXPECT_TRUE(turn_until(loop_, [&] { return kept_alive(port, true) == 1 && kept_alive(port, false) == 1; }));
+}
 
 TEST_F(HttpServerTest, ServesOthersWhileOneClientPipelines) {
   serve();

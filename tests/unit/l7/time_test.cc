@@ -3,11 +3,10 @@
 // it does cut, and that was sent later, has been answered.
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <mutex>
-#include <sstream>
 #include <thread>
 
+#include "tests/unit/core/kept_alive.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
@@ -167,22 +166,6 @@ TEST_F(SharedTimeTest, ALeaderWhoseTimeIsOverBeforeTheHeadLeavesTheFetchToTheNex
 }
 
 // --- peers that vanish
-
-// How many established connections with that port, at the proxy's end, have a running keepalive timer.
-size_t kept_alive(uint16_t port, bool port_is_local) {
-  std::ifstream file("/proc/net/tcp");
-  size_t count = 0;
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string number, local, remote, state, queues, timer;
-    words >> number >> local >> remote >> state >> queues >> timer;
-    const std::string& end = port_is_local ? local : remote;
-    const size_t colon = end.find(':');
-    if (state != "01" || colon == std::string::npos || !timer.starts_with("02")) continue;
-    count += std::stoul(end.substr(colon + 1), nullptr, 16) == port ? 1 : 0;
-  }
-  return count;
-}
 
 TEST_F(TimeTest, TheKernelWatchesForClientsAndBackendsThatVanish) {
   edge_.add_route("/*", pool_);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l7/wire/vanished.h"
+#include "core/vanished.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <climits>
 
-#include "l7/limits.h"
+#include "core/limits.h"
 
-namespace tidegate::l7 {
+namespace tidegate {
 
 void end_when_peer_vanishes(int fd, uint64_t pause_ms) {
   const int on = 1, idle_s = kKeepaliveIdleS, interval_s = kKeepaliveIntervalS;
@@ -24,4 +24,4 @@ void end_when_peer_vanishes(int fd, uint64_t pause_ms) {
   ::setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
 }
 
-}  // namespace tidegate::l7
+}  // namespace tidegate
