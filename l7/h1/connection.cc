@@ -11,8 +11,8 @@
 namespace tidegate::l7 {
 namespace {
 
-// The first line of the bytes, without its end. It is cut one byte beyond what the log takes, so that the log can say
-// that it was cut.
+// The first line, without its line end. At most one byte more than the log writes, so that the log can tell that a line
+// was cut.
 std::string_view request_line_of(std::string_view bytes) {
   bytes.remove_prefix(std::min(bytes.find_first_not_of("\r\n"), bytes.size()));
   return bytes.substr(0, std::min(bytes.find_first_of("\r\n"), kLoggedTextBytes + 1));
@@ -73,7 +73,7 @@ void H1Connection::on_ready() {
 
 void H1Connection::on_timer() {
   if (state_ == State::waiting && head_begun_) {
-    // A head that does not arrive: say so, if the client listens (RFC 9110 §15.5.9).
+    // The head did not arrive in time (RFC 9110 §15.5.9).
     return refuse({408, "The request did not arrive in the time it is given.", "header_timeout",
                    request_line_of(connection_.in().bytes())});
   }
@@ -127,8 +127,8 @@ void H1Connection::read_requests() {
   }
 }
 
-// A client that pipelines must also read: the next request is taken up when what the answers before it left waiting is
-// within its bound, so that an answer of our own always finds room.
+// A client that pipelines must also read the answers. The next request is read only if the unsent bytes of the answers
+// before it are within the bound. So there is always room for an answer of our own.
 bool H1Connection::answers_taken() {
   if (transport_.waiting_bytes() >= kHttp1UnsentAnswerBytes) transport_.flush();
   return !transport_.broken() && transport_.waiting_bytes() < kHttp1UnsentAnswerBytes;
@@ -149,7 +149,7 @@ bool H1Connection::fill_head() {
   return false;
 }
 
-// One request out of the buffer. False when there is none yet.
+// Reads one request from the buffer. False: the buffer has no whole head yet.
 bool H1Connection::take_request() {
   InBuffer& in = connection_.in();
   const http1::Limits limits{.head_bytes = connection_.limits().head_bytes, .fields = connection_.limits().fields};
@@ -190,7 +190,7 @@ bool H1Connection::take_request() {
     transaction.start_refused(*this, std::move(plan), refusal_of(fault, line));
     return true;
   }
-  if (head.expect_continue && head.upgrade && body_ended_) {  // before a tunnel: want_body() is never called
+  if (head.expect_continue && head.upgrade && body_ended_) {  // nobody calls want_body() before a tunnel
     transport_.queue("HTTP/1.1 100 Continue\r\n\r\n");
     transport_.flush();
   }
@@ -206,7 +206,7 @@ void H1Connection::refuse(const Refusal& refusal) {
   state_ = State::exchange;
   transaction_ = &transaction;
   head_begun_ = keep_alive_ = http10_ = expect_continue_ = false;
-  body_framing_ = http1::Framing::until_close;  // whatever follows is not to be read as a request
+  body_framing_ = http1::Framing::until_close;  // so nothing that follows is read as a request
   body_ended_ = false;
   body_failure_ = Failure::none;
   taken_ = 0;
@@ -292,7 +292,7 @@ bool H1Connection::fill_body() {
 void H1Connection::want_body() {
   if (!expect_continue_) return;
   expect_continue_ = false;
-  // RFC 9110 §10.1.1: not when the body is on its way already, nor after the answer has begun.
+  // Not if the body has begun to arrive or the answer has begun (RFC 9110 §10.1.1).
   if (body_ended_ || response_begun_ || !connection_.in().empty()) return;
   transport_.queue("HTTP/1.1 100 Continue\r\n\r\n");
   transport_.flush();
@@ -318,7 +318,8 @@ std::string_view H1Connection::connection_options(const AnswerHead& head) const 
   return offers_protocol ? "Upgrade" : "";
 }
 
-// An answer without a body says so, unless its status or the method does (RFC 9110 §8.6). HTTP/2 backends need not.
+// Whether Content-Length is sent. An answer without a body has "Content-Length: 0", unless its status or the method
+// implies that there is none (RFC 9110 §8.6). A backend that speaks HTTP/2 need not send the field.
 bool H1Connection::says_length(const AnswerHead& head) const {
   if (head.status < 200 || head.status == 204) return false;
   if (head.content_length_known) return true;
@@ -355,7 +356,8 @@ void H1Connection::send_head(const AnswerHead& head) {
 }
 
 bool H1Connection::ready_for_piece() {
-  // What was only gathered is no reason to wait: no event would ever end that.
+  // Bytes may have been queued without a flush. No event would come for them, so they are flushed before the answer is
+  // "wait".
   if (!transport_.takes_more()) transport_.flush();
   return transport_.takes_more();
 }
@@ -371,7 +373,7 @@ void H1Connection::send_piece(std::string_view piece) {
   transport_.queue("\r\n");
 }
 
-// RFC 9110 §6.5.1: trailers go to a client that said that it takes them.
+// Trailers are sent only to a client that said that it takes them (RFC 9110 §6.5.1).
 void H1Connection::end_response(const Trailers& trailers) {
   const bool takes_trailers = transaction_ != nullptr && transaction_->request().takes_trailers;
   if (chunked_response_) queue_last_chunk(transport_, takes_trailers ? trailers : Trailers());
@@ -380,7 +382,7 @@ void H1Connection::end_response(const Trailers& trailers) {
 
 void H1Connection::abort_response() {
   keep_alive_ = false;
-  // Where closing means "complete", only a reset says "broken".
+  // A body that ends when the connection closes would look complete. Only a reset tells that it is not.
   if (until_close_response_ && transport_.is_open()) transport_.reset_on_close();
 }
 
@@ -389,7 +391,8 @@ void H1Connection::on_transaction_over() {
   transport_.flush();
   connection_.in().consume(std::exchange(taken_, 0));
   if (transport_.broken()) return connection_.close();
-  // A client that was never told to continue may send its body or not: what comes next could be either.
+  // A client that never got "100 Continue" may send its body or leave it out. So the next bytes could be the body or a
+  // request.
   const bool not_worth_reading = !body_ended_ && (expect_continue_ || remaining_ > kHttp1DiscardedBytes);
   if (!keep_alive_ || draining_ || body_failure_ != Failure::none || not_worth_reading) {
     state_ = State::closing;
@@ -411,8 +414,8 @@ void H1Connection::flush() {
   watch_client();
 }
 
-// A backend may answer before it has the whole body. The rest is read and thrown away up to a bound, so that the client
-// keeps its connection.
+// A backend may answer before it has the whole body. The rest of the body is read and dropped, up to a bound, so that
+// the client can keep its connection.
 void H1Connection::discard_body() {
   while (discarded_bytes_ <= kHttp1DiscardedBytes) {
     const std::string_view piece = next_piece();
@@ -427,7 +430,7 @@ void H1Connection::discard_body() {
     return finish_closing();
   }
   if (!body_ended_) {
-    if (transport_.drained()) connection_.note_idle();  // answered: nobody would miss the rest
+    if (transport_.drained()) connection_.note_idle();  // the client has its answer, so the connection may be closed
     return;
   }
   state_ = State::waiting;
@@ -459,8 +462,8 @@ void H1Connection::linger() {
   }
 }
 
-// While something waits to be sent, the client is waited for. Only what it takes renews the patience with it: what it
-// sends meanwhile does not.
+// While bytes wait to be sent, a timer limits how long the client may take. Only bytes that it acknowledges renew the
+// time. Bytes that it sends do not.
 void H1Connection::watch_client() {
   const uint64_t now_ns = connection_.worker().loop().now_ns();
   if (!transport_.drained()) {

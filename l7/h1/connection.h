@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// H1Connection: HTTP/1.1 and 1.0 on a client's connection (RFC 9112). One exchange at a time; pipelined requests wait
-// in the buffer, which is also the back-pressure of a request's body.
+// H1Connection: HTTP/1.1 and 1.0 on a client's connection (RFC 9112). It serves one exchange at a time. Pipelined
+// requests wait in the buffer. If the buffer is full, nothing more is read, and so the client is slowed down.
 #pragma once
 
 #include "core/http1.h"
@@ -42,10 +42,11 @@ class H1Connection final : public ClientProtocol, public ClientStream {
  private:
   enum class State : uint8_t {
     waiting,     // for a request, or the rest of its head
-    exchange,    // a transaction is under way
-    discarding,  // answered early; the rest of the request's body is thrown away
-    closing,     // what was sent last is on its way out
-    lingering,   // half-closed; what still comes is thrown away, lest a reset destroy the answer (RFC 9112 §9.6)
+    exchange,    // a transaction runs
+    discarding,  // the answer was early: the rest of the request's body is read and dropped
+    closing,     // the last bytes are being sent
+    lingering,   // half-closed: what still comes is read and dropped, so that no reset destroys the answer (RFC 9112
+                 // §9.6)
   };
   void read_requests();
   bool take_request();
@@ -73,16 +74,16 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   http1::Framing body_framing_ = http1::Framing::none;
   Failure body_failure_ = Failure::none;
   std::string_view body_fault_;  // name of the parser's fault
-  Patience patience_;            // with the client, while something waits to be sent
+  Patience patience_;            // with the client, while bytes wait to be sent
   size_t scanned_ = 0;
-  size_t taken_ = 0;        // of the buffer, by the last next_piece()
+  size_t taken_ = 0;        // bytes of the buffer that the last next_piece() returned
   uint64_t remaining_ = 0;  // of a request body of known length
   size_t discarded_bytes_ = 0;
   size_t lingered_bytes_ = 0;
   bool head_begun_ = false;  // the header timer runs
   bool body_ended_ = true;
   bool expect_continue_ = false;
-  bool tunnel_ = false;  // both sides send until each ends its own; the connection's last exchange
+  bool tunnel_ = false;  // the connection's last exchange: both sides send until each of them ends
   bool keep_alive_ = true;
   bool http10_ = false;
   bool chunked_response_ = false;

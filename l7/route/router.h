@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Router: which route answers a request. Compiled once from a Model; immutable, shared by all workers.
+// Router: finds the route that answers a request. It is compiled once from a Model. It is immutable, and all workers
+// share it.
 //
-// A Router is a trie of path segments for each host, laid flat: a request waits for memory once a segment or so.
-// Order of decision (conf/route_pattern.h says it in full): the most specific host that has a matching path, then
-// within it segment by segment literal > {parameter} > the end > trailing *. A route for GET takes HEAD too. Hosts and
-// literal segments are found by keyed hash, so that a request asks as many tables among 100,000 routes as among ten,
-// and nobody can aim at them.
+// A Router has a trie of path segments for each host. The nodes are in one array, so that a request waits for memory
+// about once for each segment.
+// The order of decision is (conf/route_pattern.h has it in full): the most specific host that has a matching path; in
+// it, segment by segment: literal, then {parameter}, then the end, then trailing *. A route for GET takes HEAD too.
+// Hosts and literal segments are found by a keyed hash. So a request needs as many look-ups among 100,000 routes as
+// among ten, and no client can choose texts that collide.
 #pragma once
 
 #include <array>
@@ -22,19 +24,19 @@ namespace tidegate::l7 {
 
 constexpr size_t kMaxPathParameters = 16;
 
-// Segment values are views of the path that was matched; names belong to the Router.
+// The values are views of the path that was matched. The Router owns the names.
 struct RouteParameters {
   std::array<std::pair<std::string_view, std::string_view>, kMaxPathParameters> items;
   size_t count = 0;
-  // Empty when there is none of that name.
+  // Empty if there is no parameter of that name.
   std::string_view find(std::string_view name) const;
 };
 
 struct RouteMatch {
   static constexpr size_t kRefusers = 16;
   uint32_t route = kNone;                    // index into Model::routes
-  bool method_refused = false;               // no route takes the method, but these would take others:
-  std::array<uint32_t, kRefusers> refusers;  // the first refuser_count are set; further ones are left out
+  bool method_refused = false;               // routes match, but none takes this method
+  std::array<uint32_t, kRefusers> refusers;  // these routes, for Allow; the first refuser_count are set
   size_t refuser_count = 0;
 
   void refuse_method(uint32_t by_route) {
@@ -57,9 +59,9 @@ class Router {
   // A place in a trie of segments. Literal children are in literals_, by this node and the segment.
   struct Node {
     uint32_t parameter_child = kNoNode;
-    uint32_t first_end = 0;   // in ends_: the routes whose pattern ends here,
-    uint32_t first_rest = 0;  // then those whose pattern ends here with "*",
-    uint32_t last = 0;        // up to this one
+    uint32_t first_end = 0;   // in ends_: from here on, the routes whose pattern ends at this node
+    uint32_t first_rest = 0;  // from here on, those whose pattern ends at this node with "*"
+    uint32_t last = 0;        // one behind the last of them
   };
   struct End {
     uint32_t route = kNone;
@@ -75,7 +77,7 @@ class Router {
   struct Builder;
 
   uint32_t find_host(std::string_view pattern) const { return hosts_.find(0, pattern); }
-  // `at`: where the next segment begins in the path; beyond its end when there is none.
+  // `at`: where the next segment begins in the path; behind the path's end if there is no further segment.
   bool search(Search& search, uint32_t node, size_t at) const;
   bool accept(Search& search, uint32_t first, uint32_t last) const;
 

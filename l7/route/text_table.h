@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// TextTable: numbers found by an owner and a text; flat, with open addressing at a load of at most a half. A short text
-// is compared in its slot, so that a look-up in a large, cold table waits for memory once.
+// TextTable: a hash table whose key is an owner's number and a text, and whose value is a number. It uses open
+// addressing and is at most half full. A short text is in the slot itself, so that a look-up in a large table that is
+// not in the CPU's cache waits for memory once.
 //
-// Not thread-safe while it is built; immutable, and safe for any number of readers, afterwards.
+// Threads: one builds it. After that it is immutable, and any number may read it.
 #pragma once
 
 #include <array>
@@ -33,7 +34,7 @@ class TextTable {
     uint32_t value = kAbsent;
     uint32_t bytes = 0;                 // of the text
     std::array<char, kHeadBytes> head;  // its beginning
-    uint32_t rest = 0;                  // where what does not fit there begins in rests_
+    uint32_t rest = 0;                  // where the rest of the text begins in rests_
   };
 
   uint64_t hash(uint32_t owner, std::string_view text) const { return siphash13({key_.k0, key_.k1 ^ owner}, text); }

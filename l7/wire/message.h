@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages: request and response heads as the proxy handles them, the same for HTTP/1 and HTTP/2: pseudo-header values
-// apart, field names in lower case and beside that as they were spelt, hop-by-hop fields gone. Strings live in the
-// transaction's arena (requests) or in the backend connection's buffer (responses); nothing here allocates.
+// Messages: request and response heads as the proxy handles them, the same for HTTP/1 and HTTP/2. Values of
+// pseudo-header fields are members of their own. A field has its name in lower case and as it was spelt. Hop-by-hop
+// fields are gone. The strings of a request live in the transaction's arena, those of a response in the backend
+// connection's buffer. Nothing here allocates.
 //
 // Sources: RFC 9110 §7.6.1 (hop-by-hop fields), RFC 9113 §8.2, §8.3 (HTTP/2 fields), RFC 9112 §3.2 (targets).
 #pragma once
@@ -17,10 +18,10 @@
 
 namespace tidegate::l7 {
 
-// Fields that the proxy itself knows something about.
+// The fields that the proxy treats specially.
 enum class FieldKind : uint8_t {
   other,
-  connection,  // hop-by-hop, nominates others
+  connection,  // hop-by-hop; names further hop-by-hop fields
   hop_by_hop,  // keep-alive, proxy-connection, te, trailer, transfer-encoding, upgrade, http2-settings
   content_length,
   host,
@@ -36,7 +37,7 @@ enum class FieldKind : uint8_t {
 };
 FieldKind classify_field(std::string_view lower_name);
 
-// Letters, digits and '-': the bytes of every field name that is registered.
+// Every registered field name consists of these bytes: letters, digits and '-'.
 inline bool is_name_char(char c) { return (c >= 'a' && c <= 'z') || c == '-' || (c >= '0' && c <= '9'); }
 inline bool is_odd_name(std::string_view lower_name) {
   return !std::all_of(lower_name.begin(), lower_name.end(), is_name_char);
@@ -46,15 +47,15 @@ struct Field {
   std::string_view name;  // lower case
   std::string_view value;
   FieldKind kind = FieldKind::other;
-  bool odd_name = false;        // of a request: it has other bytes than is_name_char()'s
-  std::string_view spelt = {};  // the name as HTTP/1 gets it; empty: same as `name`
+  bool odd_name = false;        // only set for requests: the name has a byte that is_name_char() refuses
+  std::string_view spelt = {};  // the name as HTTP/1 peers get it; empty: the same as `name`
 
   std::string_view written_name() const { return spelt.empty() ? name : spelt; }
 };
 
 class FieldList {
  public:
-  // Only what is in use is ever written or copied: a list is several kilobytes, and every request has two.
+  // A list has several kilobytes, and every request has two. So only the fields in use are written or copied.
   FieldList() {}
   FieldList(const FieldList& other) { *this = other; }
   FieldList& operator=(const FieldList& other) {
@@ -80,7 +81,7 @@ class FieldList {
   }
 
  private:
-  // Room for what the proxy adds to a message that came with as many as are taken.
+  // A message may come with kMaxFields; the rest is for the fields that the proxy adds.
   static constexpr size_t kRoom = http1::kMaxFields + 32;
   union {
     Field fields_[kRoom];  // the first count_ exist
@@ -98,8 +99,8 @@ struct FieldSpan {
   size_t size() const { return count; }
 };
 
-// The fields of a trailer section (RFC 9110 §6.5) that may pass, at most kTrailerFields. Fields and texts lie in an
-// arena: a copy is cheap and lives as long.
+// The fields of a trailer section (RFC 9110 §6.5) that the proxy passes on, at most kTrailerFields. The fields and
+// their texts are in an arena, so a copy is cheap. It is valid as long as the arena.
 class Trailers {
  public:
   // False: there are too many.
@@ -113,10 +114,10 @@ class Trailers {
   Field* fields_ = nullptr;
   size_t count_ = 0;
 };
-// RFC 9110 §6.5.1: trailers do not carry what frames, routes, authenticates or describes the message. Such fields are
-// dropped.
+// False for fields that frame, route, authenticate or describe the message: a trailer section must not have them (RFC
+// 9110 §6.5.1), and they are dropped.
 bool may_be_trailer(std::string_view lower_name, FieldKind kind);
-// Takes the lines of a checked trailer section over (http1::ChunkedDecoder::trailers). False: there are too many.
+// Copies the lines of a checked trailer section (http1::ChunkedDecoder::trailers). False: there are too many.
 bool trailers_from_http1(std::string_view lines, Arena& arena, Trailers& out);
 
 enum class HttpVersion : uint8_t { http10, http11, http2 };
@@ -125,19 +126,19 @@ const char* name(HttpVersion version);  // "HTTP/1.1", as in logs
 enum class BodyKind : uint8_t {
   none,
   known,    // content_length bytes
-  unknown,  // until its end is said
+  unknown,  // the sender marks the end
   tunnel,   // after 101: bytes both ways until either side closes
 };
 
 struct RequestHead {
-  RequestHead() {}  // not defaulted: that would write all the room of `fields`
+  RequestHead() {}  // not defaulted, because that would write the whole array of `fields`
   std::string_view method;
   std::string_view authority;  // as received, but without an empty port; empty: HTTP/1.0 without Host
   std::string_view host;       // lower case, without port
-  std::string_view path;       // normalised: what is cached and forwarded, and routed by path_for_routes()
+  std::string_view path;       // normalised; the cache and the backend get it; routes see path_for_routes() of it
   std::string_view query;      // without '?'
   bool has_query = false;      // tells "/a?" from "/a"
-  std::string_view upgrade;    // protocol asked for by Upgrade; empty: none
+  std::string_view upgrade;    // the protocol that Upgrade names; empty: none
   FieldList fields;            // end-to-end, in order
   HttpVersion version = HttpVersion::http11;
   BodyKind body = BodyKind::none;
@@ -152,16 +153,16 @@ struct RequestHead {
 };
 
 struct ResponseHead {
-  ResponseHead() {}  // as RequestHead()
+  ResponseHead() {}  // not defaulted, for the same reason as RequestHead()
   uint16_t status = 0;
-  std::string_view reason;  // HTTP/1's phrase; empty: the registered one
-  FieldList fields;         // end-to-end, without content-length; of 426 also upgrade (RFC 9110 §15.5.22)
+  std::string_view reason;  // the reason phrase of HTTP/1; empty: the registered one
+  FieldList fields;         // end-to-end, without content-length; with upgrade if the status is 426 (§15.5.22)
   BodyKind body = BodyKind::none;
   uint64_t content_length = 0;
   bool has_content_length = false;  // also for HEAD and 304, where no body follows
 };
 
-// Why a well-framed message is refused. Each fault is a row of message_faults.def.
+// Why a message is refused although its framing is right. Each fault is a row of message_faults.def.
 enum class MessageFault : uint8_t {
 #define MESSAGE_FAULT(name, status, sentence) name,
 #include "l7/wire/message_faults.def"
@@ -176,20 +177,21 @@ struct MessageFaultInfo {
 const MessageFaultInfo& info(MessageFault fault);
 inline const char* name(MessageFault fault) { return info(fault).name; }
 
-// Takes a parsed HTTP/1 head over into the arena.
+// Copies a parsed HTTP/1 head into the arena.
 MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHead& out);
 
-// Takes one field of an HTTP/2 trailer section over.
+// Copies one field of an HTTP/2 trailer section.
 MessageFault trailer_from_http2(std::string_view name, std::string_view value, Arena& arena, Trailers& out);
 
-// Takes an HTTP/2 header block field by field; finish() checks the whole (RFC 9113 §8.3.1).
+// Builds a request from the fields of an HTTP/2 header block. finish() checks the whole (RFC 9113 §8.3.1).
 class Http2RequestBuilder {
  public:
-  // At most `max_fields`, counted as HTTP/1 counts them: `:authority` stands for Host, and Cookie is one field.
+  // Takes at most `max_fields`. They are counted as for HTTP/1: `:authority` counts as Host, and all Cookie fields are
+  // one.
   void start(Arena& arena, RequestHead& out, size_t max_bytes, size_t max_fields);
   MessageFault add(std::string_view name, std::string_view value);
   MessageFault finish(bool end_of_stream);
-  // The target as received, for the log of a refused request. May be empty.
+  // The target as it was received, for the log of a refused request. It may be empty.
   std::string_view target() const { return target_; }
 
  private:
@@ -212,23 +214,24 @@ class Http2RequestBuilder {
   bool length_seen_ = false;
 };
 
-// Normalises a path as RFC 3986 §6.2.2 allows: %-encoded unreserved characters decoded, other escapes in upper case,
-// dot segments removed (also encoded ones), so that what is routed is what the backend sees. Returns a view of `path`
-// itself when there is nothing to do. Empty for one that is refused: also '\\' and dot segments with parameters
-// ("/..;a/"), which some backends resolve as "/" and "/../".
+// Normalises a path as RFC 3986 §6.2.2 allows, so that the route is chosen by the path that the backend sees: decodes
+// %-encoded unreserved characters, writes other escapes in upper case, and removes dot segments, also encoded ones. If
+// nothing changes, the result is a view of `path`. If the path is refused, the result is empty. Refused are also '\\'
+// and dot segments with parameters ("/..;a/"), because some backends read them as "/" and "/../".
 std::string_view normalise_path(std::string_view path, Arena& arena);
 
-// The path that routes are matched by: a normalised path, with each run of slashes read as one. Itself when it has
-// none.
+// The path by which routes are matched: the normalised path, in which several slashes in a row are one. If there are
+// none, the result is a view of `path`.
 std::string_view path_for_routes(std::string_view path, bool merge_slashes, Arena& arena);
 
-// Takes a backend's head over; fields still borrow its buffer. `to_head`: the request's method was HEAD.
+// Makes a ResponseHead of a backend's head. Its fields are views of the backend's buffer. `to_head`: the request's
+// method was HEAD.
 MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& arena, ResponseHead& out);
 
 // "a.test:" becomes "a.test", which means the same (RFC 3986 §6.2.3).
 std::string_view without_empty_port(std::string_view authority);
 
-// Host without port and final dot, lower case; empty when malformed, or when a label is empty. "[::1]:80" gives
+// The host in lower case, without port and final dot. Empty if it is malformed or has an empty label. "[::1]:80" gives
 // "[::1]".
 std::string_view host_of_authority(std::string_view authority, Arena& arena);
 
