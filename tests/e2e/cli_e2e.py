@@ -9,6 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from lab import BUILD
+from marks import long
 from netns import wait_until
 
 TIDEGATE = BUILD / "control" / "tidegate"
@@ -87,13 +88,16 @@ class NoControl(BaseHTTPRequestHandler):
         pass
 
 
-def test_an_answer_that_is_no_control_s_is_told_and_kills_nobody(lab):
+ODD_ANSWER = {"nodes": [5], "changes": [5], "pools": [5], "versions": 5, "steps": 5, "missing": [5], "converged": True}
+
+
+def ask_what_is_no_control(lab, answers):
+    """Every command asks a server that gives these answers, each a status and a body."""
     path = lab.directory("edge") / "edge.yaml"
-    odd = {"nodes": [5], "changes": [5], "pools": [5], "versions": 5, "steps": 5, "missing": [5], "converged": True}
     with ThreadingHTTPServer(("127.0.0.1", 0), NoControl) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         api = ("--api", f"http://127.0.0.1:{server.server_address[1]}")
-        for server.answer in ((200, b"[]"), (200, b"5"), (200, json.dumps(odd).encode()), (404, b"[]"), (404, b'"x"'), (422, b'{"faults": [5]}')):
+        for server.answer in answers:
             for command, arguments in COMMANDS.items():
                 if command not in WITHOUT_API:
                     done = tidegate(*api, command, *(path if a == "FILE" else a for a in arguments), *(["--wait"] if command == "purge" else []))
@@ -104,6 +108,15 @@ def test_an_answer_that_is_no_control_s_is_told_and_kills_nobody(lab):
         done = tidegate(*api, "status")
         assert done.returncode == 3 and "no control" in done.stderr, done
         server.shutdown()
+
+
+def test_an_answer_that_is_no_control_s_is_told_and_kills_nobody(lab):
+    ask_what_is_no_control(lab, [(200, json.dumps(ODD_ANSWER).encode()), (404, b"[]")])
+
+
+@long
+def test_no_answer_that_is_no_control_s_kills_anybody(lab):
+    ask_what_is_no_control(lab, [(200, b"[]"), (200, b"5"), (200, json.dumps(ODD_ANSWER).encode()), (404, b"[]"), (404, b'"x"'), (422, b'{"faults": [5]}')])
 
 
 def test_what_control_refuses_is_status_1_and_says_why(lab):
