@@ -17,6 +17,7 @@
 #include "conf/names.h"
 #include "conf/text.h"
 #include "conf/unclosed.h"
+#include "conf/yaml_plain.h"
 
 namespace tidegate {
 namespace {
@@ -334,9 +335,22 @@ std::optional<Stop> opening_of(std::string_view text, std::string_view message) 
   return syntax(mark, fmt::format("this {} is never closed", c), fmt::format("a {} is missing", c == '[' ? ']' : '}'));
 }
 
+// Null if the document is not plain, or if anything is wrong: yaml-cpp tells what.
+std::unique_ptr<DocumentNode> read_plain(std::string_view body) {
+  std::vector<Fault> found;
+  FaultList faults(found, "");
+  TreeBuilder builder(faults);
+  try {
+    if (!read_plain_yaml(body, builder) || !found.empty()) return nullptr;
+  } catch (const Stop&) {
+    return nullptr;
+  }
+  return builder.take();
+}
+
 }  // namespace
 
-std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faults) {
+std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faults, YamlWay way) {
   if (text.size() > kMaxDocumentBytes) {
     faults.at(0, 0, {},
               {"too_large",
@@ -351,6 +365,7 @@ std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faul
   faults.set_text(body);
   if (refuse_bytes(body, faults)) return nullptr;
 
+  if (std::unique_ptr<DocumentNode> plain = way == YamlWay::any ? read_plain(body) : nullptr) return plain;
   TreeBuilder builder(faults);
   try {
     std::istringstream stream{std::string(body)};
