@@ -2,12 +2,15 @@
 """The DNS server compared with gdnsd, Knot and NSD, and for DoH with dnsdist: one UDP worker each, on loopback."""
 
 import base64
+import ctypes
+import ctypes.util
 import hashlib
+import hmac
 import tempfile
 import time
 from pathlib import Path
 
-from dns_servers import HTTPDNS, PORT, Place, dnsdist_doh, floor, gdnsd, knot, nsd, tidegate, tidegate_doh
+from dns_servers import AES_KEY, HTTPDNS, PORT, Place, dnsdist_doh, floor, gdnsd, knot, nsd, tidegate, tidegate_doh
 from generators import dns_clients, dnsperf_tcp, h2load, wrk
 from http_servers import TLS
 from measure import BUILD, BenchError, Contender, Row, Sample, generate, Package, table
@@ -66,13 +69,46 @@ def udp_rows(folder):
     )
 
 
+def second_form(expiry):
+    """A request of /v2/d whose parameters are sealed with AES-128-GCM, and signed."""
+    iv = bytes(range(12))
+    sealed = iv + aes_gcm(bytes.fromhex(AES_KEY), iv, b'{"dn":"www.example.test","q":"4"}')
+    parameters = {"enc": sealed.hex(), "exp": expiry, "id": 1001, "m": 2}
+    text = "&".join(f"{name}={value}" for name, value in sorted(parameters.items()))
+    return f"http://127.0.0.1:{HTTPDNS}/v2/d?{text}&s={hmac.new(b'bench', text.encode(), hashlib.sha256).hexdigest()}"
+
+
+def aes_gcm(key, iv, plain):
+    """Ciphertext and tag, by libcrypto: neither Python nor the openssl command has it."""
+    crypto = ctypes.CDLL(ctypes.util.find_library("crypto"))
+    for name in ("EVP_CIPHER_CTX_new", "EVP_aes_128_gcm"):
+        getattr(crypto, name).restype = ctypes.c_void_p
+    context = ctypes.c_void_p(crypto.EVP_CIPHER_CTX_new())
+    out, tag, length = ctypes.create_string_buffer(len(plain) + 16), ctypes.create_string_buffer(16), ctypes.c_int()
+    crypto.EVP_EncryptInit_ex(context, ctypes.c_void_p(crypto.EVP_aes_128_gcm()), None, key, iv)
+    crypto.EVP_EncryptUpdate(context, out, ctypes.byref(length), plain, len(plain))
+    get_tag = 0x10
+    crypto.EVP_EncryptFinal_ex(context, tag, ctypes.byref(length))
+    crypto.EVP_CIPHER_CTX_ctrl(context, get_tag, 16, tag)
+    crypto.EVP_CIPHER_CTX_free(context)
+    return out.raw[: len(plain)] + tag.raw
+
+
 def stream_rows(folder):
     static = lines(folder, "tcp", [f"h{i}.example.test A" for i in range(HOSTS)])
     yield Row("dns", "TCP, static A (latency: mean, worst)", everyone(dnsperf_tcp(PORT, static))[:-1], unit="query")
     expiry = int(time.time()) + 3600
     signature = hashlib.md5(f"www.example.test-bench-{expiry}".encode()).hexdigest()
     signed = f"http://127.0.0.1:{HTTPDNS}/1001/sign_d?host=www.example.test&t={expiry}&s={signature}"
-    yield Row("dns", "HTTPDNS, signed, plain HTTP/1.1 behind a proxy's address", [ours("tidegate-dns", tidegate(), wrk(signed, headers=["X-Forwarded-For: 10.1.2.3"]))])
+    forwarded = ["X-Forwarded-For: 10.1.2.3"]
+    yield Row(
+        "dns",
+        "HTTPDNS, plain HTTP/1.1 behind a proxy's address: v2 with AES-GCM, v1 signed",
+        [
+            ours("tidegate-dns", tidegate(), wrk(second_form(expiry), headers=forwarded)),
+            ours("tidegate-dns, v1", tidegate(), wrk(signed, headers=forwarded)),
+        ],
+    )
     question = bytes.fromhex("000001000001000000000000") + b"\x02h1\x07example\x04test\x00\x00\x01\x00\x01"
     doh = f"https://127.0.0.1:{TLS}/dns-query?dns=" + base64.urlsafe_b64encode(question).decode().rstrip("=")
     yield Row(

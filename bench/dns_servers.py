@@ -48,6 +48,9 @@ def networks(count):
     return [(f"10.{i // 128}.{i % 128 * 2}.0/24", i % SITES) for i in range(count)]
 
 
+AES_KEY = "00112233445566778899aabbccddeeff"
+
+
 def tidegate_files(folder, hosts, geo_names, nets, place=LOOPBACK, xdp=""):
     folder = Path(folder)
     write_zone(folder, hosts, "")
@@ -79,7 +82,7 @@ geo:
   default_site: s0
   networks:
 {known}
-httpdns: {{client_rate: 0, accounts: [{{id: "1001", secret: bench}}]}}
+httpdns: {{client_rate: 0, accounts: [{{id: "1001", secret: bench, aes_key: {AES_KEY}}}]}}
 """)
 
 

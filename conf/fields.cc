@@ -48,6 +48,10 @@ const Section& site_section() {
           number("bias", &Site::bias, -99, 99,
                  "Draws clients to the site in `nearest`: a distance to it counts as this many per cent less; below 0, "
                  "as if it were divided by that much less than one."),
+          integer("shed_above", &Site::shed_above, {1, 100},
+                  "Load in per cent above which steers of the policy `shed` send a share of the site's clients to the "
+                  "next site. Its proxies report their load: the CPU time of their workers, or their client "
+                  "connections of those that they may have, whichever is nearer to its bound."),
       }};
   return section;
 }

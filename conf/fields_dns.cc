@@ -168,12 +168,15 @@ const Section& steer_section() {
                   {"failover", SteerPolicy::failover},
                   {"map", SteerPolicy::map},
                   {"sticky", SteerPolicy::sticky},
-                  {"multivalue", SteerPolicy::multivalue}},
+                  {"multivalue", SteerPolicy::multivalue},
+                  {"shed", SteerPolicy::shed}},
                  "`nearest`: the site nearest to the client. `weighted`: one target, drawn by weight. `failover`: the "
                  "first target that is up. `map`: the targets for the client's network, AS, region, country or "
                  "continent, in this order, then those for everybody; a target for other clients is never used. "
                  "`sticky`: one target for each client network, for as long as it is up. `multivalue`: all targets "
-                 "that are up, in changing order."),
+                 "that are up, in changing order. `shed`: the site nearest to the client; if it is loaded beyond its "
+                 "`shed_above`, "
+                 "a share of its clients goes to the next one, as large as it takes."),
           duration("ttl", &Steer::ttl_s, {0, 7 * kDay}, "How long resolvers keep the answer, in whole seconds.",
                    kSecond),
           required(nested("targets", &Steer::targets, steer_target_section(),
@@ -186,7 +189,7 @@ const Section& steer_section() {
               "Answers type HTTPS (RFC 9460) too: ALPN and port from the TLS listeners whose routes serve the name, "
               "and the addresses as hints. An HTTPS record of the zone at this name goes before."),
           integer("client_prefix_v4", &Steer::client_prefix_v4, {1, 32},
-                  "Of `sticky`: clients whose addresses agree in this many bits share a target."),
+                  "Of `sticky` and `shed`: clients whose addresses agree in this many bits share a target."),
           integer("client_prefix_v6", &Steer::client_prefix_v6, {1, 128}, "The same for IPv6."),
       }};
   return section;

@@ -26,13 +26,22 @@ struct HealthVerdict {
   uint64_t since_ns = 0;  // realtime of the change
 };
 
+// What steers of the policy `shed` do about the load of a site. Control decides it from what the site's proxies report
+// (control/shed_controller.h), so that every name server does the same.
+struct SiteLoad {
+  uint32_t load_percent = 0;   // when the share was decided
+  uint32_t shed_permille = 0;  // share of the site's clients that are sent on
+  uint64_t since_ns = 0;       // realtime of the decision
+};
+
 // Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>", "vip/<vip>" and
 // "target/<steer>/<target>", where the target's name is its target_label() (conf/model.h) and the steer's has no final
-// dot. Keys of health: "backend/<pool>/<backend>".
+// dot. Keys of health: "backend/<pool>/<backend>". Keys of loads: "site/<site>"; a site that sheds nothing has none.
 struct LiveState {
   uint64_t sequence = 0;  // increases by one with every change of any record
   std::map<std::string, Override> overrides;
   std::map<std::string, HealthVerdict> health;
+  std::map<std::string, SiteLoad> loads;
 };
 
 std::string backend_key(std::string_view pool, std::string_view backend);

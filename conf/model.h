@@ -38,7 +38,8 @@ struct Location {
 struct Site {
   std::string name;
   Location location;
-  double bias = 0;  // per cent by which distances to it count less (positive) or more (negative) in `nearest`
+  double bias = 0;           // per cent by which distances to it count less (positive) or more (negative) in `nearest`
+  uint32_t shed_above = 80;  // per cent of load from which on steers of the policy `shed` send some of its clients on
 };
 
 // A port of the forwarder.
@@ -295,7 +296,7 @@ struct Zone {
   Blob file;         // master file
 };
 
-enum class SteerPolicy : uint8_t { nearest, weighted, failover, map, sticky, multivalue };
+enum class SteerPolicy : uint8_t { nearest, weighted, failover, map, sticky, multivalue, shed };
 
 // What a steer's target can be.
 struct TargetVip {
@@ -349,7 +350,7 @@ struct Steer {
   uint32_t max_answers = 4;
   AllDown all_down = AllDown::open;
   bool https_record = false;      // answers HTTPS (RFC 9460) from the listeners that serve the name
-  uint8_t client_prefix_v4 = 24;  // of `sticky`: the network that keeps its target
+  uint8_t client_prefix_v4 = 24;  // of `sticky` and `shed`: the network that keeps its target
   uint8_t client_prefix_v6 = 56;
 };
 

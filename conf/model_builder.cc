@@ -41,6 +41,22 @@ Result<std::shared_ptr<const Model>> ModelBuilder::build(const StateStore& store
   return model;
 }
 
+bool ModelBuilder::add_zones_of_file(const Manifest& manifest, const std::string& path,
+                                     std::vector<Changed>& changed) const {
+  const auto names = names_.find("zones");
+  if (names == names_.end()) return false;
+  const size_t before = changed.size();
+  for (const auto& [name, index] : names->second) {
+    if (model_->zones.at(index).file.name != path) continue;
+    const ManifestEntry wanted{"zones", name, ""};
+    const auto entry = std::lower_bound(manifest.entries.begin(), manifest.entries.end(), wanted);
+    if (entry == manifest.entries.end() || entry->kind != wanted.kind || entry->name != name) return false;
+    changed.push_back({root_section().find("zones"), &*entry, index});
+  }
+  // A file of a zone is read by nobody else: it is no certificate and no key.
+  return changed.size() != before;
+}
+
 std::optional<std::vector<ModelBuilder::Changed>> ModelBuilder::changed_elements(const Manifest& manifest) const {
   if (model_ == nullptr || entries_.size() != manifest.entries.size()) return std::nullopt;
   std::vector<Changed> changed;
@@ -48,6 +64,10 @@ std::optional<std::vector<ModelBuilder::Changed>> ModelBuilder::changed_elements
     const ManifestEntry &before = entries_[i], &now = manifest.entries[i];
     if (before == now) continue;
     if (before.kind != now.kind || before.name != now.name) return std::nullopt;  // elements were added or removed
+    if (now.kind == kFileKind) {
+      if (!add_zones_of_file(manifest, now.name, changed)) return std::nullopt;
+      continue;
+    }
     const Field* list = root_section().find(now.kind);
     if (list == nullptr || !list->list) return std::nullopt;
     const auto names = names_.find(list->key);

@@ -2,10 +2,10 @@
 // ModelBuilder: builds the Model of one version after another, at the cost of what changed between them.
 //
 // The first version is read, decoded and validated completely. So is a version in which elements were added, removed or
-// moved, or in which a file or a single section changed. If only list elements changed, which is the common case, the
-// previous Model is copied and only those elements are decoded over it: one change among 10,000 objects costs every
-// plane one walk over the manifest. The control that committed the version has already checked how keys relate to each
-// other.
+// moved, or in which a file or a single section changed. If only list elements or zone files changed, which is the
+// common case, the previous Model is copied and only those elements are decoded over it: one change among 10,000
+// objects costs every plane one walk over the manifest. The control that committed the version has already checked how
+// keys relate to each other.
 //
 // Threads: one at a time. Models are immutable and outlive the builder.
 #pragma once
@@ -33,7 +33,9 @@ class ModelBuilder {
     const ManifestEntry* entry;
     uint32_t index;  // in the list
   };
-  // The elements to decode again. Returns nothing if more than single elements changed.
+  // Adds the zones whose file is `path`. False if something else may name it too.
+  bool add_zones_of_file(const Manifest& manifest, const std::string& path, std::vector<Changed>& changed) const;
+  // The elements to decode again. Returns nothing if more than single elements and zone files changed.
   std::optional<std::vector<Changed>> changed_elements(const Manifest& manifest) const;
   Result<std::shared_ptr<const Model>> build_whole(const StateStore& store, const Manifest& manifest);
   Result<std::shared_ptr<const Model>> build_over(const StateStore& store, const Manifest& manifest,

@@ -118,6 +118,10 @@ std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string vers
   for (const Site& site : out->model->sites) {
     out->site_drained.push_back(find(out->live_state->overrides, site_key(site.name)) != nullptr);
   }
+  for (size_t s = 0; s < out->model->sites.size() && !out->live_state->loads.empty(); ++s) {
+    const SiteLoad* load = find(out->live_state->loads, site_key(out->model->sites[s].name));
+    out->loads.push_back(load == nullptr ? SiteLoad() : *load);
+  }
   for (const Vip& vip : out->model->vips) {
     const bool of_site = vip.site != kNone && out->site_drained[vip.site];
     const bool drained = of_site || find(out->live_state->overrides, vip_key(vip.name)) != nullptr;

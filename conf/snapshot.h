@@ -47,6 +47,7 @@ struct Snapshot {
   std::vector<bool> vip_up;        // parallel to Model::vips: it is not drained and every service's pool is up
   std::vector<bool> vip_drained;   // parallel to Model::vips: an override says so, of its own or of its site
   std::vector<bool> site_drained;  // parallel to Model::sites
+  std::vector<SiteLoad> loads;     // parallel to Model::sites; empty while no site sheds anything
 
   // True if new work may go to the backend: it is up, or its pool fails open and it is not under an override. Never
   // with weight 0.

@@ -83,6 +83,18 @@ Result<HealthVerdict> decode_verdict(std::string_view record) {
   return HealthVerdict{record[0] != '\0', std::string(record.substr(9)), lmdb::be64(record.substr(1, 8))};
 }
 
+std::string encode_load(const SiteLoad& record) {
+  return text_of(json{
+      {"load_percent", record.load_percent}, {"shed_permille", record.shed_permille}, {"since_ns", record.since_ns}});
+}
+
+Result<SiteLoad> decode_load(std::string_view record) {
+  return decode<SiteLoad>("load", record, [](const json& fields) {
+    return SiteLoad{fields.at("load_percent").get<uint32_t>(), fields.at("shed_permille").get<uint32_t>(),
+                    fields.at("since_ns").get<uint64_t>()};
+  });
+}
+
 std::string encode_purge(const Purge& purge) {
   return text_of(json{{"kind", text_of(purge.kind)},
                       {"value", purge.value},

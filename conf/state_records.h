@@ -20,6 +20,9 @@ Result<Override> decode_override(std::string_view record);
 std::string encode_verdict(const HealthVerdict& record);  // up 1, since_ns 8 big-endian, reason
 Result<HealthVerdict> decode_verdict(std::string_view record);
 
+std::string encode_load(const SiteLoad& record);
+Result<SiteLoad> decode_load(std::string_view record);
+
 std::string encode_purge(const Purge& purge);  // without the sequence, which is the key; the same below
 Result<Purge> decode_purge(uint64_t sequence, std::string_view record);
 

@@ -77,6 +77,12 @@ Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
     if (!handle) return handle.error();
     dbs.secret = *handle;
   }
+  if (const Result<MDB_dbi> handle = txn->open_db(kLoadDb, writes ? MDB_CREATE : 0)) {
+    dbs.load = *handle;
+    dbs.has_load = true;
+  } else if (writes) {
+    return handle.error();
+  }
   if (Result<void> committed = txn->commit(); !committed) return committed.error();
   return dbs;
 }
@@ -314,13 +320,26 @@ Result<std::vector<ConfigObject>> StateStore::objects(const Manifest& manifest) 
   return out;
 }
 
+bool StateStore::Impl::find_loads() {
+  if (dbs.has_load) return true;
+  Result<lmdb::Txn> txn = lmdb::Txn::begin(*env, lmdb::Access::read);
+  if (!txn) return false;
+  const Result<MDB_dbi> handle = txn->open_db(kLoadDb, 0);
+  if (!handle || !txn->commit()) return false;
+  dbs.load = *handle;
+  dbs.has_load = true;
+  return true;
+}
+
 Result<LiveState> StateStore::live_state() const {
+  const bool has_loads = impl_->find_loads();
   const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
   if (!txn) return txn.error();
   LiveState live_state;
   live_state.sequence = impl_->number(*txn, "words");
   Result<void> read = decode_all(*txn, impl_->dbs.admin, live_state.overrides, &decode_override);
   if (read) read = decode_all(*txn, impl_->dbs.health, live_state.health, &decode_verdict);
+  if (read && has_loads) read = decode_all(*txn, impl_->dbs.load, live_state.loads, &decode_load);
   if (read) read = txn->sound();
   if (!read) return impl_->damaged(read.error().message);
   return live_state;

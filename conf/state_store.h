@@ -152,6 +152,8 @@ class StateStore {
   Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
   // Stores several verdicts in one commit. Returns the new sequence.
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
+  // The same for what sites shed. A site without a value sheds nothing.
+  Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
   Result<void> replicate_live_state(const LiveState& live_state);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer = {});

@@ -485,25 +485,42 @@ Result<uint64_t> StateStore::set_override(const std::string& key, const std::opt
   return sequence;
 }
 
-Result<uint64_t> StateStore::set_verdicts(
-    const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
-  Batch batch(*impl_);
+namespace {
+
+// Puts the records into `db`, and removes those without a value. One commit, if anything changes at all. Returns the
+// sequence of the live state.
+template <class Record, class Encode>
+Result<uint64_t> set_records(const StateStore::Impl& impl, MDB_dbi db,
+                             const std::vector<std::pair<std::string, std::optional<Record>>>& records,
+                             Encode&& encode) {
+  Batch batch(impl);
   const uint64_t before = batch.number("words");
   bool changed = false;
-  for (const auto& [key, verdict] : verdicts) {
-    if (!verdict) {
-      changed |= batch.erase(impl_->dbs.health, key);
+  for (const auto& [key, record] : records) {
+    if (!record) {
+      changed |= batch.erase(db, key);
       continue;
     }
-    const std::string encoded = encode_verdict(*verdict);
-    if (batch.get(impl_->dbs.health, key) == encoded) continue;
-    batch.put(impl_->dbs.health, key, encoded);
+    const std::string encoded = encode(*record);
+    if (batch.get(db, key) == encoded) continue;
+    batch.put(db, key, encoded);
     changed = true;
   }
   if (!changed && batch.sound()) return before;
   batch.set_number("words", before + 1);
   if (Result<void> committed = batch.commit(); !committed) return committed.error();
   return before + 1;
+}
+
+}  // namespace
+
+Result<uint64_t> StateStore::set_verdicts(
+    const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
+  return set_records(*impl_, impl_->dbs.health, verdicts, &encode_verdict);
+}
+
+Result<uint64_t> StateStore::set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads) {
+  return set_records(*impl_, impl_->dbs.load, loads, &encode_load);
 }
 
 Result<void> StateStore::replicate_live_state(const LiveState& live_state) {
@@ -516,6 +533,7 @@ Result<void> StateStore::replicate_live_state(const LiveState& live_state) {
   }
   replace_records(batch, impl_->dbs.admin, live_state.overrides, &encode_override);
   replace_records(batch, impl_->dbs.health, live_state.health, &encode_verdict);
+  replace_records(batch, impl_->dbs.load, live_state.loads, &encode_load);
   batch.set_number("words", live_state.sequence);
   return batch.commit();
 }

@@ -54,7 +54,10 @@ bool has_location(const Checks& checks, uint32_t site) {
   return site != kNone && (checks.written({"sites", site, "location"}) || !checks.sound({"sites", site}));
 }
 
-// `nearest` compares distances, so every target needs a location. Those of a pool's backends are their nodes'.
+bool goes_by_distance(SteerPolicy policy) { return policy == SteerPolicy::nearest || policy == SteerPolicy::shed; }
+
+// `nearest` and `shed` compare distances, so every target needs a location. Those of a pool's backends are their
+// nodes'.
 void check_target_has_place(Checks& checks, size_t s, size_t t) {
   const Model& model = checks.model();
   const Steer& steer = model.steers[s];
@@ -66,7 +69,7 @@ void check_target_has_place(Checks& checks, size_t s, size_t t) {
                                                         "a target of type steer or alias has a site"});
     return;
   }
-  if (steer.policy != SteerPolicy::nearest || steer.targets.size() < 2 || target.pool() != kNone) return;
+  if (!goes_by_distance(steer.policy) || steer.targets.size() < 2 || target.pool() != kNone) return;
   if (target.vip() != kNone && !checks.sound({"vips", target.vip()})) return;
   const uint32_t site = target.vip() != kNone ? model.vips[target.vip()].site : target.site;
   if (has_location(checks, site)) return;

@@ -6,7 +6,9 @@
 
 #include "conf/canonical.h"
 #include "conf/fault_list.h"
+#include "conf/objects.h"
 #include "conf/validate.h"
+#include "core/crypto.h"
 
 namespace tidegate {
 namespace {
@@ -55,8 +57,21 @@ std::optional<WorkingCopy::Tried> WorkingCopy::try_element(const std::string& ki
   return tried;
 }
 
+WorkingCopy::Tried WorkingCopy::try_zone_file(uint32_t zone, std::shared_ptr<const std::string> bytes) {
+  Tried tried;
+  auto model = std::make_shared<Model>(*model_);
+  Blob& file = model->zones.at(zone).file;
+  file.hash = sha256_hex(*bytes);
+  file.bytes = std::move(bytes);
+  tried.object = {kFileKind, file.name, *file.bytes};
+  FaultList faults(tried.faults, document_->file_name());
+  validate(document_->root(), *model, faults);
+  if (tried.faults.empty()) tried.model = std::move(model);
+  return tried;
+}
+
 void WorkingCopy::keep(Tried tried) {
-  document_->swap_element(tried.object.kind, tried.index, *tried.element);
+  if (tried.element) document_->swap_element(tried.object.kind, tried.index, *tried.element);
   model_ = std::move(tried.model);
 }
 

@@ -21,9 +21,9 @@ class WorkingCopy {
   struct Tried {
     std::shared_ptr<const Model> model;
     std::vector<Fault> faults;
-    ConfigObject object;  // the object of the element
-    std::unique_ptr<Document> element;
-    size_t index = 0;  // index in its list
+    ConfigObject object;                // the object of the element
+    std::unique_ptr<Document> element;  // null: the object is a file
+    size_t index = 0;                   // index in its list
   };
 
   // load_model() must have made `model` from `document`.
@@ -32,6 +32,10 @@ class WorkingCopy {
   // Does not change the copy itself. Returns nothing if a single element is not enough: no element has that name yet,
   // or the element names files, before or after.
   std::optional<Tried> try_element(const std::string& kind, const std::string& name, std::unique_ptr<Document> element);
+  // The same for the file of a zone (an index into the model's): other content at the same path, which no other zone
+  // names. `element` is null in the result.
+  Tried try_zone_file(uint32_t zone, std::shared_ptr<const std::string> bytes);
+  const Model& model() const { return *model_; }
   // Call it when what was tried is in force.
   void keep(Tried tried);
 

@@ -116,17 +116,35 @@ ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const Appl
   return with_version(std::move(outcome), std::move(manifest));
 }
 
+namespace {
+
+// Asks the planes what they make of it. Their faults are placed in `document`, unless that is null.
+Trial planned(WorkingCopy::Tried tried, std::string_view kind, const Document* document,
+              const std::shared_ptr<const Plans>& known) {
+  Trial trial{std::move(tried), known};
+  WorkingCopy::Tried& of = *trial.tried;
+  if (!of.model) return trial;
+  PlannedVersion version = plan_element(of.model, kind, known.get());
+  if (!version.faults.empty()) of.model = nullptr;
+  of.faults = std::move(version.faults);
+  if (document != nullptr) place_faults(*document, of.faults);
+  if (version.plans) trial.plans = std::move(version.plans);
+  return trial;
+}
+
+}  // namespace
+
 Trial try_element(WorkingCopy& copy, const std::string& kind, const std::string& name,
                   std::unique_ptr<Document> element, const std::shared_ptr<const Plans>& known) {
-  Trial trial{copy.try_element(kind, name, std::move(element)), known};
-  if (!trial.tried || !trial.tried->model) return trial;
-  WorkingCopy::Tried& tried = *trial.tried;
-  PlannedVersion planned = plan_element(tried.model, kind, known.get());
-  if (!planned.faults.empty()) tried.model = nullptr;
-  tried.faults = std::move(planned.faults);
-  place_faults(*tried.element, tried.faults);
-  if (planned.plans) trial.plans = std::move(planned.plans);
-  return trial;
+  std::optional<WorkingCopy::Tried> tried = copy.try_element(kind, name, std::move(element));
+  if (!tried) return {std::nullopt, known};
+  const Document* const document = tried->element.get();
+  return planned(*std::move(tried), kind, document, known);
+}
+
+Trial try_zone_file(WorkingCopy& copy, uint32_t zone, std::shared_ptr<const std::string> bytes,
+                    const std::shared_ptr<const Plans>& known) {
+  return planned(copy.try_zone_file(zone, std::move(bytes)), "zones", nullptr, known);
 }
 
 std::optional<ApplyOutcome> apply_trial(HostState& host_state, Trial trial, const ApplyRequest& request) {

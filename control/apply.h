@@ -86,6 +86,9 @@ struct Trial {
 // null.
 Trial try_element(WorkingCopy& copy, const std::string& kind, const std::string& name,
                   std::unique_ptr<Document> element, const std::shared_ptr<const Plans>& known);
+// The same for the content of a zone's file.
+Trial try_zone_file(WorkingCopy& copy, uint32_t zone, std::shared_ptr<const std::string> bytes,
+                    const std::shared_ptr<const Plans>& known);
 // Commits what was tried on the working copy that `host_state` has. Returns nothing if nothing was tried.
 std::optional<ApplyOutcome> apply_trial(HostState& host_state, Trial trial, const ApplyRequest& request);
 

@@ -19,6 +19,7 @@
 #include "control/explain.h"
 #include "control/fleet.h"
 #include "control/live_state_api.h"
+#include "control/load_watch.h"
 #include "control/long_calls.h"
 #include "control/openapi.h"
 #include "control/peers.h"
@@ -29,6 +30,7 @@
 #include "control/status_api.h"
 #include "control/versions_api.h"
 #include "control/watch.h"
+#include "control/zones_api.h"
 #include "core/crypto.h"
 #include "core/lmdb_check.h"
 #include "core/lmdb_damage.h"
@@ -138,6 +140,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
 
   void add_routes() {
     add_config_routes(routes, *host_state, long_calls);
+    add_zone_routes(routes, *host_state, long_calls);
     add_version_routes(routes, *host_state, long_calls);
     add_live_state_routes(routes, *host_state);
     add_purge_routes(routes, *host_state, waits);
@@ -166,7 +169,10 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     gauge("tidegate_control_probed_backends", "Backends that are probed from here.",
           [](const Parts& parts) { return parts.prober ? parts.prober->watched() : 0; });
     metrics().collector([weak = weak_from_this()](std::string& out) {
-      if (const auto parts = weak.lock()) parts->edge_metrics.append(out);
+      const auto parts = weak.lock();
+      if (!parts) return;
+      parts->edge_metrics.append(out);
+      if (parts->load_watch) parts->load_watch->append_metrics(out);
     });
   }
 
@@ -192,6 +198,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   Watch watch;
   ReplicaSource replica_source;
   std::unique_ptr<Prober> prober;             // set on the leader
+  std::shared_ptr<LoadWatch> load_watch;      // set on the leader
   std::unique_ptr<ReplicaFollower> follower;  // set on a follower
   HttpServer server;                          // the last member, because its exchanges refer to all others
 };
@@ -241,6 +248,11 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
       if (change.version) parts.prober->update();
     });
     parts.prober->update();
+    parts.load_watch = std::make_shared<LoadWatch>(loop, *parts.host_state, parts.fleet);
+    parts.host_state->subscribe([&parts](const HostStateChange& change) {
+      if (change.version) parts.load_watch->update();
+    });
+    parts.load_watch->update();
   }
   if (Result<void> listening = parts.server.listen_unix(options.run_dir + "/control.sock", kSocketMode); !listening) {
     return listening.error();

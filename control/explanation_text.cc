@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -14,15 +15,17 @@ namespace {
 
 using nlohmann::json;
 
-std::string join(const json& list, const char* member) {
+std::string join_by(const json& list, const char* member, const char* separator) {
   std::string text;
   if (!list.is_array()) return text;
   for (const json& element : list) {
     const std::string word = element.is_string() ? element.get<std::string>() : string_member(element, member);
-    if (!word.empty()) text += (text.empty() ? "" : ", ") + word;
+    if (!word.empty()) text += (text.empty() ? "" : separator) + word;
   }
   return text;
 }
+
+std::string join(const json& list, const char* member) { return join_by(list, member, ", "); }
 
 // Lists those that get no new work: "proxy1 (down: connect refused)".
 std::string left_out(const json& candidates, const char* member) {
@@ -43,6 +46,15 @@ void add_reason(std::string& why, const std::string& more) {
   why += (why.empty() ? "" : "; ") + more;
 }
 
+// The steps through steers within steers, each in the plane's own words: "www (failover): ... > steer/eu is taken >
+// ...". One steer alone has told its reason already.
+std::string nested_steps(const json& steps) {
+  if (!steps.is_array()) return {};
+  const auto steers =
+      std::count_if(steps.begin(), steps.end(), [](const json& each) { return !string_member(each, "steer").empty(); });
+  return steers > 1 ? join_by(steps, "text", " > ") : std::string();
+}
+
 ExplanationLine describe_dns(const json& step) {
   ExplanationLine line{"dns", "", "", ""};
   const std::string question = string_member(step, "name");
@@ -56,6 +68,7 @@ ExplanationLine describe_dns(const json& step) {
     line.why =
         fmt::format("the client's network is at {} ({})", string_member(geo, "site"), string_member(geo, "source"));
   }
+  add_reason(line.why, nested_steps(step.value("steps", json())));
   add_reason(line.why, left_out(step.value("candidates", json()), "target"));
   return line;
 }

@@ -159,6 +159,12 @@ Result<uint64_t> HostState::set_verdicts(
   return sequence;
 }
 
+Result<uint64_t> HostState::set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads) {
+  Result<uint64_t> sequence = recorded(store_->set_loads(loads));
+  if (sequence) notify({.live_state = true});
+  return sequence;
+}
+
 Result<uint64_t> HostState::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                                       const AnswerTo<uint64_t>& answer) {
   Result<uint64_t> sequence = recorded(store_->add_purge(kind, value, soft, who, answer));

@@ -52,7 +52,8 @@ class LiveStateApi {
   // Every backend with its state, which is the same in all planes, and the live state that causes it.
   void health(const ApiCall& call) {
     const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
-    json pools = json::array(), vips = json::array(), live_state = json::object();
+    json pools = json::array(), vips = json::array(), live_state = json::object(), loads = json::object();
+    for (const auto& [key, record] : host_state_.live_state()->loads) loads[key] = to_json(record);
     for (const auto& [key, record] : host_state_.live_state()->health) live_state[key] = to_json(record);
     if (snapshot) {
       for (size_t i = 0; i < snapshot->model->pools.size(); ++i) {
@@ -65,6 +66,7 @@ class LiveStateApi {
     call.respond(HttpResponse::json(200, dump({{"version", host_state_.head().version},
                                                {"sequence", host_state_.live_state()->sequence},
                                                {"words", std::move(live_state)},
+                                               {"loads", std::move(loads)},
                                                {"pools", std::move(pools)},
                                                {"vips", std::move(vips)}}) +
                                              "\n"));

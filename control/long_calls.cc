@@ -88,8 +88,17 @@ void LongCalls::finish(const ApiCall& call, const Change& change, uint64_t base,
 
 void LongCalls::change_element(const ApiCall& call, const WriteTarget& target, nlohmann::json element,
                                std::function<void()> otherwise) {
+  TryObject attempt = [target, element = std::move(element)](WorkingCopy& copy,
+                                                             const std::shared_ptr<const Plans>& known) -> TriedObject {
+    return {{}, tidegate::try_element(copy, target.kind, target.name, Document::from_json("config", element), known)};
+  };
+  change_object(call, target, std::move(attempt), std::move(otherwise), {});
+}
+
+void LongCalls::change_object(const ApiCall& call, const WriteTarget& target, TryObject attempt,
+                              std::function<void()> otherwise, std::string comment) {
   if (elements_.size() >= kMaxElementChanges) return refuse_as_busy(call);
-  elements_.push_back({call, target, std::move(element), std::move(otherwise)});
+  elements_.push_back({call, target, std::move(attempt), std::move(otherwise), std::move(comment)});
   if (elements_.size() == 1) try_elements();
 }
 
@@ -113,16 +122,15 @@ bool LongCalls::try_first_element() {
   const uint64_t base = host_state_.manifest().version;
   const auto copy = std::make_shared<std::unique_ptr<WorkingCopy>>(host_state_.take_working_copy());
   auto work = [&host_state = host_state_, manifest = host_state_.manifest(), model, plans = host_state_.plans(), copy,
-               target = change.target, element = change.element]() -> TriedElement {
+               try_object = change.try_object]() -> TriedElement {
     if (*copy == nullptr) {
       FileReader files;
       Result<std::unique_ptr<Document>> document = host_state.document(manifest, files);
       if (!document) return {};
       *copy = std::make_unique<WorkingCopy>(*std::move(document), model);
     }
-    Trial trial =
-        tidegate::try_element(**copy, target.kind, target.name, Document::from_json("config", element), plans);
-    return {std::move(*copy), std::move(trial)};
+    TriedObject object = try_object(**copy, plans);
+    return {std::move(*copy), std::move(object)};
   };
   const bool taken = changes_.run(
       std::move(work), [this, base](std::optional<TriedElement> tried) { finish_element(base, std::move(tried)); });
@@ -147,11 +155,17 @@ void LongCalls::finish_element(uint64_t base, std::optional<TriedElement> tried)
     change.call.respond(failed_examination());
   } else if (moved_on) {
     change.call.respond(problem(412, "stale", "other changes came first, again and again; try again"));
-  } else if (std::optional<ApplyOutcome> outcome =
-                 apply_trial(host_state_, std::move(tried->trial), apply_request(change.call))) {
-    change.call.respond(answer_write(*outcome));
+  } else if (tried->object.answer) {
+    change.call.respond(*std::move(tried->object.answer));
   } else {
-    change.otherwise();
+    ApplyRequest request = apply_request(change.call);
+    if (request.comment.empty()) request.comment = change.comment;
+    const std::optional<ApplyOutcome> outcome = apply_trial(host_state_, std::move(tried->object.trial), request);
+    if (outcome) {
+      change.call.respond(answer_write(*outcome));
+    } else {
+      change.otherwise();
+    }
   }
   elements_.pop_front();
   try_elements();

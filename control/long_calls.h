@@ -38,6 +38,13 @@ struct Change {
   std::function<void(ApplyRequest&)> adjust = {};  // sets what the call's parameters do not say; may be empty
 };
 
+// What came of trying one object in place of another: an answer, or a trial to be committed.
+struct TriedObject {
+  std::optional<HttpResponse> answer;
+  Trial trial;
+};
+using TryObject = std::function<TriedObject(WorkingCopy& copy, const std::shared_ptr<const Plans>& known)>;
+
 class LongCalls {
  public:
   // How often a change is examined because other versions came first. Then it is refused as stale.
@@ -51,19 +58,24 @@ class LongCalls {
   // version that the one before made. If one element is not enough, `otherwise` is called on the loop.
   void change_element(const ApiCall& call, const WriteTarget& target, nlohmann::json element,
                       std::function<void()> otherwise);
+  // The same for whatever `attempt` tries, which may be any one object. It runs beside the loop and may be called
+  // again. `comment` is kept with the version if the call has none.
+  void change_object(const ApiCall& call, const WriteTarget& target, TryObject attempt, std::function<void()> otherwise,
+                     std::string comment);
 
  private:
   struct ElementChange {
     ApiCall call;
     WriteTarget target;
-    nlohmann::json element;
+    TryObject try_object;
     std::function<void()> otherwise;
+    std::string comment;
     int attempt = 1;
   };
   // What came of a trial, with the copy that it used.
   struct TriedElement {
     std::unique_ptr<WorkingCopy> copy;
-    Trial trial;
+    TriedObject object;
   };
 
   void try_elements();

@@ -36,6 +36,7 @@ json path_parameters(const std::string& pattern) {
 json responses(const ApiRoute& route) {
   const auto under = [&](std::string_view prefix) { return route.pattern.starts_with(prefix); };
   const bool of_configuration = under("/v1/config") || under("/v1/versions/{version}/config");
+  const bool of_zones = under("/v1/zones");
   const bool writes = route.effect == Effect::writes;
   json result = {{"200", response("as asked")},
                  {"400", problem_response("the call is malformed: a parameter, a member of the body, the body itself")},
@@ -49,7 +50,8 @@ json responses(const ApiRoute& route) {
       under("/v1/explain")) {
     result["404"] = problem_response("there is no such thing, or no configuration yet");
   }
-  if (of_configuration && route.method == "GET") result["304"] = response("If-None-Match holds its ETag");
+  if ((of_configuration || under("/v1/zones/")) && route.method == "GET")
+    result["304"] = response("If-None-Match holds its ETag");
   if (!route.accepts.empty()) {
     result["413"] = problem_response("the body is longer than a body may be");
     result["415"] = problem_response("the body's media type is not taken");
@@ -63,11 +65,12 @@ json responses(const ApiRoute& route) {
     result["409"] = problem_response("the first request with this Idempotency-Key is still under way");
     result["422"] = problem_response("this Idempotency-Key was used with another body");
   }
-  if (under("/v1/config") || under("/v1/rollback")) {
+  if (of_zones) result["409"] = problem_response("another zone has the same file");
+  if (under("/v1/config") || under("/v1/rollback") || of_zones) {
     result["412"] = problem_response("the configuration is not the one that If-Match or If-None-Match asks for");
     result["422"] = problem_response("the configuration is not valid: all its faults");
   }
-  if (under("/v1/config")) result["428"] = problem_response("If-Match is missing");
+  if (under("/v1/config") || of_zones) result["428"] = problem_response("If-Match is missing");
   return result;
 }
 

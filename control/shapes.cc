@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "control/json_bounds.h"
 
 namespace tidegate {
@@ -57,11 +59,20 @@ json to_json(const HealthVerdict& record) {
   return {{"up", record.up}, {"reason", record.reason}, {"since_ns", record.since_ns}};
 }
 
+json to_json(const SiteLoad& record) {
+  return {
+      {"load_percent", record.load_percent}, {"shed_permille", record.shed_permille}, {"since_ns", record.since_ns}};
+}
+
 json to_json(const LiveState& live_state) {
-  json admin = json::object(), health = json::object();
+  json admin = json::object(), health = json::object(), loads = json::object();
+  for (const auto& [key, record] : live_state.loads) loads[key] = to_json(record);
   for (const auto& [key, record] : live_state.overrides) admin[key] = to_json(record);
   for (const auto& [key, record] : live_state.health) health[key] = to_json(record);
-  return {{"sequence", live_state.sequence}, {"admin", std::move(admin)}, {"health", std::move(health)}};
+  return {{"sequence", live_state.sequence},
+          {"admin", std::move(admin)},
+          {"health", std::move(health)},
+          {"loads", std::move(loads)}};
 }
 
 json to_json(const Purge& purge) {
@@ -186,6 +197,15 @@ Result<LiveState> live_state_from_json(const json& object) {
   for (const auto& [key, value] : reader.child("health", json::value_t::object).items()) {
     Reader record(value, "health verdict");
     live_state.health[key] = {record.boolean("up"), record.text("reason"), record.number("since_ns")};
+    if (!record.error().empty()) return fail(record.error());
+  }
+  // A control of an earlier release sends none.
+  if (!object.is_object() || !object.contains("loads")) return checked(reader, std::move(live_state));
+  for (const auto& [key, value] : reader.child("loads", json::value_t::object).items()) {
+    Reader record(value, "load");
+    live_state.loads[key] = {static_cast<uint32_t>(std::min<uint64_t>(record.number("load_percent"), UINT32_MAX)),
+                             static_cast<uint32_t>(std::min<uint64_t>(record.number("shed_permille"), UINT32_MAX)),
+                             record.number("since_ns")};
     if (!record.error().empty()) return fail(record.error());
   }
   return checked(reader, std::move(live_state));

@@ -199,6 +199,13 @@ void Proxy::add_status(nlohmann::json& status) const {
   status["workers"] = workers_.size();
   status["needs_restart"] = needs_restart_;
   status["connections"] = shared_ ? shared_->admission.connections.load(std::memory_order_relaxed) : 0;
+  if (shared_) {
+    status["load"] = {{"at_ns", monotonic_ns()},
+                      {"cpu_ns", clock_ns(CLOCK_PROCESS_CPUTIME_ID)},
+                      {"workers", workers_.size()},
+                      {"connections", status["connections"]},
+                      {"max_connections", shared_->admission.max_connections.load(std::memory_order_relaxed)}};
+  }
   nlohmann::json& listeners = status["listeners"] = nlohmann::json::array();
   for (const auto& [bind, real] : bound_) listeners.push_back(real.to_string());
   if (cache_) {

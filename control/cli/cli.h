@@ -58,6 +58,7 @@ void add_config_commands(CLI::App& app, Cli& cli);   // check keys apply get dif
 void add_operate_commands(CLI::App& app, Cli& cli);  // drain undrain purge
 void add_observe_commands(CLI::App& app, Cli& cli);  // status health explain watch
 void add_backup_commands(CLI::App& app, Cli& cli);   // backup restore
+void add_records_command(CLI::App& app, Cli& cli);   // records
 void add_hash_command(CLI::App& app, Cli& cli);      // hash-lab
 void add_run_command(CLI::App& app, Cli& cli);       // run
 

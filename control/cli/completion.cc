@@ -106,8 +106,8 @@ std::vector<std::string> backend_names(const json& pools) {
 }
 
 std::vector<std::string> drainable(Cli& cli, const std::vector<std::string>& operands) {
-  if (operands.empty()) return {"backend", "pool", "site"};
-  if (operands.size() > 1) return {};
+  if (operands.empty()) return {"backend", "pool", "site", "vip", "target"};
+  if (operands.size() > 1 || operands[0] == "target") return {};
   if (operands[0] == "backend") return backend_names(fetch(cli, "pools"));
   return names_in(fetch(cli, operands[0] + "s"));
 }
@@ -125,6 +125,8 @@ std::vector<std::string> operands_of(const CLI::App& app, Cli& cli, const Line& 
   const std::string command = line.command->get_name();
   if (command == "drain" || command == "undrain") return drainable(cli, line.operands);
   if (command == "get") return gettable(cli, line.operands);
+  if (command == "records" && line.operands.empty()) return {"list", "set", "delete", "import", "export"};
+  if (command == "records" && line.operands.size() == 1) return names_in(fetch(cli, "zones"));
   if (command == "completion" && line.operands.empty()) return {"bash", "zsh"};
   std::vector<std::string> names;
   if (command == "help" && line.operands.empty()) {

@@ -13,6 +13,7 @@
 #include "conf/manual.h"
 #include "conf/warnings.h"
 #include "control/bundle.h"
+#include "control/cli/change.h"
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
 #include "control/cli/wait.h"
@@ -27,43 +28,6 @@ namespace tidegate::cli {
 namespace {
 
 using nlohmann::json;
-
-struct ChangeOptions {
-  bool dry_run = false, wait = false;
-  std::string comment, if_match = "*";
-};
-
-void add_change_options(CLI::App* command, ChangeOptions& options) {
-  command->add_flag("--dry-run", options.dry_run, "say what would change, change nothing");
-  command->add_flag("--wait", options.wait, "return when every plane that can be reached has applied it");
-  command->add_option("--comment", options.comment, "kept with the version");
-}
-
-// Prints "version 7: 2 objects changed" and a line for each object.
-void print_outcome(Cli& cli, const json& answer, const ChangeOptions& options) {
-  if (cli.json()) {
-    fmt::print("{}\n", dump(answer));
-  } else {
-    const std::string outcome = string_member(answer, "outcome");
-    const json changes = changes_for_people(answer);
-    if (outcome == "unchanged") {
-      fmt::print("unchanged: version {} is this configuration already\n", number_member(answer, "version"));
-    } else if (outcome == "dry_run") {
-      fmt::print("dry run, nothing changed: {} object{} would\n", changes.size(), changes.size() == 1 ? "" : "s");
-    } else {
-      fmt::print("version {}: {} object{} changed\n", number_member(answer, "version"), changes.size(),
-                 changes.size() == 1 ? "" : "s");
-    }
-    for (const json& change : changes) {
-      const std::string what = string_member(change, "change");
-      const Tone tone = what == "added" ? Tone::good : what == "removed" ? Tone::bad : Tone::plain;
-      fmt::print(
-          "  {}\n",
-          paint(fmt::format("{:<8} {} {}", what, string_member(change, "kind"), string_member(change, "name")), tone));
-    }
-  }
-  if (options.wait && !options.dry_run) wait_until_applied(cli, number_member(answer, "version"), 0);
-}
 
 constexpr const char* kStandardInput = "-";
 
@@ -93,31 +57,6 @@ Input load_input(const std::string& path) {
   const FileReader files = input.bundle ? files_from(input.bundle->files) : files_beside("./standard-input");
   if (loaded.document) loaded.model = load_model(*loaded.document, files, loaded.faults);
   return input;
-}
-
-// Returns the If-Match for a text that this tool prints: *, an ETag, a version's number, or a digest or its beginning.
-// If it names no version, sets exit status 1 and returns nothing.
-std::optional<std::string> entity_tag_for(Cli& cli, const std::string& text) {
-  constexpr size_t kShortestDigest = 8, kDigest = 64;
-  if (text == "*" || text.starts_with('"') || text.starts_with("W/")) return text;
-  const std::string digest = text.substr(0, text.find('.'));
-  const bool hex = digest.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (hex && digest.size() == kDigest) return '"' + digest + '"';
-  ApiRequest request;
-  request.target = "/v1/versions?limit=1000";
-  const std::optional<json> answer = call(cli, std::move(request));
-  if (!answer) return std::nullopt;
-  std::string found;
-  for (const json& version : answer->value("versions", json::array())) {
-    const std::string known = string_member(version, "digest");
-    const bool meant = fmt::format("{}", number_member(version, "version")) == text ||
-                       (hex && digest.size() >= kShortestDigest && known.starts_with(digest));
-    if (meant && found.empty()) found = known;
-  }
-  if (!found.empty()) return '"' + found + '"';
-  fmt::print(stderr, "refused: --if-match {}: no version has this number or digest\n", text);
-  cli.exit_status = kRefused;
-  return std::nullopt;
 }
 
 void check(Cli& cli, const std::string& path) {
@@ -312,8 +251,7 @@ void add_config_commands(CLI::App& app, Cli& cli) {
       add_command(app, "apply", "Make a file, with the certificates and zones it names, the configuration in force",
                   "tidegate apply edge.yaml --wait --comment \"second origin\"");
   command->add_option("FILE", arguments->file, "a document or bundle; - is standard input")->required();
-  command->add_option("--if-match", arguments->change.if_match,
-                      "only over this version: its number, its digest or the beginning of that, or an ETag");
+  add_if_match(command, arguments->change);
   add_change_options(command, arguments->change);
   command->callback([&cli, arguments] { apply_file(cli, arguments->file, arguments->change); });
 

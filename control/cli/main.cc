@@ -102,6 +102,7 @@ int main(int argc, char** argv) {
   add_operate_commands(app, cli);
   add_observe_commands(app, cli);
   add_backup_commands(app, cli);
+  add_records_command(app, cli);
   add_hash_command(app, cli);
   add_run_command(app, cli);
   add_completion_command(app, cli);

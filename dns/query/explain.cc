@@ -5,36 +5,18 @@
 #include <ldns/ldns.h>
 
 #include <array>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
 #include "dns/plan/lookup.h"
+#include "dns/query/explain_steer.h"
 #include "dns/wire/request.h"
 
 namespace tidegate::dns {
 namespace {
 
 using Json = nlohmann::json;
-
-const char* name_of(SteerPolicy policy) {
-  switch (policy) {
-    case SteerPolicy::nearest:
-      return "nearest";
-    case SteerPolicy::weighted:
-      return "weighted";
-    case SteerPolicy::failover:
-      return "failover";
-    case SteerPolicy::map:
-      return "map";
-    case SteerPolicy::sticky:
-      return "sticky";
-    case SteerPolicy::multivalue:
-      return "multivalue";
-  }
-  return "?";
-}
 
 Json site_name(const Model& model, uint32_t site) { return site == kNone ? Json() : Json(model.sites[site].name); }
 
@@ -63,70 +45,6 @@ Json tell_geo(const IpAddress& client, const Tables& tables, uint8_t scope) {
           {"order", order}};
 }
 
-std::string vip_trouble(const Snapshot& snapshot, uint32_t vip) {
-  const Model& model = *snapshot.model;
-  const uint32_t site = model.vips[vip].site;
-  if (site != kNone && snapshot.site_drained[site]) return "site " + model.sites[site].name + " is drained";
-  if (snapshot.vip_drained[vip]) return "the vip is drained";
-  for (const Service& service : model.services) {
-    if (service.vip == vip && !snapshot.pools[service.pool].up) {
-      return fmt::format("service {}: pool {} is down", service.name, model.pools[service.pool].name);
-    }
-  }
-  return {};
-}
-
-Json tell_candidate(const Candidate& candidate, IpAddress::Family family, const CompiledSteer& compiled,
-                    const std::optional<Location>& from, const Tables& tables) {
-  const Model& model = *tables.authority->model;
-  const Snapshot& snapshot = *tables.snapshot;
-  const SteerTarget& target = model.steers[compiled.model_index].targets[candidate.target];
-  IpAddress address;
-  address.family = family;
-  address.bytes = candidate.address;
-  const uint8_t of_target = tables.health[candidate.target_health];
-  const uint8_t flags = tables.health[candidate.health] & of_target;
-  std::string label = target_label(model, target);
-  label[label.find(':')] = '/';
-  Json told{{"target", label},
-            {"address", candidate.kind == Candidate::Kind::address ? Json(address.to_string()) : Json()},
-            {"site", site_name(model, candidate.site)},
-            {"distance_km", nullptr},
-            {"weight", compiled.target_weights[candidate.target]},
-            {"state", (flags & health::kUsable) != 0     ? "up"
-                      : (flags & health::kFailOpen) != 0 ? "down"
-                                                         : "drained"},
-            {"why", ""}};
-  if (from && candidate.site != kNone) {
-    told["distance_km"] = std::round(distance_km(*from, model.sites[candidate.site].location));
-  }
-  if (of_target == 0) {
-    told["why"] = "the target is drained";
-    return told;
-  }
-  if (candidate.kind == Candidate::Kind::alias) {
-    const AliasAddresses::Of& alias = tables.aliases[candidate.led_to].of(family);
-    told["why"] = !alias.known ? "not looked up yet" : alias.addresses.empty() ? "the name has no addresses" : "";
-    told["addresses"] = Json::array();
-    for (const auto& bytes : alias.addresses) {
-      address.bytes = bytes;
-      told["addresses"].push_back(address.to_string());
-    }
-  }
-  if (candidate.kind != Candidate::Kind::address) return told;
-  if (target.vip() != kNone) {
-    told["why"] = vip_trouble(snapshot, target.vip());
-    return told;
-  }
-  const uint32_t pool = target.pool();
-  const uint32_t backend = candidate.health - HealthLayout(model).of_backend(pool, 0);
-  told["backend"] = model.pools[pool].backends[backend].name;
-  const BackendStatus& status = snapshot.pools[pool].backends[backend];
-  told["why"] = status.why;
-  if (status.why.empty() && !snapshot.pools[pool].up) told["why"] = "pool " + model.pools[pool].name + " is down";
-  return told;
-}
-
 std::string tell_record(const RecordView& record) {
   IpAddress address;
   if (record.type == rrtype::kA || record.type == rrtype::kAaaa) {
@@ -142,28 +60,8 @@ std::string tell_record(const RecordView& record) {
 
 // Why the answer is as it is: the outcome's own sentence, and for a steer what decided.
 std::string tell_reason(Outcome outcome, const CompiledSteer* steer, std::string_view note) {
-  std::string reason = info(outcome).sentence;
-  if (steer == nullptr || outcome != Outcome::steered) return reason;
-  switch (steer->policy) {
-    case SteerPolicy::nearest:
-      reason = "the nearest site that has a usable target";
-      break;
-    case SteerPolicy::weighted:
-      reason = "a target drawn by weight for the client's network, until the next draw";
-      break;
-    case SteerPolicy::failover:
-      reason = "the first target in order that is usable";
-      break;
-    case SteerPolicy::map:
-      reason = "the closest target for the client's network that is usable";
-      break;
-    case SteerPolicy::sticky:
-      reason = "the target that the client's network keeps while it is usable";
-      break;
-    case SteerPolicy::multivalue:
-      reason = "every usable target, in an order drawn for the client's network";
-      break;
-  }
+  if (steer == nullptr || outcome != Outcome::steered) return info(outcome).sentence;
+  std::string reason = reason_of(steer->policy);
   if (!note.empty()) reason += fmt::format("; {}", note);
   return reason;
 }
@@ -202,7 +100,9 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
   }
   const auto family = rr_type == LDNS_RR_TYPE_AAAA ? IpAddress::Family::v6 : IpAddress::Family::v4;
   const DrawKey key(asked->wire(), client, worker.now_s);
-  const uint8_t scope = steer == nullptr ? 0 : choose(steer_context(tables), *steer, family, client, key).scope;
+  std::vector<ChoiceStep> steps;
+  const uint8_t scope =
+      steer == nullptr ? 0 : choose_told(steer_context(tables), *steer, family, client, key, steps).scope;
   told["geo"] = tell_geo(client, tables, scope);
   told["candidates"] = Json::array();
   if (steer != nullptr) {
@@ -210,9 +110,8 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
     told["policy"] = name_of(steer->policy);
     told["draw"] = {{"network", key.network()}, {"changes_in_s", key.changes_in_s()}};
     const auto from = tables.geo->explanation(client).location;
-    for (const Candidate& candidate : steer->of(family).candidates) {
-      told["candidates"].push_back(tell_candidate(candidate, family, *steer, from, tables));
-    }
+    told["candidates"] = tell_candidates(*steer, family, from, tables);
+    told["steps"] = tell_steps(steps, family, from, tables);
   }
   told["reason"] = tell_reason(worker.last_outcome, steer, worker.last_note);
   return told;

@@ -130,11 +130,13 @@ Choice AnswerBuilder::choose_for_client(const CompiledSteer& steer, IpAddress::F
   const IpAddress& address = located_address(request_, client_);
   const Choice choice = choose(steer_context(tables_), steer, family, address, {name.wire(), address, worker_.now_s});
   scope_ = std::max(scope_, choice.scope);
-  if (choice.placed && choice.named) return choice;
+  if (choice.placed && choice.named && !choice.shed) return choice;
   const bool can_be_said = request_.has_edns || client_.transport == Transport::http;
   if (!can_be_said) return choice;
   if (!choice.named && choice.count == 0) {
     note_ = note::kNoTarget;
+  } else if (choice.shed) {
+    note_ = note::kShed;
   } else if (!choice.placed && tables_.geo->is_unknown(address)) {
     note_ = note::kNetworkUnknown;
   }
@@ -147,6 +149,7 @@ inline Outcome AnswerBuilder::answer_steered(uint32_t index) {
   const Choice choice = choose_for_client(steer, v4 ? IpAddress::Family::v4 : IpAddress::Family::v6, *name_);
   if (choice.refused) return Outcome::steer_closed;
   if (choice.count == 0) return deny(Outcome::nodata);
+  if (choice.shed) Tally::add(worker_.tally.shed);
   if (choice.failed_open) {
     Tally::add(worker_.tally.failed_open);
     note_ = note::kFailedOpen;

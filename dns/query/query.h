@@ -39,6 +39,7 @@ struct Tally {
   Count with_edns{0};
   Count with_subnet{0};
   Count failed_open{0};
+  Count shed{0};
 
   static void add(Count& count, uint64_t n = 1) {
     count.store(count.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);

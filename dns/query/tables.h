@@ -39,13 +39,14 @@ struct Tables {
   // it is in force (TokenBucket: any thread). An account keeps its bucket from version to version, by its id.
   std::vector<std::shared_ptr<TokenBucket>> account_buckets;
   Health health;
+  std::vector<SiteShare> shares;        // what loaded sites shed; empty: nothing
   std::vector<AliasAddresses> aliases;  // parallel to Authority::aliases
   std::string nsid;
   std::string digest;  // of the authority, the geography and health
 };
 
 inline SteerContext steer_context(const Tables& tables) {
-  return {tables.authority->steers, tables.rankings, tables.health, tables.aliases};
+  return {tables.authority->steers, tables.rankings, tables.health, tables.aliases, tables.shares};
 }
 
 // Builds what `previous` (may be null) does not already hold. `planned` (may be null) is used if it was made of the

@@ -25,6 +25,7 @@ void add_into(Tally& to, const Tally& from) {
   add_into(to.with_edns, from.with_edns);
   add_into(to.with_subnet, from.with_subnet);
   add_into(to.failed_open, from.failed_open);
+  add_into(to.shed, from.shed);
 }
 
 uint64_t value(const Tally::Count& count) { return count.load(std::memory_order_relaxed); }
@@ -182,6 +183,9 @@ void Server::append_metrics(std::string& out) const {
       .add(value(sum.with_subnet));
   FamilyText(out, "tidegate_dns_failed_open_answers_total", "Steered answers given although no target was usable.")
       .add(value(sum.failed_open));
+  FamilyText(out, "tidegate_dns_shed_answers_total",
+             "Steered answers for which a nearer site was passed over, because it sheds load.")
+      .add(value(sum.shed));
   append_transport_metrics(out);
 }
 

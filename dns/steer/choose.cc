@@ -45,17 +45,53 @@ class Urn {
   uint64_t total_ = 0;
 };
 
+// Told nothing: queries pay nothing for explain.
+struct NoTrail {
+  static size_t step(const ChoiceStep&) { return 0; }
+  static void settle(size_t, bool) {}
+  static void enter() {}
+  static void leave() {}
+};
+struct StepTrail {
+  std::vector<ChoiceStep>& steps;
+  bool anyway = false;
+  uint8_t level = 0;
+  // Returns its index.
+  size_t step(ChoiceStep step) {
+    step.level = level;
+    step.anyway = anyway;
+    steps.push_back(step);
+    return steps.size() - 1;
+  }
+  void settle(size_t index, bool gave) {
+    steps[index].kind = gave ? ChoiceStep::Kind::target : ChoiceStep::Kind::nothing;
+  }
+  void enter() { ++level; }
+  void leave() { --level; }
+};
+
+template <class Trail>
 class Chooser {
  public:
   Chooser(const SteerContext& context, IpAddress::Family family, const IpAddress& client, const DrawKey& key,
-          uint8_t needed, Choice& choice)
-      : context_(context), family_(family), client_(client), key_(key), needed_(needed), choice_(choice) {}
+          uint8_t needed, Choice& choice, Trail trail)
+      : context_(context),
+        family_(family),
+        client_(client),
+        key_(key),
+        needed_(needed),
+        choice_(choice),
+        trail_(std::move(trail)) {}
 
   // Adds the steer's answer to the choice, which has room up to `end`. True if it had one. `salt` makes its draws
   // others than those of the steers around it.
   bool take(const CompiledSteer& steer, uint64_t salt, uint32_t end) {
     end = std::min(end, choice_.count + steer.max_answers);
-    if (!take_by_policy(steer, salt, end)) return false;
+    trail_.step({ChoiceStep::Kind::steer, 0, steer.model_index});
+    trail_.enter();
+    const bool taken = take_by_policy(steer, salt, end);
+    trail_.leave();
+    if (!taken) return false;
     choice_.ttl_s = std::min(choice_.ttl_s, steer.ttl_s);
     return true;
   }
@@ -68,6 +104,11 @@ class Chooser {
     switch (steer.policy) {
       case SteerPolicy::nearest:
         if (family.ranking != kNone) return survey_nearest(family);
+        break;
+      case SteerPolicy::shed:
+        if (family.ranking != kNone) {
+          return by_load(steer, family, [&](const CandidateClass& each) { return any_of_class(each); });
+        }
         break;
       case SteerPolicy::map:
         return family.ranking != kNone && survey_mapped(family);
@@ -128,6 +169,12 @@ class Chooser {
       case SteerPolicy::nearest:
         if (family.ranking != kNone) return take_nearest(family, salt, end);
         break;
+      case SteerPolicy::shed:
+        if (family.ranking != kNone) {
+          return by_load(steer, family,
+                         [&](const CandidateClass& each) { return take_class(family.of(each), salt, end); });
+        }
+        break;
       case SteerPolicy::map:
         return family.ranking != kNone && take_mapped(family, salt, end);
       case SteerPolicy::weighted:
@@ -151,6 +198,67 @@ class Chooser {
     }
     const CandidateClass& last = family.classes.back();
     return last.key == kNone && take_class(family.of(last), salt, end);
+  }
+
+  // `nearest`, but for the loaded sites that send this client on. They come last: if every site sends it on, one is
+  // drawn by what the sites keep, so that all of them share what none has room for. Which clients are sent on is
+  // decided by a hash of their network: as the share grows, those who were sent on still are.
+  template <class Use>
+  bool by_load(const CompiledSteer& steer, const CompiledSteer::Family& family, Use&& use) {
+    const RankingMap::Found found = find(family);
+    choice_.placed = choice_.placed && !found.as_unknown;
+    bool sent_on = false;
+    for (const uint32_t site : found.ranking) {
+      const CandidateClass* const each = family.find(site);
+      if (each == nullptr) continue;
+      if (sends_on(steer, site)) {
+        sent_on = sent_on || any_usable(family.of(*each));
+        trail_.step({ChoiceStep::Kind::shed, 0, steer.model_index, kNone, site});
+      } else if (use(*each)) {
+        choice_.shed = choice_.shed || sent_on;
+        return true;
+      }
+    }
+    const CandidateClass& last = family.classes.back();
+    if (last.key == kNone && use(last)) {
+      choice_.shed = choice_.shed || sent_on;
+      return true;
+    }
+    double passed = -1;
+    while (const CandidateClass* const each = next_by_room(steer, family, found.ranking, passed)) {
+      if (use(*each)) return true;
+    }
+    return false;
+  }
+
+  bool sends_on(const CompiledSteer& steer, uint32_t site) {
+    if (context_.shares.empty() || context_.shares[site].below == 0) return false;
+    return hash_at_site(steer, site) < context_.shares[site].below;
+  }
+  // From here on the answer depends on the client's network.
+  uint64_t hash_at_site(const CompiledSteer& steer, uint32_t site) {
+    const uint8_t prefix = client_.is_v4() ? steer.client_prefix_v4 : steer.client_prefix_v6;
+    choice_.scope = std::max(choice_.scope, prefix);
+    return mix64(key_.hash_of_network(prefix) ^ steer.name_hash ^ context_.shares[site].identity);
+  }
+
+  // Of the sites that send the client on: rendezvous hashing by the share that each keeps, as next_of_network().
+  const CandidateClass* next_by_room(const CompiledSteer& steer, const CompiledSteer::Family& family,
+                                     std::span<const uint32_t> sites, double& passed) {
+    double best = std::numeric_limits<double>::infinity();
+    const CandidateClass* pick = nullptr;
+    for (const uint32_t site : sites) {
+      const CandidateClass* const each = family.find(site);
+      if (each == nullptr || !sends_on(steer, site)) continue;
+      const double uniform = (static_cast<double>(mix64(hash_at_site(steer, site)) >> 11) + 0.5) * 0x1p-53;
+      const double score = -std::log(uniform) / context_.shares[site].kept_permille;
+      if (score > passed && score < best) {
+        best = score;
+        pick = each;
+      }
+    }
+    passed = best;
+    return pick;
   }
 
   bool take_mapped(const CompiledSteer::Family& family, uint64_t salt, uint32_t end) {
@@ -289,7 +397,18 @@ class Chooser {
     return (context_.health[candidate.health] & context_.health[candidate.target_health] & needed_) != 0;
   }
 
+  bool any_usable(Candidates from) const {
+    return std::any_of(from.begin(), from.end(), [this](const Candidate& each) { return is_usable(each); });
+  }
+
   bool add(const Candidate& candidate, uint64_t salt, uint32_t end) {
+    const size_t at = trail_.step({ChoiceStep::Kind::target, 0, kNone, candidate.target, candidate.site});
+    const bool added = add_addresses(candidate, salt, end);
+    trail_.settle(at, added);
+    return added;
+  }
+
+  bool add_addresses(const Candidate& candidate, uint64_t salt, uint32_t end) {
     switch (candidate.kind) {
       case Candidate::Kind::address:
         return push(candidate.address);
@@ -332,23 +451,42 @@ class Chooser {
   const DrawKey& key_;
   uint8_t needed_;
   Choice& choice_;
+  [[no_unique_address]] Trail trail_;
   std::optional<uint64_t> seed_;
 };
+
+template <class OfUsual, class OfAnyway>
+Choice decide(const SteerContext& context, const CompiledSteer& steer, IpAddress::Family family,
+              const IpAddress& client, const DrawKey& key, OfUsual of_usual, OfAnyway of_anyway) {
+  Choice choice;
+  choice.ttl_s = steer.ttl_s;
+  Chooser usual(context, family, client, key, health::kUsable, choice, of_usual);
+  const auto survey = [&](uint8_t needed) {
+    if (!steer.leads_on) return;
+    Choice surveyed;
+    surveyed.scope = choice.scope;
+    Chooser(context, family, client, key, needed, surveyed, NoTrail()).survey(steer);
+    choice.scope = surveyed.scope;
+  };
+  survey(health::kUsable);
+  if (usual.take(steer, 0, kMaxAnswers)) return choice;
+  Chooser anyway(context, family, client, key, health::kFailOpen, choice, of_anyway);
+  if (steer.all_down == AllDown::open) survey(health::kFailOpen);
+  if (steer.all_down == AllDown::open) choice.failed_open = anyway.take(steer, 0, kMaxAnswers);
+  choice.refused = choice.count == 0 && anyway.could_answer(steer);
+  return choice;
+}
 
 }  // namespace
 
 Choice choose(const SteerContext& context, const CompiledSteer& steer, IpAddress::Family family,
               const IpAddress& client, const DrawKey& key) {
-  Choice choice;
-  choice.ttl_s = steer.ttl_s;
-  Chooser usual(context, family, client, key, health::kUsable, choice);
-  if (steer.leads_on) usual.survey(steer);
-  if (usual.take(steer, 0, kMaxAnswers)) return choice;
-  Chooser anyway(context, family, client, key, health::kFailOpen, choice);
-  if (steer.leads_on && steer.all_down == AllDown::open) anyway.survey(steer);
-  if (steer.all_down == AllDown::open) choice.failed_open = anyway.take(steer, 0, kMaxAnswers);
-  choice.refused = choice.count == 0 && anyway.could_answer(steer);
-  return choice;
+  return decide(context, steer, family, client, key, NoTrail(), NoTrail());
+}
+
+Choice choose_told(const SteerContext& context, const CompiledSteer& steer, IpAddress::Family family,
+                   const IpAddress& client, const DrawKey& key, std::vector<ChoiceStep>& steps) {
+  return decide(context, steer, family, client, key, StepTrail{steps}, StepTrail{steps, true});
 }
 
 }  // namespace tidegate::dns

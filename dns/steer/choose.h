@@ -12,10 +12,12 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "dns/steer/alias_book.h"
 #include "dns/steer/draw.h"
 #include "dns/steer/ranking_map.h"
+#include "dns/steer/shares.h"
 #include "dns/steer/steer.h"
 
 namespace tidegate::dns {
@@ -26,6 +28,23 @@ struct SteerContext {
   const Rankings& rankings;
   const Health& health;
   std::span<const AliasAddresses> aliases;  // parallel to alias_names()
+  std::span<const SiteShare> shares;        // parallel to Model::sites; empty: no site sheds anything
+};
+
+// What choose() looked at, for explain: each step within the one before it that is a level less deep.
+struct ChoiceStep {
+  enum class Kind : uint8_t {
+    steer,    // a steer is decided
+    shed,     // `site` sends this client on
+    nothing,  // a target was drawn that had nothing
+    target,   // a target was drawn, and gave addresses
+  };
+  Kind kind = Kind::steer;
+  uint8_t level = 0;
+  uint32_t steer = kNone;   // of `steer` and `shed`: index into Model::steers
+  uint32_t target = kNone;  // of the steer that the step is within
+  uint32_t site = kNone;
+  bool anyway = false;  // in the second attempt, because nothing was usable
 };
 
 struct Choice {
@@ -37,11 +56,16 @@ struct Choice {
   bool refused = false;      // nothing may be answered although there are addresses
   bool placed = true;        // false: `nearest` knew nothing of the client's network
   bool named = true;         // false: a `map` has no target for the client
+  bool shed = false;         // a site was passed over because it is loaded
 };
 
 // No picks and not refused: the steer has no address of that family for this client. `client` is the address by which
 // the client is located.
 Choice choose(const SteerContext& context, const CompiledSteer& steer, IpAddress::Family family,
               const IpAddress& client, const DrawKey& key);
+
+// The same, and the steps to it in their order. Not for queries.
+Choice choose_told(const SteerContext& context, const CompiledSteer& steer, IpAddress::Family family,
+                   const IpAddress& client, const DrawKey& key, std::vector<ChoiceStep>& steps);
 
 }  // namespace tidegate::dns

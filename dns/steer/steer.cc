@@ -7,14 +7,14 @@
 #include "dns/steer/https_services.h"
 
 namespace tidegate::dns {
-namespace {
 
-// Without a secret: every server must come to the same (FNV-1a, then mixed).
-uint64_t hash_of(std::string_view text) {
+uint64_t hash_of_text(std::string_view text) {
   uint64_t hash = 0xcbf29ce484222325ULL;
   for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3ULL;
   return mix64(hash);
 }
+
+namespace {
 
 uint32_t site_of_backend(const Model& model, const Backend& backend) {
   return backend.node == kNone ? kNone : model.nodes[backend.node].site;
@@ -67,7 +67,7 @@ void add_candidates(CompiledSteer& compiled, const Model& model, const HealthLay
     shape.target = t;
     shape.target_health = layout.of_target(compiled.model_index, t);
     shape.weight = 1;
-    shape.identity = hash_of(label);
+    shape.identity = hash_of_text(label);
     shape.site = target.site;
     if (target.vip() != kNone) {
       const Vip& vip = model.vips[target.vip()];
@@ -87,7 +87,7 @@ void add_candidates(CompiledSteer& compiled, const Model& model, const HealthLay
         shape.health = layout.of_backend(target.pool(), b);
         shape.site = site_of_backend(model, backend);
         shape.weight = backend.weight;
-        shape.identity = hash_of(label + "/" + backend.name);
+        shape.identity = hash_of_text(label + "/" + backend.name);
         add_addresses(compiled, backend.addresses, shape);
       }
     }
@@ -97,6 +97,7 @@ void add_candidates(CompiledSteer& compiled, const Model& model, const HealthLay
 uint32_t class_of(SteerPolicy policy, const Candidate& candidate) {
   switch (policy) {
     case SteerPolicy::nearest:
+    case SteerPolicy::shed:
       return candidate.site;
     case SteerPolicy::sticky:
     case SteerPolicy::multivalue:
@@ -120,10 +121,12 @@ void make_classes(SteerPolicy policy, CompiledSteer::Family& family) {
   }
 }
 
-// `nearest` asks only if candidates are at several sites: otherwise the client's place does not matter.
+bool goes_by_distance(SteerPolicy policy) { return policy == SteerPolicy::nearest || policy == SteerPolicy::shed; }
+
+// Those by distance ask only if candidates are at several sites: otherwise the client's place does not matter.
 void ask_for_ranking(const Steer& steer, CompiledSteer::Family& family, RankingIndex& rankings) {
   if (steer.policy == SteerPolicy::map && !family.classes.empty()) family.ranking = rankings.of_clients(steer.targets);
-  if (steer.policy != SteerPolicy::nearest) return;
+  if (!goes_by_distance(steer.policy)) return;
   std::vector<uint32_t> sites;
   for (const CandidateClass& each : family.classes) {
     if (each.key != kNone) sites.push_back(each.key);
@@ -155,7 +158,7 @@ CompiledSteer compile_steer(const Model& model, uint32_t steer_index, const Heal
   compiled.ttl_s = static_cast<uint32_t>(std::min<uint64_t>(steer.ttl_s, INT32_MAX));
   compiled.client_prefix_v4 = steer.client_prefix_v4;
   compiled.client_prefix_v6 = steer.client_prefix_v6;
-  compiled.name_hash = hash_of(steer.name);
+  compiled.name_hash = hash_of_text(steer.name);
   if (steer.https_record) compiled.https = https_services(model, steer.name);
   compiled.max_answers = std::clamp<uint32_t>(steer.max_answers, 1, kMaxAnswers);
   for (const SteerTarget& target : steer.targets) compiled.target_weights.push_back(target.weight);
@@ -174,7 +177,7 @@ std::vector<uint32_t> steered_sites(const Model& model) {
     if (site != kNone) used[site] = true;
   };
   for (const Steer& steer : model.steers) {
-    if (steer.policy != SteerPolicy::nearest) continue;
+    if (!goes_by_distance(steer.policy)) continue;
     for (const SteerTarget& target : steer.targets) {
       use(target.site);
       if (target.vip() != kNone) use(model.vips[target.vip()].site);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "conf/model.h"
@@ -37,7 +38,8 @@ struct Candidate {
 
 // Candidates [begin, end) that are as good as each other.
 struct CandidateClass {
-  uint32_t key = 0;  // `nearest`: their site, kNone last. `sticky` and `multivalue`: 0. Otherwise their target.
+  uint32_t key =
+      0;  // `nearest` and `shed`: their site, kNone last. `sticky` and `multivalue`: 0. Otherwise their target.
   uint32_t begin = 0, end = 0;
 };
 
@@ -78,6 +80,9 @@ struct CompiledSteer {
 
   const Family& of(IpAddress::Family family) const { return family == IpAddress::Family::v4 ? v4 : v6; }
 };
+
+// The same on every server and in every version: FNV-1a, then mixed, without a secret.
+uint64_t hash_of_text(std::string_view text);
 
 // The names of all aliases of the steers, sorted, each once.
 std::vector<std::string> alias_names(const Model& model);

@@ -69,6 +69,7 @@ inline constexpr size_t kOutcomeCount = sizeof kOutcomes / sizeof kOutcomes[0];
 namespace note {
 inline constexpr std::string_view kNetworkUnknown = "default site: network unknown";
 inline constexpr std::string_view kNoTarget = "no target for this network";
+inline constexpr std::string_view kShed = "a nearer site sheds load";
 inline constexpr std::string_view kFailedOpen = "all targets down: open";
 }  // namespace note
 

@@ -13,8 +13,6 @@
 namespace tidegate::dns {
 namespace {
 
-constexpr uint32_t kDefaultTtlS = 3'600;  // where neither $TTL nor an earlier record gives one
-
 bool equals_ignore_case(std::string_view text, std::string_view upper) {
   return std::equal(text.begin(), text.end(), upper.begin(), upper.end(),
                     [](char a, char b) { return (a >= 'a' && a <= 'z' ? a - 32 : a) == b; });
@@ -166,6 +164,7 @@ class Reader {
     if (record.type == 0) {
       return at_token(at, fmt::format("'{}' is no type of a zone's records", tokens[at].text.substr(0, 40)));
     }
+    record.states_ttl = ttl_s.has_value();
     record.ttl_s = ttl_of(ttl_s);
     return append(record, at);
   }

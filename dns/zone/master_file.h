@@ -13,6 +13,8 @@
 
 namespace tidegate::dns {
 
+constexpr uint32_t kDefaultTtlS = 3'600;  // where neither $TTL nor an earlier record gives one
+
 // A record as the text says it; `owner` and `rdata` are offsets into MasterFile::bytes.
 struct MasterRecord {
   uint32_t owner = 0;  // lower-cased wire name
@@ -22,6 +24,7 @@ struct MasterRecord {
   uint16_t rdata_bytes = 0;
   uint16_t type = 0;
   uint8_t owner_bytes = 0;
+  bool states_ttl = false;  // the text has it with this record
 };
 
 struct MasterFile {

@@ -35,6 +35,8 @@ class MasterLexer {
   size_t fault_at() const { return fault_at_; }  // in the text
   // After a fault: goes on with the line that follows. False if the fault leaves open where an entry begins.
   bool recover();
+  // Behind the last entry and its comment, at the line's end.
+  size_t position() const { return at_; }
   // Where a token begins in the text, with its quote.
   size_t at(const MasterToken& token) const {
     return static_cast<size_t>(token.text.data() - text_.data()) - (token.quoted ? 1 : 0);

@@ -27,6 +27,7 @@ COMMANDS = {
     "drain": ("backend", "origins/origin1"),
     "undrain": ("backend", "origins/origin1"),
     "purge": ("--all",),
+    "records": ("list", "example.test"),
     "status": (),
     "health": (),
     "explain": ("10.1.0.2", "https://www.example.test/"),
@@ -308,7 +309,9 @@ def test_shells_complete_commands_options_and_names_from_the_live_control(lab):
     assert candidates(lab, "und") == ["undrain"]
     assert candidates(lab, "--output", "") == ["human", "json"]
     assert "--wait" in candidates(lab, "drain", "backend", "x", "--") and "--api" in candidates(lab, "drain", "--a")
-    assert candidates(lab, "drain", "") == ["backend", "pool", "site"]
+    assert candidates(lab, "drain", "") == ["backend", "pool", "site", "target", "vip"]
+    assert candidates(lab, "records", "") == ["delete", "export", "import", "list", "set"]
+    assert candidates(lab, "records", "list", "") == ["example.test"]
     pools = candidates(lab, "drain", "pool", "")
     assert "origins" in pools and pools == candidates(lab, "--output", "json", "get", "pools", "")
     assert "origins/origin1" in candidates(lab, "drain", "backend", "origins/")

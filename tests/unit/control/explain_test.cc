@@ -139,5 +139,19 @@ TEST(Explanation, SaysWhoWasLeftOutAndWhy) {
   EXPECT_THAT(line.why, HasSubstr("proxy1 is down: connect refused"));
 }
 
+TEST(Explanation, FollowsSteersWithinSteers) {
+  const nlohmann::json outer = {{"steer", "www.example.test."}, {"text", "www.example.test (failover): the first"}};
+  const nlohmann::json inner = {{"steer", "eu.example.test."}, {"text", "eu.example.test (nearest): the nearest"}};
+  const nlohmann::json taken = {{"target", "steer/eu"}, {"text", "steer/eu is taken"}};
+  const auto why = [](nlohmann::json steps) {
+    return describe_step({{"plane", "dns"}, {"reason", "the first"}, {"steps", std::move(steps)}}).why;
+  };
+  EXPECT_EQ(
+      why({outer, taken, inner}),
+      "the first; www.example.test (failover): the first > steer/eu is taken > eu.example.test (nearest): the nearest");
+  EXPECT_EQ(why({outer, taken}), "the first") << "one steer has told its reason already";
+  EXPECT_EQ(why("nothing of the kind"), "the first");
+}
+
 }  // namespace
 }  // namespace tidegate::testing

@@ -261,6 +261,158 @@ TEST_F(Policies, SteersNest) {
   EXPECT_THAT(explained("outer", "10.1.0.1")["candidates"][0]["target"], "steer/mapped.example.test");
 }
 
+// Explain tells the way through the nesting step by step, in the words of each level.
+TEST_F(Policies, ExplainFollowsSteersWithinSteers) {
+  const uint32_t near = add("near", SteerPolicy::nearest, {to_vip(vips_[0]), to_vip(vips_[1])});
+  const uint32_t gone = add("gone", SteerPolicy::failover, {to_alias("late.elsewhere.test.")});
+  const uint32_t order = add("order", SteerPolicy::failover, {to_steer(gone), to_steer(near)});
+  add("outer", SteerPolicy::weighted, {to_steer(order)});
+  const auto lines = [&](const std::string& client) {
+    std::vector<std::string> told;
+    const nlohmann::json steps = explained("outer", client)["steps"];
+    for (const auto& step : steps) {
+      told.push_back(std::to_string(step["level"].get<int>()) + " " + step["text"].get<std::string>());
+    }
+    return told;
+  };
+  EXPECT_THAT(
+      lines("10.2.0.1"),
+      ElementsAre("0 outer.example.test (weighted): a target drawn by weight for the client's network, until the "
+                  "next draw",
+                  "1 steer/order.example.test is taken",
+                  "1 order.example.test (failover): the first target in order that is usable",
+                  "2 steer/gone.example.test has no address to give",
+                  "2 gone.example.test (failover): the first target in order that is usable",
+                  "3 alias/late.elsewhere.test has no address to give", "2 steer/near.example.test is taken",
+                  "2 near.example.test (nearest): the nearest site that has a usable target", "3 vip/vip-us is taken"));
+  const auto steps = explained("outer", "10.2.0.1")["steps"];
+  EXPECT_EQ(steps[7]["candidates"].size(), 2U) << "those of each steer within";
+  EXPECT_FALSE(steps[0].contains("candidates")) << "those of the first are told beside the steps";
+  EXPECT_EQ(steps[3]["gave"], false);
+  edge_.drain(vip_key("vip-us"));
+  edge_.changed(false);
+  EXPECT_THAT(lines("10.2.0.1").back(), "3 vip/vip-eu is taken") << "the answer and its explanation are one decision";
+  EXPECT_EQ(explained("outer", "10.2.0.1")["answers"], nlohmann::json({"203.0.113.1"}));
+}
+
+TEST_F(Policies, ExplainSaysThatASteerFailsOpenInTheWordsOfTheAnswer) {
+  const uint32_t pool = edge_.add_pool("pool", {{"b", "10.0.0.1"}}, true);
+  const uint32_t inner = add("inner", SteerPolicy::failover, {to_pool(pool)});
+  add("outer", SteerPolicy::failover, {to_steer(inner)});
+  edge_.say_health("pool", "b", false);
+  const auto told = explained("outer", "10.1.0.1");
+  EXPECT_THAT(told["steps"].dump(), HasSubstr("all targets down: open"));
+  EXPECT_THAT(told["reason"].get<std::string>(), HasSubstr("all targets down: open"));
+}
+
+// --- shed
+
+class Shedding : public Policies {
+ protected:
+  // A crowd of 10.1.0.0/16 of which eu is the nearest site, then us, then ap.
+  std::map<std::string, int> crowd(const std::string& name) {
+    std::map<std::string, int> got;
+    for (int i = 0; i < 256; ++i) ++got[ask(name, "10.1." + std::to_string(i) + ".1").at(0)];
+    return got;
+  }
+  void shed(const std::string& site, uint32_t permille) {
+    edge_.live_state().loads[site_key(site)] = {93, permille, 0};
+    edge_.changed(false);
+  }
+};
+
+TEST_F(Shedding, ALoadedSiteSendsItsShareToTheNextOne) {
+  add("s", SteerPolicy::shed, {to_vip(vips_[0]), to_vip(vips_[1]), to_vip(vips_[2])});
+  EXPECT_EQ(crowd("s")["203.0.113.1"], 256);
+  shed("eu", 300);
+  const auto got = crowd("s");
+  EXPECT_NEAR(got.at("203.0.113.2"), 77, 25);
+  EXPECT_EQ(got.count("203.0.113.3"), 0U) << "the next one has room";
+  shed("us", 500);
+  EXPECT_NEAR(crowd("s")["203.0.113.3"], 38, 20) << "half of those that eu sends on";
+}
+
+TEST_F(Shedding, ClientsThatWereSentOnStayAwayWhileTheShareGrows) {
+  add("s", SteerPolicy::shed, {to_vip(vips_[0]), to_vip(vips_[1])});
+  std::set<std::string> away;
+  for (const uint32_t permille : {100U, 200U, 400U, 800U}) {
+    shed("eu", permille);
+    std::set<std::string> now;
+    for (int i = 0; i < 256; ++i) {
+      const std::string client = "10.1." + std::to_string(i) + ".1";
+      edge_.worker().now_s += 60;  // the draw's window does not matter
+      if (ask("s", client).at(0) == "203.0.113.2") now.insert(client);
+    }
+    EXPECT_TRUE(std::includes(now.begin(), now.end(), away.begin(), away.end())) << permille;
+    away = now;
+  }
+}
+
+TEST_F(Shedding, WhereNobodyHasRoomAllSitesShare) {
+  add("s", SteerPolicy::shed, {to_vip(vips_[0]), to_vip(vips_[1]), to_vip(vips_[2])});
+  for (const char* site : {"eu", "us", "ap"}) shed(site, 950);
+  const auto got = crowd("s");
+  EXPECT_EQ(got.size(), 3U);
+  for (const auto& [address, clients] : got) EXPECT_NEAR(clients, 85, 35) << address;
+}
+
+TEST_F(Shedding, AnUnusableSiteCannotTakeWhatIsShed) {
+  add("s", SteerPolicy::shed, {to_vip(vips_[0]), to_vip(vips_[1])});
+  shed("eu", 900);
+  edge_.drain(vip_key("vip-us"));
+  edge_.changed(false);
+  EXPECT_EQ(crowd("s")["203.0.113.1"], 256) << "better a loaded site than none";
+}
+
+TEST_F(Shedding, OtherPoliciesAndIdleEdgesDoNotLookAtLoad) {
+  add("near", SteerPolicy::nearest, {to_vip(vips_[0]), to_vip(vips_[1])});
+  add("s", SteerPolicy::shed, {to_vip(vips_[0]), to_vip(vips_[1])});
+  const int before = scope_of("s", "10.1.7.0/24");
+  EXPECT_EQ(before, scope_of("near", "10.1.7.0/24")) << "nothing is shed: the scope of nearest";
+  EXPECT_TRUE(edge_.tables().shares.empty());
+  shed("us", 500);
+  EXPECT_EQ(scope_of("s", "10.1.7.0/24"), before) << "the first site has room: nobody asks the second";
+  EXPECT_EQ(scope_of("s", "10.2.7.0/24"), 24) << "the client's network decides";
+  EXPECT_EQ(crowd("near")["203.0.113.1"], 256);
+  shed("eu", 950);
+  EXPECT_EQ(crowd("near")["203.0.113.1"], 256);
+}
+
+TEST_F(Shedding, ThatLoadIsShedIsSaidOfUnknownNetworksToo) {
+  add("s", SteerPolicy::shed, {to_vip(vips_[0]), to_vip(vips_[1])});
+  edge_.model().geo.default_site = 0;
+  edge_.changed();
+  shed("eu", 950);
+  std::set<std::string> said;
+  for (int i = 0; i < 64; ++i) {
+    const Answer answer = edge_.ask("s.example.test", rrtype::kA, "198.51." + std::to_string(i) + ".1", Edns{});
+    said.insert(answer.addresses().at(0) + ": " + options_of(answer)->at(0).data.substr(2));
+  }
+  EXPECT_THAT(said, UnorderedElementsAre("203.0.113.1: default site: network unknown",
+                                         "203.0.113.2: a nearer site sheds load"));
+}
+
+TEST_F(Shedding, TheAnswerExplainAndACounterSayThatLoadIsShed) {
+  add("s", SteerPolicy::shed, {to_vip(vips_[0]), to_vip(vips_[1])});
+  shed("eu", 950);
+  std::string client;
+  for (int i = 0; i < 256 && client.empty(); ++i) {
+    const std::string one = "10.1." + std::to_string(i) + ".1";
+    if (ask("s", one).at(0) == "203.0.113.2") client = one;
+  }
+  ASSERT_FALSE(client.empty());
+  const uint64_t counted = edge_.worker().tally.shed.load();
+  const auto options = *options_of(edge_.ask("s.example.test", rrtype::kA, client, Edns{}));
+  ASSERT_THAT(options, SizeIs(1));
+  EXPECT_EQ(options[0].data.substr(2), "a nearer site sheds load");
+  EXPECT_EQ(edge_.worker().tally.shed.load(), counted + 1);
+  const auto told = explained("s", client);
+  EXPECT_THAT(told["reason"].get<std::string>(), HasSubstr("a nearer site sheds load"));
+  EXPECT_EQ(told["candidates"][0]["why"], "sheds 95.0 % of its clients, decided at a load of 93 %");
+  EXPECT_THAT(told["steps"][1]["text"].get<std::string>(),
+              HasSubstr("site eu sheds 95.0 % of its clients, decided at a load of 93 %"));
+}
+
 TEST_F(Policies, ASteerWithinAnotherIsPassedOverWhenItHasNothing) {
   const uint32_t inner = add("inner", SteerPolicy::failover, {to_vip(vips_[0])});
   add("outer", SteerPolicy::failover, {to_steer(inner), to_vip(vips_[1])});

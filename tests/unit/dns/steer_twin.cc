@@ -187,6 +187,29 @@ std::vector<std::vector<SteerTwin::Option>> SteerTwin::classes_of(uint32_t s, Ca
       add_class([&](const Option& o) { return o.site == kNone; });
       break;
     }
+    case SteerPolicy::shed: {
+      std::vector<uint32_t> sites;
+      for (const Option& option : options) {
+        if (option.site != kNone && !has(sites, option.site)) sites.push_back(option.site);
+      }
+      const auto order = site_order(call.facts, sites);
+      if (order.size() > 1) trace += fmt::format("nearest {};", fmt::join(order, " "));
+      std::vector<std::pair<double, uint32_t>> sent_on;
+      for (const uint32_t site : order) {
+        const uint64_t hash = shed_hash(steer, site, call);
+        const uint64_t permille = order.size() > 1 ? shed_permille(site) : 0;
+        if (hash < UINT64_MAX / 1'000 * permille) {
+          const double uniform = (static_cast<double>(mix64(hash) >> 11) + 0.5) * 0x1p-53;
+          sent_on.emplace_back(-std::log(uniform) / static_cast<double>(1'000 - permille), site);
+        } else {
+          add_class([&](const Option& o) { return o.site == site; });
+        }
+      }
+      add_class([&](const Option& o) { return o.site == kNone; });
+      std::sort(sent_on.begin(), sent_on.end());
+      for (const auto& each : sent_on) add_class([&](const Option& o) { return o.site == each.second; });
+      break;
+    }
     case SteerPolicy::failover:
       for (uint32_t t = 0; t < steer.targets.size(); ++t) add_class([&](const Option& o) { return o.target == t; });
       break;
@@ -232,6 +255,47 @@ std::vector<std::vector<SteerTwin::Option>> SteerTwin::classes_of(uint32_t s, Ca
   return classes;
 }
 
+uint64_t SteerTwin::shed_permille(uint32_t site) const {
+  const auto load = snapshot_.live_state->loads.find(site_key(model_.sites[site].name));
+  return load == snapshot_.live_state->loads.end() ? 0 : std::min<uint64_t>(load->second.shed_permille, 950);
+}
+
+uint64_t SteerTwin::shed_hash(const Steer& steer, uint32_t site, const Call& call) const {
+  const uint8_t prefix = call.client.is_v4() ? steer.client_prefix_v4 : steer.client_prefix_v6;
+  return mix64(DrawKey({}, call.client, 0).hash_of_network(prefix) ^ hash_of(steer.name) ^
+               hash_of(model_.sites[site].name));
+}
+
+// How far the answer depends on the client's network: up to the site that gives it.
+bool SteerTwin::survey_shed(uint32_t s, Call& call, std::string& trace) const {
+  const Steer& steer = model_.steers[s];
+  const std::vector<std::vector<Option>> classes = classes_of(s, call, trace);
+  std::vector<uint32_t> sites;
+  for (const auto& each : classes) {
+    if (each.front().site != kNone) sites.push_back(each.front().site);
+  }
+  const uint8_t prefix = call.client.is_v4() ? steer.client_prefix_v4 : steer.client_prefix_v6;
+  const std::string by_network = "shed " + Cidr::of(call.client, prefix).to_string() + ";";
+  std::string within;
+  const auto answers = [&](const std::vector<Option>& from) {
+    bool any = false;
+    for (const Option& option : from) any |= has_something(option, call, within);
+    return any;
+  };
+  const auto answering = std::find_if(classes.begin(), classes.end(), answers);
+  trace += within;
+  if (sites.size() < 2) return answering != classes.end();
+  // A site with a share was looked at before the answer, or gave it.
+  for (const uint32_t site : site_order(call.facts, sites)) {
+    if (shed_permille(site) != 0) {
+      trace += by_network;
+      break;
+    }
+    if (answering != classes.end() && answering->front().site == site) break;
+  }
+  return answering != classes.end();
+}
+
 bool SteerTwin::is_allowed(const Option& option, const Call& call) const {
   return call.open ? option.open : option.usable;
 }
@@ -252,6 +316,7 @@ bool SteerTwin::survey(uint32_t s, Call& call, std::string& trace) const {
     }
     return std::any_of(options.begin(), options.end(), [&](const Option& o) { return has_something(o, call, trace); });
   }
+  if (steer.policy == SteerPolicy::shed) return survey_shed(s, call, trace);
   bool any = false;
   for (const auto& each : classes_of(s, call, trace)) {
     for (const Option& option : each) any |= has_something(option, call, trace);

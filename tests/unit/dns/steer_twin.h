@@ -53,6 +53,9 @@ class SteerTwin {
   std::vector<std::vector<Option>> classes_of(uint32_t steer, Call& call, std::string& trace) const;
   std::vector<uint32_t> site_order(const Facts& facts, const std::vector<uint32_t>& sites) const;
   bool survey(uint32_t steer, Call& call, std::string& trace) const;
+  bool survey_shed(uint32_t steer, Call& call, std::string& trace) const;
+  uint64_t shed_permille(uint32_t site) const;
+  uint64_t shed_hash(const Steer& steer, uint32_t site, const Call& call) const;
   bool has_something(const Option& option, Call& call, std::string& trace) const;
   bool take(uint32_t steer, Call& call, uint64_t salt, size_t end) const;
   bool add(const Option& option, Call& call, uint64_t salt, size_t end) const;

@@ -17,6 +17,7 @@ namespace {
 
 using Dice = std::mt19937;
 
+constexpr uint32_t kPolicies = 7;
 constexpr const char* kContinents[] = {"EU", "NA", "AS"};
 constexpr const char* kCountries[] = {"DE", "US", "CN", "FR"};
 constexpr uint32_t kAsns[] = {64496, 64497, 64498};
@@ -64,6 +65,10 @@ class RandomEdge {
       for (const SteerTarget& target : steer.targets) {
         if (chance(12)) drain(target_key(steer.name, target_label(model, target)));
       }
+    }
+    state.loads.clear();
+    for (const Site& site : model.sites) {
+      if (!chance(3)) state.loads[site_key(site.name)] = {100, chance(5) ? 1'000 : below(1'000), 0};
     }
     edge_.changed();
   }
@@ -185,7 +190,7 @@ class RandomEdge {
   void add_steer(uint32_t index) {
     std::vector<SteerTarget> targets;
     uint32_t level = 1;
-    const auto policy = static_cast<SteerPolicy>(index % 6);
+    const auto policy = static_cast<SteerPolicy>(index % kPolicies);
     const uint32_t count = 1 + below(5);
     std::set<std::string> labels;
     for (uint32_t i = 0; i < count; ++i) {
@@ -273,7 +278,7 @@ void compare_pairs(uint32_t edges, uint32_t states, uint32_t pairs) {
       }
     }
   }
-  for (uint32_t policy = 0; policy < 6; ++policy)
+  for (uint32_t policy = 0; policy < kPolicies; ++policy)
     EXPECT_GT(answered[static_cast<SteerPolicy>(policy)], edges * states * pairs / 20) << policy;
 }
 

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every command that changes the configuration has in common.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "control/cli/cli.h"
+
+namespace tidegate::cli {
+
+struct ChangeOptions {
+  bool dry_run = false, wait = false;
+  std::string comment, if_match = "*";
+};
+
+void add_change_options(CLI::App* command, ChangeOptions& options);
+void add_if_match(CLI::App* command, ChangeOptions& options);
+
+// Prints "version 7: 2 objects changed" and a line for each object. Waits if that is asked for.
+void print_outcome(Cli& cli, const nlohmann::json& answer, const ChangeOptions& options);
+
+// Returns the If-Match for a text that this tool prints: *, an ETag, a version's number, or a digest or its beginning.
+// If it names no version, sets exit status 1 and returns nothing.
+std::optional<std::string> entity_tag_for(Cli& cli, const std::string& text);
+
+}  // namespace tidegate::cli
