@@ -8,14 +8,17 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 #include <system_error>
 
 #include "conf/canonical.h"
 #include "conf/document_node.h"
+#include "conf/expansion.h"
 #include "conf/fault_list.h"
 #include "conf/fields.h"
 #include "conf/loader.h"
+#include "conf/sources.h"
 #include "conf/text.h"
 #include "conf/validate.h"
 #include "conf/yaml_reader.h"
@@ -82,6 +85,8 @@ struct Document::Impl {
   std::string file_name;
   std::string text;
   DocumentNode root;
+  bool expanded = false;
+  std::optional<Sources> sources;  // without: the document is one file
 };
 
 Document::Document() : impl_(std::make_unique<Impl>()) {}
@@ -90,6 +95,10 @@ Document::~Document() = default;
 const std::string& Document::file_name() const { return impl_->file_name; }
 const std::string& Document::text() const { return impl_->text; }
 const DocumentNode& Document::root() const { return impl_->root; }
+bool Document::expanded() const { return impl_->expanded; }
+void Document::place_in_sources(std::vector<Fault>& faults) const {
+  if (impl_->sources) impl_->sources->place(faults);
+}
 void Document::swap_element(std::string_view list, size_t index, Document& element) {
   for (DocumentNode& child : impl_->root.children) {
     if (child.key == list) return std::swap(child.children.at(index), element.impl_->root);
@@ -110,6 +119,16 @@ std::unique_ptr<Document> Document::parse(const std::string& file_name, std::str
   return document;
 }
 
+std::unique_ptr<Document> Document::of_tree(DocumentNode root, Sources sources, bool expanded) {
+  std::unique_ptr<Document> document(new Document);
+  document->impl_->file_name = sources.name();
+  document->impl_->text = sources.text();
+  document->impl_->root = std::move(root);
+  document->impl_->expanded = expanded;
+  document->impl_->sources = std::move(sources);
+  return document;
+}
+
 std::unique_ptr<Document> Document::from_json(const std::string& file_name, const nlohmann::json& json) {
   std::unique_ptr<Document> document(new Document);
   document->impl_->file_name = file_name;
@@ -117,11 +136,14 @@ std::unique_ptr<Document> Document::from_json(const std::string& file_name, cons
   return document;
 }
 
-FileReader files_beside(const std::string& document_path) {
+FileReader plain_files_beside(const std::string& document_path) {
   return [directory = std::filesystem::path(document_path).parent_path()](const std::string& path, std::string& error) {
-    const auto read = [&directory](const std::string& name, std::string& cause) {
-      return read_whole(directory / name, cause);
-    };
+    return read_whole(directory / path, error);
+  };
+}
+
+FileReader files_beside(const std::string& document_path) {
+  return [read = plain_files_beside(document_path)](const std::string& path, std::string& error) {
     std::shared_ptr<const std::string> bytes = read(path, error);
     if (bytes != nullptr && has_includes(*bytes)) return put_includes_in(path, *bytes, read, error);
     return bytes;
@@ -144,6 +166,7 @@ std::shared_ptr<const Model> load_model(const Document& document, const FileRead
   const ElementNames names = index_names(document.root());
   Loader(files, list, names).load(document.root(), *model);
   validate(document.root(), *model, list);
+  document.place_in_sources(faults);
   return faults.empty() ? model : nullptr;
 }
 
@@ -166,6 +189,17 @@ void place_faults(const Document& document, std::vector<Fault>& faults) {
     fault.line = node->line;
     fault.column = places.shown_column(node->line, node->column);
   }
+  document.place_in_sources(faults);
+}
+
+LoadedFile load_text_of(const std::string& path, std::string text) {
+  LoadedFile loaded;
+  ExpandedDocument read = expand_document(path, text, surroundings_of(path), loaded.faults);
+  loaded.text = std::move(text);
+  loaded.document = std::move(read.document);
+  // A missing part would have faults that follow from it.
+  if (read.complete) loaded.model = load_model(*loaded.document, files_beside(path), loaded.faults);
+  return loaded;
 }
 
 LoadedFile load_file(const std::string& path) {
@@ -176,10 +210,7 @@ LoadedFile load_file(const std::string& path) {
     loaded.faults.push_back({"unreadable_file", {}, path, 0, 0, "cannot read it: " + error, {}, {}});
     return loaded;
   }
-  loaded.text = *text;
-  loaded.document = Document::parse(path, *text, loaded.faults);
-  if (loaded.document != nullptr) loaded.model = load_model(*loaded.document, files_beside(path), loaded.faults);
-  return loaded;
+  return load_text_of(path, *text);
 }
 
 }  // namespace tidegate

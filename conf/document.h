@@ -21,6 +21,7 @@
 
 namespace tidegate {
 
+class Sources;        // the files of a document; see sources.h
 struct DocumentNode;  // scalar, list or map, each with line and column; see document_node.h
 
 // Returns the content of a file that the document names, by the path in the document. Returns null and sets `error` if
@@ -28,6 +29,8 @@ struct DocumentNode;  // scalar, list or map, each with line and column; see doc
 using FileReader = std::function<std::shared_ptr<const std::string>(const std::string& path, std::string& error)>;
 // Reads files relative to the document's directory.
 FileReader files_beside(const std::string& document_path);
+// The same, without the files that a zone file includes.
+FileReader plain_files_beside(const std::string& document_path);
 // What a FileReader returns for a private key that this process does not read. It is recognised by its address. The
 // Blob that is made of it has a name only.
 const std::shared_ptr<const std::string>& withheld_file();
@@ -40,10 +43,16 @@ class Document {
   // still be checked.
   static std::unique_ptr<Document> parse(const std::string& file_name, std::string text, std::vector<Fault>& faults);
   static std::unique_ptr<Document> from_json(const std::string& file_name, const nlohmann::json& json);
+  // A tree that was made from several files, or from a file and the environment if `expanded` (expansion.h).
+  static std::unique_ptr<Document> of_tree(DocumentNode root, Sources sources, bool expanded);
   ~Document();
 
   const std::string& file_name() const;
-  const std::string& text() const;  // empty if it came from JSON
+  const std::string& text() const;  // empty if it came from JSON; of several files all texts
+  bool expanded() const;            // the text does not have everything: see expansion.h
+  // Faults at this document's lines get their place in the file where the line is. All functions below and
+  // find_warnings() do so.
+  void place_in_sources(std::vector<Fault>& faults) const;
   const DocumentNode& root() const;
   // Exchanges the element of a top-level list with the content of `element`.
   void swap_element(std::string_view list, size_t index, Document& element);
@@ -65,13 +74,14 @@ std::shared_ptr<const Model> load_model(const Document& document, const FileRead
 // innermost value around it that is written.
 void place_faults(const Document& document, std::vector<Fault>& faults);
 
-// One call for `--config FILE` and `check`: reads, parses and loads.
+// One call for `--config FILE` and `check`: reads, expands (expansion.h), parses and loads.
 struct LoadedFile {
   std::unique_ptr<Document> document;  // null after a syntax fault
   std::shared_ptr<const Model> model;  // null if there were faults
-  std::string text;
+  std::string text;                    // of the file itself
   std::vector<Fault> faults;
 };
+LoadedFile load_text_of(const std::string& path, std::string text);  // the same for a text of this name
 LoadedFile load_file(const std::string& path);
 
 // The Markdown reference of every key, from the table that the parser uses too.

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <vector>
 
@@ -154,8 +155,12 @@ std::string manual_of_keys() {
       append_key(without_links(line), out);
     } else if (line.empty()) {
       if (!out.ends_with(".PP\n") && !out.ends_with(section)) out += ".PP\n";
+    } else if (line.starts_with("- ")) {
+      out += ".IP \\(bu 2\n" + inline_markup(without_links(line.substr(2))) + "\n";
     } else {
-      out += inline_markup(without_links(line)) + "\n";
+      // A line of roff that begins with a blank would begin a paragraph.
+      const size_t begin = std::min(line.find_first_not_of(' '), line.size());
+      out += inline_markup(without_links(line.substr(begin))) + "\n";
     }
   }
   return out + ".SH SEE ALSO\n.BR tidegate (1)\n";

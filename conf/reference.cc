@@ -108,7 +108,24 @@ std::string key_reference() {
       "in powers of 1024. *Names* are letters, digits, `.`, `_` and `-`, at most 63. Numbers are decimal, without "
       "leading zeros.\n"
       "A duplicate key, an unknown key and a value out of bounds are faults, and nothing of a faulty document is ever "
-      "used.\n";
+      "used.\n\n"
+      "A document in a file may leave parts of itself to others. `tidegate` and a daemon with `--config` put them in "
+      "when "
+      "they\n"
+      "read the file, before there is a version. A version has the whole content; the API takes nothing else.\n\n"
+      "- `include: [parts/app.yaml]` adds the sections of other documents: lists go on, maps are joined. All paths "
+      "are\n"
+      "  relative to the folder of the first document, and included documents are below it.\n"
+      "- `${NAME}` in a value is a variable of the environment; it is a fault if that is not set. `${NAME:-default}` "
+      "has "
+      "a\n"
+      "  default for one that is not set or empty. `${file:PATH}` is the content of a file, without the newline at its "
+      "end.\n"
+      "- `$${` stands for the two characters `${`. What was put in is not searched again.\n"
+      "- In brackets and braces write quotes: `{port: \"${PORT}\"}`. A value that is nothing else than one `${...}` "
+      "may be "
+      "a number.\n"
+      "- Certificates, keys and zone files are taken as they are.\n";
   for (const Field& field : root_section().fields) {
     out += fmt::format("\n## {}\n\n{}\n\n", field.key, field.sentence);
     write_table(*field.section, std::string(field.key), out);

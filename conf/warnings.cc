@@ -199,6 +199,7 @@ std::vector<Fault> find_warnings(const Document& document, const Model& model, i
   warn_of_bare_statuses(warnings);
   warn_of_slow_probes(warnings);
   warn_of_all_unused(warnings);
+  document.place_in_sources(found);
   return found;
 }
 

@@ -75,8 +75,11 @@ Result<void> commit_first(HostState& host_state, const std::string& path) {
   }
   Result<std::string> text = read_file(path);
   if (!text) return text.error();
-  const ApplyOutcome outcome = apply(host_state, examine_text(path, *text, files_beside(path), nullptr),
-                                     {"start", "first configuration, from " + path, 0, false});
+  LoadedFile loaded = load_text_of(path, *text);
+  Candidate candidate;
+  candidate.faults = std::move(loaded.faults);
+  if (candidate.faults.empty()) candidate = examine(*loaded.document, files_beside(path), nullptr);
+  const ApplyOutcome outcome = apply(host_state, candidate, {"start", "first configuration, from " + path, 0, false});
   if (outcome.status == ApplyOutcome::Status::invalid) {
     return fail(fmt::format("{} is not valid:\n{}", path, render_faults(outcome.faults, *text, false)));
   }

@@ -60,6 +60,7 @@ void add_observe_commands(CLI::App& app, Cli& cli);  // status health explain wa
 void add_backup_commands(CLI::App& app, Cli& cli);   // backup restore
 void add_records_command(CLI::App& app, Cli& cli);   // records
 void add_hash_command(CLI::App& app, Cli& cli);      // hash-lab
+void add_init_command(CLI::App& app, Cli& cli);      // init
 void add_run_command(CLI::App& app, Cli& cli);       // run
 
 }  // namespace tidegate::cli

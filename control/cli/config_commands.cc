@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "conf/document.h"
+#include "conf/expansion.h"
 #include "conf/fields.h"
 #include "conf/manual.h"
 #include "conf/warnings.h"
@@ -51,11 +52,15 @@ Input load_input(const std::string& path) {
     input.loaded = load_file(path);
     return input;
   }
+  if (!input.bundle) {
+    input.loaded = load_text_of(shown_name(path), std::move(text));
+    return input;
+  }
+  // A bundle is the content of a version: there is nothing to expand.
   LoadedFile& loaded = input.loaded;
-  loaded.text = input.bundle ? input.bundle->text : std::move(text);
-  loaded.document = Document::parse(input.bundle ? input.bundle->file : shown_name(path), loaded.text, loaded.faults);
-  const FileReader files = input.bundle ? files_from(input.bundle->files) : files_beside("./standard-input");
-  if (loaded.document) loaded.model = load_model(*loaded.document, files, loaded.faults);
+  loaded.text = input.bundle->text;
+  loaded.document = Document::parse(input.bundle->file, loaded.text, loaded.faults);
+  if (loaded.document) loaded.model = load_model(*loaded.document, files_from(input.bundle->files), loaded.faults);
   return input;
 }
 
@@ -84,6 +89,23 @@ void check(Cli& cli, const std::string& path) {
   fmt::print("ok: {}{}\n", count(objects, "object"), warnings.empty() ? "" : ", " + count(warnings.size(), "warning"));
 }
 
+// What was included and put in is here only, so the faults of such a document are told here.
+bool expand_into(Cli& cli, LoadedFile& loaded, Bundle& bundle) {
+  judge(loaded);
+  if (loaded.model) {
+    bundle.text = loaded.document->to_yaml();
+    return true;
+  }
+  const std::string faults = render_faults(loaded.faults, loaded.text, stderr_is_terminal());
+  if (cli.json()) {
+    fmt::print("{}\n", dump({{"faults", to_json(loaded.faults)}}));
+  } else {
+    fmt::print(stderr, "{}refused: the document has faults\n", faults);
+  }
+  cli.exit_status = kRefused;
+  return false;
+}
+
 // Returns the document with every file that it names. A file that cannot be read is left out, and the API reports it as
 // a fault.
 std::optional<Bundle> collect(Cli& cli, const std::string& path) {
@@ -99,6 +121,7 @@ std::optional<Bundle> collect(Cli& cli, const std::string& path) {
     return std::nullopt;
   }
   if (!loaded.document) return bundle;
+  if (loaded.document->expanded() && !expand_into(cli, input.loaded, bundle)) return std::nullopt;
   const FileReader disk = files_beside(path);
   std::vector<Fault> told_by_the_api;
   const FileReader recording = [&](const std::string& name, std::string& error) {
@@ -166,7 +189,9 @@ void get(Cli& cli, const GetArguments& arguments) {
   const std::optional<HttpResponse> response = call_raw(cli, std::move(request));
   if (!response) return;
   if (response->status == 200) {
-    fmt::print("{}", response->body);
+    // The document can be applied again: what it says literally must not be taken for a variable.
+    const bool document = kind.empty() && !with_files && !cli.json();
+    fmt::print("{}", document ? escape_expansions(response->body) : response->body);
   } else {
     print_refusal(cli, *response, "");
   }

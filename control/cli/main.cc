@@ -98,6 +98,7 @@ int main(int argc, char** argv) {
   app.add_option("--output", cli.output, "human or json")
       ->check(CLI::IsMember({"human", "json"}))
       ->capture_default_str();
+  add_init_command(app, cli);
   add_config_commands(app, cli);
   add_operate_commands(app, cli);
   add_observe_commands(app, cli);

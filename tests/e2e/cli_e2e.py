@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line itself: help, exit statuses, the key reference, and changes watched as they happen."""
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from lab import BUILD
 from marks import long
@@ -15,6 +17,7 @@ from netns import wait_until
 TIDEGATE = BUILD / "control" / "tidegate"
 # Every subcommand, with arguments that make sense.
 COMMANDS = {
+    "init": ("FILE", "--backend", "192.0.2.1:80"),
     "check": ("FILE",),
     "keys": (),
     "hash-lab": ("FILE",),
@@ -39,20 +42,34 @@ COMMANDS = {
     "help": (),
     "version": (),
 }
-WITHOUT_API = ("check", "keys", "hash-lab", "backup", "restore", "run", "completion", "help", "version")
+WITHOUT_API = ("init", "check", "keys", "hash-lab", "backup", "restore", "run", "completion", "help", "version")
 
 
 def tidegate(*arguments):
     return subprocess.run([str(a) for a in (TIDEGATE, *arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
 
 
-def test_every_command_has_help_with_an_example(lab):
+def pages():
+    spec = importlib.util.spec_from_file_location("site_of_pages", Path(__file__).resolve().parents[2] / "docs" / "site.py")
+    site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    return site
+
+
+def test_every_command_has_help_with_an_example_and_the_page_of_commands_says_the_same(lab):
+    documented = pages().commands()
+    assert set(documented) == set(COMMANDS), set(documented) ^ set(COMMANDS)
     general = tidegate("--help")
     assert general.returncode == 0 and "0 done, 1 refused or faulty, 2 misuse, 3 nobody there" in general.stdout
     for command in COMMANDS:
         assert f"\n  {command} " in general.stdout, f"{command} stands in the general help"
         told = tidegate(command, "--help")
         assert told.returncode == 0 and f"Example: tidegate {command}" in told.stdout, (command, told)
+        about, example, options = documented[command]
+        words = " ".join(told.stdout.split())
+        assert about in words and f"Example: {example}" in words, (command, words)
+        known = set(re.findall(r" (?:-\w,)?(--[a-z-]+)", words.split("Options:")[1].split("Example:")[0])) - {"--help"}
+        assert {name for option, _ in options for name in option.split(",")} == known, (command, options, known)
     listed = [line.split()[0] for line in general.stdout.split("Subcommands:")[1].splitlines() if line.startswith("  ") and line[2] != " "]
     assert set(listed) == set(COMMANDS), "this test knows every command"
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes are read, loaded, validated and rendered without a crash. An accepted document must come back from its
-// canonical form. The reader of plain YAML gives what yaml-cpp gives.
+// canonical form. The reader of plain YAML gives what yaml-cpp gives. A document that includes others and takes values
+// from variables and files is read the same; with nothing of that it is what it is without expansion.
 #include <cstdlib>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "conf/document.h"
+#include "conf/expansion.h"
 #include "tests/unit/conf/trees.h"
 
 using namespace tidegate;
@@ -26,6 +29,38 @@ void expect_round_trips(const Document& document, const FileReader& files) {
   expect(load_model(*assembled, assembled_files, faults) != nullptr);
 }
 
+// Parts are divided by a line "--- NAME": each is a file that the first one may include or insert.
+void expand(const std::string& text) {
+  constexpr std::string_view kDivider = "\n--- ";
+  std::map<std::string, std::shared_ptr<const std::string>> parts;
+  const std::string first = text.substr(0, text.find(kDivider));
+  for (size_t at = text.find(kDivider); at != std::string::npos;) {
+    const size_t name = at + kDivider.size();
+    const size_t end = std::min(text.find('\n', name), text.size());
+    at = text.find(kDivider, end);
+    parts[text.substr(name, end - name)] =
+        std::make_shared<const std::string>(text.substr(end, at == std::string::npos ? at : at - end));
+  }
+  const FileReader files = files_from(std::move(parts));
+  const Surroundings surroundings{[](const std::string& name) -> std::optional<std::string> {
+                                    if (name.size() > 2) return std::nullopt;
+                                    return name == "S" ? "${S}" : "7";
+                                  },
+                                  files};
+  std::vector<Fault> faults;
+  const ExpandedDocument read = expand_document("folder/fuzz.yaml", first, surroundings, faults);
+  expect(!read.complete || read.document != nullptr);
+  if (read.document != nullptr && !read.document->expanded()) {
+    std::vector<Fault> plain_faults;
+    const auto plain = Document::parse("folder/fuzz.yaml", first, plain_faults);
+    expect(plain != nullptr && plain->to_json() == read.document->to_json() && plain_faults.size() == faults.size());
+  }
+  if (read.complete && load_model(*read.document, files, faults) != nullptr && faults.empty())
+    expect_round_trips(*read.document, files);
+  for (const Fault& fault : faults) expect(fault.file.empty() || fault.file.starts_with("folder"));
+  render_faults(faults, first, true);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -37,5 +72,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto document = Document::parse("fuzz.yaml", text, faults);
   if (document != nullptr && load_model(*document, kFiles, faults) != nullptr) expect_round_trips(*document, kFiles);
   render_faults(faults, text, true);
+  expand(text);
   return 0;
 }

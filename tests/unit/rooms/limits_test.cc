@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cache/limits.h"
+#include "conf/limits.h"
 #include "control/limits.h"
 #include "core/limits.h"
 #include "dns/limits.h"
@@ -42,6 +43,10 @@ std::vector<Limit> all_limits() {
   {
     const std::string room = "core";
 #include "core/limits.def"
+  }
+  {
+    const std::string room = "conf";
+#include "conf/limits.def"
   }
   {
     const std::string room = "control";

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a document on a disk may leave to other files and to the environment. It is put in when the file is read, so a
+// version has all of it and means the same on every host.
+//    include: [parts/app.yaml]   the sections of another document, below this document's folder
+//    ${NAME}  ${NAME:-default}   a variable of the environment
+//    ${file:PATH}                the content of a file, without the newline at its end
+//    $${                         the two characters ${
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conf/document.h"
+
+namespace tidegate {
+
+// Where the values come from. Both are called on the caller's thread.
+struct Surroundings {
+  std::function<std::optional<std::string>(const std::string& name)> variable;
+  FileReader file;  // by path, relative to the document's folder
+};
+// The environment of this process, and the files beside the document.
+Surroundings surroundings_of(const std::string& document_path);
+
+struct ExpandedDocument {
+  std::unique_ptr<Document> document;  // null after a syntax fault in the document itself
+  bool complete = false;               // nothing is missing: load_model() would find no faults that follow from others
+};
+// Any input bytes are safe. Faults have their place in the file that has them.
+ExpandedDocument expand_document(const std::string& file_name, const std::string& text,
+                                 const Surroundings& surroundings, std::vector<Fault>& faults);
+
+// The inverse for a text of values that must stay as they are: "${" becomes "$${".
+std::string escape_expansions(std::string_view text);
+
+}  // namespace tidegate
