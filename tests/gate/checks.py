@@ -74,6 +74,10 @@ def package(step, say):
     script(step, say, "the Debian package", ["tests/package/package_test.py"], root=True)
 
 
+def pages(step, say):
+    script(step, say, "the pages", ["tests/unit/docs/site_test.py"])
+
+
 def bench_outputs(step, say):
     script(step, say, "what the benchmarks read out of their generators", ["tests/unit/bench/outputs_test.py"])
 

@@ -44,7 +44,10 @@ def labs(count, *options, build="build-test"):
 def gate():
     """The builds of later phases use the time in which the labs wait."""
     return [
-        [[Step("format", checks.formatting, "format")], [build_step("build-test", "unit fuzz e2e")]],
+        [
+            [Step("format", checks.formatting, "format"), Step("pages", checks.pages, "unit")],
+            [build_step("build-test", "unit fuzz e2e")],
+        ],
         [
             *labs(2),
             [
@@ -74,7 +77,7 @@ def quick(files, rooms):
     """Format and the units of the rooms that changed."""
     targets = tuple(f"tests/unit/{room}/{room}_test" for room in rooms)
     sources = [file for file in files if file.endswith((".cc", ".h"))]
-    phases = [[[Step("format", partial(checks.formatting, files=sources), "format")]]]
+    phases = [[[Step("format", partial(checks.formatting, files=sources), "format"), Step("pages", checks.pages, "unit")]]]
     if targets:
         run = lambda step, say: gtests.run_all(step, say, gtests.binaries("build-test", rooms))
         phases += [[[Step("build test", checks.builder("build-test", targets), "unit"), Step("unit", run, "unit")]]]
