@@ -44,7 +44,9 @@ class PlainReader {
   PlainReader(std::string_view text, YAML::EventHandler& events) : text_(text), events_(events) {}
 
   bool read() {
-    if (text_.find_first_of("\r\t") != std::string_view::npos) return false;
+    for (const char strange : {'\r', '\t'}) {
+      if (text_.find(strange) != std::string_view::npos) return false;
+    }
     if (!next_line() || indent_ != 0 || at_item()) return false;
     events_.OnDocumentStart(YAML::Mark::null_mark());
     if (!block_map(0, 0) || !ended_) return false;

@@ -241,8 +241,22 @@ class TreeBuilder : public YAML::EventHandler {
                 "decimal digits without leading zeros", fmt::format("write '{}' in quotes if it is text", node.text)});
   }
 
+  // Almost every map is small: its keys are compared without memory.
+  static bool has_few_different_keys(const DocumentNode& map) {
+    constexpr size_t kFew = 12;
+    const std::vector<DocumentNode>& children = map.children;
+    if (children.size() > kFew) return false;
+    for (size_t i = 1; i < children.size(); ++i) {
+      for (size_t k = 0; k < i; ++k) {
+        if (children[i].key == children[k].key) return false;
+      }
+    }
+    return true;
+  }
+
   // yaml-cpp and other YAML readers disagree about which of two equal keys counts. Here it is a fault.
   void refuse_duplicate_keys(const DocumentNode& map) {
+    if (has_few_different_keys(map)) return;
     std::vector<const DocumentNode*> by_key;
     by_key.reserve(map.children.size());
     for (const DocumentNode& child : map.children) by_key.push_back(&child);

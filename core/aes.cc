@@ -13,11 +13,6 @@ namespace {
 
 constexpr size_t kTagBytes = 16, kBlockBytes = 16;
 
-struct ContextDeleter {
-  void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
-};
-using Context = std::unique_ptr<EVP_CIPHER_CTX, ContextDeleter>;
-
 size_t iv_bytes(AesMode mode) { return mode == AesMode::cbc ? 16 : 12; }
 
 // Fetched once, because OpenSSL 3 would look them up by name each time.
@@ -30,23 +25,60 @@ const EVP_CIPHER* cipher_of(AesMode mode) {
 const unsigned char* bytes_of(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
 unsigned char* bytes_of(std::string& text, size_t at) { return reinterpret_cast<unsigned char*>(text.data()) + at; }
 
+struct ContextDeleter {
+  void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
+};
+using Context = std::unique_ptr<EVP_CIPHER_CTX, ContextDeleter>;
+
+enum class Direction : uint8_t { seal, open };
+
+// One for each use and thread: OpenSSL keeps what it has allocated while the cipher stays the same, and its tables
+// while the key does.
+struct Keyed {
+  Context context{EVP_CIPHER_CTX_new()};
+  std::string key;  // that the context holds
+};
+
+// A context with this key and IV; null if OpenSSL refuses.
+EVP_CIPHER_CTX* context_for(AesMode mode, Direction direction, std::string_view key, const unsigned char* iv) {
+  thread_local Keyed all[2][2];
+  Keyed& keyed = all[mode == AesMode::cbc ? 0 : 1][static_cast<size_t>(direction)];
+  const bool same_key = keyed.key == key;
+  const int ok =
+      EVP_CipherInit_ex2(keyed.context.get(), same_key ? nullptr : cipher_of(mode), same_key ? nullptr : bytes_of(key),
+                         iv, direction == Direction::seal ? 1 : 0, nullptr);
+  keyed.key.assign(ok == 1 ? key : std::string_view());
+  return ok == 1 ? keyed.context.get() : nullptr;
+}
+
+// From a supply for each thread, because the generator is asked as dearly for twelve bytes as for hundreds. No byte is
+// used twice.
+std::string fresh_iv(size_t bytes) {
+  constexpr size_t kSupply = 384;
+  thread_local std::string supply;
+  if (supply.size() < bytes) supply = random_bytes(kSupply);
+  std::string iv = supply.substr(supply.size() - bytes);
+  supply.resize(supply.size() - bytes);
+  return iv;
+}
+
 }  // namespace
 
 std::string aes128_seal(AesMode mode, std::string_view key, std::string_view plain) {
   assert(key.size() == kAes128KeyBytes);
-  std::string sealed = random_bytes(iv_bytes(mode));
+  std::string sealed = fresh_iv(iv_bytes(mode));
   const size_t start = sealed.size();
   sealed.resize(start + plain.size() + kBlockBytes);
-  const Context context(EVP_CIPHER_CTX_new());
+  EVP_CIPHER_CTX* const context = context_for(mode, Direction::seal, key, bytes_of(sealed, 0));
   int written = 0, last = 0;
-  bool ok = EVP_EncryptInit_ex2(context.get(), cipher_of(mode), bytes_of(key), bytes_of(sealed, 0), nullptr) == 1;
-  ok = ok && EVP_EncryptUpdate(context.get(), bytes_of(sealed, start), &written, bytes_of(plain),
+  bool ok = context != nullptr;
+  ok = ok && EVP_EncryptUpdate(context, bytes_of(sealed, start), &written, bytes_of(plain),
                                static_cast<int>(plain.size())) == 1;
-  ok = ok && EVP_EncryptFinal_ex(context.get(), bytes_of(sealed, start + static_cast<size_t>(written)), &last) == 1;
+  ok = ok && EVP_EncryptFinal_ex(context, bytes_of(sealed, start + static_cast<size_t>(written)), &last) == 1;
   sealed.resize(start + static_cast<size_t>(written + last));
   if (mode == AesMode::gcm) {
     sealed.resize(sealed.size() + kTagBytes);
-    ok = ok && EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, kTagBytes,
+    ok = ok && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, kTagBytes,
                                    bytes_of(sealed, sealed.size() - kTagBytes)) == 1;
   }
   assert(ok);
@@ -62,18 +94,16 @@ std::optional<std::string> aes128_open(AesMode mode, std::string_view key, std::
   std::string tag(sealed.substr(sealed.size() - tag_bytes));
   const std::string_view body = sealed.substr(iv.size(), sealed.size() - iv.size() - tag_bytes);
   std::string plain(body.size() + kBlockBytes, '\0');
-  const Context context(EVP_CIPHER_CTX_new());
+  EVP_CIPHER_CTX* const context = context_for(mode, Direction::open, key, bytes_of(iv));
   int written = 0, last = 0;
-  if (EVP_DecryptInit_ex2(context.get(), cipher_of(mode), bytes_of(key), bytes_of(iv), nullptr) != 1 ||
-      EVP_DecryptUpdate(context.get(), bytes_of(plain, 0), &written, bytes_of(body), static_cast<int>(body.size())) !=
-          1) {
+  if (context == nullptr ||
+      EVP_DecryptUpdate(context, bytes_of(plain, 0), &written, bytes_of(body), static_cast<int>(body.size())) != 1) {
     return std::nullopt;
   }
-  if (tag_bytes != 0 && EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, kTagBytes, bytes_of(tag, 0)) != 1) {
+  if (tag_bytes != 0 && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, kTagBytes, bytes_of(tag, 0)) != 1) {
     return std::nullopt;
   }
-  if (EVP_DecryptFinal_ex(context.get(), bytes_of(plain, static_cast<size_t>(written)), &last) != 1)
-    return std::nullopt;
+  if (EVP_DecryptFinal_ex(context, bytes_of(plain, static_cast<size_t>(written)), &last) != 1) return std::nullopt;
   plain.resize(static_cast<size_t>(written + last));
   return plain;
 }

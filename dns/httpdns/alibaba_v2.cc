@@ -27,7 +27,9 @@ bool is_signed_name(std::string_view name) {
 std::string sign(const Parameters& parameters, std::string_view secret) {
   std::string text;
   for (const auto& [name, value] : parameters) {
-    if (!value.empty() && is_signed_name(name)) text += fmt::format("{}{}={}", text.empty() ? "" : "&", name, value);
+    if (value.empty() || !is_signed_name(name)) continue;
+    if (!text.empty()) text += '&';
+    text.append(name).append(1, '=').append(value);
   }
   const std::optional<std::string> key = hex_decode(secret);
   const Sha256 digest = hmac_sha256(key ? std::string_view(*key) : secret, text);

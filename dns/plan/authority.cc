@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cstring>
 #include <unordered_map>
 
 #include "core/crypto.h"
@@ -115,29 +117,51 @@ class Planner {
   std::vector<Fault> faults_;
 };
 
+// The bytes that a digest is made of. Every part has a fixed size or its length before it.
+class DigestText {
+ public:
+  void add_text(std::string_view text) {
+    add(text.size());
+    bytes_ += text;
+  }
+  template <class... Numbers>
+  void add(Numbers... numbers) {
+    for (const uint64_t number : {static_cast<uint64_t>(numbers)...}) {
+      std::array<char, sizeof number> raw;
+      std::memcpy(raw.data(), &number, sizeof number);
+      bytes_.append(raw.data(), raw.size());
+    }
+  }
+  std::string digest() const { return sha256_hex(bytes_); }
+
+ private:
+  std::string bytes_;
+};
+
 // Over what was configured, not over addresses in memory.
 std::string Planner::digest() const {
   const Authority& authority = *authority_;
-  std::string text;
+  DigestText text;
   for (const ServedZone& zone : authority.zones) {
-    text += fmt::format("zone {} {} {} {}\n", zone.name, zone.hash, zone.zone->names(), zone.zone->records());
+    text.add_text(zone.name);
+    text.add_text(zone.hash);
+    text.add(zone.zone->names(), zone.zone->records());
   }
   for (const CompiledSteer& steer : authority.steers) {
-    text += fmt::format("steer {} {} {} {} {} {} {}\n", authority.model->steers[steer.model_index].name,
-                        static_cast<int>(steer.policy), steer.ttl_s, steer.max_answers,
-                        static_cast<int>(steer.all_down), steer.client_prefix_v4, steer.client_prefix_v6);
-    for (const HttpsService& service : steer.https) text += fmt::format(" https {} {}\n", service.port, service.http2);
+    text.add_text(authority.model->steers[steer.model_index].name);
+    text.add(steer.policy, steer.ttl_s, steer.max_answers, steer.all_down, steer.client_prefix_v4,
+             steer.client_prefix_v6, steer.https.size());
+    for (const HttpsService& service : steer.https) text.add(service.port, service.http2);
     for (const auto* family : {&steer.v4, &steer.v6}) {
+      text.add(family->candidates.size(), family->ranking);
       for (const Candidate& c : family->candidates) {
-        text += fmt::format(" {} {} {} {} {} {:x} {} {}\n",
-                            hex_encode({reinterpret_cast<const char*>(c.address.data()), 16}), c.site, c.target,
-                            c.weight, steer.target_weights[c.target], c.identity, c.led_to, family->ranking);
+        text.add_text(std::string_view(reinterpret_cast<const char*>(c.address.data()), c.address.size()));
+        text.add(c.site, c.target, c.weight, steer.target_weights[c.target], c.identity, c.led_to);
       }
     }
   }
-  for (const RankingIndex::Question& each : authority.rankings.questions())
-    text += fmt::format("ranking {}\n", each.key);
-  return sha256_hex(text);
+  for (const RankingIndex::Question& each : authority.rankings.questions()) text.add_text(each.key);
+  return text.digest();
 }
 
 }  // namespace

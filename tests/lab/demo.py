@@ -7,13 +7,15 @@
 """
 
 import re
+import socket
+import struct
 import sys
 import threading
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from lab import Lab, LabError  # noqa: E402
+from lab import Lab, LabError, open_socket  # noqa: E402
 from load import SteadyLoad, connect  # noqa: E402
 from netns import wait_until  # noqa: E402
 from topology import DNS_EU, VIP_EU, VIP_US  # noqa: E402
@@ -158,6 +160,26 @@ def thousand_connections(lab):
         say(f"{proxy}  weight {weight}  {count:>4} connections  {'█' * (count // 20)}")
     say(f"1000 connections in {took:.1f} s, none failed")
     assert sum(shares.values()) == 1000 and 592 <= shares["proxy1"] <= 742
+
+
+def thousand_clients(lab):
+    """Each of another network, as a resolver tells it (RFC 7871)."""
+    shares, began = {}, time.monotonic()
+    with open_socket("client-eu", socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.settimeout(5)
+        asker.connect((DNS_EU[0], 53))
+        for client in range(1000):
+            question = b"".join(bytes([len(label)]) + label for label in b"proxies.example.test".split(b".")) + b"\0\0\1\0\1"
+            subnet = struct.pack(">HHHBBBBB", 8, 7, 1, 24, 0, 10, 64 + client // 256, client % 256)
+            asker.send(struct.pack(">HHHHHH", client, 0, 1, 0, 0, 1) + question + struct.pack(">BHHIH", 0, 41, 1232, 0, len(subnet)) + subnet)
+            answer = asker.recv(1500)
+            assert answer[:2] == client.to_bytes(2, "big") and answer[7] == 2, "both proxies are answered"
+            first = socket.inet_ntoa(answer[12 + len(question) + 12 :][:4])
+            shares[first] = shares.get(first, 0) + 1
+    for address, weight in (("10.10.0.11", 200), ("10.10.0.12", 100)):
+        say(f"{address}  weight {weight}  first for {shares.get(address, 0):>4} clients  {'█' * (shares.get(address, 0) // 20)}")
+    say(f"1000 clients in {time.monotonic() - began:.1f} s")
+    assert sum(shares.values()) == 1000 and 592 <= shares["10.10.0.11"] <= 742
 
 
 def explain(lab):
@@ -316,6 +338,7 @@ def main(arguments):
             story.step("Two clients ask our DNS and are sent to two sites", two_clients, lab)
             story.step("An HTTPS request crosses every plane: a miss, then a hit", one_request, lab)
             story.step("A thousand connections spread as the weights say", thousand_connections, lab)
+            story.step("A thousand clients are given the proxies of a pool in turn, by weight", thousand_clients, lab)
             story.step("Why does this client go where it goes? Every plane answers for itself", explain, lab)
             story.step("An origin is killed under load", origin_killed, lab)
             story.step("A proxy is killed under load: when did each plane leave it?", proxy_killed, lab)
