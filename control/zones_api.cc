@@ -228,28 +228,64 @@ void add_zone_routes(RouteTable& table, HostState& host_state, LongCalls& long_c
   const std::vector<QueryParameter> page = {
       QueryParameter::number("offset", "how many sets to leave out at the beginning (0)"),
       QueryParameter::number("limit", "how many sets at most (1000)", 1, kMaxListed)};
-  const auto reads = [&](const char* pattern, const char* summary, std::vector<QueryParameter> query,
-                         void (ZonesApi::*member)(const ApiCall&)) {
-    table.add({"GET", pattern, Role::viewer, Effect::reads, summary, std::move(query), {}, handler(member)});
-  };
-  const auto writes = [&](const char* method, const char* pattern, const char* summary,
-                          std::vector<std::string> accepts, void (ZonesApi::*member)(const ApiCall&)) {
-    table.add({method, pattern, Role::publisher, Effect::writes, summary, write_parameters(), std::move(accepts),
-               handler(member)});
-  };
-  reads("/v1/zones", "The zones and their files", {}, &ZonesApi::list);
-  reads("/v1/zones/{zone}/records", "The records of a zone, by name and type", page, &ZonesApi::get_records);
-  reads("/v1/zones/{zone}/records/{name}", "The records of one name; @ is the zone itself", page,
-        &ZonesApi::get_records);
-  reads("/v1/zones/{zone}/records/{name}/{type}", "The records of one name and type", {}, &ZonesApi::get_records);
-  writes("PUT", "/v1/zones/{zone}/records/{name}/{type}",
-         "Put these in place of the records of one name and type: {\"ttl\", \"data\"}", {kJson},
-         &ZonesApi::put_records);
-  writes("DELETE", "/v1/zones/{zone}/records/{name}/{type}", "Remove the records of one name and type", {},
-         &ZonesApi::delete_records);
-  reads("/v1/zones/{zone}/file", "The zone's file, with the files that it included in their place", {},
-        &ZonesApi::get_file);
-  writes("PUT", "/v1/zones/{zone}/file", "Replace the zone's file", {kZoneFile}, &ZonesApi::put_file);
+  table.add(
+      {"GET", "/v1/zones", Role::viewer, Effect::reads, "The zones and their files", {}, {}, handler(&ZonesApi::list)});
+  table.add({"GET",
+             "/v1/zones/{zone}/records",
+             Role::viewer,
+             Effect::reads,
+             "The records of a zone, by name and type",
+             page,
+             {},
+             handler(&ZonesApi::get_records)});
+  table.add({"GET",
+             "/v1/zones/{zone}/records/{name}",
+             Role::viewer,
+             Effect::reads,
+             "The records of one name; @ is the zone itself",
+             page,
+             {},
+             handler(&ZonesApi::get_records)});
+  table.add({"GET",
+             "/v1/zones/{zone}/records/{name}/{type}",
+             Role::viewer,
+             Effect::reads,
+             "The records of one name and type",
+             {},
+             {},
+             handler(&ZonesApi::get_records)});
+  table.add({"PUT",
+             "/v1/zones/{zone}/records/{name}/{type}",
+             Role::publisher,
+             Effect::writes,
+             "Put these in place of the records of one name and type: {\"ttl\", \"data\"}",
+             write_parameters(),
+             {kJson},
+             handler(&ZonesApi::put_records)});
+  table.add({"DELETE",
+             "/v1/zones/{zone}/records/{name}/{type}",
+             Role::publisher,
+             Effect::writes,
+             "Remove the records of one name and type",
+             write_parameters(),
+             {},
+             handler(&ZonesApi::delete_records)});
+  table.add({"GET",
+             "/v1/zones/{zone}/file",
+             Role::viewer,
+             Effect::reads,
+             "The zone's file, with the files that it included in their place",
+             {},
+             {},
+             handler(&ZonesApi::get_file)});
+  table.add({"PUT",
+             "/v1/zones/{zone}/file",
+             Role::publisher,
+             Effect::writes,
+             "Replace the zone's file",
+             write_parameters(),
+             {kZoneFile},
+             handler(&ZonesApi::put_file)});
 }
 
 }  // namespace tidegate
