@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/candidate.h"
 #include "conf/fault.h"
 #include "conf/snapshot.h"
 #include "conf/state_store.h"
@@ -33,6 +34,12 @@ struct FollowerHooks {
   // The faults of a file's content that only the plane can find, with their place or with the pointer alone. The file
   // is refused with all of them. A version of a state was judged before it was committed. May be empty.
   std::function<std::vector<Fault>(const std::shared_ptr<const Model>&)> judge;
+  // A candidate is to be prepared: takes hold of all that the Snapshot needs and this process does not have yet (ports,
+  // certificates, databases), without any effect on what is served. A vote other than yes holds nothing. The next
+  // on_snapshot of the same Model uses what is held. May be empty: then it votes yes.
+  std::function<Vote(const std::shared_ptr<const Snapshot>&)> hold;
+  // Lets go of what is still held. It may be called when nothing is. May be empty.
+  std::function<void()> release;
   // The name of the plane. With it of_state() remembers the last version that was served (conf/served_version.h). If
   // the first version that it finds is refused, that one is put in force, and the newest is offered again as always.
   // Empty: nothing is remembered.
@@ -61,6 +68,10 @@ class Follower {
   virtual const std::string& refused() const = 0;
   // The newest version that was found; another one than applied().version while that is refused.
   virtual uint64_t newest() const { return applied().version; }
+  // Prepares a candidate, and holds it until release(), a newer candidate, its own version, or Holding::kHeldNs.
+  virtual Vote hold(const CandidateVersion&) { return Vote::behind("it serves a file and follows no state"); }
+  virtual void release(uint64_t /*candidate*/) {}
+  virtual uint64_t held() const { return 0; }  // the id of the candidate that is held; 0: none
   // Checks again at once. Faults of a file are returned as an Error; refusals of a state appear in refused().
   virtual Result<void> reload() = 0;
 };

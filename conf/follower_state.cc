@@ -12,7 +12,9 @@
 #include <filesystem>
 
 #include "conf/follower_base.h"
+#include "conf/holding.h"
 #include "conf/model_builder.h"
+#include "conf/provisional.h"
 #include "conf/served_version.h"
 #include "core/fd.h"
 #include "core/log.h"
@@ -98,6 +100,12 @@ class StateFollower final : public FollowerBase, private IoHandler {
 
   uint64_t newest() const override { return newest_; }
 
+  Vote hold(const CandidateVersion& candidate) override;
+  void release(uint64_t candidate) override {
+    if (holding_.on_release(candidate)) let_go("control gave it up");
+  }
+  uint64_t held() const override { return holding_.id(); }
+
   Result<void> reload() override {
     tried_.version = 0;  // try again, even a version that was refused
     look();
@@ -126,6 +134,8 @@ class StateFollower final : public FollowerBase, private IoHandler {
   void remember();
   bool is_time_to_retry() const;
   Result<void> put_in_force(uint64_t version);
+  Vote prepare(const CandidateVersion& candidate);
+  void let_go(const char* why);
   Result<void> catch_up(const std::shared_ptr<const Snapshot>& snapshot);
   void follow_purges(uint64_t sequence);
   Result<void> tell_purges(uint64_t sequence);
@@ -149,14 +159,20 @@ class StateFollower final : public FollowerBase, private IoHandler {
   uint64_t refused_version_ = 0, retry_after_ms_ = 0, retry_at_ns_ = 0;
   std::shared_ptr<const LiveState> live_state_;
   ModelBuilder models_;
+  Holding holding_;
+  std::shared_ptr<const Model> held_model_;  // of the candidate that is held
+  Timer hold_timer_{loop_, [this] {
+                      if (holding_.on_time(loop_.now_ns())) let_go("control said nothing more");
+                    }};
 };
 
 // Compares the head with the last one seen, and follows what changed.
 void StateFollower::look() {
   if (!store_ && !open_store()) return;
-  const Result<StateHead> head = store_->head();
+  Result<StateHead> head = store_->head();
   if (!head) return refuse(head.error().message);
   if (head->version == 0) return;
+  head->version = version_to_serve(state_dir_, head->version);
   const bool readable = (live_state_ && head->live_state == tried_.live_state) || follow_live_state(head->live_state);
   if (live_state_ && head->version != tried_.version) follow_version(head->version);
   // The live state applies to whichever Model is in force, even if a newer version was refused.
@@ -261,11 +277,57 @@ bool StateFollower::is_time_to_retry() const {
 Result<void> StateFollower::put_in_force(uint64_t version) {
   const Result<Manifest> manifest = store_->manifest(version);
   if (!manifest) return manifest.error();
-  const Result<std::shared_ptr<const Model>> model = models_.build(*store_, *manifest);
-  if (!model) return model.error();
-  std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, manifest->digest, *model, live_state_);
+  std::shared_ptr<const Model> model = holding_.holds(manifest->digest) ? held_model_ : nullptr;
+  if (!model) {
+    Result<std::shared_ptr<const Model>> built = models_.build(*store_, *manifest);
+    if (!built) return built.error();
+    model = *std::move(built);
+  }
+  std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, manifest->digest, model, live_state_);
   if (Result<void> caught_up = catch_up(snapshot); !caught_up) return caught_up;
-  return offer(std::move(snapshot));
+  Result<void> offered = offer(std::move(snapshot));
+  // In force or refused: nothing that was held for it is needed any more.
+  if (holding_.on_version(manifest->digest)) let_go(nullptr);
+  return offered;
+}
+
+Vote StateFollower::hold(const CandidateVersion& candidate) {
+  look();  // the base may have been committed a moment ago
+  const Holding::Step step = holding_.on_prepare(candidate.id);
+  if (step.release) let_go("a newer one came");
+  if (step.kind == Holding::Step::Kind::refuse) return Vote::no(step.why);
+  if (step.kind == Holding::Step::Kind::repeat) return holding_.last_vote();
+  Vote vote = prepare(candidate);
+  if (!vote.yes()) held_model_ = nullptr;
+  holding_.prepared(candidate.id, candidate.digest, vote, loop_.now_ns());
+  if (vote.yes()) hold_timer_.arm_at_ns(holding_.until_ns());
+  return vote;
+}
+
+Vote StateFollower::prepare(const CandidateVersion& candidate) {
+  if (!store_) return Vote::behind(refused_.empty() ? "there is no state yet" : refused_);
+  Manifest base;
+  if (candidate.base != 0) {
+    Result<Manifest> found = store_->manifest(candidate.base);
+    if (!found) return Vote::behind(found.error().message);
+    base = *std::move(found);
+  }
+  const Result<Manifest> manifest = manifest_of(candidate, base);
+  if (!manifest) return Vote::behind(manifest.error().message);
+  const Result<std::shared_ptr<const Model>> model = models_.build(ObjectSource(*store_, &candidate), *manifest);
+  if (!model) return Vote::no(model.error().message);
+  held_model_ = *model;
+  if (!hooks_.hold) return {};
+  return hooks_.hold(make_snapshot(manifest->version, manifest->digest, *model,
+                                   live_state_ ? live_state_ : std::make_shared<const LiveState>()));
+}
+
+// `why` is for the log; null: what was held is in use now.
+void StateFollower::let_go(const char* why) {
+  hold_timer_.cancel();
+  held_model_ = nullptr;
+  if (hooks_.release) hooks_.release();
+  if (why != nullptr) log_info("the candidate that was prepared is let go: {}", why);
 }
 
 // Delivers the purges from the time when the plane was away, before the first Snapshot is in force.

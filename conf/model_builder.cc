@@ -14,7 +14,7 @@ namespace tidegate {
 namespace {
 
 // Reads the files that a version names, each when it is asked for. The manifest and the store must outlive it.
-FileReader files_of(const StateStore& store, const Manifest& manifest) {
+FileReader files_of(const ObjectSource& store, const Manifest& manifest) {
   return [&store, &manifest](const std::string& path, std::string& error) -> std::shared_ptr<const std::string> {
     const ManifestEntry wanted{kFileKind, path, ""};
     const auto found = std::lower_bound(manifest.entries.begin(), manifest.entries.end(), wanted);
@@ -32,7 +32,7 @@ FileReader files_of(const StateStore& store, const Manifest& manifest) {
 
 }  // namespace
 
-Result<std::shared_ptr<const Model>> ModelBuilder::build(const StateStore& store, const Manifest& manifest) {
+Result<std::shared_ptr<const Model>> ModelBuilder::build(const ObjectSource& store, const Manifest& manifest) {
   const std::optional<std::vector<Changed>> changed = changed_elements(manifest);
   Result<std::shared_ptr<const Model>> model =
       changed ? build_over(store, manifest, *changed) : build_whole(store, manifest);
@@ -79,7 +79,7 @@ std::optional<std::vector<ModelBuilder::Changed>> ModelBuilder::changed_elements
   return changed;
 }
 
-Result<std::shared_ptr<const Model>> ModelBuilder::build_whole(const StateStore& store, const Manifest& manifest) {
+Result<std::shared_ptr<const Model>> ModelBuilder::build_whole(const ObjectSource& store, const Manifest& manifest) {
   const Result<std::vector<ConfigObject>> objects = store.objects(manifest);
   if (!objects) return objects.error();
   FileReader files;
@@ -92,7 +92,7 @@ Result<std::shared_ptr<const Model>> ModelBuilder::build_whole(const StateStore&
   return model;
 }
 
-Result<std::shared_ptr<const Model>> ModelBuilder::build_over(const StateStore& store, const Manifest& manifest,
+Result<std::shared_ptr<const Model>> ModelBuilder::build_over(const ObjectSource& store, const Manifest& manifest,
                                                               const std::vector<Changed>& changed) const {
   auto model = std::make_shared<Model>(*model_);
   std::vector<Fault> faults;

@@ -14,6 +14,7 @@
 #include <optional>
 #include <vector>
 
+#include "conf/candidate.h"
 #include "conf/loader.h"
 #include "conf/model.h"
 #include "conf/state_store.h"
@@ -25,7 +26,10 @@ class ModelBuilder {
  public:
   // An Error names the missing or damaged object, or every fault. After an Error the next call builds the Model
   // completely.
-  Result<std::shared_ptr<const Model>> build(const StateStore& store, const Manifest& manifest);
+  Result<std::shared_ptr<const Model>> build(const ObjectSource& store, const Manifest& manifest);
+  Result<std::shared_ptr<const Model>> build(const StateStore& store, const Manifest& manifest) {
+    return build(ObjectSource(store), manifest);
+  }
 
  private:
   struct Changed {
@@ -37,8 +41,8 @@ class ModelBuilder {
   bool add_zones_of_file(const Manifest& manifest, const std::string& path, std::vector<Changed>& changed) const;
   // The elements to decode again. Returns nothing if more than single elements and zone files changed.
   std::optional<std::vector<Changed>> changed_elements(const Manifest& manifest) const;
-  Result<std::shared_ptr<const Model>> build_whole(const StateStore& store, const Manifest& manifest);
-  Result<std::shared_ptr<const Model>> build_over(const StateStore& store, const Manifest& manifest,
+  Result<std::shared_ptr<const Model>> build_whole(const ObjectSource& store, const Manifest& manifest);
+  Result<std::shared_ptr<const Model>> build_over(const ObjectSource& store, const Manifest& manifest,
                                                   const std::vector<Changed>& changed) const;
 
   std::shared_ptr<const Model> model_;  // of the previous version; null: build completely

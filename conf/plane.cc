@@ -26,6 +26,8 @@ namespace tidegate {
 namespace {
 
 constexpr size_t kMinSecretBytes = 16;
+// The largest document in the encoding of a candidate. Control counts a longer one as not voted on.
+constexpr size_t kCandidateBytes = 32 << 20;
 constexpr std::array kSignals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 
 // Editors end a file with a newline. Hosts that share a secret must not differ because of it.
@@ -119,6 +121,7 @@ struct Plane::Impl final : IoHandler {
   std::string metrics_text() const;
   nlohmann::json status() const;
   HttpResponse explain(const HttpRequest& request) const;
+  HttpResponse candidate(const HttpRequest& request);
 };
 
 // Call before any thread is started: all threads must block the signals, so that they can be read from one descriptor.
@@ -168,7 +171,10 @@ Result<void> Plane::Impl::listen() {
   std::filesystem::create_directories(options.run_dir, error);
   if (error) return fail("cannot create " + options.run_dir + ": " + error.message());
   loop.add(signals.get(), EPOLLIN, this);
-  admin_server = std::make_unique<HttpServer>(loop, [this](HttpExchangePtr exchange) { answer_admin(exchange); });
+  HttpServerLimits limits;
+  limits.body_bytes = kCandidateBytes;
+  admin_server = std::make_unique<HttpServer>(
+      loop, [this](HttpExchangePtr exchange) { answer_admin(exchange); }, limits);
   Result<void> bound = admin_server->listen_unix(options.run_dir + "/" + name + ".sock", 0660);
   if (!bound || !options.metrics_listen) return bound;
   metrics_server = std::make_unique<HttpServer>(loop, [this](HttpExchangePtr exchange) {
@@ -199,6 +205,13 @@ Result<void> Plane::Impl::follow() {
       return node ? hooks.judge(model, **node) : std::vector<Fault>();  // without its node, apply() says so
     };
   }
+  if (hooks.hold) {
+    follower_hooks.hold = [this](const std::shared_ptr<const Snapshot>& snapshot) -> Vote {
+      const Result<const Node*> node = find_node(*snapshot->model, options.node);
+      return node ? hooks.hold(snapshot, **node) : Vote::no(node.error().message);
+    };
+  }
+  follower_hooks.release = hooks.release;
   Result<std::unique_ptr<Follower>> followed =
       options.config.empty() ? Follower::of_state(loop, options.state_dir, std::move(follower_hooks))
                              : Follower::of_file(loop, options.config, std::move(follower_hooks));
@@ -270,8 +283,11 @@ void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
       exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, to_text(status()))));
     } else if (request.method == "GET" && request.path == "/explain" && hooks.explain) {
       exchange->respond(explain(request));
+    } else if (request.path == "/candidate") {
+      exchange->respond(candidate(request));
     } else if (!hooks.admin || !hooks.admin(exchange)) {
-      exchange->respond(HttpResponse::problem(404, "Not Found", "here: /healthz, /status, /metrics, /explain"));
+      exchange->respond(
+          HttpResponse::problem(404, "Not Found", "here: /healthz, /status, /metrics, /explain, /candidate"));
     }
   } catch (const std::exception& error) {
     log_error("{} {} failed: {}", request.method, request.path, error.what());
@@ -355,6 +371,26 @@ HttpResponse Plane::Impl::explain(const HttpRequest& request) const {
   const Result<nlohmann::json> answer = hooks.explain(request);
   if (!answer) return HttpResponse::problem(400, "Bad Request", answer.error().message);
   return HttpResponse::json(200, to_text(*answer));
+}
+
+// GET says which candidate is held, POST has one prepared and answers with the vote, DELETE releases one.
+HttpResponse Plane::Impl::candidate(const HttpRequest& request) {
+  const bool by_id = request.method == "DELETE";
+  const std::vector<QueryParameter> id_only = {QueryParameter::number("id", "of the candidate")};
+  if (auto refusal = refused_query(request, by_id ? id_only : std::vector<QueryParameter>{}))
+    return *std::move(refusal);
+  if (!follower || draining) return HttpResponse::problem(503, "Service Unavailable", "the plane starts or ends");
+  if (request.method == "POST") {
+    const Result<CandidateVersion> told = decode_candidate(request.body);
+    if (!told) return HttpResponse::problem(400, "Bad Request", told.error().message);
+    return HttpResponse::json(200, encode_vote(follower->hold(*told)) + "\n");
+  }
+  if (by_id) follower->release(parse_number(request.parameter("id").value_or("")).value_or(0));
+  if (request.method != "GET" && !by_id) {
+    return HttpResponse::problem(405, "Method Not Allowed", "a candidate takes GET, POST and DELETE");
+  }
+  const nlohmann::json held = follower->held() == 0 ? nlohmann::json(nullptr) : nlohmann::json(follower->held());
+  return HttpResponse::json(200, to_text({{"plane", name}, {"held", held}}));
 }
 
 Plane::Plane(std::string name, PlaneOptions options)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plane: the frame of every data-plane daemon: options, signals, the follower, and the admin socket
-// (<run>/<plane>.sock) with /status, /metrics, /healthz, /explain. A plane sets its hooks and calls run().
+// (<run>/<plane>.sock) with /status, /metrics, /healthz, /explain and /candidate. A plane sets its hooks and calls
+// run().
 #pragma once
 
 #include <functional>
@@ -24,6 +25,7 @@ struct PlaneOptions {
   std::string node;                             // --node NAME; default: the host's name, or the document's only node
   std::string secret_file;                      // --secret FILE; without it: a random secret, which the log mentions
   std::optional<Endpoint> metrics_listen;       // --metrics ADDRESS:PORT: serves /metrics and /healthz over TCP too
+  bool overlap = false;                         // --overlap: a process that ends soon still has this one's ports
   bool verbose = false;                         // --verbose
 };
 
@@ -41,6 +43,9 @@ struct PlaneHooks {
   std::function<void(const Purge&)> on_purge;  // may be empty
   // FollowerHooks::prepare, with this process's own node. May be empty.
   std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&, const Node&)> prepare;
+  // FollowerHooks::hold and release, with this process's own node. May be empty.
+  std::function<Vote(const std::shared_ptr<const Snapshot>&, const Node&)> hold;
+  std::function<void()> release;
   std::function<std::string()> digest;              // digest of the derived tables in force
   std::function<void(nlohmann::json&)> add_status;  // may be empty: adds the plane's own members to /status
   // What does not work although the plane may serve: more lines for /healthz, each with its '\n'. May be empty.

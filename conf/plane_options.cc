@@ -33,6 +33,8 @@ PlaneOptions parse_plane_options(int argc, char** argv, const std::string& plane
          },
          "Serve /metrics and /healthz over TCP too")
       ->type_name("ADDRESS:PORT");
+  app.add_flag("--overlap", options.overlap,
+               "Start beside a process that ends soon and still has the ports; otherwise they must be free");
   app.add_flag("--verbose", options.verbose, "Log details");
   add_manual_option(app, {"tidegate-" + plane, 8, about});
   try {

@@ -185,28 +185,39 @@ Result<void> HttpServer::listen_unix(const std::string& path, unsigned mode) {
   return {};
 }
 
-Result<void> HttpServer::listen_tcp(const Endpoint& endpoint, bool reuse_port) {
-  return listen_inet(endpoint, reuse_port, nullptr);
+Result<void> HttpServer::listen_tcp(const Endpoint& endpoint) { return listen_inet(endpoint, nullptr); }
+
+Result<void> HttpServer::listen_on(UniqueFd bound) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (::getsockname(bound.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0)
+    return errno_error("getsockname");
+  return listen_bound(std::move(bound), Endpoint::from(address), nullptr);
 }
 
 Result<void> HttpServer::listen_tls(const Endpoint& endpoint, std::shared_ptr<TlsContext> context) {
-  return listen_inet(endpoint, false, std::move(context));
+  return listen_inet(endpoint, std::move(context));
 }
 
-Result<void> HttpServer::listen_inet(const Endpoint& endpoint, bool reuse_port, std::shared_ptr<TlsContext> tls) {
+Result<void> HttpServer::listen_inet(const Endpoint& endpoint, std::shared_ptr<TlsContext> tls) {
   sockaddr_storage address{};
   socklen_t length = endpoint.to_sockaddr(address);
   UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int on = 1;
   const auto set = [&](int level, int option) { return ::setsockopt(fd.get(), level, option, &on, sizeof on) == 0; };
   // [::]:80 and 0.0.0.0:80 are two listeners here, so no client appears as ::ffff:a.b.c.d.
-  if (!fd || !set(SOL_SOCKET, SO_REUSEADDR) || (reuse_port && !set(SOL_SOCKET, SO_REUSEPORT)) ||
-      (endpoint.address.is_v6() && !set(IPPROTO_IPV6, IPV6_V6ONLY)) ||
-      ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+  if (!fd || !set(SOL_SOCKET, SO_REUSEADDR) || (endpoint.address.is_v6() && !set(IPPROTO_IPV6, IPV6_V6ONLY)) ||
+      ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) {
     return errno_error("listen on " + endpoint.to_string());
   }
-  end_when_peer_vanishes(fd.get(), impl_->state->limits.idle_ms);
-  length = sizeof address;
+  return listen_bound(std::move(fd), endpoint, std::move(tls));
+}
+
+Result<void> HttpServer::listen_bound(UniqueFd fd, const Endpoint& endpoint, std::shared_ptr<TlsContext> tls) {
+  end_when_peer_vanishes(fd.get(), impl_->state->limits.idle_ms);  // inherited by every accepted socket
+  if (::listen(fd.get(), kBacklog) != 0) return errno_error("listen on " + endpoint.to_string());
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
   if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
     return errno_error("listen on " + endpoint.to_string());
   }

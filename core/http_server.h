@@ -104,7 +104,9 @@ class HttpServer {
 
   // Replaces a stale socket file, but not one that a live process listens on. The new file has `mode`.
   Result<void> listen_unix(const std::string& path, unsigned mode = 0660);
-  Result<void> listen_tcp(const Endpoint& endpoint, bool reuse_port = false);
+  Result<void> listen_tcp(const Endpoint& endpoint);
+  // On a socket that is bound and does not listen yet.
+  Result<void> listen_on(UniqueFd bound);
   // `context` must be a server context (core/tls.h).
   Result<void> listen_tls(const Endpoint& endpoint, std::shared_ptr<TlsContext> context);
   // Applies to new connections on every TLS listener.
@@ -114,7 +116,8 @@ class HttpServer {
   void stop_listening();  // existing connections continue
 
  private:
-  Result<void> listen_inet(const Endpoint& endpoint, bool reuse_port, std::shared_ptr<TlsContext> tls);
+  Result<void> listen_inet(const Endpoint& endpoint, std::shared_ptr<TlsContext> tls);
+  Result<void> listen_bound(UniqueFd bound, const Endpoint& endpoint, std::shared_ptr<TlsContext> tls);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

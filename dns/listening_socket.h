@@ -5,12 +5,13 @@
 #include "core/fd.h"
 #include "core/ip.h"
 #include "core/result.h"
+#include "core/shared_port.h"
 
 namespace tidegate::dns {
 
-// A socket of `type` (SOCK_DGRAM, SOCK_STREAM, with flags), bound to the endpoint together with others (SO_REUSEPORT).
-// One of IPv6 takes no IPv4.
-Result<UniqueFd> bind_socket(const Endpoint& endpoint, int type);
+// A socket of `type` (SOCK_DGRAM, SOCK_STREAM), bound to the endpoint together with others: one that is held, or else a
+// new one.
+Result<UniqueFd> bind_socket(const Endpoint& endpoint, int type, HeldPorts& held);
 Endpoint local_endpoint(int fd);
 // Every address of the host.
 bool is_wildcard(const IpAddress& address);

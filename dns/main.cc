@@ -58,7 +58,7 @@ int main(int argc, char** argv) {
   const PlaneOptions options = parse_plane_options(
       argc, argv, "dns", "The authoritative DNS and HTTPDNS server: steers clients by geography and health.");
   Plane plane("dns", options);
-  dns::Server server(derive_hash_key(plane.secret(), "dns-cookie"));
+  dns::Server server(derive_hash_key(plane.secret(), "dns-cookie"), options.overlap);
   dns::AliasResolver aliases(plane.loop(), [&] { server.set_aliases(aliases.book()); });
   metrics().collector([&](std::string& out) {
     server.append_metrics(out);
@@ -84,6 +84,10 @@ int main(int argc, char** argv) {
     return applied;
   };
   hooks.judge = [&](const std::shared_ptr<const Model>& model, const Node&) { return server.judge(model); };
+  hooks.hold = [&](const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
+    return server.hold(snapshot, node);
+  };
+  hooks.release = [&] { server.release(); };
   hooks.digest = [&] { return server.tables() == nullptr ? std::string() : server.tables()->digest; };
   hooks.add_status = [&](nlohmann::json& status) { add_status(server, status); };
   hooks.explain = [&](const HttpRequest& request) { return explain_request(server, request); };

@@ -8,7 +8,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <tuple>
 
 #include "conf/plane.h"
 #include "core/clock.h"
@@ -17,23 +16,13 @@
 #include "core/metrics.h"
 #include "l4/dataplane.h"
 #include "l4/explain.h"
+#include "l4/fixed_keys.h"
 #include "l4/link_facts.h"
 #include "l4/metrics.h"
 #include "l4/port_metrics.h"
 
 namespace tidegate::l4 {
 namespace {
-
-// What a running forwarder cannot change: devices, memory and threads are opened once.
-bool needs_restart(const L4Node& running, const L4Node& wanted) {
-  const auto device_and_driver = [](const L4Node& node) {
-    std::vector<std::tuple<std::string, std::string, uint16_t, uint16_t>> out;
-    for (const L4Port& port : node.ports) out.emplace_back(port.device, port.driver, port.vlan, port.outer_vlan);
-    return out;
-  };
-  return device_and_driver(running) != device_and_driver(wanted) || running.workers != wanted.workers ||
-         running.flows != wanted.flows || running.punt != wanted.punt || running.memory_mb != wanted.memory_mb;
-}
 
 std::optional<uint16_t> port_number(const std::string& text) {
   uint16_t value = 0;
@@ -66,6 +55,9 @@ class Forwarder final : private IoHandler {
       return apply(std::move(snapshot), node);
     };
     hooks.judge = [](const std::shared_ptr<const Model>& model, const Node&) { return l4::judge(model); };
+    hooks.hold = [this](const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
+      return hold(snapshot, node);
+    };
     hooks.digest = [this] { return dataplane_ ? dataplane_->tables()->digest : std::string(); };
     hooks.add_status = [this](nlohmann::json& status) { add_status(status); };
     hooks.works = [this] { return works(); };
@@ -96,13 +88,10 @@ class Forwarder final : private IoHandler {
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& wanted) {
     if (failed_to_start_) return fail("EAL starts once per process, and this one ends");
     if (!wanted.l4.enabled || wanted.l4.ports.empty()) return fail(fmt::format("node {} has no l4 ports", wanted.name));
-    Node node = wanted;
+    const Node node = with_open_ports(wanted);
     if (dataplane_) {
-      restart_needed_ = needs_restart(running_, wanted.l4);
-      if (restart_needed_) {
-        log_warn("ports, workers, flows, punt or memory changed: they take effect at a restart");
-        node.l4.ports = running_.ports;  // tables may use only ports that are open
-      }
+      needs_restart_ = differences_fixed_at_start(running_, wanted.l4);
+      for (const std::string& key : needs_restart_) log_warn("{} has changed: it takes effect at the next start", key);
     }
     const uint64_t began_ns = monotonic_ns();
     Result<std::shared_ptr<const ForwardingTables>> tables =
@@ -110,6 +99,7 @@ class Forwarder final : private IoHandler {
     if (!tables) return tables.error();
     snapshot_ = std::move(snapshot);
     node_ = node;
+    node_in_force_ = wanted.l4;
     if (dataplane_) {
       publish(*std::move(tables));
     } else if (Result<void> started = start(node, *std::move(tables)); !started) {
@@ -117,6 +107,36 @@ class Forwarder final : private IoHandler {
     }
     log_debug("tables built and published in {} us", (monotonic_ns() - began_ns) / 1'000);
     return {};
+  }
+
+  // Tables may use only ports that are open.
+  Node with_open_ports(Node node) const {
+    if (dataplane_ && !differences_fixed_at_start(running_, node.l4).empty()) node.l4.ports = running_.ports;
+    return node;
+  }
+
+  // Whether a candidate can be forwarded by. A build of tables has no effect until it is adopted, and memory for them
+  // is all that a running forwarder needs. So nothing is held.
+  Vote hold(std::shared_ptr<const Snapshot> snapshot, const Node& wanted) {
+    if (failed_to_start_) return Vote::no("EAL starts once per process, and this one ends");
+    if (!wanted.l4.enabled || wanted.l4.ports.empty()) {
+      return Vote::no(fmt::format("node {} has no l4 ports", wanted.name));
+    }
+    Vote vote;
+    if (dataplane_) {
+      const std::vector<std::string> changed = differences_fixed_at_start(node_in_force_, wanted.l4);
+      for (std::string& key : differences_fixed_at_start(running_, wanted.l4)) {
+        // Not those that an earlier version changed: they wait for a restart already.
+        if (std::find(changed.begin(), changed.end(), key) != changed.end())
+          vote.needs_restart.push_back(std::move(key));
+      }
+    }
+    if (Result<void> there = check_devices(dataplane_ ? running_ : L4Node{}, wanted.l4); !there) {
+      return Vote::no(there.error().message);
+    }
+    const auto tables = builder_.build(std::move(snapshot), with_open_ports(wanted), monotonic_ns(),
+                                       dataplane_ ? dataplane_->outages() : Outages{});
+    return tables ? vote : Vote::no(tables.error().message);
   }
 
   void publish(std::shared_ptr<const ForwardingTables> tables) {
@@ -240,7 +260,7 @@ class Forwarder final : private IoHandler {
     status["flows"] = flows;
     status["neighbours"] = {{"total", first.neighbours.value()}, {"resolved", first.neighbours_resolved.value()}};
     status["maglev_tables_built"] = builder_.maglev_tables_built();
-    status["restart_needed"] = restart_needed_;
+    status["needs_restart"] = needs_restart_;
   }
 
   // The frames that each worker dropped last, with their headers.
@@ -285,10 +305,11 @@ class Forwarder final : private IoHandler {
   L4Node running_;
   std::shared_ptr<const Snapshot> snapshot_;  // the snapshot in force; node_ belongs to it
   Node node_;
+  L4Node node_in_force_;                          // as the version in force says
   uint64_t neighbour_changes_ = 0;                // the board's change count when the tables in force were built
   std::map<IpAddress, uint64_t> said_conflicts_;  // when the conflict of each address was last logged
   std::set<std::string> cut_off_;                 // backends that were cut off at the last log line
-  bool restart_needed_ = false;
+  std::vector<std::string> needs_restart_;        // keys whose present values are not in force
   bool failed_to_start_ = false;
 };
 

@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
   using namespace tidegate;
   Plane plane("l7", parse_plane_options(argc, argv, "l7", "TLS-terminating reverse proxy with an edge cache"));
   std::signal(SIGPIPE, SIG_IGN);
-  l7::Proxy proxy(plane.loop(), plane.secret(), plane.options().state_dir, metrics());
+  l7::Proxy proxy(plane.loop(), plane.secret(), plane.options().state_dir, metrics(), plane.options().overlap);
   PlaneHooks hooks;
   hooks.apply = [&](std::shared_ptr<const Snapshot> snapshot, const Node& node) {
     return proxy.apply(std::move(snapshot), node);
@@ -20,6 +20,10 @@ int main(int argc, char** argv) {
   hooks.prepare = [&](const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
     return proxy.prepare(snapshot, node);
   };
+  hooks.hold = [&](const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
+    return proxy.hold(snapshot, node);
+  };
+  hooks.release = [&] { proxy.release(); };
   hooks.private_keys = true;
   hooks.on_purge = [&](const Purge& purge) { proxy.purge(purge); };
   hooks.digest = [&] { return proxy.digest(); };

@@ -9,29 +9,12 @@
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/log.h"
+#include "l7/fixed_keys.h"
 #include "l7/observe/explain.h"
 #include "l7/observe/url.h"
 
 namespace tidegate::l7 {
 namespace {
-
-// The keys of a node that are read when the workers and the cache are made, and never again.
-std::vector<std::string> differences_fixed_at_start(const Node& then, const Node& now) {
-  const std::pair<const char*, bool> keys[] = {
-      {"l7.workers", then.l7.workers != now.l7.workers},
-      {"l7.access_log", then.l7.access_log != now.l7.access_log},
-      {"cache.enabled", then.cache.enabled != now.cache.enabled},
-      {"cache.path", then.cache.path != now.cache.path},
-      {"cache.disk", then.cache.disk_bytes != now.cache.disk_bytes},
-      {"cache.ram", then.cache.ram_bytes != now.cache.ram_bytes},
-      {"cache.max_object", then.cache.max_object_bytes != now.cache.max_object_bytes},
-  };
-  std::vector<std::string> changed;
-  for (const auto& [key, differs] : keys) {
-    if (differs) changed.emplace_back(key);
-  }
-  return changed;
-}
 
 int breaker_value(Breaker::State state) {
   return state == Breaker::State::closed ? 0 : state == Breaker::State::half_open ? 1 : 2;
@@ -39,10 +22,11 @@ int breaker_value(Breaker::State state) {
 
 }  // namespace
 
-Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics)
+Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics, bool overlaps)
     : main_loop_(main_loop),
       metrics_(metrics),
       state_dir_(std::move(state_dir)),
+      overlaps_(overlaps),
       stats_(metrics),
       hash_key_(derive_hash_key(secret, "l7 backend hash")),
       router_key_(derive_hash_key(random_bytes(32), "l7 router")),
@@ -114,6 +98,8 @@ void Proxy::mark_taken_down(const Plan& next) {
 std::shared_ptr<const Plan> Proxy::compile(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
   const uint32_t node_index = snapshot->model->node_index(node.name);
   const Plan* previous = plan_ ? plan_.get() : upcoming_.get();
+  // What was compiled for the candidate is taken over, but for the live state, which may be newer.
+  if (held_ && held_->snapshot->model == snapshot->model) previous = held_.get();
   return make_plan({std::move(snapshot), node_index, router_key_, hash_key_}, previous, registry_);
 }
 
@@ -151,7 +137,15 @@ Result<void> Proxy::start_workers(const Node& node) {
   return {};
 }
 
-Result<Proxy::SocketChanges> Proxy::prepare_sockets(const Plan& plan) const {
+Result<Proxy::SocketChanges> Proxy::prepare_sockets(const Plan& plan) {
+  // What was not held for this version yet, if anything.
+  Result<void> held = hold_ports(plan, workers_.size());
+  Result<SocketChanges> changes = held ? open_sockets(plan) : held.error();
+  if (!held_) held_ports_.clear();
+  return changes;
+}
+
+Result<Proxy::SocketChanges> Proxy::open_sockets(const Plan& plan) {
   SocketChanges changes;
   changes.open.resize(workers_.size());
   for (const uint32_t index : plan.listeners) {
@@ -163,7 +157,7 @@ Result<Proxy::SocketChanges> Proxy::prepare_sockets(const Plan& plan) const {
       }
       Endpoint wanted = bind;
       for (std::vector<ListenSocket>& sockets : changes.open) {
-        Result<ListenSocket> socket = open_listen_socket(bind, wanted);
+        Result<ListenSocket> socket = open_listen_socket(bind, wanted, held_ports_);
         if (!socket) return fail(fmt::format("listener {}: {}", listener.name, socket.error().message));
         wanted = socket->bound;  // the first worker's port is everybody's
         sockets.push_back(std::move(*socket));

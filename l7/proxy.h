@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "cache/cache.h"
+#include "conf/candidate.h"
 #include "core/event_loop.h"
 #include "core/http_server.h"
+#include "core/shared_port.h"
 #include "l7/observe/access_log.h"
 #include "l7/observe/stats.h"
 #include "l7/plan.h"
@@ -23,7 +25,9 @@ namespace tidegate::l7 {
 class Proxy {
  public:
   // `secret`: of the site; hash and ticket keys derive from it. `state_dir`: where the cache lives unless configured.
-  Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics);
+  // `overlaps`: at its start it may share ports with another process of the same user, which ends soon.
+  Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics,
+        bool overlaps = false);
   ~Proxy();
 
   // Before the first apply(), with what will be applied: opens the cache, so that purges can be taken, and returns the
@@ -32,6 +36,11 @@ class Proxy {
   // Compiles and publishes to all workers; the first call starts them. An Error (a certificate that cannot be used, an
   // address that cannot be bound) leaves everything as it was.
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
+  // Prepares a version: compiles it, makes its TLS contexts, and binds the ports that this process does not have.
+  // Nothing of it is in effect before the apply() of the same Model. A vote other than yes holds nothing.
+  Vote hold(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
+  // Lets go of what hold() took and apply() did not use.
+  void release();
   // Lets requests under way finish, for at most the node's drain_timeout, then calls `done`.
   void drain(std::function<void()> done);
 
@@ -56,12 +65,17 @@ class Proxy {
   Result<void> start_workers(const Node& node);
   std::shared_ptr<const Plan> compile(std::shared_ptr<const Snapshot> snapshot, const Node& node);
   void mark_taken_down(const Plan& next);
-  Result<SocketChanges> prepare_sockets(const Plan& plan) const;
+  Result<SocketChanges> prepare_sockets(const Plan& plan);
+  Result<SocketChanges> open_sockets(const Plan& plan);
+  Vote prepare_candidate(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);  // candidate.cc
+  Result<void> hold_ports(const Plan& plan, size_t workers);
+  bool has_port(const Endpoint& bind) const;
   void append_pool_metrics(std::string& out) const;
 
   EventLoop& main_loop_;
   Metrics& metrics_;
   const std::string state_dir_;
+  const bool overlaps_;
   Stats stats_;
   HashKey hash_key_, router_key_;
   std::shared_ptr<const TicketKeys> tickets_;
@@ -74,6 +88,8 @@ class Proxy {
   std::map<Endpoint, Endpoint> bound_;  // configured -> real
   std::shared_ptr<const Plan> plan_;
   std::shared_ptr<const Plan> upcoming_;  // prepared; until the first is in force
+  std::shared_ptr<const Plan> held_;      // of a candidate, by hold()
+  HeldPorts held_ports_;
   Node started_as_;
   std::vector<std::string> needs_restart_;  // keys whose present values are not in force
 };

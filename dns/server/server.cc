@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/server/server.h"
 
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "core/crypto.h"
@@ -42,8 +46,11 @@ Server::UdpWorker::~UdpWorker() {
   publisher.remove_reader(slot);
 }
 
-Server::Server(const HashKey& cookie_secret)
-    : cookie_secret_(cookie_secret), own_worker_(cookie_secret), httpdns_clients_(kHttpDnsClients, random_hash_key()) {}
+Server::Server(const HashKey& cookie_secret, bool overlaps)
+    : cookie_secret_(cookie_secret),
+      overlaps_(overlaps),
+      own_worker_(cookie_secret),
+      httpdns_clients_(kHttpDnsClients, random_hash_key()) {}
 
 Server::~Server() { stop(); }
 
@@ -64,13 +71,14 @@ Result<std::unique_ptr<Server::Listeners>> Server::open(const DnsNode& node) {
   for (uint32_t w = 0; w < std::max<uint32_t>(node.workers, 1); ++w) {
     for (Endpoint& address : addresses) {
       auto udp = std::make_unique<UdpWorker>(publisher_, cookie_secret_);
-      auto bound = UdpServer::bind(address, udp->slot, *udp->worker);
+      auto bound = UdpServer::bind(address, udp->slot, *udp->worker, held_ports_);
       if (!bound) return bound.error();
       udp->udp = *std::move(bound);
       address = udp->udp->endpoint();
       listeners->udp.push_back(std::move(udp));
     }
-    auto stream = StreamWorker::open(node, addresses, http_addresses, publisher_, cookie_secret_, httpdns_clients_);
+    auto stream =
+        StreamWorker::open(node, addresses, http_addresses, publisher_, cookie_secret_, httpdns_clients_, held_ports_);
     if (!stream) return stream.error();
     http_addresses = (*stream)->http_endpoints();
     listeners->streams.push_back(*std::move(stream));
@@ -85,12 +93,69 @@ std::vector<Fault> Server::judge(const std::shared_ptr<const Model>& model) {
   return std::move(planned.faults);
 }
 
+Vote Server::hold(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
+  auto tables = build_tables(std::move(snapshot), node, publisher_.in_force());
+  if (!tables) return Vote::no(tables.error().message);
+  if (Result<void> ports = hold_ports(node.dns); !ports) {
+    held_ports_.clear();
+    return Vote::no(ports.error().message);
+  }
+  held_ = *std::move(tables);
+  return {};
+}
+
+void Server::release() {
+  held_ = nullptr;
+  held_ports_.clear();
+}
+
+Result<void> Server::hold_ports(const DnsNode& node) {
+  if (!node.enabled || (listeners_ && same_listeners(listeners_->node, node))) return {};
+  for (const Endpoint& endpoint : node.listen) {
+    for (const int type : {SOCK_DGRAM, SOCK_STREAM}) {
+      if (Result<void> held = hold_port(endpoint, type, node); !held) return held;
+    }
+  }
+  for (const Endpoint& endpoint : node.httpdns_listen) {
+    if (Result<void> held = hold_port(endpoint, SOCK_STREAM, node); !held) return held;
+  }
+  return {};
+}
+
+// A port that this process has needs no hold: nobody can take it. A second UDP socket on it would get a share of its
+// queries, and drop them.
+Result<void> Server::hold_port(const Endpoint& endpoint, int type, const DnsNode& node) {
+  if (endpoint.port == 0 || has_port(endpoint) || held_ports_.holds(endpoint, type)) return {};
+  const bool may_be_shared = (overlaps_ && !listeners_) || held_ports_.meets(endpoint, type);
+  Result<void> held = may_be_shared ? Result<void>() : check_port_is_free(endpoint, type);
+  if (held) held = held_ports_.hold(endpoint, type, std::max<uint32_t>(node.workers, 1));
+  return held ? held : fail(fmt::format("cannot listen on {}: {}", endpoint.to_string(), held.error().message));
+}
+
+bool Server::has_port(const Endpoint& endpoint) const {
+  if (!listeners_ || !listeners_->node.enabled) return false;
+  for (const std::vector<Endpoint>& bound : {udp_endpoints(), tcp_endpoints(), http_endpoints()}) {
+    const auto taken = [&](const Endpoint& other) { return share_a_port(endpoint, other); };
+    if (std::any_of(bound.begin(), bound.end(), taken)) return true;
+  }
+  return false;
+}
+
 Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
-  auto tables = build_tables(std::move(snapshot), node, publisher_.in_force(), std::exchange(planned_, nullptr));
+  // What was built for the candidate is taken over, but for the live state, which may be newer.
+  const Tables* known =
+      held_ != nullptr && held_->snapshot->model == snapshot->model ? held_.get() : publisher_.in_force();
+  auto tables = build_tables(std::move(snapshot), node, known, std::exchange(planned_, nullptr));
   if (!tables) return tables.error();
   std::unique_ptr<Listeners> fresh;
   if (!listeners_ || !same_listeners(listeners_->node, node.dns)) {
+    // What was not held for this version yet, if anything.
+    if (Result<void> ports = hold_ports(node.dns); !ports) {
+      if (held_ == nullptr) held_ports_.clear();
+      return ports;
+    }
     auto opened = open(node.dns);
+    if (held_ == nullptr) held_ports_.clear();
     if (!opened) return opened.error();
     fresh = *std::move(opened);
   }
@@ -113,6 +178,7 @@ Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node&
 void Server::set_aliases(const AliasBook& aliases) {
   const Tables* const in_force = publisher_.in_force();
   if (in_force != nullptr) publisher_.publish(with_aliases(*in_force, aliases));
+  if (held_ != nullptr) held_ = with_aliases(*held_, aliases);
 }
 
 bool Server::tend_xdp() {

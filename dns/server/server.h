@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "conf/candidate.h"
 #include "conf/snapshot.h"
 #include "core/address_table.h"
 #include "core/hash.h"
 #include "core/result.h"
+#include "core/shared_port.h"
 #include "dns/query/publish.h"
 #include "dns/query/query.h"
 #include "dns/query/tables.h"
@@ -21,8 +23,9 @@ namespace tidegate::dns {
 
 class Server {
  public:
-  // `cookie_secret` makes server cookies, alike on every host that shares it.
-  explicit Server(const HashKey& cookie_secret);
+  // `cookie_secret` makes server cookies, alike on every host that shares it. `overlaps`: at its start it may share
+  // ports with another process of the same user, which ends soon.
+  explicit Server(const HashKey& cookie_secret, bool overlaps = false);
   ~Server();
 
   // What a Model's zones and steers have wrong. If that is nothing, the next apply() of this Model uses what was built.
@@ -30,6 +33,11 @@ class Server {
   // Builds the Tables, opens what listeners the node gained, publishes, closes those it lost: in this order, so that an
   // Error (zone, steer, geo database, address in use) leaves everything as it was.
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
+  // Prepares a version: builds its Tables, and binds the ports that this process does not have. Nothing of it is in
+  // effect before the apply() of the same Model. A vote other than yes holds nothing.
+  Vote hold(std::shared_ptr<const Snapshot> snapshot, const Node& node);
+  // Lets go of what hold() took and apply() did not use.
+  void release();
   // Publishes what is known of the steers' aliases now.
   void set_aliases(const AliasBook& aliases);
   // Lets go of old Tables that no worker holds any more; true when none is left. Called now and then.
@@ -70,15 +78,21 @@ class Server {
   };
 
   Result<std::unique_ptr<Listeners>> open(const DnsNode& node);
+  Result<void> hold_ports(const DnsNode& node);
+  Result<void> hold_port(const Endpoint& endpoint, int type, const DnsNode& node);
+  bool has_port(const Endpoint& endpoint) const;
   template <class Fn>
   void for_each_worker(Fn&& fn) const;  // fn(const Worker&)
   void append_transport_metrics(std::string& out) const;
 
   HashKey cookie_secret_;
+  const bool overlaps_;
   TablesPublisher publisher_;
   Worker own_worker_;
   AddressTable httpdns_clients_;              // their quotas outlive every change of listeners
   std::shared_ptr<const Authority> planned_;  // by judge(), until apply()
+  std::shared_ptr<const Tables> held_;        // by hold(), until apply() or release()
+  HeldPorts held_ports_;
   std::unique_ptr<Listeners> listeners_;
   Tally retired_;  // what workers that are gone had counted: counters never go back
 };

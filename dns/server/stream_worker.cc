@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/server/stream_worker.h"
 
+#include <sys/socket.h>
+
 #include "core/clock.h"
 #include "core/thread.h"
+#include "dns/listening_socket.h"
 
 namespace tidegate::dns {
 
@@ -23,15 +26,18 @@ StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, cons
 
 Result<std::unique_ptr<StreamWorker>> StreamWorker::open(const DnsNode& node, const std::vector<Endpoint>& tcp,
                                                          const std::vector<Endpoint>& http, TablesPublisher& publisher,
-                                                         const HashKey& cookie_secret, AddressTable& clients) {
+                                                         const HashKey& cookie_secret, AddressTable& clients,
+                                                         HeldPorts& held) {
   std::unique_ptr<StreamWorker> worker(new StreamWorker(node, publisher, cookie_secret, clients));
   for (const Endpoint& endpoint : tcp) {
-    auto bound = worker->tcp_->listen(endpoint);
+    auto bound = worker->tcp_->listen(endpoint, held);
     if (!bound) return bound.error();
     worker->tcp_endpoints_.push_back(*bound);
   }
   for (const Endpoint& endpoint : http) {
-    if (auto bound = worker->http_->listen_tcp(endpoint, true); !bound) return bound.error();
+    auto socket = bind_socket(endpoint, SOCK_STREAM, held);
+    if (!socket) return socket.error();
+    if (auto bound = worker->http_->listen_on(*std::move(socket)); !bound) return bound.error();
     worker->http_endpoints_.push_back(worker->http_->tcp_endpoint());
   }
   return worker;

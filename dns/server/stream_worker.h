@@ -11,6 +11,7 @@
 #include "core/event_loop.h"
 #include "core/http_server.h"
 #include "core/result.h"
+#include "core/shared_port.h"
 #include "dns/query/publish.h"
 #include "dns/query/query.h"
 #include "dns/server/http_front.h"
@@ -20,10 +21,12 @@ namespace tidegate::dns {
 
 class StreamWorker {
  public:
-  // `node` is copied, the others borrowed; `clients` is HttpFront's. Binds at once, serves from start() on.
+  // `node` is copied, the others borrowed; `clients` is HttpFront's. Takes what is `held` of its ports. Binds at once,
+  // serves from start() on.
   static Result<std::unique_ptr<StreamWorker>> open(const DnsNode& node, const std::vector<Endpoint>& tcp,
                                                     const std::vector<Endpoint>& http, TablesPublisher& publisher,
-                                                    const HashKey& cookie_secret, AddressTable& clients);
+                                                    const HashKey& cookie_secret, AddressTable& clients,
+                                                    HeldPorts& held);
   ~StreamWorker();  // stops
   StreamWorker(const StreamWorker&) = delete;
   StreamWorker& operator=(const StreamWorker&) = delete;

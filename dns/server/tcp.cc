@@ -180,8 +180,8 @@ TcpServer::TcpServer(EventLoop& loop, TablesSlot& slot, Worker& worker, TcpLimit
 
 TcpServer::~TcpServer() = default;
 
-Result<Endpoint> TcpServer::listen(const Endpoint& endpoint) {
-  auto fd = bind_socket(endpoint, SOCK_STREAM | SOCK_NONBLOCK);
+Result<Endpoint> TcpServer::listen(const Endpoint& endpoint, HeldPorts& held) {
+  auto fd = bind_socket(endpoint, SOCK_STREAM, held);
   if (!fd) return fd.error();
   if (::listen(fd->get(), kListenBacklog) != 0) {
     return fail(fmt::format("cannot listen on {}: {}", endpoint.to_string(), std::strerror(errno)));

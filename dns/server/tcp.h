@@ -19,6 +19,7 @@
 #include "core/fd.h"
 #include "core/ip.h"
 #include "core/result.h"
+#include "core/shared_port.h"
 #include "dns/limits.h"
 #include "dns/query/publish.h"
 #include "dns/query/query.h"
@@ -51,7 +52,7 @@ class TcpServer {
   TcpServer& operator=(const TcpServer&) = delete;
 
   // Returns the endpoint as bound.
-  Result<Endpoint> listen(const Endpoint& endpoint);
+  Result<Endpoint> listen(const Endpoint& endpoint, HeldPorts& held);
   size_t connections() const { return connections_.size(); }
   const TcpTally& tally() const { return tally_; }
 

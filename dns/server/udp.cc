@@ -86,8 +86,9 @@ struct UdpServer::Batch {
 UdpServer::UdpServer(const Endpoint& endpoint, TablesSlot& slot, Worker& worker)
     : endpoint_(endpoint), slot_(slot), worker_(worker), wildcard_(is_wildcard(endpoint.address)) {}
 
-Result<std::unique_ptr<UdpServer>> UdpServer::bind(const Endpoint& endpoint, TablesSlot& slot, Worker& worker) {
-  auto socket = bind_socket(endpoint, SOCK_DGRAM);
+Result<std::unique_ptr<UdpServer>> UdpServer::bind(const Endpoint& endpoint, TablesSlot& slot, Worker& worker,
+                                                   HeldPorts& held) {
+  auto socket = bind_socket(endpoint, SOCK_DGRAM, held);
   if (!socket) return socket.error();
   std::unique_ptr<UdpServer> server(new UdpServer(endpoint, slot, worker));
   const int fd = socket->get();

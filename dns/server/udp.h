@@ -10,6 +10,7 @@
 #include "core/fd.h"
 #include "core/ip.h"
 #include "core/result.h"
+#include "core/shared_port.h"
 #include "dns/query/publish.h"
 #include "dns/query/query.h"
 
@@ -25,7 +26,8 @@ struct UdpTally {
 class UdpServer {
  public:
   // Binds at once (port 0 lets the kernel choose); serves from start() on.
-  static Result<std::unique_ptr<UdpServer>> bind(const Endpoint& endpoint, TablesSlot& slot, Worker& worker);
+  static Result<std::unique_ptr<UdpServer>> bind(const Endpoint& endpoint, TablesSlot& slot, Worker& worker,
+                                                 HeldPorts& held);
   ~UdpServer();  // stops
   UdpServer(const UdpServer&) = delete;
   UdpServer& operator=(const UdpServer&) = delete;

@@ -22,28 +22,22 @@ constexpr uint64_t kPauseMs = 50;
 
 }  // namespace
 
-Result<ListenSocket> open_listen_socket(const Endpoint& bind, const Endpoint& wanted) {
-  sockaddr_storage address{};
-  socklen_t length = wanted.to_sockaddr(address);
-  UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  const auto refuse = [&](const char* what) {
-    return fail(fmt::format("{} {}: {}", what, wanted.to_string(), std::strerror(errno)));
-  };
-  if (!fd) return refuse("no socket for");
-  const int one = 1;
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  if (::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0) return refuse("cannot share");
-  if (wanted.address.is_v4()) {
-    ::setsockopt(fd.get(), IPPROTO_IP, IP_FREEBIND, &one, sizeof one);
-  } else {
-    ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_FREEBIND, &one, sizeof one);
+Result<ListenSocket> open_listen_socket(const Endpoint& bind, const Endpoint& wanted, HeldPorts& held) {
+  UniqueFd fd = held.take(wanted, SOCK_STREAM);
+  if (!fd) {
+    Result<UniqueFd> bound = bind_shared_port(wanted, SOCK_STREAM, kListenPort);
+    if (!bound) return fail(fmt::format("cannot bind {}: {}", wanted.to_string(), bound.error().message));
+    fd = *std::move(bound);
   }
+  const int one = 1;
   // Inherited by every accepted socket: one system call less each.
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   end_when_peer_vanishes(fd.get(), 0);
-  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) return refuse("cannot bind");
-  if (::listen(fd.get(), kBacklog) != 0) return refuse("cannot listen on");
+  if (::listen(fd.get(), kBacklog) != 0) {
+    return fail(fmt::format("cannot listen on {}: {}", wanted.to_string(), std::strerror(errno)));
+  }
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
   ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length);
   return ListenSocket{std::move(fd), bind, Endpoint::from(address)};
 }

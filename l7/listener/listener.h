@@ -10,6 +10,7 @@
 #include "core/fd.h"
 #include "core/ip.h"
 #include "core/result.h"
+#include "core/shared_port.h"
 
 namespace tidegate::l7 {
 
@@ -21,9 +22,11 @@ struct ListenSocket {
   Endpoint bound;  // what became of it: the same, but that the kernel chose where the port was 0
 };
 
-// Bound to `wanted` and listening. Addresses that this host does not have yet are taken all the same (IP_FREEBIND): a
-// VIP may arrive later.
-Result<ListenSocket> open_listen_socket(const Endpoint& bind, const Endpoint& wanted);
+// Addresses that this host does not have yet are taken all the same: a VIP may arrive later.
+constexpr PortOptions kListenPort{.free_bind = true};
+
+// Bound to `wanted` and listening: a socket that is held, or else a new one.
+Result<ListenSocket> open_listen_socket(const Endpoint& bind, const Endpoint& wanted, HeldPorts& held);
 
 // The listener of `plan` that has this bind, or kNone.
 struct Plan;

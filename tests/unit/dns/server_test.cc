@@ -211,7 +211,8 @@ TEST(Tcp, IdleConnectionsEndAndTheOldestMakesRoom) {
   EventLoop loop;
   Worker worker(HashKey{});
   TcpServer server(loop, slot, worker, {.connections = 2, .idle_ms = 50});
-  const Endpoint endpoint = server.listen(*Endpoint::parse("127.0.0.1:0")).value();
+  HeldPorts none_held;
+  const Endpoint endpoint = server.listen(*Endpoint::parse("127.0.0.1:0"), none_held).value();
   const UniqueFd first = connect_to(endpoint, SOCK_STREAM);
   const UniqueFd second = connect_to(endpoint, SOCK_STREAM);
   while (server.tally().accepted.load() < 2) loop.run_once(kPatienceMs * 1'000'000ULL);
@@ -233,7 +234,8 @@ class TcpDoor : public ::testing::Test {
     edge_.add_zone("example.test.", kZone);
     publisher_.publish(edge_.build().value());
     server_ = std::make_unique<TcpServer>(loop_, slot_, worker_, limits);
-    endpoint_ = server_->listen(*Endpoint::parse("127.0.0.1:0")).value();
+    HeldPorts none_held;
+    endpoint_ = server_->listen(*Endpoint::parse("127.0.0.1:0"), none_held).value();
   }
   UniqueFd connect_from(const char* source) {
     sockaddr_storage address{};

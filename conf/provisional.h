@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// A version that is in force until somebody confirms it, kept in <state>/provisional beside the state. Control writes
+// the file. Planes read it: once the host went back, they serve the version before.
+//
+// Threads: any; the file is replaced as a whole.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/result.h"
+
+namespace tidegate {
+
+struct ProvisionalVersion {
+  uint64_t version = 0;
+  std::string digest;       // of its manifest
+  uint64_t back_to = 0;     // the version before
+  uint64_t confirm_ms = 0;  // the time in which it must be confirmed
+  bool went_back = false;   // this host heard nothing in time, and serves the version before
+  bool operator==(const ProvisionalVersion&) const = default;
+};
+
+// Nothing if there is none, or the file cannot be read as one.
+std::optional<ProvisionalVersion> read_provisional(const std::string& state_dir);
+// On the disk when it returns.
+Result<void> write_provisional(const std::string& state_dir, const ProvisionalVersion& provisional);
+Result<void> remove_provisional(const std::string& state_dir);
+
+// The version that planes serve if the state's newest one is `head`.
+uint64_t version_to_serve(const std::string& state_dir, uint64_t head);
+
+}  // namespace tidegate

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ports that the workers of one process share by SO_REUSEPORT, and how one is held before it is used.
+//
+// The kernel lets any process of the same user join a port that is shared. So a port that this process does not have is
+// first bound alone (check_port_is_free), and only then shared. A held TCP port is bound but does not listen. A held
+// UDP port drops every datagram until take(), so no client waits for an answer from it.
+//
+// Threads: one at a time.
+#pragma once
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "core/fd.h"
+#include "core/ip.h"
+#include "core/result.h"
+
+namespace tidegate {
+
+// Whether two sockets of one type on these endpoints get in each other's way: the same port of one family, and the same
+// address or all addresses.
+bool share_a_port(const Endpoint& a, const Endpoint& b);
+
+// An Error ("Address already in use") if any other socket has the port. `type` is SOCK_STREAM or SOCK_DGRAM. An address
+// that this host does not have is no Error.
+Result<void> check_port_is_free(const Endpoint& endpoint, int type);
+
+struct PortOptions {
+  bool free_bind = false;  // the address may come later (IP_FREEBIND)
+};
+// A socket, bound together with others. TCP does not block, and IPv6 takes no IPv4. The Error is the system's reason
+// alone.
+Result<UniqueFd> bind_shared_port(const Endpoint& endpoint, int type, PortOptions options = {});
+
+// Sockets that wait for the version that needs them.
+class HeldPorts {
+ public:
+  // `count` sockets. Nothing stays of them after an Error. A port that is held already stays as it is.
+  Result<void> hold(const Endpoint& endpoint, int type, size_t count, PortOptions options = {});
+  // One of them, which receives from now on. Empty if there is none left.
+  UniqueFd take(const Endpoint& endpoint, int type);
+  bool holds(const Endpoint& endpoint, int type) const { return sockets_.contains({type, endpoint}); }
+  // Whether a held socket of that type gets in the endpoint's way (share_a_port).
+  bool meets(const Endpoint& endpoint, int type) const;
+  void clear() { sockets_.clear(); }
+
+ private:
+  std::map<std::pair<int, Endpoint>, std::vector<UniqueFd>> sockets_;
+};
+
+}  // namespace tidegate

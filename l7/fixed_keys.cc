@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/fixed_keys.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "cache/cache.h"
+
+namespace tidegate::l7 {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Whether a file can be made in the directory, or the directory itself in the nearest one above it that exists.
+Result<void> check_directory(const char* key, const fs::path& directory) {
+  std::error_code ignored;
+  fs::path there = directory.empty() ? fs::path(".") : directory;
+  while (!fs::exists(there, ignored) && there.has_parent_path() && there != there.parent_path()) {
+    there = there.parent_path();
+  }
+  if (!fs::is_directory(there, ignored)) return fail(fmt::format("{}: {} is no directory", key, there.string()));
+  if (::access(there.c_str(), W_OK | X_OK) == 0) return {};
+  return fail(fmt::format("{}: cannot write to {}: {}", key, there.string(), std::strerror(errno)));
+}
+
+Result<void> check_log(const std::string& path) {
+  if (path.empty() || path == "-") return {};
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) {
+    const fs::path directory = fs::path(path).parent_path();
+    if (!directory.empty() && !fs::exists(directory, ignored)) {
+      return fail(fmt::format("l7.access_log: there is no directory {}", directory.string()));
+    }
+    return check_directory("l7.access_log", directory);
+  }
+  if (fs::is_directory(path, ignored)) return fail(fmt::format("l7.access_log: {} is a directory", path));
+  if (::access(path.c_str(), W_OK) == 0) return {};
+  return fail(fmt::format("l7.access_log: cannot write to {}: {}", path, std::strerror(errno)));
+}
+
+}  // namespace
+
+// The keys of a node that are read when the workers and the cache are made, and never again.
+std::vector<std::string> differences_fixed_at_start(const Node& then, const Node& now) {
+  const std::pair<const char*, bool> keys[] = {
+      {"l7.workers", then.l7.workers != now.l7.workers},
+      {"l7.access_log", then.l7.access_log != now.l7.access_log},
+      {"cache.enabled", then.cache.enabled != now.cache.enabled},
+      {"cache.path", then.cache.path != now.cache.path},
+      {"cache.disk", then.cache.disk_bytes != now.cache.disk_bytes},
+      {"cache.ram", then.cache.ram_bytes != now.cache.ram_bytes},
+      {"cache.max_object", then.cache.max_object_bytes != now.cache.max_object_bytes},
+  };
+  std::vector<std::string> changed;
+  for (const auto& [key, differs] : keys) {
+    if (differs) changed.emplace_back(key);
+  }
+  return changed;
+}
+
+Result<void> check_paths(const Node& running, const Node& node, const std::string& state_dir) {
+  if (node.l7.access_log != running.l7.access_log) {
+    if (Result<void> log = check_log(node.l7.access_log); !log) return log;
+  }
+  const bool same_cache = running.cache.enabled && running.cache.path == node.cache.path;
+  if (!node.cache.enabled || same_cache) return {};
+  return check_directory("cache.path", cache::make_options(node.cache, state_dir).directory);
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of a node that the proxy reads when it makes its workers and its cache, and never again.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "conf/model.h"
+#include "core/result.h"
+
+namespace tidegate::l7 {
+
+// Those that differ: "l7.workers", "cache.disk".
+std::vector<std::string> differences_fixed_at_start(const Node& then, const Node& now);
+
+// Whether the next start can open the access log and the cache of `node`. What the running process has open
+// (`running`) is not looked at.
+Result<void> check_paths(const Node& running, const Node& node, const std::string& state_dir);
+
+}  // namespace tidegate::l7
