@@ -60,6 +60,10 @@ bool Api::check_body(const HttpExchangePtr& exchange, const ApiRoute& route) {
     refuse(exchange, 400, "unexpected_body", "this call takes no body");
     return false;
   }
+  if (request.body.size() > route.body_bytes) {
+    refuse(exchange, 413, "body_too_long", fmt::format("the body may have at most {} bytes", route.body_bytes));
+    return false;
+  }
   const std::string type = media_type(request.header("content-type"));
   if (std::find(route.accepts.begin(), route.accepts.end(), type) != route.accepts.end()) return true;
   refuse(exchange, 415, "unsupported_media_type",

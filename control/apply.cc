@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
+#include "core/assert.h"
 #include "core/crypto.h"
 
 namespace tidegate {
@@ -50,6 +52,26 @@ std::vector<ManifestEntry> entries_of(const std::vector<ConfigObject>& objects) 
   for (const ConfigObject& object : objects) entries.push_back({object.kind, object.name, sha256_hex(object.bytes)});
   std::sort(entries.begin(), entries.end());
   return entries;
+}
+
+CandidateVersion as_sent(const Candidate& candidate, uint64_t id, const Manifest& base) {
+  using Key = std::pair<std::string_view, std::string_view>;
+  std::map<Key, const ConfigObject*> objects;
+  for (const ConfigObject& object : candidate.objects) objects.emplace(Key(object.kind, object.name), &object);
+  return candidate_between(id, base, candidate.entries, [&](const ManifestEntry& entry) {
+    return std::make_shared<const std::string>(objects.at(Key(entry.kind, entry.name))->bytes);
+  });
+}
+
+std::optional<CandidateVersion> as_sent(const Trial& trial, uint64_t id, const Manifest& base) {
+  if (!trial.tried || !trial.tried->model) return std::nullopt;
+  const ConfigObject& object = trial.tried->object;
+  std::vector<ManifestEntry> entries = base.entries;
+  const auto place = std::lower_bound(entries.begin(), entries.end(), ManifestEntry{object.kind, object.name, ""});
+  if (place == entries.end() || place->kind != object.kind || place->name != object.name) return std::nullopt;
+  place->hash = sha256_hex(object.bytes);
+  return candidate_between(id, base, entries,
+                           [&](const ManifestEntry&) { return std::make_shared<const std::string>(object.bytes); });
 }
 
 std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const std::vector<ManifestEntry>& to) {
@@ -106,6 +128,13 @@ ApplyOutcome preview(const Manifest& in_force, const Candidate& candidate) {
 ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request) {
   ApplyOutcome outcome = preview(host_state.manifest(), candidate);
   if (request.dry_run || outcome.status != ApplyOutcome::Status::dry_run) return outcome;
+  return commit(host_state, candidate, std::move(outcome), request, {});
+}
+
+ApplyOutcome commit(HostState& host_state, const Candidate& candidate, ApplyOutcome outcome,
+                    const ApplyRequest& request, const Voting& voting) {
+  TIDEGATE_ASSERT(outcome.status == ApplyOutcome::Status::dry_run, "only what would change something is committed");
+  outcome.voting = voting;
   AnswerTo<Manifest> answer;
   if (request.answer) {
     answer = [&](const Manifest& committed) { return request.answer(with_version(outcome, committed)); };
@@ -147,17 +176,17 @@ Trial try_zone_file(WorkingCopy& copy, uint32_t zone, std::shared_ptr<const std:
   return planned(copy.try_zone_file(zone, std::move(bytes)), "zones", nullptr, known);
 }
 
-std::optional<ApplyOutcome> apply_trial(HostState& host_state, Trial trial, const ApplyRequest& request) {
+std::optional<ApplyOutcome> preview(const Manifest& in_force, const Trial& trial) {
   if (!trial.tried) return std::nullopt;
-  WorkingCopy::Tried& tried = *trial.tried;
+  const WorkingCopy::Tried& tried = *trial.tried;
   ApplyOutcome outcome;
-  outcome.manifest = host_state.manifest();
+  outcome.manifest = in_force;
   if (!tried.model) {
-    outcome.faults = std::move(tried.faults);
+    outcome.faults = tried.faults;
     return outcome;
   }
   const std::string kind = tried.object.kind, name = tried.object.name;
-  const std::vector<ManifestEntry>& entries = outcome.manifest.entries;
+  const std::vector<ManifestEntry>& entries = in_force.entries;
   const auto old_entry = std::lower_bound(entries.begin(), entries.end(), ManifestEntry{kind, name, ""});
   if (old_entry == entries.end() || old_entry->kind != kind || old_entry->name != name) return std::nullopt;
   const std::string hash = sha256_hex(tried.object.bytes);
@@ -166,13 +195,17 @@ std::optional<ApplyOutcome> apply_trial(HostState& host_state, Trial trial, cons
     return outcome;
   }
   outcome.changes = {{ChangeKind::changed, kind, name, old_entry->hash, hash}};
-  if (request.dry_run) {
-    outcome.status = ApplyOutcome::Status::dry_run;
-    return outcome;
-  }
-  Result<Manifest> manifest = host_state.commit_tried(std::move(tried), std::move(trial.plans),
+  outcome.status = ApplyOutcome::Status::dry_run;
+  return outcome;
+}
+
+ApplyOutcome apply_trial(HostState& host_state, Trial trial, ApplyOutcome previewed, const ApplyRequest& request,
+                         const Voting& voting) {
+  TIDEGATE_ASSERT(trial.tried && trial.tried->model, "only a valid element is committed");
+  previewed.voting = voting;
+  Result<Manifest> manifest = host_state.commit_tried(*std::move(trial.tried), std::move(trial.plans),
                                                       host_state.manifest().version, request.who, request.comment);
-  return with_version(std::move(outcome), std::move(manifest));
+  return with_version(std::move(previewed), std::move(manifest));
 }
 
 Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to, const Plans* known) {

@@ -12,11 +12,13 @@
 #include <string_view>
 #include <vector>
 
+#include "conf/candidate.h"
 #include "conf/document.h"
 #include "conf/fault.h"
 #include "conf/state_store.h"
 #include "control/host_state.h"
 #include "control/plans.h"
+#include "control/voting.h"
 #include "core/result.h"
 
 namespace tidegate {
@@ -29,6 +31,8 @@ struct Candidate {
   std::vector<Fault> faults;
   std::shared_ptr<const Plans> plans;  // of every plane, for every node
 };
+// The form in which planes get it: what leads from `base` to it.
+CandidateVersion as_sent(const Candidate& candidate, uint64_t id, const Manifest& base);
 // `known` are the plans of an earlier version, to take over what did not change; null: there are none.
 Candidate examine(const Document& document, const FileReader& files, const Plans* known);
 Candidate examine_text(const std::string& file_name, std::string text, const FileReader& files, const Plans* known);
@@ -52,6 +56,7 @@ struct ApplyOutcome {
     unchanged,  // the configuration is already in force, so there is no new version
     dry_run,    // would be committed
     invalid,    // see faults
+    refused,    // a plane cannot serve it, see voting: nothing changed
     failed,     // see error: the store refused it, and nothing changed
   };
   Status status = Status::invalid;
@@ -59,6 +64,7 @@ struct ApplyOutcome {
   std::vector<ObjectChange> changes;
   std::vector<Fault> faults;
   std::string error;
+  Voting voting;  // of a version that was voted on
 };
 
 struct ApplyRequest {
@@ -66,14 +72,19 @@ struct ApplyRequest {
   std::string comment;
   uint64_t rollback_of = 0;
   bool dry_run = false;
-  AnswerTo<ApplyOutcome> answer = {};  // to be committed with the version
+  bool allow_restart = false, require_all = false;  // BallotRules
+  uint64_t confirm_ms = 0;                          // the version is provisional for that time; 0: it is not
+  AnswerTo<ApplyOutcome> answer = {};               // to be committed with the version
 };
 
 // What applying a candidate would do: its faults, or the changes from the version in force. Pure: any thread.
 ApplyOutcome preview(const Manifest& in_force, const Candidate& candidate);
 
-// Commits a candidate after the version in force. It is committed as a whole or not at all.
+// Commits a candidate after the version in force. It is committed as a whole or not at all. `voting`: of the planes.
 ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request);
+// The same for a candidate that was voted on, and of which preview() said dry_run.
+ApplyOutcome commit(HostState& host_state, const Candidate& candidate, ApplyOutcome previewed,
+                    const ApplyRequest& request, const Voting& voting);
 
 // One element in place of another of its name, tried on a working copy together with everything else. It costs the
 // decoding of one element, a validation of the whole, and the planes that it concerns.
@@ -89,8 +100,13 @@ Trial try_element(WorkingCopy& copy, const std::string& kind, const std::string&
 // The same for the content of a zone's file.
 Trial try_zone_file(WorkingCopy& copy, uint32_t zone, std::shared_ptr<const std::string> bytes,
                     const std::shared_ptr<const Plans>& known);
-// Commits what was tried on the working copy that `host_state` has. Returns nothing if nothing was tried.
-std::optional<ApplyOutcome> apply_trial(HostState& host_state, Trial trial, const ApplyRequest& request);
+// The form in which planes get it. Nothing if nothing valid was tried.
+std::optional<CandidateVersion> as_sent(const Trial& trial, uint64_t id, const Manifest& base);
+// What committing a trial would do, as preview() says it. Returns nothing if nothing was tried.
+std::optional<ApplyOutcome> preview(const Manifest& in_force, const Trial& trial);
+// Commits what was tried on the working copy that `host_state` has, and of which preview() said dry_run.
+ApplyOutcome apply_trial(HostState& host_state, Trial trial, ApplyOutcome previewed, const ApplyRequest& request,
+                         const Voting& voting);
 
 // Returns the content of version `to`, with its certificates and zones, to be applied as a new version.
 Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to, const Plans* known);

@@ -14,16 +14,21 @@
 #include "control/applied_waits.h"
 #include "control/apply.h"
 #include "control/auth.h"
+#include "control/candidates.h"
+#include "control/candidates_api.h"
 #include "control/config_api.h"
 #include "control/edge_metrics.h"
 #include "control/explain.h"
 #include "control/fleet.h"
+#include "control/host_ballot.h"
+#include "control/limits.h"
 #include "control/live_state_api.h"
 #include "control/load_watch.h"
 #include "control/long_calls.h"
 #include "control/openapi.h"
 #include "control/peers.h"
 #include "control/prober.h"
+#include "control/provisional_versions.h"
 #include "control/purge_api.h"
 #include "control/replica_follower.h"
 #include "control/replica_source.h"
@@ -133,13 +138,23 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
         host_state(std::move(opened)),
         auth(std::move(tokens), ::geteuid()),
         api(routes, auth, *host_state),
-        long_calls(loop, *host_state),
         fleet(loop, *host_state, {options.node, options.node_told, options.run_dir, std::move(peers)}),
+        candidates(loop, *host_state, fleet, options.prepare_timeout_ms),
+        host_ballot(loop, *host_state, fleet, !options.follow),
+        provisionals(loop, *host_state, options.state_dir, !options.follow),
+        long_calls(loop, *host_state, candidates, provisionals),
         edge_metrics(*host_state),
         waits(loop, fleet),
         watch(loop, *host_state, fleet),
-        replica_source(loop, *host_state, options.node),
-        server(loop, [this](const HttpExchangePtr& exchange) { api.dispatch(exchange); }) {}
+        replica_source(loop, *host_state, provisionals, options.node),
+        server(
+            loop, [this](const HttpExchangePtr& exchange) { api.dispatch(exchange); }, server_limits()) {}
+
+  static HttpServerLimits server_limits() {
+    HttpServerLimits limits;
+    limits.body_bytes = kMaxCandidateBytes;
+    return limits;
+  }
 
   void add_routes() {
     add_config_routes(routes, *host_state, long_calls);
@@ -152,6 +167,9 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     watch.add_routes(routes);
     replica_source.add_routes(routes);
     add_node_routes(routes, fleet);
+    add_candidate_routes(routes, candidates, *host_state, fleet);
+    host_ballot.add_routes(routes);
+    add_confirm_routes(routes, provisionals, [this] { replica_source.say_confirmed(); });
     add_meta_routes(routes);
   }
 
@@ -186,6 +204,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
       self["connected"] = follower->connected();
       if (!follower->connected()) self["trouble"] = follower->trouble();
     }
+    if (provisionals.current()) self["provisional"] = provisionals.describe();
     return self;
   }
 
@@ -194,8 +213,11 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   RouteTable routes;
   Auth auth;
   Api api;  // declared before everything that may hold one of its exchanges
-  LongCalls long_calls;
   Fleet fleet;
+  Candidates candidates;
+  HostBallot host_ballot;
+  ProvisionalVersions provisionals;
+  LongCalls long_calls;
   EdgeMetrics edge_metrics;
   AppliedWaits waits;
   Watch watch;
@@ -243,7 +265,8 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
   parts.fleet.set_self([&parts] { return parts.describe_self(); });
   if (options.follow) {
     parts.api.set_leader(options.follow->to_string());
-    parts.follower = std::make_unique<ReplicaFollower>(loop, *parts.host_state, *options.follow, std::move(*peers));
+    parts.follower = std::make_unique<ReplicaFollower>(loop, *parts.host_state, parts.provisionals, *options.follow,
+                                                       std::move(*peers));
     parts.follower->start();
   } else {
     parts.prober = std::make_unique<Prober>(loop, *parts.host_state, derive_hash_key(secret, "probe spread"));
@@ -257,6 +280,9 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     });
     parts.load_watch->update();
   }
+  parts.provisionals.start([&parts](const ProvisionalVersion& provisional, std::function<void(bool)> done) {
+    parts.long_calls.revert(provisional, std::move(done));
+  });
   if (Result<void> listening = parts.server.listen_unix(options.run_dir + "/control.sock", kSocketMode); !listening) {
     return listening.error();
   }

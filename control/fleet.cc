@@ -79,8 +79,7 @@ std::vector<std::string> Fleet::planes_of(const Node& node) {
   return planes;
 }
 
-std::string Fleet::own_node() const {
-  const std::shared_ptr<const Model> model = host_state_.model();
+std::string Fleet::own_node(const Model* model) const {
   const bool only_one = model != nullptr && model->nodes.size() == 1 && !options_.node_told;
   return only_one ? model->nodes.front().name : options_.node;
 }
@@ -108,24 +107,36 @@ void Fleet::call(const HttpTarget& target, HttpClientRequest request, HttpAnswer
   calls_->emplace(id, std::move(under_way));
 }
 
-void Fleet::ask_own_plane(const std::string& plane, const std::string& target, HttpAnswer answer) {
+void Fleet::send_to_plane(const std::string& plane, HttpClientRequest request, HttpAnswer answer) {
   HttpTarget socket;
   socket.unix_path = options_.run_dir + "/" + plane + ".sock";
-  HttpClientRequest request;
-  request.target = target;
   request.host = plane;
-  request.timeout_ms = options_.plane_timeout_ms;
   call(socket, std::move(request), std::move(answer));
 }
 
-void Fleet::ask_node(const Node& node, const std::string& target, JsonAnswer answer) {
+void Fleet::send_to_node(const Node& node, HttpClientRequest request, HttpAnswer answer) {
   if (!node.management) return answer(fail("the node has no management address"));
   const Result<HttpTarget> control = options_.peers.target(*node.management);
   if (!control) return answer(control.error());
-  HttpClientRequest request = options_.peers.request(*node.management);
+  HttpClientRequest for_peer = options_.peers.request(*node.management);
+  request.host = std::move(for_peer.host);
+  for (auto& field : for_peer.headers) request.headers.push_back(std::move(field));
+  call(*control, std::move(request), std::move(answer));
+}
+
+void Fleet::ask_own_plane(const std::string& plane, const std::string& target, HttpAnswer answer) {
+  HttpClientRequest request;
+  request.target = target;
+  request.timeout_ms = options_.plane_timeout_ms;
+  send_to_plane(plane, std::move(request), std::move(answer));
+}
+
+void Fleet::ask_node(const Node& node, const std::string& target, JsonAnswer answer) {
+  HttpClientRequest request;
   request.target = target;
   request.timeout_ms = options_.node_timeout_ms;
-  call(*control, std::move(request), [answer](const Result<HttpResponse>& response) { answer(read_json(response)); });
+  send_to_node(node, std::move(request),
+               [answer](const Result<HttpResponse>& response) { answer(read_json(response)); });
 }
 
 void Fleet::ask_plane(const std::string& node, const std::string& plane, const std::string& target, JsonAnswer answer) {

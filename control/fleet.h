@@ -41,7 +41,8 @@ class Fleet {
 
   // This host's name in the configuration in force, by the rule that its planes follow: the name that was told, or the
   // only node, or the host's name.
-  std::string own_node() const;
+  std::string own_node() const { return own_node(host_state_.model().get()); }
+  std::string own_node(const Model* model) const;  // in another configuration; null: there is none
   void set_peers(Peers peers) { options_.peers = std::move(peers); }
   // Sets what this control adds to the status of its node: role, leader.
   void set_self(std::function<nlohmann::json()> describe) { describe_self_ = std::move(describe); }
@@ -50,6 +51,9 @@ class Fleet {
   void ask_plane(const std::string& node, const std::string& plane, const std::string& target, JsonAnswer answer);
   // Asks a plane of this host and passes its answer on as it is.
   void ask_own_plane(const std::string& plane, const std::string& target, HttpAnswer answer);
+  // A request to a plane of this host, and one to the control of another host. They set only host and token.
+  void send_to_plane(const std::string& plane, HttpClientRequest request, HttpAnswer answer);
+  void send_to_node(const Node& node, HttpClientRequest request, HttpAnswer answer);
   // Gives {"name","head",...,"planes":[...],"unreachable":[{"plane","why"}]} of this host.
   void own_status(JsonAnswer answer);
   // Gives the whole edge: {"asked","head","digest","converged","nodes":[...]}, with nodes that cannot be reached.

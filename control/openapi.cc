@@ -65,11 +65,14 @@ json responses(const ApiRoute& route) {
     result["409"] = problem_response("the first request with this Idempotency-Key is still under way");
     result["422"] = problem_response("this Idempotency-Key was used with another body");
   }
-  if (of_zones) result["409"] = problem_response("another zone has the same file");
   if (under("/v1/config") || under("/v1/rollback") || of_zones) {
     result["412"] = problem_response("the configuration is not the one that If-Match or If-None-Match asks for");
     result["422"] = problem_response("the configuration is not valid: all its faults");
+    result["409"] = problem_response(
+        "planes cannot serve it, with the reason of each; as many changes wait for their vote as may; a version is "
+        "provisional; or another zone has the same file");
   }
+  if (under("/v1/confirm")) result["409"] = problem_response("that version is not provisional");
   if (under("/v1/config") || of_zones) result["428"] = problem_response("If-Match is missing");
   return result;
 }
@@ -120,6 +123,9 @@ json problem_schema() {
   for (const char* member : {"type", "title", "code", "detail", "parameter", "given", "expected"})
     schema["properties"][member] = {{"type", "string"}};
   schema["properties"]["status"] = {{"type", "integer"}};
+  schema["properties"]["candidate"] = {{"type", "integer"}};
+  schema["properties"]["reasons"] = {{"type", "array"}, {"items", {{"type", "string"}}}};
+  schema["properties"]["votes"] = {{"type", "array"}, {"items", {{"type", "object"}}}};
   schema["properties"]["faults"] = {{"type", "array"}, {"items", std::move(fault)}};
   return schema;
 }

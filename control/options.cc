@@ -61,6 +61,10 @@ ControlOptions parse_control_options(int argc, char** argv) {
                  "PEM roots of the other controls' certificates: they are spoken to by TLS");
   app.add_option("--config", options.config, "document committed as the first version when the state is empty")
       ->excludes(follow);
+  app.add_option("--prepare-timeout", options.prepare_timeout_ms,
+                 "milliseconds that a plane which answers may take to prepare a version; then it counts as refused")
+      ->check(CLI::Range(uint64_t{100}, uint64_t{20'000}))
+      ->capture_default_str();
   app.add_option("--keep-versions", options.versions_kept, "how many versions stay to be rolled back to, the newest")
       ->check(CLI::Range(size_t{2}, size_t{100'000}))
       ->capture_default_str();

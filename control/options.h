@@ -23,6 +23,7 @@ struct ControlOptions {
   std::optional<Endpoint> follow;  // replicates that control's stream and refuses writes
   std::string peer_token_file;     // presented to other controls; default: the first `replica` token of tokens_file
   std::string config;              // committed as the first version if the state is empty
+  uint64_t prepare_timeout_ms = 5'000;  // how long a plane may take to prepare a candidate
   size_t versions_kept = StateStore::kVersionsKept;
   std::string secrets_group;  // may read the private keys in the state; see StateStore::open
   std::string secret_file;    // spreads the probes; without it, the node's name does

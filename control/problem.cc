@@ -2,6 +2,7 @@
 #include "control/problem.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "conf/state_store.h"
 #include "control/json_bounds.h"
@@ -40,6 +41,18 @@ HttpResponse bad_parameter(const QueryFault& fault) {
                           {"parameter", fault.parameter},
                           {"given", fault.given},
                           {"expected", fault.expected}});
+}
+
+HttpResponse refused_by_planes(std::string_view code, uint64_t candidate, const std::vector<std::string>& reasons,
+                               const nlohmann::json& votes) {
+  return as_problem(409, {{"type", "about:blank"},
+                          {"title", "Not every plane can serve the configuration"},
+                          {"status", 409},
+                          {"code", code},
+                          {"detail", fmt::format("nothing was changed: {}", fmt::join(reasons, "; "))},
+                          {"candidate", candidate},
+                          {"reasons", reasons},
+                          {"votes", votes}});
 }
 
 HttpResponse invalid_configuration(const std::vector<Fault>& faults) {

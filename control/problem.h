@@ -3,6 +3,7 @@
 // people.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,9 @@ HttpResponse problem(int status, std::string_view code, std::string_view detail)
 HttpResponse store_failure(const Error& error);
 // A 400 that also has "parameter", "given" and "expected".
 HttpResponse bad_parameter(const QueryFault& fault);
+// A 409: planes cannot serve a candidate. It has "candidate", "reasons" and "votes".
+HttpResponse refused_by_planes(std::string_view code, uint64_t candidate, const std::vector<std::string>& reasons,
+                               const nlohmann::json& votes);
 // A 422 with every fault of the document: pointer, file, line, column, code, detail, expected, hint.
 HttpResponse invalid_configuration(const std::vector<Fault>& faults);
 

@@ -15,9 +15,11 @@ namespace tidegate {
 
 using nlohmann::json;
 
-ReplicaFollower::ReplicaFollower(EventLoop& loop, HostState& host_state, const Endpoint& leader, Peers peers)
+ReplicaFollower::ReplicaFollower(EventLoop& loop, HostState& host_state, ProvisionalVersions& provisionals,
+                                 const Endpoint& leader, Peers peers)
     : loop_(loop),
       host_state_(host_state),
+      provisionals_(provisionals),
       leader_(leader),
       peers_(std::move(peers)),
       pause_(loop, [this] { connect(); }),
@@ -98,6 +100,8 @@ void ReplicaFollower::take_line(std::string_view text) {
     pause_ms_ = kFirstPauseMs;
   } else if (type == "version") {
     take_version(*line);
+  } else if (type == "confirmed") {
+    (void)provisionals_.confirm(number_member(*line, "version"));
   } else if (type == "words") {
     const Result<LiveState> live_state = live_state_from_json(line->value("words", json()));
     if (!live_state) return give_up(live_state.error().message);
@@ -118,6 +122,7 @@ void ReplicaFollower::take_version(const json& line) {
   fetch_.reset();
   arriving_.emplace();
   arriving_->manifest = std::move(*manifest);
+  arriving_->provisional = provisional_from_json(line.value("provisional", json::object()));
   const json objects = line.value("objects", json::object());
   for (const ManifestEntry& entry : arriving_->manifest.entries) {
     if (host_state_.store().has_object(entry.hash)) continue;
@@ -152,6 +157,9 @@ void ReplicaFollower::fetch_next() {
 void ReplicaFollower::store_version() {
   const ArrivingVersion arrived = std::move(*arriving_);
   arriving_.reset();
+  if (arrived.provisional) {
+    if (Result<void> said = provisionals_.announce(*arrived.provisional); !said) return give_up(said.error().message);
+  }
   if (Result<void> replicated = host_state_.replicate_version(arrived.manifest, arrived.objects); !replicated) {
     return give_up(fmt::format("version {}: {}", arrived.manifest.version, replicated.error().message));
   }

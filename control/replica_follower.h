@@ -17,6 +17,7 @@
 
 #include "control/host_state.h"
 #include "control/peers.h"
+#include "control/provisional_versions.h"
 #include "core/event_loop.h"
 #include "core/http_client.h"
 #include "core/ip.h"
@@ -30,7 +31,8 @@ class ReplicaFollower {
   static constexpr uint64_t kSilenceMs = 4'000;  // the leader sends a line every second
   static constexpr size_t kMaxLineBytes = 64 << 20;
 
-  ReplicaFollower(EventLoop& loop, HostState& host_state, const Endpoint& leader, Peers peers);
+  ReplicaFollower(EventLoop& loop, HostState& host_state, ProvisionalVersions& provisionals, const Endpoint& leader,
+                  Peers peers);
   ~ReplicaFollower();
   void start() { connect(); }
   void set_peers(Peers peers) { peers_ = std::move(peers); }  // from the next connection on
@@ -43,6 +45,7 @@ class ReplicaFollower {
   // A version whose objects are fetched now.
   struct ArrivingVersion {
     Manifest manifest;
+    std::optional<ProvisionalVersion> provisional;
     std::vector<std::pair<std::string, std::string>> objects;
     std::vector<std::string> missing;
   };
@@ -61,6 +64,7 @@ class ReplicaFollower {
 
   EventLoop& loop_;
   HostState& host_state_;
+  ProvisionalVersions& provisionals_;
   Endpoint leader_;
   Peers peers_;
   std::unique_ptr<HttpCall> stream_;

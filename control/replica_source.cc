@@ -12,8 +12,12 @@ namespace tidegate {
 
 using nlohmann::json;
 
-ReplicaSource::ReplicaSource(EventLoop& loop, HostState& host_state, std::string node)
-    : host_state_(host_state), node_(std::move(node)), alive_(loop, [this] { keep_alive(); }) {
+ReplicaSource::ReplicaSource(EventLoop& loop, HostState& host_state, const ProvisionalVersions& provisionals,
+                             std::string node)
+    : host_state_(host_state),
+      provisionals_(provisionals),
+      node_(std::move(node)),
+      alive_(loop, [this] { keep_alive(); }) {
   host_state_.subscribe([this](const HostStateChange&) { push_all(); });
   alive_.arm_after_ms(kAliveMs);
 }
@@ -64,7 +68,17 @@ void ReplicaSource::open(const ApiCall& call) {
   });
   streams_[next_id_++] = stream;
   write(*stream, {{"type", "hello"}, {"node", node_}, {"head", to_json(host_state_.head())}});
+  // A confirmation that the follower did not hear.
+  const bool has_head = stream->sent.version == host_state_.head().version;
+  if (has_head && !provisionals_.current()) write(*stream, {{"type", "confirmed"}, {"version", stream->sent.version}});
   push(*stream);
+  sweep();
+}
+
+void ReplicaSource::say_confirmed() {
+  for (auto& [id, stream] : streams_) {
+    write(*stream, {{"type", "confirmed"}, {"version", host_state_.head().version}});
+  }
   sweep();
 }
 
@@ -100,7 +114,9 @@ void ReplicaSource::push_version(Stream& stream) {
     objects[change.new_hash] = base64_encode(*bytes);
   }
   TIDEGATE_ASSERT(inline_bytes <= kMaxInlineBytes, "a line of the stream has a bound");
-  write(stream, {{"type", "version"}, {"manifest", to_json(manifest, true)}, {"objects", std::move(objects)}});
+  json line = {{"type", "version"}, {"manifest", to_json(manifest, true)}, {"objects", std::move(objects)}};
+  if (provisionals_.current()) line["provisional"] = to_json(*provisionals_.current());
+  write(stream, line);
   stream.sent.version = manifest.version;
   stream.sent_entries = manifest.entries;
 }

@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "control/host_state.h"
+#include "control/provisional_versions.h"
 #include "control/route_table.h"
 #include "core/event_loop.h"
 
@@ -26,8 +27,10 @@ class ReplicaSource {
   static constexpr size_t kMaxInlineBytes = 256 << 10;
   static constexpr size_t kPurgesAtOnce = 1'000;
 
-  ReplicaSource(EventLoop& loop, HostState& host_state, std::string node);
+  ReplicaSource(EventLoop& loop, HostState& host_state, const ProvisionalVersions& provisionals, std::string node);
   void add_routes(RouteTable& table);
+  // Tells every follower that the version in force was confirmed.
+  void say_confirmed();
   size_t followers() const { return streams_.size(); }
 
  private:
@@ -47,6 +50,7 @@ class ReplicaSource {
   void keep_alive();
 
   HostState& host_state_;
+  const ProvisionalVersions& provisionals_;
   std::string node_;
   std::map<uint64_t, std::shared_ptr<Stream>> streams_;
   uint64_t next_id_ = 0;

@@ -12,6 +12,7 @@
 #include "conf/query.h"
 #include "control/auth.h"
 #include "control/idempotency.h"
+#include "control/limits.h"
 #include "core/assert.h"
 #include "core/http_server.h"
 
@@ -44,7 +45,8 @@ struct ApiRoute {
   std::vector<QueryParameter> query;  // checked before the handler is called
   std::vector<std::string> accepts;   // media types of the request's body; empty: it has no body
   ApiHandler handler;
-  bool any_query = false;  // passed on to a plane, which checks its own parameters
+  size_t body_bytes = kMaxBodyBytes;  // a longer body is refused
+  bool any_query = false;             // passed on to a plane, which checks its own parameters
 };
 
 // Returns true if `path` matches `pattern`, and sets its names. A {name} matches one non-empty segment,

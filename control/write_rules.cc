@@ -7,6 +7,7 @@
 
 #include "conf/names.h"
 #include "control/json_bounds.h"
+#include "control/limits.h"
 #include "control/problem.h"
 
 namespace tidegate {
@@ -23,6 +24,8 @@ const char* word(ApplyOutcome::Status status) {
       return "dry_run";
     case ApplyOutcome::Status::invalid:
       return "invalid";
+    case ApplyOutcome::Status::refused:
+      return "refused";
     case ApplyOutcome::Status::failed:
       return "failed";
   }
@@ -99,6 +102,11 @@ std::optional<HttpResponse> check_precondition(const HttpRequest& request, const
 HttpResponse answer_write(const ApplyOutcome& outcome) {
   using Status = ApplyOutcome::Status;
   if (outcome.status == Status::invalid) return invalid_configuration(outcome.faults);
+  if (outcome.status == Status::refused) {
+    const Voting& voting = outcome.voting;
+    return refused_by_planes(voting.needs_only_restart ? "needs_restart" : "refused", voting.id, voting.reasons,
+                             voting.votes);
+  }
   if (outcome.status == Status::failed) {
     if (outcome.error.starts_with("conflict")) return problem(412, "stale", outcome.error);
     return store_failure(fail(outcome.error));
@@ -107,11 +115,15 @@ HttpResponse answer_write(const ApplyOutcome& outcome) {
   for (const ObjectChange& change : outcome.changes) {
     changes.push_back({{"change", name(change.change)}, {"kind", change.kind}, {"name", change.name}});
   }
-  HttpResponse response = HttpResponse::json(200, dump({{"outcome", word(outcome.status)},
-                                                        {"version", outcome.manifest.version},
-                                                        {"digest", outcome.manifest.digest},
-                                                        {"changes", std::move(changes)}}) +
-                                                      "\n");
+  nlohmann::json body = {{"outcome", word(outcome.status)},
+                         {"version", outcome.manifest.version},
+                         {"digest", outcome.manifest.digest},
+                         {"changes", std::move(changes)}};
+  if (outcome.voting.id != 0) {
+    body["candidate"] = outcome.voting.id;
+    body["votes"] = outcome.voting.votes;
+  }
+  HttpResponse response = HttpResponse::json(200, dump(body) + "\n");
   const std::string tag = entity_tag(outcome.manifest);
   if (!tag.empty()) response.headers.emplace_back("ETag", tag);
   return response;
@@ -122,13 +134,22 @@ ApplyRequest apply_request(const ApiCall& call) {
   request.who = call.who.name;
   request.comment = call.request().parameter("comment").value_or("");
   request.dry_run = call.flag("dry_run");
+  request.allow_restart = call.flag("allow_restart");
+  if (const auto confirm = call.request().parameter("confirm")) request.confirm_ms = parse_number(*confirm).value_or(0);
+  request.require_all = call.flag("require_all");
   request.answer = answer_kept_with<ApplyOutcome>(call.once, answer_write);
   return request;
 }
 
 std::vector<QueryParameter> write_parameters() {
   return {QueryParameter::boolean("dry_run", "true: say what would change, change nothing"),
-          {"comment", "kept with the version"}};
+          {"comment", "kept with the version"},
+          QueryParameter::boolean("allow_restart", "true: also commit what planes take up only when they start again"),
+          QueryParameter::number("confirm",
+                                 "milliseconds in which the version must be confirmed (POST /v1/confirm); otherwise "
+                                 "the one before comes back",
+                                 kShortestConfirmMs, kLongestConfirmMs),
+          QueryParameter::boolean("require_all", "true: refuse the change too if a plane cannot be asked")};
 }
 
 }  // namespace tidegate

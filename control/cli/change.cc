@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <map>
 
 #include "control/cli/output.h"
 #include "control/cli/wait.h"
@@ -17,12 +18,46 @@ void add_change_options(CLI::App* command, ChangeOptions& options) {
   command->add_flag("--dry-run", options.dry_run, "say what would change, change nothing");
   command->add_flag("--wait", options.wait, "return when every plane that can be reached has applied it");
   command->add_option("--comment", options.comment, "kept with the version");
+  command->add_flag("--allow-restart", options.allow_restart,
+                    "also change what planes take up only when they start again");
+  command
+      ->add_option("--confirm", options.confirm_ms,
+                   "go back to the version before unless `tidegate confirm` comes within this time: 60s, 5m")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, uint64_t>{{"ms", 1}, {"s", 1'000}, {"m", 60'000}}));
+  command->add_option("--require", options.require, "whose yes it takes: every plane's that answers, or every plane's")
+      ->check(CLI::IsMember({"reachable", "all"}))
+      ->capture_default_str();
+}
+
+std::string change_query(const ChangeOptions& options) {
+  return query({{"dry_run", options.dry_run ? "true" : ""},
+                {"comment", options.comment},
+                {"confirm", options.confirm_ms == 0 ? "" : fmt::format("{}", options.confirm_ms)},
+                {"allow_restart", options.allow_restart ? "true" : ""},
+                {"require_all", options.require == "all" ? "true" : ""}});
 }
 
 void add_if_match(CLI::App* command, ChangeOptions& options) {
   command->add_option("--if-match", options.if_match,
                       "only over this version: its number, its digest or the beginning of that, or an ETag");
 }
+
+namespace {
+
+// Says which planes did not vote: the version comes to them later.
+void print_absent(const json& answer) {
+  for (const json& vote : answer.value("votes", json::array())) {
+    const std::string said = string_member(vote, "vote");
+    if (said == "yes") continue;
+    const std::string plane = string_member(vote, "plane");
+    fmt::print("  {}\n", paint(fmt::format("{} {}{}: {}",
+                                           said == "old" ? "not asked:" : "behind:   ", string_member(vote, "node"),
+                                           plane.empty() ? "" : "/" + plane, string_member(vote, "why")),
+                               Tone::bad));
+  }
+}
+
+}  // namespace
 
 void print_outcome(Cli& cli, const json& answer, const ChangeOptions& options) {
   if (cli.json()) {
@@ -44,6 +79,11 @@ void print_outcome(Cli& cli, const json& answer, const ChangeOptions& options) {
       fmt::print(
           "  {}\n",
           paint(fmt::format("{:<8} {} {}", what, string_member(change, "kind"), string_member(change, "name")), tone));
+    }
+    print_absent(answer);
+    if (options.confirm_ms != 0 && outcome == "committed") {
+      const uint64_t version = number_member(answer, "version");
+      fmt::print("  provisional: `tidegate confirm {}` within {} s keeps it\n", version, options.confirm_ms / 1'000);
     }
   }
   if (options.wait && !options.dry_run) wait_until_applied(cli, number_member(answer, "version"), 0);

@@ -2,6 +2,7 @@
 // What every command that changes the configuration has in common.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -11,11 +12,15 @@
 namespace tidegate::cli {
 
 struct ChangeOptions {
-  bool dry_run = false, wait = false;
+  bool dry_run = false, wait = false, allow_restart = false;
+  std::string require = "reachable";
+  uint64_t confirm_ms = 0;
   std::string comment, if_match = "*";
 };
 
 void add_change_options(CLI::App* command, ChangeOptions& options);
+// The parameters of the call: "?dry_run=true&comment=...".
+std::string change_query(const ChangeOptions& options);
 void add_if_match(CLI::App* command, ChangeOptions& options);
 
 // Prints "version 7: 2 objects changed" and a line for each object. Waits if that is asked for.

@@ -86,6 +86,13 @@ void print_refusal(Cli& cli, const HttpResponse& response, const std::string& do
   if (!faults.empty()) {
     fmt::print(stderr, "{}", render_faults(faults, document, stderr_is_terminal()));
     fmt::print(stderr, "refused: {}\n", string_member(*problem, "detail"));
+  } else if (problem && problem->is_object() && problem->contains("reasons")) {
+    for (const nlohmann::json& reason : problem->value("reasons", nlohmann::json::array())) {
+      fmt::print(stderr, "{}\n", reason.is_string() ? reason.get<std::string>() : dump(reason));
+    }
+    const bool restart = string_member(*problem, "code") == "needs_restart";
+    fmt::print(stderr, "refused ({}): nothing was changed{}\n", response.status,
+               restart ? "; --allow-restart commits it, and the planes take it up when they start again" : "");
   } else {
     fmt::print(stderr, "refused ({}): {}\n", response.status,
                problem ? string_member(*problem, "detail", response.body) : response.body);

@@ -138,7 +138,7 @@ void apply_file(Cli& cli, const std::string& path, const ChangeOptions& options)
   if (!bundle) return;
   ApiRequest request;
   request.method = "PUT";
-  request.target = "/v1/config" + query({{"dry_run", options.dry_run ? "true" : ""}, {"comment", options.comment}});
+  request.target = "/v1/config" + change_query(options);
   request.content_type = kBundleType;
   request.body = encode_bundle(*bundle);
   const std::optional<std::string> if_match = entity_tag_for(cli, options.if_match);
@@ -151,10 +151,22 @@ void apply_file(Cli& cli, const std::string& path, const ChangeOptions& options)
 void roll_back(Cli& cli, uint64_t version, const ChangeOptions& options) {
   ApiRequest request;
   request.method = "POST";
-  request.target = "/v1/rollback" + query({{"dry_run", options.dry_run ? "true" : ""}, {"comment", options.comment}});
+  request.target = "/v1/rollback" + change_query(options);
   request.content_type = "application/json";
   request.body = dump({{"to", version}});
   if (const std::optional<json> answer = call(cli, std::move(request))) print_outcome(cli, *answer, options);
+}
+
+void confirm(Cli& cli, uint64_t version) {
+  ApiRequest request;
+  request.method = "POST";
+  request.target = "/v1/confirm";
+  request.content_type = "application/json";
+  request.body = dump({{"version", version}});
+  const std::optional<json> answer = call(cli, std::move(request));
+  if (!answer) return;
+  if (cli.json()) return fmt::print("{}\n", dump(*answer));
+  fmt::print("version {} is confirmed\n", version);
 }
 
 // Takes "pool" and "pools". The API refuses anything else.
@@ -300,6 +312,10 @@ void add_config_commands(CLI::App& app, Cli& cli) {
   command->add_option("VERSION", arguments->version)->required();
   add_change_options(command, arguments->change);
   command->callback([&cli, arguments] { roll_back(cli, arguments->version, arguments->change); });
+
+  command = add_command(app, "confirm", "Keep a version that was applied with --confirm", "tidegate confirm 12");
+  command->add_option("VERSION", arguments->version)->required();
+  command->callback([&cli, arguments] { confirm(cli, arguments->version); });
 
   command = add_command(app, "versions", "List the newest versions", "tidegate versions --limit 5");
   command->add_option("--limit", arguments->limit);

@@ -52,7 +52,7 @@ std::string records_path(const RecordsArguments& arguments, size_t most) {
 // Sends a write and prints what came of it. Faults get their carets in `document`.
 void write(Cli& cli, ApiRequest request, const RecordsArguments& arguments, const std::string& document = {}) {
   const ChangeOptions& options = arguments.change;
-  request.target += query({{"dry_run", options.dry_run ? "true" : ""}, {"comment", options.comment}});
+  request.target += change_query(options);
   const std::optional<std::string> if_match = entity_tag_for(cli, options.if_match);
   if (!if_match) return;
   request.headers.emplace_back("If-Match", *if_match);

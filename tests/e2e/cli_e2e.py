@@ -25,6 +25,7 @@ COMMANDS = {
     "get": (),
     "diff": (),
     "rollback": ("1",),
+    "confirm": ("1",),
     "versions": (),
     "audit": (),
     "drain": ("backend", "origins/origin1"),

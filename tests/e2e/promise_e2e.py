@@ -3,10 +3,13 @@
 a version serves what it served before, also after it was killed."""
 
 import re
+import signal
 
 import box
+import netns
 from lab import binary
 from netns import sh, wait_until
+from topology import HOSTS
 
 ZONE = "$TTL 60\n@ IN SOA ns h 1 2 3 4 5\n@ IN NS ns\nns IN A 192.0.2.53\nwww IN A {}\n"
 ADDRESS = "10.10.0.65"
@@ -86,29 +89,153 @@ def ask_www(lab):
     return lab.run("client-eu", "dig", "+short", "+tries=1", "+time=1", f"@{ADDRESS}", "www.example.test", "A", check=False).stdout.strip()
 
 
+class Edge:
+    """A control and its planes on a machine of their own."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        machine.write("example.zone", ZONE.format("192.0.2.1"))
+        common = ["--state", machine.state_dir, "--run", machine.run_dir, "--node", "promise"]
+        self.control = machine.start("control", binary("control"), *common, "--config", self.write())
+        self.start = {plane: lambda plane=plane: machine.start(plane, binary(plane), *common) for plane in ("dns", "l7")}
+        self.running = {plane: begin() for plane, begin in self.start.items()}
+        for plane, process in self.running.items():
+            machine.wait_ready(plane, process)
+
+    def write(self, **changes):
+        return self.machine.write("edge.yaml", document(**changes))
+
+    def tidegate(self, *arguments):
+        return self.machine.tidegate("--api", self.machine.run_dir / "control.sock", *arguments)
+
+    def apply(self, *options, **changes):
+        return self.tidegate("apply", self.write(**changes), *options)
+
+    def api(self, target):
+        return self.machine.ask("control", target).json()
+
+    def status(self, plane):
+        return self.machine.ask(plane, "/status").json()
+
+    def held(self, plane):
+        return self.machine.ask(plane, "/candidate").json()["held"]
+
+    def in_force(self):
+        return self.api("/v1/versions")["in_force"]
+
+    def votes(self, version):
+        """How each plane voted on a version: {"l7": ("yes", "")}."""
+        return {vote["plane"]: (vote["vote"], vote["why"]) for vote in self.api(f"/v1/status/versions/{version}")["votes"]}
+
+    def hold_ports(self, name, program=None):
+        holder = self.machine.start(name, "/usr/bin/python3", "-c", program or HOLDER)
+        wait_until("the ports are held", lambda: "held" in holder.tail(), 20, holder)
+        return holder
+
+
+# Of the same user, and willing to share.
+SHARER = f"""
+import signal, socket
+udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+for one in (udp, tcp): one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+udp.bind(("{ADDRESS}", 5353)), tcp.bind(("{ADDRESS}", 8181)), tcp.listen()
+print("held", flush=True)
+signal.pause()
+"""
+
+
+def test_a_port_that_another_process_holds_is_refused_before_anything_changes(lab):
+    with box.raised("promise", 65) as machine:
+        edge = Edge(machine)
+        for name, program in (("holder", HOLDER), ("sharer", SHARER)):
+            holder = edge.hold_ports(name, program)
+            refused = edge.apply(dns=f"{ADDRESS}:5353", http=f"{ADDRESS}:8181", status=200)
+            assert refused.returncode == 1, refused
+            assert f"promise/dns: cannot listen on {ADDRESS}:5353: Address already in use" in refused.stderr, (name, refused)
+            assert f"promise/l7: listener http: cannot bind {ADDRESS}:8181: Address already in use" in refused.stderr, (name, refused)
+            assert edge.in_force() == 1 and [edge.status(plane)["refused"] for plane in edge.running] == [None, None]
+            assert [edge.held(plane) for plane in edge.running] == [None, None]
+            last = edge.api("/v1/candidates")["refused"][0]
+            assert {vote["plane"]: vote["vote"] for vote in last["votes"]} == {"dns": "no", "l7": "no"}, last
+            assert edge.api(f"/v1/candidates/{last['candidate']}")["reasons"] == last["reasons"]
+            holder.kill()
+        # Only one of them says no: the other one lets go of what it held.
+        holder = edge.hold_ports("holder")
+        refused = edge.apply(dns=f"{ADDRESS}:5454", http=f"{ADDRESS}:8181", status=200)
+        assert refused.returncode == 1 and "promise/dns" not in refused.stderr and "promise/l7" in refused.stderr, refused
+        wait_until("dns lets go", lambda: edge.held("dns") is None, 20, edge.running["dns"])
+        holder.kill()
+
+        assert ask_www(lab) == "192.0.2.1"
+        done = edge.apply(dns=f"{ADDRESS}:5353", http=f"{ADDRESS}:8181", status=200)
+        assert done.returncode == 0 and "version 2" in done.stdout and "behind" not in done.stdout, done
+        assert edge.votes(2) == {"dns": ("yes", ""), "l7": ("yes", "")}
+        wait_until("both serve it", lambda: edge.api("/v1/status/versions/2")["in_force"] == 2, 20)
+        code = lab.curl("client-eu", f"http://{ADDRESS}:8181/", "-o", "/dev/null", "-w", "%{http_code}").stdout
+        assert code == "200", code
+        dug = lab.run("client-eu", "dig", "+short", "-p", "5353", f"@{ADDRESS}", "www.example.test", "A", check=False).stdout.strip()
+        assert dug == "192.0.2.1", dug
+
+
+def test_what_takes_effect_at_a_start_only_is_refused_unless_that_is_allowed(lab):
+    with box.raised("promise", 65) as machine:
+        edge = Edge(machine)
+        text = document()
+        more = lambda workers, status: machine.write("edge.yaml", text.replace("l7: {workers: 1}", f"l7: {{workers: {workers}}}").replace("status: 204", f"status: {status}"))
+        refused = edge.tidegate("apply", more(2, 204))
+        assert refused.returncode == 1 and "promise/l7: takes effect only when it starts again: l7.workers" in refused.stderr, refused
+        assert "--allow-restart" in refused.stderr and edge.in_force() == 1
+        allowed = edge.tidegate("apply", more(2, 204), "--allow-restart")
+        assert allowed.returncode == 0 and edge.in_force() == 2, allowed
+        wait_until("l7 says so", lambda: edge.status("l7")["needs_restart"] == ["l7.workers"], 20)
+        # What waits for a restart already does not stand in the way of other changes.
+        assert edge.tidegate("apply", more(2, 200)).returncode == 0 and edge.in_force() == 3
+        # Going back to what runs needs no restart.
+        assert edge.tidegate("apply", more(1, 200)).returncode == 0
+        wait_until("nothing waits", lambda: edge.status("l7")["needs_restart"] == [], 20)
+        bad = machine.write("edge.yaml", text.replace("l7: {workers: 1}", "l7: {workers: 1, access_log: /nowhere/at/all.log}"))
+        refused = edge.tidegate("apply", bad, "--allow-restart")
+        assert refused.returncode == 1 and "l7.access_log: there is no directory /nowhere/at" in refused.stderr, refused
+
+
+def test_a_silent_plane_is_waited_for_once_and_comes_after(lab):
+    with box.raised("promise", 65) as machine:
+        edge = Edge(machine)
+        dns = edge.running["dns"].popen
+        dns.send_signal(signal.SIGSTOP)
+        try:
+            first = edge.apply(status=200)
+            assert first.returncode == 0 and "behind:    promise/dns: no answer within 500 ms" in first.stdout, first
+            second = edge.apply(status=201)
+            assert second.returncode == 0 and "promise/dns: it is known to be silent" in second.stdout, second
+            assert edge.votes(3)["l7"] == ("yes", "") and edge.votes(3)["dns"][0] == "unreachable"
+            refused = edge.apply("--require", "all", status=202)
+            assert refused.returncode == 1 and "promise/dns" in refused.stderr and edge.in_force() == 3, refused
+        finally:
+            dns.send_signal(signal.SIGCONT)
+        wait_until("dns comes after", lambda: edge.status("dns")["version"] == 3, 30)
+
+        def all_vote():
+            done = edge.apply("--require", "all", status=203)
+            return done.returncode == 0
+
+        wait_until("dns votes again", all_vote, 30)
+        assert {vote for vote, _ in edge.votes(edge.in_force()).values()} == {"yes"}
+
+
 def test_a_plane_that_refused_a_version_serves_what_it_served_before_when_it_is_killed(lab):
     with box.raised("promise", 65) as machine:
         assert machine.host.v4 == ADDRESS
-        machine.write("example.zone", ZONE.format("192.0.2.1"))
-        path = machine.write("edge.yaml", document())
-        common = ["--state", machine.state_dir, "--run", machine.run_dir, "--node", "promise"]
-        control = machine.start("control", binary("control"), *common, "--config", path)
-        start = {plane: lambda plane=plane: machine.start(plane, binary(plane), *common) for plane in ("dns", "l7")}
-        running = {plane: begin() for plane, begin in start.items()}
-        for plane, process in running.items():
-            machine.wait_ready(plane, process)
-        status = lambda plane: machine.ask(plane, "/status").json()
-
-        # Ports that another process holds: a fact of the host, which only its planes find.
-        holder = machine.start("holder", "/usr/bin/python3", "-c", HOLDER)
-        wait_until("the ports are held", lambda: "held" in holder.tail(), 20, holder)
-        machine.write("edge.yaml", document(dns=f"{ADDRESS}:5353", http=f"{ADDRESS}:8181", status=200))
-        done = machine.tidegate("--api", machine.run_dir / "control.sock", "apply", path)
-        assert done.returncode == 0, done
+        edge = Edge(machine)
+        status, running = edge.status, edge.running
+        # Ports that another process takes while the planes are away: nobody could refuse the version.
+        for process in running.values():
+            process.kill()
+        holder = edge.hold_ports("holder")
+        done = edge.apply(dns=f"{ADDRESS}:5353", http=f"{ADDRESS}:8181", status=200)
+        assert done.returncode == 0 and done.stdout.count("behind: ") == 2, done
         for plane in running:
-            wait_until(f"{plane} refuses version 2", lambda p=plane: "version 2: " in (status(p)["refused"] or ""), 30, running[plane])
-            running[plane].kill()
-            running[plane] = start[plane]()
+            running[plane] = edge.start[plane]()
             wait_until(f"{plane} serves again", lambda p=plane: machine.ask(p, "/healthz").status == 200, 30, running[plane])
             told = status(plane)
             assert (told["version"], told["behind"], told["ready"]) == (1, True, True) and "version 2: " in told["refused"], told
@@ -116,11 +243,65 @@ def test_a_plane_that_refused_a_version_serves_what_it_served_before_when_it_is_
             assert f"tidegate_{plane}_config_behind 1\n" in machine.ask(plane, "/metrics").body.decode()
         assert ask_www(lab) == "192.0.2.1"
         assert lab.curl("client-eu", "http://www.example.test/", "-o", "/dev/null", "-w", "%{http_code}", vip=ADDRESS).stdout == "204"
-        shown = machine.tidegate("--api", machine.run_dir / "control.sock", "status").stdout
+        shown = edge.tidegate("status").stdout
         assert shown.count("behind") == 2 and shown.count("version 2: ") == 2, shown
 
         holder.kill()  # the reason passes
         for plane in running:
             wait_until(f"{plane} takes version 2", lambda p=plane: status(p)["version"] == 2, 60, running[plane])
             assert status(plane)["refused"] is None and status(plane)["behind"] is False
-        assert control.running()
+        assert edge.control.running()
+
+
+def test_a_version_that_nobody_confirms_is_taken_back_on_every_plane(lab):
+    with box.raised("promise", 65) as machine:
+        edge = Edge(machine)
+        tried = edge.apply("--confirm", "1s", status=200)
+        assert tried.returncode == 0 and "provisional: `tidegate confirm 2` within 1 s keeps it" in tried.stdout, tried
+        wait_until("version 1 is back", lambda: edge.in_force() == 3, 20, edge.control)
+        wait_until("on both planes", lambda: [edge.status(plane)["version"] for plane in edge.running] == [3, 3], 20)
+        code = lab.curl("client-eu", "http://www.example.test/", "-o", "/dev/null", "-w", "%{http_code}", vip=ADDRESS).stdout
+        assert code == "204", code
+        late = edge.tidegate("confirm", "2")
+        assert late.returncode == 1 and "not provisional" in late.stderr, late
+
+        assert edge.apply("--confirm", "60s", status=200).returncode == 0
+        refused = edge.apply(status=201)
+        assert refused.returncode == 1 and "version 4 is provisional" in refused.stderr, refused
+        assert edge.tidegate("confirm", "4").returncode == 0
+        assert edge.apply(status=201).returncode == 0 and edge.in_force() == 5
+
+
+def votes_of(answer):
+    return {f"{vote['node']}/{vote['plane']}": vote["vote"] for vote in answer["votes"]}
+
+
+def test_one_host_that_cannot_refuses_for_all_of_them(lab):
+    edge = lab.directory("edge")
+    path = edge / "port.yaml"
+    path.write_text((edge / "edge.yaml").read_text().replace("listeners:\n", 'listeners:\n  - {name: more, bind: ["0.0.0.0:8181"]}\n'))
+    before = lab.api("GET", "/v1/status").json()["head"]["version"]
+    program = SHARER.replace(ADDRESS, "0.0.0.0")
+    holder = netns.Process(HOSTS["proxy2"].namespace, "proxy2/holder", ["/usr/bin/python3", "-c", program], lab.directory("proxy2") / "holder.log").start()
+    try:
+        wait_until("the port is held", lambda: "held" in holder.tail(), 20, holder)
+        refused = lab.tidegate("apply", path, check=False)
+    finally:
+        holder.kill()
+    assert refused.returncode == 1 and "proxy2: l7: listener more: cannot bind 0.0.0.0:8181: Address already in use" in refused.stderr, refused
+    last = lab.api("GET", "/v1/candidates").json()["refused"][0]
+    voted = votes_of(last)
+    assert voted == {"edge/dns": "yes", "l4/l4": "yes", "proxy1/l7": "yes", "proxy2/l7": "no", "us1/l7": "yes", "us1/dns": "yes"}, voted
+    status = lab.api("GET", "/v1/status").json()
+    assert {(node["name"], node["head"]["version"]) for node in status["nodes"]} == {(node["name"], before) for node in status["nodes"]}, status
+    assert {plane["version"] for node in status["nodes"] for plane in node["planes"]} == {before}, status
+    for host, plane in (("edge", "dns"), ("l4", "l4"), ("proxy1", "l7"), ("proxy2", "l7"), ("us1", "l7"), ("us1", "dns")):
+        wait_until(f"{plane} of {host} lets go", lambda h=host, p=plane: lab.plane(h, p, "/candidate").json()["held"] is None, 20)
+
+    try:
+        done = lab.tidegate("apply", path, "--wait")
+        assert "behind" not in done.stdout, done
+        answer = lab.api("GET", f"/v1/status/versions/{before + 1}").json()
+        assert set(votes_of(answer).values()) == {"yes"} and answer["prepared"] == 6 == answer["in_force"], answer
+    finally:
+        lab.apply(edge / "edge.yaml")

@@ -17,8 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from lab import Lab, LabError, open_socket  # noqa: E402
 from load import SteadyLoad, connect  # noqa: E402
-from netns import wait_until  # noqa: E402
-from topology import DNS_EU, VIP_EU, VIP_US  # noqa: E402
+from netns import Process, wait_until  # noqa: E402
+from topology import DNS_EU, HOSTS, VIP_EU, VIP_US  # noqa: E402
 
 TTY = sys.stdout.isatty()
 WWW = "https://www.example.test"
@@ -293,6 +293,34 @@ def faulty_zone(lab):
     assert head(lab)["version"] == before and versions == {before} and dig(lab, "client-eu") == answer
 
 
+HOLDER = """
+import signal, socket
+tcp = socket.socket()
+tcp.bind(("0.0.0.0", 8181)), tcp.listen()
+print("held", flush=True)
+signal.pause()
+"""
+
+
+def port_taken(lab):
+    edge = lab.directory("edge")
+    path = edge / "port.yaml"
+    path.write_text((edge / "edge.yaml").read_text().replace("listeners:\n", 'listeners:\n  - {name: more, bind: ["0.0.0.0:8181"]}\n'))
+    before = head(lab)["version"]
+    holder = Process(HOSTS["proxy2"].namespace, "proxy2/holder", ["/usr/bin/python3", "-c", HOLDER], lab.directory("proxy2") / "holder.log").start()
+    try:
+        wait_until("another program has port 8181 of proxy2", lambda: "held" in holder.tail(), 20, holder)
+        refused = lab.tidegate("apply", path, check=False)
+    finally:
+        holder.kill()
+    say(refused.stderr)
+    versions = {plane["version"] for _, plane in planes(lab)}
+    say(f"exit status {refused.returncode}; version {before} is in force on every plane: {versions == {before}}")
+    assert refused.returncode == 1 and "proxy2: l7: listener more: cannot bind 0.0.0.0:8181: Address already in use" in refused.stderr, refused
+    assert "proxy1" not in refused.stderr and "us1" not in refused.stderr, refused
+    assert head(lab)["version"] == before and versions == {before}
+
+
 def good_change(lab):
     text = (lab.directory("edge") / "edge.yaml").read_text()
     path = lab.directory("edge") / "change.yaml"
@@ -346,6 +374,7 @@ def main(arguments):
             story.step("A whole site fails and its clients are moved by DNS", site_failed, lab)
             story.step("A configuration with three typos is refused", three_typos, lab)
             story.step("A zone with a fault is refused by name, before anything changes", faulty_zone, lab)
+            story.step("A port that another process holds is refused by the host that has it, and no other host changed", port_taken, lab)
             story.step("Good changes under load", good_change, lab)
             story.step("A bad change is rolled back", bad_change_rolled_back, lab)
         if not once and story.held:

@@ -93,6 +93,9 @@ class FakePlane {
   void answer(const HttpExchangePtr& exchange) {
     if (exchange->request().path == "/status") return exchange->respond(HttpResponse::json(200, status.dump()));
     if (exchange->request().path == "/metrics") return exchange->respond(HttpResponse::text(200, "plane_metric 1\n"));
+    if (exchange->request().path == "/candidate") {
+      return exchange->respond(HttpResponse::problem(404, "Not Found", "of an earlier release"));
+    }
     asked = exchange->request().target;
     exchange->respond(HttpResponse::json(200, explained.dump()));
   }

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Probation: the time in which a provisional version must be confirmed, as a state machine. It has no files and no
+// clock of its own.
+//
+// The leader reverts a version that nobody confirmed. Another host waits a little longer for the leader's word. If it
+// hears neither a confirmation nor a newer version, it goes back alone, until the leader is heard again.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "conf/provisional.h"
+
+namespace tidegate {
+
+class Probation {
+ public:
+  // How long a host waits for the leader's word after the time is over.
+  static constexpr uint64_t kPatienceNs = 5'000'000'000;
+
+  enum class Due : uint8_t { nothing, revert, go_back };
+
+  void begin(const ProvisionalVersion& provisional, bool leads, uint64_t now_ns) {
+    provisional_ = provisional;
+    leads_ = leads;
+    deadline_ns_ = now_ns + provisional.confirm_ms * 1'000'000 + (leads ? 0 : kPatienceNs);
+    told_ = provisional.went_back;
+  }
+  // Somebody confirms the version. False: it is another one, or it is too late.
+  bool confirm(uint64_t version, uint64_t now_ns) {
+    if (!provisional_ || provisional_->version != version || (leads_ && now_ns >= deadline_ns_)) return false;
+    provisional_.reset();
+    return true;
+  }
+  // Another version came in force. True: a provisional version ended by it.
+  bool on_version(uint64_t version) {
+    if (!provisional_ || version == provisional_->version) return false;
+    provisional_.reset();
+    return true;
+  }
+  // What is due, once.
+  Due on_time(uint64_t now_ns) {
+    if (!provisional_ || told_ || now_ns < deadline_ns_) return Due::nothing;
+    told_ = true;
+    if (leads_) return Due::revert;
+    provisional_->went_back = true;
+    return Due::go_back;
+  }
+  // The revert could not be made; it is due again at that time.
+  void try_again_at(uint64_t deadline_ns) {
+    deadline_ns_ = deadline_ns;
+    told_ = false;
+  }
+  uint64_t deadline_ns() const { return provisional_ && !told_ ? deadline_ns_ : UINT64_MAX; }
+  const std::optional<ProvisionalVersion>& provisional() const { return provisional_; }
+  bool is_over(uint64_t now_ns) const { return provisional_ && now_ns >= deadline_ns_; }
+
+ private:
+  std::optional<ProvisionalVersion> provisional_;
+  bool leads_ = false;
+  bool told_ = false;  // what is due was said
+  uint64_t deadline_ns_ = 0;
+};
+
+}  // namespace tidegate
