@@ -24,7 +24,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kZoneFile = "text/dns";
-constexpr const char* kStandardInput = "-";
+constexpr const char* kRecordsOfInput = "-";
 
 struct RecordsArguments {
   std::string action, zone;
@@ -107,15 +107,15 @@ void remove(Cli& cli, const RecordsArguments& arguments) {
 // The file with everything that it includes, below its own folder.
 std::optional<std::string> read_zone_file(Cli& cli, const std::string& path) {
   std::ifstream file;
-  if (path != kStandardInput) file.open(path, std::ios::binary);
-  std::istream& in = path == kStandardInput ? std::cin : file;
+  if (path != kRecordsOfInput) file.open(path, std::ios::binary);
+  std::istream& in = path == kRecordsOfInput ? std::cin : file;
   std::string text(std::istreambuf_iterator<char>(in), {});
-  if (path != kStandardInput && !file.is_open()) {
+  if (path != kRecordsOfInput && !file.is_open()) {
     misuse(cli, fmt::format("cannot read {}", path));
     return std::nullopt;
   }
   if (!has_includes(text)) return text;
-  const FileReader beside = files_beside(path == kStandardInput ? "./standard-input" : path);
+  const FileReader beside = files_beside(path == kRecordsOfInput ? "./standard-input" : path);
   std::string error;
   const std::string name = std::filesystem::path(path).filename().string();
   const std::shared_ptr<const std::string> whole = put_includes_in(name, text, beside, error);
