@@ -61,6 +61,7 @@ void add_backup_commands(CLI::App& app, Cli& cli);   // backup restore
 void add_records_command(CLI::App& app, Cli& cli);   // records
 void add_hash_command(CLI::App& app, Cli& cli);      // hash-lab
 void add_init_command(CLI::App& app, Cli& cli);      // init
+void add_import_command(CLI::App& app, Cli& cli);    // import
 void add_run_command(CLI::App& app, Cli& cli);       // run
 
 }  // namespace tidegate::cli

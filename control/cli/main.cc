@@ -99,6 +99,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"human", "json"}))
       ->capture_default_str();
   add_init_command(app, cli);
+  add_import_command(app, cli);
   add_config_commands(app, cli);
   add_operate_commands(app, cli);
   add_observe_commands(app, cli);

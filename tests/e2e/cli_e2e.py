@@ -18,6 +18,7 @@ TIDEGATE = BUILD / "control" / "tidegate"
 # Every subcommand, with arguments that make sense.
 COMMANDS = {
     "init": ("FILE", "--backend", "192.0.2.1:80"),
+    "import": ("FILE",),
     "check": ("FILE",),
     "keys": (),
     "hash-lab": ("FILE",),
@@ -43,7 +44,7 @@ COMMANDS = {
     "help": (),
     "version": (),
 }
-WITHOUT_API = ("init", "check", "keys", "hash-lab", "backup", "restore", "run", "completion", "help", "version")
+WITHOUT_API = ("init", "import", "check", "keys", "hash-lab", "backup", "restore", "run", "completion", "help", "version")
 
 
 def tidegate(*arguments):

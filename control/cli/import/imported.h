@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Imported: an edge that is made from the configuration of another program, directive by directive. Each directive is
+// taken or left, and whoever leaves it says why. Pure: no files. One thread.
+#pragma once
+
+#include <list>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+
+namespace tidegate::cli {
+
+constexpr size_t kMaxImportBytes = size_t{4} << 20;  // a configuration of 80,000 lines
+
+struct LeftDirective {
+  uint32_t line = 0;
+  std::string text, why;
+};
+
+class Imported {
+ public:
+  nlohmann::json node = {{"name", "edge"}, {"l7", nlohmann::json::object()}};
+
+  // The object of this name in a section; it is made if there is none. The reference stays good.
+  nlohmann::json& object(const std::string& section, const std::string& name);
+  bool has(const std::string& section, const std::string& name) const;
+  void remove(const std::string& section, const std::string& name);
+  // A name that no object of the section has.
+  std::string free_name(const std::string& section, const std::string& wanted) const;
+  const std::list<nlohmann::json>& objects(const std::string& section) { return sections_[section]; }
+
+  void take() { ++taken_; }
+  void leave(uint32_t line, std::string text, std::string why);
+  // Takes it, or leaves it for the error's reason.
+  void judge(uint32_t line, const std::string& text, const Result<void>& outcome);
+
+  size_t taken() const { return taken_; }
+  size_t directives() const { return taken_ + left_.size(); }
+  std::vector<LeftDirective> left() const;  // in the order of lines
+  nlohmann::json document() const;
+
+ private:
+  std::map<std::string, std::list<nlohmann::json>> sections_;
+  std::map<std::string, std::map<std::string, nlohmann::json*>> by_name_;  // of each section
+  mutable std::map<std::string, size_t> last_number_;                      // of free_name(), by section and name
+  std::vector<LeftDirective> left_;
+  size_t taken_ = 0;
+};
+
+// Sets a key that is not set, or has this value already.
+Result<void> set_once(nlohmann::json& object, const std::string& key, const nlohmann::json& value);
+
+// A name of ours: letters, digits, '.', '_' and '-', at most 63.
+std::string name_of(std::string_view text);
+std::optional<uint64_t> number_of(std::string_view text);
+// "90", "1m", "500ms" as a duration of ours; a number alone has `unit`.
+std::optional<std::string> duration_of(std::string_view text, std::string_view unit);
+// "8k", "10m", "1g" as a size of ours.
+std::optional<std::string> size_of(std::string_view text);
+// An IP address, or localhost. Error: why it cannot be a backend.
+Result<std::string> backend_address(std::string_view text);
+// ADDRESS:PORT as a backend of a pool: {name, addresses, port}.
+Result<nlohmann::json> backend_of(std::string_view text, uint16_t default_port, size_t number);
+
+// Error: the text is not of that language, with the line.
+Result<void> import_nginx(std::string_view text, Imported& into);
+Result<void> import_haproxy(std::string_view text, Imported& into);
+Result<void> import_httproute(std::string_view text, Imported& into);
+
+}  // namespace tidegate::cli

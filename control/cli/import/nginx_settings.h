@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the directives of nginx mean here: those that hold without any key, those that set a key of a pool or route, and
+// why the others have no counterpart.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "control/cli/import/imported.h"
+#include "control/cli/import/nginx_syntax.h"
+
+namespace tidegate::cli {
+
+// What a directive of a location can change. The pool is that of its proxy_pass; null: the location has none.
+struct NginxTarget {
+  nlohmann::json* pool = nullptr;
+  nlohmann::json* route = nullptr;
+  nlohmann::json* node = nullptr;
+};
+using NginxSetting = std::function<Result<void>(NginxTarget&, const NginxDirective&)>;
+
+const std::string& argument_of(const NginxDirective& directive, size_t i = 0);  // empty if there are fewer
+bool nginx_holds(const std::string& name);
+std::string why_nginx_left(const std::string& name);
+Result<void> set_nginx_duration(nlohmann::json& object, const char* key, const std::string& text);
+Result<void> set_nginx_header(NginxTarget& target, const NginxDirective& directive, const char* key);
+// A directive of an upstream block.
+Result<void> set_nginx_upstream(const NginxDirective& directive, nlohmann::json& pool);
+// Directives about requests that go to a pool, in a location or above it.
+const std::map<std::string, NginxSetting>& nginx_proxy_settings();
+
+}  // namespace tidegate::cli

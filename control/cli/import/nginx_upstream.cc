@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// An upstream of nginx as a pool.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "control/cli/import/nginx_settings.h"
+
+namespace tidegate::cli {
+namespace {
+
+using nlohmann::json;
+
+Result<void> upstream_server(const NginxDirective& directive, json& pool) {
+  json& backends = pool["backends"];
+  Result<json> backend = backend_of(argument_of(directive), 80, backends.size() + 1);
+  Result<void> outcome;
+  if (!backend) {
+    outcome = backend.error();
+  } else {
+    for (size_t i = 1; i < directive.arguments.size(); ++i) {
+      const std::string& word = directive.arguments[i];
+      const size_t equals = word.find('=');
+      const std::string key = word.substr(0, equals),
+                        value = equals == std::string::npos ? "" : word.substr(equals + 1);
+      const std::optional<uint64_t> number = number_of(value);
+      if (key == "weight" && number) (*backend)["weight"] = *number * 10;
+      if (key == "max_fails" && number) pool["eject_after"] = *number;
+      if (key == "fail_timeout" && duration_of(value, "s")) pool["eject"] = *duration_of(value, "s");
+      if (key == "max_conns" && number && *number > 0) pool["max_connections"] = *number;
+      if (key == "down") (*backend)["weight"] = 0;
+      if (key == "backup") outcome = fail("there are no backup backends");
+    }
+  }
+  if (outcome) {
+    // Weights are one in ten here, so that a server without one has a share like theirs.
+    if (backend->count("weight") == 0) (*backend)["weight"] = 10;
+    backends.push_back(*std::move(backend));
+  }
+  if (backends.empty()) pool.erase("backends");
+  return outcome;
+}
+
+}  // namespace
+
+Result<void> set_nginx_upstream(const NginxDirective& directive, json& pool) {
+  const std::string& name = directive.name;
+  if (name == "server") return upstream_server(directive, pool);
+  if (name == "least_conn") return set_once(pool, "policy", "least_requests");
+  if (name == "ip_hash") return set_once(pool, "policy", "consistent_hash");
+  if (name == "keepalive") {
+    const std::optional<uint64_t> count = number_of(argument_of(directive));
+    return count ? set_once(pool, "keepalive_connections", *count) : fail("it is no number");
+  }
+  if (name == "keepalive_timeout") return set_nginx_duration(pool, "keepalive_timeout", argument_of(directive));
+  if (name == "hash") {
+    const std::string& key = argument_of(directive);
+    const std::string on = key == "$request_uri" || key == "$uri"                  ? "path"
+                           : key == "$remote_addr" || key == "$binary_remote_addr" ? "client"
+                           : key.starts_with("$http_")                             ? "header:" + key.substr(6)
+                                                                                   : "";
+    if (on.empty()) return fail("hash_on is client, path or a header");
+    pool["policy"] = "consistent_hash";
+    std::string field = on;
+    std::replace(field.begin(), field.end(), '_', '-');
+    return set_once(pool, "hash_on", field);
+  }
+  return fail(why_nginx_left(name));
+}
+
+}  // namespace tidegate::cli
