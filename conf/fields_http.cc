@@ -93,6 +93,9 @@ const Section& listener_section() {
                   "Passes on fields that an application may read as one that the proxy sets, as CGI reads "
                   "`X_Forwarded_For`; without it they are dropped."),
           integer("max_fields", &Listener::max_fields, {16, 500}, "Of a request; Cookie counts as one."),
+          row("proxy_protocol_from", FieldType::cidr, &Listener::proxy_protocol_from,
+              "Peers whose connections begin with a PROXY header (version 1 or 2). The client that it names counts as "
+              "the peer. Connections of these peers without a header are closed."),
           boolean(
               "via", &Listener::via,
               "Adds Via to requests and answers, as RFC 9110 §7.6.3 asks of a proxy; nginx origins stop compressing "

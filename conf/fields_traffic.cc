@@ -13,7 +13,15 @@ const Section& backend_section() {
       "backend",
       {
           name(&Backend::name, "Unique in its pool. Logs, metrics and drains use it."),
-          required(row("addresses", FieldType::address, &Backend::addresses, "At most one for each address family.")),
+          row("addresses", FieldType::address, &Backend::addresses,
+              "At most one for each address family. Exactly one of addresses, host, srv and socket is given."),
+          row("host", FieldType::domain, &Backend::host,
+              "A name that the proxy looks up (A, AAAA) at the node's `dns.resolvers`: each address is a server of its "
+              "own. A change cuts no request; a failed lookup keeps the last addresses."),
+          row("srv", FieldType::domain, &Backend::srv,
+              "A name like `_http._tcp.app.internal` that the proxy looks up (SRV): hosts, ports, weights; hosts of a "
+              "later priority are backups."),
+          text("socket", &Backend::socket, "The path of a unix socket on the proxy's host.", 107),
           integer("port", &Backend::port, {0, 65'535},
                   "The port to which the proxy connects. A pool of the forwarder needs none: with l2dsr packets keep "
                   "the service's port."),
@@ -112,6 +120,20 @@ const Section& breaker_section() {
   return section;
 }
 
+const Section& sticky_section() {
+  static const Section section{
+      "sticky",
+      {
+          choice("by", &PoolSticky::by,
+                 {{"none", StickyBy::none}, {"cookie", StickyBy::cookie}, {"header", StickyBy::header}},
+                 "What carries the token: a cookie, or a field of requests and answers."),
+          bounded("name", FieldType::name, &PoolSticky::name, {1, 64}, "Of the cookie or the field."),
+          duration("ttl", &PoolSticky::ttl_ms, {0, 365 * kDay},
+                   "How long a token is good. 0: for the client's session, and at most a day."),
+      }};
+  return section;
+}
+
 }  // namespace
 
 const Section& pool_section() {
@@ -164,6 +186,17 @@ const Section& pool_section() {
           text("tls_server_name", &Pool::tls_server_name,
                "The name to ask for and to check; without it none is asked for, and the backend's address is checked.",
                253),
+          reference("tls_certificate", &Pool::tls_certificate, "certificates",
+                    "With `tls`: the certificate that the proxy shows to the backends."),
+          choice("proxy_protocol", &Pool::proxy_protocol,
+                 {{"none", ProxyProtocol::none}, {"v1", ProxyProtocol::v1}, {"v2", ProxyProtocol::v2}},
+                 "Begin each connection with a PROXY header that names the client. Then connections are not shared "
+                 "between clients."),
+          row("local_addresses", FieldType::address, &Pool::local_addresses,
+              "The proxy's own addresses from which it connects, at most one for each address family."),
+          duration("lookup_min", &Pool::lookup_min_ms, {10 * kMs, kDay},
+                   "For backends with host or srv: an answer is kept at least so long, whatever its TTL."),
+          duration("lookup_max", &Pool::lookup_max_ms, {10 * kMs, kDay}, "And at most so long."),
           duration("connect_timeout", &Pool::connect_timeout_ms, {kMs, 5 * kMinute},
                    "From the start of a try to a usable connection, TLS included."),
           duration("first_byte_timeout", &Pool::first_byte_timeout_ms, {kMs, kHour},
@@ -193,6 +226,9 @@ const Section& pool_section() {
                   "Answers with status 5xx count as failures, for `eject_after` and for the breaker."),
           nested("breaker", &Pool::breaker, breaker_section(),
                  "A circuit breaker: a backend, or the pool, that fails too often is left alone for a while."),
+          nested("sticky", &Pool::sticky, sticky_section(),
+                 "Keeps a client on its backend, while that may be used, by a token signed with the site's secret. "
+                 "Answers that the cache stores or shares carry none."),
       }};
   return section;
 }

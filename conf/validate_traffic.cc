@@ -195,6 +195,88 @@ std::vector<uint32_t> routes_of_pools(const Model& model) {
   return routes;
 }
 
+bool has_no_address(const Backend& backend) {
+  return !backend.host.empty() || !backend.srv.empty() || !backend.socket.empty();
+}
+
+// Exactly one way to reach it, and no key that goes with another way.
+void check_reach(Checks& checks, size_t p, size_t b) {
+  const Backend& backend = checks.model().pools[p].backends[b];
+  if (!checks.sound({"pools", p, "backends", b})) return;
+  const int ways = (backend.addresses.empty() ? 0 : 1) + (backend.host.empty() ? 0 : 1) +
+                   (backend.srv.empty() ? 0 : 1) + (backend.socket.empty() ? 0 : 1);
+  if (ways != 1) {
+    checks.refuse(
+        {"pools", p, "backends", b},
+        {"exactly_one",
+         fmt::format("backend '{}' {}", backend.name, ways == 0 ? "does not say where it is" : "is in several places"),
+         "one of addresses, host, srv and socket",
+         {}});
+    return;
+  }
+  if (!backend.socket.empty() && backend.socket.front() != '/') {
+    checks.refuse({"pools", p, "backends", b, "socket"},
+                  {"bad_value", fmt::format("socket is {}", in_quotes(backend.socket)), "an absolute path", {}});
+  }
+  const bool has_no_port = !backend.srv.empty() || !backend.socket.empty();
+  if (has_no_port && backend.port != 0) {
+    checks.refuse(
+        {"pools", p, "backends", b, "port"},
+        {"without_effect", backend.srv.empty() ? "a unix socket has no port" : "an SRV record names the port", {}, {}});
+  }
+}
+
+// Who else uses the pool and needs an address that does not change; null: nobody.
+const char* who_needs_addresses(const Model& model, size_t p) {
+  if (model.pools[p].probe != kNone) return "a probe cannot check";
+  for (const Service& service : model.services) {
+    if (service.pool == p) return "a service of the forwarder cannot use";
+  }
+  for (const Steer& steer : model.steers) {
+    for (const SteerTarget& target : steer.targets) {
+      if (target.pool() == p) return "a steer cannot lead to";
+    }
+  }
+  return nullptr;
+}
+
+// What only the proxy can reach is not for packets, for DNS or for probes.
+void check_reach_of_pool(Checks& checks, size_t p) {
+  const Pool& pool = checks.model().pools[p];
+  if (!checks.sound({"pools", p})) return;
+  const auto at = std::find_if(pool.backends.begin(), pool.backends.end(), has_no_address);
+  if (at == pool.backends.end()) {
+    for (const char* key : {"lookup_min", "lookup_max"}) {
+      if (!checks.written({"pools", p, key})) continue;
+      checks.refuse({"pools", p, key}, {"without_effect", fmt::format("{} where no backend has a name", key), {}, {}});
+    }
+    return;
+  }
+  if (pool.lookup_min_ms > pool.lookup_max_ms) {
+    checks.refuse({"pools", p, "lookup_min"}, {"out_of_range", "lookup_min is longer than lookup_max", {}, {}});
+  }
+  const char* const who = who_needs_addresses(checks.model(), p);
+  if (who == nullptr) return;
+  checks.refuse({"pools", p, "backends", static_cast<size_t>(at - pool.backends.begin())},
+                {"no_address", fmt::format("{} backend '{}', which has no fixed address", who, at->name),
+                 "a backend with addresses", "backends with host, srv or socket are the proxy's alone"});
+}
+
+void check_connecting(Checks& checks, size_t p) {
+  const Pool& pool = checks.model().pools[p];
+  if (pool.tls_certificate != kNone && !pool.tls) {
+    checks.refuse({"pools", p, "tls_certificate"},
+                  {"without_effect", "tls_certificate in a pool that does not speak TLS", {}, "add tls: true"});
+  }
+  const size_t second = repeated_family(pool.local_addresses);
+  if (second == pool.local_addresses.size() || !checks.sound({"pools", p, "local_addresses"})) return;
+  checks.refuse({"pools", p, "local_addresses", second},
+                {"too_many_addresses",
+                 fmt::format("a second {} address", family_name(pool.local_addresses[second])),
+                 "at most one a family",
+                 {}});
+}
+
 void check_backend(Checks& checks, size_t p, size_t b, uint32_t route) {
   const Pool& pool = checks.model().pools[p];
   const Backend& backend = pool.backends[b];
@@ -207,6 +289,7 @@ void check_backend(Checks& checks, size_t p, size_t b, uint32_t route) {
                      "at most one a family", "list it as a backend of its own"});
     }
   }
+  if (!backend.srv.empty() || !backend.socket.empty()) return;
   // A misspelt `port` was already reported as a fault of the backend.
   if (backend.port != 0 || !checks.sound({"pools", p, "backends", b})) return;
   if (route != kNone) {
@@ -237,6 +320,10 @@ void check_protection(Checks& checks, size_t p) {
   if (checks.written({"pools", p, "breaker", "slow_rate"}) && breaker.slow_ms == 0) {
     checks.refuse({"pools", p, "breaker", "slow_rate"},
                   {"without_effect", "slow_rate without slow: no answer is slow", "slow: a duration", {}});
+  }
+  if (checks.written({"pools", p, "sticky"}) && pool.sticky.by == StickyBy::none &&
+      !checks.written({"pools", p, "sticky", "by"})) {
+    checks.refuse({"pools", p, "sticky"}, {"without_effect", "sticky without by", "cookie or header", {}});
   }
   const auto is_backup = [](const Backend& backend) { return backend.backup; };
   if (!pool.backends.empty() && std::all_of(pool.backends.begin(), pool.backends.end(), is_backup)) {
@@ -279,7 +366,12 @@ void check_traffic(Checks& checks) {
   for (size_t p = 0; p < checks.model().pools.size() && !checks.full(); ++p) {
     check_hash_on(checks, p);
     check_protection(checks, p);
-    for (size_t b = 0; b < checks.model().pools[p].backends.size(); ++b) check_backend(checks, p, b, routes[p]);
+    check_connecting(checks, p);
+    check_reach_of_pool(checks, p);
+    for (size_t b = 0; b < checks.model().pools[p].backends.size(); ++b) {
+      check_reach(checks, p, b);
+      check_backend(checks, p, b, routes[p]);
+    }
   }
 }
 

@@ -193,6 +193,12 @@ Result<std::shared_ptr<TlsContext>> TlsContext::client(const TlsClientOptions& o
     SSL_CTX_set_alpn_protos(context, reinterpret_cast<const unsigned char*>(alpn.data()),
                             static_cast<unsigned>(alpn.size()));
   }
+  if (options.identity) {
+    const LoadedIdentity& own = options.identity->impl().loaded;
+    if (SSL_CTX_use_cert_and_key(context, own.certificate.get(), own.key.get(), own.intermediates.get(), 1) != 1) {
+      return tls_error("the client's certificate");
+    }
+  }
   impl->verifies = options.verify;
   SSL_CTX_set_verify(context, options.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
   if (options.verify && options.ca_pem.empty() && SSL_CTX_set_default_verify_paths(context) != 1) {

@@ -83,6 +83,8 @@ struct TlsClientOptions {
   std::vector<std::string> alpn;
   bool verify = false;
   std::string ca_pem;  // empty: the system's roots
+  // Shown to a server that asks for a certificate; null: none.
+  std::shared_ptr<const ServerIdentity> identity = nullptr;
 };
 
 class TlsContext {

@@ -26,7 +26,7 @@ void make_subsets(Plan& plan, RuntimeRegistry& registry) {
     plan.subset_of_route[r] = entry->second;
     if (!is_new) continue;
     plan.subsets.emplace_back(*plan.snapshot, route.pool, registry, plan.hash_key,
-                              BackendPool::Shape{.site = plan.this_node().site, .labels = labels});
+                              BackendPool::Shape{plan.this_node().site, labels, plan.names.get()});
   }
 }
 
@@ -38,6 +38,7 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   plan->sequence = previous == nullptr ? 1 : previous->sequence + 1;
   plan->node = inputs.node;
   plan->hash_key = inputs.hash_key;
+  plan->names = inputs.names;
   const Model& model = plan->model();
   const bool same_model = previous != nullptr && previous->snapshot->model == inputs.snapshot->model;
   plan->router =
@@ -45,10 +46,11 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   const uint32_t site = plan->this_node().site;
   plan->pools.reserve(model.pools.size());
   for (uint32_t i = 0; i < model.pools.size(); ++i) {
-    plan->pools.emplace_back(*plan->snapshot, i, registry, plan->hash_key, BackendPool::Shape{.site = site});
+    plan->pools.emplace_back(*plan->snapshot, i, registry, plan->hash_key,
+                             BackendPool::Shape{site, {}, plan->names.get()});
     const PoolStatus& status = plan->snapshot->pools[i];
-    for (size_t b = 0; b < status.backends.size(); ++b) {
-      if (status.backends[b].taken_down) plan->taken_down.push_back(plan->pools[i].runtimes()[b]);
+    for (const BackendPool::Server& server : plan->pools[i].servers()) {
+      if (status.backends[server.index].taken_down) plan->taken_down.push_back(server.runtime);
     }
   }
   make_subsets(*plan, registry);
@@ -62,7 +64,7 @@ std::string Plan::digest() const {
   std::string text = snapshot->version_digest;
   for (const BackendPool& pool : pools) {
     text += fmt::format("\n{}", pool.config().name);
-    for (const PoolMember& member : pool.members()) text += fmt::format(" {}={}", member.config->name, member.weight);
+    for (const PoolMember& member : pool.members()) text += fmt::format(" {}={}", member.name, member.weight);
   }
   return sha256_hex(text);
 }
@@ -95,7 +97,7 @@ Result<TlsContexts::Set> TlsContexts::prepare(const Plan& plan) {
   set.pools.resize(model.pools.size());
   for (size_t i = 0; i < model.pools.size(); ++i) {
     if (!model.pools[i].tls) continue;
-    Result<std::shared_ptr<TlsContext>> context = for_pool(model.pools[i], next);
+    Result<std::shared_ptr<TlsContext>> context = for_pool(model, model.pools[i], next);
     if (!context) return fail(fmt::format("pool {}: {}", model.pools[i].name, context.error().message));
     set.pools[i] = std::move(*context);
   }
@@ -138,13 +140,22 @@ Result<std::shared_ptr<const ServerIdentity>> TlsContexts::identity_of(const Cer
   return loaded;
 }
 
-Result<std::shared_ptr<TlsContext>> TlsContexts::for_pool(const Pool& pool, Known& next) {
-  const std::string made_of =
+Result<std::shared_ptr<TlsContext>> TlsContexts::for_pool(const Model& model, const Pool& pool, Known& next) {
+  std::string made_of =
       fmt::format("pool {} {} {}", pool.tls_verify, pool.tls_ca.hash, static_cast<int>(pool.protocol));
+  std::shared_ptr<const ServerIdentity> own;
+  if (pool.tls_certificate != kNone) {
+    const Certificate& certificate = model.certificates[pool.tls_certificate];
+    made_of += fmt::format(" {} {}", certificate.certificate.hash, certificate.key.hash);
+    Result<std::shared_ptr<const ServerIdentity>> identity = identity_of(certificate, next);
+    if (!identity) return fail(fmt::format("certificate {}: {}", certificate.name, identity.error().message));
+    own = *std::move(identity);
+  }
   std::shared_ptr<TlsContext>& entry = next.contexts[made_of];
   if (const auto known = known_.contexts.find(made_of); known != known_.contexts.end()) entry = known->second;
   if (entry) return entry;
   TlsClientOptions options;
+  options.identity = std::move(own);
   if (pool.protocol != BackendProtocol::h1) options.alpn.emplace_back("h2");
   if (pool.protocol != BackendProtocol::h2) options.alpn.emplace_back("http/1.1");
   options.verify = pool.tls_verify;

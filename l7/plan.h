@@ -31,6 +31,7 @@ struct Plan {
   std::vector<uint32_t> subset_of_route;                    // parallel to Model::routes; kNone: the whole pool
   std::vector<uint32_t> listeners;                          // of this node's site
   std::vector<std::shared_ptr<BackendRuntime>> taken_down;  // by an operator: what runs there ends
+  std::shared_ptr<const NameBook> names;                    // what the names of backends led to
   HashKey hash_key;                                         // of consistent_hash; equal on every host of the site
 
   const Model& model() const { return *snapshot->model; }
@@ -48,6 +49,7 @@ struct PlanInputs {
   std::shared_ptr<const Snapshot> snapshot;
   uint32_t node = kNone;
   HashKey router_key, hash_key;
+  std::shared_ptr<const NameBook> names = nullptr;  // null: none is known
 };
 // The registry gets a runtime for each backend that it does not have; the caller trims it when the Plan is adopted.
 std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* previous, RuntimeRegistry& registry);
@@ -76,7 +78,7 @@ class TlsContexts {
   };
   Result<std::shared_ptr<TlsContext>> for_listener(const Model& model, const Listener& listener, Known& next);
   Result<std::shared_ptr<const ServerIdentity>> identity_of(const Certificate& certificate, Known& next);
-  Result<std::shared_ptr<TlsContext>> for_pool(const Pool& pool, Known& next);
+  Result<std::shared_ptr<TlsContext>> for_pool(const Model& model, const Pool& pool, Known& next);
   std::shared_ptr<const TicketKeys> tickets_;
   Known known_;
   uint64_t identities_read_ = 0;

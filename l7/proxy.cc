@@ -30,7 +30,8 @@ Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_
       stats_(metrics),
       hash_key_(derive_hash_key(secret, "l7 backend hash")),
       router_key_(derive_hash_key(random_bytes(32), "l7 router")),
-      tickets_(std::make_shared<const TicketKeys>(secret)) {
+      tickets_(std::make_shared<const TicketKeys>(secret)),
+      names_(main_loop, metrics, [this] { adopt_names(); }) {
   metrics.collector([this](std::string& out) { append_pool_metrics(out); });
   metrics.gauge("tidegate_l7_client_connections", "Client connections open", [this] {
     return shared_ ? static_cast<double>(shared_->admission.connections.load(std::memory_order_relaxed)) : 0.0;
@@ -78,7 +79,18 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   plan_ = std::move(plan);
   registry_.trim(plan_->model());
   upcoming_.reset();
+  names_.follow(plan_->model(), plan_->this_node().dns.resolvers);
   return {};
+}
+
+// Names lead elsewhere now: the same version, with other servers. Requests that run keep those that they have.
+void Proxy::adopt_names() {
+  if (!plan_) return;
+  const std::shared_ptr<const Snapshot> snapshot = plan_->snapshot;
+  const Node node = plan_->this_node();
+  if (Result<void> adopted = apply(snapshot, node); !adopted) {
+    log_error("names of backends lead elsewhere, but that is not in force: {}", adopted.error().message);
+  }
 }
 
 // Before the workers get the Plan: no request of an older one chooses such a backend any more.
@@ -100,7 +112,7 @@ std::shared_ptr<const Plan> Proxy::compile(std::shared_ptr<const Snapshot> snaps
   const Plan* previous = plan_ ? plan_.get() : upcoming_.get();
   // What was compiled for the candidate is taken over, but for the live state, which may be newer.
   if (held_ && held_->snapshot->model == snapshot->model) previous = held_.get();
-  return make_plan({std::move(snapshot), node_index, router_key_, hash_key_}, previous, registry_);
+  return make_plan({std::move(snapshot), node_index, router_key_, hash_key_, names_.book()}, previous, registry_);
 }
 
 Result<PurgePosition> Proxy::prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
@@ -248,9 +260,9 @@ void Proxy::append_pool_metrics(std::string& out) const {
   const auto family = [&](const char* name, const char* type, const char* help, auto value) {
     out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
     for (const BackendPool& pool : plan_->pools) {
-      for (size_t i = 0; i < pool.runtimes().size(); ++i) {
-        const MetricLabels labels{{"pool", pool.config().name}, {"backend", pool.config().backends[i].name}};
-        out += fmt::format("{}{} {}\n", name, render_labels(labels), value(*pool.runtimes()[i]));
+      for (const BackendPool::Server& server : pool.servers()) {
+        const MetricLabels labels{{"pool", pool.config().name}, {"backend", server.name}};
+        out += fmt::format("{}{} {}\n", name, render_labels(labels), value(*server.runtime));
       }
     }
   };

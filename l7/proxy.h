@@ -63,6 +63,7 @@ class Proxy {
   };
   Result<void> open_cache(const Node& node);
   Result<void> start_workers(const Node& node);
+  void adopt_names();
   std::shared_ptr<const Plan> compile(std::shared_ptr<const Snapshot> snapshot, const Node& node);
   void mark_taken_down(const Plan& next);
   Result<SocketChanges> prepare_sockets(const Plan& plan);
@@ -80,6 +81,7 @@ class Proxy {
   HashKey hash_key_, router_key_;
   std::shared_ptr<const TicketKeys> tickets_;
   RuntimeRegistry registry_;
+  BackendNames names_;
   std::unique_ptr<cache::Cache> cache_;  // outlives the workers
   std::unique_ptr<AccessLog> log_;
   std::unique_ptr<WorkerShared> shared_;

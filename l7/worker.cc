@@ -195,7 +195,9 @@ void Worker::accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind) {
 bool Worker::trusts(const IpAddress& peer, const Endpoint& bind) const {
   const Plan& plan = plan_->plan();
   const uint32_t listener = find_listener(plan, bind);
-  return listener != kNone && l7::trusts(plan.model().listeners[listener], peer);
+  if (listener == kNone) return false;
+  const Listener& config = plan.model().listeners[listener];
+  return l7::trusts(config, peer) || sends_proxy_header(config, peer);
 }
 
 bool Worker::free_a_descriptor() { return backends_.drop_one_idle() || admission_.recycle_one(); }

@@ -28,6 +28,16 @@ std::unique_ptr<BackendStream> BackendConnections::take_idle(const BackendRuntim
     }
     if (peer.protocol == BackendProtocol::h2) return nullptr;
   }
+  // A PROXY header names one client's connection: those of other clients are left to them.
+  if (!peer.preface.empty()) {
+    const auto at = std::find_if(s.idle.rbegin(), s.idle.rend(), [&](const auto& kept) {
+      return kept->leads_to(peer) && (!must_be_alive || kept->looks_alive());
+    });
+    if (at == s.idle.rend()) return nullptr;
+    std::unique_ptr<BackendH1Connection> connection = std::move(*at);
+    s.idle.erase(std::next(at).base());
+    return connection;
+  }
   while (!s.idle.empty()) {
     std::unique_ptr<BackendH1Connection> connection = std::move(s.idle.back());
     s.idle.pop_back();

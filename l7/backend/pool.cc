@@ -61,27 +61,55 @@ BackendPool::BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistr
 void BackendPool::add_members(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const Shape& shape) {
   for (uint32_t i = 0; i < config_->backends.size(); ++i) {
     const Backend& backend = config_->backends[i];
-    std::shared_ptr<BackendRuntime> runtime = registry.backend(config_->name, backend.name);
-    runtimes_.push_back(runtime);
-    if (!has_labels(backend, shape.labels)) continue;
-    const uint32_t level = level_of(*config_, backend, shape.site);
-    levels_[level].weight_configured += backend.weight;
-    if (!snapshot.usable(pool, i) || backend.weight == 0 || backend.addresses.empty()) continue;
     PoolMember member;
     member.index = i;
     member.weight = backend.weight;
-    member.level = level;
+    member.level = level_of(*config_, backend, shape.site);
     member.config = &backend;
-    member.runtime = std::move(runtime);
+    member.runtime = registry.backend(config_->name, backend.name);
     member.name = backend.name;
-    for (const IpAddress& address : backend.addresses) member.addresses.push_back({{address, backend.port}, {}});
-    if (config_->breaker.enabled) {
-      member.breaker = config_->breaker.scope == BreakerScope::pool ? &runtime_->breaker : &member.runtime->breaker;
-    }
-    members_.push_back(std::move(member));
+    runtimes_.push_back(member.runtime);
+    if (!has_labels(backend, shape.labels)) continue;
+    add_backend(member, snapshot.usable(pool, i) && backend.weight > 0, registry, shape);
   }
   std::stable_sort(members_.begin(), members_.end(),
                    [](const PoolMember& a, const PoolMember& b) { return a.level < b.level; });
+}
+
+// One server, or as many as its name leads to.
+void BackendPool::add_backend(const PoolMember& common, bool usable, RuntimeRegistry& registry, const Shape& shape) {
+  const Backend& backend = *common.config;
+  const std::string key = name_key(backend);
+  PoolMember member = common;
+  if (key.empty()) {
+    if (!backend.socket.empty()) member.addresses.push_back({{}, backend.socket});
+    for (const IpAddress& address : backend.addresses) member.addresses.push_back({{address, backend.port}, {}});
+    return add_server(std::move(member), usable);
+  }
+  const FoundName* const found = find_name(shape.names, backend);
+  if (found == nullptr || found->endpoints.empty()) return add_server(std::move(member), false);
+  uint16_t first_priority = UINT16_MAX;
+  for (const NamedEndpoint& each : found->endpoints) first_priority = std::min(first_priority, each.priority);
+  for (const NamedEndpoint& each : found->endpoints) {
+    member = common;
+    const uint16_t port = each.endpoint.port != 0 ? each.endpoint.port : backend.port;
+    member.addresses.push_back({{each.endpoint.address, port}, {}});
+    member.name = backend.name + "/" + member.addresses[0].to_string();
+    member.weight = std::min<uint32_t>(UINT16_MAX, backend.weight * each.weight);
+    if (each.priority > first_priority) member.level = kLevels - 1;  // RFC 2782: they serve if the others do not
+    member.runtime = registry.backend(config_->name, member.name);
+    add_server(std::move(member), usable);
+  }
+}
+
+void BackendPool::add_server(PoolMember&& member, bool usable) {
+  levels_[member.level].weight_configured += member.weight;
+  servers_.push_back({member.index, member.name, member.runtime});
+  if (!usable || member.addresses.empty()) return;
+  if (config_->breaker.enabled) {
+    member.breaker = config_->breaker.scope == BreakerScope::pool ? &runtime_->breaker : &member.runtime->breaker;
+  }
+  members_.push_back(std::move(member));
 }
 
 void BackendPool::build_level(size_t l, RuntimeRegistry& registry, const HashKey& key, const Shape& shape) {
@@ -269,16 +297,17 @@ bool BackendPool::note_failure(const PoolMember& member, uint64_t now_ns) const 
 
 void BackendPool::enter_service(uint64_t now_ns, bool at_start) const {
   using Service = BackendRuntime::Service;
-  std::vector<bool> serves(runtimes_.size());
+  for (const Server& server : servers_) {
+    if (server.runtime->service == Service::in) server.runtime->service = Service::was_in;
+  }
   for (const PoolMember& member : members_) {
-    serves[member.index] = true;
-    if (member.runtime->service != Service::in && !at_start) {
+    if (member.runtime->service != Service::was_in && !at_start) {
       member.runtime->in_service_since_ns.store(now_ns, std::memory_order_relaxed);
     }
     member.runtime->service = Service::in;
   }
-  for (size_t i = 0; i < runtimes_.size(); ++i) {
-    if (!serves[i]) runtimes_[i]->service = Service::out;
+  for (const Server& server : servers_) {
+    if (server.runtime->service == Service::was_in) server.runtime->service = Service::out;
   }
 }
 

@@ -30,6 +30,7 @@
 #include "conf/snapshot.h"
 #include "core/hash.h"
 #include "l7/backend/address.h"
+#include "l7/backend/names.h"
 #include "l7/backend/pool_runtime.h"
 #include "l7/backend/ring.h"
 
@@ -55,6 +56,7 @@ class BackendPool {
   struct Shape {
     uint32_t site = kNone;                // the proxy's own, for prefer_site
     std::span<const std::string> labels;  // those that have all of them
+    const NameBook* names = nullptr;      // what the names of backends lead to
   };
   // Borrows the snapshot, which its owner (Plan) keeps.
   BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const HashKey& key,
@@ -101,6 +103,13 @@ class BackendPool {
   const std::vector<PoolMember>& members() const { return members_; }
   // Of each backend of config(), those that get no new work included.
   const std::vector<std::shared_ptr<BackendRuntime>>& runtimes() const { return runtimes_; }
+  // Each server of each backend: the endpoints of a name, or the backend itself.
+  struct Server {
+    uint32_t index;  // into Pool::backends
+    std::string name;
+    std::shared_ptr<BackendRuntime> runtime;
+  };
+  const std::vector<Server>& servers() const { return servers_; }
 
  private:
   enum class Strictness : uint8_t { healthy, not_tried, any };
@@ -144,13 +153,16 @@ class BackendPool {
   uint64_t ejected_weight(size_t level, uint64_t now_ns) const;
   void look_at_health(uint64_t now_ns) const;
   void add_members(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const Shape& shape);
+  void add_backend(const PoolMember& common, bool usable, RuntimeRegistry& registry, const Shape& shape);
+  void add_server(PoolMember&& member, bool usable);
   void build_level(size_t level, RuntimeRegistry& registry, const HashKey& key, const Shape& shape);
 
   const Pool* config_;
   uint64_t slow_start_ns_;
   std::shared_ptr<PoolRuntime> runtime_;
   std::vector<std::shared_ptr<BackendRuntime>> runtimes_;  // parallel to Pool::backends
-  std::vector<PoolMember> members_;                        // those that may get new work, by level
+  std::vector<Server> servers_;
+  std::vector<PoolMember> members_;  // those that may get new work, by level
   std::array<Level, kLevels> levels_;
   std::array<double, kLevels> calm_shares_{};  // while nothing is ejected
   uint64_t weight_configured_ = 0;

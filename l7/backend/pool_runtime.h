@@ -45,7 +45,7 @@ struct BackendRuntime {
   std::atomic<uint64_t> in_service_since_ns{0};  // monotonic; 0: since the start
   Breaker breaker;
   PeakEwma latency;
-  enum class Service : uint8_t { unknown, in, out };
+  enum class Service : uint8_t { unknown, in, was_in, out };  // was_in: while it is being found out
   Service service = Service::unknown;  // the main thread's: whether the Plan in force gives it new work
 
   bool ejected(uint64_t now_ns) const { return ejected_until_ns.load(std::memory_order_relaxed) > now_ns; }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/backend/socket.h"
 
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
@@ -12,11 +13,21 @@
 
 namespace tidegate::l7 {
 
+std::optional<IpAddress> BackendPeer::local_address() const {
+  if (address.is_unix()) return std::nullopt;
+  for (const IpAddress& each : local) {
+    if (each.family == address.endpoint.address.family) return each;
+  }
+  return std::nullopt;
+}
+
 BackendSocket::BackendSocket(EventLoop& loop, BlockPool& blocks, const BackendPeer& peer)
     : loop_(loop),
       address_(peer.address),
       tls_(peer.tls),
       server_name_(peer.server_name),
+      preface_(peer.preface),
+      local_(peer.local_address()),
       transport_(loop, blocks),
       in_(blocks) {}
 
@@ -29,12 +40,24 @@ void BackendSocket::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     end_when_peer_vanishes(fd.get(), idle_timeout_ms);
   }
+  if (local_ && !bind_local(fd.get())) {
+    return fail_with(Failure::connect_failed, "from " + local_->to_string() + ": " + std::strerror(errno));
+  }
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
     const int error = errno;
     return fail_with(is_own_limit(error) ? Failure::out_of_sockets : Failure::connect_failed, std::strerror(error));
   }
   if (!transport_.open(std::move(fd), this)) return fail_with(Failure::out_of_sockets);
   if (tls_) transport_.start_tls(tls_, false, server_name_.empty() ? address_.host() : server_name_);
+}
+
+// The port is chosen by connect(), so that as many connections are possible as without an address.
+bool BackendSocket::bind_local(int fd) {
+  const int one = 1;
+  ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+  sockaddr_storage own{};
+  const socklen_t length = Endpoint{*local_, 0}.to_sockaddr(own);
+  return ::bind(fd, reinterpret_cast<sockaddr*>(&own), length) == 0;
 }
 
 void BackendSocket::close() {
@@ -64,6 +87,11 @@ void BackendSocket::on_connecting() {
   socklen_t length = sizeof error;
   ::getsockopt(transport_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
   if (error != 0) return fail_with(Failure::connect_failed, std::strerror(error));
+  // An empty send buffer takes these few bytes whole.
+  if (!preface_.empty() && ::send(transport_.fd(), preface_.data(), preface_.size(), MSG_NOSIGNAL) !=
+                               static_cast<ssize_t>(preface_.size())) {
+    return fail_with(Failure::connect_failed, std::strerror(errno));
+  }
   if (transport_.tls() != nullptr) {
     stage_ = Stage::handshaking;
     return on_handshaking();

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -26,6 +28,10 @@ struct BackendPeer {
   const std::string& server_name;          // to ask for and to check; empty: the address is checked
   uint64_t idle_timeout_ms = 0;            // how long it may keep its window shut
   BackendProtocol protocol = BackendProtocol::h1;
+  std::string_view preface = {};          // a PROXY header, sent before everything else; empty: none
+  std::span<const IpAddress> local = {};  // from which it is made, by family; none of the family: the kernel chooses
+
+  std::optional<IpAddress> local_address() const;
 };
 
 class BackendSocket final : public IoHandler {
@@ -61,7 +67,8 @@ class BackendSocket final : public IoHandler {
   // Whether the kernel still believes in an idle connection: a last look before a request that cannot be repeated.
   bool looks_alive() const;
   bool leads_to(const BackendPeer& peer) const {
-    return address_ == peer.address && tls_ == peer.tls && server_name_ == peer.server_name;
+    return address_ == peer.address && tls_ == peer.tls && server_name_ == peer.server_name &&
+           preface_ == peer.preface && local_ == peer.local_address();
   }
 
   void on_io(uint32_t events) override;
@@ -70,12 +77,15 @@ class BackendSocket final : public IoHandler {
   enum class Stage : uint8_t { connecting, handshaking, open, closed };
   void on_connecting();
   void on_handshaking();
+  bool bind_local(int fd);
   void fail_with(Failure failure, std::string_view detail = {});
 
   EventLoop& loop_;
   const BackendAddress address_;
   const std::shared_ptr<TlsContext> tls_;
   const std::string server_name_;
+  const std::string preface_;
+  const std::optional<IpAddress> local_;
   Transport transport_;
   InBuffer in_;
   Owner* owner_ = nullptr;

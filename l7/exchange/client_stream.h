@@ -79,6 +79,8 @@ class ClientStream {
   virtual const ClientFacts& facts() const = 0;
   // The host for redirects of a request without Host: the listener's server_name, or the address connected to.
   virtual std::string server_name() const = 0;
+  // Where the client connected to: our own address, or what a PROXY header says.
+  virtual Endpoint destination() const = 0;
 
  protected:
   ~ClientStream() = default;

@@ -145,6 +145,7 @@ class Transaction final : public BackendStream::User {
   // connect, or pool_down; nothing where every backend is full.
   std::optional<Step> take_backend();
   const PoolMember* choose_member(BackendPool::Choice& choice);
+  std::string_view proxy_header();
   bool acquire_connection(const PoolMember& member);
   void begin_request();
   bool use_successor();

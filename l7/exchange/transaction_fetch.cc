@@ -5,12 +5,29 @@
 #include <algorithm>
 
 #include "core/clock.h"
+#include "l7/exchange/sticky.h"
 #include "l7/exchange/transaction.h"
 #include "l7/limits.h"
+#include "l7/wire/proxy_protocol.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
 namespace {
+
+// Tells the client which backend it is on, unless it knows.
+void add_sticky_field(Exchange& exchange, uint64_t now_s, Arena& arena) {
+  const PoolSticky& sticky = exchange.pool->config().sticky;
+  const HashKey& key = exchange.plan->plan().hash_key;
+  const PoolMember* const member = exchange.attempts.member;
+  if (sticky_member(key, *exchange.pool, token_of_request(sticky, exchange.request), now_s) == member) return;
+  const std::string token = sticky_token(key, *exchange.pool, *member, now_s + sticky_seconds(sticky));
+  const std::string_view value = arena.copy(sticky_field(sticky, token, !exchange.facts.tls_version.empty()));
+  if (sticky.by == StickyBy::cookie) {
+    exchange.response.fields.add_own("Set-Cookie", "set-cookie", value, FieldKind::other);
+  } else {
+    exchange.response.fields.add_own(sticky.name, arena.copy_lower(sticky.name), value, FieldKind::other);
+  }
+}
 
 // Why the exchange ends if its time is over while the client is waited for. A deadline of its own is told as such.
 Failure late_body(Failure over) { return over == Failure::deadline_exceeded ? over : Failure::request_late; }
@@ -54,8 +71,18 @@ const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
                                        .is_retry = exchange_.attempts.count > 0,
                                        .tried = {exchange_.attempts.failed.data(), exchange_.attempts.failed_count},
                                        .connections = &worker_.backends()};
+  const PoolSticky& sticky = exchange_.pool->config().sticky;
+  const PoolMember* wanted = nullptr;
+  if (sticky.by != StickyBy::none && exchange_.attempts.count == 0) {
+    wanted = sticky_member(exchange_.plan->plan().hash_key, *exchange_.pool,
+                           token_of_request(sticky, exchange_.request), realtime_ns() / kNsPerS);
+  }
   for (;;) {
-    choice = exchange_.pool->choose(question);
+    if (wanted != nullptr && exchange_.pool->may_use(*wanted, question)) {
+      choice = {wanted};
+    } else {
+      choice = exchange_.pool->choose(question);
+    }
     if (choice.member == nullptr && !choice.full && !choice.broken && !exchange_.route->labels_required) {
       choice = exchange_.plan->plan().pools[exchange_.route->pool].choose(question);
     }
@@ -66,12 +93,26 @@ const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
   }
 }
 
+// A connection on behalf of no client (a background revalidation) is our own.
+std::string_view Transaction::proxy_header() {
+  const ProxyProtocol version = exchange_.pool->config().proxy_protocol;
+  if (version == ProxyProtocol::none) return {};
+  std::optional<ProxyAddresses> addresses;
+  if (client_ != nullptr) addresses = {exchange_.facts.peer, client_->destination()};
+  return arena_.copy(write_proxy_header(version, addresses));
+}
+
 bool Transaction::acquire_connection(const PoolMember& member) {
   const Pool& config = exchange_.pool->config();
   // With an address of each family, the second try of a request goes to the other one.
   const BackendAddress& address = member.addresses[exchange_.attempts.count % member.addresses.size()];
-  const BackendPeer peer{address, exchange_.plan->pool_tls(exchange_.route->pool), config.tls_server_name,
-                         config.idle_timeout_ms, config.protocol};
+  const BackendPeer peer{address,
+                         exchange_.plan->pool_tls(exchange_.route->pool),
+                         config.tls_server_name,
+                         config.idle_timeout_ms,
+                         config.protocol,
+                         proxy_header(),
+                         config.local_addresses};
   if (!exchange_.attempts.fresh_only) {
     backend_ = worker_.backends().take_idle(*member.runtime, peer, !exchange_.request.is_idempotent());
     if (backend_) worker_.stats().backend_reuses.add();
@@ -134,7 +175,8 @@ std::string_view Transaction::host_of_backend() {
   if (first.is_unix()) return "localhost";
   const IpAddress& address = first.endpoint.address;
   const std::string numeric = address.is_v6() ? fmt::format("[{}]", address.to_string()) : address.to_string();
-  const std::string& host = member.config->host.empty() ? numeric : member.config->host;
+  std::string host = member.config->host.empty() ? numeric : member.config->host;
+  if (host.ends_with('.')) host.pop_back();
   const bool usual_port = first.endpoint.port == (pool.tls ? 443 : 80);
   return arena_.copy(usual_port ? host : fmt::format("{}:{}", host, first.endpoint.port));
 }
@@ -254,6 +296,9 @@ Step Transaction::begin_response() {
 
 Step Transaction::begin_passed_response() {
   exchange_.outcome.status = exchange_.response.status;
+  if (exchange_.pool->config().sticky.by != StickyBy::none) {
+    add_sticky_field(exchange_, realtime_ns() / kNsPerS, arena_);
+  }
   compose_answer_fields();
   client_->send_head({.status = exchange_.outcome.status,
                       .reason = exchange_.response.reason,

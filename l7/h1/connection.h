@@ -38,6 +38,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   void on_transaction_over() override;
   const ClientFacts& facts() const override { return connection_.facts(); }
   std::string server_name() const override { return connection_.server_name(); }
+  Endpoint destination() const override { return connection_.destination(); }
 
  private:
   enum class State : uint8_t {

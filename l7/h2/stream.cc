@@ -112,6 +112,8 @@ void H2Stream::on_transaction_over() {
 
 const ClientFacts& H2Stream::facts() const { return connection_.connection_.facts(); }
 
+Endpoint H2Stream::destination() const { return connection_.connection_.destination(); }
+
 std::string H2Stream::server_name() const { return connection_.connection_.server_name(); }
 
 }  // namespace tidegate::l7

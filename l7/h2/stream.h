@@ -46,6 +46,7 @@ class H2Stream final : public ClientStream {
   void on_transaction_over() override;
   const ClientFacts& facts() const override;
   std::string server_name() const override;
+  Endpoint destination() const override;
 
  private:
   friend class H2Connection;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "core/clock.h"
@@ -81,6 +82,14 @@ std::string ClientConnection::server_name() const {
   return own.is_v6() ? fmt::format("[{}]", own.to_string()) : own.to_string();
 }
 
+Endpoint ClientConnection::destination() const {
+  if (destination_) return *destination_;
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (::getsockname(transport_.fd(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return bind_;
+  return Endpoint::from(address);
+}
+
 void ClientConnection::open(UniqueFd fd) {
   if (!transport_.open(std::move(fd), this)) return close();
   if (limits_.idle_timeout_ms > kVanishedMs) end_when_peer_vanishes(transport_.fd(), limits_.idle_timeout_ms);
@@ -91,6 +100,8 @@ void ClientConnection::open(UniqueFd fd) {
       stage_ = Stage::await_tls;
       tls_ = tls;
     }
+    const Listener& listener = worker_.plan()->plan().model().listeners[facts_.listener];
+    if (sends_proxy_header(listener, facts_.peer.address)) stage_ = Stage::await_proxy;
   }
   on_io(EPOLLIN);  // the first bytes have often come with the connection
 }
@@ -98,6 +109,8 @@ void ClientConnection::open(UniqueFd fd) {
 void ClientConnection::on_io(uint32_t events) {
   transport_.note(events);
   switch (stage_) {
+    case Stage::await_proxy:
+      return on_proxy_header();
     case Stage::await_tls:
       return on_first_byte();
     case Stage::handshake:
@@ -109,6 +122,46 @@ void ClientConnection::on_io(uint32_t events) {
     case Stage::closed:
       return;
   }
+}
+
+// The header is taken from the socket when it is whole, so that TLS finds what follows where it looks.
+void ClientConnection::on_proxy_header() {
+  std::array<char, kProxyHeaderBytes> bytes;
+  const ssize_t got = ::recv(transport_.fd(), bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0) return close();
+  const ProxyHeader header = parse_proxy_header({bytes.data(), static_cast<size_t>(got)});
+  if (header.status == ProxyHeader::Status::incomplete) {
+    if (transport_.peer_hung_up()) close();
+    return;
+  }
+  if (header.status == ProxyHeader::Status::bad) {
+    worker_.stats().proxy_headers_refused.add();
+    return close();
+  }
+  if (::recv(transport_.fd(), bytes.data(), header.bytes, 0) != static_cast<ssize_t>(header.bytes)) return close();
+  if (header.addresses && !take_client(*header.addresses)) return close();
+  stage_ = tls_ ? Stage::await_tls : Stage::sniff;
+  return tls_ ? on_first_byte() : on_sniff();
+}
+
+// From now on the connection is that of the client which the header names. Its address is admitted like any other.
+bool ClientConnection::take_client(const ProxyAddresses& addresses) {
+  AddressTable::Hold hold;
+  const ConnectionRefusal refusal =
+      worker_.admission().admit_address({transport_.fd(), addresses.source.address, worker_.loop().now_ns()}, hold);
+  facts_.peer = addresses.source;
+  peer_text_ = facts_.peer.address.to_string();
+  facts_.peer_text = peer_text_;
+  destination_ = addresses.destination;
+  facts_of_ = 0;  // whether it is trusted is another matter now
+  pin_plan();
+  if (refusal != ConnectionRefusal::none && !facts_.peer_trusted) {
+    worker_.stats().count_refusal(refusal);
+    return false;
+  }
+  address_hold_ = std::move(hold);
+  return true;
 }
 
 // A TLS connection begins with the type of a record (22). A letter begins a request in plain text: it is refused with

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// ClientConnection: a client's socket from accept to close. It does the TLS handshake and finds out the protocol: by
+// ClientConnection: a client's socket from accept to close. It reads the PROXY header, if its peer is one that sends
+// it, does the TLS handshake and finds out the protocol: by
 // ALPN, or in plain text by the HTTP/2 preface (RFC 9113 §3.3). Then the ClientProtocol takes over.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/address_table.h"
@@ -12,6 +14,7 @@
 #include "l7/exchange/client_stream.h"
 #include "l7/plan.h"
 #include "l7/wire/buffer.h"
+#include "l7/wire/proxy_protocol.h"
 #include "l7/wire/transport.h"
 
 namespace tidegate::l7 {
@@ -66,6 +69,7 @@ class ClientConnection final : public IoHandler, public IdleLink {
   // The listener speaks TLS, but the client sends plain text. Its request is refused.
   bool plain_on_tls() const { return plain_on_tls_; }
   std::string server_name() const;
+  Endpoint destination() const;
   // Closes the socket; the object lives until the end of the loop's round.
   void close();
   // The same after the last answer: over TLS with a close_notify (RFC 8446 §6.1).
@@ -84,7 +88,9 @@ class ClientConnection final : public IoHandler, public IdleLink {
   bool awaits_round_end = false;
 
  private:
-  enum class Stage : uint8_t { await_tls, handshake, sniff, talking, closed };
+  enum class Stage : uint8_t { await_proxy, await_tls, handshake, sniff, talking, closed };
+  void on_proxy_header();
+  bool take_client(const ProxyAddresses& addresses);
   void on_first_byte();
   void on_handshake();
   void on_sniff();
@@ -103,6 +109,7 @@ class ClientConnection final : public IoHandler, public IdleLink {
   std::shared_ptr<TlsContext> tls_;  // from accept to the first byte
   uint64_t facts_of_ = 0;            // Plan::sequence
   size_t index_;
+  std::optional<Endpoint> destination_;  // of a PROXY header
   Stage stage_ = Stage::sniff;
   bool plain_on_tls_ = false;
 };

@@ -55,6 +55,11 @@ bool trusts(const Listener& listener, const IpAddress& peer) {
                      [&](const Cidr& network) { return network.contains(peer); });
 }
 
+bool sends_proxy_header(const Listener& listener, const IpAddress& peer) {
+  return std::any_of(listener.proxy_protocol_from.begin(), listener.proxy_protocol_from.end(),
+                     [&](const Cidr& network) { return network.contains(peer); });
+}
+
 ListenerSocket::ListenerSocket(Worker& worker, ListenSocket socket)
     : worker_(worker), socket_(std::move(socket)), pause_(worker.loop(), [this] {
         paused_ = false;

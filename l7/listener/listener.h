@@ -34,6 +34,8 @@ uint32_t find_listener(const Plan& plan, const Endpoint& bind);
 
 // Whether a peer at this address is one of the listener's trusted proxies.
 bool trusts(const Listener& listener, const IpAddress& peer);
+// Whether that peer's connections begin with a PROXY header.
+bool sends_proxy_header(const Listener& listener, const IpAddress& peer);
 
 // One worker's listening socket in its loop.
 class ListenerSocket final : public IoHandler {

@@ -70,6 +70,7 @@ nlohmann::json explain_backend(const BackendPool& pool, const BackendStatus& sta
                        {"takes_new_work", usable},
                        {"running_work", status.taken_down ? "ends" : "goes on"}};
   if (usable && runtime.ejected(now_ns)) entry["why"] = "ejected after consecutive failures";
+  if (!backend.socket.empty()) entry["socket"] = backend.socket;
   if (backend.backup) entry["backup"] = true;
   if (!backend.labels.empty()) entry["labels"] = backend.labels;
   if (const double share = runtime.share_of_weight(now_ns, config.slow_start_ms * kNsPerMs); share < 1) {
@@ -80,6 +81,22 @@ nlohmann::json explain_backend(const BackendPool& pool, const BackendStatus& sta
     entry["breaker"] = name(runtime.breaker.state(now_ns));
   }
   return entry;
+}
+
+// What the name of a backend leads to, and how its servers are.
+void explain_name(const BackendPool& pool, const NameBook* names, uint32_t i, uint64_t now_ns, nlohmann::json& entry) {
+  const std::string key = name_key(pool.config().backends[i]);
+  if (key.empty()) return;
+  const FoundName* const found = find_name(names, pool.config().backends[i]);
+  entry["name"] = key;
+  entry["lookup"] = found == nullptr ? "not looked up yet" : found->trouble.empty() ? "found" : found->trouble.c_str();
+  entry["servers"] = nlohmann::json::array();
+  for (const BackendPool::Server& server : pool.servers()) {
+    if (server.index != i || server.runtime == pool.runtimes()[i]) continue;
+    entry["servers"].push_back({{"backend", server.name},
+                                {"in_flight", server.runtime->in_flight.load(std::memory_order_relaxed)},
+                                {"ejected", server.runtime->ejected(now_ns)}});
+  }
 }
 
 // With several levels: which part of the requests each of them gets now.
@@ -107,6 +124,7 @@ void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, 
   for (uint32_t i = 0; i < config.backends.size(); ++i) {
     answer["eligible"].push_back(
         explain_backend(pool, status.backends[i], i, plan.snapshot->usable(pool_index, i), now_ns));
+    explain_name(pool, plan.names.get(), i, now_ns, answer["eligible"].back());
   }
   if (!plan.model().routes[route].labels.empty()) answer["labels"] = plan.model().routes[route].labels;
   const bool hashed = config.policy == PoolPolicy::consistent_hash || config.policy == PoolPolicy::ring_hash;
@@ -127,6 +145,10 @@ void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, 
     const Breaker::State state = pool.runtime().breaker.state(now_ns);
     answer["breaker"] = name(state);
     if (state == Breaker::State::open) answer["reason"] = "the breaker of the pool is open: 503";
+  }
+  if (config.sticky.by != StickyBy::none) {
+    answer["sticky"] = fmt::format("{} {}: a client with its token stays on its backend",
+                                   config.sticky.by == StickyBy::cookie ? "cookie" : "field", config.sticky.name);
   }
   explain_levels(pool, now_ns, answer);
   if (status.fail_open) answer["fail_open"] = true;

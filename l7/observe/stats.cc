@@ -15,6 +15,8 @@ Stats::Stats(Metrics& m)
                                      "Idle client connections closed to make room for others")),
       accept_failures(
           m.counter("tidegate_l7_accept_failures_total", "accept(2) failed, mostly for want of descriptors")),
+      proxy_headers_refused(m.counter("tidegate_l7_proxy_headers_refused_total",
+                                      "Client connections closed because their PROXY header is broken or missing")),
       tls_handshakes(m.counter("tidegate_l7_tls_handshakes_total", "TLS handshakes completed")),
       tls_resumed(m.counter("tidegate_l7_tls_resumed_total", "TLS handshakes that resumed a session")),
       tls_failures(m.counter("tidegate_l7_tls_failures_total", "TLS handshakes that failed")),

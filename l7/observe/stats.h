@@ -42,6 +42,7 @@ class Stats {
   Counter& connections;
   Counter& connections_recycled;  // idle ones, closed to make room
   Counter& accept_failures;
+  Counter& proxy_headers_refused;  // from peers that send them
   Counter& tls_handshakes;
   Counter& tls_resumed;
   Counter& tls_failures;

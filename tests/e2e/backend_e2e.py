@@ -4,11 +4,14 @@ middle."""
 
 import contextlib
 import json
+import os
 import re
+import signal
 import socket
 import threading
 
 from lab import HOSTS, open_socket
+from marks import long
 from netns import wait_until
 
 WWW = "https://www.example.test"
@@ -124,3 +127,37 @@ def test_a_breaker_stops_asking_a_backend_that_fails_and_explain_says_so(lab):
         assert explain("/api/broken")["eligible"][0]["breaker"] == "open", explain("/api/broken")
         assert {status("/api/spared") for _ in range(4)} == {"200"}
         assert explain("/api/spared")["levels"]["backup"] == 1, explain("/api/spared")
+
+
+@long
+def test_a_name_as_a_backend_follows_its_answers_and_outlives_its_name_server(lab):
+    pools = "  - {name: behind, backends: [{name: origin1, addresses: [10.10.0.21]}, {name: origin2, addresses: [10.10.0.22]}]}\n"
+    pools += "  - {name: named, lookup_min: 50ms, lookup_max: 100ms, backends: [{name: app, host: app.example.test, port: 8080}]}\n"
+    steer = "  - {name: app.example.test, policy: multivalue, ttl: 1s, targets: [{pool: behind}]}\n"
+    route = '  - {name: named, listeners: [https], hosts: [www.example.test], path: "/api/named", pool: named}\n'
+    resolver = ('  - name: proxy1\n    site: eu\n', '  - name: proxy1\n    site: eu\n    dns: {enabled: false, resolvers: ["10.10.0.53:53"]}\n')
+    changes = [("pools:\n", "pools:\n" + pools), ("steers:\n", "steers:\n" + steer), ("routes:\n", "routes:\n" + route), resolver]
+    with lab.configured(*changes):
+        entry = lambda: lab.plane("proxy1", "l7", f"/explain?client=10.1.0.2&url={WWW}/api/named").json()["eligible"][0]
+        servers = lambda: [server["backend"] for server in entry()["servers"]]
+        urls = [f"{WWW}/api/named"] * 10
+        origins = lambda: set(re.findall(r"origin=(\w+)", lab.curl("client-eu", urls[0], *urls[1:], vip=PROXIES[0]).stdout))
+        wait_until("both addresses are found", lambda: servers() == ["app/10.10.0.21:8080", "app/10.10.0.22:8080"], 10)
+        assert origins() == {"origin1", "origin2"}
+        version = lab.plane("proxy1", "l7", "/status").json()["version"]
+        lab.tidegate("drain", "backend", "behind/origin1", "--wait")
+        try:
+            wait_until("one address is left", lambda: servers() == ["app/10.10.0.22:8080"], 10)
+            assert origins() == {"origin2"}
+            dns = lab.process("edge", "dns")
+            os.kill(dns.pid, signal.SIGSTOP)  # it does not answer any more
+            try:
+                wait_until("the lookup fails", lambda: entry()["lookup"] != "found", 30)
+                assert servers() == ["app/10.10.0.22:8080"], entry()
+                assert origins() == {"origin2"}
+            finally:
+                os.kill(dns.pid, signal.SIGCONT)
+        finally:
+            lab.tidegate("undrain", "backend", "behind/origin1", "--wait")
+        wait_until("both are back", lambda: len(servers()) == 2, 30)
+        assert lab.plane("proxy1", "l7", "/status").json()["version"] == version, "addresses are no version"

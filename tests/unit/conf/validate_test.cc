@@ -272,8 +272,8 @@ TEST(Validate, WantsOneAddressAFamily) {
   EXPECT_THAT(load_text("pools: [{name: app, backends: [{name: a, addresses: [192.0.2.1, 192.0.2.2]}]}]\n").codes(),
               ElementsAre("too_many_addresses"));
   EXPECT_THAT(load_text("pools: [{name: app, backends: [{name: a, addresses: []}]}]\n").codes(),
-              ElementsAre("empty_value"));
-  EXPECT_THAT(load_text("pools: [{name: app, backends: [{name: a}]}]\n").codes(), ElementsAre("missing_key"));
+              ElementsAre("exactly_one"));
+  EXPECT_THAT(load_text("pools: [{name: app, backends: [{name: a}]}]\n").codes(), ElementsAre("exactly_one"));
 }
 
 TEST(Validate, RefusesAddressesThatNoHostCanHave) {
@@ -488,6 +488,9 @@ TEST(Validate, RefusesProtectionThatWouldDoNothing) {
   EXPECT_THAT(codes(", breaker: {error_rate: 0, slow: 1s, slow_rate: 0}"), ElementsAre("without_effect"));
   EXPECT_THAT(codes(", breaker: {slow_rate: 0.5}"), ElementsAre("without_effect"));
   EXPECT_THAT(codes(", prefer_site: true"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", sticky: {name: x}"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", sticky: {by: cookie, name: 'a=b'}"), ::testing::SizeIs(1));
+  EXPECT_THAT(codes(", sticky: {by: header, name: X-Lane, ttl: 1h}"), IsEmpty());
   EXPECT_THAT(codes("", ", backup: true"), ElementsAre("without_effect"));
   EXPECT_THAT(codes(", breaker: {trials: 0}"), ElementsAre("out_of_range"));
   EXPECT_THAT(codes(", panic_threshold: 1.1"), ElementsAre("out_of_range"));
@@ -497,6 +500,36 @@ TEST(Validate, RefusesProtectionThatWouldDoNothing) {
     EXPECT_THAT(codes(sound), IsEmpty()) << sound;
   }
   EXPECT_THAT(codes(", prefer_site: true", ", site: s"), IsEmpty());
+}
+
+TEST(Validate, RefusesBackendsThatAreNowhereOrInSeveralPlaces) {
+  const auto codes = [](const std::string& where, const std::string& keys = "", const std::string& more = "") {
+    return load_text("pools:\n  - {name: app, backends: [{name: a" + where + "}]" + keys + "}\n" + more).codes();
+  };
+  EXPECT_THAT(codes(""), ElementsAre("exactly_one"));
+  EXPECT_THAT(codes(", host: app.internal, socket: /run/app"), ElementsAre("exactly_one"));
+  EXPECT_THAT(codes(", socket: run/app"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes(", socket: /run/app, port: 80"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", srv: _http._tcp.app.internal, port: 80"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", addresses: [192.0.2.1]", ", lookup_min: 1s"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", host: app.internal, port: 80", ", lookup_min: 1m, lookup_max: 1s"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes(", host: app.internal, port: 80", ", probe: p", "probes: [{name: p}]\n"),
+              ElementsAre("no_address"));
+  EXPECT_THAT(codes(", socket: /run/app", "",
+                    "vips: [{name: v, addresses: [192.0.2.9]}]\nservices: [{name: s, vip: v, port: 80, pool: app}]\n"),
+              ::testing::Contains("no_address"));
+  for (const char* sound : {", host: app.internal, port: 80", ", srv: _http._tcp.app.internal", ", socket: /run/app"}) {
+    EXPECT_THAT(codes(sound), IsEmpty()) << sound;
+  }
+}
+
+TEST(Validate, RefusesWaysOfConnectingThatWouldDoNothing) {
+  const auto codes = [](const std::string& keys) {
+    return load_text("pools:\n  - {name: app, backends: [{name: a, addresses: [192.0.2.1], port: 80}]" + keys + "}\n")
+        .codes();
+  };
+  EXPECT_THAT(codes(", local_addresses: [192.0.2.1, 192.0.2.2]"), ElementsAre("too_many_addresses"));
+  EXPECT_THAT(codes(", local_addresses: [192.0.2.1, '2001:db8::1'], proxy_protocol: v2"), IsEmpty());
 }
 
 TEST(Validate, RefusesLabelsThatNoBackendHas) {

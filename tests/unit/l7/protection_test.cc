@@ -172,7 +172,7 @@ TEST_F(ProtectionTest, ARouteWithLabelsUsesItsPartOfThePool) {
   auto live_state = std::make_shared<LiveState>();
   live_state->overrides[backend_key("p", "b2")] = {};
   edge_.publish(live_state);
-  EXPECT_EQ(status("/strict"), 503);
+  EXPECT_TRUE(edge_.run_until([&] { return status("/strict") == 503; })) << "once it is in force";
   EXPECT_EQ(body("/lax"), "plain");
 }
 
