@@ -149,7 +149,8 @@ def restart_proxy(lab, host):
 
 def test_two_workers_serve_as_one(lab):
     one, two = 'management: "10.99.0.3:9090"\n    l7: {workers: 1', 'management: "10.99.0.3:9090"\n    l7: {workers: 2'
-    with lab.configured((one, two)):
+    at_a_restart = ("--allow-restart",)
+    with lab.configured((one, two), options=at_a_restart):
         restart_proxy(lab, "proxy1")
         proxy = lab.process("proxy1", "l7")
         before = worker_cpu_ns(proxy)
@@ -164,7 +165,7 @@ def test_two_workers_serve_as_one(lab):
             assert origin_hits(lab, path) == 2
             # A change of version reaches both workers: whichever is asked, it answers by the new version.
             route = '  - {name: newer, listeners: [https], hosts: [www.example.test], path: "/newer", status: 204}\n'
-            with lab.configured((one, two), ("routes:\n", "routes:\n" + route)):
+            with lab.configured((one, two), ("routes:\n", "routes:\n" + route), options=at_a_restart):
                 out = lab.run("client-eu", "h2load", "-n", "64", "-c", "32", "--connect-to", f"{PROXY}:443", WWW + "/newer").stdout
                 assert "64 2xx" in out, out
             load.wait_for(500)

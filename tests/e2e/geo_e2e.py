@@ -60,12 +60,14 @@ def test_a_database_places_clients_and_the_scope_is_as_wide_as_the_answer_holds(
 def test_a_broken_database_is_refused_by_name_and_the_version_before_stays(lab):
     whole = database(PLACES)
     path = lab.directory("edge") / "broken.mmdb"
+    in_force = lab.plane("edge", "dns", "/status").json()["version"]
     for broken in (b"", b"not a database", whole[: len(whole) // 2], os.urandom(4096)):
         path.write_bytes(broken)
         refused = lab.tidegate("apply", with_database(lab, "broken.mmdb"), "--wait", check=False)
         said = refused.stdout + refused.stderr
         assert refused.returncode == 1 and "broken.mmdb" in said, refused
-        assert "broken.mmdb" in lab.plane("edge", "dns", "/status").json()["refused"]
+        status = lab.plane("edge", "dns", "/status").json()
+        assert status["version"] == in_force and status["refused"] is None, "no version was made of it"
         assert steered(lab, "198.51.100.0/25")[0] == [VIP_EU[0]]
     lab.apply(lab.directory("edge") / "edge.yaml")
 

@@ -304,12 +304,13 @@ class Lab:
     def plane(self, host, plane, target):
         return unix_request(self.socket_path(host, plane), "GET", target)
 
-    def apply(self, path):
-        return self.tidegate("apply", path, "--wait")
+    def apply(self, path, *options):
+        return self.tidegate("apply", path, "--wait", *options)
 
     @contextlib.contextmanager
-    def configured(self, *replacements):
-        """The lab's document with each (old, new) replaced. It is in force until the block ends."""
+    def configured(self, *replacements, options=()):
+        """The lab's document with each (old, new) replaced. It is in force until the block ends. `options`: of both
+        calls of `tidegate apply`."""
         text = (self.directory("edge") / "edge.yaml").read_text()
         for old, new in replacements:
             if old not in text:
@@ -317,11 +318,11 @@ class Lab:
             text = text.replace(old, new, 1)
         path = self.directory("edge") / "changed.yaml"
         path.write_text(text)
-        self.apply(path)
+        self.apply(path, *options)
         try:
             yield
         finally:
-            self.apply(self.directory("edge") / "edge.yaml")
+            self.apply(self.directory("edge") / "edge.yaml", *options)
 
     def run(self, host, *command, check=True, timeout=60):
         """Runs a command on a host. Returns the CompletedProcess with text output."""
