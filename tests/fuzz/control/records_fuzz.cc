@@ -8,6 +8,7 @@
 
 #include "control/zone_records.h"
 #include "dns/plan/records.h"
+#include "dns/zone/master_text.h"
 
 namespace {
 
@@ -29,7 +30,7 @@ std::string take_line(std::string_view& text) {
 // The other records, as text.
 std::multiset<std::string> others(const dns::Name& apex, std::string_view text, const dns::RecordChange& change) {
   std::multiset<std::string> found;
-  const std::string name = dns::name_to_text(change.name.wire());
+  const std::string name = dns::owner_to_text(change.name.wire());
   for (const dns::RecordSet& set : dns::list_records(apex, "z", text, {}, 0, SIZE_MAX).sets) {
     if ((set.name == name && dns::record_type(set.type) == change.type) || set.type == "SOA") continue;
     for (const std::string& data : set.data) found.insert(set.name + " " + std::to_string(set.ttl_s) + set.type + data);
