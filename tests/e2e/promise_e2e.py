@@ -128,6 +128,7 @@ class Edge:
         return {vote["plane"]: (vote["vote"], vote["why"]) for vote in self.api(f"/v1/status/versions/{version}")["votes"]}
 
     def hold_ports(self, name, program=None):
+        (self.machine.home / f"{name}.log").unlink(missing_ok=True)  # an earlier holder of that name said it too
         holder = self.machine.start(name, "/usr/bin/python3", "-c", program or HOLDER)
         wait_until("the ports are held", lambda: "held" in holder.tail(), 20, holder)
         return holder
