@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The texts of HTTP: tokens, reason phrases, faults, query strings.
+#include "core/ascii_words.h"
 #include "core/http1.h"
 #include "core/http1_chars.h"
 #include "core/percent.h"
@@ -29,9 +30,26 @@ bool is_field_value(std::string_view text) {
 }
 
 bool equals_ignore_case(std::string_view a, std::string_view b) {
-  if (a.size() != b.size()) return false;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (lower(a[i]) != lower(b[i])) return false;
+  using ascii::load;
+  using ascii::same_but_for_case;
+  const size_t bytes = a.size();
+  if (bytes != b.size()) return false;
+  const char *x = a.data(), *y = b.data();
+  if (bytes >= 8) {
+    for (size_t i = 0; i + 8 < bytes; i += 8) {
+      if (!same_but_for_case(load<uint64_t>(x + i), load<uint64_t>(y + i))) return false;
+    }
+    return same_but_for_case(load<uint64_t>(x + bytes - 8),
+                             load<uint64_t>(y + bytes - 8));  // may overlap the one before
+  }
+  if (bytes >= 4) {
+    const auto both_ends = [bytes](const char* text) {
+      return load<uint32_t>(text) | uint64_t{load<uint32_t>(text + bytes - 4)} << 32;
+    };
+    return same_but_for_case(both_ends(x), both_ends(y));
+  }
+  for (size_t i = 0; i < bytes; ++i) {
+    if (lower(x[i]) != lower(y[i])) return false;
   }
   return true;
 }

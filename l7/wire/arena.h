@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/ascii_words.h"
+
 namespace tidegate::l7 {
 
 class Arena {
@@ -41,10 +43,7 @@ class Arena {
   }
   std::string_view copy_lower(std::string_view text) {
     char* at = allocate(text.size());
-    for (size_t i = 0; i < text.size(); ++i) {
-      const char c = text[i];
-      at[i] = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-    }
+    ascii::copy_lower(text.data(), text.size(), at);
     return {at, text.size()};
   }
   // Gives the last `bytes` of the latest allocation back.

@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 #include <http_parser.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "core/ascii_words.h"
 #include "core/http1.h"
 
 namespace tidegate::http1 {
@@ -338,6 +340,49 @@ TEST(Http1Oracle, UnderstandsEveryMutatedResponseWeAcceptAlike) {
     if (HasFailure()) return;
   }
   EXPECT_GT(compared, 5'000u);
+}
+
+bool equal_byte_by_byte(const std::string& a, const std::string& b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; };
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(), [&](char x, char y) { return lower(x) == lower(y); });
+}
+
+TEST(EqualsIgnoreCase, AgreesWithATwinForEveryByteAtEveryPlace) {
+  size_t equal = 0;
+  for (size_t bytes = 0; bytes <= 20; ++bytes) {
+    const std::string text = std::string("x-Forwarded-For: Abc1").substr(0, bytes);
+    for (size_t at = 0; at < bytes; ++at) {
+      for (int byte = 0; byte < 256; ++byte) {
+        for (const int other : {byte, byte ^ 0x20, byte ^ 0x80, byte ^ 0xa0, (byte + 1) & 0xff}) {
+          std::string a = text, b = text;
+          a[at] = static_cast<char>(byte);
+          b[at] = static_cast<char>(other);
+          b[bytes - 1 - at] ^= static_cast<char>(at % 2 == 0 ? 0 : 0x20);
+          ASSERT_EQ(equals_ignore_case(a, b), equal_byte_by_byte(a, b))
+              << bytes << " " << at << " " << byte << " " << other;
+          equal += equals_ignore_case(a, b) ? 1 : 0;
+        }
+      }
+    }
+  }
+  EXPECT_GT(equal, 1'000u);
+  EXPECT_FALSE(equals_ignore_case("abc", "abcd"));
+}
+
+TEST(AsciiWords, CopyLowerAgreesWithATwinForEveryByteAtEveryPlace) {
+  for (size_t bytes = 1; bytes <= 20; ++bytes) {
+    for (size_t at = 0; at < bytes; ++at) {
+      for (int byte = 0; byte < 256; ++byte) {
+        std::string text = std::string("X-forwarded-FOR: Abc1").substr(0, bytes);
+        text[at] = static_cast<char>(byte);
+        std::string expected = text, copied(bytes + 1, '#');
+        for (char& c : expected) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+        ascii::copy_lower(text.data(), bytes, copied.data());
+        ASSERT_EQ(copied, expected + '#') << bytes << " " << at << " " << byte;
+      }
+    }
+  }
 }
 
 }  // namespace
