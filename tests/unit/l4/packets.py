@@ -163,12 +163,13 @@ class Forwarder:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                if self.metric("tidegate_l4_received_packets_total") >= len(self.frames):
+                # A frame is counted as received at the burst's begin, and by what became of it at the burst's end.
+                if self.metric("tidegate_l4_received_packets_total") >= len(self.frames) and fates(self) >= len(self.frames):
                     return
             except OSError:
                 pass  # not listening yet
             time.sleep(0.02)  # polls a process that has no other way to tell
-        raise AssertionError("frames were not received:\n" + self.read_log())
+        raise AssertionError("frames were not received, or not counted by what became of them:\n" + self.read_log())
 
     def read_log(self):
         self.log.seek(0)
