@@ -2,8 +2,9 @@
 // Probation: the time in which a provisional version must be confirmed, as a state machine. It has no files and no
 // clock of its own.
 //
-// The leader reverts a version that nobody confirmed. Another host waits a little longer for the leader's word. If it
-// hears neither a confirmation nor a newer version, it goes back alone, until the leader is heard again.
+// The leader reverts a version that was not confirmed in time. Every other host waits five seconds longer. If such a
+// host receives neither a confirmation nor a newer version, it goes back to the version before by itself. It follows
+// the leader again when it receives something from it.
 #pragma once
 
 #include <cstdint>

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/clock.h"
+#include "core/log.h"
 
 namespace tidegate {
 namespace {
@@ -130,12 +131,15 @@ NameLookup::NameLookup(EventLoop& loop, const std::vector<Endpoint>& resolvers)
   if (const int status = ares_init_options(&channel_, &options, mask); status != ARES_SUCCESS) {
     channel_ = nullptr;
     trouble_ = ares_strerror(status);
+    log_error("names cannot be looked up: {}", trouble_);
     return;
   }
   if (resolvers.empty()) return;
   std::string list;
   for (const Endpoint& each : resolvers) list += (list.empty() ? "" : ",") + each.to_string();
-  ares_set_servers_ports_csv(channel_, list.c_str());
+  if (const int status = ares_set_servers_ports_csv(channel_, list.c_str()); status != ARES_SUCCESS) {
+    log_error("resolvers {}: {}", list, ares_strerror(status));
+  }
 }
 
 NameLookup::~NameLookup() {

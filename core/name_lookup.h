@@ -68,8 +68,8 @@ class NameLookup {
   bool closing_ = false;
 };
 
-// The smallest TTL of the records in the answer section of a DNS message. c-ares 1.18 tells none for SRV. Nothing if
-// the message is broken or has no records.
+// The smallest TTL of the records in the answer section of a DNS message. c-ares 1.18 tells none for SRV. 0 if the
+// message is broken or has no records.
 uint32_t smallest_ttl(std::string_view message);
 
 }  // namespace tidegate

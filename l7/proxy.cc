@@ -150,7 +150,7 @@ Result<void> Proxy::start_workers(const Node& node) {
 }
 
 Result<Proxy::SocketChanges> Proxy::prepare_sockets(const Plan& plan) {
-  // What was not held for this version yet, if anything.
+  // A version that was prepared has its ports already. This binds those that are still missing.
   Result<void> held = hold_ports(plan, workers_.size());
   Result<SocketChanges> changes = held ? open_sockets(plan) : held.error();
   if (!held_) held_ports_.clear();

@@ -7,8 +7,6 @@
 // address of a family, is known to have none.
 #pragma once
 
-#include <ares.h>
-
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,6 +16,7 @@
 
 #include "core/event_loop.h"
 #include "core/ip.h"
+#include "core/name_lookup.h"
 #include "dns/steer/alias_book.h"
 
 namespace tidegate::dns {
@@ -41,25 +40,21 @@ class AliasResolver {
 
  private:
   struct Lookup;  // of one name and family
-  class Socket;
 
-  bool open_channel(const std::vector<Endpoint>& resolvers);
-  void close_channel();
+  void stop_asking();
   void run_due();
   void start(Lookup& lookup);
-  void answered(Lookup& lookup, int status, const unsigned char* message, int bytes);
+  void answered(Lookup& lookup, const NameLookup::Answer& answer);
+  void answered_well(Lookup& lookup, const NameLookup::Answer& answer);
   void failed(Lookup& lookup);
   void store(const Lookup& lookup, AliasAddresses::Of&& found);
-  void settle();  // arms the timer for c-ares and for the next lookup
-  static void on_answer(void* lookup, int status, int timeouts, unsigned char* message, int bytes);
-  static void on_socket(void* self, ares_socket_t fd, int readable, int writable);
+  void settle();  // arms the timer for the next lookup
 
   EventLoop& loop_;
   std::function<void()> on_change_;
-  ares_channel channel_ = nullptr;
+  std::unique_ptr<NameLookup> resolvers_now_;  // null: nothing is asked
   std::vector<Endpoint> resolvers_;
   std::map<std::pair<std::string, IpAddress::Family>, std::unique_ptr<Lookup>> lookups_;
-  std::map<ares_socket_t, std::unique_ptr<Socket>> sockets_;
   size_t under_way_ = 0;
   AliasBook book_;
   Counts counts_;

@@ -149,7 +149,7 @@ Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node&
   if (!tables) return tables.error();
   std::unique_ptr<Listeners> fresh;
   if (!listeners_ || !same_listeners(listeners_->node, node.dns)) {
-    // What was not held for this version yet, if anything.
+    // A version that was prepared has its ports already. This binds those that are still missing.
     if (Result<void> ports = hold_ports(node.dns); !ports) {
       if (held_ == nullptr) held_ports_.clear();
       return ports;
