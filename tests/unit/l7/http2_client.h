@@ -72,7 +72,6 @@ class Http2Client {
           auto& client = *static_cast<Http2Client*>(self);
           if (frame->hd.type == NGHTTP2_GOAWAY) {
             client.goaway_ = frame->goaway.error_code;
-            client.last_ids_.push_back(frame->goaway.last_stream_id);
           }
           if (frame->hd.type == NGHTTP2_HEADERS) client.streams_[frame->hd.stream_id].end_block();
           const bool ends = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
@@ -144,6 +143,7 @@ class Http2Client {
       if (done()) return true;
       const std::string got = wire_.read_some();
       if (got.empty()) return false;
+      note_goaways(got);
       if (nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(got.data()), got.size()) < 0)
         return false;
     }
@@ -152,11 +152,28 @@ class Http2Client {
   size_t unsent_bytes() const { return body_.size(); }  // of the last body
   nghttp2_session* session() { return session_; }
   std::optional<uint32_t> goaway() const { return goaway_; }
-  // Of all GOAWAYs: the last request that each says it takes.
+  // Of all GOAWAYs: the last request that each says it takes. They are read from the frames, because a session with a
+  // GOAWAY and without a stream is over for nghttp2: it shows no frame that comes later.
   const std::vector<int32_t>& last_ids() const { return last_ids_; }
 
  private:
+  // RFC 9113 §4.1 (frames), §6.8 (GOAWAY).
+  void note_goaways(const std::string& got) {
+    unparsed_ += got;
+    const auto number = [&](size_t at, size_t bytes) {
+      uint32_t value = 0;
+      for (size_t i = at; i < at + bytes; ++i) value = value << 8 | static_cast<uint8_t>(unparsed_[i]);
+      return value;
+    };
+    constexpr size_t kFrameHead = 9;
+    while (unparsed_.size() >= kFrameHead && unparsed_.size() >= kFrameHead + number(0, 3)) {
+      if (number(3, 1) == NGHTTP2_GOAWAY) last_ids_.push_back(static_cast<int32_t>(number(kFrameHead, 4)));
+      unparsed_.erase(0, kFrameHead + number(0, 3));
+    }
+  }
+
   Wire wire_;
+  std::string unparsed_;  // an incomplete frame
   nghttp2_session* session_ = nullptr;
   std::map<int32_t, StreamResult> streams_;
   std::string body_;
