@@ -103,7 +103,13 @@ class Reader {
   }
 
   // Its origin and its last owner end with the included file (RFC 1035 §5.1); $TTL goes on, as in BIND and NSD.
+  // Anybody can write such a mark into a zone file. So it is checked as any other directive.
   std::string enter_file() {
+    const std::string_view name = entry_.tokens.size() > 1 ? entry_.tokens[1].text : std::string_view();
+    if (name.empty() || entry_.tokens.size() > 3) {
+      lost_ = true;
+      return fmt::format("{} wants the name of a file, and perhaps an origin", kIncludeBegins);
+    }
     Scope inner = scope();
     if (entry_.tokens.size() > 2 && !parse_name(entry_.tokens[2].text, inner.origin)) {
       lost_ = true;
@@ -111,7 +117,7 @@ class Reader {
     }
     inner.file = static_cast<uint32_t>(file_.files.size());
     inner.mark_line = entry_.line;
-    file_.files.emplace_back(entry_.tokens.size() > 1 ? entry_.tokens[1].text : "");
+    file_.files.emplace_back(name);
     file_.runs.push_back({entry_.line + 1, 1, inner.file});
     scopes_.push_back(std::move(inner));
     return {};

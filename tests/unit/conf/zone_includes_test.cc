@@ -72,6 +72,8 @@ TEST(ZoneIncludes, AreRefusedWithFileAndLine) {
   EXPECT_THAT(error("$INCLUDE sub/../../x"), HasSubstr("is not below"));
   EXPECT_THAT(error("$INCLUDE  "), HasSubstr("no file is named"));
   EXPECT_THAT(error("$INCLUDE b.zone origin more"), HasSubstr("something stands behind"));
+  EXPECT_THAT(error("$INCLUDE b\"c.zone"), HasSubstr("a quote or a backslash in a file's name"));
+  EXPECT_THAT(error("$INCLUDE b\\c.zone"), HasSubstr("a quote or a backslash in a file's name"));
   EXPECT_THAT(error("$INCLUDE z.zone"), HasSubstr("'z.zone' includes itself"));
   EXPECT_THAT(error("$INCLUDE b.zone", "\n\n$INCLUDE z.zone\n"),
               HasSubstr("b.zone:3: $INCLUDE: 'z.zone' includes itself"));

@@ -253,6 +253,16 @@ TEST(ZoneFile, AnIncludedFileHasItsOriginItsLinesAndItsEnd) {
   EXPECT_THAT(fault_of(std::string(kHead) + included + included + end + end + "bad A x\n"), StartsWith("z.zone:8: "));
 }
 
+// Anybody can write the marks of an included file into a zone.
+TEST(ZoneFile, AMarkOfAnIncludedFileIsCheckedLikeADirective) {
+  const std::string head(kHead);
+  const std::string wants = "$BEGIN-INCLUDED wants the name of a file";
+  EXPECT_THAT(fault_of(head + "$BEGIN-INCLUDED\ny A 192.0.2.1\n$END-INCLUDED\n"), HasSubstr("z.zone:5: " + wants));
+  EXPECT_THAT(fault_of(head + "$BEGIN-INCLUDED \"\" sub\n"), HasSubstr(wants));
+  EXPECT_THAT(fault_of(head + "$BEGIN-INCLUDED a sub more\n"), HasSubstr(wants));
+  EXPECT_THAT(fault_of(head + "$END-INCLUDED\n"), HasSubstr("$END-INCLUDED is not known here"));
+}
+
 TEST(ZoneFile, AnOwnerWrittenLaterJoinsItsRRset) {
   Edge edge;
   edge.add_zone("z.test.", std::string(kHead) + "WWW IN A 192.0.2.1\nother IN A 192.0.2.9\nwww IN A 192.0.2.2\n");
