@@ -19,20 +19,23 @@ namespace {
 std::string_view view(const Sha256& digest) { return {reinterpret_cast<const char*>(digest.data()), digest.size()}; }
 
 std::string base64_with(std::string_view bytes, const char* alphabet, bool pad) {
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  uint32_t bits = 0;
-  int count = 0;
-  for (const char c : bytes) {
-    bits = bits << 8 | static_cast<uint8_t>(c);
-    count += 8;
-    while (count >= 6) {
-      count -= 6;
-      out.push_back(alphabet[bits >> count & 63]);
-    }
+  const size_t whole = bytes.size() / 3, rest = bytes.size() % 3;
+  std::string out(whole * 4 + (rest == 0 ? 0 : pad ? 4 : rest + 1), '=');
+  char* at = out.data();
+  const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<uint8_t>(bytes[i])); };
+  const auto digit = [&](uint32_t bits, int shift) { return alphabet[bits >> shift & 63]; };
+  for (size_t i = 0; i < whole; ++i, at += 4) {
+    const uint32_t bits = byte(3 * i) << 16 | byte(3 * i + 1) << 8 | byte(3 * i + 2);
+    at[0] = digit(bits, 18);
+    at[1] = digit(bits, 12);
+    at[2] = digit(bits, 6);
+    at[3] = digit(bits, 0);
   }
-  if (count > 0) out.push_back(alphabet[bits << (6 - count) & 63]);
-  while (pad && out.size() % 4 != 0) out.push_back('=');
+  if (rest == 0) return out;
+  const uint32_t bits = byte(3 * whole) << 16 | (rest == 2 ? byte(3 * whole + 1) << 8 : 0);
+  at[0] = digit(bits, 18);
+  at[1] = digit(bits, 12);
+  if (rest == 2) at[2] = digit(bits, 6);
   return out;
 }
 
@@ -133,24 +136,32 @@ HashKey random_hash_key() {
 }
 
 std::string hex_encode(std::string_view bytes) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string out;
-  out.reserve(bytes.size() * 2);
-  for (const char c : bytes) {
-    out.push_back(kDigits[static_cast<uint8_t>(c) >> 4]);
-    out.push_back(kDigits[static_cast<uint8_t>(c) & 15]);
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string out(bytes.size() * 2, '0');
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    const auto value = static_cast<uint8_t>(bytes[i]);
+    out[2 * i] = kDigits[value >> 4];
+    out[2 * i + 1] = kDigits[value & 15];
   }
   return out;
 }
 
 std::optional<std::string> hex_decode(std::string_view hex) {
   if (hex.size() % 2 != 0) return std::nullopt;
-  std::string out;
-  for (size_t i = 0; i < hex.size(); i += 2) {
-    const int high = hex_digit(hex[i]), low = hex_digit(hex[i + 1]);
-    if (high < 0 || low < 0) return std::nullopt;
-    out.push_back(static_cast<char>(high << 4 | low));
+  static constexpr auto kValues = [] {
+    std::array<int8_t, 256> values{};
+    for (size_t c = 0; c < values.size(); ++c) values[c] = static_cast<int8_t>(hex_digit(static_cast<char>(c)));
+    return values;
+  }();
+  const auto value_of = [](char c) { return int{kValues[static_cast<uint8_t>(c)]}; };
+  std::string out(hex.size() / 2, '\0');
+  int wrong = 0;  // negative once a digit is none
+  for (size_t i = 0; i < out.size(); ++i) {
+    const int high = value_of(hex[2 * i]), low = value_of(hex[2 * i + 1]);
+    wrong |= high | low;
+    out[i] = static_cast<char>(static_cast<uint8_t>(high << 4 | (low & 15)));
   }
+  if (wrong < 0) return std::nullopt;
   return out;
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/httpdns/alibaba_v2.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "core/aes.h"
@@ -17,6 +15,7 @@ namespace tidegate::dns {
 namespace {
 
 constexpr std::string_view kSigned[] = {"id", "m", "dn", "cip", "q", "enc", "exp", "tags", "v"};
+constexpr size_t kUsualAnswerBytes = 512;
 constexpr std::string_view kSoftwareDefined = "sdns-";  // a client's own parameters
 
 bool is_signed_name(std::string_view name) {
@@ -26,6 +25,7 @@ bool is_signed_name(std::string_view name) {
 
 std::string sign(const Parameters& parameters, std::string_view secret) {
   std::string text;
+  text.reserve(256);
   for (const auto& [name, value] : parameters) {
     if (value.empty() || !is_signed_name(name)) continue;
     if (!text.empty()) text += '&';
@@ -68,20 +68,21 @@ const char* code_of(Resolved::Kind kind) {
                                           : "DomainNotExist";
 }
 
-// "dn" with "v4":{...} and "v6":{...} of one host. Nothing: no host name.
-std::optional<std::string> answer_host(std::string_view host, const IpAddress& client, const Families& families,
-                                       const HttpDnsContext& context) {
-  std::string members;
+// "dn" with "v4":{...} and "v6":{...} of one host. Returns false if it is no host name.
+bool append_host(std::string_view host, const IpAddress& client, const Families& families,
+                 const HttpDnsContext& context, std::string& out) {
+  out.append("{\"dn\":\"").append(host).append("\"");
   for (const bool v6 : {false, true}) {
     if (!(v6 ? families.v6 : families.v4)) continue;
     const Resolved found = resolve_host(host, v6 ? rrtype::kAaaa : rrtype::kA, client, context);
-    if (found.kind == Resolved::Kind::malformed) return std::nullopt;
-    const std::string none =
-        found.addresses.empty() ? fmt::format(",\"no_ip_code\":\"{}\"", code_of(found.kind)) : std::string();
-    members += fmt::format(",\"{}\":{{\"ips\":[{}],\"ttl\":{},\"extra\":\"\"{}}}", v6 ? "v6" : "v4",
-                           json_members(found.addresses), found.ttl_s, none);
+    if (found.kind == Resolved::Kind::malformed) return false;
+    out.append(v6 ? ",\"v6\":{\"ips\":[" : ",\"v4\":{\"ips\":[").append(json_members(found.addresses));
+    out.append("],\"ttl\":").append(std::to_string(found.ttl_s)).append(",\"extra\":\"\"");
+    if (found.addresses.empty()) out.append(",\"no_ip_code\":\"").append(code_of(found.kind)).append("\"");
+    out.append("}");
   }
-  return fmt::format("{{\"dn\":\"{}\"{}}}", host, members);
+  out.append("}");
+  return true;
 }
 
 // The parameters behind the cipher, into `opened`.
@@ -133,15 +134,19 @@ HttpDnsAnswer answer_httpdns_v2(const HttpRequest& request, const HttpDnsContext
     return refuse_httpdns(error);
   }
   const Families families = wanted_families(value_of(inner, "q"));
-  std::string answers;
+  std::string data;
+  data.reserve(kUsualAnswerBytes);
+  data.append("{\"cip\":\"").append(located.to_string()).append("\",\"answers\":[");
   for (const std::string_view host : hosts) {
-    const auto answer = answer_host(host, located, families, context);
-    if (!answer) return refuse_httpdns(HttpDnsError::invalid_host);
-    answers += (answers.empty() ? "" : ",") + *answer;
+    if (data.back() == '}') data.push_back(',');
+    if (!append_host(host, located, families, context, data)) return refuse_httpdns(HttpDnsError::invalid_host);
   }
-  std::string data = fmt::format("{{\"cip\":\"{}\",\"answers\":[{}]}}", located.to_string(), answers);
-  if (mode->sealed()) data = fmt::format("\"{}\"", base64_encode(aes128_seal(mode->cipher, key, data)));
-  return {HttpDnsError::none, fmt::format("{{\"code\":\"success\",\"mode\":\"{}\",\"data\":{}}}", mode->digit, data)};
+  data.append("]}");
+  if (mode->sealed()) data = "\"" + base64_encode(aes128_seal(mode->cipher, key, data)) + "\"";
+  std::string body;
+  body.reserve(data.size() + 64);
+  body.append("{\"code\":\"success\",\"mode\":\"").append(1, mode->digit).append("\",\"data\":");
+  return {HttpDnsError::none, std::move(body.append(data).append("}"))};
 }
 
 }  // namespace tidegate::dns

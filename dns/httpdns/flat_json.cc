@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/httpdns/flat_json.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace tidegate::dns {
@@ -10,13 +11,13 @@ class Parser {
  public:
   explicit Parser(std::string_view text) : text_(text) {}
 
-  bool parse(std::map<std::string, std::string, std::less<>>& members) {
+  bool parse(Parameters& members) {
     if (!take('{')) return false;
     if (take('}')) return at_end();
     do {
       std::string name, value;
       if (!string(name) || !take(':') || !(peek() == '"' ? string(value) : word(value))) return false;
-      if (!members.emplace(std::move(name), std::move(value)).second) return false;
+      if (!members.add(name, std::move(value))) return false;
     } while (take(','));
     return take('}') && at_end();
   }
@@ -43,18 +44,18 @@ class Parser {
 
   bool string(std::string& out) {
     if (!take('"')) return false;
-    while (!text_.empty()) {
+    for (;;) {
+      const auto plain = std::find_if(text_.begin(), text_.end(), [](char c) {
+        return c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20;
+      });
+      out.append(text_.begin(), plain);
+      text_.remove_prefix(static_cast<size_t>(plain - text_.begin()));
+      if (text_.empty()) return false;
       const char c = text_.front();
       text_.remove_prefix(1);
       if (c == '"') return true;
-      if (static_cast<unsigned char>(c) < 0x20) return false;
-      if (c != '\\') {
-        out += c;
-      } else if (!escape(out)) {
-        return false;
-      }
+      if (c != '\\' || !escape(out)) return false;
     }
-    return false;
   }
 
   bool escape(std::string& out) {
@@ -92,8 +93,8 @@ class Parser {
 
 }  // namespace
 
-std::optional<std::map<std::string, std::string, std::less<>>> parse_flat_json(std::string_view text) {
-  std::map<std::string, std::string, std::less<>> members;
+std::optional<Parameters> parse_flat_json(std::string_view text) {
+  Parameters members;
   if (!Parser(text).parse(members)) return std::nullopt;
   return members;
 }

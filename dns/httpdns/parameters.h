@@ -2,16 +2,32 @@
 // The parameters of an HTTPDNS request: decoded, by name.
 #pragma once
 
-#include <functional>
-#include <map>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace tidegate::dns {
 
-using Parameters = std::map<std::string, std::string, std::less<>>;
+// Sorted by name, each name once. A vector, because a request has few of them.
+class Parameters {
+ public:
+  using Entry = std::pair<std::string, std::string>;
 
-// The first of each name, at most kMaxHttpDnsParameters. A parameter that cannot be decoded counts as absent.
+  // Returns false, and changes nothing, if the name is there.
+  bool add(std::string_view name, std::string value);
+  // Null: absent.
+  const std::string* find(std::string_view name) const;
+  size_t size() const { return entries_.size(); }
+  std::vector<Entry>::const_iterator begin() const { return entries_.begin(); }
+  std::vector<Entry>::const_iterator end() const { return entries_.end(); }
+
+ private:
+  std::vector<Entry> entries_;
+};
+
+// The first of each name, at most kMaxHttpDnsParameters. A parameter that cannot be decoded counts as absent, and so
+// does one whose name is encoded.
 Parameters parse_parameters(std::string_view query);
 // Empty: absent. Borrows the parameters.
 std::string_view value_of(const Parameters& parameters, std::string_view name);

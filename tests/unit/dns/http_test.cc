@@ -10,6 +10,7 @@
 #include "dns/httpdns/alibaba_v1.h"
 #include "dns/httpdns/alibaba_v2.h"
 #include "dns/httpdns/flat_json.h"
+#include "dns/limits.h"
 #include "dns/server/doh.h"
 #include "dns/server/http_front.h"
 #include "tests/unit/dns/support.h"
@@ -297,14 +298,33 @@ TEST_F(Http, EveryRefusalOfTheSecondFormHasItsCode) {
   EXPECT_EQ(code_of("id=1001&dn=a.test,b.test,c.test,d.test,e.test,f.test"), "TooManyHosts");
 }
 
+TEST(HttpDnsParameters, AreDecodedSortedAndEachOnce) {
+  std::string shown;
+  const Parameters parameters = parse_parameters("z=1&&a=%41+b&z=2&m&=e&%61=x&bad=%4&b+c=1&last=");
+  for (const auto& [name, value] : parameters) {
+    shown += name + "=" + value + ";";
+  }
+  EXPECT_EQ(shown, "=e;a=A b;last=;m=;z=1;");
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += "p" + std::to_string(i) + "=" + std::to_string(i) + "&";
+  EXPECT_EQ(parse_parameters(many).size(), kMaxHttpDnsParameters);
+  const Parameters bounded = parse_parameters(many);
+  EXPECT_EQ(value_of(bounded, "p63"), "63");
+  EXPECT_EQ(bounded.find("p64"), nullptr);
+}
+
 TEST(FlatJson, ReadsMembersAndNothingDeeper) {
   const auto members = parse_flat_json(R"( {"dn" : "a.test,b.test", "n":-1.5e3,"t":true, "e":"\"\\\/\u0041"} )");
   ASSERT_TRUE(members);
-  EXPECT_EQ(members->at("dn"), "a.test,b.test");
-  EXPECT_EQ(members->at("n"), "-1.5e3");
-  EXPECT_EQ(members->at("t"), "true");
-  EXPECT_EQ(members->at("e"), "\"\\/A");
+  EXPECT_EQ(value_of(*members, "dn"), "a.test,b.test");
+  EXPECT_EQ(value_of(*members, "n"), "-1.5e3");
+  EXPECT_EQ(value_of(*members, "t"), "true");
+  EXPECT_EQ(value_of(*members, "e"), "\"\\/A");
   EXPECT_TRUE(parse_flat_json("{}"));
+  const auto bent = parse_flat_json(R"({"b":"x\"y\/","a":"\\"})");
+  ASSERT_TRUE(bent);
+  EXPECT_EQ(value_of(*bent, "a"), "\\");
+  EXPECT_EQ(value_of(*bent, "b"), "x\"y/");
   for (const char* text :
        {"", "{", "[]", "{}x", R"({"a":{}})", R"({"a":[1]})", R"({"a":1,})", R"({"a":1,"a":2})", R"({"a":"\u00e9"})",
         R"({"a":"\n"})", "{\"a\":\"\n\"}", R"({"a")", R"({"a":})", R"({"a":"b)", R"({a:1})"}) {
