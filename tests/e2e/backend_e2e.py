@@ -3,6 +3,7 @@
 middle."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -98,7 +99,8 @@ def test_a_hashed_pool_gives_a_path_to_one_origin_whichever_proxy_is_asked(lab):
     assert explained["backend"] == told[paths[0]][0], explained
 
 
-def test_what_becomes_of_a_request_whose_backend_stops_is_told_by_status_and_log(lab):
+def tells_what_became(lab, versions):
+    """`versions`: of HTTP, for each case in turn."""
     with pools_of_every_kind(lab), contextlib.closing(StuckOrigin("origin1", 8090)):
         for path, status, failure in (
             ("/nowhere", "504", "connect_timeout"),
@@ -107,13 +109,23 @@ def test_what_becomes_of_a_request_whose_backend_stops_is_told_by_status_and_log
             ("/stuck/half", "200", "body_timeout"),
             ("/stuck/drips", "200", "client_gone"),  # it moves: total_timeout ends with the response's head
         ):
-            for version in ("--http1.1", "--http2"):
+            asked = next(versions)
+            for version in asked:
                 out = lab.curl("client-eu", WWW + path, version, "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "1.5", vip=PROXIES[0], check=False)
                 # An answer that breaks off must never look complete.
                 assert out.stdout == status and (out.returncode != 0) == (status == "200"), (path, version, out)
             lines = lambda: [json.loads(line) for line in lab.log("proxy1", "l7").read_text(errors="replace").splitlines() if f'"{path}"' in line]
-            wait_until(f"the log tells of {path}", lambda: len(lines()) >= 2, 10)
+            wait_until(f"the log tells of {path}", lambda: len(lines()) >= len(asked), 10)
             assert {line["failure"] for line in lines()} == {failure}, lines()
+
+
+def test_what_becomes_of_a_request_whose_backend_stops_is_told_by_status_and_log(lab):
+    tells_what_became(lab, itertools.cycle((["--http1.1"], ["--http2"])))
+
+
+@long
+def test_it_is_told_alike_over_both_versions_of_http(lab):
+    tells_what_became(lab, itertools.repeat(["--http1.1", "--http2"]))
 
 
 def test_a_breaker_stops_asking_a_backend_that_fails_and_explain_says_so(lab):

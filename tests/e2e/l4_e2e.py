@@ -11,6 +11,7 @@ import box
 import netns
 from lab import open_socket
 from load import connect, tls_context
+from marks import long
 from netns import wait_until
 from topology import VIP_EU
 
@@ -170,7 +171,7 @@ def test_a_flow_survives_a_change_of_weights_that_would_move_it(lab):
             connection.close()
 
 
-def test_flows_leave_the_table_when_they_are_idle_or_closed(lab):
+def flows_leave(lab, vips):
     path = lab.directory("edge") / "brief.yaml"
     text = (lab.directory("edge") / "edge.yaml").read_text()
     text = text.replace("protocol: udp, pool", "protocol: udp, udp_idle_timeout: 1s, pool").replace("port: 80, protocol: tcp, pool", "port: 80, protocol: tcp, tcp_closing_timeout: 1s, pool")
@@ -179,7 +180,7 @@ def test_flows_leave_the_table_when_they_are_idle_or_closed(lab):
     try:
         flows = lambda: metric(lab, "l4", "l4", "tidegate_l4_flows")
         created = lambda: metric(lab, "l4", "l4", "tidegate_l4_flows_created_total")
-        for vip in VIP_EU:
+        for vip in vips:
             with echo_servers(vip), contextlib.ExitStack() as opened:
                 before = created()
                 for _ in range(50):
@@ -191,6 +192,15 @@ def test_flows_leave_the_table_when_they_are_idle_or_closed(lab):
                 wait_until("as many flows are gone", lambda: flows() <= most - made, 15)
     finally:
         lab.apply(lab.directory("edge") / "edge.yaml")
+
+
+def test_flows_leave_the_table_when_they_are_idle(lab):
+    flows_leave(lab, VIP_EU[1:])
+
+
+@long
+def test_flows_of_both_families_leave_the_table_when_they_are_idle(lab):
+    flows_leave(lab, VIP_EU)
 
 
 def test_explain_names_the_backend_that_a_connection_then_gets(lab):
