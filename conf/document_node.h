@@ -8,10 +8,9 @@
 #include <string_view>
 #include <vector>
 
-namespace tidegate {
+#include "conf/limits.h"
 
-constexpr size_t kMaxDocumentBytes = size_t{64} << 20;
-constexpr size_t kMaxDocumentDepth = 64;  // the model needs five levels; this limits every recursion over a document
+namespace tidegate {
 
 struct DocumentNode {
   enum class Kind : uint8_t { null, scalar, list, map };

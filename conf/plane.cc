@@ -14,6 +14,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "conf/limits.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/log.h"
@@ -26,8 +27,6 @@ namespace tidegate {
 namespace {
 
 constexpr size_t kMinSecretBytes = 16;
-// The largest document in the encoding of a candidate. Control counts a longer one as not voted on.
-constexpr size_t kCandidateBytes = 32 << 20;
 constexpr std::array kSignals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 
 // Editors end a file with a newline. Hosts that share a secret must not differ because of it.
@@ -172,7 +171,7 @@ Result<void> Plane::Impl::listen() {
   if (error) return fail("cannot create " + options.run_dir + ": " + error.message());
   loop.add(signals.get(), EPOLLIN, this);
   HttpServerLimits limits;
-  limits.body_bytes = kCandidateBytes;
+  limits.body_bytes = kMaxCandidateBytes;
   admin_server = std::make_unique<HttpServer>(
       loop, [this](HttpExchangePtr exchange) { answer_admin(exchange); }, limits);
   Result<void> bound = admin_server->listen_unix(options.run_dir + "/" + name + ".sock", 0660);

@@ -8,15 +8,11 @@
 #include <vector>
 
 #include "conf/checks.h"
+#include "conf/limits.h"
 #include "conf/names.h"
 
 namespace tidegate {
 namespace {
-
-// Steers within steers; and all addresses that the innermost ones may give. A query looks at each of them at most
-// twice.
-constexpr uint32_t kMaxLevels = 5;
-constexpr uint64_t kMaxReach = 4'096;
 
 // True if `name`, or a name above it, is one of the zones. All have the final dot and are in lower case.
 bool is_within(std::string_view name, const std::unordered_set<std::string_view>& zones) {
@@ -263,13 +259,14 @@ void check_nesting(Checks& checks) {
                   : target.pool() != kNone ? model.pools[target.pool()].backends.size()
                                            : 1;
     }
-    if (!nested || (levels[s] <= kMaxLevels && reach[s] <= kMaxReach)) continue;
-    checks.refuse({"steers", s, "targets"},
-                  {"too_many",
-                   levels[s] > kMaxLevels ? fmt::format("steers stand {} levels deep in each other", levels[s])
-                                          : fmt::format("{} addresses are reached through nested steers", reach[s]),
-                   fmt::format("at most {} levels and {} addresses", kMaxLevels, kMaxReach),
-                   {}});
+    if (!nested || (levels[s] <= kMaxSteerLevels && reach[s] <= kMaxSteerReach)) continue;
+    checks.refuse(
+        {"steers", s, "targets"},
+        {"too_many",
+         levels[s] > kMaxSteerLevels ? fmt::format("steers stand {} levels deep in each other", levels[s])
+                                     : fmt::format("{} addresses are reached through nested steers", reach[s]),
+         fmt::format("at most {} levels and {} addresses", kMaxSteerLevels, kMaxSteerReach),
+         {}});
     if (checks.full()) return;
     levels[s] = 1;  // one fault for it, not one for each steer around it
     reach[s] = 1;

@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "conf/limits.h"
 #include "conf/names.h"
 #include "conf/text.h"
 #include "conf/unclosed.h"
@@ -21,10 +22,6 @@
 
 namespace tidegate {
 namespace {
-
-constexpr size_t kMaxNodes = 2'000'000;       // about 250 MB of tree in the worst case
-constexpr size_t kMaxAliasedNodes = 100'000;  // copies made by aliases and their anchors; stops alias bombs
-constexpr size_t kMaxAliasedBytes = size_t{16} << 20;
 
 struct Place {
   uint32_t line = 0, column = 0;
@@ -159,7 +156,8 @@ class TreeBuilder : public YAML::EventHandler {
 
   // A node with the key that was read before it.
   DocumentNode node_at(const YAML::Mark& mark, DocumentNode::Kind kind) {
-    if (++nodes_ > kMaxNodes) throw syntax(mark, fmt::format("the document has more than {} values", kMaxNodes));
+    if (++nodes_ > kMaxDocumentNodes)
+      throw syntax(mark, fmt::format("the document has more than {} values", kMaxDocumentNodes));
     DocumentNode node;
     node.kind = kind;
     const Place place(mark);

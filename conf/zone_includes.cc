@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "conf/document_node.h"
+#include "conf/limits.h"
 
 namespace tidegate {
 namespace {

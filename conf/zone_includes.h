@@ -17,9 +17,6 @@ namespace tidegate {
 inline constexpr std::string_view kIncludeBegins = "$BEGIN-INCLUDED";
 inline constexpr std::string_view kIncludeEnds = "$END-INCLUDED";
 
-constexpr size_t kMaxZoneIncludes = 200;     // files of one zone; each inclusion counts
-constexpr size_t kMaxZoneIncludeDepth = 10;  // depth of files within files
-
 // Reads a file by its path relative to the document's folder. Returns null and sets the reason if it cannot be read.
 using IncludeReader = std::function<std::shared_ptr<const std::string>(const std::string& path, std::string& error)>;
 

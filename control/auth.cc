@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "control/limits.h"
 #include "core/log.h"
 
 namespace tidegate {

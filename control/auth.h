@@ -40,7 +40,6 @@ struct Principal {
 class Tokens {
  public:
   static constexpr size_t kMinTokenBytes = 16;
-  static constexpr size_t kMaxTokens = 4096;
 
   static Result<Tokens> parse(std::string_view text, const std::string& file_name);
   static Result<Tokens> load(const std::string& path);  // warns when others may read the file

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "conf/limits.h"
 #include "conf/secret_store.h"
 #include "control/api.h"
 #include "control/applied_waits.h"

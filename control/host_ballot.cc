@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "conf/limits.h"
 #include "control/limits.h"
 #include "control/parameters.h"
 #include "core/clock.h"

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/clock.h"
+#include "core/limits.h"
 #include "core/log.h"
 
 namespace tidegate {
@@ -38,7 +39,7 @@ uint32_t read_16(std::string_view message, size_t at) {
 
 template <class Record, class Parse>
 int read_addresses(Answer& answer, const unsigned char* message, int bytes, Parse parse) {
-  std::array<Record, NameLookup::kMostRecords> records;
+  std::array<Record, kNameRecords> records;
   int count = static_cast<int>(records.size());
   const int status = parse(message, bytes, nullptr, records.data(), &count);
   if (status != ARES_SUCCESS) return status;
@@ -59,8 +60,7 @@ int read_services(Answer& answer, const unsigned char* message, int bytes) {
   ares_srv_reply* first = nullptr;
   const int status = ares_parse_srv_reply(message, bytes, &first);
   if (status != ARES_SUCCESS) return status;
-  for (const ares_srv_reply* at = first; at != nullptr && answer.services.size() < NameLookup::kMostRecords;
-       at = at->next) {
+  for (const ares_srv_reply* at = first; at != nullptr && answer.services.size() < kNameRecords; at = at->next) {
     answer.services.push_back({at->host, at->priority, at->weight, at->port});
   }
   ares_free_data(first);

@@ -50,8 +50,6 @@ class NameLookup {
 
   void ask(const std::string& name, Type type, Done done);
 
-  static constexpr size_t kMostRecords = 128;  // of an answer that are used
-
  private:
   struct Question;
   class Socket;

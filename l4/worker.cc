@@ -12,11 +12,11 @@
 
 #include "core/assert.h"
 #include "core/clock.h"
+#include "l4/limits.h"
 
 namespace tidegate::l4 {
 namespace {
 
-constexpr unsigned kInboxFrames = 1'024;
 constexpr uint64_t kLongestSleepNs = 100 * kNsPerMs;  // neighbour requests and sweeping continue while no frame comes
 constexpr unsigned kTransmitTries = 4;
 

@@ -12,6 +12,7 @@
 #include "control/cli/cli.h"
 #include "control/cli/import/imported.h"
 #include "control/cli/output.h"
+#include "control/limits.h"
 #include "control/plans.h"
 #include "control/shapes.h"
 

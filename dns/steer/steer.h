@@ -13,12 +13,11 @@
 
 #include "conf/model.h"
 #include "core/ip.h"
+#include "dns/limits.h"
 #include "dns/steer/health.h"
 #include "dns/steer/ranking_index.h"
 
 namespace tidegate::dns {
-
-constexpr size_t kMaxAnswers = 32;  // addresses in one steered answer, whatever the configuration says
 
 // One thing that may be answered: an address, the answer of another steer, or the addresses of an alias.
 struct Candidate {

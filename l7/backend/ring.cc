@@ -5,13 +5,15 @@
 #include <cmath>
 #include <string>
 
+#include "l7/limits.h"
+
 namespace tidegate::l7 {
 
 HashRing::HashRing(const std::vector<RingMember>& members, const HashKey& key) {
   uint64_t sum = 0;
   for (const RingMember& member : members) sum += member.weight;
   if (sum == 0) return;
-  const size_t mean_points = std::clamp<size_t>(kMostPoints / members.size(), 1, kPointsOfMean);
+  const size_t mean_points = std::clamp<size_t>(kRingPoints / members.size(), 1, kPointsOfMean);
   const double points_of_unit = static_cast<double>(mean_points * members.size()) / static_cast<double>(sum);
   for (size_t i = 0; i < members.size(); ++i) {
     const auto count = std::max<uint64_t>(1, static_cast<uint64_t>(std::llround(members[i].weight * points_of_unit)));

@@ -19,8 +19,7 @@ struct RingMember {
 
 class HashRing {
  public:
-  static constexpr size_t kPointsOfMean = 160;    // of a member of mean weight: shares within about 8 %
-  static constexpr size_t kMostPoints = 262'144;  // of a ring; a large pool's members have fewer each
+  static constexpr size_t kPointsOfMean = 160;  // of a member of mean weight: shares within about 8 %
 
   HashRing() = default;
   HashRing(const std::vector<RingMember>& members, const HashKey& key);

@@ -15,8 +15,6 @@
 
 namespace tidegate::cli {
 
-constexpr size_t kMaxImportBytes = size_t{4} << 20;  // a configuration of 80,000 lines
-
 struct LeftDirective {
   uint32_t line = 0;
   std::string text, why;
