@@ -80,6 +80,9 @@ const Section& root_section() {
             nested("routes", &Model::routes, route_section(),
                    "Which requests go to which pool. The most specific host wins, then the most specific path. The "
                    "order of the routes does not matter; two routes that would tie are refused."),
+            nested("policies", &Model::policies, policy_section(),
+                   "What the proxy does to requests besides passing them on. The order in which their parts act is "
+                   "fixed; l7/README.md has it."),
             nested("zones", &Model::zones, zone_section(), "The DNS zones for which this edge is authoritative."),
             nested("steers", &Model::steers, steer_section(),
                    "Names whose addresses depend on the client and on health."),

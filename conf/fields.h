@@ -97,7 +97,8 @@ const Section& probe_section();
 const Section& certificate_section();  // fields_http.cc
 const Section& listener_section();
 const Section& route_section();
-const Section& zone_section();  // fields_dns.cc
+const Section& policy_section();  // policy/kinds.cc
+const Section& zone_section();    // fields_dns.cc
 const Section& steer_section();
 const Section& geo_section();
 const Section& httpdns_section();

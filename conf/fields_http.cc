@@ -104,6 +104,7 @@ const Section& listener_section() {
                "Stands for Host in redirects of requests that have none (HTTP/1.0); without it the address that the "
                "client connected to.",
                253),
+          reference("policies", &Listener::policies, "policies", "What is done to each request of this listener."),
       }};
   return section;
 }
@@ -147,6 +148,8 @@ const Section& route_section() {
               "of "
               "framing and of the connection cannot be set, but for Upgrade of a fixed 426."),
           nested("cache", &Route::cache, route_cache_section(), "Responses may be kept and used again (RFC 9111)."),
+          reference("policies", &Route::policies, "policies",
+                    "What is done to each request of this route, besides the policies of its listener."),
       }};
   return section;
 }

@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "conf/policy_model.h"
 #include "conf/pool_model.h"
 #include "core/ip.h"
 
@@ -256,6 +257,7 @@ struct Listener {
   bool via = true;                        // adds Via to requests and answers
   std::vector<Cidr> proxy_protocol_from;  // peers that begin each connection with a PROXY header
   std::string server_name;  // replaces a missing Host in redirects; empty: the address that the client connected to
+  std::vector<uint32_t> policies;
 };
 
 struct RouteCache {
@@ -289,6 +291,7 @@ struct Route {
   std::vector<std::pair<std::string, std::string>> request_headers;
   std::vector<std::pair<std::string, std::string>> response_headers;  // set on responses to the client
   RouteCache cache;
+  std::vector<uint32_t> policies;  // besides those of the listener
 };
 
 struct Zone {
@@ -397,6 +400,7 @@ struct Model {
   std::vector<Certificate> certificates;
   std::vector<Listener> listeners;
   std::vector<Route> routes;
+  std::vector<Policy> policies;
   std::vector<Zone> zones;
   std::vector<Steer> steers;
   Geo geo;

@@ -101,7 +101,8 @@ void write_table(const Section& section, const std::string& path, std::string& o
 std::string key_reference() {
   std::string out =
       "# Configuration keys\n\n"
-      "Every key of a configuration document, from the table that the parser itself uses (`conf/fields*.cc`).\n"
+      "Every key of a configuration document, from the table that the parser itself uses (`conf/fields*.cc`, "
+      "`conf/policy`).\n"
       "A document is one YAML map (or JSON) with the sections below; all of them may be left out.\n\n"
       "*Durations* are a whole number and a unit: `200ms`, `5s`, `1m`, `2h`, `7d`. *Sizes* likewise: `512B`, `64KB`, "
       "`1GB`, `1TB`,\n"

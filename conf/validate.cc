@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "conf/checks.h"
+#include "conf/policy/kind.h"
 #include "conf/text.h"
 
 namespace tidegate {
@@ -77,6 +78,7 @@ void validate(const DocumentNode& root, Model& model, FaultList& faults) {
   check_traffic(checks);
   check_addresses(checks);
   check_http(checks);
+  check_policies(checks);
   check_ports(checks);
   check_route_conflicts(checks);
   check_dns(checks);

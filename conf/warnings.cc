@@ -168,8 +168,11 @@ void warn_of_unused(Checks& warnings, std::string_view list, const char* noun, c
 
 void warn_of_all_unused(Checks& warnings) {
   const Model& model = warnings.model();
-  std::set<uint32_t> pools, probes, certificates;
-  for (const Route& route : model.routes) pools.insert(route.pool);
+  std::set<uint32_t> pools, probes, certificates, policies;
+  for (const Route& route : model.routes) {
+    pools.insert(route.pool);
+    policies.insert(route.policies.begin(), route.policies.end());
+  }
   for (const Service& service : model.services) pools.insert(service.pool);
   for (const Steer& steer : model.steers) {
     for (const SteerTarget& target : steer.targets) pools.insert(target.pool());
@@ -177,10 +180,15 @@ void warn_of_all_unused(Checks& warnings) {
   for (const Pool& pool : model.pools) probes.insert(pool.probe);
   for (const Listener& listener : model.listeners) {
     certificates.insert(listener.tls.certificates.begin(), listener.tls.certificates.end());
+    policies.insert(listener.policies.begin(), listener.policies.end());
+  }
+  for (uint32_t p = 0; p < model.policies.size(); ++p) {
+    if (model.policies[p].everywhere) policies.insert(p);
   }
   warn_of_unused(warnings, "pools", "pool", model.pools, pools);
   warn_of_unused(warnings, "probes", "probe", model.probes, probes);
   warn_of_unused(warnings, "certificates", "certificate", model.certificates, certificates);
+  warn_of_unused(warnings, "policies", "policy", model.policies, policies);
 }
 
 }  // namespace

@@ -54,6 +54,8 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
     }
   }
   make_subsets(*plan, registry);
+  policy::Registry fresh;
+  plan->policies = policy::Policies(model, inputs.hash_key, inputs.policies == nullptr ? fresh : *inputs.policies);
   for (uint32_t i = 0; i < model.listeners.size(); ++i) {
     if (model.listeners[i].site == kNone || model.listeners[i].site == site) plan->listeners.push_back(i);
   }

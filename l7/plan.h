@@ -16,6 +16,7 @@
 #include "core/result.h"
 #include "core/tls.h"
 #include "l7/backend/pool.h"
+#include "l7/policy/policy.h"
 #include "l7/route/router.h"
 #include "l7/wire/message.h"
 
@@ -32,7 +33,8 @@ struct Plan {
   std::vector<uint32_t> listeners;                          // of this node's site
   std::vector<std::shared_ptr<BackendRuntime>> taken_down;  // by an operator: what runs there ends
   std::shared_ptr<const NameBook> names;                    // what the names of backends led to
-  HashKey hash_key;                                         // of consistent_hash; equal on every host of the site
+  policy::Policies policies;
+  HashKey hash_key;  // of consistent_hash; equal on every host of the site
 
   const Model& model() const { return *snapshot->model; }
   const Node& this_node() const { return model().nodes[node]; }
@@ -50,6 +52,7 @@ struct PlanInputs {
   uint32_t node = kNone;
   HashKey router_key, hash_key;
   std::shared_ptr<const NameBook> names = nullptr;  // null: none is known
+  policy::Registry* policies = nullptr;             // null: what policies know begins anew
 };
 // The registry gets a runtime for each backend that it does not have; the caller trims it when the Plan is adopted.
 std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* previous, RuntimeRegistry& registry);

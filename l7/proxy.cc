@@ -33,6 +33,9 @@ Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_
       tickets_(std::make_shared<const TicketKeys>(secret)),
       names_(main_loop, metrics, [this] { adopt_names(); }) {
   metrics.collector([this](std::string& out) { append_pool_metrics(out); });
+  metrics.collector([this](std::string& out) {
+    if (plan_) plan_->policies.append_metrics(out);
+  });
   metrics.gauge("tidegate_l7_client_connections", "Client connections open", [this] {
     return shared_ ? static_cast<double>(shared_->admission.connections.load(std::memory_order_relaxed)) : 0.0;
   });
@@ -78,6 +81,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   shared_->admission.configure(node.l7);
   plan_ = std::move(plan);
   registry_.trim(plan_->model());
+  policies_.trim();
   upcoming_.reset();
   names_.follow(plan_->model(), plan_->this_node().dns.resolvers);
   return {};
@@ -112,7 +116,8 @@ std::shared_ptr<const Plan> Proxy::compile(std::shared_ptr<const Snapshot> snaps
   const Plan* previous = plan_ ? plan_.get() : upcoming_.get();
   // What was compiled for the candidate is taken over, but for the live state, which may be newer.
   if (held_ && held_->snapshot->model == snapshot->model) previous = held_.get();
-  return make_plan({std::move(snapshot), node_index, router_key_, hash_key_, names_.book()}, previous, registry_);
+  return make_plan({std::move(snapshot), node_index, router_key_, hash_key_, names_.book(), &policies_}, previous,
+                   registry_);
 }
 
 Result<PurgePosition> Proxy::prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {

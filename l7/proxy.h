@@ -81,6 +81,7 @@ class Proxy {
   HashKey hash_key_, router_key_;
   std::shared_ptr<const TicketKeys> tickets_;
   RuntimeRegistry registry_;
+  policy::Registry policies_;
   BackendNames names_;
   std::unique_ptr<cache::Cache> cache_;  // outlives the workers
   std::unique_ptr<AccessLog> log_;

@@ -19,6 +19,7 @@
 #include "l7/exchange/failure.h"
 #include "l7/exchange/patience.h"
 #include "l7/plan.h"
+#include "l7/policy/policy.h"
 #include "l7/route/router.h"
 #include "l7/wire/message.h"
 
@@ -86,6 +87,7 @@ struct Exchange {
   RouteParameters parameters;
   const Route* route = nullptr;
   const BackendPool* pool = nullptr;
+  PolicyUse policies;
   std::string_view request_id;
   std::string_view client_address;
   std::string_view answer_body;  // of an answer of our own

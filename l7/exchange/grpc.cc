@@ -63,6 +63,7 @@ std::string_view grpc_status_of(Failure failure) {
     case Failure::exchange_timeout:
       return "4";  // DEADLINE_EXCEEDED
     case Failure::body_too_large:
+    case Failure::rate_limited:
       return "8";  // RESOURCE_EXHAUSTED
     case Failure::no_route:
     case Failure::method_not_allowed:

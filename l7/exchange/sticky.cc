@@ -32,7 +32,8 @@ std::optional<uint64_t> read_hex(std::string_view text) {
   return value;
 }
 
-// The value of one cookie in a Cookie field (RFC 6265 §4.2.1).
+}  // namespace
+
 std::string_view cookie_of(std::string_view field, std::string_view name) {
   while (!field.empty()) {
     const size_t end = field.find(';');
@@ -45,8 +46,6 @@ std::string_view cookie_of(std::string_view field, std::string_view name) {
   }
   return {};
 }
-
-}  // namespace
 
 std::string sticky_token(const HashKey& key, const BackendPool& pool, const PoolMember& member, uint64_t expiry_s) {
   const std::string claim = fmt::format("{:x}.{:016x}", expiry_s, server_id(key, pool, member));

@@ -16,6 +16,9 @@
 
 namespace tidegate::l7 {
 
+// The value of one cookie in a Cookie field (RFC 6265 §4.2.1); empty: it is not there.
+std::string_view cookie_of(std::string_view field, std::string_view name);
+
 std::string sticky_token(const HashKey& key, const BackendPool& pool, const PoolMember& member, uint64_t expiry_s);
 // The member that a token names; null: it is forged, of another pool, over, or of a server that is gone.
 const PoolMember* sticky_member(const HashKey& key, const BackendPool& pool, std::string_view token, uint64_t now_s);

@@ -14,10 +14,10 @@
 namespace tidegate::l7 {
 
 const Transaction::StepEntry Transaction::kSteps[] = {
-    {"route", &Transaction::route},       {"lookup", &Transaction::lookup},   {"serve", &Transaction::serve},
-    {"choose", &Transaction::choose},     {"queue", &Transaction::queue},     {"connect", &Transaction::connect},
-    {"exchange", &Transaction::exchange}, {"deliver", &Transaction::deliver}, {"fill", &Transaction::fill},
-    {"answer", &Transaction::answer},     {"log", &Transaction::log},
+    {"route", &Transaction::route},     {"policies", &Transaction::policies}, {"lookup", &Transaction::lookup},
+    {"serve", &Transaction::serve},     {"choose", &Transaction::choose},     {"queue", &Transaction::queue},
+    {"connect", &Transaction::connect}, {"exchange", &Transaction::exchange}, {"deliver", &Transaction::deliver},
+    {"fill", &Transaction::fill},       {"answer", &Transaction::answer},     {"log", &Transaction::log},
 };
 
 const char* name(Step step) { return step < Step::over ? Transaction::kSteps[static_cast<size_t>(step)].name : "over"; }
@@ -131,9 +131,23 @@ Step Transaction::route() {
   const std::string_view path = path_for_routes(exchange_.request.path, facts.merge_slashes, arena_);
   const RouteMatch match =
       plan.router->match(facts.listener, exchange_.request.method, exchange_.request.host, path, exchange_.parameters);
-  if (match.route == kNone) return match.method_refused ? refuse_method(match) : fail(Failure::no_route);
-  exchange_.route = &plan.model().routes[match.route];
-  begin_head_deadline();
+  if (match.route != kNone) {
+    exchange_.route = &plan.model().routes[match.route];
+    begin_head_deadline();
+  }
+  exchange_.policies.chain = plan.policies.chain(facts.listener, match.route);
+  if (exchange_.policies.chain != nullptr) return begin_policies();
+  return exchange_.route == nullptr ? refuse_unrouted(match) : take_route();
+}
+
+Step Transaction::refuse_unrouted(const RouteMatch& match) {
+  return match.method_refused ? refuse_method(match) : fail(Failure::no_route);
+}
+
+// What the route says, after the policies.
+Step Transaction::take_route() {
+  const ClientFacts& facts = exchange_.facts;
+  const Plan& plan = exchange_.plan->plan();
   if (!exchange_.route->redirect.empty()) return redirect();
   if (exchange_.route->pool == kNone) return answer_with(exchange_.route->status, exchange_.route->body);
   if (facts.via && own_via_entries(exchange_.request, plan.this_node().name) >= kOwnViaEntries) {
@@ -142,7 +156,7 @@ Step Transaction::route() {
   if (exchange_.request.body == BodyKind::known && exchange_.request.content_length > facts.max_body_bytes) {
     return fail(Failure::body_too_large);
   }
-  exchange_.pool = &plan.pool_of(match.route);
+  exchange_.pool = &plan.pool_of(static_cast<uint32_t>(exchange_.route - plan.model().routes.data()));
   // A stream of messages is as slow as what it tells. It holds a stream of a backend, not a connection.
   if (exchange_.grpc && exchange_.pool->config().protocol != BackendProtocol::h1) {
     exchange_.facts.patience.bytes_per_s = 0;
@@ -224,6 +238,7 @@ Step Transaction::log() {
     record.response_bytes = exchange_.outcome.response_bytes;
     record.tries = exchange_.attempts.count;
     record.backend = exchange_.attempts.backend_name;
+    if (exchange_.policies.chain != nullptr) record.policies = words_of_policies();
     if (exchange_.cache.asked) record.cache = cache::name(exchange_.cache.outcome);
     record.background = exchange_.background;
     record.config_version = exchange_.plan->plan().snapshot->version;
@@ -309,6 +324,7 @@ void Transaction::compose_answer_fields() {
     fields.remove_named("cache-tag");
     fields.remove_named("surrogate-key");
   }
+  if (exchange_.policies.chain != nullptr) end_policies_of_answer();
   if (exchange_.route != nullptr) apply_edits(exchange_.route->response_headers, fields, arena_);
 }
 

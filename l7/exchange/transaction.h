@@ -3,12 +3,12 @@
 // successor, or suspends. A step that suspended is run again when something has moved (client, backend, cache, timer).
 // Every way ends in log.
 //
-//   route ─┬─ answer (fixed, redirect, refused) ─────────────────────────────┐
-//          └─ lookup ─┬─ serve (hit, stale, joined) ─────────────────────────┤
-//                     └─ choose ── connect ── exchange ─┬─ deliver (streamed) ┤
-//                          ↑ │        │          │      └─ fill (led) ────────┴─ log ── over
-//                          │ └─ queue (while every backend has its max_connections)
-//                          └──────────┴──────────┘ on another backend, under the retry budget
+//   route ── policies ─┬─ answer (fixed, redirect, refused) ─────────────────────────────┐
+//                      └─ lookup ─┬─ serve (hit, stale, joined) ─────────────────────────┤
+//                                 └─ choose ── connect ── exchange ─┬─ deliver (streamed) ┤
+//                                      ↑ │        │          │      └─ fill (led) ────────┴─ log ── over
+//                                      │ └─ queue (while every backend has its max_connections)
+//                                      └──────────┴──────────┘ on another backend, under the retry budget
 //
 // Ownership: a ClientStream takes a transaction from the worker's pool, fills request() in and calls start(). From then
 // on the transaction holds the stream until on_transaction_over() or client_gone(), whichever comes first. At its end
@@ -36,7 +36,8 @@ namespace tidegate::l7 {
 class Worker;
 
 enum class Step : uint8_t {
-  route,     // find the route; refuse what has none
+  route,     // find the route, and the policies that hold there
+  policies,  // ask each of them; one may have the request wait
   lookup,    // ask the cache; it may take a while
   serve,     // what is stored, or arriving for another transaction, to the client
   choose,    // a backend, by the pool's policy, and a connection to it
@@ -102,6 +103,7 @@ class Transaction final : public BackendStream::User {
 
   // The steps.
   Step route();
+  Step policies();
   Step lookup();
   Step serve();
   Step choose();
@@ -119,6 +121,8 @@ class Transaction final : public BackendStream::User {
   void let_client_go(Failure why);
   Step fail(Failure failure);
   Step answer_with(uint16_t status, std::string_view body);
+  Step take_route();
+  Step refuse_unrouted(const RouteMatch& match);
   Step redirect();
   Step refuse_method(const RouteMatch& match);
   void compose_answer_fields();
@@ -136,6 +140,12 @@ class Transaction final : public BackendStream::User {
   void end_head_deadline() { exchange_.timing.head_deadline_ns = UINT64_MAX; }
   void begin_head_deadline();
   void choose_request_id();
+
+  // transaction_policies.cc
+  Step begin_policies();
+  Step after_policies();
+  void end_policies_of_answer();
+  std::string_view words_of_policies();
 
   // transaction_fetch.cc
   // The client left and no other waits for what this transaction leads.

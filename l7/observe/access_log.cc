@@ -25,8 +25,8 @@ constexpr auto kPause = std::chrono::milliseconds(50);
 constexpr int kPausesPerRotationCheck = 20;
 constexpr size_t kLongestOwnText = 768;  // names from the configuration, and a request id of 128 bytes, as escaped
 constexpr size_t kTexts = 13, kNumbersBytes = 768;
-static_assert(kLoggedMethodBytes + kLoggedHostBytes + 4 * kLoggedTextBytes + kTexts * (kLongestOwnText + 32) +
-                  kNumbersBytes <=
+static_assert(kLoggedMethodBytes + kLoggedHostBytes + kLoggedPolicyBytes + 4 * kLoggedTextBytes +
+                  kTexts * (kLongestOwnText + 32) + kNumbersBytes <=
               kLongestLogLine);
 
 // Appends into kLongestLogLine bytes. What others wrote is cut field by field, so that a line always fits.
@@ -139,6 +139,7 @@ size_t format_record(const AccessRecord& r, char* out) {
   line.number(",\"request_bytes\":", r.request_bytes);
   line.number(",\"response_bytes\":", r.response_bytes);
   line.text("route", r.route);
+  line.text("policies", r.policies, kLoggedPolicyBytes);
   line.text("pool", r.pool);
   line.text("backend", r.backend);
   if (r.tries > 1) line.number(",\"tries\":", r.tries);

@@ -27,6 +27,7 @@ struct AccessRecord {
   std::string_view request_id, client, peer, listener, method, host, path, query, route, pool, backend, cache,
       user_agent;
   std::string_view request_line;  // of a request that could not be read
+  std::string_view policies;      // "per-client.limit=passed", with commas between
   std::string_view tls_version;
   bool tls_resumed = false;
   bool background = false;  // no client: a revalidation for the cache

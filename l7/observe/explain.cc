@@ -168,11 +168,24 @@ void explain_cache(const cache::Cache* cache, const Route& route, const Url& url
   entry["age_s"] = found.age_s ? nlohmann::json(*found.age_s) : nlohmann::json();
 }
 
+// Every policy that holds there, in the order in which they are asked, and what each would say now.
+void explain_policies(const policy::Chain* chain, const policy::Subject& subject, nlohmann::json& answer) {
+  if (chain == nullptr) return;
+  const uint64_t now_ns = monotonic_ns();
+  for (const policy::Rule* rule : chain->rules) {
+    nlohmann::json& entry = answer["policies"].emplace_back(
+        nlohmann::json{{"policy", rule->policy}, {"kind", rule->kind}, {"stage", policy::name(rule->stage)}});
+    rule->explain(subject, now_ns, entry);
+  }
+}
+
 }  // namespace
 
 Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cache, const HttpRequest& http_request) {
-  nlohmann::json answer{
-      {"plane", "l7"}, {"eligible", nlohmann::json::array()}, {"parameters", nlohmann::json::object()}};
+  nlohmann::json answer{{"plane", "l7"},
+                        {"eligible", nlohmann::json::array()},
+                        {"parameters", nlohmann::json::object()},
+                        {"policies", nlohmann::json::array()}};
   for (const char* undecided : {"listener", "route", "cache", "pool", "policy", "backend"}) answer[undecided] = nullptr;
   Arena arena;
   const std::string url_text = http_request.parameter("url").value_or("");
@@ -192,6 +205,8 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
   const std::string_view path =
       path_for_routes(url->request.path, plan.model().listeners[listener].merge_slashes, arena);
   const RouteMatch match = plan.router->match(listener, method, url->request.host, path, parameters);
+  const std::string_view route_name = match.route == kNone ? std::string_view() : plan.model().routes[match.route].name;
+  explain_policies(plan.policies.chain(listener, match.route), {url->request, client, route_name}, answer);
   if (match.route == kNone) {
     answer["reason"] = match.method_refused ? "routes match this path, but none takes the method: 405"
                                             : "no route matches this host and path: 404";

@@ -13,6 +13,7 @@
 #include <set>
 #include <thread>
 
+#include "conf/policy/limit.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
@@ -366,6 +367,19 @@ TEST_F(FailureTest, OutOfSockets) {
   EXPECT_EQ(origin.connections(), 0u);
 }
 
+TEST_F(FailureTest, RateLimited) {
+  Origin origin(Origin::says("x"));
+  auto limit = std::make_shared<LimitPolicy>();
+  limit->requests = 1;
+  limit->per_ms = 3'600'000;
+  edge_.model.policies.push_back({"q", true, {{"limit", limit}}});
+  start({origin.endpoint()}, [](Pool&, Route&) {});
+  EXPECT_EQ(ask(edge_.endpoint(), get("/")).status, 200);
+  EXPECT_EQ(ask(edge_.endpoint(), get("/")).status, info(Failure::rate_limited).status);
+  expect_row(Failure::rate_limited);
+  EXPECT_EQ(origin.requests(), 1u);
+}
+
 TEST_F(FailureTest, OnlyIfCached) {
   Origin origin(Origin::says("x"));
   edge_.model.nodes[0].cache.enabled = true;
@@ -407,7 +421,7 @@ const std::set<Failure> kOwnPlays = {
     Failure::client_too_slow,     Failure::client_gone,     Failure::pool_busy,        Failure::out_of_sockets,
     Failure::only_if_cached,      Failure::tls_failed,      Failure::queue_timeout,    Failure::shared_fetch_failed,
     Failure::backend_taken_down,  Failure::stream_refused,  Failure::stream_reset,     Failure::deadline_exceeded,
-    Failure::breaker_open,
+    Failure::breaker_open,        Failure::rate_limited,
 };
 
 TEST(FailureTable, HasATestForEachRow) {

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// PolicyKind: what the document's side needs to know of one kind of policy. Each file of conf/policy gives one.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "conf/checks.h"
+#include "conf/fields.h"
+
+namespace tidegate {
+
+struct PolicyKind {
+  std::string_view key;  // in a policy, for example "limit"
+  std::string_view sentence;
+  const Section* section = nullptr;
+  // Puts a fresh part into the policy. Returns the struct that the section describes.
+  std::function<void*(Policy&)> add;
+  // How the part's keys relate to each other; `p`: the index of the policy. Called only for parts without a fault.
+  std::function<void(Checks&, size_t p)> check;
+};
+
+template <class Part>
+PolicyKind policy_kind(std::string_view key, std::string_view sentence, const Section& section,
+                       std::function<void(Checks&, size_t)> check) {
+  const auto add = [key](Policy& policy) -> void* {
+    auto part = std::make_shared<Part>();
+    Part* const keys = part.get();
+    policy.parts[key] = std::move(part);
+    return keys;
+  };
+  return {key, sentence, &section, add, std::move(check)};
+}
+
+#define TIDEGATE_POLICY(name) PolicyKind name##_policy_kind();
+#include "conf/policy/kinds.def"
+#undef TIDEGATE_POLICY
+
+const std::vector<PolicyKind>& policy_kinds();
+void check_policies(Checks& checks);
+
+}  // namespace tidegate

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "conf/policy/limit.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "conf/field_builders.h"
+#include "conf/names.h"
+#include "conf/policy/kind.h"
+
+namespace tidegate {
+namespace {
+
+using namespace fields;
+
+// Of a header or a cookie: a token of RFC 9110 §5.6.2.
+bool is_token(std::string_view text) {
+  constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
+  return !text.empty() && text.size() <= 128 && std::all_of(text.begin(), text.end(), [&](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           kMarks.find(c) != std::string_view::npos;
+  });
+}
+
+const Section& limit_section() {
+  static const Section section{
+      "limit",
+      {
+          required(integer("requests", &LimitPolicy::requests, {1, 1'000'000'000}, "How many, in the time of `per`.")),
+          duration("per", &LimitPolicy::per_ms, {1 * kSecond, 1 * kDay}, "The time in which so many are allowed."),
+          choice("algorithm", &LimitPolicy::algorithm,
+                 {{"token_bucket", LimitAlgorithm::token_bucket}, {"sliding_window", LimitAlgorithm::sliding_window}},
+                 "`token_bucket`: at an even pace, and a burst after a pause. `sliding_window`: so many in any such "
+                 "time, weighted between two windows; at most 2000000."),
+          integer("burst", &LimitPolicy::burst, {0, 1'000'000'000},
+                  "Of the token bucket: how many may come at once after a pause. 0: as many as `requests`."),
+          text("by", &LimitPolicy::by,
+               "What requests are counted by, all of these together: `client` (its address), `route`, `host`, "
+               "`header:NAME`, `cookie:NAME`. A request without that header or cookie is counted by its client. "
+               "What a client says of itself it can change: a limit by it needs one by `client` beside it. Without the "
+               "key, by `client`."),
+          integer("client_prefix_v4", &LimitPolicy::prefix_v4, {0, 32},
+                  "Clients in a network of this length count as one."),
+          integer("client_prefix_v6", &LimitPolicy::prefix_v6, {0, 128},
+                  "The same for IPv6, where each client has a network of its own."),
+          duration("wait", &LimitPolicy::wait_ms, {0, 1 * kMinute},
+                   "Of the token bucket: a request over the limit waits for its turn for at most so long. 0: it is "
+                   "refused at once."),
+          integer("keys", &LimitPolicy::keys, {1'024, 4'194'304},
+                  "How many clients are remembered; about 32 bytes each. Beyond it, the one that is free again first "
+                  "is forgotten."),
+          boolean("fields", &LimitPolicy::fields, "Answers tell what is left: `RateLimit-Policy` and `RateLimit`."),
+          row("exempt", FieldType::cidr, &LimitPolicy::exempt, "Clients that are not limited."),
+      }};
+  return section;
+}
+
+void check_by(Checks& checks, size_t p, const LimitPolicy& limit) {
+  if (limit.by.size() > kLimitByMost) {
+    checks.refuse(
+        {"policies", p, "limit", "by"},
+        {"out_of_range", fmt::format("by has {} words", limit.by.size()), fmt::format("at most {}", kLimitByMost), {}});
+  }
+  constexpr std::string_view kWords[] = {"client", "route", "host", "header:NAME", "cookie:NAME"};
+  for (size_t i = 0; i < limit.by.size(); ++i) {
+    const std::string& word = limit.by[i];
+    if (parse_limit_by(word)) continue;
+    const size_t colon = word.find(':');
+    std::vector<std::string_view> candidates;
+    for (const std::string_view known : kWords) candidates.push_back(known.substr(0, known.find(':')));
+    const std::string meant = did_you_mean(std::string_view(word).substr(0, colon), candidates);
+    const bool misses_name = meant.empty() || std::find(candidates.begin(), candidates.end(),
+                                                        std::string_view(word).substr(0, colon)) != candidates.end();
+    checks.refuse({"policies", p, "limit", "by", i},
+                  {"bad_value", fmt::format("{} is nothing to count by", in_quotes(word)),
+                   one_of({std::begin(kWords), std::end(kWords)}), misses_name ? "" : meant});
+  }
+}
+
+void check_bucket(Checks& checks, size_t p, const LimitPolicy& limit) {
+  if (limit.requests * kSecond > kTokenBucketFastest * limit.per_ms) {
+    checks.refuse({"policies", p, "limit", "requests"},
+                  {"out_of_range",
+                   fmt::format("{} requests in {} ms are too many", limit.requests, limit.per_ms),
+                   fmt::format("at most {} a second", kTokenBucketFastest),
+                   {}});
+  } else if (limit.burst * (limit.per_ms * 1'000 / limit.requests) > kTokenBucketLongestMs * 1'000) {
+    checks.refuse({"policies", p, "limit", "burst"},
+                  {"out_of_range", "a bucket of this burst takes over 30 days to fill", "a smaller burst", {}});
+  }
+}
+
+void check_limit(Checks& checks, size_t p) {
+  const LimitPolicy& limit = *checks.model().policies[p].part<LimitPolicy>("limit");
+  check_by(checks, p, limit);
+  if (limit.algorithm == LimitAlgorithm::token_bucket) return check_bucket(checks, p, limit);
+  if (limit.requests > kSlidingWindowMost) {
+    checks.refuse({"policies", p, "limit", "requests"},
+                  {"out_of_range", fmt::format("requests of a sliding window is {}", limit.requests),
+                   fmt::format("at most {}", kSlidingWindowMost), "a shorter `per` gives the same rate"});
+  }
+  for (const char* key : {"burst", "wait"}) {
+    if (!checks.written({"policies", p, "limit", key})) continue;
+    checks.refuse({"policies", p, "limit", key},
+                  {"without_effect", fmt::format("{} belongs to a token bucket", key), {}, "remove it"});
+  }
+}
+
+}  // namespace
+
+std::optional<LimitBy> parse_limit_by(std::string_view word) {
+  using What = LimitBy::What;
+  if (word == "client") return LimitBy{What::client, {}};
+  if (word == "route") return LimitBy{What::route, {}};
+  if (word == "host") return LimitBy{What::host, {}};
+  const size_t colon = word.find(':');
+  if (colon == std::string_view::npos || !is_token(word.substr(colon + 1))) return std::nullopt;
+  std::string name(word.substr(colon + 1));
+  if (word.substr(0, colon) == "cookie") return LimitBy{What::cookie, std::move(name)};
+  if (word.substr(0, colon) != "header") return std::nullopt;
+  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+  return LimitBy{What::header, std::move(name)};
+}
+
+PolicyKind limit_policy_kind() {
+  return policy_kind<LimitPolicy>("limit", "How many requests are allowed in a time; more get 429.", limit_section(),
+                                  check_limit);
+}
+
+}  // namespace tidegate

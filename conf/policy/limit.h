@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of a limit: how many requests a client, a key, or whatever else they are counted by, may make in a time.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/policy_model.h"
+#include "core/ip.h"
+
+namespace tidegate {
+
+enum class LimitAlgorithm : uint8_t { token_bucket, sliding_window };
+
+struct LimitPolicy final : PolicyPart {
+  uint64_t requests = 0;
+  uint64_t per_ms = 1'000;
+  LimitAlgorithm algorithm = LimitAlgorithm::token_bucket;
+  uint64_t burst = 0;           // token_bucket: at once; 0: as many as `requests`
+  std::vector<std::string> by;  // what they are counted by, together; empty: the client
+  uint8_t prefix_v4 = 32;       // of the client's address
+  uint8_t prefix_v6 = 64;
+  uint64_t wait_ms = 0;      // token_bucket: how long a request over the limit may wait for its turn; 0: none does
+  uint64_t keys = 65'536;    // how many clients (keys) are remembered
+  bool fields = true;        // answers tell the limit (RateLimit, RateLimit-Policy)
+  std::vector<Cidr> exempt;  // clients that are not counted
+};
+
+// One word of `by`.
+struct LimitBy {
+  enum class What : uint8_t { client, route, host, header, cookie };
+  What what = What::client;
+  std::string name;  // of the header (lower case) or of the cookie
+};
+// Nothing if it is none.
+std::optional<LimitBy> parse_limit_by(std::string_view word);
+
+// How many words `by` may have.
+constexpr size_t kLimitByMost = 8;
+// The fastest token bucket, in requests a second: its interval is in whole nanoseconds.
+constexpr uint64_t kTokenBucketFastest = 1'000'000;
+// How long the fullest token bucket takes to fill.
+constexpr uint64_t kTokenBucketLongestMs = uint64_t{30} * 86'400'000;
+// The largest count of a sliding window: both of its counts are in one word of 64 bits.
+constexpr uint64_t kSlidingWindowMost = 2'000'000;
+
+}  // namespace tidegate

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The step of a transaction that asks the policies, and what they add to the answer and to the log.
+#include <algorithm>
+#include <memory>
+
+#include "core/clock.h"
+#include "l7/exchange/transaction.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+
+Step Transaction::begin_policies() {
+  PolicyUse& use = exchange_.policies;
+  const size_t count = use.chain->rules.size();
+  use.notes = reinterpret_cast<policy::Note*>(arena_.allocate_aligned(count * sizeof(policy::Note)));
+  std::uninitialized_value_construct_n(use.notes, count);
+  return Step::policies;
+}
+
+Step Transaction::policies() {
+  if (exchange_.client_gone) return fail(Failure::client_gone);
+  if (const Failure over = own_time_over(); over != Failure::none) return fail(over);
+  PolicyUse& use = exchange_.policies;
+  const uint64_t now_ns = worker_.loop().now_ns();
+  for (; use.next < use.chain->rules.size(); ++use.next) {
+    const policy::Rule& rule = *use.chain->rules[use.next];
+    policy::Note& note = use.notes[use.next];
+    if (note.wait_until_ns > now_ns) return Step::suspend;  // something else woke the transaction
+    const policy::Decision decision = rule.on_request(exchange_, arena_, note, now_ns);
+    if (decision.wait_until_ns != 0) {
+      note.wait_until_ns = decision.wait_until_ns;
+      wait_until_ns(decision.wait_until_ns);
+      return Step::suspend;
+    }
+    if (note.wait_until_ns != 0) wait_for_nothing();
+    note.verdict = decision.verdict;
+    rule.count(decision.verdict);
+    if (decision.verdict == policy::Verdict::refused) return fail(decision.failure);
+  }
+  return after_policies();
+}
+
+Step Transaction::after_policies() {
+  if (exchange_.route != nullptr) return take_route();
+  // The match is looked up again for Allow: only a request that nothing takes pays for it.
+  const ClientFacts& facts = exchange_.facts;
+  const std::string_view path = path_for_routes(exchange_.request.path, facts.merge_slashes, arena_);
+  return refuse_unrouted(exchange_.plan->plan().router->match(facts.listener, exchange_.request.method,
+                                                              exchange_.request.host, path, exchange_.parameters));
+}
+
+// The head that goes to the client is complete but for what the policies say of it.
+void Transaction::end_policies_of_answer() {
+  const PolicyUse& use = exchange_.policies;
+  for (size_t i = 0; i < use.chain->rules.size(); ++i) use.chain->rules[i]->on_answer(exchange_, arena_, use.notes[i]);
+}
+
+// "per-client.limit=passed,office.authorise=refused": every policy that was asked.
+std::string_view Transaction::words_of_policies() {
+  const PolicyUse& use = exchange_.policies;
+  size_t bytes = 0;
+  const auto each = [&use](auto with) {
+    for (size_t i = 0; i < use.chain->rules.size(); ++i) {
+      if (use.notes[i].verdict == policy::Verdict::none) continue;
+      const policy::Rule& rule = *use.chain->rules[i];
+      for (const std::string_view part :
+           {std::string_view(rule.policy), std::string_view("."), std::string_view(rule.kind), std::string_view("="),
+            std::string_view(policy::name(use.notes[i].verdict)), std::string_view(",")}) {
+        with(part);
+      }
+    }
+  };
+  each([&bytes](std::string_view part) { bytes += part.size(); });
+  char* const text = arena_.allocate(bytes);
+  char* end = text;
+  each([&end](std::string_view part) { end = std::copy(part.begin(), part.end(), end); });
+  return {text, bytes == 0 ? 0 : bytes - 1};
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// LimitTable: the state of every key of one limit, in memory of a fixed size. All workers share it without a lock: a
+// state is one word of 64 bits, changed by compare-and-swap.
+//
+// A key has two places to be, each a cache line of four slots. A slot whose state is as good as none (its bucket is
+// full again, its windows are over) may be taken by another key, and its old state need not be cleared. If all eight
+// slots are in use, the key is forgotten that would be free again first: it gets its whole quota anew, so an overfull
+// table errs for the client. `keys` keys leave a fifth of the slots empty, or more: of a million, some ten find
+// both of their places full by chance.
+//
+// Races: two threads that insert one key at the same moment may give it two slots, and one that takes a slot may miss a
+// request that another counts there. Each costs at most one request of a quota.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "l7/policy/policy.h"
+
+namespace tidegate::l7::policy {
+
+class LimitTable final : public Runtime {
+ public:
+  explicit LimitTable(size_t keys) : sets_(std::bit_ceil(keys * 5 / 4 / kSlots + 1)), set_(new Set[sets_]) {}
+
+  // The state of `key`. `free_at_ns(state)`: from when on a state is as good as 0.
+  template <class FreeAt>
+  std::atomic<uint64_t>& find_or_add(uint64_t key, uint64_t now_ns, FreeAt free_at_ns) {
+    if (std::atomic<uint64_t>* const known = find(key)) return *known;
+    key |= key == 0 ? 1 : 0;
+    for (;;) {
+      const std::array<size_t, 2> place = places(key);
+      Choice choice = choose(set_[place[0]], now_ns, free_at_ns);
+      const Choice other = choose(set_[place[1]], now_ns, free_at_ns);
+      // The emptier place, so that both fill evenly; the earlier slot where neither has room.
+      if (other.free > choice.free || (choice.free == 0 && other.free_ns < choice.free_ns)) choice = other;
+      if (!choice.slot->key.compare_exchange_strong(choice.key, key, std::memory_order_acq_rel)) continue;
+      if (choice.free_ns > now_ns) {
+        choice.slot->state.store(0, std::memory_order_relaxed);
+        forgotten_.fetch_add(1, std::memory_order_relaxed);
+      }
+      return choice.slot->state;
+    }
+  }
+  // Null: it is not there.
+  std::atomic<uint64_t>* find(uint64_t key) const {
+    key |= key == 0 ? 1 : 0;
+    for (const size_t place : places(key)) {
+      for (Slot& slot : set_[place].slots) {
+        if (slot.key.load(std::memory_order_relaxed) == key) return &slot.state;
+      }
+    }
+    return nullptr;
+  }
+  // Keys that were forgotten before they were free.
+  uint64_t forgotten() const { return forgotten_.load(std::memory_order_relaxed); }
+  size_t bytes() const { return sets_ * sizeof(Set); }
+
+ private:
+  static constexpr size_t kSlots = 4;
+  struct Slot {
+    std::atomic<uint64_t> key{0};  // 0: empty
+    std::atomic<uint64_t> state{0};
+  };
+  struct alignas(64) Set {
+    std::array<Slot, kSlots> slots;
+  };
+  // The slot of a set that is free first.
+  struct Choice {
+    Slot* slot = nullptr;
+    uint64_t key = 0;               // that it has now
+    uint64_t free_ns = UINT64_MAX;  // when it is free
+    size_t free = 0;                // slots of the set that are free now
+  };
+  template <class FreeAt>
+  static Choice choose(Set& set, uint64_t now_ns, FreeAt free_at_ns) {
+    Choice choice;
+    for (Slot& slot : set.slots) {
+      const uint64_t key = slot.key.load(std::memory_order_relaxed);
+      const uint64_t free_ns = key == 0 ? 0 : free_at_ns(slot.state.load(std::memory_order_relaxed));
+      choice.free += free_ns <= now_ns ? 1 : 0;
+      if (choice.slot != nullptr && free_ns >= choice.free_ns) continue;
+      choice.slot = &slot;
+      choice.key = key;
+      choice.free_ns = free_ns;
+    }
+    return choice;
+  }
+  // The keys are keyed hashes, so any of their bits will do.
+  std::array<size_t, 2> places(uint64_t key) const {
+    return {static_cast<size_t>(key & (sets_ - 1)), static_cast<size_t>((key >> 32 ^ key << 32) & (sets_ - 1))};
+  }
+
+  const size_t sets_;  // a power of two
+  const std::unique_ptr<Set[]> set_;
+  alignas(64) std::atomic<uint64_t> forgotten_{0};
+};
+
+}  // namespace tidegate::l7::policy

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// Policies at work. A policy of the document is a bundle of parts (conf/policy); each part compiles to one Rule or
+// more. Rules are bound everywhere, to a listener or to a route. Their order does not depend on where they are bound or
+// written: it is the order of Stage. A Chain has the rules of one listener and route in that order.
+//
+//   on_request: passes, refuses, answers, or waits (then it is asked again); before the cache is asked
+//   on_answer:  changes the head that goes to the client, on hits of the cache too; what is stored has none of it
+//
+// A request without a client (a revalidation for the cache) has no chain: the client that it repeats has passed
+// already.
+//
+// Ownership: Policies own the rules; a Plan owns its Policies. What a rule learns (counts, buckets) is a Runtime of the
+// Registry, under a key that survives versions.
+// Threads: rules are immutable and shared by all workers. Runtimes are for any thread. The Registry and compiling
+// belong to the main thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/model.h"
+#include "core/hash.h"
+#include "core/metrics.h"
+#include "l7/exchange/failure.h"
+
+namespace tidegate::l7 {
+
+struct Exchange;
+struct RequestHead;
+class Arena;
+
+namespace policy {
+
+enum class Stage : uint8_t {
+  limit,  // before anything that costs more
+};
+const char* name(Stage stage);
+
+enum class Verdict : uint8_t {
+  none,  // not asked
+  passed,
+  exempt,  // the rule is not for this client
+  waited,  // passed after a wait
+  refused,
+  count_,
+};
+const char* name(Verdict verdict);
+
+// What a rule says of a request.
+struct Decision {
+  Verdict verdict = Verdict::passed;
+  Failure failure = Failure::none;  // refused: how the request ends
+  uint64_t wait_until_ns = 0;       // not 0: ask again then, monotonic; `verdict` does not count yet
+};
+
+// What a rule keeps of one exchange, from its request to its answer. All zero at first.
+struct Note {
+  std::array<uint64_t, 3> values;
+  uint64_t wait_until_ns;  // not 0: it has waited, or still does
+  Verdict verdict;
+};
+
+// How often a rule gave each verdict.
+class VerdictCounts {
+ public:
+  void add(Verdict verdict) {
+    const size_t index = metric_thread_index();
+    Slot& slot = slots_[index < kMaxMetricThreads ? index : kMaxMetricThreads - 1];
+    add_to_slot(slot.counts[static_cast<size_t>(verdict)], index, 1);
+  }
+  uint64_t of(Verdict verdict) const {
+    uint64_t sum = 0;
+    for (const Slot& slot : slots_) sum += slot.counts[static_cast<size_t>(verdict)].load(std::memory_order_relaxed);
+    return sum;
+  }
+
+ private:
+  struct alignas(64) Slot {
+    std::array<std::atomic<uint64_t>, static_cast<size_t>(Verdict::count_)> counts{};
+  };
+  std::array<Slot, kMaxMetricThreads> slots_;
+};
+
+// What is known by doing.
+struct Runtime {
+  virtual ~Runtime() = default;
+};
+
+class Registry {
+ public:
+  // The same key gives the same object for as long as a Plan uses it. `key` begins with the policy's name and the kind.
+  template <class T, class... Arguments>
+  std::shared_ptr<T> get(const std::string& key, Arguments&&... arguments) {
+    std::shared_ptr<Runtime>& entry = entries_[key];
+    if (entry == nullptr) entry = std::make_shared<T>(std::forward<Arguments>(arguments)...);
+    return std::static_pointer_cast<T>(entry);
+  }
+  // Forgets what no Plan uses. Call it when a Plan was adopted.
+  void trim() {
+    std::erase_if(entries_, [](const auto& entry) { return entry.second.use_count() == 1; });
+  }
+
+ private:
+  std::map<std::string, std::shared_ptr<Runtime>> entries_;
+};
+
+// Whom and what a request is about, as rules and explain see it. Borrowed for a call.
+struct Subject {
+  const RequestHead& request;
+  std::string_view client;  // its address as text
+  std::string_view route;   // its name; empty: none takes the request
+};
+
+// A series of a metric family that only one kind of rule has.
+struct Sample {
+  const char* family;
+  const char* type;
+  const char* help;
+  uint64_t value;
+};
+
+class Rule {
+ public:
+  Rule(Stage its_stage, std::string its_policy, const char* its_kind, Registry& registry);
+  Rule(const Rule&) = delete;
+  Rule& operator=(const Rule&) = delete;
+  virtual ~Rule() = default;
+
+  virtual Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const = 0;
+  virtual void on_answer(Exchange& exchange, Arena& arena, const Note& note) const = 0;
+  // Adds what it is set to, and what it would say now, without counting the request.
+  virtual void explain(const Subject& subject, uint64_t now_ns, nlohmann::json& out) const = 0;
+  virtual void add_samples(std::vector<Sample>& out) const { static_cast<void>(out); }
+
+  void count(Verdict verdict) const { counts_->add(verdict); }
+  const VerdictCounts& counts() const { return *counts_; }
+
+  const Stage stage;
+  const std::string policy;  // its name
+  const char* const kind;
+
+ private:
+  std::shared_ptr<VerdictCounts> counts_;
+};
+
+struct Chain {
+  std::vector<const Rule*> rules;  // in the order of their stages
+};
+
+// While a policy is compiled.
+struct Compiling {
+  const std::string& policy;
+  const HashKey& key;
+  Registry& registry;
+  std::vector<std::unique_ptr<Rule>>& rules;  // where the part adds its own
+};
+#define TIDEGATE_POLICY(name) void compile_##name(const Policy& policy, Compiling& out);
+#include "conf/policy/kinds.def"
+#undef TIDEGATE_POLICY
+
+class Policies {
+ public:
+  Policies() = default;
+  Policies(const Model& model, const HashKey& key, Registry& registry);
+
+  // Null: nothing is bound there. `listener` and `route` are indexes in the Model, or kNone.
+  const Chain* chain(uint32_t listener, uint32_t route) const {
+    return chains_.empty() ? nullptr : find(listener, route);
+  }
+  // Prometheus text: the verdicts of every rule, and what their kinds add.
+  void append_metrics(std::string& out) const;
+
+ private:
+  const Chain* find(uint32_t listener, uint32_t route) const;
+  void compile(const Model& model, const HashKey& key, Registry& registry);
+  void build_chains(const Model& model);
+
+  std::vector<std::unique_ptr<Rule>> rules_;
+  std::vector<std::vector<const Rule*>> rules_of_policy_;  // parallel to Model::policies
+  std::vector<uint32_t> set_of_listener_, set_of_route_;   // the last one is of kNone
+  size_t route_sets_ = 0;
+  std::vector<Chain> chains_;  // by set of the listener, then of the route; empty: no policy is bound anywhere
+};
+
+}  // namespace policy
+
+// What an exchange keeps of its policies.
+struct PolicyUse {
+  const policy::Chain* chain = nullptr;  // of the pinned plan; null: none is bound
+  policy::Note* notes = nullptr;         // one for each rule, in the arena
+  size_t next = 0;                       // the rule that is asked next
+};
+
+}  // namespace tidegate::l7
