@@ -87,15 +87,38 @@ void put_section(std::string& out, uint16_t type, std::string_view text) {
 }
 
 // Skips sections of unknown types. False: one must be understood, or the last does not end with the record.
-bool read_sections(Reader& in, StoredHead& head) {
+bool read_sections(Reader& in, Meta& meta) {
   while (!in.at_end()) {
     const auto type = in.take<uint16_t>();
     const std::string_view text = in.take_text();
     if (!in.ok() || (type & kMustUnderstand) != 0) return false;
-    if (type == kSectionFieldNames) head.spelt_names = text;
-    if (type == kSectionReasonPhrase) head.reason = text;
+    if (type == kSectionReasonPhrase) meta.head->reason = text;
+    if (type == kSectionCapitals) meta.capitals = text;
   }
   return in.ok();
+}
+
+std::string capitals_of(const StoredHead& head) {
+  std::string bits((head.spelt_names.size() + 7) / 8, '\0');
+  for (size_t i = 0; i < head.spelt_names.size(); ++i) {
+    const char c = head.spelt_names[i];
+    if (c >= 'A' && c <= 'Z') bits[i / 8] = static_cast<char>(bits[i / 8] | 1 << i % 8);
+  }
+  return bits;
+}
+
+// Sets spelt_names by the capitals. Where they do not belong to these fields, the names stay in lower case.
+void spell_names(StoredHead& head, std::string_view capitals) {
+  if (capitals.empty()) return;
+  std::string names;
+  for (const http1::Field& field : head.fields) names += field.name;
+  if ((names.size() + 7) / 8 != capitals.size()) return;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if ((static_cast<uint8_t>(capitals[i / 8]) >> i % 8 & 1) == 0) continue;
+    if (names[i] < 'a' || names[i] > 'z') return;
+    names[i] = static_cast<char>(names[i] - 'a' + 'A');
+  }
+  head.spelt_names = std::move(names);
 }
 
 }  // namespace
@@ -132,8 +155,9 @@ std::string encode_meta(std::string_view name, const StoredHead& head, uint64_t 
   TIDEGATE_ASSERT(head.body_bytes / kChunkBytes < kHeadChunk, "the body's length is known and can be indexed");
   apart.clear();
   std::string out(sizeof(uint32_t), '\0');  // room for the CRC
-  size_t head_bytes = 128 + head.field_text.size() + head.key.size() + head.vary.size() + head.vary_values.size() +
-                      8 * head.tags.size();
+  const std::string capitals = capitals_of(head);
+  const size_t head_bytes = 128 + head.field_text.size() + capitals.size() + head.key.size() + head.vary.size() +
+                            head.vary_values.size() + 8 * head.tags.size();
   const bool head_apart = head_bytes > kInlineMetaBytes;
   put(out, kRecordVersion);
   put(out, static_cast<uint8_t>((head_apart ? kHeadApart : 0) | (head.freshness.must_revalidate ? kMustRevalidate : 0) |
@@ -154,11 +178,9 @@ std::string encode_meta(std::string_view name, const StoredHead& head, uint64_t 
   for (const uint64_t tag : head.tags) put(out, tag);
   put_text(out, head_apart ? std::string_view() : std::string_view(head.field_text));
   if (head_apart) apart = head.field_text;
-  for (const auto& [type, text] :
-       {std::pair(kSectionFieldNames, &head.spelt_names), std::pair(kSectionReasonPhrase, &head.reason)}) {
-    const bool fits = out.size() + text->size() + kSectionHeadBytes <= kInlineMetaBytes;
-    if (fits) put_section(out, type, *text);
-  }
+  put_section(out, kSectionCapitals, capitals);
+  const bool fits = out.size() + head.reason.size() + kSectionHeadBytes <= kInlineMetaBytes;
+  if (fits) put_section(out, kSectionReasonPhrase, head.reason);
   const uint32_t crc = crc32c(std::string_view(out).substr(sizeof(uint32_t)), crc32c(name));
   std::memcpy(out.data(), &crc, sizeof crc);
   return out;
@@ -191,8 +213,17 @@ std::optional<Meta> decode_meta(std::string_view name, std::string_view record) 
   for (uint32_t i = 0; i < tags; ++i) head.tags.push_back(in.take<uint64_t>());
   head.field_text = in.take_text();
   const bool plausible = head.body_bytes / kChunkBytes < kHeadChunk && head.status >= 200 && head.status <= 999;
-  if (!read_sections(in, head) || !plausible || !index_head(head, meta.received_ms)) return std::nullopt;
+  if (!read_sections(in, meta) || !plausible || !index_head(head, meta.received_ms)) return std::nullopt;
+  if (!meta.head_apart) spell_names(head, meta.capitals);
   return meta;
+}
+
+bool attach_head(Meta& meta, std::string_view field_text) {
+  TIDEGATE_ASSERT(meta.head_apart, "the head is complete");
+  meta.head->field_text = field_text;
+  if (!index_head(*meta.head, meta.received_ms)) return false;
+  spell_names(*meta.head, meta.capitals);
+  return true;
 }
 
 void encode_chunk(char* out, const ChunkName& name, std::string_view bytes) {

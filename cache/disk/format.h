@@ -48,14 +48,16 @@ struct Meta {
   uint64_t disk_generation = 0;      // generation of the chunks; a freshened head has a later one of its own
   uint64_t received_ms = 0;          // stands in for dates that the head lacks
   bool head_apart = false;           // field_text is in chunk kHeadChunk
+  std::string capitals;              // as in kSectionCapitals; for a head that lies apart
 };
 
-// Types of sections: the names of all fields as the backend spelt them, without separators (each has as many bytes as
-// in field_text), and the reason phrase if it is not the registered one. A section is left out if the record would not
-// fit on a leaf with it. Then the answer has names in lower case, or the registered phrase.
+// Types of sections: the reason phrase, if it is not the registered one; and which letters of the fields' names the
+// backend wrote as capitals, one bit for each byte of all names in field_text, from the lowest bit of the first byte
+// on. A reason phrase is left out if the record would not fit on a leaf with it. Then the answer has the registered
+// one. Type 1 is not used any more.
 constexpr uint16_t kMustUnderstand = 0x8000;
-constexpr uint16_t kSectionFieldNames = 1;
 constexpr uint16_t kSectionReasonPhrase = 2;
+constexpr uint16_t kSectionCapitals = 3;
 
 constexpr size_t kMetaKeyBytes = 24;
 std::string meta_key(const KeyHash& key, uint64_t variant);
@@ -78,6 +80,8 @@ std::string encode_meta(std::string_view name, const StoredHead& head, uint64_t 
                         std::string& apart);
 // Checks CRC, version, every length, and that the head parses.
 std::optional<Meta> decode_meta(std::string_view name, std::string_view record);
+// Gives a record whose head lies apart that head. Returns false if it does not parse.
+bool attach_head(Meta& meta, std::string_view field_text);
 
 // The bytes of a chunk value, after its CRC was checked. Nothing: damaged, or another chunk's value.
 void encode_chunk(char* out, const ChunkName& name, std::string_view bytes);  // out: bytes.size() + 4

@@ -362,9 +362,7 @@ std::optional<Meta> Store::read_meta(const lmdb::Txn& txn, const KeyHash& key, u
     const auto apart =
         txn.get_copy(chunk_, chunk_key(meta->disk_generation, kHeadChunk), kMaxMetaBytes + sizeof(uint32_t));
     const auto text = apart ? decode_chunk({key, meta->disk_generation, kHeadChunk}, *apart) : std::nullopt;
-    if (!text) return std::nullopt;
-    meta->head->field_text = *text;
-    if (!index_head(*meta->head, meta->received_ms)) return std::nullopt;
+    if (!text || !attach_head(*meta, *text)) return std::nullopt;
   }
   damaged = false;
   return meta;

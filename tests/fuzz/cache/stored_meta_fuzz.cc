@@ -17,11 +17,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   if (record.size() < sizeof(uint32_t)) return 0;
   const uint32_t crc = crc32c(std::string_view(record).substr(sizeof(uint32_t)), crc32c(name));
   std::memcpy(record.data(), &crc, sizeof crc);
-  const auto meta = decode_meta(name, record);
-  if (!meta || meta->head_apart) return 0;
+  auto meta = decode_meta(name, record);
+  if (!meta) return 0;
+  if (meta->head_apart) return (void)attach_head(*meta, record), 0;
   std::string apart;
   const std::string again = encode_meta(name, *meta->head, meta->disk_generation, meta->received_ms, apart);
   const auto twice = decode_meta(name, again);
-  if (!twice || twice->head->key != meta->head->key || twice->head->tags != meta->head->tags) std::abort();
+  if (!twice || twice->head->key != meta->head->key || twice->head->tags != meta->head->tags ||
+      twice->head->spelt_names != meta->head->spelt_names) {
+    std::abort();
+  }
   return 0;
 }

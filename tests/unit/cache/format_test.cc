@@ -7,6 +7,7 @@
 
 #include "cache/disk/crc32c.h"
 #include "cache/index/purge_table.h"
+#include "cache/policy/fields.h"
 #include "cache/policy/validation.h"
 #include "tests/unit/cache/fields_of.h"
 
@@ -64,12 +65,14 @@ TEST(Meta, ComesBackAsItWasWritten) {
   EXPECT_TRUE(head.freshness.no_cache);
 }
 
-TEST(Meta, KeepsSpeltNamesAndReasonWhereTheyFitAndForgetsNamesOfOtherFields) {
+TEST(Meta, KeepsSpeltNamesOfEveryHeadAndTheReasonWhereItFits) {
   const auto round_trip = [](const StoredHead& head) {
     std::string apart;
     const std::string record = encode_meta(name(), head, 41, 2'000, apart);
     EXPECT_LE(record.size(), kInlineMetaBytes);
-    return decode_meta(name(), record);
+    auto meta = decode_meta(name(), record);
+    if (meta && meta->head_apart) EXPECT_TRUE(attach_head(*meta, apart));
+    return meta;
   };
   StoredHead head = *sample();
   head.reason = "Sure";
@@ -78,9 +81,29 @@ TEST(Meta, KeepsSpeltNamesAndReasonWhereTheyFitAndForgetsNamesOfOtherFields) {
   head.reason = std::string(3'000, 'r');
   EXPECT_EQ(round_trip(head)->head->reason, "") << "the registered one will do";
   EXPECT_EQ(round_trip(head)->head->spelt_names, "ETagX-Pad");
-  EXPECT_EQ(round_trip(*sample(4'000))->head->spelt_names, "ETagX-Pad") << "beside a head that lies apart";
-  head.spelt_names = "ETagX-Pat";
-  EXPECT_EQ(round_trip(head)->head->spelt_names, "");
+  for (size_t padding = 0; padding < 4'000; padding += 50) {  // on a leaf, at its bound, and apart
+    EXPECT_EQ(round_trip(*sample(padding))->head->spelt_names, "ETagX-Pad") << padding;
+  }
+  FieldList many{{"ETag", "\"v1\""}};
+  for (int i = 0; i < 400; ++i) many.add("X-A-Field-Of-An-Application-" + std::to_string(i), "v");
+  const auto large = make_head({200, many, 1'000, 2'000, 70'000}, {});
+  EXPECT_EQ(round_trip(*large)->head->spelt_names, large->spelt_names) << "more names than a leaf has room for";
+}
+
+TEST(Meta, ForgetsCapitalsOfOtherFields) {
+  std::string apart;
+  const std::string record = encode_meta(name(), *sample(4'000), 41, 2'000, apart);
+  for (const char* other : {"etag: x\r\nx-p-d: 1\r\n", "etag: x\r\nlonger-pad: 1\r\n", ""}) {
+    auto meta = decode_meta(name(), record);
+    ASSERT_TRUE(meta);
+    EXPECT_TRUE(attach_head(*meta, other));
+    std::string names, spelt;  // in lower case
+    for (const http1::Field& field : meta->head->fields) names += field.name;
+    for (const char c : meta->head->spelt_names) spelt += to_lower(c);
+    EXPECT_TRUE(spelt.empty() || spelt == names) << spelt;
+  }
+  auto meta = decode_meta(name(), record);
+  EXPECT_FALSE(attach_head(*meta, "no field"));
 }
 
 TEST(Meta, AHeadTooLargeForALeafLiesApart) {
@@ -115,7 +138,7 @@ std::string with_section(uint16_t type, std::string_view bytes, uint32_t said) {
 }
 
 TEST(Meta, ASectionThatIsNotKnownIsSteppedOverUnlessItMustBeUnderstood) {
-  for (const uint16_t type : {kSectionFieldNames, kSectionReasonPhrase, uint16_t{999}}) {
+  for (const uint16_t type : {kSectionCapitals, kSectionReasonPhrase, uint16_t{999}}) {
     const auto meta = decode_meta(name(), with_section(type, "later", 5));
     ASSERT_TRUE(meta) << type;
     EXPECT_EQ(meta->head->etag, "\"v1\"");
