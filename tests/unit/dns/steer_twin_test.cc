@@ -160,7 +160,8 @@ class RandomEdge {
       if (chance(2)) systems.add(text, std::nullopt, {"", chance(3) ? kCountries[below(4)] : "", "", kAsns[below(3)]});
     }
     cities.add("198.51.100.0/24", Location{1, 1}, {"EU", "DE", "A0", 0});
-    systems.add("198.51.100.0/24", std::nullopt, {"", "", "", kAsns[0]});
+    // A database of which no steer uses anything is refused, so this one has a location too, the same one.
+    systems.add("198.51.100.0/24", Location{1, 1}, {"", "", "", kAsns[0]});
     note_border(*Cidr::parse("198.51.100.0/24"));
     cities_.emplace(cities.bytes());
     systems_.emplace(systems.bytes());

@@ -11,49 +11,11 @@
 #include "l7/exchange/failure.h"
 #include "l7/limits.h"
 #include "tests/unit/l7/certificates.h"
-#include "tests/unit/l7/http2_client.h"
-#include "tests/unit/l7/http2_origin.h"
+#include "tests/unit/l7/http2_backend.h"
 #include "tests/unit/l7/state_dir.h"
-#include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test {
 namespace {
-
-using Request = Http2Origin::Request;
-using Reply = Http2Origin::Answer;
-
-Reply says(std::string body) {
-  Reply reply;
-  reply.body = std::move(body);
-  return reply;
-}
-
-class Http2Backend : public testing::Test {
- protected:
-  void start(
-      const Endpoint& origin, const std::function<void(Pool&)>& set = [](Pool&) {}) {
-    const uint32_t pool = edge_.add_pool("p", {origin});
-    edge_.model.pools[pool].protocol = BackendProtocol::h2;
-    set(edge_.model.pools[pool]);
-    edge_.add_route("/*", pool);
-    edge_.start();
-  }
-  // The worker has the version when it answers by a route that is new in it.
-  void publish_and_wait() { publish_and_wait(edge_); }
-  void publish_and_wait(Edge& edge) {
-    const std::string path = "/version" + std::to_string(++versions_);
-    edge.add_fixed(path, 204);
-    ASSERT_TRUE(edge.publish());
-    ASSERT_TRUE(edge_.run_until([&] { return ask(edge_.endpoint(), get(path)).status == 204; }));
-  }
-  uint64_t failures(Failure failure) const {
-    return edge_.metric(std::string("tidegate_l7_failures_total{reason=\"") + info(failure).name + "\"}");
-  }
-  uint64_t charged() const { return edge_.metric("tidegate_l7_backend_failures_total{pool=\"p\",backend=\"b1\"}"); }
-  uint64_t connections() const { return edge_.metric("tidegate_l7_backend_http2_connections_total"); }
-  Edge edge_;
-  int versions_ = 0;
-};
 
 // --- the four pairings
 
@@ -547,112 +509,6 @@ TEST_F(Http2ByTls, ABackendThatMustSpeakHttp2AndDoesNotIsRefusedByName) {
   start_tls(false, BackendProtocol::h2);
   EXPECT_EQ(ask(edge_.endpoint(), get("/")).status, info(Failure::tls_failed).status);
   EXPECT_EQ(failures(Failure::tls_failed), 1u);
-}
-
-// --- gRPC
-
-Http2Fields grpc_call(std::string timeout = "") {
-  Http2Fields fields = Http2Client::request("/echo.Echo/Say", "POST");
-  fields.emplace_back("content-type", "application/grpc+proto");
-  fields.emplace_back("te", "trailers");
-  if (!timeout.empty()) fields.emplace_back("grpc-timeout", timeout);
-  return fields;
-}
-const std::string kMessage("\0\0\0\0\5hello", 10);
-
-TEST_F(Http2Backend, AGrpcCallPassesWithItsStatus) {
-  Http2Origin origin([](const Request& request) {
-    EXPECT_EQ(request.fields.at("te"), "trailers");
-    EXPECT_EQ(request.fields.at("content-type"), "application/grpc+proto");
-    EXPECT_EQ(request.fields.at("grpc-timeout").back(), 'u');
-    EXPECT_LT(std::stoul(request.fields.at("grpc-timeout")), 30'000'000u) << "what is left of it";
-    Reply reply = says(request.body);
-    reply.fields.emplace_back("content-type", "application/grpc+proto");
-    reply.trailers = {{"grpc-status", "0"}, {"grpc-message", "fine"}};
-    return reply;
-  });
-  start(origin.endpoint());
-  Http2Client client(edge_.endpoint());
-  const int32_t id = client.submit(grpc_call("30S"), kMessage);
-  ASSERT_TRUE(client.finish(id));
-  EXPECT_EQ(client.result(id).body, kMessage);
-  EXPECT_EQ(client.result(id).trailers.at("grpc-status"), "0");
-  EXPECT_EQ(client.result(id).trailers.at("grpc-message"), "fine");
-}
-
-TEST_F(Http2Backend, AFailureIsToldToAGrpcClientAsItsStatus) {
-  Http2Origin origin([](const Request&) {
-    Reply reply;
-    reply.silent = true;
-    reply.reset = NGHTTP2_INTERNAL_ERROR;
-    return reply;
-  });
-  start(origin.endpoint());
-  Http2Client client(edge_.endpoint());
-  const int32_t id = client.submit(grpc_call(), kMessage);
-  ASSERT_TRUE(client.finish(id));
-  const StreamResult& result = client.result(id);
-  EXPECT_EQ(result.fields.at(":status"), "200");
-  EXPECT_EQ(result.fields.at("content-type"), "application/grpc");
-  EXPECT_EQ(result.fields.at("grpc-status"), "14");
-  EXPECT_EQ(result.fields.at("grpc-message"), info(Failure::stream_reset).sentence);
-  EXPECT_EQ(result.fields.count("content-length"), 0u);
-  EXPECT_EQ(result.body, "");
-}
-
-TEST_F(Http2Backend, AGrpcAnswerThatBreaksOffEndsWithAStatus) {
-  Http2Origin origin([](const Request& request) {
-    Reply reply = says(request.body);
-    reply.reset = NGHTTP2_INTERNAL_ERROR;
-    return reply;
-  });
-  start(origin.endpoint());
-  Http2Client client(edge_.endpoint());
-  const int32_t id = client.submit(grpc_call(), kMessage);
-  ASSERT_TRUE(client.finish(id));
-  EXPECT_EQ(client.result(id).body, kMessage);
-  EXPECT_EQ(client.result(id).trailers.at("grpc-status"), "14");
-}
-
-TEST_F(Http2Backend, DeadlineExceeded) {
-  Http2Origin origin([](const Request&) {
-    Reply reply;
-    reply.silent = true;
-    return reply;
-  });
-  start(origin.endpoint(), [](Pool& pool) { pool.eject_after = 1; });
-  Http2Client client(edge_.endpoint());
-  const int32_t id = client.submit(grpc_call("50m"), kMessage);
-  ASSERT_TRUE(client.finish(id));
-  EXPECT_EQ(client.result(id).fields.at("grpc-status"), "4");
-  EXPECT_EQ(failures(Failure::deadline_exceeded), 1u);
-  EXPECT_EQ(charged(), 0u) << "the client chose the time";
-  EXPECT_TRUE(edge_.run_until([&] { return origin.resets() == 1; })) << "the backend is told";
-}
-
-// minimum_rate is for bodies that should move. Messages of a gRPC stream come when there is something to tell.
-using LongHttp2Backend = Http2Backend;
-TEST_F(LongHttp2Backend, AGrpcClientMaySendSmallMessagesRarelyAndAnotherClientMayNot) {
-  Http2Origin origin([](const Request& request) { return says(std::to_string(request.body.size())); });
-  Listener& listener = edge_.model.listeners[0];
-  listener.idle_timeout_ms = 3000;
-  listener.minimum_rate_bytes = uint64_t{1} << 30;  // a message restores nothing to speak of
-  start(origin.endpoint());
-  Http2Fields ordinary = Http2Client::request("/", "POST");
-  for (const bool grpc : {true, false}) {
-    Http2Client client(edge_.endpoint());
-    const int32_t id = client.submit_fed(grpc ? grpc_call() : ordinary);
-    client.send_all();
-    for (int i = 0; i < 8; ++i) {
-      const uint64_t next_ns = monotonic_ns() + 500 * kNsPerMs;
-      edge_.run_until([&] { return monotonic_ns() >= next_ns; });
-      client.feed(id, kMessage, false);
-    }
-    client.feed(id, kMessage, true);
-    ASSERT_TRUE(client.finish(id));
-    EXPECT_EQ(client.result(id).fields.at(":status"), grpc ? "200" : "408");
-    if (grpc) EXPECT_EQ(client.result(id).body, "90");
-  }
 }
 
 }  // namespace
