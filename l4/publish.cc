@@ -26,7 +26,11 @@ void Publisher::publish(std::shared_ptr<const ForwardingTables> tables) {
   in_force_ = std::move(tables);
 }
 
-void Publisher::wait_for_workers() { rte_rcu_qsbr_synchronize(qsbr_.get(), RTE_QSBR_THRID_INVALID); }
+// As rte_rcu_qsbr_synchronize() does. But these two are inline, so TSan sees what they order.
+void Publisher::wait_for_workers() {
+  const uint64_t token = rte_rcu_qsbr_start(qsbr_.get());
+  rte_rcu_qsbr_check(qsbr_.get(), token, true);
+}
 
 void Publisher::online(uint32_t worker) { rte_rcu_qsbr_thread_online(qsbr_.get(), worker); }
 void Publisher::offline(uint32_t worker) { rte_rcu_qsbr_thread_offline(qsbr_.get(), worker); }

@@ -36,7 +36,7 @@ class Tree:
 
 
 # The rooms with objects that several threads share. A room's threads_test has those of its tests that start threads.
-TSAN_ROOMS = ("core", "conf", "cache", "dns", "l7")
+TSAN_ROOMS = ("core", "conf", "cache", "dns", "l7", "l4")
 TSAN_LONG_ROOMS = (*TSAN_ROOMS, "control")
 
 
