@@ -37,9 +37,10 @@ const Section& limit_section() {
                   "Of the token bucket: how many may come at once after a pause. 0: as many as `requests`."),
           text("by", &LimitPolicy::by,
                "What requests are counted by, all of these together: `client` (its address), `route`, `host`, "
-               "`header:NAME`, `cookie:NAME`. A request without that header or cookie is counted by its client. "
-               "What a client says of itself it can change: a limit by it needs one by `client` beside it. Without the "
-               "key, by `client`."),
+               "`identity` "
+               "(who `authenticate` says that it is), `header:NAME`, `cookie:NAME`. A request without that identity, "
+               "header or cookie is counted by its client. What a client says of itself it can change: a limit by "
+               "header or cookie needs one by `client` beside it. Without the key, by `client`."),
           integer("client_prefix_v4", &LimitPolicy::prefix_v4, {0, 32},
                   "Clients in a network of this length count as one."),
           integer("client_prefix_v6", &LimitPolicy::prefix_v6, {0, 128},
@@ -62,7 +63,7 @@ void check_by(Checks& checks, size_t p, const LimitPolicy& limit) {
         {"policies", p, "limit", "by"},
         {"out_of_range", fmt::format("by has {} words", limit.by.size()), fmt::format("at most {}", kLimitByMost), {}});
   }
-  constexpr std::string_view kWords[] = {"client", "route", "host", "header:NAME", "cookie:NAME"};
+  constexpr std::string_view kWords[] = {"client", "route", "host", "identity", "header:NAME", "cookie:NAME"};
   for (size_t i = 0; i < limit.by.size(); ++i) {
     const std::string& word = limit.by[i];
     if (parse_limit_by(word)) continue;
@@ -113,6 +114,7 @@ std::optional<LimitBy> parse_limit_by(std::string_view word) {
   using What = LimitBy::What;
   if (word == "client") return LimitBy{What::client, {}};
   if (word == "route") return LimitBy{What::route, {}};
+  if (word == "identity") return LimitBy{What::identity, {}};
   if (word == "host") return LimitBy{What::host, {}};
   const size_t colon = word.find(':');
   if (colon == std::string_view::npos || !is_token(word.substr(colon + 1))) return std::nullopt;

@@ -31,7 +31,7 @@ struct LimitPolicy final : PolicyPart {
 
 // One word of `by`.
 struct LimitBy {
-  enum class What : uint8_t { client, route, host, header, cookie };
+  enum class What : uint8_t { client, route, host, identity, header, cookie };
   What what = What::client;
   std::string name;  // of the header (lower case) or of the cookie
 };

@@ -65,6 +65,11 @@ std::string_view grpc_status_of(Failure failure) {
     case Failure::body_too_large:
     case Failure::rate_limited:
       return "8";  // RESOURCE_EXHAUSTED
+    case Failure::unauthenticated:
+      return "16";  // UNAUTHENTICATED
+    case Failure::forbidden:
+    case Failure::cors_refused:
+      return "7";  // PERMISSION_DENIED
     case Failure::no_route:
     case Failure::method_not_allowed:
       return "12";  // UNIMPLEMENTED

@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "l7/exchange/forwarding.h"
 #include "l7/limits.h"
+#include "l7/policy/preflight.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -49,6 +50,7 @@ void Transaction::start_refused(ClientStream& client, PlanPin plan, const Refusa
   exchange_.outcome.failure = Failure::bad_request;
   failure_detail_ = refusal.reason;
   exchange_.outcome.request_line = arena_.copy(refusal.request_line);
+  if (exchange_.plan) find_policies(kNone);  // for what they add to the answer
   step_ = answer_with(refusal.status, refusal.sentence);
   if (refusal.status == 405) exchange_.response.fields.add_own("Allow", "allow", "", FieldKind::other);
   resume();
@@ -129,14 +131,16 @@ Step Transaction::route() {
           : facts.peer_text;
 
   const std::string_view path = path_for_routes(exchange_.request.path, facts.merge_slashes, arena_);
-  const RouteMatch match =
-      plan.router->match(facts.listener, exchange_.request.method, exchange_.request.host, path, exchange_.parameters);
+  const bool preflight = plan.policies.answers_preflights() && policy::is_preflight(exchange_.request);
+  const RouteMatch match = preflight ? match_preflight(path)
+                                     : plan.router->match(facts.listener, exchange_.request.method,
+                                                          exchange_.request.host, path, exchange_.parameters);
   if (match.route != kNone) {
     exchange_.route = &plan.model().routes[match.route];
     begin_head_deadline();
   }
-  exchange_.policies.chain = plan.policies.chain(facts.listener, match.route);
-  if (exchange_.policies.chain != nullptr) return begin_policies();
+  find_policies(match.route);
+  if (exchange_.policies.chain != nullptr) return Step::policies;
   return exchange_.route == nullptr ? refuse_unrouted(match) : take_route();
 }
 
@@ -238,7 +242,10 @@ Step Transaction::log() {
     record.response_bytes = exchange_.outcome.response_bytes;
     record.tries = exchange_.attempts.count;
     record.backend = exchange_.attempts.backend_name;
-    if (exchange_.policies.chain != nullptr) record.policies = words_of_policies();
+    if (exchange_.policies.chain != nullptr) {
+      record.policies = words_of_policies();
+      record.identity = exchange_.policies.identity.name;
+    }
     if (exchange_.cache.asked) record.cache = cache::name(exchange_.cache.outcome);
     record.background = exchange_.background;
     record.config_version = exchange_.plan->plan().snapshot->version;

@@ -142,7 +142,9 @@ class Transaction final : public BackendStream::User {
   void choose_request_id();
 
   // transaction_policies.cc
-  Step begin_policies();
+  RouteMatch match_preflight(std::string_view path);
+  void find_policies(uint32_t route);
+  Step end_by_policy(const policy::Decision& decision);
   Step after_policies();
   void end_policies_of_answer();
   std::string_view words_of_policies();

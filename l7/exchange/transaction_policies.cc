@@ -5,16 +5,30 @@
 
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"
+#include "l7/policy/preflight.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
 
-Step Transaction::begin_policies() {
+// A preflight takes the route of the request that it asks for, where a policy there answers it.
+RouteMatch Transaction::match_preflight(std::string_view path) {
+  const ClientFacts& facts = exchange_.facts;
+  const RequestHead& request = exchange_.request;
+  const Plan& plan = exchange_.plan->plan();
+  const std::string_view wanted = request.fields.find(policy::kRequestMethod)->value;
+  const RouteMatch match = plan.router->match(facts.listener, wanted, request.host, path, exchange_.parameters);
+  const policy::Chain* const chain = plan.policies.chain(facts.listener, match.route);
+  if (match.route != kNone && chain != nullptr && chain->answers_preflights) return match;
+  return plan.router->match(facts.listener, request.method, request.host, path, exchange_.parameters);
+}
+
+void Transaction::find_policies(uint32_t route) {
   PolicyUse& use = exchange_.policies;
+  use.chain = exchange_.plan->plan().policies.chain(exchange_.facts.listener, route);
+  if (use.chain == nullptr) return;
   const size_t count = use.chain->rules.size();
   use.notes = reinterpret_cast<policy::Note*>(arena_.allocate_aligned(count * sizeof(policy::Note)));
   std::uninitialized_value_construct_n(use.notes, count);
-  return Step::policies;
 }
 
 Step Transaction::policies() {
@@ -34,10 +48,23 @@ Step Transaction::policies() {
     }
     if (note.wait_until_ns != 0) wait_for_nothing();
     note.verdict = decision.verdict;
+    if (decision.verdict == policy::Verdict::none) continue;
     rule.count(decision.verdict);
-    if (decision.verdict == policy::Verdict::refused) return fail(decision.failure);
+    if (decision.verdict >= policy::Verdict::refused) return end_by_policy(decision);
   }
   return after_policies();
+}
+
+// Refused or answered.
+Step Transaction::end_by_policy(const policy::Decision& decision) {
+  failure_detail_ = decision.detail;
+  const Step step =
+      decision.verdict == policy::Verdict::refused ? fail(decision.failure) : answer_with(decision.status, {});
+  if (decision.body.empty() || exchange_.grpc) return step;
+  exchange_.answer_body = decision.body;
+  exchange_.response.fields.remove_named("content-type");
+  exchange_.response.fields.add_own("Content-Type", "content-type", decision.content_type, FieldKind::other);
+  return step;
 }
 
 Step Transaction::after_policies() {

@@ -25,7 +25,7 @@ constexpr auto kPause = std::chrono::milliseconds(50);
 constexpr int kPausesPerRotationCheck = 20;
 constexpr size_t kLongestOwnText = 768;  // names from the configuration, and a request id of 128 bytes, as escaped
 constexpr size_t kTexts = 13, kNumbersBytes = 768;
-static_assert(kLoggedMethodBytes + kLoggedHostBytes + kLoggedPolicyBytes + 4 * kLoggedTextBytes +
+static_assert(kLoggedMethodBytes + 2 * kLoggedHostBytes + kLoggedPolicyBytes + 4 * kLoggedTextBytes +
                   kTexts * (kLongestOwnText + 32) + kNumbersBytes <=
               kLongestLogLine);
 
@@ -139,6 +139,7 @@ size_t format_record(const AccessRecord& r, char* out) {
   line.number(",\"request_bytes\":", r.request_bytes);
   line.number(",\"response_bytes\":", r.response_bytes);
   line.text("route", r.route);
+  line.text("identity", r.identity, kLoggedHostBytes);
   line.text("policies", r.policies, kLoggedPolicyBytes);
   line.text("pool", r.pool);
   line.text("backend", r.backend);

@@ -28,6 +28,7 @@ struct AccessRecord {
       user_agent;
   std::string_view request_line;  // of a request that could not be read
   std::string_view policies;      // "per-client.limit=passed", with commas between
+  std::string_view identity;      // who the client is, as a policy has found out
   std::string_view tls_version;
   bool tls_resumed = false;
   bool background = false;  // no client: a revalidation for the cache

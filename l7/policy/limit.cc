@@ -15,9 +15,9 @@
 #include "core/clock.h"
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/sticky.h"
+#include "l7/policy/kinds.h"
 #include "l7/policy/limit_table.h"
 #include "l7/policy/limiters.h"
-#include "l7/policy/policy.h"
 #include "l7/wire/arena.h"
 
 namespace tidegate::l7::policy {
@@ -36,10 +36,16 @@ Cidr network_of(const IpAddress& address, const LimitPolicy& limit) {
   return Cidr::of(address, std::min(length, address.max_prefix()));
 }
 
+// One by identity can only be asked when that is known.
+Stage stage_of(const LimitPolicy& limit) {
+  const bool by_identity = std::find(limit.by.begin(), limit.by.end(), "identity") != limit.by.end();
+  return by_identity ? Stage::identity_limit : Stage::limit;
+}
+
 class LimitRule final : public Rule {
  public:
   LimitRule(const LimitPolicy& limit, Compiling& out)
-      : Rule(Stage::limit, out.policy, kKind, out.registry),
+      : Rule(stage_of(limit), out.policy, kKind, out.registry),
         limit_(limit),
         key_(out.key),
         bucket_{std::max<uint64_t>(1, limit.per_ms * kNsPerMs / limit.requests),
@@ -57,7 +63,8 @@ class LimitRule final : public Rule {
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
     if (note.wait_until_ns != 0) return {Verdict::waited, Failure::none, 0};  // its turn was booked before the wait
     const Subject subject{exchange.request, exchange.client_address,
-                          exchange.route == nullptr ? std::string_view() : exchange.route->name};
+                          exchange.route == nullptr ? std::string_view() : exchange.route->name,
+                          exchange.policies.identity.name};
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
     if (address && is_exempt(*address)) return {Verdict::exempt, Failure::none, 0};
     const Allowance allowance = take(key_of(subject, address, arena), now_ns);
@@ -172,6 +179,9 @@ class LimitRule final : public Rule {
         return subject.route;
       case LimitBy::What::host:
         return subject.request.host;
+      case LimitBy::What::identity:
+        if (!subject.identity.empty()) return subject.identity;
+        break;
       case LimitBy::What::header:
         if (const Field* field = subject.request.fields.find(by.name); field != nullptr && !field->value.empty()) {
           return field->value;

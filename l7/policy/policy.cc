@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "l7/policy/kinds.h"
+
 namespace tidegate::l7::policy {
 namespace {
 
@@ -28,15 +30,14 @@ class Numbering {
 }  // namespace
 
 const char* name(Stage stage) {
-  switch (stage) {
-    case Stage::limit:
-      return "limit";
-  }
-  return "";
+  constexpr const char* kNames[] = {"limit",     "networks",       "preflight", "maintenance", "authenticate",
+                                    "authorise", "identity_limit", "mock",      "answer"};
+  static_assert(std::size(kNames) == static_cast<size_t>(Stage::answer) + 1);
+  return kNames[static_cast<size_t>(stage)];
 }
 
 const char* name(Verdict verdict) {
-  constexpr const char* kNames[] = {"none", "passed", "exempt", "waited", "refused"};
+  constexpr const char* kNames[] = {"none", "passed", "exempt", "waited", "refused", "answered"};
   static_assert(std::size(kNames) == static_cast<size_t>(Verdict::count_));
   return kNames[static_cast<size_t>(verdict)];
 }
@@ -102,6 +103,9 @@ void Policies::build_chains(const Model& model) {
       }
       std::stable_sort(chain.rules.begin(), chain.rules.end(),
                        [](const Rule* a, const Rule* b) { return a->stage < b->stage; });
+      chain.answers_preflights = std::any_of(chain.rules.begin(), chain.rules.end(),
+                                             [](const Rule* rule) { return rule->answers_preflights(); });
+      answers_preflights_ = answers_preflights_ || chain.answers_preflights;
     }
   }
 }

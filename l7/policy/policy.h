@@ -39,7 +39,15 @@ class Arena;
 namespace policy {
 
 enum class Stage : uint8_t {
-  limit,  // before anything that costs more
+  limit,           // before anything that costs more
+  networks,        // whose clients may come
+  preflight,       // browsers send no credentials with these
+  maintenance,     // before anybody is asked who they are
+  authenticate,    // who the client is
+  authorise,       // what it may do
+  identity_limit,  // limits by who it is
+  mock,            // an answer in place of the backend's
+  answer,          // at the answer alone
 };
 const char* name(Stage stage);
 
@@ -49,6 +57,7 @@ enum class Verdict : uint8_t {
   exempt,  // the rule is not for this client
   waited,  // passed after a wait
   refused,
+  answered,  // the rule itself has the answer
   count_,
 };
 const char* name(Verdict verdict);
@@ -58,6 +67,10 @@ struct Decision {
   Verdict verdict = Verdict::passed;
   Failure failure = Failure::none;  // refused: how the request ends
   uint64_t wait_until_ns = 0;       // not 0: ask again then, monotonic; `verdict` does not count yet
+  const char* detail = "";          // refused: for the log
+  uint16_t status = 0;              // answered
+  // Answered, or refused with other words than the failure's sentence. Views of the rule or of the arena.
+  std::string_view body = {}, content_type = {};
 };
 
 // What a rule keeps of one exchange, from its request to its answer. All zero at first.
@@ -116,6 +129,7 @@ struct Subject {
   const RequestHead& request;
   std::string_view client;  // its address as text
   std::string_view route;   // its name; empty: none takes the request
+  std::string_view identity = {};
 };
 
 // A series of a metric family that only one kind of rule has.
@@ -137,6 +151,8 @@ class Rule {
   virtual void on_answer(Exchange& exchange, Arena& arena, const Note& note) const = 0;
   // Adds what it is set to, and what it would say now, without counting the request.
   virtual void explain(const Subject& subject, uint64_t now_ns, nlohmann::json& out) const = 0;
+  // Whether it has the answer to preflights, so that they take the route of the request that they ask for.
+  virtual bool answers_preflights() const { return false; }
   virtual void add_samples(std::vector<Sample>& out) const { static_cast<void>(out); }
 
   void count(Verdict verdict) const { counts_->add(verdict); }
@@ -152,6 +168,7 @@ class Rule {
 
 struct Chain {
   std::vector<const Rule*> rules;  // in the order of their stages
+  bool answers_preflights = false;
 };
 
 // While a policy is compiled.
@@ -161,10 +178,6 @@ struct Compiling {
   Registry& registry;
   std::vector<std::unique_ptr<Rule>>& rules;  // where the part adds its own
 };
-#define TIDEGATE_POLICY(name) void compile_##name(const Policy& policy, Compiling& out);
-#include "conf/policy/kinds.def"
-#undef TIDEGATE_POLICY
-
 class Policies {
  public:
   Policies() = default;
@@ -174,6 +187,8 @@ class Policies {
   const Chain* chain(uint32_t listener, uint32_t route) const {
     return chains_.empty() ? nullptr : find(listener, route);
   }
+  // Whether any chain does.
+  bool answers_preflights() const { return answers_preflights_; }
   // Prometheus text: the verdicts of every rule, and what their kinds add.
   void append_metrics(std::string& out) const;
 
@@ -186,16 +201,25 @@ class Policies {
   std::vector<std::vector<const Rule*>> rules_of_policy_;  // parallel to Model::policies
   std::vector<uint32_t> set_of_listener_, set_of_route_;   // the last one is of kNone
   size_t route_sets_ = 0;
+  bool answers_preflights_ = false;
   std::vector<Chain> chains_;  // by set of the listener, then of the route; empty: no policy is bound anywhere
 };
 
 }  // namespace policy
+
+// Who the client is, as authenticate has found out. The texts are in the pinned plan or in the arena.
+struct Identity {
+  std::string_view name;  // empty: nobody knows
+  const std::string_view* roles = nullptr;
+  size_t role_count = 0;
+};
 
 // What an exchange keeps of its policies.
 struct PolicyUse {
   const policy::Chain* chain = nullptr;  // of the pinned plan; null: none is bound
   policy::Note* notes = nullptr;         // one for each rule, in the arena
   size_t next = 0;                       // the rule that is asked next
+  Identity identity;
 };
 
 }  // namespace tidegate::l7

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies of the proxy, as curl sees them over HTTP/1.1 and HTTP/2."""
 
+import base64
+import hashlib
 import json
+import subprocess
+import time
 
 from lab import LabError
 from netns import wait_until
@@ -53,3 +57,83 @@ def test_a_faulty_policy_is_refused_with_its_place_and_a_hint(lab):
             raise AssertionError("it was taken")
     except LabError as error:
         assert "did you mean 'client'?" in str(error) and "did you mean 'few'?" in str(error), error
+
+
+def encoded(data):
+    return base64.urlsafe_b64encode(data if isinstance(data, bytes) else json.dumps(data).encode()).rstrip(b"=").decode()
+
+
+class Issuer:
+    """Signs tokens with openssl's own command, and writes its key as a JWK set."""
+
+    def __init__(self, directory):
+        self.key = directory / "issuer.pem"
+        subprocess.run(["openssl", "genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.key], check=True)
+        modulus = subprocess.run(["openssl", "rsa", "-in", self.key, "-noout", "-modulus"], check=True, capture_output=True).stdout
+        number = bytes.fromhex(modulus.decode().strip().split("=")[1])
+        (directory / "issuer.json").write_text(json.dumps({"keys": [{"kty": "RSA", "kid": "1", "n": encoded(number), "e": "AQAB"}]}))
+
+    def token(self, **claims):
+        text = encoded({"alg": "RS256", "kid": "1"}) + "." + encoded(claims)
+        signed = subprocess.run(["openssl", "dgst", "-sha256", "-sign", self.key], input=text.encode(), check=True, capture_output=True)
+        return text + "." + encoded(signed.stdout)
+
+
+def test_clients_show_who_they_are_by_key_password_or_token(lab):
+    issuer = Issuer(lab.directory("edge"))
+    password = subprocess.run(["openssl", "passwd", "-6", "open sesame"], check=True, capture_output=True).stdout.decode().strip()
+    policy = f"""  - name: who
+    authenticate:
+      identity_header: X-Client
+      api_keys: {{keys: [{{name: shop, sha256: {hashlib.sha256(b"xyzzy").hexdigest()}, roles: [reader]}}]}}
+      basic: {{users: [{{name: amy, password: "{password}", roles: [writer]}}]}}
+      jwt: {{keys_file: issuer.json, algorithms: [RS256], issuer: "https://id.test", audience: [api]}}
+    authorise: {{rules: [{{methods: [GET], roles: [reader]}}, {{roles: [writer]}}]}}
+"""
+    path = "/api/policy/who"
+    claims = {"sub": "bob", "iss": "https://id.test", "aud": "api", "roles": ["reader"], "exp": time.time() + 600}
+    good, old, other, evil, without = (
+        issuer.token(**{**claims, **changed})
+        for changed in ({}, {"exp": time.time() - 600}, {"aud": "web"}, {"iss": "https://id.test.evil"}, {"roles": []})
+    )
+    with policies(lab, policy, "policies: [who]"):
+        for version in ("--http1.1", "--http2"):
+            status = lambda *options: curl(lab, path, version, *options)[0]
+            bearer = lambda token: status("--oauth2-bearer", token)
+            assert status() == 401 and status("-H", "X-API-Key: xyzzz") == 401
+            assert status("-H", "X-API-Key: xyzzy") == 200
+            assert status("-u", "amy:open sesame", "-X", "POST") == 200 and status("-u", "amy:open sesame") == 403
+            assert status("-u", "amy:shut sesame") == 401
+            assert bearer(good) == 200 and bearer(without) == 403
+            assert bearer(old) == bearer(other) == bearer(evil) == 401
+            assert bearer(encoded({"alg": "none"}) + "." + encoded(claims) + ".") == 401
+        challenge = curl(lab, path)[1]["www-authenticate"]
+        assert challenge.startswith(("Basic realm=", "Bearer realm=")), challenge
+        wait_until("the log has every request", lambda: len(log_lines(lab, path)) >= 25, 10)
+        lines = log_lines(lab, path)
+        assert {line["identity"] for line in lines if line["status"] == 200} == {"shop", "amy", "bob"}, lines
+        details = {line.get("failure_detail") for line in lines if line.get("failure") == "unauthenticated"}
+        assert details == {"no_credentials", "key_unknown", "password_wrong", "token_expired", "token_audience", "token_issuer", "token_algorithm"}, details
+
+
+def test_a_browser_is_answered_a_preflight_and_told_to_be_careful(lab):
+    policy = """  - name: web
+    respond:
+      cors: {origins: ["https://app.test"], headers: [X-One], credentials: true}
+      security: {hsts: 1d, frame_options: DENY}
+      error_pages: [{statuses: [502, 504], body: "<p>sorry, {status}</p>"}]
+"""
+    nowhere = '  - {name: gone, listeners: [https], hosts: [www.example.test], path: "/api/gone", pool: gone, policies: [web]}\n'
+    pool = "  - {name: gone, retry_attempts: 0, eject_after: 0, backends: [{name: b, addresses: [10.10.0.21], port: 9}]}\n"
+    ask = ("-X", "OPTIONS", "-H", "Access-Control-Request-Method: GET", "-H", "Access-Control-Request-Headers: x-one")
+    added = '  - {name: policed, listeners: [https], hosts: [www.example.test], path: "/api/policy/*", methods: [GET], pool: origins, policies: [web]}\n'
+    with lab.configured(("routes:\n", HEAD + policy + "routes:\n" + added + nowhere), ("pools:\n", "pools:\n" + pool)):
+        for version in ("--http1.1", "--http2"):
+            status, fields, _ = curl(lab, "/api/policy/x", version, *ask, "-H", "Origin: https://app.test")
+            assert (status, fields["access-control-allow-origin"]) == (204, "https://app.test"), fields
+            assert curl(lab, "/api/policy/x", version, *ask, "-H", "Origin: https://evil.test")[0] == 403
+            status, fields, _ = curl(lab, "/api/policy/x", version, "-H", "Origin: https://app.test")
+            assert status == 200 and fields["access-control-allow-credentials"] == "true", fields
+            assert fields["strict-transport-security"] == "max-age=86400" and fields["x-frame-options"] == "DENY", fields
+            status, fields, body = curl(lab, "/api/gone", version)
+            assert (status, body, fields["content-type"]) == (502, "<p>sorry, 502</p>", "text/html; charset=utf-8"), fields

@@ -11,6 +11,7 @@
 namespace tidegate {
 namespace {
 
+using testing::content;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using testing::load_text;
@@ -89,6 +90,110 @@ TEST(LimitKeys, RefuseQuotasBeyondTheirAlgorithm) {
   EXPECT_THAT(with_limit("requests: 2000001, algorithm: sliding_window").codes(), ElementsAre("out_of_range"));
   EXPECT_THAT(with_limit("requests: 5, algorithm: sliding_window, burst: 5, wait: 1s").codes(),
               ElementsAre("without_effect", "without_effect"));
+}
+
+// --- respond
+
+Loaded with_respond(const std::string& keys) {
+  return load_text("policies:\n  - {name: q, respond: {" + keys + "}}\n");
+}
+
+TEST(RespondKeys, RefuseOriginsThatAreNone) {
+  EXPECT_THAT(
+      with_respond("cors: {origins: ['https://a.test', 'https://*.a.test:8443', 'null', 'http://[::1]:80']}").codes(),
+      IsEmpty());
+  EXPECT_THAT(with_respond("cors: {origins: ['*']}").codes(), IsEmpty());
+  for (const char* origin :
+       {"a.test", "https://", "https://a.test/", "https://a.*", "https://*.", "https://*.*.test", ""}) {
+    EXPECT_THAT(with_respond(std::string("cors: {origins: ['") + origin + "']}").codes(), ElementsAre("bad_value"))
+        << origin;
+  }
+  EXPECT_THAT(with_respond("cors: {origins: ['*'], credentials: true}").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(with_respond("cors: {methods: [GET]}").codes(), ElementsAre("missing_key"));
+}
+
+TEST(RespondKeys, RefusePagesAndMocksThatCannotBe) {
+  EXPECT_THAT(with_respond("error_pages: [{statuses: [404, 502], body: x}, {statuses: [503], body: y}]").codes(),
+              IsEmpty());
+  EXPECT_THAT(with_respond("error_pages: [{statuses: [404], body: x}, {statuses: [404], body: y}]").codes(),
+              ElementsAre("duplicate_name"));
+  EXPECT_THAT(with_respond("error_pages: [{statuses: [200], body: x}]").codes(), ElementsAre("out_of_range"));
+  EXPECT_THAT(with_respond("mock: {headers: {Content-Length: '5'}}").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(with_respond("mock: {status: 204}, maintenance: {enabled: false}, security: {hsts: 1d}").codes(),
+              IsEmpty());
+  EXPECT_THAT(load_text("policies: [{name: q, respond: {}}]\n").codes(), ElementsAre("missing_key"));
+}
+
+// --- authenticate and authorise
+
+Loaded with_auth(const std::string& keys, std::string more = {}) {
+  return load_text("policies:\n  - {name: q, authenticate: {" + keys + "}}\n" + more,
+                   {{"good.json", content(R"({"keys":[{"kty":"OKP","crv":"Ed25519",)"
+                                          R"("x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]})")},
+                    {"bad.json", content("{")}});
+}
+
+TEST(AuthenticateKeys, RefuseSecretsThatAreNoHashes) {
+  const std::string hash(64, 'a');
+  const auto keys = [&](const std::string& sha256) {
+    return with_auth("api_keys: {keys: [{name: a, sha256: " + sha256 + "}]}");
+  };
+  EXPECT_THAT(keys(hash).codes(), IsEmpty());
+  EXPECT_THAT(keys("open-sesame").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(with_auth("api_keys: {keys: [{name: a, sha256: " + hash + "}, {name: b, sha256: " + hash + "}]}").codes(),
+              ElementsAre("duplicate_name"));
+  const auto user = [&](const std::string& password) {
+    return with_auth("basic: {users: [{name: amy, password: '" + password + "'}]}").codes();
+  };
+  const std::string sha512(86, 'h');
+  EXPECT_THAT(user("$6$salt$" + sha512), IsEmpty());
+  EXPECT_THAT(user("$6$rounds=20000$salt$" + sha512), IsEmpty());
+  EXPECT_THAT(user("$6$rounds=20001$salt$" + sha512), ElementsAre("bad_value")) << "it would hold a worker up";
+  EXPECT_THAT(user("$2y$05$" + std::string(53, 'h')), IsEmpty());
+  EXPECT_THAT(user("$2y$12$" + std::string(53, 'h')), ElementsAre("bad_value"));
+  EXPECT_THAT(user("secret"), ElementsAre("bad_value"));
+  EXPECT_THAT(user("$1$salt$" + sha512), ElementsAre("bad_value"));
+  EXPECT_THAT(with_auth("basic: {users: [{name: 'a:b', password: '$6$salt$" + sha512 + "'}]}").codes(),
+              ElementsAre("bad_value"));
+  EXPECT_THAT(with_auth("realm: x").codes(), ElementsAre("missing_key"));
+}
+
+TEST(AuthenticateKeys, ReadTheKeysOfTokens) {
+  EXPECT_THAT(with_auth("jwt: {keys_file: good.json, algorithms: [EdDSA]}").codes(), IsEmpty());
+  EXPECT_THAT(with_auth("jwt: {keys_file: bad.json, algorithms: [EdDSA]}").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(with_auth("jwt: {keys_file: none.json, algorithms: [EdDSA]}").codes(), ElementsAre("unreadable_file"));
+  EXPECT_THAT(with_auth("jwt: {keys_file: good.json, algorithms: [EdDSA, ES256]}").codes(),
+              ElementsAre("without_effect"));
+  const Loaded none = with_auth("jwt: {keys_file: good.json, algorithms: [none]}");
+  ASSERT_THAT(none.codes(), ElementsAre("bad_value"));
+  EXPECT_EQ(none.faults[0].hint, "a token without a signature shows nothing");
+  EXPECT_EQ(with_auth("jwt: {keys_file: good.json, algorithms: [EdDAS]}").faults[0].hint, "did you mean 'EdDSA'?");
+}
+
+// A cache gives one answer to all: nothing of one client may reach the backend there.
+TEST(AuthenticateKeys, RefuseWhatACacheWouldGiveToOthers) {
+  const std::string keys = "api_keys: {keys: [{name: a, sha256: " + std::string(64, 'a') + "}]}";
+  const auto route = [](const std::string& cache) {
+    return "pools: [{name: p, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}]\n"
+           "routes: [{name: r, pool: p, policies: [q]" +
+           cache + "}]\n";
+  };
+  EXPECT_THAT(with_auth(keys, route(", cache: {}")).codes(), IsEmpty());
+  EXPECT_THAT(with_auth(keys + ", identity_header: X-Client", route("")).codes(), IsEmpty());
+  EXPECT_THAT(with_auth(keys + ", identity_header: X-Client", route(", cache: {}")).codes(),
+              ElementsAre("conflicting_keys"));
+  EXPECT_THAT(with_auth(keys + ", keep_credentials: false", route(", cache: {}")).codes(),
+              ElementsAre("conflicting_keys"));
+}
+
+TEST(AuthoriseKeys, RefuseRulesThatNobodyReaches) {
+  const auto codes = [](const std::string& keys) {
+    return load_text("policies: [{name: q, authorise: {" + keys + "}}]\n").codes();
+  };
+  EXPECT_THAT(codes("allow: [192.0.2.0/24]"), IsEmpty());
+  EXPECT_THAT(codes("rules: [{methods: [GET], roles: [a]}, {roles: [b]}]"), IsEmpty());
+  EXPECT_THAT(codes("rules: [{roles: [b]}, {methods: [GET], roles: [a]}]"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(""), ElementsAre("missing_key"));
 }
 
 }  // namespace

@@ -13,7 +13,10 @@
 #include <set>
 #include <thread>
 
+#include "conf/policy/authenticate.h"
+#include "conf/policy/authorise.h"
 #include "conf/policy/limit.h"
+#include "conf/policy/respond.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
@@ -79,6 +82,24 @@ std::map<Failure, Scene> scenes() {
   out[Failure::pool_down].set = [](Edge&, Pool& pool, Route&) {
     for (Backend& backend : pool.backends) backend.weight = 0;
   };
+  const auto bind = [](const char* kind, std::shared_ptr<const PolicyPart> part) {
+    return [=](Edge& edge, Pool&, Route&) { edge.model.policies.push_back({"q", true, {{kind, part}}}); };
+  };
+  auto authenticate = std::make_shared<AuthenticatePolicy>();
+  authenticate->api_keys.enabled = true;
+  out[Failure::unauthenticated].set = bind("authenticate", authenticate);
+  auto authorise = std::make_shared<AuthorisePolicy>();
+  authorise->deny = {*Cidr::parse("127.0.0.0/8")};
+  out[Failure::forbidden].set = bind("authorise", authorise);
+  auto respond = std::make_shared<RespondPolicy>();
+  respond->maintenance.enabled = true;
+  out[Failure::maintenance].set = bind("respond", respond);
+  auto cors = std::make_shared<RespondPolicy>();
+  cors->cors.enabled = true;
+  out[Failure::cors_refused] = {.set = bind("respond", cors),
+                                .request =
+                                    "OPTIONS /x HTTP/1.1\r\nHost: a\r\nOrigin: https://b\r\n"
+                                    "Access-Control-Request-Method: GET\r\n\r\n"};
   const std::string large = "HTTP/1.1 200 OK\r\nx: " + std::string(80'000, 'x') + "\r\n\r\n";
   out[Failure::response_too_large].origin = sends(large);
   out[Failure::bad_response].origin = sends("HTTP/1.1 200 OK\r\nbad name: 1\r\n\r\n");
@@ -414,14 +435,14 @@ TEST_F(FailureTest, SharedFetchFailed) {
 
 // --- all of them
 
-// certificate_refused happens in tls_test.cc, backend_taken_down in take_down_test.cc, and what only HTTP/2 backends
-// and gRPC clients do in http2_backend_test.cc.
+// passwords_busy happens in authenticate_test.cc, certificate_refused in tls_test.cc, backend_taken_down in
+// take_down_test.cc, and what only HTTP/2 backends and gRPC clients do in http2_backend_test.cc.
 const std::set<Failure> kOwnPlays = {
     Failure::certificate_refused, Failure::connect_timeout, Failure::stale_connection, Failure::request_stalled,
     Failure::client_too_slow,     Failure::client_gone,     Failure::pool_busy,        Failure::out_of_sockets,
     Failure::only_if_cached,      Failure::tls_failed,      Failure::queue_timeout,    Failure::shared_fetch_failed,
     Failure::backend_taken_down,  Failure::stream_refused,  Failure::stream_reset,     Failure::deadline_exceeded,
-    Failure::breaker_open,        Failure::rate_limited,
+    Failure::breaker_open,        Failure::rate_limited,    Failure::passwords_busy,
 };
 
 TEST(FailureTable, HasATestForEachRow) {

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "conf/policy/authenticate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+
+#include "conf/field_builders.h"
+#include "conf/names.h"
+#include "conf/policy/jwks.h"
+#include "conf/policy/kind.h"
+
+namespace tidegate {
+namespace {
+
+using namespace fields;
+
+const Section& known_section(std::string_view noun, std::string_view hash_key, std::string_view hash_sentence) {
+  static std::map<std::string_view, Section> sections;
+  Section& section = sections[noun];
+  if (!section.fields.empty()) return section;
+  section.noun = noun;
+  section.fields = {
+      identity(text("name", &KnownClient::name, "Who it is, for logs, limits and backends.", 128)),
+      required(text(hash_key, &KnownClient::hash, hash_sentence, 512)),
+      row("roles", FieldType::name, &KnownClient::roles, "What `authorise` asks for."),
+  };
+  return section;
+}
+
+const Section& api_keys_section() {
+  static const Section section{
+      "api_keys section",
+      {
+          enabled<ApiKeys>(),
+          text("header", &ApiKeys::header, "The field of the request that has the key.", 128),
+          text("query", &ApiKeys::query,
+               "A parameter of the query that has it, where there is no such field. Queries are logged: use it only "
+               "for clients that cannot do otherwise.",
+               128),
+          required(nested("keys", &ApiKeys::keys,
+                          known_section("API key", "sha256",
+                                        "The key's SHA-256 in hexadecimal: `printf %s KEY | sha256sum`. Keys must be "
+                                        "random."),
+                          "The keys that are known.")),
+      }};
+  return section;
+}
+
+const Section& basic_section() {
+  static const Section section{
+      "basic section",
+      {
+          enabled<BasicUsers>(),
+          required(nested("users", &BasicUsers::users,
+                          known_section("user", "password",
+                                        "A hash of crypt(5): `openssl passwd -6` or `htpasswd -nB`. At most 20000 "
+                                        "rounds, or a cost of 7."),
+                          "The users that are known.")),
+      }};
+  return section;
+}
+
+const Section& jwt_section() {
+  static const Section section{
+      "jwt section",
+      {
+          enabled<JwtRules>(),
+          required(row("keys_file", FieldType::file, &JwtRules::keys, "The keys of the issuer: a JWK set (RFC 7517).")),
+          required(text("algorithms", &JwtRules::algorithms,
+                        "That tokens may be signed by: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, "
+                        "ES256, ES384, ES512, EdDSA.",
+                        16)),
+          text("issuer", &JwtRules::issuer, "What `iss` must be. Without it, any.", 512),
+          text("audience", &JwtRules::audience, "One of them must be in `aud`. Without it, any.", 512),
+          duration("skew", &JwtRules::skew_s, {0, 10 * kMinute}, "By how much clocks may differ, for `exp` and `nbf`.",
+                   kSecond),
+          text("cookie", &JwtRules::cookie, "A cookie that has the token, where Authorization does not.", 128),
+          text("name_claim", &JwtRules::name_claim, "The claim that names the client.", 128),
+          text("roles_claim", &JwtRules::roles_claim, "A list of roles, or a text with spaces between (`scope`).", 128),
+      }};
+  return section;
+}
+
+const Section& authenticate_section() {
+  static const Section section{
+      "authenticate section",
+      {
+          text("realm", &AuthenticatePolicy::realm, "What a browser's question names.", 128),
+          boolean("optional", &AuthenticatePolicy::optional,
+                  "A request without credentials passes, without a name. Wrong ones are refused all the same."),
+          nested("api_keys", &AuthenticatePolicy::api_keys, api_keys_section(), "Keys that clients send in a field."),
+          nested("basic", &AuthenticatePolicy::basic, basic_section(), "Names and passwords (RFC 7617)."),
+          nested("jwt", &AuthenticatePolicy::jwt, jwt_section(),
+                 "Signed tokens (RFC 7519), as `Authorization: Bearer`."),
+          boolean("keep_credentials", &AuthenticatePolicy::keep_credentials,
+                  "`false`: the backend does not get the credentials. Not for routes with a cache."),
+          text("identity_header", &AuthenticatePolicy::identity_header,
+               "A field that tells the backend the client's name. A client's own is removed. Not for routes with a "
+               "cache.",
+               128),
+      }};
+  return section;
+}
+
+bool is_sha256(std::string_view text) {
+  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+         });
+}
+
+bool is_token(std::string_view text) {
+  constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
+  return std::all_of(text.begin(), text.end(), [&](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           kMarks.find(c) != std::string_view::npos;
+  });
+}
+
+// Names go into logs and into a field for backends.
+bool is_name(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c < '\x7f'; });
+}
+
+void check_known(Checks& checks, size_t p, const char* where, const char* list, const char* hash_key,
+                 const std::vector<KnownClient>& known, bool (*good)(std::string_view), const char* expected) {
+  std::map<std::string_view, size_t> seen;
+  for (size_t i = 0; i < known.size(); ++i) {
+    if (!is_name(known[i].name)) {
+      checks.refuse({"policies", p, "authenticate", where, list, i, "name"},
+                    {"bad_value", fmt::format("{} is no name", in_quotes(known[i].name)), "visible ASCII", {}});
+    }
+    if (!good(known[i].hash)) {
+      checks.refuse({"policies", p, "authenticate", where, list, i, hash_key},
+                    {"bad_value", fmt::format("{} of '{}' is no hash that is taken", hash_key, known[i].name), expected,
+                     "a secret is never written itself"});
+    } else if (const auto [first, added] = seen.emplace(known[i].hash, i); !added && good == is_sha256) {
+      checks.refuse({"policies", p, "authenticate", where, list, i, hash_key},
+                    {"duplicate_name",
+                     fmt::format("'{}' and '{}' have one key", known[first->second].name, known[i].name),
+                     {},
+                     {}});
+    }
+  }
+}
+
+void check_jwt(Checks& checks, size_t p, const JwtRules& jwt) {
+  const std::vector<std::string_view>& known = jwt_algorithms();
+  for (size_t i = 0; i < jwt.algorithms.size(); ++i) {
+    if (std::find(known.begin(), known.end(), jwt.algorithms[i]) != known.end()) continue;
+    checks.refuse(
+        {"policies", p, "authenticate", "jwt", "algorithms", i},
+        {"bad_value", fmt::format("{} is no algorithm that is taken", in_quotes(jwt.algorithms[i])), one_of(known),
+         jwt.algorithms[i] == "none" ? "a token without a signature shows nothing"
+                                     : did_you_mean(jwt.algorithms[i], known)});
+    return;
+  }
+  if (!jwt.keys.bytes) return;  // a reader that does not get the file
+  const Result<std::vector<Jwk>> keys = parse_jwks(*jwt.keys.bytes);
+  if (!keys) {
+    checks.refuse({"policies", p, "authenticate", "jwt", "keys_file"},
+                  {"bad_value",
+                   fmt::format("file {}: {}", in_quotes(jwt.keys.name), keys.error().message),
+                   "a JWK set with at least one key",
+                   {}});
+    return;
+  }
+  for (size_t i = 0; i < jwt.algorithms.size(); ++i) {
+    if (std::any_of(keys->begin(), keys->end(), [&](const Jwk& key) { return key.serves(jwt.algorithms[i]); }))
+      continue;
+    checks.refuse(
+        {"policies", p, "authenticate", "jwt", "algorithms", i},
+        {"without_effect", fmt::format("no key of {} is for {}", in_quotes(jwt.keys.name), jwt.algorithms[i]), {}, {}});
+  }
+}
+
+// What a cache keeps is for everybody. So nothing of a client may reach the backend that the cache's key does not have.
+void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& authenticate) {
+  if (authenticate.keep_credentials && authenticate.identity_header.empty()) return;
+  const Model& model = checks.model();
+  const auto named = [p](const std::vector<uint32_t>& policies) {
+    return std::find(policies.begin(), policies.end(), static_cast<uint32_t>(p)) != policies.end();
+  };
+  const bool of_any_listener =
+      model.policies[p].everywhere ||
+      std::any_of(model.listeners.begin(), model.listeners.end(), [&](const Listener& l) { return named(l.policies); });
+  for (size_t r = 0; r < model.routes.size(); ++r) {
+    const Route& route = model.routes[r];
+    if (!route.cache.enabled || (!named(route.policies) && !of_any_listener)) continue;
+    const char* key = authenticate.identity_header.empty() ? "keep_credentials" : "identity_header";
+    checks.refuse({"policies", p, "authenticate", key},
+                  {"conflicting_keys",
+                   fmt::format("route '{}' has a cache: one client's answer would be given to others", route.name),
+                   {},
+                   "a route of its own without a cache"});
+    return;
+  }
+}
+
+void check_authenticate(Checks& checks, size_t p) {
+  const AuthenticatePolicy& authenticate = *checks.model().policies[p].part<AuthenticatePolicy>("authenticate");
+  if (!authenticate.api_keys.enabled && !authenticate.basic.enabled && !authenticate.jwt.enabled) {
+    checks.refuse({"policies", p, "authenticate"},
+                  {"missing_key", "an authenticate section that knows nobody", "api_keys, basic or jwt", {}});
+  }
+  check_known(checks, p, "api_keys", "keys", "sha256", authenticate.api_keys.keys, is_sha256, "64 hexadecimal digits");
+  check_known(checks, p, "basic", "users", "password", authenticate.basic.users, is_password_hash,
+              "what `openssl passwd -6` or `htpasswd -nB` prints");
+  for (size_t i = 0; i < authenticate.basic.users.size(); ++i) {
+    if (authenticate.basic.users[i].name.find(':') == std::string::npos) continue;
+    checks.refuse({"policies", p, "authenticate", "basic", "users", i, "name"},
+                  {"bad_value", "a user's name has no ':' (RFC 7617 §2)", {}, {}});
+  }
+  if (authenticate.jwt.enabled) check_jwt(checks, p, authenticate.jwt);
+  if (!is_token(authenticate.identity_header)) {
+    checks.refuse(
+        {"policies", p, "authenticate", "identity_header"},
+        {"bad_value", fmt::format("{} is no name of a field", in_quotes(authenticate.identity_header)), {}, {}});
+  }
+  check_cached_routes(checks, p, authenticate);
+}
+
+std::optional<uint64_t> number_of(std::string_view text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+bool is_password_hash(std::string_view setting) {
+  if (setting.size() < 20 || setting.find_first_of(" \t:") != std::string_view::npos) return false;
+  if (setting.starts_with("$2y$") || setting.starts_with("$2b$")) {
+    const std::optional<uint64_t> cost = number_of(setting.substr(4, 2));
+    return setting.size() == 60 && setting[6] == '$' && cost && *cost >= 4 && *cost <= kPasswordCostMost;
+  }
+  if (!setting.starts_with("$6$") && !setting.starts_with("$5$")) return false;
+  const std::string_view rest = setting.substr(3);
+  constexpr std::string_view kRounds = "rounds=";
+  if (rest.starts_with(kRounds)) {
+    const std::optional<uint64_t> rounds = number_of(rest.substr(kRounds.size(), rest.find('$') - kRounds.size()));
+    if (!rounds || *rounds > kPasswordRoundsMost) return false;
+  }
+  return setting.size() - setting.rfind('$') > 40;
+}
+
+PolicyKind authenticate_policy_kind() {
+  return policy_kind<AuthenticatePolicy>("authenticate", "Who a client is. One that does not show it gets 401.",
+                                         authenticate_section(), check_authenticate);
+}
+
+}  // namespace tidegate

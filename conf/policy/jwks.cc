@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "conf/policy/jwks.h"
+
+#include <fmt/format.h>
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
+#include <openssl/evp.h>
+#include <openssl/param_build.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/crypto.h"
+
+namespace tidegate {
+namespace {
+
+constexpr size_t kMostKeys = 64;
+constexpr int kRsaBitsLeast = 2'048;  // RFC 7518 §3.3
+
+struct Algorithm {
+  std::string_view name;
+  std::vector<Jwk::Type> types;
+  size_t secret_bytes;  // RFC 7518 §3.2: a secret is at least as long as the hash
+};
+const std::vector<Algorithm>& algorithms() {
+  using Type = Jwk::Type;
+  static const std::vector<Algorithm> all = {
+      {"HS256", {Type::secret}, 32}, {"HS384", {Type::secret}, 48}, {"HS512", {Type::secret}, 64},
+      {"RS256", {Type::rsa}, 0},     {"RS384", {Type::rsa}, 0},     {"RS512", {Type::rsa}, 0},
+      {"PS256", {Type::rsa}, 0},     {"PS384", {Type::rsa}, 0},     {"PS512", {Type::rsa}, 0},
+      {"ES256", {Type::p256}, 0},    {"ES384", {Type::p384}, 0},    {"ES512", {Type::p521}, 0},
+      {"EdDSA", {Type::ed25519}, 0},
+  };
+  return all;
+}
+
+template <auto kFree>
+struct Free {
+  template <class T>
+  void operator()(T* object) const {
+    kFree(object);
+  }
+};
+using ParamBuild = std::unique_ptr<OSSL_PARAM_BLD, Free<OSSL_PARAM_BLD_free>>;
+using Params = std::unique_ptr<OSSL_PARAM, Free<OSSL_PARAM_free>>;
+using KeyContext = std::unique_ptr<EVP_PKEY_CTX, Free<EVP_PKEY_CTX_free>>;
+using Number = std::unique_ptr<BIGNUM, Free<BN_free>>;
+
+std::string text_of(const nlohmann::json& key, const char* name) {
+  const auto found = key.find(name);
+  return found != key.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+std::optional<std::string> bytes_of(const nlohmann::json& key, const char* name) {
+  const std::string text = text_of(key, name);
+  return text.empty() ? std::nullopt : base64url_decode(text);
+}
+
+std::shared_ptr<EVP_PKEY> build(const char* type, const ParamBuild& parts) {
+  const Params params(OSSL_PARAM_BLD_to_param(parts.get()));
+  const KeyContext context(EVP_PKEY_CTX_new_from_name(nullptr, type, nullptr));
+  EVP_PKEY* key = nullptr;
+  if (params == nullptr || context == nullptr || EVP_PKEY_fromdata_init(context.get()) != 1 ||
+      EVP_PKEY_fromdata(context.get(), &key, EVP_PKEY_PUBLIC_KEY, params.get()) != 1) {
+    return nullptr;
+  }
+  return {key, EVP_PKEY_free};
+}
+
+Result<void> read_rsa(const nlohmann::json& json, Jwk& key) {
+  const std::optional<std::string> n = bytes_of(json, "n"), e = bytes_of(json, "e");
+  if (!n || !e) return fail("n and e of an RSA key are base64url");
+  const auto number = [](const std::string& bytes) {
+    return Number(
+        BN_bin2bn(reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()), nullptr));
+  };
+  const Number modulus = number(*n), exponent = number(*e);
+  const ParamBuild parts(OSSL_PARAM_BLD_new());
+  OSSL_PARAM_BLD_push_BN(parts.get(), OSSL_PKEY_PARAM_RSA_N, modulus.get());
+  OSSL_PARAM_BLD_push_BN(parts.get(), OSSL_PKEY_PARAM_RSA_E, exponent.get());
+  key.type = Jwk::Type::rsa;
+  key.public_key = build("RSA", parts);
+  if (key.public_key == nullptr) return fail("an RSA key that OpenSSL does not take");
+  if (EVP_PKEY_get_bits(key.public_key.get()) < kRsaBitsLeast) return fail("an RSA key has at least 2048 bits");
+  return {};
+}
+
+Result<void> read_ec(const nlohmann::json& json, Jwk& key) {
+  struct Curve {
+    const char *name, *group;
+    Jwk::Type type;
+    size_t bytes;
+  };
+  constexpr Curve kCurves[] = {{"P-256", "P-256", Jwk::Type::p256, 32},
+                               {"P-384", "P-384", Jwk::Type::p384, 48},
+                               {"P-521", "P-521", Jwk::Type::p521, 66}};
+  const std::string name = text_of(json, "crv");
+  for (const Curve& curve : kCurves) {
+    if (name != curve.name) continue;
+    const std::optional<std::string> x = bytes_of(json, "x"), y = bytes_of(json, "y");
+    if (!x || !y || x->size() != curve.bytes || y->size() != curve.bytes) {
+      return fail(fmt::format("x and y of a {} key have {} bytes, in base64url", name, curve.bytes));
+    }
+    const std::string point = "\x04" + *x + *y;
+    const ParamBuild parts(OSSL_PARAM_BLD_new());
+    OSSL_PARAM_BLD_push_utf8_string(parts.get(), OSSL_PKEY_PARAM_GROUP_NAME, curve.group, 0);
+    OSSL_PARAM_BLD_push_octet_string(parts.get(), OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size());
+    key.type = curve.type;
+    key.public_key = build("EC", parts);
+    return key.public_key == nullptr ? Result<void>(fail("a point that is not on its curve")) : Result<void>();
+  }
+  return fail(fmt::format("curve '{}' is not known", name));
+}
+
+Result<void> read_ed25519(const nlohmann::json& json, Jwk& key) {
+  if (text_of(json, "crv") != "Ed25519") return fail("of OKP keys only Ed25519 is known");
+  const std::optional<std::string> x = bytes_of(json, "x");
+  if (!x || x->size() != 32) return fail("x of an Ed25519 key has 32 bytes, in base64url");
+  key.type = Jwk::Type::ed25519;
+  key.public_key = {EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nullptr,
+                                                reinterpret_cast<const unsigned char*>(x->data()), x->size()),
+                    EVP_PKEY_free};
+  return key.public_key == nullptr ? Result<void>(fail("an Ed25519 key that OpenSSL does not take")) : Result<void>();
+}
+
+Result<void> read_secret(const nlohmann::json& json, Jwk& key) {
+  const std::optional<std::string> secret = bytes_of(json, "k");
+  if (!secret || secret->size() < 32) return fail("k of a secret has at least 32 bytes, in base64url");
+  key.type = Jwk::Type::secret;
+  key.secret = *secret;
+  return {};
+}
+
+}  // namespace
+
+const std::vector<std::string_view>& jwt_algorithms() {
+  static const std::vector<std::string_view> names = [] {
+    std::vector<std::string_view> out;
+    for (const Algorithm& algorithm : algorithms()) out.push_back(algorithm.name);
+    return out;
+  }();
+  return names;
+}
+
+bool Jwk::serves(std::string_view algorithm_name) const {
+  if (!algorithm.empty() && algorithm != algorithm_name) return false;
+  for (const Algorithm& each : algorithms()) {
+    if (each.name == algorithm_name) return each.types[0] == type && secret.size() >= each.secret_bytes;
+  }
+  return false;
+}
+
+Result<std::vector<Jwk>> parse_jwks(std::string_view text) {
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  if (json.is_discarded() || !json.is_object()) return fail("it is no JSON object");
+  const auto list = json.find("keys");
+  if (list == json.end() || !list->is_array()) return fail("it has no list 'keys'");
+  if (list->size() > kMostKeys) return fail(fmt::format("it has more than {} keys", kMostKeys));
+  std::vector<Jwk> keys;
+  for (size_t i = 0; i < list->size(); ++i) {
+    const nlohmann::json& each = (*list)[i];
+    if (!each.is_object()) return fail(fmt::format("key {} is no object", i + 1));
+    const std::string use = text_of(each, "use");
+    if (!use.empty() && use != "sig") continue;
+    Jwk key;
+    key.id = text_of(each, "kid");
+    key.algorithm = text_of(each, "alg");
+    const std::string type = text_of(each, "kty");
+    Result<void> read;
+    if (type == "RSA") {
+      read = read_rsa(each, key);
+    } else if (type == "EC") {
+      read = read_ec(each, key);
+    } else if (type == "OKP") {
+      read = read_ed25519(each, key);
+    } else if (type == "oct") {
+      read = read_secret(each, key);
+    } else {
+      continue;
+    }
+    if (!read)
+      return fail(fmt::format("key {}{}: {}", i + 1, key.id.empty() ? "" : " (" + key.id + ")", read.error().message));
+    keys.push_back(std::move(key));
+  }
+  if (keys.empty()) return fail("it has no key for signatures");
+  return keys;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// JWK sets (RFC 7517): the keys by which the signatures of tokens are checked (RFC 7518, RFC 8037). A key is for the
+// algorithms of its own type alone, so no token can have an RSA key used as a secret of HMAC.
+//
+// Threads: any; a key is never changed after it was read.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+
+using EVP_PKEY = struct evp_pkey_st;
+
+namespace tidegate {
+
+// The names that `algorithms` may have.
+const std::vector<std::string_view>& jwt_algorithms();
+
+struct Jwk {
+  enum class Type : uint8_t { secret, rsa, p256, p384, p521, ed25519 };
+  Type type = Type::secret;
+  std::string id;                        // kid; may be empty
+  std::string algorithm;                 // alg; empty: any of its type
+  std::string secret;                    // of Type::secret
+  std::shared_ptr<EVP_PKEY> public_key;  // of the others
+
+  // Whether it may check signatures of that algorithm.
+  bool serves(std::string_view algorithm_name) const;
+};
+
+// Keys for encryption, and of types that are not known, are left out (RFC 7517 §5). An Error if nothing is left, or if
+// one of ours is malformed or too weak.
+Result<std::vector<Jwk>> parse_jwks(std::string_view text);
+
+}  // namespace tidegate

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// The authenticate policy (conf/policy/authenticate.h). On the request: who the client is, by the first of API key,
+// Basic and token that it shows; the name and roles stand in PolicyUse::identity. On the answer: WWW-Authenticate where
+// it refused. Everything is decided here and at once; nobody is asked.
+// A policy that holds twice (two policies with this part in one chain) must be satisfied twice; the last name counts.
+// Runtime: the passwords that were right lately. It survives versions.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/clock.h"
+#include "core/http1.h"
+#include "l7/exchange/exchange.h"
+#include "l7/exchange/sticky.h"
+#include "l7/policy/credentials.h"
+#include "l7/policy/jwt.h"
+#include "l7/policy/kinds.h"
+
+namespace tidegate::l7::policy {
+namespace {
+
+std::string lower_case(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+  return text;
+}
+
+// Two names that CGI and its like read alike: each byte but letters and digits counts as '-'.
+bool reads_as(std::string_view name, std::string_view lower) {
+  const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-'; };
+  return std::equal(name.begin(), name.end(), lower.begin(), lower.end(),
+                    [&](char a, char b) { return plain(a) == plain(b); });
+}
+
+class AuthenticateRule final : public Rule {
+ public:
+  AuthenticateRule(const AuthenticatePolicy& rules, std::vector<Jwk> keys, Compiling& out)
+      : Rule(Stage::authenticate, out.policy, "authenticate", out.registry),
+        rules_(rules),
+        key_header_(lower_case(rules.api_keys.header)),
+        identity_header_(lower_case(rules.identity_header)),
+        keys_(rules.api_keys),
+        tokens_(rules.jwt, std::move(keys)) {
+    if (rules.basic.enabled) users_.emplace(rules.basic, out);
+    const std::string realm = fmt::format("realm=\"{}\"", quoted(rules.realm));
+    if (rules.basic.enabled) ask_basic_ = fmt::format("Basic {}, charset=\"UTF-8\"", realm);
+    if (rules.jwt.enabled) {
+      ask_bearer_ = fmt::format("Bearer {}", realm);
+      ask_again_bearer_ = fmt::format("Bearer {}, error=\"invalid_token\"", realm);
+    }
+    // RFC 9110 §11.6.1 wants a challenge; no scheme is registered for keys in fields.
+    if (ask_basic_.empty() && ask_bearer_.empty()) ask_key_ = fmt::format("ApiKey {}", realm);
+  }
+
+  Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
+    remove_imitations(exchange);
+    Shown shown;
+    const Decision decision = judge(exchange, arena, now_ns, shown);
+    if (decision.verdict == Verdict::refused) {
+      note.values[0] = shown.by_token ? 1 : 0;
+      return decision;
+    }
+    if (shown.name.empty()) return decision;
+    exchange.policies.identity = {shown.name, shown.roles, shown.role_count};
+    if (!rules_.keep_credentials) {
+      exchange.request.fields.remove_named(shown.by_key ? std::string_view(key_header_) : "authorization");
+    }
+    if (!identity_header_.empty()) {
+      exchange.request.fields.add({identity_header_, shown.name, FieldKind::other, false, rules_.identity_header});
+    }
+    return decision;
+  }
+
+  void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
+    if (note.verdict != Verdict::refused || exchange.outcome.failure != Failure::unauthenticated) return;
+    FieldList& fields = exchange.response.fields;
+    for (const std::string* ask : {&ask_basic_, note.values[0] != 0 ? &ask_again_bearer_ : &ask_bearer_, &ask_key_}) {
+      if (!ask->empty()) fields.add_own("WWW-Authenticate", "www-authenticate", *ask, FieldKind::other);
+    }
+  }
+
+  void explain(const Subject&, uint64_t, nlohmann::json& out) const override {
+    out["takes"] = nlohmann::json::array();
+    if (rules_.api_keys.enabled) out["takes"].push_back("api_keys");
+    if (rules_.basic.enabled) out["takes"].push_back("basic");
+    if (rules_.jwt.enabled) out["takes"].push_back("jwt");
+    out["without_credentials"] = name(rules_.optional ? Verdict::passed : Verdict::refused);
+  }
+
+ private:
+  struct Shown {
+    std::string_view name;
+    const std::string_view* roles = nullptr;
+    size_t role_count = 0;
+    bool by_key = false, by_token = false;
+  };
+
+  static std::string quoted(std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+      if (c == '"' || c == '\\') out += '\\';
+      out += c;
+    }
+    return out;
+  }
+  static Decision refuse(const char* detail, Failure failure = Failure::unauthenticated) {
+    return {.verdict = Verdict::refused, .failure = failure, .detail = detail};
+  }
+  static Decision take(const Known& known, Shown& shown) {
+    shown.name = known.name;
+    shown.roles = known.role_views.data();
+    shown.role_count = known.role_views.size();
+    return {};
+  }
+
+  Decision judge(const Exchange& exchange, Arena& arena, uint64_t now_ns, Shown& shown) const {
+    const RequestHead& request = exchange.request;
+    if (const std::optional<std::string_view> key = key_of(request, arena)) {
+      shown.by_key = true;
+      const Known* const known = keys_.find(*key);
+      return known == nullptr ? refuse("key_unknown") : take(*known, shown);
+    }
+    if (users_) {
+      if (const std::optional<std::string_view> basic = authorization_of(request, "Basic")) {
+        const std::optional<NamePassword> read = read_basic(*basic, arena);
+        if (!read) return refuse("basic_malformed");
+        const Known* known = nullptr;
+        switch (users_->check(*read, now_ns, arena, known)) {
+          case PasswordCheck::wrong:
+            return refuse("password_wrong");
+          case PasswordCheck::busy:
+            return refuse("", Failure::passwords_busy);
+          case PasswordCheck::right:
+            return take(*known, shown);
+        }
+      }
+    }
+    if (const std::optional<std::string_view> token = token_of(request)) {
+      shown.by_token = true;
+      TokenClaims claims;
+      const TokenFault fault = tokens_.verify(*token, realtime_ns() / kNsPerS, arena, claims);
+      if (fault != TokenFault::none) return refuse(policy::name(fault));
+      shown.name = claims.name;
+      shown.roles = claims.roles;
+      shown.role_count = claims.role_count;
+      return {};
+    }
+    return rules_.optional ? Decision{} : refuse("no_credentials");
+  }
+
+  std::optional<std::string_view> key_of(const RequestHead& request, Arena& arena) const {
+    if (!rules_.api_keys.enabled) return std::nullopt;
+    if (const Field* field = request.fields.find(key_header_)) return field->value;
+    if (rules_.api_keys.query.empty()) return std::nullopt;
+    const std::optional<std::string> value = http1::query_parameter(request.query, rules_.api_keys.query);
+    return value ? std::optional(arena.copy(*value)) : std::nullopt;
+  }
+  std::optional<std::string_view> token_of(const RequestHead& request) const {
+    if (!rules_.jwt.enabled) return std::nullopt;
+    if (const std::optional<std::string_view> bearer = authorization_of(request, "Bearer")) return bearer;
+    if (rules_.jwt.cookie.empty()) return std::nullopt;
+    for (const Field& field : request.fields) {
+      if (field.kind != FieldKind::cookie) continue;
+      if (const std::string_view value = cookie_of(field.value, rules_.jwt.cookie); !value.empty()) return value;
+    }
+    return std::nullopt;
+  }
+  void remove_imitations(Exchange& exchange) const {
+    if (identity_header_.empty()) return;
+    FieldList& fields = exchange.request.fields;
+    for (bool again = true; again;) {
+      again = false;
+      for (const Field& field : fields) {
+        if (!reads_as(field.name, identity_header_)) continue;
+        fields.remove_named(field.name);
+        again = true;
+        break;
+      }
+    }
+  }
+
+  const AuthenticatePolicy rules_;
+  const std::string key_header_, identity_header_;
+  const Keys keys_;
+  std::optional<Users> users_;
+  const TokenVerifier tokens_;
+  std::string ask_basic_, ask_bearer_, ask_again_bearer_, ask_key_;
+};
+
+}  // namespace
+
+void compile_authenticate(const Policy& policy, Compiling& out) {
+  const auto& rules = *policy.part<AuthenticatePolicy>("authenticate");
+  std::vector<Jwk> keys;
+  if (rules.jwt.enabled && rules.jwt.keys.bytes) {
+    // The document's checks have read them already. Without keys no token is good.
+    if (Result<std::vector<Jwk>> read = parse_jwks(*rules.jwt.keys.bytes)) keys = *std::move(read);
+  }
+  out.rules.push_back(std::make_unique<AuthenticateRule>(rules, std::move(keys), out));
+}
+
+}  // namespace tidegate::l7::policy

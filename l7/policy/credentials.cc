@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/policy/credentials.h"
+
+#include <crypt.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "core/crypto.h"
+#include "core/http1.h"
+#include "l7/limits.h"
+
+namespace tidegate::l7::policy {
+namespace {
+
+// "right" for a setting that is_password_hash() has accepted; computes for some milliseconds.
+bool matches(const std::string& hash, std::string_view password) {
+  thread_local const auto scratch = std::make_unique<crypt_data>();
+  const std::string phrase(password);
+  const char* const computed = ::crypt_rn(phrase.c_str(), hash.c_str(), scratch.get(), sizeof(crypt_data));
+  const bool right = computed != nullptr && equal_constant_time(computed, hash);
+  std::memset(scratch.get(), 0, sizeof(crypt_data));
+  return right;
+}
+
+}  // namespace
+
+std::optional<std::string_view> authorization_of(const RequestHead& request, std::string_view scheme) {
+  const Field* const field = request.fields.find("authorization");
+  if (field == nullptr) return std::nullopt;
+  std::string_view value = field->value;
+  if (value.size() <= scheme.size() || value[scheme.size()] != ' ' ||
+      !http1::equals_ignore_case(value.substr(0, scheme.size()), scheme)) {
+    return std::nullopt;
+  }
+  value.remove_prefix(scheme.size() + 1);
+  while (!value.empty() && value.front() == ' ') value.remove_prefix(1);
+  return value;
+}
+
+std::optional<NamePassword> read_basic(std::string_view credentials, Arena& arena) {
+  while (!credentials.empty() && credentials.back() == '=') credentials.remove_suffix(1);
+  std::string text(credentials);
+  for (char& c : text) c = c == '+' ? '-' : c == '/' ? '_' : c;
+  const std::optional<std::string> plain = base64url_decode(text);
+  if (!plain) return std::nullopt;
+  const std::string_view kept = arena.copy(*plain);
+  const size_t colon = kept.find(':');
+  if (colon == std::string_view::npos || kept.find('\0') != std::string_view::npos) return std::nullopt;
+  return NamePassword{kept.substr(0, colon), kept.substr(colon + 1)};
+}
+
+Known known_of(const KnownClient& client) { return {client.name, client.hash, client.roles, {}}; }
+
+RightPasswords::RightPasswords() : place_key_(random_hash_key()), key_(random_hash_key()) {}
+
+bool RightPasswords::has(std::string_view text) const {
+  const uint64_t wanted = siphash13(key_, text);
+  return wanted != 0 && place_of(text).load(std::memory_order_relaxed) == wanted;
+}
+
+void RightPasswords::add(std::string_view text) {
+  place_of(text).store(siphash13(key_, text), std::memory_order_relaxed);
+}
+
+bool RightPasswords::may_compute(uint64_t now_ns) {
+  return computed_.take(TokenRate::per_second(kPasswordsPerSecond, kPasswordsPerSecond), 1, now_ns);
+}
+
+namespace {
+
+// The views are into the strings of the map's own nodes, which stay where they are.
+void finish(std::map<std::string, Known, std::less<>>& known) {
+  for (auto& [key, each] : known) each.role_views.assign(each.roles.begin(), each.roles.end());
+}
+
+}  // namespace
+
+Users::Users(const BasicUsers& users, Compiling& out)
+    : right_(out.registry.get<RightPasswords>(fmt::format("{}/authenticate/passwords", out.policy))) {
+  for (const KnownClient& user : users.users) users_.emplace(user.name, known_of(user));
+  finish(users_);
+}
+
+PasswordCheck Users::check(const NamePassword& shown, uint64_t now_ns, Arena& arena, const Known*& known) const {
+  if (shown.password.size() > kPasswordBytes) return PasswordCheck::wrong;
+  const auto found = users_.find(shown.name);
+  // A name that is not known costs as much as one that is, so that nobody learns names by the time.
+  const Known& user = found == users_.end() ? users_.begin()->second : found->second;
+  const size_t bytes = shown.name.size() + user.hash.size() + shown.password.size() + 2;
+  char* const text = arena.allocate(bytes);
+  char* end = std::copy(shown.name.begin(), shown.name.end(), text);
+  *end++ = '\0';
+  end = std::copy(user.hash.begin(), user.hash.end(), end);
+  *end++ = '\0';
+  std::copy(shown.password.begin(), shown.password.end(), end);
+  const std::string_view whole(text, bytes);
+  if (found == users_.end() || !right_->has(whole)) {
+    if (!right_->may_compute(now_ns)) return PasswordCheck::busy;
+    if (!matches(user.hash, shown.password) || found == users_.end()) return PasswordCheck::wrong;
+    right_->add(whole);
+  }
+  known = &user;
+  return PasswordCheck::right;
+}
+
+Keys::Keys(const ApiKeys& keys) {
+  for (const KnownClient& key : keys.keys) by_hash_.emplace(hex_decode(key.hash).value_or(""), known_of(key));
+  finish(by_hash_);
+}
+
+// Looked up by the hash of what was sent: the time tells nothing of the keys.
+const Known* Keys::find(std::string_view key) const {
+  const Sha256 hash = sha256(key);
+  const auto found = by_hash_.find(std::string_view(reinterpret_cast<const char*>(hash.data()), hash.size()));
+  return found == by_hash_.end() ? nullptr : &found->second;
+}
+
+}  // namespace tidegate::l7::policy

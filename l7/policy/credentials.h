@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// What clients show to be known by, in a request: read from its fields, and checked against what is kept of it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/policy/authenticate.h"
+#include "core/hash.h"
+#include "core/token_bucket.h"
+#include "l7/policy/policy.h"
+#include "l7/wire/arena.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7::policy {
+
+// The credentials of an Authorization field of that scheme (RFC 9110 §11.4); nothing: there is none of it.
+std::optional<std::string_view> authorization_of(const RequestHead& request, std::string_view scheme);
+
+struct NamePassword {
+  std::string_view name, password;
+};
+// RFC 7617 §2: base64 of "name:password". Nothing: it is malformed.
+std::optional<NamePassword> read_basic(std::string_view credentials, Arena& arena);
+
+// A client that is known, and its roles as an exchange holds them.
+struct Known {
+  std::string name;
+  std::string hash;
+  std::vector<std::string> roles;
+  std::vector<std::string_view> role_views;
+};
+Known known_of(const KnownClient& client);
+
+// Passwords that were right lately, as keyed hashes: a password costs a millisecond, and clients send it with each
+// request. What was right is forgotten when another one takes its place. It holds no password. A password that is
+// changed in the configuration has another hash, so the old one is not right any more. Threads: any.
+class RightPasswords final : public Runtime {
+ public:
+  RightPasswords();
+  bool has(std::string_view text) const;
+  void add(std::string_view text);
+  // Whether one more password may be computed now: wrong ones must not hold a worker up.
+  bool may_compute(uint64_t now_ns);
+
+ private:
+  static constexpr size_t kPlaces = 4'096;
+  std::atomic<uint64_t>& place_of(std::string_view text) const {
+    return places_[siphash13(place_key_, text) % kPlaces];
+  }
+  const HashKey place_key_, key_;
+  mutable std::array<std::atomic<uint64_t>, kPlaces> places_{};  // 0: empty
+  tidegate::TokenBucket computed_;
+};
+
+enum class PasswordCheck : uint8_t { right, wrong, busy };
+
+class Users {
+ public:
+  Users(const BasicUsers& users, Compiling& out);
+  // `known`: whom it names, where it is right.
+  PasswordCheck check(const NamePassword& shown, uint64_t now_ns, Arena& arena, const Known*& known) const;
+
+ private:
+  std::map<std::string, Known, std::less<>> users_;
+  std::shared_ptr<RightPasswords> right_;
+};
+
+class Keys {
+ public:
+  explicit Keys(const ApiKeys& keys);
+  // Null: the key is not known.
+  const Known* find(std::string_view key) const;
+
+ private:
+  std::map<std::string, Known, std::less<>> by_hash_;  // SHA-256, as bytes
+};
+
+}  // namespace tidegate::l7::policy

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// JSON Web Tokens (RFC 7519) in the compact form of JWS (RFC 7515), as RFC 8725 says to take them: the algorithms are
+// ours to choose, and each key is for those of its own type alone.
+//
+// Threads: any; a verifier is never changed.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "conf/policy/authenticate.h"
+#include "conf/policy/jwks.h"
+#include "l7/wire/arena.h"
+
+namespace tidegate::l7::policy {
+
+enum class TokenFault : uint8_t {
+  none,
+  malformed,
+  algorithm,  // not one of those that are allowed
+  no_key,     // none has its `kid`, or none is for its algorithm
+  signature,
+  expired,
+  not_yet,
+  issuer,
+  audience,
+  no_name,
+};
+const char* name(TokenFault fault);  // for the log: "token_expired"
+
+struct TokenClaims {
+  std::string_view name;
+  const std::string_view* roles = nullptr;
+  size_t role_count = 0;
+};
+
+class TokenVerifier {
+ public:
+  TokenVerifier(const JwtRules& rules, std::vector<Jwk> keys) : rules_(rules), keys_(std::move(keys)) {}
+
+  // `now_s`: of the real clock. The claims' texts are in the token or in the arena.
+  TokenFault verify(std::string_view token, uint64_t now_s, Arena& arena, TokenClaims& out) const;
+
+ private:
+  TokenFault check_signature(std::string_view signed_part, std::string_view head, std::string_view signature,
+                             Arena& arena) const;
+  TokenFault read_claims(std::string_view payload, uint64_t now_s, Arena& arena, TokenClaims& out) const;
+
+  const JwtRules rules_;
+  const std::vector<Jwk> keys_;
+};
+
+}  // namespace tidegate::l7::policy
