@@ -35,8 +35,16 @@ void FlowEntry::change(FlowEvent event, const FlowTimeouts& timeouts, uint32_t n
   }
   if (event == FlowEvent::data) doubted = 0;
   if (event == FlowEvent::close || event == FlowEvent::reset) {
+    if (state != FlowState::closing) seconds_seen = 0;
     state = FlowState::closing;
-  } else if (event == FlowEvent::data && seconds_seen < kAssuringSeconds && state != FlowState::closing) {
+    count_second(now_ms);
+  } else if (state == FlowState::closing) {
+    if (event == FlowEvent::data) count_second(now_ms);
+    if (seconds_seen > kAssuringSeconds) {
+      seconds_seen = kAssuringSeconds;
+      state = FlowState::established;
+    }
+  } else if (event == FlowEvent::data && seconds_seen < kAssuringSeconds) {
     count_second(now_ms);
     if (state == FlowState::embryonic || seconds_seen == kAssuringSeconds) state = FlowState::established;
   }

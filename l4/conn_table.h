@@ -12,8 +12,9 @@
 // it first in the middle, or if its protocol has no visible beginning (UDP). It stays `stray` until it has had packets
 // in kAssuringSeconds different seconds. Every packet renews the time-out of the state that it leads to. `stray` has
 // the time-out of `established`: after a restart of the forwarder, a connection that sends once in minutes must be
-// found again until it is assured. With direct return we see only the client's half. So a half-closed download stays
-// `closing`, and the client's acknowledgements keep it alive.
+// found again until it is assured. With direct return we see only the client's half. So a download after the client's
+// FIN looks like a closing connection. A closing flow that has packets in kAssuringSeconds further seconds is established
+// and assured again: it is such a download, or the FIN was forged. A connection that closes in order is silent by then.
 //
 // For the same reason a handshake can be forged: it takes two packets, and the second need not know the backend's
 // sequence number. So an established flow is `assured` only when it too has had packets in kAssuringSeconds different
@@ -67,8 +68,8 @@ struct FlowEntry {
   uint32_t expires_ms = 0;  // on the table's own clock, which wraps after 49 days; compared by difference
   BackendId backend = kNoBackend;
   FlowState state = FlowState::empty;
-  // Until the flow is assured: the number of seconds with packets, and the last such second. A "second" is 1,024 ms;
-  // the number of the second wraps after 32.
+  // Until the flow is assured, and again from its FIN on: the number of seconds with packets, and the last such second.
+  // A "second" is 1,024 ms; the number of the second wraps after 32.
   uint8_t seconds_seen : 2 = 0;
   uint8_t doubted : 1 = 0;  // an RST came; see above
   uint8_t last_second : 5 = 0;

@@ -36,7 +36,7 @@ TEST(ConnTable, FollowsTheLifeOfATcpFlow) {
   EXPECT_EQ(flow->expires_ms, 906'000u);
   flow->advance(FlowEvent::close, kTimeouts, 7'000);
   EXPECT_EQ(flow->state, FlowState::closing);
-  flow->advance(FlowEvent::data, kTimeouts, 16'000);  // acknowledgements of a download that continues
+  flow->advance(FlowEvent::data, kTimeouts, 16'000);  // the acknowledgement of the backend's FIN
   EXPECT_EQ(flow->state, FlowState::closing);
   EXPECT_NE(table.find(42, 25'999), nullptr);
   EXPECT_EQ(table.find(42, 26'000), nullptr);
@@ -265,6 +265,29 @@ TEST(ConnTable, OneForgedResetOrSynDoesNotUnpinAnAssuredFlow) {
   flow->advance(FlowEvent::data, kTimeouts, 1);
   flow->advance(FlowEvent::reset, kTimeouts, 2);
   EXPECT_EQ(flow->state, FlowState::closing) << "a flow that is not assured closes at once";
+}
+
+TEST(ConnTable, OneForgedFinDoesNotUnpinAFlowThatGoesOn) {
+  for (const bool was_assured : {true, false}) {
+    ConnTable table(1'000);
+    FlowEntry* flow = table.insert(42, BackendId{3}, kTimeouts.embryonic_ms, 0);
+    flow->advance(FlowEvent::data, kTimeouts, 100);
+    if (was_assured) assure(*flow, 5'000);
+    flow->advance(FlowEvent::close, kTimeouts, 6'000);
+    EXPECT_EQ(flow->state, FlowState::closing);
+    for (uint32_t now_ms = 6'010; now_ms < 7'100; now_ms += 10) flow->advance(FlowEvent::data, kTimeouts, now_ms);
+    EXPECT_EQ(flow->state, FlowState::closing) << "the end of a connection may take a moment";
+    flow->advance(FlowEvent::close, kTimeouts, 7'100);  // sent again: it does not count anew
+    flow->advance(FlowEvent::data, kTimeouts, 9'000);
+    EXPECT_TRUE(flow->assured());
+    EXPECT_EQ(flow->expires_ms, 909'000u);
+    flow->advance(FlowEvent::data, kTimeouts, 50'000);
+    EXPECT_EQ(flow->expires_ms, 950'000u);
+    EXPECT_FALSE(flow->begins_anew());
+    flow->advance(FlowEvent::close, kTimeouts, 51'000);
+    EXPECT_EQ(flow->state, FlowState::closing);
+    EXPECT_EQ(table.find(42, 61'000), nullptr) << "a connection that closes leaves the table soon";
+  }
 }
 
 TEST(ConnTable, GivesUpWhatNeverShookHandsBeforeWhatDid) {
