@@ -71,8 +71,8 @@ const Section& l7_section() {
               "New connections a second from one such address. HTTP/2 streams that it resets count too. 0: no bound."),
           integer("connection_burst_per_client", &L7Node::connection_burst_per_client, {1, 10'000'000},
                   "How many new connections one such address may open at once."),
-          duration("drain_timeout", &L7Node::drain_timeout_ms, {0, kHour},
-                   "How long requests in progress may continue after SIGTERM."),
+          duration("drain_timeout", &L7Node::drain_timeout_ms, {0, kDay},
+                   "How long requests in progress may continue after SIGTERM, and after an upgrade."),
           text("access_log", &L7Node::access_log,
                "A path, or `-` for standard output. Without it, there is no access log. Read at start."),
       }};

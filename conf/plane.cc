@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "conf/limits.h"
+#include "conf/upgrade.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/log.h"
@@ -91,11 +92,15 @@ struct Plane::Impl final : IoHandler {
   PlaneOptions options;
   EventLoop loop;
   ServiceManager manager{loop};
+  Upgrade upgrade{loop, manager, name};
   std::string secret;
   Result<void> start_error;  // found in the constructor, returned by run()
 
   PlaneHooks hooks;
   UniqueFd signals;
+  std::unique_ptr<Predecessor> predecessor;  // until this process serves
+  bool warmed = false;                       // the predecessor has let go
+  UniqueFd metrics_socket;                   // of the predecessor
   std::unique_ptr<HttpServer> admin_server, metrics_server;
   std::unique_ptr<Follower> follower;
   std::string node_name;
@@ -107,7 +112,12 @@ struct Plane::Impl final : IoHandler {
   Result<void> prepare();
   int run();
   Result<void> listen();
+  Result<void> listen_metrics();
   Result<void> follow();
+  Result<void> take_over();
+  Result<void> warm_up(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
+  Result<void> serve_on();
+  void leave();
   Result<void> apply(const std::shared_ptr<const Snapshot>& snapshot);
 
   void on_io(uint32_t events) override;
@@ -135,6 +145,9 @@ Result<void> Plane::Impl::prepare() {
   ::signal(SIGPIPE, SIG_IGN);
   signals.reset(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!signals) return fail("cannot create a signalfd");
+  Result<std::unique_ptr<Predecessor>> before = Predecessor::from_environment();
+  if (!before) return before.error();
+  predecessor = *std::move(before);
   secret = random_bytes(32);
   if (options.secret_file.empty()) {
     log_warn("no --secret: hash keys are random, other than those of other hosts and of the next start");
@@ -148,9 +161,22 @@ Result<void> Plane::Impl::prepare() {
 
 int Plane::Impl::run() {
   Result<void> started = start_error;
-  if (started) started = listen();
+  const bool follows = predecessor != nullptr;
+  upgrade.hooks = &hooks.upgrade;
+  upgrade.may_start = [this] { return ready && !draining; };
+  upgrade.on_served = [this] { leave(); };
+  upgrade.more_sockets = [this] {
+    std::vector<LentSocket> sockets;
+    for (const int fd : metrics_server ? metrics_server->tcp_sockets() : std::vector<int>()) {
+      sockets.push_back({{HandOverItemKind::metrics, metrics_server->tcp_endpoint()}, fd});
+    }
+    return sockets;
+  };
+  if (started) started = follows ? take_over() : listen();
   if (started) started = follow();
+  if (started && follows) started = serve_on();
   if (!started) {
+    if (predecessor) predecessor->refuse(started.error().message);
     fmt::print(stderr, "tidegate-{}: {}\n", name, started.error().message);
     return 1;
   }
@@ -174,13 +200,19 @@ Result<void> Plane::Impl::listen() {
   limits.body_bytes = kMaxCandidateBytes;
   admin_server = std::make_unique<HttpServer>(
       loop, [this](HttpExchangePtr exchange) { answer_admin(exchange); }, limits);
-  Result<void> bound = admin_server->listen_unix(options.run_dir + "/" + name + ".sock", 0660);
-  if (!bound || !options.metrics_listen) return bound;
+  const std::string path = options.run_dir + "/" + name + ".sock";
+  const Result<void> bound = predecessor ? admin_server->take_unix(path, 0660) : admin_server->listen_unix(path, 0660);
+  return bound ? listen_metrics() : bound;
+}
+
+Result<void> Plane::Impl::listen_metrics() {
+  if (!options.metrics_listen) return {};
   metrics_server = std::make_unique<HttpServer>(loop, [this](HttpExchangePtr exchange) {
     if (!answer_common(exchange))
       exchange->respond(HttpResponse::problem(404, "Not Found", "here: /metrics, /healthz"));
   });
-  bound = metrics_server->listen_tcp(*options.metrics_listen);
+  Result<void> bound = metrics_socket ? metrics_server->listen_on(std::move(metrics_socket))
+                                      : metrics_server->listen_tcp(*options.metrics_listen);
   if (bound) log_info("metrics at {}", metrics_server->tcp_endpoint().to_string());
   return bound;
 }
@@ -195,6 +227,7 @@ Result<void> Plane::Impl::follow() {
     follower_hooks.prepare = [this](const std::shared_ptr<const Snapshot>& snapshot) -> Result<PurgePosition> {
       const Result<const Node*> node = find_node(*snapshot->model, options.node);
       if (!node) return node.error();
+      if (Result<void> warm = warm_up(snapshot, **node); !warm) return warm.error();
       return hooks.prepare(snapshot, **node);
     };
   }
@@ -223,6 +256,7 @@ Result<void> Plane::Impl::follow() {
 Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot) {
   const Result<const Node*> node = find_node(*snapshot->model, options.node);
   if (!node) return node.error();
+  if (Result<void> warm = warm_up(snapshot, **node); !warm) return warm;
   const uint64_t begin_ns = monotonic_ns();
   if (Result<void> applied = hooks.apply(snapshot, **node); !applied) return applied;
   const uint64_t now_ns = monotonic_ns();
@@ -243,6 +277,59 @@ Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot)
     log_info("applied: {}, in {} us", what, (now_ns - begin_ns) / 1000);
   }
   return {};
+}
+
+// Takes the sockets of the process before this one. It goes on meanwhile.
+Result<void> Plane::Impl::take_over() {
+  auto sockets = predecessor->take_sockets(name, hooks.upgrade.data_format);
+  if (!sockets) return sockets.error();
+  upgrade.generation = predecessor->generation() + 1;
+  for (auto& [item, socket] : *sockets) {
+    if (item.kind == HandOverItemKind::predecessor) {
+      upgrade.draining.add(std::move(socket));
+    } else if (item.kind == HandOverItemKind::metrics) {
+      if (options.metrics_listen) metrics_socket = std::move(socket);
+    } else if (hooks.upgrade.inherit) {
+      hooks.upgrade.inherit(item, std::move(socket));
+    }
+  }
+  log_info("takes over {} sockets", sockets->size());
+  return {};
+}
+
+// Prepares the first version as a candidate is prepared. Only then the process before this one lets go of what two
+// processes cannot have.
+Result<void> Plane::Impl::warm_up(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
+  if (!predecessor || warmed) return {};
+  if (hooks.hold) {
+    if (const Vote vote = hooks.hold(snapshot, node); !vote.yes()) return fail(vote.why);
+  }
+  Result<UniqueFd> lock = predecessor->warm(fmt::format("version {}", snapshot->version));
+  if (!lock) return lock.error();
+  warmed = true;
+  if (*lock && hooks.upgrade.inherit_lock) hooks.upgrade.inherit_lock(std::move(*lock));
+  return {};
+}
+
+// The sockets are served. From now on the process before this one accepts nothing.
+Result<void> Plane::Impl::serve_on() {
+  if (!ready) return fail(follower->refused().empty() ? "there is no version to serve" : follower->refused());
+  if (hooks.release) hooks.release();  // what was taken over or prepared, and is not needed
+  if (Result<void> bound = listen(); !bound) return bound;
+  Result<UniqueFd> channel = predecessor->serving();
+  if (!channel) return channel.error();
+  predecessor.reset();
+  upgrade.draining.add(*std::move(channel));
+  return {};
+}
+
+// Another process serves the same sockets.
+void Plane::Impl::leave() {
+  draining = true;
+  admin_server->stop_listening();
+  if (metrics_server) metrics_server->stop_listening();
+  follower.reset();
+  hooks.upgrade.leave([this] { loop.stop(); });
 }
 
 void Plane::Impl::on_io(uint32_t) {
@@ -268,6 +355,7 @@ void Plane::Impl::reload() {
 
 void Plane::Impl::on_stop_signal() {
   manager.stopping();
+  upgrade.stop();
   if (std::exchange(draining, true) || !hooks.drain) return loop.stop();
   log_info("draining; a second signal stops at once");
   hooks.drain([this] { loop.stop(); });
@@ -284,9 +372,11 @@ void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
       exchange->respond(explain(request));
     } else if (request.path == "/candidate") {
       exchange->respond(candidate(request));
+    } else if (request.path == "/upgrade") {
+      upgrade.answer(exchange);
     } else if (!hooks.admin || !hooks.admin(exchange)) {
       exchange->respond(
-          HttpResponse::problem(404, "Not Found", "here: /healthz, /status, /metrics, /explain, /candidate"));
+          HttpResponse::problem(404, "Not Found", "here: /healthz, /status, /metrics, /explain, /candidate, /upgrade"));
     }
   } catch (const std::exception& error) {
     log_error("{} {} failed: {}", request.method, request.path, error.what());
@@ -335,7 +425,7 @@ std::string Plane::Impl::metrics_text() const {
   gauge("words_sequence", "Overrides and health verdicts in force: the sequence of their last change.",
         applied.live_state);
   gauge("purge_sequence", "The last purge applied.", applied.purge);
-  return out + process_metrics_text(prefix);
+  return out + upgrade.metrics_text(prefix) + process_metrics_text(prefix);
 }
 
 nlohmann::json Plane::Impl::status() const {
@@ -359,6 +449,7 @@ nlohmann::json Plane::Impl::status() const {
       {"unprobed_backends", unprobed_backends},
   };
   if (metrics_server) json["metrics"] = metrics_server->tcp_endpoint().to_string();
+  upgrade.add_status(json);
   if (hooks.add_status) hooks.add_status(json);
   return json;
 }

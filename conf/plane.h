@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plane: the frame of every data-plane daemon: options, signals, the follower, and the admin socket
-// (<run>/<plane>.sock) with /status, /metrics, /healthz, /explain and /candidate. A plane sets its hooks and calls
-// run().
+// (<run>/<plane>.sock) with /status, /metrics, /healthz, /explain, /candidate and /upgrade. A plane sets its hooks and
+// calls run().
 #pragma once
 
 #include <functional>
@@ -13,6 +13,7 @@
 
 #include "conf/follower.h"
 #include "conf/query.h"
+#include "conf/upgrade_hooks.h"
 #include "core/event_loop.h"
 #include "core/http_server.h"
 
@@ -63,6 +64,7 @@ struct PlaneHooks {
   std::function<void()> reopen_logs;
   // SIGTERM or SIGINT: finish the work in progress, then call `done` on the loop's thread. Empty: stop at once.
   std::function<void(std::function<void()> done)> drain;
+  UpgradeHooks upgrade;
 };
 
 // Runs until it is drained. Returns the exit status. Everything happens on the calling thread; planes have their own

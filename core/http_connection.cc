@@ -294,7 +294,7 @@ void HttpConnection::take_request(size_t head_bytes) {
   framing_ = head_.framing;
   body_remaining_ = head_.content_length;
   chunks_ = http1::ChunkedDecoder(state_->limits.head);
-  keep_alive_ = head_.keep_alive;
+  keep_alive_ = head_.keep_alive && !state_->winding_down;
   head_only_ = head_.method == "HEAD";
   minor_0_ = head_.minor_version == 0;
   taken_ += head_bytes;

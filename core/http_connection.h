@@ -47,6 +47,7 @@ struct HttpServerState {
   Counter* refused_too_many_streams = nullptr;
   std::array<Counter*, 4> refused_at_door{};  // indexed by HttpDoor::Refusal
   HttpDoor tcp_door, local_door;
+  bool winding_down = false;  // each answer ends its connection
 
  private:
   std::string date_;

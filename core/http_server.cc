@@ -24,6 +24,17 @@ constexpr uint64_t kPauseMs = 100;  // pause after the process ran out of descri
 
 Error errno_error(const std::string& what) { return fail(what + ": " + std::strerror(errno)); }
 
+Result<void> to_unix_address(const std::string& path, sockaddr_un& address) {
+  address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path) {
+    return fail("listen on " + path + ": a socket path has 1 to " + std::to_string(sizeof address.sun_path - 1) +
+                " bytes");
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return {};
+}
+
 // A path with a socket file can be used again if nobody listens on it any more.
 Result<void> remove_stale_socket(const std::string& path, const sockaddr_un& address) {
   struct stat status {};
@@ -76,6 +87,8 @@ class Listener final : public IoHandler {
   void replace_tls(const std::shared_ptr<TlsContext>& context) {
     if (tls_) tls_ = context;
   }
+  bool is_unix() const { return !unix_path_.empty(); }
+  int fd() const { return fd_.get(); }
 
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
@@ -167,18 +180,27 @@ HttpServer::~HttpServer() {
 
 Result<void> HttpServer::listen_unix(const std::string& path, unsigned mode) {
   sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return fail("listen on " + path + ": a socket path has 1 to " + std::to_string(sizeof address.sun_path - 1) +
-                " bytes");
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
+  if (Result<void> fits = to_unix_address(path, address); !fits) return fits;
   if (Result<void> removed = remove_stale_socket(path, address); !removed) return removed;
+  return bind_unix(path, path, mode);
+}
+
+// Beside it first, and then in its place: no client finds nobody there.
+Result<void> HttpServer::take_unix(const std::string& path, unsigned mode) {
+  const std::string beside = path + ".new";
+  if (::unlink(beside.c_str()) != 0 && errno != ENOENT) return errno_error("remove stale " + beside);
+  return bind_unix(beside, path, mode);
+}
+
+Result<void> HttpServer::bind_unix(const std::string& at, const std::string& path, unsigned mode) {
+  sockaddr_un address{};
+  if (Result<void> fits = to_unix_address(at, address); !fits) return fits;
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   // The mode is set on the socket before bind(2), so that the file never appears with wider permissions.
   if (!fd || ::fchmod(fd.get(), mode) != 0 ||
       ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      ::chmod(path.c_str(), mode) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+      ::chmod(at.c_str(), mode) != 0 || ::listen(fd.get(), kBacklog) != 0 ||
+      (at != path && ::rename(at.c_str(), path.c_str()) != 0)) {
     return errno_error("listen on " + path);
   }
   impl_->listeners.push_back(std::make_unique<Listener>(impl_->state, std::move(fd), path, nullptr));
@@ -231,6 +253,18 @@ void HttpServer::replace_tls(const std::shared_ptr<TlsContext>& context) {
 }
 
 Endpoint HttpServer::tcp_endpoint() const { return impl_->tcp_endpoint; }
+
+std::vector<int> HttpServer::tcp_sockets() const {
+  std::vector<int> sockets;
+  for (const std::unique_ptr<Listener>& listener : impl_->listeners) {
+    if (!listener->is_unix()) sockets.push_back(listener->fd());
+  }
+  return sockets;
+}
+
+size_t HttpServer::connections() const { return impl_->state->connections.size(); }
+
+void HttpServer::wind_down() { impl_->state->winding_down = true; }
 
 void HttpServer::stop_listening() { impl_->listeners.clear(); }
 

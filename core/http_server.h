@@ -104,8 +104,10 @@ class HttpServer {
 
   // Replaces a stale socket file, but not one that a live process listens on. The new file has `mode`.
   Result<void> listen_unix(const std::string& path, unsigned mode = 0660);
+  // As listen_unix, but takes the path from a process that listens there. That one hears nothing new.
+  Result<void> take_unix(const std::string& path, unsigned mode = 0660);
   Result<void> listen_tcp(const Endpoint& endpoint);
-  // On a socket that is bound and does not listen yet.
+  // On a bound socket.
   Result<void> listen_on(UniqueFd bound);
   // `context` must be a server context (core/tls.h).
   Result<void> listen_tls(const Endpoint& endpoint, std::shared_ptr<TlsContext> context);
@@ -113,9 +115,15 @@ class HttpServer {
   void replace_tls(const std::shared_ptr<TlsContext>& context);
   // The endpoint of the last TCP listener (tests bind port 0).
   Endpoint tcp_endpoint() const;
+  // The TCP sockets that listen, in the order in which they were opened; borrowed.
+  std::vector<int> tcp_sockets() const;
   void stop_listening();  // existing connections continue
+  // Existing connections end with their next answer, or when they are idle for too long.
+  void wind_down();
+  size_t connections() const;
 
  private:
+  Result<void> bind_unix(const std::string& at, const std::string& path, unsigned mode);
   Result<void> listen_inet(const Endpoint& endpoint, std::shared_ptr<TlsContext> tls);
   Result<void> listen_bound(UniqueFd bound, const Endpoint& endpoint, std::shared_ptr<TlsContext> tls);
   struct Impl;

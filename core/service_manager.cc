@@ -91,6 +91,19 @@ void ServiceManager::reloaded() { send("READY=1\n"); }
 
 void ServiceManager::stopping() { send("STOPPING=1\nSTATUS=stopping\n"); }
 
+void ServiceManager::handed_over(int pid, std::string_view text) {
+  send(fmt::format("MAINPID={}\nREADY=1\nSTATUS={}\n", pid, text));
+  watchdog_.cancel();
+  path_.clear();
+}
+
+std::vector<std::string> ServiceManager::environment() const {
+  std::vector<std::string> variables;
+  if (!path_.empty()) variables.push_back("NOTIFY_SOCKET=" + path_);
+  if (!path_.empty() && watchdog_ns_ > 0) variables.push_back(fmt::format("WATCHDOG_USEC={}", watchdog_ns_ / 1'000));
+  return variables;
+}
+
 void ServiceManager::feed_watchdog() {
   send("WATCHDOG=1\n");
   watchdog_.arm_after_ns(watchdog_ns_ / 2);

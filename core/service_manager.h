@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/event_loop.h"
 #include "core/fd.h"
@@ -27,6 +28,10 @@ class ServiceManager {
   void reloading();
   void reloaded();
   void stopping();
+  // Another process is the daemon from now on. The manager hears nothing more from this one.
+  void handed_over(int pid, std::string_view text);
+  // What a process that this one starts needs in its environment to speak to the manager itself.
+  std::vector<std::string> environment() const;
 
  private:
   void send(const std::string& message);

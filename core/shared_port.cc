@@ -99,6 +99,15 @@ Result<void> HeldPorts::hold(const Endpoint& endpoint, int type, size_t count, P
   return {};
 }
 
+void HeldPorts::adopt(const Endpoint& endpoint, int type, UniqueFd socket) {
+  sockets_[{type, endpoint}].push_back(std::move(socket));
+}
+
+bool HeldPorts::holds_more(const Endpoint& endpoint, int type) const {
+  const auto found = sockets_.find({type, endpoint});
+  return found != sockets_.end() && !found->second.empty();
+}
+
 bool HeldPorts::meets(const Endpoint& endpoint, int type) const {
   for (const auto& [place, sockets] : sockets_) {
     if (place.first == type && share_a_port(place.second, endpoint)) return true;

@@ -38,9 +38,12 @@ class HeldPorts {
  public:
   // `count` sockets. Nothing stays of them after an Error. A port that is held already stays as it is.
   Result<void> hold(const Endpoint& endpoint, int type, size_t count, PortOptions options = {});
+  // Adds a socket that another process handed over. It listens, and receives, already.
+  void adopt(const Endpoint& endpoint, int type, UniqueFd socket);
   // One of them, which receives from now on. Empty if there is none left.
   UniqueFd take(const Endpoint& endpoint, int type);
   bool holds(const Endpoint& endpoint, int type) const { return sockets_.contains({type, endpoint}); }
+  bool holds_more(const Endpoint& endpoint, int type) const;  // take() has one
   // Whether a held socket of that type gets in the endpoint's way (share_a_port).
   bool meets(const Endpoint& endpoint, int type) const;
   void clear() { sockets_.clear(); }

@@ -49,6 +49,24 @@ class Manager {
   UniqueFd socket_;
 };
 
+TEST(ServiceManager, HearsWhichProcessFollowsAndNothingMoreFromThisOne) {
+  const std::string name = "@tidegate-test-followed-" + std::to_string(::getpid());
+  Manager manager(name, "20000");
+  EventLoop loop;
+  ServiceManager service(loop);
+  EXPECT_THAT(service.environment(), ::testing::ElementsAre("NOTIFY_SOCKET=" + name, "WATCHDOG_USEC=20000"));
+  service.ready("version 3");
+  EXPECT_EQ(manager.heard(), "READY=1\nSTATUS=version 3\n");
+  EXPECT_EQ(manager.heard(), "WATCHDOG=1\n");
+  service.handed_over(42, "process 42 follows");
+  EXPECT_EQ(manager.heard(), "MAINPID=42\nREADY=1\nSTATUS=process 42 follows\n");
+  service.stopping();
+  const uint64_t end_ns = loop.now_ns() + 60'000'000;  // three watchdog times
+  while (loop.now_ns() < end_ns) loop.run_once(10'000'000);
+  EXPECT_EQ(manager.heard(), "");
+  EXPECT_THAT(service.environment(), ::testing::IsEmpty());
+}
+
 TEST(ServiceManager, HearsReadyStatusReloadAndTheEnd) {
   const std::string path = std::filesystem::temp_directory_path() / ("tidegate-notify-" + std::to_string(::getpid()));
   ::unlink(path.c_str());

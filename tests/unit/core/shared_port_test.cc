@@ -156,5 +156,26 @@ TEST(SharedPort, EndpointsThatGetInEachOthersWay) {
   EXPECT_FALSE(meet("0.0.0.0:80", "[::]:80"));
 }
 
+TEST(SharedPort, SocketsOfAnotherProcessAreTakenBeforeNewOnesAndNoneIsLost) {
+  HeldPorts held;
+  Result<UniqueFd> first = bind_shared_port({*IpAddress::parse("127.0.0.1"), 0}, SOCK_STREAM);
+  ASSERT_TRUE(first);
+  const Endpoint port = endpoint_of(first->get());
+  ASSERT_EQ(::listen(first->get(), 8), 0);
+  const int number = first->get();
+  held.adopt(port, SOCK_STREAM, *std::move(first));
+  Result<UniqueFd> second = bind_shared_port(port, SOCK_STREAM);
+  ASSERT_TRUE(second);
+  held.adopt(port, SOCK_STREAM, *std::move(second));
+  EXPECT_TRUE(held.hold(port, SOCK_STREAM, 1)) << "what is there is enough";
+  EXPECT_TRUE(held.holds(port, SOCK_STREAM) && held.holds_more(port, SOCK_STREAM));
+  const UniqueFd one = held.take(port, SOCK_STREAM), other = held.take(port, SOCK_STREAM);
+  EXPECT_TRUE(one && other);
+  EXPECT_TRUE(one.get() == number || other.get() == number);
+  EXPECT_FALSE(held.holds_more(port, SOCK_STREAM));
+  EXPECT_TRUE(held.holds(port, SOCK_STREAM));
+  EXPECT_FALSE(held.take(port, SOCK_STREAM));
+}
+
 }  // namespace
 }  // namespace tidegate

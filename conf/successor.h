@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Successor: the process that is to follow this one, from its start until this one has ended. It is a child of this
+// process, started with the same arguments, and speaks on a socket pair (core/hand_over.h). Until it serves, this
+// process has given up nothing but what `let_go` gives up. Main thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "conf/upgrade_hooks.h"
+#include "core/event_loop.h"
+#include "core/hand_over.h"
+#include "core/result.h"
+
+namespace tidegate {
+
+struct SuccessorOrder {
+  std::string program;                   // its path
+  std::vector<std::string> arguments;    // [0] is the program's name
+  std::vector<std::string> environment;  // further variables, as NAME=VALUE
+  uint64_t within_ms = 60'000;           // from its start until it serves
+  std::string plane;                     // "l7": what it must be
+  std::string data_format;               // UpgradeHooks::data_format of this process
+  uint64_t generation = 1;               // of this process
+};
+
+struct SuccessorEvents {
+  std::function<std::vector<LentSocket>()> sockets;
+  std::function<void(std::function<void(UniqueFd lock)> done)> let_go;
+  std::function<void(const std::string& step, const std::string& detail)> step;
+  std::function<void()> served;
+  // It did not come to serve, and has ended. The Successor may be destroyed in it.
+  std::function<void(const std::string& why)> failed;
+  std::function<size_t()> connections;  // for its status, while this process drains
+};
+
+class Successor {
+ public:
+  static Result<std::unique_ptr<Successor>> start(EventLoop& loop, SuccessorOrder order, SuccessorEvents events);
+  // Ends it, unless it serves.
+  ~Successor();
+  Successor(const Successor&) = delete;
+  Successor& operator=(const Successor&) = delete;
+
+  pid_t pid() const { return pid_; }
+  bool serves() const { return step_ == Step::serving; }
+  const char* step() const;
+  // Gives it up: `failed` follows.
+  void give_up(const std::string& why);
+
+ private:
+  enum class Step : uint8_t { starting, warming, letting_go, going, serving, failed };
+  // Calls a member on the loop, for one of the two descriptors.
+  struct Watch final : IoHandler {
+    Watch(EventLoop& loop_in, int fd_in, std::function<void()> fn_in);
+    ~Watch() { detach(); }
+    void detach();
+    void on_io(uint32_t) override { fn(); }
+    EventLoop& loop;
+    int fd;
+    std::function<void()> fn;
+  };
+
+  Successor(EventLoop& loop, SuccessorOrder order, SuccessorEvents events, HandOverChannel channel);
+  Result<void> spawn(UniqueFd other_end);
+  void on_message();
+  void take(const HandOverMessage& message);
+  void greet(const HandOverMessage& hello);
+  void send_sockets();
+  void let_go();
+  void go(UniqueFd lock);
+  void on_ended();
+  void tell_progress();
+  void drop(std::unique_ptr<Watch>& watch);
+
+  EventLoop& loop_;
+  SuccessorOrder order_;
+  SuccessorEvents events_;
+  HandOverChannel channel_;
+  UniqueFd process_;  // pidfd
+  pid_t pid_ = -1;
+  Step step_ = Step::starting;
+  std::string why_;       // it failed
+  bool hung_up_ = false;  // it closed its end
+  Timer deadline_, progress_;
+  std::unique_ptr<Watch> messages_, end_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace tidegate
