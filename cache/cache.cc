@@ -163,20 +163,20 @@ void Fill::fail(FillFailure failure, const char* reason) {
 // --- Cache
 
 struct Cache::Impl {
-  Impl(const Options& options, Metrics& metrics) : engine(options, metrics) {}
+  Impl(const Options& options, Metrics& metrics, UniqueFd lock) : engine(options, metrics, std::move(lock)) {}
   mutable Engine engine;
 };
 
 Cache::Cache() = default;
 Cache::~Cache() = default;
 
-Result<std::unique_ptr<Cache>> Cache::open(const Options& options, Metrics& metrics) {
+Result<std::unique_ptr<Cache>> Cache::open(const Options& options, Metrics& metrics, UniqueFd lock) {
   constexpr uint64_t kMinDiskBytes = 8 << 20;
   if (!options.directory.empty() && options.disk_bytes < kMinDiskBytes)
     return tidegate::fail("cache: disk must be at least 8MB");
   if (options.commit_bytes == 0) return tidegate::fail("cache: commit_bytes must not be 0");
   auto cache = std::unique_ptr<Cache>(new Cache());
-  cache->impl_ = std::make_unique<Impl>(options, metrics);
+  cache->impl_ = std::make_unique<Impl>(options, metrics, std::move(lock));
   return cache;
 }
 
@@ -199,6 +199,9 @@ Explanation Cache::explain(const RequestView& request, const RouteCache& policy,
 
 Cache::Totals Cache::totals() const { return impl_->engine.totals(); }
 void Cache::flush() { impl_->engine.flush(); }
+void Cache::let_go(std::function<void(UniqueFd lock)> done) { impl_->engine.let_go(std::move(done)); }
+void Cache::take_back() { impl_->engine.take_back(); }
+std::string Cache::disk_format() { return std::string(kStoreFormat); }
 void Cache::wait_loaded() { impl_->engine.wait_loaded(); }
 
 }  // namespace tidegate::cache

@@ -47,6 +47,7 @@
 #include "conf/model.h"
 #include "conf/state_store.h"
 #include "core/event_loop.h"
+#include "core/fd.h"
 #include "core/metrics.h"
 #include "core/result.h"
 
@@ -190,7 +191,8 @@ class Cache {
   // cannot be used is set aside, and a new one is made. Where none can be had (another process uses the directory, for
   // example) the cache works from memory alone and says so: log, Totals, tidegate_cache_disk_working. Errors:
   // impossible options.
-  static Result<std::unique_ptr<Cache>> open(const Options& options, Metrics& metrics);
+  // `lock`: from let_go() in another process; empty: none.
+  static Result<std::unique_ptr<Cache>> open(const Options& options, Metrics& metrics, UniqueFd lock = {});
   ~Cache();  // call it after the last worker's last transaction; commits what is queued
 
   // `now_ms` is realtime. `on_found` is called at most once, on `loop`, and only after `wait` was returned; it never
@@ -222,6 +224,15 @@ class Cache {
   Totals totals() const;
   // Returns when everything queued so far is committed. For tests and an orderly end.
   void flush();
+  // Another process takes the disk tier over. What is queued is committed; then nothing is written any more, no
+  // response goes to the disk, and bodies are read from what is there now (for kHandedOverSnapshotMs). Then `done` is
+  // called, on another thread, with the lock for the other process; empty: there is no disk tier. It may be repeated.
+  void let_go(std::function<void(UniqueFd lock)> done);
+  // The other process does not come. If nothing was given up yet, nothing will be. Otherwise the disk tier stays as it
+  // is: nothing is written, and Totals::disk_trouble says so.
+  void take_back();
+  // Names the format of the disk tier. A process that finds another one starts with an empty tier.
+  static std::string disk_format();
   // Returns when the index has been read from disk.
   void wait_loaded();
 

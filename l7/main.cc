@@ -35,5 +35,13 @@ int main(int argc, char** argv) {
                               {"method", "of the request (GET)"}};
   hooks.reopen_logs = [&] { proxy.reopen_log(); };
   hooks.drain = [&](std::function<void()> done) { proxy.drain(std::move(done)); };
+  hooks.upgrade.sockets = [&] { return proxy.sockets(); };
+  hooks.upgrade.let_go = [&](std::function<void(UniqueFd)> done) { proxy.let_go(std::move(done)); };
+  hooks.upgrade.take_back = [&] { proxy.take_back(); };
+  hooks.upgrade.leave = [&](std::function<void()> done) { proxy.leave(std::move(done)); };
+  hooks.upgrade.connections = [&] { return proxy.connections(); };
+  hooks.upgrade.inherit = [&](const HandOverItem& item, UniqueFd socket) { proxy.inherit(item, std::move(socket)); };
+  hooks.upgrade.inherit_lock = [&](UniqueFd lock) { proxy.inherit_lock(std::move(lock)); };
+  hooks.upgrade.data_format = cache::Cache::disk_format();
   return plane.run(std::move(hooks));
 }

@@ -70,6 +70,10 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   // From here on nothing fails.
   mark_taken_down(*plan);
   for (const BackendPool& pool : plan->pools) pool.enter_service(monotonic_ns(), plan_ == nullptr);
+  for (const Endpoint& gone : sockets->close) listening_.erase(gone);
+  for (const std::vector<ListenSocket>& opened : sockets->open) {
+    for (const ListenSocket& socket : opened) listening_[socket.bind].push_back(socket.fd.get());
+  }
   for (size_t i = 0; i < workers_.size(); ++i) {
     adoptions[i]->open = std::move(sockets->open[i]);
     adoptions[i]->close = sockets->close;
@@ -129,7 +133,7 @@ Result<PurgePosition> Proxy::prepare(const std::shared_ptr<const Snapshot>& snap
 Result<void> Proxy::open_cache(const Node& node) {
   if (cache_ || !node.cache.enabled) return {};
   Result<std::unique_ptr<cache::Cache>> cache =
-      cache::Cache::open(cache::make_options(node.cache, state_dir_), metrics_);
+      cache::Cache::open(cache::make_options(node.cache, state_dir_), metrics_, std::move(cache_lock_));
   if (!cache) return cache.error();
   cache_ = std::move(*cache);
   started_as_.cache = node.cache;
@@ -178,6 +182,13 @@ Result<Proxy::SocketChanges> Proxy::open_sockets(const Plan& plan) {
         if (!socket) return fail(fmt::format("listener {}: {}", listener.name, socket.error().message));
         wanted = socket->bound;  // the first worker's port is everybody's
         sockets.push_back(std::move(*socket));
+      }
+      // A process with more workers was before this one: none of its sockets is closed, because connections may wait in
+      // each.
+      for (size_t i = 0; held_ports_.holds_more(bind, SOCK_STREAM); ++i) {
+        Result<ListenSocket> socket = open_listen_socket(bind, bind, held_ports_);
+        if (!socket) return fail(fmt::format("listener {}: {}", listener.name, socket.error().message));
+        changes.open[i % workers_.size()].push_back(std::move(*socket));
       }
       changes.bound.emplace(bind, wanted);
     }

@@ -12,6 +12,7 @@
 
 #include "cache/cache.h"
 #include "conf/candidate.h"
+#include "conf/upgrade_hooks.h"
 #include "core/event_loop.h"
 #include "core/http_server.h"
 #include "core/shared_port.h"
@@ -43,6 +44,16 @@ class Proxy {
   void release();
   // Lets requests under way finish, for at most the node's drain_timeout, then calls `done`.
   void drain(std::function<void()> done);
+
+  // Another process follows this one (conf/upgrade_hooks.h); upgrade.cc.
+  std::vector<LentSocket> sockets() const;
+  void let_go(std::function<void(UniqueFd lock)> done);
+  void take_back();
+  void leave(std::function<void()> done);
+  size_t connections() const;
+  // This process follows another one; before the first hold().
+  void inherit(const HandOverItem& item, UniqueFd socket);
+  void inherit_lock(UniqueFd lock) { cache_lock_ = std::move(lock); }
 
   void purge(const Purge& purge);
   // The file of the access log was renamed: opens a new file of that name.
@@ -87,12 +98,14 @@ class Proxy {
   std::unique_ptr<AccessLog> log_;
   std::unique_ptr<WorkerShared> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<TlsContexts> tls_;        // by worker, made here, used there
-  std::map<Endpoint, Endpoint> bound_;  // configured -> real
+  std::vector<TlsContexts> tls_;                    // by worker, made here, used there
+  std::map<Endpoint, Endpoint> bound_;              // configured -> real
+  std::map<Endpoint, std::vector<int>> listening_;  // configured -> the workers' sockets; borrowed
   std::shared_ptr<const Plan> plan_;
   std::shared_ptr<const Plan> upcoming_;  // prepared; until the first is in force
   std::shared_ptr<const Plan> held_;      // of a candidate, by hold()
   HeldPorts held_ports_;
+  UniqueFd cache_lock_;  // of the process before this one, until the cache is opened
   Node started_as_;
   std::vector<std::string> needs_restart_;  // keys whose present values are not in force
 };

@@ -64,15 +64,29 @@ void Worker::retire(LocalPlan* local) {
 
 void Worker::drain(uint64_t timeout_ms, std::function<void()> done) {
   loop_.post([this, timeout_ms, done = std::move(done)] {
-    draining_ = true;
-    drained_ = done;
     for (const std::unique_ptr<ListenerSocket>& listener : listeners_) listener->accept_all();
-    listeners_.clear();
-    backends_.close_all_idle();
+    begin_drain(timeout_ms, done);
     for_each_connection([](ClientConnection& connection) { connection.drain(); });
-    drain_timer_.arm_after_ms(timeout_ms);
     finish_drain_if_idle();
   });
+}
+
+// What waits in the sockets' queues is the other process's.
+void Worker::leave(uint64_t timeout_ms, std::function<void()> done) {
+  loop_.post([this, timeout_ms, done = std::move(done)] {
+    leaving_ = true;
+    begin_drain(timeout_ms, done);
+    for_each_connection([](ClientConnection& connection) { connection.leave(); });
+    finish_drain_if_idle();
+  });
+}
+
+void Worker::begin_drain(uint64_t timeout_ms, std::function<void()> done) {
+  draining_ = true;
+  drained_ = std::move(done);
+  listeners_.clear();
+  backends_.close_all_idle();
+  drain_timer_.arm_after_ms(timeout_ms);
 }
 
 // From the back: a connection that ends has the last one put in its place, which has had its turn then.

@@ -56,6 +56,9 @@ class Worker {
   // Stops accepting and lets requests under way finish; `done` is called on the main loop when the last connection is
   // gone, at the latest after `timeout_ms`.
   void drain(uint64_t timeout_ms, std::function<void()> done);
+  // As drain, while another process accepts from the same sockets. An idle connection of HTTP/1 stays for one request
+  // more, so that none is closed under a request.
+  void leave(uint64_t timeout_ms, std::function<void()> done);
   void stop();  // joins
 
   // --- the worker's thread
@@ -70,6 +73,7 @@ class Worker {
   http1::Head& scratch_head() { return scratch_head_; }
   PlanPin plan() const { return plan_; }
   bool draining() const { return draining_; }
+  bool leaving() const { return leaving_; }
   // The Date field's value, of this second.
   std::string_view http_date();
 
@@ -115,6 +119,7 @@ class Worker {
   void trim_transactions();
   void free_transaction(Transaction* transaction);
   void end_round();
+  void begin_drain(uint64_t timeout_ms, std::function<void()> done);
   void finish_drain_if_idle();
   bool trusts(const IpAddress& peer, const Endpoint& bind) const;
   template <class Fn>
@@ -143,6 +148,7 @@ class Worker {
   std::string date_;
   int64_t date_s_ = 0;
   bool draining_ = false;
+  bool leaving_ = false;  // draining, and another process has the sockets
   std::function<void()> drained_;
   Timer drain_timer_;
   Timer trim_timer_;

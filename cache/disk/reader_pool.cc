@@ -21,6 +21,7 @@ void ReaderPool::stop() {
     stop_ = true;
   }
   wake_.notify_all();
+  pinned_.notify_all();
   for (auto& thread : threads_) {
     if (thread->thread.joinable()) thread->thread.join();
   }
@@ -58,21 +59,59 @@ bool ReaderPool::begin(std::optional<lmdb::Txn>& txn) const {
   return true;
 }
 
+void ReaderPool::pin(uint64_t for_ms) {
+  MutexLock lock(mutex_);
+  if (pin_until_ != std::chrono::steady_clock::time_point()) return;
+  pin_until_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(for_ms);
+  unpinned_ = threads_.size();
+  wake_.notify_all();
+  while (unpinned_ > 0 && !stop_) pinned_.wait(lock);
+}
+
+void ReaderPool::take_pin(Thread& self, std::optional<lmdb::Txn>& txn) {
+  self.pin = begin(txn) ? Pin::held : Pin::over;
+  const MutexLock lock(mutex_);
+  if (--unpinned_ == 0) pinned_.notify_all();
+}
+
+ReaderPool::Turn ReaderPool::wait_for_turn(const Thread& self, Job& job) {
+  MutexLock lock(mutex_);
+  for (;;) {
+    const bool pins = pin_until_ != std::chrono::steady_clock::time_point();
+    if (stop_) return Turn::end;
+    if (pins && self.pin == Pin::none) return Turn::pin;
+    if (self.pin == Pin::held && std::chrono::steady_clock::now() >= pin_until_) return Turn::unpin;
+    if (!jobs_.empty()) break;
+    if (self.pin == Pin::held) {
+      wake_.wait_until(lock, pin_until_);
+    } else {
+      wake_.wait(lock);
+    }
+  }
+  job = std::move(jobs_.front());
+  jobs_.pop_front();
+  return Turn::work;
+}
+
 void ReaderPool::run(Thread& self) {
   std::optional<lmdb::Txn> txn;  // begun by the first job: before that the store may change its environment
   for (;;) {
     Job job;
-    {
-      MutexLock lock(mutex_);
-      while (!stop_ && jobs_.empty()) wake_.wait(lock);
-      if (stop_) return;
-      job = std::move(jobs_.front());
-      jobs_.pop_front();
+    const Turn turn = wait_for_turn(self, job);
+    if (turn == Turn::end) return;
+    if (turn == Turn::pin) {
+      take_pin(self, txn);
+      continue;
     }
-    const bool ready = begin(txn);
+    if (turn == Turn::unpin) {
+      self.pin = Pin::over;
+      txn->reset();
+      continue;
+    }
+    const bool ready = self.pin == Pin::held || begin(txn);
     self.reading_since_ns.store(monotonic_ns(), std::memory_order_relaxed);
     job(ready ? &*txn : nullptr);
-    if (ready) txn->reset();
+    if (ready && self.pin != Pin::held) txn->reset();
     self.reading_since_ns.store(0, std::memory_order_relaxed);
   }
 }

@@ -25,7 +25,7 @@
 namespace tidegate::cache {
 namespace {
 
-constexpr std::string_view kFormat = "tidegate-cache 2";
+constexpr std::string_view kFormat = kStoreFormat;
 constexpr unsigned kFlags = MDB_NORDAHEAD | MDB_NOMEMINIT | MDB_NOMETASYNC;
 constexpr uint64_t kPage = 4096;
 constexpr const char* kDataFile = "/data.mdb";
@@ -82,6 +82,14 @@ Result<UniqueFd> lock_directory(const std::string& directory) {
     std::this_thread::sleep_for(kLockPoll);
   }
   return fd;
+}
+
+// Whether the descriptor is of that directory: the configuration may name another one by now.
+bool is_of(int fd, const std::string& directory) {
+  struct stat open {
+  }, named{};
+  return ::fstat(fd, &open) == 0 && ::stat(directory.c_str(), &named) == 0 && open.st_dev == named.st_dev &&
+         open.st_ino == named.st_ino;
 }
 
 // A sound data file may end before its last page, because LMDB left the last pages unwritten. It is grown here, so that
@@ -159,16 +167,31 @@ Store::Store(lmdb::Env env, std::string directory, uint64_t disk_bytes)
 void Store::note_closed() const { std::ofstream(directory_ + kClosedNote) << identity_of(directory_ + kDataFile); }
 
 Store::~Store() {
+  if (let_go_) return;
   note_closed();
   erase(directory_ + kLoadingMark);
   erase(directory_ + kInUseMark);
 }
 
-void Store::distrust() const { touch(directory_ + lmdb::kMark); }
+void Store::distrust() const {
+  if (!let_go_) touch(directory_ + lmdb::kMark);
+}
+
+UniqueFd Store::let_go() {
+  if (!let_go_) {
+    note_closed();
+    erase(directory_ + kLoadingMark);
+    erase(directory_ + kInUseMark);
+  }
+  let_go_ = true;
+  return UniqueFd(::fcntl(lock_.get(), F_DUPFD_CLOEXEC, 0));
+}
+
 void Store::mark_loaded() { erase(directory_ + kLoadingMark); }
 
-Result<std::unique_ptr<Store>> Store::open(const std::string& directory, uint64_t disk_bytes) {
-  Result<UniqueFd> lock = lock_directory(directory);
+Result<std::unique_ptr<Store>> Store::open(const std::string& directory, uint64_t disk_bytes, UniqueFd inherited) {
+  Result<UniqueFd> lock =
+      inherited && is_of(inherited.get(), directory) ? std::move(inherited) : lock_directory(directory);
   if (!lock) return lock.error();
   auto store = open_locked(directory, disk_bytes);
   if (store) (*store)->lock_ = *std::move(lock);

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cache/disk/format.h"
@@ -13,6 +14,9 @@
 #include "core/result.h"
 
 namespace tidegate::cache {
+
+// Names the layout. An environment of another one is set aside.
+constexpr std::string_view kStoreFormat = "tidegate-cache 2";
 
 // What the sys records hold at the start.
 struct StoreHeader {
@@ -29,8 +33,9 @@ class Store {
   // environment that cannot be used (damaged, of another format, or the last starts died while reading it) is moved to
   // `<directory>/set-aside`, and a new one is made; a log line says so. The copy there is the only one and is removed
   // by the next start. Takes no time that grows with the file. Errors: another process uses the directory; or a new
-  // environment was not possible either.
-  static Result<std::unique_ptr<Store>> open(const std::string& directory, uint64_t disk_bytes);
+  // environment was not possible either. `lock`: of the directory, from the process that let go of it; empty: it is
+  // taken here.
+  static Result<std::unique_ptr<Store>> open(const std::string& directory, uint64_t disk_bytes, UniqueFd lock = {});
   ~Store();
 
   const StoreHeader& header() const { return header_; }
@@ -45,6 +50,10 @@ class Store {
 
   // Erasures or purges could not be written: the next start sets the environment aside.
   void distrust() const;
+
+  // Nothing is written here any more, by this process: another one opens the directory. Returns the lock, which both
+  // hold then: the kernel releases it when both have ended. Call it after the last transaction, on its thread.
+  UniqueFd let_go();
 
   // The last process did not end in order: check() it before anything else is read or written.
   bool must_check() const { return must_check_; }
@@ -84,6 +93,7 @@ class Store {
   uint64_t disk_bytes_;  // what was asked for
   uint64_t map_bytes_;   // what the environment has
   bool must_check_ = false;
+  bool let_go_ = false;  // another process uses the directory
   MDB_dbi meta_ = 0, chunk_ = 0, tag_ = 0, sys_ = 0;
   StoreHeader header_;
 };

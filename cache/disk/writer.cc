@@ -51,6 +51,7 @@ void Writer::check_space() { bound_.store(store_.room_bytes(), std::memory_order
 uint64_t Writer::limit_bytes() const { return bound_bytes() * kHighWaterPercent / 100; }
 
 std::string Writer::trouble() const {
+  if (let_go_.load(std::memory_order_relaxed)) return "it was handed over to another process";
   const MutexLock lock(mutex_);
   return trouble_;
 }
@@ -92,8 +93,8 @@ bool Writer::offer(PutChunk chunk) {
   const uint64_t emergency = bound_bytes() / 100 * kEmergencyPercent;
   const MutexLock lock(mutex_);
   const uint64_t bytes = kSmallWorkBytes + chunk.bytes.bytes.size();
-  if (stop_ || backing_off_.load(std::memory_order_relaxed) || queue_bytes_ + bytes > limits_.queue_bytes ||
-      used_.load(std::memory_order_relaxed) > emergency)
+  if (stop_ || backing_off_.load(std::memory_order_relaxed) || let_go_.load(std::memory_order_relaxed) ||
+      queue_bytes_ + bytes > limits_.queue_bytes || used_.load(std::memory_order_relaxed) > emergency)
     return false;
   queue_bytes_ += bytes;
   queue_.push_back(std::move(chunk));
@@ -162,8 +163,22 @@ void Writer::take_reclaimed() {
   }
 }
 
+// The chunks of this batch that were reclaimed stay as orphans, which the other process sweeps at its start.
+bool Writer::take_let_go(LetGo& work) {
+  if (!work.wanted->load(std::memory_order_relaxed)) return false;
+  let_go_.store(true, std::memory_order_relaxed);
+  flushed_.push_back(std::move(work.done));
+  return true;
+}
+
 void Writer::commit_batch(std::vector<Work>& batch) {
   take_reclaimed();
+  if (let_go_) {
+    reclaimed_.clear();
+    victims_.clear();
+    reclaimed_bytes_ = 0;
+    return give_up(batch);
+  }
   check_space();
   make_room(incoming_bytes(batch), limit_bytes());
   // While writing fails, an empty transaction tries whether it succeeds again.
@@ -173,6 +188,8 @@ void Writer::commit_batch(std::vector<Work>& batch) {
   if (!written) {
     counters_.commit_failures.add();
     if (!backing_off_) log_warn("cache: {}; making room and trying once more", written.error().message);
+    // A process whose disk tier this one took over may have been killed with a snapshot, which keeps pages from use.
+    mdb_reader_check(store_.env().get(), nullptr);
     // Pages that one transaction frees serve the next. So erase alone first, then write again.
     check_space();
     make_room(2 * incoming_bytes(batch), limit_bytes() * 9 / 10);
@@ -257,6 +274,8 @@ void Writer::committed(std::vector<Work>& batch) {
       drop(erase->retired.disk->generation);
     } else if (auto* flush = std::get_if<Flush>(&work)) {
       flushed_.push_back(std::move(flush->done));
+    } else if (auto* last = std::get_if<LetGo>(&work)) {
+      (void)take_let_go(*last);
     } else if (auto* purge = std::get_if<PurgeAll>(&work); purge != nullptr && !purge->soft) {
       drop_up_to(purge->generation);
     }
@@ -276,6 +295,7 @@ void Writer::drop_up_to(uint64_t generation) {
 void Writer::give_up(std::vector<Work>& batch) {
   std::deque<Work> again;
   uint64_t again_bytes = 0;
+  bool may_not_be_trusted = false;  // what this batch erases or purges would be forgotten
   for (Work& work : batch) {
     if (auto* chunk = std::get_if<PutChunk>(&work)) {
       chunk->disk->doomed.store(true, std::memory_order_release);
@@ -285,13 +305,17 @@ void Writer::give_up(std::vector<Work>& batch) {
       if (put->listener != nullptr) put->listener->on_stored(false);
     } else if (auto* flush = std::get_if<Flush>(&work)) {
       flushed_.push_back(std::move(flush->done));
+    } else if (auto* last = std::get_if<LetGo>(&work)) {
+      const bool was_let_go = let_go_;
+      may_not_be_trusted |= take_let_go(*last) && !was_let_go;
     } else {
       again_bytes += bytes_of(work);
       again.push_back(std::move(work));
     }
   }
+  if (may_not_be_trusted && !again.empty()) store_.distrust();
   const MutexLock lock(mutex_);
-  if (stop_) return;
+  if (stop_ || let_go_) return;
   if (queue_.size() + again.size() > kMaxWaitingErasures) return store_.distrust();
   queue_bytes_ += again_bytes;
   queue_.insert(queue_.begin(), std::make_move_iterator(again.begin()), std::make_move_iterator(again.end()));

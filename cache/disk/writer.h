@@ -7,6 +7,7 @@
 // more. If that fails too, its objects are given up and their listeners told. No request waits for any of this.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -95,7 +96,14 @@ struct NotePurge {
 struct Flush {
   std::function<void()> done;
 };
-using Work = std::variant<PutChunk, PutMeta, UpdateMeta, EraseMeta, PurgeKey, PurgeTag, PurgeAll, NotePurge, Flush>;
+// The last work that is written. `done` is called when it is durable, or if it cannot be written; nothing is written
+// afterwards.
+struct LetGo {
+  std::function<void()> done;
+  std::shared_ptr<std::atomic<bool>> wanted;  // false: it has no effect, and `done` is not called
+};
+using Work =
+    std::variant<PutChunk, PutMeta, UpdateMeta, EraseMeta, PurgeKey, PurgeTag, PurgeAll, NotePurge, Flush, LetGo>;
 
 struct WriterLimits {
   uint64_t queue_bytes = 0;
@@ -142,6 +150,7 @@ class Writer {
   bool wait_for_work(std::vector<Work>& batch);
   void take_reclaimed();
   void commit_batch(std::vector<Work>& batch);
+  bool take_let_go(LetGo& work);
   void committed(std::vector<Work>& batch);
   void erasures_committed();
   void give_up(std::vector<Work>& batch);
@@ -199,6 +208,7 @@ class Writer {
   uint64_t reclaimed_bytes_ = 0;
   uint64_t batch_bytes_ = 0;
   std::vector<std::function<void()>> flushed_;  // to be called once the batch was destroyed
+  std::atomic<bool> let_go_{false};             // another process writes from now on
   std::atomic<bool> backing_off_{false};        // the last transaction failed: wait between tries, take no bodies
   PurgePosition noted_;
   std::atomic<uint64_t> used_{0};

@@ -66,6 +66,7 @@ Result<void> Writer::apply(lmdb::Txn& txn, Work& work) {
                           return {};
                         },
                         [](Flush&) -> Result<void> { return {}; },
+                        [](LetGo&) -> Result<void> { return {}; },
                     },
                     work);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cache/limits.h"
 #include "cache/serve/flight.h"
 #include "core/assert.h"
 #include "core/clock.h"
@@ -29,13 +30,13 @@ WriterLimits writer_limits(const Options& options, uint64_t map_bytes) {
 
 }  // namespace
 
-Engine::Engine(const Options& options_, Metrics& metrics)
+Engine::Engine(const Options& options_, Metrics& metrics, UniqueFd lock)
     : options(options_),
       counters(metrics),
       keys(random_hash_keys()),
       fills(std::make_shared<FillBudget>(options_.ram_bytes)),
       index(options_.ram_bytes) {
-  if (!options.directory.empty()) open_disk();
+  if (!options.directory.empty()) open_disk(std::move(lock));
   declare_gauges(metrics);
 }
 
@@ -44,8 +45,8 @@ Engine::~Engine() {
   if (writer_ != nullptr) writer_->stop();  // while what it calls back into still exists
 }
 
-void Engine::open_disk() {
-  auto store = Store::open(options.directory, options.disk_bytes);
+void Engine::open_disk(UniqueFd inherited) {
+  auto store = Store::open(options.directory, options.disk_bytes, std::move(inherited));
   if (!store) {
     disk_trouble_ = "there is no disk tier: " + store.error().message;
     log_error("cache: {}; working from memory alone", disk_trouble_);
@@ -340,6 +341,21 @@ void Engine::flush() {
   }});
   MutexLock lock(mutex);
   while (!is_done) done.wait(lock);
+}
+
+// `done` is called on the writer's thread.
+void Engine::let_go(std::function<void(UniqueFd lock)> done) {
+  if (writer_ == nullptr) return done({});
+  let_go_wanted_ = std::make_shared<std::atomic<bool>>(true);
+  writer_->submit(LetGo{[this, done = std::move(done)] {
+                          readers_->pin(kHandedOverSnapshotMs);
+                          done(store_->let_go());
+                        },
+                        let_go_wanted_});
+}
+
+void Engine::take_back() {
+  if (let_go_wanted_) let_go_wanted_->store(false);
 }
 
 Cache::Totals Engine::totals() {

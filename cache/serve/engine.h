@@ -62,7 +62,7 @@ struct Asker {
 
 class Engine final : public WriterClient {
  public:
-  Engine(const Options& options, Metrics& metrics);
+  Engine(const Options& options, Metrics& metrics, UniqueFd lock);
   ~Engine() override;
 
   Lookup lookup(Asker& asker);
@@ -103,6 +103,8 @@ class Engine final : public WriterClient {
   uint64_t take_generation() { return generation_.fetch_add(1, std::memory_order_acq_rel); }
   void wait_loaded();
   void flush();
+  void let_go(std::function<void(UniqueFd lock)> done);
+  void take_back();
   Cache::Totals totals();
   PurgePosition durable_purge() const;
 
@@ -117,7 +119,7 @@ class Engine final : public WriterClient {
  private:
   struct IndexView;  // what the index holds for a request; lookup.cc
 
-  void open_disk();
+  void open_disk(UniqueFd inherited);
   void declare_gauges(Metrics& metrics);
   uint64_t oldest_read_age_ns() const;
   PurgeVerdict verdict(Entry& entry);
@@ -149,6 +151,7 @@ class Engine final : public WriterClient {
       TIDEGATE_GUARDED_BY(purge_mutex_);  // applied to the index; the writer knows the durable one
 
   std::shared_ptr<Reclaim> reclaim_ = std::make_shared<Reclaim>();
+  std::shared_ptr<std::atomic<bool>> let_go_wanted_;
   std::string disk_trouble_;  // why there is no disk tier though one is wanted; set at the start
   std::unique_ptr<Store> store_;
   std::unique_ptr<ReaderPool> readers_;

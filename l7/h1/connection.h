@@ -18,6 +18,8 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   void on_ready() override;
   void on_timer() override;
   void drain() override;
+  // Nothing to do: the next answer says that the connection ends (Worker::draining), or it ends when it is idle.
+  void leave() override {}
   void recycle() override { connection_.close_in_order(); }
   void on_closing() override;
 

@@ -217,13 +217,17 @@ void ClientConnection::on_sniff() {
 void ClientConnection::talk(bool http2) {
   stage_ = Stage::talking;
   protocol_ = http2 ? make_http2(*this) : make_http1(*this);
-  if (worker_.draining()) protocol_->drain();
+  if (worker_.draining()) worker_.leaving() ? protocol_->leave() : protocol_->drain();
   if (!closed()) protocol_->on_ready();
 }
 
 void ClientConnection::drain() {
   if (protocol_) return protocol_->drain();
   // It is still in its handshake. It may send one request, and is told with the answer that the connection ends.
+}
+
+void ClientConnection::leave() {
+  if (protocol_) protocol_->leave();
 }
 
 void ClientConnection::recycle() {

@@ -30,7 +30,9 @@ class ClientProtocol {
   virtual void on_timer() = 0;    // the connection's timer, which the protocol arms
   virtual void on_round_end() {}  // asked for with Worker::call_at_round_end
   virtual void drain() = 0;       // finish what is under way, take nothing new
-  virtual void recycle() = 0;     // close at once, as politely as that goes: nothing is under way
+  // Another process accepts from now on: as drain(), but a request that the client may be sending now is answered.
+  virtual void leave() { drain(); }
+  virtual void recycle() = 0;  // close at once, as politely as that goes: nothing is under way
   // The socket is about to be closed: end the transactions.
   virtual void on_closing() = 0;
 };
@@ -46,6 +48,7 @@ class ClientConnection final : public IoHandler, public IdleLink {
   void on_io(uint32_t events) override;
   void on_round_end() { protocol_->on_round_end(); }
   void drain();
+  void leave();
   // Ends it now, whatever is under way.
   void abort() { close(); }
   // Ends it to make room for another: it is idle.

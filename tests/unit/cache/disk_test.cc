@@ -2,6 +2,11 @@
 // The disk tier: warm restarts, purges, one writer, churn.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
 
 #include "cache/disk/store.h"
 #include "tests/unit/cache/disk_fixture.h"
@@ -295,6 +300,55 @@ TEST_F(CacheOnDisk, AFullQueueMeansNotStoredAndNobodyWaits) {
   leader.fill.finish();
   EXPECT_TRUE(read_all(*decision.answer) == large);
   EXPECT_EQ(metric("tidegate_cache_queue_full_total"), 1);
+}
+
+TEST_F(CacheOnDisk, WhatIsHandedOverIsDurableReadOnAndNeverWrittenAgain) {
+  Options options = on_disk();
+  options.ram_bytes = 0;  // every hit comes from the disk
+  open(options);
+  const std::string large = body_of(1'000'000);
+  store("/large", fresh_minute(), large);
+  store("/queued", fresh_minute(), "queued");
+  std::promise<int> promised;
+  cache->let_go([&](UniqueFd lock) { promised.set_value(lock.release()); });
+  const UniqueFd lock(promised.get_future().get());
+  ASSERT_TRUE(lock);
+  EXPECT_NE(::flock(UniqueFd(::open(options.directory.c_str(), O_RDONLY | O_CLOEXEC)).get(), LOCK_EX | LOCK_NB), 0)
+      << "the lock is held for as long as anybody has it";
+  const auto files = [&] {
+    std::string all;
+    for (const auto& file : std::filesystem::directory_iterator(options.directory)) {
+      const std::string name = file.path().filename();
+      if (name == "lock.mdb") continue;
+      std::ifstream in(file.path(), std::ios::binary);
+      all += name + std::string{std::istreambuf_iterator<char>(in), {}};
+    }
+    return std::hash<std::string>{}(all);
+  };
+  const size_t before = files();
+  expect_hit("/large", large);
+  expect_hit("/queued", "queued");
+  store("/after", fresh_minute(), "after");
+  Purge purge;
+  purge.kind = PurgeKind::url;
+  purge.value = "https://www.example.test/queued";
+  purge.sequence = 7;
+  cache->purge(purge);
+  EXPECT_NE(find(get("/queued")).outcome, Outcome::hit) << "a purge is in force here too";
+  cache->flush();
+  EXPECT_EQ(cache->last_applied_purge().sequence, 0U) << "it is the other process's to keep";
+  EXPECT_FALSE(cache->totals().disk_trouble.empty());
+  cache.reset();
+  EXPECT_EQ(files(), before) << "nothing was written, at the end neither";
+}
+
+TEST_F(CacheOnDisk, AHandOverThatIsTakenBackInTimeChangesNothing) {
+  open(on_disk());
+  cache->wait_loaded();
+  cache->take_back();  // without one before
+  store("/a", fresh_minute(), "a");
+  cache->flush();
+  EXPECT_TRUE(cache->totals().disk_trouble.empty());
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // The proxy as a whole: routes, retries, timeouts, changes of configuration, drain.
 #include "l7/proxy.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -319,6 +320,47 @@ TEST(ProxyDrain, RequestsUnderWayFinishAndTheRestIsClosed) {
   release = true;
   EXPECT_EQ(busy.read_to_end(), "half");
   EXPECT_TRUE(edge.run_until([&] { return drained; }));
+}
+
+// Another process has the sockets: an idle client may be sending its next request at this moment.
+TEST(ProxyLeave, AnIdleConnectionStaysForOneRequestMore) {
+  Origin origin(Origin::says("x"));
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.model.nodes[0].l7.drain_timeout_ms = 60'000;
+  edge.start();
+  Wire idle = Wire::connect(edge.endpoint()), fresh = Wire::connect(edge.endpoint());
+  idle.send(get("/"));
+  EXPECT_EQ(read_answer(idle).status, 200);
+  ASSERT_TRUE(edge.run_until([&] { return edge.proxy().connections() == 2; }));
+  ASSERT_FALSE(edge.proxy().sockets().empty());
+  bool left = false;
+  edge.proxy().leave([&] { left = true; });
+  EXPECT_TRUE(edge.proxy().sockets().empty());
+  for (Wire* wire : {&idle, &fresh}) {
+    wire->send(get("/"));
+    const std::string answer = wire->read_to_end();
+    EXPECT_THAT(answer, ::testing::HasSubstr("HTTP/1.1 200"));
+    EXPECT_THAT(answer, ::testing::HasSubstr("close"));
+  }
+  EXPECT_TRUE(edge.run_until([&] { return left; }));
+}
+
+// One that never asks again ends when it has been idle for its time.
+TEST(ProxyLeave, AnIdleConnectionDoesNotKeepTheProcess) {
+  Origin origin(Origin::says("x"));
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.model.nodes[0].l7.drain_timeout_ms = 60'000;
+  edge.model.listeners[0].idle_timeout_ms = 300;
+  edge.start();
+  Wire idle = Wire::connect(edge.endpoint());
+  idle.send(get("/"));
+  EXPECT_EQ(read_answer(idle).status, 200);
+  bool left = false;
+  edge.proxy().leave([&] { left = true; });
+  EXPECT_TRUE(idle.at_end());
+  EXPECT_TRUE(edge.run_until([&] { return left; }));
 }
 
 TEST(ProxyDrain, ClosesIdleConnectionsWhateverTheirOrder) {

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The proxy's part in being followed by another process, and in following one.
+#include <sys/socket.h>
+
+#include <memory>
+#include <utility>
+
+#include "l7/proxy.h"
+
+namespace tidegate::l7 {
+
+std::vector<LentSocket> Proxy::sockets() const {
+  std::vector<LentSocket> lent;
+  for (const auto& [bind, sockets] : listening_) {
+    for (const int fd : sockets) lent.push_back({{HandOverItemKind::stream, bind}, fd});
+  }
+  return lent;
+}
+
+// The cache's disk tier is all that only one process can have.
+void Proxy::let_go(std::function<void(UniqueFd lock)> done) {
+  if (!cache_) return done({});
+  cache_->let_go([this, done = std::move(done)](UniqueFd lock) {
+    // Mailboxes copy what they hold.
+    main_loop_.post([done, lock = std::make_shared<UniqueFd>(std::move(lock))] { done(std::move(*lock)); });
+  });
+}
+
+void Proxy::take_back() {
+  if (cache_) cache_->take_back();
+}
+
+void Proxy::leave(std::function<void()> done) {
+  listening_.clear();
+  auto left = std::make_shared<size_t>(workers_.size());
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->leave(plan_->this_node().l7.drain_timeout_ms, [left, done] {
+      if (--*left == 0) done();
+    });
+  }
+}
+
+size_t Proxy::connections() const {
+  return shared_ ? shared_->admission.connections.load(std::memory_order_relaxed) : 0;
+}
+
+void Proxy::inherit(const HandOverItem& item, UniqueFd socket) {
+  if (item.kind == HandOverItemKind::stream) held_ports_.adopt(item.endpoint, SOCK_STREAM, std::move(socket));
+}
+
+}  // namespace tidegate::l7
