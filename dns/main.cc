@@ -7,6 +7,7 @@
 #include "core/crypto.h"
 #include "core/metrics.h"
 #include "dns/family_text.h"
+#include "dns/limits.h"
 #include "dns/query/explain.h"
 #include "dns/server/alias_resolver.h"
 #include "dns/server/server.h"
@@ -17,6 +18,7 @@ using namespace tidegate;
 
 constexpr uint64_t kCollectMs = 1'000;
 constexpr uint64_t kTendXdpMs = 1'000;
+constexpr uint64_t kLookLeftMs = 100;
 
 Result<nlohmann::json> explain_request(dns::Server& server, const HttpRequest& request) {
   const auto client = IpAddress::parse(request.parameter("client").value_or(""));
@@ -97,5 +99,26 @@ int main(int argc, char** argv) {
     server.stop();
     done();
   };
+  uint64_t leave_by_ns = 0;
+  std::function<void()> left;
+  Timer look_left(plane.loop(), [&] {
+    if (server.connections_left() > 0 && monotonic_ns() < leave_by_ns) return look_left.arm_after_ms(kLookLeftMs);
+    server.stop();
+    left();
+  });
+  hooks.upgrade.sockets = [&] { return server.sockets(); };
+  hooks.upgrade.let_go = [&](const std::function<void(UniqueFd)>& done) {
+    server.let_go();
+    done({});
+  };
+  hooks.upgrade.take_back = [&] { server.take_back(); };
+  hooks.upgrade.leave = [&](std::function<void()> done) {
+    server.leave();
+    left = std::move(done);
+    leave_by_ns = monotonic_ns() + dns::kLeaveMs * kNsPerMs;
+    look_left.arm_after_ms(kLookLeftMs);
+  };
+  hooks.upgrade.connections = [&] { return server.connections_left(); };
+  hooks.upgrade.inherit = [&](const HandOverItem& item, UniqueFd socket) { server.inherit(item, std::move(socket)); };
   return plane.run(std::move(hooks));
 }

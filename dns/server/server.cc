@@ -70,12 +70,8 @@ Result<std::unique_ptr<Server::Listeners>> Server::open(const DnsNode& node) {
   std::vector<Endpoint> http_addresses = node.httpdns_listen;
   for (uint32_t w = 0; w < std::max<uint32_t>(node.workers, 1); ++w) {
     for (Endpoint& address : addresses) {
-      auto udp = std::make_unique<UdpWorker>(publisher_, cookie_secret_);
-      auto bound = UdpServer::bind(address, udp->slot, *udp->worker, held_ports_);
-      if (!bound) return bound.error();
-      udp->udp = *std::move(bound);
-      address = udp->udp->endpoint();
-      listeners->udp.push_back(std::move(udp));
+      if (Result<void> added = add_udp(address, *listeners); !added) return added.error();
+      address = listeners->udp.back()->udp->endpoint();
     }
     auto stream =
         StreamWorker::open(node, addresses, http_addresses, publisher_, cookie_secret_, httpdns_clients_, held_ports_);
@@ -83,7 +79,17 @@ Result<std::unique_ptr<Server::Listeners>> Server::open(const DnsNode& node) {
     http_addresses = (*stream)->http_endpoints();
     listeners->streams.push_back(*std::move(stream));
   }
+  if (Result<void> opened = open_inherited(*listeners); !opened) return opened.error();
   return listeners;
+}
+
+Result<void> Server::add_udp(const Endpoint& endpoint, Listeners& listeners) {
+  auto udp = std::make_unique<UdpWorker>(publisher_, cookie_secret_);
+  auto bound = UdpServer::bind(endpoint, udp->slot, *udp->worker, held_ports_);
+  if (!bound) return bound.error();
+  udp->udp = *std::move(bound);
+  listeners.udp.push_back(std::move(udp));
+  return {};
 }
 
 std::vector<Fault> Server::judge(const std::shared_ptr<const Model>& model) {
@@ -167,7 +173,7 @@ Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node&
     for_each_worker([&](const Worker& worker) { add_into(retired_, worker.tally); });
     listeners_ = std::move(fresh);
     // A queue has one socket: those before had to go first.
-    if (node.dns.enabled && !node.dns.xdp.empty()) {
+    if (node.dns.enabled && !node.dns.xdp.empty() && !xdp_let_go_) {
       listeners_->xdp = std::make_unique<XdpFront>(node.dns, udp_endpoints(), publisher_, cookie_secret_);
     }
     publisher_.collect();
@@ -181,8 +187,14 @@ void Server::set_aliases(const AliasBook& aliases) {
   if (held_ != nullptr) held_ = with_aliases(*held_, aliases);
 }
 
+// Its threads have ended; what they had counted stays.
+void Server::retire_xdp() {
+  listeners_->xdp->for_each_worker([this](const Worker& worker) { add_into(retired_, worker.tally); });
+  listeners_->xdp.reset();
+}
+
 bool Server::tend_xdp() {
-  if (!listeners_ || !listeners_->xdp) return false;
+  if (!listeners_ || !listeners_->xdp) return xdp_let_go_;
   listeners_->xdp->tend([this](const Worker& worker) { add_into(retired_, worker.tally); });
   return true;
 }

@@ -8,6 +8,7 @@
 
 #include "conf/candidate.h"
 #include "conf/snapshot.h"
+#include "conf/upgrade_hooks.h"
 #include "core/address_table.h"
 #include "core/hash.h"
 #include "core/result.h"
@@ -47,6 +48,17 @@ class Server {
   // Every thread ends; what had been received is answered.
   void stop();
 
+  // Another process follows this one (conf/upgrade_hooks.h); upgrade.cc.
+  std::vector<LentSocket> sockets() const;
+  // Queries of AF_XDP interfaces come to the kernel's sockets from then on.
+  void let_go();
+  void take_back();
+  // Receives nothing more. Connections are served on; connections_left() says how many there are.
+  void leave();
+  size_t connections_left() const;
+  // This process follows another one; before the first hold().
+  void inherit(const HandOverItem& item, UniqueFd socket);
+
   const Tables* tables() const { return publisher_.in_force(); }
   // A worker of the main thread, for explain: the same functions, its own counters, which nobody exports.
   Worker& own_worker() { return own_worker_; }
@@ -78,8 +90,11 @@ class Server {
   };
 
   Result<std::unique_ptr<Listeners>> open(const DnsNode& node);
+  Result<void> add_udp(const Endpoint& endpoint, Listeners& listeners);
+  Result<void> open_inherited(Listeners& listeners);
   Result<void> hold_ports(const DnsNode& node);
   Result<void> hold_port(const Endpoint& endpoint, int type, const DnsNode& node);
+  void retire_xdp();
   bool has_port(const Endpoint& endpoint) const;
   template <class Fn>
   void for_each_worker(Fn&& fn) const;  // fn(const Worker&)
@@ -94,7 +109,8 @@ class Server {
   std::shared_ptr<const Tables> held_;        // by hold(), until apply() or release()
   HeldPorts held_ports_;
   std::unique_ptr<Listeners> listeners_;
-  Tally retired_;  // what workers that are gone had counted: counters never go back
+  bool xdp_let_go_ = false;  // another process is to have the interfaces
+  Tally retired_;            // what workers that are gone had counted: counters never go back
 };
 
 }  // namespace tidegate::dns

@@ -8,6 +8,11 @@
 #include "dns/listening_socket.h"
 
 namespace tidegate::dns {
+namespace {
+
+constexpr uint64_t kLeaveLookMs = 100;
+
+}  // namespace
 
 StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, const HashKey& cookie_secret,
                            AddressTable& clients)
@@ -15,7 +20,11 @@ StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, cons
       slot_(publisher.add_reader()),
       worker_(std::make_unique<Worker>(cookie_secret)),
       tcp_(std::make_unique<TcpServer>(loop_, slot_, *worker_)),
-      front_(std::make_unique<HttpFront>(node.trusted_proxies, slot_, *worker_, clients)) {
+      front_(std::make_unique<HttpFront>(node.trusted_proxies, slot_, *worker_, clients)),
+      look_(loop_, [this] {
+        left_.store(tcp_->connections() + http_->connections(), std::memory_order_relaxed);
+        look_.arm_after_ms(kLeaveLookMs);
+      }) {
   HttpServerLimits limits;
   limits.body_bytes = kMaxMessageBytes;  // a DoH message; HTTPDNS has no bodies
   limits.head.head_bytes = 16 << 10;
@@ -41,6 +50,32 @@ Result<std::unique_ptr<StreamWorker>> StreamWorker::open(const DnsNode& node, co
     worker->http_endpoints_.push_back(worker->http_->tcp_endpoint());
   }
   return worker;
+}
+
+Result<void> StreamWorker::add_tcp(const Endpoint& endpoint, HeldPorts& held) {
+  const Result<Endpoint> bound = tcp_->listen(endpoint, held);
+  return bound ? Result<void>() : bound.error();
+}
+
+Result<void> StreamWorker::add_http(const Endpoint& endpoint, HeldPorts& held) {
+  auto socket = bind_socket(endpoint, SOCK_STREAM, held);
+  return socket ? http_->listen_on(*std::move(socket)) : socket.error();
+}
+
+void StreamWorker::leave() {
+  left_.store(1, std::memory_order_relaxed);  // until it has looked
+  loop_.post([this] {
+    tcp_->stop_listening();
+    http_->stop_listening();
+    http_->wind_down();
+    look_.arm_after_ns(0);
+  });
+}
+
+std::vector<std::pair<Endpoint, int>> StreamWorker::sockets() const {
+  std::vector<std::pair<Endpoint, int>> sockets = tcp_->sockets();
+  for (const int fd : http_->tcp_sockets()) sockets.emplace_back(local_endpoint(fd), fd);
+  return sockets;
 }
 
 StreamWorker::~StreamWorker() {

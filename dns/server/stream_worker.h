@@ -3,8 +3,10 @@
 // DoH over plain HTTP/1 (behind our L7). One a worker, its listeners in SO_REUSEPORT groups with the others'.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "conf/model.h"
@@ -31,8 +33,17 @@ class StreamWorker {
   StreamWorker(const StreamWorker&) = delete;
   StreamWorker& operator=(const StreamWorker&) = delete;
 
+  // One socket more, which is held; before start().
+  Result<void> add_tcp(const Endpoint& endpoint, HeldPorts& held);
+  Result<void> add_http(const Endpoint& endpoint, HeldPorts& held);
+
   void start();
   void stop();
+  // Another process accepts from now on. Connections end with their answer (HTTP) or when they are idle.
+  void leave();
+  // As of leave(), at most kLeaveLookMs ago.
+  size_t connections_left() const { return left_.load(std::memory_order_relaxed); }
+  std::vector<std::pair<Endpoint, int>> sockets() const;  // that listen; borrowed
 
   const std::vector<Endpoint>& tcp_endpoints() const { return tcp_endpoints_; }
   const std::vector<Endpoint>& http_endpoints() const { return http_endpoints_; }
@@ -51,6 +62,8 @@ class StreamWorker {
   std::unique_ptr<HttpFront> front_;
   std::unique_ptr<HttpServer> http_;
   std::vector<Endpoint> tcp_endpoints_, http_endpoints_;
+  std::atomic<size_t> left_{0};
+  Timer look_;  // after leave()
   std::thread thread_;
 };
 

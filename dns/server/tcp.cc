@@ -34,6 +34,7 @@ class TcpServer::Listener final : public IoHandler {
     server_.loop_.add(fd_.get(), EPOLLIN, this);
   }
   ~Listener() { server_.loop_.remove(fd_.get()); }
+  int fd() const { return fd_.get(); }
   void on_io(uint32_t) override {
     if (server_.accept_some(fd_.get()) != Accepted::no_descriptors) return;
     server_.loop_.modify(fd_.get(), 0);  // what waits in the backlog would wake us without end
@@ -189,6 +190,14 @@ Result<Endpoint> TcpServer::listen(const Endpoint& endpoint, HeldPorts& held) {
   const Endpoint bound = local_endpoint(fd->get());
   listeners_.push_back(std::make_unique<Listener>(*this, std::move(*fd)));
   return bound;
+}
+
+void TcpServer::stop_listening() { listeners_.clear(); }
+
+std::vector<std::pair<Endpoint, int>> TcpServer::sockets() const {
+  std::vector<std::pair<Endpoint, int>> sockets;
+  for (const auto& listener : listeners_) sockets.emplace_back(local_endpoint(listener->fd()), listener->fd());
+  return sockets;
 }
 
 TcpServer::Accepted TcpServer::accept_some(int listener) {

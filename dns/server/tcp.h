@@ -53,6 +53,9 @@ class TcpServer {
 
   // Returns the endpoint as bound.
   Result<Endpoint> listen(const Endpoint& endpoint, HeldPorts& held);
+  // Those before it are served on.
+  void stop_listening();
+  std::vector<std::pair<Endpoint, int>> sockets() const;  // that listen; borrowed
   size_t connections() const { return connections_.size(); }
   const TcpTally& tally() const { return tally_; }
 

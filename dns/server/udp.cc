@@ -8,7 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstring>
+#include <thread>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -27,6 +30,8 @@ constexpr size_t kControlBytes = CMSG_SPACE(sizeof(in6_pktinfo));
 bool set_option(int fd, int level, int option, int value) {
   return ::setsockopt(fd, level, option, &value, sizeof value) == 0;
 }
+
+const int kWakeSignal = SIGRTMIN;  // interrupts recvmmsg(2)
 
 // Faults of one datagram or moment, not of the socket.
 bool is_passing(int error) {
@@ -122,7 +127,27 @@ void UdpServer::stop() {
   thread_.join();
 }
 
+// shutdown(2) would end the other process's receiving too. A signal wakes this thread alone. One that comes between the
+// thread's look at stop_ and its system call is lost, so it is repeated.
+void UdpServer::leave() {
+  if (!thread_.joinable()) return;
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  ::sigaction(kWakeSignal, &action, nullptr);
+  stop_.store(true, std::memory_order_release);
+  while (!ended_.load(std::memory_order_acquire)) {
+    ::pthread_kill(thread_.native_handle(), kWakeSignal);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  thread_.join();
+}
+
 void UdpServer::run() {
+  receive_until_stopped();
+  ended_.store(true, std::memory_order_release);
+}
+
+void UdpServer::receive_until_stopped() {
   const auto batch = std::make_unique<Batch>();
   while (!stop_.load(std::memory_order_acquire)) {
     if (receive(*batch, MSG_WAITFORONE) < 0 && !is_passing(errno)) {

@@ -34,6 +34,9 @@ class UdpServer {
 
   void start();
   void stop();  // returns when the thread has ended; queries already received are answered
+  // As stop(), but another process receives on the same socket, and goes on.
+  void leave();
+  int fd() const { return socket_.get(); }
   const Endpoint& endpoint() const { return endpoint_; }
   const UdpTally& tally() const { return tally_; }
 
@@ -41,6 +44,7 @@ class UdpServer {
   struct Batch;
   UdpServer(const Endpoint& endpoint, TablesSlot& slot, Worker& worker);
   void run();
+  void receive_until_stopped();
   int receive(Batch& batch, int flags);  // and answers; what recvmmsg returned
   void serve_batch(Batch& batch, unsigned received);
   void send_batch(Batch& batch, unsigned answers);
@@ -52,6 +56,7 @@ class UdpServer {
   bool wildcard_ = false;  // bound to every address: answers name the one that was asked
   UdpTally tally_;
   std::atomic<bool> stop_{false};
+  std::atomic<bool> ended_{false};  // the thread receives no more
   std::thread thread_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/server/server.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -410,6 +411,53 @@ TEST_F(Serving, ListenersFollowTheNode) {
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr("203.0.113.254:53"));
   EXPECT_EQ(server_.udp_endpoints().size(), 3U);
+}
+
+// Two processes in one here: the second one gets duplicates of the first one's sockets, as by SCM_RIGHTS.
+TEST_F(Serving, AnotherServerTakesEverySocketOverAndNoQueryIsLost) {
+  start();
+  node_.dns.listen = server_.udp_endpoints();
+  node_.dns.httpdns_listen = server_.http_endpoints();
+  const auto query = make_query("www.example.test", rrtype::kA);
+  const UniqueFd kept = connect_to(node_.dns.listen[0], SOCK_STREAM);
+  const auto ask_kept = [&] {
+    const auto message = framed(query);
+    EXPECT_EQ(::send(kept.get(), message.data(), message.size(), 0), static_cast<ssize_t>(message.size()));
+    return read_framed(kept.get());
+  };
+  EXPECT_FALSE(ask_kept().empty());
+  const auto snapshot =
+      make_snapshot(1, "d", std::make_shared<const Model>(model_), std::make_shared<const LiveState>());
+  const auto take_over = [&](Server& next, uint32_t workers) {
+    const std::vector<LentSocket> lent = server_.sockets();
+    EXPECT_EQ(lent.size(), 2U * 2 + 3U * 2);  // two workers; UDP on two addresses, TCP on two and HTTP on one
+    for (const LentSocket& socket : lent) next.inherit(socket.item, UniqueFd(::fcntl(socket.fd, F_DUPFD_CLOEXEC, 0)));
+    Node node = node_;
+    node.dns.workers = workers;
+    ASSERT_TRUE(next.hold(snapshot, node).yes());
+    ASSERT_TRUE(next.apply(snapshot, node));
+    next.release();
+    EXPECT_GE(next.sockets().size(), lent.size()) << "none is closed";
+  };
+  const auto ask_often = [&] {
+    for (int i = 0; i < 100; ++i) ASSERT_FALSE(exchange_udp(node_.dns.listen[i % 2], query).empty());
+  };
+  {
+    Server given_up(HashKey{1, 2});
+    take_over(given_up, 1);
+    ask_often();
+    given_up.leave();
+    ask_often();
+  }
+  ask_often();
+  Server next(HashKey{1, 2});
+  take_over(next, 3);
+  ask_often();
+  EXPECT_FALSE(ask_kept().empty());
+  server_.leave();
+  ask_often();
+  EXPECT_FALSE(ask_kept().empty()) << "a connection is served on";
+  EXPECT_EQ(server_.connections_left(), 1U);
 }
 
 }  // namespace
