@@ -62,6 +62,7 @@ void add_records_command(CLI::App& app, Cli& cli);   // records
 void add_hash_command(CLI::App& app, Cli& cli);      // hash-lab
 void add_init_command(CLI::App& app, Cli& cli);      // init
 void add_import_command(CLI::App& app, Cli& cli);    // import
+void add_upgrade_command(CLI::App& app, Cli& cli);   // upgrade
 void add_run_command(CLI::App& app, Cli& cli);       // run
 
 }  // namespace tidegate::cli

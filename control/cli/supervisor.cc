@@ -86,6 +86,7 @@ class Supervisor::Daemon final : private IoHandler {
     if (::getppid() != supervisor) ::_exit(0);  // the supervisor died before prctl(2)
     const sigset_t set = supervised_signals();
     ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+    ::setenv("TIDEGATE_SUPERVISOR", "tidegate run", 1);  // an upgrade would look like a crash to it
     ::dup2(output, STDOUT_FILENO);
     ::dup2(output, STDERR_FILENO);
     std::vector<char*> arguments;

@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Daemons that are replaced by new processes while they serve. The loads never retry: every question that was sent has to be answered."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import box
+import xdp_e2e
+from failure_e2e import SlowReader
+from lab import BUILD, binary, open_socket, unix_request
+from load import SteadyLoad, connect, tls_context
+from marks import TIMED, long
+from netns import wait_until
+from time_e2e import ask, patient_origin
+from topology import DNS_EU, HOSTS
+
+PROXY = (HOSTS["proxy1"].v4, HOSTS["proxy1"].v6)
+WWW = "https://www.example.test"
+
+
+class DnsLoad:
+    """Questions over UDP, each from a socket of its own, and over TCP connections that stay. None is asked twice."""
+
+    QUESTION = struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + b"\x03www\x07example\x04test\x00" + struct.pack(">HH", 1, 1)
+
+    def __init__(self, host, servers, port=53, udp=2, tcp=2):
+        self.host, self.port = host, port
+        self.lost, self.answered, self.closed = [], 0, 0
+        self.mutex, self.stopped = threading.Lock(), threading.Event()
+        kinds = [(self.over_udp, servers[i % len(servers)]) for i in range(udp)] + [(self.over_tcp, servers[i % len(servers)]) for i in range(tcp)]
+        self.threads = [threading.Thread(target=kind, args=(server,), daemon=True) for kind, server in kinds]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        self.wait_for(20)
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join(30)
+
+    def wait_for(self, more):
+        target = self.answered + more
+        wait_until(f"{more} questions more are answered", lambda: self.answered >= target or self.lost, 60)
+
+    def note(self, answer, way):
+        with self.mutex:
+            if answer[:2] == self.QUESTION[:2] and answer[3] & 0x0F == 0 and answer[7] > 0:
+                self.answered += 1
+            else:
+                self.lost.append(f"{way}: {answer!r}")
+
+    def over_udp(self, server):
+        family = socket.AF_INET6 if ":" in server else socket.AF_INET
+        while not self.stopped.is_set():
+            with open_socket(self.host, family, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(10)
+                try:
+                    sock.connect((server, self.port))
+                    sock.send(self.QUESTION)
+                    self.note(sock.recv(4096), "udp")
+                except OSError as error:
+                    self.note(b"", f"udp {error}")
+
+    def over_tcp(self, server):
+        family = socket.AF_INET6 if ":" in server else socket.AF_INET
+        while not self.stopped.is_set():
+            with open_socket(self.host, family, socket.SOCK_STREAM) as sock:
+                sock.settimeout(10)
+                try:
+                    sock.connect((server, self.port))
+                    for _ in range(40):
+                        if self.stopped.is_set():
+                            break
+                        sock.sendall(struct.pack(">H", len(self.QUESTION)) + self.QUESTION)
+                        self.note(sock.recv(4096)[2:], "tcp")
+                except (OSError, IndexError) as error:
+                    self.note(b"\0" * 8, f"tcp {error}")
+
+
+class Http2Load:
+    """curl over HTTP/2, many requests on one connection. It opens another connection when it is told to (GOAWAY)."""
+
+    BATCH = 200
+
+    def __init__(self, lab, address):
+        self.lab, self.address = lab, address
+        self.failures, self.answered = [], 0
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        wait_until("HTTP/2 requests are answered", lambda: self.answered or self.failures, 30)
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.thread.join(60)
+
+    def run(self):
+        while not self.stopped.is_set():
+            url = f"{WWW}/api/v1/load?n=[1-{self.BATCH}]"
+            done = self.lab.curl("client-eu", url, "--http2", "-o", os.devnull, "-w", "%{http_code}-%{http_version}-%{errormsg}\n", vip=self.address, check=False)
+            good = done.stdout.count("200-2-")
+            self.answered += good
+            if good != self.BATCH or done.returncode != 0:
+                self.failures.append((done.returncode, [line for line in done.stdout.splitlines() if not line.startswith("200-2-")][:5]))
+
+
+def upgrade(run_dir, *arguments):
+    command = [str(BUILD / "control" / "tidegate"), "upgrade", *map(str, arguments), "--run", str(run_dir)]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+
+
+def upgraded(lab, host, plane):
+    """Upgrades it, and returns the new process's status."""
+    before = lab.plane(host, plane, "/status").json()
+    done = upgrade(lab.directory(host) / "run", plane)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "serves" in done.stdout and "sockets are handed over" in done.stdout, done.stdout
+    after = lab.plane(host, plane, "/status").json()
+    assert after["generation"] == before["generation"] + 1 and after["pid"] != before["pid"], after
+    assert after["version"] == before["version"] and after["ready"], after
+    return after
+
+
+@contextlib.contextmanager
+def ordinary_again(lab, *daemons):
+    """Puts the lab's own processes in the place of those that upgrades left."""
+    try:
+        yield
+    finally:
+        for host, plane in daemons:
+            status = lab.plane(host, plane, "/status").json()
+            for pid in [status["pid"], *(process["pid"] for process in status["draining_processes"])]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            wait_until("the last process is gone", lambda: not os.path.exists(f"/proc/{status['pid']}") or zombie(status["pid"]), 20)
+            lab.start_plane(host, plane)
+        lab.wait_ready()
+        lab.settle()
+
+
+def zombie(pid):
+    with contextlib.suppress(OSError):
+        return re.search(r"^State:\s+Z", open(f"/proc/{pid}/status").read(), re.MULTILINE) is not None
+    return True
+
+
+def upgrade_under_load(lab, times, size="1m"):
+    lab.settle()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ordinary_again(lab, ("proxy1", "l7"), ("edge", "dns")))
+        stack.enter_context(patient_origin(lab, 1))
+        chat = stack.enter_context(dial_to(lab, PROXY[0]))
+        ask(chat, "chat", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
+        assert chat.recv(4096).startswith(b"HTTP/1.1 101")
+        with SteadyLoad(lab, "client-eu", vips=PROXY) as http1, Http2Load(lab, PROXY[0]) as http2, DnsLoad("client-eu", DNS_EU) as dns:
+            download = SlowReader("client-eu", PROXY[0], f"/slow/{size}")
+            assert download.answer.status == 200
+            for turn in range(times):
+                upgraded(lab, "proxy1", "l7")
+                upgraded(lab, "edge", "dns")
+                http1.wait_for(100)
+                dns.wait_for(100)
+                answered = http2.answered
+                wait_until("HTTP/2 goes on", lambda: http2.answered > answered or http2.failures, 30)
+                chat.sendall(b"still %d?" % turn)
+                assert chat.recv(100) == b"still %d?" % turn, "a WebSocket of the first process lives on"
+            assert download.rest() == b"".join(b"%015d\n" % i for i in range(64 * 1024)) * int(size[0])
+        assert http1.tally.failures == [], http1.tally.failures[:5]
+        assert http2.failures == [], http2.failures[:5]
+        assert dns.lost == [], dns.lost[:5]
+        draining = lab.plane("proxy1", "l7", "/status").json()["draining_processes"]
+        assert [process for process in draining if process["connections"] > 0], "the first process serves the WebSocket"
+        chat.close()
+        wait_until("the old processes have ended", lambda: lab.plane("proxy1", "l7", "/status").json()["draining_processes"] == [], 60)
+        metrics = lab.plane("proxy1", "l7", "/metrics").body.decode()
+        assert f"tidegate_l7_generation {times + 1}\n" in metrics and "tidegate_l7_draining_processes 0\n" in metrics
+
+
+@contextlib.contextmanager
+def dial_to(lab, address):
+    sock = connect("client-eu", address, 443, "www.example.test", tls_context(lab.directory("edge") / "example.crt"), timeout=120).sock
+    try:
+        yield sock
+    finally:
+        sock.close()
+
+
+def test_two_upgrades_under_load_lose_refuse_and_reset_nothing(lab):
+    upgrade_under_load(lab, 2)
+
+
+@long
+def test_many_upgrades_in_a_row_lose_nothing(lab):
+    upgrade_under_load(lab, 20, "8m")
+
+
+@long
+def test_twenty_upgrades_under_as_much_load_as_one_core_gives_lose_nothing(lab):
+    """wrk counts what is refused, reset or late, and opens another connection only when an answer says so."""
+    seconds, told = 60, {}
+    lab.settle()
+    with ordinary_again(lab, ("proxy1", "l7")):
+        load = threading.Thread(target=lambda: told.update(out=lab.run("client-eu", "wrk", "-t", "1", "-c", "64", "-d", f"{seconds}s", "--timeout", "10s", f"http://{PROXY[0]}/healthz", timeout=seconds + 60).stdout))
+        load.start()
+        upgrades = 0
+        while load.is_alive() and upgrades < 20:
+            upgraded(lab, "proxy1", "l7")
+            upgrades += 1
+        load.join()
+    assert upgrades == 20, f"only {upgrades} upgrades in {seconds} s"
+    assert "Socket errors" not in told["out"] and "Non-2xx" not in told["out"], told["out"]
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", told["out"])[1])
+    print(f"      {rate:.0f} requests/s during {upgrades} upgrades")
+    assert not TIMED or rate >= 5_000, told["out"]
+
+
+def test_the_cache_is_taken_over_warm_and_a_purge_in_between_holds(lab):
+    lab.settle()
+    with ordinary_again(lab, ("proxy1", "l7")):
+
+        def cached(path):
+            return lab.curl("client-eu", WWW + path, "-D", "-", "-o", os.devnull, vip=PROXY[0]).stdout.lower()
+
+        cached("/static/8m")
+        wait_until("8m is a hit", lambda: "; hit" in cached("/static/8m"))
+        kept = "/static/8m"
+        slow = SlowReader("client-eu", PROXY[0], kept)  # from the disk of the process that is replaced
+        assert slow.answer.status == 200
+        upgraded(lab, "proxy1", "l7")
+        wait_until("the new process has the index", lambda: not lab.plane("proxy1", "l7", "/status").json()["cache"]["loading"])
+        assert "; hit" in cached(kept), "what the old process stored is served by the new one"
+        lab.tidegate("purge", WWW + kept, "--wait")
+        assert "; hit" not in cached(kept), "the purge is the new process's"
+        assert slow.rest() == b"".join(b"%015d\n" % i for i in range(64 * 1024)) * 8, "the old process ends its body from what was there"
+
+ZONE = "$ORIGIN example.test.\n$TTL 60\n@ IN SOA ns1 hostmaster 1 3600 600 604800 60\n@ IN NS ns1\nns1 IN A 192.0.2.53\nwww IN A 192.0.2.80\n"
+
+
+def dns_document(workers):
+    return f"""
+nodes: [{{name: up, dns: {{listen: ["10.10.0.66:53"], workers: {workers}}}}}]
+zones: [{{name: example.test, file: example.test.zone}}]
+"""
+
+
+class OneServer:
+    """tidegate-dns alone on a machine, and programs that pretend to be its next release."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        machine.write("example.test.zone", ZONE)
+        self.process = machine.start_plane("dns", machine.write("up.yaml", dns_document(1)))
+        machine.wait_ready("dns", self.process)
+
+    def status(self):
+        return self.machine.ask("dns", "/status").json()
+
+    def program(self, name, text):
+        path = self.machine.write(name, text)
+        path.chmod(0o755)
+        return path
+
+    def refused(self, *options):
+        """An upgrade that fails: the old process goes on, and says why. Returns the reason."""
+        before = self.status()
+        done = upgrade(self.machine.run_dir, "dns", *options)
+        assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+        after = self.status()
+        assert (after["pid"], after["generation"], after["upgrade"]) == (before["pid"], before["generation"], None), after
+        assert self.machine.ask("dns", "/healthz").status == 200
+        assert "the old process goes on" in done.stderr, done.stderr
+        return done.stderr
+
+
+@contextlib.contextmanager
+def one_server():
+    with box.raised("up", 66) as machine:
+        try:
+            yield OneServer(machine)
+        finally:
+            end_all(machine)
+
+
+def test_a_new_program_that_is_no_good_changes_nothing(lab):
+    with one_server() as server, DnsLoad("client-eu", [server.machine.host.v4]) as load:
+        real = binary("dns")
+        assert "exit status 3" in server.refused("--program", server.program("crashes", "#!/bin/sh\nexit 3\n"))
+        assert "signal 11" in server.refused("--program", server.program("faults", "#!/bin/sh\nkill -SEGV $$\n"))
+        assert "not ready within 1000 ms" in server.refused("--within", 1, "--program", server.program("hangs", "#!/bin/sh\nexec sleep 1000\n"))
+        assert "No such file" in server.refused("--program", server.machine.home / "absent")
+        server.program("talks", "#!/usr/bin/python3\nimport os, socket\ns = socket.socket(fileno=3)\ns.send(b'nonsense')\ns.recv(100)\n")
+        assert "no message of a hand-over" in server.refused("--program", server.machine.home / "talks")
+        older = server.program("older", f'#!/bin/sh\nTIDEGATE_HAND_OVER=3:0 exec {real} "$@"\n')
+        assert re.search(r"the hand-over's format is 0; this program \(\S+\) speaks 1 to 1", server.refused("--program", older))
+        newer = server.program("newer", "#!/usr/bin/python3\nimport socket, struct\ns = socket.socket(fileno=3)\ns.send(b'TGHO' + struct.pack('>HHQHH', 2, 1, 0, 0, 0))\ns.recv(100)\n")
+        assert "the hand-over's format is 2; this program speaks 1 to 1" in server.refused("--program", newer)
+        assert "is tidegate-l7, not tidegate-dns" in server.refused("--program", binary("l7"))
+        wrong = server.program("wrong_secret", f'#!/bin/sh\nexec {real} "$@" --secret /nonexistent\n')
+        assert "cannot read the secret file /nonexistent" in server.refused("--program", wrong)
+        server.machine.write("up.yaml", "nodes: [{name: up, dns: {listen: [nonsense]}}]\n")
+        assert "nonsense" in server.refused(), "the new process cannot serve what the document says by now"
+        server.machine.write("up.yaml", dns_document(1))
+        metrics = server.machine.ask("dns", "/metrics").body.decode()
+        assert re.search(r"^tidegate_dns_upgrade_failures_total ([89]|1\d)$", metrics, re.MULTILINE), metrics
+        load.wait_for(20)
+    assert load.lost == [], load.lost[:5]
+
+
+def test_more_and_fewer_workers_take_over_every_socket(lab):
+    with one_server() as server, DnsLoad("client-eu", [server.machine.host.v4], udp=4, tcp=4) as load:
+        for generation, workers in enumerate((4, 1, 3), 2):
+            server.machine.write("up.yaml", dns_document(workers))
+            done = upgrade(server.machine.run_dir, "dns")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert server.status()["generation"] == generation
+            load.wait_for(100)
+        assert upgrade(server.machine.run_dir, "dns", "--wait").returncode == 0
+        load.wait_for(50)
+    assert load.lost == [], load.lost[:5]
+
+
+def test_queries_by_af_xdp_are_taken_over_too(lab):
+    with xdp_e2e.server() as server:
+        try:
+            server.start()
+            taken = server.by_xdp()
+            with DnsLoad("client-eu", server.addresses) as load:
+                for _ in range(2):
+                    done = upgrade(server.machine.run_dir, "dns")
+                    assert done.returncode == 0, done.stdout + done.stderr
+                    taken = server.by_xdp()
+                    wait_until("queries come by AF_XDP again", lambda before=taken: server.by_xdp() > before or load.lost, 30)
+                    load.wait_for(50)
+            assert load.lost == [], load.lost[:5]
+            assert server.programs() > 0
+        finally:
+            end_all(server.machine)
+
+
+def end_all(machine):
+    """Processes that upgrades started are nobody's children here."""
+    for pid in machine.pids():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    machine.processes.clear()
+
+
+def test_one_upgrade_at_a_time_only_by_its_user_and_ended_by_a_signal(lab):
+    with one_server() as server:
+        hangs = server.program("hangs", "#!/bin/sh\nexec sleep 1000\n")
+        path = server.machine.run_dir / "dns.sock"
+        path.chmod(0o666)
+        server.machine.home.chmod(0o755)
+        stranger = subprocess.run(
+            ["setpriv", "--reuid", "65534", "--clear-groups", "curl", "-s", "-X", "POST", "--unix-socket", str(path), "http://x/upgrade"], stdout=subprocess.PIPE, text=True
+        )
+        assert '"status":403' in stranger.stdout.replace(" ", ""), stranger
+        hanging = subprocess.Popen([str(BUILD / "control" / "tidegate"), "upgrade", "dns", "--run", str(server.machine.run_dir), "--program", str(hangs)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pid = wait_until("the new process runs", lambda: (server.status()["upgrade"] or {}).get("pid"), 20)
+        second = upgrade(server.machine.run_dir, "dns")
+        assert second.returncode == 1 and f"an upgrade is under way: process {pid}" in second.stderr, second.stderr
+        server.process.popen.send_signal(signal.SIGTERM)
+        out, err = hanging.communicate(timeout=30)
+        assert hanging.returncode in (1, 3) and err, (hanging.returncode, out, err)
+        assert server.process.popen.wait(30) == 0
+        wait_until("the new process is gone", lambda: not os.path.exists(f"/proc/{pid}") or zombie(pid), 20)
+
+
+def test_what_hands_nothing_over_says_what_to_do_instead(lab):
+    for daemon, words in (("l4", "systemctl restart tidegate-l4"), ("control", "systemctl restart tidegate-control")):
+        done = upgrade(lab.directory("l4") / "run", daemon)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
+    answer = unix_request(lab.socket_path("l4", "l4"), "POST", "/upgrade")
+    assert answer.status == 409 and "restart it" in answer.json()["detail"], answer.body
+    nobody = upgrade(lab.directory("edge") / "nowhere", "l7")
+    assert nobody.returncode == 3 and "l7" in nobody.stderr, nobody
