@@ -71,12 +71,13 @@ class PatientOrigin:
 
 
 @contextlib.contextmanager
-def patient_origin(lab, pause, pool_keys="", route_keys=""):
+def patient_origin(lab, pause, pool_keys="", route_keys="", more=()):
+    """`more`: further replacements in the lab's document."""
     pool = f"  - {{name: patient, backends: [{{name: a, addresses: [10.10.0.21], port: {PORT}}}]{pool_keys}}}\n"
     route = "".join(
         f'  - {{name: patient-{name}, listeners: [https], hosts: [{NAME}], path: "/time/{path}", pool: patient{keys}}}\n' for name, path, keys in (("rest", "*", route_keys), ("upload", "upload", ""))
     )
-    with contextlib.closing(PatientOrigin("origin1", pause)) as origin, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)):
+    with contextlib.closing(PatientOrigin("origin1", pause)) as origin, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route), *more):
         yield origin
 
 

@@ -159,7 +159,8 @@ def upgrade_under_load(lab, times, size="1m"):
     lab.settle()
     with contextlib.ExitStack() as stack:
         stack.enter_context(ordinary_again(lab, ("proxy1", "l7"), ("edge", "dns")))
-        stack.enter_context(patient_origin(lab, 1))
+        # The WebSocket of the first process outlives all upgrades.
+        stack.enter_context(patient_origin(lab, 1, more=[('l7: {workers: 1, access_log: "-"}', 'l7: {workers: 1, access_log: "-", drain_timeout: 2h}')]))
         chat = stack.enter_context(dial_to(lab, PROXY[0]))
         ask(chat, "chat", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
         assert chat.recv(4096).startswith(b"HTTP/1.1 101")
