@@ -6,9 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "core/assert.h"
@@ -68,7 +70,26 @@ void give_to_group_of(const std::string& directory) {
 }  // namespace
 
 // As OpenSSL reads PEM: a line that begins with "-----BEGIN " and ends with "PRIVATE KEY-----".
+namespace {
+
+// A JWK set with a secret of HMAC, or with the private part of a key (RFC 7518 §6).
+bool is_secret_jwk_set(std::string_view bytes) {
+  const size_t first = bytes.find_first_not_of(" \t\r\n");
+  if (first == std::string_view::npos || bytes[first] != '{') return false;
+  if (bytes.find("\"kty\"") == std::string_view::npos)
+    return false;  // every key has it; the objects of a version do not
+  const nlohmann::json json = nlohmann::json::parse(bytes, nullptr, false);
+  const auto keys = json.is_object() ? json.find("keys") : json.end();
+  if (keys == json.end() || !keys->is_array()) return false;
+  return std::any_of(keys->begin(), keys->end(), [](const nlohmann::json& key) {
+    return key.is_object() && (key.contains("k") || key.contains("d"));
+  });
+}
+
+}  // namespace
+
 bool holds_private_key(std::string_view bytes) {
+  if (is_secret_jwk_set(bytes)) return true;
   constexpr std::string_view kBegin = "-----BEGIN ", kEnd = "PRIVATE KEY-----";
   for (size_t at = bytes.find(kBegin); at != std::string_view::npos; at = bytes.find(kBegin, at + 1)) {
     if (at > 0 && bytes[at - 1] != '\n') continue;

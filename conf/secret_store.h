@@ -19,7 +19,7 @@
 
 namespace tidegate {
 
-// Whether a file holds a private key in PEM, of any kind: the object of such a file is a secret.
+// Whether a file holds a private key in PEM, of any kind, or a secret JWK: the object of such a file is a secret.
 bool holds_private_key(std::string_view bytes);
 
 class SecretStore {

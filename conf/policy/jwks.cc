@@ -165,6 +165,10 @@ Result<std::vector<Jwk>> parse_jwks(std::string_view text) {
     if (!use.empty() && use != "sig") continue;
     Jwk key;
     key.id = text_of(each, "kid");
+    if (each.contains("d")) {
+      return fail(fmt::format("key {}{} has its private part ('d'): only the issuer needs that", i + 1,
+                              key.id.empty() ? "" : " (" + key.id + ")"));
+    }
     key.algorithm = text_of(each, "alg");
     const std::string type = text_of(each, "kty");
     Result<void> read;

@@ -66,6 +66,12 @@ TEST(HoldsPrivateKey, KnowsEveryKindThatOpenSslReadsAndNothingElse) {
   EXPECT_FALSE(holds_private_key(""));
   EXPECT_FALSE(holds_private_key("a TXT \"-----BEGIN PRIVATE KEY-----\"\n")) << "within a line";
   EXPECT_FALSE(holds_private_key("-----BEGIN PUBLIC KEY-----\nMII\n"));
+  EXPECT_TRUE(holds_private_key(R"( {"keys": [{"kty": "RSA", "n": "x"}, {"kty": "oct", "k": "c2VjcmV0"}]})"));
+  EXPECT_TRUE(holds_private_key(R"({"keys": [{"kty": "EC", "d": "cHJpdmF0ZQ"}]})"));
+  EXPECT_FALSE(holds_private_key(R"({"keys": [{"kty": "RSA", "n": "x", "e": "AQAB"}, 7]})"));
+  EXPECT_FALSE(holds_private_key(R"({"keys": 7})"));
+  EXPECT_FALSE(holds_private_key(R"([{"k": "x"}])"));
+  EXPECT_FALSE(holds_private_key("{"));
 }
 
 TEST(Secrets, LieInAnEnvironmentOfTheirOwnForTheirOwnerAlone) {

@@ -337,6 +337,9 @@ TEST(JwkSets, RefuseWhatIsMalformedOrWeakAndLeaveOutWhatIsNotForSignatures) {
                           {"y", base64url_encode(std::string(32, 'y'))}}})),
             "key 1: a point that is not on its curve");
   EXPECT_NE(told(R"({"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]})"), "");
+  nlohmann::json whole = KeyPair::make("OKP").jwk();
+  whole["d"] = whole["x"];
+  EXPECT_EQ(told(set_of({whole})), "key 1 (k-OKP) has its private part ('d'): only the issuer needs that");
   EXPECT_EQ(told(set_of({KeyPair::make("OKP").jwk(), {{"kty", "new"}}})), "");
 }
 
