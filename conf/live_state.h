@@ -24,6 +24,7 @@ struct HealthVerdict {
   bool up = false;
   std::string reason;     // "connect: refused", "status 503, expected 200"
   uint64_t since_ns = 0;  // realtime of the change
+  bool operator==(const HealthVerdict&) const = default;
 };
 
 // What steers of the policy `shed` do about the load of a site. Control decides it from what the site's proxies report

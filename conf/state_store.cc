@@ -51,6 +51,33 @@ constexpr NamedDb kDbs[] = {{kSysDb, &StateDbs::sys},
                             {"answer", &StateDbs::answer, true},
                             {"answered", &StateDbs::answered, true}};
 
+}  // namespace
+
+std::vector<std::pair<std::string_view, MDB_dbi>> all_dbs(const StateDbs& dbs) {
+  std::vector<std::pair<std::string_view, MDB_dbi>> all;
+  for (const NamedDb& db : kDbs) all.emplace_back(db.name, dbs.*db.handle);
+  if (dbs.has_secret) all.emplace_back(kSecretDb, dbs.secret);
+  if (dbs.has_load) all.emplace_back(kLoadDb, dbs.load);
+  return all;
+}
+
+const MDB_dbi* find_db(const StateDbs& dbs, std::string_view name) {
+  for (const NamedDb& db : kDbs) {
+    if (name == db.name) return &(dbs.*db.handle);
+  }
+  if (name == kSecretDb && dbs.has_secret) return &dbs.secret;
+  return name == kLoadDb && dbs.has_load ? &dbs.load : nullptr;
+}
+
+std::string_view name_of(const StateDbs& dbs, MDB_dbi db) {
+  for (const auto& [name, handle] : all_dbs(dbs)) {
+    if (handle == db) return name;
+  }
+  return {};
+}
+
+namespace {
+
 // The handles are valid as long as the environment. A writer creates the missing ones, all in one transaction.
 Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
   const bool writes = mode == StateStore::Mode::read_write;
@@ -382,6 +409,39 @@ Result<std::optional<std::string>> StateStore::kept_answer(std::string_view requ
   if (!record) return std::optional<std::string>();
   if (record->size() < sizeof(uint64_t)) return impl_->damaged("a damaged answer record");
   return std::optional<std::string>(record->substr(sizeof(uint64_t)));
+}
+
+Result<JournalPosition> StateStore::journal_position() const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  const JournalPosition position{impl_->number(*txn, kJournalKey),
+                                 std::string(txn->get(impl_->dbs.sys, kJournalDigestKey).value_or(""))};
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
+  return position;
+}
+
+Result<WriteSet> StateStore::everything(JournalPosition& position) const {
+  const Result<const SecretStore*> keys = impl_->open_secrets();
+  if (!keys) return keys.error();
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  WriteSet set;
+  set.whole = true;
+  for (const auto& [name, db] : all_dbs(impl_->dbs)) {
+    lmdb::Cursor cursor(*txn, db);
+    for (bool more = cursor.first(); more; more = cursor.next()) {
+      const std::string_view key = cursor.key();
+      const bool is_own = name == kSysDb && (key == kFormatKey || key == kJournalKey || key == kJournalDigestKey);
+      if (!is_own) set.changes.push_back({std::string(name), std::string(key), std::string(cursor.value())});
+      if (name != kSecretDb) continue;
+      Result<std::string> bytes = (*keys)->get(key);
+      if (!bytes) return bytes.error();
+      set.secrets.emplace_back(key, *std::move(bytes));
+    }
+  }
+  position = {impl_->number(*txn, kJournalKey), std::string(txn->get(impl_->dbs.sys, kJournalDigestKey).value_or(""))};
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
+  return set;
 }
 
 }  // namespace tidegate

@@ -20,6 +20,7 @@
 
 #include "conf/document.h"
 #include "conf/live_state.h"
+#include "conf/write_set.h"
 #include "core/lmdb.h"
 #include "core/result.h"
 
@@ -88,6 +89,13 @@ struct StateHead {
   bool operator==(const StateHead&) const = default;
 };
 
+// How far a state has adopted the writes that are decided outside of its host. Sequence 0: none, it decides by itself.
+struct JournalPosition {
+  uint64_t sequence = 0;
+  std::string digest;  // over all write sets up to this one, in hex
+  bool operator==(const JournalPosition&) const = default;
+};
+
 // True if a write was refused because there is no room: on the disk, in a quota, or within the state's own limit.
 bool is_disk_full(const Error& error);
 // Whether a state was refused because something in it is missing or damaged.
@@ -154,10 +162,29 @@ class StateStore {
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   // The same for what sites shed. A site without a value sheds nothing.
   Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
+  // Replaces the live state, also one that begins with kSiteWords.
   Result<void> replicate_live_state(const LiveState& live_state);
+  // Verdicts of a host whose leader is silent. They hold here until the leader's live state comes again. Its sequences
+  // begin with kSiteWords, so that they are no leader's.
+  static constexpr uint64_t kSiteWords = uint64_t{1} << 52;
+  Result<uint64_t> set_site_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer = {});
   Result<void> replicate_purge(const Purge& purge);
+
+  // --- for a writer whose writes are decided outside of this host
+  // From begin_trial() on, a write changes nothing here and returns what it would return. end_trial() returns what it
+  // would change. One write at a time: it is adopted or forgotten before the next one.
+  void begin_trial();
+  WriteSet end_trial();
+  void forget_trial();
+  Result<JournalPosition> journal_position() const;
+  // Makes the changes of a decided write, which brings the state to `position`. `own`: it is what the last trial gave.
+  Result<void> adopt(const WriteSet& set, const JournalPosition& position, bool own);
+  // Keeps only the position: an empty digest makes the next comparison fail, so that everything is fetched again.
+  Result<void> set_journal_position(const JournalPosition& position);
+  // The whole state as a write set, with the position that it has.
+  Result<WriteSet> everything(JournalPosition& position) const;
 
   // Copies everything that is committed now, with the private keys, to `directory`/state and `directory`/secrets, for
   // the owner only. Neither may exist. Writers continue meanwhile.

@@ -3,6 +3,7 @@
 //
 // <state>/state/data.mdb has these sub-databases and records. Numbers in keys are 8 bytes big-endian.
 //  sys      "format" | "head" | "words" | "purge" | "audit" | "answer" | "answer_bytes" -> number (8 bytes big-endian)
+//           "journal" -> number, "journal_digest" -> text: see JournalPosition
 //  version  version                     -> JSON: created_ns, author, comment, digest, rollback_of
 //  entry    kind NUL name NUL version   -> SHA-256 (32 bytes) that the object has from this version on; empty: gone
 //  object   SHA-256                     -> the object's bytes, unless it is a private key
@@ -44,6 +45,7 @@ constexpr size_t kStateMapBytes = size_t{4} << 30;  // of address space; the fil
 constexpr unsigned kStateDataMode = 0640;
 constexpr const char *kSysDb = "sys", *kObjectDb = "object", *kSecretDb = "secret", *kLoadDb = "load";
 constexpr const char* kFormatKey = "format";
+constexpr const char *kJournalKey = "journal", *kJournalDigestKey = "journal_digest";
 
 struct StateDbs {
   MDB_dbi sys = 0, version = 0, entry = 0, object = 0, refs = 0, admin = 0, health = 0, purge = 0, audit = 0;
@@ -68,6 +70,9 @@ struct StateStore::Impl {
   uint64_t cached_version = 0;
   std::vector<ManifestEntry> cached_entries;
 
+  // Set between begin_trial() and end_trial(): what the write would change. A write has only a const view of us.
+  mutable std::optional<WriteSet> trial;
+
   Result<void> open_environment();
   // A state of an earlier release has no `load` until a writer has opened it. False: it still has none.
   bool find_loads();
@@ -83,6 +88,12 @@ struct StateStore::Impl {
   Result<void> settle_secrets();
   void forget_secrets(const std::vector<std::string>& raw_hashes) const;
 };
+
+// The databases by their names in write sets. Null: no database has that name.
+const MDB_dbi* find_db(const StateDbs& dbs, std::string_view name);
+std::string_view name_of(const StateDbs& dbs, MDB_dbi db);
+// Every database with its name, in the order of kDbs.
+std::vector<std::pair<std::string_view, MDB_dbi>> all_dbs(const StateDbs& dbs);
 
 // Held for the life of the process. Two writers would each trust their own memory of the head.
 Result<UniqueFd> lock_state_writer(const std::string& env_dir);

@@ -11,6 +11,7 @@
 #include "conf/served_version.h"
 #include "conf/state_records.h"
 #include "conf/state_store_impl.h"
+#include "core/assert.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/fd.h"
@@ -68,14 +69,28 @@ class Batch {
   }
   void put(MDB_dbi db, std::string_view key, std::string_view value) {
     if (fault_) return;
-    if (Result<void> done = txn_->put(db, key, value); !done) refuse(done.error());
+    if (Result<void> done = txn_->put(db, key, value); !done) return refuse(done.error());
+    if (impl_.trial) tried_.push_back({std::string(name_of(impl_.dbs, db)), std::string(key), std::string(value)});
   }
   bool erase(MDB_dbi db, std::string_view key) {
     if (fault_) return false;
     const Result<bool> erased = txn_->erase(db, key);
     if (!erased) refuse(erased.error());
+    if (impl_.trial && erased && *erased) {
+      tried_.push_back({std::string(name_of(impl_.dbs, db)), std::string(key), std::nullopt});
+    }
     return erased && *erased;
   }
+
+  void clear(MDB_dbi db) {
+    if (fault_) return;
+    if (Result<void> done = txn_->clear(db); !done) refuse(done.error());
+  }
+  // Private keys that another host's write brings, or may have left without a name.
+  void add_secrets(const std::vector<std::pair<std::string, std::string>>& secrets) {
+    new_secrets_.insert(new_secrets_.end(), secrets.begin(), secrets.end());
+  }
+  void touch_secret(const std::string& raw_hash) { touched_secrets_.push_back(raw_hash); }
 
   // A private key goes into the SecretStore, where it is on the disk before this transaction is.
   void put_object(const std::string& raw_hash, const std::string& bytes) {
@@ -114,6 +129,12 @@ class Batch {
   }
 
   Result<void> commit() {
+    if (impl_.trial && !fault_) {
+      impl_.trial->changes = std::move(tried_);
+      impl_.trial->secrets = std::move(new_secrets_);
+      txn_.reset();
+      return {};
+    }
     if (!fault_ && !new_secrets_.empty()) {
       for (const auto& [raw_hash, bytes] : new_secrets_) touched_secrets_.push_back(raw_hash);
       if (Result<void> added = impl_.secrets->add(new_secrets_); !added) refuse(added.error());
@@ -137,6 +158,7 @@ class Batch {
   std::optional<lmdb::Txn> txn_;
   std::optional<Error> fault_;
   std::vector<std::pair<std::string, std::string>> new_secrets_;  // hash and bytes
+  std::vector<WriteSet::Change> tried_;                           // in a trial
   std::vector<std::string> touched_secrets_;                      // what to keep only if it is named afterwards
 };
 
@@ -523,11 +545,29 @@ Result<uint64_t> StateStore::set_loads(const std::vector<std::pair<std::string, 
   return set_records(*impl_, impl_->dbs.load, loads, &encode_load);
 }
 
+Result<uint64_t> StateStore::set_site_verdicts(
+    const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
+  Batch batch(*impl_);
+  for (const auto& [key, verdict] : verdicts) {
+    if (verdict) {
+      batch.put(impl_->dbs.health, key, encode_verdict(*verdict));
+    } else {
+      batch.erase(impl_->dbs.health, key);
+    }
+  }
+  const uint64_t sequence = std::max(batch.number("words"), kSiteWords) + 1;
+  batch.set_number("words", sequence);
+  // Where writes are decided elsewhere, this state is no longer what was decided: it is to be fetched again.
+  if (batch.number(kJournalKey) != 0) batch.put(impl_->dbs.sys, kJournalDigestKey, "");
+  if (Result<void> committed = batch.commit(); !committed) return committed.error();
+  return sequence;
+}
+
 Result<void> StateStore::replicate_live_state(const LiveState& live_state) {
   Batch batch(*impl_);
   const uint64_t before = batch.number("words");
   if (batch.sound() && live_state.sequence == before) return {};
-  if (live_state.sequence < before) {
+  if (live_state.sequence < before && before < kSiteWords) {
     return fail(
         fmt::format("conflict: live state {} is offered, but {} is in force here", live_state.sequence, before));
   }
@@ -563,6 +603,62 @@ Result<void> StateStore::replicate_purge(const Purge& purge) {
   if (batch.sound() && purge.sequence <= batch.number("purge")) return {};  // it has this purge already
   batch.append(impl_->dbs.purge, purge.sequence, encode_purge(purge), kPurgesKept);
   batch.set_number("purge", purge.sequence);
+  return batch.commit();
+}
+
+// --- writes that are decided elsewhere
+
+void StateStore::begin_trial() {
+  TIDEGATE_ASSERT(!impl_->trial, "one write is tried at a time");
+  impl_->trial.emplace();
+}
+
+WriteSet StateStore::end_trial() {
+  TIDEGATE_ASSERT(impl_->trial.has_value(), "a trial was begun");
+  WriteSet set = *std::move(impl_->trial);
+  impl_->trial.reset();
+  return set;
+}
+
+// The trial may have left in memory what was not decided.
+void StateStore::forget_trial() {
+  impl_->cached_version = 0;
+  impl_->cached_entries.clear();
+}
+
+Result<void> StateStore::adopt(const WriteSet& set, const JournalPosition& position, bool own) {
+  TIDEGATE_ASSERT(!impl_->trial, "a decided write is adopted outside of a trial");
+  const StateDbs& dbs = impl_->dbs;
+  if (!own) forget_trial();
+  Batch batch(*impl_);
+  if (set.whole) {
+    const Result<std::vector<std::string>> kept = impl_->secrets->hashes();
+    if (!kept) return kept.error();
+    for (const std::string& raw_hash : *kept) batch.touch_secret(raw_hash);
+    for (const auto& [name, db] : all_dbs(dbs)) batch.clear(db);
+    batch.set_number(kFormatKey, kStateFormat);
+  }
+  for (const WriteSet::Change& change : set.changes) {
+    const MDB_dbi* db = find_db(dbs, change.db);
+    if (db == nullptr) return fail(fmt::format("state: there is no database {}", change.db));
+    if (change.value) {
+      batch.put(*db, change.key, *change.value);
+    } else if (batch.erase(*db, change.key) && change.db == kSecretDb) {
+      batch.touch_secret(change.key);
+    }
+  }
+  batch.add_secrets(set.secrets);
+  batch.set_number(kJournalKey, position.sequence);
+  batch.put(dbs.sys, kJournalDigestKey, position.digest);
+  Result<void> committed = batch.commit();
+  if (!committed) forget_trial();
+  return committed;
+}
+
+Result<void> StateStore::set_journal_position(const JournalPosition& position) {
+  Batch batch(*impl_);
+  batch.set_number(kJournalKey, position.sequence);
+  batch.put(impl_->dbs.sys, kJournalDigestKey, position.digest);
   return batch.commit();
 }
 

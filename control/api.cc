@@ -124,6 +124,11 @@ void Api::dispatch(const HttpExchangePtr& exchange) {
   if (found.route->effect == Effect::writes && !leader_.empty()) {
     return refuse(exchange, 421, "not_the_leader", fmt::format("this control follows {}: write there", leader_));
   }
+  if (found.route->effect == Effect::writes && refusal_) {
+    if (std::optional<HttpResponse> refusal = refusal_()) {
+      return refuse(exchange, refusal->status == 421 ? "not_the_leader" : "no_leader", *std::move(refusal));
+    }
+  }
   if (!check_parameters(exchange, *found.route) || !check_body(exchange, *found.route)) return;
 
   ApiCall call{exchange, std::move(who), std::move(found.path), std::nullopt};

@@ -3,7 +3,9 @@
 // handler. Every refusal is a problem+json and is counted.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "control/auth.h"
@@ -18,6 +20,8 @@ class Api {
   Api(const RouteTable& table, Auth& auth, HostState& host_state)
       : table_(table), auth_(auth), idempotency_(host_state) {}
 
+  // Says whether writes are refused now: the answer, or nothing.
+  void refuse_writes(std::function<std::optional<HttpResponse>()> refusal) { refusal_ = std::move(refusal); }
   // If it is not empty, this control follows that one. Writes are refused with 421 and its name.
   void set_leader(std::string leader) { leader_ = std::move(leader); }
 
@@ -35,6 +39,7 @@ class Api {
   const RouteTable& table_;
   Auth& auth_;
   std::string leader_;
+  std::function<std::optional<HttpResponse>()> refusal_;
   Idempotency idempotency_;
   Counter& calls_ = metrics().counter("tidegate_control_api_calls_total", "Calls that reached a handler.");
 };

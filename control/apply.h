@@ -67,6 +67,16 @@ struct ApplyOutcome {
   Voting voting;  // of a version that was voted on
 };
 
+template <>
+struct FailedWrite<ApplyOutcome> {
+  static ApplyOutcome of(Error why) {
+    ApplyOutcome outcome;
+    outcome.status = ApplyOutcome::Status::failed;
+    outcome.error = std::move(why.message);
+    return outcome;
+  }
+};
+
 struct ApplyRequest {
   std::string who;
   std::string comment;

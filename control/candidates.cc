@@ -16,6 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kGreetSilentMs = 1'000;
+constexpr unsigned kCandidatesOfTermBits = 24;  // of an id; the others are the term
 Counter& outcome_counter(const char* outcome) {
   return metrics().counter("tidegate_control_candidates_total", "Candidates by what became of them.",
                            {{"outcome", outcome}});
@@ -36,7 +37,7 @@ Candidates::Candidates(EventLoop& loop, const HostState& host_state, Fleet& flee
 Candidates::~Candidates() { *self_ = nullptr; }
 
 uint64_t Candidates::next_id() {
-  last_id_ = std::max(last_id_ + 1, realtime_ns());
+  last_id_ = std::max(last_id_ + 1, term_ == 0 ? realtime_ns() : term_ << kCandidatesOfTermBits);
   return last_id_;
 }
 
@@ -96,12 +97,15 @@ void Candidates::finish(BallotRun& run) {
     if (refused_.size() > kRefusedCandidatesKept) refused_.pop_front();
   }
   const Done done = std::exchange(done_, nullptr);
-  if (!done(voting) && voting.accepted) run.give_up();
   proposal_ = {};
-  loop_.defer([self = self_] {
+  done(voting, [self = self_, finished, accepted = voting.accepted](bool committed) {
     if (*self == nullptr) return;
-    (*self)->busy_ = false;
-    (*self)->next();
+    if (!committed && accepted) finished->give_up();
+    (*self)->loop_.defer([self] {
+      if (*self == nullptr) return;
+      (*self)->busy_ = false;
+      (*self)->next();
+    });
   });
 }
 

@@ -37,16 +37,19 @@ class Candidates {
   Candidates(EventLoop& loop, const HostState& host_state, Fleet& fleet, uint64_t prepare_timeout_ms);
   ~Candidates();
 
-  // Ids of candidates grow, also from one process to the next.
+  // Ids of candidates grow, also from one process to the next, and from one leader to the next: planes refuse an older
+  // candidate while they hold a newer one. One leader for good takes the time. Of elected ones the clocks may be hours
+  // apart, so they take their term, which grows with each election.
   uint64_t next_id();
+  void set_term(uint64_t term) { term_ = term; }
   BallotRules rules() const;
 
   // Calls `turn` when no other candidate is under way: now, or later. It returns true if it called decide(). Returns
   // false if as many wait as may.
   [[nodiscard]] bool when_free(std::function<bool()> turn);
-  // Has the proposal voted on. `done` commits what was accepted, and returns whether it did: otherwise the voters
-  // release the candidate.
-  using Done = std::function<bool(const Voting&)>;
+  // Has the proposal voted on. `done` commits what was accepted, and says whether it did by calling `committed` once,
+  // now or later: otherwise the voters release the candidate. The next candidate has to wait for that.
+  using Done = std::function<void(const Voting&, std::function<void(bool)> committed)>;
   void decide(Proposal proposal, Done done);
 
   // For the API. Null if there is none.
@@ -67,6 +70,7 @@ class Candidates {
   Fleet& fleet_;
   const uint64_t prepare_timeout_ms_;
   uint64_t last_id_ = 0;
+  uint64_t term_ = 0;  // 0: there are no elections
   std::deque<std::function<bool()>> waiting_;
   bool busy_ = false;
   std::shared_ptr<BallotRun> under_way_;

@@ -19,9 +19,11 @@
 #include "control/candidates_api.h"
 #include "control/config_api.h"
 #include "control/edge_metrics.h"
+#include "control/etcd/edge_store.h"
 #include "control/explain.h"
 #include "control/fleet.h"
 #include "control/host_ballot.h"
+#include "control/json_bounds.h"
 #include "control/limits.h"
 #include "control/live_state_api.h"
 #include "control/load_watch.h"
@@ -33,6 +35,7 @@
 #include "control/purge_api.h"
 #include "control/replica_follower.h"
 #include "control/replica_source.h"
+#include "control/site_watch.h"
 #include "control/status_api.h"
 #include "control/versions_api.h"
 #include "control/watch.h"
@@ -98,7 +101,7 @@ Result<void> put_state_aside(const ControlOptions& options, const std::string& w
   namespace fs = std::filesystem;
   const std::string env = options.state_dir + "/state";
   log_warn("the state in {} is damaged ({}). It is kept in {}.damaged and fetched anew from {}", env, why, env,
-           options.follow->to_string());
+           options.follow ? options.follow->to_string() : "etcd");
   for (const std::string& directory : {env, SecretStore::directory(options.state_dir)}) {
     const std::string aside = directory + ".damaged";
     std::error_code error;
@@ -111,24 +114,57 @@ Result<void> put_state_aside(const ControlOptions& options, const std::string& w
   return {};
 }
 
-// The state of a follower is a copy of its leader's state. If it is damaged, control puts it aside and fetches
-// everything again. The state of a leader is the only one, so a person must decide.
+// The state of a follower is a copy of its leader's state, or of what etcd has. If it is damaged, control puts it aside
+// and fetches everything again. The state of a leader is the only one, so a person must decide.
 Result<std::unique_ptr<HostState>> open_host_state(const ControlOptions& options) {
   namespace fs = std::filesystem;
   const std::string marks[] = {options.state_dir + "/state" + lmdb::kMark,
                                SecretStore::directory(options.state_dir) + lmdb::kMark};
   std::error_code error;
   const auto open = [&] { return HostState::open(options.state_dir, options.versions_kept, options.secrets_group); };
+  const bool is_copy = options.follow || !options.etcd_endpoints.empty();
   const bool marked = fs::exists(marks[0], error) || fs::exists(marks[1], error);
   Result<std::unique_ptr<HostState>> host_state = fail("the last process died of it");
-  if (!marked || !options.follow) host_state = open();
-  if (!host_state && options.follow && (marked || is_damage(host_state.error()))) {
+  if (!marked || !is_copy) host_state = open();
+  if (!host_state && is_copy && (marked || is_damage(host_state.error()))) {
     if (Result<void> aside = put_state_aside(options, host_state.error().message); !aside) return aside.error();
     host_state = open();
   }
   if (!host_state) return host_state;
   for (const std::string& mark : marks) fs::remove(mark, error);
   return host_state;
+}
+
+bool is_loopback_url(const std::string& endpoint) {
+  return endpoint.starts_with("http://127.") || endpoint.starts_with("http://localhost:") ||
+         endpoint.starts_with("http://[::1]");
+}
+
+Result<etcd::EdgeStoreOptions> read_etcd_options(const ControlOptions& options, const std::string& secret) {
+  if (options.secret_file.empty()) return fail("--etcd needs --secret: what is stored there is sealed with it");
+  etcd::EdgeStoreOptions read;
+  for (const std::string& endpoint : options.etcd_endpoints) {
+    if (options.insecure || endpoint.starts_with("https://") || is_loopback_url(endpoint)) continue;
+    return fail(fmt::format("--etcd {} would be spoken to in clear: use https, or --insecure allows it", endpoint));
+  }
+  read.client.endpoints = options.etcd_endpoints;
+  read.client.ca_file = options.etcd_ca_file;
+  read.client.certificate_file = options.etcd_certificate_file;
+  read.client.key_file = options.etcd_key_file;
+  read.client.user = options.etcd_user;
+  if (!options.etcd_password_file.empty()) {
+    Result<std::string> password = read_token(options.etcd_password_file);
+    if (!password) return password.error();
+    read.client.password = *std::move(password);
+  }
+  read.prefix = options.etcd_prefix;
+  read.lease_s = options.etcd_lease_s;
+  read.site_secret = secret;
+  read.node = options.node;
+  if (options.listen) read.api = options.listen->to_string();
+  read.begin_anew = options.etcd_begin;
+  read.checkpoint_records = options.etcd_checkpoint_writes;
+  return read;
 }
 
 }  // namespace
@@ -141,8 +177,8 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
         api(routes, auth, *host_state),
         fleet(loop, *host_state, {options.node, options.node_told, options.run_dir, std::move(peers)}),
         candidates(loop, *host_state, fleet, options.prepare_timeout_ms),
-        host_ballot(loop, *host_state, fleet, !options.follow),
-        provisionals(loop, *host_state, options.state_dir, !options.follow),
+        host_ballot(loop, *host_state, fleet, leads_from_the_start()),
+        provisionals(loop, *host_state, options.state_dir, leads_from_the_start()),
         long_calls(loop, *host_state, candidates, provisionals),
         edge_metrics(*host_state),
         waits(loop, fleet),
@@ -150,6 +186,28 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
         replica_source(loop, *host_state, provisionals, options.node),
         server(
             loop, [this](const HttpExchangePtr& exchange) { api.dispatch(exchange); }, server_limits()) {}
+
+  // What waits for a decision may hold exchanges, which go before their server.
+  ~Parts() { host_state->forget_waiting(); }
+
+  bool leads_from_the_start() const { return !options.follow && options.etcd_endpoints.empty(); }
+
+  // Begins to probe, or ceases.
+  void set_leads(EventLoop& loop, bool leads) {
+    host_ballot.set_leads(leads);
+    candidates.set_term(leads && edge_store ? edge_store->term() : 0);
+    provisionals.set_leads(leads);
+    if (!leads) {
+      prober.reset();
+      load_watch.reset();
+      return;
+    }
+    if (site_watch) site_watch->stop();
+    prober = std::make_unique<Prober>(loop, *host_state, derive_hash_key(secret, "probe spread"));
+    prober->update();
+    load_watch = std::make_shared<LoadWatch>(loop, *host_state, fleet);
+    load_watch->update();
+  }
 
   static HttpServerLimits server_limits() {
     HttpServerLimits limits;
@@ -171,7 +229,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     add_candidate_routes(routes, candidates, *host_state, fleet);
     host_ballot.add_routes(routes);
     add_confirm_routes(routes, provisionals, [this] { replica_source.say_confirmed(); });
-    add_meta_routes(routes);
+    add_meta_routes(routes, [this] { return edge_store ? health_text(edge_store->describe()) : std::string(); });
   }
 
   void add_gauges() {
@@ -190,6 +248,9 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
           [](const Parts& parts) { return parts.replica_source.followers(); });
     gauge("tidegate_control_probed_backends", "Backends that are probed from here.",
           [](const Parts& parts) { return parts.prober ? parts.prober->watched() : 0; });
+    gauge("tidegate_control_probes_own_site", "1 while this host probes its own site, because no leader is heard.",
+          [](const Parts& parts) -> size_t { return parts.site_watch && parts.site_watch->probes() ? 1 : 0; });
+    add_etcd_gauges();
     metrics().collector([weak = weak_from_this()](std::string& out) {
       const auto parts = weak.lock();
       if (!parts) return;
@@ -198,18 +259,53 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     });
   }
 
+  void add_etcd_gauges() {
+    if (options.etcd_endpoints.empty()) return;
+    const auto gauge = [this](const char* name, const char* help, double (*read)(const etcd::EdgeStore&)) {
+      metrics().gauge(name, help, [weak = weak_from_this(), read] {
+        const auto parts = weak.lock();
+        return parts && parts->edge_store ? read(*parts->edge_store) : 0.0;
+      });
+    };
+    gauge("tidegate_control_leads", "1 while this control leads, by its lease in etcd.",
+          [](const etcd::EdgeStore& store) { return store.leads() ? 1.0 : 0.0; });
+    gauge("tidegate_control_etcd_answers", "1 if etcd answered the last read.",
+          [](const etcd::EdgeStore& store) { return store.answers() ? 1.0 : 0.0; });
+    gauge("tidegate_control_etcd_behind_writes", "Decided writes that this host does not have yet.",
+          [](const etcd::EdgeStore& store) { return static_cast<double>(store.behind()); });
+  }
+
+  // The lines of /healthz after "ok".
+  static std::string health_text(const nlohmann::json& store) {
+    const nlohmann::json leader = store.value("leader", nlohmann::json::object());
+    return fmt::format("etcd: {}\nleader: {}\nlease: {} ms\nbehind: {}\n",
+                       bool_member(store, "answers") ? "answers" : "silent", string_member(leader, "node", "none"),
+                       number_member(store, "lease_ms_left"), number_member(store, "behind"));
+  }
+
   nlohmann::json describe_self() const {
-    nlohmann::json self = {{"role", follower ? "replica" : "leader"}, {"pid", ::getpid()}};
+    const bool leads = edge_store ? edge_store->leads() : !follower;
+    nlohmann::json self = {{"role", leads ? "leader" : "replica"}, {"pid", ::getpid()}};
+    if (edge_store) {
+      nlohmann::json store = edge_store->describe();
+      const bool sound = edge_store->answers() && !store.contains("trouble");
+      self["connected"] = sound;
+      if (!sound) self["trouble"] = "etcd: " + string_member(store, edge_store->answers() ? "trouble" : "silence");
+      if (store.contains("leader")) self["leader"] = store["leader"];
+      self["store"] = std::move(store);
+    }
     if (follower) {
       self["leader"] = follower->leader().to_string();
       self["connected"] = follower->connected();
       if (!follower->connected()) self["trouble"] = follower->trouble();
     }
+    if (site_watch && site_watch->probes()) self["probes"] = "own site";
     if (provisionals.current()) self["provisional"] = provisionals.describe();
     return self;
   }
 
   ControlOptions options;
+  std::string secret;
   std::unique_ptr<HostState> host_state;
   RouteTable routes;
   Auth auth;
@@ -223,10 +319,12 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   AppliedWaits waits;
   Watch watch;
   ReplicaSource replica_source;
-  std::unique_ptr<Prober> prober;             // set on the leader
-  std::shared_ptr<LoadWatch> load_watch;      // set on the leader
-  std::unique_ptr<ReplicaFollower> follower;  // set on a follower
-  HttpServer server;                          // the last member, because its exchanges refer to all others
+  std::unique_ptr<Prober> prober;               // set on the leader
+  std::shared_ptr<LoadWatch> load_watch;        // set on the leader
+  std::unique_ptr<ReplicaFollower> follower;    // set on a follower
+  std::unique_ptr<SiteWatch> site_watch;        // set unless this control leads for good
+  std::unique_ptr<etcd::EdgeStore> edge_store;  // set if the state is in etcd
+  HttpServer server;                            // the last member, because its exchanges refer to all others
 };
 
 Control::Control() = default;
@@ -249,6 +347,12 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     if (!read) return read.error();
     secret = std::move(*read);
   }
+  std::optional<etcd::EdgeStoreOptions> etcd_options;
+  if (!options.etcd_endpoints.empty()) {
+    Result<etcd::EdgeStoreOptions> read = read_etcd_options(options, secret);
+    if (!read) return read.error();
+    etcd_options = *std::move(read);
+  }
   std::error_code ignored;  // if this fails, listen_unix reports the error
   std::filesystem::create_directories(options.run_dir, ignored);
 
@@ -261,6 +365,7 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
   std::unique_ptr<Control> control(new Control);
   control->parts_ = std::make_shared<Parts>(loop, options, std::move(*host_state), std::move(tokens), *peers);
   Parts& parts = *control->parts_;
+  parts.secret = secret;
   parts.add_routes();
   parts.add_gauges();
   parts.fleet.set_self([&parts] { return parts.describe_self(); });
@@ -270,16 +375,22 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
                                                        std::move(*peers));
     parts.follower->start();
   } else {
-    parts.prober = std::make_unique<Prober>(loop, *parts.host_state, derive_hash_key(secret, "probe spread"));
     parts.host_state->subscribe([&parts](const HostStateChange& change) {
-      if (change.version) parts.prober->update();
+      if (change.version && parts.prober) parts.prober->update();
+      if (change.version && parts.load_watch) parts.load_watch->update();
     });
-    parts.prober->update();
-    parts.load_watch = std::make_shared<LoadWatch>(loop, *parts.host_state, parts.fleet);
-    parts.host_state->subscribe([&parts](const HostStateChange& change) {
-      if (change.version) parts.load_watch->update();
-    });
-    parts.load_watch->update();
+  }
+  if (parts.leads_from_the_start()) parts.set_leads(loop, true);
+  if (etcd_options) {
+    parts.edge_store = std::make_unique<etcd::EdgeStore>(loop, *parts.host_state, *std::move(etcd_options),
+                                                         [&parts, &loop](bool leads) { parts.set_leads(loop, leads); });
+    parts.api.refuse_writes([&parts] { return parts.edge_store->refusal(); });
+    if (Result<void> started = parts.edge_store->start(); !started) return started.error();
+  }
+  if (!parts.leads_from_the_start()) {
+    parts.site_watch = std::make_unique<SiteWatch>(
+        loop, *parts.host_state, parts.fleet, derive_hash_key(secret, "probe spread"),
+        [&parts] { return parts.edge_store ? parts.edge_store->hears_a_leader() : parts.follower->connected(); });
   }
   parts.provisionals.start([&parts](const ProvisionalVersion& provisional, std::function<void(bool)> done) {
     parts.long_calls.revert(provisional, std::move(done));
@@ -318,6 +429,11 @@ Result<void> Control::reload() {
 }
 
 void Control::stop_listening() { parts_->server.stop_listening(); }
+
+void Control::hand_over(std::function<void()> done) {
+  if (!parts_->edge_store) return done();
+  parts_->edge_store->resign(std::move(done));
+}
 
 HostState& Control::host_state() { return *parts_->host_state; }
 

@@ -26,6 +26,9 @@ class Control {
   Result<void> reload();
   // Stops listening. Open streams end with the Control.
   void stop_listening();
+  // Lets another control lead at once, where there is etcd. `done` follows within a second, now if there is nothing to
+  // do.
+  void hand_over(std::function<void()> done);
 
   HostState& host_state();
   const RouteTable& routes() const;

@@ -21,6 +21,7 @@ class HostBallot {
   // `leads`: this control takes writes itself, so it votes on no other's candidates.
   HostBallot(EventLoop& loop, const HostState& host_state, Fleet& fleet, bool leads);
   ~HostBallot();
+  void set_leads(bool leads) { leads_ = leads; }
   void add_routes(RouteTable& table);
 
  private:
@@ -34,7 +35,7 @@ class HostBallot {
   EventLoop& loop_;
   const HostState& host_state_;
   Fleet& fleet_;
-  const bool leads_;
+  bool leads_;
   std::shared_ptr<Waiting> waiting_;  // the last candidate, while its base is on its way
   std::shared_ptr<BallotRun> run_;    // on the last candidate
   std::vector<ApiCall> callers_;      // who wait for its result

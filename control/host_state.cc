@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "control/limits.h"
 #include "core/assert.h"
 #include "core/log.h"
 #include "core/metrics.h"
@@ -109,10 +110,12 @@ Result<Manifest> HostState::commit(const std::vector<ConfigObject>& objects, Jud
   Result<Manifest> manifest =
       recorded(store_->commit_version(objects, expected_head, who, comment, rollback_of, answer));
   if (!manifest) return manifest;
-  manifest_ = *manifest;
-  model_ = std::move(judged.model);
-  plans_ = std::move(judged.plans);
-  notify({.version = true});
+  take_up([this, committed = *manifest, judged = std::move(judged)] {
+    manifest_ = committed;
+    model_ = judged.model;
+    plans_ = judged.plans;
+    notify({.version = true});
+  });
   return manifest;
 }
 
@@ -136,39 +139,51 @@ Result<Manifest> HostState::commit_tried(WorkingCopy::Tried tried, std::shared_p
   TIDEGATE_ASSERT(tried.model != nullptr, "only a valid element is committed");
   Result<Manifest> manifest = recorded(store_->commit_change(tried.object, expected_head, who, comment));
   if (!manifest) return manifest;
-  manifest_ = *manifest;
-  model_ = tried.model;
-  plans_ = std::move(plans);
-  working_copy_->keep(std::move(tried));
-  working_copy_version_ = manifest_.version;
-  notify({.version = true});
+  const auto kept = std::make_shared<WorkingCopy::Tried>(std::move(tried));
+  take_up([this, committed = *manifest, kept, plans = std::move(plans)] {
+    manifest_ = committed;
+    model_ = kept->model;
+    plans_ = plans;
+    working_copy_->keep(std::move(*kept));
+    working_copy_version_ = manifest_.version;
+    notify({.version = true});
+  });
   return manifest;
 }
 
 Result<uint64_t> HostState::set_override(const std::string& key, const std::optional<Override>& record,
                                          std::string_view who) {
   Result<uint64_t> sequence = recorded(store_->set_override(key, record, who));
-  if (sequence) notify({.live_state = true});
+  if (sequence) take_up([this] { notify({.live_state = true}); });
   return sequence;
 }
 
 Result<uint64_t> HostState::set_verdicts(
     const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
   Result<uint64_t> sequence = recorded(store_->set_verdicts(verdicts));
-  if (sequence) notify({.live_state = true});
+  if (sequence) take_up([this] { notify({.live_state = true}); });
+  return sequence;
+}
+
+Result<uint64_t> HostState::set_site_verdicts(
+    const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
+  Result<uint64_t> sequence = recorded(store_->set_site_verdicts(verdicts));
+  if (!sequence) return sequence;
+  if (journal_ != nullptr) journal_->left_position();
+  notify({.live_state = true});
   return sequence;
 }
 
 Result<uint64_t> HostState::set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads) {
   Result<uint64_t> sequence = recorded(store_->set_loads(loads));
-  if (sequence) notify({.live_state = true});
+  if (sequence) take_up([this] { notify({.live_state = true}); });
   return sequence;
 }
 
 Result<uint64_t> HostState::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                                       const AnswerTo<uint64_t>& answer) {
   Result<uint64_t> sequence = recorded(store_->add_purge(kind, value, soft, who, answer));
-  if (sequence) notify({.purge = true});
+  if (sequence) take_up([this] { notify({.purge = true}); });
   return sequence;
 }
 
@@ -192,6 +207,78 @@ Result<void> HostState::replicate_purge(const Purge& purge) {
   Result<void> replicated = recorded(store_->replicate_purge(purge));
   if (replicated) notify({.purge = true});
   return replicated;
+}
+
+// --- writes that are decided elsewhere
+
+Result<void> HostState::recorded_void(Result<void> written) { return recorded(std::move(written)); }
+
+void HostState::take_up(std::function<void()> change) {
+  TIDEGATE_ASSERT(journal_ == nullptr || trying_, "with a journal, writes are decided there");
+  if (!trying_) return change();
+  TIDEGATE_ASSERT(!take_up_, "one write is tried at a time");
+  take_up_ = std::move(change);
+}
+
+std::optional<Error> HostState::refuse_waiting() const {
+  if (waiting_.size() < kMaxWaitingWrites) return std::nullopt;
+  metrics()
+      .counter("tidegate_control_etcd_refused_writes_total", "Writes that were refused because as many wait as may.")
+      .add();
+  return fail(std::string(kNotDecided) + "as many writes wait for etcd as may; nothing was changed");
+}
+
+void HostState::decide_next() {
+  if (deciding_ || waiting_.empty()) return;
+  deciding_ = true;
+  const std::function<void()> turn = std::move(waiting_.front());
+  waiting_.pop_front();
+  turn();
+}
+
+void HostState::try_write(const std::function<void()>& write, std::function<void(std::optional<Error>)> done) {
+  store_->begin_trial();
+  trying_ = true;
+  write();
+  trying_ = false;
+  const auto set = std::make_shared<const WriteSet>(store_->end_trial());
+  std::function<void()> change = std::exchange(take_up_, nullptr);
+  const auto finish = [this, done = std::move(done)](std::optional<Error> fault) {
+    deciding_ = false;
+    done(std::move(fault));
+    decide_next();
+  };
+  if (set->empty()) {  // it was refused here, or changes nothing
+    store_->forget_trial();
+    return finish(std::nullopt);
+  }
+  journal_->append(*set, [this, set, change = std::move(change), finish](const Result<JournalPosition>& position) {
+    if (!position) {
+      store_->forget_trial();
+      return finish(position.error());
+    }
+    if (Result<void> adopted = recorded(store_->adopt(*set, *position, true)); !adopted) {
+      journal_->not_stored(adopted.error());
+      return finish(adopted.error());
+    }
+    if (change) change();
+    finish(std::nullopt);
+  });
+}
+
+Result<void> HostState::adopt(const WriteSet& set, const JournalPosition& position) {
+  const StateHead before = head_;
+  if (Result<void> adopted = recorded(store_->adopt(set, position, false)); !adopted) return adopted;
+  const Result<StateHead> now = store_->head();
+  if (!now) return now.error();
+  const HostStateChange change{now->version != before.version || set.whole,
+                               now->live_state != before.live_state || set.whole,
+                               now->purge != before.purge || set.whole};
+  if (change.version) {
+    if (Result<void> loaded = reload_version(); !loaded) return loaded;
+  }
+  if (change.version || change.live_state || change.purge) notify(change);
+  return {};
 }
 
 }  // namespace tidegate

@@ -6,6 +6,7 @@
 // Threads: the control's loop only. Listeners run inside the call that writes, after the commit.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -27,6 +28,29 @@ struct Plans;
 // Which parts of the head a write has changed.
 struct HostStateChange {
   bool version = false, live_state = false, purge = false;
+};
+
+// Where the writes of several hosts are decided. The embedded state decides by itself and has none.
+class WriteJournal {
+ public:
+  virtual ~WriteJournal() = default;
+  // Has a write decided, after all that came before. `done` is called once, from the loop. An Error begins with
+  // kNotDecided or with kNotKnown.
+  virtual void append(const WriteSet& set, std::function<void(Result<JournalPosition>)> done) = 0;
+  // The write was decided, but this host cannot store it.
+  virtual void not_stored(const Error& why) = 0;
+  // This host wrote what was not decided: its position has no digest any more.
+  virtual void left_position() = 0;
+};
+// Nothing was changed, nor will be.
+inline constexpr std::string_view kNotDecided = "not decided: ";
+// The answer was lost: the write may have been decided. Whoever asks again with the same Idempotency-Key learns it.
+inline constexpr std::string_view kNotKnown = "not known whether it is decided: ";
+
+// The failed outcome of a write that returns an R.
+template <class R>
+struct FailedWrite {
+  static R of(Error why) { return R(std::move(why)); }
 };
 
 class HostState {
@@ -56,6 +80,33 @@ class HostState {
   // Gives it away, to be used on another thread. Null if there is none.
   std::unique_ptr<WorkingCopy> take_working_copy();
 
+  // Has a write decided. `write` calls one of the writing functions below and returns what it returns. Without a
+  // journal `done` is called at once. With one, it is called when the write is decided and stored here, or was refused.
+  template <class R>
+  void decide(std::function<R()> write, std::function<void(R)> done) {
+    if (journal_ == nullptr) return done(write());
+    if (std::optional<Error> refused = refuse_waiting()) return done(FailedWrite<R>::of(*std::move(refused)));
+    waiting_.push_back([this, write = std::move(write), done = std::move(done)] {
+      auto result = std::make_shared<R>(FailedWrite<R>::of(Error{}));
+      try_write([&] { *result = write(); },
+                [result, done](std::optional<Error> fault) {
+                  if (fault) return done(FailedWrite<R>::of(*std::move(fault)));
+                  done(std::move(*result));
+                });
+    });
+    decide_next();
+  }
+  // From now on all writes go through decide(). The journal outlives this object's last write.
+  void set_journal(WriteJournal* journal) { journal_ = journal; }
+  bool has_journal() const { return journal_ != nullptr; }
+  // At the end: what waits will not be decided, and its exchanges must go before their server.
+  void forget_waiting() { waiting_.clear(); }
+  // Of another control's write, by the journal.
+  Result<void> adopt(const WriteSet& set, const JournalPosition& position);
+  Result<void> set_journal_position(const JournalPosition& position) {
+    return recorded_void(store_->set_journal_position(position));
+  }
+
   void subscribe(std::function<void(const HostStateChange&)> listener) { listeners_.push_back(std::move(listener)); }
 
   // What these objects were found to be.
@@ -71,6 +122,8 @@ class HostState {
                                 std::string_view who, std::string_view comment);
   Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
+  // Of this host alone, while its leader is silent.
+  Result<uint64_t> set_site_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer);
@@ -91,6 +144,12 @@ class HostState {
   template <class T>
   Result<T> recorded(Result<T> written);
   void note(const Error* fault);
+  Result<void> recorded_void(Result<void> written);
+  // What a write does after its commit. In a trial it waits for the decision.
+  void take_up(std::function<void()> change);
+  std::optional<Error> refuse_waiting() const;
+  void decide_next();
+  void try_write(const std::function<void()>& write, std::function<void(std::optional<Error>)> done);
 
   std::unique_ptr<StateStore> store_;
   StateHead head_;
@@ -102,6 +161,10 @@ class HostState {
   uint64_t working_copy_version_ = 0;
   std::vector<std::function<void(const HostStateChange&)>> listeners_;
   bool last_write_failed_ = false;
+  WriteJournal* journal_ = nullptr;
+  std::deque<std::function<void()>> waiting_;  // writes that wait for the one that is being decided
+  bool deciding_ = false, trying_ = false;
+  std::function<void()> take_up_;  // of the write that is being tried
 };
 
 }  // namespace tidegate

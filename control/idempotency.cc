@@ -48,11 +48,9 @@ class RememberingExchange : public HttpExchange {
   const HttpRequest& request() const override { return inner_->request(); }
   void respond(HttpResponse response) override {
     // A failure of this side may be tried again with the same key.
-    if (response.status < 500) {
-      posts_.finish(once_, response);
-      finished_ = true;
-    }
-    inner_->respond(std::move(response));
+    if (response.status >= 500) return inner_->respond(std::move(response));
+    finished_ = true;
+    posts_.finish(once_, response, [inner = inner_, response] { inner->respond(response); });
   }
   void begin_stream(int status, std::vector<std::pair<std::string, std::string>> headers) override {
     inner_->begin_stream(status, std::move(headers));
@@ -100,14 +98,22 @@ Result<Idempotency::Lookup> Idempotency::begin(const OnceOnly& once) {
   return Lookup{Verdict::repeated, std::move(earlier->answer)};
 }
 
-void Idempotency::finish(const OnceOnly& once, const HttpResponse& answer) {
-  under_way_.erase(once.request);
-  const KeptAnswer kept = kept_answer(once, answer);
+void Idempotency::finish(const OnceOnly& once, const HttpResponse& answer, std::function<void()> kept) {
+  const KeptAnswer to_keep = kept_answer(once, answer);
   const Result<std::optional<std::string>> committed = host_state_.store().kept_answer(once.request);
-  if (committed && *committed == kept.answer) return;
-  if (Result<void> stored = host_state_.keep_answer(kept); !stored) {
-    log_warn("the answer to an Idempotency-Key is not kept: {}", stored.error().message);
+  if (committed && *committed == to_keep.answer) {
+    under_way_.erase(once.request);
+    return kept();
   }
+  host_state_.decide<Result<void>>([this, to_keep] { return host_state_.keep_answer(to_keep); },
+                                   [this, request = once.request, kept = std::move(kept)](const Result<void>& stored) {
+                                     under_way_.erase(request);
+                                     if (!stored) {
+                                       log_warn("the answer to an Idempotency-Key is not kept: {}",
+                                                stored.error().message);
+                                     }
+                                     kept();
+                                   });
 }
 
 HttpExchangePtr remember_answer(HttpExchangePtr exchange, Idempotency& posts, OnceOnly once) {

@@ -55,7 +55,8 @@ class Idempotency {
     std::optional<HttpResponse> answer;
   };
   Result<Lookup> begin(const OnceOnly& once);
-  void finish(const OnceOnly& once, const HttpResponse& answer);
+  // `kept` is called when the answer is on the disk (and decided), or cannot be.
+  void finish(const OnceOnly& once, const HttpResponse& answer, std::function<void()> kept);
   // The request was not answered. A repetition is fresh again, or gets the answer that was committed with the change.
   void abandon(const OnceOnly& once) { under_way_.erase(once.request); }
 

@@ -170,11 +170,14 @@ class LiveStateApi {
     if (call.flag("dry_run")) {
       return call.respond(HttpResponse::json(200, dump({{"outcome", "dry_run"}, {"key", key}}) + "\n"));
     }
-    const Result<uint64_t> sequence = host_state_.set_override(key, record, call.who.name);
-    if (!sequence) return call.respond(store_failure(sequence.error()));
-    json answer = {{"outcome", "committed"}, {"key", key}, {"words", *sequence}};
-    answer["word"] = record ? to_json(*record) : json();
-    call.respond(HttpResponse::json(200, dump(answer) + "\n"));
+    host_state_.decide<Result<uint64_t>>(
+        [this, key, record, who = call.who.name] { return host_state_.set_override(key, record, who); },
+        [call, key, record](const Result<uint64_t>& sequence) {
+          if (!sequence) return call.respond(store_failure(sequence.error()));
+          json answer = {{"outcome", "committed"}, {"key", key}, {"words", *sequence}};
+          answer["word"] = record ? to_json(*record) : json();
+          call.respond(HttpResponse::json(200, dump(answer) + "\n"));
+        });
   }
 
   HostState& host_state_;

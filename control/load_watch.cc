@@ -167,7 +167,12 @@ void LoadWatch::commit(const Wanted& wanted) {
                          permille == 0 ? std::nullopt : std::optional(SiteLoad{load, permille, realtime_ns()}));
     log_info("site {}: load {} %, sheds {:.1f} % of its clients", site, load, permille / 10.0);
   }
-  if (!changes.empty()) (void)host_state_.set_loads(changes);
+  if (changes.empty() || committing_) return;
+  committing_ = true;
+  host_state_.decide<Result<uint64_t>>([&host_state = host_state_, changes] { return host_state.set_loads(changes); },
+                                       [weak = weak_from_this()](const Result<uint64_t>&) {
+                                         if (const auto watch = weak.lock()) watch->committing_ = false;
+                                       });
 }
 
 void LoadWatch::append_metrics(std::string& out) const {

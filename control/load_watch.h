@@ -76,6 +76,7 @@ class LoadWatch : public std::enable_shared_from_this<LoadWatch> {
   std::map<std::string, SiteState> sites_;     // by name
   Counter& reports_;
   Counter& missing_;
+  bool committing_ = false;  // a commit is being decided
 };
 
 }  // namespace tidegate

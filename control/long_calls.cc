@@ -124,17 +124,22 @@ bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base,
     examined->message = message_of(as_sent(examined->candidate, candidates_.next_id(), in_force));
   }
   const std::string digest = examined->message.digest;
-  candidates_.decide(
-      proposal(std::move(examined->message), examined->candidate.model, request),
-      [this, call, examined, request, digest, previewed = std::move(previewed)](const Voting& voting) {
-        const auto accepted = [&] { return commit(host_state_, examined->candidate, previewed, request, voting); };
-        const ApplyOutcome outcome = voting.accepted ? commit_accepted(request, digest, accepted) : refused(voting);
-        const bool committed = outcome.status == ApplyOutcome::Status::committed;
-        if (committed) candidates_.note_version(outcome.manifest.version, voting);
-        call.respond(answer_write(outcome));
-        changes_.discard(examined);
-        return committed;
-      });
+  candidates_.decide(proposal(std::move(examined->message), examined->candidate.model, request),
+                     [this, call, examined, request, digest, previewed = std::move(previewed)](
+                         const Voting& voting, const std::function<void(bool)>& committed) {
+                       const auto answer = [this, call, examined, voting, committed](const ApplyOutcome& outcome) {
+                         const bool done = outcome.status == ApplyOutcome::Status::committed;
+                         if (done) candidates_.note_version(outcome.manifest.version, voting);
+                         call.respond(answer_write(outcome));
+                         changes_.discard(examined);
+                         committed(done);
+                       };
+                       if (!voting.accepted) return answer(refused(voting));
+                       const auto accepted = [this, examined, previewed, request, voting] {
+                         return commit(host_state_, examined->candidate, previewed, request, voting);
+                       };
+                       commit_accepted(request, digest, accepted, answer);
+                     });
   return true;
 }
 
@@ -144,25 +149,26 @@ std::optional<HttpResponse> LongCalls::refuse_while_provisional(const ApplyReque
   if (request.confirm_ms != 0 && host_state_.manifest().version == 0) {
     return problem(409, "nothing_before", "the first version cannot be provisional: there is none to go back to");
   }
+  if (request.confirm_ms != 0 && host_state_.has_journal()) {
+    return problem(409, "not_with_etcd", "a state in etcd has no provisional versions yet");
+  }
   if (!provisional || request.rollback_of != 0) return std::nullopt;
   return problem(409, "provisional",
                  fmt::format("version {} is provisional: confirm it, or roll back to {}", provisional->version,
                              provisional->back_to));
 }
 
-ApplyOutcome LongCalls::commit_accepted(const ApplyRequest& request, const std::string& digest,
-                                        const std::function<ApplyOutcome()>& commit) {
-  if (request.confirm_ms == 0) return commit();
+void LongCalls::commit_accepted(const ApplyRequest& request, const std::string& digest,
+                                std::function<ApplyOutcome()> commit, std::function<void(ApplyOutcome)> done) {
+  if (request.confirm_ms == 0) return host_state_.decide<ApplyOutcome>(std::move(commit), std::move(done));
   const uint64_t base = host_state_.manifest().version;
   if (Result<void> said = provisionals_.announce({base + 1, digest, base, request.confirm_ms}); !said) {
-    ApplyOutcome outcome;
-    outcome.status = ApplyOutcome::Status::failed;
-    outcome.error = said.error().message;
-    return outcome;
+    return done(FailedWrite<ApplyOutcome>::of(said.error()));
   }
-  ApplyOutcome outcome = commit();
-  if (outcome.status != ApplyOutcome::Status::committed) provisionals_.withdraw();
-  return outcome;
+  host_state_.decide<ApplyOutcome>(std::move(commit), [this, done = std::move(done)](ApplyOutcome outcome) {
+    if (outcome.status != ApplyOutcome::Status::committed) provisionals_.withdraw();
+    done(std::move(outcome));
+  });
 }
 
 void LongCalls::revert(const ProvisionalVersion& provisional, std::function<void(bool)> done) {
@@ -197,13 +203,17 @@ bool LongCalls::decide_revert(const ProvisionalVersion& provisional, const std::
     return false;
   }
   candidates_.decide(proposal(std::move(examined->message), examined->candidate.model, request),
-                     [this, examined, request, done, previewed = std::move(previewed)](const Voting& voting) {
-                       const ApplyOutcome outcome =
-                           commit(host_state_, examined->candidate, previewed, request, voting);
-                       const bool committed = outcome.status == ApplyOutcome::Status::committed;
-                       if (committed) candidates_.note_version(outcome.manifest.version, voting);
-                       done(committed);
-                       return committed;
+                     [this, examined, request, done, previewed = std::move(previewed)](
+                         const Voting& voting, const std::function<void(bool)>& committed) {
+                       const auto write = [this, examined, previewed, request, voting] {
+                         return commit(host_state_, examined->candidate, previewed, request, voting);
+                       };
+                       host_state_.decide<ApplyOutcome>(write, [this, voting, done, committed](ApplyOutcome outcome) {
+                         const bool written = outcome.status == ApplyOutcome::Status::committed;
+                         if (written) candidates_.note_version(outcome.manifest.version, voting);
+                         done(written);
+                         committed(written);
+                       });
                      });
   return true;
 }
@@ -337,16 +347,19 @@ bool LongCalls::decide_element(uint64_t base, const std::shared_ptr<TriedElement
   std::shared_ptr<const Model> model = tried->object.trial.tried->model;
   const std::string digest = tried->message.digest;
   candidates_.decide(proposal(std::move(tried->message), std::move(model), request),
-                     [this, tried, request, digest, previewed = *std::move(previewed)](const Voting& voting) {
-                       const auto accepted = [&] {
+                     [this, tried, request, digest, previewed = *std::move(previewed)](
+                         const Voting& voting, const std::function<void(bool)>& committed) {
+                       const auto answer = [this, voting, committed](const ApplyOutcome& outcome) {
+                         const bool done = outcome.status == ApplyOutcome::Status::committed;
+                         if (done) candidates_.note_version(outcome.manifest.version, voting);
+                         answer_element(answer_write(outcome));
+                         committed(done);
+                       };
+                       if (!voting.accepted) return answer(refused(voting));
+                       const auto accepted = [this, tried, previewed, request, voting] {
                          return apply_trial(host_state_, std::move(tried->object.trial), previewed, request, voting);
                        };
-                       const ApplyOutcome outcome =
-                           voting.accepted ? commit_accepted(request, digest, accepted) : refused(voting);
-                       const bool committed = outcome.status == ApplyOutcome::Status::committed;
-                       if (committed) candidates_.note_version(outcome.manifest.version, voting);
-                       answer_element(answer_write(outcome));
-                       return committed;
+                       commit_accepted(request, digest, accepted, answer);
                      });
   return true;
 }

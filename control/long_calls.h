@@ -100,9 +100,9 @@ class LongCalls {
   Proposal proposal(CandidateMessage message, std::shared_ptr<const Model> model, const ApplyRequest& request) const;
   ApplyOutcome refused(const Voting& voting) const;
   std::optional<HttpResponse> refuse_while_provisional(const ApplyRequest& request) const;
-  // Commits what was accepted, as a provisional version if the request says so.
-  ApplyOutcome commit_accepted(const ApplyRequest& request, const std::string& digest,
-                               const std::function<ApplyOutcome()>& commit);
+  // Commits what was accepted, as a provisional version if the request says so, and calls `done` when that is decided.
+  void commit_accepted(const ApplyRequest& request, const std::string& digest, std::function<ApplyOutcome()> commit,
+                       std::function<void(ApplyOutcome)> done);
   bool decide_revert(const ProvisionalVersion& provisional, const std::shared_ptr<Examined>& examined,
                      const std::function<void(bool)>& done);
 

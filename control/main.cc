@@ -20,6 +20,8 @@ namespace {
 
 using namespace tidegate;
 
+constexpr uint64_t kHandOverMs = 1'000;
+
 // SIGTERM and SIGINT end the loop. SIGHUP reads tokens and certificates again. SIGUSR1, by which a proxy opens its log
 // again, does nothing here.
 class Signals final : private IoHandler {
@@ -44,7 +46,8 @@ class Signals final : private IoHandler {
         reload();
       } else {
         manager_.stopping();
-        loop_.stop();
+        patience_.arm_after_ms(kHandOverMs);
+        control_.hand_over([this] { loop_.stop(); });
       }
     }
   }
@@ -60,6 +63,7 @@ class Signals final : private IoHandler {
   Control& control_;
   ServiceManager& manager_;
   UniqueFd fd_;
+  Timer patience_{loop_, [this] { loop_.stop(); }};
 };
 
 }  // namespace
@@ -79,7 +83,9 @@ int main(int argc, char** argv) {
     return EXIT_FAILURE;
   }
   Signals signals(loop, **control, manager);
-  const std::string role = options.follow ? "following " + options.follow->to_string() : "leading";
+  const std::string role = options.follow                   ? "following " + options.follow->to_string()
+                           : options.etcd_endpoints.empty() ? "leading"
+                                                            : "with its state in etcd";
   log_info("node {}: version {}, {}", options.node, (*control)->host_state().head().version, role);
   manager.ready(fmt::format("node {}, {}", options.node, role));
   loop.run();

@@ -153,7 +153,7 @@ json openapi_document(const RouteTable& table) {
             {"schemas", {{"Problem", problem_schema()}}}}}};
 }
 
-void add_meta_routes(RouteTable& table) {
+void add_meta_routes(RouteTable& table, std::function<std::string()> health) {
   table.add(
       {"GET", "/v1/openapi.json", Role::none, Effect::reads, "This document", {}, {}, [&table](const ApiCall& call) {
          call.respond(HttpResponse::json(200, dump(openapi_document(table), 2) + "\n"));
@@ -170,10 +170,16 @@ void add_meta_routes(RouteTable& table) {
                                                metrics().prometheus_text() + process_metrics_text("tidegate_control"),
                                                "text/plain; version=0.0.4; charset=utf-8"));
              }});
-  table.add(
-      {"GET", "/healthz", Role::none, Effect::reads, "Whether this control answers", {}, {}, [](const ApiCall& call) {
-         call.respond(HttpResponse::text(200, "ok\n"));
-       }});
+  table.add({"GET",
+             "/healthz",
+             Role::none,
+             Effect::reads,
+             "Whether this control answers",
+             {},
+             {},
+             [health](const ApiCall& call) {
+               call.respond(HttpResponse::text(200, "ok\n" + (health ? health() : std::string())));
+             }});
 }
 
 }  // namespace tidegate

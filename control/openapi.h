@@ -11,6 +11,7 @@ namespace tidegate {
 nlohmann::json openapi_document(const RouteTable& table);
 
 // Adds /v1/openapi.json, /metrics and /healthz. `table` must outlive the handlers. Routes may be added later.
-void add_meta_routes(RouteTable& table);
+// `health` gives further lines for /healthz; it may be empty.
+void add_meta_routes(RouteTable& table, std::function<std::string()> health = {});
 
 }  // namespace tidegate

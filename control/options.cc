@@ -7,6 +7,7 @@
 #include <array>
 
 #include "conf/manual.h"
+#include "control/etcd/client.h"
 
 namespace tidegate {
 
@@ -20,6 +21,58 @@ void read_endpoint(const std::string& text, std::optional<Endpoint>& endpoint) {
 std::string host_name() {
   std::array<char, 256> buffer{};
   return ::gethostname(buffer.data(), buffer.size() - 1) == 0 ? std::string(buffer.data()) : "localhost";
+}
+
+void add_etcd_options(CLI::App& app, ControlOptions& options, CLI::Option* follow) {
+  CLI::Option* const etcd =
+      app.add_option_function<std::string>(
+             "--etcd",
+             [&](const std::string& list) {
+               Result<std::vector<std::string>> endpoints = etcd::parse_endpoints(list);
+               if (!endpoints) throw CLI::ValidationError(endpoints.error().message);
+               options.etcd_endpoints = *std::move(endpoints);
+             },
+             "endpoints of the etcd that holds the state of all hosts, with commas between them; one of the controls "
+             "is elected to lead. Needs --secret")
+          ->type_name("http[s]://HOST:PORT,...")
+          ->excludes(follow);
+  app.add_option("--etcd-prefix", options.etcd_prefix, "what the keys of this edge begin with")
+      ->needs(etcd)
+      ->check([](const std::string& prefix) {
+        const bool sound = !prefix.empty() && prefix.size() <= 200 && prefix.back() == '/';
+        return sound ? std::string() : std::string("a prefix ends with / and has at most 200 bytes");
+      })
+      ->capture_default_str();
+  app.add_option("--etcd-ca", options.etcd_ca_file, "PEM roots of the members' certificates (default: the system's)")
+      ->needs(etcd)
+      ->check(CLI::ExistingFile);
+  CLI::Option* const certificate =
+      app.add_option("--etcd-certificate", options.etcd_certificate_file, "PEM certificate shown to etcd")
+          ->needs(etcd)
+          ->check(CLI::ExistingFile);
+  CLI::Option* const key = app.add_option("--etcd-key", options.etcd_key_file, "its private key")
+                               ->needs(certificate)
+                               ->check(CLI::ExistingFile);
+  certificate->needs(key);
+  CLI::Option* const user = app.add_option("--etcd-user", options.etcd_user, "the user to log in as")->needs(etcd);
+  CLI::Option* const password =
+      app.add_option("--etcd-password-file", options.etcd_password_file, "file with the user's password")
+          ->needs(user)
+          ->check(CLI::ExistingFile);
+  user->needs(password);
+  app.add_option("--etcd-lease", options.etcd_lease_s,
+                 "seconds without a sign of the leading control after which another one leads")
+      ->needs(etcd)
+      ->check(CLI::Range(uint64_t{1}, uint64_t{60}))
+      ->capture_default_str();
+  app.add_option("--etcd-checkpoint", options.etcd_checkpoint_writes,
+                 "writes after which etcd gets the whole state anew; older writes are removed there")
+      ->needs(etcd)
+      ->check(CLI::Range(uint64_t{2}, uint64_t{1'000'000}))
+      ->capture_default_str();
+  app.add_flag("--etcd-begin", options.etcd_begin,
+               "write this host's state into an etcd that lost its content; for one start of one control")
+      ->needs(etcd);
 }
 
 }  // namespace
@@ -59,8 +112,10 @@ ControlOptions parse_control_options(int argc, char** argv) {
                  "the token presented to other controls (default: the first replica token of --tokens)");
   app.add_option("--peer-ca", options.peer_ca_file,
                  "PEM roots of the other controls' certificates: they are spoken to by TLS");
+  add_etcd_options(app, options, follow);
   app.add_option("--config", options.config, "document committed as the first version when the state is empty")
-      ->excludes(follow);
+      ->excludes(follow)
+      ->excludes("--etcd");
   app.add_option("--prepare-timeout", options.prepare_timeout_ms,
                  "milliseconds that a plane which answers may take to prepare a version; then it counts as refused")
       ->check(CLI::Range(uint64_t{100}, uint64_t{20'000}))
@@ -71,7 +126,8 @@ ControlOptions parse_control_options(int argc, char** argv) {
   app.add_option("--secrets-group", options.secrets_group,
                  "group that may read the private keys in the state: its members are the users of this process and of "
                  "tidegate-l7 (default: as the directory STATE/secrets stands; a new one is its owner's alone)");
-  app.add_option("--secret", options.secret_file, "file with the site's secret");
+  CLI::Option* secret = app.add_option("--secret", options.secret_file, "file with the site's secret");
+  app.get_option("--etcd")->needs(secret);
   app.add_flag("--verbose", options.verbose, "log more");
   add_manual_option(app, {"tidegate-control", 8, "the control plane of an edge"});
   try {

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "conf/state_store.h"
 #include "core/ip.h"
@@ -26,7 +27,15 @@ struct ControlOptions {
   uint64_t prepare_timeout_ms = 5'000;  // how long a plane may take to prepare a candidate
   size_t versions_kept = StateStore::kVersionsKept;
   std::string secrets_group;  // may read the private keys in the state; see StateStore::open
-  std::string secret_file;    // spreads the probes; without it, the node's name does
+  // The state of several hosts in etcd. No endpoints: the state is this host's own, or another control's (`follow`).
+  std::vector<std::string> etcd_endpoints;
+  std::string etcd_prefix = "/tidegate/";
+  std::string etcd_ca_file, etcd_certificate_file, etcd_key_file;
+  std::string etcd_user, etcd_password_file;
+  uint64_t etcd_lease_s = 2;
+  uint64_t etcd_checkpoint_writes = 2'000;
+  bool etcd_begin = false;  // an etcd that lost its content begins with this host's state
+  std::string secret_file;  // spreads the probes; without it, the node's name does
   bool verbose = false;
 };
 

@@ -22,10 +22,24 @@ constexpr const char* kProbesHelp = "Probes that came to an end, by result.";
 
 }  // namespace
 
-Prober::Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key)
+namespace {
+
+// A backend's site is its own, or that of its node, or the only one.
+std::string site_of(const Model& model, const Backend& backend) {
+  if (backend.site != kNone) return model.sites[backend.site].name;
+  if (backend.node != kNone && model.nodes[backend.node].site != kNone) {
+    return model.sites[model.nodes[backend.node].site].name;
+  }
+  return model.sites.size() == 1 ? model.sites[0].name : std::string();
+}
+
+}  // namespace
+
+Prober::Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key, std::string site)
     : loop_(loop),
       host_state_(host_state),
       spread_key_(spread_key),
+      site_(std::move(site)),
       coalesce_(loop, [this] { commit(); }),
       jitter_(static_cast<std::minstd_rand::result_type>(spread_key.k0 ^ spread_key.k1)),
       successes_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "success"}})),
@@ -34,7 +48,7 @@ Prober::Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key
       unstored_(metrics().counter("tidegate_control_health_commit_failures_total",
                                   "Attempts to store health verdicts that failed.")) {}
 
-Prober::~Prober() = default;
+Prober::~Prober() { *self_ = nullptr; }
 
 Prober::Wanted Prober::wanted_targets() const {
   Wanted wanted;
@@ -43,6 +57,7 @@ Prober::Wanted Prober::wanted_targets() const {
   for (const Pool& pool : model->pools) {
     if (pool.probe == kNone) continue;
     for (const Backend& backend : pool.backends) {
+      if (!site_.empty() && site_of(*model, backend) != site_) continue;
       wanted[backend_key(pool.name, backend.name)] = probe_target(model->probes[pool.probe], backend);
     }
   }
@@ -59,7 +74,7 @@ void Prober::update() {
   for (const auto& [key, target] : wanted) {
     if (watches_.find(key) == watches_.end()) begin(key, target);
   }
-  remove_stale_verdicts(wanted);
+  if (site_.empty()) remove_stale_verdicts(wanted);  // other verdicts are the leader's
 }
 
 void Prober::begin(const std::string& key, const ProbeTarget& target) {
@@ -109,7 +124,10 @@ void Prober::on_result(const std::string& key, Watch& watch, const ProbeResult& 
   (result.success ? successes_ : failures_).add();
   if (!observe(watch.dampener, result.success, watch.target.rise, watch.target.fall)) return;
   log_info("{} is {}{}{}", key, result.success ? "up" : "down", result.success ? "" : ": ", result.reason);
-  note(key, HealthVerdict{result.success, result.reason, realtime_ns()});
+  std::string reason = result.reason;
+  if (!site_.empty())
+    reason = "seen from site " + site_ + " alone, no leader is heard" + (reason.empty() ? "" : ": " + reason);
+  note(key, HealthVerdict{result.success, std::move(reason), realtime_ns()});
 }
 
 void Prober::remove_stale_verdicts(const Wanted& wanted) {
@@ -129,16 +147,32 @@ void Prober::note(const std::string& key, std::optional<HealthVerdict> record) {
 }
 
 void Prober::commit() {
-  const std::vector<std::pair<std::string, std::optional<HealthVerdict>>> live_state(pending_.begin(), pending_.end());
-  const Result<uint64_t> sequence = host_state_.set_verdicts(live_state);
+  if (committing_) return;  // on_commit() takes what came meanwhile
+  committing_ = true;
+  const std::vector<std::pair<std::string, std::optional<HealthVerdict>>> verdicts(pending_.begin(), pending_.end());
+  if (!site_.empty()) return on_commit(pending_, host_state_.set_site_verdicts(verdicts));
+  host_state_.decide<Result<uint64_t>>(
+      [&host_state = host_state_, verdicts] { return host_state.set_verdicts(verdicts); },
+      [self = self_, stored = pending_](const Result<uint64_t>& sequence) {
+        if (*self != nullptr) (*self)->on_commit(stored, sequence);
+      });
+}
+
+void Prober::on_commit(const std::map<std::string, std::optional<HealthVerdict>>& stored,
+                       const Result<uint64_t>& sequence) {
+  committing_ = false;
   if (sequence) {
     if (std::exchange(commit_pause_ms_, 0) != 0) log_info("health verdicts can be stored again");
-    pending_.clear();
+    for (const auto& [key, record] : stored) {
+      const auto pending = pending_.find(key);
+      if (pending != pending_.end() && pending->second == record) pending_.erase(pending);
+    }
+    if (!pending_.empty() && !coalesce_.armed()) coalesce_.arm_after_ms(kCoalesceMs);
     return;
   }
   unstored_.add();
   if (commit_pause_ms_ == 0) {
-    log_error("cannot store {} health verdicts, trying until it can be done: {}", live_state.size(),
+    log_error("cannot store {} health verdicts, trying until it can be done: {}", stored.size(),
               sequence.error().message);
   }
   commit_pause_ms_ = std::clamp(2 * commit_pause_ms_, kFirstCommitPauseMs, kLongestCommitPauseMs);

@@ -29,7 +29,8 @@ class Prober {
   static constexpr uint64_t kCoalesceMs = 2;
 
   // `spread_key` gives each backend its place in the interval, so that probes do not come in a burst.
-  Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key);
+  // `site`: only the backends of that site are probed, and the verdicts hold on this host only (set_site_verdicts).
+  Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key, std::string site = {});
   ~Prober();
 
   // Takes the present model of the host state: starts, changes and stops probes.
@@ -54,14 +55,18 @@ class Prober {
   void remove_stale_verdicts(const Wanted& wanted);
   void note(const std::string& key, std::optional<HealthVerdict> record);
   void commit();
+  void on_commit(const std::map<std::string, std::optional<HealthVerdict>>& stored, const Result<uint64_t>& sequence);
   uint64_t with_jitter(uint64_t interval_ms);
 
   EventLoop& loop_;
   HostState& host_state_;
   HashKey spread_key_;
+  const std::string site_;  // empty: this control leads
   std::map<std::string, std::unique_ptr<Watch>> watches_;
   std::map<std::string, std::optional<HealthVerdict>> pending_;
   Timer coalesce_;
+  bool committing_ = false;                                          // a commit is being decided
+  std::shared_ptr<Prober*> self_ = std::make_shared<Prober*>(this);  // null once this object is destroyed
   uint64_t told_blind_ns_ = 0;    // when the log last said that probes cannot be made; 0: never
   uint64_t commit_pause_ms_ = 0;  // after a commit that failed; 0: the last one succeeded
   std::minstd_rand jitter_;

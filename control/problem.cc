@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "conf/state_store.h"
+#include "control/host_state.h"
 #include "control/json_bounds.h"
 #include "control/shapes.h"
 
@@ -29,6 +30,12 @@ HttpResponse problem(int status, std::string_view code, std::string_view detail)
 }
 
 HttpResponse store_failure(const Error& error) {
+  const bool not_known = error.message.starts_with(kNotKnown);
+  if (not_known || error.message.starts_with(kNotDecided)) {
+    HttpResponse answer = problem(503, not_known ? "outcome_unknown" : "not_decided", error.message);
+    answer.headers.emplace_back("Retry-After", "1");
+    return answer;
+  }
   return is_disk_full(error) ? problem(507, "disk_full", error.message) : problem(500, "store_failed", error.message);
 }
 

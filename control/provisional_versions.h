@@ -26,6 +26,8 @@ class ProvisionalVersions {
   // Goes on with what the process before left: the time begins again, because nobody knows how much of it is over.
   void start(Revert revert);
 
+  void set_leads(bool leads) { leads_ = leads; }  // of versions that are announced from now on
+
   // Call it before the version is committed or replicated, so that no crash makes it a lasting one.
   Result<void> announce(const ProvisionalVersion& provisional);
   // What was announced did not come.
@@ -44,7 +46,7 @@ class ProvisionalVersions {
 
   HostState& host_state_;
   const std::string state_dir_;
-  const bool leads_;
+  bool leads_;
   Probation probation_;
   Revert revert_;
   Timer timer_;

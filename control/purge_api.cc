@@ -70,15 +70,19 @@ void add_purge_routes(RouteTable& table, HostState& host_state, AppliedWaits& wa
                const Result<PurgeOrder> order = read_order(*body);
                if (!order) return call.respond(problem(400, "bad_body", order.error().message));
                if (call.flag("dry_run")) return call.respond(HttpResponse::json(200, "{\"outcome\":\"dry_run\"}\n"));
-               const Result<uint64_t> sequence = host_state.add_purge(
-                   order->kind, order->value, order->soft, call.who.name,
-                   answer_kept_with<uint64_t>(
-                       call.once, [](uint64_t committed) { return answer_with(committed_answer(committed)); }));
-               if (!sequence) return call.respond(store_failure(sequence.error()));
-               json answer = committed_answer(*sequence);
-               if (!call.flag("wait")) return call.respond(answer_with(answer));
-               waits.answer_when_applied(call, StateHead{0, 0, *sequence},
-                                         number_parameter(call, "timeout", kDefaultWaitMs), std::move(answer));
+               const auto answer_to = answer_kept_with<uint64_t>(
+                   call.once, [](uint64_t committed) { return answer_with(committed_answer(committed)); });
+               host_state.decide<Result<uint64_t>>(
+                   [&host_state, order = *order, who = call.who.name, answer_to] {
+                     return host_state.add_purge(order.kind, order.value, order.soft, who, answer_to);
+                   },
+                   [&waits, call](const Result<uint64_t>& sequence) {
+                     if (!sequence) return call.respond(store_failure(sequence.error()));
+                     json answer = committed_answer(*sequence);
+                     if (!call.flag("wait")) return call.respond(answer_with(answer));
+                     waits.answer_when_applied(call, StateHead{0, 0, *sequence},
+                                               number_parameter(call, "timeout", kDefaultWaitMs), std::move(answer));
+                   });
              }});
 }
 

@@ -40,8 +40,10 @@ void ReplicaFollower::connect() {
   buffer_.clear();
   giving_up_ = false;
   const StateHead& head = host_state_.head();
+  // Verdicts of this host's own are replaced by the leader's live state.
+  const uint64_t words = head.live_state < StateStore::kSiteWords ? head.live_state : 0;
   HttpClientRequest stream = request(fmt::format("/v1/replica?version={}&digest={}&words={}&purge={}", head.version,
-                                                 host_state_.manifest().digest, head.live_state, head.purge));
+                                                 host_state_.manifest().digest, words, head.purge));
   stream.timeout_ms = 0;
   silence_.arm_after_ms(kSilenceMs);
   stream_ = http_stream(

@@ -35,6 +35,17 @@ void add_plane_row(Table& table, const json& node, const json& plane, const json
                                        : Tone::faint);
 }
 
+// "etcd: write 12, edge leads, lease 1400 ms"
+std::string store_note(const json& store) {
+  if (string_member(store, "engine") != "etcd") return {};
+  const std::string leader = string_member(store.value("leader", json::object()), "node");
+  std::string note = fmt::format("etcd: write {}", number_member(store, "position"));
+  if (const uint64_t behind = number_member(store, "behind"); behind != 0) note += fmt::format(" ({} behind)", behind);
+  note += leader.empty() ? ", nobody leads" : ", " + leader + " leads";
+  if (bool_member(store, "leads")) note += fmt::format(", lease {} ms", number_member(store, "lease_ms_left"));
+  return note;
+}
+
 void status(Cli& cli) {
   const std::optional<json> answer = call(cli, {"GET", "/v1/status", "", "", {}});
   if (!answer) return;
@@ -52,11 +63,12 @@ void status(Cli& cli) {
       continue;
     }
     const std::string trouble = string_member(node, "trouble");
+    const std::string note = trouble.empty() ? store_note(node.value("store", json::object())) : trouble;
     const json own_head = node.value("head", json::object());
     table.add(
         {string_member(node, "name"), "control", trouble.empty() ? string_member(node, "role") : "cut off",
          fmt::format("{}", number_member(own_head, "version")), fmt::format("{}", number_member(own_head, "words")), "",
-         string_member(node, "digest").substr(0, 12), trouble},
+         string_member(node, "digest").substr(0, 12), note},
         trouble.empty() ? Tone::plain : Tone::bad);
     for (const json& plane : node.value("planes", json::array())) add_plane_row(table, node, plane, head);
     for (const json& plane : node.value("unreachable", json::array())) {

@@ -39,7 +39,7 @@ TEST_F(KeptAnswers, AreThereAfterARestartByteForByte) {
   HttpResponse answer = HttpResponse::json(200, std::string("{\"n\":1}\xff\0", 9));
   answer.headers.emplace_back("ETag", "\"1\"");
   ASSERT_EQ(begin(once).verdict, Verdict::fresh);
-  posts->finish(once, answer);
+  posts->finish(once, answer, [] {});
   open();
   const Idempotency::Lookup again = begin(once);
   ASSERT_EQ(again.verdict, Verdict::repeated);

@@ -156,5 +156,85 @@ TEST_F(ReplicaTest, TheLeaderSeesTheOtherHostsPlanes) {
   EXPECT_EQ(node["planes"][0]["version"], 1);
 }
 
+// The backends are ports of this test: one answers, one does not.
+std::string probed_yaml(uint16_t good, uint16_t bad) {
+  return R"(sites:
+  - {name: eu}
+  - {name: us}
+nodes:
+  - {name: box, site: eu, l7: {workers: 1}}
+  - {name: other, site: us, l7: {workers: 1}}
+pools:
+  - name: origins
+    probe: alive
+    backends:
+      - {name: here, addresses: [127.0.0.1], port: )" +
+         std::to_string(bad) + R"(, site: us}
+      - {name: there, addresses: [127.0.0.1], port: )" +
+         std::to_string(good) + R"(, site: eu}
+probes:
+  - {name: alive, type: tcp, interval: 100ms, timeout: 100ms, rise: 1, fall: 1}
+listeners:
+  - {name: http, bind: ["127.0.0.1:8000"]}
+routes:
+  - {name: all, path: "/*", pool: origins}
+)";
+}
+
+TEST_F(ReplicaTest, VerdictsOfAHostAloneEndWithItsLeadersWord) {
+  const auto leaders = [&] { return leader.control->host_state().head(); };
+  ASSERT_EQ(leader.put_config(edge_yaml()).status, 200);
+  ASSERT_EQ(leader.call_json("PUT", "/v1/admin/pool/origins", {{"state", "drained"}, {"note", "kept"}}).status, 200);
+  follower.start();
+  ASSERT_TRUE(caught_up());
+  const uint64_t words = leaders().live_state;
+  leader.stop();
+  HostState& state = follower.control->host_state();
+  ASSERT_TRUE(state.set_site_verdicts({{"backend/origins/origin1", HealthVerdict{false, "seen alone", 1}}}));
+  EXPECT_GT(state.head().live_state, StateStore::kSiteWords);
+  EXPECT_EQ(state.live_state()->health.at("backend/origins/origin1").reason, "seen alone");
+  leader.start();
+  ASSERT_TRUE(caught_up());
+  EXPECT_EQ(state.head().live_state, words);
+  EXPECT_TRUE(state.live_state()->health.empty());
+  EXPECT_EQ(state.live_state()->overrides.at("pool/origins").note, "kept");
+}
+
+class LongReplicaTest : public ReplicaTest {};
+
+TEST_F(LongReplicaTest, AHostWhoseLeaderIsSilentProbesItsOwnSiteAndSaysSo) {
+  HttpServer backend(loop, [](const HttpExchangePtr&) {});
+  ASSERT_TRUE(backend.listen_tcp(*Endpoint::parse("127.0.0.1:0")));
+  const uint16_t port = backend.tcp_endpoint().port;
+  ASSERT_EQ(leader.put_config(probed_yaml(port, port)).status, 200);
+  follower.start();
+  const auto verdict = [&](const char* name) -> std::optional<HealthVerdict> {
+    const auto live_state = follower.control->host_state().live_state();
+    const auto found = live_state->health.find(std::string("backend/origins/") + name);
+    return found == live_state->health.end() ? std::nullopt : std::optional(found->second);
+  };
+  ASSERT_TRUE(pump(loop, [&] { return verdict("here") && verdict("here")->up && verdict("there"); }));
+  ASSERT_TRUE(caught_up());
+  const uint64_t leaders_words = follower.control->host_state().head().live_state;
+  leader.stop();
+  backend.stop_listening();
+  ASSERT_TRUE(pump(loop, [&] { return !verdict("here")->up; }));
+  EXPECT_THAT(verdict("here")->reason, HasSubstr("seen from site us alone, no leader is heard"));
+  EXPECT_TRUE(verdict("there")->up) << "the other site's backends are left as they are";
+  EXPECT_EQ(body_of(follower.call("GET", "/v1/node/status")).value("probes", ""), "own site");
+  // A restart forgets nothing, and the leader's word ends it.
+  follower.stop();
+  follower.start();
+  EXPECT_FALSE(verdict("here")->up);
+  HttpServer again(loop, [](const HttpExchangePtr&) {});
+  ASSERT_TRUE(again.listen_tcp(*Endpoint::parse("127.0.0.1:" + std::to_string(port))));
+  leader.start();
+  ASSERT_TRUE(pump(loop, [&] { return verdict("here") && verdict("here")->up; }));
+  EXPECT_EQ(verdict("here")->reason, "");
+  ASSERT_TRUE(caught_up());
+  EXPECT_LT(follower.control->host_state().head().live_state, leaders_words + 10);
+  ASSERT_TRUE(pump(loop, [&] { return !body_of(follower.call("GET", "/v1/node/status")).contains("probes"); }));
+}
+
 }  // namespace
 }  // namespace tidegate::testing

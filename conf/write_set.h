@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// WriteSet: one write of the state as the records that it puts and erases. Where writes are decided outside of a host
+// (control/etcd), this is what is decided, and every host adopts the same write sets in the same order.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/result.h"
+
+namespace tidegate {
+
+struct WriteSet {
+  struct Change {
+    std::string db;                    // a sub-database of the state, see conf/state_store_impl.h
+    std::string key;                   // 1 to 511 bytes
+    std::optional<std::string> value;  // nothing: the record is erased
+  };
+  bool whole = false;  // the changes make the whole state; what was there before is gone
+  std::vector<Change> changes;
+  std::vector<std::pair<std::string, std::string>> secrets;  // SHA-256 (32 bytes) and bytes of new private keys
+
+  bool empty() const { return !whole && changes.empty() && secrets.empty(); }
+};
+
+// The binary form. Private keys are in it as they are: whoever stores it elsewhere seals it.
+std::string encode_write_set(const WriteSet& set);
+// Takes any bytes. An Error says what is wrong with them.
+Result<WriteSet> decode_write_set(std::string_view bytes);
+
+}  // namespace tidegate

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// How this host's state follows what was decided, and how the leader has its writes decided.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "control/etcd/edge_store.h"
+#include "control/limits.h"
+#include "core/assert.h"
+#include "core/clock.h"
+#include "core/log.h"
+
+namespace tidegate::etcd {
+
+void EdgeStore::trouble(const std::string& why) {
+  if (why != trouble_) log_error("etcd: {}", why);
+  trouble_ = why;
+  election_.may_lead(false);
+  if (election_.create_revision() != 0) step_down(why);
+}
+
+void EdgeStore::catch_up() {
+  if (!now_known_ || reader_.reading() || ready_ || beginning_) return;
+  if (writing_ || waiting_) return;  // a write of when this control led: what became of it comes first
+  if (!head_ && position_.sequence != 0 && !options_.begin_anew) {
+    return trouble(fmt::format(
+        "it holds nothing of this edge, but this host has {} writes that were decided there. A person must decide: "
+        "restore etcd, or start the control with the newest state with --etcd-begin",
+        position_.sequence));
+  }
+  if (head_ && position_.sequence > head_->position.sequence) {
+    return trouble(fmt::format(
+        "it is at write {}, behind this host's state ({}): etcd lost writes that were decided. A person must decide",
+        head_->position.sequence, position_.sequence));
+  }
+  if (!head_ || position_ == head_->position) {
+    if (!trouble_.empty()) log_info("etcd: this host has all that was decided");
+    trouble_.clear();
+    off_chain_ = false;
+    election_.may_lead(true);
+    return begin_to_lead();
+  }
+  const bool journal_leads_on = position_.sequence != 0 && !position_.digest.empty() && !off_chain_ &&
+                                position_.sequence < head_->position.sequence && position_.sequence + 1 >= head_->first;
+  journal_leads_on ? read_journal() : read_checkpoint();
+}
+
+void EdgeStore::read_journal() {
+  reader_.read(
+      keys_.journal(position_.sequence + 1), keys_.journal(head_->position.sequence + 1),
+      [this](uint64_t sequence, const std::string& sealed) { return take_write(sequence, sealed); },
+      [this, before = position_](const Result<void>& result) {
+        if (result && position_ == before) off_chain_ = true;  // it was trimmed meanwhile
+        on_read(result);
+      });
+}
+
+Result<void> EdgeStore::take_write(uint64_t sequence, const std::string& sealed) {
+  std::string digest;
+  const Result<Write> write = open_write(seal_key_, sealed, digest);
+  if (!write) return fail(fmt::format("write {}: {}", sequence, write.error().message));
+  if (sequence != position_.sequence + 1 || write->previous != position_.digest) {
+    off_chain_ = true;
+    log_warn("etcd: write {} does not follow this host's write {}: everything is fetched again", sequence,
+             position_.sequence);
+    return {};
+  }
+  if (off_chain_) return {};
+  const JournalPosition position{sequence, digest};
+  if (Result<void> adopted = host_state_.adopt(write->set, position); !adopted) return adopted;
+  position_ = position;
+  return {};
+}
+
+void EdgeStore::read_checkpoint() {
+  const JournalPosition to = head_->checkpoint.position;
+  log_info("etcd: the whole state is fetched, as of write {} (this host is at {})", to.sequence, position_.sequence);
+  reader_.read(
+      keys_.checkpoint(to.sequence), keys_.checkpoint(to.sequence + 1),
+      [this, to](uint64_t, const std::string& sealed) -> Result<void> {
+        std::string digest;
+        const Result<Write> write = open_write(seal_key_, sealed, digest);
+        if (!write) return fail("the checkpoint: " + write.error().message);
+        if (!write->set.whole) return fail("the checkpoint is not whole");
+        if (Result<void> adopted = host_state_.adopt(write->set, to); !adopted) return adopted;
+        position_ = to;
+        off_chain_ = false;
+        return {};
+      },
+      [this, before = position_](const Result<void>& result) {
+        // Nothing was there: the head names another checkpoint by now, and the next read tells.
+        if (result && position_ == before) return;
+        on_read(result);
+      });
+}
+
+void EdgeStore::on_read(const Result<void>& result) {
+  if (result) {
+    catch_up();
+    step();
+  } else {
+    failures_.add();
+    trouble("this host does not have all that was decided: " + result.error().message);
+  }
+}
+
+// --- the leader
+
+// This host has all that is known to be decided.
+void EdgeStore::begin_to_lead() {
+  const uint64_t created = election_.create_revision();
+  if (created == 0 || read_from_ != created || ready_ || beginning_) return;
+  beginning_ = true;
+  writer_.begin(created, head_, head_revision_, [this](const Result<void>& begun) {
+    if (!beginning_) return;
+    if (!begun) return step_down(begun.error().message);
+    if (!head_) return store_first();
+    beginning_ = false;
+    ready_ = true;
+    step();
+  });
+}
+
+// etcd holds nothing of this edge: it begins with this host's state.
+void EdgeStore::store_first() {
+  JournalPosition before;
+  Result<WriteSet> all = host_state_.store().everything(before);
+  if (!all) return trouble(all.error().message);
+  Head head;
+  head.position.sequence = before.sequence + 1;
+  head.first = head.position.sequence + 1;
+  std::string value = seal_write(seal_key_, {before.digest, *std::move(all)}, head.position.digest);
+  head.checkpoint = {head.position, value.size()};
+  writer_.store_checkpoint(head.position.sequence, std::move(value), [this, head](const Result<void>& stored) {
+    if (!stored || !beginning_) return step_down(stored ? "the lead was lost" : stored.error().message);
+    writer_.append(head, {}, [this, head](const Result<void>& moved) {
+      if (!moved || !beginning_) return step_down(moved ? "the lead was lost" : moved.error().message);
+      if (Result<void> kept = host_state_.set_journal_position(head.position); !kept) {
+        return trouble(kept.error().message);
+      }
+      log_info("etcd: it begins with the state of this host, version {}", host_state_.head().version);
+      head_ = head;
+      position_ = head.position;
+      beginning_ = false;
+      ready_ = true;
+      step();
+    });
+  });
+}
+
+void EdgeStore::append(const WriteSet& set, Appended done) {
+  const auto refuse = [&](std::string why) {
+    loop_.defer([self = self_, done, why = std::string(kNotDecided) + why] {
+      if (*self != nullptr) done(fail(why));
+    });
+  };
+  if (!leads() || !writer_.head()) return refuse("this control does not lead");
+  Waiting write;
+  write.next = *writer_.head();
+  write.next.position.sequence += 1;
+  write.value = seal_write(seal_key_, {writer_.head()->position.digest, set}, write.next.position.digest);
+  if (write.value.size() > kMaxEtcdRecordBytes) return refuse("the change is larger than etcd may hold");
+  write.next.bytes += write.value.size();
+  write.done = std::move(done);
+  waiting_ = std::move(write);
+  if (!writing_) after_write();
+}
+
+// Begins with what is to be written next.
+void EdgeStore::after_write() {
+  if (new_checkpoint_) return name_checkpoint();
+  if (!waiting_) return;
+  Waiting write = *std::exchange(waiting_, std::nullopt);
+  // The head may have been moved since, by the name of a checkpoint.
+  if (writer_.head()) {
+    write.next.first = writer_.head()->first;
+    write.next.checkpoint = writer_.head()->checkpoint;
+  }
+  if (!leads()) {
+    return loop_.defer([self = self_, done = std::move(write.done)] {
+      if (*self != nullptr) done(fail(std::string(kNotDecided) + "this control does not lead any more"));
+    });
+  }
+  const JournalPosition position = write.next.position;
+  move_head(write.next, std::move(write.value),
+            [this, position, done = std::move(write.done)](const Result<void>& moved) {
+              if (!moved) {
+                if (told_leads_) step_down(moved.error().message);
+                return done(moved.error());
+              }
+              position_ = position;
+              done(position);  // which may append the next write
+              checkpoint_if_due();
+            });
+}
+
+void EdgeStore::move_head(const Head& next, std::string value, std::function<void(Result<void>)> done) {
+  TIDEGATE_ASSERT(!writing_, "the head is moved by one write at a time");
+  writing_ = true;
+  writer_.append(next, std::move(value), [this, next, done = std::move(done)](const Result<void>& moved) {
+    writing_ = false;
+    if (moved && writer_.head() && *writer_.head() == next) {
+      head_ = next;
+      head_revision_ = writer_.head_revision();
+      head_seen_ = std::max(head_seen_, head_revision_);
+    }
+    done(moved);
+    if (!writing_) after_write();
+    catch_up();
+  });
+}
+
+void EdgeStore::not_stored(const Error& why) {
+  const Result<JournalPosition> position = host_state_.store().journal_position();
+  if (position) position_ = *position;
+  trouble("a write was decided, but this host cannot store it: " + why.message);
+}
+
+void EdgeStore::left_position() {
+  position_.digest.clear();
+  if (ready_ || beginning_) step_down("this host left what was decided");
+}
+
+void EdgeStore::checkpoint_if_due() {
+  if (checkpointing_ || new_checkpoint_ || !ready_ || !head_) return;
+  const uint64_t records = head_->position.sequence - head_->checkpoint.position.sequence;
+  const uint64_t bytes = std::max(options_.checkpoint_bytes, head_->checkpoint.bytes);
+  if (records < options_.checkpoint_records && head_->bytes < bytes) return;
+  CheckpointRef reference;
+  Result<WriteSet> all = host_state_.store().everything(reference.position);
+  if (!all) return log_error("etcd: no checkpoint is made: {}", all.error().message);
+  std::string ignored;
+  std::string value = seal_write(seal_key_, {{}, *std::move(all)}, ignored);
+  if (value.size() > kMaxEtcdRecordBytes) return log_error("etcd: the state is too large for a checkpoint");
+  reference.bytes = value.size();
+  checkpointing_ = true;
+  writer_.store_checkpoint(reference.position.sequence, std::move(value),
+                           [this, reference](const Result<void>& stored) {
+                             checkpointing_ = false;
+                             if (!stored || !ready_) return;  // the next write tries again
+                             new_checkpoint_ = reference;
+                             if (!writing_) after_write();
+                           });
+}
+
+void EdgeStore::name_checkpoint() {
+  const CheckpointRef reference = *std::exchange(new_checkpoint_, std::nullopt);
+  if (!leads() || !writer_.head()) return after_write();
+  Head next = *writer_.head();
+  // The journal still leads on from the checkpoint before, for hosts that are a little behind.
+  next.first = next.checkpoint.position.sequence + 1;
+  next.checkpoint = reference;
+  next.bytes = 0;
+  move_head(next, {}, [this](const Result<void>& moved) {
+    if (moved) return writer_.trim();
+    if (told_leads_) step_down(moved.error().message);
+  });
+}
+
+}  // namespace tidegate::etcd

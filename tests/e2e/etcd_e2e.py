@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three hosts whose state is in etcd: one control leads, another one takes over, and what was acknowledged is kept.
+
+Each host is a machine of its own with a member of etcd, a control and a proxy. The management link carries etcd and the
+controls; clients reach the proxies on the other link."""
+
+import contextlib
+import random
+import signal
+import threading
+import time
+
+import box
+import netns
+from lab import binary, unix_request
+from marks import TIMED, long
+from netns import LabError, ip, wait_until
+
+NAMES = ("etcd1", "etcd2", "etcd3")
+LEASE_S = 1
+
+
+def address(number):
+    return f"10.10.0.{70 + number}"
+
+
+def document(weight=100):
+    nodes = "\n".join(f'  - {{name: {name}, site: eu, management: "10.99.0.{20 + n}:9090", l7: {{workers: 1}}}}' for n, name in enumerate(NAMES, 1))
+    bind = ", ".join(f'"{address(n)}:80"' for n in (1, 2, 3))
+    backends = f"[{{name: one, addresses: [10.10.0.21], port: 8080, weight: {weight}}}, {{name: two, addresses: [10.10.0.22], port: 8080}}]"
+    return (
+        f"sites: [{{name: eu}}]\nnodes:\n{nodes}\npools: [{{name: origins, probe: alive, backends: {backends}}}]\n"
+        "probes: [{name: alive, type: tcp, interval: 200ms, timeout: 1s, rise: 1, fall: 1}]\n"
+        f'listeners: [{{name: http, bind: [{bind}]}}]\nroutes: [{{name: all, path: "/*", status: 204}}]\n'
+    )
+
+
+class Edge:
+    """The three hosts."""
+
+    def __init__(self, boxes):
+        self.boxes = boxes
+        self.etcd, self.controls, self.proxies = {}, {}, {}
+
+    def start_etcd(self, number):
+        machine, mine = self.boxes[number], f"10.99.0.{20 + number}"
+        cluster = ",".join(f"{name}=http://10.99.0.{20 + n}:2380" for n, name in enumerate(NAMES, 1))
+        self.etcd[number] = machine.start(
+            "etcd", "/usr/bin/etcd", "--name", NAMES[number - 1], "--data-dir", machine.home / "etcd",
+            "--listen-client-urls", f"http://{mine}:2379,http://127.0.0.1:2379", "--advertise-client-urls", f"http://{mine}:2379",
+            "--listen-peer-urls", f"http://{mine}:2380", "--initial-advertise-peer-urls", f"http://{mine}:2380",
+            "--initial-cluster", cluster, "--heartbeat-interval", "50", "--election-timeout", "300", "--log-level", "error",
+        )  # fmt: skip
+
+    def start_control(self, number):
+        machine = self.boxes[number]
+        others = [(number - 1 + k) % 3 + 1 for k in range(3)]  # its own member first
+        endpoints = ",".join(f"http://10.99.0.{20 + n}:2379" for n in others)
+        self.controls[number] = machine.start(
+            "control", binary("control"), "--state", machine.state_dir, "--run", machine.run_dir, "--node", machine.host.name,
+            "--listen", f"10.99.0.{20 + number}:9090", "--tokens", machine.home / "tokens", "--insecure", "--secret", machine.home / "secret",
+            "--etcd", endpoints, "--etcd-lease", LEASE_S,
+        )  # fmt: skip
+
+    def start_proxy(self, number):
+        machine = self.boxes[number]
+        self.proxies[number] = machine.start("l7", binary("l7"), "--state", machine.state_dir, "--run", machine.run_dir, "--node", machine.host.name)
+
+    def api(self, number, method, target, body=None, headers=None, timeout=10):
+        return unix_request(self.boxes[number].run_dir / "control.sock", method, target, body, headers, timeout)
+
+    def store(self, number):
+        try:
+            return self.api(number, "GET", "/v1/node/status", timeout=2).json().get("store", {})
+        except (OSError, ValueError):
+            return {}
+
+    def leader(self, among=(1, 2, 3)):
+        """The number of the control that leads, as soon as one does."""
+        found = []
+
+        def look():
+            found[:] = [n for n in among if self.store(n).get("leads")]
+            return len(found) == 1
+
+        wait_until("one control leads", look)
+        return found[0]
+
+    def put(self, number, note):
+        body = '{"state": "drained", "note": "' + note + '"}'
+        return self.api(number, "PUT", "/v1/admin/pool/origins", body, {"Content-Type": "application/json"}, 2)
+
+    def apply(self, number, text):
+        return self.api(number, "PUT", "/v1/config", text, {"Content-Type": "application/yaml", "If-Match": "*"}, 30)
+
+    def notes(self, number):
+        records = self.api(number, "GET", "/v1/audit?limit=1000").json()["audit"]
+        return [record["detail"] for record in records if record["action"] == "drain"]
+
+    def same_everywhere(self):
+        """Waits until every host has everything, and returns what they have: version, words and digest."""
+
+        def states():
+            return [(self.store(n).get("position"), self.api(n, "GET", "/v1/node/status").json()) for n in (1, 2, 3)]
+
+        def same():
+            try:
+                seen = states()
+            except (OSError, ValueError):
+                return False
+            keys = {(position, str(status["head"]), status["digest"]) for position, status in seen}
+            return len(keys) == 1 and seen[0][0]
+
+        wait_until("every host has the same", same, 60)
+        return states()[0]
+
+    def served(self, lab, number):
+        told = lab.run("client-eu", "curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", f"http://{address(number)}/", check=False)
+        return told.stdout == "204"
+
+
+@contextlib.contextmanager
+def raised(lab):
+    with contextlib.ExitStack() as stack:
+        boxes = {n: stack.enter_context(box.raised(name, 70 + n, management=20 + n)) for n, name in enumerate(NAMES, 1)}
+        edge = Edge(boxes)
+        for number, machine in boxes.items():
+            machine.write("secret", "the secret of this site\n")
+            machine.write("tokens", "replica a-replica-token-of-the-lab\n")
+            edge.start_etcd(number)
+        for number in boxes:
+            edge.start_control(number)
+        first = edge.leader()
+        applied = edge.apply(first, document())
+        assert applied.status == 200, applied.body
+        for number in boxes:
+            edge.start_proxy(number)
+        for number, machine in boxes.items():
+            machine.wait_ready("l7")
+        edge.same_everywhere()
+        wait_until("every proxy serves", lambda: all(edge.served(lab, n) for n in boxes))
+        yield edge
+        for processes in (edge.proxies, edge.controls, edge.etcd):
+            for process in processes.values():
+                process.kill()
+
+
+class Writer(threading.Thread):
+    """Writes through whoever takes it, until it is told to end. It keeps what was acknowledged."""
+
+    def __init__(self, edge):
+        super().__init__(daemon=True)
+        self.edge, self.acknowledged, self.ended, self.longest_s = edge, [], threading.Event(), 0.0
+
+    def run(self):
+        number, last = 0, time.monotonic()
+        while not self.ended.is_set():
+            number += 1
+            for control in random.sample((1, 2, 3), 3):
+                note = f"n-{number}-{control}"  # a control that was stopped may take what was given up
+                try:
+                    if self.edge.put(control, note).status == 200:
+                        self.acknowledged.append(note)
+                        self.longest_s = max(self.longest_s, time.monotonic() - last)
+                        last = time.monotonic()
+                        break
+                except (OSError, ValueError):
+                    pass
+
+    def wait_for_another(self):
+        count = len(self.acknowledged)
+        wait_until("a write is acknowledged", lambda: len(self.acknowledged) > count, 60)
+
+    def end(self):
+        self.ended.set()
+        self.join()
+
+
+def check_nothing_lost(edge, writer):
+    edge.same_everywhere()
+    for number in (1, 2, 3):
+        kept = edge.notes(number)
+        lost = [note for note in writer.acknowledged[-500:] if note not in kept]
+        assert not lost, f"host {number} lost {lost}"
+        assert len(kept) == len(set(kept)), f"host {number} has a write twice"
+
+
+def restart(edge, kind, number):
+    {"etcd": edge.start_etcd, "control": edge.start_control}[kind](number)
+
+
+def kill_at_random(lab, kills):
+    with raised(lab) as edge:
+        writer = Writer(edge)
+        writer.start()
+        chance = random.Random(kills)
+        for _ in range(kills):
+            kind, number = chance.choice(("etcd", "control", "control", "stopped")), chance.choice((1, 2, 3))
+            if kind != "etcd" and chance.random() < 0.7:
+                number = edge.leader()
+            time.sleep(chance.random() * 0.05)  # the moment is what is random
+            if kind == "stopped":  # it wakes up and believes to lead
+                edge.controls[number].popen.send_signal(signal.SIGSTOP)
+                writer.wait_for_another()
+                edge.controls[number].popen.send_signal(signal.SIGCONT)
+            else:
+                (edge.etcd if kind == "etcd" else edge.controls)[number].kill()
+                writer.wait_for_another()
+                restart(edge, kind, number)
+            served = [n for n in (1, 2, 3) if not edge.served(lab, n)]
+            assert not served, f"hosts {served} did not serve after {kind} {number}"
+        writer.end()
+        assert len(writer.acknowledged) >= kills
+        check_nothing_lost(edge, writer)
+        print(f"    {len(writer.acknowledged)} writes acknowledged, the longest pause {writer.longest_s:.1f} s")
+
+
+def test_nothing_acknowledged_is_lost_when_processes_are_killed(lab):
+    kill_at_random(lab, 20)
+
+
+@long
+def test_nothing_acknowledged_is_lost_when_processes_are_killed_200_times(lab):
+    kill_at_random(lab, 200)
+
+
+def link(edge, number, state):
+    ip(edge.boxes[number].host.namespace, f"link set eth1 {state}")
+
+
+def test_a_leader_that_is_cut_off_is_replaced_and_comes_back_as_a_follower(lab):
+    with raised(lab) as edge:
+        old = edge.leader()
+        rest = [n for n in (1, 2, 3) if n != old]
+        link(edge, old, "down")
+        cut = time.monotonic()
+        new = edge.leader(rest)
+        wait_until("a write is taken", lambda: edge.put(new, "while cut off").status == 200)
+        took_s = time.monotonic() - cut
+        print(f"    a write was taken {took_s:.1f} s after the leader was cut off")
+        assert not TIMED or took_s <= 3
+        refused = edge.put(old, "by the old leader")
+        assert refused.status == 503 and refused.json()["code"] == "no_leader", refused.body
+        wait_until("it says why", lambda: "etcd gives no answer" in edge.put(old, "by the old leader").json()["detail"])
+        assert all(edge.served(lab, n) for n in (1, 2, 3)), "its proxy serves from its own state"
+        applied = edge.apply(new, document(7))
+        assert applied.status == 200, applied.body
+        link(edge, old, "up")
+        edge.same_everywhere()
+        assert edge.leader() == new
+        told = edge.put(old, "again")
+        assert told.status == 421 and NAMES[new - 1] in told.json()["detail"], told.body
+        assert "by the old leader" not in edge.notes(new)
+
+
+def test_without_a_quorum_writes_are_refused_by_name_and_proxies_serve_on(lab):
+    with raised(lab) as edge:
+        for number in (1, 2):
+            edge.etcd[number].kill()
+        wait_until("nobody leads", lambda: not any(edge.store(n).get("leads") for n in (1, 2, 3)))
+        wait_until("every control says so", lambda: all(not edge.store(n).get("answers", True) for n in (1, 2, 3)))
+        for number in (1, 2, 3):
+            refused = edge.put(number, "without a quorum")
+            assert refused.status == 503 and refused.json()["code"] == "no_leader", refused.body
+            assert edge.served(lab, number)
+            health = edge.api(number, "GET", "/healthz")
+            assert health.status == 200 and b"etcd: silent" in health.body, health.body
+        # A proxy that starts now serves what its host has.
+        edge.proxies[1].kill()
+        edge.start_proxy(1)
+        wait_until("the proxy serves", lambda: edge.served(lab, 1))
+        edge.start_etcd(1)
+        leader = edge.leader()
+        wait_until("a write is taken", lambda: edge.put(leader, "with a quorum").status == 200)
+        assert "without a quorum" not in edge.notes(leader)
+
+
+def test_the_next_leader_probes(lab):
+    with raised(lab) as edge:
+        words = lambda n: edge.api(n, "GET", "/v1/health").json()["words"]
+        wait_until("the leader probed", lambda: len(words(edge.leader())) == 2)
+        old = edge.leader()
+        edge.controls[old].kill()
+        lab.kill_origin("origin1")
+        try:
+            new = edge.leader([n for n in (1, 2, 3) if n != old])
+            wait_until("the dead backend is down", lambda: words(new).get("backend/origins/one", {}).get("up") is False)
+        finally:
+            lab.start_origin("origin1")
+        wait_until("it is up again", lambda: words(new).get("backend/origins/one", {}).get("up") is True)
+        status = edge.api(new, "GET", "/v1/status").json()
+        assert {node["name"] for node in status["nodes"]} == set(NAMES)
+        told = edge.boxes[new].tidegate("--api", edge.boxes[new].run_dir / "control.sock", "status").stdout
+        assert f"{NAMES[new - 1]} leads, lease" in told, told
+
+
+def test_bad_options_are_refused_at_the_start(lab):
+    with box.raised("etcd1", 71) as machine:
+        machine.write("secret", "a secret\n")
+        for options, said in (
+            (["--etcd", "10.99.0.1:2379", "--secret", machine.home / "secret"], "is not http://HOST:PORT"),
+            (["--etcd", "http://10.99.0.1:2379"], "--etcd requires --secret"),
+            (["--etcd", "http://10.99.0.1:2379", "--secret", machine.home / "secret"], "would be spoken to in clear"),
+            (["--etcd", "http://127.0.0.1:2379", "--secret", machine.home / "secret", "--follow", "127.0.0.1:1"], "excludes"),
+            (["--etcd", "http://127.0.0.1:2379", "--secret", machine.home / "secret", "--etcd-prefix", "x"], "a prefix ends with /"),
+            (["--etcd", "http://127.0.0.1:2379", "--secret", machine.home / "secret", "--etcd-lease", "0"], "--etcd-lease"),
+            (["--etcd-user", "u"], "--etcd"),
+        ):
+            daemon = machine.start("control", binary("control"), "--state", machine.state_dir, "--run", machine.run_dir, *options)
+            assert daemon.popen.wait(60) in (1, 2), options
+            assert said in daemon.log.read_text(), (options, daemon.tail())
