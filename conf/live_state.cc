@@ -15,6 +15,10 @@ std::string site_key(std::string_view site) { return std::string("site/").append
 
 std::string vip_key(std::string_view vip) { return std::string("vip/").append(vip); }
 
+std::string plane_key(std::string_view node, std::string_view plane) {
+  return std::string("plane/").append(node).append("/").append(plane);
+}
+
 std::string target_key(std::string_view steer, std::string_view label) {
   if (!steer.empty() && steer.back() == '.') steer.remove_suffix(1);
   return std::string("target/").append(steer).append("/").append(label);

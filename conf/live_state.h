@@ -11,7 +11,11 @@
 
 namespace tidegate {
 
-enum class OverrideState : uint8_t { drained, down };  // no record: in service
+enum class OverrideState : uint8_t {
+  drained,
+  down,
+  up,  // of a plane only: it is in service whatever control finds
+};     // no record: control decides
 
 struct Override {
   OverrideState state = OverrideState::drained;
@@ -24,6 +28,7 @@ struct HealthVerdict {
   bool up = false;
   std::string reason;     // "connect: refused", "status 503, expected 200"
   uint64_t since_ns = 0;  // realtime of the change
+  bool drains = false;    // of a plane that is not up: it takes no new work, and what runs there can go on
   bool operator==(const HealthVerdict&) const = default;
 };
 
@@ -37,7 +42,8 @@ struct SiteLoad {
 
 // Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>", "vip/<vip>" and
 // "target/<steer>/<target>", where the target's name is its target_label() (conf/model.h) and the steer's has no final
-// dot. Keys of health: "backend/<pool>/<backend>". Keys of loads: "site/<site>"; a site that sheds nothing has none.
+// dot, and "plane/<node>/<plane>". Keys of health: "backend/<pool>/<backend>" and "plane/<node>/<plane>"; a plane
+// without a record is up. Keys of loads: "site/<site>"; a site that sheds nothing has none.
 struct LiveState {
   uint64_t sequence = 0;  // increases by one with every change of any record
   std::map<std::string, Override> overrides;
@@ -50,5 +56,6 @@ std::string pool_key(std::string_view pool);
 std::string site_key(std::string_view site);
 std::string vip_key(std::string_view vip);
 std::string target_key(std::string_view steer, std::string_view label);
+std::string plane_key(std::string_view node, std::string_view plane);
 
 }  // namespace tidegate

@@ -134,7 +134,7 @@ struct Service {
   uint64_t udp_idle_timeout_ms = 30'000;
 };
 
-enum class ProbeType : uint8_t { tcp, http, https, grpc };
+enum class ProbeType : uint8_t { tcp, http, https, grpc, udp, dns, tls, command };
 
 struct Probe {
   std::string name;
@@ -147,6 +147,14 @@ struct Probe {
   bool tls = false;          // grpc
   std::string grpc_service;  // grpc: what is asked for; empty: the server as a whole
   uint16_t expect_status = 200;
+  std::string send;                   // tcp and udp: sent after the connection is there
+  std::string expect;                 // tcp and udp: what the answer must contain
+  std::string dns_name = ".";         // dns: what is asked
+  std::string dns_type = "SOA";       // dns
+  std::string dns_rcode = "NOERROR";  // dns: the code that the answer must have
+  uint32_t tls_days = 14;             // tls: for how long the certificate must be good
+  std::vector<std::string> command;   // command: a program by its path, and its arguments
+  uint64_t hold_ms = 0;               // how long a verdict stays at least; 0: no longer than rise and fall say
   uint64_t interval_ms = 1'000;
   uint64_t timeout_ms = 1'000;
   uint32_t rise = 2;  // consecutive successes until it is up

@@ -128,6 +128,7 @@ struct Plane::Impl final : IoHandler {
   bool answer_common(const HttpExchangePtr& exchange) const;  // the paths that TCP shows too: /healthz and /metrics
   HttpResponse health() const;
   std::string metrics_text() const;
+  nlohmann::json alive() const;
   nlohmann::json status() const;
   HttpResponse explain(const HttpRequest& request) const;
   HttpResponse candidate(const HttpRequest& request);
@@ -366,7 +367,9 @@ void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
   // A request to the admin socket must never take the plane down, whatever its handler does.
   try {
     if (answer_common(exchange)) return;
-    if (request.method == "GET" && request.path == "/status") {
+    if (request.method == "GET" && request.path == "/alive") {
+      exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, to_text(alive()))));
+    } else if (request.method == "GET" && request.path == "/status") {
       exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, to_text(status()))));
     } else if (request.method == "GET" && request.path == "/explain" && hooks.explain) {
       exchange->respond(explain(request));
@@ -375,8 +378,8 @@ void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
     } else if (request.path == "/upgrade") {
       upgrade.answer(exchange);
     } else if (!hooks.admin || !hooks.admin(exchange)) {
-      exchange->respond(
-          HttpResponse::problem(404, "Not Found", "here: /healthz, /status, /metrics, /explain, /candidate, /upgrade"));
+      exchange->respond(HttpResponse::problem(
+          404, "Not Found", "here: /healthz, /alive, /status, /metrics, /explain, /candidate, /upgrade"));
     }
   } catch (const std::exception& error) {
     log_error("{} {} failed: {}", request.method, request.path, error.what());
@@ -426,6 +429,26 @@ std::string Plane::Impl::metrics_text() const {
         applied.live_state);
   gauge("purge_sequence", "The last purge applied.", applied.purge);
   return out + upgrade.metrics_text(prefix) + process_metrics_text(prefix);
+}
+
+// What this host's control asks several times a second. "down" and "draining" come with a reason.
+nlohmann::json Plane::Impl::alive() const {
+  const StateHead applied = follower ? follower->applied() : StateHead{};
+  const std::string refused = follower ? follower->refused() : std::string();
+  nlohmann::json json = {{"plane", name}, {"state", "up"}, {"version", applied.version}, {"words", applied.live_state}};
+  const auto say = [&json](const char* state, std::string why) {
+    while (!why.empty() && why.back() == '\n') why.pop_back();
+    json["state"] = state;
+    json["why"] = std::move(why);
+    return json;
+  };
+  if (draining) return say("draining", "it is ending");
+  if (!ready) return say("down", "no version applied yet" + (refused.empty() ? "" : ": " + refused));
+  if (hooks.works && !hooks.works()) return say("down", hooks.warnings ? hooks.warnings() : "it does not work");
+  if (!refused.empty() && follower->newest() != applied.version) {
+    return say("draining", fmt::format("serves version {}, because it refuses {}", applied.version, refused));
+  }
+  return json;
 }
 
 nlohmann::json Plane::Impl::status() const {

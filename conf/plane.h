@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plane: the frame of every data-plane daemon: options, signals, the follower, and the admin socket
-// (<run>/<plane>.sock) with /status, /metrics, /healthz, /explain, /candidate and /upgrade. A plane sets its hooks and
+// (<run>/<plane>.sock) with /status, /alive, /metrics, /healthz, /explain, /candidate and /upgrade. A plane sets its
+// hooks and
 // calls run().
 #pragma once
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "conf/plane_health.h"
+
 namespace tidegate {
 namespace {
 
@@ -48,9 +50,24 @@ PoolRecords gather(const Snapshot& snapshot, const Pool& pool) {
   return out;
 }
 
-BackendStatus backend_status(const LiveState& live_state, const Pool& pool, const PoolRecords& of_pool,
+// What is said about the plane that this backend is.
+void apply_plane(BackendStatus& status, const Snapshot& snapshot, uint32_t pool, const Backend& backend) {
+  if (snapshot.nodes.empty() || backend.node == kNone) return;
+  const std::optional<PlaneKind> kind = plane_of_backend(*snapshot.model, pool, backend);
+  if (!kind) return;
+  const BackendStatus& plane = snapshot.plane(backend.node, *kind);
+  if (plane.state == BackendState::up) return;
+  status.admin |= plane.admin;
+  status.taken_down |= plane.taken_down;
+  combine(status, plane.state,
+          std::string(name(*kind)) + " of node " + snapshot.model->nodes[backend.node].name + ": " + plane.why);
+}
+
+BackendStatus backend_status(const Snapshot& snapshot, uint32_t index, const PoolRecords& of_pool,
                              const Backend& backend) {
   BackendStatus status;
+  const LiveState& live_state = *snapshot.live_state;
+  const Pool& pool = snapshot.model->pools[index];
   const std::string key = backend_key(pool.name, backend.name);
   if (of_pool.probed) {
     if (const HealthVerdict* verdict = find(live_state.health, key)) {
@@ -60,20 +77,21 @@ BackendStatus backend_status(const LiveState& live_state, const Pool& pool, cons
       combine(status, trusted ? BackendState::up : BackendState::down, "no verdict yet");
     }
   }
+  apply_plane(status, snapshot, index, backend);
   if (const Override* record = find(live_state.overrides, key)) apply_override(status, *record, "");
   if (of_pool.admin != nullptr) apply_override(status, *of_pool.admin, "pool ");
   if (backend.weight == 0) combine(status, BackendState::draining, "weight 0");
   return status;
 }
 
-PoolStatus pool_status(const Snapshot& snapshot, const Pool& pool) {
+PoolStatus pool_status(const Snapshot& snapshot, uint32_t index) {
   PoolStatus out;
+  const Pool& pool = snapshot.model->pools[index];
   const PoolRecords of_pool = gather(snapshot, pool);
   uint64_t weight = 0, weight_up = 0;
   bool any_left = false;
   for (const Backend& backend : pool.backends) {
-    const BackendStatus& status =
-        out.backends.emplace_back(backend_status(*snapshot.live_state, pool, of_pool, backend));
+    const BackendStatus& status = out.backends.emplace_back(backend_status(snapshot, index, of_pool, backend));
     weight += backend.weight;
     if (status.state == BackendState::up) weight_up += backend.weight;
     if (!status.admin && backend.weight > 0) any_left = true;
@@ -99,6 +117,23 @@ const char* name(BackendState state) {
   return "?";
 }
 
+const char* name(PlaneKind kind) {
+  switch (kind) {
+    case PlaneKind::l4:
+      return "l4";
+    case PlaneKind::l7:
+      return "l7";
+    case PlaneKind::dns:
+      return "dns";
+  }
+  return "?";
+}
+
+const BackendStatus& Snapshot::plane(uint32_t node, PlaneKind kind) const {
+  static const BackendStatus up;
+  return nodes.empty() ? up : nodes[node].planes[static_cast<size_t>(kind)];
+}
+
 bool Snapshot::usable(uint32_t pool, uint32_t backend) const {
   const PoolStatus& status = pools[pool];
   if (model->pools[pool].backends[backend].weight == 0) return false;
@@ -114,7 +149,8 @@ std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string vers
   out->version_digest = std::move(version_digest);
   out->model = std::move(model);
   out->live_state = std::move(live_state);
-  for (const Pool& pool : out->model->pools) out->pools.push_back(pool_status(*out, pool));
+  out->nodes = plane_states(*out->model, *out->live_state);
+  for (uint32_t p = 0; p < out->model->pools.size(); ++p) out->pools.push_back(pool_status(*out, p));
   for (const Site& site : out->model->sites) {
     out->site_drained.push_back(find(out->live_state->overrides, site_key(site.name)) != nullptr);
   }
@@ -122,11 +158,13 @@ std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string vers
     const SiteLoad* load = find(out->live_state->loads, site_key(out->model->sites[s].name));
     out->loads.push_back(load == nullptr ? SiteLoad() : *load);
   }
-  for (const Vip& vip : out->model->vips) {
+  for (uint32_t v = 0; v < out->model->vips.size(); ++v) {
+    const Vip& vip = out->model->vips[v];
     const bool of_site = vip.site != kNone && out->site_drained[vip.site];
-    const bool drained = of_site || find(out->live_state->overrides, vip_key(vip.name)) != nullptr;
+    const bool drained =
+        of_site || find(out->live_state->overrides, vip_key(vip.name)) != nullptr || forwarders_are_out(*out, v);
     out->vip_drained.push_back(drained);
-    out->vip_up.push_back(!drained);
+    out->vip_up.push_back(!drained && forwarder_trouble(*out, v).empty());
   }
   for (const Service& service : out->model->services) {
     if (!out->pools[service.pool].up) out->vip_up[service.vip] = false;

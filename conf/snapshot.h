@@ -4,6 +4,7 @@
 // Each plane keeps its own derived tables beside the Snapshot.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -38,6 +39,15 @@ struct PoolStatus {
   bool fail_open = false;
 };
 
+// What runs on a node. The values are indexes into NodeStatus::planes.
+enum class PlaneKind : uint8_t { l4, l7, dns };
+constexpr std::array<PlaneKind, 3> kPlaneKinds = {PlaneKind::l4, PlaneKind::l7, PlaneKind::dns};
+const char* name(PlaneKind kind);
+
+struct NodeStatus {
+  std::array<BackendStatus, kPlaneKinds.size()> planes;  // of the planes that the node does not run: up
+};
+
 struct Snapshot {
   uint64_t version = 0;        // version of the configuration; 0 if it came from a file
   std::string version_digest;  // digest of the manifest (or of the file's content)
@@ -47,11 +57,13 @@ struct Snapshot {
   std::vector<bool> vip_up;        // parallel to Model::vips: it is not drained and every service's pool is up
   std::vector<bool> vip_drained;   // parallel to Model::vips: an override says so, of its own or of its site
   std::vector<bool> site_drained;  // parallel to Model::sites
+  std::vector<NodeStatus> nodes;   // parallel to Model::nodes; empty while no record says anything about a plane
   std::vector<SiteLoad> loads;     // parallel to Model::sites; empty while no site sheds anything
 
   // True if new work may go to the backend: it is up, or its pool fails open and it is not under an override. Never
   // with weight 0.
   bool usable(uint32_t pool, uint32_t backend) const;
+  const BackendStatus& plane(uint32_t node, PlaneKind kind) const;
 };
 
 // clang-format off
@@ -65,11 +77,13 @@ struct Snapshot {
 // - A probe's verdict counts only while the pool has a probe. A backend with a probe counts as down until its first
 //   verdict, because no answer may contain an address that nobody has seen up. There are two exceptions: no backend of
 //   the pool has a verdict and all_down is open; or the version is 0, because nobody probes when a file is used.
+// - What a record says about a plane (conf/plane_health.h) counts for the backends that this plane is, and for the VIPs
+//   of which it is the forwarder.
 // - A backend of weight 0 is draining.
 // - A pool is up if some backend is up and the weight of the backends that are up reaches up_threshold, as a share of
 //   all weight in the pool, drained or not.
-// - A VIP is up if neither it nor its site is drained and the pool of each of its services is up. So a VIP without
-//   services is up if it is not drained.
+// - A VIP is up if neither it nor its site is drained, the pool of each of its services is up, and one of its forwarders
+//   is up, if it has any. So a VIP without services and forwarders is up if it is not drained.
 // clang-format on
 std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string version_digest,
                                               std::shared_ptr<const Model> model,

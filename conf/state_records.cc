@@ -21,6 +21,20 @@ Result<T> decode(const char* what, std::string_view record, Read&& read) {
   }
 }
 
+constexpr char kDown = '\0', kUp = '\1', kDrains = '\2';  // the first byte of a verdict
+
+const char* text_of(OverrideState state) {
+  switch (state) {
+    case OverrideState::drained:
+      return "drained";
+    case OverrideState::down:
+      return "down";
+    case OverrideState::up:
+      return "up";
+  }
+  return "?";
+}
+
 const char* text_of(PurgeKind kind) {
   switch (kind) {
     case PurgeKind::url:
@@ -57,16 +71,17 @@ Result<Manifest> decode_version(uint64_t version, std::string_view record) {
 }
 
 std::string encode_override(const Override& record) {
-  return text_of(json{{"state", record.state == OverrideState::down ? "down" : "drained"},
-                      {"by", record.by},
-                      {"note", record.note},
-                      {"since_ns", record.since_ns}});
+  return text_of(
+      json{{"state", text_of(record.state)}, {"by", record.by}, {"note", record.note}, {"since_ns", record.since_ns}});
 }
 
 Result<Override> decode_override(std::string_view record) {
   return decode<Override>("override", record, [](const json& fields) {
     Override out;
-    out.state = fields.at("state").get<std::string>() == "down" ? OverrideState::down : OverrideState::drained;
+    const std::string state = fields.at("state").get<std::string>();
+    for (const OverrideState known : {OverrideState::down, OverrideState::up}) {
+      if (state == text_of(known)) out.state = known;
+    }
     out.by = fields.at("by").get<std::string>();
     out.note = fields.at("note").get<std::string>();
     out.since_ns = fields.at("since_ns").get<uint64_t>();
@@ -75,12 +90,16 @@ Result<Override> decode_override(std::string_view record) {
 }
 
 std::string encode_verdict(const HealthVerdict& verdict) {
-  return std::string(1, verdict.up ? '\1' : '\0') + lmdb::be64(verdict.since_ns) + verdict.reason;
+  return std::string(1, verdict.up       ? kUp
+                        : verdict.drains ? kDrains
+                                         : kDown) +
+         lmdb::be64(verdict.since_ns) + verdict.reason;
 }
 
 Result<HealthVerdict> decode_verdict(std::string_view record) {
   if (record.size() < 9) return fail("state: damaged health verdict");
-  return HealthVerdict{record[0] != '\0', std::string(record.substr(9)), lmdb::be64(record.substr(1, 8))};
+  return HealthVerdict{record[0] == kUp, std::string(record.substr(9)), lmdb::be64(record.substr(1, 8)),
+                       record[0] == kDrains};
 }
 
 std::string encode_load(const SiteLoad& record) {

@@ -17,7 +17,7 @@ Result<Manifest> decode_version(uint64_t version, std::string_view record);
 std::string encode_override(const Override& record);
 Result<Override> decode_override(std::string_view record);
 
-std::string encode_verdict(const HealthVerdict& record);  // up 1, since_ns 8 big-endian, reason
+std::string encode_verdict(const HealthVerdict& record);  // 1: up, 0: down, 2: drains; since_ns 8 big-endian; reason
 Result<HealthVerdict> decode_verdict(std::string_view record);
 
 std::string encode_load(const SiteLoad& record);

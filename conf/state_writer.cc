@@ -500,7 +500,10 @@ Result<uint64_t> StateStore::set_override(const std::string& key, const std::opt
   } else {
     batch.erase(impl_->dbs.admin, key);
   }
-  const char* action = !record ? "undrain" : record->state == OverrideState::down ? "down" : "drain";
+  const char* action = !record                                ? "undrain"
+                       : record->state == OverrideState::down ? "down"
+                       : record->state == OverrideState::up   ? "keep_up"
+                                                              : "drain";
   batch.audit(who, action, key, record ? record->note : "");
   batch.set_number("words", sequence);
   if (Result<void> committed = batch.commit(); !committed) return committed.error();

@@ -29,7 +29,9 @@
 #include "control/load_watch.h"
 #include "control/long_calls.h"
 #include "control/openapi.h"
+#include "control/own_planes.h"
 #include "control/peers.h"
+#include "control/plane_watch.h"
 #include "control/prober.h"
 #include "control/provisional_versions.h"
 #include "control/purge_api.h"
@@ -37,6 +39,7 @@
 #include "control/replica_source.h"
 #include "control/site_watch.h"
 #include "control/status_api.h"
+#include "control/verdict_writer.h"
 #include "control/versions_api.h"
 #include "control/watch.h"
 #include "control/zones_api.h"
@@ -176,6 +179,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
         auth(std::move(tokens), ::geteuid()),
         api(routes, auth, *host_state),
         fleet(loop, *host_state, {options.node, options.node_told, options.run_dir, std::move(peers)}),
+        own_planes(loop, *host_state, fleet, options.run_dir),
         candidates(loop, *host_state, fleet, options.prepare_timeout_ms),
         host_ballot(loop, *host_state, fleet, leads_from_the_start()),
         provisionals(loop, *host_state, options.state_dir, leads_from_the_start()),
@@ -198,13 +202,18 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     candidates.set_term(leads && edge_store ? edge_store->term() : 0);
     provisionals.set_leads(leads);
     if (!leads) {
+      plane_watch.reset();
       prober.reset();
+      verdicts.reset();
       load_watch.reset();
       return;
     }
     if (site_watch) site_watch->stop();
-    prober = std::make_unique<Prober>(loop, *host_state, derive_hash_key(secret, "probe spread"));
+    verdicts = std::make_unique<VerdictWriter>(loop, *host_state);
+    prober = std::make_unique<Prober>(loop, *host_state, *verdicts, derive_hash_key(secret, "probe spread"));
     prober->update();
+    plane_watch = std::make_unique<PlaneWatch>(loop, *host_state, fleet, own_planes, *verdicts);
+    plane_watch->update();
     load_watch = std::make_shared<LoadWatch>(loop, *host_state, fleet);
     load_watch->update();
   }
@@ -226,6 +235,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     watch.add_routes(routes);
     replica_source.add_routes(routes);
     add_node_routes(routes, fleet);
+    own_planes.add_routes(routes);
     add_candidate_routes(routes, candidates, *host_state, fleet);
     host_ballot.add_routes(routes);
     add_confirm_routes(routes, provisionals, [this] { replica_source.say_confirmed(); });
@@ -251,6 +261,8 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     gauge("tidegate_control_probes_own_site", "1 while this host probes its own site, because no leader is heard.",
           [](const Parts& parts) -> size_t { return parts.site_watch && parts.site_watch->probes() ? 1 : 0; });
     add_etcd_gauges();
+    gauge("tidegate_control_silent_hosts", "Hosts whose control has not reported its planes for a while.",
+          [](const Parts& parts) { return parts.plane_watch ? parts.plane_watch->silent_hosts() : 0; });
     metrics().collector([weak = weak_from_this()](std::string& out) {
       const auto parts = weak.lock();
       if (!parts) return;
@@ -311,6 +323,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   Auth auth;
   Api api;  // declared before everything that may hold one of its exchanges
   Fleet fleet;
+  OwnPlanes own_planes;
   Candidates candidates;
   HostBallot host_ballot;
   ProvisionalVersions provisionals;
@@ -319,8 +332,10 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   AppliedWaits waits;
   Watch watch;
   ReplicaSource replica_source;
-  std::unique_ptr<Prober> prober;               // set on the leader
-  std::shared_ptr<LoadWatch> load_watch;        // set on the leader
+  std::unique_ptr<VerdictWriter> verdicts;  // set on the leader, as are the next three
+  std::unique_ptr<Prober> prober;
+  std::unique_ptr<PlaneWatch> plane_watch;
+  std::shared_ptr<LoadWatch> load_watch;
   std::unique_ptr<ReplicaFollower> follower;    // set on a follower
   std::unique_ptr<SiteWatch> site_watch;        // set unless this control leads for good
   std::unique_ptr<etcd::EdgeStore> edge_store;  // set if the state is in etcd
@@ -375,8 +390,12 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
                                                        std::move(*peers));
     parts.follower->start();
   } else {
+    parts.own_planes.subscribe([&parts] {
+      if (parts.plane_watch) parts.plane_watch->judge_all();
+    });
     parts.host_state->subscribe([&parts](const HostStateChange& change) {
       if (change.version && parts.prober) parts.prober->update();
+      if (change.version && parts.plane_watch) parts.plane_watch->update();
       if (change.version && parts.load_watch) parts.load_watch->update();
     });
   }

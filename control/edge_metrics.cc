@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "conf/plane_health.h"
 #include "core/clock.h"
 #include "core/metrics.h"
 #include "core/tls.h"
@@ -44,7 +45,7 @@ void EdgeMetrics::look() {
   const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
   if (!snapshot) return;
   const Model& model = *snapshot->model;
-  Series backends, pools, vips, sites;
+  Series backends, pools, vips, sites, planes;
   for (size_t p = 0; p < model.pools.size(); ++p) {
     const Pool& pool = model.pools[p];
     for (size_t b = 0; b < pool.backends.size(); ++b) {
@@ -62,6 +63,17 @@ void EdgeMetrics::look() {
     note(sites, sites_, render_labels({{"site", model.sites[s].name}}), !snapshot->site_drained[s],
          record == snapshot->live_state->overrides.end() ? 0 : record->second.since_ns);
   }
+  for (uint32_t n = 0; n < model.nodes.size(); ++n) {
+    for (const PlaneKind kind : kPlaneKinds) {
+      if (!runs(model.nodes[n], kind)) continue;
+      const std::string key = plane_key(model.nodes[n].name, name(kind));
+      const auto record = snapshot->live_state->health.find(key);
+      note(planes, planes_, render_labels({{"node", model.nodes[n].name}, {"plane", name(kind)}}),
+           snapshot->plane(n, kind).state == BackendState::up,
+           record == snapshot->live_state->health.end() ? 0 : record->second.since_ns);
+    }
+  }
+  planes_ = std::move(planes);
   backends_ = std::move(backends);
   pools_ = std::move(pools);
   vips_ = std::move(vips);
@@ -100,6 +112,7 @@ void EdgeMetrics::append(std::string& out) {
   append_family(out, "pool", "1: enough of its weight is up.", pools_);
   append_family(out, "vip", "1: DNS may answer with it.", vips_);
   append_family(out, "site", "1: no operator drained it.", sites_);
+  append_family(out, "plane", "1: the plane serves clients, as far as control knows.", planes_);
   if (certificates_.empty()) return;
   out +=
       "# HELP tidegate_control_certificate_not_after_seconds When the certificate ends, in seconds since 1970.\n"

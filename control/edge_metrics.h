@@ -35,7 +35,7 @@ class EdgeMetrics {
   static void append_family(std::string& out, const char* thing, const char* help, const Series& series);
 
   HostState& host_state_;
-  Series backends_, pools_, vips_, sites_;
+  Series backends_, pools_, vips_, sites_, planes_;
   std::map<std::string, int64_t> certificates_;  // when each ends, in epoch seconds, by rendered labels
   uint64_t certificates_version_ = UINT64_MAX;   // the version that they belong to
 };

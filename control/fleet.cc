@@ -124,6 +124,17 @@ void Fleet::send_to_node(const Node& node, HttpClientRequest request, HttpAnswer
   call(*control, std::move(request), std::move(answer));
 }
 
+std::unique_ptr<HttpCall> Fleet::stream_from_node(const Node& node, const std::string& target,
+                                                  std::function<void(std::string_view)> on_data, HttpDone done) {
+  if (!node.management) return nullptr;
+  const Result<HttpTarget> control = options_.peers.target(*node.management);
+  if (!control) return nullptr;
+  HttpClientRequest request = options_.peers.request(*node.management);
+  request.target = target;
+  request.timeout_ms = 0;
+  return http_stream(loop_, *control, std::move(request), std::move(on_data), std::move(done));
+}
+
 void Fleet::ask_own_plane(const std::string& plane, const std::string& target, HttpAnswer answer) {
   HttpClientRequest request;
   request.target = target;

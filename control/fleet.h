@@ -54,6 +54,9 @@ class Fleet {
   // A request to a plane of this host, and one to the control of another host. They set only host and token.
   void send_to_plane(const std::string& plane, HttpClientRequest request, HttpAnswer answer);
   void send_to_node(const Node& node, HttpClientRequest request, HttpAnswer answer);
+  // A stream from the control of another host. Null if the node cannot be reached by its configuration.
+  std::unique_ptr<HttpCall> stream_from_node(const Node& node, const std::string& target,
+                                             std::function<void(std::string_view)> on_data, HttpDone done);
   // Gives {"name","head",...,"planes":[...],"unreachable":[{"plane","why"}]} of this host.
   void own_status(JsonAnswer answer);
   // Gives the whole edge: {"asked","head","digest","converged","nodes":[...]}, with nodes that cannot be reached.

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "conf/names.h"
+#include "conf/plane_health.h"
 #include "conf/scalar.h"
 #include "control/parameters.h"
 #include "control/shapes.h"
@@ -52,7 +53,8 @@ class LiveStateApi {
   // Every backend with its state, which is the same in all planes, and the live state that causes it.
   void health(const ApiCall& call) {
     const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
-    json pools = json::array(), vips = json::array(), live_state = json::object(), loads = json::object();
+    json pools = json::array(), vips = json::array(), planes = describe_planes(snapshot.get()),
+         live_state = json::object(), loads = json::object();
     for (const auto& [key, record] : host_state_.live_state()->loads) loads[key] = to_json(record);
     for (const auto& [key, record] : host_state_.live_state()->health) live_state[key] = to_json(record);
     if (snapshot) {
@@ -61,6 +63,8 @@ class LiveStateApi {
       }
       for (size_t i = 0; i < snapshot->model->vips.size(); ++i) {
         vips.push_back({{"vip", snapshot->model->vips[i].name}, {"up", bool{snapshot->vip_up[i]}}});
+        const std::string why = forwarder_trouble(*snapshot, static_cast<uint32_t>(i));
+        if (!why.empty()) vips.back()["why"] = why;
       }
     }
     call.respond(HttpResponse::json(200, dump({{"version", host_state_.head().version},
@@ -68,6 +72,7 @@ class LiveStateApi {
                                                {"words", std::move(live_state)},
                                                {"loads", std::move(loads)},
                                                {"pools", std::move(pools)},
+                                               {"planes", std::move(planes)},
                                                {"vips", std::move(vips)}}) +
                                              "\n"));
   }
@@ -78,7 +83,12 @@ class LiveStateApi {
     const std::optional<json> body = object_body(call, {"state", "note"});
     if (!body) return;
     const std::optional<OverrideState> state = parse_override_state(string_member(*body, "state"));
-    if (!state) return call.respond(problem(400, "bad_body", "\"state\" is \"drained\" or \"down\""));
+    const bool is_plane = key->compare(0, 6, "plane/") == 0;
+    if (!state || (*state == OverrideState::up && !is_plane)) {
+      return call.respond(
+          problem(400, "bad_body",
+                  is_plane ? "\"state\" is \"drained\", \"down\" or \"up\"" : "\"state\" is \"drained\" or \"down\""));
+    }
     std::optional<std::string> note = note_member(call, *body, "note");
     if (!note) return;
     store(call, *key, Override{*state, call.who.name, *std::move(note), realtime_ns()});
@@ -94,6 +104,27 @@ class LiveStateApi {
   }
 
  private:
+  json describe_planes(const Snapshot* snapshot) const {
+    json planes = json::array();
+    if (snapshot == nullptr) return planes;
+    const LiveState& live_state = *host_state_.live_state();
+    for (uint32_t n = 0; n < snapshot->model->nodes.size(); ++n) {
+      const Node& node = snapshot->model->nodes[n];
+      for (const PlaneKind kind : kPlaneKinds) {
+        if (!runs(node, kind)) continue;
+        const BackendStatus& status = snapshot->plane(n, kind);
+        json entry = {{"node", node.name}, {"plane", name(kind)}, {"state", name(status.state)}, {"why", status.why}};
+        const std::string key = plane_key(node.name, name(kind));
+        if (const auto record = live_state.overrides.find(key); record != live_state.overrides.end())
+          entry["admin"] = to_json(record->second);
+        if (const auto record = live_state.health.find(key); record != live_state.health.end())
+          entry["health"] = to_json(record->second);
+        planes.push_back(std::move(entry));
+      }
+    }
+    return planes;
+  }
+
   json describe(const Pool& pool, const PoolStatus& status) const {
     json backends = json::array();
     for (size_t i = 0; i < pool.backends.size(); ++i) {
@@ -132,6 +163,7 @@ class LiveStateApi {
       const std::string fault = kind == "backend"  ? missing_backend(model, call.path.at("pool"), target)
                                 : kind == "site"   ? lack(kConfiguration, "site", model.sites, target)
                                 : kind == "vip"    ? lack(kConfiguration, "vip", model.vips, target)
+                                : kind == "plane"  ? missing_plane(model, call.path.at("node"), target)
                                 : kind == "target" ? missing_target(model, call.path.at("steer"), target)
                                                    : lack(kConfiguration, "pool", model.pools, target);
       if (!fault.empty()) {
@@ -140,6 +172,7 @@ class LiveStateApi {
       }
     }
     if (kind == "backend") return backend_key(call.path.at("pool"), target);
+    if (kind == "plane") return plane_key(call.path.at("node"), target);
     if (kind == "target") return tidegate::target_key(lower_without_dot(call.path.at("steer")), target);
     return kind == "site" ? site_key(target) : kind == "vip" ? vip_key(target) : pool_key(target);
   }
@@ -158,6 +191,18 @@ class LiveStateApi {
     if (std::find(labels.begin(), labels.end(), target) != labels.end()) return {};
     return fmt::format("steer {} has no target {}; its targets are {}", in_quotes(steer_name), in_quotes(target),
                        fmt::join(labels, ", "));
+  }
+
+  static std::string missing_plane(const Model& model, const std::string& node_name, const std::string& plane) {
+    const Node* const node = find_named(model.nodes, node_name);
+    if (node == nullptr) return lack(kConfiguration, "node", model.nodes, node_name);
+    std::vector<const char*> planes;
+    for (const PlaneKind kind : kPlaneKinds) {
+      if (runs(*node, kind)) planes.push_back(name(kind));
+    }
+    if (std::find(planes.begin(), planes.end(), plane) != planes.end()) return {};
+    return fmt::format("node {} has no plane {}; its planes are {}", in_quotes(node_name), in_quotes(plane),
+                       fmt::join(planes, ", "));
   }
 
   static std::string missing_backend(const Model& model, const std::string& pool_name, const std::string& backend) {
@@ -207,13 +252,14 @@ void add_live_state_routes(RouteTable& table, HostState& host_state) {
              {},
              handler(&LiveStateApi::health)});
   const QueryParameter dry_run = QueryParameter::boolean("dry_run", "true: check the call, change nothing");
-  for (const char* pattern : {"/v1/admin/backend/{pool}/{name}", "/v1/admin/pool/{name}", "/v1/admin/site/{name}",
-                              "/v1/admin/vip/{name}", "/v1/admin/target/{steer}/{name}"}) {
+  for (const char* pattern :
+       {"/v1/admin/backend/{pool}/{name}", "/v1/admin/pool/{name}", "/v1/admin/site/{name}", "/v1/admin/vip/{name}",
+        "/v1/admin/target/{steer}/{name}", "/v1/admin/plane/{node}/{name}"}) {
     table.add({"PUT",
                pattern,
                Role::operator_,
                Effect::writes,
-               "Drain it, or take it down: {\"state\", \"note\"}",
+               "Drain it, take it down, or keep a plane up: {\"state\", \"note\"}",
                {dry_run},
                {"application/json"},
                handler(&LiveStateApi::set)});

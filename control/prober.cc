@@ -15,9 +15,8 @@ namespace {
 
 // The first probe of a backend waits at most this long, even if its interval is longer.
 constexpr uint64_t kMaxFirstDelayMs = 1'000;
+constexpr std::string_view kBackendPrefix = "backend/";
 constexpr uint64_t kBlindLogPauseNs = 60 * kNsPerS;
-constexpr uint64_t kFirstCommitPauseMs = 100;
-constexpr uint64_t kLongestCommitPauseMs = 2'000;
 constexpr const char* kProbesHelp = "Probes that came to an end, by result.";
 
 }  // namespace
@@ -35,20 +34,19 @@ std::string site_of(const Model& model, const Backend& backend) {
 
 }  // namespace
 
-Prober::Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key, std::string site)
+Prober::Prober(EventLoop& loop, HostState& host_state, VerdictWriter& writer, const HashKey& spread_key,
+               std::string site)
     : loop_(loop),
       host_state_(host_state),
+      writer_(writer),
       spread_key_(spread_key),
       site_(std::move(site)),
-      coalesce_(loop, [this] { commit(); }),
       jitter_(static_cast<std::minstd_rand::result_type>(spread_key.k0 ^ spread_key.k1)),
       successes_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "success"}})),
       failures_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "failure"}})),
-      not_looked_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "own_limit"}})),
-      unstored_(metrics().counter("tidegate_control_health_commit_failures_total",
-                                  "Attempts to store health verdicts that failed.")) {}
+      not_looked_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "own_limit"}})) {}
 
-Prober::~Prober() { *self_ = nullptr; }
+Prober::~Prober() = default;
 
 Prober::Wanted Prober::wanted_targets() const {
   Wanted wanted;
@@ -92,13 +90,12 @@ void Prober::begin(const std::string& key, const ProbeTarget& target) {
 
 // The verdict that waits to be stored, or the stored one. It is not removed, because its backend is back.
 std::optional<bool> Prober::last_verdict(const std::string& key) {
-  if (const auto pending = pending_.find(key); pending != pending_.end()) {
+  if (const auto pending = writer_.pending().find(key); pending != writer_.pending().end()) {
     if (pending->second) return pending->second->up;
-    pending_.erase(pending);
+    writer_.forget(key);
   }
-  const std::shared_ptr<const LiveState> live_state = host_state_.live_state();
-  const auto record = live_state->health.find(key);
-  return record == live_state->health.end() ? std::nullopt : std::optional(record->second.up);
+  const std::optional<HealthVerdict> verdict = writer_.latest(key);
+  return verdict ? std::optional(verdict->up) : std::nullopt;
 }
 
 void Prober::probe(const std::string& key, Watch& watch) {
@@ -127,56 +124,20 @@ void Prober::on_result(const std::string& key, Watch& watch, const ProbeResult& 
   std::string reason = result.reason;
   if (!site_.empty())
     reason = "seen from site " + site_ + " alone, no leader is heard" + (reason.empty() ? "" : ": " + reason);
-  note(key, HealthVerdict{result.success, std::move(reason), realtime_ns()});
+  writer_.note(key, HealthVerdict{result.success, std::move(reason), realtime_ns()});
 }
 
 void Prober::remove_stale_verdicts(const Wanted& wanted) {
+  const auto is_stale = [&](const std::string& key) {
+    return key.compare(0, kBackendPrefix.size(), kBackendPrefix) == 0 && wanted.find(key) == wanted.end();
+  };
   const std::shared_ptr<const LiveState> live_state = host_state_.live_state();
   for (const auto& [key, record] : live_state->health) {
-    if (wanted.find(key) == wanted.end()) note(key, std::nullopt);
+    if (is_stale(key)) writer_.note(key, std::nullopt);
   }
-  for (auto& [key, record] : pending_) {
-    if (wanted.find(key) == wanted.end())
-      record = std::nullopt;  // a verdict that came just before its backend was removed
+  for (auto& [key, record] : writer_.pending()) {
+    if (is_stale(key)) record = std::nullopt;  // a verdict that came just before its backend was removed
   }
-}
-
-void Prober::note(const std::string& key, std::optional<HealthVerdict> record) {
-  pending_[key] = std::move(record);
-  if (!coalesce_.armed()) coalesce_.arm_after_ms(kCoalesceMs);
-}
-
-void Prober::commit() {
-  if (committing_) return;  // on_commit() takes what came meanwhile
-  committing_ = true;
-  const std::vector<std::pair<std::string, std::optional<HealthVerdict>>> verdicts(pending_.begin(), pending_.end());
-  if (!site_.empty()) return on_commit(pending_, host_state_.set_site_verdicts(verdicts));
-  host_state_.decide<Result<uint64_t>>(
-      [&host_state = host_state_, verdicts] { return host_state.set_verdicts(verdicts); },
-      [self = self_, stored = pending_](const Result<uint64_t>& sequence) {
-        if (*self != nullptr) (*self)->on_commit(stored, sequence);
-      });
-}
-
-void Prober::on_commit(const std::map<std::string, std::optional<HealthVerdict>>& stored,
-                       const Result<uint64_t>& sequence) {
-  committing_ = false;
-  if (sequence) {
-    if (std::exchange(commit_pause_ms_, 0) != 0) log_info("health verdicts can be stored again");
-    for (const auto& [key, record] : stored) {
-      const auto pending = pending_.find(key);
-      if (pending != pending_.end() && pending->second == record) pending_.erase(pending);
-    }
-    if (!pending_.empty() && !coalesce_.armed()) coalesce_.arm_after_ms(kCoalesceMs);
-    return;
-  }
-  unstored_.add();
-  if (commit_pause_ms_ == 0) {
-    log_error("cannot store {} health verdicts, trying until it can be done: {}", stored.size(),
-              sequence.error().message);
-  }
-  commit_pause_ms_ = std::clamp(2 * commit_pause_ms_, kFirstCommitPauseMs, kLongestCommitPauseMs);
-  coalesce_.arm_after_ms(commit_pause_ms_);
 }
 
 uint64_t Prober::with_jitter(uint64_t interval_ms) {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prober: probes every backend of every pool that has a probe, and keeps the verdicts in the host state up to date.
 //
-// Invariants: a backend has one attempt at a time. A verdict is written only when it changes. Verdicts that come
-// together are one commit, at most kCoalesceMs after the first. After a start the earlier verdicts hold until a probe
-// contradicts them. A verdict is removed with its backend or with its pool's probe. A commit that fails is tried again
-// with growing pauses, and logged once.
+// Invariants: a backend has one attempt at a time. A verdict is written only when it changes, by the VerdictWriter.
+// After a start the earlier verdicts hold until a probe contradicts them. A verdict is removed with its backend or with
+// its pool's probe.
 //
 // Threads: the control's loop.
 #pragma once
@@ -18,6 +17,7 @@
 #include "control/dampen.h"
 #include "control/host_state.h"
 #include "control/probe.h"
+#include "control/verdict_writer.h"
 #include "core/event_loop.h"
 #include "core/hash.h"
 #include "core/metrics.h"
@@ -26,11 +26,10 @@ namespace tidegate {
 
 class Prober {
  public:
-  static constexpr uint64_t kCoalesceMs = 2;
-
   // `spread_key` gives each backend its place in the interval, so that probes do not come in a burst.
-  // `site`: only the backends of that site are probed, and the verdicts hold on this host only (set_site_verdicts).
-  Prober(EventLoop& loop, HostState& host_state, const HashKey& spread_key, std::string site = {});
+  // `site`: only the backends of that site are probed, by a control that does not lead. `writer` must be of that kind.
+  Prober(EventLoop& loop, HostState& host_state, VerdictWriter& writer, const HashKey& spread_key,
+         std::string site = {});
   ~Prober();
 
   // Takes the present model of the host state: starts, changes and stops probes.
@@ -53,27 +52,19 @@ class Prober {
   void probe(const std::string& key, Watch& watch);
   void on_result(const std::string& key, Watch& watch, const ProbeResult& result);
   void remove_stale_verdicts(const Wanted& wanted);
-  void note(const std::string& key, std::optional<HealthVerdict> record);
-  void commit();
-  void on_commit(const std::map<std::string, std::optional<HealthVerdict>>& stored, const Result<uint64_t>& sequence);
   uint64_t with_jitter(uint64_t interval_ms);
 
   EventLoop& loop_;
   HostState& host_state_;
+  VerdictWriter& writer_;
   HashKey spread_key_;
   const std::string site_;  // empty: this control leads
   std::map<std::string, std::unique_ptr<Watch>> watches_;
-  std::map<std::string, std::optional<HealthVerdict>> pending_;
-  Timer coalesce_;
-  bool committing_ = false;                                          // a commit is being decided
-  std::shared_ptr<Prober*> self_ = std::make_shared<Prober*>(this);  // null once this object is destroyed
-  uint64_t told_blind_ns_ = 0;    // when the log last said that probes cannot be made; 0: never
-  uint64_t commit_pause_ms_ = 0;  // after a commit that failed; 0: the last one succeeded
+  uint64_t told_blind_ns_ = 0;  // when the log last said that probes cannot be made; 0: never
   std::minstd_rand jitter_;
   Counter& successes_;
   Counter& failures_;
   Counter& not_looked_;
-  Counter& unstored_;
 };
 
 }  // namespace tidegate

@@ -11,11 +11,22 @@ namespace tidegate {
 
 using nlohmann::json;
 
-const char* name(OverrideState state) { return state == OverrideState::drained ? "drained" : "down"; }
+const char* name(OverrideState state) {
+  switch (state) {
+    case OverrideState::drained:
+      return "drained";
+    case OverrideState::down:
+      return "down";
+    case OverrideState::up:
+      return "up";
+  }
+  return "?";
+}
 
 std::optional<OverrideState> parse_override_state(std::string_view text) {
   if (text == "drained") return OverrideState::drained;
   if (text == "down") return OverrideState::down;
+  if (text == "up") return OverrideState::up;
   return std::nullopt;
 }
 
@@ -56,7 +67,9 @@ json to_json(const Override& record) {
 }
 
 json to_json(const HealthVerdict& record) {
-  return {{"up", record.up}, {"reason", record.reason}, {"since_ns", record.since_ns}};
+  json told = {{"up", record.up}, {"reason", record.reason}, {"since_ns", record.since_ns}};
+  if (record.drains) told["drains"] = true;
+  return told;
 }
 
 json to_json(const SiteLoad& record) {
@@ -192,11 +205,12 @@ Result<LiveState> live_state_from_json(const json& object) {
     live_state.overrides[key] = {state.value_or(OverrideState::drained), record.text("by"), record.text("note"),
                                  record.number("since_ns")};
     if (!record.error().empty()) return fail(record.error());
-    if (!state) return fail("override: state is neither drained nor down");
+    if (!state) return fail("override: state is none of drained, down, up");
   }
   for (const auto& [key, value] : reader.child("health", json::value_t::object).items()) {
     Reader record(value, "health verdict");
-    live_state.health[key] = {record.boolean("up"), record.text("reason"), record.number("since_ns")};
+    live_state.health[key] = {record.boolean("up"), record.text("reason"), record.number("since_ns"),
+                              bool_member(value, "drains")};
     if (!record.error().empty()) return fail(record.error());
   }
   // A control of an earlier release sends none.

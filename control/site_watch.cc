@@ -37,6 +37,7 @@ void SiteWatch::look() {
   if (leader_is_heard_()) {
     heard_ns_ = now_ns;
     if (std::exchange(prober_, nullptr)) log_info("a leader is heard again: its verdicts count");
+    writer_.reset();
     return;
   }
   if (now_ns - heard_ns_ < kSilenceMs * kNsPerMs) return;
@@ -44,7 +45,8 @@ void SiteWatch::look() {
   const std::string site = own_site();
   if (site.empty()) return;
   log_warn("no leader is heard: this host probes the backends of site {} itself", site);
-  prober_ = std::make_unique<Prober>(loop_, host_state_, spread_key_, site);
+  writer_ = std::make_unique<VerdictWriter>(loop_, host_state_, VerdictWriter::Scope::site);
+  prober_ = std::make_unique<Prober>(loop_, host_state_, *writer_, spread_key_, site);
   prober_->update();
 }
 

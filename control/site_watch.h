@@ -11,6 +11,7 @@
 #include "control/fleet.h"
 #include "control/host_state.h"
 #include "control/prober.h"
+#include "control/verdict_writer.h"
 #include "core/event_loop.h"
 #include "core/hash.h"
 
@@ -24,7 +25,10 @@ class SiteWatch {
   SiteWatch(EventLoop& loop, HostState& host_state, const Fleet& fleet, const HashKey& spread_key,
             std::function<bool()> leader_is_heard);
   // This control leads now: it probes everything.
-  void stop() { prober_.reset(); }
+  void stop() {
+    prober_.reset();
+    writer_.reset();
+  }
   bool probes() const { return prober_ != nullptr; }
 
  private:
@@ -37,6 +41,7 @@ class SiteWatch {
   const HashKey spread_key_;
   std::function<bool()> leader_is_heard_;
   uint64_t heard_ns_;
+  std::unique_ptr<VerdictWriter> writer_;
   std::unique_ptr<Prober> prober_;
   Timer timer_;
 };

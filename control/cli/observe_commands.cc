@@ -101,6 +101,17 @@ void health(Cli& cli) {
     }
   }
   table.print();
+  Table planes({"NODE", "PLANE", "STATE", "SINCE", "WHY"});
+  for (const json& plane : answer->value("planes", json::array())) {
+    const std::string state = string_member(plane, "state");
+    const json word = plane.contains("admin") ? plane["admin"] : plane.value("health", json::object());
+    const uint64_t since_ns = number_member(word, "since_ns");
+    planes.add({string_member(plane, "node"), string_member(plane, "plane"), state, since_ns == 0 ? "" : age(since_ns),
+                string_member(plane, "why")},
+               state == "up" ? Tone::plain : Tone::bad);
+  }
+  fmt::print("\n");
+  planes.print();
 }
 
 struct ExplainArguments {

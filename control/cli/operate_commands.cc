@@ -19,7 +19,7 @@ using nlohmann::json;
 
 struct DrainArguments {
   std::string kind, name, note;
-  bool down = false, wait = false;
+  bool down = false, up = false, wait = false;
 };
 
 // Returns "/v1/admin/backend/origins/origin1". If the name does not fit the kind, sets exit status 2 and returns
@@ -27,14 +27,15 @@ struct DrainArguments {
 std::optional<std::string> drain_path(Cli& cli, const DrainArguments& arguments) {
   const size_t slash = arguments.name.find('/');
   const bool is_backend = arguments.kind == "backend";
-  if (is_backend || arguments.kind == "target") {
+  if (is_backend || arguments.kind == "target" || arguments.kind == "plane") {
     if (slash != std::string::npos && slash != 0 && slash + 1 != arguments.name.size()) {
       return fmt::format("/v1/admin/{}/{}/{}", arguments.kind, percent_encode(arguments.name.substr(0, slash)),
                          percent_encode(arguments.name.substr(slash + 1)));
     }
     fmt::print(stderr, "tidegate: a {}\n",
-               is_backend ? "backend is named POOL/NAME, as in origins/origin1"
-                          : "target is named STEER/TYPE:NAME, as in www.example.com/vip:eu");
+               is_backend                  ? "backend is named POOL/NAME, as in origins/origin1"
+               : arguments.kind == "plane" ? "plane is named NODE/PLANE, as in edge1/l4"
+                                           : "target is named STEER/TYPE:NAME, as in www.example.com/vip:eu");
     cli.exit_status = kMisuse;
     return std::nullopt;
   }
@@ -51,17 +52,23 @@ void print_drained(Cli& cli, const json& answer, const DrainArguments& arguments
 }
 
 void drain(Cli& cli, const DrainArguments& arguments) {
+  if (arguments.up && (arguments.kind != "plane" || arguments.down)) {
+    fmt::print(stderr, "tidegate: --up is for planes, without --down\n");
+    cli.exit_status = kMisuse;
+    return;
+  }
   const std::optional<std::string> path = drain_path(cli, arguments);
   if (!path) return;
   ApiRequest request;
   request.method = "PUT";
   request.target = *path;
   request.content_type = "application/json";
-  request.body = dump({{"state", arguments.down ? "down" : "drained"}, {"note", arguments.note}});
+  request.body = dump({{"state", arguments.up ? "up" : arguments.down ? "down" : "drained"}, {"note", arguments.note}});
   const std::optional<json> answer = call(cli, std::move(request));
   if (answer)
     print_drained(cli, *answer, arguments,
-                  arguments.kind == "site" || arguments.kind == "vip" || arguments.kind == "target"
+                  arguments.up ? "is kept in service, whatever control finds"
+                  : arguments.kind == "site" || arguments.kind == "vip" || arguments.kind == "target"
                       ? "is drained: DNS leads no new client there"
                   : arguments.down ? "is taken down: nothing goes there, and what runs there ends"
                                    : "is drained: no new work goes there");
@@ -118,21 +125,25 @@ void add_operate_commands(CLI::App& app, Cli& cli) {
   for (const bool draining : {true, false}) {
     CLI::App* command =
         draining
-            ? add_command(app, "drain",
-                          "Give a backend, pool, site, VIP or DNS target no new work; what runs there ends in peace",
-                          "tidegate drain backend origins/origin1 --note \"kernel upgrade\" --wait")
+            ? add_command(
+                  app, "drain",
+                  "Give a backend, pool, site, VIP, DNS target or plane no new work; what runs there ends in peace",
+                  "tidegate drain backend origins/origin1 --note \"kernel upgrade\" --wait")
             : add_command(app, "undrain", "Put what was drained back into service",
                           "tidegate undrain backend origins/origin1");
-    command->add_option("KIND", word->kind, "backend, pool, site, vip or target")
+    command->add_option("KIND", word->kind, "backend, pool, site, vip, target or plane")
         ->required()
-        ->check(CLI::IsMember({"backend", "pool", "site", "vip", "target"}));
-    command->add_option("NAME", word->name, "POOL/NAME of a backend, STEER/TYPE:NAME of a steer's target, or the name")
+        ->check(CLI::IsMember({"backend", "pool", "site", "vip", "target", "plane"}));
+    command
+        ->add_option("NAME", word->name,
+                     "POOL/NAME of a backend, STEER/TYPE:NAME of a steer's target, NODE/PLANE, or the name")
         ->required();
     command->add_flag("--wait", word->wait, "return when every plane that can be reached has applied it");
     if (draining) {
       command->add_option("--note", word->note, "why, for those who come after");
       command->add_flag("--down", word->down,
                         "end what runs there too, within a second (a site, VIP or target is drained, with or without)");
+      command->add_flag("--up", word->up, "of a plane: keep it in service, whatever control finds");
     }
     command->callback([&cli, word, draining] { draining ? drain(cli, *word) : undrain(cli, *word); });
   }

@@ -263,6 +263,27 @@ def site_failed(lab):
         wait_word(lab, f"backend/proxies-eu/{proxy}", up=True)
 
 
+def forwarder_killed(lab):
+    key = "plane/l4/l4"
+    began = time.time()
+    lab.process("l4", "l4").kill()
+    word = wait_word(lab, key, up=False)
+    wait_until("dns moves the clients", lambda: dig(lab, "client-eu") == [VIP_US[0]], 20)
+    moved = time.time()
+    applied = [(node, p) for node, p in wait_applied(lab) if p["plane"] == "dns"]
+    say(f"the forwarder of eu killed; its host's control said so after {(word['since_ns'] / 1e9 - began) * 1000:.0f} ms: {word['reason']}")
+    say("name servers had left its VIP after " + ", ".join(f"{(p['applied_at_ns'] / 1e9 - began) * 1000:.0f} ms ({node})" for node, p in applied))
+    say(f"{(moved - began) * 1000:.0f} ms after the kill client-eu is told {VIP_US[0]}, site us")
+    out = lab.curl("client-eu", WWW + "/static/hello.txt", "-D", "-", vip=VIP_US[0]).stdout
+    say(f"and is served there by {served_by(out)}")
+    lab.start_plane("l4", "l4")
+    lab.wait_ready("l4")
+    wait_word(lab, key, up=True)
+    wait_until("dns moves the clients back", lambda: dig(lab, "client-eu") == [VIP_EU[0]], 20)
+    say(f"the forwarder is back, and client-eu is told {VIP_EU[0]} again")
+    assert word["reason"] == "its process is gone"
+
+
 def three_typos(lab):
     text = (lab.directory("edge") / "edge.yaml").read_text()
     path = lab.directory("edge") / "typos.yaml"
@@ -372,6 +393,7 @@ def main(arguments):
             story.step("A proxy is killed under load: when did each plane leave it?", proxy_killed, lab)
             story.step("A proxy is drained while a slow download runs", drained_download, lab)
             story.step("A whole site fails and its clients are moved by DNS", site_failed, lab)
+            story.step("The forwarder is killed and its clients are moved", forwarder_killed, lab)
             story.step("A configuration with three typos is refused", three_typos, lab)
             story.step("A zone with a fault is refused by name, before anything changes", faulty_zone, lab)
             story.step("A port that another process holds is refused by the host that has it, and no other host changed", port_taken, lab)

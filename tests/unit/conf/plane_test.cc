@@ -133,6 +133,8 @@ PlaneOptions of_file(const TempDir& directory, const std::string& document = kDo
   return options;
 }
 
+json alive_of(PlaneProcess& plane) { return json::parse(plane.get("/alive")->body); }
+
 TEST(Plane, ServesFromAFileAndTellsAboutItself) {
   const TempDir directory;
   PlaneProcess plane(directory, of_file(directory));
@@ -258,12 +260,14 @@ TEST(Plane, WaitsForAVersionThenFollowsItAndReportsWhatItRefuses) {
   EXPECT_EQ(plane.get("/healthz")->status, 503);
   EXPECT_EQ(plane.get("/explain?client=192.0.2.1")->status, 503);
   EXPECT_EQ(plane.status()["ready"], false);
+  EXPECT_EQ(alive_of(plane)["state"], "down");
 
   const Result<std::unique_ptr<StateStore>> store = StateStore::open(options.state_dir, StateStore::Mode::read_write);
   ASSERT_TRUE(store);
   ASSERT_TRUE((*store)->commit_version(objects_of(kDocument), 0, "t", ""));
   ASSERT_TRUE(plane.logged("ready: version 1"));
   EXPECT_EQ(plane.get("/healthz")->status, 200);
+  EXPECT_EQ(alive_of(plane), (json{{"plane", "test"}, {"state", "up"}, {"version", 1}, {"words", 0}}));
   EXPECT_EQ(plane.status()["version"], 1);
   EXPECT_EQ(plane.status()["version_digest"], (*store)->manifest(1)->digest);
 
@@ -272,6 +276,8 @@ TEST(Plane, WaitsForAVersionThenFollowsItAndReportsWhatItRefuses) {
   EXPECT_EQ(plane.status()["refused"], "version 2: cannot serve pool refuse");
   EXPECT_EQ(plane.status()["version"], 1);
   EXPECT_EQ(plane.get("/healthz")->status, 200);
+  EXPECT_EQ(alive_of(plane)["state"], "draining") << "it serves an older version: it gets no new work";
+  EXPECT_EQ(alive_of(plane)["why"], "serves version 1, because it refuses version 2: cannot serve pool refuse");
 
   ASSERT_TRUE((*store)->set_override("backend/web/a", Override{}, "t"));
   ASSERT_TRUE(plane.logged("applied: version 1"));
@@ -287,6 +293,7 @@ TEST(Plane, DrainsOnSigtermAndStopsAtOnceOnTheSecond) {
   plane.process().kill(SIGTERM);
   ASSERT_TRUE(plane.logged("drain was asked for"));
   EXPECT_EQ(plane.get("/healthz")->status, 503);
+  EXPECT_EQ(alive_of(plane)["why"], "it is ending");
   plane.process().kill(SIGTERM);
   EXPECT_EQ(plane.process().wait(), 0);
 }

@@ -223,6 +223,22 @@ TEST(StateStore, KeepsWordsBesideVersions) {
   EXPECT_EQ(store->audit_newest(1)->front().action, "undrain");
 }
 
+TEST(StateStore, KeepsWordsOnPlanes) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  ASSERT_TRUE(store->set_override("plane/a/l4", Override{OverrideState::up, "ops", "known", 5}, "ops"));
+  ASSERT_TRUE(store->set_override("plane/b/l4", Override{OverrideState::down, "ops", "", 5}, "ops"));
+  ASSERT_TRUE(store->set_verdicts({{"plane/a/l4", HealthVerdict{false, "it is ending", 6, true}},
+                                   {"plane/b/l4", HealthVerdict{false, "gone", 6}}}));
+  const Result<LiveState> live_state = store->live_state();
+  EXPECT_EQ(live_state->overrides.at("plane/a/l4").state, OverrideState::up);
+  EXPECT_EQ(live_state->overrides.at("plane/b/l4").state, OverrideState::down);
+  EXPECT_TRUE(live_state->health.at("plane/a/l4").drains);
+  EXPECT_FALSE(live_state->health.at("plane/a/l4").up);
+  EXPECT_FALSE(live_state->health.at("plane/b/l4").drains);
+  EXPECT_EQ(store->audit_newest(2)->back().action, "keep_up");
+}
+
 TEST(StateStore, DoesNotMoveTheSequenceForVerdictsThatSayNothingNew) {
   const TempDir directory;
   const auto store = open(directory.path());

@@ -87,13 +87,19 @@ class FakePlane {
   }
   nlohmann::json status;
   nlohmann::json explained = nlohmann::json::object();
-  std::string asked;  // target of the last /explain
+  std::string asked;     // target of the last /explain
+  nlohmann::json alive;  // the answer to /alive; null: it is of an earlier release
+  int times_asked = 0;   // for it
 
  private:
   void answer(const HttpExchangePtr& exchange) {
     if (exchange->request().path == "/status") return exchange->respond(HttpResponse::json(200, status.dump()));
     if (exchange->request().path == "/metrics") return exchange->respond(HttpResponse::text(200, "plane_metric 1\n"));
-    if (exchange->request().path == "/candidate") {
+    if (exchange->request().path == "/alive" && !alive.is_null()) {
+      ++times_asked;
+      return exchange->respond(HttpResponse::json(200, alive.dump()));
+    }
+    if (exchange->request().path == "/candidate" || exchange->request().path == "/alive") {
       return exchange->respond(HttpResponse::problem(404, "Not Found", "of an earlier release"));
     }
     asked = exchange->request().target;

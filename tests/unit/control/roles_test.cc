@@ -16,7 +16,9 @@ std::string example_path(std::string pattern) {
   return pattern;
 }
 
-bool streams(const ApiRoute& route) { return route.pattern == "/v1/watch" || route.pattern == "/v1/replica"; }
+bool streams(const ApiRoute& route) {
+  return route.pattern == "/v1/watch" || route.pattern == "/v1/replica" || route.pattern == "/v1/node/planes";
+}
 
 TEST(Roles, EveryRouteRefusesWhoeverTheTableDoesNotLetIn) {
   EventLoop loop;

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// PlaneJudge: what control's questions to one plane of its own host mean. Pure: it has no socket and no clock.
+//
+// Rules:
+// - A plane whose process is gone is down at once. One that does not answer is down after kPlaneSilentMs, because its
+//   workers serve while its main thread builds tables.
+// - A plane says itself that it is down (no version, no working port) or that it takes no new work (it is ending, or it
+//   serves an older version because it refuses the one in force).
+// - A plane that has not applied, kPlaneLagMs later, what control had committed, takes no new work.
+// - Before a plane was up once, nothing is said for kPlaneStartMs: a host that boots starts one process after another.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "conf/live_state.h"
+#include "conf/state_store.h"
+
+namespace tidegate {
+
+// What came of one question.
+struct PlaneAnswer {
+  enum class Kind : uint8_t {
+    up,        // it serves; `version` and `live_state` say what
+    draining,  // it takes no new work, because of `why`
+    down,      // it serves nobody, because of `why`
+    gone,      // nobody listens at its socket, or its process ended while it was asked
+    silent,    // it has not answered for kPlaneSilentMs
+    unknown,   // control could not ask, or the plane is of an earlier release: nothing follows
+  };
+  Kind kind = Kind::unknown;
+  uint64_t version = 0, live_state = 0;
+  std::string why;
+};
+
+class PlaneJudge {
+ public:
+  explicit PlaneJudge(uint64_t now_ns) : born_ns_(now_ns) {}
+
+  // Returns true if the verdict changed. `head` is what this host's control has committed. Times are monotonic.
+  bool observe(const PlaneAnswer& answer, const StateHead& head, uint64_t now_ns);
+  // Nothing before the first judgement. `since_ns` is not set.
+  const std::optional<HealthVerdict>& verdict() const { return verdict_; }
+
+ private:
+  // What is wrong with a plane that serves and has applied this: "" or a reason.
+  std::string lag(const PlaneAnswer& answer, const StateHead& head, uint64_t now_ns);
+  bool decide(HealthVerdict verdict, uint64_t now_ns);
+
+  uint64_t born_ns_;
+  bool was_up_ = false;
+  // What the plane is waited for: the head when it was last seen to lack something.
+  std::optional<StateHead> awaited_;
+  uint64_t awaited_since_ns_ = 0;
+  std::optional<HealthVerdict> verdict_;
+};
+
+// A minimum time between changes. Whatever is worse counts at once, because clients suffer. What is better counts after
+// a wait, which doubles with each change for the worse and begins anew after kPlaneCalmMs without one. So a plane that
+// flaps is written at most twice in each wait.
+class ReturnGuard {
+ public:
+  void on_worse(uint64_t now_ns);
+  bool may_return(uint64_t now_ns) const { return now_ns >= returns_ns_; }
+
+ private:
+  uint64_t worse_ns_ = 0;  // the last change for the worse; 0: none
+  uint64_t wait_ns_ = 0;
+  uint64_t returns_ns_ = 0;
+};
+
+// Whether a host that is silent is dead for its clients. The planes of a host that is heard are as it says. While it is
+// silent, the path of the clients is asked: two failures in a row take a plane down, two successes keep it up.
+class HostHearing {
+ public:
+  explicit HostHearing(uint64_t now_ns) : heard_ns_(now_ns) {}
+
+  void on_heard(uint64_t now_ns);
+  // This process did not run for so long: that is not silence.
+  void on_pause(uint64_t paused_ns) { heard_ns_ += paused_ns; }
+  bool wants_probes(uint64_t now_ns) const;
+  bool is_silent(uint64_t now_ns) const;
+  void on_probe(const std::string& plane, bool success, const std::string& why);
+  // What the probes say of the plane of a silent host. Nothing: the last verdict holds.
+  std::optional<HealthVerdict> verdict(const std::string& plane) const;
+  // Some probe succeeded since the host was heard last.
+  bool any_success() const { return any_success_; }
+
+ private:
+  struct Row {
+    int successes = 0, failures = 0;  // in a row
+    std::string why;
+  };
+  uint64_t heard_ns_;
+  bool any_success_ = false;
+  std::map<std::string, Row> rows_;
+};
+
+}  // namespace tidegate

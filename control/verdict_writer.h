@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// VerdictWriter: writes verdicts into the live state. Verdicts that come together are one commit, kCoalesceMs after the
+// first. In the long run there are at most kVerdictCommitsPerS commits a second: a flap of many backends waits and is
+// committed together, and of each backend only the last verdict is written. A commit that fails is tried again with
+// growing pauses, and logged once.
+//
+// Threads: the control's loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "control/host_state.h"
+#include "core/event_loop.h"
+#include "core/metrics.h"
+#include "core/token_bucket.h"
+
+namespace tidegate {
+
+class VerdictWriter {
+ public:
+  static constexpr uint64_t kCoalesceMs = 2;
+  using Pending = std::map<std::string, std::optional<HealthVerdict>>;
+
+  // Of the control that leads: its verdicts are decided and hold everywhere. Of a site: of a control that does not lead
+  // and hears no leader; its verdicts hold on this host only.
+  enum class Scope : uint8_t { everywhere, site };
+  VerdictWriter(EventLoop& loop, HostState& host_state, Scope scope = Scope::everywhere);
+  ~VerdictWriter();
+
+  // Nothing removes the record.
+  void note(const std::string& key, std::optional<HealthVerdict> record);
+  // Drops what waits for a key, for example a removal that is no longer wanted.
+  void forget(const std::string& key) { pending_.erase(key); }
+  Pending& pending() { return pending_; }
+  // What is stored or waits to be. Nothing: there is no record, or it is to be removed.
+  std::optional<HealthVerdict> latest(const std::string& key) const;
+
+ private:
+  void commit();
+  void on_commit(const Result<uint64_t>& sequence);
+
+  EventLoop& loop_;
+  HostState& host_state_;
+  const Scope scope_;
+  Pending pending_;
+  Pending storing_;  // what is being decided
+  bool committing_ = false;
+  std::shared_ptr<VerdictWriter*> self_ = std::make_shared<VerdictWriter*>(this);  // null once this object is destroyed
+  Timer timer_;
+  TokenBucket commits_;
+  uint64_t pause_ms_ = 0;  // after a commit that failed; 0: the last one succeeded
+  Counter& stored_;
+  Counter& unstored_;
+};
+
+}  // namespace tidegate
