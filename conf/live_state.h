@@ -33,7 +33,7 @@ struct HealthVerdict {
 };
 
 // What steers of the policy `shed` do about the load of a site. Control decides it from what the site's proxies report
-// (control/shed_controller.h), so that every name server does the same.
+// (control/health/shed_controller.h), so that every name server does the same.
 struct SiteLoad {
   uint32_t load_percent = 0;   // when the share was decided
   uint32_t shed_permille = 0;  // share of the site's clients that are sent on

@@ -17,8 +17,8 @@
 #include "conf/fault.h"
 #include "conf/state_store.h"
 #include "control/host_state.h"
-#include "control/plans.h"
-#include "control/voting.h"
+#include "control/vote/plans.h"
+#include "control/vote/voting.h"
 #include "core/result.h"
 
 namespace tidegate {

@@ -6,9 +6,9 @@
 #include <memory>
 #include <string>
 
+#include "control/api/route_table.h"
 #include "control/host_state.h"
 #include "control/options.h"
-#include "control/route_table.h"
 #include "core/event_loop.h"
 #include "core/result.h"
 

@@ -78,7 +78,7 @@ def every_option():
 
 def api():
     """[(method, path, role, about)], from the rows of the routes."""
-    rows = re.findall(rf'\{{"([A-Z]+)",\s*"(/v1[^"]*)",\s*Role::(\w+),\s*Effect::\w+,\s*({STRINGS})', sources("control/*.cc"))
+    rows = re.findall(rf'\{{"([A-Z]+)",\s*"(/v1[^"]*)",\s*Role::(\w+),\s*Effect::\w+,\s*({STRINGS})', sources("control/**/*.cc"))
     return sorted((path, method, role.rstrip("_"), joined(about)) for method, path, role, about in rows)
 
 
@@ -212,7 +212,7 @@ def bad_metrics(texts):
 def composed(name):
     """The names that every plane has, and those of the forwarder, are put together from a prefix and the rest."""
     plane, rest = re.fullmatch(r"tidegate_([a-z0-9]+)_(\w+)", name).groups() if name.count("_") > 1 else ("", "")
-    where = {"l4": "conf/plane.cc l4/*.cc", "l7": "conf/plane.cc", "dns": "conf/plane.cc", "control": "control/*.cc"}
+    where = {"l4": "conf/plane.cc l4/*.cc", "l7": "conf/plane.cc", "dns": "conf/plane.cc", "control": "control/**/*.cc"}
     return any(f'"{rest}"' in sources(pattern) for pattern in where.get(plane, "").split())
 
 

@@ -6,9 +6,9 @@
 #include <cstdio>
 #include <map>
 
+#include "control/api/json_bounds.h"
 #include "control/cli/output.h"
 #include "control/cli/wait.h"
-#include "control/json_bounds.h"
 
 namespace tidegate::cli {
 

@@ -8,9 +8,9 @@
 #include <fstream>
 #include <iterator>
 
+#include "control/api/json_bounds.h"
+#include "control/api/shapes.h"
 #include "control/cli/output.h"
-#include "control/json_bounds.h"
-#include "control/shapes.h"
 #include "core/percent.h"
 
 namespace tidegate::cli {

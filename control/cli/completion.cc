@@ -7,8 +7,8 @@
 #include <cstdlib>
 
 #include "conf/fields.h"
+#include "control/api/json_bounds.h"
 #include "control/cli/output.h"
-#include "control/json_bounds.h"
 
 namespace tidegate::cli {
 namespace {

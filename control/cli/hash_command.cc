@@ -11,9 +11,9 @@
 #include "conf/document.h"
 #include "conf/hashes.h"
 #include "conf/text.h"
+#include "control/api/json_bounds.h"
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
-#include "control/json_bounds.h"
 
 namespace tidegate::cli {
 namespace {

@@ -9,12 +9,12 @@
 
 #include "conf/document.h"
 #include "conf/expansion.h"
+#include "control/api/shapes.h"
 #include "control/cli/cli.h"
 #include "control/cli/import/imported.h"
 #include "control/cli/output.h"
 #include "control/limits.h"
-#include "control/plans.h"
-#include "control/shapes.h"
+#include "control/vote/plans.h"
 
 namespace tidegate::cli {
 namespace {

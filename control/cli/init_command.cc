@@ -15,10 +15,10 @@
 
 #include "conf/expansion.h"
 #include "conf/names.h"
+#include "control/api/shapes.h"
 #include "control/cli/cli.h"
 #include "control/cli/first_edge.h"
-#include "control/plans.h"
-#include "control/shapes.h"
+#include "control/vote/plans.h"
 
 namespace tidegate::cli {
 namespace {

@@ -5,10 +5,10 @@
 
 #include <cstdio>
 
+#include "control/api/json_bounds.h"
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
-#include "control/explanation_text.h"
-#include "control/json_bounds.h"
+#include "control/observe/explanation_text.h"
 #include "core/event_loop.h"
 
 namespace tidegate::cli {

@@ -5,10 +5,10 @@
 
 #include <cstdio>
 
+#include "control/api/json_bounds.h"
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
 #include "control/cli/wait.h"
-#include "control/json_bounds.h"
 #include "core/percent.h"
 
 namespace tidegate::cli {

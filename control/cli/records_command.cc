@@ -11,10 +11,10 @@
 
 #include "conf/document.h"
 #include "conf/zone_includes.h"
+#include "control/api/json_bounds.h"
 #include "control/cli/change.h"
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
-#include "control/json_bounds.h"
 #include "core/percent.h"
 
 namespace tidegate::cli {

@@ -13,8 +13,8 @@
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
 #include "control/cli/supervisor.h"
-#include "control/fleet.h"
-#include "control/plans.h"
+#include "control/observe/fleet.h"
+#include "control/vote/plans.h"
 
 namespace tidegate::cli {
 

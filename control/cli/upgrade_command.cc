@@ -7,9 +7,9 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "control/api/json_bounds.h"
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
-#include "control/json_bounds.h"
 #include "core/clock.h"
 #include "core/event_loop.h"
 #include "core/percent.h"

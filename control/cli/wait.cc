@@ -5,8 +5,8 @@
 
 #include <cstdio>
 
+#include "control/api/json_bounds.h"
 #include "control/cli/output.h"
-#include "control/json_bounds.h"
 
 namespace tidegate::cli {
 

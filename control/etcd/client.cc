@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "control/json_bounds.h"
+#include "control/api/json_bounds.h"
 #include "control/limits.h"
 #include "core/assert.h"
 #include "core/log.h"

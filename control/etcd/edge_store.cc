@@ -6,7 +6,7 @@
 
 #include <utility>
 
-#include "control/problem.h"
+#include "control/api/problem.h"
 #include "core/clock.h"
 #include "core/log.h"
 

@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
-#include "control/bundle.h"
-#include "control/json_bounds.h"
+#include "control/api/bundle.h"
+#include "control/api/json_bounds.h"
 #include "core/crypto.h"
 #include "core/http1.h"
 

@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "control/json_bounds.h"
+#include "control/api/json_bounds.h"
 #include "core/aes.h"
 #include "core/crypto.h"
 

@@ -5,10 +5,10 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "control/api/bundle.h"
+#include "control/api/diff.h"
+#include "control/api/json_bounds.h"
 #include "control/apply.h"
-#include "control/bundle.h"
-#include "control/diff.h"
-#include "control/json_bounds.h"
 
 namespace {
 

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <string_view>
 
+#include "control/api/json_bounds.h"
 #include "control/etcd/messages.h"
 #include "control/etcd/records.h"
-#include "control/json_bounds.h"
 #include "core/assert.h"
 
 using namespace tidegate;

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "control/zone_records.h"
+#include "control/api/zone_records.h"
 #include "dns/plan/records.h"
 #include "dns/zone/master_text.h"
 

@@ -5,9 +5,9 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "control/json_bounds.h"
-#include "control/shapes.h"
-#include "control/watch.h"
+#include "control/api/json_bounds.h"
+#include "control/api/shapes.h"
+#include "control/api/watch.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tidegate;

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "control/auth.h"
+#include "control/api/auth.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tidegate;

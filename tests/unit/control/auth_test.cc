@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/auth.h"
+#include "control/api/auth.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

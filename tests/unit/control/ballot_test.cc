@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The vote on one candidate, step by step. promise_test.cc runs it under schedules.
-#include "control/ballot.h"
+#include "control/vote/ballot.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "control/probation.h"
+#include "control/vote/probation.h"
 
 namespace tidegate {
 namespace {

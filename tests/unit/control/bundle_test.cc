@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/bundle.h"
+#include "control/api/bundle.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "control/json_bounds.h"
+#include "control/api/json_bounds.h"
 
 namespace tidegate {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A change of the configuration and the votes of planes, over their real sockets.
-#include "control/candidates.h"
+#include "control/vote/candidates.h"
 
 #include <deque>
 

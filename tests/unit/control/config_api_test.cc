@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "control/bundle.h"
+#include "control/api/bundle.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/dampen.h"
+#include "control/health/dampen.h"
 
 #include <gtest/gtest.h>
 

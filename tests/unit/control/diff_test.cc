@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/diff.h"
+#include "control/api/diff.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

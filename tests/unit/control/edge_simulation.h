@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "conf/holding.h"
-#include "control/ballot.h"
+#include "control/vote/ballot.h"
 
 namespace tidegate::testing {
 

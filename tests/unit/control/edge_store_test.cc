@@ -2,7 +2,7 @@
 // The state of an edge in a real etcd: who leads, what is decided, and what becomes of hosts that were away.
 
 #include "control/etcd/edge_store.h"
-#include "control/bundle.h"
+#include "control/api/bundle.h"
 #include "tests/unit/control/etcd_server.h"
 
 namespace tidegate::testing {

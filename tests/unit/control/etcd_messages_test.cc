@@ -6,9 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "control/api/json_bounds.h"
 #include "control/etcd/client.h"
 #include "control/etcd/records.h"
-#include "control/json_bounds.h"
 
 namespace tidegate::etcd {
 namespace {

@@ -2,9 +2,9 @@
 // Explain: the planes are asked in the order in which a client meets them. The answer of one decides where the next is
 // asked.
 
-#include "control/explain.h"
+#include "control/observe/explain.h"
 
-#include "control/explanation_text.h"
+#include "control/observe/explanation_text.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {

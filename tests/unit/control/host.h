@@ -18,9 +18,9 @@
 #include <string>
 #include <vector>
 
+#include "control/api/json_bounds.h"
+#include "control/api/openapi.h"
 #include "control/control.h"
-#include "control/json_bounds.h"
-#include "control/openapi.h"
 #include "core/clock.h"
 #include "core/http_client.h"
 #include "core/http_server.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is remembered of POSTs, whenever control is killed.
-#include "control/idempotency.h"
+#include "control/api/idempotency.h"
 
 #include "control/host_state.h"
 #include "core/crypto.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LiveState: drain and undrain, and what /v1/health says about them.
 
-#include "control/bundle.h"
+#include "control/api/bundle.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the proxies of a real control's edge report becomes a share in the live state, and reaches whoever follows it.
-#include "control/load_watch.h"
+#include "control/health/load_watch.h"
 
-#include "control/shapes.h"
+#include "control/api/shapes.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {

@@ -3,7 +3,7 @@
 
 #include <thread>
 
-#include "control/background.h"
+#include "control/api/background.h"
 #include "control/limits.h"
 #include "core/metrics.h"
 #include "tests/unit/control/host.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/openapi.h"
+#include "control/api/openapi.h"
 
 #include <set>
 

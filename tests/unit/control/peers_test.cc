@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Controls that use TLS between each other, and what they refuse to send in clear text.
 
-#include "control/peers.h"
+#include "control/hosts/peers.h"
 
 #include "tests/unit/control/host.h"
 #include "tests/unit/core/made_identity.h"

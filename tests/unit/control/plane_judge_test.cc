@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/plane_judge.h"
+#include "control/health/plane_judge.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

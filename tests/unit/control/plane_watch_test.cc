@@ -2,12 +2,12 @@
 // Planes as health: a leading control and the control of another host in one process, over their real sockets. The
 // "planes" are admin sockets that answer as they are told, and TCP ports at which clients are served.
 
-#include "control/plane_watch.h"
+#include "control/health/plane_watch.h"
 
 #include <sys/socket.h>
 
+#include "control/health/verdict_writer.h"
 #include "control/limits.h"
-#include "control/verdict_writer.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a plane would refuse for its content is refused before the commit, by check, dry run and commit alike: the same
 // sentence, at the same place.
-#include "control/plans.h"
+#include "control/vote/plans.h"
 
 #include <fmt/format.h>
 
-#include "control/bundle.h"
+#include "control/api/bundle.h"
 #include "dns/plan/authority.h"
 #include "l4/limits.h"
 #include "tests/unit/control/host.h"

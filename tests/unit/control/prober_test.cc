@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Probes against real sockets: one answers, one refuses, one answers wrongly, one stays silent.
 
-#include "control/prober.h"
+#include "control/health/prober.h"
 
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -9,7 +9,7 @@
 #include <csignal>
 
 #include "control/apply.h"
-#include "control/probe.h"
+#include "control/health/probe.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {

@@ -2,8 +2,8 @@
 // Replication: one control takes over another's state, keeps it when the leader dies, and catches up when the leader is
 // back.
 
-#include "control/bundle.h"
-#include "control/replica_source.h"
+#include "control/api/bundle.h"
+#include "control/hosts/replica_source.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {

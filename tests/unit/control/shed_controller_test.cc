@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The closed loop of shedding, simulated: clients keep an answer for its TTL, so a change of the share is felt late.
 // The same judge is given a naive controller, which must fail.
-#include "control/shed_controller.h"
+#include "control/health/shed_controller.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Status: what the planes of this host and of other hosts have applied, how to wait for it, and who cannot be reached.
 
-#include "control/convergence.h"
+#include "control/observe/convergence.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Watch: events as they happen, and events that were missed.
 
-#include "control/watch.h"
+#include "control/api/watch.h"
 
 #include "tests/unit/control/host.h"
 

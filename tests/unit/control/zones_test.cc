@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records over the API: each change is a version in which the zone's file alone is another one.
-#include "control/bundle.h"
-#include "control/plans.h"
-#include "control/zone_records.h"
+#include "control/api/bundle.h"
+#include "control/api/zone_records.h"
+#include "control/vote/plans.h"
 #include "dns/plan/authority.h"
 #include "tests/unit/control/host.h"
 

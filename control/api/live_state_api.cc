@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/api/live_state_api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "conf/names.h"
+#include "conf/plane_health.h"
+#include "conf/scalar.h"
+#include "control/api/parameters.h"
+#include "control/api/shapes.h"
+#include "core/clock.h"
+
+namespace tidegate {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kConfiguration = "the configuration";
+
+template <class Named>
+const Named* find_named(const std::vector<Named>& list, std::string_view wanted) {
+  const auto found = std::find_if(list.begin(), list.end(), [&](const Named& each) { return each.name == wanted; });
+  return found == list.end() ? nullptr : &*found;
+}
+
+// Returns a sentence if the list does not have the name, else an empty text.
+template <class Named>
+std::string lack(std::string_view owner, std::string_view what, const std::vector<Named>& list,
+                 const std::string& wanted) {
+  if (find_named(list, wanted)) return {};
+  std::vector<std::string_view> names;
+  names.reserve(list.size());
+  for (const Named& each : list) names.push_back(each.name);
+  const std::string hint = did_you_mean(wanted, names);
+  return fmt::format("{} has no {} {}{}{}", owner, what, in_quotes(wanted), hint.empty() ? "" : "; ", hint);
+}
+
+class LiveStateApi {
+ public:
+  explicit LiveStateApi(HostState& host_state) : host_state_(host_state) {}
+
+  void list(const ApiCall& call) {
+    const LiveState& live_state = *host_state_.live_state();
+    json admin = json::object();
+    for (const auto& [key, record] : live_state.overrides) admin[key] = to_json(record);
+    call.respond(
+        HttpResponse::json(200, dump({{"sequence", live_state.sequence}, {"words", std::move(admin)}}) + "\n"));
+  }
+
+  // Every backend with its state, which is the same in all planes, and the live state that causes it.
+  void health(const ApiCall& call) {
+    const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
+    json pools = json::array(), vips = json::array(), planes = describe_planes(snapshot.get()),
+         live_state = json::object(), loads = json::object();
+    for (const auto& [key, record] : host_state_.live_state()->loads) loads[key] = to_json(record);
+    for (const auto& [key, record] : host_state_.live_state()->health) live_state[key] = to_json(record);
+    if (snapshot) {
+      for (size_t i = 0; i < snapshot->model->pools.size(); ++i) {
+        pools.push_back(describe(snapshot->model->pools[i], snapshot->pools[i]));
+      }
+      for (size_t i = 0; i < snapshot->model->vips.size(); ++i) {
+        vips.push_back({{"vip", snapshot->model->vips[i].name}, {"up", bool{snapshot->vip_up[i]}}});
+        const std::string why = forwarder_trouble(*snapshot, static_cast<uint32_t>(i));
+        if (!why.empty()) vips.back()["why"] = why;
+      }
+    }
+    call.respond(HttpResponse::json(200, dump({{"version", host_state_.head().version},
+                                               {"sequence", host_state_.live_state()->sequence},
+                                               {"words", std::move(live_state)},
+                                               {"loads", std::move(loads)},
+                                               {"pools", std::move(pools)},
+                                               {"planes", std::move(planes)},
+                                               {"vips", std::move(vips)}}) +
+                                             "\n"));
+  }
+
+  void set(const ApiCall& call) {
+    const std::optional<std::string> key = target_key(call, true);
+    if (!key) return;
+    const std::optional<json> body = object_body(call, {"state", "note"});
+    if (!body) return;
+    const std::optional<OverrideState> state = parse_override_state(string_member(*body, "state"));
+    const bool is_plane = key->compare(0, 6, "plane/") == 0;
+    if (!state || (*state == OverrideState::up && !is_plane)) {
+      return call.respond(
+          problem(400, "bad_body",
+                  is_plane ? "\"state\" is \"drained\", \"down\" or \"up\"" : "\"state\" is \"drained\" or \"down\""));
+    }
+    std::optional<std::string> note = note_member(call, *body, "note");
+    if (!note) return;
+    store(call, *key, Override{*state, call.who.name, *std::move(note), realtime_ns()});
+  }
+
+  void clear(const ApiCall& call) {
+    const std::optional<std::string> key = target_key(call, false);
+    if (!key) return;
+    if (host_state_.live_state()->overrides.count(*key) == 0) {
+      return call.respond(problem(404, "no_such_word", fmt::format("{} is not drained", *key)));
+    }
+    store(call, *key, std::nullopt);
+  }
+
+ private:
+  json describe_planes(const Snapshot* snapshot) const {
+    json planes = json::array();
+    if (snapshot == nullptr) return planes;
+    const LiveState& live_state = *host_state_.live_state();
+    for (uint32_t n = 0; n < snapshot->model->nodes.size(); ++n) {
+      const Node& node = snapshot->model->nodes[n];
+      for (const PlaneKind kind : kPlaneKinds) {
+        if (!runs(node, kind)) continue;
+        const BackendStatus& status = snapshot->plane(n, kind);
+        json entry = {{"node", node.name}, {"plane", name(kind)}, {"state", name(status.state)}, {"why", status.why}};
+        const std::string key = plane_key(node.name, name(kind));
+        if (const auto record = live_state.overrides.find(key); record != live_state.overrides.end())
+          entry["admin"] = to_json(record->second);
+        if (const auto record = live_state.health.find(key); record != live_state.health.end())
+          entry["health"] = to_json(record->second);
+        planes.push_back(std::move(entry));
+      }
+    }
+    return planes;
+  }
+
+  json describe(const Pool& pool, const PoolStatus& status) const {
+    json backends = json::array();
+    for (size_t i = 0; i < pool.backends.size(); ++i) {
+      const Backend& backend = pool.backends[i];
+      json entry = {{"backend", backend.name},
+                    {"address", backend.addresses.empty() ? "" : backend.addresses[0].to_string()},
+                    {"weight", backend.weight},
+                    {"state", name(status.backends[i].state)},
+                    {"why", status.backends[i].why}};
+      const LiveState& live_state = *host_state_.live_state();
+      const std::string key = backend_key(pool.name, backend.name);
+      if (const auto record = live_state.overrides.find(key); record != live_state.overrides.end())
+        entry["admin"] = to_json(record->second);
+      if (const auto record = live_state.health.find(key); record != live_state.health.end())
+        entry["health"] = to_json(record->second);
+      backends.push_back(std::move(entry));
+    }
+    json result = {
+        {"pool", pool.name}, {"up", status.up}, {"fail_open", status.fail_open}, {"backends", std::move(backends)}};
+    const auto record = host_state_.live_state()->overrides.find(pool_key(pool.name));
+    if (record != host_state_.live_state()->overrides.end()) result["admin"] = to_json(record->second);
+    return result;
+  }
+
+  // Returns the record's key, or sends 404. A record may be older than the removal of its backend, so clearing does not
+  // look for the backend.
+  std::optional<std::string> target_key(const ApiCall& call, bool must_exist) const {
+    const std::string& target = call.path.at("name");
+    constexpr std::string_view kPrefix = "/v1/admin/";
+    const std::string_view rest = std::string_view(call.request().path).substr(kPrefix.size());
+    const std::string_view kind = rest.substr(0, rest.find('/'));
+    if (must_exist) {
+      const std::shared_ptr<const Model> in_force = host_state_.model();
+      static const Model nothing;
+      const Model& model = in_force ? *in_force : nothing;
+      const std::string fault = kind == "backend"  ? missing_backend(model, call.path.at("pool"), target)
+                                : kind == "site"   ? lack(kConfiguration, "site", model.sites, target)
+                                : kind == "vip"    ? lack(kConfiguration, "vip", model.vips, target)
+                                : kind == "plane"  ? missing_plane(model, call.path.at("node"), target)
+                                : kind == "target" ? missing_target(model, call.path.at("steer"), target)
+                                                   : lack(kConfiguration, "pool", model.pools, target);
+      if (!fault.empty()) {
+        call.respond(problem(404, "no_such_object", fault));
+        return std::nullopt;
+      }
+    }
+    if (kind == "backend") return backend_key(call.path.at("pool"), target);
+    if (kind == "plane") return plane_key(call.path.at("node"), target);
+    if (kind == "target") return tidegate::target_key(lower_without_dot(call.path.at("steer")), target);
+    return kind == "site" ? site_key(target) : kind == "vip" ? vip_key(target) : pool_key(target);
+  }
+
+  static std::string lower_without_dot(const std::string& name) {
+    const std::optional<std::string> domain = canonical_domain(name);
+    return domain ? *domain : name;
+  }
+
+  static std::string missing_target(const Model& model, const std::string& steer_name, const std::string& target) {
+    const std::string wanted = lower_without_dot(steer_name) + ".";
+    const Steer* const steer = find_named(model.steers, wanted);
+    if (steer == nullptr) return lack(kConfiguration, "steer", model.steers, wanted);
+    std::vector<std::string> labels;
+    for (const SteerTarget& each : steer->targets) labels.push_back(target_label(model, each));
+    if (std::find(labels.begin(), labels.end(), target) != labels.end()) return {};
+    return fmt::format("steer {} has no target {}; its targets are {}", in_quotes(steer_name), in_quotes(target),
+                       fmt::join(labels, ", "));
+  }
+
+  static std::string missing_plane(const Model& model, const std::string& node_name, const std::string& plane) {
+    const Node* const node = find_named(model.nodes, node_name);
+    if (node == nullptr) return lack(kConfiguration, "node", model.nodes, node_name);
+    std::vector<const char*> planes;
+    for (const PlaneKind kind : kPlaneKinds) {
+      if (runs(*node, kind)) planes.push_back(name(kind));
+    }
+    if (std::find(planes.begin(), planes.end(), plane) != planes.end()) return {};
+    return fmt::format("node {} has no plane {}; its planes are {}", in_quotes(node_name), in_quotes(plane),
+                       fmt::join(planes, ", "));
+  }
+
+  static std::string missing_backend(const Model& model, const std::string& pool_name, const std::string& backend) {
+    const Pool* pool = find_named(model.pools, pool_name);
+    return pool ? lack("pool " + in_quotes(pool_name), "backend", pool->backends, backend)
+                : lack(kConfiguration, "pool", model.pools, pool_name);
+  }
+
+  void store(const ApiCall& call, const std::string& key, const std::optional<Override>& record) {
+    if (call.flag("dry_run")) {
+      return call.respond(HttpResponse::json(200, dump({{"outcome", "dry_run"}, {"key", key}}) + "\n"));
+    }
+    host_state_.decide<Result<uint64_t>>(
+        [this, key, record, who = call.who.name] { return host_state_.set_override(key, record, who); },
+        [call, key, record](const Result<uint64_t>& sequence) {
+          if (!sequence) return call.respond(store_failure(sequence.error()));
+          json answer = {{"outcome", "committed"}, {"key", key}, {"words", *sequence}};
+          answer["word"] = record ? to_json(*record) : json();
+          call.respond(HttpResponse::json(200, dump(answer) + "\n"));
+        });
+  }
+
+  HostState& host_state_;
+};
+
+}  // namespace
+
+void add_live_state_routes(RouteTable& table, HostState& host_state) {
+  const auto api = std::make_shared<LiveStateApi>(host_state);
+  const auto handler = [api](void (LiveStateApi::*member)(const ApiCall&)) {
+    return [api, member](const ApiCall& call) { (api.get()->*member)(call); };
+  };
+  table.add({"GET",
+             "/v1/admin",
+             Role::viewer,
+             Effect::reads,
+             "What operators took out of service",
+             {},
+             {},
+             handler(&LiveStateApi::list)});
+  table.add({"GET",
+             "/v1/health",
+             Role::viewer,
+             Effect::reads,
+             "Every backend's state, why, and since when",
+             {},
+             {},
+             handler(&LiveStateApi::health)});
+  const QueryParameter dry_run = QueryParameter::boolean("dry_run", "true: check the call, change nothing");
+  for (const char* pattern :
+       {"/v1/admin/backend/{pool}/{name}", "/v1/admin/pool/{name}", "/v1/admin/site/{name}", "/v1/admin/vip/{name}",
+        "/v1/admin/target/{steer}/{name}", "/v1/admin/plane/{node}/{name}"}) {
+    table.add({"PUT",
+               pattern,
+               Role::operator_,
+               Effect::writes,
+               "Drain it, take it down, or keep a plane up: {\"state\", \"note\"}",
+               {dry_run},
+               {"application/json"},
+               handler(&LiveStateApi::set)});
+    table.add({"DELETE",
+               pattern,
+               Role::operator_,
+               Effect::writes,
+               "Put it back into service",
+               {dry_run},
+               {},
+               handler(&LiveStateApi::clear)});
+  }
+}
+
+}  // namespace tidegate

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// LongCalls: calls that read or examine whole documents. They run beside the loop: reads on one thread, changes on
+// another one in the order of arrival. Then the planes vote (Candidates), and the loop commits and answers.
+//
+// Threads: the control's loop. The given functions run on a Background's thread and may only read the store.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "control/api/background.h"
+#include "control/api/route_table.h"
+#include "control/api/write_rules.h"
+#include "control/apply.h"
+#include "control/host_state.h"
+#include "control/vote/candidates.h"
+#include "control/vote/provisional_versions.h"
+#include "core/metrics.h"
+
+namespace tidegate {
+
+// The result of an examination: an answer, or a candidate.
+struct Examined {
+  std::optional<HttpResponse> answer;
+  Candidate candidate;
+  CandidateMessage message = {};  // made from the base, if the candidate is valid
+};
+
+// A change of the configuration in progress.
+struct Change {
+  WriteTarget target;  // for the preconditions
+  // True if the candidate is made from `base`, the version in force. If another version came meanwhile, it is examined
+  // again.
+  bool of_base = true;
+  bool needs_precondition = true;
+  // `known`: the plans of the last version that was judged; may be null.
+  std::function<Examined(const Manifest& base, const Plans* known)> examine;
+  std::function<void(ApplyRequest&)> adjust = {};  // sets what the call's parameters do not say; may be empty
+};
+
+// What came of trying one object in place of another: an answer, or a trial to be committed.
+struct TriedObject {
+  std::optional<HttpResponse> answer;
+  Trial trial;
+};
+using TryObject = std::function<TriedObject(WorkingCopy& copy, const std::shared_ptr<const Plans>& known)>;
+
+class LongCalls {
+ public:
+  // How often a change is examined because other versions came first. Then it is refused as stale.
+  static constexpr int kMaxAttempts = 5;
+
+  LongCalls(EventLoop& loop, HostState& host_state, Candidates& candidates, ProvisionalVersions& provisionals);
+
+  void answer(const ApiCall& call, std::function<HttpResponse()> read);
+  // Commits the content of version `provisional.back_to` as a new version. The planes prepare it, but none can refuse
+  // it. `done` is called on the loop with whether it was committed.
+  void revert(const ProvisionalVersion& provisional, std::function<void(bool)> done);
+  void change(const ApiCall& call, Change change, int attempt = 1);
+  // Puts one element in place of another. Such changes are tried beside the loop, one after the other, each on the
+  // version that the one before made. If one element is not enough, `otherwise` is called on the loop.
+  void change_element(const ApiCall& call, const WriteTarget& target, nlohmann::json element,
+                      std::function<void()> otherwise);
+  // The same for whatever `attempt` tries, which may be any one object. It runs beside the loop and may be called
+  // again. `comment` is kept with the version if the call has none.
+  void change_object(const ApiCall& call, const WriteTarget& target, TryObject attempt, std::function<void()> otherwise,
+                     std::string comment);
+
+ private:
+  struct ElementChange {
+    ApiCall call;
+    WriteTarget target;
+    TryObject try_object;
+    std::function<void()> otherwise;
+    std::string comment;
+    int attempt = 1;
+  };
+  // What came of a trial, with the copy that it used.
+  struct TriedElement {
+    std::unique_ptr<WorkingCopy> copy;
+    TriedObject object;
+    CandidateMessage message;
+  };
+
+  void try_elements();
+  bool try_first_element();
+  void finish_element(uint64_t base, std::optional<TriedElement> tried);
+  bool decide_element(uint64_t base, const std::shared_ptr<TriedElement>& tried);
+  void answer_element(HttpResponse response);
+  void refuse_as_busy(const ApiCall& call);
+  template <class Work, class Then>
+  void run(const ApiCall& call, Background& background, Work work, Then then);
+  std::optional<HttpResponse> refusal(const ApiCall& call, const Change& change) const;
+  void finish(const ApiCall& call, const Change& change, uint64_t base, int attempt, std::optional<Examined> examined);
+  bool decide(const ApiCall& call, const Change& change, uint64_t base, int attempt,
+              const std::shared_ptr<Examined>& examined);
+  Proposal proposal(CandidateMessage message, std::shared_ptr<const Model> model, const ApplyRequest& request) const;
+  ApplyOutcome refused(const Voting& voting) const;
+  std::optional<HttpResponse> refuse_while_provisional(const ApplyRequest& request) const;
+  // Commits what was accepted, as a provisional version if the request says so, and calls `done` when that is decided.
+  void commit_accepted(const ApplyRequest& request, const std::string& digest, std::function<ApplyOutcome()> commit,
+                       std::function<void(ApplyOutcome)> done);
+  bool decide_revert(const ProvisionalVersion& provisional, const std::shared_ptr<Examined>& examined,
+                     const std::function<void(bool)>& done);
+
+  HostState& host_state_;
+  Candidates& candidates_;
+  ProvisionalVersions& provisionals_;
+  Background reads_, changes_;
+  std::deque<ElementChange> elements_;  // the first is being tried, the others wait
+  Counter& busy_ = metrics().counter("tidegate_control_busy_calls_total",
+                                     "Long calls refused because as many wait as may, answered 503.");
+};
+
+}  // namespace tidegate

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/api/status_api.h"
+
+#include "control/api/parameters.h"
+
+namespace tidegate {
+
+using nlohmann::json;
+
+void add_status_routes(RouteTable& table, HostState& host_state, Fleet& fleet, AppliedWaits& waits) {
+  table.add({"GET",
+             "/v1/status",
+             Role::viewer,
+             Effect::reads,
+             "What every node and plane has applied",
+             {},
+             {},
+             [&fleet](const ApiCall& call) {
+               fleet.status([call](const json& status) { call.respond(HttpResponse::json(200, dump(status) + "\n")); });
+             }});
+  table.add({"POST",
+             "/v1/status/wait",
+             Role::viewer,
+             Effect::reads,
+             "Answer once all reachable planes have applied a version, words or a purge",
+             {QueryParameter::number("version", "default: in force"),
+              QueryParameter::number("words", "default: in force"), QueryParameter::number("purge", "default: 0"),
+              QueryParameter::number("timeout", "milliseconds (10000)", 0, kMaxWaitMs)},
+             {},
+             [&host_state, &waits](const ApiCall& call) {
+               const StateHead wanted{number_parameter(call, "version", host_state.head().version),
+                                      number_parameter(call, "words", host_state.head().live_state),
+                                      number_parameter(call, "purge", 0)};
+               waits.answer_when_applied(call, wanted, number_parameter(call, "timeout", kDefaultWaitMs),
+                                         json::object());
+             }});
+}
+
+void add_node_routes(RouteTable& table, Fleet& fleet) {
+  table.add({"GET",
+             "/v1/node/status",
+             Role::viewer,
+             Effect::reads,
+             "This host's control and planes",
+             {},
+             {},
+             [&fleet](const ApiCall& call) {
+               fleet.own_status([call](const Result<json>& status) {
+                 if (!status) return call.respond(problem(502, "not_answered", status.error().message));
+                 call.respond(HttpResponse::json(200, dump(*status) + "\n"));
+               });
+             }});
+  const auto hand_on = [&fleet](const char* path) {
+    return [&fleet, path](const ApiCall& call) {
+      const std::string& plane = call.path.at("plane");
+      if (plane != "l4" && plane != "l7" && plane != "dns") {
+        return call.respond(problem(404, "no_such_plane", "the planes are l4, l7 and dns"));
+      }
+      const std::string& query = call.request().query;
+      fleet.ask_own_plane(plane, path + (query.empty() ? "" : "?" + query), [call](Result<HttpResponse> response) {
+        if (!response) return call.respond(problem(502, "not_answered", response.error().message));
+        // Only the fields that describe the body are passed on. Each connection has its own framing.
+        HttpResponse answer{response->status, {}, std::move(response->body)};
+        for (auto& [field, value] : response->headers) {
+          if (http1::equals_ignore_case(field, "content-type")) answer.headers.emplace_back("Content-Type", value);
+        }
+        call.respond(std::move(answer));
+      });
+    };
+  };
+  ApiRoute explain = {"GET",
+                      "/v1/node/explain/{plane}",
+                      Role::viewer,
+                      Effect::reads,
+                      "What a plane of this host would do: its own explain, with its own parameters",
+                      {},
+                      {},
+                      hand_on("/explain")};
+  explain.any_query = true;
+  table.add(std::move(explain));
+  table.add({"GET",
+             "/v1/node/metrics/{plane}",
+             Role::viewer,
+             Effect::reads,
+             "Metrics of a plane of this host",
+             {},
+             {},
+             hand_on("/metrics")});
+}
+
+}  // namespace tidegate

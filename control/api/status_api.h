@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state of the edge over REST: what each node and plane has applied, waiting for it, and this host's own part.
+#pragma once
+
+#include "control/api/route_table.h"
+#include "control/host_state.h"
+#include "control/observe/applied_waits.h"
+#include "control/observe/fleet.h"
+
+namespace tidegate {
+
+void add_status_routes(RouteTable& table, HostState& host_state, Fleet& fleet, AppliedWaits& waits);
+// Adds this host's planes, for other controls: /v1/node/...
+void add_node_routes(RouteTable& table, Fleet& fleet);
+
+}  // namespace tidegate

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// Prober: probes every backend of every pool that has a probe, and keeps the verdicts in the host state up to date.
+//
+// Invariants: a backend has one attempt at a time. A verdict is written only when it changes, by the VerdictWriter.
+// After a start the earlier verdicts hold until a probe contradicts them. A verdict is removed with its backend or with
+// its pool's probe.
+//
+// Threads: the control's loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+
+#include "control/health/dampen.h"
+#include "control/health/probe.h"
+#include "control/health/verdict_writer.h"
+#include "control/host_state.h"
+#include "core/event_loop.h"
+#include "core/hash.h"
+#include "core/metrics.h"
+
+namespace tidegate {
+
+class Prober {
+ public:
+  // `spread_key` gives each backend its place in the interval, so that probes do not come in a burst.
+  // `site`: only the backends of that site are probed, by a control that does not lead. `writer` must be of that kind.
+  Prober(EventLoop& loop, HostState& host_state, VerdictWriter& writer, const HashKey& spread_key,
+         std::string site = {});
+  ~Prober();
+
+  // Takes the present model of the host state: starts, changes and stops probes.
+  void update();
+  size_t watched() const { return watches_.size(); }
+
+ private:
+  struct Watch {
+    ProbeTarget target;
+    Dampener dampener;
+    std::unique_ptr<Timer> next;
+    std::unique_ptr<ProbeAttempt> attempt;  // the last one; it is replaced, and never destroyed inside its own callback
+    bool under_way = false;
+  };
+  using Wanted = std::map<std::string, ProbeTarget>;
+
+  Wanted wanted_targets() const;
+  void begin(const std::string& key, const ProbeTarget& target);
+  std::optional<bool> last_verdict(const std::string& key);
+  void probe(const std::string& key, Watch& watch);
+  void on_result(const std::string& key, Watch& watch, const ProbeResult& result);
+  void remove_stale_verdicts(const Wanted& wanted);
+  uint64_t with_jitter(uint64_t interval_ms);
+
+  EventLoop& loop_;
+  HostState& host_state_;
+  VerdictWriter& writer_;
+  HashKey spread_key_;
+  const std::string site_;  // empty: this control leads
+  std::map<std::string, std::unique_ptr<Watch>> watches_;
+  uint64_t told_blind_ns_ = 0;  // when the log last said that probes cannot be made; 0: never
+  std::minstd_rand jitter_;
+  Counter& successes_;
+  Counter& failures_;
+  Counter& not_looked_;
+};
+
+}  // namespace tidegate

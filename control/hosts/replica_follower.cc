@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/hosts/replica_follower.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "control/api/bundle.h"
+#include "control/api/json_bounds.h"
+#include "control/api/shapes.h"
+#include "core/crypto.h"
+#include "core/log.h"
+
+namespace tidegate {
+
+using nlohmann::json;
+
+ReplicaFollower::ReplicaFollower(EventLoop& loop, HostState& host_state, ProvisionalVersions& provisionals,
+                                 const Endpoint& leader, Peers peers)
+    : loop_(loop),
+      host_state_(host_state),
+      provisionals_(provisionals),
+      leader_(leader),
+      peers_(std::move(peers)),
+      pause_(loop, [this] { connect(); }),
+      silence_(loop, [this] { reconnect(fmt::format("the leader said nothing for {} ms", kSilenceMs)); }) {}
+
+ReplicaFollower::~ReplicaFollower() = default;
+
+HttpClientRequest ReplicaFollower::request(std::string target) const {
+  HttpClientRequest request = peers_.request(leader_);
+  request.target = std::move(target);
+  return request;
+}
+
+void ReplicaFollower::connect() {
+  fetch_.reset();
+  stream_.reset();
+  arriving_.reset();
+  buffer_.clear();
+  giving_up_ = false;
+  const StateHead& head = host_state_.head();
+  // Verdicts of this host's own are replaced by the leader's live state.
+  const uint64_t words = head.live_state < StateStore::kSiteWords ? head.live_state : 0;
+  HttpClientRequest stream = request(fmt::format("/v1/replica?version={}&digest={}&words={}&purge={}", head.version,
+                                                 host_state_.manifest().digest, words, head.purge));
+  stream.timeout_ms = 0;
+  silence_.arm_after_ms(kSilenceMs);
+  stream_ = http_stream(
+      loop_, target(), std::move(stream), [this](std::string_view bytes) { take(bytes); },
+      [this](const Result<HttpResponse>& response) {
+        give_up(!response                 ? response.error().message
+                : response->status == 200 ? "the leader ended the stream"
+                                          : fmt::format("the leader answered {}", response->status));
+      });
+}
+
+void ReplicaFollower::give_up(const std::string& why) {
+  if (giving_up_) return;
+  giving_up_ = true;
+  reconnect(why);
+}
+
+// Does not end the calls. connect() replaces them. The timer calls it, so never one of their callbacks.
+void ReplicaFollower::reconnect(const std::string& why) {
+  if (connected_ || trouble_ != why) log_warn("replica of {}: {}", leader_.to_string(), why);
+  connected_ = false;
+  trouble_ = why;
+  silence_.cancel();
+  pause_.arm_after_ms(pause_ms_);
+  pause_ms_ = std::min(pause_ms_ * 2, kLongestPauseMs);
+}
+
+void ReplicaFollower::take(std::string_view bytes) {
+  if (giving_up_) return;
+  silence_.arm_after_ms(kSilenceMs);
+  buffer_.append(bytes);
+  size_t start = 0;
+  for (size_t end = buffer_.find('\n'); end != std::string::npos && !giving_up_; end = buffer_.find('\n', start)) {
+    take_line(std::string_view(buffer_).substr(start, end - start));
+    start = end + 1;
+  }
+  buffer_.erase(0, start);
+  if (buffer_.size() > kMaxLineBytes) give_up("the leader sent a line longer than 64 MB");
+}
+
+void ReplicaFollower::take_line(std::string_view text) {
+  const Result<json> line = parse_json(text);
+  if (!line) return give_up("the leader sent what is not JSON: " + line.error().message);
+  const std::string type = string_member(*line, "type");
+  if (type == "hello") {
+    const Result<StateHead> head = head_from_json(line->value("head", json()));
+    if (!head) return give_up(head.error().message);
+    if (head->version < host_state_.head().version) {
+      // The leader lost its state, or it belongs to another edge. This state stays in use, and a person must decide.
+      return give_up(
+          fmt::format("the leader is at version {}, behind ours ({})", head->version, host_state_.head().version));
+    }
+    log_info("replica of {} ({}): connected", leader_.to_string(), string_member(*line, "node"));
+    connected_ = true;
+    trouble_.clear();
+    pause_ms_ = kFirstPauseMs;
+  } else if (type == "version") {
+    take_version(*line);
+  } else if (type == "confirmed") {
+    (void)provisionals_.confirm(number_member(*line, "version"));
+  } else if (type == "words") {
+    const Result<LiveState> live_state = live_state_from_json(line->value("words", json()));
+    if (!live_state) return give_up(live_state.error().message);
+    if (Result<void> replicated = host_state_.replicate_live_state(*live_state); !replicated)
+      give_up(replicated.error().message);
+  } else if (type == "purge") {
+    const Result<Purge> purge = purge_from_json(line->value("purge", json()));
+    if (!purge) return give_up(purge.error().message);
+    if (Result<void> replicated = host_state_.replicate_purge(*purge); !replicated) give_up(replicated.error().message);
+  }
+  // Other types come from later releases and are ignored.
+}
+
+void ReplicaFollower::take_version(const json& line) {
+  Result<Manifest> manifest = manifest_from_json(line.value("manifest", json()));
+  if (!manifest) return give_up(manifest.error().message);
+  // A newer version replaces one that is still being fetched.
+  fetch_.reset();
+  arriving_.emplace();
+  arriving_->manifest = std::move(*manifest);
+  arriving_->provisional = provisional_from_json(line.value("provisional", json::object()));
+  const json objects = line.value("objects", json::object());
+  for (const ManifestEntry& entry : arriving_->manifest.entries) {
+    if (host_state_.store().has_object(entry.hash)) continue;
+    std::optional<std::string> bytes;
+    if (objects.contains(entry.hash)) bytes = base64_decode(string_member(objects, entry.hash.c_str()));
+    if (bytes && sha256_hex(*bytes) == entry.hash) {
+      arriving_->objects.emplace_back(entry.hash, std::move(*bytes));
+    } else {
+      arriving_->missing.push_back(entry.hash);
+    }
+  }
+  fetch_next();
+}
+
+void ReplicaFollower::fetch_next() {
+  if (arriving_->missing.empty()) return store_version();
+  const std::string hash = arriving_->missing.back();
+  fetch_ =
+      http_call(loop_, target(), request("/v1/objects/" + hash), [this, hash](const Result<HttpResponse>& response) {
+        if (giving_up_) return;
+        if (!response) return give_up("object " + hash + ": " + response.error().message);
+        if (response->status != 200)
+          return give_up(fmt::format("object {}: the leader answered {}", hash, response->status));
+        if (sha256_hex(response->body) != hash)
+          return give_up("object " + hash + ": the content is not what its hash says");
+        arriving_->objects.emplace_back(hash, response->body);
+        arriving_->missing.pop_back();
+        fetch_next();  // this replaces the call
+      });
+}
+
+void ReplicaFollower::store_version() {
+  const ArrivingVersion arrived = std::move(*arriving_);
+  arriving_.reset();
+  if (arrived.provisional) {
+    if (Result<void> said = provisionals_.announce(*arrived.provisional); !said) return give_up(said.error().message);
+  }
+  if (Result<void> replicated = host_state_.replicate_version(arrived.manifest, arrived.objects); !replicated) {
+    return give_up(fmt::format("version {}: {}", arrived.manifest.version, replicated.error().message));
+  }
+  log_info("replica of {}: version {} replicated", leader_.to_string(), arrived.manifest.version);
+}
+
+}  // namespace tidegate

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// ReplicaFollower: writes another control's stream (see replica_source.h) into this host's own state, version by
+// version. This host's planes follow that state, as on every host. If the leader is gone, the last state holds. The
+// follower connects again with growing pauses and continues where it was.
+//
+// Threads: the control's loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "control/host_state.h"
+#include "control/hosts/peers.h"
+#include "control/vote/provisional_versions.h"
+#include "core/event_loop.h"
+#include "core/http_client.h"
+#include "core/ip.h"
+
+namespace tidegate {
+
+class ReplicaFollower {
+ public:
+  static constexpr uint64_t kFirstPauseMs = 50;
+  static constexpr uint64_t kLongestPauseMs = 2'000;
+  static constexpr uint64_t kSilenceMs = 4'000;  // the leader sends a line every second
+  static constexpr size_t kMaxLineBytes = 64 << 20;
+
+  ReplicaFollower(EventLoop& loop, HostState& host_state, ProvisionalVersions& provisionals, const Endpoint& leader,
+                  Peers peers);
+  ~ReplicaFollower();
+  void start() { connect(); }
+  void set_peers(Peers peers) { peers_ = std::move(peers); }  // from the next connection on
+
+  const Endpoint& leader() const { return leader_; }
+  bool connected() const { return connected_; }
+  const std::string& trouble() const { return trouble_; }  // why it is not connected; empty while it is
+
+ private:
+  // A version whose objects are fetched now.
+  struct ArrivingVersion {
+    Manifest manifest;
+    std::optional<ProvisionalVersion> provisional;
+    std::vector<std::pair<std::string, std::string>> objects;
+    std::vector<std::string> missing;
+  };
+
+  void connect();
+  void reconnect(const std::string& why);
+  void take(std::string_view bytes);
+  void take_line(std::string_view line);
+  void take_version(const nlohmann::json& line);
+  void fetch_next();
+  void store_version();
+  HttpClientRequest request(std::string target) const;
+  HttpTarget target() const { return peers_.target(leader_).value(); }  // load_peers looked whether there is one
+  // Ends the stream inside its own callback: the loop does so at the end of the iteration.
+  void give_up(const std::string& why);
+
+  EventLoop& loop_;
+  HostState& host_state_;
+  ProvisionalVersions& provisionals_;
+  Endpoint leader_;
+  Peers peers_;
+  std::unique_ptr<HttpCall> stream_;
+  std::unique_ptr<HttpCall> fetch_;
+  std::string buffer_;
+  std::optional<ArrivingVersion> arriving_;
+  Timer pause_;  // pause before the next attempt; it also fires at once to leave a callback
+  Timer silence_;
+  uint64_t pause_ms_ = kFirstPauseMs;
+  bool connected_ = false;
+  bool giving_up_ = false;
+  std::string trouble_ = "not connected yet";
+};
+
+}  // namespace tidegate

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// HostBallot: a host's part in the vote on its leader's candidate. It asks the planes of this host and answers for
+// them.
+//
+// Threads: the control's loop.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "control/api/route_table.h"
+#include "control/host_state.h"
+#include "control/observe/fleet.h"
+#include "control/vote/ballot_run.h"
+#include "core/event_loop.h"
+
+namespace tidegate {
+
+class HostBallot {
+ public:
+  // `leads`: this control takes writes itself, so it votes on no other's candidates.
+  HostBallot(EventLoop& loop, const HostState& host_state, Fleet& fleet, bool leads);
+  ~HostBallot();
+  void set_leads(bool leads) { leads_ = leads; }
+  void add_routes(RouteTable& table);
+
+ private:
+  struct Waiting;
+  void vote(const ApiCall& call);
+  void wait_for_base(const std::shared_ptr<Waiting>& waiting);
+  void ask_planes(const Waiting& waiting);
+  void release(uint64_t id);
+  bool has_base(const CandidateVersion& candidate) const;
+
+  EventLoop& loop_;
+  const HostState& host_state_;
+  Fleet& fleet_;
+  bool leads_;
+  std::shared_ptr<Waiting> waiting_;  // the last candidate, while its base is on its way
+  std::shared_ptr<BallotRun> run_;    // on the last candidate
+  std::vector<ApiCall> callers_;      // who wait for its result
+};
+
+}  // namespace tidegate
