@@ -155,6 +155,13 @@ def zombie(pid):
     return True
 
 
+def plane_changes(lab):
+    """Of the planes' states, as the control that leads has seen them: {series: count}."""
+    series = {line for line in lab.api("GET", "/metrics").body.decode().splitlines() if line.startswith("tidegate_control_plane_changes_total")}
+    assert series, "control counts them"
+    return series
+
+
 def upgrade_under_load(lab, times, size="1m"):
     lab.settle()
     with contextlib.ExitStack() as stack:
@@ -164,6 +171,7 @@ def upgrade_under_load(lab, times, size="1m"):
         chat = stack.enter_context(dial_to(lab, PROXY[0]))
         ask(chat, "chat", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
         assert chat.recv(4096).startswith(b"HTTP/1.1 101")
+        changes = plane_changes(lab)
         with SteadyLoad(lab, "client-eu", vips=PROXY) as http1, Http2Load(lab, PROXY[0]) as http2, DnsLoad("client-eu", DNS_EU) as dns:
             download = SlowReader("client-eu", PROXY[0], f"/slow/{size}")
             assert download.answer.status == 200
@@ -180,6 +188,7 @@ def upgrade_under_load(lab, times, size="1m"):
         assert http1.tally.failures == [], http1.tally.failures[:5]
         assert http2.failures == [], http2.failures[:5]
         assert dns.lost == [], dns.lost[:5]
+        assert plane_changes(lab) == changes, "control takes nobody out of the steering"
         draining = lab.plane("proxy1", "l7", "/status").json()["draining_processes"]
         assert [process for process in draining if process["connections"] > 0], "the first process serves the WebSocket"
         chat.close()
