@@ -40,11 +40,12 @@ COMMANDS = {
     "backup": ("DIR",),
     "restore": ("DIR",),
     "run": ("FILE",),
+    "upgrade": (),
     "completion": ("bash",),
     "help": (),
     "version": (),
 }
-WITHOUT_API = ("init", "import", "check", "keys", "hash-lab", "backup", "restore", "run", "completion", "help", "version")
+WITHOUT_API = ("init", "import", "check", "keys", "hash-lab", "backup", "restore", "run", "upgrade", "completion", "help", "version")
 
 
 def tidegate(*arguments):
