@@ -114,9 +114,9 @@ void spell_names(StoredHead& head, std::string_view capitals) {
   for (const http1::Field& field : head.fields) names += field.name;
   if ((names.size() + 7) / 8 != capitals.size()) return;
   for (size_t i = 0; i < names.size(); ++i) {
-    if ((static_cast<uint8_t>(capitals[i / 8]) >> i % 8 & 1) == 0) continue;
-    if (names[i] < 'a' || names[i] > 'z') return;
-    names[i] = static_cast<char>(names[i] - 'a' + 'A');
+    const bool capital = (static_cast<uint8_t>(capitals[i / 8]) >> i % 8 & 1) != 0;
+    if (capital ? names[i] < 'a' || names[i] > 'z' : names[i] >= 'A' && names[i] <= 'Z') return;
+    if (capital) names[i] = static_cast<char>(names[i] - 'a' + 'A');
   }
   head.spelt_names = std::move(names);
 }

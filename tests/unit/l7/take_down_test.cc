@@ -157,9 +157,9 @@ TEST(TakeDown, ARequestWithoutAnAnswerGoesToAnotherBackendWhereThatIsSafe) {
   const auto wait_at_b1 = [&](const std::string& request) {
     const size_t before = edge.halting.under_way;
     for (;;) {
+      const size_t answered = alive.requests();
       Wire wire = Wire::connect(edge.endpoint());
       wire.send(request);
-      const size_t answered = alive.requests();
       EXPECT_TRUE(edge.run_until([&] { return edge.halting.under_way > before || alive.requests() > answered; }));
       if (edge.halting.under_way > before) return wire;
       if (read_answer(wire).body != "alive") ADD_FAILURE();
