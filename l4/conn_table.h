@@ -13,8 +13,9 @@
 // in kAssuringSeconds different seconds. Every packet renews the time-out of the state that it leads to. `stray` has
 // the time-out of `established`: after a restart of the forwarder, a connection that sends once in minutes must be
 // found again until it is assured. With direct return we see only the client's half. So a download after the client's
-// FIN looks like a closing connection. A closing flow that has packets in kAssuringSeconds further seconds is established
-// and assured again: it is such a download, or the FIN was forged. A connection that closes in order is silent by then.
+// FIN looks like a closing connection. A closing flow that has packets in kAssuringSeconds further seconds is
+// established and assured again: it is such a download, or the FIN was forged. A connection that closes in order is
+// silent by then.
 //
 // For the same reason a handshake can be forged: it takes two packets, and the second need not know the backend's
 // sequence number. So an established flow is `assured` only when it too has had packets in kAssuringSeconds different
