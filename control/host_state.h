@@ -39,7 +39,7 @@ class WriteJournal {
   virtual void append(const WriteSet& set, std::function<void(Result<JournalPosition>)> done) = 0;
   // The write was decided, but this host cannot store it.
   virtual void not_stored(const Error& why) = 0;
-  // This host wrote what was not decided: its position has no digest any more.
+  // This host stored a write that was not decided. Its position has no digest any more.
   virtual void left_position() = 0;
 };
 // Nothing was changed, nor will be.

@@ -57,7 +57,8 @@ class EdgeStore : public WriteJournal {
   std::optional<HttpResponse> refusal() const;
   nlohmann::json describe() const;
   bool answers() const { return answers_; }
-  uint64_t behind() const;  // decided writes that this host does not have, as far as it knows
+  // How many decided writes this host does not have. It counts those of which it has heard.
+  uint64_t behind() const;
 
   void append(const WriteSet& set, std::function<void(Result<JournalPosition>)> done) override;
   void not_stored(const Error& why) override;

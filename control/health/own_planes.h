@@ -4,7 +4,7 @@
 //
 //   {"node","planes":{"l4":{"up":true,"reason":"","since_ns":0},...}}      on each change, and every kPlaneReportMs
 //
-// A plane that nobody has judged yet is left out.
+// A plane is in the answer from its first verdict on.
 //
 // Threads: the control's loop.
 #pragma once

@@ -66,7 +66,7 @@ void VerdictWriter::on_commit(const Result<uint64_t>& sequence) {
     if (!pending_.empty() && !timer_.armed()) timer_.arm_after_ms(kCoalesceMs);
     return;
   }
-  pending_.insert(stored.begin(), stored.end());  // what was noted meanwhile is newer and stays
+  pending_.insert(stored.begin(), stored.end());  // insert() keeps what is there: it was noted later
   unstored_.add();
   if (pause_ms_ == 0) {
     log_error("cannot store {} health verdicts, trying until it can be done: {}", stored.size(),
