@@ -431,7 +431,8 @@ std::string Plane::Impl::metrics_text() const {
   return out + upgrade.metrics_text(prefix) + process_metrics_text(prefix);
 }
 
-// What this host's control asks several times a second. "down" and "draining" come with a reason.
+// What this host's control asks several times a second. All states but "up" come with a reason. "followed" says nothing
+// about the plane: control asks again, and the process that follows answers.
 nlohmann::json Plane::Impl::alive() const {
   const StateHead applied = follower ? follower->applied() : StateHead{};
   const std::string refused = follower ? follower->refused() : std::string();
@@ -442,6 +443,8 @@ nlohmann::json Plane::Impl::alive() const {
     json["why"] = std::move(why);
     return json;
   };
+  // The question waited at this process's socket while the other one took the path: it is the other one's to answer.
+  if (upgrade.followed()) return say("followed", "another process serves in its place");
   if (draining) return say("draining", "it is ending");
   if (!ready) return say("down", "no version applied yet" + (refused.empty() ? "" : ": " + refused));
   if (hooks.works && !hooks.works()) return say("down", hooks.warnings ? hooks.warnings() : "it does not work");

@@ -34,6 +34,8 @@ class Upgrade {
   void answer(const HttpExchangePtr& exchange);
   void add_status(nlohmann::json& status) const;
   std::string metrics_text(const std::string& prefix) const;
+  // Another process serves in this one's place.
+  bool followed() const { return followed_; }
   // This process ends: a new one that does not serve yet ends too.
   void stop();
 
@@ -55,6 +57,7 @@ class Upgrade {
   std::string supervisor_;  // that would take the end of this process for a crash; empty: none
   std::unique_ptr<Successor> successor_;
   HttpExchangePtr asker_;
+  bool followed_ = false;
   uint64_t failures_ = 0;
   std::string last_failure_;
 };

@@ -2,6 +2,8 @@
 """Daemons that are replaced by new processes while they serve. The loads never retry: every question that was sent has to be answered."""
 
 import contextlib
+import http.client
+import json
 import os
 import re
 import signal
@@ -162,6 +164,22 @@ def plane_changes(lab):
     return series
 
 
+@contextlib.contextmanager
+def connected_to(path):
+    """A connection to a daemon's admin socket that stays open."""
+    connection = http.client.HTTPConnection("plane")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(20)
+    connection.sock.connect(str(path))
+    with contextlib.closing(connection):
+        yield connection
+
+
+def alive(connection):
+    connection.request("GET", "/alive")
+    return json.loads(connection.getresponse().read())
+
+
 def upgrade_under_load(lab, times, size="1m"):
     lab.settle()
     with contextlib.ExitStack() as stack:
@@ -172,11 +190,15 @@ def upgrade_under_load(lab, times, size="1m"):
         ask(chat, "chat", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
         assert chat.recv(4096).startswith(b"HTTP/1.1 101")
         changes = plane_changes(lab)
+        # Control's question may wait at the old process's socket while the new one takes the path.
+        asker = stack.enter_context(connected_to(lab.directory("proxy1") / "run" / "l7.sock"))
+        assert alive(asker)["state"] == "up"
         with SteadyLoad(lab, "client-eu", vips=PROXY) as http1, Http2Load(lab, PROXY[0]) as http2, DnsLoad("client-eu", DNS_EU) as dns:
             download = SlowReader("client-eu", PROXY[0], f"/slow/{size}")
             assert download.answer.status == 200
             for turn in range(times):
                 upgraded(lab, "proxy1", "l7")
+                assert alive(asker)["state"] == "followed", "the old process does not speak for the plane"
                 upgraded(lab, "edge", "dns")
                 http1.wait_for(100)
                 dns.wait_for(100)

@@ -130,6 +130,15 @@ TEST_F(PlaneWatchTest, AForwarderOfAnotherHostThatEndsTakesItsVipDown) {
   EXPECT_EQ(follower.control->host_state().snapshot()->vip_up[0], false) << "every plane decides alike";
 }
 
+TEST_F(PlaneWatchTest, AProcessThatAnotherOneFollowsSaysNothingAboutThePlane) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const nlohmann::json before = plane("box");
+  proxy->alive = alive("followed", "another process serves in its place");
+  const int asked = proxy->times_asked;
+  ASSERT_TRUE(pump(loop, [&] { return proxy->times_asked > asked + 2; }));
+  EXPECT_EQ(plane("box"), before);
+}
+
 TEST_F(PlaneWatchTest, APlaneThatTakesNoNewWorkDrains) {
   ASSERT_NO_FATAL_FAILURE(start());
   proxy->alive = alive("draining", "it is ending");
