@@ -233,25 +233,57 @@ const Section& pool_section() {
   return section;
 }
 
+constexpr uint64_t kMaxProbeText = 1'024;
+
 const Section& probe_section() {
   static const Section section{
       "probe",
       {
           name(&Probe::name, "What pools refer to."),
           choice("type", &Probe::type,
-                 {{"tcp", ProbeType::tcp}, {"http", ProbeType::http}, {"https", ProbeType::https}},
-                 "`tcp`: the connection opens. `http`, `https`: the response has the expected status."),
+                 {{"tcp", ProbeType::tcp},
+                  {"http", ProbeType::http},
+                  {"https", ProbeType::https},
+                  {"udp", ProbeType::udp},
+                  {"dns", ProbeType::dns},
+                  {"tls", ProbeType::tls},
+                  {"grpc", ProbeType::grpc}},
+                 "`tcp`: the connection opens, and with `expect` the backend sends that text. `http`, `https`: the "
+                 "response has the expected status. `udp`: the backend answers `send`, with `expect` by that text. "
+                 "`dns`: it answers a query, over UDP, with the expected code. `tls`: the handshake succeeds, and the "
+                 "certificate is good for `tls_days` more. `grpc`: grpc.health.v1 says SERVING, over HTTP/2."),
           integer("port", &Probe::port, {0, 65'535}, "The port to probe. 0: the backend's own port."),
           bounded("path", FieldType::text, &Probe::path, {1, 1'024}, "The path that http and https probes request."),
           text("host", &Probe::host,
-               "The Host field, and the name that https sends and checks. Without it, the backend's address.", 253),
+               "The Host field, and the name that https, tls and grpc send and check. Without it, the backend's "
+               "address.",
+               253),
           boolean("tls_verify", &Probe::tls_verify,
-                  "For https: check the certificate, authority and name; a backend whose certificate does not hold is "
-                  "down. "
-                  "`false` believes whoever answers."),
+                  "For https, tls, and grpc with TLS: check the certificate, authority and name; a backend whose "
+                  "certificate does not hold is down. `false` believes whoever answers."),
           row("tls_ca_file", FieldType::file, &Probe::tls_ca,
               "Whose certificates are believed, PEM; without it the system's authorities."),
           integer("expect_status", &Probe::expect_status, {100, 599}, "The status that the response must have."),
+          bounded("send", FieldType::lines, &Probe::send, {0, kMaxProbeText},
+                  "For tcp and udp: what is sent, once the connection is there. udp needs it. `\\r`, `\\n`, `\\t`, "
+                  "`\\0`, `\\\\` and `\\xHH` mean a byte each; in single quotes they need no further escape."),
+          bounded("expect", FieldType::lines, &Probe::expect, {0, kMaxProbeText},
+                  "For tcp and udp: the answer contains this, within its first 4 KB. Escapes as in `send`. Without it, "
+                  "udp takes any answer."),
+          text("dns_name", &Probe::dns_name, "For dns: the name that is asked for.", 253),
+          word("dns_type", &Probe::dns_type, {"A", "AAAA", "NS", "SOA", "MX", "TXT", "CNAME", "HTTPS"},
+               "For dns: the type that is asked for."),
+          word("dns_rcode", &Probe::dns_rcode, {"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"},
+               "For dns: the code that the answer must have."),
+          integer(
+              "tls_days", &Probe::tls_days, {0, 3'650},
+              "For tls: a certificate that ends within so many days takes the backend down. 0: one that has ended."),
+          boolean("tls", &Probe::tls, "For grpc: over TLS, where h2 is chosen by ALPN; `false` speaks HTTP/2 at once."),
+          text("grpc_service", &Probe::grpc_service,
+               "For grpc: the service whose health is asked for. Without it, the server as a whole."),
+          duration("hold", &Probe::hold_ms, {0, kHour},
+                   "The least time between two changes of a backend's verdict. So a backend that flaps is written "
+                   "rarely. The first verdict is no change. 0: `rise` and `fall` alone decide."),
           duration("interval", &Probe::interval_ms, {10 * kMs, kHour}, "From one probe's start to the next's."),
           duration("timeout", &Probe::timeout_ms, {10 * kMs, 5 * kMinute},
                    "Until an unanswered probe counts as a failure."),

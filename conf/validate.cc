@@ -80,6 +80,7 @@ void validate(const DocumentNode& root, Model& model, FaultList& faults) {
   check_http(checks);
   check_policies(checks);
   check_ports(checks);
+  check_probes(checks);
   check_route_conflicts(checks);
   check_dns(checks);
 }

@@ -116,8 +116,10 @@ void check_backend_tls(Checks& checks) {
   }
   for (size_t p = 0; p < model.probes.size() && !checks.full(); ++p) {
     const Probe& probe = model.probes[p];
-    check_one_backend_tls(checks, {"probes", p, probe.type == ProbeType::https, probe.tls_verify, probe.tls_ca, "probe",
-                                   "its type would be https"});
+    const bool speaks_tls =
+        probe.type == ProbeType::https || probe.type == ProbeType::tls || (probe.type == ProbeType::grpc && probe.tls);
+    check_one_backend_tls(
+        checks, {"probes", p, speaks_tls, probe.tls_verify, probe.tls_ca, "probe", "its type would be https or tls"});
   }
 }
 

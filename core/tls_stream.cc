@@ -7,11 +7,13 @@
 #include <cassert>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "core/ip.h"
 #include "core/limits.h"
 #include "core/tls_context.h"
+#include "core/tls_peer.h"
 
 namespace tidegate {
 
@@ -28,6 +30,7 @@ struct TlsWire {
     return made;
   }
 
+  static const SSL* ssl(const TlsStream& stream) { return stream.ssl_; }
   static TlsStream::Wire& of(BIO* bio) { return *static_cast<TlsStream::Wire*>(BIO_get_data(bio)); }
 
   // Sends as much as the socket takes. `bytes` becomes what is left. Returns false with errno set: EAGAIN, or the
@@ -256,6 +259,13 @@ void TlsStream::send_close_notify() {
   ERR_clear_error();
   SSL_shutdown(ssl_);
   ERR_clear_error();
+}
+
+std::optional<int64_t> peer_not_after_s(const TlsStream& stream) {
+  const X509* const certificate = SSL_get0_peer_certificate(TlsWire::ssl(stream));
+  tm end{};
+  if (certificate == nullptr || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) return std::nullopt;
+  return ::timegm(&end);
 }
 
 std::string_view TlsStream::refused_certificate() const {

@@ -13,8 +13,9 @@ struct Dampener {
 };
 
 // Adds one result. Returns true if the verdict changed. The first result decides at once. Later results decide after
-// `rise` or `fall` of them in a row.
-inline bool observe(Dampener& dampener, bool success, uint32_t rise, uint32_t fall) {
+// `rise` or `fall` of them in a row. `held`: the verdict may not change yet; results count nevertheless, so the first
+// one after that time can decide.
+inline bool observe(Dampener& dampener, bool success, uint32_t rise, uint32_t fall, bool held = false) {
   if (!dampener.up) {
     dampener.up = success;
     return true;
@@ -23,7 +24,8 @@ inline bool observe(Dampener& dampener, bool success, uint32_t rise, uint32_t fa
     dampener.against = 0;
     return false;
   }
-  if (++dampener.against < (success ? rise : fall)) return false;
+  if (dampener.against < UINT32_MAX) ++dampener.against;
+  if (held || dampener.against < (success ? rise : fall)) return false;
   dampener.up = success;
   dampener.against = 0;
   return true;

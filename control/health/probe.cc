@@ -2,121 +2,17 @@
 #include "control/health/probe.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
-#include <cerrno>
-#include <cstring>
-
-#include "core/clock.h"
-#include "core/fd.h"
+#include "conf/byte_text.h"
+#include "control/health/probe_attempt.h"
+#include "core/assert.h"
 #include "core/http_client.h"
-#include "core/open_files.h"
 
 namespace tidegate {
 
 namespace {
 
 constexpr size_t kMaxProbeBodyBytes = 1 << 20;
-
-std::string connect_sentence(int error) {
-  if (error == ECONNREFUSED) return "connect refused";
-  if (error == ECONNRESET) return "connection reset";
-  return fmt::format("connect: {}", std::strerror(error));
-}
-
-// If a deadline comes later than this, the process did not run, or had no time.
-constexpr uint64_t kPausedNs = 20 * kNsPerMs;
-constexpr int kMaxExtensions = 3;
-
-// The deadline of an attempt. The backend is not charged with time in which this process did not run. So a deadline
-// that comes late begins again, at most a few times.
-class Deadline {
- public:
-  Deadline(EventLoop& loop, uint64_t timeout_ms, std::function<void()> on_end)
-      : loop_(loop), timeout_ns_(timeout_ms * kNsPerMs), on_end_(std::move(on_end)), timer_(loop, [this] { fire(); }) {}
-  void start() {
-    ends_ns_ = loop_.now_ns() + timeout_ns_;
-    timer_.arm_at_ns(ends_ns_);
-  }
-  void cancel() { timer_.cancel(); }
-
- private:
-  void fire() {
-    if (loop_.now_ns() > ends_ns_ + kPausedNs && extensions_++ < kMaxExtensions) return start();
-    on_end_();
-  }
-  EventLoop& loop_;
-  const uint64_t timeout_ns_;
-  const std::function<void()> on_end_;
-  uint64_t ends_ns_ = 0;
-  int extensions_ = 0;
-  Timer timer_;
-};
-
-std::string timeout_sentence(uint64_t timeout_ms) { return fmt::format("nothing for {} ms", timeout_ms); }
-
-// The backend is up if the handshake completes. The connection is reset at once, so the backend does not wait for a
-// request.
-class TcpAttempt final : public ProbeAttempt, private IoHandler {
- public:
-  TcpAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done)
-      : loop_(loop), done_(std::move(done)), timeout_ms_(target.timeout_ms), deadline_(loop, target.timeout_ms, [this] {
-          finish({false, timeout_sentence(timeout_ms_)});
-        }) {
-    sockaddr_storage address{};
-    const socklen_t length = target.endpoint.to_sockaddr(address);
-    fd_.reset(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
-    if (!fd_ || is_reserved_file(fd_.get())) {
-      const int error = fd_ ? EMFILE : errno;
-      fd_.reset();
-      finish_later({false, fmt::format("no socket: {}", std::strerror(error)), !is_own_limit(error)});
-      return;
-    }
-    const linger reset_on_close{1, 0};
-    ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof reset_on_close);
-    if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0) {
-      finish_later({true, ""});
-    } else if (errno != EINPROGRESS) {
-      finish_later({false, connect_sentence(errno), !is_own_limit(errno)});
-    } else {
-      loop_.add(fd_.get(), EPOLLOUT, this);
-      watched_ = true;
-      deadline_.start();
-    }
-  }
-  ~TcpAttempt() override { unwatch(); }
-
- private:
-  void on_io(uint32_t) override {
-    int error = 0;
-    socklen_t length = sizeof error;
-    ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
-    finish(error == 0 ? ProbeResult{true, ""} : ProbeResult{false, connect_sentence(error)});
-  }
-  void unwatch() {
-    if (watched_) loop_.remove(fd_.get());
-    watched_ = false;
-  }
-  void finish(ProbeResult result) {
-    unwatch();
-    fd_.reset();
-    deadline_.cancel();
-    done_(std::move(result));
-  }
-  // The owner does not hold this attempt yet. So a timer answers, which dies with the attempt.
-  void finish_later(ProbeResult result) {
-    at_once_ = std::make_unique<Timer>(loop_, [this, result = std::move(result)] { finish(result); });
-    at_once_->arm_after_ns(0);
-  }
-
-  EventLoop& loop_;
-  ProbeDone done_;
-  uint64_t timeout_ms_;
-  UniqueFd fd_;
-  Deadline deadline_;
-  std::unique_ptr<Timer> at_once_;
-  bool watched_ = false;
-};
 
 // The backend is up if the answer has the expected status.
 class HttpAttempt final : public ProbeAttempt {
@@ -137,7 +33,7 @@ class HttpAttempt final : public ProbeAttempt {
     // This deadline gives the reason how long nothing came, whatever the HTTP client waited for.
     deadline_ = std::make_unique<Deadline>(loop, target.timeout_ms, [this, ms = target.timeout_ms] {
       call_.reset();
-      done_({false, timeout_sentence(ms)});
+      done_({false, timeout_sentence(ms), true, ProbeCause::timeout});
     });
     deadline_->start();
     request.timeout_ms = 0;
@@ -152,9 +48,12 @@ class HttpAttempt final : public ProbeAttempt {
 
  private:
   static ProbeResult check(const Result<HttpResponse>& response, uint16_t expect_status) {
-    if (!response) return {false, response.error().message};
+    if (!response) {
+      const bool refused = response.error().message.find("Connection refused") != std::string::npos;
+      return {false, response.error().message, true, refused ? ProbeCause::refused : ProbeCause::connection};
+    }
     if (response->status != expect_status) {
-      return {false, fmt::format("status {}, expected {}", response->status, expect_status)};
+      return {false, fmt::format("status {}, expected {}", response->status, expect_status), true, ProbeCause::answer};
     }
     return {true, ""};
   }
@@ -163,6 +62,12 @@ class HttpAttempt final : public ProbeAttempt {
   std::unique_ptr<Deadline> deadline_;
   std::unique_ptr<HttpCall> call_;
 };
+
+std::string bytes_of(const std::string& text) {
+  Result<std::string> bytes = bytes_of_text(text);
+  TIDEGATE_ASSERT(bytes.has_value(), "validation reads what a probe sends and expects");
+  return *std::move(bytes);
+}
 
 }  // namespace
 
@@ -176,6 +81,17 @@ ProbeTarget probe_target(const Probe& probe, const Backend& backend) {
   target.tls_verify = probe.tls_verify;
   if (probe.tls_ca.bytes) target.tls_ca_pem = *probe.tls_ca.bytes;
   target.expect_status = probe.expect_status;
+  target.send = bytes_of(probe.send);
+  target.expect = bytes_of(probe.expect);
+  if (probe.type == ProbeType::dns) {
+    target.dns_name = probe.dns_name;
+    target.dns_type = probe.dns_type;
+    target.dns_rcode = probe.dns_rcode;
+  }
+  target.tls_days = probe.tls_days;
+  target.tls = probe.tls;
+  target.grpc_service = probe.grpc_service;
+  target.hold_ms = probe.hold_ms;
   target.interval_ms = probe.interval_ms;
   target.timeout_ms = probe.timeout_ms;
   target.rise = probe.rise;
@@ -184,8 +100,10 @@ ProbeTarget probe_target(const Probe& probe, const Backend& backend) {
 }
 
 std::unique_ptr<ProbeAttempt> start_probe(EventLoop& loop, const ProbeTarget& target, ProbeDone done) {
-  if (target.type == ProbeType::tcp) return std::make_unique<TcpAttempt>(loop, target, std::move(done));
-  return std::make_unique<HttpAttempt>(loop, target, std::move(done));
+  if (target.type == ProbeType::http || target.type == ProbeType::https) {
+    return std::make_unique<HttpAttempt>(loop, target, std::move(done));
+  }
+  return start_socket_probe(loop, target, std::move(done));
 }
 
 }  // namespace tidegate

@@ -5,6 +5,7 @@
 // attempt. An attempt may not be destroyed inside its own `done`.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -24,6 +25,12 @@ struct ProbeTarget {
   bool tls_verify = true;
   std::string tls_ca_pem;  // empty: the system's authorities
   uint16_t expect_status = 200;
+  std::string send, expect;  // tcp, udp: bytes
+  std::string dns_name, dns_type, dns_rcode;
+  uint32_t tls_days = 0;
+  bool tls = false;          // grpc
+  std::string grpc_service;  // empty: the server as a whole
+  uint64_t hold_ms = 0;
   uint64_t interval_ms = 1'000, timeout_ms = 1'000;
   uint32_t rise = 2, fall = 2;
   bool operator==(const ProbeTarget&) const = default;
@@ -31,12 +38,23 @@ struct ProbeTarget {
 // The backend's first address is probed.
 ProbeTarget probe_target(const Probe& probe, const Backend& backend);
 
+// What kind of failure it was, for the metrics.
+enum class ProbeCause : uint8_t {
+  refused,      // nobody listens there
+  timeout,      // nothing came in time
+  connection,   // it broke, or there is no way
+  answer,       // not the one that was expected
+  certificate,  // of TLS, or its handshake
+};
+constexpr std::array<const char*, 5> kProbeCauses = {"refused", "timeout", "connection", "answer", "certificate"};
+
 struct ProbeResult {
   bool success = false;
   std::string reason;  // "connect refused", "status 503, expected 200", "nothing for 500 ms"; empty after a success
   // False if a limit of this host (core/open_files.h) prevented the check. Then the result says nothing about the
   // backend.
   bool looked = true;
+  ProbeCause cause = ProbeCause::connection;  // of a failure
 };
 
 class ProbeAttempt {

@@ -44,7 +44,14 @@ Prober::Prober(EventLoop& loop, HostState& host_state, VerdictWriter& writer, co
       jitter_(static_cast<std::minstd_rand::result_type>(spread_key.k0 ^ spread_key.k1)),
       successes_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "success"}})),
       failures_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "failure"}})),
-      not_looked_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "own_limit"}})) {}
+      not_looked_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "own_limit"}})),
+      held_(metrics().counter("tidegate_control_probes_held_total",
+                              "Probes that contradicted a verdict which stays for its hold.")) {
+  for (size_t cause = 0; cause < kProbeCauses.size(); ++cause) {
+    causes_[cause] = &metrics().counter("tidegate_control_probe_failures_total", "Probes that failed, by reason.",
+                                        {{"reason", kProbeCauses[cause]}});
+  }
+}
 
 Prober::~Prober() = default;
 
@@ -119,7 +126,12 @@ void Prober::on_result(const std::string& key, Watch& watch, const ProbeResult& 
     return;
   }
   (result.success ? successes_ : failures_).add();
-  if (!observe(watch.dampener, result.success, watch.target.rise, watch.target.fall)) return;
+  if (!result.success) causes_[static_cast<size_t>(result.cause)]->add();
+  const bool is_first = !watch.dampener.up;
+  const bool held = loop_.now_ns() < watch.holds_until_ns;
+  if (held && result.success != *watch.dampener.up) held_.add();
+  if (!observe(watch.dampener, result.success, watch.target.rise, watch.target.fall, held)) return;
+  if (!is_first) watch.holds_until_ns = loop_.now_ns() + watch.target.hold_ms * kNsPerMs;
   log_info("{} is {}{}{}", key, result.success ? "up" : "down", result.success ? "" : ": ", result.reason);
   std::string reason = result.reason;
   if (!site_.empty())

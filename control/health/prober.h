@@ -8,6 +8,7 @@
 // Threads: the control's loop.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -43,6 +44,7 @@ class Prober {
     std::unique_ptr<Timer> next;
     std::unique_ptr<ProbeAttempt> attempt;  // the last one; it is replaced, and never destroyed inside its own callback
     bool under_way = false;
+    uint64_t holds_until_ns = 0;  // the verdict stays until then
   };
   using Wanted = std::map<std::string, ProbeTarget>;
 
@@ -64,7 +66,9 @@ class Prober {
   std::minstd_rand jitter_;
   Counter& successes_;
   Counter& failures_;
+  std::array<Counter*, kProbeCauses.size()> causes_{};
   Counter& not_looked_;
+  Counter& held_;
 };
 
 }  // namespace tidegate

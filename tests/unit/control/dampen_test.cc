@@ -31,6 +31,17 @@ TEST(Dampen, TheVerdictOfBeforeStandsUntilItIsContradictedOftenEnough) {
   EXPECT_EQ(dampener.up, true);
 }
 
+TEST(Dampen, AVerdictThatIsHeldCountsOnAndChangesAtTheFirstResultAfterwards) {
+  Dampener dampener{true, 0};
+  for (int i = 0; i < 5; ++i) EXPECT_FALSE(observe(dampener, false, 2, 3, true));
+  EXPECT_EQ(dampener.up, true);
+  EXPECT_TRUE(observe(dampener, false, 2, 3)) << "five failures are enough";
+  EXPECT_FALSE(observe(dampener, true, 2, 3, true));
+  EXPECT_FALSE(observe(dampener, false, 2, 3, true)) << "the run is broken";
+  EXPECT_FALSE(observe(dampener, true, 2, 3));
+  EXPECT_TRUE(observe(dampener, true, 2, 3));
+}
+
 // The naive twin: it looks at the whole history each time.
 std::optional<bool> verdict_of(const std::vector<bool>& results, uint32_t rise, uint32_t fall) {
   std::optional<bool> up;

@@ -23,12 +23,13 @@ class Origin {
   explicit Origin(EventLoop& loop)
       : server_(std::make_unique<HttpServer>(loop, [this](const HttpExchangePtr& exchange) {
           ++asked;
-          exchange->respond(HttpResponse::text(status, "x"));
+          exchange->respond(HttpResponse::text(flaps && asked % 2 == 0 ? 500 : status, "x"));
         })) {
     EXPECT_TRUE(server_->listen_tcp(*Endpoint::parse("127.0.0.1:0")));
     endpoint = server_->tcp_endpoint();
   }
   int status = 200;
+  bool flaps = false;  // every second answer is 500
   int asked = 0;
   Endpoint endpoint;
 
@@ -218,6 +219,37 @@ TEST_F(ProberTest, TheFirstLookDecidesAndChangesNeedRiseAndFall) {
   EXPECT_EQ(live_state->sequence, sequence + 1);
   origin.status = 200;
   ASSERT_TRUE(becomes(true));
+}
+
+TEST_F(ProberTest, AChangedVerdictStaysForTheTimeThatItIsHeld) {
+  Origin origin(loop);
+  ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint, "rise: 1, fall: 1, hold: 300ms")).status, 200);
+  ASSERT_TRUE(becomes(true));
+  const uint64_t up_ns = record()->since_ns;
+  origin.status = 500;
+  ASSERT_TRUE(becomes(false));
+  const uint64_t down_ns = record()->since_ns;
+  EXPECT_LT(down_ns, up_ns + 300 * kNsPerMs) << "the first verdict is no change";
+  const Counter& held = metrics().counter("tidegate_control_probes_held_total", "");
+  const uint64_t held_before = held.value();
+  origin.status = 200;
+  ASSERT_TRUE(becomes(true));
+  EXPECT_GE(record()->since_ns, down_ns + 300 * kNsPerMs);
+  EXPECT_GT(held.value(), held_before + 1) << "it answered meanwhile, and that was counted";
+}
+
+TEST_F(ProberTest, ABackendThatFlapsAtEachProbeIsWrittenRarely) {
+  Origin origin(loop);
+  origin.flaps = true;
+  ASSERT_EQ(host.put_config(probed_yaml(origin.endpoint, "rise: 1, fall: 1, hold: 100ms")).status, 200);
+  const auto written = [&] { return host.control->host_state().live_state()->sequence; };
+  ASSERT_TRUE(pump(loop, [&] { return !host.control->host_state().live_state()->health.empty(); }));
+  const uint64_t began_ns = monotonic_ns(), began = written();
+  const int asked = origin.asked;
+  ASSERT_TRUE(pump(loop, [&] { return origin.asked >= asked + 40; }));
+  const uint64_t holds = (monotonic_ns() - began_ns) / (100 * kNsPerMs) + 1;
+  EXPECT_GT(written(), began) << "it is written nevertheless";
+  EXPECT_LE(written(), began + holds);
 }
 
 TEST_F(ProberTest, ABackendThatNobodyHearsIsDownWithItsReason) {

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cross checks of probes: keys that belong to another type, and what a type cannot do without.
+#include <fmt/format.h>
+
+#include <vector>
+
+#include "conf/byte_text.h"
+#include "conf/checks.h"
+#include "conf/names.h"
+#include "conf/scalar.h"
+
+namespace tidegate {
+namespace {
+
+struct KeyOfTypes {
+  const char* key;
+  std::vector<ProbeType> types;
+  const char* types_text;
+};
+
+const KeyOfTypes kKeys[] = {
+    {"path", {ProbeType::http, ProbeType::https}, "http or https"},
+    {"host", {ProbeType::http, ProbeType::https, ProbeType::tls, ProbeType::grpc}, "http, https, tls or grpc"},
+    {"expect_status", {ProbeType::http, ProbeType::https}, "http or https"},
+    {"send", {ProbeType::tcp, ProbeType::udp}, "tcp or udp"},
+    {"expect", {ProbeType::tcp, ProbeType::udp}, "tcp or udp"},
+    {"dns_name", {ProbeType::dns}, "dns"},
+    {"dns_type", {ProbeType::dns}, "dns"},
+    {"dns_rcode", {ProbeType::dns}, "dns"},
+    {"tls_days", {ProbeType::tls}, "tls"},
+    {"tls", {ProbeType::grpc}, "grpc"},
+    {"grpc_service", {ProbeType::grpc}, "grpc"},
+};
+
+// Keys that were there before there were types that do not have them: a document that is in force may have them.
+bool is_older(std::string_view key) { return key == "path" || key == "host" || key == "expect_status"; }
+
+void check_keys(Checks& checks, size_t p) {
+  const Probe& probe = checks.model().probes[p];
+  const bool is_new_type =
+      probe.type != ProbeType::tcp && probe.type != ProbeType::http && probe.type != ProbeType::https;
+  for (const KeyOfTypes& row : kKeys) {
+    if (!checks.written({"probes", p, row.key})) continue;
+    if (is_older(row.key) && !is_new_type) continue;
+    bool fits = false;
+    for (const ProbeType type : row.types) fits |= type == probe.type;
+    if (fits) continue;
+    checks.refuse({"probes", p, row.key}, {"without_effect",
+                                           fmt::format("{} in a probe of another type", row.key),
+                                           fmt::format("a probe of type {}", row.types_text),
+                                           {}});
+  }
+}
+
+void check_bytes(Checks& checks, size_t p, const char* key, const std::string& text) {
+  if (const Result<std::string> bytes = bytes_of_text(text); !bytes) {
+    checks.refuse({"probes", p, key},
+                  {"bad_value",
+                   fmt::format("{} of probe '{}': {}", key, checks.model().probes[p].name, bytes.error().message),
+                   "text with \\r, \\n, \\t, \\0, \\\\ or \\xHH",
+                   {}});
+  }
+}
+
+}  // namespace
+
+void check_probes(Checks& checks) {
+  for (size_t p = 0; p < checks.model().probes.size() && !checks.full(); ++p) {
+    if (!checks.sound({"probes", p})) continue;
+    const Probe& probe = checks.model().probes[p];
+    check_keys(checks, p);
+    check_bytes(checks, p, "send", probe.send);
+    check_bytes(checks, p, "expect", probe.expect);
+    if (probe.type == ProbeType::udp && probe.send.empty()) {
+      checks.refuse(
+          {"probes", p, "type"},
+          {"missing_send", fmt::format("probe '{}' of type udp sends nothing, so nothing answers", probe.name),
+           "a text that the backend answers", "add send"});
+    }
+    if (probe.type == ProbeType::dns && probe.dns_name != "." && !canonical_domain(probe.dns_name)) {
+      checks.refuse({"probes", p, "dns_name"}, {"malformed_name",
+                                                fmt::format("{} is not a domain name", in_quotes(probe.dns_name)),
+                                                "a name as example.com",
+                                                {}});
+    }
+  }
+}
+
+}  // namespace tidegate

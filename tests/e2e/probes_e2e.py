@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes of what clients use, against real servers: the name server by a query, nginx by its certificate and by what it
+answers, a UDP responder, a health service of gRPC."""
+
+import contextlib
+import socket
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+from marks import long
+from netns import Process, open_socket, wait_until
+from segment import serve
+from topology import DNS_EU, HOSTS
+
+HERE = Path(__file__).resolve().parent
+GRPC_PACKAGE = "@grpc/grpc-js@1.14.7"
+ORIGIN = "10.10.0.21"
+TLS_PORT, UDP_PORT = 8444, 7001
+NGINX = """worker_processes 1; error_log stderr warn; pid {home}/tls.pid; events {{ worker_connections 64; }}
+http {{ access_log off; client_body_temp_path {home}/b; proxy_temp_path {home}/p; fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
+server {{ listen {address}:{port} ssl; ssl_certificate {certificate}; ssl_certificate_key {key}; return 204; }} }}
+"""
+
+
+def word(lab, name):
+    return lab.api("GET", "/v1/health").json()["words"].get(f"backend/{name}/it")
+
+
+def wait_for_words(lab, **wanted):
+    def told():
+        words = {name: word(lab, name) for name in wanted}
+        return all(words[name] and words[name]["up"] == up for name, up in wanted.items())
+
+    wait_until(f"the verdicts are {wanted}", told)
+
+
+@contextlib.contextmanager
+def probed(lab, **probes):
+    """The lab's document with a pool for each probe: name=(address, keys of the probe)."""
+    pools = "".join(f"  - {{name: {name}, probe: {name}, backends: [{{name: it, addresses: [{address}]}}]}}\n" for name, (address, _) in probes.items())
+    keys = "".join(f"  - {{name: {name}, interval: 100ms, rise: 1, fall: 1, {more}}}\n" for name, (_, more) in probes.items())
+    with lab.configured(("pools:\n", "pools:\n" + pools), ("probes:\n", "probes:\n" + keys)):
+        yield
+
+
+@contextlib.contextmanager
+def nginx_by_tls(lab):
+    """nginx on origin1 with the lab's certificate, which ends in 30 days."""
+    edge = lab.directory("edge")
+    with tempfile.TemporaryDirectory(prefix="tidegate-tls-") as home:
+        config = Path(home) / "nginx.conf"
+        config.write_text(NGINX.format(home=home, address=ORIGIN, port=TLS_PORT, certificate=edge / "example.crt", key=edge / "example.key"))
+        command = ["nginx", "-p", home, "-c", config, "-e", "stderr", "-g", "daemon off;"]
+        process = Process(HOSTS["origin1"].namespace, "origin1/nginx-tls", command, lab.log("origin1", "nginx-tls")).start()
+        try:
+            wait_until("nginx listens", lambda: lab.tcp_opens("origin1", ORIGIN, TLS_PORT), process=process)
+            yield process
+        finally:
+            process.stop()
+
+
+@contextlib.contextmanager
+def udp_responder():
+    """Answers each datagram with `origin1`."""
+    server = open_socket(HOSTS["origin1"].namespace, socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((ORIGIN, UDP_PORT))
+    thread = threading.Thread(target=serve, args=(server, "origin1"), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with open_socket(HOSTS["origin1"].namespace, socket.AF_INET, socket.SOCK_DGRAM) as stopper:
+            stopper.sendto(b"quit", (ORIGIN, UDP_PORT))
+        thread.join(10)
+        server.close()
+
+
+def failures(lab):
+    text = lab.api("GET", "/metrics").body.decode()
+    return {line.split('"')[1]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("tidegate_control_probe_failures_total{")}
+
+
+def test_each_type_says_up_and_down_of_real_servers(lab):
+    lab.settle()
+    request = r"HEAD {} HTTP/1.0\r\nHost: x\r\n\r\n"
+    by_tls = f"type: tls, port: {TLS_PORT}, host: www.example.test, tls_verify: false"
+    before = failures(lab)
+    with nginx_by_tls(lab), udp_responder(), probed(
+        lab,
+        zone=(DNS_EU[0], "type: dns, port: 53, dns_name: example.test, dns_type: SOA"),
+        no_zone=(DNS_EU[0], "type: dns, port: 53, dns_name: elsewhere.test, dns_type: SOA"),
+        refused_zone=(DNS_EU[0], "type: dns, port: 53, dns_name: elsewhere.test, dns_type: SOA, dns_rcode: REFUSED"),
+        good_days=(ORIGIN, f"{by_tls}, tls_days: 7"),
+        few_days=(ORIGIN, f"{by_tls}, tls_days: 60"),
+        unknown_authority=(ORIGIN, f"type: tls, port: {TLS_PORT}, host: www.example.test"),
+        no_tls=(ORIGIN, "type: tls, port: 8080, host: www.example.test"),
+        spoken=(ORIGIN, f"type: tcp, port: 8080, send: '{request.format('/')}', expect: '200 OK\\r\\n'"),
+        unspoken=(ORIGIN, f"type: tcp, port: 8080, send: '{request.format('/none')}', expect: '200 OK\\r\\n'"),
+        answered=(ORIGIN, f"type: udp, port: {UDP_PORT}, send: '\\x00who', expect: origin1"),
+        unanswered=(ORIGIN, f"type: udp, port: {UDP_PORT}, send: '\\x00who', expect: origin2"),
+        nobody=(ORIGIN, "type: udp, port: 9, send: x"),
+        no_grpc=(ORIGIN, "type: grpc, port: 8080"),
+    ):  # fmt: skip
+        wait_for_words(
+            lab, zone=True, no_zone=False, refused_zone=True, good_days=True, few_days=False, unknown_authority=False, no_tls=False, spoken=True, unspoken=False,
+            answered=True, unanswered=False, nobody=False, no_grpc=False,
+        )  # fmt: skip
+        reasons = {name: word(lab, name)["reason"] for name in ("no_zone", "few_days", "unspoken", "unanswered", "nobody", "no_grpc", "unknown_authority")}
+        assert reasons["no_zone"] == "answers REFUSED, expected NOERROR", reasons
+        assert "60 are expected" in reasons["few_days"], reasons
+        assert r"the answer lacks '200 OK\r\n'" in reasons["unspoken"], reasons
+        assert reasons["unanswered"] == "the answer lacks 'origin2'", reasons
+        assert reasons["nobody"] == "connect refused", reasons
+        assert "self-signed certificate" in reasons["unknown_authority"], reasons
+        after = failures(lab)
+        for reason in ("answer", "certificate", "refused"):
+            assert after[reason] > before.get(reason, 0), (before, after)
+    lab.settle()
+
+
+@long
+def test_a_health_service_by_grpc_js_says_what_serves(lab):
+    edge = lab.directory("edge")
+    with tempfile.TemporaryDirectory(prefix="tidegate-grpc-") as home:
+        install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--cache", f"{home}/cache", "--prefix", home, GRPC_PACKAGE]
+        got = subprocess.run(install, capture_output=True, text=True, timeout=120, cwd=home)
+        assert got.returncode == 0, f"npm could not install {GRPC_PACKAGE}, which this test is made of: {got.stderr[-1000:]}"
+        command = ["env", f"NODE_PATH={home}/node_modules", "node", HERE / "grpc_health.js", ORIGIN, 8097, 8098, edge / "example.crt", edge / "example.key"]
+        process = Process(HOSTS["origin1"].namespace, "origin1/grpc-health", command, lab.log("origin1", "grpc-health")).start()
+        try:
+            for port in (8097, 8098):
+                wait_until("the service listens", lambda p=port: lab.tcp_opens("origin1", ORIGIN, p), process=process)
+            by_tls = "type: grpc, port: 8098, tls: true, tls_verify: false, host: www.example.test"
+            with probed(
+                lab,
+                whole=(ORIGIN, "type: grpc, port: 8097"),
+                orders=(ORIGIN, "type: grpc, port: 8097, grpc_service: app.Orders"),
+                paused=(ORIGIN, "type: grpc, port: 8097, grpc_service: app.Paused"),
+                unknown=(ORIGIN, "type: grpc, port: 8097, grpc_service: app.Other"),
+                orders_by_tls=(ORIGIN, f"{by_tls}, grpc_service: app.Orders"),
+                paused_by_tls=(ORIGIN, f"{by_tls}, grpc_service: app.Paused"),
+                clear_to_tls=(ORIGIN, "type: grpc, port: 8098"),
+            ):
+                wait_for_words(lab, whole=True, orders=True, paused=False, unknown=False, orders_by_tls=True, paused_by_tls=False, clear_to_tls=False)
+                assert word(lab, "paused")["reason"] == "status NOT_SERVING, expected SERVING"
+                assert word(lab, "unknown")["reason"] == "grpc-status 5"
+                process.stop()
+                wait_for_words(lab, whole=False, orders=False, orders_by_tls=False)
+        finally:
+            process.stop()
+    lab.settle()

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cross checks of probes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "conf/byte_text.h"
+#include "tests/unit/conf/documents.h"
+
+namespace tidegate {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using testing::load_text;
+
+std::vector<std::string> codes(const std::string& keys) {
+  return load_text("probes:\n  - {name: p, port: 80" + keys + "}\n").codes();
+}
+
+TEST(ValidateProbes, TakesEachTypeWithItsKeys) {
+  for (const char* keys :
+       {", type: tcp, send: 'PING', expect: PONG", ", type: tcp", ", type: udp, send: ping, expect: pong",
+        ", type: udp, send: ping", ", type: dns, dns_name: example.com, dns_type: A, dns_rcode: NXDOMAIN",
+        ", type: dns", ", type: tls, host: example.com, tls_days: 30", ", type: tls, tls_verify: false, tls_days: 0",
+        ", type: http, hold: 10s", ", type: grpc",
+        ", type: grpc, tls: true, grpc_service: app.Orders, host: example.com"}) {
+    EXPECT_THAT(codes(keys), IsEmpty()) << keys;
+  }
+}
+
+TEST(ValidateProbes, RefusesAKeyOfAnotherType) {
+  for (const char* keys : {", type: http, send: x", ", type: http, expect: x", ", type: tcp, dns_name: example.com",
+                           ", type: udp, send: x, tls_days: 3", ", type: dns, path: /x", ", type: dns, host: x",
+                           ", type: tls, expect_status: 200", ", type: udp, send: x, tls_verify: true",
+                           ", type: http, grpc_service: x", ", type: https, tls: true"}) {
+    EXPECT_THAT(codes(keys), ElementsAre("without_effect")) << keys;
+  }
+}
+
+TEST(ValidateProbes, TakesWhatOlderDocumentsMayHave) {
+  EXPECT_THAT(codes(", type: tcp, path: /healthz, expect_status: 200"), IsEmpty());
+}
+
+TEST(ValidateProbes, RefusesWhatATypeCannotDoWithout) {
+  EXPECT_THAT(codes(", type: udp"), ElementsAre("missing_send"));
+  EXPECT_THAT(codes(", type: dns, dns_name: 'a..b'"), ElementsAre("malformed_name"));
+  EXPECT_THAT(codes(", type: dns, dns_type: AXFR").size(), 1U);
+}
+
+TEST(ValidateProbes, ReadsEscapesAndRefusesWhatIsNone) {
+  EXPECT_THAT(codes(R"(, type: tcp, send: 'GET / HTTP/1.0\r\n\r\n', expect: '\x00\\')"), IsEmpty());
+  EXPECT_THAT(codes(R"(, type: tcp, send: "GET / HTTP/1.0\r\n\r\n")"), IsEmpty()) << "line ends by YAML's escapes";
+  for (const char* text : {R"(\q)", R"(\x1)", R"(\xzz)", R"(\x+1)", R"(ends in \)"}) {
+    EXPECT_THAT(codes(std::string(", type: tcp, send: '") + text + "'"), ElementsAre("bad_value")) << text;
+    EXPECT_THAT(codes(std::string(", type: tcp, expect: '") + text + "'"), ElementsAre("bad_value")) << text;
+  }
+}
+
+TEST(ByteText, ReadsBackWhatItWritesForEachByte) {
+  std::string all;
+  for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
+  const std::string text = text_of_bytes(all);
+  for (const char c : text) ASSERT_TRUE(c >= 0x20 && c <= 0x7e);
+  EXPECT_EQ(*bytes_of_text(text), all);
+  EXPECT_EQ(*bytes_of_text(R"(\r\n\t\0\\\xaF)"), std::string("\r\n\t\0\\\xaf", 6));
+}
+
+}  // namespace
+}  // namespace tidegate
