@@ -10,6 +10,7 @@
 
 #include "conf/checks.h"
 #include "conf/names.h"
+#include "conf/policy/kind.h"
 #include "core/http1.h"
 #include "core/tls.h"
 
@@ -174,6 +175,11 @@ void warn_of_all_unused(Checks& warnings) {
     policies.insert(route.policies.begin(), route.policies.end());
   }
   for (const Service& service : model.services) pools.insert(service.pool);
+  for (const Policy& policy : model.policies) {
+    for (const PolicyKind& kind : policy_kinds()) {
+      if (kind.pool_of && policy.parts.count(kind.key) != 0) pools.insert(kind.pool_of(policy));
+    }
+  }
   for (const Steer& steer : model.steers) {
     for (const SteerTarget& target : steer.targets) pools.insert(target.pool());
   }

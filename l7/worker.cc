@@ -28,6 +28,8 @@ Worker::~Worker() {
   listeners_.clear();
   buried_.clear();
   connections_.clear();
+  // A call that ends wakes who waits for its connection: all transactions must be there still.
+  for (const std::unique_ptr<Transaction>& transaction : transactions_) transaction->exchange_.policies.call.reset();
   transactions_.clear();
 }
 

@@ -9,6 +9,7 @@
 
 #include "conf/field_builders.h"
 #include "conf/names.h"
+#include "conf/policy/forward.h"
 #include "conf/policy/jwks.h"
 #include "conf/policy/kind.h"
 
@@ -95,6 +96,8 @@ const Section& authenticate_section() {
           nested("basic", &AuthenticatePolicy::basic, basic_section(), "Names and passwords (RFC 7617)."),
           nested("jwt", &AuthenticatePolicy::jwt, jwt_section(),
                  "Signed tokens (RFC 7519), as `Authorization: Bearer`."),
+          nested("forward", &AuthenticatePolicy::forward, forward_section(),
+                 "A service of your own that is asked about each request. The client waits meanwhile."),
           boolean("keep_credentials", &AuthenticatePolicy::keep_credentials,
                   "`false`: the backend does not get the credentials. Not for routes with a cache."),
           text("identity_header", &AuthenticatePolicy::identity_header,
@@ -178,7 +181,8 @@ void check_jwt(Checks& checks, size_t p, const JwtRules& jwt) {
 
 // What a cache keeps is for everybody. So nothing of a client may reach the backend that the cache's key does not have.
 void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& authenticate) {
-  if (authenticate.keep_credentials && authenticate.identity_header.empty()) return;
+  const bool forwards = authenticate.forward.enabled && !authenticate.forward.to_backend.empty();
+  if (authenticate.keep_credentials && authenticate.identity_header.empty() && !forwards) return;
   const Model& model = checks.model();
   const auto named = [p](const std::vector<uint32_t>& policies) {
     return std::find(policies.begin(), policies.end(), static_cast<uint32_t>(p)) != policies.end();
@@ -189,21 +193,28 @@ void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& aut
   for (size_t r = 0; r < model.routes.size(); ++r) {
     const Route& route = model.routes[r];
     if (!route.cache.enabled || (!named(route.policies) && !of_any_listener)) continue;
-    const char* key = authenticate.identity_header.empty() ? "keep_credentials" : "identity_header";
-    checks.refuse({"policies", p, "authenticate", key},
-                  {"conflicting_keys",
-                   fmt::format("route '{}' has a cache: one client's answer would be given to others", route.name),
-                   {},
-                   "a route of its own without a cache"});
+    const Complaint complaint{
+        "conflicting_keys",
+        fmt::format("route '{}' has a cache: one client's answer would be given to others", route.name),
+        {},
+        "a route of its own without a cache"};
+    if (!authenticate.identity_header.empty()) {
+      checks.refuse({"policies", p, "authenticate", "identity_header"}, complaint);
+    } else if (!authenticate.keep_credentials) {
+      checks.refuse({"policies", p, "authenticate", "keep_credentials"}, complaint);
+    } else {
+      checks.refuse({"policies", p, "authenticate", "forward", "to_backend"}, complaint);
+    }
     return;
   }
 }
 
 void check_authenticate(Checks& checks, size_t p) {
   const AuthenticatePolicy& authenticate = *checks.model().policies[p].part<AuthenticatePolicy>("authenticate");
-  if (!authenticate.api_keys.enabled && !authenticate.basic.enabled && !authenticate.jwt.enabled) {
+  if (!authenticate.api_keys.enabled && !authenticate.basic.enabled && !authenticate.jwt.enabled &&
+      !authenticate.forward.enabled) {
     checks.refuse({"policies", p, "authenticate"},
-                  {"missing_key", "an authenticate section that knows nobody", "api_keys, basic or jwt", {}});
+                  {"missing_key", "an authenticate section that knows nobody", "api_keys, basic, jwt or forward", {}});
   }
   check_known(checks, p, "api_keys", "keys", "sha256", authenticate.api_keys.keys, is_sha256, "64 hexadecimal digits");
   check_known(checks, p, "basic", "users", "password", authenticate.basic.users, is_password_hash,
@@ -214,6 +225,7 @@ void check_authenticate(Checks& checks, size_t p) {
                   {"bad_value", "a user's name has no ':' (RFC 7617 §2)", {}, {}});
   }
   if (authenticate.jwt.enabled) check_jwt(checks, p, authenticate.jwt);
+  if (authenticate.forward.enabled) check_forward(checks, p);
   if (!is_token(authenticate.identity_header)) {
     checks.refuse(
         {"policies", p, "authenticate", "identity_header"},
@@ -248,8 +260,14 @@ bool is_password_hash(std::string_view setting) {
 }
 
 PolicyKind authenticate_policy_kind() {
-  return policy_kind<AuthenticatePolicy>("authenticate", "Who a client is. One that does not show it gets 401.",
-                                         authenticate_section(), check_authenticate);
+  PolicyKind kind =
+      policy_kind<AuthenticatePolicy>("authenticate", "Who a client is. One that does not show it gets 401.",
+                                      authenticate_section(), check_authenticate);
+  kind.pool_of = [](const Policy& policy) {
+    const ForwardAuth& forward = policy.part<AuthenticatePolicy>("authenticate")->forward;
+    return forward.enabled ? forward.pool : kNone;
+  };
+  return kind;
 }
 
 }  // namespace tidegate

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,12 +44,45 @@ struct JwtRules {
   std::string roles_claim = "roles";
 };
 
+// A service is asked about each request.
+struct ForwardAuth {
+  enum class OnFailure : uint8_t { refuse, pass };
+  bool enabled = false;
+  uint32_t pool = kNone;
+  std::string path = "/";                                                  // of what it is asked, maybe with a query
+  std::string host;                                                        // empty: the client's own
+  std::vector<std::string> request_headers = {"Authorization", "Cookie"};  // of the client's that it gets
+  std::vector<std::string> to_backend;                                     // fields of its answer that the backend gets
+  std::vector<std::string> to_client;                                      // of its refusal that the client gets
+  std::string name_header, roles_header;        // of its answer: who the client is; empty: it does not say
+  std::vector<uint64_t> refusals = {401, 403};  // its statuses that are passed on
+  uint64_t timeout_ms = 2'000;
+  OnFailure on_failure = OnFailure::refuse;
+  uint64_t failure_status = 503;
+  uint64_t cache_ttl_ms = 0;  // 0: it is asked each time
+  uint64_t cache_entries = 10'000;
+  std::vector<std::string> cache_by;  // empty: by all that it is told
+};
+
+// How many fields each of its lists may name.
+constexpr size_t kForwardFieldsMost = 16;
+
+// One word of `cache_by`.
+struct ForwardCacheBy {
+  enum class What : uint8_t { method, host, path, query, client, header, cookie };
+  What what = What::method;
+  std::string name;  // of the header (lower case) or of the cookie
+};
+// Nothing if it is none.
+std::optional<ForwardCacheBy> parse_forward_cache_by(std::string_view word);
+
 struct AuthenticatePolicy final : PolicyPart {
   std::string realm = "tidegate";
   bool optional = false;
   ApiKeys api_keys;
   BasicUsers basic;
   JwtRules jwt;
+  ForwardAuth forward;
   bool keep_credentials = true;
   std::string identity_header;
 };

@@ -20,6 +20,8 @@ struct PolicyKind {
   std::function<void*(Policy&)> add;
   // How the part's keys relate to each other; `p`: the index of the policy. Called only for parts without a fault.
   std::function<void(Checks&, size_t p)> check;
+  // The pool that the part asks, or kNone. Empty: parts of this kind ask none.
+  std::function<uint32_t(const Policy&)> pool_of;
 };
 
 template <class Part>
@@ -31,7 +33,7 @@ PolicyKind policy_kind(std::string_view key, std::string_view sentence, const Se
     policy.parts[key] = std::move(part);
     return keys;
   };
-  return {key, sentence, &section, add, std::move(check)};
+  return {key, sentence, &section, add, std::move(check), {}};
 }
 
 #define TIDEGATE_POLICY(name) PolicyKind name##_policy_kind();

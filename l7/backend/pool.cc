@@ -8,6 +8,7 @@
 
 #include "conf/maglev.h"
 #include "core/clock.h"
+#include "core/log.h"
 #include "l7/backend/connections.h"
 
 namespace tidegate::l7 {
@@ -293,6 +294,25 @@ bool BackendPool::note_failure(const PoolMember& member, uint64_t now_ns) const 
   runtime_->disturbed_until_ns.store(std::max(until, now_ns + eject_ns), std::memory_order_relaxed);
   health_->looked_ns.store(0, std::memory_order_relaxed);
   return true;
+}
+
+void BackendPool::settle_breaker(const PoolMember& member, Breaker::Permit& permit, Breaker::Result result,
+                                 uint64_t now_ns) const {
+  if (member.breaker == nullptr || !permit.granted) return;
+  const Breaker::Permit spent = std::exchange(permit, {});
+  const PoolBreaker& breaker = config_->breaker;
+  const std::string_view whose =
+      breaker.scope == BreakerScope::pool ? std::string_view("the pool") : std::string_view(member.name);
+  switch (member.breaker->settle(spent, result, now_ns, breaker)) {
+    case Breaker::Change::none:
+      return;
+    case Breaker::Change::opened:
+      runtime_->breaker_opened.fetch_add(1, std::memory_order_relaxed);
+      return log_warn("pool {}: the breaker of {} opens for {} ms", config_->name, whose, breaker.open_ms);
+    case Breaker::Change::closed:
+      runtime_->breaker_closed.fetch_add(1, std::memory_order_relaxed);
+      return log_info("pool {}: the breaker of {} closes: its trials went well", config_->name, whose);
+  }
 }
 
 void BackendPool::enter_service(uint64_t now_ns, bool at_start) const {

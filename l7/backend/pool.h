@@ -85,6 +85,9 @@ class BackendPool {
   bool may_use(const PoolMember& member, const Question& question) const {
     return acceptable(member, question, Strictness::healthy);
   }
+  // The result of a try for the member's breaker, if `permit` is one of it; the permit is spent then. A change of the
+  // breaker is counted and logged.
+  void settle_breaker(const PoolMember& member, Breaker::Permit& permit, Breaker::Result result, uint64_t now_ns) const;
   // The choice of consistent_hash and ring_hash if load and ejection did not count: what explain can say beforehand.
   const PoolMember* preferred(uint64_t hash) const;
   // Charges a failure. True if the member is ejected now, for eject_ms.

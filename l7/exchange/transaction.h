@@ -86,6 +86,7 @@ class Transaction final : public BackendStream::User {
   void client_gone(Failure why = Failure::client_gone);
   void on_backend() override { resume(); }
   void on_interim(ResponseHead& interim) override;
+  Worker& worker() { return worker_; }
   const RequestHead& request() const { return exchange_.request; }
   // Whether it has a connection to a backend that an operator took down, and what ends that (take_down.cc).
   bool uses_taken_down() const;

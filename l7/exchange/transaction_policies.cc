@@ -26,6 +26,7 @@ void Transaction::find_policies(uint32_t route) {
   PolicyUse& use = exchange_.policies;
   use.chain = exchange_.plan->plan().policies.chain(exchange_.facts.listener, route);
   if (use.chain == nullptr) return;
+  use.transaction = this;
   const size_t count = use.chain->rules.size();
   use.notes = reinterpret_cast<policy::Note*>(arena_.allocate_aligned(count * sizeof(policy::Note)));
   std::uninitialized_value_construct_n(use.notes, count);
@@ -41,6 +42,11 @@ Step Transaction::policies() {
     policy::Note& note = use.notes[use.next];
     if (note.wait_until_ns > now_ns) return Step::suspend;  // something else woke the transaction
     const policy::Decision decision = rule.on_request(exchange_, arena_, note, now_ns);
+    if (decision.waits) {
+      wait_for_nothing();  // the call has its own time; the request's goes on
+      return Step::suspend;
+    }
+    use.call.reset();
     if (decision.wait_until_ns != 0) {
       note.wait_until_ns = decision.wait_until_ns;
       wait_until_ns(decision.wait_until_ns);
@@ -60,6 +66,7 @@ Step Transaction::end_by_policy(const policy::Decision& decision) {
   failure_detail_ = decision.detail;
   const Step step =
       decision.verdict == policy::Verdict::refused ? fail(decision.failure) : answer_with(decision.status, {});
+  if (decision.status != 0 && !exchange_.grpc) exchange_.outcome.status = decision.status;
   if (decision.body.empty() || exchange_.grpc) return step;
   exchange_.answer_body = decision.body;
   exchange_.response.fields.remove_named("content-type");

@@ -3,7 +3,6 @@
 // file looks up the row and applies it.
 #include <algorithm>
 
-#include "core/log.h"
 #include "l7/exchange/transaction.h"
 #include "l7/worker.h"
 
@@ -69,22 +68,8 @@ void Transaction::judge_answer() {
 
 // Once for each try. A body that breaks off later is for ejection to judge.
 void Transaction::settle_breaker(Breaker::Result result) {
-  const PoolMember& member = *exchange_.attempts.member;
-  if (member.breaker == nullptr || !exchange_.attempts.permit.granted) return;
-  const Pool& config = exchange_.pool->config();
-  const Breaker::Permit permit = std::exchange(exchange_.attempts.permit, {});
-  const std::string_view whose =
-      config.breaker.scope == BreakerScope::pool ? std::string_view("the pool") : std::string_view(member.name);
-  switch (member.breaker->settle(permit, result, worker_.loop().now_ns(), config.breaker)) {
-    case Breaker::Change::none:
-      return;
-    case Breaker::Change::opened:
-      exchange_.pool->runtime().breaker_opened.fetch_add(1, std::memory_order_relaxed);
-      return log_warn("pool {}: the breaker of {} opens for {} ms", config.name, whose, config.breaker.open_ms);
-    case Breaker::Change::closed:
-      exchange_.pool->runtime().breaker_closed.fetch_add(1, std::memory_order_relaxed);
-      return log_info("pool {}: the breaker of {} closes: its trials went well", config.name, whose);
-  }
+  exchange_.pool->settle_breaker(*exchange_.attempts.member, exchange_.attempts.permit, result,
+                                 worker_.loop().now_ns());
 }
 
 // The request's time is over, and at least half of it went by while this backend was waited for and gave no answer.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The authenticate policy (conf/policy/authenticate.h). On the request: who the client is, by the first of API key,
 // Basic and token that it shows; the name and roles stand in PolicyUse::identity. On the answer: WWW-Authenticate where
-// it refused. Everything is decided here and at once; nobody is asked.
+// it refused. Everything is decided here and at once; only `forward` asks somebody (l7/policy/forward.cc).
 // A policy that holds twice (two policies with this part in one chain) must be satisfied twice; the last name counts.
 // Runtime: the passwords that were right lately. It survives versions.
 #include <fmt/format.h>
@@ -14,23 +14,13 @@
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/sticky.h"
 #include "l7/policy/credentials.h"
+#include "l7/policy/forward.h"
 #include "l7/policy/jwt.h"
 #include "l7/policy/kinds.h"
+#include "l7/policy/names.h"
 
 namespace tidegate::l7::policy {
 namespace {
-
-std::string lower_case(std::string text) {
-  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-  return text;
-}
-
-// Two names that CGI and its like read alike: each byte but letters and digits counts as '-'.
-bool reads_as(std::string_view name, std::string_view lower) {
-  const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-'; };
-  return std::equal(name.begin(), name.end(), lower.begin(), lower.end(),
-                    [&](char a, char b) { return plain(a) == plain(b); });
-}
 
 class AuthenticateRule final : public Rule {
  public:
@@ -53,7 +43,7 @@ class AuthenticateRule final : public Rule {
   }
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
-    remove_imitations(exchange);
+    remove_imitations(exchange.request.fields, identity_header_);
     Shown shown;
     const Decision decision = judge(exchange, arena, now_ns, shown);
     if (decision.verdict == Verdict::refused) {
@@ -165,19 +155,6 @@ class AuthenticateRule final : public Rule {
     }
     return std::nullopt;
   }
-  void remove_imitations(Exchange& exchange) const {
-    if (identity_header_.empty()) return;
-    FieldList& fields = exchange.request.fields;
-    for (bool again = true; again;) {
-      again = false;
-      for (const Field& field : fields) {
-        if (!reads_as(field.name, identity_header_)) continue;
-        fields.remove_named(field.name);
-        again = true;
-        break;
-      }
-    }
-  }
 
   const AuthenticatePolicy rules_;
   const std::string key_header_, identity_header_;
@@ -191,6 +168,10 @@ class AuthenticateRule final : public Rule {
 
 void compile_authenticate(const Policy& policy, Compiling& out) {
   const auto& rules = *policy.part<AuthenticatePolicy>("authenticate");
+  if (rules.forward.enabled) {
+    out.rules.push_back(make_forward_rule(rules, out));
+    return;
+  }
   std::vector<Jwk> keys;
   if (rules.jwt.enabled && rules.jwt.keys.bytes) {
     // The document's checks have read them already. Without keys no token is good.

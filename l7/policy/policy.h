@@ -3,7 +3,8 @@
 // more. Rules are bound everywhere, to a listener or to a route. Their order does not depend on where they are bound or
 // written: it is the order of Stage. A Chain has the rules of one listener and route in that order.
 //
-//   on_request: passes, refuses, answers, or waits (then it is asked again); before the cache is asked
+//   on_request: passes, refuses, answers, or waits (then it is asked again); before the cache is asked. It may wait for
+//               a moment, or for somebody whom it has asked (PolicyUse::call).
 //   on_answer:  changes the head that goes to the client, on hits of the cache too; what is stored has none of it
 //
 // A request without a client (a revalidation for the cache) has no chain: the client that it repeats has passed
@@ -35,6 +36,7 @@ namespace tidegate::l7 {
 struct Exchange;
 struct RequestHead;
 class Arena;
+class Transaction;
 
 namespace policy {
 
@@ -68,9 +70,20 @@ struct Decision {
   Failure failure = Failure::none;  // refused: how the request ends
   uint64_t wait_until_ns = 0;       // not 0: ask again then, monotonic; `verdict` does not count yet
   const char* detail = "";          // refused: for the log
-  uint16_t status = 0;              // answered
+  bool waits = false;               // for PolicyUse::call: ask again when that has moved; `verdict` does not count yet
+  uint16_t status = 0;              // answered; or refused with another status than the failure's; 0: that one
   // Answered, or refused with other words than the failure's sentence. Views of the rule or of the arena.
   std::string_view body = {}, content_type = {};
+};
+
+// What a rule has asked of somebody else, on behalf of one exchange. It ends when it is destroyed, whatever it has
+// reached. When it moves, it runs the transaction again; so the rule is asked again.
+class Call {
+ public:
+  Call() = default;
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  virtual ~Call() = default;
 };
 
 // What a rule keeps of one exchange, from its request to its answer. All zero at first.
@@ -220,6 +233,9 @@ struct PolicyUse {
   policy::Note* notes = nullptr;         // one for each rule, in the arena
   size_t next = 0;                       // the rule that is asked next
   Identity identity;
+  Transaction* transaction = nullptr;  // that has the exchange: for calls, which run it again
+  std::unique_ptr<policy::Call> call;  // of the rule at `next`; it is cancelled when that has decided, or when the
+                                       // exchange ends before
 };
 
 }  // namespace tidegate::l7

@@ -2,23 +2,36 @@
 """Policies of the proxy, as curl sees them over HTTP/1.1 and HTTP/2."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import subprocess
 import time
 
 from lab import LabError
-from netns import wait_until
+from netns import in_namespace, wait_until
+from topology import HOSTS
 
 WWW = "https://www.example.test"
 PROXY = "10.10.0.11"
 HEAD = "policies:\n"
 
 
-def policies(lab, policy, route, more=""):
+def policies(lab, policy, route, more="", replaced=()):
     """The lab's document with these policies (YAML lines) and a route `/api/policy/*` that has `route`."""
     added = f'  - {{name: policed, listeners: [https], hosts: [www.example.test], path: "/api/policy/*", pool: origins, {route}}}\n'
-    return lab.configured(("routes:\n", HEAD + policy + "routes:\n" + added + more))
+    return lab.configured(("routes:\n", HEAD + policy + "routes:\n" + added + more), *replaced)
+
+
+@contextlib.contextmanager
+def process(lab, host, program):
+    """A Python program on a host, until the block ends. Its output is read line by line."""
+    command = in_namespace(HOSTS[host].namespace, "/usr/bin/python3", "-c", program)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def curl(lab, path, *options, host="client-eu"):
@@ -114,6 +127,57 @@ def test_clients_show_who_they_are_by_key_password_or_token(lab):
         assert {line["identity"] for line in lines if line["status"] == 200} == {"shop", "amy", "bob"}, lines
         details = {line.get("failure_detail") for line in lines if line.get("failure") == "unauthenticated"}
         assert details == {"no_credentials", "key_unknown", "password_wrong", "token_expired", "token_audience", "token_issuer", "token_algorithm"}, details
+
+
+SERVICE = r"""
+import http.server
+class Service(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        print(self.headers["X-Forwarded-Uri"], flush=True)
+        known = self.headers["Authorization"].startswith("Bearer good-")
+        body = b"" if known else b"please sign in"
+        self.send_response(200 if known else 401)
+        for name, value in (("X-User", "amy"), ("X-Plan", "gold")) if known else (("WWW-Authenticate", "Form"),):
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *arguments):
+        pass
+server = http.server.ThreadingHTTPServer(("10.10.0.21", 4180), Service)
+print("listens", flush=True)
+server.serve_forever()
+"""
+
+
+def test_a_service_is_asked_who_comes(lab):
+    policy = """  - name: sso
+    authenticate:
+      forward: {pool: auth, path: /verify, name_header: X-User, to_backend: [X-Plan], to_client: [WWW-Authenticate], cache_ttl: 1h, cache_by: ["header:Authorization"]}
+"""
+    pool = "  - {name: auth, retry_attempts: 0, eject_after: 0, backends: [{name: b, addresses: [10.10.0.21], port: 4180}]}\n"
+    run = time.monotonic_ns()  # what was remembered, logged and counted before is of other clients
+    path = f"/api/policy/forward-{run}"
+    good = ("-H", f"Authorization: Bearer good-{run}")
+    with policies(lab, policy, "policies: [sso]", replaced=[("pools:\n", "pools:\n" + pool)]):
+        assert curl(lab, path, *good)[0] == 503, "nobody listens"
+        with process(lab, "origin1", SERVICE) as service:
+            assert service.stdout.readline() == "listens\n"
+            for version in ("--http1.1", "--http2"):
+                status, fields, body = curl(lab, path, version, "-H", "Authorization: Bearer bad")
+                assert (status, fields.get("www-authenticate"), body) == (401, "Form", "please sign in"), (status, fields, body)
+                assert curl(lab, path, version, *good)[0] == 200
+            asked = [service.stdout.readline() for _ in range(3)]
+            assert asked == [path + "\n"] * 3, "a yes is remembered, a no never"
+        assert curl(lab, path, *good)[0] == 200, "it is remembered though the service is gone"
+        wait_until("the log has every request", lambda: len(log_lines(lab, path)) >= 6, 10)
+        lines = log_lines(lab, path)
+        assert [line.get("identity") for line in lines if line["status"] == 200] == ["amy"] * 3, lines
+        assert [line["failure"] for line in lines if line["status"] == 503] == ["auth_unavailable"], lines
+        metrics = lab.plane("proxy1", "l7", "/metrics").body.decode()
+        remembered = next(line for line in metrics.splitlines() if line.startswith('tidegate_l7_forward_remembered_total{policy="sso"}'))
+        assert int(remembered.split()[1]) >= 2, remembered
 
 
 def test_a_browser_is_answered_a_preflight_and_told_to_be_careful(lab):

@@ -186,6 +186,49 @@ TEST(AuthenticateKeys, RefuseWhatACacheWouldGiveToOthers) {
               ElementsAre("conflicting_keys"));
 }
 
+TEST(ForwardKeys, RefuseWhatCannotBeAskedOrCopied) {
+  const std::string pools = "pools: [{name: p, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}]\n";
+  const auto forward = [&](const std::string& keys) { return with_auth("forward: {pool: p" + keys + "}", pools); };
+  EXPECT_THAT(forward("").codes(), IsEmpty());
+  EXPECT_THAT(
+      forward(", path: '/verify?a=b', host: 'auth.test:80', to_client: [Location], refusals: [302, 401]").codes(),
+      IsEmpty());
+  EXPECT_THAT(forward(", cache_ttl: 1m, cache_by: [method, 'header:A', 'cookie:b']").codes(), IsEmpty());
+  EXPECT_THAT(with_auth("forward: {}", pools).codes(), ElementsAre("missing_key"));
+  EXPECT_THAT(with_auth("forward: {pool: q}", pools).codes(), ElementsAre("no_such_name"));
+  for (const char* path : {"verify", "'/a b'", "'/a#b'", "''"}) {
+    EXPECT_THAT(forward(std::string(", path: ") + path).codes(), ElementsAre("bad_value")) << path;
+  }
+  EXPECT_THAT(forward(", host: 'a/b'").codes(), ElementsAre("bad_value"));
+  for (const char* field : {"'a b'", "Content-Length", "host", "Transfer-Encoding"}) {
+    for (const char* key : {"request_headers", "to_backend", "to_client"}) {
+      const Loaded loaded = forward(std::string(", ") + key + ": [X-A, " + field + "]");
+      ASSERT_THAT(loaded.codes(), ElementsAre("bad_value")) << key << field;
+      EXPECT_EQ(loaded.faults[0].pointer, std::string("/policies/0/authenticate/forward/") + key + "/1");
+    }
+  }
+  EXPECT_THAT(forward(", refusals: [200]").codes(), ElementsAre("out_of_range"));
+  EXPECT_THAT(forward(", refusals: [304]").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(forward(", cache_by: [method]").codes(), ElementsAre("without_effect"));
+  EXPECT_EQ(forward(", cache_ttl: 1m, cache_by: [mehtod]").faults[0].hint, "did you mean 'method'?");
+  EXPECT_THAT(
+      with_auth("forward: {pool: p}, api_keys: {keys: [{name: a, sha256: " + std::string(64, 'a') + "}]}", pools)
+          .codes(),
+      ElementsAre("conflicting_keys"));
+  const std::string cached = pools + "routes: [{name: r, pool: p, policies: [q], cache: {}}]\n";
+  EXPECT_THAT(with_auth("forward: {pool: p}", cached).codes(), IsEmpty());
+  EXPECT_THAT(with_auth("forward: {pool: p, to_backend: [X-A]}", cached).codes(), ElementsAre("conflicting_keys"));
+}
+
+// Its pool is in use.
+TEST(ForwardKeys, UseTheirPool) {
+  const Loaded loaded = load_text(
+      "pools: [{name: p, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}]\n"
+      "policies: [{name: q, everywhere: true, authenticate: {forward: {pool: p}}}]\n");
+  ASSERT_NE(loaded.model, nullptr) << loaded.rendered();
+  EXPECT_THAT(find_warnings(*loaded.document, *loaded.model, 0), IsEmpty());
+}
+
 TEST(AuthoriseKeys, RefuseRulesThatNobodyReaches) {
   const auto codes = [](const std::string& keys) {
     return load_text("policies: [{name: q, authorise: {" + keys + "}}]\n").codes();

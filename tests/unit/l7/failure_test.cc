@@ -88,6 +88,12 @@ std::map<Failure, Scene> scenes() {
   auto authenticate = std::make_shared<AuthenticatePolicy>();
   authenticate->api_keys.enabled = true;
   out[Failure::unauthenticated].set = bind("authenticate", authenticate);
+  out[Failure::auth_unavailable].set = [](Edge& edge, Pool&, Route&) {
+    auto forward = std::make_shared<AuthenticatePolicy>();
+    forward->forward.enabled = true;
+    forward->forward.pool = edge.add_pool("service", {});
+    edge.model.policies.push_back({"q", true, {{"authenticate", forward}}});
+  };
   auto authorise = std::make_shared<AuthorisePolicy>();
   authorise->deny = {*Cidr::parse("127.0.0.0/8")};
   out[Failure::forbidden].set = bind("authorise", authorise);

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// BackendCall: a small request of the proxy's own to a backend of a pool, while a request of a client waits for its
+// answer. It chooses a backend as any request does: by the pool's policy, its breaker and its health. It may use kept
+// connections, waits in the pool's queue while every backend is full, and tries another backend where the first one
+// fails. What it learns of a backend counts for the pool.
+//
+//   the constructor → fill request() in → begin() → advance(), each time something has moved, until over()
+//
+// It has no body to send, and the method must be idempotent. The answer's head and a bounded part of its body are put
+// into the arena of the transaction.
+//
+// Ownership: the exchange's (PolicyUse::call). Destroying it cancels it at any time: an HTTP/1 connection is closed
+// then, an HTTP/2 stream reset. Threads: the worker's.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/event_loop.h"
+#include "l7/backend/stream.h"
+#include "l7/exchange/client_stream.h"
+#include "l7/exchange/forwarding.h"
+#include "l7/exchange/wait_queue.h"
+#include "l7/limits.h"
+#include "l7/plan.h"
+#include "l7/policy/policy.h"
+
+namespace tidegate::l7 {
+
+class Transaction;
+class Worker;
+
+class BackendCall final : public policy::Call, private BackendStream::User {
+ public:
+  // Borrowed; all of it lives as long as the exchange does.
+  struct Terms {
+    const BackendPool& pool;
+    const std::shared_ptr<TlsContext>& tls;  // of the pool; null: plain
+    const FieldEdits& edits;
+    const ClientFacts& facts;  // copied
+    std::string_view client;   // its address, for X-Forwarded-For and for its share of the queue
+    std::string_view via_node;
+    std::string_view request_id;
+    uint64_t timeout_ns;
+  };
+  BackendCall(Transaction& transaction, Arena& arena, const Terms& terms);
+  ~BackendCall() override;
+
+  RequestHead& request() { return request_; }
+  void begin();
+  // Goes as far as it can. Call it whenever the transaction is run again.
+  void advance();
+
+  bool over() const { return stage_ == Stage::over; }
+  // After over().
+  Failure failure() const { return failure_; }
+  const ResponseHead& response() const { return response_; }
+  std::string_view body() const { return body_; }
+  bool body_dropped() const { return body_dropped_; }  // it was larger than kCallAnswerBytes
+
+ private:
+  enum class Stage : uint8_t { choosing, connecting, asking, reading, over };
+  void on_backend() override { move(); }
+  void on_interim(ResponseHead&) override {}
+  void move();
+  bool step();
+  bool choose();
+  bool wait_for_room();
+  bool take_connection(const PoolMember& member);
+  std::string_view proxy_header();
+  bool connect();
+  bool ask();
+  bool take_answer();
+  bool read();
+  bool try_failed(Failure failure);
+  bool may_try_again(Failure failure);
+  bool others_are_left() const;
+  bool give_up_if_late(Failure why);
+  bool end(Failure failure);
+  void charge(Failure failure);
+  void leave_queue();
+  void release();
+  void keep_answer();
+  uint64_t now_ns() const;
+  void arm(uint64_t longest_ns);
+
+  Transaction& transaction_;
+  Worker& worker_;
+  Arena& arena_;
+  const BackendPool& pool_;
+  const std::shared_ptr<TlsContext>& tls_;
+  const FieldEdits& edits_;
+  ClientFacts facts_;
+  const std::string_view via_node_, request_id_;
+  const uint64_t timeout_ns_;
+  const uint64_t client_hash_;
+  RequestHead request_;
+  ResponseHead response_;
+  std::string body_;
+  std::unique_ptr<BackendStream> backend_;
+  WaitQueue::Waiter waiter_;
+  Timer timer_;
+  uint64_t deadline_ns_ = 0;       // of the whole call
+  uint64_t step_deadline_ns_ = 0;  // of the present stage, not later
+  uint64_t sent_ns_ = 0;
+  const PoolMember* member_ = nullptr;  // of the present try; counted as in flight while set
+  Breaker::Permit permit_;
+  std::array<uint32_t, kCallTries> tried_{};  // BackendRuntime::id
+  size_t tried_count_ = 0;
+  uint32_t tries_ = 0;
+  Failure failure_ = Failure::none;
+  Stage stage_ = Stage::choosing;
+  bool fresh_only_ = false;
+  bool body_dropped_ = false;
+  bool bad_status_ = false;  // that counts as a failure of the backend
+};
+
+}  // namespace tidegate::l7

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names of fields, as policies compare them.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include "l7/wire/message.h"
+
+namespace tidegate::l7::policy {
+
+inline std::string lower_case(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+  return text;
+}
+
+// Two names in lower case that CGI and its like read alike: each byte but letters and digits counts as '-'.
+inline bool reads_as(std::string_view name, std::string_view lower) {
+  const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-'; };
+  return std::equal(name.begin(), name.end(), lower.begin(), lower.end(),
+                    [&](char a, char b) { return plain(a) == plain(b); });
+}
+
+// Removes each field that a backend could take for the one that the proxy adds under this name.
+inline void remove_imitations(FieldList& fields, std::string_view lower) {
+  if (lower.empty()) return;
+  for (bool again = true; again;) {
+    again = false;
+    for (const Field& field : fields) {
+      if (!reads_as(field.name, lower)) continue;
+      fields.remove_named(field.name);
+      again = true;
+      break;
+    }
+  }
+}
+
+}  // namespace tidegate::l7::policy
