@@ -178,7 +178,8 @@ const Section& pool_section() {
           choice("protocol", &Pool::protocol,
                  {{"h1", BackendProtocol::h1}, {"h2", BackendProtocol::h2}, {"auto", BackendProtocol::automatic}},
                  "HTTP/1.1, HTTP/2 (over TLS or by prior knowledge), or with `tls` what the backend chooses of both by "
-                 "ALPN. gRPC needs HTTP/2. Tunnels (WebSocket) need HTTP/1.1."),
+                 "ALPN. gRPC needs HTTP/2. Tunnels (WebSocket, `upgrades`) need "
+                 "HTTP/1.1: with `auto` they get connections of their own, with `h2` there are none."),
           boolean("tls_verify", &Pool::tls_verify,
                   "Check their certificates: the authority and the name. `false` believes whoever answers."),
           row("tls_ca_file", FieldType::file, &Pool::tls_ca,
@@ -204,7 +205,10 @@ const Section& pool_section() {
           duration("idle_timeout", &Pool::idle_timeout_ms, {kMs, kHour},
                    "Between two moves of a body: bytes that come from the backend, or that it takes."),
           duration("tunnel_timeout", &Pool::tunnel_timeout_ms, {kMs, 7 * kDay},
-                   "Silence of a tunnel (WebSocket); once one side has ended, idle_timeout."),
+                   "Silence of a tunnel (WebSocket, `upgrades`); once one side has ended, idle_timeout."),
+          row("upgrades", FieldType::text, &Pool::upgrades,
+              "Protocols, as the field Upgrade names them, to which a connection may change besides `websocket`, which "
+              "always may. What follows passes as it is, whatever routes and policies say."),
           duration("keepalive_timeout", &Pool::keepalive_timeout_ms, {0, kHour},
                    "How long an unused connection is kept."),
           integer("keepalive_connections", &Pool::keepalive_connections, {0, 65'536},

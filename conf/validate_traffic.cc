@@ -8,6 +8,7 @@
 
 #include "conf/checks.h"
 #include "conf/names.h"
+#include "core/http1.h"
 
 namespace tidegate {
 namespace {
@@ -262,8 +263,40 @@ void check_reach_of_pool(Checks& checks, size_t p) {
                  "a backend with addresses", "backends with host, srv or socket are the proxy's alone"});
 }
 
+// RFC 9110 §7.8: a token, maybe with a version.
+bool is_protocol(std::string_view text) {
+  const size_t slash = std::min(text.find('/'), text.size());
+  const bool versioned = slash < text.size();
+  return http1::is_token(text.substr(0, slash)) && (!versioned || http1::is_token(text.substr(slash + 1)));
+}
+
+// Another HTTP in a tunnel would pass requests that no route and no policy sees.
+bool is_http(std::string_view protocol) {
+  const std::string_view token = protocol.substr(0, protocol.find('/'));
+  return http1::equals_ignore_case(token, "http") || http1::equals_ignore_case(token, "h2c") ||
+         http1::equals_ignore_case(token, "h2");
+}
+
+void check_upgrades(Checks& checks, size_t p) {
+  const Pool& pool = checks.model().pools[p];
+  for (size_t u = 0; u < pool.upgrades.size(); ++u) {
+    if (!is_protocol(pool.upgrades[u])) {
+      checks.refuse({"pools", p, "upgrades", u},
+                    {"bad_value", "this names no protocol", "a token, maybe with a version: name or name/1.0", {}});
+    } else if (is_http(pool.upgrades[u])) {
+      checks.refuse({"pools", p, "upgrades", u}, {"bad_value", "HTTP in a tunnel would pass by routes and policies",
+                                                  "another protocol", "protocol: h2 speaks HTTP/2 to the backends"});
+    }
+  }
+  if (!pool.upgrades.empty() && pool.protocol == BackendProtocol::h2) {
+    checks.refuse({"pools", p, "upgrades"},
+                  {"without_effect", "upgrades in a pool that speaks HTTP/2 alone", "protocol: h1 or auto", {}});
+  }
+}
+
 void check_connecting(Checks& checks, size_t p) {
   const Pool& pool = checks.model().pools[p];
+  check_upgrades(checks, p);
   if (pool.tls_certificate != kNone && !pool.tls) {
     checks.refuse({"pools", p, "tls_certificate"},
                   {"without_effect", "tls_certificate in a pool that does not speak TLS", {}, "add tls: true"});

@@ -143,7 +143,10 @@ void BackendH1Connection::accept_head() {
   head_ready_ = false;
   socket_->in().consume(head_bytes_);
   remaining_ = head_.framing == http1::Framing::length ? head_.content_length : 0;
-  if (head_.status == 101) head_.framing = http1::Framing::until_close;
+  if (head_.status == 101) {
+    head_.framing = http1::Framing::until_close;
+    chunked_request_ = false;  // that framed the request, which is over
+  }
   if (to_head_ || head_.framing == http1::Framing::none ||
       (head_.framing == http1::Framing::length && head_.content_length == 0)) {
     response_ended_ = true;

@@ -99,6 +99,7 @@ struct Exchange {
   bool client_gone = false;  // it left, or there never was one
   bool background = false;   // revalidates for the cache
   bool head_sent = false;    // of the answer, to the client
+  bool tunnel = false;       // the answer's head has opened one
   bool grpc = false;         // failures are told as grpc-status
 };
 

@@ -161,6 +161,7 @@ Step Transaction::take_route() {
     return fail(Failure::body_too_large);
   }
   exchange_.pool = &plan.pool_of(static_cast<uint32_t>(exchange_.route - plan.model().routes.data()));
+  if (!exchange_.request.upgrade.empty() && !take_upgrade()) return fail(Failure::upgrade_refused);
   // A stream of messages is as slow as what it tells. It holds a stream of a backend, not a connection.
   if (exchange_.grpc && exchange_.pool->config().protocol != BackendProtocol::h1) {
     exchange_.facts.patience.bytes_per_s = 0;
@@ -195,6 +196,7 @@ Step Transaction::refuse_method(const RouteMatch& match) {
 
 Step Transaction::answer() {
   if (exchange_.client_gone) return Step::log;
+  if (exchange_.request.extended_connect) refuse_tunnel_of_ours();
   compose_answer_fields();
   exchange_.head_sent = true;
   if (exchange_.outcome.status == 205) exchange_.answer_body = {};  // RFC 9110 §15.3.6
@@ -222,6 +224,7 @@ Step Transaction::log() {
   stats.count_request(exchange_.request.version, exchange_.outcome.status);
   if (exchange_.outcome.failure != Failure::none) stats.count_failure(exchange_.outcome.failure);
   stats.duration.record_ns(now_ns - exchange_.timing.started_ns);
+  if (exchange_.tunnel) stats.tunnels_closed.add();
   stats.client_bytes_in.add(exchange_.outcome.request_bytes);
   stats.client_bytes_out.add(exchange_.outcome.response_bytes);
   if (worker_.log_enabled()) {
@@ -235,6 +238,7 @@ Step Transaction::log() {
     record.query = exchange_.request.query;
     record.version = exchange_.request.version;
     record.status = exchange_.outcome.status;
+    if (exchange_.tunnel) record.upgrade = exchange_.request.upgrade;
     record.failure = exchange_.outcome.failure;
     if (exchange_.outcome.failure != Failure::none) record.failure_detail = failure_detail_;
     record.request_line = exchange_.outcome.request_line;

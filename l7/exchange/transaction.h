@@ -178,6 +178,12 @@ class Transaction final : public BackendStream::User {
   Step begin_passed_response();
   Failure request_body_failure() const;
 
+  // transaction_tunnel.cc
+  bool take_upgrade();
+  Failure judge_upgrade();
+  void begin_tunnel();
+  void refuse_tunnel_of_ours();
+
   // transaction_grpc.cc
   void begin_grpc();
   std::string_view grpc_time_left();

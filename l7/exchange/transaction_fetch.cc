@@ -110,7 +110,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
                          exchange_.plan->pool_tls(exchange_.route->pool),
                          config.tls_server_name,
                          config.idle_timeout_ms,
-                         config.protocol,
+                         exchange_.request.upgrade.empty() ? config.protocol : BackendProtocol::h1,
                          proxy_header(),
                          config.local_addresses};
   if (!exchange_.attempts.fresh_only) {
@@ -284,6 +284,9 @@ Step Transaction::begin_response() {
     default:
       return attempt_failed(Failure::bad_response);
   }
+  if (!exchange_.request.upgrade.empty()) {
+    if (const Failure failure = judge_upgrade(); failure != Failure::none) return attempt_failed(failure);
+  }
   end_head_deadline();
   exchange_.timing.first_byte_ns = worker_.loop().now_ns();
   worker_.stats().first_byte.record_ns(exchange_.timing.first_byte_ns - exchange_.timing.sent_ns);
@@ -313,8 +316,7 @@ Step Transaction::begin_passed_response() {
     release_backend(true);  // closes the connection, which still holds the content
     return Step::log;
   }
-  if (exchange_.response.body == BodyKind::tunnel)
-    exchange_.attempts.request_sent = false;  // what the client sends goes on
+  if (exchange_.response.body == BodyKind::tunnel) begin_tunnel();
   wait_at_most_ns(silence_ns());
   return Step::deliver;
 }

@@ -31,7 +31,8 @@ H2Connection::H2Connection(ClientConnection& connection)
   nghttp2_option_del(options);
   session_.reset(session);
 
-  const std::array<nghttp2_settings_entry, 3> settings{{
+  const std::array<nghttp2_settings_entry, 4> settings{{
+      {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},  // RFC 8441: WebSockets
       {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, kHttp2MaxStreams},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kHttp2StreamWindowBytes},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<uint32_t>(connection.limits().head_bytes)},

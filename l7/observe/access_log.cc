@@ -133,6 +133,7 @@ size_t format_record(const AccessRecord& r, char* out) {
   line.text("path", r.path, kLoggedTextBytes);
   line.text("query", r.query, kLoggedTextBytes);
   line.number(",\"status\":", r.status);
+  line.text("upgrade", r.upgrade, kLoggedMethodBytes);
   if (r.failure != Failure::none) line.text("failure", info(r.failure).name);
   line.text("failure_detail", r.failure_detail, kLoggedHostBytes);
   line.text("request_line", r.request_line, kLoggedTextBytes);

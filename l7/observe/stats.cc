@@ -35,6 +35,8 @@ Stats::Stats(Metrics& m)
       fields_dropped(m.counter("tidegate_l7_fields_dropped_total",
                                "Request fields dropped: applications may read them as ones that the proxy sets")),
       http2_cancelled(m.counter("tidegate_l7_http2_cancelled_total", "Requests reset before their work began")),
+      tunnels_opened(m.counter("tidegate_l7_tunnels_opened_total", "Tunnels opened: WebSockets and other upgrades")),
+      tunnels_closed(m.counter("tidegate_l7_tunnels_closed_total", "Tunnels that have ended since")),
       turns_ended(m.counter("tidegate_l7_turns_ended_total",
                             "Connections that had their share of a round and went on in the next")) {
   constexpr const char* kProtocols[] = {"http/1.0", "http/1.1", "h2"};

@@ -58,7 +58,9 @@ class Stats {
   Counter& log_lines_dropped;  // the log could not be written as fast, or not at all
   Counter& fields_dropped;     // of requests: read by applications as fields that the proxy sets
   Counter& http2_cancelled;    // requests that were reset before their work began
-  Counter& turns_ended;        // connections that had had their share of a round and went on in the next
+  Counter& tunnels_opened;
+  Counter& tunnels_closed;
+  Counter& turns_ended;  // connections that had had their share of a round and went on in the next
 
  private:
   std::array<std::array<Counter*, 6>, 3> requests_{};

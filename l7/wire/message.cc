@@ -270,6 +270,12 @@ std::string_view without_empty_port(std::string_view authority) {
   return authority;
 }
 
+bool is_upgrade_protocol(std::string_view text) {
+  const size_t slash = text.find('/');
+  if (slash == std::string_view::npos) return http1::is_token(text);
+  return http1::is_token(text.substr(0, slash)) && http1::is_token(text.substr(slash + 1));
+}
+
 MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHead& out) {
   out.clear();
   out.version = head.minor_version == 0 ? HttpVersion::http10 : HttpVersion::http11;
@@ -291,6 +297,7 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
   out.expect_continue = head.expect_continue;
 
   Nominations nominations;
+  size_t upgrades = 0;
   for (const http1::Field& field : head) {
     const std::string_view spelt = arena.copy(field.name);
     const std::string_view lower = lower_of(spelt, arena);
@@ -300,11 +307,9 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
         if (!nominations.add(field.value)) return MessageFault::too_many_options;
         break;
       case FieldKind::hop_by_hop:
-        // A tunnel hides all that follows from routes and rules: only where that is what the protocol is for, and never
-        // to another HTTP (h2c), by which a client would ask the backend past us.
-        if (lower == "upgrade" && head.upgrade && head.minor_version == 1 &&
-            http1::equals_ignore_case(field.value, "websocket")) {
-          out.upgrade = "websocket";
+        if (lower == "upgrade" && head.upgrade && head.minor_version == 1) {
+          // A choice of protocols is not offered to the backend, so the request goes without any.
+          out.upgrade = ++upgrades == 1 && is_upgrade_protocol(field.value) ? arena.copy(field.value) : "";
         }
         if (lower == "te") {
           http1::for_each_element(field.value, [&out](std::string_view coding) {

@@ -138,13 +138,16 @@ struct RequestHead {
   std::string_view path;       // normalised; the cache and the backend get it; routes see path_for_routes() of it
   std::string_view query;      // without '?'
   bool has_query = false;      // tells "/a?" from "/a"
-  std::string_view upgrade;    // the protocol that Upgrade names; empty: none
-  FieldList fields;            // end-to-end, in order
+  std::string_view upgrade;  // the protocol that Upgrade, or :protocol, names; empty: none (Transaction::take_upgrade)
+  FieldList fields;          // end-to-end, in order
   HttpVersion version = HttpVersion::http11;
   BodyKind body = BodyKind::none;
   uint64_t content_length = 0;
   bool expect_continue = false;
   bool takes_trailers = false;  // TE: trailers
+  // The client asked by CONNECT with :protocol (RFC 8441). `method` is GET, as in a request of HTTP/1 that asks for the
+  // same.
+  bool extended_connect = false;
 
   void clear() { *this = RequestHead(); }
   bool is_head() const { return method == "HEAD"; }
@@ -206,7 +209,7 @@ class Http2RequestBuilder {
   RequestHead* out_ = nullptr;
   size_t max_bytes_ = 0, max_fields_ = 0;
   size_t bytes_ = 0, fields_ = 0;
-  std::string_view scheme_, target_, host_field_;
+  std::string_view scheme_, target_, protocol_, host_field_;
   Crumb* crumbs_ = nullptr;  // in the order in which they came, in the arena
   Crumb* last_crumb_ = nullptr;
   size_t cookie_bytes_ = 0;  // of all crumbs, joined
@@ -230,6 +233,9 @@ MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& a
 
 // "a.test:" becomes "a.test", which means the same (RFC 3986 §6.2.3).
 std::string_view without_empty_port(std::string_view authority);
+
+// Whether it is one protocol as Upgrade names it: a token, maybe with a version (RFC 9110 §7.8).
+bool is_upgrade_protocol(std::string_view text);
 
 // The host in lower case, without port and final dot. Empty if it is malformed or has an empty label. "[::1]:80" gives
 // "[::1]".

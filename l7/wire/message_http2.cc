@@ -138,6 +138,8 @@ MessageFault Http2RequestBuilder::add_pseudo(std::string_view name, std::string_
     slot = &out_->authority;
   } else if (name == ":path") {
     slot = &target_;
+  } else if (name == ":protocol") {
+    slot = &protocol_;
   }
   if (slot == nullptr || !slot->empty()) return MessageFault::bad_pseudo_field;
   *slot = arena_->copy(value);
@@ -146,7 +148,15 @@ MessageFault Http2RequestBuilder::add_pseudo(std::string_view name, std::string_
 
 MessageFault Http2RequestBuilder::finish(bool end_of_stream) {
   RequestHead& out = *out_;
-  if (out.method == "CONNECT") return MessageFault::connect_method;
+  if (out.method == "CONNECT" && protocol_.empty()) return MessageFault::connect_method;
+  if (!protocol_.empty()) {  // RFC 8441 §4
+    if (out.method != "CONNECT" || !is_upgrade_protocol(protocol_)) return MessageFault::bad_pseudo_field;
+    if (length_seen_) return MessageFault::bad_content_length;
+    out.method = "GET";
+    out.upgrade = protocol_;
+    out.extended_connect = true;
+    out.expect_continue = false;  // what follows is no content
+  }
   if (!http1::is_token(out.method) || scheme_.empty() || target_.empty()) return MessageFault::bad_pseudo_field;
   if (out.authority.empty()) out.authority = host_field_;
   // §8.3.1: Host and :authority must not disagree.
@@ -169,6 +179,8 @@ MessageFault Http2RequestBuilder::finish(bool end_of_stream) {
   }
   if (end_of_stream) {
     if (length_seen_ && out.content_length != 0) return MessageFault::bad_content_length;
+  } else if (out.extended_connect) {
+    out.body = BodyKind::none;  // what comes is the tunnel's
   } else if (length_seen_) {
     out.body = out.content_length == 0 ? BodyKind::none : BodyKind::known;
   } else {

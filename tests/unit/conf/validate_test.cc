@@ -530,6 +530,11 @@ TEST(Validate, RefusesWaysOfConnectingThatWouldDoNothing) {
   };
   EXPECT_THAT(codes(", local_addresses: [192.0.2.1, 192.0.2.2]"), ElementsAre("too_many_addresses"));
   EXPECT_THAT(codes(", local_addresses: [192.0.2.1, '2001:db8::1'], proxy_protocol: v2"), IsEmpty());
+  for (const char* wrong : {"h2c", "HTTP/2.0", "h2", "a b", "a/b/c", "'a, b'"}) {
+    EXPECT_THAT(codes(std::string(", upgrades: [") + wrong + "]"), ElementsAre("bad_value")) << wrong;
+  }
+  EXPECT_THAT(codes(", protocol: h2, upgrades: [echo]"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", upgrades: [websocket, echo/1.0, tcp]"), IsEmpty());
 }
 
 TEST(Validate, RefusesLabelsThatNoBackendHas) {
