@@ -206,6 +206,13 @@ const Section& pool_section() {
                    "Between two moves of a body: bytes that come from the backend, or that it takes."),
           duration("tunnel_timeout", &Pool::tunnel_timeout_ms, {kMs, 7 * kDay},
                    "Silence of a tunnel (WebSocket, `upgrades`); once one side has ended, idle_timeout."),
+          size(
+              "buffer_request", &Pool::buffer_request_bytes, {0, 64 * kMB},
+              "A request's body is kept until it is whole; only then a backend is asked, and gets its length. A larger "
+              "body, or one for which there is no memory, passes as it comes. Calls of gRPC and tunnels are not kept. "
+              "0: each passes as it comes."),
+          size("buffer_response", &Pool::buffer_response_bytes, {0, 64 * kMB},
+               "So much of a response is taken from the backend before its client has read it. 0: none."),
           row("upgrades", FieldType::text, &Pool::upgrades,
               "Protocols, as the field Upgrade names them, to which a connection may change besides `websocket`, which "
               "always may. What follows passes as it is, whatever routes and policies say."),

@@ -95,12 +95,14 @@ struct Exchange {
   CacheUse cache;
   Timing timing;
   Outcome outcome;
-  Patience patience;         // with the client, while its body is waited for
-  bool client_gone = false;  // it left, or there never was one
-  bool background = false;   // revalidates for the cache
-  bool head_sent = false;    // of the answer, to the client
-  bool tunnel = false;       // the answer's head has opened one
-  bool grpc = false;         // failures are told as grpc-status
+  Trailers answer_trailers;   // of a buffered answer
+  Patience patience;          // with the client, while its body is waited for
+  bool client_gone = false;   // it left, or there never was one
+  bool background = false;    // revalidates for the cache
+  bool head_sent = false;     // of the answer, to the client
+  bool body_at_hand = false;  // the request's body is buffered, all of it
+  bool tunnel = false;        // the answer's head has opened one
+  bool grpc = false;          // failures are told as grpc-status
 };
 
 }  // namespace tidegate::l7

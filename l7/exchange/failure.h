@@ -46,7 +46,7 @@ constexpr const char* words(Blame blame) {
 enum class Retry : uint8_t {
   never,
   unsent,   // nothing of the request was sent: any method, on another backend (or another address of the same one)
-  sent,     // idempotent methods of which no body was sent (RFC 9110 §9.2.2), on another backend, paid by the budget
+  sent,     // idempotent methods (RFC 9110 §9.2.2) whose body, if any, is buffered; on another backend; by the budget
   fresh,    // idempotent methods, once, on a new connection to any backend; costs nothing
   refused,  // the backend said that it did not begin: any method whose body is at hand, on any backend
 };
@@ -57,9 +57,9 @@ constexpr const char* words(Retry retry) {
     case Retry::unsent:
       return "any method, on another backend";
     case Retry::sent:
-      return "idempotent methods without a body, on another backend";
+      return "idempotent methods without a body, or with a buffered one, on another backend";
     case Retry::fresh:
-      return "idempotent methods without a body, on a new connection";
+      return "idempotent methods without a body, or with a buffered one, on a new connection";
     case Retry::refused:
       break;
   }

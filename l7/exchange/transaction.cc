@@ -15,16 +15,21 @@
 namespace tidegate::l7 {
 
 const Transaction::StepEntry Transaction::kSteps[] = {
-    {"route", &Transaction::route},     {"policies", &Transaction::policies}, {"lookup", &Transaction::lookup},
-    {"serve", &Transaction::serve},     {"choose", &Transaction::choose},     {"queue", &Transaction::queue},
-    {"connect", &Transaction::connect}, {"exchange", &Transaction::exchange}, {"deliver", &Transaction::deliver},
-    {"fill", &Transaction::fill},       {"answer", &Transaction::answer},     {"log", &Transaction::log},
+    {"route", &Transaction::route},     {"policies", &Transaction::policies}, {"buffer", &Transaction::buffer},
+    {"lookup", &Transaction::lookup},   {"serve", &Transaction::serve},       {"choose", &Transaction::choose},
+    {"queue", &Transaction::queue},     {"connect", &Transaction::connect},   {"exchange", &Transaction::exchange},
+    {"deliver", &Transaction::deliver}, {"rest", &Transaction::rest},         {"fill", &Transaction::fill},
+    {"answer", &Transaction::answer},   {"log", &Transaction::log},
 };
 
 const char* name(Step step) { return step < Step::over ? Transaction::kSteps[static_cast<size_t>(step)].name : "over"; }
 
 Transaction::Transaction(Worker& worker)
-    : worker_(worker), arena_(&worker.arena_bytes_), timer_(worker.loop(), [this] { resume(); }) {}
+    : worker_(worker),
+      arena_(&worker.arena_bytes_),
+      timer_(worker.loop(), [this] { resume(); }),
+      request_buffer_(worker),
+      response_buffer_(worker) {}
 
 void Transaction::begin(ClientStream& client, PlanPin plan) {
   client_ = &client;
@@ -114,6 +119,8 @@ void Transaction::reset() {
   std::construct_at(&exchange_);
   failure_detail_.clear();
   kept_body_.clear();
+  request_buffer_.clear();
+  response_buffer_.clear();
   arena_.reset();
 }
 
@@ -166,7 +173,7 @@ Step Transaction::take_route() {
   if (exchange_.grpc && exchange_.pool->config().protocol != BackendProtocol::h1) {
     exchange_.facts.patience.bytes_per_s = 0;
   }
-  return Step::lookup;
+  return buffers_request() ? Step::buffer : Step::lookup;
 }
 
 Step Transaction::redirect() {

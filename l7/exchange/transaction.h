@@ -4,6 +4,7 @@
 // Every way ends in log.
 //
 //   route ── policies ─┬─ answer (fixed, redirect, refused) ─────────────────────────────┐
+//                      ├─ buffer (the body, where the pool says so; then lookup)         │
 //                      └─ lookup ─┬─ serve (hit, stale, joined) ─────────────────────────┤
 //                                 └─ choose ── connect ── exchange ─┬─ deliver (streamed) ┤
 //                                      ↑ │        │          │      └─ fill (led) ────────┴─ log ── over
@@ -24,6 +25,7 @@
 
 #include "core/event_loop.h"
 #include "l7/backend/stream.h"
+#include "l7/exchange/body_buffer.h"
 #include "l7/exchange/client_stream.h"
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/failure.h"
@@ -38,6 +40,7 @@ class Worker;
 enum class Step : uint8_t {
   route,     // find the route, and the policies that hold there
   policies,  // ask each of them; one may have the request wait
+  buffer,    // take the request's body, before a backend is asked
   lookup,    // ask the cache; it may take a while
   serve,     // what is stored, or arriving for another transaction, to the client
   choose,    // a backend, by the pool's policy, and a connection to it
@@ -45,6 +48,7 @@ enum class Step : uint8_t {
   connect,   // wait for the connection
   exchange,  // send the request, wait for the response's head
   deliver,   // the response's body to the client, the rest of the request's to the backend
+  rest,      // what is buffered of the response's body to the client; the backend's part is over
   fill,      // the response's body to the cache, and from there to the client
   answer,    // a response of our own: fixed, redirect, failure
   log,       // count and write down
@@ -105,6 +109,7 @@ class Transaction final : public BackendStream::User {
   // The steps.
   Step route();
   Step policies();
+  Step buffer();
   Step lookup();
   Step serve();
   Step choose();
@@ -112,6 +117,7 @@ class Transaction final : public BackendStream::User {
   Step connect();
   Step exchange();
   Step deliver();
+  Step rest();
   Step fill();
   Step answer();
   Step log();
@@ -178,6 +184,14 @@ class Transaction final : public BackendStream::User {
   Step begin_passed_response();
   Failure request_body_failure() const;
 
+  // transaction_buffer.cc
+  bool buffers_request();
+  Step end_buffer();
+  Step to_lookup();
+  bool pump_buffered_response();
+  bool send_buffered_piece();
+  Step leave_backend();
+
   // transaction_tunnel.cc
   bool take_upgrade();
   Failure judge_upgrade();
@@ -234,6 +248,8 @@ class Transaction final : public BackendStream::User {
   Timer timer_;
   std::string cache_status_text_;  // kept for its storage
   std::string kept_body_;          // the beginning of the request's body, while it is all of it; kept for its storage
+  BodyBuffer request_buffer_;      // of the request's body, from its first byte
+  BodyBuffer response_buffer_;     // of the response's, what the client has not taken
   std::string failure_detail_;     // what the last try said of its failure, for the log; kept for its storage
   Step step_ = Step::over;
   bool running_ = false;

@@ -291,6 +291,7 @@ Step Transaction::begin_response() {
   exchange_.timing.first_byte_ns = worker_.loop().now_ns();
   worker_.stats().first_byte.record_ns(exchange_.timing.first_byte_ns - exchange_.timing.sent_ns);
   judge_answer();
+  if (exchange_.attempts.request_sent) request_buffer_.clear();  // no other backend is asked any more
   if (exchange_.cache.fill) return begin_filled_response();
   invalidate_if_unsafe();
   exchange_.cache.status.forward_status = exchange_.response.status;
@@ -330,8 +331,10 @@ uint64_t Transaction::silence_ns() const {
 Step Transaction::deliver() {
   if (exchange_.client_gone) return fail(Failure::client_gone);
   const bool request_moved = pump_request();
-  const bool response_moved = pump_response();
+  const bool buffered = exchange_.pool->config().buffer_response_bytes != 0 && !exchange_.tunnel && !exchange_.grpc;
+  const bool response_moved = buffered ? pump_buffered_response() : pump_response();
   if (backend_->response_ended()) {
+    if (response_buffer_.bytes() > 0) return leave_backend();
     client_->end_response(backend_->trailers());
     return Step::log;
   }
@@ -407,6 +410,12 @@ bool Transaction::pump_request() {
 // From what was kept for another try, then from the client.
 std::string_view Transaction::next_request_piece() {
   size_t& resent = exchange_.attempts.resent_bytes;
+  if (request_buffer_.bytes() > 0) {
+    const std::string_view piece = request_buffer_.piece_at(resent);
+    resent += piece.size();
+    if (!piece.empty() || exchange_.body_at_hand) return piece;
+    request_buffer_.clear();  // the rest goes as it comes
+  }
   if (resent < kept_body_.size()) return std::string_view(kept_body_).substr(std::exchange(resent, kept_body_.size()));
   const std::string_view piece = client_->next_piece();
   const bool all_is_kept = exchange_.outcome.request_bytes == kept_body_.size();

@@ -87,14 +87,15 @@ bool Transaction::may_retry(Failure failure) {
   if (retry == Retry::never) return false;
   // RFC 9110 §9.2.2: what a backend may have begun to act on is repeated only when acting twice does no harm, and only
   // while every byte of it is still at hand.
-  const bool sent_body = exchange_.outcome.request_bytes > 0;
+  const bool sent_body = exchange_.outcome.request_bytes > 0 && !exchange_.body_at_hand;
   if (retry != Retry::unsent && retry != Retry::refused && (sent_body || !exchange_.request.is_idempotent())) {
     return false;
   }
   // RFC 9113 §8.7: a backend that refused a stream has not begun to act on it.
   if (retry == Retry::refused) {
     const uint32_t attempts = std::max<uint32_t>(1, exchange_.pool->config().retry_attempts);
-    return exchange_.attempts.count <= attempts && exchange_.outcome.request_bytes == kept_body_.size();
+    return exchange_.attempts.count <= attempts &&
+           (exchange_.body_at_hand || exchange_.outcome.request_bytes == kept_body_.size());
   }
   if (retry == Retry::fresh) return !exchange_.attempts.fresh_only;
   const Pool& config = exchange_.pool->config();

@@ -35,6 +35,13 @@ Stats::Stats(Metrics& m)
       fields_dropped(m.counter("tidegate_l7_fields_dropped_total",
                                "Request fields dropped: applications may read them as ones that the proxy sets")),
       http2_cancelled(m.counter("tidegate_l7_http2_cancelled_total", "Requests reset before their work began")),
+      requests_buffered(m.counter("tidegate_l7_requests_buffered_total",
+                                  "Requests whose body was whole before a backend was asked (buffer_request)")),
+      requests_unbuffered(m.counter("tidegate_l7_requests_unbuffered_total",
+                                    "Requests to be buffered that were streamed: too large, or no memory was left")),
+      responses_buffered(
+          m.counter("tidegate_l7_responses_buffered_total",
+                    "Responses that their backend was rid of before their client had read them (buffer_response)")),
       tunnels_opened(m.counter("tidegate_l7_tunnels_opened_total", "Tunnels opened: WebSockets and other upgrades")),
       tunnels_closed(m.counter("tidegate_l7_tunnels_closed_total", "Tunnels that have ended since")),
       turns_ended(m.counter("tidegate_l7_turns_ended_total",

@@ -55,9 +55,12 @@ class Stats {
   Counter& retries;
   Counter& retries_denied;  // the budget was spent
   Counter& ejections;
-  Counter& log_lines_dropped;  // the log could not be written as fast, or not at all
-  Counter& fields_dropped;     // of requests: read by applications as fields that the proxy sets
-  Counter& http2_cancelled;    // requests that were reset before their work began
+  Counter& log_lines_dropped;    // the log could not be written as fast, or not at all
+  Counter& fields_dropped;       // of requests: read by applications as fields that the proxy sets
+  Counter& http2_cancelled;      // requests that were reset before their work began
+  Counter& requests_buffered;    // whole, before a backend was asked
+  Counter& requests_unbuffered;  // to be buffered, but too large, or the budget of memory was spent
+  Counter& responses_buffered;   // whole, before their clients had read them
   Counter& tunnels_opened;
   Counter& tunnels_closed;
   Counter& turns_ended;  // connections that had had their share of a round and went on in the next
