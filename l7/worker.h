@@ -25,6 +25,7 @@
 #include "l7/observe/access_log.h"
 #include "l7/observe/stats.h"
 #include "l7/plan.h"
+#include "l7/policy/encoder.h"
 #include "l7/wire/buffer.h"
 
 namespace tidegate::l7 {
@@ -68,6 +69,7 @@ class Worker {
   Admission& admission() { return admission_; }
   Stats& stats() { return shared_.stats; }
   cache::Cache* cache() { return shared_.cache; }
+  EncoderPool& encoders() { return encoders_; }
   RequestIds& request_ids() { return request_ids_; }
   // For parsing: nothing in it outlives the call that parses.
   http1::Head& scratch_head() { return scratch_head_; }
@@ -129,6 +131,7 @@ class Worker {
   WorkerShared& shared_;
   EventLoop loop_;
   BlockPool blocks_;
+  EncoderPool encoders_;
   RequestIds request_ids_;
   http1::Head scratch_head_;
   PlanPin plan_;

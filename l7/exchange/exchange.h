@@ -19,6 +19,7 @@
 #include "l7/exchange/failure.h"
 #include "l7/exchange/patience.h"
 #include "l7/plan.h"
+#include "l7/policy/encoder.h"
 #include "l7/policy/policy.h"
 #include "l7/route/router.h"
 #include "l7/wire/message.h"
@@ -51,6 +52,17 @@ struct CacheUse {
   bool asked = false;
   bool fill_paused = false;   // the cache is behind
   bool stored_ended = false;  // all of `stored` was handed to the client
+};
+
+// The content coding of the answer, while its head is made and its content is sent.
+struct CodingUse {
+  bool offered = false;                    // the answer is a backend's or the cache's, so a policy may choose a coding
+  bool room = false;                       // an encoder can be had
+  std::optional<uint64_t> length;          // of the content as it comes, where that is known
+  Coding chosen = Coding::identity;        // by the policy; the head says so
+  policy::CodingCounts* counts = nullptr;  // of that policy, in the pinned plan
+  EncoderPool::Lease encoder;              // from the head to the end, if there is content
+  bool unflushed = false;                  // the encoder may hold bytes back
 };
 
 // Moments in ns, monotonic. 0: not yet.
@@ -93,6 +105,7 @@ struct Exchange {
   std::string_view answer_body;  // of an answer of our own
   Attempts attempts;
   CacheUse cache;
+  CodingUse coding;
   Timing timing;
   Outcome outcome;
   Trailers answer_trailers;   // of a buffered answer

@@ -102,6 +102,7 @@ void Transaction::client_gone(Failure why) {
 // From here on there is no client. Its connection may end, so what the exchange still needs of its facts is copied.
 void Transaction::let_client_go(Failure why) {
   client_ = nullptr;
+  exchange_.coding.encoder.reset();
   exchange_.client_gone = true;
   exchange_.outcome.gone_why = why;
   exchange_.facts.peer_text = arena_.copy(exchange_.facts.peer_text);

@@ -198,6 +198,24 @@ class Transaction final : public BackendStream::User {
   void begin_tunnel();
   void refuse_tunnel_of_ours();
 
+  // transaction_coding.cc
+  // What policies may compress. To be called before the head is composed.
+  void offer_content(BodyKind body, std::optional<uint64_t> length);
+  void send_answer_head(std::string_view reason, BodyKind body, uint64_t length, bool length_known);
+  void send_content(std::string_view piece) {
+    if (exchange_.coding.encoder == nullptr) {
+      exchange_.outcome.response_bytes += piece.size();
+      client_->send_piece(piece);
+    } else {
+      encode_content(piece, Encoder::End::none);
+    }
+  }
+  void flush_content() {
+    if (exchange_.coding.unflushed) encode_content({}, Encoder::End::flush);
+  }
+  void end_content(const Trailers& trailers = {});
+  void encode_content(std::string_view piece, Encoder::End end);
+
   // transaction_grpc.cc
   void begin_grpc();
   std::string_view grpc_time_left();

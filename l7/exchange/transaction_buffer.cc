@@ -73,11 +73,14 @@ bool Transaction::pump_buffered_response() {
     if (send_buffered_piece()) continue;
     if (!response_buffer_.has_room(most)) break;
     const std::string_view piece = backend_->next_piece();
-    if (piece.empty()) break;
-    exchange_.outcome.response_bytes += piece.size();
+    if (piece.empty()) {
+      const bool pauses = response_buffer_.bytes() == 0 && !backend_->response_ended();
+      if (pauses && client_->ready_for_piece()) flush_content();
+      break;
+    }
     moved = true;
     if (response_buffer_.bytes() == 0 && client_->ready_for_piece()) {
-      client_->send_piece(piece);
+      send_content(piece);
     } else {
       response_buffer_.append(piece);
     }
@@ -89,7 +92,7 @@ bool Transaction::pump_buffered_response() {
 bool Transaction::send_buffered_piece() {
   if (response_buffer_.bytes() == 0 || !client_->ready_for_piece()) return false;
   const std::string_view piece = response_buffer_.piece_at(0);
-  client_->send_piece(piece);
+  send_content(piece);
   response_buffer_.drop(piece.size());
   return true;
 }
@@ -111,7 +114,7 @@ Step Transaction::rest() {
     }
   }
   if (response_buffer_.bytes() == 0) {
-    client_->end_response(exchange_.answer_trailers);
+    end_content(exchange_.answer_trailers);
     return Step::log;
   }
   wait_for_nothing();  // the client's own stall is watched by its connection

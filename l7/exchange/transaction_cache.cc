@@ -159,7 +159,7 @@ Step Transaction::serve() {
   if (!exchange_.head_sent) send_stored_head();
   switch (pump_stored()) {
     case cache::BodyStep::end:
-      client_->end_response();
+      end_content();
       return Step::log;
     case cache::BodyStep::error:
       return fail(Failure::backend_truncated);
@@ -183,7 +183,6 @@ void Transaction::send_stored_head() {
         const bool made = name == "age" || name == "content-range";  // the others belong to the stored head
         exchange_.response.fields.add({name, made ? arena_.copy(value) : value, classify_field(name), false, spelt});
       });
-  compose_answer_fields();
   const bool bodiless =
       exchange_.request.is_head() || exchange_.outcome.status == 304 || exchange_.outcome.status == 204;
   const bool known = exchange_.cache.stored->content_length.has_value();
@@ -191,15 +190,11 @@ void Transaction::send_stored_head() {
   const BodyKind body = bodiless || (known && length == 0) ? BodyKind::none
                         : known                            ? BodyKind::known
                                                            : BodyKind::unknown;
-  client_->send_head({.status = exchange_.outcome.status,
-                      .reason = exchange_.outcome.status == exchange_.cache.stored->head->status
-                                    ? exchange_.cache.stored->head->reason
-                                    : std::string_view(),
-                      .fields = exchange_.response.fields,
-                      .body = body,
-                      .content_length = length,
-                      .content_length_known = known && exchange_.outcome.status != 304});
-  exchange_.head_sent = true;
+  offer_content(body, exchange_.cache.stored->content_length);
+  compose_answer_fields();
+  const bool stored_status = exchange_.outcome.status == exchange_.cache.stored->head->status;
+  send_answer_head(stored_status ? exchange_.cache.stored->head->reason : std::string_view(), body, length,
+                   known && exchange_.outcome.status != 304);
 }
 
 // From the cache to the client. data: more can follow at once; wait: the reader, or the client, will call.
@@ -211,9 +206,9 @@ cache::BodyStep Transaction::pump_stored() {
       return cache::BodyStep::data;
     }
     const cache::BodyStep step = exchange_.cache.stored->body.next(slice);
+    if (step == cache::BodyStep::wait) flush_content();
     if (step != cache::BodyStep::data) return step;
-    exchange_.outcome.response_bytes += slice.bytes.size();
-    client_->send_piece(slice.bytes);
+    send_content(slice.bytes);
     if (exchange_.cache.stored->body.ended())
       return cache::BodyStep::end;  // the end goes with the last piece: one frame, one write
   }
@@ -282,7 +277,7 @@ Step Transaction::fill() {
     if (step == cache::BodyStep::error) return fail(Failure::backend_truncated);
     if (step == cache::BodyStep::end) {
       exchange_.cache.stored_ended = true;
-      client_->end_response();
+      end_content();
     }
   }
   if (backend_ == nullptr && (exchange_.client_gone || exchange_.cache.stored_ended)) {

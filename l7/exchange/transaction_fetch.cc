@@ -303,14 +303,12 @@ Step Transaction::begin_passed_response() {
   if (exchange_.pool->config().sticky.by != StickyBy::none) {
     add_sticky_field(exchange_, realtime_ns() / kNsPerS, arena_);
   }
+  const ResponseHead& response = exchange_.response;
+  std::optional<uint64_t> length;
+  if (response.has_content_length) length = response.content_length;
+  offer_content(response.body, length);
   compose_answer_fields();
-  client_->send_head({.status = exchange_.outcome.status,
-                      .reason = exchange_.response.reason,
-                      .fields = exchange_.response.fields,
-                      .body = exchange_.response.body,
-                      .content_length = exchange_.response.content_length,
-                      .content_length_known = exchange_.response.has_content_length});
-  exchange_.head_sent = true;
+  send_answer_head(response.reason, response.body, response.content_length, response.has_content_length);
   backend_->accept_head();
   if (exchange_.outcome.status == 205 && !backend_->response_ended()) {  // it has content, which is dropped
     client_->end_response();
@@ -335,7 +333,7 @@ Step Transaction::deliver() {
   const bool response_moved = buffered ? pump_buffered_response() : pump_response();
   if (backend_->response_ended()) {
     if (response_buffer_.bytes() > 0) return leave_backend();
-    client_->end_response(backend_->trailers());
+    end_content(backend_->trailers());
     return Step::log;
   }
   if (backend_->failure() != Failure::none) return fail(backend_->failure());
@@ -444,9 +442,11 @@ bool Transaction::pump_response() {
       break;
     }
     const std::string_view piece = backend_->next_piece();
-    if (piece.empty()) break;
-    exchange_.outcome.response_bytes += piece.size();
-    client_->send_piece(piece);
+    if (piece.empty()) {
+      if (!backend_->response_ended()) flush_content();  // the backend pauses: the client gets all that is there
+      break;
+    }
+    send_content(piece);
     moved = true;
   }
   return moved;

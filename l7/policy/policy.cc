@@ -31,7 +31,7 @@ class Numbering {
 
 const char* name(Stage stage) {
   constexpr const char* kNames[] = {"limit",     "networks",       "preflight", "maintenance", "authenticate",
-                                    "authorise", "identity_limit", "mock",      "answer"};
+                                    "authorise", "identity_limit", "mock",      "compress",    "answer"};
   static_assert(std::size(kNames) == static_cast<size_t>(Stage::answer) + 1);
   return kNames[static_cast<size_t>(stage)];
 }
@@ -137,7 +137,9 @@ void Policies::append_metrics(std::string& out) const {
     rule->add_samples(samples);
     for (const Sample& sample : samples) {
       Family& family = families.try_emplace(sample.family, Family{sample.type, sample.help, {}}).first->second;
-      family.lines += fmt::format("{}{} {}\n", sample.family, render_labels({{"policy", rule->policy}}), sample.value);
+      MetricLabels labels{{"policy", rule->policy}};
+      if (sample.label != nullptr) labels.emplace_back(sample.label, sample.label_value);
+      family.lines += fmt::format("{}{} {}\n", sample.family, render_labels(labels), sample.value);
     }
   }
   for (const auto& [family_name, family] : families) {

@@ -49,6 +49,7 @@ enum class Stage : uint8_t {
   authorise,       // what it may do
   identity_limit,  // limits by who it is
   mock,            // an answer in place of the backend's
+  compress,        // at the answer, before what is added to it
   answer,          // at the answer alone
 };
 const char* name(Stage stage);
@@ -119,6 +120,8 @@ struct Runtime {
   virtual ~Runtime() = default;
 };
 
+struct CodingCounts;  // compress.h
+
 class Registry {
  public:
   // The same key gives the same object for as long as a Plan uses it. `key` begins with the policy's name and the kind.
@@ -151,6 +154,8 @@ struct Sample {
   const char* type;
   const char* help;
   uint64_t value;
+  const char* label = nullptr;  // beside "policy"
+  const char* label_value = "";
 };
 
 class Rule {

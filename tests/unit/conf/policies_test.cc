@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "conf/policy/compress.h"
 #include "conf/policy/limit.h"
 #include "conf/validate.h"
 #include "conf/warnings.h"
@@ -61,6 +62,39 @@ TEST(Policies, WarnOfOneThatNothingUses) {
   };
   EXPECT_THAT(warned("policies: [{name: q, limit: {requests: 5}}]\n"), ElementsAre("unused"));
   EXPECT_THAT(warned("policies: [{name: q, everywhere: true, limit: {requests: 5}}]\n"), IsEmpty());
+}
+
+TEST(CompressKeys, RefuseUnknownCodingsAndTypes) {
+  const auto with = [](const std::string& keys) {
+    return load_text("policies:\n  - {name: q, everywhere: true, compress: {" + keys + "}}\n");
+  };
+  const Loaded loaded = with("codings: [br, gzip], types: ['text/*', 'application/*+json', image/svg+xml], minimum: 2KB");
+  ASSERT_THAT(loaded.codes(), IsEmpty()) << loaded.rendered();
+  const auto* compress = loaded.model->policies[0].part<CompressPolicy>("compress");
+  EXPECT_THAT(compress->preference(), ElementsAre(Coding::br, Coding::gzip));
+  EXPECT_EQ(compress->minimum, 2'048u);
+  EXPECT_THAT(with("").codes(), IsEmpty());
+  EXPECT_EQ(CompressPolicy().preference().size(), 3u);
+  EXPECT_THAT(with("codings: [gzip, brotli]").codes(), ElementsAre("bad_value"));
+  EXPECT_EQ(with("codings: [gzp]").faults[0].hint, "did you mean 'gzip'?");
+  EXPECT_THAT(with("codings: [identity]").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(with("codings: [gzip, gzip]").codes(), ElementsAre("duplicate_name"));
+  EXPECT_THAT(with("minimum: 2MB").codes(), ElementsAre("out_of_range"));
+  for (const char* type : {"text", "'*/*'", "'*'", "text/", "/html", "text/h*", "'text/html; charset=utf-8'", "'a b/c'"}) {
+    EXPECT_THAT(with(std::string("types: [") + type + "]").codes(), ElementsAre("bad_value")) << type;
+  }
+}
+
+TEST(CompressKeys, TypesAreComparedWithoutCaseAndParameters) {
+  EXPECT_TRUE(takes_type("text/html", "Text/HTML; charset=utf-8"));
+  EXPECT_TRUE(takes_type("text/html", "text/html ;charset=utf-8"));
+  EXPECT_TRUE(takes_type("text/*", "text/x"));
+  EXPECT_TRUE(takes_type("application/*+json", "application/problem+JSON"));
+  EXPECT_FALSE(takes_type("text/*", "text/"));
+  EXPECT_FALSE(takes_type("text/html", "text/htmlx"));
+  EXPECT_FALSE(takes_type("application/*+json", "application/+json"));
+  EXPECT_FALSE(takes_type("application/*+json", "application/json"));
+  EXPECT_FALSE(takes_type("text/*", ""));
 }
 
 TEST(LimitKeys, RefuseWhatCannotBeCounted) {

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of compress: which answers are compressed, and by which content codings (RFC 9110 §8.4).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/policy_model.h"
+
+namespace tidegate {
+
+enum class Coding : uint8_t { identity, gzip, br, zstd };
+constexpr size_t kCodings = 4;
+constexpr const char* kCodingNames[kCodings] = {"identity", "gzip", "br", "zstd"};
+constexpr const char* name(Coding coding) { return kCodingNames[static_cast<size_t>(coding)]; }
+// By its name in HTTP, without regard to case; x-gzip is gzip (RFC 9110 §8.4.1.3). Nothing if it is none of them.
+std::optional<Coding> parse_coding(std::string_view word);
+
+struct CompressPolicy final : PolicyPart {
+  std::vector<std::string> codings;  // the first is preferred; empty: zstd, br, gzip
+  std::vector<std::string> types;    // empty: those of text (default_compress_types)
+  uint64_t minimum = 1'024;          // bytes of an answer whose length is known
+
+  // As they hold.
+  std::vector<Coding> preference() const;
+  std::vector<std::string> media_types() const;
+};
+
+constexpr size_t kCompressTypesMost = 64;
+
+// One word of `types`: "text/html", "text/*", "application/*+json".
+bool is_type_pattern(std::string_view word);
+// Whether it takes a Content-Type. The parameters of the type, and case, do not matter.
+bool takes_type(std::string_view pattern, std::string_view content_type);
+
+}  // namespace tidegate

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Encoders compress the content of one answer after another: gzip by ISA-L, brotli, zstd. They stream: content comes in
+// pieces, and what is compressed leaves in pieces. What an encoder holds back is bounded by its window (64 KiB) and
+// its blocks, so one piece of a block's size never brings out more than kBurstBytes.
+//
+// The pool of a worker bounds how many there are. gzip and zstd encoders are kept for the next answers; brotli has no
+// reset, so it is made anew for each answer (it allocates some hundred kilobytes).
+//
+// Threads: everything here belongs to one worker.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "conf/policy/compress.h"
+#include "l7/limits.h"
+#include "l7/wire/buffer.h"
+
+namespace tidegate::l7 {
+
+class Encoder {
+ public:
+  class Sink {
+   public:
+    // The next compressed bytes, at most a block. They are valid during the call.
+    virtual void take(std::string_view bytes) = 0;
+
+   protected:
+    ~Sink() = default;
+  };
+  enum class End : uint8_t {
+    none,    // more follows; the encoder may hold bytes back
+    flush,   // more follows later: the client can decode all that came so far
+    finish,  // this was the end
+  };
+  // What one piece of at most kBlockBytes brings out at the most.
+  static constexpr size_t kBurstBytes = 3 * kBlockBytes - kBlockBytes / 4;
+
+  virtual ~Encoder() = default;
+  virtual Coding coding() const = 0;
+  // Ready for another answer, wherever the last one ended.
+  virtual void reset() = 0;
+  virtual void encode(std::string_view piece, End end, Sink& sink) = 0;
+};
+
+class EncoderPool {
+ public:
+  class Return {
+   public:
+    explicit Return(EncoderPool* pool = nullptr) : pool_(pool) {}
+    void operator()(Encoder* encoder) const { pool_->give_back(encoder); }
+
+   private:
+    EncoderPool* pool_;
+  };
+  using Lease = std::unique_ptr<Encoder, Return>;
+
+  bool has_room() const { return leased_ < kWorkerEncoders; }
+  // An encoder that is ready for an answer. Ask has_room() before; `coding` is not identity.
+  Lease lease(Coding coding);
+  size_t leased() const { return leased_; }
+
+ private:
+  void give_back(Encoder* encoder);
+  char* room();
+
+  std::unique_ptr<char[]> room_;  // a block for the output of whichever encoder runs
+  std::array<std::vector<std::unique_ptr<Encoder>>, kCodings> free_;
+  size_t leased_ = 0;
+};
+
+}  // namespace tidegate::l7
