@@ -8,6 +8,7 @@
 #include "conf/field_builders.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
+#include "conf/policy/limit_by.h"
 
 namespace tidegate {
 namespace {
@@ -57,28 +58,6 @@ const Section& limit_section() {
   return section;
 }
 
-void check_by(Checks& checks, size_t p, const LimitPolicy& limit) {
-  if (limit.by.size() > kLimitByMost) {
-    checks.refuse(
-        {"policies", p, "limit", "by"},
-        {"out_of_range", fmt::format("by has {} words", limit.by.size()), fmt::format("at most {}", kLimitByMost), {}});
-  }
-  constexpr std::string_view kWords[] = {"client", "route", "host", "identity", "header:NAME", "cookie:NAME"};
-  for (size_t i = 0; i < limit.by.size(); ++i) {
-    const std::string& word = limit.by[i];
-    if (parse_limit_by(word)) continue;
-    const size_t colon = word.find(':');
-    std::vector<std::string_view> candidates;
-    for (const std::string_view known : kWords) candidates.push_back(known.substr(0, known.find(':')));
-    const std::string meant = did_you_mean(std::string_view(word).substr(0, colon), candidates);
-    const bool misses_name = meant.empty() || std::find(candidates.begin(), candidates.end(),
-                                                        std::string_view(word).substr(0, colon)) != candidates.end();
-    checks.refuse({"policies", p, "limit", "by", i},
-                  {"bad_value", fmt::format("{} is nothing to count by", in_quotes(word)),
-                   one_of({std::begin(kWords), std::end(kWords)}), misses_name ? "" : meant});
-  }
-}
-
 void check_bucket(Checks& checks, size_t p, const LimitPolicy& limit) {
   if (limit.requests * kSecond > kTokenBucketFastest * limit.per_ms) {
     checks.refuse({"policies", p, "limit", "requests"},
@@ -94,7 +73,7 @@ void check_bucket(Checks& checks, size_t p, const LimitPolicy& limit) {
 
 void check_limit(Checks& checks, size_t p) {
   const LimitPolicy& limit = *checks.model().policies[p].part<LimitPolicy>("limit");
-  check_by(checks, p, limit);
+  check_limit_by(checks, p, "limit", limit.by);
   if (limit.algorithm == LimitAlgorithm::token_bucket) return check_bucket(checks, p, limit);
   if (limit.requests > kSlidingWindowMost) {
     checks.refuse({"policies", p, "limit", "requests"},
@@ -109,6 +88,28 @@ void check_limit(Checks& checks, size_t p) {
 }
 
 }  // namespace
+
+void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vector<std::string>& by) {
+  if (by.size() > kLimitByMost) {
+    checks.refuse(
+        {"policies", p, kind, "by"},
+        {"out_of_range", fmt::format("by has {} words", by.size()), fmt::format("at most {}", kLimitByMost), {}});
+  }
+  constexpr std::string_view kWords[] = {"client", "route", "host", "identity", "header:NAME", "cookie:NAME"};
+  for (size_t i = 0; i < by.size(); ++i) {
+    const std::string& word = by[i];
+    if (parse_limit_by(word)) continue;
+    const size_t colon = word.find(':');
+    std::vector<std::string_view> candidates;
+    for (const std::string_view known : kWords) candidates.push_back(known.substr(0, known.find(':')));
+    const std::string meant = did_you_mean(std::string_view(word).substr(0, colon), candidates);
+    const bool misses_name = meant.empty() || std::find(candidates.begin(), candidates.end(),
+                                                        std::string_view(word).substr(0, colon)) != candidates.end();
+    checks.refuse({"policies", p, kind, "by", i},
+                  {"bad_value", fmt::format("{} is nothing to count by", in_quotes(word)),
+                   one_of({std::begin(kWords), std::end(kWords)}), misses_name ? "" : meant});
+  }
+}
 
 std::optional<LimitBy> parse_limit_by(std::string_view word) {
   using What = LimitBy::What;

@@ -71,7 +71,7 @@ struct Timing {
   uint64_t step_deadline_ns = UINT64_MAX;
   uint64_t head_deadline_ns = UINT64_MAX;      // the route's total_timeout; none once the backend has answered
   uint64_t exchange_deadline_ns = UINT64_MAX;  // the listener's request_timeout: for the whole exchange
-  uint64_t call_deadline_ns = UINT64_MAX;      // grpc-timeout: likewise, but the client's own
+  uint64_t call_deadline_ns = UINT64_MAX;      // grpc-timeout, or a policy's deadline: the client's own
   uint64_t connected_ns = 0;
   uint64_t first_byte_ns = 0;
   uint64_t sent_ns = 0;  // since when the backend is waited for: connected to, or given more of the request
@@ -100,6 +100,7 @@ struct Exchange {
   const Route* route = nullptr;
   const BackendPool* pool = nullptr;
   PolicyUse policies;
+  const policy::DeadlineTerms* deadline = nullptr;  // of the pinned plan: the field that tells backends what is left
   std::string_view request_id;
   std::string_view client_address;
   std::string_view answer_body;  // of an answer of our own

@@ -146,6 +146,7 @@ bool passes(const Field& field, const BackendRequest& in) {
   }
   if (in.conditions != nullptr && is_conditional(field.name)) return false;
   if (!in.grpc_timeout.empty() && field.name == "grpc-timeout") return false;
+  if (!in.deadline_lower_name.empty() && field.name == in.deadline_lower_name) return false;
   if (!in.authorization && field.name == "authorization") return false;
   if (!in.cookie && field.name == "cookie") return false;
   return !is_set_by_edits(field, in);
@@ -177,6 +178,7 @@ void put_forwarding(Out& out, const BackendRequest& in) {
   put_own(out, in, "X-Forwarded-Host", "x-forwarded-host", host.empty() ? in.request.authority : host);
   put_own(out, in, "X-Request-Id", "x-request-id", in.request_id);
   put_own(out, in, "grpc-timeout", "grpc-timeout", in.grpc_timeout);
+  put_own(out, in, in.deadline_name, in.deadline_lower_name, in.deadline);
   if (!in.via_node.empty() && find_edit(in.edits, "via") == nullptr) {
     out.begin("Via", "via");
     out.put(received_protocol(in.request.version)).put(in.via_node).finish();
@@ -213,7 +215,7 @@ size_t measure(const BackendRequest& in) {
   const RequestHead& request = in.request;
   size_t bytes = 512 + request.method.size() + request.path.size() + request.query.size() +
                  3 * request.authority.size() + in.facts.peer_text.size() + in.request_id.size() + in.via_node.size() +
-                 request.upgrade.size() + in.fallback_host.size();
+                 request.upgrade.size() + in.fallback_host.size() + in.deadline_name.size() + in.deadline.size();
   for (const Field& field : request.fields) bytes += field.name.size() + field.value.size() + 4;
   for (const auto& [name, value] : in.edits) bytes += name.size() + value.size() + 4;
   if (in.conditions != nullptr) {

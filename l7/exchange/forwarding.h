@@ -37,6 +37,9 @@ struct BackendRequest {
   // then told only as far as the cache's key has it (client_scheme).
   const FieldList* conditions = nullptr;
   std::string_view grpc_timeout = {};  // instead of the client's own; empty: that one passes
+  // A field that tells how much time is left, spelt and in lower case; the client's own never passes. Without a value
+  // there is none.
+  std::string_view deadline_name = {}, deadline_lower_name = {}, deadline = {};
   // Whether the client's own go along.
   bool authorization = true;
   bool cookie = true;

@@ -228,6 +228,7 @@ Step Transaction::answer() {
 Step Transaction::log() {
   release_backend(exchange_.outcome.failure == Failure::none);
   const uint64_t now_ns = monotonic_ns();
+  if (exchange_.policies.chain != nullptr && exchange_.policies.chain->watches_end) end_policies(now_ns);
   Stats& stats = worker_.stats();
   stats.count_request(exchange_.request.version, exchange_.outcome.status);
   if (exchange_.outcome.failure != Failure::none) stats.count_failure(exchange_.outcome.failure);

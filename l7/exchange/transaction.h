@@ -154,6 +154,8 @@ class Transaction final : public BackendStream::User {
   Step end_by_policy(const policy::Decision& decision);
   Step after_policies();
   void end_policies_of_answer();
+  void end_policies(uint64_t now_ns);
+  std::string_view time_left();
   std::string_view words_of_policies();
 
   // transaction_fetch.cc

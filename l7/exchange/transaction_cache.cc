@@ -137,6 +137,7 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   to.route = exchange_.route;
   to.pool = exchange_.pool;
   to.facts = exchange_.facts;
+  to.deadline = exchange_.deadline;
   to.facts.peer_text = arena.copy(exchange_.facts.peer_text);
   to.facts.listener_name = {};
   to.timing.started_ns = worker_.loop().now_ns();

@@ -8,6 +8,7 @@
 #include "l7/exchange/sticky.h"
 #include "l7/exchange/transaction.h"
 #include "l7/limits.h"
+#include "l7/policy/deadline.h"
 #include "l7/wire/proxy_protocol.h"
 #include "l7/worker.h"
 
@@ -147,6 +148,7 @@ void Transaction::begin_request() {
       conditions.add({arena_.copy_lower(field.name), field.value, FieldKind::other, false, field.name});
     }
   }
+  const policy::DeadlineTerms* const deadline = exchange_.deadline;
   uint64_t imitations = 0;
   const std::string_view node = exchange_.plan->plan().this_node().name;
   backend_->begin({.request = request,
@@ -156,7 +158,10 @@ void Transaction::begin_request() {
                    .request_id = exchange_.request_id,
                    .fallback_host = request.authority.empty() ? host_of_backend() : std::string_view(),
                    .conditions = shared ? &conditions : nullptr,
-                   .grpc_timeout = grpc_time_left(),
+                   .grpc_timeout = exchange_.grpc ? grpc_time_left() : std::string_view(),
+                   .deadline_name = deadline == nullptr ? std::string_view() : deadline->field,
+                   .deadline_lower_name = deadline == nullptr ? std::string_view() : deadline->lower_field,
+                   .deadline = deadline == nullptr ? std::string_view() : time_left(),
                    .authorization = !shared || fill.sends("authorization"),
                    .cookie = !shared || fill.sends("cookie"),
                    .imitations = &imitations},

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The step of a transaction that asks the policies, and what they add to the answer and to the log.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <memory>
 
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"
+#include "l7/policy/deadline.h"
 #include "l7/policy/preflight.h"
 #include "l7/worker.h"
 
@@ -87,6 +90,26 @@ Step Transaction::after_policies() {
 void Transaction::end_policies_of_answer() {
   const PolicyUse& use = exchange_.policies;
   for (size_t i = 0; i < use.chain->rules.size(); ++i) use.chain->rules[i]->on_answer(exchange_, arena_, use.notes[i]);
+}
+
+// The exchange is over.
+void Transaction::end_policies(uint64_t now_ns) {
+  const PolicyUse& use = exchange_.policies;
+  for (size_t i = 0; i < use.chain->rules.size(); ++i) {
+    if (use.notes[i].verdict != policy::Verdict::none) use.chain->rules[i]->on_end(exchange_, use.notes[i], now_ns);
+  }
+}
+
+// What is left of the client's deadline, as the text that a policy's field has for the backend. A fetch that others
+// share is not bound by the time of one of them, so its backend is told none.
+std::string_view Transaction::time_left() {
+  const uint64_t deadline_ns = exchange_.timing.call_deadline_ns;
+  if (exchange_.cache.fill || deadline_ns == UINT64_MAX) return {};
+  const uint64_t left_ns = deadline_ns - std::min(worker_.loop().now_ns(), deadline_ns);
+  // Rounded up: one second must not become none on its way.
+  const uint64_t unit_ns = exchange_.deadline->unit_ns;
+  const fmt::format_int units((left_ns + unit_ns - 1) / unit_ns);
+  return arena_.copy({units.data(), units.size()});
 }
 
 // "per-client.limit=passed,office.authorise=refused": every policy that was asked.

@@ -7,17 +7,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "conf/policy/limit.h"
 #include "core/clock.h"
 #include "l7/exchange/exchange.h"
-#include "l7/exchange/sticky.h"
 #include "l7/policy/kinds.h"
 #include "l7/policy/limit_table.h"
 #include "l7/policy/limiters.h"
+#include "l7/policy/request_key.h"
 #include "l7/wire/arena.h"
 
 namespace tidegate::l7::policy {
@@ -30,12 +28,6 @@ enum : size_t { kRemaining, kResetNs, kRetryNs };
 
 uint64_t whole_seconds(uint64_t ns) { return (ns + kNsPerS - 1) / kNsPerS; }
 
-// The part of an address that clients are told apart by.
-Cidr network_of(const IpAddress& address, const LimitPolicy& limit) {
-  const uint8_t length = address.is_v4() ? limit.prefix_v4 : limit.prefix_v6;
-  return Cidr::of(address, std::min(length, address.max_prefix()));
-}
-
 // One by identity can only be asked when that is known.
 Stage stage_of(const LimitPolicy& limit) {
   const bool by_identity = std::find(limit.by.begin(), limit.by.end(), "identity") != limit.by.end();
@@ -47,7 +39,8 @@ class LimitRule final : public Rule {
   LimitRule(const LimitPolicy& limit, Compiling& out)
       : Rule(stage_of(limit), out.policy, kKind, out.registry),
         limit_(limit),
-        key_(out.key),
+        key_(limit.by.empty() ? std::vector<std::string>{"client"} : limit.by, limit.prefix_v4, limit.prefix_v6,
+             out.key),
         bucket_{std::max<uint64_t>(1, limit.per_ms * kNsPerMs / limit.requests),
                 limit.burst == 0 ? limit.requests : limit.burst, limit.wait_ms * kNsPerMs},
         window_{limit.per_ms * kNsPerMs, limit.requests},
@@ -55,19 +48,14 @@ class LimitRule final : public Rule {
             fmt::format("{}/{}/{}/{}", out.policy, kKind, static_cast<int>(limit.algorithm), limit.keys), limit.keys)),
         policy_field_(
             fmt::format("\"{}\";q={};w={}", out.policy, limit.requests, whole_seconds(limit.per_ms * kNsPerMs))),
-        field_begin_(fmt::format("\"{}\";r=", out.policy)) {
-    for (const std::string& word : limit.by) by_.push_back(*parse_limit_by(word));
-    if (by_.empty()) by_.push_back({LimitBy::What::client, {}});
-  }
+        field_begin_(fmt::format("\"{}\";r=", out.policy)) {}
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
     if (note.wait_until_ns != 0) return {Verdict::waited, Failure::none, 0};  // its turn was booked before the wait
-    const Subject subject{exchange.request, exchange.client_address,
-                          exchange.route == nullptr ? std::string_view() : exchange.route->name,
-                          exchange.policies.identity.name};
+    const Subject subject = subject_of(exchange);
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
-    if (address && is_exempt(*address)) return {Verdict::exempt, Failure::none, 0};
-    const Allowance allowance = take(key_of(subject, address, arena), now_ns);
+    if (is_in(limit_.exempt, address)) return {Verdict::exempt, Failure::none, 0};
+    const Allowance allowance = take(key_.of(subject, address, arena), now_ns);
     note.values = {allowance.remaining, allowance.reset_ns, allowance.retry_ns};
     if (!allowance.allowed) return {Verdict::refused, Failure::rate_limited, 0};
     if (allowance.retry_ns != 0) return {Verdict::waited, Failure::none, now_ns + allowance.retry_ns};
@@ -97,12 +85,12 @@ class LimitRule final : public Rule {
     out["per_ms"] = limit_.per_ms;
     out["by"] = limit_.by.empty() ? std::vector<std::string>{"client"} : limit_.by;
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
-    if (address && is_exempt(*address)) {
+    if (is_in(limit_.exempt, address)) {
       out["verdict"] = name(Verdict::exempt);
       return;
     }
     Arena arena;
-    const std::atomic<uint64_t>* const state = table_->find(key_of(subject, address, arena));
+    const std::atomic<uint64_t>* const state = table_->find(key_.of(subject, address, arena));
     const Allowance allowance = would_take(state == nullptr ? 0 : state->load(std::memory_order_relaxed), now_ns);
     const bool at_once = allowance.allowed && allowance.retry_ns == 0;
     out["remaining"] = at_once ? allowance.remaining + 1 : 0;
@@ -118,10 +106,6 @@ class LimitRule final : public Rule {
   }
 
  private:
-  bool is_exempt(const IpAddress& address) const {
-    return std::any_of(limit_.exempt.begin(), limit_.exempt.end(),
-                       [&](const Cidr& network) { return network.contains(address); });
-  }
   Allowance would_take(uint64_t state, uint64_t now_ns) const {
     return limit_.algorithm == LimitAlgorithm::token_bucket ? bucket_.take(state, now_ns) : window_.take(state, now_ns);
   }
@@ -142,68 +126,12 @@ class LimitRule final : public Rule {
     }
   }
 
-  // Each part is written with its length, so that no two lists of parts have the same bytes.
-  uint64_t key_of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const {
-    std::array<std::string_view, kLimitByMost> parts;
-    const size_t count = std::min(by_.size(), kLimitByMost);
-    char client[sizeof(IpAddress::bytes) + 1];
-    const std::string_view client_part = address ? client_bytes(*address, client) : subject.client;
-    size_t bytes = 0;
-    for (size_t i = 0; i < count; ++i) {
-      parts[i] = part_of(by_[i], subject, client_part);
-      bytes += sizeof(uint32_t) + parts[i].size();
-    }
-    char* const text = arena.allocate(bytes);
-    char* end = text;
-    for (size_t i = 0; i < count; ++i) {
-      const auto length = static_cast<uint32_t>(parts[i].size());
-      std::memcpy(end, &length, sizeof(length));
-      end = std::copy(parts[i].begin(), parts[i].end(), end + sizeof(length));
-    }
-    const uint64_t key = siphash13(key_, text, bytes);
-    arena.shrink(bytes);
-    return key;
-  }
-  // The family, then the network.
-  std::string_view client_bytes(const IpAddress& address, char* out) const {
-    const IpAddress base = network_of(address, limit_).base;
-    out[0] = static_cast<char>(base.family);
-    std::memcpy(out + 1, base.bytes.data(), base.size());
-    return {out, base.size() + 1};
-  }
-  static std::string_view part_of(const LimitBy& by, const Subject& subject, std::string_view client) {
-    switch (by.what) {
-      case LimitBy::What::client:
-        break;
-      case LimitBy::What::route:
-        return subject.route;
-      case LimitBy::What::host:
-        return subject.request.host;
-      case LimitBy::What::identity:
-        if (!subject.identity.empty()) return subject.identity;
-        break;
-      case LimitBy::What::header:
-        if (const Field* field = subject.request.fields.find(by.name); field != nullptr && !field->value.empty()) {
-          return field->value;
-        }
-        break;
-      case LimitBy::What::cookie:
-        for (const Field& field : subject.request.fields) {
-          if (field.kind != FieldKind::cookie) continue;
-          if (const std::string_view value = cookie_of(field.value, by.name); !value.empty()) return value;
-        }
-        break;
-    }
-    return client;
-  }
-
   const LimitPolicy limit_;
-  const HashKey key_;
+  const RequestKey key_;
   const RequestBucket bucket_;
   const SlidingWindow window_;
   const std::shared_ptr<LimitTable> table_;
   const std::string policy_field_, field_begin_;
-  std::vector<LimitBy> by_;
 };
 
 }  // namespace

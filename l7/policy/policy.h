@@ -48,6 +48,8 @@ enum class Stage : uint8_t {
   authenticate,    // who the client is
   authorise,       // what it may do
   identity_limit,  // limits by who it is
+  deadline,        // how long the exchange may take
+  concurrency,     // how many run at one time
   mock,            // an answer in place of the backend's
   compress,        // at the answer, before what is added to it
   answer,          // at the answer alone
@@ -120,7 +122,8 @@ struct Runtime {
   virtual ~Runtime() = default;
 };
 
-struct CodingCounts;  // compress.h
+struct CodingCounts;   // compress.h
+struct DeadlineTerms;  // deadline.h
 
 class Registry {
  public:
@@ -167,6 +170,11 @@ class Rule {
 
   virtual Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const = 0;
   virtual void on_answer(Exchange& exchange, Arena& arena, const Note& note) const = 0;
+  // The exchange is over. Called once for each request that was asked, if the rule `watches_end`.
+  virtual void on_end(const Exchange& exchange, const Note& note, uint64_t now_ns) const {
+    static_cast<void>(exchange), static_cast<void>(note), static_cast<void>(now_ns);
+  }
+  virtual bool watches_end() const { return false; }
   // Adds what it is set to, and what it would say now, without counting the request.
   virtual void explain(const Subject& subject, uint64_t now_ns, nlohmann::json& out) const = 0;
   // Whether it has the answer to preflights, so that they take the route of the request that they ask for.
@@ -187,6 +195,7 @@ class Rule {
 struct Chain {
   std::vector<const Rule*> rules;  // in the order of their stages
   bool answers_preflights = false;
+  bool watches_end = false;  // one of them does
 };
 
 // While a policy is compiled.

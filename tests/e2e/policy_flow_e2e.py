@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies that shape the flow of requests and answers: compression, with the commands gzip, brotli and zstd as judges."""
+"""Policies that shape the flow of requests and answers: compression, with the commands gzip, brotli and zstd as judges;
+how many requests run at one time, and how long they may take."""
 
+import contextlib
 import json
 import random
+import socket
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from lab import HOSTS, open_socket
+from marks import long
+from netns import wait_until
 
 WWW = "https://www.example.test"
 PROXY = "10.10.0.11"
@@ -69,3 +78,131 @@ def test_each_coding_reaches_curl_and_is_read_by_its_own_tool(lab):
         assert explained[0]["kind"] == "compress" and explained[0]["codings"] == ["zstd", "br", "gzip"], explained
     for origin in ("origin1", "origin2"):
         (lab.directory(origin) / "www" / "static" / "page.txt").unlink()
+
+
+class Kitchen:
+    """An origin with few workers: the others wait in its queue. /flow/held waits until it is told to go on."""
+
+    def __init__(self, host, workers, seconds):
+        self.listener = open_socket(host, socket.AF_INET, socket.SOCK_STREAM)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((HOSTS[host].v4, 8091))
+        self.listener.listen(256)
+        self.seconds, self.workers, self.go_on = seconds, threading.Semaphore(workers), threading.Event()
+        self.heads, self.arrived, self.connections = [], threading.Semaphore(0), []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                self.connections.append(self.listener.accept()[0])
+                threading.Thread(target=self.serve, args=(self.connections[-1],), daemon=True).start()
+
+    def serve(self, connection):
+        reader = connection.makefile("rb")
+        with contextlib.suppress(OSError), connection:
+            while line := reader.readline():
+                head = line.decode()
+                while (line := reader.readline()) not in (b"\r\n", b""):
+                    head += line.decode()
+                self.heads.append(head)
+                self.arrived.release()
+                if "/held" in head:
+                    self.go_on.wait()
+                else:
+                    with self.workers:
+                        time.sleep(self.seconds)  # this is the work
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ndone\n")
+
+    def close(self):
+        self.go_on.set()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def kitchen(lab, policy, workers=4, seconds=0.0):
+    pool = "  - {name: kitchen, backends: [{name: a, addresses: [10.10.0.21], port: 8091}], retry_attempts: 0, eject_after: 0}\n"
+    route = '  - {name: flow, listeners: [https, http], hosts: [www.example.test], path: "/flow/*", pool: kitchen, policies: [flow]}\n'
+    added = f"policies:\n  - {{name: flow, {policy}}}\nroutes:\n" + route
+    with contextlib.closing(Kitchen("origin1", workers, seconds)) as origin, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", added)):
+        yield origin
+
+
+def test_the_excess_is_refused_at_once_and_work_that_nobody_waits_for_is_not_done(lab):
+    policy = "concurrency: {requests: 2, retry_after: 3s}, deadline: {header: X-Timeout, most: 1m}"
+    in_flight = 'tidegate_l7_concurrency_in_flight{policy="flow"}'
+    with kitchen(lab, policy) as origin:
+        status = lambda *options: lab.curl("client-eu", WWW + "/flow/x", "-o", "/dev/null", "-w", "%{http_code} %header{retry-after}", *options, vip=PROXY).stdout.split()
+        with ThreadPoolExecutor(2) as pool:
+            held = [pool.submit(fetch, lab, "/flow/held", "--http1.1", "-H", "X-Timeout: 600000") for _ in range(2)]
+            for _ in held:
+                assert origin.arrived.acquire(timeout=10)
+            told = [int(line.split(":")[1]) for head in origin.heads for line in head.splitlines() if line.lower().startswith("x-timeout:")]
+            assert len(told) == 2 and all(30_000 < ms <= 60_000 for ms in told), (told, origin.heads)
+            assert metric(lab, in_flight) == 2
+            for version in ("--http1.1", "--http2"):
+                assert status(version) == ["503", "3"], "at once"
+            origin.go_on.set()
+            for future in held:
+                future.result()
+        wait_until("the places are free again", lambda: metric(lab, in_flight) == 0, 10)
+        assert status() == ["200"]
+        origin.go_on.clear()
+        late = lab.curl("client-eu", WWW + "/flow/held", "-o", "/dev/null", "-w", "%{http_code}", "-H", "X-Timeout: 200", vip=PROXY).stdout
+        assert late == "504", late
+        assert metric(lab, 'tidegate_l7_failures_total{reason="deadline_exceeded"}') >= 1
+        assert metric(lab, 'tidegate_l7_backend_failures_total{pool="kitchen"') == 0, "nobody is charged"
+
+
+class Guests:
+    """Open loop: a request every so often on a connection of its own, whether or not the others are answered."""
+
+    def __init__(self):
+        self.lock, self.answers = threading.Lock(), []
+
+    def ask(self):
+        began = time.monotonic()
+        try:
+            with contextlib.closing(open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)) as sock:
+                sock.settimeout(20)
+                sock.connect((PROXY, 80))
+                sock.sendall(b"GET /flow/x HTTP/1.1\r\nHost: www.example.test\r\nConnection: close\r\n\r\n")
+                status = int(sock.makefile("rb").readline().split()[1])
+        except (OSError, IndexError):
+            status = 0
+        with self.lock:
+            self.answers.append((began, status, time.monotonic() - began))
+
+    def come(self, rate, seconds):
+        """The share of answers that were 200, in requests a second, and the times that they took, sorted."""
+        self.answers = []
+        with ThreadPoolExecutor(64) as pool:
+            begin = time.monotonic()
+            for i in range(int(rate * seconds)):
+                time.sleep(max(0.0, begin + i / rate - time.monotonic()))
+                pool.submit(self.ask)
+        served = sorted(took for _, status, took in self.answers if status == 200)
+        assert {status for _, status, _ in self.answers} <= {200, 503}, {status for _, status, _ in self.answers}
+        return len(served) / seconds, served
+
+
+@long
+def test_an_adaptive_limit_keeps_the_goodput_of_an_origin_that_is_asked_for_three_times_as_much(lab):
+    rate, guests = 4 / 0.05, Guests()
+    with kitchen(lab, "concurrency: {requests: 6}", workers=4, seconds=0.05):  # the right number, by hand
+        peak, _ = guests.come(3 * rate, 8)
+    with kitchen(lab, "concurrency: {adaptive: {least: 2}}", workers=4, seconds=0.05) as origin:
+        refused = metric(lab, 'tidegate_l7_failures_total{reason="concurrency_limited"}')
+        _, unloaded = guests.come(0.3 * rate, 4)
+        assert metric(lab, 'tidegate_l7_failures_total{reason="concurrency_limited"}') == refused, "who asks for less is never refused"
+        guests.come(3 * rate, 4)  # it finds the limit
+        goodput, served = guests.come(3 * rate, 10)
+        p99 = lambda times: times[int(len(times) * 0.99)] * 1000
+        print(f"      at 3x: goodput {goodput:.1f}/s, with the right fixed number {peak:.1f}/s; p50 {served[len(served) // 2] * 1000:.0f} ms, p99 {p99(served):.0f} ms; unloaded p99 {p99(unloaded):.0f} ms", flush=True)
+        assert goodput >= 0.9 * peak, (goodput, peak)
+        assert max(served) < 20 * 0.05, "nobody waits in a long queue"
+        assert len(origin.heads) < 3 * rate * 18 * 0.7, "the excess did not reach the origin"

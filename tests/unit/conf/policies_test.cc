@@ -97,6 +97,36 @@ TEST(CompressKeys, TypesAreComparedWithoutCaseAndParameters) {
   EXPECT_FALSE(takes_type("text/*", ""));
 }
 
+TEST(ConcurrencyKeys, RefuseWhatSaysNoNumberOrTwo) {
+  const auto codes = [](const std::string& keys) {
+    return load_text("policies:\n  - {name: q, everywhere: true, concurrency: {" + keys + "}}\n").codes();
+  };
+  EXPECT_THAT(codes("requests: 5"), IsEmpty());
+  EXPECT_THAT(codes("requests: 5, by: [client, 'header:X-Key'], retry_after: 2s, exempt: [192.0.2.0/24]"), IsEmpty());
+  EXPECT_THAT(codes("adaptive: {}"), IsEmpty());
+  EXPECT_THAT(codes("adaptive: {least: 2, most: 50, initial: 10, tolerance: 1.5}"), IsEmpty());
+  EXPECT_THAT(codes(""), ElementsAre("missing_key"));
+  EXPECT_THAT(codes("adaptive: {enabled: false}"), ElementsAre("missing_key"));
+  EXPECT_THAT(codes("requests: 0"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes("requests: 5, by: [clients]"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes("requests: 5, adaptive: {}"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("by: [client], adaptive: {}"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("adaptive: {least: 60, most: 50}"), ElementsAre("out_of_range"));
+}
+
+TEST(DeadlineKeys, RefuseFieldsThatTheProxyUses) {
+  const auto codes = [](const std::string& keys) {
+    return load_text("policies:\n  - {name: q, everywhere: true, deadline: {" + keys + "}}\n").codes();
+  };
+  EXPECT_THAT(codes("header: X-Timeout, unit: s, default: 5s, most: 5s"), IsEmpty());
+  EXPECT_THAT(codes("unit: ms"), ElementsAre("missing_key"));
+  EXPECT_THAT(codes("header: X-Timeout, unit: h"), ElementsAre("no_such_choice"));
+  for (const char* header : {"''", "'a b'", "host", "Content-Length", "Grpc-Timeout", "Authorization", "'x:'"}) {
+    EXPECT_THAT(codes(std::string("header: ") + header), ElementsAre("bad_value")) << header;
+  }
+  EXPECT_THAT(codes("header: X-Timeout, default: 6s, most: 5s"), ElementsAre("out_of_range"));
+}
+
 TEST(LimitKeys, RefuseWhatCannotBeCounted) {
   EXPECT_THAT(with_limit("requests: 5").codes(), IsEmpty());
   EXPECT_THAT(with_limit("requests: 5, by: [client, route, host, 'header:A', 'cookie:b']").codes(), IsEmpty());

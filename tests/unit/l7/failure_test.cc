@@ -15,6 +15,7 @@
 
 #include "conf/policy/authenticate.h"
 #include "conf/policy/authorise.h"
+#include "conf/policy/concurrency.h"
 #include "conf/policy/limit.h"
 #include "conf/policy/respond.h"
 #include "tests/unit/l7/state_dir.h"
@@ -407,6 +408,20 @@ TEST_F(FailureTest, RateLimited) {
   EXPECT_EQ(origin.requests(), 1u);
 }
 
+TEST_F(FailureTest, ConcurrencyLimited) {
+  Origin origin([](const std::string&, Wire& wire) { return !wire.at_end(); });
+  auto concurrency = std::make_shared<ConcurrencyPolicy>();
+  concurrency->requests = 1;
+  edge_.model.policies.push_back({"q", true, {{"concurrency", concurrency}}});
+  start({origin.endpoint()}, [](Pool&, Route&) {});
+  Wire first = Wire::connect(edge_.endpoint());
+  first.send(get("/"));
+  EXPECT_TRUE(edge_.run_until([&] { return origin.requests() == 1; }));
+  EXPECT_EQ(ask(edge_.endpoint(), get("/")).status, info(Failure::concurrency_limited).status);
+  expect_row(Failure::concurrency_limited);
+  EXPECT_EQ(origin.requests(), 1u);
+}
+
 TEST_F(FailureTest, OnlyIfCached) {
   Origin origin(Origin::says("x"));
   edge_.model.nodes[0].cache.enabled = true;
@@ -450,6 +465,7 @@ const std::set<Failure> kOwnPlays = {
     Failure::only_if_cached,      Failure::tls_failed,      Failure::queue_timeout,    Failure::shared_fetch_failed,
     Failure::backend_taken_down,  Failure::stream_refused,  Failure::stream_reset,     Failure::deadline_exceeded,
     Failure::breaker_open,        Failure::rate_limited,    Failure::passwords_busy,   Failure::upgrade_refused,
+    Failure::concurrency_limited,
 };
 
 TEST(FailureTable, HasATestForEachRow) {

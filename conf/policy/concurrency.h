@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of concurrency: how many requests may be under way at one time.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "conf/policy/limit.h"
+#include "conf/policy_model.h"
+
+namespace tidegate {
+
+struct AdaptiveConcurrency {
+  bool enabled = false;
+  uint64_t least = 4;
+  uint64_t most = 1'000;
+  uint64_t initial = 20;
+  double tolerance = 1.3;  // how many times the unloaded answer time is still no sign of a queue
+};
+
+struct ConcurrencyPolicy final : PolicyPart {
+  uint64_t requests = 0;        // 0: not written; then `adaptive` is
+  std::vector<std::string> by;  // what they are counted by, together; empty: all that the policy holds for
+  uint8_t prefix_v4 = 32;       // of the client's address
+  uint8_t prefix_v6 = 64;
+  uint64_t keys = 65'536;
+  uint64_t retry_after_s = 1;
+  std::vector<Cidr> exempt;
+  AdaptiveConcurrency adaptive;
+};
+
+}  // namespace tidegate

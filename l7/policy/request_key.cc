@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/policy/request_key.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "l7/exchange/exchange.h"
+#include "l7/exchange/sticky.h"
+#include "l7/wire/arena.h"
+
+namespace tidegate::l7::policy {
+namespace {
+
+std::string_view part_of(const LimitBy& by, const Subject& subject, std::string_view client) {
+  switch (by.what) {
+    case LimitBy::What::client:
+      break;
+    case LimitBy::What::route:
+      return subject.route;
+    case LimitBy::What::host:
+      return subject.request.host;
+    case LimitBy::What::identity:
+      if (!subject.identity.empty()) return subject.identity;
+      break;
+    case LimitBy::What::header:
+      if (const Field* field = subject.request.fields.find(by.name); field != nullptr && !field->value.empty()) {
+        return field->value;
+      }
+      break;
+    case LimitBy::What::cookie:
+      for (const Field& field : subject.request.fields) {
+        if (field.kind != FieldKind::cookie) continue;
+        if (const std::string_view value = cookie_of(field.value, by.name); !value.empty()) return value;
+      }
+      break;
+  }
+  return client;
+}
+
+}  // namespace
+
+RequestKey::RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const HashKey& key)
+    : prefix_v4_(prefix_v4), prefix_v6_(prefix_v6), key_(key) {
+  for (const std::string& word : by) by_.push_back(*parse_limit_by(word));
+}
+
+// Each part is written with its length, so that no two lists of parts have the same bytes.
+uint64_t RequestKey::of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const {
+  std::array<std::string_view, kLimitByMost> parts;
+  const size_t count = std::min(by_.size(), kLimitByMost);
+  char client[sizeof(IpAddress::bytes) + 1];
+  const std::string_view client_part = address ? client_bytes(*address, client) : subject.client;
+  size_t bytes = 0;
+  for (size_t i = 0; i < count; ++i) {
+    parts[i] = part_of(by_[i], subject, client_part);
+    bytes += sizeof(uint32_t) + parts[i].size();
+  }
+  char* const text = arena.allocate(bytes);
+  char* end = text;
+  for (size_t i = 0; i < count; ++i) {
+    const auto length = static_cast<uint32_t>(parts[i].size());
+    std::memcpy(end, &length, sizeof(length));
+    end = std::copy(parts[i].begin(), parts[i].end(), end + sizeof(length));
+  }
+  const uint64_t key = siphash13(key_, text, bytes);
+  arena.shrink(bytes);
+  return key;
+}
+
+// The family, then the network: the part of an address that clients are told apart by.
+std::string_view RequestKey::client_bytes(const IpAddress& address, char* out) const {
+  const uint8_t length = address.is_v4() ? prefix_v4_ : prefix_v6_;
+  const IpAddress base = Cidr::of(address, std::min(length, address.max_prefix())).base;
+  out[0] = static_cast<char>(base.family);
+  std::memcpy(out + 1, base.bytes.data(), base.size());
+  return {out, base.size() + 1};
+}
+
+Subject subject_of(const Exchange& exchange) {
+  return {exchange.request, exchange.client_address,
+          exchange.route == nullptr ? std::string_view() : exchange.route->name, exchange.policies.identity.name};
+}
+
+bool is_in(const std::vector<Cidr>& networks, const std::optional<IpAddress>& address) {
+  return address &&
+         std::any_of(networks.begin(), networks.end(), [&](const Cidr& network) { return network.contains(*address); });
+}
+
+}  // namespace tidegate::l7::policy

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a limit counts a request by, as a number: a keyed hash of the parts that `by` names (conf/policy/limit.h).
+// Immutable; any thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/policy/limit.h"
+#include "core/hash.h"
+#include "core/ip.h"
+#include "l7/policy/policy.h"
+
+namespace tidegate::l7::policy {
+
+class RequestKey {
+ public:
+  // `by`: words that parse_limit_by takes.
+  RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const HashKey& key);
+
+  // `address`: that of subject.client. The arena is used during the call.
+  uint64_t of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const;
+
+ private:
+  std::string_view client_bytes(const IpAddress& address, char* out) const;
+
+  std::vector<LimitBy> by_;
+  const uint8_t prefix_v4_, prefix_v6_;
+  const HashKey key_;
+};
+
+// A request of an exchange, for its rules.
+Subject subject_of(const Exchange& exchange);
+bool is_in(const std::vector<Cidr>& networks, const std::optional<IpAddress>& address);
+
+}  // namespace tidegate::l7::policy

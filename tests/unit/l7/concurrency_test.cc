@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+// The concurrency and the deadline policy: the adaptive limit beside a simulated backend, and what clients of the proxy
+// see.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+
+#include "conf/policy/concurrency.h"
+#include "conf/policy/deadline.h"
+#include "core/clock.h"
+#include "core/http_server.h"
+#include "l7/policy/adaptive_limit.h"
+#include "tests/unit/l7/state_dir.h"
+#include "tests/unit/l7/support.h"
+
+namespace tidegate::l7::test {
+namespace {
+
+using policy::AdaptiveState;
+using policy::AdaptiveStep;
+using policy::AdaptiveTerms;
+
+// --- the adaptive limit
+
+// A backend that works on `workers` requests at one time; the others wait in its queue. Its clients ask for more than
+// it does. What a window of 100 ms shows under a limit: the mean time of an answer, and how many ran.
+struct Backend {
+  double workers, answer_ns;
+  double wanted = 1e9;  // requests that clients would have under way
+  double running(double limit) const { return std::min(limit, wanted); }
+  double mean_ns(double limit) const { return answer_ns * std::max(1.0, running(limit) / workers); }
+  // As a share of what it can do.
+  double goodput(double limit) const { return std::min(1.0, running(limit) / workers); }
+};
+
+struct Trial {
+  AdaptiveState state;
+  uint64_t now_ns = 1'000'000'000;
+  double least_goodput = 1, most_ns = 0, goodput = 0;
+  int windows = 0;
+  void over(const Backend& backend, const AdaptiveTerms& terms, double seconds) {
+    least_goodput = 1, most_ns = goodput = 0, windows = 0;
+    for (double s = 0; s < seconds; s += 0.1, ++windows) {
+      least_goodput = std::min(least_goodput, backend.goodput(state.limit));
+      goodput += backend.goodput(state.limit);
+      most_ns = std::max(most_ns, backend.mean_ns(state.limit));
+      state = AdaptiveStep::after(state, terms, backend.mean_ns(state.limit),
+                                  static_cast<uint64_t>(std::floor(backend.running(state.limit))), now_ns);
+      now_ns += 100'000'000;
+    }
+    goodput /= windows;
+  }
+};
+
+TEST(AdaptiveStep, FindsTheWorkersOfABackendThatIsAskedForFarMore) {
+  const AdaptiveTerms terms{4, 1'000, 20, 1.3};
+  for (const double workers : {4.0, 8.0, 16.0, 50.0, 200.0}) {
+    Trial run;
+    run.state.limit = 20;
+    const Backend backend{workers, 10e6};
+    run.over(backend, terms, 20);  // from above or from below
+    EXPECT_NEAR(run.state.base_ns, backend.answer_ns, 0.2 * backend.answer_ns) << workers;
+    run.over(backend, terms, 300);
+    EXPECT_GE(run.goodput, 0.95) << workers;
+    EXPECT_LE(run.most_ns, 2 * backend.answer_ns) << workers;
+  }
+}
+
+TEST(AdaptiveStep, LearnsThatABackendHasBecomeSlowerOrFaster) {
+  const AdaptiveTerms terms{4, 1'000, 20, 1.3};
+  Trial run;
+  run.state.limit = 20;
+  run.over({16, 10e6}, terms, 40);
+  run.over({16, 30e6}, terms, 40);  // the same workers, and each answer takes three times as long
+  run.over({16, 30e6}, terms, 60);
+  EXPECT_GE(run.goodput, 0.9);
+  run.over({16, 5e6}, terms, 40);
+  run.over({16, 5e6}, terms, 60);
+  EXPECT_GE(run.goodput, 0.9);
+  EXPECT_LE(run.most_ns, 2 * 5e6);
+}
+
+// The honest twin: who asks for less than the backend can do is never refused, also while the base is measured.
+TEST(AdaptiveStep, NeverStopsClientsWhoAskForLessThanThereIs) {
+  const AdaptiveTerms terms{4, 1'000, 20, 1.3};
+  std::mt19937 random(3);
+  Trial run;
+  run.state.limit = 20;
+  run.over({50, 10e6, 15}, terms, 3);  // grows above what is used
+  for (int second = 0; second < 300; ++second) {
+    const double noise = 1 + static_cast<double>(random() % 100) / 400;  // answers differ by a quarter
+    run.over({50, 10e6 * noise, 9 + static_cast<double>(random() % 5)}, terms, 1);
+    EXPECT_GT(run.state.limit, 14.0) << second;
+  }
+}
+
+TEST(AdaptiveStep, StaysWithinItsBounds) {
+  Trial run;
+  run.state.limit = 5;
+  run.over({1, 10e6}, {5, 30, 5, 1.3}, 10);
+  EXPECT_GE(run.state.limit, 5);
+  run.over({1'000, 10e6}, {5, 30, 5, 1.3}, 60);
+  EXPECT_LE(run.state.limit, 30);
+}
+
+// --- concurrency through the proxy
+
+class ConcurrencyTest : public ::testing::Test {
+ protected:
+  void start(const std::function<void(ConcurrencyPolicy&)>& set) {
+    edge_.model.policies = {policy(set)};
+    edge_.add_route("/*", edge_.add_pool("p", {origin_.endpoint()})).policies = {0};
+    edge_.start();
+  }
+  static Policy policy(const std::function<void(ConcurrencyPolicy&)>& set) {
+    auto part = std::make_shared<ConcurrencyPolicy>();
+    set(*part);
+    return {"few", false, {{"concurrency", part}}};
+  }
+  // One that stays under way until release().
+  Wire hold(const std::string& fields = "") {
+    const size_t before = origin_.requests();
+    Wire wire = Wire::connect(edge_.endpoint());
+    wire.send(get("/held", "a.test", fields));
+    EXPECT_TRUE(edge_.run_until([&] { return origin_.requests() > before; }));
+    return wire;
+  }
+  void release() { released_ = true; }
+  int status(const std::string& fields = "") { return ask(edge_.endpoint(), get("/x", "a.test", fields)).status; }
+  uint64_t in_flight() { return edge_.metric("tidegate_l7_concurrency_in_flight{policy=\"few\"}"); }
+
+  std::atomic<bool> released_{false};
+  Edge edge_;
+  Origin origin_{[this](const std::string& head, Wire& wire) {
+    while (head.find("/held") != std::string::npos && !released_) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return wire.send(Origin::ok("x"));
+  }};
+};
+
+TEST_F(ConcurrencyTest, TheExcessIsRefusedAtOnceAndAPlaceComesBack) {
+  start([](ConcurrencyPolicy& part) {
+    part.requests = 2;
+    part.retry_after_s = 7;
+  });
+  Wire first = hold(), second = hold();
+  const Answer refused = ask(edge_.endpoint(), get("/x"));
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.field("retry-after"), "7");
+  EXPECT_NE(refused.body.find("under way"), std::string::npos);
+  EXPECT_EQ(in_flight(), 2u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"concurrency_limited\"}"), 1u);
+  release();
+  EXPECT_EQ(read_answer(first).status, 200);
+  EXPECT_EQ(read_answer(second).status, 200);
+  EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0; }));
+  EXPECT_EQ(status(), 200);
+  EXPECT_EQ(origin_.requests(), 3u);
+}
+
+TEST_F(ConcurrencyTest, OneAfterAnotherIsNeverRefused) {
+  start([](ConcurrencyPolicy& part) { part.requests = 1; });
+  Wire wire = Wire::connect(edge_.endpoint());
+  for (int i = 0; i < 200; ++i) {
+    wire.send(get("/x"));
+    ASSERT_EQ(read_answer(wire).status, 200) << i;
+  }
+  EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0; }));
+}
+
+TEST_F(ConcurrencyTest, EachKeyHasPlacesOfItsOwn) {
+  start([](ConcurrencyPolicy& part) {
+    part.requests = 1;
+    part.by = {"header:X-Tenant"};
+  });
+  Wire first = hold("X-Tenant: a\r\n");
+  EXPECT_EQ(status("X-Tenant: a\r\n"), 503);
+  EXPECT_EQ(status("X-Tenant: b\r\n"), 200);
+  Wire second = hold("X-Tenant: b\r\n");
+  EXPECT_EQ(in_flight(), 2u);
+  release();
+  EXPECT_EQ(read_answer(first).status, 200);
+  EXPECT_EQ(read_answer(second).status, 200);
+  EXPECT_TRUE(edge_.run_until([&] { return status("X-Tenant: a\r\n") == 200; }));
+}
+
+TEST_F(ConcurrencyTest, AClientThatLeavesGivesItsPlaceBack) {
+  start([](ConcurrencyPolicy& part) { part.requests = 1; });
+  {
+    Wire leaver = hold();
+    EXPECT_EQ(status(), 503);
+    leaver.reset();
+  }
+  EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0; }));
+  EXPECT_EQ(status(), 200);
+  release();
+}
+
+TEST_F(ConcurrencyTest, APlaceComesBackHoweverARequestEnds) {
+  start([](ConcurrencyPolicy& part) { part.requests = 1; });
+  edge_.add_fixed("/fixed", 404).policies = {0};
+  ASSERT_TRUE(edge_.publish());
+  EXPECT_TRUE(edge_.run_until([&] { return ask(edge_.endpoint(), get("/fixed")).status == 404; }));
+  for (const auto& [request, status] : std::initializer_list<std::pair<const char*, int>>{
+           {"GET /fixed HTTP/1.1\r\nHost: a\r\n\r\n", 404},
+           {"GET /x HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 200},
+           {"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nzz", 200},  // answered before its body is whole
+           {"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
+           {"GET /x HTTP/1.0\r\n\r\n", 200}}) {
+    Wire wire = Wire::connect(edge_.endpoint());
+    wire.send(request);
+    EXPECT_EQ(read_final_answer(wire).status, status) << request;
+    EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0; })) << request;
+  }
+}
+
+TEST_F(ConcurrencyTest, ExemptClientsAreNotCounted) {
+  start([](ConcurrencyPolicy& part) {
+    part.requests = 1;
+    part.exempt = {*Cidr::parse("127.0.0.0/8")};
+  });
+  Wire first = hold();
+  EXPECT_EQ(status(), 200);
+  EXPECT_EQ(in_flight(), 0u);
+  release();
+  EXPECT_EQ(read_answer(first).status, 200);
+}
+
+TEST_F(ConcurrencyTest, ANewNumberHoldsForWhatIsUnderWay) {
+  start([](ConcurrencyPolicy& part) { part.requests = 1; });
+  Wire first = hold();
+  EXPECT_EQ(status(), 503);
+  edge_.model.policies = {policy([](ConcurrencyPolicy& part) { part.requests = 2; })};
+  ASSERT_TRUE(edge_.publish());
+  EXPECT_TRUE(edge_.run_until([&] { return status() == 200; }));
+  Wire second = hold();
+  EXPECT_EQ(status(), 503);
+  HttpRequest request;
+  request.query = "client=127.0.0.1&url=http://a.test/x";
+  const nlohmann::json entry = (*edge_.proxy().explain(request))["policies"][0];
+  EXPECT_EQ(entry["requests"], 2);
+  EXPECT_EQ(entry["in_flight"], 2);
+  EXPECT_EQ(entry["verdict"], "refused");
+  release();
+  EXPECT_EQ(read_answer(first).status, 200);
+  EXPECT_EQ(read_answer(second).status, 200);
+}
+
+TEST_F(ConcurrencyTest, AnAdaptiveLimitHoldsFromTheStartAndMeasures) {
+  start([](ConcurrencyPolicy& part) { part.adaptive = {true, 2, 100, 3, 1.3}; });
+  Wire first = hold(), second = hold(), third = hold();
+  EXPECT_EQ(status(), 503);
+  EXPECT_EQ(edge_.metric("tidegate_l7_concurrency_limit{policy=\"few\"}"), 3u);
+  release();
+  for (Wire* wire : {&first, &second, &third}) EXPECT_EQ(read_answer(*wire).status, 200);
+  HttpRequest request;
+  request.query = "client=127.0.0.1&url=http://a.test/x";
+  EXPECT_TRUE(edge_.run_until([&] {
+    status();
+    return (*edge_.proxy().explain(request))["policies"][0]["base_ms"] > 0.0;
+  }));
+}
+
+// --- deadline
+
+class DeadlineTest : public ::testing::Test {
+ protected:
+  Pool& start(const std::function<void(DeadlinePolicy&)>& set = {}, bool cached = false) {
+    auto part = std::make_shared<DeadlinePolicy>();
+    part->header = "X-Time-Left";
+    if (set) set(*part);
+    edge_.model.policies.push_back({"due", false, {{"deadline", part}}});
+    if (cached) {
+      edge_.state_dir = state_.path;
+      edge_.model.nodes[0].cache.enabled = true;
+    }
+    const uint32_t pool = edge_.add_pool("p", {origin_.endpoint()});
+    Route& route = edge_.add_route("/*", pool);
+    route.policies = {0};
+    route.cache.enabled = cached;
+    edge_.start();
+    return edge_.model.pools[pool];
+  }
+  Answer get_with(const std::string& fields, const std::string& path = "/x") {
+    return ask(edge_.endpoint(), get(path, "a.test", fields));
+  }
+  // The field that the backend got last; nothing: none.
+  std::optional<uint64_t> told() const {
+    const std::string head = origin_.last_head();
+    const std::string name = "\r\nX-Time-Left: ";
+    const size_t at = head.find(name);
+    if (at == std::string::npos) return std::nullopt;
+    EXPECT_EQ(head.find(name, at + 1), std::string::npos) << head;
+    return std::stoul(head.substr(at + name.size()));
+  }
+
+  const StateDir state_;
+  Edge edge_;
+  Origin origin_{[](const std::string& head, Wire& wire) {
+    if (head.find("/silent") != std::string::npos) return !wire.at_end();
+    if (head.find("/half") != std::string::npos) {
+      return wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf") && !wire.at_end();
+    }
+    return wire.send(Origin::ok("x", "Cache-Control: max-age=60\r\n"));
+  }};
+};
+
+TEST_F(DeadlineTest, ASilentBackendIsLeftWhenTheTimeIsOverAndIsNotCharged) {
+  start();
+  const uint64_t begun_ns = monotonic_ns();
+  const Answer answer = get_with("X-Time-Left: 150\r\n", "/silent");
+  EXPECT_GE(monotonic_ns() - begun_ns, 150 * kNsPerMs);
+  EXPECT_EQ(answer.status, 504);
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"deadline_exceeded\"}"), 1u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_backend_failures_total{pool=\"p\",backend=\"b1\"}"), 0u);
+  const Answer half = get_with("X-Time-Left: 150\r\n", "/half");
+  EXPECT_EQ(half.status, 200);
+  EXPECT_FALSE(half.complete) << "the deadline is that of the whole exchange";
+}
+
+TEST_F(DeadlineTest, TheBackendIsToldWhatIsLeft) {
+  start();
+  EXPECT_EQ(get_with("x-time-left: 60000\r\n").status, 200);
+  ASSERT_TRUE(told());
+  EXPECT_LE(*told(), 60'000u);
+  EXPECT_GT(*told(), 30'000u);
+  EXPECT_EQ(get_with("").status, 200);
+  EXPECT_FALSE(told()) << "no deadline, no field";
+}
+
+TEST_F(DeadlineTest, SecondsAreRoundedUpAndTheMostAndTheDefaultHold) {
+  start([](DeadlinePolicy& part) {
+    part.unit = DeadlineUnit::s;
+    part.default_ms = 20'000;
+    part.most_ms = 40'000;
+  });
+  for (const auto& [said, told_s] : std::initializer_list<std::pair<std::string, uint64_t>>{
+           {"30", 30}, {"3600", 40}, {"99999999999999999999999", 40}, {"1", 1}}) {
+    EXPECT_EQ(get_with("X-Time-Left: " + said + "\r\n").status, 200);
+    EXPECT_EQ(told(), told_s) << said;
+  }
+  EXPECT_EQ(get_with("").status, 200);
+  EXPECT_EQ(told(), 20u);
+}
+
+TEST_F(DeadlineTest, NoTimeAtAllIsOverBeforeABackendIsAsked) {
+  start();
+  EXPECT_EQ(get_with("X-Time-Left: 0\r\n").status, 504);
+  EXPECT_EQ(origin_.requests(), 0u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_policy_verdicts_total{policy=\"due\",kind=\"deadline\",verdict=\"refused\"}"),
+            1u);
+}
+
+TEST_F(DeadlineTest, WhatIsNoNumberCountsAsNoneAndIsCounted) {
+  start();
+  for (const char* said : {"", "soon", "-1", "1.5", "100ms", "0x10", "1 2"}) {
+    EXPECT_EQ(get_with(std::string("X-Time-Left: ") + said + "\r\n").status, 200) << said;
+    EXPECT_FALSE(told()) << said;
+  }
+  EXPECT_EQ(get_with("X-Time-Left: 60000\r\nX-Time-Left: 1\r\n").status, 200) << "two are no number";
+  EXPECT_FALSE(told());
+  EXPECT_EQ(edge_.metric("tidegate_l7_deadline_malformed_total{policy=\"due\"}"), 8u);
+}
+
+TEST_F(DeadlineTest, AFetchThatOthersMayShareIsNotBoundByOneClientsTime) {
+  start({}, true);
+  EXPECT_EQ(get_with("X-Time-Left: 60000\r\n").status, 200);
+  EXPECT_FALSE(told());
+  EXPECT_EQ(get_with("X-Time-Left: 60000\r\n").status, 200);
+  EXPECT_EQ(origin_.requests(), 1u) << "a hit";
+}
+
+}  // namespace
+}  // namespace tidegate::l7::test
