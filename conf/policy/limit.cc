@@ -24,6 +24,25 @@ bool is_token(std::string_view text) {
   });
 }
 
+const Section& shared_section() {
+  static const Section section{
+      "shared section",
+      {
+          enabled<SharedLimit>(),
+          required(
+              row("address", FieldType::endpoint, &SharedLimit::address, "Of the Redis server, version 5 or later.")),
+          text("user", &SharedLimit::user, "Of the server. Without it the default user."),
+          text("password", &SharedLimit::password, "Of that user. `${file:PATH}` takes it from a file."),
+          duration("timeout", &SharedLimit::timeout_ms, {1, 1 * kSecond},
+                   "How long a request may wait for the server at the most. Few do: tokens are taken in leases."),
+          choice("on_failure", &SharedLimit::on_failure,
+                 {{"local", OnFailure::local}, {"open", OnFailure::open}, {"closed", OnFailure::closed}},
+                 "While the server does not answer: `local`: the quota holds for each proxy alone. `open`: nobody is "
+                 "refused. `closed`: everybody is."),
+      }};
+  return section;
+}
+
 const Section& limit_section() {
   static const Section section{
       "limit",
@@ -54,6 +73,8 @@ const Section& limit_section() {
                   "is forgotten."),
           boolean("fields", &LimitPolicy::fields, "Answers tell what is left: `RateLimit-Policy` and `RateLimit`."),
           row("exempt", FieldType::cidr, &LimitPolicy::exempt, "Clients that are not limited."),
+          nested("shared", &LimitPolicy::shared, shared_section(),
+                 "All proxies that name the same server and policy have one quota together."),
       }};
   return section;
 }
@@ -71,8 +92,27 @@ void check_bucket(Checks& checks, size_t p, const LimitPolicy& limit) {
   }
 }
 
+void check_shared(Checks& checks, size_t p, const LimitPolicy& limit) {
+  if (limit.algorithm != LimitAlgorithm::token_bucket) {
+    checks.refuse({"policies", p, "limit", "shared"},
+                  {"bad_value", "a shared quota is a token bucket", "algorithm token_bucket", {}});
+  }
+  if (limit.requests * kSecond > kSharedLimitFastest * limit.per_ms) {
+    checks.refuse({"policies", p, "limit", "requests"},
+                  {"out_of_range",
+                   fmt::format("{} requests in {} ms are too many for a shared quota", limit.requests, limit.per_ms),
+                   fmt::format("at most {} a second", kSharedLimitFastest),
+                   {}});
+  }
+  if (checks.written({"policies", p, "limit", "wait"})) {
+    checks.refuse({"policies", p, "limit", "wait"},
+                  {"without_effect", "requests do not wait for a turn of a shared quota", {}, "remove it"});
+  }
+}
+
 void check_limit(Checks& checks, size_t p) {
   const LimitPolicy& limit = *checks.model().policies[p].part<LimitPolicy>("limit");
+  if (limit.shared.enabled) check_shared(checks, p, limit);
   check_limit_by(checks, p, "limit", limit.by);
   if (limit.algorithm == LimitAlgorithm::token_bucket) return check_bucket(checks, p, limit);
   if (limit.requests > kSlidingWindowMost) {

@@ -15,6 +15,17 @@ namespace tidegate {
 
 enum class LimitAlgorithm : uint8_t { token_bucket, sliding_window };
 
+enum class OnFailure : uint8_t { local, open, closed };
+
+// The quota of several proxies, kept by a Redis server.
+struct SharedLimit {
+  bool enabled = false;
+  Endpoint address;
+  std::string user, password;
+  uint64_t timeout_ms = 20;
+  OnFailure on_failure = OnFailure::local;
+};
+
 struct LimitPolicy final : PolicyPart {
   uint64_t requests = 0;
   uint64_t per_ms = 1'000;
@@ -27,6 +38,7 @@ struct LimitPolicy final : PolicyPart {
   uint64_t keys = 65'536;    // how many clients (keys) are remembered
   bool fields = true;        // answers tell the limit (RateLimit, RateLimit-Policy)
   std::vector<Cidr> exempt;  // clients that are not counted
+  SharedLimit shared;
 };
 
 // One word of `by`.
@@ -42,6 +54,8 @@ std::optional<LimitBy> parse_limit_by(std::string_view word);
 constexpr size_t kLimitByMost = 8;
 // The fastest token bucket, in requests a second: its interval is in whole nanoseconds.
 constexpr uint64_t kTokenBucketFastest = 1'000'000;
+// The same of a shared one: its interval is in whole microseconds, so its error is 2 % at the most.
+constexpr uint64_t kSharedLimitFastest = 20'000;
 // How long the fullest token bucket takes to fill.
 constexpr uint64_t kTokenBucketLongestMs = uint64_t{30} * 86'400'000;
 // The largest count of a sliding window: both of its counts are in one word of 64 bits.

@@ -2,6 +2,7 @@
 // The limit policy (conf/policy/limit.h). It counts in one table for all workers, so no quota is divided among them.
 // On the request: one look into the table. On the answer: RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-
 // headers), and Retry-After where it refused.
+// With `shared` a Redis server keeps the quota (SharedQuota), and this proxy spends leases of it.
 // Runtime: a LimitTable by policy, algorithm and number of keys. It survives other changes: a new quota goes on with
 // the counts that are there.
 #include <fmt/format.h>
@@ -16,7 +17,9 @@
 #include "l7/policy/limit_table.h"
 #include "l7/policy/limiters.h"
 #include "l7/policy/request_key.h"
+#include "l7/policy/shared_quota.h"
 #include "l7/wire/arena.h"
+#include "l7/worker.h"
 
 namespace tidegate::l7::policy {
 namespace {
@@ -25,6 +28,21 @@ constexpr const char* kKind = "limit";
 
 // Places in Note::values.
 enum : size_t { kRemaining, kResetNs, kRetryNs };
+constexpr size_t kBegunNs = kResetNs;  // while a shared quota is asked
+constexpr uint64_t kUnknown = UINT64_MAX;
+constexpr int kQuotaTries = 3;
+
+// A request that waits for a lease.
+struct LeaseCall final : Call {
+  explicit LeaseCall(Transaction& transaction)
+      : waiter(std::make_shared<SharedQuota::Waiter>(transaction.worker().loop(),
+                                                     [&transaction] { transaction.resume(); })) {}
+  ~LeaseCall() override { waiter->cancel(); }
+  const std::shared_ptr<SharedQuota::Waiter> waiter;
+};
+struct Unanswered final : Runtime {
+  Counter count;
+};
 
 uint64_t whole_seconds(uint64_t ns) { return (ns + kNsPerS - 1) / kNsPerS; }
 
@@ -48,14 +66,31 @@ class LimitRule final : public Rule {
             fmt::format("{}/{}/{}/{}", out.policy, kKind, static_cast<int>(limit.algorithm), limit.keys), limit.keys)),
         policy_field_(
             fmt::format("\"{}\";q={};w={}", out.policy, limit.requests, whole_seconds(limit.per_ms * kNsPerMs))),
-        field_begin_(fmt::format("\"{}\";r=", out.policy)) {}
+        field_begin_(fmt::format("\"{}\";r=", out.policy)) {
+    if (!limit.shared.enabled) return;
+    const uint64_t burst = limit.burst == 0 ? limit.requests : limit.burst;
+    terms_ = {std::max<uint64_t>(1, limit.per_ms * 1'000 / limit.requests), burst,
+              SharedQuota::Terms::lease_of(limit.requests, limit.per_ms, burst)};
+    const SharedLimit& shared = limit.shared;
+    const std::string identity =
+        fmt::format("{}/{}/shared/{}/{}/{}/{}/{}", out.policy, kKind, limit.keys, shared.address.to_string(),
+                    shared.timeout_ms, shared.user, shared.password);
+    quota_ = out.registry.get<SharedQuota>(
+        identity, RedisLink::Options{shared.address, shared.user, shared.password, shared.timeout_ms}, limit.keys,
+        fmt::format("tidegate:limit:{}:", out.policy));
+    unanswered_ = out.registry.get<Unanswered>(fmt::format("{}/{}/unanswered", out.policy, kKind));
+  }
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
     if (note.wait_until_ns != 0) return {Verdict::waited, Failure::none, 0};  // its turn was booked before the wait
     const Subject subject = subject_of(exchange);
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
     if (is_in(limit_.exempt, address)) return {Verdict::exempt, Failure::none, 0};
-    const Allowance allowance = take(key_.of(subject, address, arena), now_ns);
+    const uint64_t key = key_.of(subject, address, arena);
+    if (quota_ != nullptr) {
+      if (const std::optional<Decision> decision = ask_quota(exchange, note, key, now_ns)) return *decision;
+    }
+    const Allowance allowance = take(key, now_ns);
     note.values = {allowance.remaining, allowance.reset_ns, allowance.retry_ns};
     if (!allowance.allowed) return {Verdict::refused, Failure::rate_limited, 0};
     if (allowance.retry_ns != 0) return {Verdict::waited, Failure::none, now_ns + allowance.retry_ns};
@@ -71,6 +106,7 @@ class LimitRule final : public Rule {
     }
     if (!limit_.fields) return;
     fields.add_own("RateLimit-Policy", "ratelimit-policy", policy_field_, FieldKind::other);
+    if (note.values[kRemaining] == kUnknown) return;  // of a shared quota nobody knows what is left
     const fmt::format_int left(note.values[kRemaining]), reset(whole_seconds(note.values[kResetNs]));
     char* const text = arena.allocate(field_begin_.size() + left.size() + 3 + reset.size());
     char* end = std::copy(field_begin_.begin(), field_begin_.end(), text);
@@ -90,6 +126,7 @@ class LimitRule final : public Rule {
       return;
     }
     Arena arena;
+    if (quota_ != nullptr) return explain_quota(key_.of(subject, address, arena), now_ns, out);
     const std::atomic<uint64_t>* const state = table_->find(key_.of(subject, address, arena));
     const Allowance allowance = would_take(state == nullptr ? 0 : state->load(std::memory_order_relaxed), now_ns);
     const bool at_once = allowance.allowed && allowance.retry_ns == 0;
@@ -99,6 +136,17 @@ class LimitRule final : public Rule {
   }
 
   void add_samples(std::vector<Sample>& out) const override {
+    if (quota_ != nullptr) {
+      out.push_back({"tidegate_l7_limit_redis_up", "gauge", "Whether the server of a shared quota answers",
+                     quota_->link().up() ? uint64_t{1} : uint64_t{0}});
+      out.push_back({"tidegate_l7_limit_redis_calls_total", "counter", "Commands to the server of a shared quota",
+                     quota_->link().calls()});
+      out.push_back({"tidegate_l7_limit_redis_failures_total", "counter",
+                     "Connections and commands that the server of a shared quota did not answer in time, or refused",
+                     quota_->link().failures()});
+      out.push_back({"tidegate_l7_limit_redis_unanswered_total", "counter",
+                     "Requests that were decided as on_failure says", unanswered_->count.value()});
+    }
     out.push_back({"tidegate_l7_limit_keys_forgotten_total", "counter",
                    "Keys of a limit that were forgotten before they were free, because the table was full",
                    table_->forgotten()});
@@ -106,6 +154,12 @@ class LimitRule final : public Rule {
   }
 
  private:
+  void explain_quota(uint64_t key, uint64_t now_ns, nlohmann::json& out) const {
+    out["shared"] = {{"redis", limit_.shared.address.to_string()}, {"up", quota_->link().up()}};
+    const SharedQuota::Answer answer = quota_->would_answer(key, now_ns);
+    const bool fails_closed = answer == SharedQuota::Answer::failed && limit_.shared.on_failure == OnFailure::closed;
+    out["verdict"] = name(answer == SharedQuota::Answer::refused || fails_closed ? Verdict::refused : Verdict::passed);
+  }
   Allowance would_take(uint64_t state, uint64_t now_ns) const {
     return limit_.algorithm == LimitAlgorithm::token_bucket ? bucket_.take(state, now_ns) : window_.take(state, now_ns);
   }
@@ -115,6 +169,54 @@ class LimitRule final : public Rule {
     }
     return table_->find_or_add(key, now_ns, [&](uint64_t state) { return window_.free_at_ns(state, now_ns); });
   }
+  // Nothing: the server cannot be asked, and this proxy's own quota is to decide.
+  std::optional<Decision> ask_quota(Exchange& exchange, Note& note, uint64_t key, uint64_t now_ns) const {
+    PolicyUse& use = exchange.policies;
+    if (use.call != nullptr) {
+      const auto& call = static_cast<const LeaseCall&>(*use.call);
+      if (!call.waiter->over()) return Decision{.waits = true};
+      if (call.waiter->failed()) return without_quota(note);
+    }
+    if (note.values[kBegunNs] == 0) note.values[kBegunNs] = now_ns;
+    for (int tries = 0; tries < kQuotaTries; ++tries) {
+      const SharedQuota::Taken taken = quota_->take(key, terms_, now_ns);
+      switch (taken.answer) {
+        case SharedQuota::Answer::allowed:
+          note.values = {kUnknown, 0, 0};
+          return Decision{};
+        case SharedQuota::Answer::refused:
+          note.values = {kUnknown, 0, taken.retry_ns};
+          return Decision{.verdict = Verdict::refused, .failure = Failure::rate_limited};
+        case SharedQuota::Answer::failed:
+          return without_quota(note);
+        case SharedQuota::Answer::asks:
+          break;
+      }
+      // Others may have spent what came. The request has waited long enough then.
+      if (now_ns - note.values[kBegunNs] >= limit_.shared.timeout_ms * kNsPerMs) break;
+      auto call = std::make_unique<LeaseCall>(*use.transaction);
+      quota_->wait(key, call->waiter);
+      const bool over = call->waiter->over();
+      use.call = std::move(call);
+      if (!over) return Decision{.waits = true};
+    }
+    return without_quota(note);
+  }
+  std::optional<Decision> without_quota(Note& note) const {
+    unanswered_->count.add();
+    switch (limit_.shared.on_failure) {
+      case OnFailure::local:
+        return std::nullopt;
+      case OnFailure::open:
+        note.values = {kUnknown, 0, 0};
+        return Decision{};
+      case OnFailure::closed:
+        break;
+    }
+    note.values = {kUnknown, 0, kNsPerS};
+    return Decision{.verdict = Verdict::refused, .failure = Failure::rate_limited, .detail = "quota_unknown"};
+  }
+
   // Takes one request of the quota. Where it may wait, its turn is booked, and retry_ns says when that is.
   Allowance take(uint64_t key, uint64_t now_ns) const {
     std::atomic<uint64_t>& state = state_of(key, now_ns);
@@ -132,6 +234,9 @@ class LimitRule final : public Rule {
   const SlidingWindow window_;
   const std::shared_ptr<LimitTable> table_;
   const std::string policy_field_, field_begin_;
+  SharedQuota::Terms terms_{};
+  std::shared_ptr<SharedQuota> quota_;  // null: the quota is this proxy's own
+  std::shared_ptr<Unanswered> unanswered_;
 };
 
 }  // namespace

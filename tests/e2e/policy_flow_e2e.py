@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies that shape the flow of requests and answers: compression, with the commands gzip, brotli and zstd as judges;
-how many requests run at one time, and how long they may take."""
+how many requests run at one time, how long they may take, and limits that proxies share through Redis."""
 
 import contextlib
 import json
+import os
 import random
+import signal
 import socket
 import subprocess
 import threading
@@ -13,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lab import HOSTS, open_socket
 from marks import long
-from netns import wait_until
+from netns import Process, wait_until
 
 WWW = "https://www.example.test"
 PROXY = "10.10.0.11"
@@ -206,3 +208,72 @@ def test_an_adaptive_limit_keeps_the_goodput_of_an_origin_that_is_asked_for_thre
         assert goodput >= 0.9 * peak, (goodput, peak)
         assert max(served) < 20 * 0.05, "nobody waits in a long queue"
         assert len(origin.heads) < 3 * rate * 18 * 0.7, "the excess did not reach the origin"
+
+DOORS = {"proxy1": ("client-eu", "10.10.0.11"), "proxy2": ("client-eu", "10.10.0.12"), "us1": ("client-us", "10.20.0.11")}
+REDIS = "10.10.0.21"
+
+
+def redis_server(lab):
+    command = ["redis-server", "--bind", REDIS, "--protected-mode", "no", "--save", "", "--appendonly", "no", "--dir", lab.directory("origin1")]
+    return Process(HOSTS["origin1"].namespace, "redis", command, lab.directory("origin1") / "redis.log")
+
+
+@contextlib.contextmanager
+def one_quota(lab, requests, on_failure="local"):
+    limit = f'{{requests: {requests}, per: 1h, by: ["header:X-Key"], shared: {{address: "{REDIS}:6379", timeout: 200ms, on_failure: {on_failure}}}}}'
+    route = '  - {name: shared, listeners: [https], hosts: [www.example.test], path: "/api/shared", pool: origins, policies: [shared]}\n'
+    with lab.configured(("routes:\n", f"policies:\n  - {{name: shared, limit: {limit}}}\nroutes:\n" + route)):
+        yield
+
+
+def statuses(lab, proxy, key, count):
+    """How many of `count` requests on one connection were served. The others got 429."""
+    client, address = DOORS[proxy]
+    out = lab.curl(client, f"{WWW}/api/shared?[1-{count}]", "-o", "/dev/null", "-w", "%{http_code}\\n", "-H", f"X-Key: {key}", vip=address).stdout.split()
+    assert len(out) == count and set(out) <= {"200", "429"}, out
+    return out.count("200")
+
+
+def test_three_proxies_share_a_quota_and_go_on_when_redis_does_not(lab):
+    unanswered = 'tidegate_l7_limit_redis_unanswered_total{policy="shared"}'
+    up = lambda proxy: next(line for line in lab.plane(proxy, "l7", "/metrics").body.decode().splitlines() if line.startswith("tidegate_l7_limit_redis_up")).split()[-1] == "1"
+    redis = redis_server(lab).start()
+    a, b, c, d = (f"{letter}-{time.monotonic_ns()}" for letter in "abcd")  # proxies remember the keys of another run
+    try:
+        wait_until("redis accepts", lambda: lab.run("origin1", "redis-cli", "-h", REDIS, "ping", check=False).stdout.strip() == "PONG", 10)
+        with one_quota(lab, 20):
+            for proxy in DOORS:
+                wait_until(f"{proxy} has it", lambda p=proxy: up(p), 10)
+            served = sum(statuses(lab, proxy, a, 5) for proxy in [*DOORS] * 3)  # 45 requests
+            assert 19 <= served <= 21, served
+            assert lab.run("origin1", "redis-cli", "-h", REDIS, "--scan", "--pattern", "tidegate:limit:shared:*").stdout.split(), "it keeps the key"
+            os.kill(redis.pid, signal.SIGSTOP)
+            assert statuses(lab, "proxy1", b, 21) == 20, "this proxy's own quota"
+            assert metric(lab, unanswered) >= 20 and not up("proxy1")
+            os.kill(redis.pid, signal.SIGCONT)
+            wait_until("it is used again", lambda: up("proxy1"), 10)
+            redis.kill()
+            assert statuses(lab, "proxy1", c, 21) == 20
+            redis.start()
+            wait_until("it is used again", lambda: up("proxy1"), 10)
+            assert statuses(lab, "proxy1", d, 21) + statuses(lab, "proxy2", d, 21) <= 21
+    finally:
+        redis.kill()
+
+
+@long
+def test_a_shared_quota_is_within_five_percent_and_asks_redis_seldom(lab):
+    calls = lambda: sum(int(line.split()[-1]) for proxy in DOORS for line in lab.plane(proxy, "l7", "/metrics").body.decode().splitlines() if line.startswith("tidegate_l7_limit_redis_calls_total"))
+    redis = redis_server(lab).start()
+    try:
+        wait_until("redis accepts", lambda: lab.run("origin1", "redis-cli", "-h", REDIS, "ping", check=False).stdout.strip() == "PONG", 10)
+        with one_quota(lab, 1200):
+            before, began = calls(), time.monotonic()
+            with ThreadPoolExecutor(3) as pool:
+                served = sum(pool.map(lambda proxy: statuses(lab, proxy, f"long-{began}", 800), DOORS))
+            asked, took = calls() - before, time.monotonic() - began
+            print(f"      of 2400 requests at three proxies {served} served (quota 1200), {asked} calls, {took:.1f} s", flush=True)
+            assert 1140 <= served <= 1260, served
+            assert asked <= 0.05 * 2400, asked
+    finally:
+        redis.kill()

@@ -68,7 +68,8 @@ TEST(CompressKeys, RefuseUnknownCodingsAndTypes) {
   const auto with = [](const std::string& keys) {
     return load_text("policies:\n  - {name: q, everywhere: true, compress: {" + keys + "}}\n");
   };
-  const Loaded loaded = with("codings: [br, gzip], types: ['text/*', 'application/*+json', image/svg+xml], minimum: 2KB");
+  const Loaded loaded =
+      with("codings: [br, gzip], types: ['text/*', 'application/*+json', image/svg+xml], minimum: 2KB");
   ASSERT_THAT(loaded.codes(), IsEmpty()) << loaded.rendered();
   const auto* compress = loaded.model->policies[0].part<CompressPolicy>("compress");
   EXPECT_THAT(compress->preference(), ElementsAre(Coding::br, Coding::gzip));
@@ -80,7 +81,8 @@ TEST(CompressKeys, RefuseUnknownCodingsAndTypes) {
   EXPECT_THAT(with("codings: [identity]").codes(), ElementsAre("bad_value"));
   EXPECT_THAT(with("codings: [gzip, gzip]").codes(), ElementsAre("duplicate_name"));
   EXPECT_THAT(with("minimum: 2MB").codes(), ElementsAre("out_of_range"));
-  for (const char* type : {"text", "'*/*'", "'*'", "text/", "/html", "text/h*", "'text/html; charset=utf-8'", "'a b/c'"}) {
+  for (const char* type :
+       {"text", "'*/*'", "'*'", "text/", "/html", "text/h*", "'text/html; charset=utf-8'", "'a b/c'"}) {
     EXPECT_THAT(with(std::string("types: [") + type + "]").codes(), ElementsAre("bad_value")) << type;
   }
 }
@@ -95,6 +97,22 @@ TEST(CompressKeys, TypesAreComparedWithoutCaseAndParameters) {
   EXPECT_FALSE(takes_type("application/*+json", "application/+json"));
   EXPECT_FALSE(takes_type("application/*+json", "application/json"));
   EXPECT_FALSE(takes_type("text/*", ""));
+}
+
+TEST(LimitKeys, RefuseWhatASharedQuotaCannotDo) {
+  const std::string shared = ", shared: {address: '192.0.2.1:6379'}";
+  EXPECT_THAT(with_limit("requests: 5" + shared).codes(), IsEmpty());
+  EXPECT_THAT(with_limit("requests: 5, shared: {address: '192.0.2.1:6379', user: a, password: b, timeout: 5ms, "
+                         "on_failure: closed}")
+                  .codes(),
+              IsEmpty());
+  EXPECT_THAT(with_limit("requests: 5, shared: {}").codes(), ElementsAre("missing_key"));
+  EXPECT_THAT(with_limit("requests: 5, shared: {address: redis}").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(with_limit("requests: 5, wait: 1s" + shared).codes(), ElementsAre("without_effect"));
+  EXPECT_THAT(with_limit("requests: 5, algorithm: sliding_window" + shared).codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(with_limit("requests: 20001" + shared).codes(), ElementsAre("out_of_range"));
+  EXPECT_THAT(with_limit("requests: 5, shared: {address: '192.0.2.1:6379', on_failure: shut}").codes(),
+              ElementsAre("no_such_choice"));
 }
 
 TEST(ConcurrencyKeys, RefuseWhatSaysNoNumberOrTwo) {

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/policy/shared_quota.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/clock.h"
+
+namespace tidegate::l7::policy {
+namespace {
+
+// A token bucket as in limiters.h, in microseconds of the server's clock: the state is when the bucket is full again.
+// It grants as many as there are, at most as many as are wanted. Needs Redis 5 or later.
+constexpr const char* kScript = R"(
+local interval, burst, want = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local full = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
+full = math.min(full, now + interval * burst)
+local grant = math.min(want, math.floor((now + interval * burst - full) / interval))
+if grant < 1 then return {0, full + interval - interval * burst - now} end
+full = full + grant * interval
+redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000) + 1000)
+return {grant, 0}
+)";
+
+constexpr uint64_t kTokenMask = 0xffff, kAsked = 1 << 16;
+constexpr int kUntilShift = 17;
+constexpr uint64_t kLongestRefusalMs = 1'000;  // a new quota holds after that at the latest
+
+struct State {
+  uint64_t tokens, until_ms;
+  bool asked;
+};
+State unpack(uint64_t word) { return {word & kTokenMask, word >> kUntilShift, (word & kAsked) != 0}; }
+uint64_t pack(const State& state) { return state.tokens | (state.asked ? kAsked : 0) | state.until_ms << kUntilShift; }
+
+}  // namespace
+
+// A sixtieth of the quota, so that what lies at other proxies is a few percent of it, or what comes back in 50 ms.
+uint64_t SharedQuota::Terms::lease_of(uint64_t requests, uint64_t per_ms, uint64_t burst) {
+  const uint64_t wanted = std::max(requests / 60, requests * 50 / per_ms);
+  return std::clamp<uint64_t>(std::min(wanted, burst / 4), 1, 10'000);
+}
+
+void SharedQuota::Waiter::cancel() {
+  cancelled_ = true;
+  const MutexLock lock(mutex_);
+  loop_ = nullptr;
+}
+
+void SharedQuota::Waiter::tell(const std::shared_ptr<Waiter>& waiter, bool failed) {
+  waiter->failed_.store(failed, std::memory_order_relaxed);
+  waiter->over_.store(true, std::memory_order_release);
+  const MutexLock lock(waiter->mutex_);
+  if (waiter->loop_ == nullptr) return;
+  waiter->loop_->post([waiter] {
+    if (!waiter->cancelled_) waiter->wake_();
+  });
+}
+
+SharedQuota::SharedQuota(RedisLink::Options options, size_t keys, std::string prefix)
+    : prefix_(std::move(prefix)), table_(keys), link_(std::move(options), kScript) {}
+
+std::atomic<uint64_t>& SharedQuota::state_of(uint64_t key, uint64_t now_ns) {
+  return table_.find_or_add(key, now_ns, [now_ns](uint64_t word) {
+    const State state = unpack(word);
+    return state.asked ? now_ns + kNsPerS : state.until_ms * kNsPerMs;
+  });
+}
+
+SharedQuota::Taken SharedQuota::take(uint64_t key, const Terms& terms, uint64_t now_ns) {
+  std::atomic<uint64_t>& word = state_of(key, now_ns);
+  const uint64_t now_ms = now_ns / kNsPerMs;
+  uint64_t before = word.load(std::memory_order_relaxed);
+  for (;;) {
+    const State state = unpack(before);
+    const bool holds = now_ms < state.until_ms;
+    if (holds && state.tokens > 0) {
+      State next = state;
+      if (--next.tokens == 0) next.until_ms = 0;  // a lease that is spent is no refusal
+      const bool ahead = !state.asked && next.tokens <= terms.lease / 4 && terms.lease > 4;
+      next.asked = state.asked || ahead;
+      if (!word.compare_exchange_weak(before, pack(next), std::memory_order_relaxed)) continue;
+      if (ahead && !ask(key, terms)) word.fetch_and(~kAsked, std::memory_order_relaxed);
+      return {Answer::allowed};
+    }
+    if (state.asked) return {Answer::asks};
+    if (holds) return {Answer::refused, (state.until_ms - now_ms) * kNsPerMs};
+    if (!link_.up()) return {Answer::failed};
+    if (!word.compare_exchange_weak(before, pack({0, 0, true}), std::memory_order_relaxed)) continue;
+    if (ask(key, terms)) return {Answer::asks};
+    word.fetch_and(~kAsked, std::memory_order_relaxed);
+    return {Answer::failed};
+  }
+}
+
+SharedQuota::Answer SharedQuota::would_answer(uint64_t key, uint64_t now_ns) const {
+  const std::atomic<uint64_t>* const word = table_.find(key);
+  const State state = unpack(word == nullptr ? 0 : word->load(std::memory_order_relaxed));
+  if (now_ns / kNsPerMs < state.until_ms) return state.tokens > 0 || state.asked ? Answer::allowed : Answer::refused;
+  return link_.up() ? Answer::asks : Answer::failed;
+}
+
+bool SharedQuota::ask(uint64_t key, const Terms& terms) {
+  return link_.eval(fmt::format("{}{:016x}", prefix_, key),
+                    {std::to_string(terms.interval_us), std::to_string(terms.burst), std::to_string(terms.lease)},
+                    [this, key, terms](const std::vector<int64_t>& answer) { learn(key, terms, answer); });
+}
+
+// On the link's thread.
+void SharedQuota::learn(uint64_t key, const Terms& terms, const std::vector<int64_t>& answer) {
+  const bool failed = answer.size() < 2;
+  const uint64_t now_ms = monotonic_ns() / kNsPerMs;
+  if (std::atomic<uint64_t>* const word = table_.find(key); word != nullptr) {
+    uint64_t before = word->load(std::memory_order_relaxed);
+    State next;
+    do {
+      const State state = unpack(before);
+      next = state;
+      next.asked = false;
+      if (failed) continue;
+      const uint64_t old = now_ms < state.until_ms ? state.tokens : 0;
+      next.tokens = std::min(old + static_cast<uint64_t>(std::max<int64_t>(answer[0], 0)), kTokenMask);
+      // Unused tokens are kept for as long as the bucket takes to fill. A refusal holds until half a lease is there: so
+      // proxies that are all over the quota do not ask for each single token.
+      const uint64_t fill_ms = terms.interval_us * terms.burst / 1'000 + 1;
+      const auto retry_us =
+          std::max(static_cast<uint64_t>(std::max<int64_t>(answer[1], 0)), terms.interval_us * terms.lease / 2);
+      next.until_ms =
+          now_ms + (next.tokens > 0 ? fill_ms : std::min<uint64_t>(retry_us / 1'000 + 1, kLongestRefusalMs));
+    } while (!word->compare_exchange_weak(before, pack(next), std::memory_order_relaxed));
+  }
+  std::vector<std::shared_ptr<Waiter>> waiters;
+  {
+    const MutexLock lock(mutex_);
+    const auto found = waiters_.find(key);
+    if (found == waiters_.end()) return;
+    waiters = std::move(found->second);
+    waiters_.erase(found);
+  }
+  for (const std::shared_ptr<Waiter>& waiter : waiters) Waiter::tell(waiter, failed);
+}
+
+void SharedQuota::wait(uint64_t key, const std::shared_ptr<Waiter>& waiter) {
+  // learn() clears the mark before it takes the lock: who sees the mark here is told by it.
+  const MutexLock lock(mutex_);
+  const std::atomic<uint64_t>* const word = table_.find(key);
+  if (word != nullptr && unpack(word->load(std::memory_order_relaxed)).asked) {
+    waiters_[key].push_back(waiter);
+  } else {
+    waiter->over_.store(true, std::memory_order_release);
+  }
+}
+
+}  // namespace tidegate::l7::policy
