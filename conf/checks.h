@@ -57,6 +57,7 @@ void check_nodes(Checks& checks);            // in validate_traffic.cc
 void check_traffic(Checks& checks);          // in validate_traffic.cc: vips, services, pools
 void check_addresses(Checks& checks);        // in validate_addresses.cc: addresses of VIPs, ports, backends
 void check_http(Checks& checks);             // in validate_http.cc: certificates, listeners, routes
+void check_acme(Checks& checks);             // in validate_acme.cc: the authority, ordered certificates
 void check_probes(Checks& checks);           // in validate_probes.cc
 void check_ports(Checks& checks);            // in validate_ports.cc: ports that the daemons of a node bind
 void check_route_conflicts(Checks& checks);  // in validate_routes.cc

@@ -76,6 +76,8 @@ const Section& root_section() {
             nested("pools", &Model::pools, pool_section(), "Groups of backends that do the same work."),
             nested("probes", &Model::probes, probe_section(), "Checks of the health of backends."),
             nested("certificates", &Model::certificates, certificate_section(), "TLS identities of the proxy."),
+            nested("acme", &Model::acme, acme_section(),
+                   "The authority from which control gets certificates (RFC 8555)."),
             nested("listeners", &Model::listeners, listener_section(), "Where the proxy accepts connections."),
             nested("routes", &Model::routes, route_section(),
                    "Which requests go to which pool. The most specific host wins, then the most specific path. The "

@@ -95,6 +95,7 @@ const Section& service_section();
 const Section& pool_section();
 const Section& probe_section();
 const Section& certificate_section();  // fields_http.cc
+const Section& acme_section();
 const Section& listener_section();
 const Section& route_section();
 const Section& policy_section();  // policy/kinds.cc

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The keys of certificates, listeners and routes: what the proxy does.
 #include "conf/field_builders.h"
+#include "conf/limits.h"
 
 namespace tidegate {
 
@@ -16,6 +17,25 @@ const Section& listener_tls_section() {
           required(reference("certificates", &ListenerTls::certificates, "certificates",
                              "The client's SNI selects one. If none matches, the first is used.")),
           word("min_version", &ListenerTls::min_version, {"1.2", "1.3"}, "The oldest TLS version that is accepted."),
+      }};
+  return section;
+}
+
+const Section& certificate_order_section() {
+  static const Section section{
+      "acme section",
+      {
+          required(row("names", FieldType::host_pattern, &CertificateOrder::names,
+                       "The names that the certificate is for. The first one is its common name.")),
+          choice<CertificateOrder, AcmeChallenge>("challenge", &CertificateOrder::challenge,
+                                                  {{"http-01", AcmeChallenge::http01},
+                                                   {"tls-alpn-01", AcmeChallenge::tls_alpn01},
+                                                   {"dns-01", AcmeChallenge::dns01}},
+                                                  "How the edge shows that the names are its own. `http-01`: by every "
+                                                  "proxy's listeners without TLS, of which one is at port 80. "
+                                                  "`tls-alpn-01`: by its listeners with TLS, of which one is at port "
+                                                  "443. `dns-01`: by the name servers, for names in `zones`; also for "
+                                                  "wildcards."),
       }};
   return section;
 }
@@ -58,9 +78,31 @@ const Section& certificate_section() {
       "certificate",
       {
           name(&Certificate::name, "What listeners refer to."),
-          required(row("certificate_file", FieldType::file, &Certificate::certificate,
-                       "PEM: the certificate, then its intermediates.")),
-          required(row("key_file", FieldType::file, &Certificate::key, "PEM: the private key that belongs to it.")),
+          row("certificate_file", FieldType::file, &Certificate::certificate,
+              "PEM: the certificate, then its intermediates. Needed unless `acme` is written."),
+          row("key_file", FieldType::file, &Certificate::key,
+              "PEM: the private key that belongs to it. Needed unless `acme` is written."),
+          nested("acme", &Certificate::order, certificate_order_section(),
+                 "Control orders the certificate from the authority of the section `acme`, and renews it. Until it is "
+                 "there, the proxy serves one that it signed itself."),
+      }};
+  return section;
+}
+
+const Section& acme_section() {
+  static const Section section{
+      "acme section",
+      {
+          required(text("directory", &Acme::directory,
+                        "URL of the authority's ACME directory (RFC 8555), with `https`.", kMaxAcmeDirectoryBytes)),
+          text("contact", &Acme::contact, "Where the authority may reach you, as `mailto:ops@example.com`."),
+          boolean("terms_agreed", &Acme::terms_agreed,
+                  "`true`: you agree to the authority's terms of service. Nothing is ordered without it."),
+          row("ca_file", FieldType::file, &Acme::ca,
+              "PEM: roots that the authority's own server must have. Without it, the system's."),
+          text("eab_key_id", &Acme::eab_key_id,
+               "Name of your account at the authority, if it asks for one (external account binding)."),
+          text("eab_key", &Acme::eab_key, "The key that belongs to `eab_key_id`, in base64url."),
       }};
   return section;
 }

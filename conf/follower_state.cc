@@ -129,6 +129,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   void look();
   bool open_store();
   bool follow_live_state(uint64_t sequence);
+  void read_certificates(LiveState& live_state) const;
   void follow_version(uint64_t version);
   bool serve_the_last(uint64_t refused_version);
   void remember();
@@ -187,6 +188,32 @@ void StateFollower::look() {
   if (current_ && (head->purge != applied_.purge || another_log_)) follow_purges(head->purge);
 }
 
+// Content that the plane has already is kept. What cannot be read stays away: the plane then serves a certificate that
+// it makes itself, which is better than to refuse the live state.
+void StateFollower::read_certificates(LiveState& live_state) const {
+  for (auto& [name, issued] : live_state.certificates) {
+    if (!issued.is_issued()) continue;
+    if (live_state_) {
+      const auto known = live_state_->certificates.find(name);
+      if (known != live_state_->certificates.end() && known->second.key &&
+          known->second.certificate_hash == issued.certificate_hash && known->second.key_hash == issued.key_hash) {
+        issued.certificate = known->second.certificate;
+        issued.key = known->second.key;
+        continue;
+      }
+    }
+    Result<std::string> certificate = store_->object(issued.certificate_hash);
+    Result<std::string> key = store_->object(issued.key_hash);
+    if (!certificate || !key) {
+      log_error("certificate {}: what was issued cannot be read: {}", name,
+                certificate ? key.error().message : certificate.error().message);
+      continue;
+    }
+    issued.certificate = std::make_shared<const std::string>(*std::move(certificate));
+    issued.key = std::make_shared<const std::string>(*std::move(key));
+  }
+}
+
 // The notify file exists as soon as a writer has created the whole environment.
 bool StateFollower::open_store() {
   if (::access((state_dir_ + "/" + kNotifyFile).c_str(), F_OK) != 0) return false;
@@ -209,6 +236,7 @@ bool StateFollower::follow_live_state(uint64_t sequence) {
     return false;
   }
   tried_.live_state = sequence;
+  if (hooks_.private_keys) read_certificates(*live_state);
   live_state_ = std::make_shared<const LiveState>(*std::move(live_state));
   return true;
 }

@@ -6,8 +6,12 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace tidegate {
 
@@ -40,6 +44,26 @@ struct SiteLoad {
   uint64_t since_ns = 0;       // realtime of the decision
 };
 
+// A certificate that control ordered from an authority, and how the last try to get one went. The certificate and its
+// key are objects of the state, as the files of a version are, but no version names them: a rollback leaves them.
+struct IssuedCertificate {
+  std::vector<std::string> names;             // for which it was issued
+  std::string certificate_hash, key_hash;     // SHA-256 in hex of the PEM chain and key; empty: none was issued yet
+  int64_t not_before_s = 0, not_after_s = 0;  // epoch
+  uint32_t failures = 0;                      // tries in a row that failed
+  int64_t next_try_s = 0;                     // epoch; 0: as soon as it is due
+  std::string error;                          // of the last try; empty if it succeeded
+  // The content, in a plane that uses private keys; null elsewhere, and if it cannot be read. Not part of the record.
+  std::shared_ptr<const std::string> certificate, key;
+
+  bool is_issued() const { return !certificate_hash.empty(); }
+};
+
+// What the edge must show to an authority while a certificate is ordered. Keys: "http/TOKEN" with the key authorization
+// (RFC 8555 §8.3), "alpn/NAME" with its SHA-256 in hex (RFC 8737 §3), "dns/NAME/VALUE" with an empty text: the TXT
+// record VALUE of _acme-challenge.NAME (RFC 8555 §8.4).
+using AcmeProofs = std::map<std::string, std::string>;
+
 // Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>", "vip/<vip>" and
 // "target/<steer>/<target>", where the target's name is its target_label() (conf/model.h) and the steer's has no final
 // dot, and "plane/<node>/<plane>". Keys of health: "backend/<pool>/<backend>" and "plane/<node>/<plane>"; a plane
@@ -49,6 +73,17 @@ struct LiveState {
   std::map<std::string, Override> overrides;
   std::map<std::string, HealthVerdict> health;
   std::map<std::string, SiteLoad> loads;
+  std::map<std::string, IssuedCertificate> certificates;  // by their names in the configuration
+  AcmeProofs proofs;
+  std::map<std::string, std::string> accounts;  // hash of the account's key, by the URL of the authority's directory
+};
+
+// What control changes of the last three at once. A record without value is erased.
+struct CertificateChanges {
+  std::vector<std::pair<std::string, std::optional<IssuedCertificate>>> certificates;
+  std::optional<AcmeProofs> proofs;  // all of them
+  std::vector<std::pair<std::string, std::string>> accounts;
+  std::vector<std::string> objects;  // bytes of new certificates and keys
 };
 
 std::string backend_key(std::string_view pool, std::string_view backend);

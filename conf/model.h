@@ -233,10 +233,30 @@ struct Pool {
   std::vector<std::string> upgrades;   // protocols besides websocket to which a connection may be upgraded
 };
 
+enum class AcmeChallenge : uint8_t { http01, tls_alpn01, dns01 };
+
+// A certificate that control gets from the authority of the section `acme` (RFC 8555).
+struct CertificateOrder {
+  std::vector<std::string> names;  // lower case, without the final dot; "*.example.com" for all names below
+  AcmeChallenge challenge = AcmeChallenge::http01;
+};
+
 struct Certificate {
   std::string name;
-  Blob certificate;  // PEM chain
-  Blob key;          // PEM
+  Blob certificate;        // PEM chain; none if it comes from an authority
+  Blob key;                // PEM
+  CertificateOrder order;  // no names: it comes from files
+
+  bool is_ordered() const { return !order.names.empty(); }
+};
+
+// The authority from which control gets certificates.
+struct Acme {
+  std::string directory;             // its URL; empty: none is ordered
+  std::vector<std::string> contact;  // "mailto:ops@example.com"
+  bool terms_agreed = false;
+  Blob ca;                          // PEM roots that the authority's own certificate must have; none: the system's
+  std::string eab_key_id, eab_key;  // RFC 8555 §7.3.4; the key is base64url
 };
 
 struct ListenerTls {
@@ -406,6 +426,7 @@ struct Model {
   std::vector<Pool> pools;
   std::vector<Probe> probes;
   std::vector<Certificate> certificates;
+  Acme acme;
   std::vector<Listener> listeners;
   std::vector<Route> routes;
   std::vector<Policy> policies;

@@ -114,6 +114,86 @@ Result<SiteLoad> decode_load(std::string_view record) {
   });
 }
 
+namespace {
+
+constexpr std::string_view kCertificatePrefix = "certificate/", kAccountPrefix = "account/", kProofPrefix = "proof/";
+
+json hashes_of(const IssuedCertificate& issued) {
+  return issued.is_issued() ? json{issued.certificate_hash, issued.key_hash} : json::array();
+}
+
+std::string encode_issued_certificate(const IssuedCertificate& issued) {
+  return text_of(json{{"names", issued.names},
+                      {"objects", hashes_of(issued)},
+                      {"not_before_s", issued.not_before_s},
+                      {"not_after_s", issued.not_after_s},
+                      {"failures", issued.failures},
+                      {"next_try_s", issued.next_try_s},
+                      {"error", issued.error}});
+}
+
+Result<IssuedCertificate> decode_issued_certificate(std::string_view record) {
+  return decode<IssuedCertificate>("certificate", record, [](const json& fields) {
+    IssuedCertificate out;
+    out.names = fields.at("names").get<std::vector<std::string>>();
+    const json& objects = fields.at("objects");
+    if (!objects.empty()) {
+      out.certificate_hash = objects.at(0).get<std::string>();
+      out.key_hash = objects.at(1).get<std::string>();
+    }
+    out.not_before_s = fields.at("not_before_s").get<int64_t>();
+    out.not_after_s = fields.at("not_after_s").get<int64_t>();
+    out.failures = fields.at("failures").get<uint32_t>();
+    out.next_try_s = fields.at("next_try_s").get<int64_t>();
+    out.error = fields.at("error").get<std::string>();
+    return out;
+  });
+}
+
+}  // namespace
+
+IssuedRecords encode_issued(const LiveState& live_state) {
+  IssuedRecords records;
+  for (const auto& [name, issued] : live_state.certificates) {
+    records[std::string(kCertificatePrefix) + name] = encode_issued_certificate(issued);
+  }
+  for (const auto& [directory, hash] : live_state.accounts) {
+    records[std::string(kAccountPrefix) + directory] = text_of(json{{"objects", {hash}}});
+  }
+  for (const auto& [key, proof] : live_state.proofs) records[std::string(kProofPrefix) + key] = proof;
+  return records;
+}
+
+Result<void> decode_issued(const IssuedRecords& records, LiveState& live_state) {
+  for (const auto& [key, record] : records) {
+    if (key.starts_with(kCertificatePrefix)) {
+      Result<IssuedCertificate> issued = decode_issued_certificate(record);
+      if (!issued) return issued.error();
+      live_state.certificates[key.substr(kCertificatePrefix.size())] = *std::move(issued);
+    } else if (key.starts_with(kAccountPrefix)) {
+      const std::vector<std::string> objects = objects_of_issued(key, record);
+      if (objects.empty()) return fail("state: damaged account record");
+      live_state.accounts[key.substr(kAccountPrefix.size())] = objects.front();
+    } else if (key.starts_with(kProofPrefix)) {
+      live_state.proofs[key.substr(kProofPrefix.size())] = record;
+    }
+    // Other records come from later releases.
+  }
+  return {};
+}
+
+std::vector<std::string> objects_of_issued(std::string_view key, std::string_view record) {
+  if (key.starts_with(kProofPrefix)) return {};
+  const json fields = json::parse(record, nullptr, false);
+  const auto objects = fields.is_object() ? fields.find("objects") : fields.end();
+  std::vector<std::string> hashes;
+  if (!fields.is_object() || objects == fields.end() || !objects->is_array()) return hashes;
+  for (const json& hash : *objects) {
+    if (hash.is_string()) hashes.push_back(hash.get<std::string>());
+  }
+  return hashes;
+}
+
 std::string encode_purge(const Purge& purge) {
   return text_of(json{{"kind", text_of(purge.kind)},
                       {"value", purge.value},

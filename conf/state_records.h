@@ -3,8 +3,10 @@
 // records are binary: there may be one for each of 10,000 backends, and all of them are read at each change.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "conf/state_store.h"
 
@@ -22,6 +24,16 @@ Result<HealthVerdict> decode_verdict(std::string_view record);
 
 std::string encode_load(const SiteLoad& record);
 Result<SiteLoad> decode_load(std::string_view record);
+
+// What the live state says about ordered certificates, as the records of the database `issued`:
+//   certificate/NAME  -> JSON; "objects" in it are the hashes of its chain and its key
+//   account/DIRECTORY -> JSON; "objects" has the hash of the account's key
+//   proof/KEY         -> the text of the proof
+using IssuedRecords = std::map<std::string, std::string>;
+IssuedRecords encode_issued(const LiveState& live_state);
+Result<void> decode_issued(const IssuedRecords& records, LiveState& live_state);
+// The hashes of the objects that such a record keeps in the state, in hex. Empty for what no writer made.
+std::vector<std::string> objects_of_issued(std::string_view key, std::string_view record);
 
 std::string encode_purge(const Purge& purge);  // without the sequence, which is the key; the same below
 Result<Purge> decode_purge(uint64_t sequence, std::string_view record);

@@ -39,6 +39,14 @@ struct NamedDb {
   MDB_dbi StateDbs::*handle;
   bool of_writer = false;  // a state may lack this one until its writer has opened it
 };
+// Databases that a state of an earlier release lacks until its writer has opened it.
+struct LaterDb {
+  const char* name;
+  MDB_dbi StateDbs::*handle;
+  bool StateDbs::*is_there;
+};
+constexpr LaterDb kLaterDbs[] = {{kLoadDb, &StateDbs::load, &StateDbs::has_load},
+                                 {kIssuedDb, &StateDbs::issued, &StateDbs::has_issued}};
 constexpr NamedDb kDbs[] = {{kSysDb, &StateDbs::sys},
                             {"version", &StateDbs::version},
                             {"entry", &StateDbs::entry},
@@ -58,6 +66,7 @@ std::vector<std::pair<std::string_view, MDB_dbi>> all_dbs(const StateDbs& dbs) {
   for (const NamedDb& db : kDbs) all.emplace_back(db.name, dbs.*db.handle);
   if (dbs.has_secret) all.emplace_back(kSecretDb, dbs.secret);
   if (dbs.has_load) all.emplace_back(kLoadDb, dbs.load);
+  if (dbs.has_issued) all.emplace_back(kIssuedDb, dbs.issued);
   return all;
 }
 
@@ -66,6 +75,7 @@ const MDB_dbi* find_db(const StateDbs& dbs, std::string_view name) {
     if (name == db.name) return &(dbs.*db.handle);
   }
   if (name == kSecretDb && dbs.has_secret) return &dbs.secret;
+  if (name == kIssuedDb && dbs.has_issued) return &dbs.issued;
   return name == kLoadDb && dbs.has_load ? &dbs.load : nullptr;
 }
 
@@ -104,11 +114,13 @@ Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
     if (!handle) return handle.error();
     dbs.secret = *handle;
   }
-  if (const Result<MDB_dbi> handle = txn->open_db(kLoadDb, writes ? MDB_CREATE : 0)) {
-    dbs.load = *handle;
-    dbs.has_load = true;
-  } else if (writes) {
-    return handle.error();
+  for (const LaterDb& db : kLaterDbs) {
+    if (const Result<MDB_dbi> handle = txn->open_db(db.name, writes ? MDB_CREATE : 0)) {
+      dbs.*db.handle = *handle;
+      dbs.*db.is_there = true;
+    } else if (writes) {
+      return handle.error();
+    }
   }
   if (Result<void> committed = txn->commit(); !committed) return committed.error();
   return dbs;
@@ -347,26 +359,33 @@ Result<std::vector<ConfigObject>> StateStore::objects(const Manifest& manifest) 
   return out;
 }
 
-bool StateStore::Impl::find_loads() {
-  if (dbs.has_load) return true;
-  Result<lmdb::Txn> txn = lmdb::Txn::begin(*env, lmdb::Access::read);
-  if (!txn) return false;
-  const Result<MDB_dbi> handle = txn->open_db(kLoadDb, 0);
-  if (!handle || !txn->commit()) return false;
-  dbs.load = *handle;
-  dbs.has_load = true;
-  return true;
+void StateStore::Impl::find_later_dbs() {
+  for (const LaterDb& db : kLaterDbs) {
+    if (dbs.*db.is_there) continue;
+    Result<lmdb::Txn> txn = lmdb::Txn::begin(*env, lmdb::Access::read);
+    if (!txn) return;
+    const Result<MDB_dbi> handle = txn->open_db(db.name, 0);
+    if (!handle || !txn->commit()) continue;
+    dbs.*db.handle = *handle;
+    dbs.*db.is_there = true;
+  }
 }
 
 Result<LiveState> StateStore::live_state() const {
-  const bool has_loads = impl_->find_loads();
+  impl_->find_later_dbs();
   const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
   if (!txn) return txn.error();
   LiveState live_state;
   live_state.sequence = impl_->number(*txn, "words");
   Result<void> read = decode_all(*txn, impl_->dbs.admin, live_state.overrides, &decode_override);
   if (read) read = decode_all(*txn, impl_->dbs.health, live_state.health, &decode_verdict);
-  if (read && has_loads) read = decode_all(*txn, impl_->dbs.load, live_state.loads, &decode_load);
+  if (read && impl_->dbs.has_load) read = decode_all(*txn, impl_->dbs.load, live_state.loads, &decode_load);
+  if (read && impl_->dbs.has_issued) {
+    IssuedRecords records;
+    read = decode_all(*txn, impl_->dbs.issued, records,
+                      [](std::string_view record) -> Result<std::string> { return std::string(record); });
+    if (read) read = decode_issued(records, live_state);
+  }
   if (read) read = txn->sound();
   if (!read) return impl_->damaged(read.error().message);
   return live_state;

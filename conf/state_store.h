@@ -162,8 +162,12 @@ class StateStore {
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   // The same for what sites shed. A site without a value sheds nothing.
   Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
-  // Replaces the live state, also one that begins with kSiteWords.
-  Result<void> replicate_live_state(const LiveState& live_state);
+  // Changes what belongs to ordered certificates, in one commit. Every hash that a record names must be of an object
+  // that is stored already or is among `changes.objects`. Private keys are stored as those of versions are.
+  Result<uint64_t> set_certificates(const CertificateChanges& changes);
+  // Replaces the live state, also one that begins with kSiteWords. `new_objects` has the bytes of certificates and keys
+  // that this store lacks.
+  Result<void> replicate_live_state(const LiveState& live_state, const std::vector<std::string>& new_objects = {});
   // Verdicts of a host whose leader is silent. They hold here until the leader's live state comes again. Its sequences
   // begin with kSiteWords, so that they are no leader's.
   static constexpr uint64_t kSiteWords = uint64_t{1} << 52;

@@ -12,6 +12,7 @@
 //  admin    key of an override          -> JSON
 //  health   key of a verdict            -> binary, see conf/state_records.h
 //  load     key of a site               -> JSON; made by the first writer that knows it
+//  issued   key of an ordered certificate's record -> JSON; see IssuedRecords; made by the first writer that knows it
 //  purge    sequence                    -> JSON
 //  audit    sequence                    -> JSON
 //  answer   request                     -> sequence, then the answer; no reader opens these two
@@ -43,7 +44,8 @@ namespace tidegate {
 constexpr uint64_t kStateFormat = 2;
 constexpr size_t kStateMapBytes = size_t{4} << 30;  // of address space; the file is as large as what is in it
 constexpr unsigned kStateDataMode = 0640;
-constexpr const char *kSysDb = "sys", *kObjectDb = "object", *kSecretDb = "secret", *kLoadDb = "load";
+constexpr const char *kSysDb = "sys", *kObjectDb = "object", *kSecretDb = "secret", *kLoadDb = "load",
+                     *kIssuedDb = "issued";
 constexpr const char* kFormatKey = "format";
 constexpr const char *kJournalKey = "journal", *kJournalDigestKey = "journal_digest";
 
@@ -51,8 +53,10 @@ struct StateDbs {
   MDB_dbi sys = 0, version = 0, entry = 0, object = 0, refs = 0, admin = 0, health = 0, purge = 0, audit = 0;
   MDB_dbi answer = 0, answered = 0;
   MDB_dbi secret = 0;
-  MDB_dbi load = 0;  // valid if has_load
+  MDB_dbi load = 0;    // valid if has_load
+  MDB_dbi issued = 0;  // valid if has_issued
   bool has_load = false;
+  bool has_issued = false;
   bool has_secret = false;  // not in format 1
   bool is_new = false;      // the writer has just made them
 };
@@ -74,8 +78,8 @@ struct StateStore::Impl {
   mutable std::optional<WriteSet> trial;
 
   Result<void> open_environment();
-  // A state of an earlier release has no `load` until a writer has opened it. False: it still has none.
-  bool find_loads();
+  // A state of an earlier release has no `load` and `issued` until a writer has opened it. Looks for what is missing.
+  void find_later_dbs();
   void notify_followers() const;  // wakes the followers
   Error damaged(const std::string& what) const;
   uint64_t number(const lmdb::Txn& txn, std::string_view key) const;  // from `sys`; 0 if absent

@@ -3,6 +3,7 @@
 // notify file is touched.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
@@ -566,7 +567,79 @@ Result<uint64_t> StateStore::set_site_verdicts(
   return sequence;
 }
 
-Result<void> StateStore::replicate_live_state(const LiveState& live_state) {
+namespace {
+
+IssuedRecords issued_in(const Batch& batch, const StateDbs& dbs) {
+  IssuedRecords records;
+  if (!batch.sound()) return records;
+  lmdb::Cursor cursor(batch.txn(), dbs.issued);
+  for (bool more = cursor.first(); more; more = cursor.next()) records.emplace(cursor.key(), cursor.value());
+  return records;
+}
+
+// Makes the database `issued` contain exactly `wanted`. Objects are counted as those of versions are: what a new record
+// names is stored before what an old one names is let go. `new_objects` has the bytes of those that the store lacks.
+void replace_issued(Batch& batch, const StateDbs& dbs, const IssuedRecords& before, const IssuedRecords& wanted,
+                    const std::vector<std::string>& new_objects) {
+  std::map<std::string, const std::string*> bytes_by_hash;  // by the raw hash
+  for (const std::string& bytes : new_objects) {
+    const Sha256 hash = sha256(bytes);
+    bytes_by_hash.emplace(std::string(hash.begin(), hash.end()), &bytes);
+  }
+  for (const auto& [key, record] : wanted) {
+    const auto old = before.find(key);
+    if (old != before.end() && old->second == record) continue;
+    for (const std::string& hash : objects_of_issued(key, record)) {
+      const std::string raw_hash = hex_decode(hash).value_or("");
+      if (!batch.get(dbs.refs, raw_hash)) {
+        const auto bytes = bytes_by_hash.find(raw_hash);
+        if (bytes == bytes_by_hash.end()) return batch.refuse(fail(fmt::format("object {} is missing", hash)));
+        batch.put_object(raw_hash, *bytes->second);
+      }
+      reference(batch, dbs, raw_hash);
+    }
+    batch.put(dbs.issued, key, record);
+  }
+  for (const auto& [key, record] : before) {
+    const auto now = wanted.find(key);
+    if (now != wanted.end() && now->second == record) continue;
+    for (const std::string& hash : objects_of_issued(key, record)) {
+      unreference(batch, dbs, hex_decode(hash).value_or(""));
+    }
+    if (now == wanted.end()) batch.erase(dbs.issued, key);
+  }
+}
+
+}  // namespace
+
+Result<uint64_t> StateStore::set_certificates(const CertificateChanges& changes) {
+  Batch batch(*impl_);
+  const IssuedRecords before = issued_in(batch, impl_->dbs);
+  LiveState issued;
+  if (Result<void> decoded = decode_issued(before, issued); !decoded) return decoded.error();
+  for (const auto& [name, record] : changes.certificates) {
+    if (record && record->is_issued() && record->certificate_hash != issued.certificates[name].certificate_hash) {
+      batch.audit("acme", "certificate", name, fmt::format("issued for {}", fmt::join(record->names, " ")));
+    }
+    if (record) {
+      issued.certificates[name] = *record;
+    } else {
+      issued.certificates.erase(name);
+    }
+  }
+  if (changes.proofs) issued.proofs = *changes.proofs;
+  for (const auto& [directory, hash] : changes.accounts) issued.accounts[directory] = hash;
+  const IssuedRecords wanted = encode_issued(issued);
+  const uint64_t sequence = batch.number("words");
+  if (batch.sound() && wanted == before) return sequence;
+  replace_issued(batch, impl_->dbs, before, wanted, changes.objects);
+  batch.set_number("words", sequence + 1);
+  if (Result<void> committed = batch.commit(); !committed) return committed.error();
+  return sequence + 1;
+}
+
+Result<void> StateStore::replicate_live_state(const LiveState& live_state,
+                                              const std::vector<std::string>& new_objects) {
   Batch batch(*impl_);
   const uint64_t before = batch.number("words");
   if (batch.sound() && live_state.sequence == before) return {};
@@ -577,6 +650,7 @@ Result<void> StateStore::replicate_live_state(const LiveState& live_state) {
   replace_records(batch, impl_->dbs.admin, live_state.overrides, &encode_override);
   replace_records(batch, impl_->dbs.health, live_state.health, &encode_verdict);
   replace_records(batch, impl_->dbs.load, live_state.loads, &encode_load);
+  replace_issued(batch, impl_->dbs, issued_in(batch, impl_->dbs), encode_issued(live_state), new_objects);
   batch.set_number("words", live_state.sequence);
   return batch.commit();
 }

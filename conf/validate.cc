@@ -78,6 +78,7 @@ void validate(const DocumentNode& root, Model& model, FaultList& faults) {
   check_traffic(checks);
   check_addresses(checks);
   check_http(checks);
+  check_acme(checks);
   check_policies(checks);
   check_ports(checks);
   check_probes(checks);

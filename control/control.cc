@@ -11,9 +11,11 @@
 
 #include "conf/limits.h"
 #include "conf/secret_store.h"
+#include "control/acme/orders.h"
 #include "control/api/api.h"
 #include "control/api/auth.h"
 #include "control/api/candidates_api.h"
+#include "control/api/certificates_api.h"
 #include "control/api/config_api.h"
 #include "control/api/json_bounds.h"
 #include "control/api/live_state_api.h"
@@ -206,6 +208,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
       prober.reset();
       verdicts.reset();
       load_watch.reset();
+      loop.defer([gone = std::move(orders)] {});  // this may be the outcome of one of its own writes
       return;
     }
     if (site_watch) site_watch->stop();
@@ -216,6 +219,8 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     plane_watch->update();
     load_watch = std::make_shared<LoadWatch>(loop, *host_state, fleet);
     load_watch->update();
+    orders = std::make_shared<acme::Orders>(loop, *host_state, fleet);
+    orders->update();
   }
 
   static HttpServerLimits server_limits() {
@@ -229,6 +234,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     add_zone_routes(routes, *host_state, long_calls);
     add_version_routes(routes, *host_state, long_calls);
     add_live_state_routes(routes, *host_state);
+    add_certificate_routes(routes, *host_state);
     add_purge_routes(routes, *host_state, waits);
     add_status_routes(routes, *host_state, fleet, waits);
     add_explain_routes(routes, *host_state, fleet);
@@ -332,10 +338,11 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   AppliedWaits waits;
   Watch watch;
   ReplicaSource replica_source;
-  std::unique_ptr<VerdictWriter> verdicts;  // set on the leader, as are the next three
+  std::unique_ptr<VerdictWriter> verdicts;  // set on the leader, as are the next four
   std::unique_ptr<Prober> prober;
   std::unique_ptr<PlaneWatch> plane_watch;
   std::shared_ptr<LoadWatch> load_watch;
+  std::shared_ptr<acme::Orders> orders;
   std::unique_ptr<ReplicaFollower> follower;    // set on a follower
   std::unique_ptr<SiteWatch> site_watch;        // set unless this control leads for good
   std::unique_ptr<etcd::EdgeStore> edge_store;  // set if the state is in etcd
@@ -397,6 +404,7 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
       if (change.version && parts.prober) parts.prober->update();
       if (change.version && parts.plane_watch) parts.plane_watch->update();
       if (change.version && parts.load_watch) parts.load_watch->update();
+      if (change.version && parts.orders) parts.orders->update();
     });
   }
   if (parts.leads_from_the_start()) parts.set_leads(loop, true);

@@ -180,6 +180,12 @@ Result<uint64_t> HostState::set_loads(const std::vector<std::pair<std::string, s
   return sequence;
 }
 
+Result<uint64_t> HostState::set_certificates(const CertificateChanges& changes) {
+  Result<uint64_t> sequence = recorded(store_->set_certificates(changes));
+  if (sequence) take_up([this] { notify({.live_state = true}); });
+  return sequence;
+}
+
 Result<uint64_t> HostState::add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                                       const AnswerTo<uint64_t>& answer) {
   Result<uint64_t> sequence = recorded(store_->add_purge(kind, value, soft, who, answer));
@@ -197,8 +203,8 @@ Result<void> HostState::replicate_version(const Manifest& manifest,
   return {};
 }
 
-Result<void> HostState::replicate_live_state(const LiveState& live_state) {
-  Result<void> replicated = recorded(store_->replicate_live_state(live_state));
+Result<void> HostState::replicate_live_state(const LiveState& live_state, const std::vector<std::string>& new_objects) {
+  Result<void> replicated = recorded(store_->replicate_live_state(live_state, new_objects));
   if (replicated) notify({.live_state = true});
   return replicated;
 }

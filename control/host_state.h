@@ -125,6 +125,7 @@ class HostState {
   // Of this host alone, while its leader is silent.
   Result<uint64_t> set_site_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
+  Result<uint64_t> set_certificates(const CertificateChanges& changes);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer);
   // Keeps the answer to a request that changed nothing, or replaces the one that was committed with the change.
@@ -132,7 +133,7 @@ class HostState {
   // Stores what the control of another host committed.
   Result<void> replicate_version(const Manifest& manifest,
                                  const std::vector<std::pair<std::string, std::string>>& new_objects);
-  Result<void> replicate_live_state(const LiveState& live_state);
+  Result<void> replicate_live_state(const LiveState& live_state, const std::vector<std::string>& new_objects = {});
   Result<void> replicate_purge(const Purge& purge);
 
  private:

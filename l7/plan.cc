@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/crypto.h"
+#include "core/tls_acme.h"
 
 namespace tidegate::l7 {
 
@@ -28,6 +29,10 @@ void make_subsets(Plan& plan, RuntimeRegistry& registry) {
     plan.subsets.emplace_back(*plan.snapshot, route.pool, registry, plan.hash_key,
                               BackendPool::Shape{plan.this_node().site, labels, plan.names.get()});
   }
+}
+
+Error certificate_failed(const Plan& plan, uint32_t index, const Error& why) {
+  return fail(fmt::format("certificate {}: {}", plan.model().certificates[index].name, why.message));
 }
 
 }  // namespace
@@ -56,6 +61,11 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   make_subsets(*plan, registry);
   policy::Registry fresh;
   plan->policies = policy::Policies(model, inputs.hash_key, inputs.policies == nullptr ? fresh : *inputs.policies);
+  plan->certificates = served_certificates(*plan->snapshot, previous == nullptr ? nullptr : &previous->model(),
+                                           previous == nullptr ? nullptr : &previous->certificates);
+  plan->acme_identities =
+      acme_identities(*plan->snapshot->live_state, previous == nullptr ? nullptr : &previous->acme_identities);
+  plan->acme_answers = acme_answers(*plan->snapshot->live_state);
   for (uint32_t i = 0; i < model.listeners.size(); ++i) {
     if (model.listeners[i].site == kNone || model.listeners[i].site == site) plan->listeners.push_back(i);
   }
@@ -92,14 +102,14 @@ Result<TlsContexts::Set> TlsContexts::prepare(const Plan& plan) {
   for (const uint32_t index : plan.listeners) {
     const Listener& listener = model.listeners[index];
     if (!listener.tls.enabled) continue;
-    Result<std::shared_ptr<TlsContext>> context = for_listener(model, listener, next);
+    Result<std::shared_ptr<TlsContext>> context = for_listener(plan, listener, next);
     if (!context) return fail(fmt::format("listener {}: {}", listener.name, context.error().message));
     set.listeners[index] = std::move(*context);
   }
   set.pools.resize(model.pools.size());
   for (size_t i = 0; i < model.pools.size(); ++i) {
     if (!model.pools[i].tls) continue;
-    Result<std::shared_ptr<TlsContext>> context = for_pool(model, model.pools[i], next);
+    Result<std::shared_ptr<TlsContext>> context = for_pool(plan, model.pools[i], next);
     if (!context) return fail(fmt::format("pool {}: {}", model.pools[i].name, context.error().message));
     set.pools[i] = std::move(*context);
   }
@@ -107,17 +117,17 @@ Result<TlsContexts::Set> TlsContexts::prepare(const Plan& plan) {
   return set;
 }
 
-Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Model& model, const Listener& listener,
-                                                              Known& next) {
+Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Plan& plan, const Listener& listener, Known& next) {
   std::string made_of = fmt::format("listener {} {}", listener.tls.min_version, listener.http2);
   TlsServerOptions options;
   for (const uint32_t index : listener.tls.certificates) {
-    const Certificate& certificate = model.certificates[index];
+    const ServedCertificate& certificate = plan.certificates[index];
     made_of += fmt::format(" {} {}", certificate.certificate.hash, certificate.key.hash);
     Result<std::shared_ptr<const ServerIdentity>> identity = identity_of(certificate, next);
-    if (!identity) return fail(fmt::format("certificate {}: {}", certificate.name, identity.error().message));
+    if (!identity) return certificate_failed(plan, index, identity.error());
     options.loaded.push_back(*std::move(identity));
   }
+  for (const AcmeIdentity& identity : plan.acme_identities) made_of += " " + identity.proof;
   std::shared_ptr<TlsContext>& entry = next.contexts[made_of];
   if (const auto known = known_.contexts.find(made_of); known != known_.contexts.end()) entry = known->second;
   if (entry) return entry;
@@ -126,31 +136,45 @@ Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Model& model
   options.min_version = listener.tls.min_version;
   options.tickets = tickets_;
   Result<std::shared_ptr<TlsContext>> context = TlsContext::server(options);
+  if (context && !plan.acme_identities.empty()) {
+    Result<std::shared_ptr<TlsContext>> acme = for_authorities(plan);
+    if (!acme) return acme;
+    context = with_acme(*std::move(context), *std::move(acme));
+  }
   if (context) entry = *context;
   return context;
 }
 
-Result<std::shared_ptr<const ServerIdentity>> TlsContexts::identity_of(const Certificate& certificate, Known& next) {
+Result<std::shared_ptr<TlsContext>> TlsContexts::for_authorities(const Plan& plan) {
+  TlsServerOptions options;
+  for (const AcmeIdentity& identity : plan.acme_identities) options.identities.push_back(identity.identity);
+  options.alpn.emplace_back(kAcmeTlsProtocol);
+  return TlsContext::server(options);
+}
+
+Result<std::shared_ptr<const ServerIdentity>> TlsContexts::identity_of(const ServedCertificate& certificate,
+                                                                       Known& next) {
   const std::string content = certificate.certificate.hash + certificate.key.hash;
   std::shared_ptr<const ServerIdentity>& entry = next.identities[content];
   if (const auto known = known_.identities.find(content); known != known_.identities.end()) entry = known->second;
   if (entry) return entry;
   ++identities_read_;
+  if (!certificate.certificate.bytes || !certificate.key.bytes) return fail("there is none");
   Result<std::shared_ptr<const ServerIdentity>> loaded =
       ServerIdentity::load({*certificate.certificate.bytes, *certificate.key.bytes});
   if (loaded) entry = *loaded;
   return loaded;
 }
 
-Result<std::shared_ptr<TlsContext>> TlsContexts::for_pool(const Model& model, const Pool& pool, Known& next) {
+Result<std::shared_ptr<TlsContext>> TlsContexts::for_pool(const Plan& plan, const Pool& pool, Known& next) {
   std::string made_of =
       fmt::format("pool {} {} {}", pool.tls_verify, pool.tls_ca.hash, static_cast<int>(pool.protocol));
   std::shared_ptr<const ServerIdentity> own;
   if (pool.tls_certificate != kNone) {
-    const Certificate& certificate = model.certificates[pool.tls_certificate];
+    const ServedCertificate& certificate = plan.certificates[pool.tls_certificate];
     made_of += fmt::format(" {} {}", certificate.certificate.hash, certificate.key.hash);
     Result<std::shared_ptr<const ServerIdentity>> identity = identity_of(certificate, next);
-    if (!identity) return fail(fmt::format("certificate {}: {}", certificate.name, identity.error().message));
+    if (!identity) return certificate_failed(plan, pool.tls_certificate, identity.error());
     own = *std::move(identity);
   }
   std::shared_ptr<TlsContext>& entry = next.contexts[made_of];

@@ -16,6 +16,7 @@
 #include "core/result.h"
 #include "core/tls.h"
 #include "l7/backend/pool.h"
+#include "l7/certificates.h"
 #include "l7/policy/policy.h"
 #include "l7/route/router.h"
 #include "l7/wire/message.h"
@@ -34,7 +35,10 @@ struct Plan {
   std::vector<std::shared_ptr<BackendRuntime>> taken_down;  // by an operator: what runs there ends
   std::shared_ptr<const NameBook> names;                    // what the names of backends led to
   policy::Policies policies;
-  HashKey hash_key;  // of consistent_hash; equal on every host of the site
+  std::vector<ServedCertificate> certificates;  // parallel to Model::certificates
+  AcmeAnswers acme_answers;                     // usually empty; the texts are the snapshot's
+  std::vector<AcmeIdentity> acme_identities;    // usually empty
+  HashKey hash_key;                             // of consistent_hash; equal on every host of the site
 
   const Model& model() const { return *snapshot->model; }
   const Node& this_node() const { return model().nodes[node]; }
@@ -79,9 +83,10 @@ class TlsContexts {
     std::map<std::string, std::shared_ptr<TlsContext>> contexts;
     std::map<std::string, std::shared_ptr<const ServerIdentity>> identities;
   };
-  Result<std::shared_ptr<TlsContext>> for_listener(const Model& model, const Listener& listener, Known& next);
-  Result<std::shared_ptr<const ServerIdentity>> identity_of(const Certificate& certificate, Known& next);
-  Result<std::shared_ptr<TlsContext>> for_pool(const Model& model, const Pool& pool, Known& next);
+  static Result<std::shared_ptr<TlsContext>> for_authorities(const Plan& plan);
+  Result<std::shared_ptr<TlsContext>> for_listener(const Plan& plan, const Listener& listener, Known& next);
+  Result<std::shared_ptr<const ServerIdentity>> identity_of(const ServedCertificate& certificate, Known& next);
+  Result<std::shared_ptr<TlsContext>> for_pool(const Plan& plan, const Pool& pool, Known& next);
   std::shared_ptr<const TicketKeys> tickets_;
   Known known_;
   uint64_t identities_read_ = 0;

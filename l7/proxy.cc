@@ -39,6 +39,11 @@ Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_
   metrics.gauge("tidegate_l7_client_connections", "Client connections open", [this] {
     return shared_ ? static_cast<double>(shared_->admission.connections.load(std::memory_order_relaxed)) : 0.0;
   });
+  metrics.gauge("tidegate_l7_self_made_certificates", "Ordered certificates that are not issued yet", [this] {
+    if (!plan_) return 0.0;
+    return static_cast<double>(std::count_if(plan_->certificates.begin(), plan_->certificates.end(),
+                                             [](const ServedCertificate& each) { return each.self_made; }));
+  });
   metrics.gauge("tidegate_l7_arena_bytes", "Memory of requests' heads, held by transactions", [this] {
     uint64_t bytes = 0;
     for (const std::unique_ptr<Worker>& worker : workers_) bytes += worker->arena_bytes();

@@ -56,7 +56,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void add_config_commands(CLI::App& app, Cli& cli);   // check keys apply get diff rollback versions audit
 void add_operate_commands(CLI::App& app, Cli& cli);  // drain undrain purge
-void add_observe_commands(CLI::App& app, Cli& cli);  // status health explain watch
+void add_observe_commands(CLI::App& app, Cli& cli);  // status health certificates explain watch
 void add_backup_commands(CLI::App& app, Cli& cli);   // backup restore
 void add_records_command(CLI::App& app, Cli& cli);   // records
 void add_hash_command(CLI::App& app, Cli& cli);      // hash-lab

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of observation: status health explain watch.
+// The commands of observation: status health certificates explain watch.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "control/api/json_bounds.h"
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
 #include "control/observe/explanation_text.h"
+#include "core/clock.h"
 #include "core/event_loop.h"
 
 namespace tidegate::cli {
@@ -112,6 +115,44 @@ void health(Cli& cli) {
   }
   fmt::print("\n");
   planes.print();
+}
+
+// "in 59d", "ended 3h ago"
+std::string distance(int64_t at_s, int64_t now_s) {
+  const int64_t seconds = std::abs(at_s - now_s);
+  constexpr int64_t kDayS = 86'400, kHourS = 3'600, kMinuteS = 60;
+  const std::string text = seconds >= 2 * kDayS      ? fmt::format("{}d", seconds / kDayS)
+                           : seconds >= 2 * kHourS   ? fmt::format("{}h", seconds / kHourS)
+                           : seconds >= 2 * kMinuteS ? fmt::format("{}m", seconds / kMinuteS)
+                                                     : fmt::format("{}s", seconds);
+  return at_s > now_s ? "in " + text : text + " ago";
+}
+
+void certificates(Cli& cli) {
+  const std::optional<json> answer = call(cli, {"GET", "/v1/certificates", "", "", {}});
+  if (!answer) return;
+  if (cli.json()) return fmt::print("{}\n", dump(*answer));
+  const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
+  Table table({"CERTIFICATE", "SOURCE", "STATE", "ENDS", "NEXT ORDER", "FAILURES", "NAMES", "WHY"});
+  for (const json& each : answer->value("certificates", json::array())) {
+    std::vector<std::string> names;
+    for (const json& name : each.value("names", json::array())) {
+      if (name.is_string()) names.push_back(name.get<std::string>());
+    }
+    const auto end_s = static_cast<int64_t>(number_member(each, "not_after_s"));
+    const auto due_s = static_cast<int64_t>(number_member(each, "due_s"));
+    const bool ordered = string_member(each, "source") == "acme";
+    const std::string state = string_member(each, "state");
+    table.add(
+        {string_member(each, "name"), string_member(each, "source"), state, end_s == 0 ? "" : distance(end_s, now_s),
+         !ordered         ? ""
+         : due_s <= now_s ? "now"
+                          : distance(due_s, now_s),
+         ordered ? fmt::format("{}", number_member(each, "failures")) : "", fmt::format("{}", fmt::join(names, " ")),
+         string_member(each, "error")},
+        state == "issued" ? Tone::plain : Tone::bad);
+  }
+  table.print();
 }
 
 struct ExplainArguments {
@@ -234,6 +275,9 @@ void add_observe_commands(CLI::App& app, Cli& cli) {
   add_command(app, "health", "Every backend's state, why, and since when", "tidegate health")->callback([&cli] {
     health(cli);
   });
+  add_command(app, "certificates", "Every certificate: from where, until when, and how its last order went",
+              "tidegate certificates")
+      ->callback([&cli] { certificates(cli); });
   add_command(app, "watch", "Print each change as it happens, until interrupted", "tidegate watch")->callback([&cli] {
     watch(cli);
   });

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "conf/state_records.h"
 #include "control/api/bundle.h"
 #include "control/api/json_bounds.h"
 #include "control/api/shapes.h"
@@ -105,16 +106,33 @@ void ReplicaFollower::take_line(std::string_view text) {
   } else if (type == "confirmed") {
     (void)provisionals_.confirm(number_member(*line, "version"));
   } else if (type == "words") {
-    const Result<LiveState> live_state = live_state_from_json(line->value("words", json()));
-    if (!live_state) return give_up(live_state.error().message);
-    if (Result<void> replicated = host_state_.replicate_live_state(*live_state); !replicated)
-      give_up(replicated.error().message);
+    take_live_state(*line);
   } else if (type == "purge") {
     const Result<Purge> purge = purge_from_json(line->value("purge", json()));
     if (!purge) return give_up(purge.error().message);
     if (Result<void> replicated = host_state_.replicate_purge(*purge); !replicated) give_up(replicated.error().message);
   }
   // Other types come from later releases and are ignored.
+}
+
+void ReplicaFollower::take_live_state(const json& line) {
+  Result<LiveState> live_state = live_state_from_json(line.value("words", json()));
+  if (!live_state) return give_up(live_state.error().message);
+  IssuedRecords issued;  // a leader of an earlier release sends none
+  const json records = line.value("issued", json::object()), bytes_by_hash = line.value("objects", json::object());
+  for (const auto& [key, record] : records.items()) {
+    if (!record.is_string()) return give_up("the record " + key + " is no text");
+    issued[key] = record.get<std::string>();
+  }
+  if (Result<void> decoded = decode_issued(issued, *live_state); !decoded) return give_up(decoded.error().message);
+  std::vector<std::string> objects;
+  for (const auto& [hash, bytes] : bytes_by_hash.items()) {
+    std::optional<std::string> decoded = bytes.is_string() ? base64_decode(bytes.get<std::string>()) : std::nullopt;
+    if (!decoded) return give_up("object " + hash + " is not in base64");
+    objects.push_back(*std::move(decoded));
+  }
+  if (Result<void> replicated = host_state_.replicate_live_state(*live_state, objects); !replicated)
+    give_up(replicated.error().message);
 }
 
 void ReplicaFollower::take_version(const json& line) {

@@ -54,6 +54,7 @@ class ReplicaFollower {
   void reconnect(const std::string& why);
   void take(std::string_view bytes);
   void take_line(std::string_view line);
+  void take_live_state(const nlohmann::json& line);
   void take_version(const nlohmann::json& line);
   void fetch_next();
   void store_version();

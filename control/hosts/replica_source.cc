@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/hosts/replica_source.h"
 
+#include "conf/state_records.h"
 #include "control/api/parameters.h"
 #include "control/api/shapes.h"
 #include "control/apply.h"
@@ -91,7 +92,7 @@ void ReplicaSource::push(Stream& stream) {
   const StateHead& head = host_state_.head();
   if (stream.sent.version != head.version) push_version(stream);
   if (stream.sent.live_state != head.live_state) {
-    write(stream, {{"type", "words"}, {"words", to_json(*host_state_.live_state())}});
+    push_live_state(stream);
     stream.sent.live_state = head.live_state;
   }
   while (!stream.gone && stream.sent.purge < head.purge) {
@@ -100,6 +101,24 @@ void ReplicaSource::push(Stream& stream) {
     for (const Purge& purge : *purges) write(stream, {{"type", "purge"}, {"purge", to_json(purge)}});
     stream.sent.purge = purges->back().sequence;
   }
+}
+
+void ReplicaSource::push_live_state(Stream& stream) {
+  const LiveState& live_state = *host_state_.live_state();
+  json line = {{"type", "words"}, {"words", to_json(live_state)}, {"issued", json::object()}};
+  std::set<std::string> named;
+  for (const auto& [key, record] : encode_issued(live_state)) {
+    line["issued"][key] = record;
+    for (const std::string& hash : objects_of_issued(key, record)) named.insert(hash);
+  }
+  for (const std::string& hash : named) {
+    if (stream.sent_objects.count(hash) != 0) continue;
+    if (const Result<std::string> bytes = host_state_.store().object(hash)) {
+      line["objects"][hash] = base64_encode(*bytes);
+    }
+  }
+  stream.sent_objects = std::move(named);
+  write(stream, line);
 }
 
 void ReplicaSource::push_version(Stream& stream) {

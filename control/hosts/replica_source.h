@@ -4,7 +4,7 @@
 //
 //   {"type":"hello","node","head"}                       once
 //   {"type":"version","manifest",{"objects":{hash:b64}}} the version in force; small objects that are new come along
-//   {"type":"words","words"}                             all words, whole
+//   {"type":"words","words","issued",{"objects"}}        all words, whole; ordered certificates that are new come along
 //   {"type":"purge","purge"}                             each, in order
 //   {"type":"alive"}                                     every kAliveMs, so that a dead link is noticed
 #pragma once
@@ -12,6 +12,8 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 
 #include "control/api/route_table.h"
 #include "control/host_state.h"
@@ -38,12 +40,14 @@ class ReplicaSource {
     HttpExchangePtr exchange;
     StateHead sent;
     std::vector<ManifestEntry> sent_entries;  // entries of the version that was sent last on this stream
+    std::set<std::string> sent_objects;       // of ordered certificates, by hash: what the follower has by now
     bool gone = false;
   };
 
   void open(const ApiCall& call);
   void push_all();
   void push(Stream& stream);
+  void push_live_state(Stream& stream);
   void push_version(Stream& stream);
   void write(Stream& stream, const nlohmann::json& line);
   void sweep();

@@ -80,6 +80,21 @@ void EdgeMetrics::look() {
   sites_ = std::move(sites);
   if (certificates_version_ != snapshot->version) look_at_certificates(model);
   certificates_version_ = snapshot->version;
+  look_at_ordered_certificates(*snapshot);
+}
+
+// A certificate that was never issued ends at 0, so that an alert on its end sees it.
+void EdgeMetrics::look_at_ordered_certificates(const Snapshot& snapshot) {
+  ordered_.clear();
+  failures_.clear();
+  for (const Certificate& certificate : snapshot.model->certificates) {
+    if (!certificate.is_ordered()) continue;
+    const auto record = snapshot.live_state->certificates.find(certificate.name);
+    const bool known = record != snapshot.live_state->certificates.end();
+    const std::string labels = render_labels({{"certificate", certificate.name}});
+    ordered_[labels] = known ? record->second.not_after_s : 0;
+    failures_[labels] = known ? record->second.failures : 0;
+  }
 }
 
 void EdgeMetrics::look_at_certificates(const Model& model) {
@@ -113,12 +128,21 @@ void EdgeMetrics::append(std::string& out) {
   append_family(out, "vip", "1: DNS may answer with it.", vips_);
   append_family(out, "site", "1: no operator drained it.", sites_);
   append_family(out, "plane", "1: the plane serves clients, as far as control knows.", planes_);
-  if (certificates_.empty()) return;
+  if (certificates_.empty() && ordered_.empty()) return;
   out +=
       "# HELP tidegate_control_certificate_not_after_seconds When the certificate ends, in seconds since 1970.\n"
       "# TYPE tidegate_control_certificate_not_after_seconds gauge\n";
-  for (const auto& [labels, end_s] : certificates_) {
-    out += fmt::format("tidegate_control_certificate_not_after_seconds{} {}\n", labels, end_s);
+  for (const auto* ends : {&certificates_, &ordered_}) {
+    for (const auto& [labels, end_s] : *ends) {
+      out += fmt::format("tidegate_control_certificate_not_after_seconds{} {}\n", labels, end_s);
+    }
+  }
+  if (failures_.empty()) return;
+  out +=
+      "# HELP tidegate_control_certificate_failures Tries in a row to order the certificate that failed.\n"
+      "# TYPE tidegate_control_certificate_failures gauge\n";
+  for (const auto& [labels, failures] : failures_) {
+    out += fmt::format("tidegate_control_certificate_failures{} {}\n", labels, failures);
   }
 }
 

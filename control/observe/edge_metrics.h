@@ -32,11 +32,14 @@ class EdgeMetrics {
   // Compares with the present snapshot and notes the time of each change.
   void look();
   void look_at_certificates(const Model& model);
+  void look_at_ordered_certificates(const Snapshot& snapshot);
   static void append_family(std::string& out, const char* thing, const char* help, const Series& series);
 
   HostState& host_state_;
   Series backends_, pools_, vips_, sites_, planes_;
   std::map<std::string, int64_t> certificates_;  // when each ends, in epoch seconds, by rendered labels
+  std::map<std::string, int64_t> ordered_;       // the same for those that come from an authority
+  std::map<std::string, uint32_t> failures_;     // of them: tries in a row that failed
   uint64_t certificates_version_ = UINT64_MAX;   // the version that they belong to
 };
 

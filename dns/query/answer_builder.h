@@ -33,6 +33,8 @@ class AnswerBuilder {
   // Answers for name_: the outcome, or nothing when an alias led to another name, which is name_ now.
   std::optional<Outcome> answer_name(int aliases);
   Outcome answer_steered(uint32_t steer);
+  // The TXT records of dns-01 at name_. Nothing: there is none, or the zone answers.
+  std::optional<Outcome> answer_acme(const Found& found);
   // An HTTPS record of our own listeners for each port, with the steer's addresses as hints.
   Outcome answer_https(const CompiledSteer& steer);
   // What the steer gives this client for `name`. Raises scope() where the client's place matters.

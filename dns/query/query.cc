@@ -88,6 +88,16 @@ inline std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
       return refer(found.node, aliases);
     case Found::Kind::dname:
       return follow_dname(found.node);
+    default:
+      break;
+  }
+  if (!tables_.acme.empty()) {
+    if (const auto end = answer_acme(found)) return end;
+  }
+  switch (found.kind) {
+    case Found::Kind::referral:
+    case Found::Kind::dname:
+      break;
     case Found::Kind::nothing:
       return deny(Outcome::nxdomain);
     case Found::Kind::exact:
@@ -117,6 +127,23 @@ inline std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
   reply_.add_rrset(Section::answer, rrset, name_at_, apex_at_);
   if (leads_to_a_name(request_.type) && !reply_.overflowed()) add_addresses_of_targets(rrset, at);
   return found.kind == Found::Kind::wildcard ? Outcome::wildcard : Outcome::answered;
+}
+
+// What an authority looks for while a certificate is ordered. It stands in place of the zone's own TXT records and of
+// an alias.
+std::optional<Outcome> AnswerBuilder::answer_acme(const Found& found) {
+  const std::span<const uint8_t> wire = name_->wire();
+  const auto records = tables_.acme.find(std::string_view(reinterpret_cast<const char*>(wire.data()), wire.size()));
+  if (records == tables_.acme.end()) return std::nullopt;
+  if (request_.type != rrtype::kTxt) {
+    if (found.kind == Found::Kind::nothing) return deny(Outcome::nodata);
+    return std::nullopt;
+  }
+  for (const std::string& text : records->second) {
+    reply_.add_record(Section::answer, name_at_, rrtype::kTxt, kAcmeTtlS,
+                      std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
+  }
+  return Outcome::answered;
 }
 
 // NXDOMAIN and NODATA both carry the SOA (RFC 2308 §2).

@@ -129,9 +129,11 @@ Result<std::shared_ptr<const Tables>> build_tables(std::shared_ptr<const Snapsho
   take_over_buckets(*tables, previous);
   tables->health = compile_health(*snapshot);
   tables->shares = compile_shares(*snapshot);
+  tables->acme = acme_records(*snapshot->live_state);
   tables->nsid = node.dns.nsid;
   std::string health(tables->health.begin(), tables->health.end());
   for (const SiteShare& share : tables->shares) health += fmt::format(" {}", share.kept_permille);
+  for (const auto& [owner, texts] : tables->acme) health += fmt::format(" {} {}", hex_encode(owner), texts.size());
   tables->digest = sha256_hex(fmt::format("{} {} {}\n{}", tables->authority->digest, tables->geo->order_count(),
                                           tables->geo->prefix_count(), health));
   return std::shared_ptr<const Tables>(std::move(tables));

@@ -15,6 +15,7 @@
 #include "core/result.h"
 #include "core/token_bucket.h"
 #include "dns/plan/authority.h"
+#include "dns/query/acme_records.h"
 #include "dns/steer/alias_book.h"
 #include "dns/steer/choose.h"
 #include "dns/steer/geo.h"
@@ -41,6 +42,7 @@ struct Tables {
   Health health;
   std::vector<SiteShare> shares;        // what loaded sites shed; empty: nothing
   std::vector<AliasAddresses> aliases;  // parallel to Authority::aliases
+  AcmeRecords acme;                     // usually empty
   std::string nsid;
   std::string digest;  // of the authority, the geography and health
 };

@@ -138,6 +138,9 @@ Step Transaction::route() {
           ? client_address(exchange_.request, facts, plan.model().listeners[facts.listener].trusted_proxies, arena_)
           : facts.peer_text;
 
+  if (!plan.acme_answers.empty()) {
+    if (const std::optional<std::string_view> answer = acme_answer()) return answer_with(200, *answer);
+  }
   const std::string_view path = path_for_routes(exchange_.request.path, facts.merge_slashes, arena_);
   const bool preflight = plan.policies.answers_preflights() && policy::is_preflight(exchange_.request);
   const RouteMatch match = preflight ? match_preflight(path)
@@ -150,6 +153,18 @@ Step Transaction::route() {
   find_policies(match.route);
   if (exchange_.policies.chain != nullptr) return Step::policies;
   return exchange_.route == nullptr ? refuse_unrouted(match) : take_route();
+}
+
+// An authority looks whether a name is ours (RFC 8555 §8.3). It is answered before routes and policies, because they
+// are for clients. A path whose token nobody ordered is like any other one.
+std::optional<std::string_view> Transaction::acme_answer() const {
+  const std::optional<std::string_view> token = acme_token(exchange_.request.path);
+  if (!token || (exchange_.request.method != "GET" && exchange_.request.method != "HEAD")) return std::nullopt;
+  const AcmeAnswers& answers = exchange_.plan->plan().acme_answers;
+  const auto found = answers.find(*token);
+  if (found == answers.end()) return std::nullopt;
+  worker_.stats().acme_answers.add();
+  return found->second;
 }
 
 Step Transaction::refuse_unrouted(const RouteMatch& match) {

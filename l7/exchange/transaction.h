@@ -129,6 +129,7 @@ class Transaction final : public BackendStream::User {
   Step fail(Failure failure);
   Step answer_with(uint16_t status, std::string_view body);
   Step take_route();
+  std::optional<std::string_view> acme_answer() const;
   Step refuse_unrouted(const RouteMatch& match);
   Step redirect();
   Step refuse_method(const RouteMatch& match);

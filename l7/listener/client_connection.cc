@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/limits.h"
+#include "core/tls_acme.h"
 #include "core/vanished.h"
 #include "l7/limits.h"
 #include "l7/listener/listener.h"
@@ -198,6 +199,10 @@ void ClientConnection::on_handshake() {
   if (tls.resumed()) worker_.stats().tls_resumed.add();
   facts_.tls_version = tls.version();
   facts_.tls_resumed = tls.resumed();
+  if (tls.alpn() == kAcmeTlsProtocol) {  // an authority has seen the certificate (RFC 8737 §3): that was all
+    worker_.stats().acme_answers.add();
+    return close();
+  }
   talk(tls.alpn() == "h2");
 }
 

@@ -30,6 +30,8 @@ Stats::Stats(Metrics& m)
       retries(m.counter("tidegate_l7_retries_total", "Requests tried again on a backend")),
       retries_denied(m.counter("tidegate_l7_retries_denied_total", "Retries that the budget did not allow")),
       ejections(m.counter("tidegate_l7_ejections_total", "Backends ejected for consecutive failures")),
+      acme_answers(m.counter("tidegate_l7_acme_answers_total",
+                             "Answers to a certificate authority that looks whether a name is ours")),
       log_lines_dropped(
           m.counter("tidegate_l7_log_lines_dropped_total", "Access log lines lost to a disk that is slow or full")),
       fields_dropped(m.counter("tidegate_l7_fields_dropped_total",

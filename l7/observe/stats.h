@@ -55,6 +55,7 @@ class Stats {
   Counter& retries;
   Counter& retries_denied;  // the budget was spent
   Counter& ejections;
+  Counter& acme_answers;
   Counter& log_lines_dropped;    // the log could not be written as fast, or not at all
   Counter& fields_dropped;       // of requests: read by applications as fields that the proxy sets
   Counter& http2_cancelled;      // requests that were reset before their work began

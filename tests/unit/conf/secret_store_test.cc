@@ -418,5 +418,87 @@ TEST_F(FormatOne, IsMigratedOnceMoreWhereThatWasCutOff) {
   EXPECT_FALSE(std::filesystem::exists(directory_ / "state.next"));
 }
 
+IssuedCertificate issued(const std::string& certificate, const std::string& key) {
+  IssuedCertificate record;
+  record.names = {"a.test"};
+  record.certificate_hash = sha256_hex(certificate);
+  record.key_hash = sha256_hex(key);
+  record.not_after_s = 7;
+  return record;
+}
+
+TEST(OrderedCertificates, AreBesideVersionsAndTheirKeysAreSecrets) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  ASSERT_TRUE(store->commit_version(objects_with(fake_key(1)), 0, "ann", ""));
+  CertificateChanges changes;
+  changes.certificates.emplace_back("web", issued("chain", fake_key(2)));
+  changes.accounts.emplace_back("https://ca/dir", sha256_hex(fake_key(3)));
+  changes.proofs = AcmeProofs{{"http/token", "token.thumb"}};
+  changes.objects = {"chain", fake_key(2), fake_key(3)};
+  ASSERT_TRUE(store->set_certificates(changes));
+  EXPECT_EQ(kept_secrets(directory.path()).size(), 3u);
+
+  // Neither another version nor a rollback takes them away.
+  for (uint64_t version = 1; version <= 3; ++version) {
+    ASSERT_TRUE(store->commit_version({{"pools", "p", std::to_string(version)}}, version, "ann", "", 1));
+  }
+  const LiveState live_state = *store->live_state();
+  EXPECT_EQ(live_state.certificates.at("web").not_after_s, 7);
+  EXPECT_EQ(live_state.proofs.at("http/token"), "token.thumb");
+  EXPECT_EQ(*store->object(live_state.certificates.at("web").key_hash), fake_key(2));
+  EXPECT_EQ(*store->object(live_state.accounts.at("https://ca/dir")), fake_key(3));
+
+  // A record that changes nothing is no write; one that names what is not there is refused.
+  const uint64_t sequence = store->head()->live_state;
+  EXPECT_EQ(*store->set_certificates({}), sequence);
+  CertificateChanges broken;
+  broken.certificates.emplace_back("web", issued("another chain", fake_key(2)));
+  EXPECT_FALSE(store->set_certificates(broken));
+  EXPECT_TRUE(store->object(sha256_hex("chain")));
+}
+
+TEST(OrderedCertificates, TakeTheirKeysWithThemWhenTheyGo) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  CertificateChanges first, renewed, gone;
+  first.certificates.emplace_back("web", issued("chain", fake_key(1)));
+  first.certificates.emplace_back("copy", issued("chain", fake_key(1)));
+  first.objects = {"chain", fake_key(1)};
+  ASSERT_TRUE(store->set_certificates(first));
+  renewed.certificates.emplace_back("web", issued("chain 2", fake_key(2)));
+  renewed.objects = {"chain 2", fake_key(2)};
+  ASSERT_TRUE(store->set_certificates(renewed));
+  EXPECT_EQ(kept_secrets(directory.path()).size(), 2u) << "the copy still has the old one";
+  gone.certificates = {{"web", std::nullopt}, {"copy", std::nullopt}};
+  ASSERT_TRUE(store->set_certificates(gone));
+  EXPECT_TRUE(kept_secrets(directory.path()).empty());
+  EXPECT_FALSE(store->has_object(sha256_hex("chain")));
+}
+
+TEST(OrderedCertificates, ReachAnotherHostByItsLiveStateAndByAWriteSet) {
+  const TempDir here, there, third;
+  const auto leader = open(here.path()), follower = open(there.path()), copy = open(third.path());
+  CertificateChanges changes;
+  changes.certificates.emplace_back("web", issued("chain", fake_key(1)));
+  changes.objects = {"chain", fake_key(1)};
+  leader->begin_trial();
+  ASSERT_TRUE(leader->set_certificates(changes));
+  const WriteSet set = leader->end_trial();
+  EXPECT_TRUE(leader->live_state()->certificates.empty()) << "it was a trial";
+  const Result<WriteSet> sent = decode_write_set(encode_write_set(set));
+  ASSERT_TRUE(sent);
+  ASSERT_TRUE(leader->adopt(*sent, {1, "digest"}, true));
+  const LiveState live_state = *leader->live_state();
+  EXPECT_FALSE(follower->replicate_live_state(live_state)) << "the objects are missing";
+  ASSERT_TRUE(follower->replicate_live_state(live_state, {"chain", fake_key(1)}));
+  JournalPosition position;
+  ASSERT_TRUE(copy->adopt(*leader->everything(position), position, false));
+  for (const StateStore* store : {leader.get(), follower.get(), copy.get()}) {
+    EXPECT_EQ(*store->object(store->live_state()->certificates.at("web").key_hash), fake_key(1));
+  }
+  EXPECT_EQ(kept_secrets(there.path()).size(), 1u);
+}
+
 }  // namespace
 }  // namespace tidegate

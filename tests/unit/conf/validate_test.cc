@@ -437,6 +437,34 @@ std::string example(const std::string& name) {
   return content.str();
 }
 
+TEST(Validate, RefusesOrdersThatNoAuthorityCouldServe) {
+  const std::string authority = "acme: {directory: 'https://ca.test/dir', terms_agreed: true}\n";
+  const auto order = [](const std::string& keys) { return "certificates: [{name: c, " + keys + "}]\n"; };
+  EXPECT_THAT(load_text(authority + order("acme: {names: [a.test, b.test]}")).codes(), IsEmpty());
+  EXPECT_THAT(load_text(order("acme: {names: [a.test]}")).codes(), ElementsAre("missing_section"));
+  EXPECT_THAT(load_text("acme: {directory: 'https://ca.test/dir'}\n" + order("acme: {names: [a.test]}")).codes(),
+              ElementsAre("terms_not_agreed"));
+  EXPECT_THAT(load_text("acme: {directory: 'http://ca.test/dir', contact: [ops]}\n").codes(),
+              ElementsAre("invalid_url", "invalid_url"));
+  EXPECT_THAT(load_text("acme: {directory: 'https://ca.test/dir', eab_key_id: me}\n").codes(),
+              ElementsAre("missing_key"));
+  EXPECT_THAT(load_text(authority + order("acme: {names: ['*.a.test']}")).codes(), ElementsAre("wildcard_needs_dns"));
+  EXPECT_THAT(load_text(authority + order("acme: {names: [localhost]}")).codes(), ElementsAre("invalid_name"));
+  EXPECT_THAT(load_text(authority + order("acme: {names: []}")).codes(), ElementsAre("empty_value"));
+  std::string many = "'n0.test'";
+  for (int i = 1; i <= 100; ++i) many += ", 'n" + std::to_string(i) + ".test'";
+  EXPECT_THAT(load_text(authority + order("acme: {names: [" + many + "]}")).codes(), ElementsAre("too_many"));
+  const std::string zone = "zones: [{name: a.test, file: zone}]\n";
+  const auto file = testing::content("@ SOA ns hostmaster 1 1 1 1 1\n@ NS ns\n");
+  const std::string by_dns = authority + zone + "certificates: [{name: c, acme: {challenge: dns-01, names: ";
+  EXPECT_THAT(load_text(by_dns + "[a.test, '*.a.test', b.a.test]}}]\n", {{"zone", file}}).codes(), IsEmpty());
+  EXPECT_THAT(load_text(by_dns + "[ba.test]}}]\n", {{"zone", file}}).codes(), ElementsAre("outside_zones"));
+  const auto key = testing::content(example("example.test.key"));
+  EXPECT_THAT(load_text(order("key_file: key"), {{"key", key}}).codes(), ElementsAre("missing_key"));
+  EXPECT_THAT(load_text(authority + order("acme: {names: [a.test]}, key_file: key"), {{"key", key}}).codes(),
+              ElementsAre("contradiction"));
+}
+
 TEST(Validate, RefusesCertificatesThatCannotServe) {
   const std::string text = "certificates: [{name: c, certificate_file: crt, key_file: key}]\n";
   const auto certificate = testing::content(example("example.test.crt")),

@@ -4,6 +4,7 @@
 
 #include "control/api/bundle.h"
 #include "control/hosts/replica_source.h"
+#include "core/crypto.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing {
@@ -42,6 +43,30 @@ TEST_F(ReplicaTest, TakesOverWhatWasThereAndWhatComes) {
   EXPECT_EQ(follower.control->host_state().manifest().digest, leader.control->host_state().manifest().digest);
   EXPECT_EQ(follower.control->host_state().live_state()->overrides.at("pool/origins").note, "kept");
   EXPECT_EQ(follower.control->host_state().model()->pools[0].backends[0].weight, 7u);
+}
+
+TEST_F(ReplicaTest, TakesOverOrderedCertificatesWithTheirKeysAndLosesNoneByARollback) {
+  const std::string key = "-----BEGIN PRIVATE KEY-----\nnobody's\n-----END PRIVATE KEY-----\n";
+  ASSERT_EQ(leader.put_config(edge_yaml()).status, 200);
+  follower.start();
+  ASSERT_TRUE(caught_up());
+  IssuedCertificate issued;
+  issued.names = {"a.test"};
+  issued.not_after_s = 4'000'000'000;
+  issued.certificate_hash = sha256_hex("chain");
+  issued.key_hash = sha256_hex(key);
+  CertificateChanges changes;
+  changes.certificates.emplace_back("web", issued);
+  changes.objects = {"chain", key};
+  ASSERT_TRUE(leader.control->host_state().set_certificates(changes));
+  ASSERT_TRUE(caught_up());
+  ASSERT_EQ(leader.put_config(edge_yaml("7")).status, 200);
+  ASSERT_EQ(leader.call_json("POST", "/v1/rollback", {{"to", 1}}).status, 200);
+  ASSERT_TRUE(caught_up());
+  const LiveState& there = *follower.control->host_state().live_state();
+  EXPECT_EQ(there.certificates.at("web").names, issued.names);
+  EXPECT_EQ(follower.control->host_state().store().object(issued.key_hash).value(), key);
+  EXPECT_EQ(follower.control->host_state().store().object(issued.certificate_hash).value(), "chain");
 }
 
 TEST_F(ReplicaTest, RefusesWritesAndNamesItsLeader) {

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/signing_key.h"
+#include "core/tls.h"
+
 namespace tidegate {
 namespace {
 
@@ -86,6 +89,39 @@ TEST(EqualConstantTime, ComparesContentAndLength) {
   EXPECT_FALSE(equal_constant_time("same", "sane"));
   EXPECT_FALSE(equal_constant_time("same", "sam"));
   EXPECT_TRUE(equal_constant_time("", ""));
+}
+
+TEST(SigningKey, CertifiesItselfForItsNames) {
+  const SigningKey key = SigningKey::make().value();
+  EXPECT_EQ(key.x().size(), 32u);
+  EXPECT_EQ(key.sign("message").value().size(), 64u);
+  const std::string pem = key.to_pem().value();
+  const auto info = inspect_identity(
+      {key.certify_itself({{"a.example.test", "*.example.test"}, 1'000, 2'000, std::nullopt}).value(), pem});
+  ASSERT_TRUE(info) << info.error().message;
+  EXPECT_EQ(info->names, (std::vector<std::string>{"a.example.test", "*.example.test"}));
+  EXPECT_EQ(info->not_after_s, 2'000);
+  const Result<SigningKey> again = SigningKey::from_pem(pem);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->x(), key.x());
+  EXPECT_EQ(again->y(), key.y());
+}
+
+TEST(SigningKey, MakesARequestWithEveryNameAlsoOfOneThatIsTooLongForACommonName) {
+  const SigningKey key = SigningKey::make().value();
+  const std::string longest = std::string(63, 'a') + ".example.test";
+  const std::string request = key.request_certificate({longest, "b.example.test"}).value();
+  EXPECT_NE(request.find(longest), std::string::npos);
+  EXPECT_NE(request.find("b.example.test"), std::string::npos);
+  EXPECT_EQ(static_cast<uint8_t>(request[0]), 0x30);  // DER
+}
+
+TEST(SigningKey, RefusesWhatIsNoKeyOfItsKind) {
+  EXPECT_FALSE(SigningKey::from_pem("nonsense"));
+  // Ed25519, RFC 8410 §10.3
+  EXPECT_FALSE(SigningKey::from_pem(
+      "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n"
+      "-----END PRIVATE KEY-----\n"));
 }
 
 }  // namespace

@@ -49,6 +49,30 @@ TEST_F(Query, AnswersWhatTheZoneHolds) {
   EXPECT_EQ(edge_.count(Outcome::answered), 6U);
 }
 
+// dns-01: the live state's records, in place of what the zone says there, and gone with the order.
+TEST_F(Query, ShowsWhatAnAuthorityLooksFor) {
+  edge_.live_state().proofs = {{"dns/example.test/value-1", ""},
+                               {"dns/example.test/value-2", ""},
+                               {"dns/www.example.test/value-3", ""},
+                               {"dns/elsewhere.test/value-4", ""},
+                               {"dns/odd", ""},
+                               {"http/token", "x"}};
+  edge_.changed(false);
+  EXPECT_THAT(edge_.ask("_ACME-challenge.example.test", kTxt).answers(),
+              UnorderedElementsAre("_ACME-challenge.example.test. 1 IN TXT \"value-1\"",
+                                   "_ACME-challenge.example.test. 1 IN TXT \"value-2\""));
+  EXPECT_THAT(edge_.ask("_acme-challenge.www.example.test", kTxt).answers(), SizeIs(1));
+  const Answer other_type = edge_.ask("_acme-challenge.example.test", rrtype::kA);
+  EXPECT_EQ(other_type.rcode(), 0);
+  EXPECT_THAT(other_type.answers(), IsEmpty());
+  EXPECT_THAT(other_type.authorities(), ElementsAre(kNegativeSoa));
+  EXPECT_THAT(edge_.ask("_acme-challenge.elsewhere.test", kTxt).answers(), IsEmpty());
+  EXPECT_THAT(edge_.ask("example.test", kTxt).answers(), SizeIs(1));
+  edge_.live_state().proofs.clear();
+  edge_.changed(false);
+  EXPECT_EQ(edge_.ask("_acme-challenge.example.test", kTxt).rcode(), 3);
+}
+
 TEST_F(Query, EchoesIdFlagsAndTheCaseOfTheQuestion) {
   auto query = make_query("wWw.ExAmPlE.tEsT", rrtype::kA, std::nullopt, 0xbeef);
   store_u16(&query[header::kFlags], header::kRecursionDesired | header::kCheckingDisabled);

@@ -28,12 +28,13 @@ using Session = std::unique_ptr<SSL_SESSION, Deleter<SSL_SESSION, SSL_SESSION_fr
 struct TlsAnswer {
   std::string subject, alpn, text;
   bool resumed = false;
+  bool acme_identifier = false;  // the critical extension of RFC 8737
   Session session;
 };
 
 // One HTTP/1 exchange over TLS on a new connection.
 TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string_view alpn,
-                  SSL_SESSION* session = nullptr) {
+                  SSL_SESSION* session = nullptr, bool may_be_refused = false) {
   TlsAnswer answer;
   const Wire wire = Wire::connect(endpoint);
   SSL_CTX* context = SSL_CTX_new(TLS_client_method());
@@ -42,18 +43,33 @@ TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string
   SSL_set_alpn_protos(ssl, reinterpret_cast<const unsigned char*>(alpn.data()), static_cast<unsigned>(alpn.size()));
   if (session != nullptr) SSL_set_session(ssl, session);
   SSL_set_fd(ssl, wire.fd());
-  EXPECT_EQ(SSL_connect(ssl), 1);
+  const int connected = SSL_connect(ssl);
+  if (connected != 1 && may_be_refused) {
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    return answer;
+  }
+  EXPECT_EQ(connected, 1);
   const Leaf leaf(SSL_get1_peer_certificate(ssl));
   if (leaf) {
     char common[100] = {};
     X509_NAME_get_text_by_NID(X509_get_subject_name(leaf.get()), NID_commonName, common, sizeof common);
     answer.subject = common;
+    ASN1_OBJECT* oid = OBJ_txt2obj("1.3.6.1.5.5.7.1.31", 1);
+    const int at = X509_get_ext_by_OBJ(leaf.get(), oid, -1);
+    answer.acme_identifier = at >= 0 && X509_EXTENSION_get_critical(X509_get_ext(leaf.get(), at)) == 1;
+    ASN1_OBJECT_free(oid);
   }
   const unsigned char* chosen = nullptr;
   unsigned chosen_bytes = 0;
   SSL_get0_alpn_selected(ssl, &chosen, &chosen_bytes);
   answer.alpn.assign(reinterpret_cast<const char*>(chosen), chosen_bytes);
   answer.resumed = SSL_session_reused(ssl) == 1;
+  if (answer.alpn == "acme-tls/1") {  // the server has closed: what is written now ends in a signal
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    return answer;
+  }
   if (answer.alpn != "h2") {
     const std::string request = get("/", name, "Connection: close\r\n");
     SSL_write(ssl, request.data(), static_cast<int>(request.size()));
@@ -94,6 +110,102 @@ TEST_F(Tls, TheNameChoosesTheCertificateAndAlpnTheProtocol) {
   EXPECT_EQ(unknown.alpn, "http/1.1");
   EXPECT_TRUE(unknown.text.ends_with("secret"));
   EXPECT_EQ(ask_tls(edge.endpoint(), "a.test", kBoth).alpn, "h2");
+}
+
+// An ordered certificate: its own until one is issued, then that one, and no version in between.
+TEST_F(Tls, AnOrderedCertificateIsSelfMadeUntilItIsIssued) {
+  Edge edge;
+  certificates_[1] = {};
+  certificates_[1].name = "ordered";
+  certificates_[1].order.names = {"b.test"};
+  configure(edge);
+  EXPECT_EQ(ask_tls(edge.endpoint(), "b.test", kHttp1).subject, "b.test");
+  EXPECT_EQ(edge.metric("tidegate_l7_self_made_certificates"), 1u);
+  const TlsIdentity real = make_identity("issued", "DNS:b.test");
+  auto live_state = std::make_shared<LiveState>();
+  live_state->sequence = 1;
+  IssuedCertificate& issued = live_state->certificates["ordered"];
+  issued.names = {"b.test"};
+  issued.certificate_hash = sha256_hex(real.certificate_pem);
+  issued.key_hash = sha256_hex(real.key_pem);
+  issued.certificate = std::make_shared<const std::string>(real.certificate_pem);
+  issued.key = std::make_shared<const std::string>(real.key_pem);
+  edge.publish(live_state);
+  EXPECT_TRUE(edge.run_until([&] { return ask_tls(edge.endpoint(), "b.test", kHttp1).subject == "issued"; }));
+  EXPECT_EQ(edge.metric("tidegate_l7_self_made_certificates"), 0u);
+
+  // What cannot be used takes nothing away.
+  auto broken = std::make_shared<LiveState>(*live_state);
+  broken->sequence = 2;
+  broken->certificates["ordered"].certificate_hash = "00";
+  broken->certificates["ordered"].certificate = std::make_shared<const std::string>("nonsense");
+  edge.publish(broken);
+  EXPECT_EQ(ask_tls(edge.endpoint(), "b.test", kHttp1).subject, "issued");
+  EXPECT_EQ(edge.metric("tidegate_l7_self_made_certificates"), 0u);
+}
+
+// RFC 8737: what an authority sees, and nobody else.
+TEST_F(Tls, AnAuthorityIsShownTheProofAndEverybodyElseTheCertificate) {
+  constexpr std::string_view kAcme{
+      "\x0a"
+      "acme-tls/1",
+      11},
+      kAcmeAndHttp{
+          "\x0a"
+          "acme-tls/1\x08http/1.1",
+          20};
+  Edge edge;
+  configure(edge, 1);
+  auto live_state = std::make_shared<LiveState>();
+  live_state->sequence = 1;
+  live_state->proofs["alpn/b.test"] = sha256_hex("key authorization");
+  live_state->proofs["alpn/odd.test"] = "no digest";
+  edge.publish(live_state);
+  TlsAnswer authority;
+  EXPECT_TRUE(edge.run_until([&] {
+    authority = ask_tls(edge.endpoint(), "b.test", kAcme, nullptr, true);
+    return authority.alpn == "acme-tls/1";
+  })) << "when the worker has it";
+  EXPECT_TRUE(authority.acme_identifier);
+  EXPECT_EQ(authority.subject, "b.test");
+  EXPECT_EQ(authority.text, "");
+  for (const std::string_view alpn : {kHttp1, kAcmeAndHttp}) {
+    const TlsAnswer client = ask_tls(edge.endpoint(), "b.test", alpn);
+    EXPECT_EQ(client.alpn, "http/1.1");
+    EXPECT_FALSE(client.acme_identifier);
+    EXPECT_TRUE(client.text.ends_with("secret"));
+  }
+  EXPECT_EQ(edge.metric("tidegate_l7_acme_answers_total"), 1u);
+}
+
+TEST(AcmeAnswers, ComeBeforeRoutesAndOnlyForATokenThatIsOrdered) {
+  Edge edge;
+  edge.add_fixed("/*", 404);
+  edge.start();
+  auto live_state = std::make_shared<LiveState>();
+  live_state->sequence = 1;
+  live_state->proofs["http/tok-1"] = "tok-1.thumbprint";
+  live_state->proofs["alpn/a.test"] = "00";
+  edge.publish(live_state);
+  const auto ask = [&](const std::string& path) {
+    Wire wire = Wire::connect(edge.endpoint());
+    wire.send(get(path, "a.test", "Connection: close\r\n"));
+    return wire.read_to_end();
+  };
+  std::string answer;
+  EXPECT_TRUE(edge.run_until([&] {
+    answer = ask("/.well-known/acme-challenge/tok-1");
+    return answer.starts_with("HTTP/1.1 200");
+  })) << answer;
+  EXPECT_TRUE(answer.ends_with("tok-1.thumbprint")) << answer;
+  for (const char* path : {"/.well-known/acme-challenge/tok-2", "/.well-known/acme-challenge/", "/a.test"}) {
+    EXPECT_TRUE(ask(path).starts_with("HTTP/1.1 404")) << path;
+  }
+  auto over = std::make_shared<LiveState>();
+  over->sequence = 2;
+  edge.publish(over);
+  EXPECT_TRUE(edge.run_until([&] { return ask("/.well-known/acme-challenge/tok-1").starts_with("HTTP/1.1 404"); }));
+  EXPECT_GE(edge.metric("tidegate_l7_acme_answers_total"), 1u);
 }
 
 TEST_F(Tls, SessionsResumeOnEveryWorkerAcrossVersionsAndOnAnotherProxy) {

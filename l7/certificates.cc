@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/certificates.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "core/clock.h"
+#include "core/crypto.h"
+#include "core/log.h"
+#include "core/signing_key.h"
+#include "core/tls.h"
+
+namespace tidegate::l7 {
+namespace {
+
+constexpr std::string_view kWellKnown = "/.well-known/acme-challenge/", kHttpProof = "http/", kAlpnProof = "alpn/";
+constexpr int64_t kDayS = 86'400, kSelfMadeS = 3'650 * kDayS;  // nobody trusts it, so its end protects nobody
+
+Blob blob_of(std::string name, std::string bytes) {
+  std::string hash = sha256_hex(bytes);
+  return {std::move(name), std::move(hash), std::make_shared<const std::string>(std::move(bytes))};
+}
+
+Result<ServedCertificate> make_certificate(const Certificate& certificate) {
+  const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
+  const Result<SigningKey> key = SigningKey::make();
+  if (!key) return key.error();
+  Result<std::string> chain =
+      key->certify_itself({certificate.order.names, now_s - kDayS, now_s + kSelfMadeS, std::nullopt});
+  if (!chain) return chain.error();
+  Result<std::string> key_pem = key->to_pem();
+  if (!key_pem) return key_pem.error();
+  return ServedCertificate{blob_of(certificate.name, *std::move(chain)), blob_of(certificate.name, *std::move(key_pem)),
+                           true};
+}
+
+// What was shown under this name before, if its names are still the same or it was issued.
+const ServedCertificate* shown_before(const Certificate& certificate,
+                                      const std::unordered_map<std::string_view, size_t>& places,
+                                      const Model* before_model, const std::vector<ServedCertificate>* before) {
+  const auto place = places.find(certificate.name);
+  if (place == places.end()) return nullptr;
+  const Certificate& old = before_model->certificates[place->second];
+  const ServedCertificate& shown = (*before)[place->second];
+  if (!old.is_ordered() || (shown.self_made && old.order.names != certificate.order.names)) return nullptr;
+  return &shown;
+}
+
+ServedCertificate choose(const Certificate& certificate, const LiveState& live_state, const ServedCertificate* shown) {
+  const auto record = live_state.certificates.find(certificate.name);
+  if (record != live_state.certificates.end() && record->second.certificate && record->second.key) {
+    const IssuedCertificate& issued = record->second;
+    if (shown != nullptr && shown->certificate.hash == issued.certificate_hash) return *shown;
+    const auto info = inspect_identity({*issued.certificate, *issued.key});
+    if (info) {
+      return {{certificate.name, issued.certificate_hash, issued.certificate},
+              {certificate.name, issued.key_hash, issued.key},
+              false};
+    }
+    log_error("certificate {}: what was issued cannot be used: {}", certificate.name, info.error().message);
+  }
+  if (shown != nullptr) return *shown;
+  Result<ServedCertificate> made = make_certificate(certificate);
+  if (made) {
+    log_info("certificate {}: a self-made one is shown until one is issued", certificate.name);
+    return *std::move(made);
+  }
+  log_error("certificate {}: {}", certificate.name, made.error().message);
+  return {certificate.certificate, certificate.key, true};
+}
+
+}  // namespace
+
+std::vector<ServedCertificate> served_certificates(const Snapshot& snapshot, const Model* before_model,
+                                                   const std::vector<ServedCertificate>* before) {
+  const Model& model = *snapshot.model;
+  std::unordered_map<std::string_view, size_t> places;
+  if (before_model != nullptr && before != nullptr) {
+    for (size_t i = 0; i < before_model->certificates.size(); ++i) {
+      places.emplace(before_model->certificates[i].name, i);
+    }
+  }
+  std::vector<ServedCertificate> served;
+  served.reserve(model.certificates.size());
+  for (const Certificate& certificate : model.certificates) {
+    if (!certificate.is_ordered()) {
+      served.push_back({certificate.certificate, certificate.key, false});
+    } else {
+      served.push_back(
+          choose(certificate, *snapshot.live_state, shown_before(certificate, places, before_model, before)));
+    }
+  }
+  return served;
+}
+
+AcmeAnswers acme_answers(const LiveState& live_state) {
+  AcmeAnswers answers;
+  for (const auto& [key, text] : live_state.proofs) {
+    if (key.starts_with(kHttpProof)) answers.emplace(std::string_view(key).substr(kHttpProof.size()), text);
+  }
+  return answers;
+}
+
+std::vector<AcmeIdentity> acme_identities(const LiveState& live_state, const std::vector<AcmeIdentity>* before) {
+  std::vector<AcmeIdentity> identities;
+  const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
+  for (auto proof = live_state.proofs.lower_bound(std::string(kAlpnProof)); proof != live_state.proofs.end(); ++proof) {
+    const auto& [key, digest] = *proof;
+    if (!key.starts_with(kAlpnProof)) break;
+    std::string known_by = key + " " + digest;
+    const AcmeIdentity* known = nullptr;
+    for (size_t i = 0; before != nullptr && i < before->size() && known == nullptr; ++i) {
+      if ((*before)[i].proof == known_by) known = &(*before)[i];
+    }
+    if (known != nullptr) {
+      identities.push_back(*known);
+      continue;
+    }
+    const std::optional<std::string> raw = hex_decode(digest);
+    Sha256 identifier{};
+    if (!raw || raw->size() != identifier.size()) continue;
+    std::copy(raw->begin(), raw->end(), identifier.begin());
+    const Result<SigningKey> made = SigningKey::make();
+    if (!made) continue;
+    const Result<std::string> certificate =
+        made->certify_itself({{key.substr(kAlpnProof.size())}, now_s - kDayS, now_s + kDayS, identifier});
+    const Result<std::string> pem = made->to_pem();
+    if (certificate && pem) identities.push_back({std::move(known_by), {*certificate, *pem}});
+  }
+  return identities;
+}
+
+std::optional<std::string_view> acme_token(std::string_view path) {
+  if (!path.starts_with(kWellKnown)) return std::nullopt;
+  return path.substr(kWellKnown.size());
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which certificates the proxy shows, and what it answers to an authority that looks whether a name is ours.
+//
+// A certificate of the configuration comes from files, or is ordered. An ordered one is in the live state once it is
+// issued; until then the proxy makes one that it signs itself, so that clients which do not check are served at once.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/snapshot.h"
+#include "core/tls.h"
+
+namespace tidegate::l7 {
+
+struct ServedCertificate {
+  Blob certificate, key;  // PEM
+  bool self_made = false;
+};
+// Parallel to Model::certificates. What was shown before stays, if it still fits: `before` is the previous result and
+// belongs to the model `before_model`; both may be null. What the live state has is judged: if it cannot be used, the
+// log says why, and what was shown before stays.
+std::vector<ServedCertificate> served_certificates(const Snapshot& snapshot, const Model* before_model,
+                                                   const std::vector<ServedCertificate>* before);
+
+// Answers to http-01 (RFC 8555 §8.3) by token. The texts are the live state's.
+using AcmeAnswers = std::map<std::string_view, std::string_view>;
+AcmeAnswers acme_answers(const LiveState& live_state);
+
+// What is shown to an authority by tls-alpn-01 (RFC 8737).
+struct AcmeIdentity {
+  std::string proof;  // of the live state: "alpn/NAME", and the digest
+  TlsIdentity identity;
+};
+// Those of `before` (may be null) stay.
+std::vector<AcmeIdentity> acme_identities(const LiveState& live_state, const std::vector<AcmeIdentity>* before);
+
+// The token in the path of a request of http-01. Nothing: it is another path.
+std::optional<std::string_view> acme_token(std::string_view path);
+
+}  // namespace tidegate::l7

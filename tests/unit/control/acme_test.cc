@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+// Certificates from an authority: the signed messages, what an authority sends, the way of an order, and when it is
+// tried again.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <openssl/pem.h>
+
+#include <functional>
+#include <map>
+
+#include "control/acme/jws.h"
+#include "control/acme/messages.h"
+#include "control/acme/order_flow.h"
+#include "control/acme/renewal.h"
+#include "control/limits.h"
+#include "tests/unit/control/host.h"
+
+namespace tidegate::acme {
+namespace {
+
+using nlohmann::json;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+json part(const std::string& text) { return json::parse(base64url_decode(text).value()); }
+
+// ES256 as OpenSSL checks it.
+bool verifies(const SigningKey& key, const std::string& message, const std::string& signature) {
+  const std::string pem = key.to_pem().value();
+  BIO* bio = BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()));
+  EVP_PKEY* raw = PEM_read_bio_PrivateKey(bio, nullptr, nullptr, nullptr);
+  ECDSA_SIG* pair = ECDSA_SIG_new();
+  const auto* bytes = reinterpret_cast<const unsigned char*>(signature.data());
+  ECDSA_SIG_set0(pair, BN_bin2bn(bytes, 32, nullptr), BN_bin2bn(bytes + 32, 32, nullptr));
+  unsigned char* der = nullptr;
+  const int length = i2d_ECDSA_SIG(pair, &der);
+  EVP_MD_CTX* context = EVP_MD_CTX_new();
+  EVP_DigestVerifyInit(context, nullptr, EVP_sha256(), nullptr, raw);
+  const bool good = EVP_DigestVerify(context, der, static_cast<size_t>(length),
+                                     reinterpret_cast<const unsigned char*>(message.data()), message.size()) == 1;
+  EVP_MD_CTX_free(context);
+  OPENSSL_free(der);
+  ECDSA_SIG_free(pair);
+  EVP_PKEY_free(raw);
+  BIO_free(bio);
+  return good;
+}
+
+TEST(AcmeJws, SignsWithTheKeyItselfFirstAndWithTheAccountLater) {
+  const SigningKey key = SigningKey::make().value();
+  const json first = json::parse(sign_request(key, {"https://ca/new", "n1", ""}, "{}").value());
+  const json head = part(first["protected"]);
+  EXPECT_EQ(head["alg"], "ES256");
+  EXPECT_EQ(head["nonce"], "n1");
+  EXPECT_EQ(head["url"], "https://ca/new");
+  EXPECT_EQ(head["jwk"]["crv"], "P-256");
+  EXPECT_FALSE(head.contains("kid"));
+  const std::string signed_text = std::string(first["protected"]) + "." + std::string(first["payload"]);
+  EXPECT_TRUE(verifies(key, signed_text, base64url_decode(std::string(first["signature"])).value()));
+  EXPECT_FALSE(verifies(key, signed_text + "x", base64url_decode(std::string(first["signature"])).value()));
+
+  const json later = json::parse(sign_request(key, {"https://ca/order", "n2", "https://ca/account/1"}, "").value());
+  EXPECT_EQ(part(later["protected"])["kid"], "https://ca/account/1");
+  EXPECT_FALSE(part(later["protected"]).contains("jwk"));
+  EXPECT_EQ(later["payload"], "");  // a POST-as-GET
+}
+
+TEST(AcmeJws, BindsAnAccountThatTheAuthorityKnows) {
+  const SigningKey key = SigningKey::make().value();
+  const json bound = external_binding(key, "kid-1", base64url_encode("secret"), "https://ca/new").value();
+  EXPECT_EQ(part(bound["protected"]), json({{"alg", "HS256"}, {"kid", "kid-1"}, {"url", "https://ca/new"}}));
+  EXPECT_EQ(part(bound["payload"]), json::parse(public_jwk(key)));
+  const Sha256 mac = hmac_sha256("secret", std::string(bound["protected"]) + "." + std::string(bound["payload"]));
+  EXPECT_EQ(base64url_decode(std::string(bound["signature"])).value(), std::string(mac.begin(), mac.end()));
+}
+
+TEST(AcmeMessages, RefusesWhatAnAuthorityMustNotSend) {
+  EXPECT_FALSE(parse_directory("{}"));
+  EXPECT_FALSE(parse_directory(R"({"newNonce":"http://ca/n","newAccount":"https://ca/a","newOrder":"https://ca/o"})"));
+  EXPECT_FALSE(parse_directory("[1,2]"));
+  EXPECT_FALSE(parse_order(R"({"status":"valid","authorizations":[],"finalize":"https://ca/f"})"));  // no certificate
+  EXPECT_FALSE(parse_order(R"({"status":"odd","authorizations":[],"finalize":"https://ca/f"})"));
+  EXPECT_FALSE(parse_order(R"({"status":"pending","authorizations":[7],"finalize":"https://ca/f"})"));
+  EXPECT_FALSE(parse_order("{\"status\":\"pending\",\"authorizations\":[],\"finalize\":\"https://ca/f\\r\\nX: y\"}"));
+  json many = {{"status", "pending"}, {"finalize", "https://ca/f"}, {"authorizations", json::array()}};
+  for (int i = 0; i < 101; ++i) many["authorizations"].push_back("https://ca/a/" + std::to_string(i));
+  EXPECT_FALSE(parse_order(many.dump()));
+  // A token becomes a path, a host's record and a key of the state.
+  const Result<Authorization> odd = parse_authorization(
+      R"({"status":"pending","identifier":{"type":"dns","value":"a.test"},
+          "challenges":[{"type":"http-01","url":"https://ca/c","token":"../../x"}, 7,
+                        {"type":"http-01","url":"https://ca/c","token":"good-_1"}]})");
+  ASSERT_TRUE(odd);
+  ASSERT_THAT(odd->challenges, SizeIs(1));
+  EXPECT_EQ(odd->challenges[0].token, "good-_1");
+}
+
+TEST(AcmeMessages, TellsAProblemInOneSentence) {
+  const Problem problem =
+      parse_problem(403, R"({"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"not\nthese",
+               "subproblems":[{"detail":"a.test is blocked"}]})");
+  EXPECT_EQ(sentence(problem), "rejectedIdentifier: not these (a.test is blocked)");
+  EXPECT_EQ(sentence(parse_problem(502, "<html>")), "status 502");
+  EXPECT_LE(parse_problem(400, json({{"detail", std::string(10'000, 'x')}}).dump()).detail.size(), kMaxProblemBytes);
+}
+
+TEST(AcmeMessages, ReadsRetryAfterAsSecondsAndAsADate) {
+  EXPECT_EQ(parse_retry_after_s("120", 0), 120u);
+  EXPECT_EQ(parse_retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", 20), 40u);
+  EXPECT_EQ(parse_retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", 200), 0u);
+  EXPECT_EQ(parse_retry_after_s("soon", 0), std::nullopt);
+}
+
+// An authority that follows RFC 8555, without sockets. It checks what it is sent, and can be told to be difficult.
+class Authority {
+ public:
+  Answer on(const Request& request) {
+    ++requests;
+    if (request.url == "https://ca/dir") {
+      return reply(
+          200,
+          {{"newNonce", "https://ca/nonce"}, {"newAccount", "https://ca/account"}, {"newOrder", "https://ca/order"}});
+    }
+    if (request.method == Request::Method::head) {
+      Answer answer = reply(200, json::object());
+      answer.nonce = next_nonce();
+      return answer;
+    }
+    const json jws = json::parse(request.body), head = part(jws["protected"]);
+    EXPECT_EQ(head["url"], request.url);
+    const bool known = std::exchange(good_nonce_, "") == head["nonce"];
+    if (!known || (reject_every != 0 && requests % reject_every == 0)) return with_nonce(problem(400, "badNonce"));
+    const std::string payload = base64url_decode(std::string(jws["payload"])).value();
+    log.push_back(request.url);
+    if (override_answer) {
+      if (std::optional<Answer> answer = override_answer(request.url)) return with_nonce(*std::move(answer));
+    }
+    return with_nonce(serve(request.url, payload));
+  }
+
+  std::vector<std::string> names = {"a.test"};
+  std::map<std::string, bool> proven;
+  std::function<bool(const std::string& name)> looks;  // whether a proof is there
+  std::function<std::optional<Answer>(const std::string& url)> override_answer;
+  std::vector<std::string> log;  // of the POSTs that were taken
+  int requests = 0, reject_every = 0, polls_until_valid = 0;
+
+  static Answer reply(int status, const json& body) {
+    Answer answer;
+    answer.status = status;
+    answer.body = body.dump();
+    return answer;
+  }
+  static Answer problem(int status, const std::string& type) {
+    return reply(status, {{"type", "urn:ietf:params:acme:error:" + type}, {"detail", "because"}});
+  }
+
+ private:
+  std::string next_nonce() { return good_nonce_ = "nonce-" + std::to_string(++nonces_); }
+  Answer with_nonce(Answer answer) {
+    answer.nonce = next_nonce();
+    return answer;
+  }
+  Answer order(const std::string& status) {
+    json body = {{"status", status}, {"finalize", "https://ca/finalize"}, {"authorizations", json::array()}};
+    for (const std::string& name : names) body["authorizations"].push_back("https://ca/authz/" + name);
+    if (status == "valid") body["certificate"] = "https://ca/certificate";
+    Answer answer = reply(status == "pending" ? 201 : 200, body);
+    answer.location = "https://ca/order/1";
+    return answer;
+  }
+  Answer serve(const std::string& url, const std::string& payload) {
+    if (url == "https://ca/account") {
+      EXPECT_EQ(json::parse(payload)["termsOfServiceAgreed"], true);
+      Answer answer = reply(201, {{"status", "valid"}});
+      answer.location = "https://ca/account/1";
+      return answer;
+    }
+    if (url == "https://ca/order") return order("pending");
+    if (url == "https://ca/finalize") {
+      EXPECT_FALSE(base64url_decode(std::string(json::parse(payload)["csr"])).value().empty());
+      return order("processing");
+    }
+    if (url == "https://ca/order/1") return order("valid");
+    if (url == "https://ca/certificate") {
+      Answer answer;
+      answer.status = 200;
+      answer.body = "the chain";
+      return answer;
+    }
+    const std::string name = url.substr(url.rfind('/') + 1);
+    if (url.starts_with("https://ca/challenge/")) {
+      EXPECT_EQ(payload, "{}");
+      proven[name] = looks && looks(name);
+      return reply(200, {{"status", "processing"}});
+    }
+    const bool asked = proven.count(name) != 0;
+    std::string status = !asked ? "pending" : proven[name] ? "valid" : "invalid";
+    if (asked && polls_until_valid > 0) {
+      --polls_until_valid;
+      status = "pending";
+    }
+    json challenge = {
+        {"type", "http-01"}, {"url", "https://ca/challenge/" + name}, {"token", "token-" + name.substr(0, 1)}};
+    if (status == "invalid") {
+      challenge["status"] = "invalid";
+      challenge["error"] = {{"type", "urn:ietf:params:acme:error:unauthorized"}, {"detail", "nothing there"}};
+    }
+    return reply(200,
+                 {{"status", status}, {"identifier", {{"type", "dns"}, {"value", name}}}, {"challenges", {challenge}}});
+  }
+
+  std::string good_nonce_;
+  int nonces_ = 0;
+};
+
+class AcmeOrder : public ::testing::Test {
+ protected:
+  // Drives the flow to its end.
+  Action run(std::vector<std::string> names = {"a.test"}) {
+    authority.names = names;
+    if (!authority.looks) {
+      authority.looks = [this](const std::string& name) { return shown.count("http/token-" + name.substr(0, 1)) != 0; };
+    }
+    OrderFlow flow(session, account, key, {"https://ca/dir", {}, "", "", std::move(names), "http-01"});
+    Action action = flow.begin();
+    for (int steps = 0; steps < 1'000; ++steps) {
+      switch (action.kind) {
+        case Action::Kind::send:
+          action = silent-- > 0 ? flow.on_silence("no route") : flow.on_answer(authority.on(action.request));
+          break;
+        case Action::Kind::publish:
+          shown = action.proofs;
+          action = flow.on_published();
+          break;
+        case Action::Kind::wait:
+          waited_ms += action.wait_ms;
+          action = flow.on_waited();
+          break;
+        case Action::Kind::issued:
+        case Action::Kind::failed:
+          return action;
+      }
+    }
+    ADD_FAILURE() << "the order does not end";
+    return action;
+  }
+
+  Session session;
+  const SigningKey account = SigningKey::make().value(), key = SigningKey::make().value();
+  Authority authority;
+  AcmeProofs shown;
+  uint64_t waited_ms = 0;
+  int silent = 0;
+};
+
+TEST_F(AcmeOrder, ShowsEveryProofBeforeItTellsTheAuthority) {
+  const Action end = run({"a.test", "b.test"});
+  ASSERT_EQ(end.kind, Action::Kind::issued) << end.failure.why;
+  EXPECT_EQ(end.chain_pem, "the chain");
+  EXPECT_EQ(shown.at("http/token-a"), key_authorization("token-a", account));
+  EXPECT_THAT(
+      authority.log,
+      ElementsAre("https://ca/account", "https://ca/order", "https://ca/authz/a.test", "https://ca/authz/b.test",
+                  "https://ca/challenge/a.test", "https://ca/authz/a.test", "https://ca/challenge/b.test",
+                  "https://ca/authz/b.test", "https://ca/finalize", "https://ca/order/1", "https://ca/certificate"));
+}
+
+TEST_F(AcmeOrder, KeepsDirectoryAndAccountForTheNextOrder) {
+  ASSERT_EQ(run().kind, Action::Kind::issued);
+  authority.proven.clear();
+  authority.log.clear();
+  ASSERT_EQ(run().kind, Action::Kind::issued);
+  EXPECT_EQ(authority.log.front(), "https://ca/order");
+}
+
+TEST_F(AcmeOrder, RepeatsARequestWhoseNonceIsRejected) {
+  authority.reject_every = 2;
+  ASSERT_EQ(run({"a.test", "b.test"}).kind, Action::Kind::issued);
+  EXPECT_GT(session.rejected_nonces, 0u);
+  EXPECT_EQ(waited_ms, 100u);  // for the order; a rejected nonce costs no time
+}
+
+TEST_F(AcmeOrder, EndsIfEveryNonceIsRejected) {
+  authority.reject_every = 1;
+  const Action end = run();
+  ASSERT_EQ(end.kind, Action::Kind::failed);
+  EXPECT_EQ(end.failure.why, "badNonce: because");
+  EXPECT_EQ(session.rejected_nonces, kMaxAcmeNonceTries + 1u);
+}
+
+TEST_F(AcmeOrder, TellsWhichNameWasNotProven) {
+  authority.looks = [](const std::string& name) { return name != "b.test"; };
+  const Action end = run({"a.test", "b.test"});
+  ASSERT_EQ(end.kind, Action::Kind::failed);
+  EXPECT_EQ(end.failure.kind, Failure::Kind::refused);
+  EXPECT_EQ(end.failure.why, "b.test: unauthorized: nothing there");
+  EXPECT_TRUE(session.account_url.empty());  // begins anew
+}
+
+TEST_F(AcmeOrder, WaitsLongerAndLongerForADecisionAndNotForEver) {
+  authority.polls_until_valid = 3;
+  ASSERT_EQ(run().kind, Action::Kind::issued);
+  EXPECT_EQ(waited_ms, 100u + 200u + 400u + 100u);
+  authority.proven.clear();
+  authority.polls_until_valid = 1'000'000;
+  waited_ms = 0;
+  const Action end = run();
+  ASSERT_EQ(end.kind, Action::Kind::failed);
+  EXPECT_THAT(end.failure.why, HasSubstr("did not decide"));
+  EXPECT_LE(waited_ms, kMaxAcmePollMs);
+}
+
+TEST_F(AcmeOrder, PassesOnWhenItMayTryAgain) {
+  authority.override_answer = [](const std::string& url) -> std::optional<Answer> {
+    if (url != "https://ca/order") return std::nullopt;
+    Answer answer = Authority::problem(429, "rateLimited");
+    answer.retry_after_s = 3'600;
+    return answer;
+  };
+  const Action end = run();
+  ASSERT_EQ(end.kind, Action::Kind::failed);
+  EXPECT_EQ(end.failure.retry_after_s, 3'600u);
+  EXPECT_EQ(end.failure.why, "rateLimited: because");
+}
+
+TEST_F(AcmeOrder, SendsAgainWhatGotNoAnswerAndGivesUpThen) {
+  silent = 2;
+  ASSERT_EQ(run().kind, Action::Kind::issued);
+  session = {};
+  silent = 1'000;
+  const Action end = run();
+  ASSERT_EQ(end.kind, Action::Kind::failed);
+  EXPECT_EQ(end.failure.kind, Failure::Kind::unreachable);
+  silent = 0;
+  authority.override_answer = [](const std::string&) { return Authority::problem(503, "serverInternal"); };
+  EXPECT_EQ(run().failure.kind, Failure::Kind::unreachable);
+}
+
+TEST_F(AcmeOrder, AsksWhatBecameOfAFinalizationWhoseAnswerWasLost) {
+  int times = 0;
+  authority.override_answer = [&times](const std::string& url) -> std::optional<Answer> {
+    if (url != "https://ca/finalize") return std::nullopt;
+    return ++times == 1 ? Authority::problem(500, "serverInternal") : Authority::problem(403, "orderNotReady");
+  };
+  EXPECT_EQ(run().kind, Action::Kind::issued);
+}
+
+TEST_F(AcmeOrder, ShowsNothingForANameThatWasNotOrdered) {
+  authority.override_answer = [](const std::string& url) -> std::optional<Answer> {
+    if (url != "https://ca/authz/a.test") return std::nullopt;
+    return Authority::reply(200, {{"status", "pending"},
+                                  {"identifier", {{"type", "dns"}, {"value", "other.test"}}},
+                                  {"challenges", json::array()}});
+  };
+  const Action end = run();
+  ASSERT_EQ(end.kind, Action::Kind::failed);
+  EXPECT_THAT(end.failure.why, HasSubstr("not ordered"));
+  EXPECT_TRUE(shown.empty());
+}
+
+TEST(AcmeRenewal, IsDueAtTwoThirdsOfTheLifeAndTheSameOnEveryHost) {
+  IssuedCertificate record;
+  record.names = {"a.test", "b.test"};
+  record.certificate_hash = "aa";
+  record.not_before_s = 1'000'000;
+  record.not_after_s = 1'900'000;
+  const int64_t due = due_at_s(&record, {"b.test", "a.test"}, std::nullopt);
+  EXPECT_GE(due, 1'600'000);
+  EXPECT_LE(due, 1'630'000);
+  EXPECT_EQ(due_at_s(&record, {"b.test", "a.test"}, std::nullopt), due);
+  IssuedCertificate other = record;
+  other.certificate_hash = "bb";
+  EXPECT_NE(due_at_s(&other, {"b.test", "a.test"}, std::nullopt), due);
+  EXPECT_EQ(due_at_s(&record, {"c.test"}, std::nullopt), 0);  // other names: at once
+  EXPECT_EQ(due_at_s(nullptr, {"a.test"}, std::nullopt), 0);
+  record.next_try_s = 1'700'000;  // a renewal failed
+  EXPECT_EQ(due_at_s(&record, {"b.test", "a.test"}, std::nullopt), 1'700'000);
+}
+
+TEST(AcmeRenewal, FollowsTheAuthoritysWindow) {
+  IssuedCertificate record;
+  record.names = {"a.test"};
+  record.certificate_hash = "aa";
+  record.not_before_s = 1'000'000;
+  record.not_after_s = 1'900'000;
+  const int64_t due = due_at_s(&record, {"a.test"}, RenewalInfo{1'100'000, 1'200'000});
+  EXPECT_GE(due, 1'100'000);
+  EXPECT_LE(due, 1'200'000);
+  // A window after its end is none.
+  EXPECT_GE(due_at_s(&record, {"a.test"}, RenewalInfo{2'100'000, 2'200'000}), 1'600'000);
+  const Result<RenewalInfo> parsed =
+      parse_renewal_info(R"({"suggestedWindow":{"start":"1970-01-01T00:01:00Z","end":"1970-01-01T00:02:00.5Z"}})");
+  ASSERT_TRUE(parsed);
+  EXPECT_EQ(parsed->start_s, 60);
+  EXPECT_EQ(parsed->end_s, 120);
+  EXPECT_FALSE(
+      parse_renewal_info(R"({"suggestedWindow":{"start":"1970-01-01T00:03:00Z","end":"1970-01-01T00:02:00Z"}})"));
+}
+
+TEST(AcmeRenewal, TriesAtMostFiveTimesInTheHourAfterARefusal) {
+  const Failure refused{Failure::Kind::refused, "no", 0};
+  uint64_t at_s = 0;
+  int tries = 1;
+  for (uint32_t failures = 1; at_s < 3'600; ++failures) {
+    at_s += pause_after_failure_s(refused, failures, 0);
+    tries += at_s < 3'600 ? 1 : 0;
+  }
+  EXPECT_LE(tries, 5);
+  EXPECT_LE(pause_after_failure_s(refused, 1'000'000, 1), kAcmeLongestPauseS * 5 / 4);
+  EXPECT_EQ(pause_after_failure_s({Failure::Kind::refused, "rate", 7'200}, 1, 0), 7'200u);
+  EXPECT_LT(pause_after_failure_s({Failure::Kind::unreachable, "", 0}, 1, 1), 15u);
+}
+
+}  // namespace
+}  // namespace tidegate::acme
