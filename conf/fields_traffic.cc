@@ -178,8 +178,9 @@ const Section& pool_section() {
           choice("protocol", &Pool::protocol,
                  {{"h1", BackendProtocol::h1}, {"h2", BackendProtocol::h2}, {"auto", BackendProtocol::automatic}},
                  "HTTP/1.1, HTTP/2 (over TLS or by prior knowledge), or with `tls` what the backend chooses of both by "
-                 "ALPN. gRPC needs HTTP/2. Tunnels (WebSocket, `upgrades`) need "
-                 "HTTP/1.1: with `auto` they get connections of their own, with `h2` there are none."),
+                 "ALPN. gRPC needs HTTP/2. Tunnels (WebSocket, `upgrades`) need HTTP/1.1: to a backend that chooses "
+                 "HTTP/2 "
+                 "the request goes without Upgrade."),
           boolean("tls_verify", &Pool::tls_verify,
                   "Check their certificates: the authority and the name. `false` believes whoever answers."),
           row("tls_ca_file", FieldType::file, &Pool::tls_ca,

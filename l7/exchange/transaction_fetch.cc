@@ -111,7 +111,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
                          exchange_.plan->pool_tls(exchange_.route->pool),
                          config.tls_server_name,
                          config.idle_timeout_ms,
-                         exchange_.request.upgrade.empty() ? config.protocol : BackendProtocol::h1,
+                         config.protocol,
                          proxy_header(),
                          config.local_addresses};
   if (!exchange_.attempts.fresh_only) {

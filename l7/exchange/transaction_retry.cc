@@ -39,9 +39,6 @@ Failure Transaction::what_happened(Failure failure) const {
 // Charges the present backend with a failure, if the table blames it.
 void Transaction::charge_backend(Failure failure) {
   if (exchange_.attempts.member == nullptr) return;
-  // A tunnel needs HTTP/1, whatever the backend would choose: it may speak HTTP/2 alone, and a client must not eject it
-  // by asking for what it does not have.
-  if (!exchange_.request.upgrade.empty() && exchange_.pool->config().protocol != BackendProtocol::h1) return;
   const Blame blame = info(failure).blame;
   if (blame != Blame::backend && !(blame == Blame::slow_backend && was_waited_for())) return;
   note_backend_failure();
