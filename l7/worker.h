@@ -27,6 +27,7 @@
 #include "l7/plan.h"
 #include "l7/policy/encoder.h"
 #include "l7/wire/buffer.h"
+#include "l7/wire/memory_budget.h"
 
 namespace tidegate::l7 {
 
@@ -65,6 +66,7 @@ class Worker {
   // --- the worker's thread
   EventLoop& loop() { return loop_; }
   BlockPool& blocks() { return blocks_; }
+  MemoryBudget& memory() { return memory_; }
   BackendConnections& backends() { return backends_; }
   Admission& admission() { return admission_; }
   Stats& stats() { return shared_.stats; }
@@ -78,14 +80,6 @@ class Worker {
   bool leaving() const { return leaving_; }
   // The Date field's value, of this second.
   std::string_view http_date();
-
-  // Takes from the budget by which HTTP/2 windows may grow (kHttp2GrownWindowBytes). False: not enough is left.
-  bool take_window(size_t bytes) {
-    if (bytes > kHttp2GrownWindowBytes - grown_windows_) return false;
-    grown_windows_ += bytes;
-    return true;
-  }
-  void give_back_window(size_t bytes) { grown_windows_ -= bytes; }
 
   // Of the arenas of all its transactions. Any thread.
   uint64_t arena_bytes() const { return arena_bytes_.load(std::memory_order_relaxed); }
@@ -132,11 +126,11 @@ class Worker {
   EventLoop loop_;
   BlockPool blocks_;
   EncoderPool encoders_;
+  MemoryBudget memory_;
   RequestIds request_ids_;
   http1::Head scratch_head_;
   PlanPin plan_;
   std::atomic<uint64_t> arena_bytes_{0};
-  size_t grown_windows_ = 0;
   std::vector<std::unique_ptr<Transaction>> transactions_;  // all
   std::vector<Transaction*> free_transactions_;
   size_t least_free_ = 0;  // since the trim timer was armed: what nobody has needed

@@ -27,6 +27,7 @@ class BackendConnections {
     std::function<void(uint32_t pool)> on_room;
     Counter* http2_connections;  // that speak HTTP/2
     Counter* goaways;            // received
+    MemoryBudget* memory;        // by which windows may grow
   };
   BackendConnections(EventLoop& loop, BlockPool& blocks, Hooks hooks)
       : loop_(loop), blocks_(blocks), hooks_(std::move(hooks)) {}
@@ -56,6 +57,7 @@ class BackendConnections {
   // What TLS chose: while connections are made, exchanges may share one only if it will be HTTP/2.
   void note_protocol(uint32_t backend, bool http2);
   void note_room(uint32_t backend) { hooks_.on_room(slot(backend).pool); }
+  MemoryBudget& memory() { return *hooks_.memory; }
   void count_goaway() { hooks_.goaways->add(); }
   void call_at_round_end(BackendH2Connection& connection);
 

@@ -35,6 +35,7 @@ BackendH2Connection::BackendH2Connection(std::unique_ptr<BackendSocket> socket, 
 
 BackendH2Connection::~BackendH2Connection() {
   for (BackendH2Stream* stream : streams_) stream->connection_ = nullptr;
+  home_.memory().give_back(grown_);
 }
 
 bool BackendH2Connection::has_room(bool shared_early) const {
@@ -236,7 +237,10 @@ void BackendH2Connection::leave(BackendH2Stream& stream, uint64_t keepalive_time
   if (closed_ || socket_ == nullptr) return;
   if (!session_ && socket_->loop().now_ns() - made_ns_ >= kBackendHttp2SilentMs * kNsPerMs) draining_ = true;
   if (streams_.empty() && (draining_ || !session_)) return home_.drop_http2(this);
-  if (streams_.empty()) keepalive_.arm_after_ms(keepalive_timeout_ms);
+  if (streams_.empty()) {
+    narrow();
+    keepalive_.arm_after_ms(keepalive_timeout_ms);
+  }
   home_.note_room(backend_);
 }
 
@@ -244,6 +248,33 @@ void BackendH2Connection::forget(BackendH2Stream& stream) {
   if (session_ && stream.id_ > 0) nghttp2_session_set_stream_user_data(session_.get(), stream.id_, nullptr);
   if (stream.awake_) std::erase(awake_, &stream);
   std::erase(streams_, &stream);
+  grown_used_ -= stream.window_.bytes() - kBackendHttp2WindowBytes;
+}
+
+// What streams that have ended had grown by serves those that grow now.
+void BackendH2Connection::widen(BackendH2Stream& stream) {
+  StreamWindow& window = stream.window_;
+  const size_t wider = std::min<size_t>(2 * window.bytes(), kBackendHttp2WindowMostBytes);
+  const size_t more = wider - window.bytes();
+  window.set(window.bytes());
+  if (more == 0) return;
+  if (grown_used_ + more > grown_) {
+    const size_t missing = grown_used_ + more - grown_;
+    if (!home_.memory().take(missing)) return;
+    grown_ += missing;
+    nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, 0,
+                                          kConnectionWindowBytes + static_cast<int32_t>(grown_));
+  }
+  grown_used_ += more;
+  window.set(wider);
+  nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, stream.id_, static_cast<int32_t>(wider));
+}
+
+// An unused connection holds nothing of the budget.
+void BackendH2Connection::narrow() {
+  if (grown_ == 0 || !session_) return;
+  home_.memory().give_back(std::exchange(grown_, 0));
+  nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, 0, kConnectionWindowBytes);
 }
 
 // Null: its transaction has left it.

@@ -7,7 +7,8 @@
 //
 // Bounds: kBackendHttp2Streams at one time, or what the backend allows. Every stream may hold one window of its
 // response, and the connection's window has room for all of them: a client that does not read stops only its own
-// stream. nghttp2 shares the connection evenly among the streams that send.
+// stream. A stream's window grows while whole windows of it are taken (h2/windows.h), and the connection's with it.
+// nghttp2 shares the connection evenly among the streams that send.
 //
 // A connection takes no new streams (draining) after GOAWAY, and after an exchange that waited in vain while nothing at
 // all came from the backend. It ends with its last stream.
@@ -72,6 +73,9 @@ class BackendH2Connection final : public BackendSocket::Owner {
   // A transaction ends its use of a stream.
   void leave(BackendH2Stream& stream, uint64_t keepalive_timeout_ms);
   void forget(BackendH2Stream& stream);
+  // A whole window of its response was taken, and more comes.
+  void widen(BackendH2Stream& stream);
+  void narrow();
   void on_goaway(int32_t last_id);
   BackendH2Stream* stream_of(int32_t id);
   void fail_stream(BackendH2Stream& stream, Failure failure, std::string_view detail = {});
@@ -100,6 +104,8 @@ class BackendH2Connection final : public BackendSocket::Owner {
   std::vector<BackendH2Stream*> streams_;  // all that are in use
   std::vector<BackendH2Stream*> awake_;
   uint64_t begun_ = 0;     // streams, ever
+  size_t grown_ = 0;       // of the connection's window, in bytes of the budget
+  size_t grown_used_ = 0;  // by which the windows of present streams have grown
   bool draining_ = false;  // takes no new streams
   bool goaway_ = false;
   bool closed_ = false;

@@ -88,6 +88,7 @@ std::string_view BackendH2Stream::next_piece() {
         nghttp2_session_consume_connection(session, taken_);
       } else {
         nghttp2_session_consume(session, id_, taken_);
+        if (window_.take(taken_) && in_.bytes() == 0 && !body_ended_) connection_->widen(*this);
       }
       connection_->send_at_round_end();
     }

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "l7/backend/stream.h"
+#include "l7/h2/windows.h"
 #include "l7/wire/buffer.h"
 
 namespace tidegate::l7 {
@@ -69,8 +70,9 @@ class BackendH2Stream final : public BackendStream {
   std::string failure_detail_;
   Failure failure_ = Failure::none;
   MessageFault fault_ = MessageFault::none;
-  size_t taken_ = 0;         // of in_, by the last next_piece()
-  size_t header_bytes_ = 0;  // of the heads so far, interim ones included; then of the trailers
+  StreamWindow window_{kBackendHttp2WindowBytes};  // for the response's body
+  size_t taken_ = 0;                               // of in_, by the last next_piece()
+  size_t header_bytes_ = 0;                        // of the heads so far, interim ones included; then of the trailers
   uint64_t read_before_ = 0;
   uint64_t begun_ns_ = 0;
   uint32_t interim_ = 0;

@@ -13,7 +13,7 @@ void BodyBuffer::append(std::string_view data) {
   while (!data.empty()) {
     const size_t end = begin_ + bytes_;
     if (end == blocks_.size() * kBlockBytes) {
-      if (!worker_.take_window(kBlockBytes)) ++uncounted_;
+      if (!worker_.memory().take(kBlockBytes)) ++uncounted_;
       blocks_.push_back(worker_.blocks().lease());
     }
     const size_t now = std::min(data.size(), blocks_.size() * kBlockBytes - end);
@@ -52,7 +52,7 @@ void BodyBuffer::give_back_first() {
   if (uncounted_ > 0) {
     --uncounted_;
   } else {
-    worker_.give_back_window(kBlockBytes);
+    worker_.memory().give_back(kBlockBytes);
   }
 }
 

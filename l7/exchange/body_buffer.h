@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // BodyBuffer: bytes of a body that wait in memory, in blocks of the worker's pool. All buffers of a worker and the
-// grown windows of its HTTP/2 connections share one budget (kHttp2GrownWindowBytes).
+// grown windows of its HTTP/2 connections share one MemoryBudget.
 //
 // Whoever fills it asks has_room() first, so it holds at most one piece more than its bound. A view of its bytes is
 // good until drop() or clear().

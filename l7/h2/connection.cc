@@ -19,7 +19,7 @@ std::unique_ptr<ClientProtocol> make_http2(ClientConnection& connection) {
 }
 
 H2Connection::H2Connection(ClientConnection& connection)
-    : connection_(connection), transport_(connection.transport()), windows_(connection.worker()) {
+    : connection_(connection), transport_(connection.transport()), windows_(connection.worker().memory()) {
   nghttp2_option* options = nullptr;
   nghttp2_option_new(&options);
   nghttp2_option_set_no_auto_window_update(options, 1);

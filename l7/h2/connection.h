@@ -20,8 +20,8 @@
 #include "l7/exchange/transaction.h"
 #include "l7/h2/conduct.h"
 #include "l7/h2/stream.h"
-#include "l7/h2/upload_window.h"
 #include "l7/h2/walk.h"
+#include "l7/h2/windows.h"
 #include "l7/listener/client_connection.h"
 
 namespace tidegate::l7 {

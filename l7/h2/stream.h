@@ -13,7 +13,7 @@
 
 #include "l7/exchange/client_stream.h"
 #include "l7/h2/held_reset.h"
-#include "l7/h2/upload_window.h"
+#include "l7/h2/windows.h"
 #include "l7/wire/buffer.h"
 #include "l7/wire/message.h"
 
@@ -62,14 +62,14 @@ class H2Stream final : public ClientStream {
   Trailers trailers_;                             // of the request
   // Of the answer, to be sent after out_: lines as in HTTP/1. The transaction may be over before.
   std::string answer_trailers_;
-  BlockQueue in_;          // of the request's body
-  OutQueue out_;           // of the answer's
-  size_t taken_ = 0;       // of in_, by the last next_piece()
-  UploadWindow window_;    // for the request's body
-  HeldReset held_reset_;   // after the answer, of a request whose body goes on
-  uint64_t received_ = 0;  // of the request's body
-  uint64_t sent_ = 0;      // of the answer's
-  Patience patience_;      // with the client, while its window for this stream is shut
+  BlockQueue in_;                                 // of the request's body
+  OutQueue out_;                                  // of the answer's
+  size_t taken_ = 0;                              // of in_, by the last next_piece()
+  StreamWindow window_{kHttp2StreamWindowBytes};  // for the request's body
+  HeldReset held_reset_;                          // after the answer, of a request whose body goes on
+  uint64_t received_ = 0;                         // of the request's body
+  uint64_t sent_ = 0;                             // of the answer's
+  Patience patience_;                             // with the client, while its window for this stream is shut
   Failure gone_why_ = Failure::client_gone;
   bool takes_rest_ = false;  // of it, after the answer
   bool head_ended_ = false;

@@ -214,6 +214,19 @@ TEST_F(Http2Backend, LargeBodiesPassBothWaysThroughItsWindows) {
   EXPECT_TRUE(client.result(id).body == body) << client.result(id).body.size();
 }
 
+// The window is what holds a backend up that is far away: bytes of one round trip.
+TEST_F(Http2Backend, TheWindowOfADownloadGrowsWhileItsClientReads) {
+  const std::string body(16 << 20, 'b');
+  Http2Origin origin([&](const Request&) { return says(body); });
+  start(origin.endpoint());
+  for (int i = 0; i < 2; ++i) {  // what the first one had grown by was given back
+    EXPECT_TRUE(ask(edge_.endpoint(), get("/")).body == body);
+  }
+  EXPECT_GT(origin.widest_window(), kBackendHttp2WindowBytes);
+  EXPECT_LE(origin.widest_window(), kBackendHttp2WindowMostBytes);
+  EXPECT_EQ(connections(), 1u);
+}
+
 // It holds one window of its own answer, and the connection's window has room for all.
 TEST_F(Http2Backend, AClientThatDoesNotReadStopsItsOwnStreamAlone) {
   const std::string large(4'000'000, 'l');

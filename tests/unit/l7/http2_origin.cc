@@ -123,6 +123,9 @@ ssize_t Http2Origin::Connection::read(nghttp2_session* session, int32_t id, uint
                                       uint32_t* flags, nghttp2_data_source*, void* self) {
   Stream& stream = static_cast<Connection*>(self)->streams[id];
   const Answer& answer = stream.answer;
+  const auto window = static_cast<size_t>(std::max(0, nghttp2_session_get_stream_remote_window_size(session, id)));
+  std::atomic<size_t>& widest = static_cast<Connection*>(self)->origin.widest_window_;
+  widest = std::max<size_t>(widest, window);
   const size_t now = answer.body.copy(reinterpret_cast<char*>(buffer), bytes, stream.sent);
   stream.sent += now;
   if (stream.sent < answer.body.size()) return static_cast<ssize_t>(now);

@@ -48,6 +48,8 @@ class Http2Origin {
   // Requests whose answer is silent and that were not reset, of all connections.
   size_t open_streams() const { return open_streams_; }
   size_t most_open_streams() const { return most_open_streams_; }
+  // The most bytes that a client's window for one stream allowed while an answer was sent.
+  size_t widest_window() const { return widest_window_; }
 
  private:
   struct Stream {
@@ -65,7 +67,8 @@ class Http2Origin {
   const uint32_t max_streams_;
   UniqueFd listen_;
   Endpoint endpoint_;
-  std::atomic<size_t> connections_{0}, requests_{0}, resets_{0}, open_streams_{0}, most_open_streams_{0};
+  std::atomic<size_t> connections_{0}, requests_{0}, resets_{0}, open_streams_{0}, most_open_streams_{0},
+      widest_window_{0};
   std::mutex mutex_;
   std::vector<int> open_;
   std::vector<std::thread> threads_;

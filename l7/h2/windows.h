@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flow control of bodies (RFC 9113 §5.2): how much a peer may send before it is taken.
+//
+// A window bounds the bytes of one round trip. If whole windows are taken, the window is what holds the sender up. Then
+// the stream's window doubles, up to a bound, and the connection's window grows with it. All windows of a worker share
+// one MemoryBudget for that. UploadWindows does it for requests' bodies, BackendH2Connection for responses'.
+#pragma once
+
+#include <nghttp2/nghttp2.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "l7/limits.h"
+#include "l7/wire/memory_budget.h"
+
+namespace tidegate::l7 {
+
+// Of one stream.
+class StreamWindow {
+ public:
+  explicit StreamWindow(size_t bytes) : bytes_(bytes) {}
+  size_t bytes() const { return bytes_; }
+  // That much was taken. True: a whole window was taken since the window was set.
+  bool take(size_t bytes) {
+    taken_ += bytes;
+    return taken_ >= bytes_;
+  }
+  // Its size from now on.
+  void set(size_t bytes) {
+    bytes_ = bytes;
+    taken_ = 0;
+  }
+
+ private:
+  size_t bytes_;
+  size_t taken_ = 0;  // since the window was set
+};
+
+// Of one connection: its own window, and the widening of its streams' windows.
+class UploadWindows {
+ public:
+  explicit UploadWindows(MemoryBudget& memory) : memory_(memory) {}
+  ~UploadWindows();
+  UploadWindows(const UploadWindows&) = delete;
+  UploadWindows& operator=(const UploadWindows&) = delete;
+
+  // Widens the window of a stream whose whole window the backend has taken, if `more_comes` and the budget allow it.
+  void widen(nghttp2_session* session, int32_t stream, StreamWindow& window, bool more_comes);
+
+ private:
+  MemoryBudget& memory_;
+  size_t bytes_ = kHttp2ConnectionWindowBytes;
+};
+
+}  // namespace tidegate::l7
