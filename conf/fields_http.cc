@@ -169,6 +169,9 @@ const Section& route_section() {
               "Only backends of the pool that have all of these labels are used."),
           boolean("labels_required", &Route::labels_required,
                   "`false`: if no backend with the labels is in service, any of the pool is used."),
+          boolean("grpc_web", &Route::grpc_web,
+                  "`true`: calls of gRPC-Web, in binary and text form, become gRPC, and their answers gRPC-Web. Other "
+                  "requests pass as they are. Browsers of other origins need a policy with `cors`."),
           text(
               "redirect", &Route::redirect,
               "Location of a redirect. Replaced are `{host}`, `{authority}` (host and port, as the client wrote them), "

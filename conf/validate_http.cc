@@ -270,6 +270,21 @@ void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& ed
   }
 }
 
+// gRPC needs HTTP/2 to the backend: its status is a trailer of streams that run both ways.
+void check_grpc_web(Checks& checks, size_t r) {
+  const Route& route = checks.model().routes[r];
+  if (!route.grpc_web) return;
+  if (route.pool == kNone) {
+    checks.refuse({"routes", r, "grpc_web"}, {"without_effect", "grpc_web in a route without a pool", {}, {}});
+  } else if (checks.model().pools[route.pool].protocol == BackendProtocol::h1 && checks.sound({"pools", route.pool})) {
+    checks.refuse({"routes", r, "grpc_web"}, {"without_effect",
+                                              fmt::format("grpc_web before pool '{}', which speaks HTTP/1.1",
+                                                          checks.model().pools[route.pool].name),
+                                              "a pool with protocol: h2 or auto",
+                                              {}});
+  }
+}
+
 // Labels of a route are on some backend of its pool.
 void check_route_labels(Checks& checks, size_t r) {
   const Model& model = checks.model();
@@ -312,6 +327,7 @@ void check_http(Checks& checks) {
     check_route_slashes(checks, r);
     check_route_answer(checks, r);
     check_route_labels(checks, r);
+    check_grpc_web(checks, r);
     check_edits(checks, r, "request_headers", checks.model().routes[r].request_headers, true);
     check_edits(checks, r, "response_headers", checks.model().routes[r].response_headers, false);
   }

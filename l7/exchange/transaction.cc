@@ -120,6 +120,7 @@ void Transaction::reset() {
   std::construct_at(&exchange_);
   failure_detail_.clear();
   kept_body_.clear();
+  web_.reset();
   request_buffer_.clear();
   response_buffer_.clear();
   arena_.reset();
@@ -149,6 +150,7 @@ Step Transaction::route() {
   if (match.route != kNone) {
     exchange_.route = &plan.model().routes[match.route];
     begin_head_deadline();
+    if (exchange_.route->grpc_web) begin_grpc_web();
   }
   find_policies(match.route);
   if (exchange_.policies.chain != nullptr) return Step::policies;
@@ -301,7 +303,9 @@ Step Transaction::log() {
 
 Step Transaction::fail(Failure failure) {
   exchange_.outcome.failure = failure;
-  if (failure == Failure::bad_request && client_ != nullptr) failure_detail_ = client_->body_fault();
+  if (failure == Failure::bad_request && client_ != nullptr) {
+    failure_detail_ = client_->body_failure() == Failure::none && web_ ? "bad_base64" : client_->body_fault();
+  }
   leave_queue();
   charge_backend(failure);
   release_backend(false);

@@ -29,6 +29,7 @@
 #include "l7/exchange/client_stream.h"
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/failure.h"
+#include "l7/exchange/grpc_web.h"
 #include "l7/exchange/wait_queue.h"
 #include "l7/wire/arena.h"
 #include "l7/wire/message.h"
@@ -221,9 +222,14 @@ class Transaction final : public BackendStream::User {
 
   // transaction_grpc.cc
   void begin_grpc();
+  void begin_grpc_web();
+  void begin_call();
   std::string_view grpc_time_left();
   Step answer_grpc(Failure failure);
   void end_grpc(Failure failure);
+  std::string_view next_web_piece();
+  void send_web_piece(std::string_view bytes);
+  Step end_grpc_web();
 
   // transaction_queue.cc
   bool others_wait_first();
@@ -269,6 +275,7 @@ class Transaction final : public BackendStream::User {
   Timer timer_;
   std::string cache_status_text_;  // kept for its storage
   std::string kept_body_;          // the beginning of the request's body, while it is all of it; kept for its storage
+  std::unique_ptr<GrpcWeb> web_;   // of a call of gRPC-Web
   BodyBuffer request_buffer_;      // of the request's body, from its first byte
   BodyBuffer response_buffer_;     // of the response's, what the client has not taken
   std::string failure_detail_;     // what the last try said of its failure, for the log; kept for its storage

@@ -305,6 +305,7 @@ Step Transaction::begin_response() {
 
 Step Transaction::begin_passed_response() {
   exchange_.outcome.status = exchange_.response.status;
+  if (web_) web_->take_head(exchange_.response, arena_);
   if (exchange_.pool->config().sticky.by != StickyBy::none) {
     add_sticky_field(exchange_, realtime_ns() / kNsPerS, arena_);
   }
@@ -338,6 +339,7 @@ Step Transaction::deliver() {
   const bool response_moved = buffered ? pump_buffered_response() : pump_response();
   if (backend_->response_ended()) {
     if (response_buffer_.bytes() > 0) return leave_backend();
+    if (web_) return end_grpc_web();
     end_content(backend_->trailers());
     return Step::log;
   }
@@ -392,7 +394,7 @@ bool Transaction::pump_request() {
     }
     const std::string_view piece = next_request_piece();
     if (piece.empty()) {
-      if (client_->body_ended()) {
+      if (client_->body_ended() && !(web_ && web_->broken(true))) {
         if (tunnel) {
           backend_->end_tunnel();
         } else {
@@ -420,7 +422,7 @@ std::string_view Transaction::next_request_piece() {
     request_buffer_.clear();  // the rest goes as it comes
   }
   if (resent < kept_body_.size()) return std::string_view(kept_body_).substr(std::exchange(resent, kept_body_.size()));
-  const std::string_view piece = client_->next_piece();
+  const std::string_view piece = web_ ? next_web_piece() : client_->next_piece();
   const bool all_is_kept = exchange_.outcome.request_bytes == kept_body_.size();
   exchange_.outcome.request_bytes += piece.size();
   if (all_is_kept && exchange_.outcome.request_bytes <= kKeptBodyBytes && backend_->may_refuse()) {
@@ -435,6 +437,7 @@ Failure Transaction::request_body_failure() const {
   if (exchange_.outcome.request_bytes > exchange_.facts.max_body_bytes && exchange_.response.body != BodyKind::tunnel) {
     return Failure::body_too_large;
   }
+  if (web_ && web_->broken(client_->body_ended())) return Failure::bad_request;
   return client_->body_failure();
 }
 
@@ -451,7 +454,12 @@ bool Transaction::pump_response() {
       if (!backend_->response_ended()) flush_content();  // the backend pauses: the client gets all that is there
       break;
     }
-    send_content(piece);
+    if (web_) {
+      exchange_.outcome.response_bytes += piece.size();
+      send_web_piece(piece);
+    } else {
+      send_content(piece);
+    }
     moved = true;
   }
   return moved;

@@ -226,6 +226,7 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
   } else if (route.pool == kNone) {
     answer["reason"] = fmt::format("answered by the route itself: {}", route.status);
   } else {
+    if (route.grpc_web) answer["grpc_web"] = true;
     explain_cache(cache, route, *url, answer);
     explain_pool(plan, match.route, url->request, client, answer);
   }

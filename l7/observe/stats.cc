@@ -44,6 +44,7 @@ Stats::Stats(Metrics& m)
       responses_buffered(
           m.counter("tidegate_l7_responses_buffered_total",
                     "Responses that their backend was rid of before their client had read them (buffer_response)")),
+      grpc_web_calls(m.counter("tidegate_l7_grpc_web_calls_total", "Calls of gRPC-Web, translated to gRPC")),
       tunnels_opened(m.counter("tidegate_l7_tunnels_opened_total", "Tunnels opened: WebSockets and other upgrades")),
       tunnels_closed(m.counter("tidegate_l7_tunnels_closed_total", "Tunnels that have ended since")),
       turns_ended(m.counter("tidegate_l7_turns_ended_total",

@@ -62,6 +62,7 @@ class Stats {
   Counter& requests_buffered;    // whole, before a backend was asked
   Counter& requests_unbuffered;  // to be buffered, but too large, or the budget of memory was spent
   Counter& responses_buffered;   // whole, before their clients had read them
+  Counter& grpc_web_calls;
   Counter& tunnels_opened;
   Counter& tunnels_closed;
   Counter& turns_ended;  // connections that had had their share of a round and went on in the next

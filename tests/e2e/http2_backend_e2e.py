@@ -4,13 +4,18 @@ gRPC service."""
 
 import contextlib
 import json
+import os
+import queue
 import re
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
+import time
 from pathlib import Path
 
-from lab import HOSTS
+from lab import HOSTS, open_socket
 from marks import long
 from netns import Process, wait_until
 
@@ -28,9 +33,11 @@ http {{
   default_type text/plain;
   server {{
     listen 8081 http2;
+    listen 8107 http2;
     listen 8443 ssl http2;
     listen 8444 ssl;
     ssl_certificate {edge}/example.crt; ssl_certificate_key {edge}/example.key;
+    location /far/ {{ alias {home}/www/; }}
     location ~ /file$ {{ root {home}/www; rewrite .* /slow/1m break; }}
     location / {{ return 200 "$server_protocol $request_method $request_uri\\n"; }}
   }}
@@ -51,6 +58,76 @@ def nginx(lab):
         yield process
     finally:
         process.stop()
+
+
+class Far:
+    """A relay in front of a port of a host: each byte arrives `delay_s` after it was sent. It counts what is under way
+    towards the client."""
+
+    def __init__(self, host, port, to, delay_s):
+        self.host, self.to, self.delay_s = host, to, delay_s
+        self.most_under_way = 0
+        self.listener = open_socket(host, socket.AF_INET, socket.SOCK_STREAM)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((HOSTS[host].v4, port))
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                client, _ = self.listener.accept()
+                server = open_socket(self.host, socket.AF_INET, socket.SOCK_STREAM)
+                server.connect((HOSTS[self.host].v4, self.to))
+                for ends, counted in (((client, server), False), ((server, client), True)):
+                    self.carry(*ends, counted)
+
+    def carry(self, source, target, counted):
+        pieces = queue.SimpleQueue()
+        under_way = [0]
+
+        def take():
+            with contextlib.suppress(OSError):
+                while piece := source.recv(1 << 18):
+                    under_way[0] += len(piece)
+                    if counted:
+                        self.most_under_way = max(self.most_under_way, under_way[0])
+                    pieces.put((time.monotonic() + self.delay_s, piece))
+            pieces.put((0, b""))
+
+        def give():
+            with contextlib.suppress(OSError):
+                while (due_piece := pieces.get())[1]:
+                    time.sleep(max(0.0, due_piece[0] - time.monotonic()))
+                    target.sendall(due_piece[1])
+                    under_way[0] -= len(due_piece[1])
+                target.shutdown(socket.SHUT_WR)
+
+        for run in (take, give):
+            threading.Thread(target=run, daemon=True).start()
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+@long
+def test_a_download_from_a_backend_that_is_far_away_is_not_held_to_a_small_window(lab):
+    """A round trip of 50 ms. What the proxy lets the backend send in one grows while the client reads."""
+    size = 24 << 20
+    file = lab.directory("origin1") / "www/slow/far"
+    file.write_bytes(os.urandom(1 << 20) * (size >> 20))
+    pool = "  - {name: far, protocol: h2, backends: [{name: b, addresses: [10.10.0.21], port: 8106}]}\n"
+    route = '  - {name: far, listeners: [https], hosts: [www.example.test], path: "/far/*", pool: far}\n'
+    try:
+        with nginx(lab), contextlib.closing(Far("origin1", 8106, 8107, 0.025)) as far, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)):
+            with tempfile.NamedTemporaryFile() as out:
+                took = lab.curl("client-eu", f"{WWW}/far/slow/far", "-o", out.name, "-w", "%{time_total}").stdout
+                assert Path(out.name).read_bytes() == file.read_bytes()
+            print(f"      {size >> 20} MiB in {took} s; at most {far.most_under_way >> 10} KiB under way")
+            assert far.most_under_way > 512 << 10, far.most_under_way  # the first window has 128 KiB
+    finally:
+        file.unlink()
 
 
 def pools(lab):
@@ -107,14 +184,21 @@ def grpc_js(lab):
             process.stop()
 
 
+@contextlib.contextmanager
+def calls(lab, more=""):
+    """The service, and one that is gone, behind the proxy. `more`: keys of the routes."""
+    pool = "  - {name: grpc, protocol: h2, backends: [{name: a, addresses: [10.10.0.21], port: 8096}], eject_after: 0}\n"
+    pool += "  - {name: gone, protocol: h2, backends: [{name: a, addresses: [10.10.0.21], port: 9}], eject_after: 0}\n"
+    route = '  - {name: grpc, listeners: [https], hosts: [www.example.test], path: "/calls.Echo/*", pool: grpc' + more + "}\n"
+    route += '  - {name: gone, listeners: [https], hosts: [www.example.test], path: "/calls.Gone/*", pool: gone' + more + "}\n"
+    with grpc_js(lab) as home, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)):
+        yield home
+
+
 @long
 def test_grpc_js_calls_a_grpc_js_service_through_the_proxy(lab):
     """Unary, client, server and both-way streams; the service's own errors; a deadline; a service that is gone."""
-    pool = "  - {name: grpc, protocol: h2, backends: [{name: a, addresses: [10.10.0.21], port: 8096}], eject_after: 0}\n"
-    pool += "  - {name: gone, protocol: h2, backends: [{name: a, addresses: [10.10.0.21], port: 9}], eject_after: 0}\n"
-    route = '  - {name: grpc, listeners: [https], hosts: [www.example.test], path: "/calls.Echo/*", pool: grpc}\n'
-    route += '  - {name: gone, listeners: [https], hosts: [www.example.test], path: "/calls.Gone/*", pool: gone}\n'
-    with grpc_js(lab) as home, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)):
+    with calls(lab) as home:
         done = lab.run(
             "client-eu", "env", f"NODE_PATH={home}/node_modules", "node", HERE / "grpc_calls.js", "call", "10.10.0.11:443", lab.directory("edge") / "example.crt", timeout=60,
         )  # fmt: skip
@@ -130,3 +214,12 @@ def test_grpc_js_calls_a_grpc_js_service_through_the_proxy(lab):
             "gone": ["14", "No connection to a backend could be made."],
             "unknown": "12",
         }, seen
+
+
+@long
+def test_a_client_of_grpc_web_calls_a_grpc_js_service(lab):
+    """Unary and server streams; the service's own error; a service that is gone; both forms over both versions."""
+    with calls(lab, ", grpc_web: true"):
+        done = lab.run("client-eu", "node", HERE / "grpc_web_calls.js", "10.10.0.11", "www.example.test", lab.directory("edge") / "example.crt")
+        told = [[True, "0", ["hello"], "of the call"], ["0", 300], ["5", "of the error"], "14"]
+        assert json.loads(done.stdout) == {f"{version} {form}": told for version in ("http1", "http2") for form in ("binary", "text")}, done.stdout

@@ -579,6 +579,8 @@ TEST(Validate, RefusesLabelsThatNoBackendHas) {
   EXPECT_THAT(codes("status: 200, labels: [x]"), ElementsAre("without_effect"));
   EXPECT_THAT(codes("pool: app, labels_required: false"), ElementsAre("without_effect"));
   EXPECT_THAT(codes("pool: app, labels: [y, x], labels_required: false"), IsEmpty());
+  EXPECT_THAT(codes("pool: app, grpc_web: true"), ElementsAre("without_effect")) << "the pool speaks HTTP/1.1";
+  EXPECT_THAT(codes("status: 200, grpc_web: true"), ElementsAre("without_effect"));
 }
 
 TEST(Validate, RefusesAProtocolThatOnlyTlsCouldChoose) {

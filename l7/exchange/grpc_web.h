@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// GrpcWeb: one call of gRPC-Web, which browsers speak, as the call of gRPC that its backend gets, and the answer back.
+// A browser cannot read trailers, so the answer has them at the end of its body. In the text form (grpc-web-text) both
+// bodies are base64, which may be padded at any message's end.
+//
+// Source: "gRPC Web" (PROTOCOL-WEB.md) of the gRPC project. Pure: bytes and heads in, bytes out.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "l7/wire/arena.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+class GrpcWeb {
+ public:
+  // Null: this is no call of gRPC-Web. Otherwise the request becomes one of gRPC.
+  static std::unique_ptr<GrpcWeb> take(RequestHead& request, Arena& arena);
+
+  // A piece of the request's body for the backend. It may be empty although `piece` is not. Good until the next call.
+  std::string_view to_backend(std::string_view piece);
+  // The body is not base64, or ended within a group of four; `at_end`: it has ended.
+  bool broken(bool at_end) const { return broken_ || (at_end && grouped_ != 0); }
+
+  // Makes the answer's head one of gRPC-Web. If the backend's answer is no gRPC, all of it passes as it is.
+  void take_head(ResponseHead& response, Arena& arena);
+  // The answer has a body that ends with a frame of trailers.
+  bool ends_with_trailers() const { return framed_; }
+  // The most bytes that to_client() takes at once: what it makes of them is at most a block.
+  static constexpr size_t kMostBytes = 48 * 1024;
+  // A part of the answer's body for the client. Good until the next call.
+  std::string_view to_client(std::string_view bytes);
+  // The frame of trailers that ends the body, before to_client().
+  static std::string trailer_frame(const Trailers& trailers);
+  // Content-Type of an answer of our own.
+  std::string_view content_type() const { return text_ ? "application/grpc-web-text" : "application/grpc-web"; }
+
+ private:
+  explicit GrpcWeb(bool text) : text_(text) {}
+  bool take_group();
+
+  const bool text_;
+  bool broken_ = false;
+  bool translated_ = false;  // the answer is gRPC's
+  bool framed_ = false;
+  std::array<char, 4> group_{};
+  size_t grouped_ = 0;  // characters in it
+  std::string made_;    // what the last call returned
+};
+
+}  // namespace tidegate::l7
