@@ -80,5 +80,35 @@ void breaker(benchmark::State& state) {
 }
 BENCHMARK(breaker);
 
+// What a request pays for both: a choice among backends that each have a breaker, its permit and its result.
+void choose_behind_breakers(benchmark::State& state, PoolPolicy policy) {
+  auto model = std::make_shared<Model>();
+  Pool& config = model->pools.emplace_back();
+  config.name = "pool";
+  config.policy = policy;
+  config.breaker = {.enabled = true, .slow_ms = 100};
+  for (int64_t i = 0; i < state.range(0); ++i) {
+    Backend& backend = config.backends.emplace_back();
+    backend.name = "b" + std::to_string(i);
+    backend.addresses = {*IpAddress::parse("192.0.2.1")};
+  }
+  const auto snapshot = make_snapshot(1, "digest", model, std::make_shared<const LiveState>());
+  RuntimeRegistry registry;
+  const BackendPool pool(*snapshot, 0, registry, kKey);
+  uint64_t random = 1, now_ns = 1;
+  for (auto _ : state) {
+    random = mix64(random + 1);
+    now_ns += 10'000;
+    const PoolMember* const member = pool.choose({.hash = random, .random = random, .now_ns = now_ns}).member;
+    const Breaker::Permit permit = member->breaker->ask(now_ns, config.breaker);
+    if (!permit.granted) state.SkipWithError("no permit");
+    benchmark::DoNotOptimize(member->breaker->settle(permit, Breaker::Result::good, now_ns, config.breaker));
+  }
+}
+BENCHMARK_CAPTURE(choose_behind_breakers, weighted_round_robin, PoolPolicy::weighted_round_robin)->Arg(3)->Arg(1'000);
+BENCHMARK_CAPTURE(choose_behind_breakers, least_requests, PoolPolicy::least_requests)->Arg(3)->Arg(1'000);
+BENCHMARK_CAPTURE(choose_behind_breakers, random_of_two, PoolPolicy::random_of_two)->Arg(3)->Arg(1'000);
+BENCHMARK_CAPTURE(choose_behind_breakers, consistent_hash, PoolPolicy::consistent_hash)->Arg(3)->Arg(1'000);
+
 }  // namespace
 }  // namespace tidegate::l7

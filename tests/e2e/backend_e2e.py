@@ -128,6 +128,28 @@ def test_it_is_told_alike_over_both_versions_of_http(lab):
     tells_what_became(lab, itertools.repeat(["--http1.1", "--http2"]))
 
 
+def test_a_sticky_client_stays_on_its_origin_whichever_proxy_it_asks(lab):
+    origins = '[{name: origin1, addresses: [10.10.0.21], port: 8080}, {name: origin2, addresses: ["fd10::22"], port: 8080}]'
+    pools = "".join(f"  - {{name: by-{by}, sticky: {{by: {by}, name: X-Server}}, backends: {origins}}}\n" for by in ("cookie", "header"))
+    routes = "".join(f'  - {{name: by-{by}, listeners: [https], hosts: [www.example.test], path: "/api/{by}/*", pool: by-{by}}}\n' for by in ("cookie", "header"))
+    with lab.configured(("pools:\n", "pools:\n" + pools), ("routes:\n", "routes:\n" + routes)):
+        for by in ("cookie", "header"):
+
+            def ask(token, proxy, by=by):
+                """Which origin answered, and the token that the answer has."""
+                field = [] if token is None else ["-H", f"Cookie: other=1; X-Server={token}" if by == "cookie" else f"X-Server: {token}"]
+                out = lab.curl("client-eu", f"{WWW}/api/{by}/x", "-i", *field, vip=proxy).stdout
+                told = re.search(r"(?im)^(?:set-cookie: X-Server=|x-server: )([^;\r\n]+)", out)
+                return re.search(r"origin=(\w+)", out)[1], told and told[1]
+
+            firsts = [ask(None, PROXIES[0]) for _ in range(2)]
+            assert {origin for origin, _ in firsts} == {"origin1", "origin2"}, firsts
+            for origin, token in firsts:
+                assert [ask(token, proxy) for proxy in PROXIES] == [(origin, None)] * 2, (by, origin, token)
+            forged = firsts[0][1][:-4] + ("AAAA" if firsts[0][1][-4:] != "AAAA" else "BBBB")
+            assert all(ask(forged, PROXIES[0])[1] not in (None, forged) for _ in range(2)), "a token that is not signed is replaced"
+
+
 def test_a_breaker_stops_asking_a_backend_that_fails_and_explain_says_so(lab):
     pool = "  - {name: broken, retry_attempts: 0, eject_after: 0, backends: [{name: b, addresses: [10.10.0.21], port: 9}], breaker: {consecutive_failures: 2, open: 1h}}\n"
     pool += "  - {name: spared, retry_attempts: 1, eject_after: 1, backends: [{name: b, addresses: [10.10.0.21], port: 9}, {name: spare, addresses: [10.10.0.21], port: 8080, backup: true}]}\n"
