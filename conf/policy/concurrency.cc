@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "conf/field_builders.h"
+#include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "conf/policy/limit_by.h"
 
@@ -52,6 +55,10 @@ const Section& concurrency_section() {
           duration("retry_after", &ConcurrencyPolicy::retry_after_s, {1 * kSecond, 1 * kHour},
                    "When a client that is refused should come again.", kSecond),
           row("exempt", FieldType::cidr, &ConcurrencyPolicy::exempt, "Clients that are neither counted nor refused."),
+          text("low_priority", &ConcurrencyPolicy::low_priority,
+               "Routes whose requests are refused first: they get no place when `low_share` of the places are taken."),
+          number("low_share", &ConcurrencyPolicy::low_share, 0.01, 1.0,
+                 "Of the places, for requests of `low_priority`. At least one."),
           nested(
               "adaptive", &ConcurrencyPolicy::adaptive, adaptive_section(),
               "The number is found by measuring: it falls while the backends' answers take longer than without load, "
@@ -75,8 +82,24 @@ void check_adaptive(Checks& checks, size_t p, const AdaptiveConcurrency& adaptiv
   }
 }
 
+void check_priorities(Checks& checks, size_t p, const std::vector<std::string>& low) {
+  std::vector<std::string_view> names;
+  for (const Route& route : checks.model().routes) names.push_back(route.name);
+  for (size_t i = 0; i < low.size(); ++i) {
+    if (std::find(names.begin(), names.end(), low[i]) != names.end()) continue;
+    checks.refuse({"policies", p, "concurrency", "low_priority", i},
+                  {"no_such_name", fmt::format("no route is named {}", in_quotes(low[i])), "the name of a route",
+                   did_you_mean(low[i], names)});
+  }
+  if (low.empty() && checks.written({"policies", p, "concurrency", "low_share"})) {
+    checks.refuse({"policies", p, "concurrency", "low_share"},
+                  {"without_effect", "low_share is for routes of low_priority", {}, "name them, or remove it"});
+  }
+}
+
 void check_concurrency(Checks& checks, size_t p) {
   const ConcurrencyPolicy& concurrency = *checks.model().policies[p].part<ConcurrencyPolicy>("concurrency");
+  check_priorities(checks, p, concurrency.low_priority);
   if (concurrency.adaptive.enabled) return check_adaptive(checks, p, concurrency.adaptive);
   if (concurrency.requests == 0) {
     checks.refuse({"policies", p, "concurrency"},

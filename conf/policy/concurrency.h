@@ -27,6 +27,8 @@ struct ConcurrencyPolicy final : PolicyPart {
   uint64_t keys = 65'536;
   uint64_t retry_after_s = 1;
   std::vector<Cidr> exempt;
+  std::vector<std::string> low_priority;  // names of routes
+  double low_share = 0.5;                 // of the places, for their requests
   AdaptiveConcurrency adaptive;
 };
 

@@ -8,10 +8,14 @@
 //             from here to the first byte of the backend's answer, its queue and its tries included. A hit and a
 //             refusal of this node tell nothing. An answer that did not come in its time counts with what it took.
 //
+// Requests of low priority get no place when a share of them is taken, so they are refused first.
+//
 // A request without a client (a revalidation) is not counted. A fetch that goes on for others after its client has left
 // is counted until its end.
 // Runtime: counts, and the adaptive limit, by policy. They survive every version, so a new number holds for what runs.
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include <nlohmann/json.hpp>
 
@@ -75,8 +79,12 @@ class ConcurrencyRule final : public Rule {
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
     if (is_in(concurrency_.exempt, address)) return {Verdict::exempt};
     std::atomic<uint64_t>& count = table_ == nullptr ? all_->count : count_of(key_.of(subject, address, arena), now_ns);
-    const std::optional<uint64_t> running = take_place(count, most());
-    if (!running) return {.verdict = Verdict::refused, .failure = Failure::concurrency_limited};
+    const bool low = is_low(subject.route);
+    const std::optional<uint64_t> running = take_place(count, low ? most_of_low() : most());
+    if (!running) {
+      return {
+          .verdict = Verdict::refused, .failure = Failure::concurrency_limited, .detail = low ? "low_priority" : ""};
+    }
     if (adaptive_ != nullptr) adaptive_->note_running(*running);
     if (table_ != nullptr) all_->count.fetch_add(1, std::memory_order_relaxed);
     note.values[kBegunNs] = now_ns;
@@ -111,8 +119,11 @@ class ConcurrencyRule final : public Rule {
     out["requests"] = most();
     out["in_flight"] = running;
     if (adaptive_ != nullptr) out["base_ms"] = adaptive_->base_ns() / 1e6;
+    const bool low = is_low(subject.route);
+    if (low) out["low_priority"] = most_of_low();
+    const bool has_place = running < (low ? most_of_low() : most());
     out["verdict"] = name(is_in(concurrency_.exempt, address) ? Verdict::exempt
-                          : running < most()                  ? Verdict::passed
+                          : has_place                         ? Verdict::passed
                                                               : Verdict::refused);
   }
 
@@ -128,6 +139,14 @@ class ConcurrencyRule final : public Rule {
 
  private:
   uint64_t most() const { return adaptive_ == nullptr ? concurrency_.requests : adaptive_->limit(terms_); }
+  bool is_low(std::string_view route) const {
+    const std::vector<std::string>& low = concurrency_.low_priority;
+    return std::find(low.begin(), low.end(), route) != low.end();
+  }
+  // Places that others leave free are theirs, up to a share.
+  uint64_t most_of_low() const {
+    return std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(most()) * concurrency_.low_share));
+  }
   // A key is free when nothing of it runs. If no place is free, the one with the fewest is forgotten.
   std::atomic<uint64_t>& count_of(uint64_t key, uint64_t now_ns) const {
     return table_->find_or_add(key, now_ns, [now_ns](uint64_t count) { return count == 0 ? 0 : now_ns + count; });

@@ -130,6 +130,14 @@ TEST(ConcurrencyKeys, RefuseWhatSaysNoNumberOrTwo) {
   EXPECT_THAT(codes("requests: 5, adaptive: {}"), ElementsAre("without_effect"));
   EXPECT_THAT(codes("by: [client], adaptive: {}"), ElementsAre("without_effect"));
   EXPECT_THAT(codes("adaptive: {least: 60, most: 50}"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes("requests: 5, low_share: 0.2"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("requests: 5, low_priority: [report]"), ElementsAre("no_such_name"));
+  const Loaded loaded = load_text(
+      "policies: [{name: q, everywhere: true, concurrency: {adaptive: {}, low_priority: [report]}}]\n"
+      "listeners: [{name: l, bind: ['127.0.0.1:80']}]\n"
+      "routes: [{name: reports, status: 204}]\n");
+  ASSERT_THAT(loaded.codes(), ElementsAre("no_such_name"));
+  EXPECT_EQ(loaded.faults[0].hint, "did you mean 'reports'?");
 }
 
 TEST(DeadlineKeys, RefuseFieldsThatTheProxyUses) {

@@ -187,6 +187,31 @@ TEST_F(ConcurrencyTest, EachKeyHasPlacesOfItsOwn) {
   EXPECT_TRUE(edge_.run_until([&] { return status("X-Tenant: a\r\n") == 200; }));
 }
 
+TEST_F(ConcurrencyTest, RequestsOfLowPriorityAreRefusedFirst) {
+  start([](ConcurrencyPolicy& part) {
+    part.requests = 4;
+    part.low_priority = {"reports"};
+  });
+  Route& reports = edge_.add_route("/low", 0);
+  reports.name = "reports";
+  reports.policies = {0};
+  ASSERT_TRUE(edge_.publish());
+  const auto low = [&] { return ask(edge_.endpoint(), get("/low")).status; };
+  EXPECT_TRUE(edge_.run_until([&] { return low() == 200; }));
+  Wire first = hold();
+  EXPECT_EQ(low(), 200) << "one of four is taken";
+  Wire second = hold();
+  EXPECT_EQ(low(), 503) << "half are taken";
+  EXPECT_EQ(status(), 200) << "the others have all";
+  HttpRequest request;
+  request.query = "client=127.0.0.1&url=http://a.test/low";
+  const nlohmann::json entry = (*edge_.proxy().explain(request))["policies"][0];
+  EXPECT_EQ(entry["low_priority"], 2);
+  EXPECT_EQ(entry["verdict"], "refused");
+  release();
+  for (Wire* wire : {&first, &second}) EXPECT_EQ(read_answer(*wire).status, 200);
+}
+
 TEST_F(ConcurrencyTest, AClientThatLeavesGivesItsPlaceBack) {
   start([](ConcurrencyPolicy& part) { part.requests = 1; });
   {
