@@ -259,11 +259,13 @@ const Section& probe_section() {
                   {"udp", ProbeType::udp},
                   {"dns", ProbeType::dns},
                   {"tls", ProbeType::tls},
-                  {"grpc", ProbeType::grpc}},
+                  {"grpc", ProbeType::grpc},
+                  {"command", ProbeType::command}},
                  "`tcp`: the connection opens, and with `expect` the backend sends that text. `http`, `https`: the "
                  "response has the expected status. `udp`: the backend answers `send`, with `expect` by that text. "
                  "`dns`: it answers a query, over UDP, with the expected code. `tls`: the handshake succeeds, and the "
-                 "certificate is good for `tls_days` more. `grpc`: grpc.health.v1 says SERVING, over HTTP/2."),
+                 "certificate is good for `tls_days` more. `grpc`: grpc.health.v1 says SERVING, over HTTP/2. "
+                 "`command`: a program of control's host ends with status 0."),
           integer("port", &Probe::port, {0, 65'535}, "The port to probe. 0: the backend's own port."),
           bounded("path", FieldType::text, &Probe::path, {1, 1'024}, "The path that http and https probes request."),
           text("host", &Probe::host,
@@ -293,6 +295,10 @@ const Section& probe_section() {
           boolean("tls", &Probe::tls, "For grpc: over TLS, where h2 is chosen by ALPN; `false` speaks HTTP/2 at once."),
           text("grpc_service", &Probe::grpc_service,
                "For grpc: the service whose health is asked for. Without it, the server as a whole."),
+          bounded("command", FieldType::lines, &Probe::command, {0, kMaxProbeText},
+                  "For command: a program in the directory that control was given by `--probe-commands`, and its "
+                  "arguments. `{address}`, `{port}` and `{name}` in an argument stand for the backend's. There is no "
+                  "shell. After `timeout` it is killed with all that it started."),
           duration("hold", &Probe::hold_ms, {0, kHour},
                    "The least time between two changes of a backend's verdict. So a backend that flaps is written "
                    "rarely. The first verdict is no change. 0: `rise` and `fall` alone decide."),

@@ -195,7 +195,7 @@ void Loader::load_text_map(const Field& field, const DocumentNode& node, void* o
 // Refuses two elements of a list with the same name, or a plain value that occurs twice.
 void Loader::refuse_repeated_elements(const Field& field, const DocumentNode& list, const Pointer& here) {
   const Field* identity = field.type == FieldType::section ? field.section->identity() : &field;
-  if (identity == nullptr) return;
+  if (identity == nullptr || field.type == FieldType::lines) return;  // a program's arguments may be alike
   std::unordered_map<std::string, const DocumentNode*> seen;
   for (size_t i = 0; i < list.children.size(); ++i) {
     const DocumentNode& element = list.children[i];

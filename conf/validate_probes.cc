@@ -6,6 +6,7 @@
 
 #include "conf/byte_text.h"
 #include "conf/checks.h"
+#include "conf/limits.h"
 #include "conf/names.h"
 #include "conf/scalar.h"
 
@@ -30,6 +31,7 @@ const KeyOfTypes kKeys[] = {
     {"tls_days", {ProbeType::tls}, "tls"},
     {"tls", {ProbeType::grpc}, "grpc"},
     {"grpc_service", {ProbeType::grpc}, "grpc"},
+    {"command", {ProbeType::command}, "command"},
 };
 
 // Keys that were there before there were types that do not have them: a document that is in force may have them.
@@ -62,6 +64,31 @@ void check_bytes(Checks& checks, size_t p, const char* key, const std::string& t
   }
 }
 
+// The name of a file, which no path leads away from.
+bool is_program_name(const std::string& name) {
+  return !name.empty() && name.front() != '.' && name.front() != '-' && name.find('/') == std::string::npos;
+}
+
+void check_command(Checks& checks, size_t p) {
+  const Probe& probe = checks.model().probes[p];
+  if (probe.command.empty()) {
+    checks.refuse({"probes", p, "type"},
+                  {"missing_command", fmt::format("probe '{}' of type command has no command", probe.name),
+                   "the name of a program, and its arguments", "add command: [check_it, \"{address}\"]"});
+  } else if (!is_program_name(probe.command.front())) {
+    checks.refuse({"probes", p, "command"},
+                  {"bad_value",
+                   fmt::format("{} is not the name of a program", in_quotes(probe.command.front())),
+                   "the name of a file in the directory of --probe-commands, without a path",
+                   {}});
+  } else if (probe.command.size() > kMaxProbeCommandItems) {
+    checks.refuse({"probes", p, "command"}, {"out_of_range",
+                                             fmt::format("the command has {} items", probe.command.size()),
+                                             fmt::format("at most {}", kMaxProbeCommandItems),
+                                             {}});
+  }
+}
+
 }  // namespace
 
 void check_probes(Checks& checks) {
@@ -71,6 +98,7 @@ void check_probes(Checks& checks) {
     check_keys(checks, p);
     check_bytes(checks, p, "send", probe.send);
     check_bytes(checks, p, "expect", probe.expect);
+    if (probe.type == ProbeType::command) check_command(checks, p);
     if (probe.type == ProbeType::udp && probe.send.empty()) {
       checks.refuse(
           {"probes", p, "type"},

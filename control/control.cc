@@ -31,6 +31,7 @@
 #include "control/health/load_watch.h"
 #include "control/health/own_planes.h"
 #include "control/health/plane_watch.h"
+#include "control/health/probe_command.h"
 #include "control/health/prober.h"
 #include "control/health/site_watch.h"
 #include "control/health/verdict_writer.h"
@@ -214,6 +215,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     if (site_watch) site_watch->stop();
     verdicts = std::make_unique<VerdictWriter>(loop, *host_state);
     prober = std::make_unique<Prober>(loop, *host_state, *verdicts, derive_hash_key(secret, "probe spread"));
+    prober->set_commands(commands);
     prober->update();
     plane_watch = std::make_unique<PlaneWatch>(loop, *host_state, fleet, own_planes, *verdicts);
     plane_watch->update();
@@ -324,6 +326,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
 
   ControlOptions options;
   std::string secret;
+  std::shared_ptr<ProbeCommands> commands;  // null: none may be run
   std::unique_ptr<HostState> host_state;
   RouteTable routes;
   Auth auth;
@@ -388,6 +391,14 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
   control->parts_ = std::make_shared<Parts>(loop, options, std::move(*host_state), std::move(tokens), *peers);
   Parts& parts = *control->parts_;
   parts.secret = secret;
+  if (!options.probe_commands.empty()) {
+    Result<std::shared_ptr<ProbeCommands>> allowed =
+        ProbeCommands::allow(loop, options.probe_commands, options.probe_commands_user);
+    if (!allowed) return allowed.error();
+    parts.commands = *std::move(allowed);
+  }
+  parts.long_calls.refuse_candidates(
+      [commands = parts.commands](const Model& model) { return refusal_of_commands(commands.get(), model); });
   parts.add_routes();
   parts.add_gauges();
   parts.fleet.set_self([&parts] { return parts.describe_self(); });
@@ -419,6 +430,7 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
         loop, *parts.host_state, parts.fleet, derive_hash_key(secret, "probe spread"),
         [&parts] { return parts.edge_store ? parts.edge_store->hears_a_leader() : parts.follower->connected(); });
   }
+  if (parts.site_watch) parts.site_watch->set_commands(parts.commands);
   parts.provisionals.start([&parts](const ProvisionalVersion& provisional, std::function<void(bool)> done) {
     parts.long_calls.revert(provisional, std::move(done));
   });

@@ -126,6 +126,13 @@ ControlOptions parse_control_options(int argc, char** argv) {
   app.add_option("--secrets-group", options.secrets_group,
                  "group that may read the private keys in the state: its members are the users of this process and of "
                  "tidegate-l7 (default: as the directory STATE/secrets stands; a new one is its owner's alone)");
+  CLI::Option* commands = app.add_option("--probe-commands", options.probe_commands,
+                                         "directory of programs that probes of type command may run. Whoever may write "
+                                         "the configuration may run them, with arguments of their own choice");
+  app.add_option("--probe-commands-user", options.probe_commands_user,
+                 "user that runs them if this process is root; otherwise its own user does")
+      ->needs(commands)
+      ->capture_default_str();
   CLI::Option* secret = app.add_option("--secret", options.secret_file, "file with the site's secret");
   app.get_option("--etcd")->needs(secret);
   app.add_flag("--verbose", options.verbose, "log more");

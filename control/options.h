@@ -34,7 +34,9 @@ struct ControlOptions {
   std::string etcd_user, etcd_password_file;
   uint64_t etcd_lease_s = 2;
   uint64_t etcd_checkpoint_writes = 2'000;
-  bool etcd_begin = false;  // an etcd that lost its content begins with this host's state
+  bool etcd_begin = false;                     // an etcd that lost its content begins with this host's state
+  std::string probe_commands;                  // the directory of programs that probes may run; empty: none may
+  std::string probe_commands_user = "nobody";  // who runs them if this process is root
   std::string secret_file;  // spreads the probes; without it, the node's name does
   bool verbose = false;
 };

@@ -17,6 +17,8 @@ HttpResponse failed_examination() {
   return problem(500, "failed", "the call could not be worked on; the log of the control says why");
 }
 
+HttpResponse not_on_this_host(const std::string& why) { return problem(409, "not_on_this_host", why); }
+
 HttpResponse stale() { return problem(412, "stale", "other changes came first, again and again; try again"); }
 
 HttpResponse crowded_out() {
@@ -65,9 +67,12 @@ void LongCalls::change(const ApiCall& call, Change change, int attempt) {
   if (change.adjust) change.adjust(request);
   // An answer that depends on nothing else is written there too: it names every change, or every fault, of a document.
   auto work = [examine = change.examine, manifest = host_state_.manifest(), plans = host_state_.plans(),
-               dry_run = request.dry_run, of_base = change.of_base, id = candidates_.next_id()]() {
+               why_not = why_not_, dry_run = request.dry_run, of_base = change.of_base, id = candidates_.next_id()]() {
     Examined examined = examine(manifest, plans.get());
     if (examined.answer) return examined;
+    if (const auto why = examined.candidate.model ? why_not(*examined.candidate.model) : std::nullopt) {
+      return Examined{not_on_this_host(*why), {}};
+    }
     if (dry_run || (!examined.candidate.model && !of_base)) {
       examined.answer = answer_write(preview(manifest, examined.candidate));
       examined.candidate = {};  // freed here
@@ -275,7 +280,7 @@ bool LongCalls::try_first_element() {
   const uint64_t base = host_state_.manifest().version;
   const auto copy = std::make_shared<std::unique_ptr<WorkingCopy>>(host_state_.take_working_copy());
   auto work = [&host_state = host_state_, manifest = host_state_.manifest(), model, plans = host_state_.plans(), copy,
-               try_object = change.try_object, id = candidates_.next_id()]() -> TriedElement {
+               why_not = why_not_, try_object = change.try_object, id = candidates_.next_id()]() -> TriedElement {
     if (*copy == nullptr) {
       FileReader files;
       Result<std::unique_ptr<Document>> document = host_state.document(manifest, files);
@@ -284,6 +289,9 @@ bool LongCalls::try_first_element() {
     }
     TriedElement tried;
     tried.object = try_object(**copy, plans);
+    if (const auto& made = tried.object.trial.tried; made && made->model) {
+      if (const auto why = why_not(*made->model)) tried.object.answer = not_on_this_host(*why);
+    }
     if (const auto sent = as_sent(tried.object.trial, id, manifest)) tried.message = message_of(*sent);
     tried.copy = std::move(*copy);
     return tried;

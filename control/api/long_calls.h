@@ -55,6 +55,9 @@ class LongCalls {
 
   LongCalls(EventLoop& loop, HostState& host_state, Candidates& candidates, ProvisionalVersions& provisionals);
 
+  // `why` says why this host cannot do what a candidate wants, which its content does not tell. Nothing: it can. It is
+  // called beside the loop. Call this before the first change.
+  void refuse_candidates(std::function<std::optional<std::string>(const Model&)> why) { why_not_ = std::move(why); }
   void answer(const ApiCall& call, std::function<HttpResponse()> read);
   // Commits the content of version `provisional.back_to` as a new version. The planes prepare it, but none can refuse
   // it. `done` is called on the loop with whether it was committed.
@@ -106,6 +109,7 @@ class LongCalls {
   bool decide_revert(const ProvisionalVersion& provisional, const std::shared_ptr<Examined>& examined,
                      const std::function<void(bool)>& done);
 
+  std::function<std::optional<std::string>(const Model&)> why_not_ = [](const Model&) { return std::nullopt; };
   HostState& host_state_;
   Candidates& candidates_;
   ProvisionalVersions& provisionals_;

@@ -5,6 +5,7 @@
 
 #include "conf/byte_text.h"
 #include "control/health/probe_attempt.h"
+#include "control/health/probe_command.h"
 #include "core/assert.h"
 #include "core/http_client.h"
 
@@ -71,7 +72,7 @@ std::string bytes_of(const std::string& text) {
 
 }  // namespace
 
-ProbeTarget probe_target(const Probe& probe, const Backend& backend) {
+ProbeTarget probe_target(const Probe& probe, const Backend& backend, std::shared_ptr<ProbeCommands> commands) {
   ProbeTarget target;
   target.type = probe.type;
   if (!backend.addresses.empty()) target.endpoint.address = backend.addresses.front();
@@ -91,6 +92,11 @@ ProbeTarget probe_target(const Probe& probe, const Backend& backend) {
   target.tls_days = probe.tls_days;
   target.tls = probe.tls;
   target.grpc_service = probe.grpc_service;
+  if (probe.type == ProbeType::command) {
+    target.command = probe.command;
+    target.backend = backend.name;
+    target.commands = std::move(commands);
+  }
   target.hold_ms = probe.hold_ms;
   target.interval_ms = probe.interval_ms;
   target.timeout_ms = probe.timeout_ms;
@@ -103,6 +109,7 @@ std::unique_ptr<ProbeAttempt> start_probe(EventLoop& loop, const ProbeTarget& ta
   if (target.type == ProbeType::http || target.type == ProbeType::https) {
     return std::make_unique<HttpAttempt>(loop, target, std::move(done));
   }
+  if (target.type == ProbeType::command) return start_command_probe(loop, target, std::move(done));
   return start_socket_probe(loop, target, std::move(done));
 }
 

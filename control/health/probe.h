@@ -9,12 +9,15 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "conf/model.h"
 #include "core/event_loop.h"
 #include "core/ip.h"
 
 namespace tidegate {
+
+class ProbeCommands;
 
 // What to check and how. Two equal targets are the same probe.
 struct ProbeTarget {
@@ -28,15 +31,18 @@ struct ProbeTarget {
   std::string send, expect;  // tcp, udp: bytes
   std::string dns_name, dns_type, dns_rcode;
   uint32_t tls_days = 0;
-  bool tls = false;          // grpc
-  std::string grpc_service;  // empty: the server as a whole
+  bool tls = false;                         // grpc
+  std::string grpc_service;                 // empty: the server as a whole
+  std::vector<std::string> command;         // a program's name, and its arguments
+  std::string backend;                      // command: its name, for the program
+  std::shared_ptr<ProbeCommands> commands;  // what runs it; null: this control runs no commands
   uint64_t hold_ms = 0;
   uint64_t interval_ms = 1'000, timeout_ms = 1'000;
   uint32_t rise = 2, fall = 2;
   bool operator==(const ProbeTarget&) const = default;
 };
-// The backend's first address is probed.
-ProbeTarget probe_target(const Probe& probe, const Backend& backend);
+// The backend's first address is probed. `commands`: what runs the programs of probes of type command.
+ProbeTarget probe_target(const Probe& probe, const Backend& backend, std::shared_ptr<ProbeCommands> commands = {});
 
 // What kind of failure it was, for the metrics.
 enum class ProbeCause : uint8_t {

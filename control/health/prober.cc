@@ -63,7 +63,7 @@ Prober::Wanted Prober::wanted_targets() const {
     if (pool.probe == kNone) continue;
     for (const Backend& backend : pool.backends) {
       if (!site_.empty() && site_of(*model, backend) != site_) continue;
-      wanted[backend_key(pool.name, backend.name)] = probe_target(model->probes[pool.probe], backend);
+      wanted[backend_key(pool.name, backend.name)] = probe_target(model->probes[pool.probe], backend, commands_);
     }
   }
   return wanted;

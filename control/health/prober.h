@@ -33,6 +33,8 @@ class Prober {
          std::string site = {});
   ~Prober();
 
+  // What runs the programs of probes of type command. Without it, such probes do not look.
+  void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }
   // Takes the present model of the host state: starts, changes and stops probes.
   void update();
   size_t watched() const { return watches_.size(); }
@@ -62,6 +64,7 @@ class Prober {
   HashKey spread_key_;
   const std::string site_;  // empty: this control leads
   std::map<std::string, std::unique_ptr<Watch>> watches_;
+  std::shared_ptr<ProbeCommands> commands_;
   uint64_t told_blind_ns_ = 0;  // when the log last said that probes cannot be made; 0: never
   std::minstd_rand jitter_;
   Counter& successes_;

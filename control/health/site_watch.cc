@@ -47,6 +47,7 @@ void SiteWatch::look() {
   log_warn("no leader is heard: this host probes the backends of site {} itself", site);
   writer_ = std::make_unique<VerdictWriter>(loop_, host_state_, VerdictWriter::Scope::site);
   prober_ = std::make_unique<Prober>(loop_, host_state_, *writer_, spread_key_, site);
+  prober_->set_commands(commands_);
   prober_->update();
 }
 

@@ -29,6 +29,7 @@ class SiteWatch {
     prober_.reset();
     writer_.reset();
   }
+  void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }  // of Prober
   bool probes() const { return prober_ != nullptr; }
 
  private:
@@ -41,6 +42,7 @@ class SiteWatch {
   const HashKey spread_key_;
   std::function<bool()> leader_is_heard_;
   uint64_t heard_ns_;
+  std::shared_ptr<ProbeCommands> commands_;
   std::unique_ptr<VerdictWriter> writer_;
   std::unique_ptr<Prober> prober_;
   Timer timer_;

@@ -9,6 +9,8 @@ import tempfile
 import threading
 from pathlib import Path
 
+import box
+from lab import binary
 from marks import long
 from netns import Process, open_socket, wait_until
 from segment import serve
@@ -151,3 +153,30 @@ def test_a_health_service_by_grpc_js_says_what_serves(lab):
         finally:
             process.stop()
     lab.settle()
+
+
+def test_a_command_decides_and_ends_with_control(lab):
+    with box.raised("cmd", 63) as machine:
+        programs, mark = machine.home / "programs", machine.home / "mark"
+        programs.mkdir(mode=0o755)
+        mark.write_text("well")
+        mark.chmod(0o644)
+        for name, script in (("mark_is", f'test "$(cat {mark})" = "$1" || {{ cat {mark}; exit 2; }}'), ("hang", "sleep 1000 & sleep 1000")):
+            (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+            (programs / name).chmod(0o755)
+        probes = "".join(f"  - {{name: {name}, type: command, port: 8080, command: [{command}], interval: 50ms, timeout: 5m, rise: 1, fall: 1}}\n" for name, command in (("p", "mark_is, well"), ("h", "hang")))
+        pools = "".join(f"  - {{name: {pool}, probe: {probe}, backends: [{{name: it, addresses: [10.10.0.21]}}]}}\n" for pool, probe in (("told", "p"), ("silent", "h")))
+        config = machine.write("edge.yaml", f"sites: [{{name: eu}}]\nnodes: [{{name: cmd, site: eu}}]\nprobes:\n{probes}pools:\n{pools}")
+        control = machine.start(
+            "control", binary("control"), "--state", machine.state_dir, "--run", machine.run_dir, "--node", "cmd", "--config", config, "--probe-commands", programs,
+        )  # fmt: skip
+        told = lambda: machine.ask("control", "/v1/health").json()["words"].get("backend/told/it")
+        wait_until("the command says up", lambda: (word := told()) and word["up"], process=control)
+        mark.write_text("no room\n")
+        wait_until("the command says down", lambda: not told()["up"], process=control)
+        assert told()["reason"] == "exit status 2: no room", told()
+        wait_until("the other one hangs", lambda: len(machine.pids()) >= 3, process=control)
+        control.kill()
+        # The kernel ends the program itself. What the program started may outlive it, in its own process group.
+        left = lambda: [pid for pid in machine.pids() if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"/bin/sh")]
+        wait_until("no program is left", lambda: not left())

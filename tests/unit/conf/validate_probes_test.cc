@@ -23,16 +23,18 @@ TEST(ValidateProbes, TakesEachTypeWithItsKeys) {
         ", type: udp, send: ping", ", type: dns, dns_name: example.com, dns_type: A, dns_rcode: NXDOMAIN",
         ", type: dns", ", type: tls, host: example.com, tls_days: 30", ", type: tls, tls_verify: false, tls_days: 0",
         ", type: http, hold: 10s", ", type: grpc",
+        ", type: command, command: [check_it, -w, '5', -c, '5', '{address}', '']",
         ", type: grpc, tls: true, grpc_service: app.Orders, host: example.com"}) {
     EXPECT_THAT(codes(keys), IsEmpty()) << keys;
   }
 }
 
 TEST(ValidateProbes, RefusesAKeyOfAnotherType) {
-  for (const char* keys : {", type: http, send: x", ", type: http, expect: x", ", type: tcp, dns_name: example.com",
-                           ", type: udp, send: x, tls_days: 3", ", type: dns, path: /x", ", type: dns, host: x",
-                           ", type: tls, expect_status: 200", ", type: udp, send: x, tls_verify: true",
-                           ", type: http, grpc_service: x", ", type: https, tls: true"}) {
+  for (const char* keys :
+       {", type: http, send: x", ", type: http, expect: x", ", type: tcp, dns_name: example.com",
+        ", type: udp, send: x, tls_days: 3", ", type: dns, path: /x", ", type: dns, host: x",
+        ", type: tls, expect_status: 200", ", type: udp, send: x, tls_verify: true", ", type: http, grpc_service: x",
+        ", type: http, command: [x]", ", type: command, command: [x], send: x", ", type: https, tls: true"}) {
     EXPECT_THAT(codes(keys), ElementsAre("without_effect")) << keys;
   }
 }
@@ -45,6 +47,13 @@ TEST(ValidateProbes, RefusesWhatATypeCannotDoWithout) {
   EXPECT_THAT(codes(", type: udp"), ElementsAre("missing_send"));
   EXPECT_THAT(codes(", type: dns, dns_name: 'a..b'"), ElementsAre("malformed_name"));
   EXPECT_THAT(codes(", type: dns, dns_type: AXFR").size(), 1U);
+  EXPECT_THAT(codes(", type: command"), ElementsAre("missing_command"));
+  for (const char* program : {"/bin/sh", "../sh", "..", ".hidden", "a/b", "''", "-c"}) {
+    EXPECT_THAT(codes(std::string(", type: command, command: [") + program + "]"), ElementsAre("bad_value")) << program;
+  }
+  std::string many = ", type: command, command: [x";
+  for (int i = 0; i < 32; ++i) many += ", y";
+  EXPECT_THAT(codes(many + "]"), ElementsAre("out_of_range"));
 }
 
 TEST(ValidateProbes, ReadsEscapesAndRefusesWhatIsNone) {
