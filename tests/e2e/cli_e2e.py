@@ -35,6 +35,7 @@ COMMANDS = {
     "records": ("list", "example.test"),
     "status": (),
     "health": (),
+    "certificates": (),
     "explain": ("10.1.0.2", "https://www.example.test/"),
     "watch": (),
     "backup": ("DIR",),
