@@ -12,6 +12,7 @@
 #include "conf/limits.h"
 #include "conf/secret_store.h"
 #include "control/acme/orders.h"
+#include "control/announce/announcer.h"
 #include "control/api/api.h"
 #include "control/api/auth.h"
 #include "control/api/candidates_api.h"
@@ -269,6 +270,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     gauge("tidegate_control_probes_own_site", "1 while this host probes its own site, because no leader is heard.",
           [](const Parts& parts) -> size_t { return parts.site_watch && parts.site_watch->probes() ? 1 : 0; });
     add_etcd_gauges();
+    add_announce_gauges();
     gauge("tidegate_control_silent_hosts", "Hosts whose control has not reported its planes for a while.",
           [](const Parts& parts) { return parts.plane_watch ? parts.plane_watch->silent_hosts() : 0; });
     metrics().collector([weak = weak_from_this()](std::string& out) {
@@ -293,6 +295,20 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
           [](const etcd::EdgeStore& store) { return store.answers() ? 1.0 : 0.0; });
     gauge("tidegate_control_etcd_behind_writes", "Decided writes that this host does not have yet.",
           [](const etcd::EdgeStore& store) { return static_cast<double>(store.behind()); });
+  }
+
+  void add_announce_gauges() {
+    if (!options.announce) return;
+    const auto gauge = [this](const char* name, const char* help, size_t (*read)(const Announcer&)) {
+      metrics().gauge(name, help, [weak = weak_from_this(), read] {
+        const auto parts = weak.lock();
+        return parts && parts->announcer ? static_cast<double>(read(*parts->announcer)) : 0.0;
+      });
+    };
+    gauge("tidegate_control_announced_addresses", "Addresses of VIPs that BIRD is to announce from this host.",
+          [](const Announcer& of) { return of.announced(); });
+    gauge("tidegate_control_bird_answers", "1 if BIRD has what was decided.",
+          [](const Announcer& of) -> size_t { return of.bird_answers() ? 1 : 0; });
   }
 
   // The lines of /healthz after "ok".
@@ -320,6 +336,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
       if (!follower->connected()) self["trouble"] = follower->trouble();
     }
     if (site_watch && site_watch->probes()) self["probes"] = "own site";
+    if (announcer) self["announce"] = announcer->describe();
     if (provisionals.current()) self["provisional"] = provisionals.describe();
     return self;
   }
@@ -348,6 +365,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   std::shared_ptr<acme::Orders> orders;
   std::unique_ptr<ReplicaFollower> follower;    // set on a follower
   std::unique_ptr<SiteWatch> site_watch;        // set unless this control leads for good
+  std::unique_ptr<Announcer> announcer;         // set with --announce
   std::unique_ptr<etcd::EdgeStore> edge_store;  // set if the state is in etcd
   HttpServer server;                            // the last member, because its exchanges refer to all others
 };
@@ -429,6 +447,13 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     parts.site_watch = std::make_unique<SiteWatch>(
         loop, *parts.host_state, parts.fleet, derive_hash_key(secret, "probe spread"),
         [&parts] { return parts.edge_store ? parts.edge_store->hears_a_leader() : parts.follower->connected(); });
+  }
+  if (options.announce) {
+    parts.announcer = std::make_unique<Announcer>(loop, *parts.host_state, parts.fleet, parts.own_planes,
+                                                  options.bird_socket, options.announce_file);
+    parts.own_planes.subscribe([&parts] { parts.announcer->update(); });
+    parts.host_state->subscribe([&parts](const HostStateChange&) { parts.announcer->update(); });
+    parts.announcer->update();
   }
   if (parts.site_watch) parts.site_watch->set_commands(parts.commands);
   parts.provisionals.start([&parts](const ProvisionalVersion& provisional, std::function<void(bool)> done) {

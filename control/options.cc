@@ -75,6 +75,19 @@ void add_etcd_options(CLI::App& app, ControlOptions& options, CLI::Option* follo
       ->needs(etcd);
 }
 
+void add_announce_options(CLI::App& app, ControlOptions& options) {
+  CLI::Option* const announce =
+      app.add_option_function<std::string>(
+             "--announce", [&](const std::string&) { options.announce = true; },
+             "bird: BIRD on this host announces the VIPs of its forwarder while it serves them")
+          ->check(CLI::IsMember({"bird"}));
+  app.add_option("--bird-socket", options.bird_socket, "BIRD's control socket")->needs(announce)->capture_default_str();
+  app.add_option("--announce-file", options.announce_file,
+                 "file that is written for BIRD; bird.conf includes it by include \"PATH*\", so that it may be missing")
+      ->needs(announce)
+      ->capture_default_str();
+}
+
 }  // namespace
 
 ControlOptions parse_control_options(int argc, char** argv) {
@@ -133,6 +146,7 @@ ControlOptions parse_control_options(int argc, char** argv) {
                  "user that runs them if this process is root; otherwise its own user does")
       ->needs(commands)
       ->capture_default_str();
+  add_announce_options(app, options);
   CLI::Option* secret = app.add_option("--secret", options.secret_file, "file with the site's secret");
   app.get_option("--etcd")->needs(secret);
   app.add_flag("--verbose", options.verbose, "log more");

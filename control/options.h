@@ -37,6 +37,9 @@ struct ControlOptions {
   bool etcd_begin = false;                     // an etcd that lost its content begins with this host's state
   std::string probe_commands;                  // the directory of programs that probes may run; empty: none may
   std::string probe_commands_user = "nobody";  // who runs them if this process is root
+  bool announce = false;                       // BIRD on this host announces the VIPs of its forwarder
+  std::string bird_socket = "/run/bird/bird.ctl";
+  std::string announce_file = "/run/tidegate-bird/vips.conf";
   std::string secret_file;  // spreads the probes; without it, the node's name does
   bool verbose = false;
 };

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Announcer: has BIRD announce the VIPs of this host's forwarder while it serves them, and withdraw them when it does
+// not. It runs on every host that was started with --announce bird, whoever leads: the forwarder's own host sees first
+// what happens to it.
+//
+//   OwnPlanes, live state, version -> update() -> plan_announcements -> the file -> BirdClient: enable, disable
+//
+// Invariants: the file says what was decided last, before BIRD is told, so a BIRD that starts later agrees. Nothing is
+// decided before this host's forwarder was judged once; until then an earlier file holds. What is worse counts at once,
+// what is better after a wait (ReturnGuard). When control ends, all stays as it is: the forwarder serves on.
+//
+// Threads: the control's loop.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/announce/bird_client.h"
+#include "control/announce/route_plan.h"
+#include "control/health/own_planes.h"
+#include "control/health/plane_judge.h"
+#include "control/host_state.h"
+#include "control/observe/fleet.h"
+#include "core/metrics.h"
+
+namespace tidegate {
+
+class Announcer {
+ public:
+  Announcer(EventLoop& loop, HostState& host_state, const Fleet& fleet, const OwnPlanes& own, const std::string& socket,
+            std::string file);
+
+  // Call it when a plane, the live state or the version changed.
+  void update();
+  // {"bird":"answers","addresses":[{"vip","address","announced","why"}]}
+  nlohmann::json describe() const;
+  size_t announced() const;
+  bool bird_answers() const { return bird_.answers() && trouble_.empty(); }
+
+ private:
+  std::optional<HealthVerdict> forwarder();
+  void note_changes(const std::vector<AnnouncedAddress>& wanted);
+  bool write_file();
+  void step();
+  void configure();
+  void look_for_protocols();
+  void tell(const std::string& command, const std::vector<std::string>& protocols, bool enabled);
+  void on_bird();
+  void fail_for_now(const std::string& why);
+
+  EventLoop& loop_;
+  HostState& host_state_;
+  const Fleet& fleet_;
+  const OwnPlanes& own_;
+  const std::string file_;
+  BirdClient bird_;
+  Timer retry_;   // of BIRD, and of the file
+  Timer return_;  // the forwarder is better, and waits
+  ReturnGuard guard_;
+  std::optional<HealthVerdict> counted_;  // of the forwarder
+  std::optional<std::vector<AnnouncedAddress>> wanted_;
+  std::string written_;               // the file's text
+  std::map<std::string, bool> told_;  // what BIRD has: protocol and whether it is enabled
+  bool needs_configure_ = true;
+  bool busy_ = false;
+  uint64_t decided_ns_ = 0;
+  uint64_t pause_ms_ = 0;
+  std::string trouble_;  // why BIRD does not have what was decided
+  Counter& announced_count_;
+  Counter& withdrawn_count_;
+  Counter& failures_;
+};
+
+}  // namespace tidegate
