@@ -85,20 +85,20 @@ std::string first_line(const std::string& output) {
 // One program that runs. It stays here until it has ended, also if nobody waits for it any more.
 struct ProbeCommands::Child {
   struct Ready final : IoHandler {
-    explicit Ready(std::function<void()> act) : act(std::move(act)) {}
+    explicit Ready(std::function<void()> on_ready) : act(std::move(on_ready)) {}
     void on_io(uint32_t) override { act(); }
     std::function<void()> act;
   };
 
-  Child(EventLoop& loop, pid_t pid, UniqueFd process, UniqueFd output, Ended ended, std::function<void()> on_end)
-      : loop(loop),
-        pid(pid),
-        process(std::move(process)),
-        output_fd(std::move(output)),
-        ended(std::move(ended)),
+  Child(EventLoop& of_loop, pid_t id, UniqueFd pidfd, UniqueFd pipe, Ended told, std::function<void()> on_end)
+      : loop(of_loop),
+        pid(id),
+        process(std::move(pidfd)),
+        output_fd(std::move(pipe)),
+        ended(std::move(told)),
         end(std::move(on_end)),
         input([this] { read(); }) {
-    loop.add(this->process.get(), EPOLLIN, &end);
+    loop.add(process.get(), EPOLLIN, &end);
     loop.add(output_fd.get(), EPOLLIN, &input);
   }
   ~Child() {

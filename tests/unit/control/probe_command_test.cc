@@ -89,7 +89,9 @@ TEST_F(ProbeCommand, ItRunsWithoutRightsAndWithoutOurDescriptors) {
   install("look", "id -u > " + told + "/user; ls /proc/self/fd > " + told +
                       "/files; grep -E 'NoNewPrivs|CapEff' /proc/self/status > " + told + "/rights");
   ASSERT_TRUE(probe(target({"look"})).success);
-  if (::geteuid() == 0) EXPECT_EQ(content(told + "/user"), "65534\n");
+  if (::geteuid() == 0) {
+    EXPECT_EQ(content(told + "/user"), "65534\n");
+  }
   EXPECT_EQ(content(told + "/files"), "0\n1\n2\n3\n") << "3 is the listing's own";
   EXPECT_THAT(content(told + "/rights"), HasSubstr("CapEff:\t0000000000000000"));
   EXPECT_THAT(content(told + "/rights"), HasSubstr("NoNewPrivs:\t1"));

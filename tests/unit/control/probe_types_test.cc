@@ -24,7 +24,9 @@ class Backend final : private IoHandler {
     sockaddr_storage address{};
     socklen_t length = Endpoint::parse("127.0.0.1:0")->to_sockaddr(address);
     EXPECT_EQ(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
-    if (type == SOCK_STREAM) EXPECT_EQ(::listen(fd_.get(), 16), 0);
+    if (type == SOCK_STREAM) {
+      EXPECT_EQ(::listen(fd_.get(), 16), 0);
+    }
     length = sizeof address;
     EXPECT_EQ(::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
     endpoint = Endpoint::from(address);
