@@ -169,7 +169,11 @@ class CompressRule final : public Rule {
     const bool of_somebody =
         shows_who(exchange.request, exchange.policies.identity.name) || was_let_in(exchange.policies);
     if (of_somebody && !lists(fields, "cache-control", "public")) return Left::authenticated;
-    if (choose_coding(exchange.request.fields, preference_) == Coding::identity) return Left::not_asked;
+    const bool wants_it_as_it_is =
+        lists(exchange.request.fields, "cache-control", "no-transform");  // RFC 9111 §5.2.1.6
+    if (wants_it_as_it_is || choose_coding(exchange.request.fields, preference_) == Coding::identity) {
+      return Left::not_asked;
+    }
     if (!exchange.coding.room) return Left::no_room;
     return std::nullopt;
   }

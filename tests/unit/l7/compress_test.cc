@@ -398,6 +398,9 @@ TEST_F(CompressTest, WhatMayNotBeCompressedIsLeftAsItIs) {
   EXPECT_EQ(left("coded"), 2u);
   left_as_it_is("no-transform", [](Page& page) { page.fields = "Cache-Control: max-age=1, No-Transform\r\n"; });
   EXPECT_EQ(left("no_transform"), 1u);
+  left_as_it_is(
+      "the client's own no-transform", [](Page&) {}, "Cache-Control: no-transform\r\n");
+  EXPECT_EQ(left("not_asked"), 1u);
   left_as_it_is("small", [](Page& page) { page.body.resize(1'023); });
   EXPECT_EQ(left("small"), 1u);
   EXPECT_EQ(left_as_it_is("a picture", [](Page& page) { page.type = "image/png"; }).field("vary"), "");
