@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "control/acme/renewal.h"
@@ -84,6 +85,7 @@ Orders::Orders(EventLoop& loop, HostState& host_state, Fleet& fleet)
     : host_state_(host_state),
       fleet_(fleet),
       transport_(loop),
+      windows_(transport_),
       schedule_timer_(loop, [this] { schedule(); }),
       flow_timer_(loop,
                   [this] {
@@ -131,7 +133,7 @@ void Orders::look_for_changes(const Model& model) {
 
 // Starts what is due, or sleeps until something is.
 void Orders::schedule() {
-  if (running_) return;
+  if (running_ || asks_) return;
   const std::shared_ptr<const Model> model = host_state_.model();
   if (!model) return;
   const int64_t now = now_s();
@@ -142,7 +144,8 @@ void Orders::schedule() {
     if (!certificate.is_ordered()) continue;
     const auto record = live_state.certificates.find(certificate.name);
     const bool is_known = record != live_state.certificates.end();
-    int64_t due_s = due_at_s(is_known ? &record->second : nullptr, certificate.order.names, std::nullopt);
+    int64_t due_s = due_at_s(is_known ? &record->second : nullptr, certificate.order.names,
+                             is_known ? windows_.of(record->second.certificate_hash) : std::nullopt);
     const auto known = known_.find(certificate.name);
     const bool serves =
         is_known && record->second.is_issued() && same_names(record->second.names, certificate.order.names);
@@ -152,10 +155,46 @@ void Orders::schedule() {
     next = &certificate;
   }
   if (next != nullptr && next_s <= now) return start(*next, model->acme);
+  if (ask_for_a_window(*model, now, next_s)) return;
   if (next != nullptr || !live_state.certificates.empty()) {
     schedule_timer_.arm_after_ms(static_cast<uint64_t>(next_s - now) * kMsPerS);
   }
   forget_unwanted(*model, now);
+}
+
+// Asks the authority when it wants a certificate renewed, if that is to be asked now. Otherwise `next_s` is not later
+// than the next question.
+bool Orders::ask_for_a_window(const Model& model, int64_t now, int64_t& next_s) {
+  const LiveState& live_state = *host_state_.live_state();
+  std::set<std::string> served;
+  for (const Certificate& certificate : model.certificates) {
+    const auto record = live_state.certificates.find(certificate.name);
+    if (certificate.is_ordered() && record != live_state.certificates.end() && record->second.is_issued()) {
+      served.insert(record->second.certificate_hash);
+    }
+  }
+  windows_.keep(served);
+  for (const std::string& hash : served) {
+    const int64_t at_s = windows_.ask_at_s(hash);
+    next_s = std::min(next_s, std::max(at_s, now));
+    if (at_s > now) continue;
+    const Result<std::string> chain = host_state_.store().object(hash);
+    if (!chain) continue;
+    if (!session_of_.starts_with(model.acme.directory + " ")) {
+      session_ = {};
+      session_of_ = model.acme.directory + " ";
+    }
+    asks_ = true;
+    windows_.ask({hash, *chain, model.acme.directory, model.acme.ca.bytes ? *model.acme.ca.bytes : std::string()},
+                 session_, [weak = weak_from_this()] {
+                   const auto alive = weak.lock();
+                   if (!alive) return;
+                   alive->asks_ = false;
+                   alive->schedule_timer_.arm_after_ms(0);
+                 });
+    return true;
+  }
+  return false;
 }
 
 // What no version in force names, once it has ended: until then a rollback may want it again. Proofs of an order that

@@ -18,6 +18,7 @@
 #include <string>
 
 #include "control/acme/order_flow.h"
+#include "control/acme/renewal_windows.h"
 #include "control/acme/transport.h"
 #include "control/host_state.h"
 #include "control/observe/fleet.h"
@@ -33,6 +34,10 @@ class Orders : public std::enable_shared_from_this<Orders> {
 
   // Looks what is due. Call it at the start, and for each version.
   void update();
+  // When the authority wants a certificate renewed, if it has said so to this control.
+  std::optional<RenewalInfo> window_of(const std::string& certificate_hash) const {
+    return windows_.of(certificate_hash);
+  }
 
  private:
   // The order that is under way.
@@ -56,6 +61,7 @@ class Orders : public std::enable_shared_from_this<Orders> {
   void failed(const Failure& failure);
   void record(IssuedCertificate record, std::vector<std::string> objects);
   void write(CertificateChanges changes, std::function<void(Result<uint64_t>)> done);
+  bool ask_for_a_window(const Model& model, int64_t now_s, int64_t& next_s);
   void forget_unwanted(const Model& model, int64_t now_s);
   void look_for_changes(const Model& model);
   void after(uint64_t delay_ms, std::function<void()> then);
@@ -64,6 +70,8 @@ class Orders : public std::enable_shared_from_this<Orders> {
   HostState& host_state_;
   Fleet& fleet_;
   Transport transport_;
+  RenewalWindows windows_;
+  bool asks_ = false;  // for a window
   Timer schedule_timer_, flow_timer_;
   std::function<void()> on_flow_timer_;
   Session session_;

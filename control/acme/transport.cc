@@ -112,6 +112,12 @@ void Transport::send(const Request& request, const std::string& ca_pem, std::fun
   curl_.add(easy, [this](CURLcode code) { finish(code); });
 }
 
+void Transport::later(std::function<void()> then) {
+  loop_.defer([life = std::weak_ptr<int>(life_), then = std::move(then)] {
+    if (!life.expired()) then();
+  });
+}
+
 void Transport::finish(CURLcode code) {
   const std::unique_ptr<Call> call = std::move(call_);  // `done` may send the next request
   long status = 0;
@@ -123,7 +129,7 @@ void Transport::finish(CURLcode code) {
                               call->error[0] != '\0' ? call->error.data() : curl_easy_strerror(code)));
   }
   // Outside of libcurl: the caller may end this object.
-  loop_.defer([done = std::move(call->done), answer = std::move(answer)] { done(answer); });
+  later([done = std::move(call->done), answer = std::move(answer)] { done(answer); });
 }
 
 }  // namespace tidegate::acme

@@ -24,12 +24,15 @@ class Transport {
   // `ca_pem`: the roots that the authority's certificate must have; empty: the system's. One request at a time. `done`
   // comes from the loop, never before the call has returned. An Error: there is no answer.
   void send(const Request& request, const std::string& ca_pem, std::function<void(Result<Answer>)> done);
+  // Runs it soon, from the loop, unless this object ends before.
+  void later(std::function<void()> then);
 
  private:
   struct Call;
   void finish(CURLcode code);
 
   EventLoop& loop_;
+  std::shared_ptr<int> life_ = std::make_shared<int>(0);  // nothing is called back after the end of this object
   etcd::CurlLoop curl_;
   std::unique_ptr<Call> call_;
 };

@@ -2,6 +2,7 @@
 #include "control/api/certificates_api.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "control/acme/renewal.h"
 #include "control/api/json_bounds.h"
@@ -14,22 +15,25 @@ using nlohmann::json;
 
 namespace {
 
-json describe_ordered(const Certificate& certificate, const LiveState& live_state, int64_t now_s) {
+json describe_ordered(const Certificate& certificate, const LiveState& live_state, int64_t now_s,
+                      const std::function<std::optional<acme::RenewalInfo>(const std::string&)>& window_of) {
   const auto found = live_state.certificates.find(certificate.name);
   const IssuedCertificate* record = found == live_state.certificates.end() ? nullptr : &found->second;
   const bool issued = record != nullptr && record->is_issued();
+  const std::optional<acme::RenewalInfo> window = issued ? window_of(record->certificate_hash) : std::nullopt;
   json told = {{"name", certificate.name},
                {"source", "acme"},
                {"names", certificate.order.names},
                {"state", !issued                        ? "self-made"
                          : record->not_after_s <= now_s ? "ended"
                                                         : "issued"},
-               {"due_s", acme::due_at_s(record, certificate.order.names, std::nullopt)}};
+               {"due_s", acme::due_at_s(record, certificate.order.names, window)}};
   if (record == nullptr) return told;
   if (issued) {
     told["not_before_s"] = record->not_before_s;
     told["not_after_s"] = record->not_after_s;
     told["issued_for"] = record->names;
+    if (window) told["renewal_window"] = {{"start_s", window->start_s}, {"end_s", window->end_s}};
   }
   told["failures"] = record->failures;
   if (!record->error.empty()) told["error"] = record->error;
@@ -50,7 +54,8 @@ json describe_file(const Certificate& certificate, int64_t now_s) {
 
 }  // namespace
 
-void add_certificate_routes(RouteTable& table, HostState& host_state) {
+void add_certificate_routes(RouteTable& table, HostState& host_state,
+                            std::function<std::optional<acme::RenewalInfo>(const std::string&)> window_of) {
   table.add({"GET",
              "/v1/certificates",
              Role::viewer,
@@ -58,14 +63,14 @@ void add_certificate_routes(RouteTable& table, HostState& host_state) {
              "Every certificate: from where, for which names, until when, and how its last order went",
              {},
              {},
-             [&host_state](const ApiCall& call) {
+             [&host_state, window_of = std::move(window_of)](const ApiCall& call) {
                const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
                const std::shared_ptr<const Model> model = host_state.model();
                const std::shared_ptr<const LiveState> live_state = host_state.live_state();
                json certificates = json::array();
                if (model) {
                  for (const Certificate& each : model->certificates) {
-                   certificates.push_back(each.is_ordered() ? describe_ordered(each, *live_state, now_s)
+                   certificates.push_back(each.is_ordered() ? describe_ordered(each, *live_state, now_s, window_of)
                                                             : describe_file(each, now_s));
                  }
                }

@@ -3,11 +3,18 @@
 // went. Any control answers: it is in the state.
 #pragma once
 
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "control/acme/messages.h"
 #include "control/api/route_table.h"
 #include "control/host_state.h"
 
 namespace tidegate {
 
-void add_certificate_routes(RouteTable& table, HostState& host_state);
+// `window_of`: when the authority wants a certificate renewed, by the hash of its chain, as far as this control knows.
+void add_certificate_routes(RouteTable& table, HostState& host_state,
+                            std::function<std::optional<acme::RenewalInfo>(const std::string&)> window_of);
 
 }  // namespace tidegate

@@ -12,8 +12,11 @@
 #include "control/acme/messages.h"
 #include "control/acme/order_flow.h"
 #include "control/acme/renewal.h"
+#include "control/acme/renewal_windows.h"
 #include "control/limits.h"
+#include "core/certificate_id.h"
 #include "tests/unit/control/host.h"
+#include "tests/unit/core/made_identity.h"
 
 namespace tidegate::acme {
 namespace {
@@ -397,6 +400,112 @@ TEST(AcmeRenewal, FollowsTheAuthoritysWindow) {
   EXPECT_EQ(parsed->end_s, 120);
   EXPECT_FALSE(
       parse_renewal_info(R"({"suggestedWindow":{"start":"1970-01-01T00:03:00Z","end":"1970-01-01T00:02:00Z"}})"));
+}
+
+// Its serial number and its authority's key are those of the example in RFC 9773 §4.1.
+constexpr const char* kNamedChain =
+    "-----BEGIN CERTIFICATE-----\n"
+    "MIIBZzCCAQ6gAwIBAgIFAIdlQyEwCgYIKoZIzj0EAwIwDTELMAkGA1UEAwwCY2Ew\n"
+    "IBcNMjYxMTI2MjM1ODI3WhgPMjEyNjExMDIyMzU4MjdaMBExDzANBgNVBAMMBmEu\n"
+    "dGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABAjqjXTNGEXLNIzaUwu30KI2\n"
+    "lQpmzBR1IfZR2NKafcAgELxEWxuoBddDJIFEfOqJa7rxYeG4zq1T/7t7I6fTYSSj\n"
+    "VTBTMB8GA1UdIwQYMBaAFGmIW2uHRkBB4bN7hHugrizeAcjUMBEGA1UdEQQKMAiC\n"
+    "BmEudGVzdDAdBgNVHQ4EFgQUo4ATsv4qTif9HSM4L8lqSoeC2vIwCgYIKoZIzj0E\n"
+    "AwIDRwAwRAIgHes/vyVuWOZ4o5pSL18jngLtmGghqLp5Ic13K4F9zGMCIECjMhiE\n"
+    "kWm35NHFlHbtp8AWsmFux8R9COVcJo3y69Pv\n"
+    "-----END CERTIFICATE-----\n";
+
+// An authority that says when a certificate is to be renewed (RFC 9773). A stand-in: pebble does not say it.
+class WindowServer {
+ public:
+  explicit WindowServer(EventLoop& loop)
+      : server_(loop, [this](const HttpExchangePtr& exchange) {
+          asked.push_back(exchange->request().path);
+          if (exchange->request().path == "/dir") {
+            json directory = {{"newNonce", url("/n")}, {"newAccount", url("/a")}, {"newOrder", url("/o")}};
+            if (offers) directory["renewalInfo"] = url("/renewal");
+            return exchange->respond(HttpResponse::json(200, directory.dump()));
+          }
+          HttpResponse response = HttpResponse::json(status, window.dump());
+          response.headers.emplace_back("Retry-After", "7200");
+          exchange->respond(std::move(response));
+        }) {
+    const TlsIdentity identity = make_identity("localhost", "DNS:localhost,IP:127.0.0.1");
+    ca_pem = identity.certificate_pem;
+    EXPECT_TRUE(server_.listen_tls(*Endpoint::parse("127.0.0.1:0"), TlsContext::server({{identity}, {}, {}}).value()));
+  }
+  std::string url(const std::string& path) const {
+    return "https://127.0.0.1:" + std::to_string(server_.tcp_endpoint().port) + path;
+  }
+  std::string ca_pem;
+  std::vector<std::string> asked;
+  bool offers = true;
+  int status = 200;
+  json window = {{"suggestedWindow", {{"start", "2030-01-01T00:00:00Z"}, {"end", "2030-01-02T00:00:00Z"}}}};
+
+ private:
+  HttpServer server_;
+};
+
+class AcmeWindows : public ::testing::Test {
+ protected:
+  void ask() {
+    bool done = false;
+    windows.ask({"hash", kNamedChain, server.url("/dir"), server.ca_pem}, session, [&] { done = true; });
+    EXPECT_FALSE(done) << "never before the call has returned";
+    ASSERT_TRUE(tidegate::testing::pump(loop, [&] { return done; }));
+  }
+  int64_t asks_in_s() const { return windows.ask_at_s("hash") - static_cast<int64_t>(realtime_ns() / kNsPerS); }
+
+  EventLoop loop;
+  WindowServer server{loop};
+  Transport transport{loop};
+  RenewalWindows windows{transport};
+  Session session;
+};
+
+TEST_F(AcmeWindows, AreAskedByTheCertificatesNameAndKeptUntilTheAuthoritySaysOtherwise) {
+  EXPECT_EQ(windows.ask_at_s("hash"), 0);
+  ask();
+  EXPECT_THAT(server.asked, ElementsAre("/dir", "/renewal/aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"));
+  ASSERT_TRUE(windows.of("hash"));
+  EXPECT_EQ(windows.of("hash")->end_s - windows.of("hash")->start_s, 86'400);
+  EXPECT_NEAR(static_cast<double>(asks_in_s()), 7'200, 60);  // Retry-After
+  server.status = 500;
+  ask();
+  EXPECT_THAT(server.asked, SizeIs(3));  // the directory is known
+  EXPECT_TRUE(windows.of("hash")) << "no answer changes nothing";
+  EXPECT_NEAR(static_cast<double>(asks_in_s()), static_cast<double>(kAcmeWindowRetryS), 60);
+  windows.keep({"other"});
+  EXPECT_FALSE(windows.of("hash"));
+}
+
+TEST_F(AcmeWindows, AreNotAskedOfAnAuthorityThatDoesNotOfferThem) {
+  server.offers = false;
+  ask();
+  EXPECT_THAT(server.asked, ElementsAre("/dir"));
+  EXPECT_FALSE(windows.of("hash"));
+  EXPECT_GT(asks_in_s(), 80'000);
+  server.offers = true;
+  session = {};
+  server.window = {{"suggestedWindow", {{"start", "soon"}}}};
+  ask();
+  EXPECT_FALSE(windows.of("hash"));
+}
+
+// A control that leads no more ends its orders, whatever is under way.
+TEST_F(AcmeWindows, AreNotToldToWhoIsGone) {
+  auto gone = std::make_unique<Transport>(loop);
+  gone->later([] { ADD_FAILURE() << "it is gone"; });
+  gone.reset();
+  ask();
+}
+
+TEST_F(AcmeWindows, AreOfAnAuthorityWithTheRootsThatWereNamed) {
+  server.ca_pem = make_identity("other").certificate_pem;
+  ask();
+  EXPECT_THAT(server.asked, SizeIs(0));
+  EXPECT_FALSE(session.directory);
 }
 
 TEST(AcmeRenewal, TriesAtMostFiveTimesInTheHourAfterARefusal) {
