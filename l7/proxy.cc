@@ -31,7 +31,8 @@ Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_
       hash_key_(derive_hash_key(secret, "l7 backend hash")),
       router_key_(derive_hash_key(random_bytes(32), "l7 router")),
       tickets_(std::make_shared<const TicketKeys>(secret)),
-      names_(main_loop, metrics, [this] { adopt_names(); }) {
+      names_(main_loop, metrics, [this] { adopt_names(); }),
+      keys_(main_loop) {
   metrics.collector([this](std::string& out) { append_pool_metrics(out); });
   metrics.collector([this](std::string& out) {
     if (plan_) plan_->policies.append_metrics(out);
@@ -93,6 +94,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   policies_.trim();
   upcoming_.reset();
   names_.follow(plan_->model(), plan_->this_node().dns.resolvers);
+  keys_.follow(plan_->policies.key_sources());
   return {};
 }
 

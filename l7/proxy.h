@@ -19,6 +19,7 @@
 #include "l7/observe/access_log.h"
 #include "l7/observe/stats.h"
 #include "l7/plan.h"
+#include "l7/policy/key_fetcher.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -94,6 +95,7 @@ class Proxy {
   RuntimeRegistry registry_;
   policy::Registry policies_;
   BackendNames names_;
+  policy::KeyFetcher keys_;
   std::unique_ptr<cache::Cache> cache_;  // outlives the workers
   std::unique_ptr<AccessLog> log_;
   std::unique_ptr<WorkerShared> shared_;

@@ -12,6 +12,7 @@
 #include "conf/policy/forward.h"
 #include "conf/policy/jwks.h"
 #include "conf/policy/kind.h"
+#include "conf/policy/signatures.h"
 
 namespace tidegate {
 namespace {
@@ -69,7 +70,18 @@ const Section& jwt_section() {
       "jwt section",
       {
           enabled<JwtRules>(),
-          required(row("keys_file", FieldType::file, &JwtRules::keys, "The keys of the issuer: a JWK set (RFC 7517).")),
+          row("keys_file", FieldType::file, &JwtRules::keys,
+              "The keys of the issuer: a JWK set (RFC 7517). Beside `keys_url`, those that serve until the first set "
+              "was "
+              "fetched."),
+          text("keys_url", &JwtRules::keys_url,
+               "Where the set is fetched from: https, or http on this host's own loopback. A token that names an "
+               "unknown "
+               "key has it fetched early. The last good set stays in force while the URL fails.",
+               1'024),
+          row("keys_ca_file", FieldType::file, &JwtRules::keys_ca,
+              "Certificates (PEM) that the URL's server is checked against. Without it, the system's."),
+          duration("keys_refresh", &JwtRules::keys_refresh_ms, {10 * kSecond, 1 * kDay}, "How often it is fetched."),
           required(text("algorithms", &JwtRules::algorithms,
                         "That tokens may be signed by: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, "
                         "ES256, ES384, ES512, EdDSA.",
@@ -79,8 +91,12 @@ const Section& jwt_section() {
           duration("skew", &JwtRules::skew_s, {0, 10 * kMinute}, "By how much clocks may differ, for `exp` and `nbf`.",
                    kSecond),
           text("cookie", &JwtRules::cookie, "A cookie that has the token, where Authorization does not.", 128),
-          text("name_claim", &JwtRules::name_claim, "The claim that names the client.", 128),
-          text("roles_claim", &JwtRules::roles_claim, "A list of roles, or a text with spaces between (`scope`).", 128),
+          text("name_claim", &JwtRules::name_claim,
+               "The claim that names the client, or a path to it, with dots between.", 128),
+          text("roles_claim", &JwtRules::roles_claim,
+               "A list of roles, or a text with spaces between (`scope`). `realm_access.roles` is `roles` in "
+               "`realm_access`, where no claim has the whole name.",
+               128),
       }};
   return section;
 }
@@ -96,6 +112,8 @@ const Section& authenticate_section() {
           nested("basic", &AuthenticatePolicy::basic, basic_section(), "Names and passwords (RFC 7617)."),
           nested("jwt", &AuthenticatePolicy::jwt, jwt_section(),
                  "Signed tokens (RFC 7519), as `Authorization: Bearer`."),
+          nested("signatures", &AuthenticatePolicy::signatures, signatures_section(),
+                 "Requests that programs sign by HMAC: HTTP Message Signatures (RFC 9421)."),
           nested("forward", &AuthenticatePolicy::forward, forward_section(),
                  "A service of your own that is asked about each request. The client waits meanwhile."),
           boolean("keep_credentials", &AuthenticatePolicy::keep_credentials,
@@ -149,6 +167,42 @@ void check_known(Checks& checks, size_t p, const char* where, const char* list, 
   }
 }
 
+// Keys that come over a network without TLS would let anybody there sign tokens.
+bool is_trusted_url(std::string_view url) {
+  if (std::any_of(url.begin(), url.end(), [](char c) { return c <= ' ' || c >= '\x7f' || c == '#' || c == '\\'; })) {
+    return false;
+  }
+  const size_t colon = url.find("://");
+  if (colon == std::string_view::npos) return false;
+  const std::string_view rest = url.substr(colon + 3);
+  const std::string_view authority = rest.substr(0, rest.find_first_of("/?"));
+  if (authority.empty() || authority.find('@') != std::string_view::npos) return false;
+  if (url.substr(0, colon) == "https") return true;
+  const size_t end = authority.starts_with('[') ? authority.find(']') + 1 : authority.find(':');
+  const std::string_view host = authority.substr(0, end);
+  return url.substr(0, colon) == "http" && (host == "localhost" || host == "127.0.0.1" || host == "[::1]");
+}
+
+bool check_key_source(Checks& checks, size_t p, const JwtRules& jwt) {
+  const bool has_file = checks.written({"policies", p, "authenticate", "jwt", "keys_file"});
+  if (jwt.keys_url.empty() && !has_file) {
+    checks.refuse({"policies", p, "authenticate", "jwt"},
+                  {"missing_key", "a jwt section without keys", "keys_file or keys_url", {}});
+    return false;
+  }
+  if (!jwt.keys_url.empty() && !is_trusted_url(jwt.keys_url)) {
+    checks.refuse({"policies", p, "authenticate", "jwt", "keys_url"},
+                  {"bad_value", fmt::format("{} is no URL that keys are taken from", in_quotes(jwt.keys_url)),
+                   "'https://id.example.com/jwks.json'", "http only from localhost, 127.0.0.1 and [::1]"});
+  }
+  for (const char* key : {"keys_ca_file", "keys_refresh"}) {
+    if (!jwt.keys_url.empty() || !checks.written({"policies", p, "authenticate", "jwt", key})) continue;
+    checks.refuse({"policies", p, "authenticate", "jwt", key},
+                  {"without_effect", fmt::format("{} belongs to keys_url", key), {}, "remove it"});
+  }
+  return true;
+}
+
 void check_jwt(Checks& checks, size_t p, const JwtRules& jwt) {
   const std::vector<std::string_view>& known = jwt_algorithms();
   for (size_t i = 0; i < jwt.algorithms.size(); ++i) {
@@ -160,6 +214,7 @@ void check_jwt(Checks& checks, size_t p, const JwtRules& jwt) {
                                      : did_you_mean(jwt.algorithms[i], known)});
     return;
   }
+  if (!check_key_source(checks, p, jwt)) return;
   if (!jwt.keys.bytes) return;  // a reader that does not get the file
   const Result<std::vector<Jwk>> keys = parse_jwks(*jwt.keys.bytes);
   if (!keys) {
@@ -212,9 +267,11 @@ void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& aut
 void check_authenticate(Checks& checks, size_t p) {
   const AuthenticatePolicy& authenticate = *checks.model().policies[p].part<AuthenticatePolicy>("authenticate");
   if (!authenticate.api_keys.enabled && !authenticate.basic.enabled && !authenticate.jwt.enabled &&
-      !authenticate.forward.enabled) {
-    checks.refuse({"policies", p, "authenticate"},
-                  {"missing_key", "an authenticate section that knows nobody", "api_keys, basic, jwt or forward", {}});
+      !authenticate.signatures.enabled && !authenticate.forward.enabled) {
+    checks.refuse({"policies", p, "authenticate"}, {"missing_key",
+                                                    "an authenticate section that knows nobody",
+                                                    "api_keys, basic, jwt, signatures or forward",
+                                                    {}});
   }
   check_known(checks, p, "api_keys", "keys", "sha256", authenticate.api_keys.keys, is_sha256, "64 hexadecimal digits");
   check_known(checks, p, "basic", "users", "password", authenticate.basic.users, is_password_hash,
@@ -225,6 +282,7 @@ void check_authenticate(Checks& checks, size_t p) {
                   {"bad_value", "a user's name has no ':' (RFC 7617 §2)", {}, {}});
   }
   if (authenticate.jwt.enabled) check_jwt(checks, p, authenticate.jwt);
+  if (authenticate.signatures.enabled) check_signatures(checks, p);
   if (authenticate.forward.enabled) check_forward(checks, p);
   if (!is_token(authenticate.identity_header)) {
     checks.refuse(

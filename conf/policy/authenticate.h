@@ -34,7 +34,10 @@ struct BasicUsers {
 
 struct JwtRules {
   bool enabled = false;
-  Blob keys;  // a JWK set (RFC 7517)
+  Blob keys;             // a JWK set (RFC 7517)
+  std::string keys_url;  // where the set is fetched from; empty: `keys` are all
+  Blob keys_ca;          // whom the server of that URL is believed by; empty: the system's
+  uint64_t keys_refresh_ms = 600'000;
   std::vector<std::string> algorithms;
   std::string issuer;
   std::vector<std::string> audience;  // a token is for one of them
@@ -43,6 +46,23 @@ struct JwtRules {
   std::string name_claim = "sub";
   std::string roles_claim = "roles";
 };
+
+struct SigningClient {
+  std::string name;
+  std::vector<std::string> roles;
+};
+
+// Requests that their clients sign by HMAC (RFC 9421).
+struct SignatureRules {
+  bool enabled = false;
+  Blob keys;  // a JWK set of secrets
+  std::vector<SigningClient> clients;
+  std::vector<std::string> covers = {"@method", "@authority", "@path", "@query"};
+  uint64_t max_age_s = 300;
+  uint64_t skew_s = 30;
+  uint64_t remembered = 65'536;
+};
+constexpr size_t kSignatureCoversMost = 16;
 
 // A service is asked about each request.
 struct ForwardAuth {
@@ -82,6 +102,7 @@ struct AuthenticatePolicy final : PolicyPart {
   ApiKeys api_keys;
   BasicUsers basic;
   JwtRules jwt;
+  SignatureRules signatures;
   ForwardAuth forward;
   bool keep_credentials = true;
   std::string identity_header;

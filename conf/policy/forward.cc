@@ -173,7 +173,8 @@ void check_forward(Checks& checks, size_t p) {
   if (!forward.roles_header.empty()) check_names(checks, p, "roles_header", {forward.roles_header});
   check_statuses(checks, p, forward);
   check_cache_by(checks, p, forward);
-  if (authenticate.api_keys.enabled || authenticate.basic.enabled || authenticate.jwt.enabled) {
+  if (authenticate.api_keys.enabled || authenticate.basic.enabled || authenticate.jwt.enabled ||
+      authenticate.signatures.enabled) {
     checks.refuse({"policies", p, "authenticate", "forward"},
                   {"conflicting_keys",
                    "the service decides alone: other credentials would not be looked at",

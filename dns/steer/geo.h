@@ -20,10 +20,10 @@
 #include <string>
 #include <vector>
 
+#include "conf/mmdb.h"
 #include "conf/model.h"
 #include "core/ip.h"
 #include "core/result.h"
-#include "dns/steer/mmdb.h"
 #include "dns/steer/prefix_map.h"
 
 namespace tidegate::dns {

@@ -12,26 +12,31 @@
 #include "core/clock.h"
 #include "core/http1.h"
 #include "l7/exchange/exchange.h"
+#include "l7/exchange/forwarding.h"
 #include "l7/exchange/sticky.h"
 #include "l7/policy/credentials.h"
 #include "l7/policy/forward.h"
 #include "l7/policy/jwt.h"
 #include "l7/policy/kinds.h"
 #include "l7/policy/names.h"
+#include "l7/policy/signatures.h"
 
 namespace tidegate::l7::policy {
 namespace {
 
 class AuthenticateRule final : public Rule {
  public:
-  AuthenticateRule(const AuthenticatePolicy& rules, std::vector<Jwk> keys, Compiling& out)
+  AuthenticateRule(const AuthenticatePolicy& rules, std::vector<Jwk> keys, std::shared_ptr<KeySource> source,
+                   Compiling& out)
       : Rule(Stage::authenticate, out.policy, "authenticate", out.registry),
         rules_(rules),
         key_header_(lower_case(rules.api_keys.header)),
         identity_header_(lower_case(rules.identity_header)),
         keys_(rules.api_keys),
-        tokens_(rules.jwt, std::move(keys)) {
+        source_(source),
+        tokens_(rules.jwt, std::move(keys), std::move(source)) {
     if (rules.basic.enabled) users_.emplace(rules.basic, out);
+    if (rules.signatures.enabled) signatures_.emplace(rules.signatures, secrets_of(rules.signatures), out);
     const std::string realm = fmt::format("realm=\"{}\"", quoted(rules.realm));
     if (rules.basic.enabled) ask_basic_ = fmt::format("Basic {}, charset=\"UTF-8\"", realm);
     if (rules.jwt.enabled) {
@@ -39,7 +44,9 @@ class AuthenticateRule final : public Rule {
       ask_again_bearer_ = fmt::format("Bearer {}, error=\"invalid_token\"", realm);
     }
     // RFC 9110 §11.6.1 wants a challenge; no scheme is registered for keys in fields.
-    if (ask_basic_.empty() && ask_bearer_.empty()) ask_key_ = fmt::format("ApiKey {}", realm);
+    if (ask_basic_.empty() && ask_bearer_.empty()) {
+      ask_key_ = fmt::format("{} {}", rules.api_keys.enabled ? "ApiKey" : "Signature", realm);
+    }
   }
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
@@ -51,9 +58,15 @@ class AuthenticateRule final : public Rule {
       return decision;
     }
     if (shown.name.empty()) return decision;
-    exchange.policies.identity = {shown.name, shown.roles, shown.role_count};
+    exchange.policies.identity = {shown.name, shown.roles, shown.role_count, shown.claims};
     if (!rules_.keep_credentials) {
-      exchange.request.fields.remove_named(shown.by_key ? std::string_view(key_header_) : "authorization");
+      FieldList& fields = exchange.request.fields;
+      if (shown.by_signature) {
+        fields.remove_named("signature");
+        fields.remove_named("signature-input");
+      } else {
+        fields.remove_named(shown.by_key ? std::string_view(key_header_) : "authorization");
+      }
     }
     if (!identity_header_.empty()) {
       exchange.request.fields.add({identity_header_, shown.name, FieldKind::other, false, rules_.identity_header});
@@ -69,11 +82,17 @@ class AuthenticateRule final : public Rule {
     }
   }
 
-  void explain(const Subject&, uint64_t, nlohmann::json& out) const override {
+  void add_samples(std::vector<Sample>& out) const override {
+    if (source_ != nullptr) source_->add_samples(monotonic_ns(), out);
+  }
+
+  void explain(const Subject&, uint64_t now_ns, nlohmann::json& out) const override {
     out["takes"] = nlohmann::json::array();
     if (rules_.api_keys.enabled) out["takes"].push_back("api_keys");
     if (rules_.basic.enabled) out["takes"].push_back("basic");
     if (rules_.jwt.enabled) out["takes"].push_back("jwt");
+    if (rules_.signatures.enabled) out["takes"].push_back("signatures");
+    if (source_ != nullptr) source_->explain(now_ns, out["keys"]);
     out["without_credentials"] = name(rules_.optional ? Verdict::passed : Verdict::refused);
   }
 
@@ -82,7 +101,8 @@ class AuthenticateRule final : public Rule {
     std::string_view name;
     const std::string_view* roles = nullptr;
     size_t role_count = 0;
-    bool by_key = false, by_token = false;
+    std::string_view claims = {};
+    bool by_key = false, by_token = false, by_signature = false;
   };
 
   static std::string quoted(std::string_view text) {
@@ -96,6 +116,11 @@ class AuthenticateRule final : public Rule {
   static Decision refuse(const char* detail, Failure failure = Failure::unauthenticated) {
     return {.verdict = Verdict::refused, .failure = failure, .detail = detail};
   }
+  // The document's checks have read them already. Without keys no signature is good.
+  static std::vector<Jwk> secrets_of(const SignatureRules& rules) {
+    Result<std::vector<Jwk>> read = rules.keys.bytes ? parse_jwks(*rules.keys.bytes) : fail("none");
+    return read ? *std::move(read) : std::vector<Jwk>();
+  }
   static Decision take(const Known& known, Shown& shown) {
     shown.name = known.name;
     shown.roles = known.role_views.data();
@@ -105,6 +130,14 @@ class AuthenticateRule final : public Rule {
 
   Decision judge(const Exchange& exchange, Arena& arena, uint64_t now_ns, Shown& shown) const {
     const RequestHead& request = exchange.request;
+    if (signatures_ && SignatureVerifier::is_signed(request)) {
+      shown.by_signature = true;
+      const Known* known = nullptr;
+      const SignatureFault fault =
+          signatures_->verify(request, client_scheme(request, exchange.facts), realtime_ns() / kNsPerS, arena, known);
+      if (fault == SignatureFault::memory_full) return refuse(policy::name(fault), Failure::auth_unavailable);
+      return fault == SignatureFault::none ? take(*known, shown) : refuse(policy::name(fault));
+    }
     if (const std::optional<std::string_view> key = key_of(request, arena)) {
       shown.by_key = true;
       const Known* const known = keys_.find(*key);
@@ -129,10 +162,12 @@ class AuthenticateRule final : public Rule {
       shown.by_token = true;
       TokenClaims claims;
       const TokenFault fault = tokens_.verify(*token, realtime_ns() / kNsPerS, arena, claims);
+      if (fault == TokenFault::no_keys) return refuse(policy::name(fault), Failure::auth_unavailable);
       if (fault != TokenFault::none) return refuse(policy::name(fault));
       shown.name = claims.name;
       shown.roles = claims.roles;
       shown.role_count = claims.role_count;
+      shown.claims = claims.json;
       return {};
     }
     return rules_.optional ? Decision{} : refuse("no_credentials");
@@ -160,6 +195,8 @@ class AuthenticateRule final : public Rule {
   const std::string key_header_, identity_header_;
   const Keys keys_;
   std::optional<Users> users_;
+  std::optional<SignatureVerifier> signatures_;
+  const std::shared_ptr<KeySource> source_;  // null: all keys are in the document
   const TokenVerifier tokens_;
   std::string ask_basic_, ask_bearer_, ask_again_bearer_, ask_key_;
 };
@@ -177,7 +214,15 @@ void compile_authenticate(const Policy& policy, Compiling& out) {
     // The document's checks have read them already. Without keys no token is good.
     if (Result<std::vector<Jwk>> read = parse_jwks(*rules.jwt.keys.bytes)) keys = *std::move(read);
   }
-  out.rules.push_back(std::make_unique<AuthenticateRule>(rules, std::move(keys), out));
+  std::shared_ptr<KeySource> source;
+  if (rules.jwt.enabled && !rules.jwt.keys_url.empty()) {
+    const std::string ca = rules.jwt.keys_ca.bytes ? *rules.jwt.keys_ca.bytes : std::string();
+    source = out.registry.get<KeySource>(
+        fmt::format("jwks/{}/{}/{}", rules.jwt.keys_refresh_ms, rules.jwt.keys_ca.hash, rules.jwt.keys_url),
+        KeySource::Terms{rules.jwt.keys_url, ca, rules.jwt.keys_refresh_ms});
+    if (out.key_sources != nullptr) out.key_sources->push_back(source);
+  }
+  out.rules.push_back(std::make_unique<AuthenticateRule>(rules, std::move(keys), std::move(source), out));
 }
 
 }  // namespace tidegate::l7::policy

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The authorise policy (conf/policy/authorise.h): two rules, networks and roles, so that counters and logs tell which
-// of them refused. Networks are asked before authenticate, because they cost less. Nothing is kept.
+// The authorise policy (conf/policy/authorise.h): the rules networks, places and roles, so that counters and logs
+// tell which of them refused. Networks and places are asked before authenticate, because they cost less.
+// Runtime: the databases of places, which are read again when they have changed.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "conf/policy/authorise.h"
 #include "l7/exchange/exchange.h"
+#include "l7/policy/claims.h"
 #include "l7/policy/kinds.h"
+#include "l7/policy/places.h"
 
 namespace tidegate::l7::policy {
 namespace {
@@ -45,17 +50,74 @@ class NetworksRule final : public Rule {
   const std::vector<Cidr> allow_, deny_;
 };
 
+class PlacesRule final : public Rule {
+ public:
+  PlacesRule(const AuthorisePlaces& rules, Compiling& out)
+      : Rule(Stage::networks, out.policy, "places", out.registry),
+        rules_(rules),
+        files_(out.registry.get<PlaceFiles>(
+            fmt::format("places/{}/{}", out.model->geo.mmdb, fmt::join(out.model->geo.other_mmdbs, "/")))),
+        places_(files_->read(out.model->geo)),
+        trouble_(files_->trouble()) {}
+
+  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
+    const char* const why = refusal_of(exchange.client_address);
+    if (why == nullptr) return {};
+    return {.verdict = Verdict::refused, .failure = Failure::forbidden, .detail = why};
+  }
+  void on_answer(Exchange&, Arena&, const Note&) const override {}
+  void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
+    const char* const why = refusal_of(subject.client);
+    out["verdict"] = name(why == nullptr ? Verdict::passed : Verdict::refused);
+    if (why != nullptr) out["because_of"] = why;
+    const Place place = place_of(subject.client);
+    out["country"] = place.country;
+    out["asn"] = place.asn;
+    if (!trouble_.empty()) out["trouble"] = trouble_;
+  }
+  void add_samples(std::vector<Sample>& out) const override {
+    out.push_back({"tidegate_l7_places_unread", "gauge", "1 while a database of places cannot be read",
+                   trouble_.empty() ? uint64_t{0} : uint64_t{1}});
+  }
+
+ private:
+  Place place_of(std::string_view client) const {
+    const std::optional<IpAddress> address = IpAddress::parse(client);
+    return address && places_ != nullptr ? places_->of(*address) : Place{};
+  }
+  // Null: it may come.
+  const char* refusal_of(std::string_view client) const {
+    if (places_ == nullptr) return "no_database";
+    const auto has = [](const auto& list, const auto& value) {
+      return std::find(list.begin(), list.end(), value) != list.end();
+    };
+    const Place place = place_of(client);
+    if (has(rules_.deny_asns, place.asn)) return "asn";
+    if (has(rules_.allow_asns, place.asn)) return nullptr;
+    if (has(rules_.deny_countries, place.country)) return "country";
+    if (has(rules_.allow_countries, place.country)) return nullptr;
+    if (!rules_.allow_countries.empty()) return "country";
+    return rules_.allow_asns.empty() ? nullptr : "asn";
+  }
+
+  const AuthorisePlaces rules_;
+  const std::shared_ptr<PlaceFiles> files_;
+  const std::shared_ptr<const Places> places_;  // null: no database could be read
+  const std::string trouble_;
+};
+
 class RolesRule final : public Rule {
  public:
   RolesRule(const AuthorisePolicy& authorise, Compiling& out)
       : Rule(Stage::authorise, out.policy, "roles", out.registry), rules_(authorise.rules) {}
 
-  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
+  Decision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
     const Identity& identity = exchange.policies.identity;
     if (identity.name.empty()) return refuse("nobody");
     const AuthoriseRule* const rule = find(exchange.request.method);
     if (rule == nullptr) return refuse("method");
-    return has_one_of(identity, rule->roles) ? Decision{} : refuse("role");
+    if (!has_one_of(identity, rule->roles)) return refuse("role");
+    return has_claims(identity, rule->claims, arena) ? Decision{} : refuse("claim");
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
@@ -64,6 +126,7 @@ class RolesRule final : public Rule {
       out["verdict"] = name(Verdict::refused);
     } else {
       out["asks_for"] = rule->roles;
+      for (const AuthoriseClaim& claim : rule->claims) out["claims"][claim.name] = claim.values;
     }
   }
 
@@ -88,6 +151,12 @@ class RolesRule final : public Rule {
       return std::find(roles.begin(), roles.end(), role) != roles.end();
     });
   }
+  static bool has_claims(const Identity& identity, const std::vector<AuthoriseClaim>& claims, Arena& arena) {
+    return std::all_of(claims.begin(), claims.end(), [&](const AuthoriseClaim& wanted) {
+      const std::optional<JsonView> claim = find_claim(identity.claims, wanted.name, arena);
+      return claim && claim_has(*claim, wanted.values, arena);
+    });
+  }
   const std::vector<AuthoriseRule> rules_;
 };
 
@@ -98,6 +167,7 @@ void compile_authorise(const Policy& policy, Compiling& out) {
   if (!authorise.allow.empty() || !authorise.deny.empty()) {
     out.rules.push_back(std::make_unique<NetworksRule>(authorise, out));
   }
+  if (authorise.places.any()) out.rules.push_back(std::make_unique<PlacesRule>(authorise.places, out));
   if (!authorise.rules.empty()) out.rules.push_back(std::make_unique<RolesRule>(authorise, out));
 }
 

@@ -40,13 +40,18 @@ std::optional<std::string_view> authorization_of(const RequestHead& request, std
   return value;
 }
 
+std::optional<std::string_view> decode_base64(std::string_view text, Arena& arena) {
+  while (!text.empty() && text.back() == '=') text.remove_suffix(1);
+  std::string url(text);
+  for (char& c : url) c = c == '+' ? '-' : c == '/' ? '_' : c;
+  const std::optional<std::string> plain = base64url_decode(url);
+  return plain ? std::optional(arena.copy(*plain)) : std::nullopt;
+}
+
 std::optional<NamePassword> read_basic(std::string_view credentials, Arena& arena) {
-  while (!credentials.empty() && credentials.back() == '=') credentials.remove_suffix(1);
-  std::string text(credentials);
-  for (char& c : text) c = c == '+' ? '-' : c == '/' ? '_' : c;
-  const std::optional<std::string> plain = base64url_decode(text);
+  const std::optional<std::string_view> plain = decode_base64(credentials, arena);
   if (!plain) return std::nullopt;
-  const std::string_view kept = arena.copy(*plain);
+  const std::string_view kept = *plain;
   const size_t colon = kept.find(':');
   if (colon == std::string_view::npos || kept.find('\0') != std::string_view::npos) return std::nullopt;
   return NamePassword{kept.substr(0, colon), kept.substr(colon + 1)};

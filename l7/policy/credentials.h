@@ -23,6 +23,9 @@ namespace tidegate::l7::policy {
 // The credentials of an Authorization field of that scheme (RFC 9110 §11.4); nothing: there is none of it.
 std::optional<std::string_view> authorization_of(const RequestHead& request, std::string_view scheme);
 
+// With or without padding (RFC 4648 §4). Nothing: it is malformed.
+std::optional<std::string_view> decode_base64(std::string_view text, Arena& arena);
+
 struct NamePassword {
   std::string_view name, password;
 };

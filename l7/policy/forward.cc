@@ -67,6 +67,7 @@ class ForwardRule final : public Rule {
         request_headers_(names_of(forward_.request_headers)),
         to_backend_(names_of(forward_.to_backend)),
         to_client_(names_of(forward_.to_client)),
+        pool_name_(out.model->pools[forward_.pool].name),
         counts_(out.registry.get<Counts>(fmt::format("{}/forward/counts", out.policy))) {
     if (!forward_.host.empty()) edits_.emplace_back("Host", forward_.host);
     const size_t mark = forward_.path.find('?');
@@ -109,7 +110,8 @@ class ForwardRule final : public Rule {
   }
 
   void explain(const Subject&, uint64_t, nlohmann::json& out) const override {
-    out["asks"] = forward_.path;
+    out["asks"] = pool_name_;
+    out["path"] = forward_.path;
     out["timeout_ms"] = forward_.timeout_ms;
     out["on_failure"] =
         forward_.on_failure == ForwardAuth::OnFailure::pass ? "pass" : fmt::format("{}", forward_.failure_status);
@@ -375,6 +377,7 @@ class ForwardRule final : public Rule {
   std::string path_, query_;
   bool has_query_ = false;
   std::vector<ForwardCacheBy> by_;
+  const std::string pool_name_;
   const std::shared_ptr<Counts> counts_;
   std::shared_ptr<Grants> grants_;  // null: nothing is remembered
 };

@@ -13,6 +13,7 @@
 
 #include "core/crypto.h"
 #include "l7/limits.h"
+#include "l7/policy/claims.h"
 #include "l7/policy/json_scan.h"
 
 namespace tidegate::l7::policy {
@@ -170,7 +171,8 @@ const char* name(TokenFault fault) {
                                     "token_not_yet_valid",
                                     "token_issuer",
                                     "token_audience",
-                                    "token_no_name"};
+                                    "token_no_name",
+                                    "token_keys_unavailable"};
   return kNames[static_cast<size_t>(fault)];
 }
 
@@ -208,13 +210,18 @@ TokenFault TokenVerifier::check_signature(std::string_view signed_part, std::str
     if (!text) return TokenFault::malformed;
     wanted = *text;
   }
+  const std::vector<Jwk>* const fetched = source_ == nullptr ? nullptr : source_->keys();
+  const std::vector<Jwk>& keys = fetched == nullptr ? keys_ : *fetched;
+  if (keys.empty()) return TokenFault::no_keys;
   size_t tried = 0;
-  for (const Jwk& key : keys_) {
+  for (const Jwk& key : keys) {
     if ((!wanted.empty() && key.id != wanted) || !key.serves(*name)) continue;
     if (tried++ == kTokenKeysTried) break;
     if (is_good(key, *name, signed_part, signature)) return TokenFault::none;
   }
-  return tried == 0 ? TokenFault::no_key : TokenFault::signature;
+  if (tried != 0) return TokenFault::signature;
+  if (source_ != nullptr && !wanted.empty()) source_->note_unknown_key();
+  return TokenFault::no_key;
 }
 
 TokenFault TokenVerifier::read_claims(std::string_view payload, uint64_t now_s, Arena& arena, TokenClaims& out) const {
@@ -222,6 +229,11 @@ TokenFault TokenVerifier::read_claims(std::string_view payload, uint64_t now_s, 
       roles{rules_.roles_claim, {}};
   if (!read_members(payload, {&expires, &begins, &issuer, &audience, &name, &roles}, arena)) {
     return TokenFault::malformed;
+  }
+  for (Member* const nested : {&name, &roles}) {
+    if (!nested->value && nested->name.find('.') != std::string_view::npos) {
+      nested->value = find_claim(payload, nested->name, arena);
+    }
   }
   if (expires.value) {
     const std::optional<uint64_t> at_s = json_seconds(*expires.value);
@@ -243,6 +255,7 @@ TokenFault TokenVerifier::read_claims(std::string_view payload, uint64_t now_s, 
       name.value ? json_text(*name.value, arena) : std::optional<std::string_view>();
   if (!text || !is_name(*text)) return TokenFault::no_name;
   out.name = *text;
+  out.json = payload;
   if (roles.value) read_roles(*roles.value, arena, out);
   return TokenFault::none;
 }

@@ -11,6 +11,7 @@
 
 #include "conf/policy/authenticate.h"
 #include "conf/policy/jwks.h"
+#include "l7/policy/key_source.h"
 #include "l7/wire/arena.h"
 
 namespace tidegate::l7::policy {
@@ -26,6 +27,7 @@ enum class TokenFault : uint8_t {
   issuer,
   audience,
   no_name,
+  no_keys,  // they could not be fetched yet
 };
 const char* name(TokenFault fault);  // for the log: "token_expired"
 
@@ -33,11 +35,14 @@ struct TokenClaims {
   std::string_view name;
   const std::string_view* roles = nullptr;
   size_t role_count = 0;
+  std::string_view json;  // all of them
 };
 
 class TokenVerifier {
  public:
-  TokenVerifier(const JwtRules& rules, std::vector<Jwk> keys) : rules_(rules), keys_(std::move(keys)) {}
+  // `source`: of keys that are fetched; null: `keys` are all. `keys` serve until the first ones were fetched.
+  TokenVerifier(const JwtRules& rules, std::vector<Jwk> keys, std::shared_ptr<KeySource> source = nullptr)
+      : rules_(rules), keys_(std::move(keys)), source_(std::move(source)) {}
 
   // `now_s`: of the real clock. The claims' texts are in the token or in the arena.
   TokenFault verify(std::string_view token, uint64_t now_s, Arena& arena, TokenClaims& out) const;
@@ -49,6 +54,7 @@ class TokenVerifier {
 
   const JwtRules rules_;
   const std::vector<Jwk> keys_;
+  const std::shared_ptr<KeySource> source_;
 };
 
 }  // namespace tidegate::l7::policy

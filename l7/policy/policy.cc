@@ -66,7 +66,7 @@ Policies::Policies(const Model& model, const HashKey& key, Registry& registry) {
 void Policies::compile(const Model& model, const HashKey& key, Registry& registry) {
   for (const Policy& policy : model.policies) {
     const size_t first = rules_.size();
-    Compiling out{policy.name, key, registry, rules_};
+    Compiling out{policy.name, key, registry, rules_, &key_sources_, &model};
 #define TIDEGATE_POLICY(name) \
   if (policy.parts.count(#name) != 0) compile_##name(policy, out);
 #include "conf/policy/kinds.def"

@@ -198,13 +198,18 @@ struct Chain {
   bool watches_end = false;  // one of them does
 };
 
+class KeySource;  // key_source.h
+
 // While a policy is compiled.
 struct Compiling {
   const std::string& policy;
   const HashKey& key;
   Registry& registry;
-  std::vector<std::unique_ptr<Rule>>& rules;  // where the part adds its own
+  std::vector<std::unique_ptr<Rule>>& rules;                       // where the part adds its own
+  std::vector<std::shared_ptr<KeySource>>* key_sources = nullptr;  // and what is to be fetched for it
+  const Model* model = nullptr;                                    // the whole, for what a part refers to
 };
+
 class Policies {
  public:
   Policies() = default;
@@ -216,6 +221,8 @@ class Policies {
   }
   // Whether any chain does.
   bool answers_preflights() const { return answers_preflights_; }
+  // What is to be fetched for them.
+  const std::vector<std::shared_ptr<KeySource>>& key_sources() const { return key_sources_; }
   // Prometheus text: the verdicts of every rule, and what their kinds add.
   void append_metrics(std::string& out) const;
 
@@ -225,6 +232,7 @@ class Policies {
   void build_chains(const Model& model);
 
   std::vector<std::unique_ptr<Rule>> rules_;
+  std::vector<std::shared_ptr<KeySource>> key_sources_;
   std::vector<std::vector<const Rule*>> rules_of_policy_;  // parallel to Model::policies
   std::vector<uint32_t> set_of_listener_, set_of_route_;   // the last one is of kNone
   size_t route_sets_ = 0;
@@ -239,6 +247,7 @@ struct Identity {
   std::string_view name;  // empty: nobody knows
   const std::string_view* roles = nullptr;
   size_t role_count = 0;
+  std::string_view claims = {};  // of its token, as JSON; empty: it showed none
 };
 
 // What an exchange keeps of its policies.

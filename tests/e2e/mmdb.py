@@ -31,13 +31,16 @@ def _unsigned(kind, number):
 
 
 def database(places):
-    """The bytes of a database of {network: (latitude, longitude)}, IPv4 and IPv6 in one tree. Networks do not overlap."""
+    """The bytes of a database of {network: (latitude, longitude)}, or with a country behind, IPv4 and IPv6 in one tree.
+    Networks do not overlap."""
     nodes, records = [[None, None]], []
-    for network, (latitude, longitude) in places.items():
+    for network, (latitude, longitude, *country) in places.items():
         net = ipaddress.ip_network(network)
         bits = int(net.network_address)  # IPv4 addresses are at ::/96
         length = net.prefixlen + (96 if net.version == 4 else 0)
         records.append({"location": {"latitude": float(latitude), "longitude": float(longitude)}})
+        if country:
+            records[-1]["country"] = {"iso_code": country[0]}
         at = 0
         for depth in range(length):
             side = bits >> (127 - depth) & 1

@@ -5,10 +5,13 @@ import base64
 import contextlib
 import hashlib
 import json
+import pathlib
 import subprocess
+import textwrap
 import time
 
 from lab import LabError
+from mmdb import database
 from netns import in_namespace, wait_until
 from topology import HOSTS
 
@@ -24,9 +27,9 @@ def policies(lab, policy, route, more="", replaced=()):
 
 
 @contextlib.contextmanager
-def process(lab, host, program):
+def process(lab, host, program, *arguments):
     """A Python program on a host, until the block ends. Its output is read line by line."""
-    command = in_namespace(HOSTS[host].namespace, "/usr/bin/python3", "-c", program)
+    command = in_namespace(HOSTS[host].namespace, "/usr/bin/python3", "-c", program, *arguments)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         try:
             yield running
@@ -79,15 +82,15 @@ def encoded(data):
 class Issuer:
     """Signs tokens with openssl's own command, and writes its key as a JWK set."""
 
-    def __init__(self, directory):
-        self.key = directory / "issuer.pem"
+    def __init__(self, directory, name="issuer"):
+        self.name, self.key, self.keys = name, directory / f"{name}.pem", directory / f"{name}.json"
         subprocess.run(["openssl", "genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.key], check=True)
         modulus = subprocess.run(["openssl", "rsa", "-in", self.key, "-noout", "-modulus"], check=True, capture_output=True).stdout
         number = bytes.fromhex(modulus.decode().strip().split("=")[1])
-        (directory / "issuer.json").write_text(json.dumps({"keys": [{"kty": "RSA", "kid": "1", "n": encoded(number), "e": "AQAB"}]}))
+        self.keys.write_text(json.dumps({"keys": [{"kty": "RSA", "kid": name, "n": encoded(number), "e": "AQAB"}]}))
 
     def token(self, **claims):
-        text = encoded({"alg": "RS256", "kid": "1"}) + "." + encoded(claims)
+        text = encoded({"alg": "RS256", "kid": self.name}) + "." + encoded(claims)
         signed = subprocess.run(["openssl", "dgst", "-sha256", "-sign", self.key], input=text.encode(), check=True, capture_output=True)
         return text + "." + encoded(signed.stdout)
 
@@ -127,6 +130,100 @@ def test_clients_show_who_they_are_by_key_password_or_token(lab):
         assert {line["identity"] for line in lines if line["status"] == 200} == {"shop", "amy", "bob"}, lines
         details = {line.get("failure_detail") for line in lines if line.get("failure") == "unauthenticated"}
         assert details == {"no_credentials", "key_unknown", "password_wrong", "token_expired", "token_audience", "token_issuer", "token_algorithm"}, details
+
+
+KEY_SERVER = r"""
+import http.server, pathlib, ssl, sys
+class KeyServer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(pathlib.Path(sys.argv[1]).read_bytes())
+    def log_message(self, *arguments):
+        pass
+server = http.server.ThreadingHTTPServer(("10.10.0.21", 4443), KeyServer)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print("listens", flush=True)
+server.serve_forever()
+"""
+
+
+def test_the_keys_of_tokens_follow_their_url(lab):
+    home = lab.directory("edge")
+    first, second = Issuer(home, "issuer-1"), Issuer(home, "issuer-2")
+    of_first, of_second = (issuer.token(sub="amy") for issuer in (first, second))
+    served, certificate, key = home / "served.json", home / "keys.crt", home / "keys.key"
+    subject = ("-subj", "/CN=keys", "-addext", "subjectAltName=IP:10.10.0.21")
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    subprocess.run(["openssl", "req", "-x509", *new_key, *subject, "-out", certificate, "-keyout", key], check=True, capture_output=True)
+    policy = """  - name: fetched
+    authenticate:
+      jwt: {keys_url: "https://10.10.0.21:4443/jwks.json", keys_ca_file: keys.crt, algorithms: [RS256]}
+"""
+    path = "/api/policy/keys"
+    served.write_text(first.keys.read_text())
+    with process(lab, "origin1", KEY_SERVER, served, certificate, key) as server:
+        assert server.stdout.readline() == "listens\n"
+        with policies(lab, policy, "policies: [fetched]"):
+            status = lambda token, version="--http1.1": curl(lab, path, version, "--oauth2-bearer", token)[0]
+            wait_until("the keys were fetched", lambda: status(of_first) == 200, 10)
+            served.write_text(second.keys.read_text())
+            wait_until("the new key was fetched", lambda: status(of_second) == 200, 10)
+            assert status(of_first, "--http2") == 401 and status(of_second, "--http2") == 200
+            server.kill()
+            server.wait()
+            assert status(of_second) == 200, "the last good set stays in force"
+            told = lab.plane("proxy1", "l7", f"/explain?client=192.0.2.77&url={WWW}{path}").json()["policies"][0]["keys"]
+            assert (told["url"], told["count"]) == ("https://10.10.0.21:4443/jwks.json", 1), told
+            metrics = lab.plane("proxy1", "l7", "/metrics").body.decode()
+            assert 'tidegate_l7_jwks_keys{policy="fetched"} 1' in metrics
+
+
+def client_of_the_readme():
+    """`signed` of the Python client that l7/README.md shows."""
+    text = (pathlib.Path(__file__).parents[2] / "l7" / "README.md").read_text()
+    block = text.split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(textwrap.dedent(block), names)
+    return names["signed"]
+
+
+def test_a_program_signs_its_requests(lab):
+    secret = b"s" * 40
+    keys = {"keys": [{"kty": "oct", "kid": "partner", "k": encoded(secret)}]}
+    (lab.directory("edge") / "partners.json").write_text(json.dumps(keys))
+    policy = """  - name: signed
+    authenticate: {signatures: {keys_file: partners.json, clients: [{name: partner, roles: [writer]}]}}
+    authorise: {rules: [{roles: [writer]}]}
+"""
+    signed, path = client_of_the_readme(), f"/api/policy/signed-{time.monotonic_ns()}"
+    options = lambda fields: [option for name, value in fields.items() for option in ("-H", f"{name}: {value}")]
+    of = lambda *what, by=secret: options(signed("GET", "www.example.test", *what, "partner", by))
+    with policies(lab, policy, "policies: [signed]"):
+        for version in ("--http1.1", "--http2"):
+            once = of(path, "a=1")
+            assert curl(lab, f"{path}?a=1", version, *once)[0] == 200
+            assert curl(lab, f"{path}?a=1", version, *once)[0] == 401, "a replay"
+            assert curl(lab, f"{path}?a=2", version, *of(path, "a=1"))[0] == 401
+            assert curl(lab, path, version, *of(path, "", by=b"t" * 40))[0] == 401
+        wait_until("the log has every request", lambda: len(log_lines(lab, path)) >= 8, 10)
+        lines = log_lines(lab, path)
+        assert {line["identity"] for line in lines if line["status"] == 200} == {"partner"}, lines
+        assert {line.get("failure_detail") for line in lines if line["status"] == 401} == {"signature_replayed", "signature_wrong"}, lines
+
+
+def test_a_country_decides_who_may_come(lab):
+    file = lab.directory("edge") / "countries.mmdb"
+    file.write_bytes(database({"10.1.0.0/16": (48.85, 2.35, "FR"), "10.2.0.0/16": (41.88, -87.63, "US")}))
+    policy = "  - {name: french, authorise: {places: {allow_countries: [FR]}}}\n"
+    with policies(lab, policy, "policies: [french]", replaced=[("geo:\n", f"geo:\n  mmdb: {file}\n")]):
+        for version in ("--http1.1", "--http2"):
+            assert curl(lab, "/api/policy/place", version)[0] == 200
+            assert curl(lab, "/api/policy/place", version, host="client-us")[0] == 403
+        told = lab.plane("proxy1", "l7", f"/explain?client=10.2.0.2&url={WWW}/api/policy/place").json()["policies"][0]
+        assert (told["verdict"], told["because_of"], told["country"]) == ("refused", "country", "US"), told
 
 
 SERVICE = r"""

@@ -260,6 +260,47 @@ TEST(AuthenticateKeys, ReadTheKeysOfTokens) {
   EXPECT_EQ(with_auth("jwt: {keys_file: good.json, algorithms: [EdDAS]}").faults[0].hint, "did you mean 'EdDSA'?");
 }
 
+TEST(AuthenticateKeys, TakeKeysFromUrlsThatNobodyElseCanSpeakFor) {
+  const auto url = [](const std::string& url, const std::string& more = "") {
+    return with_auth("jwt: {algorithms: [ES256], keys_url: '" + url + "'" + more + "}").codes();
+  };
+  for (const char* good : {"https://id.test/jwks.json", "https://id.test:8443/a?b=c", "http://127.0.0.1:8080/keys",
+                           "http://localhost/keys", "http://[::1]:80/keys"}) {
+    EXPECT_THAT(url(good, ", keys_refresh: 1m"), IsEmpty()) << good;
+  }
+  for (const char* bad : {"http://id.test/jwks.json", "ftp://id.test/", "id.test/jwks.json", "https://",
+                          "https:///keys", "https://a@id.test/", "https://id.test/a b", "http://localhost.evil.test/",
+                          "http://127.0.0.1.evil.test/", "file:///etc/passwd"}) {
+    EXPECT_THAT(url(bad), ElementsAre("bad_value")) << bad;
+  }
+  EXPECT_THAT(with_auth("jwt: {algorithms: [ES256]}").codes(), ElementsAre("missing_key"));
+  EXPECT_THAT(with_auth("jwt: {algorithms: [EdDSA], keys_file: good.json, keys_refresh: 1m}").codes(),
+              ElementsAre("without_effect"));
+  EXPECT_THAT(url("https://id.test/", ", keys_refresh: 1s"), ElementsAre("out_of_range"));
+}
+
+TEST(SignatureKeys, RefuseWhatSignsNothing) {
+  const auto load = [](const std::string& keys) {
+    return load_text(
+        "policies: [{name: q, authenticate: {signatures: {" + keys + "}}}]\n",
+        {{"good.json", content(R"({"keys":[{"kty":"oct","kid":"a","k":")" + std::string(43, 'A') + R"("}]})")},
+         {"nameless.json", content(R"({"keys":[{"kty":"oct","k":")" + std::string(43, 'A') + R"("}]})")},
+         {"public.json", content(R"({"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a",)"
+                                 R"("x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]})")}});
+  };
+  EXPECT_THAT(load("keys_file: good.json").codes(), IsEmpty());
+  EXPECT_THAT(load("keys_file: good.json, covers: ['@method', '@target-uri', content-digest], max_age: 1m").codes(),
+              IsEmpty());
+  EXPECT_THAT(load("keys_file: good.json, clients: [{name: a, roles: [r]}]").codes(), IsEmpty());
+  EXPECT_THAT(load("max_age: 1m").codes(), ElementsAre("missing_key"));
+  EXPECT_THAT(load("keys_file: nameless.json").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(load("keys_file: public.json").codes(), ElementsAre("bad_value")) << "anybody can read it";
+  EXPECT_THAT(load("keys_file: good.json, clients: [{name: b}]").codes(), ElementsAre("no_such_name"));
+  EXPECT_THAT(load("keys_file: good.json, covers: ['@method', Content-Type]").codes(), ElementsAre("bad_value"));
+  EXPECT_EQ(load("keys_file: good.json, covers: ['@metod']").faults[0].hint, "did you mean '@method'?");
+  EXPECT_THAT(load("keys_file: good.json, remembered: 10").codes(), ElementsAre("out_of_range"));
+}
+
 // A cache gives one answer to all: nothing of one client may reach the backend there.
 TEST(AuthenticateKeys, RefuseWhatACacheWouldGiveToOthers) {
   const std::string keys = "api_keys: {keys: [{name: a, sha256: " + std::string(64, 'a') + "}]}";
@@ -327,6 +368,19 @@ TEST(AuthoriseKeys, RefuseRulesThatNobodyReaches) {
   EXPECT_THAT(codes("rules: [{methods: [GET], roles: [a]}, {roles: [b]}]"), IsEmpty());
   EXPECT_THAT(codes("rules: [{roles: [b]}, {methods: [GET], roles: [a]}]"), ElementsAre("without_effect"));
   EXPECT_THAT(codes(""), ElementsAre("missing_key"));
+  const auto places = [](const std::string& keys, const std::string& geo = "geo: {mmdb: /x.mmdb}\n") {
+    return load_text("policies: [{name: q, authorise: {places: {" + keys + "}}}]\n" + geo).codes();
+  };
+  EXPECT_THAT(places("allow_countries: [DE, AT], deny_asns: [64500]"), IsEmpty());
+  EXPECT_THAT(places("allow_countries: [DE]", ""), ElementsAre("missing_key")) << "nothing tells where clients are";
+  EXPECT_THAT(places("deny_countries: [de]"), ElementsAre("bad_value"));
+  EXPECT_THAT(places("deny_countries: [D]"), ElementsAre("bad_value"));
+  EXPECT_THAT(places("deny_asns: [0]"), ElementsAre("out_of_range"));
+  EXPECT_THAT(places(""), ElementsAre("missing_key"));
+  EXPECT_THAT(codes("rules: [{}]"), IsEmpty()) << "everybody who is known";
+  EXPECT_THAT(codes("rules: [{claims: [{name: a.b, values: [x]}]}]"), IsEmpty());
+  EXPECT_THAT(codes("rules: [{claims: [{name: a}]}]"), ElementsAre("missing_key"));
+  EXPECT_THAT(codes("rules: [{claims: [{values: [x]}]}]"), ElementsAre("missing_key"));
 }
 
 }  // namespace

@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "conf/mmdb.h"
 #include "conf/snapshot.h"
 #include "dns/steer/alias_book.h"
 #include "dns/steer/draw.h"
 #include "dns/steer/geo.h"
-#include "dns/steer/mmdb.h"
 #include "dns/wire/wire.h"
 
 namespace tidegate::dns::test {

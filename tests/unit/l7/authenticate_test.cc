@@ -7,6 +7,7 @@
 #include <openssl/hmac.h>
 #include <openssl/rsa.h>
 
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "conf/policy/authenticate.h"
@@ -15,6 +16,7 @@
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "l7/limits.h"
+#include "l7/policy/claims.h"
 #include "l7/policy/credentials.h"
 #include "l7/policy/json_scan.h"
 #include "l7/policy/jwt.h"
@@ -299,6 +301,44 @@ TEST(Tokens, AreForTheirTimeIssuerAndAudience) {
   EXPECT_EQ(with("sub", std::string(257, 'a')), TokenFault::no_name);
 }
 
+TEST(Claims, AreFoundByTheirNameOrByAPath) {
+  Arena arena;
+  const std::string claims = R"({"a":"x","b":{"c":{"d":["y",5,true]},"twice":1,"twice":2},"b.c":"z",)"
+                             R"("https://id.test/roles":["r"],"num":7,"e\u0066":"f","deep":{"g":null}})";
+  const auto has = [&](const std::string& name, const std::string& value) {
+    const std::optional<policy::JsonView> claim = policy::find_claim(claims, name, arena);
+    return claim && policy::claim_has(*claim, {"other", value}, arena);
+  };
+  EXPECT_TRUE(has("a", "x"));
+  EXPECT_TRUE(has("b.c", "z")) << "the very name comes first";
+  EXPECT_TRUE(has("b.c.d", "y"));
+  EXPECT_TRUE(has("b.c.d", "5"));
+  EXPECT_TRUE(has("b.c.d", "true"));
+  EXPECT_TRUE(has("https://id.test/roles", "r"));
+  EXPECT_TRUE(has("num", "7"));
+  EXPECT_TRUE(has("ef", "f"));
+  for (const char* none : {"", ".", "b", "b.", ".b", "b.x", "b.twice", "a.x", "b.c.d.y", "x", "deep"}) {
+    EXPECT_FALSE(has(none, "y")) << none;
+  }
+  for (const char* broken : {"", "[]", "{", "7"}) EXPECT_FALSE(policy::find_claim(broken, "a", arena)) << broken;
+}
+
+TEST(Tokens, HaveTheirRolesInNestedClaimsToo) {
+  const KeyPair pair = KeyPair::make("oct");
+  JwtRules rules = rules_of({"HS256"});
+  rules.roles_claim = "realm_access.roles";
+  rules.name_claim = "user.id";
+  const TokenVerifier verify = verifier(rules, set_of({pair.jwk()}));
+  Arena arena;
+  TokenClaims claims;
+  const nlohmann::json nested{{"user", {{"id", "amy"}}}, {"realm_access", {{"roles", {"a", "b"}}}}};
+  ASSERT_EQ(verify.verify(pair.token("HS256", nested), kNow, arena, claims), TokenFault::none);
+  EXPECT_EQ(claims.name, "amy");
+  ASSERT_EQ(claims.role_count, 2u);
+  EXPECT_EQ(claims.roles[1], "b");
+  EXPECT_EQ(fault_of(verify, pair.token("HS256", {{"user", "amy"}})), TokenFault::no_name);
+}
+
 TEST(Tokens, ThatAreMalformedAreRefused) {
   const KeyPair pair = KeyPair::make("oct");
   const TokenVerifier verify = verifier(rules_of({"HS256"}), set_of({pair.jwk()}));
@@ -508,10 +548,113 @@ TEST_F(AuthenticateTest, ATokenNamesAClient) {
   EXPECT_EQ(with("").field("www-authenticate"), "bearer realm=\"tidegate\"");
 }
 
+// Serves a JWK set that the test can change.
+class KeyServer {
+ public:
+  explicit KeyServer(std::string text)
+      : text_(std::move(text)), origin_([this](const std::string&, Wire& wire) {
+          const std::lock_guard lock(mutex_);
+          return wire.send(Origin::ok(text_));
+        }) {}
+  void serve(std::string text) {
+    const std::lock_guard lock(mutex_);
+    text_ = std::move(text);
+  }
+  std::string url() const { return "http://127.0.0.1:" + std::to_string(origin_.endpoint().port) + "/jwks.json"; }
+  size_t requests() const { return origin_.requests(); }
+  void die() { origin_.die(); }
+
+ private:
+  std::mutex mutex_;
+  std::string text_;
+  Origin origin_;
+};
+
+class FetchedKeysTest : public AuthenticateTest {
+ protected:
+  void start_with(const std::string& url) {
+    part_->jwt = rules_of({"ES256"});
+    part_->jwt.keys_url = url;
+    start();
+  }
+  static std::string token(const KeyPair& pair) {
+    return "Authorization: Bearer " + pair.token("ES256", {{"sub", "amy"}}) + "\r\n";
+  }
+  static KeyPair pair_of(const std::string& kid) {
+    KeyPair pair = KeyPair::make("P-256");
+    pair.kid = kid;
+    return pair;
+  }
+  int status(const KeyPair& pair) { return with(token(pair)).status; }
+  uint64_t counted(const std::string& what) { return edge_.metric("tidegate_l7_jwks_" + what + "{policy=\"auth\"}"); }
+};
+
+TEST_F(FetchedKeysTest, AreThoseOfTheUrlAndAnUnknownKeyHasThemFetchedEarly) {
+  const KeyPair first = pair_of("1"), second = pair_of("2");
+  KeyServer server(set_of({first.jwk()}));
+  start_with(server.url());
+  EXPECT_EQ(status(first), 503) << "there are none yet";
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"auth_unavailable\"}"), 1u);
+  ASSERT_TRUE(edge_.run_until([&] { return status(first) == 200; }));
+  EXPECT_EQ(counted("keys"), 1u);
+  server.serve(set_of({second.jwk()}));
+  EXPECT_EQ(status(second), 401);
+  ASSERT_TRUE(edge_.run_until([&] { return status(second) == 200; }));
+  EXPECT_EQ(status(first), 401) << "it is no key of the issuer's any more";
+  EXPECT_EQ(counted("early_total"), 1u);
+  EXPECT_EQ(counted("fetches_total"), 2u);
+  HttpRequest request;
+  request.query = "url=http://a.test/x&client=192.0.2.1";
+  EXPECT_EQ((*edge_.proxy().explain(request))["policies"][0]["keys"]["count"], 1);
+}
+
+TEST_F(FetchedKeysTest, StayWhereTheUrlFailsOrBringsNone) {
+  const KeyPair pair = pair_of("1"), other = pair_of("2");
+  KeyServer server(set_of({pair.jwk()}));
+  start_with(server.url());
+  ASSERT_TRUE(edge_.run_until([&] { return status(pair) == 200; }));
+  server.serve(std::string(kKeySetBytes + 1, ' '));
+  EXPECT_EQ(status(other), 401);
+  ASSERT_TRUE(edge_.run_until([&] { return counted("failures_total") == 1; }));
+  EXPECT_EQ(status(pair), 200);
+  server.die();
+  ASSERT_TRUE(edge_.run_until([&] { return counted("failures_total") == 2; })) << "it is tried again by itself";
+  EXPECT_EQ(status(pair), 200);
+  // A new version of the policy that asks for other claims has the keys at once.
+  auto changed = std::make_shared<AuthenticatePolicy>(*part_);
+  changed->jwt.audience = {"api"};
+  edge_.model.policies[0].parts["authenticate"] = changed;
+  ASSERT_TRUE(edge_.publish());
+  ASSERT_TRUE(edge_.run_until([&] { return status(pair) == 401; }));
+  EXPECT_EQ(counted("keys"), 1u);
+}
+
+// Anybody can name a key that is not there.
+TEST_F(FetchedKeysTest, CannotBeFetchedEarlyWithoutEnd) {
+  const KeyPair pair = pair_of("1");
+  KeyServer server(set_of({pair.jwk()}));
+  start_with(server.url());
+  ASSERT_TRUE(edge_.run_until([&] { return status(pair) == 200; }));
+  int named = 0;
+  const auto name_one = [&] { EXPECT_EQ(status(pair_of("x" + std::to_string(++named))), 401); };
+  ASSERT_TRUE(edge_.run_until([&] {
+    name_one();
+    return counted("early_total") == kKeySetEarlyBurst;
+  }));
+  // Of those that come now, none has it fetched.
+  const uint64_t end_ns = monotonic_ns() + 600 * kNsPerMs;  // more than two looks of the fetcher
+  edge_.run_until([&] {
+    name_one();
+    return monotonic_ns() > end_ns;
+  });
+  EXPECT_EQ(server.requests(), 1 + kKeySetEarlyBurst);
+  EXPECT_EQ(status(pair), 200) << "the honest client is served all the time";
+}
+
 TEST_F(AuthenticateTest, RolesDecideByMethod) {
   add_keys();
   auto authorise = std::make_shared<AuthorisePolicy>();
-  authorise->rules = {{{"GET"}, {"reader", "writer"}}, {{"PUT"}, {"writer"}}};
+  authorise->rules = {{{"GET"}, {"reader", "writer"}, {}}, {{"PUT"}, {"writer"}, {}}};
   edge_.model.policies.push_back({"roles", true, {{"authorise", authorise}}});
   start();
   const auto status = [&](const std::string& method, const std::string& key) {
@@ -527,6 +670,43 @@ TEST_F(AuthenticateTest, RolesDecideByMethod) {
   EXPECT_EQ(status("GET", "wrong"), 401) << "who it is comes first, wherever the policies are bound";
   EXPECT_EQ(with("", "/none").status, 403) << "everywhere: nobody is known there";
   EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"forbidden\"}"), 3u);
+}
+
+// Default deny: who adds a route and forgets to say whom it is for has a route for nobody.
+TEST_F(AuthenticateTest, AListenerThatAsksForAnIdentityRefusesRoutesThatKnowNobody) {
+  add_keys();
+  auto authorise = std::make_shared<AuthorisePolicy>();
+  authorise->rules = {{}};
+  edge_.model.policies.push_back({"known-only", false, {{"authorise", authorise}}});
+  edge_.model.listeners[0].policies = {0};
+  edge_.add_fixed("/forgotten", 204);
+  start();
+  EXPECT_EQ(with("X-API-Key: xyzzy\r\n", "/forgotten").status, 403);
+  EXPECT_EQ(with("X-API-Key: xyzzy\r\n").status, 200);
+  EXPECT_EQ(with("").status, 401);
+  EXPECT_EQ(with("", "/nowhere").status, 403) << "nor does it tell which paths there are";
+}
+
+TEST_F(AuthenticateTest, ClaimsDecideBesideRoles) {
+  const KeyPair pair = KeyPair::make("oct");
+  add_keys();
+  part_->jwt = rules_of({"HS256"});
+  part_->jwt.keys.bytes = std::make_shared<const std::string>(set_of({pair.jwk()}));
+  auto authorise = std::make_shared<AuthorisePolicy>();
+  authorise->rules = {{{"GET"}, {"reader"}, {{"org.department", {"sales", "ops"}}, {"plan", {"gold"}}}}};
+  edge_.model.policies.push_back({"claims", true, {{"authorise", authorise}}});
+  start();
+  const auto status = [&](nlohmann::json claims) {
+    claims["sub"] = "amy";
+    if (!claims.contains("roles")) claims["roles"] = {"reader"};
+    return with("Authorization: Bearer " + pair.token("HS256", claims) + "\r\n").status;
+  };
+  EXPECT_EQ(status({{"org", {{"department", "ops"}}}, {"plan", {"free", "gold"}}}), 200);
+  EXPECT_EQ(status({{"org", {{"department", "ops"}}}, {"plan", "free"}}), 403);
+  EXPECT_EQ(status({{"org", {{"department", "it"}}}, {"plan", "gold"}}), 403);
+  EXPECT_EQ(status({{"plan", "gold"}}), 403);
+  EXPECT_EQ(status({{"org", {{"department", "ops"}}}, {"plan", "gold"}, {"roles", {"writer"}}}), 403);
+  EXPECT_EQ(with("X-API-Key: open sesame\r\n").status, 403) << "a key has no claims";
 }
 
 TEST_F(AuthenticateTest, NetworksDecideByTheLongest) {

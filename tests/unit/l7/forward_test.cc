@@ -102,7 +102,7 @@ TEST_F(ForwardTest, TheServiceLearnsOfTheRequestAndTheBackendOfTheClient) {
   part_->forward.roles_header = "X-Groups";
   part_->identity_header = "X-Client";
   auto authorise = std::make_shared<AuthorisePolicy>();
-  authorise->rules = {{{"GET"}, {"writer"}}};
+  authorise->rules = {{{"GET"}, {"writer"}, {}}};
   roles_ = authorise;
   start({service.endpoint()});
   const std::string fields =
@@ -309,7 +309,8 @@ TEST_F(ForwardTest, ExplainTellsWhomItAsks) {
   HttpRequest request;
   request.query = "url=http://a.test/x&client=192.0.2.1";
   const nlohmann::json told = (*edge_.proxy().explain(request))["policies"][0];
-  EXPECT_EQ(told["asks"], "/verify?app=1");
+  EXPECT_EQ(told["asks"], "service");
+  EXPECT_EQ(told["path"], "/verify?app=1");
   EXPECT_EQ(told["on_failure"], "503");
   EXPECT_EQ(service.requests(), 0u) << "explain asks nobody";
   EXPECT_EQ(with("Authorization: Bearer good\r\n").status, 200);

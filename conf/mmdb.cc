@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dns/steer/mmdb.h"
+#include "conf/mmdb.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,7 +16,7 @@
 
 #include "core/fd.h"
 
-namespace tidegate::dns {
+namespace tidegate {
 namespace {
 
 // The value at a path of keys and indexes; nothing if the record does not have it.
@@ -151,4 +151,4 @@ std::optional<Location> Mmdb::lookup(const IpAddress& address) const {
   return record ? location(*record) : std::nullopt;
 }
 
-}  // namespace tidegate::dns
+}  // namespace tidegate

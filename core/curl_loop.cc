@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/etcd/curl_loop.h"
+#include "core/curl_loop.h"
 
 #include <utility>
 #include <vector>
 
 #include "core/assert.h"
 
-namespace tidegate::etcd {
+namespace tidegate {
 
 struct CurlLoop::Socket final : IoHandler {
   Socket(CurlLoop& owner, int watched) : owner(owner), fd(watched) {}
@@ -104,4 +104,4 @@ void CurlLoop::take_results() {
   }
 }
 
-}  // namespace tidegate::etcd
+}  // namespace tidegate

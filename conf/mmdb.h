@@ -13,7 +13,7 @@
 #include "core/ip.h"
 #include "core/result.h"
 
-namespace tidegate::dns {
+namespace tidegate {
 
 class Mmdb {
  public:
@@ -54,4 +54,4 @@ class Mmdb {
   bool opened_ = false;
 };
 
-}  // namespace tidegate::dns
+}  // namespace tidegate

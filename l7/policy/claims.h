@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Claims of a token that are found by a name, or by a path into nested objects.
+//
+// Threads: any.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "l7/policy/json_scan.h"
+#include "l7/wire/arena.h"
+
+namespace tidegate::l7::policy {
+
+// The claim of that very name, whose dots mean nothing (`https://id.test/roles`), else the one at the end of the path
+// that the dots separate (`realm_access.roles`). Nothing: there is none, or a name on the way stands twice.
+std::optional<JsonView> find_claim(std::string_view claims, std::string_view name, Arena& arena);
+
+// Whether it is one of these texts, or a list that has one. A number and `true` are compared as they are written.
+bool claim_has(const JsonView& claim, const std::vector<std::string>& wanted, Arena& arena);
+
+}  // namespace tidegate::l7::policy

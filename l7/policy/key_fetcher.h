@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// KeyFetcher: keeps every KeySource of the Plan in force up to date, over libcurl, on the main thread's loop. It never
+// blocks, and no worker takes part. A set is fetched at once, then every `keys_refresh`; after a failure sooner, and
+// early when a token has named an unknown key. Early fetches have a budget, because anybody can name one.
+//
+// Threads: the main one.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "l7/policy/key_source.h"
+
+namespace tidegate {
+class CurlLoop;
+}
+
+namespace tidegate::l7::policy {
+
+class KeyFetcher {
+ public:
+  explicit KeyFetcher(EventLoop& loop);
+  ~KeyFetcher();
+  // Fetches for these from now on, and for no others.
+  void follow(const std::vector<std::shared_ptr<KeySource>>& sources);
+
+ private:
+  struct Work;
+  void look();
+  void start(Work& work);
+  void finish(Work& work, const std::string& why);
+
+  EventLoop& loop_;
+  std::unique_ptr<CurlLoop> curl_;  // null: nothing was ever to be fetched
+  std::map<KeySource*, std::unique_ptr<Work>> works_;
+  Timer timer_;  // now and then while there are sources: no worker wakes this thread
+};
+
+}  // namespace tidegate::l7::policy

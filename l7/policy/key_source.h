@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// KeySource: a JWK set that is fetched by a URL, as the rules of all workers read it. Policies with the same URL share
+// one. It survives versions, and keeps the last good set whatever happens to the URL.
+//
+// Threads: reading and note_unknown_key() are for any thread. Each thread has a hold of its own on the set, so reading
+// takes no lock while the set stays the same. Everything else belongs to the main thread (KeyFetcher).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "conf/policy/jwks.h"
+#include "core/metrics.h"
+#include "core/mutex.h"
+#include "l7/policy/policy.h"
+
+namespace tidegate::l7::policy {
+
+class KeySource final : public Runtime {
+ public:
+  struct Terms {
+    std::string url;
+    std::string ca_pem;  // empty: the system's
+    uint64_t refresh_ms;
+  };
+  explicit KeySource(Terms terms) : terms_(std::move(terms)) {}
+  const Terms& terms() const { return terms_; }
+
+  // --- any thread
+  // Null: none was fetched yet. Good until this thread's next call.
+  const std::vector<Jwk>* keys() const;
+  // A token names a key that is not there: the issuer may have new ones.
+  void note_unknown_key() {
+    if (!unknown_.load(std::memory_order_relaxed)) unknown_.store(true, std::memory_order_relaxed);
+  }
+
+  // --- main thread
+  bool has_unknown_key() const { return unknown_.load(std::memory_order_relaxed); }
+  void forget_unknown_key() { unknown_.store(false, std::memory_order_relaxed); }
+  // A fetch brought this. True: it is another set than before.
+  bool take(const std::string& text, std::vector<Jwk> keys, uint64_t now_ns);
+  // A fetch failed. True: that is news.
+  bool fail_with(const std::string& trouble);
+  void count_early() { early_.add(); }
+  void explain(uint64_t now_ns, nlohmann::json& out) const;
+  void add_samples(uint64_t now_ns, std::vector<Sample>& out) const;
+
+ private:
+  using Keys = std::shared_ptr<const std::vector<Jwk>>;
+  struct alignas(64) Hold {
+    uint64_t generation = 0;
+    Keys keys;
+  };
+  void renew(Hold& hold, uint64_t generation) const;
+
+  const Terms terms_;
+  std::atomic<uint64_t> generation_{0};  // of the set; 0: none yet
+  std::atomic<bool> unknown_{false};
+  mutable Mutex mutex_;
+  Keys keys_ TIDEGATE_GUARDED_BY(mutex_);
+  mutable std::array<Hold, kMaxMetricThreads> holds_;  // by thread
+  std::string text_, trouble_;
+  uint64_t good_ns_ = 0;  // when the last good set came
+  Counter fetches_, failures_, early_;
+};
+
+}  // namespace tidegate::l7::policy

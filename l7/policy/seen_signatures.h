@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// SeenSignatures: those of requests that came already, each until it is too old anyway. Memory is fixed. Nothing is
+// forgotten before its time: where there is no room, a newcomer is told so. Only good ones are added, so nobody without
+// a key can fill it.
+//
+// A signature has two places of eight entries. Both lie in one shard, under one lock, so of two requests with the same
+// one exactly one is fresh. What is kept is a keyed hash of 64 bits.
+//
+// Threads: any.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "core/hash.h"
+#include "core/mutex.h"
+#include "l7/policy/policy.h"
+
+namespace tidegate::l7::policy {
+
+class SeenSignatures final : public Runtime {
+ public:
+  enum class Answer : uint8_t { fresh, seen, full };
+  explicit SeenSignatures(size_t room);
+  // Moments are in seconds, of one clock.
+  Answer add(std::string_view signature, uint64_t until_s, uint64_t now_s);
+
+ private:
+  static constexpr size_t kWays = 8, kShards = 64;
+  struct Entry {
+    uint64_t hash = 0;
+    uint64_t until_s = 0;  // in the past: empty
+  };
+  struct alignas(64) Shard {
+    Mutex mutex;
+    std::vector<Entry> entries TIDEGATE_GUARDED_BY(mutex);
+  };
+  const HashKey key_, place_key_;
+  const size_t sets_;  // of a shard
+  std::array<Shard, kShards> shards_;
+};
+
+}  // namespace tidegate::l7::policy

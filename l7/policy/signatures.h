@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests that are signed by HMAC: HTTP Message Signatures (RFC 9421) with hmac-sha256 (§3.3.3), one signature a
+// request. What is taken of the RFC: the components @method, @authority, @scheme, @path, @query and @target-uri, and
+// fields without parameters; the parameters created, expires, nonce, keyid, alg and tag. `created` and `keyid` must be
+// there. Both fields must be in the canonical form of their serialisation (RFC 8941 §4.1), as clients write
+// them.
+//
+// Threads: any; a verifier is never changed.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/policy/authenticate.h"
+#include "conf/policy/jwks.h"
+#include "l7/policy/credentials.h"
+#include "l7/policy/seen_signatures.h"
+#include "l7/wire/arena.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7::policy {
+
+enum class SignatureFault : uint8_t {
+  none,
+  malformed,
+  covers_too_little,  // not all of `covers`
+  missing_component,  // it covers what the request does not have
+  algorithm,
+  no_key,
+  too_old,
+  too_early,
+  wrong,
+  replayed,
+  memory_full,  // nothing is wrong with the request
+};
+const char* name(SignatureFault fault);  // for the log: "signature_wrong"
+
+class SignatureVerifier {
+ public:
+  SignatureVerifier(const SignatureRules& rules, std::vector<Jwk> keys, Compiling& out);
+
+  static bool is_signed(const RequestHead& request) { return request.fields.find("signature-input") != nullptr; }
+  // `scheme`: as the client asked. `now_s`: of the real clock. `who`: set where it is good.
+  SignatureFault verify(const RequestHead& request, std::string_view scheme, uint64_t now_s, Arena& arena,
+                        const Known*& who) const;
+
+ private:
+  struct Key {
+    std::vector<std::string> secrets;  // several while a client changes from one to another
+    Known known;
+  };
+  struct Input;
+  SignatureFault check_time(const Input& input, uint64_t now_s) const;
+  bool covers_enough(const Input& input) const;
+
+  const SignatureRules rules_;
+  std::map<std::string, Key, std::less<>> keys_;  // by keyid
+  std::shared_ptr<SeenSignatures> seen_;
+};
+
+}  // namespace tidegate::l7::policy
