@@ -64,6 +64,8 @@ void check_route_conflicts(Checks& checks);  // in validate_routes.cc
 void check_dns(Checks& checks);              // in validate_dns.cc: zones, geo, httpdns
 void check_steers(Checks& checks);           // in validate_steers.cc
 
+inline const char* family_name(const IpAddress& address) { return address.is_v4() ? "IPv4" : "IPv6"; }
+
 // Clients in such a network are located by the IPv4 address that their IPv6 address contains, so the network itself
 // would have no effect. Nothing if it is another one.
 std::optional<Complaint> complaint_of_carried_ipv4(const Cidr& network);

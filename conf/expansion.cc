@@ -21,12 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kInclude = "include", kByteOrderMark = "\xef\xbb\xbf";
+constexpr std::string_view kInclude = "include";
 constexpr std::string_view kOpens = "${", kEscaped = "$${", kFile = "file:", kOtherwise = ":-";
-
-std::string_view without_mark(std::string_view text) {
-  return text.starts_with(kByteOrderMark) ? text.substr(kByteOrderMark.size()) : text;
-}
 
 bool is_variable_name(std::string_view name) {
   const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
@@ -144,16 +140,17 @@ class Expander {
  private:
   // Faults of a file have its own line numbers. The tree has numbers that go through all files.
   std::optional<DocumentNode> read(const std::string& shown, const std::string& text) {
-    const uint32_t before = sources_.add(shown, without_mark(text));
+    const uint32_t before = sources_.add(shown, without_byte_order_mark(text));
     FaultList list(faults_, shown);
     const std::unique_ptr<DocumentNode> root = read_yaml(text, list);
     if (root == nullptr) {
       complete_ = false;
       return {};
     }
-    insert(*root, Pointer{}, list);
+    // A value may have "${" by an escape only.
+    if (text.find(kOpens) != std::string::npos || text.find('\\') != std::string::npos) insert(*root, Pointer{}, list);
     const std::optional<DocumentNode> asked = take_include(*root);
-    shift(*root, before);
+    if (before != 0) shift(*root, before);
     if (asked) include(*asked, *root, list);
     return std::move(*root);
   }

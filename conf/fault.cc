@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "conf/text.h"
+
 namespace tidegate {
 namespace {
 
@@ -21,8 +23,7 @@ constexpr Style kColoured{"\x1b[1m", "\x1b[1;31m", "\x1b[36m", "\x1b[0m"};
 
 // The document's lines without their line ends. A byte order mark is not part of a line.
 std::vector<std::string_view> lines_of(std::string_view text) {
-  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
-  if (text.substr(0, kByteOrderMark.size()) == kByteOrderMark) text.remove_prefix(kByteOrderMark.size());
+  text = without_byte_order_mark(text);
   std::vector<std::string_view> lines;
   for (size_t start = 0; start <= text.size();) {
     const size_t end = std::min(text.find('\n', start), text.size());

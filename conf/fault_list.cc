@@ -21,9 +21,7 @@ void FaultList::at_key(const DocumentNode& node, const Pointer& pointer, Complai
 }
 
 void FaultList::set_text(std::string_view text) {
-  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  text_ = text;
+  text_ = without_byte_order_mark(text);
   line_starts_.clear();
 }
 

@@ -76,7 +76,7 @@ size_t count_unprobed(const Snapshot& snapshot) {
   return unprobed;
 }
 
-std::string to_text(const nlohmann::json& json) {
+std::string pretty_text(const nlohmann::json& json) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
@@ -368,9 +368,9 @@ void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
   try {
     if (answer_common(exchange)) return;
     if (request.method == "GET" && request.path == "/alive") {
-      exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, to_text(alive()))));
+      exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, pretty_text(alive()))));
     } else if (request.method == "GET" && request.path == "/status") {
-      exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, to_text(status()))));
+      exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, pretty_text(status()))));
     } else if (request.method == "GET" && request.path == "/explain" && hooks.explain) {
       exchange->respond(explain(request));
     } else if (request.path == "/candidate") {
@@ -486,7 +486,7 @@ HttpResponse Plane::Impl::explain(const HttpRequest& request) const {
   if (!ready) return HttpResponse::problem(503, "Service Unavailable", "no version applied yet");
   const Result<nlohmann::json> answer = hooks.explain(request);
   if (!answer) return HttpResponse::problem(400, "Bad Request", answer.error().message);
-  return HttpResponse::json(200, to_text(*answer));
+  return HttpResponse::json(200, pretty_text(*answer));
 }
 
 // GET says which candidate is held, POST has one prepared and answers with the vote, DELETE releases one.
@@ -506,7 +506,7 @@ HttpResponse Plane::Impl::candidate(const HttpRequest& request) {
     return HttpResponse::problem(405, "Method Not Allowed", "a candidate takes GET, POST and DELETE");
   }
   const nlohmann::json held = follower->held() == 0 ? nlohmann::json(nullptr) : nlohmann::json(follower->held());
-  return HttpResponse::json(200, to_text({{"plane", name}, {"held", held}}));
+  return HttpResponse::json(200, pretty_text({{"plane", name}, {"held", held}}));
 }
 
 Plane::Plane(std::string name, PlaneOptions options)

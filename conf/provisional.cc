@@ -1,32 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/provisional.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
 
-#include "core/fd.h"
+#include "conf/state_folder.h"
+#include "conf/text.h"
 
 namespace tidegate {
 namespace {
 
-constexpr mode_t kFileMode = 0644;  // planes of other users read it; it holds no secret
-constexpr size_t kDigestBytes = 64;
-
 std::string path_of(const std::string& state_dir) { return state_dir + "/provisional"; }
-
-Error file_error(const std::string& path) { return fail("cannot write " + path + ": " + std::strerror(errno)); }
-
-Result<void> sync_directory(const std::string& directory) {
-  const UniqueFd folder(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder || ::fsync(folder.get()) != 0) return file_error(directory);
-  return {};
-}
 
 }  // namespace
 
@@ -39,32 +27,23 @@ std::optional<ProvisionalVersion> read_provisional(const std::string& state_dir)
       file >> more) {
     return std::nullopt;
   }
-  const bool hex = found.digest.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (found.version == 0 || found.back_to >= found.version || found.digest.size() != kDigestBytes || !hex) {
+  if (found.version == 0 || found.back_to >= found.version || !is_version_digest(found.digest)) {
     return std::nullopt;
   }
   return found;
 }
 
 Result<void> write_provisional(const std::string& state_dir, const ProvisionalVersion& provisional) {
-  const std::string path = path_of(state_dir), next = path + ".new";
+  constexpr mode_t kMode = 0644;  // planes of other users read it; it holds no secret
   const std::string text = fmt::format("{} {} {} {} {}\n", provisional.version, provisional.digest, provisional.back_to,
                                        provisional.confirm_ms, provisional.went_back ? 1 : 0);
-  {
-    const UniqueFd file(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, kFileMode));
-    if (!file || ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
-        ::fsync(file.get()) != 0) {
-      return file_error(next);
-    }
-  }
-  if (std::rename(next.c_str(), path.c_str()) != 0) return file_error(path);
-  return sync_directory(state_dir);
+  return replace_file(state_dir, "provisional", "provisional.new", text, kMode);
 }
 
 Result<void> remove_provisional(const std::string& state_dir) {
   const std::string path = path_of(state_dir);
-  if (::unlink(path.c_str()) == 0) return sync_directory(state_dir);
-  return errno == ENOENT ? Result<void>() : file_error(path);
+  if (::unlink(path.c_str()) == 0) return sync_folder(state_dir);
+  return errno == ENOENT ? Result<void>() : fail("cannot remove " + path + ": " + std::strerror(errno));
 }
 
 uint64_t version_to_serve(const std::string& state_dir, uint64_t head) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "conf/text.h"
 #include "core/ip.h"
 
 namespace tidegate {
@@ -15,7 +16,6 @@ constexpr size_t kMaxLabelBytes = 63;
 constexpr size_t kMaxPathBytes = 1024;  // far more than people write; keeps the matching of a request short
 
 bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_alnum(char c) { return is_lower(c) || (c >= 'A' && c <= 'Z') || is_digit(c); }
 bool is_upper_hex(char c) { return is_digit(c) || (c >= 'A' && c <= 'F'); }
 

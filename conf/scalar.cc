@@ -10,6 +10,7 @@
 #include "conf/names.h"
 #include "conf/route_pattern.h"
 #include "conf/text.h"
+#include "core/http1.h"
 
 namespace tidegate {
 namespace {
@@ -173,13 +174,6 @@ Decoded decode_endpoint(const Field& field, const DocumentNode& node) {
   return refuse("bad_value", field, node);
 }
 
-bool is_token(std::string_view text) {  // RFC 9110 §5.6.2
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
-  });
-}
-
 Decoded decode_file(const Field& field, const DocumentNode& node) {
   if (node.text.empty()) return refuse("empty_value", field, node);
   if (node.text.size() > kMaxFilePath) {
@@ -191,7 +185,7 @@ Decoded decode_file(const Field& field, const DocumentNode& node) {
 Decoded decode_method(const Field& field, const DocumentNode& node) {
   std::string upper = node.text;
   for (char& c : upper) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-  if (!is_token(node.text) || node.text.size() > kMaxName) return refuse("bad_value", field, node);
+  if (!http1::is_token(node.text) || node.text.size() > kMaxName) return refuse("bad_value", field, node);
   if (upper != node.text)
     return refuse("bad_value", field, node, fmt::format("methods are case-sensitive: did you mean '{}'?", upper));
   return {node.text, {}};
@@ -199,7 +193,7 @@ Decoded decode_method(const Field& field, const DocumentNode& node) {
 
 // One header field: the node's key and text.
 Decoded decode_text_pair(const Field& field, const DocumentNode& node) {
-  if (!is_token(node.key)) {
+  if (!http1::is_token(node.key)) {
     return {std::nullopt,
             {"bad_value", fmt::format("{} is not the name of a header field", in_quotes(node.key)), {}, {}}};
   }

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "conf/state_folder.h"
 #include "core/assert.h"
 #include "core/crypto.h"
 #include "core/lmdb_check.h"
@@ -24,7 +25,6 @@ constexpr const char* kDbName = "secret";
 constexpr size_t kMapBytes = size_t{1} << 30;  // of address space; a key is a few kilobytes
 constexpr size_t kHashBytes = 32;
 constexpr mode_t kOwnerAlone = 0700, kOwnerAndGroup = 02750;  // of the directory, which guards the files in it
-constexpr mode_t kLockMode = 0660;                            // readers register in it
 constexpr mode_t kDataMode = 0640;
 
 Result<gid_t> find_group(const std::string& name) {
@@ -60,7 +60,7 @@ Result<void> make_directory(const std::string& path, const std::string& group) {
 void give_to_group_of(const std::string& directory) {
   struct stat owner {};
   if (::stat(directory.c_str(), &owner) != 0) return;
-  for (const auto& [file, mode] : {std::pair("/lock.mdb", kLockMode), std::pair("/data.mdb", kDataMode)}) {
+  for (const auto& [file, mode] : {std::pair("/lock.mdb", kStateLockMode), std::pair("/data.mdb", kDataMode)}) {
     const std::string path = directory + file;
     // Before the mode: who may not give it away leaves it to its owner's group, which the directory keeps out.
     if (::chown(path.c_str(), static_cast<uid_t>(-1), owner.st_gid) == 0) ::chmod(path.c_str(), mode);

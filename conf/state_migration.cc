@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "conf/state_folder.h"
 #include "conf/state_store_impl.h"
 #include "core/lmdb.h"
 #include "core/log.h"
@@ -126,12 +127,6 @@ std::string next_directory(const std::string& state_dir) { return state_dir + "/
 
 }  // namespace
 
-Result<void> sync_directory(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || ::fsync(fd.get()) != 0) return system_error("cannot sync " + path);
-  return {};
-}
-
 void remove_migration_leftovers(const std::string& state_dir) {
   std::error_code error;
   fs::remove_all(next_directory(state_dir), error);
@@ -145,11 +140,11 @@ Result<UniqueFd> migrate_state(const std::string& state_dir, SecretStore& secret
   if (!keys) return fail(fmt::format("cannot copy the state to {}: {}", next, keys.error().message));
   Result<UniqueFd> lock = lock_state_writer(next);
   if (!lock) return lock;
-  if (Result<void> synced = sync_directory(next); !synced) return synced.error();
+  if (Result<void> synced = sync_folder(next); !synced) return synced.error();
   if (::renameat2(AT_FDCWD, next.c_str(), AT_FDCWD, old.c_str(), RENAME_EXCHANGE) != 0) {
     return system_error(fmt::format("cannot exchange {} and {}", old, next));
   }
-  if (Result<void> synced = sync_directory(state_dir); !synced) return synced.error();
+  if (Result<void> synced = sync_folder(state_dir); !synced) return synced.error();
   remove_migration_leftovers(state_dir);
   close_copies_put_aside(state_dir);
   log_info("the state has format {} now: {} private keys are in {}", kStateFormat, *keys,

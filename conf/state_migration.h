@@ -20,9 +20,6 @@ namespace tidegate {
 // The caller holds the writer's lock; returned is the same lock of the new environment.
 Result<UniqueFd> migrate_state(const std::string& state_dir, SecretStore& secrets);
 
-// Makes the names in a directory outlast a loss of power, as fsync(2) does for the content of a file.
-Result<void> sync_directory(const std::string& path);
-
 // What a migration that was cut off has left.
 void remove_migration_leftovers(const std::string& state_dir);
 

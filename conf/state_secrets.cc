@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <set>
 
+#include "conf/state_folder.h"
 #include "conf/state_migration.h"
 #include "conf/state_store_impl.h"
 #include "core/assert.h"
@@ -98,7 +99,7 @@ Result<void> StateStore::Impl::open_secrets_for_writing(const std::string& group
   }
   secrets = *std::move(opened);
   for (const std::string& directory : {SecretStore::directory(state_dir), state_dir}) {
-    if (Result<void> synced = sync_directory(directory); !synced) return synced;
+    if (Result<void> synced = sync_folder(directory); !synced) return synced;
   }
   if (!dbs.has_secret) {
     env.reset();  // a process has an environment open once

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "conf/state_folder.h"
 #include "conf/state_records.h"
 #include "conf/state_store_impl.h"
 #include "core/assert.h"
@@ -20,19 +21,6 @@ namespace tidegate {
 namespace {
 
 constexpr uint64_t kFormatWithoutSecrets = 1;  // readable until the host's control migrates it
-constexpr size_t kMaxKeyBytes = 511;           // LMDB's own limit
-constexpr mode_t kDirectoryMode = 02770;       // planes run as other users of the same group
-constexpr mode_t kLockMode = 0660;             // readers register in the lock file
-
-// An existing directory keeps its mode: the administrator may have chosen it.
-Result<void> make_directory(const std::string& path) {
-  if (::mkdir(path.c_str(), kDirectoryMode) == 0) {
-    ::chmod(path.c_str(), kDirectoryMode);  // because the umask may have removed bits
-    return {};
-  }
-  if (errno == EEXIST) return {};
-  return fail("cannot create " + path + ": " + std::strerror(errno));
-}
 
 struct NamedDb {
   const char* name;
@@ -127,7 +115,7 @@ Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
 }
 
 // A key that is not a number counts as 0. No writer makes such a key.
-uint64_t number_of(std::string_view key) { return key.size() == sizeof(uint64_t) ? lmdb::be64(key) : 0; }
+uint64_t number_of_key(std::string_view key) { return key.size() == sizeof(uint64_t) ? lmdb::be64(key) : 0; }
 
 template <class Decoded, class Decode>
 Result<void> decode_all(const lmdb::Txn& txn, MDB_dbi db, std::map<std::string, Decoded>& out, Decode&& decode) {
@@ -144,7 +132,7 @@ Result<void> decode_all(const lmdb::Txn& txn, MDB_dbi db, std::map<std::string, 
 
 std::optional<std::string> entry_prefix(std::string_view kind, std::string_view name) {
   if (kind.find('\0') != std::string_view::npos || name.find('\0') != std::string_view::npos) return std::nullopt;
-  if (kind.size() + name.size() + 2 + sizeof(uint64_t) > kMaxKeyBytes) return std::nullopt;
+  if (kind.size() + name.size() + 2 + sizeof(uint64_t) > lmdb::kMaxKeyBytes) return std::nullopt;
   std::string prefix;
   prefix.reserve(kind.size() + name.size() + 2 + sizeof(uint64_t));
   return prefix.append(kind).append(1, '\0').append(name).append(1, '\0');
@@ -176,7 +164,7 @@ Error StateStore::Impl::damaged(const std::string& what) const {
 
 uint64_t StateStore::Impl::number(const lmdb::Txn& txn, std::string_view key) const {
   const std::optional<std::string_view> value = txn.get(dbs.sys, key);
-  return value ? number_of(*value) : 0;
+  return value ? number_of_key(*value) : 0;
 }
 
 Result<std::vector<ManifestEntry>> StateStore::Impl::entries(const lmdb::Txn& txn, uint64_t version) const {
@@ -241,7 +229,7 @@ Result<void> StateStore::Impl::open_environment() {
   if (!opened) return opened.error();
   env.emplace(*std::move(opened));
   if (writes) {
-    ::chmod((env_dir + "/lock.mdb").c_str(), kLockMode);
+    ::chmod((env_dir + "/lock.mdb").c_str(), kStateLockMode);
     ::chmod((env_dir + "/data.mdb").c_str(), kStateDataMode);
   }
   // What keeps a transaction from beginning is the system's or another process's doing, and no damage.
@@ -265,7 +253,7 @@ Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& state_di
   const bool writes = mode == Mode::read_write;
   if (writes) {
     for (const std::string& directory : {state_dir, impl.env_dir}) {
-      if (Result<void> made = make_directory(directory); !made) return made.error();
+      if (Result<void> made = make_state_folder(directory); !made) return made.error();
     }
     Result<UniqueFd> lock = lock_state_writer(impl.env_dir);
     if (!lock) return lock.error();
@@ -317,7 +305,7 @@ Result<std::vector<Manifest>> StateStore::list_versions(size_t newest) const {
   std::vector<Manifest> out;
   lmdb::Cursor cursor(*txn, impl_->dbs.version);
   for (bool more = cursor.last(); more && out.size() < newest; more = cursor.previous()) {
-    Result<Manifest> manifest = decode_version(number_of(cursor.key()), cursor.value());
+    Result<Manifest> manifest = decode_version(number_of_key(cursor.key()), cursor.value());
     if (!manifest) return manifest.error();
     out.push_back(*std::move(manifest));
   }
@@ -397,7 +385,7 @@ Result<std::vector<Purge>> StateStore::purges_after(uint64_t sequence, size_t li
   std::vector<Purge> out;
   lmdb::Cursor cursor(*txn, impl_->dbs.purge);
   for (bool more = cursor.seek(lmdb::be64(sequence + 1)); more && out.size() < limit; more = cursor.next()) {
-    Result<Purge> purge = decode_purge(number_of(cursor.key()), cursor.value());
+    Result<Purge> purge = decode_purge(number_of_key(cursor.key()), cursor.value());
     if (!purge) return impl_->damaged(purge.error().message);
     out.push_back(*std::move(purge));
   }
@@ -411,7 +399,7 @@ Result<std::vector<AuditRecord>> StateStore::audit_newest(size_t count) const {
   std::vector<AuditRecord> out;
   lmdb::Cursor cursor(*txn, impl_->dbs.audit);
   for (bool more = cursor.last(); more && out.size() < count; more = cursor.previous()) {
-    Result<AuditRecord> record = decode_audit(number_of(cursor.key()), cursor.value());
+    Result<AuditRecord> record = decode_audit(number_of_key(cursor.key()), cursor.value());
     if (!record) return impl_->damaged(record.error().message);
     out.push_back(*std::move(record));
   }

@@ -7,8 +7,6 @@
 namespace tidegate {
 namespace {
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
 // The length of the well-formed UTF-8 character at the front, 0 if there is none (RFC 3629 §4).
 size_t utf8_length(std::string_view text) {
   const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
@@ -45,6 +43,21 @@ size_t find_unreadable(std::string_view text) {
     at += length;
   }
   return std::string_view::npos;
+}
+
+std::string_view without_byte_order_mark(std::string_view text) {
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  return text.starts_with(kByteOrderMark) ? text.substr(kByteOrderMark.size()) : text;
+}
+
+bool is_version_digest(std::string_view text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+std::string lower_case(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+  return out;
 }
 
 bool looks_octal_or_hex(std::string_view text) {

@@ -13,8 +13,17 @@ namespace tidegate {
 // line ends. npos if there is none.
 size_t find_unreadable(std::string_view text);
 
+// The text without the byte order mark that some editors put in front of it.
+std::string_view without_byte_order_mark(std::string_view text);
+
+inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
+std::string lower_case(std::string_view text);  // of ASCII letters
+
 // 010, -007, 0x1f, 0o17, 0b1: some readers take them as decimal, others do not.
 bool looks_octal_or_hex(std::string_view text);
+
+// SHA-256 in 64 lower-case hexadecimal digits: how a version is known.
+bool is_version_digest(std::string_view text);
 
 // "0" or digits without a leading zero.
 std::optional<uint64_t> parse_decimal(std::string_view text);

@@ -33,7 +33,7 @@ std::vector<std::string> own_arguments() {
   return arguments;
 }
 
-std::string text_of(const json& line) { return line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"; }
+std::string line_of(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"; }
 
 }  // namespace
 
@@ -77,7 +77,7 @@ void Upgrade::answer(const HttpExchangePtr& exchange) {
     }
     json status;
     add_status(status);
-    return exchange->respond(HttpResponse::json(200, text_of(status)));
+    return exchange->respond(HttpResponse::json(200, line_of(status)));
   }
   // It names a program that then has this daemon's rights.
   if (request.peer_uid != 0 && request.peer_uid != ::geteuid()) {
@@ -126,7 +126,7 @@ void Upgrade::begin(const HttpExchangePtr& exchange, const std::string& program,
 
 // An asker who has gone does not stop the upgrade.
 void Upgrade::tell(const json& line) const {
-  if (asker_) (void)asker_->write(text_of(line));
+  if (asker_) (void)asker_->write(line_of(line));
 }
 
 void Upgrade::served() {

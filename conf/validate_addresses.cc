@@ -12,8 +12,6 @@
 namespace tidegate {
 namespace {
 
-const char* family_name(const IpAddress& address) { return address.is_v4() ? "IPv4" : "IPv6"; }
-
 // The kind of an address at which no host on a network answers, or null. RFC 1122 §3.2.1.3, RFC 4291 §2.5 and §2.7.
 const char* kind_without_host(const IpAddress& address) {
   const std::array<uint8_t, 16>& bytes = address.bytes;

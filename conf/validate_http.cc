@@ -10,6 +10,7 @@
 #include "conf/checks.h"
 #include "conf/names.h"
 #include "conf/route_pattern.h"
+#include "conf/text.h"
 #include "core/mutex.h"
 #include "core/tls.h"
 
@@ -222,11 +223,6 @@ void check_route_answer(Checks& checks, size_t r) {
         {"out_of_range", fmt::format("status of a redirect is {}", route.status), "301, 302, 303, 307 or 308", {}});
   }
   check_redirect_parameters(checks, r);
-}
-
-std::string lower_case(std::string text) {
-  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-  return text;
 }
 
 using Edits = std::vector<std::pair<std::string, std::string>>;

@@ -40,10 +40,10 @@ void check_steer_is_in_a_zone(Checks& checks, size_t s, const std::unordered_set
                                                       : fmt::format("the zones are {}", fmt::join(zones, ", "))});
 }
 
-constexpr std::string_view kTypes[] = {"vip", "pool", "steer", "alias"};
+constexpr std::string_view kTargetTypes[] = {"vip", "pool", "steer", "alias"};
 
 std::string_view key_of(const SteerTarget& target) {
-  return target.what.index() == 0 ? std::string_view() : kTypes[target.what.index() - 1];
+  return target.what.index() == 0 ? std::string_view() : kTargetTypes[target.what.index() - 1];
 }
 
 bool has_location(const Checks& checks, uint32_t site) {
@@ -129,7 +129,7 @@ void check_clients(Checks& checks, size_t s, size_t t) {
 // False if the target is of no type, or of several.
 bool check_type(Checks& checks, size_t s, size_t t) {
   std::vector<std::string_view> written;
-  for (const std::string_view key : kTypes) {
+  for (const std::string_view key : kTargetTypes) {
     if (checks.written({"steers", s, "targets", t, key})) written.push_back(key);
   }
   if (written.size() == 1) return true;

@@ -28,8 +28,6 @@ uint64_t next_prime(uint64_t number) {
   return number;
 }
 
-const char* family_name(const IpAddress& address) { return address.is_v4() ? "IPv4" : "IPv6"; }
-
 // The position of the first address whose family occurred before, or the size of the list.
 size_t repeated_family(const std::vector<IpAddress>& addresses) {
   for (size_t i = 0; i < addresses.size(); ++i) {

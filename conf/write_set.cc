@@ -11,13 +11,13 @@
 #include <cstdint>
 
 #include "core/assert.h"
+#include "core/lmdb.h"
 
 namespace tidegate {
 
 namespace {
 
 constexpr std::string_view kMagic = "TGW1";
-constexpr size_t kMaxKeyBytes = 511;  // LMDB's own limit
 constexpr size_t kSecretHashBytes = 32;
 // The place in this list is the number in the form, so the list only grows.
 constexpr std::array<std::string_view, 14> kDbNames = {"sys",    "version",  "entry",  "object", "secret",
@@ -107,7 +107,7 @@ Result<WriteSet> decode_write_set(std::string_view bytes) {
     const std::string_view value = has_value ? reader.string() : std::string_view();
     if (!reader.sound()) break;
     if (db >= kDbNames.size()) return fail(fmt::format("it changes database {}, which this release does not have", db));
-    if (key.empty() || key.size() > kMaxKeyBytes) return fail(fmt::format("a key has {} bytes", key.size()));
+    if (key.empty() || key.size() > lmdb::kMaxKeyBytes) return fail(fmt::format("a key has {} bytes", key.size()));
     set.changes.push_back(
         {std::string(kDbNames[db]), std::string(key), has_value ? std::optional<std::string>(value) : std::nullopt});
   }

@@ -9,7 +9,9 @@
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <unordered_map>
 #include <vector>
@@ -74,7 +76,8 @@ bool is_core_tag(const std::string& tag) {
          tag == "tag:yaml.org,2002:seq";
 }
 
-// Builds the tree. The open maps and lists are a stack of nodes by value. A finished node is moved into its parent.
+// Builds the tree. Finished values wait on a stack until their list or map ends. Then they move into it together, so
+// that its memory is taken once and in the right size.
 class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(FaultList& faults) : faults_(faults) {}
@@ -83,8 +86,9 @@ class TreeBuilder : public YAML::EventHandler {
   const std::optional<Place>& last_quoted() const { return last_quoted_; }
 
   std::unique_ptr<DocumentNode> take() {
-    auto root = std::make_unique<DocumentNode>(std::move(root_));
-    root_ = {};
+    auto root = std::make_unique<DocumentNode>();
+    if (!finished_.empty()) *root = std::move(finished_.front());
+    finished_.clear();
     return root;
   }
 
@@ -96,7 +100,8 @@ class TreeBuilder : public YAML::EventHandler {
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     if (expects_key()) throw syntax(mark, "a key is empty");
-    finish(node_at(mark, DocumentNode::Kind::null), anchor);
+    add_node(mark, DocumentNode::Kind::null);
+    remember(anchor);
   }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -104,7 +109,10 @@ class TreeBuilder : public YAML::EventHandler {
     const auto found = anchored_.find(anchor);
     if (found == anchored_.end()) throw syntax(mark, "an alias inside of what it names");
     count_copy(found->second, mark);
-    finish(found->second, YAML::NullAnchor);
+    DocumentNode& node = finished_.emplace_back(found->second);
+    node.key.clear();
+    node.key_line = node.key_column = 0;
+    if (have_key_) take_key(node);
   }
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -118,11 +126,11 @@ class TreeBuilder : public YAML::EventHandler {
       have_key_ = true;
       return;
     }
-    DocumentNode node = node_at(mark, DocumentNode::Kind::scalar);
+    DocumentNode& node = add_node(mark, DocumentNode::Kind::scalar);
     node.text = value;
     node.quoted = !tag.empty() && tag != "?";
     if (!node.quoted && looks_octal_or_hex(value)) refuse_number(node);
-    finish(std::move(node), anchor);
+    remember(anchor);
   }
 
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -136,14 +144,15 @@ class TreeBuilder : public YAML::EventHandler {
     open(mark, tag, anchor, DocumentNode::Kind::map);
   }
   void OnMapEnd() override {
-    refuse_duplicate_keys(open_.back().node);
+    refuse_duplicate_keys(std::span(finished_).subspan(open_.back().first_child));
     close();
   }
 
  private:
   struct Open {
-    DocumentNode node;
+    DocumentNode node;  // without its children
     YAML::anchor_t anchor;
+    size_t first_child;  // on the stack of finished values
   };
 
   bool expects_key() const { return !open_.empty() && open_.back().node.is_map() && !have_key_; }
@@ -154,16 +163,27 @@ class TreeBuilder : public YAML::EventHandler {
                    "types follow from the keys; remove the tag");
   }
 
-  // A node with the key that was read before it.
   DocumentNode node_at(const YAML::Mark& mark, DocumentNode::Kind kind) {
+    DocumentNode node;
+    describe(node, mark, kind);
+    return node;
+  }
+
+  // Puts a value on the stack, with the key that was read before it.
+  DocumentNode& add_node(const YAML::Mark& mark, DocumentNode::Kind kind) {
+    DocumentNode& node = finished_.emplace_back();
+    describe(node, mark, kind);
+    return node;
+  }
+
+  void describe(DocumentNode& node, const YAML::Mark& mark, DocumentNode::Kind kind) {
     if (++nodes_ > kMaxDocumentNodes)
       throw syntax(mark, fmt::format("the document has more than {} values", kMaxDocumentNodes));
-    DocumentNode node;
     node.kind = kind;
     const Place place(mark);
     node.line = place.line;
     node.column = place.column;
-    return node;
+    if (have_key_) take_key(node);
   }
 
   void take_key(DocumentNode& node) {
@@ -179,37 +199,29 @@ class TreeBuilder : public YAML::EventHandler {
     if (expects_key()) throw syntax(mark, "a map or list as a key");
     if (open_.size() >= kMaxDocumentDepth)
       throw syntax(mark, fmt::format("nested deeper than {} levels", kMaxDocumentDepth));
-    Open opened{node_at(mark, kind), anchor};
-    if (have_key_) take_key(opened.node);
-    open_.push_back(std::move(opened));
+    open_.push_back({node_at(mark, kind), anchor, finished_.size()});
   }
 
   void close() {
-    Open closed = std::move(open_.back());
+    Open& closed = open_.back();
+    const auto first = finished_.begin() + static_cast<ptrdiff_t>(closed.first_child);
+    closed.node.children.assign(std::move_iterator(first), std::move_iterator(finished_.end()));
+    finished_.erase(first, finished_.end());
+    finished_.push_back(std::move(closed.node));
+    const YAML::anchor_t anchor = closed.anchor;
     open_.pop_back();
-    place_into_parent(std::move(closed.node), closed.anchor);
+    remember(anchor);
   }
 
-  void finish(DocumentNode node, YAML::anchor_t anchor) {
-    node.key.clear();
-    node.key_line = node.key_column = 0;
-    if (have_key_) take_key(node);
-    place_into_parent(std::move(node), anchor);
-  }
-
-  void place_into_parent(DocumentNode node, YAML::anchor_t anchor) {
-    if (anchor != YAML::NullAnchor) {
-      YAML::Mark mark;
-      mark.line = static_cast<int>(node.line) - 1;
-      mark.column = static_cast<int>(node.column) - 1;
-      count_copy(node, mark);
-      anchored_[anchor] = node;
-    }
-    if (open_.empty()) {
-      root_ = std::move(node);
-    } else {
-      open_.back().node.children.push_back(std::move(node));
-    }
+  // Keeps the value that was finished last, if it has an anchor.
+  void remember(YAML::anchor_t anchor) {
+    if (anchor == YAML::NullAnchor) return;
+    const DocumentNode& node = finished_.back();
+    YAML::Mark mark;
+    mark.line = static_cast<int>(node.line) - 1;
+    mark.column = static_cast<int>(node.column) - 1;
+    count_copy(node, mark);
+    anchored_[anchor] = node;
   }
 
   void count_copy(const DocumentNode& node, const YAML::Mark& mark) {
@@ -220,29 +232,35 @@ class TreeBuilder : public YAML::EventHandler {
     for (const DocumentNode& child : node.children) count_copy(child, mark);
   }
 
+  // How many values of the open list or map number `depth` are finished.
+  size_t children_of(size_t depth) const {
+    const size_t end = depth + 1 < open_.size() ? open_[depth + 1].first_child : finished_.size();
+    return end - open_[depth].first_child;
+  }
+
   // The pointer to `last` inside the innermost open node (or to that node itself if `last` is empty).
   std::string pointer_here(std::string_view last) const {
     std::string pointer;
     for (size_t i = 1; i < open_.size(); ++i) {
       pointer += '/';
-      pointer += open_[i - 1].node.is_map() ? escape_pointer_step(open_[i].node.key)
-                                            : std::to_string(open_[i - 1].node.children.size());
+      pointer +=
+          open_[i - 1].node.is_map() ? escape_pointer_step(open_[i].node.key) : std::to_string(children_of(i - 1));
     }
     return pointer + "/" + escape_pointer_step(last);
   }
 
+  // `node` is the value that was finished last.
   void refuse_number(const DocumentNode& node) {
     const bool in_list = !open_.empty() && open_.back().node.is_list();
-    const std::string last = in_list ? std::to_string(open_.back().node.children.size()) : key_.text;
+    const std::string last = in_list ? std::to_string(children_of(open_.size() - 1) - 1) : node.key;
     faults_.at(node.line, node.column, pointer_here(last),
                {"not_decimal", fmt::format("{} is not a decimal number", in_quotes(node.text)),
                 "decimal digits without leading zeros", fmt::format("write '{}' in quotes if it is text", node.text)});
   }
 
   // Almost every map is small: its keys are compared without memory.
-  static bool has_few_different_keys(const DocumentNode& map) {
+  static bool has_few_different_keys(std::span<const DocumentNode> children) {
     constexpr size_t kFew = 12;
-    const std::vector<DocumentNode>& children = map.children;
     if (children.size() > kFew) return false;
     for (size_t i = 1; i < children.size(); ++i) {
       for (size_t k = 0; k < i; ++k) {
@@ -253,11 +271,11 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   // yaml-cpp and other YAML readers disagree about which of two equal keys counts. Here it is a fault.
-  void refuse_duplicate_keys(const DocumentNode& map) {
-    if (has_few_different_keys(map)) return;
+  void refuse_duplicate_keys(std::span<const DocumentNode> children) {
+    if (has_few_different_keys(children)) return;
     std::vector<const DocumentNode*> by_key;
-    by_key.reserve(map.children.size());
-    for (const DocumentNode& child : map.children) by_key.push_back(&child);
+    by_key.reserve(children.size());
+    for (const DocumentNode& child : children) by_key.push_back(&child);
     std::stable_sort(by_key.begin(), by_key.end(), [](const auto* a, const auto* b) { return a->key < b->key; });
     const DocumentNode* first = nullptr;
     for (const DocumentNode* child : by_key) {
@@ -280,7 +298,7 @@ class TreeBuilder : public YAML::EventHandler {
   };
 
   FaultList& faults_;
-  DocumentNode root_;
+  std::vector<DocumentNode> finished_;  // of each open list and map the children so far; at the end the root
   std::optional<Place> last_quoted_;
   std::vector<Open> open_;
   Key key_;
@@ -371,9 +389,7 @@ std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faul
                {}});
     return nullptr;
   }
-  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
-  std::string_view body = text;
-  if (body.substr(0, kByteOrderMark.size()) == kByteOrderMark) body.remove_prefix(kByteOrderMark.size());
+  const std::string_view body = without_byte_order_mark(text);
   faults.set_text(body);
   if (refuse_bytes(body, faults)) return nullptr;
 

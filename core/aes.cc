@@ -6,12 +6,13 @@
 #include <cassert>
 #include <memory>
 
+#include "core/cipher_context.h"
 #include "core/crypto.h"
 
 namespace tidegate {
 namespace {
 
-constexpr size_t kTagBytes = 16, kBlockBytes = 16;
+constexpr size_t kTagBytes = 16, kAesBlockBytes = 16;
 
 size_t iv_bytes(AesMode mode) { return mode == AesMode::cbc ? 16 : 12; }
 
@@ -25,17 +26,12 @@ const EVP_CIPHER* cipher_of(AesMode mode) {
 const unsigned char* bytes_of(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
 unsigned char* bytes_of(std::string& text, size_t at) { return reinterpret_cast<unsigned char*>(text.data()) + at; }
 
-struct ContextDeleter {
-  void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
-};
-using Context = std::unique_ptr<EVP_CIPHER_CTX, ContextDeleter>;
-
 enum class Direction : uint8_t { seal, open };
 
 // One for each use and thread: OpenSSL keeps what it has allocated while the cipher stays the same, and its tables
 // while the key does.
 struct Keyed {
-  Context context{EVP_CIPHER_CTX_new()};
+  CipherContext context{EVP_CIPHER_CTX_new()};
   std::string key;  // that the context holds
 };
 
@@ -68,7 +64,7 @@ std::string aes128_seal(AesMode mode, std::string_view key, std::string_view pla
   assert(key.size() == kAes128KeyBytes);
   std::string sealed = fresh_iv(iv_bytes(mode));
   const size_t start = sealed.size();
-  sealed.resize(start + plain.size() + kBlockBytes);
+  sealed.resize(start + plain.size() + kAesBlockBytes);
   EVP_CIPHER_CTX* const context = context_for(mode, Direction::seal, key, bytes_of(sealed, 0));
   int written = 0, last = 0;
   bool ok = context != nullptr;
@@ -93,7 +89,7 @@ std::optional<std::string> aes128_open(AesMode mode, std::string_view key, std::
   const std::string_view iv = sealed.substr(0, iv_bytes(mode));
   std::string tag(sealed.substr(sealed.size() - tag_bytes));
   const std::string_view body = sealed.substr(iv.size(), sealed.size() - iv.size() - tag_bytes);
-  std::string plain(body.size() + kBlockBytes, '\0');
+  std::string plain(body.size() + kAesBlockBytes, '\0');
   EVP_CIPHER_CTX* const context = context_for(mode, Direction::open, key, bytes_of(iv));
   int written = 0, last = 0;
   if (context == nullptr ||

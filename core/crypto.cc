@@ -74,11 +74,11 @@ std::string sha256_hex(std::string_view bytes) { return hex_encode(view(sha256(b
 
 // RFC 2104 §2. By OpenSSL's own function four names would be looked up for each message.
 Sha256 hmac_sha256(std::string_view key, std::string_view message) {
-  constexpr size_t kBlockBytes = 64;
-  std::array<char, kBlockBytes> inner, outer;
-  const Sha256 short_key = key.size() > kBlockBytes ? sha256(key) : Sha256{};
-  const std::string_view used = key.size() > kBlockBytes ? view(short_key) : key;
-  for (size_t i = 0; i < kBlockBytes; ++i) {
+  constexpr size_t kSha256BlockBytes = 64;
+  std::array<char, kSha256BlockBytes> inner, outer;
+  const Sha256 short_key = key.size() > kSha256BlockBytes ? sha256(key) : Sha256{};
+  const std::string_view used = key.size() > kSha256BlockBytes ? view(short_key) : key;
+  for (size_t i = 0; i < kSha256BlockBytes; ++i) {
     const char byte = i < used.size() ? used[i] : '\0';
     inner[i] = static_cast<char>(byte ^ 0x36);
     outer[i] = static_cast<char>(byte ^ 0x5c);

@@ -3,18 +3,13 @@
 
 #include <openssl/evp.h>
 
-#include <memory>
-
 #include "core/assert.h"
+#include "core/cipher_context.h"
 
 namespace tidegate {
 namespace {
 
-constexpr size_t kBlockBytes = 8;
-
-struct ContextDeleter {
-  void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
-};
+constexpr size_t kDesBlockBytes = 8;
 
 enum class Way : int { open = 0, seal = 1 };
 
@@ -25,8 +20,8 @@ std::optional<std::string> run(Way way, std::string_view key, std::string_view i
   static const EVP_CIPHER* const kCipher = EVP_CIPHER_fetch(nullptr, "DES-EDE3-ECB", nullptr);
   std::string three_keys;
   for (int i = 0; i < 3; ++i) three_keys += key;
-  const std::unique_ptr<EVP_CIPHER_CTX, ContextDeleter> context(EVP_CIPHER_CTX_new());
-  std::string out(in.size() + kBlockBytes, '\0');
+  const CipherContext context(EVP_CIPHER_CTX_new());
+  std::string out(in.size() + kDesBlockBytes, '\0');
   auto* const to = reinterpret_cast<unsigned char*>(out.data());
   const auto bytes = [](std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); };
   int written = 0, last = 0;

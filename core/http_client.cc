@@ -19,7 +19,7 @@ namespace tidegate {
 namespace {
 
 constexpr http1::Limits kResponseLimits{.fields = http1::kMaxFields};
-constexpr size_t kReadBytes = 16 * 1024;
+constexpr size_t kResponseReadBytes = 16 * 1024;
 constexpr int kReadsPerWake = 64;  // so that a fast stream does not starve the loop
 
 std::string peer_name(const HttpTarget& target) {
@@ -258,8 +258,8 @@ void Call::receive() {
     // Bytes that TLS has already read are handled in the next round: the socket will not report them again.
     if (reads == kReadsPerWake) return loop_.call_again(transport_.fd());
     const size_t before = in_.size();
-    in_.resize(before + kReadBytes);
-    const Transport::Io io = transport_.read(in_.data() + before, kReadBytes);
+    in_.resize(before + kResponseReadBytes);
+    const Transport::Io io = transport_.read(in_.data() + before, kResponseReadBytes);
     in_.resize(before + io.bytes);
     if (io.status == IoStatus::want_read || io.status == IoStatus::want_write) return;
     if (io.status == IoStatus::error) {

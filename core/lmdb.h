@@ -18,6 +18,8 @@
 
 namespace tidegate::lmdb {
 
+constexpr size_t kMaxKeyBytes = 511;  // LMDB's own limit
+
 struct EnvOptions {
   size_t map_bytes = size_t{1} << 30;
   unsigned max_dbs = 16;

@@ -6,19 +6,19 @@
 namespace tidegate::l4 {
 namespace {
 
-struct Row {
+struct DropReasonRow {
   std::string_view name, sentence;
 };
 
-constexpr std::array<Row, kDropReasons> kTable = {{{"none", "not dropped"},
+constexpr std::array<DropReasonRow, kDropReasons> kDropReasonTable = {{{"none", "not dropped"},
 #define TIDEGATE_L4_ROW(name, sentence) {#name, sentence},
-                                                   TIDEGATE_L4_DROP_REASONS(TIDEGATE_L4_ROW)
+                                                                       TIDEGATE_L4_DROP_REASONS(TIDEGATE_L4_ROW)
 #undef TIDEGATE_L4_ROW
 }};
 
 }  // namespace
 
-std::string_view name(DropReason reason) { return kTable[static_cast<size_t>(reason)].name; }
-std::string_view sentence(DropReason reason) { return kTable[static_cast<size_t>(reason)].sentence; }
+std::string_view name(DropReason reason) { return kDropReasonTable[static_cast<size_t>(reason)].name; }
+std::string_view sentence(DropReason reason) { return kDropReasonTable[static_cast<size_t>(reason)].sentence; }
 
 }  // namespace tidegate::l4

@@ -4,13 +4,9 @@
 #include <algorithm>
 
 #include "core/hash.h"
+#include "l4/rounds.h"
 
 namespace tidegate::l4 {
-namespace {
-
-bool is_due(uint32_t due_ms, uint32_t now_ms) { return static_cast<int32_t>(now_ms - due_ms) >= 0; }
-
-}  // namespace
 
 // Packs groups into as few frames as possible.
 class GroupMember::Writer {

@@ -6,7 +6,7 @@
 namespace tidegate::l4 {
 namespace {
 
-constexpr uint8_t kEchoReply4 = 0, kUnreachable4 = 3, kEcho4 = 8, kTimeExceeded4 = 11, kParameterProblem4 = 12;
+constexpr uint8_t kEchoReply4 = 0, kEcho4 = 8, kTimeExceeded4 = 11, kParameterProblem4 = 12;
 constexpr uint8_t kUnreachable6 = 1, kParameterProblem6 = 4, kEcho6 = 128, kEchoReply6 = 129;
 constexpr uint8_t kFreshTtl = 64;
 constexpr size_t kIcmpErrorHeaderBytes = 8;

@@ -4,11 +4,10 @@
 #include <algorithm>
 
 #include "core/hash.h"
+#include "l4/rounds.h"
 
 namespace tidegate::l4 {
 namespace {
-
-bool is_due(uint32_t due_ms, uint32_t now_ms) { return static_cast<int32_t>(now_ms - due_ms) >= 0; }
 
 LookupKey key_of(const IpAddress& address) {
   return LookupKey::of_address(static_cast<uint8_t>(address.family), words_of(address));

@@ -8,8 +8,6 @@ namespace {
 
 enum class Form { whole, quoted };
 
-constexpr size_t kIp4HeaderBytes = 20;
-constexpr size_t kIp6HeaderBytes = 40;
 constexpr size_t kTcpHeaderBytes = 20;
 constexpr size_t kUdpHeaderBytes = 8;
 constexpr size_t kIcmpHeaderBytes = 8;

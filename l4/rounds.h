@@ -14,6 +14,9 @@
 
 namespace tidegate::l4 {
 
+// Of times in milliseconds that go round after 49 days, and are less than half of that apart.
+inline bool is_due(uint32_t due_ms, uint32_t now_ms) { return static_cast<int32_t>(now_ms - due_ms) >= 0; }
+
 class Rounds {
  public:
   static constexpr size_t kMaxRuns = 8;
@@ -48,7 +51,7 @@ class Rounds {
   size_t say(const std::vector<Item>& items, uint32_t now_ms, size_t most, Say&& say) {
     size_t said = 0;
     for (Run& run : runs_) {
-      if (static_cast<int32_t>(now_ms - run.due_ms) < 0) continue;
+      if (!is_due(run.due_ms, now_ms)) continue;
       const size_t begin = first_after(items, run.after), end = first_after(items, run.upto);
       size_t at = std::min(begin + run.said, end);
       for (; at < end && said < most; ++at, ++said) say(items[at]);

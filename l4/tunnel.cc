@@ -7,8 +7,8 @@
 namespace tidegate::l4 {
 namespace {
 
-constexpr size_t kIp4HeaderBytes = 20, kIp6HeaderBytes = 40, kIcmpErrorBytes = 8;
-constexpr uint8_t kUnreachable4 = 3, kFragmentationNeeded = 4, kTooBig6 = 2, kHopLimit = 64;
+constexpr size_t kIcmpErrorBytes = 8;
+constexpr uint8_t kFragmentationNeeded = 4, kTooBig6 = 2, kHopLimit = 64;
 constexpr uint8_t kIp6Fragment = 44;
 // RFC 1812 §4.3.2.3: an error quotes as much as fits into 576 bytes. RFC 4443 §3.2: into 1,280.
 constexpr size_t kMostError4 = 576, kMostError6 = 1'280;

@@ -47,6 +47,8 @@ inline bool has_priority_tag(const uint8_t* frame, size_t bytes) {
   return frame[12] == 0x81 && frame[13] == 0 && (frame[14] & 0x0f) == 0 && frame[15] == 0;
 }
 
+constexpr size_t kIp4HeaderBytes = 20, kIp6HeaderBytes = 40;  // without options and extensions
+constexpr uint8_t kUnreachable4 = 3;                          // ICMP type (RFC 792)
 constexpr uint8_t kProtocolIcmp = 1;
 constexpr uint8_t kProtocolTcp = 6;
 constexpr uint8_t kProtocolUdp = 17;

@@ -18,8 +18,6 @@ constexpr uint8_t kNoCache = 4;
 
 constexpr size_t kSectionHeadBytes = 6;
 
-constexpr uint64_t kPage = 4096;
-
 template <class T>
 void put(std::string& out, T value) {
   char bytes[sizeof(T)];
@@ -125,11 +123,11 @@ void spell_names(StoredHead& head, std::string_view capitals) {
 
 uint64_t disk_footprint(uint64_t body_bytes, uint64_t head_bytes) {
   const uint64_t whole = body_bytes / kChunkBytes, rest = body_bytes % kChunkBytes;
-  const uint64_t rest_pages = rest == 0 ? 0 : (rest + sizeof(uint32_t) + 16 + kPage - 1) / kPage;
-  const uint64_t head_pages = head_bytes > kInlineMetaBytes ? (head_bytes + 16 + kPage - 1) / kPage : 0;
+  const uint64_t rest_pages = rest == 0 ? 0 : (rest + sizeof(uint32_t) + 16 + kPageBytes - 1) / kPageBytes;
+  const uint64_t head_pages = head_bytes > kInlineMetaBytes ? (head_bytes + 16 + kPageBytes - 1) / kPageBytes : 0;
   // A leaf of the meta tree is about two thirds full. The shares of the branch and chunk-leaf pages are small.
-  return (whole * 16 + rest_pages + head_pages) * kPage + std::min<uint64_t>(head_bytes, kInlineMetaBytes) * 3 / 2 +
-         256;
+  return (whole * 16 + rest_pages + head_pages) * kPageBytes +
+         std::min<uint64_t>(head_bytes, kInlineMetaBytes) * 3 / 2 + 256;
 }
 
 std::string meta_key(const KeyHash& key, uint64_t variant) {

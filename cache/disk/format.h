@@ -31,6 +31,7 @@
 
 namespace tidegate::cache {
 
+constexpr uint64_t kPageBytes = 4'096;       // LMDB uses the machine's pages; x86-64 has these
 constexpr size_t kChunkValueBytes = 65'520;  // 16 pages minus the 16-byte page header: no waste
 constexpr size_t kChunkBytes = kChunkValueBytes - sizeof(uint32_t);
 constexpr uint32_t kHeadChunk = UINT32_MAX;   // index of the chunk that holds a head too big for its meta record

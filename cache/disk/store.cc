@@ -26,8 +26,7 @@ namespace tidegate::cache {
 namespace {
 
 constexpr std::string_view kFormat = kStoreFormat;
-constexpr unsigned kFlags = MDB_NORDAHEAD | MDB_NOMEMINIT | MDB_NOMETASYNC;
-constexpr uint64_t kPage = 4096;
+constexpr unsigned kEnvFlags = MDB_NORDAHEAD | MDB_NOMEMINIT | MDB_NOMETASYNC;
 constexpr const char* kDataFile = "/data.mdb";
 constexpr const char* kLockFile = "/lock.mdb";
 // One byte for each start in a row that did not finish reading the index. Written before the file is opened.
@@ -99,7 +98,7 @@ Result<bool> grow_to_last_page(const lmdb::Env& env, const std::string& director
   const std::string path = directory + kDataFile;
   struct stat file {};
   if (!info || ::stat(path.c_str(), &file) != 0) return fail(path + ": " + std::strerror(errno));
-  const auto wanted = static_cast<off_t>((info->me_last_pgno + 1) * kPage);
+  const auto wanted = static_cast<off_t>((info->me_last_pgno + 1) * kPageBytes);
   if (file.st_size >= wanted) return false;
   if (::truncate(path.c_str(), wanted) != 0) return fail(path + ": " + std::strerror(errno));
   return true;
@@ -248,9 +247,9 @@ Result<std::unique_ptr<Store>> Store::try_open(const std::string& directory, uin
 
 Result<lmdb::Env> Store::open_environment(const std::string& directory, uint64_t disk_bytes) {
   lmdb::EnvOptions options;
-  options.map_bytes = (disk_bytes + kPage - 1) / kPage * kPage;
+  options.map_bytes = (disk_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
   options.max_dbs = 4;
-  options.flags = kFlags;
+  options.flags = kEnvFlags;
   options.expendable = true;
   return lmdb::Env::open(directory, options);
 }

@@ -13,6 +13,7 @@
 #include "conf/policy/jwks.h"
 #include "conf/policy/kind.h"
 #include "conf/policy/signatures.h"
+#include "core/http1.h"
 
 namespace tidegate {
 namespace {
@@ -132,16 +133,8 @@ bool is_sha256(std::string_view text) {
          });
 }
 
-bool is_token(std::string_view text) {
-  constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
-  return std::all_of(text.begin(), text.end(), [&](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           kMarks.find(c) != std::string_view::npos;
-  });
-}
-
 // Names go into logs and into a field for backends.
-bool is_name(std::string_view text) {
+bool is_printable(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c < '\x7f'; });
 }
 
@@ -149,7 +142,7 @@ void check_known(Checks& checks, size_t p, const char* where, const char* list, 
                  const std::vector<KnownClient>& known, bool (*good)(std::string_view), const char* expected) {
   std::map<std::string_view, size_t> seen;
   for (size_t i = 0; i < known.size(); ++i) {
-    if (!is_name(known[i].name)) {
+    if (!is_printable(known[i].name)) {
       checks.refuse({"policies", p, "authenticate", where, list, i, "name"},
                     {"bad_value", fmt::format("{} is no name", in_quotes(known[i].name)), "visible ASCII", {}});
     }
@@ -284,7 +277,7 @@ void check_authenticate(Checks& checks, size_t p) {
   if (authenticate.jwt.enabled) check_jwt(checks, p, authenticate.jwt);
   if (authenticate.signatures.enabled) check_signatures(checks, p);
   if (authenticate.forward.enabled) check_forward(checks, p);
-  if (!is_token(authenticate.identity_header)) {
+  if (!authenticate.identity_header.empty() && !http1::is_token(authenticate.identity_header)) {
     checks.refuse(
         {"policies", p, "authenticate", "identity_header"},
         {"bad_value", fmt::format("{} is no name of a field", in_quotes(authenticate.identity_header)), {}, {}});

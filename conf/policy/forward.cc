@@ -8,6 +8,8 @@
 #include "conf/field_builders.h"
 #include "conf/names.h"
 #include "conf/policy/authenticate.h"
+#include "conf/text.h"
+#include "core/http1.h"
 
 namespace tidegate {
 namespace {
@@ -15,21 +17,6 @@ namespace {
 using namespace fields;
 
 constexpr const char* kWords[] = {"method", "host", "path", "query", "client", "header:NAME", "cookie:NAME"};
-
-std::string lower_case(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-  return out;
-}
-
-// RFC 9110 §5.6.2
-bool is_token(std::string_view text) {
-  constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
-  return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           kMarks.find(c) != std::string_view::npos;
-  });
-}
 
 // Each message has its own: those that frame it, or that hold between two neighbours alone (RFC 9110 §7.6.1).
 bool is_of_one_message(std::string_view lower) {
@@ -60,7 +47,7 @@ void check_names(Checks& checks, size_t p, const char* key, const std::vector<st
     return;
   }
   for (size_t i = 0; i < names.size(); ++i) {
-    const bool token = is_token(names[i]);
+    const bool token = http1::is_token(names[i]);
     if (token && !is_of_one_message(lower_case(names[i]))) continue;
     checks.refuse({"policies", p, "authenticate", "forward", key, i},
                   {"bad_value",
@@ -194,7 +181,7 @@ std::optional<ForwardCacheBy> parse_forward_cache_by(std::string_view word) {
     if (word == name) return ForwardCacheBy{what, {}};
   }
   const size_t colon = word.find(':');
-  if (colon == std::string_view::npos || !is_token(word.substr(colon + 1))) return std::nullopt;
+  if (colon == std::string_view::npos || !http1::is_token(word.substr(colon + 1))) return std::nullopt;
   if (word.substr(0, colon) == "cookie") return ForwardCacheBy{What::cookie, std::string(word.substr(colon + 1))};
   if (word.substr(0, colon) != "header") return std::nullopt;
   return ForwardCacheBy{What::header, lower_case(word.substr(colon + 1))};

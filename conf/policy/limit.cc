@@ -9,20 +9,15 @@
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "conf/policy/limit_by.h"
+#include "conf/text.h"
+#include "core/http1.h"
 
 namespace tidegate {
 namespace {
 
 using namespace fields;
 
-// Of a header or a cookie: a token of RFC 9110 §5.6.2.
-bool is_token(std::string_view text) {
-  constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
-  return !text.empty() && text.size() <= 128 && std::all_of(text.begin(), text.end(), [&](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           kMarks.find(c) != std::string_view::npos;
-  });
-}
+constexpr size_t kMostNameBytes = 128;  // of a header or a cookie
 
 const Section& shared_section() {
   static const Section section{
@@ -158,12 +153,12 @@ std::optional<LimitBy> parse_limit_by(std::string_view word) {
   if (word == "identity") return LimitBy{What::identity, {}};
   if (word == "host") return LimitBy{What::host, {}};
   const size_t colon = word.find(':');
-  if (colon == std::string_view::npos || !is_token(word.substr(colon + 1))) return std::nullopt;
+  if (colon == std::string_view::npos) return std::nullopt;
   std::string name(word.substr(colon + 1));
+  if (!http1::is_token(name) || name.size() > kMostNameBytes) return std::nullopt;
   if (word.substr(0, colon) == "cookie") return LimitBy{What::cookie, std::move(name)};
   if (word.substr(0, colon) != "header") return std::nullopt;
-  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-  return LimitBy{What::header, std::move(name)};
+  return LimitBy{What::header, lower_case(name)};
 }
 
 PolicyKind limit_policy_kind() {

@@ -10,12 +10,6 @@ namespace tidegate::acme {
 
 using nlohmann::json;
 
-namespace {
-
-std::string_view text_of(const Sha256& digest) { return {reinterpret_cast<const char*>(digest.data()), digest.size()}; }
-
-}  // namespace
-
 std::string public_jwk(const SigningKey& key) {
   return fmt::format(R"({{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}})", base64url_encode(key.x()),
                      base64url_encode(key.y()));

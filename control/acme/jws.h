@@ -7,10 +7,15 @@
 #include <string>
 #include <string_view>
 
+#include "core/crypto.h"
 #include "core/result.h"
 #include "core/signing_key.h"
 
 namespace tidegate::acme {
+
+inline std::string_view text_of(const Sha256& digest) {
+  return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+}
 
 // The public key as a JWK (RFC 7518 §6.2), with its members in the order that a thumbprint needs.
 std::string public_jwk(const SigningKey& key);

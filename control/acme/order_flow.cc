@@ -22,8 +22,6 @@ constexpr uint64_t kFirstWaitMs = 100, kLongestWaitMs = 5'000, kMsPerS = 1'000;
 constexpr uint64_t kRepeatAfterMs = 500;
 constexpr const char* kEmptyObject = "{}";
 
-std::string_view text_of(const Sha256& digest) { return {reinterpret_cast<const char*>(digest.data()), digest.size()}; }
-
 json identifiers(const std::vector<std::string>& names) {
   json list = json::array();
   for (const std::string& name : names) list.push_back({{"type", "dns"}, {"value", name}});

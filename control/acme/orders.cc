@@ -23,7 +23,7 @@ namespace tidegate::acme {
 namespace {
 
 constexpr const char* kOrdersHelp = "Tries to get a certificate from the authority, by how they ended.";
-constexpr uint64_t kWriteAgainMs = 1'000, kPlanesPauseMs = 20, kMsPerS = 1'000;
+constexpr uint64_t kWriteAgainMs = 1'000, kPlanesPauseMs = 20;
 constexpr int64_t kLongestSleepS = 3'600;  // the wall clock may be set meanwhile
 
 int64_t now_s() { return static_cast<int64_t>(realtime_ns() / kNsPerS); }
@@ -157,7 +157,7 @@ void Orders::schedule() {
   if (next != nullptr && next_s <= now) return start(*next, model->acme);
   if (ask_for_a_window(*model, now, next_s)) return;
   if (next != nullptr || !live_state.certificates.empty()) {
-    schedule_timer_.arm_after_ms(static_cast<uint64_t>(next_s - now) * kMsPerS);
+    schedule_timer_.arm_after_ms(static_cast<uint64_t>(next_s - now) * 1'000);
   }
   forget_unwanted(*model, now);
 }

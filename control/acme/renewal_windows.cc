@@ -12,7 +12,7 @@ namespace tidegate::acme {
 
 namespace {
 
-int64_t now_s() { return static_cast<int64_t>(realtime_ns() / kNsPerS); }
+int64_t seconds_now() { return static_cast<int64_t>(realtime_ns() / kNsPerS); }
 
 }  // namespace
 
@@ -32,7 +32,7 @@ void RenewalWindows::keep(const std::set<std::string>& hashes) {
 
 void RenewalWindows::ask(const Question& question, Session& session, std::function<void()> done) {
   // Whatever comes of it, it is not asked again at once.
-  known_[question.certificate_hash].ask_at_s = now_s() + static_cast<int64_t>(kAcmeWindowRetryS);
+  known_[question.certificate_hash].ask_at_s = seconds_now() + static_cast<int64_t>(kAcmeWindowRetryS);
   if (session.directory) return ask_for(question, session, done);
   transport_.send({Request::Method::get, question.directory_url, {}}, question.ca_pem,
                   [this, question, &session, done = std::move(done)](const Result<Answer>& answer) {
@@ -54,7 +54,7 @@ void RenewalWindows::ask_for(const Question& question, const Session& session, c
   Known& known = known_[question.certificate_hash];
   const Result<std::string> name = renewal_identifier(question.chain_pem);
   if (session.directory->renewal_info.empty() || !name) {
-    known.ask_at_s = now_s() + static_cast<int64_t>(kAcmeWindowLongestS);
+    known.ask_at_s = seconds_now() + static_cast<int64_t>(kAcmeWindowLongestS);
     transport_.later(done);
     return;
   }
@@ -68,7 +68,7 @@ void RenewalWindows::ask_for(const Question& question, const Session& session, c
                       // RFC 9773 §4.3: within bounds of ours.
                       const uint64_t pause_s = std::clamp<uint64_t>(answer->retry_after_s.value_or(kAcmeWindowAskS),
                                                                     kAcmeWindowShortestS, kAcmeWindowLongestS);
-                      known.ask_at_s = now_s() + static_cast<int64_t>(pause_s);
+                      known.ask_at_s = seconds_now() + static_cast<int64_t>(pause_s);
                     }
                     done();
                   });

@@ -22,15 +22,13 @@ using nlohmann::json;
 
 namespace {
 
-constexpr uint64_t kFirstPauseMs = 200;
-constexpr uint64_t kLongestPauseMs = 2'000;
+constexpr uint64_t kFirstBirdPauseMs = 200;
+constexpr uint64_t kLongestBirdPauseMs = 2'000;
 constexpr uint64_t kReturnLookMs = 100;
 // If more change at once, BIRD reads the file again.
 constexpr size_t kMaxCommandsAtOnce = 8;
 constexpr const char* kAllProtocols = "\"tidegate_*\"";
-constexpr const char* kChangesHelp = "Addresses of VIPs that were announced or withdrawn, as decided.";
-
-int badness(const HealthVerdict& verdict) { return verdict.up ? 0 : verdict.drains ? 1 : 2; }
+constexpr const char* kAnnounceChangesHelp = "Addresses of VIPs that were announced or withdrawn, as decided.";
 
 bool same(const AnnouncedAddress& a, const AnnouncedAddress& b) {
   return a.address == b.address && a.next_hop == b.next_hop && a.announced == b.announced && a.vip == b.vip &&
@@ -65,9 +63,9 @@ Announcer::Announcer(EventLoop& loop, HostState& host_state, const Fleet& fleet,
       retry_(loop, [this] { step(); }),
       return_(loop, [this] { update(); }),
       announced_count_(
-          metrics().counter("tidegate_control_announce_changes_total", kChangesHelp, {{"to", "announced"}})),
+          metrics().counter("tidegate_control_announce_changes_total", kAnnounceChangesHelp, {{"to", "announced"}})),
       withdrawn_count_(
-          metrics().counter("tidegate_control_announce_changes_total", kChangesHelp, {{"to", "withdrawn"}})),
+          metrics().counter("tidegate_control_announce_changes_total", kAnnounceChangesHelp, {{"to", "withdrawn"}})),
       failures_(metrics().counter("tidegate_control_bird_failures_total",
                                   "Attempts to tell BIRD what was decided that failed.")) {}
 
@@ -212,7 +210,7 @@ void Announcer::fail_for_now(const std::string& why) {
   needs_configure_ = true;
   if (trouble_ != why) log_error("bird cannot be told which addresses to announce, trying until it can be: {}", why);
   trouble_ = why;
-  pause_ms_ = std::clamp(2 * pause_ms_, kFirstPauseMs, kLongestPauseMs);
+  pause_ms_ = std::clamp(2 * pause_ms_, kFirstBirdPauseMs, kLongestBirdPauseMs);
   retry_.arm_after_ms(pause_ms_);
 }
 

@@ -21,7 +21,6 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kZoneFile = "text/dns";  // RFC 4027
-constexpr const char* kJson = "application/json";
 constexpr uint64_t kDefaultSets = 1'000;
 
 // "example.test." of a path; empty if it is no domain name.
@@ -260,7 +259,7 @@ void add_zone_routes(RouteTable& table, HostState& host_state, LongCalls& long_c
              Effect::writes,
              "Put these in place of the records of one name and type: {\"ttl\", \"data\"}",
              write_parameters(),
-             {kJson},
+             {"application/json"},
              handler(&ZonesApi::put_records)});
   table.add({"DELETE",
              "/v1/zones/{zone}/records/{name}/{type}",

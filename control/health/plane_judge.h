@@ -57,6 +57,9 @@ class PlaneJudge {
   std::optional<HealthVerdict> verdict_;
 };
 
+// 0: up, 1: drains, 2: down.
+inline int badness(const HealthVerdict& verdict) { return verdict.up ? 0 : verdict.drains ? 1 : 2; }
+
 // A minimum time between changes. Whatever is worse counts at once, because clients suffer. What is better counts after
 // a wait, which doubles with each change for the worse and begins anew after kPlaneCalmMs without one. So a plane that
 // flaps is written at most twice in each wait.

@@ -80,8 +80,6 @@ void remove_own_addresses(std::vector<Endpoint>& endpoints) {
 }
 
 // 0: up, 1: draining, 2: down.
-int badness(const HealthVerdict& verdict) { return verdict.up ? 0 : verdict.drains ? 1 : 2; }
-
 }  // namespace
 
 std::vector<Endpoint> probes_of(const Model& model, uint32_t node, PlaneKind kind) {

@@ -17,7 +17,7 @@ namespace {
 constexpr uint64_t kMaxFirstDelayMs = 1'000;
 constexpr std::string_view kBackendPrefix = "backend/";
 constexpr uint64_t kBlindLogPauseNs = 60 * kNsPerS;
-constexpr const char* kProbesHelp = "Probes that came to an end, by result.";
+constexpr const char* kEndedProbesHelp = "Probes that came to an end, by result.";
 
 }  // namespace
 
@@ -42,9 +42,9 @@ Prober::Prober(EventLoop& loop, HostState& host_state, VerdictWriter& writer, co
       spread_key_(spread_key),
       site_(std::move(site)),
       jitter_(static_cast<std::minstd_rand::result_type>(spread_key.k0 ^ spread_key.k1)),
-      successes_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "success"}})),
-      failures_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "failure"}})),
-      not_looked_(metrics().counter("tidegate_control_probes_total", kProbesHelp, {{"result", "own_limit"}})),
+      successes_(metrics().counter("tidegate_control_probes_total", kEndedProbesHelp, {{"result", "success"}})),
+      failures_(metrics().counter("tidegate_control_probes_total", kEndedProbesHelp, {{"result", "failure"}})),
+      not_looked_(metrics().counter("tidegate_control_probes_total", kEndedProbesHelp, {{"result", "own_limit"}})),
       held_(metrics().counter("tidegate_control_probes_held_total",
                               "Probes that contradicted a verdict which stays for its hold.")) {
   for (size_t cause = 0; cause < kProbeCauses.size(); ++cause) {

@@ -12,8 +12,8 @@ namespace tidegate {
 
 namespace {
 
-constexpr uint64_t kFirstPauseMs = 100;
-constexpr uint64_t kLongestPauseMs = 2'000;
+constexpr uint64_t kFirstWritePauseMs = 100;
+constexpr uint64_t kLongestWritePauseMs = 2'000;
 
 }  // namespace
 
@@ -72,7 +72,7 @@ void VerdictWriter::on_commit(const Result<uint64_t>& sequence) {
     log_error("cannot store {} health verdicts, trying until it can be done: {}", stored.size(),
               sequence.error().message);
   }
-  pause_ms_ = std::clamp(2 * pause_ms_, kFirstPauseMs, kLongestPauseMs);
+  pause_ms_ = std::clamp(2 * pause_ms_, kFirstWritePauseMs, kLongestWritePauseMs);
   timer_.arm_after_ms(pause_ms_);
 }
 

@@ -16,11 +16,6 @@
 namespace tidegate::dns {
 namespace {
 
-bool equals_ignore_case(std::string_view text, std::string_view upper) {
-  return std::equal(text.begin(), text.end(), upper.begin(), upper.end(),
-                    [](char a, char b) { return (a >= 'a' && a <= 'z' ? a - 32 : a) == b; });
-}
-
 bool parse_name(std::string_view text, const Name& origin, Name& name) {
   std::vector<uint8_t> wire;
   return append_name_text(text, origin, wire) && name.parse(wire);

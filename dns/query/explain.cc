@@ -18,8 +18,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json site_name(const Model& model, uint32_t site) { return site == kNone ? Json() : Json(model.sites[site].name); }
-
 Json tell_facts(const Mmdb::Facts& facts) {
   const auto text = [](const std::string& value) { return value.empty() ? Json() : Json(value); };
   return {{"continent", text(facts.continent)},

@@ -52,11 +52,13 @@ const char* reason_of(SteerPolicy policy) {
   return "?";
 }
 
+nlohmann::json site_name(const Model& model, uint32_t site) {
+  return site == kNone ? nlohmann::json() : nlohmann::json(model.sites[site].name);
+}
+
 namespace {
 
 using Json = nlohmann::json;
-
-Json site_name(const Model& model, uint32_t site) { return site == kNone ? Json() : Json(model.sites[site].name); }
 
 // "sheds 30 % of its clients, decided at a load of 91 %"; empty if the site sheds nothing, or the steer does not ask.
 std::string shed_text(uint32_t site, const CompiledSteer& steer, const Tables& tables) {

@@ -11,6 +11,8 @@
 
 namespace tidegate::dns {
 
+// Null for no site.
+nlohmann::json site_name(const Model& model, uint32_t site);
 const char* name_of(SteerPolicy policy);
 // "the nearest site that has a usable target"
 const char* reason_of(SteerPolicy policy);

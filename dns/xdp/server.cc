@@ -11,8 +11,8 @@
 namespace tidegate::dns {
 namespace {
 
-constexpr int kLastBatches = 256;  // answered after stop(), at most
-constexpr int kLookAgainMs = 1;    // while answers are with the kernel that it must be asked about
+constexpr int kLastXdpBatches = 256;  // answered after stop(), at most
+constexpr int kLookAgainMs = 1;       // while answers are with the kernel that it must be asked about
 
 }  // namespace
 
@@ -44,7 +44,7 @@ void XdpServer::run() {
   while (!stop_.load(std::memory_order_acquire)) {
     if (serve_all() == 0) wait();
   }
-  for (int i = 0; i < kLastBatches && serve_all() > 0; ++i) {
+  for (int i = 0; i < kLastXdpBatches && serve_all() > 0; ++i) {
   }
 }
 

@@ -13,11 +13,6 @@
 namespace tidegate::dns {
 namespace {
 
-bool equals_ignore_case(std::string_view text, std::string_view upper) {
-  return std::equal(text.begin(), text.end(), upper.begin(), upper.end(),
-                    [](char a, char b) { return (a >= 'a' && a <= 'z' ? a - 32 : a) == b; });
-}
-
 // The class that a field names; nothing where it names none.
 std::optional<uint16_t> parse_class(std::string_view text) {
   if (equals_ignore_case(text, "IN")) return kClassIn;

@@ -9,6 +9,9 @@
 
 namespace tidegate::dns {
 
+// Whether a text is this word of capitals, in any case.
+bool equals_ignore_case(std::string_view text, std::string_view upper);
+
 // Borrows the text. Escapes are as written; the quotes around a quoted token are left off.
 struct MasterToken {
   std::string_view text;

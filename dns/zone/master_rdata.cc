@@ -3,27 +3,17 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
-#include <ldns/ldns.h>
 
 #include <algorithm>
 #include <charconv>
-#include <memory>
+
+#include "dns/zone/ldns_pointers.h"
 
 namespace tidegate::dns {
 namespace {
 
 constexpr size_t kMaxTextBytes = 64'000;  // what ldns is given to read
 constexpr uint16_t kTxt = 16, kNull = 10, kApl = 42;
-
-struct RrDeleter {
-  void operator()(ldns_rr* rr) const { ldns_rr_free(rr); }
-};
-using RrPtr = std::unique_ptr<ldns_rr, RrDeleter>;
-
-struct RdfDeleter {
-  void operator()(ldns_rdf* rdf) const { ldns_rdf_deep_free(rdf); }
-};
-using RdfPtr = std::unique_ptr<ldns_rdf, RdfDeleter>;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 

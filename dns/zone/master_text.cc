@@ -2,7 +2,6 @@
 #include "dns/zone/master_text.h"
 
 #include <fmt/format.h>
-#include <ldns/ldns.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,6 +10,7 @@
 
 #include "core/crypto.h"
 #include "dns/wire/wire.h"
+#include "dns/zone/ldns_pointers.h"
 #include "dns/zone/master_lexer.h"
 #include "dns/zone/master_rdata.h"
 
@@ -22,10 +22,6 @@ struct Freed {
 };
 using Text = std::unique_ptr<char, Freed>;
 
-struct RrDeleter {
-  void operator()(ldns_rr* rr) const { ldns_rr_free(rr); }
-};
-
 std::string by_ldns(uint16_t type, std::span<const uint8_t> rdata) {
   std::vector<uint8_t> record(11, 0);  // the root as owner, type, class, TTL, length
   store_u16(&record[1], type);
@@ -35,7 +31,7 @@ std::string by_ldns(uint16_t type, std::span<const uint8_t> rdata) {
   ldns_rr* raw = nullptr;
   size_t at = 0;
   const ldns_status status = ldns_wire2rr(&raw, record.data(), record.size(), &at, LDNS_SECTION_ANSWER);
-  const std::unique_ptr<ldns_rr, RrDeleter> rr(raw);
+  const RrPtr rr(raw);
   if (status != LDNS_STATUS_OK) return {};
   std::string text;
   for (size_t i = 0; i < ldns_rr_rd_count(rr.get()); ++i) {

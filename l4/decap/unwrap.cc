@@ -10,7 +10,7 @@
 namespace tidegate::l4 {
 namespace {
 
-constexpr size_t kIp4HeaderBytes = 20, kIp6HeaderBytes = 40, kGueHeaderBytes = 4;
+constexpr size_t kGueHeaderBytes = 4;
 constexpr uint8_t kProtocolIp4 = 4, kProtocolIp6 = 41;
 
 struct Row {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/backend/socket.h"
 
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cerrno>

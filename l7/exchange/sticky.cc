@@ -11,7 +11,7 @@
 namespace tidegate::l7 {
 namespace {
 
-constexpr uint64_t kDayS = 86'400;
+constexpr uint64_t kStickyDayS = 86'400;
 constexpr size_t kServerDigits = 16, kSignatureDigits = 32, kMostExpiryDigits = 12;
 
 uint64_t server_id(const HashKey& key, const BackendPool& pool, const PoolMember& member) {
@@ -78,7 +78,9 @@ std::string_view token_of_request(const PoolSticky& sticky, const RequestHead& r
   return {};
 }
 
-uint64_t sticky_seconds(const PoolSticky& sticky) { return sticky.ttl_ms == 0 ? kDayS : (sticky.ttl_ms + 999) / 1'000; }
+uint64_t sticky_seconds(const PoolSticky& sticky) {
+  return sticky.ttl_ms == 0 ? kStickyDayS : (sticky.ttl_ms + 999) / 1'000;
+}
 
 std::string sticky_field(const PoolSticky& sticky, std::string_view token, bool secure) {
   if (sticky.by == StickyBy::header) return std::string(token);

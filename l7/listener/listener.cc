@@ -2,7 +2,7 @@
 #include "l7/listener/listener.h"
 
 #include <fmt/format.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>

@@ -25,21 +25,21 @@ std::optional<int> parse_weight(std::string_view text) {
   return weight <= 1'000 ? std::optional<int>(weight) : std::nullopt;
 }
 
-struct Member {
+struct AcceptedCoding {
   std::string_view coding;
   int weight;
 };
 
-std::optional<Member> parse_member(std::string_view element) {
+std::optional<AcceptedCoding> parse_member(std::string_view element) {
   const size_t semicolon = element.find(';');
   const std::string_view coding = cache::trim(element.substr(0, semicolon));
   if (!http1::is_token(coding)) return std::nullopt;
-  if (semicolon == std::string_view::npos) return Member{coding, 1'000};
+  if (semicolon == std::string_view::npos) return AcceptedCoding{coding, 1'000};
   const std::string_view parameter = cache::trim(element.substr(semicolon + 1));
   if (parameter.size() < 3 || (parameter[0] != 'q' && parameter[0] != 'Q') || parameter[1] != '=') return std::nullopt;
   const std::optional<int> weight = parse_weight(parameter.substr(2));
   if (!weight) return std::nullopt;
-  return Member{coding, *weight};
+  return AcceptedCoding{coding, *weight};
 }
 
 }  // namespace
@@ -52,7 +52,7 @@ Coding choose_coding(const FieldList& request_fields, const std::vector<Coding>&
   for (const Field& field : request_fields) {
     if (field.name != "accept-encoding") continue;
     http1::for_each_element(field.value, [&](std::string_view element) {
-      const std::optional<Member> member = parse_member(element);
+      const std::optional<AcceptedCoding> member = parse_member(element);
       if (!member) return;
       if (member->coding == "*") {
         others = member->weight;

@@ -31,7 +31,7 @@
 namespace tidegate::l7::policy {
 namespace {
 
-constexpr const char* kKind = "compress";
+constexpr const char* kCompressKind = "compress";
 constexpr std::string_view kVary = "Accept-Encoding";
 
 // Whether the list that all fields of that name form has an element.
@@ -102,11 +102,11 @@ bool shows_weak_form(const FieldList& request_fields, std::string_view etag) {
 class CompressRule final : public Rule {
  public:
   CompressRule(const CompressPolicy& compress, Compiling& out)
-      : Rule(Stage::compress, out.policy, kKind, out.registry),
+      : Rule(Stage::compress, out.policy, kCompressKind, out.registry),
         minimum_(compress.minimum),
         preference_(compress.preference()),
         types_(compress.media_types()),
-        coding_counts_(out.registry.get<CodingCounts>(fmt::format("{}/{}/codings", out.policy, kKind))) {}
+        coding_counts_(out.registry.get<CodingCounts>(fmt::format("{}/{}/codings", out.policy, kCompressKind))) {}
 
   Decision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {Verdict::none}; }
 
@@ -194,7 +194,7 @@ class CompressRule final : public Rule {
 }  // namespace
 
 void compile_compress(const Policy& policy, Compiling& out) {
-  out.rules.push_back(std::make_unique<CompressRule>(*policy.part<CompressPolicy>(kKind), out));
+  out.rules.push_back(std::make_unique<CompressRule>(*policy.part<CompressPolicy>(kCompressKind), out));
 }
 
 }  // namespace tidegate::l7::policy

@@ -31,7 +31,7 @@
 namespace tidegate::l7::policy {
 namespace {
 
-constexpr const char* kKind = "concurrency";
+constexpr const char* kConcurrencyKind = "concurrency";
 
 // Places in Note::values.
 enum : size_t { kBegunNs, kCount };
@@ -59,18 +59,19 @@ void give_place_back(std::atomic<uint64_t>& count) {
 class ConcurrencyRule final : public Rule {
  public:
   ConcurrencyRule(const ConcurrencyPolicy& concurrency, Compiling& out)
-      : Rule(Stage::concurrency, out.policy, kKind, out.registry),
+      : Rule(Stage::concurrency, out.policy, kConcurrencyKind, out.registry),
         concurrency_(concurrency),
         terms_{concurrency.adaptive.least, concurrency.adaptive.most, concurrency.adaptive.initial,
                concurrency.adaptive.tolerance},
         retry_after_(std::to_string(concurrency.retry_after_s)),
         key_(concurrency.by, concurrency.prefix_v4, concurrency.prefix_v6, out.key),
-        all_(out.registry.get<InFlight>(fmt::format("{}/{}/all", out.policy, kKind))) {
+        all_(out.registry.get<InFlight>(fmt::format("{}/{}/all", out.policy, kConcurrencyKind))) {
     if (concurrency.adaptive.enabled) {
-      adaptive_ = out.registry.get<AdaptiveLimit>(fmt::format("{}/{}/adaptive", out.policy, kKind), terms_.initial);
+      adaptive_ =
+          out.registry.get<AdaptiveLimit>(fmt::format("{}/{}/adaptive", out.policy, kConcurrencyKind), terms_.initial);
     } else if (!concurrency.by.empty()) {
-      table_ =
-          out.registry.get<LimitTable>(fmt::format("{}/{}/{}", out.policy, kKind, concurrency.keys), concurrency.keys);
+      table_ = out.registry.get<LimitTable>(fmt::format("{}/{}/{}", out.policy, kConcurrencyKind, concurrency.keys),
+                                            concurrency.keys);
     }
   }
 
@@ -181,7 +182,7 @@ class ConcurrencyRule final : public Rule {
 }  // namespace
 
 void compile_concurrency(const Policy& policy, Compiling& out) {
-  out.rules.push_back(std::make_unique<ConcurrencyRule>(*policy.part<ConcurrencyPolicy>(kKind), out));
+  out.rules.push_back(std::make_unique<ConcurrencyRule>(*policy.part<ConcurrencyPolicy>(kConcurrencyKind), out));
 }
 
 }  // namespace tidegate::l7::policy

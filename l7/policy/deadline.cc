@@ -22,27 +22,23 @@
 #include "core/clock.h"
 #include "l7/exchange/exchange.h"
 #include "l7/policy/kinds.h"
+#include "l7/policy/names.h"
 #include "l7/wire/arena.h"
 
 namespace tidegate::l7::policy {
 namespace {
 
-constexpr const char* kKind = "deadline";
+constexpr const char* kDeadlineKind = "deadline";
 constexpr uint64_t kLongestNs = uint64_t{30} * 86'400 * kNsPerS;  // more is no deadline that anybody waits for
-
-std::string lower_case(std::string text) {
-  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-  return text;
-}
 
 class DeadlineRule final : public Rule {
  public:
   DeadlineRule(const DeadlinePolicy& deadline, Compiling& out)
-      : Rule(Stage::deadline, out.policy, kKind, out.registry),
+      : Rule(Stage::deadline, out.policy, kDeadlineKind, out.registry),
         terms_{deadline.header, lower_case(deadline.header), deadline.unit == DeadlineUnit::ms ? kNsPerMs : kNsPerS},
         default_ns_(deadline.default_ms * kNsPerMs),
         most_ns_(deadline.most_ms == 0 ? kLongestNs : deadline.most_ms * kNsPerMs),
-        runtime_(out.registry.get<Malformed>(fmt::format("{}/{}/malformed", out.policy, kKind))) {}
+        runtime_(out.registry.get<Malformed>(fmt::format("{}/{}/malformed", out.policy, kDeadlineKind))) {}
 
   Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t now_ns) const override {
     if (exchange.deadline == nullptr) exchange.deadline = &terms_;
@@ -106,7 +102,7 @@ class DeadlineRule final : public Rule {
 }  // namespace
 
 void compile_deadline(const Policy& policy, Compiling& out) {
-  out.rules.push_back(std::make_unique<DeadlineRule>(*policy.part<DeadlinePolicy>(kKind), out));
+  out.rules.push_back(std::make_unique<DeadlineRule>(*policy.part<DeadlinePolicy>(kDeadlineKind), out));
 }
 
 }  // namespace tidegate::l7::policy

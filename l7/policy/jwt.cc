@@ -87,13 +87,13 @@ bool is_good(const Jwk& key, std::string_view algorithm, std::string_view text, 
 
 // The members of a head or of claims that are read, each at most once (RFC 7515 §4: a name that stands twice is refused
 // or the last one counts; this refuses it).
-struct Member {
+struct JsonMember {
   std::string_view name;
   std::optional<JsonView> value;
 };
 
 // False: it is no object, or one of the names stands twice.
-bool read_members(std::string_view json, std::initializer_list<Member*> members, Arena& arena) {
+bool read_members(std::string_view json, std::initializer_list<JsonMember*> members, Arena& arena) {
   const std::optional<JsonView> object = scan_json(json);
   if (!object || object->kind != JsonView::Kind::object) return false;
   for (JsonWalk walk(*object); walk.next();) {
@@ -105,7 +105,7 @@ bool read_members(std::string_view json, std::initializer_list<Member*> members,
       if (!decoded) return false;
       name = *decoded;
     }
-    for (Member* const member : members) {
+    for (JsonMember* const member : members) {
       if (member->name != name) continue;
       if (member->value) return false;
       member->value = walk.value();
@@ -154,7 +154,7 @@ void read_roles(const JsonView& value, Arena& arena, TokenClaims& out) {
 }
 
 // It goes into the log and into a field for the backend.
-bool is_name(std::string_view text) {
+bool is_claim_name(std::string_view text) {
   return !text.empty() && text.size() <= kTokenNameBytes &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c < '\x7f'; });
 }
@@ -196,7 +196,7 @@ TokenFault TokenVerifier::verify(std::string_view token, uint64_t now_s, Arena& 
 
 TokenFault TokenVerifier::check_signature(std::string_view signed_part, std::string_view head,
                                           std::string_view signature, Arena& arena) const {
-  Member algorithm{"alg", {}}, id{"kid", {}}, critical{"crit", {}};
+  JsonMember algorithm{"alg", {}}, id{"kid", {}}, critical{"crit", {}};
   if (!read_members(head, {&algorithm, &id, &critical}, arena) || !algorithm.value) return TokenFault::malformed;
   if (critical.value) return TokenFault::malformed;  // RFC 7515 §4.1.11: extensions that we do not know
   const std::optional<std::string_view> name = json_text(*algorithm.value, arena);
@@ -225,12 +225,12 @@ TokenFault TokenVerifier::check_signature(std::string_view signed_part, std::str
 }
 
 TokenFault TokenVerifier::read_claims(std::string_view payload, uint64_t now_s, Arena& arena, TokenClaims& out) const {
-  Member expires{"exp", {}}, begins{"nbf", {}}, issuer{"iss", {}}, audience{"aud", {}}, name{rules_.name_claim, {}},
+  JsonMember expires{"exp", {}}, begins{"nbf", {}}, issuer{"iss", {}}, audience{"aud", {}}, name{rules_.name_claim, {}},
       roles{rules_.roles_claim, {}};
   if (!read_members(payload, {&expires, &begins, &issuer, &audience, &name, &roles}, arena)) {
     return TokenFault::malformed;
   }
-  for (Member* const nested : {&name, &roles}) {
+  for (JsonMember* const nested : {&name, &roles}) {
     if (!nested->value && nested->name.find('.') != std::string_view::npos) {
       nested->value = find_claim(payload, nested->name, arena);
     }
@@ -253,7 +253,7 @@ TokenFault TokenVerifier::read_claims(std::string_view payload, uint64_t now_s, 
   }
   const std::optional<std::string_view> text =
       name.value ? json_text(*name.value, arena) : std::optional<std::string_view>();
-  if (!text || !is_name(*text)) return TokenFault::no_name;
+  if (!text || !is_claim_name(*text)) return TokenFault::no_name;
   out.name = *text;
   out.json = payload;
   if (roles.value) read_roles(*roles.value, arena, out);

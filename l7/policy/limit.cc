@@ -24,11 +24,11 @@
 namespace tidegate::l7::policy {
 namespace {
 
-constexpr const char* kKind = "limit";
+constexpr const char* kLimitKind = "limit";
 
 // Places in Note::values.
 enum : size_t { kRemaining, kResetNs, kRetryNs };
-constexpr size_t kBegunNs = kResetNs;  // while a shared quota is asked
+constexpr size_t kAskedSinceNs = kResetNs;  // while a shared quota is asked
 constexpr uint64_t kUnknown = UINT64_MAX;
 constexpr int kQuotaTries = 3;
 
@@ -55,7 +55,7 @@ Stage stage_of(const LimitPolicy& limit) {
 class LimitRule final : public Rule {
  public:
   LimitRule(const LimitPolicy& limit, Compiling& out)
-      : Rule(stage_of(limit), out.policy, kKind, out.registry),
+      : Rule(stage_of(limit), out.policy, kLimitKind, out.registry),
         limit_(limit),
         key_(limit.by.empty() ? std::vector<std::string>{"client"} : limit.by, limit.prefix_v4, limit.prefix_v6,
              out.key),
@@ -63,7 +63,8 @@ class LimitRule final : public Rule {
                 limit.burst == 0 ? limit.requests : limit.burst, limit.wait_ms * kNsPerMs},
         window_{limit.per_ms * kNsPerMs, limit.requests},
         table_(out.registry.get<LimitTable>(
-            fmt::format("{}/{}/{}/{}", out.policy, kKind, static_cast<int>(limit.algorithm), limit.keys), limit.keys)),
+            fmt::format("{}/{}/{}/{}", out.policy, kLimitKind, static_cast<int>(limit.algorithm), limit.keys),
+            limit.keys)),
         policy_field_(
             fmt::format("\"{}\";q={};w={}", out.policy, limit.requests, whole_seconds(limit.per_ms * kNsPerMs))),
         field_begin_(fmt::format("\"{}\";r=", out.policy)) {
@@ -73,12 +74,12 @@ class LimitRule final : public Rule {
               SharedQuota::Terms::lease_of(limit.requests, limit.per_ms, burst)};
     const SharedLimit& shared = limit.shared;
     const std::string identity =
-        fmt::format("{}/{}/shared/{}/{}/{}/{}/{}", out.policy, kKind, limit.keys, shared.address.to_string(),
+        fmt::format("{}/{}/shared/{}/{}/{}/{}/{}", out.policy, kLimitKind, limit.keys, shared.address.to_string(),
                     shared.timeout_ms, shared.user, shared.password);
     quota_ = out.registry.get<SharedQuota>(
         identity, RedisLink::Options{shared.address, shared.user, shared.password, shared.timeout_ms}, limit.keys,
         fmt::format("tidegate:limit:{}:", out.policy));
-    unanswered_ = out.registry.get<Unanswered>(fmt::format("{}/{}/unanswered", out.policy, kKind));
+    unanswered_ = out.registry.get<Unanswered>(fmt::format("{}/{}/unanswered", out.policy, kLimitKind));
   }
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
@@ -177,7 +178,7 @@ class LimitRule final : public Rule {
       if (!call.waiter->over()) return Decision{.waits = true};
       if (call.waiter->failed()) return without_quota(note);
     }
-    if (note.values[kBegunNs] == 0) note.values[kBegunNs] = now_ns;
+    if (note.values[kAskedSinceNs] == 0) note.values[kAskedSinceNs] = now_ns;
     for (int tries = 0; tries < kQuotaTries; ++tries) {
       const SharedQuota::Taken taken = quota_->take(key, terms_, now_ns);
       switch (taken.answer) {
@@ -193,7 +194,7 @@ class LimitRule final : public Rule {
           break;
       }
       // Others may have spent what came. The request has waited long enough then.
-      if (now_ns - note.values[kBegunNs] >= limit_.shared.timeout_ms * kNsPerMs) break;
+      if (now_ns - note.values[kAskedSinceNs] >= limit_.shared.timeout_ms * kNsPerMs) break;
       auto call = std::make_unique<LeaseCall>(*use.transaction);
       quota_->wait(key, call->waiter);
       const bool over = call->waiter->over();
@@ -242,7 +243,7 @@ class LimitRule final : public Rule {
 }  // namespace
 
 void compile_limit(const Policy& policy, Compiling& out) {
-  out.rules.push_back(std::make_unique<LimitRule>(*policy.part<LimitPolicy>(kKind), out));
+  out.rules.push_back(std::make_unique<LimitRule>(*policy.part<LimitPolicy>(kLimitKind), out));
 }
 
 }  // namespace tidegate::l7::policy

@@ -17,16 +17,12 @@
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/forwarding.h"
 #include "l7/policy/kinds.h"
+#include "l7/policy/names.h"
 #include "l7/policy/preflight.h"
 #include "l7/wire/arena.h"
 
 namespace tidegate::l7::policy {
 namespace {
-
-std::string lower_case(std::string text) {
-  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-  return text;
-}
 
 // --- CORS (Fetch standard §3.2)
 
