@@ -13,6 +13,12 @@ namespace tidegate {
 
 namespace {
 
+// What a dry run answers: the changes, and what each plane said to them.
+ApplyOutcome voted_on(ApplyOutcome previewed, const Voting& voting) {
+  previewed.voting = voting;
+  return previewed;
+}
+
 HttpResponse failed_examination() {
   return problem(500, "failed", "the call could not be worked on; the log of the control says why");
 }
@@ -67,13 +73,13 @@ void LongCalls::change(const ApiCall& call, Change change, int attempt) {
   if (change.adjust) change.adjust(request);
   // An answer that depends on nothing else is written there too: it names every change, or every fault, of a document.
   auto work = [examine = change.examine, manifest = host_state_.manifest(), plans = host_state_.plans(),
-               why_not = why_not_, dry_run = request.dry_run, of_base = change.of_base, id = candidates_.next_id()]() {
+               why_not = why_not_, of_base = change.of_base, id = candidates_.next_id()]() {
     Examined examined = examine(manifest, plans.get());
     if (examined.answer) return examined;
     if (const auto why = examined.candidate.model ? why_not(*examined.candidate.model) : std::nullopt) {
       return Examined{not_on_this_host(*why), {}};
     }
-    if (dry_run || (!examined.candidate.model && !of_base)) {
+    if (!examined.candidate.model && !of_base) {
       examined.answer = answer_write(preview(manifest, examined.candidate));
       examined.candidate = {};  // freed here
     }
@@ -117,7 +123,7 @@ bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base,
   ApplyRequest request = apply_request(call);
   if (change.adjust) change.adjust(request);
   ApplyOutcome previewed = preview(in_force, examined->candidate);
-  if (request.dry_run || previewed.status != ApplyOutcome::Status::dry_run) {
+  if (previewed.status != ApplyOutcome::Status::dry_run) {
     call.respond(answer_write(previewed));
     return false;
   }
@@ -140,6 +146,7 @@ bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base,
                          committed(done);
                        };
                        if (!voting.accepted) return answer(refused(voting));
+                       if (request.dry_run) return answer(voted_on(previewed, voting));
                        const auto accepted = [this, examined, previewed, request, voting] {
                          return commit(host_state_, examined->candidate, previewed, request, voting);
                        };
@@ -151,6 +158,7 @@ bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base,
 // A provisional version is confirmed or reverted before anything else changes. A rollback ends it too.
 std::optional<HttpResponse> LongCalls::refuse_while_provisional(const ApplyRequest& request) const {
   const std::optional<ProvisionalVersion>& provisional = provisionals_.current();
+  if (request.dry_run) return std::nullopt;
   if (request.confirm_ms != 0 && host_state_.manifest().version == 0) {
     return problem(409, "nothing_before", "the first version cannot be provisional: there is none to go back to");
   }
@@ -231,6 +239,7 @@ Proposal LongCalls::proposal(CandidateMessage message, std::shared_ptr<const Mod
   proposal.rules = candidates_.rules();
   proposal.rules.allow_restart = request.allow_restart;
   proposal.rules.require_all = request.require_all;
+  proposal.dry_run = request.dry_run;
   proposal.who = request.who;
   proposal.comment = request.comment;
   return proposal;
@@ -344,7 +353,7 @@ bool LongCalls::decide_element(uint64_t base, const std::shared_ptr<TriedElement
     try_elements();
     return false;
   }
-  if (request.dry_run || previewed->status != ApplyOutcome::Status::dry_run) {
+  if (previewed->status != ApplyOutcome::Status::dry_run) {
     answer_element(answer_write(*previewed));
     return false;
   }
@@ -364,6 +373,7 @@ bool LongCalls::decide_element(uint64_t base, const std::shared_ptr<TriedElement
                          committed(done);
                        };
                        if (!voting.accepted) return answer(refused(voting));
+                       if (request.dry_run) return answer(voted_on(previewed, voting));
                        const auto accepted = [this, tried, previewed, request, voting] {
                          return apply_trial(host_state_, std::move(tried->object.trial), previewed, request, voting);
                        };

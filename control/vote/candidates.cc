@@ -32,6 +32,7 @@ Candidates::Candidates(EventLoop& loop, const HostState& host_state, Fleet& flee
       silence_(loop, [this] { greet_the_silent(); }),
       accepted_count_(outcome_counter("accepted")),
       refused_count_(outcome_counter("refused")),
+      dry_run_count_(outcome_counter("dry_run")),
       crowded_count_(outcome_counter("crowded_out")) {}
 
 Candidates::~Candidates() { *self_ = nullptr; }
@@ -90,8 +91,12 @@ void Candidates::finish(BallotRun& run) {
   voting.reasons = ballot.reasons();
   voting.votes = run.votes();
   note_reach(run);
-  (voting.accepted ? accepted_count_ : refused_count_).add();
-  if (!voting.accepted) {
+  if (proposal_.dry_run) {
+    dry_run_count_.add();
+  } else if (voting.accepted) {
+    accepted_count_.add();
+  } else {
+    refused_count_.add();
     for (const std::string& reason : voting.reasons) log_warn("candidate {} refused: {}", voting.id, reason);
     refused_.push_back(record(run, "refused"));
     if (refused_.size() > kRefusedCandidatesKept) refused_.pop_front();

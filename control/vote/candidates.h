@@ -29,6 +29,7 @@ struct Proposal {
   CandidateMessage message;
   std::shared_ptr<const Model> model;  // its own
   BallotRules rules;
+  bool dry_run = false;  // it is released whatever the vote is, and not remembered
   std::string who, comment;
 };
 
@@ -83,6 +84,7 @@ class Candidates {
   std::shared_ptr<Candidates*> self_ = std::make_shared<Candidates*>(this);  // null once this object is destroyed
   Counter& accepted_count_;
   Counter& refused_count_;
+  Counter& dry_run_count_;
   Counter& crowded_count_;
 };
 

@@ -168,6 +168,28 @@ TEST_F(CandidatesTest, OneThatAPlaneCannotServeChangesNothingAndIsRemembered) {
   EXPECT_EQ(in_force(), 2U);
 }
 
+TEST_F(CandidatesTest, ADryRunAsksThePlanesAndLetsThemGo) {
+  start();
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  const std::string query = "?dry_run=true";
+  for (const bool element : {true, false}) {
+    SCOPED_TRACE(element);
+    l7->vote = Vote::no("listener http: cannot bind 127.0.0.1:80: Address already in use");
+    const HttpResponse refused = element ? put_weight("50", query) : host.put_config(edge_yaml("50"), "*", query);
+    EXPECT_EQ(refused.status, 409) << refused.body;
+    EXPECT_THAT(refused.body, HasSubstr("Address already in use"));
+
+    l7->vote = {};
+    const HttpResponse accepted = element ? put_weight("50", query) : host.put_config(edge_yaml("50"), "*", query);
+    EXPECT_EQ(accepted.status, 200) << accepted.body;
+    EXPECT_EQ(body_of(accepted)["outcome"], "dry_run");
+    EXPECT_EQ(vote_of(body_of(accepted), "l7")["vote"], "yes");
+    ASSERT_TRUE(pump(loop, [&] { return l7->released.size() == l7->asked.size() - 1; })) << "all but version 1";
+  }
+  EXPECT_EQ(in_force(), 1U);
+  EXPECT_THAT(body_of(host.call("GET", "/v1/candidates"))["refused"], ::testing::IsEmpty());
+}
+
 TEST_F(CandidatesTest, AKeyThatNeedsARestartIsNamed) {
   start();
   ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
