@@ -384,6 +384,7 @@ TEST(Contexts, AreMadeAnewOfTheCertificateThatChangedAlone) {
     model->listeners[1].tls.certificates.resize(1);
     Plan plan;
     plan.snapshot = make_snapshot(1, "digest", model, std::make_shared<const LiveState>());
+    plan.certificates = served_certificates(*plan.snapshot, nullptr, nullptr);
     plan.listeners = {0, 1};
     return plan;
   };
