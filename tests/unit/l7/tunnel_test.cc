@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <nghttp2/nghttp2.h>
 
+#include <mutex>
+
 #include "l7/exchange/failure.h"
 #include "l7/exchange/websocket.h"
 #include "tests/unit/l7/http2_client.h"
@@ -168,8 +170,16 @@ TEST_F(Tunnel, CarriesAWebSocketOfAnHttp2ClientToAnHttp1Backend) {
 }
 
 TEST_F(Tunnel, IsRefusedWhereAnHttp2ClientCannotHaveIt) {
+  std::mutex mutex;
   std::string answer;
-  Origin origin([&](const std::string&, Wire& wire) { return wire.send(answer) && false; });
+  const auto answer_with = [&](std::string text) {
+    const std::lock_guard held(mutex);
+    answer = std::move(text);
+  };
+  Origin origin([&](const std::string&, Wire& wire) {
+    const std::string text = (std::lock_guard(mutex), answer);
+    return wire.send(text) && false;
+  });
   Http2Origin modern([](const Http2Origin::Request&) { return Http2Origin::Answer(); });
   add(origin.endpoint()).upgrades = {"echo"};
   const uint32_t http2 = edge_.add_pool("http2", {modern.endpoint()});
@@ -181,17 +191,17 @@ TEST_F(Tunnel, IsRefusedWhereAnHttp2ClientCannotHaveIt) {
   EXPECT_EQ(status_of(connect_to("h2c")), "501");
   EXPECT_EQ(status_of(connect_to("websocket", "/http2")), "501") << "the pool speaks HTTP/2 alone";
   EXPECT_EQ(status_of(connect_to("websocket", "/fixed")), "501") << "200 would say that the tunnel stands";
-  answer = Origin::ok("a page");
+  answer_with(Origin::ok("a page"));
   EXPECT_EQ(status_of(connect_to("websocket")), "501") << "the backend does not speak it";
   EXPECT_EQ(failures(Failure::upgrade_refused), 5u);
-  answer = switched_to("websocket", "Sec-WebSocket-Accept: " + websocket_accept("another key") + "\r\n");
+  answer_with(switched_to("websocket", "Sec-WebSocket-Accept: " + websocket_accept("another key") + "\r\n"));
   EXPECT_EQ(status_of(connect_to("websocket")), "502");
-  answer = switched_to("websocket");
+  answer_with(switched_to("websocket"));
   EXPECT_EQ(status_of(connect_to("websocket")), "502");
-  answer = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+  answer_with("HTTP/1.1 101 Switching Protocols\r\n\r\n");
   EXPECT_EQ(status_of(connect_to("echo")), "502");
   EXPECT_EQ(failures(Failure::bad_response), 3u);
-  answer = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+  answer_with("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
   EXPECT_EQ(status_of(connect_to("websocket")), "403");
   EXPECT_EQ(edge_.metric("tidegate_l7_backend_failures_total{pool=\"p\",backend=\"b1\"}"), 0u);
   EXPECT_EQ(opened(), 0u);
