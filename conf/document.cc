@@ -3,13 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 #include <system_error>
 
 #include "conf/canonical.h"
@@ -30,34 +30,49 @@ namespace {
 // Enough for any reasonable certificate, key or zone. A larger file is a device or a mistake.
 constexpr uintmax_t kMaxFileBytes = kMaxDocumentBytes;
 
-std::shared_ptr<const std::string> read_whole(const std::filesystem::path& path, std::string& error) {
+std::optional<std::string> read_whole(const std::filesystem::path& path, std::string& error) {
   std::error_code failed;
   const auto status = std::filesystem::status(path, failed);
   if (failed && status.type() == std::filesystem::file_type::none) {
     error = failed.message();
-    return nullptr;
+    return {};
   }
   if (!std::filesystem::exists(status)) {
     error = "there is no such file";
-    return nullptr;
+    return {};
   }
   if (!std::filesystem::is_regular_file(status)) {
     error = "it is not a regular file";
-    return nullptr;
+    return {};
   }
   const uintmax_t bytes = std::filesystem::file_size(path, failed);
   if (!failed && bytes > kMaxFileBytes) {
     error = fmt::format("it is larger than {} bytes", kMaxFileBytes);
-    return nullptr;
+    return {};
   }
   errno = 0;
   std::ifstream stream(path, std::ios::binary);
-  std::ostringstream content;
-  if (!stream || (bytes > 0 && !(content << stream.rdbuf()))) {
-    error = errno != 0 ? std::strerror(errno) : "it cannot be read";
-    return nullptr;
+  // At once, because a large document is read at every start.
+  std::string content(failed ? 0 : static_cast<size_t>(bytes), '\0');
+  stream.read(content.data(), static_cast<std::streamsize>(content.size()));
+  content.resize(static_cast<size_t>(stream.gcount()));
+  // It may grow meanwhile, and a file of the kernel says that it has no bytes.
+  std::array<char, 4'096> more;
+  while (stream.is_open() && !stream.bad()) {
+    stream.clear();
+    stream.read(more.data(), more.size());
+    if (stream.gcount() == 0) break;
+    content.append(more.data(), static_cast<size_t>(stream.gcount()));
+    if (content.size() > kMaxFileBytes) {
+      error = fmt::format("it is larger than {} bytes", kMaxFileBytes);
+      return {};
+    }
   }
-  return std::make_shared<const std::string>(std::move(content).str());
+  if (!stream.is_open() || stream.bad()) {
+    error = errno != 0 ? std::strerror(errno) : "it cannot be read";
+    return {};
+  }
+  return content;
 }
 
 // Values deeper than any key are cut off. Their outermost map is refused as an unknown key anyway.
@@ -83,7 +98,7 @@ DocumentNode node_of(const nlohmann::json& json, size_t depth) {
 
 struct Document::Impl {
   std::string file_name;
-  std::string text;
+  std::string text;  // without `sources`
   DocumentNode root;
   bool expanded = false;
   std::optional<Sources> sources;  // without: the document is one file
@@ -93,7 +108,7 @@ Document::Document() : impl_(std::make_unique<Impl>()) {}
 Document::~Document() = default;
 
 const std::string& Document::file_name() const { return impl_->file_name; }
-const std::string& Document::text() const { return impl_->text; }
+const std::string& Document::text() const { return impl_->sources ? impl_->sources->text() : impl_->text; }
 const DocumentNode& Document::root() const { return impl_->root; }
 bool Document::expanded() const { return impl_->expanded; }
 void Document::place_in_sources(std::vector<Fault>& faults) const {
@@ -122,7 +137,6 @@ std::unique_ptr<Document> Document::parse(const std::string& file_name, std::str
 std::unique_ptr<Document> Document::of_tree(DocumentNode root, Sources sources, bool expanded) {
   std::unique_ptr<Document> document(new Document);
   document->impl_->file_name = sources.name();
-  document->impl_->text = sources.text();
   document->impl_->root = std::move(root);
   document->impl_->expanded = expanded;
   document->impl_->sources = std::move(sources);
@@ -138,7 +152,8 @@ std::unique_ptr<Document> Document::from_json(const std::string& file_name, cons
 
 FileReader plain_files_beside(const std::string& document_path) {
   return [directory = std::filesystem::path(document_path).parent_path()](const std::string& path, std::string& error) {
-    return read_whole(directory / path, error);
+    std::optional<std::string> content = read_whole(directory / path, error);
+    return content ? std::make_shared<const std::string>(*std::move(content)) : nullptr;
   };
 }
 
@@ -205,12 +220,12 @@ LoadedFile load_text_of(const std::string& path, std::string text) {
 LoadedFile load_file(const std::string& path) {
   LoadedFile loaded;
   std::string error;
-  const std::shared_ptr<const std::string> text = read_whole(path, error);
-  if (text == nullptr) {
+  std::optional<std::string> text = read_whole(path, error);
+  if (!text) {
     loaded.faults.push_back({"unreadable_file", {}, path, 0, 0, "cannot read it: " + error, {}, {}});
     return loaded;
   }
-  return load_text_of(path, *text);
+  return load_text_of(path, *std::move(text));
 }
 
 }  // namespace tidegate

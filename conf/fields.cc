@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/fields.h"
 
+#include "conf/document_node.h"
 #include "conf/field_builders.h"
 
 namespace tidegate {
@@ -9,7 +10,7 @@ using namespace fields;
 
 const Field* Section::find(std::string_view key) const {
   for (const Field& field : fields) {
-    if (field.key == key) return &field;
+    if (same_word(field.key, key)) return &field;
   }
   return nullptr;
 }

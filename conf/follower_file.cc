@@ -10,7 +10,7 @@ namespace {
 
 // A digest of everything that the Model was made from: the document and the files it names.
 std::string content_digest(const LoadedFile& loaded) {
-  std::string content = loaded.document->expanded() ? loaded.document->to_yaml() : loaded.text;
+  std::string content = sha256_hex(loaded.document->expanded() ? loaded.document->to_yaml() : loaded.text);
   for (const Certificate& certificate : loaded.model->certificates) {
     content += certificate.certificate.hash + certificate.key.hash;
   }

@@ -13,6 +13,7 @@ namespace tidegate {
 uint32_t Sources::add(std::string name, std::string_view text) {
   const auto before = static_cast<uint32_t>(line_starts_.size());
   files_.push_back({std::move(name), before});
+  text_.reserve(text_.size() + text.size() + 1);
   line_starts_.push_back(text_.size());
   for (size_t at = text.find('\n'); at != std::string_view::npos; at = text.find('\n', at + 1))
     line_starts_.push_back(text_.size() + at + 1);

@@ -264,7 +264,7 @@ class TreeBuilder : public YAML::EventHandler {
     if (children.size() > kFew) return false;
     for (size_t i = 1; i < children.size(); ++i) {
       for (size_t k = 0; k < i; ++k) {
-        if (children[i].key == children[k].key) return false;
+        if (same_word(children[i].key, children[k].key)) return false;
       }
     }
     return true;
