@@ -4,6 +4,7 @@
 import base64
 import contextlib
 import hashlib
+import itertools
 import json
 import pathlib
 import subprocess
@@ -18,6 +19,8 @@ from topology import HOSTS
 WWW = "https://www.example.test"
 PROXY = "10.10.0.11"
 HEAD = "policies:\n"
+
+RUNS = itertools.count(1)
 
 
 def policies(lab, policy, route, more="", replaced=()):
@@ -50,11 +53,12 @@ def log_lines(lab, path):
 
 
 def test_a_limit_tells_one_client_to_come_again_and_serves_another(lab):
-    path = "/api/policy/limit"
-    with policies(lab, "  - {name: few, limit: {requests: 3, per: 1h}}\n", "policies: [few]"):
+    name = f"few{next(RUNS)}"  # a quota of the same name would go on
+    path = f"/api/policy/{name}"
+    with policies(lab, f"  - {{name: {name}, limit: {{requests: 3, per: 1h}}}}\n", f"policies: [{name}]"):
         told = [curl(lab, path, version) for version in ("--http1.1", "--http2", "--http1.1", "--http2", "--http1.1")]
         assert [status for status, _, _ in told] == [200, 200, 200, 429, 429], told
-        assert told[0][1]["ratelimit-policy"] == '"few";q=3;w=3600' and told[0][1]["ratelimit"].startswith('"few";r=2;t='), told[0]
+        assert told[0][1]["ratelimit-policy"] == f'"{name}";q=3;w=3600' and told[0][1]["ratelimit"].startswith(f'"{name}";r=2;t='), told[0]
         assert 1100 < int(told[4][1]["retry-after"]) <= 1200 and "Too many requests" in told[4][2], told[4]
         assert curl(lab, path, host="client-us")[0] == 200
         explain = lambda client: lab.plane("proxy1", "l7", f"/explain?client={client}&url={WWW}{path}").json()["policies"]
@@ -62,9 +66,9 @@ def test_a_limit_tells_one_client_to_come_again_and_serves_another(lab):
         assert explain(eu)[0]["verdict"] == "refused" and explain("192.0.2.77")[0]["verdict"] == "passed", explain(eu)
         wait_until("the log has every verdict", lambda: len(log_lines(lab, path)) >= 6, 10)
         verdicts = sorted(line["policies"] for line in log_lines(lab, path))
-        assert verdicts == ["few.limit=passed"] * 4 + ["few.limit=refused"] * 2, verdicts
+        assert verdicts == [f"{name}.limit=passed"] * 4 + [f"{name}.limit=refused"] * 2, verdicts
         metrics = lab.plane("proxy1", "l7", "/metrics").body.decode()
-        assert 'tidegate_l7_policy_verdicts_total{policy="few",kind="limit",verdict="refused"} 2' in metrics
+        assert f'tidegate_l7_policy_verdicts_total{{policy="{name}",kind="limit",verdict="refused"}} 2' in metrics
 
 
 def test_a_faulty_policy_is_refused_with_its_place_and_a_hint(lab):
