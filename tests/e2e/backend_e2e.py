@@ -17,6 +17,7 @@ from netns import wait_until
 
 WWW = "https://www.example.test"
 PROXIES = ("10.10.0.11", "fd10::12")
+RUNS = itertools.count(1)
 
 
 class StuckOrigin:
@@ -151,14 +152,15 @@ def test_a_sticky_client_stays_on_its_origin_whichever_proxy_it_asks(lab):
 
 
 def test_a_breaker_stops_asking_a_backend_that_fails_and_explain_says_so(lab):
-    pool = "  - {name: broken, retry_attempts: 0, eject_after: 0, backends: [{name: b, addresses: [10.10.0.21], port: 9}], breaker: {consecutive_failures: 2, open: 1h}}\n"
+    broken = f"broken{next(RUNS)}"  # the breaker of a pool of the same name would still be open
+    pool = f"  - {{name: {broken}, retry_attempts: 0, eject_after: 0, backends: [{{name: b, addresses: [10.10.0.21], port: 9}}], breaker: {{consecutive_failures: 2, open: 1h}}}}\n"
     pool += "  - {name: spared, retry_attempts: 1, eject_after: 1, backends: [{name: b, addresses: [10.10.0.21], port: 9}, {name: spare, addresses: [10.10.0.21], port: 8080, backup: true}]}\n"
-    routes = "".join(f'  - {{name: {name}, listeners: [https], hosts: [www.example.test], path: "/api/{name}", pool: {name}}}\n' for name in ("broken", "spared"))
+    routes = "".join(f'  - {{name: {name}, listeners: [https], hosts: [www.example.test], path: "/api/{name}", pool: {name}}}\n' for name in (broken, "spared"))
     with lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + routes)):
         status = lambda path: lab.curl("client-eu", WWW + path, "-o", "/dev/null", "-w", "%{http_code}", vip=PROXIES[0], check=False).stdout
         explain = lambda path: lab.plane("proxy1", "l7", f"/explain?client=10.1.0.2&url={WWW}{path}").json()
-        assert [status("/api/broken") for _ in range(4)] == ["502", "502", "503", "503"]
-        assert explain("/api/broken")["eligible"][0]["breaker"] == "open", explain("/api/broken")
+        assert [status(f"/api/{broken}") for _ in range(4)] == ["502", "502", "503", "503"]
+        assert explain(f"/api/{broken}")["eligible"][0]["breaker"] == "open", explain(f"/api/{broken}")
         assert {status("/api/spared") for _ in range(4)} == {"200"}
         assert explain("/api/spared")["levels"]["backup"] == 1, explain("/api/spared")
 
