@@ -3,6 +3,7 @@
 nothing."""
 
 import contextlib
+import itertools
 import json
 import re
 import socket
@@ -18,6 +19,7 @@ from netns import sh, wait_until
 from topology import VIP_EU
 
 WWW = "https://www.example.test"
+PRIVATE_RUNS = itertools.count(1)
 
 
 def origin_hits(lab, path):
@@ -101,9 +103,11 @@ def test_the_cache_answers_a_conditional_request_and_a_range_itself(lab):
 
 
 def test_a_cold_range_or_condition_on_what_cannot_be_stored_gets_what_it_asked_for(lab):
+    # A proxy remembers for a while where nothing can be stored: a second run meets that at once.
+    why = "private" if next(PRIVATE_RUNS) == 1 else "uncacheable-place"
     path = fresh_path(lab, "0123456789", folder="static/private")
     status, cache, body, _ = ask(lab, path, "-H", "Range: bytes=2-4")
-    assert (status, body) == (206, "234") and "detail=private" in cache, (status, cache)
+    assert (status, body) == (206, "234") and f"detail={why}" in cache, (status, cache)
     etag = re.search(r"(?i)^etag: (.*)$", ask(lab, path)[3], re.MULTILINE)[1]
     status, cache, body, _ = ask(lab, path, "-H", f"If-None-Match: {etag}")
     assert (status, body) == (304, ""), (status, cache)

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -301,6 +302,8 @@ def test_a_configuration_with_its_files_is_taken_elsewhere_as_it_is(lab):
 
 def test_a_backup_is_taken_beside_a_control_that_runs_and_restored_elsewhere(lab):
     state, kept, fresh = lab.directory("edge") / "state", lab.directory("edge") / "kept", lab.directory("edge") / "fresh"
+    for of_an_earlier_run in (kept, fresh):
+        shutil.rmtree(of_an_earlier_run, ignore_errors=True)
     done = tidegate("backup", kept, "--state", state)
     assert done.returncode == 0 and "holds version" in done.stdout, done
     assert (kept / "state" / "data.mdb").stat().st_mode & 0o077 == 0, "private keys are in it"

@@ -2,6 +2,7 @@
 """TLS to backends: which certificates probes and the proxy accept. A real origin presents four of them."""
 
 import json
+import shutil
 
 from lab import HOSTS
 from netns import Process, sh, wait_until
@@ -64,6 +65,7 @@ def document(lab):
 
 def test_probes_and_the_proxy_believe_whom_the_configuration_says(lab):
     home = lab.directory("edge") / "tls"
+    shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
     (home / "tmp").mkdir()
     make_certificates(home)

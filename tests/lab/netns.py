@@ -148,9 +148,11 @@ class Process:
     def __init__(self, namespace, name, command, log: Path):
         self.namespace, self.name, self.command, self.log = namespace, name, [str(c) for c in command], log
         self.popen = None
+        self.log_begins = 0  # of this process; processes before it may have written to the same file
 
     def start(self):
         with open(self.log, "ab") as log:
+            self.log_begins = log.tell()
             self.popen = subprocess.Popen(
                 in_namespace(self.namespace, *self.command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -182,7 +184,12 @@ class Process:
             return None
 
     def tail(self, lines=15):
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+        """The last lines that it wrote."""
+        if not self.log.exists():
+            return ""
+        text = self.log.read_bytes()
+        own = text[self.log_begins :] if len(text) >= self.log_begins else text  # it may have been cut off
+        return "\n".join(own.decode(errors="replace").splitlines()[-lines:])
 
 
 def wait_until(what, condition, timeout_s=30.0, process=None):
