@@ -142,19 +142,24 @@ def ordinary_again(lab, *daemons):
     finally:
         for host, plane in daemons:
             status = lab.plane(host, plane, "/status").json()
-            for pid in [status["pid"], *(process["pid"] for process in status["draining_processes"])]:
+            pids = [status["pid"], *(process["pid"] for process in status["draining_processes"])]
+            for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            wait_until("the last process is gone", lambda: not os.path.exists(f"/proc/{status['pid']}") or zombie(status["pid"]), 20)
+            wait_until("every process is gone", lambda: all(is_gone(pid) for pid in pids), 20)
             lab.start_plane(host, plane)
         lab.wait_ready()
         lab.settle()
 
 
-def zombie(pid):
-    with contextlib.suppress(OSError):
-        return re.search(r"^State:\s+Z", open(f"/proc/{pid}/status").read(), re.MULTILINE) is not None
-    return True
+def is_gone(pid):
+    """It holds no descriptor any more. Nobody may have asked for its exit status yet. The first thread is a zombie before
+    the others have ended."""
+    try:
+        state = re.search(r"^State:\s+(\S)", open(f"/proc/{pid}/status").read(), re.MULTILINE)[1]
+        return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def plane_changes(lab):
@@ -406,7 +411,7 @@ def test_one_upgrade_at_a_time_only_by_its_user_and_ended_by_a_signal(lab):
         out, err = hanging.communicate(timeout=30)
         assert hanging.returncode in (1, 3) and err, (hanging.returncode, out, err)
         assert server.process.popen.wait(30) == 0
-        wait_until("the new process is gone", lambda: not os.path.exists(f"/proc/{pid}") or zombie(pid), 20)
+        wait_until("the new process is gone", lambda: is_gone(pid), 20)
 
 
 def test_what_hands_nothing_over_says_what_to_do_instead(lab):
