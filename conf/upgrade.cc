@@ -130,7 +130,6 @@ void Upgrade::tell(const json& line) const {
 }
 
 void Upgrade::served() {
-  followed_ = true;
   log_info("upgrade: process {} serves; this one accepts nothing more", successor_->pid());
   manager_.handed_over(successor_->pid(), fmt::format("process {} follows", successor_->pid()));
   draining.forget_all();

@@ -35,7 +35,7 @@ class Upgrade {
   void add_status(nlohmann::json& status) const;
   std::string metrics_text(const std::string& prefix) const;
   // Another process serves in this one's place.
-  bool followed() const { return followed_; }
+  bool followed() const { return successor_ && successor_->serves(); }
   // This process ends: a new one that does not serve yet ends too.
   void stop();
 
@@ -57,7 +57,6 @@ class Upgrade {
   std::string supervisor_;  // that would take the end of this process for a crash; empty: none
   std::unique_ptr<Successor> successor_;
   HttpExchangePtr asker_;
-  bool followed_ = false;
   uint64_t failures_ = 0;
   std::string last_failure_;
 };

@@ -40,17 +40,23 @@ void route_lookup(benchmark::State& state) {
 }
 BENCHMARK(route_lookup)->Arg(10)->Arg(1'000)->Arg(100'000);
 
-void choose_backend(benchmark::State& state, PoolPolicy policy) {
+// One pool, with so many backends.
+std::shared_ptr<const Snapshot> snapshot_of_pool(PoolPolicy policy, int64_t backends, const PoolBreaker& breaker) {
   auto model = std::make_shared<Model>();
   Pool& config = model->pools.emplace_back();
   config.name = "pool";
   config.policy = policy;
-  for (int64_t i = 0; i < state.range(0); ++i) {
+  config.breaker = breaker;
+  for (int64_t i = 0; i < backends; ++i) {
     Backend& backend = config.backends.emplace_back();
     backend.name = "b" + std::to_string(i);
     backend.addresses = {*IpAddress::parse("192.0.2.1")};
   }
-  const auto snapshot = make_snapshot(1, "digest", model, std::make_shared<const LiveState>());
+  return make_snapshot(1, "digest", model, std::make_shared<const LiveState>());
+}
+
+void choose_backend(benchmark::State& state, PoolPolicy policy) {
+  const auto snapshot = snapshot_of_pool(policy, state.range(0), {});
   RuntimeRegistry registry;
   const BackendPool pool(*snapshot, 0, registry, kKey);
   uint64_t random = 1;
@@ -82,17 +88,8 @@ BENCHMARK(breaker);
 
 // What a request pays for both: a choice among backends that each have a breaker, its permit and its result.
 void choose_behind_breakers(benchmark::State& state, PoolPolicy policy) {
-  auto model = std::make_shared<Model>();
-  Pool& config = model->pools.emplace_back();
-  config.name = "pool";
-  config.policy = policy;
-  config.breaker = {.enabled = true, .slow_ms = 100};
-  for (int64_t i = 0; i < state.range(0); ++i) {
-    Backend& backend = config.backends.emplace_back();
-    backend.name = "b" + std::to_string(i);
-    backend.addresses = {*IpAddress::parse("192.0.2.1")};
-  }
-  const auto snapshot = make_snapshot(1, "digest", model, std::make_shared<const LiveState>());
+  const PoolBreaker config{.enabled = true, .slow_ms = 100};
+  const auto snapshot = snapshot_of_pool(policy, state.range(0), config);
   RuntimeRegistry registry;
   const BackendPool pool(*snapshot, 0, registry, kKey);
   uint64_t random = 1, now_ns = 1;
@@ -100,9 +97,9 @@ void choose_behind_breakers(benchmark::State& state, PoolPolicy policy) {
     random = mix64(random + 1);
     now_ns += 10'000;
     const PoolMember* const member = pool.choose({.hash = random, .random = random, .now_ns = now_ns}).member;
-    const Breaker::Permit permit = member->breaker->ask(now_ns, config.breaker);
+    const Breaker::Permit permit = member->breaker->ask(now_ns, config);
     if (!permit.granted) state.SkipWithError("no permit");
-    benchmark::DoNotOptimize(member->breaker->settle(permit, Breaker::Result::good, now_ns, config.breaker));
+    benchmark::DoNotOptimize(member->breaker->settle(permit, Breaker::Result::good, now_ns, config));
   }
 }
 BENCHMARK_CAPTURE(choose_behind_breakers, weighted_round_robin, PoolPolicy::weighted_round_robin)->Arg(3)->Arg(1'000);

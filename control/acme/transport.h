@@ -10,7 +10,7 @@
 #include <string>
 
 #include "control/acme/order_flow.h"
-#include "control/etcd/curl_loop.h"
+#include "core/curl_loop.h"
 #include "core/event_loop.h"
 #include "core/result.h"
 
@@ -33,7 +33,7 @@ class Transport {
 
   EventLoop& loop_;
   std::shared_ptr<int> life_ = std::make_shared<int>(0);  // nothing is called back after the end of this object
-  etcd::CurlLoop curl_;
+  CurlLoop curl_;
   std::unique_ptr<Call> call_;
 };
 

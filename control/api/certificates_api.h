@@ -13,7 +13,8 @@
 
 namespace tidegate {
 
-// `window_of`: when the authority wants a certificate renewed, by the hash of its chain, as far as this control knows.
+// `window_of` takes the hash of a chain. It returns when the authority wants that certificate renewed, or nothing if
+// this control does not know.
 void add_certificate_routes(RouteTable& table, HostState& host_state,
                             std::function<std::optional<acme::RenewalInfo>(const std::string&)> window_of);
 

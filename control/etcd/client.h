@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "control/etcd/curl_loop.h"
 #include "control/etcd/messages.h"
+#include "core/curl_loop.h"
 #include "core/event_loop.h"
 #include "core/result.h"
 

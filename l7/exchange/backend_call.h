@@ -50,7 +50,7 @@ class BackendCall final : public policy::Call, private BackendStream::User {
 
   RequestHead& request() { return request_; }
   void begin();
-  // Goes as far as it can. Call it whenever the transaction is run again.
+  // Does what can be done without waiting. Call it each time the transaction runs.
   void advance();
 
   bool over() const { return stage_ == Stage::over; }

@@ -449,7 +449,7 @@ TEST(OrderedCertificates, AreBesideVersionsAndTheirKeysAreSecrets) {
   EXPECT_EQ(*store->object(live_state.certificates.at("web").key_hash), fake_key(2));
   EXPECT_EQ(*store->object(live_state.accounts.at("https://ca/dir")), fake_key(3));
 
-  // A record that changes nothing is no write; one that names what is not there is refused.
+  // An empty change writes nothing. A record that names an object that is not there is refused.
   const uint64_t sequence = store->head()->live_state;
   EXPECT_EQ(*store->set_certificates({}), sequence);
   CertificateChanges broken;

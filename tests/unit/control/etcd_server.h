@@ -57,7 +57,7 @@ class EtcdServer {
   const TemporaryDirectory& directory() const { return directory_; }
 
  private:
-  // The kernel gives a port that nobody has. Somebody else could take it before etcd does; then the test fails loudly.
+  // The kernel chooses a free port. If another process takes it before etcd does, the test fails.
   static uint16_t free_port() {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};

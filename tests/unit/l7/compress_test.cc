@@ -546,7 +546,7 @@ TEST_F(CompressTest, ManySlowClientsLeaveTheOthersUncompressed) {
   std::atomic<bool> over{false};
   Origin endless([&](const std::string&, Wire& wire) {
     wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nbegun");
-    while (!over) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    over.wait(false);
     return false;
   });
   edge_.add_route("/endless", edge_.add_pool("endless", {endless.endpoint()})).policies = {0};
@@ -562,6 +562,7 @@ TEST_F(CompressTest, ManySlowClientsLeaveTheOthersUncompressed) {
   EXPECT_EQ(answer.field("vary"), "accept-encoding");
   EXPECT_EQ(left("no_room"), 1u);
   over = true;
+  over.notify_all();
   slow.clear();
   EXPECT_TRUE(
       edge_.run_until([&] { return get_page("Accept-Encoding: gzip\r\n").field("content-encoding") == "gzip"; }));

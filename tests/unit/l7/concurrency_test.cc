@@ -5,7 +5,6 @@
 
 #include <nlohmann/json.hpp>
 #include <random>
-#include <thread>
 
 #include "conf/policy/concurrency.h"
 #include "conf/policy/deadline.h"
@@ -127,16 +126,17 @@ class ConcurrencyTest : public ::testing::Test {
     EXPECT_TRUE(edge_.run_until([&] { return origin_.requests() > before; }));
     return wire;
   }
-  void release() { released_ = true; }
+  void release() {
+    released_ = true;
+    released_.notify_all();
+  }
   int status(const std::string& fields = "") { return ask(edge_.endpoint(), get("/x", "a.test", fields)).status; }
   uint64_t in_flight() { return edge_.metric("tidegate_l7_concurrency_in_flight{policy=\"few\"}"); }
 
   std::atomic<bool> released_{false};
   Edge edge_;
   Origin origin_{[this](const std::string& head, Wire& wire) {
-    while (head.find("/held") != std::string::npos && !released_) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    if (head.find("/held") != std::string::npos) released_.wait(false);
     return wire.send(Origin::ok("x"));
   }};
 };

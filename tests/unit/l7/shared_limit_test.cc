@@ -20,7 +20,7 @@ namespace {
 class RedisServer {
  public:
   explicit RedisServer(std::string password = {}) : password_(std::move(password)) {
-    // The kernel gives a port that nobody has. Somebody else could take it before Redis does; then the test fails.
+    // The kernel chooses a free port. If another process takes it before Redis does, the test fails.
     const UniqueFd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_storage address{};
     socklen_t length = Endpoint::parse("127.0.0.1:0")->to_sockaddr(address);
