@@ -132,8 +132,10 @@ class Program:
 
 
 def alive(pid):
+    """It may still hold descriptors, its ports among them. The first thread is a zombie before the others have ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 

@@ -93,6 +93,7 @@ void EdgeStore::watch_from(uint64_t revision) {
           watching_ = false;
           return poll();
         }
+        if (!answers_) poll();  // it is back, so ask now instead of at the timer
         if (answer.events.empty()) return;
         for (const WatchEvent& event : answer.events) take_key(event.kv, event.erased, event.kv.mod_revision);
         catch_up();
