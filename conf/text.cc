@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 
 namespace tidegate {
 namespace {
@@ -34,8 +35,25 @@ size_t skip_digits(std::string_view text, size_t at) {
 
 }  // namespace
 
+namespace {
+
+// True if all eight bytes are printable ASCII. Each byte is looked at in its own lane of one word: a lane below 0x20
+// borrows, which sets its top bit.
+bool eight_are_printable(const char* bytes) {
+  constexpr uint64_t kEach = 0x0101010101010101;
+  uint64_t word;
+  std::memcpy(&word, bytes, sizeof word);
+  return ((word | (word - kEach * 0x20)) & (kEach * 0x80)) == 0;
+}
+
+}  // namespace
+
 size_t find_unreadable(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
+    if (at + 8 <= text.size() && eight_are_printable(text.data() + at)) {
+      at += 8;
+      continue;
+    }
     const auto byte = static_cast<unsigned char>(text[at]);
     if (byte < 0x20 && byte != '\t' && byte != '\n' && byte != '\r') return at;
     const size_t length = utf8_length(text.substr(at));

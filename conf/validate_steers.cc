@@ -10,6 +10,7 @@
 #include "conf/checks.h"
 #include "conf/limits.h"
 #include "conf/names.h"
+#include "core/assert.h"
 
 namespace tidegate {
 namespace {
@@ -46,15 +47,20 @@ std::string_view key_of(const SteerTarget& target) {
   return target.what.index() == 0 ? std::string_view() : kTargetTypes[target.what.index() - 1];
 }
 
-bool has_location(const Checks& checks, uint32_t site) {
-  return site != kNone && (checks.written({"sites", site, "location"}) || !checks.sound({"sites", site}));
+// Which sites have a location, or would have one if they had no fault. Thousands of targets ask for it.
+std::vector<bool> sites_with_location(Checks& checks) {
+  std::vector<bool> out;
+  for (size_t site = 0; site < checks.model().sites.size(); ++site) {
+    out.push_back(checks.written({"sites", site, "location"}) || !checks.sound({"sites", site}));
+  }
+  return out;
 }
 
 bool goes_by_distance(SteerPolicy policy) { return policy == SteerPolicy::nearest || policy == SteerPolicy::shed; }
 
 // `nearest` and `shed` compare distances, so every target needs a location. Those of a pool's backends are their
 // nodes'.
-void check_target_has_place(Checks& checks, size_t s, size_t t) {
+void check_target_has_place(Checks& checks, size_t s, size_t t, const std::vector<bool>& has_location) {
   const Model& model = checks.model();
   const Steer& steer = model.steers[s];
   const SteerTarget& target = steer.targets[t];
@@ -68,7 +74,7 @@ void check_target_has_place(Checks& checks, size_t s, size_t t) {
   if (!goes_by_distance(steer.policy) || steer.targets.size() < 2 || target.pool() != kNone) return;
   if (target.vip() != kNone && !checks.sound({"vips", target.vip()})) return;
   const uint32_t site = target.vip() != kNone ? model.vips[target.vip()].site : target.site;
-  if (has_location(checks, site)) return;
+  if (site != kNone && has_location[site]) return;
   const std::string label = target_label(model, target);
   const std::string hint =
       site != kNone
@@ -127,10 +133,10 @@ void check_clients(Checks& checks, size_t s, size_t t) {
 }
 
 // False if the target is of no type, or of several.
-bool check_type(Checks& checks, size_t s, size_t t) {
+bool check_type(Checks& checks, const DocumentNode& target, size_t s, size_t t) {
   std::vector<std::string_view> written;
   for (const std::string_view key : kTargetTypes) {
-    if (checks.written({"steers", s, "targets", t, key})) written.push_back(key);
+    if (target.find(key) != nullptr) written.push_back(key);
   }
   if (written.size() == 1) return true;
   checks.refuse({"steers", s, "targets", t},
@@ -157,10 +163,13 @@ void check_alias(Checks& checks, size_t s, size_t t) {
                  "write 'steer' instead of 'alias'"});
 }
 
-void check_targets(Checks& checks, size_t s) {
+void check_targets(Checks& checks, size_t s, const std::vector<bool>& has_location) {
   const std::vector<SteerTarget>& targets = checks.model().steers[s].targets;
+  const DocumentNode* const written = checks.find({"steers", s, "targets"});
+  TIDEGATE_ASSERT(targets.empty() || (written != nullptr && written->children.size() == targets.size()),
+                  "the model's targets are those of the document");
   for (size_t t = 0; t < targets.size(); ++t) {
-    if (!checks.sound({"steers", s, "targets", t}) || !check_type(checks, s, t)) continue;
+    if (!checks.sound({"steers", s, "targets", t}) || !check_type(checks, written->children[t], s, t)) continue;
     for (size_t other = 0; other < t; ++other) {
       if (targets[other].what != targets[t].what) continue;
       const std::string_view key = key_of(targets[t]);
@@ -171,7 +180,7 @@ void check_targets(Checks& checks, size_t s) {
                                                                    checks.line_of({"steers", s, "targets", other}))});
       break;
     }
-    check_target_has_place(checks, s, t);
+    check_target_has_place(checks, s, t, has_location);
     check_clients(checks, s, t);
     check_alias(checks, s, t);
   }
@@ -299,9 +308,10 @@ void check_nesting(Checks& checks) {
 void check_steers(Checks& checks) {
   std::unordered_set<std::string_view> names;
   for (const Zone& zone : checks.model().zones) names.insert(zone.name);
+  const std::vector<bool> has_location = sites_with_location(checks);
   for (size_t s = 0; s < checks.model().steers.size() && !checks.full(); ++s) {
     check_steer_is_in_a_zone(checks, s, names);
-    check_targets(checks, s);
+    check_targets(checks, s, has_location);
     check_some_weight(checks, s);
     check_https_record(checks, s);
   }

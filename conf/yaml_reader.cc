@@ -71,8 +71,11 @@ Stop friendlier(const YAML::Exception& error) {
   return syntax(error.mark, error.msg);
 }
 
+// What yaml-cpp says of a value without a tag: nothing or "?" if it is plain, "!" if it is in quotes.
+bool is_untagged(const std::string& tag) { return tag.empty() || (tag.size() == 1 && tag.front() == '?'); }
+
 bool is_core_tag(const std::string& tag) {
-  return tag.empty() || tag == "?" || tag == "!" || tag == "tag:yaml.org,2002:str" || tag == "tag:yaml.org,2002:map" ||
+  return is_untagged(tag) || tag == "!" || tag == "tag:yaml.org,2002:str" || tag == "tag:yaml.org,2002:map" ||
          tag == "tag:yaml.org,2002:seq";
 }
 
@@ -118,7 +121,7 @@ class TreeBuilder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     check_tag(mark, tag);
-    last_quoted_ = tag.empty() || tag == "?" ? std::nullopt : std::optional(Place(mark));
+    last_quoted_ = is_untagged(tag) ? std::nullopt : std::optional(Place(mark));
     if (expects_key()) {
       key_.text = value;
       key_.line = Place(mark).line;
@@ -128,7 +131,7 @@ class TreeBuilder : public YAML::EventHandler {
     }
     DocumentNode& node = add_node(mark, DocumentNode::Kind::scalar);
     node.text = value;
-    node.quoted = !tag.empty() && tag != "?";
+    node.quoted = !is_untagged(tag);
     if (!node.quoted && looks_octal_or_hex(value)) refuse_number(node);
     remember(anchor);
   }

@@ -10,8 +10,11 @@
 #include <cassert>
 #include <cstring>
 #include <memory>
+#include <utility>
 
+#include "core/assert.h"
 #include "core/percent.h"
+#include "core/sha256_stream.h"
 
 namespace tidegate {
 namespace {
@@ -50,14 +53,18 @@ struct DigestContextDeleter {
   void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
 };
 
-// The digest of two texts, one after the other.
-Sha256 sha256_of(std::string_view first, std::string_view second) {
-  // Fetched once, because OpenSSL 3 would look EVP_sha256() up by name each time. That costs more than hashing a short
-  // message. The context keeps what OpenSSL has allocated in it.
+// Fetched once, because OpenSSL 3 would look EVP_sha256() up by name each time. That costs more than hashing a short
+// message.
+const EVP_MD* fetched_sha256() {
   static const EVP_MD* const kSha256 = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  return kSha256;
+}
+
+// The digest of two texts, one after the other. The context keeps what OpenSSL has allocated in it.
+Sha256 sha256_of(std::string_view first, std::string_view second) {
   thread_local const std::unique_ptr<EVP_MD_CTX, DigestContextDeleter> kContext(EVP_MD_CTX_new());
   Sha256 digest{};
-  bool ok = EVP_DigestInit_ex2(kContext.get(), kSha256, nullptr) == 1;
+  bool ok = EVP_DigestInit_ex2(kContext.get(), fetched_sha256(), nullptr) == 1;
   ok = ok && EVP_DigestUpdate(kContext.get(), first.data(), first.size()) == 1;
   ok = ok && (second.empty() || EVP_DigestUpdate(kContext.get(), second.data(), second.size()) == 1);
   ok = ok && EVP_DigestFinal_ex(kContext.get(), digest.data(), nullptr) == 1;
@@ -69,6 +76,35 @@ Sha256 sha256_of(std::string_view first, std::string_view second) {
 }  // namespace
 
 Sha256 sha256(std::string_view bytes) { return sha256_of(bytes, {}); }
+
+Sha256Stream::Sha256Stream() : context_(EVP_MD_CTX_new()) {
+  const bool began = EVP_DigestInit_ex2(static_cast<EVP_MD_CTX*>(context_), fetched_sha256(), nullptr) == 1;
+  TIDEGATE_ASSERT(began, "OpenSSL begins a digest");
+}
+
+Sha256Stream::~Sha256Stream() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context_)); }
+
+void Sha256Stream::add(std::string_view bytes) {
+  if (bytes.size() > waiting_.size() - held_) flush();
+  if (bytes.size() > waiting_.size()) return hash(bytes);
+  std::memcpy(waiting_.data() + held_, bytes.data(), bytes.size());
+  held_ += bytes.size();
+}
+
+void Sha256Stream::flush() { hash({waiting_.data(), std::exchange(held_, 0)}); }
+
+void Sha256Stream::hash(std::string_view bytes) {
+  const bool hashed = EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_), bytes.data(), bytes.size()) == 1;
+  TIDEGATE_ASSERT(hashed, "OpenSSL goes on with a digest");
+}
+
+std::string Sha256Stream::hex() {
+  flush();
+  Sha256 digest{};
+  const bool ended = EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest.data(), nullptr) == 1;
+  TIDEGATE_ASSERT(ended, "OpenSSL ends a digest");
+  return hex_encode(view(digest));
+}
 
 std::string sha256_hex(std::string_view bytes) { return hex_encode(view(sha256(bytes))); }
 

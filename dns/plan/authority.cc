@@ -6,10 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 #include <unordered_map>
 
-#include "core/crypto.h"
+#include "core/sha256_stream.h"
 #include "dns/limits.h"
 #include "dns/plan/lookup.h"
 
@@ -117,25 +116,29 @@ class Planner {
   std::vector<Fault> faults_;
 };
 
-// The bytes that a digest is made of. Every part has a fixed size or its length before it.
+// What a digest is made of. Numbers take as many bytes as they need (LEB128), and texts have their length before them,
+// so that different contents never give the same bytes.
 class DigestText {
  public:
   void add_text(std::string_view text) {
     add(text.size());
-    bytes_ += text;
+    digest_.add(text);
   }
   template <class... Numbers>
   void add(Numbers... numbers) {
-    for (const uint64_t number : {static_cast<uint64_t>(numbers)...}) {
-      std::array<char, sizeof number> raw;
-      std::memcpy(raw.data(), &number, sizeof number);
-      bytes_.append(raw.data(), raw.size());
+    std::array<char, kLongest * sizeof...(numbers)> bytes;
+    size_t length = 0;
+    for (uint64_t number : {static_cast<uint64_t>(numbers)...}) {
+      for (; number >= 0x80; number >>= 7) bytes[length++] = static_cast<char>(number | 0x80);
+      bytes[length++] = static_cast<char>(number);
     }
+    digest_.add({bytes.data(), length});
   }
-  std::string digest() const { return sha256_hex(bytes_); }
+  std::string digest() { return digest_.hex(); }
 
  private:
-  std::string bytes_;
+  static constexpr size_t kLongest = 10;  // bytes of a 64-bit number, seven bits each
+  Sha256Stream digest_;
 };
 
 // Over what was configured, not over addresses in memory.

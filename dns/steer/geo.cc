@@ -220,7 +220,11 @@ class GeoCompiler {
     if (order_ids_.size() > UINT16_MAX && !order_ids_.contains(order)) return nowhere_;
     return intern(order);
   }
-  uint16_t order_from_site(uint32_t site) { return order_from(map_.sites_[site].location, site); }
+  uint16_t order_from_site(uint32_t site) {
+    const auto [at, added] = site_orders_.try_emplace(site);
+    if (added) at->second = order_from(map_.sites_[site].location, site);
+    return at->second;
+  }
 
   const Record& record(size_t db, uint32_t data_offset) {
     Records& records = records_[db];
@@ -386,6 +390,7 @@ class GeoCompiler {
   bool wants_facts_;
   uint16_t nowhere_ = 0;
   std::map<std::vector<uint32_t>, uint16_t> order_ids_;
+  std::unordered_map<uint32_t, uint16_t> site_orders_;  // of order_from_site(): most networks name one of few sites
   std::unordered_map<Place, uint16_t, PlaceHash> place_ids_;
   bool places_overflowed_ = false;
   std::vector<Records> records_;                                     // parallel to GeoMap::mmdbs_

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "conf/text.h"
 #include "tests/unit/conf/documents.h"
 
 namespace tidegate {
@@ -29,6 +30,21 @@ std::vector<std::string> codes_of(const std::string& text) {
   std::vector<std::string> codes;
   for (const Fault& fault : faults_of(text)) codes.push_back(fault.code);
   return codes;
+}
+
+// A byte at each place of an aligned word, of an unaligned one and of the rest.
+TEST(Unreadable, EachByteAtEachPlaceIsFound) {
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool readable = byte == '\t' || byte == '\n' || byte == '\r' || (byte >= 0x20 && byte < 0x80);
+    for (size_t at = 0; at < 29; ++at) {
+      std::string text = "abcdefghijklmnopqrstuvwxyz012";
+      text[at] = static_cast<char>(byte);
+      ASSERT_EQ(find_unreadable(text), readable ? std::string::npos : at) << "byte " << byte << " at " << at;
+    }
+  }
+  EXPECT_EQ(find_unreadable("1234567\xc3\xa4"
+                            "abcdefg\x01"),
+            16U);
 }
 
 TEST(YamlReader, KeepsThePlaceOfEveryKeyAndValue) {

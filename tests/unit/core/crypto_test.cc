@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
+#include "core/sha256_stream.h"
 #include "core/signing_key.h"
 #include "core/tls.h"
 
@@ -15,6 +18,20 @@ std::string unhex(std::string_view hex) { return hex_decode(hex).value(); }
 TEST(Digests, Sha256OfTheStandardsExample) {
   EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha256_hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+
+TEST(Digests, PiecesGiveTheDigestOfTheWhole) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 200; ++round) {
+    Sha256Stream stream;
+    std::string whole;
+    for (int piece = 0; piece < round; ++piece) {
+      const std::string bytes(random() % (piece % 50 == 0 ? 5000 : 20), static_cast<char>(random()));
+      stream.add(bytes);
+      whole += bytes;
+    }
+    ASSERT_EQ(stream.hex(), sha256_hex(whole)) << round << " pieces";
+  }
 }
 
 TEST(Digests, Md5OfTheHttpDnsSignatureExample) {
