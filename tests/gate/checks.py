@@ -82,14 +82,22 @@ def bench_outputs(step, say):
     script(step, say, "what the benchmarks read out of their generators", ["tests/unit/bench/outputs_test.py"])
 
 
-def fuzz(step, say, seconds=8, seed=1, only=""):
-    """Every fuzz target for `seconds`, as many at a time as there are cores. The seed is the same each time, so
-    that the gate judges a change only by what it changed."""
+FUZZ_STEP_S = 200  # seconds of one core that the targets of the gate share, however many they are
+FUZZ_AT_LEAST_S = {"decider": 10}  # runs every mode of the forwarder
+
+
+def fuzz(step, say, seconds=None, seed=1, only=""):
+    """Every fuzz target for `seconds`, or for its share of the step's time, as many at a time as there are cores. The
+    seed is the same each time, so that the gate judges a change only by what it changed."""
     targets = [path for path in sorted((ROOT / "build-test" / "tests" / "fuzz").glob("*/*_fuzz")) if path.is_file() and only in ("", path.name.removesuffix("_fuzz"))]
     if not targets:
         raise RuntimeError(f"no fuzzer {only}" if only else "no fuzzer was built")
+
+    def seconds_of(target):
+        return seconds or max(FUZZ_STEP_S // len(targets), FUZZ_AT_LEAST_S.get(target.name.removesuffix("_fuzz"), 3))
+
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for line in pool.map(lambda target: fuzz_one(step, target, seconds, seed), targets):
+        for line in pool.map(lambda target: fuzz_one(step, target, seconds_of(target), seed), targets):
             say(line)
 
 

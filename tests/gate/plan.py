@@ -61,7 +61,8 @@ def gate():
         # The same tests on the build that users get: g++, optimised. The benchmarks run beside them. The figures of this
         # short run are not judged.
         [
-            [Step("tsan", checks.tsan, "tsan"), *labs(1, build="build-bench")[0]],
+            [Step("tsan", checks.tsan, "tsan")],
+            *labs(1, build="build-bench"),
             [Step("bench", checks.bench, "bench", (BUILD, TEST, LAB, BENCH))],
         ],
     ]
