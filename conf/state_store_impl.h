@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The implementation of the state store, shared by its readers (state_store.cc) and its writers (state_writer.cc).
+// The implementation of the state store, shared by its readers (state_store.cc) and its writers
+// (state_versions.cc, state_live_writer.cc, state_writer.cc).
 //
 // <state>/state/data.mdb has these sub-databases and records. Numbers in keys are 8 bytes big-endian.
 //  sys      "format" | "head" | "words" | "purge" | "audit" | "answer" | "answer_bytes" -> number (8 bytes big-endian)
