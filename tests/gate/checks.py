@@ -86,10 +86,12 @@ FUZZ_STEP_S = 200  # seconds of one core that the targets of the gate share, how
 FUZZ_AT_LEAST_S = {"decider": 10}  # runs every mode of the forwarder
 
 
-def fuzz(step, say, seconds=None, seed=1, only=""):
+def fuzz(step, say, seconds=None, seed=1, only="", part=(1, 1)):
     """Every fuzz target for `seconds`, or for its share of the step's time, as many at a time as there are cores. The
-    seed is the same each time, so that the gate judges a change only by what it changed."""
+    seed is the same each time, so that the gate judges a change only by what it changed. `part`, K of N: every
+    Nth target, from the Kth on."""
     targets = [path for path in sorted((ROOT / "build-test" / "tests" / "fuzz").glob("*/*_fuzz")) if path.is_file() and only in ("", path.name.removesuffix("_fuzz"))]
+    targets = targets[part[0] - 1 :: part[1]]
     if not targets:
         raise RuntimeError(f"no fuzzer {only}" if only else "no fuzzer was built")
 

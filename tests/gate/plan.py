@@ -95,7 +95,9 @@ LONG_PARTS = {
     "units": ("unit tests that take over three seconds, under ASan+UBSan and under TSan", lambda: [
         TEST_TREE, [[Step("unit", partial(checks.unit, long=True), "unit")]], TSAN_TREE, [[Step("tsan", partial(checks.tsan, long=True), "tsan")]],
     ]),
-    "fuzz": ("every fuzzer for five minutes, with a different seed each time", lambda: [TEST_TREE, [[Step("fuzz", partial(checks.fuzz, seconds=300, seed=0), "fuzz")]]]),
+    **{f"fuzz-{i}": (f"every fuzzer for five minutes, with a different seed each time: part {i} of 2", lambda i=i: [
+        TEST_TREE, [[Step("fuzz", partial(checks.fuzz, seconds=300, seed=0, part=(i, 2)), "fuzz")]],
+    ]) for i in (1, 2)},
     "e2e": ("end-to-end tests that take over three seconds", lambda: [TEST_TREE, labs(2, "--long")]),
     "e2e-release": ("the same tests on the optimised tree; they also judge times", lambda: [RELEASE_TREE, labs(1, "--long", "--timed", build="build-bench")]),
     "attacks": ("hostile clients against the optimised tree and against nginx: what a bystander gets, p99 and memory", lambda: [
@@ -105,10 +107,8 @@ LONG_PARTS = {
     "package": ("the Debian package: built twice, judged, installed on a fresh root, served from, removed", lambda: [
         [[Step("package", checks.package, "package", (BUILD, LAB, PACKAGE))]],
     ]),
-    "e2e-repeat-1": ("the first half of the end-to-end tests, 20 times in a row", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=1/2")]),
-    "e2e-repeat-2": ("the second half of the end-to-end tests, 20 times in a row", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2")]),
-    "e2e-busy-1": ("the first half of the end-to-end tests, 20 times beside a busy core", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=1/2", "--busy")]),
-    "e2e-busy-2": ("the second half of the end-to-end tests, 20 times beside a busy core", lambda: [TEST_TREE, labs(1, "--repeat=20", "--part=2/2", "--busy")]),
+    **{f"e2e-repeat-{i}": (f"the end-to-end tests 20 times in a row: part {i} of 2", lambda i=i: [TEST_TREE, labs(2, "--repeat=20", f"--part={i}/2")]) for i in (1, 2)},
+    **{f"e2e-busy-{i}": (f"the end-to-end tests 20 times beside a busy core: part {i} of 3", lambda i=i: [TEST_TREE, labs(1, "--repeat=20", f"--part={i}/3", "--busy")]) for i in (1, 2, 3)},
 }  # fmt: skip
 
 
