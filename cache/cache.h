@@ -228,7 +228,8 @@ class Cache {
   // response goes to the disk, and bodies are read from what is there now (for kHandedOverSnapshotMs). Then `done` is
   // called, on another thread, with the lock for the other process; empty: there is no disk tier. It may be repeated.
   void let_go(std::function<void(UniqueFd lock)> done);
-  // The other process does not come. If nothing was given up yet, nothing will be. Otherwise the disk tier stays as it
+  // The other process has ended and never served: this one writes again. What was purged meanwhile is written first;
+  // bodies that came meanwhile are not on the disk. If the other process replaced the file, the disk tier stays as it
   // is: nothing is written, and Totals::disk_trouble says so.
   void take_back();
   // Names the format of the disk tier. A process that finds another one starts with an empty tier.

@@ -166,6 +166,7 @@ int Plane::Impl::run() {
   upgrade.hooks = &hooks.upgrade;
   upgrade.may_start = [this] { return ready && !draining; };
   upgrade.on_served = [this] { leave(); };
+  manager.on_gone = [this] { on_stop_signal(); };
   upgrade.more_sockets = [this] {
     std::vector<LentSocket> sockets;
     for (const int fd : metrics_server ? metrics_server->tcp_sockets() : std::vector<int>()) {
@@ -347,6 +348,7 @@ void Plane::Impl::on_io(uint32_t) {
 }
 
 void Plane::Impl::reload() {
+  if (!follower) return;  // another process serves
   manager.reloading();
   if (Result<void> reloaded = follower->reload(); !reloaded) {
     log_error("reload refused, the old configuration stays in force:\n{}", reloaded.error().message);

@@ -54,7 +54,7 @@ class Upgrade {
   const std::string plane_;
   std::string program_;
   std::vector<std::string> arguments_;
-  std::string supervisor_;  // that would take the end of this process for a crash; empty: none
+  std::string supervisor_;  // of an earlier release, that would take the end of this process for a crash; empty: none
   std::unique_ptr<Successor> successor_;
   HttpExchangePtr asker_;
   uint64_t failures_ = 0;

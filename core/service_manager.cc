@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -53,9 +54,12 @@ socklen_t to_address(const std::string& path, sockaddr_un& address) {
 }  // namespace
 
 ServiceManager::ServiceManager(EventLoop& loop)
-    : path_(take_variable("NOTIFY_SOCKET")),
+    : loop_(loop),
+      path_(take_variable("NOTIFY_SOCKET")),
+      supervisor_pid_(take_variable("TIDEGATE_SUPERVISOR_PID")),
       watchdog_ns_(take_watchdog_ns()),
       watchdog_(loop, [this] { feed_watchdog(); }) {
+  watch_supervisor();
   if (path_.empty()) return;
   sockaddr_un address{};
   if (to_address(path_, address) == 0) {
@@ -64,6 +68,29 @@ ServiceManager::ServiceManager(EventLoop& loop)
     return;
   }
   socket_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+ServiceManager::~ServiceManager() {
+  if (supervisor_) loop_.remove(supervisor_.get());
+}
+
+void ServiceManager::watch_supervisor() {
+  const std::optional<uint64_t> pid = number(supervisor_pid_);
+  if (supervisor_pid_.empty()) return;
+  if (pid) supervisor_.reset(static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(*pid), 0)));
+  if (!supervisor_) {
+    log_warn("TIDEGATE_SUPERVISOR_PID is no process: '{}'", supervisor_pid_);
+    supervisor_pid_.clear();
+    return;
+  }
+  loop_.add(supervisor_.get(), EPOLLIN, &watch_);
+}
+
+void ServiceManager::supervisor_ended() {
+  loop_.remove(supervisor_.get());
+  supervisor_.reset();
+  log_warn("the supervisor, process {}, has ended", supervisor_pid_);
+  if (on_gone) on_gone();
 }
 
 void ServiceManager::send(const std::string& message) {
@@ -101,6 +128,7 @@ std::vector<std::string> ServiceManager::environment() const {
   std::vector<std::string> variables;
   if (!path_.empty()) variables.push_back("NOTIFY_SOCKET=" + path_);
   if (!path_.empty() && watchdog_ns_ > 0) variables.push_back(fmt::format("WATCHDOG_USEC={}", watchdog_ns_ / 1'000));
+  if (!supervisor_pid_.empty()) variables.push_back("TIDEGATE_SUPERVISOR_PID=" + supervisor_pid_);
   return variables;
 }
 

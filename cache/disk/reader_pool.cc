@@ -63,14 +63,22 @@ void ReaderPool::pin(uint64_t for_ms) {
   MutexLock lock(mutex_);
   if (pin_until_ != std::chrono::steady_clock::time_point()) return;
   pin_until_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(for_ms);
+  ++pin_number_;
   unpinned_ = threads_.size();
   wake_.notify_all();
   while (unpinned_ > 0 && !stop_) pinned_.wait(lock);
 }
 
+void ReaderPool::unpin() {
+  const MutexLock lock(mutex_);
+  pin_until_ = {};
+  wake_.notify_all();
+}
+
 void ReaderPool::take_pin(Thread& self, std::optional<lmdb::Txn>& txn) {
   self.pin = begin(txn) ? Pin::held : Pin::over;
   const MutexLock lock(mutex_);
+  self.pinned = pin_number_;
   if (--unpinned_ == 0) pinned_.notify_all();
 }
 
@@ -79,8 +87,9 @@ ReaderPool::Turn ReaderPool::wait_for_turn(const Thread& self, Job& job) {
   for (;;) {
     const bool pins = pin_until_ != std::chrono::steady_clock::time_point();
     if (stop_) return Turn::end;
-    if (pins && self.pin == Pin::none) return Turn::pin;
-    if (self.pin == Pin::held && std::chrono::steady_clock::now() >= pin_until_) return Turn::unpin;
+    const bool is_over = !pins || std::chrono::steady_clock::now() >= pin_until_;
+    if (self.pin == Pin::held && is_over) return Turn::unpin;
+    if (pins && self.pinned != pin_number_) return Turn::pin;
     if (!jobs_.empty()) break;
     if (self.pin == Pin::held) {
       wake_.wait_until(lock, pin_until_);

@@ -32,6 +32,8 @@ class ReaderPool {
   // sent keeps its chunks; LMDB keeps their pages as long. Returns when every thread has its snapshot. The first call
   // counts.
   void pin(uint64_t for_ms);
+  // The other process does not come: reads see what is there at their time again.
+  void unpin();
   // How long the longest read under way has held its transaction.
   uint64_t oldest_read_age_ns() const;
   const Store& store() const { return store_; }
@@ -39,7 +41,9 @@ class ReaderPool {
  private:
   enum class Pin : uint8_t { none, held, over };
   struct Thread {
-    Pin pin = Pin::none;  // for the thread alone
+    // For the thread alone.
+    Pin pin = Pin::none;
+    uint64_t pinned = 0;  // the pin that it has, or had
     std::thread thread;
     std::atomic<uint64_t> reading_since_ns{0};  // 0: idle
   };
@@ -56,6 +60,7 @@ class ReaderPool {
   bool stop_ TIDEGATE_GUARDED_BY(mutex_) = false;
   MutexCondition pinned_;
   std::chrono::steady_clock::time_point pin_until_ TIDEGATE_GUARDED_BY(mutex_);  // 0: nothing is pinned
+  uint64_t pin_number_ TIDEGATE_GUARDED_BY(mutex_) = 0;                          // of the last pin
   size_t unpinned_ TIDEGATE_GUARDED_BY(mutex_) = 0;                              // threads that have to, and have not
   std::vector<std::unique_ptr<Thread>> threads_;
 };

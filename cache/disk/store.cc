@@ -83,11 +83,12 @@ Result<UniqueFd> lock_directory(const std::string& directory) {
   return fd;
 }
 
-// Whether the descriptor is of that directory: the configuration may name another one by now.
-bool is_of(int fd, const std::string& directory) {
+// Whether the descriptor is of what has that path now: the configuration may name another directory, and a file may
+// have been replaced.
+bool is_of(int fd, const std::string& path) {
   struct stat open {
   }, named{};
-  return ::fstat(fd, &open) == 0 && ::stat(directory.c_str(), &named) == 0 && open.st_dev == named.st_dev &&
+  return ::fstat(fd, &open) == 0 && ::stat(path.c_str(), &named) == 0 && open.st_dev == named.st_dev &&
          open.st_ino == named.st_ino;
 }
 
@@ -184,6 +185,21 @@ UniqueFd Store::let_go() {
   }
   let_go_ = true;
   return UniqueFd(::fcntl(lock_.get(), F_DUPFD_CLOEXEC, 0));
+}
+
+Result<uint64_t> Store::take_back() {
+  int fd = -1;
+  if (mdb_env_get_fd(env_.get(), &fd) != 0 || !is_of(fd, directory_ + kDataFile)) {
+    return fail("the process that was to take it over put another file in its place");
+  }
+  mdb_reader_check(env_.get(), nullptr);  // that process may have been killed with a snapshot
+  auto txn = lmdb::Txn::begin(env_, lmdb::Access::read);
+  if (!txn) return txn.error();
+  const uint64_t generation = read_pair(*txn, sys_, "progress", {header_.generation, 0}).first;
+  if (auto sound = txn->sound(); !sound) return sound.error();
+  let_go_ = false;
+  touch(directory_ + kInUseMark);
+  return generation;
 }
 
 void Store::mark_loaded() { erase(directory_ + kLoadingMark); }

@@ -54,6 +54,10 @@ class Store {
   // Nothing is written here any more, by this process: another one opens the directory. Returns the lock, which both
   // hold then: the kernel releases it when both have ended. Call it after the last transaction, on its thread.
   UniqueFd let_go();
+  // The other process has ended, and never served: this one writes again. Returns the generation that every committed
+  // one is smaller than, because the other process may have committed some. An Error: its file is no longer the one of
+  // this environment, or cannot be read; nothing is written then. On the thread of let_go().
+  Result<uint64_t> take_back();
 
   // The last process did not end in order: check() it before anything else is read or written.
   bool must_check() const { return must_check_; }

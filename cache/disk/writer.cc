@@ -32,6 +32,12 @@ uint64_t incoming_bytes(const std::vector<Work>& batch) {
   return sum;
 }
 
+// Somebody waits for it: the batch is not collected for longer.
+bool is_waited_for(const Work& work) {
+  return std::holds_alternative<Flush>(work) || std::holds_alternative<LetGo>(work) ||
+         std::holds_alternative<TakeBack>(work);
+}
+
 }  // namespace
 
 Writer::Writer(Store& store, WriterClient& client, Counters& counters, const WriterLimits& limits,
@@ -51,9 +57,9 @@ void Writer::check_space() { bound_.store(store_.room_bytes(), std::memory_order
 uint64_t Writer::limit_bytes() const { return bound_bytes() * kHighWaterPercent / 100; }
 
 std::string Writer::trouble() const {
-  if (let_go_.load(std::memory_order_relaxed)) return "it was handed over to another process";
   const MutexLock lock(mutex_);
-  return trouble_;
+  if (!let_go_.load(std::memory_order_relaxed)) return trouble_;
+  return lost_.empty() ? "it was handed over to another process" : "it cannot be taken back: " + lost_;
 }
 
 // Logged when it changes: a disk that stays full gives one line.
@@ -94,7 +100,8 @@ bool Writer::offer(PutChunk chunk) {
   const MutexLock lock(mutex_);
   const uint64_t bytes = kSmallWorkBytes + chunk.bytes.bytes.size();
   if (stop_ || backing_off_.load(std::memory_order_relaxed) || let_go_.load(std::memory_order_relaxed) ||
-      queue_bytes_ + bytes > limits_.queue_bytes || used_.load(std::memory_order_relaxed) > emergency)
+      queue_bytes_ + bytes > limits_.queue_bytes || used_.load(std::memory_order_relaxed) > emergency ||
+      chunk.disk->generation < first_generation_)
     return false;
   queue_bytes_ += bytes;
   queue_.push_back(std::move(chunk));
@@ -105,7 +112,7 @@ bool Writer::offer(PutChunk chunk) {
 void Writer::submit(Work work) {
   const MutexLock lock(mutex_);
   queue_bytes_ += bytes_of(work);
-  flush_wanted_ |= std::holds_alternative<Flush>(work);
+  flush_wanted_ |= is_waited_for(work);
   queue_.push_back(std::move(work));
   wake_.notify_one();
 }
@@ -163,7 +170,7 @@ void Writer::take_reclaimed() {
   }
 }
 
-// The chunks of this batch that were reclaimed stay as orphans, which the other process sweeps at its start.
+// What is reclaimed from now on stays as orphans, which the other process sweeps at its start.
 bool Writer::take_let_go(LetGo& work) {
   if (!work.wanted->load(std::memory_order_relaxed)) return false;
   let_go_.store(true, std::memory_order_relaxed);
@@ -171,14 +178,51 @@ bool Writer::take_let_go(LetGo& work) {
   return true;
 }
 
+// The other process may have stored bodies: its generations are not given to other ones.
+void Writer::take_back(TakeBack& work) {
+  if (!let_go_.load(std::memory_order_relaxed)) return;
+  const Result<uint64_t> generation = store_.take_back();
+  if (!generation) {
+    log_error("cache: the disk tier is frozen: {}", generation.error().message);
+    const MutexLock lock(mutex_);
+    lost_ = generation.error().message;
+    return;
+  }
+  client_.raise_generation(*generation);
+  // What was purged meanwhile is not known: the next start must not read it.
+  if (std::exchange(postponed_too_much_, false)) store_.distrust();
+  {
+    const MutexLock lock(mutex_);
+    first_generation_ = client_.next_generation();
+  }
+  queue_first(std::exchange(postponed_, {}));
+  let_go_.store(false, std::memory_order_relaxed);
+  log_info("cache: the disk tier is this process's again");
+  if (work.done) flushed_.push_back(std::move(work.done));
+}
+
+void Writer::queue_first(std::deque<Work> works) {
+  const MutexLock lock(mutex_);
+  for (const Work& work : works) {
+    queue_bytes_ += bytes_of(work);
+    flush_wanted_ |= is_waited_for(work);
+  }
+  queue_.insert(queue_.begin(), std::make_move_iterator(works.begin()), std::make_move_iterator(works.end()));
+}
+
+// What follows a TakeBack is written by the next batch, after what waited for it.
+void Writer::give_up_to_take_back(std::vector<Work>& batch) {
+  auto rest =
+      std::find_if(batch.begin(), batch.end(), [](const Work& work) { return std::holds_alternative<TakeBack>(work); });
+  if (rest != batch.end()) ++rest;
+  queue_first({std::make_move_iterator(rest), std::make_move_iterator(batch.end())});
+  batch.erase(rest, batch.end());
+  give_up(batch);
+}
+
 void Writer::commit_batch(std::vector<Work>& batch) {
   take_reclaimed();
-  if (let_go_) {
-    reclaimed_.clear();
-    victims_.clear();
-    reclaimed_bytes_ = 0;
-    return give_up(batch);
-  }
+  if (let_go_) return give_up_to_take_back(batch);
   check_space();
   make_room(incoming_bytes(batch), limit_bytes());
   // While writing fails, an empty transaction tries whether it succeeds again.
@@ -276,6 +320,8 @@ void Writer::committed(std::vector<Work>& batch) {
       flushed_.push_back(std::move(flush->done));
     } else if (auto* last = std::get_if<LetGo>(&work)) {
       (void)take_let_go(*last);
+    } else if (auto* back = std::get_if<TakeBack>(&work)) {
+      take_back(*back);
     } else if (auto* purge = std::get_if<PurgeAll>(&work); purge != nullptr && !purge->soft) {
       drop_up_to(purge->generation);
     }
@@ -308,6 +354,14 @@ void Writer::give_up(std::vector<Work>& batch) {
     } else if (auto* last = std::get_if<LetGo>(&work)) {
       const bool was_let_go = let_go_;
       may_not_be_trusted |= take_let_go(*last) && !was_let_go;
+    } else if (auto* back = std::get_if<TakeBack>(&work)) {
+      take_back(*back);
+    } else if (let_go_) {
+      if (postponed_.size() < kMaxWaitingErasures) {
+        postponed_.push_back(std::move(work));
+      } else {
+        postponed_too_much_ = true;
+      }
     } else {
       again_bytes += bytes_of(work);
       again.push_back(std::move(work));

@@ -44,6 +44,8 @@ class WriterClient {
   virtual void on_all_loaded() = 0;
   virtual void on_evicted(const KeyHash& key, uint64_t variant, const DiskBody* disk) = 0;
   virtual uint64_t next_generation() const = 0;
+  // next_generation() is this at least from now on.
+  virtual void raise_generation(uint64_t least) = 0;
 };
 
 struct PutChunk {
@@ -102,8 +104,12 @@ struct LetGo {
   std::function<void()> done;
   std::shared_ptr<std::atomic<bool>> wanted;  // false: it has no effect, and `done` is not called
 };
-using Work =
-    std::variant<PutChunk, PutMeta, UpdateMeta, EraseMeta, PurgeKey, PurgeTag, PurgeAll, NotePurge, Flush, LetGo>;
+// The other process does not come: what was erased and purged since LetGo is written, and so is what follows.
+struct TakeBack {
+  std::function<void()> done;  // called when this process writes again; not called if it cannot
+};
+using Work = std::variant<PutChunk, PutMeta, UpdateMeta, EraseMeta, PurgeKey, PurgeTag, PurgeAll, NotePurge, Flush,
+                          LetGo, TakeBack>;
 
 struct WriterLimits {
   uint64_t queue_bytes = 0;
@@ -151,6 +157,9 @@ class Writer {
   void take_reclaimed();
   void commit_batch(std::vector<Work>& batch);
   bool take_let_go(LetGo& work);
+  void take_back(TakeBack& work);
+  void queue_first(std::deque<Work> works);
+  void give_up_to_take_back(std::vector<Work>& batch);
   void committed(std::vector<Work>& batch);
   void erasures_committed();
   void give_up(std::vector<Work>& batch);
@@ -197,8 +206,10 @@ class Writer {
   uint64_t queue_bytes_ TIDEGATE_GUARDED_BY(mutex_) = 0;  // of the queue and of the current batch
   bool flush_wanted_ TIDEGATE_GUARDED_BY(mutex_) = false;
   bool stop_ TIDEGATE_GUARDED_BY(mutex_) = false;
-  PurgePosition purged_to_ TIDEGATE_GUARDED_BY(mutex_);  // durable
-  std::string trouble_ TIDEGATE_GUARDED_BY(mutex_);      // why the last transaction failed
+  PurgePosition purged_to_ TIDEGATE_GUARDED_BY(mutex_);        // durable
+  std::string trouble_ TIDEGATE_GUARDED_BY(mutex_);            // why the last transaction failed
+  std::string lost_ TIDEGATE_GUARDED_BY(mutex_);               // why it could not be taken back
+  uint64_t first_generation_ TIDEGATE_GUARDED_BY(mutex_) = 0;  // smaller ones may be of the other process's bodies
 
   // For the writer's thread alone.
   std::unordered_map<uint64_t, Resident> residents_;  // by disk generation
@@ -209,6 +220,8 @@ class Writer {
   uint64_t batch_bytes_ = 0;
   std::vector<std::function<void()>> flushed_;  // to be called once the batch was destroyed
   std::atomic<bool> let_go_{false};             // another process writes from now on
+  std::deque<Work> postponed_;                  // erasures and purges since then, in case that it does not come
+  bool postponed_too_much_ = false;             // there were more
   std::atomic<bool> backing_off_{false};        // the last transaction failed: wait between tries, take no bodies
   PurgePosition noted_;
   std::atomic<uint64_t> used_{0};

@@ -67,6 +67,7 @@ Result<void> Writer::apply(lmdb::Txn& txn, Work& work) {
                         },
                         [](Flush&) -> Result<void> { return {}; },
                         [](LetGo&) -> Result<void> { return {}; },
+                        [](TakeBack&) -> Result<void> { return {}; },
                     },
                     work);
 }

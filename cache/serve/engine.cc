@@ -270,6 +270,12 @@ void Engine::finish_load(const KeyHash& key, uint64_t variant, const std::shared
 
 // --- WriterClient
 
+void Engine::raise_generation(uint64_t least) {
+  uint64_t now = generation_.load(std::memory_order_acquire);
+  while (now < least && !generation_.compare_exchange_weak(now, least, std::memory_order_acq_rel)) {
+  }
+}
+
 bool Engine::on_loaded(const MetaKey& key, const Meta& meta, std::shared_ptr<DiskBody> disk) {
   const StoredHead& head = *meta.head;
   if (purges.verdict(head.tags, head.generation) == PurgeVerdict::dead) return false;
@@ -355,7 +361,9 @@ void Engine::let_go(std::function<void(UniqueFd lock)> done) {
 }
 
 void Engine::take_back() {
-  if (let_go_wanted_) let_go_wanted_->store(false);
+  if (!let_go_wanted_) return;
+  let_go_wanted_->store(false);
+  writer_->submit(TakeBack{[this] { readers_->unpin(); }});
 }
 
 Cache::Totals Engine::totals() {

@@ -99,6 +99,7 @@ class Engine final : public WriterClient {
   void on_all_loaded() override;
   void on_evicted(const KeyHash& key, uint64_t variant, const DiskBody* disk) override;
   uint64_t next_generation() const override { return generation_.load(std::memory_order_acquire); }
+  void raise_generation(uint64_t least) override;
 
   uint64_t take_generation() { return generation_.fetch_add(1, std::memory_order_acq_rel); }
   void wait_loaded();

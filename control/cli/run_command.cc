@@ -94,7 +94,14 @@ void run(Cli& cli, const RunArguments& arguments) {
   }
   if (arguments.insecure) control.emplace_back("--insecure");
   for (const std::string& plane : Fleet::planes_of(*node)) daemons.push_back(command(plane));
-  cli.exit_status = Supervisor(std::move(daemons)).run();
+  std::error_code error;
+  fs::create_directories(arguments.run_dir, error);
+  if (error) {
+    fmt::print(stderr, "tidegate: cannot create {}: {}\n", arguments.run_dir, error.message());
+    cli.exit_status = kRefused;
+    return;
+  }
+  cli.exit_status = Supervisor(std::move(daemons), arguments.run_dir).run();
 }
 
 }  // namespace

@@ -5,22 +5,33 @@
 #include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <utility>
 
+#include "control/cli/supervised_process.h"
 #include "core/clock.h"
+#include "core/result.h"
 
 namespace tidegate::cli {
 
 namespace {
 
 constexpr size_t kMaxLineBytes = 64 * 1024;  // a longer line is broken in two
+constexpr size_t kMaxNoticeBytes = 4096;     // the rest of a longer notice is not read
 
 sigset_t supervised_signals() {
   sigset_t set;
@@ -29,72 +40,217 @@ sigset_t supervised_signals() {
   return set;
 }
 
-std::string how_it_ended(int status) {
-  if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));
-  return fmt::format("exit status {}", WEXITSTATUS(status));
-}
-
 }  // namespace
 
-// One daemon: at most one process at a time, the pipe for its output, and the pause before its next start.
+// One daemon: the process that serves, those that it replaced and that still finish their connections, the pipe for the
+// output of all of them, the socket on which the serving one names the one that follows it (sd_notify(3)), and the
+// pause before the next start.
 class Supervisor::Daemon final : private IoHandler {
  public:
-  Daemon(EventLoop& loop, DaemonCommand command)
-      : loop_(loop), command_(std::move(command)), pause_(loop, [this] { start(); }) {}
-  ~Daemon() { close_output(); }
+  Daemon(EventLoop& loop, DaemonCommand command, const std::string& run_dir, const bool& ending)
+      : loop_(loop),
+        command_(std::move(command)),
+        ending_(ending),
+        pause_(loop, [this] { start(); }),
+        notices_(*this, run_dir + "/" + command_.name + ".notify") {}
+  ~Daemon() {
+    if (output_) loop_.remove(output_.get());
+  }
 
-  pid_t pid() const { return pid_; }
-  bool running() const { return pid_ > 0; }
+  bool running() const { return main_ || !replaced_.empty(); }
 
   void start() {
-    int pipe_fds[2];
-    if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return retry(fmt::format("no pipe: {}", std::strerror(errno)));
-    UniqueFd read_end(pipe_fds[0]), write_end(pipe_fds[1]);
+    if (Result<void> opened = open(); !opened) return retry(opened.error().message);
     const pid_t supervisor = ::getpid();
     const pid_t child = ::fork();
     if (child < 0) return retry(fmt::format("cannot fork: {}", std::strerror(errno)));
-    if (child == 0) run_child(supervisor, write_end.get());
-    pid_ = child;
-    started_ns_ = monotonic_ns();
-    ::fcntl(read_end.get(), F_SETFL, O_NONBLOCK);
-    close_output();
-    output_ = std::move(read_end);
-    loop_.add(output_.get(), EPOLLIN, this);
-    print_line(fmt::format("started, process {}", pid_));
-  }
-
-  void signal(int number) const {
-    if (running()) ::kill(pid_, number);
-  }
-
-  void ended(int status, bool restart) {
-    on_io(0);  // its last output
-    pid_ = -1;
-    if (monotonic_ns() - started_ns_ > kSettledMs * kNsPerMs) pause_ms_ = kFirstPauseMs;
-    if (restart) {
-      retry(how_it_ended(status));
-    } else {
-      print_line(how_it_ended(status));
+    if (child == 0) run_child(supervisor);
+    Result<std::unique_ptr<SupervisedProcess>> watched = watch(child);
+    if (!watched) {
+      ::kill(child, SIGKILL);
+      ::waitpid(child, nullptr, 0);
+      return retry(watched.error().message);
     }
+    main_ = *std::move(watched);
+    started_ns_ = monotonic_ns();
+    print_line(fmt::format("started, process {}", child));
+  }
+
+  // To the process that serves, or to all.
+  void signal(int number) const {
+    if (main_) main_->signal(number);
+  }
+  void signal_all(int number) const {
+    signal(number);
+    for (const auto& process : replaced_) process->signal(number);
+  }
+
+  // A child was waited for. False: it is none of this daemon's.
+  bool reaped(pid_t pid, int status) {
+    SupervisedProcess* process = main_ && main_->pid() == pid ? main_.get() : nullptr;
+    for (const auto& other : replaced_) {
+      if (other->pid() == pid) process = other.get();
+    }
+    if (process != nullptr) process->reaped(status);
+    return process != nullptr;
   }
 
   void cancel_restart() { pause_.cancel(); }
 
  private:
-  [[noreturn]] void run_child(pid_t supervisor, int output) {
+  // The socket on which the daemon's processes speak. What comes counts only if the kernel says that the process that
+  // serves sent it.
+  class Notices final : private IoHandler {
+   public:
+    Notices(Daemon& owner, std::string path) : owner_(owner), path_(std::move(path)) {}
+    ~Notices() {
+      if (!socket_) return;
+      owner_.loop_.remove(socket_.get());
+      ::unlink(path_.c_str());
+    }
+
+    Result<void> open() {
+      if (socket_) return {};
+      sockaddr_un address{};
+      address.sun_family = AF_UNIX;
+      if (path_.size() >= sizeof address.sun_path) return fail("the path is too long for a socket: " + path_);
+      std::memcpy(address.sun_path, path_.data(), path_.size());
+      ::unlink(path_.c_str());  // of a supervisor that was killed
+      UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      const int on = 1;
+      if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+          ::chmod(path_.c_str(), 0600) != 0 ||
+          ::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) {
+        return fail(fmt::format("{}: {}", path_, std::strerror(errno)));
+      }
+      socket_ = std::move(socket);
+      owner_.loop_.add(socket_.get(), EPOLLIN, this);
+      return {};
+    }
+    const std::string& path() const { return path_; }
+
+    void read() {
+      std::string message;
+      pid_t sender = 0;
+      while (socket_ && receive(message, sender)) {
+        if (owner_.main_ && owner_.main_->pid() == sender) owner_.take_notice(message);
+      }
+    }
+
+   private:
+    void on_io(uint32_t) override { read(); }
+
+    bool receive(std::string& message, pid_t& sender) const {
+      message.resize(kMaxNoticeBytes);
+      alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control{};
+      iovec data{message.data(), message.size()};
+      msghdr header{};
+      header.msg_iov = &data;
+      header.msg_iovlen = 1;
+      header.msg_control = control.data();
+      header.msg_controllen = control.size();
+      const ssize_t bytes = ::recvmsg(socket_.get(), &header, MSG_CMSG_CLOEXEC);
+      if (bytes < 0) return false;
+      message.resize(static_cast<size_t>(bytes));
+      sender = 0;
+      for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_CREDENTIALS) continue;
+        ucred credentials{};
+        std::memcpy(&credentials, CMSG_DATA(part), sizeof credentials);
+        sender = credentials.pid;
+      }
+      return true;
+    }
+
+    Daemon& owner_;
+    const std::string path_;
+    UniqueFd socket_;
+  };
+
+  Result<void> open() {
+    if (Result<void> opened = notices_.open(); !opened) return opened;
+    if (output_) return {};
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) return fail(fmt::format("no pipe: {}", std::strerror(errno)));
+    output_.reset(ends[0]);
+    input_.reset(ends[1]);
+    ::fcntl(output_.get(), F_SETFL, O_NONBLOCK);
+    loop_.add(output_.get(), EPOLLIN, this);
+    return {};
+  }
+
+  [[noreturn]] void run_child(pid_t supervisor) {
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != supervisor) ::_exit(0);  // the supervisor died before prctl(2)
     const sigset_t set = supervised_signals();
     ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
-    ::setenv("TIDEGATE_SUPERVISOR", "tidegate run", 1);  // an upgrade would look like a crash to it
-    ::dup2(output, STDOUT_FILENO);
-    ::dup2(output, STDERR_FILENO);
+    ::setenv("NOTIFY_SOCKET", notices_.path().c_str(), 1);
+    ::setenv("TIDEGATE_SUPERVISOR_PID", std::to_string(supervisor).c_str(), 1);
+    for (const char* other : {"WATCHDOG_USEC", "WATCHDOG_PID"}) ::unsetenv(other);  // of this process's own manager
+    ::dup2(input_.get(), STDOUT_FILENO);
+    ::dup2(input_.get(), STDERR_FILENO);
     std::vector<char*> arguments;
     for (std::string& argument : command_.arguments) arguments.push_back(argument.data());
     arguments.push_back(nullptr);
     ::execvp(arguments[0], arguments.data());
     ::dprintf(STDERR_FILENO, "cannot run %s: %s\n", arguments[0], std::strerror(errno));
     ::_exit(127);
+  }
+
+  Result<std::unique_ptr<SupervisedProcess>> watch(pid_t pid) {
+    return SupervisedProcess::watch(
+        loop_, pid, [this](SupervisedProcess& process, std::optional<int> status) { ended(process, status); });
+  }
+
+  void take_notice(const std::string& message) {
+    constexpr std::string_view kMainPid = "MAINPID=";
+    for (size_t at = 0; at < message.size();) {
+      const std::string_view line = std::string_view(message).substr(at, message.find('\n', at) - at);
+      at += line.size() + 1;
+      if (!line.starts_with(kMainPid)) continue;
+      pid_t pid = 0;
+      const auto [end, error] = std::from_chars(line.data() + kMainPid.size(), line.data() + line.size(), pid);
+      if (error == std::errc() && end == line.data() + line.size() && pid > 0) follow(pid);
+    }
+  }
+
+  void follow(pid_t pid) {
+    Result<std::unique_ptr<SupervisedProcess>> watched = watch(pid);
+    // It has ended already: the one that it followed does not serve any more.
+    if (!watched) return print_line(fmt::format("upgraded, but {}", watched.error().message));
+    print_line(fmt::format("upgraded: process {} serves, process {} finishes its connections", pid, main_->pid()));
+    replaced_.push_back(std::exchange(main_, *std::move(watched)));
+    started_ns_ = monotonic_ns();
+  }
+
+  void ended(SupervisedProcess& process, std::optional<int> status) {
+    notices_.read();  // it may have named the one that follows it
+    on_io(0);         // its last output
+    flush_partial();
+    const auto found =
+        std::find_if(replaced_.begin(), replaced_.end(), [&](const auto& one) { return one.get() == &process; });
+    if (found != replaced_.end()) {
+      print_line(fmt::format("process {}, which was replaced: {}", process.pid(), how_it_ended(status)));
+      let_die(std::move(*found));
+      replaced_.erase(found);
+    } else {
+      let_die(std::move(main_));
+      main_ended(how_it_ended(status));
+    }
+    if (ending_ && !running()) on_all_ended();
+  }
+
+  // Those that it had replaced end too. They may hold what the next one needs.
+  void main_ended(const std::string& how) {
+    if (ending_) return print_line(how);
+    for (const auto& process : replaced_) process->signal(SIGTERM);
+    if (monotonic_ns() - started_ns_ > kSettledMs * kNsPerMs) pause_ms_ = kFirstPauseMs;
+    retry(how);
+  }
+
+  // Its function may be the one that runs.
+  void let_die(std::unique_ptr<SupervisedProcess> process) {
+    loop_.defer([gone = std::make_shared<std::unique_ptr<SupervisedProcess>>(std::move(process))] { gone->reset(); });
   }
 
   void retry(const std::string& why) {
@@ -106,11 +262,10 @@ class Supervisor::Daemon final : private IoHandler {
   void on_io(uint32_t) override {
     std::array<char, 16 * 1024> chunk;
     ssize_t bytes = 0;
-    while (output_ && (bytes = ::read(output_.get(), chunk.data(), chunk.size())) > 0) {
+    while ((bytes = ::read(output_.get(), chunk.data(), chunk.size())) > 0) {
       partial_.append(chunk.data(), static_cast<size_t>(bytes));
       flush_lines();
     }
-    if (bytes == 0) close_output();
   }
 
   void flush_lines() {
@@ -120,16 +275,10 @@ class Supervisor::Daemon final : private IoHandler {
       start = end + 1;
     }
     partial_.erase(0, start);
-    if (partial_.size() > kMaxLineBytes) {
-      print_line(partial_);
-      partial_.clear();
-    }
+    if (partial_.size() > kMaxLineBytes) flush_partial();
   }
 
-  void close_output() {
-    if (!output_) return;
-    loop_.remove(output_.get());
-    output_.reset();
+  void flush_partial() {
     if (!partial_.empty()) print_line(partial_);
     partial_.clear();
   }
@@ -139,13 +288,20 @@ class Supervisor::Daemon final : private IoHandler {
     std::fflush(stdout);
   }
 
+ public:
+  std::function<void()> on_all_ended;  // while the supervisor ends
+
+ private:
   EventLoop& loop_;
   DaemonCommand command_;
-  pid_t pid_ = -1;
+  const bool& ending_;
+  std::unique_ptr<SupervisedProcess> main_;
+  std::vector<std::unique_ptr<SupervisedProcess>> replaced_;
   uint64_t started_ns_ = 0;
   uint64_t pause_ms_ = kFirstPauseMs;
   Timer pause_;
-  UniqueFd output_;
+  UniqueFd output_, input_;  // the two ends of the pipe; the daemon's processes write
+  Notices notices_;
   std::string partial_;
 };
 
@@ -170,17 +326,22 @@ class Supervisor::SignalReader final : private IoHandler {
   UniqueFd fd_;
 };
 
-Supervisor::Supervisor(std::vector<DaemonCommand> commands)
+Supervisor::Supervisor(std::vector<DaemonCommand> commands, const std::string& run_dir)
     : patience_(loop_, [this] {
-        for (const auto& daemon : daemons_) daemon->signal(SIGKILL);
+        for (const auto& daemon : daemons_) daemon->signal_all(SIGKILL);
       }) {
-  for (DaemonCommand& command : commands) daemons_.push_back(std::make_unique<Daemon>(loop_, std::move(command)));
+  for (DaemonCommand& command : commands) {
+    daemons_.push_back(std::make_unique<Daemon>(loop_, std::move(command), run_dir, ending_));
+    daemons_.back()->on_all_ended = [this] { end_step(); };
+  }
 }
 
 Supervisor::~Supervisor() = default;
 
 int Supervisor::run() {
   signals_ = std::make_unique<SignalReader>(*this);
+  // A process that followed another one is this process's child when that one has ended.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   for (const auto& daemon : daemons_) daemon->start();
   loop_.run();
   return EXIT_SUCCESS;
@@ -189,20 +350,21 @@ int Supervisor::run() {
 void Supervisor::on_signal(int signal) {
   if (signal == SIGCHLD) return reap();
   if (signal == SIGHUP || signal == SIGUSR1) {
-    for (const auto& daemon : daemons_) daemon->signal(signal);
+    // The configuration is for the process that serves. Every one has log files.
+    for (const auto& daemon : daemons_) signal == SIGHUP ? daemon->signal(signal) : daemon->signal_all(signal);
     return;
   }
   end();
 }
 
+// Of children that no daemon knows (a daemon's own children, which outlived it) nothing is said.
 void Supervisor::reap() {
   int status = 0;
   for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0; pid = ::waitpid(-1, &status, WNOHANG)) {
     for (const auto& daemon : daemons_) {
-      if (daemon->pid() == pid) daemon->ended(status, !ending_);
+      if (daemon->reaped(pid, status)) break;
     }
   }
-  if (ending_) end_step();
 }
 
 void Supervisor::end() {
@@ -210,7 +372,7 @@ void Supervisor::end() {
   ending_ = true;
   for (const auto& daemon : daemons_) daemon->cancel_restart();
   patience_.arm_after_ms(kPatienceMs);
-  for (size_t i = 1; i < daemons_.size(); ++i) daemons_[i]->signal(SIGTERM);
+  for (size_t i = 1; i < daemons_.size(); ++i) daemons_[i]->signal_all(SIGTERM);
   end_step();
 }
 
@@ -218,7 +380,7 @@ void Supervisor::end() {
 void Supervisor::end_step() {
   const auto running = [](const std::unique_ptr<Daemon>& daemon) { return daemon->running(); };
   if (std::any_of(daemons_.begin() + 1, daemons_.end(), running)) return;
-  if (daemons_.front()->running()) return daemons_.front()->signal(SIGTERM);
+  if (daemons_.front()->running()) return daemons_.front()->signal_all(SIGTERM);
   loop_.stop();
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Supervisor: keeps a few daemons running. It starts them, prints their output line by line with their names, starts
-// them again with growing pauses if they end, and ends them in order when it is told to.
+// them again with growing pauses if they end, and ends them in order when it is told to. A daemon that is upgraded
+// names the process that serves from then on, as it does to systemd; the one before it is watched until it ends.
 //
-// Threads: one loop. Children die with this process (PR_SET_PDEATHSIG), so kill -9 leaves none of them behind.
+// Threads: one loop. kill -9 leaves no process behind: children die with this one (PR_SET_PDEATHSIG), and processes
+// that followed others watch it (ServiceManager::on_gone).
 #pragma once
 
 #include <sys/types.h>
@@ -29,7 +31,8 @@ class Supervisor {
   static constexpr uint64_t kPatienceMs = 40'000;  // from SIGTERM to SIGKILL: longer than a proxy drains
 
   // The first command is ended after the others.
-  explicit Supervisor(std::vector<DaemonCommand> commands);
+  // Daemons name their successors at `<run_dir>/<name>.notify`. The directory must exist.
+  Supervisor(std::vector<DaemonCommand> commands, const std::string& run_dir);
   ~Supervisor();
   // Runs until SIGTERM or SIGINT, and then until all have ended. Passes SIGHUP on.
   int run();

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import box
 import xdp_e2e
 from failure_e2e import SlowReader
@@ -373,6 +374,9 @@ def test_queries_by_af_xdp_are_taken_over_too(lab):
             server.start()
             taken = server.by_xdp()
             with DnsLoad("client-eu", server.addresses) as load:
+                dies_when_the_old_one_has_let_go(server.machine, "dns")
+                before = server.by_xdp()
+                wait_until("queries come by AF_XDP again", lambda: server.by_xdp() > before or load.lost, 30)
                 for _ in range(2):
                     done = upgrade(server.machine.run_dir, "dns")
                     assert done.returncode == 0, done.stdout + done.stderr
@@ -383,6 +387,188 @@ def test_queries_by_af_xdp_are_taken_over_too(lab):
             assert server.programs() > 0
         finally:
             end_all(server.machine)
+
+
+# Speaks as the process that follows, and ends when the old one has let go: so a crash comes at the worst time.
+DIES = """#!/usr/bin/python3
+import os, socket, struct
+old = socket.socket(fileno=3)
+def say(kind, text):
+    old.send(b"TGHO" + struct.pack(">HHQHH", 1, kind, 0, len(text), 0) + text)
+say(1, b"{plane}\\n0.1.0\\n")
+while True:
+    message, sockets, _, _ = socket.recv_fds(old, 65536, 253)
+    kind = struct.unpack(">H", message[6:8])[0]
+    for fd in sockets:
+        os.close(fd)
+    if kind == 3:  # every socket was sent
+        say(4, b"nothing")
+    if kind == 5:  # go
+        os._exit(7)
+"""
+
+
+def dies_when_the_old_one_has_let_go(machine, plane):
+    path = machine.write(f"dies-{plane}", DIES.format(plane=plane))
+    path.chmod(0o755)
+    before = machine.ask(plane, "/status").json()
+    done = upgrade(machine.run_dir, plane, "--program", path)
+    assert done.returncode == 1 and "has let go" in done.stdout and "exit status 7" in done.stderr, done
+    after = machine.ask(plane, "/status").json()
+    assert (after["pid"], after["generation"], after["upgrade"]) == (before["pid"], before["generation"], None), after
+
+
+PROXY_DOCUMENT = """
+nodes: [{name: up, l7: {workers: 1, access_log: "-"}, cache: {enabled: true, ram: 1MB, disk: 32MB, path: cache}}]
+pools: [{name: app, backends: [{name: origin1, addresses: [10.10.0.21], port: 8080}]}]
+listeners: [{name: http, bind: ["10.10.0.66:80"]}]
+routes:
+  - {name: static, path: "/static/*", pool: app, cache: {enabled: true}}
+  - {name: slow, path: "/*", pool: app}
+"""
+
+
+@contextlib.contextmanager
+def one_proxy():
+    with box.raised("up", 66) as machine:
+        process = machine.start_plane("l7", machine.write("up.yaml", PROXY_DOCUMENT.replace("path: cache", f"path: {machine.home}/cache")))
+        machine.wait_ready("l7", process)
+        try:
+            yield machine
+        finally:
+            end_all(machine)
+
+
+def test_a_new_process_that_dies_when_the_old_one_has_let_go_leaves_it_whole(lab):
+    """The cache's disk tier takes responses again, and the next upgrade finds them."""
+    with one_proxy() as machine, contextlib.closing(http.client.HTTPConnection("www.example.test")) as client:
+        client.sock = open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)
+        client.sock.settimeout(20)
+        client.sock.connect((machine.host.v4, 80))
+
+        def get(path):
+            client.request("GET", path)
+            answer = client.getresponse()
+            assert answer.status == 200 and answer.read()
+            return answer.getheader("cache-status", "")
+
+        def stored():
+            found = re.search(r'^tidegate_cache_stored_total\{tier="disk"\} (\d+)$', machine.ask("l7", "/metrics").body.decode(), re.MULTILINE)
+            return int(found[1])
+
+        get("/static/varied/a")
+        wait_until("the first response is on the disk", lambda: stored() == 1, 20)
+        for _ in range(2):
+            dies_when_the_old_one_has_let_go(machine, "l7")
+        wait_until("the disk tier is not frozen", lambda: machine.ask("l7", "/healthz").body == b"ok\n", 20)
+        get("/static/varied/b")
+        wait_until("the disk takes responses again", lambda: stored() == 2, 20)
+        done = upgrade(machine.run_dir, "l7")
+        assert done.returncode == 0, done
+        client.close()
+        client.sock = open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)
+        client.sock.connect((machine.host.v4, 80))
+        wait_until("the new process has the index", lambda: not machine.ask("l7", "/status").json()["cache"]["loading"])
+        assert "hit" in get("/static/varied/a") and "hit" in get("/static/varied/b")
+
+
+def test_a_process_that_drains_ignores_a_reload_and_ends_at_once_when_told_to(lab):
+    with one_proxy() as machine:
+        old = machine.ask("l7", "/status").json()["pid"]
+        answers = []
+        for _ in range(2):
+            sock = open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)
+            sock.settimeout(20)
+            sock.connect((machine.host.v4, 80))
+            sock.sendall(b"GET /api/v1/x HTTP/1.1\r\nHost: www.example.test\r\n")  # the last line follows
+            answers.append(sock)
+        wait_until("the proxy has both connections", lambda: "tidegate_l7_client_connections 2\n" in machine.ask("l7", "/metrics").body.decode(), 20)
+        assert upgrade(machine.run_dir, "l7").returncode == 0
+        draining = lambda: machine.ask("l7", "/status").json()["draining_processes"]
+        assert [process["pid"] for process in draining()] == [old], draining()
+        os.kill(old, signal.SIGHUP)
+        answers[0].sendall(b"\r\n")
+        assert b"200 OK" in answers[0].recv(65536), "it serves what it has"
+        os.kill(old, signal.SIGTERM)
+        wait_until("it has ended", lambda: draining() == [] and is_gone(old), 20)
+        assert answers[1].recv(100) == b""
+        assert machine.ask("l7", "/healthz").body == b"ok\n"
+        for sock in answers:
+            sock.close()
+
+
+class Manager:
+    """What a service manager is to a daemon (sd_notify(3)): a socket that hears, and knows who speaks."""
+
+    def __init__(self, path):
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.bind(str(path))
+        self.socket.settimeout(30)
+        self.heard = []
+
+    def wait_for(self, pid, word):
+        """Until the process has said this line. Returns what was heard meanwhile: [(pid, lines)]."""
+        begin, deadline = len(self.heard), time.monotonic() + 30
+        while True:
+            assert time.monotonic() < deadline, f"process {pid} did not say {word}: {self.heard}"
+            message, control, _, _ = self.socket.recvmsg(4096, 256)
+            ((_, _, credentials),) = control
+            self.heard.append((struct.unpack("iII", credentials)[0], message.decode().splitlines()))
+            if self.heard[-1][0] == pid and word in self.heard[-1][1]:
+                return self.heard[begin:]
+
+
+def test_a_service_manager_hears_which_process_is_the_daemon_and_the_new_one_feeds_its_watchdog(lab):
+    with box.raised("up", 66) as machine:
+        machine.write("example.test.zone", ZONE)
+        manager = Manager(machine.home / "notify")
+        try:
+            daemon = machine.start("dns", "env", f"NOTIFY_SOCKET={manager.path}", "WATCHDOG_USEC=1000000", binary("dns"), "--config", machine.write("up.yaml", dns_document(1)), "--run", machine.run_dir, "--node", "up")
+            machine.wait_ready("dns", daemon)
+            old = machine.ask("dns", "/status").json()["pid"]
+            manager.wait_for(old, "READY=1")
+            assert upgrade(machine.run_dir, "dns").returncode == 0  # what the unit's ExecReload does
+            new = machine.ask("dns", "/status").json()["pid"]
+            manager.wait_for(old, f"MAINPID={new}")
+            after = manager.wait_for(new, "WATCHDOG=1") + manager.wait_for(new, "WATCHDOG=1")
+            assert {pid for pid, _ in after} == {new}, "the old one says nothing more"
+        finally:
+            manager.socket.close()
+            end_all(machine)
+
+
+def test_under_tidegate_run_upgrades_are_no_crashes_and_no_process_outlives_it(lab):
+    with box.raised("up", 66) as machine:
+        machine.write("example.test.zone", ZONE)
+        path = machine.write("up.yaml", dns_document(2))
+        run = lambda: machine.start("run", BUILD / "control" / "tidegate", "run", path, "--node", "up", "--state", machine.state_dir, "--run", machine.run_dir)
+        supervisor = run()
+        machine.wait_ready("dns", supervisor)
+        pid = lambda: machine.ask("dns", "/status").json()["pid"]
+        said = lambda words: words in supervisor.log.read_text()
+        with DnsLoad("client-eu", [machine.host.v4]) as load:
+            for _ in range(2):
+                before = pid()
+                done = upgrade(machine.run_dir, "dns")
+                assert done.returncode == 0, done
+                assert said(f"upgraded: process {pid()} serves, process {before} finishes its connections")
+                load.wait_for(20)
+                wait_until("the old one has ended", lambda before=before: said(f"process {before}, which was replaced: "), 60, supervisor)
+        assert load.lost == [], load.lost[:5]
+        assert not said("starting it again"), supervisor.tail()
+        upgraded_to = pid()
+        os.kill(upgraded_to, signal.SIGKILL)
+        wait_until("a crashed one is started again", lambda: machine.ask("dns", "/status").json()["generation"] == 1 and said("starting it again"), 60, supervisor)
+        assert upgrade(machine.run_dir, "dns").returncode == 0
+        assert supervisor.stop() == 0 and machine.pids() == set(), supervisor.tail()
+        supervisor = run()
+        machine.wait_ready("dns", supervisor)
+        assert upgrade(machine.run_dir, "dns").returncode == 0
+        supervisor.popen.kill()
+        supervisor.popen.wait(20)
+        wait_until("nothing outlives it", lambda: machine.pids() == set(), 60)
 
 
 def end_all(machine):

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -302,6 +304,12 @@ TEST_F(CacheOnDisk, AFullQueueMeansNotStoredAndNobodyWaits) {
   EXPECT_EQ(metric("tidegate_cache_queue_full_total"), 1);
 }
 
+UniqueFd handed_over(Cache& cache) {
+  std::promise<int> promised;
+  cache.let_go([&](UniqueFd lock) { promised.set_value(lock.release()); });
+  return UniqueFd(promised.get_future().get());
+}
+
 TEST_F(CacheOnDisk, WhatIsHandedOverIsDurableReadOnAndNeverWrittenAgain) {
   Options options = on_disk();
   options.ram_bytes = 0;  // every hit comes from the disk
@@ -309,9 +317,7 @@ TEST_F(CacheOnDisk, WhatIsHandedOverIsDurableReadOnAndNeverWrittenAgain) {
   const std::string large = body_of(1'000'000);
   store("/large", fresh_minute(), large);
   store("/queued", fresh_minute(), "queued");
-  std::promise<int> promised;
-  cache->let_go([&](UniqueFd lock) { promised.set_value(lock.release()); });
-  const UniqueFd lock(promised.get_future().get());
+  const UniqueFd lock = handed_over(*cache);
   ASSERT_TRUE(lock);
   EXPECT_NE(::flock(UniqueFd(::open(options.directory.c_str(), O_RDONLY | O_CLOEXEC)).get(), LOCK_EX | LOCK_NB), 0)
       << "the lock is held for as long as anybody has it";
@@ -340,6 +346,73 @@ TEST_F(CacheOnDisk, WhatIsHandedOverIsDurableReadOnAndNeverWrittenAgain) {
   EXPECT_FALSE(cache->totals().disk_trouble.empty());
   cache.reset();
   EXPECT_EQ(files(), before) << "nothing was written, at the end neither";
+}
+
+// What the other process does until it ends without having served. It is killed: nothing is closed in order.
+void open_and_die(const std::string& directory, uint64_t disk_bytes, const UniqueFd& lock, uint64_t generation) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto store = Store::open(directory, disk_bytes, UniqueFd(::dup(lock.get())));
+    if (!store) ::_exit(1);
+    auto txn = lmdb::Txn::begin((*store)->env(), lmdb::Access::write);
+    const bool written = txn && (*store)->put_progress(*txn, generation, {}) && txn->commit();
+    ::_exit(written ? 0 : 2);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+}
+
+TEST_F(CacheOnDisk, WhatTheOtherProcessDidNotKeepIsTakenBackWithThePurgesOfTheMeantime) {
+  Options options = on_disk();
+  options.ram_bytes = 0;  // every hit comes from the disk
+  open(options);
+  const std::string large = body_of(1'000'000);
+  store("/large", fresh_minute(), large);
+  store("/purged", fresh_minute(), "purged");
+  for (uint64_t turn = 0; turn < 2; ++turn) {  // also after another one that failed
+    const UniqueFd lock = handed_over(*cache);
+    ASSERT_TRUE(lock);
+    Purge purge;
+    purge.kind = PurgeKind::url;
+    purge.value = "https://www.example.test/purged";
+    purge.sequence = 7 + turn;
+    cache->purge(purge);
+    store("/meanwhile", fresh_minute(), "not on the disk");
+    ASSERT_NO_FATAL_FAILURE(open_and_die(options.directory, options.disk_bytes, lock, 1'000 + turn));
+    cache->take_back();
+    cache->flush();
+    EXPECT_EQ(cache->totals().disk_trouble, "");
+    EXPECT_EQ(cache->last_applied_purge().sequence, 7 + turn) << "it is durable";
+    expect_hit("/large", large);
+    const std::string after = "/after/" + std::to_string(turn);
+    store(after, fresh_minute(), after);
+    cache->flush();
+    expect_hit(after, after);
+  }
+  open(options);
+  cache->wait_loaded();
+  EXPECT_EQ(cache->totals().disk_trouble, "");
+  expect_hit("/large", large);
+  expect_hit("/after/0", "/after/0");
+  expect_hit("/after/1", "/after/1");
+  EXPECT_NE(find(get("/purged")).outcome, Outcome::hit);
+  EXPECT_NE(find(get("/meanwhile")).outcome, Outcome::hit);
+}
+
+TEST_F(CacheOnDisk, AFileThatTheOtherProcessReplacedIsNotWrittenTo) {
+  const Options options = on_disk();
+  open(options);
+  store("/a", fresh_minute(), "a");
+  const UniqueFd lock = handed_over(*cache);
+  const std::string data = options.directory + "/data.mdb";
+  std::filesystem::copy_file(data, data + ".new");
+  std::filesystem::rename(data + ".new", data);
+  cache->take_back();
+  cache->flush();
+  EXPECT_NE(cache->totals().disk_trouble.find("put another file in its place"), std::string::npos)
+      << cache->totals().disk_trouble;
+  expect_hit("/a", "a");
 }
 
 TEST_F(CacheOnDisk, AHandOverThatIsTakenBackInTimeChangesNothing) {

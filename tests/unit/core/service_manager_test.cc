@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -65,6 +67,38 @@ TEST(ServiceManager, HearsWhichProcessFollowsAndNothingMoreFromThisOne) {
   while (loop.now_ns() < end_ns) loop.run_once(10'000'000);
   EXPECT_EQ(manager.heard(), "");
   EXPECT_THAT(service.environment(), ::testing::IsEmpty());
+}
+
+TEST(ServiceManager, TellsWhenTheSupervisorEndsAlsoAfterAHandOver) {
+  const pid_t supervisor = ::fork();
+  if (supervisor == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  ::setenv("TIDEGATE_SUPERVISOR_PID", std::to_string(supervisor).c_str(), 1);
+  EventLoop loop;
+  ServiceManager service(loop);
+  EXPECT_EQ(std::getenv("TIDEGATE_SUPERVISOR_PID"), nullptr);
+  EXPECT_THAT(service.environment(), ::testing::ElementsAre("TIDEGATE_SUPERVISOR_PID=" + std::to_string(supervisor)));
+  service.handed_over(42, "process 42 follows");
+  int told = 0;
+  service.on_gone = [&] { ++told; };
+  loop.run_once(0);
+  EXPECT_EQ(told, 0);
+  ::kill(supervisor, SIGKILL);
+  while (told == 0) loop.run_once(kNsPerS);
+  loop.run_once(0);
+  EXPECT_EQ(told, 1);
+  ::waitpid(supervisor, nullptr, 0);
+}
+
+TEST(ServiceManager, ASupervisorThatIsNoProcessIsIgnored) {
+  for (const char* pid : {"nonsense", "0", "99999999999999999999"}) {
+    ::setenv("TIDEGATE_SUPERVISOR_PID", pid, 1);
+    EventLoop loop;
+    const ServiceManager service(loop);
+    EXPECT_THAT(service.environment(), ::testing::IsEmpty()) << pid;
+  }
 }
 
 TEST(ServiceManager, HearsReadyStatusReloadAndTheEnd) {
