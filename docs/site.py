@@ -20,7 +20,7 @@ ROOMS = ("core", "conf", "l4", "l7", "cache", "dns", "control")
 # Every page of the site, by its group in the menu. Generated ones have no file: GENERATED makes them.
 MENU = {
     "Start": ["README.md", "docs/first-edge.md", "docs/concepts.md", "docs/planes.md"],
-    "Operate": ["docs/operations.md", "docs/certificates.md", "docs/several-hosts.md", "docs/announce.md", "docs/upgrade.md", "docs/troubleshooting.md", "docs/performance.md", "docs/upgrade-notes.md"],
+    "Operate": ["docs/operations.md", "docs/certificates.md", "docs/several-hosts.md", "docs/announce.md", "docs/containers.md", "docs/upgrade.md", "docs/troubleshooting.md", "docs/performance.md", "docs/upgrade-notes.md"],
     "Reference": ["conf/REFERENCE.md", "docs/commands.md", "docs/api.md", "LIMITS.md", "conf/examples/README.md", "CHANGELOG.md"],
     "Inside": ["ARCHITECTURE.md", *(f"{room}/README.md" for room in ROOMS), "bench/README.md", "bench/RESULTS.md", "CONTRIBUTING.md", "SECURITY.md"],
 }

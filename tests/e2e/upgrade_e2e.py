@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Daemons that are replaced by new processes while they serve. The loads never retry: every question that was sent has to be answered."""
 
+import concurrent.futures
 import contextlib
 import http.client
 import json
@@ -261,6 +262,35 @@ def test_twenty_upgrades_under_as_much_load_as_one_core_gives_lose_nothing(lab):
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", told["out"])[1])
     print(f"      {rate:.0f} requests/s during {upgrades} upgrades")
     assert not TIMED or rate >= 5_000, told["out"]
+
+
+def wrk(lab, seconds):
+    """What 16 clients see who ask as fast as they can: (requests a second, P99 in ms). None may be refused or reset."""
+    out = lab.run("client-eu", "wrk", "-t", "1", "-c", "16", "-d", f"{seconds}s", "--latency", "--timeout", "10s", f"http://{PROXY[0]}/healthz", timeout=60).stdout
+    assert "Socket errors" not in out and "Non-2xx" not in out, out
+    number, unit = re.search(r"^ +99% +([\d.]+)(us|ms|s)$", out, re.MULTILINE).groups()
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), float(number) * {"us": 0.001, "ms": 1, "s": 1_000}[unit]
+
+
+@long
+def test_in_the_seconds_around_an_upgrade_p99_is_at_most_twice_as_long(lab):
+    """Twenty upgrades, each within two seconds of load, and as many such seconds without one in between."""
+    lab.settle()
+    quiet, around = [], []
+    with ordinary_again(lab, ("proxy1", "l7")):
+        for _ in range(20):
+            quiet.append(wrk(lab, 2))
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                load = pool.submit(wrk, lab, 2)
+                counted = lambda: int(re.search(r"^tidegate_l7_client_connections (\d+)$", lab.plane("proxy1", "l7", "/metrics").body.decode(), re.MULTILINE)[1])
+                wait_until("the load has begun", lambda: counted() >= 16 or load.done(), 20)
+                upgraded(lab, "proxy1", "l7")
+                assert not load.done(), "the upgrade was within the load"
+                around.append(load.result())
+    middle = lambda values: sorted(values)[len(values) // 2]
+    (rate, before), (rate_around, after) = (tuple(map(middle, zip(*each))) for each in (quiet, around))
+    print(f"      medians of 20: {rate:.0f} requests/s, P99 {before:.2f} ms; with an upgrade {rate_around:.0f}/s, {after:.2f} ms")
+    assert not TIMED or (rate_around >= 5_000 and after <= 2 * before), (quiet, around)
 
 
 def test_the_cache_is_taken_over_warm_and_a_purge_in_between_holds(lab):

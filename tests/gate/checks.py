@@ -74,6 +74,14 @@ def package(step, say):
     script(step, say, "the Debian package", ["tests/package/package_test.py"], root=True)
 
 
+def container(step, say):
+    script(step, say, "the container image", ["tests/package/container_test.py"], root=True)
+
+
+def manifests(step, say):
+    script(step, say, "the manifests for Kubernetes", ["tests/package/manifests_test.py", "build-bench"])
+
+
 def pages(step, say):
     script(step, say, "the pages", ["tests/unit/docs/site_test.py"])
 

@@ -105,7 +105,11 @@ LONG_PARTS = {
         [[Step("attacks", partial(checks.bench, arguments=("attacks", "--judge")), "bench", (BUILD, TEST, LAB, BENCH))]],
     ]),
     "package": ("the Debian package: built twice, judged, installed on a fresh root, served from, removed", lambda: [
-        [[Step("package", checks.package, "package", (BUILD, LAB, PACKAGE))]],
+        [[Step("package", checks.package, "package", (BUILD, LAB, LONG, PACKAGE))]],
+    ]),
+    "container": ("the container image, built whole and served from, and the manifests for Kubernetes", lambda: [
+        RELEASE_TREE,
+        [[Step("manifests", checks.manifests, "manifests", (BUILD, LAB, LONG)), Step("container", checks.container, "container", (BUILD, LAB, PACKAGE))]],
     ]),
     **{f"e2e-repeat-{i}": (f"the end-to-end tests 20 times in a row: part {i} of 2", lambda i=i: [TEST_TREE, labs(2, "--repeat=20", f"--part={i}/2")]) for i in (1, 2)},
     **{f"e2e-busy-{i}": (f"the end-to-end tests 20 times beside a busy core: part {i} of 3", lambda i=i: [TEST_TREE, labs(1, "--repeat=20", f"--part={i}/3", "--busy")]) for i in (1, 2, 3)},

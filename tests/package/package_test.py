@@ -6,6 +6,7 @@ Prints "ok NAME" for each test. Needs root, and the registry of packages that th
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -20,11 +21,16 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 from service_manager import Service  # noqa: E402
 
+sys.path.insert(0, str(ROOT / "packaging"))
+from sbom import owner  # noqa: E402
+
 NAMESPACE = "tgpackage"
 UNITS = ("tidegate-control", "tidegate-l7", "tidegate-dns", "tidegate-l4")
 # What `systemd-analyze security` may find at most, in tenths.
 EXPOSURE = {"tidegate-control": 25, "tidegate-l7": 25, "tidegate-dns": 25, "tidegate-l4": 100}
 INSTALLED_WITHIN_S = 60
+# What judges the bill of materials: the library, and what it needs to read schemas.
+SBOM_PACKAGES = ("@cyclonedx/cyclonedx-library@10.3.0", "ajv@8.20.0", "ajv-formats@3.0.1", "ajv-formats-draft2019@1.6.1")
 
 
 def run(*command, **kwargs):
@@ -53,7 +59,11 @@ def mirror():
 
 
 def make_root(root):
-    run("debootstrap", "--variant=minbase", "--include=ca-certificates,curl,bind9-dnsutils,python3", "bookworm", root, mirror())
+    """Debian as a machine has it before the package comes: a copy of one that is made once."""
+    fresh = root.parent / "fresh"
+    if not fresh.exists():
+        run("debootstrap", "--variant=minbase", "--include=ca-certificates,curl,bind9-dnsutils,iproute2,python3", "bookworm", fresh, mirror())
+    run("cp", "--archive", fresh, root)
     for source in Path("/etc/apt/sources.list.d").glob("*"):
         shutil.copy(source, root / "etc/apt/sources.list.d")
     for source in ("sources.list", "apt.conf.d"):
@@ -113,6 +123,27 @@ def test_lintian_finds_no_error(work):
     print(run("lintian", "--fail-on", "error", "--allow-root", next((work / "one").glob("*.changes"))))
 
 
+def test_the_bill_of_materials_is_one_and_complete(work):
+    """The schema of CycloneDX judges it, and every library that a program loads is in it."""
+    home, unpacked = work / "npm", work / "unpacked"
+    home.mkdir()
+    run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--cache", home / "cache", "--prefix", home, *SBOM_PACKAGES, cwd=home)
+    run("dpkg-deb", "--extract", next(work.glob("*.deb")), unpacked)
+    bill = unpacked / "usr/share/tidegate/sbom.cdx.json"
+    (home / "sbom.js").write_bytes((HERE / "sbom.js").read_bytes())
+    run("node", home / "sbom.js", bill)
+    broken = home / "broken.json"
+    broken.write_text(bill.read_text().replace('"type": "library"', '"type": "librarian"', 1))
+    assert subprocess.run(["node", home / "sbom.js", broken], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 1
+    document = json.loads(bill.read_text())
+    needs = {row["ref"]: row["dependsOn"] for row in document["dependencies"]}
+    names = {component["bom-ref"]: component["name"] for component in document["components"]}
+    for program in (unpacked / "usr/bin").glob("tidegate*"):
+        (reference,) = [ref for ref, name in names.items() if name == program.name]
+        packages = {owner(os.path.realpath(path)) for path in re.findall(r"=> (/\S*/lib(?:ssl|fmt|lmdb|curl|rte_eal|ldns)\.\S+) ", run("ldd", program))}
+        assert packages and packages <= {names[need] for need in needs[reference]}, (program.name, packages)
+
+
 def test_installed_and_serving_within_a_minute(work):
     root = work / "root"
     make_root(root)
@@ -163,6 +194,27 @@ def judge_units(root):
         unit = f"/lib/systemd/system/{name}.service"
         in_root(root, "systemd-analyze", "verify", "--man=no", unit)
         in_root(root, "systemd-analyze", "security", "--offline=true", f"--threshold={exposure}", unit)
+
+
+def test_its_own_test_passes_where_it_is_installed(work):
+    """debian/tests, as Debian's own machines run them: on a root that has the package."""
+    root = work / "testbed"
+    make_root(root)
+    source = work / "one" / "tidegate"
+    run("mount", "-t", "proc", "proc", root / "proc")
+    try:
+        done = subprocess.run(["autopkgtest", "--no-built-binaries", next(work.glob("*.deb")), f"{source}/", "--", "chroot", root], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    finally:
+        run("umount", "-l", root / "proc")
+    assert done.returncode == 0 and re.search(r"^serve +PASS", done.stdout, re.MULTILINE), done.stdout[-4000:]
+
+
+def test_piuparts_finds_it_clean(work):
+    """Installed, removed, purged: nothing is left, nothing of others has changed."""
+    base = work / "piuparts-base"
+    make_root(base)
+    (base / "usr/sbin/policy-rc.d").unlink()
+    run("piuparts", "--existing-chroot", base, "--distribution", "bookworm", "--mirror", f"{mirror()} main", "--no-eatmydata", "--warn-on-others", next(work.glob("*.deb")))
 
 
 def test_removed_without_a_trace(work):
