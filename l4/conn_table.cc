@@ -4,9 +4,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cassert>
 #include <new>
+
+#include "core/assert.h"
 
 namespace tidegate::l4 {
 
@@ -58,20 +61,57 @@ void FlowEntry::count_second(uint32_t now_ms) {
   last_second = second & 31;
 }
 
-ConnTable::ConnTable(uint64_t flows) {
-  // The table is at most half full at the nominal size. With two choices of four places it then practically never
-  // overflows earlier.
-  bucket_count_ = std::bit_ceil((flows * 2 + kWays - 1) / kWays);
+// The table is at most half full at the nominal size. With two choices of four places it then practically never
+// overflows earlier.
+uint64_t ConnTable::bytes_for(uint64_t flows) {
+  return std::bit_ceil((flows * 2 + kWays - 1) / kWays) * sizeof(Bucket);
+}
+
+ConnTable::ConnTable(uint64_t flows, void* memory) {
+  const size_t bytes = bytes_for(flows);
+  bucket_count_ = bytes / sizeof(Bucket);
   mask_ = bucket_count_ - 1;
-  const size_t bytes = bucket_count_ * sizeof(Bucket);
-  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory != nullptr) {
+    TIDEGATE_ASSERT(reinterpret_cast<uintptr_t>(memory) % alignof(Bucket) == 0, "a bucket is one cache line");
+    buckets_ = static_cast<Bucket*>(memory);
+    return;
+  }
+  owns_memory_ = true;
+  memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   // only a request: huge pages mean fewer TLB misses for a table of many megabytes
   ::madvise(memory, bytes, MADV_HUGEPAGE);
   buckets_ = static_cast<Bucket*>(memory);  // zero bytes are empty entries: hash 0, state empty
 }
 
-ConnTable::~ConnTable() { ::munmap(buckets_, bucket_count_ * sizeof(Bucket)); }
+ConnTable::~ConnTable() {
+  if (owns_memory_) ::munmap(buckets_, bucket_count_ * sizeof(Bucket));
+}
+
+bool ConnTable::is_sound(const FlowEntry& entry, uint64_t bucket, const std::vector<bool>& known_ids,
+                         uint32_t now_ms) const {
+  const bool in_place = bucket == first_bucket(entry.hash) || bucket == second_bucket(entry.hash);
+  const bool known = index_of(entry.backend) < known_ids.size() && known_ids[index_of(entry.backend)];
+  const bool has_state = entry.state > FlowState::empty && entry.state <= FlowState::closing;
+  return in_place && known && has_state && entry.expires_ms - now_ms <= kMaxFlowTimeoutMs;
+}
+
+ConnTable::Inherited ConnTable::take_over(const std::vector<bool>& known_ids, uint32_t now_ms) {
+  Inherited found;
+  for (uint64_t bucket = 0; bucket < bucket_count_; ++bucket) {
+    for (FlowEntry& entry : buckets_[bucket].entries) {
+      const bool live = entry.hash != 0 && !entry.expired(now_ms);
+      if (live && is_sound(entry, bucket, known_ids, now_ms)) {
+        ++found.flows;
+        continue;
+      }
+      found.refused += size_t{live};
+      entry = FlowEntry{};
+    }
+  }
+  live_ = found.flows;
+  return found;
+}
 
 // How much a live flow is worth. The flow that is worth less is evicted. An assured flow is never evicted.
 uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
@@ -116,9 +156,11 @@ FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_
   }
   FlowEntry& entry = *offer.place;
   entry = FlowEntry{};
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   entry.hash = hash;
   entry.expires_ms = now_ms + timeout_ms;
   entry.backend = backend;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   entry.state = begun_as;
   if (begun_as == FlowState::stray) entry.count_second(now_ms);
   ++live_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ConnTable: which backend each flow is pinned to. Each worker has one table and no other thread touches it. Its memory
-// is allocated once, in the constructor.
+// is allocated once, in the constructor, or belongs to somebody else and outlives the process (KeptState). A process
+// may be killed between any two writes. So an entry gets its hash while it is empty, and its state last.
 //
 // A flow entry has 16 bytes; four entries make one bucket of 64 bytes. A flow may be in either of two buckets, which
 // its hash gives (power of two choices); mostly it is in the first. So a lookup touches one cache line or two, which
@@ -41,6 +42,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "l4/ids.h"
 
@@ -105,7 +107,11 @@ constexpr uint32_t kMaxFlowTimeoutMs = uint32_t{1} << 30;  // half of the range 
 class ConnTable {
  public:
   // Makes room for at least `flows` flows.
-  explicit ConnTable(uint64_t flows);
+  explicit ConnTable(uint64_t flows) : ConnTable(flows, nullptr) {}
+  // The same in `memory` of bytes_for(flows) bytes, a multiple of 64, which outlives the table. It is zeroed, or holds
+  // the entries of an earlier table: then call take_over() first. Null: the table allocates its own.
+  ConnTable(uint64_t flows, void* memory);
+  static uint64_t bytes_for(uint64_t flows);
   ~ConnTable();
   ConnTable(const ConnTable&) = delete;
   ConnTable& operator=(const ConnTable&) = delete;
@@ -123,6 +129,13 @@ class ConnTable {
     erase(*entry);
     return nullptr;
   }
+  struct Inherited {
+    uint64_t flows = 0;
+    uint64_t refused = 0;  // live entries that were not whole, or with a backend that nobody knows
+  };
+  // Checks every entry that an earlier table left, and empties what is not a live flow of a known backend. `known_ids`
+  // is by BackendId.
+  Inherited take_over(const std::vector<bool>& known_ids, uint32_t now_ms);
   // Call with a hash that find() did not find. `begun_as` is embryonic or stray. Returns null if assured flows hold
   // every place.
   FlowEntry* insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
@@ -156,6 +169,7 @@ class ConnTable {
     unsigned free = 0;
     FlowEntry* place = nullptr;
   };
+  bool is_sound(const FlowEntry& entry, uint64_t bucket, const std::vector<bool>& known_ids, uint32_t now_ms) const;
   static constexpr uint32_t kAssuredWorth = UINT32_MAX;
   struct Victim {
     FlowEntry* entry = nullptr;
@@ -169,7 +183,8 @@ class ConnTable {
   uint64_t live_ = 0;
   uint64_t evicted_ = 0;
   uint64_t sweep_at_ = 0;
-  Bucket* buckets_ = nullptr;  // mapped and zeroed; on huge pages if the kernel has them
+  bool owns_memory_ = false;
+  Bucket* buckets_ = nullptr;  // on huge pages if the kernel has them
 };
 
 }  // namespace tidegate::l4

@@ -49,8 +49,9 @@ struct alignas(64) WorkerCounters {
   OwnedCounter icmp_relayed_packets;
   OwnedCounter handed_over_packets;  // to another worker
   OwnedCounter flows_created, flows_repicked, flows_untracked;
-  OwnedCounter flows_evicted, flows_live;  // copied from the flow table
-  OwnedCounter fragmented;                 // copied from the table of fragmented datagrams
+  OwnedCounter flows_evicted, flows_live;             // copied from the flow table
+  OwnedCounter flows_inherited, flows_not_inherited;  // from the process before, at the start
+  OwnedCounter fragmented;                            // copied from the table of fragmented datagrams
   OwnedCounter neighbours_resolved, neighbours;
   OwnedCounter busy_ns, elapsed_ns;
   OwnedCounter too_big_packets;                              // senders told that a packet does not fit into its tunnel

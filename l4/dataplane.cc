@@ -28,16 +28,17 @@ int run_worker(void* worker) {
 }  // namespace
 
 Result<std::unique_ptr<Dataplane>> Dataplane::start(const L4Node& node, const FlowHasher& hasher,
-                                                    std::shared_ptr<const ForwardingTables> tables) {
+                                                    std::shared_ptr<const ForwardingTables> tables,
+                                                    const KeptState* kept) {
   if (Result<void> started = start_eal(eal_arguments(node, read_host_resources())); !started) return started.error();
   std::unique_ptr<Dataplane> dataplane(new Dataplane(node.workers));
-  if (Result<void> opened = dataplane->open(node, hasher); !opened) return opened.error();
+  if (Result<void> opened = dataplane->open(node, hasher, kept); !opened) return opened.error();
   dataplane->publisher_.publish(std::move(tables));
   dataplane->launch();
   return dataplane;
 }
 
-Result<void> Dataplane::open(const L4Node& node, const FlowHasher& hasher) {
+Result<void> Dataplane::open(const L4Node& node, const FlowHasher& hasher, const KeptState* kept) {
   const bool tap = node.punt == "tap";
   for (const L4Port& config : node.ports) {
     Result<Port> port = Port::open(config, static_cast<uint16_t>(ports_.size()), node.workers);
@@ -61,6 +62,7 @@ Result<void> Dataplane::open(const L4Node& node, const FlowHasher& hasher) {
   for (uint32_t number = 0; number < node.workers; ++number) {
     config.announces = number == 0;
     config.board = number == 0 ? &neighbours_ : nullptr;
+    if (kept != nullptr) config.kept = kept->memory_of(number, monotonic_ns());
     try {
       workers_.push_back(std::make_unique<Worker>(number, config, ports_, punts_, *board_, publisher_));
     } catch (const std::exception& error) {

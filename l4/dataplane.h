@@ -11,6 +11,7 @@
 #include "conf/model.h"
 #include "core/result.h"
 #include "l4/flow_key.h"
+#include "l4/kept_state.h"
 #include "l4/neighbour_board.h"
 #include "l4/plan/forwarding.h"
 #include "l4/port_watch.h"
@@ -21,9 +22,10 @@ namespace tidegate::l4 {
 class Dataplane {
  public:
   // Starts everything and lets packets through. After an Error nothing is left open. A process can try only once,
-  // because EAL starts once per process.
+  // because EAL starts once per process. `kept` outlives it; null: flows end with the process.
   static Result<std::unique_ptr<Dataplane>> start(const L4Node& node, const FlowHasher& hasher,
-                                                  std::shared_ptr<const ForwardingTables> tables);
+                                                  std::shared_ptr<const ForwardingTables> tables,
+                                                  const KeptState* kept);
   ~Dataplane();  // stops the workers, closes the ports
 
   void publish(std::shared_ptr<const ForwardingTables> tables);
@@ -42,7 +44,7 @@ class Dataplane {
 
  private:
   explicit Dataplane(uint32_t workers) : publisher_(workers) {}
-  Result<void> open(const L4Node& node, const FlowHasher& hasher);
+  Result<void> open(const L4Node& node, const FlowHasher& hasher, const KeptState* kept);
   void launch();
   bool leave_ports();
 

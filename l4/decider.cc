@@ -25,12 +25,26 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
     : config_(std::move(config)),
       counters_(counters),
       batch_(config_.hasher),
-      flows_(config_.flows),
+      flows_(config_.flows, config_.kept.flows),
       fragments_(kMaxFragmented),
       neighbours_(config_.ports, config_.board),
       announcer_(config_.ports),
       groups_(config_.ports) {
   set_macs();
+  inherit();
+}
+
+// Takes over what the process before left. Only one worker writes down the neighbours, because all ask for the same.
+void Decider::inherit() {
+  const KeptMemory& kept = config_.kept;
+  if (kept.inherited) {
+    const ConnTable::Inherited inherited = flows_.take_over(*kept.known_ids, kept.now_ms);
+    counters_.flows_inherited.set(inherited.flows);
+    counters_.flows_not_inherited.set(inherited.refused);
+    counters_.flows_live.set(inherited.flows);
+  }
+  if (kept.neighbours_inherited) neighbours_.recall(kept.neighbours, kept.now_ms);
+  if (config_.announces) neighbours_.keep(kept.neighbours);
 }
 
 void Decider::set_macs() {

@@ -27,6 +27,7 @@
 #include "l4/fragment_table.h"
 #include "l4/frame.h"
 #include "l4/group_member.h"
+#include "l4/kept_state.h"
 #include "l4/neighbour.h"
 #include "l4/plan/forwarding.h"
 
@@ -60,6 +61,7 @@ struct DeciderConfig {
   bool announces = true;            // one worker of a node announces the VIPs
   NeighbourBoard* board = nullptr;  // the announcing worker reports silent neighbours here
   ConflictBoard* conflicts = nullptr;
+  KeptMemory kept = {};  // memory of flows and neighbours that outlives the process, if there is any
 };
 
 class Decider {
@@ -143,6 +145,7 @@ class Decider {
 
   DeciderConfig config_;
   void set_macs();
+  void inherit();
 
   // By port, in the form of mac_word: its address, and the address of untagged frames that may be plain ones.
   std::vector<uint64_t> own_macs_, untagged_macs_;

@@ -3,6 +3,7 @@
 // that flows and resolved addresses survive every change of tables.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/assert.h"
 #include "l4/limits.h"
 
 namespace tidegate::l4 {
@@ -90,6 +92,26 @@ class StableIds {
     }
     fresh_.clear();
   }
+
+  // Before the first round: an earlier process gave these ids to these keys. Their quarantine begins now. Ids and keys
+  // must be different ones.
+  void restore(const std::vector<std::pair<Key, Id>>& known, uint64_t now_ns) {
+    TIDEGATE_ASSERT(round_ == 0 && entries_.empty(), "ids are restored before any is given out");
+    std::vector<bool> taken(capacity_);
+    for (const auto& [key, id] : known) {
+      const auto index = static_cast<size_t>(id);
+      TIDEGATE_ASSERT(index < capacity_ && !taken[index], "each restored id is a different one");
+      taken[index] = true;
+      next_ = std::max(next_, index + 1);
+      const bool is_new = entries_.emplace(key, Entry{id, 0, now_ns}).second;
+      TIDEGATE_ASSERT(is_new, "each restored key is a different one");
+    }
+    for (size_t index = 0; index < next_; ++index) {
+      if (!taken[index]) free_.push_back(Id{static_cast<uint16_t>(index)});
+    }
+  }
+  // True if the round gave out an id.
+  bool has_fresh() const { return !fresh_.empty(); }
 
   std::optional<Id> find(const Key& key) const {
     const auto known = entries_.find(key);

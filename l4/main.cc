@@ -93,6 +93,7 @@ class Forwarder final : private IoHandler {
       needs_restart_ = differences_fixed_at_start(running_, wanted.l4);
       for (const std::string& key : needs_restart_) log_warn("{} has changed: it takes effect at the next start", key);
     }
+    if (!dataplane_) open_kept(node.l4);
     const uint64_t began_ns = monotonic_ns();
     Result<std::shared_ptr<const ForwardingTables>> tables =
         builder_.build(snapshot, node, began_ns, dataplane_ ? dataplane_->outages() : Outages{});
@@ -134,12 +135,42 @@ class Forwarder final : private IoHandler {
     if (Result<void> there = check_devices(dataplane_ ? running_ : L4Node{}, wanted.l4); !there) {
       return Vote::no(there.error().message);
     }
-    const auto tables = builder_.build(std::move(snapshot), with_open_ports(wanted), monotonic_ns(),
-                                       dataplane_ ? dataplane_->outages() : Outages{});
+    // Without a version in force the ids of the process before are not restored yet.
+    ForwardingBuilder other(derive_hash_key(plane_.secret(), "maglev"));
+    const auto tables = (dataplane_ ? builder_ : other)
+                            .build(std::move(snapshot), with_open_ports(wanted), monotonic_ns(),
+                                   dataplane_ ? dataplane_->outages() : Outages{});
     return tables ? vote : Vote::no(tables.error().message);
   }
 
+  // Once, before the first tables: the ids that the process before gave out are given to the same backends again.
+  void open_kept(const L4Node& node) {
+    if (std::exchange(looked_for_kept_, true)) return;
+    KeptShape shape;
+    shape.workers = node.workers;
+    shape.flows = node.flows;
+    shape.secret_check = derive_hash_key(plane_.secret(), "kept flows").k0;
+    for (const L4Port& port : node.ports) shape.devices.push_back(port.device);
+    Result<std::unique_ptr<KeptState>> kept = KeptState::open(plane_.options().run_dir, shape, monotonic_ns());
+    if (!kept) {
+      why_not_kept_ = kept.error().message;
+      return log_info("flows end with this process: {}", why_not_kept_);
+    }
+    kept_ = std::move(*kept);
+    if (!kept_->inherited()) return log_info("no flows of a process before: {}", kept_->why_new());
+    builder_.restore(kept_->ids(), monotonic_ns());
+  }
+
+  // Call before a worker can use what the last build gave out.
+  void keep_ids(bool first) {
+    if (!kept_ || !(first || ids_are_unwritten_ || builder_.ids_changed())) return;
+    const Result<void> written = kept_->write_ids(builder_.kept_ids());
+    ids_are_unwritten_ = !written;
+    if (!written) log_error("flows will end with this process: {}", written.error().message);
+  }
+
   void publish(std::shared_ptr<const ForwardingTables> tables) {
+    keep_ids(false);
     dataplane_->publish(tables);
     builder_.adopt(*tables, monotonic_ns());
   }
@@ -157,6 +188,7 @@ class Forwarder final : private IoHandler {
   // Derives the tables anew if a port or a neighbour came or went.
   void look() {
     look_timer_.arm_after_ms(kLookMs);
+    if (kept_) kept_->tell_alive(monotonic_ns());
     say_conflicts();
     const bool ports_changed = dataplane_->check_ports();
     const uint64_t changes = dataplane_->neighbours().changes();
@@ -224,7 +256,8 @@ class Forwarder final : private IoHandler {
 
   Result<void> start(const Node& node, std::shared_ptr<const ForwardingTables> tables) {
     running_ = node.l4;
-    Result<std::unique_ptr<Dataplane>> started = Dataplane::start(node.l4, hasher_, tables);
+    keep_ids(true);
+    Result<std::unique_ptr<Dataplane>> started = Dataplane::start(node.l4, hasher_, tables, kept_.get());
     if (!started) {
       // EAL starts once per process. So the process ends, and its supervisor starts it again.
       log_error("{}", started.error().message);
@@ -234,8 +267,31 @@ class Forwarder final : private IoHandler {
     }
     builder_.adopt(*tables, monotonic_ns());
     dataplane_ = std::move(*started);
+    say_inherited();
     look_timer_.arm_after_ms(kLookMs);
     return {};
+  }
+
+  uint64_t sum(OwnedCounter WorkerCounters::*counter) const {
+    uint64_t total = 0;
+    for (const auto& worker : dataplane_->workers()) total += (worker->counters().*counter).value();
+    return total;
+  }
+
+  void say_inherited() const {
+    if (!kept_ || !kept_->inherited()) return;
+    const uint64_t refused = sum(&WorkerCounters::flows_not_inherited);
+    log_info("{} flows of the process before go on with their backends", sum(&WorkerCounters::flows_inherited));
+    if (refused != 0) log_warn("{} flows of the process before were damaged or without a known backend", refused);
+  }
+
+  nlohmann::json kept_status() const {
+    if (!kept_) return {{"kept", false}, {"why", why_not_kept_}};
+    return {{"kept", !ids_are_unwritten_},
+            {"file", kept_->path()},
+            {"inherited", sum(&WorkerCounters::flows_inherited)},
+            {"not_inherited", sum(&WorkerCounters::flows_not_inherited)},
+            {"why", kept_->why_new()}};
   }
 
   void add_status(nlohmann::json& status) const {
@@ -252,12 +308,11 @@ class Forwarder final : private IoHandler {
                        {"problem", state.problem},
                        {"reopened", state.reopened}});
     }
-    uint64_t flows = 0;
-    for (const auto& worker : dataplane_->workers()) flows += worker->counters().flows_live.value();
     const WorkerCounters& first = dataplane_->workers().front()->counters();
     status["ports"] = std::move(ports);
     status["workers"] = dataplane_->workers().size();
-    status["flows"] = flows;
+    status["flows"] = sum(&WorkerCounters::flows_live);
+    status["flow_memory"] = kept_status();
     status["neighbours"] = {{"total", first.neighbours.value()}, {"resolved", first.neighbours_resolved.value()}};
     status["maglev_tables_built"] = builder_.maglev_tables_built();
     status["needs_restart"] = needs_restart_;
@@ -301,6 +356,9 @@ class Forwarder final : private IoHandler {
   Timer look_timer_;
   FlowHasher hasher_;
   ForwardingBuilder builder_;
+  std::unique_ptr<KeptState> kept_;  // outlives the workers; null: flows end with the process
+  std::string why_not_kept_;
+  bool looked_for_kept_ = false, ids_are_unwritten_ = false;
   std::unique_ptr<Dataplane> dataplane_;
   L4Node running_;
   std::shared_ptr<const Snapshot> snapshot_;  // the snapshot in force; node_ belongs to it

@@ -13,6 +13,13 @@ LookupKey key_of(const IpAddress& address) {
   return LookupKey::of_address(static_cast<uint8_t>(address.family), words_of(address));
 }
 
+// The order of recalled neighbours. The same address on two ports is two neighbours.
+bool before(const KeptNeighbour& a, const KeptNeighbour& b) {
+  if (a.family != b.family) return a.family < b.family;
+  const int order = std::memcmp(a.address, b.address, sizeof a.address);
+  return order != 0 ? order < 0 : a.port < b.port;
+}
+
 }  // namespace
 
 Neighbours::Neighbours(std::vector<PortIdentity> ports, NeighbourBoard* board)
@@ -33,7 +40,9 @@ void Neighbours::set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t n
       slot = Slot{};
       slot.address = target.address;
       slot.port = target.port;
-      set_state(slot, NeighbourState::incomplete, now_ms);
+      const KeptNeighbour* known = recalled(target);
+      if (known != nullptr) slot.mac = Mac::from(known->mac);
+      set_state(slot, known != nullptr ? NeighbourState::probe : NeighbourState::incomplete, now_ms);
       tell(slot, false);
     }
     slot.set = sets_;
@@ -47,6 +56,34 @@ void Neighbours::set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t n
   }
   set_ = std::move(set);
   next_ = 0;
+  recalled_ = {};
+}
+
+void Neighbours::recall(const KeptNeighbour* records, uint32_t now_ms) {
+  for (size_t id = 0; id < kMaxNeighbours; ++id) {
+    if (records[id].is_whole() && now_ms - records[id].learned_ms <= kKeptMs) recalled_.push_back(records[id]);
+  }
+  std::sort(recalled_.begin(), recalled_.end(), before);
+}
+
+const KeptNeighbour* Neighbours::recalled(const NeighbourTarget& target) const {
+  KeptNeighbour wanted;
+  wanted.family = static_cast<uint8_t>(target.address.family);
+  wanted.port = target.port;
+  std::copy(target.address.bytes.begin(), target.address.bytes.end(), wanted.address);
+  const auto found = std::lower_bound(recalled_.begin(), recalled_.end(), wanted, before);
+  return found == recalled_.end() || before(wanted, *found) ? nullptr : &*found;
+}
+
+void Neighbours::write_kept(const Slot& slot, uint32_t now_ms) {
+  KeptNeighbour record;
+  record.learned_ms = now_ms;
+  record.port = slot.port;
+  record.family = static_cast<uint8_t>(slot.address.family);
+  std::copy(slot.mac.bytes.begin(), slot.mac.bytes.end(), record.mac);
+  std::copy(slot.address.bytes.begin(), slot.address.bytes.end(), record.address);
+  record.check = record.expected_check();
+  kept_[&slot - slots_.data()] = record;
 }
 
 void Neighbours::set_ports(std::vector<PortIdentity> ports) {
@@ -110,6 +147,7 @@ Learned Neighbours::learn(const IpAddress& address, const Mac& mac, uint32_t now
   // The time differs by slot, so that a rack of backends is not asked in the same millisecond again and again.
   const uint32_t jitter_ms = static_cast<uint32_t>(mix64(index_of(NeighbourId(slot - slots_.data())) + 1) % 4'096);
   set_state(*slot, NeighbourState::reachable, now_ms + kReachableMs - jitter_ms);
+  if (kept_ != nullptr) write_kept(*slot, now_ms);
   tell(*slot, false);
   return Learned::expected;
 }

@@ -18,6 +18,7 @@
 #include <memory>
 #include <vector>
 
+#include "l4/kept_neighbour.h"
 #include "l4/link_sets.h"
 #include "l4/neighbour_board.h"
 #include "l4/neighbour_wire.h"
@@ -63,6 +64,12 @@ class Neighbours {
   // at the next tick. An unchanged set costs nothing; another set costs a walk over both.
   void set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t now_ms);
 
+  // Before the first set_targets(): reads what an earlier process knew from `records` (kMaxNeighbours of them). A
+  // neighbour that answered in the last kKeptMs is used while it is asked for again.
+  void recall(const KeptNeighbour* records, uint32_t now_ms);
+  // From now on each answer is also written to `records`, for the process that follows. They outlive this object.
+  void keep(KeptNeighbour* records) { kept_ = records; }
+
   // A port was opened again, perhaps with another MAC address.
   void set_ports(std::vector<PortIdentity> ports);
   // A link came back: every neighbour that is not known is asked for at once.
@@ -85,6 +92,7 @@ class Neighbours {
   static constexpr uint32_t kSlowestRetryMs = 8'000;
   static constexpr uint32_t kReachableMs = 30'000;  // RFC 4861 §10, REACHABLE_TIME
   static constexpr unsigned kUnicastProbes = 3, kBroadcastProbes = 3;
+  static constexpr uint32_t kKeptMs = 60'000;      // a neighbour that is used is asked for twice in this time
   static constexpr unsigned kAsksUntilSilent = 4;  // three seconds without an answer
 
  private:
@@ -107,15 +115,19 @@ class Neighbours {
   OwnIdentity identity_towards(uint16_t port, const IpAddress& target) const;
 
   void tell(const Slot& slot, bool silent);
+  const KeptNeighbour* recalled(const NeighbourTarget& target) const;
+  void write_kept(const Slot& slot, uint32_t now_ms);
 
   std::vector<PortIdentity> ports_;
   NeighbourBoard* board_;
   std::vector<Slot> slots_;    // by NeighbourId
   std::vector<NextHop> hops_;  // by NeighbourId
   std::shared_ptr<const NeighbourSet> set_;
-  uint32_t sets_ = 0;    // number of sets adopted so far
-  size_t resolved_ = 0;  // usable next hops
-  size_t next_ = 0;      // the target at which the next tick continues
+  std::vector<KeptNeighbour> recalled_;  // ordered by address; empty after the first set_targets()
+  KeptNeighbour* kept_ = nullptr;        // by NeighbourId; null: not kept, or another worker does it
+  uint32_t sets_ = 0;                    // number of sets adopted so far
+  size_t resolved_ = 0;                  // usable next hops
+  size_t next_ = 0;                      // the target at which the next tick continues
 };
 
 }  // namespace tidegate::l4

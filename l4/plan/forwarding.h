@@ -19,6 +19,7 @@
 #include "l4/conn_table.h"
 #include "l4/flow_key.h"
 #include "l4/ids.h"
+#include "l4/kept_ids.h"
 #include "l4/link_sets.h"
 #include "l4/lookup_table.h"
 #include "l4/neighbour_board.h"
@@ -136,6 +137,12 @@ class ForwardingBuilder {
   void abandon();
 
   const BackendIds& backend_ids() const { return backend_ids_; }
+  // Before the first build: an earlier process gave these ids, and flows may still hold them.
+  void restore(const KeptIds& ids, uint64_t now_ns);
+  // The ids, with those that the last build gave out. ids_changed() tells whether that build gave out any, or served
+  // a pool in another way.
+  KeptIds kept_ids() const;
+  bool ids_changed() const;
   uint64_t maglev_tables_built() const { return maglev_tables_built_; }
 
  private:

@@ -93,9 +93,9 @@ class Segment:
             for flow in opened:
                 flow.close()
 
-    def start_forwarder(self, document, host="l4", name="l4"):
-        """Starts the daemon alone, from one file. Its admin socket is in a separate directory."""
-        run = self.home / name
+    def start_forwarder(self, document, host="l4", name="l4", run=None):
+        """Starts the daemon alone, from one file. Its admin socket is in a separate directory, or in `run`."""
+        run = run or self.home / name
         run.mkdir(exist_ok=True)
         (run / "edge.yaml").write_text(document)
         (run / "secret").write_text("a secret of the segment tests")

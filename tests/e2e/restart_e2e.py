@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A forwarder that was killed or stopped, and the one that is started after it: established connections stay with their
+backends, whatever the hash table of the new one says."""
+
+import contextlib
+import shutil
+import socket
+import threading
+from pathlib import Path
+
+from marks import long
+from netns import open_socket, wait_until
+from segment import VIP4, VIP6, family_of, raised
+from topology import PREFIX
+
+CONNECTIONS = 12  # for each family
+
+
+def document(weights, more=""):
+    listed = "\n".join(f'      - {{name: web{i}, weight: {weight}, addresses: [10.66.0.1{i}, "fd66::1{i}"]}}' for i, weight in enumerate(weights, 1))
+    return f"""
+nodes:
+  - name: l4
+    l4: {{ports: [{{device: eth0, addresses: [10.66.0.2/24, "fd66::2/64"]}}], flows: 4096{more}}}
+vips: [{{name: vip, addresses: [{VIP4}, "{VIP6}"]}}]
+services: [{{name: http, vip: vip, port: 80, protocol: tcp, pool: web}}]
+pools:
+  - name: web
+    backends:
+{listed}
+"""
+
+
+@contextlib.contextmanager
+def run_on_tmpfs(name):
+    """A run directory as /run is. It outlives the forwarder, and not the test."""
+    run = Path(f"/dev/shm/{PREFIX}{name}")
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir()
+    try:
+        yield run
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def answer_each(connection, host):
+    with contextlib.suppress(OSError), connection:
+        while connection.recv(100):
+            connection.sendall(host.encode())
+
+
+def accept_all(server, host):
+    with contextlib.suppress(OSError):  # closed
+        while True:
+            threading.Thread(target=answer_each, args=(server.accept()[0], host), daemon=True).start()
+
+
+@contextlib.contextmanager
+def tcp_servers(link, *hosts):
+    """On each host, a server at each VIP that answers everything on a connection with the host's name."""
+    servers = []
+    for host in hosts:
+        for vip in (VIP4, VIP6):
+            server = open_socket(link.namespace(host), family_of(vip), socket.SOCK_STREAM)
+            server.bind((vip, 80))
+            server.listen(64)
+            servers.append(server)
+            threading.Thread(target=accept_all, args=(server, host), daemon=True).start()
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+
+
+def connect(link, vip):
+    client = open_socket(link.namespace("client"), family_of(vip), socket.SOCK_STREAM)
+    client.settimeout(20)
+    client.connect((vip, 80))
+    return client
+
+
+def who(client):
+    client.sendall(b"who")
+    return client.recv(100).decode()
+
+
+@contextlib.contextmanager
+def edge(name):
+    """A client and two backends with TCP servers. The forwarder is the caller's."""
+    with raised(name) as link:
+        link.add_host("client", 7)
+        link.add_host("l4")
+        for number, host in enumerate(("web1", "web2"), 11):
+            link.add_backend(host, number, VIP4, VIP6)
+        with tcp_servers(link, "web1", "web2"):
+            yield link
+
+
+def test_connections_keep_their_backends_when_their_forwarder_is_killed_or_stopped(_):
+    with edge("warm") as link, run_on_tmpfs("warm") as run, contextlib.ExitStack() as stack:
+        forwarder = link.start_forwarder(document((1, 1)), run=run)
+        link.wait_ready(forwarder)
+        wait_until("backends are known", lambda: link.metric(forwarder, "tidegate_l4_neighbours_resolved") == 4, 20, forwarder)
+        clients = [stack.enter_context(connect(link, vip)) for vip in (VIP4, VIP6) for _ in range(CONNECTIONS)]
+        hosts = [who(client) for client in clients]
+        assert set(hosts) == {"web1", "web2"}, hosts
+        # Each successor has other weights, so its hash table would choose others.
+        for end, weights in ((forwarder.kill, (1, 1000)), (lambda: forwarder.stop(), (1000, 1))):
+            end()
+            forwarder = link.start_forwarder(document(weights), run=run)
+            link.wait_ready(forwarder)
+            assert [who(client) for client in clients] == hosts, forwarder.tail()
+            assert link.metric(forwarder, "tidegate_l4_flows_inherited_total") == len(clients)
+            assert link.metric(forwarder, "tidegate_l4_flows_not_inherited_total") == 0
+            assert link.metric(forwarder, "tidegate_l4_flows_created_total") == 0, "no flow was picked anew"
+            memory = link.ask(forwarder, "/status").json()["flow_memory"]
+            assert memory["kept"] and memory["inherited"] == len(clients) and memory["why"] == "", memory
+        with connect(link, VIP4) as fresh:
+            assert who(fresh) == "web1", "new connections go by the new weights"
+
+
+@long
+def test_what_does_not_fit_is_named_and_forwarding_goes_on_with_empty_tables(_):
+    with edge("unfit") as link, run_on_tmpfs("unfit") as run:
+        for flows, why in ((4096, "there are none"), (8192, "flows was 4096, and is 8192"), (8192, "")):
+            forwarder = link.start_forwarder(document((1, 1)).replace("flows: 4096", f"flows: {flows}"), run=run)
+            link.wait_ready(forwarder)
+            wait_until("backends are known", lambda: link.metric(forwarder, "tidegate_l4_neighbours_resolved") == 4, 20, forwarder)
+            memory = link.ask(forwarder, "/status").json()["flow_memory"]
+            assert memory["kept"] and memory["inherited"] == (1 if why == "" else 0) and memory["why"] == why, memory
+            with connect(link, VIP6) as client:
+                assert who(client) in ("web1", "web2")
+                forwarder.kill()
