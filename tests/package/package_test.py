@@ -62,7 +62,7 @@ def make_root(root):
     """Debian as a machine has it before the package comes: a copy of one that is made once."""
     fresh = root.parent / "fresh"
     if not fresh.exists():
-        run("debootstrap", "--variant=minbase", "--include=ca-certificates,curl,bind9-dnsutils,iproute2,python3", "bookworm", fresh, mirror())
+        run("debootstrap", "--variant=minbase", "--include=ca-certificates,curl,bind9-dnsutils,iproute2,python3,systemd", "bookworm", fresh, mirror())
     run("cp", "--archive", fresh, root)
     for source in Path("/etc/apt/sources.list.d").glob("*"):
         shutil.copy(source, root / "etc/apt/sources.list.d")
