@@ -200,6 +200,12 @@ inline Field required(Field field) {
   return field;
 }
 
+// Of a key whose values are for those alone who may write the configuration.
+inline Field secret(Field field) {
+  field.secret = true;
+  return field;
+}
+
 // A required key that must be different for each element of its list.
 inline Field identity(Field field) {
   field.identity = true;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/fields.h"
 
+#include <set>
+
 #include "conf/document_node.h"
 #include "conf/field_builders.h"
 
@@ -94,6 +96,26 @@ const Section& root_section() {
         }};
   }();
   return section;
+}
+
+namespace {
+
+void add_secret_keys(const Section& section, std::set<std::string_view>& out) {
+  for (const Field& field : section.fields) {
+    if (field.secret) out.insert(field.key);
+    if (field.section != nullptr) add_secret_keys(*field.section, out);
+  }
+}
+
+}  // namespace
+
+bool is_secret_key(std::string_view key) {
+  static const std::set<std::string_view> keys = [] {
+    std::set<std::string_view> found;
+    add_secret_keys(root_section(), found);
+    return found;
+  }();
+  return keys.count(key) != 0;
 }
 
 }  // namespace tidegate

@@ -119,22 +119,22 @@ const Section& httpdns_account_section() {
       "account",
       {
           identity(row("id", FieldType::name, &HttpDnsAccount::id, "The account's number in the request's path.")),
-          required(bounded("secret", FieldType::text, &HttpDnsAccount::secret, {1, 256},
-                           "Shared with the client: signs its requests.")),
-          bounded("other_secrets", FieldType::text, &HttpDnsAccount::other_secrets, {1, 256},
-                  "Accepted beside `secret`, so that clients can change from one to another."),
-          text(
+          secret(required(bounded("secret", FieldType::text, &HttpDnsAccount::secret, {1, 256},
+                                  "Shared with the client: signs its requests."))),
+          secret(bounded("other_secrets", FieldType::text, &HttpDnsAccount::other_secrets, {1, 256},
+                         "Accepted beside `secret`, so that clients can change from one to another.")),
+          secret(text(
               "aes_key", &HttpDnsAccount::aes_key,
               "32 hexadecimal digits: opens the encrypted requests of `/v2/d` and seals their answers. Without it they "
               "are refused.",
-              32),
-          text("des_key", &HttpDnsAccount::des_key,
-               "Eight characters: opens the requests of `/d` that are encrypted by DES and seals their answers. "
-               "`aes_key` "
-               "does so for those encrypted by AES.",
-               8),
-          bounded("tokens", FieldType::text, &HttpDnsAccount::tokens, {1, 256},
-                  "Each opens `/d` without encryption, where TLS hides it. No two accounts share one."),
+              32)),
+          secret(text("des_key", &HttpDnsAccount::des_key,
+                      "Eight characters: opens the requests of `/d` that are encrypted by DES and seals their answers. "
+                      "`aes_key` "
+                      "does so for those encrypted by AES.",
+                      8)),
+          secret(bounded("tokens", FieldType::text, &HttpDnsAccount::tokens, {1, 256},
+                         "Each opens `/d` without encryption, where TLS hides it. No two accounts share one.")),
           boolean("allow_unsigned", &HttpDnsAccount::allow_unsigned,
                   "Answers requests without a signature, encryption or token too."),
           integer("rate", &HttpDnsAccount::rate, {0, 1'000'000'000},

@@ -102,7 +102,7 @@ const Section& acme_section() {
               "PEM: roots that the authority's own server must have. Without it, the system's."),
           text("eab_key_id", &Acme::eab_key_id,
                "Name of your account at the authority, if it asks for one (external account binding)."),
-          text("eab_key", &Acme::eab_key, "The key that belongs to `eab_key_id`, in base64url."),
+          secret(text("eab_key", &Acme::eab_key, "The key that belongs to `eab_key_id`, in base64url.")),
       }};
   return section;
 }

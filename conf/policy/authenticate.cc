@@ -27,7 +27,7 @@ const Section& known_section(std::string_view noun, std::string_view hash_key, s
   section.noun = noun;
   section.fields = {
       identity(text("name", &KnownClient::name, "Who it is, for logs, limits and backends.", 128)),
-      required(text(hash_key, &KnownClient::hash, hash_sentence, 512)),
+      secret(required(text(hash_key, &KnownClient::hash, hash_sentence, 512))),
       row("roles", FieldType::name, &KnownClient::roles, "What `authorise` asks for."),
   };
   return section;

@@ -27,7 +27,7 @@ const Section& shared_section() {
           required(
               row("address", FieldType::endpoint, &SharedLimit::address, "Of the Redis server, version 5 or later.")),
           text("user", &SharedLimit::user, "Of the server. Without it the default user."),
-          text("password", &SharedLimit::password, "Of that user. `${file:PATH}` takes it from a file."),
+          secret(text("password", &SharedLimit::password, "Of that user. `${file:PATH}` takes it from a file.")),
           duration("timeout", &SharedLimit::timeout_ms, {1, 1 * kSecond},
                    "How long a request may wait for the server at the most. Few do: tokens are taken in leases."),
           choice("on_failure", &SharedLimit::on_failure,

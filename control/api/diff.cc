@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "conf/document.h"
+#include "conf/fields.h"
 #include "control/api/json_bounds.h"
 
 namespace tidegate {
@@ -112,8 +113,7 @@ void redact(nlohmann::json& value) {
     for (nlohmann::json& element : value) redact(element);
   } else if (value.is_object()) {
     for (auto& [key, member] : value.items()) {
-      static constexpr std::string_view kSecret[] = {"secret", "other_secrets", "aes_key", "des_key", "tokens"};
-      if (std::find(std::begin(kSecret), std::end(kSecret), key) != std::end(kSecret)) {
+      if (is_secret_key(key)) {
         member = "***";
       } else {
         redact(member);
@@ -137,11 +137,27 @@ std::string element_yaml(const std::string& kind, const nlohmann::json& element)
   return text;
 }
 
+namespace {
+
+// Whether the file is a JWK set (RFC 7517) with a secret or a private key in it.
+bool has_secret_keys(std::string_view bytes) {
+  if (bytes.find("\"keys\"") == std::string_view::npos) return false;
+  const Result<nlohmann::json> set = parse_json(bytes);
+  if (!set || !set->is_object() || !set->contains("keys") || !(*set)["keys"].is_array()) return false;
+  const nlohmann::json& keys = (*set)["keys"];
+  return std::any_of(keys.begin(), keys.end(), [](const nlohmann::json& key) {
+    return key.is_object() && (key.contains("k") || key.contains("d"));
+  });
+}
+
+}  // namespace
+
 std::string readable(const std::string& kind, const std::string& name, std::string_view bytes) {
   if (kind == "file") {
     if (bytes.find("PRIVATE KEY") != std::string_view::npos) {
       return fmt::format("(a private key, {} bytes)\n", bytes.size());
     }
+    if (has_secret_keys(bytes)) return fmt::format("(secret keys, {} bytes)\n", bytes.size());
     return is_text(bytes) ? std::string(bytes) : fmt::format("({} bytes)\n", bytes.size());
   }
   Result<nlohmann::json> object = parse_json(bytes);

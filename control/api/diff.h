@@ -28,7 +28,7 @@ std::string readable(const std::string& kind, const std::string& name, std::stri
 // Returns one element of the list `kind` as YAML, with its keys in the order of the reference.
 std::string element_yaml(const std::string& kind, const nlohmann::json& element);
 
-// Replaces values of members named "secret" by "***", at any depth.
+// Replaces the values of secret keys (Field::secret) by "***", at any depth.
 void redact(nlohmann::json& value);
 
 }  // namespace tidegate

@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
+
+#include "conf/fields.h"
 
 namespace tidegate {
 namespace {
@@ -53,8 +56,41 @@ TEST(Redact, HidesSecretsAtAnyDepth) {
   EXPECT_EQ(value["accounts"][0]["id"], "1");
 }
 
+TEST(Redact, HidesSecretsOfPoliciesAndOrders) {
+  nlohmann::json value = {{"policies",
+                           {{{"limit", {{"shared", {{"address", "192.0.2.1:6379"}, {"password", "s3cret"}}}}},
+                             {"authenticate",
+                              {{"basic", {{"users", {{{"name", "amy"}, {"password", "s3cret-hash"}}}}}},
+                               {"api_keys", {{"keys", {{{"name", "shop"}, {"sha256", "s3cret-sum"}}}}}}}}}}},
+                          {"acme", {{"eab_key_id", "me"}, {"eab_key", "s3cret-eab"}}}};
+  redact(value);
+  EXPECT_EQ(value.dump().find("s3cret"), std::string::npos) << value;
+  EXPECT_EQ(value["policies"][0]["limit"]["shared"]["address"], "192.0.2.1:6379");
+  EXPECT_EQ(value["acme"]["eab_key_id"], "me");
+}
+
+// A key whose name sounds like a secret is one, or stands here.
+void collect_doubtful(const Section& section, std::set<std::string>& out) {
+  for (const Field& field : section.fields) {
+    if (field.section != nullptr) collect_doubtful(*field.section, out);
+    if (field.section != nullptr || field.secret || field.type != FieldType::text) continue;
+    for (const char* sound : {"secret", "password", "token", "_key", "sha256", "hash"}) {
+      if (field.key.find(sound) != std::string_view::npos) out.insert(std::string(field.key));
+    }
+  }
+}
+TEST(Redact, LeavesOutNoKeyThatSoundsLikeASecret) {
+  std::set<std::string> doubtful;
+  collect_doubtful(root_section(), doubtful);
+  EXPECT_THAT(doubtful, ::testing::UnorderedElementsAre("eab_key_id", "hash_on"));
+}
+
 TEST(Readable, NeverShowsAPrivateKey) {
   EXPECT_EQ(readable("file", "a.key", "-----BEGIN PRIVATE KEY-----\nMII\n").find("MII"), std::string::npos);
+  EXPECT_EQ(readable("file", "k.json", R"({"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0"}]})").find("c2VjcmV0"),
+            std::string::npos);
+  const std::string open = R"({"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS"}]})";
+  EXPECT_EQ(readable("file", "open.json", open), open);
 }
 
 TEST(Readable, ShowsAnElementWithItsNameFirst) {
