@@ -54,6 +54,12 @@ const Section& concurrency_section() {
                   "How many clients (keys) with requests under way are remembered; about 32 bytes each."),
           duration("retry_after", &ConcurrencyPolicy::retry_after_s, {1 * kSecond, 1 * kHour},
                    "When a client that is refused should come again.", kSecond),
+          duration("wait", &ConcurrencyPolicy::wait_ms, {0, 1 * kMinute},
+                   "How long a request waits for a place before it is refused; who came first gets it first. 0: it is "
+                   "refused at once. Requests of `low_priority` never wait."),
+          integer("queue", &ConcurrencyPolicy::queue, {1, 65'536},
+                  "With `wait`: how many requests may wait at one time, of all keys together; more are refused at "
+                  "once."),
           row("exempt", FieldType::cidr, &ConcurrencyPolicy::exempt, "Clients that are neither counted nor refused."),
           text("low_priority", &ConcurrencyPolicy::low_priority,
                "Routes whose requests are refused first: they get no place when `low_share` of the places are taken."),
@@ -100,6 +106,10 @@ void check_priorities(Checks& checks, size_t p, const std::vector<std::string>& 
 void check_concurrency(Checks& checks, size_t p) {
   const ConcurrencyPolicy& concurrency = *checks.model().policies[p].part<ConcurrencyPolicy>("concurrency");
   check_priorities(checks, p, concurrency.low_priority);
+  if (concurrency.wait_ms == 0 && checks.written({"policies", p, "concurrency", "queue"})) {
+    checks.refuse({"policies", p, "concurrency", "queue"},
+                  {"without_effect", "nobody waits: 'wait' is 0", {}, "write 'wait', or remove it"});
+  }
   if (concurrency.adaptive.enabled) return check_adaptive(checks, p, concurrency.adaptive);
   if (concurrency.requests == 0) {
     checks.refuse({"policies", p, "concurrency"},
@@ -112,7 +122,7 @@ void check_concurrency(Checks& checks, size_t p) {
 
 PolicyKind concurrency_policy_kind() {
   return policy_kind<ConcurrencyPolicy>("concurrency",
-                                        "How many requests may be under way at one time; more get 503 at once.",
+                                        "How many requests may be under way at one time; more wait, or get 503.",
                                         concurrency_section(), check_concurrency);
 }
 

@@ -26,6 +26,8 @@ struct ConcurrencyPolicy final : PolicyPart {
   uint8_t prefix_v6 = 64;
   uint64_t keys = 65'536;
   uint64_t retry_after_s = 1;
+  uint64_t wait_ms = 0;    // how long a request waits for a place; 0: it is refused at once
+  uint64_t queue = 1'024;  // how many may wait
   std::vector<Cidr> exempt;
   std::vector<std::string> low_priority;  // names of routes
   double low_share = 0.5;                 // of the places, for their requests

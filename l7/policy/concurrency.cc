@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The concurrency policy (conf/policy/concurrency.h). On the request: one is added to the count of its key, or it is
-// refused at once (503, Retry-After). At the end of the exchange the count goes back. It is asked after limits and
-// authenticate, so that refused requests take no place; hits of the cache count too, for as short as they are.
+// refused (503, Retry-After), at once or after a wait (`wait`). At the end of the exchange the count goes back, and who
+// waits for it longest gets the place (place_queue.h). It is asked after limits and authenticate, so that refused
+// requests take no place; hits of the cache count too, for as short as they are.
 //
 //   requests  a fixed number for each key, in a table that all workers share (LimitTable; the word is the count)
 //   adaptive  one number for all requests of the policy, found by measuring (adaptive_limit.h). Measured is the time
@@ -25,8 +26,10 @@
 #include "l7/policy/adaptive_limit.h"
 #include "l7/policy/kinds.h"
 #include "l7/policy/limit_table.h"
+#include "l7/policy/place_queue.h"
 #include "l7/policy/request_key.h"
 #include "l7/wire/arena.h"
+#include "l7/worker.h"
 
 namespace tidegate::l7::policy {
 namespace {
@@ -34,27 +37,11 @@ namespace {
 constexpr const char* kConcurrencyKind = "concurrency";
 
 // Places in Note::values.
-enum : size_t { kBegunNs, kCount };
+enum : size_t { kBegunNs, kCount, kWaitsSinceNs };
 
 struct InFlight final : Runtime {
   alignas(64) std::atomic<uint64_t> count{0};
 };
-
-// Takes a place of `most`. Nothing: there is none.
-std::optional<uint64_t> take_place(std::atomic<uint64_t>& count, uint64_t most) {
-  uint64_t before = count.load(std::memory_order_relaxed);
-  do {
-    if (before >= most) return std::nullopt;
-  } while (!count.compare_exchange_weak(before, before + 1, std::memory_order_relaxed));
-  return before + 1;
-}
-
-// A count that was forgotten because its table was full may be 0 already, or another key's.
-void give_place_back(std::atomic<uint64_t>& count) {
-  uint64_t before = count.load(std::memory_order_relaxed);
-  while (before > 0 && !count.compare_exchange_weak(before, before - 1, std::memory_order_relaxed)) {
-  }
-}
 
 class ConcurrencyRule final : public Rule {
  public:
@@ -66,6 +53,9 @@ class ConcurrencyRule final : public Rule {
         retry_after_(std::to_string(concurrency.retry_after_s)),
         key_(concurrency.by, concurrency.prefix_v4, concurrency.prefix_v6, out.key),
         all_(out.registry.get<InFlight>(fmt::format("{}/{}/all", out.policy, kConcurrencyKind))) {
+    if (concurrency.wait_ms != 0) {
+      queue_ = out.registry.get<PlaceQueue>(fmt::format("{}/{}/queue", out.policy, kConcurrencyKind));
+    }
     if (concurrency.adaptive.enabled) {
       adaptive_ =
           out.registry.get<AdaptiveLimit>(fmt::format("{}/{}/adaptive", out.policy, kConcurrencyKind), terms_.initial);
@@ -76,21 +66,25 @@ class ConcurrencyRule final : public Rule {
   }
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
+    if (exchange.policies.call != nullptr) return ask_again(exchange, note, now_ns);
     const Subject subject = subject_of(exchange);
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
     if (is_in(concurrency_.exempt, address)) return {Verdict::exempt};
     std::atomic<uint64_t>& count = table_ == nullptr ? all_->count : count_of(key_.of(subject, address, arena), now_ns);
     const bool low = is_low(subject.route);
-    const std::optional<uint64_t> running = take_place(count, low ? most_of_low() : most());
-    if (!running) {
-      return {
-          .verdict = Verdict::refused, .failure = Failure::concurrency_limited, .detail = low ? "low_priority" : ""};
+    const bool overtakes = queue_ != nullptr && queue_->awaited(count);
+    if (!overtakes && take_place(count, low ? most_of_low() : most())) return begin(note, count, now_ns, false);
+    if (low || queue_ == nullptr) return refuse(low ? "low_priority" : "");
+    auto call = std::make_unique<PlaceCall>(*this, count, *exchange.policies.transaction);
+    if (!queue_->join(count, call->waiter, concurrency_.queue)) {
+      call->joined = false;
+      return refuse("queue_full");
     }
-    if (adaptive_ != nullptr) adaptive_->note_running(*running);
-    if (table_ != nullptr) all_->count.fetch_add(1, std::memory_order_relaxed);
-    note.values[kBegunNs] = now_ns;
-    note.values[kCount] = reinterpret_cast<uint64_t>(&count);  // in the pinned plan's runtime
-    return {};
+    note.values[kWaitsSinceNs] = now_ns;
+    call->timer.arm_at_ns(now_ns + concurrency_.wait_ms * kNsPerMs);
+    queue_->serve(count, most());  // a place may have become free meanwhile
+    exchange.policies.call = std::move(call);
+    return Decision{.waits = true};
   }
   void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
     if (note.verdict != Verdict::refused) return;
@@ -99,8 +93,8 @@ class ConcurrencyRule final : public Rule {
 
   bool watches_end() const override { return true; }
   void on_end(const Exchange& exchange, const Note& note, uint64_t now_ns) const override {
-    if (note.verdict != Verdict::passed) return;
-    give_place_back(*reinterpret_cast<std::atomic<uint64_t>*>(note.values[kCount]));
+    if (note.verdict != Verdict::passed && note.verdict != Verdict::waited) return;
+    free_place(*reinterpret_cast<std::atomic<uint64_t>*>(note.values[kCount]));
     if (table_ != nullptr) give_place_back(all_->count);
     if (adaptive_ == nullptr) return;
     if (const uint64_t took_ns = answer_time_ns(exchange, note.values[kBegunNs], now_ns); took_ns != 0) {
@@ -120,6 +114,7 @@ class ConcurrencyRule final : public Rule {
     out["requests"] = most();
     out["in_flight"] = running;
     if (adaptive_ != nullptr) out["base_ms"] = adaptive_->base_ns() / 1e6;
+    if (queue_ != nullptr) out["waiting"] = queue_->length();
     const bool low = is_low(subject.route);
     if (low) out["low_priority"] = most_of_low();
     const bool has_place = running < (low ? most_of_low() : most());
@@ -132,6 +127,10 @@ class ConcurrencyRule final : public Rule {
     out.push_back({"tidegate_l7_concurrency_in_flight", "gauge", "Requests under way that a policy counts",
                    all_->count.load(std::memory_order_relaxed)});
     out.push_back({"tidegate_l7_concurrency_limit", "gauge", "How many may be under way, of each key", most()});
+    if (queue_ != nullptr) {
+      out.push_back(
+          {"tidegate_l7_concurrency_waiting", "gauge", "Requests that wait for a place of a policy", queue_->length()});
+    }
     if (table_ == nullptr) return;
     out.push_back({"tidegate_l7_concurrency_keys_forgotten_total", "counter",
                    "Keys with requests under way that were forgotten, because the table was full",
@@ -139,6 +138,49 @@ class ConcurrencyRule final : public Rule {
   }
 
  private:
+  // A request that waits. If its client leaves when it has a place already, the next one gets that.
+  struct PlaceCall final : Call {
+    PlaceCall(const ConcurrencyRule& its_rule, std::atomic<uint64_t>& its_count, Transaction& transaction)
+        : rule(its_rule),
+          count(its_count),
+          waiter(std::make_shared<PlaceQueue::Waiter>(transaction.worker().loop(),
+                                                      [&transaction] { transaction.resume(); })),
+          timer(transaction.worker().loop(), [&transaction] { transaction.resume(); }) {}
+    ~PlaceCall() override {
+      if (joined && rule.queue_->leave(count, waiter) && !used) rule.free_place(count);
+    }
+    const ConcurrencyRule& rule;  // of the plan that the exchange has pinned
+    std::atomic<uint64_t>& count;
+    const PlaceQueue::WaiterPtr waiter;
+    Timer timer;
+    bool joined = true, used = false;
+  };
+
+  Decision ask_again(Exchange& exchange, Note& note, uint64_t now_ns) const {
+    auto& call = static_cast<PlaceCall&>(*exchange.policies.call);
+    if (call.waiter->granted()) {
+      call.used = true;
+      return begin(note, call.count, now_ns, true);
+    }
+    if (now_ns - note.values[kWaitsSinceNs] < concurrency_.wait_ms * kNsPerMs) return Decision{.waits = true};
+    return refuse("waited");
+  }
+  // It has a place.
+  Decision begin(Note& note, std::atomic<uint64_t>& count, uint64_t now_ns, bool waited) const {
+    if (adaptive_ != nullptr) adaptive_->note_running(count.load(std::memory_order_relaxed));
+    if (table_ != nullptr) all_->count.fetch_add(1, std::memory_order_relaxed);
+    note.values[kBegunNs] = now_ns;
+    note.values[kCount] = reinterpret_cast<uint64_t>(&count);  // in the pinned plan's runtime
+    return {waited ? Verdict::waited : Verdict::passed};
+  }
+  static Decision refuse(const char* detail) {
+    return {.verdict = Verdict::refused, .failure = Failure::concurrency_limited, .detail = detail};
+  }
+  void free_place(std::atomic<uint64_t>& count) const {
+    give_place_back(count);
+    if (queue_ != nullptr) queue_->serve(count, most());
+  }
+
   uint64_t most() const { return adaptive_ == nullptr ? concurrency_.requests : adaptive_->limit(terms_); }
   bool is_low(std::string_view route) const {
     const std::vector<std::string>& low = concurrency_.low_priority;
@@ -175,6 +217,7 @@ class ConcurrencyRule final : public Rule {
   const std::string retry_after_;
   const RequestKey key_;
   const std::shared_ptr<InFlight> all_;
+  std::shared_ptr<PlaceQueue> queue_;        // null: nobody waits
   std::shared_ptr<AdaptiveLimit> adaptive_;  // null: a fixed number
   std::shared_ptr<LimitTable> table_;        // null: all requests are counted as one
 };

@@ -29,7 +29,7 @@ constexpr const char* kLimitKind = "limit";
 // Places in Note::values.
 enum : size_t { kRemaining, kResetNs, kRetryNs };
 constexpr size_t kAskedSinceNs = kResetNs;  // while a shared quota is asked
-constexpr uint64_t kUnknown = UINT64_MAX;
+constexpr uint64_t kUnknown = SharedQuota::kUnknown;
 constexpr int kQuotaTries = 3;
 
 // A request that waits for a lease.
@@ -74,11 +74,11 @@ class LimitRule final : public Rule {
               SharedQuota::Terms::lease_of(limit.requests, limit.per_ms, burst)};
     const SharedLimit& shared = limit.shared;
     const std::string identity =
-        fmt::format("{}/{}/shared/{}/{}/{}/{}/{}", out.policy, kLimitKind, limit.keys, shared.address.to_string(),
-                    shared.timeout_ms, shared.user, shared.password);
+        fmt::format("{}/{}/shared/{}/{}/{}/{}/{}/{}", out.policy, kLimitKind, limit.keys, limit.fields,
+                    shared.address.to_string(), shared.timeout_ms, shared.user, shared.password);
     quota_ = out.registry.get<SharedQuota>(
         identity, RedisLink::Options{shared.address, shared.user, shared.password, shared.timeout_ms}, limit.keys,
-        fmt::format("tidegate:limit:{}:", out.policy));
+        fmt::format("tidegate:limit:{}:", out.policy), limit.fields);
     unanswered_ = out.registry.get<Unanswered>(fmt::format("{}/{}/unanswered", out.policy, kLimitKind));
   }
 
@@ -107,7 +107,7 @@ class LimitRule final : public Rule {
     }
     if (!limit_.fields) return;
     fields.add_own("RateLimit-Policy", "ratelimit-policy", policy_field_, FieldKind::other);
-    if (note.values[kRemaining] == kUnknown) return;  // of a shared quota nobody knows what is left
+    if (note.values[kRemaining] == kUnknown) return;  // of a shared quota whose server does not answer
     const fmt::format_int left(note.values[kRemaining]), reset(whole_seconds(note.values[kResetNs]));
     char* const text = arena.allocate(field_begin_.size() + left.size() + 3 + reset.size());
     char* end = std::copy(field_begin_.begin(), field_begin_.end(), text);
@@ -183,10 +183,10 @@ class LimitRule final : public Rule {
       const SharedQuota::Taken taken = quota_->take(key, terms_, now_ns);
       switch (taken.answer) {
         case SharedQuota::Answer::allowed:
-          note.values = {kUnknown, 0, 0};
+          note.values = {taken.left, time_to_fill_ns(taken.left), 0};
           return Decision{};
         case SharedQuota::Answer::refused:
-          note.values = {kUnknown, 0, taken.retry_ns};
+          note.values = {0, taken.retry_ns, taken.retry_ns};
           return Decision{.verdict = Verdict::refused, .failure = Failure::rate_limited};
         case SharedQuota::Answer::failed:
           return without_quota(note);
@@ -202,6 +202,10 @@ class LimitRule final : public Rule {
       if (!over) return Decision{.waits = true};
     }
     return without_quota(note);
+  }
+  // Until the bucket is full again, if nobody takes of it. It may hold less than was last known.
+  uint64_t time_to_fill_ns(uint64_t left) const {
+    return (terms_.burst - std::min(left, terms_.burst)) * terms_.interval_us * 1'000;
   }
   std::optional<Decision> without_quota(Note& note) const {
     unanswered_->count.add();

@@ -19,14 +19,16 @@ local now = time[1] * 1000000 + time[2]
 local full = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
 full = math.min(full, now + interval * burst)
 local grant = math.min(want, math.floor((now + interval * burst - full) / interval))
-if grant < 1 then return {0, full + interval - interval * burst - now} end
+if grant < 1 then return {0, full + interval - interval * burst - now, 0} end
 full = full + grant * interval
 redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000) + 1000)
-return {grant, 0}
+return {grant, 0, math.floor((now + interval * burst - full) / interval)}
 )";
 
 constexpr uint64_t kTokenMask = 0xffff, kAsked = 1 << 16;
 constexpr int kUntilShift = 17;
+constexpr int kLeftBits = 24;
+constexpr uint64_t kLeftMask = (uint64_t{1} << kLeftBits) - 1;
 constexpr uint64_t kLongestRefusalMs = 1'000;  // a new quota holds after that at the latest
 
 struct State {
@@ -60,8 +62,22 @@ void SharedQuota::Waiter::tell(const std::shared_ptr<Waiter>& waiter, bool faile
   });
 }
 
-SharedQuota::SharedQuota(RedisLink::Options options, size_t keys, std::string prefix)
-    : prefix_(std::move(prefix)), table_(keys), link_(std::move(options), kScript) {}
+SharedQuota::SharedQuota(RedisLink::Options options, size_t keys, std::string prefix, bool tells_left)
+    : prefix_(std::move(prefix)),
+      table_(keys),
+      left_(tells_left ? std::make_unique<LimitTable>(keys) : nullptr),
+      link_(std::move(options), kScript) {}
+
+void SharedQuota::note_left(uint64_t key, uint64_t left, uint64_t fill_ms, uint64_t now_ms) {
+  std::atomic<uint64_t>& word =
+      left_->find_or_add(key, now_ms * kNsPerMs, [](uint64_t known) { return (known >> kLeftBits) * kNsPerMs; });
+  word.store((now_ms + fill_ms) << kLeftBits | std::min(left, kLeftMask), std::memory_order_relaxed);
+}
+
+uint64_t SharedQuota::left_of(uint64_t key) const {
+  const std::atomic<uint64_t>* const word = left_ == nullptr ? nullptr : left_->find(key);
+  return word == nullptr ? kUnknown : word->load(std::memory_order_relaxed) & kLeftMask;
+}
 
 std::atomic<uint64_t>& SharedQuota::state_of(uint64_t key, uint64_t now_ns) {
   return table_.find_or_add(key, now_ns, [now_ns](uint64_t word) {
@@ -84,7 +100,8 @@ SharedQuota::Taken SharedQuota::take(uint64_t key, const Terms& terms, uint64_t 
       next.asked = state.asked || ahead;
       if (!word.compare_exchange_weak(before, pack(next), std::memory_order_relaxed)) continue;
       if (ahead && !ask(key, terms)) word.fetch_and(~kAsked, std::memory_order_relaxed);
-      return {Answer::allowed};
+      const uint64_t left = left_of(key);
+      return {Answer::allowed, 0, left == kUnknown ? kUnknown : left + next.tokens};
     }
     if (state.asked) return {Answer::asks};
     if (holds) return {Answer::refused, (state.until_ms - now_ms) * kNsPerMs};
@@ -113,6 +130,10 @@ bool SharedQuota::ask(uint64_t key, const Terms& terms) {
 void SharedQuota::learn(uint64_t key, const Terms& terms, const std::vector<int64_t>& answer) {
   const bool failed = answer.size() < 2;
   const uint64_t now_ms = monotonic_ns() / kNsPerMs;
+  const uint64_t full_ms = terms.interval_us * terms.burst / 1'000 + 1;
+  if (left_ != nullptr && answer.size() > 2) {
+    note_left(key, static_cast<uint64_t>(std::max<int64_t>(answer[2], 0)), full_ms, now_ms);
+  }
   if (std::atomic<uint64_t>* const word = table_.find(key); word != nullptr) {
     uint64_t before = word->load(std::memory_order_relaxed);
     State next;
@@ -125,11 +146,10 @@ void SharedQuota::learn(uint64_t key, const Terms& terms, const std::vector<int6
       next.tokens = std::min(old + static_cast<uint64_t>(std::max<int64_t>(answer[0], 0)), kTokenMask);
       // Unused tokens are kept for as long as the bucket takes to fill. A refusal holds until half a lease is there: so
       // proxies that are all over the quota do not ask for each single token.
-      const uint64_t fill_ms = terms.interval_us * terms.burst / 1'000 + 1;
       const auto retry_us =
           std::max(static_cast<uint64_t>(std::max<int64_t>(answer[1], 0)), terms.interval_us * terms.lease / 2);
       next.until_ms =
-          now_ms + (next.tokens > 0 ? fill_ms : std::min<uint64_t>(retry_us / 1'000 + 1, kLongestRefusalMs));
+          now_ms + (next.tokens > 0 ? full_ms : std::min<uint64_t>(retry_us / 1'000 + 1, kLongestRefusalMs));
     } while (!word->compare_exchange_weak(before, pack(next), std::memory_order_relaxed));
   }
   std::vector<std::shared_ptr<Waiter>> waiters;

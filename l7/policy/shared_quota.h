@@ -40,9 +40,11 @@ class SharedQuota final : public Runtime {
     asks,    // wait for a Waiter
     failed,  // the server cannot be asked
   };
+  static constexpr uint64_t kUnknown = UINT64_MAX;
   struct Taken {
     Answer answer;
-    uint64_t retry_ns = 0;  // refused
+    uint64_t retry_ns = 0;     // refused
+    uint64_t left = kUnknown;  // allowed: in the bucket when the server was last asked, and of this proxy's lease
   };
 
   // Who waits for a key. Any thread.
@@ -64,8 +66,8 @@ class SharedQuota final : public Runtime {
     std::atomic<bool> over_{false}, failed_{false};
   };
 
-  // `prefix`: of the keys at the server.
-  SharedQuota(RedisLink::Options options, size_t keys, std::string prefix);
+  // `prefix`: of the keys at the server. `tells_left`: Taken::left is wanted.
+  SharedQuota(RedisLink::Options options, size_t keys, std::string prefix, bool tells_left);
 
   Taken take(uint64_t key, const Terms& terms, uint64_t now_ns);
   // The waiter is told when the server has answered for the key. It may be over at once.
@@ -78,10 +80,15 @@ class SharedQuota final : public Runtime {
  private:
   bool ask(uint64_t key, const Terms& terms);
   void learn(uint64_t key, const Terms& terms, const std::vector<int64_t>& answer);
+  void note_left(uint64_t key, uint64_t left, uint64_t fill_ms, uint64_t now_ms);
+  uint64_t left_of(uint64_t key) const;
   std::atomic<uint64_t>& state_of(uint64_t key, uint64_t now_ns);
 
   const std::string prefix_;
   LimitTable table_;
+  // By key, in the order of bits: until when it holds (ms, 40 bits), and what was left at the server (24 bits). Null:
+  // not wanted.
+  const std::unique_ptr<LimitTable> left_;
   Mutex mutex_;
   std::map<uint64_t, std::vector<std::shared_ptr<Waiter>>> waiters_ TIDEGATE_GUARDED_BY(mutex_);
   RedisLink link_;  // the last one: its thread ends first

@@ -212,6 +212,75 @@ TEST_F(ConcurrencyTest, RequestsOfLowPriorityAreRefusedFirst) {
   for (Wire* wire : {&first, &second}) EXPECT_EQ(read_answer(*wire).status, 200);
 }
 
+// Three wait for one place: they get it in the order in which they came, and one too many is refused at once.
+TEST_F(ConcurrencyTest, WhoWaitsGetsThePlaceInTurn) {
+  start([](ConcurrencyPolicy& part) {
+    part.requests = 1;
+    part.wait_ms = 60'000;
+    part.queue = 3;
+  });
+  const auto waiting = [&] { return edge_.metric("tidegate_l7_concurrency_waiting{policy=\"few\"}"); };
+  Wire first = hold();
+  std::vector<Wire> others;
+  for (uint64_t i = 1; i <= 3; ++i) {
+    others.push_back(Wire::connect(edge_.endpoint()));
+    others.back().send(get("/" + std::to_string(i)));
+    ASSERT_TRUE(edge_.run_until([&] { return waiting() == i; }));
+  }
+  EXPECT_EQ(status(), 503) << "the queue is full";
+  others[1].reset();  // its client does not wait any more
+  ASSERT_TRUE(edge_.run_until([&] { return waiting() == 2; }));
+  EXPECT_EQ(origin_.requests(), 1u);
+  release();
+  EXPECT_EQ(read_answer(first).status, 200);
+  EXPECT_EQ(read_answer(others[0]).status, 200);
+  EXPECT_EQ(read_answer(others[2]).status, 200);
+  EXPECT_EQ(origin_.last_head().substr(0, 7), "GET /3 ") << "the last one in the queue";
+  EXPECT_EQ(origin_.requests(), 3u);
+  EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0 && waiting() == 0; }));
+  EXPECT_EQ(edge_.metric("tidegate_l7_policy_verdicts_total{policy=\"few\",kind=\"concurrency\",verdict=\"waited\"}"),
+            2u);
+}
+
+TEST_F(ConcurrencyTest, AWaitEndsAndTheClientIsToldToComeAgain) {
+  start([](ConcurrencyPolicy& part) {
+    part.requests = 1;
+    part.wait_ms = 20;
+    part.by = {"header:X-Tenant"};
+  });
+  Wire first = hold("X-Tenant: a\r\n");
+  const Answer refused = ask(edge_.endpoint(), get("/x", "a.test", "X-Tenant: a\r\n"));
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.field("retry-after"), "1");
+  EXPECT_EQ(status("X-Tenant: b\r\n"), 200) << "another key waits for nobody";
+  release();
+  EXPECT_EQ(read_answer(first).status, 200);
+  EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0; }));
+}
+
+// Many clients over several workers: each place that is freed is used, so all are served in the end.
+TEST_F(ConcurrencyTest, NobodyWaitsForAPlaceThatIsFree) {
+  edge_.model.nodes[0].l7.workers = 3;
+  start([](ConcurrencyPolicy& part) {
+    part.requests = 2;
+    part.wait_ms = 60'000;
+  });
+  std::vector<std::thread> clients;
+  std::atomic<int> served{0};
+  for (int c = 0; c < 8; ++c) {
+    clients.emplace_back([&] {
+      Wire wire = Wire::connect(edge_.endpoint());
+      for (int i = 0; i < 50; ++i) {
+        wire.send(get("/x"));
+        if (read_answer(wire).status == 200) ++served;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(served, 8 * 50);
+  EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0; }));
+}
+
 TEST_F(ConcurrencyTest, AClientThatLeavesGivesItsPlaceBack) {
   start([](ConcurrencyPolicy& part) { part.requests = 1; });
   {

@@ -127,7 +127,17 @@ TEST(SharedLimit, ThreeProxiesHaveOneQuotaAndAskSeldom) {
   EXPECT_EQ(refused.status, 429);
   EXPECT_GE(std::stoi(refused.field("retry-after")), 1);
   EXPECT_EQ(refused.field("ratelimit-policy"), "\"q\";q=600;w=3600");
-  EXPECT_EQ(refused.field("ratelimit"), "") << "nobody knows what is left";
+  EXPECT_EQ(refused.field("ratelimit").substr(0, 8), "\"q\";r=0;");
+}
+
+TEST(SharedLimit, TellsWhatWasLeftOfTheQuotaOfAll) {
+  RedisServer redis;
+  redis.start();
+  const auto set = [](LimitPolicy& part) { part.requests = 100; };  // leases of one
+  LimitedEdge first(redis.endpoint, set), second(redis.endpoint, set);
+  EXPECT_EQ(first.ask_x().field("ratelimit"), "\"q\";r=99;t=36");
+  EXPECT_EQ(second.passed(10), 10);
+  EXPECT_EQ(first.ask_x().field("ratelimit").substr(0, 9), "\"q\";r=88;") << "what the other one took, too";
 }
 
 TEST(SharedLimit, WithoutTheServerEachProxyDoesAsOnFailureSays) {
