@@ -59,6 +59,22 @@ const Section& route_cache_section() {
               "key_query", &RouteCache::key_query,
               "Query parameters that are part of the cache key. Without it, all of them, in the order of the request."),
           boolean("ignore_query", &RouteCache::ignore_query, "The query is not part of the cache key."),
+const Section& route_conditions_section() {
+  static const Section section{
+      "match section",
+      {
+          row("headers", FieldType::text_map, &RouteConditions::headers,
+              "Fields and their values; `*` for any value. Of a field that stands several times, the first counts."),
+          row("query", FieldType::text_map, &RouteConditions::query,
+              "Parameters of the query and their values, decoded; `*` for any value. The first of a name counts."),
+          row("cookies", FieldType::text_map, &RouteConditions::cookies,
+              "Cookies and their values; `*` for any value."),
+          row("clients", FieldType::cidr, &RouteConditions::clients,
+              "Networks of clients; one of them has the client's address."),
+      }};
+  return section;
+}
+
           boolean("ignore_reload", &RouteCache::ignore_reload,
                   "A client's `no-cache`, `max-age`, `min-fresh` and Pragma do not keep a stored response from being "
                   "used."),
@@ -185,6 +201,13 @@ const Section& route_section() {
               "From the request's head to the response's head, all tries included; never for a body or a tunnel. 0: no "
               "limit."),
           row("request_headers", FieldType::text_map, &Route::request_headers,
+          nested("match", &Route::match, route_conditions_section(),
+                 "What a request must have besides, all of it. A route whose conditions a request does not meet is as "
+                 "if it were not there. Headers, cookies and clients are not for routes with a cache."),
+          integer(
+              "priority", &Route::priority, {0, 1'000'000},
+              "Of routes with the same host and path that would take a request, the highest wins, then the one with "
+              "more conditions."),
               "Set towards the backend, also in place of what the proxy sets; an empty value removes the field. Fields "
               "of "
               "framing and of the connection cannot be set."),

@@ -295,6 +295,15 @@ struct RouteCache {
   uint64_t stale_while_revalidate_ms = 0;  // used if the response does not say it
   uint64_t stale_if_error_ms = 0;
   std::vector<std::string> key_query;  // query parameters that are part of the key; empty: all, in the given order
+  bool default_deny = false;  // a request that no authorise policy allows is refused
+};
+
+// What a request must have besides its host, path and method. All of it.
+struct RouteConditions {
+  using Pairs = std::vector<std::pair<std::string, std::string>>;  // the value "*": any
+  Pairs headers, query, cookies;
+  std::vector<Cidr> clients;  // one of them has the client's address
+  bool empty() const { return headers.empty() && query.empty() && cookies.empty() && clients.empty(); }
   bool ignore_query = false;
   bool ignore_reload = false;       // true: this cache ignores a client's no-cache and max-age
   bool send_tags = false;           // true: clients get Cache-Tag and Surrogate-Key
@@ -316,6 +325,8 @@ struct Route {
   std::string body;                  // of the fixed answer
   uint64_t total_timeout_ms = 0;     // from the request's head to the response's head, all tries; 0: none
   // Set on requests to the backend; an empty value removes the field.
+  RouteConditions match;             // besides
+  uint32_t priority = 0;             // of routes that take a request alike, the highest has it
   std::vector<std::pair<std::string, std::string>> request_headers;
   std::vector<std::pair<std::string, std::string>> response_headers;  // set on responses to the client
   RouteCache cache;

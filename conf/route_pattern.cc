@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "conf/model.h"
 #include "conf/text.h"
 #include "core/ip.h"
 
@@ -197,6 +198,15 @@ std::strong_ordering compare_specificity(const PathPattern& a, const PathPattern
   const bool a_longer = a.segments.size() > common;
   const bool rest = (a_longer ? a : b).segments[common].kind == PathSegment::Kind::rest;
   return a_longer != rest ? std::strong_ordering::greater : std::strong_ordering::less;
+}
+
+std::strong_ordering compare_rank(const Route& a, const Route& b) {
+  if (const auto order = a.priority <=> b.priority; order != 0) return order;
+  const auto conditions = [](const Route& route) {
+    const RouteConditions& match = route.match;
+    return match.headers.size() + match.query.size() + match.cookies.size() + (match.clients.empty() ? 0 : 1);
+  };
+  return conditions(a) <=> conditions(b);
 }
 
 }  // namespace tidegate

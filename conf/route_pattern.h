@@ -5,9 +5,10 @@
 // If the listener, host, path and method of several routes match a request, the winner is the route with
 //    1. the more specific host:  exact > longest wildcard > any host (no pattern at all);
 //    2. then the more specific path: segment by segment from the left, literal > {parameter} > end > trailing *.
-// Two routes that match a common request and are equal in both are a conflict, and the configuration is refused. So the
-// winner never depends on the order of the routes. If no route of a host matches, the routes of the next less specific
-// host are tried.
+// Of routes that are equal in both, the one with the higher priority wins, then the one with more conditions.
+// Two routes that match a common request and are equal in all of this are a conflict, and the configuration is refused.
+// So the winner never depends on the order of the routes. If no route of a host matches, the routes of the next less
+// specific host are tried.
 #pragma once
 
 #include <compare>
@@ -71,5 +72,9 @@ struct PathPattern {
 // Greater means more specific. A total order by the kinds of segments from the left. A longer pattern is above its own
 // prefix, except for a trailing "*": "/a" is above "/a/*".
 std::strong_ordering compare_specificity(const PathPattern& a, const PathPattern& b);
+
+struct Route;
+// Greater wins: of two routes with the same host and path. By priority, then by the number of conditions.
+std::strong_ordering compare_rank(const Route& a, const Route& b);
 
 }  // namespace tidegate

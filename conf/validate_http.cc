@@ -290,6 +290,52 @@ void check_route_labels(Checks& checks, size_t r) {
       checks.refuse({"routes", r, "labels_required"},
                     {"without_effect", "labels_required in a route without labels", {}, {}});
     }
+// Names that can be found in a request, and nothing that a cache would give to requests which do not meet it.
+void check_conditions(Checks& checks, size_t r) {
+  const Route& route = checks.model().routes[r];
+  const RouteConditions& match = route.match;
+  if (match.empty()) return;
+  const auto check_names = [&](std::string_view key, const RouteConditions::Pairs& pairs, bool lower) {
+    std::map<std::string, std::string_view> met;
+    for (const auto& [name, value] : pairs) {
+      if (value.empty()) {
+        checks.refuse({"routes", r, "match", key, std::string_view(name)},
+                      {"bad_value", fmt::format("{} has no value", in_quotes(name)), "a value, or '*' for any", {}});
+      } else if (const auto [other, first] = met.emplace(lower ? lower_case(name) : name, name); !first) {
+        checks.refuse({"routes", r, "match", key, std::string_view(name)},
+                      {"duplicate_name",
+                       fmt::format("{} and {} are one field", in_quotes(other->second), in_quotes(name)),
+                       {},
+                       {}});
+      }
+    }
+  };
+  check_names("headers", match.headers, true);
+  check_names("query", match.query, false);
+  check_names("cookies", match.cookies, false);
+  for (const auto& [name, value] : match.headers) {
+    if (!is_framing(lower_case(name)) && lower_case(name) != "host") continue;
+    checks.refuse({"routes", r, "match", "headers", std::string_view(name)},
+                  {"bad_value", fmt::format("{} is not looked at here", in_quotes(name)),
+                   "a field of the message's content", lower_case(name) == "host" ? "the key 'hosts'" : ""});
+  }
+  if (!route.cache.enabled) return;
+  const std::vector<std::string>& in_key = route.cache.key_query;
+  const bool query_in_key = std::all_of(match.query.begin(), match.query.end(), [&](const auto& pair) {
+    return !route.cache.ignore_query &&
+           (in_key.empty() || std::find(in_key.begin(), in_key.end(), pair.first) != in_key.end());
+  });
+  if (query_in_key && match.headers.empty() && match.cookies.empty() && match.clients.empty()) return;
+  checks.refuse({"routes", r, "cache"},
+                {"conflicting_keys",
+                 fmt::format("route '{}' depends on more than the cache's key has: its answers would be given to "
+                             "requests of other routes",
+                             route.name),
+                 {},
+                 query_in_key ? "remove the cache, or the headers, cookies and clients of match"
+                              : "the parameters of match in key_query"});
+}
+
     return;
   }
   if (route.pool == kNone) {
@@ -330,3 +376,4 @@ void check_http(Checks& checks) {
 }
 
 }  // namespace tidegate
+    check_conditions(checks, r);

@@ -10,6 +10,7 @@
 
 #include "conf/checks.h"
 #include "conf/route_pattern.h"
+#include "core/http1.h"
 
 namespace tidegate {
 namespace {
@@ -21,8 +22,33 @@ bool intersect(const std::vector<T>& a, const std::vector<T>& b) {
   return std::any_of(a.begin(), a.end(), [&](const T& each) { return std::find(b.begin(), b.end(), each) != b.end(); });
 }
 
+bool same_name(std::string_view a, std::string_view b) { return a == b; }
+
+// Whether a name that both have asks for different values. No request has both: of a name that stands several times in
+// it, the first one counts (l7/exchange/conditions.h).
+bool exclude(const RouteConditions::Pairs& a, const RouteConditions::Pairs& b,
+             bool (*same)(std::string_view, std::string_view)) {
+  return std::any_of(a.begin(), a.end(), [&](const auto& left) {
+    return std::any_of(b.begin(), b.end(), [&](const auto& right) {
+      return same(left.first, right.first) && left.second != right.second && left.second != "*" && right.second != "*";
+    });
+  });
+}
+
+bool can_meet_both(const RouteConditions& a, const RouteConditions& b) {
+  if (exclude(a.headers, b.headers, http1::equals_ignore_case) || exclude(a.query, b.query, same_name) ||
+      exclude(a.cookies, b.cookies, same_name)) {
+    return false;
+  }
+  if (a.clients.empty() || b.clients.empty()) return true;
+  return std::any_of(a.clients.begin(), a.clients.end(), [&](const Cidr& left) {
+    return std::any_of(b.clients.begin(), b.clients.end(), [&](const Cidr& right) { return left.overlaps(right); });
+  });
+}
+
 bool tie(const Route& a, const Route& b) {
-  return intersect(a.listeners, b.listeners) && intersect(a.methods, b.methods);
+  return intersect(a.listeners, b.listeners) && intersect(a.methods, b.methods) && compare_rank(a, b) == 0 &&
+         can_meet_both(a.match, b.match);
 }
 
 void refuse_tie(Checks& checks, size_t first, size_t second, const std::string& host) {
@@ -34,13 +60,14 @@ void refuse_tie(Checks& checks, size_t first, size_t second, const std::string& 
                  fmt::format("routes '{}' and '{}' tie for {}{}", a.name, b.name,
                              host.empty() ? "any host, path " : host, b.path),
                  {},
-                 fmt::format("'{}' is {}{}; give them different hosts, paths, methods or listeners", a.name, a.path,
-                             checks.line_of({"routes", first}))});
+                 fmt::format("'{}' is {}{}; give them different hosts, paths, methods, listeners or priorities", a.name,
+                             a.path, checks.line_of({"routes", first}))});
 }
 
 bool comparable(const Checks& checks, size_t r) {
   return checks.sound({"routes", r, "hosts"}) && checks.sound({"routes", r, "path"}) &&
-         checks.sound({"routes", r, "methods"}) && checks.sound({"routes", r, "listeners"});
+         checks.sound({"routes", r, "methods"}) && checks.sound({"routes", r, "match"}) &&
+         checks.sound({"routes", r, "listeners"});
 }
 
 }  // namespace

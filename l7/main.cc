@@ -32,7 +32,8 @@ int main(int argc, char** argv) {
   hooks.explain = [&](const HttpRequest& request) { return proxy.explain(request); };
   hooks.explain_parameters = {QueryParameter::address("client", "its IP address"),
                               {"url", "http(s)://host/path"},
-                              {"method", "of the request (GET)"}};
+                              {"method", "of the request (GET)"},
+                              {"headers", "of the request, as 'Name: value'; one in a line"}};
   hooks.reopen_logs = [&] { proxy.reopen_log(); };
   hooks.drain = [&](std::function<void()> done) { proxy.drain(std::move(done)); };
   hooks.upgrade.sockets = [&] { return proxy.sockets(); };

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/clock.h"
+#include "l7/exchange/conditions.h"
 #include "l7/exchange/forwarding.h"
 #include "l7/limits.h"
 #include "l7/policy/preflight.h"
@@ -144,9 +145,7 @@ Step Transaction::route() {
   }
   const std::string_view path = path_for_routes(exchange_.request.path, facts.merge_slashes, arena_);
   const bool preflight = plan.policies.answers_preflights() && policy::is_preflight(exchange_.request);
-  const RouteMatch match = preflight ? match_preflight(path)
-                                     : plan.router->match(facts.listener, exchange_.request.method,
-                                                          exchange_.request.host, path, exchange_.parameters);
+  const RouteMatch match = preflight ? match_preflight(path) : match_route(exchange_.request.method, path);
   if (match.route != kNone) {
     exchange_.route = &plan.model().routes[match.route];
     begin_head_deadline();
@@ -162,6 +161,12 @@ Step Transaction::route() {
 std::optional<std::string_view> Transaction::acme_answer() const {
   const std::optional<std::string_view> token = acme_token(exchange_.request.path);
   if (!token || (exchange_.request.method != "GET" && exchange_.request.method != "HEAD")) return std::nullopt;
+RouteMatch Transaction::match_route(std::string_view method, std::string_view path) {
+  const RequestConditions judge(exchange_.request, exchange_.client_address);
+  return exchange_.plan->plan().router->match(exchange_.facts.listener, method, exchange_.request.host, path,
+                                              exchange_.parameters, &judge);
+}
+
   const AcmeAnswers& answers = exchange_.plan->plan().acme_answers;
   const auto found = answers.find(*token);
   if (found == answers.end()) return std::nullopt;

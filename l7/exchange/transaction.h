@@ -152,6 +152,7 @@ class Transaction final : public BackendStream::User {
 
   // transaction_policies.cc
   RouteMatch match_preflight(std::string_view path);
+  RouteMatch match_route(std::string_view method, std::string_view path);
   void find_policies(uint32_t route);
   Step end_by_policy(const policy::Decision& decision);
   Step after_policies();

@@ -19,10 +19,10 @@ RouteMatch Transaction::match_preflight(std::string_view path) {
   const RequestHead& request = exchange_.request;
   const Plan& plan = exchange_.plan->plan();
   const std::string_view wanted = request.fields.find(policy::kRequestMethod)->value;
-  const RouteMatch match = plan.router->match(facts.listener, wanted, request.host, path, exchange_.parameters);
+  const RouteMatch match = match_route(wanted, path);
   const policy::Chain* const chain = plan.policies.chain(facts.listener, match.route);
   if (match.route != kNone && chain != nullptr && chain->answers_preflights) return match;
-  return plan.router->match(facts.listener, request.method, request.host, path, exchange_.parameters);
+  return match_route(request.method, path);
 }
 
 void Transaction::find_policies(uint32_t route) {
@@ -82,8 +82,7 @@ Step Transaction::after_policies() {
   // The match is looked up again for Allow: only a request that nothing takes pays for it.
   const ClientFacts& facts = exchange_.facts;
   const std::string_view path = path_for_routes(exchange_.request.path, facts.merge_slashes, arena_);
-  return refuse_unrouted(exchange_.plan->plan().router->match(facts.listener, exchange_.request.method,
-                                                              exchange_.request.host, path, exchange_.parameters));
+  return refuse_unrouted(match_route(exchange_.request.method, path));
 }
 
 // The head that goes to the client is complete but for what the policies say of it.

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "core/clock.h"
+#include "l7/exchange/conditions.h"
 #include "l7/observe/url.h"
 
 namespace tidegate::l7 {
@@ -183,6 +184,34 @@ void explain_policies(const policy::Chain* chain, const policy::Subject& subject
   }
 }
 
+// The parameter `headers` of the question: fields that the request has, also Cookie; "Name: value", one in a line.
+void add_fields(const HttpRequest& question, RequestHead& request, Arena& arena) {
+  const std::string text = question.parameter("headers").value_or("");
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    const size_t colon = line.find(':');
+    if (colon == std::string_view::npos) continue;
+    std::string name(line.substr(0, colon));
+    for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+    std::string_view value = line.substr(colon + 1);
+    value.remove_prefix(std::min(value.find_first_not_of(' '), value.size()));
+    const std::string_view kept = arena.copy(name);
+    request.fields.add({kept, arena.copy(value), classify_field(kept), false, kept});
+  }
+}
+
+void explain_conditions(const Route& route, nlohmann::json& answer) {
+  if (route.priority != 0) answer["priority"] = route.priority;
+  if (route.match.empty()) return;
+  nlohmann::json& match = answer["match"] = nlohmann::json::object();
+  for (const auto& [name, value] : route.match.headers) match["headers"][name] = value;
+  for (const auto& [name, value] : route.match.query) match["query"][name] = value;
+  for (const auto& [name, value] : route.match.cookies) match["cookies"][name] = value;
+  for (const Cidr& network : route.match.clients) match["clients"].push_back(network.to_string());
+}
+
 }  // namespace
 
 Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cache, const HttpRequest& http_request) {
@@ -208,7 +237,9 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
   RouteParameters parameters;
   const std::string_view path =
       path_for_routes(url->request.path, plan.model().listeners[listener].merge_slashes, arena);
-  const RouteMatch match = plan.router->match(listener, method, url->request.host, path, parameters);
+  add_fields(http_request, url->request, arena);
+  const RequestConditions judge(url->request, client);
+  const RouteMatch match = plan.router->match(listener, method, url->request.host, path, parameters, &judge);
   const std::string_view route_name = match.route == kNone ? std::string_view() : plan.model().routes[match.route].name;
   explain_policies(plan.policies.chain(listener, match.route), {url->request, client, route_name}, answer);
   if (match.route == kNone) {
@@ -222,6 +253,7 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
     answer["parameters"][std::string(parameters.items[i].first)] = std::string(parameters.items[i].second);
   }
   if (!route.redirect.empty()) {
+  explain_conditions(route, answer);
     answer["reason"] = fmt::format("redirected to {}", route.redirect);
   } else if (route.pool == kNone) {
     answer["reason"] = fmt::format("answered by the route itself: {}", route.status);

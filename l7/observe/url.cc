@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "cache/policy/key.h"
+#include "l7/exchange/conditions.h"
 
 namespace tidegate::l7 {
 
@@ -67,7 +68,9 @@ std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view te
     const Listener& config = plan.model().listeners[listener];
     RouteParameters parameters;
     const std::string_view path = path_for_routes(request.path, config.merge_slashes, arena);
-    const RouteMatch match = plan.router->match(listener, "GET", request.host, path, parameters);
+    // Routes that depend on fields or clients have no cache.
+    const RequestConditions judge(request, {});
+    const RouteMatch match = plan.router->match(listener, "GET", request.host, path, parameters, &judge);
     if (match.route == kNone) continue;
     const RouteCache& policy = plan.model().routes[match.route].cache;
     // A trusted proxy says which scheme its client used.

@@ -92,17 +92,20 @@ struct Router::Builder {
     }
   }
 
-  // Where several routes end at one place they differ in listeners or methods: the more restricted is asked first.
+  // Where several routes end at one place they differ in priority, conditions, listeners or methods: the more
+  // restricted is asked first.
   uint32_t append(std::vector<uint32_t>& added) {
     const std::vector<Route>& all = router.model_->routes;
     std::stable_sort(added.begin(), added.end(), [&](uint32_t a, uint32_t b) {
       const Route &left = all[a], &right = all[b];
+      if (const auto order = compare_rank(left, right); order != 0) return order > 0;
       if (left.methods.empty() != right.methods.empty()) return !left.methods.empty();
       return !left.listeners.empty() && right.listeners.empty();
     });
     const auto first = static_cast<uint32_t>(router.ends_.size());
     for (const uint32_t route : added)
-      router.ends_.push_back({route, !all[route].methods.empty() || !all[route].listeners.empty()});
+      router.ends_.push_back(
+          {route, !all[route].methods.empty() || !all[route].listeners.empty() || !all[route].match.empty()});
     return first;
   }
 
@@ -116,9 +119,9 @@ Router::Router(std::shared_ptr<const Model> model, const HashKey& key)
 }
 
 RouteMatch Router::match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
-                         RouteParameters& parameters) const {
+                         RouteParameters& parameters, const ConditionJudge* judge) const {
   parameters.count = 0;
-  Search state{listener, method, path, parameters, {}};
+  Search state{listener, method, path, parameters, judge, {}};
   const auto search_host = [&](std::string_view pattern) {
     const uint32_t root = find_host(pattern);
     return root != kNoNode && search(state, root, 1);
@@ -180,14 +183,16 @@ bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
     const End& end = ends_[first];
     if (end.restricted) {
       const Route& route = model_->routes[end.route];
+      if (by_get != kNone && compare_rank(route, model_->routes[by_get]) != 0) break;
       if (!takes(route.listeners, state.listener)) continue;
+      if (!route.match.empty() && (state.judge == nullptr || !state.judge->meets(route.match))) continue;
       if (!takes(route.methods, state.method)) {
         if (state.method == "HEAD" && by_get == kNone && takes(route.methods, "GET")) by_get = end.route;
         state.result.refuse_method(end.route);
         continue;
       }
     }
-    // Routes with methods come before those without, so a route for GET wins over a route for any method.
+    // Of one rank, routes with methods come before those without, so a route for GET wins over a route for any method.
     const bool for_any = by_get != kNone && model_->routes[end.route].methods.empty();
     state.result.route = for_any ? by_get : end.route;
     return true;

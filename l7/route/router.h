@@ -6,6 +6,8 @@
 // about once for each segment.
 // The order of decision is (conf/route_pattern.h has it in full): the most specific host that has a matching path; in
 // it, segment by segment: literal, then {parameter}, then the end, then trailing *. A route for GET takes HEAD too.
+// Where several routes end at one place: the higher priority, then more conditions (Route::match), then methods, then
+// listeners. A route whose conditions a request does not meet is as if it were not there.
 // Hosts and literal segments are found by a keyed hash. So a request needs as many look-ups among 100,000 routes as
 // among ten, and no client can choose texts that collide.
 #pragma once
@@ -45,13 +47,23 @@ struct RouteMatch {
   }
 };
 
+// Judges the conditions of routes for one request. Asked only where a route that has some would take it.
+class ConditionJudge {
+ public:
+  virtual bool meets(const RouteConditions& conditions) const = 0;
+
+ protected:
+  ~ConditionJudge() = default;
+};
+
 class Router {
  public:
   Router(std::shared_ptr<const Model> model, const HashKey& key);
 
-  // `host`: lower case, without port and final dot. `path`: normalised, without query. Allocates nothing.
+  // `host`: lower case, without port and final dot. `path`: normalised, without query. `judge`: null: a request that
+  // meets no conditions. Allocates nothing.
   RouteMatch match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
-                   RouteParameters& parameters) const;
+                   RouteParameters& parameters, const ConditionJudge* judge = nullptr) const;
   const Model& model() const { return *model_; }
 
  private:
@@ -65,13 +77,14 @@ class Router {
   };
   struct End {
     uint32_t route = kNone;
-    bool restricted = false;  // to listeners or methods
+    bool restricted = false;  // to listeners, methods or conditions
   };
   struct Search {
     uint32_t listener;
     std::string_view method;
     std::string_view path;
     RouteParameters& parameters;
+    const ConditionJudge* judge;
     RouteMatch result;
   };
   struct Builder;

@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "conf/document_node.h"
 #include "conf/yaml_reader.h"
 #include "control/cli/import/imported.h"
+#include "core/http1.h"
 
 namespace tidegate::cli {
 namespace {
@@ -100,6 +102,7 @@ class GatewayImport {
         into_.leave(object.line, "kind: " + kind, "it has no counterpart");
       }
     }
+    set_priorities();
   }
 
  private:
@@ -306,9 +309,24 @@ class GatewayImport {
     return {};
   }
 
+  // Fields or parameters of a match: names with exact values.
+  static Result<void> add_conditions(const DocumentNode* list, const char* what, json& conditions) {
+    for (const DocumentNode& each : items(list)) {
+      const std::string type = text_at(&each, {"type"}), name = text_at(&each, {"name"}),
+                        value = text_at(&each, {"value"});
+      if (!type.empty() && type != "Exact") return fail(fmt::format("{} match exact values", what));
+      if (!http1::is_token(name) || value.empty() || value == "*")
+        return fail(fmt::format("a route cannot ask for this name or value of {}", what));
+      if (!conditions.contains(name)) conditions[name] = value;  // of one name the first counts
+    }
+    return {};
+  }
+
   Result<void> add_match(const DocumentNode* match, const Rule& rule) {
-    if (!items(at(match, {"headers"})).empty() || !items(at(match, {"queryParams"})).empty())
-      return fail("routes depend on host, path and method only");
+    json headers = json::object(), query = json::object();
+    if (Result<void> added = add_conditions(at(match, {"headers"}), "headers", headers); !added) return added;
+    if (Result<void> added = add_conditions(at(match, {"queryParams"}), "query parameters", query); !added)
+      return added;
     const std::string type = text_at(match, {"path", "type"}), method = text_at(match, {"method"});
     std::string path = text_at(match, {"path", "value"});
     if (path.empty()) path = "/";
@@ -316,14 +334,17 @@ class GatewayImport {
     if (path.front() != '/' || path.find_first_of("*{}?#%") != std::string::npos)
       return fail("the path has characters that a route's path cannot have");
     if (type != "Exact") path += path.ends_with('/') ? "*" : "/*";
-    const std::string key =
-        fmt::format("{} {} {} {}", fmt::join(rule.listeners, ","), fmt::join(rule.hosts, ","), path, method);
+    const std::string place = fmt::format("{} {} {}", fmt::join(rule.listeners, ","), fmt::join(rule.hosts, ","), path);
+    const std::string key = fmt::format("{} {} {} {}", place, method, headers.dump(), query.dump());
     if (!taken_.insert(key).second) return fail("an earlier rule takes these requests");
     json& route = into_.object("routes", into_.free_name("routes", rule.name));
+    ranked_[place].push_back({&route, method.empty() ? 0U : 1U, headers.size(), query.size()});
     route["listeners"] = rule.listeners;
     if (!rule.hosts.empty()) route["hosts"] = rule.hosts;
     route["path"] = path;
     if (!method.empty()) route["methods"] = json::array({method});
+    if (!headers.empty()) route["match"]["headers"] = headers;
+    if (!query.empty()) route["match"]["query"] = query;
     if (!rule.request_headers.empty() && rule.redirect.is_null()) route["request_headers"] = rule.request_headers;
     if (!rule.response_headers.empty()) route["response_headers"] = rule.response_headers;
     if (!rule.timeout.empty()) route["total_timeout"] = rule.timeout;
@@ -335,6 +356,25 @@ class GatewayImport {
     return {};
   }
 
+  // The Gateway API's precedence of matches with one path: a method, then the most headers, then the most parameters,
+  // then the first in the file.
+  void set_priorities() {
+    for (auto& [place, routes] : ranked_) {
+      const bool any =
+          std::any_of(routes.begin(), routes.end(), [](const Ranked& r) { return r.headers + r.query > 0; });
+      if (!any) continue;
+      std::stable_sort(routes.begin(), routes.end(), [](const Ranked& a, const Ranked& b) {
+        return std::tie(a.methods, a.headers, a.query) > std::tie(b.methods, b.headers, b.query);
+      });
+      for (size_t i = 0; i + 1 < routes.size(); ++i) (*routes[i].route)["priority"] = routes.size() - 1 - i;
+    }
+  }
+
+  struct Ranked {
+    json* route;
+    size_t methods, headers, query;
+  };
+  std::map<std::string, std::vector<Ranked>> ranked_;  // by listeners, hosts and path
   Imported& into_;
   std::map<std::string, std::vector<std::string>> endpoints_;  // of a Service: "ADDRESS PORT"
   std::map<std::string, std::string> clusters_;

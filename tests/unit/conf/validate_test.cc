@@ -185,6 +185,51 @@ TEST(Validate, TakesRoutesThatAnythingTellsApart) {
               IsEmpty());
 }
 
+// Two routes at one host and path: the priority decides, then the number of conditions; else no request may meet both.
+TEST(Validate, TakesConditionsThatTellRoutesApartAndRefusesPairsThatTie) {
+  const auto pair = [](const std::string& first, const std::string& second) {
+    return codes_of_routes("  - {name: a, pool: app, " + first + "}\n  - {name: b, pool: app, " + second + "}\n");
+  };
+  const char* const kApart[][2] = {
+      {"path: /", "path: /, match: {headers: {X-Beta: '1'}}"},
+      {"path: /", "path: /, priority: 1"},
+      {"path: /, match: {headers: {X-Beta: '1'}}", "path: /, match: {headers: {x-beta: '2'}}"},
+      {"path: /, match: {query: {v: '1'}}", "path: /, match: {query: {v: '2'}}"},
+      {"path: /, match: {cookies: {g: a}}", "path: /, match: {cookies: {g: b}}"},
+      {"path: /, match: {clients: [10.0.0.0/8]}", "path: /, match: {clients: [192.0.2.0/24]}"},
+      {"path: /, match: {headers: {A: x}}", "path: /, match: {headers: {B: x}}, priority: 1"},
+      {"path: /, match: {headers: {A: x}}", "path: /, match: {headers: {A: x, B: x}}"},
+  };
+  for (const auto& [first, second] : kApart) EXPECT_THAT(pair(first, second), IsEmpty()) << first << " | " << second;
+  const char* const kTies[][2] = {
+      {"path: /, match: {headers: {A: x}}", "path: /, match: {headers: {B: x}}"},
+      {"path: /, match: {headers: {A: x}}", "path: /, match: {headers: {A: '*'}}"},
+      {"path: /, match: {query: {v: '1'}}", "path: /, match: {query: {V: '2'}}"},
+      {"path: /, match: {cookies: {g: a}}", "path: /, match: {headers: {g: b}}"},
+      {"path: /, match: {clients: [10.0.0.0/8]}", "path: /, match: {clients: [192.0.2.0/24, 10.1.0.0/16]}"},
+      {"path: /, priority: 1", "path: /, priority: 1"},
+  };
+  for (const auto& [first, second] : kTies) {
+    EXPECT_THAT(pair(first, second), ElementsAre("conflicting_routes")) << first << " | " << second;
+  }
+}
+
+TEST(Validate, RefusesConditionsThatACacheWouldForget) {
+  const auto one = [](const std::string& keys) { return codes_of_routes("  - {name: a, pool: app, " + keys + "}\n"); };
+  EXPECT_THAT(one("match: {query: {v: '1'}}, cache: {}"), IsEmpty());
+  EXPECT_THAT(one("match: {query: {v: '1'}}, cache: {key_query: [v, w]}"), IsEmpty());
+  EXPECT_THAT(one("match: {query: {v: '1'}}, cache: {key_query: [w]}"), ElementsAre("conflicting_keys"));
+  EXPECT_THAT(one("match: {query: {v: '1'}}, cache: {ignore_query: true}"), ElementsAre("conflicting_keys"));
+  EXPECT_THAT(one("match: {headers: {A: x}}, cache: {}"), ElementsAre("conflicting_keys"));
+  EXPECT_THAT(one("match: {cookies: {A: x}}, cache: {}"), ElementsAre("conflicting_keys"));
+  EXPECT_THAT(one("match: {clients: [10.0.0.0/8]}, cache: {}"), ElementsAre("conflicting_keys"));
+  EXPECT_THAT(one("match: {headers: {Host: a.test}}"), ElementsAre("bad_value"));
+  EXPECT_THAT(one("match: {headers: {A: ''}}"), ElementsAre("bad_value"));
+  EXPECT_THAT(one("match: {headers: {A: x, a: x}}"), ElementsAre("duplicate_name"));
+  EXPECT_THAT(one("match: {headers: {'a b': x}}"), ElementsAre("bad_value"));
+  EXPECT_THAT(one("priority: 1000001"), ElementsAre("out_of_range"));
+}
+
 TEST(Validate, CountsRoutesThatShareSeveralHostsAsOnePair) {
   EXPECT_THAT(
       codes_of_routes(

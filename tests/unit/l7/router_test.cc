@@ -3,12 +3,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <random>
 
+#include <nlohmann/json.hpp>
+
 #include "conf/route_pattern.h"
+#include "l7/exchange/conditions.h"
 #include "l7/route/text_table.h"
+#include "tests/unit/l7/support.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -123,6 +128,59 @@ TEST(TextTable, FindsWhatAMapFinds) {
   }
 }
 
+// Of a request that has only fields, as "name=value".
+class SomeFields final : public ConditionJudge {
+ public:
+  explicit SomeFields(std::map<std::string, std::string> fields) : fields_(std::move(fields)) {}
+  bool meets(const RouteConditions& conditions) const override {
+    return std::all_of(conditions.headers.begin(), conditions.headers.end(), [&](const auto& wanted) {
+      const auto found = fields_.find(wanted.first);
+      return found != fields_.end() && found->second == wanted.second;
+    });
+  }
+
+ private:
+  const std::map<std::string, std::string> fields_;
+};
+
+TEST(Router, TakesTheRouteOfTheHighestRankWhoseConditionsAreMet) {
+  auto model = std::make_shared<Model>();
+  model->routes = {route("plain", {}, "/a"),  route("one", {}, "/a"),   route("two", {}, "/a"),
+                   route("first", {}, "/a"),  route("get", {}, "/a"),   route("below", {}, "/*"),
+                   route("beta", {}, "/b/c"), route("get-b", {}, "/h"), route("any-h", {}, "/h")};
+  model->routes[1].match.headers = {{"x", "1"}};
+  model->routes[2].match.headers = {{"x", "1"}, {"y", "1"}};
+  model->routes[3].match.headers = {{"z", "1"}};
+  model->routes[3].priority = 5;
+  model->routes[4].methods = {"GET"};
+  model->routes[4].match.headers = {{"w", "1"}};
+  model->routes[6].match.headers = {{"x", "1"}};
+  model->routes[7].methods = {"GET"};
+  model->routes[7].priority = 2;
+  model->routes[8].methods = {"HEAD"};
+  const Router router(model, {1, 2});
+  const auto at = [&](std::map<std::string, std::string> fields, std::string_view path,
+                      std::string_view method = "GET") {
+    const SomeFields judge(std::move(fields));
+    RouteParameters parameters;
+    const RouteMatch match = router.match(0, method, "h", path, parameters, &judge);
+    return match.route == kNone ? match.method_refused ? "405" : "404" : model->routes[match.route].name;
+  };
+  EXPECT_EQ(at({}, "/a"), "plain");
+  EXPECT_EQ(at({{"x", "1"}}, "/a"), "one");
+  EXPECT_EQ(at({{"x", "2"}}, "/a"), "plain");
+  EXPECT_EQ(at({{"x", "1"}, {"y", "1"}}, "/a"), "two") << "more conditions";
+  EXPECT_EQ(at({{"x", "1"}, {"y", "1"}, {"z", "1"}}, "/a"), "first") << "the priority";
+  EXPECT_EQ(at({{"w", "1"}}, "/a"), "get");
+  EXPECT_EQ(at({{"w", "1"}}, "/a", "HEAD"), "get");
+  EXPECT_EQ(at({{"w", "1"}}, "/a", "POST"), "plain");
+  EXPECT_EQ(at({{"x", "1"}}, "/b/c"), "beta");
+  EXPECT_EQ(at({}, "/b/c"), "below") << "as if the route were not there";
+  EXPECT_EQ(at({}, "/h", "HEAD"), "get-b") << "a route for GET takes HEAD before one of a lower priority";
+  RouteParameters parameters;
+  EXPECT_EQ(model->routes[router.match(0, "GET", "h", "/a", parameters).route].name, "plain") << "nobody to ask";
+}
+
 // The naive twin: tries every pattern and keeps the most specific.
 std::optional<uint32_t> naive_match(const Model& model, const std::string& host, const std::string& path) {
   std::optional<uint32_t> best;
@@ -181,6 +239,71 @@ TEST(Router, AgreesWithANaiveTwin) {
       ASSERT_EQ(match.route, expected.value_or(kNone)) << host << path;
     }
   }
+}
+
+// --- what a request has
+
+TEST(RequestConditions, LookAtFieldsQueryCookiesAndTheClient) {
+  Arena arena;
+  RequestHead request;
+  request.query = "a=1&b=x%20y+z&a=2&%63=&bad=%zz&flag";
+  const auto add = [&](std::string_view name, std::string_view value, FieldKind kind = FieldKind::other) {
+    request.fields.add({name, value, kind, false, name});
+  };
+  add("x-beta", "1");
+  add("x-beta", "2");
+  add("cookie", "g=b; h=c", FieldKind::cookie);
+  const RequestConditions judge(request, "10.1.2.3");
+  using Pairs = RouteConditions::Pairs;
+  const auto meets = [&](const Pairs& headers, const Pairs& query = {}, const Pairs& cookies = {},
+                         std::vector<Cidr> clients = {}) {
+    return judge.meets({headers, query, cookies, std::move(clients)});
+  };
+  EXPECT_TRUE(meets({{"X-Beta", "1"}}));
+  EXPECT_TRUE(meets({{"X-Beta", "*"}}));
+  EXPECT_FALSE(meets({{"X-Beta", "2"}})) << "the first one counts";
+  EXPECT_FALSE(meets({{"X-Alpha", "*"}}));
+  EXPECT_TRUE(meets({}, {{"a", "1"}, {"b", "x y z"}, {"flag", "*"}, {"c", "*"}}));
+  EXPECT_FALSE(meets({}, {{"a", "2"}}));
+  EXPECT_FALSE(meets({}, {{"A", "1"}}));
+  EXPECT_FALSE(meets({}, {{"b", "x y"}}));
+  EXPECT_FALSE(meets({}, {{"bad", "%zz"}}));
+  EXPECT_TRUE(meets({}, {}, {{"g", "b"}, {"h", "*"}}));
+  EXPECT_FALSE(meets({}, {}, {{"g", "c"}}));
+  EXPECT_TRUE(meets({}, {}, {}, {*Cidr::parse("192.0.2.0/24"), *Cidr::parse("10.0.0.0/8")}));
+  EXPECT_FALSE(meets({}, {}, {}, {*Cidr::parse("192.0.2.0/24")}));
+  EXPECT_FALSE(meets({{"X-Beta", "1"}}, {{"a", "2"}})) << "all of them";
+}
+
+// A client of the proxy: conditions choose the route, also beside a cached one, and explain says the same.
+TEST(RequestConditions, ChooseTheRouteOfARequest) {
+  test::Edge edge;
+  edge.add_fixed("/a", 200).body = "plain";
+  Route& beta = edge.add_fixed("/a", 200);
+  beta.body = "beta";
+  beta.match.cookies = {{"group", "beta"}};
+  Route& inside = edge.add_fixed("/a", 200);
+  inside.body = "inside";
+  inside.match.clients = {*Cidr::parse("127.0.0.0/8")};
+  inside.match.query = {{"inside", "*"}};
+  edge.start();
+  const auto body = [&](const std::string& target, const std::string& fields = {}) {
+    return test::ask(edge.endpoint(), test::get(target, "a.test", fields)).body;
+  };
+  EXPECT_EQ(body("/a"), "plain");
+  EXPECT_EQ(body("/a", "Cookie: x=y; group=beta\r\n"), "beta");
+  EXPECT_EQ(body("/a?inside"), "inside");
+  EXPECT_EQ(body("/a?inside", "Cookie: group=beta\r\n"), "inside") << "more conditions";
+  const auto explained = [&](const std::string& more) {
+    HttpRequest request;
+    request.query = "client=127.0.0.1&url=http://a.test/a" + more;
+    return *edge.proxy().explain(request);
+  };
+  EXPECT_EQ(explained("")["route"], edge.model.routes[0].name);
+  const nlohmann::json chosen = explained("&headers=X-A:%201%0ACookie:%20group%3Dbeta");
+  EXPECT_EQ(chosen["route"], edge.model.routes[1].name);
+  EXPECT_EQ(chosen["match"]["cookies"]["group"], "beta");
+  EXPECT_EQ(explained("%3Finside")["route"], edge.model.routes[2].name);
 }
 
 }  // namespace

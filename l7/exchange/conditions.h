@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether a request meets the conditions of a route (RouteConditions): fields, query, cookies and the client's network.
+// Of a field, a parameter or a cookie that stands several times, the first one counts. So two routes that ask for
+// different values of one name never both take a request.
+#pragma once
+
+#include <string_view>
+
+#include "l7/route/router.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+// Borrows the request and the text of the client's address. Allocates nothing.
+class RequestConditions final : public ConditionJudge {
+ public:
+  RequestConditions(const RequestHead& request, std::string_view client) : request_(request), client_(client) {}
+  bool meets(const RouteConditions& conditions) const override;
+
+ private:
+  const RequestHead& request_;
+  const std::string_view client_;  // may be empty: in no network
+};
+
+// Whether the first parameter of that name has that value ("*": any), both percent-decoded, '+' as a space.
+bool query_has(std::string_view query, std::string_view name, std::string_view value);
+
+}  // namespace tidegate::l7
