@@ -9,6 +9,22 @@ using namespace fields;
 
 namespace {
 
+const Section& listener_clients_section() {
+  static const Section section{
+      "client_certificates section",
+      {
+          enabled<ListenerClients>(),
+          required(row("ca_file", FieldType::file, &ListenerClients::ca,
+                       "PEM: certificates of the authorities. One that is not a root is trusted by itself.")),
+          row("crl_file", FieldType::file, &ListenerClients::crl,
+              "PEM: revocation lists, one of each authority of `ca_file` at least. An authority whose list has ended, "
+              "or that has none, admits nobody."),
+          boolean("optional", &ListenerClients::optional,
+                  "`true`: a client without a certificate may come. A bad certificate is refused all the same."),
+      }};
+  return section;
+}
+
 const Section& listener_tls_section() {
   static const Section section{
       "tls section",
@@ -17,6 +33,9 @@ const Section& listener_tls_section() {
           required(reference("certificates", &ListenerTls::certificates, "certificates",
                              "The client's SNI selects one. If none matches, the first is used.")),
           word("min_version", &ListenerTls::min_version, {"1.2", "1.3"}, "The oldest TLS version that is accepted."),
+          nested("client_certificates", &ListenerTls::clients, listener_clients_section(),
+                 "Clients show a certificate (mutual TLS). Its chain, dates and purpose are checked in the handshake. "
+                 "`certificates` of an `authenticate` policy makes a name and roles of it."),
       }};
   return section;
 }
@@ -40,6 +59,22 @@ const Section& certificate_order_section() {
   return section;
 }
 
+const Section& route_conditions_section() {
+  static const Section section{
+      "match section",
+      {
+          row("headers", FieldType::text_map, &RouteConditions::headers,
+              "Fields and their values; `*` for any value. Of a field that stands several times, the first counts."),
+          row("query", FieldType::text_map, &RouteConditions::query,
+              "Parameters of the query and their values, decoded; `*` for any value. The first of a name counts."),
+          row("cookies", FieldType::text_map, &RouteConditions::cookies,
+              "Cookies and their values; `*` for any value."),
+          row("clients", FieldType::cidr, &RouteConditions::clients,
+              "Networks of clients; one of them has the client's address."),
+      }};
+  return section;
+}
+
 const Section& route_cache_section() {
   static const Section section{
       "cache section",
@@ -59,22 +94,6 @@ const Section& route_cache_section() {
               "key_query", &RouteCache::key_query,
               "Query parameters that are part of the cache key. Without it, all of them, in the order of the request."),
           boolean("ignore_query", &RouteCache::ignore_query, "The query is not part of the cache key."),
-const Section& route_conditions_section() {
-  static const Section section{
-      "match section",
-      {
-          row("headers", FieldType::text_map, &RouteConditions::headers,
-              "Fields and their values; `*` for any value. Of a field that stands several times, the first counts."),
-          row("query", FieldType::text_map, &RouteConditions::query,
-              "Parameters of the query and their values, decoded; `*` for any value. The first of a name counts."),
-          row("cookies", FieldType::text_map, &RouteConditions::cookies,
-              "Cookies and their values; `*` for any value."),
-          row("clients", FieldType::cidr, &RouteConditions::clients,
-              "Networks of clients; one of them has the client's address."),
-      }};
-  return section;
-}
-
           boolean("ignore_reload", &RouteCache::ignore_reload,
                   "A client's `no-cache`, `max-age`, `min-fresh` and Pragma do not keep a stored response from being "
                   "used."),
@@ -163,6 +182,9 @@ const Section& listener_section() {
                "client connected to.",
                253),
           reference("policies", &Listener::policies, "policies", "What is done to each request of this listener."),
+          boolean("default_deny", &Listener::default_deny,
+                  "`true`: a request gets 403 unless an `authorise` policy that holds for it allows it, by `allow`, by "
+                  "`allow_countries`, by `allow_asns` or by `rules`. This includes paths that no route takes."),
       }};
   return section;
 }
@@ -179,6 +201,13 @@ const Section& route_section() {
           row("path", FieldType::path_pattern, &Route::path,
               "`/exact`, `/a/{id}/b` with parameters, `/prefix/*` for `/prefix` and everything below."),
           row("methods", FieldType::method, &Route::methods, "Only these; `GET` takes HEAD too. Without it any."),
+          nested("match", &Route::match, route_conditions_section(),
+                 "What a request must have besides, all of it. A route whose conditions a request does not meet is as "
+                 "if it were not there. Headers, cookies and clients are not for routes with a cache."),
+          integer(
+              "priority", &Route::priority, {0, 1'000'000},
+              "Of routes with the same host and path that would take a request, the highest wins, then the one with "
+              "more conditions."),
           reference("pool", &Route::pool, "pools",
                     "Where the requests go. Exactly one of pool, redirect and status alone is given."),
           row("labels", FieldType::name, &Route::labels,
@@ -201,13 +230,6 @@ const Section& route_section() {
               "From the request's head to the response's head, all tries included; never for a body or a tunnel. 0: no "
               "limit."),
           row("request_headers", FieldType::text_map, &Route::request_headers,
-          nested("match", &Route::match, route_conditions_section(),
-                 "What a request must have besides, all of it. A route whose conditions a request does not meet is as "
-                 "if it were not there. Headers, cookies and clients are not for routes with a cache."),
-          integer(
-              "priority", &Route::priority, {0, 1'000'000},
-              "Of routes with the same host and path that would take a request, the highest wins, then the one with "
-              "more conditions."),
               "Set towards the backend, also in place of what the proxy sets; an empty value removes the field. Fields "
               "of "
               "framing and of the connection cannot be set."),

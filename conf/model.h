@@ -259,10 +259,19 @@ struct Acme {
   std::string eab_key_id, eab_key;  // RFC 8555 §7.3.4; the key is base64url
 };
 
+// The certificates that a listener asks its clients for.
+struct ListenerClients {
+  bool enabled = false;
+  Blob ca;                // PEM: each certificate in it is trusted
+  Blob crl;               // PEM: what they have revoked; none: nothing is looked up
+  bool optional = false;  // a client without a certificate may come
+};
+
 struct ListenerTls {
   bool enabled = false;
   std::vector<uint32_t> certificates;  // the first one is the default
   std::string min_version = "1.2";
+  ListenerClients clients;
 };
 
 struct Listener {
@@ -286,15 +295,6 @@ struct Listener {
   std::vector<Cidr> proxy_protocol_from;  // peers that begin each connection with a PROXY header
   std::string server_name;  // replaces a missing Host in redirects; empty: the address that the client connected to
   std::vector<uint32_t> policies;
-};
-
-struct RouteCache {
-  bool enabled = false;
-  uint64_t default_ttl_ms = 0;  // freshness if the response does not say it (0: heuristic, RFC 9111 §4.2.2)
-  uint64_t max_ttl_ms = uint64_t{365} * 86'400'000;
-  uint64_t stale_while_revalidate_ms = 0;  // used if the response does not say it
-  uint64_t stale_if_error_ms = 0;
-  std::vector<std::string> key_query;  // query parameters that are part of the key; empty: all, in the given order
   bool default_deny = false;  // a request that no authorise policy allows is refused
 };
 
@@ -304,6 +304,15 @@ struct RouteConditions {
   Pairs headers, query, cookies;
   std::vector<Cidr> clients;  // one of them has the client's address
   bool empty() const { return headers.empty() && query.empty() && cookies.empty() && clients.empty(); }
+};
+
+struct RouteCache {
+  bool enabled = false;
+  uint64_t default_ttl_ms = 0;  // freshness if the response does not say it (0: heuristic, RFC 9111 §4.2.2)
+  uint64_t max_ttl_ms = uint64_t{365} * 86'400'000;
+  uint64_t stale_while_revalidate_ms = 0;  // used if the response does not say it
+  uint64_t stale_if_error_ms = 0;
+  std::vector<std::string> key_query;  // query parameters that are part of the key; empty: all, in the given order
   bool ignore_query = false;
   bool ignore_reload = false;       // true: this cache ignores a client's no-cache and max-age
   bool send_tags = false;           // true: clients get Cache-Tag and Surrogate-Key
@@ -316,6 +325,8 @@ struct Route {
   std::vector<std::string> hosts;    // "www.example.com", "*.example.com"; empty: any
   std::string path = "/*";           // "/exact", "/a/{id}/b", "/prefix/*"
   std::vector<std::string> methods;  // empty: any
+  RouteConditions match;             // besides
+  uint32_t priority = 0;             // of routes that take a request alike, the highest has it
   uint32_t pool = kNone;             // exactly one of pool, redirect and fixed status
   std::vector<std::string> labels;   // of the pool's backends; those that have all of them
   bool labels_required = true;       // false: without such a backend in service, any
@@ -325,8 +336,6 @@ struct Route {
   std::string body;                  // of the fixed answer
   uint64_t total_timeout_ms = 0;     // from the request's head to the response's head, all tries; 0: none
   // Set on requests to the backend; an empty value removes the field.
-  RouteConditions match;             // besides
-  uint32_t priority = 0;             // of routes that take a request alike, the highest has it
   std::vector<std::pair<std::string, std::string>> request_headers;
   std::vector<std::pair<std::string, std::string>> response_headers;  // set on responses to the client
   RouteCache cache;

@@ -13,6 +13,7 @@
 #include "conf/text.h"
 #include "core/mutex.h"
 #include "core/tls.h"
+#include "core/tls_clients.h"
 
 namespace tidegate {
 namespace {
@@ -102,6 +103,29 @@ void check_one_backend_tls(Checks& checks, const BackendTls& of) {
                  fmt::format("tls_ca_file {} cannot be used: {}", in_quotes(ca.name), unusable),
                  "certificates in PEM",
                  {}});
+}
+
+// Authorities and revocation lists that a listener can check its clients by.
+void check_client_certificates(Checks& checks) {
+  for (size_t l = 0; l < checks.model().listeners.size() && !checks.full(); ++l) {
+    const ListenerClients& clients = checks.model().listeners[l].tls.clients;
+    if (!clients.enabled || clients.ca.bytes == nullptr) continue;
+    const bool has_lists = !clients.crl.name.empty();
+    if (has_lists && clients.crl.bytes == nullptr) continue;
+    const std::string unusable = known_verdicts().of("clients " + clients.ca.hash + " " + clients.crl.hash, [&] {
+      if (has_lists && clients.crl.bytes->empty()) return std::string("revocation list: it is empty");
+      const auto ends = inspect_client_rules({*clients.ca.bytes, has_lists ? *clients.crl.bytes : "", false});
+      return ends ? std::string() : ends.error().message;
+    });
+    if (unusable.empty()) continue;
+    const bool of_lists = unusable.starts_with("revocation list");
+    checks.refuse({"listeners", l, "tls", "client_certificates", of_lists ? "crl_file" : "ca_file"},
+                  {"unusable_certificate",
+                   fmt::format("{} {} cannot be used: {}", of_lists ? "crl_file" : "ca_file",
+                               in_quotes(of_lists ? clients.crl.name : clients.ca.name), unusable),
+                   of_lists ? "a list of each authority of ca_file, in PEM" : "certificates in PEM",
+                   {}});
+  }
 }
 
 void check_backend_tls(Checks& checks) {
@@ -266,30 +290,6 @@ void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& ed
   }
 }
 
-// gRPC needs HTTP/2 to the backend: its status is a trailer of streams that run both ways.
-void check_grpc_web(Checks& checks, size_t r) {
-  const Route& route = checks.model().routes[r];
-  if (!route.grpc_web) return;
-  if (route.pool == kNone) {
-    checks.refuse({"routes", r, "grpc_web"}, {"without_effect", "grpc_web in a route without a pool", {}, {}});
-  } else if (checks.model().pools[route.pool].protocol == BackendProtocol::h1 && checks.sound({"pools", route.pool})) {
-    checks.refuse({"routes", r, "grpc_web"}, {"without_effect",
-                                              fmt::format("grpc_web before pool '{}', which speaks HTTP/1.1",
-                                                          checks.model().pools[route.pool].name),
-                                              "a pool with protocol: h2 or auto",
-                                              {}});
-  }
-}
-
-// Labels of a route are on some backend of its pool.
-void check_route_labels(Checks& checks, size_t r) {
-  const Model& model = checks.model();
-  const Route& route = model.routes[r];
-  if (route.labels.empty()) {
-    if (checks.written({"routes", r, "labels_required"})) {
-      checks.refuse({"routes", r, "labels_required"},
-                    {"without_effect", "labels_required in a route without labels", {}, {}});
-    }
 // Names that can be found in a request, and nothing that a cache would give to requests which do not meet it.
 void check_conditions(Checks& checks, size_t r) {
   const Route& route = checks.model().routes[r];
@@ -336,6 +336,30 @@ void check_conditions(Checks& checks, size_t r) {
                               : "the parameters of match in key_query"});
 }
 
+// gRPC needs HTTP/2 to the backend: its status is a trailer of streams that run both ways.
+void check_grpc_web(Checks& checks, size_t r) {
+  const Route& route = checks.model().routes[r];
+  if (!route.grpc_web) return;
+  if (route.pool == kNone) {
+    checks.refuse({"routes", r, "grpc_web"}, {"without_effect", "grpc_web in a route without a pool", {}, {}});
+  } else if (checks.model().pools[route.pool].protocol == BackendProtocol::h1 && checks.sound({"pools", route.pool})) {
+    checks.refuse({"routes", r, "grpc_web"}, {"without_effect",
+                                              fmt::format("grpc_web before pool '{}', which speaks HTTP/1.1",
+                                                          checks.model().pools[route.pool].name),
+                                              "a pool with protocol: h2 or auto",
+                                              {}});
+  }
+}
+
+// Labels of a route are on some backend of its pool.
+void check_route_labels(Checks& checks, size_t r) {
+  const Model& model = checks.model();
+  const Route& route = model.routes[r];
+  if (route.labels.empty()) {
+    if (checks.written({"routes", r, "labels_required"})) {
+      checks.refuse({"routes", r, "labels_required"},
+                    {"without_effect", "labels_required in a route without labels", {}, {}});
+    }
     return;
   }
   if (route.pool == kNone) {
@@ -362,6 +386,7 @@ void check_conditions(Checks& checks, size_t r) {
 
 void check_http(Checks& checks) {
   check_certificates(checks);
+  check_client_certificates(checks);
   check_backend_tls(checks);
   check_listeners_collide(checks);
   for (size_t r = 0; r < checks.model().routes.size() && !checks.full(); ++r) {
@@ -370,10 +395,10 @@ void check_http(Checks& checks) {
     check_route_answer(checks, r);
     check_route_labels(checks, r);
     check_grpc_web(checks, r);
+    check_conditions(checks, r);
     check_edits(checks, r, "request_headers", checks.model().routes[r].request_headers, true);
     check_edits(checks, r, "response_headers", checks.model().routes[r].response_headers, false);
   }
 }
 
 }  // namespace tidegate
-    check_conditions(checks, r);

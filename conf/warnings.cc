@@ -10,9 +10,11 @@
 
 #include "conf/checks.h"
 #include "conf/names.h"
+#include "conf/policy/authorise.h"
 #include "conf/policy/kind.h"
 #include "core/http1.h"
 #include "core/tls.h"
+#include "core/tls_clients.h"
 
 namespace tidegate {
 namespace {
@@ -53,6 +55,21 @@ void warn_of_dates(Checks& warnings, const std::vector<std::optional<Certificate
   }
 }
 
+// A list that has ended admits nobody: it must be replaced in time.
+void warn_of_ended_lists(Checks& warnings, int64_t now_s) {
+  for (size_t l = 0; l < warnings.model().listeners.size(); ++l) {
+    const ListenerClients& clients = warnings.model().listeners[l].tls.clients;
+    if (!clients.enabled || !clients.ca.bytes || !clients.crl.bytes) continue;
+    const auto ends = inspect_client_rules({*clients.ca.bytes, *clients.crl.bytes, false});
+    if (!ends || *ends > now_s) continue;
+    warnings.refuse({"listeners", l, "tls", "client_certificates", "crl_file"},
+                    {"expired_certificate",
+                     fmt::format("a revocation list ended on {}: its clients are refused", day(*ends)),
+                     {},
+                     "write the newest list of the authority"});
+  }
+}
+
 bool serves(const Route& route, size_t listener) {
   return route.listeners.empty() ||
          std::find(route.listeners.begin(), route.listeners.end(), listener) != route.listeners.end();
@@ -81,6 +98,33 @@ void warn_of_uncovered_hosts(Checks& warnings, const std::vector<std::optional<C
                          {},
                          {}});
       }
+    }
+  }
+}
+
+// Routes that nobody can use, because their listener denies what no policy allows.
+void warn_of_denied_routes(Checks& warnings) {
+  const Model& model = warnings.model();
+  const auto allows = [&](uint32_t p) {
+    const Policy& policy = model.policies[p];
+    return policy.parts.count("authorise") != 0 && policy.part<AuthorisePolicy>("authorise")->allows();
+  };
+  const auto any_allows = [&](const std::vector<uint32_t>& policies) {
+    return std::any_of(policies.begin(), policies.end(), allows);
+  };
+  for (uint32_t p = 0; p < model.policies.size(); ++p) {
+    if (model.policies[p].everywhere && allows(p)) return;
+  }
+  for (size_t l = 0; l < model.listeners.size(); ++l) {
+    if (!model.listeners[l].default_deny || any_allows(model.listeners[l].policies)) continue;
+    for (size_t r = 0; r < model.routes.size() && !warnings.full(); ++r) {
+      if (!serves(model.routes[r], l) || any_allows(model.routes[r].policies)) continue;
+      warnings.refuse({"routes", r, "name"},
+                      {"denied_route",
+                       fmt::format("listener '{}' denies by default, and no policy allows requests of route '{}'",
+                                   model.listeners[l].name, model.routes[r].name),
+                       {},
+                       "a policy with authorise: {rules: ...} or {allow: ...}"});
     }
   }
 }
@@ -208,7 +252,9 @@ std::vector<Fault> find_warnings(const Document& document, const Model& model, i
   std::vector<std::optional<CertificateInfo>> infos;
   for (const Certificate& certificate : model.certificates) infos.push_back(info_of(certificate));
   warn_of_dates(warnings, infos, now_s);
+  warn_of_ended_lists(warnings, now_s);
   warn_of_uncovered_hosts(warnings, infos);
+  warn_of_denied_routes(warnings);
   warn_of_circles(warnings);
   warn_of_bare_statuses(warnings);
   warn_of_slow_probes(warnings);

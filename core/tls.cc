@@ -169,9 +169,16 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const TlsServerOptions& o
   if (!impl->alpn.empty()) SSL_CTX_set_alpn_select_cb(context, select_alpn, &impl->alpn);
   SSL_CTX_set_session_id_context(context, kSessionContext, sizeof kSessionContext - 1);
   SSL_CTX_set_timeout(context, TicketKeys::kWindowS);
+  int64_t revocations_until_s = INT64_MAX;
+  if (options.clients) {
+    const Result<int64_t> asked = ask_clients(*impl, *options.clients);
+    if (!asked) return fail("tls: " + asked.error().message);
+    revocations_until_s = *asked;
+  }
   if (options.tickets) {
     impl->tickets.emplace(options.tickets);
     impl->tickets->serve(context);
+    if (options.clients) impl->tickets->bind_to_certificates(context, revocations_until_s);
     SSL_CTX_set_num_tickets(context, 1);
   } else {
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET);

@@ -69,14 +69,17 @@ class TicketKeys {
   int64_t (*epoch_s_)();
 };
 
+struct TlsClientRules;  // core/tls_clients.h
+
 struct TlsServerOptions {
   // The first one serves clients without a matching SNI. Those of `loaded` come after those of `identities`.
   std::vector<TlsIdentity> identities;
   std::vector<std::shared_ptr<const ServerIdentity>> loaded;
-  std::vector<std::string> alpn;              // in our order of preference: {"h2", "http/1.1"}
-  std::string min_version = "1.2";            // "1.2" or "1.3"
-  std::string ciphers;                        // for TLS 1.2; empty: our own list
-  std::shared_ptr<const TicketKeys> tickets;  // null: no resumption
+  std::vector<std::string> alpn;                            // in our order of preference: {"h2", "http/1.1"}
+  std::string min_version = "1.2";                          // "1.2" or "1.3"
+  std::string ciphers;                                      // for TLS 1.2; empty: our own list
+  std::shared_ptr<const TicketKeys> tickets;                // null: no resumption
+  std::shared_ptr<const TlsClientRules> clients = nullptr;  // null: clients are not asked for a certificate
 };
 
 struct TlsClientOptions {
@@ -93,10 +96,11 @@ class TlsContext {
   static Result<std::shared_ptr<TlsContext>> client(const TlsClientOptions& options);
   ~TlsContext();
   SSL_CTX* get() const;
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
 
  private:
   friend class TlsStream;
-  struct Impl;
   explicit TlsContext(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
@@ -165,6 +169,7 @@ class TlsStream {
   SSL* ssl_;
   bool pending_ = false;
   bool established_ = false;         // the first handshake is complete
+  bool no_certificate_ = false;      // the handshake failed because the client has shown none
   uint32_t steps_without_data_ = 0;  // of later handshake messages, since the last byte of content
   std::string last_error_;
 };

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/tls_clients.h"
 #include "core/tls_openssl.h"
 
 namespace tidegate {
@@ -23,7 +24,12 @@ struct TlsContext::Impl {
   std::string alpn;  // our protocols in wire format
   std::optional<TicketRing> tickets;
   bool verifies = false;
+  std::string client_rules;  // a digest of TlsClientRules; empty: clients are not asked for a certificate
   SslCtxPtr context;
 };
+
+// Makes a server's context ask its clients for certificates, after its session id context is set. Returns when the
+// first of the revocation lists ends, epoch; INT64_MAX: there is none. In core/tls_clients.cc.
+Result<int64_t> ask_clients(TlsContext::Impl& server, const TlsClientRules& rules);
 
 }  // namespace tidegate

@@ -20,11 +20,6 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-int64_t epoch_of(const ASN1_TIME* time) {
-  tm utc{};
-  return ASN1_TIME_to_tm(time, &utc) == 1 ? static_cast<int64_t>(::timegm(&utc)) : 0;
-}
-
 std::string name_text(const X509_NAME* name) {
   const BioPtr out(BIO_new(BIO_s_mem()));
   X509_NAME_print_ex(out.get(), name, 0, XN_FLAG_RFC2253 & ~static_cast<unsigned long>(ASN1_STRFLGS_ESC_MSB));
@@ -58,6 +53,11 @@ std::vector<std::string> dns_names(X509* certificate) {
 }
 
 }  // namespace
+
+int64_t epoch_of(const ASN1_TIME* time) {
+  tm utc{};
+  return ASN1_TIME_to_tm(time, &utc) == 1 ? static_cast<int64_t>(::timegm(&utc)) : 0;
+}
 
 std::string take_openssl_error() {
   const unsigned long code = ERR_peek_error();

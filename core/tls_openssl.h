@@ -48,6 +48,10 @@ struct ServerIdentity::Impl {
 Result<LoadedIdentity> load_identity(const TlsIdentity& identity);
 CertificateInfo describe_certificate(X509* certificate);
 Result<X509StackPtr> parse_certificates(const std::string& pem);
+int64_t epoch_of(const ASN1_TIME* time);  // 0: it cannot be read
+
+SSL* ssl_of(const TlsStream& stream);                 // borrowed
+bool showed_no_certificate(const TlsStream& stream);  // and its handshake failed for that
 
 // The keys with which a server context issues and accepts tickets, kept for the window they were made for. One thread.
 class TicketRing {
@@ -55,14 +59,21 @@ class TicketRing {
   explicit TicketRing(std::shared_ptr<const TicketKeys> keys) : keys_(std::move(keys)) {}
   // Makes `context` issue and accept tickets with this ring, which must outlive it.
   void serve(SSL_CTX* context);
+  // Besides: a ticket is good only as long as the certificates that its client has shown, and until
+  // `revocations_until_s` (epoch). Then a full handshake follows.
+  void bind_to_certificates(SSL_CTX* context, int64_t revocations_until_s);
 
  private:
+  static int on_new_ticket(SSL* ssl, void* ring);
+  static SSL_TICKET_RETURN on_old_ticket(SSL* ssl, SSL_SESSION* session, const unsigned char* name, size_t name_bytes,
+                                         SSL_TICKET_STATUS status, void* ring);
   static int on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                        int encrypt);
   void turn_to(int64_t epoch_s);
 
   std::shared_ptr<const TicketKeys> keys_;
   int64_t window_ = -1;
+  int64_t revocations_until_s_ = INT64_MAX;
   TicketKeys::Key previous_{}, current_{}, next_{};
 };
 

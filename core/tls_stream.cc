@@ -30,7 +30,8 @@ struct TlsWire {
     return made;
   }
 
-  static const SSL* ssl(const TlsStream& stream) { return stream.ssl_; }
+  static SSL* ssl(const TlsStream& stream) { return stream.ssl_; }
+  static bool no_certificate(const TlsStream& stream) { return stream.no_certificate_; }
   static TlsStream::Wire& of(BIO* bio) { return *static_cast<TlsStream::Wire*>(BIO_get_data(bio)); }
 
   // Sends as much as the socket takes. `bytes` becomes what is left. Returns false with errno set: EAGAIN, or the
@@ -182,6 +183,7 @@ TlsStatus TlsStream::classify(int rc) {
       return TlsStatus::error;
     default: {
       const long verified = SSL_get_verify_result(ssl_);
+      no_certificate_ = ERR_GET_REASON(ERR_peek_error()) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE;
       last_error_ = take_openssl_error();
       if (verified != X509_V_OK) last_error_ += std::string(": ") + X509_verify_cert_error_string(verified);
       return TlsStatus::error;
@@ -267,6 +269,9 @@ std::optional<int64_t> peer_not_after_s(const TlsStream& stream) {
   if (certificate == nullptr || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) return std::nullopt;
   return ::timegm(&end);
 }
+
+SSL* ssl_of(const TlsStream& stream) { return TlsWire::ssl(stream); }
+bool showed_no_certificate(const TlsStream& stream) { return TlsWire::no_certificate(stream); }
 
 std::string_view TlsStream::refused_certificate() const {
   const long verified = SSL_get_verify_result(ssl_);

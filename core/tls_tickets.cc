@@ -3,8 +3,11 @@
 #include <openssl/core_names.h>
 #include <openssl/rand.h>
 
+#include <algorithm>
 #include <cassert>
+#include <charconv>
 #include <cstring>
+#include <string>
 
 #include "core/clock.h"
 #include "core/crypto.h"
@@ -37,6 +40,42 @@ void TicketRing::turn_to(int64_t epoch_s) {
 void TicketRing::serve(SSL_CTX* context) {
   SSL_CTX_set_app_data(context, this);
   SSL_CTX_set_tlsext_ticket_key_evp_cb(context, &TicketRing::on_ticket);
+}
+
+void TicketRing::bind_to_certificates(SSL_CTX* context, int64_t revocations_until_s) {
+  revocations_until_s_ = revocations_until_s;
+  SSL_CTX_set_session_ticket_cb(context, &TicketRing::on_new_ticket, &TicketRing::on_old_ticket, this);
+}
+
+// A session has only the client's own certificate, not those of its authorities. So the moment at which the first of
+// the chain ends is written into the ticket, and stays there when the ticket is renewed.
+int TicketRing::on_new_ticket(SSL* ssl, void*) {
+  if (SSL_session_reused(ssl) == 1) return 1;
+  const STACK_OF(X509)* const chain = SSL_get0_verified_chain(ssl);
+  if (chain == nullptr) return 1;  // it has shown none
+  int64_t until_s = INT64_MAX;
+  for (int i = 0; i < sk_X509_num(chain); ++i) {
+    until_s = std::min(until_s, epoch_of(X509_get0_notAfter(sk_X509_value(chain, i))));
+  }
+  const std::string text = std::to_string(until_s);
+  return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), text.data(), text.size());
+}
+
+SSL_TICKET_RETURN TicketRing::on_old_ticket(SSL*, SSL_SESSION* session, const unsigned char*, size_t,
+                                            SSL_TICKET_STATUS status, void* ring) {
+  if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) return SSL_TICKET_RETURN_IGNORE_RENEW;
+  if (SSL_SESSION_get0_peer(session) != nullptr) {
+    const auto& self = *static_cast<const TicketRing*>(ring);
+    void* data = nullptr;
+    size_t bytes = 0;
+    int64_t until_s = 0;  // what cannot be read is over
+    if (SSL_SESSION_get0_ticket_appdata(session, &data, &bytes) == 1 && data != nullptr) {
+      const char* const text = static_cast<const char*>(data);
+      if (std::from_chars(text, text + bytes, until_s).ec != std::errc()) until_s = 0;
+    }
+    if (self.keys_->now_s() >= std::min(until_s, self.revocations_until_s_)) return SSL_TICKET_RETURN_IGNORE_RENEW;
+  }
+  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
 }
 
 // Return values of SSL_CTX_set_tlsext_ticket_key_evp_cb(3): negative is an error, 0 is an unknown key (a full handshake

@@ -7,6 +7,7 @@
 
 #include "core/crypto.h"
 #include "core/tls_acme.h"
+#include "core/tls_clients.h"
 
 namespace tidegate::l7 {
 
@@ -127,6 +128,8 @@ Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Plan& plan, 
     if (!identity) return certificate_failed(plan, index, identity.error());
     options.loaded.push_back(*std::move(identity));
   }
+  const ListenerClients& clients = listener.tls.clients;
+  if (clients.enabled) made_of += fmt::format(" clients {} {} {}", clients.optional, clients.ca.hash, clients.crl.hash);
   for (const AcmeIdentity& identity : plan.acme_identities) made_of += " " + identity.proof;
   std::shared_ptr<TlsContext>& entry = next.contexts[made_of];
   if (const auto known = known_.contexts.find(made_of); known != known_.contexts.end()) entry = known->second;
@@ -135,6 +138,11 @@ Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Plan& plan, 
   options.alpn.emplace_back("http/1.1");
   options.min_version = listener.tls.min_version;
   options.tickets = tickets_;
+  if (clients.enabled) {
+    options.clients = std::make_shared<const TlsClientRules>(
+        TlsClientRules{clients.ca.bytes ? *clients.ca.bytes : std::string(),
+                       clients.crl.bytes ? *clients.crl.bytes : std::string(), clients.optional});
+  }
   Result<std::shared_ptr<TlsContext>> context = TlsContext::server(options);
   if (context && !plan.acme_identities.empty()) {
     Result<std::shared_ptr<TlsContext>> acme = for_authorities(plan);

@@ -102,6 +102,33 @@ const Section& jwt_section() {
   return section;
 }
 
+const Section& certificate_clients_section() {
+  static const Section client{
+      "client",
+      {
+          identity(text("name", &CertificateClient::name,
+                        "As its certificate says it. `spiffe://example.org/billing/*` is for every name below.",
+                        2'048)),
+          row("roles", FieldType::name, &CertificateClient::roles, "What `authorise` asks for."),
+      }};
+  static const Section section{
+      "certificates section",
+      {
+          enabled<CertificateClients>(),
+          word("name_from", &CertificateClients::name_from,
+               {"spiffe", "dns", "email", "common_name", "subject", "fingerprint"},
+               "What of the certificate is the client's name. `spiffe`: the one URI of its alternative names. `dns`, "
+               "`email`: the first of them. `subject`: as RFC 2253 writes it. `fingerprint`: SHA-256, in hexadecimal."),
+          nested("clients", &CertificateClients::clients, client,
+                 "Who is known. An exact name comes first, then the longest with `/*`. Without it, every client whose "
+                 "certificate has a name of that kind is known, without roles."),
+          boolean("client_cert", &CertificateClients::client_cert,
+                  "`true`: the backend gets the certificate as the field `Client-Cert` (RFC 9440). Not for routes with "
+                  "a cache."),
+      }};
+  return section;
+}
+
 const Section& authenticate_section() {
   static const Section section{
       "authenticate section",
@@ -115,6 +142,9 @@ const Section& authenticate_section() {
                  "Signed tokens (RFC 7519), as `Authorization: Bearer`."),
           nested("signatures", &AuthenticatePolicy::signatures, signatures_section(),
                  "Requests that programs sign by HMAC: HTTP Message Signatures (RFC 9421)."),
+          nested("certificates", &AuthenticatePolicy::certificates, certificate_clients_section(),
+                 "The certificate that the client has shown in the TLS handshake, at a listener with "
+                 "`client_certificates`. It counts for requests that show nothing of the above."),
           nested("forward", &AuthenticatePolicy::forward, forward_section(),
                  "A service of your own that is asked about each request. The client waits meanwhile."),
           boolean("keep_credentials", &AuthenticatePolicy::keep_credentials,
@@ -230,7 +260,8 @@ void check_jwt(Checks& checks, size_t p, const JwtRules& jwt) {
 // What a cache keeps is for everybody. So nothing of a client may reach the backend that the cache's key does not have.
 void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& authenticate) {
   const bool forwards = authenticate.forward.enabled && !authenticate.forward.to_backend.empty();
-  if (authenticate.keep_credentials && authenticate.identity_header.empty() && !forwards) return;
+  const bool shows_certificate = authenticate.certificates.enabled && authenticate.certificates.client_cert;
+  if (authenticate.keep_credentials && authenticate.identity_header.empty() && !forwards && !shows_certificate) return;
   const Model& model = checks.model();
   const auto named = [p](const std::vector<uint32_t>& policies) {
     return std::find(policies.begin(), policies.end(), static_cast<uint32_t>(p)) != policies.end();
@@ -250,6 +281,8 @@ void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& aut
       checks.refuse({"policies", p, "authenticate", "identity_header"}, complaint);
     } else if (!authenticate.keep_credentials) {
       checks.refuse({"policies", p, "authenticate", "keep_credentials"}, complaint);
+    } else if (shows_certificate) {
+      checks.refuse({"policies", p, "authenticate", "certificates", "client_cert"}, complaint);
     } else {
       checks.refuse({"policies", p, "authenticate", "forward", "to_backend"}, complaint);
     }
@@ -257,13 +290,34 @@ void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& aut
   }
 }
 
+void check_certificate_clients(Checks& checks, size_t p, const CertificateClients& certificates) {
+  const std::vector<Listener>& listeners = checks.model().listeners;
+  if (std::none_of(listeners.begin(), listeners.end(), [](const Listener& l) { return l.tls.clients.enabled; })) {
+    checks.refuse({"policies", p, "authenticate", "certificates"}, {"without_effect",
+                                                                    "no listener asks its clients for certificates",
+                                                                    "a listener with tls: {client_certificates: ...}",
+                                                                    {}});
+  }
+  for (size_t i = 0; i < certificates.clients.size(); ++i) {
+    const std::string& name = certificates.clients[i].name;
+    const size_t star = name.find('*');
+    const bool good_star = star == std::string::npos || (star + 1 == name.size() && name.ends_with("/*"));
+    if (is_printable(name) && good_star) continue;
+    checks.refuse({"policies", p, "authenticate", "certificates", "clients", i, "name"},
+                  {"bad_value",
+                   fmt::format("{} is no name of a client", in_quotes(name)),
+                   "visible ASCII, with `/*` only at its end",
+                   {}});
+  }
+}
+
 void check_authenticate(Checks& checks, size_t p) {
   const AuthenticatePolicy& authenticate = *checks.model().policies[p].part<AuthenticatePolicy>("authenticate");
   if (!authenticate.api_keys.enabled && !authenticate.basic.enabled && !authenticate.jwt.enabled &&
-      !authenticate.signatures.enabled && !authenticate.forward.enabled) {
+      !authenticate.signatures.enabled && !authenticate.certificates.enabled && !authenticate.forward.enabled) {
     checks.refuse({"policies", p, "authenticate"}, {"missing_key",
                                                     "an authenticate section that knows nobody",
-                                                    "api_keys, basic, jwt, signatures or forward",
+                                                    "api_keys, basic, jwt, signatures, certificates or forward",
                                                     {}});
   }
   check_known(checks, p, "api_keys", "keys", "sha256", authenticate.api_keys.keys, is_sha256, "64 hexadecimal digits");
@@ -276,6 +330,7 @@ void check_authenticate(Checks& checks, size_t p) {
   }
   if (authenticate.jwt.enabled) check_jwt(checks, p, authenticate.jwt);
   if (authenticate.signatures.enabled) check_signatures(checks, p);
+  if (authenticate.certificates.enabled) check_certificate_clients(checks, p, authenticate.certificates);
   if (authenticate.forward.enabled) check_forward(checks, p);
   if (!authenticate.identity_header.empty() && !http1::is_token(authenticate.identity_header)) {
     checks.refuse(

@@ -96,6 +96,20 @@ struct ForwardCacheBy {
 // Nothing if it is none.
 std::optional<ForwardCacheBy> parse_forward_cache_by(std::string_view word);
 
+// A client that its TLS certificate names.
+struct CertificateClient {
+  std::string name;  // as the certificate says it; a final "/*": all names below
+  std::vector<std::string> roles;
+};
+
+// The certificate of the connection, which the listener has checked (client_certificates).
+struct CertificateClients {
+  bool enabled = false;
+  std::string name_from = "spiffe";
+  std::vector<CertificateClient> clients;  // empty: everybody who has a certificate, without roles
+  bool client_cert = false;                // backends get Client-Cert (RFC 9440)
+};
+
 struct AuthenticatePolicy final : PolicyPart {
   std::string realm = "tidegate";
   bool optional = false;
@@ -103,6 +117,7 @@ struct AuthenticatePolicy final : PolicyPart {
   BasicUsers basic;
   JwtRules jwt;
   SignatureRules signatures;
+  CertificateClients certificates;
   ForwardAuth forward;
   bool keep_credentials = true;
   std::string identity_header;

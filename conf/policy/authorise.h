@@ -29,6 +29,8 @@ struct AuthorisePlaces {
   bool any() const {
     return enabled && !(allow_countries.empty() && deny_countries.empty() && allow_asns.empty() && deny_asns.empty());
   }
+  // Whether it names clients that may come, not only some that may not.
+  bool allows() const { return enabled && !(allow_countries.empty() && allow_asns.empty()); }
 };
 
 struct AuthorisePolicy final : PolicyPart {
@@ -36,6 +38,9 @@ struct AuthorisePolicy final : PolicyPart {
   std::vector<Cidr> deny;
   AuthorisePlaces places;
   std::vector<AuthoriseRule> rules;  // the first whose methods have the request's decides; none: refused
+
+  // Whether a request that passes is allowed thereby, where a listener denies by default.
+  bool allows() const { return !allow.empty() || !rules.empty() || places.allows(); }
 };
 
 }  // namespace tidegate

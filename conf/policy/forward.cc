@@ -161,7 +161,7 @@ void check_forward(Checks& checks, size_t p) {
   check_statuses(checks, p, forward);
   check_cache_by(checks, p, forward);
   if (authenticate.api_keys.enabled || authenticate.basic.enabled || authenticate.jwt.enabled ||
-      authenticate.signatures.enabled) {
+      authenticate.signatures.enabled || authenticate.certificates.enabled) {
     checks.refuse({"policies", p, "authenticate", "forward"},
                   {"conflicting_keys",
                    "the service decides alone: other credentials would not be looked at",

@@ -11,6 +11,7 @@
 
 #include "conf/model.h"
 #include "core/ip.h"
+#include "core/tls_clients.h"
 #include "l7/exchange/failure.h"
 #include "l7/exchange/patience.h"
 #include "l7/wire/message.h"
@@ -26,6 +27,9 @@ struct ClientFacts {
   bool peer_trusted = false;     // in trusted_proxies
   std::string_view tls_version;  // empty: plain
   bool tls_resumed = false;
+  const PeerCertificate* certificate = nullptr;  // that the client has shown, and the listener accepts; null: none
+  // Not `none`: the listener's rules for clients are other ones since the handshake, and do not accept this client.
+  ClientCertificateFault certificate_fault = ClientCertificateFault::none;
   bool merge_slashes = true;            // routes are matched with "//" read as "/"
   bool underscores_in_headers = false;  // fields pass that are read as ones which the proxy sets
   bool via = true;                      // Via is written

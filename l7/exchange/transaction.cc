@@ -107,6 +107,7 @@ void Transaction::let_client_go(Failure why) {
   exchange_.client_gone = true;
   exchange_.outcome.gone_why = why;
   exchange_.facts.peer_text = arena_.copy(exchange_.facts.peer_text);
+  exchange_.facts.certificate = nullptr;
   exchange_.client_address = arena_.copy(exchange_.client_address);
   // Others may wait for what this one fetches. When the last of them leaves, it ends. (The fill step is called
   // already.)
@@ -140,6 +141,10 @@ Step Transaction::route() {
           ? client_address(exchange_.request, facts, plan.model().listeners[facts.listener].trusted_proxies, arena_)
           : facts.peer_text;
 
+  if (facts.certificate_fault != ClientCertificateFault::none) {
+    failure_detail_ = name(facts.certificate_fault);
+    return fail(Failure::client_certificate_refused);
+  }
   if (!plan.acme_answers.empty()) {
     if (const std::optional<std::string_view> answer = acme_answer()) return answer_with(200, *answer);
   }
@@ -156,17 +161,17 @@ Step Transaction::route() {
   return exchange_.route == nullptr ? refuse_unrouted(match) : take_route();
 }
 
-// An authority looks whether a name is ours (RFC 8555 §8.3). It is answered before routes and policies, because they
-// are for clients. A path whose token nobody ordered is like any other one.
-std::optional<std::string_view> Transaction::acme_answer() const {
-  const std::optional<std::string_view> token = acme_token(exchange_.request.path);
-  if (!token || (exchange_.request.method != "GET" && exchange_.request.method != "HEAD")) return std::nullopt;
 RouteMatch Transaction::match_route(std::string_view method, std::string_view path) {
   const RequestConditions judge(exchange_.request, exchange_.client_address);
   return exchange_.plan->plan().router->match(exchange_.facts.listener, method, exchange_.request.host, path,
                                               exchange_.parameters, &judge);
 }
 
+// An authority looks whether a name is ours (RFC 8555 §8.3). It is answered before routes and policies, because they
+// are for clients. A path whose token nobody ordered is like any other one.
+std::optional<std::string_view> Transaction::acme_answer() const {
+  const std::optional<std::string_view> token = acme_token(exchange_.request.path);
+  if (!token || (exchange_.request.method != "GET" && exchange_.request.method != "HEAD")) return std::nullopt;
   const AcmeAnswers& answers = exchange_.plan->plan().acme_answers;
   const auto found = answers.find(*token);
   if (found == answers.end()) return std::nullopt;
@@ -293,6 +298,10 @@ Step Transaction::log() {
       record.listener = facts.listener_name;
       record.tls_version = facts.tls_version;
       record.tls_resumed = facts.tls_resumed;
+      if (facts.certificate != nullptr) {
+        record.certificate = facts.certificate->spiffe.empty() ? facts.certificate->subject : facts.certificate->spiffe;
+        record.certificate_serial = facts.certificate->serial;
+      }
     }
     const auto since_start = [this](uint64_t at_ns) { return at_ns == 0 ? 0 : at_ns - exchange_.timing.started_ns; };
     record.connected_ns = since_start(exchange_.timing.connected_ns);

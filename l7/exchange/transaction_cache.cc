@@ -140,6 +140,7 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   to.deadline = exchange_.deadline;
   to.facts.peer_text = arena.copy(exchange_.facts.peer_text);
   to.facts.listener_name = {};
+  to.facts.certificate = nullptr;
   to.timing.started_ns = worker_.loop().now_ns();
   other.begin_head_deadline();
   to.client_gone = to.background = to.cache.asked = true;

@@ -330,7 +330,7 @@ void H1Connection::send_head(const AnswerHead& head) {
   response_begun_ = true;
   chunked_response_ = head.body == BodyKind::unknown && !http10_;
   until_close_response_ = head.body == BodyKind::unknown && http10_;
-  const bool removed = facts().listener == kNone;
+  const bool removed = facts().listener == kNone || facts().certificate_fault != ClientCertificateFault::none;
   if (draining_ || removed || until_close_response_ || connection_.worker().draining()) keep_alive_ = false;
   if (head.body == BodyKind::tunnel) {
     body_framing_ = http1::Framing::until_close;

@@ -70,6 +70,7 @@ void H2Connection::pump() {
       std::erase_if(awake_, [](const H2Stream* stream) { return !stream->awake_; });
     }
     resume_awake();
+    if (connection_.facts().certificate_fault != ClientCertificateFault::none) drain();
     send_frames();
     if (awake_.empty()) break;
   }

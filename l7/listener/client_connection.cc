@@ -71,7 +71,26 @@ PlanPin ClientConnection::pin_plan() {
   limits_.head_bytes = std::min(listener.max_header_bytes, kLargestHead);
   limits_.fields = std::min<size_t>(listener.max_fields, http1::kMaxFields);
   limits_.http2 = listener.http2;
+  if (transport_.tls() != nullptr && stage_ == Stage::talking) judge_certificate(pin);
   return pin;
+}
+
+// A new version may trust other authorities, or bring a newer revocation list. A connection that is open already is
+// judged by it before its next request. If it is not accepted, that request gets 421 and the connection ends; a new one
+// is judged in its handshake.
+void ClientConnection::judge_certificate(const PlanPin& pin) {
+  const std::shared_ptr<TlsContext>& context = pin->listener_tls(facts_.listener);
+  if (!context) return;
+  const std::string& rules = client_rules_digest(*context);
+  if (certificate_ ? rules == certificate_->rules : rules.empty()) return;
+  facts_.certificate = nullptr;
+  facts_.certificate_fault = judge_peer(*transport_.tls(), *context);
+  if (facts_.certificate_fault != ClientCertificateFault::none) {
+    return worker_.stats().count_refusal(facts_.certificate_fault);
+  }
+  if (!certificate_) certificate_ = std::make_unique<ClientCertificate>();
+  certificate_->rules = rules;
+  if (!rules.empty()) facts_.certificate = certificate_->shown.get();
 }
 
 std::string ClientConnection::server_name() const {
@@ -116,6 +135,8 @@ void ClientConnection::on_io(uint32_t events) {
       return on_first_byte();
     case Stage::handshake:
       return on_handshake();
+    case Stage::refused:
+      return linger();
     case Stage::sniff:
       return on_sniff();
     case Stage::talking:
@@ -172,14 +193,14 @@ void ClientConnection::on_first_byte() {
   const ssize_t got = ::recv(transport_.fd(), &first, 1, MSG_PEEK | MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) return close();
-  const std::shared_ptr<TlsContext> tls = std::move(tls_);
   plain_on_tls_ = (first >= 'A' && first <= 'Z') || (first >= 'a' && first <= 'z');
   if (plain_on_tls_) {
     worker_.stats().tls_failures.add();
+    tls_.reset();
     return talk(false);
   }
   stage_ = Stage::handshake;
-  transport_.start_tls(tls, true);
+  transport_.start_tls(tls_, true);
   on_handshake();
 }
 
@@ -189,8 +210,7 @@ void ClientConnection::on_handshake() {
       return;
     case Transport::Status::closed:
     case Transport::Status::failed:
-      worker_.stats().tls_failures.add();
-      return close();
+      return on_handshake_failed();
     case Transport::Status::ok:
       break;
   }
@@ -203,7 +223,43 @@ void ClientConnection::on_handshake() {
     worker_.stats().acme_answers.add();
     return close();
   }
+  take_certificate(tls);
   talk(tls.alpn() == "h2");
+}
+
+void ClientConnection::take_certificate(const TlsStream& tls) {
+  const std::shared_ptr<TlsContext> context = std::move(tls_);
+  const std::string& rules = client_rules_digest(*context);
+  if (rules.empty()) return;
+  certificate_ = std::make_unique<ClientCertificate>(ClientCertificate{peer_certificate(tls), rules});
+  facts_.certificate = certificate_->shown.get();
+  if (certificate_->shown) worker_.stats().client_certificates.add();
+}
+
+// The alert that says why a certificate is refused has left. What the client has sent meanwhile is read: otherwise the
+// kernel would answer it with a reset, which destroys the alert on its way.
+void ClientConnection::on_handshake_failed() {
+  worker_.stats().tls_failures.add();
+  const ClientCertificateFault fault =
+      client_rules_digest(*tls_).empty() ? ClientCertificateFault::none : client_certificate_fault(*transport_.tls());
+  if (fault == ClientCertificateFault::none) return close();
+  worker_.stats().count_refusal(fault);
+  stage_ = Stage::refused;
+  ::shutdown(transport_.fd(), SHUT_WR);
+  timer_.arm_after_ms(kHttp1LingerMs);
+  linger();
+}
+
+void ClientConnection::linger() {
+  std::array<char, 4096> bytes;
+  for (;;) {
+    const ssize_t got = ::recv(transport_.fd(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return;
+    if (got <= 0) return close();
+    lingered_bytes_ += static_cast<uint32_t>(got);
+    if (lingered_bytes_ > kClientCertLingerBytes) return close();
+  }
 }
 
 void ClientConnection::on_sniff() {

@@ -91,11 +91,15 @@ class ClientConnection final : public IoHandler, public IdleLink {
   bool awaits_round_end = false;
 
  private:
-  enum class Stage : uint8_t { await_proxy, await_tls, handshake, sniff, talking, closed };
+  enum class Stage : uint8_t { await_proxy, await_tls, handshake, refused, sniff, talking, closed };
   void on_proxy_header();
   bool take_client(const ProxyAddresses& addresses);
   void on_first_byte();
   void on_handshake();
+  void on_handshake_failed();
+  void take_certificate(const TlsStream& tls);
+  void judge_certificate(const PlanPin& pin);
+  void linger();
   void on_sniff();
   void talk(bool http2);
 
@@ -109,12 +113,19 @@ class ClientConnection final : public IoHandler, public IdleLink {
   AddressTable::Hold address_hold_;
   const Endpoint bind_;  // where it was accepted: names the listener, also across versions
   std::string peer_text_, listener_name_, server_name_;
-  std::shared_ptr<TlsContext> tls_;  // from accept to the first byte
-  uint64_t facts_of_ = 0;            // Plan::sequence
+  std::shared_ptr<TlsContext> tls_;  // from accept to the end of the handshake
+  // Of a listener that asks for certificates.
+  struct ClientCertificate {
+    std::unique_ptr<PeerCertificate> shown;  // null: the client has shown none
+    std::string rules;                       // digest of those by which it was accepted
+  };
+  std::unique_ptr<ClientCertificate> certificate_;  // null: the listener has asked for none
+  uint64_t facts_of_ = 0;                           // Plan::sequence
   size_t index_;
   std::optional<Endpoint> destination_;  // of a PROXY header
   Stage stage_ = Stage::sniff;
   bool plain_on_tls_ = false;
+  uint32_t lingered_bytes_ = 0;
 };
 
 }  // namespace tidegate::l7

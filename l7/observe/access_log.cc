@@ -112,7 +112,7 @@ class LineWriter {
   char* next_;
   char* begin_;
   char* end_;
-  std::array<std::string_view, 20> cut_;  // one for each text
+  std::array<std::string_view, 22> cut_;  // one for each text
   size_t cut_count_ = 0;
 };
 
@@ -128,6 +128,8 @@ size_t format_record(const AccessRecord& r, char* out) {
   line.text("protocol", name(r.version));
   line.text("tls", r.tls_version);
   if (r.tls_resumed) line.raw(",\"tls_resumed\":true");
+  line.text("certificate", r.certificate, kLoggedHostBytes);
+  line.text("certificate_serial", r.certificate_serial, kLoggedMethodBytes);
   line.text("method", r.method, kLoggedMethodBytes);
   line.text("host", r.host, kLoggedHostBytes);
   line.text("path", r.path, kLoggedTextBytes);

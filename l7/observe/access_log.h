@@ -31,6 +31,8 @@ struct AccessRecord {
   std::string_view policies;      // "per-client.limit=passed", with commas between
   std::string_view identity;      // who the client is, as a policy has found out
   std::string_view tls_version;
+  std::string_view certificate;         // of the client: its SPIFFE ID, else its subject
+  std::string_view certificate_serial;  // hexadecimal
   bool tls_resumed = false;
   bool background = false;  // no client: a revalidation for the cache
   HttpVersion version = HttpVersion::http11;

@@ -234,6 +234,10 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
     return answer;
   }
   answer["listener"] = plan.model().listeners[listener].name;
+  if (const ListenerClients& clients = plan.model().listeners[listener].tls.clients; clients.enabled) {
+    answer["client_certificates"] = {
+        {"required", !clients.optional}, {"ca_file", clients.ca.name}, {"crl_file", clients.crl.name}};
+  }
   RouteParameters parameters;
   const std::string_view path =
       path_for_routes(url->request.path, plan.model().listeners[listener].merge_slashes, arena);
@@ -249,11 +253,11 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
   }
   const Route& route = plan.model().routes[match.route];
   answer["route"] = route.name;
+  explain_conditions(route, answer);
   for (size_t i = 0; i < parameters.count; ++i) {
     answer["parameters"][std::string(parameters.items[i].first)] = std::string(parameters.items[i].second);
   }
   if (!route.redirect.empty()) {
-  explain_conditions(route, answer);
     answer["reason"] = fmt::format("redirected to {}", route.redirect);
   } else if (route.pool == kNone) {
     answer["reason"] = fmt::format("answered by the route itself: {}", route.status);

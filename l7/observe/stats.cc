@@ -20,6 +20,8 @@ Stats::Stats(Metrics& m)
       tls_handshakes(m.counter("tidegate_l7_tls_handshakes_total", "TLS handshakes completed")),
       tls_resumed(m.counter("tidegate_l7_tls_resumed_total", "TLS handshakes that resumed a session")),
       tls_failures(m.counter("tidegate_l7_tls_failures_total", "TLS handshakes that failed")),
+      client_certificates(m.counter("tidegate_l7_client_certificates_total",
+                                    "TLS handshakes of clients that have shown a certificate, and were accepted")),
       client_bytes_in(m.counter("tidegate_l7_client_received_bytes_total", "Bytes of request bodies")),
       client_bytes_out(m.counter("tidegate_l7_client_sent_bytes_total", "Bytes of response bodies")),
       backend_connections(m.counter("tidegate_l7_backend_connections_total", "Connections opened to backends")),
@@ -67,6 +69,11 @@ Stats::Stats(Metrics& m)
     connections_refused_[i] =
         &m.counter("tidegate_l7_client_connections_refused_total",
                    "Client connections closed as soon as they were accepted, by reason", {{"reason", kRefusals[i]}});
+  }
+  for (size_t i = 1; i < certificates_refused_.size(); ++i) {
+    certificates_refused_[i] = &m.counter("tidegate_l7_client_certificates_refused_total",
+                                          "Clients refused for the certificate that they have shown, or not shown",
+                                          {{"reason", name(static_cast<ClientCertificateFault>(i))}});
   }
   constexpr const char* kRefused = "tidegate_l7_requests_refused_total";
   constexpr const char* kRefusedHelp = "Requests refused as malformed or dangerous";

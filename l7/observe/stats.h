@@ -6,6 +6,7 @@
 
 #include "core/http1.h"
 #include "core/metrics.h"
+#include "core/tls_clients.h"
 #include "l7/exchange/failure.h"
 #include "l7/h2/conduct.h"
 #include "l7/wire/message.h"
@@ -32,6 +33,8 @@ class Stats {
   }
   void count_failure(Failure failure) { failures_[static_cast<size_t>(failure)]->add(); }
   void count_refusal(ConnectionRefusal refusal) { connections_refused_[static_cast<size_t>(refusal)]->add(); }
+  // tidegate_l7_client_certificates_refused_total{reason}
+  void count_refusal(ClientCertificateFault fault) { certificates_refused_[static_cast<size_t>(fault)]->add(); }
   void count_refusal(http1::Fault fault) { http1_faults_[static_cast<size_t>(fault)]->add(); }
   // tidegate_l7_http2_floods_total{reason}
   void count_flood(Http2Fault fault) { floods_[static_cast<size_t>(fault)]->add(); }
@@ -46,8 +49,9 @@ class Stats {
   Counter& tls_handshakes;
   Counter& tls_resumed;
   Counter& tls_failures;
-  Counter& client_bytes_in;   // request bodies
-  Counter& client_bytes_out;  // response bodies
+  Counter& client_certificates;  // accepted, in a full handshake or a resumed one
+  Counter& client_bytes_in;      // request bodies
+  Counter& client_bytes_out;     // response bodies
   Counter& backend_connections;
   Counter& backend_reuses;
   Counter& backend_http2_connections;  // on which HTTP/2 was chosen
@@ -71,6 +75,7 @@ class Stats {
   std::array<std::array<Counter*, 6>, 3> requests_{};
   std::array<Counter*, kFailures> failures_{};
   std::array<Counter*, static_cast<size_t>(ConnectionRefusal::count_)> connections_refused_{};
+  std::array<Counter*, static_cast<size_t>(ClientCertificateFault::count_)> certificates_refused_{};
   std::array<Counter*, static_cast<size_t>(http1::Fault::count_)> http1_faults_{};
   std::array<Counter*, static_cast<size_t>(MessageFault::count_)> message_faults_{};
   std::array<Counter*, static_cast<size_t>(Http2Fault::count_)> floods_{};

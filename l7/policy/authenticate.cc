@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The authenticate policy (conf/policy/authenticate.h). On the request: who the client is, by the first of API key,
-// Basic and token that it shows; the name and roles stand in PolicyUse::identity. On the answer: WWW-Authenticate where
-// it refused. Everything is decided here and at once; only `forward` asks somebody (l7/policy/forward.cc).
-// A policy that holds twice (two policies with this part in one chain) must be satisfied twice; the last name counts.
-// Runtime: the passwords that were right lately. It survives versions.
+// The authenticate policy (conf/policy/authenticate.h). On the request: who the client is, by the first of signature,
+// API key, Basic, token and TLS certificate that it shows; the name and roles stand in PolicyUse::identity. On the
+// answer: WWW-Authenticate where it refused. Everything is decided here and at once; only `forward` asks somebody
+// (l7/policy/forward.cc). A policy that holds twice (two policies with this part in one chain) must be satisfied twice;
+// the last name counts. Runtime: the passwords that were right lately. It survives versions.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,6 +14,8 @@
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/forwarding.h"
 #include "l7/exchange/sticky.h"
+#include "l7/limits.h"
+#include "l7/policy/certificate_names.h"
 #include "l7/policy/credentials.h"
 #include "l7/policy/forward.h"
 #include "l7/policy/jwt.h"
@@ -36,6 +38,7 @@ class AuthenticateRule final : public Rule {
         source_(source),
         tokens_(rules.jwt, std::move(keys), std::move(source)) {
     if (rules.basic.enabled) users_.emplace(rules.basic, out);
+    if (rules.certificates.enabled) certificates_.emplace(rules.certificates);
     if (rules.signatures.enabled) signatures_.emplace(rules.signatures, secrets_of(rules.signatures), out);
     const std::string realm = fmt::format("realm=\"{}\"", quoted(rules.realm));
     if (rules.basic.enabled) ask_basic_ = fmt::format("Basic {}, charset=\"UTF-8\"", realm);
@@ -45,12 +48,17 @@ class AuthenticateRule final : public Rule {
     }
     // RFC 9110 §11.6.1 wants a challenge; no scheme is registered for keys in fields.
     if (ask_basic_.empty() && ask_bearer_.empty()) {
-      ask_key_ = fmt::format("{} {}", rules.api_keys.enabled ? "ApiKey" : "Signature", realm);
+      const char* const scheme = rules.api_keys.enabled ? "ApiKey" : rules.signatures.enabled ? "Signature" : "Mutual";
+      ask_key_ = fmt::format("{} {}", scheme, realm);
     }
   }
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
     remove_imitations(exchange.request.fields, identity_header_);
+    if (rules_.certificates.client_cert) {  // RFC 9440 §4: nobody but this proxy writes them
+      remove_imitations(exchange.request.fields, "client-cert");
+      remove_imitations(exchange.request.fields, "client-cert-chain");
+    }
     Shown shown;
     const Decision decision = judge(exchange, arena, now_ns, shown);
     if (decision.verdict == Verdict::refused) {
@@ -59,7 +67,7 @@ class AuthenticateRule final : public Rule {
     }
     if (shown.name.empty()) return decision;
     exchange.policies.identity = {shown.name, shown.roles, shown.role_count, shown.claims};
-    if (!rules_.keep_credentials) {
+    if (!rules_.keep_credentials && !shown.by_certificate) {
       FieldList& fields = exchange.request.fields;
       if (shown.by_signature) {
         fields.remove_named("signature");
@@ -70,6 +78,10 @@ class AuthenticateRule final : public Rule {
     }
     if (!identity_header_.empty()) {
       exchange.request.fields.add({identity_header_, shown.name, FieldKind::other, false, rules_.identity_header});
+    }
+    if (shown.by_certificate && rules_.certificates.client_cert) {
+      const std::string_view encoded = arena.copy(exchange.facts.certificate->encoded);
+      exchange.request.fields.add({"client-cert", encoded, FieldKind::other, false, "Client-Cert"});
     }
     return decision;
   }
@@ -92,6 +104,14 @@ class AuthenticateRule final : public Rule {
     if (rules_.basic.enabled) out["takes"].push_back("basic");
     if (rules_.jwt.enabled) out["takes"].push_back("jwt");
     if (rules_.signatures.enabled) out["takes"].push_back("signatures");
+    if (rules_.certificates.enabled) {
+      out["takes"].push_back("certificates");
+      out["certificate_name"] = rules_.certificates.name_from;
+      out["certificate_clients"] = nlohmann::json::array();
+      for (const CertificateClient& client : rules_.certificates.clients) {
+        out["certificate_clients"].push_back({{"name", client.name}, {"roles", client.roles}});
+      }
+    }
     if (source_ != nullptr) source_->explain(now_ns, out["keys"]);
     out["without_credentials"] = name(rules_.optional ? Verdict::passed : Verdict::refused);
   }
@@ -102,7 +122,7 @@ class AuthenticateRule final : public Rule {
     const std::string_view* roles = nullptr;
     size_t role_count = 0;
     std::string_view claims = {};
-    bool by_key = false, by_token = false, by_signature = false;
+    bool by_key = false, by_token = false, by_signature = false, by_certificate = false;
   };
 
   static std::string quoted(std::string_view text) {
@@ -170,7 +190,23 @@ class AuthenticateRule final : public Rule {
       shown.claims = claims.json;
       return {};
     }
+    if (certificates_ && exchange.facts.certificate != nullptr) {
+      return judge_certificate(*exchange.facts.certificate, arena, shown);
+    }
     return rules_.optional ? Decision{} : refuse("no_credentials");
+  }
+
+  Decision judge_certificate(const PeerCertificate& certificate, Arena& arena, Shown& shown) const {
+    const CertificateNames::Found found = certificates_->find(certificate);
+    if (found.outcome == CertificateNames::Outcome::nameless) return refuse("certificate_nameless");
+    if (found.outcome == CertificateNames::Outcome::unknown) return refuse("certificate_unknown");
+    if (rules_.certificates.client_cert && certificate.encoded.size() > kClientCertFieldBytes) {
+      return refuse("certificate_too_long");
+    }
+    shown.by_certificate = true;
+    if (found.known != nullptr) take(*found.known, shown);
+    shown.name = arena.copy(found.name);  // the connection may end before the request does
+    return {};
   }
 
   std::optional<std::string_view> key_of(const RequestHead& request, Arena& arena) const {
@@ -196,6 +232,7 @@ class AuthenticateRule final : public Rule {
   const Keys keys_;
   std::optional<Users> users_;
   std::optional<SignatureVerifier> signatures_;
+  std::optional<CertificateNames> certificates_;
   const std::shared_ptr<KeySource> source_;  // null: all keys are in the document
   const TokenVerifier tokens_;
   std::string ask_basic_, ask_bearer_, ask_again_bearer_, ask_key_;

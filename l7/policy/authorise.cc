@@ -30,6 +30,7 @@ class NetworksRule final : public Rule {
   NetworksRule(const AuthorisePolicy& authorise, Compiling& out)
       : Rule(Stage::networks, out.policy, "networks", out.registry), allow_(authorise.allow), deny_(authorise.deny) {}
 
+  bool allows() const override { return !allow_.empty(); }
   Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
     if (may_come(exchange.client_address)) return {};
     return {.verdict = Verdict::refused, .failure = Failure::forbidden, .detail = "network"};
@@ -60,6 +61,7 @@ class PlacesRule final : public Rule {
         places_(files_->read(out.model->geo)),
         trouble_(files_->trouble()) {}
 
+  bool allows() const override { return rules_.allows(); }
   Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
     const char* const why = refusal_of(exchange.client_address);
     if (why == nullptr) return {};
@@ -111,6 +113,7 @@ class RolesRule final : public Rule {
   RolesRule(const AuthorisePolicy& authorise, Compiling& out)
       : Rule(Stage::authorise, out.policy, "roles", out.registry), rules_(authorise.rules) {}
 
+  bool allows() const override { return true; }
   Decision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
     const Identity& identity = exchange.policies.identity;
     if (identity.name.empty()) return refuse("nobody");

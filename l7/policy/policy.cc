@@ -5,12 +5,14 @@
 
 #include <algorithm>
 
+#include "l7/policy/default_deny.h"
 #include "l7/policy/kinds.h"
 
 namespace tidegate::l7::policy {
 namespace {
 
-using Set = std::vector<uint32_t>;  // indexes of policies
+using Set = std::vector<uint32_t>;   // indexes of policies
+constexpr uint32_t kDenies = kNone;  // first in the set of a listener that denies by default
 
 // Numbers equal lists alike.
 class Numbering {
@@ -54,12 +56,16 @@ Rule::Rule(Stage its_stage, std::string its_policy, const char* its_kind, Regist
 
 Policies::Policies(const Model& model, const HashKey& key, Registry& registry) {
   const auto binds = [](const auto& element) { return !element.policies.empty(); };
+  const auto denies = [](const Listener& listener) { return listener.default_deny; };
+  const bool denies_any = std::any_of(model.listeners.begin(), model.listeners.end(), denies);
   const bool any =
+      denies_any ||
       std::any_of(model.policies.begin(), model.policies.end(), [](const Policy& p) { return p.everywhere; }) ||
       std::any_of(model.listeners.begin(), model.listeners.end(), binds) ||
       std::any_of(model.routes.begin(), model.routes.end(), binds);
   if (!any) return;
   compile(model, key, registry);
+  if (denies_any) default_deny_ = rules_.emplace_back(make_default_deny(registry)).get();
   build_chains(model);
 }
 
@@ -79,7 +85,11 @@ void Policies::compile(const Model& model, const HashKey& key, Registry& registr
 // Few lists of policies differ, however many routes there are: each pair of different lists has one chain.
 void Policies::build_chains(const Model& model) {
   Numbering of_listeners, of_routes;
-  for (const Listener& listener : model.listeners) set_of_listener_.push_back(of_listeners.number(listener.policies));
+  for (const Listener& listener : model.listeners) {
+    Set set = listener.policies;
+    if (listener.default_deny) set.insert(set.begin(), kDenies);
+    set_of_listener_.push_back(of_listeners.number(set));
+  }
   set_of_listener_.push_back(of_listeners.number({}));
   for (const Route& route : model.routes) set_of_route_.push_back(of_routes.number(route.policies));
   set_of_route_.push_back(of_routes.number({}));
@@ -95,13 +105,16 @@ void Policies::build_chains(const Model& model) {
       // A policy that is named twice is applied once.
       for (const Set* more : {&of_listener, &of_route}) {
         for (const uint32_t p : *more) {
-          if (std::find(all.begin(), all.end(), p) == all.end()) all.push_back(p);
+          if (p != kDenies && std::find(all.begin(), all.end(), p) == all.end()) all.push_back(p);
         }
       }
       Chain& chain = chains_.emplace_back();
       for (const uint32_t p : all) {
         chain.rules.insert(chain.rules.end(), rules_of_policy_[p].begin(), rules_of_policy_[p].end());
       }
+      const bool allowed =
+          std::any_of(chain.rules.begin(), chain.rules.end(), [](const Rule* rule) { return rule->allows(); });
+      if (!allowed && !of_listener.empty() && of_listener.front() == kDenies) chain.rules.push_back(default_deny_);
       std::stable_sort(chain.rules.begin(), chain.rules.end(),
                        [](const Rule* a, const Rule* b) { return a->stage < b->stage; });
       chain.answers_preflights = std::any_of(chain.rules.begin(), chain.rules.end(),

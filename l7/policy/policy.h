@@ -177,6 +177,8 @@ class Rule {
   virtual bool watches_end() const { return false; }
   // Adds what it is set to, and what it would say now, without counting the request.
   virtual void explain(const Subject& subject, uint64_t now_ns, nlohmann::json& out) const = 0;
+  // Whether a request that it passes is allowed thereby, where a listener denies by default.
+  virtual bool allows() const { return false; }
   // Whether it has the answer to preflights, so that they take the route of the request that they ask for.
   virtual bool answers_preflights() const { return false; }
   virtual void add_samples(std::vector<Sample>& out) const { static_cast<void>(out); }
@@ -232,6 +234,7 @@ class Policies {
   void build_chains(const Model& model);
 
   std::vector<std::unique_ptr<Rule>> rules_;
+  const Rule* default_deny_ = nullptr;  // one of them; null: no listener denies by default
   std::vector<std::shared_ptr<KeySource>> key_sources_;
   std::vector<std::vector<const Rule*>> rules_of_policy_;  // parallel to Model::policies
   std::vector<uint32_t> set_of_listener_, set_of_route_;   // the last one is of kNone

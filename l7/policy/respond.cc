@@ -50,7 +50,7 @@ class CorsRule final : public Rule {
     const RequestHead& request = exchange.request;
     const std::string_view method = request.fields.find(kRequestMethod)->value;
     const Field* const headers = request.fields.find(kRequestHeaders);
-    if (!allows(request.fields.find(kOrigin)->value) || !takes(method) ||
+    if (!allows_origin(request.fields.find(kOrigin)->value) || !takes(method) ||
         (headers != nullptr && !allows_headers(headers->value))) {
       return {Verdict::refused, Failure::cors_refused};
     }
@@ -80,7 +80,7 @@ class CorsRule final : public Rule {
                          : std::string_view("Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
                      FieldKind::other);
     }
-    if (origin == nullptr || !allows(origin->value)) return;
+    if (origin == nullptr || !allows_origin(origin->value)) return;
     fields.add_own("Access-Control-Allow-Origin", "access-control-allow-origin",
                    any_origin_ ? std::string_view("*") : origin->value, FieldKind::other);
     if (cors_.credentials) {
@@ -101,7 +101,7 @@ class CorsRule final : public Rule {
   static constexpr std::string_view kOfBackend[] = {"access-control-allow-origin",   "access-control-allow-credentials",
                                                     "access-control-expose-headers", "access-control-allow-methods",
                                                     "access-control-allow-headers",  "access-control-max-age"};
-  bool allows(std::string_view origin) const {
+  bool allows_origin(std::string_view origin) const {
     return std::any_of(origins_.begin(), origins_.end(),
                        [&](const OriginPattern& pattern) { return pattern.matches(origin); });
   }

@@ -8,12 +8,14 @@
 #include "conf/validate.h"
 #include "conf/warnings.h"
 #include "tests/unit/conf/documents.h"
+#include "tests/unit/core/made_authority.h"
 
 namespace tidegate {
 namespace {
 
 using testing::content;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::load_text;
 using testing::Loaded;
@@ -381,6 +383,79 @@ TEST(AuthoriseKeys, RefuseRulesThatNobodyReaches) {
   EXPECT_THAT(codes("rules: [{claims: [{name: a.b, values: [x]}]}]"), IsEmpty());
   EXPECT_THAT(codes("rules: [{claims: [{name: a}]}]"), ElementsAre("missing_key"));
   EXPECT_THAT(codes("rules: [{claims: [{values: [x]}]}]"), ElementsAre("missing_key"));
+}
+
+// --- clients' certificates, and listeners that deny by default
+
+Loaded with_clients(const std::string& keys, const std::string& more = {}) {
+  static const MadeAuthority authority("root"), other("other");
+  static const TlsIdentity own = make_identity("a", "DNS:a.test");
+  return load_text(
+      "certificates: [{name: c, certificate_file: crt, key_file: key}]\n"
+      "listeners: [{name: l, bind: ['127.0.0.1:443'], tls: {certificates: [c], client_certificates: {" +
+          keys + "}}}]\n" + more,
+      {{"crt", content(own.certificate_pem)},
+       {"key", content(own.key_pem)},
+       {"ca", content(authority.pem())},
+       {"crl", content(authority.revokes({}))},
+       {"ended", content(authority.revokes({}, -60))},
+       {"foreign", content(other.revokes({}))},
+       {"empty", content("")}});
+}
+
+std::vector<std::string> warnings_of(const Loaded& loaded) {
+  std::vector<std::string> codes;
+  if (loaded.model == nullptr) return {loaded.rendered()};
+  for (const Fault& fault : find_warnings(*loaded.document, *loaded.model, ::time(nullptr)))
+    codes.push_back(fault.code);
+  return codes;
+}
+
+TEST(ClientCertificateKeys, RefuseWhatChecksNobody) {
+  EXPECT_THAT(with_clients("ca_file: ca").codes(), IsEmpty());
+  EXPECT_THAT(with_clients("ca_file: ca, crl_file: crl, optional: true").codes(), IsEmpty());
+  EXPECT_THAT(with_clients("crl_file: crl").codes(), ElementsAre("missing_key"));
+  for (const char* keys : {"ca_file: key", "ca_file: empty", "ca_file: ca, crl_file: ca",
+                           "ca_file: ca, crl_file: empty", "ca_file: ca, crl_file: foreign"}) {
+    EXPECT_THAT(with_clients(keys).codes(), ElementsAre("unusable_certificate")) << keys;
+  }
+  EXPECT_THAT(with_clients("ca_file: ca, crl_file: foreign").faults[0].detail, HasSubstr("CN=root has signed none"));
+  EXPECT_THAT(warnings_of(with_clients("ca_file: ca, crl_file: crl")), IsEmpty());
+  EXPECT_THAT(warnings_of(with_clients("ca_file: ca, crl_file: ended")), ElementsAre("expired_certificate"));
+}
+
+TEST(ClientCertificateKeys, OfAPolicyNameClientsThatCanBe) {
+  const auto policy = [](const std::string& keys) {
+    return with_clients("ca_file: ca", "policies: [{name: q, everywhere: true, authenticate: {" + keys + "}}]\n");
+  };
+  EXPECT_THAT(policy("certificates: {}").codes(), IsEmpty());
+  EXPECT_THAT(policy("certificates: {clients: [{name: 'spiffe://o/a/*', roles: [r]}, {name: 'spiffe://o/a'}]}").codes(),
+              IsEmpty());
+  EXPECT_THAT(policy("certificates: {name_from: dsn}").codes(), ElementsAre("no_such_choice"));
+  EXPECT_THAT(policy("certificates: {clients: [{name: 'spiffe://*/a'}]}").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(policy("certificates: {clients: [{name: 'spiffe://o/a*'}]}").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(policy("certificates: {clients: [{name: a}, {name: a}]}").codes(), ElementsAre("duplicate_name"));
+  EXPECT_THAT(with_auth("certificates: {}").codes(), ElementsAre("without_effect")) << "no listener asks for one";
+  const std::string route =
+      "pools: [{name: p, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}]\n"
+      "routes: [{name: r, pool: p, cache: {}, policies: [q]}]\n";
+  EXPECT_THAT(with_clients("ca_file: ca", route + "policies: [{name: q, authenticate: {certificates: {client_cert: "
+                                                  "true}}}]\n")
+                  .codes(),
+              ElementsAre("conflicting_keys"));
+}
+
+TEST(DefaultDenyKeys, WarnOfRoutesThatNobodyCanUse) {
+  const auto warned = [](const std::string& policies, const std::string& authorise) {
+    return warnings_of(
+        load_text("listeners: [{name: l, bind: ['127.0.0.1:80'], default_deny: true}]\n"
+                  "routes: [{name: r, status: 204" +
+                  policies + "}]\npolicies: [{name: q, everywhere: false, authorise: {" + authorise + "}}]\n"));
+  };
+  EXPECT_THAT(warned(", policies: [q]", "rules: [{roles: [r]}]"), IsEmpty());
+  EXPECT_THAT(warned(", policies: [q]", "allow: [192.0.2.0/24]"), IsEmpty());
+  EXPECT_THAT(warned(", policies: [q]", "deny: [192.0.2.0/24]"), ElementsAre("denied_route"));
+  EXPECT_THAT(warned("", "rules: [{roles: [r]}]"), ElementsAre("denied_route", "unused"));
 }
 
 }  // namespace

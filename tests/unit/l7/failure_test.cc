@@ -456,16 +456,23 @@ TEST_F(FailureTest, SharedFetchFailed) {
 
 // --- all of them
 
-// passwords_busy happens in authenticate_test.cc, certificate_refused in tls_test.cc, backend_taken_down in
+// passwords_busy happens in authenticate_test.cc, certificate_refused in tls_test.cc, client_certificate_refused and
+// denied_by_default in client_certificates_test.cc, backend_taken_down in
 // take_down_test.cc, upgrade_refused in tunnel_test.cc, and what only HTTP/2 backends and gRPC clients do in
 // http2_backend_test.cc.
 const std::set<Failure> kOwnPlays = {
-    Failure::certificate_refused, Failure::connect_timeout, Failure::stale_connection, Failure::request_stalled,
-    Failure::client_too_slow,     Failure::client_gone,     Failure::pool_busy,        Failure::out_of_sockets,
-    Failure::only_if_cached,      Failure::tls_failed,      Failure::queue_timeout,    Failure::shared_fetch_failed,
-    Failure::backend_taken_down,  Failure::stream_refused,  Failure::stream_reset,     Failure::deadline_exceeded,
-    Failure::breaker_open,        Failure::rate_limited,    Failure::passwords_busy,   Failure::upgrade_refused,
-    Failure::concurrency_limited,
+    Failure::certificate_refused, Failure::connect_timeout,
+    Failure::stale_connection,    Failure::request_stalled,
+    Failure::client_too_slow,     Failure::client_gone,
+    Failure::pool_busy,           Failure::out_of_sockets,
+    Failure::only_if_cached,      Failure::tls_failed,
+    Failure::queue_timeout,       Failure::shared_fetch_failed,
+    Failure::backend_taken_down,  Failure::stream_refused,
+    Failure::stream_reset,        Failure::deadline_exceeded,
+    Failure::breaker_open,        Failure::rate_limited,
+    Failure::passwords_busy,      Failure::upgrade_refused,
+    Failure::concurrency_limited, Failure::client_certificate_refused,
+    Failure::denied_by_default,
 };
 
 TEST(FailureTable, HasATestForEachRow) {

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which client a TLS certificate stands for: `certificates` of the authenticate policy.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/policy/authenticate.h"
+#include "core/tls_clients.h"
+#include "l7/policy/credentials.h"
+
+namespace tidegate::l7::policy {
+
+class CertificateNames {
+ public:
+  explicit CertificateNames(const CertificateClients& rules);
+
+  enum class Outcome : uint8_t { known, nameless, unknown };
+  struct Found {
+    Outcome outcome;
+    std::string_view name = {};    // of `certificate`
+    const Known* known = nullptr;  // null: without roles
+  };
+  Found find(const PeerCertificate& certificate) const;
+
+ private:
+  const std::string PeerCertificate::*name_from_;
+  bool everybody_;                                   // no client is listed
+  std::map<std::string, Known, std::less<>> exact_;  // the views are into the nodes, which stay where they are
+  std::map<std::string, Known, std::less<>> below_;  // "spiffe://example.org/billing/"
+};
+
+}  // namespace tidegate::l7::policy
