@@ -221,7 +221,8 @@ void warn_of_all_unused(Checks& warnings) {
   for (const Service& service : model.services) pools.insert(service.pool);
   for (const Policy& policy : model.policies) {
     for (const PolicyKind& kind : policy_kinds()) {
-      if (kind.pool_of && policy.parts.count(kind.key) != 0) pools.insert(kind.pool_of(policy));
+      if (!kind.pools_of || policy.parts.count(kind.key) == 0) continue;
+      for (const uint32_t pool : kind.pools_of(policy)) pools.insert(pool);
     }
   }
   for (const Steer& steer : model.steers) {

@@ -369,9 +369,9 @@ PolicyKind authenticate_policy_kind() {
   PolicyKind kind =
       policy_kind<AuthenticatePolicy>("authenticate", "Who a client is. One that does not show it gets 401.",
                                       authenticate_section(), check_authenticate);
-  kind.pool_of = [](const Policy& policy) {
+  kind.pools_of = [](const Policy& policy) {
     const ForwardAuth& forward = policy.part<AuthenticatePolicy>("authenticate")->forward;
-    return forward.enabled ? forward.pool : kNone;
+    return std::vector<uint32_t>{forward.enabled ? forward.pool : kNone};
   };
   return kind;
 }

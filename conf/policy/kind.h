@@ -20,8 +20,8 @@ struct PolicyKind {
   std::function<void*(Policy&)> add;
   // How the part's keys relate to each other; `p`: the index of the policy. Called only for parts without a fault.
   std::function<void(Checks&, size_t p)> check;
-  // The pool that the part asks, or kNone. Empty: parts of this kind ask none.
-  std::function<uint32_t(const Policy&)> pool_of;
+  // The pools that the part uses; kNone among them means nothing. Empty: parts of this kind use none.
+  std::function<std::vector<uint32_t>(const Policy&)> pools_of;
 };
 
 template <class Part>

@@ -124,11 +124,11 @@ void check_limit(Checks& checks, size_t p) {
 
 }  // namespace
 
-void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vector<std::string>& by) {
+void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vector<std::string>& by, const char* key) {
   if (by.size() > kLimitByMost) {
     checks.refuse(
-        {"policies", p, kind, "by"},
-        {"out_of_range", fmt::format("by has {} words", by.size()), fmt::format("at most {}", kLimitByMost), {}});
+        {"policies", p, kind, key},
+        {"out_of_range", fmt::format("{} has {} words", key, by.size()), fmt::format("at most {}", kLimitByMost), {}});
   }
   constexpr std::string_view kWords[] = {"client", "route", "host", "identity", "header:NAME", "cookie:NAME"};
   for (size_t i = 0; i < by.size(); ++i) {
@@ -140,8 +140,8 @@ void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vecto
     const std::string meant = did_you_mean(std::string_view(word).substr(0, colon), candidates);
     const bool misses_name = meant.empty() || std::find(candidates.begin(), candidates.end(),
                                                         std::string_view(word).substr(0, colon)) != candidates.end();
-    checks.refuse({"policies", p, kind, "by", i},
-                  {"bad_value", fmt::format("{} is nothing to count by", in_quotes(word)),
+    checks.refuse({"policies", p, kind, key, i},
+                  {"bad_value", fmt::format("{} is nothing to tell requests apart by", in_quotes(word)),
                    one_of({std::begin(kWords), std::end(kWords)}), misses_name ? "" : meant});
   }
 }

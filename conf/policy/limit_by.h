@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The check of the key `by`, which limits and concurrency have.
+// The check of lists of what requests are told apart by: `by` of limits and concurrency, `sticky` of splits.
 #pragma once
 
 #include <string>
@@ -9,7 +9,8 @@
 
 namespace tidegate {
 
-// `p`: the index of the policy; `kind`: the key of its part.
-void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vector<std::string>& by);
+// `p`: the index of the policy; `kind`: the key of its part; `key`: of the list in it.
+void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vector<std::string>& by,
+                    const char* key = "by");
 
 }  // namespace tidegate

@@ -24,6 +24,7 @@ struct ClientFacts {
   std::string_view peer_text;  // the address alone
   uint32_t listener = kNone;   // in the Model of the request's plan; kNone: removed since
   std::string_view listener_name;
+  uint16_t port = 0;             // that the client connected to
   bool peer_trusted = false;     // in trusted_proxies
   std::string_view tls_version;  // empty: plain
   bool tls_resumed = false;

@@ -100,7 +100,14 @@ struct Exchange {
   const Route* route = nullptr;
   const BackendPool* pool = nullptr;
   PolicyUse policies;
-  const policy::DeadlineTerms* deadline = nullptr;  // of the pinned plan: the field that tells backends what is left
+  const policy::DeadlineTerms* deadline = nullptr;    // of the pinned plan: the field that tells backends what is left
+  const policy::Chain* forwarding = nullptr;          // whose rules change what the backend gets; null: none does
+  const RequestHead* outgoing = nullptr;              // what the backend gets instead of `request`; null: that
+  std::string_view outgoing_host;                     // what it is asked for instead of the client's; empty: that
+  uint32_t split_pool = kNone;                        // instead of the route's, as a policy has decided
+  std::string_view variant;                           // of that policy, for the log
+  const policy::MirrorTerms* mirror_terms = nullptr;  // of the pinned plan: a copy is sent when a backend is asked
+  std::shared_ptr<policy::MirrorPair> mirror;         // that this request shares with its copy
   std::string_view request_id;
   std::string_view client_address;
   std::string_view answer_body;  // of an answer of our own
@@ -112,7 +119,8 @@ struct Exchange {
   Trailers answer_trailers;   // of a buffered answer
   Patience patience;          // with the client, while its body is waited for
   bool client_gone = false;   // it left, or there never was one
-  bool background = false;    // revalidates for the cache
+  bool background = false;    // revalidates for the cache, or is a copy
+  bool mirrored = false;      // it is the copy of a request
   bool head_sent = false;     // of the answer, to the client
   bool body_at_hand = false;  // the request's body is buffered, all of it
   bool tunnel = false;        // the answer's head has opened one

@@ -203,6 +203,7 @@ void put_fields(Out& out, const BackendRequest& in) {
 std::string_view host_for_backend(const BackendRequest& in) {
   const std::string* host = find_edit(in.edits, "Host");
   if (host != nullptr && !host->empty()) return *host;
+  if (!in.host.empty()) return in.host;
   return in.request.authority.empty() ? in.fallback_host : in.request.authority;
 }
 
@@ -215,7 +216,8 @@ size_t measure(const BackendRequest& in) {
   const RequestHead& request = in.request;
   size_t bytes = 512 + request.method.size() + request.path.size() + request.query.size() +
                  3 * request.authority.size() + in.facts.peer_text.size() + in.request_id.size() + in.via_node.size() +
-                 request.upgrade.size() + in.fallback_host.size() + in.deadline_name.size() + in.deadline.size();
+                 request.upgrade.size() + in.fallback_host.size() + in.host.size() + in.deadline_name.size() +
+                 in.deadline.size();
   for (const Field& field : request.fields) bytes += field.name.size() + field.value.size() + 4;
   for (const auto& [name, value] : in.edits) bytes += name.size() + value.size() + 4;
   if (in.conditions != nullptr) {
@@ -225,6 +227,20 @@ size_t measure(const BackendRequest& in) {
 }
 
 }  // namespace
+
+void copy_head(const RequestHead& from, Arena& arena, RequestHead& to) {
+  to.method = arena.copy(from.method);
+  to.authority = arena.copy(from.authority);
+  to.host = arena.copy(from.host);
+  to.path = arena.copy(from.path);
+  to.query = arena.copy(from.query);
+  to.has_query = from.has_query;
+  to.version = from.version;
+  for (const Field& field : from.fields) {
+    const std::string_view spelt = field.spelt.empty() ? field.spelt : arena.copy(field.spelt);
+    to.fields.add({arena.copy(field.name), arena.copy(field.value), field.kind, field.odd_name, spelt});
+  }
+}
 
 std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
                                 const std::vector<Cidr>& trusted_proxies, Arena& arena) {

@@ -33,6 +33,7 @@ struct BackendRequest {
   std::string_view request_id;
   // Host for a request that has none (HTTP/1.0).
   std::string_view fallback_host = {};
+  std::string_view host = {};  // instead of the client's; empty: that one
   // A fetch for the cache: these instead of the client's own If-* and Range. What a trusted proxy says of the target is
   // then told only as far as the cache's key has it (client_scheme).
   const FieldList* conditions = nullptr;
@@ -53,6 +54,9 @@ FieldSpan compose_http2_fields(const BackendRequest& request, std::string_view s
 
 // Whether the request towards the backend carries its body chunked.
 inline bool sends_chunked(const RequestHead& request) { return request.body == BodyKind::unknown; }
+
+// The head of a request without a body, into another arena.
+void copy_head(const RequestHead& from, Arena& arena, RequestHead& to);
 
 // How often this node stands in the request's Via.
 size_t own_via_entries(const RequestHead& request, std::string_view node);

@@ -10,6 +10,7 @@
 #include "l7/exchange/conditions.h"
 #include "l7/exchange/forwarding.h"
 #include "l7/limits.h"
+#include "l7/policy/mirror.h"
 #include "l7/policy/preflight.h"
 #include "l7/worker.h"
 
@@ -19,8 +20,8 @@ const Transaction::StepEntry Transaction::kSteps[] = {
     {"route", &Transaction::route},     {"policies", &Transaction::policies}, {"buffer", &Transaction::buffer},
     {"lookup", &Transaction::lookup},   {"serve", &Transaction::serve},       {"choose", &Transaction::choose},
     {"queue", &Transaction::queue},     {"connect", &Transaction::connect},   {"exchange", &Transaction::exchange},
-    {"deliver", &Transaction::deliver}, {"rest", &Transaction::rest},         {"fill", &Transaction::fill},
-    {"answer", &Transaction::answer},   {"log", &Transaction::log},
+    {"deliver", &Transaction::deliver}, {"rest", &Transaction::rest},         {"discard", &Transaction::discard},
+    {"fill", &Transaction::fill},       {"answer", &Transaction::answer},     {"log", &Transaction::log},
 };
 
 const char* name(Step step) { return step < Step::over ? Transaction::kSteps[static_cast<size_t>(step)].name : "over"; }
@@ -195,7 +196,9 @@ Step Transaction::take_route() {
   if (exchange_.request.body == BodyKind::known && exchange_.request.content_length > facts.max_body_bytes) {
     return fail(Failure::body_too_large);
   }
-  exchange_.pool = &plan.pool_of(static_cast<uint32_t>(exchange_.route - plan.model().routes.data()));
+  exchange_.pool = exchange_.split_pool != kNone
+                       ? &plan.pools[exchange_.split_pool]
+                       : &plan.pool_of(static_cast<uint32_t>(exchange_.route - plan.model().routes.data()));
   if (!exchange_.request.upgrade.empty() && !take_upgrade()) return fail(Failure::upgrade_refused);
   // A stream of messages is as slow as what it tells. It holds a stream of a backend, not a connection.
   if (exchange_.grpc && exchange_.pool->config().protocol != BackendProtocol::h1) {
@@ -256,6 +259,10 @@ Step Transaction::log() {
   release_backend(exchange_.outcome.failure == Failure::none);
   const uint64_t now_ns = monotonic_ns();
   if (exchange_.policies.chain != nullptr && exchange_.policies.chain->watches_end) end_policies(now_ns);
+  if (exchange_.mirror != nullptr) {
+    const bool answered = exchange_.outcome.failure == Failure::none;
+    exchange_.mirror->end(exchange_.mirrored, answered ? exchange_.outcome.status : 0);
+  }
   Stats& stats = worker_.stats();
   stats.count_request(exchange_.request.version, exchange_.outcome.status);
   if (exchange_.outcome.failure != Failure::none) stats.count_failure(exchange_.outcome.failure);
@@ -291,6 +298,10 @@ Step Transaction::log() {
     record.config_version = exchange_.plan->plan().snapshot->version;
     if (exchange_.route != nullptr) record.route = exchange_.route->name;
     if (exchange_.pool != nullptr) record.pool = exchange_.pool->config().name;
+    if (exchange_.outgoing != nullptr && exchange_.outgoing->path != exchange_.request.path) {
+      record.backend_path = exchange_.outgoing->path;
+    }
+    record.variant = exchange_.variant;
     if (const Field* agent = exchange_.request.fields.find("user-agent")) record.user_agent = agent->value;
     if (client_ != nullptr) {
       const ClientFacts& facts = exchange_.facts;

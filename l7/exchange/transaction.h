@@ -50,6 +50,7 @@ enum class Step : uint8_t {
   exchange,  // send the request, wait for the response's head
   deliver,   // the response's body to the client, the rest of the request's to the backend
   rest,      // what is buffered of the response's body to the client; the backend's part is over
+  discard,   // the response of a copy of a request: nobody gets it
   fill,      // the response's body to the cache, and from there to the client
   answer,    // a response of our own: fixed, redirect, failure
   log,       // count and write down
@@ -119,6 +120,7 @@ class Transaction final : public BackendStream::User {
   Step exchange();
   Step deliver();
   Step rest();
+  Step discard();
   Step fill();
   Step answer();
   Step log();
@@ -156,6 +158,7 @@ class Transaction final : public BackendStream::User {
   void find_policies(uint32_t route);
   Step end_by_policy(const policy::Decision& decision);
   Step after_policies();
+  Failure change_request();
   void end_policies_of_answer();
   void end_policies(uint64_t now_ns);
   std::string_view time_left();
@@ -164,7 +167,7 @@ class Transaction final : public BackendStream::User {
   // transaction_fetch.cc
   // The client left and no other waits for what this transaction leads.
   bool nobody_waits() const {
-    return exchange_.client_gone && !(exchange_.cache.fill && exchange_.cache.fill.wanted());
+    return exchange_.client_gone && !exchange_.mirrored && !(exchange_.cache.fill && exchange_.cache.fill.wanted());
   }
   // connect, or pool_down; nothing where every backend is full.
   std::optional<Step> take_backend();
@@ -231,6 +234,10 @@ class Transaction final : public BackendStream::User {
   std::string_view next_web_piece();
   void send_web_piece(std::string_view bytes);
   Step end_grpc_web();
+
+  // transaction_mirror.cc
+  void begin_mirror();
+  Step begin_discard();
 
   // transaction_queue.cc
   bool others_wait_first();

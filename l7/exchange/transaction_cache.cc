@@ -19,21 +19,6 @@ bool is_safe(std::string_view method) {
   return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE";
 }
 
-// The head of a request without a body, into another arena.
-void copy_head(const RequestHead& from, Arena& arena, RequestHead& to) {
-  to.method = arena.copy(from.method);
-  to.authority = arena.copy(from.authority);
-  to.host = arena.copy(from.host);
-  to.path = arena.copy(from.path);
-  to.query = arena.copy(from.query);
-  to.has_query = from.has_query;
-  to.version = from.version;
-  for (const Field& field : from.fields) {
-    const std::string_view spelt = field.spelt.empty() ? field.spelt : arena.copy(field.spelt);
-    to.fields.add({arena.copy(field.name), arena.copy(field.value), field.kind, field.odd_name, spelt});
-  }
-}
-
 }  // namespace
 
 // The request as the cache sees it. The views live in the arena.
@@ -138,6 +123,12 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   to.pool = exchange_.pool;
   to.facts = exchange_.facts;
   to.deadline = exchange_.deadline;
+  to.forwarding = exchange_.forwarding;
+  to.parameters.count = exchange_.parameters.count;
+  for (size_t i = 0; i < to.parameters.count; ++i) {
+    const auto& [parameter, value] = exchange_.parameters.items[i];
+    to.parameters.items[i] = {parameter, arena.copy(value)};
+  }
   to.facts.peer_text = arena.copy(exchange_.facts.peer_text);
   to.facts.listener_name = {};
   to.facts.certificate = nullptr;

@@ -41,6 +41,14 @@ Step Transaction::choose() {
     exchange_.pool->runtime().retries.deposit(exchange_.pool->config().retry_budget);
   }
   if (const Failure over = own_time_over(); over != Failure::none) return fail(over);
+  if (exchange_.forwarding != nullptr) {
+    if (const Failure failure = change_request(); failure != Failure::none) return fail(failure);
+  }
+  if (exchange_.mirror_terms != nullptr) begin_mirror();
+  if (exchange_.mirrored) {  // it does not wait for room: those with a client come first
+    const std::optional<Step> next = others_wait_first() ? std::nullopt : take_backend();
+    return next ? *next : fail(Failure::pool_busy);
+  }
   if (others_wait_first()) return Step::queue;
   return take_backend().value_or(Step::queue);
 }
@@ -84,7 +92,8 @@ const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
     } else {
       choice = exchange_.pool->choose(question);
     }
-    if (choice.member == nullptr && !choice.full && !choice.broken && !exchange_.route->labels_required) {
+    if (choice.member == nullptr && !choice.full && !choice.broken && !exchange_.route->labels_required &&
+        exchange_.split_pool == kNone) {
       choice = exchange_.plan->plan().pools[exchange_.route->pool].choose(question);
     }
     if (choice.member == nullptr || choice.member->breaker == nullptr) return choice.member;
@@ -107,13 +116,14 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   const Pool& config = exchange_.pool->config();
   // With an address of each family, the second try of a request goes to the other one.
   const BackendAddress& address = member.addresses[exchange_.attempts.count % member.addresses.size()];
-  const BackendPeer peer{address,
-                         exchange_.plan->pool_tls(exchange_.route->pool),
-                         config.tls_server_name,
-                         config.idle_timeout_ms,
-                         config.protocol,
-                         proxy_header(),
-                         config.local_addresses};
+  const BackendPeer peer{
+      address,
+      exchange_.plan->pool_tls(exchange_.split_pool == kNone ? exchange_.route->pool : exchange_.split_pool),
+      config.tls_server_name,
+      config.idle_timeout_ms,
+      config.protocol,
+      proxy_header(),
+      config.local_addresses};
   if (!exchange_.attempts.fresh_only) {
     backend_ = worker_.backends().take_idle(*member.runtime, peer, !exchange_.request.is_idempotent());
     if (backend_) worker_.stats().backend_reuses.add();
@@ -139,7 +149,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
 
 // The connection's protocol is known: it composes the head.
 void Transaction::begin_request() {
-  const RequestHead& request = exchange_.request;
+  const RequestHead& request = exchange_.outgoing == nullptr ? exchange_.request : *exchange_.outgoing;
   const cache::Fill& fill = exchange_.cache.fill;
   const bool shared = static_cast<bool>(fill);
   FieldList conditions;
@@ -157,6 +167,7 @@ void Transaction::begin_request() {
                    .via_node = exchange_.facts.via ? node : std::string_view(),
                    .request_id = exchange_.request_id,
                    .fallback_host = request.authority.empty() ? host_of_backend() : std::string_view(),
+                   .host = exchange_.outgoing_host,
                    .conditions = shared ? &conditions : nullptr,
                    .grpc_timeout = exchange_.grpc ? grpc_time_left() : std::string_view(),
                    .deadline_name = deadline == nullptr ? std::string_view() : deadline->field,
@@ -297,6 +308,7 @@ Step Transaction::begin_response() {
   worker_.stats().first_byte.record_ns(exchange_.timing.first_byte_ns - exchange_.timing.sent_ns);
   judge_answer();
   if (exchange_.attempts.request_sent) request_buffer_.clear();  // no other backend is asked any more
+  if (exchange_.mirrored) return begin_discard();
   if (exchange_.cache.fill) return begin_filled_response();
   invalidate_if_unsafe();
   exchange_.cache.status.forward_status = exchange_.response.status;

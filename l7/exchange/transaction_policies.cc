@@ -30,6 +30,7 @@ void Transaction::find_policies(uint32_t route) {
   use.chain = exchange_.plan->plan().policies.chain(exchange_.facts.listener, route);
   if (use.chain == nullptr) return;
   use.transaction = this;
+  if (use.chain->forwards) exchange_.forwarding = use.chain;
   const size_t count = use.chain->rules.size();
   use.notes = reinterpret_cast<policy::Note*>(arena_.allocate_aligned(count * sizeof(policy::Note)));
   std::uninitialized_value_construct_n(use.notes, count);
@@ -83,6 +84,22 @@ Step Transaction::after_policies() {
   const ClientFacts& facts = exchange_.facts;
   const std::string_view path = path_for_routes(exchange_.request.path, facts.merge_slashes, arena_);
   return refuse_unrouted(match_route(exchange_.request.method, path));
+}
+
+// A backend is about to be asked for the first time: what it gets is changed as the policies say. The request itself
+// stays as the client sent it: the cache's key, the log and the answer's rules are about that one.
+Failure Transaction::change_request() {
+  const policy::Chain& chain = *std::exchange(exchange_.forwarding, nullptr);
+  for (size_t i = 0; i < chain.rules.size(); ++i) {
+    if (!chain.rules[i]->forwards()) continue;
+    const policy::Decision decision = chain.rules[i]->on_forward(exchange_, arena_);
+    if (exchange_.policies.notes != nullptr) exchange_.policies.notes[i].verdict = decision.verdict;
+    chain.rules[i]->count(decision.verdict);
+    if (decision.verdict != policy::Verdict::refused) continue;
+    failure_detail_ = decision.detail;
+    return decision.failure;
+  }
+  return Failure::none;
 }
 
 // The head that goes to the client is complete but for what the policies say of it.

@@ -81,7 +81,7 @@ bool Transaction::was_waited_for() const {
 
 bool Transaction::may_retry(Failure failure) {
   const Retry retry = info(failure).retry;
-  if (retry == Retry::never) return false;
+  if (retry == Retry::never || exchange_.mirrored) return false;
   // RFC 9110 §9.2.2: what a backend may have begun to act on is repeated only when acting twice does no harm, and only
   // while every byte of it is still at hand.
   const bool sent_body = exchange_.outcome.request_bytes > 0 && !exchange_.body_at_hand;

@@ -58,6 +58,7 @@ PlanPin ClientConnection::pin_plan() {
   const Listener& listener = plan.model().listeners[facts_.listener];
   listener_name_ = listener.name;
   facts_.listener_name = listener_name_;
+  facts_.port = destination_ ? destination_->port : bind_.port;
   facts_.peer_trusted = trusts(listener, facts_.peer.address);
   facts_.max_body_bytes = listener.max_body_bytes;
   facts_.merge_slashes = listener.merge_slashes;

@@ -144,6 +144,8 @@ size_t format_record(const AccessRecord& r, char* out) {
   line.text("route", r.route);
   line.text("identity", r.identity, kLoggedHostBytes);
   line.text("policies", r.policies, kLoggedPolicyBytes);
+  line.text("backend_path", r.backend_path, kLoggedTextBytes);
+  line.text("variant", r.variant);
   line.text("pool", r.pool);
   line.text("backend", r.backend);
   if (r.tries > 1) line.number(",\"tries\":", r.tries);

@@ -27,6 +27,8 @@ struct AccessRecord {
   std::string_view request_id, client, peer, listener, method, host, path, query, route, pool, backend, cache,
       user_agent;
   std::string_view upgrade;       // the protocol of a tunnel
+  std::string_view backend_path;  // what the backend was asked for, where policies have changed the path
+  std::string_view variant;       // that a split has chosen
   std::string_view request_line;  // of a request that could not be read
   std::string_view policies;      // "per-client.limit=passed", with commas between
   std::string_view identity;      // who the client is, as a policy has found out

@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "l7/exchange/conditions.h"
 #include "l7/observe/url.h"
+#include "l7/policy/split.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -110,9 +111,9 @@ void explain_levels(const BackendPool& pool, uint64_t now_ns, nlohmann::json& an
 }
 
 void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, std::string_view client,
-                  nlohmann::json& answer) {
-  const uint32_t pool_index = plan.model().routes[route].pool;
-  const BackendPool& pool = plan.pool_of(route);
+                  uint32_t split_pool, nlohmann::json& answer) {
+  const uint32_t pool_index = split_pool == kNone ? plan.model().routes[route].pool : split_pool;
+  const BackendPool& pool = split_pool == kNone ? plan.pool_of(route) : plan.pools[split_pool];
   const Pool& config = pool.config();
   const PoolStatus& status = plan.snapshot->pools[pool_index];
   answer["pool"] = config.name;
@@ -245,7 +246,9 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
   const RequestConditions judge(url->request, client);
   const RouteMatch match = plan.router->match(listener, method, url->request.host, path, parameters, &judge);
   const std::string_view route_name = match.route == kNone ? std::string_view() : plan.model().routes[match.route].name;
-  explain_policies(plan.policies.chain(listener, match.route), {url->request, client, route_name}, answer);
+  const policy::Chain* const chain = plan.policies.chain(listener, match.route);
+  const policy::Subject subject{url->request, client, route_name, {}, &parameters};
+  explain_policies(chain, subject, answer);
   if (match.route == kNone) {
     answer["reason"] = match.method_refused ? "routes match this path, but none takes the method: 405"
                                             : "no route matches this host and path: 404";
@@ -264,7 +267,7 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
   } else {
     if (route.grpc_web) answer["grpc_web"] = true;
     explain_cache(cache, route, *url, answer);
-    explain_pool(plan, match.route, url->request, client, answer);
+    explain_pool(plan, match.route, url->request, client, policy::split_pool_of(chain, subject), answer);
   }
   return answer;
 }

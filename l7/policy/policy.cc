@@ -32,9 +32,9 @@ class Numbering {
 }  // namespace
 
 const char* name(Stage stage) {
-  constexpr const char* kNames[] = {"limit",        "networks",  "preflight",      "maintenance",
-                                    "authenticate", "authorise", "identity_limit", "deadline",
-                                    "concurrency",  "mock",      "compress",       "answer"};
+  constexpr const char* kNames[] = {
+      "limit",       "networks", "preflight", "maintenance", "authenticate", "authorise", "identity_limit", "deadline",
+      "concurrency", "mock",     "fault",     "split",       "mirror",       "transform", "compress",       "answer"};
   static_assert(std::size(kNames) == static_cast<size_t>(Stage::answer) + 1);
   return kNames[static_cast<size_t>(stage)];
 }
@@ -121,6 +121,8 @@ void Policies::build_chains(const Model& model) {
                                              [](const Rule* rule) { return rule->answers_preflights(); });
       chain.watches_end =
           std::any_of(chain.rules.begin(), chain.rules.end(), [](const Rule* rule) { return rule->watches_end(); });
+      chain.forwards =
+          std::any_of(chain.rules.begin(), chain.rules.end(), [](const Rule* rule) { return rule->forwards(); });
       answers_preflights_ = answers_preflights_ || chain.answers_preflights;
     }
   }

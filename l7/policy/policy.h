@@ -5,6 +5,7 @@
 //
 //   on_request: passes, refuses, answers, or waits (then it is asked again); before the cache is asked. It may wait for
 //               a moment, or for somebody whom it has asked (PolicyUse::call).
+//   on_forward: changes the request that goes to the backend, after the look-up
 //   on_answer:  changes the head that goes to the client, on hits of the cache too; what is stored has none of it
 //
 // A request without a client (a revalidation for the cache) has no chain: the client that it repeats has passed
@@ -35,6 +36,7 @@ namespace tidegate::l7 {
 
 struct Exchange;
 struct RequestHead;
+struct RouteParameters;
 class Arena;
 class Transaction;
 
@@ -51,6 +53,10 @@ enum class Stage : uint8_t {
   deadline,        // how long the exchange may take
   concurrency,     // how many run at one time
   mock,            // an answer in place of the backend's
+  fault,           // delays and aborts on purpose
+  split,           // which pool
+  mirror,          // whether a copy goes elsewhere
+  transform,       // what is changed in the request; after the look-up, when a backend is asked
   compress,        // at the answer, before what is added to it
   answer,          // at the answer alone
 };
@@ -124,6 +130,8 @@ struct Runtime {
 
 struct CodingCounts;   // compress.h
 struct DeadlineTerms;  // deadline.h
+struct MirrorTerms;    // mirror.h
+class MirrorPair;      // mirror.h
 
 class Registry {
  public:
@@ -149,6 +157,7 @@ struct Subject {
   std::string_view client;  // its address as text
   std::string_view route;   // its name; empty: none takes the request
   std::string_view identity = {};
+  const RouteParameters* parameters = nullptr;  // of the path; null: not known
 };
 
 // A series of a metric family that only one kind of rule has.
@@ -170,6 +179,13 @@ class Rule {
 
   virtual Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const = 0;
   virtual void on_answer(Exchange& exchange, Arena& arena, const Note& note) const = 0;
+  // A backend is asked, for the first time in the exchange, if the rule `forwards`: changes Exchange::outgoing. Also
+  // called for an exchange without a client (a revalidation), which has no notes. It passes or refuses.
+  virtual Decision on_forward(Exchange& exchange, Arena& arena) const {
+    static_cast<void>(exchange), static_cast<void>(arena);
+    return {};
+  }
+  virtual bool forwards() const { return false; }
   // The exchange is over. Called once for each request that was asked, if the rule `watches_end`.
   virtual void on_end(const Exchange& exchange, const Note& note, uint64_t now_ns) const {
     static_cast<void>(exchange), static_cast<void>(note), static_cast<void>(now_ns);
@@ -198,6 +214,7 @@ struct Chain {
   std::vector<const Rule*> rules;  // in the order of their stages
   bool answers_preflights = false;
   bool watches_end = false;  // one of them does
+  bool forwards = false;     // one of them does
 };
 
 class KeySource;  // key_source.h

@@ -277,3 +277,34 @@ def test_a_shared_quota_is_within_five_percent_and_asks_redis_seldom(lab):
             assert asked <= 0.05 * 2400, asked
     finally:
         redis.kill()
+
+
+
+def test_a_request_is_changed_for_its_backend_and_given_to_the_variant_that_it_asks_for(lab):
+    policy = """transform: {
+      path: {prefix: /flow, value: "/in/{header.x-tenant}"}, host: inner.test, query: [{set: who, value: "{client}"}],
+      request_headers: [{set: X-Real-IP, value: "{client}"}, {remove: X-Debug}],
+      response_headers: [{set: X-Served, value: "{status} {route}"}]},
+    split: {variants: [{name: tester, pool: origins, when: "cookie:tester"}, {name: all, pool: kitchen, weight: 1}]},
+    fault: {abort: 418, header: X-Fault}"""
+    refused = 'tidegate_l7_failures_total{reason="not_transformable"}'
+    to_tester = 'tidegate_l7_split_requests_total{policy="flow",variant="tester"}'
+    with kitchen(lab, policy) as origin:
+        before, given = metric(lab, refused), metric(lab, to_tester)
+        for version in ("--http1.1", "--http2"):
+            fields, body = fetch(lab, "/flow/x?a=1", version, "-H", "X-Tenant: a b", "-H", "X-Real-IP: 6.6.6.6", "-H", "X-Debug: 1")
+            assert body == b"done\n" and fields["x-served"] == "200 flow", fields
+            head = origin.heads[-1]
+            client = HOSTS["client-eu"].v4
+            assert head.startswith(f"GET /in/a%20b/x?a=1&who={client} HTTP/1.1\r\nHost: inner.test\r\n"), head
+            assert f"\nx-real-ip: {client}\r\n" in head.lower() and "6.6.6.6" not in head and "debug" not in head.lower(), head
+        asked = len(origin.heads)
+        status = lambda *options: lab.curl("client-eu", WWW + "/flow/x", "-o", "/dev/null", "-w", "%{http_code}", *options, vip=PROXY).stdout
+        assert status("-H", "X-Tenant: ..") == "400" and metric(lab, refused) == before + 1
+        assert status("-H", "X-Fault: 1") == "418"
+        assert status("-b", "tester=1") == "404", "the other pool has no such page"
+        assert len(origin.heads) == asked, "none of these reached it"
+        assert metric(lab, to_tester) == given + 1
+        explained = lab.plane("proxy1", "l7", f"/explain?client=192.0.2.1&url={WWW}/flow/x").json()
+        assert explained["pool"] == "kitchen", explained
+        assert [entry["target"] for entry in explained["policies"] if entry["stage"] == "transform"] == ["/in/x?who=192.0.2.1"], explained

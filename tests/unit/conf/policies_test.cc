@@ -5,6 +5,7 @@
 
 #include "conf/policy/compress.h"
 #include "conf/policy/limit.h"
+#include "conf/policy/transform.h"
 #include "conf/validate.h"
 #include "conf/warnings.h"
 #include "tests/unit/conf/documents.h"
@@ -65,6 +66,154 @@ TEST(Policies, WarnOfOneThatNothingUses) {
   EXPECT_THAT(warned("policies: [{name: q, limit: {requests: 5}}]\n"), ElementsAre("unused"));
   EXPECT_THAT(warned("policies: [{name: q, everywhere: true, limit: {requests: 5}}]\n"), IsEmpty());
 }
+
+// --- transform, split, fault
+
+// A document with one policy, which route r names; `route`: further keys of that route.
+Loaded with_policy(const std::string& part, const std::string& route = "") {
+  return load_text("policies:\n  - {name: q, " + part +
+                   "}\npools:\n  - {name: a, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}\n"
+                   "  - {name: c, backends: [{name: b, addresses: [192.0.2.2], port: 80, labels: [new]}]}\n"
+                   "routes:\n  - {name: r, path: '/u/{id}/*', pool: a, policies: [q]" +
+                   route + "}\n");
+}
+
+TEST(TransformKeys, AreReadAsTheyAreMeant) {
+  const Loaded loaded = with_policy(
+      "transform: {path: {value: '/v2/{path.id}', prefix: /u}, host: '{id}.test', query: [{set: a, value: '{client}'}],"
+      " request_headers: [{remove: X-A}, {rename: X-B, to: X-C}, {replace: X-D, match: '(a+)$', value: '{match.1}'}],"
+      " response_headers: [{add: X-E, value: '{status}'}]}");
+  ASSERT_THAT(loaded.codes(), IsEmpty()) << loaded.rendered();
+  const auto* transform = loaded.model->policies[0].part<TransformPolicy>("transform");
+  ASSERT_TRUE(transform->path);
+  EXPECT_EQ(transform->path->prefix, "/u");
+  EXPECT_EQ(transform->request_headers[1].action(), TransformEdit::Action::rename);
+  EXPECT_EQ(transform->request_headers[2].name(), "X-D");
+  EXPECT_THAT(with_policy("transform: {path: {prefix: /u, value: ''}}").codes(), IsEmpty()) << "a prefix is cut off";
+}
+
+TEST(TransformKeys, RefuseTextsAndPatternsThatAreWrong) {
+  const auto code_of = [](const std::string& part) {
+    const std::vector<std::string> codes = with_policy("transform: {" + part + "}").codes();
+    return codes.empty() ? "" : codes[0];
+  };
+  for (const char* part : {"path: {value: '/{nobody.x}'}",
+                           "path: {value: '/{id'}",
+                           "path: {value: '/id}'}",
+                           "path: {value: '/{other}'}",
+                           "path: {value: v2}",
+                           "path: {value: '{header.x}'}",
+                           "path: {value: '/a?b=1'}",
+                           "path: {value: '/a b'}",
+                           "path: {value: '/{status}'}",
+                           "path: {value: '/{match.1}'}",
+                           "path: {value: '/{match.2}', match: '(a)'}",
+                           "path: {value: '/', match: '('}",
+                           "path: {value: '/', match: '(?=a)'}",
+                           "path: {value: '/', match: '(a)\\1'}",
+                           "path: {value: '/', prefix: u}",
+                           "host: '{match.0}'",
+                           "host: '{jwt.}'",
+                           "query: [{set: a, value: '{'}]",
+                           "request_headers: [{set: X-A, value: '{header.a b}'}]",
+                           "request_headers: [{set: 'a b', value: x}]",
+                           "request_headers: [{replace: X-A, match: '[', value: x}]"}) {
+    EXPECT_EQ(code_of(part), "bad_value") << part;
+  }
+  for (const char* part : {"path: {value: /, prefix: /a, match: b}", "query: [{set: a, add: b, value: c}]",
+                           "query: [{value: c}]", "request_headers: [{set: '', value: c}]"}) {
+    EXPECT_EQ(code_of(part), "exactly_one") << part;
+  }
+  for (const char* part : {"", "query: [{set: a}]", "query: [{rename: a}]", "query: [{replace: a, value: b}]"}) {
+    EXPECT_EQ(code_of(part), "missing_key") << part;
+  }
+  for (const char* part : {"query: [{remove: a, value: b}]", "query: [{set: a, value: b, to: c}]",
+                           "query: [{add: a, value: b, match: c}]"}) {
+    EXPECT_EQ(code_of(part), "without_effect") << part;
+  }
+  std::string many;
+  for (int i = 0; i < 33; ++i) many += "{remove: a},";
+  EXPECT_EQ(code_of("query: [" + many + "]"), "out_of_range");
+}
+
+// Whoever could set them could make two messages of one, or forge what the proxy says.
+TEST(TransformKeys, RefuseFieldsThatTheProxyWritesItself) {
+  for (const char* name : {"Content-Length", "transfer-encoding", "Connection", "Upgrade", "TE", "Trailer", "Host",
+                           "Expect", "X-Forwarded-For", "X-Request-Id", "Via"}) {
+    const std::string set = std::string("transform: {request_headers: [{set: ") + name + ", value: x}]}";
+    EXPECT_THAT(with_policy(set).codes(), ElementsAre("bad_value")) << name;
+    const std::string to = std::string("transform: {request_headers: [{rename: X-A, to: ") + name + "}]}";
+    EXPECT_THAT(with_policy(to).codes(), ElementsAre("bad_value")) << name;
+  }
+  for (const char* name : {"Content-Length", "Content-Encoding", "Connection", "Date", "Content-Range"}) {
+    const std::string remove = std::string("transform: {response_headers: [{remove: ") + name + "}]}";
+    EXPECT_THAT(with_policy(remove).codes(), ElementsAre("bad_value")) << name;
+  }
+  EXPECT_THAT(with_policy("transform: {request_headers: [{set: X-Real-IP, value: '{client}'}]}").codes(), IsEmpty());
+}
+
+TEST(TransformKeys, RefuseWhatACacheWouldGiveToOthers) {
+  const auto codes = [](const std::string& part) {
+    return with_policy("transform: {" + part + "}", ", cache: {enabled: true}").codes();
+  };
+  for (const char* part :
+       {"path: {value: '/{client}'}", "host: '{identity}.test'", "query: [{set: a, value: '{jwt.sub}'}]",
+        "request_headers: [{set: X-A, value: '{header.x-b}'}]", "request_headers: [{rename: X-A, to: X-B}]",
+        "request_headers: [{replace: X-A, match: a, value: b}]", "request_headers: [{set: Authorization, value: a}]"}) {
+    EXPECT_THAT(codes(part), ElementsAre("conflicting_keys")) << part;
+  }
+  for (const char* part : {"path: {value: '/{match.1}', match: '(a)'}", "path: {value: '/{id}'}", "host: '{id}.{host}'",
+                           "query: [{set: a, value: '{query.b}'}, {remove: b}]",
+                           "request_headers: [{set: X-A, value: '{path}'}, {remove: X-B}]",
+                           "response_headers: [{set: X-A, value: '{client}'}]"}) {
+    EXPECT_THAT(codes(part), IsEmpty()) << part;
+  }
+}
+
+TEST(SplitKeys, RefuseWhatCannotBeChosenOrKept) {
+  const std::string two =
+      "variants: [{name: new, pool: c, weight: 5, when: 'cookie:beta'}, {name: old, pool: a, weight: 95}]";
+  EXPECT_THAT(with_policy("split: {" + two + ", sticky: [client, 'header:X-User']}").codes(), IsEmpty());
+  EXPECT_THAT(with_policy("split: {" + two + ", sticky: [cleint]}").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(with_policy("split: {variants: [{name: new, pool: c}]}").codes(), ElementsAre("missing_key"));
+  EXPECT_THAT(with_policy("split: {variants: [{name: new, pool: d, weight: 1}]}").codes(), ElementsAre("no_such_name"));
+  for (const char* when : {"'header:'", "'header:a b'", "cookie", "'claim:'", "'ip:1'"}) {
+    EXPECT_THAT(
+        with_policy(std::string("split: {variants: [{name: new, pool: c, weight: 1, when: ") + when + "}]}").codes(),
+        ElementsAre("bad_value"))
+        << when;
+  }
+  EXPECT_THAT(with_policy("split: {variants: [{name: new, pool: c, weight: 1, values: [a]}]}").codes(),
+              ElementsAre("without_effect"));
+  EXPECT_THAT(with_policy("split: {" + two + "}", ", cache: {enabled: true}").codes(), ElementsAre("conflicting_keys"));
+  EXPECT_THAT(with_policy("split: {variants: [{name: a, pool: c, weight: 1}, {name: a, pool: a}]}").codes(),
+              ElementsAre("duplicate_name"));
+}
+
+TEST(SplitKeys, APoolOfAVariantIsUsed) {
+  const Loaded loaded =
+      with_policy("split: {variants: [{name: new, pool: c, weight: 5}, {name: old, pool: a, weight: 95}]}");
+  ASSERT_NE(loaded.model, nullptr) << loaded.rendered();
+  for (const Fault& fault : find_warnings(*loaded.document, *loaded.model, 0))
+    EXPECT_NE(fault.code, "unused") << loaded.rendered();
+}
+
+TEST(MirrorKeys, NameAPoolThatIsThere) {
+  EXPECT_THAT(with_policy("mirror: {pool: c, percent: 5, most: 10, timeout: 2s}").codes(), IsEmpty());
+  EXPECT_THAT(with_policy("mirror: {percent: 5}").codes(), ElementsAre("missing_key"));
+  EXPECT_THAT(with_policy("mirror: {pool: d}").codes(), ElementsAre("no_such_name"));
+  EXPECT_THAT(with_policy("mirror: {pool: c, percent: 101}").codes(), ElementsAre("out_of_range"));
+}
+
+TEST(FaultKeys, RefuseWhatDoesNothing) {
+  EXPECT_THAT(with_policy("fault: {delay: 200ms, delay_percent: 10, abort: 503}").codes(), IsEmpty());
+  EXPECT_THAT(with_policy("fault: {}").codes(), ElementsAre("missing_key"));
+  EXPECT_THAT(with_policy("fault: {abort: 204}").codes(), ElementsAre("out_of_range"));
+  EXPECT_THAT(with_policy("fault: {abort: 503, delay_percent: 3}").codes(), ElementsAre("without_effect"));
+  EXPECT_THAT(with_policy("fault: {abort: 503, header: 'a b'}").codes(), ElementsAre("bad_value"));
+}
+
+// --- compress
 
 TEST(CompressKeys, RefuseUnknownCodingsAndTypes) {
   const auto with = [](const std::string& keys) {

@@ -16,8 +16,10 @@
 #include "conf/policy/authenticate.h"
 #include "conf/policy/authorise.h"
 #include "conf/policy/concurrency.h"
+#include "conf/policy/fault.h"
 #include "conf/policy/limit.h"
 #include "conf/policy/respond.h"
+#include "conf/policy/transform.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
@@ -101,6 +103,12 @@ std::map<Failure, Scene> scenes() {
   auto respond = std::make_shared<RespondPolicy>();
   respond->maintenance.enabled = true;
   out[Failure::maintenance].set = bind("respond", respond);
+  auto fault = std::make_shared<FaultPolicy>();
+  fault->abort_status = 503;
+  out[Failure::fault_injected].set = bind("fault", fault);
+  auto transform = std::make_shared<TransformPolicy>();
+  transform->host = "{header.absent}";
+  out[Failure::not_transformable].set = bind("transform", transform);
   auto cors = std::make_shared<RespondPolicy>();
   cors->cors.enabled = true;
   out[Failure::cors_refused] = {.set = bind("respond", cors),

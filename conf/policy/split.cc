@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "conf/policy/split.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "conf/field_builders.h"
+#include "conf/names.h"
+#include "conf/policy/kind.h"
+#include "conf/policy/limit_by.h"
+#include "conf/text.h"
+#include "core/http1.h"
+
+namespace tidegate {
+namespace {
+
+using namespace fields;
+
+const Section& split_variant_section() {
+  static const Section section{
+      "variant",
+      {
+          fields::name(&SplitVariant::name, "In the access log (`variant`) and in metrics."),
+          required(reference("pool", &SplitVariant::pool, "pools", "Its requests go to this pool.")),
+          integer("weight", &SplitVariant::weight, {0, 1'000'000},
+                  "Its share of the requests that no `when` has taken, beside the weights of the others. 0: none."),
+          text("when", &SplitVariant::when,
+               "Requests that have it go to this variant, whatever the weights are: `header:NAME`, `cookie:NAME` or "
+               "`claim:NAME` (of the client's token). The first variant in the list whose `when` holds takes them.",
+               256),
+          text("values", &SplitVariant::values, "Of `when`: only these. Without the key, any.", 256),
+      }};
+  return section;
+}
+
+const Section& split_section() {
+  static const Section section{
+      "split",
+      {
+          required(nested("variants", &SplitPolicy::variants, split_variant_section(),
+                          "Among which requests are split, instead of the route's pool. At most 16.")),
+          text("sticky", &SplitPolicy::sticky,
+               "Requests that are alike in all of these get one variant: `client` (its address), `identity`, "
+               "`host`, `route`, `header:NAME`, `cookie:NAME`. When weights change, only as many move as must. Without "
+               "the key, each request is chosen for anew."),
+      }};
+  return section;
+}
+
+void check_split_when(Checks& checks, size_t p, size_t v, const SplitVariant& variant) {
+  if (variant.when.empty()) {
+    if (!variant.values.empty()) {
+      checks.refuse({"policies", p, "split", "variants", v, "values"},
+                    {"without_effect", "values without `when`", {}, "remove them"});
+    }
+  } else if (!parse_split_condition(variant.when)) {
+    checks.refuse({"policies", p, "split", "variants", v, "when"},
+                  {"bad_value",
+                   fmt::format("{} is nothing to choose by", in_quotes(variant.when)),
+                   "header:NAME, cookie:NAME or claim:NAME",
+                   {}});
+  }
+}
+
+void check_split_route(Checks& checks, size_t p, const SplitPolicy& split, const Route& route) {
+  const auto complain = [&](std::string sentence, std::string hint) {
+    checks.refuse({"policies", p, "split"}, {"conflicting_keys", std::move(sentence), {}, std::move(hint)});
+  };
+  if (route.cache.enabled) {
+    complain(fmt::format("route '{}' has a cache, whose key does not have the variant", route.name),
+             "a route of its own without a cache");
+  } else if (!route.labels.empty()) {
+    complain(fmt::format("labels of route '{}' do not hold in the variants' pools", route.name), "remove one of them");
+  } else if (route.grpc_web && std::any_of(split.variants.begin(), split.variants.end(), [&](const SplitVariant& each) {
+               return each.pool != kNone && checks.model().pools[each.pool].protocol == BackendProtocol::h1;
+             })) {
+    complain(fmt::format("route '{}' has grpc_web, and a variant's pool speaks HTTP/1.1", route.name),
+             "`protocol: h2` for every variant's pool");
+  }
+}
+
+void check_split_routes(Checks& checks, size_t p, const SplitPolicy& split) {
+  const Model& model = checks.model();
+  const auto named = [p](const std::vector<uint32_t>& policies) {
+    return std::find(policies.begin(), policies.end(), static_cast<uint32_t>(p)) != policies.end();
+  };
+  const bool of_any = model.policies[p].everywhere || std::any_of(model.listeners.begin(), model.listeners.end(),
+                                                                  [&](const Listener& l) { return named(l.policies); });
+  for (const Route& route : model.routes) {
+    if (checks.full() || route.pool == kNone || (!of_any && !named(route.policies))) continue;
+    check_split_route(checks, p, split, route);
+  }
+}
+
+void check_split(Checks& checks, size_t p) {
+  const SplitPolicy& split = *checks.model().policies[p].part<SplitPolicy>("split");
+  if (split.variants.size() > kSplitVariantsMost) {
+    checks.refuse({"policies", p, "split", "variants"}, {"out_of_range",
+                                                         fmt::format("{} variants", split.variants.size()),
+                                                         fmt::format("at most {}", kSplitVariantsMost),
+                                                         {}});
+    return;
+  }
+  for (size_t v = 0; v < split.variants.size(); ++v) check_split_when(checks, p, v, split.variants[v]);
+  if (std::none_of(split.variants.begin(), split.variants.end(), [](const auto& each) { return each.weight > 0; })) {
+    checks.refuse({"policies", p, "split", "variants"},
+                  {"missing_key",
+                   "no variant has a weight: a request without a `when` goes nowhere",
+                   "weight of at least one variant",
+                   {}});
+  }
+  if (!split.sticky.empty()) check_limit_by(checks, p, "split", split.sticky, "sticky");
+  check_split_routes(checks, p, split);
+}
+
+}  // namespace
+
+std::optional<SplitCondition> parse_split_condition(std::string_view word) {
+  constexpr std::pair<std::string_view, SplitCondition::What> kKinds[] = {{"header:", SplitCondition::What::header},
+                                                                          {"cookie:", SplitCondition::What::cookie},
+                                                                          {"claim:", SplitCondition::What::claim}};
+  for (const auto& [prefix, what] : kKinds) {
+    if (!word.starts_with(prefix)) continue;
+    const std::string_view name = word.substr(prefix.size());
+    if (name.empty() || (what != SplitCondition::What::claim && !http1::is_token(name))) return std::nullopt;
+    return SplitCondition{what, what == SplitCondition::What::header ? lower_case(name) : std::string(name)};
+  }
+  return std::nullopt;
+}
+
+PolicyKind split_policy_kind() {
+  PolicyKind kind = policy_kind<SplitPolicy>(
+      "split", "Which of several pools gets a request: a canary by weight, or by what the request says.",
+      split_section(), check_split);
+  kind.pools_of = [](const Policy& policy) {
+    std::vector<uint32_t> pools;
+    for (const SplitVariant& each : policy.part<SplitPolicy>("split")->variants) pools.push_back(each.pool);
+    return pools;
+  };
+  return kind;
+}
+
+}  // namespace tidegate

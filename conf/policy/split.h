@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of split: which of several pools gets a request, by weight or by what the request says.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/model.h"
+#include "conf/policy_model.h"
+
+namespace tidegate {
+
+struct SplitVariant {
+  std::string name;
+  uint32_t pool = kNone;
+  uint32_t weight = 0;              // its share of the requests that no `when` takes
+  std::string when;                 // "header:NAME", "cookie:NAME", "claim:NAME"; empty: by weight alone
+  std::vector<std::string> values;  // of `when`; empty: any
+};
+
+struct SplitPolicy final : PolicyPart {
+  std::vector<SplitVariant> variants;
+  std::vector<std::string> sticky;  // as `by` of a limit; empty: each request is chosen for anew
+};
+
+constexpr size_t kSplitVariantsMost = 16;
+
+// One word of `when`.
+struct SplitCondition {
+  enum class What : uint8_t { header, cookie, claim };
+  What what;
+  std::string name;  // of a header: in lower case
+};
+std::optional<SplitCondition> parse_split_condition(std::string_view word);
+
+}  // namespace tidegate

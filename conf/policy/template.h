@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Texts with variables, as transform has them: "/v2/{path.id}". A variable stands in braces; "{{" and "}}" are braces.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+
+namespace tidegate {
+
+struct TemplatePart {
+  enum class What : uint8_t {
+    literal,          // `text` itself
+    client,           // the client's address
+    port,             // that the client connected to
+    host,             // of the request, in lower case, without port
+    authority,        // host and port as the client wrote them
+    path,             // of the request, normalised
+    query,            // of the request, without '?'
+    method,           // of the request
+    scheme,           // "http" or "https"
+    route,            // the route's name
+    request_id,       // of the exchange
+    identity,         // the name that `authenticate` found out
+    tls_version,      // of the client's connection; empty: plain
+    status,           // of the answer
+    path_parameter,   // of the route's path; `text`: its name
+    query_parameter,  // as it stands in the URL
+    header,           // of the request; `text`: in lower case
+    cookie,
+    claim,  // of the client's token
+    group,  // what a group of `match` took; `number`
+  };
+  What what = What::literal;
+  std::string text;
+  uint8_t number = 0;
+};
+
+struct TextTemplate {
+  std::vector<TemplatePart> parts;  // at most kTemplateParts
+  bool has(TemplatePart::What what) const;
+};
+
+// An Error: an open brace, an unknown variable, too many parts. An unknown name without a dot is a parameter of the
+// path: {id} is {path.id}.
+Result<TextTemplate> parse_template(std::string_view text);
+
+// "path.id", for sentences.
+std::string variable_name(const TemplatePart& part);
+
+// Whether the URL, as the client sent it, decides the value. A cache may keep answers to such requests: its key has it.
+bool is_of_url(TemplatePart::What what);
+
+}  // namespace tidegate

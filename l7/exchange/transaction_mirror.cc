@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copies of requests for a mirror policy: an exchange without a client that sends the copy and throws the answer away.
+#include <memory>
+#include <utility>
+
+#include "l7/exchange/forwarding.h"
+#include "l7/exchange/transaction.h"
+#include "l7/limits.h"
+#include "l7/policy/mirror.h"
+#include "l7/worker.h"
+
+namespace tidegate::l7 {
+
+// A backend is about to be asked for the first time: the copy is of what that backend gets.
+void Transaction::begin_mirror() {
+  const policy::MirrorTerms& terms = *std::exchange(exchange_.mirror_terms, nullptr);
+  const bool whole = exchange_.request.body == BodyKind::none && exchange_.request.upgrade.empty() && !exchange_.grpc;
+  if (!whole) return terms.runtime->count(policy::MirrorResult::body);
+  if (!terms.runtime->enter(terms.most)) return terms.runtime->count(policy::MirrorResult::busy);
+  exchange_.mirror = std::make_shared<policy::MirrorPair>(terms.runtime);
+
+  Transaction& other = worker_.take_transaction();
+  Arena& arena = other.arena_;
+  Exchange& to = other.exchange_;
+  to.plan = exchange_.plan;
+  to.route = exchange_.route;
+  to.pool = &exchange_.plan->plan().pools[terms.pool];
+  to.split_pool = terms.pool;
+  to.facts = exchange_.facts;
+  to.facts.peer_text = arena.copy(exchange_.facts.peer_text);
+  to.facts.listener_name = {};
+  to.deadline = exchange_.deadline;
+  to.timing.started_ns = worker_.loop().now_ns();
+  to.timing.exchange_deadline_ns = to.timing.started_ns + terms.timeout_ns;
+  to.client_gone = to.background = to.mirrored = true;
+  to.mirror = exchange_.mirror;
+  copy_head(exchange_.outgoing == nullptr ? exchange_.request : *exchange_.outgoing, arena, to.request);
+  to.outgoing_host = arena.copy(exchange_.outgoing_host);
+  to.request_id = arena.copy(exchange_.request_id);
+  to.client_address = arena.copy(exchange_.client_address);
+  other.step_ = Step::choose;
+  // In its own turn: this one has a client to serve first.
+  worker_.resume_later(other);
+}
+
+// The copy's answer has begun: its status is all that counts.
+Step Transaction::begin_discard() {
+  exchange_.outcome.status = exchange_.response.status;
+  backend_->accept_head();
+  wait_at_most_ns(silence_ns());
+  return Step::discard;
+}
+
+// Reads the rest, so that the connection can be used again. A long answer costs less with the connection closed.
+Step Transaction::discard() {
+  for (int pieces = 0;; ++pieces) {
+    if (pieces == kTurnPieces) {
+      worker_.resume_later(*this);
+      return Step::suspend;
+    }
+    const std::string_view piece = backend_->next_piece();
+    if (piece.empty()) break;
+    exchange_.outcome.response_bytes += piece.size();
+    if (exchange_.outcome.response_bytes <= kMirrorDiscardBytes) continue;
+    release_backend(false);
+    return Step::log;
+  }
+  if (backend_->response_ended()) return Step::log;
+  if (backend_->failure() != Failure::none) return fail(backend_->failure());
+  if (!expired()) return Step::suspend;
+  const Failure over = own_time_over();
+  return fail(over != Failure::none ? over : Failure::body_timeout);
+}
+
+}  // namespace tidegate::l7

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// The split policy (conf/policy/split.h): chooses one of several pools for a request, before the route's is taken.
+//
+// By weight the choice is a weighted rendezvous: each variant has a number from a keyed hash of the request's key and
+// the variant's name, in proportion to its weight, and the best one wins (Thaler and Ravishankar, 1998; with weights as
+// in Schindelhauer and Schomaker, 2005). A change of weights moves only the requests that it must. Without `sticky` the
+// key is a random number.
+//
+// A split and a cache do not go together: `check` refuses that, so a request without a client meets none.
+// Runtime: SplitCounts, by policy and variant.
+#include "l7/policy/split.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "conf/policy/split.h"
+#include "core/metrics.h"
+#include "l7/exchange/exchange.h"
+#include "l7/exchange/sticky.h"
+#include "l7/policy/claims.h"
+#include "l7/policy/kinds.h"
+#include "l7/policy/request_key.h"
+
+namespace tidegate::l7::policy {
+namespace {
+
+constexpr const char* kSplitKind = "split";
+
+struct VariantCount final : Runtime {
+  Counter requests;
+};
+
+struct CompiledVariant {
+  SplitVariant config;
+  std::optional<SplitCondition> when;
+  std::shared_ptr<VariantCount> count;
+};
+
+bool has_value(const std::vector<std::string>& wanted, std::string_view value) {
+  return wanted.empty() ? !value.empty() : std::find(wanted.begin(), wanted.end(), value) != wanted.end();
+}
+
+class SplitRule final : public Rule {
+ public:
+  SplitRule(const SplitPolicy& split, Compiling& out)
+      : Rule(Stage::split, out.policy, kSplitKind, out.registry),
+        hash_key_(out.key),
+        sticky_words_(split.sticky),
+        sticky_(split.sticky, 32, 64, out.key) {
+    for (const SplitVariant& variant : split.variants) {
+      const std::string key = fmt::format("{}/{}/{}", out.policy, kSplitKind, variant.name);
+      variants_.push_back({variant, parse_split_condition(variant.when), out.registry.get<VariantCount>(key)});
+    }
+  }
+
+  Decision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
+    if (exchange.split_pool != kNone || exchange.route == nullptr || exchange.route->pool == kNone) {
+      return {Verdict::exempt};
+    }
+    const Subject subject = subject_of(exchange);
+    const CompiledVariant* chosen = named_by(subject, exchange.policies.identity.claims, arena);
+    if (chosen == nullptr) chosen = &by_weight(sticky_words_.empty() ? random_key() : key_of(subject, arena));
+    chosen->count->requests.add();
+    exchange.split_pool = chosen->config.pool;
+    exchange.variant = chosen->config.name;
+    return {};
+  }
+  void on_answer(Exchange&, Arena&, const Note&) const override {}
+
+  void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
+    for (const CompiledVariant& each : variants_) {
+      nlohmann::json& entry =
+          out["variants"].emplace_back(nlohmann::json{{"name", each.config.name}, {"weight", each.config.weight}});
+      if (each.when) entry["when"] = each.config.when;
+    }
+    Arena arena;
+    const CompiledVariant* const chosen = decided(subject, arena);
+    out["variant"] = chosen == nullptr ? nlohmann::json() : nlohmann::json(chosen->config.name);
+  }
+  void add_samples(std::vector<Sample>& out) const override {
+    for (const CompiledVariant& each : variants_) {
+      out.push_back({"tidegate_l7_split_requests_total", "counter", "Requests that a split has given to a variant",
+                     each.count->requests.value(), "variant", each.config.name.c_str()});
+    }
+  }
+
+  // As far as it does not depend on chance or on a token.
+  const CompiledVariant* decided(const Subject& subject, Arena& arena) const {
+    if (const CompiledVariant* const named = named_by(subject, {}, arena)) return named;
+    const size_t weighted = static_cast<size_t>(
+        std::count_if(variants_.begin(), variants_.end(), [](const auto& each) { return each.config.weight > 0; }));
+    if (sticky_words_.empty() && weighted > 1) return nullptr;
+    return &by_weight(sticky_words_.empty() ? 0 : key_of(subject, arena));
+  }
+
+ private:
+  uint64_t key_of(const Subject& subject, Arena& arena) const {
+    return sticky_.of(subject, IpAddress::parse(subject.client), arena);
+  }
+  static uint64_t random_key() {
+    thread_local std::mt19937_64 generator{std::random_device{}()};
+    return generator();
+  }
+  const CompiledVariant* named_by(const Subject& subject, std::string_view claims, Arena& arena) const {
+    const auto found = std::find_if(variants_.begin(), variants_.end(), [&](const CompiledVariant& each) {
+      return each.when && holds(*each.when, each.config.values, subject, claims, arena);
+    });
+    return found == variants_.end() ? nullptr : &*found;
+  }
+  static bool holds(const SplitCondition& when, const std::vector<std::string>& values, const Subject& subject,
+                    std::string_view claims, Arena& arena) {
+    if (when.what == SplitCondition::What::claim) {
+      if (claims.empty()) return false;
+      const std::optional<JsonView> claim = find_claim(claims, when.name, arena);
+      return claim && (values.empty() || claim_has(*claim, values, arena));
+    }
+    for (const Field& field : subject.request.fields) {
+      if (when.what == SplitCondition::What::header) {
+        if (field.name == when.name && has_value(values, field.value)) return true;
+      } else if (field.kind == FieldKind::cookie) {
+        if (has_value(values, cookie_of(field.value, when.name))) return true;
+      }
+    }
+    return false;
+  }
+  const CompiledVariant& by_weight(uint64_t key) const {
+    const CompiledVariant* best = &variants_.front();
+    double best_time = INFINITY;
+    for (const CompiledVariant& each : variants_) {
+      if (each.config.weight == 0) continue;
+      const std::string_view bytes(reinterpret_cast<const char*>(&key), sizeof(key));
+      const HashKey of_variant{hash_key_.k0 ^ siphash13(hash_key_, each.config.name), hash_key_.k1};
+      // In (0, 1): 53 bits, and never 0.
+      const double number = (static_cast<double>(siphash13(of_variant, bytes) >> 11) + 0.5) * 0x1p-53;
+      const double time = -std::log(number) / each.config.weight;
+      if (time >= best_time) continue;
+      best_time = time;
+      best = &each;
+    }
+    return *best;
+  }
+
+  const HashKey hash_key_;
+  const std::vector<std::string> sticky_words_;
+  const RequestKey sticky_;
+  std::vector<CompiledVariant> variants_;  // not empty
+};
+
+}  // namespace
+
+uint32_t split_pool_of(const Chain* chain, const Subject& subject) {
+  if (chain == nullptr) return kNone;
+  for (const Rule* rule : chain->rules) {
+    if (rule->stage != Stage::split) continue;
+    Arena arena;
+    const CompiledVariant* const chosen = static_cast<const SplitRule*>(rule)->decided(subject, arena);
+    return chosen == nullptr ? kNone : chosen->config.pool;
+  }
+  return kNone;
+}
+
+void compile_split(const Policy& policy, Compiling& out) {
+  out.rules.push_back(std::make_unique<SplitRule>(*policy.part<SplitPolicy>(kSplitKind), out));
+}
+
+}  // namespace tidegate::l7::policy

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The texts with variables of conf/policy/template.h, filled in for one request. Pure: values in, text out, in the
+// arena.
+//
+// Threads: any.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "conf/policy/template.h"
+#include "core/regex.h"
+#include "l7/route/router.h"
+#include "l7/wire/arena.h"
+#include "l7/wire/message.h"
+
+namespace tidegate::l7 {
+
+struct Exchange;
+
+namespace policy {
+
+// What variables stand for. Views are borrowed for a call.
+struct TemplateValues {
+  const RequestHead& request;  // as the client sent it
+  const RouteParameters* parameters = nullptr;
+  std::string_view client = {}, scheme = {}, route = {}, request_id = {}, identity = {}, tls_version = {};
+  std::string_view claims = {};  // of the client's token, as JSON
+  uint16_t port = 0;             // 0: not known
+  uint16_t status = 0;           // of the answer; 0: there is none
+};
+TemplateValues values_of(const Exchange& exchange);
+
+// What the text is for. It decides how values are written: nothing that stands in a value may end the place where it is
+// put.
+enum class TemplateUse : uint8_t {
+  field,  // as they are
+  path,   // percent-encoded; those of the path itself as they are
+  query,  // percent-encoded; those of the query itself as they are
+};
+
+// Nothing: it would be longer than `most` bytes. A variable without a value is empty. `match`: of the text's own
+// regular expression; null: it has none.
+std::optional<std::string_view> expand(const TextTemplate& text, const TemplateValues& values,
+                                       const Regex::Match* match, TemplateUse use, size_t most, Arena& arena);
+
+// The value of the first parameter of that name, as it stands in the query. Empty: there is none.
+std::string_view query_parameter(std::string_view query, std::string_view name);
+// Whether a name in a query, which may have escapes, is this one.
+bool is_parameter_named(std::string_view written, std::string_view name);
+
+}  // namespace policy
+}  // namespace tidegate::l7

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// The transform policy (conf/policy/transform.h): a rule that makes Exchange::outgoing of the client's request when a
+// backend is asked, and changes the fields of the answer.
+//
+// The client's request stays as it is: the cache's key, the log, the choice of a backend and the rules of the answer go
+// by what the client sent. Variables are of that request too, so transforms do not depend on each other's order.
+// A request that cannot be transformed ends with not_transformable, and no backend is asked. An edit of an answer that
+// fails is left out and counted: the answer is there, and others wait for it.
+//
+// A request without a client (a revalidation) is transformed as the one that it repeats. `check` has seen to it that
+// only the URL matters there. Runtime: TransformCounts, by policy.
+#include <fmt/format.h>
+
+#include <memory>
+#include <new>
+#include <nlohmann/json.hpp>
+
+#include "conf/policy/transform.h"
+#include "core/metrics.h"
+#include "l7/exchange/exchange.h"
+#include "l7/policy/kinds.h"
+#include "l7/policy/transformer.h"
+
+namespace tidegate::l7::policy {
+namespace {
+
+constexpr const char* kTransformKind = "transform";
+
+struct TransformCounts final : Runtime {
+  std::array<Counter, static_cast<size_t>(TransformFault::count_)> left;  // edits of answers
+};
+
+class RequestTransformRule final : public Rule {
+ public:
+  RequestTransformRule(std::shared_ptr<const Transformer> transformer, Compiling& out)
+      : Rule(Stage::transform, out.policy, kTransformKind, out.registry), transformer_(std::move(transformer)) {}
+
+  Decision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {Verdict::none}; }
+  void on_answer(Exchange&, Arena&, const Note&) const override {}
+  bool forwards() const override { return true; }
+
+  Decision on_forward(Exchange& exchange, Arena& arena) const override {
+    const RequestHead& from = exchange.outgoing == nullptr ? exchange.request : *exchange.outgoing;
+    auto* const head = new (arena.allocate_aligned(sizeof(RequestHead))) RequestHead(from);
+    std::string_view host = exchange.outgoing_host;
+    const TransformFault fault = transformer_->change_request(values_of(exchange), *head, host, arena);
+    if (fault != TransformFault::none) {
+      return {.verdict = Verdict::refused, .failure = Failure::not_transformable, .detail = name(fault)};
+    }
+    exchange.outgoing = head;
+    exchange.outgoing_host = host;
+    return {};
+  }
+
+  // What the backend would get. Values that only a real request has (claims, the port) are empty.
+  void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
+    Arena arena;
+    RequestHead head(subject.request);
+    std::string_view host;
+    const TemplateValues values{.request = subject.request,
+                                .parameters = subject.parameters,
+                                .client = subject.client,
+                                .route = subject.route,
+                                .identity = subject.identity};
+    const TransformFault fault = transformer_->change_request(values, head, host, arena);
+    out["verdict"] = name(fault == TransformFault::none ? Verdict::passed : Verdict::refused);
+    if (fault != TransformFault::none) {
+      out["detail"] = name(fault);
+      return;
+    }
+    out["target"] = fmt::format("{}{}{}", head.path, head.has_query ? "?" : "", head.query);
+    if (!host.empty()) out["host"] = std::string(host);
+    out["fields"] = nlohmann::json::object();
+    for (const Field& field : head.fields) out["fields"][std::string(field.written_name())] = std::string(field.value);
+  }
+
+ private:
+  const std::shared_ptr<const Transformer> transformer_;
+};
+
+class AnswerTransformRule final : public Rule {
+ public:
+  AnswerTransformRule(std::shared_ptr<const Transformer> transformer, Compiling& out)
+      : Rule(Stage::answer, out.policy, kTransformKind, out.registry),
+        transformer_(std::move(transformer)),
+        transform_counts_(out.registry.get<TransformCounts>(fmt::format("{}/{}/left", out.policy, kTransformKind))) {}
+
+  Decision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {Verdict::none}; }
+  void on_answer(Exchange& exchange, Arena& arena, const Note&) const override {
+    TemplateValues values = values_of(exchange);
+    values.status = exchange.outcome.status;
+    const TransformFault fault = transformer_->change_answer(values, exchange.response.fields, arena);
+    if (fault != TransformFault::none) transform_counts_->left[static_cast<size_t>(fault)].add();
+  }
+  void explain(const Subject&, uint64_t, nlohmann::json& out) const override { out["changes"] = "the answer's fields"; }
+
+  void add_samples(std::vector<Sample>& out) const override {
+    for (const TransformFault fault :
+         {TransformFault::bad_value, TransformFault::value_too_large, TransformFault::too_many_fields}) {
+      out.push_back({"tidegate_l7_transform_left_total", "counter",
+                     "Answers of which a policy could not change a field, and why",
+                     transform_counts_->left[static_cast<size_t>(fault)].value(), "reason", name(fault)});
+    }
+  }
+
+ private:
+  const std::shared_ptr<const Transformer> transformer_;
+  const std::shared_ptr<TransformCounts> transform_counts_;
+};
+
+}  // namespace
+
+void compile_transform(const Policy& policy, Compiling& out) {
+  const auto transformer = std::make_shared<const Transformer>(*policy.part<TransformPolicy>(kTransformKind));
+  if (transformer->changes_requests()) out.rules.push_back(std::make_unique<RequestTransformRule>(transformer, out));
+  if (transformer->changes_answers()) out.rules.push_back(std::make_unique<AnswerTransformRule>(transformer, out));
+}
+
+}  // namespace tidegate::l7::policy
