@@ -175,12 +175,13 @@ const Section& pool_section() {
           choice("all_down", &Pool::all_down, {{"open", AllDown::open}, {"closed", AllDown::closed}},
                  "If no backend is usable: `open` uses all that are not drained, `closed` refuses."),
           boolean("tls", &Pool::tls, "Speak TLS to the backends."),
-          choice("protocol", &Pool::protocol,
-                 {{"h1", BackendProtocol::h1}, {"h2", BackendProtocol::h2}, {"auto", BackendProtocol::automatic}},
-                 "HTTP/1.1, HTTP/2 (over TLS or by prior knowledge), or with `tls` what the backend chooses of both by "
-                 "ALPN. gRPC needs HTTP/2. Tunnels (WebSocket, `upgrades`) need HTTP/1.1: to a backend that chooses "
-                 "HTTP/2 "
-                 "the request goes without Upgrade."),
+          choice(
+              "protocol", &Pool::protocol,
+              {{"h1", BackendProtocol::h1}, {"h2", BackendProtocol::h2}, {"auto", BackendProtocol::automatic}},
+              "HTTP/1.1, HTTP/2 (over TLS or by prior knowledge), or with `tls` what the backend chooses of both by "
+              "ALPN. gRPC needs HTTP/2. A tunnel (WebSocket, `upgrades`) goes over HTTP/2 as an extended CONNECT (RFC "
+              "8441), if the backend's SETTINGS allow that. If they do not, `auto` opens it over HTTP/1.1, and `h2` "
+              "answers 501 to a WebSocket."),
           boolean("tls_verify", &Pool::tls_verify,
                   "Check their certificates: the authority and the name. `false` believes whoever answers."),
           row("tls_ca_file", FieldType::file, &Pool::tls_ca,

@@ -286,10 +286,6 @@ void check_upgrades(Checks& checks, size_t p) {
                                                   "another protocol", "protocol: h2 speaks HTTP/2 to the backends"});
     }
   }
-  if (!pool.upgrades.empty() && pool.protocol == BackendProtocol::h2) {
-    checks.refuse({"pools", p, "upgrades"},
-                  {"without_effect", "upgrades in a pool that speaks HTTP/2 alone", "protocol: h1 or auto", {}});
-  }
 }
 
 void check_connecting(Checks& checks, size_t p) {

@@ -122,6 +122,8 @@ class TlsStream {
   TlsStream(const TlsStream&) = delete;
   TlsStream& operator=(const TlsStream&) = delete;
 
+  // For clients, before handshake(): offers this protocol alone by ALPN (RFC 7301), not those of the context.
+  void offer(const std::string& protocol);
   TlsStatus handshake();
   struct Io {
     TlsStatus status;

@@ -191,6 +191,12 @@ TlsStatus TlsStream::classify(int rc) {
   }
 }
 
+void TlsStream::offer(const std::string& protocol) {
+  std::string wire(1, static_cast<char>(protocol.size()));
+  wire += protocol;
+  SSL_set_alpn_protos(ssl_, reinterpret_cast<const unsigned char*>(wire.data()), static_cast<unsigned>(wire.size()));
+}
+
 // Before each call OpenSSL's error queue must be empty and errno must be 0; otherwise an old error looks like a new
 // one.
 TlsStatus TlsStream::handshake() {

@@ -36,6 +36,10 @@ class BackendConnections {
   // A kept connection to that very peer, or a stream of one; or null. `must_be_alive`: one that a last look at the
   // socket vouches for.
   std::unique_ptr<BackendStream> take_idle(const BackendRuntime& backend, const BackendPeer& peer, bool must_be_alive);
+  // The backend has said that it opens no tunnels over HTTP/2.
+  bool refuses_http2_tunnels(const BackendRuntime& backend) const {
+    return backend.id < slots_.size() && slots_[backend.id].no_http2_tunnels;
+  }
   // Whether it may have one more exchange: there are fewer connections than that, or one is idle or has room.
   bool has_room(const BackendRuntime& backend, uint32_t max_connections) const;
   // A new one, connecting; an idle one makes room for it; null at `max_connections`. Without a descriptor for it, it
@@ -56,6 +60,8 @@ class BackendConnections {
   void forget_http2(BackendH2Connection* connection);
   // What TLS chose: while connections are made, exchanges may share one only if it will be HTTP/2.
   void note_protocol(uint32_t backend, bool http2);
+  // What a backend's SETTINGS say of tunnels over HTTP/2. The last ones count.
+  void note_tunnels(uint32_t backend, bool allowed) { slot(backend).no_http2_tunnels = !allowed; }
   void note_room(uint32_t backend) { hooks_.on_room(slot(backend).pool); }
   MemoryBudget& memory() { return *hooks_.memory; }
   void count_goaway() { hooks_.goaways->add(); }
@@ -68,6 +74,7 @@ class BackendConnections {
     uint32_t open = 0;  // idle ones and HTTP/2 included
     uint32_t pool = 0;  // PoolRuntime::id
     bool speaks_http2 = false;
+    bool no_http2_tunnels = false;
   };
   Slot& slot(uint32_t backend);
   bool drop_one_idle(Slot& s);

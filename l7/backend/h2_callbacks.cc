@@ -51,7 +51,7 @@ int BackendH2Connection::on_invalid_header(nghttp2_session*, const nghttp2_frame
 int BackendH2Connection::on_frame_received(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
   BackendH2Connection& connection = connection_of(self);
   if (frame->hd.type == NGHTTP2_GOAWAY) connection.on_goaway(frame->goaway.last_stream_id);
-  if (frame->hd.type == NGHTTP2_SETTINGS) connection.home_.note_room(connection.backend_);  // for more streams, maybe
+  if (frame->hd.type == NGHTTP2_SETTINGS && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) connection.on_settings();
   if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   BackendH2Stream* stream = connection.stream_of(frame->hd.stream_id);
   if (stream == nullptr) return 0;
@@ -128,6 +128,9 @@ int BackendH2Connection::on_stream_closed(nghttp2_session*, int32_t id, uint32_t
   if (stream == nullptr) return 0;
   stream->closed_ = true;
   connection.wake(*stream);
+  // An application may close an open tunnel so, without END_STREAM.
+  const bool open_tunnel = stream->tunnel_ && stream->head_ended_ && stream->response_->body == BodyKind::tunnel;
+  if (open_tunnel && error == NGHTTP2_NO_ERROR) stream->body_ended_ = true;
   if (stream->head_ended_ && stream->body_ended_) return 0;
   const char* const detail = nghttp2_http2_strerror(error);
   if (error == NGHTTP2_REFUSED_STREAM) {

@@ -224,6 +224,7 @@ void BackendH2Connection::close(Failure failure) {
 void BackendH2Connection::leave(BackendH2Stream& stream, uint64_t keepalive_timeout_ms) {
   const bool whole = stream.head_ended_ && stream.body_ended_;
   if (session_ && stream.id_ > 0) {
+    if (stream.tunnel_) end_tunnel_in_order(stream);
     if (!stream.closed_) {
       nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_CANCEL);
     }
@@ -275,6 +276,25 @@ void BackendH2Connection::narrow() {
   if (grown_ == 0 || !session_) return;
   home_.memory().give_back(std::exchange(grown_, 0));
   nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, 0, kConnectionWindowBytes);
+}
+
+void BackendH2Connection::on_settings() {
+  settings_seen_ = true;
+  home_.note_tunnels(backend_, allows_connect());
+  home_.note_room(backend_);  // for more streams, maybe
+  for (BackendH2Stream* stream : streams_) {
+    if (stream->id_ < 0) wake(*stream);  // it may wait for what they say of tunnels
+  }
+}
+
+bool BackendH2Connection::allows_connect() const {
+  return nghttp2_session_get_remote_settings(session_.get(), NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
+}
+
+void BackendH2Connection::end_tunnel_in_order(BackendH2Stream& stream) {
+  if (stream.closed_ || !stream.body_ended_ || stream.out_.bytes() > 0) return;
+  if (!stream.request_ended_) stream.end_content();
+  send_frames();  // nghttp2 would send a reset before it
 }
 
 // Null: its transaction has left it.

@@ -77,6 +77,12 @@ class BackendH2Connection final : public BackendSocket::Owner {
   void widen(BackendH2Stream& stream);
   void narrow();
   void on_goaway(int32_t last_id);
+  // The backend's SETTINGS have come.
+  void on_settings();
+  // RFC 8441 §3.
+  bool allows_connect() const;
+  // Ends our side of a tunnel that the backend has ended, so that it need not be reset.
+  void end_tunnel_in_order(BackendH2Stream& stream);
   BackendH2Stream* stream_of(int32_t id);
   void fail_stream(BackendH2Stream& stream, Failure failure, std::string_view detail = {});
 
@@ -108,6 +114,7 @@ class BackendH2Connection final : public BackendSocket::Owner {
   size_t grown_used_ = 0;  // by which the windows of present streams have grown
   bool draining_ = false;  // takes no new streams
   bool goaway_ = false;
+  bool settings_seen_ = false;  // the backend's
   bool closed_ = false;
   bool pumping_ = false;
   Timer keepalive_;

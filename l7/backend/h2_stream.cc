@@ -20,6 +20,11 @@ BackendH2Stream::~BackendH2Stream() {
 
 bool BackendH2Stream::connected() const { return connection_ != nullptr && connection_->session_ != nullptr; }
 
+Tunnels BackendH2Stream::tunnels() const {
+  if (!connected() || !connection_->settings_seen_) return Tunnels::unknown;
+  return connection_->allows_connect() ? Tunnels::by_connect : Tunnels::none;
+}
+
 bool BackendH2Stream::anything_received() const {
   if (heard_ || connection_ == nullptr || connection_->closed_) return heard_;
   return connection_->socket_->transport().bytes_read() != read_before_;
@@ -30,6 +35,7 @@ void BackendH2Stream::begin(const BackendRequest& request, Arena& arena, Respons
   response_ = &response;
   response_->fields.clear();
   to_head_ = request.request.is_head();
+  tunnel_ = !request.request.upgrade.empty();
   reused_ = connection_->begun_++ > 0;
   read_before_ = connection_->socket_->transport().bytes_read();
   begun_ns_ = connection_->socket_->loop().now_ns();
@@ -46,7 +52,7 @@ void BackendH2Stream::begin(const BackendRequest& request, Arena& arena, Respons
   }
   nghttp2_data_provider provider{};
   provider.read_callback = &BackendH2Connection::read_body;
-  const bool has_body = request.request.body != BodyKind::none;
+  const bool has_body = tunnel_ || request.request.body != BodyKind::none;
   const int32_t id =
       nghttp2_submit_request(connection_->session_.get(), nullptr, pairs, count, has_body ? &provider : nullptr, this);
   if (id < 0) {  // no more stream ids, or memory
@@ -68,8 +74,16 @@ void BackendH2Stream::send_piece(std::string_view piece) {
 }
 
 void BackendH2Stream::end_request(const Trailers& trailers) {
-  request_ended_ = true;
+  if (tunnel_) return;
   request_trailers_ = trailers;
+  end_content();
+}
+
+void BackendH2Stream::end_tunnel() { end_content(); }
+
+// END_STREAM follows what is in out_.
+void BackendH2Stream::end_content() {
+  request_ended_ = true;
   if (!connected() || id_ < 0 || closed_) return;
   nghttp2_session_resume_data(connection_->session_.get(), id_);
   connection_->send_at_round_end();
@@ -101,6 +115,7 @@ std::string_view BackendH2Stream::next_piece() {
 void BackendH2Stream::accept_head() {
   head_ready_ = false;
   accepted_ = true;
+  if (tunnel_ && response_->body != BodyKind::tunnel) end_content();  // the backend opens none
 }
 
 // --- what the backend sends; from the connection's callbacks
@@ -160,7 +175,10 @@ bool BackendH2Stream::end_interim() {
 void BackendH2Stream::set_body(bool end_of_stream) {
   ResponseHead& head = *response_;
   head.reason = {};
-  if (head.status == 205) {  // RFC 9110 §15.3.6: no content. If the backend sends some, it is dropped.
+  if (tunnel_ && head.status / 100 == 2) {  // RFC 9110 §9.3.6
+    head.body = BodyKind::tunnel;
+    head.has_content_length = false;
+  } else if (head.status == 205) {  // RFC 9110 §15.3.6: no content. If the backend sends some, it is dropped.
     head.body = BodyKind::none;
     head.has_content_length = true;
     head.content_length = 0;

@@ -31,6 +31,7 @@ class BackendH2Stream final : public BackendStream {
   bool anything_received() const override;
   Failure failure() const override { return failure_; }
   const std::string& failure_detail() const override { return failure_detail_; }
+  Tunnels tunnels() const override;
   bool superseded() const override { return superseded_; }
   std::unique_ptr<BackendStream> take_successor() override { return std::move(successor_); }
   void begin(const BackendRequest& request, Arena& arena, ResponseHead& response) override;
@@ -38,7 +39,7 @@ class BackendH2Stream final : public BackendStream {
   bool ready_for_piece() override;
   void send_piece(std::string_view piece) override;
   void end_request(const Trailers& trailers) override;
-  void end_tunnel() override {}  // no tunnel goes through HTTP/2 to a backend
+  void end_tunnel() override;
   void flush() override;
   bool head_ready() const override { return head_ready_; }
   MessageFault take_head() override { return fault_; }
@@ -55,6 +56,7 @@ class BackendH2Stream final : public BackendStream {
   bool end_block(bool end_of_stream);
   bool end_interim();
   void set_body(bool end_of_stream);
+  void end_content();
   void fail_with(Failure failure, std::string_view detail = {});
 
   BackendH2Connection* connection_;  // null: it is gone
@@ -79,6 +81,7 @@ class BackendH2Stream final : public BackendStream {
   bool reused_ = false;
   bool superseded_ = false;
   bool to_head_ = false;
+  bool tunnel_ = false;  // the request is an extended CONNECT
   bool request_ended_ = false;
   bool head_ended_ = false;  // of the final response
   bool head_ready_ = false;

@@ -28,6 +28,7 @@ BackendSocket::BackendSocket(EventLoop& loop, BlockPool& blocks, const BackendPe
       server_name_(peer.server_name),
       preface_(peer.preface),
       local_(peer.local_address()),
+      http1_alone_(peer.http1_alone),
       transport_(loop, blocks),
       in_(blocks) {}
 
@@ -48,7 +49,9 @@ void BackendSocket::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
     return fail_with(is_own_limit(error) ? Failure::out_of_sockets : Failure::connect_failed, std::strerror(error));
   }
   if (!transport_.open(std::move(fd), this)) return fail_with(Failure::out_of_sockets);
-  if (tls_) transport_.start_tls(tls_, false, server_name_.empty() ? address_.host() : server_name_);
+  if (!tls_) return;
+  transport_.start_tls(tls_, false, server_name_.empty() ? address_.host() : server_name_);
+  if (http1_alone_) transport_.offer("http/1.1");
 }
 
 // The port is chosen by connect(), so that as many connections are possible as without an address.

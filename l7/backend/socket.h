@@ -28,7 +28,9 @@ struct BackendPeer {
   const std::string& server_name;          // to ask for and to check; empty: the address is checked
   uint64_t idle_timeout_ms = 0;            // how long it may keep its window shut
   BackendProtocol protocol = BackendProtocol::h1;
-  std::string_view preface = {};          // a PROXY header, sent before everything else; empty: none
+  std::string_view preface = {};  // a PROXY header, sent before everything else; empty: none
+  // HTTP/1.1 alone is offered by TLS, although `tls` has HTTP/2 too.
+  bool http1_alone = false;
   std::span<const IpAddress> local = {};  // from which it is made, by family; none of the family: the kernel chooses
 
   std::optional<IpAddress> local_address() const;
@@ -86,6 +88,7 @@ class BackendSocket final : public IoHandler {
   const std::string server_name_;
   const std::string preface_;
   const std::optional<IpAddress> local_;
+  const bool http1_alone_;
   Transport transport_;
   InBuffer in_;
   Owner* owner_ = nullptr;

@@ -21,6 +21,14 @@
 
 namespace tidegate::l7 {
 
+// How a connection opens a tunnel for a request with `upgrade`.
+enum class Tunnels : uint8_t {
+  by_upgrade,  // HTTP/1.1: the field Upgrade (RFC 9110 §7.8)
+  by_connect,  // HTTP/2: extended CONNECT (RFC 8441)
+  none,        // HTTP/2, and the backend does not allow that
+  unknown,     // HTTP/2, and the backend's SETTINGS have not come. The user is called when they have.
+};
+
 class BackendStream {
  public:
   class User {
@@ -47,6 +55,8 @@ class BackendStream {
   virtual Failure failure() const = 0;
   // Details of it for the log: the words of the kernel or of OpenSSL, or the parser's fault. May be empty.
   virtual const std::string& failure_detail() const = 0;
+  // To be asked after connected().
+  virtual Tunnels tunnels() const { return Tunnels::by_upgrade; }
   // TLS has chosen another protocol than this stream's. To be asked before connected(). The successor is used instead;
   // it is null if another exchange has the connection: then a backend is to be chosen again.
   virtual bool superseded() const { return false; }
@@ -60,7 +70,8 @@ class BackendStream {
   virtual bool may_refuse() const { return false; }
   virtual bool ready_for_piece() = 0;
   virtual void send_piece(std::string_view piece) = 0;
-  // `trailers` are sent where the protocol and the framing of the body allow it.
+  // `trailers` are sent where the protocol and the framing of the body allow it. Of an extended CONNECT it ends
+  // nothing: what follows is the tunnel's.
   virtual void end_request(const Trailers& trailers) = 0;
   // In a tunnel: half-closes once all that was sent has left.
   virtual void end_tunnel() = 0;

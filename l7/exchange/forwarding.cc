@@ -39,13 +39,17 @@ class Http1Writer {
 // Lists fields for an HTTP/2 header block. Values in several parts are written into the measured space.
 class Http2Lister {
  public:
-  Http2Lister(char* values, Field* fields, Arena& arena) : next_(values), fields_(fields), arena_(arena) {}
+  Http2Lister(char* values, Field* fields, bool tunnel, Arena& arena)
+      : next_(values), fields_(fields), arena_(arena), tunnel_(tunnel) {}
   void add(std::string_view name, std::string_view value, FieldKind kind = FieldKind::other) {
     new (&fields_[count_++]) Field{name, value, kind};
   }
   size_t count() const { return count_; }
 
-  void passed(const Field& field) { add(field.name, field.value, field.kind); }
+  void passed(const Field& field) {
+    if (tunnel_ && field.name == "sec-websocket-key") return;  // RFC 8441 §5: HTTP/2 has no such handshake
+    add(field.name, field.value, field.kind);
+  }
   void own(std::string_view, std::string_view lower, std::string_view value) {
     add(lower, value, classify_field(lower));
   }
@@ -65,6 +69,7 @@ class Http2Lister {
   char* next_;
   Field* fields_;
   Arena& arena_;
+  const bool tunnel_;
   size_t count_ = 0;
   std::string_view name_;
   char* value_ = nullptr;
@@ -302,8 +307,10 @@ FieldSpan compose_http2_fields(const BackendRequest& in, std::string_view scheme
   const size_t room =
       request.fields.size() + in.edits.size() + (in.conditions != nullptr ? in.conditions->size() : 0) + kOwnFields;
   auto* const fields = reinterpret_cast<Field*>(arena.allocate_aligned(room * sizeof(Field)));
-  Http2Lister out(arena.allocate(measure(in)), fields, arena);
-  out.add(":method", request.method);
+  const bool tunnel = !request.upgrade.empty();
+  Http2Lister out(arena.allocate(measure(in)), fields, tunnel, arena);
+  out.add(":method", tunnel ? "CONNECT" : request.method);
+  if (tunnel) out.add(":protocol", request.upgrade);  // RFC 8441 §4
   out.add(":scheme", scheme);
   out.add(":authority", host_for_backend(in));
   std::string_view path = request.path;

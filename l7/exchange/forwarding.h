@@ -49,7 +49,8 @@ struct BackendRequest {
 // Its whole head in HTTP/1.1, with the final empty line.
 std::string_view compose_http1_head(const BackendRequest& request, Arena& arena);
 // The same as fields of an HTTP/2 header block, pseudo-header fields first (RFC 9113 §8.3.1). Names are in lower case.
-// `scheme`: of the connection to the backend.
+// `scheme`: of the connection to the backend. A request with `upgrade` becomes an extended CONNECT (RFC 8441); it is a
+// GET without a body.
 FieldSpan compose_http2_fields(const BackendRequest& request, std::string_view scheme, Arena& arena);
 
 // Whether the request towards the backend carries its body chunked.

@@ -199,7 +199,11 @@ Step Transaction::take_route() {
   exchange_.pool = exchange_.split_pool != kNone
                        ? &plan.pools[exchange_.split_pool]
                        : &plan.pool_of(static_cast<uint32_t>(exchange_.route - plan.model().routes.data()));
-  if (!exchange_.request.upgrade.empty() && !take_upgrade()) return fail(Failure::upgrade_refused);
+  if (!exchange_.request.upgrade.empty()) {
+    const Failure failure = take_upgrade();
+    if (failure == Failure::bad_request) return refuse_handshake();
+    if (failure != Failure::none) return fail(failure);
+  }
   // A stream of messages is as slow as what it tells. It holds a stream of a backend, not a connection.
   if (exchange_.grpc && exchange_.pool->config().protocol != BackendProtocol::h1) {
     exchange_.facts.patience.bytes_per_s = 0;

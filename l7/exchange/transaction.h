@@ -175,7 +175,9 @@ class Transaction final : public BackendStream::User {
   std::string_view proxy_header();
   bool acquire_connection(const PoolMember& member);
   void begin_request();
+  Step await_connection();
   bool use_successor();
+  void choose_again();
   std::string_view host_of_backend();
   uint64_t pick_hash() const;
   void release_backend(bool keep);
@@ -201,8 +203,13 @@ class Transaction final : public BackendStream::User {
   Step leave_backend();
 
   // transaction_tunnel.cc
-  bool take_upgrade();
+  Failure take_upgrade();
+  Step refuse_handshake();
+  // The request to the member needs HTTP/1.1, although the pool lets TLS choose.
+  bool tunnels_by_http1_alone(const PoolMember& member) const;
+  std::optional<Step> choose_tunnel();
   Failure judge_upgrade();
+  void judge_connect();
   void begin_tunnel();
   void refuse_tunnel_of_ours();
 

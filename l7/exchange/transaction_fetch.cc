@@ -65,6 +65,8 @@ std::optional<Step> Transaction::take_backend() {
   }
   if (!acquire_connection(*member)) {
     if (member->breaker != nullptr) member->breaker->forgo(std::exchange(exchange_.attempts.permit, {}));
+    // There is room, but on connections of HTTP/2. In the queue it would hold up those who can use them.
+    if (tunnels_by_http1_alone(*member)) return fail(Failure::pool_busy);
     return std::nullopt;
   }
   ++exchange_.attempts.count;
@@ -116,14 +118,16 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   const Pool& config = exchange_.pool->config();
   // With an address of each family, the second try of a request goes to the other one.
   const BackendAddress& address = member.addresses[exchange_.attempts.count % member.addresses.size()];
-  const BackendPeer peer{
-      address,
-      exchange_.plan->pool_tls(exchange_.split_pool == kNone ? exchange_.route->pool : exchange_.split_pool),
-      config.tls_server_name,
-      config.idle_timeout_ms,
-      config.protocol,
-      proxy_header(),
-      config.local_addresses};
+  const uint32_t pool = exchange_.split_pool == kNone ? exchange_.route->pool : exchange_.split_pool;
+  const bool http1_alone = tunnels_by_http1_alone(member);
+  const BackendPeer peer{.address = address,
+                         .tls = exchange_.plan->pool_tls(pool),
+                         .server_name = config.tls_server_name,
+                         .idle_timeout_ms = config.idle_timeout_ms,
+                         .protocol = http1_alone ? BackendProtocol::h1 : config.protocol,
+                         .preface = proxy_header(),
+                         .http1_alone = http1_alone,
+                         .local = config.local_addresses};
   if (!exchange_.attempts.fresh_only) {
     backend_ = worker_.backends().take_idle(*member.runtime, peer, !exchange_.request.is_idempotent());
     if (backend_) worker_.stats().backend_reuses.add();
@@ -224,10 +228,9 @@ Step Transaction::connect() {
   if (nobody_waits()) return fail(Failure::client_gone);
   if (backend_->superseded() && !use_successor()) return Step::choose;
   if (backend_->failure() != Failure::none) return attempt_failed(backend_->failure());
-  if (!backend_->connected()) {
-    if (!expired()) return Step::suspend;
-    const Failure over = own_time_over();
-    return attempt_failed(over != Failure::none ? over : Failure::connect_timeout);
+  if (!backend_->connected()) return await_connection();
+  if (!exchange_.request.upgrade.empty()) {
+    if (const std::optional<Step> next = choose_tunnel()) return *next;
   }
   exchange_.timing.connected_ns = worker_.loop().now_ns();
   exchange_.timing.sent_ns = exchange_.timing.connected_ns;
@@ -236,18 +239,29 @@ Step Transaction::connect() {
   return Step::exchange;
 }
 
+Step Transaction::await_connection() {
+  if (!expired()) return Step::suspend;
+  const Failure over = own_time_over();
+  return attempt_failed(over != Failure::none ? over : Failure::connect_timeout);
+}
+
 // TLS has chosen HTTP/1.1. False: another exchange has the connection; a backend is chosen again, which is no retry.
 bool Transaction::use_successor() {
   std::unique_ptr<BackendStream> successor = backend_->take_successor();
   if (!successor) {
-    release_backend(false);
-    --exchange_.attempts.count;
+    choose_again();
     return false;
   }
   BackendStream::give_back(std::move(backend_), exchange_.pool->config());
   backend_ = std::move(successor);
   backend_->set_user(*this);
   return true;
+}
+
+// Nothing was sent, and nobody is to blame: what follows is no retry.
+void Transaction::choose_again() {
+  release_backend(false);
+  --exchange_.attempts.count;
 }
 
 // How long the backend may keep the exchange step waiting: for its answer when it has the whole request, else for the

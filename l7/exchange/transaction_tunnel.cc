@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Requests that ask for another protocol (RFC 9110 §7.8, RFC 8441): which of them may, and what the backend's answer
-// means. To the backend all of them are an Upgrade in HTTP/1.
+// means. The client asks by Upgrade in HTTP/1 or by extended CONNECT in HTTP/2. So does the proxy at the backend,
+// whatever the client did: each of the four pairings carries the same bytes.
 #include <algorithm>
 
+#include "core/assert.h"
 #include "l7/exchange/transaction.h"
 #include "l7/exchange/websocket.h"
+#include "l7/policy/credentials.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -20,31 +23,92 @@ bool may_upgrade(const Pool& pool, std::string_view protocol) {
                      [&](const std::string& allowed) { return http1::equals_ignore_case(allowed, protocol); });
 }
 
+// An extended CONNECT has neither a method of its own nor content.
+bool fits_connect(const RequestHead& request) { return request.method == "GET" && request.body == BodyKind::none; }
+
+// RFC 6455 §4.2.1: one value, of 16 bytes in base64.
+bool has_websocket_key(const FieldList& fields, Arena& arena) {
+  const Field* found = nullptr;
+  for (const Field& field : fields) {
+    if (field.name != "sec-websocket-key") continue;
+    if (found != nullptr) return false;
+    found = &field;
+  }
+  const std::optional<std::string_view> key =
+      found == nullptr ? std::nullopt : policy::decode_base64(found->value, arena);
+  return key && key->size() == 16;
+}
+
 }  // namespace
 
-// False: the request is for nothing but a tunnel, and cannot have one. A request of HTTP/1 goes on without Upgrade.
-bool Transaction::take_upgrade() {
+// none: the request goes on. Without `upgrade`, if it is a request of HTTP/1 that cannot have the tunnel.
+Failure Transaction::take_upgrade() {
   RequestHead& request = exchange_.request;
   const Pool& pool = exchange_.pool->config();
-  if (pool.protocol == BackendProtocol::h2 || !may_upgrade(pool, request.upgrade)) {
+  if (!may_upgrade(pool, request.upgrade)) {
     request.upgrade = {};
-    return !request.extended_connect;
+    return request.extended_connect ? Failure::upgrade_refused : Failure::none;
   }
-  if (!http1::equals_ignore_case(request.upgrade, kWebSocket)) return true;
+  if (!http1::equals_ignore_case(request.upgrade, kWebSocket)) return Failure::none;
   request.upgrade = kWebSocket;
-  if (!request.extended_connect) return true;
+  if (!request.extended_connect) {
+    // A backend that speaks HTTP/2 never sees the key, so it is for the proxy to answer it.
+    const bool judged_here = pool.protocol != BackendProtocol::h1;
+    return judged_here && !has_websocket_key(request.fields, arena_) ? Failure::bad_request : Failure::none;
+  }
   // RFC 8441 §5: HTTP/2 has neither field, so one that came is not the client's part of a handshake.
   request.fields.remove_named("sec-websocket-key");
   request.fields.remove_named("sec-websocket-accept");
+  if (pool.protocol == BackendProtocol::h2) return Failure::none;
   RequestIds& ids = worker_.request_ids();
   const std::string key = websocket_key({ids.random(), ids.random()});
   request.fields.add_own("Sec-WebSocket-Key", "sec-websocket-key", arena_.copy(key), FieldKind::other);
-  return true;
+  return Failure::none;
+}
+
+Step Transaction::refuse_handshake() {
+  const Step next = fail(Failure::bad_request);
+  failure_detail_ = "bad_websocket_key";
+  return next;
+}
+
+bool Transaction::tunnels_by_http1_alone(const PoolMember& member) const {
+  const RequestHead& request = exchange_.request;
+  if (request.upgrade.empty() || exchange_.pool->config().protocol != BackendProtocol::automatic) return false;
+  return !fits_connect(request) || worker_.backends().refuses_http2_tunnels(*member.runtime);
+}
+
+// The connection is there. Nothing: the request can begin on it.
+std::optional<Step> Transaction::choose_tunnel() {
+  RequestHead& request = exchange_.request;
+  switch (backend_->tunnels()) {
+    case Tunnels::by_upgrade:
+      return std::nullopt;
+    case Tunnels::unknown:
+      return await_connection();
+    case Tunnels::by_connect:
+      if (fits_connect(request)) return std::nullopt;
+      break;
+    case Tunnels::none:
+      if (exchange_.pool->config().protocol == BackendProtocol::automatic) {  // tunnels_by_http1_alone() holds now
+        choose_again();
+        return Step::choose;
+      }
+      if (request.extended_connect || request.upgrade == kWebSocket)
+        return attempt_failed(Failure::tunnels_unsupported);
+      break;
+  }
+  request.upgrade = {};  // RFC 9110 §7.8: an Upgrade may be ignored
+  return std::nullopt;
 }
 
 // Looks at the answer to a request with `upgrade`. If it opens a tunnel for an extended CONNECT, it becomes the answer
 // to that (RFC 8441 §5: 200).
 Failure Transaction::judge_upgrade() {
+  if (backend_->tunnels() != Tunnels::by_upgrade) {
+    judge_connect();
+    return Failure::none;
+  }
   const RequestHead& request = exchange_.request;
   ResponseHead& response = exchange_.response;
   if (response.status != 101) {
@@ -75,6 +139,23 @@ Failure Transaction::judge_upgrade() {
   response.status = 200;
   response.reason = {};
   return Failure::none;
+}
+
+// Looks at the answer to an extended CONNECT of ours. Where it opens the tunnel, it becomes what the client asked for.
+// Other answers pass as they are.
+void Transaction::judge_connect() {
+  const RequestHead& request = exchange_.request;
+  ResponseHead& response = exchange_.response;
+  if (response.body != BodyKind::tunnel) return;
+  response.fields.remove_named("sec-websocket-accept");
+  response.status = request.extended_connect ? 200 : 101;
+  if (request.extended_connect) return;
+  response.fields.add_own("Upgrade", "upgrade", request.upgrade, FieldKind::hop_by_hop);
+  if (request.upgrade != kWebSocket) return;
+  const Field* const key = request.fields.find("sec-websocket-key");
+  TIDEGATE_ASSERT(key != nullptr, "a handshake without a key was refused");
+  response.fields.add_own("Sec-WebSocket-Accept", "sec-websocket-accept", arena_.copy(websocket_accept(key->value)),
+                          FieldKind::other);
 }
 
 void Transaction::begin_tunnel() {

@@ -121,10 +121,8 @@ void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, 
   answer["protocol"] = config.protocol == BackendProtocol::h1   ? "h1"
                        : config.protocol == BackendProtocol::h2 ? "h2"
                                                                 : "auto";
-  if (config.protocol != BackendProtocol::h2) {
-    answer["upgrades"] = config.upgrades;
-    answer["upgrades"].push_back("websocket");
-  }
+  answer["upgrades"] = config.upgrades;
+  answer["upgrades"].push_back("websocket");
   const uint64_t now_ns = monotonic_ns();
   const std::vector<PoolMember>& members = pool.members();
   for (uint32_t i = 0; i < config.backends.size(); ++i) {

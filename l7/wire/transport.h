@@ -34,6 +34,8 @@ class Transport {
   // Takes the socket. `handler` is called when it is ready, until close(). False if the kernel refuses.
   [[nodiscard]] bool open(UniqueFd fd, IoHandler* handler);
   void start_tls(std::shared_ptr<TlsContext> context, bool server, const std::string& server_name = {});
+  // Before the handshake of a client: this protocol alone is offered (ALPN), not those of the context.
+  void offer(const std::string& protocol) { tls_->offer(protocol); }
   void close();
   bool is_open() const { return static_cast<bool>(fd_); }
   int fd() const { return fd_.get(); }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// websocket_client.js ADDRESS NAME CERTIFICATE: WebSockets over TLS by Node's own modules, over HTTP/1 and HTTP/2. Each
+// websocket_client.js ADDRESS NAME CERTIFICATE [PATH]: WebSockets over TLS by Node's own modules, over HTTP/1 and HTTP/2. Each
 // sends messages of several sizes to a server that echoes them. Prints one line of JSON.
 const crypto = require('crypto');
 const fs = require('fs');
 const http2 = require('http2');
 const https = require('https');
 
-const [address, name, certificate] = process.argv.slice(2);
+const [address, name, certificate, path = '/chat/room'] = process.argv.slice(2);
 const tls = {ca: fs.readFileSync(certificate), servername: name};
 const sizes = [0, 1, 125, 126, 1000, 4096, 65535, 65536, 100000, 300000, 5, 1000000];
 
@@ -42,7 +42,7 @@ function talk(stream, lengths) {
 function overHttp1() {
   return new Promise((resolve, reject) => {
     const request = https.request({
-      ...tls, host: address, path: '/chat/room', headers: {
+      ...tls, host: address, path, headers: {
         Host: name, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': 13,
         'Sec-WebSocket-Key': crypto.randomBytes(16).toString('base64'),
       },
@@ -55,7 +55,7 @@ function overHttp1() {
 
 async function overHttp2(session, lengths) {
   const stream = session.request(
-      {':method': 'CONNECT', ':protocol': 'websocket', ':scheme': 'https', ':authority': name, ':path': '/chat/room',
+      {':method': 'CONNECT', ':protocol': 'websocket', ':scheme': 'https', ':authority': name, ':path': path,
        'sec-websocket-version': 13});
   const status = await new Promise((resolve, reject) => {
     stream.on('response', fields => resolve(fields[':status']));

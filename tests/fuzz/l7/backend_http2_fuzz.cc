@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an HTTP/2 backend may send: any bytes, after it has accepted a connection. The first byte of the input chooses
-// the requests that wait for it (HTTP/1 and HTTP/2 clients, with a body, gRPC, gRPC-Web, buffered) and how its bytes
-// are cut.
+// the requests that wait for it (HTTP/1 and HTTP/2 clients, with a body, gRPC, gRPC-Web, buffered, a WebSocket) and how
+// its bytes are cut.
 #include <nghttp2/nghttp2.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -21,12 +21,17 @@
 namespace tidegate::l7 {
 namespace {
 
-constexpr std::array<std::string_view, 4> kRequests = {
+constexpr std::array<std::string_view, 5> kRequests = {
     "GET /x HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers\r\n\r\n",
     "PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     "POST /web/x HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc-web-text\r\nContent-Length: 8\r\n\r\nAAAAAAA=",
     "HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
 };
+// Of the input's first byte: which of them are asked; none of these: all.
+constexpr std::array<uint8_t, kRequests.size()> kAsks = {1, 2, 4, 8, 32};
+constexpr uint8_t kAsksAny = 47, kCuts = 16;
 
 class FuzzedBackend {
  public:
@@ -50,11 +55,11 @@ class FuzzedBackend {
     --bytes;
     std::array<UniqueFd, kRequests.size()> clients;
     for (size_t i = 0; i < clients.size(); ++i) {
-      if ((choice >> i & 1) != 0 || (choice & 15) == 0) clients[i] = ask(kRequests[i]);
+      if ((choice & kAsks[i]) != 0 || (choice & kAsksAny) == 0) clients[i] = ask(kRequests[i]);
     }
     turn(clients);
     UniqueFd backend(::accept4(listen_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    const size_t most = (choice & 16) != 0 ? 7 : 65536;
+    const size_t most = (choice & kCuts) != 0 ? 7 : 65536;
     while (backend && bytes > 0) {
       const ssize_t sent = ::send(backend.get(), data, std::min(bytes, most), MSG_NOSIGNAL);
       if (sent < 0 && errno != EAGAIN) break;

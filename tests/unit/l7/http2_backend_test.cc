@@ -385,7 +385,7 @@ TEST_F(Http2Backend, AnAnswerThatIsResetIsBrokenOff) {
   Http2Origin origin([](const Request& request) {
     Reply reply = says("half");
     reply.reset = NGHTTP2_INTERNAL_ERROR;
-    if (request.fields.at(":path") == "/whole") reply.reset = 0;
+    if (request.fields.at(":path") == "/whole") reply.reset.reset();
     return reply;
   });
   start(origin.endpoint());
@@ -501,22 +501,6 @@ TEST_F(Http2ByTls, AutoTakesHttp1WhereTheBackendHasNothingElse) {
   EXPECT_EQ(behind_.metric("tidegate_l7_requests_total{protocol=\"http/1.1\",status=\"2xx\"}"), 21u);
   EXPECT_LE(behind_.metric("tidegate_l7_client_connections_total"), 11u) << "they are kept";
   EXPECT_EQ(edge_.metric("tidegate_l7_retries_total"), 0u);
-}
-
-// Tunnels need HTTP/1. Who asks for one where the backend has chosen HTTP/2 gets the answer without it.
-TEST_F(Http2ByTls, AutoTunnelsOnlyWhereTheBackendChoseHttp1) {
-  start_tls(true, BackendProtocol::automatic);
-  const std::string upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
-  EXPECT_EQ(ask(edge_.endpoint(), get("/", "a.test", upgrade)).body, "x");
-  EXPECT_EQ(origin_.last_head().find("Upgrade"), std::string::npos) << origin_.last_head();
-  Http2Client client(edge_.endpoint());
-  Http2Fields connect = Http2Client::request("/", "CONNECT");
-  connect.insert(connect.begin() + 1, {":protocol", "websocket"});
-  const int32_t id = client.submit_fed(connect);
-  ASSERT_TRUE(client.run_until([&] { return client.result(id).answered; }));
-  EXPECT_EQ(client.result(id).fields[":status"], "501");
-  EXPECT_EQ(behind_.metric("tidegate_l7_requests_total{protocol=\"h2\",status=\"2xx\"}"), 2u);
-  EXPECT_EQ(charged(), 0u);
 }
 
 // Those who share a connection while it is made choose again when it turns out to be HTTP/1.

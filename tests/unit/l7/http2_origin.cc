@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 
 namespace tidegate::l7::test {
 
@@ -22,8 +23,8 @@ struct Http2Origin::Connection {
                       nghttp2_data_source*, void* self);
 };
 
-Http2Origin::Http2Origin(Handler handler, uint32_t max_streams)
-    : handler_(std::move(handler)), max_streams_(max_streams) {
+Http2Origin::Http2Origin(Handler handler, uint32_t max_streams, bool tunnels)
+    : handler_(std::move(handler)), max_streams_(max_streams), tunnels_(tunnels) {
   sockaddr_storage address{};
   socklen_t length = Endpoint::parse("127.0.0.1:0")->to_sockaddr(address);
   listen_ = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -65,8 +66,11 @@ void Http2Origin::serve(int fd, size_t number) {
   nghttp2_option_set_max_send_header_block_length(options, 1 << 20);
   nghttp2_session_server_new2(&connection.session, callbacks(), &connection, options);
   nghttp2_option_del(options);
-  const nghttp2_settings_entry settings{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams_};
-  nghttp2_submit_settings(connection.session, NGHTTP2_FLAG_NONE, &settings, 1);
+  const std::array<nghttp2_settings_entry, 2> settings{{
+      {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams_},
+      {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},
+  }};
+  nghttp2_submit_settings(connection.session, NGHTTP2_FLAG_NONE, settings.data(), tunnels_ ? 2 : 1);
   const auto send_all = [&] {
     const uint8_t* data = nullptr;
     for (ssize_t bytes; (bytes = nghttp2_session_mem_send(connection.session, &data)) > 0;) {
@@ -93,6 +97,7 @@ void Http2Origin::serve(int fd, size_t number) {
 
 void Http2Origin::Connection::answer(int32_t id) {
   Stream& stream = streams[id];
+  stream.answered = true;
   ++origin.requests_;
   stream.request.connection = number;
   stream.request.stream = id;
@@ -105,7 +110,7 @@ void Http2Origin::Connection::answer(int32_t id) {
   if (answer.silent) {
     const size_t now = ++origin.open_streams_;
     origin.most_open_streams_ = std::max<size_t>(origin.most_open_streams_, now);
-    if (answer.reset != 0) nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, answer.reset);
+    if (answer.reset) nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, *answer.reset);
     return;
   }
   for (const Http2Fields& interim : answer.interim) {
@@ -115,7 +120,7 @@ void Http2Origin::Connection::answer(int32_t id) {
   nghttp2_data_provider provider{};
   provider.read_callback = &read;
   const std::vector<nghttp2_nv> pairs = pairs_of(answer.fields);
-  const bool has_body = !answer.body.empty() || !answer.trailers.empty() || answer.cut || answer.reset != 0;
+  const bool has_body = !answer.body.empty() || !answer.trailers.empty() || answer.cut || answer.reset || answer.echo;
   nghttp2_submit_response(session, id, pairs.data(), pairs.size(), has_body ? &provider : nullptr);
 }
 
@@ -129,8 +134,9 @@ ssize_t Http2Origin::Connection::read(nghttp2_session* session, int32_t id, uint
   const size_t now = answer.body.copy(reinterpret_cast<char*>(buffer), bytes, stream.sent);
   stream.sent += now;
   if (stream.sent < answer.body.size()) return static_cast<ssize_t>(now);
-  if (answer.reset != 0) {
-    if (now == 0) nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, answer.reset);
+  if (answer.echo && !stream.tunnel_ended) return now == 0 ? ssize_t{NGHTTP2_ERR_DEFERRED} : static_cast<ssize_t>(now);
+  if (answer.reset) {
+    if (now == 0) nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, *answer.reset);
     return now == 0 ? ssize_t{NGHTTP2_ERR_DEFERRED} : static_cast<ssize_t>(now);
   }
   if (answer.cut) return now == 0 ? ssize_t{NGHTTP2_ERR_DEFERRED} : static_cast<ssize_t>(now);
@@ -156,17 +162,28 @@ nghttp2_session_callbacks* Http2Origin::callbacks() {
           return 0;
         });
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(
-        c, [](nghttp2_session*, uint8_t, int32_t id, const uint8_t* data, size_t bytes, void* self) {
-          static_cast<Connection*>(self)->streams[id].request.body.append(reinterpret_cast<const char*>(data), bytes);
+        c, [](nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data, size_t bytes, void* self) {
+          Stream& stream = static_cast<Connection*>(self)->streams[id];
+          std::string& to = stream.answer.echo ? stream.answer.body : stream.request.body;
+          to.append(reinterpret_cast<const char*>(data), bytes);
+          if (stream.answer.echo) nghttp2_session_resume_data(session, id);
           return 0;
         });
     nghttp2_session_callbacks_set_on_frame_recv_callback(
-        c, [](nghttp2_session*, const nghttp2_frame* frame, void* self) {
+        c, [](nghttp2_session* session, const nghttp2_frame* frame, void* self) {
           auto& connection = *static_cast<Connection*>(self);
           if (frame->hd.type == NGHTTP2_RST_STREAM) ++connection.origin.resets_;
           if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
-          connection.streams[frame->hd.stream_id].head_ended = true;
-          if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) connection.answer(frame->hd.stream_id);
+          Stream& stream = connection.streams[frame->hd.stream_id];
+          stream.head_ended = true;
+          const bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+          if (!stream.answered && (ended || stream.request.fields.count(":protocol") == 1)) {
+            connection.answer(frame->hd.stream_id);
+          } else if (ended && stream.answer.echo) {
+            stream.tunnel_ended = true;
+            stream.answer.body += stream.answer.farewell;
+            nghttp2_session_resume_data(session, frame->hd.stream_id);
+          }
           return 0;
         });
     nghttp2_session_callbacks_set_on_stream_close_callback(c, [](nghttp2_session*, int32_t id, uint32_t, void* self) {

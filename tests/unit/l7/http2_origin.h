@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,16 +31,19 @@ class Http2Origin {
     std::string body;
     Http2Fields trailers;
     std::vector<Http2Fields> interim;
-    bool silent = false;    // nothing is sent
-    bool cut = false;       // the answer has no end
-    uint32_t reset = 0;     // RST_STREAM instead of what is left of the answer
-    int32_t goaway_at = 0;  // GOAWAY with that last stream
-    bool close = false;     // the connection ends
+    bool silent = false;            // nothing is sent
+    bool cut = false;               // the answer has no end
+    std::optional<uint32_t> reset;  // RST_STREAM with that code instead of what is left of the answer
+    int32_t goaway_at = 0;          // GOAWAY with that last stream
+    bool close = false;             // the connection ends
+    bool echo = false;              // after `body`, what comes goes back; after its end, `farewell` and END_STREAM
+    std::string farewell;
   };
-  // Called when a request is complete, by the connection's thread.
+  // Called when a request is complete, by the connection's thread; of an extended CONNECT, when its head is.
   using Handler = std::function<Answer(const Request&)>;
 
-  explicit Http2Origin(Handler handler, uint32_t max_streams = 1000);
+  // `tunnels`: extended CONNECT is allowed (RFC 8441).
+  explicit Http2Origin(Handler handler, uint32_t max_streams = 1000, bool tunnels = false);
   ~Http2Origin();
   Endpoint endpoint() const { return endpoint_; }
   size_t connections() const { return connections_; }
@@ -57,6 +61,8 @@ class Http2Origin {
     Answer answer;
     size_t sent = 0;
     bool head_ended = false;
+    bool answered = false;
+    bool tunnel_ended = false;  // by the client
   };
   struct Connection;
   void run();
@@ -65,6 +71,7 @@ class Http2Origin {
 
   Handler handler_;
   const uint32_t max_streams_;
+  const bool tunnels_;
   UniqueFd listen_;
   Endpoint endpoint_;
   std::atomic<size_t> connections_{0}, requests_{0}, resets_{0}, open_streams_{0}, most_open_streams_{0},
