@@ -225,18 +225,32 @@ void check_reach(Checks& checks, size_t p, size_t b) {
   }
 }
 
-// Who else uses the pool and needs an address that does not change; null: nobody.
-const char* who_needs_addresses(const Model& model, size_t p) {
-  if (model.pools[p].probe != kNone) return "a probe cannot check";
-  for (const Service& service : model.services) {
-    if (service.pool == p) return "a service of the forwarder cannot use";
+// Refuses what else uses the pool, and needs an address that does not change, at the key that says so.
+void refuse_other_users(Checks& checks, size_t p, const Backend& named) {
+  const Model& model = checks.model();
+  const Pool& pool = model.pools[p];
+  const auto refuse = [&](Way way, std::string_view who) {
+    checks.refuse(way,
+                  {"no_address",
+                   fmt::format("{} backend '{}' of pool '{}', which has no fixed address", who, named.name, pool.name),
+                   "a pool whose backends have addresses",
+                   "backends with host, srv or socket are the proxy's alone; what fails there is for eject_after "
+                   "and breaker"});
+  };
+  if (pool.probe != kNone) {
+    refuse({"pools", p, "probe"}, fmt::format("probe '{}' cannot check", model.probes[pool.probe].name));
   }
-  for (const Steer& steer : model.steers) {
-    for (const SteerTarget& target : steer.targets) {
-      if (target.pool() == p) return "a steer cannot lead to";
+  for (size_t s = 0; s < model.services.size(); ++s) {
+    if (model.services[s].pool != p) continue;
+    refuse({"services", s, "pool"}, fmt::format("service '{}' cannot forward to", model.services[s].name));
+  }
+  for (size_t s = 0; s < model.steers.size(); ++s) {
+    const Steer& steer = model.steers[s];
+    for (size_t t = 0; t < steer.targets.size(); ++t) {
+      if (steer.targets[t].pool() != p) continue;
+      refuse({"steers", s, "targets", t, "pool"}, fmt::format("steer '{}' cannot lead to", steer.name));
     }
   }
-  return nullptr;
 }
 
 // What only the proxy can reach is not for packets, for DNS or for probes.
@@ -254,11 +268,7 @@ void check_reach_of_pool(Checks& checks, size_t p) {
   if (pool.lookup_min_ms > pool.lookup_max_ms) {
     checks.refuse({"pools", p, "lookup_min"}, {"out_of_range", "lookup_min is longer than lookup_max", {}, {}});
   }
-  const char* const who = who_needs_addresses(checks.model(), p);
-  if (who == nullptr) return;
-  checks.refuse({"pools", p, "backends", static_cast<size_t>(at - pool.backends.begin())},
-                {"no_address", fmt::format("{} backend '{}', which has no fixed address", who, at->name),
-                 "a backend with addresses", "backends with host, srv or socket are the proxy's alone"});
+  refuse_other_users(checks, p, *at);
 }
 
 // RFC 9110 §7.8: a token, maybe with a version.

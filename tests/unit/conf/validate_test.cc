@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "conf/warnings.h"
@@ -593,6 +594,27 @@ TEST(Validate, RefusesBackendsThatAreNowhereOrInSeveralPlaces) {
               ::testing::Contains("no_address"));
   for (const char* sound : {", host: app.internal, port: 80", ", srv: _http._tcp.app.internal", ", socket: /run/app"}) {
     EXPECT_THAT(codes(sound), IsEmpty()) << sound;
+  }
+}
+
+// Probes, packets and DNS need addresses that do not change. Each that refers to such a pool is told at its own key.
+TEST(Validate, RefusesEachUserOfABackendWithoutAnAddressAtItsKey) {
+  for (const char* where : {"host: app.internal, port: 80", "srv: _http._tcp.app.internal", "socket: /run/app"}) {
+    const testing::Loaded loaded = load_text(
+        std::string("nodes: [{name: n, l4: {interface: eth0}, dns: {}}]\nprobes: [{name: check, port: 80}]\n"
+                    "pools:\n  - {name: app, probe: check, backends: [{name: a, ") +
+        where +
+        "}]}\nvips: [{name: v, addresses: [192.0.2.9]}]\nservices: [{name: web, vip: v, port: 80, pool: app}]\n"
+        "steers: [{name: www.example.test, targets: [{pool: app}]}]\n");
+    std::map<std::string, std::string> told;
+    for (const Fault& fault : loaded.faults) {
+      if (fault.code == "no_address") told[fault.pointer] = fault.detail;
+    }
+    const std::string backend = " backend 'a' of pool 'app', which has no fixed address";
+    EXPECT_EQ(told["/pools/0/probe"], "probe 'check' cannot check" + backend);
+    EXPECT_EQ(told["/services/0/pool"], "service 'web' cannot forward to" + backend);
+    EXPECT_EQ(told["/steers/0/targets/0/pool"], "steer 'www.example.test.' cannot lead to" + backend);
+    EXPECT_EQ(told.size(), 3u) << loaded.rendered();
   }
 }
 
