@@ -38,9 +38,11 @@ http {{
     listen 8444 ssl;
     ssl_certificate {edge}/example.crt; ssl_certificate_key {edge}/example.key;
     location /far/ {{ alias {home}/www/; }}
+    location /up/ {{ client_max_body_size 0; client_body_buffer_size 32m; proxy_pass http://10.10.0.21:8109; }}
     location ~ /file$ {{ root {home}/www; rewrite .* /slow/1m break; }}
     location / {{ return 200 "$server_protocol $request_method $request_uri\\n"; }}
   }}
+  server {{ listen 8109; client_max_body_size 0; location / {{ return 200 "$content_length\\n"; }} }}
 }}
 """
 
@@ -61,11 +63,11 @@ def nginx(lab):
 
 
 class Far:
-    """A relay in front of a port of a host: each byte arrives `delay_s` after it was sent. It counts what is under way
-    towards the client."""
+    """A relay on a host, in front of `to`, an address and port: each byte arrives `delay_s` after it was sent. It counts
+    what is under way, towards the client or, for `counts` "up", towards the server."""
 
-    def __init__(self, host, port, to, delay_s):
-        self.host, self.to, self.delay_s = host, to, delay_s
+    def __init__(self, host, port, to, delay_s, counts="down"):
+        self.host, self.to, self.delay_s, self.counts = host, to, delay_s, counts
         self.most_under_way = 0
         self.listener = open_socket(host, socket.AF_INET, socket.SOCK_STREAM)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,9 +80,9 @@ class Far:
             while True:
                 client, _ = self.listener.accept()
                 server = open_socket(self.host, socket.AF_INET, socket.SOCK_STREAM)
-                server.connect((HOSTS[self.host].v4, self.to))
-                for ends, counted in (((client, server), False), ((server, client), True)):
-                    self.carry(*ends, counted)
+                server.connect(self.to)
+                for ends, way in (((client, server), "up"), ((server, client), "down")):
+                    self.carry(*ends, way == self.counts)
 
     def carry(self, source, target, counted):
         pieces = queue.SimpleQueue()
@@ -120,7 +122,7 @@ def test_a_download_from_a_backend_that_is_far_away_is_not_held_to_a_small_windo
     pool = "  - {name: far, protocol: h2, backends: [{name: b, addresses: [10.10.0.21], port: 8106}]}\n"
     route = '  - {name: far, listeners: [https], hosts: [www.example.test], path: "/far/*", pool: far}\n'
     try:
-        with nginx(lab), contextlib.closing(Far("origin1", 8106, 8107, 0.025)) as far, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)):
+        with nginx(lab), contextlib.closing(Far("origin1", 8106, (HOSTS["origin1"].v4, 8107), 0.025)) as far, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", "routes:\n" + route)):
             with tempfile.NamedTemporaryFile() as out:
                 took = lab.curl("client-eu", f"{WWW}/far/slow/far", "-o", out.name, "-w", "%{time_total}").stdout
                 assert Path(out.name).read_bytes() == file.read_bytes()
@@ -128,6 +130,30 @@ def test_a_download_from_a_backend_that_is_far_away_is_not_held_to_a_small_windo
             assert far.most_under_way > 512 << 10, far.most_under_way  # the first window has 128 KiB
     finally:
         file.unlink()
+
+
+@long
+def test_an_upload_over_a_long_way_is_not_held_to_a_small_window(lab):
+    """A round trip of 50 ms before the proxy, then behind it."""
+    size = 24 << 20
+    pool = "  - {{name: {0}, protocol: h2, backends: [{{name: b, addresses: [10.10.0.21], port: {1}}}]}}\n".format
+    route = '  - {{name: {0}, listeners: [https], hosts: [www.example.test], path: "/up/{0}", pool: {0}}}\n'.format
+    more = (("pools:\n", "pools:\n" + pool("far", 8106) + pool("near", 8107)), ("routes:\n", "routes:\n" + route("far") + route("near")))
+    before, behind = ("origin1", 8113, ("10.10.0.11", 443), 0.025, "up"), ("origin1", 8106, ("10.10.0.21", 8107), 0.025, "up")
+    with nginx(lab), lab.configured(*more), tempfile.NamedTemporaryFile() as file:
+        file.write(os.urandom(1 << 20) * (size >> 20))
+        file.flush()
+        for where, name, port in ((before, "near", 8113), (behind, "far", 443)):
+            with contextlib.closing(Far(*where)) as way:
+                address = "10.10.0.21" if port == 8113 else "10.10.0.11"
+                done = lab.run(
+                    "client-eu", "curl", "-sS", "--http2", "--max-time", "60", "--cacert", lab.directory("edge") / "example.crt", "--resolve", f"www.example.test:{port}:{address}",
+                    "-T", file.name, "-X", "POST", "-H", "Expect:", "-w", "%{time_total}", f"https://www.example.test:{port}/up/{name}", timeout=90,
+                )  # fmt: skip
+                length, took = done.stdout.split()
+                assert int(length) == size, done.stdout
+                print(f"      {size >> 20} MiB in {took} s to {name}; at most {way.most_under_way >> 10} KiB under way")
+                assert way.most_under_way > 512 << 10, way.most_under_way  # the first window of a stream has 64 KiB
 
 
 def pools(lab):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PROXY protocol with real peers: HAProxy sends it to the proxy and takes it from it, in both versions; nginx takes
-it. Each of them says which client it sees."""
+both, and sends version 1, which is all that it can send. Who takes it says which client it sees."""
 
 import contextlib
+from pathlib import Path
 
 from honest_e2e import required
 from lab import HOSTS
@@ -37,6 +38,7 @@ backend v2
   server proxy 10.10.0.11:8104 send-proxy-v2
 """
 NGINX = """
+load_module {stream};
 worker_processes 1; pid {home}/pp.pid; error_log stderr warn;
 events {{ worker_connections 64; }}
 http {{
@@ -44,15 +46,20 @@ http {{
   client_body_temp_path {home}/h2-tmp; proxy_temp_path {home}/h2-tmp; fastcgi_temp_path {home}/h2-tmp; uwsgi_temp_path {home}/h2-tmp; scgi_temp_path {home}/h2-tmp;
   server {{ listen 10.10.0.21:8105 proxy_protocol; location / {{ return 200 "$proxy_protocol_addr\\n"; }} }}
 }}
+stream {{
+  server {{ listen 10.10.0.21:8108; listen [fd10::21]:8108; proxy_pass 10.10.0.11:8104; proxy_protocol on; }}
+}}
 """
+STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
 
 @contextlib.contextmanager
 def peers(lab):
+    assert STREAM_MODULE.exists(), "nginx has no stream module: it comes with the package libnginx-mod-stream, which './run test --long e2e' installs"
     home = lab.directory("origin1")
     (home / "h2-tmp").mkdir(exist_ok=True)
     (home / "pp-haproxy.cfg").write_text(HAPROXY)
-    (home / "pp-nginx.conf").write_text(NGINX.format(home=home))
+    (home / "pp-nginx.conf").write_text(NGINX.format(home=home, stream=STREAM_MODULE))
     commands = {"haproxy": [required("haproxy", "haproxy"), "-db", "-f", home / "pp-haproxy.cfg"], "nginx": ["nginx", "-p", home, "-c", home / "pp-nginx.conf", "-e", "stderr", "-g", "daemon off;"]}
     with contextlib.ExitStack() as stack:
         for (name, command), port in zip(commands.items(), (8102, 8105)):
@@ -82,7 +89,7 @@ def test_haproxy_and_nginx_see_the_client_that_the_proxy_names_and_the_reverse(l
                 for family, proxy in (("4", "10.10.0.11"), ("6", "fd10::11")):
                     got = lab.curl("client-eu", f"https://www.example.test/{taker}/{version}", vip=proxy).stdout
                     assert got == CLIENTS[family] + "\n", (taker, version, family, got)
-        for port in (8102, 8103):
+        for port in (8102, 8103, 8108):  # HAProxy in both versions, nginx
             for family, address in (("4", "10.10.0.21"), ("6", "[fd10::21]")):
                 got = lab.run("client-eu", "curl", "-sS", "--max-time", "20", f"http://{address}:{port}/api/x").stdout
                 assert f"xff={CLIENTS[family]} " in got, (port, family, got)
