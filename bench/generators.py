@@ -70,6 +70,18 @@ def h2load(url, connections=8, streams=10, options=()):
     return load
 
 
+def grpc_unary(url):
+    """Unary calls of gRPC with a message of 64 bytes."""
+
+    def load(seconds):
+        with tempfile.NamedTemporaryFile(prefix="tidegate-grpc-") as call:
+            call.write(bytes([0, 0, 0, 0, 64]) + b"m" * 64)
+            call.flush()
+            return h2load(url, options=("-d", call.name, "-H", "content-type: application/grpc", "-H", "te: trailers"))(seconds)
+
+    return load
+
+
 def each_once(port, paths):
     """Asks for every path once, in order."""
 

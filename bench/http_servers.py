@@ -50,6 +50,21 @@ def origin(folder, body_bytes, max_age=None):
     return Program("origin", command, GENERATOR_CORE, folder, tcp_ready(ORIGIN))
 
 
+def grpc_origin(folder):
+    """nginx on the generator's core: it answers each unary call of gRPC over HTTP/2, by prior knowledge."""
+    home = Path(folder) / "grpc"
+    home.mkdir()
+    (home / "nginx.conf").write_text(f"""
+worker_processes 1; daemon off; pid nginx.pid; error_log stderr crit; user root;
+events {{ worker_connections 1000; }}
+http {{
+  access_log off; keepalive_requests 1000000000; http2_max_concurrent_streams 1000; default_type application/grpc;
+  client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
+  server {{ listen 127.0.0.1:{ORIGIN} http2; location / {{ add_trailer grpc-status 0; return 200 "{"m" * 69}"; }} }}
+}}""")
+    return Program("grpc-origin", ["nginx", "-p", home, "-c", "nginx.conf", "-e", "stderr"], GENERATOR_CORE, home, tcp_ready(ORIGIN))
+
+
 def slow_origin(body_bytes, delay_ms, cache_control, port=ORIGIN):
     """A start for an origin that answers slowly and counts its requests."""
     command = [BUILD / "bench" / "herd", "origin", port, delay_ms, body_bytes, cache_control]
@@ -64,7 +79,9 @@ def floor(body_bytes):
 ONE_CLIENT = "max_connections_per_client: 16000, connection_rate_per_client: 0"
 
 
-def tidegate(body_bytes, cached=False, ram=True, routes=0, start_origin=None, node_limits=ONE_CLIENT, build=BUILD):
+def tidegate(body_bytes, cached=False, ram=True, routes=0, start_origin=None, node_limits=ONE_CLIENT, build=BUILD, pool=""):
+    """`pool`: more keys of the pool."""
+
     def start(folder):
         limits = f", {node_limits}" if node_limits else ""
         certificate(folder)
@@ -77,7 +94,7 @@ nodes:
     site: here
     l7: {{workers: 1{limits}}}
     cache: {{enabled: {str(cached).lower()}, ram: {"256MB" if ram else "0"}, disk: 1GB}}
-pools: [{{name: origin, backends: [{{name: o, addresses: [127.0.0.1], port: {ORIGIN}}}]}}]
+pools: [{{name: origin, backends: [{{name: o, addresses: [127.0.0.1], port: {ORIGIN}}}]{pool and f", {pool}"}}}]
 certificates: [{{name: c, certificate_file: c.crt, key_file: c.key}}]
 listeners:
   - {{name: plain, bind: ["127.0.0.1:{PLAIN}"]}}
@@ -92,12 +109,12 @@ routes:
     return start
 
 
-def nginx(body_bytes, cached=False, static=False, lock=False, start_origin=None, max_connections=None):
+def nginx(body_bytes, cached=False, static=False, lock=False, start_origin=None, max_connections=None, grpc=False):
     def start(folder):
         certificate(folder)
         (Path(folder) / "www").mkdir()
         (Path(folder) / "www" / "x").write_bytes(b"x" * body_bytes)
-        location = "root www; open_file_cache max=100; open_file_cache_valid 60s;" if static else (
+        location = "grpc_pass grpc://origin;" if grpc else "root www; open_file_cache max=100; open_file_cache_valid 60s;" if static else (
             f"proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection '';" + (" proxy_cache c; proxy_cache_valid 200 1h;" if cached else "") + (" proxy_cache_lock on;" if lock else ""))  # fmt: skip
         (Path(folder) / "nginx.conf").write_text(f"""
 worker_processes 1; daemon off; pid nginx.pid; error_log stderr crit; user root;
@@ -120,7 +137,7 @@ http {{
     return start
 
 
-def haproxy(body_bytes):
+def haproxy(body_bytes, grpc=False):
     def start(folder):
         certificate(folder)
         (Path(folder) / "haproxy.cfg").write_text(f"""
@@ -136,12 +153,13 @@ defaults
   http-reuse always
 frontend f
   bind 127.0.0.1:{PLAIN}
+  bind 127.0.0.1:{H2C} proto h2
   bind 127.0.0.1:{TLS} ssl crt both.pem alpn h2,http/1.1
   default_backend o
 backend o
-  server o 127.0.0.1:{ORIGIN}
+  server o 127.0.0.1:{ORIGIN}{" proto h2" if grpc else ""}
 """)
-        return Server("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], folder, tcp_ready(TLS), origin(folder, body_bytes))
+        return Server("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], folder, tcp_ready(TLS), grpc_origin(folder) if grpc else origin(folder, body_bytes))
 
     return start
 

@@ -3,8 +3,8 @@
 
 import resource
 
-from generators import at_part_of_peak, h2load, idle_tls, tls_handshakes, wrk
-from http_servers import PLAIN, TLS, floor, h2o, haproxy, nginx, tidegate
+from generators import at_part_of_peak, grpc_unary, h2load, idle_tls, tls_handshakes, wrk
+from http_servers import H2C, PLAIN, TLS, floor, grpc_origin, h2o, haproxy, nginx, tidegate
 from measure import Contender, Row, Package
 
 PLAIN_URL, TLS_URL = f"http://127.0.0.1:{PLAIN}/x", f"https://127.0.0.1:{TLS}/x"
@@ -31,6 +31,14 @@ def rows():
         yield Row("l7", f"HTTP/1.1 TLS, proxied, {name}", contenders(wrk(TLS_URL), size))
         yield Row("l7", f"HTTP/2 plain, proxied, {name}", h2c_contenders(size))
         yield Row("l7", f"HTTP/2 TLS, proxied, {name}", contenders(h2load(TLS_URL), size))
+    yield Row("l7", "gRPC unary, HTTP/2 plain on both sides", grpc_contenders())
+    yield Row("l7", "HTTP/1.1 plain, proxied, 1 kB, with a breaker and a balancer", protected_contenders())
+    # What one instance shall do: 100,000 requests/s on 100,000 connections, P99 below 50 ms, below 1 GB, below 80 % CPU.
+    yield Row(
+        "l7",
+        f"a gateway instance: HTTP/1.1 plain, proxied, 1 kB, {IDLE_CONNECTIONS:,} connections, at 80 % of its own peak",
+        [Contender("tidegate-l7", "this commit", tidegate(1024), at_part_of_peak(PLAIN_URL, 0.8, IDLE_CONNECTIONS), ours=True)],
+    )
     yield Row("l7", "HTTP/1.1 plain, proxied, 1 kB, at 70 % of its own peak", contenders(at_part_of_peak(PLAIN_URL, 0.7), 1024))
     yield Row("l7", "HTTP/1.1 plain, proxied, 1 kB, 320 connections", contenders(wrk(PLAIN_URL, connections=320), 1024))
     yield Row("l7", "TLS 1.3 full handshakes (P-256)", contenders(tls_handshakes(TLS), 1024), unit="handshake")
@@ -45,6 +53,25 @@ def rows():
             Contender("tidegate-l7, 1 route", "this commit", tidegate(1024), wrk(PLAIN_URL)),
         ],
     )
+
+
+def grpc_contenders():
+    call = "http://127.0.0.1:{}/bench.Echo/Call".format
+    separate = grpc_unary(call(H2C))  # nginx and HAProxy need a port of its own for HTTP/2 without TLS
+    return [
+        Contender("tidegate-l7", "this commit", tidegate(0, start_origin=grpc_origin, pool="protocol: h2"), grpc_unary(call(PLAIN)), ours=True),
+        Contender("nginx grpc_pass", Package("nginx"), nginx(0, start_origin=grpc_origin, grpc=True), separate),
+        Contender("haproxy", Package("haproxy"), haproxy(0, grpc=True), separate),
+    ]
+
+
+def protected_contenders():
+    load = wrk(PLAIN_URL)
+    protected = "policy: peak_ewma, breaker: {slow: 1s}, eject_after: 5"
+    return [
+        Contender("tidegate-l7", "this commit", tidegate(1024, pool=protected), load, ours=True),
+        Contender("tidegate-l7, without", "this commit", tidegate(1024), load),
+    ]
 
 
 def h2c_contenders(size):
