@@ -25,14 +25,15 @@ def curl(machine, *words):
 class Authority:
     """A pebble on a machine of its own, and the DNS server that it asks: every name leads to `address`."""
 
-    def __init__(self, machine, own=ADDRESS):
+    def __init__(self, machine, own=ADDRESS, accounts=None):
+        """`accounts`: {key id: key in base64url} of the accounts that it asks for; None: it takes everybody."""
         self.machine, self.own = machine, own
         sh(*"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=pebble".split(),
            "-addext", f"subjectAltName=IP:{own}", "-keyout", machine.home / "pebble.key", "-out", machine.home / "pebble.crt")  # fmt: skip
         config = {
             "listenAddress": f"{own}:14000", "managementListenAddress": f"{own}:15000", "httpPort": 80, "tlsPort": 443,
             "certificate": str(machine.home / "pebble.crt"), "privateKey": str(machine.home / "pebble.key"),
-            "ocspResponderURL": "", "externalAccountBindingRequired": False,
+            "ocspResponderURL": "", "externalAccountBindingRequired": accounts is not None, "externalAccountMACKeys": accounts or {},
         }  # fmt: skip
         machine.write("pebble.json", json.dumps({"pebble": config}))
         self.process = self.names = None
@@ -76,9 +77,9 @@ def document(count, address=ADDRESS, nodes="  - {name: acme, site: home, l7: {wo
 
 
 @contextlib.contextmanager
-def raised():
+def raised(accounts=None):
     with box.raised("acme", 81) as machine:
-        authority = Authority(machine)
+        authority = Authority(machine, accounts=accounts)
         try:
             yield machine, authority
         finally:
@@ -130,6 +131,23 @@ def test_a_self_made_certificate_is_served_until_the_authority_issued_one(lab):
         assert machine.ask("control", "/v1/node/status").json()["head"]["version"] == 1, "no version came of it"
         assert 'tidegate_control_acme_orders_total{result="issued"} 3' in machine.ask("control", "/metrics").body.decode()
         assert machine.tidegate("certificates", "--api", machine.run_dir / "control.sock").stdout.count("issued") == 3
+
+
+def test_an_authority_that_asks_for_an_account_of_its_own_gets_it(lab):
+    key = base64.urlsafe_b64encode(bytes(range(32))).decode().rstrip("=")
+    with raised({"kid-1": key}) as (machine, authority):
+        authority.start(ADDRESS)
+        bound = lambda words: document(1).replace("terms_agreed: true", f"terms_agreed: true{words}")
+        start_daemons(machine, authority, bound(f", eab_key_id: kid-2, eab_key: {key}"))
+        authority.process.popen.send_signal(signal.SIGCONT)
+        wait_until("the authority does not know this account", lambda: certificates(machine)["c0"].get("error"), 30)
+        assert certificates(machine)["c0"]["state"] == "self-made"
+        machine.write("edge.yaml", bound(f", eab_key_id: kid-1, eab_key: {key}"))
+        applied = machine.tidegate("--api", machine.run_dir / "control.sock", "apply", machine.home / "edge.yaml")
+        assert applied.returncode == 0, applied.stderr
+        wait_until("it is issued", lambda: certificates(machine)["c0"]["state"] == "issued", 30)
+        roots = authority.write_roots()
+        wait_until("the proxy shows it", lambda: page(machine, "www0.example.test", "--cacert", roots) == "served", 20)
 
 
 ZONE = f"""$ORIGIN example.test.
