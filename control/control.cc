@@ -245,6 +245,9 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     watch.add_routes(routes);
     replica_source.add_routes(routes);
     add_node_routes(routes, fleet);
+    add_own_probes_route(routes, [this] {
+      return site_watch ? site_watch->seen() : json{{"backends", json::object()}};
+    });
     own_planes.add_routes(routes);
     add_candidate_routes(routes, candidates, *host_state, fleet);
     host_ballot.add_routes(routes);

@@ -88,4 +88,16 @@ void add_node_routes(RouteTable& table, Fleet& fleet) {
              hand_on("/metrics")});
 }
 
+void add_own_probes_route(RouteTable& table, std::function<json()> seen) {
+  table.add(
+      {"GET",
+       "/v1/node/probes",
+       Role::viewer,
+       Effect::reads,
+       "What the probes of this host's control see while it hears no leader",
+       {},
+       {},
+       [seen = std::move(seen)](const ApiCall& call) { call.respond(HttpResponse::json(200, dump(seen()) + "\n")); }});
+}
+
 }  // namespace tidegate

@@ -2,6 +2,9 @@
 // The state of the edge over REST: what each node and plane has applied, waiting for it, and this host's own part.
 #pragma once
 
+#include <functional>
+#include <nlohmann/json.hpp>
+
 #include "control/api/route_table.h"
 #include "control/host_state.h"
 #include "control/observe/applied_waits.h"
@@ -12,5 +15,7 @@ namespace tidegate {
 void add_status_routes(RouteTable& table, HostState& host_state, Fleet& fleet, AppliedWaits& waits);
 // Adds this host's planes, for other controls: /v1/node/...
 void add_node_routes(RouteTable& table, Fleet& fleet);
+// Adds what this host's own probes see while no leader is heard, for other controls of its site.
+void add_own_probes_route(RouteTable& table, std::function<nlohmann::json()> seen);
 
 }  // namespace tidegate

@@ -130,13 +130,16 @@ void Prober::on_result(const std::string& key, Watch& watch, const ProbeResult& 
   const bool is_first = !watch.dampener.up;
   const bool held = loop_.now_ns() < watch.holds_until_ns;
   if (held && result.success != *watch.dampener.up) held_.add();
-  if (!observe(watch.dampener, result.success, watch.target.rise, watch.target.fall, held)) return;
+  const bool changed = observe(watch.dampener, result.success, watch.target.rise, watch.target.fall, held);
+  const bool is_first_told = !std::exchange(watch.told, true);
+  if (told_ && (changed || is_first_told)) {
+    told_(key, *watch.dampener.up, *watch.dampener.up ? "" : result.reason);
+  }
+  if (!changed) return;
   if (!is_first) watch.holds_until_ns = loop_.now_ns() + watch.target.hold_ms * kNsPerMs;
+  if (told_) return;
   log_info("{} is {}{}{}", key, result.success ? "up" : "down", result.success ? "" : ": ", result.reason);
-  std::string reason = result.reason;
-  if (!site_.empty())
-    reason = "seen from site " + site_ + " alone, no leader is heard" + (reason.empty() ? "" : ": " + reason);
-  writer_.note(key, HealthVerdict{result.success, std::move(reason), realtime_ns()});
+  writer_.note(key, HealthVerdict{result.success, result.reason, realtime_ns()});
 }
 
 void Prober::remove_stale_verdicts(const Wanted& wanted) {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,6 +34,10 @@ class Prober {
          std::string site = {});
   ~Prober();
 
+  // Of a control that does not lead: its verdicts are told here and not written, the first one of each backend too if
+  // it changes nothing.
+  using Told = std::function<void(const std::string& key, bool up, const std::string& reason)>;
+  void tell_instead(Told told) { told_ = std::move(told); }
   // What runs the programs of probes of type command. Without it, such probes do not look.
   void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }
   // Takes the present model of the host state: starts, changes and stops probes.
@@ -46,6 +51,7 @@ class Prober {
     std::unique_ptr<Timer> next;
     std::unique_ptr<ProbeAttempt> attempt;  // the last one; it is replaced, and never destroyed inside its own callback
     bool under_way = false;
+    bool told = false;            // to whoever is told instead
     uint64_t holds_until_ns = 0;  // the verdict stays until then
   };
   using Wanted = std::map<std::string, ProbeTarget>;
@@ -65,6 +71,7 @@ class Prober {
   const std::string site_;  // empty: this control leads
   std::map<std::string, std::unique_ptr<Watch>> watches_;
   std::shared_ptr<ProbeCommands> commands_;
+  Told told_;
   uint64_t told_blind_ns_ = 0;  // when the log last said that probes cannot be made; 0: never
   std::minstd_rand jitter_;
   Counter& successes_;

@@ -10,6 +10,7 @@ import time
 
 from lab import open_socket
 from load import SteadyLoad, connect, tls_context
+from marks import long
 from netns import wait_until
 from topology import DNS_EU, VIP_EU, VIP_US
 
@@ -233,6 +234,33 @@ def test_every_control_killed_leaves_traffic_untouched_and_comes_back_with_its_s
     states = {b["backend"]: b["state"] for b in told["eligible"]}
     assert states.get("origin2") != "up", told
     lab.tidegate("undrain", "backend", "origins/origin2", "--wait")
+
+
+@long
+def test_a_proxy_that_dies_while_nobody_leads_is_left_by_the_forwarder_of_its_site(lab):
+    """The forwarder's own host has no address in its site: the network card is the forwarder's. Other controls of the
+    site see for it."""
+    lab.settle()
+
+    def picks():
+        asked = [f"/explain?client=10.1.0.2&client_port={port}&vip={VIP_EU[0]}&port=443&protocol=tcp" for port in range(20000, 20030)]
+        return {lab.plane("l4", "l4", question).json()["backend"] for question in asked}
+
+    assert picks() == {"proxy1", "proxy2"}
+    lab.process("edge", "control").kill()
+    lab.process("proxy1", "l7").kill()
+    wait_until("the forwarder leaves proxy1", lambda: picks() == {"proxy2"}, 30)
+    words = lab.api("GET", "/v1/health", host="l4").json()["words"]
+    assert "no leader is heard" in words["backend/proxies-eu/proxy1"]["reason"], words
+    assert words["backend/proxies-eu/proxy2"]["up"], words
+    with SteadyLoad(lab, "client-eu") as load:
+        load.wait_for(60)
+    assert load.tally.failures == [], load.tally.failures[:5]
+    lab.start_plane("proxy1", "l7")
+    lab.start_control("edge")
+    wait_until("every host hears the leader again", lambda: lab.api("GET", "/v1/status").json()["converged"], 30)
+    lab.settle()
+    wait_until("the forwarder uses both", lambda: picks() == {"proxy1", "proxy2"}, 30)
 
 
 def test_a_post_repeated_with_its_key_is_done_once_though_control_was_killed_in_between(lab):

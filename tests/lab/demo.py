@@ -284,6 +284,33 @@ def forwarder_killed(lab):
     assert word["reason"] == "its process is gone"
 
 
+def leader_and_proxy_killed(lab):
+    def picks():
+        asked = [f"/explain?client=10.1.0.2&client_port={port}&vip={VIP_EU[0]}&port=443&protocol=tcp" for port in range(20000, 20030)]
+        return {lab.plane("l4", "l4", question).json()["backend"] for question in asked}
+
+    assert picks() == {"proxy1", "proxy2"}
+    with SteadyLoad(lab, "client-eu", connections=6) as load:
+        lab.process("edge", "control").kill()
+        lab.process("proxy1", "l7").kill()
+        killed = time.monotonic()
+        wait_until("the forwarder leaves proxy1", lambda: picks() == {"proxy2"}, 20)
+        left = time.monotonic()
+        say(f"the leading control and proxy1 killed; the forwarder had left proxy1 after {left - killed:.1f} s, because its own host said:")
+        say("\n".join("  " + line.split("control: ", 1)[-1] for line in lab.process("l4", "control").tail(40).splitlines() if "no leader is heard" in line or "proxies-eu/proxy1" in line))
+        load.wait_for(60)
+        lab.start_plane("proxy1", "l7")
+        lab.start_control("edge")
+        wait_until("every host hears the leader again", lambda: lab.api("GET", "/v1/status").json()["converged"], 30)
+        wait_word(lab, "backend/proxies-eu/proxy1", up=True)
+        wait_until("the forwarder uses both proxies", lambda: picks() == {"proxy1", "proxy2"}, 20)
+        back = time.monotonic()
+        load.wait_for(30)
+    late = [f for f in load.tally.failures_after(left + 1.0) if f.at < back]
+    say(f"requests failed: {len(load.tally.failures) - len(late)} before that, {len(late)} after; leader and proxy are back")
+    assert not late, late[:3]
+
+
 def three_typos(lab):
     text = (lab.directory("edge") / "edge.yaml").read_text()
     path = lab.directory("edge") / "typos.yaml"
@@ -394,6 +421,7 @@ def main(arguments):
             story.step("A proxy is drained while a slow download runs", drained_download, lab)
             story.step("A whole site fails and its clients are moved by DNS", site_failed, lab)
             story.step("The forwarder is killed and its clients are moved", forwarder_killed, lab)
+            story.step("The leading control is killed, and then a proxy: who sees it?", leader_and_proxy_killed, lab)
             story.step("A configuration with three typos is refused", three_typos, lab)
             story.step("A zone with a fault is refused by name, before anything changes", faulty_zone, lab)
             story.step("A port that another process holds is refused by the host that has it, and no other host changed", port_taken, lab)
