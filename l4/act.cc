@@ -10,8 +10,8 @@ constexpr uint32_t kLinkMtu = 1'500;  // of a port that does not tell its own
 
 }  // namespace
 
-void Decider::send_through_tunnel(const Action& action, uint64_t flow_hash, BackendId backend, const NextHop& hop,
-                                  Frame& frame, Outcome& outcome, uint32_t now_ms) {
+void Decider::send_through_tunnel(const Action& action, const Action* second, uint64_t flow_hash, BackendId backend,
+                                  const NextHop& hop, Frame& frame, Outcome& outcome, uint32_t now_ms) {
   outcome.verdict = Verdict::drop;
   outcome.share = false;
   if (!hop.usable) {
@@ -20,16 +20,17 @@ void Decider::send_through_tunnel(const Action& action, uint64_t flow_hash, Back
   }
   const uint32_t port_mtu = config_.ports[hop.port].mtu;
   const uint32_t link_mtu = port_mtu == 0 ? kLinkMtu : port_mtu;
-  outcome.reason = encapsulate(action, flow_hash, link_mtu, kEthernetBytes, frame);
+  outcome.reason = encapsulate(action, second, flow_hash, link_mtu, kEthernetBytes, frame);
   if (outcome.reason == DropReason::none) {
     moved_ = true;
     outcome.verdict = Verdict::forward;
     counters_.tunnelled_packets[static_cast<size_t>(action.mode)].add();
+    if (second != nullptr) counters_.second_chance_packets.add();
     address(backend, hop, frame, outcome.port);
     return;
   }
   if (outcome.reason != DropReason::exceeds_mtu || !may_tell_too_big(now_ms)) return;
-  if (!make_too_big(frame, kEthernetBytes, inner_mtu(action, link_mtu))) return;
+  if (!make_too_big(frame, kEthernetBytes, inner_mtu(action, second, link_mtu))) return;
   counters_.too_big_packets.add();
   ++told_in_second_;
   outcome.reason = DropReason::none;
@@ -53,7 +54,7 @@ Outcome Decider::addressed(const ForwardingTables& tables, BackendId backend, ui
   const BackendEntry& entry = tables.backend(backend);
   const NextHop& hop = neighbours_.next_hop(entry.neighbour(family));
   if (entry.has_tunnel(family)) {
-    send_through_tunnel(tables.tunnel(backend, family), flow_hash, backend, hop, frame, outcome, now_ms);
+    send_through_tunnel(tables.tunnel(backend, family), nullptr, flow_hash, backend, hop, frame, outcome, now_ms);
   } else {
     outcome.reason = address(backend, hop, frame, outcome.port);
     outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;

@@ -4,9 +4,10 @@
 
 namespace tidegate::l4 {
 
-[[gnu::noinline]] BackendId Decider::choose_anew(const Candidate& candidate, uint64_t hash, const Frame& frame,
+[[gnu::noinline]] BackendId Decider::choose_anew(Candidate& candidate, uint64_t hash, const Frame& frame,
                                                  FlowEntry* entry, bool reopened, uint32_t now_ms) {
   const BackendId backend = pick(candidate, hash, frame);
+  candidate.unseen = candidate.event != FlowEvent::open;
   if (entry != nullptr) {
     if (!reopened) counters_.flows_repicked.add();
     flows_.erase(*entry);
@@ -14,9 +15,21 @@ namespace tidegate::l4 {
   if (backend == kNoBackend) return backend;
   const FlowState begun_as = candidate.event == FlowEvent::open ? FlowState::embryonic : FlowState::stray;
   entry = flows_.insert(hash, backend, candidate.service->timeouts.of(begun_as), now_ms, begun_as);
+  if (entry != nullptr) entry->unseen = candidate.unseen ? 1 : 0;
   (entry != nullptr ? counters_.flows_created : counters_.flows_untracked).add();
   counters_.backends.flows[index_of(backend)].add();
   return backend;
+}
+
+// A connection that did not begin here may have begun at another forwarder, or here before the flow table was lost. If
+// the pool has changed since, its backend may be the one that the table before picks. So the packet carries that one
+// too, and the first backend hands it on if it does not know the connection.
+[[gnu::noinline]] const Action* Decider::second_chance(const ForwardingTables& tables, const Candidate& candidate,
+                                                       uint64_t hash, const Frame& frame) const {
+  if (candidate.first_fragment) return nullptr;  // later fragments have no ports, so nobody could hand them on
+  const AddressWords client = source_of(frame.data + kEthernetBytes, candidate.family);
+  const BackendId before = pick_before(tables, *candidate.service, config_.hasher, client, hash, candidate.backend);
+  return before == kNoBackend ? nullptr : &tables.tunnel(before, candidate.family);
 }
 
 // A router that spreads packets over our queues reads no ports in fragments. So a first fragment may come to another

@@ -70,7 +70,8 @@ struct FlowEntry {
   uint64_t hash = 0;        // FlowHasher; 0: empty
   uint32_t expires_ms = 0;  // on the table's own clock, which wraps after 49 days; compared by difference
   BackendId backend = kNoBackend;
-  FlowState state = FlowState::empty;
+  FlowState state : 7 = FlowState::empty;
+  uint8_t unseen : 1 = 0;  // its beginning was not seen here; see Decider::second_chance
   // Until the flow is assured, and again from its FIN on: the number of seconds with packets, and the last such second.
   // A "second" is 1,024 ms; the number of the second wraps after 32.
   uint8_t seconds_seen : 2 = 0;

@@ -54,6 +54,7 @@ struct alignas(64) WorkerCounters {
   OwnedCounter fragmented;                            // copied from the table of fragmented datagrams
   OwnedCounter neighbours_resolved, neighbours;
   OwnedCounter busy_ns, elapsed_ns;
+  OwnedCounter second_chance_packets;                        // they name a second backend, which the table before picks
   OwnedCounter too_big_packets;                              // senders told that a packet does not fit into its tunnel
   std::array<OwnedCounter, kForwardings> tunnelled_packets;  // by Forwarding; l2dsr is not counted here
   std::array<OwnedCounter, kDropReasons> dropped_packets;

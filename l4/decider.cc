@@ -118,7 +118,8 @@ template <bool Tunnels>
       outcome.reason = address(candidate.backend, *candidate.hop, frame, outcome.port);
       outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
     } else {
-      send_through_tunnel(*candidate.action, hashes_[i], candidate.backend, *candidate.hop, frame, outcome, now_ms);
+      send_through_tunnel(*candidate.action, candidate.second, hashes_[i], candidate.backend, *candidate.hop, frame,
+                          outcome, now_ms);
     }
     if (outcome.verdict != Verdict::forward) [[unlikely]] {
       if (candidate.first_fragment && candidate.handed_over) outcome = {Verdict::hand_over, DropReason::none, 0, false};

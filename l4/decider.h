@@ -95,10 +95,13 @@ class Decider {
     FlowEvent event = FlowEvent::data;
     bool first_fragment = false;  // then it has a view in views_
     bool handed_over = false;     // of a first fragment: another worker may have its flow
+    bool unseen = false;          // its flow did not begin here
     BackendId backend = kNoBackend;
     const ServiceEntry* service = nullptr;
     const NextHop* hop = nullptr;    // of the chosen backend
     const Action* action = nullptr;  // its tunnel; null: the backend is on the link. Set if the tables have any.
+    const Action* second =
+        nullptr;  // the tunnel of the backend that the table before would have picked. Set if `action` is.
   };
 
   bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index, uint64_t own_mac);
@@ -119,13 +122,15 @@ class Decider {
   Outcome settle_without_service(const ForwardingTables& tables, const PacketView& view) const;
   template <bool Tunnels>
   void choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash, const Frame& frame, uint32_t now_ms);
-  BackendId choose_anew(const Candidate& candidate, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
+  BackendId choose_anew(Candidate& candidate, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
                         uint32_t now_ms);
   BackendId pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const;
   void choose_for_first_fragment(const ForwardingTables& tables, Candidate& candidate, uint64_t hash,
                                  const Frame& frame, uint32_t now_ms);
-  BackendId choose_for_flow(const ForwardingTables& tables, const Candidate& candidate, uint64_t hash,
-                            const Frame& frame, uint32_t now_ms);
+  const Action* second_chance(const ForwardingTables& tables, const Candidate& candidate, uint64_t hash,
+                              const Frame& frame) const;
+  BackendId choose_for_flow(const ForwardingTables& tables, Candidate& candidate, uint64_t hash, const Frame& frame,
+                            uint32_t now_ms);
   template <bool Tunnels>
   bool choose_and_act(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms,
                       uint16_t& port_of_all);
@@ -135,9 +140,10 @@ class Decider {
   bool may_be_elsewhere(const Frame& frame) const { return frame.asked + 1u < config_.workers; }
   // Gives the frame its Ethernet addresses and sets the port by which it leaves, or returns why it cannot be sent.
   static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
-  // The same through a tunnel. A packet that is too long is answered instead, if its sender may be told.
-  void send_through_tunnel(const Action& action, uint64_t flow_hash, BackendId backend, const NextHop& hop,
-                           Frame& frame, Outcome& outcome, uint32_t now_ms);
+  // The same through a tunnel. A packet that is too long is answered instead, if its sender may be told. `second` is
+  // the tunnel of a second backend, or null.
+  void send_through_tunnel(const Action& action, const Action* second, uint64_t flow_hash, BackendId backend,
+                           const NextHop& hop, Frame& frame, Outcome& outcome, uint32_t now_ms);
   bool may_tell_too_big(uint32_t now_ms);
   // `flow_hash` chooses what a tunnel varies by flow.
   Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, uint64_t flow_hash, Frame& frame,

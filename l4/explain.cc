@@ -101,12 +101,19 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
   out["eligible"] = eligible(tables, backends, config.pool, family);
 
   const uint64_t hash = hasher.tuple(tuple);
+  // What a packet of a connection that did not begin here also carries.
+  const auto name_second = [&](BackendId first) {
+    if (service->before == nullptr) return;
+    const BackendId second = pick_before(tables, *service, hasher, tuple.client, hash, first);
+    if (second != kNoBackend) out["second_chance"] = backend_name(backends, second);
+  };
   if (question.client_port && service->tracking) {
     const std::optional<FlowEntry> flow = find_flow(hash);
     if (flow && tables.backend(flow->backend).keeps_flows(family)) {
       out["decision"] = "flow";
       out["backend"] = backend_name(backends, flow->backend);
       out["reason"] = fmt::format("pinned by a flow that is {}", name(flow->state));
+      if (flow->unseen != 0) name_second(flow->backend);
       return out;
     }
   }
@@ -124,6 +131,7 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
   out["backend"] = backend_name(backends, backend);
   out["reason"] =
       pick_reason(*service, service->flow_key == FlowKey::client ? hasher.client(family, tuple.client) : hash);
+  name_second(backend);
   if (fail_open) out["reason"] = "no backend is up and the pool fails open; " + out["reason"].get<std::string>();
   return out;
 }

@@ -22,8 +22,9 @@ struct ExplainQuestion {
 // Returns the flow as its worker has it pinned.
 using FindFlow = std::function<std::optional<FlowEntry>(uint64_t hash)>;
 
-// Returns {"plane":"l4","service","pool","decision","backend","eligible":[...],"reason"}. Without a client port it
-// names the backend only if the service keys flows by client.
+// Returns {"plane":"l4","service","pool","decision","backend","eligible":[...],"reason"}, and
+// "second_chance" if packets of a connection that did not begin here would name another backend too. Without a client
+// port it names the backend only if the service keys flows by client.
 nlohmann::json explain(const ForwardingTables& tables, const FlowHasher& hasher, const BackendIds& backends,
                        const FindFlow& find_flow, const ExplainQuestion& question);
 

@@ -71,15 +71,18 @@ inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const 
                       source_of(frame.data + kEthernetBytes, candidate.family), hash);
 }
 
-[[gnu::always_inline]] inline BackendId Decider::choose_for_flow(const ForwardingTables& tables,
-                                                                 const Candidate& candidate, uint64_t hash,
-                                                                 const Frame& frame, uint32_t now_ms) {
+[[gnu::always_inline]] inline BackendId Decider::choose_for_flow(const ForwardingTables& tables, Candidate& candidate,
+                                                                 uint64_t hash, const Frame& frame, uint32_t now_ms) {
   const ServiceEntry& service = *candidate.service;
-  if (!service.tracking) return pick(candidate, hash, frame);
+  if (!service.tracking) {
+    candidate.unseen = candidate.event != FlowEvent::open;
+    return pick(candidate, hash, frame);
+  }
   FlowEntry* entry = flows_.find(hash, now_ms);
   const bool reopened = candidate.event == FlowEvent::open && entry != nullptr && entry->begins_anew();
   if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows(candidate.family)) {
     entry->advance(candidate.event, service.timeouts, now_ms);
+    candidate.unseen = entry->unseen != 0;
     return entry->backend;
   }
   return choose_anew(candidate, hash, frame, entry, reopened, now_ms);
@@ -101,6 +104,10 @@ template <bool Tunnels>
     candidate.action = nullptr;
     if (backend.has_tunnel(candidate.family)) {
       candidate.action = &tables.tunnel(candidate.backend, candidate.family);
+      candidate.second = nullptr;
+      if (candidate.unseen && candidate.service->before != nullptr) [[unlikely]] {
+        candidate.second = second_chance(tables, candidate, hash, frame);
+      }
       __builtin_prefetch(candidate.action);
       __builtin_prefetch(reinterpret_cast<const char*>(candidate.action) + 64);
       __builtin_prefetch(frame.data - 64, 1);

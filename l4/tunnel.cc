@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "l4/second_hop.h"
+
 namespace tidegate::l4 {
 namespace {
 
-constexpr size_t kIcmpErrorBytes = 8;
+constexpr size_t kIcmpErrorBytes = 8, kGueBytes = 4;
 constexpr uint8_t kFragmentationNeeded = 4, kTooBig6 = 2, kHopLimit = 64;
 constexpr uint8_t kIp6Fragment = 44;
 // RFC 1812 §4.3.2.3: an error quotes as much as fits into 576 bytes. RFC 4443 §3.2: into 1,280.
@@ -40,6 +42,18 @@ void finish_ip6(const Action& action, uint8_t* outer, size_t bytes, uint8_t traf
   store_be32(outer, uint32_t{6} << 28 | uint32_t{traffic} << 20 | (flow & 0xfffff));
   store_be16(outer + 4, static_cast<uint16_t>(bytes - kIp6HeaderBytes));
   store_be32(outer + 20, load_be32(outer + 20) | (flow & action.varied));
+}
+
+// The length of the outer header.
+uint32_t outer_bytes(const Action& action, const Action* second) {
+  return static_cast<uint32_t>(action.header_bytes + (second == nullptr ? 0 : second_hop_bytes(second->outer_family)));
+}
+
+// `end` is where the GUE header of the template ends, with four bytes of its own.
+void add_second_hop(const Action& second, uint8_t* end) {
+  const bool v4 = second.outer_family == 4;
+  write_second_hop(end, second.outer_family, second.header + (v4 ? 16 : 24));
+  *(end - kGueBytes) = static_cast<uint8_t>(second_hop_bytes(second.outer_family) / 4);  // Hlen, in words
 }
 
 bool may_be_told4(const uint8_t* ip) {
@@ -102,23 +116,29 @@ void make_too_big6(Frame& frame, size_t l3_offset, uint32_t mtu) {
 
 }  // namespace
 
-uint32_t inner_mtu(const Action& action, uint32_t link_mtu) {
+uint32_t inner_mtu(const Action& action, const Action* second, uint32_t link_mtu) {
   const uint32_t mtu = action.path_mtu == 0 ? link_mtu : std::min<uint32_t>(action.path_mtu, link_mtu);
-  return mtu <= action.header_bytes ? 0 : mtu - action.header_bytes;
+  const uint32_t header_bytes = outer_bytes(action, second);
+  const uint32_t room = mtu <= header_bytes ? 0 : mtu - header_bytes;
+  // The packet must also fit on the way to the second backend.
+  return second == nullptr ? room : std::min(room, inner_mtu(*second, nullptr, link_mtu));
 }
 
-DropReason encapsulate(const Action& action, uint64_t flow_hash, uint32_t link_mtu, size_t l3_offset, Frame& frame) {
+DropReason encapsulate(const Action& action, const Action* second, uint64_t flow_hash, uint32_t link_mtu,
+                       size_t l3_offset, Frame& frame) {
   uint8_t* ip = frame.data + l3_offset;
   const size_t inner_bytes = packet_bytes(ip);
-  if (inner_bytes > inner_mtu(action, link_mtu)) return DropReason::exceeds_mtu;
-  const size_t bytes = action.header_bytes + inner_bytes;
-  if (frame.headroom + l3_offset < action.header_bytes + kEthernetBytes || bytes > UINT16_MAX) {
+  if (inner_bytes > inner_mtu(action, second, link_mtu)) return DropReason::exceeds_mtu;
+  const size_t header_bytes = outer_bytes(action, second);
+  const size_t bytes = header_bytes + inner_bytes;
+  if (frame.headroom + l3_offset < header_bytes + kEthernetBytes || bytes > UINT16_MAX) {
     return DropReason::no_headroom;
   }
   const uint8_t traffic = traffic_class(ip);
   const auto flow = static_cast<uint32_t>(flow_hash >> 8);
-  uint8_t* outer = ip - action.header_bytes;
+  uint8_t* outer = ip - header_bytes;
   std::memcpy(outer, action.header, action.header_bytes);
+  if (second != nullptr) add_second_hop(*second, outer + action.header_bytes);
   if (action.outer_family == 4) {
     finish_ip4(action, outer, bytes, traffic, flow);
   } else {

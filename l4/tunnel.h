@@ -15,11 +15,14 @@ namespace tidegate::l4 {
 // addresses before that, with the EtherType set. Ethernet padding after the packet is cut off. `flow_hash` chooses the
 // outer source's host bits, the UDP source port and the flow label, so that a backend's queues share the work.
 // `link_mtu` is the MTU of the port by which the frame leaves. Returns exceeds_mtu if the result would be longer than
-// the path or the link takes, no_headroom if the buffer has no room; then the frame is as before.
-DropReason encapsulate(const Action& action, uint64_t flow_hash, uint32_t link_mtu, size_t l3_offset, Frame& frame);
+// the path or the link takes, no_headroom if the buffer has no room; then the frame is as before. `second` is the
+// action of a second backend, or null; then `action` is of gue, and the header also has that backend's address
+// (second_hop.h).
+DropReason encapsulate(const Action& action, const Action* second, uint64_t flow_hash, uint32_t link_mtu,
+                       size_t l3_offset, Frame& frame);
 
 // The longest packet of a client that fits into the tunnel.
-uint32_t inner_mtu(const Action& action, uint32_t link_mtu);
+uint32_t inner_mtu(const Action& action, const Action* second, uint32_t link_mtu);
 
 // Turns a frame whose packet is longer than `mtu` into "packet too big" for its sender: ICMP type 3 code 4 (RFC 1191)
 // or ICMPv6 type 2 (RFC 4443 §3.2), from the address that the packet was for. The frame is ready to go back to the

@@ -20,7 +20,7 @@ namespace {
 
 struct Options {
   std::string device = "tg-decap", run_dir = "/run/tidegate";
-  std::vector<std::string> from, to;
+  std::vector<std::string> from, to, peers;
   uint16_t gue_port = 6'080;
 };
 
@@ -59,20 +59,30 @@ Result<void> run(const Options& options) {
   DecapConfig config;
   config.gue_port = options.gue_port;
   Result<std::vector<Cidr>> from = parse_prefixes(options.from), to = parse_prefixes(options.to);
+  Result<std::vector<Cidr>> peers = parse_prefixes(options.peers);
   if (!from) return from.error();
   if (!to) return to.error();
   config.from = *std::move(from);
+  if (!peers) return peers.error();
   config.to = *std::move(to);
+  config.peers = *std::move(peers);
 
   EventLoop loop;
   StopSignals signals(loop);
   DecapCounters counters(metrics());
   Result<TunDevice> device = TunDevice::open(options.device);
   if (!device) return device.error();
+  std::unique_ptr<HandOn> hand_on;
+  if (!config.peers.empty()) {
+    Result<HandOn> opened = HandOn::open(config.peers, config.gue_port);
+    if (!opened) return opened.error();
+    hand_on = std::make_unique<HandOn>(*std::move(opened));
+  }
   std::vector<std::unique_ptr<Receiver>> receivers;
   for (const Wrapping wrapping : {Wrapping::ip4_in_ip4, Wrapping::ip6_in_ip4, Wrapping::ip4_in_ip6,
                                   Wrapping::ip6_in_ip6, Wrapping::gue_in_ip4, Wrapping::gue_in_ip6}) {
-    Result<std::unique_ptr<Receiver>> receiver = Receiver::open(loop, wrapping, config, *device, counters);
+    Result<std::unique_ptr<Receiver>> receiver =
+        Receiver::open(loop, wrapping, config, *device, hand_on.get(), counters);
     if (!receiver) return receiver.error();
     receivers.push_back(*std::move(receiver));
   }
@@ -102,6 +112,11 @@ int main(int argc, char** argv) {
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--to", options.to, "prefix of the VIPs; packets inside for other addresses are dropped")
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--peer", options.peers,
+                 "prefix of the other backends: packets of connections that this host does not know are handed on to "
+                 "them, if a forwarder says so, and taken from them")
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--device", options.device, "name of the TUN device")->capture_default_str();

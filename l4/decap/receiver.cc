@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/clock.h"
+
 namespace tidegate::l4 {
 namespace {
 
@@ -72,7 +74,9 @@ uint8_t traffic_class_of(msghdr& message) {
 
 DecapCounters::DecapCounters(Metrics& metrics)
     : delivered_packets(metrics.counter("tidegate_decap_delivered_packets_total", "Packets given to the kernel")),
-      delivered_bytes(metrics.counter("tidegate_decap_delivered_bytes_total", "Bytes of these packets")) {
+      delivered_bytes(metrics.counter("tidegate_decap_delivered_bytes_total", "Bytes of these packets")),
+      handed_on_packets(metrics.counter("tidegate_decap_handed_on_packets_total",
+                                        "Packets of connections of another host, sent on to the second backend")) {
   for (size_t i = 1; i < kDecapReasons; ++i) {
     dropped[i] = &metrics.counter("tidegate_decap_dropped_packets_total", "Tunnelled packets dropped, by reason",
                                   {{"reason", std::string(name(static_cast<DecapReason>(i)))}});
@@ -80,19 +84,20 @@ DecapCounters::DecapCounters(Metrics& metrics)
 }
 
 Result<std::unique_ptr<Receiver>> Receiver::open(EventLoop& loop, Wrapping wrapping, const DecapConfig& config,
-                                                 const TunDevice& device, DecapCounters& counters) {
+                                                 const TunDevice& device, HandOn* hand_on, DecapCounters& counters) {
   Result<UniqueFd> fd = open_socket(wrapping, config.gue_port);
   if (!fd) return fd.error();
-  return std::unique_ptr<Receiver>(new Receiver(loop, std::move(*fd), wrapping, config, device, counters));
+  return std::unique_ptr<Receiver>(new Receiver(loop, std::move(*fd), wrapping, config, device, hand_on, counters));
 }
 
 Receiver::Receiver(EventLoop& loop, UniqueFd fd, Wrapping wrapping, const DecapConfig& config, const TunDevice& device,
-                   DecapCounters& counters)
+                   HandOn* hand_on, DecapCounters& counters)
     : loop_(loop),
       fd_(std::move(fd)),
       wrapping_(wrapping),
       config_(config),
       device_(device),
+      hand_on_(hand_on),
       counters_(counters),
       buffers_(kBatch * kMostBytes) {
   loop_.add(fd_.get(), EPOLLIN, this);
@@ -131,7 +136,8 @@ void Receiver::on_io(uint32_t) {
 }
 
 DecapReason Receiver::deliver(uint8_t* datagram, size_t bytes, const IpAddress& source, uint8_t traffic_class) {
-  if (!holds_any(config_.from, source)) return DecapReason::source_not_allowed;
+  const bool from_forwarder = holds_any(config_.from, source);
+  if (!from_forwarder && (hand_on_ == nullptr || !hand_on_->is_peer(source))) return DecapReason::source_not_allowed;
   const Unwrapped inside = unwrap(datagram, bytes);
   if (inside.reason != DecapReason::none) return inside.reason;
   if (!config_.to.empty() && !holds_any(config_.to, inner_destination(inside.packet))) {
@@ -139,6 +145,11 @@ DecapReason Receiver::deliver(uint8_t* datagram, size_t bytes, const IpAddress& 
   }
   uint8_t* packet = datagram + (inside.packet - datagram);
   if (const DecapReason reason = carry_congestion(traffic_class, packet); reason != DecapReason::none) return reason;
+  if (from_forwarder && hand_on_ != nullptr && inside.private_bytes != 0) {
+    const HandOn::Decision decision = hand_on_->decide(inside, packet, monotonic_ns());
+    if (decision.fate == HandOn::Fate::handed_on) counters_.handed_on_packets.add();
+    if (decision.fate != HandOn::Fate::ours) return decision.reason;
+  }
   if (!device_.write(inside.packet, inside.bytes)) return DecapReason::device_refused;
   counters_.delivered_packets.add();
   counters_.delivered_bytes.add(inside.bytes);

@@ -14,14 +14,16 @@
 #include "core/ip.h"
 #include "core/metrics.h"
 #include "core/result.h"
+#include "l4/decap/hand_on.h"
 #include "l4/decap/tun_device.h"
 #include "l4/decap/unwrap.h"
 
 namespace tidegate::l4 {
 
 struct DecapConfig {
-  std::vector<Cidr> from;  // forwarders
-  std::vector<Cidr> to;    // VIPs; empty: every address, and the kernel judges
+  std::vector<Cidr> from;   // forwarders
+  std::vector<Cidr> peers;  // other backends; empty: packets are neither handed on nor taken from them
+  std::vector<Cidr> to;     // VIPs; empty: every address, and the kernel judges
   uint16_t gue_port = 6'080;
 };
 
@@ -30,6 +32,7 @@ struct DecapCounters {
   std::array<Counter*, kDecapReasons> dropped{};  // the first is not used
   Counter& delivered_packets;
   Counter& delivered_bytes;
+  Counter& handed_on_packets;
 };
 
 // What a socket receives.
@@ -37,14 +40,15 @@ enum class Wrapping : uint8_t { ip4_in_ip4, ip6_in_ip4, ip4_in_ip6, ip6_in_ip6, 
 
 class Receiver final : private IoHandler {
  public:
-  // Needs CAP_NET_RAW, except for GUE. `config`, `device` and `counters` must outlive it.
+  // Needs CAP_NET_RAW, except for GUE. `config`, `device`, `hand_on` and `counters` must outlive it. `hand_on` is null
+  // if there are no peers.
   static Result<std::unique_ptr<Receiver>> open(EventLoop& loop, Wrapping wrapping, const DecapConfig& config,
-                                                const TunDevice& device, DecapCounters& counters);
+                                                const TunDevice& device, HandOn* hand_on, DecapCounters& counters);
   ~Receiver();
 
  private:
   Receiver(EventLoop& loop, UniqueFd fd, Wrapping wrapping, const DecapConfig& config, const TunDevice& device,
-           DecapCounters& counters);
+           HandOn* hand_on, DecapCounters& counters);
   void on_io(uint32_t events) override;
   DecapReason deliver(uint8_t* datagram, size_t bytes, const IpAddress& source, uint8_t traffic_class);
   Unwrapped unwrap(const uint8_t* datagram, size_t bytes) const;
@@ -57,6 +61,7 @@ class Receiver final : private IoHandler {
   Wrapping wrapping_;
   const DecapConfig& config_;
   const TunDevice& device_;
+  HandOn* hand_on_;
   DecapCounters& counters_;
   std::vector<uint8_t> buffers_;  // kBatch of kMostBytes
 };

@@ -62,7 +62,10 @@ Unwrapped unwrap_gue(const uint8_t* payload, size_t bytes) {
   // Without flags, further header words are private data, and a receiver that does not use them passes over them.
   const size_t header_bytes = kGueHeaderBytes + static_cast<size_t>(payload[0] & 0x1f) * 4;
   if (header_bytes > bytes) return refused(DecapReason::outer_truncated);
-  return unwrap_ipip(payload + header_bytes, bytes - header_bytes, protocol);
+  Unwrapped inside = unwrap_ipip(payload + header_bytes, bytes - header_bytes, protocol);
+  inside.private_data = payload + kGueHeaderBytes;
+  inside.private_bytes = header_bytes - kGueHeaderBytes;
+  return inside;
 }
 
 size_t outer_ip4_bytes(const uint8_t* datagram, size_t bytes) {

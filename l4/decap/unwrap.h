@@ -13,17 +13,20 @@ namespace tidegate::l4 {
 
 // Every way for a tunnelled packet to end here without reaching the kernel. The name is the counter's reason.
 // X(name, sentence)
-#define TIDEGATE_DECAP_REASONS(X)                                                                    \
-  X(source_not_allowed, "came from an address that --from does not name")                            \
-  X(outer_truncated, "shorter than its outer headers say")                                           \
-  X(gue_variant, "GUE of another variant than 0")                                                    \
-  X(gue_control, "GUE control message")                                                              \
-  X(gue_flags, "GUE with flags: their fields are not known here")                                    \
-  X(gue_protocol, "GUE that carries neither IPv4 nor IPv6")                                          \
-  X(inner_truncated, "the packet inside has no whole IP header, or is shorter than its header says") \
-  X(inner_version, "the packet inside is not of the version that the outer header says")             \
-  X(inner_destination, "the packet inside is for an address that --to does not name")                \
-  X(inner_not_ect, "the path marked congestion, and the packet inside is of a sender without ECN")   \
+#define TIDEGATE_DECAP_REASONS(X)                                                                      \
+  X(source_not_allowed, "came from an address that --from does not name")                              \
+  X(outer_truncated, "shorter than its outer headers say")                                             \
+  X(gue_variant, "GUE of another variant than 0")                                                      \
+  X(gue_control, "GUE control message")                                                                \
+  X(gue_flags, "GUE with flags: their fields are not known here")                                      \
+  X(gue_protocol, "GUE that carries neither IPv4 nor IPv6")                                            \
+  X(inner_truncated, "the packet inside has no whole IP header, or is shorter than its header says")   \
+  X(inner_version, "the packet inside is not of the version that the outer header says")               \
+  X(inner_destination, "the packet inside is for an address that --to does not name")                  \
+  X(inner_not_ect, "the path marked congestion, and the packet inside is of a sender without ECN")     \
+  X(second_hop_malformed, "the second backend in the GUE header is cut short or of an unknown family") \
+  X(second_hop_not_allowed, "no connection of this host, and --peer does not name the second backend") \
+  X(second_hop_unsent, "no connection of this host, and it could not be sent to the second backend")   \
   X(device_refused, "the kernel did not take the packet from the TUN device")
 
 enum class DecapReason : uint8_t {
@@ -41,7 +44,9 @@ std::string_view sentence(DecapReason reason);
 struct Unwrapped {
   DecapReason reason = DecapReason::none;
   const uint8_t* packet = nullptr;
-  size_t bytes = 0;  // without what follows the packet
+  size_t bytes = 0;                       // without what follows the packet
+  const uint8_t* private_data = nullptr;  // of a GUE header
+  size_t private_bytes = 0;
 };
 
 // `payload` is what follows the outer IP header. `inner_protocol` is 4 for IPv4 inside, 41 for IPv6 inside.

@@ -287,6 +287,7 @@ void ForwardingBuilder::adopt(const ForwardingTables& tables, uint64_t now_ns) {
   neighbours_ = staged_.neighbours;
   local_sets_ = std::move(staged_.local_sets);
   longest_timeout_ms_ = staged_.longest_timeout_ms;
+  lineages_ = std::move(staged_.lineages);
   for (const auto& [pool, tunnel] : staged_.served_pools) served_pools_.insert_or_assign(pool, tunnel);
   if (staged_.pools_are_gone) {
     std::unordered_set<std::string_view> known;
@@ -475,6 +476,21 @@ void ForwardingBuilder::add_range(Build& build, const LookupKey& key, const Port
   ranges[set].insert(at, range);
 }
 
+// Only TCP through gue has a use for it: the packet has a place for a second backend, and the first one can tell
+// whether it knows the connection.
+std::shared_ptr<const PoolTable> ForwardingBuilder::table_before(Build& build, const Service& service,
+                                                                 const ServiceEntry& entry) const {
+  if (service.protocol != Protocol::tcp || service.forwarding != Forwarding::gue) return nullptr;
+  const std::pair<std::string, uint8_t> key = {build.model.pools[service.pool].name, entry.family};
+  const auto [staged, is_new] = build.staged.lineages.try_emplace(key);
+  if (is_new) {
+    const auto known = lineages_.find(key);
+    const Lineage past = known == lineages_.end() ? Lineage{} : known->second;
+    staged->second = {entry.table, past.table == entry.table ? past.before : past.table};
+  }
+  return staged->second.before;
+}
+
 void ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
   const Service& service = build.model.services[service_index];
   const Vip& vip = build.model.vips[service.vip];
@@ -489,6 +505,7 @@ void ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
     entry.timeouts = timeouts_of(service);
     entry.family = family;
     entry.service = service_index;
+    entry.before = table_before(build, service, entry);
     const auto index = static_cast<uint32_t>(build.tables->services.size());
     for (const IpAddress& address : vip.addresses) {
       if (static_cast<uint8_t>(address.family) != family) continue;

@@ -38,6 +38,9 @@ struct ServiceEntry {
   std::shared_ptr<const PoolTable> table;
   const uint16_t* slots = nullptr;  // slots of `table`
   uint32_t slot_count = 0;
+  // Of TCP through gue: the pool's table before `table`, for packets of connections that were not seen to begin. Null
+  // if there was none since the start.
+  std::shared_ptr<const PoolTable> before;
   FlowKey flow_key = FlowKey::five_tuple;
   bool tracking = true;
   FlowTimeouts timeouts;
@@ -118,6 +121,23 @@ inline BackendId pick_backend(const ServiceEntry& service, const FlowHasher& has
   return BackendId{service.slots[maglev_slot(hash, service.slot_count)]};
 }
 
+// The slot of a table for a flow, as pick_backend() takes it.
+inline uint32_t slot_of(const ServiceEntry& service, const PoolTable& table, const FlowHasher& hasher,
+                        const AddressWords& client, uint64_t flow_hash) {
+  const uint64_t hash = service.flow_key == FlowKey::client ? hasher.client(service.family, client) : flow_hash;
+  return maglev_slot(hash, static_cast<uint32_t>(table.slots.size()));
+}
+
+// The backend that the table before would have picked, if it is not `backend` and still keeps flows; otherwise
+// kNoBackend. Only for a service with a table before.
+inline BackendId pick_before(const ForwardingTables& tables, const ServiceEntry& service, const FlowHasher& hasher,
+                             const AddressWords& client, uint64_t flow_hash, BackendId backend) {
+  const BackendId before{service.before->slots[slot_of(service, *service.before, hasher, client, flow_hash)]};
+  const BackendEntry& entry = tables.backend(before);
+  return before != backend && entry.keeps_flows(service.family) && entry.has_tunnel(service.family) ? before
+                                                                                                    : kNoBackend;
+}
+
 class ForwardingBuilder {
  public:
   // `table_key` orders the Maglev permutations. It is equal on all hosts of a site.
@@ -147,6 +167,10 @@ class ForwardingBuilder {
 
  private:
   struct Build;
+  // A pool's table for one family, and the one before it.
+  struct Lineage {
+    std::shared_ptr<const PoolTable> table, before;
+  };
   // What adoption makes valid.
   struct Staged {
     uint64_t generation = 0;  // of the tables; 0: nothing is staged
@@ -155,6 +179,7 @@ class ForwardingBuilder {
     std::map<std::string, TunnelConfig> served_pools;  // those that were not served so before
     bool pools_are_gone = false;                       // the configuration lacks a pool that was served
     uint64_t longest_timeout_ms = 0;
+    std::map<std::pair<std::string, uint8_t>, Lineage> lineages;
   };
   Result<void> derive(Build& build, uint64_t now_ns);
   Result<void> add_services(Build& build);
@@ -167,6 +192,7 @@ class ForwardingBuilder {
   Result<void> add_former_pools(Build& build);
   void add_local_addresses(Build& build);
   void add_service(Build& build, uint32_t service);
+  std::shared_ptr<const PoolTable> table_before(Build& build, const Service& service, const ServiceEntry& entry) const;
   static void add_range(Build& build, const LookupKey& key, const PortRange& range);
 
   HashKey table_key_;
@@ -178,6 +204,7 @@ class ForwardingBuilder {
   std::map<std::string, TunnelConfig> served_pools_;
   uint64_t longest_timeout_ms_ = 0;  // of any service so far: how long a flow may hold an id
   std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // tables that something holds, by content
+  std::map<std::pair<std::string, uint8_t>, Lineage> lineages_;     // of the pools of services through gue
   Staged staged_;
   uint64_t maglev_tables_built_ = 0;
   uint64_t generation_ = 0;

@@ -53,7 +53,7 @@ def add_backend(site, router, number):
     namespace = site.namespace(host)
     site.namespaces.append(namespace)
     netns.add_namespaces(namespace)
-    mtu = PATH_MTU[host]
+    mtu = PATH_MTU.get(host, 1500)
     ip(None, f"link add to-{host} netns {router} type veth peer name eth0 netns {namespace}")
     # A decapsulator that is no kernel device reads whole packets, with whole checksums.
     for where, device in ((router, f"to-{host}"), (namespace, "eth0")):

@@ -286,7 +286,7 @@ TEST(Tunnel, DropsByNameWhereTheBufferHasNoRoom) {
     frame.headroom = room;
     frame.bytes = static_cast<uint32_t>(packet.size());
     frame.capacity = static_cast<uint32_t>(packet.size());
-    const DropReason reason = encapsulate(action, 1, 1'500, kEthernetBytes, frame);
+    const DropReason reason = encapsulate(action, nullptr, 1, 1'500, kEthernetBytes, frame);
     EXPECT_EQ(reason, room < 70 ? DropReason::no_headroom : DropReason::none) << room;
     if (room < 70) EXPECT_TRUE(std::equal(packet.begin(), packet.end(), frame.data));
   }

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// SecondHop: the private data of a GUE header that names a second backend for the packet. A forwarder that did not see
+// a TCP connection begin adds it when the pool's table before would have picked another backend than the table does
+// now. The first backend's decapsulator hands the packet on if the connection is not its own.
+//
+// Layout, after the four bytes of the GUE header: 'T' 'G', the family of the address (4 or 6), 0, the address.
+// Receivers that do not know it pass over it (draft-ietf-intarea-gue-09 §3.1). Pure functions of bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "core/ip.h"
+
+namespace tidegate::l4 {
+
+constexpr size_t kSecondHopHeadBytes = 4;
+constexpr size_t second_hop_bytes(uint8_t family) { return kSecondHopHeadBytes + (family == 4 ? 4 : 16); }
+constexpr size_t kMostSecondHopBytes = second_hop_bytes(6);
+
+// Writes second_hop_bytes(family) bytes. `address` has 4 or 16 bytes.
+inline void write_second_hop(uint8_t* out, uint8_t family, const uint8_t* address) {
+  const uint8_t head[kSecondHopHeadBytes] = {'T', 'G', family, 0};
+  std::memcpy(out, head, sizeof head);
+  std::memcpy(out + sizeof head, address, second_hop_bytes(family) - sizeof head);
+}
+
+enum class SecondHopKind : uint8_t { none, named, malformed };
+struct SecondHop {
+  SecondHopKind kind = SecondHopKind::none;
+  IpAddress address = {};
+};
+// Private data of others is `none`. Ours that is cut short or of an unknown family is `malformed`.
+inline SecondHop read_second_hop(const uint8_t* data, size_t bytes) {
+  if (bytes < kSecondHopHeadBytes || data[0] != 'T' || data[1] != 'G') return {};
+  const uint8_t family = data[2];
+  if ((family != 4 && family != 6) || data[3] != 0 || bytes != second_hop_bytes(family)) {
+    return {SecondHopKind::malformed};
+  }
+  SecondHop hop{SecondHopKind::named};
+  hop.address.family = family == 4 ? IpAddress::Family::v4 : IpAddress::Family::v6;
+  std::memcpy(hop.address.bytes.data(), data + kSecondHopHeadBytes, hop.address.size());
+  return hop;
+}
+
+}  // namespace tidegate::l4
