@@ -172,6 +172,19 @@ void ConnTable::erase(FlowEntry& entry) {
   --live_;
 }
 
+uint64_t ConnTable::list(uint64_t bucket, uint64_t buckets, std::optional<BackendId> backend, size_t most,
+                         uint32_t now_ms, std::vector<FlowEntry>& out) const {
+  const uint64_t end = bucket >= bucket_count_ ? bucket_count_ : bucket + std::min(buckets, bucket_count_ - bucket);
+  const size_t enough = out.size() + most;
+  for (bucket = std::min(bucket, end); bucket < end && out.size() < enough; ++bucket) {
+    for (const FlowEntry& entry : buckets_[bucket].entries) {
+      if (entry.hash == 0 || entry.expired(now_ms) || (backend && entry.backend != *backend)) continue;
+      out.push_back(entry);
+    }
+  }
+  return bucket;
+}
+
 void ConnTable::sweep(uint64_t buckets, uint32_t now_ms) {
   if (live_ == 0) return;
   for (uint64_t i = 0; i < std::min(buckets, bucket_count_); ++i) {

@@ -42,6 +42,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "l4/ids.h"
@@ -142,6 +143,11 @@ class ConnTable {
   FlowEntry* insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
                     FlowState begun_as = FlowState::embryonic);
   void erase(FlowEntry& entry);
+  // Appends live flows of the next `buckets` buckets from `bucket` on to `out`, `most` at most and then whole buckets
+  // only up to there; of one backend, if one is given. Returns the bucket at which the next call goes on, or
+  // bucket_count(). The last bucket may bring up to three more than `most`.
+  uint64_t list(uint64_t bucket, uint64_t buckets, std::optional<BackendId> backend, size_t most, uint32_t now_ms,
+                std::vector<FlowEntry>& out) const;
   // Removes expired flows from the next `buckets` buckets. It goes round the table.
   void sweep(uint64_t buckets, uint32_t now_ms);
 

@@ -85,6 +85,7 @@ class Decider {
   // For explain: the flow as it is pinned now.
   std::optional<FlowEntry> flow(uint64_t hash, uint32_t now_ms);
   const Neighbours& neighbours() const { return neighbours_; }
+  const ConnTable& flows() const { return flows_; }
   const DropTrace& dropped() const { return dropped_; }
 
  private:

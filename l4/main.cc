@@ -20,6 +20,7 @@
 #include "l4/link_facts.h"
 #include "l4/metrics.h"
 #include "l4/port_metrics.h"
+#include "l4/views.h"
 
 namespace tidegate::l4 {
 namespace {
@@ -69,9 +70,14 @@ class Forwarder final : private IoHandler {
                                 QueryParameter::number("port", "of the service", 1, 65535),
                                 {"protocol", "tcp or udp"}};
     hooks.admin = [this](const HttpExchangePtr& exchange) {
-      if (exchange->request().path != "/dropped") return false;
-      exchange->respond(HttpResponse::json(200, last_dropped().dump()));
-      return true;
+      if (exchange->request().path == "/dropped") {
+        exchange->respond(HttpResponse::json(200, last_dropped().dump()));
+        return true;
+      }
+      std::optional<HttpResponse> view;
+      if (dataplane_) view = answer_view(exchange->request(), *dataplane_, builder_.backend_ids());
+      if (view) exchange->respond(*std::move(view));
+      return view.has_value();
     };
     hooks.drain = [this](const std::function<void()>& done) {
       stop();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/assert.h"
 #include "core/hash.h"
 #include "l4/rounds.h"
 
@@ -21,6 +22,20 @@ bool before(const KeptNeighbour& a, const KeptNeighbour& b) {
 }
 
 }  // namespace
+
+const char* name(NeighbourState state) {
+  switch (state) {
+    case NeighbourState::unused:
+      return "unused";
+    case NeighbourState::incomplete:
+      return "incomplete";
+    case NeighbourState::reachable:
+      return "reachable";
+    case NeighbourState::probe:
+      return "probe";
+  }
+  TIDEGATE_UNREACHABLE("every state of a neighbour has a name");
+}
 
 Neighbours::Neighbours(std::vector<PortIdentity> ports, NeighbourBoard* board)
     : ports_(std::move(ports)),
@@ -96,6 +111,16 @@ void Neighbours::ask_again(uint32_t now_ms) {
     Slot& slot = slots_[index_of(target.id)];
     if (slot.state == NeighbourState::incomplete) set_state(slot, NeighbourState::incomplete, now_ms);
   }
+}
+
+std::optional<size_t> Neighbours::list(size_t from, size_t most, std::vector<NeighbourView>& out) const {
+  const std::vector<NeighbourTarget>& targets = set_->targets;
+  const size_t end = from >= targets.size() ? targets.size() : from + std::min(most, targets.size() - from);
+  for (; from < end; ++from) {
+    const Slot& slot = slots_[index_of(targets[from].id)];
+    out.push_back({slot.address, slot.mac, slot.port, slot.state});
+  }
+  return from < targets.size() ? std::optional(from) : std::nullopt;
 }
 
 void Neighbours::tell(const Slot& slot, bool silent) {

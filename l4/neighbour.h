@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "l4/kept_neighbour.h"
@@ -44,6 +45,15 @@ class FrameSink {
 };
 
 enum class NeighbourState : uint8_t { unused, incomplete, reachable, probe };
+const char* name(NeighbourState state);
+
+// What is known about a neighbour, for operators.
+struct NeighbourView {
+  IpAddress address;
+  Mac mac;  // zero: not known
+  uint16_t port = 0;
+  NeighbourState state = NeighbourState::unused;
+};
 
 // Only what the rewriting of a frame needs: sixteen bytes, four entries to a cache line.
 struct NextHop {
@@ -85,6 +95,9 @@ class Neighbours {
   NeighbourState state(NeighbourId id) const { return slots_[index_of(id)].state; }
   size_t resolved() const { return resolved_; }
   size_t targets() const { return set_->targets.size(); }
+  // Appends `most` neighbours from the one at `from` on to `out`. Returns where the next call goes on; nothing after
+  // the last.
+  std::optional<size_t> list(size_t from, size_t most, std::vector<NeighbourView>& out) const;
 
   static constexpr size_t kMaxSlotsPerTick = 256;
   static constexpr size_t kMaxFramesPerTick = 64;

@@ -380,34 +380,30 @@ void Worker::send(uint16_t port, const uint8_t* frame, size_t bytes) {
 }
 
 void Worker::answer_query() {
-  FlowQuery* query = query_.exchange(nullptr, std::memory_order_acq_rel);
+  WorkerQuery* query = query_.exchange(nullptr, std::memory_order_acq_rel);
   if (query == nullptr) return;
-  if (query->wants_dropped) {
-    query->dropped = decider_.dropped().last();
-  } else {
-    query->flow = decider_.flow(query->hash, now_ms());
-  }
+  query->read(decider_, now_ms());
   query->answered.release();
 }
 
-void Worker::ask(FlowQuery& query) {
+void Worker::read(std::function<void(Decider&, uint32_t now_ms)> read) {
+  WorkerQuery query;
+  query.read = std::move(read);
   query_.store(&query, std::memory_order_release);
   wake();
   query.answered.acquire();
 }
 
 std::optional<FlowEntry> Worker::find_flow(uint64_t hash) {
-  FlowQuery query;
-  query.hash = hash;
-  ask(query);
-  return query.flow;
+  std::optional<FlowEntry> flow;
+  read([&](Decider& decider, uint32_t now_ms) { flow = decider.flow(hash, now_ms); });
+  return flow;
 }
 
 std::vector<DroppedFrame> Worker::last_dropped() {
-  FlowQuery query;
-  query.wants_dropped = true;
-  ask(query);
-  return std::move(query.dropped);
+  std::vector<DroppedFrame> dropped;
+  read([&](Decider& decider, uint32_t) { dropped = decider.dropped().last(); });
+  return dropped;
 }
 
 }  // namespace tidegate::l4

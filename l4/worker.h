@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <semaphore>
@@ -23,12 +24,9 @@ struct rte_ring;
 
 namespace tidegate::l4 {
 
-// A request to a worker: about its flow table, or for its last dropped frames. It is answered between two bursts.
-struct FlowQuery {
-  uint64_t hash = 0;
-  bool wants_dropped = false;
-  std::vector<DroppedFrame> dropped;
-  std::optional<FlowEntry> flow;
+// A question of another thread about what a worker holds. The worker answers it between two bursts.
+struct WorkerQuery {
+  std::function<void(Decider&, uint32_t now_ms)> read;
   std::binary_semaphore answered{0};
 };
 
@@ -48,9 +46,12 @@ class Worker final : private FrameSink {
   // Any thread may call these:
   void stop();
   void wake() { idle_.wake(); }
-  // Returns the flow with this hash if this worker holds it. Waits for the worker's answer, milliseconds at most.
+  // Calls `read` on the worker's thread, between two bursts, and returns after it, milliseconds later at most.
+  // Meanwhile frames wait: it must take microseconds, allocate nothing and only read. One thread at a time.
+  void read(std::function<void(Decider&, uint32_t now_ms)> read);
+  // Returns the flow with this hash if this worker holds it.
   std::optional<FlowEntry> find_flow(uint64_t hash);
-  // The frames that this worker dropped last, the last first. Waits for the worker's answer.
+  // The frames that this worker dropped last, the last first.
   std::vector<DroppedFrame> last_dropped();
   const WorkerCounters& counters() const { return counters_; }
   // True if the worker uses no port that this generation of the board forbids, and holds no frame of one.
@@ -83,7 +84,6 @@ class Worker final : private FrameSink {
   uint16_t transmit(uint16_t port, rte_mbuf** buffers, uint16_t count);
   static void put_tags(const PortTags& tags, rte_mbuf** buffers, uint16_t count);
   DropReason why_unsent(uint16_t port) const;
-  void ask(FlowQuery& query);  // another thread
   void answer_query();
   void account(uint64_t now_ns, bool was_busy);
   void send(uint16_t port, const uint8_t* frame, size_t bytes) override;
@@ -110,7 +110,7 @@ class Worker final : private FrameSink {
   uint64_t now_ns_ = 0;                        // start of this turn of the loop
   std::atomic<uint64_t> ports_generation_{0};  // the board's generation that this worker has adopted
   std::atomic<bool> stop_{false};
-  std::atomic<FlowQuery*> query_{nullptr};
+  std::atomic<WorkerQuery*> query_{nullptr};
 };
 
 }  // namespace tidegate::l4

@@ -63,6 +63,7 @@ void add_hash_command(CLI::App& app, Cli& cli);      // hash-lab
 void add_init_command(CLI::App& app, Cli& cli);      // init
 void add_import_command(CLI::App& app, Cli& cli);    // import
 void add_upgrade_command(CLI::App& app, Cli& cli);   // upgrade
+void add_l4_command(CLI::App& app, Cli& cli);        // l4
 void add_run_command(CLI::App& app, Cli& cli);       // run
 
 }  // namespace tidegate::cli

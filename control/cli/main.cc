@@ -107,6 +107,7 @@ int main(int argc, char** argv) {
   add_records_command(app, cli);
   add_hash_command(app, cli);
   add_run_command(app, cli);
+  add_l4_command(app, cli);
   add_upgrade_command(app, cli);
   add_completion_command(app, cli);
   add_help_commands(app, cli);

@@ -34,8 +34,8 @@ struct UpgradeArguments {
 // What has to be done for the daemons that hand nothing over.
 const char* advice(const std::string& daemon) {
   if (daemon == "l4") {
-    return "hands nothing over. Restart it (systemctl restart tidegate-l4): frames that come meanwhile are lost; with "
-           "the site's secret, connections find their backends again by the Maglev table";
+    return "hands nothing over. Restart it (systemctl restart tidegate-l4): frames that come meanwhile are lost, and "
+           "connections keep their backends";
   }
   return "hands nothing over. Restart it last (systemctl restart tidegate-control): the planes serve on without it";
 }

@@ -42,12 +42,13 @@ COMMANDS = {
     "backup": ("DIR",),
     "restore": ("DIR",),
     "run": ("FILE",),
+    "l4": ("services",),
     "upgrade": (),
     "completion": ("bash",),
     "help": (),
     "version": (),
 }
-WITHOUT_API = ("init", "import", "check", "keys", "hash-lab", "backup", "restore", "run", "upgrade", "completion", "help", "version")
+WITHOUT_API = ("init", "import", "check", "keys", "hash-lab", "backup", "restore", "run", "l4", "upgrade", "completion", "help", "version")
 
 
 def tidegate(*arguments):

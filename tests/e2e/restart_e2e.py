@@ -3,11 +3,13 @@
 backends, whatever the hash table of the new one says."""
 
 import contextlib
+import json
 import shutil
 import socket
 import threading
 from pathlib import Path
 
+from lab import BUILD
 from marks import long
 from netns import open_socket, wait_until
 from segment import VIP4, VIP6, family_of, raised
@@ -119,6 +121,43 @@ def test_connections_keep_their_backends_when_their_forwarder_is_killed_or_stopp
             assert memory["kept"] and memory["inherited"] == len(clients) and memory["why"] == "", memory
         with connect(link, VIP4) as fresh:
             assert who(fresh) == "web1", "new connections go by the new weights"
+
+
+def shown(link, forwarder, *arguments):
+    told = link.run("l4", BUILD / "control/tidegate", "--output", "json", "l4", *arguments, "--run", forwarder.run_dir)
+    return json.loads(told)
+
+
+def test_the_command_l4_shows_services_neighbours_and_flows_of_the_running_forwarder(_):
+    with edge("shown") as link, contextlib.ExitStack() as stack:
+        forwarder = link.start_forwarder(document((3, 1)))
+        link.wait_ready(forwarder)
+        resolved = lambda: [each for each in shown(link, forwarder, "neighbours")["neighbours"] if each["mac"]]
+        wait_until("backends are known", lambda: len(resolved()) == 4, 20, forwarder)
+        assert {each["address"] for each in resolved()} == {"10.66.0.11", "10.66.0.12", "fd66::11", "fd66::12"}
+        services = shown(link, forwarder, "services")["services"]
+        assert [(each["service"], each["family"], each["pool"]) for each in services] == [("http", 4, "web"), ("http", 6, "web")]
+        for service in services:
+            slots = {each["backend"]: each["slots"] for each in service["backends"]}
+            assert sum(slots.values()) == service["slots"] and abs(slots["web/web1"] - 3 * slots["web/web2"]) < 5, slots
+        clients = [stack.enter_context(connect(link, VIP4)) for _ in range(9)]
+        hosts = [who(client) for client in clients]
+        flows, arguments = [], []
+        while True:
+            page = shown(link, forwarder, "flows", "--limit", "4", *arguments)
+            flows += page["flows"]
+            if page["next"] is None:
+                break
+            arguments = ["--from", page["next"]]
+        assert sorted(flow["backend"] for flow in flows) == sorted(f"web/{host}" for host in hosts)
+        assert all(flow["state"] == "established" and flow["begun_here"] for flow in flows), flows
+        of_web1 = shown(link, forwarder, "flows", "--backend", "web/web1")["flows"]
+        assert len(of_web1) == hosts.count("web1")
+        people = link.run("l4", BUILD / "control/tidegate", "l4", "services", "--run", forwarder.run_dir)
+        assert "web1 75.0 %, web2 25.0 %" in people, people
+        for query, word in (("limit=0", "limit"), ("what=1", "what"), ("backend=web", "POOL/NAME"), ("backend=web/web9", "web/web9")):
+            answer = link.ask(forwarder, f"/flows?{query}")
+            assert answer.status == 400 and word in answer.body.decode(), answer.body
 
 
 @long

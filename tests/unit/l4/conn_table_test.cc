@@ -51,6 +51,33 @@ TEST(ConnTable, SurvivesTheWrapOfItsClock) {
   EXPECT_EQ(table.find(42, late + 5'000), nullptr);
 }
 
+TEST(ConnTable, ListsEachLiveFlowOnceInPages) {
+  ConnTable table(1'000);
+  std::map<uint64_t, BackendId> twin;
+  for (uint64_t i = 1; i <= 700; ++i) {
+    const BackendId backend{static_cast<uint16_t>(i % 3)};
+    const bool ends = i % 10 == 0;
+    ASSERT_NE(table.insert(hash_of(i), backend, ends ? 10 : 1'000, 0), nullptr);
+    if (!ends) twin[hash_of(i)] = backend;
+  }
+  for (const std::optional<BackendId> wanted : {std::optional<BackendId>(), std::optional(BackendId{2})}) {
+    std::map<uint64_t, BackendId> found;
+    uint64_t bucket = 0;
+    while (bucket < table.bucket_count()) {
+      std::vector<FlowEntry> page;
+      bucket = table.list(bucket, 16, wanted, 5, 500, page);
+      EXPECT_LE(page.size(), 8u);
+      for (const FlowEntry& flow : page) EXPECT_TRUE(found.emplace(flow.hash, flow.backend).second) << "twice";
+    }
+    std::map<uint64_t, BackendId> expected = twin;
+    if (wanted) std::erase_if(expected, [&](const auto& flow) { return flow.second != *wanted; });
+    EXPECT_EQ(found, expected);
+  }
+  std::vector<FlowEntry> none;
+  EXPECT_EQ(table.list(UINT64_MAX, 16, std::nullopt, 5, 500, none), table.bucket_count());
+  EXPECT_TRUE(none.empty());
+}
+
 // A map that never evicts. The table must agree with it while it has evicted nothing.
 TEST(ConnTable, AgreesWithANaiveTwin) {
   struct Twin {

@@ -55,6 +55,23 @@ TEST_F(NeighbourTest, AsksEverybodyAndUsesTheAnswer) {
   EXPECT_EQ(neighbours_.resolved(), 1u);
 }
 
+TEST_F(NeighbourTest, AreListedInPages) {
+  want({{kFour, "10.0.0.11"}, {kSix, "fd00::11"}});
+  neighbours_.learn(ip("10.0.0.11"), kBackendMac, 5);
+  std::vector<NeighbourView> found;
+  const std::optional<size_t> next = neighbours_.list(0, 1, found);
+  ASSERT_EQ(next, std::optional<size_t>(1));
+  EXPECT_EQ(neighbours_.list(*next, 5, found), std::nullopt);
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].address, ip("10.0.0.11"));
+  EXPECT_EQ(found[0].mac, kBackendMac);
+  EXPECT_STREQ(name(found[0].state), "reachable");
+  EXPECT_EQ(found[1].address, ip("fd00::11"));
+  EXPECT_TRUE(found[1].mac.is_zero());
+  EXPECT_STREQ(name(found[1].state), "incomplete");
+  EXPECT_EQ(neighbours_.list(SIZE_MAX, 5, found), std::nullopt);
+}
+
 TEST_F(NeighbourTest, AsksForIpv6BySolicitedNodeGroup) {
   want({{kSix, "fd00::abcd:ef11"}});
   const std::vector<Bytes> asked = tick(0);
