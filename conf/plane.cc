@@ -497,6 +497,8 @@ HttpResponse Plane::Impl::candidate(const HttpRequest& request) {
   const std::vector<QueryParameter> id_only = {QueryParameter::number("id", "of the candidate")};
   if (auto refusal = refused_query(request, by_id ? id_only : std::vector<QueryParameter>{}))
     return *std::move(refusal);
+  // The question waited at this process's socket while the other one took the path: control asks again.
+  if (upgrade.followed()) return HttpResponse::json(200, pretty_text({{"plane", name}, {"state", "followed"}}));
   if (!follower || draining) return HttpResponse::problem(503, "Service Unavailable", "the plane starts or ends");
   if (request.method == "POST") {
     const Result<CandidateVersion> told = decode_candidate(request.body);

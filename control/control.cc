@@ -83,7 +83,8 @@ Result<Peers> read_peers(const ControlOptions& options, const Tokens& tokens) {
 }
 
 // Commits the document of --config as the first version. An Error has all its faults.
-Result<void> commit_first(HostState& host_state, const std::string& path) {
+// `commands` null: no probe may be a command.
+Result<void> commit_first(HostState& host_state, const std::string& path, const ProbeCommands* commands) {
   if (host_state.head().version != 0) {
     log_info("the state holds version {}: {} was not read (tidegate apply changes it)", host_state.head().version,
              path);
@@ -95,6 +96,11 @@ Result<void> commit_first(HostState& host_state, const std::string& path) {
   Candidate candidate;
   candidate.faults = std::move(loaded.faults);
   if (candidate.faults.empty()) candidate = examine(*loaded.document, files_beside(path), nullptr);
+  if (candidate.faults.empty()) {
+    if (const std::optional<std::string> why = refusal_of_commands(commands, *candidate.model)) {
+      return fail(fmt::format("{} is refused: {}", path, *why));
+    }
+  }
   const ApplyOutcome outcome = apply(host_state, candidate, {"start", "first configuration, from " + path, 0, false});
   if (outcome.status == ApplyOutcome::Status::invalid) {
     return fail(fmt::format("{} is not valid:\n{}", path, render_faults(outcome.faults, *text, false)));
@@ -405,20 +411,23 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
 
   Result<std::unique_ptr<HostState>> host_state = open_host_state(options);
   if (!host_state) return host_state.error();
+  std::shared_ptr<ProbeCommands> commands;
+  if (!options.probe_commands.empty()) {
+    Result<std::shared_ptr<ProbeCommands>> allowed =
+        ProbeCommands::allow(loop, options.probe_commands, options.probe_commands_user);
+    if (!allowed) return allowed.error();
+    commands = *std::move(allowed);
+  }
   if (!options.config.empty()) {
-    if (Result<void> committed = commit_first(**host_state, options.config); !committed) return committed.error();
+    Result<void> committed = commit_first(**host_state, options.config, commands.get());
+    if (!committed) return committed.error();
   }
 
   std::unique_ptr<Control> control(new Control);
   control->parts_ = std::make_shared<Parts>(loop, options, std::move(*host_state), std::move(tokens), *peers);
   Parts& parts = *control->parts_;
   parts.secret = secret;
-  if (!options.probe_commands.empty()) {
-    Result<std::shared_ptr<ProbeCommands>> allowed =
-        ProbeCommands::allow(loop, options.probe_commands, options.probe_commands_user);
-    if (!allowed) return allowed.error();
-    parts.commands = *std::move(allowed);
-  }
+  parts.commands = std::move(commands);
   parts.long_calls.refuse_candidates(
       [commands = parts.commands](const Model& model) { return refusal_of_commands(commands.get(), model); });
   parts.add_routes();

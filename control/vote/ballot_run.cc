@@ -68,6 +68,7 @@ BallotRun::BallotRun(EventLoop& loop, Fleet& fleet, CandidateMessage message, co
       ballot_(message_.id, rules_, voters_of(seats_), monotonic_ns()),
       decided_(std::move(decided)),
       told_(seats_.size()),
+      followed_(seats_.size()),
       timer_(loop, [this] {
         const auto alive = shared_from_this();
         ballot_.on_time(monotonic_ns());
@@ -120,12 +121,25 @@ void BallotRun::ask(const Seat& seat, HttpClientRequest request,
   }
 }
 
+// In an upgrade, a question can wait at the socket of the old process while the new one takes the path. The old one
+// says that it is followed, and the question is asked once more. True: it was.
+bool BallotRun::ask_successor(size_t voter, const Result<HttpResponse>& response, void (BallotRun::*question)(size_t)) {
+  constexpr size_t kMost = 3;  // upgrades of one plane during one ballot
+  if (!response || response->status != 200 || followed_[voter] >= kMost) return false;
+  const Result<json> body = parse_json(response->body);
+  if (!body || !body->is_object() || string_member(*body, "state") != "followed") return false;
+  ++followed_[voter];
+  (this->*question)(voter);
+  return true;
+}
+
 void BallotRun::greet(size_t voter) {
   const Seat& seat = seats_[voter];
   HttpClientRequest request;
   request.target = seat.plane.empty() ? kHostPath : kOwnPath;
   request.timeout_ms = rules_.reach_ns / kNsPerMs + kLateMs;
   ask(seat, std::move(request), [this, voter](const Result<HttpResponse>& response) {
+    if (ask_successor(voter, response, &BallotRun::greet)) return;
     const uint64_t now_ns = monotonic_ns();
     if (!response) return ballot_.on_lost(message_.id, voter, response.error().message, now_ns);
     const Result<json> body = parse_json(response->body);
@@ -156,6 +170,7 @@ void BallotRun::prepare(size_t voter) {
 }
 
 void BallotRun::take_vote(size_t voter, const Result<HttpResponse>& response) {
+  if (ask_successor(voter, response, &BallotRun::prepare)) return;
   const uint64_t now_ns = monotonic_ns();
   if (!response) return ballot_.on_lost(message_.id, voter, response.error().message, now_ns);
   if (response->status == 413) {

@@ -56,6 +56,7 @@ class BallotRun : public std::enable_shared_from_this<BallotRun> {
   void greet(size_t voter);
   void prepare(size_t voter);
   void release(size_t voter);
+  bool ask_successor(size_t voter, const Result<HttpResponse>& response, void (BallotRun::*question)(size_t));
   void ask(const Seat& seat, HttpClientRequest request, std::function<void(const Result<HttpResponse>&)> answer);
   void take_vote(size_t voter, const Result<HttpResponse>& response);
 
@@ -67,6 +68,7 @@ class BallotRun : public std::enable_shared_from_this<BallotRun> {
   Ballot ballot_;
   Decided decided_;
   std::vector<nlohmann::json> told_;  // by voter: the planes of another host
+  std::vector<size_t> followed_;      // by voter: how often a process answered that another one serves in its place
   Timer timer_;
 };
 

@@ -206,6 +206,8 @@ def upgrade_under_load(lab, times, size="1m"):
             for turn in range(times):
                 upgraded(lab, "proxy1", "l7")
                 assert alive(asker)["state"] == "followed", "the old process does not speak for the plane"
+                asker.request("GET", "/candidate")
+                assert json.loads(asker.getresponse().read())["state"] == "followed", "nor does it vote"
                 upgraded(lab, "edge", "dns")
                 http1.wait_for(100)
                 dns.wait_for(100)

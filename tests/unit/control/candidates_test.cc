@@ -22,7 +22,8 @@ class VotingPlane {
     EXPECT_TRUE(server_.listen_unix(run_dir + "/" + plane + ".sock"));
   }
   Vote vote;
-  bool keeps = false;  // the questions, without an answer
+  bool keeps = false;   // the questions, without an answer
+  size_t followed = 0;  // so many questions are answered as by a process that another one follows
   std::deque<HttpExchangePtr> kept;
   std::vector<CandidateVersion> asked;  // to prepare
   std::vector<std::string> released;    // ids
@@ -35,6 +36,10 @@ class VotingPlane {
     const HttpRequest& request = exchange->request();
     if (request.path == "/status") return exchange->respond(HttpResponse::json(200, R"({"version":0,"ready":true})"));
     if (request.path != "/candidate") return exchange->respond(HttpResponse::problem(404, "Not Found", ""));
+    if (followed > 0) {
+      --followed;
+      return exchange->respond(HttpResponse::json(200, R"({"plane":"l7","state":"followed"})"));
+    }
     if (request.method == "POST") {
       const Result<CandidateVersion> candidate = decode_candidate(request.body);
       ASSERT_TRUE(candidate) << candidate.error().message;
@@ -117,6 +122,27 @@ json vote_of(const json& answer, const std::string& plane) {
     if (vote["plane"] == plane) return vote;
   }
   return nullptr;
+}
+
+// Each answer of the old process is followed by the same question to the new one: the greeting, then the preparation.
+TEST_F(CandidatesTest, AQuestionThatAFollowedProcessGotIsAskedAgain) {
+  start();
+  for (const size_t followed : {size_t{1}, size_t{2}}) {
+    l7->followed = followed;
+    const HttpResponse answer = host.put_config(edge_yaml(std::to_string(followed)));
+    ASSERT_EQ(answer.status, 200) << answer.body;
+    EXPECT_EQ(vote_of(body_of(answer), "l7")["vote"], "yes") << answer.body;
+    EXPECT_EQ(l7->followed, 0u);
+  }
+  l7->keeps = true;
+  const auto answer = begin("PUT", "/v1/config", edge_yaml("7"));
+  ASSERT_TRUE(pump(loop, [&] { return !l7->kept.empty(); })) << "it was greeted, and is to prepare";
+  l7->keeps = false;
+  for (const HttpExchangePtr& exchange : std::exchange(l7->kept, {})) {
+    exchange->respond(HttpResponse::json(200, R"({"plane":"l7","state":"followed"})"));
+  }
+  ASSERT_TRUE(pump(loop, [&] { return answer->has_value(); }));
+  EXPECT_EQ(vote_of(body_of(**answer), "l7")["vote"], "yes") << (*answer)->body;
 }
 
 TEST_F(CandidatesTest, AVersionThatThePlanesCanServeIsCommitted) {

@@ -193,5 +193,17 @@ TEST(ProbeCommandControl, ADocumentWithCommandsIsRefusedUnlessControlAllowsThem)
   EXPECT_EQ(host.put_config(yaml, "*", "?dry_run=true").status, 409);
 }
 
+TEST(ProbeCommandControl, AFirstDocumentWithCommandsIsRefusedAtTheStartUnlessControlAllowsThem) {
+  EventLoop loop;
+  Host host(loop);
+  host.options.config = host.directory.write(
+      "first.yaml",
+      "sites: [{name: eu}]\nnodes: [{name: box, site: eu}]\nprobes: [{name: p, type: command, command: [check]}]\n"
+      "pools: [{name: db, probe: p, backends: [{name: db1, addresses: [127.0.0.1], port: 5432}]}]\n");
+  const Result<std::unique_ptr<Control>> started = Control::start(loop, host.options);
+  ASSERT_FALSE(started);
+  EXPECT_THAT(started.error().message, HasSubstr("first.yaml is refused: probe 'p' is a command"));
+}
+
 }  // namespace
 }  // namespace tidegate::testing
