@@ -427,6 +427,14 @@ Result<JournalPosition> StateStore::journal_position() const {
   return position;
 }
 
+Result<std::optional<std::string>> StateStore::provisional() const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  const std::optional<std::string_view> found = txn->get(impl_->dbs.sys, kProvisionalRecord);
+  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
+  return found ? std::optional<std::string>(*found) : std::nullopt;
+}
+
 Result<WriteSet> StateStore::everything(JournalPosition& position) const {
   const Result<const SecretStore*> keys = impl_->open_secrets();
   if (!keys) return keys.error();

@@ -153,6 +153,14 @@ class StateStore {
   // Replaces the head's object of the same kind and name.
   Result<Manifest> commit_change(const ConfigObject& object, uint64_t expected_head, std::string_view author,
                                  std::string_view comment);
+  // Where a journal decides, a provisional version has a record in the state, so that every host learns of it with the
+  // version. The next commit of a version stores `record`; a commit without it removes what is there. An empty one
+  // takes it back.
+  void set_next_provisional(std::string record);
+  // Nothing: the version in force is not provisional.
+  Result<std::optional<std::string>> provisional() const;
+  // The version stays. An Error begins with "not_provisional" if it is not in force, or has no record.
+  Result<void> end_provisional(uint64_t version, std::string_view who);
   // For a host that follows another host's control: stores the version under its number there. `new_objects` must
   // contain the objects that this store lacks.
   Result<void> replicate_version(const Manifest& manifest,

@@ -5,6 +5,7 @@
 // <state>/state/data.mdb has these sub-databases and records. Numbers in keys are 8 bytes big-endian.
 //  sys      "format" | "head" | "words" | "purge" | "audit" | "answer" | "answer_bytes" -> number (8 bytes big-endian)
 //           "journal" -> number, "journal_digest" -> text: see JournalPosition
+//           "provisional" -> text: of the version in force, until it is confirmed; only where a journal decides
 //  version  version                     -> JSON: created_ns, author, comment, digest, rollback_of
 //  entry    kind NUL name NUL version   -> SHA-256 (32 bytes) that the object has from this version on; empty: gone
 //  object   SHA-256                     -> the object's bytes, unless it is a private key
@@ -45,7 +46,7 @@ namespace tidegate {
 constexpr uint64_t kStateFormat = 2;
 constexpr size_t kStateMapBytes = size_t{4} << 30;  // of address space; the file is as large as what is in it
 constexpr unsigned kStateDataMode = 0640;
-constexpr const char *kSysDb = "sys", *kObjectDb = "object", *kSecretDb = "secret", *kLoadDb = "load",
+constexpr const char *kSysDb = kSysDatabase, *kObjectDb = "object", *kSecretDb = "secret", *kLoadDb = "load",
                      *kIssuedDb = "issued";
 constexpr const char* kFormatKey = "format";
 constexpr const char *kJournalKey = "journal", *kJournalDigestKey = "journal_digest";
@@ -77,6 +78,7 @@ struct StateStore::Impl {
 
   // Set between begin_trial() and end_trial(): what the write would change. A write has only a const view of us.
   mutable std::optional<WriteSet> trial;
+  std::string next_provisional;  // see set_next_provisional()
 
   Result<void> open_environment();
   // A state of an earlier release has no `load` and `issued` until a writer has opened it. Looks for what is missing.

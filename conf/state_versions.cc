@@ -171,6 +171,11 @@ Result<Manifest> write_next(StateBatch& batch, StateStore::Impl& impl, Manifest 
   write_version(batch, impl, manifest, head_entries(batch, impl), [&](const ManifestEntry& entry) {
     return bytes_of(entry, static_cast<size_t>(&entry - manifest.entries.data()));
   });
+  if (!impl.next_provisional.empty()) {
+    batch.put(impl.dbs.sys, kProvisionalRecord, impl.next_provisional);
+  } else {
+    batch.erase(impl.dbs.sys, kProvisionalRecord);
+  }
   batch.audit(manifest.author, manifest.rollback_of == 0 ? "commit" : "rollback",
               fmt::format("version {}", manifest.version), manifest.comment);
   put_answer_to(batch, impl.dbs, answer, manifest);
@@ -223,6 +228,18 @@ Result<Manifest> StateStore::commit_change(const ConfigObject& object, uint64_t 
   entry->hash = sha256_hex(object.bytes);
   return write_next(batch, *impl_, std::move(manifest), expected_head, {},
                     [&](const ManifestEntry&, size_t) { return &object.bytes; });
+}
+
+void StateStore::set_next_provisional(std::string record) { impl_->next_provisional = std::move(record); }
+
+Result<void> StateStore::end_provisional(uint64_t version, std::string_view who) {
+  StateBatch batch(*impl_);
+  const bool in_force = batch.number("head") == version;
+  if (batch.sound() && (!in_force || !batch.erase(impl_->dbs.sys, kProvisionalRecord))) {
+    return fail(fmt::format("not_provisional: version {}", version));
+  }
+  batch.audit(who, "confirm", fmt::format("version {}", version), {});
+  return batch.commit();
 }
 
 Result<void> StateStore::replicate_version(const Manifest& manifest,

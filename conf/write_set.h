@@ -13,6 +13,9 @@
 
 namespace tidegate {
 
+// The record of sys that says that the version in force is provisional. Who adopts a write set looks for it.
+inline constexpr const char *kSysDatabase = "sys", *kProvisionalRecord = "provisional";
+
 struct WriteSet {
   struct Change {
     std::string db;                    // a sub-database of the state, see conf/state_store_impl.h

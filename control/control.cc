@@ -257,7 +257,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     own_planes.add_routes(routes);
     add_candidate_routes(routes, candidates, *host_state, fleet);
     host_ballot.add_routes(routes);
-    add_confirm_routes(routes, provisionals, [this] { replica_source.say_confirmed(); });
+    add_confirm_routes(routes, *host_state, provisionals, [this] { replica_source.say_confirmed(); });
     add_meta_routes(routes, [this] { return edge_store ? health_text(edge_store->describe()) : std::string(); });
   }
 
@@ -454,6 +454,9 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     parts.edge_store = std::make_unique<etcd::EdgeStore>(loop, *parts.host_state, *std::move(etcd_options),
                                                          [&parts, &loop](bool leads) { parts.set_leads(loop, leads); });
     parts.api.refuse_writes([&parts] { return parts.edge_store->refusal(); });
+    parts.host_state->set_adoption_hooks(
+        {[&parts](const WriteSet& set) { return parts.provisionals.before_adopting(set); },
+         [&parts] { parts.provisionals.after_adopting(); }});
     if (Result<void> started = parts.edge_store->start(); !started) return started.error();
   }
   if (!parts.leads_from_the_start()) {

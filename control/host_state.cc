@@ -274,6 +274,9 @@ void HostState::try_write(const std::function<void()>& write, std::function<void
 
 Result<void> HostState::adopt(const WriteSet& set, const JournalPosition& position) {
   const StateHead before = head_;
+  if (adoption_hooks_.before) {
+    if (Result<void> prepared = adoption_hooks_.before(set); !prepared) return prepared;
+  }
   if (Result<void> adopted = recorded(store_->adopt(set, position, false)); !adopted) return adopted;
   const Result<StateHead> now = store_->head();
   if (!now) return now.error();
@@ -284,6 +287,7 @@ Result<void> HostState::adopt(const WriteSet& set, const JournalPosition& positi
     if (Result<void> loaded = reload_version(); !loaded) return loaded;
   }
   if (change.version || change.live_state || change.purge) notify(change);
+  if (adoption_hooks_.after) adoption_hooks_.after();
   return {};
 }
 

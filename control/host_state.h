@@ -96,6 +96,12 @@ class HostState {
     });
     decide_next();
   }
+  // What is to be done before and after another host's write is adopted. An Error of `before` leaves it unadopted.
+  struct AdoptionHooks {
+    std::function<Result<void>(const WriteSet&)> before;
+    std::function<void()> after;
+  };
+  void set_adoption_hooks(AdoptionHooks hooks) { adoption_hooks_ = std::move(hooks); }
   // From now on all writes go through decide(). The journal outlives this object's last write.
   void set_journal(WriteJournal* journal) { journal_ = journal; }
   bool has_journal() const { return journal_ != nullptr; }
@@ -120,6 +126,11 @@ class HostState {
   // Commits the object that working_copy() tried last.
   Result<Manifest> commit_tried(WorkingCopy::Tried tried, std::shared_ptr<const Plans> plans, uint64_t expected_head,
                                 std::string_view who, std::string_view comment);
+  // See StateStore.
+  void set_next_provisional(std::string record) { store_->set_next_provisional(std::move(record)); }
+  Result<void> end_provisional(uint64_t version, std::string_view who) {
+    return recorded_void(store_->end_provisional(version, who));
+  }
   Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   // Of this host alone, while its leader is silent.
@@ -163,6 +174,7 @@ class HostState {
   std::vector<std::function<void(const HostStateChange&)>> listeners_;
   bool last_write_failed_ = false;
   WriteJournal* journal_ = nullptr;
+  AdoptionHooks adoption_hooks_;
   std::deque<std::function<void()>> waiting_;  // writes that wait for the one that is being decided
   bool deciding_ = false, trying_ = false;
   std::function<void()> take_up_;  // of the write that is being tried

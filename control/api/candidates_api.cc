@@ -101,7 +101,17 @@ void add_candidate_routes(RouteTable& table, Candidates& candidates, HostState& 
              }});
 }
 
-void add_confirm_routes(RouteTable& table, ProvisionalVersions& provisionals, std::function<void()> confirmed) {
+namespace {
+
+HttpResponse not_provisional(uint64_t version) {
+  return problem(409, "not_provisional",
+                 fmt::format("version {} is not provisional: it was confirmed, or its time is over", version));
+}
+
+}  // namespace
+
+void add_confirm_routes(RouteTable& table, HostState& host_state, ProvisionalVersions& provisionals,
+                        std::function<void()> confirmed) {
   table.add({"GET",
              "/v1/confirm",
              Role::viewer,
@@ -119,17 +129,31 @@ void add_confirm_routes(RouteTable& table, ProvisionalVersions& provisionals, st
              "Confirm a provisional version: it stays",
              {},
              {"application/json"},
-             [&provisionals, confirmed = std::move(confirmed)](const ApiCall& call) {
+             [&host_state, &provisionals, confirmed = std::move(confirmed)](const ApiCall& call) {
                const std::optional<json> body = object_body(call, {"version"});
                if (!body) return;
                const uint64_t version = number_member(*body, "version");
-               if (!provisionals.confirm(version)) {
-                 return call.respond(problem(
-                     409, "not_provisional",
-                     fmt::format("version {} is not provisional: it was confirmed, or its time is over", version)));
+               if (!provisionals.may_confirm(version)) return call.respond(not_provisional(version));
+               const auto answer = [call, version] {
+                 call.respond(HttpResponse::json(200, dump({{"confirmed", version}}) + "\n"));
+               };
+               if (!host_state.has_journal()) {
+                 provisionals.confirm(version);
+                 confirmed();
+                 return answer();
                }
-               confirmed();
-               call.respond(HttpResponse::json(200, dump({{"confirmed", version}}) + "\n"));
+               // Decided as every write is, so that no host reverts what was confirmed. Its time is over only when the
+               // revert has been decided first.
+               host_state.decide<Result<void>>(
+                   [&host_state, version, who = call.who.name] { return host_state.end_provisional(version, who); },
+                   [&provisionals, call, version, answer](const Result<void>& decided) {
+                     if (decided) {
+                       provisionals.take_confirmation(version);
+                       return answer();
+                     }
+                     const bool over = decided.error().message.starts_with("not_provisional");
+                     call.respond(over ? not_provisional(version) : store_failure(decided.error()));
+                   });
              }});
 }
 

@@ -11,6 +11,7 @@ namespace tidegate {
 
 void add_candidate_routes(RouteTable& table, Candidates& candidates, HostState& host_state, Fleet& fleet);
 // `confirmed` is called after a version was confirmed.
-void add_confirm_routes(RouteTable& table, ProvisionalVersions& provisionals, std::function<void()> confirmed);
+void add_confirm_routes(RouteTable& table, HostState& host_state, ProvisionalVersions& provisionals,
+                        std::function<void()> confirmed);
 
 }  // namespace tidegate

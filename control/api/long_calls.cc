@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "control/api/json_bounds.h"
 #include "control/api/problem.h"
 #include "control/limits.h"
 #include "core/assert.h"
@@ -162,9 +163,6 @@ std::optional<HttpResponse> LongCalls::refuse_while_provisional(const ApplyReque
   if (request.confirm_ms != 0 && host_state_.manifest().version == 0) {
     return problem(409, "nothing_before", "the first version cannot be provisional: there is none to go back to");
   }
-  if (request.confirm_ms != 0 && host_state_.has_journal()) {
-    return problem(409, "not_with_etcd", "a state in etcd has no provisional versions yet");
-  }
   if (!provisional || request.rollback_of != 0) return std::nullopt;
   return problem(409, "provisional",
                  fmt::format("version {} is provisional: confirm it, or roll back to {}", provisional->version,
@@ -175,10 +173,18 @@ void LongCalls::commit_accepted(const ApplyRequest& request, const std::string& 
                                 std::function<ApplyOutcome()> commit, std::function<void(ApplyOutcome)> done) {
   if (request.confirm_ms == 0) return host_state_.decide<ApplyOutcome>(std::move(commit), std::move(done));
   const uint64_t base = host_state_.manifest().version;
-  if (Result<void> said = provisionals_.announce({base + 1, digest, base, request.confirm_ms}); !said) {
+  const ProvisionalVersion provisional{base + 1, digest, base, request.confirm_ms};
+  if (Result<void> said = provisionals_.announce(provisional); !said) {
     return done(FailedWrite<ApplyOutcome>::of(said.error()));
   }
-  host_state_.decide<ApplyOutcome>(std::move(commit), [this, done = std::move(done)](ApplyOutcome outcome) {
+  auto with_record = [this, provisional, commit = std::move(commit)] {
+    // Where a journal decides, the other hosts learn it with the version. Elsewhere the replica's stream says it.
+    if (host_state_.has_journal()) host_state_.set_next_provisional(dump(to_json(provisional)));
+    ApplyOutcome outcome = commit();
+    host_state_.set_next_provisional({});
+    return outcome;
+  };
+  host_state_.decide<ApplyOutcome>(std::move(with_record), [this, done = std::move(done)](ApplyOutcome outcome) {
     if (outcome.status != ApplyOutcome::Status::committed) provisionals_.withdraw();
     done(std::move(outcome));
   });
@@ -216,9 +222,13 @@ bool LongCalls::decide_revert(const ProvisionalVersion& provisional, const std::
     return false;
   }
   candidates_.decide(proposal(std::move(examined->message), examined->candidate.model, request),
-                     [this, examined, request, done, previewed = std::move(previewed)](
+                     [this, examined, request, done, provisional, previewed = std::move(previewed)](
                          const Voting& voting, const std::function<void(bool)>& committed) {
-                       const auto write = [this, examined, previewed, request, voting] {
+                       const auto write = [this, examined, previewed, request, voting, provisional] {
+                         // A confirmation may have been decided meanwhile.
+                         if (!provisionals_.current() || provisionals_.current()->version != provisional.version) {
+                           return FailedWrite<ApplyOutcome>::of(fail("the version is not provisional any more"));
+                         }
                          return commit(host_state_, examined->candidate, previewed, request, voting);
                        };
                        host_state_.decide<ApplyOutcome>(write, [this, voting, done, committed](ApplyOutcome outcome) {

@@ -23,13 +23,20 @@ class Probation {
 
   void begin(const ProvisionalVersion& provisional, bool leads, uint64_t now_ns) {
     provisional_ = provisional;
+    end_ns_ = now_ns + provisional.confirm_ms * 1'000'000;
+    set_leads(leads);
+    told_ = provisional.went_back && !leads;
+  }
+  // Whoever leads reverts, also if this host waited for another leader's word until now, or went back alone.
+  void set_leads(bool leads) {
     leads_ = leads;
-    deadline_ns_ = now_ns + provisional.confirm_ms * 1'000'000 + (leads ? 0 : kPatienceNs);
-    told_ = provisional.went_back;
+    if (!provisional_) return;
+    deadline_ns_ = end_ns_ + (leads ? 0 : kPatienceNs);
+    told_ = provisional_->went_back && !leads;
   }
   // Somebody confirms the version. False: it is another one, or it is too late.
   bool confirm(uint64_t version, uint64_t now_ns) {
-    if (!provisional_ || provisional_->version != version || (leads_ && now_ns >= deadline_ns_)) return false;
+    if (!provisional_ || provisional_->version != version || (leads_ && now_ns >= end_ns_)) return false;
     provisional_.reset();
     return true;
   }
@@ -59,8 +66,9 @@ class Probation {
  private:
   std::optional<ProvisionalVersion> provisional_;
   bool leads_ = false;
-  bool told_ = false;  // what is due was said
-  uint64_t deadline_ns_ = 0;
+  bool told_ = false;         // what is due was said
+  uint64_t end_ns_ = 0;       // of the time in which it must be confirmed
+  uint64_t deadline_ns_ = 0;  // when something is due
 };
 
 }  // namespace tidegate

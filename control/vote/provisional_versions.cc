@@ -44,6 +44,10 @@ void ProvisionalVersions::start(Revert revert) {
   const Manifest& head = host_state_.manifest();
   // The process before ended between the announcement and the commit, or another version came.
   if (left->version != head.version || left->digest != head.digest) return end("it is not in force");
+  if (host_state_.has_journal()) {
+    const Result<std::optional<std::string>> record = host_state_.store().provisional();
+    if (record && !*record) return end("it was confirmed");
+  }
   log_warn("version {} is provisional: it must be confirmed within {} ms", left->version, left->confirm_ms);
   probation_.begin(*left, leads_, monotonic_ns());
   arm();
@@ -66,6 +70,48 @@ bool ProvisionalVersions::confirm(uint64_t version) {
   if (!probation_.confirm(version, monotonic_ns())) return false;
   end(was_back ? "the leader had it confirmed: this host follows again" : "it was confirmed");
   return true;
+}
+
+void ProvisionalVersions::take_confirmation(uint64_t version) {
+  if (!current() || current()->version != version) return;
+  const bool was_back = current()->went_back;
+  probation_ = {};
+  end(was_back ? "it was confirmed: this host follows again" : "it was confirmed");
+}
+
+bool ProvisionalVersions::may_confirm(uint64_t version) const {
+  Probation copy = probation_;
+  return copy.confirm(version, monotonic_ns());
+}
+
+void ProvisionalVersions::set_leads(bool leads) {
+  leads_ = leads;
+  probation_.set_leads(leads);
+  arm();
+}
+
+Result<void> ProvisionalVersions::before_adopting(const WriteSet& set) {
+  for (const WriteSet::Change& change : set.changes) {
+    if (change.db != kSysDatabase || change.key != kProvisionalRecord || !change.value) continue;
+    const Result<nlohmann::json> record = parse_json(*change.value);
+    const auto announced = record ? provisional_from_json(*record) : std::nullopt;
+    // A checkpoint has it too. What is known already keeps its time.
+    if (announced && !(current() && current()->version == announced->version)) return announce(*announced);
+  }
+  return {};
+}
+
+void ProvisionalVersions::after_adopting() {
+  if (!current()) return;
+  const uint64_t version = current()->version;
+  const Result<std::optional<std::string>> record = host_state_.store().provisional();
+  if (!record || *record) return;
+  if (host_state_.head().version == version) {
+    take_confirmation(version);
+  } else if (host_state_.head().version > version) {
+    probation_ = {};
+    end("another version came");
+  }
 }
 
 void ProvisionalVersions::on_time() {

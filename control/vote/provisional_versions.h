@@ -26,7 +26,8 @@ class ProvisionalVersions {
   // Goes on with what the process before left: the time begins again, because nobody knows how much of it is over.
   void start(Revert revert);
 
-  void set_leads(bool leads) { leads_ = leads; }  // of versions that are announced from now on
+  // Of the version in force too, if it is provisional: whoever leads reverts it.
+  void set_leads(bool leads);
 
   // Call it before the version is committed or replicated, so that no crash makes it a lasting one.
   Result<void> announce(const ProvisionalVersion& provisional);
@@ -34,6 +35,15 @@ class ProvisionalVersions {
   void withdraw();
   // False: that version is not provisional, or it is too late.
   bool confirm(uint64_t version);
+  // Whether confirm() would.
+  bool may_confirm(uint64_t version) const;
+  // A journal has decided that it is confirmed. That is never too late.
+  void take_confirmation(uint64_t version);
+
+  // Where a journal decides: another host's write is about to be adopted, and was. What it says of the version's record
+  // is taken over.
+  Result<void> before_adopting(const WriteSet& set);
+  void after_adopting();
 
   // What the version in force is, if it is provisional.
   const std::optional<ProvisionalVersion>& current() const { return probation_.provisional(); }
@@ -52,6 +62,7 @@ class ProvisionalVersions {
   Timer timer_;
 };
 
+// As the state's record, and as the replica's line.
 nlohmann::json to_json(const ProvisionalVersion& provisional);
 // Nothing if it is null or malformed.
 std::optional<ProvisionalVersion> provisional_from_json(const nlohmann::json& json);

@@ -195,6 +195,21 @@ TEST(Probation, AConfirmationInTimeEndsItAndCountsForThatVersionAlone) {
   EXPECT_FALSE(probation.confirm(7, kStart)) << "once";
 }
 
+TEST(Probation, AHostThatBeginsToLeadRevertsWhatIsDueAndOneThatCeasesWaits) {
+  Probation probation;
+  probation.begin(kProvisional, false, kStart);
+  probation.set_leads(true);
+  EXPECT_EQ(probation.on_time(kStart + kConfirmNs - 1), Probation::Due::nothing);
+  probation.set_leads(false);
+  EXPECT_EQ(probation.on_time(kStart + kConfirmNs), Probation::Due::nothing)
+      << "another one leads: its word is awaited";
+  const uint64_t end_ns = kStart + kConfirmNs + Probation::kPatienceNs;
+  EXPECT_EQ(probation.on_time(end_ns), Probation::Due::go_back);
+  probation.set_leads(true);
+  EXPECT_EQ(probation.on_time(end_ns), Probation::Due::revert) << "it went back alone, and now reverts for all";
+  EXPECT_FALSE(probation.confirm(7, end_ns)) << "too late";
+}
+
 TEST(Probation, AnotherHostWaitsForTheLeadersWordAndGoesBackAlone) {
   Probation probation;
   probation.begin(kProvisional, false, kStart);

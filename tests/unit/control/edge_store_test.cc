@@ -118,6 +118,66 @@ TEST_F(EdgeStoreTest, AnotherControlLeadsWhenTheLeaderIsGoneAndNothingIsLost) {
 }
 
 // Planes refuse an older candidate while they hold a newer one, and the clock of the next leader may be behind.
+nlohmann::json provisional_of(Host& host) { return body_of(host.call("GET", "/v1/confirm"))["provisional"]; }
+
+TEST_F(EdgeStoreTest, AVersionThatIsConfirmedStaysOnEveryHost) {
+  a.start();
+  ASSERT_EQ(leader_of({&a}), &a);
+  ASSERT_EQ(a.put_config(edge_yaml()).status, 200);
+  b.start();
+  const HttpResponse put = a.put_config(edge_yaml("2"), "*", "?confirm=60000");
+  ASSERT_EQ(put.status, 200) << put.body;
+  ASSERT_TRUE(same(a, b));
+  EXPECT_EQ(provisional_of(b)["version"], 2) << "it comes with the version";
+  EXPECT_EQ(provisional_of(b)["back_to"], 1);
+  EXPECT_EQ(a.put_config(edge_yaml("3")).status, 409) << "it is confirmed or reverted first";
+  EXPECT_EQ(b.call_json("POST", "/v1/confirm", {{"version", 2}}).status, 421) << "whoever leads confirms";
+  EXPECT_EQ(a.call_json("POST", "/v1/confirm", {{"version", 1}}).status, 409);
+  ASSERT_EQ(a.call_json("POST", "/v1/confirm", {{"version", 2}}).status, 200);
+  EXPECT_EQ(a.call_json("POST", "/v1/confirm", {{"version", 2}}).status, 409) << "once";
+  ASSERT_TRUE(same(a, b));
+  EXPECT_TRUE(provisional_of(a).is_null() && provisional_of(b).is_null());
+  EXPECT_EQ(b.control->host_state().head().version, 2u);
+  EXPECT_EQ(content(a), content(b));
+  EXPECT_EQ(a.put_config(edge_yaml("3")).status, 200);
+}
+
+TEST_F(EdgeStoreTest, WhoeverLeadsNextRevertsAVersionThatNobodyConfirmed) {
+  a.start();
+  ASSERT_EQ(leader_of({&a}), &a);
+  ASSERT_EQ(a.put_config(edge_yaml("5")).status, 200);
+  b.start();
+  ASSERT_TRUE(same(a, b));
+  ASSERT_EQ(a.put_config(edge_yaml("6"), "*", "?confirm=1000").status, 200);
+  ASSERT_TRUE(same(a, b));
+  a.stop();  // without a word
+  ASSERT_EQ(leader_of({&b}), &b);
+  ASSERT_TRUE(pump(loop, [&] { return b.control->host_state().head().version == 3; }));
+  EXPECT_EQ(b.control->host_state().model()->pools[0].backends[0].weight, 5u) << "the content of version 1 again";
+  EXPECT_TRUE(provisional_of(b).is_null());
+  EXPECT_EQ(b.call_json("POST", "/v1/confirm", {{"version", 2}}).status, 409) << "too late";
+  a.start();
+  ASSERT_TRUE(same(a, b));
+  EXPECT_TRUE(provisional_of(a).is_null());
+  EXPECT_EQ(content(a), content(b));
+}
+
+TEST_F(EdgeStoreTest, WhoeverLeadsNextCanConfirmAndAHostThatWasAwayLearnsIt) {
+  a.start();
+  ASSERT_EQ(leader_of({&a}), &a);
+  ASSERT_EQ(a.put_config(edge_yaml()).status, 200);
+  b.start();
+  ASSERT_EQ(a.put_config(edge_yaml("2"), "*", "?confirm=60000").status, 200);
+  ASSERT_TRUE(same(a, b));
+  a.stop();
+  ASSERT_EQ(leader_of({&b}), &b);
+  ASSERT_EQ(b.call_json("POST", "/v1/confirm", {{"version", 2}}).status, 200);
+  a.start();
+  ASSERT_TRUE(same(a, b));
+  EXPECT_TRUE(provisional_of(a).is_null());
+  EXPECT_EQ(a.control->host_state().head().version, 2u);
+}
+
 TEST_F(EdgeStoreTest, CandidatesAreNumberedByTheTermAndNotByTheClock) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
@@ -371,6 +431,47 @@ TEST_F(EdgeStoreFailureTest, AnEtcdThatLostItsContentTakesNothingFromUsUntilSome
   ASSERT_EQ(a.put_config(edge_yaml("6")).status, 200);
   ASSERT_TRUE(same(a, b));
   EXPECT_EQ(content(a), content(b));
+}
+
+// An etcd that takes only clients with a certificate of its authority. Its JSON gateway is such a client itself, with
+// the certificate of the member.
+TEST(EdgeStoreTls, AnEtcdThatAsksForACertificateTakesTheControlThatShowsOne) {
+  const TemporaryDirectory keys;
+  const auto openssl = [&keys](const std::string& arguments) {
+    const std::string command = "cd " + (keys / "") + " && openssl " + arguments + " 2>>openssl.log";
+    ASSERT_EQ(std::system(command.c_str()), 0) << command;
+  };
+  const std::string key = " -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes ";
+  openssl("req -x509" + key + "-keyout ca.key -out ca.pem -subj /CN=authority -days 2");
+  keys.write("address.ext", "subjectAltName=IP:127.0.0.1\n");
+  for (const std::string name : {"member", "control"}) {
+    openssl("req" + key + "-keyout " + name + ".key -out " + name + ".csr -subj /CN=" + name);
+    openssl("x509 -req -in " + name + ".csr -CA ca.pem -CAkey ca.key -CAcreateserial -out " + name +
+            ".pem -days 2 -extfile address.ext");
+  }
+  EtcdServer server({"--cert-file=" + (keys / "member.pem"), "--key-file=" + (keys / "member.key"),
+                     "--trusted-ca-file=" + (keys / "ca.pem"), "--client-cert-auth"},
+                    "https");
+  server.start();
+  EventLoop loop;
+  Host known{loop, "a"}, stranger{loop, "b"};
+  for (Host* host : {&known, &stranger}) {
+    host->options.etcd_endpoints = {server.endpoint()};
+    host->options.etcd_ca_file = keys / "ca.pem";
+    host->options.etcd_lease_s = 1;
+    host->options.secret_file = host->directory.write("secret", "the secret of the site");
+  }
+  known.options.etcd_certificate_file = keys / "control.pem";
+  known.options.etcd_key_file = keys / "control.key";
+  known.start();
+  ASSERT_TRUE(pump(loop, [&] { return known.put_config(edge_yaml()).status == 200; })) << "it leads and writes";
+  stranger.start();
+  const auto store = [&] { return body_of(stranger.call("GET", "/v1/node/status"))["store"]; };
+  EXPECT_TRUE(pump(loop, [&] {
+    return stranger.call("GET", "/healthz").body.find("etcd: silent") != std::string::npos;
+  })) << store();
+  EXPECT_EQ(stranger.put_config(edge_yaml()).status, 503);
+  EXPECT_EQ(stranger.control->host_state().head().version, 0u) << "it learned nothing";
 }
 
 }  // namespace
