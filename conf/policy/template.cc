@@ -35,6 +35,7 @@ constexpr NamedVariable kNamedVariables[] = {
     {"path.", What::path_parameter}, {"query.", What::query_parameter},
     {"header.", What::header},       {"cookie.", What::cookie},
     {"jwt.", What::claim},           {"match.", What::group},
+    {"json.", What::json},
 };
 
 Error unknown_variable(std::string_view name) {

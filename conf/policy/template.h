@@ -33,6 +33,7 @@ struct TemplatePart {
     cookie,
     claim,  // of the client's token
     group,  // what a group of `match` took; `number`
+    json,   // a value of the body, as JSON; `text`: its path
   };
   What what = What::literal;
   std::string text;

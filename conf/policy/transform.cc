@@ -86,6 +86,14 @@ const Section& transform_section() {
                kTransformTextBytes),
           nested("request_headers", &TransformPolicy::request_headers, transform_edit_section(),
                  "Changes of the request's fields, in this order. Those of the route come after them."),
+          nested(
+              "request_json", &TransformPolicy::request_json, transform_json_section(),
+              "Changes of the request's body, if its Content-Type is JSON. It is taken into memory whole. One that is "
+              "longer, compressed or no JSON is refused."),
+          nested("response_json", &TransformPolicy::response_json, transform_json_section(),
+                 "Changes of the answer's body, if its Content-Type is JSON. It is taken into memory whole, and the "
+                 "backend is asked for it uncompressed. One that is longer, compressed or no JSON is refused. Not for "
+                 "routes with a cache."),
           nested("response_headers", &TransformPolicy::response_headers, transform_edit_section(),
                  "Changes of the answer's fields, for each client, on hits of the cache too. Those of the route come "
                  "after them."),
@@ -110,6 +118,8 @@ std::optional<TextTemplate> check_template(Checks& checks, Way way, const std::s
   for (const TemplatePart& part : parsed->parts) {
     if (part.what == What::literal && !http1::is_field_value(part.text)) {
       checks.refuse(way, {"bad_value", "a text with a control character", {}, {}});
+    } else if (part.what == What::json) {
+      checks.refuse(way, {"bad_value", "{json.PATH} is for bodies", {}, "request_json or response_json"});
     } else if (part.what == What::status && !place.of_answer) {
       checks.refuse(way, {"bad_value", "{status} is known of answers alone", {}, {}});
     } else if (part.what == What::group && part.number >= place.groups) {
@@ -282,6 +292,14 @@ void check_transform_of_cached(Checks& checks, size_t p, const TransformPolicy& 
   for (const Route& route : model.routes) {
     if (!route.cache.enabled || (!of_any && !transform_binds(p, route.policies))) continue;
     bool refused = false;
+    if (transform.response_json) {
+      checks.refuse({"policies", p, "transform", "response_json"},
+                    {"conflicting_keys",
+                     fmt::format("route '{}' has a cache, which keeps answers as backends send them", route.name),
+                     {},
+                     "a route of its own without a cache"});
+      return;
+    }
     for_each_request_text(transform, [&](const Step& key, const std::string& text) {
       const Result<TextTemplate> parsed = parse_template(text);
       if (refused || !parsed) return;
@@ -344,17 +362,20 @@ void check_transform_parameters(Checks& checks, size_t p, const TransformPolicy&
 void check_transform(Checks& checks, size_t p) {
   const TransformPolicy& transform = *checks.model().policies[p].part<TransformPolicy>("transform");
   if (!transform.path && transform.host.empty() && transform.query.empty() && transform.request_headers.empty() &&
-      transform.response_headers.empty()) {
-    checks.refuse({"policies", p, "transform"}, {"missing_key",
-                                                 "a transform that changes nothing",
-                                                 "path, query, host, request_headers or response_headers",
-                                                 {}});
+      transform.response_headers.empty() && !transform.request_json && !transform.response_json) {
+    checks.refuse({"policies", p, "transform"},
+                  {"missing_key",
+                   "a transform that changes nothing",
+                   "path, query, host, request_headers, response_headers, request_json or response_json",
+                   {}});
   }
   if (transform.path) check_transform_path(checks, p, *transform.path);
   if (!transform.host.empty()) check_template(checks, {"policies", p, "transform", "host"}, transform.host, {});
   check_transform_edits(checks, p, "query", transform.query, false, false);
   check_transform_edits(checks, p, "request_headers", transform.request_headers, true, false);
   check_transform_edits(checks, p, "response_headers", transform.response_headers, true, true);
+  if (transform.request_json) check_transform_json(checks, p, "request_json", *transform.request_json);
+  if (transform.response_json) check_transform_json(checks, p, "response_json", *transform.response_json);
   check_transform_of_cached(checks, p, transform);
   check_transform_parameters(checks, p, transform);
 }

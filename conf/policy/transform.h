@@ -2,6 +2,7 @@
 // The keys of transform: what is changed in requests on their way to the backend, and in the fields of answers.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,9 @@
 #include "conf/policy_model.h"
 
 namespace tidegate {
+
+class Checks;    // checks.h
+struct Section;  // fields.h
 
 // One change in a list of fields, or in the parameters of a query. Exactly one of the first five is set: the name that
 // the change is about.
@@ -32,14 +36,42 @@ struct TransformPath {
   std::string match;   // a regular expression: what it takes becomes `value`
 };
 
+// One change of a JSON body. Exactly one of the first four is set: a path of names with dots between them, which goes
+// through every item of a list on its way.
+struct TransformJsonEdit {
+  std::string set, remove, rename, redact;
+  std::string value;  // set: a text with variables, which becomes a string; {json.PATH} alone: that value
+  std::string to;     // rename: the new name, without the way to it
+
+  enum class Action : uint8_t { set, remove, rename, redact };
+  Action action() const;
+  const std::string& path() const;
+};
+
+struct TransformJson {
+  std::vector<std::string> pick;         // paths; empty: everything stays
+  std::vector<TransformJsonEdit> edits;  // of what was picked
+  std::string body;                      // a text with variables that is the whole new body; empty: none
+  uint64_t most = 256 * 1024;            // bytes of a body before and after; more is refused
+};
+
 struct TransformPolicy final : PolicyPart {
   std::optional<TransformPath> path;
   std::string host;  // a text with variables; empty: as the client sent it
   std::vector<TransformEdit> query, request_headers, response_headers;
+  std::optional<TransformJson> request_json, response_json;
 };
 
 // Fields that a transform may not touch, in lower case: those that frame a message or that the proxy writes itself.
 // `of_answer`: of answers, else of requests.
 bool is_own_field(std::string_view lower_name, bool of_answer);
+
+constexpr size_t kJsonPathSegmentsMost = 16;
+// The names of a path. Empty: it is none (an empty name, or too many).
+std::vector<std::string> json_path_of(std::string_view path);
+
+// The checks of a JSON section (transform_json.cc); `key`: request_json or response_json.
+void check_transform_json(Checks& checks, size_t p, const char* key, const TransformJson& json);
+const Section& transform_json_section();
 
 }  // namespace tidegate

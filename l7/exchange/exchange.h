@@ -26,6 +26,11 @@
 
 namespace tidegate::l7 {
 
+namespace policy {
+class JsonChange;                // json_change.h
+enum class JsonFault : uint8_t;  // json_change.h
+}  // namespace policy
+
 // The tries of backends.
 struct Attempts {
   const PoolMember* member = nullptr;  // of the present try; counted as in flight while set
@@ -102,8 +107,10 @@ struct Exchange {
   PolicyUse policies;
   const policy::DeadlineTerms* deadline = nullptr;    // of the pinned plan: the field that tells backends what is left
   const policy::Chain* forwarding = nullptr;          // whose rules change what the backend gets; null: none does
-  const RequestHead* outgoing = nullptr;              // what the backend gets instead of `request`; null: that
+  RequestHead* outgoing = nullptr;                    // what the backend gets instead of `request`; null: that
   std::string_view outgoing_host;                     // what it is asked for instead of the client's; empty: that
+  const policy::JsonChange* request_json = nullptr;   // of the pinned plan: what is done to the request's body
+  const policy::JsonChange* response_json = nullptr;  // and to the answer's
   uint32_t split_pool = kNone;                        // instead of the route's, as a policy has decided
   std::string_view variant;                           // of that policy, for the log
   const policy::MirrorTerms* mirror_terms = nullptr;  // of the pinned plan: a copy is sent when a backend is asked

@@ -20,8 +20,9 @@ const Transaction::StepEntry Transaction::kSteps[] = {
     {"route", &Transaction::route},     {"policies", &Transaction::policies}, {"buffer", &Transaction::buffer},
     {"lookup", &Transaction::lookup},   {"serve", &Transaction::serve},       {"choose", &Transaction::choose},
     {"queue", &Transaction::queue},     {"connect", &Transaction::connect},   {"exchange", &Transaction::exchange},
-    {"deliver", &Transaction::deliver}, {"rest", &Transaction::rest},         {"discard", &Transaction::discard},
-    {"fill", &Transaction::fill},       {"answer", &Transaction::answer},     {"log", &Transaction::log},
+    {"deliver", &Transaction::deliver}, {"rest", &Transaction::rest},         {"gather", &Transaction::gather},
+    {"discard", &Transaction::discard}, {"fill", &Transaction::fill},         {"answer", &Transaction::answer},
+    {"log", &Transaction::log},
 };
 
 const char* name(Step step) { return step < Step::over ? Transaction::kSteps[static_cast<size_t>(step)].name : "over"; }

@@ -50,6 +50,7 @@ enum class Step : uint8_t {
   exchange,  // send the request, wait for the response's head
   deliver,   // the response's body to the client, the rest of the request's to the backend
   rest,      // what is buffered of the response's body to the client; the backend's part is over
+  gather,    // take the answer's body whole, to change it
   discard,   // the response of a copy of a request: nobody gets it
   fill,      // the response's body to the cache, and from there to the client
   answer,    // a response of our own: fixed, redirect, failure
@@ -69,6 +70,10 @@ struct Refusal {
 inline Refusal refusal_of(MessageFault fault, std::string_view request_line) {
   return {info(fault).status, info(fault).sentence, info(fault).name, request_line};
 }
+
+// JSON by its Content-Type; it has a coding, so its bytes are not the text (transaction_json.cc).
+bool is_json(const FieldList& fields);
+bool has_content_coding(const FieldList& fields);
 
 class Transaction final : public BackendStream::User {
  public:
@@ -120,6 +125,7 @@ class Transaction final : public BackendStream::User {
   Step exchange();
   Step deliver();
   Step rest();
+  Step gather();
   Step discard();
   Step fill();
   Step answer();
@@ -241,6 +247,12 @@ class Transaction final : public BackendStream::User {
   std::string_view next_web_piece();
   void send_web_piece(std::string_view bytes);
   Step end_grpc_web();
+
+  // transaction_json.cc
+  Failure change_request_json();
+  std::optional<Step> begin_gather();
+  Step end_gather();
+  Step fail_json(policy::JsonFault fault);
 
   // transaction_mirror.cc
   void begin_mirror();

@@ -1,17 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bodies that wait in memory between a slow client and the backend (pool keys buffer_request, buffer_response): the
 // backend has a request only when its body is whole, and is rid of an answer before its client has read it.
+#include <algorithm>
+
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"
 #include "l7/limits.h"
+#include "l7/policy/json_change.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
+namespace {
+
+// How much of a request is buffered: what the pool says, and what a policy must have whole.
+uint64_t most_of_request(const Exchange& exchange) {
+  const uint64_t of_policy = exchange.request_json == nullptr ? 0 : exchange.request_json->most();
+  return std::max<uint64_t>(exchange.pool->config().buffer_request_bytes, of_policy);
+}
+
+}  // namespace
 
 // Messages of gRPC are for the backend at once, and a tunnel has no end that one could wait for.
 bool Transaction::buffers_request() {
   const RequestHead& request = exchange_.request;
-  const uint64_t most = exchange_.pool->config().buffer_request_bytes;
+  const uint64_t most = most_of_request(exchange_);
   if (most == 0 || request.body == BodyKind::none || exchange_.grpc || !request.upgrade.empty()) return false;
   if (request.body != BodyKind::known || request.content_length <= most) return true;
   worker_.stats().requests_unbuffered.add();
@@ -21,7 +33,7 @@ bool Transaction::buffers_request() {
 Step Transaction::buffer() {
   if (exchange_.client_gone) return fail(Failure::client_gone);
   client_->want_body();
-  const uint64_t most = exchange_.pool->config().buffer_request_bytes;
+  const uint64_t most = most_of_request(exchange_);
   for (int pieces = 0; request_buffer_.has_room(most) || client_->body_ended(); ++pieces) {
     if (pieces == kTurnPieces) {
       worker_.resume_later(*this);
@@ -36,6 +48,10 @@ Step Transaction::buffer() {
     exchange_.outcome.request_bytes += piece.size();
     if (exchange_.outcome.request_bytes > exchange_.facts.max_body_bytes) return fail(Failure::body_too_large);
     request_buffer_.append(piece);
+  }
+  if (exchange_.request_json != nullptr) {
+    failure_detail_ = name(policy::JsonFault::body_too_large);
+    return fail(Failure::body_too_large);
   }
   // It is larger than the bound, or there is no memory for it: what is there goes first, the rest as it comes.
   worker_.stats().requests_unbuffered.add();

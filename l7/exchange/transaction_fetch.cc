@@ -335,6 +335,9 @@ Step Transaction::begin_passed_response() {
   if (exchange_.pool->config().sticky.by != StickyBy::none) {
     add_sticky_field(exchange_, realtime_ns() / kNsPerS, arena_);
   }
+  if (exchange_.response_json != nullptr && !exchange_.grpc) {
+    if (const std::optional<Step> next = begin_gather()) return *next;
+  }
   const ResponseHead& response = exchange_.response;
   std::optional<uint64_t> length;
   if (response.has_content_length) length = response.content_length;

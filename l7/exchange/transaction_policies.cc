@@ -99,7 +99,8 @@ Failure Transaction::change_request() {
     failure_detail_ = decision.detail;
     return decision.failure;
   }
-  return Failure::none;
+  const bool has_body = exchange_.body_at_hand && request_buffer_.bytes() > 0;
+  return exchange_.request_json != nullptr && has_body ? change_request_json() : Failure::none;
 }
 
 // The head that goes to the client is complete but for what the policies say of it.

@@ -19,7 +19,7 @@ namespace {
 using What = TemplatePart::What;
 
 // How a value is written into a text.
-enum class Writing : uint8_t { plain, keep_escapes, encode };
+enum class Writing : uint8_t { plain, keep_escapes, encode, json };
 
 bool is_unreserved_byte(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
@@ -38,7 +38,8 @@ bool stays_as_it_is(char c, Writing writing) {
 }
 
 Writing writing_of(What what, TemplateUse use) {
-  if (use == TemplateUse::field || what == What::literal) return Writing::plain;
+  if (use == TemplateUse::field || what == What::literal || what == What::json) return Writing::plain;
+  if (use == TemplateUse::json) return Writing::json;
   const bool of_path = what == What::path || what == What::path_parameter;
   const bool of_query = what == What::query || what == What::query_parameter;
   const bool of_match = what == What::group;  // of the path, or of a parameter: of the text that it is put into
@@ -46,15 +47,40 @@ Writing writing_of(What what, TemplateUse use) {
   return of_path || of_query ? Writing::keep_escapes : Writing::encode;
 }
 
+// How a byte is written in a string of JSON (RFC 8259 §7).
+std::string_view in_json(char c) {
+  static const auto kTexts = [] {
+    std::array<std::string, 256> texts;
+    for (int i = 0; i < 256; ++i) texts[static_cast<size_t>(i)] = std::string(1, static_cast<char>(i));
+    for (size_t i = 0; i < 0x20; ++i) texts[i] = fmt::format("\\u{:04x}", i);
+    texts[0x7f] = "\\u007f";
+    texts['"'] = "\\\"";
+    texts['\\'] = "\\\\";
+    return texts;
+  }();
+  return kTexts[static_cast<unsigned char>(c)];
+}
+
 size_t written_bytes(std::string_view value, Writing writing) {
   size_t bytes = value.size();
   if (writing == Writing::plain) return bytes;
+  if (writing == Writing::json) {
+    for (const char c : value) bytes += in_json(c).size() - 1;
+    return bytes;
+  }
   for (const char c : value) bytes += stays_as_it_is(c, writing) ? 0 : 2;
   return bytes;
 }
 
 char* write_value(std::string_view value, Writing writing, char* out) {
   if (writing == Writing::plain) return std::copy(value.begin(), value.end(), out);
+  if (writing == Writing::json) {
+    for (const char c : value) {
+      const std::string_view text = in_json(c);
+      out = std::copy(text.begin(), text.end(), out);
+    }
+    return out;
+  }
   constexpr char kDigits[] = "0123456789ABCDEF";
   for (const char c : value) {
     if (stays_as_it_is(c, writing)) {
@@ -145,6 +171,10 @@ std::string_view variable_value(const TemplatePart& part, const TemplateValues& 
       return cookie_value(request, part.text);
     case What::claim:
       return claim_text(values.claims, part.text, arena);
+    case What::json: {
+      const std::optional<JsonView> found = find_claim(values.json, part.text, arena);
+      return found ? found->text : std::string_view("null");
+    }
     case What::group:
       return match == nullptr || part.number >= match->count ? std::string_view() : match->groups[part.number];
   }

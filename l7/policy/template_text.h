@@ -25,6 +25,7 @@ struct TemplateValues {
   const RequestHead& request;  // as the client sent it
   const RouteParameters* parameters = nullptr;
   std::string_view client = {}, scheme = {}, route = {}, request_id = {}, identity = {}, tls_version = {};
+  std::string_view json = {};    // the body, where the text is for one
   std::string_view claims = {};  // of the client's token, as JSON
   uint16_t port = 0;             // 0: not known
   uint16_t status = 0;           // of the answer; 0: there is none
@@ -36,6 +37,7 @@ TemplateValues values_of(const Exchange& exchange);
 enum class TemplateUse : uint8_t {
   field,  // as they are
   path,   // percent-encoded; those of the path itself as they are
+  json,   // between two quotes of a JSON text; those of the body are values of their own
   query,  // percent-encoded; those of the query itself as they are
 };
 

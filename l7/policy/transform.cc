@@ -14,10 +14,13 @@
 #include <memory>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "conf/policy/transform.h"
 #include "core/metrics.h"
 #include "l7/exchange/exchange.h"
+#include "l7/exchange/transaction.h"
+#include "l7/policy/json_change.h"
 #include "l7/policy/kinds.h"
 #include "l7/policy/transformer.h"
 
@@ -32,10 +35,30 @@ struct TransformCounts final : Runtime {
 
 class RequestTransformRule final : public Rule {
  public:
-  RequestTransformRule(std::shared_ptr<const Transformer> transformer, Compiling& out)
-      : Rule(Stage::transform, out.policy, kTransformKind, out.registry), transformer_(std::move(transformer)) {}
+  RequestTransformRule(const TransformPolicy& transform, std::shared_ptr<const Transformer> transformer, Compiling& out)
+      : Rule(Stage::transform, out.policy, kTransformKind, out.registry), transformer_(std::move(transformer)) {
+    if (transform.request_json) request_json_.emplace(*transform.request_json);
+    if (transform.response_json) response_json_.emplace(*transform.response_json);
+  }
 
-  Decision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {Verdict::none}; }
+  // Says that the body is to be whole before a backend is asked. The first transform of the chain has its way.
+  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
+    const RequestHead& request = exchange.request;
+    const bool is_for = request_json_ && exchange.request_json == nullptr && request.body != BodyKind::none &&
+                        request.upgrade.empty() && !exchange.grpc && exchange.route != nullptr &&
+                        is_json(request.fields);
+    if (!is_for) return {Verdict::none};
+    if (has_content_coding(request.fields)) {
+      return {
+          .verdict = Verdict::refused, .failure = Failure::not_transformable, .detail = name(JsonFault::body_coded)};
+    }
+    if (request.body == BodyKind::known && request.content_length > request_json_->most()) {
+      return {
+          .verdict = Verdict::refused, .failure = Failure::body_too_large, .detail = name(JsonFault::body_too_large)};
+    }
+    exchange.request_json = &*request_json_;
+    return {Verdict::none};
+  }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   bool forwards() const override { return true; }
 
@@ -46,6 +69,11 @@ class RequestTransformRule final : public Rule {
     const TransformFault fault = transformer_->change_request(values_of(exchange), *head, host, arena);
     if (fault != TransformFault::none) {
       return {.verdict = Verdict::refused, .failure = Failure::not_transformable, .detail = name(fault)};
+    }
+    if (response_json_ && exchange.response_json == nullptr && exchange.request.upgrade.empty()) {
+      exchange.response_json = &*response_json_;
+      // The answer is asked for whole, and as it is.
+      for (const std::string_view each : {"accept-encoding", "range", "if-range"}) head->fields.remove_named(each);
     }
     exchange.outgoing = head;
     exchange.outgoing_host = host;
@@ -70,12 +98,15 @@ class RequestTransformRule final : public Rule {
     }
     out["target"] = fmt::format("{}{}{}", head.path, head.has_query ? "?" : "", head.query);
     if (!host.empty()) out["host"] = std::string(host);
+    if (request_json_) out["request_json"] = true;
+    if (response_json_) out["response_json"] = true;
     out["fields"] = nlohmann::json::object();
     for (const Field& field : head.fields) out["fields"][std::string(field.written_name())] = std::string(field.value);
   }
 
  private:
   const std::shared_ptr<const Transformer> transformer_;
+  std::optional<JsonChange> request_json_, response_json_;
 };
 
 class AnswerTransformRule final : public Rule {
@@ -111,8 +142,11 @@ class AnswerTransformRule final : public Rule {
 }  // namespace
 
 void compile_transform(const Policy& policy, Compiling& out) {
-  const auto transformer = std::make_shared<const Transformer>(*policy.part<TransformPolicy>(kTransformKind));
-  if (transformer->changes_requests()) out.rules.push_back(std::make_unique<RequestTransformRule>(transformer, out));
+  const TransformPolicy& part = *policy.part<TransformPolicy>(kTransformKind);
+  const auto transformer = std::make_shared<const Transformer>(part);
+  if (transformer->changes_requests() || part.request_json || part.response_json) {
+    out.rules.push_back(std::make_unique<RequestTransformRule>(part, transformer, out));
+  }
   if (transformer->changes_answers()) out.rules.push_back(std::make_unique<AnswerTransformRule>(transformer, out));
 }
 

@@ -91,6 +91,7 @@ class Kitchen:
         self.listener.bind((HOSTS[host].v4, 8091))
         self.listener.listen(256)
         self.seconds, self.workers, self.go_on = seconds, threading.Semaphore(workers), threading.Event()
+        self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ndone\n"
         self.heads, self.arrived, self.connections = [], threading.Semaphore(0), []
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -114,7 +115,7 @@ class Kitchen:
                 else:
                     with self.workers:
                         time.sleep(self.seconds)  # this is the work
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ndone\n")
+                connection.sendall(self.answer)
 
     def close(self):
         self.go_on.set()
@@ -308,3 +309,20 @@ def test_a_request_is_changed_for_its_backend_and_given_to_the_variant_that_it_a
         explained = lab.plane("proxy1", "l7", f"/explain?client=192.0.2.1&url={WWW}/flow/x").json()
         assert explained["pool"] == "kitchen", explained
         assert [entry["target"] for entry in explained["policies"] if entry["stage"] == "transform"] == ["/in/x?who=192.0.2.1"], explained
+
+
+def test_a_json_answer_reaches_clients_without_what_they_must_not_see(lab):
+    text = json.dumps({"name": "amy", "card": "4111", "in": {"x": 1}})
+    expected = {"name": "amy", "card": "***"}
+    with kitchen(lab, "compress: {minimum: 0}, transform: {response_json: {edits: [{redact: card}, {remove: in}]}}") as origin:
+        origin.answer = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+        for version in ("--http1.1", "--http2"):
+            fields, body = fetch(lab, "/flow/x", version)
+            assert json.loads(body) == expected and fields["content-length"] == str(len(body)), (fields, body)
+            fields, body = fetch(lab, "/flow/x", version, "--compressed")
+            assert json.loads(body) == expected and fields["content-encoding"] == "zstd", (fields, body)
+        assert not any("accept-encoding" in head.lower() for head in origin.heads), origin.heads
+        origin.answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{4111"
+        refused = metric(lab, 'tidegate_l7_failures_total{reason="bad_response"}')
+        _, body = fetch(lab, "/flow/x")
+        assert b"4111" not in body and metric(lab, 'tidegate_l7_failures_total{reason="bad_response"}') == refused + 1, body

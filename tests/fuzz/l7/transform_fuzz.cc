@@ -79,10 +79,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     demand(head.path.size() + head.query.size() <= kTransformTargetBytes);
     demand(normalise_path(head.path, arena) == head.path);
     demand(host.empty() || !host_of_authority(host, arena).empty());
-    for (const Field& field : head.fields) demand(http1::is_field_value(field.value));
+    for (const auto& field : head.fields) demand(http1::is_field_value(field.value));
   }
   FieldList fields = request.fields;
   static_cast<void>(transformer.change_answer(values, fields, arena));
-  for (const Field& field : fields) demand(http1::is_field_value(field.value));
+  for (const auto& field : fields) demand(http1::is_field_value(field.value));
   return 0;
 }

@@ -170,6 +170,29 @@ TEST(TransformKeys, RefuseWhatACacheWouldGiveToOthers) {
   }
 }
 
+TEST(TransformKeys, RefuseChangesOfBodiesThatAreWrong) {
+  const auto codes = [](const std::string& keys, const std::string& route = "") {
+    return with_policy("transform: {response_json: {" + keys + "}}", route).codes();
+  };
+  EXPECT_THAT(codes("pick: [a, b.c], edits: [{redact: a.d}, {rename: e, to: f}, {set: g, value: '{json.a} {status}'}]"),
+              IsEmpty());
+  EXPECT_THAT(codes("body: '{{\"a\": {json.a}}}', most: 1MB"), IsEmpty());
+  EXPECT_THAT(codes(""), ElementsAre("missing_key"));
+  EXPECT_THAT(codes("pick: [a], body: '{{}}'"), ElementsAre("exactly_one"));
+  for (const char* path : {"'a..b'", "'.'", "'a.'", "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a"}) {
+    EXPECT_THAT(codes(std::string("pick: [") + path + "]"), ElementsAre("bad_value")) << path;
+  }
+  EXPECT_THAT(codes("body: '{a'"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes("body: '{match.1}'"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes("edits: [{remove: a, redact: b}]"), ElementsAre("exactly_one"));
+  EXPECT_THAT(codes("edits: [{rename: a}]"), ElementsAre("missing_key"));
+  EXPECT_THAT(codes("edits: [{remove: a, to: b}]"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("pick: [a], most: 2MB"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes("pick: [a]", ", cache: {enabled: true}"), ElementsAre("conflicting_keys"));
+  EXPECT_THAT(with_policy("transform: {host: '{json.a}'}").codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(with_policy("transform: {request_json: {body: '{status}'}}").codes(), ElementsAre("bad_value"));
+}
+
 TEST(SplitKeys, RefuseWhatCannotBeChosenOrKept) {
   const std::string two =
       "variants: [{name: new, pool: c, weight: 5, when: 'cookie:beta'}, {name: old, pool: a, weight: 95}]";

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of transform that are about JSON bodies.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "conf/checks.h"
+#include "conf/field_builders.h"
+#include "conf/limits.h"
+#include "conf/names.h"
+#include "conf/policy/template.h"
+#include "conf/policy/transform.h"
+
+namespace tidegate {
+namespace {
+
+using namespace fields;
+using JsonAction = TransformJsonEdit::Action;
+
+constexpr std::array<const char*, 4> kJsonActionKeys = {"set", "remove", "rename", "redact"};
+constexpr size_t kJsonPathBytes = 512, kJsonBodyBytes = 8'192;
+
+const Section& transform_json_edit_section() {
+  static const Section section{
+      "edit",
+      {
+          text(
+              "set", &TransformJsonEdit::set,
+              "`a.b`: the member b of the object a, and of every object in the list a, becomes `value`; it is added if "
+              "the object is there.",
+              kJsonPathBytes),
+          text("remove", &TransformJsonEdit::remove, "A path whose member is removed.", kJsonPathBytes),
+          text("rename", &TransformJsonEdit::rename, "A path whose member is called `to` from then on.",
+               kJsonPathBytes),
+          text("redact", &TransformJsonEdit::redact, "A path whose value becomes `\"***\"`.", kJsonPathBytes),
+          text("value", &TransformJsonEdit::value,
+               "Of `set`: a text with variables, which becomes a string. `{json.PATH}` alone is a value of the body.",
+               kJsonPathBytes),
+          text("to", &TransformJsonEdit::to, "Of `rename`: the new name.", kJsonPathBytes),
+      }};
+  return section;
+}
+
+void check_json_path(Checks& checks, Way way, const std::string& path) {
+  if (!json_path_of(path).empty()) return;
+  checks.refuse(way, {"bad_value",
+                      fmt::format("{} is no path", in_quotes(path)),
+                      fmt::format("names with dots between them, at most {}", kJsonPathSegmentsMost),
+                      {}});
+}
+
+void check_json_text(Checks& checks, Way way, const std::string& text, bool of_answer) {
+  const Result<TextTemplate> parsed = parse_template(text);
+  if (!parsed) return checks.refuse(way, {"bad_value", parsed.error().message, {}, {}});
+  for (const TemplatePart& part : parsed->parts) {
+    if (part.what == TemplatePart::What::group) {
+      return checks.refuse(way, {"bad_value", "{match.N} is for a key with `match`", {}, {}});
+    }
+    if (part.what == TemplatePart::What::status && !of_answer) {
+      return checks.refuse(way, {"bad_value", "{status} is known of answers alone", {}, {}});
+    }
+  }
+}
+
+void check_json_edit(Checks& checks, size_t p, const char* key, size_t i, const TransformJsonEdit& edit) {
+  size_t actions = 0;
+  for (const char* each : kJsonActionKeys) {
+    actions += checks.written({"policies", p, "transform", key, "edits", i, each}) ? 1 : 0;
+  }
+  if (actions != 1) {
+    return checks.refuse({"policies", p, "transform", key, "edits", i},
+                         {"exactly_one",
+                          actions == 0 ? "an edit that does nothing" : "an edit does one thing",
+                          "one of set, remove, rename and redact",
+                          {}});
+  }
+  const JsonAction action = edit.action();
+  const char* const verb = kJsonActionKeys[static_cast<size_t>(action)];
+  check_json_path(checks, {"policies", p, "transform", key, "edits", i, verb}, edit.path());
+  const std::pair<const char*, bool> kKeys[] = {{"value", action == JsonAction::set},
+                                                {"to", action == JsonAction::rename}};
+  for (const auto& [other, belongs] : kKeys) {
+    if (checks.written({"policies", p, "transform", key, "edits", i, other}) == belongs) continue;
+    checks.refuse({"policies", p, "transform", key, "edits", i},
+                  {belongs ? "missing_key" : "without_effect",
+                   belongs ? fmt::format("`{}` needs `{}`", verb, other) : fmt::format("`{}` has no `{}`", verb, other),
+                   {},
+                   {}});
+  }
+  check_json_text(checks, {"policies", p, "transform", key, "edits", i, "value"}, edit.value,
+                  std::string_view(key) == "response_json");
+}
+
+}  // namespace
+
+const Section& transform_json_section() {
+  static const Section section{
+      "json section",
+      {
+          text("pick", &TransformJson::pick,
+               "Paths: only these stay. `items.id`: of every object in the list items, the id. Without the key, all.",
+               kJsonPathBytes),
+          nested("edits", &TransformJson::edits, transform_json_edit_section(), "Changes of what was picked."),
+          text(
+              "body", &TransformJson::body,
+              "The new body instead: JSON with variables. `{json.PATH}` is a value of the body that came (`null` if it "
+              "is not there); others are written for between two quotes: `{{\"who\": \"{jwt.sub}\", \"what\": "
+              "{json.item}}}`.",
+              kJsonBodyBytes),
+          size("most", &TransformJson::most, {64, 1 * kMB}, "A body may have so many bytes, before and after."),
+      }};
+  return section;
+}
+
+void check_transform_json(Checks& checks, size_t p, const char* key, const TransformJson& json) {
+  if (json.pick.empty() && json.edits.empty() && json.body.empty()) {
+    checks.refuse({"policies", p, "transform", key},
+                  {"missing_key", fmt::format("{} that changes nothing", key), "pick, edits or body", {}});
+  }
+  if (!json.body.empty() && (!json.pick.empty() || !json.edits.empty())) {
+    checks.refuse(
+        {"policies", p, "transform", key, "body"},
+        {"exactly_one", "a body that is made anew has nothing to pick or to edit", "body, or the others", {}});
+  }
+  for (const auto& [list, count] : {std::pair("pick", json.pick.size()), std::pair("edits", json.edits.size())}) {
+    if (count <= kTransformEdits) continue;
+    checks.refuse(
+        {"policies", p, "transform", key, list},
+        {"out_of_range", fmt::format("{} has {} items", list, count), fmt::format("at most {}", kTransformEdits), {}});
+    return;
+  }
+  for (size_t i = 0; i < json.pick.size(); ++i) {
+    check_json_path(checks, {"policies", p, "transform", key, "pick", i}, json.pick[i]);
+  }
+  for (size_t i = 0; i < json.edits.size(); ++i) check_json_edit(checks, p, key, i, json.edits[i]);
+  check_json_text(checks, {"policies", p, "transform", key, "body"}, json.body,
+                  std::string_view(key) == "response_json");
+}
+
+TransformJsonEdit::Action TransformJsonEdit::action() const {
+  const std::string* const paths[] = {&set, &remove, &rename, &redact};
+  for (size_t i = 0; i < std::size(paths); ++i) {
+    if (!paths[i]->empty()) return static_cast<Action>(i);
+  }
+  return Action::set;
+}
+
+const std::string& TransformJsonEdit::path() const {
+  const std::string* const paths[] = {&set, &remove, &rename, &redact};
+  return *paths[static_cast<size_t>(action())];
+}
+
+std::vector<std::string> json_path_of(std::string_view path) {
+  std::vector<std::string> names;
+  for (size_t begin = 0; begin <= path.size();) {
+    const size_t end = std::min(path.find('.', begin), path.size());
+    if (end == begin || names.size() == kJsonPathSegmentsMost) return {};
+    names.emplace_back(path.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return names;
+}
+
+}  // namespace tidegate

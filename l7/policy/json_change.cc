@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/policy/json_change.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "conf/text.h"
+#include "core/assert.h"
+#include "l7/policy/claims.h"
+
+namespace tidegate::l7::policy {
+namespace {
+
+TextTemplate checked_template(const std::string& text) {
+  Result<TextTemplate> result = parse_template(text);
+  TIDEGATE_ASSERT(result.has_value(), "a text with variables was not checked");
+  return *std::move(result);
+}
+
+// A member's name as it is meant. Nothing: it has half of a surrogate pair.
+std::optional<std::string_view> member_name(std::string_view written, Arena& arena) {
+  if (written.find('\\') == std::string_view::npos) return written;
+  return json_text({JsonView::Kind::string, {written.data() - 1, written.size() + 2}}, arena);
+}
+
+void append_json_string(std::string_view text, std::string& out) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  out += '"';
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      (out += '\\') += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      ((out += "\\u00") += kDigits[byte >> 4]) += kDigits[byte & 15];
+    } else {
+      out += c;
+    }
+  }
+  out += '"';
+}
+
+bool is_container(const JsonView& view) {
+  return view.kind == JsonView::Kind::object || view.kind == JsonView::Kind::array;
+}
+
+}  // namespace
+
+const char* name(JsonFault fault) {
+  constexpr const char* kNames[] = {"none", "no_json", "body_coded", "body_too_large", "body_cut", "bad_text"};
+  static_assert(std::size(kNames) == static_cast<size_t>(JsonFault::bad_text) + 1);
+  return kNames[static_cast<size_t>(fault)];
+}
+
+JsonChange::Node& JsonChange::at(Node& root, const std::string& path) {
+  Node* node = &root;
+  for (const std::string& each : json_path_of(path)) node = &node->below[each];
+  return *node;
+}
+
+JsonChange::JsonChange(const TransformJson& json)
+    : picks_some_(!json.pick.empty()),
+      makes_anew_(!json.body.empty()),
+      body_(checked_template(json.body)),
+      most_(json.most) {
+  for (const std::string& path : json.pick) at(picks_, path).taken = true;
+  for (const TransformJsonEdit& edit : json.edits) {
+    Node& node = at(edits_, edit.path());
+    switch (edit.action()) {
+      case TransformJsonEdit::Action::set:
+        node.set = true;
+        node.value = checked_template(edit.value);
+        break;
+      case TransformJsonEdit::Action::remove:
+        node.removed = true;
+        break;
+      case TransformJsonEdit::Action::rename:
+        node.renamed = edit.to;
+        break;
+      case TransformJsonEdit::Action::redact:
+        node.redacted = true;
+        break;
+    }
+  }
+}
+
+// One body on its way. Its depth is bounded by scan_json(), and its size by `most`.
+struct JsonChange::Run {
+  const TemplateValues& values;
+  std::string& out;
+  Arena& arena;
+  const uint64_t most;
+  JsonFault fault = JsonFault::none;
+
+  bool fits() {
+    if (out.size() > most) fault = JsonFault::body_too_large;
+    return fault == JsonFault::none;
+  }
+  static const Node* find(const Node* node, std::string_view name) {
+    if (node == nullptr) return nullptr;
+    const auto found = node->below.find(name);
+    return found == node->below.end() ? nullptr : &found->second;
+  }
+
+  // A text with variables as a JSON string; a variable of the body that stands alone is that value.
+  void put_text(const TextTemplate& text) {
+    const bool alone = text.parts.size() == 1 && text.parts[0].what == TemplatePart::What::json;
+    const auto use = alone ? TemplateUse::json : TemplateUse::field;
+    const std::optional<std::string_view> value = expand(text, values, nullptr, use, most, arena);
+    if (!value) {
+      fault = JsonFault::body_too_large;
+    } else if (alone) {
+      out += *value;
+    } else {
+      const size_t before = out.size();
+      append_json_string(*value, out);
+      if (find_unreadable(std::string_view(out).substr(before)) != std::string_view::npos) fault = JsonFault::bad_text;
+    }
+  }
+
+  void put(const JsonView& view, const Node* edits, const Node* picks) {
+    if (edits == nullptr && picks == nullptr) {
+      out += view.text;
+    } else if (view.kind == JsonView::Kind::object) {
+      put_object(view, edits, picks);
+    } else if (view.kind == JsonView::Kind::array) {
+      out += '[';
+      bool first = true;
+      for (JsonWalk walk(view); walk.next() && fits(); first = false) {
+        if (!first) out += ',';
+        put(walk.value(), edits, picks);
+      }
+      out += ']';
+    } else {
+      out += view.text;
+    }
+  }
+
+  // The new names of members of this object. A member that has one of them already makes way.
+  std::vector<std::string_view> new_names(const JsonView& object, const Node* edits) {
+    std::vector<std::string_view> names;
+    const auto renames = [](const auto& each) { return !each.second.renamed.empty(); };
+    if (edits == nullptr || std::none_of(edits->below.begin(), edits->below.end(), renames)) return names;
+    for (JsonWalk walk(object); walk.next();) {
+      const std::optional<std::string_view> name = member_name(walk.name(), arena);
+      const Node* const edit = name ? find(edits, *name) : nullptr;
+      if (edit == nullptr || edit->renamed.empty() || edit->renamed == *name) continue;
+      if (std::find(names.begin(), names.end(), edit->renamed) == names.end()) names.emplace_back(edit->renamed);
+    }
+    return names;
+  }
+
+  void put_object(const JsonView& object, const Node* edits, const Node* picks) {
+    out += '{';
+    bool first = true;
+    const std::vector<std::string_view> taken_names = new_names(object, edits);
+    const auto begin_member = [&](std::string_view written) {
+      if (!std::exchange(first, false)) out += ',';
+      ((out += '"') += written) += "\":";
+    };
+    for (JsonWalk walk(object); walk.next() && fits();) {
+      const std::optional<std::string_view> name = member_name(walk.name(), arena);
+      if (!name) {
+        fault = JsonFault::no_json;
+        return;
+      }
+      const Node* const pick = find(picks, *name);
+      const Node* const edit = find(edits, *name);
+      if (picks != nullptr && (pick == nullptr || (!pick->taken && !is_container(walk.value())))) continue;
+      if (edit != nullptr && (edit->removed || edit->set)) continue;
+      const bool renamed = edit != nullptr && !edit->renamed.empty();
+      if (!renamed && std::find(taken_names.begin(), taken_names.end(), *name) != taken_names.end()) continue;
+      if (renamed) {
+        if (!std::exchange(first, false)) out += ',';
+        append_json_string(edit->renamed, out);
+        out += ':';
+      } else {
+        begin_member(walk.name());
+      }
+      if (edit != nullptr && edit->redacted) {
+        out += "\"***\"";
+      } else {
+        put(walk.value(), edit, pick != nullptr && pick->taken ? nullptr : pick);
+      }
+    }
+    if (edits == nullptr) return void(out += '}');
+    for (const auto& [name, node] : edits->below) {
+      if (!node.set || node.removed || !fits()) continue;
+      if (!std::exchange(first, false)) out += ',';
+      append_json_string(name, out);
+      out += ':';
+      put_text(node.value);
+    }
+    out += '}';
+  }
+};
+
+JsonFault JsonChange::change(std::string_view body, const TemplateValues& values, std::string& out,
+                             Arena& arena) const {
+  if (body.size() > most_) return JsonFault::body_too_large;
+  const std::optional<JsonView> view = scan_json(body);
+  if (!view || find_unreadable(body) != std::string_view::npos) return JsonFault::no_json;
+  TemplateValues with_body = values;
+  with_body.json = view->text;
+  Run run{with_body, out, arena, most_};
+  if (makes_anew_) {
+    const std::optional<std::string_view> made = expand(body_, with_body, nullptr, TemplateUse::json, most_, arena);
+    if (!made) return JsonFault::body_too_large;
+    if (!scan_json(*made) || find_unreadable(*made) != std::string_view::npos) return JsonFault::bad_text;
+    out = *made;
+    return JsonFault::none;
+  }
+  run.put(*view, edits_.below.empty() ? nullptr : &edits_, picks_some_ ? &picks_ : nullptr);
+  return run.fits() ? JsonFault::none : run.fault;
+}
+
+}  // namespace tidegate::l7::policy

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// JsonChange: what a transform does to JSON bodies (conf/policy/transform.h), compiled. Pure: a whole body in, a whole
+// body out. A body is read as views of its text (json_scan.h), so numbers and texts stay as they were written.
+//
+// Threads: any; immutable.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "conf/policy/template.h"
+#include "conf/policy/transform.h"
+#include "l7/policy/json_scan.h"
+#include "l7/policy/template_text.h"
+
+namespace tidegate::l7::policy {
+
+// Why a body cannot be changed. The first is none.
+enum class JsonFault : uint8_t {
+  none,
+  no_json,         // it is malformed, or nested too deeply
+  body_coded,      // it has a content coding
+  body_too_large,  // before or after
+  body_cut,        // the backend did not send all of it
+  bad_text,        // a value is no UTF-8, or the new body is no JSON
+};
+const char* name(JsonFault fault);
+
+class JsonChange {
+ public:
+  // The section was checked.
+  explicit JsonChange(const TransformJson& json);
+
+  uint64_t most() const { return most_; }
+  // Writes the new body into `out`, which is empty. After a fault it is not to be used. The arena is used during the
+  // call.
+  JsonFault change(std::string_view body, const TemplateValues& values, std::string& out, Arena& arena) const;
+
+ private:
+  // What happens at one name below another.
+  struct Node {
+    std::map<std::string, Node, std::less<>> below;
+    bool removed = false, redacted = false, set = false;
+    bool taken = false;  // of picks: with all that is below
+    std::string renamed;
+    TextTemplate value;
+  };
+  struct Run;
+  static Node& at(Node& root, const std::string& path);
+
+  Node edits_, picks_;
+  bool picks_some_ = false, makes_anew_ = false;
+  TextTemplate body_;
+  uint64_t most_;
+};
+
+}  // namespace tidegate::l7::policy

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// Changes any bodies by any paths and texts: what comes out must be JSON, within its bound, without what was removed.
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "conf/text.h"
+#include "l7/policy/json_change.h"
+
+namespace {
+
+using namespace tidegate;
+using namespace tidegate::l7;
+
+void demand(bool holds) {
+  if (!holds) std::abort();
+}
+
+}  // namespace
+
+// Lines: a path to pick, one to redact, one to rename, its new name, a text, a field of the request; then the body.
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  std::string_view rest(reinterpret_cast<const char*>(data), size);
+  const auto line = [&rest] {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    const std::string taken(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    return taken;
+  };
+  const std::string pick = line(), redact = line(), rename = line(), to = line(), text = line(), field = line();
+  if (!parse_template(text) || find_unreadable(to) != std::string_view::npos) return 0;
+  for (const std::string* path : {&pick, &redact, &rename}) {
+    if (find_unreadable(*path) != std::string_view::npos) return 0;
+  }
+  RequestHead request;
+  request.fields.add({"x-a", field});
+  const policy::TemplateValues values{.request = request, .claims = rest};
+  for (const bool anew : {false, true}) {
+    TransformJson json;
+    json.most = 4'096;
+    if (anew) {
+      json.body = text;
+    } else {
+      if (!json_path_of(pick).empty()) json.pick = {pick, "a"};
+      if (!json_path_of(redact).empty()) json.edits.emplace_back().redact = redact;
+      if (!json_path_of(rename).empty() && !to.empty()) {
+        json.edits.emplace_back().rename = rename;
+        json.edits.back().to = to;
+      }
+      json.edits.emplace_back().remove = "gone";
+      json.edits.emplace_back().set = "a.new";
+      json.edits.back().value = text;
+    }
+    if (anew && text.empty()) continue;
+    Arena arena;
+    std::string out;
+    const policy::JsonChange change(json);
+    if (change.change(rest, values, out, arena) != policy::JsonFault::none) continue;
+    demand(out.size() <= json.most && find_unreadable(out) == std::string_view::npos);
+    const std::optional<policy::JsonView> made = policy::scan_json(out);
+    demand(made.has_value());
+    if (anew || made->kind != policy::JsonView::Kind::object || rename.find('.') != std::string::npos || to == "gone") {
+      continue;
+    }
+    for (policy::JsonWalk walk(*made); walk.next();) demand(walk.name() != "gone");
+  }
+  return 0;
+}
