@@ -153,7 +153,9 @@ TEST_P(SecondChance, ABackendThatIsDownOrGoneGetsNone) {
     const Tunnelled packet = send(port);
     EXPECT_NE(packet.first, down);
     EXPECT_NE(packet.second.address, down);
-    if (backend == down) EXPECT_EQ(packet.second.kind, SecondHopKind::none);
+    if (backend == down) {
+      EXPECT_EQ(packet.second.kind, SecondHopKind::none);
+    }
   }
   worker_.edge.say(0, OverrideState::drained);
   worker_.publish();
@@ -216,7 +218,9 @@ TEST(SecondChanceTables, OnlyTcpThroughGueHasATableBefore) {
   for (const ServiceEntry& service : tables->services) {
     const bool tcp = tables->snapshot->model->services[service.service].protocol == Protocol::tcp;
     ASSERT_EQ(service.before != nullptr, tcp);
-    if (tcp) EXPECT_NE(service.before, service.table);
+    if (tcp) {
+      EXPECT_NE(service.before, service.table);
+    }
   }
   Edge direct;
   ASSERT_NE(direct.tables(), nullptr);
