@@ -202,6 +202,41 @@ void warn_of_slow_probes(Checks& warnings) {
   }
 }
 
+bool has_port(const Model& model, uint16_t port, bool tls) {
+  return std::any_of(model.listeners.begin(), model.listeners.end(), [&](const Listener& listener) {
+    return listener.tls.enabled == tls && std::any_of(listener.bind.begin(), listener.bind.end(),
+                                                      [&](const Endpoint& bind) { return bind.port == port; });
+  });
+}
+
+// The authority looks at a port of its own choice. A port that something before the proxy translates is not known here.
+void warn_of_ports_of_authorities(Checks& warnings) {
+  const Model& model = warnings.model();
+  const bool has_http = has_port(model, 80, false), has_https = has_port(model, 443, true);
+  for (size_t c = 0; c < model.certificates.size() && !warnings.full(); ++c) {
+    const Certificate& certificate = model.certificates[c];
+    if (!certificate.is_ordered()) continue;
+    const AcmeChallenge challenge = certificate.order.challenge;
+    if (challenge == AcmeChallenge::http01 && !has_http) {
+      warnings.refuse({"certificates", c, "acme"},
+                      {"no_port_for_authority",
+                       fmt::format("the authority asks for the proof of '{}' at port 80, where no listener without TLS "
+                                   "is",
+                                   certificate.name),
+                       {},
+                       "challenge: tls-alpn-01 is shown at port 443, dns-01 by the name servers"});
+    } else if (challenge == AcmeChallenge::tls_alpn01 && !has_https) {
+      warnings.refuse(
+          {"certificates", c, "acme"},
+          {"no_port_for_authority",
+           fmt::format("the authority asks for the proof of '{}' at port 443, where no listener with TLS is",
+                       certificate.name),
+           {},
+           "challenge: http-01 is shown at port 80, dns-01 by the name servers"});
+    }
+  }
+}
+
 template <class Named>
 void warn_of_unused(Checks& warnings, std::string_view list, const char* noun, const std::vector<Named>& elements,
                     const std::set<uint32_t>& used) {
@@ -259,6 +294,7 @@ std::vector<Fault> find_warnings(const Document& document, const Model& model, i
   warn_of_circles(warnings);
   warn_of_bare_statuses(warnings);
   warn_of_slow_probes(warnings);
+  warn_of_ports_of_authorities(warnings);
   warn_of_all_unused(warnings);
   document.place_in_sources(found);
   return found;

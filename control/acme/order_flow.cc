@@ -63,8 +63,11 @@ Action OrderFlow::ask() {
       return payload ? post(session_.directory->new_account, *payload)
                      : fail_with(Failure::Kind::refused, payload.error().message);
     }
-    case State::order:
-      return post(session_.directory->new_order, dump({{"identifiers", identifiers(wanted_.names)}}));
+    case State::order: {
+      json payload = {{"identifiers", identifiers(wanted_.names)}};
+      if (!wanted_.replaces.empty()) payload["replaces"] = wanted_.replaces;
+      return post(session_.directory->new_order, dump(payload));
+    }
     case State::authorizations:
       return post(order_.authorizations[at_], "");
     case State::challenges:
@@ -178,6 +181,12 @@ Action OrderFlow::take_problem(const Answer& answer) {
     if (++nonce_tries_ <= kMaxAcmeNonceTries) return ask();
   }
   if (answer.status >= 500) return repeat_later(sentence(problem));
+  // RFC 9773 §5: an authority that does not take the predecessor gets the order without one.
+  if (state_ == State::order && !wanted_.replaces.empty() &&
+      (problem.type == "alreadyReplaced" || problem.type == "malformed")) {
+    wanted_.replaces.clear();
+    return go(State::order);
+  }
   // The answer to a request that was sent twice: the authority had taken the first one. What became of it is asked.
   if (silences_ > 0 && state_ == State::challenges) return go(State::poll_authorizations);
   if (silences_ > 0 && state_ == State::finalize) return go(State::poll_order);

@@ -37,6 +37,9 @@ struct Wanted {
   std::string eab_key_id, eab_key;
   std::vector<std::string> names;
   std::string challenge;  // "http-01", "tls-alpn-01", "dns-01"
+  // Of the certificate that this order renews (RFC 9773 §5), so that the authority's limits do not count it. Empty:
+  // none, or the authority does not know it.
+  std::string replaces = {};
 };
 
 struct Request {

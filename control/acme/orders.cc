@@ -13,6 +13,7 @@
 #include "control/limits.h"
 #include "control/observe/convergence.h"
 #include "core/assert.h"
+#include "core/certificate_id.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/log.h"
@@ -223,6 +224,16 @@ void Orders::write(CertificateChanges changes, std::function<void(Result<uint64_
       std::move(done));
 }
 
+// The name of the certificate that an order renews, if the authority has said something about it: so it is its own.
+std::string Orders::predecessor_of(const std::string& name) const {
+  const IssuedCertificate record = record_of(name);
+  if (!record.is_issued() || !windows_.of(record.certificate_hash)) return {};
+  const Result<std::string> chain = host_state_.store().object(record.certificate_hash);
+  if (!chain) return {};
+  const Result<std::string> identifier = renewal_identifier(*chain);
+  return identifier ? *identifier : std::string();
+}
+
 void Orders::start(const Certificate& certificate, const Acme& authority) {
   TIDEGATE_ASSERT(!running_, "one order at a time");
   if (const auto known = known_.find(certificate.name); known != known_.end()) known->second.at_once = false;
@@ -231,8 +242,13 @@ void Orders::start(const Certificate& certificate, const Acme& authority) {
   running_->names = certificate.order.names;
   if (authority.ca.bytes) running_->ca_pem = *authority.ca.bytes;
   running_->plane = certificate.order.challenge == AcmeChallenge::dns01 ? "dns" : "l7";
-  Wanted wanted{authority.directory, authority.contact, authority.eab_key_id,
-                authority.eab_key,   running_->names,   word(certificate.order.challenge)};
+  Wanted wanted{authority.directory,
+                authority.contact,
+                authority.eab_key_id,
+                authority.eab_key,
+                running_->names,
+                word(certificate.order.challenge),
+                predecessor_of(running_->name)};
   log_info("certificate {}: ordering it from {}", running_->name, authority.directory);
   with_account_key(authority.directory, [this, wanted = std::move(wanted)](Result<SigningKey> account) {
     Result<SigningKey> key = SigningKey::make();

@@ -52,6 +52,7 @@ class Orders : public std::enable_shared_from_this<Orders> {
   };
 
   void schedule();
+  std::string predecessor_of(const std::string& name) const;
   void start(const Certificate& certificate, const Acme& authority);
   void with_account_key(const std::string& directory, std::function<void(Result<SigningKey>)> done);
   void perform(Action action);

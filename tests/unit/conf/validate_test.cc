@@ -75,6 +75,31 @@ TEST(Warnings, NameWhatIsLegalAndSurelyNotMeant) {
       ElementsAre("slow_probe /probes/0/timeout", "unused /probes/0/name"));
 }
 
+TEST(Warnings, NamePortsAtWhichAnAuthorityFindsNobody) {
+  const auto warnings_of = [](const std::string& challenge, const std::string& listener) {
+    const auto loaded = load_text(
+        "acme: {directory: 'https://ca.test/dir', terms_agreed: true}\n"
+        "certificates: [{name: c, acme: {names: [www.example.test], challenge: " +
+        challenge + "}}]\nlisteners: [{name: s, bind: ['0.0.0.0:8443'], tls: {certificates: [c]}}, " + listener +
+        "]\n");
+    EXPECT_THAT(loaded.codes(), IsEmpty());
+    std::vector<std::string> told;
+    if (!loaded.model) return told;
+    for (const Fault& fault : find_warnings(*loaded.document, *loaded.model, 0)) {
+      told.push_back(fault.code + " " + fault.pointer);
+    }
+    return told;
+  };
+  const std::string missing = "no_port_for_authority /certificates/0/acme";
+  EXPECT_THAT(warnings_of("http-01", "{name: p, bind: ['0.0.0.0:80']}"), IsEmpty());
+  EXPECT_THAT(warnings_of("http-01", "{name: p, bind: ['0.0.0.0:8080', '[::]:80']}"), IsEmpty());
+  EXPECT_THAT(warnings_of("http-01", "{name: p, bind: ['0.0.0.0:8080']}"), ElementsAre(missing));
+  EXPECT_THAT(warnings_of("http-01", "{name: p, bind: ['0.0.0.0:80'], tls: {certificates: [c]}}"),
+              ElementsAre(missing));
+  EXPECT_THAT(warnings_of("tls-alpn-01", "{name: p, bind: ['0.0.0.0:443'], tls: {certificates: [c]}}"), IsEmpty());
+  EXPECT_THAT(warnings_of("tls-alpn-01", "{name: p, bind: ['0.0.0.0:443']}"), ElementsAre(missing));
+}
+
 TEST(Validate, RefusesAPortThatTwoDaemonsOfANodeBind) {
   const auto document = [](const std::string& node, const std::string& bind) {
     return load_text("sites: [{name: eu}, {name: us}]\nnodes:\n  - {name: n, site: eu, l7: {workers: 1}, " + node +

@@ -146,7 +146,9 @@ class Authority {
   std::map<std::string, bool> proven;
   std::function<bool(const std::string& name)> looks;  // whether a proof is there
   std::function<std::optional<Answer>(const std::string& url)> override_answer;
-  std::vector<std::string> log;  // of the POSTs that were taken
+  std::vector<std::string> log;       // of the POSTs that were taken
+  std::vector<std::string> replaced;  // what each order renews
+  std::string refuses_replaced;  // the type of the problem that an order with a predecessor gets; empty: it is taken
   int requests = 0, reject_every = 0, polls_until_valid = 0;
 
   static Answer reply(int status, const json& body) {
@@ -180,7 +182,11 @@ class Authority {
       answer.location = "https://ca/account/1";
       return answer;
     }
-    if (url == "https://ca/order") return order("pending");
+    if (url == "https://ca/order") {
+      replaced.push_back(json::parse(payload).value("replaces", std::string()));
+      if (!replaced.back().empty() && !refuses_replaced.empty()) return problem(409, refuses_replaced);
+      return order("pending");
+    }
     if (url == "https://ca/finalize") {
       EXPECT_FALSE(base64url_decode(std::string(json::parse(payload)["csr"])).value().empty());
       return order("processing");
@@ -226,7 +232,7 @@ class AcmeOrder : public ::testing::Test {
     if (!authority.looks) {
       authority.looks = [this](const std::string& name) { return shown.count("http/token-" + name.substr(0, 1)) != 0; };
     }
-    OrderFlow flow(session, account, key, {"https://ca/dir", {}, "", "", std::move(names), "http-01"});
+    OrderFlow flow(session, account, key, {"https://ca/dir", {}, "", "", std::move(names), "http-01", replaces});
     Action action = flow.begin();
     for (int steps = 0; steps < 1'000; ++steps) {
       switch (action.kind) {
@@ -254,6 +260,7 @@ class AcmeOrder : public ::testing::Test {
   const SigningKey account = SigningKey::make().value(), key = SigningKey::make().value();
   Authority authority;
   AcmeProofs shown;
+  std::string replaces;
   uint64_t waited_ms = 0;
   int silent = 0;
 };
@@ -276,6 +283,29 @@ TEST_F(AcmeOrder, KeepsDirectoryAndAccountForTheNextOrder) {
   authority.log.clear();
   ASSERT_EQ(run().kind, Action::Kind::issued);
   EXPECT_EQ(authority.log.front(), "https://ca/order");
+}
+
+TEST_F(AcmeOrder, NamesTheCertificateThatItRenews) {
+  ASSERT_EQ(run().kind, Action::Kind::issued);
+  EXPECT_EQ(authority.replaced, std::vector<std::string>{""}) << "there is none";
+  authority.proven.clear();
+  replaces = "aki.serial";
+  ASSERT_EQ(run().kind, Action::Kind::issued);
+  EXPECT_EQ(authority.replaced.back(), "aki.serial");
+}
+
+TEST_F(AcmeOrder, GoesOnWithoutAPredecessorThatTheAuthorityDoesNotTake) {
+  replaces = "aki.serial";
+  for (const char* type : {"alreadyReplaced", "malformed"}) {
+    authority.replaced.clear();
+    authority.proven.clear();
+    authority.refuses_replaced = type;
+    const Action end = run();
+    ASSERT_EQ(end.kind, Action::Kind::issued) << end.failure.why;
+    EXPECT_THAT(authority.replaced, ElementsAre("aki.serial", "")) << type;
+  }
+  authority.refuses_replaced = "rateLimited";
+  EXPECT_EQ(run().kind, Action::Kind::failed) << "another order would not be taken either";
 }
 
 TEST_F(AcmeOrder, RepeatsARequestWhoseNonceIsRejected) {
