@@ -5,8 +5,7 @@
 #include "cache/serve/flight.h"
 #include "tests/unit/cache/cache_fixture.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::attach_test {
 
 using namespace testing;
 
@@ -456,5 +455,4 @@ TEST_F(AttachingLaggards, OneThatSipsIsGivenUpTooAndOneAmongEquallySlowOnesIsNot
   EXPECT_EQ(given_up(), 1);
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::attach_test

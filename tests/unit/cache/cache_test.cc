@@ -7,8 +7,7 @@
 
 #include "tests/unit/cache/cache_fixture.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::cache_test {
 
 using namespace testing;
 
@@ -423,5 +422,4 @@ TEST_F(CacheInMemory, ABodyOfUnknownLengthIsStoredWithItsLength) {
   EXPECT_EQ(read_all(hit.answer), body);
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::cache_test

@@ -10,8 +10,7 @@
 #include "cache/disk/store.h"
 #include "tests/unit/cache/disk_fixture.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::disk_damage_test {
 
 using namespace testing;
 
@@ -327,5 +326,4 @@ TEST_F(CacheOnDisk, AnUnusableDirectoryMeansMemoryOnly) {
   expect_hit("/a", "a");
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::disk_damage_test

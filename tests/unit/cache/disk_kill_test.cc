@@ -10,8 +10,7 @@
 #include "cache/disk/store.h"
 #include "tests/unit/cache/disk_fixture.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::disk_kill_test {
 
 using namespace testing;
 
@@ -72,5 +71,4 @@ TEST_F(CacheOnDisk, AfterKillNineWhatIsThereIsWholeAndWhatWasFlushedIsThere) {
   EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 0);
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::disk_kill_test

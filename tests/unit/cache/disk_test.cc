@@ -13,8 +13,7 @@
 #include "cache/disk/store.h"
 #include "tests/unit/cache/disk_fixture.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::disk_test {
 
 using namespace testing;
 
@@ -424,5 +423,4 @@ TEST_F(CacheOnDisk, AHandOverThatIsTakenBackInTimeChangesNothing) {
   EXPECT_TRUE(cache->totals().disk_trouble.empty());
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::disk_test

@@ -11,8 +11,7 @@
 #include "cache/policy/validation.h"
 #include "tests/unit/cache/fields_of.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::format_test {
 
 using testing::FieldList;
 
@@ -194,5 +193,4 @@ TEST(PurgeTable, PastItsBoundItPurgesMoreThanAskedNeverLess) {
   EXPECT_EQ(table.verdict(first, 6), PurgeVerdict::live);
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::format_test

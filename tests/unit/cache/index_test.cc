@@ -8,8 +8,7 @@
 
 #include "cache/serve/flight.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::index_test {
 
 uint64_t walked(const Index& index) {
   uint64_t sum = 0;
@@ -115,5 +114,4 @@ TEST(IndexVariants, LargeOnesOfOneKeyShareTheirBytesAndThoseInUseStay) {
   EXPECT_EQ(shard.find(many)->entries.size(), kMaxVariants);
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::index_test

@@ -5,8 +5,7 @@
 
 #include "tests/unit/cache/fields_of.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::key_test {
 
 using testing::FieldList;
 
@@ -118,5 +117,4 @@ TEST(OtherScheme, KeepsTheRestAndDropsItsOwnDefaultPort) {
   EXPECT_EQ(other_scheme_key("http://[::1]/"), "https://[::1]/");
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::key_test

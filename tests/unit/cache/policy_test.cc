@@ -6,8 +6,7 @@
 #include "cache/policy/http_date.h"
 #include "tests/unit/cache/fields_of.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::policy_test {
 
 using testing::FieldList;
 using testing::get;
@@ -389,5 +388,4 @@ TEST(Invalidation, OnlyNonErrorAnswersToUnsafeMethodsInvalidate) {  // RFC 9111 
   EXPECT_FALSE(invalidates("OPTIONS", 200));
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::policy_test

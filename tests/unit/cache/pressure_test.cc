@@ -9,8 +9,7 @@
 #include "cache/limits.h"
 #include "tests/unit/cache/cache_fixture.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::pressure_test {
 
 using namespace testing;
 
@@ -169,5 +168,4 @@ TEST_F(UnderPressure, TheLastReaderThatLeavesEndsTheFetchAtOnce) {
   EXPECT_FALSE(leader.fill.wanted());
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::pressure_test

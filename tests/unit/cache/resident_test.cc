@@ -13,8 +13,7 @@
 #include "core/fd.h"
 #include "tests/unit/cache/cache_fixture.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::resident_test {
 
 using namespace testing;
 
@@ -265,5 +264,4 @@ TEST_F(ResidentReads, APageThatIsColdIsLeftToThePool) {
   expect_at_once("/a", body);
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::resident_test

@@ -8,8 +8,7 @@
 #include <random>
 #include <vector>
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::s3fifo_test {
 
 // S3-FIFO as in the paper, on vectors: slow and simple.
 class Twin {
@@ -126,5 +125,4 @@ TEST(S3Fifo, AnEmptyQueueHasNoVictim) {
   EXPECT_EQ(queue.evict_one(), nullptr);
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::s3fifo_test

@@ -4,8 +4,7 @@
 
 #include "tests/unit/cache/cache_fixture.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::sharing_test {
 
 using namespace testing;
 
@@ -357,5 +356,4 @@ TEST_F(Sharing, WithheldFieldsReachTheClientWhoseRequestFetchedThem) {
   EXPECT_TRUE(carries(hit.answer, "x-all"));
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::sharing_test

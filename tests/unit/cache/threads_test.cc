@@ -8,8 +8,7 @@
 
 #include "tests/unit/cache/cache_fixture.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::threads_test {
 
 using namespace testing;
 
@@ -125,5 +124,4 @@ TEST_F(CacheThreads, EightWorkersReadWhatWasStoredWhileItIsStoredEvictedAndPurge
   cache = nullptr;  // destroyed before the workers' loops
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::threads_test

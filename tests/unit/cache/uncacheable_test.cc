@@ -8,8 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::uncacheable_test {
 
 KeyHash named(uint64_t n) { return {n, n * 7'919}; }
 
@@ -104,5 +103,4 @@ TEST(UncacheablePlaces, AreBoundedAndForgetTheOldest) {
   EXPECT_TRUE(places.contains(named(3 * kUncacheablePlaces - 2), {}, 2));
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::uncacheable_test

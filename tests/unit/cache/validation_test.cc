@@ -6,8 +6,7 @@
 #include "cache/cache.h"
 #include "tests/unit/cache/fields_of.h"
 
-namespace tidegate::cache {
-namespace {
+namespace tidegate::cache::validation_test {
 
 using testing::FieldList;
 using testing::get;
@@ -246,5 +245,4 @@ TEST(CacheStatusField, IsRenderedAsRfc9211Says) {
   EXPECT_EQ(render(refused), "proxy1; fwd=uri-miss; detail=set-cookie");
 }
 
-}  // namespace
-}  // namespace tidegate::cache
+}  // namespace tidegate::cache::validation_test

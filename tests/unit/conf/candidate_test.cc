@@ -12,8 +12,7 @@
 #include "core/crypto.h"
 #include "tests/unit/conf/forked.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::candidate_test {
 
 using ::testing::HasSubstr;
 
@@ -171,5 +170,4 @@ TEST(Provisional, PlanesServeTheVersionBeforeOnceTheHostWentBack) {
   ASSERT_TRUE(remove_provisional(state));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::candidate_test

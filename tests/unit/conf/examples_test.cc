@@ -9,8 +9,7 @@
 
 #include "tests/unit/conf/documents.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::examples_test {
 
 const std::filesystem::path kConf = std::filesystem::path(TIDEGATE_SOURCE_DIR) / "conf";
 
@@ -39,5 +38,4 @@ TEST(KeyReference, IsWhatTheTableSays) {
   EXPECT_EQ(written.str(), key_reference()) << "run the conf tests with TIDEGATE_UPDATE=1 to write it anew";
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::examples_test

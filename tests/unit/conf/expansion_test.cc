@@ -10,10 +10,9 @@
 
 #include "conf/limits.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::expansion_test {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 using Texts = std::map<std::string, std::string>;
 
@@ -144,7 +143,7 @@ TEST(Includes, AddTheirListsAndJoinTheirMaps) {
 
 TEST(Includes, OfEmptyDocumentsAddNothing) {
   const Expanded out = expanded({{"edge.yaml", "include: a.yaml\n"}, {"a.yaml", "# nothing yet\n"}});
-  EXPECT_THAT(out.rendered(), testing::Not(HasSubstr("a.yaml")));
+  EXPECT_THAT(out.rendered(), ::testing::Not(HasSubstr("a.yaml")));
 }
 
 TEST(Includes, HaveTheirFaultsAtTheirOwnPlace) {
@@ -158,7 +157,7 @@ TEST(Includes, HaveTheirFaultsAtTheirOwnPlace) {
   EXPECT_THAT(told, HasSubstr("  3 |   - {name: b, backend: []}"));
   EXPECT_THAT(told, HasSubstr("/etc/edge/parts/routes.yaml:2:15: ")) << "characters are counted\n" << told;
   EXPECT_THAT(told, HasSubstr("/etc/edge/parts/routes.yaml:4:13: status is 700")) << told;
-  EXPECT_THAT(told, testing::Not(HasSubstr("edge.yaml:"))) << told;
+  EXPECT_THAT(told, ::testing::Not(HasSubstr("edge.yaml:"))) << told;
 }
 
 TEST(Includes, HaveTheirSyntaxFaultsAtTheirOwnPlace) {
@@ -224,5 +223,4 @@ TEST(Includes, AreBoundedInDepthAndNumber) {
   EXPECT_EQ(wide.faults[0].line, kMaxIncludedFiles + 2);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::expansion_test

@@ -14,8 +14,7 @@
 #include "core/lmdb.h"
 #include "tests/unit/conf/forked.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::follower_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -554,5 +553,4 @@ TEST(FileFollower, RefusesToStartOnAFaultyOrMissingFile) {
   EXPECT_THAT(follower.error().message, HasSubstr("bad.yaml:1:"));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::follower_test

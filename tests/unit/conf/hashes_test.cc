@@ -11,8 +11,7 @@
 #include <random>
 #include <string>
 
-namespace tidegate {
-namespace {
+namespace tidegate::hashes_test {
 
 constexpr HashKey kKey = {5, 6};
 constexpr uint32_t kSlots = 5'003;
@@ -160,5 +159,4 @@ TEST(Hashes, CompareAsTheirPapersSay) {
   EXPECT_TRUE(compare_hashes(crowd_of(1).members, kSlots, kKey).empty());
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::hashes_test

@@ -9,8 +9,7 @@
 #include <map>
 #include <random>
 
-namespace tidegate {
-namespace {
+namespace tidegate::maglev_test {
 
 constexpr HashKey kKey{0x0123456789abcdef, 0xfedcba9876543210};
 
@@ -205,5 +204,4 @@ TEST(Maglev, SpreadsHashesAsTheWeightsSay) {
   EXPECT_LT(chi_square, 16.3);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::maglev_test

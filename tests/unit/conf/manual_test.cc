@@ -8,8 +8,7 @@
 
 #include "conf/fields.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::manual_test {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -55,5 +54,4 @@ TEST(Manual, OfTheConfigurationHasEveryKey) {
   for (const char* leftover : {"`", "|---", "](#", "\n\n"}) EXPECT_THAT(page, Not(HasSubstr(leftover)));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::manual_test

@@ -11,8 +11,7 @@
 #include "tests/unit/conf/documents.h"
 #include "tests/unit/conf/forked.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::model_builder_test {
 
 // Every field of the Model that these documents set, as text.
 std::string told(const Model& model) {
@@ -114,11 +113,11 @@ TEST_F(ModelBuilderTest, AChangeOfElementsThatTheReleaseDoesNotKnowIsRefusedAndT
 }
 
 TEST_F(ModelBuilderTest, AFileThatChangedIsReadAnew) {
-  files_["a.zone"] = testing::content("$ORIGIN a.test.\n@ 60 IN SOA ns h 1 1 1 1 1\n@ IN NS ns\nns IN A 192.0.2.1\n");
+  files_["a.zone"] = ::testing::content("$ORIGIN a.test.\n@ 60 IN SOA ns h 1 1 1 1 1\n@ IN NS ns\nns IN A 192.0.2.1\n");
   elements_["zones"]["a.test"] = "file: a.zone";
   commit();
   expect_twins_agree();
-  files_["a.zone"] = testing::content("$ORIGIN a.test.\n@ 60 IN SOA ns h 2 1 1 1 1\n@ IN NS ns\nns IN A 192.0.2.9\n");
+  files_["a.zone"] = ::testing::content("$ORIGIN a.test.\n@ 60 IN SOA ns h 2 1 1 1 1\n@ IN NS ns\nns IN A 192.0.2.9\n");
   commit();
   expect_twins_agree();
 }
@@ -152,5 +151,4 @@ TEST_F(ModelBuilderTest, AgreesWithItsTwinThroughAnyChanges) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::model_builder_test

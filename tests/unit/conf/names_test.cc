@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace tidegate {
-namespace {
+namespace tidegate::names_test {
 
 TEST(EditDistance, CountsASwapOfNeighboursAsOne) {
   EXPECT_EQ(edit_distance("weight", "wieght", 3), 1U);
@@ -33,5 +32,4 @@ TEST(InQuotes, KeepsSentencesShortAndPrintable) {
   EXPECT_EQ(in_quotes(std::string(200, 'x')), "'" + std::string(64, 'x') + "…'");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::names_test

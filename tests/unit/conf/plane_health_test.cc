@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace tidegate {
-namespace {
+namespace tidegate::plane_health_test {
 
 // Site "eu": forwarders "a" and "b", and "c" with a proxy at port 80 and a name server at port 53. A VIP for ports 80
 // of pool "web" and 53 of pool "names", whose only backend is "c". Site "us" has a VIP and no forwarder.
@@ -107,5 +106,4 @@ TEST(PlaneHealth, AnOverrideCountsMoreThanAVerdict) {
   EXPECT_TRUE(edge.snapshot()->vip_drained[0]) << "operators took all of them out";
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::plane_health_test

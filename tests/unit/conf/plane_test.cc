@@ -17,8 +17,7 @@
 #include "tests/unit/conf/forked.h"
 #include "tests/unit/promlint.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::plane_test {
 
 using nlohmann::json;
 using ::testing::ContainsRegex;
@@ -160,7 +159,7 @@ TEST(Plane, ServesFromAFileAndTellsAboutItself) {
   EXPECT_THAT(metrics, HasSubstr("\ntidegate_test_build_info{version=\"" TIDEGATE_VERSION "\"} 1\n"));
   EXPECT_THAT(metrics, ContainsRegex("\nprocess_cpu_seconds_total [0-9.e-]+\n"));
   EXPECT_THAT(metrics, ContainsRegex("\nprocess_resident_memory_bytes [1-9]"));
-  EXPECT_THAT(testing::lint_metrics(metrics), ::testing::IsEmpty());
+  EXPECT_THAT(::testing::lint_metrics(metrics), ::testing::IsEmpty());
   EXPECT_THAT(metrics, ContainsRegex("\nprocess_open_fds [1-9]"));
 
   plane.process().kill(SIGTERM);
@@ -377,5 +376,4 @@ TEST(PlaneOptions, EndWithStatusTwoOnMisuseAndZeroOnHelp) {
   EXPECT_EXIT(parse({"tidegate-test", "--help"}), ::testing::ExitedWithCode(0), "");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::plane_test

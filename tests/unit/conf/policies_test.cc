@@ -11,15 +11,14 @@
 #include "tests/unit/conf/documents.h"
 #include "tests/unit/core/made_authority.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::policies_test {
 
-using testing::content;
+using ::testing::content;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using testing::load_text;
-using testing::Loaded;
+using ::testing::load_text;
+using ::testing::Loaded;
 
 Loaded with_limit(const std::string& keys) { return load_text("policies:\n  - {name: q, limit: {" + keys + "}}\n"); }
 
@@ -630,5 +629,4 @@ TEST(DefaultDenyKeys, WarnOfRoutesThatNobodyCanUse) {
   EXPECT_THAT(warned("", "rules: [{roles: [r]}]"), ElementsAre("denied_route", "unused"));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::policies_test

@@ -5,8 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace tidegate {
-namespace {
+namespace tidegate::query_test {
 
 using ::testing::HasSubstr;
 
@@ -78,5 +77,4 @@ TEST(Query, AnUnknownParameterGetsTheNearestKnownOne) {
   EXPECT_THAT(check_query("x=1", {})->detail, HasSubstr("expected: no parameter"));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::query_test

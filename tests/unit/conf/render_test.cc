@@ -4,10 +4,9 @@
 
 #include "tests/unit/conf/documents.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::render_test {
 
-using testing::load_text;
+using ::testing::load_text;
 
 TEST(RenderFaults, ShowsThreeTyposWithThreeCarets) {
   const auto loaded = load_text(R"(pools:
@@ -98,5 +97,4 @@ TEST(RenderFaults, ColoursOnlyWhenAsked) {
             "\x1b[1me.yaml:1:1:\x1b[0m wrong\n  1 | a\n    | \x1b[1;31m^\x1b[0m\n\x1b[36mhint:\x1b[0m look\n");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::render_test

@@ -4,8 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace tidegate {
-namespace {
+namespace tidegate::route_pattern_test {
 
 using ::testing::ElementsAre;
 using ::testing::Pair;
@@ -107,5 +106,4 @@ TEST(HostPattern, PrefersExactThenLongerWildcardThenAny) {
   EXPECT_TRUE(compare_specificity(nullptr, nullptr) == 0);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::route_pattern_test

@@ -21,8 +21,7 @@
 #include "tests/unit/conf/forked.h"
 #include "tests/unit/core/made_identity.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::secret_store_test {
 
 using ::testing::HasSubstr;
 using Mode = StateStore::Mode;
@@ -500,5 +499,4 @@ TEST(OrderedCertificates, ReachAnotherHostByItsLiveStateAndByAWriteSet) {
   EXPECT_EQ(kept_secrets(there.path()).size(), 1u);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::secret_store_test

@@ -5,8 +5,7 @@
 
 #include <functional>
 
-namespace tidegate {
-namespace {
+namespace tidegate::snapshot_test {
 
 // One pool "web" with a (weight 100) and b (weight 50), probed; a VIP at site "eu" with a service that uses the pool.
 struct Edge {
@@ -173,5 +172,4 @@ TEST(Snapshot, SharesTheModelBetweenWords) {
   EXPECT_EQ(first->model.get(), second->model.get());
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::snapshot_test

@@ -12,8 +12,7 @@
 #include "conf/state_store.h"
 #include "tests/unit/conf/forked.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::state_damage_test {
 
 using Mode = StateStore::Mode;
 
@@ -184,5 +183,4 @@ TEST_F(DamagedState, StartsEmptyOnceItWasMovedAway) {
   EXPECT_EQ((*store)->head()->version, 0U);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::state_damage_test

@@ -10,8 +10,7 @@
 #include "core/crypto.h"
 #include "tests/unit/conf/forked.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::state_store_test {
 
 using ::testing::HasSubstr;
 using Mode = StateStore::Mode;
@@ -454,5 +453,4 @@ TEST(StateStore, IsReadWhereItsWriterKeptNoAnswersYet) {
   EXPECT_EQ(answer_in(*open(directory.path()), "asked"), std::nullopt);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::state_store_test

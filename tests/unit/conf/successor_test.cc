@@ -14,8 +14,7 @@
 #include "core/shared_port.h"
 #include "tests/unit/conf/forked.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::successor_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -48,7 +47,7 @@ struct Outcome {
   std::vector<std::string> steps;
 };
 
-class SuccessorTest : public testing::Test {
+class SuccessorTest : public ::testing::Test {
  protected:
   void start(const std::string& program, std::vector<std::string> arguments, uint64_t within_ms = 60'000) {
     SuccessorOrder order;
@@ -153,5 +152,4 @@ TEST(PredecessorTest, AMalformedVariableIsRefused) {
   EXPECT_EQ(*Predecessor::from_environment(), nullptr);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::successor_test

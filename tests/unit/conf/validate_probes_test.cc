@@ -6,12 +6,11 @@
 #include "conf/byte_text.h"
 #include "tests/unit/conf/documents.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::validate_probes_test {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using testing::load_text;
+using ::testing::load_text;
 
 std::vector<std::string> codes(const std::string& keys) {
   return load_text("probes:\n  - {name: p, port: 80" + keys + "}\n").codes();
@@ -74,5 +73,4 @@ TEST(ByteText, ReadsBackWhatItWritesForEachByte) {
   EXPECT_EQ(*bytes_of_text(R"(\r\n\t\0\\\xaF)"), std::string("\r\n\t\0\\\xaf", 6));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::validate_probes_test

@@ -14,8 +14,7 @@
 #include "conf/yaml_reader.h"
 #include "tests/unit/conf/trees.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::yaml_plain_test {
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -162,5 +161,4 @@ TEST(PlainYaml, RandomDocumentsAreReadAlike) {
   EXPECT_GT(plain, 500U);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::yaml_plain_test

@@ -8,8 +8,7 @@
 #include "conf/text.h"
 #include "tests/unit/conf/documents.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::yaml_reader_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -149,5 +148,4 @@ TEST(YamlReader, RefusesADocumentBeyondItsBound) {
   EXPECT_THAT(codes_of(std::string(kMaxDocumentBytes + 1, ' ')), ElementsAre("too_large"));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::yaml_reader_test

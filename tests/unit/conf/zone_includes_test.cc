@@ -12,10 +12,9 @@
 
 #include "conf/document.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::zone_includes_test {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 using Files = std::map<std::string, std::string>;
 
@@ -97,7 +96,7 @@ TEST(ZoneIncludes, AreBounded) {
 
 TEST(ZoneIncludes, ComeWithTheZoneThatADocumentNames) {
   const std::filesystem::path folder =
-      std::filesystem::path(testing::TempDir()) / fmt::format("includes-{}", ::getpid());
+      std::filesystem::path(::testing::TempDir()) / fmt::format("includes-{}", ::getpid());
   std::filesystem::create_directories(folder / "sub");
   std::ofstream(folder / "edge.yaml") << "zones: [{name: example.test, file: z.zone}]\n";
   std::ofstream(folder / "z.zone") << "@ 60 IN SOA ns h 1 2 3 4 5\n@ 60 NS ns\n$INCLUDE sub/b.zone\n";
@@ -116,5 +115,4 @@ TEST(ZoneIncludes, ComeWithTheZoneThatADocumentNames) {
   std::filesystem::remove_all(folder);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::zone_includes_test

@@ -18,8 +18,7 @@
 #include "tests/unit/control/host.h"
 #include "tests/unit/core/made_identity.h"
 
-namespace tidegate::acme {
-namespace {
+namespace tidegate::acme::acme_test {
 
 using nlohmann::json;
 using ::testing::ElementsAre;
@@ -552,5 +551,4 @@ TEST(AcmeRenewal, TriesAtMostFiveTimesInTheHourAfterARefusal) {
   EXPECT_LT(pause_after_failure_s({Failure::Kind::unreachable, "", 0}, 1, 1), 15u);
 }
 
-}  // namespace
-}  // namespace tidegate::acme
+}  // namespace tidegate::acme::acme_test

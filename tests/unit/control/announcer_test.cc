@@ -11,8 +11,7 @@
 #include "control/announce/route_plan.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::announcer_test {
 
 using ::testing::HasSubstr;
 
@@ -200,5 +199,4 @@ TEST_F(AnnouncerTest, ABirdThatDoesNotIncludeTheFileIsNamed) {
   ASSERT_TRUE(becomes(true, true)) << "it is tried until it can be";
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::announcer_test

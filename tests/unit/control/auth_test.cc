@@ -4,8 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace tidegate {
-namespace {
+namespace tidegate::auth_test {
 
 using ::testing::HasSubstr;
 
@@ -96,5 +95,4 @@ TEST(Auth, OnTheUnixSocketRootAndOurUserAreAdminAndOthersMayRead) {
   EXPECT_EQ(auth.identify(request)->role, Role::viewer);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::auth_test

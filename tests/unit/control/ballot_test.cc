@@ -7,8 +7,7 @@
 
 #include "control/vote/probation.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::ballot_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -221,5 +220,4 @@ TEST(Probation, AnotherHostWaitsForTheLeadersWordAndGoesBackAlone) {
   EXPECT_TRUE(probation.confirm(7, end_ns + kMs)) << "the leader had it confirmed, and is heard now";
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::ballot_test

@@ -6,8 +6,7 @@
 
 #include "control/api/json_bounds.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::bundle_test {
 
 using ::testing::HasSubstr;
 
@@ -51,5 +50,4 @@ TEST(JsonBounds, RefusesWhatIsNestedTooDeep) {
   EXPECT_EQ(json_depth(R"({"a": "[[[[\"[["})"), 1u);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::bundle_test

@@ -7,8 +7,7 @@
 #include "conf/provisional.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::candidates_test {
 
 using nlohmann::json;
 using ::testing::ElementsAre;
@@ -411,5 +410,4 @@ TEST_F(CandidatesTest, AControlThatLeadsVotesOnNobodysCandidates) {
   EXPECT_EQ(body_of(vote)["vote"], "behind");
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::candidates_test

@@ -7,8 +7,7 @@
 #include "control/api/bundle.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::config_api_test {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -463,5 +462,4 @@ TEST_F(ElementTest, ADryRunAndAnEqualElementChangeNothing) {
   expect_whole();
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::config_api_test

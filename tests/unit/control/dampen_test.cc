@@ -6,8 +6,7 @@
 #include <random>
 #include <vector>
 
-namespace tidegate {
-namespace {
+namespace tidegate::dampen_test {
 
 TEST(Dampen, TheFirstResultDecidesAtOnce) {
   Dampener dampener;
@@ -74,5 +73,4 @@ TEST(Dampen, AgreesWithATwinThatReadsTheWholeHistory) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::dampen_test

@@ -9,8 +9,7 @@
 
 #include "conf/fields.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::diff_test {
 
 using ::testing::ElementsAre;
 
@@ -101,5 +100,4 @@ TEST(Readable, ShowsAnElementWithItsNameFirst) {
   EXPECT_EQ(readable("order", "pools", R"(["a", "b"])"), "a\nb\n");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::diff_test

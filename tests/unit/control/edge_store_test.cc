@@ -5,8 +5,7 @@
 #include "control/api/bundle.h"
 #include "tests/unit/control/etcd_server.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::edge_store_test {
 
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
@@ -474,5 +473,4 @@ TEST(EdgeStoreTls, AnEtcdThatAsksForACertificateTakesTheControlThatShowsOne) {
   EXPECT_EQ(stranger.control->host_state().head().version, 0u) << "it learned nothing";
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::edge_store_test

@@ -13,8 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace tidegate::etcd {
-namespace {
+namespace tidegate::etcd::election_test {
 
 using Ask = Election::Ask;
 constexpr uint64_t kMs = 1'000'000, kSecond = 1'000 * kMs, kTtl = 2 * kSecond;
@@ -249,5 +248,4 @@ TEST(ElectionSchedules, FindPlantedMistakes) {
   EXPECT_GT(violations(100, Flaw::keeps_leading_without_renewal, first), 0u);
 }
 
-}  // namespace
-}  // namespace tidegate::etcd
+}  // namespace tidegate::etcd::election_test

@@ -6,8 +6,7 @@
 
 #include "tests/unit/control/etcd_server.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::etcd_client_test {
 
 using etcd::Client;
 using nlohmann::json;
@@ -136,5 +135,4 @@ TEST_F(EtcdClientTest, ACallThatIsUnderWayEndsWithItsClient) {
   for (int i = 0; i < 10; ++i) loop.run_once(0);
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::etcd_client_test

@@ -10,8 +10,7 @@
 #include "control/etcd/client.h"
 #include "control/etcd/records.h"
 
-namespace tidegate::etcd {
-namespace {
+namespace tidegate::etcd::etcd_messages_test {
 
 using nlohmann::json;
 using ::testing::ElementsAre;
@@ -168,5 +167,4 @@ TEST(WriteSetForm, EveryCutAndEveryWrongByteIsAnErrorOrAnotherSet) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::etcd
+}  // namespace tidegate::etcd::etcd_messages_test

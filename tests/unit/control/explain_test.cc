@@ -7,8 +7,7 @@
 #include "control/observe/explanation_text.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::explain_test {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
@@ -153,5 +152,4 @@ TEST(Explanation, FollowsSteersWithinSteers) {
   EXPECT_EQ(why("nothing of the kind"), "the first");
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::explain_test

@@ -6,8 +6,7 @@
 #include "core/crypto.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::idempotency_test {
 
 namespace fs = std::filesystem;
 using Verdict = Idempotency::Verdict;
@@ -205,5 +204,4 @@ TEST(RepeatedPost, ThatChangesNothingNeedsNoKey) {
   EXPECT_FALSE(body_of(again)["converged"].get<bool>()) << "it was asked anew";
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::idempotency_test

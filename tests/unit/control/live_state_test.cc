@@ -4,8 +4,7 @@
 #include "control/api/bundle.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::live_state_test {
 
 using ::testing::HasSubstr;
 
@@ -97,5 +96,4 @@ TEST_F(LiveStateTest, AWordSurvivesARestartAndANewVersion) {
   EXPECT_EQ(backend(0)["state"], "draining");
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::live_state_test

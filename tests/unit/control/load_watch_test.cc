@@ -5,8 +5,7 @@
 #include "control/api/shapes.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::load_watch_test {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
@@ -164,5 +163,4 @@ TEST_F(LoadedEdge, TheShareIsToldByTheApiTheMetricsAndTheStreamOfReplicas) {
   EXPECT_FALSE(live_state_from_json(bad));
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::load_watch_test

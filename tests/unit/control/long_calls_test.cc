@@ -8,8 +8,7 @@
 #include "core/metrics.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::long_calls_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -174,5 +173,4 @@ TEST_F(LongCallsTest, AControlThatEndsMeanwhileEndsInPeace) {
   loop.run_once(0);
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::long_calls_test

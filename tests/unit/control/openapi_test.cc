@@ -6,8 +6,7 @@
 #include "tests/unit/control/host.h"
 #include "tests/unit/promlint.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::openapi_test {
 
 TEST(OpenApi, ListsExactlyTheRoutesThatAreDispatched) {
   EventLoop loop;
@@ -136,5 +135,4 @@ TEST(Meta, MetricsAreAsPromtoolWantsThemAndTellTheStateOfTheEdge) {
   EXPECT_THAT(lint_metrics(page()), ::testing::IsEmpty());
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::openapi_test

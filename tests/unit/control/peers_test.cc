@@ -6,8 +6,7 @@
 #include "tests/unit/control/host.h"
 #include "tests/unit/core/made_identity.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::peers_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -137,5 +136,4 @@ TEST_F(TlsPeers, FaultyFilesAreNamedAtTheStart) {
   EXPECT_THAT(refusal(host), HasSubstr("empty.crt"));
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::peers_test

@@ -7,8 +7,7 @@
 #include "control/limits.h"
 #include "core/clock.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::plane_judge_test {
 
 using Kind = PlaneAnswer::Kind;
 using ::testing::HasSubstr;
@@ -166,5 +165,4 @@ TEST_F(HostHearingTest, TimeInWhichControlDidNotRunIsNotSilence) {
   EXPECT_FALSE(hearing.is_silent(ms(11'000)));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::plane_judge_test

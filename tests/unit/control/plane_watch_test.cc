@@ -10,8 +10,7 @@
 #include "control/limits.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::plane_watch_test {
 
 using ::testing::HasSubstr;
 
@@ -224,5 +223,4 @@ TEST(VerdictWriter, WritesAFlapOfManyBackendsInFewCommits) {
   EXPECT_LE((*state)->head().live_state - before, kVerdictCommitBurst + seconds * kVerdictCommitsPerS);
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::plane_watch_test

@@ -11,8 +11,7 @@
 #include "tests/unit/control/host.h"
 #include "tests/unit/core/made_identity.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::plans_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -263,5 +262,4 @@ TEST(Plans, TakeOverTheZonesThatDidNotChange) {
   EXPECT_THAT(faulty.faults, ::testing::SizeIs(1));
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::plans_test

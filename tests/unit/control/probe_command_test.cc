@@ -11,8 +11,7 @@
 #include "control/limits.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::probe_command_test {
 
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -205,5 +204,4 @@ TEST(ProbeCommandControl, AFirstDocumentWithCommandsIsRefusedAtTheStartUnlessCon
   EXPECT_THAT(started.error().message, HasSubstr("first.yaml is refused: probe 'p' is a command"));
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::probe_command_test

@@ -8,8 +8,7 @@
 
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::probe_grpc_test {
 
 using ::testing::HasSubstr;
 
@@ -197,5 +196,4 @@ TEST(ProbeGrpcMessage, ReadsWhatItKnowsAndSurvivesTheRest) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::probe_grpc_test

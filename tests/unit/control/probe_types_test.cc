@@ -9,8 +9,7 @@
 #include "tests/unit/control/host.h"
 #include "tests/unit/core/made_identity.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::probe_types_test {
 
 using ::testing::HasSubstr;
 
@@ -266,5 +265,4 @@ TEST_F(ProbeTypes, TlsToABackendWithoutTlsIsDown) {
   EXPECT_EQ(probe(target(ProbeType::tls, plain.endpoint)).cause, ProbeCause::certificate);
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::probe_types_test

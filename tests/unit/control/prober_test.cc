@@ -12,8 +12,7 @@
 #include "control/health/probe.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::prober_test {
 
 using ::testing::HasSubstr;
 
@@ -371,5 +370,4 @@ TEST_F(ProberTest, AProbeThatChangesGoesOnFromAVerdictThatIsNotStoredYet) {
   EXPECT_TRUE(becomes(true));
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::prober_test

@@ -6,8 +6,7 @@
 
 #include "tests/unit/control/edge_simulation.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::promise_test {
 
 constexpr uint64_t kBlocks = 4, kBlock = 125;  // 500 schedules in the gate
 constexpr uint64_t kLongSchedules = 10'000;
@@ -48,5 +47,4 @@ TEST(Promise, AScheduleCanBeRunAgain) {
   EXPECT_EQ(first.refused(), second.refused());
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::promise_test

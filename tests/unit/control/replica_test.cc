@@ -7,8 +7,7 @@
 #include "core/crypto.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::replica_test {
 
 using ::testing::HasSubstr;
 
@@ -261,5 +260,4 @@ TEST_F(LongReplicaTest, AHostWhoseLeaderIsSilentProbesItsOwnSiteAndSaysSo) {
   ASSERT_TRUE(pump(loop, [&] { return !body_of(follower.call("GET", "/v1/node/status")).contains("probes"); }));
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::replica_test

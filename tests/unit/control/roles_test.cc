@@ -4,8 +4,7 @@
 #include "control/api/auth.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::roles_test {
 
 using ::testing::HasSubstr;
 
@@ -88,5 +87,4 @@ TEST(Roles, ABodyBeyondTheBoundIsRefused) {
   EXPECT_EQ(answer.status, 413);
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::roles_test

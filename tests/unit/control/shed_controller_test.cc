@@ -10,8 +10,7 @@
 #include <random>
 #include <vector>
 
-namespace tidegate {
-namespace {
+namespace tidegate::shed_controller_test {
 
 constexpr double kPeriodS = 5;
 
@@ -176,5 +175,4 @@ TEST(ShedController, TwoSitesDoNotThrowTheirClientsToAndFro) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::shed_controller_test

@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace tidegate {
-namespace {
+namespace tidegate::site_opinions_test {
 
 const std::string kOne = "backend/app/one";
 
@@ -58,5 +57,4 @@ TEST(SiteOpinions, ANodeSaysNothingOfItsOwnBackends) {
   EXPECT_EQ(said(opinions, "a"), "up: node b reaches it");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::site_opinions_test

@@ -4,8 +4,7 @@
 #include "control/observe/convergence.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::status_test {
 
 using nlohmann::json;
 using ::testing::ElementsAre;
@@ -135,5 +134,4 @@ TEST_F(StatusTest, HandsOnThePlanesOfThisHost) {
   EXPECT_EQ(host.call("GET", "/v1/node/metrics/dns").status, 502);
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::status_test

@@ -3,8 +3,7 @@
 
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::versions_test {
 
 using ::testing::Contains;
 using ::testing::HasSubstr;
@@ -57,5 +56,4 @@ TEST(Versions, TheAuditTrailRemembersEveryWriteAndWho) {
   EXPECT_THAT(audit, HasSubstr("uid:"));
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::versions_test

@@ -5,8 +5,7 @@
 
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::watch_test {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -86,5 +85,4 @@ TEST(Watch, AControlThatEndsEndsItsStreams) {
   EXPECT_TRUE(pump(loop, [&] { return watcher.ended; }));
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::watch_test

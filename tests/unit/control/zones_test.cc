@@ -6,8 +6,7 @@
 #include "dns/plan/authority.h"
 #include "tests/unit/control/host.h"
 
-namespace tidegate::testing {
-namespace {
+namespace tidegate::testing::zones_test {
 
 using nlohmann::json;
 using ::testing::ElementsAre;
@@ -228,5 +227,4 @@ TEST_F(ZonesApi, AChangeTakesOverEveryOtherZone) {
   for (size_t z = 1; z < before->zones.size(); ++z) EXPECT_EQ(before->zones[z].zone, after->zones[z].zone);
 }
 
-}  // namespace
-}  // namespace tidegate::testing
+}  // namespace tidegate::testing::zones_test

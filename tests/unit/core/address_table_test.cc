@@ -10,8 +10,7 @@
 
 #include "core/clock.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::address_table_test {
 
 const HashKey kKey{0x1234, 0x5678};
 
@@ -218,5 +217,4 @@ TEST(AddressTable, ThreadsThatShareItLoseNoHoldAndTakeNoMoreThanThereIs) {
   for (uint32_t i = 0; i < 64; ++i) EXPECT_EQ(table.look(v4(100 + i), rate, 1).held, 0u) << i;
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::address_table_test

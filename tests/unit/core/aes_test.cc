@@ -5,8 +5,7 @@
 
 #include "core/crypto.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::aes_test {
 
 TEST(Aes, OpensWhatOthersSealed) {
   // Made with the openssl command: enc -aes-128-cbc.
@@ -43,5 +42,4 @@ TEST(Aes, OpensWhatItSealedAndNothingElse) {
   EXPECT_FALSE(aes128_open(AesMode::gcm, std::string(16, 'x'), damaged)) << "another key";
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::aes_test

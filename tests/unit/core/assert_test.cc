@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace tidegate {
-namespace {
+namespace tidegate::assert_test {
 
 TEST(Assert, LetsWhatHoldsPass) {
   int evaluated = 0;
@@ -19,5 +18,4 @@ TEST(AssertDeathTest, EndsTheProcessAndSaysWhereAndWhy) {
   EXPECT_DEATH(TIDEGATE_UNREACHABLE("every step has a successor"), "every step has a successor \\(unreachable\\)");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::assert_test

@@ -9,8 +9,7 @@
 #include "core/signing_key.h"
 #include "core/tls.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::crypto_test {
 
 std::string text_of(const Sha256& digest) { return {reinterpret_cast<const char*>(digest.data()), digest.size()}; }
 std::string unhex(std::string_view hex) { return hex_decode(hex).value(); }
@@ -141,5 +140,4 @@ TEST(SigningKey, RefusesWhatIsNoKeyOfItsKind) {
       "-----END PRIVATE KEY-----\n"));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::crypto_test

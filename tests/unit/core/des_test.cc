@@ -5,8 +5,7 @@
 
 #include "core/crypto.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::des_test {
 
 TEST(Des, MatchesThePublishedExample) {
   // DNSPod's: the key dnspodpass, of which DES takes eight bytes.
@@ -29,5 +28,4 @@ TEST(Des, OpensWhatItSealedAndRefusesWhatIsNoWholeBlocks) {
   EXPECT_FALSE(des_open(key, ""));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::des_test

@@ -12,8 +12,7 @@
 
 #include "core/clock.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::event_loop_test {
 
 struct Pair {
   Pair() {
@@ -356,5 +355,4 @@ TEST(Deferred, RunsAfterTheIterationAndWhatItDefersInTheNext) {
   EXPECT_EQ(order, "abc");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::event_loop_test

@@ -5,8 +5,7 @@
 
 #include <string>
 
-namespace tidegate {
-namespace {
+namespace tidegate::forwarded_for_test {
 
 TEST(ForwardedHop, IsReadAsProxiesWriteIt) {
   const std::pair<const char*, const char*> forms[] = {
@@ -89,5 +88,4 @@ TEST_F(Walk, AQuoteOfTheClientsHidesNoComma) {
   EXPECT_EQ(client("10.0.0.1", {"\"6.6.6.6", "\", 203.0.113.9"}), "203.0.113.9");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::forwarded_for_test

@@ -13,8 +13,7 @@
 #include "core/limits.h"
 #include "core/shared_port.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::hand_over_test {
 
 using ::testing::HasSubstr;
 
@@ -163,5 +162,4 @@ TEST(HandOverTest, AnEndAndSilenceAreToldApart) {
   EXPECT_FALSE(pair.b->send({HandOverKind::go, 0, {}, {}}));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::hand_over_test

@@ -8,8 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace tidegate {
-namespace {
+namespace tidegate::hash_test {
 
 // SipHash-c-d straight from the paper (§2.1-2.4), byte by byte. It shares no code with the code under test.
 uint64_t naive_siphash(uint64_t k0, uint64_t k1, const std::string& message, int c, int d) {
@@ -78,5 +77,4 @@ TEST(Mix64, IsABijectionOnASample) {
   EXPECT_EQ(seen.size(), 10'000u);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::hash_test

@@ -3,8 +3,7 @@
 
 #include "core/http1.h"
 
-namespace tidegate::http1 {
-namespace {
+namespace tidegate::http1::http1_chunked_test {
 
 struct Decoded {
   Status status = Status::incomplete;
@@ -130,5 +129,4 @@ TEST(Http1Chunked, EncodesWhatItDecodes) {
   EXPECT_EQ(std::string(header, encode_chunk_header(0x1a2b, header)), "1a2b\r\n");
 }
 
-}  // namespace
-}  // namespace tidegate::http1
+}  // namespace tidegate::http1::http1_chunked_test

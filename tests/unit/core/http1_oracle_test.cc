@@ -13,8 +13,7 @@
 #include "core/ascii_words.h"
 #include "core/http1.h"
 
-namespace tidegate::http1 {
-namespace {
+namespace tidegate::http1::http1_oracle_test {
 
 const std::vector<std::string>& request_seeds() {
   static const std::vector<std::string> seeds = {
@@ -385,5 +384,4 @@ TEST(AsciiWords, CopyLowerAgreesWithATwinForEveryByteAtEveryPlace) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::http1
+}  // namespace tidegate::http1::http1_oracle_test

@@ -3,8 +3,7 @@
 
 #include "core/http1.h"
 
-namespace tidegate::http1 {
-namespace {
+namespace tidegate::http1::http1_request_test {
 
 struct Parsed {
   ParseResult result;
@@ -334,5 +333,4 @@ TEST(Http1Text, SplitsListsAtCommasOutsideQuotes) {
   EXPECT_EQ(elements, (std::vector<std::string_view>{"\"open, ended\\"}));
 }
 
-}  // namespace
-}  // namespace tidegate::http1
+}  // namespace tidegate::http1::http1_request_test

@@ -3,8 +3,7 @@
 
 #include "core/http1.h"
 
-namespace tidegate::http1 {
-namespace {
+namespace tidegate::http1::http1_response_test {
 
 struct Parsed {
   ParseResult result;
@@ -98,5 +97,4 @@ TEST(Http1Response, KeepsTheConnectionAsVersionAndTokensSay) {
   EXPECT_FALSE(accepted("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").head.keep_alive);
 }
 
-}  // namespace
-}  // namespace tidegate::http1
+}  // namespace tidegate::http1::http1_response_test

@@ -6,8 +6,7 @@
 
 #include "http_fixture.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::http_client_test {
 
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
@@ -275,5 +274,4 @@ TEST_P(HttpTogether, ARefusedStreamHasItsReasonInTheResponse) {
 INSTANTIATE_TEST_SUITE_P(OverUnixAndTcp, HttpTogether, ::testing::Bool(),
                          [](const auto& instance) { return instance.param ? "Unix" : "Tcp6"; });
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::http_client_test

@@ -13,8 +13,7 @@
 #include "core/open_files.h"
 #include "http_fixture.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::http_door_test {
 
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -291,5 +290,4 @@ TEST_F(HttpDoorTest, WithoutADescriptorTheIdleMakeRoomAndTheLoopDoesNotSpin) {
   EXPECT_LT(rounds, 50u);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::http_door_test

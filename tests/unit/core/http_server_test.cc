@@ -14,8 +14,7 @@
 #include "http_fixture.h"
 #include "kept_alive.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::http_server_test {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -515,5 +514,4 @@ TEST(HttpProblem, IsValidJson) {
             "1\\u000aback\\\\slash\"}\n");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::http_server_test

@@ -8,8 +8,7 @@
 #include <random>
 #include <vector>
 
-namespace tidegate {
-namespace {
+namespace tidegate::idle_list_test {
 
 struct Member : IdleLink {
   int number = 0;
@@ -46,5 +45,4 @@ TEST(IdleList, GivesTheOldestAsAPlainListDoes) {
   for (Member& member : members) list.remove(member);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::idle_list_test

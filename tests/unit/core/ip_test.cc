@@ -7,8 +7,7 @@
 #include <random>
 #include <unordered_set>
 
-namespace tidegate {
-namespace {
+namespace tidegate::ip_test {
 
 IpAddress address(const char* text) { return IpAddress::parse(text).value(); }
 Cidr cidr(const char* text) { return Cidr::parse(text).value(); }
@@ -99,5 +98,4 @@ TEST(Endpoint, SurvivesTheWayThroughASocketAddress) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::ip_test

@@ -14,8 +14,7 @@
 #include "core/lmdb_check.h"
 #include "core/lmdb_damage.h"
 
-namespace tidegate::lmdb {
-namespace {
+namespace tidegate::lmdb::lmdb_test {
 
 using ::testing::HasSubstr;
 
@@ -334,5 +333,4 @@ TEST_F(Lmdb, BigEndianKeysSortByValue) {
   EXPECT_EQ(be64(be64(0x0102030405060708)), 0x0102030405060708u);
 }
 
-}  // namespace
-}  // namespace tidegate::lmdb
+}  // namespace tidegate::lmdb::lmdb_test

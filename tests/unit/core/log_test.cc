@@ -9,8 +9,7 @@
 #include "core/limits.h"
 #include "core/metrics.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::log_test {
 
 TEST(Log, AMessageForgesNoLineAndNoTerminalCommand) {
   EXPECT_EQ(printable("backend said 200 OK"), "backend said 200 OK");
@@ -40,5 +39,4 @@ TEST(Log, WhatStandardErrorDoesNotTakeIsCounted) {
   EXPECT_EQ(dropped.value(), before + 1);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::log_test

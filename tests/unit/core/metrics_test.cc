@@ -6,8 +6,7 @@
 
 #include <thread>
 
-namespace tidegate {
-namespace {
+namespace tidegate::metrics_test {
 
 using ::testing::HasSubstr;
 
@@ -95,5 +94,4 @@ TEST(Prometheus, EscapesLabelValues) {
   EXPECT_EQ(render_labels({}), "");
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::metrics_test

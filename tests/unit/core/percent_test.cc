@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace tidegate {
-namespace {
+namespace tidegate::percent_test {
 
 TEST(Percent, EncodesAllButUnreservedCharacters) {
   EXPECT_EQ(percent_encode("aZ09-._~"), "aZ09-._~");
@@ -32,5 +31,4 @@ TEST(Percent, KnowsHexDigitsOfEitherCase) {
     EXPECT_EQ(hex_digit(none), -1) << int{none};
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::percent_test

@@ -5,8 +5,7 @@
 
 #include <memory>
 
-namespace tidegate {
-namespace {
+namespace tidegate::result_test {
 
 Result<int> half(int n) {
   if (n % 2 != 0) return fail("odd");
@@ -40,5 +39,4 @@ TEST(Result, AStringValueIsNotAnError) {
 
 TEST(ResultDeathTest, AskingAFailureForItsValueStops) { EXPECT_DEATH((void)half(3).value(), "has_value"); }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::result_test

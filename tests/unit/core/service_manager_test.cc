@@ -16,8 +16,7 @@
 
 #include "core/clock.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::service_manager_test {
 
 using ::testing::StartsWith;
 
@@ -166,5 +165,4 @@ TEST(ServiceManager, MayBeAbsentOrNonsense) {
   service.ready("up");  // warns
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::service_manager_test

@@ -11,8 +11,7 @@
 #include <cerrno>
 #include <string>
 
-namespace tidegate {
-namespace {
+namespace tidegate::shared_port_test {
 
 using ::testing::HasSubstr;
 
@@ -177,5 +176,4 @@ TEST(SharedPort, SocketsOfAnotherProcessAreTakenBeforeNewOnesAndNoneIsLost) {
   EXPECT_FALSE(held.take(port, SOCK_STREAM));
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::shared_port_test

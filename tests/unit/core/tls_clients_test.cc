@@ -11,8 +11,7 @@
 #include "core/fd.h"
 #include "made_authority.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::tls_clients_test {
 
 using ::testing::HasSubstr;
 using Fault = ClientCertificateFault;
@@ -295,5 +294,4 @@ TEST_P(ClientResumption, EndsWithTheFirstCertificateOfTheChain) {
 INSTANTIATE_TEST_SUITE_P(BothVersions, ClientResumption, ::testing::Values(TLS1_2_VERSION, TLS1_3_VERSION),
                          [](const auto& instance) { return instance.param == TLS1_2_VERSION ? "Tls12" : "Tls13"; });
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::tls_clients_test

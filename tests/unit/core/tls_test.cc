@@ -12,8 +12,7 @@
 #include "http_fixture.h"
 #include "made_identity.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::tls_test {
 
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -544,5 +543,4 @@ TEST(HttpOverTls, CarriesRequestsOfOurClientToOurServer) {
   EXPECT_THAT(outcome().error().message, StartsWith("read "));  // plain HTTP to a TLS port
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::tls_test

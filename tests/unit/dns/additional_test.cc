@@ -9,8 +9,7 @@
 #include "dns/limits.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::additional_test {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
@@ -154,5 +153,4 @@ TEST_F(Additional, GlueComesFromWildcardsAndSteersToo) {
   EXPECT_THAT(edge_.ask("x.child.example.test", rrtype::kA).additionals(), SizeIs(4)) << "a zone without steers";
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::additional_test

@@ -10,8 +10,7 @@
 #include "dns/server/server.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::alias_resolver_test {
 
 using testing::IsEmpty;
 using testing::SizeIs;
@@ -132,5 +131,4 @@ TEST_F(Aliases, ManyNamesWaitForTheirTurn) {
   EXPECT_THAT(resolver_.book(), SizeIs(names.size()));
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::alias_resolver_test

@@ -10,8 +10,7 @@
 #include "core/des.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::dnspod_test {
 
 constexpr char kAesKey[] = "0123456789abcdef";  // the sixteen characters that a client is given
 constexpr char kDesKey[] = "eightkey";
@@ -152,5 +151,4 @@ TEST_F(Dnspod, AFormMayBePosted) {
   EXPECT_EQ(ask("token=12345678", "POST", "dn=geo.example.test").body, "203.0.113.1");
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::dnspod_test

@@ -16,8 +16,7 @@
 #include "dns/server/doh.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::doors_test {
 
 using nlohmann::json;
 
@@ -176,5 +175,4 @@ TEST_F(Doors, AllGiveOneClientTheSameAddressesInTheSameOrder) { compare(500); }
 using LongDoors = Doors;
 TEST_F(LongDoors, AllGiveTenThousandClientsTheSameAddressesInTheSameOrder) { compare(10'000); }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::doors_test

@@ -10,8 +10,7 @@
 #include "dns/steer/prefix_map.h"
 #include "tests/unit/dns/mmdb_writer.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::geo_test {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -364,5 +363,4 @@ TEST(GeoMmdbTwin, TheCompiledMapAgreesWithTheLibrary) {
   MMDB_close(&library);
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::geo_test

@@ -15,8 +15,7 @@
 #include "dns/server/http_front.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::http_test {
 
 using nlohmann::json;
 using testing::ElementsAre;
@@ -429,5 +428,4 @@ TEST(ClientAddress, OnlyTrustedHopsAreBelieved) {
   EXPECT_EQ(client("::ffff:10.10.0.11", {"::ffff:10.2.0.2"}), "10.2.0.2");
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::http_test

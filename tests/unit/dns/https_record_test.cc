@@ -5,8 +5,7 @@
 
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::https_record_test {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
@@ -117,5 +116,4 @@ TEST_F(HttpsRecord, IsThereOnlyOnRequestAndBehindTheZonesOwn) {
   EXPECT_EQ(services[0].priority, 7);
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::https_record_test

@@ -10,8 +10,7 @@
 #include "dns/wire/cookie.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::query_test {
 
 using testing::Contains;
 using testing::ElementsAre;
@@ -491,5 +490,4 @@ TEST_F(Query, NoAnswerIsLargerThanTheClientTakes) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::query_test

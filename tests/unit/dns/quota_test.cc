@@ -10,8 +10,7 @@
 #include "dns/httpdns/dnspod.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::quota_test {
 
 class Quota : public testing::Test {
  protected:
@@ -121,5 +120,4 @@ TEST_F(Quota, AnAccountWithoutARateHasNoBound) {
   for (int i = 0; i < 1'000; ++i) ASSERT_EQ(ask("/1/d?host=ns1.example.test"), HttpDnsError::none);
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::quota_test

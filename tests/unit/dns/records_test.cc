@@ -11,8 +11,7 @@
 #include "conf/zone_includes.h"
 #include "dns/zone/zone.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::records_test {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -268,5 +267,4 @@ TEST(ZoneRecords, RandomChangesDoWhatTheySayAndNothingElse) {
   EXPECT_GT(changes, 100U);
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::records_test

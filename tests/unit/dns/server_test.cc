@@ -14,8 +14,7 @@
 #include "core/http_client.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::server_test {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -460,5 +459,4 @@ TEST_F(Serving, AnotherServerTakesEverySocketOverAndNoQueryIsLost) {
   EXPECT_EQ(server_.connections_left(), 1U);
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::server_test

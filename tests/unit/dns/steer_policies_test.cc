@@ -13,8 +13,7 @@
 #include "tests/unit/dns/mmdb_writer.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::steer_policies_test {
 
 using testing::Contains;
 using testing::ElementsAre;
@@ -514,5 +513,4 @@ TEST_F(Policies, MapsAreBoundedAndSetsOfSitesFallBack) {
   EXPECT_THAT(refused.error().message, HasSubstr("more than 256 different maps"));
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::steer_policies_test

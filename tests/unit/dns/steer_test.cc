@@ -10,8 +10,7 @@
 #include "dns/query/explain.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::steer_test {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -431,5 +430,4 @@ TEST_F(Steering, ExplainTellsWhyByTheSameDecision) {
   EXPECT_TRUE(explain(*IpAddress::parse("10.2.0.1"), "a..b", "A", edge_.tables(), edge_.worker()).contains("error"));
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::steer_test

@@ -12,8 +12,7 @@
 #include "tests/unit/dns/mmdb_writer.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::steer_twin_test {
 
 using Dice = std::mt19937;
 
@@ -339,5 +338,4 @@ TEST(LongSteerTwin, ScopesAreTheWidestThatAreRightOnManyEdges) {
   for (uint32_t seed = 10; seed < 60; ++seed) prove_scopes(seed, 3'000);
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::steer_twin_test

@@ -8,8 +8,7 @@
 #include "tests/unit/dns/frames.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::xdp_frame_test {
 
 // On a heap buffer of the frame's own size, so that a read past its end is found.
 FrameFault fault_of(const Bytes& frame) {
@@ -204,5 +203,4 @@ TEST(XdpFrame, AChecksumThatIsOnlyHalfMadeByAVethIsTaken) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::xdp_frame_test

@@ -12,8 +12,7 @@
 #include "tests/unit/dns/frames.h"
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::xdp_program_test {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -187,5 +186,4 @@ TEST(XdpInterface, SaysWhyItCannotBeOpened) {
   EXPECT_THAT(unreachable.error().message, HasSubstr("no address"));
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::xdp_program_test

@@ -9,8 +9,7 @@
 #include <random>
 #include <vector>
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::xdp_rings_test {
 
 constexpr uint32_t kFrames = XdpRings::kFrames;
 constexpr uint64_t kReceiveOffset = 256;
@@ -122,5 +121,4 @@ TEST_F(Rings, NoFrameIsEverLostWhateverTheKernelDoes) {
   EXPECT_EQ(fill_.waiting(), kFrames);
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::xdp_rings_test

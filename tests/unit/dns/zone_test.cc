@@ -11,8 +11,7 @@
 
 #include "tests/unit/dns/support.h"
 
-namespace tidegate::dns::test {
-namespace {
+namespace tidegate::dns::test::zone_test {
 
 using testing::HasSubstr;
 using testing::StartsWith;
@@ -408,5 +407,4 @@ TEST(ZoneTwin, RandomZonesAnswerAsTheNaiveResolverDoes) {
   for (const size_t kind : kinds) EXPECT_GT(kind, 100U) << "the rounds must have met every kind";
 }
 
-}  // namespace
-}  // namespace tidegate::dns::test
+}  // namespace tidegate::dns::test::zone_test

@@ -8,8 +8,7 @@
 
 #include "core/hash.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::conn_table_test {
 
 constexpr FlowTimeouts kTimeouts = {30'000, 900'000, 10'000};
 
@@ -363,5 +362,4 @@ TEST(ConnTable, SweepsExpiredFlowsAway) {
   EXPECT_EQ(table.live(), 0u);
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::conn_table_test

@@ -8,8 +8,7 @@
 #include "l4/decap/unwrap.h"
 #include "tests/unit/l4/harness.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::decap_test {
 
 using namespace testing;
 
@@ -116,5 +115,4 @@ TEST(Decap, SurvivesArbitraryBytes) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::decap_test

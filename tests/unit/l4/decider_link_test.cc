@@ -4,8 +4,7 @@
 
 #include "tests/unit/l4/decider_fixture.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::decider_link_test {
 
 using namespace testing;
 
@@ -207,5 +206,4 @@ TEST_F(DeciderTest, AsksForItsBackendsByItself) {
   EXPECT_EQ(asked, 1u);
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::decider_link_test

@@ -7,8 +7,7 @@
 
 #include "tests/unit/l4/decider_fixture.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::decider_test {
 
 using namespace testing;
 
@@ -365,5 +364,4 @@ TEST_F(DeciderTest, SaysWhichPortABurstGoesByIfAllOfItGoes) {
   EXPECT_EQ(decider_->decide(*tables_, views.data(), outcomes.data(), 0, now_ms_), std::nullopt);
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::decider_test

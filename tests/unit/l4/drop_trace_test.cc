@@ -7,8 +7,7 @@
 
 #include "tests/unit/l4/harness.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::drop_trace_test {
 
 using namespace testing;
 
@@ -43,5 +42,4 @@ TEST(DropTrace, AFloodOfOneReasonHidesNoOther) {
   EXPECT_EQ(seen.back().reason, DropReason::martian_source);
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::drop_trace_test

@@ -6,8 +6,7 @@
 #include <random>
 #include <vector>
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::flow_batch_test {
 
 constexpr HashKey kKey{0x0123456789abcdef, 0xfedcba9876543210};
 
@@ -54,5 +53,4 @@ TEST_P(EachWidth, GivesEachTupleOnceTheHashThatTheHasherGivesIt) {
 
 INSTANTIATE_TEST_SUITE_P(FlowBatch, EachWidth, ::testing::Values(FlowBatch::Width::any, FlowBatch::Width::widest));
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::flow_batch_test

@@ -12,8 +12,7 @@
 #include "l4/punt.h"
 #include "tests/unit/l4/edge.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::forwarding_test {
 
 using namespace testing;
 
@@ -386,5 +385,4 @@ TEST(EalArguments, FitTheHost) {
   EXPECT_NE(joined({{0}, 0}).find("-a 0000:3b:00.1"), std::string::npos);
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::forwarding_test

@@ -9,8 +9,7 @@
 #include "l4/fragment_table.h"
 #include "tests/unit/l4/harness.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::fragments_test {
 
 using namespace testing;
 
@@ -160,5 +159,4 @@ void compare_with_a_map(int operations) {
 TEST(FragmentTable, AgreesWithAMapOverRandomOperations) { compare_with_a_map(100'000); }
 TEST(LongFragmentTable, AgreesWithAMapOverAMillionRandomOperations) { compare_with_a_map(1'000'000); }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::fragments_test

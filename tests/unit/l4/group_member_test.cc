@@ -11,8 +11,7 @@
 #include "l4/neighbour_wire.h"
 #include "tests/unit/l4/frames.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::group_member_test {
 
 using namespace testing;
 
@@ -310,5 +309,4 @@ TEST_F(MldQueryTest, IsPassedOverWhenItDoesNotComeFromTheLinkOrIsBroken) {
   EXPECT_EQ(read(query("fd00::1", 100), said), DropReason::mld_malformed) << "no group";
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::group_member_test

@@ -19,8 +19,7 @@
 #include "l4/conn_table.h"
 #include "tests/unit/l4/decider_fixture.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::kept_state_test {
 
 using namespace testing;
 
@@ -435,5 +434,4 @@ TEST_F(KeptDeciderTest, EstablishedFlowsKeepTheirBackendsInTheNextProcess) {
   EXPECT_EQ(counters_->flows_created.value(), 0u);
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::kept_state_test

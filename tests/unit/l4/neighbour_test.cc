@@ -5,8 +5,7 @@
 
 #include "tests/unit/l4/frames.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::neighbour_test {
 
 using namespace testing;
 
@@ -242,5 +241,4 @@ TEST(NeighbourWire, RefusesDiscoveryThatARouterForwardedOrThatIsBroken) {
   EXPECT_EQ(read(bad_sum), DropReason::nd_malformed);
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::neighbour_test

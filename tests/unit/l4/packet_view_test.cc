@@ -7,8 +7,7 @@
 
 #include "tests/unit/l4/frames.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::packet_view_test {
 
 using namespace testing;
 
@@ -203,5 +202,4 @@ TEST(DropReason, HasANameAndASentenceForEach) {
   EXPECT_EQ(name(DropReason::punt_refused), "punt_refused");
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::packet_view_test

@@ -9,8 +9,7 @@
 
 #include "tests/unit/l4/frames.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::plain_packet_test {
 
 using namespace testing;
 
@@ -110,5 +109,4 @@ TEST(PlainPacket, AgreesWithParseFrameOnMangledFrames) {
   EXPECT_GT(taken, 50'000U);
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::plain_packet_test

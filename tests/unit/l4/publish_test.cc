@@ -12,8 +12,7 @@
 #include "l4/neighbour_board.h"
 #include "l4/port_board.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::publish_test {
 
 constexpr uint32_t kWorkers = 3;
 
@@ -128,5 +127,4 @@ TEST(Boards, TellAcrossThreads) {
   EXPECT_EQ(silent, neighbours.silent()) << "the count is that of the flags";
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::publish_test

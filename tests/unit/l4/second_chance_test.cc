@@ -12,8 +12,7 @@
 #include "l4/tunnel.h"
 #include "tests/unit/l4/harness.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::second_chance_test {
 
 using namespace testing;
 
@@ -358,5 +357,4 @@ TEST_F(HandOnTest, AnAnswerOfTheKernelIsKeptForASecond) {
   EXPECT_FALSE(own->has(ends, 1));
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::second_chance_test

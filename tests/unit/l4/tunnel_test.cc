@@ -9,8 +9,7 @@
 #include "l4/tunnel.h"
 #include "tests/unit/l4/harness.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::tunnel_test {
 
 using namespace testing;
 
@@ -378,5 +377,4 @@ TEST(Ranges, ServeEveryPortOfThemAndASinglePortGoesFirst) {
             DropReason::no_service);
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::tunnel_test

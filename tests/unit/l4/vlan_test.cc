@@ -6,8 +6,7 @@
 
 #include "tests/unit/l4/harness.h"
 
-namespace tidegate::l4 {
-namespace {
+namespace tidegate::l4::vlan_test {
 
 using namespace testing;
 
@@ -81,5 +80,4 @@ TEST(Vlan, TagsThatArePutOnAreThoseThatAreTakenOff) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::l4
+}  // namespace tidegate::l4::vlan_test

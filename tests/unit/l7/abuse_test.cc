@@ -11,8 +11,7 @@
 #include "core/clock.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::abuse_test {
 
 enum Type : uint8_t {
   kData,
@@ -489,5 +488,4 @@ TEST_F(Abuse, ABackendThatSendsInterimAnswersWithoutEndFailsItsExchange) {
   EXPECT_EQ(hints_read, 20u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::abuse_test

@@ -10,8 +10,7 @@
 #include "core/open_files.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::admission_test {
 
 const std::string kRefused = "tidegate_l7_client_connections_refused_total{reason=";
 const std::string kRecycled = "tidegate_l7_client_connections_recycled_total";
@@ -262,5 +261,4 @@ TEST_F(DoorTest, ClientsLeaveTheLastDescriptorsToTheProcess) {
   EXPECT_EQ(held_, before);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::admission_test

@@ -22,8 +22,7 @@
 #include "l7/policy/jwt.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::authenticate_test {
 
 using policy::TokenClaims;
 using policy::TokenFault;
@@ -738,5 +737,4 @@ TEST_F(AuthenticateTest, ALimitByIdentityFollowsTheClientNotItsAddress) {
   EXPECT_EQ(with("X-API-Key: open sesame\r\n").status, 200);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::authenticate_test

@@ -9,8 +9,7 @@
 #include "conf/snapshot.h"
 #include "core/clock.h"
 
-namespace tidegate::l7 {
-namespace {
+namespace tidegate::l7::backend_pool_test {
 
 class BackendPoolTest : public testing::Test {
  protected:
@@ -180,5 +179,4 @@ TEST(RetryBudget, SavesForNoStorm) {
   EXPECT_LE(budget.balance(), 101.0);
 }
 
-}  // namespace
-}  // namespace tidegate::l7
+}  // namespace tidegate::l7::backend_pool_test

@@ -10,8 +10,7 @@
 #include "core/clock.h"
 #include "l7/backend/pool.h"
 
-namespace tidegate::l7 {
-namespace {
+namespace tidegate::l7::balance_test {
 
 constexpr uint64_t kNow = 1'000 * kNsPerS;
 
@@ -327,5 +326,4 @@ TEST_F(BalanceTest, ABreakerOfThePoolIsOneForAll) {
   EXPECT_TRUE(pool_->choose({.now_ns = kNow}).broken);
 }
 
-}  // namespace
-}  // namespace tidegate::l7
+}  // namespace tidegate::l7::balance_test

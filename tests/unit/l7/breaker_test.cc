@@ -9,8 +9,7 @@
 
 #include "core/clock.h"
 
-namespace tidegate::l7 {
-namespace {
+namespace tidegate::l7::breaker_test {
 
 using State = Breaker::State;
 using Result = Breaker::Result;
@@ -183,5 +182,4 @@ TEST_F(BreakerTest, ThreadsShareTheTrials) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::l7
+}  // namespace tidegate::l7::breaker_test

@@ -9,8 +9,7 @@
 #include "tests/unit/l7/http2_client.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::buffer_test {
 
 constexpr uint64_t kMB = 1 << 20;
 
@@ -269,5 +268,4 @@ TEST(LongBuffer, PassesBodiesAsTheyComeWhenTheMemoryIsSpent) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::buffer_test

@@ -19,8 +19,7 @@
 #include "tests/unit/l7/certificates.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::client_certificates_test {
 
 const MadeAuthority& client_root() {
   static const MadeAuthority authority("root");
@@ -383,5 +382,4 @@ TEST(DefaultDeny, RefusesWhatNoPolicyAllows) {
   EXPECT_EQ(status("/none"), 404);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::client_certificates_test

@@ -17,8 +17,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::compress_test {
 
 // --- the libraries' decoders, which read a stream in pieces
 
@@ -579,5 +578,4 @@ TEST_F(CompressTest, ExplainTellsWhatAClientWouldGet) {
   EXPECT_EQ(entry["minimum"], 1'024);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::compress_test

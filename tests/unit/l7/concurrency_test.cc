@@ -14,8 +14,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::concurrency_test {
 
 using policy::AdaptiveState;
 using policy::AdaptiveStep;
@@ -467,5 +466,4 @@ TEST_F(DeadlineTest, AFetchThatOthersMayShareIsNotBoundByOneClientsTime) {
   EXPECT_EQ(origin_.requests(), 1u) << "a hit";
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::concurrency_test

@@ -17,8 +17,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::connect_test {
 
 // Accepts on any listening socket and gives each connection to a function, one after the other.
 class Acceptor {
@@ -313,5 +312,4 @@ TEST(Connect, AClientCertificateIsShownToTheBackend) {
   SSL_CTX_free(context);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::connect_test

@@ -23,8 +23,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::failure_test {
 
 // --- rows that one backend, one key or one request makes happen
 
@@ -490,5 +489,4 @@ TEST(FailureTable, HasATestForEachRow) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::failure_test

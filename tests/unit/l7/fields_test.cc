@@ -12,8 +12,7 @@
 #include "l7/observe/access_log.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::fields_test {
 
 bool has(const std::string& head, const std::string& line) {
   return head.find("\r\n" + line + "\r\n") != std::string::npos;
@@ -269,5 +268,4 @@ TEST(LogRotation, NeitherRenamingNorCopyingAndTruncatingLosesALine) {
   for (const char* suffix : {".1", ".2"}) std::filesystem::remove(log.path + suffix);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::fields_test

@@ -12,8 +12,7 @@
 #include "core/crypto.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::forgery_test {
 
 // An edge that logs. Its log can be read after the edge is destroyed.
 class LoggingEdge {
@@ -235,5 +234,4 @@ TEST(Forgery, AHostHasOneSpelling) {
   EXPECT_EQ(ask(edge.endpoint(), get("/", "other.a.test")).status, 204);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::forgery_test

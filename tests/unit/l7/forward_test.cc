@@ -15,8 +15,7 @@
 #include "l7/policy/policy.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::forward_test {
 
 TEST(Grants, LastUntilTheirTimeIsOver) {
   policy::Grants grants(64);
@@ -317,5 +316,4 @@ TEST_F(ForwardTest, ExplainTellsWhomItAsks) {
   EXPECT_EQ(edge_.metric("tidegate_l7_policy_verdicts_total{policy=\"sso\",kind=\"forward\",verdict=\"passed\"}"), 1u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::forward_test

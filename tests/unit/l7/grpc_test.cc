@@ -8,8 +8,7 @@
 #include "l7/exchange/failure.h"
 #include "tests/unit/l7/http2_backend.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::grpc_test {
 
 Http2Fields grpc_call(std::string timeout = "") {
   Http2Fields fields = Http2Client::request("/echo.Echo/Say", "POST");
@@ -115,5 +114,4 @@ TEST_F(LongHttp2Backend, AGrpcClientMaySendSmallMessagesRarelyAndAnotherClientMa
   }
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::grpc_test

@@ -8,8 +8,7 @@
 #include "l7/exchange/failure.h"
 #include "tests/unit/l7/http2_backend.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::grpc_web_test {
 
 const std::string kHello("\0\0\0\0\5hello", 10);
 const std::string kYou("\0\0\0\0\3you", 8);
@@ -187,5 +186,4 @@ TEST_F(GrpcWebCall, HasTheDeadlineThatItsClientGives) {
   EXPECT_EQ(failures(Failure::deadline_exceeded), 1u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::grpc_web_test

@@ -7,8 +7,7 @@
 #include "core/clock.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::http1_test {
 
 std::string pattern(size_t bytes) {
   std::string out(bytes, '\0');
@@ -450,5 +449,4 @@ TEST_F(Http1, AConnectionAtRestIsClosedAfterItsTime) {
   EXPECT_TRUE(wire.at_end());
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::http1_test

@@ -14,8 +14,7 @@
 #include "tests/unit/l7/http2_backend.h"
 #include "tests/unit/l7/state_dir.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::http2_backend_test {
 
 // --- the four pairings
 
@@ -524,5 +523,4 @@ TEST_F(Http2ByTls, ABackendThatMustSpeakHttp2AndDoesNotIsRefusedByName) {
   EXPECT_EQ(failures(Failure::tls_failed), 1u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::http2_backend_test

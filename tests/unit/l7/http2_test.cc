@@ -9,8 +9,7 @@
 #include "tests/unit/l7/http2_client.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::http2_test {
 
 class Http2 : public testing::Test {
  protected:
@@ -398,5 +397,4 @@ TEST_F(Http2, AnIdleConnectionMakesRoomWithGoawayAndOneWithAStreamDoesNot) {
   EXPECT_EQ(busy.result(slow).body, "here");
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::http2_test

@@ -11,8 +11,7 @@
 #include "tests/unit/l7/certificates.h"
 #include "tests/unit/l7/http2_backend.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::http2_tunnel_test {
 
 constexpr std::string_view kKey = "dGhlIHNhbXBsZSBub25jZQ==",
                            kAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";  // RFC 6455 §1.3
@@ -479,5 +478,4 @@ TEST_F(Http2TunnelByTls, ATunnelThatFindsNoConnectionHoldsNobodyUp) {
   EXPECT_EQ(backend.http1 + backend.http2, 2u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::http2_tunnel_test

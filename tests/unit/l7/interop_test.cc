@@ -7,8 +7,7 @@
 #include "core/crypto.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::interop_test {
 
 // An origin that answers with these bytes, and the edge in front of it.
 struct Relay {
@@ -290,5 +289,4 @@ TEST(InterimAnswers, ArePassedOnWhileTheCacheIsFilled) {
   std::filesystem::remove_all(state);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::interop_test

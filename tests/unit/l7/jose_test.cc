@@ -10,8 +10,7 @@
 #include "l7/policy/jwt.h"
 #include "tests/unit/l7/state_dir.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::jose_test {
 
 class Jose {
  public:
@@ -77,5 +76,4 @@ TEST(LongJoseTwin, JudgesTokensAlike) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::jose_test

@@ -10,8 +10,7 @@
 #include "tests/unit/l7/http2_client.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::json_change_test {
 
 using policy::JsonFault;
 
@@ -223,5 +222,4 @@ TEST_F(JsonBodyTest, ARequestThatCannotBeChangedIsRefusedBeforeABackendIsAsked) 
   EXPECT_EQ(ask(edge_.endpoint(), get("/x")).status, 200);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::json_change_test

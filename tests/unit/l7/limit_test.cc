@@ -17,8 +17,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::limit_test {
 
 using policy::Allowance;
 using policy::LimitTable;
@@ -440,5 +439,4 @@ TEST_F(LimitTest, TheAccessLogNamesEachVerdict) {
   EXPECT_EQ(nlohmann::json::parse(lines()[1])["failure"], "rate_limited");
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::limit_test

@@ -5,8 +5,7 @@
 
 #include "l7/exchange/forwarding.h"
 
-namespace tidegate::l7 {
-namespace {
+namespace tidegate::l7::message_test {
 
 std::string normalised(std::string_view path) {
   Arena arena;
@@ -229,5 +228,4 @@ TEST_F(Forwarding, FindsTheClientBehindTrustedProxies) {
   EXPECT_EQ(client_address(request_, facts, trusted, arena_), "203.0.113.7") << "the field that the proxy added";
 }
 
-}  // namespace
-}  // namespace tidegate::l7
+}  // namespace tidegate::l7::message_test

@@ -13,8 +13,7 @@
 
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::names_test {
 
 void put_16(std::string& out, size_t value) {
   out += static_cast<char>(value >> 8);
@@ -221,5 +220,4 @@ TEST(NameLookup, TheSmallestTtlIsTheAnswers) {
   EXPECT_EQ(smallest_ttl(message), 0u) << "fewer records than it says";
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::names_test

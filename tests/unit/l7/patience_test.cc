@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace tidegate::l7 {
-namespace {
+namespace tidegate::l7::patience_test {
 
 constexpr PatienceTerms kTerms{60 * kNsPerS, 256};
 
@@ -44,5 +43,4 @@ TEST(PatienceTest, WithoutARateAnyByteRestoresTheWhole) {
   EXPECT_EQ(patience.renew(terms, 1, 119 * kNsPerS), 119 * kNsPerS);
 }
 
-}  // namespace
-}  // namespace tidegate::l7
+}  // namespace tidegate::l7::patience_test

@@ -9,8 +9,7 @@
 #include "tests/unit/dns/mmdb_writer.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::places_test {
 
 using dns::test::MmdbWriter;
 using dns::test::TemporaryFile;
@@ -101,5 +100,4 @@ TEST_F(PlacesTest, WithoutADatabaseNobodyPasses) {
   EXPECT_EQ(unread(), 1u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::places_test

@@ -9,8 +9,7 @@
 #include "core/clock.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::protection_test {
 
 // An origin that answers with a status which the test sets, after a time which the test sets.
 struct MoodyOrigin {
@@ -191,5 +190,4 @@ TEST_F(ProtectionTest, BackupsServeWhenTheOthersAreEjected) {
   EXPECT_EQ(told["eligible"][1]["backup"], true);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::protection_test

@@ -11,8 +11,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::proxy_cache_test {
 
 Purge purge_of(std::string url, uint64_t sequence = 0) {
   Purge purge;
@@ -317,5 +316,4 @@ TEST(ProxyPurge, ReachesWhatIsOnDiskBeforeTheFirstVersionIsInForce) {
   EXPECT_FALSE(edge->fetches("/id?id=2"));
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::proxy_cache_test

@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace tidegate::l7 {
-namespace {
+namespace tidegate::l7::proxy_protocol_test {
 
 using Status = ProxyHeader::Status;
 
@@ -93,5 +92,4 @@ TEST(ProxyProtocol, SkipsWhatVersion2AddsAndFamiliesThatAreNotIp) {
   EXPECT_FALSE(of_unix.addresses);
 }
 
-}  // namespace
-}  // namespace tidegate::l7
+}  // namespace tidegate::l7::proxy_protocol_test

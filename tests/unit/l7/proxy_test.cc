@@ -11,8 +11,7 @@
 
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::proxy_test {
 
 // A port on which nobody listens.
 Endpoint closed_port() {
@@ -411,5 +410,4 @@ TEST(ProxyExplain, AnHttpsUrlReachesAPlainListenerThroughTheTerminatorInFrontOfI
   EXPECT_EQ((*edge.proxy().explain(request))["listener"], "plain");
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::proxy_test

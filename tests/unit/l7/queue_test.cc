@@ -11,8 +11,7 @@
 #include "l7/exchange/wait_queue.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::queue_test {
 
 // --- the queue by itself. It never asks its waiters who they are.
 
@@ -213,5 +212,4 @@ TEST_F(QueueTest, AFullBackendIsWaitedForAndAnEjectedOneIsLeftAlone) {
   EXPECT_EQ(dying.requests(), 1u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::queue_test

@@ -8,8 +8,7 @@
 #include "conf/policy/respond.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::respond_test {
 
 class RespondTest : public ::testing::Test {
  protected:
@@ -231,5 +230,4 @@ TEST_F(RespondTest, AMockAnswersInsteadOfTheBackend) {
   EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"maintenance\"}"), 0u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::respond_test

@@ -15,8 +15,7 @@
 #include "l7/route/text_table.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7 {
-namespace {
+namespace tidegate::l7::router_test {
 
 Route route(const std::string& name, std::vector<std::string> hosts, const std::string& path) {
   Route out;
@@ -306,5 +305,4 @@ TEST(RequestConditions, ChooseTheRouteOfARequest) {
   EXPECT_EQ(explained("%3Finside")["route"], edge.model.routes[2].name);
 }
 
-}  // namespace
-}  // namespace tidegate::l7
+}  // namespace tidegate::l7::router_test

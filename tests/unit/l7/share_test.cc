@@ -7,8 +7,7 @@
 
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::share_test {
 
 Route fixed_route(const std::string& name, const std::string& path, uint16_t status, const std::string& body = "") {
   Route route;
@@ -175,5 +174,4 @@ TEST(Share, ABackendThatGotTheBodyAtTheLastMomentIsNotToBlame) {
   EXPECT_EQ(edge.metric("tidegate_l7_ejections_total"), 0u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::share_test

@@ -14,8 +14,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::shared_limit_test {
 
 class RedisServer {
  public:
@@ -210,5 +209,4 @@ TEST(SharedLimit, ALeaseIsASmallPartOfTheQuota) {
   EXPECT_EQ(Terms::lease_of(1'000'000'000, 86'400'000, 1'000'000'000), 10'000u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::shared_limit_test

@@ -13,8 +13,7 @@
 #include "l7/policy/signatures.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::signatures_test {
 
 using policy::SeenSignatures;
 using policy::SignatureFault;
@@ -215,5 +214,4 @@ TEST(SignedRequests, PassOnceAndAreRefusedByName) {
   EXPECT_EQ(edge.metric("tidegate_l7_failures_total{reason=\"unauthenticated\"}"), 2u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::signatures_test

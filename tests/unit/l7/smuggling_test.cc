@@ -4,8 +4,7 @@
 
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::smuggling_test {
 
 struct Attack {
   const char* name;
@@ -98,5 +97,4 @@ TEST_F(Smuggling, AnAnswerThatIsAmbiguousIsNotPassedOn) {
   EXPECT_EQ(answer.status, 502);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::smuggling_test

@@ -16,8 +16,7 @@
 #include "core/http_server.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::split_test {
 
 class SplitTest : public ::testing::Test {
  protected:
@@ -278,5 +277,4 @@ TEST_F(MirrorTest, ALongAnswerToACopyIsNotReadToItsEnd) {
   ASSERT_TRUE(comes_to("alike", 1));
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::split_test

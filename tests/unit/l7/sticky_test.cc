@@ -8,8 +8,7 @@
 
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::sticky_test {
 
 struct Sticky : testing::Test {
   Sticky() {
@@ -114,5 +113,4 @@ TEST_F(StickyProxy, AClientWhoseBackendIsGoneGetsAnother) {
   EXPECT_TRUE(next.field("set-cookie").starts_with("lane=")) << "and is kept there from now on";
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::sticky_test

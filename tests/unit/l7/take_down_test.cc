@@ -7,8 +7,7 @@
 #include "l7/limits.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::take_down_test {
 
 constexpr std::string_view kUpgrade =
     "GET /b1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -207,5 +206,4 @@ TEST(TakeDown, IdleConnectionsToItAreClosed) {
   EXPECT_TRUE(edge.run_until([&] { return closed == 1; }));
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::take_down_test

@@ -10,8 +10,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::time_test {
 
 constexpr std::string_view kUpgrade =
     "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -177,5 +176,4 @@ TEST_F(TimeTest, TheKernelWatchesForClientsAndBackendsThatVanish) {
   EXPECT_TRUE(edge_.run_until([&] { return kept_alive(origin_.endpoint().port, false) == 1; }));
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::time_test

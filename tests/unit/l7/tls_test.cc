@@ -15,8 +15,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::tls_test {
 
 template <class T, void (*Free)(T*)>
 struct Deleter {
@@ -401,5 +400,4 @@ TEST(Contexts, AreMadeAnewOfTheCertificateThatChangedAlone) {
   EXPECT_EQ(second->listeners[1], first->listeners[1]);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::tls_test

@@ -22,8 +22,7 @@
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::transform_test {
 
 using policy::TemplateUse;
 using policy::TemplateValues;
@@ -510,5 +509,4 @@ TEST_F(TransformTest, ExplainTellsWhatTheBackendWouldGet) {
   EXPECT_EQ(entry["fields"]["X-Real-IP"], "192.0.2.9");
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::transform_test

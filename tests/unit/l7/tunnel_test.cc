@@ -11,8 +11,7 @@
 #include "tests/unit/l7/http2_origin.h"
 #include "tests/unit/l7/support.h"
 
-namespace tidegate::l7::test {
-namespace {
+namespace tidegate::l7::test::tunnel_test {
 
 std::string upgrade_to(std::string_view protocol, std::string_view more_fields = "") {
   return get("/", "a.test",
@@ -263,5 +262,4 @@ TEST_F(Tunnel, OfAnHttp2ClientMayBeSilentForATimeOfItsOwn) {
   EXPECT_EQ(failures(Failure::tunnel_timeout), 1u);
 }
 
-}  // namespace
-}  // namespace tidegate::l7::test
+}  // namespace tidegate::l7::test::tunnel_test

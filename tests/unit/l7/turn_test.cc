@@ -11,8 +11,7 @@
 #include "l7/h2/walk.h"
 #include "l7/wire/transport.h"
 
-namespace tidegate::l7 {
-namespace {
+namespace tidegate::l7::turn_test {
 
 // --- Transport
 
@@ -134,5 +133,4 @@ TEST(Http2Conduct, ResetsHaveABurstAndARate) {
   EXPECT_EQ(conduct.fault(), Http2Fault::resets);
 }
 
-}  // namespace
-}  // namespace tidegate::l7
+}  // namespace tidegate::l7::turn_test

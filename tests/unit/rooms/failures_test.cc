@@ -10,8 +10,7 @@
 
 #include "l7/exchange/failure.h"
 
-namespace tidegate::l7 {
-namespace {
+namespace tidegate::l7::failures_test {
 
 const std::filesystem::path kPage = std::filesystem::path(TIDEGATE_SOURCE_ROOT) / "l7/README.md";
 const std::string kBegin = "<!-- failures: made of failure.def -->\n", kEnd = "<!-- end of failures -->";
@@ -47,5 +46,4 @@ TEST(Failures, ArePrintedAsTheTableSays) {
   EXPECT_EQ(page.substr(first, end - first), table()) << "run rooms_test with TIDEGATE_UPDATE=1 to write it anew";
 }
 
-}  // namespace
-}  // namespace tidegate::l7
+}  // namespace tidegate::l7::failures_test

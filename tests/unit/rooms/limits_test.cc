@@ -19,8 +19,7 @@
 #include "l4/limits.h"
 #include "l7/limits.h"
 
-namespace tidegate {
-namespace {
+namespace tidegate::limits_test {
 
 namespace fs = std::filesystem;
 
@@ -135,5 +134,4 @@ TEST(Limits, NameCountersThatExist) {
   }
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::limits_test

@@ -7,8 +7,7 @@
 #include <sstream>
 #include <string>
 
-namespace tidegate {
-namespace {
+namespace tidegate::threads_test {
 
 namespace fs = std::filesystem;
 
@@ -39,5 +38,4 @@ TEST(Threads, TestsThatStartThreadsAreBuiltForTsan) {
   EXPECT_GT(found, 5u);
 }
 
-}  // namespace
-}  // namespace tidegate
+}  // namespace tidegate::threads_test
