@@ -252,7 +252,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     replica_source.add_routes(routes);
     add_node_routes(routes, fleet);
     add_own_probes_route(routes, [this] {
-      return site_watch ? site_watch->seen() : json{{"backends", json::object()}};
+      return site_watch ? site_watch->seen() : nlohmann::json{{"backends", nlohmann::json::object()}};
     });
     own_planes.add_routes(routes);
     add_candidate_routes(routes, candidates, *host_state, fleet);
