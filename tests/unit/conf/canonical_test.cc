@@ -10,7 +10,7 @@
 namespace tidegate::canonical_test {
 
 using ::testing::ElementsAre;
-using ::testing::load_text;
+using testing::load_text;
 
 constexpr const char* kText = R"(# a comment
 probes: [{name: p, interval: 60000ms, timeout: 1s}]
@@ -26,7 +26,7 @@ geo: {networks: [{network: 192.0.2.0/24, location: {latitude: 50, longitude: -1.
 )";
 
 std::map<std::string, std::shared_ptr<const std::string>> files() {
-  return {{"zone", ::testing::content("@ IN SOA a b 1 2 3 4 5\n")}};
+  return {{"zone", testing::content("@ IN SOA a b 1 2 3 4 5\n")}};
 }
 
 TEST(Canonical, SpellsEveryValueInOneWay) {

@@ -9,7 +9,7 @@
 namespace tidegate::load_test {
 
 using ::testing::ElementsAre;
-using ::testing::load_text;
+using testing::load_text;
 
 // One pool with these additional keys.
 std::string pool_with(const std::string& keys) {
@@ -50,7 +50,7 @@ TEST(Load, ReadsDurationsAndSizesInEveryUnit) {
       "{memory: 1GB}\n"
       "zones: [{name: test, file: z}]\nsteers: []\n" +
           pool_with("connect_timeout: 250ms\n    eject: 2h\n    keepalive_timeout: 0"),
-      {{"z", ::testing::content("@ IN SOA a b 1 2 3 4 5\n")}});
+      {{"z", testing::content("@ IN SOA a b 1 2 3 4 5\n")}});
   ASSERT_NE(loaded.model, nullptr) << loaded.rendered();
   const Node& node = loaded.model->nodes[0];
   EXPECT_EQ(node.cache.ram_bytes, uint64_t{64} << 20);
@@ -84,7 +84,7 @@ TEST(Load, ResolvesReferencesForwardsAndBackwards) {
 
 TEST(Load, StoresDomainsInLowerCaseWithTheFinalDot) {
   const auto loaded =
-      load_text("zones: [{name: Example.TEST, file: z}]\n", {{"z", ::testing::content("@ IN SOA a b 1 2 3 4 5\n")}});
+      load_text("zones: [{name: Example.TEST, file: z}]\n", {{"z", testing::content("@ IN SOA a b 1 2 3 4 5\n")}});
   ASSERT_NE(loaded.model, nullptr) << loaded.rendered();
   EXPECT_EQ(loaded.model->zones[0].name, "example.test.");
   EXPECT_EQ(loaded.model->zones[0].file.hash.size(), 64U);

@@ -113,11 +113,11 @@ TEST_F(ModelBuilderTest, AChangeOfElementsThatTheReleaseDoesNotKnowIsRefusedAndT
 }
 
 TEST_F(ModelBuilderTest, AFileThatChangedIsReadAnew) {
-  files_["a.zone"] = ::testing::content("$ORIGIN a.test.\n@ 60 IN SOA ns h 1 1 1 1 1\n@ IN NS ns\nns IN A 192.0.2.1\n");
+  files_["a.zone"] = testing::content("$ORIGIN a.test.\n@ 60 IN SOA ns h 1 1 1 1 1\n@ IN NS ns\nns IN A 192.0.2.1\n");
   elements_["zones"]["a.test"] = "file: a.zone";
   commit();
   expect_twins_agree();
-  files_["a.zone"] = ::testing::content("$ORIGIN a.test.\n@ 60 IN SOA ns h 2 1 1 1 1\n@ IN NS ns\nns IN A 192.0.2.9\n");
+  files_["a.zone"] = testing::content("$ORIGIN a.test.\n@ 60 IN SOA ns h 2 1 1 1 1\n@ IN NS ns\nns IN A 192.0.2.9\n");
   commit();
   expect_twins_agree();
 }

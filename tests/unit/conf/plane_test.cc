@@ -159,7 +159,7 @@ TEST(Plane, ServesFromAFileAndTellsAboutItself) {
   EXPECT_THAT(metrics, HasSubstr("\ntidegate_test_build_info{version=\"" TIDEGATE_VERSION "\"} 1\n"));
   EXPECT_THAT(metrics, ContainsRegex("\nprocess_cpu_seconds_total [0-9.e-]+\n"));
   EXPECT_THAT(metrics, ContainsRegex("\nprocess_resident_memory_bytes [1-9]"));
-  EXPECT_THAT(::testing::lint_metrics(metrics), ::testing::IsEmpty());
+  EXPECT_THAT(testing::lint_metrics(metrics), ::testing::IsEmpty());
   EXPECT_THAT(metrics, ContainsRegex("\nprocess_open_fds [1-9]"));
 
   plane.process().kill(SIGTERM);

@@ -13,12 +13,12 @@
 
 namespace tidegate::policies_test {
 
-using ::testing::content;
+using testing::content;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::load_text;
-using ::testing::Loaded;
+using testing::load_text;
+using testing::Loaded;
 
 Loaded with_limit(const std::string& keys) { return load_text("policies:\n  - {name: q, limit: {" + keys + "}}\n"); }
 

@@ -6,7 +6,7 @@
 
 namespace tidegate::render_test {
 
-using ::testing::load_text;
+using testing::load_text;
 
 TEST(RenderFaults, ShowsThreeTyposWithThreeCarets) {
   const auto loaded = load_text(R"(pools:

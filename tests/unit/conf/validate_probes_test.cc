@@ -10,7 +10,7 @@ namespace tidegate::validate_probes_test {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using ::testing::load_text;
+using testing::load_text;
 
 std::vector<std::string> codes(const std::string& keys) {
   return load_text("probes:\n  - {name: p, port: 80" + keys + "}\n").codes();

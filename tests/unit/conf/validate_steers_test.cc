@@ -10,8 +10,8 @@ namespace tidegate::validate_steers_test {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::load_text;
-using ::testing::Loaded;
+using testing::load_text;
+using testing::Loaded;
 
 class ValidateSteers : public ::testing::Test {
  protected:
@@ -24,7 +24,7 @@ class ValidateSteers : public ::testing::Test {
         "zones: [{name: example.test, file: z}]\n" +
         more + "steers:\n";
     for (const std::string& steer : steers) text += "  - " + steer + "\n";
-    return load_text(text, {{"z", ::testing::content("@ IN SOA a b 1 2 3 4 5\n")}});
+    return load_text(text, {{"z", testing::content("@ IN SOA a b 1 2 3 4 5\n")}});
   }
   std::vector<std::string> codes(const std::vector<std::string>& steers) { return load(steers).codes(); }
 };

@@ -15,7 +15,7 @@ namespace tidegate::validate_test {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::load_text;
+using testing::load_text;
 
 constexpr const char* kPools = "pools:\n  - {name: app, backends: [{name: a, addresses: [192.0.2.1], port: 80}]}\n";
 
@@ -398,7 +398,7 @@ class ValidateDns : public ::testing::Test {
                                  "       {name: v3, site: nowhere, addresses: [192.0.2.3]}]\n"
                                  "zones: [{name: example.test, file: z}]\n") +
                          kPools + more + "steers:\n" + steers,
-                     {{"z", ::testing::content("@ IN SOA a b 1 2 3 4 5\n")}})
+                     {{"z", testing::content("@ IN SOA a b 1 2 3 4 5\n")}})
         .codes();
   }
 };
@@ -414,7 +414,7 @@ TEST_F(ValidateDns, WantsSteersInsideZones) {
 TEST(Validate, TakesTheNamesOfZonesThatOthersServe) {
   const auto codes = [](const std::string& name) {
     return load_text("zones: [{name: \"" + name + "\", file: z}]\n",
-                     {{"z", ::testing::content("@ IN SOA a b 1 2 3 4 5\n")}})
+                     {{"z", testing::content("@ IN SOA a b 1 2 3 4 5\n")}})
         .codes();
   };
   EXPECT_THAT(codes("0/25.2.0.192.in-addr.arpa"), IsEmpty());
@@ -525,11 +525,11 @@ TEST(Validate, RefusesOrdersThatNoAuthorityCouldServe) {
   for (int i = 1; i <= 100; ++i) many += ", 'n" + std::to_string(i) + ".test'";
   EXPECT_THAT(load_text(authority + order("acme: {names: [" + many + "]}")).codes(), ElementsAre("too_many"));
   const std::string zone = "zones: [{name: a.test, file: zone}]\n";
-  const auto file = ::testing::content("@ SOA ns hostmaster 1 1 1 1 1\n@ NS ns\n");
+  const auto file = testing::content("@ SOA ns hostmaster 1 1 1 1 1\n@ NS ns\n");
   const std::string by_dns = authority + zone + "certificates: [{name: c, acme: {challenge: dns-01, names: ";
   EXPECT_THAT(load_text(by_dns + "[a.test, '*.a.test', b.a.test]}}]\n", {{"zone", file}}).codes(), IsEmpty());
   EXPECT_THAT(load_text(by_dns + "[ba.test]}}]\n", {{"zone", file}}).codes(), ElementsAre("outside_zones"));
-  const auto key = ::testing::content(example("example.test.key"));
+  const auto key = testing::content(example("example.test.key"));
   EXPECT_THAT(load_text(order("key_file: key"), {{"key", key}}).codes(), ElementsAre("missing_key"));
   EXPECT_THAT(load_text(authority + order("acme: {names: [a.test]}, key_file: key"), {{"key", key}}).codes(),
               ElementsAre("contradiction"));
@@ -537,12 +537,12 @@ TEST(Validate, RefusesOrdersThatNoAuthorityCouldServe) {
 
 TEST(Validate, RefusesCertificatesThatCannotServe) {
   const std::string text = "certificates: [{name: c, certificate_file: crt, key_file: key}]\n";
-  const auto certificate = ::testing::content(example("example.test.crt")),
-             key = ::testing::content(example("example.test.key"));
+  const auto certificate = testing::content(example("example.test.crt")),
+             key = testing::content(example("example.test.key"));
   EXPECT_THAT(load_text(text, {{"crt", certificate}, {"key", key}}).codes(), IsEmpty());
   EXPECT_THAT(load_text(text, {{"crt", certificate}, {"key", certificate}}).codes(),
               ElementsAre("unusable_certificate"));
-  EXPECT_THAT(load_text(text, {{"crt", ::testing::content("nonsense")}, {"key", key}}).codes(),
+  EXPECT_THAT(load_text(text, {{"crt", testing::content("nonsense")}, {"key", key}}).codes(),
               ElementsAre("unusable_certificate"));
 }
 
@@ -550,9 +550,9 @@ TEST(Validate, RefusesAuthoritiesThatCheckNothingOrCannotBeRead) {
   const auto codes = [](const std::string& pool_keys, const std::string& probe_keys) {
     return load_text("pools:\n  - {name: app, backends: [{name: a, addresses: [192.0.2.1], port: 80}]" + pool_keys +
                          "}\nprobes:\n  - {name: alive" + probe_keys + "}\n",
-                     {{"ca", ::testing::content(example("example.test.crt"))},
-                      {"bad", ::testing::content("nonsense")},
-                      {"empty", ::testing::content("")}})
+                     {{"ca", testing::content(example("example.test.crt"))},
+                      {"bad", testing::content("nonsense")},
+                      {"empty", testing::content("")}})
         .codes();
   };
   EXPECT_THAT(
@@ -624,7 +624,7 @@ TEST(Validate, RefusesBackendsThatAreNowhereOrInSeveralPlaces) {
 // Probes, packets and DNS need addresses that do not change. Each that refers to such a pool is told at its own key.
 TEST(Validate, RefusesEachUserOfABackendWithoutAnAddressAtItsKey) {
   for (const char* where : {"host: app.internal, port: 80", "srv: _http._tcp.app.internal", "socket: /run/app"}) {
-    const ::testing::Loaded loaded = load_text(
+    const testing::Loaded loaded = load_text(
         std::string("nodes: [{name: n, l4: {interface: eth0}, dns: {}}]\nprobes: [{name: check, port: 80}]\n"
                     "pools:\n  - {name: app, probe: check, backends: [{name: a, ") +
         where +
