@@ -10,16 +10,9 @@
 
 #include "l4/decider.h"
 #include "tests/unit/l4/edge.h"
+#include "tests/unit/l4/harness.h"
 
 namespace tidegate::l4::testing {
-
-inline Mac backend_mac(size_t index) { return {{0x02, 0, 0, 0, 0, static_cast<uint8_t>(0x11 + index)}}; }
-
-struct Decided {
-  Outcome outcome;
-  Bytes frame;
-  Mac to() const { return Mac::from(frame.data()); }
-};
 
 class DeciderTest : public ::testing::Test, public FrameSink {
  protected:
@@ -33,7 +26,8 @@ class DeciderTest : public ::testing::Test, public FrameSink {
     decider_ = std::make_unique<Decider>(std::move(config), *counters_);
     publish();
     for (size_t i = 0; i < 3; ++i) {
-      for (const std::string prefix : {"10.0.0.1", "fd00::1"}) tell(ip(prefix + std::to_string(i + 1)), backend_mac(i));
+      for (const std::string prefix : {"10.0.0.1", "fd00::1"})
+        tell(ip(prefix + std::to_string(i + 1)), mac_of_backend(i));
     }
   }
 
@@ -74,7 +68,7 @@ class DeciderTest : public ::testing::Test, public FrameSink {
     const Decided decided = decide(frame);
     if (decided.outcome.verdict != Verdict::forward && decided.outcome.verdict != Verdict::relay) return -1;
     for (size_t i = 0; i < 3; ++i) {
-      if (decided.to() == backend_mac(i)) return static_cast<int>(i);
+      if (decided.to() == mac_of_backend(i)) return static_cast<int>(i);
     }
     return -2;
   }

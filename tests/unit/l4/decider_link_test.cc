@@ -177,7 +177,7 @@ TEST_F(DeciderTest, AnswersArpAndSolicitationsForItsAddressesOnly) {
 }
 
 TEST_F(DeciderTest, NoticesAnotherStationClaimingAVip) {
-  EXPECT_EQ(reason_for(arp(1, backend_mac(0), "10.0.0.100", Mac{}, "10.0.0.1", kBroadcastMac)),
+  EXPECT_EQ(reason_for(arp(1, mac_of_backend(0), "10.0.0.100", Mac{}, "10.0.0.1", kBroadcastMac)),
             DropReason::vip_conflict);
 }
 
@@ -189,7 +189,7 @@ TEST_F(DeciderTest, PuntsWhatIsNotItsOwnWhenTheHostIsBehindIt) {
   EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.2", 22, kTcpSyn)), Verdict::punt);
   EXPECT_EQ(verdict(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.2", kBroadcastMac)), Verdict::punt);
   EXPECT_EQ(verdict(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.100", kBroadcastMac)), Verdict::answer);
-  EXPECT_EQ(verdict(arp(2, backend_mac(0), "10.0.0.11", kOurMac, "10.0.0.2", kOurMac)), Verdict::punt);
+  EXPECT_EQ(verdict(arp(2, mac_of_backend(0), "10.0.0.11", kOurMac, "10.0.0.2", kOurMac)), Verdict::punt);
   EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)), Verdict::forward);
   EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.100", 81, kTcpSyn)), Verdict::drop) << "a VIP is ours alone";
 }

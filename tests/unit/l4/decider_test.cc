@@ -145,7 +145,7 @@ TEST_F(DeciderTest, PinsAConnectionAgainAfterARestartHoweverSlowItIs) {
   for (int packet = 0; packet < 6; ++packet) {
     now_ms_ += 10 * 60'000;
     decider_->tick(now_ms_, *this);
-    tell(ip("10.0.0.11"), backend_mac(0));
+    tell(ip("10.0.0.11"), mac_of_backend(0));
     EXPECT_EQ(tcp_backend(port, kTcpAck), 0) << "ten minutes after the one before";
   }
 }
@@ -249,7 +249,7 @@ TEST_F(DeciderTest, RelaysPacketTooBigToTheFlowsBackend) {
     const Bytes error = packet("198.51.100.1", "10.0.0.100", kProtocolIcmp, icmp4(3, 4, quoted, 1'280));
     const Decided decided = decide(error);
     ASSERT_EQ(decided.outcome.verdict, Verdict::relay);
-    EXPECT_EQ(decided.to(), backend_mac(static_cast<size_t>(backend)));
+    EXPECT_EQ(decided.to(), mac_of_backend(static_cast<size_t>(backend)));
     EXPECT_TRUE(std::equal(error.begin() + 12, error.end(), decided.frame.begin() + 12));
 
     const int six = backend_of(tcp_frame("2001:db8::7", port, "fd00::100", 80, kTcpSyn));

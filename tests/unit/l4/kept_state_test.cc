@@ -382,8 +382,8 @@ TEST(KeptNeighbours, AreUsedAtOnceAndAskedAgain) {
   std::vector<NeighbourTarget> targets;
   for (uint16_t i = 0; i < 4; ++i) targets.push_back({NeighbourId{i}, ip("10.0.0.1" + std::to_string(i)), 0});
   before.set_targets(set_of(targets), 0);
-  before.learn(targets[0].address, backend_mac(0), 100);  // too long ago
-  for (uint16_t i = 1; i < 4; ++i) before.learn(targets[i].address, backend_mac(i), 50'000);
+  before.learn(targets[0].address, mac_of_backend(0), 100);  // too long ago
+  for (uint16_t i = 1; i < 4; ++i) before.learn(targets[i].address, mac_of_backend(i), 50'000);
   ++records[3].mac[5];  // killed while it wrote
 
   Neighbours after(ports);
@@ -393,12 +393,12 @@ TEST(KeptNeighbours, AreUsedAtOnceAndAskedAgain) {
   targets[2].port = 1;
   after.set_targets(set_of(targets), 61'000);
   EXPECT_TRUE(after.next_hop(NeighbourId{0}).usable);
-  EXPECT_EQ(Mac::from(after.next_hop(NeighbourId{0}).ethernet_addresses), backend_mac(1));
+  EXPECT_EQ(Mac::from(after.next_hop(NeighbourId{0}).ethernet_addresses), mac_of_backend(1));
   for (uint16_t i = 1; i < 4; ++i) EXPECT_FALSE(after.next_hop(NeighbourId{i}).usable) << i;
   NoFrames sent;
   after.tick(61'000, 64, sent);
   ASSERT_EQ(sent.frames.size(), 4u);
-  EXPECT_EQ(sent.frames[0], arp(1, kOurMac, "10.0.0.2", Mac{}, "10.0.0.11", backend_mac(1))) << "it alone";
+  EXPECT_EQ(sent.frames[0], arp(1, kOurMac, "10.0.0.2", Mac{}, "10.0.0.11", mac_of_backend(1))) << "it alone";
 }
 
 // --- all of it in a Decider
