@@ -75,6 +75,12 @@ const Section& l7_section() {
                    "How long requests in progress may continue after SIGTERM, and after an upgrade."),
           text("access_log", &L7Node::access_log,
                "A path, or `-` for standard output. Without it, there is no access log. Read at start."),
+          duration("remember_requests", &L7Node::remember_requests_ms, {0, kDay},
+                   "How long `tidegate explain --request` can tell what a request met. 0: no request is remembered. "
+                   "Read at start."),
+          size("remember_requests_memory", &L7Node::remember_requests_bytes, {64 * kKB, 64 * kGB},
+               "Memory for that, of all workers together: 200 bytes a request. When it is used up, the oldest requests "
+               "are forgotten first. Read at start."),
       }};
   return section;
 }

@@ -50,6 +50,8 @@ std::vector<std::string> differences_fixed_at_start(const Node& then, const Node
   const std::pair<const char*, bool> keys[] = {
       {"l7.workers", then.l7.workers != now.l7.workers},
       {"l7.access_log", then.l7.access_log != now.l7.access_log},
+      {"l7.remember_requests", then.l7.remember_requests_ms != now.l7.remember_requests_ms},
+      {"l7.remember_requests_memory", then.l7.remember_requests_bytes != now.l7.remember_requests_bytes},
       {"cache.enabled", then.cache.enabled != now.cache.enabled},
       {"cache.path", then.cache.path != now.cache.path},
       {"cache.disk", then.cache.disk_bytes != now.cache.disk_bytes},

@@ -32,6 +32,31 @@ void make_subsets(Plan& plan, RuntimeRegistry& registry) {
   }
 }
 
+// The numbers of these names. Those of the plan before are taken where the name at that place is the same: a change of
+// one among many elements must not cost a look-up of each.
+template <class Element>
+std::vector<uint32_t> numbers_of_names(const std::vector<Element>& elements, const std::vector<Element>* before,
+                                       const std::vector<uint32_t>& numbers_before, NameIds& names) {
+  std::vector<uint32_t> numbers;
+  numbers.reserve(elements.size());
+  for (size_t i = 0; i < elements.size(); ++i) {
+    const bool same = before != nullptr && i < before->size() && (*before)[i].name == elements[i].name;
+    numbers.push_back(same ? numbers_before[i] : names.id(elements[i].name));
+  }
+  return numbers;
+}
+
+void number_names(Plan& plan, const Plan* previous, NameIds& names) {
+  static const std::vector<uint32_t> kNothing;
+  const Model* const before = previous == nullptr ? nullptr : &previous->model();
+  const Model& model = plan.model();
+  plan.route_names = numbers_of_names(model.routes, before == nullptr ? nullptr : &before->routes,
+                                      before == nullptr ? kNothing : previous->route_names, names);
+  plan.listener_names = numbers_of_names(model.listeners, before == nullptr ? nullptr : &before->listeners,
+                                         before == nullptr ? kNothing : previous->listener_names, names);
+  plan.policies.number_chains(names);
+}
+
 Error certificate_failed(const Plan& plan, uint32_t index, const Error& why) {
   return fail(fmt::format("certificate {}: {}", plan.model().certificates[index].name, why.message));
 }
@@ -62,6 +87,7 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   make_subsets(*plan, registry);
   policy::Registry fresh;
   plan->policies = policy::Policies(model, inputs.hash_key, inputs.policies == nullptr ? fresh : *inputs.policies);
+  number_names(*plan, previous, registry.names());
   plan->certificates = served_certificates(*plan->snapshot, previous == nullptr ? nullptr : &previous->model(),
                                            previous == nullptr ? nullptr : &previous->certificates);
   plan->acme_identities =

@@ -38,7 +38,9 @@ struct Plan {
   std::vector<ServedCertificate> certificates;  // parallel to Model::certificates
   AcmeAnswers acme_answers;                     // usually empty; the texts are the snapshot's
   std::vector<AcmeIdentity> acme_identities;    // usually empty
-  HashKey hash_key;                             // of consistent_hash; equal on every host of the site
+  // Of NameIds, for records of requests. Parallel to Model::routes and Model::listeners.
+  std::vector<uint32_t> route_names, listener_names;
+  HashKey hash_key;  // of consistent_hash; equal on every host of the site
 
   const Model& model() const { return *snapshot->model; }
   const Node& this_node() const { return model().nodes[node]; }

@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "l7/fixed_keys.h"
 #include "l7/observe/explain.h"
+#include "l7/observe/explain_past.h"
 #include "l7/observe/url.h"
 
 namespace tidegate::l7 {
@@ -44,6 +45,14 @@ Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_
     if (!plan_) return 0.0;
     return static_cast<double>(std::count_if(plan_->certificates.begin(), plan_->certificates.end(),
                                              [](const ServedCertificate& each) { return each.self_made; }));
+  });
+  metrics.gauge("tidegate_l7_remembered_requests", "Requests of which explain --request can tell",
+                [this] { return records_ ? static_cast<double>(records_->size()) : 0.0; });
+  metrics.collector([this](std::string& out) {
+    constexpr const char* kName = "tidegate_l7_unrecorded_names_total";
+    out += fmt::format(
+        "# HELP {0} Names that records of requests lack, because there are too many\n# TYPE {0} counter\n{0} {1}\n",
+        kName, registry_.names().refused());
   });
   metrics.gauge("tidegate_l7_arena_bytes", "Memory of requests' heads, held by transactions", [this] {
     uint64_t bytes = 0;
@@ -152,10 +161,17 @@ Result<void> Proxy::start_workers(const Node& node) {
   Result<std::unique_ptr<AccessLog>> log = AccessLog::open(node.l7.access_log, count, stats_.log_lines_dropped);
   if (!log) return log.error();
   log_ = std::move(*log);
+  if (node.l7.remember_requests_ms != 0) {
+    Result<std::unique_ptr<RequestRecords>> records =
+        RequestRecords::make(count, node.l7.remember_requests_bytes, node.l7.remember_requests_ms * kNsPerMs);
+    if (!records) return records.error();
+    records_ = *std::move(records);
+  }
   if (Result<void> opened = open_cache(node); !opened) return opened;
   started_as_.l7 = node.l7;
   if (!cache_) started_as_.cache = node.cache;
-  shared_.reset(new WorkerShared{stats_, *log_, cache_.get(), main_loop_, AdmissionShared(random_hash_key())});
+  shared_.reset(
+      new WorkerShared{stats_, *log_, cache_.get(), main_loop_, AdmissionShared(random_hash_key()), records_.get()});
   shared_->admission.configure(node.l7);
   for (size_t i = 0; i < count; ++i) {
     tls_.emplace_back(tickets_);
@@ -267,6 +283,9 @@ void Proxy::purge(const Purge& purge) {
 
 Result<nlohmann::json> Proxy::explain(const HttpRequest& request) const {
   if (!plan_) return fail("no configuration yet");
+  if (const std::optional<std::string> id = request.parameter("request")) {
+    return explain_past(records_.get(), registry_.names(), request, monotonic_ns());
+  }
   Result<nlohmann::json> answer = explain_request(*plan_, cache_.get(), request);
   const std::optional<IpAddress> client = IpAddress::parse(request.parameter("client").value_or(""));
   if (!answer || !client) return answer;

@@ -98,6 +98,7 @@ class Proxy {
   policy::KeyFetcher keys_;
   std::unique_ptr<cache::Cache> cache_;  // outlives the workers
   std::unique_ptr<AccessLog> log_;
+  std::unique_ptr<RequestRecords> records_;  // null: no request is remembered
   std::unique_ptr<WorkerShared> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<TlsContexts> tls_;                    // by worker, made here, used there

@@ -14,6 +14,7 @@ namespace tidegate::l7 {
 Worker::Worker(size_t index, WorkerShared& shared)
     : index_(index),
       shared_(shared),
+      request_ring_(shared.records == nullptr ? nullptr : &shared.records->ring(index)),
       backends_(loop_, blocks_,
                 {[this] { return admission_.recycle_one(); }, [this](uint32_t pool) { wake_first(pool); },
                  &shared.stats.backend_http2_connections, &shared.stats.backend_goaways, &memory_}),

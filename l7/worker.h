@@ -23,6 +23,7 @@
 #include "l7/listener/client_connection.h"
 #include "l7/listener/listener.h"
 #include "l7/observe/access_log.h"
+#include "l7/observe/request_records.h"
 #include "l7/observe/stats.h"
 #include "l7/plan.h"
 #include "l7/policy/encoder.h"
@@ -38,6 +39,7 @@ struct WorkerShared {
   cache::Cache* cache;   // null: none on this node
   EventLoop& main_loop;  // where what a worker is done with is destroyed
   AdmissionShared admission;
+  RequestRecords* records = nullptr;  // null: no request is remembered
 };
 
 // A change of configuration as one worker gets it: whole.
@@ -96,6 +98,8 @@ class Worker {
 
   bool log_enabled() const { return shared_.log.enabled(); }
   void write_log(const AccessRecord& record);
+  // Where requests that end are remembered; null: nowhere.
+  RequestRing* request_ring() { return request_ring_; }
 
   void accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind);
   // Frees a descriptor by closing an idle connection to a backend or of a client. False: there is none.
@@ -128,6 +132,7 @@ class Worker {
   EncoderPool encoders_;
   MemoryBudget memory_;
   RequestIds request_ids_;
+  RequestRing* const request_ring_;
   http1::Head scratch_head_;
   PlanPin plan_;
   std::atomic<uint64_t> arena_bytes_{0};

@@ -156,8 +156,39 @@ void certificates(Cli& cli) {
 }
 
 struct ExplainArguments {
-  std::string client, url, port, method;
+  std::string client, url, port, method, request;
+  std::vector<std::string> headers;
 };
+
+void print_explanation(const json& steps) {
+  for (const json& step : steps) {
+    const ExplanationLine line = describe_step(step);
+    fmt::print("  {:<3} {}{}\n", line.plane, line.node.empty() ? "" : paint("on " + line.node + "  ", Tone::faint),
+               line.what);
+    if (!line.why.empty()) fmt::print("      {}\n", paint("because " + line.why, Tone::faint));
+  }
+}
+
+// A request that no proxy remembers is no success: a script must see it.
+void explain_past_request(Cli& cli, const std::string& id) {
+  ApiRequest request;
+  request.target = "/v1/explain" + query({{"request", id}});
+  const std::optional<json> answer = call(cli, std::move(request));
+  if (!answer) return;
+  const bool found = bool_member(*answer, "found");
+  if (!found) cli.exit_status = kRefused;
+  if (cli.json()) return fmt::print("{}\n", dump(*answer));
+  fmt::print("request {}{}\n", paint(id, Tone::strong), found ? "" : " is not known");
+  print_explanation(answer->value("steps", json::array()));
+  const auto print_nodes = [](const json& nodes, const char* verb) {
+    for (const json& each : nodes) {
+      fmt::print("  l7  {}{}\n      {}\n", paint("on " + string_member(each, "node") + "  ", Tone::faint), verb,
+                 paint("because " + string_member(each, "why"), Tone::faint));
+    }
+  };
+  if (!found) print_nodes(answer->value("not_found", json::array()), "does not know it");
+  print_nodes(answer->value("unreachable", json::array()), "could not be asked");
+}
 
 void explain_client(Cli& cli, const ExplainArguments& arguments) {
   const bool is_url = arguments.url.find("://") != std::string::npos;
@@ -165,18 +196,14 @@ void explain_client(Cli& cli, const ExplainArguments& arguments) {
   request.target = "/v1/explain" + query({{"client", arguments.client},
                                           {is_url ? "url" : "name", arguments.url},
                                           {"client_port", arguments.port},
-                                          {"method", arguments.method}});
+                                          {"method", arguments.method},
+                                          {"headers", fmt::format("{}", fmt::join(arguments.headers, "\n"))}});
   const std::optional<json> answer = call(cli, std::move(request));
   if (!answer) return;
   if (cli.json()) return fmt::print("{}\n", dump(*answer));
   fmt::print("{} asks for {} (version {})\n", paint(arguments.client, Tone::strong), paint(arguments.url, Tone::strong),
              number_member(*answer, "version"));
-  for (const json& step : answer->value("steps", json::array())) {
-    const ExplanationLine line = describe_step(step);
-    fmt::print("  {:<3} {}{}\n", line.plane, line.node.empty() ? "" : paint("on " + line.node + "  ", Tone::faint),
-               line.what);
-    if (!line.why.empty()) fmt::print("      {}\n", paint("because " + line.why, Tone::faint));
-  }
+  print_explanation(answer->value("steps", json::array()));
 }
 
 // Returns a server-sent event as a line: "applied proxy1/l7 version 7 words 12".
@@ -285,11 +312,22 @@ void add_observe_commands(CLI::App& app, Cli& cli) {
   const auto arguments = std::make_shared<ExplainArguments>();
   CLI::App* command = add_command(app, "explain", "Tell why a client's query, packet and request go where they go",
                                   "tidegate explain 203.0.113.9 https://www.example.com/ --port 50000");
-  command->add_option("CLIENT", arguments->client, "the client's IP address")->required();
-  command->add_option("URL", arguments->url, "http(s)://host/path, or a DNS name")->required();
-  command->add_option("--port", arguments->port, "the client's port: gives the exact backend");
-  command->add_option("--method", arguments->method, "of the request (GET)");
-  command->callback([&cli, arguments] { explain_client(cli, *arguments); });
+  CLI::Option* const client = command->add_option("CLIENT", arguments->client, "the client's IP address");
+  CLI::Option* const url = command->add_option("URL", arguments->url, "http(s)://host/path, or a DNS name");
+  CLI::Option* const past =
+      command->add_option("--request", arguments->request, "the X-Request-Id of a past request: what it met");
+  client->needs(url);
+  for (CLI::Option* of_client :
+       {client, url, command->add_option("--port", arguments->port, "the client's port: gives the exact backend"),
+        command->add_option("--method", arguments->method, "of the request (GET)"),
+        command->add_option("--header", arguments->headers, "'Name: value' of the request; may be given again")}) {
+    past->excludes(of_client);
+  }
+  command->callback([&cli, arguments] {
+    if (!arguments->request.empty()) return explain_past_request(cli, arguments->request);
+    if (arguments->client.empty()) throw CLI::RequiredError("CLIENT and URL, or --request,");
+    explain_client(cli, *arguments);
+  });
 }
 
 }  // namespace tidegate::cli

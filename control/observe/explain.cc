@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "control/api/parameters.h"
+#include "control/observe/explain_past.h"
 #include "control/observe/explanation_text.h"
 #include "core/percent.h"
 
@@ -197,9 +198,10 @@ class Walk : public std::enable_shared_from_this<Walk> {
       skip("l7", "the way does not lead to a proxy of this edge");
       return finish();
     }
-    const std::string target =
+    std::string target =
         fmt::format("/explain?client={}&url={}&method={}", percent_encode(question_.client.to_string()),
                     percent_encode(question_.url), percent_encode(question_.method));
+    if (!question_.headers.empty()) target += "&headers=" + percent_encode(question_.headers);
     ask_first("l7", nodes, 0, target, [](Walk& walk, const json*) { walk.finish(); });
   }
 
@@ -236,6 +238,7 @@ std::optional<ExplainQuestion> read_question(const ApiCall& call) {
   if (const uint64_t port = number_parameter(call, "client_port", 0))
     question.client_port = static_cast<uint16_t>(port);
   question.method = request.parameter("method").value_or("GET");
+  question.headers = request.parameter("headers").value_or("");
   question.url = request.parameter("url").value_or("");
   if (question.url.empty()) {
     question.host = request.parameter("name").value_or("");
@@ -247,6 +250,22 @@ std::optional<ExplainQuestion> read_question(const ApiCall& call) {
   question.host = request.parameter("name").value_or(parts->host);
   question.port = parts->port;
   return question;
+}
+
+void answer_past(const ApiCall& call, Fleet& fleet, const HostState& host_state) {
+  const HttpRequest& request = call.request();
+  for (const char* other : {"client", "client_port", "url", "method", "headers", "name"}) {
+    if (!request.parameter(other)) continue;
+    return call.respond(problem(400, "bad_parameter", fmt::format("request stands alone, without {}", other)));
+  }
+  const std::string id = request.parameter("request").value_or("");
+  constexpr size_t kLongestId = 128;  // a proxy keeps no longer one
+  if (id.empty() || id.size() > kLongestId) {
+    return call.respond(
+        problem(400, "bad_parameter", fmt::format("request: an id of 1 to {} bytes is expected", kLongestId)));
+  }
+  explain_past(fleet, host_state, id,
+               [call](const json& answer) { call.respond(HttpResponse::json(200, dump(answer) + "\n")); });
 }
 
 }  // namespace
@@ -295,12 +314,15 @@ void add_explain_routes(RouteTable& table, HostState& host_state, Fleet& fleet) 
               QueryParameter::number("client_port", "its port: gives the exact backend of a flow", 1, 65535),
               {"url", "what it asks for: http(s)://host/path"},
               {"method", "of the request (GET)"},
-              {"name", "the DNS name, when there is no url or it differs from the url's host"}},
+              {"headers", "of the request: lines 'Name: value', with LF between them"},
+              {"name", "the DNS name, when there is no url or it differs from the url's host"},
+              {"request", "the X-Request-Id of a past request, in place of all others: what it met"}},
              {},
              [&host_state, &fleet](const ApiCall& call) {
                if (!host_state.model()) {
                  return call.respond(problem(404, "not_configured", "no configuration has been committed yet"));
                }
+               if (call.request().parameter("request")) return answer_past(call, fleet, host_state);
                std::optional<ExplainQuestion> question = read_question(call);
                if (!question) return;
                explain(fleet, host_state, std::move(*question),

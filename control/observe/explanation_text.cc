@@ -115,10 +115,67 @@ ExplanationLine describe_l7(const json& step) {
   return line;
 }
 
+// Of a past request: the flow as the forwarder has it now.
+ExplanationLine describe_past_l4(const json& step) {
+  ExplanationLine line{"l4", "", "", ""};
+  const std::string vip = string_member(step, "vip");
+  if (bool_member(step, "pinned")) {
+    line.what = fmt::format("has the flow to {} pinned to {}", vip, string_member(step, "backend"));
+    line.why = string_member(step, "reason");
+    return line;
+  }
+  line.what = fmt::format("has no flow to {} of this connection: it has ended, or another forwarder had it", vip);
+  const std::string backend = string_member(step, "backend");
+  line.why = backend.empty()
+                 ? string_member(step, "reason")
+                 : fmt::format("today such a flow would go to {}: {}", backend, string_member(step, "reason"));
+  return line;
+}
+
+// "per-client.limit passed, office.authorise refused": the policies that were asked.
+std::string past_verdicts(const json& policies) {
+  std::string text;
+  if (!policies.is_array()) return text;
+  for (const json& each : policies) {
+    const std::string verdict = string_member(each, "verdict");
+    if (verdict == "none") continue;
+    text += fmt::format("{}{}.{} {}", text.empty() ? "" : ", ", string_member(each, "policy"),
+                        string_member(each, "kind"), verdict.empty() ? "(not recorded)" : verdict);
+  }
+  return text;
+}
+
+ExplanationLine describe_past_l7(const json& step) {
+  ExplanationLine line{"l7", "", "", ""};
+  const std::string route = string_member(step, "route"), pool = string_member(step, "pool");
+  const std::string backend = string_member(step, "backend");
+  line.what = fmt::format("ended it at {} under version {}: {}", string_member(step, "ended"),
+                          number_member(step, "version"), route.empty() ? "no route" : "route " + route);
+  if (const std::string verdicts = past_verdicts(step.value("policies", json())); !verdicts.empty()) {
+    line.what += fmt::format(", policies {}", verdicts);
+  }
+  const json cache = step.value("cache", json());
+  if (cache.is_object()) line.what += fmt::format(", cache {}", string_member(cache, "outcome"));
+  if (!pool.empty()) line.what += fmt::format(", pool {}", pool);
+  if (!backend.empty()) line.what += fmt::format(", backend {}", backend);
+  if (number_member(step, "tries") > 1) line.what += fmt::format(" at try {}", number_member(step, "tries"));
+  line.what += fmt::format(", status {}", number_member(step, "status"));
+  line.why = string_member(step, "reason");
+  const json failed = step.value("failed_tries", json());
+  if (failed.is_array()) {
+    for (const json& each : failed) {
+      add_reason(line.why,
+                 fmt::format("{} failed: {}", string_member(each, "backend"), string_member(each, "failure")));
+    }
+  }
+  return line;
+}
+
 }  // namespace
 
 ExplanationLine describe_step(const json& step) {
   const std::string plane = string_member(step, "plane");
+  const bool past = bool_member(step, "past");
   ExplanationLine line{plane, "", "", ""};
   if (const std::string skipped = string_member(step, "skipped"); !skipped.empty()) {
     line.what = "has no part in it";
@@ -129,9 +186,9 @@ ExplanationLine describe_step(const json& step) {
   } else if (plane == "dns") {
     line = describe_dns(step);
   } else if (plane == "l4") {
-    line = describe_l4(step);
+    line = past ? describe_past_l4(step) : describe_l4(step);
   } else if (plane == "l7") {
-    line = describe_l7(step);
+    line = past ? describe_past_l7(step) : describe_l7(step);
   }
   line.node = string_member(step, "node");
   return line;

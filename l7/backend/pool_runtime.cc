@@ -76,13 +76,13 @@ bool RetryBudget::withdraw(uint64_t now_ns) {
 
 std::shared_ptr<PoolRuntime> RuntimeRegistry::pool(const std::string& name) {
   std::shared_ptr<PoolRuntime>& entry = pools_[name];
-  if (!entry) entry = std::make_shared<PoolRuntime>(next_pool_++);
+  if (!entry) entry = std::make_shared<PoolRuntime>(next_pool_++, names_.id(name));
   return entry;
 }
 
 std::shared_ptr<BackendRuntime> RuntimeRegistry::backend(const std::string& pool_name, const std::string& name) {
   std::shared_ptr<BackendRuntime>& entry = backends_[pool_name + "/" + name];
-  if (!entry) entry = std::make_shared<BackendRuntime>(next_backend_++, pool(pool_name)->id);
+  if (!entry) entry = std::make_shared<BackendRuntime>(next_backend_++, pool(pool_name)->id, names_.id(name));
   return entry;
 }
 

@@ -14,6 +14,8 @@
 #include "conf/model.h"
 #include "core/mutex.h"
 #include "l7/backend/breaker.h"
+#include "l7/limits.h"
+#include "l7/name_ids.h"
 
 namespace tidegate::l7 {
 
@@ -30,9 +32,11 @@ class PeakEwma {
 };
 
 struct BackendRuntime {
-  BackendRuntime(uint32_t dense_id, uint32_t its_pool) : id(dense_id), pool(its_pool) {}
+  BackendRuntime(uint32_t dense_id, uint32_t its_pool, uint32_t its_name)
+      : id(dense_id), pool(its_pool), name(its_name) {}
   const uint32_t id;    // dense and never used twice: indexes a worker's connections
   const uint32_t pool;  // PoolRuntime::id
+  const uint32_t name;  // of NameIds, for records of requests
   std::atomic<uint32_t> in_flight{0};
   std::atomic<uint32_t> consecutive_failures{0};
   std::atomic<uint64_t> ejected_until_ns{0};  // monotonic; 0: not ejected
@@ -82,8 +86,9 @@ class RetryBudget {
 };
 
 struct PoolRuntime {
-  explicit PoolRuntime(uint32_t dense_id) : id(dense_id) {}
+  PoolRuntime(uint32_t dense_id, uint32_t its_name) : id(dense_id), name(its_name) {}
   const uint32_t id;              // dense and never used twice: indexes a worker's queues
+  const uint32_t name;            // of NameIds, for records of requests
   std::atomic<uint64_t> turn{0};  // weighted round robin's place in its sequence
   std::atomic<uint32_t> in_flight{0};
   std::atomic<uint32_t> waiting{0};             // requests in the queues of all workers
@@ -106,8 +111,12 @@ class RuntimeRegistry {
   std::shared_ptr<TurnCounter> turns(const std::string& pool, const std::string& part);
   // Forgets what the model does not name and nobody holds, once such entries outnumber the others.
   void trim(const Model& model);
+  // The names of everything that records of requests name.
+  NameIds& names() { return names_; }
+  const NameIds& names() const { return names_; }
 
  private:
+  NameIds names_{kRecordedNames};
   std::map<std::string, std::shared_ptr<PoolRuntime>> pools_;
   std::map<std::string, std::shared_ptr<BackendRuntime>> backends_;
   std::map<std::string, std::shared_ptr<TurnCounter>> turns_;

@@ -24,9 +24,11 @@ struct ClientFacts {
   std::string_view peer_text;  // the address alone
   uint32_t listener = kNone;   // in the Model of the request's plan; kNone: removed since
   std::string_view listener_name;
-  uint16_t port = 0;             // that the client connected to
-  bool peer_trusted = false;     // in trusted_proxies
-  std::string_view tls_version;  // empty: plain
+  uint16_t port = 0;                      // that the client connected to
+  bool peer_trusted = false;              // in trusted_proxies
+  std::string_view tls_version;           // empty: plain
+  uint32_t listener_number = 0;           // of NameIds, for records of requests
+  const Endpoint* destination = nullptr;  // where the client connected to; null: requests are not remembered
   bool tls_resumed = false;
   const PeerCertificate* certificate = nullptr;  // that the client has shown, and the listener accepts; null: none
   // Not `none`: the listener's rules for clients are other ones since the handshake, and do not accept this client.

@@ -18,6 +18,7 @@
 #include "l7/exchange/client_stream.h"
 #include "l7/exchange/failure.h"
 #include "l7/exchange/patience.h"
+#include "l7/observe/request_records.h"
 #include "l7/plan.h"
 #include "l7/policy/encoder.h"
 #include "l7/policy/policy.h"
@@ -36,6 +37,14 @@ struct Attempts {
   const PoolMember* member = nullptr;  // of the present try; counted as in flight while set
   Breaker::Permit permit;              // of its breaker, until its result is known
   std::string_view backend_name;       // of the last try, for the log
+  uint32_t backend_name_id = 0;        // likewise, for the record
+  ChosenBy chosen_by = ChosenBy::nobody;
+  uint8_t recorded_tries = 0;  // the first so many, of those that failed and were followed by another one
+  struct FailedTry {
+    uint32_t backend_name_id;
+    Failure failure;
+  };
+  std::array<FailedTry, kRecordedTries> failed_tries;
   uint32_t count = 0;
   Failure last_failure = Failure::none;  // of the try before this one
   std::array<uint32_t, 17> failed;       // the first failed_count: BackendRuntime::id; retry_attempts is at most 16
@@ -103,6 +112,7 @@ struct Exchange {
   ClientFacts facts;
   RouteParameters parameters;
   const Route* route = nullptr;
+  uint32_t route_number = 0;  // of NameIds
   const BackendPool* pool = nullptr;
   PolicyUse policies;
   const policy::DeadlineTerms* deadline = nullptr;    // of the pinned plan: the field that tells backends what is left
@@ -116,7 +126,9 @@ struct Exchange {
   const policy::MirrorTerms* mirror_terms = nullptr;  // of the pinned plan: a copy is sent when a backend is asked
   std::shared_ptr<policy::MirrorPair> mirror;         // that this request shares with its copy
   std::string_view request_id;
+  RequestKey request_key{};  // of an id that this process made; else zero
   std::string_view client_address;
+  IpAddress named_client;        // the same, where a trusted proxy named another address than the peer's; else 0.0.0.0
   std::string_view answer_body;  // of an answer of our own
   Attempts attempts;
   CacheUse cache;

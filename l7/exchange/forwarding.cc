@@ -248,7 +248,7 @@ void copy_head(const RequestHead& from, Arena& arena, RequestHead& to) {
 }
 
 std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
-                                const std::vector<Cidr>& trusted_proxies, Arena& arena) {
+                                const std::vector<Cidr>& trusted_proxies, Arena& arena, IpAddress* named) {
   if (!facts.peer_trusted || request.fields.find(FieldKind::x_forwarded_for) == nullptr) return facts.peer_text;
   ForwardedForWalk walk(facts.peer.address, trusted_proxies);
   for (const Field* field = request.fields.end(); field != request.fields.begin() && !walk.over();) {
@@ -256,6 +256,7 @@ std::string_view client_address(const RequestHead& request, const ClientFacts& f
     if (field->kind == FieldKind::x_forwarded_for) walk.take(field->value);
   }
   if (walk.client() == facts.peer.address) return facts.peer_text;
+  if (named != nullptr) *named = walk.client();
   char* text = arena.allocate(IpAddress::kTextBytes);
   const size_t bytes = walk.client().write_text(text);
   arena.shrink(IpAddress::kTextBytes - bytes);

@@ -19,7 +19,7 @@ using FieldEdits = std::vector<std::pair<std::string, std::string>>;  // an empt
 // The client's address as far as it can be trusted: the peer, or, behind trusted proxies, the last address in
 // X-Forwarded-For that is not one of theirs (core/forwarded_for.h).
 std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
-                                const std::vector<Cidr>& trusted_proxies, Arena& arena);
+                                const std::vector<Cidr>& trusted_proxies, Arena& arena, IpAddress* named = nullptr);
 
 // "http" or "https": how the client asked, as far as it can be trusted: as it came to us, or as a trusted proxy says.
 std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts);

@@ -25,11 +25,12 @@ RequestIds::RequestIds() {
   std::memcpy(&low_, seed.data() + sizeof high_, sizeof low_);
 }
 
-void RequestIds::next(char* out) {
-  const uint64_t words[2] = {siphash13_words<1>(high_, {++counter_}), siphash13_words<1>(low_, {counter_})};
+std::array<uint64_t, 2> RequestIds::next(char* out) {
+  const std::array<uint64_t, 2> words = {siphash13_words<1>(high_, {++counter_}), siphash13_words<1>(low_, {counter_})};
   for (const uint64_t word : words) {
     for (int shift = 56; shift >= 0; shift -= 8, out += 2) std::memcpy(out, &kHexOfByte[(word >> shift & 255) * 2], 2);
   }
+  return words;
 }
 
 }  // namespace tidegate::l7

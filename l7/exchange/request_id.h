@@ -14,7 +14,8 @@ class RequestIds {
  public:
   RequestIds();
   static constexpr size_t kBytes = 32;  // hexadecimal
-  void next(char* out);
+  // Writes the id and returns its bits.
+  std::array<uint64_t, 2> next(char* out);
   uint64_t random() { return siphash13_words<1>(low_, {++counter_}); }
 
  private:

@@ -111,6 +111,10 @@ void Transaction::let_client_go(Failure why) {
   exchange_.facts.peer_text = arena_.copy(exchange_.facts.peer_text);
   exchange_.facts.certificate = nullptr;
   exchange_.client_address = arena_.copy(exchange_.client_address);
+  if (exchange_.facts.destination != nullptr) {
+    exchange_.facts.destination = std::construct_at(
+        reinterpret_cast<Endpoint*>(arena_.allocate_aligned(sizeof(Endpoint))), *exchange_.facts.destination);
+  }
   // Others may wait for what this one fetches. When the last of them leaves, it ends. (The fill step is called
   // already.)
   if (exchange_.cache.fill && step_ != Step::fill) exchange_.cache.fill.on_resume([this] { resume_fill(); });
@@ -139,9 +143,9 @@ Step Transaction::route() {
   begin_grpc();
   const bool listener_known = facts.listener < plan.model().listeners.size();
   exchange_.client_address =
-      listener_known
-          ? client_address(exchange_.request, facts, plan.model().listeners[facts.listener].trusted_proxies, arena_)
-          : facts.peer_text;
+      listener_known ? client_address(exchange_.request, facts, plan.model().listeners[facts.listener].trusted_proxies,
+                                      arena_, &exchange_.named_client)
+                     : facts.peer_text;
 
   if (facts.certificate_fault != ClientCertificateFault::none) {
     failure_detail_ = name(facts.certificate_fault);
@@ -155,6 +159,7 @@ Step Transaction::route() {
   const RouteMatch match = preflight ? match_preflight(path) : match_route(exchange_.request.method, path);
   if (match.route != kNone) {
     exchange_.route = &plan.model().routes[match.route];
+    exchange_.route_number = plan.route_names[match.route];
     begin_head_deadline();
     if (exchange_.route->grpc_web) begin_grpc_web();
   }
@@ -326,6 +331,7 @@ Step Transaction::log() {
     record.total_ns = now_ns - exchange_.timing.started_ns;
     worker_.write_log(record);
   }
+  if (worker_.request_ring() != nullptr) remember(now_ns);
   return Step::over;
 }
 
@@ -407,14 +413,13 @@ void Transaction::on_interim(ResponseHead& interim) {
 }
 
 void Transaction::choose_request_id() {
-  constexpr size_t kLongestKept = 128;
   const Field* given = exchange_.facts.peer_trusted ? exchange_.request.fields.find(FieldKind::x_request_id) : nullptr;
-  if (given != nullptr && !given->value.empty() && given->value.size() <= kLongestKept) {
+  if (given != nullptr && !given->value.empty() && given->value.size() <= kLongestRequestId) {
     exchange_.request_id = given->value;
     return;
   }
   char* const made = arena_.allocate(RequestIds::kBytes);
-  worker_.request_ids().next(made);
+  exchange_.request_key = worker_.request_ids().next(made);
   exchange_.request_id = {made, RequestIds::kBytes};
 }
 

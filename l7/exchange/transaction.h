@@ -158,6 +158,9 @@ class Transaction final : public BackendStream::User {
   void begin_head_deadline();
   void choose_request_id();
 
+  // transaction_record.cc
+  void remember(uint64_t now_ns);
+
   // transaction_policies.cc
   RouteMatch match_preflight(std::string_view path);
   RouteMatch match_route(std::string_view method, std::string_view path);

@@ -120,6 +120,7 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   Exchange& to = other.exchange_;
   to.plan = exchange_.plan;
   to.route = exchange_.route;
+  to.route_number = exchange_.route_number;
   to.pool = exchange_.pool;
   to.facts = exchange_.facts;
   to.deadline = exchange_.deadline;
@@ -132,12 +133,15 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   to.facts.peer_text = arena.copy(exchange_.facts.peer_text);
   to.facts.listener_name = {};
   to.facts.certificate = nullptr;
+  to.facts.destination = nullptr;
   to.timing.started_ns = worker_.loop().now_ns();
   other.begin_head_deadline();
   to.client_gone = to.background = to.cache.asked = true;
   to.cache.outcome = cache::Outcome::fetch;
   copy_head(exchange_.request, arena, to.request);
   to.request_id = arena.copy(exchange_.request_id);
+  to.request_key = exchange_.request_key;
+  to.named_client = exchange_.named_client;
   to.client_address = arena.copy(exchange_.client_address);
   to.cache.fill = std::move(fill);
   other.step_ = Step::choose;

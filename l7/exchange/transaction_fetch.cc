@@ -91,12 +91,15 @@ const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
   for (;;) {
     if (wanted != nullptr && exchange_.pool->may_use(*wanted, question)) {
       choice = {wanted};
+      exchange_.attempts.chosen_by = ChosenBy::sticky;
     } else {
       choice = exchange_.pool->choose(question);
+      exchange_.attempts.chosen_by = ChosenBy::policy;
     }
     if (choice.member == nullptr && !choice.full && !choice.broken && !exchange_.route->labels_required &&
         exchange_.split_pool == kNone) {
       choice = exchange_.plan->plan().pools[exchange_.route->pool].choose(question);
+      exchange_.attempts.chosen_by = ChosenBy::whole_pool;
     }
     if (choice.member == nullptr || choice.member->breaker == nullptr) return choice.member;
     exchange_.attempts.permit = choice.member->breaker->ask(question.now_ns, exchange_.pool->config().breaker);
@@ -139,6 +142,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   }
   exchange_.attempts.member = &member;
   exchange_.attempts.backend_name = member.name;
+  exchange_.attempts.backend_name_id = member.runtime->name;
   exchange_.attempts.failed_by_status = false;
   failure_detail_.clear();
   member.runtime->in_flight.fetch_add(1, std::memory_order_relaxed);

@@ -20,6 +20,9 @@ Step Transaction::attempt_failed(Failure failure) {
   } else if (exchange_.attempts.failed_count < exchange_.attempts.failed.size()) {
     exchange_.attempts.failed[exchange_.attempts.failed_count++] = exchange_.attempts.member->runtime->id;
   }
+  if (Attempts& attempts = exchange_.attempts; attempts.recorded_tries < attempts.failed_tries.size()) {
+    attempts.failed_tries[attempts.recorded_tries++] = {attempts.backend_name_id, failure};
+  }
   exchange_.attempts.last_failure = failure;
   charge_backend(failure);
   worker_.stats().retries.add();

@@ -57,6 +57,7 @@ PlanPin ClientConnection::pin_plan() {
   if (facts_.listener == kNone) return pin;  // removed: what was known serves until the connection ends
   const Listener& listener = plan.model().listeners[facts_.listener];
   listener_name_ = listener.name;
+  facts_.listener_number = plan.listener_names[facts_.listener];
   facts_.listener_name = listener_name_;
   facts_.port = destination_ ? destination_->port : bind_.port;
   facts_.peer_trusted = trusts(listener, facts_.peer.address);
@@ -278,6 +279,10 @@ void ClientConnection::on_sniff() {
 
 void ClientConnection::talk(bool http2) {
   stage_ = Stage::talking;
+  if (worker_.request_ring() != nullptr) {
+    reached_ = destination();
+    facts_.destination = &reached_;
+  }
   protocol_ = http2 ? make_http2(*this) : make_http1(*this);
   if (worker_.draining()) worker_.leaving() ? protocol_->leave() : protocol_->drain();
   if (!closed()) protocol_->on_ready();

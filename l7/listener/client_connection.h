@@ -123,6 +123,7 @@ class ClientConnection final : public IoHandler, public IdleLink {
   uint64_t facts_of_ = 0;                           // Plan::sequence
   size_t index_;
   std::optional<Endpoint> destination_;  // of a PROXY header
+  Endpoint reached_;                     // destination(), while requests are remembered
   Stage stage_ = Stage::sniff;
   bool plain_on_tls_ = false;
   uint32_t lingered_bytes_ = 0;

@@ -34,30 +34,6 @@ uint32_t listener_for(const Plan& plan, const Url& url) {
   return of_kind != kNone ? of_kind : behind_proxies;
 }
 
-struct PolicyWords {
-  const char* name;
-  const char* reason;  // of a policy that decides at the moment of the request
-};
-
-PolicyWords words(PoolPolicy policy) {
-  switch (policy) {
-    case PoolPolicy::weighted_round_robin:
-      return {"weighted_round_robin", "the next in turn of those that take new work, as often as their weights say"};
-    case PoolPolicy::least_requests:
-      return {"least_requests", "the one with the fewest requests under way for its weight, at that moment"};
-    case PoolPolicy::random_of_two:
-      return {"random_of_two", "of two random ones, the one with fewer requests under way for its weight"};
-    case PoolPolicy::peak_ewma:
-      return {"peak_ewma",
-              "of two random ones, the one with the smaller product of answer time and requests under way"};
-    case PoolPolicy::ring_hash:
-      return {"ring_hash", ""};
-    case PoolPolicy::consistent_hash:
-      break;
-  }
-  return {"consistent_hash", ""};
-}
-
 // One backend of the pool, as it is now.
 nlohmann::json explain_backend(const BackendPool& pool, const BackendStatus& status, uint32_t i, bool usable,
                                uint64_t now_ns) {
@@ -117,7 +93,7 @@ void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, 
   const Pool& config = pool.config();
   const PoolStatus& status = plan.snapshot->pools[pool_index];
   answer["pool"] = config.name;
-  answer["policy"] = words(config.policy).name;
+  answer["policy"] = policy_words(config.policy).name;
   answer["protocol"] = config.protocol == BackendProtocol::h1   ? "h1"
                        : config.protocol == BackendProtocol::h2 ? "h2"
                                                                 : "auto";
@@ -143,7 +119,7 @@ void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, 
     answer["backend"] = members[0].name;
     answer["reason"] = "the only backend that takes new work";
   } else {
-    answer["reason"] = words(config.policy).reason;
+    answer["reason"] = policy_words(config.policy).reason;
   }
   if (config.breaker.enabled && config.breaker.scope == BreakerScope::pool) {
     const Breaker::State state = pool.runtime().breaker.state(now_ns);
@@ -212,6 +188,25 @@ void explain_conditions(const Route& route, nlohmann::json& answer) {
 }
 
 }  // namespace
+
+PolicyWords policy_words(PoolPolicy policy) {
+  switch (policy) {
+    case PoolPolicy::weighted_round_robin:
+      return {"weighted_round_robin", "the next in turn of those that take new work, as often as their weights say"};
+    case PoolPolicy::least_requests:
+      return {"least_requests", "the one with the fewest requests under way for its weight, at that moment"};
+    case PoolPolicy::random_of_two:
+      return {"random_of_two", "of two random ones, the one with fewer requests under way for its weight"};
+    case PoolPolicy::peak_ewma:
+      return {"peak_ewma",
+              "of two random ones, the one with the smaller product of answer time and requests under way"};
+    case PoolPolicy::ring_hash:
+      return {"ring_hash", ""};
+    case PoolPolicy::consistent_hash:
+      break;
+  }
+  return {"consistent_hash", ""};
+}
 
 Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cache, const HttpRequest& http_request) {
   nlohmann::json answer{{"plane", "l7"},

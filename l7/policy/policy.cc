@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "l7/name_ids.h"
 #include "l7/policy/default_deny.h"
 #include "l7/policy/kinds.h"
 
@@ -134,6 +135,15 @@ const Chain* Policies::find(uint32_t listener, uint32_t route) const {
   };
   const Chain& chain = chains_[set_of(set_of_listener_, listener) * route_sets_ + set_of(set_of_route_, route)];
   return chain.rules.empty() ? nullptr : &chain;
+}
+
+void Policies::number_chains(NameIds& names) {
+  for (Chain& chain : chains_) {
+    std::string text;
+    for (const Rule* rule : chain.rules)
+      text += fmt::format("{}{}.{}", text.empty() ? "" : ",", rule->policy, rule->kind);
+    chain.name = names.id(text);
+  }
 }
 
 void Policies::append_metrics(std::string& out) const {

@@ -38,6 +38,7 @@ struct Exchange;
 struct RequestHead;
 struct RouteParameters;
 class Arena;
+class NameIds;
 class Transaction;
 
 namespace policy {
@@ -215,6 +216,7 @@ struct Chain {
   bool answers_preflights = false;
   bool watches_end = false;  // one of them does
   bool forwards = false;     // one of them does
+  uint32_t name = 0;         // of NameIds: "per-client.limit,office.authorise", for records of requests
 };
 
 class KeySource;  // key_source.h
@@ -242,6 +244,8 @@ class Policies {
   bool answers_preflights() const { return answers_preflights_; }
   // What is to be fetched for them.
   const std::vector<std::shared_ptr<KeySource>>& key_sources() const { return key_sources_; }
+  // Gives each chain its number; before the Plan is published.
+  void number_chains(NameIds& names);
   // Prometheus text: the verdicts of every rule, and what their kinds add.
   void append_metrics(std::string& out) const;
 

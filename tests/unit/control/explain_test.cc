@@ -70,6 +70,11 @@ TEST_F(ExplainTest, JoinsWhatEachPlaneSaysOnTheWay) {
   EXPECT_THAT(explanation["sentence"].get<std::string>(), HasSubstr("vip-eu"));
 }
 
+TEST_F(ExplainTest, FieldsOfTheRequestReachTheProxy) {
+  explain("client=198.51.100.7&url=https://www.example.test/&method=POST&headers=A%3A%20b%0AC%3A%20d");
+  EXPECT_THAT(l7.asked, HasSubstr("method=POST&headers=A%3A%20b%0AC%3A%20d"));
+}
+
 TEST_F(ExplainTest, WithoutASingleBackendTheEligibleOnesShowTheWay) {
   l4.explained = {{"plane", "l4"}, {"backend", nullptr}, {"eligible", {{{"backend", "proxy1"}, {"state", "up"}}}}};
   const json explanation = explain("client=198.51.100.7&url=https://www.example.test/");
@@ -90,10 +95,79 @@ TEST_F(ExplainTest, AnAddressInTheUrlNeedsNoDns) {
   EXPECT_TRUE(dns.asked.empty());
 }
 
+// A proxy's record of a past request, as its /explain?request=ID answers.
+json record_of_past(const json& more = json::object()) {
+  json record = {{"ended", "2026-11-27T00:00:00.000Z"},
+                 {"version", 1},
+                 {"peer", "198.51.100.7"},
+                 {"peer_port", 4000},
+                 {"destination", "192.0.2.100"},
+                 {"destination_port", 443},
+                 {"route", "all"},
+                 {"pool", "origins"},
+                 {"backend", "origin1"},
+                 {"tries", 2},
+                 {"status", 200},
+                 {"failed_tries", {{{"backend", "origin2"}, {"failure", "connect_failed"}}}},
+                 {"reason", "try 2: those before it had failed"}};
+  record.update(more);
+  return {{"plane", "l7"}, {"found", true}, {"records", {std::move(record)}}};
+}
+
+TEST_F(ExplainTest, APastRequestIsToldWithTheFlowOfItsConnection) {
+  l7.explained = record_of_past();
+  l4.explained = {{"plane", "l4"}, {"backend", "proxy1"}, {"decision", "flow"}, {"reason", "pinned"}};
+  const json told = explain("request=an%20id%2F1");
+  EXPECT_EQ(told["found"], true) << told;
+  EXPECT_THAT(l7.asked, HasSubstr("request=an%20id%2F1"));
+  EXPECT_THAT(l4.asked, HasSubstr("client=198.51.100.7&client_port=4000&vip=192.0.2.100&port=443&protocol=tcp"));
+  ASSERT_EQ(told["steps"].size(), 2u) << told;
+  EXPECT_EQ(told["steps"][0]["vip"], "vip-eu");
+  EXPECT_EQ(told["steps"][0]["pinned"], true);
+  EXPECT_EQ(told["steps"][1]["node"], "box");
+  EXPECT_EQ(told["steps"][1]["vip"], "vip-eu");
+  const std::string sentence = told["sentence"];
+  EXPECT_THAT(sentence, HasSubstr("has the flow to vip-eu pinned to proxy1"));
+  EXPECT_THAT(sentence, HasSubstr("under version 1: route all, pool origins, backend origin1 at try 2, status 200"));
+  EXPECT_THAT(sentence, HasSubstr("origin2 failed: connect_failed"));
+}
+
+TEST_F(ExplainTest, AFlowThatHasEndedIsNotGuessed) {
+  l7.explained = record_of_past();
+  l4.explained = {{"plane", "l4"}, {"backend", "proxy2"}, {"decision", "maglev"}, {"reason", "no flow is pinned"}};
+  const json told = explain("request=x");
+  EXPECT_EQ(told["steps"][0]["pinned"], false);
+  EXPECT_THAT(told["sentence"].get<std::string>(), HasSubstr("has no flow to vip-eu of this connection"));
+}
+
+TEST_F(ExplainTest, WhereAConnectionLedToIsOnlyToldIfItIsKnown) {
+  l7.explained = record_of_past({{"destination", nullptr}});
+  EXPECT_THAT(explain("request=x")["steps"][0]["skipped"].get<std::string>(), HasSubstr("is not recorded"));
+  l7.explained = record_of_past({{"destination", "192.0.2.11"}});
+  EXPECT_EQ(explain("request=x")["steps"][0]["skipped"], "192.0.2.11 is no VIP of version 1");
+  EXPECT_TRUE(l4.asked.empty());
+}
+
+TEST_F(ExplainTest, AForgottenRequestIsSaidSoWithTheProxysReason) {
+  l7.explained = {{"plane", "l7"}, {"found", false}, {"records", json::array()}, {"forgotten", "newer ones"}};
+  const json told = explain("request=x");
+  EXPECT_EQ(told["found"], false);
+  EXPECT_EQ(told["not_found"], json::parse(R"([{"node":"box","why":"newer ones"}])"));
+  EXPECT_EQ(told["sentence"], "l7 on box does not know it: newer ones");
+}
+
+TEST_F(ExplainTest, AnswersOfAProxyThatAreNoRecordsAreNoPass) {
+  for (const json& answer : {json(1), json{{"records", 1}}, json{{"records", {1}}}, json::object()}) {
+    l7.explained = answer;
+    EXPECT_EQ(explain("request=x")["found"], false) << answer;
+  }
+}
+
 TEST_F(ExplainTest, MalformedQuestionsAreRefused) {
   for (const char* query : {"", "client=nobody&url=https://x/", "client=192.0.2.1", "client=192.0.2.1&url=ftp://x/",
                             "client=192.0.2.1&url=https://", "client=192.0.2.1&url=https://x:99999/",
-                            "client=192.0.2.1&client_port=0&url=https://x/"}) {
+                            "client=192.0.2.1&client_port=0&url=https://x/", "request=", "request=a&client=192.0.2.1",
+                            "request=a&url=https://x/"}) {
     EXPECT_EQ(host.call("GET", std::string("/v1/explain?") + query).status, 400) << query;
   }
 }
@@ -106,6 +180,9 @@ TEST(ExplainUnreachable, APlaneThatDoesNotAnswerIsAStepThatSaysSo) {
   const json explanation = body_of(host.call("GET", "/v1/explain?client=192.0.2.9&url=https://www.example.test/"));
   EXPECT_TRUE(explanation["steps"][0].contains("error")) << explanation;
   EXPECT_THAT(explanation["sentence"].get<std::string>(), HasSubstr("could not be asked"));
+  const json past = body_of(host.call("GET", "/v1/explain?request=x"));
+  EXPECT_EQ(past["found"], false) << past;
+  EXPECT_EQ(past["unreachable"][0]["node"], "box") << past;
 }
 
 TEST(ExplainWithoutDns, ASingleProxyIsAskedDirectly) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <memory>
 #include <set>
 
 #include "conf/snapshot.h"
@@ -150,7 +151,8 @@ TEST_F(BalanceTest, ABackendThatComesIntoServiceStartsSlowlyWhateverThePolicy) {
     config_.load_bound = 100;
     config_.slow_start_ms = 10'000;
     live_state_ = {};
-    registry_ = {};
+    std::destroy_at(&registry_);  // it cannot be assigned: views of its names would be left
+    std::construct_at(&registry_);
     add(2);
     drain("b1");
     make();

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Explain of a past request, by its X-Request-Id. Every proxy of the edge is asked what it remembers of it. For each
+// pass that was found, the forwarders of the VIP's site are asked for the flow. What could not be asked, and what a
+// proxy has forgotten, is part of the answer.
+//
+// Threads: the control's loop.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "control/host_state.h"
+#include "control/observe/fleet.h"
+
+namespace tidegate {
+
+// Calls `done` once with {"request","version","found","steps":[...],"not_found":[{"node","why"}],
+// "unreachable":[{"node","why"}],"sentence"}. A step is of l4 or l7, as in explain(); those of one pass stand together,
+// the newest pass first. "version" is the one in force now: the VIP is looked up in it.
+void explain_past(Fleet& fleet, const HostState& host_state, std::string id, std::function<void(nlohmann::json)> done);
+
+}  // namespace tidegate

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// RequestRecords: what each of the last requests met, so that explain can tell it of a past one. They are in memory and
+// not in a file: a worker must never wait for a disk, and a full disk must not cost a record. The price is that a
+// restart forgets them, which the answer says.
+//
+// Each worker has a ring of its own. It writes a record when a request ends: plain stores, no lock, no allocation, no
+// other thread to wait for. When the ring is full, the oldest record is overwritten. The memory is mapped at the start
+// and becomes real as it is used.
+//
+// Names are numbers of NameIds, times are monotonic.
+//
+// Threads: RequestRing::next and publish are for the one worker. find and the rest are for any thread: a record that
+// the worker overwrites meanwhile is noticed and left out.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+#include "cache/cache.h"
+#include "conf/model.h"
+#include "core/result.h"
+#include "l7/exchange/failure.h"
+
+namespace tidegate::l7 {
+
+// 128 bits that tell a request by. Of an id that a RequestIds made: its bits. Of any other text: two hashes.
+using RequestKey = std::array<uint64_t, 2>;
+// Of an id that came with the request.
+RequestKey key_of_given_id(std::string_view id);
+// Every key under which a request with this id may be recorded.
+std::vector<RequestKey> keys_of_id(std::string_view id);
+
+// Why this backend of the pool.
+enum class ChosenBy : uint8_t {
+  nobody,      // none was chosen
+  policy,      // of the pool
+  sticky,      // the client's token
+  whole_pool,  // none with the route's labels could be used
+};
+
+constexpr size_t kRecordedTries = 3;
+constexpr size_t kRecordedVerdicts = 16;  // four bits each
+
+template <template <class> class Of>
+struct RequestRecordOf {
+  // Addresses are the bytes of an Endpoint (peer, destination) or an IpAddress (client): two words and the rest.
+  Of<uint64_t> key_low, started_ns, ended_ns, queued_ns, first_byte_ns, version, live_state, verdicts;
+  std::array<Of<uint64_t>, 2> peer, destination, client;
+  Of<const char*> cache_detail;              // static text, or null
+  Of<uint32_t> peer_rest, destination_rest;  // family 0: there is no destination
+  Of<uint32_t> listener, route, policies, pool, backend, tries;
+  std::array<Of<uint32_t>, kRecordedTries> failed_backends;
+  Of<uint32_t> members;
+  Of<uint16_t> status, forward_status;
+  Of<uint8_t> client_rest, failed_tries;
+  std::array<Of<Failure>, kRecordedTries> failures;
+  Of<Failure> failure;
+  Of<cache::Outcome> cache_outcome;
+  Of<cache::Forward> cache_forward;
+  Of<PoolPolicy> pool_policy;
+  Of<ChosenBy> chosen_by;
+  Of<bool> client_named, cache_asked, hit, stored, collapsed, background, client_gone;
+
+  auto fields() {
+    return std::tie(key_low, started_ns, ended_ns, queued_ns, first_byte_ns, version, live_state, verdicts, peer[0],
+                    peer[1], destination[0], destination[1], client[0], client[1], cache_detail, peer_rest,
+                    destination_rest, listener, route, policies, pool, backend, tries, failed_backends[0],
+                    failed_backends[1], failed_backends[2], members, status, forward_status, client_rest, failed_tries,
+                    failures[0], failures[1], failures[2], failure, cache_outcome, cache_forward, pool_policy,
+                    chosen_by, client_named, cache_asked, hit, stored, collapsed, background, client_gone);
+  }
+};
+
+template <class T>
+using PlainField = T;
+using RequestRecord = RequestRecordOf<PlainField>;
+
+// One field in the ring. Release and acquire are plain moves on x86. They order a record's fields behind the count of
+// records, by which a reader sees that a record was being overwritten.
+template <class T>
+class SharedField {
+ public:
+  void operator=(T value) { value_.store(value, std::memory_order_release); }
+  operator T() const { return value_.load(std::memory_order_acquire); }
+
+ private:
+  std::atomic<T> value_;
+};
+using RecordSlot = RequestRecordOf<SharedField>;
+
+class RequestRing {
+ public:
+  static constexpr size_t kRecordBytes = sizeof(RecordSlot) + sizeof(uint64_t);
+  static Result<std::unique_ptr<RequestRing>> make(size_t capacity);
+
+  // --- the worker
+  // The slot of the next record. All of its fields must be set, except those that its counts and flags leave out.
+  RecordSlot& next(uint64_t key_high) {
+    keys_[at_].store(key_high, std::memory_order_release);
+    return slots_[at_];
+  }
+  void publish() {
+    written_.store(++count_, std::memory_order_release);
+    if (++at_ == capacity_) at_ = 0;
+  }
+
+  // --- any thread
+  // Appends the records with this key, the newest first, until `out` has `most`.
+  void find(const RequestKey& key, size_t most, std::vector<RequestRecord>& out) const;
+  uint64_t size() const;
+  uint64_t written() const { return written_.load(std::memory_order_acquire); }
+  // When the oldest one that is kept ended; 0: there is none.
+  uint64_t oldest_ns() const;
+
+ private:
+  struct Unmap {
+    size_t bytes;
+    void operator()(void* memory) const;
+  };
+  RequestRing(size_t capacity, std::unique_ptr<void, Unmap> memory);
+  // False: it is being overwritten.
+  bool read(uint64_t number, RequestRecord& out) const;
+
+  const size_t capacity_;
+  std::unique_ptr<void, Unmap> memory_;
+  std::atomic<uint64_t>* keys_;  // apart from the slots: a search reads these alone
+  RecordSlot* slots_;
+  size_t at_ = 0;
+  uint64_t count_ = 0;  // the worker's own copy of written_
+  alignas(64) std::atomic<uint64_t> written_{0};
+};
+
+class RequestRecords {
+ public:
+  // `bytes`: of all rings together.
+  static Result<std::unique_ptr<RequestRecords>> make(size_t workers, uint64_t bytes, uint64_t keep_ns);
+
+  RequestRing& ring(size_t worker) { return *rings_[worker]; }
+  // The newest first, at most `most`. Those that ended longer ago than `keep_ns` are forgotten.
+  std::vector<RequestRecord> find(std::string_view id, size_t most, uint64_t now_ns) const;
+  uint64_t keep_ns() const { return keep_ns_; }
+  uint64_t started_ns() const { return started_ns_; }
+  uint64_t size() const;
+  // A moment since when every request is remembered: the start, or when the ring that forgets fastest forgot one, or
+  // keep_ns ago.
+  uint64_t complete_since_ns(uint64_t now_ns) const;
+
+ private:
+  RequestRecords(uint64_t keep_ns, uint64_t started_ns) : keep_ns_(keep_ns), started_ns_(started_ns) {}
+  const uint64_t keep_ns_, started_ns_;
+  std::vector<std::unique_ptr<RequestRing>> rings_;
+};
+
+}  // namespace tidegate::l7
