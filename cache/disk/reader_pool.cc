@@ -92,7 +92,8 @@ ReaderPool::Turn ReaderPool::wait_for_turn(const Thread& self, Job& job) {
     if (pins && self.pinned != pin_number_) return Turn::pin;
     if (!jobs_.empty()) break;
     if (self.pin == Pin::held) {
-      wake_.wait_until(lock, pin_until_);
+      const auto until = pin_until_;  // others change the member while this thread waits
+      wake_.wait_until(lock, until);
     } else {
       wake_.wait(lock);
     }
