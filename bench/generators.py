@@ -45,8 +45,8 @@ def wrk(url, connections=32, headers=(), script=None, prefix=()):
 
 
 def at_part_of_peak(url, part, connections=32):
-    """HTTP/1.1 at `part` of the server's highest rate."""
-    flat_out = wrk(url, connections)
+    """HTTP/1.1 at `part` of the highest rate that the server reaches with few connections."""
+    flat_out = wrk(url)
 
     def load(seconds):
         if seconds == ASK_ONCE:
