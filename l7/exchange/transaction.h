@@ -284,6 +284,7 @@ class Transaction final : public BackendStream::User {
   Step follow(cache::Lookup found);
   Step serve_stored(cache::Answer answer);
   void revalidate_in_background(cache::Fill fill);
+  void begin_without_client(const Exchange& from);
   void send_stored_head();
   cache::BodyStep pump_stored();
   Step begin_filled_response();

@@ -113,36 +113,44 @@ Step Transaction::serve_stored(cache::Answer answer) {
   return Step::serve;
 }
 
+// What an exchange without a client has from the one that begins it. It may outlive that one's connection, so it keeps
+// no view of it.
+void Transaction::begin_without_client(const Exchange& from) {
+  Exchange& to = exchange_;
+  to.plan = from.plan;
+  to.route = from.route;
+  to.route_number = from.route_number;
+  to.facts = from.facts;
+  to.facts.peer_text = arena_.copy(from.facts.peer_text);
+  to.facts.listener_name = {};
+  to.facts.certificate = nullptr;
+  to.facts.destination = nullptr;
+  to.deadline = from.deadline;
+  to.timing.started_ns = worker_.loop().now_ns();
+  to.client_gone = to.background = true;
+  to.request_id = arena_.copy(from.request_id);
+  to.request_key = from.request_key;
+  to.named_client = from.named_client;
+  to.client_address = arena_.copy(from.client_address);
+}
+
 // An exchange without a client fetches for the cache, with this one's request, less what is this client's alone.
 void Transaction::revalidate_in_background(cache::Fill fill) {
   Transaction& other = worker_.take_transaction();
+  other.begin_without_client(exchange_);
   Arena& arena = other.arena_;
   Exchange& to = other.exchange_;
-  to.plan = exchange_.plan;
-  to.route = exchange_.route;
-  to.route_number = exchange_.route_number;
   to.pool = exchange_.pool;
-  to.facts = exchange_.facts;
-  to.deadline = exchange_.deadline;
   to.forwarding = exchange_.forwarding;
   to.parameters.count = exchange_.parameters.count;
   for (size_t i = 0; i < to.parameters.count; ++i) {
     const auto& [parameter, value] = exchange_.parameters.items[i];
     to.parameters.items[i] = {parameter, arena.copy(value)};
   }
-  to.facts.peer_text = arena.copy(exchange_.facts.peer_text);
-  to.facts.listener_name = {};
-  to.facts.certificate = nullptr;
-  to.facts.destination = nullptr;
-  to.timing.started_ns = worker_.loop().now_ns();
   other.begin_head_deadline();
-  to.client_gone = to.background = to.cache.asked = true;
+  to.cache.asked = true;
   to.cache.outcome = cache::Outcome::fetch;
   copy_head(exchange_.request, arena, to.request);
-  to.request_id = arena.copy(exchange_.request_id);
-  to.request_key = exchange_.request_key;
-  to.named_client = exchange_.named_client;
-  to.client_address = arena.copy(exchange_.client_address);
   to.cache.fill = std::move(fill);
   other.step_ = Step::choose;
   // In its own turn: this one has a client to serve first.

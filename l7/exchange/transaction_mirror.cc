@@ -20,28 +20,16 @@ void Transaction::begin_mirror() {
   exchange_.mirror = std::make_shared<policy::MirrorPair>(terms.runtime);
 
   Transaction& other = worker_.take_transaction();
+  other.begin_without_client(exchange_);
   Arena& arena = other.arena_;
   Exchange& to = other.exchange_;
-  to.plan = exchange_.plan;
-  to.route = exchange_.route;
-  to.route_number = exchange_.route_number;
   to.pool = &exchange_.plan->plan().pools[terms.pool];
   to.split_pool = terms.pool;
-  to.facts = exchange_.facts;
-  to.facts.peer_text = arena.copy(exchange_.facts.peer_text);
-  to.facts.listener_name = {};
-  to.facts.destination = nullptr;  // it ends with the client's connection
-  to.deadline = exchange_.deadline;
-  to.timing.started_ns = worker_.loop().now_ns();
   to.timing.exchange_deadline_ns = to.timing.started_ns + terms.timeout_ns;
-  to.client_gone = to.background = to.mirrored = true;
+  to.mirrored = true;
   to.mirror = exchange_.mirror;
   copy_head(exchange_.outgoing == nullptr ? exchange_.request : *exchange_.outgoing, arena, to.request);
   to.outgoing_host = arena.copy(exchange_.outgoing_host);
-  to.request_id = arena.copy(exchange_.request_id);
-  to.request_key = exchange_.request_key;
-  to.named_client = exchange_.named_client;
-  to.client_address = arena.copy(exchange_.client_address);
   other.step_ = Step::choose;
   // In its own turn: this one has a client to serve first.
   worker_.resume_later(other);

@@ -6,13 +6,12 @@ import contextlib
 import json
 import shutil
 import socket
-import threading
 from pathlib import Path
 
 from lab import BUILD
 from marks import long
 from netns import open_socket, wait_until
-from segment import VIP4, VIP6, family_of, raised
+from segment import VIP4, VIP6, family_of, raised, tcp_servers
 from topology import PREFIX
 
 CONNECTIONS = 12  # for each family
@@ -51,31 +50,6 @@ def answer_each(connection, host):
             connection.sendall(host.encode())
 
 
-def accept_all(server, host):
-    with contextlib.suppress(OSError):  # closed
-        while True:
-            threading.Thread(target=answer_each, args=(server.accept()[0], host), daemon=True).start()
-
-
-@contextlib.contextmanager
-def tcp_servers(link, *hosts):
-    """On each host, a server at each VIP that answers everything on a connection with the host's name."""
-    servers = []
-    for host in hosts:
-        for vip in (VIP4, VIP6):
-            server = open_socket(link.namespace(host), family_of(vip), socket.SOCK_STREAM)
-            server.bind((vip, 80))
-            server.listen(64)
-            servers.append(server)
-            threading.Thread(target=accept_all, args=(server, host), daemon=True).start()
-    try:
-        yield
-    finally:
-        for server in servers:
-            server.shutdown(socket.SHUT_RDWR)
-            server.close()
-
-
 def connect(link, vip):
     client = open_socket(link.namespace("client"), family_of(vip), socket.SOCK_STREAM)
     client.settimeout(20)
@@ -96,7 +70,7 @@ def edge(name):
         link.add_host("l4")
         for number, host in enumerate(("web1", "web2"), 11):
             link.add_backend(host, number, VIP4, VIP6)
-        with tcp_servers(link, "web1", "web2"):
+        with tcp_servers(link, ("web1", "web2"), answer_each, (VIP4, VIP6)):
             yield link
 
 

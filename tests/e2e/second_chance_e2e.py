@@ -7,12 +7,11 @@ import hashlib
 import os
 import signal
 import socket
-import threading
 
 import netns
 from marks import long
 from netns import ip, open_socket, sh, sysctl, wait_until
-from segment import VIP4, raised
+from segment import VIP4, raised, tcp_servers
 from tunnel_e2e import PATH_MTU, add_backend, add_router, decap_metric, start_decap
 
 HOSTS = ("web1", "web2", "web3")
@@ -63,29 +62,6 @@ def answer_blocks(connection, host):
             took = (took + len(data)) % BLOCK
             if took == 0:
                 connection.sendall(f"{host} {digest.hexdigest()}".encode())
-
-
-def accept_all(server, host):
-    with contextlib.suppress(OSError):  # closed
-        while True:
-            threading.Thread(target=answer_blocks, args=(server.accept()[0], host), daemon=True).start()
-
-
-@contextlib.contextmanager
-def block_servers(site, hosts):
-    servers = []
-    for host in hosts:
-        server = open_socket(site.namespace(host), socket.AF_INET, socket.SOCK_STREAM)
-        server.bind((VIP4, 80))
-        server.listen(1024)
-        servers.append(server)
-        threading.Thread(target=accept_all, args=(server, host), daemon=True).start()
-    try:
-        yield
-    finally:
-        for server in servers:
-            server.shutdown(socket.SHUT_RDWR)
-            server.close()
 
 
 class Transfer:
@@ -154,7 +130,7 @@ def check_second_chance(name, forwarders, backends, transfers, peers=("--peer", 
         spread(router, forwarders, 1)
         for forwarder in running.values():
             wait_started(site, forwarder)
-        stack.enter_context(block_servers(site, hosts))
+        stack.enter_context(tcp_servers(site, hosts, answer_blocks))
         under_way = [Transfer(site) for _ in range(transfers)]
         for transfer in under_way:
             stack.callback(transfer.socket.close)

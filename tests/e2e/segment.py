@@ -141,6 +141,32 @@ def serve(server, name):
             server.sendto(name.encode(), peer)
 
 
+def accept_all(server, answer, host):
+    with contextlib.suppress(OSError):  # closed
+        while True:
+            threading.Thread(target=answer, args=(server.accept()[0], host), daemon=True).start()
+
+
+@contextlib.contextmanager
+def tcp_servers(link, hosts, answer, vips=(VIP4,), port=80):
+    """A server of each host at each VIP. `answer(connection, host)` has a thread of its own for each connection."""
+    servers = []
+    for host in hosts:
+        for vip in vips:
+            server = open_socket(link.namespace(host), family_of(vip), socket.SOCK_STREAM)
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind((vip, port))
+            server.listen(1024)
+            servers.append(server)
+            threading.Thread(target=accept_all, args=(server, answer, host), daemon=True).start()
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+
+
 def answer_to(flow, data=b"who"):
     """The backend that answered, or None."""
     try:

@@ -6,12 +6,11 @@ import contextlib
 import hashlib
 import socket
 import struct
-import threading
 
 import netns
 from lab import BUILD, unix_request
 from netns import Process, ip, open_socket, sh, sysctl, wait_until
-from segment import VIP4, VIP6, answer_to, family_of, raised
+from segment import VIP4, VIP6, answer_to, family_of, raised, tcp_servers
 
 # web1 has an IPv4 address only and web2 an IPv6 address only. So each VIP family travels in each outer family.
 BACKENDS = {"web1": "10.67.1.2", "web2": "fd67:2::2"}
@@ -96,34 +95,13 @@ def decap_metric(process, name):
     raise AssertionError(f"{name} is not in the metrics")
 
 
-def serve_uploads(server, host):
-    """Answers each upload with the host's name and the digest of what came."""
-    with contextlib.suppress(OSError):  # closed
-        while True:
-            connection, _ = server.accept()
-            with connection:
-                digest = hashlib.sha256()
-                while data := connection.recv(65536):
-                    digest.update(data)
-                connection.sendall(f"{host} {digest.hexdigest()}".encode())
-
-
-@contextlib.contextmanager
-def upload_servers(site, vip, port):
-    servers = []
-    for host in BACKENDS:
-        server = open_socket(site.namespace(host), family_of(vip), socket.SOCK_STREAM)
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((vip, port))
-        server.listen(64)
-        servers.append(server)
-        threading.Thread(target=serve_uploads, args=(server, host), daemon=True).start()
-    try:
-        yield
-    finally:
-        for server in servers:
-            server.shutdown(socket.SHUT_RDWR)
-            server.close()
+def answer_upload(connection, host):
+    """Answers with the host's name and the digest of what came."""
+    digest = hashlib.sha256()
+    with contextlib.suppress(OSError), connection:
+        while data := connection.recv(65536):
+            digest.update(data)
+        connection.sendall(f"{host} {digest.hexdigest()}".encode())
 
 
 def upload(site, vip, port, data):
@@ -163,7 +141,7 @@ def check_traffic(mode, name):
             with site.echoes(*BACKENDS, vip=vip):
                 answers = site.answers(40, vip=vip, timeout=5)
                 assert set(answers) == set(BACKENDS), f"{mode} to {vip}: {answers}"
-            with upload_servers(site, vip, 7003):
+            with tcp_servers(site, BACKENDS, answer_upload, (vip,), 7003):
                 took = set()
                 for _ in range(40):
                     host, digest = upload(site, vip, 7003, UPLOAD)
