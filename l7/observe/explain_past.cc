@@ -109,8 +109,8 @@ std::string why_it_ended(const RequestRecord& record, const json& told) {
   return record.route == 0 ? "answered by the proxy itself" : "answered by the route itself";
 }
 
-json tell_record(const RequestRecord& record, const NameIds& names, uint64_t now_ns) {
-  json told = {{"ended", text_of_time(realtime_ns() - (now_ns - std::min(now_ns, record.ended_ns)))},
+json tell_record(const RequestRecord& record, const NameIds& names, const RequestRecords& records) {
+  json told = {{"ended", text_of_time(records.realtime_of(record.ended_ns))},
                {"version", record.version},
                {"words", record.live_state},
                {"took_ms", recorded_ms(record.ended_ns - record.started_ns)},
@@ -167,7 +167,7 @@ Result<json> explain_past(const RequestRecords* records, const NameIds& names, c
     return answer;
   }
   for (const RequestRecord& record : records->find(id, kToldRecords, now_ns)) {
-    answer["records"].push_back(tell_record(record, names, now_ns));
+    answer["records"].push_back(tell_record(record, names, *records));
   }
   answer["found"] = !answer["records"].empty();
   const uint64_t since_ns = records->complete_since_ns(now_ns);

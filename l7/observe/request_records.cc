@@ -99,7 +99,7 @@ uint64_t RequestRing::oldest_ns() const {
 }
 
 Result<std::unique_ptr<RequestRecords>> RequestRecords::make(size_t workers, uint64_t bytes, uint64_t keep_ns) {
-  std::unique_ptr<RequestRecords> records(new RequestRecords(keep_ns, monotonic_ns()));
+  std::unique_ptr<RequestRecords> records(new RequestRecords(keep_ns, monotonic_ns(), realtime_ns()));
   const size_t capacity = std::max<size_t>(2, bytes / workers / RequestRing::kRecordBytes);
   for (size_t i = 0; i < workers; ++i) {
     Result<std::unique_ptr<RequestRing>> ring = RequestRing::make(capacity);

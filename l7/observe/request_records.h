@@ -145,14 +145,17 @@ class RequestRecords {
   std::vector<RequestRecord> find(std::string_view id, size_t most, uint64_t now_ns) const;
   uint64_t keep_ns() const { return keep_ns_; }
   uint64_t started_ns() const { return started_ns_; }
+  // The same for the same moment, however often it is asked: the clock is read at the start alone.
+  uint64_t realtime_of(uint64_t monotonic) const { return started_realtime_ns_ + (monotonic - started_ns_); }
   uint64_t size() const;
   // A moment since when every request is remembered: the start, or when the ring that forgets fastest forgot one, or
   // keep_ns ago.
   uint64_t complete_since_ns(uint64_t now_ns) const;
 
  private:
-  RequestRecords(uint64_t keep_ns, uint64_t started_ns) : keep_ns_(keep_ns), started_ns_(started_ns) {}
-  const uint64_t keep_ns_, started_ns_;
+  RequestRecords(uint64_t keep_ns, uint64_t started_ns, uint64_t started_realtime_ns)
+      : keep_ns_(keep_ns), started_ns_(started_ns), started_realtime_ns_(started_realtime_ns) {}
+  const uint64_t keep_ns_, started_ns_, started_realtime_ns_;
   std::vector<std::unique_ptr<RequestRing>> rings_;
 };
 
