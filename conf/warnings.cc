@@ -102,7 +102,7 @@ void warn_of_uncovered_hosts(Checks& warnings, const std::vector<std::optional<C
   }
 }
 
-// Routes that nobody can use, because their listener denies what no policy allows.
+// Warns of a route that no client can use: its listener denies by default, and no policy of the route allows anybody.
 void warn_of_denied_routes(Checks& warnings) {
   const Model& model = warnings.model();
   const auto allows = [&](uint32_t p) {

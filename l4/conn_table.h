@@ -133,10 +133,10 @@ class ConnTable {
   }
   struct Inherited {
     uint64_t flows = 0;
-    uint64_t refused = 0;  // live entries that were not whole, or with a backend that nobody knows
+    uint64_t refused = 0;  // live entries that were damaged, or whose backend is not known
   };
-  // Checks every entry that an earlier table left, and empties what is not a live flow of a known backend. `known_ids`
-  // is by BackendId.
+  // Checks each entry that an earlier process left. Keeps live flows of known backends, and empties the other entries.
+  // `known_ids[id]`: the backend with this BackendId is known.
   Inherited take_over(const std::vector<bool>& known_ids, uint32_t now_ms);
   // Call with a hash that find() did not find. `begun_as` is embryonic or stray. Returns null if assured flows hold
   // every place.

@@ -62,7 +62,8 @@ class KeptState {
   // Call before a worker can use an id that the last call did not name. After an Error the tables are not valid for a
   // successor, until a call succeeds.
   Result<void> write_ids(const KeptIds& ids);
-  // Call now and then. Entries of tables that nobody used for days cannot be compared with the time any more.
+  // Writes the time of the last use. Call it regularly: a successor refuses tables that nobody used for longer than
+  // kMaxFlowTimeoutMs, because their entries' short clock says nothing any more.
   void tell_alive(uint64_t now_ns);
 
   static constexpr uint32_t kLayout = 1;  // of the file, and of FlowEntry and KeptNeighbour in it

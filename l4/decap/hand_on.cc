@@ -25,8 +25,8 @@ Result<HandOn> HandOn::open(std::vector<Cidr> peers, uint16_t gue_port) {
   UniqueFd ip4(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   UniqueFd ip6(::socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!ip4 && !ip6) return fail(fmt::format("socket to other backends: {}", std::strerror(errno)));
-  // The forwarder keeps packets small enough for both backends, as far as the document names the paths' MTUs. The way
-  // between the backends may still be narrower: then the outer packet is cut into fragments.
+  // The forwarder sends only packets that fit the paths to both backends, if the document names the MTUs. The path
+  // between the backends may still be narrower. Then the outer packet is fragmented.
   const int ip4_cut = IP_PMTUDISC_DONT, ip6_cut = IPV6_PMTUDISC_DONT;
   ::setsockopt(ip4.get(), IPPROTO_IP, IP_MTU_DISCOVER, &ip4_cut, sizeof ip4_cut);
   ::setsockopt(ip6.get(), IPPROTO_IPV6, IPV6_MTU_DISCOVER, &ip6_cut, sizeof ip6_cut);

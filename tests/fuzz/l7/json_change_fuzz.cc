@@ -8,6 +8,7 @@
 
 #include "conf/text.h"
 #include "l7/policy/json_change.h"
+#include "tests/fuzz/l7/input_lines.h"
 
 namespace {
 
@@ -22,21 +23,16 @@ void demand(bool holds) {
 
 // Lines: a path to pick, one to redact, one to rename, its new name, a text, a field of the request; then the body.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  std::string_view rest(reinterpret_cast<const char*>(data), size);
-  const auto line = [&rest] {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string taken(rest.substr(0, end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    return taken;
-  };
-  const std::string pick = line(), redact = line(), rename = line(), to = line(), text = line(), field = line();
+  InputLines input(data, size);
+  const std::string pick = input.line(), redact = input.line(), rename = input.line(), to = input.line(),
+                    text = input.line(), field = input.line();
   if (!parse_template(text) || find_unreadable(to) != std::string_view::npos) return 0;
   for (const std::string* path : {&pick, &redact, &rename}) {
     if (find_unreadable(*path) != std::string_view::npos) return 0;
   }
   RequestHead request;
   request.fields.add({"x-a", field});
-  const policy::TemplateValues values{.request = request, .claims = rest};
+  const policy::TemplateValues values{.request = request, .claims = input.rest()};
   for (const bool anew : {false, true}) {
     TransformJson json;
     json.most = 4'096;
@@ -57,7 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Arena arena;
     std::string out;
     const policy::JsonChange change(json);
-    if (change.change(rest, values, out, arena) != policy::JsonFault::none) continue;
+    if (change.change(input.rest(), values, out, arena) != policy::JsonFault::none) continue;
     demand(out.size() <= json.most && find_unreadable(out) == std::string_view::npos);
     const std::optional<policy::JsonView> made = policy::scan_json(out);
     demand(made.has_value());

@@ -10,6 +10,7 @@
 #include "conf/limits.h"
 #include "l7/limits.h"
 #include "l7/policy/transformer.h"
+#include "tests/fuzz/l7/input_lines.h"
 
 namespace {
 
@@ -26,16 +27,10 @@ bool is_good_text(const std::string& text) { return static_cast<bool>(parse_temp
 
 // Lines: the path's text, a pattern, a field's text, the request's path, its query, a field of it, claims.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  std::string_view rest(reinterpret_cast<const char*>(data), size);
-  const auto line = [&rest] {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string taken(rest.substr(0, end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    return taken;
-  };
+  InputLines input(data, size);
   TransformPolicy part;
-  const std::string path_text = line(), pattern = line(), field_text = line();
-  const std::string path = line(), query = line(), value = line();
+  const std::string path_text = input.line(), pattern = input.line(), field_text = input.line();
+  const std::string path = input.line(), query = input.line(), value = input.line();
   if (!is_good_text(path_text) || !is_good_text(field_text)) return 0;
   if (pattern.size() > 200 || (!pattern.empty() && !Regex::compile(pattern, kRegexMemoryBytes))) return 0;
   part.path = TransformPath{path_text, "", pattern};
@@ -70,7 +65,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   parameters.count = 1;
 
   const policy::Transformer transformer(part);
-  const policy::TemplateValues values{.request = request, .parameters = &parameters, .claims = rest};
+  const policy::TemplateValues values{.request = request, .parameters = &parameters, .claims = input.rest()};
   RequestHead head = request;
   std::string_view host;
   if (transformer.change_request(values, head, host, arena) == policy::TransformFault::none) {
