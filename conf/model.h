@@ -141,7 +141,8 @@ enum class ProbeType : uint8_t { tcp, http, https, grpc, udp, dns, tls, command 
 struct Probe {
   std::string name;
   ProbeType type = ProbeType::tcp;
-  uint16_t port = 0;  // 0: the backend's port
+  uint16_t port = 0;     // 0: the backend's port; with via_vip the port of each service
+  bool via_vip = false;  // the site's forwarder asks the backend for the VIP of each service, by the backend's MAC
   std::string path = "/";
   std::string host;          // Host field and server name; empty: the backend's address
   bool tls_verify = true;    // https; grpc with tls
