@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/ip.h"
+
 namespace tidegate {
 
 enum class OverrideState : uint8_t {
@@ -64,15 +66,37 @@ struct IssuedCertificate {
 // record VALUE of _acme-challenge.NAME (RFC 8555 §8.4).
 using AcmeProofs = std::map<std::string, std::string>;
 
+// A server that the name of a backend leads to.
+struct NamedEndpoint {
+  Endpoint endpoint;      // port 0: the backend's
+  uint16_t priority = 0;  // of SRV: the others serve if those of the smallest are not enough
+  uint16_t weight = 1;    // of SRV; at least 1
+  // Realtime at which the name stopped leading to it. It keeps what runs there for a while. 0: the name leads to it.
+  uint64_t left_ns = 0;
+  auto operator<=>(const NamedEndpoint&) const = default;
+};
+
+// What a name is known to lead to.
+struct FoundName {
+  std::vector<NamedEndpoint> endpoints;  // sorted
+  std::string trouble;                   // why the last look-up found nothing new; empty: it did
+  bool operator==(const FoundName&) const = default;
+};
+
+// By "host NAME" or "srv NAME".
+using NameBook = std::map<std::string, FoundName>;
+
 // Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>", "vip/<vip>" and
 // "target/<steer>/<target>", where the target's name is its target_label() (conf/model.h) and the steer's has no final
 // dot, and "plane/<node>/<plane>". Keys of health: "backend/<pool>/<backend>" and "plane/<node>/<plane>"; a plane
-// without a record is up. Keys of loads: "site/<site>"; a site that sheds nothing has none.
+// without a record is up. Keys of loads: "site/<site>"; a site that sheds nothing has none. A server that was found by
+// a name is called "<backend>/<address>:<port>" in the keys of its verdict and of an override of it alone.
 struct LiveState {
   uint64_t sequence = 0;  // increases by one with every change of any record
   std::map<std::string, Override> overrides;
   std::map<std::string, HealthVerdict> health;
   std::map<std::string, SiteLoad> loads;
+  NameBook names;  // of the backends that control looks up (conf/found_backends.h)
   std::map<std::string, IssuedCertificate> certificates;  // by their names in the configuration
   AcmeProofs proofs;
   std::map<std::string, std::string> accounts;  // hash of the account's key, by the URL of the authority's directory

@@ -178,6 +178,8 @@ struct Backend {
   uint32_t site = kNone;             // where it is, for prefer_site
   bool backup = false;               // used by the proxy when the others are not enough
   std::vector<std::string> labels;   // by which routes choose a subset
+  // The backend of the document whose name led to this server. Empty: the document has this backend itself.
+  std::string found_by;
 };
 
 enum class PoolPolicy : uint8_t {

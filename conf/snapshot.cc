@@ -143,11 +143,12 @@ bool Snapshot::usable(uint32_t pool, uint32_t backend) const {
 
 std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string version_digest,
                                               std::shared_ptr<const Model> model,
-                                              std::shared_ptr<const LiveState> live_state) {
+                                              std::shared_ptr<const LiveState> live_state, const Snapshot*) {
   auto out = std::make_shared<Snapshot>();
   out->version = version;
   out->version_digest = std::move(version_digest);
   out->model = std::move(model);
+  out->configured = out->model;
   out->live_state = std::move(live_state);
   out->nodes = plane_states(*out->model, *out->live_state);
   for (uint32_t p = 0; p < out->model->pools.size(); ++p) out->pools.push_back(pool_status(*out, p));

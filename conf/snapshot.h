@@ -51,7 +51,9 @@ struct NodeStatus {
 struct Snapshot {
   uint64_t version = 0;        // version of the configuration; 0 if it came from a file
   std::string version_digest;  // digest of the manifest (or of the file's content)
+  // The version's model. A backend with a name that control looks up is replaced by the servers that were found.
   std::shared_ptr<const Model> model;
+  std::shared_ptr<const Model> configured;  // the version's model as it is; often the same object
   std::shared_ptr<const LiveState> live_state;
   std::vector<PoolStatus> pools;   // parallel to Model::pools
   std::vector<bool> vip_up;        // parallel to Model::vips: it is not drained and every service's pool is up
@@ -85,8 +87,11 @@ struct Snapshot {
 // - A VIP is up if neither it nor its site is drained, the pool of each of its services is up, and one of its forwarders
 //   is up, if it has any. So a VIP without services and forwarders is up if it is not drained.
 // clang-format on
+//
+// `previous`: the model in which found servers stand is taken from it, if both have the same version and names.
 std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string version_digest,
                                               std::shared_ptr<const Model> model,
-                                              std::shared_ptr<const LiveState> live_state);
+                                              std::shared_ptr<const LiveState> live_state,
+                                              const Snapshot* previous = nullptr);
 
 }  // namespace tidegate

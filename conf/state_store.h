@@ -170,6 +170,8 @@ class StateStore {
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   // The same for what sites shed. A site without a value sheds nothing.
   Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
+  // The same for what names lead to.
+  Result<uint64_t> set_names(const std::vector<std::pair<std::string, std::optional<FoundName>>>& names);
   // Changes what belongs to ordered certificates, in one commit. Every hash that a record names must be of an object
   // that is stored already or is among `changes.objects`. Private keys are stored as those of versions are.
   Result<uint64_t> set_certificates(const CertificateChanges& changes);

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
+#include "conf/limits.h"
 #include "core/clock.h"
 #include "core/log.h"
-#include "l7/limits.h"
 
 namespace tidegate::l7 {
 namespace {
