@@ -53,6 +53,7 @@ struct L4Port {
   std::vector<IpAddress> gateways;  // at most one per family
   uint16_t vlan = 0;                // of every frame on its link; 0: frames without a tag
   uint16_t outer_vlan = 0;          // with vlan: the tag before it (QinQ); 0: none
+  uint16_t mtu = 0;  // of a port that is no kernel interface; 0: 1,500. A kernel interface tells its own.
 };
 
 struct L4Node {
@@ -64,6 +65,9 @@ struct L4Node {
   uint32_t memory_mb = 128;          // EAL memory without hugepages
   uint32_t maglev_slots = 65'537;    // a prime number
   std::vector<Cidr> tunnel_sources;  // outer sources, varied by flow; at most one per family
+  // The UDP address at which this host tells the other forwarders of its site about its flows, and hears of theirs.
+  std::optional<Endpoint> share_flows;
+  uint64_t share_flows_rate = 50'000;  // most flows a second that it tells each of them
 };
 
 struct L7Node {
