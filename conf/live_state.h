@@ -55,10 +55,33 @@ struct IssuedCertificate {
   uint32_t failures = 0;                      // tries in a row that failed
   int64_t next_try_s = 0;                     // epoch; 0: as soon as it is due
   std::string error;                          // of the last try; empty if it succeeded
+  // When the authority wants the certificate renewed (RFC 9773), epoch; an end of 0: it has not said so. And when it is
+  // to be asked next.
+  int64_t window_start_s = 0, window_end_s = 0, ask_window_at_s = 0;
   // The content, in a plane that uses private keys; null elsewhere, and if it cannot be read. Not part of the record.
   std::shared_ptr<const std::string> certificate, key;
 
   bool is_issued() const { return !certificate_hash.empty(); }
+};
+
+// What the authority of a certificate said about it last (OCSP, RFC 6960), as control judged it.
+enum class RevocationStatus : uint8_t {
+  not_known,  // no usable answer came yet, or the authority does not know the certificate
+  good,
+  revoked,
+};
+
+// The record of a certificate whose stapling is on. The answer is an object of the state, as an issued certificate is.
+struct StapleRecord {
+  std::string certificate_hash;  // SHA-256 in hex of the PEM chain that it is about
+  RevocationStatus status = RevocationStatus::not_known;
+  std::string answer_hash;                       // SHA-256 in hex; of a good answer only; empty: none is shown
+  int64_t this_update_s = 0, next_update_s = 0;  // epoch: the answer holds between them
+  uint32_t failures = 0;                         // tries in a row without a good answer
+  int64_t next_try_s = 0;                        // epoch; after a failure
+  std::string error;                             // of the last try; empty if it succeeded
+  // The answer in DER, in a plane that shows it; null elsewhere. Not part of the record.
+  std::shared_ptr<const std::string> answer;
 };
 
 // What the edge must show to an authority while a certificate is ordered. Keys: "http/TOKEN" with the key authorization
@@ -98,16 +121,18 @@ struct LiveState {
   std::map<std::string, SiteLoad> loads;
   NameBook names;  // of the backends that control looks up (conf/found_backends.h)
   std::map<std::string, IssuedCertificate> certificates;  // by their names in the configuration
+  std::map<std::string, StapleRecord> staples;            // by the certificate's name in the configuration
   AcmeProofs proofs;
   std::map<std::string, std::string> accounts;  // hash of the account's key, by the URL of the authority's directory
 };
 
-// What control changes of the last three at once. A record without value is erased.
+// What control changes of the last four at once. A record without value is erased.
 struct CertificateChanges {
   std::vector<std::pair<std::string, std::optional<IssuedCertificate>>> certificates;
+  std::vector<std::pair<std::string, std::optional<StapleRecord>>> staples;
   std::optional<AcmeProofs> proofs;  // all of them
   std::vector<std::pair<std::string, std::string>> accounts;
-  std::vector<std::string> objects;  // bytes of new certificates and keys
+  std::vector<std::string> objects;  // bytes of new certificates, keys and answers
 };
 
 std::string backend_key(std::string_view pool, std::string_view backend);

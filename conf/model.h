@@ -250,11 +250,18 @@ struct CertificateOrder {
   AcmeChallenge challenge = AcmeChallenge::http01;
 };
 
+// Whether the proxy shows with a certificate what its authority says about it (OCSP stapling).
+struct CertificateOcsp {
+  bool enabled = false;
+  std::string responder;  // its URL; empty: the one that the certificate names
+};
+
 struct Certificate {
   std::string name;
   Blob certificate;        // PEM chain; none if it comes from an authority
   Blob key;                // PEM
   CertificateOrder order;  // no names: it comes from files
+  CertificateOcsp ocsp;
 
   bool is_ordered() const { return !order.names.empty(); }
 };

@@ -32,12 +32,20 @@ struct CertificateInfo {
 // Parses certificate and key, and verifies that they belong together and that a server can use them.
 Result<CertificateInfo> inspect_identity(const TlsIdentity& identity);
 
+// What the authority of a certificate says about it (an OCSP answer), shown to clients that ask for it (RFC 6066 §8).
+struct Staple {
+  std::string answer;   // DER
+  int64_t until_s = 0;  // epoch: it is not shown from then on
+};
+
 // A certificate with its key, read once, for any number of contexts of one thread: contexts that share it share
 // OpenSSL's reference counts.
 class ServerIdentity {
  public:
   static Result<std::shared_ptr<const ServerIdentity>> load(const TlsIdentity& identity);
   ~ServerIdentity();
+  // Shown by every context of this identity from the next handshake on; null: none. Call it on the contexts' thread.
+  void set_staple(std::shared_ptr<const Staple> staple) const;
   struct Impl;
   const Impl& impl() const { return *impl_; }
 
