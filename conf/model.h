@@ -319,7 +319,11 @@ struct RouteConditions {
   using Pairs = std::vector<std::pair<std::string, std::string>>;  // the value "*": any
   Pairs headers, query, cookies;
   std::vector<Cidr> clients;  // one of them has the client's address
-  bool empty() const { return headers.empty() && query.empty() && cookies.empty() && clients.empty(); }
+  // Regular expressions (RE2) that take the whole path, and the whole value of a field or a parameter.
+  std::string path_regex;  // empty: any path that the route's pattern takes
+  Pairs headers_regex, query_regex;
+  bool has_regex() const { return !path_regex.empty() || !headers_regex.empty() || !query_regex.empty(); }
+  bool empty() const { return headers.empty() && query.empty() && cookies.empty() && clients.empty() && !has_regex(); }
 };
 
 struct RouteCache {

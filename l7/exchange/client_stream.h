@@ -22,6 +22,7 @@ namespace tidegate::l7 {
 struct ClientFacts {
   Endpoint peer;
   std::string_view peer_text;  // the address alone
+  uint64_t connection = 0;     // its number in this process, from 1; 0: not a client's
   uint32_t listener = kNone;   // in the Model of the request's plan; kNone: removed since
   std::string_view listener_name;
   uint16_t port = 0;                      // that the client connected to

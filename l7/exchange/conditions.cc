@@ -65,7 +65,7 @@ bool query_has(std::string_view query, std::string_view name, std::string_view v
   return false;
 }
 
-bool RequestConditions::meets(const RouteConditions& conditions) const {
+bool RequestConditions::meets(const RouteConditions& conditions, const RoutePatterns*) const {
   for (const auto& [name, value] : conditions.headers) {
     if (!fields_have(request_.fields, name, value)) return false;
   }

@@ -15,7 +15,7 @@ namespace tidegate::l7 {
 class RequestConditions final : public ConditionJudge {
  public:
   RequestConditions(const RequestHead& request, std::string_view client) : request_(request), client_(client) {}
-  bool meets(const RouteConditions& conditions) const override;
+  bool meets(const RouteConditions& conditions, const RoutePatterns* patterns) const override;
 
  private:
   const RequestHead& request_;

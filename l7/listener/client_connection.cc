@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 
 #include "core/clock.h"
@@ -21,6 +22,12 @@ namespace {
 
 constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 constexpr uint64_t kLargestHead = kBlockBytes - 2048;
+
+// All workers count together, so no two connections of the process have the same.
+uint64_t next_connection_number() {
+  static std::atomic<uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
 
 }  // namespace
 
@@ -43,6 +50,7 @@ ClientConnection::ClientConnection(Worker& worker, const Endpoint& peer, const E
       index_(index) {
   facts_.peer = peer;
   facts_.peer_text = peer_text_;
+  facts_.connection = next_connection_number();
   pin_plan();
 }
 

@@ -33,9 +33,10 @@ class Numbering {
 }  // namespace
 
 const char* name(Stage stage) {
-  constexpr const char* kNames[] = {
-      "limit",       "networks", "preflight", "maintenance", "authenticate", "authorise", "identity_limit", "deadline",
-      "concurrency", "mock",     "fault",     "split",       "mirror",       "transform", "compress",       "answer"};
+  constexpr const char* kNames[] = {"limit",     "networks",       "preflight", "maintenance", "authenticate",
+                                    "authorise", "identity_limit", "deadline",  "concurrency", "mock",
+                                    "fault",     "aggregate",      "split",     "mirror",      "transform",
+                                    "compress",  "answer"};
   static_assert(std::size(kNames) == static_cast<size_t>(Stage::answer) + 1);
   return kNames[static_cast<size_t>(stage)];
 }

@@ -55,6 +55,7 @@ enum class Stage : uint8_t {
   concurrency,     // how many run at one time
   mock,            // an answer in place of the backend's
   fault,           // delays and aborts on purpose
+  aggregate,       // an answer made of several backends' answers
   split,           // which pool
   mirror,          // whether a copy goes elsewhere
   transform,       // what is changed in the request; after the look-up, when a backend is asked
@@ -159,6 +160,8 @@ struct Subject {
   std::string_view route;   // its name; empty: none takes the request
   std::string_view identity = {};
   const RouteParameters* parameters = nullptr;  // of the path; null: not known
+  std::string_view claims = {};                 // of its token, as JSON; empty: it showed none
+  std::string_view pool = {};                   // of the route; empty: it has none
 };
 
 // A series of a metric family that only one kind of rule has.

@@ -78,8 +78,15 @@ std::string_view RequestKey::client_bytes(const IpAddress& address, char* out) c
 }
 
 Subject subject_of(const Exchange& exchange) {
-  return {exchange.request, exchange.client_address,
-          exchange.route == nullptr ? std::string_view() : exchange.route->name, exchange.policies.identity.name};
+  return {exchange.request,
+          exchange.client_address,
+          exchange.route == nullptr ? std::string_view() : exchange.route->name,
+          exchange.policies.identity.name,
+          &exchange.parameters,
+          exchange.policies.identity.claims,
+          exchange.route == nullptr || exchange.route->pool == kNone
+              ? std::string_view()
+              : exchange.plan->plan().model().pools[exchange.route->pool].name};
 }
 
 bool is_in(const std::vector<Cidr>& networks, const std::optional<IpAddress>& address) {

@@ -185,7 +185,7 @@ bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
       const Route& route = model_->routes[end.route];
       if (by_get != kNone && compare_rank(route, model_->routes[by_get]) != 0) break;
       if (!takes(route.listeners, state.listener)) continue;
-      if (!route.match.empty() && (state.judge == nullptr || !state.judge->meets(route.match))) continue;
+      if (!route.match.empty() && (state.judge == nullptr || !state.judge->meets(route.match, nullptr))) continue;
       if (!takes(route.methods, state.method)) {
         if (state.method == "HEAD" && by_get == kNone && takes(route.methods, "GET")) by_get = end.route;
         state.result.refuse_method(end.route);

@@ -47,10 +47,13 @@ struct RouteMatch {
   }
 };
 
-// Judges the conditions of routes for one request. Asked only where a route that has some would take it.
+class RoutePatterns;  // patterns.h
+
+// Judges the conditions of routes for one request, but for the path. Asked only where a route that has some would take
+// it. `patterns`: of the route's regular expressions; null: it has none.
 class ConditionJudge {
  public:
-  virtual bool meets(const RouteConditions& conditions) const = 0;
+  virtual bool meets(const RouteConditions& conditions, const RoutePatterns* patterns) const = 0;
 
  protected:
   ~ConditionJudge() = default;
@@ -100,6 +103,8 @@ class Router {
   TextTable literals_;
   TextTable hosts_;  // root of each host's trie: "www.example.com", "*.example.com", "" for any host
   std::vector<std::vector<std::string>> parameter_names_;  // by route, in order
+  // By route: its regular expressions, null where it has none. Empty: no route has any.
+  std::vector<std::shared_ptr<const RoutePatterns>> patterns_;
   bool any_wildcard_ = false;
 };
 

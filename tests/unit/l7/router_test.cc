@@ -131,7 +131,7 @@ TEST(TextTable, FindsWhatAMapFinds) {
 class SomeFields final : public ConditionJudge {
  public:
   explicit SomeFields(std::map<std::string, std::string> fields) : fields_(std::move(fields)) {}
-  bool meets(const RouteConditions& conditions) const override {
+  bool meets(const RouteConditions& conditions, const RoutePatterns*) const override {
     return std::all_of(conditions.headers.begin(), conditions.headers.end(), [&](const auto& wanted) {
       const auto found = fields_.find(wanted.first);
       return found != fields_.end() && found->second == wanted.second;
@@ -256,7 +256,12 @@ TEST(RequestConditions, LookAtFieldsQueryCookiesAndTheClient) {
   using Pairs = RouteConditions::Pairs;
   const auto meets = [&](const Pairs& headers, const Pairs& query = {}, const Pairs& cookies = {},
                          std::vector<Cidr> clients = {}) {
-    return judge.meets({headers, query, cookies, std::move(clients)});
+    RouteConditions wanted;
+    wanted.headers = headers;
+    wanted.query = query;
+    wanted.cookies = cookies;
+    wanted.clients = std::move(clients);
+    return judge.meets(wanted, nullptr);
   };
   EXPECT_TRUE(meets({{"X-Beta", "1"}}));
   EXPECT_TRUE(meets({{"X-Beta", "*"}}));
