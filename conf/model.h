@@ -68,6 +68,7 @@ struct L4Node {
   // The UDP address at which this host tells the other forwarders of its site about its flows, and hears of theirs.
   std::optional<Endpoint> share_flows;
   uint64_t share_flows_rate = 50'000;  // most flows a second that it tells each of them
+  uint64_t flow_events = 0;            // one of so many new flows is told as an event; 0: none
 };
 
 struct L7Node {
@@ -122,6 +123,24 @@ enum class Protocol : uint8_t { tcp = 6, udp = 17 };
 enum class Forwarding : uint8_t { l2dsr, ipip, gue, vxlan };
 enum class FlowKey : uint8_t { five_tuple, client };
 
+// A list of networks by name. Services allow or deny the clients in it.
+struct Acl {
+  std::string name;
+  std::vector<Cidr> networks;
+  Blob file;                           // further networks, one a line
+  std::vector<std::string> countries;  // ISO 3166-1: "US"; their networks come from the databases of `geo`
+};
+
+// What clients may send to a service: tokens a second, and how many of them may be saved up. A rate of 0: no bound. A
+// burst of 0: as many as come in a second.
+struct ServiceLimits {
+  uint64_t packets = 0, packets_burst = 0;                // of all clients together
+  uint64_t flows = 0, flows_burst = 0;                    // new ones
+  uint64_t source_packets = 0, source_packets_burst = 0;  // of the clients of one network
+  uint64_t source_flows = 0, source_flows_burst = 0;
+  uint8_t source_prefix_v4 = 32, source_prefix_v6 = 64;  // such a network
+};
+
 struct Service {
   std::string name;
   uint32_t vip = kNone;
@@ -138,6 +157,9 @@ struct Service {
   uint64_t tcp_idle_timeout_ms = 900'000;
   uint64_t tcp_closing_timeout_ms = 10'000;
   uint64_t udp_idle_timeout_ms = 30'000;
+  std::vector<uint32_t> allow, deny;  // lists of clients (Model::acls); a client in both is denied
+  ServiceLimits limits;
+  bool reset_unknown = false;  // TCP packets of flows that are not known are answered by RST
 };
 
 enum class ProbeType : uint8_t { tcp, http, https, grpc, udp, dns, tls, command };
@@ -462,6 +484,7 @@ struct Model {
   std::vector<Site> sites;
   std::vector<Node> nodes;
   std::vector<Vip> vips;
+  std::vector<Acl> acls;
   std::vector<Service> services;
   std::vector<Pool> pools;
   std::vector<Probe> probes;

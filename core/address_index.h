@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// AddressIndex: the whole address space of a family, cut into ranges, and a quick way to find an address's range. A
+// lookup takes the address's first bits (16 if there are many ranges), and then a short binary search.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/assert.h"
+#include "core/ip.h"
+
+namespace tidegate {
+
+__extension__ using Uint128 = unsigned __int128;
+
+// An address as a number of its family's width, first bit highest.
+template <class Bits>
+Bits address_bits(const IpAddress& address) {
+  Bits bits = 0;
+  for (size_t i = 0; i < sizeof(Bits); ++i) bits = static_cast<Bits>(bits << 8 | address.bytes[i]);
+  return bits;
+}
+
+// `Bits` is uint32_t for IPv4 and Uint128 for IPv6.
+template <class Bits>
+class AddressIndex {
+ public:
+  static constexpr uint8_t kWidth = sizeof(Bits) * 8;
+
+  // The first addresses of the ranges, in order. The first one is 0.
+  std::vector<Bits>& starts() { return starts_; }
+  const std::vector<Bits>& starts() const { return starts_; }
+
+  // Call after the last change of starts(), before the first find().
+  void finish() {
+    TIDEGATE_ASSERT(!starts_.empty() && starts_.front() == 0, "the ranges begin with the first address");
+    starts_.shrink_to_fit();
+    // A small map needs few tops: an index of 2^16 would take more memory than the map.
+    const int top_bits = std::clamp(static_cast<int>(std::bit_width(starts_.size())) + 1, 4, 16);
+    shift_ = kWidth - top_bits;
+    const size_t tops = size_t{1} << top_bits;
+    first_.resize(tops + 1);
+    size_t at = 0;
+    for (size_t top = 0; top <= tops; ++top) {
+      // The range that holds the first address with these top bits; past the last, the last range.
+      while (top < tops && at + 1 < starts_.size() && starts_[at + 1] <= static_cast<Bits>(top) << shift_) ++at;
+      first_[top] = static_cast<uint32_t>(top == tops ? starts_.size() - 1 : at);
+    }
+  }
+
+  // The number of the range that holds the address.
+  size_t find(Bits address) const {
+    const auto top = static_cast<size_t>(address >> shift_);
+    uint32_t low = first_[top];       // starts_[low] <= address always
+    uint32_t high = first_[top + 1];  // the answer is in [low, high]
+    while (low < high) {
+      const uint32_t middle = low + (high - low + 1) / 2;
+      if (starts_[middle] <= address) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    return low;
+  }
+
+ private:
+  std::vector<Bits> starts_;
+  std::vector<uint32_t> first_;  // by an address's top bits
+  int shift_ = 0;
+};
+
+}  // namespace tidegate
