@@ -78,7 +78,7 @@ struct StapleRecord {
   std::string answer_hash;                       // SHA-256 in hex; of a good answer only; empty: none is shown
   int64_t this_update_s = 0, next_update_s = 0;  // epoch: the answer holds between them
   uint32_t failures = 0;                         // tries in a row without a good answer
-  int64_t next_try_s = 0;                        // epoch; after a failure
+  int64_t next_try_s = 0;                        // epoch: when the authority is asked again
   std::string error;                             // of the last try; empty if it succeeded
   // The answer in DER, in a plane that shows it; null elsewhere. Not part of the record.
   std::shared_ptr<const std::string> answer;
