@@ -69,6 +69,27 @@ Result<UniqueFd> copy_to_memory(const std::string& path) {
 
 }  // namespace
 
+std::vector<std::string> mmdb_paths(const Geo& geo) {
+  std::vector<std::string> paths;
+  if (!geo.mmdb.empty()) paths.push_back(geo.mmdb);
+  paths.insert(paths.end(), geo.other_mmdbs.begin(), geo.other_mmdbs.end());
+  return paths;
+}
+
+std::string mmdb_stamp(const Geo& geo) {
+  std::string stamp;
+  for (const std::string& path : mmdb_paths(geo)) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) {
+      stamp += path + " is not there\n";
+      continue;
+    }
+    stamp += fmt::format("{} {} {} {} {}.{}\n", path, status.st_dev, status.st_ino, status.st_size,
+                         status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+  }
+  return stamp;
+}
+
 // libmaxminddb maps what it opens, and a mapped file that is overwritten in place ends the process by SIGBUS: it is
 // given a copy that nobody else can touch.
 Result<std::shared_ptr<const Mmdb>> Mmdb::open(const std::string& path) {

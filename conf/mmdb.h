@@ -8,12 +8,18 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "conf/model.h"
 #include "core/ip.h"
 #include "core/result.h"
 
 namespace tidegate {
+
+// The databases of `geo` in their order: each is asked for what the ones before do not say.
+std::vector<std::string> mmdb_paths(const Geo& geo);
+// Another text if one of these files is another file, has changed, or came or went.
+std::string mmdb_stamp(const Geo& geo);
 
 class Mmdb {
  public:

@@ -43,13 +43,6 @@ double distance_to_site(const Location& from, const Site& site) {
   return site.bias >= 0 ? distance * (1 - site.bias / 100) : distance / (1 + site.bias / 100);
 }
 
-std::vector<std::string> mmdb_paths(const Geo& geo) {
-  std::vector<std::string> paths;
-  if (!geo.mmdb.empty()) paths.push_back(geo.mmdb);
-  paths.insert(paths.end(), geo.other_mmdbs.begin(), geo.other_mmdbs.end());
-  return paths;
-}
-
 WantedFacts WantedFacts::of(const Model& model) {
   WantedFacts wanted;
   const auto take = [](auto& into, const auto& from) { into.insert(into.end(), from.begin(), from.end()); };

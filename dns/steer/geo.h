@@ -73,8 +73,6 @@ struct CarriedIpv4 {
 };
 std::span<const CarriedIpv4> carried_ipv4();
 
-std::vector<std::string> mmdb_paths(const Geo& geo);
-
 class GeoMap {
  public:
   // `sites` is the model's. `ranked` are the sites to put in order (those that steers may send to), as indexes into it.

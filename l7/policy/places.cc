@@ -1,24 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/policy/places.h"
 
-#include <fmt/format.h>
-#include <sys/stat.h>
-
 #include "core/log.h"
 
 namespace tidegate::l7::policy {
-namespace {
-
-// Another text where the file is another one.
-std::string stamp_of(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return path + " is not there\n";
-  return fmt::format("{} {} {} {} {}.{}\n", path, status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec,
-                     status.st_mtim.tv_nsec);
-}
-
-}  // namespace
-
 Place Places::of(const IpAddress& address) const {
   Place place;
   for (const std::shared_ptr<const Mmdb>& database : databases_) {
@@ -32,15 +17,12 @@ Place Places::of(const IpAddress& address) const {
 }
 
 std::shared_ptr<const Places> PlaceFiles::read(const Geo& geo) {
-  std::vector<std::string> paths = {geo.mmdb};
-  paths.insert(paths.end(), geo.other_mmdbs.begin(), geo.other_mmdbs.end());
-  std::string stamp;
-  for (const std::string& path : paths) stamp += stamp_of(path);
+  const std::string stamp = mmdb_stamp(geo);
   if (stamp == stamp_) return places_;
   stamp_ = stamp;
   trouble_.clear();
   std::vector<std::shared_ptr<const Mmdb>> databases;
-  for (const std::string& path : paths) {
+  for (const std::string& path : mmdb_paths(geo)) {
     Result<std::shared_ptr<const Mmdb>> database = Mmdb::open(path);
     if (!database) {
       trouble_ = database.error().message;
