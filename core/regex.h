@@ -7,7 +7,10 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/result.h"
 
@@ -24,8 +27,16 @@ class Regex {
 
   // An Error: RE2's reason, the pattern has kGroups groups or more, or it needs more memory than `most_bytes`.
   static Result<Regex> compile(std::string_view pattern, size_t most_bytes);
+  // The same, but what has been compiled already and is still used by others is used again. Takes a lock.
+  static Result<Regex> shared(std::string_view pattern, size_t most_bytes);
+  // Bounds of the texts that a pattern takes whole: each of them is at least `first`, and at most `second`, compared by
+  // bytes. Nothing: none can be told.
+  using Bounds = std::pair<std::string, std::string>;
+  static std::optional<Bounds> bounds_of(std::string_view pattern, size_t most_bytes);
   // Whether it matches anywhere in the text; the leftmost match is taken. The views are of the text.
   bool search(std::string_view text, Match& out) const;
+  // Whether it takes the whole text.
+  bool takes_whole(std::string_view text) const;
   // How many groups it has, without the whole match.
   size_t groups() const;
 
