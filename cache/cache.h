@@ -45,6 +45,7 @@
 #include "cache/status.h"
 #include "cache/stored.h"
 #include "conf/model.h"
+#include "conf/policy/compress.h"
 #include "conf/state_store.h"
 #include "core/event_loop.h"
 #include "core/fd.h"
@@ -178,6 +179,12 @@ struct Lookup {
 };
 using OnFound = std::function<void(Lookup)>;
 
+// The whole body of a stored response in a content coding.
+struct CodedBody {
+  BodyReader body;
+  uint64_t bytes = 0;
+};
+
 struct Explanation {
   Outcome outcome = Outcome::bypass;
   CacheStatus status;
@@ -199,6 +206,14 @@ class Cache {
   // gets `wait`. `request` and `policy` are not needed after the call.
   Lookup lookup(const RequestView& request, const RouteCache& policy, uint64_t now_ms, EventLoop& loop,
                 OnFound on_found);
+
+  // What store_coded() has kept of this response. `head` is that of an answer; a response that was fetched anew has
+  // another one, so an older body is never found. The reader never waits.
+  std::optional<CodedBody> find_coded(const StoredHead& head, Coding coding, EventLoop& loop);
+  // Keeps `body`, the whole body of the response in `coding`, in the memory tier. It is evicted like other objects, and
+  // leaves with the response: replaced, purged or evicted. Nothing is kept if the response has left already, or if the
+  // body is longer than kCodedBytes.
+  void store_coded(const StoredHead& head, Coding coding, std::string body);
 
   // Call it after a backend answered an unsafe request (RFC 9111 §4.4). Invalidates the target, and what Location and
   // Content-Location name on the same host.

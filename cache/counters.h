@@ -21,6 +21,9 @@ struct Counters {
   Counter& stored_memory;
   Counter& stored_disk;
   Counter& stored_bytes;
+  Counter& coded_hits;  // of bodies that compress has stored
+  Counter& coded_stored;
+  Counter& coded_left;  // too long, or the response had left
   Counter& evicted_memory;
   Counter& evicted_disk;
   Counter& evicted_variants;  // one key had too many

@@ -43,6 +43,8 @@ class Checks {
   bool sound(Way way) const;
   // Reports the fault at the value. If the value is not written, reports it at the innermost value on the way that is.
   void refuse(Way way, Complaint complaint);
+  // At the byte `offset` of the text that is written there.
+  void refuse_within(Way way, size_t offset, Complaint complaint);
   // ", line 12" for sentences that name a second place. Empty if the document has no places.
   std::string line_of(Way way) const;
 
@@ -54,6 +56,7 @@ class Checks {
 };
 
 void check_nodes(Checks& checks);            // in validate_traffic.cc
+void check_access_logs(Checks& checks);      // in validate_access_log.cc
 void check_traffic(Checks& checks);          // in validate_traffic.cc: vips, services, pools
 void check_addresses(Checks& checks);        // in validate_addresses.cc: addresses of VIPs, ports, backends
 void check_http(Checks& checks);             // in validate_http.cc: certificates, listeners, routes

@@ -36,6 +36,9 @@ class FaultList {
   FaultList(std::vector<Fault>& faults, std::string file) : faults_(faults), file_(std::move(file)) {}
 
   void at_value(const DocumentNode& node, const Pointer& pointer, Complaint complaint);
+  // At the byte `offset` of a scalar's text. If the document spells the text in another way there (escapes, a fold), at
+  // its beginning.
+  void within_value(const DocumentNode& node, const std::string& pointer, size_t offset, Complaint complaint);
   void at_key(const DocumentNode& node, const Pointer& pointer, Complaint complaint);
   void at(uint32_t line, uint32_t column, std::string pointer, Complaint complaint);
 
@@ -51,6 +54,9 @@ class FaultList {
   const std::vector<Fault>& faults() const { return faults_; }
 
  private:
+  std::string_view rest_of_line(uint32_t line, uint32_t column) const;
+  void find_lines() const;
+
   std::vector<Fault>& faults_;
   std::vector<std::string> marked_;  // JSON pointers
   std::string_view text_;

@@ -79,7 +79,10 @@ struct L7Node {
   uint64_t connection_rate_per_client = 1'000;  // per second; 0: no limit
   uint64_t connection_burst_per_client = 10'000;
   uint64_t drain_timeout_ms = 30'000;                     // how long requests in progress may take after SIGTERM
-  std::string access_log;                                 // a path, "-" for stdout, empty for none
+  std::string access_log;                                 // a path, "-", or "syslog:..." (log_target.h); empty: none
+  std::string access_log_format;                          // a template (log_template.h); empty: JSON
+  std::string access_log_facility = "local7";             // of syslog
+  std::string access_log_tag = "tidegate";                // of syslog: the name of the application
   uint64_t remember_requests_ms = 3'600'000;              // for explain of past requests; 0: none are remembered
   uint64_t remember_requests_bytes = uint64_t{32} << 20;  // of all workers together
 };

@@ -158,7 +158,7 @@ Result<void> Proxy::open_cache(const Node& node) {
 
 Result<void> Proxy::start_workers(const Node& node) {
   const size_t count = std::max<size_t>(1, node.l7.workers);
-  Result<std::unique_ptr<AccessLog>> log = AccessLog::open(node.l7.access_log, count, stats_.log_lines_dropped);
+  Result<std::unique_ptr<AccessLog>> log = AccessLog::open(access_log_options(node), count, stats_.log_lines_dropped);
   if (!log) return log.error();
   log_ = std::move(*log);
   if (node.l7.remember_requests_ms != 0) {

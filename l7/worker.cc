@@ -192,7 +192,7 @@ void Worker::resume_queued() {
 
 void Worker::write_log(const AccessRecord& record) {
   char line[kLongestLogLine];
-  if (!shared_.log.ring(index_).push({line, format_record(record, line)})) stats().log_lines_dropped.add();
+  if (!shared_.log.ring(index_).push({line, shared_.log.format(record, line)})) stats().log_lines_dropped.add();
 }
 
 void Worker::accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind) {

@@ -23,6 +23,7 @@ struct CompressPolicy final : PolicyPart {
   std::vector<std::string> codings;  // the first is preferred; empty: zstd, br, gzip
   std::vector<std::string> types;    // empty: those of text (default_compress_types)
   uint64_t minimum = 1'024;          // bytes of an answer whose length is known
+  bool store = true;                 // the cache keeps what was compressed of its answers, in its memory
 
   // As they hold.
   std::vector<Coding> preference() const;

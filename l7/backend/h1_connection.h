@@ -25,6 +25,7 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
   void set_user(User& user) override;
   bool connected() const override { return failure_ == Failure::none && socket_->is_open(); }
   bool reused() const override { return exchanges_ > 1; }
+  uint64_t tcp_connected_ns() const override { return socket_->tcp_connected_ns(); }
   bool anything_received() const override { return socket_->transport().bytes_read() != read_before_; }
   Failure failure() const override { return failure_ != Failure::none ? failure_ : socket_->failure(); }
   const std::string& failure_detail() const override {

@@ -42,6 +42,7 @@ class BackendH2Connection final : public BackendSocket::Owner {
   bool has_room(bool shared_early) const;
   std::unique_ptr<BackendStream> open_stream();
   bool idle() const { return streams_.empty(); }
+  uint64_t tcp_connected_ns() const { return socket_ == nullptr ? 0 : socket_->tcp_connected_ns(); }
   bool leads_to(const BackendPeer& peer) const { return socket_ != nullptr && socket_->leads_to(peer); }
   bool looks_alive() const;
   uint32_t backend() const { return backend_; }

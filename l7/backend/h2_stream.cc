@@ -18,6 +18,10 @@ BackendH2Stream::~BackendH2Stream() {
   if (connection_ != nullptr) connection_->forget(*this);
 }
 
+uint64_t BackendH2Stream::tcp_connected_ns() const {
+  return connection_ == nullptr ? 0 : connection_->tcp_connected_ns();
+}
+
 bool BackendH2Stream::connected() const { return connection_ != nullptr && connection_->session_ != nullptr; }
 
 Tunnels BackendH2Stream::tunnels() const {

@@ -90,6 +90,7 @@ void BackendSocket::on_connecting() {
   socklen_t length = sizeof error;
   ::getsockopt(transport_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
   if (error != 0) return fail_with(Failure::connect_failed, std::strerror(error));
+  tcp_connected_ns_ = loop_.now_ns();
   // An empty send buffer takes these few bytes whole.
   if (!preface_.empty() && ::send(transport_.fd(), preface_.data(), preface_.size(), MSG_NOSIGNAL) !=
                                static_cast<ssize_t>(preface_.size())) {

@@ -56,6 +56,8 @@ class BackendSocket final : public IoHandler {
 
   // Connected, and the TLS handshake is done.
   bool is_open() const { return stage_ == Stage::open; }
+  // When TCP was connected; 0: it is not.
+  uint64_t tcp_connected_ns() const { return tcp_connected_ns_; }
   // Why it could not be made. What happens to an open connection is its protocol's to judge.
   Failure failure() const { return failure_; }
   const std::string& failure_detail() const { return failure_detail_; }
@@ -93,6 +95,7 @@ class BackendSocket final : public IoHandler {
   InBuffer in_;
   Owner* owner_ = nullptr;
   Stage stage_ = Stage::connecting;
+  uint64_t tcp_connected_ns_ = 0;
   Failure failure_ = Failure::none;
   std::string failure_detail_;
 };

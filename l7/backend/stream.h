@@ -50,6 +50,8 @@ class BackendStream {
   virtual bool connected() const = 0;
   // Other requests were sent on the connection before.
   virtual bool reused() const = 0;
+  // When TCP was connected, before TLS. 0: it is not.
+  virtual uint64_t tcp_connected_ns() const { return 0; }
   // The backend has sent something since begin().
   virtual bool anything_received() const = 0;
   virtual Failure failure() const = 0;

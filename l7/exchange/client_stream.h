@@ -31,6 +31,7 @@ struct ClientFacts {
   uint32_t listener_number = 0;           // of NameIds, for records of requests
   const Endpoint* destination = nullptr;  // where the client connected to; null: requests are not remembered
   bool tls_resumed = false;
+  uint64_t handshake_ns = 0;  // how long TLS took, for the connection's first request; 0 for later ones
   const PeerCertificate* certificate = nullptr;  // that the client has shown, and the listener accepts; null: none
   // Not `none`: the listener's rules for clients are other ones since the handshake, and do not accept this client.
   ClientCertificateFault certificate_fault = ClientCertificateFault::none;

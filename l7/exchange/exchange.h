@@ -11,7 +11,9 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "cache/cache.h"
@@ -75,6 +77,9 @@ struct CodingUse {
   std::optional<uint64_t> length;          // of the content as it comes, where that is known
   Coding chosen = Coding::identity;        // by the policy; the head says so
   policy::CodingCounts* counts = nullptr;  // of that policy, in the pinned plan
+  bool store = false;                      // that policy lets the cache keep what is compressed
+  bool stored = false;                     // the content comes from the cache, compressed already
+  std::unique_ptr<std::string> kept;       // what was compressed so far, for the cache; null: not wanted
   EncoderPool::Lease encoder;              // from the head to the end, if there is content
   bool unflushed = false;                  // the encoder may hold bytes back
 };
@@ -86,6 +91,10 @@ struct Timing {
   uint64_t head_deadline_ns = UINT64_MAX;      // the route's total_timeout; none once the backend has answered
   uint64_t exchange_deadline_ns = UINT64_MAX;  // the listener's request_timeout: for the whole exchange
   uint64_t call_deadline_ns = UINT64_MAX;      // grpc-timeout, or a policy's deadline: the client's own
+  uint64_t policies_since_ns = 0;
+  uint64_t policies_ns = 0;          // how long policies have held it, in all
+  uint64_t connecting_since_ns = 0;  // the last try
+  uint64_t tcp_connected_ns = 0;     // of that try; 0: the connection was there before
   uint64_t connected_ns = 0;
   uint64_t first_byte_ns = 0;
   uint64_t sent_ns = 0;  // since when the backend is waited for: connected to, or given more of the request

@@ -280,57 +280,7 @@ Step Transaction::log() {
   if (exchange_.tunnel) stats.tunnels_closed.add();
   stats.client_bytes_in.add(exchange_.outcome.request_bytes);
   stats.client_bytes_out.add(exchange_.outcome.response_bytes);
-  if (worker_.log_enabled()) {
-    AccessRecord record;
-    record.realtime_ns = realtime_ns();
-    record.request_id = exchange_.request_id;
-    record.client = exchange_.client_address;
-    record.method = exchange_.request.method;
-    record.host = exchange_.request.host;
-    record.path = exchange_.request.path;
-    record.query = exchange_.request.query;
-    record.version = exchange_.request.version;
-    record.status = exchange_.outcome.status;
-    if (exchange_.tunnel) record.upgrade = exchange_.request.upgrade;
-    record.failure = exchange_.outcome.failure;
-    if (exchange_.outcome.failure != Failure::none) record.failure_detail = failure_detail_;
-    record.request_line = exchange_.outcome.request_line;
-    record.request_bytes = exchange_.outcome.request_bytes;
-    record.response_bytes = exchange_.outcome.response_bytes;
-    record.tries = exchange_.attempts.count;
-    record.backend = exchange_.attempts.backend_name;
-    if (exchange_.policies.chain != nullptr) {
-      record.policies = words_of_policies();
-      record.identity = exchange_.policies.identity.name;
-    }
-    if (exchange_.cache.asked) record.cache = cache::name(exchange_.cache.outcome);
-    record.background = exchange_.background;
-    record.config_version = exchange_.plan->plan().snapshot->version;
-    if (exchange_.route != nullptr) record.route = exchange_.route->name;
-    if (exchange_.pool != nullptr) record.pool = exchange_.pool->config().name;
-    if (exchange_.outgoing != nullptr && exchange_.outgoing->path != exchange_.request.path) {
-      record.backend_path = exchange_.outgoing->path;
-    }
-    record.variant = exchange_.variant;
-    if (const Field* agent = exchange_.request.fields.find("user-agent")) record.user_agent = agent->value;
-    if (client_ != nullptr) {
-      const ClientFacts& facts = exchange_.facts;
-      record.peer = facts.peer_text;
-      record.listener = facts.listener_name;
-      record.tls_version = facts.tls_version;
-      record.tls_resumed = facts.tls_resumed;
-      if (facts.certificate != nullptr) {
-        record.certificate = facts.certificate->spiffe.empty() ? facts.certificate->subject : facts.certificate->spiffe;
-        record.certificate_serial = facts.certificate->serial;
-      }
-    }
-    const auto since_start = [this](uint64_t at_ns) { return at_ns == 0 ? 0 : at_ns - exchange_.timing.started_ns; };
-    record.connected_ns = since_start(exchange_.timing.connected_ns);
-    record.queued_ns = exchange_.timing.queued_ns;
-    record.first_byte_ns = since_start(exchange_.timing.first_byte_ns);
-    record.total_ns = now_ns - exchange_.timing.started_ns;
-    worker_.write_log(record);
-  }
+  if (worker_.log_enabled()) write_access_log(now_ns);
   if (worker_.request_ring() != nullptr) remember(now_ns);
   return Step::over;
 }

@@ -37,6 +37,7 @@
 namespace tidegate::l7 {
 
 class Worker;
+struct AccessRecord;
 
 enum class Step : uint8_t {
   route,     // find the route, and the policies that hold there
@@ -161,7 +162,13 @@ class Transaction final : public BackendStream::User {
   // transaction_record.cc
   void remember(uint64_t now_ns);
 
+  // transaction_log.cc
+  void write_access_log(uint64_t now_ns);
+  void log_client(AccessRecord& record) const;
+  void log_times(AccessRecord& record, uint64_t now_ns) const;
+
   // transaction_policies.cc
+  Step ask_policies();
   RouteMatch match_preflight(std::string_view path);
   RouteMatch match_route(std::string_view method, std::string_view path);
   void find_policies(uint32_t route);
@@ -238,6 +245,10 @@ class Transaction final : public BackendStream::User {
     if (exchange_.coding.unflushed) encode_content({}, Encoder::End::flush);
   }
   void end_content(const Trailers& trailers = {});
+  bool take_stored_coding();
+  void begin_keeping();
+  void keep_coded(std::string_view piece);
+  void end_keeping(bool whole);
   void encode_content(std::string_view piece, Encoder::End end);
 
   // transaction_grpc.cc

@@ -150,7 +150,8 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   exchange_.pool->runtime().in_flight.fetch_add(1, std::memory_order_relaxed);
   exchange_.attempts.request_sent = false;
   exchange_.attempts.resent_bytes = 0;
-  exchange_.timing.sent_ns = worker_.loop().now_ns();
+  exchange_.timing.sent_ns = exchange_.timing.connecting_since_ns = worker_.loop().now_ns();
+  exchange_.timing.tcp_connected_ns = 0;
   backend_->set_user(*this);
   return true;
 }
@@ -237,6 +238,7 @@ Step Transaction::connect() {
     if (const std::optional<Step> next = choose_tunnel()) return *next;
   }
   exchange_.timing.connected_ns = worker_.loop().now_ns();
+  if (!backend_->reused()) exchange_.timing.tcp_connected_ns = backend_->tcp_connected_ns();
   exchange_.timing.sent_ns = exchange_.timing.connected_ns;
   begin_request();
   wait_at_most_ns(backend_wait_ns());

@@ -37,6 +37,15 @@ void Transaction::find_policies(uint32_t route) {
 }
 
 Step Transaction::policies() {
+  if (!worker_.log_enabled()) return ask_policies();
+  Timing& timing = exchange_.timing;
+  if (timing.policies_since_ns == 0) timing.policies_since_ns = monotonic_ns();
+  const Step next = ask_policies();
+  if (next != Step::suspend) timing.policies_ns += monotonic_ns() - std::exchange(timing.policies_since_ns, 0);
+  return next;
+}
+
+Step Transaction::ask_policies() {
   if (exchange_.client_gone) return fail(Failure::client_gone);
   if (const Failure over = own_time_over(); over != Failure::none) return fail(over);
   PolicyUse& use = exchange_.policies;

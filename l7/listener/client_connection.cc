@@ -57,6 +57,8 @@ ClientConnection::ClientConnection(Worker& worker, const Endpoint& peer, const E
 ClientConnection::~ClientConnection() { note_busy(); }
 
 PlanPin ClientConnection::pin_plan() {
+  if (request_begun_) facts_.handshake_ns = 0;
+  request_begun_ = stage_ == Stage::talking;
   PlanPin pin = worker_.plan();
   const Plan& plan = pin->plan();
   if (plan.sequence == facts_of_) return pin;
@@ -210,6 +212,7 @@ void ClientConnection::on_first_byte() {
     return talk(false);
   }
   stage_ = Stage::handshake;
+  handshake_began_ns_ = worker_.loop().now_ns();
   transport_.start_tls(tls_, true);
   on_handshake();
 }
@@ -229,6 +232,7 @@ void ClientConnection::on_handshake() {
   if (tls.resumed()) worker_.stats().tls_resumed.add();
   facts_.tls_version = tls.version();
   facts_.tls_resumed = tls.resumed();
+  facts_.handshake_ns = monotonic_ns() - handshake_began_ns_;
   if (tls.alpn() == kAcmeTlsProtocol) {  // an authority has seen the certificate (RFC 8737 §3): that was all
     worker_.stats().acme_answers.add();
     return close();

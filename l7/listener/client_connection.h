@@ -126,6 +126,8 @@ class ClientConnection final : public IoHandler, public IdleLink {
   Endpoint reached_;                     // destination(), while requests are remembered
   Stage stage_ = Stage::sniff;
   bool plain_on_tls_ = false;
+  bool request_begun_ = false;  // on this connection
+  uint64_t handshake_began_ns_ = 0;
   uint32_t lingered_bytes_ = 0;
 };
 

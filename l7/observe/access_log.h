@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// AccessLog: one JSON line for each request. A worker formats into its own ring and never waits. One thread writes the
-// rings to the file. Every request gets a line: fields that are too long are cut, and "cut" names them. Lines are lost
-// only if a ring is full because the disk is full or slow; they are counted.
+// AccessLog: one line for each request, JSON or by a template (log_line.h). A worker formats into its own ring and
+// never waits. One thread gives the rings to the file, to standard output or to syslog (log_sink.h). Every request gets
+// a line: values that are too long are cut. Lines are lost only if a ring is full because the disk or the collector is
+// slow or gone; they are counted.
 #pragma once
 
 #include <atomic>
@@ -12,13 +13,17 @@
 #include <thread>
 #include <vector>
 
-#include "core/fd.h"
+#include "conf/log_target.h"
+#include "conf/log_template.h"
+#include "conf/model.h"
 #include "core/metrics.h"
 #include "core/result.h"
 #include "l7/exchange/failure.h"
 #include "l7/wire/message.h"
 
 namespace tidegate::l7 {
+
+class LogSink;  // log_sink.h
 
 // What is said of a request. Views need only live for the call. Durations in nanoseconds from the request's head; 0:
 // never.
@@ -44,8 +49,16 @@ struct AccessRecord {
   uint64_t request_bytes = 0, response_bytes = 0;  // bodies
   uint32_t tries = 0;
   uint64_t config_version = 0;
-  uint64_t queued_ns = 0;  // waited for room at a backend, in all
-  uint64_t connected_ns = 0, first_byte_ns = 0, total_ns = 0;
+  std::string_view content_coding;  // that a policy has chosen
+  bool coding_stored = false;       // the cache had the content in that coding
+  uint64_t handshake_ns = 0;        // of TLS with the client; of a connection's first request alone
+  uint64_t policies_ns = 0;         // policies have held it, in all
+  uint64_t queued_ns = 0;           // waited for room at a backend, in all
+  uint64_t connect_ns = 0;          // TCP with the last backend
+  uint64_t backend_tls_ns = 0;      // and TLS
+  uint64_t connected_ns = 0, first_byte_ns = 0, total_ns = 0;  // since the request's head
+  const FieldList* request_fields = nullptr;                   // for templates; null: none
+  const FieldList* response_fields = nullptr;                  // as the client got them
 };
 
 // Bytes from one worker to the log's thread: single producer, single consumer, no lock.
@@ -65,38 +78,48 @@ class LogRing {
 };
 
 constexpr size_t kLongestLogLine = 30 * 1024;
-// Writes `record` as one line with its newline into `out`, of kLongestLogLine bytes; returns its length.
-size_t format_record(const AccessRecord& record, char* out);
+
+struct AccessLogOptions {
+  LogTarget target;
+  LogTemplate format;     // no parts: JSON
+  uint8_t facility = 23;  // of syslog: its number
+  std::string tag;        // of syslog: APP-NAME
+  std::string host;       // of syslog: HOSTNAME
+};
+// Of a node that was validated.
+AccessLogOptions access_log_options(const Node& node);
 
 class AccessLog {
  public:
-  // `path`: a file, "-" for stdout, or empty for none. A file may be rotated by renaming it: the
-  // log notices this within a second, or at once after reopen_soon(). It may also be copied and truncated, because each
-  // line is appended at its present end. One ring for each worker. `dropped`: counts what could not be written until
-  // the end.
-  static Result<std::unique_ptr<AccessLog>> open(const std::string& path, size_t workers, Counter& dropped);
+  // A file may be rotated by renaming it: the log notices this within a second, or at once after reopen_soon(). It may
+  // also be copied and truncated, because each line is appended at its present end. A collector of syslog need not be
+  // there yet. One ring for each worker. `dropped`: counts what could not be written until the end.
+  static Result<std::unique_ptr<AccessLog>> open(AccessLogOptions options, size_t workers, Counter& dropped);
   ~AccessLog();  // writes what is left
 
-  bool enabled() const { return !path_.empty(); }
+  bool enabled() const { return options_.target.kind != LogTarget::Kind::none; }
+  // Writes `record` as one line with its newline into `out`, of kLongestLogLine bytes; returns its length.
+  size_t format(const AccessRecord& record, char* out) const;
   LogRing& ring(size_t worker) { return *rings_[worker]; }
   // Checks at once whether the file was renamed (SIGUSR1). Each line goes to one of the files whole. Any thread.
   void reopen_soon() { reopen_soon_.store(true, std::memory_order_release); }
 
  private:
-  explicit AccessLog(Counter& dropped) : dropped_(dropped) {}
-  Result<void> reopen();
+  AccessLog(AccessLogOptions options, Counter& dropped);
   void run();
   bool drain_rings();
   bool note_written(ssize_t written);
   void drop_rest_of_line();
-  void reopen_if_rotated();
+  void count_the_rest();
 
-  std::string path_;
+  const AccessLogOptions options_;
+  const std::string syslog_begin_, syslog_middle_;  // of a message's header, around its time; empty: no syslog
   Counter& dropped_;
-  UniqueFd file_;
-  size_t first_ = 0;        // the ring to be written next
-  bool amid_line_ = false;  // the file ends in the middle of one of its lines
-  int trouble_ = 0;         // errno of the last write; 0: it was taken
+  std::unique_ptr<LogSink> sink_;
+  size_t first_ = 0;          // the ring to be written next
+  bool amid_line_ = false;    // the file ends in the middle of one of its lines
+  int trouble_ = 0;           // errno of the last write; 0: it was taken
+  uint32_t full_pauses_ = 0;  // for so many pauses the collector has had no room
   std::vector<std::unique_ptr<LogRing>> rings_;
   std::atomic<bool> stop_{false}, reopen_soon_{false};
   std::thread thread_;

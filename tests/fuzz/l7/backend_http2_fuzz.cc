@@ -146,7 +146,7 @@ class FuzzedBackend {
   const UniqueFd listen_{::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
   Metrics metrics_;
   Stats stats_{metrics_};
-  std::unique_ptr<AccessLog> log_ = std::move(*AccessLog::open("", 1, stats_.log_lines_dropped));
+  std::unique_ptr<AccessLog> log_ = std::move(*AccessLog::open({}, 1, stats_.log_lines_dropped));
   EventLoop main_loop_;
   WorkerShared shared_{stats_, *log_, nullptr, main_loop_, AdmissionShared(HashKey{1, 2})};
   RuntimeRegistry registry_;

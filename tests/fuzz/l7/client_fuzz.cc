@@ -69,7 +69,7 @@ class FuzzedWorker {
   const Endpoint bind_ = *Endpoint::parse("192.0.2.2:80");
   Metrics metrics_;
   Stats stats_{metrics_};
-  std::unique_ptr<AccessLog> log_ = std::move(*AccessLog::open("", 1, stats_.log_lines_dropped));
+  std::unique_ptr<AccessLog> log_ = std::move(*AccessLog::open({}, 1, stats_.log_lines_dropped));
   EventLoop main_loop_;
   WorkerShared shared_{stats_, *log_, nullptr, main_loop_, AdmissionShared(HashKey{1, 2})};
   RuntimeRegistry registry_;
