@@ -14,8 +14,6 @@
 
 namespace tidegate {
 
-constexpr uint16_t kDefaultRedirect = 302;
-
 // A step from the document's root: a key, or the index of a list element. The index is the same in the model.
 struct Step {
   Step(std::string_view name) : key(name), in_map(true) {}  // NOLINT(google-explicit-constructor)

@@ -189,6 +189,42 @@ const Section& listener_section() {
   return section;
 }
 
+namespace {
+
+// Makes the route one of this type, and returns what it holds of it. Keys come in any order: the status of a redirect
+// may be read before its location. If keys of several types are given, check_route_answer() refuses the route.
+template <class Type>
+Type* decide(Route& route) {
+  if (std::holds_alternative<Type>(route.what)) return &std::get<Type>(route.what);
+  if constexpr (std::is_same_v<Type, RouteRedirect>) {
+    const RouteAnswer* answer = route.answer();
+    const uint16_t status = answer == nullptr || answer->status == 0 ? RouteRedirect{}.status : answer->status;
+    route.what = RouteRedirect{{}, status};
+  } else {
+    route.what = Type{};
+  }
+  return &std::get<Type>(route.what);
+}
+
+// A key of what becomes of a route's requests.
+template <class Type>
+Field decides_route(Field field) {
+  field.store = [store = std::move(field.store)](void* owner, size_t index, ScalarValue&& value) {
+    auto& route = *static_cast<Route*>(owner);
+    if constexpr (std::is_same_v<Type, RouteAnswer>) {
+      if (auto* redirect = std::get_if<RouteRedirect>(&route.what)) {
+        if (const auto* status = std::get_if<uint64_t>(&value)) redirect->status = static_cast<uint16_t>(*status);
+        return;
+      }
+    }
+    store(decide<Type>(route), index, std::move(value));
+  };
+  field.default_value.reset();
+  return field;
+}
+
+}  // namespace
+
 const Section& route_section() {
   static const Section section{
       "route",
@@ -208,8 +244,9 @@ const Section& route_section() {
               "priority", &Route::priority, {0, 1'000'000},
               "Of routes with the same host and path that would take a request, the highest wins, then the one with "
               "more conditions."),
-          reference("pool", &Route::pool, "pools",
-                    "Where the requests go. Exactly one of pool, redirect and status alone is given."),
+          decides_route<RouteToPool>(reference("pool", &RouteToPool::pool, "pools",
+                                               "Where the requests go. Exactly one of pool, redirect and status alone "
+                                               "is given.")),
           row("labels", FieldType::name, &Route::labels,
               "Only backends of the pool that have all of these labels are used."),
           boolean("labels_required", &Route::labels_required,
@@ -217,14 +254,16 @@ const Section& route_section() {
           boolean("grpc_web", &Route::grpc_web,
                   "`true`: calls of gRPC-Web, in binary and text form, become gRPC, and their answers gRPC-Web. Other "
                   "requests pass as they are. Browsers of other origins need a policy with `cors`."),
-          text(
-              "redirect", &Route::redirect,
+          decides_route<RouteRedirect>(text(
+              "redirect", &RouteRedirect::location,
               "Location of a redirect. Replaced are `{host}`, `{authority}` (host and port, as the client wrote them), "
               "`{path}` (the query with it), `{query}` (with its `?`; empty without one) and the path's parameters.",
-              2'048),
-          integer("status", &Route::status, {200, 599},
-                  "A fixed answer; with redirect its kind: 301, 302 (by default), 303, 307 or 308."),
-          bounded("body", FieldType::lines, &Route::body, {0, 64 * kKB}, "Of the fixed answer."),
+              2'048)),
+          decides_route<RouteAnswer>(
+              integer("status", &RouteAnswer::status, {200, 599},
+                      "A fixed answer; with redirect its kind: 301, 302 (by default), 303, 307 or 308.")),
+          decides_route<RouteAnswer>(
+              bounded("body", FieldType::lines, &RouteAnswer::body, {0, 64 * kKB}, "Of the fixed answer.")),
           duration(
               "total_timeout", &Route::total_timeout_ms, {0, kDay},
               "From the request's head to the response's head, all tries included; never for a body or a tunnel. 0: no "

@@ -364,6 +364,22 @@ struct RouteCache {
   bool purge_both_schemes = false;  // true: a purge of an http URL also purges the https URL, and the reverse
 };
 
+// What becomes of the requests of a route.
+struct RouteToPool {
+  uint32_t pool = kNone;
+  bool operator==(const RouteToPool&) const = default;
+};
+struct RouteRedirect {
+  std::string location;  // {host}, {authority}, {path}, {query} and path parameters are replaced
+  uint16_t status = 302;
+  bool operator==(const RouteRedirect&) const = default;
+};
+struct RouteAnswer {  // health checks, blocks
+  uint16_t status = 0;
+  std::string body;
+  bool operator==(const RouteAnswer&) const = default;
+};
+
 struct Route {
   std::string name;
   std::vector<uint32_t> listeners;   // empty: all
@@ -372,19 +388,22 @@ struct Route {
   std::vector<std::string> methods;  // empty: any
   RouteConditions match;             // besides
   uint32_t priority = 0;             // of routes that take a request alike, the highest has it
-  uint32_t pool = kNone;             // exactly one of pool, redirect and fixed status
-  std::vector<std::string> labels;   // of the pool's backends; those that have all of them
-  bool labels_required = true;       // false: without such a backend in service, any
-  bool grpc_web = false;             // gRPC-Web is translated to gRPC
-  std::string redirect;              // location; {host}, {authority}, {path}, {query} and path parameters are replaced
-  uint16_t status = 0;               // of a fixed answer (health checks, blocks); with redirect its kind
-  std::string body;                  // of the fixed answer
-  uint64_t total_timeout_ms = 0;     // from the request's head to the response's head, all tries; 0: none
+  std::variant<std::monostate, RouteToPool, RouteRedirect, RouteAnswer> what;
+  std::vector<std::string> labels;  // of the pool's backends; those that have all of them
+  bool labels_required = true;      // false: without such a backend in service, any
+  bool grpc_web = false;            // gRPC-Web is translated to gRPC
+  uint64_t total_timeout_ms = 0;    // from the request's head to the response's head, all tries; 0: none
   // Set on requests to the backend; an empty value removes the field.
   std::vector<std::pair<std::string, std::string>> request_headers;
   std::vector<std::pair<std::string, std::string>> response_headers;  // set on responses to the client
   RouteCache cache;
   std::vector<uint32_t> policies;  // besides those of the listener
+
+  // kNone if its requests do not go to a pool.
+  uint32_t pool() const { return std::holds_alternative<RouteToPool>(what) ? std::get<RouteToPool>(what).pool : kNone; }
+  // Null if it is of another type.
+  const RouteRedirect* redirect() const { return std::get_if<RouteRedirect>(&what); }
+  const RouteAnswer* answer() const { return std::get_if<RouteAnswer>(&what); }
 };
 
 struct Zone {

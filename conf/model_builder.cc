@@ -106,7 +106,6 @@ Result<std::shared_ptr<const Model>> ModelBuilder::build_over(const ObjectSource
     if (!element) return fail(fmt::format("{} '{}' is no JSON", entry->kind, entry->name));
     loader.load_element(*field, element->root(), *model, index);
   }
-  settle_defaults(*model);
   if (!faults.empty()) return fail(render_faults(faults, "", false));
   return std::shared_ptr<const Model>(std::move(model));
 }

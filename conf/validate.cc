@@ -65,14 +65,7 @@ std::string Checks::line_of(Way way) const {
   return node == nullptr || node->line == 0 ? std::string() : fmt::format(", line {}", node->line);
 }
 
-void settle_defaults(Model& model) {
-  for (Route& route : model.routes) {
-    if (!route.redirect.empty() && route.status == 0) route.status = kDefaultRedirect;
-  }
-}
-
 void validate(const DocumentNode& root, Model& model, FaultList& faults) {
-  settle_defaults(model);
   Checks checks(root, model, faults);
   check_nodes(checks);
   check_traffic(checks);

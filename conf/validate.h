@@ -8,10 +8,7 @@
 
 namespace tidegate {
 
-// Adds every fault. The loader made `model` from `root`, element for element; settle_defaults() was called.
+// Adds every fault. The loader made `model` from `root`, element for element.
 void validate(const DocumentNode& root, Model& model, FaultList& faults);
-
-// Sets defaults that depend on another key: the status of a redirect.
-void settle_defaults(Model& model);
 
 }  // namespace tidegate

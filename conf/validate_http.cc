@@ -184,7 +184,7 @@ void check_redirect_parameters(Checks& checks, size_t r) {
     }
   }
   const std::vector<std::string_view> names(known.begin(), known.end());
-  const std::string_view text = route.redirect;
+  const std::string_view text = route.redirect()->location;
   for (size_t open = text.find('{'); open != std::string_view::npos; open = text.find('{', open + 1)) {
     const size_t close = text.find('}', open);
     if (close == std::string_view::npos) {
@@ -240,11 +240,12 @@ void check_route_answer(Checks& checks, size_t r) {
     checks.refuse({"routes", r, "body"}, {"exactly_one", "body belongs to a fixed status alone", {}, "remove it"});
   }
   if (!redirect) return;
-  constexpr uint16_t kRedirects[] = {301, kDefaultRedirect, 303, 307, 308};
-  if (std::find(std::begin(kRedirects), std::end(kRedirects), route.status) == std::end(kRedirects)) {
-    checks.refuse(
-        {"routes", r, "status"},
-        {"out_of_range", fmt::format("status of a redirect is {}", route.status), "301, 302, 303, 307 or 308", {}});
+  constexpr uint16_t kRedirects[] = {301, 302, 303, 307, 308};
+  if (std::find(std::begin(kRedirects), std::end(kRedirects), route.redirect()->status) == std::end(kRedirects)) {
+    checks.refuse({"routes", r, "status"}, {"out_of_range",
+                                            fmt::format("status of a redirect is {}", route.redirect()->status),
+                                            "301, 302, 303, 307 or 308",
+                                            {}});
   }
   check_redirect_parameters(checks, r);
 }
@@ -266,7 +267,8 @@ void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& ed
   std::map<std::string, std::string_view> met;  // by lower-case name
   for (const auto& [name, value] : edits) {
     const std::string lower = lower_case(name);
-    const bool own_upgrade = !to_backend && lower == "upgrade" && route.status == 426;
+    const bool own_upgrade =
+        !to_backend && lower == "upgrade" && route.answer() != nullptr && route.answer()->status == 426;
     if (is_framing(lower) && !own_upgrade) {
       checks.refuse({"routes", r, key, std::string_view(name)},
                     {"bad_value",
@@ -340,12 +342,13 @@ void check_conditions(Checks& checks, size_t r) {
 void check_grpc_web(Checks& checks, size_t r) {
   const Route& route = checks.model().routes[r];
   if (!route.grpc_web) return;
-  if (route.pool == kNone) {
+  if (route.pool() == kNone) {
     checks.refuse({"routes", r, "grpc_web"}, {"without_effect", "grpc_web in a route without a pool", {}, {}});
-  } else if (checks.model().pools[route.pool].protocol == BackendProtocol::h1 && checks.sound({"pools", route.pool})) {
+  } else if (checks.model().pools[route.pool()].protocol == BackendProtocol::h1 &&
+             checks.sound({"pools", route.pool()})) {
     checks.refuse({"routes", r, "grpc_web"}, {"without_effect",
                                               fmt::format("grpc_web before pool '{}', which speaks HTTP/1.1",
-                                                          checks.model().pools[route.pool].name),
+                                                          checks.model().pools[route.pool()].name),
                                               "a pool with protocol: h2 or auto",
                                               {}});
   }
@@ -362,12 +365,12 @@ void check_route_labels(Checks& checks, size_t r) {
     }
     return;
   }
-  if (route.pool == kNone) {
+  if (route.pool() == kNone) {
     checks.refuse({"routes", r, "labels"}, {"without_effect", "labels in a route without a pool", {}, {}});
     return;
   }
-  if (!checks.sound({"pools", route.pool})) return;
-  const Pool& pool = model.pools[route.pool];
+  if (!checks.sound({"pools", route.pool()})) return;
+  const Pool& pool = model.pools[route.pool()];
   const bool any = std::any_of(pool.backends.begin(), pool.backends.end(), [&](const Backend& backend) {
     return std::all_of(route.labels.begin(), route.labels.end(), [&](const std::string& label) {
       return std::find(backend.labels.begin(), backend.labels.end(), label) != backend.labels.end();

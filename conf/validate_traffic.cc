@@ -188,7 +188,7 @@ void check_services_collide(Checks& checks) {
 std::vector<uint32_t> routes_of_pools(const Model& model) {
   std::vector<uint32_t> routes(model.pools.size(), kNone);
   for (uint32_t r = 0; r < model.routes.size(); ++r) {
-    const uint32_t pool = model.routes[r].pool;
+    const uint32_t pool = model.routes[r].pool();
     if (pool != kNone && routes[pool] == kNone) routes[pool] = r;
   }
   return routes;

@@ -130,24 +130,24 @@ void warn_of_denied_routes(Checks& warnings) {
 }
 
 // True if a client that came by this listener would come back to it through this redirect.
-bool returns(const Route& route, const Listener& listener) {
+bool returns(const Route& route, const std::string& location, const Listener& listener) {
   const std::string origin = listener.tls.enabled ? "https://" : "http://";
-  if (route.redirect == "{path}" || route.redirect == origin + "{host}{path}" ||
-      route.redirect == origin + "{authority}{path}") {
+  if (location == "{path}" || location == origin + "{host}{path}" || location == origin + "{authority}{path}") {
     return true;
   }
   if (route.path.find_first_of("{*") != std::string::npos) return false;
-  if (route.redirect == route.path || route.redirect == origin + "{host}" + route.path) return true;
+  if (location == route.path || location == origin + "{host}" + route.path) return true;
   return std::any_of(route.hosts.begin(), route.hosts.end(),
-                     [&](const std::string& host) { return route.redirect == origin + host + route.path; });
+                     [&](const std::string& host) { return location == origin + host + route.path; });
 }
 
 void warn_of_circles(Checks& warnings) {
   const Model& model = warnings.model();
   for (size_t r = 0; r < model.routes.size() && !warnings.full(); ++r) {
-    if (model.routes[r].redirect.empty()) continue;
+    const RouteRedirect* redirect = model.routes[r].redirect();
+    if (redirect == nullptr) continue;
     for (size_t l = 0; l < model.listeners.size(); ++l) {
-      if (!serves(model.routes[r], l) || !returns(model.routes[r], model.listeners[l])) continue;
+      if (!serves(model.routes[r], l) || !returns(model.routes[r], redirect->location, model.listeners[l])) continue;
       warnings.refuse({"routes", r, "redirect"},
                       {"endless_redirect",
                        fmt::format("who comes by listener '{}' is sent back to this route", model.listeners[l].name),
@@ -173,16 +173,17 @@ constexpr NeededField kNeededFields[] = {
 void warn_of_bare_statuses(Checks& warnings) {
   for (size_t r = 0; r < warnings.model().routes.size() && !warnings.full(); ++r) {
     const Route& route = warnings.model().routes[r];
-    if (route.pool != kNone || !route.redirect.empty()) continue;
+    const RouteAnswer* answer = route.answer();
+    if (answer == nullptr) continue;
     for (const NeededField& needed : kNeededFields) {
-      if (needed.status != route.status) continue;
+      if (needed.status != answer->status) continue;
       const bool set = std::any_of(route.response_headers.begin(), route.response_headers.end(), [&](const auto& edit) {
         return !edit.second.empty() && http1::equals_ignore_case(edit.first, needed.field);
       });
       if (set) continue;
       warnings.refuse({"routes", r, "status"},
                       {"bare_status",
-                       fmt::format("a {} without {}, which {}", route.status, needed.field, needed.why),
+                       fmt::format("a {} without {}, which {}", answer->status, needed.field, needed.why),
                        {},
                        "response_headers can set it"});
     }
@@ -250,7 +251,7 @@ void warn_of_all_unused(Checks& warnings) {
   const Model& model = warnings.model();
   std::set<uint32_t> pools, probes, certificates, policies;
   for (const Route& route : model.routes) {
-    pools.insert(route.pool);
+    pools.insert(route.pool());
     policies.insert(route.policies.begin(), route.policies.end());
   }
   for (const Service& service : model.services) pools.insert(service.pool);

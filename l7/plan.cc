@@ -20,14 +20,14 @@ void make_subsets(Plan& plan, RuntimeRegistry& registry) {
   plan.subset_of_route.assign(model.routes.size(), kNone);
   for (size_t r = 0; r < model.routes.size(); ++r) {
     const Route& route = model.routes[r];
-    if (route.pool == kNone || route.labels.empty()) continue;
+    if (route.pool() == kNone || route.labels.empty()) continue;
     std::vector<std::string> labels = route.labels;
     std::sort(labels.begin(), labels.end());
     const auto [entry, is_new] =
-        known.emplace(std::pair(route.pool, labels), static_cast<uint32_t>(plan.subsets.size()));
+        known.emplace(std::pair(route.pool(), labels), static_cast<uint32_t>(plan.subsets.size()));
     plan.subset_of_route[r] = entry->second;
     if (!is_new) continue;
-    plan.subsets.emplace_back(*plan.snapshot, route.pool, registry, plan.hash_key,
+    plan.subsets.emplace_back(*plan.snapshot, route.pool(), registry, plan.hash_key,
                               BackendPool::Shape{plan.this_node().site, labels, plan.names.get()});
   }
 }

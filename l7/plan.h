@@ -47,7 +47,7 @@ struct Plan {
   // Of a route that has a pool.
   const BackendPool& pool_of(uint32_t route) const {
     const uint32_t subset = subset_of_route[route];
-    return subset == kNone ? pools[model().routes[route].pool] : subsets[subset];
+    return subset == kNone ? pools[model().routes[route].pool()] : subsets[subset];
   }
   // Equal on two nodes exactly when their derived tables are.
   std::string digest() const;

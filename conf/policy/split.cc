@@ -88,7 +88,7 @@ void check_split_routes(Checks& checks, size_t p, const SplitPolicy& split) {
   const bool of_any = model.policies[p].everywhere || std::any_of(model.listeners.begin(), model.listeners.end(),
                                                                   [&](const Listener& l) { return named(l.policies); });
   for (const Route& route : model.routes) {
-    if (checks.full() || route.pool == kNone || (!of_any && !named(route.policies))) continue;
+    if (checks.full() || route.pool() == kNone || (!of_any && !named(route.policies))) continue;
     check_split_route(checks, p, split, route);
   }
 }

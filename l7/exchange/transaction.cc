@@ -194,8 +194,8 @@ Step Transaction::refuse_unrouted(const RouteMatch& match) {
 Step Transaction::take_route() {
   const ClientFacts& facts = exchange_.facts;
   const Plan& plan = exchange_.plan->plan();
-  if (!exchange_.route->redirect.empty()) return redirect();
-  if (exchange_.route->pool == kNone) return answer_with(exchange_.route->status, exchange_.route->body);
+  if (const RouteRedirect* to = exchange_.route->redirect()) return redirect(*to);
+  if (const RouteAnswer* answer = exchange_.route->answer()) return answer_with(answer->status, answer->body);
   if (facts.via && own_via_entries(exchange_.request, plan.this_node().name) >= kOwnViaEntries) {
     return fail(Failure::loop_detected);
   }
@@ -217,12 +217,12 @@ Step Transaction::take_route() {
   return buffers_request() ? Step::buffer : Step::lookup;
 }
 
-Step Transaction::redirect() {
+Step Transaction::redirect(const RouteRedirect& to) {
   const std::string server_name = exchange_.request.host.empty() ? client_->server_name() : std::string();
   const std::string_view location =
-      expand_redirect(exchange_.route->redirect, exchange_.request, exchange_.parameters, server_name, arena_);
+      expand_redirect(to.location, exchange_.request, exchange_.parameters, server_name, arena_);
   exchange_.response.fields.add_own("Location", "location", location, FieldKind::other);
-  return answer_with(exchange_.route->status == 0 ? 302 : exchange_.route->status, exchange_.route->body);
+  return answer_with(to.status, {});
 }
 
 // RFC 9110 §15.5.6: a 405 lists the allowed methods.

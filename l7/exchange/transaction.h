@@ -141,7 +141,7 @@ class Transaction final : public BackendStream::User {
   Step take_route();
   std::optional<std::string_view> acme_answer() const;
   Step refuse_unrouted(const RouteMatch& match);
-  Step redirect();
+  Step redirect(const RouteRedirect& to);
   Step refuse_method(const RouteMatch& match);
   void compose_answer_fields();
   void wait_at_most_ns(uint64_t delay_ns);

@@ -98,7 +98,7 @@ const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
     }
     if (choice.member == nullptr && !choice.full && !choice.broken && !exchange_.route->labels_required &&
         exchange_.split_pool == kNone) {
-      choice = exchange_.plan->plan().pools[exchange_.route->pool].choose(question);
+      choice = exchange_.plan->plan().pools[exchange_.route->pool()].choose(question);
       exchange_.attempts.chosen_by = ChosenBy::whole_pool;
     }
     if (choice.member == nullptr || choice.member->breaker == nullptr) return choice.member;
@@ -121,7 +121,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   const Pool& config = exchange_.pool->config();
   // With an address of each family, the second try of a request goes to the other one.
   const BackendAddress& address = member.addresses[exchange_.attempts.count % member.addresses.size()];
-  const uint32_t pool = exchange_.split_pool == kNone ? exchange_.route->pool : exchange_.split_pool;
+  const uint32_t pool = exchange_.split_pool == kNone ? exchange_.route->pool() : exchange_.split_pool;
   const bool http1_alone = tunnels_by_http1_alone(member);
   const BackendPeer peer{.address = address,
                          .tls = exchange_.plan->pool_tls(pool),

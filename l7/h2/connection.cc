@@ -184,6 +184,7 @@ void H2Connection::close_stream(H2Stream* stream) {
   if (stream->out_.bytes() > 0) --answers_waiting_;
   // What nobody will read any more still counts against the connection's window.
   nghttp2_session_consume_connection(session_.get(), stream->in_.bytes());
+  windows_.forget(session_.get(), stream->window_);
   Transaction* transaction = std::exchange(stream->transaction_, nullptr);
   if (transaction != nullptr) {
     if (stream->begun_) {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/assert.h"
+
 namespace tidegate::l7 {
 
 UploadWindows::~UploadWindows() { memory_.give_back(bytes_ - kHttp2ConnectionWindowBytes); }
@@ -17,8 +19,18 @@ void UploadWindows::widen(nghttp2_session* session, int32_t stream, StreamWindow
     bytes_ = of_all;
     nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, static_cast<int32_t>(bytes_));
   }
+  if (window.bytes() == kHttp2StreamWindowBytes) ++widened_;
   window.set(wider);
   nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, stream, static_cast<int32_t>(wider));
+}
+
+void UploadWindows::forget(nghttp2_session* session, const StreamWindow& window) {
+  if (window.bytes() == kHttp2StreamWindowBytes) return;
+  TIDEGATE_ASSERT(widened_ > 0, "a stream that was widened is forgotten once");
+  if (--widened_ > 0) return;
+  memory_.give_back(bytes_ - kHttp2ConnectionWindowBytes);
+  bytes_ = kHttp2ConnectionWindowBytes;
+  nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kHttp2ConnectionWindowBytes);
 }
 
 }  // namespace tidegate::l7

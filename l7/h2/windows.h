@@ -48,9 +48,14 @@ class UploadWindows {
   // Widens the window of a stream whose whole window the backend has taken, if `more_comes` and the budget allow it.
   void widen(nghttp2_session* session, int32_t stream, StreamWindow& window, bool more_comes);
 
+  // A stream with this window has ended. With the last of those that were widened, the connection's window shrinks, and
+  // the budget gets back what it had grown by.
+  void forget(nghttp2_session* session, const StreamWindow& window);
+
  private:
   MemoryBudget& memory_;
   size_t bytes_ = kHttp2ConnectionWindowBytes;
+  size_t widened_ = 0;  // present streams whose windows have grown
 };
 
 }  // namespace tidegate::l7

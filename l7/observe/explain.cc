@@ -88,7 +88,7 @@ void explain_levels(const BackendPool& pool, uint64_t now_ns, nlohmann::json& an
 
 void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, std::string_view client,
                   uint32_t split_pool, nlohmann::json& answer) {
-  const uint32_t pool_index = split_pool == kNone ? plan.model().routes[route].pool : split_pool;
+  const uint32_t pool_index = split_pool == kNone ? plan.model().routes[route].pool() : split_pool;
   const BackendPool& pool = split_pool == kNone ? plan.pool_of(route) : plan.pools[split_pool];
   const Pool& config = pool.config();
   const PoolStatus& status = plan.snapshot->pools[pool_index];
@@ -253,10 +253,10 @@ Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cac
   for (size_t i = 0; i < parameters.count; ++i) {
     answer["parameters"][std::string(parameters.items[i].first)] = std::string(parameters.items[i].second);
   }
-  if (!route.redirect.empty()) {
-    answer["reason"] = fmt::format("redirected to {}", route.redirect);
-  } else if (route.pool == kNone) {
-    answer["reason"] = fmt::format("answered by the route itself: {}", route.status);
+  if (const RouteRedirect* redirect = route.redirect()) {
+    answer["reason"] = fmt::format("redirected to {}", redirect->location);
+  } else if (const RouteAnswer* fixed = route.answer()) {
+    answer["reason"] = fmt::format("answered by the route itself: {}", fixed->status);
   } else {
     if (route.grpc_web) answer["grpc_web"] = true;
     explain_cache(cache, route, *url, answer);

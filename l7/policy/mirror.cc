@@ -38,7 +38,7 @@ class MirrorRule final : public Rule {
                out.registry.get<MirrorRuntime>(fmt::format("{}/mirror/runtime", out.policy))} {}
 
   Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
-    if (exchange.route == nullptr || exchange.route->pool == kNone || !is_chosen()) return {Verdict::exempt};
+    if (exchange.route == nullptr || exchange.route->pool() == kNone || !is_chosen()) return {Verdict::exempt};
     if (exchange.mirror_terms == nullptr) exchange.mirror_terms = &terms_;
     return {};
   }

@@ -58,7 +58,7 @@ class SplitRule final : public Rule {
   }
 
   Decision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
-    if (exchange.split_pool != kNone || exchange.route == nullptr || exchange.route->pool == kNone) {
+    if (exchange.split_pool != kNone || exchange.route == nullptr || exchange.route->pool() == kNone) {
       return {Verdict::exempt};
     }
     const Subject subject = subject_of(exchange);

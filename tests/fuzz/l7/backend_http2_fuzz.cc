@@ -103,7 +103,7 @@ class FuzzedBackend {
     Route route;
     route.name = "all";
     route.path = "/*";
-    route.pool = 0;
+    route.what = RouteToPool{0};
     model->routes.push_back(route);
     route.name = "web";
     route.path = "/web/*";

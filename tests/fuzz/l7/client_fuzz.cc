@@ -28,13 +28,12 @@ class FuzzedWorker {
     Route fixed;
     fixed.name = "fixed";
     fixed.path = "/*";
-    fixed.status = 200;
-    fixed.body = "ok";
+    fixed.what = RouteAnswer{200, "ok"};
     model->routes.push_back(fixed);
     Route redirect;
     redirect.name = "redirect";
     redirect.path = "/to/{where}";
-    redirect.redirect = "https://{host}/{where}?{path}";
+    redirect.what = RouteRedirect{"https://{host}/{where}?{path}"};
     model->routes.push_back(redirect);
     const auto snapshot = make_snapshot(1, "fuzz", model, std::make_shared<LiveState>());
     const auto plan = make_plan({snapshot, 0, {1, 2}, {3, 4}}, nullptr, registry_);

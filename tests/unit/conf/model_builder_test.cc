@@ -25,8 +25,10 @@ std::string told(const Model& model) {
     out += '\n';
   }
   for (const Route& route : model.routes) {
-    out += fmt::format("route {} {} {} '{}' {} '{}' {}\n", route.name, route.path, route.pool, route.redirect,
-                       route.status, route.body, route.cache.enabled);
+    const RouteRedirect redirect = route.redirect() != nullptr ? *route.redirect() : RouteRedirect{{}, 0};
+    const RouteAnswer answer = route.answer() != nullptr ? *route.answer() : RouteAnswer{};
+    out += fmt::format("route {} {} {} '{}' {} {} '{}' {}\n", route.name, route.path, route.pool(), redirect.location,
+                       redirect.status, answer.status, answer.body, route.cache.enabled);
   }
   for (const Zone& zone : model.zones) out += fmt::format("zone {} {}\n", zone.name, *zone.file.bytes);
   return out;

@@ -304,7 +304,7 @@ TEST(Validate, RefusesEditsOfFramingOfTheConnectionAndOfOneFieldTwice) {
 TEST(Validate, GivesARedirectWithoutStatusItsDefault) {
   const auto loaded = load_text("routes: [{name: a, redirect: /x}]\n");
   ASSERT_NE(loaded.model, nullptr) << loaded.rendered();
-  EXPECT_EQ(loaded.model->routes[0].status, 302);
+  EXPECT_EQ(loaded.model->routes[0].redirect()->status, 302);
 }
 
 TEST(Validate, RefusesRoutesThatMergedSlashesNeverReach) {

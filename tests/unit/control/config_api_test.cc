@@ -428,12 +428,12 @@ TEST_F(ElementTest, AChangeGivesWhatTheWholeDocumentWouldGive) {
   const HttpResponse answer = put_route("old", "{path: /older, redirect: /new, total_timeout: 60000ms}");
   ASSERT_EQ(answer.status, 200) << answer.body;
   EXPECT_EQ(body_of(answer)["changes"].size(), 1u);
-  EXPECT_EQ(host.control->host_state().model()->routes[1].status, 302);
+  EXPECT_EQ(host.control->host_state().model()->routes[1].redirect()->status, 302);
   EXPECT_EQ(version(), 2u);
   expect_whole();
   ASSERT_EQ(put_route("all", "{pool: origins, cache: {enabled: true}}").status, 200);
   ASSERT_EQ(put_route("old", "{path: /old, status: 410}").status, 200);
-  EXPECT_EQ(host.control->host_state().model()->routes[1].redirect, "");
+  EXPECT_EQ(host.control->host_state().model()->routes[1].redirect(), nullptr);
   expect_whole();
   EXPECT_EQ(version(), 4u);
   // After a document in between, changes of single elements continue from it.

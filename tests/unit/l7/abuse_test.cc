@@ -133,7 +133,7 @@ class RawHttp2 {
 class Abuse : public testing::Test {
  protected:
   void start(Origin& origin) {
-    edge_.add_route("/fixed", kNone).status = 204;
+    edge_.add_fixed("/fixed", 204);
     edge_.add_route("/*", edge_.add_pool("p", {origin.endpoint()}));
     edge_.start();
   }

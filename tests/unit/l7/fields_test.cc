@@ -158,8 +158,7 @@ TEST(FieldLoops, EndWith508AfterABoundAndNotBefore) {
   EXPECT_TRUE(edge.run_until([&] { return (answer = ask(edge.endpoint(), get("/"))).status == 508; })) << answer.status;
   EXPECT_GE(edge.metric("tidegate_l7_failures_total{reason=\"loop_detected\"}"), 1u);
   // Whose name is in it is another's affair, as often as it may be.
-  edge.model.routes[0].pool = kNone;
-  edge.model.routes[0].status = 204;
+  edge.model.routes[0].what = RouteAnswer{204, {}};
   ASSERT_TRUE(edge.publish());
   EXPECT_TRUE(edge.run_until([&] { return ask(edge.endpoint(), get("/")).status == 204; }));
 }

@@ -43,7 +43,7 @@ Route answers(const std::string& name, const std::string& path, uint16_t status)
   Route route;
   route.name = name;
   route.path = path;
-  route.status = status;
+  route.what = RouteAnswer{status, {}};
   return route;
 }
 

@@ -110,7 +110,7 @@ TEST_F(Http2Backend, TheFourPairingsCarryTheSameBytesTrailersAndInterimAnswers) 
   edge_.start();
   const Seen expected{{"103 </a.css>"}, "200", answer, "of the answer", sent, "x-sum: of the request\r\n"};
   for (const bool to_http2 : {false, true}) {
-    edge_.model.routes[0].pool = to_http2 ? two : one;
+    edge_.model.routes[0].what = RouteToPool{to_http2 ? two : one};
     publish_and_wait();
     for (const bool from_http2 : {false, true}) {
       SCOPED_TRACE(fmt::format("from {} to {}", from_http2 ? "h2" : "h1", to_http2 ? "h2" : "h1"));

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "l7/h2/windows.h"
 #include "l7/limits.h"
 #include "tests/unit/l7/http2_client.h"
 #include "tests/unit/l7/support.h"
@@ -103,8 +104,7 @@ bool answer_early(const std::string&, Wire& wire) {
 
 TEST_F(Http2, AShortRestOfARequestCanBeSentWithoutReadingOnceTheAnswerIsThere) {
   Origin origin(answer_early);
-  Route& fixed = edge_.add_route("/fixed", kNone);
-  fixed.status = 204;
+  edge_.add_fixed("/fixed", 204);
   start(origin);
   for (const std::string path : {"/fixed", "/proxied"}) {
     Http2Client client(edge_.endpoint());
@@ -169,6 +169,37 @@ TEST_F(Http2, TheWindowOfAnUploadGrowsWhileTheBackendTakesIt) {
   EXPECT_EQ(client.result(id).fields.at(":status"), "200");
   EXPECT_GT(widest, static_cast<int32_t>(8 * kHttp2StreamWindowBytes));
   EXPECT_LE(widest, static_cast<int32_t>(kHttp2StreamWindowMostBytes));
+}
+
+// A connection that lives on holds nothing of the budget for uploads that have ended.
+TEST(UploadWindows, ShrinkWithTheLastUploadThatMadeThemGrow) {
+  nghttp2_session_callbacks* callbacks = nullptr;
+  ASSERT_EQ(nghttp2_session_callbacks_new(&callbacks), 0);
+  nghttp2_session* session = nullptr;
+  ASSERT_EQ(nghttp2_session_server_new(&session, callbacks, nullptr), 0);
+  nghttp2_session_callbacks_del(callbacks);
+  MemoryBudget budget;
+  {
+    UploadWindows windows(budget);
+    StreamWindow small(kHttp2StreamWindowBytes), one(kHttp2StreamWindowBytes), other(kHttp2StreamWindowBytes);
+    for (int i = 0; i < 8; ++i) windows.widen(session, 1, one, true);
+    for (int i = 0; i < 8; ++i) windows.widen(session, 3, other, true);
+    const size_t taken = budget.taken();
+    EXPECT_GT(taken, kHttp2StreamWindowMostBytes / 2);
+    EXPECT_EQ(nghttp2_session_get_effective_local_window_size(session),
+              kHttp2ConnectionWindowBytes + static_cast<int32_t>(taken));
+    windows.forget(session, small);
+    windows.forget(session, one);
+    EXPECT_EQ(budget.taken(), taken) << "the other upload goes on";
+    windows.forget(session, other);
+    EXPECT_EQ(budget.taken(), 0u);
+    EXPECT_EQ(nghttp2_session_get_effective_local_window_size(session), kHttp2ConnectionWindowBytes);
+    StreamWindow next(kHttp2StreamWindowBytes);
+    for (int i = 0; i < 8; ++i) windows.widen(session, 5, next, true);
+    EXPECT_EQ(budget.taken(), taken) << "it grows again";
+  }
+  EXPECT_EQ(budget.taken(), 0u);
+  nghttp2_session_del(session);
 }
 
 TEST_F(Http2, JudgesExpectationsAndTheNumberOfFieldsAsHttp1Does) {
@@ -251,7 +282,7 @@ TEST_F(Http2, AClientThatTakesNothingIsCutOffWhateverItPings) {
 TEST_F(Http2, AStreamWhoseWindowStaysShutEndsWhileOthersGoOn) {
   Origin origin(Origin::says("x"));
   edge_.model.listeners[0].idle_timeout_ms = 100;
-  edge_.add_route("/fixed", kNone).status = 204;
+  edge_.add_fixed("/fixed", 204);
   start(origin);
   Http2Client client(edge_.endpoint());
   const nghttp2_settings_entry shut{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
@@ -329,7 +360,7 @@ TEST_F(Http2, WhatAClientSendsBeforeItReadsTheFirstGoawayIsAnswered) {
   Route fixed;
   fixed.name = "now";
   fixed.path = "/now";
-  fixed.status = 204;
+  fixed.what = RouteAnswer{204, {}};
   edge_.model.routes.push_back(fixed);
   start(origin);
   Wire idle = Wire::connect(edge_.endpoint());

@@ -53,8 +53,7 @@ TEST(OddBackends, NoContentOfA205ReachesTheClientNorTheNextAnswer) {
                                       : "HTTP/1.1 205 Reset Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
   });
   Edge edge;
-  edge.add_route("/fixed", kNone).status = 205;
-  edge.model.routes[0].body = "no such thing";
+  edge.add_fixed("/fixed", 205, "no such thing");
   edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
   edge.start();
   Wire wire = Wire::connect(edge.endpoint());
@@ -211,7 +210,7 @@ TEST(OwnAnswers, APrefixRouteStandsForThePrefixItself) {
 TEST(OwnAnswers, RedirectsKeepWhatTheyAreToldToAndNeedNoHost) {
   Edge edge;
   const auto redirect = [&](const std::string& path, const std::string& to, uint16_t status) {
-    edge.add_fixed(path, status).redirect = to;
+    edge.add_fixed(path, status).what = RouteRedirect{to, status};
   };
   redirect("/port/*", "http://{authority}/new{query}", 303);
   redirect("/old/*", "https://{host}{path}", 308);

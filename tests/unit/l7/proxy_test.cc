@@ -26,22 +26,20 @@ TEST(ProxyRoutes, FixedAnswersRedirectsAndWhatMatchesNothing) {
   Route fixed;
   fixed.name = "fixed";
   fixed.path = "/healthz";
-  fixed.status = 200;
-  fixed.body = "fine\n";
+  fixed.what = RouteAnswer{200, "fine\n"};
   Route redirect;
   redirect.name = "redirect";
   redirect.path = "/old/{id}/*";
-  redirect.status = 308;
-  redirect.redirect = "https://{host}/new/{id}";
+  redirect.what = RouteRedirect{"https://{host}/new/{id}", 308};
   Route path_redirect;
   path_redirect.name = "to-https";
   path_redirect.path = "/up/*";
-  path_redirect.redirect = "https://{host}{path}";
+  path_redirect.what = RouteRedirect{"https://{host}{path}"};
   Route read_only;
   read_only.name = "ro";
   read_only.path = "/ro";
   read_only.methods = {"GET"};
-  read_only.status = 204;
+  read_only.what = RouteAnswer{204, {}};
   edge.model.routes = {fixed, redirect, path_redirect, read_only};
   edge.start();
   const Answer fine = ask(edge.endpoint(), get("/healthz"));
@@ -229,11 +227,11 @@ TEST(ProxyChanges, ANewVersionClosesNothingAndIsSeenWhole) {
   ask_all(twos);
   EXPECT_EQ(twos, 0u);
   for (int version = 0; version < 10; ++version) {
-    edge.model.routes[0].pool = version % 2 == 0 ? second : first;
+    edge.model.routes[0].what = RouteToPool{version % 2 == 0 ? second : first};
     ASSERT_TRUE(edge.publish());
     ask_all(twos);
   }
-  edge.model.routes[0].pool = second;
+  edge.model.routes[0].what = RouteToPool{second};
   ASSERT_TRUE(edge.publish());
   EXPECT_TRUE(edge.run_until([&] {
     twos = 0;

@@ -150,7 +150,7 @@ TEST_F(QueueTest, ABackendThatANewVersionBringsIsUsedThoughOthersStillWaitForThe
   Route version;
   version.name = "version";
   version.path = "/version";
-  version.status = 200;
+  version.what = RouteAnswer{200, {}};
   edge_.model.routes.push_back(version);
   edge_.start();
   fill(1);
@@ -159,7 +159,7 @@ TEST_F(QueueTest, ABackendThatANewVersionBringsIsUsedThoughOthersStillWaitForThe
   second.addresses = {fresh.endpoint().address};
   second.port = fresh.endpoint().port;
   edge_.model.pools[pool_].backends.push_back(second);
-  edge_.model.routes.back().status = 204;
+  edge_.model.routes.back().what = RouteAnswer{204, {}};
   ASSERT_TRUE(edge_.publish());
   ASSERT_TRUE(edge_.run_until([&] { return ask(edge_.endpoint(), get("/version")).status == 204; }));
   EXPECT_EQ(ask(edge_.endpoint(), get("/")).body, "fresh");

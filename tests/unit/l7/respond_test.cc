@@ -185,7 +185,7 @@ TEST_F(RespondTest, WhatABackendOrARouteSaysIsNoErrorPage) {
     return wire.send("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nown");
   });
   edge_.add_route("/x", edge_.add_pool("p", {origin.endpoint()}));
-  edge_.add_fixed("/fixed", 503).body = "fixed";
+  edge_.add_fixed("/fixed", 503, "fixed");
   edge_.start();
   EXPECT_EQ(get_x().body, "own");
   EXPECT_EQ(ask(edge_.endpoint(), get("/fixed")).body, "fixed");

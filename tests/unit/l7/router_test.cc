@@ -22,7 +22,7 @@ Route route(const std::string& name, std::vector<std::string> hosts, const std::
   out.name = name;
   out.hosts = std::move(hosts);
   out.path = path;
-  out.pool = 0;
+  out.what = RouteToPool{0};
   return out;
 }
 
@@ -282,12 +282,10 @@ TEST(RequestConditions, LookAtFieldsQueryCookiesAndTheClient) {
 // A client of the proxy: conditions choose the route, also beside a cached one, and explain says the same.
 TEST(RequestConditions, ChooseTheRouteOfARequest) {
   test::Edge edge;
-  edge.add_fixed("/a", 200).body = "plain";
-  Route& beta = edge.add_fixed("/a", 200);
-  beta.body = "beta";
+  edge.add_fixed("/a", 200, "plain");
+  Route& beta = edge.add_fixed("/a", 200, "beta");
   beta.match.cookies = {{"group", "beta"}};
-  Route& inside = edge.add_fixed("/a", 200);
-  inside.body = "inside";
+  Route& inside = edge.add_fixed("/a", 200, "inside");
   inside.match.clients = {*Cidr::parse("127.0.0.0/8")};
   inside.match.query = {{"inside", "*"}};
   edge.start();

@@ -13,8 +13,7 @@ Route fixed_route(const std::string& name, const std::string& path, uint16_t sta
   Route route;
   route.name = name;
   route.path = path;
-  route.status = status;
-  route.body = body;
+  route.what = RouteAnswer{status, body};
   return route;
 }
 
@@ -23,7 +22,7 @@ TEST(Share, TenThousandPipelinedRequestsAreAllAnsweredInOrderThoughTheirClientRe
   const std::string page(2'000, 'p');
   Edge edge;
   Route redirect = fixed_route("redirect", "/to/{id}", 302);
-  redirect.redirect = "/there/{id}";
+  redirect.what = RouteRedirect{"/there/{id}"};
   edge.model.routes = {redirect, fixed_route("page", "/page", 200, page), fixed_route("nothing", "/nothing", 204)};
   edge.start();
   std::string requests;

@@ -276,14 +276,14 @@ Route& Edge::add_route(const std::string& path, uint32_t pool) {
   Route route;
   route.name = "r" + std::to_string(model.routes.size() + 1);
   route.path = path;
-  route.pool = pool;
+  if (pool != kNone) route.what = RouteToPool{pool};
   model.routes.push_back(route);
   return model.routes.back();
 }
 
-Route& Edge::add_fixed(const std::string& path, uint16_t status) {
+Route& Edge::add_fixed(const std::string& path, uint16_t status, const std::string& body) {
   Route& route = add_route(path, kNone);
-  route.status = status;
+  route.what = RouteAnswer{status, body};
   return route;
 }
 

@@ -119,7 +119,7 @@ class Edge {
 
   uint32_t add_pool(const std::string& name, const std::vector<Endpoint>& backends);
   Route& add_route(const std::string& path, uint32_t pool);
-  Route& add_fixed(const std::string& path, uint16_t status);
+  Route& add_fixed(const std::string& path, uint16_t status, const std::string& body = "");
   void start();
   // Publishes the model in its current state as a new version.
   Result<void> publish();
