@@ -97,6 +97,7 @@ class Worker {
   void resume_later(Transaction& transaction);
 
   bool log_enabled() const { return shared_.log.enabled(); }
+  const std::vector<std::string>& logged_response_fields() const { return shared_.log.response_fields(); }
   void write_log(const AccessRecord& record);
   // Where requests that end are remembered; null: nowhere.
   RequestRing* request_ring() { return request_ring_; }

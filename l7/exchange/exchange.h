@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -139,6 +140,7 @@ struct Exchange {
   std::string_view client_address;
   IpAddress named_client;        // the same, where a trusted proxy named another address than the peer's; else 0.0.0.0
   std::string_view answer_body;  // of an answer of our own
+  std::span<const Field> logged_fields;  // of the answer, for the template of the access log; in the arena
   Attempts attempts;
   CacheUse cache;
   CodingUse coding;

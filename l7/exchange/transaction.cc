@@ -250,6 +250,7 @@ Step Transaction::answer() {
   if (exchange_.outcome.status == 205) exchange_.answer_body = {};  // RFC 9110 §15.3.6
   const bool no_body =
       exchange_.request.is_head() || exchange_.outcome.status == 204 || exchange_.outcome.status == 304;
+  keep_logged_fields();
   client_->send_head(
       {.status = exchange_.outcome.status,
        .reason = {},

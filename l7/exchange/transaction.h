@@ -163,6 +163,7 @@ class Transaction final : public BackendStream::User {
   void remember(uint64_t now_ns);
 
   // transaction_log.cc
+  void keep_logged_fields();
   void write_access_log(uint64_t now_ns);
   void log_client(AccessRecord& record) const;
   void log_times(AccessRecord& record, uint64_t now_ns) const;

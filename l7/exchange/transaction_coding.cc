@@ -25,6 +25,7 @@ void Transaction::send_answer_head(std::string_view reason, BodyKind body, uint6
     use.encoder = worker_.encoders().lease(use.chosen);
     body = BodyKind::unknown;
   }
+  keep_logged_fields();
   client_->send_head({.status = exchange_.outcome.status,
                       .reason = reason,
                       .fields = exchange_.response.fields,

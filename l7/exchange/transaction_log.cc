@@ -47,10 +47,23 @@ void Transaction::write_access_log(uint64_t now_ns) {
   record.variant = exchange.variant;
   if (const Field* agent = exchange.request.fields.find("user-agent")) record.user_agent = agent->value;
   record.request_fields = &exchange.request.fields;
-  if (exchange.head_sent) record.response_fields = &exchange.response.fields;
+  record.response_fields = exchange.logged_fields;
   if (client_ != nullptr) log_client(record);
   log_times(record, now_ns);
   worker_.write_log(record);
+}
+
+// The head goes to the client now. Its fields may be views of a backend's buffer, which will not be there at the end.
+void Transaction::keep_logged_fields() {
+  const std::vector<std::string>& names = worker_.logged_response_fields();
+  if (names.empty()) return;
+  auto* const kept = reinterpret_cast<Field*>(arena_.allocate_aligned(names.size() * sizeof(Field)));
+  size_t count = 0;
+  for (const std::string& name : names) {
+    const Field* const field = exchange_.response.fields.find(name);
+    if (field != nullptr) new (&kept[count++]) Field{name, arena_.copy(field->value)};
+  }
+  exchange_.logged_fields = {kept, count};
 }
 
 void Transaction::log_client(AccessRecord& record) const {

@@ -21,7 +21,7 @@ namespace {
 constexpr auto kPause = std::chrono::milliseconds(50);
 constexpr int kPausesPerLook = 20;    // for another file of the name
 constexpr uint32_t kFullPauses = 20;  // so long a collector may have no room before the log says so
-constexpr int kLastTurns = 20;        // at the end, for a collector that makes room
+constexpr int kLastTurns = 10;        // at the end, for a collector that makes room
 
 }  // namespace
 
@@ -68,7 +68,11 @@ AccessLog::AccessLog(AccessLogOptions options, Counter& dropped)
                                        ::getpid())
                          : ""),
       dropped_(dropped),
-      sink_(make_log_sink(options_.target, dropped)) {}
+      sink_(make_log_sink(options_.target, dropped)) {
+  for (const LogPart& part : options_.format.parts) {
+    if (part.what == LogVariable::response_header) response_fields_.push_back(part.text);
+  }
+}
 
 Result<std::unique_ptr<AccessLog>> AccessLog::open(AccessLogOptions options, size_t workers, Counter& dropped) {
   std::unique_ptr<AccessLog> log(new AccessLog(std::move(options), dropped));

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -58,7 +59,7 @@ struct AccessRecord {
   uint64_t backend_tls_ns = 0;      // and TLS
   uint64_t connected_ns = 0, first_byte_ns = 0, total_ns = 0;  // since the request's head
   const FieldList* request_fields = nullptr;                   // for templates; null: none
-  const FieldList* response_fields = nullptr;                  // as the client got them
+  std::span<const Field> response_fields;  // those of AccessLog::response_fields(), as the client got them
 };
 
 // Bytes from one worker to the log's thread: single producer, single consumer, no lock.
@@ -100,6 +101,8 @@ class AccessLog {
   bool enabled() const { return options_.target.kind != LogTarget::Kind::none; }
   // Writes `record` as one line with its newline into `out`, of kLongestLogLine bytes; returns its length.
   size_t format(const AccessRecord& record, char* out) const;
+  // The names of the answer's fields that the format has, in lower case.
+  const std::vector<std::string>& response_fields() const { return response_fields_; }
   LogRing& ring(size_t worker) { return *rings_[worker]; }
   // Checks at once whether the file was renamed (SIGUSR1). Each line goes to one of the files whole. Any thread.
   void reopen_soon() { reopen_soon_.store(true, std::memory_order_release); }
@@ -114,6 +117,7 @@ class AccessLog {
 
   const AccessLogOptions options_;
   const std::string syslog_begin_, syslog_middle_;  // of a message's header, around its time; empty: no syslog
+  std::vector<std::string> response_fields_;
   Counter& dropped_;
   std::unique_ptr<LogSink> sink_;
   size_t first_ = 0;          // the ring to be written next

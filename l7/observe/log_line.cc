@@ -181,6 +181,13 @@ std::string_view field_value(const FieldList* fields, std::string_view lower_nam
   return field == nullptr ? std::string_view() : field->value;
 }
 
+std::string_view field_value(std::span<const Field> fields, std::string_view lower_name) {
+  for (const Field& field : fields) {
+    if (field.name == lower_name) return field.value;
+  }
+  return {};
+}
+
 std::string_view cookie_value(const FieldList* fields, std::string_view cookie) {
   if (fields == nullptr) return {};
   for (const Field& field : *fields) {
