@@ -100,6 +100,8 @@ class Transaction final : public BackendStream::User {
   void on_interim(ResponseHead& interim) override;
   Worker& worker() { return worker_; }
   const RequestHead& request() const { return exchange_.request; }
+  // For a policy that has an answer of its own (Decision::buffered). Empty until a backend or a policy answers.
+  BodyBuffer& answer_buffer() { return response_buffer_; }
   // Whether it has a connection to a backend that an operator took down, and what ends that (take_down.cc).
   bool uses_taken_down() const;
   void leave_taken_down();

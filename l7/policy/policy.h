@@ -82,6 +82,7 @@ struct Decision {
   uint64_t wait_until_ns = 0;       // not 0: ask again then, monotonic; `verdict` does not count yet
   const char* detail = "";          // refused: for the log
   bool waits = false;               // for PolicyUse::call: ask again when that has moved; `verdict` does not count yet
+  bool buffered = false;            // answered: the body is in Transaction::answer_buffer(), not in `body`
   uint16_t status = 0;              // answered; or refused with another status than the failure's; 0: that one
   // Answered, or refused with other words than the failure's sentence. Views of the rule or of the arena.
   std::string_view body = {}, content_type = {};
