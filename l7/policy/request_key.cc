@@ -84,9 +84,9 @@ Subject subject_of(const Exchange& exchange) {
           exchange.policies.identity.name,
           &exchange.parameters,
           exchange.policies.identity.claims,
-          exchange.route == nullptr || exchange.route->pool == kNone
+          exchange.route == nullptr || exchange.route->pool() == kNone
               ? std::string_view()
-              : exchange.plan->plan().model().pools[exchange.route->pool].name};
+              : exchange.plan->plan().model().pools[exchange.route->pool()].name};
 }
 
 bool is_in(const std::vector<Cidr>& networks, const std::optional<IpAddress>& address) {
