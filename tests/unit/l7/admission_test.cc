@@ -27,8 +27,7 @@ class DoorTest : public ::testing::Test {
     Route now;
     now.name = "now";
     now.path = "/now";
-    now.status = 200;
-    now.body = "here";
+    now.what = RouteAnswer{200, "here"};
     edge_.model.routes.push_back(now);
     edge_.add_route("/hold", edge_.add_pool("p", {origin_.endpoint()}));
   }
