@@ -3,6 +3,7 @@
 how many requests run at one time, how long they may take, and limits that proxies share through Redis."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -21,6 +22,7 @@ WWW = "https://www.example.test"
 PROXY = "10.10.0.11"
 POLICY = "policies:\n  - {name: small, compress: {}}\nroutes:\n"
 ROUTE = '  - {{name: {0}, listeners: [https], hosts: [www.example.test], path: "{1}", pool: origins, policies: [small]{2}}}\n'.format
+RUNS = itertools.count(1)  # a policy of the same name would go on with its counts
 SERIES = ('tidegate_l7_compress_answers_total{policy="small",coding="br"}', 'tidegate_l7_compress_left_total{policy="small",reason="authenticated"}')
 TOOLS = {"gzip": ["gzip", "-dc"], "br": ["brotli", "-dc"], "zstd": ["zstd", "-dcq"]}
 
@@ -309,6 +311,57 @@ def test_a_request_is_changed_for_its_backend_and_given_to_the_variant_that_it_a
         explained = lab.plane("proxy1", "l7", f"/explain?client=192.0.2.1&url={WWW}/flow/x").json()
         assert explained["pool"] == "kitchen", explained
         assert [entry["target"] for entry in explained["policies"] if entry["stage"] == "transform"] == ["/in/x?who=192.0.2.1"], explained
+
+
+def test_copies_of_requests_have_a_budget_of_their_own_and_differences_are_counted(lab):
+    """The clients' requests go to the origins, copies of them to the kitchen, whose answers nobody gets."""
+    name = f"twin{next(RUNS)}"
+    counted = lambda result: metric(lab, f'tidegate_l7_mirror_requests_total{{policy="{name}",result="{result}"}}')
+    pool = "  - {name: kitchen, backends: [{name: a, addresses: [10.10.0.21], port: 8091}], retry_attempts: 0, eject_after: 0}\n"
+    route = f'  - {{name: mirrored, listeners: [https], hosts: [www.example.test], path: "/api/v1/*", pool: origins, policies: [{name}]}}\n'
+    added = f"policies:\n  - {{name: {name}, mirror: {{pool: kitchen, most: 2, timeout: 10s}}}}\nroutes:\n" + route
+    with contextlib.closing(Kitchen("origin1", 4, 0.0)) as origin, lab.configured(("pools:\n", "pools:\n" + pool), ("routes:\n", added)):
+        fields, body = fetch(lab, "/api/v1/x?a=1", "--http1.1")
+        assert body.startswith(b"origin=origin"), "the client gets the origin's answer"
+        wait_until("it is compared", lambda: counted("alike") == 1, 10)
+        assert origin.heads[-1].startswith("GET /api/v1/x?a=1 HTTP/1.1\r\nHost: www.example.test\r\n"), origin.heads
+        origin.answer = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+        fetch(lab, "/api/v1/x", "--http2")
+        wait_until("the difference is counted", lambda: counted("different") == 1, 10)
+        asked = len(origin.heads)
+        for _ in range(2):  # copies that take long use the budget up
+            assert fetch(lab, "/api/v1/held")[1].startswith(b"origin=origin"), "no client waits for a copy"
+        wait_until("both copies are there", lambda: len(origin.heads) == asked + 2, 10)
+        assert fetch(lab, "/api/v1/more")[1].startswith(b"origin=origin") and counted("busy") == 1
+        assert len(origin.heads) == asked + 2, "no third copy"
+        origin.go_on.set()
+        wait_until("the copies have ended", lambda: counted("different") == 3, 10)
+        fetch(lab, "/api/v1/y", "-d", "a body")
+        wait_until("requests with a body are not copied", lambda: counted("body") == 1, 10)
+        assert counted("failed") == counted("unknown") == 0
+
+
+def test_a_fault_delays_and_aborts_the_requests_that_it_names_and_no_others(lab):
+    name = f"storm{next(RUNS)}"
+    policy = f"""policies:
+  - {{name: {name}-slow, fault: {{delay: 300ms, header: X-Slow}}}}
+  - {{name: {name}-cut, fault: {{abort: 503, header: X-Cut}}}}
+routes:
+"""
+    route = f'  - {{name: stormy, listeners: [https], hosts: [www.example.test], path: "/api/v1/*", pool: origins, policies: [{name}-slow, {name}-cut]}}\n'
+    took = lambda *options: lab.curl("client-eu", WWW + f"/api/v1/{name}", "-o", "/dev/null", "-w", "%{http_code} %{time_total}", *options, vip=PROXY).stdout.split()
+    with lab.configured(("routes:\n", policy + route)):
+        assert took()[0] == "200"
+        for version in ("--http1.1", "--http2"):
+            status, seconds = took(version, "-H", "X-Slow: 1")
+            assert status == "200" and float(seconds) >= 0.3, seconds
+            assert took(version, "-H", "X-Cut: 1")[0] == "503"
+        lines = lambda: [json.loads(line) for line in lab.log("proxy1", "l7").read_text(errors="replace").splitlines() if f'"/api/v1/{name}"' in line]
+        wait_until("the log has each of them", lambda: len(lines()) == 5, 10)
+        held = sorted(line["total_ms"] >= 300 for line in lines() if line["status"] == 200)
+        assert held == [False, True, True], lines()
+        verdicts = lab.plane("proxy1", "l7", "/metrics").body.decode()
+        assert f'tidegate_l7_policy_verdicts_total{{policy="{name}-cut",kind="fault",verdict="refused"}} 2' in verdicts, verdicts
 
 
 def test_a_json_answer_reaches_clients_without_what_they_must_not_see(lab):
