@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies of the proxy, as curl sees them over HTTP/1.1 and HTTP/2."""
 
-import base64
 import contextlib
 import hashlib
 import itertools
@@ -11,6 +10,7 @@ import subprocess
 import textwrap
 import time
 
+from issuer import Issuer, encoded
 from lab import LabError
 from mmdb import database
 from netns import in_namespace, wait_until
@@ -77,26 +77,6 @@ def test_a_faulty_policy_is_refused_with_its_place_and_a_hint(lab):
             raise AssertionError("it was taken")
     except LabError as error:
         assert "did you mean 'client'?" in str(error) and "did you mean 'few'?" in str(error), error
-
-
-def encoded(data):
-    return base64.urlsafe_b64encode(data if isinstance(data, bytes) else json.dumps(data).encode()).rstrip(b"=").decode()
-
-
-class Issuer:
-    """Signs tokens with openssl's own command, and writes its key as a JWK set."""
-
-    def __init__(self, directory, name="issuer"):
-        self.name, self.key, self.keys = name, directory / f"{name}.pem", directory / f"{name}.json"
-        subprocess.run(["openssl", "genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.key], check=True)
-        modulus = subprocess.run(["openssl", "rsa", "-in", self.key, "-noout", "-modulus"], check=True, capture_output=True).stdout
-        number = bytes.fromhex(modulus.decode().strip().split("=")[1])
-        self.keys.write_text(json.dumps({"keys": [{"kty": "RSA", "kid": name, "n": encoded(number), "e": "AQAB"}]}))
-
-    def token(self, **claims):
-        text = encoded({"alg": "RS256", "kid": self.name}) + "." + encoded(claims)
-        signed = subprocess.run(["openssl", "dgst", "-sha256", "-sign", self.key], input=text.encode(), check=True, capture_output=True)
-        return text + "." + encoded(signed.stdout)
 
 
 def test_clients_show_who_they_are_by_key_password_or_token(lab):

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from demo_gateway import gateway  # noqa: E402
 from lab import Lab, LabError, open_socket  # noqa: E402
 from load import SteadyLoad, connect  # noqa: E402
 from netns import Process, wait_until  # noqa: E402
@@ -422,6 +423,7 @@ def main(arguments):
             story.step("A whole site fails and its clients are moved by DNS", site_failed, lab)
             story.step("The forwarder is killed and its clients are moved", forwarder_killed, lab)
             story.step("The leading control is killed, and then a proxy: who sees it?", leader_and_proxy_killed, lab)
+            story.step("The edge as an API gateway: a limit, a token, a canary, a breaker", gateway, lab, say)
             story.step("A configuration with three typos is refused", three_typos, lab)
             story.step("A zone with a fault is refused by name, before anything changes", faulty_zone, lab)
             story.step("A port that another process holds is refused by the host that has it, and no other host changed", port_taken, lab)
