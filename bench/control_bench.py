@@ -114,12 +114,19 @@ def changes(change_once, port, count, settle=lambda: None):
 FOLDERS = {}  # contender -> the folder of its current run
 
 
-def tidegate(name, routes):
+POLICIES = 50
+
+
+def tidegate(name, routes, policies=0):
+    """`policies`: so many, each bound to its share of the routes."""
+
     def start(folder):
         folder = Path(folder)
         FOLDERS[name] = folder
         (folder / "example.test.zone").write_text("$ORIGIN example.test.\n$TTL 300\n@ IN SOA ns1 hostmaster 1 3600 600 604800 60\n@ IN NS ns1\nns1 IN A 192.0.2.1\n")
-        more = "\n".join(f'  - {{name: r{i}, path: "/r/{i}", status: 200, body: "r{i}"}}' for i in range(routes))
+        bound = (lambda i: f", policies: [p{i % policies}]") if policies else lambda _: ""
+        more = "\n".join(f'  - {{name: r{i}, path: "/r/{i}", status: 200, body: "r{i}"{bound(i)}}}' for i in range(routes))
+        bundles = "\n".join(f"  - {json.dumps(policy(i, 0))}" for i in range(policies))
         (folder / "edge.yaml").write_text(f"""
 sites: [{{name: here}}]
 nodes: [{{name: bench, site: here, l7: {{workers: 1}}, dns: {{listen: ["127.0.0.1:{DNS}"]}}}}]
@@ -128,6 +135,8 @@ zones: [{{name: example.test, file: example.test.zone}}]
 routes:
   - {{name: x, path: /x, status: 200, body: "0"}}
 {more}
+{bundles and "policies:"}
+{bundles}
 """)
         return run_planes(folder)
 
@@ -148,11 +157,28 @@ def run_planes(folder):
     return program
 
 
+def policy(i, n):
+    """A bundle of an API; `n` makes it another one."""
+    return {
+        "name": f"p{i}",
+        "limit": {"requests": 100 + n % 100, "per": "1s"},
+        "respond": {"cors": {"origins": [f"https://shop{i}.example"]}, "security": {"hsts": "1d"}},
+        "transform": {"request_headers": [{"set": "X-Client", "value": "{client}"}]},
+    }
+
+
 def change_route(name):
+    return change_object(name, "routes/x", lambda n: {"name": "x", "path": "/x", "status": 200, "body": str(n)})
+
+
+def change_policy(name):
+    return change_object(name, "policies/p7", lambda n: policy(7, n))
+
+
+def change_object(name, target, content):
     def change(n):
         folder = FOLDERS[name]
-        route = {"name": "x", "path": "/x", "status": 200, "body": str(n)}
-        status, text = ask(folder / "control.sock", "PUT", "/v1/config/routes/x", json.dumps(route), {"If-Match": "*", "Content-Type": "application/json"})
+        status, text = ask(folder / "control.sock", "PUT", f"/v1/config/{target}", json.dumps(content(n)), {"If-Match": "*", "Content-Type": "application/json"})
         if status not in (200, 201):
             raise BenchError(f"PUT: {status} {text[:300]}")
         version = json.loads(text)["version"]
@@ -424,3 +450,10 @@ def rows():
             ],
             unit="change",
         )
+    name = "tidegate, policies"
+    yield Row(
+        "control",
+        f"a change of one of {POLICIES} policies that {table(10_000):,} routes use, in force on every plane, under {CLIENTS} kept connections",
+        [Contender("tidegate", "this commit", tidegate(name, table(10_000), POLICIES), changes(change_policy(name), PLAIN, table(100)), ours=True)],
+        unit="change",
+    )

@@ -4,6 +4,7 @@
 // measurement.
 //
 //  floor_http ADDRESS:PORT BODY_BYTES [MAX_AGE_SECONDS]
+//  floor_http ADDRESS:PORT @FILE    the file's content, as JSON
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -12,6 +13,8 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,18 +58,28 @@ bool serve(int fd, Connection& connection, const std::string& response, std::str
   return true;
 }
 
+std::string canned_response(char** argv, int argc) {
+  const bool from_file = argv[2][0] == '@';
+  std::string body(from_file ? 0 : static_cast<size_t>(std::atol(argv[2])), 'x');
+  if (from_file) {
+    std::ifstream file(argv[2] + 1, std::ios::binary);
+    body.assign(std::istreambuf_iterator<char>(file), {});
+  }
+  std::string response = "HTTP/1.1 200 OK\r\nServer: floor\r\nContent-Type: ";
+  response += from_file ? "application/json\r\n" : "text/plain\r\n";
+  if (argc > 3) response += std::string("Cache-Control: max-age=") + argv[3] + "\r\n";
+  return response + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const auto endpoint = argc >= 3 ? tidegate::Endpoint::parse(argv[1]) : std::nullopt;
   if (!endpoint) {
-    std::fprintf(stderr, "usage: floor_http ADDRESS:PORT BODY_BYTES [MAX_AGE_SECONDS]\n");
+    std::fprintf(stderr, "usage: floor_http ADDRESS:PORT BODY_BYTES|@FILE [MAX_AGE_SECONDS]\n");
     return 2;
   }
-  const auto body_bytes = static_cast<size_t>(std::atol(argv[2]));
-  std::string response = "HTTP/1.1 200 OK\r\nServer: floor\r\nContent-Type: text/plain\r\n";
-  if (argc > 3) response += std::string("Cache-Control: max-age=") + argv[3] + "\r\n";
-  response += "Content-Length: " + std::to_string(body_bytes) + "\r\n\r\n" + std::string(body_bytes, 'x');
+  const std::string response = canned_response(argv, argc);
 
   const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   const int one = 1;

@@ -5,7 +5,9 @@ chooses the ciphers.
 Each function returns a start(folder) for a Contender: it writes the server's configuration and returns the pinned
 Program. Ports: 7080 plain, 7443 TLS, 7090 the origin."""
 
+import json
 import os
+import random
 import subprocess
 from pathlib import Path
 
@@ -65,6 +67,18 @@ http {{
     return Program("grpc-origin", ["nginx", "-p", home, "-c", "nginx.conf", "-e", "stderr"], GENERATOR_CORE, home, tcp_ready(ORIGIN))
 
 
+def json_origin(folder):
+    """Answers everything with 20 kB of JSON, as an API lists things."""
+    rng = random.Random(7)
+    words = ["tide", "gate", "edge", "north", "harbour", "lantern", "quay"]
+    items, text = [], ""
+    while len(text) < 20_000:
+        items.append({"id": rng.randrange(10**6), "name": f"{rng.choice(words)} {rng.choice(words)}", "price": rng.randrange(10_000) / 100, "open": rng.random() < 0.5})
+        text = json.dumps({"items": items})
+    (Path(folder) / "list.json").write_text(text)
+    return Program("origin", [BUILD / "bench" / "floor_http", f"127.0.0.1:{ORIGIN}", "@list.json"], GENERATOR_CORE, folder, tcp_ready(ORIGIN))
+
+
 def slow_origin(body_bytes, delay_ms, cache_control, port=ORIGIN):
     """A start for an origin that answers slowly and counts its requests."""
     command = [BUILD / "bench" / "herd", "origin", port, delay_ms, body_bytes, cache_control]
@@ -79,8 +93,8 @@ def floor(body_bytes):
 ONE_CLIENT = "max_connections_per_client: 16000, connection_rate_per_client: 0"
 
 
-def tidegate(body_bytes, cached=False, ram=True, routes=0, start_origin=None, node_limits=ONE_CLIENT, build=BUILD, pool=""):
-    """`pool`: more keys of the pool."""
+def tidegate(body_bytes, cached=False, ram=True, routes=0, start_origin=None, node_limits=ONE_CLIENT, build=BUILD, pool="", policy=""):
+    """`pool`: more keys of the pool. `policy`: the parts of a policy of the route."""
 
     def start(folder):
         limits = f", {node_limits}" if node_limits else ""
@@ -100,8 +114,9 @@ listeners:
   - {{name: plain, bind: ["127.0.0.1:{PLAIN}"]}}
   - {{name: tls, bind: ["127.0.0.1:{TLS}"], tls: {{certificates: [c]}}}}
 routes:
-  - {{name: all, path: "/*", pool: origin, {cache}}}
+  - {{name: all, path: "/*", pool: origin, {cache}{policy and ", policies: [bench]"}}}
 {extra}
+{policy and f"policies: [{{name: bench, {policy}}}]"}
 """)
         command = [build / "l7" / "tidegate-l7", "--config", "edge.yaml", "--node", "bench", "--state", folder, "--run", folder]
         return Server("tidegate-l7", command, folder, tcp_ready(TLS), start_origin(folder) if start_origin else origin(folder, body_bytes, 3600 if cached else None))
@@ -109,7 +124,9 @@ routes:
     return start
 
 
-def nginx(body_bytes, cached=False, static=False, lock=False, start_origin=None, max_connections=None, grpc=False):
+def nginx(body_bytes, cached=False, static=False, lock=False, start_origin=None, max_connections=None, grpc=False, more=""):
+    """`more`: more directives of the section http."""
+
     def start(folder):
         certificate(folder)
         (Path(folder) / "www").mkdir()
@@ -120,6 +137,7 @@ def nginx(body_bytes, cached=False, static=False, lock=False, start_origin=None,
 worker_processes 1; daemon off; pid nginx.pid; error_log stderr crit; user root;
 events {{ worker_connections {max_connections or 16000}; }}
 http {{
+  {more}
   access_log off; keepalive_requests 1000000000; sendfile on; tcp_nopush on; ssl_session_tickets on;
   http2_max_concurrent_streams 256;
   proxy_cache_path cache keys_zone=c:10m max_size=1g inactive=1h;
@@ -137,7 +155,9 @@ http {{
     return start
 
 
-def haproxy(body_bytes, grpc=False):
+def haproxy(body_bytes, grpc=False, frontend=""):
+    """`frontend`: more lines of the frontend."""
+
     def start(folder):
         certificate(folder)
         (Path(folder) / "haproxy.cfg").write_text(f"""
@@ -155,6 +175,7 @@ frontend f
   bind 127.0.0.1:{PLAIN}
   bind 127.0.0.1:{H2C} proto h2
   bind 127.0.0.1:{TLS} ssl crt both.pem alpn h2,http/1.1
+{frontend}
   default_backend o
 backend o
   server o 127.0.0.1:{ORIGIN}{" proto h2" if grpc else ""}

@@ -16,6 +16,7 @@ CPU_US = ("CPU µs", 9, lambda r, _: f"{r['cpu_us']:.2f}")
 CPU_NS = ("CPU ns", 9, lambda r, _: f"{r['cpu_us'] * 1000:,.1f}")
 REQUEST = [RATE, ("p50 µs", 9, lambda r, _: f"{r['p50_us']:,.0f}"), ("p99 µs", 9, lambda r, _: f"{r['p99_us']:,.0f}"), CPU_US]
 COLUMNS = {
+    "compressed": [*REQUEST, ("body bytes", 12, lambda r, _: f"{r['body_bytes']:,.0f}")],
     "call": [CPU_NS, ("real ns", 12, lambda r, _: f"{r['p50_us'] * 1000:,.1f}")],
     "packet": [RATE, CPU_NS, ("ns above floor", 16, above_floor_ns)],
     "offered": [("offered/s", 11, lambda r, _: f"{r['offered_rate']:,.0f}"), RATE, CPU_NS, ("ns above floor", 16, above_floor_ns)],
