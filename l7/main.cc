@@ -33,7 +33,8 @@ int main(int argc, char** argv) {
   hooks.explain_parameters = {QueryParameter::address("client", "its IP address"),
                               {"url", "http(s)://host/path"},
                               {"method", "of the request (GET)"},
-                              {"headers", "of the request, as 'Name: value'; one in a line"},
+                              {"headers", "of the request: lines 'Name: value', with LF between them"},
+                              QueryParameter::number("body", "bytes of its body", 0, uint64_t{1} << 50),
                               {"request", "the id of a past request, in place of the others"}};
   hooks.reopen_logs = [&] { proxy.reopen_log(); };
   hooks.drain = [&](std::function<void()> done) { proxy.drain(std::move(done)); };

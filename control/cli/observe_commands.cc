@@ -156,7 +156,7 @@ void certificates(Cli& cli) {
 }
 
 struct ExplainArguments {
-  std::string client, url, port, method, request;
+  std::string client, url, port, method, body, request;
   std::vector<std::string> headers;
 };
 
@@ -197,7 +197,8 @@ void explain_client(Cli& cli, const ExplainArguments& arguments) {
                                           {is_url ? "url" : "name", arguments.url},
                                           {"client_port", arguments.port},
                                           {"method", arguments.method},
-                                          {"headers", fmt::format("{}", fmt::join(arguments.headers, "\n"))}});
+                                          {"headers", fmt::format("{}", fmt::join(arguments.headers, "\n"))},
+                                          {"body", arguments.body}});
   const std::optional<json> answer = call(cli, std::move(request));
   if (!answer) return;
   if (cli.json()) return fmt::print("{}\n", dump(*answer));
@@ -320,7 +321,8 @@ void add_observe_commands(CLI::App& app, Cli& cli) {
   for (CLI::Option* of_client :
        {client, url, command->add_option("--port", arguments->port, "the client's port: gives the exact backend"),
         command->add_option("--method", arguments->method, "of the request (GET)"),
-        command->add_option("--header", arguments->headers, "'Name: value' of the request; may be given again")}) {
+        command->add_option("--header", arguments->headers, "'Name: value' of the request; may be given again"),
+        command->add_option("--body", arguments->body, "how many bytes the request's body has")}) {
     past->excludes(of_client);
   }
   command->callback([&cli, arguments] {

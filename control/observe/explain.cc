@@ -202,6 +202,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
         fmt::format("/explain?client={}&url={}&method={}", percent_encode(question_.client.to_string()),
                     percent_encode(question_.url), percent_encode(question_.method));
     if (!question_.headers.empty()) target += "&headers=" + percent_encode(question_.headers);
+    if (question_.body) target += fmt::format("&body={}", *question_.body);
     ask_first("l7", nodes, 0, target, [](Walk& walk, const json*) { walk.finish(); });
   }
 
@@ -239,6 +240,7 @@ std::optional<ExplainQuestion> read_question(const ApiCall& call) {
     question.client_port = static_cast<uint16_t>(port);
   question.method = request.parameter("method").value_or("GET");
   question.headers = request.parameter("headers").value_or("");
+  if (request.parameter("body")) question.body = number_parameter(call, "body", 0);
   question.url = request.parameter("url").value_or("");
   if (question.url.empty()) {
     question.host = request.parameter("name").value_or("");
@@ -254,7 +256,7 @@ std::optional<ExplainQuestion> read_question(const ApiCall& call) {
 
 void answer_past(const ApiCall& call, Fleet& fleet, const HostState& host_state) {
   const HttpRequest& request = call.request();
-  for (const char* other : {"client", "client_port", "url", "method", "headers", "name"}) {
+  for (const char* other : {"client", "client_port", "url", "method", "headers", "body", "name"}) {
     if (!request.parameter(other)) continue;
     return call.respond(problem(400, "bad_parameter", fmt::format("request stands alone, without {}", other)));
   }
@@ -315,6 +317,7 @@ void add_explain_routes(RouteTable& table, HostState& host_state, Fleet& fleet) 
               {"url", "what it asks for: http(s)://host/path"},
               {"method", "of the request (GET)"},
               {"headers", "of the request: lines 'Name: value', with LF between them"},
+              QueryParameter::number("body", "bytes of the request's body", 0, uint64_t{1} << 50),
               {"name", "the DNS name, when there is no url or it differs from the url's host"},
               {"request", "the X-Request-Id of a past request, in place of all others: what it met"}},
              {},

@@ -24,8 +24,9 @@ struct ExplainQuestion {
   std::optional<uint16_t> client_port;
   std::string url;  // absolute; empty if only a name is asked for
   std::string method = "GET";
-  std::string headers;  // of the request: lines "Name: value", with LF between them
-  std::string host;     // of the url, or the name itself
+  std::string headers;           // of the request: lines "Name: value", with LF between them
+  std::optional<uint64_t> body;  // its bytes
+  std::string host;              // of the url, or the name itself
   uint16_t port = 443;
 };
 

@@ -90,6 +90,12 @@ ExplanationLine describe_l4(const json& step) {
   return line;
 }
 
+// What only a request can show is said, not guessed.
+void add_not_asked(const json& step, std::string& why) {
+  const std::string text = join_by(step.value("not_asked", json()), "", "; ");
+  if (!text.empty()) add_reason(why, "not asked: " + text);
+}
+
 ExplanationLine describe_l7(const json& step) {
   ExplanationLine line{"l7", "", "", ""};
   const std::string route = string_member(step, "route");
@@ -100,6 +106,18 @@ ExplanationLine describe_l7(const json& step) {
     const auto age = cache.find("age_s");
     const bool aged = age != cache.end() && age->is_number();
     line.what += fmt::format(", cache {}{}", outcome, aged ? fmt::format(" ({} s old)", age->get<double>()) : "");
+  }
+  const json ends = step.value("ends", json());
+  const std::string at = ends.is_object() ? string_member(ends, "at") : std::string();
+  if (at == "head" || at == "policy" || at == "acme") {
+    line.what = fmt::format("{} at {}", route.empty() ? "ends it" : fmt::format("takes route {} and ends it", route),
+                            at == "head"     ? "its head"
+                            : at == "policy" ? "policy " + string_member(ends, "policy")
+                                             : "the " + at);
+    if (const uint64_t status = number_member(ends, "status"); status != 0) line.what += fmt::format(", {}", status);
+    line.why = string_member(step, "reason");
+    add_not_asked(step, line.why);
+    return line;
   }
   const std::string backend = string_member(step, "backend");
   const std::string pool = string_member(step, "pool");
@@ -112,6 +130,7 @@ ExplanationLine describe_l7(const json& step) {
   }
   line.why = string_member(step, "reason");
   add_reason(line.why, left_out(step.value("eligible", json()), "backend"));
+  add_not_asked(step, line.why);
   return line;
 }
 

@@ -14,6 +14,7 @@
 #include "core/tls_acme.h"
 #include "core/vanished.h"
 #include "l7/limits.h"
+#include "l7/listener/head_bound.h"
 #include "l7/listener/listener.h"
 #include "l7/worker.h"
 
@@ -21,7 +22,6 @@ namespace tidegate::l7 {
 namespace {
 
 constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-constexpr uint64_t kLargestHead = kBlockBytes - 2048;
 
 // All workers count together, so no two connections of the process have the same.
 uint64_t next_connection_number() {

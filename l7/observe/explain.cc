@@ -9,8 +9,18 @@
 #include <optional>
 
 #include "core/clock.h"
+#include "l7/exchange/client_stream.h"
 #include "l7/exchange/conditions.h"
+#include "l7/exchange/forwarding.h"
+#include "l7/exchange/grpc.h"
+#include "l7/exchange/grpc_web.h"
+#include "l7/limits.h"
+#include "l7/listener/head_bound.h"
+#include "l7/listener/listener.h"
+#include "l7/observe/asked_request.h"
+#include "l7/observe/explain_pool.h"
 #include "l7/observe/url.h"
+#include "l7/policy/preflight.h"
 #include "l7/policy/split.h"
 
 namespace tidegate::l7 {
@@ -34,146 +44,17 @@ uint32_t listener_for(const Plan& plan, const Url& url) {
   return of_kind != kNone ? of_kind : behind_proxies;
 }
 
-// One backend of the pool, as it is now.
-nlohmann::json explain_backend(const BackendPool& pool, const BackendStatus& status, uint32_t i, bool usable,
-                               uint64_t now_ns) {
-  const Pool& config = pool.config();
-  const Backend& backend = config.backends[i];
-  const BackendRuntime& runtime = *pool.runtimes()[i];
-  nlohmann::json entry{{"backend", backend.name},
-                       {"weight", backend.weight},
-                       {"state", name(status.state)},
-                       {"why", status.why},
-                       {"in_flight", runtime.in_flight.load(std::memory_order_relaxed)},
-                       {"takes_new_work", usable},
-                       {"running_work", status.taken_down ? "ends" : "goes on"}};
-  if (usable && runtime.ejected(now_ns)) entry["why"] = "ejected after consecutive failures";
-  if (!backend.socket.empty()) entry["socket"] = backend.socket;
-  if (backend.backup) entry["backup"] = true;
-  if (!backend.labels.empty()) entry["labels"] = backend.labels;
-  if (const double share = runtime.share_of_weight(now_ns, config.slow_start_ms * kNsPerMs); share < 1) {
-    entry["slow_start"] = share;
-  }
-  if (config.policy == PoolPolicy::peak_ewma) entry["answer_time_us"] = runtime.latency.value_us(now_ns);
-  if (config.breaker.enabled && config.breaker.scope == BreakerScope::backend) {
-    entry["breaker"] = name(runtime.breaker.state(now_ns));
-  }
-  return entry;
-}
-
-// What the name of a backend leads to, and how its servers are.
-void explain_name(const BackendPool& pool, const NameBook* names, uint32_t i, uint64_t now_ns, nlohmann::json& entry) {
-  const std::string key = name_key(pool.config().backends[i]);
-  if (key.empty()) return;
-  const FoundName* const found = find_name(names, pool.config().backends[i]);
-  entry["name"] = key;
-  entry["lookup"] = found == nullptr ? "not looked up yet" : found->trouble.empty() ? "found" : found->trouble.c_str();
-  entry["servers"] = nlohmann::json::array();
-  for (const BackendPool::Server& server : pool.servers()) {
-    if (server.index != i || server.runtime == pool.runtimes()[i]) continue;
-    entry["servers"].push_back({{"backend", server.name},
-                                {"in_flight", server.runtime->in_flight.load(std::memory_order_relaxed)},
-                                {"ejected", server.runtime->ejected(now_ns)}});
-  }
-}
-
-// With several levels: which part of the requests each of them gets now.
-void explain_levels(const BackendPool& pool, uint64_t now_ns, nlohmann::json& answer) {
-  constexpr const char* kNames[] = {"own", "other_sites", "backup"};
-  const auto& members = pool.members();
-  if (std::all_of(members.begin(), members.end(), [](const PoolMember& member) { return member.level == 0; })) return;
-  const std::array<double, BackendPool::kLevels> shares = pool.shares(now_ns);
-  for (size_t l = 0; l < shares.size(); ++l) answer["levels"][kNames[l]] = shares[l];
-}
-
-void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, std::string_view client,
-                  uint32_t split_pool, nlohmann::json& answer) {
-  const uint32_t pool_index = split_pool == kNone ? plan.model().routes[route].pool() : split_pool;
-  const BackendPool& pool = split_pool == kNone ? plan.pool_of(route) : plan.pools[split_pool];
-  const Pool& config = pool.config();
-  const PoolStatus& status = plan.snapshot->pools[pool_index];
-  answer["pool"] = config.name;
-  answer["policy"] = policy_words(config.policy).name;
-  answer["protocol"] = config.protocol == BackendProtocol::h1   ? "h1"
-                       : config.protocol == BackendProtocol::h2 ? "h2"
-                                                                : "auto";
-  answer["upgrades"] = config.upgrades;
-  answer["upgrades"].push_back("websocket");
-  const uint64_t now_ns = monotonic_ns();
-  const std::vector<PoolMember>& members = pool.members();
-  for (uint32_t i = 0; i < config.backends.size(); ++i) {
-    answer["eligible"].push_back(
-        explain_backend(pool, status.backends[i], i, plan.snapshot->usable(pool_index, i), now_ns));
-    explain_name(pool, plan.names.get(), i, now_ns, answer["eligible"].back());
-  }
-  if (!plan.model().routes[route].labels.empty()) answer["labels"] = plan.model().routes[route].labels;
-  const bool hashed = config.policy == PoolPolicy::consistent_hash || config.policy == PoolPolicy::ring_hash;
-  if (members.empty()) {
-    answer["reason"] = "no backend of the pool may take new work: 503";
-  } else if (hashed) {
-    const PoolMember* preferred = pool.preferred(hash_for_pool(plan, config, request, client));
-    answer["backend"] = preferred->name;
-    answer["reason"] = fmt::format("the hash of its {} picks {} while that is within its bound of load", config.hash_on,
-                                   preferred->name);
-  } else if (members.size() == 1) {
-    answer["backend"] = members[0].name;
-    answer["reason"] = "the only backend that takes new work";
-  } else {
-    answer["reason"] = policy_words(config.policy).reason;
-  }
-  if (config.breaker.enabled && config.breaker.scope == BreakerScope::pool) {
-    const Breaker::State state = pool.runtime().breaker.state(now_ns);
-    answer["breaker"] = name(state);
-    if (state == Breaker::State::open) answer["reason"] = "the breaker of the pool is open: 503";
-  }
-  if (config.sticky.by != StickyBy::none) {
-    answer["sticky"] = fmt::format("{} {}: a client with its token stays on its backend",
-                                   config.sticky.by == StickyBy::cookie ? "cookie" : "field", config.sticky.name);
-  }
-  explain_levels(pool, now_ns, answer);
-  if (status.fail_open) answer["fail_open"] = true;
-  if (pool.in_panic(now_ns)) answer["panic"] = true;
-  answer["queue"] = {{"waiting", pool.runtime().waiting.load(std::memory_order_relaxed)},
-                     {"size", config.queue_size},
-                     {"timeout_ms", config.queue_timeout_ms}};
-}
-
-void explain_cache(const cache::Cache* cache, const Route& route, const Url& url, nlohmann::json& answer) {
-  if (cache == nullptr || !route.cache.enabled) return;
-  const RequestHead& request = url.request;
-  const cache::Explanation found =
-      cache->explain({request.method, url.tls ? "https" : "http", request.authority, request.path, request.query, {}},
-                     route.cache, realtime_ns() / kNsPerMs);
-  nlohmann::json& entry = answer["cache"] = {{"outcome", cache::name(found.outcome)}, {"key", found.key}};
-  entry["age_s"] = found.age_s ? nlohmann::json(*found.age_s) : nlohmann::json();
-}
-
-// Every policy that holds there, in the order in which they are asked, and what each would say now.
-void explain_policies(const policy::Chain* chain, const policy::Subject& subject, nlohmann::json& answer) {
-  if (chain == nullptr) return;
-  const uint64_t now_ns = monotonic_ns();
-  for (const policy::Rule* rule : chain->rules) {
-    nlohmann::json& entry = answer["policies"].emplace_back(
-        nlohmann::json{{"policy", rule->policy}, {"kind", rule->kind}, {"stage", policy::name(rule->stage)}});
-    rule->explain(subject, now_ns, entry);
-  }
-}
-
-// The parameter `headers` of the question: fields that the request has, also Cookie; "Name: value", one in a line.
-void add_fields(const HttpRequest& question, RequestHead& request, Arena& arena) {
-  const std::string text = question.parameter("headers").value_or("");
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
-    const size_t colon = line.find(':');
-    if (colon == std::string_view::npos) continue;
-    std::string name(line.substr(0, colon));
-    for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-    std::string_view value = line.substr(colon + 1);
-    value.remove_prefix(std::min(value.find_first_not_of(' '), value.size()));
-    const std::string_view kept = arena.copy(name);
-    request.fields.add({kept, arena.copy(value), classify_field(kept), false, kept});
+// Why a rule has no verdict before the request is there.
+const char* why_not_asked(policy::Stage stage) {
+  switch (stage) {
+    case policy::Stage::authenticate:
+      return "credentials are only checked with a request";
+    case policy::Stage::authorise:
+      return "it depends on who the client is, which only a request shows";
+    case policy::Stage::fault:
+      return "chance decides";
+    default:
+      return "it depends on the identity, which only a request shows";
   }
 }
 
@@ -187,81 +68,272 @@ void explain_conditions(const Route& route, nlohmann::json& answer) {
   for (const Cidr& network : route.match.clients) match["clients"].push_back(network.to_string());
 }
 
-}  // namespace
-
-PolicyWords policy_words(PoolPolicy policy) {
-  switch (policy) {
-    case PoolPolicy::weighted_round_robin:
-      return {"weighted_round_robin", "the next in turn of those that take new work, as often as their weights say"};
-    case PoolPolicy::least_requests:
-      return {"least_requests", "the one with the fewest requests under way for its weight, at that moment"};
-    case PoolPolicy::random_of_two:
-      return {"random_of_two", "of two random ones, the one with fewer requests under way for its weight"};
-    case PoolPolicy::peak_ewma:
-      return {"peak_ewma",
-              "of two random ones, the one with the smaller product of answer time and requests under way"};
-    case PoolPolicy::ring_hash:
-      return {"ring_hash", ""};
-    case PoolPolicy::consistent_hash:
-      break;
-  }
-  return {"consistent_hash", ""};
+bool counts_by_identity(const nlohmann::json& entry) {
+  const auto by = entry.find("by");
+  return by != entry.end() && by->is_array() && std::find(by->begin(), by->end(), "identity") != by->end();
 }
+
+// One question on its way through the steps of a Transaction, in the same order and by the same functions. What cannot
+// be known before the request is there is listed in "not_asked", and never guessed.
+class Explaining {
+ public:
+  Explaining(const Plan& plan, const cache::Cache* cache, AskedRequest& asked, Arena& arena, nlohmann::json& answer)
+      : plan_(plan), cache_(cache), asked_(asked), request_(asked.request), arena_(arena), answer_(answer) {}
+
+  void run(uint32_t listener, const Url& url, const std::string& client) {
+    listener_ = listener;
+    facts_ = facts_of(url, client);
+    client_ = client_address(request_, facts_, config().trusted_proxies, arena_);
+    if (asked_.refused_as != nullptr) return end_refused();
+    if (client.empty()) not_asked("what depends on the client's address: none was given");
+    explain_certificates();
+    grpc_ = would_be_grpc();
+    if (const std::optional<std::string_view> token = acme_token(request_.path);
+        token && plan_.acme_answers.contains(*token) && (request_.method == "GET" || request_.method == "HEAD")) {
+      return end({{"at", "acme"}, {"status", 200}}, "answered to a certificate authority");
+    }
+    const RouteMatch match = find_route();
+    if (match.route != kNone && plan_.model().routes[match.route].grpc_web && GrpcWeb::take(request_, arena_)) {
+      grpc_ = true;
+    }
+    ask_policies(match.route);
+    if (match.route == kNone) return end_unrouted(match);
+    take_route(match.route);
+  }
+
+ private:
+  const Listener& config() const { return plan_.model().listeners[listener_]; }
+
+  ClientFacts facts_of(const Url& url, const std::string& client) const {
+    ClientFacts facts;
+    facts.peer.address = IpAddress::parse(client).value_or(IpAddress{});
+    facts.peer_text = client;
+    facts.peer_trusted = !client.empty() && trusts(config(), facts.peer.address);
+    facts.tls_version = url.tls ? "TLS" : "";
+    return facts;
+  }
+
+  // gRPC is spoken over HTTP/2 alone, so such a request is taken for one over HTTP/2.
+  bool would_be_grpc() const {
+    RequestHead over_http2 = request_;
+    over_http2.version = HttpVersion::http2;
+    return is_grpc(over_http2);
+  }
+
+  void explain_certificates() {
+    const ListenerClients& clients = config().tls.clients;
+    if (!clients.enabled) return;
+    answer_["client_certificates"] = {
+        {"required", !clients.optional}, {"ca_file", clients.ca.name}, {"crl_file", clients.crl.name}};
+    not_asked("the client's certificate: only a connection shows it");
+  }
+
+  void not_asked(std::string what) { answer_["not_asked"].push_back(std::move(what)); }
+
+  // Where the request ends, unless something before that ends it.
+  void end(nlohmann::json where, std::string reason) {
+    if (!answer_["ends"].is_null()) return;
+    answer_["ends"] = std::move(where);
+    answer_["reason"] = std::move(reason);
+  }
+
+  // The proxy itself answers. A call of gRPC gets its failures as gRPC says: 200 and a status of its own.
+  void fail_at(const char* where, Failure failure, std::string reason) {
+    nlohmann::json ends{{"at", where}, {"status", grpc_ ? uint16_t{200} : info(failure).status}};
+    if (grpc_) ends["grpc_status"] = std::string(grpc_status_of(failure));
+    end(std::move(ends), std::move(reason));
+  }
+
+  void end_refused() {
+    end({{"at", "head"}, {"status", asked_.refused_status}, {"failure", asked_.refused_as}},
+        fmt::format("the request is malformed ({}): {}", asked_.refused_as, asked_.refused_status));
+  }
+
+  // A preflight takes the route of the request that it asks for, if a policy there answers it.
+  RouteMatch find_route() {
+    const std::string_view path = path_for_routes(request_.path, config().merge_slashes, arena_);
+    if (plan_.policies.answers_preflights() && policy::is_preflight(request_)) {
+      const std::string_view wanted = request_.fields.find(policy::kRequestMethod)->value;
+      const RouteMatch match = match_route(wanted, path);
+      const policy::Chain* const chain = plan_.policies.chain(listener_, match.route);
+      if (match.route != kNone && chain != nullptr && chain->answers_preflights) return match;
+    }
+    return match_route(request_.method, path);
+  }
+  RouteMatch match_route(std::string_view method, std::string_view path) {
+    const RequestConditions judge(request_, client_);
+    return plan_.router->match(listener_, method, request_.host, path, parameters_, &judge);
+  }
+
+  // Every policy that holds there, in the order in which they are asked, and what each would say now.
+  void ask_policies(uint32_t route) {
+    const policy::Chain* const chain = plan_.policies.chain(listener_, route);
+    if (chain == nullptr) return;
+    const uint64_t now_ns = monotonic_ns();
+    const std::string_view route_name = route == kNone ? std::string_view() : plan_.model().routes[route].name;
+    const policy::Subject subject{request_, client_, route_name, {}, &parameters_};
+    const bool may_be_known = std::any_of(chain->rules.begin(), chain->rules.end(), [](const policy::Rule* rule) {
+      return rule->stage == policy::Stage::authenticate;
+    });
+    for (const policy::Rule* rule : chain->rules) {
+      nlohmann::json& entry = answer_["policies"].emplace_back(
+          nlohmann::json{{"policy", rule->policy}, {"kind", rule->kind}, {"stage", policy::name(rule->stage)}});
+      rule->explain(subject, now_ns, entry);
+      // These decide nothing about the request.
+      if (rule->stage >= policy::Stage::compress || rule->stage == policy::Stage::mirror) continue;
+      if (may_be_known && counts_by_identity(entry)) entry.erase("verdict");
+      if (rule->stage == policy::Stage::split) {
+        if (route != kNone && plan_.model().routes[route].pool() != kNone) take_split(*rule, entry);
+      } else if (rule->forwards()) {
+        forwarding_.emplace_back(rule, answer_["policies"].size() - 1);  // it is asked after the cache
+      } else {
+        judge(*rule, entry);
+      }
+    }
+    if (!split_is_open_) split_pool_ = policy::split_pool_of(chain, subject);
+  }
+
+  // The first split of a chain chooses the pool, and the others are not asked.
+  void take_split(const policy::Rule& rule, const nlohmann::json& entry) {
+    if (std::exchange(has_split_, true) || !entry["variant"].is_null()) return;
+    split_is_open_ = true;
+    not_asked(fmt::format("policy {}, split: chance, or who the client is, decides the pool", rule.policy));
+  }
+
+  void judge(const policy::Rule& rule, nlohmann::json& entry) {
+    const auto verdict = entry.find("verdict");
+    if (verdict == entry.end()) {
+      entry["not_asked"] = why_not_asked(rule.stage);
+      return not_asked(fmt::format("policy {}, {}: {}", rule.policy, rule.kind, why_not_asked(rule.stage)));
+    }
+    if (*verdict != "refused" && *verdict != "answered") return;
+    end({{"at", "policy"}, {"policy", rule.policy}, {"kind", rule.kind}, {"verdict", *verdict}},
+        fmt::format("policy {}, {}: {}", rule.policy, rule.kind, verdict->get<std::string>()));
+  }
+
+  void end_unrouted(const RouteMatch& match) {
+    if (match.method_refused) {
+      return fail_at("route", Failure::method_not_allowed, "routes match this path, but none takes the method: 405");
+    }
+    fail_at("route", Failure::no_route, "no route matches this host and path: 404");
+  }
+
+  void take_route(uint32_t index) {
+    const Route& route = plan_.model().routes[index];
+    answer_["route"] = route.name;
+    explain_conditions(route, answer_);
+    for (size_t i = 0; i < parameters_.count; ++i) {
+      answer_["parameters"][std::string(parameters_.items[i].first)] = std::string(parameters_.items[i].second);
+    }
+    if (const RouteRedirect* const redirect = route.redirect()) {
+      return end({{"at", "route"}, {"status", redirect->status}}, fmt::format("redirected to {}", redirect->location));
+    }
+    if (const RouteAnswer* const answer = route.answer()) {
+      return end({{"at", "route"}, {"status", answer->status}},
+                 fmt::format("answered by the route itself: {}", answer->status));
+    }
+    if (config().via && own_via_entries(request_, plan_.this_node().name) >= kOwnViaEntries) {
+      return fail_at("route", Failure::loop_detected, "the request is in a loop: 508");
+    }
+    if (request_.body == BodyKind::known && request_.content_length > config().max_body_bytes) {
+      return fail_at("route", Failure::body_too_large,
+                     fmt::format("the body is longer than max_body, {} bytes: 413", config().max_body_bytes));
+    }
+    if (route.grpc_web) answer_["grpc_web"] = true;
+    look_up(route);
+    for (const auto& [rule, place] : forwarding_) judge(*rule, answer_["policies"][place]);
+    if (split_is_open_) {
+      if (answer_["ends"].is_null()) answer_["reason"] = "a split decides the pool when the request is there";
+      return;
+    }
+    ask_pool(index);
+  }
+
+  // It is told even if the request ends before, because that may change from one request to the next.
+  void ask_pool(uint32_t index) {
+    const nlohmann::json ends = answer_["ends"], reason = answer_["reason"];
+    explain_pool(plan_, index, request_, client_, split_pool_, answer_);
+    if (!ends.is_null()) {
+      answer_["reason"] = reason;
+      return;
+    }
+    const std::string why = answer_["reason"];
+    if (pool_for_route(plan_, index, split_pool_).members().empty()) return fail_at("pool", Failure::pool_down, why);
+    if (answer_.value("breaker", "") == std::string("open")) return fail_at("pool", Failure::breaker_open, why);
+    end({{"at", "backend"}}, why);
+  }
+
+  void look_up(const Route& route) {
+    if (cache_ == nullptr || !route.cache.enabled) return;
+    if (!request_.upgrade.empty()) return not_asked("the cache: whether the Upgrade is taken depends on the backend");
+    nlohmann::json& entry = answer_["cache"];
+    const bool safe = request_.method == "GET" || request_.method == "HEAD" || request_.method == "OPTIONS" ||
+                      request_.method == "TRACE";
+    if (request_.body != BodyKind::none && safe) {
+      entry = {{"outcome", cache::name(cache::Outcome::bypass)}, {"detail", "content"}};
+      return;
+    }
+    std::vector<http1::Field> fields;
+    for (const Field& field : request_.fields) fields.push_back({field.name, field.value});
+    const cache::Explanation found =
+        cache_->explain({request_.method, client_scheme(request_, facts_), request_.authority, request_.path,
+                         request_.query, cache::Fields(fields.data(), fields.size())},
+                        route.cache, realtime_ns() / kNsPerMs);
+    entry = {{"outcome", cache::name(found.outcome)}, {"key", found.key}};
+    entry["age_s"] = found.age_s ? nlohmann::json(*found.age_s) : nlohmann::json();
+    if (found.status.detail != nullptr) entry["detail"] = found.status.detail;
+    if (found.outcome == cache::Outcome::hit || found.outcome == cache::Outcome::stale) {
+      end({{"at", "cache"}}, fmt::format("the cache answers: {}", cache::name(found.outcome)));
+    } else if (found.outcome == cache::Outcome::refuse) {
+      end({{"at", "cache"}, {"status", 504}}, "the client wants what is stored, and nothing is: 504");
+    }
+  }
+
+  const Plan& plan_;
+  const cache::Cache* const cache_;
+  const AskedRequest& asked_;
+  RequestHead& request_;
+  Arena& arena_;
+  nlohmann::json& answer_;
+  uint32_t listener_ = kNone;
+  ClientFacts facts_;
+  std::string_view client_;
+  RouteParameters parameters_;
+  std::vector<std::pair<const policy::Rule*, size_t>> forwarding_;  // with their places in "policies"
+  uint32_t split_pool_ = kNone;
+  bool grpc_ = false;
+  bool has_split_ = false, split_is_open_ = false;
+};
+
+}  // namespace
 
 Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cache, const HttpRequest& http_request) {
   nlohmann::json answer{{"plane", "l7"},
                         {"eligible", nlohmann::json::array()},
                         {"parameters", nlohmann::json::object()},
-                        {"policies", nlohmann::json::array()}};
-  for (const char* undecided : {"listener", "route", "cache", "pool", "policy", "backend"}) answer[undecided] = nullptr;
+                        {"policies", nlohmann::json::array()},
+                        {"not_asked", nlohmann::json::array()}};
+  for (const char* undecided : {"listener", "route", "cache", "pool", "policy", "backend", "ends"}) {
+    answer[undecided] = nullptr;
+  }
   Arena arena;
   const std::string url_text = http_request.parameter("url").value_or("");
   const std::string client = http_request.parameter("client").value_or("");
-  const std::string method = http_request.parameter("method").value_or("GET");
-  std::optional<Url> url = parse_url(url_text, arena);
+  const std::optional<Url> url = parse_url(url_text, arena);
   if (!url) return fail("url: expected http://HOST/PATH or https://HOST/PATH");
   if (!client.empty() && !IpAddress::parse(client)) return fail("client: expected an IP address");
-  url->request.method = method;
   const uint32_t listener = listener_for(plan, *url);
   if (listener == kNone) {
     answer["reason"] = fmt::format("no listener of this node takes {}", url->tls ? "https" : "http");
     return answer;
   }
-  answer["listener"] = plan.model().listeners[listener].name;
-  if (const ListenerClients& clients = plan.model().listeners[listener].tls.clients; clients.enabled) {
-    answer["client_certificates"] = {
-        {"required", !clients.optional}, {"ca_file", clients.ca.name}, {"crl_file", clients.crl.name}};
-  }
-  RouteParameters parameters;
-  const std::string_view path =
-      path_for_routes(url->request.path, plan.model().listeners[listener].merge_slashes, arena);
-  add_fields(http_request, url->request, arena);
-  const RequestConditions judge(url->request, client);
-  const RouteMatch match = plan.router->match(listener, method, url->request.host, path, parameters, &judge);
-  const std::string_view route_name = match.route == kNone ? std::string_view() : plan.model().routes[match.route].name;
-  const policy::Chain* const chain = plan.policies.chain(listener, match.route);
-  const policy::Subject subject{url->request, client, route_name, {}, &parameters};
-  explain_policies(chain, subject, answer);
-  if (match.route == kNone) {
-    answer["reason"] = match.method_refused ? "routes match this path, but none takes the method: 405"
-                                            : "no route matches this host and path: 404";
-    return answer;
-  }
-  const Route& route = plan.model().routes[match.route];
-  answer["route"] = route.name;
-  explain_conditions(route, answer);
-  for (size_t i = 0; i < parameters.count; ++i) {
-    answer["parameters"][std::string(parameters.items[i].first)] = std::string(parameters.items[i].second);
-  }
-  if (const RouteRedirect* redirect = route.redirect()) {
-    answer["reason"] = fmt::format("redirected to {}", redirect->location);
-  } else if (const RouteAnswer* fixed = route.answer()) {
-    answer["reason"] = fmt::format("answered by the route itself: {}", fixed->status);
-  } else {
-    if (route.grpc_web) answer["grpc_web"] = true;
-    explain_cache(cache, route, *url, answer);
-    explain_pool(plan, match.route, url->request, client, policy::split_pool_of(chain, subject), answer);
-  }
+  const Listener& config = plan.model().listeners[listener];
+  answer["listener"] = config.name;
+  AskedRequest asked;
+  const http1::Limits limits{.head_bytes = std::min(config.max_header_bytes, kLargestHead),
+                             .fields = std::min<size_t>(config.max_fields, http1::kMaxFields)};
+  if (Result<void> read = read_asked_request(http_request, *url, limits, arena, asked); !read) return read.error();
+  Explaining(plan, cache, asked, arena, answer).run(listener, *url, client);
   return answer;
 }
 

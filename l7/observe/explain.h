@@ -11,14 +11,11 @@
 
 namespace tidegate::l7 {
 
-struct PolicyWords {
-  const char* name;
-  const char* reason;  // of a policy that decides at the moment of the request; empty: it is a hash
-};
-PolicyWords policy_words(PoolPolicy policy);
-
-// GET /explain?client=ADDRESS&url=URL[&method=M]. What a request of this client would meet; nothing is changed by
-// asking. `cache` may be null. An Error: a parameter is missing or malformed.
+// GET /explain?client=ADDRESS&url=URL[&method=M][&headers=LINES][&body=BYTES]. What a request of this client would
+// meet; nothing is changed by asking. "ends" says where it ends: {"at": "head", "acme", "policy", "route", "cache",
+// "pool" or "backend"}, with the status where the proxy itself answers; null if chance decides that. "not_asked" lists
+// what only a request can show.
+// `cache` may be null. An Error: a parameter is missing or malformed.
 Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cache, const HttpRequest& request);
 
 }  // namespace tidegate::l7

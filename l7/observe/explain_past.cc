@@ -9,7 +9,7 @@
 
 #include "core/clock.h"
 #include "l7/limits.h"
-#include "l7/observe/explain.h"
+#include "l7/observe/explain_pool.h"
 #include "l7/policy/policy.h"
 
 namespace tidegate::l7 {
@@ -153,7 +153,7 @@ json tell_record(const RequestRecord& record, const NameIds& names, const Reques
 
 Result<json> explain_past(const RequestRecords* records, const NameIds& names, const HttpRequest& request,
                           uint64_t now_ns) {
-  for (const char* other : {"url", "client", "method", "headers"}) {
+  for (const char* other : {"url", "client", "method", "headers", "body"}) {
     if (request.parameter(other)) return fail(fmt::format("request: it stands alone, without {}", other));
   }
   const std::string id = request.parameter("request").value_or("");

@@ -118,8 +118,10 @@ class ConcurrencyRule final : public Rule {
     const bool low = is_low(subject.route);
     if (low) out["low_priority"] = most_of_low();
     const bool has_place = running < (low ? most_of_low() : most());
+    const bool may_wait = !low && queue_ != nullptr && queue_->length() < concurrency_.queue;
     out["verdict"] = name(is_in(concurrency_.exempt, address) ? Verdict::exempt
                           : has_place                         ? Verdict::passed
+                          : may_wait                          ? Verdict::waited
                                                               : Verdict::refused);
   }
 

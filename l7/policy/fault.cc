@@ -36,7 +36,14 @@ class FaultRule final : public Rule {
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
-    if (!is_for(subject.request)) out["verdict"] = name(Verdict::exempt);
+    // In between chance decides.
+    if (!is_for(subject.request)) {
+      out["verdict"] = name(Verdict::exempt);
+    } else if (fault_.abort_status == 0 || fault_.abort_percent <= 0) {
+      out["verdict"] = name(Verdict::passed);
+    } else if (fault_.abort_percent >= 100) {
+      out["verdict"] = name(Verdict::refused);
+    }
     if (fault_.delay_ms != 0) out["delay"] = {{"ms", fault_.delay_ms}, {"percent", fault_.delay_percent}};
     if (fault_.abort_status != 0) {
       out["abort"] = {{"status", fault_.abort_status}, {"percent", fault_.abort_percent}};

@@ -46,14 +46,12 @@ class CorsRule final : public Rule {
 
   Decision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
     static_cast<void>(arena);
-    if (!is_preflight(exchange.request)) return {Verdict::none};
+    const Verdict verdict = verdict_on(exchange.request);
+    if (verdict == Verdict::none) return {Verdict::none};
+    if (verdict == Verdict::refused) return {Verdict::refused, Failure::cors_refused};
     const RequestHead& request = exchange.request;
     const std::string_view method = request.fields.find(kRequestMethod)->value;
     const Field* const headers = request.fields.find(kRequestHeaders);
-    if (!allows_origin(request.fields.find(kOrigin)->value) || !takes(method) ||
-        (headers != nullptr && !allows_headers(headers->value))) {
-      return {Verdict::refused, Failure::cors_refused};
-    }
     FieldList& fields = exchange.response.fields;
     // What is allowed to the method that was asked for: the route takes it, or there would be another route.
     fields.add_own("Access-Control-Allow-Methods", "access-control-allow-methods",
@@ -91,7 +89,8 @@ class CorsRule final : public Rule {
     }
   }
 
-  void explain(const Subject&, uint64_t, nlohmann::json& out) const override {
+  void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
+    out["verdict"] = name(verdict_on(subject.request));
     out["origins"] = cors_.origins;
     out["methods"] = cors_.methods;
     out["credentials"] = cors_.credentials;
@@ -101,6 +100,15 @@ class CorsRule final : public Rule {
   static constexpr std::string_view kOfBackend[] = {"access-control-allow-origin",   "access-control-allow-credentials",
                                                     "access-control-expose-headers", "access-control-allow-methods",
                                                     "access-control-allow-headers",  "access-control-max-age"};
+  // None: it is no preflight.
+  Verdict verdict_on(const RequestHead& request) const {
+    if (!is_preflight(request)) return Verdict::none;
+    const Field* const headers = request.fields.find(kRequestHeaders);
+    const bool allowed = allows_origin(request.fields.find(kOrigin)->value) &&
+                         takes(request.fields.find(kRequestMethod)->value) &&
+                         (headers == nullptr || allows_headers(headers->value));
+    return allowed ? Verdict::answered : Verdict::refused;
+  }
   bool allows_origin(std::string_view origin) const {
     return std::any_of(origins_.begin(), origins_.end(),
                        [&](const OriginPattern& pattern) { return pattern.matches(origin); });

@@ -88,13 +88,18 @@ class SplitRule final : public Rule {
     }
   }
 
-  // As far as it does not depend on chance or on a token.
+  // Null: it depends on chance, or on who the client is, which only a request shows.
   const CompiledVariant* decided(const Subject& subject, Arena& arena) const {
-    if (const CompiledVariant* const named = named_by(subject, {}, arena)) return named;
+    for (const CompiledVariant& each : variants_) {
+      if (!each.when) continue;
+      if (each.when->what == SplitCondition::What::claim) return nullptr;
+      if (holds(*each.when, each.config.values, subject, {}, arena)) return &each;
+    }
     const size_t weighted = static_cast<size_t>(
         std::count_if(variants_.begin(), variants_.end(), [](const auto& each) { return each.config.weight > 0; }));
-    if (sticky_words_.empty() && weighted > 1) return nullptr;
-    return &by_weight(sticky_words_.empty() ? 0 : key_of(subject, arena));
+    if (weighted == 1) return &by_weight(0);
+    const bool by_identity = std::find(sticky_words_.begin(), sticky_words_.end(), "identity") != sticky_words_.end();
+    return sticky_words_.empty() || by_identity ? nullptr : &by_weight(key_of(subject, arena));
   }
 
  private:

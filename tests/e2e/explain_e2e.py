@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Explain of past requests: what the planes of several hosts tell of a request by its X-Request-Id."""
+"""Explain: what the planes of several hosts tell of a request before it is sent, and of a past one by its
+X-Request-Id. Both are compared over many requests."""
 
 import http.client
 import json
+import random
 import socket
 import ssl
+import urllib.parse
 
-from lab import open_socket
+from lab import HOSTS, open_socket
+from marks import long
 from netns import wait_until
 
 VIPS = {socket.AF_INET: "10.10.0.100", socket.AF_INET6: "fd10::100"}
@@ -15,17 +19,18 @@ VIPS = {socket.AF_INET: "10.10.0.100", socket.AF_INET6: "fd10::100"}
 class Connection:
     """A client's connection that stays open, so that its flow stays pinned."""
 
-    def __init__(self, family):
-        plain = open_socket("client-eu", family, socket.SOCK_STREAM)
+    def __init__(self, family, plain=None, address=None):
+        plain = plain or open_socket("client-eu", family, socket.SOCK_STREAM)
         plain.settimeout(10)
-        plain.connect((VIPS[family], 443))
+        plain.connect((address or VIPS[family], 443))
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self.port = plain.getsockname()[1]
         self.socket = context.wrap_socket(plain, server_hostname="www.example.test")
 
-    def request_id(self):
-        self.socket.sendall(b"GET /static/app.js HTTP/1.1\r\nHost: www.example.test\r\n\r\n")
+    def request_id(self, path="/static/app.js", fields=None):
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (fields or {}).items())
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: www.example.test\r\n{lines}\r\n".encode())
         answer = http.client.HTTPResponse(self.socket)
         answer.begin()
         answer.read()
@@ -71,3 +76,99 @@ def test_a_request_that_nobody_remembers_is_said_so_by_every_proxy(lab):
     assert "what ended before that is forgotten" in done.stdout, done
     for words in (("--request", "a", "10.1.0.2", "http://x/"), ("10.1.0.2",), ()):
         assert lab.tidegate("explain", *words, check=False).returncode == 2, words
+
+
+# One pool for each way to choose, and policies that pass, refuse and answer. Routes are chosen by the path.
+PICKS = ("weighted_round_robin", "least_requests", "random_of_two", "peak_ewma", "consistent_hash", "ring_hash")
+HASHED = ("consistent_hash", "ring_hash")
+POOL = '  - {{name: by-{0}, policy: {0}{1}, backends: [{{name: origin1, addresses: [10.10.0.21], port: 8080}}, {{name: origin2, addresses: ["fd10::22"], port: 8080}}]}}\n'
+POLICIES = """\
+policies:
+  - {name: by-key, limit: {requests: 2, per: 1h, by: ["header:x-key"]}}
+  - {name: by-net, authorise: {deny: [10.2.0.0/16, "fd02::/16"]}}
+  - {name: shut, respond: {maintenance: {}}}
+  - {name: canned, respond: {mock: {status: 203, body: "canned"}}}
+  - {name: flow, concurrency: {requests: 1000}, deadline: {header: X-Timeout, most: 1m}, compress: {}}
+routes:
+"""
+BOUND = {"key": "by-key", "net": "by-net", "shut": "shut", "canned": "canned", "flow": "flow"}
+OWN_PATHS = ["/static/app.js", "/static/gone-{n}", "/api/v{n}/x", "/{n}"]  # of the lab's own document
+PATHS = [f"/by/{pick}/{{n}}" for pick in PICKS] + [f"/bound/{word}/{{n}}" for word in BOUND] + [*OWN_PATHS, "/moved/{n}"]
+
+
+def mixed(lab):
+    pools = "".join(POOL.format(pick, ", hash_on: header:x-user" if pick in HASHED else "") for pick in PICKS)
+    routes = "".join(f'  - {{name: by-{pick}, listeners: [https], hosts: [www.example.test], path: "/by/{pick}/*", pool: by-{pick}}}\n' for pick in PICKS)
+    routes += "".join(
+        f'  - {{name: bound-{word}, listeners: [https], hosts: [www.example.test], path: "/bound/{word}/*", pool: origins, policies: [{name}]}}\n'
+        for word, name in BOUND.items()
+    )
+    routes += '  - {name: moved, listeners: [https], hosts: [www.example.test], path: "/moved/*", redirect: "https://{host}/", status: 308}\n'
+    return lab.configured(("pools:\n", "pools:\n" + pools), ("routes:\n", POLICIES + routes))
+
+
+def compare(lab, rng, number, paths):
+    """Explains a request, sends it from the very port that was asked about, and compares the two."""
+    host, family = rng.choice(("client-eu", "client-us")), rng.choice(list(VIPS))
+    path = rng.choice(paths).format(n=number)
+    fields = {"x-key": rng.choice("abcdefgh"), "x-user": f"u{rng.randrange(50)}"}
+    plain = open_socket(host, family, socket.SOCK_STREAM)
+    with plain:
+        plain.settimeout(10)
+        client = HOSTS[host].v4 if family == socket.AF_INET else HOSTS[host].v6
+        plain.bind((client, 0))
+        question = {"client": client, "client_port": plain.getsockname()[1], "url": f"https://www.example.test{path}",
+                    "headers": "\n".join(f"{name}: {value}" for name, value in fields.items())}  # fmt: skip
+        before = lab.api("GET", "/v1/explain?" + urllib.parse.urlencode(question, quote_via=urllib.parse.quote)).json()
+        dns, flow, proxy = before["steps"]
+        connection = Connection(family, plain, dns["answers"][0])
+        request_id = connection.request_id(path, fields)
+        connection.socket.close()
+    seen = (question, before)
+    passed = [step for step in explained(lab, request_id)["steps"] if step["plane"] == "l7"]
+    assert len(passed) == 1, (passed, seen)
+    happened = passed[0]
+    assert not proxy["not_asked"], seen
+    assert happened["node"] == proxy["node"], (happened, seen)
+    assert flow.get("backend", happened["node"]) == happened["node"], (happened, seen)
+    assert (happened["listener"], happened["route"]) == (proxy["listener"], proxy["route"]), (happened, seen)
+    stopped = [each["policy"] for each in happened["policies"] if each["verdict"] in ("refused", "answered")]
+    ends = proxy["ends"]
+    assert stopped == ([ends["policy"]] if ends["at"] == "policy" else []), (happened, seen)
+    if "status" in ends:
+        assert happened["status"] == ends["status"], (happened, seen)
+    outcome = (proxy["cache"] or {}).get("outcome")
+    if ends["at"] != "policy":
+        assert (happened["cache"] or {}).get("outcome") == outcome, (happened, seen)
+    assert (happened["backend"] is not None) == (ends["at"] == "backend"), (happened, seen)
+    if happened["backend"] and proxy["backend"]:
+        assert happened["backend"] == proxy["backend"], (happened, seen)
+    elif happened["backend"]:
+        assert happened["backend"] in [each["backend"] for each in proxy["eligible"] if each["takes_new_work"]], (happened, seen)
+    return ends["at"], proxy["policy"], family, host
+
+
+def compare_all(lab, count, seed):
+    rng = random.Random(seed)
+    with mixed(lab):
+        lab.settle()
+        return {compare(lab, rng, number, PATHS) for number in range(count)}
+
+
+def test_what_is_explained_happens(lab):
+    lab.settle()
+    rng = random.Random(1)
+    met = {compare(lab, rng, number, OWN_PATHS) for number in range(8)}
+    assert {each[0] for each in met} >= {"backend"} and {each[2] for each in met} == set(VIPS), met
+
+
+@long
+def test_what_is_explained_happens_500_times_over_all_policies(lab):
+    met = compare_all(lab, 500, 2)
+    assert {each[0] for each in met} >= {"policy", "route", "cache", "backend"}, met
+    assert {each[1] for each in met} >= set(PICKS) and len({each[2:] for each in met}) == 4, met
+
+
+@long
+def test_what_is_explained_happens_10000_times_over_all_policies(lab):
+    compare_all(lab, 10_000, 3)

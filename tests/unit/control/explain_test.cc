@@ -70,9 +70,17 @@ TEST_F(ExplainTest, JoinsWhatEachPlaneSaysOnTheWay) {
   EXPECT_THAT(explanation["sentence"].get<std::string>(), HasSubstr("vip-eu"));
 }
 
-TEST_F(ExplainTest, FieldsOfTheRequestReachTheProxy) {
-  explain("client=198.51.100.7&url=https://www.example.test/&method=POST&headers=A%3A%20b%0AC%3A%20d");
-  EXPECT_THAT(l7.asked, HasSubstr("method=POST&headers=A%3A%20b%0AC%3A%20d"));
+TEST_F(ExplainTest, FieldsAndBodyOfTheRequestReachTheProxyAndWhatItCannotKnowIsTold) {
+  l7.explained = {{"plane", "l7"},
+                  {"route", "all"},
+                  {"ends", {{"at", "policy"}, {"policy", "quota"}, {"kind", "limit"}, {"verdict", "refused"}}},
+                  {"reason", "policy quota, limit: refused"},
+                  {"not_asked", {"policy who, authenticate: credentials"}}};
+  const json told =
+      explain("client=198.51.100.7&url=https://www.example.test/&method=POST&headers=A%3A%20b%0AC%3A%20d&body=7");
+  EXPECT_THAT(l7.asked, HasSubstr("method=POST&headers=A%3A%20b%0AC%3A%20d&body=7"));
+  EXPECT_THAT(told["sentence"].get<std::string>(), HasSubstr("takes route all and ends it at policy quota"));
+  EXPECT_THAT(told["sentence"].get<std::string>(), HasSubstr("not asked: policy who, authenticate: credentials"));
 }
 
 TEST_F(ExplainTest, WithoutASingleBackendTheEligibleOnesShowTheWay) {
