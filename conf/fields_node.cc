@@ -49,6 +49,12 @@ const Section& l4_section() {
           row("tunnel_sources", FieldType::cidr, &L4Node::tunnel_sources,
               "Prefixes of the outer source addresses of tunnels, at most one for each family. Each flow gets an "
               "address of its own, so that a backend spreads `ipip` over its queues. Without one: the port's address."),
+          row("share_flows", FieldType::endpoint, &L4Node::share_flows,
+              "UDP address of this host, not of a forwarding port, at which it shares its flows with the other "
+              "forwarders of its site that have this key. All need the same `--secret`. Without it, no flow is "
+              "shared."),
+          integer("share_flows_rate", &L4Node::share_flows_rate, {100, 10'000'000},
+                  "Most flows a second that each of them is told. A flow takes 20 bytes."),
       }};
   return section;
 }

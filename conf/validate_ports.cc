@@ -10,9 +10,10 @@
 namespace tidegate {
 namespace {
 
-enum class Asker : uint8_t { dns, httpdns, management, listener };
+enum class Asker : uint8_t { dns, httpdns, management, listener, flows };
 
-// One TCP socket on which a daemon of the node listens. DNS uses the same port over UDP too.
+// One TCP socket on which a daemon of the node listens. DNS uses the same port over UDP too. Flows are shared over UDP
+// alone.
 struct Bound {
   Endpoint endpoint;
   Asker asker;
@@ -29,6 +30,8 @@ auto with_way(const Bound& bound, Use use) {
       return use({"nodes", bound.owner, "dns", "httpdns_listen", bound.position});
     case Asker::management:
       return use({"nodes", bound.owner, "management"});
+    case Asker::flows:
+      return use({"nodes", bound.owner, "l4", "share_flows"});
     case Asker::listener:
       break;
   }
@@ -43,6 +46,8 @@ std::string describe(const Model& model, const Bound& bound) {
       return "dns.httpdns_listen";
     case Asker::management:
       return "management";
+    case Asker::flows:
+      return "l4.share_flows";
     case Asker::listener:
       break;
   }
@@ -51,6 +56,11 @@ std::string describe(const Model& model, const Bound& bound) {
 
 bool is_unspecified(const IpAddress& address) {
   return std::all_of(address.bytes.begin(), address.bytes.end(), [](uint8_t byte) { return byte == 0; });
+}
+
+bool same_transport(Asker a, Asker b) {
+  if (a != Asker::flows && b != Asker::flows) return true;
+  return a == Asker::dns || b == Asker::dns;
 }
 
 // An unspecified address occupies the port on every address of its family.
@@ -71,6 +81,7 @@ std::vector<Bound> bound_on(const Checks& checks, const Model& model, size_t n) 
     for (size_t i = 0; i < node.dns.httpdns_listen.size(); ++i) add(node.dns.httpdns_listen[i], Asker::httpdns, n, i);
   }
   if (node.management) add(*node.management, Asker::management, n, 0);
+  if (node.l4.share_flows) add(*node.l4.share_flows, Asker::flows, n, 0);
   if (!node.l7.enabled) return out;
   for (size_t l = 0; l < model.listeners.size(); ++l) {
     const Listener& listener = model.listeners[l];
@@ -89,7 +100,8 @@ void check_ports(Checks& checks) {
     for (size_t b = 0; b < bound.size(); ++b) {
       // check_http reports two listeners that collide.
       const auto other = std::find_if(bound.begin(), bound.begin() + static_cast<ptrdiff_t>(b), [&](const Bound& a) {
-        return a.asker != bound[b].asker && overlap(a.endpoint, bound[b].endpoint);
+        return a.asker != bound[b].asker && same_transport(a.asker, bound[b].asker) &&
+               overlap(a.endpoint, bound[b].endpoint);
       });
       if (other == bound.begin() + static_cast<ptrdiff_t>(b)) continue;
       const std::string line = with_way(*other, [&](Way way) { return checks.line_of(way); });

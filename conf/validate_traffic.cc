@@ -71,6 +71,39 @@ void check_l4(Checks& checks, size_t n) {
   }
 }
 
+// The other forwarders of the site send to the address, and from their own ones of the same family.
+void check_shared_flows(Checks& checks, size_t n) {
+  const std::vector<Node>& nodes = checks.model().nodes;
+  const std::optional<Endpoint>& own = nodes[n].l4.share_flows;
+  if (!own || !checks.sound({"nodes", n, "l4", "share_flows"}) || !checks.sound({"nodes", n, "site"})) return;
+  const auto refuse = [&](Complaint complaint) {
+    checks.refuse({"nodes", n, "l4", "share_flows"}, std::move(complaint));
+  };
+  if (nodes[n].site == kNone) {
+    return refuse({"missing_site",
+                   fmt::format("node '{}' shares flows and has no site", nodes[n].name),
+                   "a site, whose forwarders share flows",
+                   {}});
+  }
+  if (own->address == IpAddress{own->address.family}) {
+    return refuse({"no_such_address", "other forwarders cannot send to an unspecified address", "an address", {}});
+  }
+  for (size_t other = 0; other < n; ++other) {
+    const std::optional<Endpoint>& theirs = nodes[other].l4.share_flows;
+    if (nodes[other].site != nodes[n].site || !theirs) continue;
+    const std::string line = checks.line_of({"nodes", other, "l4", "share_flows"});
+    const std::string hint = fmt::format("node '{}' has {}{}", nodes[other].name, theirs->to_string(), line);
+    if (theirs->address.family != own->address.family) {
+      return refuse({"mixed_families", "the forwarders of a site share flows over one family",
+                     fmt::format("an {} address", family_name(theirs->address)), hint});
+    }
+    if (*theirs == *own) {
+      return refuse(
+          {"duplicate_address", fmt::format("two nodes of the site share flows at {}", own->to_string()), {}, hint});
+    }
+  }
+}
+
 void check_vips_overlap(Checks& checks) {
   std::map<IpAddress, std::pair<size_t, size_t>> holders;
   const std::vector<Vip>& vips = checks.model().vips;
@@ -391,7 +424,10 @@ void check_hash_on(Checks& checks, size_t p) {
 }  // namespace
 
 void check_nodes(Checks& checks) {
-  for (size_t n = 0; n < checks.model().nodes.size() && !checks.full(); ++n) check_l4(checks, n);
+  for (size_t n = 0; n < checks.model().nodes.size() && !checks.full(); ++n) {
+    check_l4(checks, n);
+    check_shared_flows(checks, n);
+  }
 }
 
 void check_traffic(Checks& checks) {

@@ -21,6 +21,17 @@ namespace tidegate::l4 {
   return backend;
 }
 
+// A packet of a flow that another forwarder told about: from now on the flow is one of this table.
+[[gnu::noinline]] void Decider::take_over_shared(FlowEntry& entry) {
+  entry.shared = 0;
+  counters_.flows_taken_over.add();
+}
+
+void Decider::learn(const LearnedFlow* flows, size_t count, uint32_t now_ms, LessonCounts& counts) {
+  for (size_t i = 0; i < count; ++i) flows_.prefetch(flows[i].hash);
+  for (size_t i = 0; i < count; ++i) ++counts.counts[static_cast<size_t>(flows_.learn(flows[i], now_ms))];
+}
+
 // A connection that did not begin here may have begun at another forwarder, or here before the flow table was lost. If
 // the pool has changed since, its backend may be the one that the table before picks. So the packet carries that one
 // too, and the first backend hands it on if it does not know the connection.

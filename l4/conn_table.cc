@@ -116,8 +116,11 @@ ConnTable::Inherited ConnTable::take_over(const std::vector<bool>& known_ids, ui
 // How much a live flow is worth. The flow that is worth less is evicted. An assured flow is never evicted.
 uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
   constexpr uint32_t kBegan = kMaxFlowTimeoutMs + 1, kShookHands = kBegan * 2;  // more than any time left
+  constexpr uint32_t kShared = kBegan * 3;
+  static_assert(kMaxFlowTimeoutMs / 2 < kAssuredWorth - kShared);
   const uint32_t left_ms = entry.expires_ms - now_ms;
   if (entry.state == FlowState::stray) return left_ms;
+  if (entry.shared != 0) return kShared + left_ms / 2;
   if (entry.state != FlowState::established) return kBegan + left_ms;
   return entry.assured() ? kAssuredWorth : kShookHands + left_ms;
 }
@@ -137,17 +140,20 @@ ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, Victim& vi
   return offer;
 }
 
+ConnTable::Offer ConnTable::offer_for(uint64_t hash, uint32_t now_ms, Victim& victim) {
+  const Offer first = offer_of(buckets_[first_bucket(hash)], now_ms, victim);
+  if (first.free >= 2) return first;
+  // The last place of the first bucket stays free while the second bucket has more. This balance fills the table
+  // evenly.
+  const Offer second = offer_of(buckets_[second_bucket(hash)], now_ms, victim);
+  return second.free > first.free ? second : first;
+}
+
 FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
                              FlowState begun_as) {
   assert(hash != 0);
   Victim victim;
-  Offer offer = offer_of(buckets_[first_bucket(hash)], now_ms, victim);
-  if (offer.free < 2) {
-    // The last place of the first bucket stays free while the second bucket has more. This balance fills the table
-    // evenly.
-    const Offer second = offer_of(buckets_[second_bucket(hash)], now_ms, victim);
-    if (second.free > offer.free) offer = second;
-  }
+  Offer offer = offer_for(hash, now_ms, victim);
   if (offer.place == nullptr) {
     if (victim.entry == nullptr) return nullptr;
     erase(*victim.entry);
@@ -165,6 +171,36 @@ FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_
   if (begun_as == FlowState::stray) entry.count_second(now_ms);
   ++live_;
   return offer.place;
+}
+
+Lesson ConnTable::learn(const LearnedFlow& flow, uint32_t now_ms) {
+  TIDEGATE_ASSERT(flow.hash != 0 && flow.left_ms <= kMaxFlowTimeoutMs, "a flow that can be in a table");
+  FlowEntry* entry = find(flow.hash, now_ms);
+  if (entry != nullptr && entry->shared == 0) return Lesson::known;
+  if (flow.left_ms == 0) {
+    if (entry == nullptr) return Lesson::known;
+    erase(*entry);
+    return Lesson::ended;
+  }
+  const Lesson lesson = entry == nullptr ? Lesson::learned : Lesson::renewed;
+  if (entry == nullptr) {
+    Victim nobody;
+    entry = offer_for(flow.hash, now_ms, nobody).place;
+    if (entry == nullptr) return Lesson::no_room;
+    ++live_;
+  }
+  // In this order, because the process may end between any two writes.
+  FlowEntry fresh;
+  fresh.backend = flow.backend;
+  fresh.expires_ms = now_ms + flow.left_ms;
+  fresh.seconds_seen = FlowEntry::kAssuringSeconds;
+  *entry = fresh;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  entry->hash = flow.hash;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  entry->shared = 1;
+  entry->state = FlowState::established;
+  return lesson;
 }
 
 void ConnTable::erase(FlowEntry& entry) {

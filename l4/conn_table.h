@@ -28,11 +28,17 @@
 // doubted flow is a new connection. A client whose host forgot the connection gets there too: it answers the backend by
 // RST.
 //
+// A `shared` flow is one that another forwarder of the site told about (learn()). It is assured there, and no packet of
+// it came here yet. It never takes the place of another flow. The first packet that opens and closes nothing makes it a
+// flow of this table (take_over_shared). A packet that opens or closes may be forged, so what it changes is set right
+// by the next time that the flow is told.
+//
 // When both buckets of a new flow are full, one entry is given up, in this order:
 //  1. an expired flow;
 //  2. the stray flow that is nearest to its end, which is the one seen longest ago;
 //  3. the flow nearest to its end among the others that are not established;
-//  4. the flow nearest to its end among those established but not assured, which is the one seen longest ago.
+//  4. the flow nearest to its end among those established but not assured, which is the one seen longest ago;
+//  5. the shared flow that is nearest to its end.
 // All but the first are counted as evicted. If all eight are assured, the new flow is not recorded: the hash table
 // alone chooses its backend. The same happens to the next packet of a flow that was given up. So a flood of SYNs or
 // stray packets evicts at most one established flow of a full bucket. A flood of whole handshakes evicts no assured
@@ -71,7 +77,8 @@ struct FlowEntry {
   uint64_t hash = 0;        // FlowHasher; 0: empty
   uint32_t expires_ms = 0;  // on the table's own clock, which wraps after 49 days; compared by difference
   BackendId backend = kNoBackend;
-  FlowState state : 7 = FlowState::empty;
+  FlowState state : 6 = FlowState::empty;
+  uint8_t shared : 1 = 0;  // see above
   uint8_t unseen : 1 = 0;  // its beginning was not seen here; see Decider::second_chance
   // Until the flow is assured, and again from its FIN on: the number of seconds with packets, and the last such second.
   // A "second" is 1,024 ms; the number of the second wraps after 32.
@@ -103,6 +110,26 @@ struct FlowEntry {
   void change(FlowEvent event, const FlowTimeouts& timeouts, uint32_t now_ms);
 };
 static_assert(sizeof(FlowEntry) == 16);
+
+// A flow of another forwarder. `left_ms` is at most kMaxFlowTimeoutMs; 0: the connection has ended there.
+struct LearnedFlow {
+  uint64_t hash = 0;
+  BackendId backend = kNoBackend;
+  uint32_t left_ms = 0;
+};
+// What came of one.
+enum class Lesson : uint8_t {
+  learned,
+  renewed,
+  ended,
+  known,    // it is a flow of this table already, or ended before it was known
+  no_room,  // both of its buckets are full
+  count_
+};
+struct LessonCounts {
+  std::array<uint64_t, static_cast<size_t>(Lesson::count_)> counts{};
+  uint64_t of(Lesson lesson) const { return counts[static_cast<size_t>(lesson)]; }
+};
 
 constexpr uint32_t kMaxFlowTimeoutMs = uint32_t{1} << 30;  // half of the range in which wrapped times can be compared
 
@@ -143,6 +170,7 @@ class ConnTable {
   FlowEntry* insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
                     FlowState begun_as = FlowState::embryonic);
   void erase(FlowEntry& entry);
+  Lesson learn(const LearnedFlow& flow, uint32_t now_ms);
   // Appends live flows of the next `buckets` buckets from `bucket` on to `out`, `most` at most and then whole buckets
   // only up to there; of one backend, if one is given. Returns the bucket at which the next call goes on, or
   // bucket_count(). The last bucket may bring up to three more than `most`.
@@ -184,6 +212,8 @@ class ConnTable {
   };
   static uint32_t worth(const FlowEntry& entry, uint32_t now_ms);
   Offer offer_of(Bucket& bucket, uint32_t now_ms, Victim& victim);
+  // The free place for a new flow, if there is one.
+  Offer offer_for(uint64_t hash, uint32_t now_ms, Victim& victim);
 
   uint64_t bucket_count_ = 0;
   uint64_t mask_ = 0;

@@ -51,6 +51,7 @@ struct alignas(64) WorkerCounters {
   OwnedCounter flows_created, flows_repicked, flows_untracked;
   OwnedCounter flows_evicted, flows_live;             // copied from the flow table
   OwnedCounter flows_inherited, flows_not_inherited;  // from the process before, at the start
+  OwnedCounter flows_taken_over;                      // packets came of flows that another forwarder told about
   OwnedCounter fragmented;                            // copied from the table of fragmented datagrams
   OwnedCounter neighbours_resolved, neighbours;
   OwnedCounter busy_ns, elapsed_ns;

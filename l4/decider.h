@@ -82,6 +82,9 @@ class Decider {
   // Sends neighbour requests, sweeps expired flows, updates gauges. Call at most once a millisecond.
   void tick(uint32_t now_ms, FrameSink& sink);
 
+  // Another forwarder told about these flows. Call between bursts.
+  void learn(const LearnedFlow* flows, size_t count, uint32_t now_ms, LessonCounts& counts);
+
   // For explain: the flow as it is pinned now.
   std::optional<FlowEntry> flow(uint64_t hash, uint32_t now_ms);
   const Neighbours& neighbours() const { return neighbours_; }
@@ -125,6 +128,7 @@ class Decider {
   void choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash, const Frame& frame, uint32_t now_ms);
   BackendId choose_anew(Candidate& candidate, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
                         uint32_t now_ms);
+  void take_over_shared(FlowEntry& entry);
   BackendId pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const;
   void choose_for_first_fragment(const ForwardingTables& tables, Candidate& candidate, uint64_t hash,
                                  const Frame& frame, uint32_t now_ms);

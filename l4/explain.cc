@@ -112,7 +112,8 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
     if (flow && tables.backend(flow->backend).keeps_flows(family)) {
       out["decision"] = "flow";
       out["backend"] = backend_name(backends, flow->backend);
-      out["reason"] = fmt::format("pinned by a flow that is {}", name(flow->state));
+      out["reason"] = fmt::format("pinned by a flow that is {}{}", name(flow->state),
+                                  flow->shared != 0 ? ", as another forwarder of the site told" : "");
       if (flow->unseen != 0) name_second(flow->backend);
       return out;
     }

@@ -19,7 +19,9 @@
 #include "l4/fixed_keys.h"
 #include "l4/link_facts.h"
 #include "l4/metrics.h"
+#include "l4/plan/share_settings.h"
 #include "l4/port_metrics.h"
+#include "l4/share/sharing.h"
 #include "l4/views.h"
 
 namespace tidegate::l4 {
@@ -40,7 +42,8 @@ class Forwarder final : private IoHandler {
       : plane_("l4", std::move(options)),
         look_timer_(plane_.loop(), [this] { look(); }),
         hasher_(derive_hash_key(plane_.secret(), "flow")),
-        builder_(derive_hash_key(plane_.secret(), "maglev")) {
+        builder_(derive_hash_key(plane_.secret(), "maglev")),
+        sharing_(plane_.loop(), plane_.secret()) {
     metrics().collector([this](std::string& out) {
       if (!dataplane_) return;
       std::vector<const WorkerCounters*> counters;
@@ -112,6 +115,7 @@ class Forwarder final : private IoHandler {
     } else if (Result<void> started = start(node, *std::move(tables)); !started) {
       return started;
     }
+    sharing_.configure(share_settings(*snapshot_->model, node_));
     log_debug("tables built and published in {} us", (monotonic_ns() - began_ns) / 1'000);
     return {};
   }
@@ -123,7 +127,8 @@ class Forwarder final : private IoHandler {
   }
 
   // Whether a candidate can be forwarded by. A build of tables has no effect until it is adopted, and memory for them
-  // is all that a running forwarder needs. So nothing is held.
+  // is all that a running forwarder needs. So nothing is held. Other sockets may share the port of shared flows, so it
+  // can be tried while it is in use.
   Vote hold(std::shared_ptr<const Snapshot> snapshot, const Node& wanted) {
     if (failed_to_start_) return Vote::no("EAL starts once per process, and this one ends");
     if (!wanted.l4.enabled || wanted.l4.ports.empty()) {
@@ -140,6 +145,11 @@ class Forwarder final : private IoHandler {
     }
     if (Result<void> there = check_devices(dataplane_ ? running_ : L4Node{}, wanted.l4); !there) {
       return Vote::no(there.error().message);
+    }
+    if (wanted.l4.share_flows) {
+      if (Result<void> heard = FlowSharing::try_listen(*wanted.l4.share_flows); !heard) {
+        return Vote::no(heard.error().message);
+      }
     }
     // Without a version in force the ids of the process before are not restored yet.
     ForwardingBuilder other(derive_hash_key(plane_.secret(), "maglev"));
@@ -177,12 +187,15 @@ class Forwarder final : private IoHandler {
 
   void publish(std::shared_ptr<const ForwardingTables> tables) {
     keep_ids(false);
+    const bool ids_changed = builder_.ids_changed();
     dataplane_->publish(tables);
     builder_.adopt(*tables, monotonic_ns());
+    if (ids_changed) sharing_.learn_names(builder_.kept_ids());
   }
 
   void stop() {
     look_timer_.cancel();
+    sharing_.use(nullptr);
     dataplane_.reset();
   }
 
@@ -252,6 +265,7 @@ class Forwarder final : private IoHandler {
 
   std::string warnings() const {
     std::string out;
+    if (!sharing_.problem().empty()) out += sharing_.problem() + "\n";
     if (!dataplane_) return out;
     for (size_t port = 0; port < dataplane_->ports().size(); ++port) {
       const std::string& problem = dataplane_->port_states()[port].problem;
@@ -273,6 +287,8 @@ class Forwarder final : private IoHandler {
     }
     builder_.adopt(*tables, monotonic_ns());
     dataplane_ = std::move(*started);
+    sharing_.learn_names(builder_.kept_ids());
+    sharing_.use(dataplane_.get());
     say_inherited();
     look_timer_.arm_after_ms(kLookMs);
     return {};
@@ -319,6 +335,7 @@ class Forwarder final : private IoHandler {
     status["workers"] = dataplane_->workers().size();
     status["flows"] = sum(&WorkerCounters::flows_live);
     status["flow_memory"] = kept_status();
+    status["flow_sharing"] = sharing_.status();
     status["neighbours"] = {{"total", first.neighbours.value()}, {"resolved", first.neighbours_resolved.value()}};
     status["maglev_tables_built"] = builder_.maglev_tables_built();
     status["needs_restart"] = needs_restart_;
@@ -362,6 +379,7 @@ class Forwarder final : private IoHandler {
   Timer look_timer_;
   FlowHasher hasher_;
   ForwardingBuilder builder_;
+  FlowSharing sharing_;
   std::unique_ptr<KeptState> kept_;  // outlives the workers; null: flows end with the process
   std::string why_not_kept_;
   bool looked_for_kept_ = false, ids_are_unwritten_ = false;

@@ -51,6 +51,8 @@ constexpr MetricRow kRows[] = {
     {"flows_inherited_total", "counter", "Flows taken over from the process before", &WorkerCounters::flows_inherited},
     {"flows_not_inherited_total", "counter", "Flows of the process before that were damaged or without a known backend",
      &WorkerCounters::flows_not_inherited},
+    {"flows_taken_over_total", "counter", "Flows that another forwarder told about, and whose packets then came here",
+     &WorkerCounters::flows_taken_over},
     {"flows", "gauge", "Flows in the table", &WorkerCounters::flows_live},
     {"fragmented", "gauge", "Fragmented datagrams whose later fragments would be recognised",
      &WorkerCounters::fragmented},

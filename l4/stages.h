@@ -81,6 +81,8 @@ inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const 
   FlowEntry* entry = flows_.find(hash, now_ms);
   const bool reopened = candidate.event == FlowEvent::open && entry != nullptr && entry->begins_anew();
   if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows(candidate.family)) {
+    if (entry->shared != 0 && candidate.event == FlowEvent::data) [[unlikely]]
+      take_over_shared(*entry);
     entry->advance(candidate.event, service.timeouts, now_ms);
     candidate.unseen = entry->unseen != 0;
     return entry->backend;

@@ -103,7 +103,8 @@ json flow_json(const FlowEntry& flow, size_t worker, uint32_t now_ms, const std:
           {"backend", index_of(flow.backend) < names.size() ? names[index_of(flow.backend)] : ""},
           {"state", name(flow.state)},
           {"assured", flow.assured()},
-          {"begun_here", flow.unseen == 0},
+          {"begun_here", flow.unseen == 0 && flow.shared == 0},
+          {"shared", flow.shared != 0},
           {"ends_in_ms", flow.expires_ms - now_ms}};
 }
 

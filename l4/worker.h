@@ -47,7 +47,7 @@ class Worker final : private FrameSink {
   void stop();
   void wake() { idle_.wake(); }
   // Calls `read` on the worker's thread, between two bursts, and returns after it, milliseconds later at most.
-  // Meanwhile frames wait: it must take microseconds, allocate nothing and only read. One thread at a time.
+  // Meanwhile frames wait: it must take microseconds and allocate nothing. One thread at a time.
   void read(std::function<void(Decider&, uint32_t now_ms)> read);
   // Returns the flow with this hash if this worker holds it.
   std::optional<FlowEntry> find_flow(uint64_t hash);

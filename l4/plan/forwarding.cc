@@ -13,6 +13,7 @@
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/crypto.h"
+#include "l4/plan/share_settings.h"
 
 namespace tidegate::l4 {
 namespace {
@@ -270,6 +271,7 @@ bool all_fit(const Model& model) {
 
 std::vector<Fault> judge(const std::shared_ptr<const Model>& model) {
   std::vector<Fault> faults;
+  judge_sharing(*model, faults);
   if (all_fit(*model)) return faults;
   std::shared_ptr<const Snapshot> snapshot;
   for (const Node& node : model->nodes) {

@@ -93,13 +93,13 @@ class Segment:
             for flow in opened:
                 flow.close()
 
-    def start_forwarder(self, document, host="l4", name="l4", run=None):
+    def start_forwarder(self, document, host="l4", name="l4", run=None, node="l4"):
         """Starts the daemon alone, from one file. Its admin socket is in a separate directory, or in `run`."""
         run = run or self.home / name
         run.mkdir(exist_ok=True)
         (run / "edge.yaml").write_text(document)
         (run / "secret").write_text("a secret of the segment tests")
-        command = [binary("l4"), "--config", run / "edge.yaml", "--run", run, "--node", "l4", "--secret", run / "secret"]
+        command = [binary("l4"), "--config", run / "edge.yaml", "--run", run, "--node", node, "--secret", run / "secret"]
         process = Process(self.namespace(host), f"{host}/{name}", command, run / "log").start()
         process.run_dir = run
         self.processes.append(process)

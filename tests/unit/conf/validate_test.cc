@@ -183,6 +183,33 @@ TEST(Validate, RefusesAnOuterTagWithoutAnInnerOne) {
   EXPECT_THAT(codes(", vlan: 4095"), ElementsAre("out_of_range"));
 }
 
+TEST(Validate, RefusesSharedFlowsThatNoForwarderOfTheSiteCouldHearOf) {
+  const auto codes = [](const std::string& site, const std::string& one, const std::string& other) {
+    return load_text(
+               "sites: [{name: eu}, {name: us}]\nnodes:\n  - {name: a, site: eu, l4: {ports: [{device: eth0}], "
+               "share_flows: '" +
+               one + "'}}\n  - {name: b" + site + ", l4: {ports: [{device: eth0}], share_flows: '" + other + "'}}\n")
+        .codes();
+  };
+  EXPECT_THAT(codes(", site: eu", "192.0.2.1:7400", "192.0.2.2:7400"), IsEmpty());
+  EXPECT_THAT(codes("", "192.0.2.1:7400", "192.0.2.2:7400"), ElementsAre("missing_site"));
+  EXPECT_THAT(codes(", site: eu", "192.0.2.1:7400", "0.0.0.0:7400"), ElementsAre("no_such_address"));
+  EXPECT_THAT(codes(", site: eu", "192.0.2.1:7400", "[2001:db8::2]:7400"), ElementsAre("mixed_families"));
+  EXPECT_THAT(codes(", site: eu", "192.0.2.1:7400", "192.0.2.1:7400"), ElementsAre("duplicate_address"));
+  EXPECT_THAT(codes(", site: us", "192.0.2.1:7400", "192.0.2.1:7400"), IsEmpty()) << "sites may use the same addresses";
+  // Another daemon of the node may have the port over TCP, and not over UDP.
+  const auto beside = [](const std::string& other) {
+    return load_text(
+               "sites: [{name: eu}]\nnodes: [{name: a, site: eu, l4: {ports: [{device: eth0}], share_flows: "
+               "'192.0.2.1:53'}, " +
+               other + "}]\n")
+        .codes();
+  };
+  EXPECT_THAT(beside("management: '192.0.2.1:53'"), IsEmpty());
+  EXPECT_THAT(beside("dns: {listen: ['192.0.2.1:53']}"), ElementsAre("colliding_ports"));
+  EXPECT_THAT(beside("dns: {httpdns_listen: ['192.0.2.1:53']}"), IsEmpty());
+}
+
 TEST(Validate, RefusesASecondTunnelSourceOfAFamily) {
   const auto codes = [](const std::string& sources) {
     return load_text("nodes: [{name: n, l4: {ports: [{device: eth0}], tunnel_sources: [" + sources + "]}}]\n").codes();
