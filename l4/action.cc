@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/assert.h"
+#include "l4/second_hop.h"
 
 namespace tidegate::l4 {
 namespace {
@@ -67,6 +68,13 @@ const char* name(Forwarding mode) {
       return "vxlan";
   }
   TIDEGATE_UNREACHABLE("every way of forwarding has a name");
+}
+
+bool can_name(const Action& first, const Action& second) {
+  if (first.mode != second.mode) return false;
+  if (first.mode == Forwarding::gue) return true;
+  return first.mode == Forwarding::ipip && first.outer_family == 4 && second.outer_family == 4 &&
+         second_hop_id(second.header + 16) != 0;
 }
 
 Action make_action(const TunnelConfig& tunnel, uint8_t inner_family, const OuterSource& source,

@@ -55,6 +55,9 @@ constexpr Mac kVxlanForwarderMac = {{0x02, 0x74, 0x67, 0x76, 0x78, 0x66}};
 
 const char* name(Forwarding mode);
 
+// Whether the header of a packet to the backend of `first` can name that of `second` too (second_hop.h).
+bool can_name(const Action& first, const Action& second);
+
 // Makes the action for packets of `inner_family` to a backend at `destination`, whose family `source` has too.
 Action make_action(const TunnelConfig& tunnel, uint8_t inner_family, const OuterSource& source,
                    const IpAddress& destination, uint16_t path_mtu);

@@ -20,8 +20,8 @@ thread_local bool eal_starts_without_nics = false;
 
 }  // namespace
 
-// On a CPU that does not tell the frequency of its TSC, EAL measures it over a sleep of a tenth of a second. No packet is
-// forwarded meanwhile, and only the drivers of NICs use that frequency. EAL reads the clock before and after, so a
+// On a CPU that does not tell the frequency of its TSC, EAL measures it over a sleep of a tenth of a second. No packet
+// is forwarded meanwhile, and only the drivers of NICs use that frequency. EAL reads the clock before and after, so a
 // shorter sleep is as correct, only coarser. EAL has no option for it. So its call of nanosleep() comes here instead of
 // to the C library.
 extern "C" int nanosleep(const timespec* wanted, timespec* left) {

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// SecondHop: the private data of a GUE header that names a second backend for the packet. A forwarder that did not see
-// a TCP connection begin adds it when the pool's table before would have picked another backend than the table does
-// now. The first backend's decapsulator hands the packet on if the connection is not its own.
+// SecondHop: how a tunnel's header names a second backend for the packet. A forwarder that did not see a TCP connection
+// begin does so when the pool's table before would have picked another backend than the table does now. The first
+// backend's decapsulator hands the packet on if the connection is not its own.
 //
-// Layout, after the four bytes of the GUE header: 'T' 'G', the family of the address (4 or 6), 0, the address.
-// Receivers that do not know it pass over it (draft-ietf-intarea-gue-09 §3.1). Pure functions of bytes.
+// ipip over IPv4: the identification field has the last two bytes of the second backend's IPv4 address; 0: none. The
+// outer packet has DF, so the field has no other use (RFC 6864 §4.1), and the kernel's own ipip interfaces pass over
+// it. The decapsulator takes the other two bytes from its `--peer`. A second header would name any address, but an ipip
+// interface of the kernel would not find the packet in it. IPv6 has no such field, and a vxlan packet is unwrapped by
+// the kernel, which knows nobody to hand it on to.
+//
+// gue: private data, after the four bytes of the GUE header: 'T' 'G', the family of the address (4 or 6), 0, the
+// address. Receivers that do not know it pass over it (draft-ietf-intarea-gue-09 §3.1). Pure functions of bytes.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +24,11 @@ namespace tidegate::l4 {
 constexpr size_t kSecondHopHeadBytes = 4;
 constexpr size_t second_hop_bytes(uint8_t family) { return kSecondHopHeadBytes + (family == 4 ? 4 : 16); }
 constexpr size_t kMostSecondHopBytes = second_hop_bytes(6);
+// What the packet gets more when it is handed on, which is by gue over UDP, than an ipip header has.
+constexpr size_t kHandedOnBytes = 8 + 4;
+
+// `ip4` has four bytes.
+inline uint16_t second_hop_id(const uint8_t* ip4) { return static_cast<uint16_t>(ip4[2] << 8 | ip4[3]); }
 
 // Writes second_hop_bytes(family) bytes. `address` has 4 or 16 bytes.
 inline void write_second_hop(uint8_t* out, uint8_t family, const uint8_t* address) {

@@ -46,7 +46,15 @@ void finish_ip6(const Action& action, uint8_t* outer, size_t bytes, uint8_t traf
 
 // The length of the outer header.
 uint32_t outer_bytes(const Action& action, const Action* second) {
-  return static_cast<uint32_t>(action.header_bytes + (second == nullptr ? 0 : second_hop_bytes(second->outer_family)));
+  const bool longer = second != nullptr && action.mode == Forwarding::gue;
+  return static_cast<uint32_t>(action.header_bytes + (longer ? second_hop_bytes(second->outer_family) : 0));
+}
+
+// After finish_ip4(): the template's identification is 0.
+void name_second_by_id(const Action& second, uint8_t* outer) {
+  const uint16_t id = second_hop_id(second.header + 16);
+  store_be16(outer + 4, id);
+  store_be16(outer + 10, checksum_update(load_be16(outer + 10), 0, id));
 }
 
 // `end` is where the GUE header of the template ends, with four bytes of its own.
@@ -120,8 +128,11 @@ uint32_t inner_mtu(const Action& action, const Action* second, uint32_t link_mtu
   const uint32_t mtu = action.path_mtu == 0 ? link_mtu : std::min<uint32_t>(action.path_mtu, link_mtu);
   const uint32_t header_bytes = outer_bytes(action, second);
   const uint32_t room = mtu <= header_bytes ? 0 : mtu - header_bytes;
+  if (second == nullptr) return room;
   // The packet must also fit on the way to the second backend.
-  return second == nullptr ? room : std::min(room, inner_mtu(*second, nullptr, link_mtu));
+  const uint32_t there = inner_mtu(*second, nullptr, link_mtu);
+  const uint32_t more = action.mode == Forwarding::ipip ? kHandedOnBytes : 0;
+  return std::min(room, there <= more ? 0 : there - more);
 }
 
 DropReason encapsulate(const Action& action, const Action* second, uint64_t flow_hash, uint32_t link_mtu,
@@ -138,9 +149,10 @@ DropReason encapsulate(const Action& action, const Action* second, uint64_t flow
   const auto flow = static_cast<uint32_t>(flow_hash >> 8);
   uint8_t* outer = ip - header_bytes;
   std::memcpy(outer, action.header, action.header_bytes);
-  if (second != nullptr) add_second_hop(*second, outer + action.header_bytes);
+  if (second != nullptr && action.mode == Forwarding::gue) add_second_hop(*second, outer + action.header_bytes);
   if (action.outer_family == 4) {
     finish_ip4(action, outer, bytes, traffic, flow);
+    if (second != nullptr && action.mode == Forwarding::ipip) name_second_by_id(*second, outer);
   } else {
     finish_ip6(action, outer, bytes, traffic, flow);
   }

@@ -16,8 +16,7 @@ namespace tidegate::l4 {
 // outer source's host bits, the UDP source port and the flow label, so that a backend's queues share the work.
 // `link_mtu` is the MTU of the port by which the frame leaves. Returns exceeds_mtu if the result would be longer than
 // the path or the link takes, no_headroom if the buffer has no room; then the frame is as before. `second` is the
-// action of a second backend, or null; then `action` is of gue, and the header also has that backend's address
-// (second_hop.h).
+// action of a second backend that the header names too, or null. `action` can_name() it.
 DropReason encapsulate(const Action& action, const Action* second, uint64_t flow_hash, uint32_t link_mtu,
                        size_t l3_offset, Frame& frame);
 

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <utility>
 
-#include "l4/second_hop.h"
 #include "l4/wire.h"
 
 namespace tidegate::l4 {
@@ -33,12 +32,37 @@ Result<HandOn> HandOn::open(std::vector<Cidr> peers, uint16_t gue_port) {
   return HandOn(std::move(peers), gue_port, *std::move(own), std::move(ip4), std::move(ip6));
 }
 
+// The address in one of the prefixes of --peer that ends with these two bytes. A prefix shorter than /16 has several.
+SecondHop HandOn::named_by_id(uint16_t id, DecapReason& reason) const {
+  constexpr uint8_t kHalf = 16;
+  SecondHop hop;
+  reason = DecapReason::second_hop_not_allowed;
+  for (const Cidr& peer : peers_) {
+    if (!peer.base.is_v4()) continue;
+    IpAddress address = peer.base;
+    address.bytes[2] = static_cast<uint8_t>(id >> 8);
+    address.bytes[3] = static_cast<uint8_t>(id & 0xff);
+    if (peer.prefix >= kHalf && !peer.contains(address)) continue;
+    if (peer.prefix < kHalf || (hop.kind == SecondHopKind::named && hop.address != address)) {
+      reason = DecapReason::second_hop_ambiguous;
+      return {};
+    }
+    hop = {SecondHopKind::named, address};
+  }
+  return hop;
+}
+
 HandOn::Decision HandOn::decide(const Unwrapped& inside, uint8_t* packet, uint64_t now_ns) {
-  const SecondHop hop = read_second_hop(inside.private_data, inside.private_bytes);
-  if (hop.kind == SecondHopKind::none) return {};
+  SecondHop hop = read_second_hop(inside.private_data, inside.private_bytes);
   if (hop.kind == SecondHopKind::malformed) return {Fate::refused, DecapReason::second_hop_malformed};
+  if (hop.kind == SecondHopKind::none && inside.id == 0) return {};
   const std::optional<TcpEnds> ends = ends_of_continued_tcp(packet, inside.bytes);
   if (!ends || own_.has(*ends, now_ns)) return {};
+  if (inside.id != 0) {
+    DecapReason reason = DecapReason::none;
+    hop = named_by_id(inside.id, reason);
+    if (hop.kind != SecondHopKind::named) return {Fate::refused, reason};
+  }
   if (!is_peer(hop.address)) return {Fate::refused, DecapReason::second_hop_not_allowed};
   if (!send(hop.address, packet, inside.bytes)) return {Fate::refused, DecapReason::second_hop_unsent};
   return {Fate::handed_on};

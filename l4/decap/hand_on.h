@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // HandOn: the second chance of a packet whose connection is not one of this host's. If its tunnel header names a second
-// backend (second_hop.h), it goes there in a GUE header without one. So a packet is handed on once at most.
+// backend (second_hop.h), it goes there in a GUE header without one, also if it came by ipip. So a packet is handed on
+// once at most.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include "core/result.h"
 #include "l4/decap/own_connections.h"
 #include "l4/decap/unwrap.h"
+#include "l4/second_hop.h"
 
 namespace tidegate::l4 {
 
@@ -24,7 +26,7 @@ class HandOn {
     Fate fate = Fate::ours;
     DecapReason reason = DecapReason::none;  // why it is refused
   };
-  // `inside` came from a forwarder by GUE. At least four bytes before its packet belong to the same buffer, and are
+  // `inside` came from a forwarder. At least four bytes before its packet belong to the same buffer, and are
   // overwritten if it is handed on.
   Decision decide(const Unwrapped& inside, uint8_t* packet, uint64_t now_ns);
   bool is_peer(const IpAddress& address) const { return holds_any(peers_, address); }
@@ -36,6 +38,7 @@ class HandOn {
         own_(std::move(own)),
         ip4_(std::move(ip4)),
         ip6_(std::move(ip6)) {}
+  SecondHop named_by_id(uint16_t id, DecapReason& reason) const;
   bool send(const IpAddress& to, uint8_t* packet, size_t bytes) const;
 
   std::vector<Cidr> peers_;

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "core/clock.h"
+#include "l4/wire.h"
 
 namespace tidegate::l4 {
 namespace {
@@ -145,7 +146,7 @@ DecapReason Receiver::deliver(uint8_t* datagram, size_t bytes, const IpAddress& 
   }
   uint8_t* packet = datagram + (inside.packet - datagram);
   if (const DecapReason reason = carry_congestion(traffic_class, packet); reason != DecapReason::none) return reason;
-  if (from_forwarder && hand_on_ != nullptr && inside.private_bytes != 0) {
+  if (from_forwarder && hand_on_ != nullptr && (inside.private_bytes != 0 || inside.id != 0)) {
     const HandOn::Decision decision = hand_on_->decide(inside, packet, monotonic_ns());
     if (decision.fate == HandOn::Fate::handed_on) counters_.handed_on_packets.add();
     if (decision.fate != HandOn::Fate::ours) return decision.reason;
@@ -162,7 +163,9 @@ Unwrapped Receiver::unwrap(const uint8_t* datagram, size_t bytes) const {
   if (!is_over_ip4(wrapping_)) return unwrap_ipip(datagram, bytes, inner);
   const size_t header_bytes = outer_ip4_bytes(datagram, bytes);
   if (header_bytes == 0) return {DecapReason::outer_truncated, nullptr, 0};
-  return unwrap_ipip(datagram + header_bytes, bytes - header_bytes, inner);
+  Unwrapped inside = unwrap_ipip(datagram + header_bytes, bytes - header_bytes, inner);
+  inside.id = load_be16(datagram + 4);
+  return inside;
 }
 
 }  // namespace tidegate::l4

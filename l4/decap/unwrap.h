@@ -26,6 +26,7 @@ namespace tidegate::l4 {
   X(inner_not_ect, "the path marked congestion, and the packet inside is of a sender without ECN")     \
   X(second_hop_malformed, "the second backend in the GUE header is cut short or of an unknown family") \
   X(second_hop_not_allowed, "no connection of this host, and --peer does not name the second backend") \
+  X(second_hop_ambiguous, "no connection of this host, and --peer names several such second backends") \
   X(second_hop_unsent, "no connection of this host, and it could not be sent to the second backend")   \
   X(device_refused, "the kernel did not take the packet from the TUN device")
 
@@ -47,6 +48,7 @@ struct Unwrapped {
   size_t bytes = 0;                       // without what follows the packet
   const uint8_t* private_data = nullptr;  // of a GUE header
   size_t private_bytes = 0;
+  uint16_t id = 0;  // of the outer IPv4 header of ipip: it names a second backend, or nobody (second_hop.h)
 };
 
 // `payload` is what follows the outer IP header. `inner_protocol` is 4 for IPv4 inside, 41 for IPv6 inside.

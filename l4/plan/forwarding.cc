@@ -478,11 +478,12 @@ void ForwardingBuilder::add_range(Build& build, const LookupKey& key, const Port
   ranges[set].insert(at, range);
 }
 
-// Only TCP through gue has a use for it: the packet has a place for a second backend, and the first one can tell
-// whether it knows the connection.
+// Only TCP through gue and ipip has a use for it: the packet has a place for a second backend, and the first one can
+// tell whether it knows the connection.
 std::shared_ptr<const PoolTable> ForwardingBuilder::table_before(Build& build, const Service& service,
                                                                  const ServiceEntry& entry) const {
-  if (service.protocol != Protocol::tcp || service.forwarding != Forwarding::gue) return nullptr;
+  const bool has_place = service.forwarding == Forwarding::gue || service.forwarding == Forwarding::ipip;
+  if (service.protocol != Protocol::tcp || !has_place) return nullptr;
   const std::pair<std::string, uint8_t> key = {build.model.pools[service.pool].name, entry.family};
   const auto [staged, is_new] = build.staged.lineages.try_emplace(key);
   if (is_new) {

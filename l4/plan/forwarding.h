@@ -38,8 +38,8 @@ struct ServiceEntry {
   std::shared_ptr<const PoolTable> table;
   const uint16_t* slots = nullptr;  // slots of `table`
   uint32_t slot_count = 0;
-  // Of TCP through gue: the pool's table before `table`, for packets of connections that were not seen to begin. Null
-  // if there was none since the start.
+  // Of TCP through gue or ipip: the pool's table before `table`, for packets of connections that were not seen to
+  // begin. Null if there was none since the start.
   std::shared_ptr<const PoolTable> before;
   FlowKey flow_key = FlowKey::five_tuple;
   bool tracking = true;
@@ -128,14 +128,14 @@ inline uint32_t slot_of(const ServiceEntry& service, const PoolTable& table, con
   return maglev_slot(hash, static_cast<uint32_t>(table.slots.size()));
 }
 
-// The backend that the table before would have picked, if it is not `backend` and still keeps flows; otherwise
-// kNoBackend. Only for a service with a table before.
+// The backend that the table before would have picked, if it is not `backend`, still keeps flows, and can be named by
+// packets to `backend`; otherwise kNoBackend. Only for a service with a table before, and a `backend` with a tunnel.
 inline BackendId pick_before(const ForwardingTables& tables, const ServiceEntry& service, const FlowHasher& hasher,
                              const AddressWords& client, uint64_t flow_hash, BackendId backend) {
   const BackendId before{service.before->slots[slot_of(service, *service.before, hasher, client, flow_hash)]};
   const BackendEntry& entry = tables.backend(before);
-  return before != backend && entry.keeps_flows(service.family) && entry.has_tunnel(service.family) ? before
-                                                                                                    : kNoBackend;
+  if (before == backend || !entry.keeps_flows(service.family) || !entry.has_tunnel(service.family)) return kNoBackend;
+  return can_name(tables.tunnel(backend, service.family), tables.tunnel(before, service.family)) ? before : kNoBackend;
 }
 
 class ForwardingBuilder {
@@ -204,7 +204,7 @@ class ForwardingBuilder {
   std::map<std::string, TunnelConfig> served_pools_;
   uint64_t longest_timeout_ms_ = 0;  // of any service so far: how long a flow may hold an id
   std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // tables that something holds, by content
-  std::map<std::pair<std::string, uint8_t>, Lineage> lineages_;     // of the pools of services through gue
+  std::map<std::pair<std::string, uint8_t>, Lineage> lineages_;     // of the pools of services through gue and ipip
   Staged staged_;
   uint64_t maglev_tables_built_ = 0;
   uint64_t generation_ = 0;

@@ -5,13 +5,16 @@ weights of the pool change, and the router spreads anew, all in the middle of tr
 import contextlib
 import hashlib
 import os
+import resource
+import selectors
 import signal
 import socket
+import threading
 
 import netns
 from marks import long
 from netns import ip, open_socket, sh, sysctl, wait_until
-from segment import VIP4, raised, tcp_servers
+from segment import VIP4, raised
 from tunnel_e2e import PATH_MTU, add_backend, add_router, decap_metric, start_decap
 
 HOSTS = ("web1", "web2", "web3")
@@ -19,14 +22,14 @@ BLOCK = 8192
 ANSWER = 4 + 1 + 64  # a host's name and a digest
 
 
-def document(forwarder, weights):
+def document(forwarder, weights, flows, mode):
     listed = "\n".join(f"      - {{name: {host}, weight: {weight}, addresses: [10.67.{i}.2], mtu: {PATH_MTU.get(host, 1500)}}}" for i, (host, weight) in enumerate(zip(HOSTS, weights), 1))
     return f"""
 nodes:
   - name: l4
-    l4: {{ports: [{{device: eth0, addresses: [10.66.0.{forwarder + 1}/24], gateways: [10.66.0.1]}}], flows: 4096}}
+    l4: {{ports: [{{device: eth0, addresses: [10.66.0.{forwarder + 1}/24], gateways: [10.66.0.1]}}], flows: {flows}}}
 vips: [{{name: vip, addresses: [{VIP4}]}}]
-services: [{{name: blocks, vip: vip, port: 80, protocol: tcp, pool: web, forwarding: gue}}]
+services: [{{name: blocks, vip: vip, port: 80, protocol: tcp, pool: web, forwarding: {mode}}}]
 pools:
   - name: web
     backends:
@@ -54,14 +57,52 @@ def spread(router, forwarders, seed):
     sh(*netns.in_namespace(router, "nft", "-f", "-"), input="\n".join(lines) + "\n")
 
 
-def answer_blocks(connection, host):
-    digest, took = hashlib.sha256(), 0
-    with contextlib.suppress(OSError), connection:
-        while data := connection.recv(BLOCK - took):
-            digest.update(data)
-            took = (took + len(data)) % BLOCK
-            if took == 0:
-                connection.sendall(f"{host} {digest.hexdigest()}".encode())
+class BlockServer:
+    """Answers each block with the host's name and the digest of all blocks of the connection so far. One thread serves
+    all connections, because there may be thousands."""
+
+    def __init__(self, site, host):
+        self.host, self.selector = host, selectors.DefaultSelector()
+        self.listener = open_socket(site.namespace(host), socket.AF_INET, socket.SOCK_STREAM)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((VIP4, 80))
+        self.listener.listen(1024)
+        self.stopper, stopped = socket.socketpair()
+        self.selector.register(self.listener, selectors.EVENT_READ, None)
+        self.selector.register(stopped, selectors.EVENT_READ, self.stopper)
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while True:
+            for key, _ in self.selector.select():
+                if key.data is self.stopper:
+                    return
+                if key.fileobj is self.listener:
+                    self.selector.register(self.listener.accept()[0], selectors.EVENT_READ, [hashlib.sha256(), 0])
+                else:
+                    self.read(key.fileobj, key.data)
+
+    def read(self, connection, state):
+        data = b""
+        with contextlib.suppress(OSError):
+            data = connection.recv(BLOCK - state[1])
+        if not data:
+            self.selector.unregister(connection)
+            connection.close()
+            return
+        state[0].update(data)
+        state[1] = (state[1] + len(data)) % BLOCK
+        if state[1] == 0:
+            with contextlib.suppress(OSError):
+                connection.sendall(f"{self.host} {state[0].hexdigest()}".encode())
+
+    def stop(self):
+        self.stopper.send(b"x")
+        self.thread.join()
+        for key in list(self.selector.get_map().values()):
+            key.fileobj.close()
+        self.stopper.close()
 
 
 class Transfer:
@@ -69,7 +110,7 @@ class Transfer:
 
     def __init__(self, site):
         self.socket = open_socket(site.namespace("client"), socket.AF_INET, socket.SOCK_STREAM)
-        self.socket.settimeout(30)
+        self.socket.settimeout(60)
         self.socket.connect((VIP4, 80))
         self.digest, self.host = hashlib.sha256(), None
 
@@ -87,16 +128,18 @@ class Transfer:
         self.host = host
 
 
-def send_blocks(transfers):
-    for transfer in transfers:
-        transfer.send_block()
-    for transfer in transfers:
-        transfer.check()
+def send_blocks(transfers, at_a_time=500):
+    for begin in range(0, len(transfers), at_a_time):
+        some = transfers[begin : begin + at_a_time]
+        for transfer in some:
+            transfer.send_block()
+        for transfer in some:
+            transfer.check()
 
 
-def start(site, number, weights):
-    forwarder = site.start_forwarder(document(number, weights), host=f"l4{number}", name=f"l4-{number}")
-    forwarder.number = number
+def start(site, number, weights, flows, mode):
+    forwarder = site.start_forwarder(document(number, weights, flows, mode), host=f"l4{number}", name=f"l4-{number}")
+    forwarder.number, forwarder.flows, forwarder.mode = number, flows, mode
     return forwarder
 
 
@@ -108,21 +151,22 @@ def wait_started(site, forwarder):
 def change_weights(site, forwarder, weights):
     digest = lambda: site.ask(forwarder, "/status").json()["digest"]
     before = digest()
-    (forwarder.run_dir / "edge.yaml").write_text(document(forwarder.number, weights))
+    (forwarder.run_dir / "edge.yaml").write_text(document(forwarder.number, weights, forwarder.flows, forwarder.mode))
     forwarder.popen.send_signal(signal.SIGHUP)
     wait_until("the new weights are in force", lambda: digest() != before, 20, forwarder)
 
 
-def check_second_chance(name, forwarders, backends, transfers, peers=("--peer", "10.67.0.0/16")):
+def check_second_chance(name, forwarders, backends, transfers, mode="gue", peers=("--peer", "10.67.0.0/16")):
     with raised(name) as site, contextlib.ExitStack() as stack:
         hosts = HOSTS[:backends]
         even, uneven = (1,) * backends, (1,) * (backends - 1) + (8,)
+        flows = max(4096, 4 * transfers)
         router = add_router(site)
         add_client(site, router)
         running = {}
         for number in range(1, forwarders + 1):
             site.add_host(f"l4{number}")
-            running[number] = start(site, number, even)
+            running[number] = start(site, number, even, flows, mode)
             ip(router, f"route add {VIP4}/32 via 10.66.0.{number + 1} table {number}", f"rule add fwmark {number} lookup {number}")
         for number in range(1, backends + 1):
             add_backend(site, router, number)
@@ -130,7 +174,8 @@ def check_second_chance(name, forwarders, backends, transfers, peers=("--peer", 
         spread(router, forwarders, 1)
         for forwarder in running.values():
             wait_started(site, forwarder)
-        stack.enter_context(tcp_servers(site, hosts, answer_blocks))
+        for host in hosts:
+            stack.callback(BlockServer(site, host).stop)
         under_way = [Transfer(site) for _ in range(transfers)]
         for transfer in under_way:
             stack.callback(transfer.socket.close)
@@ -139,7 +184,7 @@ def check_second_chance(name, forwarders, backends, transfers, peers=("--peer", 
         # All but one lose their flows.
         for number in list(running)[1:]:
             running[number].kill()
-            running[number] = start(site, number, even)
+            running[number] = start(site, number, even, flows, mode)
         for number in list(running)[1:]:
             wait_started(site, running[number])
         for forwarder in running.values():
@@ -159,3 +204,18 @@ def test_every_transfer_ends_though_flow_tables_weights_and_ecmp_change(_):
 @long
 def test_five_hundred_transfers_end_though_two_of_three_flow_tables_are_lost(_):
     check_second_chance("sd", forwarders=3, backends=3, transfers=500)
+
+
+@long
+def test_every_transfer_through_ipip_ends_though_flow_tables_weights_and_ecmp_change(_):
+    check_second_chance("si", forwarders=2, backends=3, transfers=60, mode="ipip")
+
+
+@long
+def test_ten_thousand_transfers_end_though_two_of_three_flow_tables_are_lost(_):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (65_536, max(hard, 65_536)))
+    try:
+        check_second_chance("sg", forwarders=3, backends=3, transfers=10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

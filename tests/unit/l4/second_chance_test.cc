@@ -18,9 +18,30 @@ using namespace testing;
 
 constexpr uint16_t kFirstPort = 2'000, kPorts = 300;
 
-void use_gue(Harness& worker) {
-  for (Service& service : worker.edge.model.services) service.forwarding = Forwarding::gue;
+void use(Harness& worker, Forwarding mode) {
+  for (Service& service : worker.edge.model.services) service.forwarding = mode;
   worker.publish();
+}
+
+// Another worker with the same tables, which knows no flow.
+void forget_flows_of(Harness& worker) {
+  Edge edge = std::move(worker.edge);
+  auto tables = std::move(worker.tables);
+  DeciderConfig config;
+  config.hasher = FlowHasher(kFlowKey);
+  PortIdentity port{kOurMac, {{ip("10.0.0.2"), 24}, {ip("fd00::2"), 64}}};
+  port.mtu = 1'500;
+  config.ports = {port};
+  config.flows = 4'096;
+  worker.decider = std::make_unique<Decider>(std::move(config), *worker.counters);
+  worker.edge = std::move(edge);
+  worker.tables = std::move(tables);
+  worker.decider->adopt(*worker.tables, worker.now_ms);
+  for (size_t i = 0; i < 3; ++i) {
+    for (const std::string prefix : {"10.0.0.1", "fd00::1"}) {
+      worker.tell(ip(prefix + std::to_string(i + 1)), mac_of_backend(i));
+    }
+  }
 }
 
 Bytes packet_of(uint8_t family, uint16_t port, uint8_t flags, const std::string& payload = "x") {
@@ -59,7 +80,7 @@ Tunnelled read_gue_frame(const Bytes& frame, uint8_t family) {
 
 class SecondChance : public ::testing::TestWithParam<uint8_t> {
  protected:
-  SecondChance() { use_gue(worker_); }
+  SecondChance() { use(worker_, Forwarding::gue); }
   Tunnelled send(uint16_t port, uint8_t flags = kTcpAck) {
     const Bytes frame = packet_of(GetParam(), port, flags);
     const Decided decided = worker_.decide(frame);
@@ -76,25 +97,7 @@ class SecondChance : public ::testing::TestWithParam<uint8_t> {
     }
     return out;
   }
-  void forget_flows() {
-    Edge edge = std::move(worker_.edge);
-    auto tables = std::move(worker_.tables);
-    DeciderConfig config;
-    config.hasher = FlowHasher(kFlowKey);
-    PortIdentity port{kOurMac, {{ip("10.0.0.2"), 24}, {ip("fd00::2"), 64}}};
-    port.mtu = 1'500;
-    config.ports = {port};
-    config.flows = 4'096;
-    worker_.decider = std::make_unique<Decider>(std::move(config), *worker_.counters);
-    worker_.edge = std::move(edge);
-    worker_.tables = std::move(tables);
-    worker_.decider->adopt(*worker_.tables, worker_.now_ms);
-    for (size_t i = 0; i < 3; ++i) {
-      for (const std::string prefix : {"10.0.0.1", "fd00::1"}) {
-        worker_.tell(ip(prefix + std::to_string(i + 1)), mac_of_backend(i));
-      }
-    }
-  }
+  void forget_flows() { forget_flows_of(worker_); }
   uint64_t named() const { return worker_.counters->second_chance_packets.value(); }
 
   Harness worker_;
@@ -206,9 +209,89 @@ TEST(SecondChanceMtu, ThePacketFitsOnTheWayToBothBackends) {
 
 INSTANTIATE_TEST_SUITE_P(Families, SecondChance, ::testing::Values(uint8_t{4}, uint8_t{6}));
 
-TEST(SecondChanceTables, OnlyTcpThroughGueHasATableBefore) {
+// The packet of ipip has no place for an address. Over IPv4 the identification names the second backend.
+class SecondChanceOfIpip : public ::testing::Test {
+ protected:
+  SecondChanceOfIpip() { use(worker_, Forwarding::ipip); }
+  struct Sent {
+    IpAddress first;
+    uint16_t id = 0;
+  };
+  Sent send(const std::string& client, const std::string& vip, uint16_t port, uint8_t flags) {
+    const Bytes frame = tcp_frame(client, port, vip, 80, flags, "x");
+    const Decided decided = worker_.decide(frame);
+    EXPECT_EQ(decided.outcome.verdict, Verdict::forward);
+    const uint8_t* outer = decided.frame.data() + kEthernetBytes;
+    const bool v4 = outer[0] >> 4 == 4;
+    EXPECT_EQ(decided.frame.size(), frame.size() + (v4 ? 20 : 40)) << "no longer than without a second backend";
+    Sent sent;
+    if (v4) {
+      EXPECT_EQ(checksum_finish(checksum_add(outer, 20, 0)), 0);
+      EXPECT_EQ(load_be16(outer + 6), 0x4000) << "DF, so that the identification is free";
+      sent.id = load_be16(outer + 4);
+    }
+    sent.first.family = v4 ? IpAddress::Family::v4 : IpAddress::Family::v6;
+    std::copy_n(outer + (v4 ? 16 : 24), sent.first.size(), sent.first.bytes.begin());
+    return sent;
+  }
+  Harness worker_;
+};
+
+TEST_F(SecondChanceOfIpip, TheIdentificationNamesTheBackendThatTheTableBeforePicks) {
+  std::map<uint16_t, Sent> before;
+  for (uint16_t port = kFirstPort; port < kFirstPort + kPorts; ++port) {
+    before[port] = send("192.0.2.7", "10.0.0.100", port, kTcpSyn);
+    EXPECT_EQ(before[port].id, 0);
+  }
+  worker_.edge.backend(0).weight = 30;
+  worker_.publish();
+  for (const auto& [port, sent] : before) EXPECT_EQ(send("192.0.2.7", "10.0.0.100", port, kTcpAck).id, 0) << "pinned";
+  forget_flows_of(worker_);
+  size_t moved = 0;
+  for (const auto& [port, sent] : before) {
+    const Sent now = send("192.0.2.7", "10.0.0.100", port, kTcpAck);
+    if (now.first == sent.first) {
+      EXPECT_EQ(now.id, 0) << "both tables agree";
+      continue;
+    }
+    ++moved;
+    EXPECT_EQ(now.id, second_hop_id(sent.first.bytes.data()));
+  }
+  EXPECT_GT(moved, kPorts / 10);
+  EXPECT_EQ(worker_.counters->second_chance_packets.value(), moved);
+}
+
+TEST_F(SecondChanceOfIpip, OverIp6NobodyCanBeNamed) {
+  for (uint16_t port = kFirstPort; port < kFirstPort + kPorts; ++port) {
+    send("2001:db8::7", "fd00::100", port, kTcpSyn);
+  }
+  worker_.edge.backend(0).weight = 30;
+  worker_.publish();
+  forget_flows_of(worker_);
+  for (uint16_t port = kFirstPort; port < kFirstPort + kPorts; ++port) {
+    send("2001:db8::7", "fd00::100", port, kTcpAck);
+  }
+  EXPECT_EQ(worker_.counters->second_chance_packets.value(), 0u);
+}
+
+TEST(SecondChanceMtu, OfIpipLeavesRoomForTheHeaderByWhichThePacketIsHandedOn) {
+  const TunnelConfig ipip{Forwarding::ipip, 0, 0};
+  const OuterSource source{ip("10.0.0.2"), 32};
+  const Action wide = make_action(ipip, 4, source, ip("10.0.0.11"), 1'500);
+  const Action narrow = make_action(ipip, 4, source, ip("10.0.0.12"), 1'420);
+  const Action zeros = make_action(ipip, 4, source, ip("10.1.0.0"), 1'500);
+  EXPECT_EQ(inner_mtu(wide, nullptr, 9'000), 1'480u);
+  EXPECT_EQ(inner_mtu(wide, &wide, 9'000), 1'500u - 20 - 12);
+  EXPECT_EQ(inner_mtu(wide, &narrow, 9'000), 1'420u - 20 - 12);
+  EXPECT_TRUE(can_name(wide, narrow));
+  EXPECT_FALSE(can_name(wide, zeros)) << "an identification of 0 names nobody";
+  EXPECT_FALSE(can_name(wide, make_action({Forwarding::vxlan, 7, 0}, 4, source, ip("10.0.0.12"), 0)));
+}
+
+TEST(SecondChanceTables, OnlyTcpThroughGueOrIpipHasATableBefore) {
   Edge edge;
-  edge.model.services[0].forwarding = edge.model.services[1].forwarding = Forwarding::gue;
+  edge.model.services[0].forwarding = Forwarding::gue;
+  edge.model.services[1].forwarding = Forwarding::gue;
   ASSERT_NE(edge.tables(), nullptr);
   edge.backend(0).weight = 30;
   const auto candidate = edge.candidate();  // refused or forgotten: it has no effect
@@ -338,6 +421,33 @@ TEST_F(HandOnTest, ConnectionsOfThisHostStayAndOthersGoToTheSecondBackend) {
 
   EXPECT_EQ(decide(lost, "192.0.2.1").reason, DecapReason::second_hop_not_allowed);
   EXPECT_EQ(decide(inner(own), "192.0.2.1").fate, HandOn::Fate::ours) << "whoever is named";
+  // By ipip: the last two bytes of the address, which --peer makes whole.
+  const auto by_ipip = [&](const Bytes& packet, uint16_t id) {
+    Bytes datagram(20);
+    append(datagram, packet);
+    Unwrapped wrapped = unwrap_ipip(datagram.data() + 20, packet.size(), 4);
+    wrapped.id = id;
+    return hand_on_->decide(wrapped, datagram.data() + 20, now_ns_);
+  };
+  EXPECT_EQ(by_ipip(lost, 0).fate, HandOn::Fate::ours);
+  EXPECT_EQ(by_ipip(inner(own), 0x0001).fate, HandOn::Fate::ours);
+  ASSERT_EQ(by_ipip(lost, 0x0001).fate, HandOn::Fate::handed_on);
+  arrived.resize(2'000);
+  arrived.resize(static_cast<size_t>(::recv(peer_.get(), arrived.data(), arrived.size(), 0)));
+  const Unwrapped again = unwrap_gue(arrived.data(), arrived.size());
+  EXPECT_EQ(Bytes(again.packet, again.packet + again.bytes), lost);
+  EXPECT_EQ(by_ipip(lost, 0x0002).reason, DecapReason::second_hop_not_allowed);
+  for (const std::vector<Cidr>& peers :
+       {std::vector<Cidr>{*Cidr::parse("127.0.0.0/8")},
+        std::vector<Cidr>{*Cidr::parse("127.0.0.0/16"), *Cidr::parse("10.7.0.0/24")}}) {
+    Result<HandOn> several = HandOn::open(peers, name_of(peer_.get()).port);
+    ASSERT_TRUE(several);
+    Bytes copy = lost;
+    Unwrapped wrapped = unwrap_ipip(copy.data(), copy.size(), 4);
+    wrapped.id = 0x0001;
+    EXPECT_EQ(several->decide(wrapped, copy.data(), now_ns_).reason, DecapReason::second_hop_ambiguous);
+  }
+
   Bytes begins = lost;
   begins[20 + 13] = kTcpSyn;
   EXPECT_EQ(decide(begins, "127.0.0.1").fate, HandOn::Fate::ours);
