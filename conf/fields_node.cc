@@ -26,6 +26,10 @@ const Section& l4_port_section() {
                   "The VLAN of every frame that the port receives and sends. 0: frames without a tag."),
           integer("outer_vlan", &L4Port::outer_vlan, {0, 4'094},
                   "The outer tag before that of `vlan` (802.1ad, QinQ). 0: none."),
+          integer(
+              "mtu", &L4Port::mtu, {0, 9'600},
+              "The longest packet on the link of a NIC that DPDK drives; 0: 1,500. Read at start. A kernel interface "
+              "tells its own."),
       }};
   return section;
 }

@@ -38,6 +38,28 @@ size_t repeated_family(const std::vector<IpAddress>& addresses) {
   return addresses.size();
 }
 
+// The MTU of a kernel interface is the kernel's. IPv6 needs 1,280 (RFC 8200 §5).
+void check_port_mtu(Checks& checks, size_t n, size_t p) {
+  constexpr uint16_t kLeastMtu = 1'280;
+  const L4Port& port = checks.model().nodes[n].l4.ports[p];
+  if (port.mtu == 0 || !checks.sound({"nodes", n, "l4", "ports", p})) return;
+  const auto refuse = [&](Complaint complaint) {
+    checks.refuse({"nodes", n, "l4", "ports", p, "mtu"}, std::move(complaint));
+  };
+  // The name of an interface has no colon, and a PCI address has one.
+  const bool by_kernel = port.driver == "af_xdp" || port.driver == "af_packet" ||
+                         (port.driver == "auto" && port.device.find(':') == std::string::npos);
+  if (by_kernel) {
+    return refuse({"without_effect",
+                   fmt::format("{} is an interface of the kernel, which has an MTU", port.device),
+                   {},
+                   fmt::format("ip link set {} mtu {}", port.device, port.mtu)});
+  }
+  if (port.mtu < kLeastMtu) {
+    refuse({"out_of_range", fmt::format("mtu is {}", port.mtu), fmt::format("0, or {} to 9600", kLeastMtu), {}});
+  }
+}
+
 // With a slot count that is not prime, Maglev's permutations would be incomplete.
 void check_l4(Checks& checks, size_t n) {
   const L4Node& l4 = checks.model().nodes[n].l4;
@@ -59,6 +81,7 @@ void check_l4(Checks& checks, size_t n) {
       checks.refuse({"nodes", n, "l4", "ports", p, "outer_vlan"},
                     {"missing_vlan", "an outer tag stands before another one", "outer_vlan together with vlan", {}});
     }
+    check_port_mtu(checks, n, p);
     if (!checks.sound({"nodes", n, "l4", "ports", p, "gateways"})) continue;
     const std::vector<IpAddress>& gateways = l4.ports[p].gateways;
     const size_t second = repeated_family(gateways);

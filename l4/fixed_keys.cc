@@ -16,8 +16,10 @@ namespace tidegate::l4 {
 
 std::vector<std::string> differences_fixed_at_start(const L4Node& running, const L4Node& wanted) {
   const auto device_and_driver = [](const L4Node& node) {
-    std::vector<std::tuple<std::string, std::string, uint16_t, uint16_t>> out;
-    for (const L4Port& port : node.ports) out.emplace_back(port.device, port.driver, port.vlan, port.outer_vlan);
+    std::vector<std::tuple<std::string, std::string, uint16_t, uint16_t, uint16_t>> out;
+    for (const L4Port& port : node.ports) {
+      out.emplace_back(port.device, port.driver, port.vlan, port.outer_vlan, port.mtu);
+    }
     return out;
   };
   const std::pair<const char*, bool> keys[] = {

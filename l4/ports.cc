@@ -38,6 +38,8 @@ constexpr uint32_t kPacketHeadroom = 128;  // bytes before a frame in af_packet'
 constexpr uint32_t kMostRingFrame = 16'384;
 // af_packet copies frames, so buffers are needed only for what a worker holds
 constexpr unsigned kLargeBuffersPerQueue = 2'047;
+// a full receive ring, a full transmit ring, and what a worker holds
+constexpr unsigned kJumboBuffersPerQueue = 4'095;
 constexpr std::streamsize kCaptureHeaderBytes = 24;
 
 // The process's descriptors of sockets through which a poll mode driver receives.
@@ -130,6 +132,7 @@ Port::Port(Port&& other) noexcept
       ring_frame_bytes_(other.ring_frame_bytes_),
       buffers_per_queue_(other.buffers_per_queue_),
       index_(other.index_),
+      configured_mtu_(other.configured_mtu_),
       queues_(std::move(other.queues_)),
       started_(std::exchange(other.started_, {})),
       vdevs_(std::exchange(other.vdevs_, {})),
@@ -214,6 +217,7 @@ Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers) 
   Port port;
   port.device_ = config.device;
   port.index_ = index;
+  port.configured_mtu_ = config.mtu;
   port.identity_.addresses = config.addresses;
   port.identity_.tags = {config.vlan, config.outer_vlan};
   port.queues_.resize(workers);
@@ -253,7 +257,12 @@ Result<void> Port::fit_buffers(const std::string& driver) {
   buffer_bytes_ = RTE_MBUF_DEFAULT_BUF_SIZE;
   buffers_per_queue_ = kBuffersPerQueue;
   ring_frame_bytes_ = 0;
-  if (driver != "af_xdp" && driver != "af_packet") return {};
+  if (driver != "af_xdp" && driver != "af_packet") {
+    // One buffer for the longest frame: no frame comes in several segments.
+    buffer_bytes_ = std::max(buffer_bytes_, RTE_PKTMBUF_HEADROOM + configured_mtu_ + kFrameOverhead);
+    if (buffer_bytes_ > RTE_MBUF_DEFAULT_BUF_SIZE) buffers_per_queue_ = kJumboBuffersPerQueue;
+    return {};
+  }
   Result<LinkFacts> facts = read_link(device_);
   if (!facts) return facts.error();
   if (!facts->exists) return fail("no such interface");
@@ -351,6 +360,14 @@ Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t
   }
   if (const int status = rte_eth_dev_configure(device, queues, queues, &conf); status != 0) {
     return fail("configure: " + error_text(status));
+  }
+  if (configured_mtu_ != 0) {
+    // A driver without such a setting (pcap) takes frames of any length that a buffer holds.
+    const int status = rte_eth_dev_set_mtu(device, configured_mtu_);
+    if (status != 0 && status != -ENOTSUP) {
+      return fail(fmt::format("mtu {}: {}; the device takes {} to {}", configured_mtu_, error_text(status),
+                              info.min_mtu, info.max_mtu));
+    }
   }
   uint16_t rx_descriptors = kDescriptors, tx_descriptors = kDescriptors;
   rte_eth_dev_adjust_nb_rx_tx_desc(device, &rx_descriptors, &tx_descriptors);

@@ -54,7 +54,9 @@ class Port {
   bool is_open() const { return !started_.empty(); }
   bool has_carrier() const;                        // what the driver says
   const LinkFacts& link() const { return link_; }  // of a kernel interface, as it was when it was opened
-  PortCounts counts() const;                       // control thread
+  // The longest packet that the link takes; 0: not known. A kernel interface tells it, otherwise the configuration.
+  uint32_t mtu() const { return is_kernel_interface() ? link_.mtu : configured_mtu_; }
+  PortCounts counts() const;  // control thread
   // Between shut() and open_again() no worker may use the port or hold one of its buffers. The MAC address may change.
   void shut();
   Result<void> open_again();
@@ -80,7 +82,7 @@ class Port {
   PortIdentity identity_;
   uint32_t buffer_bytes_ = 0, ring_frame_bytes_ = 0;  // size of a packet buffer; size of a slot in af_packet's ring
   unsigned buffers_per_queue_ = 0;
-  uint16_t index_ = 0;
+  uint16_t index_ = 0, configured_mtu_ = 0;
   std::vector<PortQueue> queues_;   // by worker
   std::vector<uint16_t> started_;   // DPDK ports to stop
   std::vector<std::string> vdevs_;  // virtual devices to remove

@@ -128,10 +128,10 @@ void Worker::adopt_ports_if_new() {
   used_ports_.clear();
   for (uint16_t port = 0; port < ports_.size(); ++port) {
     identities.push_back(ports_[port].identity());
-    identities.back().mtu = ports_[port].link().mtu;
+    identities.back().mtu = ports_[port].mtu();
     const bool usable = board_.is_usable(port);
     tags_[port] = ports_[port].identity().tags;
-    const uint32_t mtu = ports_[port].link().mtu;
+    const uint32_t mtu = ports_[port].mtu();
     most_bytes_[port] = mtu == 0 ? UINT32_MAX : mtu + static_cast<uint32_t>(kEthernetBytes);
     came_back = came_back || (usable && !uses_port_[port]);
     uses_port_[port] = usable;

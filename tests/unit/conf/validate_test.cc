@@ -183,6 +183,18 @@ TEST(Validate, RefusesAnOuterTagWithoutAnInnerOne) {
   EXPECT_THAT(codes(", vlan: 4095"), ElementsAre("out_of_range"));
 }
 
+TEST(Validate, RefusesAnMtuThatTheKernelOrTheLinkHas) {
+  const auto codes = [](const std::string& port) {
+    return load_text("nodes: [{name: n, l4: {ports: [{" + port + "}]}}]\n").codes();
+  };
+  EXPECT_THAT(codes("device: '0000:01:00.0', mtu: 9000"), IsEmpty());
+  EXPECT_THAT(codes("device: 'a,b', driver: pcap, mtu: 9000"), IsEmpty());
+  EXPECT_THAT(codes("device: '0000:01:00.0', mtu: 1279"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes("device: '0000:01:00.0', mtu: 9601"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes("device: eth0, mtu: 9000"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("device: '0000:01:00.0', driver: af_xdp, mtu: 9000"), ElementsAre("without_effect"));
+}
+
 TEST(Validate, RefusesSharedFlowsThatNoForwarderOfTheSiteCouldHearOf) {
   const auto codes = [](const std::string& site, const std::string& one, const std::string& other) {
     return load_text(

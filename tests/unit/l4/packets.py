@@ -318,6 +318,22 @@ def check_a_port_on_a_vlan_takes_and_sends_its_tags(program):
             assert carried == [f[12:] if mode == "l2dsr" else f[14:] for f in plain], (config, mode)
 
 
+def check_frames_of_a_large_mtu_are_forwarded_whole(program):
+    payload = bytes(range(256)) * 34  # with its headers, shorter than 9,000 bytes even in a tunnel
+    big = [ip_frame(CLIENT4, VIP4, 6, tcp(6000, 80, 0x10, payload)), ip_frame(CLIENT6, VIP6, 6, tcp(6000, 80, 0x10, payload))]
+    small = [ip_frame(CLIENT4, VIP4, 17, udp(6000, 53))]
+    longer = [ip_frame(CLIENT4, VIP4, 6, tcp(6001, 80, 0x10, b"x" * 8961))]  # one byte more than the link takes
+    for config, mode, fitting, oversized in ((", mtu: 9000", "l2dsr", big + small, 0), (", mtu: 9000", "gue", big + small, 0), ("", "l2dsr", small, 3)):
+        with Forwarder(program, introductions() + big + small + longer, mode, config) as forwarder:
+            forwarder.wait_until_received()
+            assert forwarder.metric('tidegate_l4_dropped_packets_total{reason="frame_oversized"}') == oversized
+            assert forwarder.metric('tidegate_l4_dropped_packets_total{reason="exceeds_mtu"}') == (0 if oversized else 1)
+            assert fates(forwarder) == len(forwarder.frames), "each frame is counted once"
+            sent = forwarded(forwarder.stop())
+        carried = [f[12:] if mode == "l2dsr" else unpacked(f, mode)[3] for f in sent]
+        assert carried == [f[12:] if mode == "l2dsr" else f[14:] for f in fitting], (config, mode)
+
+
 def check_bad_frames_are_counted_by_name(program):
     syn = ip_frame(CLIENT4, VIP4, 6, tcp(1, 80, 2))
     bad = {
