@@ -224,6 +224,7 @@ class Row:
     work: str
     contenders: list
     unit: str = "request"
+    level_ns: float | None = None  # what ours should take above the floor at most; None: nothing is set
 
 
 def run_once(contender, seconds):

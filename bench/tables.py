@@ -72,11 +72,20 @@ def last_words(error):
 def report_of(row):
     """The figures of a row, as they are kept in JSON."""
     results = [summary(contender) or {"name": contender.name, "error": contender.error, "source": contender.source} for contender in row.contenders]
-    return {"plane": row.plane, "work": row.work, "unit": row.unit, "results": results}
+    return {"plane": row.plane, "work": row.work, "unit": row.unit, "level_ns": row.level_ns, "results": results}
 
 
 def measured(report, key):
     return next((result for result in report["results"] if result.get(key)), None)
+
+
+def level_of(report):
+    """The row's level beside what was measured, in words; empty if it has none."""
+    ours, floor = measured(report, "ours"), measured(report, "floor")
+    if report.get("level_ns") is None or not ours or not floor:
+        return ""
+    above = (ours["cpu_us"] - floor["cpu_us"]) * 1000
+    return f"level: {report['level_ns']:.0f} ns above the floor; measured {above:.0f}"
 
 
 def print_text(report):
@@ -84,6 +93,8 @@ def print_text(report):
     shown = columns(report["unit"])
     width = max(22, *(len(result["name"]) + 1 for result in report["results"]))
     print(f"\n{report['plane']}: {report['work']}")
+    if level := level_of(report):
+        print(f"  {level}")
     print(f"  {'':<{width}}" + "".join(f"{heading:>{wide}}" for heading, wide, *_ in [*shown, *LAST_HEADINGS]) + "  version")
     for result in report["results"]:
         if "error" in result:
@@ -102,7 +113,9 @@ def markdown(report):
     ours, floor = measured(report, "ours"), measured(report, "floor")
     shown = columns(report["unit"])
     headings = [heading for heading, *_ in [*shown, *LAST_HEADINGS]]
-    lines = [f"**{report['work']}**", "", f"| |{'|'.join(headings)}|version|", f"|---|{'---:|' * len(headings)}---|"]
+    level = level_of(report)
+    title = f"**{report['work']}**" + (f" ({level})" if level else "")
+    lines = [title, "", f"| |{'|'.join(headings)}|version|", f"|---|{'---:|' * len(headings)}---|"]
     for result in report["results"]:
         if "error" in result:
             lines.append(f"|{result['name']}{'|' * len(headings)}|did not run|")
