@@ -36,13 +36,10 @@ HashKey skip_key(const HashKey& key) { return {mix64(key.k0 + 1), mix64(key.k1 +
 std::vector<Contender> ranked(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key) {
   std::vector<Contender> contenders;
   contenders.reserve(members.size());
-  const HashKey second = skip_key(key);
   for (const MaglevMember& member : members) {
     if (member.weight == 0) continue;
-    const uint64_t hash = siphash13(key, member.name);
-    const uint64_t skip = slots > 1 ? siphash13(second, member.name) % (slots - 1) + 1 : 0;
-    contenders.push_back({member.name, hash, member.weight, static_cast<uint32_t>(hash % slots),
-                          static_cast<uint32_t>(skip), 0, member.index});
+    const MaglevPermutation own = maglev_permutation(member.name, slots, key);
+    contenders.push_back({member.name, own.rank_hash, member.weight, own.first_slot, own.skip, 0, member.index});
   }
   std::sort(contenders.begin(), contenders.end(), [](const Contender& a, const Contender& b) {
     if (a.rank_hash != b.rank_hash) return a.rank_hash < b.rank_hash;
@@ -212,8 +209,9 @@ class NearestFree {
   std::vector<uint32_t> free_;
 };
 
-std::vector<uint16_t> fill(const std::vector<Contender>& contenders, const std::vector<uint16_t>& turns,
-                           uint32_t slots) {
+// `slot_of_turn` may be null.
+std::vector<uint16_t> fill(const std::vector<Contender>& contenders, const std::vector<uint16_t>& turns, uint32_t slots,
+                           std::vector<uint32_t>* slot_of_turn) {
   std::vector<Walk> walks;
   walks.reserve(contenders.size());
   for (const Contender& contender : contenders) walks.emplace_back(contender, slots);
@@ -222,24 +220,36 @@ std::vector<uint16_t> fill(const std::vector<Contender>& contenders, const std::
   // slot takes r steps.
   const auto last = static_cast<size_t>(std::sqrt(slots));
   const auto begin = turns.begin(), crowded = begin + slots / 3, scarce = begin + (slots - last);
-  for (auto turn = begin; turn != crowded; ++turn) filling.take(next_of_many(filling, walks[*turn]), walks[*turn]);
-  for (auto turn = crowded; turn != scarce; ++turn) filling.take(next_of_few(filling, walks[*turn]), walks[*turn]);
+  if (slot_of_turn != nullptr) slot_of_turn->resize(slots);
+  const auto give = [&](auto turn, uint32_t slot) {
+    filling.take(slot, walks[*turn]);
+    if (slot_of_turn != nullptr) (*slot_of_turn)[static_cast<size_t>(turn - begin)] = slot;
+  };
+  for (auto turn = begin; turn != crowded; ++turn) give(turn, next_of_many(filling, walks[*turn]));
+  for (auto turn = crowded; turn != scarce; ++turn) give(turn, next_of_few(filling, walks[*turn]));
   NearestFree nearest_free(filling);
   for (auto turn = scarce; turn != turns.end(); ++turn) {
-    filling.take(nearest_free.remove_nearest(walks[*turn]), walks[*turn]);
+    give(turn, nearest_free.remove_nearest(walks[*turn]));
   }
   return std::move(filling.table);
 }
 
 }  // namespace
 
-std::vector<uint16_t> build_maglev(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key) {
+MaglevPermutation maglev_permutation(std::string_view name, uint32_t slots, const HashKey& key) {
+  const uint64_t hash = siphash13(key, name);
+  const uint64_t skip = slots > 1 ? siphash13(skip_key(key), name) % (slots - 1) + 1 : 0;
+  return {hash, static_cast<uint32_t>(hash % slots), static_cast<uint32_t>(skip)};
+}
+
+std::vector<uint16_t> build_maglev(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key,
+                                   std::vector<uint32_t>* slot_of_turn) {
   assert(members.size() < kMaglevEmpty);
   if (slots == 0) return {};
   std::vector<Contender> contenders = ranked(members, slots, key);
   if (contenders.empty()) return std::vector<uint16_t>(slots, kMaglevEmpty);
   apportion(contenders, slots);
-  return fill(contenders, order_turns(contenders, slots), slots);
+  return fill(contenders, order_turns(contenders, slots), slots, slot_of_turn);
 }
 
 }  // namespace tidegate

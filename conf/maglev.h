@@ -29,7 +29,16 @@ constexpr uint16_t kMaglevEmpty = UINT16_MAX;
 //
 // Cost: two hashes and two divisions per member, then a few probes of a byte map per slot: 65,537 slots in about 1.5
 // ms.
-std::vector<uint16_t> build_maglev(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key);
+// `slot_of_turn`: if it is given, it becomes the slots in the order in which they were given away.
+std::vector<uint16_t> build_maglev(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key,
+                                   std::vector<uint32_t>* slot_of_turn = nullptr);
+
+// A member's permutation of the slots: first_slot, first_slot + skip, ... modulo the slots. `rank_hash` orders members.
+struct MaglevPermutation {
+  uint64_t rank_hash = 0;
+  uint32_t first_slot = 0, skip = 0;
+};
+MaglevPermutation maglev_permutation(std::string_view name, uint32_t slots, const HashKey& key);
 
 // The slot for a hash, computed without a division.
 inline uint32_t maglev_slot(uint64_t hash, uint32_t slots) {

@@ -338,6 +338,7 @@ class Forwarder final : private IoHandler {
     status["flow_sharing"] = sharing_.status();
     status["neighbours"] = {{"total", first.neighbours.value()}, {"resolved", first.neighbours_resolved.value()}};
     status["maglev_tables_built"] = builder_.maglev_tables_built();
+    status["maglev_tables_derived"] = builder_.maglev_tables_derived();
     status["needs_restart"] = needs_restart_;
   }
 

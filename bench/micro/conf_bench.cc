@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "conf/maglev.h"
+#include "conf/maglev_change.h"
 #include "conf/snapshot.h"
 #include "conf/state_store.h"
 #include "core/crypto.h"
@@ -36,6 +37,25 @@ void maglev_build(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(build_maglev(members, kSlots, kKey));
 }
 BENCHMARK(maglev_build)->Arg(1)->Arg(100)->Arg(1'000)->Arg(10'000)->Unit(benchmark::kMicrosecond);
+
+// One member leaves, or comes back. Every other change is of the same kind.
+void maglev_change(benchmark::State& state) {
+  const std::vector<std::string> names = names_of(state.range(0));
+  std::vector<MaglevMember> members = members_of(names);
+  ChangingMaglev maglev;
+  maglev.build(members, kSlots, kKey);
+  size_t at = 0;
+  for (auto _ : state) {
+    at = (at + 7) % (members.size() * 2);
+    members[at / 2].weight ^= 100;
+    benchmark::DoNotOptimize(maglev.build(members, kSlots, kKey));
+    state.PauseTiming();
+    members[at / 2].weight ^= 100;
+    maglev.build(members, kSlots, kKey);
+    state.ResumeTiming();
+  }
+}
+BENCHMARK(maglev_change)->Arg(1'000)->Arg(2'000)->Unit(benchmark::kMicrosecond);
 
 void maglev_pick(benchmark::State& state) {
   const std::vector<std::string> names = names_of(state.range(0));

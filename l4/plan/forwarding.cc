@@ -458,7 +458,7 @@ std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Build& buil
 
   auto table = std::make_shared<PoolTable>();
   table->content = content;
-  table->slots = build_maglev(members, slots, table_key_);
+  table->slots = changing_.build(pool.name, family, members, slots, table_key_);
   ++maglev_tables_built_;
   table->digest = digest_by_name(members, table->slots);
   tables_.emplace(content, table);

@@ -23,6 +23,7 @@
 #include "l4/link_sets.h"
 #include "l4/lookup_table.h"
 #include "l4/neighbour_board.h"
+#include "l4/plan/changing_tables.h"
 
 namespace tidegate::l4 {
 
@@ -164,6 +165,7 @@ class ForwardingBuilder {
   KeptIds kept_ids() const;
   bool ids_changed() const;
   uint64_t maglev_tables_built() const { return maglev_tables_built_; }
+  uint64_t maglev_tables_derived() const { return changing_.derived(); }  // of these, from the table before
 
  private:
   struct Build;
@@ -206,6 +208,7 @@ class ForwardingBuilder {
   std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // tables that something holds, by content
   std::map<std::pair<std::string, uint8_t>, Lineage> lineages_;     // of the pools of services through gue and ipip
   Staged staged_;
+  ChangingTables changing_;
   uint64_t maglev_tables_built_ = 0;
   uint64_t generation_ = 0;
 };

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "conf/maglev_change.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -202,6 +204,92 @@ TEST(Maglev, SpreadsHashesAsTheWeightsSay) {
   }
   // Three degrees of freedom, 1 in 1,000; the key is fixed, so the result is always the same.
   EXPECT_LT(chi_square, 16.3);
+}
+
+// Members of one pool that come and go. Indexes belong to names.
+class Changes {
+ public:
+  Changes(size_t all, uint32_t slots) : slots_(slots), there_(all) {
+    for (size_t i = 0; i < all; ++i) names_.push_back("backend-" + std::to_string(i));
+  }
+  void flip(size_t i) { there_[i] = !there_[i]; }
+  std::vector<MaglevMember> members(uint32_t weight = 7) const {
+    std::vector<MaglevMember> out;
+    for (size_t i = 0; i < names_.size(); ++i) {
+      if (there_[i]) out.push_back({names_[i], weight, static_cast<uint16_t>(i)});
+    }
+    return out;
+  }
+  // Whether the table was derived from the one before. It must be that of a whole build either way.
+  bool build(const std::vector<MaglevMember>& members) {
+    const uint64_t before = maglev_.derived();
+    EXPECT_EQ(maglev_.build(members, slots_, kKey), build_maglev(members, slots_, kKey))
+        << members.size() << " members";
+    return maglev_.derived() != before;
+  }
+
+ private:
+  uint32_t slots_;
+  std::vector<std::string> names_;
+  std::vector<bool> there_;
+  ChangingMaglev maglev_;
+};
+
+TEST(ChangingMaglev, GivesTheTableOfAWholeBuildAfterEachOfManyChanges) {
+  std::mt19937 random(9);
+  for (const auto& [all, slots] : {std::array<uint32_t, 2>{600, 4'093}, {600, 1'021}, {1'000, 15'013}}) {
+    Changes changes(all, slots);
+    for (size_t i = 0; i < all / 4 * 3; ++i) changes.flip(i);
+    EXPECT_FALSE(changes.build(changes.members()));
+    for (int round = 0; round < 60; ++round) {
+      for (unsigned flips = random() % ChangingMaglev::kMostChanges + 1; flips > 0; --flips) {
+        changes.flip(random() % all);
+      }
+      EXPECT_TRUE(changes.build(changes.members())) << "round " << round;
+    }
+  }
+}
+
+TEST(ChangingMaglev, FollowsAPoolThatEmptiesOneByOneAndFillsAgain) {
+  Changes changes(300, 1'021);
+  for (size_t i = 0; i < 300; ++i) changes.flip(i);
+  changes.build(changes.members());
+  size_t derived = 0;
+  for (size_t i = 0; i < 299; ++i) {
+    changes.flip(i);
+    derived += size_t{changes.build(changes.members())};
+  }
+  for (size_t i = 0; i < 299; ++i) {
+    changes.flip(i);
+    derived += size_t{changes.build(changes.members())};
+  }
+  EXPECT_GT(derived, 40u);
+}
+
+TEST(ChangingMaglev, BuildsAsAWholeWhatItCannotDerive) {
+  Changes changes(600, 4'093);
+  for (size_t i = 0; i < 500; ++i) changes.flip(i);
+  changes.build(changes.members());
+  for (size_t i = 0; i < ChangingMaglev::kMostChanges + 1; ++i) changes.flip(i);
+  EXPECT_FALSE(changes.build(changes.members())) << "too many changes at a time";
+  EXPECT_FALSE(changes.build(changes.members(8))) << "another weight";
+  std::vector<MaglevMember> mixed = changes.members();
+  mixed[3].weight = 9;
+  EXPECT_FALSE(changes.build(mixed)) << "weights differ";
+  mixed[3].weight = 0;
+  EXPECT_FALSE(changes.build(mixed)) << "there was no table of equal weights before";
+  mixed[4].weight = 0;
+  EXPECT_TRUE(changes.build(mixed)) << "weight 0 is as if it were not listed";
+  mixed[4].index = 599;
+  mixed[5].index = 598;
+  EXPECT_FALSE(changes.build(mixed)) << "another index of a known member";
+  std::reverse(mixed.begin(), mixed.end());
+  EXPECT_FALSE(changes.build(mixed)) << "another order of the list";
+  mixed.resize(mixed.size() - 1);
+  EXPECT_TRUE(changes.build(mixed));
+  mixed.push_back(mixed.back());
+  EXPECT_FALSE(changes.build(mixed)) << "a name twice";
+  EXPECT_FALSE(changes.build({})) << "nobody";
 }
 
 }  // namespace tidegate::maglev_test

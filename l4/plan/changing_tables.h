@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// ChangingTables: what a pool's Maglev table was made of, for the pools whose tables were built last. So a change of
+// one backend of a large pool costs less than a whole build. It changes no table: a build gives the same with and
+// without it, and a candidate that is abandoned leaves nothing behind that matters. Control thread.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "conf/maglev_change.h"
+#include "l4/limits.h"
+
+namespace tidegate::l4 {
+
+class ChangingTables {
+ public:
+  std::vector<uint16_t> build(const std::string& pool, uint8_t family, const std::vector<MaglevMember>& members,
+                              uint32_t slots, const HashKey& key) {
+    // Small pools need none of this, and must not take the place of large ones.
+    if (members.size() < ChangingMaglev::kFewestMembers) return build_maglev(members, slots, key);
+    Entry& entry = entries_[{pool, family}];
+    entry.used = ++uses_;
+    if (entries_.size() > kMaxChangingTables) {
+      entries_.erase(std::min_element(entries_.begin(), entries_.end(),
+                                      [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
+    }
+    const uint64_t before = entry.maglev.derived();
+    std::vector<uint16_t> table = entry.maglev.build(members, slots, key);
+    derived_ += entry.maglev.derived() - before;
+    return table;
+  }
+  uint64_t derived() const { return derived_; }
+
+ private:
+  struct Entry {
+    ChangingMaglev maglev;
+    uint64_t used = 0;
+  };
+  std::map<std::pair<std::string, uint8_t>, Entry> entries_;
+  uint64_t uses_ = 0, derived_ = 0;
+};
+
+}  // namespace tidegate::l4
