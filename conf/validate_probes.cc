@@ -2,12 +2,14 @@
 // Cross checks of probes: keys that belong to another type, and what a type cannot do without.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "conf/byte_text.h"
 #include "conf/checks.h"
 #include "conf/limits.h"
 #include "conf/names.h"
+#include "conf/probe_bounds.h"
 #include "conf/scalar.h"
 
 namespace tidegate {
@@ -89,9 +91,83 @@ void check_command(Checks& checks, size_t p) {
   }
 }
 
+bool probes_protocol(const Probe& probe, const Service& service) {
+  return service.protocol == (probe.type == ProbeType::tcp ? Protocol::tcp : Protocol::udp);
+}
+
+bool has_type_for_vips(const Probe& probe) {
+  return probe.type == ProbeType::tcp || probe.type == ProbeType::udp || probe.type == ProbeType::dns;
+}
+
+// What a probe through the forwarder cannot be.
+void check_via_vip(Checks& checks, size_t p) {
+  const Probe& probe = checks.model().probes[p];
+  if (!probe.via_vip) return;
+  if (!has_type_for_vips(probe)) {
+    checks.refuse(
+        {"probes", p, "via"},
+        {"not_via_vip", fmt::format("the forwarder cannot send probe '{}', which is of another type", probe.name),
+         "type tcp, udp or dns", "a second pool with the same backends can have another probe"});
+  }
+  for (const char* key : {"send", "expect"}) {
+    if (probe.type != ProbeType::tcp || !checks.written({"probes", p, key})) continue;
+    checks.refuse({"probes", p, key}, {"without_effect",
+                                       fmt::format("{} in a probe of type tcp with via: vip", key),
+                                       "none: the forwarder sees whether the connection opens, and no more",
+                                       {}});
+  }
+}
+
+bool has_forwarder(const Model& model, uint32_t site) {
+  return std::any_of(model.nodes.begin(), model.nodes.end(),
+                     [site](const Node& node) { return node.l4.enabled && node.site == site; });
+}
+
+// A pool whose probe goes through the forwarder needs services that say what to ask for, and who can ask.
+void check_pool_via_vip(Checks& checks, size_t p) {
+  const Model& model = checks.model();
+  const Pool& pool = model.pools[p];
+  if (!checks.sound({"pools", p}) || pool.probe == kNone || !model.probes[pool.probe].via_vip) return;
+  const Probe& probe = model.probes[pool.probe];
+  if (!has_type_for_vips(probe)) return;  // that is refused at the probe
+  const auto refuse = [&](std::string what, std::string expected) {
+    checks.refuse({"pools", p, "probe"}, {"not_via_vip", std::move(what), std::move(expected), {}});
+  };
+  size_t targets = 0;
+  uint32_t site = kNone;
+  for (const Service& service : model.services) {
+    if (service.pool != p || service.vip == kNone) continue;
+    const Vip& vip = model.vips[service.vip];
+    if (service.forwarding != Forwarding::l2dsr) {
+      return refuse(fmt::format("service '{}' reaches pool '{}' through a tunnel, which a probe does not take",
+                                service.name, pool.name),
+                    "services with forwarding l2dsr");
+    }
+    if (site != kNone && vip.site != site) {
+      return refuse(fmt::format("pool '{}' has services of several sites", pool.name), "services of one site");
+    }
+    site = vip.site;
+    if (!has_forwarder(model, site)) {
+      return refuse(
+          fmt::format("the site of vip '{}' has no forwarder that could send probe '{}'", vip.name, probe.name),
+          "a node of that site with l4");
+    }
+    if (probe.port != 0 || probes_protocol(probe, service)) targets += vip.addresses.size();
+  }
+  if (targets == 0) {
+    refuse(fmt::format("no service of {} forwards to pool '{}', so probe '{}' has nothing to ask for",
+                       probe.type == ProbeType::tcp ? "tcp" : "udp", pool.name, probe.name),
+           "a service of that protocol, or a port");
+  } else if (targets > kMaxVipProbeTargets) {
+    refuse(fmt::format("pool '{}' has {} addresses and ports to probe", pool.name, targets),
+           fmt::format("at most {}", kMaxVipProbeTargets));
+  }
+}
+
 }  // namespace
 
 void check_probes(Checks& checks) {
+  for (size_t p = 0; p < checks.model().pools.size() && !checks.full(); ++p) check_pool_via_vip(checks, p);
   for (size_t p = 0; p < checks.model().probes.size() && !checks.full(); ++p) {
     if (!checks.sound({"probes", p})) continue;
     const Probe& probe = checks.model().probes[p];
@@ -99,6 +175,7 @@ void check_probes(Checks& checks) {
     check_bytes(checks, p, "send", probe.send);
     check_bytes(checks, p, "expect", probe.expect);
     if (probe.type == ProbeType::command) check_command(checks, p);
+    check_via_vip(checks, p);
     if (probe.type == ProbeType::udp && probe.send.empty()) {
       checks.refuse(
           {"probes", p, "type"},

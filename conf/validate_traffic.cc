@@ -390,7 +390,7 @@ void check_backend(Checks& checks, size_t p, size_t b, uint32_t route) {
                   {"missing_port", fmt::format("backend '{}' has no port", backend.name), "1 to 65535",
                    fmt::format("route '{}' sends requests to its pool", checks.model().routes[route].name)});
   } else if (pool.probe != kNone && checks.model().probes[pool.probe].port == 0 &&
-             checks.sound({"probes", pool.probe})) {
+             !checks.model().probes[pool.probe].via_vip && checks.sound({"probes", pool.probe})) {
     checks.refuse({"pools", p, "backends", b, "port"},
                   {"missing_port",
                    fmt::format("backend '{}' has no port and its probe names none", backend.name),

@@ -29,6 +29,7 @@
 #include "control/api/zones_api.h"
 #include "control/apply.h"
 #include "control/etcd/edge_store.h"
+#include "control/health/forwarder_door.h"
 #include "control/health/load_watch.h"
 #include "control/health/own_planes.h"
 #include "control/health/plane_watch.h"
@@ -223,6 +224,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     verdicts = std::make_unique<VerdictWriter>(loop, *host_state);
     prober = std::make_unique<Prober>(loop, *host_state, *verdicts, derive_hash_key(secret, "probe spread"));
     prober->set_commands(commands);
+    prober->set_door(door());
     prober->update();
     plane_watch = std::make_unique<PlaneWatch>(loop, *host_state, fleet, own_planes, *verdicts);
     plane_watch->update();
@@ -230,6 +232,12 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     load_watch->update();
     orders = std::make_shared<acme::Orders>(loop, *host_state, fleet);
     orders->update();
+  }
+
+  // What probes via the VIP are sent by. Probes keep it, and end before the Fleet.
+  std::shared_ptr<const ForwarderDoor> door() {
+    if (!forwarder_door) forwarder_door = make_forwarder_door(fleet, *host_state);
+    return forwarder_door;
   }
 
   static HttpServerLimits server_limits() {
@@ -369,6 +377,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   Watch watch;
   ReplicaSource replica_source;
   std::unique_ptr<VerdictWriter> verdicts;  // set on the leader, as are the next four
+  std::shared_ptr<const ForwarderDoor> forwarder_door;
   std::unique_ptr<Prober> prober;
   std::unique_ptr<PlaneWatch> plane_watch;
   std::shared_ptr<LoadWatch> load_watch;
@@ -471,7 +480,10 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     parts.host_state->subscribe([&parts](const HostStateChange&) { parts.announcer->update(); });
     parts.announcer->update();
   }
-  if (parts.site_watch) parts.site_watch->set_commands(parts.commands);
+  if (parts.site_watch) {
+    parts.site_watch->set_commands(parts.commands);
+    parts.site_watch->set_door(parts.door());
+  }
   parts.provisionals.start([&parts](const ProvisionalVersion& provisional, std::function<void(bool)> done) {
     parts.long_calls.revert(provisional, std::move(done));
   });

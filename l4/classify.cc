@@ -23,6 +23,15 @@ void take_tags_off(Frame& frame, size_t bytes) {
 // Another worker took the tags off before it handed the frame over.
 bool came_from_a_worker(const Frame& frame) { return frame.asked != 0 || frame.learn_only; }
 
+// The reply to a probe that the forwarder has sent itself.
+std::optional<Outcome> take_probe_reply(ProbeBoard* probes, Frame& frame, const PacketView& view) {
+  if (probes == nullptr) return std::nullopt;
+  const ProbeBoard::Taken taken = probes->take(frame.data, frame.bytes, frame.capacity, view);
+  if (taken == ProbeBoard::Taken::not_ours) return std::nullopt;
+  return Outcome{taken == ProbeBoard::Taken::answer ? Verdict::answer : Verdict::consume, DropReason::none, frame.port,
+                 false};
+}
+
 bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagged && reason != DropReason::not_ip; }
 
 }  // namespace
@@ -64,7 +73,8 @@ bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagg
     const FlowTuple tuple = tuple_of(view);
     const ServiceEntry* service = find_service(tables, tuple);
     if (service == nullptr) {
-      outcome = settle_without_service(tables, view);
+      const std::optional<Outcome> reply = take_probe_reply(config_.probes, frame, view);
+      outcome = reply ? *reply : settle_without_service(tables, view);
     } else if (has_martian_source(view)) {
       outcome = drop(DropReason::martian_source);
     } else {

@@ -59,6 +59,7 @@ Result<void> Dataplane::open(const L4Node& node, const FlowHasher& hasher, const
   config.punt_tap = tap;
   config.workers = node.workers;
   config.conflicts = &conflicts_;
+  config.probes = &probes_;
   for (uint32_t number = 0; number < node.workers; ++number) {
     config.announces = number == 0;
     config.board = number == 0 ? &neighbours_ : nullptr;

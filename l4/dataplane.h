@@ -35,6 +35,9 @@ class Dataplane {
   const std::vector<PortState>& port_states() const { return watch_->states(); }
   std::vector<AddressConflict> take_conflicts() { return conflicts_.take(); }
   const NeighbourBoard& neighbours() const { return neighbours_; }
+  ProbeBoard& probes() { return probes_; }
+  // Orders wait at the board: the worker that sends them is woken.
+  void send_probes() { workers_.front()->wake(); }
   Outages outages() const;
   // The flow as some worker has it pinned now.
   std::optional<FlowEntry> find_flow(uint64_t hash) const;
@@ -54,6 +57,7 @@ class Dataplane {
   std::unique_ptr<PortWatch> watch_;
   NeighbourBoard neighbours_;
   ConflictBoard conflicts_;
+  ProbeBoard probes_;
   Publisher publisher_;
   std::vector<std::unique_ptr<Worker>> workers_;
   bool launched_ = false;

@@ -90,6 +90,9 @@ void Decider::tick(uint32_t now_ms, FrameSink& sink) {
   if (config_.announces) counters_.mld_reports.add(groups_.tick(now_ms, sink));
   const size_t announced = announcer_.tick(now_ms, Neighbours::kMaxFramesPerTick, sink);
   neighbours_.tick(now_ms, Neighbours::kMaxFramesPerTick - announced, sink);
+  if (config_.probes != nullptr && config_.announces) {
+    config_.probes->send_due(neighbours_, config_.ports, Neighbours::kMaxFramesPerTick, sink);
+  }
   const uint64_t elapsed_ms = now_ms - swept_ms_;
   swept_ms_ = now_ms;
   flows_.sweep(elapsed_ms * flows_.bucket_count() / kSweepRoundMs + 1, now_ms);

@@ -30,6 +30,7 @@
 #include "l4/kept_state.h"
 #include "l4/neighbour.h"
 #include "l4/plan/forwarding.h"
+#include "l4/probe/board.h"
 
 namespace tidegate::l4 {
 
@@ -61,7 +62,8 @@ struct DeciderConfig {
   bool announces = true;            // one worker of a node announces the VIPs
   NeighbourBoard* board = nullptr;  // the announcing worker reports silent neighbours here
   ConflictBoard* conflicts = nullptr;
-  KeptMemory kept = {};  // memory of flows and neighbours that outlives the process, if there is any
+  ProbeBoard* probes = nullptr;  // probes that control orders; null: none
+  KeptMemory kept = {};          // memory of flows and neighbours that outlives the process, if there is any
 };
 
 class Decider {

@@ -21,6 +21,7 @@
 #include "l4/metrics.h"
 #include "l4/plan/share_settings.h"
 #include "l4/port_metrics.h"
+#include "l4/probe/desk.h"
 #include "l4/share/sharing.h"
 #include "l4/views.h"
 
@@ -75,6 +76,10 @@ class Forwarder final : private IoHandler {
     hooks.admin = [this](const HttpExchangePtr& exchange) {
       if (exchange->request().path == "/dropped") {
         exchange->respond(HttpResponse::json(200, last_dropped().dump()));
+        return true;
+      }
+      if (desk_ && exchange->request().path == "/probe") {
+        desk_->take(exchange, builder_.backend_ids());
         return true;
       }
       std::optional<HttpResponse> view;
@@ -196,6 +201,7 @@ class Forwarder final : private IoHandler {
   void stop() {
     look_timer_.cancel();
     sharing_.use(nullptr);
+    desk_.reset();
     dataplane_.reset();
   }
 
@@ -289,6 +295,7 @@ class Forwarder final : private IoHandler {
     dataplane_ = std::move(*started);
     sharing_.learn_names(builder_.kept_ids());
     sharing_.use(dataplane_.get());
+    desk_ = std::make_unique<ProbeDesk>(plane_.loop(), *dataplane_);
     say_inherited();
     look_timer_.arm_after_ms(kLookMs);
     return {};
@@ -385,6 +392,7 @@ class Forwarder final : private IoHandler {
   std::string why_not_kept_;
   bool looked_for_kept_ = false, ids_are_unwritten_ = false;
   std::unique_ptr<Dataplane> dataplane_;
+  std::unique_ptr<ProbeDesk> desk_;  // of the dataplane
   L4Node running_;
   std::shared_ptr<const Snapshot> snapshot_;  // the snapshot in force; node_ belongs to it
   Node node_;

@@ -2,10 +2,17 @@
 #include "control/api/status_api.h"
 
 #include "control/api/parameters.h"
+#include "control/health/forwarder_door.h"
 
 namespace tidegate {
 
 using nlohmann::json;
+
+namespace {
+
+constexpr uint64_t kLongestProbeOrderMs = 5 * 60'000 + 1'000;  // the longest `timeout` of a probe, and the way
+
+}  // namespace
 
 void add_status_routes(RouteTable& table, HostState& host_state, Fleet& fleet, AppliedWaits& waits) {
   table.add({"GET",
@@ -50,22 +57,24 @@ void add_node_routes(RouteTable& table, Fleet& fleet) {
                  call.respond(HttpResponse::json(200, dump(*status) + "\n"));
                });
              }});
-  const auto hand_on = [&fleet](const char* path) {
-    return [&fleet, path](const ApiCall& call) {
+  // Only the fields that describe the body are passed on. Each connection has its own framing.
+  const auto pass_on = [](const ApiCall& call, Result<HttpResponse> response) {
+    if (!response) return call.respond(problem(502, "not_answered", response.error().message));
+    HttpResponse answer{response->status, {}, std::move(response->body)};
+    for (auto& [field, value] : response->headers) {
+      if (http1::equals_ignore_case(field, "content-type")) answer.headers.emplace_back("Content-Type", value);
+    }
+    call.respond(std::move(answer));
+  };
+  const auto hand_on = [&fleet, pass_on](const char* path) {
+    return [&fleet, pass_on, path](const ApiCall& call) {
       const std::string& plane = call.path.at("plane");
       if (plane != "l4" && plane != "l7" && plane != "dns") {
         return call.respond(problem(404, "no_such_plane", "the planes are l4, l7 and dns"));
       }
       const std::string& query = call.request().query;
-      fleet.ask_own_plane(plane, path + (query.empty() ? "" : "?" + query), [call](Result<HttpResponse> response) {
-        if (!response) return call.respond(problem(502, "not_answered", response.error().message));
-        // Only the fields that describe the body are passed on. Each connection has its own framing.
-        HttpResponse answer{response->status, {}, std::move(response->body)};
-        for (auto& [field, value] : response->headers) {
-          if (http1::equals_ignore_case(field, "content-type")) answer.headers.emplace_back("Content-Type", value);
-        }
-        call.respond(std::move(answer));
-      });
+      fleet.ask_own_plane(plane, path + (query.empty() ? "" : "?" + query),
+                          [call, pass_on](Result<HttpResponse> response) { pass_on(call, std::move(response)); });
     };
   };
   ApiRoute explain = {"GET",
@@ -86,6 +95,18 @@ void add_node_routes(RouteTable& table, Fleet& fleet) {
              {},
              {},
              hand_on("/metrics")});
+  // An order tells its own time. The forwarder keeps to it, so nothing waits for longer.
+  table.add({"POST",
+             "/v1/node/probe",
+             Role::replica,
+             Effect::reads,
+             "Have the forwarder of this host ask one of its backends for a VIP, and tell what came back",
+             {},
+             {"application/json"},
+             [&fleet, pass_on](const ApiCall& call) {
+               order_probe_here(fleet, call.request().body, kLongestProbeOrderMs,
+                                [call, pass_on](Result<HttpResponse> response) { pass_on(call, std::move(response)); });
+             }});
 }
 
 void add_own_probes_route(RouteTable& table, std::function<json()> seen) {

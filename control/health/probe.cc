@@ -109,6 +109,7 @@ std::unique_ptr<ProbeAttempt> start_probe(EventLoop& loop, const ProbeTarget& ta
   if (target.type == ProbeType::http || target.type == ProbeType::https) {
     return std::make_unique<HttpAttempt>(loop, target, std::move(done));
   }
+  if (target.via_vip) return start_vip_probe(loop, target, std::move(done));
   if (target.type == ProbeType::command) return start_command_probe(loop, target, std::move(done));
   return start_socket_probe(loop, target, std::move(done));
 }

@@ -13,11 +13,19 @@
 
 #include "conf/model.h"
 #include "core/event_loop.h"
+#include "core/http_server.h"
 #include "core/ip.h"
+#include "core/result.h"
 
 namespace tidegate {
 
 class ProbeCommands;
+
+// What has a forwarder send a probe (forwarder_door.h).
+struct ForwarderDoor {
+  using Answer = std::function<void(Result<HttpResponse>)>;
+  std::function<void(const std::string& node, std::string order, uint64_t timeout_ms, Answer answer)> order;
+};
 
 // What to check and how. Two equal targets are the same probe.
 struct ProbeTarget {
@@ -34,8 +42,15 @@ struct ProbeTarget {
   bool tls = false;                         // grpc
   std::string grpc_service;                 // empty: the server as a whole
   std::vector<std::string> command;         // a program's name, and its arguments
-  std::string backend;                      // command: its name, for the program
+  std::string backend;                      // command and via_vip: its name
   std::shared_ptr<ProbeCommands> commands;  // what runs it; null: this control runs no commands
+  // Of a probe via the VIP: what the forwarder asks the backend for, and the nodes whose forwarders can ask, of which
+  // the first that answers does.
+  bool via_vip = false;
+  std::vector<Endpoint> vips;
+  std::vector<std::string> forwarders;
+  std::string pool;
+  std::shared_ptr<const ForwarderDoor> door;  // null: this control reaches no forwarder
   uint64_t hold_ms = 0;
   uint64_t interval_ms = 1'000, timeout_ms = 1'000;
   uint32_t rise = 2, fall = 2;
@@ -43,6 +58,10 @@ struct ProbeTarget {
 };
 // The backend's first address is probed. `commands`: what runs the programs of probes of type command.
 ProbeTarget probe_target(const Probe& probe, const Backend& backend, std::shared_ptr<ProbeCommands> commands = {});
+
+// Makes it a probe via the VIPs of the services that use the pool. `backend` is one of the pool.
+void ask_for_vips(ProbeTarget& target, const Model& model, uint32_t pool, const Backend& backend,
+                  std::shared_ptr<const ForwarderDoor> door);
 
 // What kind of failure it was, for the metrics.
 enum class ProbeCause : uint8_t {

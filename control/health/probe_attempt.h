@@ -91,6 +91,9 @@ class SocketAttempt : public ProbeAttempt, private IoHandler {
 // Reading the system's authorities takes long, so contexts are kept: one for each set of authorities.
 Result<std::shared_ptr<TlsContext>> probe_tls_context(const ProbeTarget& target);
 
+// In probe_vip.cc: a probe via the VIP.
+std::unique_ptr<ProbeAttempt> start_vip_probe(EventLoop& loop, const ProbeTarget& target, ProbeDone done);
+
 // In probe_socket.cc: types tcp, udp, dns and tls.
 std::unique_ptr<ProbeAttempt> start_socket_probe(EventLoop& loop, const ProbeTarget& target, ProbeDone done);
 

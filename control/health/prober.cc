@@ -59,11 +59,15 @@ Prober::Wanted Prober::wanted_targets() const {
   Wanted wanted;
   const std::shared_ptr<const Model> model = host_state_.model();
   if (!model) return wanted;
-  for (const Pool& pool : model->pools) {
+  for (uint32_t p = 0; p < model->pools.size(); ++p) {
+    const Pool& pool = model->pools[p];
     if (pool.probe == kNone) continue;
+    const Probe& probe = model->probes[pool.probe];
     for (const Backend& backend : pool.backends) {
       if (!site_.empty() && site_of(*model, backend) != site_) continue;
-      wanted[backend_key(pool.name, backend.name)] = probe_target(model->probes[pool.probe], backend, commands_);
+      ProbeTarget target = probe_target(probe, backend, commands_);
+      if (probe.via_vip) ask_for_vips(target, *model, p, backend, door_);
+      wanted[backend_key(pool.name, backend.name)] = std::move(target);
     }
   }
   return wanted;

@@ -40,6 +40,8 @@ class Prober {
   void tell_instead(Told told) { told_ = std::move(told); }
   // What runs the programs of probes of type command. Without it, such probes do not look.
   void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }
+  // What has forwarders send the probes via the VIP. Without it, such probes do not look.
+  void set_door(std::shared_ptr<const ForwarderDoor> door) { door_ = std::move(door); }
   // Takes the present model of the host state: starts, changes and stops probes.
   void update();
   size_t watched() const { return watches_.size(); }
@@ -71,6 +73,7 @@ class Prober {
   const std::string site_;  // empty: this control leads
   std::map<std::string, std::unique_ptr<Watch>> watches_;
   std::shared_ptr<ProbeCommands> commands_;
+  std::shared_ptr<const ForwarderDoor> door_;
   Told told_;
   uint64_t told_blind_ns_ = 0;  // when the log last said that probes cannot be made; 0: never
   std::minstd_rand jitter_;

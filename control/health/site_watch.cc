@@ -75,6 +75,7 @@ void SiteWatch::begin(const std::string& site) {
   writer_ = std::make_unique<VerdictWriter>(loop_, host_state_, VerdictWriter::Scope::site);
   prober_ = std::make_unique<Prober>(loop_, host_state_, *writer_, spread_key_, site);
   prober_->set_commands(commands_);
+  prober_->set_door(door_);
   prober_->tell_instead([this](const std::string& key, bool up, const std::string& reason) {
     opinions_.note_own(key, {up, reason});
     conclude(key);

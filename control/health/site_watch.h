@@ -38,6 +38,7 @@ class SiteWatch {
   // This control leads now: it probes everything.
   void stop();
   void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }  // of Prober
+  void set_door(std::shared_ptr<const ForwarderDoor> door) { door_ = std::move(door); }            // of Prober
   bool probes() const { return prober_ != nullptr; }
   // {"backends": {"backend/POOL/NAME": {"up", "reason"}}}: what this control's own probes say. Empty while a leader is
   // heard.
@@ -58,6 +59,7 @@ class SiteWatch {
   const HashKey spread_key_;
   std::function<bool()> leader_is_heard_;
   uint64_t heard_ns_;
+  std::shared_ptr<const ForwarderDoor> door_;
   std::shared_ptr<ProbeCommands> commands_;
   std::string site_;                          // while it probes
   std::map<std::string, std::string> nodes_;  // of backends, by their keys

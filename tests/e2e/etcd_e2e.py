@@ -90,8 +90,8 @@ class Edge:
         body = '{"state": "drained", "note": "' + note + '"}'
         return self.api(number, "PUT", "/v1/admin/pool/origins", body, {"Content-Type": "application/json"}, 2)
 
-    def apply(self, number, text):
-        return self.api(number, "PUT", "/v1/config", text, {"Content-Type": "application/yaml", "If-Match": "*"}, 30)
+    def apply(self, number, text, query=""):
+        return self.api(number, "PUT", f"/v1/config{query}", text, {"Content-Type": "application/yaml", "If-Match": "*"}, 30)
 
     def notes(self, number):
         records = self.api(number, "GET", "/v1/audit?limit=1000").json()["audit"]
@@ -300,6 +300,78 @@ def test_the_next_leader_probes(lab):
         assert {node["name"] for node in status["nodes"]} == set(NAMES)
         told = edge.boxes[new].tidegate("--api", edge.boxes[new].run_dir / "control.sock", "status").stdout
         assert f"{NAMES[new - 1]} leads, lease" in told, told
+
+
+def weight_on(edge, number):
+    config = edge.api(number, "GET", "/v1/config", headers={"Accept": "application/json"}).json()
+    return config["pools"][0]["backends"][0]["weight"]
+
+
+@long
+def test_a_provisional_version_outlives_its_leader_and_the_next_one_confirms_or_reverts(lab):
+    with raised(lab) as edge:
+        for confirms in (True, False):
+            old = edge.leader()
+            before = weight_on(edge, old)
+            tried = edge.apply(old, document(before + 1), f"?confirm={60_000 if confirms else 3_000}")
+            assert tried.status == 200, tried.body
+            version = tried.json()["version"]
+            edge.same_everywhere()
+            edge.controls[old].kill()
+            rest = [n for n in (1, 2, 3) if n != old]
+            new = edge.leader(rest)
+            if confirms:
+                told = edge.api(new, "POST", "/v1/confirm", f'{{"version": {version}}}', {"Content-Type": "application/json"})
+                assert told.status == 200, told.body
+            else:
+                wait_until("the next leader reverts", lambda n=new: edge.api(n, "GET", "/v1/confirm").json()["provisional"] is None, 30)
+            edge.start_control(old)
+            edge.same_everywhere()
+            for number in (1, 2, 3):
+                assert weight_on(edge, number) == (before + 1 if confirms else before), (number, confirms)
+            wait_until("every proxy serves", lambda: all(edge.served(lab, n) for n in (1, 2, 3)))
+
+
+@long
+def test_a_leader_whose_disk_is_full_leaves_the_lead_to_another_host(lab):
+    with raised(lab) as edge:
+        old = edge.leader()
+        machine = edge.boxes[old]
+        edge.controls[old].stop()
+        # Its state goes onto a small file system, which another file then fills.
+        small = machine.home / "small"
+        small.mkdir()
+        netns.sh("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", small)
+        try:
+            for entry in machine.state_dir.iterdir():
+                netns.sh("cp", "-a", "--sparse=always", entry, small)
+            machine.state_dir = small
+            edge.start_control(old)
+            for number in (1, 2, 3):
+                if number != old:
+                    edge.controls[number].stop()
+            assert edge.leader([old]) == old
+            for number in (1, 2, 3):
+                if number != old:
+                    edge.start_control(number)
+            edge.same_everywhere()
+            filled = netns.subprocess.run(["dd", "if=/dev/zero", f"of={small}/rest", "bs=4k"], capture_output=True, check=False)
+            assert b"No space left" in filled.stderr, filled
+            # A version as large as this needs pages that the file system does not have.
+            more = "".join(f"{{name: r{n}, path: /r{n}, status: 200, body: {'x' * 500}}}, " for n in range(1_000))
+            large = document(7).replace("routes: [", "routes: [" + more)
+            told = edge.apply(old, large)
+            assert told.status in (503, 507), told.body
+            new = edge.leader([n for n in (1, 2, 3) if n != old])
+            assert edge.put(new, "by another host").status == 200
+            assert edge.served(lab, old), "its proxy serves from what it has"
+            (small / "rest").unlink()
+            edge.same_everywhere()
+            assert "by another host" in edge.notes(old)
+        finally:
+            edge.controls[old].kill()
+            edge.proxies[old].kill()
+            netns.sh("umount", "-l", small)
 
 
 def test_bad_options_are_refused_at_the_start(lab):

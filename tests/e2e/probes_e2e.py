@@ -14,7 +14,7 @@ from lab import binary
 from marks import long
 from netns import Process, open_socket, wait_until
 from segment import serve
-from topology import DNS_EU, HOSTS
+from topology import DNS_EU, HOSTS, VIP_EU
 
 HERE = Path(__file__).resolve().parent
 GRPC_PACKAGE = "@grpc/grpc-js@1.14.7"
@@ -119,6 +119,41 @@ def test_each_type_says_up_and_down_of_real_servers(lab):
         after = failures(lab)
         for reason in ("answer", "certificate", "refused"):
             assert after[reason] > before.get(reason, 0), (before, after)
+    lab.settle()
+
+
+def test_a_backend_that_answers_at_its_own_address_and_not_for_the_vip_is_down(lab):
+    """The trap of direct server return. The leader's host orders the probe from the host of the forwarder."""
+    lab.settle()
+    vip = VIP_EU[0]
+    probe = "probes:\n  - {name: for-the-vip, type: tcp, via: vip, interval: 100ms, timeout: 300ms, rise: 1, fall: 2}\n"
+    pool = "name: proxies-eu\n    probe: "
+
+    def told(backend):
+        return lab.api("GET", "/v1/health").json()["words"].get(f"backend/proxies-eu/{backend}", {})
+
+    def asked_dns():
+        return sorted(lab.run("client-eu", "dig", "+short", f"@{DNS_EU[0]}", "proxies.example.test", "A").stdout.split())
+
+    def picked():
+        services = lab.plane("l4", "l4", "/services").json()["services"]
+        return {name["backend"] for service in services if service["pool"] == "proxies-eu" for name in service["backends"]}
+
+    def used(*numbers):
+        """The verdicts, the forwarder's tables and the answers of DNS agree."""
+        up = [number for number in (1, 2) if told(f"proxy{number}").get("up")]
+        return up == [*numbers] and picked() == {f"proxies-eu/proxy{n}" for n in numbers} and asked_dns() == [f"10.10.0.1{n}" for n in numbers]
+
+    with lab.configured(("probes:\n", probe), (pool + "proxy-alive", pool + "for-the-vip")):
+        wait_until("both answer for the VIP", lambda: used(1, 2))
+        lab.run("proxy2", "ip", "addr", "del", f"{vip}/32", "dev", "lo")
+        try:
+            wait_until("proxy2 is left by every plane", lambda: used(1))
+            assert told("proxy2")["reason"] == f"{vip}:443: nothing for 300 ms", told("proxy2")
+            assert lab.tcp_opens("edge", "10.10.0.12", 443), "it answers at its own address"
+        finally:
+            lab.run("proxy2", "ip", "addr", "add", f"{vip}/32", "dev", "lo")
+        wait_until("proxy2 is back", lambda: used(1, 2))
     lab.settle()
 
 

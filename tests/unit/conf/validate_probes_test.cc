@@ -64,6 +64,42 @@ TEST(ValidateProbes, ReadsEscapesAndRefusesWhatIsNone) {
   }
 }
 
+// An edge in which a probe can go through the forwarder. `probe`, `service` and `more` are put in.
+std::vector<std::string> codes_of_edge(const std::string& probe, const std::string& service = "",
+                                       const std::string& more = "") {
+  return load_text(
+             "sites: [{name: eu, location: {latitude: 1, longitude: 1}}, {name: us, location: {latitude: 2, longitude: "
+             "2}}]\n"
+             "nodes: [{name: f, site: eu, l4: {ports: [{device: eth0, addresses: [192.0.2.2/24]}]}}]\n"
+             "vips: [{name: v, site: eu, addresses: [192.0.2.1]}, {name: w, site: us, addresses: [198.51.100.1]}]\n"
+             "services:\n  - {name: s, vip: v, port: 443, pool: p" +
+             service + "}\n" + more + "probes: [{name: q, via: vip" + probe +
+             "}]\n"
+             "pools: [{name: p, probe: q, backends: [{name: b, addresses: [192.0.2.11]}]}]\n")
+      .codes();
+}
+
+TEST(ValidateProbes, TakesAProbeViaTheVipWhereAForwarderCanSendIt) {
+  EXPECT_THAT(codes_of_edge(""), IsEmpty());
+  EXPECT_THAT(codes_of_edge(", type: udp, send: x, expect: y", ", protocol: udp"), IsEmpty());
+  EXPECT_THAT(codes_of_edge(", type: dns", ", protocol: udp"), IsEmpty());
+  EXPECT_THAT(codes_of_edge(", type: dns, port: 53"), IsEmpty()) << "a port of its own, whatever the services have";
+}
+
+TEST(ValidateProbes, RefusesAProbeViaTheVipThatNobodyCouldSend) {
+  EXPECT_THAT(codes_of_edge(", type: http"), ElementsAre("not_via_vip"));
+  EXPECT_THAT(codes_of_edge(", send: x"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes_of_edge("", ", protocol: udp"), ElementsAre("not_via_vip")) << "nothing of tcp to ask for";
+  EXPECT_THAT(codes_of_edge("", ", forwarding: gue"), ElementsAre("not_via_vip"));
+  EXPECT_THAT(codes_of_edge("", "", "  - {name: t, vip: w, port: 443, pool: p}\n"), ElementsAre("not_via_vip"))
+      << "two sites";
+  std::string many;
+  for (int port = 1; port <= 32; ++port) {
+    many += "  - {name: s" + std::to_string(port) + ", vip: v, port: " + std::to_string(port) + ", pool: p}\n";
+  }
+  EXPECT_THAT(codes_of_edge("", "", many), ElementsAre("not_via_vip"));
+}
+
 TEST(ByteText, ReadsBackWhatItWritesForEachByte) {
   std::string all;
   for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);

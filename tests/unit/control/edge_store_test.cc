@@ -259,6 +259,30 @@ TEST_F(EdgeStoreTest, ALeaderWithAnOldDiskFirstGetsWhatWasDecided) {
   EXPECT_EQ(b.control->host_state().head().version, 22u);
 }
 
+// What etcd decided stays decided. The leader that cannot store it leads no longer, so it builds nothing on a state that
+// lacks it, and it has it once there is room.
+TEST_F(EdgeStoreTest, ALeaderWhoseDiskIsFullGivesTheLeadUpAndHasWhatWasDecidedLater) {
+  a.start();
+  ASSERT_EQ(leader_of({&a}), &a);
+  ASSERT_EQ(a.put_config(edge_yaml("1")).status, 200);
+  {
+    const FullDisk full;
+    const HttpResponse put = a.put_config(edge_yaml("2"));
+    EXPECT_EQ(put.status, 507) << put.body;
+    EXPECT_FALSE(leads(a));
+    EXPECT_EQ(a.put_config(edge_yaml("3")).status, 503) << "nobody leads";
+    EXPECT_THAT(store_of(a).value("trouble", ""), HasSubstr("this host cannot store it"));
+    EXPECT_EQ(a.control->host_state().head().version, 1u) << "its planes serve what it has";
+  }
+  ASSERT_EQ(leader_of({&a}), &a);
+  EXPECT_EQ(a.control->host_state().head().version, 2u);
+  EXPECT_EQ(a.control->host_state().model()->pools[0].backends[0].weight, 2u);
+  ASSERT_EQ(a.put_config(edge_yaml("3")).status, 200);
+  b.start();
+  ASSERT_TRUE(same(a, b));
+  EXPECT_EQ(content(a), content(b));
+}
+
 // What it saw itself while no leader was heard is not decided.
 TEST_F(EdgeStoreTest, AHostThatWroteAloneFetchesWhatWasDecided) {
   a.start();
