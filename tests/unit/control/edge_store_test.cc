@@ -259,8 +259,8 @@ TEST_F(EdgeStoreTest, ALeaderWithAnOldDiskFirstGetsWhatWasDecided) {
   EXPECT_EQ(b.control->host_state().head().version, 22u);
 }
 
-// What etcd decided stays decided. The leader that cannot store it leads no longer, so it builds nothing on a state that
-// lacks it, and it has it once there is room.
+// What etcd decided stays decided. The leader that cannot store it leads no longer, so it builds nothing on a state
+// that lacks it, and it has it once there is room.
 TEST_F(EdgeStoreTest, ALeaderWhoseDiskIsFullGivesTheLeadUpAndHasWhatWasDecidedLater) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
