@@ -4,6 +4,7 @@ weights of the pool change, and the router spreads anew, all in the middle of tr
 
 import contextlib
 import hashlib
+import multiprocessing
 import os
 import resource
 import selectors
@@ -58,25 +59,26 @@ def spread(router, forwarders, seed):
 
 
 class BlockServer:
-    """Answers each block with the host's name and the digest of all blocks of the connection so far. One thread serves
-    all connections, because there may be thousands."""
+    """Answers each block with the host's name and the digest of all blocks of the connection so far. One loop serves
+    all connections. If there are thousands, it has a process of its own, because one process has too few descriptors."""
 
-    def __init__(self, site, host):
+    def __init__(self, site, host, in_process):
         self.host, self.selector = host, selectors.DefaultSelector()
         self.listener = open_socket(site.namespace(host), socket.AF_INET, socket.SOCK_STREAM)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((VIP4, 80))
         self.listener.listen(1024)
-        self.stopper, stopped = socket.socketpair()
-        self.selector.register(self.listener, selectors.EVENT_READ, None)
-        self.selector.register(stopped, selectors.EVENT_READ, self.stopper)
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
+        self.stopper, self.stopped = socket.socketpair()
+        for each in (self.listener, self.stopped):
+            self.selector.register(each, selectors.EVENT_READ)
+        kind = multiprocessing.get_context("fork").Process if in_process else threading.Thread
+        self.runner = kind(target=self.run, daemon=True)
+        self.runner.start()
 
     def run(self):
         while True:
             for key, _ in self.selector.select():
-                if key.data is self.stopper:
+                if key.fileobj is self.stopped:
                     return
                 if key.fileobj is self.listener:
                     self.selector.register(self.listener.accept()[0], selectors.EVENT_READ, [hashlib.sha256(), 0])
@@ -99,7 +101,7 @@ class BlockServer:
 
     def stop(self):
         self.stopper.send(b"x")
-        self.thread.join()
+        self.runner.join()
         for key in list(self.selector.get_map().values()):
             key.fileobj.close()
         self.stopper.close()
@@ -175,7 +177,7 @@ def check_second_chance(name, forwarders, backends, transfers, mode="gue", peers
         for forwarder in running.values():
             wait_started(site, forwarder)
         for host in hosts:
-            stack.callback(BlockServer(site, host).stop)
+            stack.callback(BlockServer(site, host, in_process=transfers > 1000).stop)
         under_way = [Transfer(site) for _ in range(transfers)]
         for transfer in under_way:
             stack.callback(transfer.socket.close)
@@ -214,7 +216,7 @@ def test_every_transfer_through_ipip_ends_though_flow_tables_weights_and_ecmp_ch
 @long
 def test_ten_thousand_transfers_end_though_two_of_three_flow_tables_are_lost(_):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (65_536, max(hard, 65_536)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         check_second_chance("sg", forwarders=3, backends=3, transfers=10_000)
     finally:
