@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
-#include <cstring>
 #include <ctime>
 
 #include "conf/limits.h"
@@ -36,8 +35,7 @@ class LineWriter {
   size_t room() const { return static_cast<size_t>(end_ - next_); }
   void raw(std::string_view text) {
     assert(text.size() <= static_cast<size_t>(end_ - next_));
-    std::memcpy(next_, text.data(), text.size());
-    next_ += text.size();
+    next_ = std::copy(text.begin(), text.end(), next_);
   }
   // At most `limit` bytes of the value, counted as escaped.
   void text(std::string_view name, std::string_view value, size_t limit = kLongestOwnText) {
