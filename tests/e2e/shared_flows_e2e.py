@@ -12,7 +12,7 @@ from netns import ip, open_socket, wait_until
 from restart_e2e import answer_each, connect, who
 from segment import VIP4, raised, raw_socket, tcp_servers
 
-CONNECTIONS = 12
+CONNECTIONS = 24  # so that both backends have some, but for one run in eight million
 FORWARDERS = {"l4a": ("10.66.0.2", "10.66.0.31"), "l4b": ("10.66.0.3", "10.66.0.32")}
 PORT = 7400
 
