@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "control/api/json_bounds.h"
 #include "control/health/probe_attempt.h"
 #include "control/health/probe_dns.h"
+#include "control/limits.h"
 #include "core/assert.h"
 #include "core/crypto.h"
 
@@ -42,6 +44,18 @@ std::string from_hex(std::string_view hex) {
   return bytes;
 }
 
+// An order occupies a connection of the forwarder's admin socket until it is answered. Many silent backends must not
+// take all of them, because the forwarder is judged over that socket. So the attempts beyond kMaxVipProbes wait.
+class VipAttempt;
+struct VipTurns {
+  size_t running = 0;
+  std::deque<VipAttempt*> waiting;
+};
+VipTurns& vip_turns() {
+  thread_local VipTurns turns;  // of the control's loop
+  return turns;
+}
+
 class VipAttempt final : public ProbeAttempt {
  public:
   VipAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done)
@@ -54,12 +68,33 @@ class VipAttempt final : public ProbeAttempt {
       finish({false, "it has no address of a family of its VIPs"});
     } else {
       order_ = order();
-      ask(0);
+      vip_turns().waiting.push_back(this);
+      begin_waiting();
     }
   }
-  ~VipAttempt() override { *self_ = nullptr; }
+  ~VipAttempt() override {
+    *self_ = nullptr;
+    std::erase(vip_turns().waiting, this);
+    end_turn();
+  }
 
  private:
+  static void begin_waiting() {
+    VipTurns& turns = vip_turns();
+    while (turns.running < kMaxVipProbes && !turns.waiting.empty()) {
+      VipAttempt* const next = turns.waiting.front();
+      turns.waiting.pop_front();
+      next->has_turn_ = true;
+      ++turns.running;
+      next->ask(0);
+    }
+  }
+  void end_turn() {
+    if (!std::exchange(has_turn_, false)) return;
+    --vip_turns().running;
+    begin_waiting();
+  }
+
   std::string order() const {
     json targets = json::array();
     for (const Endpoint& vip : target_.vips) targets.push_back({{"vip", vip.address.to_string()}, {"port", vip.port}});
@@ -135,6 +170,7 @@ class VipAttempt final : public ProbeAttempt {
 
   // Never inside the constructor or a callback of the owner.
   void finish(ProbeResult result) {
+    end_turn();
     loop_.defer([self = self_, result = std::move(result)] {
       if (*self != nullptr) (*self)->done_(result);
     });
@@ -145,6 +181,7 @@ class VipAttempt final : public ProbeAttempt {
   const ProbeDone done_;
   std::string order_, trouble_;
   uint16_t dns_id_ = 0;
+  bool has_turn_ = false;
   std::shared_ptr<VipAttempt*> self_ = std::make_shared<VipAttempt*>(this);  // null once this object is destroyed
 };
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Probes via the VIP: what a forwarder is ordered, what its answer means, and what follows when none can ask.
+#include <deque>
+
 #include "control/health/prober.h"
+#include "control/limits.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing::probe_vip_test {
@@ -98,6 +101,30 @@ TEST_F(VipProbe, ADatagramsReplyIsJudgedAsThatOfOtherProbes) {
   target.dns_type = "SOA";
   target.dns_rcode = "NOERROR";
   EXPECT_EQ(probe().reason, "192.0.2.1:443: answers what is no answer to the query");
+}
+
+TEST_F(VipProbe, ManySilentBackendsTakeTheirTurnsAndNoneIsForgotten) {
+  std::deque<ForwarderDoor::Answer> under_way;
+  target.door = std::make_shared<ForwarderDoor>(
+      ForwarderDoor{[&](const std::string&, const std::string&, uint64_t, const ForwarderDoor::Answer& answer) {
+        under_way.push_back(answer);
+      }});
+  size_t told = 0;
+  std::vector<std::unique_ptr<ProbeAttempt>> attempts;
+  for (size_t i = 0; i < 3 * kMaxVipProbes; ++i) {
+    attempts.push_back(start_probe(loop, target, [&](const ProbeResult&) { ++told; }));
+  }
+  EXPECT_EQ(under_way.size(), kMaxVipProbes);
+  attempts.erase(attempts.end() - 2, attempts.end());  // two that still wait
+  attempts.erase(attempts.begin());                    // one that is under way: the next one takes its turn
+  EXPECT_EQ(under_way.size(), kMaxVipProbes + 1);
+  while (!under_way.empty()) {
+    const ForwarderDoor::Answer answer = under_way.front();
+    under_way.pop_front();
+    answer(HttpResponse::json(200, json{{"results", {ended("timeout"), ended("timeout")}}}.dump()));
+    EXPECT_LE(under_way.size(), kMaxVipProbes);
+  }
+  EXPECT_TRUE(pump(loop, [&] { return told == attempts.size(); }));
 }
 
 TEST_F(VipProbe, AnAttemptThatIsDroppedSaysNothingMore) {
