@@ -66,13 +66,34 @@ def memory_mb(frames):
     return 512 + (frames + 20_000) * 3_600 // (1 << 20)
 
 
-def tidegate(capture, frames, backends, flows, forwarding="l2dsr"):
+def denied_networks():
+    """100,000 networks of IPv4 and as many of IPv6, spread over the space, without the clients of the captures."""
+    lines = []
+    for number in range(100_000):
+        spread = number * 2_654_435_761 % (1 << 32)
+        first = spread >> 24
+        lines.append(f"{224 if first in (10, 11) else first}.{spread >> 16 & 255}.{spread >> 8 & 255}.0/24")
+        lines.append(f"2a{spread >> 24:02x}:{spread >> 8 & 0xFFFF:x}:{spread & 255:x}::/48")
+    return lines
+
+
+# Lists and bounds that hold no client of the captures, and are asked for each packet.
+GUARDS = ", deny: [bad4, bad6], limits: {packets: 100000000, source_packets: 100000000, flows: 100000000, source_flows: 100000000}"
+
+
+def tidegate(capture, frames, backends, flows, forwarding="l2dsr", guarded=False):
     if forwarding == "vxlan":
         forwarding += ", vni: 1"
+    if guarded:
+        forwarding += GUARDS
 
     def start(folder):
         listed = "\n".join(f'      - {{name: b{i}, addresses: [{backend4(i)}, "{backend6(i)}"]}}' for i in range(backends))
         (Path(folder) / "secret").write_text("a secret of the benchmarks")
+        networks = denied_networks()
+        (Path(folder) / "bad4.txt").write_text("\n".join(networks[::2]))
+        (Path(folder) / "bad6.txt").write_text("\n".join(networks[1::2]))
+        lists = "acls: [{name: bad4, file: bad4.txt}, {name: bad6, file: bad6.txt}]" if guarded else ""
         (Path(folder) / "edge.yaml").write_text(f"""
 sites: [{{name: here, location: {{latitude: 50, longitude: 8}}}}]
 nodes:
@@ -84,6 +105,7 @@ nodes:
       memory: {memory_mb(frames)}MB
       maglev_slots: 65537
 vips: [{{name: vip, site: here, addresses: [{VIP4}, "{VIP6}"]}}]
+{lists}
 services:
   - {{name: tcp, vip: vip, port: 80, protocol: tcp, pool: pool, forwarding: {forwarding}}}
   - {{name: udp, vip: vip, port: 53, protocol: udp, pool: pool, forwarding: {forwarding}}}

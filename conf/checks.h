@@ -56,6 +56,7 @@ class Checks {
 void check_nodes(Checks& checks);            // in validate_traffic.cc
 void check_access_logs(Checks& checks);      // in validate_access_log.cc
 void check_traffic(Checks& checks);          // in validate_traffic.cc: vips, services, pools
+void check_acls(Checks& checks);             // in validate_acls.cc: lists of clients, limits of services
 void check_addresses(Checks& checks);        // in validate_addresses.cc: addresses of VIPs, ports, backends
 void check_http(Checks& checks);             // in validate_http.cc: certificates, listeners, routes
 void check_acme(Checks& checks);             // in validate_acme.cc: the authority, ordered certificates

@@ -74,6 +74,8 @@ const Section& root_section() {
             nested("sites", &Model::sites, site_section(), "The places where the hosts of the edge are."),
             nested("nodes", &Model::nodes, node_section(), "The hosts, and which planes each of them runs."),
             nested("vips", &Model::vips, vip_section(), "The addresses that clients connect to."),
+            nested("acls", &Model::acls, acl_section(),
+                   "Lists of clients, by their networks or countries, that services allow or deny."),
             nested("services", &Model::services, service_section(),
                    "Which port of a VIP the forwarder serves, and with which pool."),
             nested("pools", &Model::pools, pool_section(), "Groups of backends that do the same work."),

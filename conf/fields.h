@@ -95,6 +95,7 @@ bool is_secret_key(std::string_view key);
 const Section& site_section();  // fields.cc
 const Section& node_section();  // fields_node.cc
 const Section& vip_section();   // fields_traffic.cc
+const Section& acl_section();
 const Section& service_section();
 const Section& pool_section();
 const Section& probe_section();

@@ -59,6 +59,10 @@ const Section& l4_section() {
               "shared."),
           integer("share_flows_rate", &L4Node::share_flows_rate, {100, 10'000'000},
                   "Most flows a second that each of them is told. A flow takes 20 bytes."),
+          integer(
+              "flow_events", &L4Node::flow_events, {0, uint64_t{1} << 32},
+              "One of so many new flows is told as an event (`tidegate l4 events`), chosen by the keyed hash of its "
+              "addresses and ports. 0: none."),
       }};
   return section;
 }

@@ -52,6 +52,59 @@ const Section& vip_section() {
   return section;
 }
 
+const Section& acl_section() {
+  static const Section section{
+      "acl",
+      {
+          name(&Acl::name, "What services refer to. Counters and explanations use it."),
+          row("networks", FieldType::cidr, &Acl::networks, "The clients' addresses."),
+          row("file", FieldType::file, &Acl::file,
+              "A file of further networks, one a line; comments begin with `#`. It is part of the version."),
+          bounded("countries", FieldType::text, &Acl::countries, {2, 2},
+                  "The clients' countries (ISO 3166-1), like `US`, as the mmdb files of `geo` say. The forwarder reads "
+                  "them again when they change."),
+      }};
+  return section;
+}
+
+namespace {
+
+constexpr uint64_t kMostRate = 100'000'000, kMostBurst = 4'000'000;
+
+const Section& service_limits_section() {
+  static const Section section{
+      "limits section",
+      {
+          integer("packets", &ServiceLimits::packets, {0, kMostRate},
+                  "Packets a second of all clients together. What is over it is dropped as `service_packets`. 0: no "
+                  "bound."),
+          integer("packets_burst", &ServiceLimits::packets_burst, {0, kMostBurst},
+                  "How many may come at once. 0: as many as in a second."),
+          integer("flows", &ServiceLimits::flows, {0, kMostRate},
+                  "New flows a second of all clients together. What is over it is dropped as `service_flows`. 0: no "
+                  "bound."),
+          integer("flows_burst", &ServiceLimits::flows_burst, {0, kMostBurst}, "How many may begin at once."),
+          integer("source_packets", &ServiceLimits::source_packets, {0, kMostRate},
+                  "Packets a second of the clients of one network, dropped as `source_packets` above that. Each worker "
+                  "counts for itself: a network whose flows are spread over several workers may send as many times "
+                  "more. 0: no bound."),
+          integer("source_packets_burst", &ServiceLimits::source_packets_burst, {0, kMostBurst},
+                  "How many may come at once."),
+          integer("source_flows", &ServiceLimits::source_flows, {0, kMostRate},
+                  "New flows a second of the clients of one network, dropped as `source_flows` above that; each worker "
+                  "counts for itself. 0: no bound."),
+          integer("source_flows_burst", &ServiceLimits::source_flows_burst, {0, kMostBurst},
+                  "How many may begin at once."),
+          integer("source_prefix_v4", &ServiceLimits::source_prefix_v4, {1, 32},
+                  "The prefix length of such a network of IPv4."),
+          integer("source_prefix_v6", &ServiceLimits::source_prefix_v6, {1, 128},
+                  "The prefix length of such a network of IPv6."),
+      }};
+  return section;
+}
+
+}  // namespace
+
 const Section& service_section() {
   static const Section section{
       "service",
@@ -88,6 +141,17 @@ const Section& service_section() {
                    "How long a TCP flow is kept after FIN or RST."),
           duration("udp_idle_timeout", &Service::udp_idle_timeout_ms, {kSecond, kDay},
                    "How long a UDP flow is kept without packets."),
+          reference("allow", &Service::allow, "acls",
+                    "Lists of clients that may come. If there are any, others are dropped as `acl_not_allowed`."),
+          reference("deny", &Service::deny, "acls",
+                    "Lists of clients that may not come, even if `allow` has them; dropped as `acl_denied`."),
+          nested("limits", &Service::limits, service_limits_section(),
+                 "Bounds of what clients send. Tokens are saved up to the burst; see l4/README.md for the error with "
+                 "several workers."),
+          boolean("reset_unknown", &Service::reset_unknown,
+                  "Packets of TCP flows that the forwarder does not know are answered by RST from the VIP, at most "
+                  "1,000 a second and worker, instead of being forwarded by the hash. Not where several forwarders "
+                  "take a VIP's packets in turn: one would reset the flows of another."),
       }};
   return section;
 }

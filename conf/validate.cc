@@ -69,6 +69,7 @@ void validate(const DocumentNode& root, Model& model, FaultList& faults) {
   Checks checks(root, model, faults);
   check_nodes(checks);
   check_traffic(checks);
+  check_acls(checks);
   check_addresses(checks);
   check_http(checks);
   check_acme(checks);

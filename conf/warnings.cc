@@ -249,12 +249,16 @@ void warn_of_unused(Checks& warnings, std::string_view list, const char* noun, c
 
 void warn_of_all_unused(Checks& warnings) {
   const Model& model = warnings.model();
-  std::set<uint32_t> pools, probes, certificates, policies;
+  std::set<uint32_t> pools, probes, certificates, policies, acls;
   for (const Route& route : model.routes) {
     pools.insert(route.pool());
     policies.insert(route.policies.begin(), route.policies.end());
   }
-  for (const Service& service : model.services) pools.insert(service.pool);
+  for (const Service& service : model.services) {
+    pools.insert(service.pool);
+    acls.insert(service.allow.begin(), service.allow.end());
+    acls.insert(service.deny.begin(), service.deny.end());
+  }
   for (const Policy& policy : model.policies) {
     for (const PolicyKind& kind : policy_kinds()) {
       if (!kind.pools_of || policy.parts.count(kind.key) == 0) continue;
@@ -273,6 +277,7 @@ void warn_of_all_unused(Checks& warnings) {
     if (model.policies[p].everywhere) policies.insert(p);
   }
   warn_of_unused(warnings, "pools", "pool", model.pools, pools);
+  warn_of_unused(warnings, "acls", "list", model.acls, acls);
   warn_of_unused(warnings, "probes", "probe", model.probes, probes);
   warn_of_unused(warnings, "certificates", "certificate", model.certificates, certificates);
   warn_of_unused(warnings, "policies", "policy", model.policies, policies);

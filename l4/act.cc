@@ -24,7 +24,7 @@ void Decider::send_through_tunnel(const Action& action, const Action* second, ui
   if (outcome.reason == DropReason::none) {
     moved_ = true;
     outcome.verdict = Verdict::forward;
-    counters_.tunnelled_packets[static_cast<size_t>(action.mode)].add();
+    counters_.tunnelled[static_cast<size_t>(action.mode)].add(1, frame.bytes);
     if (second != nullptr) counters_.second_chance_packets.add();
     address(backend, hop, frame, outcome.port);
     return;

@@ -6,8 +6,12 @@ namespace tidegate::l4 {
 
 [[gnu::noinline]] BackendId Decider::choose_anew(Candidate& candidate, uint64_t hash, const Frame& frame,
                                                  FlowEntry* entry, bool reopened, uint32_t now_ms) {
-  const BackendId backend = pick(candidate, hash, frame);
   candidate.unseen = candidate.event != FlowEvent::open;
+  if (entry == nullptr || reopened) {
+    candidate.refused = why_flow_may_not_begin(candidate, now_ms);
+    if (candidate.refused != DropReason::none) return kNoBackend;
+  }
+  const BackendId backend = pick(candidate, hash, frame);
   if (entry != nullptr) {
     if (!reopened) counters_.flows_repicked.add();
     flows_.erase(*entry);
@@ -18,6 +22,8 @@ namespace tidegate::l4 {
   if (entry != nullptr) entry->unseen = candidate.unseen ? 1 : 0;
   (entry != nullptr ? counters_.flows_created : counters_.flows_untracked).add();
   counters_.backends.flows[index_of(backend)].add();
+  counters_.services[index_of(candidate.service->id)].flows.add();
+  if (FlowEvents::tells(hash, tells_one_of_)) tell_flow(candidate, backend, frame, now_ms);
   return backend;
 }
 
@@ -30,6 +36,14 @@ namespace tidegate::l4 {
 void Decider::learn(const LearnedFlow* flows, size_t count, uint32_t now_ms, LessonCounts& counts) {
   for (size_t i = 0; i < count; ++i) flows_.prefetch(flows[i].hash);
   for (size_t i = 0; i < count; ++i) ++counts.counts[static_cast<size_t>(flows_.learn(flows[i], now_ms))];
+}
+
+void Decider::tell_flow(const Candidate& candidate, BackendId backend, const Frame& frame, uint32_t now_ms) {
+  PacketView view;
+  if (parse_frame(frame.data, frame.bytes, view) != DropReason::none) return;
+  const FlowTuple tuple = {view.family, view.protocol,   view.source_port_be, view.destination_port_be,
+                           view.source, view.destination};
+  flow_events_.add({now_ms, tuple, backend, candidate.service->id, !candidate.unseen});
 }
 
 // A connection that did not begin here may have begun at another forwarder, or here before the flow table was lost. If
@@ -55,7 +69,8 @@ void Decider::learn(const LearnedFlow* flows, size_t count, uint32_t now_ms, Les
   }
   candidate.backend = choose_for_flow(tables, candidate, hash, frame, now_ms);
   if (candidate.backend == kNoBackend) return;
-  fragments_.remember(config_.hasher.fragments(views_[candidate.frame]), candidate.backend, now_ms);
+  fragments_.remember(config_.hasher.fragments(views_[candidate.frame]), candidate.backend, candidate.service->id,
+                      now_ms);
 }
 
 }  // namespace tidegate::l4

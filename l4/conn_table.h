@@ -171,6 +171,10 @@ class ConnTable {
                     FlowState begun_as = FlowState::embryonic);
   void erase(FlowEntry& entry);
   Lesson learn(const LearnedFlow& flow, uint32_t now_ms);
+  // A number of an entry of this table, less than capacity(), which is its own as long as the entry is there.
+  uint64_t place(const FlowEntry& entry) const {
+    return static_cast<uint64_t>(&entry - reinterpret_cast<const FlowEntry*>(buckets_));
+  }
   // Appends live flows of the next `buckets` buckets from `bucket` on to `out`, `most` at most and then whole buckets
   // only up to there; of one backend, if one is given. Returns the bucket at which the next call goes on, or
   // bucket_count(). The last bucket may bring up to three more than `most`.

@@ -26,10 +26,31 @@ class OwnedCounter {
   std::atomic<uint64_t> value_{0};
 };
 
+struct Traffic {
+  OwnedCounter packets, bytes;  // bytes of whole frames, as they leave, without tags and FCS
+
+  void add(uint64_t more_packets, uint64_t more_bytes) {
+    packets.add(more_packets);
+    bytes.add(more_bytes);
+  }
+};
+
+// By ServiceId.
+struct ServiceCounters {
+  Traffic forwarded;
+  OwnedCounter flows;
+  OwnedCounter refused;  // packets that its lists and bounds dropped
+};
+
+// By AclId: packets whose client the list decided about.
+struct AclCounters {
+  OwnedCounter allowed, denied;
+};
+
 // Indexed by BackendId. Each kind has its own array: nearly every packet needs the first kind, and it should touch as
 // few cache lines as possible when there are many backends.
 struct BackendCounters {
-  std::vector<OwnedCounter> packets = std::vector<OwnedCounter>(kMaxBackends);
+  std::vector<Traffic> forwarded = std::vector<Traffic>(kMaxBackends);
   std::vector<OwnedCounter> flows = std::vector<OwnedCounter>(kMaxBackends);
 };
 
@@ -55,11 +76,15 @@ struct alignas(64) WorkerCounters {
   OwnedCounter fragmented;                            // copied from the table of fragmented datagrams
   OwnedCounter neighbours_resolved, neighbours;
   OwnedCounter busy_ns, elapsed_ns;
-  OwnedCounter second_chance_packets;                        // they name a second backend, which the table before picks
-  OwnedCounter too_big_packets;                              // senders told that a packet does not fit into its tunnel
-  std::array<OwnedCounter, kForwardings> tunnelled_packets;  // by Forwarding; l2dsr is not counted here
-  std::array<OwnedCounter, kDropReasons> dropped_packets;
+  OwnedCounter second_chance_packets;           // they name a second backend, which the table before picks
+  OwnedCounter too_big_packets;                 // senders told that a packet does not fit into its tunnel
+  std::array<Traffic, kForwardings> tunnelled;  // by Forwarding; l2dsr is not counted here
+  std::array<OwnedCounter, kDropReasons> dropped_packets, dropped_bytes;
+  OwnedCounter resets;             // RST sent for packets of unknown flows
+  OwnedCounter sources_forgotten;  // copied from the table of sources
   BackendCounters backends;
+  std::vector<ServiceCounters> services = std::vector<ServiceCounters>(kMaxServices);
+  std::vector<AclCounters> acls = std::vector<AclCounters>(kMaxAclIds);
 
   void sent(FrameKind kind, uint64_t packets, uint64_t bytes) {
     if (kind == FrameKind::forwarded) {
@@ -71,14 +96,17 @@ struct alignas(64) WorkerCounters {
       answered_packets.add(packets);
     }
   }
-  void unsent(FrameKind kind, DropReason reason, uint64_t packets = 1) {
+  void unsent(FrameKind kind, DropReason reason, uint64_t packets, uint64_t bytes) {
     if (kind == FrameKind::own) {
       unsent_packets.add(packets);
     } else {
-      drop(reason, packets);
+      drop(reason, packets, bytes);
     }
   }
-  void drop(DropReason reason, uint64_t packets = 1) { dropped_packets[static_cast<size_t>(reason)].add(packets); }
+  void drop(DropReason reason, uint64_t packets, uint64_t bytes) {
+    dropped_packets[static_cast<size_t>(reason)].add(packets);
+    dropped_bytes[static_cast<size_t>(reason)].add(bytes);
+  }
 };
 
 }  // namespace tidegate::l4

@@ -60,6 +60,7 @@ Result<void> Dataplane::open(const L4Node& node, const FlowHasher& hasher, const
   config.workers = node.workers;
   config.conflicts = &conflicts_;
   config.probes = &probes_;
+  config.bounds = &bounds_;
   for (uint32_t number = 0; number < node.workers; ++number) {
     config.announces = number == 0;
     config.board = number == 0 ? &neighbours_ : nullptr;

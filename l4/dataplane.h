@@ -58,6 +58,7 @@ class Dataplane {
   NeighbourBoard neighbours_;
   ConflictBoard conflicts_;
   ProbeBoard probes_;
+  SharedBounds bounds_;
   Publisher publisher_;
   std::vector<std::unique_ptr<Worker>> workers_;
   bool launched_ = false;

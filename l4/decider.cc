@@ -25,6 +25,7 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
     : config_(std::move(config)),
       counters_(counters),
       batch_(config_.hasher),
+      source_batch_(config_.hasher),
       flows_(config_.flows, config_.kept.flows),
       fragments_(kMaxFragmented),
       neighbours_(config_.ports, config_.board),
@@ -32,6 +33,10 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
       groups_(config_.ports) {
   set_macs();
   inherit();
+  if (config_.bounds == nullptr) {
+    own_bounds_ = std::make_unique<SharedBounds>();
+    config_.bounds = own_bounds_.get();
+  }
 }
 
 // Takes over what the process before left. Only one worker writes down the neighbours, because all ask for the same.
@@ -73,6 +78,10 @@ void Decider::introduce(uint32_t now_ms) {
 }
 
 void Decider::adopt(const ForwardingTables& tables, uint32_t now_ms) {
+  for (const std::unique_ptr<const Guard>& guard : tables.guards) {
+    if (guard != nullptr && guard->bounds_sources()) sources_.open();
+  }
+  tells_one_of_ = tables.flow_events;
   neighbours_.set_targets(tables.neighbours, now_ms);
   if (!config_.announces) return;
   announcer_.adopt(tables.local, now_ms);
@@ -100,9 +109,32 @@ void Decider::tick(uint32_t now_ms, FrameSink& sink) {
   counters_.fragmented.set(fragments_.live());
   counters_.flows_live.set(flows_.live());
   counters_.flows_evicted.set(flows_.evicted());
+  counters_.sources_forgotten.set(sources_.forgotten());
   counters_.neighbours_resolved.set(neighbours_.resolved());
   counters_.neighbours.set(neighbours_.targets());
 }
+
+namespace {
+
+// What was forwarded for a service in a row. Packets of one service often follow each other.
+struct ServiceRun {
+  ServiceId service = kNoService;
+  uint64_t packets = 0, bytes = 0;
+
+  [[gnu::always_inline]] void add(ServiceId of, uint64_t more_bytes, WorkerCounters& counters) {
+    if (of != service) {
+      count(counters);
+      *this = {of, 0, 0};
+    }
+    ++packets;
+    bytes += more_bytes;
+  }
+  void count(WorkerCounters& counters) const {
+    if (packets != 0) counters.services[index_of(service)].forwarded.add(packets, bytes);
+  }
+};
+
+}  // namespace
 
 // Returns true if all `count` frames are forwarded by one port. Counts every other fate.
 template <bool Tunnels>
@@ -110,6 +142,7 @@ template <bool Tunnels>
                                                 uint16_t& port_of_all) {
   size_t forwarded = 0;
   uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // of the ports by which the frames leave
+  ServiceRun run;
   for (size_t i = 0; i < candidate_count_; ++i) {
     const Candidate& candidate = candidates_[i];
     Frame& frame = frames[candidate.frame];
@@ -126,13 +159,16 @@ template <bool Tunnels>
     }
     if (outcome.verdict != Verdict::forward) [[unlikely]] {
       if (candidate.first_fragment && candidate.handed_over) outcome = {Verdict::hand_over, DropReason::none, 0, false};
+      if (candidate.refused != DropReason::none) settle_refused(candidate, frame, outcome, now_ms);
       continue;
     }
     bits_of_all &= outcome.port;
     bits_of_any |= outcome.port;
     ++forwarded;
-    counters_.backends.packets[index_of(candidate.backend)].add();
+    counters_.backends.forwarded[index_of(candidate.backend)].add(1, frame.bytes);
+    run.add(candidate.service->id, frame.bytes, counters_);
   }
+  run.count(counters_);
   port_of_all = bits_of_all;
   if (forwarded == count) return bits_of_all == bits_of_any;
   count_fates(frames, outcomes, count, now_ms);
@@ -152,9 +188,9 @@ bool Decider::choose_and_act(const ForwardingTables& tables, Frame* frames, Outc
   return act<Tunnels>(frames, outcomes, count, now_ms, port_of_all);
 }
 
-std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
-                                        uint32_t now_ms) {
-  assert(count <= kBurst);
+[[gnu::always_inline]] inline std::optional<uint16_t> Decider::run_stages(const ForwardingTables& tables, Frame* frames,
+                                                                          Outcome* outcomes, size_t count,
+                                                                          uint32_t now_ms) {
   candidate_count_ = follower_count_ = 0;
   moved_ = false;
   asked_service_ = nullptr;
@@ -169,6 +205,7 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
     hashes_[candidate] = hash;
     flows_.prefetch(hash);
   });
+  if (!tables.guards.empty()) guard(tables, frames, outcomes, now_ms);
   uint16_t port_of_all = 0;
   const bool by_one_port = tables.tunnels.empty()
                                ? choose_and_act<false>(tables, frames, outcomes, count, now_ms, port_of_all)
@@ -177,13 +214,46 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
   return std::nullopt;
 }
 
+std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
+                                        uint32_t now_ms) {
+  assert(count <= kBurst);
+  if (observer_ != nullptr) [[unlikely]]
+    return decide_observed(tables, frames, outcomes, count, now_ms);
+  return run_stages(tables, frames, outcomes, count, now_ms);
+}
+
+[[gnu::noinline]] std::optional<uint16_t> Decider::decide_observed(const ForwardingTables& tables, Frame* frames,
+                                                                   Outcome* outcomes, size_t count, uint32_t now_ms) {
+  observer_->before(frames, count, now_ms);
+  const std::optional<uint16_t> port_of_all = run_stages(tables, frames, outcomes, count, now_ms);
+  std::array<Fate, kBurst> fates;
+  for (size_t i = 0; i < count; ++i) fates[i] = {&outcomes[i], kNoBackend, kNoService};
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    const Candidate& candidate = candidates_[i];
+    fates[candidate.frame].backend = candidate.backend;
+    fates[candidate.frame].service = candidate.service->id;
+  }
+  observer_->after(frames, fates.data(), count);
+  return port_of_all;
+}
+
+void Decider::preload(const FlowEntry& flow, uint32_t now_ms) {
+  FlowEntry* entry = flows_.find(flow.hash, now_ms);
+  if (entry == nullptr) entry = flows_.insert(flow.hash, flow.backend, flow.expires_ms - now_ms, now_ms);
+  if (entry != nullptr) *entry = flow;
+}
+
+void Decider::preload(const NeighbourView& neighbour, uint32_t now_ms) {
+  if (!neighbour.mac.is_zero()) neighbours_.learn(neighbour.address, neighbour.mac, now_ms);
+}
+
 void Decider::count_fates(const Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms) {
   for (size_t i = 0; i < count; ++i) {
     Outcome& outcome = outcomes[i];
     if (outcome.verdict == Verdict::punt && !config_.punt_tap) outcome.verdict = Verdict::drop;
     if (frames[i].learn_only) continue;  // it was counted where it came in
     if (outcome.verdict == Verdict::drop) {
-      counters_.drop(outcome.reason);
+      counters_.drop(outcome.reason, 1, frames[i].bytes);
       dropped_.record(frames[i], outcome.reason, now_ms);
     }
     if (outcome.verdict == Verdict::consume) counters_.consumed_packets.add();

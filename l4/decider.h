@@ -7,6 +7,7 @@
 //    take_plain (stages.h)   reads the packet and finds its service. Nearly every packet needs only this; otherwise:
 //    classify (classify.cc)  parse_frame, then the service. Other packets are settled here (ARP, ND, unwanted ones).
 //    FlowBatch               hashes the flows eight at a time and prefetches their places in the flow table.
+//    guard (guard.cc)        lists and bounds of the services that have any. Removes packets that may not pass.
 //    choose (stages.h)       the flow's backend from ConnTable; of a new flow (choose.cc) from the hash table.
 //    follow (follow.cc)      ICMP and later fragments. They follow a flow that this same burst may have begun.
 //    act (decider.cc)        for each chosen backend: makes the frame ready to leave.
@@ -24,13 +25,17 @@
 #include "l4/counters.h"
 #include "l4/drop_trace.h"
 #include "l4/flow_batch.h"
+#include "l4/flow_events.h"
 #include "l4/fragment_table.h"
 #include "l4/frame.h"
 #include "l4/group_member.h"
 #include "l4/kept_state.h"
 #include "l4/neighbour.h"
+#include "l4/observer.h"
 #include "l4/plan/forwarding.h"
 #include "l4/probe/board.h"
+#include "l4/shared_bounds.h"
+#include "l4/source_table.h"
 
 namespace tidegate::l4 {
 
@@ -62,8 +67,9 @@ struct DeciderConfig {
   bool announces = true;            // one worker of a node announces the VIPs
   NeighbourBoard* board = nullptr;  // the announcing worker reports silent neighbours here
   ConflictBoard* conflicts = nullptr;
-  ProbeBoard* probes = nullptr;  // probes that control orders; null: none
-  KeptMemory kept = {};          // memory of flows and neighbours that outlives the process, if there is any
+  ProbeBoard* probes = nullptr;    // probes that control orders; null: none
+  SharedBounds* bounds = nullptr;  // what services may still take, shared by all workers; null: one of its own
+  KeptMemory kept = {};            // memory of flows and neighbours that outlives the process, if there is any
 };
 
 class Decider {
@@ -92,16 +98,29 @@ class Decider {
   const Neighbours& neighbours() const { return neighbours_; }
   const ConnTable& flows() const { return flows_; }
   const DropTrace& dropped() const { return dropped_; }
+  const FlowEvents& flow_events() const { return flow_events_; }
+  // From the next burst on. Null: nobody looks.
+  void observe(FrameObserver* observer) { observer_ = observer; }
+  // For a dry run: what another Decider holds.
+  void preload(const FlowEntry& flow, uint32_t now_ms);
+  void preload(const NeighbourView& neighbour, uint32_t now_ms);
 
  private:
+  struct Candidate;
+  std::optional<uint16_t> run_stages(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
+                                     uint32_t now_ms);
+  std::optional<uint16_t> decide_observed(const ForwardingTables& tables, Frame* frames, Outcome* outcomes,
+                                          size_t count, uint32_t now_ms);
+  void tell_flow(const Candidate& candidate, BackendId backend, const Frame& frame, uint32_t now_ms);
   // A packet of a service, between the stages.
   struct Candidate {
     uint16_t frame = 0;  // index in the burst
     uint8_t family = 0;
     FlowEvent event = FlowEvent::data;
-    bool first_fragment = false;  // then it has a view in views_
-    bool handed_over = false;     // of a first fragment: another worker may have its flow
-    bool unseen = false;          // its flow did not begin here
+    bool first_fragment = false;            // then it has a view in views_
+    bool handed_over = false;               // of a first fragment: another worker may have its flow
+    bool unseen = false;                    // its flow did not begin here
+    DropReason refused = DropReason::none;  // by the service's lists and bounds
     BackendId backend = kNoBackend;
     const ServiceEntry* service = nullptr;
     const NextHop* hop = nullptr;    // of the chosen backend
@@ -131,6 +150,16 @@ class Decider {
   BackendId choose_anew(Candidate& candidate, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
                         uint32_t now_ms);
   void take_over_shared(FlowEntry& entry);
+  void guard(const ForwardingTables& tables, const Frame* frames, Outcome* outcomes, uint32_t now_ms);
+  DropReason why_client_may_not_come(const ForwardingTables& tables, const Guard& guard, uint8_t family,
+                                     const AddressWords& client);
+  DropReason why_packet_may_not_pass(const Guard& guard, uint64_t source_hash, uint32_t now_ms);
+  DropReason why_fragment_may_not_pass(const Guard& guard, const PacketView& view, uint32_t now_ms);
+  DropReason why_error_may_not_pass(const ForwardingTables& tables, const Guard& guard, const FlowTuple& flow,
+                                    uint32_t now_ms);
+  DropReason why_flow_may_not_begin(const Candidate& candidate, uint32_t now_ms);
+  bool takes_packet(const Guard& guard, uint32_t now_ms);
+  void settle_refused(const Candidate& candidate, Frame& frame, Outcome& outcome, uint32_t now_ms);
   BackendId pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const;
   void choose_for_first_fragment(const ForwardingTables& tables, Candidate& candidate, uint64_t hash,
                                  const Frame& frame, uint32_t now_ms);
@@ -164,9 +193,18 @@ class Decider {
   std::vector<uint64_t> own_macs_, untagged_macs_;
   WorkerCounters& counters_;
   FlowBatch batch_;
+  FlowBatch source_batch_;
+  SourceTable sources_;
+  std::unique_ptr<SharedBounds> own_bounds_;
+  std::vector<ServiceShare> shares_ = std::vector<ServiceShare>(kMaxServices);  // by ServiceId
+  std::array<uint64_t, kBurst> source_hashes_{};  // by candidate, if its service bounds sources
+  uint32_t reset_second_ = 0, resets_in_second_ = 0;
   ConnTable flows_;
   FragmentTable fragments_;
   DropTrace dropped_;
+  FlowEvents flow_events_;
+  uint64_t tells_one_of_ = 0;  // new flows; 0: none
+  FrameObserver* observer_ = nullptr;
   Neighbours neighbours_;
   Announcer announcer_;
   GroupMember groups_;

@@ -39,6 +39,13 @@ namespace tidegate::l4 {
   X(vip_conflict, "another station claims one of our addresses by ARP or ND")                     \
   X(not_local, "destination address is neither a VIP nor our own")                                \
   X(no_service, "VIP without a service for that protocol and port")                               \
+  X(acl_denied, "the client is in a list that the service denies")                                \
+  X(acl_not_allowed, "the client is in none of the lists that the service allows")                \
+  X(source_packets, "more packets a second than clients of this network may send")                \
+  X(service_packets, "more packets a second than the service takes")                              \
+  X(source_flows, "more new flows a second than clients of this network may begin")               \
+  X(service_flows, "more new flows a second than the service takes")                              \
+  X(flow_unknown, "TCP packet of a flow that is not known, and no RST was sent for it")           \
   X(no_backend, "no backend of the pool may be used")                                             \
   X(neighbour_unresolved, "the backend's MAC address is not known (yet)")                         \
   X(fragment_without_first, "later fragment whose first fragment was not seen within seconds")    \

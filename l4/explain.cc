@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "conf/acl.h"
+#include "l4/drop_reason.h"
+
 namespace tidegate::l4 {
 namespace {
 
@@ -68,6 +71,59 @@ std::string pick_reason(const ServiceEntry& service, uint64_t hash) {
                      service.flow_key == FlowKey::client ? "client address" : "5-tuple");
 }
 
+// The longest network of the list that has the client. Empty: it is in the list by its country.
+std::string network_with(const Acl& acl, const IpAddress& client) {
+  const Cidr* longest = nullptr;
+  const std::vector<Cidr> networks = networks_of(acl);
+  for (const Cidr& each : networks) {
+    if (each.contains(client) && (longest == nullptr || each.prefix > longest->prefix)) longest = &each;
+  }
+  return longest == nullptr ? std::string() : longest->to_string();
+}
+
+// Adds what the service's lists decide about the client. Returns false if they refuse it.
+bool tell_lists(const ForwardingTables& tables, const ServiceEntry& service, const IpAddress& client, json& out) {
+  const Model& model = *tables.snapshot->model;
+  const Service& config = model.services[service.service];
+  if (service.guard == nullptr || service.guard->decisions.empty()) return true;
+  const std::vector<uint16_t>& lists = tables.lists->sets()[tables.lists->find(service.family, words_of(client))];
+  // The ids say only which list of the model decided.
+  std::vector<AclId> ids;
+  for (size_t i = 0; i < model.acls.size(); ++i) ids.push_back(AclId(static_cast<uint16_t>(i)));
+  const ListDecision decision = decide_by_lists(lists, config.deny, config.allow, ids);
+  if (decision.admission == Admission::not_allowed) {
+    out["decision"] = "refused";
+    out["reason"] = fmt::format("{}: {}", name(DropReason::acl_not_allowed), sentence(DropReason::acl_not_allowed));
+    return false;
+  }
+  if (decision.list == kNoAcl) return true;
+  const Acl& acl = model.acls[index_of(decision.list)];
+  const std::string network = network_with(acl, client);
+  out["acl"] = acl.name;
+  const std::string by = network.empty() ? "by the client's country" : "by its network " + network;
+  if (decision.admission == Admission::allowed) {
+    out["acl_reason"] = fmt::format("list {} allows the client {}", acl.name, by);
+    return true;
+  }
+  out["decision"] = "refused";
+  out["reason"] = fmt::format("{}: list {} denies the client {}", name(DropReason::acl_denied), acl.name, by);
+  return false;
+}
+
+void tell_limits(const Service& service, json& out) {
+  const ServiceLimits& limits = service.limits;
+  json told = json::object();
+  const auto tell = [&](const char* what, uint64_t rate) {
+    if (rate != 0) told[what] = rate;
+  };
+  tell("packets", limits.packets);
+  tell("flows", limits.flows);
+  tell("source_packets", limits.source_packets);
+  tell("source_flows", limits.source_flows);
+  if (!told.empty()) out["limits"] = std::move(told);
+  if (service.reset_unknown) out["reset_unknown"] = true;
+}
+
 }  // namespace
 
 json explain(const ForwardingTables& tables, const FlowHasher& hasher, const BackendIds& backends,
@@ -99,6 +155,8 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
   out["pool"] = snapshot.model->pools[config.pool].name;
   out["forwarding"] = name(config.forwarding);
   out["eligible"] = eligible(tables, backends, config.pool, family);
+  tell_limits(config, out);
+  if (!tell_lists(tables, *service, *question.client, out)) return out;
 
   const uint64_t hash = hasher.tuple(tuple);
   // What a packet of a connection that did not begin here also carries.

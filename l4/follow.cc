@@ -9,11 +9,18 @@ Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& fr
                                        uint32_t now_ms) {
   if (tables.local_kind(view.family, view.destination) != LocalKind::vip) return punt(DropReason::not_local);
   const uint64_t datagram = config_.hasher.fragments(view);
-  const BackendId backend = fragments_.find(datagram, now_ms);
+  const auto [backend, service] = fragments_.find(datagram, now_ms);
   if (backend == kNoBackend && may_be_elsewhere(frame)) return {Verdict::hand_over, DropReason::none, 0, false};
   if (!tables.backend(backend).keeps_flows(view.family)) return drop(DropReason::fragment_without_first);
+  if (const Guard* guard = tables.guard(service); guard != nullptr) {
+    const DropReason refused = why_fragment_may_not_pass(*guard, view, now_ms);
+    if (refused != DropReason::none) return drop(refused);
+  }
   const Outcome outcome = addressed(tables, backend, view.family, datagram, frame, now_ms);
-  if (outcome.verdict == Verdict::forward) counters_.backends.packets[index_of(backend)].add();
+  if (outcome.verdict == Verdict::forward) {
+    counters_.backends.forwarded[index_of(backend)].add(1, frame.bytes);
+    counters_.services[index_of(service)].forwarded.add(1, frame.bytes);
+  }
   return outcome;
 }
 
@@ -42,6 +49,10 @@ Outcome Decider::relay_icmp_error(const ForwardingTables& tables, Frame& frame, 
   if (reason != DropReason::none) return drop(reason);
   const ServiceEntry* service = tables.find_service(flow.family, flow.vip, flow.protocol, flow.service_port_be);
   if (service == nullptr) return drop(DropReason::icmp_quote_unknown);
+  if (service->guard != nullptr && frame.asked == 0) {
+    const DropReason refused = why_error_may_not_pass(tables, *service->guard, flow, now_ms);
+    if (refused != DropReason::none) return drop(refused);
+  }
 
   const uint64_t hash = config_.hasher.tuple(flow);
   const FlowEntry* entry = service->tracking ? flows_.find(hash, now_ms) : nullptr;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "l4/conn_table.h"
 
@@ -20,19 +21,24 @@ class FragmentTable {
   // fragments that take another path for seconds are lost.
   static constexpr uint32_t kKeepMs = 3'000;
 
-  explicit FragmentTable(uint64_t datagrams) : table_(datagrams) {}
+  struct Found {
+    BackendId backend = kNoBackend;  // kNoBackend: the first fragment was not seen within kKeepMs
+    ServiceId service = kNoService;
+  };
+
+  explicit FragmentTable(uint64_t datagrams) : table_(datagrams), services_(table_.capacity()) {}
 
   // `hash` is FlowHasher::fragments. If the table is full, the datagram seen longest ago is forgotten.
-  void remember(uint64_t hash, BackendId backend, uint32_t now_ms) {
+  void remember(uint64_t hash, BackendId backend, ServiceId service, uint32_t now_ms) {
     FlowEntry* entry = table_.find(hash, now_ms);
     if (entry == nullptr) entry = table_.insert(hash, backend, kKeepMs, now_ms);
     entry->backend = backend;
     entry->expires_ms = now_ms + kKeepMs;
+    services_[table_.place(*entry)] = service;
   }
-  // Returns kNoBackend if the first fragment was not seen within kKeepMs.
-  BackendId find(uint64_t hash, uint32_t now_ms) {
+  Found find(uint64_t hash, uint32_t now_ms) {
     const FlowEntry* entry = table_.find(hash, now_ms);
-    return entry == nullptr ? kNoBackend : entry->backend;
+    return entry == nullptr ? Found{} : Found{entry->backend, services_[table_.place(*entry)]};
   }
   // Forgets expired datagrams in the next part of the table. It goes round the table in about kKeepMs.
   void sweep(uint64_t elapsed_ms, uint32_t now_ms) {
@@ -41,7 +47,8 @@ class FragmentTable {
   uint64_t live() const { return table_.live(); }
 
  private:
-  ConnTable table_;  // every entry is embryonic, so the one nearest to its end is evicted
+  ConnTable table_;                  // every entry is embryonic, so the one nearest to its end is evicted
+  std::vector<ServiceId> services_;  // by the entry's place
 };
 
 }  // namespace tidegate::l4

@@ -18,9 +18,13 @@ namespace tidegate::l4 {
 
 enum class BackendId : uint16_t {};
 enum class NeighbourId : uint16_t {};
+enum class ServiceId : uint16_t {};
+enum class AclId : uint16_t {};
 
 constexpr BackendId kNoBackend{UINT16_MAX};  // an empty Maglev slot holds it too
 constexpr NeighbourId kNoNeighbour{UINT16_MAX};
+constexpr ServiceId kNoService{UINT16_MAX};
+constexpr AclId kNoAcl{UINT16_MAX};
 
 // A backend's key: the names of pool and backend.
 using BackendKey = std::pair<std::string, std::string>;
@@ -32,6 +36,8 @@ struct BackendKeyHash {
 
 constexpr size_t index_of(BackendId id) { return static_cast<size_t>(id); }
 constexpr size_t index_of(NeighbourId id) { return static_cast<size_t>(id); }
+constexpr size_t index_of(ServiceId id) { return static_cast<size_t>(id); }
+constexpr size_t index_of(AclId id) { return static_cast<size_t>(id); }
 
 // Gives out small ids for keys, in rounds. One build of tables is one round, and it interns every key that it uses. A
 // round has no effect until it is adopted: what it gave out is taken back when it is abandoned or another one begins. A
@@ -154,5 +160,7 @@ class StableIds {
 };
 
 using BackendIds = StableIds<BackendId, BackendKey, BackendKeyHash>;
+using ServiceIds = StableIds<ServiceId, std::string>;  // by the name of the service
+using AclIds = StableIds<AclId, std::string>;          // by the name of the list
 
 }  // namespace tidegate::l4

@@ -14,6 +14,7 @@
 #include "core/crypto.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "l4/country_reader.h"
 #include "l4/dataplane.h"
 #include "l4/explain.h"
 #include "l4/fixed_keys.h"
@@ -24,6 +25,7 @@
 #include "l4/probe/desk.h"
 #include "l4/share/sharing.h"
 #include "l4/views.h"
+#include "l4/watch.h"
 
 namespace tidegate::l4 {
 namespace {
@@ -44,12 +46,15 @@ class Forwarder final : private IoHandler {
         look_timer_(plane_.loop(), [this] { look(); }),
         hasher_(derive_hash_key(plane_.secret(), "flow")),
         builder_(derive_hash_key(plane_.secret(), "maglev")),
-        sharing_(plane_.loop(), plane_.secret()) {
+        sharing_(plane_.loop(), plane_.secret()),
+        watch_(plane_.loop(), hasher_) {
     metrics().collector([this](std::string& out) {
       if (!dataplane_) return;
       std::vector<const WorkerCounters*> counters;
       for (const auto& worker : dataplane_->workers()) counters.push_back(&worker->counters());
-      append_metrics(out, counters, *dataplane_->tables(), builder_.backend_ids());
+      append_metrics(out, counters, *dataplane_->tables(), {builder_.backend_ids(), builder_.acl_ids()});
+      append_counter(out, "tidegate_l4_flow_events_lost_total",
+                     "Events of new flows that were overwritten before they were read", watch_.events_lost());
       append_port_metrics(out, dataplane_->ports(), dataplane_->port_states(), dataplane_->neighbours().silent());
     });
   }
@@ -85,7 +90,8 @@ class Forwarder final : private IoHandler {
       std::optional<HttpResponse> view;
       if (dataplane_) view = answer_view(exchange->request(), *dataplane_, builder_.backend_ids());
       if (view) exchange->respond(*std::move(view));
-      return view.has_value();
+      return view.has_value() || (dataplane_ && watch_.answer(exchange, *dataplane_, builder_.backend_ids(),
+                                                              builder_.service_ids(), running_.punt == "tap"));
     };
     hooks.drain = [this](const std::function<void()>& done) {
       stop();
@@ -109,9 +115,12 @@ class Forwarder final : private IoHandler {
     }
     if (!dataplane_) open_kept(node.l4);
     const uint64_t began_ns = monotonic_ns();
+    Result<std::shared_ptr<const CountryNetworks>> countries = country_reader_.read(*snapshot->model);
+    if (!countries) return countries.error();
     Result<std::shared_ptr<const ForwardingTables>> tables =
-        builder_.build(snapshot, node, began_ns, dataplane_ ? dataplane_->outages() : Outages{});
+        builder_.build(snapshot, node, began_ns, dataplane_ ? dataplane_->outages() : Outages{}, *countries);
     if (!tables) return tables.error();
+    countries_ = *std::move(countries);
     snapshot_ = std::move(snapshot);
     node_ = node;
     node_in_force_ = wanted.l4;
@@ -156,11 +165,13 @@ class Forwarder final : private IoHandler {
         return Vote::no(heard.error().message);
       }
     }
+    const Result<std::shared_ptr<const CountryNetworks>> countries = country_reader_.read(*snapshot->model);
+    if (!countries) return Vote::no(countries.error().message);
     // Without a version in force the ids of the process before are not restored yet.
     ForwardingBuilder other(derive_hash_key(plane_.secret(), "maglev"));
     const auto tables = (dataplane_ ? builder_ : other)
                             .build(std::move(snapshot), with_open_ports(wanted), monotonic_ns(),
-                                   dataplane_ ? dataplane_->outages() : Outages{});
+                                   dataplane_ ? dataplane_->outages() : Outages{}, *countries);
     return tables ? vote : Vote::no(tables.error().message);
   }
 
@@ -202,6 +213,7 @@ class Forwarder final : private IoHandler {
     look_timer_.cancel();
     sharing_.use(nullptr);
     desk_.reset();
+    watch_.stop();
     dataplane_.reset();
   }
 
@@ -215,15 +227,28 @@ class Forwarder final : private IoHandler {
     look_timer_.arm_after_ms(kLookMs);
     if (kept_) kept_->tell_alive(monotonic_ns());
     say_conflicts();
+    watch_.collect_events(*dataplane_);
     const bool ports_changed = dataplane_->check_ports();
     const uint64_t changes = dataplane_->neighbours().changes();
-    if (!ports_changed && changes == neighbour_changes_) return;
+    if (!ports_changed && changes == neighbour_changes_ && !read_countries_anew()) return;
     neighbour_changes_ = changes;
     Result<std::shared_ptr<const ForwardingTables>> tables =
-        builder_.build(snapshot_, node_, monotonic_ns(), dataplane_->outages());
+        builder_.build(snapshot_, node_, monotonic_ns(), dataplane_->outages(), countries_);
     if (!tables) return log_error("{}", tables.error().message);
     say_who_is_cut_off(**tables);
     publish(*std::move(tables));
+  }
+
+  // True if a database of countries has changed and could be read. Otherwise what was read before stays in force.
+  bool read_countries_anew() {
+    if (!country_reader_.has_changed(*snapshot_->model)) return false;
+    Result<std::shared_ptr<const CountryNetworks>> countries = country_reader_.read(*snapshot_->model);
+    if (!countries) {
+      log_error("lists of clients by country: {}; what was read before stays in force", countries.error().message);
+      return false;
+    }
+    countries_ = *std::move(countries);
+    return true;
   }
 
   // Logs a conflict at most once a minute per address, however often a station claims it.
@@ -388,6 +413,7 @@ class Forwarder final : private IoHandler {
   FlowHasher hasher_;
   ForwardingBuilder builder_;
   FlowSharing sharing_;
+  Watch watch_;
   std::unique_ptr<KeptState> kept_;  // outlives the workers; null: flows end with the process
   std::string why_not_kept_;
   bool looked_for_kept_ = false, ids_are_unwritten_ = false;
@@ -395,6 +421,8 @@ class Forwarder final : private IoHandler {
   std::unique_ptr<ProbeDesk> desk_;  // of the dataplane
   L4Node running_;
   std::shared_ptr<const Snapshot> snapshot_;  // the snapshot in force; node_ belongs to it
+  CountryReader country_reader_;
+  std::shared_ptr<const CountryNetworks> countries_;  // in force; null: no list names a country
   Node node_;
   L4Node node_in_force_;                          // as the version in force says
   uint64_t neighbour_changes_ = 0;                // the board's change count when the tables in force were built

@@ -53,6 +53,7 @@ constexpr MetricRow kRows[] = {
      &WorkerCounters::flows_not_inherited},
     {"flows_taken_over_total", "counter", "Flows that another forwarder told about, and whose packets then came here",
      &WorkerCounters::flows_taken_over},
+    {"resets_total", "counter", "RST sent for packets of unknown flows", &WorkerCounters::resets},
     {"flows", "gauge", "Flows in the table", &WorkerCounters::flows_live},
     {"fragmented", "gauge", "Fragmented datagrams whose later fragments would be recognised",
      &WorkerCounters::fragmented},
@@ -72,36 +73,109 @@ uint64_t sum(const Workers& workers, Read&& read) {
   return total;
 }
 
+// One metric with a line for each value that `lines` gives to its argument, as (labels, value).
+template <class Lines>
+void append_labelled(std::string& out, const char* name, const char* help, Lines&& lines) {
+  append_head(out, name, "counter", help);
+  lines([&](const std::string& labels, uint64_t value) {
+    out += fmt::format("tidegate_l4_{}{} {}\n", name, labels, value);
+  });
+}
+
 void append_drops(std::string& out, const Workers& workers) {
-  append_head(out, "dropped_packets_total", "counter", "Frames dropped, by reason");
-  for (size_t i = 1; i < kDropReasons; ++i) {
-    const uint64_t dropped = sum(workers, [i](const WorkerCounters& w) { return w.dropped_packets[i].value(); });
-    out += fmt::format("tidegate_l4_dropped_packets_total{{reason=\"{}\"}} {}\n", name(static_cast<DropReason>(i)),
-                       dropped);
-  }
+  const auto append = [&](const char* what, const char* help,
+                          std::array<OwnedCounter, kDropReasons> WorkerCounters::*counters) {
+    append_labelled(out, what, help, [&](auto&& line) {
+      for (size_t i = 1; i < kDropReasons; ++i) {
+        line(fmt::format("{{reason=\"{}\"}}", name(static_cast<DropReason>(i))),
+             sum(workers, [&](const WorkerCounters& w) { return (w.*counters)[i].value(); }));
+      }
+    });
+  };
+  append("dropped_packets_total", "Frames dropped, by reason", &WorkerCounters::dropped_packets);
+  append("dropped_bytes_total", "Bytes of frames dropped, by reason", &WorkerCounters::dropped_bytes);
 }
 
 void append_tunnels(std::string& out, const Workers& workers) {
-  append_head(out, "tunnelled_packets_total", "counter", "Frames that got an outer header, by mode");
-  for (const Forwarding mode : {Forwarding::ipip, Forwarding::gue, Forwarding::vxlan}) {
-    const uint64_t packets =
-        sum(workers, [&](const WorkerCounters& w) { return w.tunnelled_packets[static_cast<size_t>(mode)].value(); });
-    out += fmt::format("tidegate_l4_tunnelled_packets_total{{mode=\"{}\"}} {}\n", name(mode), packets);
-  }
+  const auto append = [&](const char* what, const char* help, OwnedCounter Traffic::*counter) {
+    append_labelled(out, what, help, [&](auto&& line) {
+      for (const Forwarding mode : {Forwarding::ipip, Forwarding::gue, Forwarding::vxlan}) {
+        line(fmt::format("{{mode=\"{}\"}}", name(mode)), sum(workers, [&](const WorkerCounters& w) {
+               return (w.tunnelled[static_cast<size_t>(mode)].*counter).value();
+             }));
+      }
+    });
+  };
+  append("tunnelled_packets_total", "Frames that got an outer header, by mode", &Traffic::packets);
+  append("tunnelled_bytes_total", "Bytes of these frames, with the outer header", &Traffic::bytes);
 }
 
 void append_backends(std::string& out, const Workers& workers, const BackendIds& backends) {
-  const auto append = [&](const char* what, const char* help, std::vector<OwnedCounter> BackendCounters::*counters) {
-    append_head(out, what, "counter", help);
-    backends.for_each([&](const BackendKey& key, BackendId id) {
-      const uint64_t value =
-          sum(workers, [&](const WorkerCounters& w) { return (w.backends.*counters)[index_of(id)].value(); });
-      out += fmt::format("tidegate_l4_{}{} {}\n", what, render_labels({{"pool", key.first}, {"backend", key.second}}),
-                         value);
+  const auto append = [&](const char* what, const char* help, auto&& read) {
+    append_labelled(out, what, help, [&](auto&& line) {
+      backends.for_each([&](const BackendKey& key, BackendId id) {
+        line(render_labels({{"pool", key.first}, {"backend", key.second}}),
+             sum(workers, [&](const WorkerCounters& w) { return read(w.backends, index_of(id)).value(); }));
+      });
     });
   };
-  append("backend_flows_total", "New flows given to the backend", &BackendCounters::flows);
-  append("backend_packets_total", "Frames forwarded to the backend", &BackendCounters::packets);
+  using Counters = const BackendCounters&;
+  append("backend_flows_total", "New flows given to the backend",
+         [](Counters c, size_t id) -> const OwnedCounter& { return c.flows[id]; });
+  append("backend_packets_total", "Frames forwarded to the backend",
+         [](Counters c, size_t id) -> const OwnedCounter& { return c.forwarded[id].packets; });
+  append("backend_bytes_total", "Bytes of frames forwarded to the backend",
+         [](Counters c, size_t id) -> const OwnedCounter& { return c.forwarded[id].bytes; });
+}
+
+// The services in force. Both families of a service have the same counters.
+void append_services(std::string& out, const Workers& workers, const ForwardingTables& tables) {
+  const Model& model = *tables.snapshot->model;
+  const auto append = [&](const char* what, const char* help, auto&& read) {
+    append_labelled(out, what, help, [&](auto&& line) {
+      for (size_t i = 0; i < tables.services.size(); ++i) {
+        const ServiceEntry& entry = tables.services[i];
+        if (i != 0 && tables.services[i - 1].id == entry.id) continue;
+        const Service& service = model.services[entry.service];
+        line(render_labels({{"service", service.name}, {"vip", model.vips[service.vip].name}}),
+             sum(workers, [&](const WorkerCounters& w) { return read(w.services[index_of(entry.id)]).value(); }));
+      }
+    });
+  };
+  using Counters = const ServiceCounters&;
+  append("service_flows_total", "New flows of the service", [](Counters c) -> const OwnedCounter& { return c.flows; });
+  append("service_packets_total", "Frames forwarded for the service",
+         [](Counters c) -> const OwnedCounter& { return c.forwarded.packets; });
+  append("service_bytes_total", "Bytes of frames forwarded for the service",
+         [](Counters c) -> const OwnedCounter& { return c.forwarded.bytes; });
+  append("service_refused_packets_total", "Frames that the service's lists and bounds dropped",
+         [](Counters c) -> const OwnedCounter& { return c.refused; });
+}
+
+void append_acls(std::string& out, const Workers& workers, const AclIds& acls) {
+  append_labelled(out, "acl_packets_total", "Frames about whose client a list decided", [&](auto&& line) {
+    acls.for_each([&](const std::string& list, AclId id) {
+      const auto of = [&](OwnedCounter AclCounters::*counter) {
+        return sum(workers, [&](const WorkerCounters& w) { return (w.acls[index_of(id)].*counter).value(); });
+      };
+      line(render_labels({{"acl", list}, {"decision", "allowed"}}), of(&AclCounters::allowed));
+      line(render_labels({{"acl", list}, {"decision", "denied"}}), of(&AclCounters::denied));
+    });
+  });
+}
+
+void append_worker_traffic(std::string& out, const Workers& workers) {
+  const auto append = [&](const char* what, const char* help, OwnedCounter WorkerCounters::*counter) {
+    append_labelled(out, what, help, [&](auto&& line) {
+      for (size_t i = 0; i < workers.size(); ++i) {
+        line(fmt::format("{{worker=\"{}\"}}", i), (workers[i]->*counter).value());
+      }
+    });
+  };
+  append("worker_received_packets_total", "Frames that the worker received", &WorkerCounters::received_packets);
+  append("worker_received_bytes_total", "Bytes that the worker received", &WorkerCounters::received_bytes);
+  append("worker_forwarded_packets_total", "Frames that the worker forwarded", &WorkerCounters::forwarded_packets);
+  append("worker_forwarded_bytes_total", "Bytes that the worker forwarded", &WorkerCounters::forwarded_bytes);
 }
 
 void append_worker_times(std::string& out, const Workers& workers) {
@@ -119,17 +193,27 @@ void append_worker_times(std::string& out, const Workers& workers) {
 
 }  // namespace
 
+void append_counter(std::string& out, const char* name, const char* help, uint64_t value) {
+  out += fmt::format("# HELP {} {}\n# TYPE {} counter\n{} {}\n", name, help, name, name, value);
+}
+
 void append_metrics(std::string& out, const Workers& workers, const ForwardingTables& tables,
-                    const BackendIds& backends) {
+                    const CountedNames& names) {
   for (const MetricRow& row : kRows) {
     append_head(out, row.name, row.type, row.help);
     out += fmt::format("tidegate_l4_{} {}\n", row.name,
                        sum(workers, [&](const WorkerCounters& w) { return (w.*row.counter).value(); }));
   }
+  append_counter(out, "tidegate_l4_sources_forgotten_total",
+                 "Networks of clients forgotten while their bounds may have been in use",
+                 sum(workers, [](const WorkerCounters& w) { return w.sources_forgotten.value(); }));
   append_drops(out, workers);
   append_tunnels(out, workers);
-  append_backends(out, workers, backends);
+  append_services(out, workers, tables);
+  append_backends(out, workers, names.backends);
+  append_acls(out, workers, names.acls);
   append_worker_times(out, workers);
+  append_worker_traffic(out, workers);
   append_head(out, "services", "gauge", "Services in force, each family of a VIP counted");
   out += fmt::format("tidegate_l4_services {}\n", tables.services.size());
   append_head(out, "local_addresses", "gauge", "VIP and own addresses answered for");

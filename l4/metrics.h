@@ -10,8 +10,18 @@
 
 namespace tidegate::l4 {
 
-// Appends tidegate_l4_*: sums over workers, by reason, by backend, and by worker where that says more.
+// The names of what is counted by id.
+struct CountedNames {
+  const BackendIds& backends;
+  const AclIds& acls;
+};
+
+// Appends one counter without labels. `name` is its whole name.
+void append_counter(std::string& out, const char* name, const char* help, uint64_t value);
+
+// Appends tidegate_l4_*: sums over workers, by reason, by service, by backend, by list, and by worker where that says
+// more.
 void append_metrics(std::string& out, const std::vector<const WorkerCounters*>& workers, const ForwardingTables& tables,
-                    const BackendIds& backends);
+                    const CountedNames& names);
 
 }  // namespace tidegate::l4

@@ -41,6 +41,7 @@ inline FlowEvent event_of(uint8_t tcp_flags) {
   candidate.family = tuple.family;
   candidate.event = event;
   candidate.first_fragment = first_fragment;
+  candidate.refused = DropReason::none;
   candidate.service = service;
   batch_.add(static_cast<uint16_t>(candidate_count_++), tuple);
 }
@@ -115,7 +116,8 @@ template <bool Tunnels>
       __builtin_prefetch(frame.data - 64, 1);
     }
   }
-  if (candidate.backend != kNoBackend) __builtin_prefetch(&counters_.backends.packets[index_of(candidate.backend)], 1);
+  if (candidate.backend != kNoBackend)
+    __builtin_prefetch(&counters_.backends.forwarded[index_of(candidate.backend)], 1);
 }
 
 }  // namespace tidegate::l4

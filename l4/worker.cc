@@ -182,8 +182,10 @@ void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_
     if (decider_.moved()) bytes = move_all(buffers, count);
     const uint16_t sent = transmit(*port_of_all, buffers, count);
     if (sent < count) [[unlikely]] {
-      for (uint16_t i = sent; i < count; ++i) bytes -= frames_[i].bytes;
-      counters_.unsent(FrameKind::forwarded, why_unsent(*port_of_all), count - sent);
+      uint64_t unsent_bytes = 0;
+      for (uint16_t i = sent; i < count; ++i) unsent_bytes += frames_[i].bytes;
+      bytes -= unsent_bytes;
+      counters_.unsent(FrameKind::forwarded, why_unsent(*port_of_all), count - sent, unsent_bytes);
     }
     counters_.sent_packets.add(sent);
     counters_.sent_bytes.add(bytes);
@@ -218,7 +220,7 @@ void Worker::carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outc
     case Verdict::forward:
     case Verdict::relay:
       if (!fits(outcome.port, buffer->pkt_len)) {
-        counters_.drop(DropReason::exceeds_mtu);
+        counters_.drop(DropReason::exceeds_mtu, 1, buffer->pkt_len);
         break;
       }
       queue(outcome.port, buffer, outcome.verdict == Verdict::relay ? FrameKind::relayed : FrameKind::forwarded);
@@ -233,7 +235,7 @@ void Worker::carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outc
       if (punts_[frame.port].write(frame.data, frame.bytes)) {
         counters_.punted_packets.add();
       } else {
-        counters_.drop(DropReason::punt_refused);
+        counters_.drop(DropReason::punt_refused, 1, frame.bytes);
       }
       break;
     case Verdict::consume:
@@ -260,7 +262,8 @@ size_t Worker::receive_inbox(const ForwardingTables& tables) {
 
 void Worker::deliver(Worker& peer, rte_mbuf* buffer) {
   if (rte_ring_mp_enqueue(peer.inbox_, buffer) != 0) {
-    counters_.unsent(detach(buffer).learn_only ? FrameKind::own : FrameKind::forwarded, DropReason::inbox_full);
+    counters_.unsent(detach(buffer).learn_only ? FrameKind::own : FrameKind::forwarded, DropReason::inbox_full, 1,
+                     buffer->pkt_len);
     rte_pktmbuf_free(buffer);
     return;
   }
@@ -331,7 +334,7 @@ void Worker::flush() {
         counters_.sent(out.kinds[i], 1, bytes[i]);
         sent_bytes += bytes[i];
       } else {
-        counters_.unsent(out.kinds[i], why_unsent(port));
+        counters_.unsent(out.kinds[i], why_unsent(port), 1, bytes[i]);
       }
     }
     counters_.sent_packets.add(sent);

@@ -56,6 +56,13 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void add_config_commands(CLI::App& app, Cli& cli);   // check keys apply get diff rollback versions audit
 void add_operate_commands(CLI::App& app, Cli& cli);  // drain undrain purge
+// What would become of the frames of a file, by the forwarder of this host.
+struct PcapArguments {
+  std::string file, run_dir = "/run/tidegate", port;
+  bool to_us = false;
+};
+void explain_pcap(Cli& cli, const PcapArguments& arguments);  // in l4_command.cc
+
 void add_observe_commands(CLI::App& app, Cli& cli);  // status health certificates explain watch
 void add_backup_commands(CLI::App& app, Cli& cli);   // backup restore
 void add_records_command(CLI::App& app, Cli& cli);   // records

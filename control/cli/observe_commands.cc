@@ -325,9 +325,17 @@ void add_observe_commands(CLI::App& app, Cli& cli) {
         command->add_option("--body", arguments->body, "how many bytes the request's body has")}) {
     past->excludes(of_client);
   }
-  command->callback([&cli, arguments] {
+  const auto frames = std::make_shared<PcapArguments>();
+  CLI::Option* const pcap = command->add_option(
+      "--pcap", frames->file, "a capture file: what this host's forwarder would do with each frame; nothing is sent");
+  pcap->excludes(client)->excludes(past);
+  command->add_option("--run", frames->run_dir, "directory of the forwarder's socket")->capture_default_str();
+  command->add_option("--in", frames->port, "with --pcap: the port by which the frames come in (the first)");
+  command->add_flag("--to-us", frames->to_us, "with --pcap: as if the frames were sent to the port's MAC address");
+  command->callback([&cli, arguments, frames] {
+    if (!frames->file.empty()) return explain_pcap(cli, *frames);
     if (!arguments->request.empty()) return explain_past_request(cli, arguments->request);
-    if (arguments->client.empty()) throw CLI::RequiredError("CLIENT and URL, or --request,");
+    if (arguments->client.empty()) throw CLI::RequiredError("CLIENT and URL, --request or --pcap,");
     explain_client(cli, *arguments);
   });
 }

@@ -79,6 +79,8 @@ ExplanationLine describe_l4(const json& step) {
   const std::string decision = string_member(step, "decision");
   if (!backend.empty()) {
     line.what = fmt::format("forwards to {}", backend);
+  } else if (decision == "refused") {
+    line.what = "drops it";
   } else {
     const std::string eligible = join(step.value("eligible", json()), "backend");
     line.what =

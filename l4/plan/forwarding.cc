@@ -118,6 +118,21 @@ TunnelConfig tunnel_of_service(const Service& service) {
   return {service.forwarding, service.vni, service.tunnel_port};
 }
 
+// What a service does with its clients, by name, for the digest. Empty: nothing.
+std::string guard_text(const Model& model, const Service& service) {
+  std::string text;
+  for (const uint32_t list : service.deny) text += fmt::format("deny {}\n", model.acls[list].name);
+  for (const uint32_t list : service.allow) text += fmt::format("allow {}\n", model.acls[list].name);
+  const ServiceLimits& l = service.limits;
+  if ((l.packets | l.flows | l.source_packets | l.source_flows) != 0) {
+    text += fmt::format("limits {} {} {} {} {} {} {} {} {} {}\n", l.packets, l.packets_burst, l.flows, l.flows_burst,
+                        l.source_packets, l.source_packets_burst, l.source_flows, l.source_flows_burst,
+                        l.source_prefix_v4, l.source_prefix_v6);
+  }
+  if (service.reset_unknown) text += "reset_unknown\n";
+  return text;
+}
+
 }  // namespace
 
 const ServiceEntry* ForwardingTables::find_in_ranges(const LookupKey& key) const {
@@ -145,20 +160,24 @@ struct ForwardingBuilder::Build {
   std::vector<std::pair<LookupKey, uint32_t>> service_keys, range_keys, local_keys;
   std::map<std::array<uint64_t, 3>, size_t> range_set_of;  // by address and protocol
   std::string digest_text;
-  bool with_tables = true;  // false: no Maglev tables are built
-  std::string faulty = {};  // JSON pointer to what there was no room for
+  bool with_tables = true;  // false: neither Maglev tables nor lists are built
+  std::shared_ptr<const CountryNetworks> countries = {};
+  std::vector<AclId> acl_ids = {};  // of the model's lists
+  std::string faulty = {};          // JSON pointer to what there was no room for
   Staged staged = {};
 };
 
-Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(std::shared_ptr<const Snapshot> snapshot,
-                                                                         const Node& node, uint64_t now_ns,
-                                                                         const Outages& outages) {
+Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(
+    std::shared_ptr<const Snapshot> snapshot, const Node& node, uint64_t now_ns, const Outages& outages,
+    std::shared_ptr<const CountryNetworks> countries) {
   const Model& model = *snapshot->model;
   Build build{
       std::make_shared<ForwardingTables>(), *snapshot, model, node, outages, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   build.neighbour_is_added.resize(kMaxNeighbours);
   build.tables->generation = ++generation_;
   build.tables->snapshot = snapshot;
+  build.tables->flow_events = node.l4.flow_events;
+  build.countries = std::move(countries);
   if (Result<void> derived = derive(build, now_ns); !derived) {
     abandon();
     return derived.error();
@@ -179,6 +198,8 @@ Result<void> ForwardingBuilder::derive(Build& build, uint64_t now_ns) {
   }
   backend_ids_.begin_round(now_ns, staged.longest_timeout_ms * kNsPerMs);
   neighbour_ids_.begin_round(now_ns, 0);
+  service_ids_.begin_round(now_ns, 0);
+  acl_ids_.begin_round(now_ns, 0);
 
   add_local_addresses(build);
   for (size_t port = 0; port < build.node.l4.ports.size(); ++port) {
@@ -188,6 +209,7 @@ Result<void> ForwardingBuilder::derive(Build& build, uint64_t now_ns) {
     }
   }
   for (const Service& service : model.services) build.tunnels.try_emplace(service.pool, tunnel_of_service(service));
+  if (Result<void> added = add_lists(build); !added) return added;
   if (Result<void> added = add_services(build); !added) return added;
   if (Result<void> added = add_former_pools(build); !added) return added;
 
@@ -204,6 +226,34 @@ Result<void> ForwardingBuilder::derive(Build& build, uint64_t now_ns) {
   return {};
 }
 
+Result<void> ForwardingBuilder::add_lists(Build& build) {
+  for (const Acl& acl : build.model.acls) {
+    const std::optional<AclId> id = acl_ids_.intern(acl.name);
+    if (!id) return fail(fmt::format("more than {} lists of clients in two versions", kMaxAclIds));
+    build.acl_ids.push_back(*id);
+  }
+  if (!build.with_tables) return {};
+  const Result<std::shared_ptr<const ListCache::Compiled>> compiled =
+      list_cache_.compile(build.snapshot.model, build.countries);
+  if (!compiled) return compiled.error();
+  if (*compiled == nullptr) return {};
+  build.tables->lists = (*compiled)->lists;
+  build.digest_text += "lists " + (*compiled)->digest + '\n';
+  return {};
+}
+
+void ForwardingBuilder::add_guard(Build& build, const Service& service, ServiceEntry& entry) {
+  std::vector<std::unique_ptr<const Guard>>& guards = build.tables->guards;
+  const size_t at = index_of(entry.id);
+  if (guards.size() <= at || guards[at] == nullptr) {
+    std::unique_ptr<const Guard> guard = make_guard(service, entry.id, build.tables->lists.get(), build.acl_ids);
+    if (guard == nullptr) return;
+    if (guards.size() <= at) guards.resize(at + 1);
+    guards[at] = std::move(guard);
+  }
+  entry.guard = guards[at].get();
+}
+
 Result<void> ForwardingBuilder::add_services(Build& build) {
   for (uint32_t i = 0; i < build.model.services.size(); ++i) {
     const Service& service = build.model.services[i];
@@ -214,7 +264,10 @@ Result<void> ForwardingBuilder::add_services(Build& build) {
       build.faulty = fmt::format("/services/{}/pool", i);
       return added;
     }
-    if (build.with_tables) add_service(build, i);
+    if (Result<void> added = add_service(build, i); !added) {
+      build.faulty = fmt::format("/services/{}", i);
+      return added;
+    }
   }
   return {};
 }
@@ -264,7 +317,7 @@ bool all_fit(const Model& model) {
   for (const Node& node : model.nodes) {
     for (const L4Port& port : node.l4.ports) gateways += port.gateways.size();
   }
-  return backends <= kMaxBackends && addresses + gateways <= kMaxNeighbours;
+  return backends <= kMaxBackends && addresses + gateways <= kMaxNeighbours && model.services.size() <= kMaxServices;
 }
 
 }  // namespace
@@ -286,6 +339,8 @@ void ForwardingBuilder::adopt(const ForwardingTables& tables, uint64_t now_ns) {
   TIDEGATE_ASSERT(tables.generation == staged_.generation, "only the tables that were built last are adopted");
   backend_ids_.adopt_round(now_ns);
   neighbour_ids_.adopt_round(now_ns);
+  service_ids_.adopt_round(now_ns);
+  acl_ids_.adopt_round(now_ns);
   neighbours_ = staged_.neighbours;
   local_sets_ = std::move(staged_.local_sets);
   longest_timeout_ms_ = staged_.longest_timeout_ms;
@@ -303,6 +358,8 @@ void ForwardingBuilder::adopt(const ForwardingTables& tables, uint64_t now_ns) {
 void ForwardingBuilder::abandon() {
   backend_ids_.abandon_round();
   neighbour_ids_.abandon_round();
+  service_ids_.abandon_round();
+  acl_ids_.abandon_round();
   staged_ = {};
 }
 
@@ -494,9 +551,12 @@ std::shared_ptr<const PoolTable> ForwardingBuilder::table_before(Build& build, c
   return staged->second.before;
 }
 
-void ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
+Result<void> ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
   const Service& service = build.model.services[service_index];
   const Vip& vip = build.model.vips[service.vip];
+  const std::optional<ServiceId> id = service_ids_.intern(service.name);
+  if (!id) return fail(fmt::format("more than {} services of one node", kMaxServices));
+  if (!build.with_tables) return {};
   for (const uint8_t family : kFamilies) {
     if (!has_family(vip.addresses, family)) continue;
     ServiceEntry entry;
@@ -509,6 +569,9 @@ void ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
     entry.family = family;
     entry.service = service_index;
     entry.before = table_before(build, service, entry);
+    entry.id = *id;
+    entry.reset_unknown = service.reset_unknown;
+    add_guard(build, service, entry);
     const auto index = static_cast<uint32_t>(build.tables->services.size());
     for (const IpAddress& address : vip.addresses) {
       if (static_cast<uint8_t>(address.family) != family) continue;
@@ -522,11 +585,13 @@ void ForwardingBuilder::add_service(Build& build, uint32_t service_index) {
           LookupKey::of_service(family, words_of(address), static_cast<uint8_t>(service.protocol), port_be), index);
     }
     build.digest_text +=
+        guard_text(build.model, service) +
         fmt::format("service {} {} {} {} {} {} {} {} {} {}\n", name(service.forwarding), service.last_port,
                     service.name, vip.name, static_cast<int>(service.protocol), service.port,
                     static_cast<int>(service.flow_key), service.tracking, family, entry.table->digest);
     build.tables->services.push_back(std::move(entry));
   }
+  return {};
 }
 
 }  // namespace tidegate::l4

@@ -24,6 +24,8 @@
 #include "l4/lookup_table.h"
 #include "l4/neighbour_board.h"
 #include "l4/plan/changing_tables.h"
+#include "l4/plan/guard.h"
+#include "l4/plan/list_cache.h"
 
 namespace tidegate::l4 {
 
@@ -45,8 +47,11 @@ struct ServiceEntry {
   FlowKey flow_key = FlowKey::five_tuple;
   bool tracking = true;
   FlowTimeouts timeouts;
+  bool reset_unknown = false;
   uint8_t family = 4;
-  uint32_t service = kNone;  // index in the Snapshot's model
+  ServiceId id = kNoService;
+  uint32_t service = kNone;      // index in the Snapshot's model
+  const Guard* guard = nullptr;  // null: the service has no lists and bounds. Both families have the same one.
 };
 
 // The size is eight bytes, so that a shift finds an entry. `keeping`, `cut_off` and `tunnelled` have one bit per family
@@ -90,6 +95,12 @@ struct ForwardingTables {
   std::vector<std::vector<PortRange>> ranges;
   LookupTable range_index;  // LookupKey::of_service with port 0 -> index into ranges
   LookupTable local_index;  // LookupKey::of_address -> LocalKind
+  // By ServiceId. Empty if no service has one; shorter if the last services have none.
+  std::vector<std::unique_ptr<const Guard>> guards;
+  std::shared_ptr<const SourceLists> lists;  // null: the model has no lists
+  uint64_t flow_events = 0;                  // one of so many new flows is told; 0: none
+
+  const Guard* guard(ServiceId id) const { return index_of(id) < guards.size() ? guards[index_of(id)].get() : nullptr; }
 
   const ServiceEntry* find_service(uint8_t family, const AddressWords& vip, uint8_t protocol, uint16_t port_be) const {
     return find_service(LookupKey::of_service(family, vip, protocol, port_be));
@@ -143,12 +154,18 @@ class ForwardingBuilder {
  public:
   // `table_key` orders the Maglev permutations. It is equal on all hosts of a site.
   explicit ForwardingBuilder(const HashKey& table_key)
-      : table_key_(table_key), backend_ids_(kMaxBackends), neighbour_ids_(kMaxNeighbours) {}
+      : table_key_(table_key),
+        backend_ids_(kMaxBackends),
+        neighbour_ids_(kMaxNeighbours),
+        service_ids_(kMaxServices),
+        acl_ids_(kMaxAclIds) {}
 
   // Returns an Error if the node's services need more backends or addresses than there are ids. The builder stays as it
-  // was: the next build, or abandon(), takes back what this one gave out.
+  // was: the next build, or abandon(), takes back what this one gave out. `countries`: of the countries that the
+  // model's lists name; null if they name none.
   Result<std::shared_ptr<const ForwardingTables>> build(std::shared_ptr<const Snapshot> snapshot, const Node& node,
-                                                        uint64_t now_ns, const Outages& outages = {});
+                                                        uint64_t now_ns, const Outages& outages = {},
+                                                        std::shared_ptr<const CountryNetworks> countries = nullptr);
   // What of a Model the node's tables have no room for, with the pointer alone. It derives what build() does, except
   // for the Maglev tables, and has no effect.
   std::vector<Fault> judge(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
@@ -158,6 +175,8 @@ class ForwardingBuilder {
   void abandon();
 
   const BackendIds& backend_ids() const { return backend_ids_; }
+  const ServiceIds& service_ids() const { return service_ids_; }
+  const AclIds& acl_ids() const { return acl_ids_; }
   // Before the first build: an earlier process gave these ids, and flows may still hold them.
   void restore(const KeptIds& ids, uint64_t now_ns);
   // The ids, with those that the last build gave out. ids_changed() tells whether that build gave out any, or served
@@ -193,13 +212,18 @@ class ForwardingBuilder {
   void keep_flows(Build& build, uint32_t pool);
   Result<void> add_former_pools(Build& build);
   void add_local_addresses(Build& build);
-  void add_service(Build& build, uint32_t service);
+  Result<void> add_lists(Build& build);
+  Result<void> add_service(Build& build, uint32_t service);
+  static void add_guard(Build& build, const Service& service, ServiceEntry& entry);
   std::shared_ptr<const PoolTable> table_before(Build& build, const Service& service, const ServiceEntry& entry) const;
   static void add_range(Build& build, const LookupKey& key, const PortRange& range);
 
   HashKey table_key_;
   BackendIds backend_ids_;
   StableIds<NeighbourId, IpAddress> neighbour_ids_;
+  ServiceIds service_ids_;
+  AclIds acl_ids_;
+  ListCache list_cache_;
   LocalSets local_sets_;
   std::shared_ptr<const NeighbourSet> neighbours_;  // of the tables in force
   // The pools of any earlier tables, and how their packets travelled: flows may still be pinned to their backends.

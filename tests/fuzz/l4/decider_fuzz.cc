@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A sequence of frames through a whole Decider, in every mode of forwarding. Each record has a length of two bytes, one
 // byte of passing time, and the frame; each frame ends where its heap buffer ends. Every frame must get a verdict of
-// the table, and the packet that a backend gets must be the one that came in.
+// the table, and the packet that a backend gets must be the one that came in. One more Decider has lists of clients,
+// bounds, and RST for unknown flows.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -32,6 +33,7 @@ struct Harness {
   WorkerCounters counters;
   Decider decider;
   uint32_t now_ms = 0;
+  void guard();
 
   static DeciderConfig config() {
     DeciderConfig config;
@@ -41,15 +43,32 @@ struct Harness {
     config.flows = 64;
     return config;
   }
-  explicit Harness(Forwarding forwarding) : mode(forwarding), decider(config(), counters) {
+  explicit Harness(Forwarding forwarding, bool guarded = false) : mode(forwarding), decider(config(), counters) {
     for (Service& service : edge.model.services) {
       service.forwarding = mode;
       service.vni = 7;
     }
+    if (guarded) guard();
     tables = edge.tables();
     decider.adopt(*tables, 0);
   }
 };
+
+// Small bounds, so that a few packets reach them.
+void Harness::guard() {
+  Acl denied, allowed;
+  denied.name = "denied";
+  denied.networks = {*Cidr::parse("192.0.2.0/25"), *Cidr::parse("2001:db8:8000::/33"), *Cidr::parse("10.0.0.0/9")};
+  allowed.name = "allowed";
+  allowed.networks = {*Cidr::parse("0.0.0.0/1"), *Cidr::parse("192.0.2.0/24"), *Cidr::parse("2000::/3")};
+  edge.model.acls = {denied, allowed};
+  for (Service& service : edge.model.services) {
+    service.deny = {0};
+    service.allow = {1};
+    service.limits = {30, 40, 10, 20, 5, 10, 2, 4, 24, 48};
+    service.reset_unknown = service.protocol == Protocol::tcp;
+  }
+}
 
 // The packet within a tunnelled frame begins after the outer headers.
 size_t outer_bytes(const Harness& harness, const uint8_t* frame) {
@@ -93,7 +112,7 @@ void decide_one(Harness& harness, const uint8_t* bytes, size_t size) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static Harness harnesses[] = {Harness(Forwarding::l2dsr), Harness(Forwarding::ipip), Harness(Forwarding::gue),
-                                Harness(Forwarding::vxlan)};
+                                Harness(Forwarding::vxlan), Harness(Forwarding::l2dsr, true)};
   static Discard sink;
   while (size >= 3) {
     const size_t frame_bytes = std::min<size_t>(load_be16(data), size - 3);

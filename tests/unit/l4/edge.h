@@ -18,6 +18,7 @@ struct Edge {
   Model model;
   LiveState live_state;
   ForwardingBuilder builder{kTableKey};
+  std::shared_ptr<const CountryNetworks> countries;  // of the countries that lists name
   uint64_t now_ns = 1'000'000'000;
 
   Edge() {
@@ -72,7 +73,7 @@ struct Edge {
     auto snapshot =
         make_snapshot(1, "digest", std::make_shared<const Model>(model), std::make_shared<const LiveState>(live_state));
     Result<std::shared_ptr<const ForwardingTables>> built =
-        builder.build(std::move(snapshot), model.nodes[0], now_ns, outages);
+        builder.build(std::move(snapshot), model.nodes[0], now_ns, outages, countries);
     return built ? *built : nullptr;
   }
   BackendId id(size_t index) { return *builder.backend_ids().find({"web", backend(index).name}); }

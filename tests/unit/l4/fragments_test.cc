@@ -135,6 +135,7 @@ void compare_with_a_map(int operations) {
   FragmentTable table(kMaxFragmented);
   struct Known {
     BackendId backend;
+    ServiceId service;
     uint32_t until_ms;
   };
   std::unordered_map<uint64_t, Known> twin;
@@ -145,12 +146,15 @@ void compare_with_a_map(int operations) {
     const uint64_t hash = mix64(random() % 6'000 + 1);
     if (random() % 2 == 0) {
       const BackendId backend{static_cast<uint16_t>(random() % 100)};
-      table.remember(hash, backend, now_ms);
-      twin[hash] = {backend, now_ms + FragmentTable::kKeepMs};
+      const ServiceId service{static_cast<uint16_t>(random() % 100)};
+      table.remember(hash, backend, service, now_ms);
+      twin[hash] = {backend, service, now_ms + FragmentTable::kKeepMs};
     } else {
       const auto known = twin.find(hash);
       const bool alive = known != twin.end() && static_cast<int32_t>(now_ms - known->second.until_ms) < 0;
-      ASSERT_EQ(table.find(hash, now_ms), alive ? known->second.backend : kNoBackend) << operation;
+      const FragmentTable::Found found = table.find(hash, now_ms);
+      ASSERT_EQ(found.backend, alive ? known->second.backend : kNoBackend) << operation;
+      ASSERT_EQ(found.service, alive ? known->second.service : kNoService) << operation;
     }
     if (operation % 64 == 0) table.sweep(1, now_ms);
   }

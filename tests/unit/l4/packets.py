@@ -32,8 +32,9 @@ nodes:
       ports: [{{device: "{rx},{tx}", driver: pcap{vlan}, addresses: [10.10.0.2/24, "fd10::2/64"]}}]
       flows: 4096
 vips: [{{name: vip, site: eu, addresses: [{vip4}, "{vip6}"]}}]
+acls: [{{name: bad, networks: [203.0.113.0/24, "2001:db8:bad::/48"]}}]
 services:
-  - {{name: http, vip: vip, port: 80, protocol: tcp, pool: web, forwarding: {forwarding}}}
+  - {{name: http, vip: vip, port: 80, protocol: tcp, pool: web, forwarding: {forwarding}{http}}}
   - {{name: dns, vip: vip, port: 53, protocol: udp, pool: web, forwarding: {forwarding}}}
 pools:
   - name: web
@@ -133,13 +134,13 @@ class Admin(http.client.HTTPConnection):
 class Forwarder:
     """A tidegate-l4 that gets frames until it has received them all."""
 
-    def __init__(self, program, frames, forwarding="l2dsr", vlan=""):
+    def __init__(self, program, frames, forwarding="l2dsr", vlan="", http=""):
         self.directory = tempfile.TemporaryDirectory(prefix="tidegate-l4-")
         base = self.directory.name
         self.tx = os.path.join(base, "tx.pcap")
         self.frames = frames
         write_pcap(os.path.join(base, "rx.pcap"), frames)
-        config = CONFIG.format(forwarding=forwarding, vlan=vlan, rx=os.path.join(base, "rx.pcap"), tx=self.tx, vip4=VIP4, vip6=VIP6)
+        config = CONFIG.format(forwarding=forwarding, vlan=vlan, http=http, rx=os.path.join(base, "rx.pcap"), tx=self.tx, vip4=VIP4, vip6=VIP6)
         open(os.path.join(base, "edge.yaml"), "w").write(config)
         open(os.path.join(base, "secret"), "w").write("a secret of the packet tests")
         self.log = open(os.path.join(base, "log"), "w+")
@@ -286,6 +287,40 @@ def fates(forwarder):
         if any(line.startswith(f"tidegate_l4_{name}_packets_total") for name in names):
             total += float(line.split()[-1])
     return total
+
+
+def check_lists_bounds_and_resets_over_both_families(program):
+    """What a denied client, a source that sends too much, and an unknown flow get."""
+    keys = ", deny: [bad], reset_unknown: true, limits: {source_packets: 1, source_packets_burst: 5, source_prefix_v6: 48}"
+    denied = [ip_frame("203.0.113.9", VIP4, 6, tcp(1, 80, 2)), ip_frame("2001:db8:bad::1", VIP6, 6, tcp(1, 80, 2))]
+    honest = [ip_frame(client, VIP4 if "." in client else VIP6, 6, tcp(9, 80, 2)) for client in ("198.51.100.1", "2001:db8:2::1")]
+    unknown = [ip_frame(client, VIP4 if "." in client else VIP6, 6, tcp(8, 80, 0x10)) for client in ("198.51.100.2", "2001:db8:3::1")]
+    floods = []
+    for client, vip in ((CLIENT4, VIP4), (CLIENT6, VIP6)):
+        floods += [ip_frame(client, vip, 6, tcp(port, 80, 2)) for port in range(1000, 1020)]
+    frames = denied + floods + honest + unknown
+    with Forwarder(program, introductions() + frames, http=keys) as forwarder:
+        forwarder.wait_until_received()
+        dropped = {reason: forwarder.metric(f'tidegate_l4_dropped_packets_total{{reason="{reason}"}}') for reason in ("acl_denied", "source_packets")}
+        assert forwarder.metric('tidegate_l4_acl_packets_total{acl="bad",decision="denied"}') == 2
+        assert forwarder.metric('tidegate_l4_service_packets_total{service="http",vip="vip"}') == 12
+        assert forwarder.metric('tidegate_l4_service_refused_packets_total{service="http",vip="vip"}') == 32
+        assert forwarder.metric("tidegate_l4_resets_total") == 2
+        bytes_of = forwarder.metric('tidegate_l4_dropped_bytes_total{reason="acl_denied"}')
+        said = json.loads(forwarder.get(f"/explain?client=203.0.113.9&client_port=1&vip={VIP4}&port=80&protocol=tcp"))
+        assert said["decision"] == "refused" and said["acl"] == "bad", said
+        assert fates(forwarder) == len(forwarder.frames), "each frame is counted once"
+        sent = forwarder.stop()
+    assert dropped == {"acl_denied": 2, "source_packets": 30}, dropped
+    assert bytes_of == sum(len(frame) for frame in denied)
+    expected = floods[:5] + floods[20:25] + honest
+    assert [frame[12:] for frame in forwarded(sent)] == [frame[12:] for frame in expected]
+    for client, vip in (("198.51.100.2", VIP4), ("2001:db8:3::1", VIP6)):
+        segment = struct.pack("!HHIIBBHHH", 80, 8, 2, 0, 0x50, 0x04, 0, 0, 0)
+        pseudo = packed(vip) + packed(client) + (struct.pack("!BBH", 0, 6, 20) if "." in vip else struct.pack("!II", 20, 6))
+        segment = segment[:16] + struct.pack("!H", checksum(pseudo + segment)) + segment[18:]
+        answers = [frame for frame in sent if frame[:12] == ROUTER + OURS and frame.endswith(segment)]
+        assert len(answers) == 1, f"one RST to {client}"
 
 
 def check_a_priority_tag_is_taken_off(program):

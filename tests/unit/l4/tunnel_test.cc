@@ -128,7 +128,7 @@ TEST(Tunnel, CarriesEachFamilyInEachFamilyInEveryMode) {
             EXPECT_EQ(load_be16(out.inner_ethernet.data() + 12), inner == 4 ? 0x0800 : 0x86dd);
           }
         }
-        EXPECT_EQ(worker.counters->tunnelled_packets[static_cast<size_t>(mode)].value(), 50u);
+        EXPECT_EQ(worker.counters->tunnelled[static_cast<size_t>(mode)].packets.value(), 50u);
       }
     }
   }

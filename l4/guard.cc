@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stage that asks lists of clients and bounds. Only tables with a Guard come here. As the other stages do, it loads
+// what one packet needs while it works on others. Lists are asked first, then the bound of the client's network, then
+// that of the service. So a packet that is refused takes no token of those after, and a network that sends too much
+// leaves the service's tokens to the others.
+//
+// New flows are bounded where they begin, in choose_anew(). A frame that another worker handed over was judged there.
+#include "l4/reset.h"
+#include "l4/stages.h"
+
+namespace tidegate::l4 {
+namespace {
+
+AddressWords masked(const AddressWords& address, const AddressWords& mask) {
+  return {address.a & mask.a, address.b & mask.b};
+}
+
+// The network of a client, as what a service counts. No flow has protocol 0.
+FlowTuple source_tuple(const Guard& guard, uint8_t family, const AddressWords& client) {
+  return {family, 0, 0, static_cast<uint16_t>(guard.service), masked(client, guard.mask(family)), {}};
+}
+
+}  // namespace
+
+[[gnu::noinline]] void Decider::guard(const ForwardingTables& tables, const Frame* frames, Outcome* outcomes,
+                                      uint32_t now_ms) {
+  std::array<AddressWords, kBurst> clients;
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    const Candidate& candidate = candidates_[i];
+    const Guard* guard = candidate.service->guard;
+    if (guard == nullptr) continue;
+    clients[i] = source_of(frames[candidate.frame].data + kEthernetBytes, candidate.family);
+    if (!guard->decisions.empty()) tables.lists->prefetch_first(candidate.family, clients[i]);
+    if (guard->bounds_sources()) {
+      source_batch_.add(static_cast<uint16_t>(i), source_tuple(*guard, candidate.family, clients[i]));
+    }
+  }
+  source_batch_.finish([this](uint16_t candidate, uint64_t hash) {
+    source_hashes_[candidate] = hash;
+    sources_.prefetch(hash);
+  });
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    const Candidate& candidate = candidates_[i];
+    const Guard* guard = candidate.service->guard;
+    if (guard != nullptr && !guard->decisions.empty()) tables.lists->prefetch_second(candidate.family, clients[i]);
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    Candidate& candidate = candidates_[i];
+    const Guard* guard = candidate.service->guard;
+    if (guard != nullptr && frames[candidate.frame].asked == 0) {
+      candidate.refused = why_client_may_not_come(tables, *guard, candidate.family, clients[i]);
+      if (candidate.refused == DropReason::none) {
+        candidate.refused = why_packet_may_not_pass(*guard, source_hashes_[i], now_ms);
+      }
+    }
+    if (candidate.refused != DropReason::none) {
+      counters_.services[index_of(candidate.service->id)].refused.add();
+      outcomes[candidate.frame] = drop(candidate.refused);
+      continue;
+    }
+    if (kept != i) {
+      candidates_[kept] = candidate;
+      hashes_[kept] = hashes_[i];
+      source_hashes_[kept] = source_hashes_[i];
+    }
+    ++kept;
+  }
+  candidate_count_ = kept;
+}
+
+DropReason Decider::why_client_may_not_come(const ForwardingTables& tables, const Guard& guard, uint8_t family,
+                                            const AddressWords& client) {
+  if (guard.decisions.empty()) return DropReason::none;
+  const ListDecision& decision = guard.decisions[tables.lists->find(family, client)];
+  switch (decision.admission) {
+    case Admission::open:
+      return DropReason::none;
+    case Admission::allowed:
+      counters_.acls[index_of(decision.list)].allowed.add();
+      return DropReason::none;
+    case Admission::denied:
+      counters_.acls[index_of(decision.list)].denied.add();
+      return DropReason::acl_denied;
+    case Admission::not_allowed:
+      return DropReason::acl_not_allowed;
+  }
+  return DropReason::none;
+}
+
+// `source_hash` counts only if the service bounds sources.
+DropReason Decider::why_packet_may_not_pass(const Guard& guard, uint64_t source_hash, uint32_t now_ms) {
+  if (guard.source_packets.per_second != 0) {
+    SourceEntry& source = sources_.find(source_hash, now_ms);
+    source.advance(guard.source_packets, guard.source_flows, now_ms);
+    if (!take_token(source.packets_spent, guard.source_packets)) return DropReason::source_packets;
+  }
+  return takes_packet(guard, now_ms) ? DropReason::none : DropReason::service_packets;
+}
+
+bool Decider::takes_packet(const Guard& guard, uint32_t now_ms) {
+  if (guard.packets.per_second == 0) return true;
+  const size_t service = index_of(guard.service);
+  return shares_[service].packets.take(config_.bounds->services[service].packets, guard.packets, config_.workers,
+                                       now_ms);
+}
+
+// A later fragment follows a first one that its lists let pass.
+DropReason Decider::why_fragment_may_not_pass(const Guard& guard, const PacketView& view, uint32_t now_ms) {
+  const uint64_t hash =
+      guard.bounds_sources() ? config_.hasher.tuple(source_tuple(guard, view.family, view.source)) : 0;
+  const DropReason reason = why_packet_may_not_pass(guard, hash, now_ms);
+  if (reason != DropReason::none) counters_.services[index_of(guard.service)].refused.add();
+  return reason;
+}
+
+// An ICMP error comes from a router, which no list names, and is about a client's flow. Anybody can send one, so it
+// takes no token of the client's network.
+DropReason Decider::why_error_may_not_pass(const ForwardingTables& tables, const Guard& guard, const FlowTuple& flow,
+                                           uint32_t now_ms) {
+  DropReason reason = why_client_may_not_come(tables, guard, flow.family, flow.client);
+  if (reason == DropReason::none && !takes_packet(guard, now_ms)) reason = DropReason::service_packets;
+  if (reason != DropReason::none) counters_.services[index_of(guard.service)].refused.add();
+  return reason;
+}
+
+DropReason Decider::why_flow_may_not_begin(const Candidate& candidate, uint32_t now_ms) {
+  const ServiceEntry& service = *candidate.service;
+  if (service.reset_unknown && candidate.event != FlowEvent::open) return DropReason::flow_unknown;
+  const Guard* guard = service.guard;
+  if (guard == nullptr) return DropReason::none;
+  if (guard->source_flows.per_second != 0) {
+    SourceEntry& source = sources_.find(source_hashes_[static_cast<size_t>(&candidate - candidates_.data())], now_ms);
+    source.advance(guard->source_packets, guard->source_flows, now_ms);
+    if (!take_token(source.flows_spent, guard->source_flows)) return DropReason::source_flows;
+  }
+  if (guard->flows.per_second == 0) return DropReason::none;
+  const size_t at = index_of(service.id);
+  const bool takes = shares_[at].flows.take(config_.bounds->services[at].flows, guard->flows, config_.workers, now_ms);
+  return takes ? DropReason::none : DropReason::service_flows;
+}
+
+// A packet whose flow may not begin, or is not known.
+void Decider::settle_refused(const Candidate& candidate, Frame& frame, Outcome& outcome, uint32_t now_ms) {
+  outcome = drop(candidate.refused);
+  if (candidate.refused != DropReason::flow_unknown) {
+    counters_.services[index_of(candidate.service->id)].refused.add();
+    return;
+  }
+  const uint32_t second = now_ms / 1'000;
+  if (second != reset_second_) {
+    reset_second_ = second;
+    resets_in_second_ = 0;
+  }
+  if (resets_in_second_ == kMaxResetsPerSecond || !make_reset(frame)) return;
+  ++resets_in_second_;
+  counters_.resets.add();
+  outcome = {Verdict::answer, DropReason::none, frame.port, false};
+}
+
+}  // namespace tidegate::l4

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// ListCache: the SourceLists of a model, compiled anew only if their content changed. A change of health keeps the
+// model, and most changes of a model keep its lists.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "conf/model.h"
+#include "l4/plan/guard.h"
+
+namespace tidegate::l4 {
+
+class ListCache {
+ public:
+  struct Compiled {
+    std::shared_ptr<const SourceLists> lists;
+    std::string digest;  // of all their networks
+  };
+  // Null if the model has no lists. `countries`: of the countries that its lists name; null if they name none.
+  Result<std::shared_ptr<const Compiled>> compile(const std::shared_ptr<const Model>& model,
+                                                  const std::shared_ptr<const CountryNetworks>& countries);
+
+ private:
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<const CountryNetworks> countries_;
+  std::shared_ptr<const Compiled> compiled_;
+};
+
+}  // namespace tidegate::l4

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// SourceLists: which lists of clients an address is in, for all lists at once. The address space is cut into ranges
+// whose addresses are in the same lists. So one lookup answers for every service, however many lists it uses.
+// Immutable; any thread may ask.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/address_index.h"
+#include "core/result.h"
+#include "l4/packet_view.h"
+
+namespace tidegate::l4 {
+
+class SourceLists {
+ public:
+  // A set of lists by number. Set 0 is the empty one.
+  using Set = uint16_t;
+
+  // `lists[i]`: the networks of list i, which may overlap. Returns an Error if there are more than 65,536 different
+  // sets.
+  static Result<std::shared_ptr<const SourceLists>> build(const std::vector<std::vector<Cidr>>& lists);
+
+  Set find(uint8_t family, const AddressWords& address) const {
+    return family == 4 ? v4_.find(bits_v4(address)) : v6_.find(bits_v6(address));
+  }
+  // For a burst: the first call for each address, then the second for each, then find().
+  void prefetch_first(uint8_t family, const AddressWords& address) const {
+    family == 4 ? v4_.index.prefetch_top(bits_v4(address)) : v6_.index.prefetch_top(bits_v6(address));
+  }
+  void prefetch_second(uint8_t family, const AddressWords& address) const {
+    family == 4 ? v4_.prefetch(bits_v4(address)) : v6_.prefetch(bits_v6(address));
+  }
+  // The lists of each set, in order.
+  const std::vector<std::vector<uint16_t>>& sets() const { return sets_; }
+  size_t ranges() const { return v4_.sets.size() + v6_.sets.size(); }
+
+ private:
+  template <class Bits>
+  struct Ranges {
+    AddressIndex<Bits> index;
+    std::vector<Set> sets;  // parallel to the ranges of `index`
+    Set find(Bits address) const { return sets[index.find(address)]; }
+    void prefetch(Bits address) const { __builtin_prefetch(&sets[index.prefetch_range(address)]); }
+  };
+  static uint32_t bits_v4(const AddressWords& address) { return __builtin_bswap32(static_cast<uint32_t>(address.a)); }
+  static Uint128 bits_v6(const AddressWords& address) {
+    return Uint128{__builtin_bswap64(address.a)} << 64 | __builtin_bswap64(address.b);
+  }
+  class Compiler;
+
+  Ranges<uint32_t> v4_;
+  Ranges<Uint128> v6_;
+  std::vector<std::vector<uint16_t>> sets_;
+};
+
+}  // namespace tidegate::l4

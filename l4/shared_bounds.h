@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// SharedBounds: what each service may still take, for all workers together. ServiceShare: the part of it that a worker
+// has taken and not used yet. Both by ServiceId.
+#pragma once
+
+#include <vector>
+
+#include "l4/limits.h"
+#include "l4/tokens.h"
+
+namespace tidegate::l4 {
+
+struct ServiceTokens {
+  SharedTokens packets, flows;
+};
+
+struct ServiceShare {
+  TokenShare packets, flows;
+};
+
+struct SharedBounds {
+  std::vector<ServiceTokens> services = std::vector<ServiceTokens>(kMaxServices);
+};
+
+}  // namespace tidegate::l4

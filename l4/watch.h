@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Watch: what an operator sees of the packets through the admin socket, while it happens: captures to pcapng, top
+// talkers, events of new flows, and the fate of the frames of a file.
+//
+//   GET /capture?seconds&packets&bytes&snap&client&vip&port&protocol&dropped&reason   pcapng, when a bound is reached
+//   GET /top?seconds&limit&prefix_v4&prefix_v6                                        the networks that sent most
+//   GET /events?from                                                                  new flows since that number
+//   POST /pcap?port&to_us                                                             a capture file; see DryRun
+//
+// One capture or count at a time. It ends early if whoever asked for it closes the connection. Main thread only.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "core/hash.h"
+#include "core/http_server.h"
+#include "l4/capture.h"
+#include "l4/dataplane.h"
+#include "l4/dry_run.h"
+#include "l4/top_sources.h"
+
+namespace tidegate::l4 {
+
+class Watch {
+ public:
+  Watch(EventLoop& loop, const FlowHasher& hasher);
+
+  // Returns false if the path is not one of these. `dataplane` stays until stop(). `punt_tap` as the node has it.
+  bool answer(const HttpExchangePtr& exchange, const Dataplane& dataplane, const BackendIds& backends,
+              const ServiceIds& services, bool punt_tap);
+  // Takes the events that the workers keep. Call twice a second.
+  void collect_events(const Dataplane& dataplane);
+  uint64_t events_lost() const { return events_lost_; }
+  // Before the workers end: whoever waits gets what there is.
+  void stop();
+
+ private:
+  struct Running;
+  struct Told {
+    NewFlow flow;
+    uint32_t worker = 0;
+  };
+  void answer_capture(const HttpExchangePtr& exchange, const Dataplane& dataplane, const BackendIds& backends);
+  void answer_top(const HttpExchangePtr& exchange, const Dataplane& dataplane);
+  HttpResponse answer_events(const HttpRequest& request, const BackendIds& backends, const ServiceIds& services) const;
+  HttpResponse answer_pcap(const HttpRequest& request, const Dataplane& dataplane, const BackendIds& backends,
+                           bool punt_tap) const;
+  void begin(std::shared_ptr<Running> running, const HttpExchangePtr& exchange, uint64_t seconds);
+  void look();
+  void end();
+
+  EventLoop& loop_;
+  FlowHasher hasher_;
+  Timer timer_;
+  std::shared_ptr<Running> running_;  // null: nobody looks
+  std::deque<Told> events_;           // the last kMaxFlowEvents of all workers
+  uint64_t next_event_ = 0;           // the number of the next one
+  std::vector<uint64_t> read_upto_;   // by worker
+  uint64_t events_lost_ = 0;
+};
+
+}  // namespace tidegate::l4
