@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The keys of nodes: what each host runs.
 #include "conf/field_builders.h"
+#include "conf/limits.h"
+#include "conf/log_target.h"
 
 namespace tidegate {
 
@@ -88,7 +90,16 @@ const Section& l7_section() {
           duration("drain_timeout", &L7Node::drain_timeout_ms, {0, kDay},
                    "How long requests in progress may continue after SIGTERM, and after an upgrade."),
           text("access_log", &L7Node::access_log,
-               "A path, or `-` for standard output. Without it, there is no access log. Read at start."),
+               "A path, `-` for standard output, or syslog: `syslog:/dev/log` for the socket of this host, "
+               "`syslog:192.0.2.5:514` for UDP (RFC 5424). Without it, there is no access log. Read at start."),
+          text("access_log_format", &L7Node::access_log_format,
+               "The text of a line, with [variables](#variables-of-access_log_format) in braces: `{client} "
+               "[{time_common}] \"{request}\" {status} {response_bytes}`. Without it, a line is JSON. Read at start.",
+               kLogTemplateBytes),
+          word("access_log_facility", &L7Node::access_log_facility, syslog_facility_words(),
+               "The facility of lines for syslog. Their severity is `info`. Read at start."),
+          text("access_log_tag", &L7Node::access_log_tag,
+               "The name of the application in lines for syslog: printable ASCII without blanks. Read at start.", 48),
           duration("remember_requests", &L7Node::remember_requests_ms, {0, kDay},
                    "How long `tidegate explain --request` can tell what a request met. 0: no request is remembered. "
                    "Read at start."),

@@ -106,16 +106,22 @@ std::string without_links(std::string_view text) {
   return out;
 }
 
-// A row of the table of keys: "| `key` | value | bounds | default | sentence |".
+// A row of the table of keys, "| `key` | value | bounds | default | sentence |", or of variables, "| `name` | sentence
+// |".
 void append_key(std::string_view line, std::string& out) {
   const std::vector<std::string_view> cells = split(line, '|');
-  if (cells.size() < 7 || cells[1].find('`') == std::string_view::npos) return;
+  const bool is_variable = cells.size() == 4;
+  if ((!is_variable && cells.size() < 7) || cells[1].find('`') == std::string_view::npos) return;
   const auto cell = [&](size_t i) {
     std::string_view text = cells[i];
     while (text.starts_with(' ')) text.remove_prefix(1);
     while (text.ends_with(' ')) text.remove_suffix(1);
     return inline_markup(text);
   };
+  if (is_variable) {
+    out += fmt::format(".TP\n{}\n{}\n", cell(1), cell(2));
+    return;
+  }
   out += fmt::format(".TP\n{}: {}", cell(1), cell(2));
   if (const std::string bounds = cell(3); !bounds.empty()) out += ", " + bounds;
   if (const std::string value = cell(4); !value.empty()) out += value.starts_with("\\fI") ? ", " + value : "; " + value;

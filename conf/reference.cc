@@ -4,6 +4,7 @@
 
 #include "conf/document.h"
 #include "conf/fields.h"
+#include "conf/log_template.h"
 #include "conf/scalar.h"
 
 namespace tidegate {
@@ -131,7 +132,7 @@ std::string key_reference() {
     out += fmt::format("\n## {}\n\n{}\n\n", field.key, field.sentence);
     write_table(*field.section, std::string(field.key), out);
   }
-  return out;
+  return out + log_variable_reference();
 }
 
 }  // namespace tidegate

@@ -60,6 +60,12 @@ void Checks::refuse(Way way, Complaint complaint) {
   faults_.at(node->line, node->column, pointer_of(way), std::move(complaint));
 }
 
+void Checks::refuse_within(Way way, size_t offset, Complaint complaint) {
+  const DocumentNode* const node = find(way);
+  if (node == nullptr) return refuse(way, std::move(complaint));
+  faults_.within_value(*node, pointer_of(way), offset, std::move(complaint));
+}
+
 std::string Checks::line_of(Way way) const {
   const DocumentNode* node = find(way);
   return node == nullptr || node->line == 0 ? std::string() : fmt::format(", line {}", node->line);
@@ -68,6 +74,7 @@ std::string Checks::line_of(Way way) const {
 void validate(const DocumentNode& root, Model& model, FaultList& faults) {
   Checks checks(root, model, faults);
   check_nodes(checks);
+  check_access_logs(checks);
   check_traffic(checks);
   check_acls(checks);
   check_addresses(checks);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "cache/cache.h"
+#include "conf/log_target.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -28,8 +29,10 @@ Result<void> check_directory(const char* key, const fs::path& directory) {
   return fail(fmt::format("{}: cannot write to {}: {}", key, there.string(), std::strerror(errno)));
 }
 
-Result<void> check_log(const std::string& path) {
-  if (path.empty() || path == "-") return {};
+Result<void> check_log(const std::string& access_log) {
+  const std::optional<LogTarget> target = LogTarget::parse(access_log);
+  if (!target || target->kind != LogTarget::Kind::file) return {};  // a collector of syslog need not be there yet
+  const std::string& path = target->path;
   std::error_code ignored;
   if (!fs::exists(path, ignored)) {
     const fs::path directory = fs::path(path).parent_path();
@@ -50,6 +53,9 @@ std::vector<std::string> differences_fixed_at_start(const Node& then, const Node
   const std::pair<const char*, bool> keys[] = {
       {"l7.workers", then.l7.workers != now.l7.workers},
       {"l7.access_log", then.l7.access_log != now.l7.access_log},
+      {"l7.access_log_format", then.l7.access_log_format != now.l7.access_log_format},
+      {"l7.access_log_facility", then.l7.access_log_facility != now.l7.access_log_facility},
+      {"l7.access_log_tag", then.l7.access_log_tag != now.l7.access_log_tag},
       {"l7.remember_requests", then.l7.remember_requests_ms != now.l7.remember_requests_ms},
       {"l7.remember_requests_memory", then.l7.remember_requests_bytes != now.l7.remember_requests_bytes},
       {"cache.enabled", then.cache.enabled != now.cache.enabled},

@@ -39,7 +39,7 @@ void Transaction::find_policies(uint32_t route) {
 Step Transaction::policies() {
   if (!worker_.log_enabled()) return ask_policies();
   Timing& timing = exchange_.timing;
-  if (timing.policies_since_ns == 0) timing.policies_since_ns = monotonic_ns();
+  if (timing.policies_since_ns == 0) timing.policies_since_ns = worker_.loop().now_ns();
   const Step next = ask_policies();
   if (next != Step::suspend) timing.policies_ns += monotonic_ns() - std::exchange(timing.policies_since_ns, 0);
   return next;

@@ -322,6 +322,7 @@ void write_part(const AccessRecord& r, const LogPart& part, LineWriter& line) {
       return line.common_time(r.realtime_ns);
     case LogVariable::time_unix:
       line.number({}, r.realtime_ns / kNsPerS);
+      line.raw(".");
       return line.raw(fmt::format_int(1000 + r.realtime_ns / kNsPerMs % 1000).c_str() + 1);
     case LogVariable::uri:
       write_uri(r, value);

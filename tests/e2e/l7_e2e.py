@@ -5,8 +5,11 @@ sends."""
 import hashlib
 import json
 import re
+import shutil
+import socket
 import ssl
 
+import box
 from load import connect, tls_context
 from netns import wait_until
 from topology import VIP_EU, VIP_US
@@ -154,6 +157,60 @@ def test_the_access_log_tells_of_each_request_in_json(lab):
     wait_until("the access log has the request", found, 30)
     record = json.loads(lines[0])
     assert record["status"] == 200 and record["route"] == "api" and record["pool"] == "origins" and record["client"].startswith("10.1.0.2"), record
+
+
+LOGGED = """\
+nodes:
+  - name: box
+    l7:
+      workers: 1
+      access_log: "syslog:{collector}"
+      access_log_facility: local3
+      access_log_tag: edge
+      access_log_format: '{{client}} "{{request}}" {{status}} {{response_bytes}} "{{header.user-agent}}" {{response_header.content-type}} tls={{handshake_ms}} connect={{connect_ms}} first={{first_byte_ms}} total={{total_ms}}'
+pools:
+  - {{name: app, backends: [{{name: origin1, addresses: [10.10.0.21], port: 8080}}]}}
+certificates:
+  - {{name: example, certificate_file: example.crt, key_file: example.key}}
+listeners:
+  - {{name: https, bind: ["0.0.0.0:443"], tls: {{certificates: [example]}}}}
+routes:
+  - {{name: all, path: "/*", pool: app}}
+"""
+
+
+def collector_at(path):
+    """A datagram socket, as a syslog daemon has it."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.settimeout(20)
+    sock.bind(str(path))
+    return sock
+
+
+def test_syslog_gets_a_line_by_template_for_each_request_and_lines_wait_for_it(lab):
+    with box.raised() as node:
+        for kind in ("crt", "key"):
+            shutil.copy(lab.directory("edge") / f"example.{kind}", node.home)
+        path = node.home / "log"
+        config = node.write("edge.yaml", LOGGED.format(collector=path))
+        with collector_at(path) as collector:
+            l7 = node.start_plane("l7", config, "--state", node.state_dir)
+            node.wait_ready("l7", l7)
+            urls = [f"https://10.10.0.61/static/1k?{number}" for number in (1, 2)]
+            lab.run("client-eu", "curl", "-skf", "--http1.1", "-A", 'a "b"', "-o", "/dev/null", urls[0], "-o", "/dev/null", urls[1])
+            first, second = (collector.recv(65536).decode() for _ in urls)
+        begin = r"<158>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z box edge \d+ access - 10\.1\.0\.2 "
+        ms = r"\d+\.\d{3}"
+        assert re.fullmatch(begin + rf'"GET /static/1k\?1 HTTP/1\.1" 200 1024 "a \\u0022b\\u0022" text/plain tls={ms} connect={ms} first={ms} total={ms}', first), first
+        assert re.fullmatch(begin + rf'"GET /static/1k\?2 HTTP/1\.1" 200 1024 ".*" text/plain tls=- connect=- first={ms} total={ms}', second), second
+        lab.run("client-eu", "curl", "-skf", "-o", "/dev/null", "https://10.10.0.61/static/1k?3")  # the collector has gone
+        with collector_at(path) as collector:
+            assert "/static/1k?3 HTTP/2" in collector.recv(65536).decode()
+        assert b"\ntidegate_l7_log_lines_dropped_total 0\n" in node.ask("l7", "/metrics").body
+        bad = node.write("bad.yaml", LOGGED.format(collector=path).replace("{status}", "{stauts}"))
+        told = node.tidegate("check", bad)
+        assert told.returncode == 1 and "bad.yaml:8:49: there is no variable 'stauts'" in told.stdout and "did you mean 'status'?" in told.stdout, told
 
 
 def test_a_websocket_or_connect_never_becomes_an_open_tunnel_to_nowhere(lab):

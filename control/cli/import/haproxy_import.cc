@@ -100,12 +100,12 @@ class HaproxyImport {
     }
     if (key == "retries" || key == "balance" || key == "maxconn") return {};
     if (key == "mode" && line.word(1) == "http") return {};
-    if (key == "log") return fail("the access log is JSON: access_log of nodes.l7");
+    if (key == "log") return fail("see access_log and access_log_format of nodes.l7");
     if (key == "errorfile") return fail("an error has a fixed answer");
     if (key == "stats") return fail("see the admin sockets and /metrics");
     if (key == "cookie" || key == "stick" || key == "stick-table")
       return fail("clients are kept by consistent_hash only");
-    if (key == "compression") return fail("answers are not compressed here");
+    if (key == "compression") return fail("see the policy compress");
     return fail("there is no key for it");
   }
 

@@ -51,6 +51,8 @@ TEST(Manual, OfTheConfigurationHasEveryKey) {
     EXPECT_THAT(page, HasSubstr("\n.SH " + std::string(field.key) + "\n"));
     expect_keys(*field.section, page);
   }
+  EXPECT_THAT(page, HasSubstr("\n.SH Variables of access_log_format\n"));
+  EXPECT_THAT(page, HasSubstr("\n.TP\n\\fB{client}\\fR\nThe client's address.\n"));
   for (const char* leftover : {"`", "|---", "](#", "\n\n"}) EXPECT_THAT(page, Not(HasSubstr(leftover)));
 }
 
