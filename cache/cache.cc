@@ -190,6 +190,14 @@ void Cache::invalidate(const RequestView& request, const RouteCache& policy, con
   impl_->engine.invalidate(request, policy, response);
 }
 
+std::optional<CodedBody> Cache::find_coded(const StoredHead& head, Coding coding, EventLoop& loop) {
+  return impl_->engine.find_coded(head, coding, loop);
+}
+
+void Cache::store_coded(const StoredHead& head, Coding coding, std::string body) {
+  impl_->engine.store_coded(head, coding, std::move(body));
+}
+
 void Cache::purge(const Purge& purge, const std::vector<std::string>& keys) { impl_->engine.purge(purge, keys); }
 PurgePosition Cache::last_applied_purge() const { return impl_->engine.durable_purge(); }
 

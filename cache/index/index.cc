@@ -16,6 +16,11 @@ void forget_vary(Bucket& bucket, const std::string& vary) {
   if (std::none_of(bucket.entries.begin(), bucket.entries.end(), has_it)) std::erase(bucket.varies, vary);
 }
 
+// Another bucket of the same shard, which no request's key leads to.
+KeyHash coded_key(const KeyHash& key, uint64_t variant, Coding coding) {
+  return {key.high, key.low ^ mix64(variant ^ (uint64_t{0xc0ded} << 8 | static_cast<uint64_t>(coding)))};
+}
+
 }  // namespace
 
 Bucket* Shard::find(const KeyHash& key) {
@@ -114,6 +119,7 @@ void Shard::release_object(Entry& entry, DeferredRelease& deferred) {
 
 void Shard::erase(Entry& entry, DeferredRelease& deferred) {
   release_object(entry, deferred);
+  if (!entry.coded) erase_coded(entry.key, entry.variant, deferred);
   if (entry.disk != nullptr) deferred.retired.push_back({entry.key, entry.variant, std::move(entry.disk)});
   entry.disk = nullptr;
   Bucket* bucket = find(entry.key);
@@ -121,9 +127,10 @@ void Shard::erase(Entry& entry, DeferredRelease& deferred) {
   const KeyHash key = entry.key;
   for (size_t i = 0; i < bucket->entries.size(); ++i) {
     if (bucket->entries[i].get() != &entry) continue;
-    TIDEGATE_ASSERT(objects > 0 && bucket->bytes >= entry.stored_bytes, "an entry is counted once");
+    uint64_t& count = entry.coded ? coded : objects;
+    TIDEGATE_ASSERT(count > 0 && bucket->bytes >= entry.stored_bytes, "an entry is counted once");
     bucket->bytes -= entry.stored_bytes;
-    --objects;
+    --count;
     bucket->variants.erase(bucket->variants.begin() + static_cast<std::ptrdiff_t>(i));
     const std::shared_ptr<Entry> keep = std::move(bucket->entries[i]);  // until the bucket is in order again
     bucket->entries.erase(bucket->entries.begin() + static_cast<std::ptrdiff_t>(i));
@@ -131,6 +138,57 @@ void Shard::erase(Entry& entry, DeferredRelease& deferred) {
     break;
   }
   drop_if_empty(key);
+}
+
+std::shared_ptr<Entry> Shard::coded_entry(const KeyHash& key, uint64_t variant, Coding coding) {
+  if (coded == 0) return nullptr;
+  const Bucket* const bucket = find(coded_key(key, variant, coding));
+  return bucket == nullptr || bucket->entries.empty() ? nullptr : bucket->entries.front();
+}
+
+std::shared_ptr<const StoredObject> Shard::find_coded(const KeyHash& key, uint64_t variant, Coding coding,
+                                                      uint64_t generation) {
+  const std::shared_ptr<Entry> entry = coded_entry(key, variant, coding);
+  if (entry == nullptr || entry->generation != generation) return nullptr;
+  entry->touch();
+  return entry->object;
+}
+
+bool Shard::keep_coded(const KeyHash& key, uint64_t variant, Coding coding, uint64_t generation,
+                       std::shared_ptr<const StoredObject> object, DeferredRelease& deferred) {
+  const Bucket* const of = find(key);
+  const auto is_it = [&](const std::shared_ptr<Entry>& entry) {
+    return entry->variant == variant && entry->generation == generation;
+  };
+  if (of == nullptr || std::none_of(of->entries.begin(), of->entries.end(), is_it)) return false;
+  if (object->memory_bytes() > ram.capacity() / 4) return false;  // one object must not empty the shard
+  if (const std::shared_ptr<Entry> before = coded_entry(key, variant, coding)) erase(*before, deferred);
+  const auto entry = std::make_shared<Entry>();
+  entry->key = coded_key(key, variant, coding);
+  entry->generation = generation;
+  entry->coded = true;
+  Bucket& place = buckets[entry->key];
+  place.entries.push_back(entry);
+  place.variants.push_back(0);
+  place.varies.emplace_back();
+  ++coded;
+  hold(*entry, std::move(object), deferred);
+  if (entry->object != nullptr) return true;
+  erase(*entry, deferred);  // what is there is used more
+  return false;
+}
+
+void Shard::move_coded(const KeyHash& key, uint64_t variant, uint64_t from, uint64_t to) {
+  for (const Coding coding : {Coding::gzip, Coding::br, Coding::zstd}) {
+    const std::shared_ptr<Entry> entry = coded_entry(key, variant, coding);
+    if (entry != nullptr && entry->generation == from) entry->generation = to;
+  }
+}
+
+void Shard::erase_coded(const KeyHash& key, uint64_t variant, DeferredRelease& deferred) {
+  for (const Coding coding : {Coding::gzip, Coding::br, Coding::zstd}) {
+    if (const std::shared_ptr<Entry> entry = coded_entry(key, variant, coding)) erase(*entry, deferred);
+  }
 }
 
 void Shard::erase_flight(const KeyHash& key, const Flight* flight) {
@@ -165,6 +223,15 @@ uint64_t Index::objects() const {
   for (const auto& shard : shards_) {
     const MutexLock lock(shard->mutex);
     sum += shard->objects;
+  }
+  return sum;
+}
+
+uint64_t Index::coded() const {
+  uint64_t sum = 0;
+  for (const auto& shard : shards_) {
+    const MutexLock lock(shard->mutex);
+    sum += shard->coded;
   }
   return sum;
 }

@@ -17,6 +17,7 @@
 #include "cache/index/uncacheable.h"
 #include "cache/limits.h"
 #include "cache/policy/key.h"
+#include "conf/policy/compress.h"
 #include "core/mutex.h"
 
 namespace tidegate::cache {
@@ -33,7 +34,8 @@ struct Entry : S3Node {
   uint64_t generation = 0;    // of the head: what purges compare
   uint64_t stored_bytes = 0;  // head and body, wherever they are
   std::vector<uint64_t> tags;
-  uint64_t purges_seen = 0;                    // PurgeTable::version() when the verdict was last `live`
+  bool coded = false;        // a body in a content coding, made of another entry's; its bucket has nothing else
+  uint64_t purges_seen = 0;  // PurgeTable::version() when the verdict was last `live`
   std::shared_ptr<const StoredObject> object;  // null: on disk only
   std::shared_ptr<DiskBody> disk;              // null: in memory only
   // The object as long as anybody holds it: a client that reads it, the writer until it is durable, a load that just
@@ -74,7 +76,8 @@ struct Shard {
   std::unordered_map<KeyHash, Bucket> buckets TIDEGATE_GUARDED_BY(mutex);
   S3Fifo ram TIDEGATE_GUARDED_BY(mutex);
   UncacheableKeys uncacheable TIDEGATE_GUARDED_BY(mutex);
-  uint64_t objects TIDEGATE_GUARDED_BY(mutex) = 0;  // entries in all buckets
+  uint64_t objects TIDEGATE_GUARDED_BY(mutex) = 0;  // entries in all buckets, without coded ones
+  uint64_t coded TIDEGATE_GUARDED_BY(mutex) = 0;    // coded ones
 
   // All need the mutex.
   Bucket* find(const KeyHash& key) TIDEGATE_REQUIRES(mutex);
@@ -87,9 +90,20 @@ struct Shard {
   void hold(Entry& entry, std::shared_ptr<const StoredObject> object, DeferredRelease& deferred)
       TIDEGATE_REQUIRES(mutex);
   void erase(Entry& entry, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
+  // What was made of the variant's body in that coding; null: nothing, or of a body before. Counts a use.
+  std::shared_ptr<const StoredObject> find_coded(const KeyHash& key, uint64_t variant, Coding coding,
+                                                 uint64_t generation) TIDEGATE_REQUIRES(mutex);
+  // Holds such a body in memory, in place of an older one. False: the variant of that generation is not here any more,
+  // or the memory tier has no room.
+  bool keep_coded(const KeyHash& key, uint64_t variant, Coding coding, uint64_t generation,
+                  std::shared_ptr<const StoredObject> object, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
+  // The variant's body was confirmed: what was made of it is good for the new generation too.
+  void move_coded(const KeyHash& key, uint64_t variant, uint64_t from, uint64_t to) TIDEGATE_REQUIRES(mutex);
   void erase_flight(const KeyHash& key, const Flight* flight) TIDEGATE_REQUIRES(mutex);
 
  private:
+  std::shared_ptr<Entry> coded_entry(const KeyHash& key, uint64_t variant, Coding coding) TIDEGATE_REQUIRES(mutex);
+  void erase_coded(const KeyHash& key, uint64_t variant, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
   void release_object(Entry& entry, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
   void make_room_for_variant(const KeyHash& key, uint64_t bytes, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
   void drop_if_empty(const KeyHash& key) TIDEGATE_REQUIRES(mutex);
@@ -103,6 +117,7 @@ class Index {
   // Sums over all shards. Each mutex is held for a moment, however much is stored.
   uint64_t ram_bytes() const;
   uint64_t objects() const;
+  uint64_t coded() const;
 
  private:
   std::vector<std::unique_ptr<Shard>> shards_;  // their number is a power of two

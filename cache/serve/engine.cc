@@ -81,6 +81,8 @@ void Engine::declare_gauges(Metrics& metrics) {
     metrics.gauge(name, help, [this, read] { return static_cast<double>(read(*this)); });
   };
   gauge("tidegate_cache_objects", "Objects known", [](Engine& e) { return e.index.objects(); });
+  gauge("tidegate_cache_coded_objects", "Bodies held in a content coding, beside the response that they were made of",
+        [](Engine& e) { return e.index.coded(); });
   gauge("tidegate_cache_memory_bytes", "Bytes of the memory tier", [](Engine& e) { return e.index.ram_bytes(); });
   gauge("tidegate_cache_disk_bytes", "Bytes of the disk tier",
         [](Engine& e) { return e.writer_ ? e.writer_->disk_bytes() : 0; });
@@ -188,6 +190,7 @@ bool Engine::freshen(const KeyHash& key, uint64_t variant, const StoredObject& c
     }
     if (entry == nullptr) return false;
     entry->freshness = fresh->head->freshness;
+    shard.move_coded(key, variant, entry->generation, fresh->head->generation);
     entry->generation = fresh->head->generation;
     entry->tags = fresh->head->tags;
     entry->purges_seen = 0;

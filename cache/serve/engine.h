@@ -75,6 +75,9 @@ class Engine final : public WriterClient {
   Answer make_answer(const RequestView& request, const Freshness& freshness, std::shared_ptr<const StoredObject> object,
                      uint64_t now_ms, EventLoop& loop);
 
+  std::optional<CodedBody> find_coded(const StoredHead& head, Coding coding, EventLoop& loop);
+  void store_coded(const StoredHead& head, Coding coding, std::string body);
+
   // --- for flights
   bool stores_on_disk() const { return writer_ != nullptr; }
   Writer& writer() { return *writer_; }

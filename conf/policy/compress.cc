@@ -35,6 +35,10 @@ const Section& compress_section() {
                128),
           size("minimum", &CompressPolicy::minimum, {0, 1 * kMB},
                "Shorter answers are left as they are. One whose length is not known at its head is compressed."),
+          boolean(
+              "store", &CompressPolicy::store,
+              "Whether the cache keeps, in its memory, what was compressed of a stored answer, for each coding that "
+              "clients ask for. `false`: each client's answer is compressed anew."),
       }};
   return section;
 }

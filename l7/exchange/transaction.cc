@@ -123,6 +123,7 @@ void Transaction::let_client_go(Failure why) {
 void Transaction::reset() {
   leave_queue();
   timer_.cancel();
+  if (exchange_.coding.kept != nullptr) end_keeping(false);
   // In place: an assignment would build the fresh value first and move each member.
   std::destroy_at(&exchange_);
   std::construct_at(&exchange_);

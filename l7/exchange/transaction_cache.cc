@@ -197,9 +197,12 @@ void Transaction::send_stored_head() {
                                                            : BodyKind::unknown;
   offer_content(body, exchange_.cache.stored->content_length);
   compose_answer_fields();
+  const bool coded = take_stored_coding();
   const bool stored_status = exchange_.outcome.status == exchange_.cache.stored->head->status;
-  send_answer_head(stored_status ? exchange_.cache.stored->head->reason : std::string_view(), body, length,
-                   known && exchange_.outcome.status != 304);
+  send_answer_head(stored_status ? exchange_.cache.stored->head->reason : std::string_view(),
+                   coded && body != BodyKind::none ? BodyKind::known : body,
+                   coded ? *exchange_.cache.stored->content_length : length,
+                   (known || coded) && exchange_.outcome.status != 304);
 }
 
 // From the cache to the client. data: more can follow at once; wait: the reader, or the client, will call.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a transaction sends an answer's head and content to the client: as it is, or through the encoder of the coding
 // that a policy has chosen. Both ways of an answer (from a backend, from the cache) come by here.
+#include "cache/limits.h"
 #include "l7/exchange/transaction.h"
 #include "l7/policy/compress.h"
 #include "l7/worker.h"
@@ -20,7 +21,7 @@ void Transaction::offer_content(BodyKind body, std::optional<uint64_t> length) {
 // `length`: of the content as it comes. How long it will be compressed, nobody knows yet.
 void Transaction::send_answer_head(std::string_view reason, BodyKind body, uint64_t length, bool length_known) {
   CodingUse& use = exchange_.coding;
-  const bool coded = use.chosen != Coding::identity;
+  const bool coded = use.chosen != Coding::identity && !use.stored;
   if (coded && body != BodyKind::none) {
     use.encoder = worker_.encoders().lease(use.chosen);
     body = BodyKind::unknown;
@@ -37,14 +38,16 @@ void Transaction::send_answer_head(std::string_view reason, BodyKind body, uint6
 
 void Transaction::encode_content(std::string_view piece, Encoder::End end) {
   struct ToClient final : Encoder::Sink {
-    explicit ToClient(ClientStream& its_client) : client(its_client) {}
+    ToClient(Transaction& owner, ClientStream& its_client) : transaction(owner), client(its_client) {}
     void take(std::string_view bytes) override {
       client.send_piece(bytes);
       sent += bytes.size();
+      if (transaction.exchange_.coding.kept != nullptr) transaction.keep_coded(bytes);
     }
+    Transaction& transaction;
     ClientStream& client;
     uint64_t sent = 0;
-  } sink(*client_);
+  } sink(*this, *client_);
   CodingUse& use = exchange_.coding;
   use.encoder->encode(piece, end, sink);
   use.unflushed = end == Encoder::End::none;
@@ -57,8 +60,52 @@ void Transaction::end_content(const Trailers& trailers) {
   if (exchange_.coding.encoder != nullptr) {
     encode_content({}, Encoder::End::finish);
     exchange_.coding.encoder.reset();
+    if (exchange_.coding.kept != nullptr) end_keeping(true);
   }
   client_->end_response(trailers);
+}
+
+// --- what the cache has, or will have, in the coding that was chosen
+
+// The answer is one from the cache, and a policy has chosen a coding for it. True: the cache has the body in that
+// coding, and the client gets it. Else what is compressed now is kept for the next one.
+bool Transaction::take_stored_coding() {
+  CodingUse& use = exchange_.coding;
+  const cache::Outcome outcome = exchange_.cache.outcome;
+  const bool whole_hit = outcome == cache::Outcome::hit || outcome == cache::Outcome::stale;
+  if (use.chosen == Coding::identity || !use.store || !whole_hit) return false;
+  cache::Answer& answer = *exchange_.cache.stored;
+  if (std::optional<cache::CodedBody> coded = worker_.cache()->find_coded(*answer.head, use.chosen, worker_.loop())) {
+    if (!exchange_.request.is_head()) answer.body = std::move(coded->body);
+    answer.content_length = coded->bytes;
+    use.stored = true;
+    return true;
+  }
+  if (!exchange_.request.is_head()) begin_keeping();
+  return false;
+}
+
+// All of its room is taken from the worker's budget at once, so that many that grow do not stop each other.
+void Transaction::begin_keeping() {
+  if (worker_.memory().take(cache::kCodedBytes)) exchange_.coding.kept = std::make_unique<std::string>();
+}
+
+void Transaction::keep_coded(std::string_view piece) {
+  std::string& kept = *exchange_.coding.kept;
+  if (kept.size() + piece.size() <= cache::kCodedBytes) {
+    kept.append(piece);
+  } else {
+    end_keeping(false);
+  }
+}
+
+// `whole`: the body was compressed to its end.
+void Transaction::end_keeping(bool whole) {
+  const std::unique_ptr<std::string> kept = std::move(exchange_.coding.kept);
+  worker_.memory().give_back(cache::kCodedBytes);
+  if (!whole) return;
+  kept->shrink_to_fit();
+  worker_.cache()->store_coded(*exchange_.cache.stored->head, exchange_.coding.chosen, std::move(*kept));
 }
 
 }  // namespace tidegate::l7

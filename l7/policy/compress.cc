@@ -3,8 +3,9 @@
 // the fields. The transaction then compresses the content on its way to this client (transaction_coding.cc).
 //
 // It acts after the cache, for each client: the cache keeps the answer as the backend sent it, so ranges, ETags and
-// revalidation are those of the backend's representation. What is left as it is: answers of the proxy itself, parts
-// (206), answers with a coding, with no-transform, or with a digest of their bytes.
+// revalidation are those of the backend's representation. Beside it the cache keeps what was compressed of it, for the
+// next client (Transaction::take_stored_coding), so a hit is compressed once for each coding. What is left as it is:
+// answers of the proxy itself, parts (206), answers with a coding, with no-transform, or with a digest of their bytes.
 //
 //   ETag    a strong one becomes weak (RFC 9110 §8.8.3): the bytes differ, the meaning does not. A suffix would keep it
 //           strong, but then If-None-Match would have to be undone before the cache and before backends. A weak one is
@@ -104,6 +105,7 @@ class CompressRule final : public Rule {
   CompressRule(const CompressPolicy& compress, Compiling& out)
       : Rule(Stage::compress, out.policy, kCompressKind, out.registry),
         minimum_(compress.minimum),
+        store_(compress.store),
         preference_(compress.preference()),
         types_(compress.media_types()),
         coding_counts_(out.registry.get<CodingCounts>(fmt::format("{}/{}/codings", out.policy, kCompressKind))) {}
@@ -124,6 +126,7 @@ class CompressRule final : public Rule {
     const Coding coding = choose_coding(exchange.request.fields, preference_);
     exchange.coding.chosen = coding;
     exchange.coding.counts = coding_counts_.get();
+    exchange.coding.store = store_;
     coding_counts_->answers[static_cast<size_t>(coding)].add();
     fields.remove_named("content-encoding");
     fields.add_own("Content-Encoding", "content-encoding", name(coding), FieldKind::other);
@@ -135,6 +138,7 @@ class CompressRule final : public Rule {
     for (const Coding coding : preference_) out["codings"].push_back(name(coding));
     out["types"] = types_;
     out["minimum"] = minimum_;
+    out["store"] = store_;
     out["coding"] = name(choose_coding(subject.request.fields, preference_));
     if (shows_who(subject.request, subject.identity)) out["only_if"] = "the answer is public";
   }
@@ -186,6 +190,7 @@ class CompressRule final : public Rule {
   }
 
   const uint64_t minimum_;
+  const bool store_;
   const std::vector<Coding> preference_;
   const std::vector<std::string> types_;
   const std::shared_ptr<CodingCounts> coding_counts_;
