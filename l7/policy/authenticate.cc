@@ -3,7 +3,8 @@
 // API key, Basic, token and TLS certificate that it shows; the name and roles stand in PolicyUse::identity. On the
 // answer: WWW-Authenticate where it refused. Everything is decided here and at once; only `forward` asks somebody
 // (l7/policy/forward.cc). A policy that holds twice (two policies with this part in one chain) must be satisfied twice;
-// the last name counts. Runtime: the passwords that were right lately. It survives versions.
+// the last name counts. Runtime: the passwords that were right, and the tokens whose signatures were good, lately. It
+// survives versions.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -36,7 +37,9 @@ class AuthenticateRule final : public Rule {
         identity_header_(lower_case(rules.identity_header)),
         keys_(rules.api_keys),
         source_(source),
-        tokens_(rules.jwt, std::move(keys), std::move(source)) {
+        good_tokens_(rules.jwt.enabled ? out.registry.get<GoodTokens>(fmt::format("{}/authenticate/tokens", out.policy))
+                                       : nullptr),
+        tokens_(rules.jwt, std::move(keys), std::move(source), good_tokens_) {
     if (rules.basic.enabled) users_.emplace(rules.basic, out);
     if (rules.certificates.enabled) certificates_.emplace(rules.certificates);
     if (rules.signatures.enabled) signatures_.emplace(rules.signatures, secrets_of(rules.signatures), out);
@@ -96,6 +99,13 @@ class AuthenticateRule final : public Rule {
 
   void add_samples(std::vector<Sample>& out) const override {
     if (source_ != nullptr) source_->add_samples(monotonic_ns(), out);
+    if (good_tokens_ == nullptr) return;
+    out.push_back({"tidegate_l7_token_signatures_total", "counter",
+                   "Signatures of tokens, and whether one was computed", good_tokens_->checked.value(), "how",
+                   "checked"});
+    out.push_back({"tidegate_l7_token_signatures_total", "counter",
+                   "Signatures of tokens, and whether one was computed", good_tokens_->remembered.value(), "how",
+                   "remembered"});
   }
 
   void explain(const Subject&, uint64_t now_ns, nlohmann::json& out) const override {
@@ -233,7 +243,8 @@ class AuthenticateRule final : public Rule {
   std::optional<Users> users_;
   std::optional<SignatureVerifier> signatures_;
   std::optional<CertificateNames> certificates_;
-  const std::shared_ptr<KeySource> source_;  // null: all keys are in the document
+  const std::shared_ptr<KeySource> source_;        // null: all keys are in the document
+  const std::shared_ptr<GoodTokens> good_tokens_;  // null: there are no tokens
   const TokenVerifier tokens_;
   std::string ask_basic_, ask_bearer_, ask_again_bearer_, ask_key_;
 };

@@ -11,6 +11,7 @@
 
 #include "conf/policy/authenticate.h"
 #include "conf/policy/jwks.h"
+#include "l7/policy/good_tokens.h"
 #include "l7/policy/key_source.h"
 #include "l7/wire/arena.h"
 
@@ -41,8 +42,9 @@ struct TokenClaims {
 class TokenVerifier {
  public:
   // `source`: of keys that are fetched; null: `keys` are all. `keys` serve until the first ones were fetched.
-  TokenVerifier(const JwtRules& rules, std::vector<Jwk> keys, std::shared_ptr<KeySource> source = nullptr)
-      : rules_(rules), keys_(std::move(keys)), source_(std::move(source)) {}
+  // `good`: remembers good signatures; null: each one is checked.
+  TokenVerifier(const JwtRules& rules, std::vector<Jwk> keys, std::shared_ptr<KeySource> source = nullptr,
+                std::shared_ptr<GoodTokens> good = nullptr);
 
   // `now_s`: of the real clock. The claims' texts are in the token or in the arena.
   TokenFault verify(std::string_view token, uint64_t now_s, Arena& arena, TokenClaims& out) const;
@@ -55,6 +57,8 @@ class TokenVerifier {
   const JwtRules rules_;
   const std::vector<Jwk> keys_;
   const std::shared_ptr<KeySource> source_;
+  const std::shared_ptr<GoodTokens> good_;
+  uint64_t basis_ = 0;  // of good_: the algorithms, and the keys of the document or the URL of those that are fetched
 };
 
 }  // namespace tidegate::l7::policy

@@ -34,6 +34,8 @@ class KeySource final : public Runtime {
   // --- any thread
   // Null: none was fetched yet. Good until this thread's next call.
   const std::vector<Jwk>* keys() const;
+  // Of the set; another one has another number.
+  uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
   // A token names a key that is not there: the issuer may have new ones.
   void note_unknown_key() {
     if (!unknown_.load(std::memory_order_relaxed)) unknown_.store(true, std::memory_order_relaxed);

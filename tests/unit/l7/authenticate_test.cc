@@ -18,6 +18,7 @@
 #include "l7/limits.h"
 #include "l7/policy/claims.h"
 #include "l7/policy/credentials.h"
+#include "l7/policy/good_tokens.h"
 #include "l7/policy/json_scan.h"
 #include "l7/policy/jwt.h"
 #include "tests/unit/l7/support.h"
@@ -547,6 +548,73 @@ TEST_F(AuthenticateTest, ATokenNamesAClient) {
   EXPECT_EQ(with("").field("www-authenticate"), "bearer realm=\"tidegate\"");
 }
 
+// What is remembered is the signature alone, and only under the keys and algorithms by which it was judged.
+TEST_F(AuthenticateTest, AGoodSignatureIsComputedOnceAndAllElseIsJudgedEachTime) {
+  const KeyPair pair = KeyPair::make("P-256"), other = KeyPair::make("P-256");
+  part_->jwt = rules_of({"ES256"});
+  part_->jwt.keys.bytes = std::make_shared<const std::string>(set_of({pair.jwk()}));
+  start();
+  const std::string token = pair.token("ES256", {{"sub", "amy"}, {"aud", "web"}});
+  const auto status = [&](const std::string& shown) { return with("Authorization: Bearer " + shown + "\r\n").status; };
+  const auto counted = [&](const std::string& how) {
+    return edge_.metric("tidegate_l7_token_signatures_total{policy=\"auth\",how=\"" + how + "\"}");
+  };
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(status(token), 200);
+  EXPECT_EQ(counted("checked"), 1u);
+  EXPECT_EQ(counted("remembered"), 2u);
+  const size_t second = token.rfind('.');
+  for (const size_t at : {size_t{3}, token.find('.') + 3, second + 1, second + 40}) {
+    std::string changed = token;
+    changed[at] = changed[at] == 'A' ? 'B' : 'A';
+    EXPECT_EQ(status(changed), 401) << at;
+  }
+  EXPECT_EQ(status(token.substr(0, second + 1)), 401) << "no signature";
+  const auto publish = [&](const std::function<void(AuthenticatePolicy&)>& change) {
+    auto changed = std::make_shared<AuthenticatePolicy>(*part_);
+    change(*changed);
+    edge_.model.policies[0].parts["authenticate"] = changed;
+    ASSERT_TRUE(edge_.publish());
+  };
+  publish([](AuthenticatePolicy& part) { part.jwt.audience = {"api"}; });
+  EXPECT_TRUE(edge_.run_until([&] { return status(token) == 401; })) << "it is for another audience";
+  publish([](AuthenticatePolicy&) {});
+  EXPECT_TRUE(edge_.run_until([&] { return status(token) == 200; }));
+  publish([&](AuthenticatePolicy& part) {
+    part.jwt.keys.bytes = std::make_shared<const std::string>(set_of({other.jwk()}));
+  });
+  EXPECT_TRUE(edge_.run_until([&] { return status(token) == 401; })) << "its key is gone";
+  publish([](AuthenticatePolicy& part) { part.jwt.algorithms = {"RS256"}; });
+  EXPECT_TRUE(edge_.run_until([&] { return status(pair.token("ES256", {{"sub", "x"}})) == 401; }));
+  EXPECT_EQ(status(token), 401) << "its algorithm is not allowed any more";
+}
+
+TEST(Tokens, WithAGoodSignatureExpireAllTheSame) {
+  const KeyPair pair = KeyPair::make("P-256");
+  const JwtRules rules = rules_of({"ES256"});
+  const auto good = std::make_shared<policy::GoodTokens>();
+  const TokenVerifier verify(rules, *parse_jwks(set_of({pair.jwk()})), nullptr, good);
+  const std::string token = pair.token("ES256", {{"sub", "amy"}, {"exp", kNow + 60}});
+  EXPECT_EQ(fault_of(verify, token), TokenFault::none);
+  EXPECT_EQ(fault_of(verify, token, kNow + 70), TokenFault::expired);
+  EXPECT_EQ(good->checked.value(), 1u);
+  EXPECT_EQ(good->remembered.value(), 1u);
+}
+
+// Memory is fixed: what is forgotten is computed again, and nothing that was not good is ever remembered.
+TEST(Tokens, MoreThanTheMemoryHoldsAreCheckedAgain) {
+  policy::GoodTokens good;
+  const auto token = [](int i) { return "token-" + std::to_string(i); };
+  for (int i = 0; i < 100'000; ++i) good.add(7, token(i));
+  int remembered = 0;
+  for (int i = 0; i < 100'000; ++i) remembered += good.has(7, token(i)) ? 1 : 0;
+  EXPECT_GT(remembered, 25'000);
+  EXPECT_LE(remembered, 32'768);
+  for (int i = 0; i < 10'000; ++i) {
+    EXPECT_FALSE(good.has(7, token(-1 - i)));
+    EXPECT_FALSE(good.has(8, token(99'999 - i))) << "judged by other keys";
+  }
+}
+
 // Serves a JWK set that the test can change.
 class KeyServer {
  public:
@@ -626,6 +694,20 @@ TEST_F(FetchedKeysTest, StayWhereTheUrlFailsOrBringsNone) {
   ASSERT_TRUE(edge_.publish());
   ASSERT_TRUE(edge_.run_until([&] { return status(pair) == 401; }));
   EXPECT_EQ(counted("keys"), 1u);
+}
+
+// The very token that was good ends with its key.
+TEST_F(FetchedKeysTest, EndWhatIsRememberedOfTheirTokens) {
+  const KeyPair first = pair_of("1"), second = pair_of("2");
+  KeyServer server(set_of({first.jwk()}));
+  start_with(server.url());
+  const std::string shown = token(first);
+  ASSERT_TRUE(edge_.run_until([&] { return with(shown).status == 200; }));
+  EXPECT_EQ(with(shown).status, 200);
+  server.serve(set_of({second.jwk()}));
+  EXPECT_EQ(status(second), 401);
+  ASSERT_TRUE(edge_.run_until([&] { return status(second) == 200; }));
+  EXPECT_EQ(with(shown).status, 401);
 }
 
 // Anybody can name a key that is not there.
