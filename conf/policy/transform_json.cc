@@ -42,6 +42,12 @@ const Section& transform_json_edit_section() {
   return section;
 }
 
+bool is_element_name(std::string_view name) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  const auto fits = [&](char c) { return is_letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.'; };
+  return !name.empty() && is_letter(name[0]) && std::all_of(name.begin(), name.end(), fits);
+}
+
 void check_json_path(Checks& checks, Way way, const std::string& path) {
   if (!json_path_of(path).empty()) return;
   checks.refuse(way, {"bad_value",
@@ -98,6 +104,15 @@ const Section& transform_json_section() {
   static const Section section{
       "json section",
       {
+          choice(
+              "from", &TransformJson::from, {{"json", BodyForm::json}, {"xml", BodyForm::xml}},
+              "`xml`: the body that comes is XML, and is read as JSON: an attribute is a member `@name`, text beside "
+              "attributes or children is `#text`, children of one name are a list. `pick`, `edits` and `body` are "
+              "about that JSON."),
+          choice("to", &TransformJson::to, {{"json", BodyForm::json}, {"xml", BodyForm::xml}},
+                 "`xml`: what goes out is written as XML by the same rules, backwards."),
+          text("root", &TransformJson::root,
+               "Of `to: xml`: the name of the document's element, if the JSON is no object with one member.", 128),
           text("pick", &TransformJson::pick,
                "Paths: only these stay. `items.id`: of every object in the list items, the id. Without the key, all.",
                kJsonPathBytes),
@@ -114,9 +129,22 @@ const Section& transform_json_section() {
 }
 
 void check_transform_json(Checks& checks, size_t p, const char* key, const TransformJson& json) {
-  if (json.pick.empty() && json.edits.empty() && json.body.empty()) {
-    checks.refuse({"policies", p, "transform", key},
-                  {"missing_key", fmt::format("{} that changes nothing", key), "pick, edits or body", {}});
+  const bool converts = json.from != json.to;
+  if (json.pick.empty() && json.edits.empty() && json.body.empty() && !converts) {
+    checks.refuse({"policies", p, "transform", key}, {"missing_key",
+                                                      fmt::format("{} that changes nothing", key),
+                                                      "pick, edits or body; or from and to that differ",
+                                                      {}});
+  }
+  if (json.to != BodyForm::xml && checks.written({"policies", p, "transform", key, "root"})) {
+    checks.refuse({"policies", p, "transform", key, "root"}, {"without_effect", "`root` is for `to: xml`", {}, {}});
+  }
+  if (!is_element_name(json.root)) {
+    checks.refuse({"policies", p, "transform", key, "root"},
+                  {"bad_value",
+                   fmt::format("{} is no name of an element", in_quotes(json.root)),
+                   "a letter or '_', then letters, digits, '-', '_' and '.'",
+                   {}});
   }
   if (!json.body.empty() && (!json.pick.empty() || !json.edits.empty())) {
     checks.refuse(

@@ -42,6 +42,17 @@ void describe_changed(FieldList& fields, Arena& arena) {
   fields.add_own("ETag", "etag", text, FieldKind::other);
 }
 
+void set_new_content_type(FieldList& fields, std::string_view type) {
+  if (type.empty()) return;
+  fields.remove_named("content-type");
+  fields.add_own("Content-Type", "content-type", type, FieldKind::other);
+}
+
+bool is_for(const policy::JsonChange& change, const FieldList& fields) {
+  const Field* const type = fields.find("content-type");
+  return type != nullptr && change.takes(type->value);
+}
+
 }  // namespace
 
 bool is_json(const FieldList& fields) {
@@ -67,6 +78,7 @@ Failure Transaction::change_request_json() {
   request_buffer_.clear();
   request_buffer_.append(changed);
   remove_digests(exchange_.outgoing->fields);
+  set_new_content_type(exchange_.outgoing->fields, exchange_.request_json->new_content_type());
   if (exchange_.outgoing->body == BodyKind::known) exchange_.outgoing->content_length = changed.size();
   return Failure::none;
 }
@@ -74,9 +86,12 @@ Failure Transaction::change_request_json() {
 // The answer's head is there. Nothing: its body is to be passed as it is.
 std::optional<Step> Transaction::begin_gather() {
   ResponseHead& response = exchange_.response;
-  if (response.body == BodyKind::tunnel || (response.status != 304 && !is_json(response.fields))) return std::nullopt;
+  if (response.body == BodyKind::tunnel ||
+      (response.status != 304 && !is_for(*exchange_.response_json, response.fields)))
+    return std::nullopt;
   if (response.body == BodyKind::none) {
     describe_changed(response.fields, arena_);
+    if (response.status != 304) set_new_content_type(response.fields, exchange_.response_json->new_content_type());
     // Its length is of the body that would be changed.
     if (exchange_.request.is_head()) response.has_content_length = false;
     return std::nullopt;
@@ -144,6 +159,7 @@ Step Transaction::end_gather() {
   response_buffer_.clear();
   response_buffer_.append(changed);
   describe_changed(exchange_.response.fields, arena_);
+  set_new_content_type(exchange_.response.fields, exchange_.response_json->new_content_type());
   offer_content(BodyKind::known, changed.size());
   compose_answer_fields();
   send_answer_head(exchange_.response.reason, BodyKind::known, changed.size(), true);

@@ -5,9 +5,11 @@
 #include <utility>
 #include <vector>
 
+#include "conf/policy/compress.h"
 #include "conf/text.h"
 #include "core/assert.h"
 #include "l7/policy/claims.h"
+#include "l7/policy/xml_json.h"
 
 namespace tidegate::l7::policy {
 namespace {
@@ -44,11 +46,30 @@ bool is_container(const JsonView& view) {
   return view.kind == JsonView::Kind::object || view.kind == JsonView::Kind::array;
 }
 
+// `reading`: XML, else JSON that becomes XML.
+JsonFault fault_of_xml(XmlFault fault, bool reading) {
+  switch (fault) {
+    case XmlFault::none:
+      return JsonFault::none;
+    case XmlFault::malformed:
+      return reading ? JsonFault::no_xml : JsonFault::not_as_xml;
+    case XmlFault::not_taken:
+      return JsonFault::xml_not_taken;
+    case XmlFault::too_large:
+      return JsonFault::body_too_large;
+    case XmlFault::no_name:
+    case XmlFault::no_element:
+      return JsonFault::not_as_xml;
+  }
+  return JsonFault::no_xml;
+}
+
 }  // namespace
 
 const char* name(JsonFault fault) {
-  constexpr const char* kNames[] = {"none", "no_json", "body_coded", "body_too_large", "body_cut", "bad_text"};
-  static_assert(std::size(kNames) == static_cast<size_t>(JsonFault::bad_text) + 1);
+  constexpr const char* kNames[] = {"none",     "no_json", "body_coded",    "body_too_large", "body_cut",
+                                    "bad_text", "no_xml",  "xml_not_taken", "not_as_xml"};
+  static_assert(std::size(kNames) == static_cast<size_t>(JsonFault::not_as_xml) + 1);
   return kNames[static_cast<size_t>(fault)];
 }
 
@@ -62,7 +83,10 @@ JsonChange::JsonChange(const TransformJson& json)
     : picks_some_(!json.pick.empty()),
       makes_anew_(!json.body.empty()),
       body_(checked_template(json.body)),
-      most_(json.most) {
+      most_(json.most),
+      from_(json.from),
+      to_(json.to),
+      root_(json.root) {
   for (const std::string& path : json.pick) at(picks_, path).taken = true;
   for (const TransformJsonEdit& edit : json.edits) {
     Node& node = at(edits_, edit.path());
@@ -195,9 +219,41 @@ struct JsonChange::Run {
   }
 };
 
+bool JsonChange::takes(std::string_view content_type) const {
+  if (from_ == BodyForm::json) {
+    return takes_type("application/json", content_type) || takes_type("application/*+json", content_type);
+  }
+  return takes_type("application/xml", content_type) || takes_type("text/xml", content_type) ||
+         takes_type("application/*+xml", content_type);
+}
+
+std::string_view JsonChange::new_content_type() const {
+  if (from_ == to_) return {};
+  return to_ == BodyForm::xml ? "application/xml" : "application/json";
+}
+
 JsonFault JsonChange::change(std::string_view body, const TemplateValues& values, std::string& out,
                              Arena& arena) const {
   if (body.size() > most_) return JsonFault::body_too_large;
+  std::string read, changed;
+  if (from_ == BodyForm::xml) {
+    if (const XmlFault fault = xml_to_json(body, most_, read); fault != XmlFault::none)
+      return fault_of_xml(fault, true);
+    body = read;
+  }
+  const bool passes = from_ == BodyForm::xml && leaves_json();  // what was made here need not be read again
+  std::string& json = to_ == BodyForm::xml ? changed : out;
+  if (passes) {
+    json = std::move(read);
+  } else if (const JsonFault fault = change_json(body, values, json, arena); fault != JsonFault::none) {
+    return fault;
+  }
+  if (to_ == BodyForm::json) return JsonFault::none;
+  return fault_of_xml(json_to_xml(json, root_, most_, out, arena), false);
+}
+
+JsonFault JsonChange::change_json(std::string_view body, const TemplateValues& values, std::string& out,
+                                  Arena& arena) const {
   const std::optional<JsonView> view = scan_json(body);
   if (!view || find_unreadable(body) != std::string_view::npos) return JsonFault::no_json;
   TemplateValues with_body = values;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// JsonChange: what a transform does to JSON bodies (conf/policy/transform.h), compiled. Pure: a whole body in, a whole
-// body out. A body is read as views of its text (json_scan.h), so numbers and texts stay as they were written.
+// JsonChange: what a transform does to JSON bodies, and to XML that it reads as JSON or writes
+// (conf/policy/transform.h), compiled. Pure: a whole body in, a whole body out. A body is read as views of its text
+// (json_scan.h), so numbers and texts stay as they were written.
 //
 // Threads: any; immutable.
 #pragma once
@@ -25,6 +26,9 @@ enum class JsonFault : uint8_t {
   body_too_large,  // before or after
   body_cut,        // the backend did not send all of it
   bad_text,        // a value is no UTF-8, or the new body is no JSON
+  no_xml,          // it is malformed, or nested too deeply
+  xml_not_taken,   // it has a document type, a processing instruction, another entity or another encoding
+  not_as_xml,      // a name is none of XML, or there is a list in a list
 };
 const char* name(JsonFault fault);
 
@@ -34,6 +38,10 @@ class JsonChange {
   explicit JsonChange(const TransformJson& json);
 
   uint64_t most() const { return most_; }
+  // Whether a body with this Content-Type is of the form that is changed.
+  bool takes(std::string_view content_type) const;
+  // Of the new body; empty: that of the body which came.
+  std::string_view new_content_type() const;
   // Writes the new body into `out`, which is empty. After a fault it is not to be used. The arena is used during the
   // call.
   JsonFault change(std::string_view body, const TemplateValues& values, std::string& out, Arena& arena) const;
@@ -48,12 +56,16 @@ class JsonChange {
     TextTemplate value;
   };
   struct Run;
+  JsonFault change_json(std::string_view body, const TemplateValues& values, std::string& out, Arena& arena) const;
+  bool leaves_json() const { return !makes_anew_ && !picks_some_ && edits_.below.empty(); }
   static Node& at(Node& root, const std::string& path);
 
   Node edits_, picks_;
   bool picks_some_ = false, makes_anew_ = false;
   TextTemplate body_;
   uint64_t most_;
+  BodyForm from_, to_;
+  std::string root_;
 };
 
 }  // namespace tidegate::l7::policy

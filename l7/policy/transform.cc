@@ -46,7 +46,7 @@ class RequestTransformRule final : public Rule {
     const RequestHead& request = exchange.request;
     const bool is_for = request_json_ && exchange.request_json == nullptr && request.body != BodyKind::none &&
                         request.upgrade.empty() && !exchange.grpc && exchange.route != nullptr &&
-                        is_json(request.fields);
+                        takes_body(*request_json_, request.fields);
     if (!is_for) return {Verdict::none};
     if (has_content_coding(request.fields)) {
       return {
@@ -105,6 +105,11 @@ class RequestTransformRule final : public Rule {
   }
 
  private:
+  static bool takes_body(const JsonChange& change, const FieldList& fields) {
+    const Field* const type = fields.find("content-type");
+    return type != nullptr && change.takes(type->value);
+  }
+
   const std::shared_ptr<const Transformer> transformer_;
   std::optional<JsonChange> request_json_, response_json_;
 };

@@ -7,12 +7,14 @@
 
 #include "conf/policy/transform.h"
 #include "l7/policy/json_change.h"
+#include "l7/policy/xml_json.h"
 #include "tests/unit/l7/http2_client.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test::json_change_test {
 
 using policy::JsonFault;
+using policy::XmlFault;
 
 TransformJsonEdit json_edit(std::string TransformJsonEdit::*action, std::string path, std::string more = "") {
   TransformJsonEdit made;
@@ -64,6 +66,168 @@ TEST_F(JsonChangeTest, ABodyIsMadeAnewOfItsValues) {
             R"({"who": "amy\u000a", "a": "q\"\\", "what": {"x":1}, "none": null})");
   json_.body = R"({{"broken": {client}}})";
   EXPECT_EQ(changed("{}"), "bad_text");
+}
+
+// --- XML
+
+std::string json_of_xml(const std::string& xml, size_t most = 100'000) {
+  std::string out;
+  const XmlFault fault = policy::xml_to_json(xml, most, out);
+  if (fault != XmlFault::none) return "fault " + std::to_string(static_cast<int>(fault));
+  EXPECT_TRUE(nlohmann::json::accept(out)) << out;
+  return out;
+}
+
+std::string xml_of_json(const std::string& json, size_t most = 100'000) {
+  Arena arena;
+  std::string out;
+  const XmlFault fault = policy::json_to_xml(json, "root", most, out, arena);
+  if (fault != XmlFault::none) return "fault " + std::to_string(static_cast<int>(fault));
+  EXPECT_TRUE(out.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")) << out;
+  return out.substr(out.find('\n') + 1);
+}
+
+TEST(XmlAsJson, ElementsAttributesTextAndListsHaveTheirPlaces) {
+  const std::pair<const char*, const char*> rows[] = {
+      {"<a/>", R"({"a":""})"},
+      {"<a></a>", R"({"a":""})"},
+      {"<a> x </a>", R"({"a":" x "})"},
+      {"<a>1</a>", R"({"a":"1"})"},
+      {"<a><b>1</b><c/></a>", R"({"a":{"b":"1","c":""}})"},
+      {"<a><b>1</b><c/><b>2</b></a>", R"({"a":{"b":["1","2"],"c":""}})"},
+      {"<a id='7' x=\"&quot;\">t</a>", R"({"a":{"@id":"7","@x":"\"","#text":"t"}})"},
+      {"<a id='7'/>", R"({"a":{"@id":"7"}})"},
+      {"<a>\n  <b/>\n  mixed <b/> text\n</a>", R"({"a":{"b":["",""],"#text":"mixed  text"}})"},
+      {"<a>&lt;&amp;&gt;&apos;&#65;&#x42;&#x20ac;&#x1f600;</a>", "{\"a\":\"<&>'AB\xe2\x82\xac\xf0\x9f\x98\x80\"}"},
+      {"<a><![CDATA[<b>&amp;</b>]]></a>", R"({"a":"<b>&amp;</b>"})"},
+      {"\xef\xbb\xbf<?xml version='1.0' encoding='UTF-8'?>\n<!-- c -->\n<n:a xmlns:n='u'><!-- c --><n:b/></n:a>\n<!-- "
+       "c -->",
+       R"({"n:a":{"@xmlns:n":"u","n:b":""}})"},
+      {"<a>tab\tquote\"back\\</a>", R"({"a":"tab\u0009quote\"back\\"})"},
+  };
+  for (const auto& [xml, json] : rows) EXPECT_EQ(json_of_xml(xml), json) << xml;
+}
+
+// Each is refused, and none of them fetches anything or grows.
+TEST(XmlAsJson, WhatIsMalformedOrCanDoHarmIsRefused) {
+  const std::string malformed = "fault 1", not_taken = "fault 2", too_large = "fault 3";
+  for (const char* xml : {"",
+                          "x",
+                          "<",
+                          "<a",
+                          "<a>",
+                          "<a></b>",
+                          "<a/><b/>",
+                          "<a/>x",
+                          "<1/>",
+                          "<a b/>",
+                          "<a b=c/>",
+                          "<a b='1' b='2'/>",
+                          "<a b='1'c='2'/>",
+                          "<a b='<'/>",
+                          "<a>&</a>",
+                          "<a>&lt</a>",
+                          "<a>&#0;</a>",
+                          "<a>&#xd800;</a>",
+                          "<a>&#x110000;</a>",
+                          "<a>&#99999999999;</a>",
+                          "<a>&#x;</a>",
+                          "<a>]]></a>",
+                          "<a><!-- -- --></a>",
+                          "<a><!-- </a>",
+                          "<a><![CDATA[x</a>",
+                          "<a>\x01</a>",
+                          "<a>\xff</a>",
+                          "<a/ >",
+                          "< a/>",
+                          "</a>"}) {
+    EXPECT_EQ(json_of_xml(xml), malformed) << xml;
+  }
+  for (const char* xml :
+       {"<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>", "<!DOCTYPE a><a/>", "<a>&nbsp;</a>",
+        "<?php x?><a/>", "<a><?x y?></a>", "<?xml version='1.0' encoding='UTF-16'?><a/>"}) {
+    EXPECT_EQ(json_of_xml(xml), not_taken) << xml;
+  }
+  const auto nested = [](size_t depth) {
+    std::string out;
+    for (size_t i = 0; i < depth; ++i) out += "<a>";
+    for (size_t i = 0; i < depth; ++i) out += "</a>";
+    return out;
+  };
+  EXPECT_EQ(json_of_xml(nested(policy::kXmlDepth)).substr(0, 5), "{\"a\":");
+  EXPECT_EQ(json_of_xml(nested(policy::kXmlDepth + 1)), malformed);
+  std::string many = "<a>";
+  for (size_t i = 0; i < policy::kXmlElements; ++i) many += "<b/>";
+  EXPECT_EQ(json_of_xml(many + "</a>", 1 << 20), too_large);
+  std::string attributes = "<a";
+  for (int i = 0; i < 300; ++i) attributes += " b" + std::to_string(i) + "=''";
+  EXPECT_EQ(json_of_xml(attributes + "/>"), malformed);
+  EXPECT_EQ(json_of_xml("<a>" + std::string(200, 'x') + "</a>", 100), too_large);
+  EXPECT_EQ(json_of_xml("<a>" + std::string(60, '\t') + "</a>", 100), too_large) << "after the change";
+}
+
+TEST(JsonAsXml, IsWrittenByTheSameRules) {
+  const std::pair<const char*, const char*> rows[] = {
+      {R"({"a":""})", "<a/>"},
+      {R"({"a":null})", "<a/>"},
+      {R"({"a":1.50})", "<a>1.50</a>"},
+      {R"({"a":{"b":["1",{"@x":2}],"c":true}})", "<a><b>1</b><b x=\"2\"/><c>true</c></a>"},
+      {R"({"a":{"#text":"t","@id":"\"7\""}})", "<a id=\"&quot;7&quot;\">t</a>"},
+      {R"({"a":"<b>&\u20ac"})", "<a>&lt;b&gt;&amp;\xe2\x82\xac</a>"},
+      {R"({"a":"l\nine\r"})", "<a>l&#10;ine&#13;</a>"},
+      {R"({"a":1,"b":2})", "<root><a>1</a><b>2</b></root>"},
+      {R"({"a":[1,2]})", "<root><a>1</a><a>2</a></root>"},
+      {R"([1,{"x":2}])", "<root><item>1</item><item><x>2</x></item></root>"},
+      {R"("x")", "<root>x</root>"},
+      {"{}", "<root/>"},
+      {"[]", "<root></root>"},
+      {R"({"\u0061":1})", "<a>1</a>"},
+  };
+  for (const auto& [json, xml] : rows) EXPECT_EQ(xml_of_json(json), xml) << json;
+}
+
+TEST(JsonAsXml, WhatXmlCannotSayIsRefused) {
+  for (const char* json : {R"({"a":{"1":2}})", R"({"a":{"":2}})", R"({"a":{"b c":2}})", R"({"a":{"@":2}})",
+                           R"({"a":{"b>":2}})", R"({"a":{"@x":1,"@x":2}})"}) {
+    EXPECT_EQ(xml_of_json(json), "fault 4") << json;
+  }
+  for (const char* json : {R"({"a":{"b":[[1]]}})", R"([[1]])", R"({"a":{"@x":{}}})", R"({"a":{"#text":[1]}})"}) {
+    EXPECT_EQ(xml_of_json(json), "fault 5") << json;
+  }
+  EXPECT_EQ(xml_of_json(R"({"a":"\u0001"})"), "fault 1");
+  EXPECT_EQ(xml_of_json(R"({"a":"\ud800"})"), "fault 1");
+  EXPECT_EQ(xml_of_json("{\"a\":\"" + std::string(80, '<') + "\"}", 200), "fault 3");
+}
+
+TEST(JsonAsXml, ComesBackAsItWas) {
+  for (const char* json : {R"({"a":{"@id":"7","b":["1","2"],"c":{"d":""},"#text":"x"}})",
+                           R"({"order":{"line":[{"@n":"1"},{"@n":"2"}]}})", R"({"a":" spaces \u0009"})"}) {
+    EXPECT_EQ(json_of_xml(xml_of_json(json)), json);
+  }
+}
+
+TEST_F(JsonChangeTest, XmlIsReadChangedAndWritten) {
+  json_.from = BodyForm::xml;
+  EXPECT_EQ(changed("<a><b>1</b></a>"), R"({"a":{"b":"1"}})");
+  json_.edits = {json_edit(&TransformJsonEdit::redact, "a.b"), json_edit(&TransformJsonEdit::set, "a.@by", "{client}")};
+  EXPECT_EQ(changed("<a><b>1</b></a>"), R"({"a":{"b":"***","@by":"192.0.2.1"}})");
+  json_.to = BodyForm::xml;
+  EXPECT_EQ(changed("<a><b>1</b></a>"),
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<a by=\"192.0.2.1\"><b>***</b></a>");
+  json_.from = BodyForm::json;
+  json_.edits.clear();
+  json_.body = R"({{"order": {{"by": "{client}", "what": {json.id}}}}})";
+  EXPECT_EQ(
+      changed(R"({"id":[1,2]})"),
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<order><by>192.0.2.1</by><what>1</what><what>2</what></order>");
+  EXPECT_EQ(changed("<a/>"), "no_json");
+  json_.from = BodyForm::xml;
+  EXPECT_EQ(changed("{}"), "no_xml");
+  EXPECT_EQ(changed("<!DOCTYPE a><a/>"), "xml_not_taken");
+  const policy::JsonChange change(json_);
+  for (const char* type : {"application/xml", "text/xml; charset=utf-8", "application/soap+xml"})
+    EXPECT_TRUE(change.takes(type));
+  for (const char* type : {"application/json", "text/html", "application/xhtml"}) EXPECT_FALSE(change.takes(type));
 }
 
 TEST_F(JsonChangeTest, WhatIsNoJsonOrTooLargeIsRefused) {
@@ -220,6 +384,40 @@ TEST_F(JsonBodyTest, ARequestThatCannotBeChangedIsRefusedBeforeABackendIsAsked) 
             413);
   EXPECT_EQ(origin.requests(), 0u);
   EXPECT_EQ(ask(edge_.endpoint(), get("/x")).status, 200);
+}
+
+// Clients speak JSON, the backend XML.
+TEST_F(JsonBodyTest, AServiceOfXmlSpeaksJsonToItsClients) {
+  std::mutex mutex;
+  std::string got, answer = "<order id=\"7\"><line>tea</line><line>milk</line><secret>x</secret></order>";
+  Origin origin([&](const std::string& head, Wire& wire) {
+    const size_t at = head.find("content-length: ");
+    const std::lock_guard lock(mutex);
+    got = at == std::string::npos ? "" : wire.read_exactly(std::stoul(head.substr(at + 16)));
+    return wire.send(Origin::ok(answer, "Content-Type: text/xml; charset=utf-8\r\nETag: \"v\"\r\n"));
+  });
+  part_->request_json.emplace().to = BodyForm::xml;
+  part_->response_json.emplace().from = BodyForm::xml;
+  part_->response_json->edits = {json_edit(&TransformJsonEdit::remove, "order.secret")};
+  start(origin);
+  const Answer told = ask(edge_.endpoint(), put(R"({"order":{"@id":7,"line":["tea","milk"]}})"));
+  EXPECT_EQ(got,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<order id=\"7\"><line>tea</line><line>milk</line></order>");
+  EXPECT_NE(origin.last_head().find("Content-Type: application/xml\r\n"), std::string::npos) << origin.last_head();
+  EXPECT_EQ(told.body, R"({"order":{"@id":"7","line":["tea","milk"]}})");
+  EXPECT_EQ(told.field("content-type"), "application/json");
+  EXPECT_EQ(told.field("content-length"), std::to_string(told.body.size()));
+  EXPECT_EQ(told.field("etag"), "w/\"v\"");
+  const size_t asked = origin.requests();
+  EXPECT_EQ(ask(edge_.endpoint(), put(R"({"a":[[1]]})")).status, 400) << "XML has no list in a list";
+  EXPECT_EQ(failures("not_transformable"), 1u);
+  EXPECT_EQ(origin.requests(), asked);
+  {
+    const std::lock_guard lock(mutex);
+    answer = "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>";
+  }
+  EXPECT_EQ(ask(edge_.endpoint(), get("/x")).status, 502) << "nothing is expanded";
+  EXPECT_EQ(failures("bad_response"), 1u);
 }
 
 }  // namespace tidegate::l7::test::json_change_test
