@@ -12,16 +12,6 @@ namespace tidegate {
 
 namespace {
 
-// `told_ns`: when the state began. 0: that was not recorded, so it begins now.
-template <class Seen>
-void note(std::map<std::string, Seen>& next, std::map<std::string, Seen>& before, std::string labels, double value,
-          uint64_t told_ns) {
-  const auto old = before.find(labels);
-  const bool same = old != before.end() && old->second.value == value;
-  const uint64_t since_ns = told_ns != 0 ? told_ns : same ? old->second.since_ns : realtime_ns();
-  next.insert_or_assign(std::move(labels), Seen{value, since_ns});
-}
-
 // Returns the time of the record that decides a backend's state. 0: no record decides it.
 uint64_t said_ns(const LiveState& live_state, const std::string& pool, const std::string& backend) {
   for (const std::string& key : {backend_key(pool, backend), pool_key(pool)}) {
@@ -41,46 +31,102 @@ EdgeMetrics::EdgeMetrics(HostState& host_state) : host_state_(host_state) {
   });
 }
 
+// What comes after `before`, thing by thing. Nearly always a thing is at the place where it was.
+class EdgeMetrics::Noting {
+ public:
+  explicit Noting(const States& before) : before_(before) { next_.reserve(before.size()); }
+  void note(Key key, bool up) {
+    const size_t place = next_.size();
+    const State* const old = place < before_.size() && before_[place].key == key ? &before_[place] : find(key);
+    const bool same = old != nullptr && old->up == up;
+    next_.push_back({key, up, same ? old->since_ns : realtime_ns()});
+  }
+  States take() { return std::move(next_); }
+
+ private:
+  const State* find(const Key& key) {
+    if (by_key_.empty()) {
+      for (const State& state : before_) by_key_.emplace(state.key, &state);
+    }
+    const auto found = by_key_.find(key);
+    return found == by_key_.end() ? nullptr : found->second;
+  }
+  const States& before_;
+  States next_;
+  std::map<Key, const State*> by_key_;  // made if a thing is elsewhere
+};
+
 void EdgeMetrics::look() {
-  const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
+  std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
   if (!snapshot) return;
   const Model& model = *snapshot->model;
-  Series backends, pools, vips, sites, planes;
+  Noting backends(backends_), pools(pools_), vips(vips_), sites(sites_), planes(planes_);
   for (size_t p = 0; p < model.pools.size(); ++p) {
     const Pool& pool = model.pools[p];
     for (size_t b = 0; b < pool.backends.size(); ++b) {
-      const std::string& name = pool.backends[b].name;
-      note(backends, backends_, render_labels({{"pool", pool.name}, {"backend", name}}),
-           snapshot->pools[p].backends[b].state == BackendState::up, said_ns(*snapshot->live_state, pool.name, name));
+      backends.note({pool.name, pool.backends[b].name}, snapshot->pools[p].backends[b].state == BackendState::up);
     }
-    note(pools, pools_, render_labels({{"pool", pool.name}}), snapshot->pools[p].up, 0);
+    pools.note({pool.name, {}}, snapshot->pools[p].up);
   }
-  for (size_t v = 0; v < model.vips.size(); ++v) {
-    note(vips, vips_, render_labels({{"vip", model.vips[v].name}}), snapshot->vip_up[v], 0);
-  }
-  for (size_t s = 0; s < model.sites.size(); ++s) {
-    const auto record = snapshot->live_state->overrides.find(site_key(model.sites[s].name));
-    note(sites, sites_, render_labels({{"site", model.sites[s].name}}), !snapshot->site_drained[s],
-         record == snapshot->live_state->overrides.end() ? 0 : record->second.since_ns);
-  }
+  for (size_t v = 0; v < model.vips.size(); ++v) vips.note({model.vips[v].name, {}}, snapshot->vip_up[v]);
+  for (size_t s = 0; s < model.sites.size(); ++s) sites.note({model.sites[s].name, {}}, !snapshot->site_drained[s]);
   for (uint32_t n = 0; n < model.nodes.size(); ++n) {
     for (const PlaneKind kind : kPlaneKinds) {
       if (!runs(model.nodes[n], kind)) continue;
-      const std::string key = plane_key(model.nodes[n].name, name(kind));
-      const auto record = snapshot->live_state->health.find(key);
-      note(planes, planes_, render_labels({{"node", model.nodes[n].name}, {"plane", name(kind)}}),
-           snapshot->plane(n, kind).state == BackendState::up,
-           record == snapshot->live_state->health.end() ? 0 : record->second.since_ns);
+      planes.note({model.nodes[n].name, name(kind)}, snapshot->plane(n, kind).state == BackendState::up);
     }
   }
-  planes_ = std::move(planes);
-  backends_ = std::move(backends);
-  pools_ = std::move(pools);
-  vips_ = std::move(vips);
-  sites_ = std::move(sites);
+  planes_ = planes.take();
+  backends_ = backends.take();
+  pools_ = pools.take();
+  vips_ = vips.take();
+  sites_ = sites.take();
   if (certificates_version_ != snapshot->version) look_at_certificates(model);
   certificates_version_ = snapshot->version;
   look_at_ordered_certificates(*snapshot);
+  seen_ = std::move(snapshot);  // the keys before were of the one that it had
+}
+
+// Where a record decides a state, the record says since when.
+std::vector<EdgeMetrics::Series> EdgeMetrics::backend_series() const {
+  std::vector<Series> series;
+  for (const State& state : backends_) {
+    const std::string pool(state.key.first), backend(state.key.second);
+    const uint64_t told_ns = said_ns(*seen_->live_state, pool, backend);
+    series.push_back(
+        {render_labels({{"pool", pool}, {"backend", backend}}), state.up, told_ns != 0 ? told_ns : state.since_ns});
+  }
+  return series;
+}
+
+std::vector<EdgeMetrics::Series> EdgeMetrics::site_series() const {
+  std::vector<Series> series;
+  for (const State& state : sites_) {
+    const std::string site(state.key.first);
+    const auto record = seen_->live_state->overrides.find(site_key(site));
+    series.push_back({render_labels({{"site", site}}), state.up,
+                      record == seen_->live_state->overrides.end() ? state.since_ns : record->second.since_ns});
+  }
+  return series;
+}
+
+std::vector<EdgeMetrics::Series> EdgeMetrics::plane_series() const {
+  std::vector<Series> series;
+  for (const State& state : planes_) {
+    const std::string node(state.key.first), plane(state.key.second);
+    const auto record = seen_->live_state->health.find(plane_key(node, plane));
+    series.push_back({render_labels({{"node", node}, {"plane", plane}}), state.up,
+                      record == seen_->live_state->health.end() ? state.since_ns : record->second.since_ns});
+  }
+  return series;
+}
+
+std::vector<EdgeMetrics::Series> EdgeMetrics::plain_series(const States& states, const char* label) {
+  std::vector<Series> series;
+  for (const State& state : states) {
+    series.push_back({render_labels({{label, std::string(state.key.first)}}), state.up, state.since_ns});
+  }
+  return series;
 }
 
 // A certificate that was never issued ends at 0, so that an alert on its end sees it.
@@ -106,28 +152,29 @@ void EdgeMetrics::look_at_certificates(const Model& model) {
   }
 }
 
-void EdgeMetrics::append_family(std::string& out, const char* thing, const char* help, const Series& series) {
+void EdgeMetrics::append_family(std::string& out, const char* thing, const char* help,
+                                const std::vector<Series>& series) {
   if (series.empty()) return;
   out += fmt::format("# HELP tidegate_control_{0}_up {1}\n# TYPE tidegate_control_{0}_up gauge\n", thing, help);
-  for (const auto& [labels, seen] : series) {
-    out += fmt::format("tidegate_control_{}_up{} {}\n", thing, labels, seen.value);
+  for (const Series& each : series) {
+    out += fmt::format("tidegate_control_{}_up{} {}\n", thing, each.labels, each.up ? 1 : 0);
   }
   out += fmt::format(
       "# HELP tidegate_control_{0}_last_change_timestamp_seconds When it came to that state, as far as this control "
       "knows.\n# TYPE tidegate_control_{0}_last_change_timestamp_seconds gauge\n",
       thing);
-  for (const auto& [labels, seen] : series) {
-    out += fmt::format("tidegate_control_{}_last_change_timestamp_seconds{} {:.3f}\n", thing, labels,
-                       static_cast<double>(seen.since_ns) / 1e9);
+  for (const Series& each : series) {
+    out += fmt::format("tidegate_control_{}_last_change_timestamp_seconds{} {:.3f}\n", thing, each.labels,
+                       static_cast<double>(each.since_ns) / 1e9);
   }
 }
 
 void EdgeMetrics::append(std::string& out) {
-  append_family(out, "backend", "1: it gets new work.", backends_);
-  append_family(out, "pool", "1: enough of its weight is up.", pools_);
-  append_family(out, "vip", "1: DNS may answer with it.", vips_);
-  append_family(out, "site", "1: no operator drained it.", sites_);
-  append_family(out, "plane", "1: the plane serves clients, as far as control knows.", planes_);
+  append_family(out, "backend", "1: it gets new work.", backend_series());
+  append_family(out, "pool", "1: enough of its weight is up.", plain_series(pools_, "pool"));
+  append_family(out, "vip", "1: DNS may answer with it.", plain_series(vips_, "vip"));
+  append_family(out, "site", "1: no operator drained it.", site_series());
+  append_family(out, "plane", "1: the plane serves clients, as far as control knows.", plane_series());
   if (certificates_.empty() && ordered_.empty()) return;
   out +=
       "# HELP tidegate_control_certificate_not_after_seconds When the certificate ends, in seconds since 1970.\n"

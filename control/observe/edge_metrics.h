@@ -7,7 +7,11 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "conf/snapshot.h"
 #include "control/host_state.h"
@@ -22,21 +26,36 @@ class EdgeMetrics {
   void append(std::string& out);
 
  private:
-  // The state of one thing, and when that state began (realtime).
-  struct Seen {
-    double value = 0;
+  // The state of one thing, and when this control saw it begin (realtime). `key`: its name, or two; views of the model
+  // of `seen_`.
+  using Key = std::pair<std::string_view, std::string_view>;
+  struct State {
+    Key key;
+    bool up = false;
     uint64_t since_ns = 0;
   };
-  using Series = std::map<std::string, Seen>;  // by rendered labels
+  using States = std::vector<State>;
+  struct Series {
+    std::string labels;
+    bool up = false;
+    uint64_t since_ns = 0;
+  };
+  class Noting;
 
-  // Compares with the present snapshot and notes the time of each change.
+  // Compares with the present snapshot and notes the time of each change. It makes no text, because it runs at each
+  // change, and most things stay as they are.
   void look();
   void look_at_certificates(const Model& model);
   void look_at_ordered_certificates(const Snapshot& snapshot);
-  static void append_family(std::string& out, const char* thing, const char* help, const Series& series);
+  std::vector<Series> backend_series() const;
+  std::vector<Series> site_series() const;
+  std::vector<Series> plane_series() const;
+  static std::vector<Series> plain_series(const States& states, const char* label);
+  static void append_family(std::string& out, const char* thing, const char* help, const std::vector<Series>& series);
 
   HostState& host_state_;
-  Series backends_, pools_, vips_, sites_, planes_;
+  std::shared_ptr<const Snapshot> seen_;
+  States backends_, pools_, vips_, sites_, planes_;
   std::map<std::string, int64_t> certificates_;  // when each ends, in epoch seconds, by rendered labels
   std::map<std::string, int64_t> ordered_;       // the same for those that come from an authority
   std::map<std::string, uint32_t> failures_;     // of them: tries in a row that failed

@@ -130,6 +130,14 @@ TEST(Meta, MetricsAreAsPromtoolWantsThemAndTellTheStateOfTheEdge) {
   ASSERT_EQ(host.put_config(edge_yaml("7")).status, 200);
   EXPECT_EQ(value(R"(tidegate_control_pool_last_change_timestamp_seconds{pool="origins"})"), down)
       << "a version that changes nothing of its state is no change of it";
+  std::string moved = edge_yaml("7");
+  moved.insert(moved.find("pools:\n") + 7,
+               "  - {name: first, backends: [{name: origin1, addresses: [127.0.0.2], port: 80}]}\n");
+  ASSERT_EQ(host.put_config(moved).status, 200);
+  EXPECT_EQ(value(R"(tidegate_control_pool_last_change_timestamp_seconds{pool="origins"})"), down)
+      << "nor is another place in the document";
+  EXPECT_EQ(value(R"(tidegate_control_pool_up{pool="first"})"), 1);
+  EXPECT_EQ(value("tidegate_control_backend_up" + backend), 0);
   EXPECT_GT(value("process_start_time_seconds"), 0);
   EXPECT_GT(value("process_open_fds"), 0);
   EXPECT_THAT(lint_metrics(page()), ::testing::IsEmpty());
