@@ -31,12 +31,16 @@ const socket = new WebSocket(`wss://${location.host}/chat/room`);
 const got = [];
 socket.onopen = () => ['one', 'two', 'x'.repeat(70000)].forEach(text => socket.send(text));
 socket.onmessage = event => { got.push(event.data.length); if (got.length === 3) socket.close(1000); };
-socket.onclose = event => { document.body.textContent = `echoed ${got.join(' ')}, closed ${event.code} ${event.wasClean}.`; };
-</script>"""
+socket.onclose = event => { document.body.textContent = `echoed ${got.join(' ')}, closed ${event.code} ${event.wasClean}.`; fetch('/chat/over'); };
+</script><img src="/chat/wait">"""
 
 
 class Origin(socketserver.StreamRequestHandler):
-    """A WebSocket that echoes each message, the protocol "lines" that echoes each line, and a page."""
+    """A WebSocket that echoes each message, the protocol "lines" that echoes each line, and a page. Chromium
+    shows the page when it is loaded, and that waits for the image /chat/wait: it is answered when the page has asked for
+    /chat/over."""
+
+    over = threading.Event()
 
     def handle(self):
         while head := self.read_head():
@@ -50,6 +54,10 @@ class Origin(socketserver.StreamRequestHandler):
                 for line in self.rfile:
                     self.say(b"> " + line)
                 return self.say(b"the client has ended\n")
+            if head.startswith("GET /chat/over "):
+                self.over.set()
+            if head.startswith("GET /chat/wait "):
+                self.over.wait(60)
             self.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(PAGE) + PAGE)
 
     def say(self, data):
@@ -94,6 +102,7 @@ def message(data, first=0x82, mask=None):
 def origin(lab):
     pool = "  - {name: chat, upgrades: [lines], backends: [{name: a, addresses: [10.10.0.21], port: 8098}]}\n"
     route = f'  - {{name: chat, listeners: [https], hosts: [{NAME}], path: "/chat/*", pool: chat}}\n'
+    Origin.over.clear()
     server = Server("origin1", 8098, Origin)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -292,7 +301,7 @@ def test_node_and_chromium_open_websockets_over_http2(lab):
         done = lab.run(
             "client-eu", "env", f"HOME={home}", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server", "--ignore-certificate-errors", f"--user-data-dir={home}/profile",
-            f"--host-resolver-rules=MAP {NAME} {PROXY}", f"--log-net-log={home}/net.json", "--virtual-time-budget=60000", "--dump-dom", f"https://{NAME}/chat/page", timeout=150,
+            f"--host-resolver-rules=MAP {NAME} {PROXY}", f"--log-net-log={home}/net.json", "--timeout=60000", "--dump-dom", f"https://{NAME}/chat/page", timeout=150,
         )  # fmt: skip
         assert "echoed 3 3 70000, closed 1000 true." in done.stdout, (done.stdout[-1500:], done.stderr[-1500:])
         assert ":protocol: websocket" in (Path(home) / "net.json").read_text(), "the WebSocket was no stream of HTTP/2"
