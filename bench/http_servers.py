@@ -53,7 +53,10 @@ def origin(folder, body_bytes, max_age=None):
 
 
 def grpc_origin(folder):
-    """nginx on the generator's core: it answers each unary call of gRPC over HTTP/2, by prior knowledge."""
+    """nginx on the generator's core: it answers each unary call of gRPC over HTTP/2, by prior knowledge. It answers when
+    it has read the message (the mirror reads it), as every server of gRPC does. If it answers before that, its frames
+    for a call whose answer has ended meet nginx's grpc_pass in the next call, which then fails ("upstream sent frame for
+    unknown stream")."""
     home = Path(folder) / "grpc"
     home.mkdir()
     (home / "nginx.conf").write_text(f"""
@@ -62,7 +65,12 @@ events {{ worker_connections 1000; }}
 http {{
   access_log off; keepalive_requests 1000000000; http2_max_concurrent_streams 1000; default_type application/grpc;
   client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
-  server {{ listen 127.0.0.1:{ORIGIN} http2; location / {{ add_trailer grpc-status 0; return 200 "{"m" * 69}"; }} }}
+  server {{
+    listen 127.0.0.1:{ORIGIN} http2; root .; log_not_found off;
+    location / {{ mirror /read; error_page 404 =200 @answer; }}
+    location = /read {{ internal; return 204; }}
+    location @answer {{ add_trailer grpc-status 0; return 200 "{"m" * 69}"; }}
+  }}
 }}""")
     return Program("grpc-origin", ["nginx", "-p", home, "-c", "nginx.conf", "-e", "stderr"], GENERATOR_CORE, home, tcp_ready(ORIGIN))
 
