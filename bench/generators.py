@@ -44,27 +44,36 @@ def wrk(url, connections=32, headers=(), script=None, prefix=()):
     return load
 
 
-def at_part_of_peak(url, part, connections=32):
-    """HTTP/1.1 at `part` of the highest rate that the server reaches with few connections."""
+def at_part_of_peak(url, part, connections=32, spread=False):
+    """HTTP/1.1 at `part` of the highest rate that the server reaches with few connections.
+
+    With `spread` the connections are opened one after the other within a second. h2load lets each connection ask at
+    equal intervals from its opening on. Connections that are opened together so ask together, for ever: the answer
+    time is then that of a wave as large as their number, and says little of the server."""
     flat_out = wrk(url)
 
     def load(seconds):
         if seconds == ASK_ONCE:
             return ask_once(url, options=("--h1",))
         rate_each = max(1, round(flat_out(1).rate * part / connections))
-        return h2load(url, connections, 1, ("--h1", f"--rps={rate_each}"))(seconds)
+        options = ("--h1", f"--rps={rate_each}")
+        if not spread:
+            return h2load(url, connections, 1, options)(seconds)
+        each = rate_each * max(1, round(seconds))
+        return h2load(url, connections, 1, (*options, "-n", connections * each, "-r", max(1, connections // 100), "--rate-period=10ms"), timed=False)(seconds)
 
     return load
 
 
-def h2load(url, connections=8, streams=10, options=()):
+def h2load(url, connections=8, streams=10, options=(), timed=True):
+    """Without `timed`, `options` say how many requests there are."""
+
     def load(seconds):
         if seconds == ASK_ONCE:
             return ask_once(url, options=options)
         with tempfile.NamedTemporaryFile(prefix="tidegate-h2load-") as log:
-            out, busy = generate(
-                ["h2load", "-t1", f"-c{connections}", f"-m{streams}", "-D", max(1, round(seconds)), f"--log-file={log.name}", *options, url]
-            )
+            time = ("-D", max(1, round(seconds))) if timed else ()
+            out, busy = generate(["h2load", "-t1", f"-c{connections}", f"-m{streams}", *time, f"--log-file={log.name}", *options, url])
             return h2load_sample(out, Path(log.name).read_text(), busy)
 
     return load

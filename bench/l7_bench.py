@@ -42,8 +42,7 @@ def rows():
         "l7",
         f"a gateway instance: HTTP/1.1 plain, proxied, 1 kB, {IDLE_CONNECTIONS:,} connections, at 80 % of its own peak",
         [
-            # All connections ask at once when the load begins.
-            Contender("tidegate-l7", "this commit", tidegate(1024, pool="queue_size: 20000"), at_part_of_peak(PLAIN_URL, 0.8, IDLE_CONNECTIONS), ours=True)
+            Contender("tidegate-l7", "this commit", tidegate(1024), at_part_of_peak(PLAIN_URL, 0.8, IDLE_CONNECTIONS, spread=True), ours=True)
         ],
     )
     yield Row("l7", "HTTP/1.1 plain, proxied, 1 kB, at 70 % of its own peak", contenders(at_part_of_peak(PLAIN_URL, 0.7), 1024))
