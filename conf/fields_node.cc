@@ -142,7 +142,8 @@ const Section& dns_section() {
                   "and its packet filter. If that is not possible, ordinary sockets answer."),
           text("nsid", &DnsNode::nsid, "The server's identifier for clients that ask for it (RFC 5001).", 128),
           row("resolvers", FieldType::endpoint, &DnsNode::resolvers,
-              "Recursive resolvers that look up targets of type `alias`. By default those of /etc/resolv.conf."),
+              "Recursive resolvers that look up targets of type `alias` and names of backends. By default those of "
+              "/etc/resolv.conf."),
       }};
   return section;
 }

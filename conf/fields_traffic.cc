@@ -17,10 +17,12 @@ const Section& backend_section() {
               "At most one for each address family. Exactly one of addresses, host, srv and socket is given."),
           row("host", FieldType::domain, &Backend::host,
               "A name that the proxy looks up (A, AAAA) at the node's `dns.resolvers`: each address is a server of its "
-              "own. A change cuts no request; a failed lookup keeps the last addresses."),
+              "own. A change cuts no request; a failed lookup keeps the last addresses. In a pool with a probe control "
+              "looks it up for the whole edge, at the resolvers of its own node, and probes each server."),
           row("srv", FieldType::domain, &Backend::srv,
-              "A name like `_http._tcp.app.internal` that the proxy looks up (SRV): hosts, ports, weights; hosts of a "
-              "later priority are backups."),
+              "A name like `_http._tcp.app.internal` that is looked up (SRV) as `host` is: hosts, ports, weights; "
+              "hosts of "
+              "a later priority are backups."),
           text("socket", &Backend::socket, "The path of a unix socket on the proxy's host.", 107),
           integer("port", &Backend::port, {0, 65'535},
                   "The port to which the proxy connects. A pool of the forwarder needs none: with l2dsr packets keep "

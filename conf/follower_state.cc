@@ -178,8 +178,8 @@ void StateFollower::look() {
   if (live_state_ && head->version != tried_.version) follow_version(head->version);
   // The live state applies to whichever Model is in force, even if a newer version was refused.
   if (current_ && current_->live_state != live_state_) {
-    const Result<void> taken =
-        offer(make_snapshot(current_->version, current_->version_digest, current_->model, live_state_));
+    const Result<void> taken = offer(
+        make_snapshot(current_->version, current_->version_digest, current_->configured, live_state_, current_.get()));
     if (!taken) log_error("live state {} refused: {}", live_state_->sequence, taken.error().message);
   }
   // A fault of the store may pass; a version that was refused stays refused until it is taken.

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "conf/backend_names.h"
+#include "conf/found_backends.h"
 #include "conf/plane_health.h"
 
 namespace tidegate {
@@ -37,10 +39,12 @@ struct PoolRecords {
   const Override* admin = nullptr;
   bool probed = false;       // the pool has a probe, and somebody probes (the version is not 0)
   bool any_verdict = false;  // there is a verdict for at least one of its backends
+  bool looked_up = false;    // control looks up the names of its backends
 };
 
-PoolRecords gather(const Snapshot& snapshot, const Pool& pool) {
+PoolRecords gather(const Snapshot& snapshot, const Pool& pool, bool looked_up) {
   PoolRecords out;
+  out.looked_up = looked_up && snapshot.version != 0;
   out.admin = find(snapshot.live_state->overrides, pool_key(pool.name));
   out.probed = pool.probe != kNone && snapshot.version != 0;
   if (!out.probed) return out;
@@ -63,13 +67,22 @@ void apply_plane(BackendStatus& status, const Snapshot& snapshot, uint32_t pool,
           std::string(name(*kind)) + " of node " + snapshot.model->nodes[backend.node].name + ": " + plane.why);
 }
 
+// What the look-up of its name says about a backend that no server was found for.
+std::string lookup_trouble(const Snapshot& snapshot, const Backend& backend) {
+  const FoundName* const found = find_name(&snapshot.live_state->names, backend);
+  const std::string trouble = found == nullptr ? "not looked up yet" : found->trouble;
+  return name_key(backend) + ": " + (trouble.empty() ? "no address" : trouble);
+}
+
 BackendStatus backend_status(const Snapshot& snapshot, uint32_t index, const PoolRecords& of_pool,
                              const Backend& backend) {
   BackendStatus status;
   const LiveState& live_state = *snapshot.live_state;
   const Pool& pool = snapshot.model->pools[index];
   const std::string key = backend_key(pool.name, backend.name);
-  if (of_pool.probed) {
+  if (of_pool.looked_up && !name_key(backend).empty()) {
+    combine(status, BackendState::down, lookup_trouble(snapshot, backend));
+  } else if (of_pool.probed) {
     if (const HealthVerdict* verdict = find(live_state.health, key)) {
       if (!verdict->up) combine(status, BackendState::down, "probe: " + verdict->reason);
     } else {
@@ -79,15 +92,19 @@ BackendStatus backend_status(const Snapshot& snapshot, uint32_t index, const Poo
   }
   apply_plane(status, snapshot, index, backend);
   if (const Override* record = find(live_state.overrides, key)) apply_override(status, *record, "");
+  if (!backend.found_by.empty()) {
+    const Override* of_name = find(live_state.overrides, backend_key(pool.name, backend.found_by));
+    if (of_name != nullptr) apply_override(status, *of_name, "");
+  }
   if (of_pool.admin != nullptr) apply_override(status, *of_pool.admin, "pool ");
   if (backend.weight == 0) combine(status, BackendState::draining, "weight 0");
   return status;
 }
 
-PoolStatus pool_status(const Snapshot& snapshot, uint32_t index) {
+PoolStatus pool_status(const Snapshot& snapshot, uint32_t index, bool looked_up) {
   PoolStatus out;
   const Pool& pool = snapshot.model->pools[index];
-  const PoolRecords of_pool = gather(snapshot, pool);
+  const PoolRecords of_pool = gather(snapshot, pool, looked_up);
   uint64_t weight = 0, weight_up = 0;
   bool any_left = false;
   for (const Backend& backend : pool.backends) {
@@ -143,15 +160,20 @@ bool Snapshot::usable(uint32_t pool, uint32_t backend) const {
 
 std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string version_digest,
                                               std::shared_ptr<const Model> model,
-                                              std::shared_ptr<const LiveState> live_state, const Snapshot*) {
+                                              std::shared_ptr<const LiveState> live_state, const Snapshot* previous) {
   auto out = std::make_shared<Snapshot>();
   out->version = version;
   out->version_digest = std::move(version_digest);
-  out->model = std::move(model);
-  out->configured = out->model;
+  out->configured = std::move(model);
   out->live_state = std::move(live_state);
+  const bool same_servers = previous != nullptr && previous->configured == out->configured &&
+                            previous->live_state->names == out->live_state->names;
+  out->model = same_servers ? previous->model : with_found_backends(out->configured, out->live_state->names);
   out->nodes = plane_states(*out->model, *out->live_state);
-  for (uint32_t p = 0; p < out->model->pools.size(); ++p) out->pools.push_back(pool_status(*out, p));
+  const std::vector<uint32_t> looked_up = pools_looked_up(*out->configured);
+  for (uint32_t p = 0; p < out->model->pools.size(); ++p) {
+    out->pools.push_back(pool_status(*out, p, std::binary_search(looked_up.begin(), looked_up.end(), p)));
+  }
   for (const Site& site : out->model->sites) {
     out->site_drained.push_back(find(out->live_state->overrides, site_key(site.name)) != nullptr);
   }

@@ -68,6 +68,10 @@ Result<uint64_t> StateStore::set_loads(const std::vector<std::pair<std::string, 
   return set_records(*impl_, impl_->dbs.load, loads, &encode_load);
 }
 
+Result<uint64_t> StateStore::set_names(const std::vector<std::pair<std::string, std::optional<FoundName>>>& names) {
+  return set_records(*impl_, impl_->dbs.name, names, &encode_found_name);
+}
+
 Result<uint64_t> StateStore::set_site_verdicts(
     const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
   StateBatch batch(*impl_);
@@ -169,6 +173,7 @@ Result<void> StateStore::replicate_live_state(const LiveState& live_state,
   replace_records(batch, impl_->dbs.admin, live_state.overrides, &encode_override);
   replace_records(batch, impl_->dbs.health, live_state.health, &encode_verdict);
   replace_records(batch, impl_->dbs.load, live_state.loads, &encode_load);
+  replace_records(batch, impl_->dbs.name, live_state.names, &encode_found_name);
   replace_issued(batch, impl_->dbs, issued_in(batch, impl_->dbs), encode_issued(live_state), new_objects);
   batch.set_number("words", live_state.sequence);
   return batch.commit();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/state_records.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace tidegate {
@@ -111,6 +112,29 @@ Result<SiteLoad> decode_load(std::string_view record) {
   return decode<SiteLoad>("load", record, [](const json& fields) {
     return SiteLoad{fields.at("load_percent").get<uint32_t>(), fields.at("shed_permille").get<uint32_t>(),
                     fields.at("since_ns").get<uint64_t>()};
+  });
+}
+
+std::string encode_found_name(const FoundName& record) {
+  json endpoints = json::array();
+  for (const NamedEndpoint& each : record.endpoints) {
+    endpoints.push_back({each.endpoint.to_string(), each.priority, each.weight, each.left_ns});
+  }
+  return text_of(json{{"endpoints", std::move(endpoints)}, {"trouble", record.trouble}});
+}
+
+Result<FoundName> decode_found_name(std::string_view record) {
+  return decode<FoundName>("name", record, [](const json& fields) -> Result<FoundName> {
+    FoundName out;
+    out.trouble = fields.at("trouble").get<std::string>();
+    for (const json& each : fields.at("endpoints")) {
+      const std::optional<Endpoint> endpoint = Endpoint::parse(each.at(0).get<std::string>());
+      if (!endpoint) return fail("state: damaged name record: an address cannot be read");
+      out.endpoints.push_back(
+          {*endpoint, each.at(1).get<uint16_t>(), each.at(2).get<uint16_t>(), each.at(3).get<uint64_t>()});
+    }
+    std::sort(out.endpoints.begin(), out.endpoints.end());
+    return out;
   });
 }
 

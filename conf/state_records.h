@@ -25,6 +25,9 @@ Result<HealthVerdict> decode_verdict(std::string_view record);
 std::string encode_load(const SiteLoad& record);
 Result<SiteLoad> decode_load(std::string_view record);
 
+std::string encode_found_name(const FoundName& record);
+Result<FoundName> decode_found_name(std::string_view record);
+
 // What the live state says about ordered certificates, as the records of the database `issued`:
 //   certificate/NAME  -> JSON; "objects" in it are the hashes of its chain and its key
 //   account/DIRECTORY -> JSON; "objects" has the hash of the account's key

@@ -34,7 +34,8 @@ struct LaterDb {
   bool StateDbs::*is_there;
 };
 constexpr LaterDb kLaterDbs[] = {{kLoadDb, &StateDbs::load, &StateDbs::has_load},
-                                 {kIssuedDb, &StateDbs::issued, &StateDbs::has_issued}};
+                                 {kIssuedDb, &StateDbs::issued, &StateDbs::has_issued},
+                                 {kNameDb, &StateDbs::name, &StateDbs::has_name}};
 constexpr NamedDb kDbs[] = {{kSysDb, &StateDbs::sys},
                             {"version", &StateDbs::version},
                             {"entry", &StateDbs::entry},
@@ -55,6 +56,7 @@ std::vector<std::pair<std::string_view, MDB_dbi>> all_dbs(const StateDbs& dbs) {
   if (dbs.has_secret) all.emplace_back(kSecretDb, dbs.secret);
   if (dbs.has_load) all.emplace_back(kLoadDb, dbs.load);
   if (dbs.has_issued) all.emplace_back(kIssuedDb, dbs.issued);
+  if (dbs.has_name) all.emplace_back(kNameDb, dbs.name);
   return all;
 }
 
@@ -64,6 +66,7 @@ const MDB_dbi* find_db(const StateDbs& dbs, std::string_view name) {
   }
   if (name == kSecretDb && dbs.has_secret) return &dbs.secret;
   if (name == kIssuedDb && dbs.has_issued) return &dbs.issued;
+  if (name == kNameDb && dbs.has_name) return &dbs.name;
   return name == kLoadDb && dbs.has_load ? &dbs.load : nullptr;
 }
 
@@ -368,6 +371,7 @@ Result<LiveState> StateStore::live_state() const {
   Result<void> read = decode_all(*txn, impl_->dbs.admin, live_state.overrides, &decode_override);
   if (read) read = decode_all(*txn, impl_->dbs.health, live_state.health, &decode_verdict);
   if (read && impl_->dbs.has_load) read = decode_all(*txn, impl_->dbs.load, live_state.loads, &decode_load);
+  if (read && impl_->dbs.has_name) read = decode_all(*txn, impl_->dbs.name, live_state.names, &decode_found_name);
   if (read && impl_->dbs.has_issued) {
     IssuedRecords records;
     read = decode_all(*txn, impl_->dbs.issued, records,

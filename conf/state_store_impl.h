@@ -14,6 +14,7 @@
 //  admin    key of an override          -> JSON
 //  health   key of a verdict            -> binary, see conf/state_records.h
 //  load     key of a site               -> JSON; made by the first writer that knows it
+//  name     "host NAME" or "srv NAME"   -> JSON: what it leads to; made by the first writer that knows it
 //  issued   key of an ordered certificate's record -> JSON; see IssuedRecords; made by the first writer that knows it
 //  purge    sequence                    -> JSON
 //  audit    sequence                    -> JSON
@@ -47,7 +48,7 @@ constexpr uint64_t kStateFormat = 2;
 constexpr size_t kStateMapBytes = size_t{4} << 30;  // of address space; the file is as large as what is in it
 constexpr unsigned kStateDataMode = 0640;
 constexpr const char *kSysDb = kSysDatabase, *kObjectDb = "object", *kSecretDb = "secret", *kLoadDb = "load",
-                     *kIssuedDb = "issued";
+                     *kIssuedDb = "issued", *kNameDb = "name";
 constexpr const char* kFormatKey = "format";
 constexpr const char *kJournalKey = "journal", *kJournalDigestKey = "journal_digest";
 
@@ -57,8 +58,10 @@ struct StateDbs {
   MDB_dbi secret = 0;
   MDB_dbi load = 0;    // valid if has_load
   MDB_dbi issued = 0;  // valid if has_issued
+  MDB_dbi name = 0;    // valid if has_name
   bool has_load = false;
   bool has_issued = false;
+  bool has_name = false;
   bool has_secret = false;  // not in format 1
   bool is_new = false;      // the writer has just made them
 };
@@ -81,7 +84,8 @@ struct StateStore::Impl {
   std::string next_provisional;  // see set_next_provisional()
 
   Result<void> open_environment();
-  // A state of an earlier release has no `load` and `issued` until a writer has opened it. Looks for what is missing.
+  // A state of an earlier release has no `load`, `issued` and `name` until a writer has opened it. Looks for what is
+  // missing.
   void find_later_dbs();
   void notify_followers() const;  // wakes the followers
   Error damaged(const std::string& what) const;

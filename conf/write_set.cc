@@ -20,9 +20,9 @@ namespace {
 constexpr std::string_view kMagic = "TGW1";
 constexpr size_t kSecretHashBytes = 32;
 // The place in this list is the number in the form, so the list only grows.
-constexpr std::array<std::string_view, 14> kDbNames = {"sys",    "version",  "entry",  "object", "secret",
+constexpr std::array<std::string_view, 15> kDbNames = {"sys",    "version",  "entry",  "object", "secret",
                                                        "refs",   "admin",    "health", "purge",  "audit",
-                                                       "answer", "answered", "load",   "issued"};
+                                                       "answer", "answered", "load",   "issued", "name"};
 
 void put_number(std::string& out, size_t number) {
   TIDEGATE_ASSERT(number <= UINT32_MAX, "a write set is far below 4 GB");

@@ -31,6 +31,7 @@
 #include "control/etcd/edge_store.h"
 #include "control/health/forwarder_door.h"
 #include "control/health/load_watch.h"
+#include "control/health/name_watch.h"
 #include "control/health/own_planes.h"
 #include "control/health/plane_watch.h"
 #include "control/health/probe_command.h"
@@ -214,6 +215,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     provisionals.set_leads(leads);
     if (!leads) {
       plane_watch.reset();
+      name_watch.reset();
       prober.reset();
       verdicts.reset();
       load_watch.reset();
@@ -226,6 +228,9 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     prober->set_commands(commands);
     prober->set_door(door());
     prober->update();
+    probed_model = host_state->model_with_servers();
+    name_watch = std::make_unique<NameWatch>(loop, *host_state, fleet);
+    name_watch->update();
     plane_watch = std::make_unique<PlaneWatch>(loop, *host_state, fleet, own_planes, *verdicts);
     plane_watch->update();
     load_watch = std::make_shared<LoadWatch>(loop, *host_state, fleet);
@@ -238,6 +243,20 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   std::shared_ptr<const ForwarderDoor> door() {
     if (!forwarder_door) forwarder_door = make_forwarder_door(fleet, *host_state);
     return forwarder_door;
+  }
+
+  void on_change(const HostStateChange& change) {
+    if (prober) {
+      const std::shared_ptr<const Model> model = host_state->model_with_servers();
+      const bool same_backends = model == probed_model;  // not if names lead elsewhere
+      probed_model = model;
+      if (!same_backends) prober->update();
+    }
+    if (!change.version) return;
+    if (name_watch) name_watch->update();
+    if (plane_watch) plane_watch->update();
+    if (load_watch) load_watch->update();
+    if (orders) orders->update();
   }
 
   static HttpServerLimits server_limits() {
@@ -285,6 +304,10 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
           [](const Parts& parts) { return parts.replica_source.followers(); });
     gauge("tidegate_control_probed_backends", "Backends that are probed from here.",
           [](const Parts& parts) { return parts.prober ? parts.prober->watched() : 0; });
+    gauge("tidegate_control_looked_up_names", "Names of backends that are looked up from here.",
+          [](const Parts& parts) { return parts.name_watch ? parts.name_watch->looked_up() : 0; });
+    gauge("tidegate_control_failing_names", "Names of backends whose last look-up found nothing new.",
+          [](const Parts& parts) { return parts.name_watch ? parts.name_watch->failing() : 0; });
     gauge("tidegate_control_probes_own_site", "1 while this host probes its own site, because no leader is heard.",
           [](const Parts& parts) -> size_t { return parts.site_watch && parts.site_watch->probes() ? 1 : 0; });
     add_etcd_gauges();
@@ -376,9 +399,11 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   AppliedWaits waits;
   Watch watch;
   ReplicaSource replica_source;
-  std::unique_ptr<VerdictWriter> verdicts;  // set on the leader, as are the next four
+  std::unique_ptr<VerdictWriter> verdicts;  // set on the leader, as are the next seven
   std::shared_ptr<const ForwarderDoor> forwarder_door;
   std::unique_ptr<Prober> prober;
+  std::shared_ptr<const Model> probed_model;  // whose backends the prober watches
+  std::unique_ptr<NameWatch> name_watch;
   std::unique_ptr<PlaneWatch> plane_watch;
   std::shared_ptr<LoadWatch> load_watch;
   std::shared_ptr<acme::Orders> orders;
@@ -451,12 +476,7 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     parts.own_planes.subscribe([&parts] {
       if (parts.plane_watch) parts.plane_watch->judge_all();
     });
-    parts.host_state->subscribe([&parts](const HostStateChange& change) {
-      if (change.version && parts.prober) parts.prober->update();
-      if (change.version && parts.plane_watch) parts.plane_watch->update();
-      if (change.version && parts.load_watch) parts.load_watch->update();
-      if (change.version && parts.orders) parts.orders->update();
-    });
+    parts.host_state->subscribe([&parts](const HostStateChange& change) { parts.on_change(change); });
   }
   if (parts.leads_from_the_start()) parts.set_leads(loop, true);
   if (etcd_options) {

@@ -55,7 +55,15 @@ Result<void> HostState::reload_live_state() {
 
 std::shared_ptr<const Snapshot> HostState::snapshot() const {
   if (!model_) return nullptr;
-  return make_snapshot(manifest_.version, manifest_.digest, model_, live_state_);
+  last_snapshot_ = make_snapshot(manifest_.version, manifest_.digest, model_, live_state_, last_snapshot_.get());
+  return last_snapshot_;
+}
+
+std::shared_ptr<const Model> HostState::model_with_servers() const {
+  if (!model_ || live_state_->names.empty()) return model_;
+  const bool is_current =
+      last_snapshot_ && last_snapshot_->configured == model_ && last_snapshot_->live_state->names == live_state_->names;
+  return is_current ? last_snapshot_->model : snapshot()->model;
 }
 
 Result<std::unique_ptr<Document>> HostState::document(const Manifest& manifest, FileReader& files) const {
@@ -176,6 +184,12 @@ Result<uint64_t> HostState::set_site_verdicts(
 
 Result<uint64_t> HostState::set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads) {
   Result<uint64_t> sequence = recorded(store_->set_loads(loads));
+  if (sequence) take_up([this] { notify({.live_state = true}); });
+  return sequence;
+}
+
+Result<uint64_t> HostState::set_names(const std::vector<std::pair<std::string, std::optional<FoundName>>>& names) {
+  Result<uint64_t> sequence = recorded(store_->set_names(names));
   if (sequence) take_up([this] { notify({.live_state = true}); });
   return sequence;
 }

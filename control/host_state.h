@@ -69,6 +69,9 @@ class HostState {
   void keep_plans(std::shared_ptr<const Plans> plans) { plans_ = std::move(plans); }
   // Model and live state combined, as every plane combines them. Null before the first version.
   std::shared_ptr<const Snapshot> snapshot() const;
+  // The model in force with the servers that names of backends led to (conf/found_backends.h). The same object while
+  // neither changes.
+  std::shared_ptr<const Model> model_with_servers() const;
   // Returns the document of a version and, in `files`, its files by their path in the document. Both are empty for
   // version 0. Any thread may call it, because it only reads the store.
   Result<std::unique_ptr<Document>> document(const Manifest& manifest, FileReader& files) const;
@@ -136,6 +139,7 @@ class HostState {
   // Of this host alone, while its leader is silent.
   Result<uint64_t> set_site_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
+  Result<uint64_t> set_names(const std::vector<std::pair<std::string, std::optional<FoundName>>>& names);
   Result<uint64_t> set_certificates(const CertificateChanges& changes);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer);
@@ -169,6 +173,7 @@ class HostState {
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const Plans> plans_;
   std::shared_ptr<const LiveState> live_state_ = std::make_shared<LiveState>();
+  mutable std::shared_ptr<const Snapshot> last_snapshot_;
   std::unique_ptr<WorkingCopy> working_copy_;  // a copy of the version below
   uint64_t working_copy_version_ = 0;
   std::vector<std::function<void(const HostStateChange&)>> listeners_;

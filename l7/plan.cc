@@ -71,9 +71,9 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   plan->hash_key = inputs.hash_key;
   plan->names = inputs.names;
   const Model& model = plan->model();
-  const bool same_model = previous != nullptr && previous->snapshot->model == inputs.snapshot->model;
+  const bool same_model = previous != nullptr && previous->snapshot->configured == inputs.snapshot->configured;
   plan->router =
-      same_model ? previous->router : std::make_shared<const Router>(inputs.snapshot->model, inputs.router_key);
+      same_model ? previous->router : std::make_shared<const Router>(inputs.snapshot->configured, inputs.router_key);
   const uint32_t site = plan->this_node().site;
   plan->pools.reserve(model.pools.size());
   for (uint32_t i = 0; i < model.pools.size(); ++i) {

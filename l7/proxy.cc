@@ -32,7 +32,7 @@ Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_
       hash_key_(derive_hash_key(secret, "l7 backend hash")),
       router_key_(derive_hash_key(random_bytes(32), "l7 router")),
       tickets_(std::make_shared<const TicketKeys>(secret)),
-      names_(main_loop, metrics, [this] { adopt_names(); }),
+      names_(main_loop, metrics, "tidegate_l7_name_lookups_total", [this] { adopt_names(); }),
       keys_(main_loop) {
   metrics.collector([this](std::string& out) { append_pool_metrics(out); });
   metrics.collector([this](std::string& out) {
@@ -135,7 +135,7 @@ std::shared_ptr<const Plan> Proxy::compile(std::shared_ptr<const Snapshot> snaps
   const uint32_t node_index = snapshot->model->node_index(node.name);
   const Plan* previous = plan_ ? plan_.get() : upcoming_.get();
   // What was compiled for the candidate is taken over, but for the live state, which may be newer.
-  if (held_ && held_->snapshot->model == snapshot->model) previous = held_.get();
+  if (held_ && held_->snapshot->configured == snapshot->configured) previous = held_.get();
   return make_plan({std::move(snapshot), node_index, router_key_, hash_key_, names_.book(), &policies_}, previous,
                    registry_);
 }

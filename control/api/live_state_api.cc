@@ -54,7 +54,8 @@ class LiveStateApi {
   void health(const ApiCall& call) {
     const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
     json pools = json::array(), vips = json::array(), planes = describe_planes(snapshot.get()),
-         live_state = json::object(), loads = json::object();
+         live_state = json::object(), loads = json::object(), names = json::object();
+    for (const auto& [key, record] : host_state_.live_state()->names) names[key] = to_json(record);
     for (const auto& [key, record] : host_state_.live_state()->loads) loads[key] = to_json(record);
     for (const auto& [key, record] : host_state_.live_state()->health) live_state[key] = to_json(record);
     if (snapshot) {
@@ -71,6 +72,7 @@ class LiveStateApi {
                                                {"sequence", host_state_.live_state()->sequence},
                                                {"words", std::move(live_state)},
                                                {"loads", std::move(loads)},
+                                               {"names", std::move(names)},
                                                {"pools", std::move(pools)},
                                                {"planes", std::move(planes)},
                                                {"vips", std::move(vips)}}) +
@@ -140,6 +142,7 @@ class LiveStateApi {
         entry["admin"] = to_json(record->second);
       if (const auto record = live_state.health.find(key); record != live_state.health.end())
         entry["health"] = to_json(record->second);
+      if (!backend.found_by.empty()) entry["found_by"] = backend.found_by;
       backends.push_back(std::move(entry));
     }
     json result = {
@@ -157,7 +160,7 @@ class LiveStateApi {
     const std::string_view rest = std::string_view(call.request().path).substr(kPrefix.size());
     const std::string_view kind = rest.substr(0, rest.find('/'));
     if (must_exist) {
-      const std::shared_ptr<const Model> in_force = host_state_.model();
+      const std::shared_ptr<const Model> in_force = host_state_.model_with_servers();
       static const Model nothing;
       const Model& model = in_force ? *in_force : nothing;
       const std::string fault = kind == "backend"  ? missing_backend(model, call.path.at("pool"), target)
@@ -207,6 +210,10 @@ class LiveStateApi {
 
   static std::string missing_backend(const Model& model, const std::string& pool_name, const std::string& backend) {
     const Pool* pool = find_named(model.pools, pool_name);
+    const auto found_by_it = [&](const Backend& each) {
+      return each.found_by == backend;
+    };  // all that its name leads to
+    if (pool && !backend.empty() && std::any_of(pool->backends.begin(), pool->backends.end(), found_by_it)) return {};
     return pool ? lack("pool " + in_quotes(pool_name), "backend", pool->backends, backend)
                 : lack(kConfiguration, "pool", model.pools, pool_name);
   }

@@ -77,15 +77,27 @@ json to_json(const SiteLoad& record) {
       {"load_percent", record.load_percent}, {"shed_permille", record.shed_permille}, {"since_ns", record.since_ns}};
 }
 
+json to_json(const FoundName& record) {
+  json endpoints = json::array();
+  for (const NamedEndpoint& each : record.endpoints) {
+    endpoints.push_back(
+        {{"endpoint", each.endpoint.to_string()}, {"priority", each.priority}, {"weight", each.weight}});
+    if (each.left_ns != 0) endpoints.back()["left_ns"] = each.left_ns;
+  }
+  return {{"endpoints", std::move(endpoints)}, {"trouble", record.trouble}};
+}
+
 json to_json(const LiveState& live_state) {
-  json admin = json::object(), health = json::object(), loads = json::object();
+  json admin = json::object(), health = json::object(), loads = json::object(), names = json::object();
+  for (const auto& [key, record] : live_state.names) names[key] = to_json(record);
   for (const auto& [key, record] : live_state.loads) loads[key] = to_json(record);
   for (const auto& [key, record] : live_state.overrides) admin[key] = to_json(record);
   for (const auto& [key, record] : live_state.health) health[key] = to_json(record);
   return {{"sequence", live_state.sequence},
           {"admin", std::move(admin)},
           {"health", std::move(health)},
-          {"loads", std::move(loads)}};
+          {"loads", std::move(loads)},
+          {"names", std::move(names)}};
 }
 
 json to_json(const Purge& purge) {
@@ -195,6 +207,39 @@ Result<Manifest> manifest_from_json(const json& object) {
   return checked(reader, std::move(manifest));
 }
 
+namespace {
+
+Result<FoundName> found_name_from_json(const json& object) {
+  Reader reader(object, "name");
+  FoundName out;
+  out.trouble = reader.text("trouble");
+  for (const json& element : reader.child("endpoints", json::value_t::array)) {
+    Reader each(element, "endpoint of a name");
+    const std::optional<Endpoint> endpoint = Endpoint::parse(each.text("endpoint"));
+    const uint64_t priority = each.number("priority"), weight = each.number("weight");
+    if (!each.error().empty()) return fail(each.error());
+    if (!endpoint || priority > UINT16_MAX || weight > UINT16_MAX) return fail("name: an endpoint cannot be read");
+    out.endpoints.push_back(
+        {*endpoint, static_cast<uint16_t>(priority), static_cast<uint16_t>(weight), number_member(element, "left_ns")});
+  }
+  if (!reader.error().empty()) return fail(reader.error());
+  std::sort(out.endpoints.begin(), out.endpoints.end());
+  return out;
+}
+
+// A control of an earlier release sends none.
+Result<void> read_names(Reader& reader, const json& object, NameBook& names) {
+  if (!object.is_object() || !object.contains("names")) return {};
+  for (const auto& [key, value] : reader.child("names", json::value_t::object).items()) {
+    Result<FoundName> record = found_name_from_json(value);
+    if (!record) return record.error();
+    names[key] = *std::move(record);
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<LiveState> live_state_from_json(const json& object) {
   Reader reader(object, "words");
   LiveState live_state;
@@ -213,6 +258,7 @@ Result<LiveState> live_state_from_json(const json& object) {
                               bool_member(value, "drains")};
     if (!record.error().empty()) return fail(record.error());
   }
+  if (Result<void> read = read_names(reader, object, live_state.names); !read) return read.error();
   // A control of an earlier release sends none.
   if (!object.is_object() || !object.contains("loads")) return checked(reader, std::move(live_state));
   for (const auto& [key, value] : reader.child("loads", json::value_t::object).items()) {

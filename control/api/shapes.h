@@ -19,6 +19,7 @@ nlohmann::json to_json(const Manifest& manifest, bool with_entries);
 nlohmann::json to_json(const Override& record);
 nlohmann::json to_json(const HealthVerdict& record);
 nlohmann::json to_json(const SiteLoad& record);
+nlohmann::json to_json(const FoundName& record);
 nlohmann::json to_json(const LiveState& live_state);
 nlohmann::json to_json(const Purge& purge);
 nlohmann::json to_json(const AuditRecord& record);

@@ -83,6 +83,21 @@ void status(Cli& cli) {
   table.print();
 }
 
+// The names of backends that control looks up, if there are any.
+void print_names(const json& answer) {
+  const json names = answer.value("names", json::object());
+  if (names.empty()) return;
+  Table table({"NAME", "SERVERS", "LAST LOOK-UP"});
+  for (const auto& [name, record] : names.items()) {
+    const std::string trouble = string_member(record, "trouble");
+    table.add(
+        {name, fmt::format("{}", record.value("endpoints", json::array()).size()), trouble.empty() ? "found" : trouble},
+        trouble.empty() ? Tone::plain : Tone::bad);
+  }
+  fmt::print("\n");
+  table.print();
+}
+
 void health(Cli& cli) {
   const std::optional<json> answer = call(cli, {"GET", "/v1/health", "", "", {}});
   if (!answer) return;
@@ -104,6 +119,7 @@ void health(Cli& cli) {
     }
   }
   table.print();
+  print_names(*answer);
   Table planes({"NODE", "PLANE", "STATE", "SINCE", "WHY"});
   for (const json& plane : answer->value("planes", json::array())) {
     const std::string state = string_member(plane, "state");

@@ -57,7 +57,7 @@ Prober::~Prober() = default;
 
 Prober::Wanted Prober::wanted_targets() const {
   Wanted wanted;
-  const std::shared_ptr<const Model> model = host_state_.model();
+  const std::shared_ptr<const Model> model = host_state_.model_with_servers();
   if (!model) return wanted;
   for (uint32_t p = 0; p < model->pools.size(); ++p) {
     const Pool& pool = model->pools[p];
@@ -65,6 +65,7 @@ Prober::Wanted Prober::wanted_targets() const {
     const Probe& probe = model->probes[pool.probe];
     for (const Backend& backend : pool.backends) {
       if (!site_.empty() && site_of(*model, backend) != site_) continue;
+      if (backend.addresses.empty()) continue;  // no server was found by its name yet
       ProbeTarget target = probe_target(probe, backend, commands_);
       if (probe.via_vip) ask_for_vips(target, *model, p, backend, door_);
       wanted[backend_key(pool.name, backend.name)] = std::move(target);

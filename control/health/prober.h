@@ -2,8 +2,8 @@
 // Prober: probes every backend of every pool that has a probe, and keeps the verdicts in the host state up to date.
 //
 // Invariants: a backend has one attempt at a time. A verdict is written only when it changes, by the VerdictWriter.
-// After a start the earlier verdicts hold until a probe contradicts them. A verdict is removed with its backend or with
-// its pool's probe.
+// A server that was found by a name (NameWatch) is a backend of its own. After a start the earlier verdicts hold until
+// a probe contradicts them. A verdict is removed with its backend or with its pool's probe.
 //
 // Threads: the control's loop.
 #pragma once

@@ -66,7 +66,7 @@ void SiteWatch::begin(const std::string& site) {
   site_ = site;
   patient_until_ns_ = monotonic_ns() + kPatienceMs * kNsPerMs;
   nodes_.clear();
-  const std::shared_ptr<const Model> model = host_state_.model();
+  const std::shared_ptr<const Model> model = host_state_.model_with_servers();
   for (const Pool& pool : model->pools) {
     for (const Backend& backend : pool.backends) {
       if (backend.node != kNone) nodes_[backend_key(pool.name, backend.name)] = model->nodes[backend.node].name;

@@ -14,7 +14,9 @@ namespace {
 
 // Returns the time of the record that decides a backend's state. 0: no record decides it.
 uint64_t said_ns(const LiveState& live_state, const std::string& pool, const std::string& backend) {
-  for (const std::string& key : {backend_key(pool, backend), pool_key(pool)}) {
+  // A server that was found by a name: "<backend>/<address>:<port>". An override of the backend counts for it, too.
+  const std::string of_name = backend_key(pool, backend.substr(0, backend.find('/')));
+  for (const std::string& key : {backend_key(pool, backend), of_name, pool_key(pool)}) {
     if (const auto record = live_state.overrides.find(key); record != live_state.overrides.end())
       return record->second.since_ns;
   }

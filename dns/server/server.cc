@@ -150,7 +150,7 @@ bool Server::has_port(const Endpoint& endpoint) const {
 Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
   // What was built for the candidate is taken over, but for the live state, which may be newer.
   const Tables* known =
-      held_ != nullptr && held_->snapshot->model == snapshot->model ? held_.get() : publisher_.in_force();
+      held_ != nullptr && held_->snapshot->configured == snapshot->configured ? held_.get() : publisher_.in_force();
   auto tables = build_tables(std::move(snapshot), node, known, std::exchange(planned_, nullptr));
   if (!tables) return tables.error();
   std::unique_ptr<Listeners> fresh;

@@ -27,10 +27,10 @@
 #include <string>
 #include <vector>
 
+#include "conf/backend_names.h"
 #include "conf/snapshot.h"
 #include "core/hash.h"
 #include "l7/backend/address.h"
-#include "l7/backend/names.h"
 #include "l7/backend/pool_runtime.h"
 #include "l7/backend/ring.h"
 

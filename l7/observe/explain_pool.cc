@@ -39,13 +39,26 @@ nlohmann::json explain_backend(const BackendPool& pool, const BackendStatus& sta
   return entry;
 }
 
+void add_lookup(const std::string& key, const FoundName* found, nlohmann::json& entry) {
+  entry["name"] = key;
+  entry["lookup"] = found == nullptr ? "not looked up yet" : found->trouble.empty() ? "found" : found->trouble.c_str();
+}
+
+// Of a server that control found: the name that led to it.
+void explain_found(const Snapshot& snapshot, uint32_t pool, const Backend& server, nlohmann::json& entry) {
+  for (const Backend& named : snapshot.configured->pools[pool].backends) {
+    if (named.name != server.found_by) continue;
+    add_lookup(name_key(named), find_name(&snapshot.live_state->names, named), entry);
+    entry["found_by"] = named.name;
+  }
+}
+
 // What the name of a backend leads to, and how its servers are.
 void explain_name(const BackendPool& pool, const NameBook* names, uint32_t i, uint64_t now_ns, nlohmann::json& entry) {
   const std::string key = name_key(pool.config().backends[i]);
   if (key.empty()) return;
   const FoundName* const found = find_name(names, pool.config().backends[i]);
-  entry["name"] = key;
-  entry["lookup"] = found == nullptr ? "not looked up yet" : found->trouble.empty() ? "found" : found->trouble.c_str();
+  add_lookup(key, found, entry);
   entry["servers"] = nlohmann::json::array();
   for (const BackendPool::Server& server : pool.servers()) {
     if (server.index != i || server.runtime == pool.runtimes()[i]) continue;
@@ -92,6 +105,9 @@ void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, 
     answer["eligible"].push_back(
         explain_backend(pool, status.backends[i], i, plan.snapshot->usable(pool_index, i), now_ns));
     explain_name(pool, plan.names.get(), i, now_ns, answer["eligible"].back());
+    if (!config.backends[i].found_by.empty()) {
+      explain_found(*plan.snapshot, pool_index, config.backends[i], answer["eligible"].back());
+    }
   }
   if (!plan.model().routes[route].labels.empty()) answer["labels"] = plan.model().routes[route].labels;
   const bool hashed = config.policy == PoolPolicy::consistent_hash || config.policy == PoolPolicy::ring_hash;

@@ -197,3 +197,31 @@ def test_a_name_as_a_backend_follows_its_answers_and_outlives_its_name_server(la
             lab.tidegate("undrain", "backend", "behind/origin1", "--wait")
         wait_until("both are back", lambda: len(servers()) == 2, 30)
         assert lab.plane("proxy1", "l7", "/status").json()["version"] == version, "addresses are no version"
+
+
+def test_probes_find_the_sick_servers_of_a_name_and_the_proxy_leaves_them_out(lab):
+    """The name leads to origin1 and to the name server's own address, at which nothing listens on that port."""
+    pools = "  - {name: behind, backends: [{name: origin1, addresses: [10.10.0.21]}, {name: origin2, addresses: [10.10.0.22]}, {name: nobody, addresses: [10.10.0.53]}]}\n"
+    pools += "  - {name: checked, probe: named, all_down: closed, eject_after: 0, retry_attempts: 0, lookup_min: 50ms, lookup_max: 100ms, backends: [{name: app, host: app.example.test, port: 8080}]}\n"
+    steer = "  - {name: app.example.test, policy: multivalue, ttl: 1s, targets: [{pool: behind}]}\n"
+    route = '  - {name: checked, listeners: [https], hosts: [www.example.test], path: "/api/checked", pool: checked}\n'
+    resolver = ("      nsid: edge\n", '      nsid: edge\n      resolvers: ["10.10.0.53:53"]\n')
+    probe = "  - {name: named, type: tcp, interval: 50ms, rise: 1, fall: 1}\n"
+    changes = [("pools:\n", "pools:\n" + pools), ("steers:\n", "steers:\n" + steer), ("routes:\n", "routes:\n" + route), ("probes:\n", "probes:\n" + probe)]
+    with lab.configured(*changes, resolver):
+        states = lambda: {entry["backend"]: entry["state"] for entry in lab.plane("proxy1", "l7", f"/explain?client=10.1.0.2&url={WWW}/api/checked").json()["eligible"]}
+        origin1, origin2, nobody = ("app/10.10.0.21:8080", "app/10.10.0.22:8080", "app/10.10.0.53:8080")
+        wait_until("each server has its verdict", lambda: states() == {origin1: "up", origin2: "up", nobody: "down"}, 20)
+        urls = [f"{WWW}/api/checked"] * 10
+        answers = lambda: lab.curl("client-eu", urls[0], *urls[1:], vip=PROXIES[0]).stdout
+        origins = re.findall(r"origin=(\w+)", answers())
+        assert len(origins) == 10 and set(origins) == {"origin1", "origin2"}, origins
+        version = lab.plane("proxy1", "l7", "/status").json()["version"]
+        assert any(pool["pool"] == "checked" and len(pool["backends"]) == 3 for pool in lab.api("GET", "/v1/health").json()["pools"])
+        lab.tidegate("drain", "backend", "behind/origin1", "--wait")
+        try:
+            wait_until("its name no longer leads to origin1", lambda: states() == {origin2: "up", nobody: "down"}, 20)
+            assert set(re.findall(r"origin=(\w+)", answers())) == {"origin2"}
+        finally:
+            lab.tidegate("undrain", "backend", "behind/origin1", "--wait")
+        assert lab.plane("proxy1", "l7", "/status").json()["version"] == version, "addresses are no version"

@@ -650,8 +650,10 @@ TEST(Validate, RefusesBackendsThatAreNowhereOrInSeveralPlaces) {
   EXPECT_THAT(codes(", srv: _http._tcp.app.internal, port: 80"), ElementsAre("without_effect"));
   EXPECT_THAT(codes(", addresses: [192.0.2.1]", ", lookup_min: 1s"), ElementsAre("without_effect"));
   EXPECT_THAT(codes(", host: app.internal, port: 80", ", lookup_min: 1m, lookup_max: 1s"), ElementsAre("out_of_range"));
-  EXPECT_THAT(codes(", host: app.internal, port: 80", ", probe: p", "probes: [{name: p}]\n"),
-              ElementsAre("no_address"));
+  EXPECT_THAT(codes(", socket: /run/app", ", probe: p", "probes: [{name: p, port: 80}]\n"), ElementsAre("no_address"));
+  EXPECT_THAT(codes(", host: app.internal, port: 80", ", probe: p", "probes: [{name: p}]\n"), IsEmpty());
+  EXPECT_THAT(codes(", srv: _http._tcp.app.internal", ", probe: p", "probes: [{name: p}]\n"), IsEmpty());
+  EXPECT_THAT(codes(", host: app.internal", ", probe: p", "probes: [{name: p}]\n"), ElementsAre("missing_port"));
   EXPECT_THAT(codes(", socket: /run/app", "",
                     "vips: [{name: v, addresses: [192.0.2.9]}]\nservices: [{name: s, vip: v, port: 80, pool: app}]\n"),
               ::testing::Contains("no_address"));
@@ -660,7 +662,8 @@ TEST(Validate, RefusesBackendsThatAreNowhereOrInSeveralPlaces) {
   }
 }
 
-// Probes, packets and DNS need addresses that do not change. Each that refers to such a pool is told at its own key.
+// A unix socket is for the proxy alone, and packets and DNS need addresses that do not change. Each that refers to such
+// a pool is told at its own key.
 TEST(Validate, RefusesEachUserOfABackendWithoutAnAddressAtItsKey) {
   for (const char* where : {"host: app.internal, port: 80", "srv: _http._tcp.app.internal", "socket: /run/app"}) {
     const testing::Loaded loaded = load_text(
@@ -673,11 +676,13 @@ TEST(Validate, RefusesEachUserOfABackendWithoutAnAddressAtItsKey) {
     for (const Fault& fault : loaded.faults) {
       if (fault.code == "no_address") told[fault.pointer] = fault.detail;
     }
-    const std::string backend = " backend 'a' of pool 'app', which has no fixed address";
-    EXPECT_EQ(told["/pools/0/probe"], "probe 'check' cannot check" + backend);
+    const bool socket = where[0] == 's' && where[1] == 'o';
+    const std::string backend =
+        std::string(" backend 'a' of pool 'app', which has no ") + (socket ? "address" : "fixed address");
+    if (socket) EXPECT_EQ(told["/pools/0/probe"], "probe 'check' cannot check" + backend);
     EXPECT_EQ(told["/services/0/pool"], "service 'web' cannot forward to" + backend);
     EXPECT_EQ(told["/steers/0/targets/0/pool"], "steer 'www.example.test.' cannot lead to" + backend);
-    EXPECT_EQ(told.size(), 3u) << loaded.rendered();
+    EXPECT_EQ(told.size(), socket ? 3u : 2u) << loaded.rendered();
   }
 }
 

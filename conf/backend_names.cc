@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l7/backend/names.h"
+#include "conf/backend_names.h"
 
 #include <algorithm>
+#include <numeric>
+#include <string_view>
 
 #include "conf/limits.h"
 #include "core/clock.h"
 #include "core/log.h"
 
-namespace tidegate::l7 {
+namespace tidegate {
 namespace {
 
 constexpr uint64_t kTogetherMs = 20;  // answers that come within this time make one change
 constexpr uint64_t kFirstRetryMs = 1'000, kLastRetryMs = 60'000;
-constexpr const char* kMetric = "tidegate_l7_name_lookups_total";
-constexpr const char* kHelp = "Lookups of names of backends, by result";
+constexpr const char* kLookupsHelp = "Lookups of names of backends, by result";
+constexpr std::string_view kHostPrefix = "host ", kSrvPrefix = "srv ";
 
 }  // namespace
 
 std::string name_key(const Backend& backend) {
-  if (!backend.host.empty()) return "host " + backend.host;
-  return backend.srv.empty() ? std::string() : "srv " + backend.srv;
+  if (!backend.host.empty()) return std::string(kHostPrefix) + backend.host;
+  return backend.srv.empty() ? std::string() : std::string(kSrvPrefix) + backend.srv;
 }
 
 const FoundName* find_name(const NameBook* book, const Backend& backend) {
@@ -33,18 +35,26 @@ void BackendNames::Bounds::narrow(const Bounds& other) {
   most_ms = std::min(most_ms, other.most_ms);
 }
 
-BackendNames::BackendNames(EventLoop& loop, Metrics& metrics, std::function<void()> on_change)
+BackendNames::BackendNames(EventLoop& loop, Metrics& metrics, const char* metric, std::function<void()> on_change)
     : loop_(loop),
       on_change_(std::move(on_change)),
-      found_(metrics.counter(kMetric, kHelp, {{"result", "found"}})),
-      none_(metrics.counter(kMetric, kHelp, {{"result", "none"}})),
-      failed_(metrics.counter(kMetric, kHelp, {{"result", "failed"}})),
+      found_(metrics.counter(metric, kLookupsHelp, {{"result", "found"}})),
+      none_(metrics.counter(metric, kLookupsHelp, {{"result", "none"}})),
+      failed_(metrics.counter(metric, kLookupsHelp, {{"result", "failed"}})),
       due_(loop, [this] { run_due(); }),
       changed_(loop, [this] { rebuild(); }) {}
 
 void BackendNames::follow(const Model& model, const std::vector<Endpoint>& resolvers) {
+  std::vector<uint32_t> all(model.pools.size());
+  std::iota(all.begin(), all.end(), 0);
+  follow(model, all, resolvers);
+}
+
+void BackendNames::follow(const Model& model, const std::vector<uint32_t>& pools,
+                          const std::vector<Endpoint>& resolvers) {
   wanted_.clear();
-  for (const Pool& pool : model.pools) {
+  for (const uint32_t index : pools) {
+    const Pool& pool = model.pools[index];
     for (const Backend& backend : pool.backends) {
       const bool srv = !backend.srv.empty();
       if (!srv && backend.host.empty()) continue;
@@ -195,11 +205,29 @@ FoundName BackendNames::found(const std::string& name, bool srv) const {
   return out;
 }
 
+bool BackendNames::has_addresses_answered(const std::string& name) const {
+  for (const Type type : {Type::a, Type::aaaa}) {
+    const auto at = lookups_.find({name, type});
+    if (at == lookups_.end() || !at->second.known) return false;
+  }
+  return true;
+}
+
+bool BackendNames::is_answered(const std::string& key) const {
+  if (key.starts_with(kHostPrefix)) return has_addresses_answered(key.substr(kHostPrefix.size()));
+  if (!key.starts_with(kSrvPrefix)) return false;
+  const auto at = lookups_.find({key.substr(kSrvPrefix.size()), Type::srv});
+  if (at == lookups_.end() || !at->second.known) return false;
+  const std::vector<NameLookup::Service>& services = at->second.last.services;
+  return std::all_of(services.begin(), services.end(),
+                     [&](const NameLookup::Service& service) { return has_addresses_answered(service.target); });
+}
+
 void BackendNames::rebuild() {
   NameBook next;
   for (const auto& [name, bounds] : wanted_) {
     FoundName entry = found(name.first, name.second);
-    const std::string key = (name.second ? "srv " : "host ") + name.first;
+    const std::string key = std::string(name.second ? kSrvPrefix : kHostPrefix) + name.first;
     const auto before = book_->find(key);
     const std::string known = before == book_->end() ? std::string() : before->second.trouble;
     if (!entry.trouble.empty() && entry.trouble != known) {
@@ -212,4 +240,4 @@ void BackendNames::rebuild() {
   on_change_();
 }
 
-}  // namespace tidegate::l7
+}  // namespace tidegate

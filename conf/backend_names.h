@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // BackendNames: looks up the names of backends (`host`: A and AAAA; `srv`: SRV, then A and AAAA of its targets) and
-// looks them up again when their TTL ends, within the bounds of the pool. It works on the main thread's loop. Workers
-// get what it found with a Plan: discovered endpoints are no version.
+// looks them up again when their TTL ends, within the bounds of the pool. Discovered endpoints are no version: control
+// puts them into the live state, and the proxy those that control does not look up into its Plan.
 //
 // A lookup that fails, or finds nothing any more, keeps what was found last: addresses that no longer answer are for
-// ejection and breakers to judge, and an empty pool serves nobody.
+// probes, ejection and breakers to judge, and an empty pool serves nobody.
+//
+// Threads: the loop's.
 #pragma once
 
 #include <functional>
@@ -14,29 +16,15 @@
 #include <utility>
 #include <vector>
 
+#include "conf/live_state.h"
 #include "conf/model.h"
 #include "core/event_loop.h"
 #include "core/ip.h"
 #include "core/metrics.h"
 #include "core/name_lookup.h"
 
-namespace tidegate::l7 {
+namespace tidegate {
 
-struct NamedEndpoint {
-  Endpoint endpoint;      // port 0: the backend's
-  uint16_t priority = 0;  // of SRV: others are used when the smallest are not enough
-  uint16_t weight = 1;    // of SRV; at least 1
-  auto operator<=>(const NamedEndpoint&) const = default;
-};
-
-// What a name is known to lead to.
-struct FoundName {
-  std::vector<NamedEndpoint> endpoints;  // sorted
-  std::string trouble;                   // why the last lookup found nothing new; empty: it did
-  bool operator==(const FoundName&) const = default;
-};
-// By "host NAME" or "srv NAME".
-using NameBook = std::map<std::string, FoundName>;
 // Empty for a backend without a name.
 std::string name_key(const Backend& backend);
 // What its name leads to; null: it has none, or it is not known yet.
@@ -45,11 +33,16 @@ const FoundName* find_name(const NameBook* book, const Backend& backend);
 class BackendNames {
  public:
   // `on_change` is called when the book has changed: once for several answers that come together.
-  BackendNames(EventLoop& loop, Metrics& metrics, std::function<void()> on_change);
+  // `metric`: the name of the counter of look-ups.
+  BackendNames(EventLoop& loop, Metrics& metrics, const char* metric, std::function<void()> on_change);
 
-  // Looks up the names of this model's pools from now on, and no others.
+  // Looks up the names of these pools of the model from now on, and no others.
+  void follow(const Model& model, const std::vector<uint32_t>& pools, const std::vector<Endpoint>& resolvers);
+  // Of every pool.
   void follow(const Model& model, const std::vector<Endpoint>& resolvers);
   std::shared_ptr<const NameBook> book() const { return book_; }
+  // Whether each look-up of this key of the book has had an answer since the name is followed, also a failed one.
+  bool is_answered(const std::string& key) const;
 
  private:
   using Type = NameLookup::Type;
@@ -74,6 +67,7 @@ class BackendNames {
   void answered(const Key& key, uint64_t number, NameLookup::Answer&& answer);
   void rebuild();
   FoundName found(const std::string& name, bool srv) const;
+  bool has_addresses_answered(const std::string& name) const;
   void add_addresses(const std::string& name, NamedEndpoint endpoint, FoundName& out) const;
 
   EventLoop& loop_;
@@ -88,4 +82,4 @@ class BackendNames {
   Timer due_, changed_;
 };
 
-}  // namespace tidegate::l7
+}  // namespace tidegate
