@@ -20,6 +20,7 @@ constexpr std::string_view kHostPrefix = "host ", kSrvPrefix = "srv ";
 }  // namespace
 
 std::string name_key(const Backend& backend) {
+  if (!backend.found_by.empty()) return {};
   if (!backend.host.empty()) return std::string(kHostPrefix) + backend.host;
   return backend.srv.empty() ? std::string() : std::string(kSrvPrefix) + backend.srv;
 }
@@ -56,8 +57,8 @@ void BackendNames::follow(const Model& model, const std::vector<uint32_t>& pools
   for (const uint32_t index : pools) {
     const Pool& pool = model.pools[index];
     for (const Backend& backend : pool.backends) {
+      if (name_key(backend).empty()) continue;
       const bool srv = !backend.srv.empty();
-      if (!srv && backend.host.empty()) continue;
       wanted_[{srv ? backend.srv : backend.host, srv}].narrow({pool.lookup_min_ms, pool.lookup_max_ms});
     }
   }

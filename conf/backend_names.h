@@ -25,7 +25,7 @@
 
 namespace tidegate {
 
-// Empty for a backend without a name.
+// Empty for a backend without a name, and for a server that was found by one: it keeps `host`.
 std::string name_key(const Backend& backend);
 // What its name leads to; null: it has none, or it is not known yet.
 const FoundName* find_name(const NameBook* book, const Backend& backend);

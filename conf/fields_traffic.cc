@@ -17,12 +17,13 @@ const Section& backend_section() {
               "At most one for each address family. Exactly one of addresses, host, srv and socket is given."),
           row("host", FieldType::domain, &Backend::host,
               "A name that the proxy looks up (A, AAAA) at the node's `dns.resolvers`: each address is a server of its "
-              "own. A change cuts no request; a failed lookup keeps the last addresses. In a pool with a probe control "
-              "looks it up for the whole edge, at the resolvers of its own node, and probes each server."),
+              "own. A change cuts no request; a failed lookup keeps the last addresses. If a probe, a "
+              "service or a steer uses the pool, control looks it up for the whole edge, at the resolvers of its own "
+              "node, and each server has its own verdict."),
           row("srv", FieldType::domain, &Backend::srv,
               "A name like `_http._tcp.app.internal` that is looked up (SRV) as `host` is: hosts, ports, weights; "
               "hosts of "
-              "a later priority are backups."),
+              "a later priority are used if the others are not enough."),
           text("socket", &Backend::socket, "The path of a unix socket on the proxy's host.", 107),
           integer("port", &Backend::port, {0, 65'535},
                   "The port to which the proxy connects. A pool of the forwarder needs none: with l2dsr packets keep "

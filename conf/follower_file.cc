@@ -3,6 +3,7 @@
 
 #include "conf/document.h"
 #include "conf/follower_base.h"
+#include "conf/found_backends.h"
 #include "core/crypto.h"
 
 namespace tidegate {
@@ -36,8 +37,10 @@ class FileFollower final : public FollowerBase {
  private:
   Result<void> load_and_offer() {
     LoadedFile loaded = load_file(path_);
-    if (loaded.model != nullptr && hooks_.judge) {
-      loaded.faults = hooks_.judge(loaded.model);
+    if (loaded.model != nullptr) {
+      loaded.faults = hooks_.judge ? hooks_.judge(loaded.model) : std::vector<Fault>();
+      for (Fault& fault : faults_without_control(*loaded.model, hooks_.plane))
+        loaded.faults.push_back(std::move(fault));
       place_faults(*loaded.document, loaded.faults);
       if (!loaded.faults.empty()) loaded.model = nullptr;
     }

@@ -97,7 +97,10 @@ BackendStatus backend_status(const Snapshot& snapshot, uint32_t index, const Poo
     if (of_name != nullptr) apply_override(status, *of_name, "");
   }
   if (of_pool.admin != nullptr) apply_override(status, *of_pool.admin, "pool ");
-  if (backend.weight == 0) combine(status, BackendState::draining, "weight 0");
+  if (backend.weight == 0) {
+    combine(status, BackendState::draining,
+            backend.found_by.empty() ? "weight 0" : "weight 0, or its name no longer leads to it");
+  }
   return status;
 }
 

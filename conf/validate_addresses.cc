@@ -101,7 +101,8 @@ void check_families(Checks& checks, size_t s) {
   if (service.forwarding != Forwarding::l2dsr) return;  // a tunnel may be of the other family
   for (const IpAddress& address : vip.addresses) {
     for (const Backend& backend : pool.backends) {
-      if (has_family(backend.addresses, address.family)) return;
+      const bool named = !backend.host.empty() || !backend.srv.empty();  // nobody knows what it leads to
+      if (named || has_family(backend.addresses, address.family)) return;
     }
   }
   checks.refuse({"services", s, "pool"},

@@ -280,37 +280,28 @@ void check_reach(Checks& checks, size_t p, size_t b) {
   }
 }
 
-// Refuses what else uses the pool, at the key that says so. `who` cannot use such a backend.
-void refuse_user(Checks& checks, Way way, std::string_view who, const Backend& backend, const Pool& pool) {
-  const bool socket = is_socket(backend);
-  checks.refuse(way, {"no_address",
-                      fmt::format("{} backend '{}' of pool '{}', which has no {}", who, backend.name, pool.name,
-                                  socket ? "address" : "fixed address"),
-                      socket ? "a pool whose backends have addresses or names" : "a pool whose backends have addresses",
-                      socket ? "a unix socket is the proxy's alone; what fails there is for eject_after and breaker"
-                             : "backends with host or srv are for the proxy and for probes"});
-}
-
-void refuse_probe(Checks& checks, size_t p, const Backend& socket) {
-  const Pool& pool = checks.model().pools[p];
-  if (pool.probe == kNone) return;
-  refuse_user(checks, {"pools", p, "probe"},
-              fmt::format("probe '{}' cannot check", checks.model().probes[pool.probe].name), socket, pool);
-}
-
-void refuse_forwarding(Checks& checks, size_t p, const Backend& backend) {
+// Refuses what else uses a pool with a unix socket, at the key that says so.
+void refuse_users_of_socket(Checks& checks, size_t p, const Backend& socket) {
   const Model& model = checks.model();
+  const Pool& pool = model.pools[p];
+  const auto refuse = [&](Way way, std::string_view who) {
+    checks.refuse(way, {"no_address",
+                        fmt::format("{} backend '{}' of pool '{}', which has no address", who, socket.name, pool.name),
+                        "a pool whose backends have addresses or names",
+                        "a unix socket is the proxy's alone; what fails there is for eject_after and breaker"});
+  };
+  if (pool.probe != kNone) {
+    refuse({"pools", p, "probe"}, fmt::format("probe '{}' cannot check", model.probes[pool.probe].name));
+  }
   for (size_t s = 0; s < model.services.size(); ++s) {
     if (model.services[s].pool != p) continue;
-    refuse_user(checks, {"services", s, "pool"}, fmt::format("service '{}' cannot forward to", model.services[s].name),
-                backend, model.pools[p]);
+    refuse({"services", s, "pool"}, fmt::format("service '{}' cannot forward to", model.services[s].name));
   }
   for (size_t s = 0; s < model.steers.size(); ++s) {
     const Steer& steer = model.steers[s];
     for (size_t t = 0; t < steer.targets.size(); ++t) {
       if (steer.targets[t].pool() != p) continue;
-      refuse_user(checks, {"steers", s, "targets", t, "pool"}, fmt::format("steer '{}' cannot lead to", steer.name),
-                  backend, model.pools[p]);
+      refuse({"steers", s, "targets", t, "pool"}, fmt::format("steer '{}' cannot lead to", steer.name));
     }
   }
 }
@@ -321,10 +312,7 @@ void check_reach_of_pool(Checks& checks, size_t p) {
   if (!checks.sound({"pools", p})) return;
   const auto named = std::find_if(pool.backends.begin(), pool.backends.end(), has_a_lookup);
   const auto socket = std::find_if(pool.backends.begin(), pool.backends.end(), is_socket);
-  if (socket != pool.backends.end()) refuse_probe(checks, p, *socket);
-  if (socket != pool.backends.end() || named != pool.backends.end()) {
-    refuse_forwarding(checks, p, socket != pool.backends.end() ? *socket : *named);
-  }
+  if (socket != pool.backends.end()) refuse_users_of_socket(checks, p, *socket);
   if (named == pool.backends.end()) {
     for (const char* key : {"lookup_min", "lookup_max"}) {
       if (!checks.written({"pools", p, key})) continue;

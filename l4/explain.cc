@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l4/explain.h"
+#include "conf/found_backends.h"
 
 #include <fmt/format.h>
 
@@ -51,6 +52,7 @@ json eligible(const ForwardingTables& tables, const BackendIds& backends, uint32
     if (reachable && why.empty() && id && tables.backend(*id).is_cut_off(family)) {
       why = "does not answer for its MAC address, or its link is down: no new flows";
     }
+    if (why.empty() && is_on_standby(snapshot, pool_index, i)) why = kStandbyWhy;
     if (backend.weight == 0 && why.empty()) why = "weight 0: no new flows";
     out.push_back({{"backend", backend.name}, {"weight", backend.weight}, {"state", name(status.state)}, {"why", why}});
   }

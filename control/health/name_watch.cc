@@ -15,13 +15,18 @@ constexpr uint64_t kNameCommitBurst = 10;
 
 }  // namespace
 
-FoundName next_record(const FoundName* stored, const FoundName& found, bool settled) {
+FoundName next_record(const FoundName* stored, const FoundName& found, bool settled, bool keeps_left, uint64_t now_ns) {
   FoundName next = found;
-  if (settled || stored == nullptr) return next;
-  for (const NamedEndpoint& each : stored->endpoints) {
+  if (stored == nullptr) return next;
+  for (NamedEndpoint each : stored->endpoints) {
     const bool known = std::any_of(found.endpoints.begin(), found.endpoints.end(),
                                    [&](const NamedEndpoint& one) { return one.endpoint == each.endpoint; });
-    if (!known && next.endpoints.size() < kNamedEndpoints) next.endpoints.push_back(each);
+    if (known || next.endpoints.size() >= kNamedEndpoints) continue;
+    if (settled) {
+      if (each.left_ns == 0) each.left_ns = now_ns;
+      if (!keeps_left || now_ns >= each.left_ns + kLeftServerNs) continue;
+    }
+    next.endpoints.push_back(each);
   }
   std::sort(next.endpoints.begin(), next.endpoints.end());
   return next;
@@ -33,6 +38,7 @@ NameWatch::NameWatch(EventLoop& loop, HostState& host_state, Fleet& fleet)
       fleet_(fleet),
       names_(loop, metrics(), "tidegate_control_name_lookups_total", [this] { schedule(); }),
       timer_(loop, [this] { commit(); }),
+      left_timer_(loop, [this] { schedule(); }),
       stored_(metrics().counter("tidegate_control_name_commits_total", "Commits of what names of backends lead to.")) {}
 
 void NameWatch::update() {
@@ -40,10 +46,15 @@ void NameWatch::update() {
   if (!model) return;
   const std::vector<uint32_t> pools = pools_looked_up(*model);
   wanted_.clear();
+  keeping_.clear();
   for (const uint32_t p : pools) {
     for (const Backend& backend : model->pools[p].backends) {
       const std::string key = name_key(backend);
-      if (!key.empty()) wanted_.insert(key);
+      if (key.empty()) continue;
+      wanted_.insert(key);
+      const bool forwarded = std::any_of(model->services.begin(), model->services.end(),
+                                         [&](const Service& service) { return service.pool == p; });
+      if (forwarded) keeping_.insert(key);
     }
   }
   std::erase_if(settled_, [this](const std::string& key) { return !wanted_.contains(key); });
@@ -70,7 +81,7 @@ std::optional<FoundName> NameWatch::wanted_record(const std::string& key, const 
   if (answered && found->second.trouble.empty()) settled_.insert(key);
   const bool knows_nothing = !answered && found->second.endpoints.empty();
   if (knows_nothing) return stored == nullptr ? std::nullopt : std::optional(*stored);
-  return next_record(stored, found->second, settled_.contains(key));
+  return next_record(stored, found->second, settled_.contains(key), keeping_.contains(key), realtime_ns());
 }
 
 NameWatch::Changes NameWatch::changes() {
@@ -91,17 +102,30 @@ NameWatch::Changes NameWatch::changes() {
   return changed;
 }
 
+void NameWatch::wait_for_the_next_to_go() {
+  uint64_t first_ns = 0;
+  for (const auto& [key, record] : host_state_.live_state()->names) {
+    for (const NamedEndpoint& each : record.endpoints) {
+      if (each.left_ns != 0 && (first_ns == 0 || each.left_ns < first_ns)) first_ns = each.left_ns;
+    }
+  }
+  if (first_ns == 0) return left_timer_.cancel();
+  const uint64_t now_ns = realtime_ns(), due_ns = first_ns + kLeftServerNs;
+  left_timer_.arm_after_ns(due_ns > now_ns ? due_ns - now_ns : kNsPerS);
+}
+
 void NameWatch::commit() {
   if (committing_) return;  // on_commit() looks again
   const Changes changed = changes();
-  if (changed.empty()) return;
+  if (changed.empty()) return wait_for_the_next_to_go();
   const TokenRate rate = TokenRate::per_second(kNameCommitsPerS, kNameCommitBurst);
   if (!commits_.take(rate, 1, loop_.now_ns())) return timer_.arm_after_ms(1'000 / kNameCommitsPerS);
   committing_ = true;
   for (const auto& [key, record] : changed) {
-    if (record)
-      log_info("{} leads to {} servers{}{}", key, record->endpoints.size(), record->trouble.empty() ? "" : "; ",
-               record->trouble);
+    if (!record) continue;
+    const auto leading = std::count_if(record->endpoints.begin(), record->endpoints.end(),
+                                       [](const NamedEndpoint& each) { return each.left_ns == 0; });
+    log_info("{} leads to {} servers{}{}", key, leading, record->trouble.empty() ? "" : "; ", record->trouble);
   }
   host_state_.decide<Result<uint64_t>>([&host_state = host_state_, changed] { return host_state.set_names(changed); },
                                        [self = self_](const Result<uint64_t>& sequence) {

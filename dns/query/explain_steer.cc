@@ -6,6 +6,7 @@
 #include <cmath>
 #include <string>
 
+#include "conf/found_backends.h"
 #include "conf/plane_health.h"
 #include "core/assert.h"
 #include "dns/wire/outcome.h"
@@ -135,6 +136,7 @@ Json tell_candidate(const Candidate& candidate, IpAddress::Family family, const 
   told["backend"] = model.pools[pool].backends[backend].name;
   const BackendStatus& status = snapshot.pools[pool].backends[backend];
   if (!status.why.empty()) told["why"] = status.why;
+  if (status.why.empty() && is_on_standby(snapshot, pool, backend)) told["why"] = kStandbyWhy;
   if (status.why.empty() && !snapshot.pools[pool].up) told["why"] = "pool " + model.pools[pool].name + " is down";
   return told;
 }

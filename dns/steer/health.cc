@@ -3,6 +3,8 @@
 
 #include <string_view>
 
+#include "conf/found_backends.h"
+
 namespace tidegate::dns {
 namespace {
 
@@ -60,7 +62,8 @@ Health compile_health(const Snapshot& snapshot) {
     for (uint32_t b = 0; b < pool.backends.size(); ++b) {
       const BackendStatus& status = snapshot.pools[p].backends[b];
       const bool open = pool.backends[b].weight > 0 && !status.admin && !is_drained(snapshot, pool.backends[b]);
-      const bool up = open && snapshot.pools[p].up && status.state == BackendState::up;
+      const bool up =
+          open && snapshot.pools[p].up && status.state == BackendState::up && !is_on_standby(snapshot, p, b);
       flags.push_back(static_cast<uint8_t>((up ? health::kUsable : 0) | (open ? health::kFailOpen : 0)));
     }
   }

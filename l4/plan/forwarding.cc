@@ -9,6 +9,8 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "conf/found_backends.h"
+#include "conf/limits.h"
 #include "conf/maglev.h"
 #include "core/assert.h"
 #include "core/clock.h"
@@ -317,7 +319,9 @@ bool all_fit(const Model& model) {
   for (const Node& node : model.nodes) {
     for (const L4Port& port : node.l4.ports) gateways += port.gateways.size();
   }
-  return backends <= kMaxBackends && addresses + gateways <= kMaxNeighbours && model.services.size() <= kMaxServices;
+  const size_t found = pools_looked_up(model).empty() ? 0 : kFoundServers;
+  return backends + found <= kMaxBackends && addresses + gateways + found <= kMaxNeighbours &&
+         model.services.size() <= kMaxServices;
 }
 
 }  // namespace
@@ -506,7 +510,7 @@ std::shared_ptr<const PoolTable> ForwardingBuilder::pool_table(const Build& buil
     const Backend& backend = pool.backends[i];
     if (address_towards(build.node.l4, backend, tunnel, family) == nullptr || !build.snapshot.usable(pool_index, i))
       continue;
-    if (build.tables->backend(ids[i]).is_cut_off(family)) continue;
+    if (build.tables->backend(ids[i]).is_cut_off(family) || is_on_standby(build.snapshot, pool_index, i)) continue;
     const auto id = static_cast<uint16_t>(ids[i]);
     members.push_back({backend.name, backend.weight, id});
     fmt::format_to(std::back_inserter(content), "{} {} {}\n", backend.name, backend.weight, id);

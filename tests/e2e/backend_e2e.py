@@ -225,3 +225,31 @@ def test_probes_find_the_sick_servers_of_a_name_and_the_proxy_leaves_them_out(la
         finally:
             lab.tidegate("undrain", "backend", "behind/origin1", "--wait")
         assert lab.plane("proxy1", "l7", "/status").json()["version"] == version, "addresses are no version"
+
+
+def test_forwarder_and_dns_use_the_servers_that_a_name_leads_to(lab):
+    """The name leads to both proxies, which listen on a port that only this service forwards to."""
+    pools = "  - {name: behind, backends: [{name: one, addresses: [10.10.0.11]}, {name: two, addresses: [10.10.0.12]}]}\n"
+    pools += "  - {name: named, lookup_min: 50ms, lookup_max: 100ms, backends: [{name: app, host: app.example.test, port: 8089}]}\n"
+    service = "  - {name: named-eu, vip: vip-eu, port: 8089, protocol: tcp, pool: named}\n"
+    steers = "  - {name: app.example.test, policy: multivalue, ttl: 1s, targets: [{pool: behind}]}\n  - {name: found.example.test, policy: multivalue, ttl: 1s, targets: [{pool: named}]}\n"
+    listener = '  - {name: named, bind: ["0.0.0.0:8089"]}\n'
+    route = '  - {name: named, listeners: [named], path: "/named", status: 200, body: "here\\n"}\n'
+    changes = [("pools:\n", "pools:\n" + pools), ("services:\n", "services:\n" + service), ("steers:\n", "steers:\n" + steers)]
+    changes += [("listeners:\n", "listeners:\n" + listener), ("routes:\n", "routes:\n" + route), ("      nsid: edge\n", '      nsid: edge\n      resolvers: ["10.10.0.53:53"]\n')]
+    with lab.configured(*changes):
+        answers = lambda: set(lab.run("client-eu", "dig", "+tries=1", "+time=3", "+short", "@10.10.0.53", "found.example.test", "A").stdout.split())
+        servers = lambda: {entry["backend"]: entry["state"] for entry in lab.plane("l4", "l4", "/explain?client=10.1.0.2&vip=10.10.0.100&port=8089&protocol=tcp").json()["eligible"]}
+        one, two = ("app/10.10.0.11:8089", "app/10.10.0.12:8089")
+        wait_until("the forwarder has both", lambda: servers() == {one: "up", two: "up"}, 20)
+        wait_until("DNS has both", lambda: answers() == {"10.10.0.11", "10.10.0.12"}, 20)
+        assert lab.curl("client-eu", "http://10.10.0.100:8089/named").stdout.endswith("here\n")
+        version = lab.plane("l4", "l4", "/status").json()["version"]
+        lab.tidegate("drain", "backend", "behind/one", "--wait")
+        try:
+            wait_until("the forwarder gives the first one no new flows", lambda: servers() == {one: "draining", two: "up"}, 20)
+            wait_until("DNS leaves it out", lambda: answers() == {"10.10.0.12"}, 20)
+            assert lab.curl("client-eu", "http://10.10.0.100:8089/named").stdout.endswith("here\n")
+        finally:
+            lab.tidegate("undrain", "backend", "behind/one", "--wait")
+        assert lab.plane("l4", "l4", "/status").json()["version"] == version, "addresses are no version"

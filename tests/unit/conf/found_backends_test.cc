@@ -2,12 +2,15 @@
 // Servers that names lead to: what stands in the model instead of the backend with the name, and how each of them is.
 #include "conf/found_backends.h"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "conf/backend_names.h"
+#include "conf/limits.h"
 #include "conf/snapshot.h"
 
 namespace tidegate::found_backends_test {
@@ -65,7 +68,8 @@ TEST(FoundBackends, EachServerStandsInThePlaceOfItsBackendWithAllItsKeys) {
   EXPECT_EQ(server.port, 8080);
   EXPECT_EQ(server.labels, std::vector<std::string>{"blue"});
   EXPECT_EQ(server.found_by, "web");
-  EXPECT_TRUE(server.host.empty());
+  EXPECT_EQ(server.host, "web.test") << "requests without a Host get it";
+  EXPECT_TRUE(name_key(server).empty()) << "it is not looked up";
 }
 
 TEST(FoundBackends, ASrvRecordGivesPortWeightAndBackups) {
@@ -75,7 +79,7 @@ TEST(FoundBackends, ASrvRecordGivesPortWeightAndBackups) {
   edge.web().port = 0;
   edge.live_state.names["srv _http._tcp.web.test"] = {
       {at("192.0.2.8:81", 10, 3), at("192.0.2.8:81", 20, 1), at("192.0.2.9:82", 20, 60'000)}, ""};
-  const std::vector<Backend>& backends = edge.snapshot()->model->pools[0].backends;
+  const std::vector<Backend> backends = edge.snapshot()->model->pools[0].backends;
   ASSERT_EQ(backends.size(), 3u) << "a server that two records name is one server";
   EXPECT_EQ(backends[1].name, "web/192.0.2.8:81");
   EXPECT_EQ(backends[1].weight, 300u);
@@ -121,7 +125,7 @@ TEST(FoundBackends, EachServerHasItsOwnVerdict) {
   edge.verdict("fixed", true);
   edge.verdict("web/192.0.2.8:8080", true);
   edge.verdict("web/192.0.2.9:8080", false);
-  const PoolStatus& pool = edge.snapshot()->pools[0];
+  const PoolStatus pool = edge.snapshot()->pools[0];
   EXPECT_EQ(pool.backends[1].state, BackendState::up);
   EXPECT_EQ(pool.backends[2].why, "probe: connect refused");
   EXPECT_EQ(pool.backends[3].state, BackendState::down);
@@ -136,6 +140,63 @@ TEST(FoundBackends, ABackendWithoutAServerIsDownAndSaysWhy) {
   edge.found({}, "web.test: Server failure");
   EXPECT_EQ(edge.snapshot()->pools[0].backends[1].why, "host web.test: web.test: Server failure");
   EXPECT_EQ(edge.snapshot(0)->pools[0].backends[1].state, BackendState::up) << "of a file, the proxy looks it up";
+}
+
+TEST(FoundBackends, AServerThatItsNameLeftGetsNoNewWork) {
+  Edge edge;
+  edge.found({at("192.0.2.8:0"), {*Endpoint::parse("192.0.2.9:0"), 0, 1, 77}});
+  for (const char* server : {"fixed", "web/192.0.2.8:8080", "web/192.0.2.9:8080"}) edge.verdict(server, true);
+  const auto snapshot = edge.snapshot();
+  EXPECT_EQ(snapshot->pools[0].backends[2].state, BackendState::draining);
+  EXPECT_FALSE(snapshot->usable(0, 2));
+}
+
+TEST(FoundBackends, AServerOfALaterPriorityWaitsUntilNoFirstOneMayBeUsed) {
+  Edge edge;
+  edge.found({at("192.0.2.8:0", 10), at("192.0.2.9:0", 20)});
+  for (const char* server : {"fixed", "web/192.0.2.8:8080", "web/192.0.2.9:8080"}) edge.verdict(server, true);
+  EXPECT_TRUE(is_on_standby(*edge.snapshot(), 0, 2));
+  EXPECT_FALSE(is_on_standby(*edge.snapshot(), 0, 1));
+  edge.verdict("web/192.0.2.8:8080", false);
+  EXPECT_FALSE(is_on_standby(*edge.snapshot(), 0, 2));
+}
+
+TEST(FoundBackends, ForwarderAndDnsGetNoMoreServersThanTheyHaveRoomFor) {
+  Edge edge;
+  std::vector<NamedEndpoint> many;
+  for (uint32_t i = 0; i < kFoundServers + 100; ++i) many.push_back({{IpAddress::v4(htonl(0x0a000000 + i)), 0}, 0, 1});
+  edge.found(many);
+  EXPECT_EQ(edge.snapshot()->model->pools[0].backends.size(), many.size() + 1) << "for the proxy each name has a bound";
+  edge.model.services.emplace_back().pool = 0;
+  edge.model.vips.emplace_back();
+  edge.model.services[0].vip = 0;
+  EXPECT_EQ(edge.snapshot()->model->pools[0].backends.size(), kFoundServers + 1);
+}
+
+TEST(FoundBackends, AForwardersPoolGetsNoServerAtTheAddressOfAVip) {
+  Edge edge;
+  edge.model.vips.push_back({"v", kNone, {*IpAddress::parse("192.0.2.8")}});
+  Service& service = edge.model.services.emplace_back();
+  service.vip = service.pool = 0;
+  edge.found({at("192.0.2.8:0"), at("192.0.2.9:0")});
+  EXPECT_EQ(names_of(*edge.snapshot()->model), (std::vector<std::string>{"fixed", "web/192.0.2.9:8080"}));
+  edge.found({at("192.0.2.8:0")});
+  EXPECT_EQ(names_of(*edge.snapshot()->model), (std::vector<std::string>{"fixed", "web"}));
+}
+
+TEST(FoundBackends, WithoutControlNobodyFindsServersForForwarderAndDns) {
+  Edge edge;
+  EXPECT_TRUE(faults_without_control(edge.model, "l4").empty());
+  edge.model.services.emplace_back().pool = 0;
+  edge.model.steers.emplace_back().targets.emplace_back().what = TargetPool{0};
+  for (const auto& [plane, pointer] :
+       {std::pair("l4", "/services/0/pool"), std::pair("dns", "/steers/0/targets/0/pool")}) {
+    const std::vector<Fault> faults = faults_without_control(edge.model, plane);
+    ASSERT_EQ(faults.size(), 1u) << plane;
+    EXPECT_EQ(faults[0].pointer, pointer);
+    EXPECT_EQ(faults[0].code, "needs_control");
+  }
+  EXPECT_TRUE(faults_without_control(edge.model, "l7").empty());
 }
 
 TEST(FoundBackends, AnOverrideOfTheNameCountsForEachServerAndOneOfAServerForItAlone) {

@@ -14,11 +14,24 @@ NamedEndpoint at(const char* endpoint) { return {*Endpoint::parse(endpoint), 0, 
 TEST(NextRecord, WhatIsStoredStaysUntilALookUpHasSettled) {
   const FoundName stored{{at("192.0.2.1:80"), at("192.0.2.2:80")}, ""};
   const FoundName part{{at("192.0.2.2:80"), at("192.0.2.3:80")}, "app.test: Server failure"};
-  EXPECT_EQ(next_record(&stored, part, false).endpoints,
+  const auto next = [&](bool settled) { return next_record(&stored, part, settled, false, 1); };
+  EXPECT_EQ(next(false).endpoints,
             (std::vector<NamedEndpoint>{at("192.0.2.1:80"), at("192.0.2.2:80"), at("192.0.2.3:80")}));
-  EXPECT_EQ(next_record(&stored, part, false).trouble, part.trouble);
-  EXPECT_EQ(next_record(&stored, part, true), part);
-  EXPECT_EQ(next_record(nullptr, part, false), part);
+  EXPECT_EQ(next(false).trouble, part.trouble);
+  EXPECT_EQ(next(true), part);
+  EXPECT_EQ(next_record(nullptr, part, false, true, 1), part);
+}
+
+TEST(NextRecord, AServerThatLeftStaysForAWhileAndIsBackWhenItIsFoundAgain) {
+  const FoundName both{{at("192.0.2.1:80"), at("192.0.2.2:80")}, ""}, one{{at("192.0.2.2:80")}, ""};
+  const FoundName left = next_record(&both, one, true, true, 100);
+  ASSERT_EQ(left.endpoints.size(), 2u);
+  EXPECT_EQ(left.endpoints[0].left_ns, 100u);
+  EXPECT_EQ(left.endpoints[1].left_ns, 0u);
+  EXPECT_EQ(next_record(&left, one, true, true, 99 + kLeftServerNs), left);
+  EXPECT_EQ(next_record(&left, one, true, true, 100 + kLeftServerNs), one);
+  EXPECT_EQ(next_record(&left, both, true, true, 200), both);
+  EXPECT_EQ(next_record(&left, one, true, false, 200), one) << "no forwarder uses it any more";
 }
 
 // Answers every request with 200.
@@ -42,8 +55,8 @@ class NameWatchTest : public ::testing::Test {
     host.start();
     put();
   }
-  void put() {
-    std::string yaml = edge_yaml("100", "probes:\n  - {name: alive, interval: 20ms, rise: 1, fall: 1}\n");
+  void put(const std::string& more = {}) {
+    std::string yaml = edge_yaml("100", more + "probes:\n  - {name: alive, interval: 20ms, rise: 1, fall: 1}\n");
     yaml.replace(yaml.find("    l7: {workers: 1}\n"), 0,
                  "    dns: {enabled: false, resolvers: [\"" + names.endpoint.to_string() + "\"]}\n");
     const size_t from = yaml.find("    backends:"), to = yaml.find("listeners:");
@@ -119,6 +132,18 @@ TEST_F(NameWatchTest, TheRecordGoesWithTheLastPoolThatNeedsIt) {
   ASSERT_TRUE(becomes("127.0.0.1", true));
   ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
   EXPECT_TRUE(pump(loop, [&] { return state().live_state()->names.empty() && state().live_state()->health.empty(); }));
+}
+
+TEST_F(NameWatchTest, AServerThatLeftAForwardersPoolKeepsItsFlowsAndGetsNoNewWork) {
+  put("vips:\n  - {name: v, addresses: [192.0.2.9]}\nservices:\n  - {name: s, vip: v, port: 80, pool: origins}\n");
+  ASSERT_TRUE(becomes("127.0.0.1", true));
+  names.set("app.test", 1, {address_record("127.0.0.2")});
+  const auto first = [&] { return state().snapshot()->pools[0].backends[0]; };
+  EXPECT_TRUE(pump(loop, [&] { return first().state == BackendState::draining; })) << first().why;
+  EXPECT_FALSE(state().snapshot()->usable(0, 0));
+  EXPECT_TRUE(has_verdict("127.0.0.1")) << "it is probed on";
+  put();
+  EXPECT_TRUE(pump(loop, [&] { return !has_verdict("127.0.0.1"); })) << "no forwarder has flows to keep";
 }
 
 TEST_F(NameWatchTest, AnotherHostGetsTheServersWithTheirVerdicts) {

@@ -67,6 +67,28 @@ TEST_F(Steering, NearestSendsEachClientToItsSiteInBothFamilies) {
   EXPECT_THAT(ask("2001:db8:9::9"), ElementsAre("203.0.113.1"));
 }
 
+TEST_F(Steering, APoolWithANameAnswersWithTheServersThatWereFound) {
+  const uint32_t pool = edge_.add_pool("named", {{"web", "10.0.2.1"}}, false);
+  Backend& web = edge_.model().pools[pool].backends[0];
+  web.addresses.clear();
+  web.srv = "_http._tcp.web.test";
+  edge_.add_steer("found.example.test.", SteerPolicy::multivalue, {{.what = TargetPool{pool}}});
+  const auto found = [&](std::vector<NamedEndpoint> endpoints) {
+    edge_.live_state().names["srv _http._tcp.web.test"] = {std::move(endpoints), ""};
+    edge_.changed(false);
+    return ask("10.1.0.1", "found.example.test");
+  };
+  EXPECT_THAT(ask("10.1.0.1", "found.example.test"), IsEmpty()) << "not looked up yet";
+  const auto at = [](const char* endpoint, uint16_t priority) {
+    return NamedEndpoint{*Endpoint::parse(endpoint), priority, 1};
+  };
+  EXPECT_THAT(found({at("10.0.2.1:80", 1), at("10.0.2.2:80", 1), at("10.0.2.3:80", 2)}),
+              UnorderedElementsAre("10.0.2.1", "10.0.2.2"))
+      << "the third waits for its turn";
+  edge_.drain("backend/named/web/10.0.2.1:80");
+  EXPECT_THAT(found({at("10.0.2.1:80", 1), at("10.0.2.3:80", 2)}), ElementsAre("10.0.2.3"));
+}
+
 TEST_F(Steering, ASteerReplacesTheZonesAddressesAndNothingElse) {
   steer("www.example.test.", SteerPolicy::nearest);
   steer("mail.example.test.", SteerPolicy::nearest);

@@ -239,6 +239,30 @@ TEST(Forwarding, KeepsFlowsOfDrainingBackendsAndNotOfThoseDown) {
   for (uint32_t flow = 0; flow < 1'000; ++flow) EXPECT_EQ(pick(*tables, flow), edge.id(2));
 }
 
+TEST(Forwarding, TheServersThatANameLedToGetFlowsAndOneThatLeftKeepsItsOwn) {
+  Edge edge;
+  Pool& pool = edge.model.pools[0];
+  pool.probe = kNone;
+  pool.backends = {{.name = "app", .host = "app.test", .port = 80}};
+  const auto found = [&](uint64_t left_ns) {
+    edge.live_state.names["host app.test"] = {
+        {{*Endpoint::parse("10.0.0.21:0"), 0, 1, left_ns}, {*Endpoint::parse("10.0.0.22:0"), 0, 1}}, ""};
+    return edge.tables();
+  };
+  const auto none = edge.tables();
+  ASSERT_NE(none, nullptr);
+  const auto id = [&](const char* server) { return *edge.builder.backend_ids().find({"web", server}); };
+  const auto both = found(0);
+  const BackendId first = id("app/10.0.0.21:80"), second = id("app/10.0.0.22:80");
+  uint32_t of_first = 0;
+  for (uint32_t flow = 0; flow < 1'000; ++flow) of_first += pick(*both, flow) == first ? 1 : 0;
+  EXPECT_GT(of_first, 300u);
+  EXPECT_LT(of_first, 700u);
+  const auto one = found(77);
+  for (uint32_t flow = 0; flow < 1'000; ++flow) EXPECT_EQ(pick(*one, flow), second);
+  EXPECT_TRUE(one->backend(first).keeps_flows(4));
+}
+
 TEST(Forwarding, LeavesBackendsWithoutAnAddressOfTheFamilyOut) {
   Edge edge;
   edge.backend(0).addresses = {ip("fd00::11")};
