@@ -11,6 +11,7 @@
 #include "l7/backend/connections.h"
 #include "l7/backend/h1_connection.h"
 #include "l7/h2/pairs.h"
+#include "l7/h2/session_memory.h"
 #include "l7/limits.h"
 
 namespace tidegate::l7 {
@@ -53,11 +54,15 @@ std::unique_ptr<BackendStream> BackendH2Connection::open_stream() {
   return stream;
 }
 
-bool BackendH2Connection::looks_alive() const {
+bool BackendH2Connection::looks_alive() {
   if (!session_) return true;  // it is being made
+  const uint64_t now_ns = socket_->loop().now_ns();
+  if (alive_at_ns_ == now_ns) return true;
   char byte;
   const ssize_t got = ::recv(socket_->transport().fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  return got > 0 || (got < 0 && errno == EAGAIN);
+  const bool alive = got > 0 || (got < 0 && errno == EAGAIN);
+  if (alive) alive_at_ns_ = now_ns;
+  return alive;
 }
 
 // --- the connection
@@ -99,14 +104,17 @@ void BackendH2Connection::begin_session() {
   nghttp2_option* options = nullptr;
   nghttp2_option_new(&options);
   nghttp2_option_set_no_auto_window_update(options, 1);
+  nghttp2_option_set_no_closed_streams(options, 1);  // they are kept for priorities alone
   nghttp2_option_set_max_continuations(options, kHttp2Continuations);
   nghttp2_option_set_max_send_header_block_length(options, 4 * kBlockBytes);
   nghttp2_session* session = nullptr;
-  nghttp2_session_client_new2(&session, callbacks(), this, options);
+  nghttp2_session_client_new3(&session, callbacks(), this, options, session_memory());
   nghttp2_option_del(options);
   session_.reset(session);
-  const std::array<nghttp2_settings_entry, 3> settings{{
+  const std::array<nghttp2_settings_entry, 4> settings{{
       {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
+      // RFC 9218 §2.1: we send no priorities of RFC 7540, and keep no tree of them.
+      {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kBackendHttp2WindowBytes},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, kBackendHttp2HeaderBytes},
   }};

@@ -44,7 +44,8 @@ class BackendH2Connection final : public BackendSocket::Owner {
   bool idle() const { return streams_.empty(); }
   uint64_t tcp_connected_ns() const { return socket_ == nullptr ? 0 : socket_->tcp_connected_ns(); }
   bool leads_to(const BackendPeer& peer) const { return socket_ != nullptr && socket_->leads_to(peer); }
-  bool looks_alive() const;
+  // Whether the socket is open still. It is looked at once in a round of the loop: several streams may begin in one.
+  bool looks_alive();
   uint32_t backend() const { return backend_; }
   // For good. The streams that are left fail.
   void close(Failure failure);
@@ -110,10 +111,11 @@ class BackendH2Connection final : public BackendSocket::Owner {
   std::unique_ptr<nghttp2_session, SessionDelete> session_;
   std::vector<BackendH2Stream*> streams_;  // all that are in use
   std::vector<BackendH2Stream*> awake_;
-  uint64_t begun_ = 0;     // streams, ever
-  size_t grown_ = 0;       // of the connection's window, in bytes of the budget
-  size_t grown_used_ = 0;  // by which the windows of present streams have grown
-  bool draining_ = false;  // takes no new streams
+  uint64_t begun_ = 0;        // streams, ever
+  uint64_t alive_at_ns_ = 0;  // the round in which looks_alive() saw it open
+  size_t grown_ = 0;          // of the connection's window, in bytes of the budget
+  size_t grown_used_ = 0;     // by which the windows of present streams have grown
+  bool draining_ = false;     // takes no new streams
   bool goaway_ = false;
   bool settings_seen_ = false;  // the backend's
   bool closed_ = false;

@@ -202,6 +202,7 @@ class Transaction final : public BackendStream::User {
   void release_backend(bool keep);
   bool pump_request();
   std::string_view next_request_piece();
+  bool is_whole_body(std::string_view piece) const;
   bool pump_response();
   Step await_body();
   void await_more(bool response_moved);

@@ -440,11 +440,24 @@ bool Transaction::pump_request() {
       break;
     }
     if (exchange_.outcome.request_bytes > exchange_.facts.max_body_bytes && !tunnel) break;
+    const bool last = !tunnel && is_whole_body(piece);
     backend_->send_piece(piece);
     moved = true;
+    if (!last) continue;
+    backend_->end_request(client_->trailers());
+    exchange_.attempts.request_sent = true;
+    break;
   }
   if (moved) backend_->flush();
   return moved;
+}
+
+// A short body that came whole, as a unary call of gRPC, ends with its only piece: over HTTP/2 its end needs no frame
+// of its own.
+bool Transaction::is_whole_body(std::string_view piece) const {
+  return backend_->may_refuse() && !web_ && piece.size() == exchange_.outcome.request_bytes &&
+         piece.size() <= kKeptBodyBytes && request_buffer_.bytes() == 0 && client_->body_ended() &&
+         client_->body_failure() == Failure::none;
 }
 
 // From what was kept for another try, then from the client.

@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"
 #include "l7/h2/pairs.h"
+#include "l7/h2/session_memory.h"
 #include "l7/limits.h"
 #include "l7/worker.h"
 
@@ -26,8 +27,9 @@ H2Connection::H2Connection(ClientConnection& connection)
   nghttp2_option_set_stream_reset_rate_limit(options, 2 * kHttp2ResetBurst,
                                              2 * kHttp2ResetsPerSecond);  // ours comes first
   nghttp2_option_set_max_continuations(options, kHttp2Continuations);
+  nghttp2_option_set_no_closed_streams(options, 1);  // they would be kept for the tree of priorities alone
   nghttp2_session* session = nullptr;
-  nghttp2_session_server_new2(&session, callbacks(), this, options);
+  nghttp2_session_server_new3(&session, callbacks(), this, options, session_memory());
   nghttp2_option_del(options);
   session_.reset(session);
 

@@ -19,10 +19,7 @@ bool is_valid_name(std::string_view name) {
 }
 
 bool is_valid_value(std::string_view value) {
-  for (const char c : value) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\t') || byte == 0x7f) return false;
-  }
+  if (!http1::is_field_value(value)) return false;
   if (value.empty()) return true;
   return value.front() != ' ' && value.front() != '\t' && value.back() != ' ' && value.back() != '\t';
 }

@@ -180,6 +180,17 @@ TEST_F(Http2Backend, ManyRequestsShareOneConnection) {
   EXPECT_EQ(connections(), 1u);
 }
 
+// As each call of gRPC with one message.
+TEST_F(Http2Backend, AShortBodyThatCameWholeEndsWithItsOnlyFrame) {
+  Http2Origin origin([](const Request& request) { return says(std::to_string(request.data_frames) + request.body); });
+  start(origin.endpoint());
+  EXPECT_EQ(ask(edge_.endpoint(), "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nwhole").body, "1whole");
+  Http2Client client(edge_.endpoint());
+  const int32_t id = client.submit(Http2Client::request("/", "POST"), "whole");
+  ASSERT_TRUE(client.finish(id));
+  EXPECT_EQ(client.result(id).body, "1whole");
+}
+
 // The backend takes two at a time, and there may be one connection: the others wait in the queue.
 TEST_F(Http2Backend, ABackendGetsNoMoreStreamsThanItTakes) {
   std::atomic<int> now{0}, most{0};

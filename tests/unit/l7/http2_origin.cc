@@ -176,6 +176,7 @@ nghttp2_session_callbacks* Http2Origin::callbacks() {
           if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
           Stream& stream = connection.streams[frame->hd.stream_id];
           stream.head_ended = true;
+          if (frame->hd.type == NGHTTP2_DATA) ++stream.request.data_frames;
           const bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
           if (!stream.answered && (ended || stream.request.fields.count(":protocol") == 1)) {
             connection.answer(frame->hd.stream_id);

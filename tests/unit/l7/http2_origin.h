@@ -25,6 +25,7 @@ class Http2Origin {
     int32_t stream = 0;
     std::map<std::string, std::string> fields, trailers;
     std::string body;
+    size_t data_frames = 0;
   };
   struct Answer {
     Http2Fields fields{{":status", "200"}};
