@@ -19,8 +19,23 @@ struct AdaptiveConcurrency {
   double tolerance = 1.3;  // how many times the unloaded answer time is still no sign of a queue
 };
 
+// The places of one tenant, or of several together.
+struct ConcurrencyLane {
+  std::string name;                 // in metrics
+  std::vector<std::string> values;  // of what `tenant` names; empty: its own name
+  uint64_t requests = 0;            // 0: not written; then `share` is
+  double share = 0;                 // of the adaptive limit
+};
+
+// How many lanes a policy may have: each has series of its own.
+constexpr size_t kConcurrencyLanesMost = 64;
+constexpr size_t kConcurrencyLaneValuesMost = 64;
+// In metrics: the requests that no lane is for.
+constexpr const char* kConcurrencyOtherLane = "other";
+
 struct ConcurrencyPolicy final : PolicyPart {
-  uint64_t requests = 0;        // 0: not written; then `adaptive` is
+  uint64_t requests = 0;        // 0: not written; then `adaptive` or `connections` is
+  uint64_t connections = 0;     // of clients, that have requests under way; 0: any number
   std::vector<std::string> by;  // what they are counted by, together; empty: all that the policy holds for
   uint8_t prefix_v4 = 32;       // of the client's address
   uint8_t prefix_v6 = 64;
@@ -32,6 +47,8 @@ struct ConcurrencyPolicy final : PolicyPart {
   std::vector<std::string> low_priority;  // names of routes
   double low_share = 0.5;                 // of the places, for their requests
   AdaptiveConcurrency adaptive;
+  std::string tenant;  // whose value names the lane, as a word of `by`; empty: there are no lanes
+  std::vector<ConcurrencyLane> lanes;
 };
 
 }  // namespace tidegate

@@ -51,10 +51,10 @@ const Section& limit_section() {
           integer("burst", &LimitPolicy::burst, {0, 1'000'000'000},
                   "Of the token bucket: how many may come at once after a pause. 0: as many as `requests`."),
           text("by", &LimitPolicy::by,
-               "What requests are counted by, all of these together: `client` (its address), `route`, `host`, "
-               "`identity` "
-               "(who `authenticate` says that it is), `header:NAME`, `cookie:NAME`. A request without that identity, "
-               "header or cookie is counted by its client. What a client says of itself it can change: a limit by "
+               "What requests are counted by, all of these together: `client` (its address), `route`, `host`, `pool` "
+               "(of the route), `identity` (who `authenticate` says that it is), `header:NAME`, `cookie:NAME`, "
+               "`claim:NAME` (of its token; one text, number or truth value). A request without that identity, header, "
+               "cookie or claim is counted by its client. What a client says of itself it can change: a limit by "
                "header or cookie needs one by `client` beside it. Without the key, by `client`."),
           integer("client_prefix_v4", &LimitPolicy::prefix_v4, {0, 32},
                   "Clients in a network of this length count as one."),
@@ -130,7 +130,8 @@ void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vecto
         {"policies", p, kind, key},
         {"out_of_range", fmt::format("{} has {} words", key, by.size()), fmt::format("at most {}", kLimitByMost), {}});
   }
-  constexpr std::string_view kWords[] = {"client", "route", "host", "identity", "header:NAME", "cookie:NAME"};
+  constexpr std::string_view kWords[] = {"client",   "route",       "host",        "pool",
+                                         "identity", "header:NAME", "cookie:NAME", "claim:NAME"};
   for (size_t i = 0; i < by.size(); ++i) {
     const std::string& word = by[i];
     if (parse_limit_by(word)) continue;
@@ -152,13 +153,21 @@ std::optional<LimitBy> parse_limit_by(std::string_view word) {
   if (word == "route") return LimitBy{What::route, {}};
   if (word == "identity") return LimitBy{What::identity, {}};
   if (word == "host") return LimitBy{What::host, {}};
+  if (word == "pool") return LimitBy{What::pool, {}};
   const size_t colon = word.find(':');
   if (colon == std::string_view::npos) return std::nullopt;
   std::string name(word.substr(colon + 1));
-  if (!http1::is_token(name) || name.size() > kMostNameBytes) return std::nullopt;
+  if (name.empty() || name.size() > kMostNameBytes) return std::nullopt;
+  if (word.substr(0, colon) == "claim") return LimitBy{What::claim, std::move(name)};
+  if (!http1::is_token(name)) return std::nullopt;
   if (word.substr(0, colon) == "cookie") return LimitBy{What::cookie, std::move(name)};
   if (word.substr(0, colon) != "header") return std::nullopt;
   return LimitBy{What::header, lower_case(name)};
+}
+
+bool needs_identity(std::string_view word) {
+  const std::optional<LimitBy> by = parse_limit_by(word);
+  return by && (by->what == LimitBy::What::identity || by->what == LimitBy::What::claim);
 }
 
 PolicyKind limit_policy_kind() {

@@ -43,12 +43,14 @@ struct LimitPolicy final : PolicyPart {
 
 // One word of `by`.
 struct LimitBy {
-  enum class What : uint8_t { client, route, host, identity, header, cookie };
+  enum class What : uint8_t { client, route, host, pool, identity, header, cookie, claim };
   What what = What::client;
-  std::string name;  // of the header (lower case) or of the cookie
+  std::string name;  // of the header (lower case), of the cookie, or of the claim
 };
 // Nothing if it is none.
 std::optional<LimitBy> parse_limit_by(std::string_view word);
+// Whether `authenticate` must have been asked before: who the client is, or what its token claims.
+bool needs_identity(std::string_view word);
 
 // How many words `by` may have.
 constexpr size_t kLimitByMost = 8;

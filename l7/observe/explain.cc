@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "conf/policy/limit.h"
 #include "core/clock.h"
 #include "l7/exchange/client_stream.h"
 #include "l7/exchange/conditions.h"
@@ -68,9 +69,14 @@ void explain_conditions(const Route& route, nlohmann::json& answer) {
   for (const Cidr& network : route.match.clients) match["clients"].push_back(network.to_string());
 }
 
+// By the client's name or its token's claims, as a limit or as a lane of concurrency.
 bool counts_by_identity(const nlohmann::json& entry) {
-  const auto by = entry.find("by");
-  return by != entry.end() && by->is_array() && std::find(by->begin(), by->end(), "identity") != by->end();
+  const auto is_one = [](const nlohmann::json& word) {
+    return word.is_string() && needs_identity(word.get<std::string>());
+  };
+  const auto by = entry.find("by"), tenant = entry.find("tenant");
+  return (by != entry.end() && by->is_array() && std::any_of(by->begin(), by->end(), is_one)) ||
+         (tenant != entry.end() && is_one(*tenant));
 }
 
 // One question on its way through the steps of a Transaction, in the same order and by the same functions. What cannot
@@ -171,7 +177,9 @@ class Explaining {
     if (chain == nullptr) return;
     const uint64_t now_ns = monotonic_ns();
     const std::string_view route_name = route == kNone ? std::string_view() : plan_.model().routes[route].name;
-    const policy::Subject subject{request_, client_, route_name, {}, &parameters_};
+    policy::Subject subject{request_, client_, route_name, {}, &parameters_};
+    const uint32_t pool = route == kNone ? kNone : plan_.model().routes[route].pool();
+    if (pool != kNone) subject.pool = plan_.model().pools[pool].name;
     const bool may_be_known = std::any_of(chain->rules.begin(), chain->rules.end(), [](const policy::Rule* rule) {
       return rule->stage == policy::Stage::authenticate;
     });

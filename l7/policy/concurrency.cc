@@ -11,9 +11,16 @@
 //
 // Requests of low priority get no place when a share of them is taken, so they are refused first.
 //
+//   lanes        places of one tenant each. A request of a lane is counted there alone; with `adaptive` it is counted
+//   by
+//                both, so that no lane takes more than its share of the limit.
+//   connections  how many connections of clients have requests under way. A connection counts once, with its first
+//                request that is under way, and until its last one has ended.
+//
 // A request without a client (a revalidation) is not counted. A fetch that goes on for others after its client has left
 // is counted until its end.
-// Runtime: counts, and the adaptive limit, by policy. They survive every version, so a new number holds for what runs.
+// Runtime: counts, and the adaptive limit, by policy, and by policy and lane. They survive every version, so a new
+// number holds for what runs.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -37,11 +44,39 @@ namespace {
 constexpr const char* kConcurrencyKind = "concurrency";
 
 // Places in Note::values.
-enum : size_t { kBegunNs, kCount, kWaitsSinceNs };
+enum : size_t { kBegunNs, kHeld };
+
+using Count = std::atomic<uint64_t>;
 
 struct InFlight final : Runtime {
-  alignas(64) std::atomic<uint64_t> count{0};
+  alignas(64) Count count{0};
 };
+struct LaneRuntime final : Runtime {
+  alignas(64) Count count{0};
+  Counter passed, refused;
+};
+
+// A lane, or the requests without one.
+struct Lane {
+  ConcurrencyLane config;
+  std::shared_ptr<LaneRuntime> runtime;
+};
+
+// What a request has taken and gives back at its end. In the arena of its exchange.
+struct Held {
+  Count* place = nullptr;        // in the policy's, its key's or its lane's count; null: none
+  const Lane* lane = nullptr;    // null: the policy has no lanes
+  Count* connection = nullptr;   // requests of its connection; null: connections are not limited
+  Count* connections = nullptr;  // connections of its key
+};
+
+// The last one of several to leave.
+bool leaves_last(Count& count) {
+  uint64_t before = count.load();
+  while (before > 0 && !count.compare_exchange_weak(before, before - 1)) {
+  }
+  return before == 1;
+}
 
 class ConcurrencyRule final : public Rule {
  public:
@@ -51,6 +86,7 @@ class ConcurrencyRule final : public Rule {
         terms_{concurrency.adaptive.least, concurrency.adaptive.most, concurrency.adaptive.initial,
                concurrency.adaptive.tolerance},
         retry_after_(std::to_string(concurrency.retry_after_s)),
+        hash_key_(out.key),
         key_(concurrency.by, concurrency.prefix_v4, concurrency.prefix_v6, out.key),
         all_(out.registry.get<InFlight>(fmt::format("{}/{}/all", out.policy, kConcurrencyKind))) {
     if (concurrency.wait_ms != 0) {
@@ -59,32 +95,28 @@ class ConcurrencyRule final : public Rule {
     if (concurrency.adaptive.enabled) {
       adaptive_ =
           out.registry.get<AdaptiveLimit>(fmt::format("{}/{}/adaptive", out.policy, kConcurrencyKind), terms_.initial);
-    } else if (!concurrency.by.empty()) {
+    } else if (!concurrency.by.empty() && concurrency.requests != 0) {
       table_ = out.registry.get<LimitTable>(fmt::format("{}/{}/{}", out.policy, kConcurrencyKind, concurrency.keys),
                                             concurrency.keys);
     }
+    make_lanes(out);
+    if (concurrency.connections != 0) make_connections(out);
   }
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
-    if (exchange.policies.call != nullptr) return ask_again(exchange, note, now_ns);
+    if (exchange.policies.call != nullptr) return ask_again(exchange, arena, note, now_ns);
     const Subject subject = subject_of(exchange);
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
     if (is_in(concurrency_.exempt, address)) return {Verdict::exempt};
-    std::atomic<uint64_t>& count = table_ == nullptr ? all_->count : count_of(key_.of(subject, address, arena), now_ns);
-    const bool low = is_low(subject.route);
-    const bool overtakes = queue_ != nullptr && queue_->awaited(count);
-    if (!overtakes && take_place(count, low ? most_of_low() : most())) return begin(note, count, now_ns, false);
-    if (low || queue_ == nullptr) return refuse(low ? "low_priority" : "");
-    auto call = std::make_unique<PlaceCall>(*this, count, *exchange.policies.transaction);
-    if (!queue_->join(count, call->waiter, concurrency_.queue)) {
-      call->joined = false;
-      return refuse("queue_full");
+    const uint64_t key = concurrency_.by.empty() ? 0 : key_.of(subject, address, arena);
+    Held held;
+    held.lane = lane_of(subject, arena);
+    if (concurrency_.connections != 0 && !take_connection(held, key, exchange.facts.connection, now_ns)) {
+      return refuse(held, "connections");
     }
-    note.values[kWaitsSinceNs] = now_ns;
-    call->timer.arm_at_ns(now_ns + concurrency_.wait_ms * kNsPerMs);
-    queue_->serve(count, most());  // a place may have become free meanwhile
-    exchange.policies.call = std::move(call);
-    return Decision{.waits = true};
+    const Decision decision = ask_for_place(exchange, arena, note, now_ns, held, key, is_low(subject.route));
+    if (decision.verdict == Verdict::refused) give_connection_back(held);
+    return decision;
   }
   void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
     if (note.verdict != Verdict::refused) return;
@@ -94,8 +126,9 @@ class ConcurrencyRule final : public Rule {
   bool watches_end() const override { return true; }
   void on_end(const Exchange& exchange, const Note& note, uint64_t now_ns) const override {
     if (note.verdict != Verdict::passed && note.verdict != Verdict::waited) return;
-    free_place(*reinterpret_cast<std::atomic<uint64_t>*>(note.values[kCount]));
-    if (table_ != nullptr) give_place_back(all_->count);
+    Held held = *reinterpret_cast<const Held*>(note.values[kHeld]);
+    give_back(held);
+    give_connection_back(held);
     if (adaptive_ == nullptr) return;
     if (const uint64_t took_ns = answer_time_ns(exchange, note.values[kBegunNs], now_ns); took_ns != 0) {
       adaptive_->note_answer(terms_, took_ns, now_ns);
@@ -104,20 +137,33 @@ class ConcurrencyRule final : public Rule {
 
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
-    const std::atomic<uint64_t>* count = &all_->count;
-    if (table_ != nullptr) {
-      Arena arena;
-      count = table_->find(key_.of(subject, address, arena));
-      out["by"] = concurrency_.by;
+    Arena arena;
+    const uint64_t key = concurrency_.by.empty() ? 0 : key_.of(subject, address, arena);
+    const Lane* const lane = lane_of(subject, arena);
+    const bool own = lane != nullptr && lane != &lanes_.back();
+    if (!concurrency_.by.empty()) out["by"] = concurrency_.by;
+    if (lane != nullptr) {
+      out["tenant"] = concurrency_.tenant;
+      out["lane"] = lane->config.name;
     }
+    const bool by_lane = own || (lane != nullptr && table_ == nullptr && adaptive_ == nullptr);
+    const Count* const count = by_lane ? &lane->runtime->count : table_ == nullptr ? &all_->count : table_->find(key);
     const uint64_t running = count == nullptr ? 0 : count->load(std::memory_order_relaxed);
-    out["requests"] = most();
+    const uint64_t limit = own ? most_of(*lane) : most();
+    if (limit != UINT64_MAX) out["requests"] = limit;
     out["in_flight"] = running;
+    if (concurrency_.connections != 0) {
+      const Count* const connections =
+          connections_of_key_ == nullptr ? &connections_->count : connections_of_key_->find(key);
+      out["connections"] = concurrency_.connections;
+      out["connections_in_use"] = connections == nullptr ? 0 : connections->load(std::memory_order_relaxed);
+    }
     if (adaptive_ != nullptr) out["base_ms"] = adaptive_->base_ns() / 1e6;
     if (queue_ != nullptr) out["waiting"] = queue_->length();
     const bool low = is_low(subject.route);
-    if (low) out["low_priority"] = most_of_low();
-    const bool has_place = running < (low ? most_of_low() : most());
+    if (low) out["low_priority"] = low_share_of(limit);
+    bool has_place = running < (low ? low_share_of(limit) : limit);
+    if (adaptive_ != nullptr && own) has_place = has_place && all_->count.load(std::memory_order_relaxed) < most();
     const bool may_wait = !low && queue_ != nullptr && queue_->length() < concurrency_.queue;
     out["verdict"] = name(is_in(concurrency_.exempt, address) ? Verdict::exempt
                           : has_place                         ? Verdict::passed
@@ -128,73 +174,240 @@ class ConcurrencyRule final : public Rule {
   void add_samples(std::vector<Sample>& out) const override {
     out.push_back({"tidegate_l7_concurrency_in_flight", "gauge", "Requests under way that a policy counts",
                    all_->count.load(std::memory_order_relaxed)});
-    out.push_back({"tidegate_l7_concurrency_limit", "gauge", "How many may be under way, of each key", most()});
+    if (most() != UINT64_MAX) {
+      out.push_back({"tidegate_l7_concurrency_limit", "gauge", "How many may be under way, of each key", most()});
+    }
     if (queue_ != nullptr) {
       out.push_back(
           {"tidegate_l7_concurrency_waiting", "gauge", "Requests that wait for a place of a policy", queue_->length()});
     }
-    if (table_ == nullptr) return;
+    for (const Lane& lane : lanes_) add_lane_samples(lane, out);
+    if (connections_ != nullptr) {
+      out.push_back({"tidegate_l7_concurrency_connections", "gauge",
+                     "Connections of clients with requests under way that a policy counts",
+                     connections_->count.load(std::memory_order_relaxed)});
+    }
+    const uint64_t forgotten =
+        forgotten_of(table_) + forgotten_of(requests_of_connection_) + forgotten_of(connections_of_key_);
+    if (table_ == nullptr && requests_of_connection_ == nullptr) return;
     out.push_back({"tidegate_l7_concurrency_keys_forgotten_total", "counter",
-                   "Keys with requests under way that were forgotten, because the table was full",
-                   table_->forgotten()});
+                   "Keys with requests under way that were forgotten, because the table was full", forgotten});
   }
 
  private:
   // A request that waits. If its client leaves when it has a place already, the next one gets that.
   struct PlaceCall final : Call {
-    PlaceCall(const ConcurrencyRule& its_rule, std::atomic<uint64_t>& its_count, Transaction& transaction)
+    PlaceCall(const ConcurrencyRule& its_rule, const Held& its_held, uint64_t now_ns, Transaction& transaction)
         : rule(its_rule),
-          count(its_count),
+          held(its_held),
+          since_ns(now_ns),
           waiter(std::make_shared<PlaceQueue::Waiter>(transaction.worker().loop(),
                                                       [&transaction] { transaction.resume(); })),
           timer(transaction.worker().loop(), [&transaction] { transaction.resume(); }) {}
     ~PlaceCall() override {
-      if (joined && rule.queue_->leave(count, waiter) && !used) rule.free_place(count);
+      if (joined && rule.queue_->leave(*held.place, waiter) && !used) rule.free_place(*held.place, held.lane);
+      if (used || !joined) return;
+      rule.give_lane_back(held);
+      rule.give_connection_back(held);
     }
     const ConcurrencyRule& rule;  // of the plan that the exchange has pinned
-    std::atomic<uint64_t>& count;
+    Held held;
+    const uint64_t since_ns;
     const PlaceQueue::WaiterPtr waiter;
     Timer timer;
     bool joined = true, used = false;
   };
 
-  Decision ask_again(Exchange& exchange, Note& note, uint64_t now_ns) const {
+  void make_lanes(Compiling& out) {
+    if (concurrency_.lanes.empty()) return;
+    tenant_ = parse_limit_by(concurrency_.tenant);
+    lanes_.reserve(concurrency_.lanes.size() + 1);
+    ConcurrencyLane other;
+    other.name = kConcurrencyOtherLane;
+    const auto add = [&](const ConcurrencyLane& lane) {
+      const std::string key = fmt::format("{}/{}/lane/{}", out.policy, kConcurrencyKind, lane.name);
+      lanes_.push_back({lane, out.registry.get<LaneRuntime>(key)});
+    };
+    for (const ConcurrencyLane& lane : concurrency_.lanes) {
+      const size_t index = lanes_.size();
+      if (lane.values.empty()) tenants_.emplace_back(lane.name, index);
+      for (const std::string& value : lane.values) tenants_.emplace_back(value, index);
+      add(lane);
+    }
+    add(other);
+    std::sort(tenants_.begin(), tenants_.end());
+  }
+
+  void make_connections(Compiling& out) {
+    const auto key = [&](const char* what) {
+      return fmt::format("{}/{}/{}/{}", out.policy, kConcurrencyKind, what, concurrency_.keys);
+    };
+    connections_ = out.registry.get<InFlight>(fmt::format("{}/{}/connections", out.policy, kConcurrencyKind));
+    requests_of_connection_ = out.registry.get<LimitTable>(key("requests_of_connection"), concurrency_.keys);
+    if (concurrency_.by.empty()) return;
+    connections_of_key_ = out.registry.get<LimitTable>(key("connections_of_key"), concurrency_.keys);
+  }
+
+  // Null: the policy has none. The last one is for whom no other is.
+  const Lane* lane_of(const Subject& subject, Arena& arena) const {
+    if (lanes_.empty()) return nullptr;
+    const std::string_view tenant = value_of(*tenant_, subject, arena);
+    const auto found = std::lower_bound(tenants_.begin(), tenants_.end(), tenant,
+                                        [](const auto& entry, std::string_view text) { return entry.first < text; });
+    return found == tenants_.end() || found->first != tenant ? &lanes_.back() : &lanes_[found->second];
+  }
+  bool is_own(const Lane* lane) const { return lane != nullptr && lane != &lanes_.back(); }
+
+  // Its connection is counted from its first request to the end of its last one. All requests of a connection belong to
+  // one worker, so they do not race with each other.
+  bool take_connection(Held& held, uint64_t key, uint64_t connection, uint64_t now_ns) const {
+    const uint64_t words[2] = {key, connection};
+    Count& own = count_of(*requests_of_connection_, siphash13_words(hash_key_, words), now_ns);
+    Count& of_key = connections_of_key_ == nullptr ? connections_->count : count_of(*connections_of_key_, key, now_ns);
+    if (own.fetch_add(1) == 0) {
+      if (!take_place(of_key, concurrency_.connections)) {
+        give_place_back(own);
+        return false;
+      }
+      if (&of_key != &connections_->count) connections_->count.fetch_add(1, std::memory_order_relaxed);
+    }
+    held.connection = &own;
+    held.connections = &of_key;
+    return true;
+  }
+  void give_connection_back(Held& held) const {
+    if (held.connection == nullptr) return;
+    if (leaves_last(*std::exchange(held.connection, nullptr))) {
+      give_place_back(*held.connections);
+      if (held.connections != &connections_->count) give_place_back(connections_->count);
+    }
+  }
+
+  // With `adaptive`, a request of a lane has a place of the lane beside that of the policy.
+  bool take_lane(const Held& held) const {
+    if (adaptive_ == nullptr || !is_own(held.lane)) return true;
+    return take_place(held.lane->runtime->count, most_of(*held.lane));
+  }
+  void give_lane_back(const Held& held) const {
+    if (held.lane == nullptr || held.place == &held.lane->runtime->count) return;
+    if (is_own(held.lane) && adaptive_ != nullptr) give_place_back(held.lane->runtime->count);
+  }
+  // For metrics alone: its place is in another count.
+  bool counts_beside(const Held& held) const {
+    return held.lane != nullptr && !is_own(held.lane) && held.place != &held.lane->runtime->count;
+  }
+  // All that it has, but for its connection. Last its place, because others may wait for that.
+  void give_back(const Held& held) const {
+    if (counts_beside(held)) give_place_back(held.lane->runtime->count);
+    give_lane_back(held);
+    if (held.place != &all_->count) give_place_back(all_->count);
+    free_place(*held.place, held.lane);
+  }
+
+  // Where a request is counted. Those without a lane have a count of their own beside the lanes; a measured limit is
+  // for all of them as one.
+  Count& place_of(const Lane* lane, bool in_lane, uint64_t key, uint64_t now_ns) const {
+    if (in_lane) return lane->runtime->count;
+    if (table_ != nullptr) return count_of(*table_, key, now_ns);
+    return lane != nullptr && adaptive_ == nullptr ? lane->runtime->count : all_->count;
+  }
+
+  Decision ask_for_place(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns, Held& held, uint64_t key,
+                         bool low) const {
+    const bool in_lane = is_own(held.lane) && adaptive_ == nullptr;
+    held.place = &place_of(held.lane, in_lane, key, now_ns);
+    if (!take_lane(held)) return refuse(held, "lane_full");
+    const uint64_t limit = in_lane ? most_of(*held.lane) : most();
+    const bool overtakes = queue_ != nullptr && queue_->awaited(*held.place);
+    if (!overtakes && take_place(*held.place, low ? low_share_of(limit) : limit)) {
+      return begin(arena, note, held, now_ns, false);
+    }
+    const char* why = low ? "low_priority" : in_lane ? "lane_full" : "";
+    if (!low && queue_ != nullptr) {
+      auto call = std::make_unique<PlaceCall>(*this, held, now_ns, *exchange.policies.transaction);
+      if (queue_->join(*held.place, call->waiter, concurrency_.queue)) {
+        call->timer.arm_at_ns(now_ns + concurrency_.wait_ms * kNsPerMs);
+        queue_->serve(*held.place, limit);  // a place may have become free meanwhile
+        exchange.policies.call = std::move(call);
+        return Decision{.waits = true};
+      }
+      call->joined = false;
+      why = "queue_full";
+    }
+    give_lane_back(held);
+    return refuse(held, why);
+  }
+
+  Decision ask_again(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const {
     auto& call = static_cast<PlaceCall&>(*exchange.policies.call);
     if (call.waiter->granted()) {
       call.used = true;
-      return begin(note, call.count, now_ns, true);
+      return begin(arena, note, call.held, now_ns, true);
     }
-    if (now_ns - note.values[kWaitsSinceNs] < concurrency_.wait_ms * kNsPerMs) return Decision{.waits = true};
-    return refuse("waited");
+    if (now_ns - call.since_ns < concurrency_.wait_ms * kNsPerMs) return Decision{.waits = true};
+    return refuse(call.held, "waited");  // the end of the call gives back what it had
   }
   // It has a place.
-  Decision begin(Note& note, std::atomic<uint64_t>& count, uint64_t now_ns, bool waited) const {
-    if (adaptive_ != nullptr) adaptive_->note_running(count.load(std::memory_order_relaxed));
-    if (table_ != nullptr) all_->count.fetch_add(1, std::memory_order_relaxed);
+  Decision begin(Arena& arena, Note& note, const Held& held, uint64_t now_ns, bool waited) const {
+    if (adaptive_ != nullptr) adaptive_->note_running(held.place->load(std::memory_order_relaxed));
+    if (held.place != &all_->count) all_->count.fetch_add(1, std::memory_order_relaxed);
+    if (held.lane != nullptr) {
+      held.lane->runtime->passed.add();
+      if (counts_beside(held)) held.lane->runtime->count.fetch_add(1, std::memory_order_relaxed);
+    }
     note.values[kBegunNs] = now_ns;
-    note.values[kCount] = reinterpret_cast<uint64_t>(&count);  // in the pinned plan's runtime
+    note.values[kHeld] = reinterpret_cast<uint64_t>(new (arena.allocate_aligned(sizeof(Held))) Held(held));
     return {waited ? Verdict::waited : Verdict::passed};
   }
-  static Decision refuse(const char* detail) {
+  static Decision refuse(const Held& held, const char* detail) {
+    if (held.lane != nullptr) held.lane->runtime->refused.add();
     return {.verdict = Verdict::refused, .failure = Failure::concurrency_limited, .detail = detail};
   }
-  void free_place(std::atomic<uint64_t>& count) const {
+  void free_place(Count& count, const Lane* lane) const {
     give_place_back(count);
-    if (queue_ != nullptr) queue_->serve(count, most());
+    if (queue_ != nullptr) queue_->serve(count, is_own(lane) && adaptive_ == nullptr ? most_of(*lane) : most());
   }
 
-  uint64_t most() const { return adaptive_ == nullptr ? concurrency_.requests : adaptive_->limit(terms_); }
+  void add_lane_samples(const Lane& lane, std::vector<Sample>& out) const {
+    const char* const name = lane.config.name.c_str();
+    const auto add = [&](const char* family, const char* type, const char* help, uint64_t value) {
+      out.push_back({family, type, help, value, "lane", name});
+    };
+    add("tidegate_l7_concurrency_lane_in_flight", "gauge", "Requests under way of a lane",
+        lane.runtime->count.load(std::memory_order_relaxed));
+    if (is_own(&lane)) {
+      add("tidegate_l7_concurrency_lane_limit", "gauge", "How many of a lane may be under way", most_of(lane));
+    }
+    add("tidegate_l7_concurrency_lane_passed_total", "counter", "Requests of a lane that got a place",
+        lane.runtime->passed.value());
+    add("tidegate_l7_concurrency_lane_refused_total", "counter", "Requests of a lane that got none",
+        lane.runtime->refused.value());
+  }
+  static uint64_t forgotten_of(const std::shared_ptr<LimitTable>& table) {
+    return table == nullptr ? 0 : table->forgotten();
+  }
+
+  uint64_t most() const {
+    if (adaptive_ != nullptr) return adaptive_->limit(terms_);
+    return concurrency_.requests == 0 ? UINT64_MAX : concurrency_.requests;
+  }
+  // Of a lane of its own.
+  uint64_t most_of(const Lane& lane) const {
+    return adaptive_ == nullptr ? lane.config.requests : share_of(most(), lane.config.share);
+  }
   bool is_low(std::string_view route) const {
     const std::vector<std::string>& low = concurrency_.low_priority;
     return std::find(low.begin(), low.end(), route) != low.end();
   }
   // Places that others leave free are theirs, up to a share.
-  uint64_t most_of_low() const {
-    return std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(most()) * concurrency_.low_share));
+  uint64_t low_share_of(uint64_t limit) const { return share_of(limit, concurrency_.low_share); }
+  static uint64_t share_of(uint64_t limit, double share) {
+    if (limit == UINT64_MAX) return limit;
+    return std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(limit) * share));
   }
   // A key is free when nothing of it runs. If no place is free, the one with the fewest is forgotten.
-  std::atomic<uint64_t>& count_of(uint64_t key, uint64_t now_ns) const {
-    return table_->find_or_add(key, now_ns, [now_ns](uint64_t count) { return count == 0 ? 0 : now_ns + count; });
+  static Count& count_of(LimitTable& table, uint64_t key, uint64_t now_ns) {
+    return table.find_or_add(key, now_ns, [now_ns](uint64_t count) { return count == 0 ? 0 : now_ns + count; });
   }
   // 0: it tells nothing of the backends' load.
   static uint64_t answer_time_ns(const Exchange& exchange, uint64_t begun_ns, uint64_t now_ns) {
@@ -217,11 +430,18 @@ class ConcurrencyRule final : public Rule {
   const ConcurrencyPolicy concurrency_;
   const AdaptiveTerms terms_;
   const std::string retry_after_;
+  const HashKey hash_key_;
   const RequestKey key_;
   const std::shared_ptr<InFlight> all_;
-  std::shared_ptr<PlaceQueue> queue_;        // null: nobody waits
-  std::shared_ptr<AdaptiveLimit> adaptive_;  // null: a fixed number
-  std::shared_ptr<LimitTable> table_;        // null: all requests are counted as one
+  std::shared_ptr<PlaceQueue> queue_;                    // null: nobody waits
+  std::shared_ptr<AdaptiveLimit> adaptive_;              // null: a fixed number
+  std::shared_ptr<LimitTable> table_;                    // null: all requests are counted as one
+  std::optional<LimitBy> tenant_;                        // nothing: there are no lanes
+  std::vector<Lane> lanes_;                              // the last one is `other`; empty: there are none
+  std::vector<std::pair<std::string, size_t>> tenants_;  // their lanes, sorted
+  std::shared_ptr<InFlight> connections_;                // null: connections are not limited
+  std::shared_ptr<LimitTable> requests_of_connection_;
+  std::shared_ptr<LimitTable> connections_of_key_;  // null: all connections are counted as one
 };
 
 }  // namespace

@@ -46,9 +46,9 @@ struct Unanswered final : Runtime {
 
 uint64_t whole_seconds(uint64_t ns) { return (ns + kNsPerS - 1) / kNsPerS; }
 
-// One by identity can only be asked when that is known.
+// One by identity or claim can only be asked when that is known.
 Stage stage_of(const LimitPolicy& limit) {
-  const bool by_identity = std::find(limit.by.begin(), limit.by.end(), "identity") != limit.by.end();
+  const bool by_identity = std::any_of(limit.by.begin(), limit.by.end(), needs_identity);
   return by_identity ? Stage::identity_limit : Stage::limit;
 }
 

@@ -7,35 +7,32 @@
 
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/sticky.h"
+#include "l7/policy/claims.h"
 #include "l7/wire/arena.h"
 
 namespace tidegate::l7::policy {
 namespace {
 
-std::string_view part_of(const LimitBy& by, const Subject& subject, std::string_view client) {
-  switch (by.what) {
-    case LimitBy::What::client:
-      break;
-    case LimitBy::What::route:
-      return subject.route;
-    case LimitBy::What::host:
-      return subject.request.host;
-    case LimitBy::What::identity:
-      if (!subject.identity.empty()) return subject.identity;
-      break;
-    case LimitBy::What::header:
-      if (const Field* field = subject.request.fields.find(by.name); field != nullptr && !field->value.empty()) {
-        return field->value;
-      }
-      break;
-    case LimitBy::What::cookie:
-      for (const Field& field : subject.request.fields) {
-        if (field.kind != FieldKind::cookie) continue;
-        if (const std::string_view value = cookie_of(field.value, by.name); !value.empty()) return value;
-      }
-      break;
+// One text, number or truth value; a list or an object names nobody.
+std::string_view claim_of(const Subject& subject, const std::string& wanted, Arena& arena) {
+  if (subject.claims.empty()) return {};
+  const std::optional<JsonView> claim = find_claim(subject.claims, wanted, arena);
+  if (!claim || claim->kind == JsonView::Kind::object || claim->kind == JsonView::Kind::array) return {};
+  if (claim->kind == JsonView::Kind::string) return json_text(*claim, arena).value_or(std::string_view());
+  return claim->text == "null" ? std::string_view() : claim->text;
+}
+
+std::string_view cookie_in(const FieldList& fields, const std::string& wanted) {
+  for (const Field& field : fields) {
+    if (field.kind != FieldKind::cookie) continue;
+    if (const std::string_view value = cookie_of(field.value, wanted); !value.empty()) return value;
   }
-  return client;
+  return {};
+}
+
+// What a request says of itself it may leave out; then it is counted by its client.
+bool always_known(LimitBy::What what) {
+  return what == LimitBy::What::route || what == LimitBy::What::host || what == LimitBy::What::pool;
 }
 
 }  // namespace
@@ -53,7 +50,8 @@ uint64_t RequestKey::of(const Subject& subject, const std::optional<IpAddress>& 
   const std::string_view client_part = address ? client_bytes(*address, client) : subject.client;
   size_t bytes = 0;
   for (size_t i = 0; i < count; ++i) {
-    parts[i] = part_of(by_[i], subject, client_part);
+    parts[i] = by_[i].what == LimitBy::What::client ? client_part : value_of(by_[i], subject, arena);
+    if (parts[i].empty() && !always_known(by_[i].what)) parts[i] = client_part;
     bytes += sizeof(uint32_t) + parts[i].size();
   }
   char* const text = arena.allocate(bytes);
@@ -75,6 +73,30 @@ std::string_view RequestKey::client_bytes(const IpAddress& address, char* out) c
   out[0] = static_cast<char>(base.family);
   std::memcpy(out + 1, base.bytes.data(), base.size());
   return {out, base.size() + 1};
+}
+
+std::string_view value_of(const LimitBy& by, const Subject& subject, Arena& arena) {
+  switch (by.what) {
+    case LimitBy::What::client:
+      return subject.client;
+    case LimitBy::What::route:
+      return subject.route;
+    case LimitBy::What::host:
+      return subject.request.host;
+    case LimitBy::What::pool:
+      return subject.pool;
+    case LimitBy::What::identity:
+      return subject.identity;
+    case LimitBy::What::header: {
+      const Field* const field = subject.request.fields.find(by.name);
+      return field == nullptr ? std::string_view() : field->value;
+    }
+    case LimitBy::What::cookie:
+      return cookie_in(subject.request.fields, by.name);
+    case LimitBy::What::claim:
+      return claim_of(subject, by.name, arena);
+  }
+  return {};
 }
 
 Subject subject_of(const Exchange& exchange) {

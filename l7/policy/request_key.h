@@ -32,6 +32,9 @@ class RequestKey {
   const HashKey key_;
 };
 
+// What the request says for one word of `by`. Empty: nothing. The view is of the subject or of the arena.
+std::string_view value_of(const LimitBy& by, const Subject& subject, Arena& arena);
+
 // A request of an exchange, for its rules.
 Subject subject_of(const Exchange& exchange);
 bool is_in(const std::vector<Cidr>& networks, const std::optional<IpAddress>& address);

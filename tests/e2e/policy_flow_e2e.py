@@ -3,6 +3,7 @@
 how many requests run at one time, how long they may take, and limits that proxies share through Redis."""
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -190,6 +191,31 @@ def test_the_excess_is_refused_at_once_and_work_that_nobody_waits_for_is_not_don
         assert late == "504", late
         assert metric(lab, 'tidegate_l7_failures_total{reason="deadline_exceeded"}') >= 1
         assert metric(lab, 'tidegate_l7_backend_failures_total{pool="kitchen"') == 0, "nobody is charged"
+
+
+def test_each_tenant_has_places_of_its_own_and_a_client_so_many_connections(lab):
+    keys = ", ".join(f"{{name: {name}, sha256: {hashlib.sha256(name.encode()).hexdigest()}}}" for name in ("acme", "globex"))
+    policy = f"authenticate: {{optional: true, api_keys: {{keys: [{keys}]}}}}, concurrency: {{requests: 1, connections: 2, by: [identity], tenant: identity, lanes: [{{name: acme, requests: 2}}]}}"
+    series = lambda family, lane: f'tidegate_l7_concurrency_lane_{family}{{policy="flow",lane="{lane}"}}'
+    with kitchen(lab, policy) as origin:
+        status = lambda key, *options: lab.curl("client-eu", WWW + "/flow/x", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"X-API-Key: {key}", *options, vip=PROXY).stdout
+        with ThreadPoolExecutor(4) as pool:
+            key = lambda name: ("-H", f"X-API-Key: {name}")
+            running = []
+            for name, count in (("acme", 2), ("globex", 1)):
+                for _ in range(count):
+                    running.append(pool.submit(fetch, lab, "/flow/held", *key(name)))
+                    assert origin.arrived.acquire(timeout=10)
+            assert [status(name) for name in ("acme", "globex")] == ["503", "503"], "all places of both are taken"
+            assert lab.curl("client-eu", WWW + "/flow/x", "-o", "/dev/null", "-w", "%{http_code}", vip=PROXY).stdout == "200", "somebody else"
+            assert metric(lab, series("in_flight", "acme")) == 2 and metric(lab, series("refused_total", "acme")) >= 1
+            assert metric(lab, series("refused_total", "other")) >= 1
+            assert metric(lab, 'tidegate_l7_concurrency_connections{policy="flow"}') == 3
+            origin.go_on.set()
+            for future in running:
+                future.result()
+        wait_until("nothing is counted any more", lambda: metric(lab, 'tidegate_l7_concurrency_connections{policy="flow"}') + metric(lab, 'tidegate_l7_concurrency_in_flight{policy="flow"}') == 0, 10)
+        assert [status("acme", "--http1.1"), status("acme", "--http2")] == ["200", "200"]
 
 
 class Guests:

@@ -305,12 +305,43 @@ TEST(ConcurrencyKeys, RefuseWhatSaysNoNumberOrTwo) {
   EXPECT_THAT(codes("adaptive: {least: 60, most: 50}"), ElementsAre("out_of_range"));
   EXPECT_THAT(codes("requests: 5, low_share: 0.2"), ElementsAre("without_effect"));
   EXPECT_THAT(codes("requests: 5, low_priority: [report]"), ElementsAre("no_such_name"));
+  EXPECT_THAT(codes("connections: 4, by: [client, route]"), IsEmpty());
+  EXPECT_THAT(codes("requests: 5, by: [pool, 'claim:org']"), IsEmpty());
+  EXPECT_THAT(codes("connections: 4, adaptive: {}"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("connections: 4, wait: 1s"), ElementsAre("without_effect"));
   const Loaded loaded = load_text(
       "policies: [{name: q, everywhere: true, concurrency: {adaptive: {}, low_priority: [report]}}]\n"
       "listeners: [{name: l, bind: ['127.0.0.1:80']}]\n"
       "routes: [{name: reports, status: 204}]\n");
   ASSERT_THAT(loaded.codes(), ElementsAre("no_such_name"));
   EXPECT_EQ(loaded.faults[0].hint, "did you mean 'reports'?");
+}
+
+TEST(ConcurrencyKeys, LanesSayWhoseTheyAreAndHowManyTheyHave) {
+  const auto codes = [](const std::string& keys) {
+    return load_text("policies:\n  - {name: q, everywhere: true, concurrency: {" + keys + "}}\n").codes();
+  };
+  const std::string tenant = "requests: 5, tenant: 'header:X-Tenant', ";
+  EXPECT_THAT(codes(tenant + "lanes: [{name: gold, values: [a, b], requests: 9}, {name: c, requests: 1}]"), IsEmpty());
+  EXPECT_THAT(codes("requests: 5, tenant: 'claim:org', lanes: [{name: gold, requests: 9}]"), IsEmpty());
+  EXPECT_THAT(codes("requests: 5, tenant: identity, lanes: [{name: gold, requests: 9}]"), IsEmpty());
+  EXPECT_THAT(codes("adaptive: {}, tenant: identity, lanes: [{name: gold, share: 0.5}]"), IsEmpty());
+  EXPECT_THAT(codes("requests: 5, lanes: [{name: gold, requests: 9}]"), ElementsAre("missing_key"));
+  EXPECT_THAT(codes("requests: 5, tenant: 'header:X-Tenant'"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("requests: 5, tenant: client, lanes: [{name: gold, requests: 9}]"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes("connections: 5, tenant: identity, lanes: [{name: gold, requests: 9}]"),
+              ElementsAre("missing_key"));
+  EXPECT_THAT(codes(tenant + "lanes: [{name: gold}]"), ElementsAre("missing_key"));
+  EXPECT_THAT(codes(tenant + "lanes: [{name: gold, share: 0.5}]"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("adaptive: {}, tenant: identity, lanes: [{name: gold, requests: 5}]"),
+              ElementsAre("without_effect"));
+  EXPECT_THAT(codes(tenant + "lanes: [{name: other, requests: 5}]"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes(tenant + "lanes: [{name: gold, values: [''], requests: 5}]"), ElementsAre("bad_value"));
+  EXPECT_THAT(codes(tenant + "lanes: [{name: a, values: [t], requests: 5}, {name: b, values: [t], requests: 5}]"),
+              ElementsAre("duplicate_name"));
+  std::string many;
+  for (int i = 0; i < 65; ++i) many += (i == 0 ? "{name: l" : ", {name: l") + std::to_string(i) + ", requests: 1}";
+  EXPECT_THAT(codes(tenant + "lanes: [" + many + "]"), ElementsAre("out_of_range"));
 }
 
 TEST(DeadlineKeys, RefuseFieldsThatTheProxyUses) {
