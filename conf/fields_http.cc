@@ -71,6 +71,16 @@ const Section& route_conditions_section() {
               "Cookies and their values; `*` for any value."),
           row("clients", FieldType::cidr, &RouteConditions::clients,
               "Networks of clients; one of them has the client's address."),
+          text("path_regex", &RouteConditions::path_regex,
+               "A regular expression (RE2) that takes the whole path, beside the route's `path`. The path is "
+               "normalised: "
+               "dot segments are gone, and `%` escapes are in upper case and only where they are needed."),
+          row("headers_regex", FieldType::text_map, &RouteConditions::headers_regex,
+              "Fields and regular expressions that take their whole values. Of a field that stands several times, the "
+              "first counts."),
+          row("query_regex", FieldType::text_map, &RouteConditions::query_regex,
+              "Parameters of the query and regular expressions that take their whole values, decoded. The first of a "
+              "name counts."),
       }};
   return section;
 }
@@ -239,7 +249,9 @@ const Section& route_section() {
           row("methods", FieldType::method, &Route::methods, "Only these; `GET` takes HEAD too. Without it any."),
           nested("match", &Route::match, route_conditions_section(),
                  "What a request must have besides, all of it. A route whose conditions a request does not meet is as "
-                 "if it were not there. Headers, cookies and clients are not for routes with a cache."),
+                 "if it were not there. Headers, cookies and clients are not for routes with a cache. At one host and "
+                 "path, at "
+                 "most 256 routes may have regular expressions: a request tries them one after another."),
           integer(
               "priority", &Route::priority, {0, 1'000'000},
               "Of routes with the same host and path that would take a request, the highest wins, then the one with "

@@ -204,7 +204,8 @@ std::strong_ordering compare_rank(const Route& a, const Route& b) {
   if (const auto order = a.priority <=> b.priority; order != 0) return order;
   const auto conditions = [](const Route& route) {
     const RouteConditions& match = route.match;
-    return match.headers.size() + match.query.size() + match.cookies.size() + (match.clients.empty() ? 0 : 1);
+    return match.headers.size() + match.query.size() + match.cookies.size() + (match.clients.empty() ? 0 : 1) +
+           match.headers_regex.size() + match.query_regex.size() + (match.path_regex.empty() ? 0 : 1);
   };
   return conditions(a) <=> conditions(b);
 }

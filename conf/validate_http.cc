@@ -252,15 +252,6 @@ void check_route_answer(Checks& checks, size_t r) {
 
 using Edits = std::vector<std::pair<std::string, std::string>>;
 
-// Fields that say where a message ends, or that hold between two neighbours alone (RFC 9110 §7.6.1): the proxy writes
-// them itself, and a second reading of them is a smuggled request.
-bool is_framing(std::string_view lower_name) {
-  constexpr std::string_view kNames[] = {"connection",        "content-length",   "expect", "http2-settings",
-                                         "keep-alive",        "proxy-connection", "te",     "trailer",
-                                         "transfer-encoding", "upgrade"};
-  return std::find(std::begin(kNames), std::end(kNames), lower_name) != std::end(kNames);
-}
-
 // What a map of edits names: fields that may be set, each of them once.
 void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& edits, bool to_backend) {
   const Route& route = checks.model().routes[r];
@@ -269,7 +260,7 @@ void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& ed
     const std::string lower = lower_case(name);
     const bool own_upgrade =
         !to_backend && lower == "upgrade" && route.answer() != nullptr && route.answer()->status == 426;
-    if (is_framing(lower) && !own_upgrade) {
+    if (is_framing_field(lower) && !own_upgrade) {
       checks.refuse({"routes", r, key, std::string_view(name)},
                     {"bad_value",
                      fmt::format("{} cannot be edited: the proxy frames each message itself", in_quotes(name)),
@@ -290,52 +281,6 @@ void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& ed
                      {}});
     }
   }
-}
-
-// Names that can be found in a request, and nothing that a cache would give to requests which do not meet it.
-void check_conditions(Checks& checks, size_t r) {
-  const Route& route = checks.model().routes[r];
-  const RouteConditions& match = route.match;
-  if (match.empty()) return;
-  const auto check_names = [&](std::string_view key, const RouteConditions::Pairs& pairs, bool lower) {
-    std::map<std::string, std::string_view> met;
-    for (const auto& [name, value] : pairs) {
-      if (value.empty()) {
-        checks.refuse({"routes", r, "match", key, std::string_view(name)},
-                      {"bad_value", fmt::format("{} has no value", in_quotes(name)), "a value, or '*' for any", {}});
-      } else if (const auto [other, first] = met.emplace(lower ? lower_case(name) : name, name); !first) {
-        checks.refuse({"routes", r, "match", key, std::string_view(name)},
-                      {"duplicate_name",
-                       fmt::format("{} and {} are one field", in_quotes(other->second), in_quotes(name)),
-                       {},
-                       {}});
-      }
-    }
-  };
-  check_names("headers", match.headers, true);
-  check_names("query", match.query, false);
-  check_names("cookies", match.cookies, false);
-  for (const auto& [name, value] : match.headers) {
-    if (!is_framing(lower_case(name)) && lower_case(name) != "host") continue;
-    checks.refuse({"routes", r, "match", "headers", std::string_view(name)},
-                  {"bad_value", fmt::format("{} is not looked at here", in_quotes(name)),
-                   "a field of the message's content", lower_case(name) == "host" ? "the key 'hosts'" : ""});
-  }
-  if (!route.cache.enabled) return;
-  const std::vector<std::string>& in_key = route.cache.key_query;
-  const bool query_in_key = std::all_of(match.query.begin(), match.query.end(), [&](const auto& pair) {
-    return !route.cache.ignore_query &&
-           (in_key.empty() || std::find(in_key.begin(), in_key.end(), pair.first) != in_key.end());
-  });
-  if (query_in_key && match.headers.empty() && match.cookies.empty() && match.clients.empty()) return;
-  checks.refuse({"routes", r, "cache"},
-                {"conflicting_keys",
-                 fmt::format("route '{}' depends on more than the cache's key has: its answers would be given to "
-                             "requests of other routes",
-                             route.name),
-                 {},
-                 query_in_key ? "remove the cache, or the headers, cookies and clients of match"
-                              : "the parameters of match in key_query"});
 }
 
 // gRPC needs HTTP/2 to the backend: its status is a trailer of streams that run both ways.
@@ -387,6 +332,15 @@ void check_route_labels(Checks& checks, size_t r) {
 
 }  // namespace
 
+// Fields that say where a message ends, or that hold between two neighbours alone (RFC 9110 §7.6.1): the proxy writes
+// them itself, and a second reading of them is a smuggled request.
+bool is_framing_field(std::string_view lower_name) {
+  constexpr std::string_view kNames[] = {"connection",        "content-length",   "expect", "http2-settings",
+                                         "keep-alive",        "proxy-connection", "te",     "trailer",
+                                         "transfer-encoding", "upgrade"};
+  return std::find(std::begin(kNames), std::end(kNames), lower_name) != std::end(kNames);
+}
+
 void check_http(Checks& checks) {
   check_certificates(checks);
   check_client_certificates(checks);
@@ -398,7 +352,7 @@ void check_http(Checks& checks) {
     check_route_answer(checks, r);
     check_route_labels(checks, r);
     check_grpc_web(checks, r);
-    check_conditions(checks, r);
+    check_route_conditions(checks, r);
     check_edits(checks, r, "request_headers", checks.model().routes[r].request_headers, true);
     check_edits(checks, r, "response_headers", checks.model().routes[r].response_headers, false);
   }

@@ -5,12 +5,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <set>
 #include <unordered_map>
 
 #include "conf/checks.h"
+#include "conf/limits.h"
 #include "conf/route_pattern.h"
 #include "core/http1.h"
+#include "core/regex.h"
 
 namespace tidegate {
 namespace {
@@ -35,6 +39,80 @@ bool exclude(const RouteConditions::Pairs& a, const RouteConditions::Pairs& b,
   });
 }
 
+bool apart(const std::optional<Regex::Bounds>& a, const std::optional<Regex::Bounds>& b) {
+  return a && b && (a->second < b->first || b->second < a->first);
+}
+
+// The regular expressions of a route, and the bounds of what they take.
+class Patterns {
+ public:
+  explicit Patterns(const RouteConditions& match) {
+    if (!match.path_regex.empty()) path_ = Regex::bounds_of(match.path_regex, kRegexMemoryBytes);
+    add(match.headers_regex, headers_);
+    add(match.query_regex, query_);
+  }
+  // Whether no request meets both: their expressions take no text in common.
+  bool exclude(const Patterns& other) const {
+    return apart(path_, other.path_) || exclude(headers_, other.headers_, http1::equals_ignore_case) ||
+           exclude(query_, other.query_, same_name);
+  }
+  // Likewise, beside the exact values that another route asks for.
+  bool exclude(const RouteConditions& other) const {
+    return exclude(headers_, other.headers, http1::equals_ignore_case) || exclude(query_, other.query, same_name);
+  }
+
+ private:
+  struct Pattern {
+    std::string_view name;
+    Regex regex;
+    std::optional<Regex::Bounds> bounds;
+  };
+  using Same = bool (*)(std::string_view, std::string_view);
+  static void add(const RouteConditions::Pairs& pairs, std::vector<Pattern>& out) {
+    for (const auto& [name, pattern] : pairs) {
+      Result<Regex> regex = Regex::shared(pattern, kRegexMemoryBytes);
+      if (regex) out.push_back({name, *std::move(regex), Regex::bounds_of(pattern, kRegexMemoryBytes)});
+    }
+  }
+  static bool exclude(const std::vector<Pattern>& a, const std::vector<Pattern>& b, Same same) {
+    return std::any_of(a.begin(), a.end(), [&](const Pattern& left) {
+      return std::any_of(b.begin(), b.end(), [&](const Pattern& right) {
+        return same(left.name, right.name) && apart(left.bounds, right.bounds);
+      });
+    });
+  }
+  static bool exclude(const std::vector<Pattern>& a, const RouteConditions::Pairs& b, Same same) {
+    return std::any_of(a.begin(), a.end(), [&](const Pattern& left) {
+      return std::any_of(b.begin(), b.end(), [&](const auto& right) {
+        return same(left.name, right.first) && right.second != "*" && !left.regex.takes_whole(right.second);
+      });
+    });
+  }
+
+  std::optional<Regex::Bounds> path_;
+  std::vector<Pattern> headers_, query_;
+};
+
+// Of the routes that have any, made when they are first needed.
+class PatternsOfRoutes {
+ public:
+  bool exclude(const std::vector<Route>& routes, size_t a, size_t b) {
+    const Patterns* const left = of(routes, a);
+    const Patterns* const right = of(routes, b);
+    if (left != nullptr && right != nullptr && left->exclude(*right)) return true;
+    return (left != nullptr && left->exclude(routes[b].match)) || (right != nullptr && right->exclude(routes[a].match));
+  }
+
+ private:
+  const Patterns* of(const std::vector<Route>& routes, size_t route) {
+    if (!routes[route].match.has_regex()) return nullptr;
+    std::unique_ptr<Patterns>& entry = known_[route];
+    if (entry == nullptr) entry = std::make_unique<Patterns>(routes[route].match);
+    return entry.get();
+  }
+  std::unordered_map<size_t, std::unique_ptr<Patterns>> known_;
+};
+
 bool can_meet_both(const RouteConditions& a, const RouteConditions& b) {
   if (exclude(a.headers, b.headers, http1::equals_ignore_case) || exclude(a.query, b.query, same_name) ||
       exclude(a.cookies, b.cookies, same_name)) {
@@ -49,6 +127,16 @@ bool can_meet_both(const RouteConditions& a, const RouteConditions& b) {
 bool tie(const Route& a, const Route& b) {
   return intersect(a.listeners, b.listeners) && intersect(a.methods, b.methods) && compare_rank(a, b) == 0 &&
          can_meet_both(a.match, b.match);
+}
+
+// A request tries the expressions of one host and path one after another.
+void refuse_many(Checks& checks, size_t route, const std::string& host) {
+  checks.refuse(
+      {"routes", route, "match"},
+      {"out_of_range",
+       fmt::format("{} {} has more than {} routes with regular expressions", host.empty() ? "any host, path" : host,
+                   checks.model().routes[route].path, kMaxRegexRoutes),
+       fmt::format("at most {}", kMaxRegexRoutes), "give them different paths or hosts"});
 }
 
 void refuse_tie(Checks& checks, size_t first, size_t second, const std::string& host) {
@@ -73,7 +161,12 @@ bool comparable(const Checks& checks, size_t r) {
 }  // namespace
 
 void check_route_conflicts(Checks& checks) {
-  std::unordered_map<std::string, std::vector<size_t>> buckets;  // by host and shape
+  struct Bucket {
+    std::vector<size_t> routes;
+    size_t with_regex = 0;
+  };
+  std::unordered_map<std::string, Bucket> buckets;  // by host and shape
+  PatternsOfRoutes patterns;
   const std::vector<Route>& routes = checks.model().routes;
   for (size_t r = 0; r < routes.size() && !checks.full(); ++r) {
     const auto path = PathPattern::parse(routes[r].path);
@@ -81,12 +174,17 @@ void check_route_conflicts(Checks& checks) {
     std::set<size_t> reported;  // routes that share several hosts are reported once
     const std::vector<std::string> any_host = {""};
     for (const std::string& host : routes[r].hosts.empty() ? any_host : routes[r].hosts) {
-      std::vector<size_t>& bucket = buckets[host + path->shape()];
-      for (const size_t other : bucket) {
-        if (other == r || checks.full() || !tie(routes[other], routes[r]) || !reported.insert(other).second) continue;
-        refuse_tie(checks, other, r, host);
+      Bucket& bucket = buckets[host + path->shape()];
+      if (routes[r].match.has_regex() && ++bucket.with_regex > kMaxRegexRoutes) {
+        if (bucket.with_regex == kMaxRegexRoutes + 1) refuse_many(checks, r, host);
+        continue;
       }
-      bucket.push_back(r);
+      for (const size_t other : bucket.routes) {
+        if (other == r || checks.full() || !tie(routes[other], routes[r]) || patterns.exclude(routes, other, r))
+          continue;
+        if (reported.insert(other).second) refuse_tie(checks, other, r, host);
+      }
+      bucket.routes.push_back(r);
     }
   }
 }

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
 
 #include "core/http1.h"
 #include "l7/exchange/sticky.h"
+#include "l7/route/patterns.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -37,11 +39,52 @@ bool decodes_to(std::string_view encoded, std::string_view plain) {
   return at == plain.size();
 }
 
-bool fields_have(const FieldList& fields, std::string_view name, std::string_view wanted) {
+// Null: there is none.
+const Field* first_field(const FieldList& fields, std::string_view name) {
   for (const Field& field : fields) {
-    if (http1::equals_ignore_case(field.name, name)) return is_value(wanted, field.value);
+    if (http1::equals_ignore_case(field.name, name)) return &field;
   }
-  return false;
+  return nullptr;
+}
+
+bool fields_have(const FieldList& fields, std::string_view name, std::string_view wanted) {
+  const Field* const field = first_field(fields, name);
+  return field != nullptr && is_value(wanted, field->value);
+}
+
+// The first parameter of that name, as "name=value"; nothing: there is none. A name with a malformed escape is no name.
+std::optional<std::string_view> first_parameter(std::string_view query, std::string_view name) {
+  while (!query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    if (decodes_to(pair.substr(0, pair.find('=')), name)) return pair;
+  }
+  return std::nullopt;
+}
+
+std::string_view value_of_pair(std::string_view pair) {
+  return pair.substr(std::min(std::min(pair.find('='), pair.size()) + 1, pair.size()));
+}
+
+// Its value, decoded; good until the next call on this thread. Nothing: it is not there, or malformed.
+std::optional<std::string_view> query_value(std::string_view query, std::string_view name) {
+  thread_local std::string decoded;  // kept for its storage
+  const std::optional<std::string_view> pair = first_parameter(query, name);
+  if (!pair) return std::nullopt;
+  const std::string_view value = value_of_pair(*pair);
+  decoded.clear();
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (value[i] != '%') {
+      decoded += value[i] == '+' ? ' ' : value[i];
+      continue;
+    }
+    if (i + 2 >= value.size()) return std::nullopt;
+    const int high = hex_value(value[i + 1]), low = hex_value(value[i + 2]);
+    if (high < 0 || low < 0) return std::nullopt;
+    decoded += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return decoded;
 }
 
 bool cookies_have(const FieldList& fields, std::string_view name, std::string_view wanted) {
@@ -55,17 +98,25 @@ bool cookies_have(const FieldList& fields, std::string_view name, std::string_vi
 }  // namespace
 
 bool query_has(std::string_view query, std::string_view name, std::string_view value) {
-  while (!query.empty()) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(pair.size() + 1, query.size()));
-    const size_t equals = std::min(pair.find('='), pair.size());
-    if (!decodes_to(pair.substr(0, equals), name)) continue;
-    return value == kAnyValue || decodes_to(pair.substr(std::min(equals + 1, pair.size())), value);
-  }
-  return false;
+  const std::optional<std::string_view> pair = first_parameter(query, name);
+  return pair && (value == kAnyValue || decodes_to(value_of_pair(*pair), value));
 }
 
-bool RequestConditions::meets(const RouteConditions& conditions, const RoutePatterns*) const {
+// A field or a parameter that is not there meets no expression, not even one that takes an empty text.
+bool RequestConditions::meets_patterns(const RoutePatterns& patterns) const {
+  for (const auto& [name, regex] : patterns.headers()) {
+    const Field* const field = first_field(request_.fields, name);
+    if (field == nullptr || !regex.takes_whole(field->value)) return false;
+  }
+  for (const auto& [name, regex] : patterns.query()) {
+    const std::optional<std::string_view> value = query_value(request_.query, name);
+    if (!value || !regex.takes_whole(*value)) return false;
+  }
+  return true;
+}
+
+bool RequestConditions::meets(const RouteConditions& conditions, const RoutePatterns* patterns) const {
+  if (patterns != nullptr && !meets_patterns(*patterns)) return false;
   for (const auto& [name, value] : conditions.headers) {
     if (!fields_have(request_.fields, name, value)) return false;
   }

@@ -11,13 +11,16 @@
 
 namespace tidegate::l7 {
 
-// Borrows the request and the text of the client's address. Allocates nothing.
+// Borrows the request and the text of the client's address. Allocates nothing, but for regular expressions
+// (core/regex.h).
 class RequestConditions final : public ConditionJudge {
  public:
   RequestConditions(const RequestHead& request, std::string_view client) : request_(request), client_(client) {}
   bool meets(const RouteConditions& conditions, const RoutePatterns* patterns) const override;
 
  private:
+  bool meets_patterns(const RoutePatterns& patterns) const;
+
   const RequestHead& request_;
   const std::string_view client_;  // may be empty: in no network
 };

@@ -67,6 +67,9 @@ void explain_conditions(const Route& route, nlohmann::json& answer) {
   for (const auto& [name, value] : route.match.query) match["query"][name] = value;
   for (const auto& [name, value] : route.match.cookies) match["cookies"][name] = value;
   for (const Cidr& network : route.match.clients) match["clients"].push_back(network.to_string());
+  if (!route.match.path_regex.empty()) match["path_regex"] = route.match.path_regex;
+  for (const auto& [name, pattern] : route.match.headers_regex) match["headers_regex"][name] = pattern;
+  for (const auto& [name, pattern] : route.match.query_regex) match["query_regex"][name] = pattern;
 }
 
 // By the client's name or its token's claims, as a limit or as a lane of concurrency.

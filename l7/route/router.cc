@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "conf/route_pattern.h"
+#include "l7/route/patterns.h"
 
 namespace tidegate::l7 {
 
@@ -23,6 +24,7 @@ struct Router::Builder {
   explicit Builder(Router& made) : router(made) {
     for (uint32_t route = 0; route < router.model_->routes.size(); ++route) add(route);
     lay_flat();
+    add_patterns();
   }
 
   void add(uint32_t route_index) {
@@ -38,6 +40,12 @@ struct Router::Builder {
     }
     if (route.hosts.empty()) hosts.emplace_back();
     for (const std::string& host : hosts) add_to(trie_of(host), *pattern, route_index);
+  }
+
+  void add_patterns() {
+    const std::vector<Route>& all = router.model_->routes;
+    if (std::none_of(all.begin(), all.end(), [](const Route& route) { return route.match.has_regex(); })) return;
+    for (const Route& route : all) router.patterns_.push_back(RoutePatterns::of(route.match));
   }
 
   void add_to(uint32_t node, const PathPattern& pattern, uint32_t route) {
@@ -177,6 +185,12 @@ bool takes(const List& list, const Item& item) {
 
 }  // namespace
 
+bool Router::meets(const Search& state, uint32_t route) const {
+  const RoutePatterns* const patterns = patterns_.empty() ? nullptr : patterns_[route].get();
+  if (patterns != nullptr && !patterns->takes_path(state.path)) return false;
+  return state.judge != nullptr && state.judge->meets(model_->routes[route].match, patterns);
+}
+
 bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
   uint32_t by_get = kNone;  // a route for GET takes HEAD (RFC 9110 §9.3.2), after routes that name HEAD
   for (; first < last; ++first) {
@@ -185,7 +199,7 @@ bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
       const Route& route = model_->routes[end.route];
       if (by_get != kNone && compare_rank(route, model_->routes[by_get]) != 0) break;
       if (!takes(route.listeners, state.listener)) continue;
-      if (!route.match.empty() && (state.judge == nullptr || !state.judge->meets(route.match, nullptr))) continue;
+      if (!route.match.empty() && !meets(state, end.route)) continue;
       if (!takes(route.methods, state.method)) {
         if (state.method == "HEAD" && by_get == kNone && takes(route.methods, "GET")) by_get = end.route;
         state.result.refuse_method(end.route);

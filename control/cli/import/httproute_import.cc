@@ -9,9 +9,11 @@
 #include <tuple>
 
 #include "conf/document_node.h"
+#include "conf/limits.h"
 #include "conf/yaml_reader.h"
 #include "control/cli/import/imported.h"
 #include "core/http1.h"
+#include "core/regex.h"
 
 namespace tidegate::cli {
 namespace {
@@ -309,42 +311,67 @@ class GatewayImport {
     return {};
   }
 
-  // Fields or parameters of a match: names with exact values.
-  static Result<void> add_conditions(const DocumentNode* list, const char* what, json& conditions) {
+  // Fields or parameters of a match: names with exact values, and names with regular expressions.
+  struct Conditions {
+    json exact = json::object(), regex = json::object();
+    size_t count() const { return exact.size() + regex.size(); }
+  };
+  static Result<void> add_conditions(const DocumentNode* list, const char* what, Conditions& conditions) {
     for (const DocumentNode& each : items(list)) {
       const std::string type = text_at(&each, {"type"}), name = text_at(&each, {"name"}),
                         value = text_at(&each, {"value"});
-      if (!type.empty() && type != "Exact") return fail(fmt::format("{} match exact values", what));
-      if (!http1::is_token(name) || value.empty() || value == "*")
+      const bool is_regex = type == "RegularExpression";
+      if (!type.empty() && type != "Exact" && !is_regex) return fail(fmt::format("{} match no {}", what, type));
+      if (!http1::is_token(name) || value.empty() || (!is_regex && value == "*"))
         return fail(fmt::format("a route cannot ask for this name or value of {}", what));
-      if (!conditions.contains(name)) conditions[name] = value;  // of one name the first counts
+      if (is_regex) {
+        if (Result<void> checked = check_regex(value); !checked) return checked;
+      }
+      if (conditions.exact.contains(name) || conditions.regex.contains(name)) continue;  // the first of a name counts
+      (is_regex ? conditions.regex : conditions.exact)[name] = value;
     }
     return {};
   }
 
+  static Result<void> check_regex(const std::string& pattern) {
+    const Result<Regex> regex = Regex::compile(pattern, kRegexMemoryBytes);
+    if (!regex) return fail("RE2 does not take the regular expression: " + regex.error().message);
+    return {};
+  }
+
   Result<void> add_match(const DocumentNode* match, const Rule& rule) {
-    json headers = json::object(), query = json::object();
+    Conditions headers, query;
     if (Result<void> added = add_conditions(at(match, {"headers"}), "headers", headers); !added) return added;
     if (Result<void> added = add_conditions(at(match, {"queryParams"}), "query parameters", query); !added)
       return added;
     const std::string type = text_at(match, {"path", "type"}), method = text_at(match, {"method"});
     std::string path = text_at(match, {"path", "value"});
     if (path.empty()) path = "/";
-    if (type == "RegularExpression") return fail("paths are exact or prefixes, not regular expressions");
-    if (path.front() != '/' || path.find_first_of("*{}?#%") != std::string::npos)
+    std::string path_regex;
+    if (type == "RegularExpression") {
+      if (Result<void> checked = check_regex(path); !checked) return checked;
+      path_regex = std::exchange(path, "/*");
+    } else if (path.front() != '/' || path.find_first_of("*{}?#%") != std::string::npos) {
       return fail("the path has characters that a route's path cannot have");
-    if (type != "Exact") path += path.ends_with('/') ? "*" : "/*";
+    } else if (type != "Exact") {
+      path += path.ends_with('/') ? "*" : "/*";
+    }
     const std::string place = fmt::format("{} {} {}", fmt::join(rule.listeners, ","), fmt::join(rule.hosts, ","), path);
-    const std::string key = fmt::format("{} {} {} {}", place, method, headers.dump(), query.dump());
+    const std::string key = fmt::format("{} {} {} {} {} {} {}", place, method, headers.exact.dump(), query.exact.dump(),
+                                        headers.regex.dump(), query.regex.dump(), path_regex);
     if (!taken_.insert(key).second) return fail("an earlier rule takes these requests");
     json& route = into_.object("routes", into_.free_name("routes", rule.name));
-    ranked_[place].push_back({&route, method.empty() ? 0U : 1U, headers.size(), query.size()});
+    ranked_[place].push_back(
+        {&route, path_regex.empty() ? 0U : 1U, method.empty() ? 0U : 1U, headers.count(), query.count()});
     route["listeners"] = rule.listeners;
     if (!rule.hosts.empty()) route["hosts"] = rule.hosts;
     route["path"] = path;
     if (!method.empty()) route["methods"] = json::array({method});
-    if (!headers.empty()) route["match"]["headers"] = headers;
-    if (!query.empty()) route["match"]["query"] = query;
+    if (!headers.exact.empty()) route["match"]["headers"] = headers.exact;
+    if (!query.exact.empty()) route["match"]["query"] = query.exact;
+    if (!headers.regex.empty()) route["match"]["headers_regex"] = headers.regex;
+    if (!query.regex.empty()) route["match"]["query_regex"] = query.regex;
+    if (!path_regex.empty()) route["match"]["path_regex"] = path_regex;
     if (!rule.request_headers.empty() && rule.redirect.is_null()) route["request_headers"] = rule.request_headers;
     if (!rule.response_headers.empty()) route["response_headers"] = rule.response_headers;
     if (!rule.timeout.empty()) route["total_timeout"] = rule.timeout;
@@ -357,14 +384,15 @@ class GatewayImport {
   }
 
   // The Gateway API's precedence of matches with one path: a method, then the most headers, then the most parameters,
-  // then the first in the file.
+  // then the first in the file. A regular expression of the path comes before the path that stands for all.
   void set_priorities() {
     for (auto& [place, routes] : ranked_) {
-      const bool any =
-          std::any_of(routes.begin(), routes.end(), [](const Ranked& r) { return r.headers + r.query > 0; });
+      const bool any = std::any_of(routes.begin(), routes.end(),
+                                   [](const Ranked& r) { return r.path_regex + r.headers + r.query > 0; });
       if (!any) continue;
       std::stable_sort(routes.begin(), routes.end(), [](const Ranked& a, const Ranked& b) {
-        return std::tie(a.methods, a.headers, a.query) > std::tie(b.methods, b.headers, b.query);
+        return std::tie(a.path_regex, a.methods, a.headers, a.query) >
+               std::tie(b.path_regex, b.methods, b.headers, b.query);
       });
       for (size_t i = 0; i + 1 < routes.size(); ++i) (*routes[i].route)["priority"] = routes.size() - 1 - i;
     }
@@ -372,7 +400,7 @@ class GatewayImport {
 
   struct Ranked {
     json* route;
-    size_t methods, headers, query;
+    size_t path_regex, methods, headers, query;
   };
   std::map<std::string, std::vector<Ranked>> ranked_;  // by listeners, hosts and path
   Imported& into_;

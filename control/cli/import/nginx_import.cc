@@ -348,7 +348,8 @@ class NginxImport {
   static Result<std::string> path_of(const Directive& block) {
     const std::string modifier = block.arguments.size() > 1 ? argument_of(block) : "";
     const std::string path = block.arguments.empty() ? "" : block.arguments.back();
-    if (modifier.starts_with("~")) return fail("paths are exact or prefixes, not regular expressions");
+    if (modifier.starts_with("~"))
+      return fail("nginx asks regular expressions before prefixes: write a route with match.path_regex and a priority");
     if (path.starts_with("@")) return fail("a location with a name of its own is reached from inside only");
     if (path.empty() || path.front() != '/' || path.find_first_of("*{}?#%") != std::string::npos)
       return fail("the path has characters that a route's path cannot have");

@@ -263,6 +263,12 @@ TEST(Validate, TakesConditionsThatTellRoutesApartAndRefusesPairsThatTie) {
       {"path: /, match: {clients: [10.0.0.0/8]}", "path: /, match: {clients: [192.0.2.0/24]}"},
       {"path: /, match: {headers: {A: x}}", "path: /, match: {headers: {B: x}}, priority: 1"},
       {"path: /, match: {headers: {A: x}}", "path: /, match: {headers: {A: x, B: x}}"},
+      {"path: /*", "path: /*, match: {path_regex: '/v[0-9]+/.*'}"},
+      {"path: /*, match: {path_regex: '/api/v[0-9]+'}", "path: /*, match: {path_regex: '/web/.*'}"},
+      {"path: /, match: {headers_regex: {A: '[a-f]+'}}", "path: /, match: {headers_regex: {a: '[g-z].*'}}"},
+      {"path: /, match: {headers_regex: {A: '[0-9]+'}}", "path: /, match: {headers: {A: x}}"},
+      {"path: /, match: {query: {v: '7'}}", "path: /, match: {query_regex: {v: '[1-6]'}}"},
+      {"path: /*, match: {path_regex: '/a.*'}", "path: /*, match: {path_regex: '.*b'}, priority: 1"},
   };
   for (const auto& [first, second] : kApart) EXPECT_THAT(pair(first, second), IsEmpty()) << first << " | " << second;
   const char* const kTies[][2] = {
@@ -272,6 +278,11 @@ TEST(Validate, TakesConditionsThatTellRoutesApartAndRefusesPairsThatTie) {
       {"path: /, match: {cookies: {g: a}}", "path: /, match: {headers: {g: b}}"},
       {"path: /, match: {clients: [10.0.0.0/8]}", "path: /, match: {clients: [192.0.2.0/24, 10.1.0.0/16]}"},
       {"path: /, priority: 1", "path: /, priority: 1"},
+      {"path: /*, match: {path_regex: '/a.*'}", "path: /*, match: {path_regex: '.*b'}"},
+      {"path: /*, match: {path_regex: '/a.*'}", "path: /*, match: {headers: {A: x}}"},
+      {"path: /, match: {headers_regex: {A: '[0-9]+'}}", "path: /, match: {headers: {A: '7'}}"},
+      {"path: /, match: {headers_regex: {A: '[0-9]+'}}", "path: /, match: {headers: {A: '*'}}"},
+      {"path: /, match: {query_regex: {v: 'a+'}}", "path: /, match: {query_regex: {V: 'b+'}}"},
   };
   for (const auto& [first, second] : kTies) {
     EXPECT_THAT(pair(first, second), ElementsAre("conflicting_routes")) << first << " | " << second;
@@ -292,6 +303,38 @@ TEST(Validate, RefusesConditionsThatACacheWouldForget) {
   EXPECT_THAT(one("match: {headers: {A: x, a: x}}"), ElementsAre("duplicate_name"));
   EXPECT_THAT(one("match: {headers: {'a b': x}}"), ElementsAre("bad_value"));
   EXPECT_THAT(one("priority: 1000001"), ElementsAre("out_of_range"));
+  EXPECT_THAT(one("match: {path_regex: '/v[0-9]+', query_regex: {v: '[0-9]+'}}, cache: {key_query: [v]}"), IsEmpty());
+  EXPECT_THAT(one("match: {query_regex: {v: '[0-9]+'}}, cache: {key_query: [w]}"), ElementsAre("conflicting_keys"));
+  EXPECT_THAT(one("match: {headers_regex: {A: x}}, cache: {}"), ElementsAre("conflicting_keys"));
+}
+
+TEST(Validate, RefusesRegularExpressionsThatRe2DoesNotTakeOrThatSayNothing) {
+  const auto one = [](const std::string& keys) { return codes_of_routes("  - {name: a, pool: app, " + keys + "}\n"); };
+  EXPECT_THAT(one("path: '/a/{x}', match: {path_regex: '/a/[0-9]+'}"), IsEmpty());
+  for (const char* bad : {"(", "(?=a)", "(a)\\1", "((((((((((a))))))))))"}) {
+    const std::string pattern = std::string("'") + bad + "'";
+    EXPECT_THAT(one("match: {path_regex: " + pattern + "}"), ElementsAre("bad_value")) << bad;
+    EXPECT_THAT(one("match: {headers_regex: {A: " + pattern + "}}"), ElementsAre("bad_value")) << bad;
+    EXPECT_THAT(one("match: {query_regex: {a: " + pattern + "}}"), ElementsAre("bad_value")) << bad;
+  }
+  EXPECT_THAT(one("match: {headers_regex: {A: ''}}"), ElementsAre("bad_value"));
+  EXPECT_THAT(one("match: {headers_regex: {A: '*'}}"), ElementsAre("bad_value"));
+  EXPECT_THAT(one("match: {headers_regex: {Host: 'a.*'}}"), ElementsAre("bad_value"));
+  EXPECT_THAT(one("match: {headers_regex: {A: x, a: x}}"), ElementsAre("duplicate_name"));
+  EXPECT_THAT(one("path: /a, match: {path_regex: '/b'}"), ElementsAre("without_effect"));
+  EXPECT_THAT(one("path: /a, match: {path_regex: '/a'}"), ElementsAre("without_effect"));
+}
+
+TEST(Validate, BoundsHowManyExpressionsOneRequestTries) {
+  std::string routes;
+  const auto add = [&routes](int i) {
+    routes += "  - {name: r" + std::to_string(i) + ", pool: app, match: {path_regex: '/r" + std::to_string(i) +
+              "/.*'}, priority: " + std::to_string(i) + "}\n";
+  };
+  for (int i = 0; i < 256; ++i) add(i);
+  EXPECT_THAT(codes_of_routes(routes), IsEmpty());
+  for (int i = 256; i < 260; ++i) add(i);
+  EXPECT_THAT(codes_of_routes(routes), ElementsAre("out_of_range")) << "told once";
 }
 
 TEST(Validate, CountsRoutesThatShareSeveralHostsAsOnePair) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/route/router.h"
+#include "l7/route/patterns.h"
 
 #include <gtest/gtest.h>
 
@@ -178,6 +179,58 @@ TEST(Router, TakesTheRouteOfTheHighestRankWhoseConditionsAreMet) {
   EXPECT_EQ(at({}, "/h", "HEAD"), "get-b") << "a route for GET takes HEAD before one of a lower priority";
   RouteParameters parameters;
   EXPECT_EQ(model->routes[router.match(0, "GET", "h", "/a", parameters).route].name, "plain") << "nobody to ask";
+}
+
+TEST(Router, TakesTheRouteWhoseExpressionTakesTheWholePath) {
+  auto model = std::make_shared<Model>();
+  model->routes = {route("all", {}, "/*"), route("version", {}, "/*"), route("numbers", {}, "/items/{id}"),
+                   route("item", {}, "/items/{id}"), route("other", {}, "/other")};
+  model->routes[1].match.path_regex = "/v[0-9]+(/.*)?";
+  model->routes[2].match.path_regex = "/items/[0-9]+";
+  const Router router(model, {1, 2});
+  const SomeFields judge({});
+  const auto at = [&](std::string_view path, const ConditionJudge* by) {
+    RouteParameters parameters;
+    const RouteMatch match = router.match(0, "GET", "h", path, parameters, by);
+    return match.route == kNone ? "404" : model->routes[match.route].name;
+  };
+  EXPECT_EQ(at("/v1", &judge), "version");
+  EXPECT_EQ(at("/v12/x/y", &judge), "version");
+  EXPECT_EQ(at("/v1x", &judge), "all") << "the whole path, not its beginning";
+  EXPECT_EQ(at("/x/v1", &judge), "all") << "nor its end";
+  EXPECT_EQ(at("/items/7", &judge), "numbers");
+  EXPECT_EQ(at("/items/seven", &judge), "item");
+  EXPECT_EQ(at("/other", &judge), "other");
+  EXPECT_EQ(at("/v1", nullptr), "all") << "nobody to ask";
+}
+
+TEST(RequestConditions, LookAtWholeValuesByRegularExpressions) {
+  Arena arena;
+  RequestHead request;
+  request.query = "v=1%2E0&w=x+y&bad=%zz&empty=&v=2";
+  request.fields.add({"x-beta", "yes-7", FieldKind::other, false, "x-beta"});
+  request.fields.add({"x-beta", "no", FieldKind::other, false, "x-beta"});
+  const RequestConditions judge(request, "10.1.2.3");
+  const auto meets = [&](const RouteConditions::Pairs& headers, const RouteConditions::Pairs& query = {}) {
+    RouteConditions wanted;
+    wanted.headers_regex = headers;
+    wanted.query_regex = query;
+    return judge.meets(wanted, RoutePatterns::of(wanted).get());
+  };
+  EXPECT_TRUE(meets({{"X-Beta", "yes-[0-9]"}}));
+  EXPECT_FALSE(meets({{"X-Beta", "yes"}})) << "the whole value";
+  EXPECT_FALSE(meets({{"X-Beta", "no"}})) << "the first one counts";
+  EXPECT_FALSE(meets({{"X-Alpha", ".*"}})) << "it is not there";
+  EXPECT_TRUE(meets({}, {{"v", "1\\.0"}})) << "decoded";
+  EXPECT_TRUE(meets({}, {{"w", "x y"}}));
+  EXPECT_TRUE(meets({}, {{"empty", ""}, {"empty", ".*"}}));
+  EXPECT_FALSE(meets({}, {{"v", "2"}}));
+  EXPECT_FALSE(meets({}, {{"bad", ".*"}})) << "malformed";
+  EXPECT_FALSE(meets({}, {{"missing", ".*"}}));
+  EXPECT_FALSE(meets({{"X-Beta", "yes-7"}}, {{"v", "2"}})) << "all of them";
+  RouteConditions none;
+  none.headers = {{"X-Beta", "yes-7"}};
+  EXPECT_EQ(RoutePatterns::of(none), nullptr);
 }
 
 // The naive twin: tries every pattern and keeps the most specific.

@@ -299,6 +299,43 @@ TEST(Regex, FindsWhatPcreFinds) {
   EXPECT_GT(matched, 1'000u);
 }
 
+// Of the whole text, as route conditions ask. What it takes is within the bounds that are told of it.
+TEST(Regex, TakesWholeTextsAsPcreDoesAndWithinItsBounds) {
+  std::mt19937 random(15);
+  size_t taken = 0, bounded = 0;
+  for (int i = 0; i < 4'000; ++i) {
+    const std::string pattern = random_pattern(random, 1);
+    const Result<Regex> ours = Regex::compile(pattern, kRegexMemoryBytes);
+    if (!ours) continue;  // too many groups
+    const std::optional<Regex::Bounds> bounds = Regex::bounds_of(pattern, kRegexMemoryBytes);
+    const PcrePattern theirs("^(?:" + pattern + ")$");
+    ASSERT_NE(theirs.code, nullptr) << pattern;
+    bounded += bounds ? 1 : 0;
+    for (int t = 0; t < 8; ++t) {
+      std::string text;
+      for (size_t c = random() % 5; c > 0; --c) text += "aab/1.\xff"[random() % 7];
+      const bool takes = ours->takes_whole(text);
+      ASSERT_EQ(takes, !theirs.search(text).empty()) << pattern << " in " << text;
+      if (!takes) continue;
+      ++taken;
+      if (bounds) ASSERT_TRUE(bounds->first <= text && text <= bounds->second) << pattern << " in " << text;
+    }
+  }
+  EXPECT_GT(taken, 1'000u);
+  EXPECT_GT(bounded, 1'000u);
+}
+
+TEST(Regex, IsCompiledOnceForAllWhoUseItAtOneTime) {
+  const Result<Regex> first = Regex::shared("shared[0-9]+", kRegexMemoryBytes);
+  const Result<Regex> second = Regex::shared("shared[0-9]+", kRegexMemoryBytes);
+  ASSERT_TRUE(first && second);
+  EXPECT_TRUE(first->takes_whole("shared7") && second->takes_whole("shared7"));
+  EXPECT_FALSE(second->takes_whole("shared"));
+  EXPECT_FALSE(Regex::shared("(", kRegexMemoryBytes));
+  for (int i = 0; i < 1'000; ++i) EXPECT_TRUE(Regex::shared("gone" + std::to_string(i), kRegexMemoryBytes));
+  EXPECT_TRUE(first->takes_whole("shared7"));
+}
+
 TEST(Regex, GroupsAreThoseOfPcre) {
   const std::string pattern = "^/([a-z]+)/(\\d+)(?:/(.*))?$";
   const Result<Regex> ours = Regex::compile(pattern, kRegexMemoryBytes);
