@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The choice of a route and of a backend.
+// The choice of a route and of a backend, and the decision of a limit.
 #include <benchmark/benchmark.h>
 
 #include <memory>
@@ -7,7 +7,12 @@
 #include <vector>
 
 #include "l7/backend/pool.h"
+#include "l7/exchange/conditions.h"
+#include "l7/policy/limit_table.h"
+#include "l7/policy/limiters.h"
+#include "l7/policy/request_key.h"
 #include "l7/route/router.h"
+#include "l7/wire/arena.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -39,6 +44,56 @@ void route_lookup(benchmark::State& state) {
   }
 }
 BENCHMARK(route_lookup)->Arg(10)->Arg(1'000)->Arg(100'000);
+
+// Routes with regular expressions at one host and path: a request that only the last one takes tries them all.
+void route_by_regex(benchmark::State& state) {
+  const auto routes = static_cast<size_t>(state.range(0));
+  auto model = std::make_shared<Model>();
+  for (size_t i = 0; i < routes; ++i) {
+    Route& route = model->routes.emplace_back();
+    route.name = "r" + std::to_string(i);
+    route.match.path_regex = "/shop-" + std::to_string(i) + "/items/[0-9]+";
+    route.priority = static_cast<uint32_t>(routes - i);
+  }
+  const Router router(model, kKey);
+  const RequestHead request;
+  const RequestConditions judge(request, "192.0.2.1");
+  const std::string path = "/shop-" + std::to_string(routes - 1) + "/items/4711";
+  RouteParameters parameters;
+  for (auto _ : state) {
+    const RouteMatch match = router.match(0, "GET", "www.example.test", path, parameters, &judge);
+    if (match.route != routes - 1) state.SkipWithError("another route");
+  }
+}
+BENCHMARK(route_by_regex)->Arg(1)->Arg(256);
+
+// The decision of a limit by client, with so many clients in turn: the key, its place in the table, the bucket.
+void limit_decision(benchmark::State& state) {
+  const auto keys = static_cast<size_t>(state.range(0));
+  const policy::RequestKey key({"client"}, 32, 64, kKey);
+  policy::LimitTable table(keys);
+  const policy::RequestBucket bucket{1'000'000'000, 100};  // slow: every key stays in use
+  const RequestHead request;
+  const policy::Subject subject{request, "192.0.2.1", "r"};
+  IpAddress address = *IpAddress::parse("10.0.0.0");
+  Arena arena;
+  uint64_t now_ns = 1'000'000'000;
+  size_t next = 0;
+  for (auto _ : state) {
+    for (size_t i = 0; i < 3; ++i) address.bytes[i + 1] = static_cast<uint8_t>(next >> 8 * i);
+    next = (next + 7'919) % keys;
+    now_ns += 100;
+    std::atomic<uint64_t>& slot = table.find_or_add(
+        key.of(subject, address, arena), now_ns, [](uint64_t word) { return policy::RequestBucket::free_at_ns(word); });
+    uint64_t before = slot.load(std::memory_order_relaxed);
+    for (;;) {
+      const policy::Allowance allowance = bucket.take(before, now_ns);
+      benchmark::DoNotOptimize(allowance);
+      if (!allowance.allowed || slot.compare_exchange_weak(before, allowance.state)) break;
+    }
+  }
+}
+BENCHMARK(limit_decision)->Arg(1'000)->Arg(1'000'000);
 
 // One pool, with so many backends.
 std::shared_ptr<const Snapshot> snapshot_of_pool(PoolPolicy policy, int64_t backends, const PoolBreaker& breaker) {

@@ -12,12 +12,16 @@
 // request that another counts there. Each costs at most one request of a quota.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "l7/policy/policy.h"
 
@@ -25,7 +29,7 @@ namespace tidegate::l7::policy {
 
 class LimitTable final : public Runtime {
  public:
-  explicit LimitTable(size_t keys) : sets_(std::bit_ceil(keys * 5 / 4 / kSlots + 1)), set_(new Set[sets_]) {}
+  explicit LimitTable(size_t keys) : sets_(std::bit_ceil(keys * 5 / 4 / kSlots + 1)), set_(make_sets(sets_)) {}
 
   // The state of `key`. `free_at_ns(state)`: from when on a state is as good as 0.
   template <class FreeAt>
@@ -49,7 +53,9 @@ class LimitTable final : public Runtime {
   // Null: it is not there.
   std::atomic<uint64_t>* find(uint64_t key) const {
     key |= key == 0 ? 1 : 0;
-    for (const size_t place : places(key)) {
+    const std::array<size_t, 2> both = places(key);
+    __builtin_prefetch(&set_[both[1]]);  // so that the two do not miss the cache one after the other
+    for (const size_t place : both) {
       for (Slot& slot : set_[place].slots) {
         if (slot.key.load(std::memory_order_relaxed) == key) return &slot.state;
       }
@@ -69,6 +75,20 @@ class LimitTable final : public Runtime {
   struct alignas(64) Set {
     std::array<Slot, kSlots> slots;
   };
+  struct FreeSets {
+    void operator()(Set* sets) const { std::free(sets); }
+  };
+  // A table that is larger than a huge page asks for such: keys are anywhere in it, and each would miss the TLB.
+  static std::unique_ptr<Set[], FreeSets> make_sets(size_t count) {
+    constexpr size_t kHugePageBytes = size_t{2} << 20;
+    const size_t bytes = count * sizeof(Set);
+    const bool large = bytes > kHugePageBytes;
+    void* const memory = std::aligned_alloc(large ? kHugePageBytes : alignof(Set), bytes);
+    if (memory == nullptr) throw std::bad_alloc();
+    if (large) ::madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: where the kernel has none, nothing changes
+    std::uninitialized_value_construct_n(static_cast<Set*>(memory), count);
+    return std::unique_ptr<Set[], FreeSets>(static_cast<Set*>(memory));
+  }
   // The slot of a set that is free first.
   struct Choice {
     Slot* slot = nullptr;
@@ -96,7 +116,7 @@ class LimitTable final : public Runtime {
   }
 
   const size_t sets_;  // a power of two
-  const std::unique_ptr<Set[]> set_;
+  const std::unique_ptr<Set[], FreeSets> set_;
   alignas(64) std::atomic<uint64_t> forgotten_{0};
 };
 

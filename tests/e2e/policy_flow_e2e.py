@@ -267,6 +267,41 @@ def test_an_adaptive_limit_keeps_the_goodput_of_an_origin_that_is_asked_for_thre
         assert max(served) < 20 * 0.05, "nobody waits in a long queue"
         assert len(origin.heads) < 3 * rate * 18 * 0.7, "the excess did not reach the origin"
 
+
+@long
+def test_a_limit_over_all_workers_is_within_five_percent(lab):
+    rate, burst, seconds = 400, 20, 6
+    with kitchen(lab, f"limit: {{requests: {rate}, burst: {burst}, by: [route]}}", workers=64):
+        stop, served, lock = time.monotonic() + seconds, [], threading.Lock()
+
+        def guest():
+            """One connection, as fast as answers come."""
+            times = []
+            with contextlib.closing(open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)) as sock:
+                sock.settimeout(20)
+                sock.connect((PROXY, 80))
+                reader = sock.makefile("rb")
+                while time.monotonic() < stop:
+                    sock.sendall(b"GET /flow/x HTTP/1.1\r\nHost: www.example.test\r\n\r\n")
+                    status, length = int(reader.readline().split()[1]), 0
+                    while (line := reader.readline().lower().strip()) != b"":
+                        length = int(line.split(b":")[1]) if line.startswith(b"content-length:") else length
+                    reader.read(length)
+                    assert status in (200, 429), status
+                    if status == 200:
+                        times.append(time.monotonic())
+            with lock:
+                served.extend(times)
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(guest) for _ in range(8)]:
+                done.result()
+        took = max(served) - min(served)
+        expected = burst + rate * took
+        print(f"      {len(served)} requests passed in {took:.2f} s, the quota is {expected:.0f}: {100 * (len(served) / expected - 1):+.1f} %", flush=True)
+        assert abs(len(served) / expected - 1) < 0.05, (len(served), expected)
+
+
 DOORS = {"proxy1": ("client-eu", "10.10.0.11"), "proxy2": ("client-eu", "10.10.0.12"), "us1": ("client-us", "10.20.0.11")}
 REDIS = "10.10.0.21"
 
