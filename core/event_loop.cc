@@ -122,22 +122,24 @@ void EventLoop::run_once(uint64_t max_wait_ns) {
     if (slots_[again.fd].generation == again.generation) slots_[again.fd].again = false;
   }
   if (!deferred_.empty() || !calling_.empty()) wait_ns = 0;
-  if (!heap_.empty()) {
-    const uint64_t due = heap_.front()->queued_ns_;
-    wait_ns = std::min(wait_ns, due > now_ns_ ? due - now_ns_ : 0);
-  }
+  const uint64_t due_ns = heap_.empty() ? kForever : heap_.front()->queued_ns_;
+  const bool due_before = due_ns <= now_ns_;
+  if (!heap_.empty()) wait_ns = std::min(wait_ns, due_before ? 0 : due_ns - now_ns_);
   epoll_event events[kEventsPerWait];
   timespec timeout{static_cast<time_t>(wait_ns / kNsPerS), static_cast<long>(wait_ns % kNsPerS)};
   int ready = ::epoll_pwait2(epoll_.get(), events, kEventsPerWait, wait_ns == kForever ? nullptr : &timeout, nullptr);
   assert(ready >= 0 || errno == EINTR);
   now_ns_ = monotonic_ns();
   bool woken = hand_out(events, ready);
-  // If the process was paused, input that arrived meanwhile is handled first. Only then do the timers see the time that
-  // passed.
+  // The process may have been paused, before the wait ended (EINTR) or after it. Input that arrived until now_ns_ is
+  // handled first, and only then do the timers see the time that passed. A look that began after the time of a timer
+  // and found room for more events has found them all.
   const bool timer_due = !heap_.empty() && heap_.front()->queued_ns_ <= now_ns_;
-  for (int round = 1; timer_due && ready == kEventsPerWait && round < kRoundsBeforeTimers; ++round) {
+  bool all_seen = due_before && ready >= 0 && ready < kEventsPerWait;
+  for (int round = 1; timer_due && !all_seen && round < kRoundsBeforeTimers; ++round) {
     ready = ::epoll_wait(epoll_.get(), events, kEventsPerWait, 0);
     woken |= hand_out(events, ready);
+    all_seen = ready >= 0 && ready < kEventsPerWait;
   }
   for (const Call& again : calling_) call(again.fd, again.generation, EPOLLIN);
   calling_.clear();

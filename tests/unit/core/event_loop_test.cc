@@ -3,10 +3,15 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <csignal>
+#include <fstream>
 #include <map>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -201,6 +206,62 @@ TEST(Timers, ComeAfterEverythingThatHasArrived) {
   EXPECT_EQ(heard_before_timer, kSockets);
   EXPECT_TRUE(posted_before_timer);
   for (const Pair& pair : pairs) loop.remove(pair.a.get());
+}
+
+constexpr uint64_t kStoppedDeadlineNs = 200 * kNsPerMs;
+
+// In a process of its own: waits for input with a deadline. Ends with 1 for input and with 2 if the timer was first.
+[[noreturn]] void wait_with_deadline(int fd) {
+  EventLoop loop;
+  Recorder recorder;
+  int outcome = 0;
+  Timer deadline(loop, [&] { outcome = 2; });
+  recorder.then = [&] {
+    deadline.cancel();
+    outcome = 1;
+  };
+  if (!loop.add(fd, EPOLLIN, &recorder)) ::_exit(3);
+  ::raise(SIGSTOP);  // the test sees that it is ready
+  deadline.arm_at_ns(monotonic_ns() + kStoppedDeadlineNs);
+  while (outcome == 0) loop.run_once(kNsPerS);
+  ::_exit(outcome);
+}
+
+bool sleeps(pid_t process) {
+  std::ifstream in("/proc/" + std::to_string(process) + "/stat");
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  const size_t name_end = text.rfind(") ");
+  return name_end != std::string::npos && text.compare(name_end + 2, 1, "S") == 0;
+}
+
+// Stops a process in its wait, gives it input before its deadline, and lets it go on after the deadline. Returns how it
+// ended, or nothing if this machine was too slow for that.
+std::optional<int> stop_in_wait() {
+  Pair pair;
+  const pid_t child = ::fork();
+  if (child == 0) wait_with_deadline(pair.a.get());
+  int status = 0;
+  ::waitpid(child, &status, WUNTRACED);
+  const uint64_t deadline_ns = monotonic_ns() + kStoppedDeadlineNs;  // or later
+  ::kill(child, SIGCONT);
+  while (!sleeps(child) && monotonic_ns() < deadline_ns) std::this_thread::yield();
+  ::kill(child, SIGSTOP);
+  ::waitpid(child, &status, WUNTRACED);
+  const bool written = ::write(pair.b.get(), "x", 1) == 1;
+  const bool in_time = monotonic_ns() < deadline_ns;
+  const uint64_t later_ns = monotonic_ns() + kStoppedDeadlineNs;  // after the child's deadline
+  while (monotonic_ns() < later_ns) std::this_thread::yield();
+  ::kill(child, SIGCONT);
+  ::waitpid(child, &status, 0);
+  if (!written || !in_time) return std::nullopt;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+// The same after a pause that interrupts the wait itself: a stopped process, a virtual machine that moves.
+TEST(Timers, ComeAfterInputThatArrivedWhileTheProcessWasStopped) {
+  std::optional<int> outcome;
+  for (int tries = 0; !outcome && tries < 50; ++tries) outcome = stop_in_wait();
+  EXPECT_EQ(outcome, 1) << "2: the timer fired although the input had come";
 }
 
 TEST(Timers, AnAnswerThatCameInTimeCancelsItsDeadline) {
