@@ -88,6 +88,9 @@ Result<void> Env::look_at_file(MDB_env* env) {
   mdb_filehandle_t fd = -1;
   mdb_env_get_fd(env, &fd);
   uint64_t before = known.bytes.load(std::memory_order_relaxed);  // loaded before fstat, because a writer may be adding
+  if (is_lock_lost(env)) {
+    return fail("lmdb: " + known.directory + "/lock.mdb was cut off; every process that uses it must close it");
+  }
   if (before == kGarbledFile) return fail("lmdb: " + known.directory + "/data.mdb is garbled");
   struct stat now {};
   if (::fstat(fd, &now) != 0) return fail("lmdb: " + known.directory + "/data.mdb: " + std::strerror(errno));
@@ -156,7 +159,11 @@ Result<Txn> Txn::begin(const Env& env, Access access) {
                     ::getpid()));
   }
   if (rc != 0) return describe("begin transaction", rc);
-  return Txn(txn, access);
+  Txn begun(txn, access);
+  if (is_lock_lost(env.get())) {
+    if (Result<void> whole = Env::look_at_file(env.get()); !whole) return whole.error();
+  }
+  return begun;
 }
 
 Txn& Txn::operator=(Txn&& other) noexcept {
@@ -247,6 +254,7 @@ Result<void> Txn::renew() {
 }
 
 Result<void> Txn::renew_unlooked() {
+  if (is_lock_lost(mdb_txn_env(txn_))) return Env::look_at_file(mdb_txn_env(txn_));
   const int rc = run([this] { return mdb_txn_renew(txn_); });
   if (is_damage(rc)) (void)found(rc);
   if (rc != 0) return describe("renew", rc);

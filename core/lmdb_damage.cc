@@ -2,6 +2,7 @@
 #include "core/lmdb_damage.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -27,6 +28,8 @@ namespace {
 struct Watched {
   std::array<char, 1024> directory{};
   uintptr_t map_begin = 0, map_end = 0;
+  uintptr_t lock_begin = 0, lock_end = 0;
+  volatile bool lock_lost = false;
   MDB_env* volatile env = nullptr;
   volatile bool expendable = false;
   volatile bool is_told = false;  // one line is enough
@@ -72,6 +75,24 @@ Watched* watched_of(const MDB_env* env) {
   return nullptr;
 }
 
+// Puts empty memory in the place of a lock file that was cut off. Uses only what is safe in a signal handler.
+bool replace_lock(uintptr_t address) {
+  for (Watched& at : watched) {
+    if (at.env == nullptr || address < at.lock_begin || address >= at.lock_end) continue;
+    void* const begin = reinterpret_cast<void*>(at.lock_begin);  // NOLINT(performance-no-int-to-ptr)
+    if (::mmap(begin, at.lock_end - at.lock_begin, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+               0) == MAP_FAILED) {
+      return false;
+    }
+    at.lock_lost = true;
+    write_all("tidegate: lmdb: ");
+    write_all(at.directory.data());
+    write_all("/lock.mdb was cut off; this environment is not used any more until every process has closed it\n");
+    return true;
+  }
+  return false;
+}
+
 std::string_view describe(int signal) { return signal == SIGBUS ? "was cut off or cannot be read" : "is garbled"; }
 
 uintptr_t program_counter(const void* context) {
@@ -88,6 +109,7 @@ uintptr_t program_counter(const void* context) {
 void on_fault(int signal, siginfo_t* info, void* context) {
   const bool is_fault = info->si_code > 0;  // of this thread, and not sent by kill(2)
   const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
+  if (is_fault && signal == SIGBUS && replace_lock(address)) return;
   Watched* const at = is_fault ? watched_at(address) : nullptr;
   Guard* const guard = innermost_guard;
   const uintptr_t pc = program_counter(context);
@@ -119,21 +141,28 @@ void on_assertion(MDB_env* env, const char* assertion) {
 
 // Finds where the environment's file is mapped; LMDB does not tell. Lines of proc(5) maps: begin-end modes offset dev
 // inode path. An abandoned environment of the same directory may still be mapped: its file was moved or deleted, which
-// the path shows. Its inode number may have been used again.
-void find_map(MDB_env* env, Watched& slot) {
+// the path shows. Its inode number may have been used again. The lock file lies beside it.
+void find_maps(MDB_env* env, Watched& slot) {
   mdb_filehandle_t fd = -1;
   std::array<char, 4096> path{};
   if (mdb_env_get_fd(env, &fd) != MDB_SUCCESS) return;
   const std::string link = "/proc/self/fd/" + std::to_string(fd);
   if (::readlink(link.c_str(), path.data(), path.size() - 1) < 0) return;
+  const std::string data = path.data();
+  const std::string lock = data.substr(0, data.rfind('/')) + "/lock.mdb";
   std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);) {
     unsigned long begin = 0, end = 0;
     int path_at = 0;
     if (std::sscanf(line.c_str(), "%lx-%lx %*s %*s %*s %*s %n", &begin, &end, &path_at) != 2 || path_at == 0) continue;
-    if (line.compare(static_cast<size_t>(path_at), std::string::npos, path.data()) != 0) continue;
-    slot.map_begin = begin;
-    slot.map_end = end;
+    const std::string_view mapped = std::string_view(line).substr(static_cast<size_t>(path_at));
+    if (mapped == data) {
+      slot.map_begin = begin;
+      slot.map_end = end;
+    } else if (mapped == lock) {
+      slot.lock_begin = begin;
+      slot.lock_end = end;
+    }
   }
 }
 
@@ -169,7 +198,9 @@ void watch(MDB_env* env, const std::string& directory, bool expendable) {
     if (slot.env != nullptr) continue;
     std::strncpy(slot.directory.data(), directory.c_str(), slot.directory.size() - 1);
     slot.expendable = expendable;
-    find_map(env, slot);
+    slot.map_begin = slot.map_end = slot.lock_begin = slot.lock_end = 0;
+    slot.lock_lost = false;
+    find_maps(env, slot);
     slot.env = env;
     return;
   }
@@ -177,6 +208,11 @@ void watch(MDB_env* env, const std::string& directory, bool expendable) {
 
 void tell_abandoned(MDB_env* env) {
   if (Watched* const at = watched_of(env)) tell(*at, "is damaged", false);
+}
+
+bool is_lock_lost(const MDB_env* env) {
+  const Watched* const at = watched_of(env);
+  return at != nullptr && at->lock_lost;
 }
 
 void unwatch(MDB_env* env) {

@@ -4,6 +4,10 @@
 // the map: SIGSEGV. One line on stderr then names the environment, and the mark kMark stays in its directory for the
 // next start.
 //
+// The lock file is mapped too, and LMDB touches it in every transaction. If somebody cuts it off (a copy over a live
+// directory does), the handler puts empty memory in its place: no process ends. Then nobody knows any more who reads
+// and who writes, so every transaction that would begin is an Error (is_lock_lost()) until all have closed it.
+//
 // An environment that the process needs ends the process then. An expendable one (a cache) does not: the operation
 // under way fails, and the environment is not used any more.
 #pragma once
@@ -25,6 +29,9 @@ void watch(MDB_env* env, const std::string& directory, bool expendable);
 void unwatch(MDB_env* env);
 // Says that an expendable environment is not used any more, and leaves the mark. Once.
 void tell_abandoned(MDB_env* env);
+
+// Whether the lock file was cut off under this watched environment.
+bool is_lock_lost(const MDB_env* env);
 
 // What guarded() returns beside LMDB's own codes.
 constexpr int kAssertionFailed = -30'000;  // LMDB failed an assertion

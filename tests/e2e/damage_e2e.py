@@ -104,6 +104,28 @@ def test_a_state_cut_off_under_a_running_host_stops_nothing_and_comes_back_whole
     assert (lab.directory("proxy2") / "state" / "state.damaged" / "data.mdb").exists(), "what was damaged is kept"
 
 
+def test_a_lock_file_cut_off_under_a_running_host_ends_no_process(lab):
+    lock = lab.directory("proxy2") / "state" / "state" / "lock.mdb"
+    plane = lambda: lab.plane("proxy2", "l7", "/status").json()
+    pid = plane()["pid"]
+    control = lab.process("proxy2", "control")
+    os.truncate(lock, 0)
+    lab.tidegate("drain", "backend", "origins/origin1", "--note", "kept by the leader")
+    wait_until("the control says what happened", lambda: "lock.mdb was cut off" in control.log.read_text(), 20, control)
+    wait_until("the plane says it too", lambda: "lock.mdb was cut off" in (plane()["refused"] or ""), 20, lab.process("proxy2", "l7"))
+    assert lab.curl("client-eu", WWW + "/", vip="10.10.0.12").stdout == "the origin's front page\n"
+    assert plane()["pid"] == pid and control.running()
+    lab.tidegate("undrain", "backend", "origins/origin1")
+    # When all have closed it, the next one makes it anew. Nothing that was committed is lost.
+    lab.process("proxy2", "l7").stop()
+    control.stop()
+    lab.start_control("proxy2")
+    lab.start_plane("proxy2", "l7")
+    lab.wait_ready("proxy2")
+    head = lab.api("GET", "/v1/status").json()["head"]
+    wait_until("the plane follows", lambda: plane()["refused"] is None and plane()["version"] == head["version"], 20)
+
+
 def test_a_leader_whose_state_is_cut_off_says_so_and_goes_on_from_another_host_s_copy(lab):
     lab.tidegate("drain", "backend", "proxies-eu/proxy2", "--note", "kept elsewhere", "--wait")
     head = lab.api("GET", "/v1/status").json()["head"]

@@ -155,6 +155,32 @@ TEST_F(Lmdb, AFileThatWasCutOffRefusesEveryTransactionUntilItIsWholeAgain) {
   EXPECT_TRUE(kept.renew());
 }
 
+// As a copy over a live directory does. LMDB touches the lock file's map in every transaction.
+TEST_F(Lmdb, ALockFileThatWasCutOffEndsNoProcessAndIsMadeAnewWhenAllHaveClosedIt) {
+  for (const bool expendable : {false, true}) {
+    {
+      const Env env = open({.map_bytes = 1 << 20, .expendable = expendable});
+      fill(env);
+      Txn kept = *Txn::begin(env, Access::read), open_one = *Txn::begin(env, Access::read);
+      const MDB_dbi db = *open_one.open_db("things");
+      kept.reset();
+      std::filesystem::resize_file(directory_ + "/lock.mdb", 0);
+      EXPECT_TRUE(open_one.get(db, be64(7))) << "it has its snapshot";
+      for (const Access access : {Access::read, Access::write, Access::read}) {
+        const Result<Txn> txn = Txn::begin(env, access);
+        ASSERT_FALSE(txn);
+        EXPECT_THAT(txn.error().message, HasSubstr(directory_ + "/lock.mdb was cut off"));
+      }
+      EXPECT_FALSE(kept.renew());
+      EXPECT_FALSE(kept.renew_unlooked());
+    }
+    const Env again = open({.map_bytes = 1 << 20, .expendable = expendable});
+    Txn txn = *Txn::begin(again, Access::read);
+    EXPECT_EQ(txn.entries(*txn.open_db("things")), 500u);
+    EXPECT_TRUE(Txn::begin(again, Access::write));
+  }
+}
+
 TEST_F(Lmdb, APageThatIsGoneUnderAReaderEndsTheProcessByNameAndLeavesAMark) {
   const auto read_what_is_gone = [this] {
     const Env env = open();
