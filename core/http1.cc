@@ -31,6 +31,8 @@ struct SeenFields {
   bool upgrade_option = false;
   bool upgrade_field = false;
   bool expect_continue = false;
+  bool cookie = false;
+  size_t more_cookies = 0;  // Cookie fields after the first
 };
 
 class HeadParser {
@@ -168,12 +170,12 @@ Outcome HeadParser::field_lines() {
     if (*at_ == '\r' || *at_ == '\n') return line_end(Fault::bad_line_ending);
     // §5.2 (obs-fold) and §2.2 (white space before the first field line).
     if (*at_ == ' ' || *at_ == '\t') return refuse(Fault::obs_fold);
-    if (head_.field_count == std::min(limits_.fields, kMaxFields)) return refuse(Fault::too_many_fields);
+    if (head_.field_count == kMaxFields) return refuse(Fault::too_many_fields);
     Field& field = head_.fields[head_.field_count];
     if (const Outcome read = field_name(field); read.status != Status::complete) return read;
     if (const Outcome read = field_value(field); read.status != Status::complete) return read;
     if (const Fault fault = note(field); fault != Fault::none) return refuse(fault);
-    ++head_.field_count;
+    if (++head_.field_count - seen_.more_cookies > limits_.fields) return refuse(Fault::too_many_fields);
   }
 }
 
@@ -208,6 +210,12 @@ Fault HeadParser::note(const Field& field) {
       seen_.host = &field;
       break;
     case 6:
+      // All Cookie fields count as one, as in HTTP/2, where each pair may be a field (RFC 9113 §8.2.3).
+      if (equals_ignore_case(field.name, "cookie")) {
+        if (seen_.cookie) ++seen_.more_cookies;
+        seen_.cookie = true;
+        break;
+      }
       // RFC 9110 §10.1.1
       if (!equals_ignore_case(field.name, "expect")) break;
       if (!equals_ignore_case(field.value, "100-continue")) return Fault::unsupported_expectation;

@@ -268,6 +268,9 @@ TEST(Http1Request, BoundsEverything) {
   expect_refused("GET /1234567890", Fault::target_too_long, limits);
   expect_refused(with("A: 1\r\nB: 2\r\nC: 3\r\n"), Fault::too_many_fields, limits);
   EXPECT_EQ(parse(with("A: 1\r\nB: 2\r\n"), limits).result.status, Status::complete);
+  const std::string cookies = "Cookie: a=1\r\nA: 1\r\ncookie: b=2\r\nCookie: c=3\r\n";
+  EXPECT_EQ(parse(with(cookies), limits).result.status, Status::complete) << "all Cookie fields count as one";
+  expect_refused(with(cookies + "B: 2\r\n"), Fault::too_many_fields, limits);
 
   const std::string frame = with("X: \r\n");
   const std::string fits = with("X: " + std::string(100 - frame.size(), 'x') + "\r\n");
@@ -281,6 +284,9 @@ TEST(Http1Request, BoundsEverything) {
   generous.fields = 1000;  // the array's size is still the limit
   std::string many;
   for (size_t i = 0; i < kMaxFields; ++i) many += "F: 1\r\n";
+  expect_refused(with(many), Fault::too_many_fields, generous);
+  many.clear();
+  for (size_t i = 0; i < kMaxFields; ++i) many += "Cookie: 1\r\n";
   expect_refused(with(many), Fault::too_many_fields, generous);
 }
 
