@@ -3,30 +3,19 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/statvfs.h>
 
 #include <cerrno>
 
 #include "conf/state_records.h"
 #include "core/clock.h"
 #include "core/fd.h"
+#include "core/full_disk.h"
 #include "core/log.h"
 
 namespace tidegate {
 namespace {
 
 constexpr uint64_t kAuditsKept = 100'000;
-constexpr uint64_t kScarceBytes = 1 << 20;  // with less free space than this, the disk counts as full
-
-// LMDB returns EIO for a write that was cut short, for example by a full disk.
-bool has_no_room(const std::string& message, const std::string& directory) {
-  for (const int number : {ENOSPC, EDQUOT, EFBIG, MDB_MAP_FULL}) {
-    if (message.ends_with(mdb_strerror(number))) return true;
-  }
-  struct statvfs disk {};
-  return message.ends_with(mdb_strerror(EIO)) && ::statvfs(directory.c_str(), &disk) == 0 &&
-         disk.f_bavail * disk.f_frsize < kScarceBytes;
-}
 
 void erase_answer(StateBatch& batch, const StateDbs& dbs, const std::string& request) {
   const std::optional<std::string> record = batch.get(dbs.answer, request);
@@ -137,7 +126,7 @@ Result<void> StateBatch::commit() {
   }
   txn_.reset();
   if (!touched_secrets_.empty()) impl_.forget_secrets(touched_secrets_);
-  if (fault_ && has_no_room(fault_->message, impl_.env_dir)) {
+  if (fault_ && disk_is_full(fault_->message, impl_.env_dir)) {
     return fail(fmt::format("{}the disk that holds {} is full ({}); nothing was changed", kNoRoom, impl_.env_dir,
                             fault_->message));
   }

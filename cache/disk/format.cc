@@ -155,7 +155,8 @@ std::string encode_meta(std::string_view name, const StoredHead& head, uint64_t 
   std::string out(sizeof(uint32_t), '\0');  // room for the CRC
   const std::string capitals = capitals_of(head);
   const size_t head_bytes = 128 + head.field_text.size() + capitals.size() + head.key.size() + head.vary.size() +
-                            head.vary_values.size() + 8 * head.tags.size();
+                            head.vary_values.size() + 8 * head.tags.size() +
+                            std::min(head.reason.size(), kKeptReasonBytes);
   const bool head_apart = head_bytes > kInlineMetaBytes;
   put(out, kRecordVersion);
   put(out, static_cast<uint8_t>((head_apart ? kHeadApart : 0) | (head.freshness.must_revalidate ? kMustRevalidate : 0) |
@@ -178,7 +179,7 @@ std::string encode_meta(std::string_view name, const StoredHead& head, uint64_t 
   if (head_apart) apart = head.field_text;
   put_section(out, kSectionCapitals, capitals);
   const bool fits = out.size() + head.reason.size() + kSectionHeadBytes <= kInlineMetaBytes;
-  if (fits) put_section(out, kSectionReasonPhrase, head.reason);
+  if (fits || head.reason.size() <= kKeptReasonBytes) put_section(out, kSectionReasonPhrase, head.reason);
   const uint32_t crc = crc32c(std::string_view(out).substr(sizeof(uint32_t)), crc32c(name));
   std::memcpy(out.data(), &crc, sizeof crc);
   return out;

@@ -54,11 +54,13 @@ struct Meta {
 
 // Types of sections: the reason phrase, if it is not the registered one; and which letters of the fields' names the
 // backend wrote as capitals, one bit for each byte of all names in field_text, from the lowest bit of the first byte
-// on. A reason phrase is left out if the record would not fit on a leaf with it. Then the answer has the registered
-// one. Type 1 is not used any more.
+// on. A reason phrase of more than kKeptReasonBytes is left out if the record would not fit on a leaf with it. Then the
+// answer has the registered one. Type 1 is not used any more.
 constexpr uint16_t kMustUnderstand = 0x8000;
 constexpr uint16_t kSectionReasonPhrase = 2;
 constexpr uint16_t kSectionCapitals = 3;
+
+constexpr size_t kKeptReasonBytes = 512;
 
 constexpr size_t kMetaKeyBytes = 24;
 std::string meta_key(const KeyHash& key, uint64_t variant);

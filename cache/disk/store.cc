@@ -36,7 +36,9 @@ constexpr const char* kClosedNote = "/closed";   // the data file's time and siz
 constexpr const char* kSetAside = "/set-aside";  // holds an environment that could not be used, until the next start
 constexpr size_t kMaxHeaderBytes = 128;          // of one value of the sys and tag databases
 constexpr off_t kLockFileBytes = 16'384;         // LMDB needs less for 126 readers
-constexpr uint64_t kMaxDeathsWhileLoading = 3;
+// A start that was killed while it read the file is no proof against it: each such start checks the whole file first.
+// It is given up when so many in a row did not survive it.
+constexpr uint64_t kMaxDeathsWhileLoading = 10;
 constexpr int kLockTries = 50;  // one second in all, for a process that is ending
 constexpr auto kLockPoll = std::chrono::milliseconds(20);
 

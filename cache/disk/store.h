@@ -40,6 +40,7 @@ class Store {
 
   const StoreHeader& header() const { return header_; }
   const lmdb::Env& env() const { return env_; }
+  const std::string& directory() const { return directory_; }
   uint64_t map_bytes() const { return map_bytes_; }
   // What the file may grow to: the map, or what its file system has room for less a reserve.
   uint64_t room_bytes() const;

@@ -7,6 +7,7 @@
 #include "cache/limits.h"
 #include "core/assert.h"
 #include "core/clock.h"
+#include "core/full_disk.h"
 #include "core/log.h"
 #include "core/thread.h"
 
@@ -62,17 +63,23 @@ std::string Writer::trouble() const {
   return lost_.empty() ? "it was handed over to another process" : "it cannot be taken back: " + lost_;
 }
 
+// A full disk is named as such, whatever LMDB made of it.
+std::string Writer::named(const std::string& message) const {
+  if (!disk_is_full(message, store_.directory())) return message;
+  return fmt::format("the disk that holds {} is full ({})", store_.directory(), message);
+}
+
 // Logged when it changes: a disk that stays full gives one line.
 void Writer::note_outcome(const Result<void>& written) {
   if (!written) counters_.commit_failures.add();
   const bool was_in_trouble = backing_off_.exchange(!written.has_value());
   if (!written && !was_in_trouble) {
-    log_error("cache: {}; the disk tier takes nothing until a transaction succeeds", written.error().message);
+    log_error("cache: {}; the disk tier takes nothing until a transaction succeeds", named(written.error().message));
   } else if (written && was_in_trouble) {
     log_info("cache: the disk tier takes responses again");
   }
   const MutexLock lock(mutex_);
-  trouble_ = written ? std::string() : written.error().message;
+  trouble_ = written ? std::string() : named(written.error().message);
 }
 
 PurgePosition Writer::purged_to() const {
@@ -231,7 +238,7 @@ void Writer::commit_batch(std::vector<Work>& batch) {
   auto written = write(batch);
   if (!written) {
     counters_.commit_failures.add();
-    if (!backing_off_) log_warn("cache: {}; making room and trying once more", written.error().message);
+    if (!backing_off_) log_warn("cache: {}; making room and trying once more", named(written.error().message));
     // A process whose disk tier this one took over may have been killed with a snapshot, which keeps pages from use.
     mdb_reader_check(store_.env().get(), nullptr);
     // Pages that one transaction frees serve the next. So erase alone first, then write again.

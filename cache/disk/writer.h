@@ -170,6 +170,7 @@ class Writer {
   void account(DiskBody& disk, uint64_t bytes);
   void check_space();
   uint64_t limit_bytes() const;
+  std::string named(const std::string& message) const;
   void note_outcome(const Result<void>& written);
 
   // writer_load.cc: the start

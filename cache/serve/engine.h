@@ -41,6 +41,7 @@ struct Pending::Waiter : std::enable_shared_from_this<Pending::Waiter> {
   std::weak_ptr<Flight> flight TIDEGATE_GUARDED_BY(mutex);  // that it waits for, or waited for last
   bool waited_for_flight = false;
   bool waited_for_disk = false;
+  uint32_t unsatisfied = 0;  // answers that were stored and did not meet this request's max-age or min-fresh
 
   Mutex mutex;
   EventLoop* alive_loop TIDEGATE_GUARDED_BY(mutex);  // null once the Pending is gone

@@ -23,6 +23,14 @@ CacheControl control_of_waiter(Fields request_fields) {
   return control;
 }
 
+// Whether another request of this waiter would bring it nothing better: the leader asked for an answer at least as
+// young and as lasting, and this is what the origin has. An origin behind another cache may send an Age above max-age.
+bool asks_no_more_than(const CacheControl& waiter, const CacheControl& leader) {
+  const uint64_t leaders_age = leader.no_cache ? 0 : leader.max_age.value_or(UINT64_MAX);
+  return waiter.max_age.value_or(UINT64_MAX) >= leaders_age &&
+         waiter.min_fresh.value_or(0) <= leader.min_fresh.value_or(0);
+}
+
 std::optional<int64_t> ttl_s(const Freshness& freshness, uint64_t now_ms) { return ttl_ms(freshness, now_ms) / 1000; }
 
 }  // namespace
@@ -254,14 +262,25 @@ FillDecision Flight::store(const ResponseView& response, const Freshness& freshn
 // Waiters whose request selects this variant attach to it. The others are looked up again.
 void Flight::attach_waiters(Waiters& waiters, uint64_t now_ms) {
   const Freshness freshness = head()->freshness;
+  const CacheControl leader = background_ ? CacheControl() : request_control(request_.view().fields);
+  Waiters unsatisfied;
   for (const auto& waiter : waiters) {
     EventLoop* loop = waiter->loop();
     if (loop == nullptr) continue;
     const RequestView& request = waiter->request.view();
-    const bool fits =
-        is_same_variant(request.fields) && may_wait_for(freshness, control_of_waiter(request.fields), now_ms);
-    if (!fits) {
+    CacheControl control = control_of_waiter(request.fields);
+    if (asks_no_more_than(control, leader)) control.max_age = control.min_fresh = std::nullopt;
+    if (!is_same_variant(request.fields)) {
       engine_.lookup_again(waiter);
+      continue;
+    }
+    if (!may_wait_for(freshness, control, now_ms)) {
+      // It may lead, and others as demanding may follow it. But not one after the other for ever.
+      if (++waiter->unsatisfied < kMaxRefusals) {
+        engine_.lookup_again(waiter);
+      } else {
+        unsatisfied.push_back(waiter);
+      }
       continue;
     }
     Lookup found;
@@ -272,6 +291,7 @@ void Flight::attach_waiters(Waiters& waiters, uint64_t now_ms) {
     engine_.counters.attached.add();
     waiter->deliver(std::move(found));
   }
+  release(unsatisfied, "request-limits");
 }
 
 // RFC 9111 §4.3.4. The asking client gets the stored head with all fields of the 304 laid over it. The others get what

@@ -2,6 +2,7 @@
 // Coalescing: one fetch for many readers.
 #include <gtest/gtest.h>
 
+#include "cache/limits.h"
 #include "cache/serve/flight.h"
 #include "tests/unit/cache/cache_fixture.h"
 
@@ -175,6 +176,45 @@ TEST_F(Attaching, AReloadThatWaitedIsNotGivenWhatStandsInForAnError) {
   Lookup own = settle(std::move(reload));
   EXPECT_EQ(own.outcome, Outcome::fetch);
   EXPECT_EQ(own.fill.on_head(response(503, {}, 0), later).kind, FillDecision::Kind::pass);
+}
+
+// An origin behind another cache may have nothing younger than max-age, or nothing that lasts as long as min-fresh.
+TEST_F(Attaching, AnAnswerThatIsTooOldForItsLeaderIsGoodForAllWhoAskAlike) {
+  const FieldList aged{{"Cache-Control", "max-age=1000"}, {"Age", "100"}};
+  int number = 0;
+  for (const char* limits : {"max-age=50", "max-age=50, max-stale=10", "min-fresh=6000"}) {
+    const std::string path = "/" + std::to_string(++number);
+    const FieldList fields{{"Cache-Control", limits}};
+    for (const char* cold_or_stored : {"cold", "stored"}) {
+      Lookup leader = find(get(path, fields));
+      ASSERT_EQ(leader.outcome, Outcome::fetch) << limits << " " << cold_or_stored;
+      auto waiters = herd(20, get(path, fields));
+      EXPECT_EQ(fill(leader, 200, aged, "x").kind, FillDecision::Kind::store);
+      for (auto& waiter : waiters) EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::attach) << limits;
+    }
+  }
+}
+
+TEST_F(Attaching, ThoseWhoAskForMoreThanTheirLeaderDoNotQueueUpOneBehindTheOther) {
+  const FieldList aged{{"Cache-Control", "max-age=1000"}, {"Age", "100"}};
+  Lookup first = find(get("/a"));
+  std::vector<std::unique_ptr<Ask>> waiters;
+  for (int i = 0; i < 20; ++i) {  // each wants it younger than the one before
+    waiters.push_back(ask(get("/a", FieldList{{"Cache-Control", "max-age=" + std::to_string(90 - i)}})));
+  }
+  fill(first, 200, aged, "x");
+  size_t leaders = 0, alone = 0;
+  for (auto& waiter : waiters) {
+    Lookup found = settle(std::move(waiter));
+    if (found.outcome == Outcome::fetch) {
+      ++leaders;
+      fill(found, 200, aged, "x");
+    } else {
+      alone += found.outcome == Outcome::bypass;
+    }
+  }
+  EXPECT_LE(leaders, size_t{kMaxRefusals});
+  EXPECT_EQ(leaders + alone, 20u);
 }
 
 class AttachingPlaces : public Attaching {

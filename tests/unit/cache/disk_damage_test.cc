@@ -111,7 +111,7 @@ TEST_F(CacheOnDisk, AStartThatWasKilledWhileItReadTheIndexKeepsTheCache) {
   open(on_disk());
   expect_hit("/a", "a");
   cache = nullptr;
-  std::ofstream(path + "/loading") << "...";  // three in a row, so it is not by chance
+  std::ofstream(path + "/loading") << std::string(10, '.');  // ten in a row, so it is not by chance
   open(on_disk());
   EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
 }

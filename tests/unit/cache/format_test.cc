@@ -81,7 +81,10 @@ TEST(Meta, KeepsSpeltNamesOfEveryHeadAndTheReasonWhereItFits) {
   EXPECT_EQ(round_trip(head)->head->reason, "") << "the registered one will do";
   EXPECT_EQ(round_trip(head)->head->spelt_names, "ETagX-Pad");
   for (size_t padding = 0; padding < 4'000; padding += 50) {  // on a leaf, at its bound, and apart
-    EXPECT_EQ(round_trip(*sample(padding))->head->spelt_names, "ETagX-Pad") << padding;
+    StoredHead padded = *sample(padding);
+    padded.reason = "Fine Phrase";
+    EXPECT_EQ(round_trip(padded)->head->spelt_names, "ETagX-Pad") << padding;
+    EXPECT_EQ(round_trip(padded)->head->reason, "Fine Phrase") << padding;
   }
   FieldList many{{"ETag", "\"v1\""}};
   for (int i = 0; i < 400; ++i) many.add("X-A-Field-Of-An-Application-" + std::to_string(i), "v");

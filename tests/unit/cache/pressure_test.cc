@@ -89,6 +89,7 @@ TEST_F(UnderPressure, ABodyThatTheDiskCannotTakePassesThroughAndTheTierComesBack
     store("/in-memory", fresh_minute(), "in memory");
     cache->flush();
     EXPECT_NE(cache->totals().disk_trouble.find("frozen"), std::string::npos) << cache->totals().disk_trouble;
+    EXPECT_NE(cache->totals().disk_trouble.find("is full"), std::string::npos) << cache->totals().disk_trouble;
     EXPECT_EQ(metric("tidegate_cache_disk_frozen"), 1);
     EXPECT_EQ(find(get("/small")).outcome, Outcome::hit);
   }

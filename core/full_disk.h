@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tells a full disk from other faults of an LMDB environment.
+#pragma once
+
+#include <string>
+
+namespace tidegate {
+
+// Whether `message`, of a failed write to the environment in `directory`, means that its disk or its map is full. LMDB
+// returns EIO for a write that was cut short, so then the file system is asked what is left.
+bool disk_is_full(const std::string& message, const std::string& directory);
+
+}  // namespace tidegate
