@@ -78,6 +78,14 @@ std::string lower_case(std::string_view text) {
   return out;
 }
 
+std::string field_name_as_read(std::string_view name) {
+  std::string read = lower_case(name);
+  for (char& c : read) {
+    if ((c < 'a' || c > 'z') && (c < '0' || c > '9')) c = '-';
+  }
+  return read;
+}
+
 bool looks_octal_or_hex(std::string_view text) {
   if (!text.empty() && (text.front() == '-' || text.front() == '+')) text.remove_prefix(1);
   if (text.size() < 2 || text.front() != '0') return false;

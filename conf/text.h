@@ -18,6 +18,9 @@ std::string_view without_byte_order_mark(std::string_view text);
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
 std::string lower_case(std::string_view text);  // of ASCII letters
+// A field's name as CGI and WSGI read it: in lower case, and every byte but letters and digits is '-'. So
+// Content_Length is another spelling of content-length.
+std::string field_name_as_read(std::string_view name);
 
 // 010, -007, 0x1f, 0o17, 0b1: some readers take them as decimal, others do not.
 bool looks_octal_or_hex(std::string_view text);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cross checks of addresses to, from or through which packets are forwarded: addresses that no host on a network can
 // have, and addresses that contradict each other.
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -22,9 +23,32 @@ const char* kind_without_host(const IpAddress& address) {
     return bytes[0] >= 224 ? "a multicast address" : nullptr;
   }
   if (bytes[0] == 0xff) return "a multicast address";
+  if (address.unmapped().is_v4()) return "an IPv4 address in the form of IPv6, which is on no wire";
   const bool zeros = std::all_of(bytes.begin(), bytes.end() - 1, [](uint8_t byte) { return byte == 0; });
   if (zeros && bytes[15] == 0) return "an unspecified address";
   return zeros && bytes[15] == 1 ? "a loopback address" : nullptr;
+}
+
+using Networks = std::vector<std::pair<IpAddress, uint8_t>>;  // addresses of ports with their prefix lengths
+
+// Whether it is the first or last address of one of these IPv4 networks: no host has it (RFC 1122 §3.2.1.3). Networks
+// of two addresses have hosts alone (RFC 3021).
+bool is_of_network(const IpAddress& address, const Networks& networks) {
+  if (!address.is_v4()) return false;
+  return std::any_of(networks.begin(), networks.end(), [&](const auto& own) {
+    const auto& [base, prefix] = own;
+    if (!base.is_v4() || prefix == 0 || prefix > 30 || !Cidr::of(base, prefix).contains(address)) return false;
+    const uint32_t host_bits = ntohl(address.v4_be()) & (UINT32_MAX >> prefix);
+    return host_bits == 0 || host_bits == UINT32_MAX >> prefix;
+  });
+}
+
+void check_not_of_network(Checks& checks, Way way, const IpAddress& address, const Networks& networks) {
+  if (!is_of_network(address, networks)) return;
+  checks.refuse(way, {"impossible_address",
+                      fmt::format("{} is the network's own address or its broadcast address", address.to_string()),
+                      "an address that a host on the network can have",
+                      {}});
 }
 
 // Returns false if there is a fault, this one or another.
@@ -39,12 +63,28 @@ bool check_host(Checks& checks, Way way, const IpAddress& address) {
   return false;
 }
 
+bool is_link_local(const IpAddress& address) {
+  return address.is_v6() && address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0) == 0x80;
+}
+
 bool has_family(const std::vector<IpAddress>& addresses, IpAddress::Family family) {
   return std::any_of(addresses.begin(), addresses.end(), [&](const IpAddress& a) { return a.family == family; });
 }
 
-// The port asks for the gateway from an address of its own, so the gateway must be a different host.
-void check_gateway(Checks& checks, size_t n, size_t p, size_t g) {
+// Sites may use the same private addresses.
+bool are_one_site(uint32_t a, uint32_t b) { return a == b || a == kNone || b == kNone; }
+
+std::set<IpAddress> vips_at(const Model& model, uint32_t site) {
+  std::set<IpAddress> out;
+  for (const Vip& vip : model.vips) {
+    if (are_one_site(vip.site, site)) out.insert(vip.addresses.begin(), vip.addresses.end());
+  }
+  return out;
+}
+
+// The port asks for the gateway from an address of its own, so the gateway must be a different host, on the port's own
+// network. A port whose address has no network around it (/32, /128) may have its gateway anywhere.
+void check_gateway(Checks& checks, size_t n, size_t p, size_t g, const std::set<IpAddress>& vips) {
   const L4Port& port = checks.model().nodes[n].l4.ports[p];
   const IpAddress& gateway = port.gateways[g];
   const Way way{"nodes", n, "l4", "ports", p, "gateways", g};
@@ -62,27 +102,74 @@ void check_gateway(Checks& checks, size_t n, size_t p, size_t g) {
                         fmt::format("gateway {} is the port's own address", gateway.to_string()),
                         "a router's address",
                         {}});
+  } else if (vips.contains(gateway)) {
+    checks.refuse(way, {"impossible_address",
+                        fmt::format("gateway {} is a VIP, which the forwarder itself holds", gateway.to_string()),
+                        "a router's address",
+                        {}});
+  } else if (std::none_of(port.addresses.begin(), port.addresses.end(),
+                          [&](const auto& own) {
+                            const auto& [address, prefix] = own;
+                            return same_family(own) &&
+                                   (prefix == address.max_prefix() || Cidr::of(address, prefix).contains(gateway));
+                          }) &&
+             !is_link_local(gateway)) {
+    checks.refuse(way, {"impossible_address",
+                        fmt::format("gateway {} is in no network of this port", gateway.to_string()),
+                        "a router's address in the network of one of the port's addresses",
+                        {}});
+  } else {
+    check_not_of_network(checks, way, gateway, port.addresses);
   }
 }
 
 void check_ports(Checks& checks, size_t n) {
+  const std::set<IpAddress> vips = vips_at(checks.model(), checks.model().nodes[n].site);
   const std::vector<L4Port>& ports = checks.model().nodes[n].l4.ports;
   for (size_t p = 0; p < ports.size(); ++p) {
     for (size_t a = 0; a < ports[p].addresses.size(); ++a) {
-      check_host(checks, {"nodes", n, "l4", "ports", p, "addresses", a}, ports[p].addresses[a].first);
+      const IpAddress& address = ports[p].addresses[a].first;
+      const Way way{"nodes", n, "l4", "ports", p, "addresses", a};
+      if (!check_host(checks, way, address)) continue;
+      check_not_of_network(checks, way, address, ports[p].addresses);
+      if (!vips.contains(address)) continue;
+      checks.refuse(way, {"impossible_address",
+                          fmt::format("{} is a VIP, and the port needs an address of its own", address.to_string()),
+                          "the port's own address",
+                          {}});
     }
-    for (size_t g = 0; g < ports[p].gateways.size(); ++g) check_gateway(checks, n, p, g);
+    for (size_t g = 0; g < ports[p].gateways.size(); ++g) check_gateway(checks, n, p, g, vips);
   }
 }
 
+// Of the forwarders of a site.
+Networks networks_at(const Model& model, uint32_t site) {
+  Networks networks;
+  for (const Node& node : model.nodes) {
+    if (!are_one_site(node.site, site)) continue;
+    for (const L4Port& port : node.l4.ports) {
+      networks.insert(networks.end(), port.addresses.begin(), port.addresses.end());
+    }
+  }
+  return networks;
+}
+
 // A backend that gets unchanged packets needs its own address besides the VIP, which all backends hold.
-void check_backends_of_services(Checks& checks, size_t p, const std::set<IpAddress>& vips) {
+void check_backends_of_services(Checks& checks, size_t p, const std::set<IpAddress>& vips, const Networks& own) {
   const Pool& pool = checks.model().pools[p];
   for (size_t b = 0; b < pool.backends.size(); ++b) {
     for (size_t a = 0; a < pool.backends[b].addresses.size(); ++a) {
       const Way way{"pools", p, "backends", b, "addresses", a};
       const IpAddress& address = pool.backends[b].addresses[a];
-      if (!check_host(checks, way, address) || !vips.contains(address)) continue;
+      if (!check_host(checks, way, address)) continue;
+      check_not_of_network(checks, way, address, own);
+      if (std::any_of(own.begin(), own.end(), [&](const auto& port) { return port.first == address; })) {
+        checks.refuse(way, {"impossible_address",
+                            fmt::format("backend '{}' has the address of a forwarder's port, {}", pool.backends[b].name,
+                                        address.to_string()),
+                            "an address of another host", "a forwarder sends nothing to itself"});
+      }
+      if (!vips.contains(address)) continue;
       checks.refuse(
           way, {"impossible_address",
                 fmt::format("backend '{}' has the address of a VIP, {}", pool.backends[b].name, address.to_string()),
@@ -117,20 +204,25 @@ void check_families(Checks& checks, size_t s) {
 void check_addresses(Checks& checks) {
   const Model& model = checks.model();
   std::set<IpAddress> vips;
-  std::set<size_t> served;
+  std::set<std::pair<uint32_t, uint32_t>> served;  // pool and site
   for (size_t v = 0; v < model.vips.size() && !checks.full(); ++v) {
     for (size_t a = 0; a < model.vips[v].addresses.size(); ++a) {
-      check_host(checks, {"vips", v, "addresses", a}, model.vips[v].addresses[a]);
-      vips.insert(model.vips[v].addresses[a]);
+      const IpAddress& address = model.vips[v].addresses[a];
+      vips.insert(address);
+      const Way way{"vips", v, "addresses", a};
+      if (check_host(checks, way, address)) {
+        check_not_of_network(checks, way, address, networks_at(model, model.vips[v].site));
+      }
     }
   }
   for (size_t n = 0; n < model.nodes.size() && !checks.full(); ++n) check_ports(checks, n);
   for (size_t s = 0; s < model.services.size() && !checks.full(); ++s) {
-    if (model.services[s].pool != kNone) served.insert(model.services[s].pool);
+    const Service& service = model.services[s];
+    if (service.pool != kNone && service.vip != kNone) served.emplace(service.pool, model.vips[service.vip].site);
     check_families(checks, s);
   }
-  for (const size_t p : served) {
-    if (!checks.full()) check_backends_of_services(checks, p, vips);
+  for (const auto& [p, site] : served) {
+    if (!checks.full()) check_backends_of_services(checks, p, vips, networks_at(model, site));
   }
 }
 

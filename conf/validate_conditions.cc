@@ -54,7 +54,7 @@ void check_pairs(Checks& checks, size_t r, std::string_view key, const RouteCond
 void check_header_names(Checks& checks, size_t r, std::string_view key, const RouteConditions::Pairs& pairs) {
   for (const auto& [name, value] : pairs) {
     const bool host = lower_case(name) == "host";
-    if (!is_framing_field(lower_case(name)) && !host) continue;
+    if (!is_framing_field(field_name_as_read(name)) && !host) continue;
     checks.refuse({"routes", r, "match", key, std::string_view(name)},
                   {"bad_value", fmt::format("{} is not looked at here", in_quotes(name)),
                    "a field of the message's content", host ? "the key 'hosts'" : ""});

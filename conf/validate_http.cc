@@ -11,6 +11,7 @@
 #include "conf/names.h"
 #include "conf/route_pattern.h"
 #include "conf/text.h"
+#include "core/http1.h"
 #include "core/mutex.h"
 #include "core/tls.h"
 #include "core/tls_clients.h"
@@ -260,7 +261,7 @@ void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& ed
     const std::string lower = lower_case(name);
     const bool own_upgrade =
         !to_backend && lower == "upgrade" && route.answer() != nullptr && route.answer()->status == 426;
-    if (is_framing_field(lower) && !own_upgrade) {
+    if (is_framing_field(field_name_as_read(name)) && !own_upgrade) {
       checks.refuse({"routes", r, key, std::string_view(name)},
                     {"bad_value",
                      fmt::format("{} cannot be edited: the proxy frames each message itself", in_quotes(name)),
@@ -272,6 +273,11 @@ void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& ed
                      to_backend ? "Host cannot be removed: every request needs one" : "Host is a field of requests",
                      {},
                      {}});
+    } else if (lower == "host" && !http1::is_authority(value)) {
+      checks.refuse({"routes", r, key, std::string_view(name)}, {"bad_value",
+                                                                 fmt::format("{} is no host", in_quotes(value)),
+                                                                 "a name or an address, with a port or not",
+                                                                 {}});
     }
     if (const auto [other, first] = met.emplace(lower, name); !first) {
       checks.refuse({"routes", r, key, std::string_view(name)},

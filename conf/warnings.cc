@@ -12,6 +12,7 @@
 #include "conf/names.h"
 #include "conf/policy/authorise.h"
 #include "conf/policy/kind.h"
+#include "conf/redirect_circle.h"
 #include "core/http1.h"
 #include "core/tls.h"
 #include "core/tls_clients.h"
@@ -70,11 +71,6 @@ void warn_of_ended_lists(Checks& warnings, int64_t now_s) {
   }
 }
 
-bool serves(const Route& route, size_t listener) {
-  return route.listeners.empty() ||
-         std::find(route.listeners.begin(), route.listeners.end(), listener) != route.listeners.end();
-}
-
 // Hosts of a listener's routes for which it has no certificate: their clients will refuse the connection.
 void warn_of_uncovered_hosts(Checks& warnings, const std::vector<std::optional<CertificateInfo>>& infos) {
   const Model& model = warnings.model();
@@ -129,25 +125,12 @@ void warn_of_denied_routes(Checks& warnings) {
   }
 }
 
-// True if a client that came by this listener would come back to it through this redirect.
-bool returns(const Route& route, const std::string& location, const Listener& listener) {
-  const std::string origin = listener.tls.enabled ? "https://" : "http://";
-  if (location == "{path}" || location == origin + "{host}{path}" || location == origin + "{authority}{path}") {
-    return true;
-  }
-  if (route.path.find_first_of("{*") != std::string::npos) return false;
-  if (location == route.path || location == origin + "{host}" + route.path) return true;
-  return std::any_of(route.hosts.begin(), route.hosts.end(),
-                     [&](const std::string& host) { return location == origin + host + route.path; });
-}
-
 void warn_of_circles(Checks& warnings) {
   const Model& model = warnings.model();
   for (size_t r = 0; r < model.routes.size() && !warnings.full(); ++r) {
-    const RouteRedirect* redirect = model.routes[r].redirect();
-    if (redirect == nullptr) continue;
+    if (model.routes[r].redirect() == nullptr) continue;
     for (size_t l = 0; l < model.listeners.size(); ++l) {
-      if (!serves(model.routes[r], l) || !returns(model.routes[r], redirect->location, model.listeners[l])) continue;
+      if (!serves(model.routes[r], l) || !leads_back(model, r, l)) continue;
       warnings.refuse({"routes", r, "redirect"},
                       {"endless_redirect",
                        fmt::format("who comes by listener '{}' is sent back to this route", model.listeners[l].name),

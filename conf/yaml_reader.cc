@@ -349,11 +349,12 @@ void refuse_open_quote(std::string_view text, const Place& place) {
 }
 
 // If brackets or quotes are never closed, the mistake is at their opening, wherever the parser failed. `message` is the
-// parser's or ours.
-std::optional<Stop> opening_of(std::string_view text, std::string_view message) {
-  constexpr std::string_view kStumbles[] = {"illegal EOF in scalar", "end of map flow not found",
-                                            "end of sequence flow not found", "illegal flow end",
-                                            "a map or list as a key"};
+// parser's or ours, and `line` where it failed.
+std::optional<Stop> opening_of(std::string_view text, std::string_view message, uint32_t line) {
+  constexpr std::string_view kStumbles[] = {
+      "illegal EOF in scalar", "end of map flow not found", "end of sequence flow not found",
+      "illegal flow end",      "a map or list as a key",    "illegal block entry",
+      "illegal map key",       "illegal map value"};
   if (std::none_of(std::begin(kStumbles), std::end(kStumbles), [&](auto each) { return message.starts_with(each); })) {
     return {};
   }
@@ -363,6 +364,7 @@ std::optional<Stop> opening_of(std::string_view text, std::string_view message) 
   YAML::Mark mark;
   mark.line = static_cast<int>(std::count(before.begin(), before.end(), '\n'));
   mark.column = static_cast<int>(before.size() - (before.rfind('\n') + 1));
+  if (Place(mark).line > line) return {};
   const char c = text[*opening];
   if (c == '"' || c == '\'') return syntax(mark, "these quotes are never closed", "a closing quote is missing");
   return syntax(mark, fmt::format("this {} is never closed", c), fmt::format("a {} is missing", c == '[' ? ']' : '}'));
@@ -406,10 +408,10 @@ std::unique_ptr<DocumentNode> read_yaml(const std::string& text, FaultList& faul
     if (builder.last_quoted()) refuse_open_quote(body, *builder.last_quoted());
     return builder.take();
   } catch (const Stop& met) {
-    const Stop stop = opening_of(body, met.complaint.detail).value_or(met);
+    const Stop stop = opening_of(body, met.complaint.detail, met.place.line).value_or(met);
     faults.at(stop.place.line, stop.place.column, {}, stop.complaint);
   } catch (const YAML::Exception& error) {
-    const Stop stop = opening_of(body, error.msg).value_or(friendlier(error));
+    const Stop stop = opening_of(body, error.msg, Place(error.mark).line).value_or(friendlier(error));
     faults.at(stop.place.line, stop.place.column, {}, stop.complaint);
   }
   return nullptr;

@@ -9,6 +9,7 @@
 #include "conf/field_builders.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
+#include "conf/text.h"
 #include "core/http1.h"
 
 namespace tidegate {
@@ -165,7 +166,7 @@ void check_mock(Checks& checks, size_t p, const MockAnswer& mock) {
   for (const auto& header : mock.headers) {
     const std::string& name = header.first;
     const bool framing = std::any_of(std::begin(kFraming), std::end(kFraming),
-                                     [&](std::string_view each) { return http1::equals_ignore_case(name, each); });
+                                     [read = field_name_as_read(name)](std::string_view each) { return read == each; });
     if (!framing) continue;
     checks.refuse({"policies", p, "respond", "mock", "headers", std::string_view(name)},
                   {"bad_value", fmt::format("{} cannot be set here", in_quotes(name)), "a field of the content",

@@ -164,7 +164,7 @@ void check_edit_name(Checks& checks, const EditPlace& at, const char* key, const
     checks.refuse(way, {"bad_value", fmt::format("{} is no name of a field", in_quotes(name)), {}, {}});
   } else if (lower == "host" && !at.of_answer) {
     checks.refuse(way, {"bad_value", "Host is not one of the fields here", "the key `host`", {}});
-  } else if (is_own_field(lower, at.of_answer)) {
+  } else if (is_own_field(field_name_as_read(name), at.of_answer)) {
     checks.refuse(way, {"bad_value",
                         fmt::format("{} cannot be changed: the proxy writes it itself", in_quotes(name)),
                         "a field of the message's content",

@@ -63,6 +63,11 @@ TEST(RenderFaults, PointsAtTheOpeningOfWhatIsNeverClosed) {
   EXPECT_EQ(place("sites:\n  - {name: eu\nnodes: [\n"), "2:5: this { is never closed");
   EXPECT_EQ(place("pools: [{name: a, backends: [{name: b}]\nroutes: []\n"), "1:8: this [ is never closed");
   EXPECT_EQ(place("pools:\n  - {name: a, backends: [1, 2}\n"), "2:25: this [ is never closed");
+  EXPECT_EQ(place("pools:\n  - {name: p, backends: [{name: a}]  # } missing\nroutes:\n  - {name: r}\n"),
+            "2:5: this { is never closed");
+  EXPECT_EQ(place("pools:\n  - {name: p, backends: [{name: a}\n  - {name: r}\n"), "2:5: this { is never closed");
+  EXPECT_EQ(place("pools: [{name: a}\nroutes:\n  - name: r\n    path: /\n"), "1:8: this [ is never closed");
+  EXPECT_EQ(place("pools:\n  - {name: p, - x}\nroutes: [\n"), "2:15: a '-' where no list was expected");
   EXPECT_EQ(place("pools:\n  - name: \"a\n  - name: b\n"), "2:11: these quotes are never closed");
   EXPECT_EQ(place("a: |\n  text { with [ brackets\nb: it's # {\nc: {é: [\n"), "4:4: this { is never closed");
 }

@@ -62,6 +62,33 @@ TEST(Warnings, NameWhatIsLegalAndSurelyNotMeant) {
               ElementsAre("endless_redirect /routes/1/redirect"));
   EXPECT_THAT(warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: /s, redirect: 'https://{host}/s'}\n"),
               IsEmpty());
+  // Other spellings of the same place, patterns that take what they lead to, and their twins that lead elsewhere.
+  const auto circles = [&](const std::string& path, const std::string& to, const std::string& more = "") {
+    return warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: '" + path + "', redirect: '" + to + "'" +
+                       more + "}\n")
+        .size();
+  };
+  for (const auto& [path, to] :
+       std::initializer_list<std::pair<const char*, const char*>>{{"/z/*", "/z/foo"},
+                                                                  {"/a/{id}", "http://any.example/a/1"},
+                                                                  {"/a/{id}", "/a/{id}"},
+                                                                  {"/w", "//any.example/w"},
+                                                                  {"/v", "/v?x=1"},
+                                                                  {"/u", "http://{host}:80/u#part"},
+                                                                  {"/t", "HTTP://Any.Example/t"},
+                                                                  {"/q/*", "http://{authority}{path}"}}) {
+    EXPECT_EQ(circles(path, to), 1u) << path << " " << to;
+  }
+  for (const auto& [path, to] : std::initializer_list<std::pair<const char*, const char*>>{{"/z/*", "/y/foo"},
+                                                                                           {"/a/{id}", "/a/1/2"},
+                                                                                           {"/w", "https://{host}/w"},
+                                                                                           {"/u", "http://{host}:81/u"},
+                                                                                           {"/t", "t"}}) {
+    EXPECT_EQ(circles(path, to), 0u) << path << " " << to;
+  }
+  EXPECT_EQ(circles("/t", "http://B.a.test/t", ", hosts: ['*.a.test']"), 1u);
+  EXPECT_EQ(circles("/t", "http://b.test/t", ", hosts: ['*.a.test']"), 0u);
+  EXPECT_EQ(circles("/z/*", "/z/foo", "}\n  - {name: t, path: /z/foo, pool: app"), 0u) << "a better route takes it";
   for (const char* bare : {"401", "405", "407", "416", "426"}) {
     EXPECT_THAT(warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: /s, status: " + bare + "}\n"),
                 ElementsAre("bare_status /routes/1/status"));
@@ -433,7 +460,7 @@ TEST(Validate, RefusesAddressesThatNoHostCanHave) {
     return load_text("vips: [{name: v, addresses: ['" + address + "']}]\n").codes();
   };
   for (const char* address : {"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
-                              "255.255.255.255", "::", "::1", "ff02::1"}) {
+                              "255.255.255.255", "::", "::1", "ff02::1", "::ffff:192.0.2.1"}) {
     EXPECT_THAT(codes_of_vip(address), ElementsAre("impossible_address")) << address;
   }
   for (const char* address :
@@ -448,6 +475,44 @@ TEST(Validate, RefusesAddressesThatNoHostCanHave) {
   EXPECT_THAT(codes_of_port("addresses: [192.0.2.2/24], gateways: [192.0.2.2]"), ElementsAre("impossible_address"));
   EXPECT_THAT(codes_of_port("addresses: [192.0.2.2/24], gateways: ['2001:db8::1']"), ElementsAre("other_family"));
   EXPECT_THAT(codes_of_port("addresses: [192.0.2.2/24], gateways: [192.0.2.1]"), IsEmpty());
+  for (const char* own : {"192.0.2.0/24", "192.0.2.255/24", "192.0.2.3/30"}) {
+    EXPECT_THAT(codes_of_port(std::string("addresses: [") + own + "]"), ElementsAre("impossible_address")) << own;
+  }
+  for (const char* own : {"192.0.2.0/31", "192.0.2.255/32", "192.0.2.2/30", "'2001:db8::/64'"}) {
+    EXPECT_THAT(codes_of_port(std::string("addresses: [") + own + "]"), IsEmpty()) << own;
+  }
+  for (const char* gateway : {"198.51.100.1", "192.0.2.255"}) {
+    EXPECT_THAT(codes_of_port(std::string("addresses: [192.0.2.2/24], gateways: [") + gateway + "]"),
+                ElementsAre("impossible_address"))
+        << gateway;
+  }
+  EXPECT_THAT(codes_of_port("addresses: [192.0.2.2/32], gateways: [198.51.100.1]"), IsEmpty());
+  EXPECT_THAT(codes_of_port("addresses: ['2001:db8::2/64'], gateways: ['fe80::1']"), IsEmpty());
+}
+
+// What the forwarder itself holds is nobody else's address. Another site may use the same private addresses.
+TEST(Validate, RefusesTheForwardersOwnAddressesElsewhere) {
+  const auto codes = [](const std::string& port, const std::string& vip, const std::string& backend,
+                        const std::string& site) {
+    return load_text(
+               "sites: [{name: eu, location: {latitude: 50, longitude: 8}}, "
+               "{name: us, location: {latitude: 40, longitude: -74}}]\n"
+               "nodes: [{name: n, site: eu, l4: {ports: [{device: eth0, " +
+               port + "}]}}]\nvips: [{name: v, site: " + site + ", addresses: [" + vip +
+               "]}]\nservices: [{name: s, vip: v, port: 80, pool: app}]\n"
+               "pools: [{name: app, backends: [{name: a, addresses: [" +
+               backend + "]}]}]\n")
+        .codes();
+  };
+  const std::string port = "addresses: [10.0.0.2/24], gateways: [10.0.0.1]";
+  EXPECT_THAT(codes(port, "10.0.0.100", "10.0.0.11", "eu"), IsEmpty());
+  EXPECT_THAT(codes(port, "10.0.0.100", "10.0.0.2", "eu"), ElementsAre("impossible_address"));
+  EXPECT_THAT(codes(port, "10.0.0.100", "10.0.0.2", "us"), IsEmpty());
+  EXPECT_THAT(codes(port, "10.0.0.255", "10.0.0.11", "eu"), ElementsAre("impossible_address"));
+  EXPECT_THAT(codes(port, "10.0.0.255", "10.0.0.11", "us"), IsEmpty());
+  EXPECT_THAT(codes(port, "10.0.0.2", "10.0.0.11", "eu"), ElementsAre("impossible_address"));
+  EXPECT_THAT(codes(port, "10.0.0.1", "10.0.0.11", "eu"), ElementsAre("impossible_address"));
+  EXPECT_THAT(codes(port, "10.0.0.1", "10.0.0.11", "us"), IsEmpty());
 }
 
 // A pool that only routes use may have backends at the loopback address, which is the proxy's own host.
@@ -463,6 +528,28 @@ TEST(Validate, RefusesBackendsThatPacketsCannotBeForwardedTo) {
   EXPECT_THAT(codes("127.0.0.1", "192.0.2.100", false), IsEmpty());
   EXPECT_THAT(codes("192.0.2.100", "192.0.2.100", true), ElementsAre("impossible_address"));
   EXPECT_THAT(codes("2001:db8::1", "192.0.2.100", true), ElementsAre("other_family"));
+}
+
+// CGI and WSGI read a field's name without regard to its punctuation.
+TEST(Validate, RefusesEditsThatFrameAMessageInAnySpelling) {
+  const auto codes = [](const std::string& key, const std::string& field, const std::string& value) {
+    return load_text(std::string(kPools) + "routes: [{name: r, pool: app, " + key + ": {'" + field + "': '" + value +
+                     "'}}]\n")
+        .codes();
+  };
+  for (const char* key : {"request_headers", "response_headers"}) {
+    for (const char* field :
+         {"content-length", "Content_Length", "content.length", "Transfer_Encoding", "connection"}) {
+      EXPECT_THAT(codes(key, field, "2"), ElementsAre("bad_value")) << key << " " << field;
+    }
+    EXPECT_THAT(codes(key, "x_content_length", "2"), IsEmpty());
+  }
+  for (const char* host : {"a b", "[zz]", "a:99999", "u@a.test"}) {
+    EXPECT_THAT(codes("request_headers", "Host", host), ElementsAre("bad_value")) << host;
+  }
+  for (const char* host : {"a.test", "a.test:8080", "192.0.2.1", "[2001:db8::1]:80"}) {
+    EXPECT_THAT(codes("request_headers", "Host", host), IsEmpty()) << host;
+  }
 }
 
 TEST(Validate, NamesTheNextPrimeForMaglevSlots) {

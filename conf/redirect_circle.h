@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finds redirects that send a client back to where it came from, for ever.
+#pragma once
+
+#include <cstddef>
+
+#include "conf/model.h"
+
+namespace tidegate {
+
+// Whether requests to this listener may take the route.
+bool serves(const Route& route, size_t listener);
+
+// Whether a client that followed the redirect of this route would come to the same listener and route again. A sample
+// of the requests that the route takes is followed: its parameters and its rest are "x". False where that is not
+// certain: another route takes the second request, or a condition of the route may not hold for it. Pure.
+bool leads_back(const Model& model, size_t route, size_t listener);
+
+}  // namespace tidegate
