@@ -167,7 +167,9 @@ WaitQueue& Worker::queue_of(const PoolRuntime& pool) {
 
 void Worker::wake_first(uint32_t pool) {
   if (pool >= wait_queues_.size() || !wait_queues_[pool]) return;
-  if (WaitQueue::Waiter* first = wait_queues_[pool]->first()) resume_later(first->transaction());
+  WaitQueue::Waiter *first = wait_queues_[pool]->first(), *first_for_all = wait_queues_[pool]->first_for_all();
+  if (first != nullptr) resume_later(first->transaction());
+  if (first_for_all != nullptr && first_for_all != first) resume_later(first_for_all->transaction());
 }
 
 void Worker::resume_later(Transaction& transaction) {

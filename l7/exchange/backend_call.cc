@@ -73,7 +73,7 @@ bool BackendCall::step() {
 bool BackendCall::choose() {
   if (now_ns() >= deadline_ns_) return end(Failure::queue_timeout);
   WaitQueue& queue = worker_.queue_of(pool_.runtime());
-  if (waiter_.waits() ? !queue.is_first(waiter_) : queue.first() != nullptr) return wait_for_room();
+  if (waiter_.waits() ? !queue.is_next(waiter_) : queue.first_for_all() != nullptr) return wait_for_room();
   const BackendPool::Question question{.hash = client_hash_,
                                        .random = worker_.request_ids().random(),
                                        .now_ns = now_ns(),

@@ -57,10 +57,8 @@ std::optional<Step> Transaction::take_backend() {
   BackendPool::Choice choice;
   const PoolMember* const member = choose_member(choice);
   if (member == nullptr) {
-    // A retry does not wait: it could use few backends, and the requests behind it could use the others.
-    const bool retry = exchange_.attempts.failed_count > 0;
-    if (retry && (choice.full || choice.broken)) return fail(exchange_.attempts.last_failure);
     if (choice.full) return std::nullopt;
+    if (choice.broken && exchange_.attempts.failed_count > 0) return fail(exchange_.attempts.last_failure);
     return fail(choice.broken ? Failure::breaker_open : Failure::pool_down);
   }
   if (!acquire_connection(*member)) {

@@ -10,8 +10,9 @@ namespace tidegate::l7 {
 
 Step Transaction::queue() {
   if (nobody_waits()) return fail(Failure::client_gone);
-  if (!waiter_.waits() && !join_queue()) return fail(Failure::pool_busy);
-  if (worker_.queue_of(exchange_.pool->runtime()).is_first(waiter_)) {
+  const bool retry = exchange_.attempts.failed_count > 0;
+  if (!waiter_.waits() && !join_queue()) return fail(retry ? exchange_.attempts.last_failure : Failure::pool_busy);
+  if (worker_.queue_of(exchange_.pool->runtime()).is_next(waiter_)) {
     if (const std::optional<Step> next = take_backend()) {
       leave_queue();
       return *next;
@@ -26,13 +27,15 @@ Step Transaction::queue() {
 // this request knows new ones.
 bool Transaction::others_wait_first() {
   if (exchange_.pool->runtime().waiting.load(std::memory_order_relaxed) == 0) return false;
-  const WaitQueue::Waiter* first = worker_.queue_of(exchange_.pool->runtime()).first();
+  const WaitQueue::Waiter* first = worker_.queue_of(exchange_.pool->runtime()).first_for_all();
   return first != nullptr && first->transaction().exchange_.pool == exchange_.pool;
 }
 
 bool Transaction::join_queue() {
   WaitQueue& queue = worker_.queue_of(exchange_.pool->runtime());
-  if (!queue.join(waiter_, client_hash(), exchange_.pool->config().queue_size)) return false;
+  if (!queue.join(waiter_, client_hash(), exchange_.pool->config().queue_size, exchange_.attempts.failed_count > 0)) {
+    return false;
+  }
   exchange_.pool->runtime().waiting.fetch_add(1, std::memory_order_relaxed);
   exchange_.pool->runtime().waited.fetch_add(1, std::memory_order_relaxed);
   exchange_.timing.queued_since_ns = worker_.loop().now_ns();

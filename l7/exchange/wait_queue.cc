@@ -7,13 +7,14 @@
 
 namespace tidegate::l7 {
 
-bool WaitQueue::join(Waiter& waiter, uint64_t client, uint32_t most) {
+bool WaitQueue::join(Waiter& waiter, uint64_t client, uint32_t most, bool picky) {
   TIDEGATE_ASSERT(!waiter.waits(), "a request waits in one queue, once");
   const size_t place = client % kQueueClients;
   const bool has_its_share = of_client_[place] >= std::max<uint32_t>(1, most / kQueueShares);
   if (size_ >= most || (has_its_share && size_ >= most / 2)) return false;
   waiter.queue_ = this;
   waiter.client_ = place;
+  waiter.picky_ = picky;
   waiter.before_ = last_;
   waiter.after_ = nullptr;
   (last_ != nullptr ? last_->after_ : first_) = &waiter;
@@ -21,6 +22,12 @@ bool WaitQueue::join(Waiter& waiter, uint64_t client, uint32_t most) {
   ++size_;
   ++of_client_[place];
   return true;
+}
+
+WaitQueue::Waiter* WaitQueue::first_for_all() const {
+  Waiter* waiter = first_;
+  while (waiter != nullptr && waiter->picky_) waiter = waiter->after_;
+  return waiter;
 }
 
 void WaitQueue::leave(Waiter& waiter) {

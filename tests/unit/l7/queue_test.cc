@@ -30,12 +30,24 @@ TEST_F(WaitQueueTest, TheFirstToComeIsFirstAndAnyoneMayLeave) {
   WaitQueue::Waiter &a = waiter(), &b = waiter(), &c = waiter();
   for (WaitQueue::Waiter* one : {&a, &b, &c}) EXPECT_TRUE(queue.join(*one, 1, 100));
   WaitQueue::leave(b);
-  EXPECT_TRUE(queue.is_first(a));
+  EXPECT_TRUE(queue.is_next(a));
   WaitQueue::leave(a);
-  EXPECT_TRUE(queue.is_first(c));
+  EXPECT_TRUE(queue.is_next(c));
   EXPECT_TRUE(queue.join(a, 1, 100));
-  EXPECT_TRUE(queue.is_first(c));
+  EXPECT_TRUE(queue.is_next(c));
   EXPECT_EQ(queue.size(), 2u);
+}
+
+TEST_F(WaitQueueTest, OneThatCanUseFewBackendsHoldsUpNobody) {
+  WaitQueue::Waiter &picky = waiter(), &also_picky = waiter(), &a = waiter(), &b = waiter();
+  EXPECT_TRUE(queue.join(picky, 1, 100, true));
+  EXPECT_EQ(queue.first_for_all(), nullptr);
+  EXPECT_TRUE(queue.join(also_picky, 1, 100, true));
+  for (WaitQueue::Waiter* one : {&a, &b}) EXPECT_TRUE(queue.join(*one, 1, 100));
+  EXPECT_TRUE(queue.is_next(picky) && queue.is_next(a));
+  EXPECT_FALSE(queue.is_next(also_picky) || queue.is_next(b));
+  WaitQueue::leave(picky);
+  EXPECT_TRUE(queue.is_next(also_picky) && queue.is_next(a));
 }
 
 TEST_F(WaitQueueTest, AClientHasItsShareOfAQueueThatIsHalfFullAndOthersFindRoom) {
@@ -168,23 +180,28 @@ TEST_F(QueueTest, ABackendThatANewVersionBringsIsUsedThoughOthersStillWaitForThe
   for (Wire& wire : clients_) EXPECT_EQ(read_answer(wire).status, 200);
 }
 
-// What is left to a retry is full: it says what it met, and does not stand in the way of those who may use the rest.
-TEST_F(QueueTest, ARetryDoesNotWaitForTheOnlyBackendThatIsLeftToIt) {
-  Origin closing([](const std::string&, Wire&) { return false; });
+// A retry waits for the backend that is left to it, and those who may use the others go past it meanwhile.
+TEST_F(QueueTest, ARetryWaitsForTheOnlyBackendThatIsLeftToItAndHoldsUpNobody) {
+  Origin moody(
+      [](const std::string& head, Wire& wire) { return !head.starts_with("GET /bad") && wire.send(Origin::ok("y")); });
   Backend second;
   second.name = "b2";
-  second.addresses = {closing.endpoint().address};
-  second.port = closing.endpoint().port;
+  second.addresses = {moody.endpoint().address};
+  second.port = moody.endpoint().port;
   edge_.model.pools[pool_].backends.push_back(second);
   edge_.model.pools[pool_].eject_after = 0;
+  edge_.model.pools[pool_].queue_timeout_ms = 60'000;
   edge_.start();
   client("/held");  // the first one's turn
   EXPECT_TRUE(edge_.run_until([&] { return origin_.requests() == 1; }));
-  EXPECT_EQ(ask(edge_.endpoint(), get("/")).status, 502);
-  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"backend_closed\"}"), 1u);
-  EXPECT_EQ(closing.requests(), 1u);
-  allow(1);
-  EXPECT_EQ(read_answer(clients_.front()).status, 200);
+  client("/bad");  // the second one's, which closes
+  EXPECT_TRUE(until_waiting(1));
+  EXPECT_EQ(moody.requests(), 1u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(ask(edge_.endpoint(), get("/good")).body, "y");
+  EXPECT_EQ(waiting(), 1u);
+  allow(2);
+  for (Wire& wire : clients_) EXPECT_EQ(read_answer(wire).status, 200);
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"backend_closed\"}"), 0u);
 }
 
 // A full backend is waited for; one that is ejected is not asked instead of it.
