@@ -70,7 +70,7 @@ class ClientStream {
 
   // --- the answer
   // Sends an interim answer (1xx, RFC 9110 §15.2). It is dropped if the client speaks HTTP/1.0 or does not read.
-  virtual void send_interim(uint16_t status, const FieldList& fields) = 0;
+  virtual void send_interim(const ResponseHead& interim) = 0;
   // Gathers the head.
   virtual void send_head(const AnswerHead& head) = 0;
   // Nothing waits for the client: the next piece may be sent. Pieces are at most a block.

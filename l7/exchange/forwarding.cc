@@ -359,7 +359,7 @@ size_t own_via_entries(const RequestHead& request, std::string_view node) {
 }
 
 std::string_view expand_redirect(std::string_view pattern, const RequestHead& request,
-                                 const RouteParameters& parameters, std::string_view server_name, Arena& arena) {
+                                 const RouteParameters& parameters, const ServerAuthority& server, Arena& arena) {
   fmt::memory_buffer out;
   const auto append = [&out](std::string_view text) { out.append(text.data(), text.data() + text.size()); };
   const auto append_query = [&] {
@@ -373,14 +373,15 @@ std::string_view expand_redirect(std::string_view pattern, const RequestHead& re
     if (close == std::string_view::npos) break;
     const std::string_view name = pattern.substr(open + 1, close - open - 1);
     if (name == "host") {
-      append(request.host.empty() ? server_name : request.host);
+      append(request.host.empty() ? server.name : request.host);
     } else if (name == "path") {
       append(request.path);
       append_query();
     } else if (const std::string_view value = parameters.find(name); !value.empty()) {
       append(value);
     } else if (name == "authority") {
-      append(request.authority.empty() ? server_name : request.authority);
+      append(request.authority.empty() ? server.name : request.authority);
+      if (request.authority.empty() && server.port != 0) fmt::format_to(std::back_inserter(out), ":{}", server.port);
     } else if (name == "query") {
       append_query();
     }

@@ -51,16 +51,28 @@ void Transaction::start(ClientStream& client, PlanPin plan) {
   resume();
 }
 
-void Transaction::start_refused(ClientStream& client, PlanPin plan, const Refusal& refusal) {
+void Transaction::begin_refused(ClientStream& client, PlanPin plan, const Refusal& refusal) {
   begin(client, std::move(plan));
   choose_request_id();
   exchange_.client_address = exchange_.facts.peer_text;
   exchange_.outcome.failure = Failure::bad_request;
   failure_detail_ = refusal.reason;
   exchange_.outcome.request_line = arena_.copy(refusal.request_line);
+}
+
+void Transaction::start_refused(ClientStream& client, PlanPin plan, const Refusal& refusal) {
+  begin_refused(client, std::move(plan), refusal);
   if (exchange_.plan) find_policies(kNone);  // for what they add to the answer
   step_ = answer_with(refusal.status, refusal.sentence);
   if (refusal.status == 405) exchange_.response.fields.add_own("Allow", "allow", "", FieldKind::other);
+  resume();
+}
+
+void Transaction::log_refused(ClientStream& client, PlanPin plan, const Refusal& refusal) {
+  begin_refused(client, std::move(plan), refusal);
+  let_client_go(Failure::bad_request);
+  exchange_.outcome.status = refusal.status;
+  step_ = Step::log;
   resume();
 }
 
@@ -97,6 +109,7 @@ void Transaction::resume() {
 }
 
 void Transaction::client_gone(Failure why) {
+  if (why == Failure::bad_request) failure_detail_ = client_->body_fault();
   let_client_go(why);
   exchange_.timing.exchange_deadline_ns = exchange_.timing.call_deadline_ns = UINT64_MAX;  // they were the client's
   resume();
@@ -220,8 +233,10 @@ Step Transaction::take_route() {
 
 Step Transaction::redirect(const RouteRedirect& to) {
   const std::string server_name = exchange_.request.host.empty() ? client_->server_name() : std::string();
+  const bool default_port = exchange_.facts.port == (exchange_.facts.tls_version.empty() ? 80 : 443);
+  const ServerAuthority server{server_name, default_port ? uint16_t{0} : exchange_.facts.port};
   const std::string_view location =
-      expand_redirect(to.location, exchange_.request, exchange_.parameters, server_name, arena_);
+      expand_redirect(to.location, exchange_.request, exchange_.parameters, server, arena_);
   exchange_.response.fields.add_own("Location", "location", location, FieldKind::other);
   return answer_with(to.status, {});
 }
@@ -361,7 +376,7 @@ void Transaction::on_interim(ResponseHead& interim) {
   for (const auto& [name, value] : exchange_.route->response_headers) {
     if (value.empty()) interim.fields.remove_named(arena_.copy_lower(name));
   }
-  client_->send_interim(interim.status, interim.fields);
+  client_->send_interim(interim);
 }
 
 void Transaction::choose_request_id() {

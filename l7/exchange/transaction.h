@@ -88,6 +88,8 @@ class Transaction final : public BackendStream::User {
   void start(ClientStream& client, PlanPin plan);
   // Instead of start(): answers a request that could not be read, so that it is counted and logged.
   void start_refused(ClientStream& client, PlanPin plan, const Refusal& refusal);
+  // The same for a client whose stream is reset instead of answered: the request is counted and logged.
+  void log_refused(ClientStream& client, PlanPin plan, const Refusal& refusal);
 
   // Instead of start(): the request never became whole. Goes back to the pool.
   void abandon();
@@ -136,6 +138,7 @@ class Transaction final : public BackendStream::User {
 
   // transaction.cc
   void begin(ClientStream& client, PlanPin plan);
+  void begin_refused(ClientStream& client, PlanPin plan, const Refusal& refusal);
   void reset();
   void let_client_go(Failure why);
   Step fail(Failure failure);

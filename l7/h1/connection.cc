@@ -300,11 +300,20 @@ void H1Connection::want_body() {
 
 // --- answers
 
-void H1Connection::send_interim(uint16_t status, const FieldList& fields) {
+namespace {
+
+std::string_view reason_of(uint16_t status, std::string_view written) {
+  return written.empty() ? http1::reason_phrase(status) : written;
+}
+
+}  // namespace
+
+void H1Connection::send_interim(const ResponseHead& interim) {
   if (http10_ || response_begun_ || !transport_.takes_more()) return;
-  HeadText out(transaction_->arena(), 64 + HeadText::space_for(fields));
-  out.status_line(status, http1::reason_phrase(status));
-  out.fields(fields);
+  const std::string_view reason = reason_of(interim.status, interim.reason);
+  HeadText out(transaction_->arena(), 64 + reason.size() + HeadText::space_for(interim.fields));
+  out.status_line(interim.status, reason);
+  out.fields(interim.fields);
   out.put("\r\n");
   transport_.queue(out.text());
 }
@@ -338,7 +347,7 @@ void H1Connection::send_head(const AnswerHead& head) {
     body_ended_ = keep_alive_ = false;
   }
 
-  const std::string_view reason = head.reason.empty() ? http1::reason_phrase(head.status) : head.reason;
+  const std::string_view reason = reason_of(head.status, head.reason);
   HeadText out(transaction_->arena(), 160 + reason.size() + HeadText::space_for(head.fields));
   out.status_line(head.status, reason);
   out.fields(head.fields);

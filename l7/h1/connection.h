@@ -30,7 +30,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   std::string_view body_fault() const override { return body_fault_; }
   const Trailers& trailers() const override { return trailers_; }
   void want_body() override;
-  void send_interim(uint16_t status, const FieldList& fields) override;
+  void send_interim(const ResponseHead& interim) override;
   void send_head(const AnswerHead& head) override;
   bool ready_for_piece() override;
   void send_piece(std::string_view piece) override;

@@ -25,6 +25,7 @@ nghttp2_session_callbacks* H2Connection::callbacks() {
     nghttp2_session_callbacks_set_on_header_callback(c, &on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(c, &on_invalid_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(c, &on_frame_received);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(c, &on_invalid_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, &on_data);
     nghttp2_session_callbacks_set_send_data_callback(c, &send_data);
     nghttp2_session_callbacks_set_on_frame_send_callback(c, &on_frame_sent);
@@ -81,6 +82,20 @@ int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_fram
   // nghttp2 would drop the field and go on; what is not understood is refused here, not repaired.
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
   if (stream != nullptr && !stream->head_ended_) stream->fault_ = MessageFault::bad_field;
+  return 0;
+}
+
+// nghttp2 finds the message malformed, and resets its stream. close_stream() logs it then.
+int H2Connection::on_invalid_frame(nghttp2_session* session, const nghttp2_frame* frame, int, void* self) {
+  if (frame->hd.type != NGHTTP2_HEADERS) return 0;
+  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  if (stream == nullptr) return 0;
+  MessageFault& fault = stream->head_ended_ ? stream->body_fault_ : stream->fault_;
+  if (fault == MessageFault::none) fault = MessageFault::malformed;
+  if (!stream->head_ended_) {
+    stream->head_ended_ = true;
+    --static_cast<H2Connection*>(self)->unfinished_heads_;
+  }
   return 0;
 }
 
@@ -189,8 +204,14 @@ int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* f
 // more than its frame: a client may open many before it has read our SETTINGS.
 void H2Connection::count_own_reset(int32_t id, const nghttp2_rst_stream& reset) {
   if (reset.error_code == NGHTTP2_NO_ERROR || reset.error_code == NGHTTP2_REFUSED_STREAM) return;
-  const H2Stream* stream = stream_of(session_.get(), id);
+  H2Stream* stream = stream_of(session_.get(), id);
   if (stream != nullptr && stream->backend_broke_) return;
+  if (stream != nullptr && reset.error_code == NGHTTP2_PROTOCOL_ERROR) {
+    stream->gone_why_ = Failure::bad_request;
+    // Heads and trailers have their faults from on_invalid_frame().
+    const bool of_body = stream->fault_ == MessageFault::none && stream->body_fault_ == MessageFault::none;
+    if (of_body) stream->body_fault_ = MessageFault::bad_content_length;
+  }
   conduct_.on_reset();
   connection_.charge_address(1);
 }

@@ -167,10 +167,16 @@ void H2Connection::start_request(H2Stream& stream) {
   PlanPin plan = connection_.pin_plan();
   Transaction& transaction = *stream.transaction_;
   if (stream.fault_ == MessageFault::none) return transaction.start(stream, std::move(plan));
+  std::string line;
+  transaction.start_refused(stream, std::move(plan), refuse(stream, line));
+}
+
+// Counts a refused request. `line` holds what the refusal refers to.
+Refusal H2Connection::refuse(H2Stream& stream, std::string& line) {
   connection_.worker().stats().count_refusal(stream.fault_);
-  const std::string line = fmt::format("{} {} HTTP/2", transaction.request().method,
-                                       stream.builder_.target().substr(0, kLoggedTextBytes + 1));
-  transaction.start_refused(stream, std::move(plan), refusal_of(stream.fault_, line));
+  line = fmt::format("{} {} HTTP/2", stream.transaction_->request().method,
+                     stream.builder_.target().substr(0, kLoggedTextBytes + 1));
+  return refusal_of(stream.fault_, line);
 }
 
 // A block that is too large is answered 431. But by then each of its fields has been decoded and checked, so there is a
@@ -187,6 +193,13 @@ void H2Connection::close_stream(H2Stream* stream) {
   // What nobody will read any more still counts against the connection's window.
   nghttp2_session_consume_connection(session_.get(), stream->in_.bytes());
   windows_.forget(session_.get(), stream->window_);
+  if (stream->transaction_ != nullptr && !stream->begun_ && stream->gone_why_ == Failure::bad_request) {
+    stream->begun_ = true;
+    if (stream->fault_ == MessageFault::none) stream->fault_ = stream->body_fault_;
+    std::string line;
+    const Refusal refusal = refuse(*stream, line);
+    std::exchange(stream->transaction_, nullptr)->log_refused(*stream, connection_.pin_plan(), refusal);
+  }
   Transaction* transaction = std::exchange(stream->transaction_, nullptr);
   if (transaction != nullptr) {
     if (stream->begun_) {

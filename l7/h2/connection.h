@@ -88,7 +88,9 @@ class H2Connection final : public ClientProtocol {
   static int send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_t* header, size_t bytes,
                        nghttp2_data_source* source, void* self);
   static int on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self);
+  static int on_invalid_frame(nghttp2_session*, const nghttp2_frame* frame, int error, void* self);
   static int on_stream_closed(nghttp2_session*, int32_t id, uint32_t error, void* self);
+  Refusal refuse(H2Stream& stream, std::string& line);
   void count_own_reset(int32_t id, const nghttp2_rst_stream& reset);
 
   ClientConnection& connection_;

@@ -57,11 +57,11 @@ void H2Stream::want_body() {
   nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, &status, 1, nullptr);
 }
 
-void H2Stream::send_interim(uint16_t status, const FieldList& fields) {
+void H2Stream::send_interim(const ResponseHead& interim) {
   if (response_begun_) return;
   FieldPairs pairs;
-  const fmt::format_int status_text(status);
-  size_t count = put_fields(pairs, {status_text.data(), status_text.size()}, fields);
+  const fmt::format_int status_text(interim.status);
+  size_t count = put_fields(pairs, {status_text.data(), status_text.size()}, interim.fields);
   nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, pairs.data(), count, nullptr);
 }
 

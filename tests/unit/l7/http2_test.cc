@@ -77,6 +77,51 @@ TEST_F(Http2, RefusesWhatCannotBecomeHttp1Unchanged) {
   EXPECT_EQ(origin.requests(), 0u);
 }
 
+// Also what nghttp2 itself finds malformed, and answers by resetting the stream (RFC 9113 §8.1.1).
+TEST_F(Http2, LogsEachRefusedRequestWithItsLineAndAReason) {
+  const TemporaryPath log;
+  edge_.model.nodes[0].l7.access_log = log.path;
+  Origin origin(Origin::says("x"));
+  start(origin);
+  using Fields = Http2Client::Fields;
+  struct Malformed {
+    const char* detail;
+    Fields fields;
+    std::string body;
+    Fields trailers;
+  };
+  const Malformed cases[] = {
+      {"malformed", {{":method", "GET"}, {":scheme", "http"}, {":path", "/1"}, {":authority", "a b"}}, "", {}},
+      {"malformed",
+       {{":method", "GET"}, {":path", "/2"}, {":authority", "a"}, {"x", "y"}, {":scheme", "http"}},
+       "",
+       {}},
+      {"bad_pseudo_field", {{":method", "GET"}, {":path", "/3"}, {":authority", "a"}}, "", {}},
+      {"malformed",
+       {{":method", "GET"}, {":scheme", "http"}, {":path", "/4"}, {":authority", "a"}, {"te", "x"}},
+       "",
+       {}},
+      {"bad_content_length", with_length(Http2Client::request("/5", "POST"), 5), "abc", {}},
+      {"bad_content_length", with_length(Http2Client::request("/6", "POST"), 3), "abcde", {}},
+      {"malformed", Http2Client::request("/7", "POST"), "abc", {{"connection", "close"}}},
+  };
+  for (const Malformed& each : cases) {
+    Http2Client client(edge_.endpoint(), true);
+    const int32_t id = client.submit(each.fields, each.body, each.trailers);
+    client.finish(id);
+    EXPECT_EQ(client.result(id).closed, std::optional<uint32_t>(NGHTTP2_PROTOCOL_ERROR)) << each.fields[1].second;
+  }
+  std::vector<nlohmann::json> lines;
+  ASSERT_TRUE(edge_.run_until([&] { return (lines = log.lines()).size() >= std::size(cases); }));
+  for (size_t i = 0; i < std::size(cases); ++i) {
+    EXPECT_EQ(lines[i].value("failure", ""), "bad_request") << lines[i];
+    EXPECT_EQ(lines[i].value("failure_detail", ""), cases[i].detail) << lines[i];
+    EXPECT_EQ(lines[i].value("status", 0), 400) << lines[i];
+    EXPECT_NE(lines[i].dump().find("/" + std::to_string(i + 1)), std::string::npos) << lines[i];
+  }
+  EXPECT_GE(edge_.metric("tidegate_l7_requests_refused_total"), 4u);
+}
+
 TEST_F(Http2, AnAnswerThatBreaksOffResetsItsStreamAlone) {
   Origin origin([](const std::string& head, Wire& wire) {
     if (head.find("/good") != std::string::npos) return wire.send(Origin::ok("good"));

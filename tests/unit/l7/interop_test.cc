@@ -223,6 +223,8 @@ TEST(OwnAnswers, RedirectsKeepWhatTheyAreToldToAndNeedNoHost) {
   EXPECT_EQ(ask(edge.endpoint(), get("/mine/param?x")).field("location"), "/by/mine") << "the path's parameter first";
   const std::string bare = "GET /old/x HTTP/1.0\r\n\r\n";
   EXPECT_EQ(ask(edge.endpoint(), bare).field("location"), "https://127.0.0.1/old/x") << "the address connected to";
+  EXPECT_EQ(ask(edge.endpoint(), "GET /port/x HTTP/1.0\r\n\r\n").field("location"),
+            "http://" + edge.endpoint().to_string() + "/new");
   edge.model.listeners[0].server_name = "www.a.test";
   ASSERT_TRUE(edge.publish());
   EXPECT_TRUE(
@@ -241,7 +243,7 @@ std::string interim_of(Wire& wire) {
 
 TEST(InterimAnswers, ArePassedOnButNotToHttp10) {
   Origin origin([](const std::string& head, Wire& wire) {
-    wire.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n");
+    wire.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Still At It\r\n\r\n");
     wire.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: X-Hop\r\nX-Hop: 1\r\nServer: o\r\n\r\n");
     return wire.send(Origin::ok(head.substr(0, 3)));
   });
@@ -260,6 +262,9 @@ TEST(InterimAnswers, ArePassedOnButNotToHttp10) {
   EXPECT_EQ(read_answer(wire).body, "GET");
   wire.send(get("/"));
   EXPECT_EQ(interim_of(wire), "102 ;103 </a.css>;200 ;") << "on a kept connection too";
+  wire.send(get("/"));
+  EXPECT_TRUE(read_answer(wire).spelt.starts_with("HTTP/1.1 102 Still At It\r\n"));
+  EXPECT_EQ(interim_of(wire), "103 </a.css>;200 ;");
   Wire old = Wire::connect(edge.endpoint());
   old.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
   EXPECT_EQ(interim_of(old), "200 ;");
