@@ -269,7 +269,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     add_config_routes(routes, *host_state, long_calls);
     add_zone_routes(routes, *host_state, long_calls);
     add_version_routes(routes, *host_state, long_calls);
-    add_live_state_routes(routes, *host_state);
+    add_live_state_routes(routes, *host_state, long_calls);
     add_certificate_routes(routes, *host_state,
                            [this](const std::string& hash) { return orders ? orders->window_of(hash) : std::nullopt; });
     add_purge_routes(routes, *host_state, waits);

@@ -40,7 +40,7 @@ std::string lack(std::string_view owner, std::string_view what, const std::vecto
 
 class LiveStateApi {
  public:
-  explicit LiveStateApi(HostState& host_state) : host_state_(host_state) {}
+  LiveStateApi(HostState& host_state, LongCalls& long_calls) : host_state_(host_state), long_calls_(long_calls) {}
 
   void list(const ApiCall& call) {
     const LiveState& live_state = *host_state_.live_state();
@@ -53,30 +53,12 @@ class LiveStateApi {
   // Every backend with its state, which is the same in all planes, and the live state that causes it.
   void health(const ApiCall& call) {
     const std::shared_ptr<const Snapshot> snapshot = host_state_.snapshot();
-    json pools = json::array(), vips = json::array(), planes = describe_planes(snapshot.get()),
-         live_state = json::object(), loads = json::object(), names = json::object();
-    for (const auto& [key, record] : host_state_.live_state()->names) names[key] = to_json(record);
-    for (const auto& [key, record] : host_state_.live_state()->loads) loads[key] = to_json(record);
-    for (const auto& [key, record] : host_state_.live_state()->health) live_state[key] = to_json(record);
-    if (snapshot) {
-      for (size_t i = 0; i < snapshot->model->pools.size(); ++i) {
-        pools.push_back(describe(snapshot->model->pools[i], snapshot->pools[i]));
-      }
-      for (size_t i = 0; i < snapshot->model->vips.size(); ++i) {
-        vips.push_back({{"vip", snapshot->model->vips[i].name}, {"up", bool{snapshot->vip_up[i]}}});
-        const std::string why = forwarder_trouble(*snapshot, static_cast<uint32_t>(i));
-        if (!why.empty()) vips.back()["why"] = why;
-      }
-    }
-    call.respond(HttpResponse::json(200, dump({{"version", host_state_.head().version},
-                                               {"sequence", host_state_.live_state()->sequence},
-                                               {"words", std::move(live_state)},
-                                               {"loads", std::move(loads)},
-                                               {"names", std::move(names)},
-                                               {"pools", std::move(pools)},
-                                               {"planes", std::move(planes)},
-                                               {"vips", std::move(vips)}}) +
-                                             "\n"));
+    const std::shared_ptr<const LiveState> live_state = host_state_.live_state();
+    const size_t elements = live_state->health.size() + live_state->loads.size() + live_state->names.size() +
+                            (snapshot ? snapshot->pools.size() + snapshot->model->vips.size() : 0);
+    long_calls_.answer_list(call, elements, [snapshot, live_state, version = host_state_.head().version] {
+      return describe_health(snapshot.get(), *live_state, version);
+    });
   }
 
   void set(const ApiCall& call) {
@@ -106,10 +88,36 @@ class LiveStateApi {
   }
 
  private:
-  json describe_planes(const Snapshot* snapshot) const {
+  static HttpResponse describe_health(const Snapshot* snapshot, const LiveState& live_state, uint64_t version) {
+    json pools = json::array(), vips = json::array(), planes = describe_planes(snapshot, live_state),
+         words = json::object(), loads = json::object(), names = json::object();
+    for (const auto& [key, record] : live_state.names) names[key] = to_json(record);
+    for (const auto& [key, record] : live_state.loads) loads[key] = to_json(record);
+    for (const auto& [key, record] : live_state.health) words[key] = to_json(record);
+    if (snapshot) {
+      for (size_t i = 0; i < snapshot->model->pools.size(); ++i) {
+        pools.push_back(describe(snapshot->model->pools[i], snapshot->pools[i], live_state));
+      }
+      for (size_t i = 0; i < snapshot->model->vips.size(); ++i) {
+        vips.push_back({{"vip", snapshot->model->vips[i].name}, {"up", bool{snapshot->vip_up[i]}}});
+        const std::string why = forwarder_trouble(*snapshot, static_cast<uint32_t>(i));
+        if (!why.empty()) vips.back()["why"] = why;
+      }
+    }
+    return HttpResponse::json(200, dump({{"version", version},
+                                         {"sequence", live_state.sequence},
+                                         {"words", std::move(words)},
+                                         {"loads", std::move(loads)},
+                                         {"names", std::move(names)},
+                                         {"pools", std::move(pools)},
+                                         {"planes", std::move(planes)},
+                                         {"vips", std::move(vips)}}) +
+                                       "\n");
+  }
+
+  static json describe_planes(const Snapshot* snapshot, const LiveState& live_state) {
     json planes = json::array();
     if (snapshot == nullptr) return planes;
-    const LiveState& live_state = *host_state_.live_state();
     for (uint32_t n = 0; n < snapshot->model->nodes.size(); ++n) {
       const Node& node = snapshot->model->nodes[n];
       for (const PlaneKind kind : kPlaneKinds) {
@@ -127,7 +135,7 @@ class LiveStateApi {
     return planes;
   }
 
-  json describe(const Pool& pool, const PoolStatus& status) const {
+  static json describe(const Pool& pool, const PoolStatus& status, const LiveState& live_state) {
     json backends = json::array();
     for (size_t i = 0; i < pool.backends.size(); ++i) {
       const Backend& backend = pool.backends[i];
@@ -136,7 +144,6 @@ class LiveStateApi {
                     {"weight", backend.weight},
                     {"state", name(status.backends[i].state)},
                     {"why", status.backends[i].why}};
-      const LiveState& live_state = *host_state_.live_state();
       const std::string key = backend_key(pool.name, backend.name);
       if (const auto record = live_state.overrides.find(key); record != live_state.overrides.end())
         entry["admin"] = to_json(record->second);
@@ -147,8 +154,8 @@ class LiveStateApi {
     }
     json result = {
         {"pool", pool.name}, {"up", status.up}, {"fail_open", status.fail_open}, {"backends", std::move(backends)}};
-    const auto record = host_state_.live_state()->overrides.find(pool_key(pool.name));
-    if (record != host_state_.live_state()->overrides.end()) result["admin"] = to_json(record->second);
+    const auto record = live_state.overrides.find(pool_key(pool.name));
+    if (record != live_state.overrides.end()) result["admin"] = to_json(record->second);
     return result;
   }
 
@@ -233,12 +240,13 @@ class LiveStateApi {
   }
 
   HostState& host_state_;
+  LongCalls& long_calls_;
 };
 
 }  // namespace
 
-void add_live_state_routes(RouteTable& table, HostState& host_state) {
-  const auto api = std::make_shared<LiveStateApi>(host_state);
+void add_live_state_routes(RouteTable& table, HostState& host_state, LongCalls& long_calls) {
+  const auto api = std::make_shared<LiveStateApi>(host_state, long_calls);
   const auto handler = [api](void (LiveStateApi::*member)(const ApiCall&)) {
     return [api, member](const ApiCall& call) { (api.get()->*member)(call); };
   };

@@ -2,11 +2,12 @@
 // Live state over REST: operators drain and undrain; anybody who may read sees what is in service, and why not.
 #pragma once
 
+#include "control/api/long_calls.h"
 #include "control/api/route_table.h"
 #include "control/host_state.h"
 
 namespace tidegate {
 
-void add_live_state_routes(RouteTable& table, HostState& host_state);
+void add_live_state_routes(RouteTable& table, HostState& host_state, LongCalls& long_calls);
 
 }  // namespace tidegate

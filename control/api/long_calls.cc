@@ -55,6 +55,26 @@ void LongCalls::refuse_as_busy(const ApiCall& call) {
   call.respond(std::move(busy));
 }
 
+// The answer names each change: that of a large document is written beside the loop. A change that was made is answered
+// also while many reads wait.
+void LongCalls::answer_change(const ApiCall& call, ApplyOutcome outcome) {
+  const size_t elements = outcome.changes.size() + outcome.faults.size();
+  const auto kept = std::make_shared<ApplyOutcome>(std::move(outcome));
+  answer_list(call, elements, [kept] {
+    HttpResponse response = answer_write(*kept);
+    *kept = {};  // freed here
+    return response;
+  });
+}
+
+void LongCalls::answer_list(const ApiCall& call, size_t elements, std::function<HttpResponse()> read) {
+  const auto respond = [call](std::optional<HttpResponse> response) {
+    call.respond(response ? *std::move(response) : failed_examination());
+  };
+  const bool beside = elements > kElementsAnsweredAtOnce && reads_.run(read, respond);
+  if (!beside) respond(read());
+}
+
 void LongCalls::answer(const ApiCall& call, std::function<HttpResponse()> read) {
   run(call, reads_, std::move(read), [call](std::optional<HttpResponse> response) {
     call.respond(response ? std::move(*response) : failed_examination());
@@ -84,7 +104,10 @@ void LongCalls::change(const ApiCall& call, Change change, int attempt) {
       examined.answer = answer_write(preview(manifest, examined.candidate));
       examined.candidate = {};  // freed here
     }
-    if (examined.candidate.model) examined.message = message_of(as_sent(examined.candidate, id, manifest));
+    if (examined.candidate.model) {
+      examined.message = message_of(as_sent(examined.candidate, id, manifest));
+      examined.previewed = preview(manifest, examined.candidate);
+    }
     return examined;
   };
   run(call, changes_, std::move(work),
@@ -123,9 +146,10 @@ bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base,
   }
   ApplyRequest request = apply_request(call);
   if (change.adjust) change.adjust(request);
-  ApplyOutcome previewed = preview(in_force, examined->candidate);
-  if (previewed.status != ApplyOutcome::Status::dry_run) {
-    call.respond(answer_write(previewed));
+  const bool usual = in_force.version == base && examined->candidate.model != nullptr;
+  if (!usual) examined->previewed = preview(in_force, examined->candidate);
+  if (examined->previewed.status != ApplyOutcome::Status::dry_run) {
+    answer_change(call, std::move(examined->previewed));
     return false;
   }
   if (auto refusal = refuse_while_provisional(request)) {
@@ -136,23 +160,24 @@ bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base,
     examined->message = message_of(as_sent(examined->candidate, candidates_.next_id(), in_force));
   }
   const std::string digest = examined->message.digest;
-  candidates_.decide(proposal(std::move(examined->message), examined->candidate.model, request),
-                     [this, call, examined, request, digest, previewed = std::move(previewed)](
-                         const Voting& voting, const std::function<void(bool)>& committed) {
-                       const auto answer = [this, call, examined, voting, committed](const ApplyOutcome& outcome) {
-                         const bool done = outcome.status == ApplyOutcome::Status::committed;
-                         if (done) candidates_.note_version(outcome.manifest.version, voting);
-                         call.respond(answer_write(outcome));
-                         changes_.discard(examined);
-                         committed(done);
-                       };
-                       if (!voting.accepted) return answer(refused(voting));
-                       if (request.dry_run) return answer(voted_on(previewed, voting));
-                       const auto accepted = [this, examined, previewed, request, voting] {
-                         return commit(host_state_, examined->candidate, previewed, request, voting);
-                       };
-                       commit_accepted(request, digest, accepted, answer);
-                     });
+  candidates_.decide(
+      proposal(std::move(examined->message), examined->candidate.model, request),
+      [this, call, examined, request, digest](const Voting& voting, const std::function<void(bool)>& committed) {
+        const auto answer = [this, call, examined, voting, committed](ApplyOutcome outcome) {
+          const bool done = outcome.status == ApplyOutcome::Status::committed;
+          if (done) candidates_.note_version(outcome.manifest.version, voting);
+          answer_change(call, std::move(outcome));
+          // Others hold `examined` until this returns: its content is freed beside the loop.
+          changes_.discard(std::make_shared<Examined>(std::move(*examined)));
+          committed(done);
+        };
+        if (!voting.accepted) return answer(refused(voting));
+        if (request.dry_run) return answer(voted_on(std::move(examined->previewed), voting));
+        const auto accepted = [this, examined, request, voting] {
+          return commit(host_state_, examined->candidate, examined->previewed, request, voting);
+        };
+        commit_accepted(request, digest, accepted, answer);
+      });
   return true;
 }
 

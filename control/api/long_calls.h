@@ -27,6 +27,7 @@ struct Examined {
   std::optional<HttpResponse> answer;
   Candidate candidate;
   CandidateMessage message = {};  // made from the base, if the candidate is valid
+  ApplyOutcome previewed = {};    // on that base
 };
 
 // A change of the configuration in progress.
@@ -52,6 +53,9 @@ class LongCalls {
  public:
   // How often a change is examined because other versions came first. Then it is refused as stale.
   static constexpr int kMaxAttempts = 5;
+  // An answer that names more changes, faults or elements than these is written beside the loop: it would take
+  // milliseconds.
+  static constexpr size_t kElementsAnsweredAtOnce = 500;
 
   LongCalls(EventLoop& loop, HostState& host_state, Candidates& candidates, ProvisionalVersions& provisionals);
 
@@ -59,6 +63,8 @@ class LongCalls {
   // called beside the loop. Call this before the first change.
   void refuse_candidates(std::function<std::optional<std::string>(const Model&)> why) { why_not_ = std::move(why); }
   void answer(const ApiCall& call, std::function<HttpResponse()> read);
+  // The same for a read that names so many `elements`: a small one is done at once, as is one that finds no place.
+  void answer_list(const ApiCall& call, size_t elements, std::function<HttpResponse()> read);
   // Commits the content of version `provisional.back_to` as a new version. The planes prepare it, but none can refuse
   // it. `done` is called on the loop with whether it was committed.
   void revert(const ProvisionalVersion& provisional, std::function<void(bool)> done);
@@ -94,6 +100,7 @@ class LongCalls {
   bool decide_element(uint64_t base, const std::shared_ptr<TriedElement>& tried);
   void answer_element(HttpResponse response);
   void refuse_as_busy(const ApiCall& call);
+  void answer_change(const ApiCall& call, ApplyOutcome outcome);
   template <class Work, class Then>
   void run(const ApiCall& call, Background& background, Work work, Then then);
   std::optional<HttpResponse> refusal(const ApiCall& call, const Change& change) const;

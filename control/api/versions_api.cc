@@ -33,8 +33,12 @@ class VersionsApi {
   }
 
   void get(const ApiCall& call) {
-    const std::optional<Manifest> manifest = find(call, call.path.at("version"));
-    if (manifest) call.respond(HttpResponse::json(200, dump(to_json(*manifest, true)) + "\n"));
+    std::optional<Manifest> manifest = find(call, call.path.at("version"));
+    if (!manifest) return;
+    const size_t elements = manifest->entries.size();
+    long_calls_.answer_list(call, elements, [manifest = std::make_shared<Manifest>(*std::move(manifest))] {
+      return HttpResponse::json(200, dump(to_json(*manifest, true)) + "\n");
+    });
   }
 
   void diff(const ApiCall& call) {
