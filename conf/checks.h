@@ -60,6 +60,7 @@ void check_acls(Checks& checks);             // in validate_acls.cc: lists of cl
 void check_addresses(Checks& checks);        // in validate_addresses.cc: addresses of VIPs, ports, backends
 void check_http(Checks& checks);             // in validate_http.cc: certificates, listeners, routes
 void check_acme(Checks& checks);             // in validate_acme.cc: the authority, ordered certificates
+void check_ocsp(Checks& checks);             // in validate_ocsp.cc: what authorities are asked about certificates
 void check_probes(Checks& checks);           // in validate_probes.cc
 void check_ports(Checks& checks);            // in validate_ports.cc: ports that the daemons of a node bind
 void check_route_conflicts(Checks& checks);  // in validate_routes.cc

@@ -59,6 +59,20 @@ const Section& certificate_order_section() {
   return section;
 }
 
+const Section& certificate_ocsp_section() {
+  static const Section section{
+      "ocsp section",
+      {
+          enabled<CertificateOcsp>(),
+          text(
+              "responder", &CertificateOcsp::responder,
+              "URL of the authority's OCSP responder, with `http` or `https`. Without it, the one that the certificate "
+              "names.",
+              kMaxOcspUrlBytes),
+      }};
+  return section;
+}
+
 const Section& route_conditions_section() {
   static const Section section{
       "match section",
@@ -130,6 +144,9 @@ const Section& certificate_section() {
           nested("acme", &Certificate::order, certificate_order_section(),
                  "Control orders the certificate from the authority of the section `acme`, and renews it. Until it is "
                  "there, the proxy serves one that it signed itself."),
+          nested("ocsp", &Certificate::ocsp, certificate_ocsp_section(),
+                 "Control asks the authority whether the certificate is revoked, and every proxy shows the answer to "
+                 "clients that ask for it (OCSP stapling). The file must have the issuer's certificate too."),
       }};
   return section;
 }

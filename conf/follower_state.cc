@@ -130,6 +130,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   bool open_store();
   bool follow_live_state(uint64_t sequence);
   void read_certificates(LiveState& live_state) const;
+  void read_staples(LiveState& live_state) const;
   void follow_version(uint64_t version);
   bool serve_the_last(uint64_t refused_version);
   void remember();
@@ -214,6 +215,27 @@ void StateFollower::read_certificates(LiveState& live_state) const {
   }
 }
 
+// What authorities say about certificates. An answer that cannot be read is not shown.
+void StateFollower::read_staples(LiveState& live_state) const {
+  for (auto& [name, staple] : live_state.staples) {
+    if (staple.answer_hash.empty()) continue;
+    if (live_state_) {
+      const auto known = live_state_->staples.find(name);
+      if (known != live_state_->staples.end() && known->second.answer &&
+          known->second.answer_hash == staple.answer_hash) {
+        staple.answer = known->second.answer;
+        continue;
+      }
+    }
+    Result<std::string> answer = store_->object(staple.answer_hash);
+    if (answer) {
+      staple.answer = std::make_shared<const std::string>(*std::move(answer));
+    } else {
+      log_error("certificate {}: its OCSP answer cannot be read: {}", name, answer.error().message);
+    }
+  }
+}
+
 // The notify file exists as soon as a writer has created the whole environment.
 bool StateFollower::open_store() {
   if (::access((state_dir_ + "/" + kNotifyFile).c_str(), F_OK) != 0) return false;
@@ -236,7 +258,10 @@ bool StateFollower::follow_live_state(uint64_t sequence) {
     return false;
   }
   tried_.live_state = sequence;
-  if (hooks_.private_keys) read_certificates(*live_state);
+  if (hooks_.private_keys) {
+    read_certificates(*live_state);
+    read_staples(*live_state);
+  }
   live_state_ = std::make_shared<const LiveState>(*std::move(live_state));
   return true;
 }

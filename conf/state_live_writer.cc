@@ -150,6 +150,17 @@ Result<uint64_t> StateStore::set_certificates(const CertificateChanges& changes)
       issued.certificates.erase(name);
     }
   }
+  for (const auto& [name, record] : changes.staples) {
+    if (record && record->status == RevocationStatus::revoked &&
+        issued.staples[name].status != RevocationStatus::revoked) {
+      batch.audit("ocsp", "revoked", name, record->error);
+    }
+    if (record) {
+      issued.staples[name] = *record;
+    } else {
+      issued.staples.erase(name);
+    }
+  }
   if (changes.proofs) issued.proofs = *changes.proofs;
   for (const auto& [directory, hash] : changes.accounts) issued.accounts[directory] = hash;
   const IssuedRecords wanted = encode_issued(issued);

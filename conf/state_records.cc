@@ -140,7 +140,8 @@ Result<FoundName> decode_found_name(std::string_view record) {
 
 namespace {
 
-constexpr std::string_view kCertificatePrefix = "certificate/", kAccountPrefix = "account/", kProofPrefix = "proof/";
+constexpr std::string_view kCertificatePrefix = "certificate/", kAccountPrefix = "account/", kProofPrefix = "proof/",
+                           kStaplePrefix = "staple/";
 
 json hashes_of(const IssuedCertificate& issued) {
   return issued.is_issued() ? json{issued.certificate_hash, issued.key_hash} : json::array();
@@ -153,7 +154,10 @@ std::string encode_issued_certificate(const IssuedCertificate& issued) {
                       {"not_after_s", issued.not_after_s},
                       {"failures", issued.failures},
                       {"next_try_s", issued.next_try_s},
-                      {"error", issued.error}});
+                      {"error", issued.error},
+                      {"window_start_s", issued.window_start_s},
+                      {"window_end_s", issued.window_end_s},
+                      {"ask_window_at_s", issued.ask_window_at_s}});
 }
 
 Result<IssuedCertificate> decode_issued_certificate(std::string_view record) {
@@ -170,6 +174,52 @@ Result<IssuedCertificate> decode_issued_certificate(std::string_view record) {
     out.failures = fields.at("failures").get<uint32_t>();
     out.next_try_s = fields.at("next_try_s").get<int64_t>();
     out.error = fields.at("error").get<std::string>();
+    // A record of an earlier release has none of these.
+    out.window_start_s = fields.value("window_start_s", int64_t{0});
+    out.window_end_s = fields.value("window_end_s", int64_t{0});
+    out.ask_window_at_s = fields.value("ask_window_at_s", int64_t{0});
+    return out;
+  });
+}
+
+const char* word_of(RevocationStatus status) {
+  switch (status) {
+    case RevocationStatus::not_known:
+      return "not_known";
+    case RevocationStatus::good:
+      return "good";
+    case RevocationStatus::revoked:
+      return "revoked";
+  }
+  return "?";
+}
+
+std::string encode_staple(const StapleRecord& staple) {
+  return text_of(json{{"certificate", staple.certificate_hash},
+                      {"objects", staple.answer_hash.empty() ? json::array() : json::array({staple.answer_hash})},
+                      {"status", word_of(staple.status)},
+                      {"this_update_s", staple.this_update_s},
+                      {"next_update_s", staple.next_update_s},
+                      {"failures", staple.failures},
+                      {"next_try_s", staple.next_try_s},
+                      {"error", staple.error}});
+}
+
+Result<StapleRecord> decode_staple(std::string_view record) {
+  return decode<StapleRecord>("staple", record, [](const json& fields) {
+    StapleRecord out;
+    out.certificate_hash = fields.at("certificate").get<std::string>();
+    const json& objects = fields.at("objects");
+    if (!objects.empty()) out.answer_hash = objects.at(0).get<std::string>();
+    const auto status = fields.at("status").get<std::string>();
+    out.status = status == "good"      ? RevocationStatus::good
+                 : status == "revoked" ? RevocationStatus::revoked
+                                       : RevocationStatus::not_known;
+    out.this_update_s = fields.at("this_update_s").get<int64_t>();
+    out.next_update_s = fields.at("next_update_s").get<int64_t>();
+    out.failures = fields.at("failures").get<uint32_t>();
+    out.next_try_s = fields.at("next_try_s").get<int64_t>();
+    out.error = fields.at("error").get<std::string>();
     return out;
   });
 }
@@ -180,6 +230,9 @@ IssuedRecords encode_issued(const LiveState& live_state) {
   IssuedRecords records;
   for (const auto& [name, issued] : live_state.certificates) {
     records[std::string(kCertificatePrefix) + name] = encode_issued_certificate(issued);
+  }
+  for (const auto& [name, staple] : live_state.staples) {
+    records[std::string(kStaplePrefix) + name] = encode_staple(staple);
   }
   for (const auto& [directory, hash] : live_state.accounts) {
     records[std::string(kAccountPrefix) + directory] = text_of(json{{"objects", {hash}}});
@@ -194,6 +247,10 @@ Result<void> decode_issued(const IssuedRecords& records, LiveState& live_state) 
       Result<IssuedCertificate> issued = decode_issued_certificate(record);
       if (!issued) return issued.error();
       live_state.certificates[key.substr(kCertificatePrefix.size())] = *std::move(issued);
+    } else if (key.starts_with(kStaplePrefix)) {
+      Result<StapleRecord> staple = decode_staple(record);
+      if (!staple) return staple.error();
+      live_state.staples[key.substr(kStaplePrefix.size())] = *std::move(staple);
     } else if (key.starts_with(kAccountPrefix)) {
       const std::vector<std::string> objects = objects_of_issued(key, record);
       if (objects.empty()) return fail("state: damaged account record");

@@ -31,6 +31,7 @@ Result<FoundName> decode_found_name(std::string_view record);
 // What the live state says about ordered certificates, as the records of the database `issued`:
 //   certificate/NAME  -> JSON; "objects" in it are the hashes of its chain and its key
 //   account/DIRECTORY -> JSON; "objects" has the hash of the account's key
+//   staple/NAME       -> JSON; "objects" has the hash of an answer of OCSP, if one is shown
 //   proof/KEY         -> the text of the proof
 using IssuedRecords = std::map<std::string, std::string>;
 IssuedRecords encode_issued(const LiveState& live_state);

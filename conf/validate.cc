@@ -80,6 +80,7 @@ void validate(const DocumentNode& root, Model& model, FaultList& faults) {
   check_addresses(checks);
   check_http(checks);
   check_acme(checks);
+  check_ocsp(checks);
   check_policies(checks);
   check_ports(checks);
   check_probes(checks);

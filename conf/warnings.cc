@@ -14,6 +14,7 @@
 #include "conf/policy/kind.h"
 #include "conf/redirect_circle.h"
 #include "core/http1.h"
+#include "core/ocsp.h"
 #include "core/tls.h"
 #include "core/tls_clients.h"
 
@@ -52,6 +53,43 @@ void warn_of_dates(Checks& warnings, const std::vector<std::optional<Certificate
                        fmt::format("certificate '{}' begins on {}", name, day(infos[c]->not_before_s)),
                        {},
                        {}});
+    }
+  }
+}
+
+// OCSP of certificates from files. What an authority issues is not known here.
+void warn_of_staples(Checks& warnings) {
+  const Model& model = warnings.model();
+  for (size_t c = 0; c < model.certificates.size() && !warnings.full(); ++c) {
+    const Certificate& certificate = model.certificates[c];
+    if (!certificate.certificate.bytes) continue;
+    const auto facts = ocsp_facts(*certificate.certificate.bytes);
+    if (!facts) continue;
+    if (!certificate.ocsp.enabled && facts->must_staple) {
+      warnings.refuse({"certificates", c, "certificate_file"},
+                      {"must_staple",
+                       fmt::format("clients refuse certificate '{}' without a stapled OCSP answer, and none is fetched",
+                                   certificate.name),
+                       {},
+                       "ocsp: {}"});
+    }
+    if (!certificate.ocsp.enabled) continue;
+    if (!facts->has_issuer) {
+      warnings.refuse({"certificates", c, "certificate_file"},
+                      {"no_issuer",
+                       fmt::format("the file of certificate '{}' does not have its issuer's certificate, without which "
+                                   "the authority cannot be asked about it",
+                                   certificate.name),
+                       {},
+                       "add the issuer's certificate to the file"});
+    }
+    if (facts->responder.empty() && certificate.ocsp.responder.empty()) {
+      warnings.refuse(
+          {"certificates", c, "ocsp"},
+          {"no_responder",
+           fmt::format("certificate '{}' names no OCSP responder, so nobody is asked about it", certificate.name),
+           {},
+           "responder: its URL; many authorities have none any more"});
     }
   }
 }
@@ -277,6 +315,7 @@ std::vector<Fault> find_warnings(const Document& document, const Model& model, i
   std::vector<std::optional<CertificateInfo>> infos;
   for (const Certificate& certificate : model.certificates) infos.push_back(info_of(certificate));
   warn_of_dates(warnings, infos, now_s);
+  warn_of_staples(warnings);
   warn_of_ended_lists(warnings, now_s);
   warn_of_uncovered_hosts(warnings, infos);
   warn_of_denied_routes(warnings);

@@ -46,6 +46,7 @@
 #include "control/observe/edge_metrics.h"
 #include "control/observe/explain.h"
 #include "control/observe/fleet.h"
+#include "control/ocsp/staples.h"
 #include "control/vote/candidates.h"
 #include "control/vote/host_ballot.h"
 #include "control/vote/provisional_versions.h"
@@ -219,7 +220,8 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
       prober.reset();
       verdicts.reset();
       load_watch.reset();
-      loop.defer([gone = std::move(orders)] {});  // this may be the outcome of one of its own writes
+      // This may be the outcome of one of their own writes.
+      loop.defer([gone = std::move(orders), also_gone = std::move(staples)] {});
       return;
     }
     if (site_watch) site_watch->stop();
@@ -237,6 +239,8 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     load_watch->update();
     orders = std::make_shared<acme::Orders>(loop, *host_state, fleet);
     orders->update();
+    staples = std::make_shared<ocsp::Staples>(loop, *host_state);
+    staples->update();
   }
 
   // What probes via the VIP are sent by. Probes keep it, and end before the Fleet.
@@ -252,6 +256,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
       probed_model = model;
       if (!same_backends) prober->update();
     }
+    if ((change.version || change.live_state) && staples) staples->update();
     if (!change.version) return;
     if (name_watch) name_watch->update();
     if (plane_watch) plane_watch->update();
@@ -270,8 +275,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     add_zone_routes(routes, *host_state, long_calls);
     add_version_routes(routes, *host_state, long_calls);
     add_live_state_routes(routes, *host_state, long_calls);
-    add_certificate_routes(routes, *host_state,
-                           [this](const std::string& hash) { return orders ? orders->window_of(hash) : std::nullopt; });
+    add_certificate_routes(routes, *host_state);
     add_purge_routes(routes, *host_state, waits);
     add_status_routes(routes, *host_state, fleet, waits);
     add_explain_routes(routes, *host_state, fleet);
@@ -407,6 +411,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   std::unique_ptr<PlaneWatch> plane_watch;
   std::shared_ptr<LoadWatch> load_watch;
   std::shared_ptr<acme::Orders> orders;
+  std::shared_ptr<ocsp::Staples> staples;
   std::unique_ptr<ReplicaFollower> follower;    // set on a follower
   std::unique_ptr<SiteWatch> site_watch;        // set unless this control leads for good
   std::unique_ptr<Announcer> announcer;         // set with --announce

@@ -143,6 +143,7 @@ Result<void> TlsContext::Impl::take_identities(const TlsServerOptions& options) 
   if (identities.empty()) return fail("tls: a server needs a certificate");
   for (size_t i = 0; i < identities.size(); ++i) {
     for (const std::string& name : identities[i]->impl().names) by_name[name].push_back(i);
+    by_certificate.emplace(identities[i]->impl().loaded.certificate.get(), identities[i].get());
   }
   fallback = {0};
   const LoadedIdentity& first = identities.front()->impl().loaded;
@@ -165,6 +166,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const TlsServerOptions& o
   if (const Result<void> taken = impl->take_identities(options); !taken) return taken.error();
   // Does what the macro SSL_CTX_set_tlsext_servername_callback does, without its old-style cast.
   SSL_CTX_callback_ctrl(context, SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, reinterpret_cast<void (*)()>(accept_server_name));
+  impl->show_staples();
   impl->alpn = alpn_wire(options.alpn);
   if (!impl->alpn.empty()) SSL_CTX_set_alpn_select_cb(context, select_alpn, &impl->alpn);
   SSL_CTX_set_session_id_context(context, kSessionContext, sizeof kSessionContext - 1);

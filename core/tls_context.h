@@ -16,10 +16,13 @@ struct TlsContext::Impl {
   Result<void> take_identities(const TlsServerOptions& options);
   std::vector<size_t> identities_for(std::string_view server_name) const;
   static int choose_certificate(SSL* ssl, void* self);
+  void show_staples();
+  static int choose_staple(SSL* ssl, void* self);
 
   // Declared before the context, because its callbacks point to them.
   std::vector<std::shared_ptr<const ServerIdentity>> identities;
   std::unordered_map<std::string, std::vector<size_t>> by_name;  // indices into identities
+  std::unordered_map<const X509*, const ServerIdentity*> by_certificate;
   std::vector<size_t> fallback;
   std::string alpn;  // our protocols in wire format
   std::optional<TicketRing> tickets;

@@ -120,6 +120,8 @@ Result<std::shared_ptr<const ServerIdentity>> ServerIdentity::load(const TlsIden
   return std::shared_ptr<const ServerIdentity>(new ServerIdentity(std::move(impl)));
 }
 
+void ServerIdentity::set_staple(std::shared_ptr<const Staple> staple) const { impl_->staple = std::move(staple); }
+
 Result<CertificateInfo> inspect_identity(const TlsIdentity& identity) {
   const Result<LoadedIdentity> loaded = load_identity(identity);
   if (!loaded) return loaded.error();

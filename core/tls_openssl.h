@@ -43,7 +43,8 @@ struct LoadedIdentity {
 };
 struct ServerIdentity::Impl {
   LoadedIdentity loaded;
-  std::vector<std::string> names;  // CertificateInfo::names
+  std::vector<std::string> names;                // CertificateInfo::names
+  mutable std::shared_ptr<const Staple> staple;  // of the contexts' thread
 };
 Result<LoadedIdentity> load_identity(const TlsIdentity& identity);
 CertificateInfo describe_certificate(X509* certificate);

@@ -71,6 +71,21 @@ ServedCertificate choose(const Certificate& certificate, const LiveState& live_s
   return {certificate.certificate, certificate.key, true};
 }
 
+// The answer that belongs to what is shown. Control has judged it, and a handshake looks at its end.
+std::shared_ptr<const Staple> staple_for(const Certificate& certificate, const ServedCertificate& served,
+                                         const LiveState& live_state, const ServedCertificate* before) {
+  if (!certificate.ocsp.enabled) return nullptr;
+  const auto record = live_state.staples.find(certificate.name);
+  if (record == live_state.staples.end()) return nullptr;
+  const StapleRecord& staple = record->second;
+  if (!staple.answer || staple.certificate_hash != served.certificate.hash) return nullptr;
+  if (before != nullptr && before->staple && before->staple->until_s == staple.next_update_s &&
+      before->staple->answer == *staple.answer) {
+    return before->staple;
+  }
+  return std::make_shared<const Staple>(Staple{*staple.answer, staple.next_update_s});
+}
+
 }  // namespace
 
 std::vector<ServedCertificate> served_certificates(const Snapshot& snapshot, const Model* before_model,
@@ -91,8 +106,20 @@ std::vector<ServedCertificate> served_certificates(const Snapshot& snapshot, con
       served.push_back(
           choose(certificate, *snapshot.live_state, shown_before(certificate, places, before_model, before)));
     }
+    const auto place = places.find(certificate.name);
+    served.back().staple = staple_for(certificate, served.back(), *snapshot.live_state,
+                                      place == places.end() ? nullptr : &(*before)[place->second]);
   }
   return served;
+}
+
+size_t missing_staples(const Model& model, const std::vector<ServedCertificate>& served, int64_t now_s) {
+  size_t missing = 0;
+  for (size_t c = 0; c < served.size(); ++c) {
+    const bool shown = served[c].staple && served[c].staple->until_s > now_s;
+    missing += model.certificates[c].ocsp.enabled && !shown ? 1 : 0;
+  }
+  return missing;
 }
 
 AcmeAnswers acme_answers(const LiveState& live_state) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,12 +20,16 @@ namespace tidegate::l7 {
 struct ServedCertificate {
   Blob certificate, key;  // PEM
   bool self_made = false;
+  std::shared_ptr<const Staple> staple = nullptr;  // what its authority says about it; null: nothing is shown
 };
 // Parallel to Model::certificates. What was shown before stays, if it still fits: `before` is the previous result and
 // belongs to the model `before_model`; both may be null. What the live state has is judged: if it cannot be used, the
 // log says why, and what was shown before stays.
 std::vector<ServedCertificate> served_certificates(const Snapshot& snapshot, const Model* before_model,
                                                    const std::vector<ServedCertificate>* before);
+
+// Certificates that should show what their authority says, and have nothing to show now.
+size_t missing_staples(const Model& model, const std::vector<ServedCertificate>& served, int64_t now_s);
 
 // Answers to http-01 (RFC 8555 §8.3) by token. The texts are the live state's.
 using AcmeAnswers = std::map<std::string_view, std::string_view>;

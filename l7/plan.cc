@@ -140,8 +140,17 @@ Result<TlsContexts::Set> TlsContexts::prepare(const Plan& plan) {
     if (!context) return fail(fmt::format("pool {}: {}", model.pools[i].name, context.error().message));
     set.pools[i] = std::move(*context);
   }
+  keep_staples(next);
   known_ = std::move(next);
   return set;
+}
+
+// An identity that is still used and showed something before has to hear that it shows nothing now.
+void TlsContexts::keep_staples(Known& next) const {
+  if (known_.staples.empty()) return;
+  for (const auto& [content, identity] : next.identities) {
+    if (known_.staples.contains(identity)) next.staples.emplace(identity, nullptr);
+  }
 }
 
 Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Plan& plan, const Listener& listener, Known& next) {
@@ -152,6 +161,7 @@ Result<std::shared_ptr<TlsContext>> TlsContexts::for_listener(const Plan& plan, 
     made_of += fmt::format(" {} {}", certificate.certificate.hash, certificate.key.hash);
     Result<std::shared_ptr<const ServerIdentity>> identity = identity_of(certificate, next);
     if (!identity) return certificate_failed(plan, index, identity.error());
+    if (certificate.staple) next.staples[*identity] = certificate.staple;
     options.loaded.push_back(*std::move(identity));
   }
   const ListenerClients& clients = listener.tls.clients;

@@ -77,6 +77,10 @@ class TlsContexts {
     std::vector<std::shared_ptr<TlsContext>> pools;      // parallel to Model::pools; null: plain
   };
   Result<Set> prepare(const Plan& plan);
+  // What the identities of the last prepare() show from now on; null: nothing any more. Those that never had a staple
+  // are left out. The worker sets them when it takes the plan.
+  using Staples = std::vector<std::pair<std::shared_ptr<const ServerIdentity>, std::shared_ptr<const Staple>>>;
+  Staples staples() const { return {known_.staples.begin(), known_.staples.end()}; }
   uint64_t identities_read() const { return identities_read_; }  // since the start
 
  private:
@@ -84,10 +88,13 @@ class TlsContexts {
   struct Known {
     std::map<std::string, std::shared_ptr<TlsContext>> contexts;
     std::map<std::string, std::shared_ptr<const ServerIdentity>> identities;
+    // Null once it has none any more: whether a worker heard of that is not known here.
+    std::map<std::shared_ptr<const ServerIdentity>, std::shared_ptr<const Staple>> staples;
   };
   static Result<std::shared_ptr<TlsContext>> for_authorities(const Plan& plan);
   Result<std::shared_ptr<TlsContext>> for_listener(const Plan& plan, const Listener& listener, Known& next);
   Result<std::shared_ptr<const ServerIdentity>> identity_of(const ServedCertificate& certificate, Known& next);
+  void keep_staples(Known& next) const;
   Result<std::shared_ptr<TlsContext>> for_pool(const Plan& plan, const Pool& pool, Known& next);
   std::shared_ptr<const TicketKeys> tickets_;
   Known known_;

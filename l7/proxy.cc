@@ -46,6 +46,11 @@ Proxy::Proxy(EventLoop& main_loop, const std::string& secret, std::string state_
     return static_cast<double>(std::count_if(plan_->certificates.begin(), plan_->certificates.end(),
                                              [](const ServedCertificate& each) { return each.self_made; }));
   });
+  metrics.gauge("tidegate_l7_missing_staples", "Certificates with ocsp that are shown without an answer", [this] {
+    if (!plan_) return 0.0;
+    return static_cast<double>(
+        missing_staples(plan_->model(), plan_->certificates, static_cast<int64_t>(realtime_ns() / kNsPerS)));
+  });
   metrics.gauge("tidegate_l7_remembered_requests", "Requests of which explain --request can tell",
                 [this] { return records_ ? static_cast<double>(records_->size()) : 0.0; });
   metrics.collector([this](std::string& out) {
@@ -78,6 +83,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
     if (!set) return set.error();
     adoptions.push_back(std::make_shared<Adoption>());
     adoptions.back()->plan = std::make_unique<LocalPlan>(plan, std::move(*set));
+    adoptions.back()->staples = contexts.staples();
   }
   Result<SocketChanges> sockets = prepare_sockets(*plan);
   if (!sockets) return sockets.error();

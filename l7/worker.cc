@@ -49,6 +49,7 @@ void Worker::adopt(std::shared_ptr<Adoption> adoption) {
 
 void Worker::run_adoption(Adoption& adoption) {
   // Releasing the old pin at the end of this block retires it, unless requests under way still hold it.
+  for (const auto& [identity, staple] : adoption.staples) identity->set_staple(staple);
   plan_ = PlanPin::first(adoption.plan.release(), [this](LocalPlan* local) { retire(local); });
   for (const Endpoint& endpoint : adoption.close) {
     std::erase_if(listeners_, [&](const auto& listener) { return listener->bind() == endpoint; });

@@ -47,6 +47,7 @@ struct Adoption {
   std::unique_ptr<LocalPlan> plan;
   std::vector<ListenSocket> open;  // listening already
   std::vector<Endpoint> close;
+  TlsContexts::Staples staples;
 };
 
 class Worker {

@@ -46,6 +46,7 @@ struct Request {
   enum class Method : uint8_t { get, head, post };
   Method method = Method::get;
   std::string url, body;
+  const char* media_type = "application/jose+json";  // of the body
 };
 
 struct Answer {

@@ -139,6 +139,7 @@ void Orders::schedule() {
   if (!model) return;
   const int64_t now = now_s();
   const LiveState& live_state = *host_state_.live_state();
+  recall_windows(live_state);
   const Certificate* next = nullptr;
   int64_t next_s = now + kLongestSleepS;
   for (const Certificate& certificate : model->certificates) {
@@ -161,6 +162,37 @@ void Orders::schedule() {
     schedule_timer_.arm_after_ms(static_cast<uint64_t>(next_s - now) * 1'000);
   }
   forget_unwanted(*model, now);
+}
+
+// The state knows what was said to the leader before, and when the authority is to be asked next.
+void Orders::recall_windows(const LiveState& live_state) {
+  for (const auto& [name, record] : live_state.certificates) {
+    if (record.is_issued() && record.ask_window_at_s != 0) {
+      windows_.recall(record.certificate_hash, window_in(record), record.ask_window_at_s);
+    }
+  }
+}
+
+// A control that leads next, or is started again, keeps to it.
+void Orders::keep_window(const std::string& certificate_hash) {
+  CertificateChanges changes;
+  for (const auto& [name, record] : host_state_.live_state()->certificates) {
+    if (record.certificate_hash != certificate_hash) continue;
+    IssuedCertificate told = record;
+    if (const std::optional<RenewalInfo> window = windows_.of(certificate_hash)) {
+      told.window_start_s = window->start_s;
+      told.window_end_s = window->end_s;
+    }
+    told.ask_window_at_s = windows_.ask_at_s(certificate_hash);
+    changes.certificates.emplace_back(name, std::move(told));
+  }
+  write(std::move(changes), [weak = weak_from_this()](const Result<uint64_t>& written) {
+    const auto alive = weak.lock();
+    if (!alive) return;
+    if (!written) log_warn("renewal information cannot be recorded: {}", written.error().message);
+    alive->asks_ = false;
+    alive->schedule_timer_.arm_after_ms(0);
+  });
 }
 
 // Asks the authority when it wants a certificate renewed, if that is to be asked now. Otherwise `next_s` is not later
@@ -187,11 +219,8 @@ bool Orders::ask_for_a_window(const Model& model, int64_t now, int64_t& next_s) 
     }
     asks_ = true;
     windows_.ask({hash, *chain, model.acme.directory, model.acme.ca.bytes ? *model.acme.ca.bytes : std::string()},
-                 session_, [weak = weak_from_this()] {
-                   const auto alive = weak.lock();
-                   if (!alive) return;
-                   alive->asks_ = false;
-                   alive->schedule_timer_.arm_after_ms(0);
+                 session_, [weak = weak_from_this(), hash] {
+                   if (const auto alive = weak.lock()) alive->keep_window(hash);
                  });
     return true;
   }

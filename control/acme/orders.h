@@ -34,10 +34,6 @@ class Orders : public std::enable_shared_from_this<Orders> {
 
   // Looks what is due. Call it at the start, and for each version.
   void update();
-  // When the authority wants a certificate renewed, if it has said so to this control.
-  std::optional<RenewalInfo> window_of(const std::string& certificate_hash) const {
-    return windows_.of(certificate_hash);
-  }
 
  private:
   // The order that is under way.
@@ -62,6 +58,8 @@ class Orders : public std::enable_shared_from_this<Orders> {
   void failed(const Failure& failure);
   void record(IssuedCertificate record, std::vector<std::string> objects);
   void write(CertificateChanges changes, std::function<void(Result<uint64_t>)> done);
+  void recall_windows(const LiveState& live_state);
+  void keep_window(const std::string& certificate_hash);
   bool ask_for_a_window(const Model& model, int64_t now_s, int64_t& next_s);
   void forget_unwanted(const Model& model, int64_t now_s);
   void look_for_changes(const Model& model);

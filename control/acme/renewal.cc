@@ -38,6 +38,11 @@ int64_t due_at_s(const IssuedCertificate* record, const std::vector<std::string>
   return std::max(start_s + jitter_s, record->next_try_s);
 }
 
+std::optional<RenewalInfo> window_in(const IssuedCertificate& record) {
+  if (record.window_end_s == 0) return std::nullopt;
+  return RenewalInfo{record.window_start_s, record.window_end_s};
+}
+
 uint64_t pause_after_failure_s(const Failure& failure, uint32_t failures, double random) {
   const bool unreachable = failure.kind == Failure::Kind::unreachable;
   const uint64_t first_s = unreachable ? kAcmeFirstSilencePauseS : kAcmeFirstPauseS;

@@ -19,6 +19,9 @@ namespace tidegate::acme {
 int64_t due_at_s(const IssuedCertificate* record, const std::vector<std::string>& names,
                  const std::optional<RenewalInfo>& info);
 
+// When the authority wants the certificate of this record renewed, as it said last. Nothing: it has not said so.
+std::optional<RenewalInfo> window_in(const IssuedCertificate& record);
+
 // The pause after the try that failed as the `failures`-th in a row, so that no authority's limit is reached: 5 refused
 // tries within an hour, fewer later. `random` is from 0 to 1.
 uint64_t pause_after_failure_s(const Failure& failure, uint32_t failures, double random);

@@ -26,6 +26,11 @@ int64_t RenewalWindows::ask_at_s(const std::string& certificate_hash) const {
   return known == known_.end() ? 0 : known->second.ask_at_s;
 }
 
+void RenewalWindows::recall(const std::string& certificate_hash, const std::optional<RenewalInfo>& info,
+                            int64_t ask_at_s) {
+  known_.emplace(certificate_hash, Known{info, ask_at_s});
+}
+
 void RenewalWindows::keep(const std::set<std::string>& hashes) {
   std::erase_if(known_, [&](const auto& known) { return hashes.count(known.first) == 0; });
 }

@@ -36,6 +36,9 @@ class RenewalWindows {
   // Asks. `done` is called when of() and ask_at_s() have the answer, never before this has returned. The session gets
   // the directory, if it does not have it. One question at a time, and no order meanwhile.
   void ask(const Question& question, Session& session, std::function<void()> done);
+  // What was said to a control before this one, or to this one before it was started again. Ignored if it has asked
+  // itself.
+  void recall(const std::string& certificate_hash, const std::optional<RenewalInfo>& info, int64_t ask_at_s);
   // Forgets certificates that are not among these.
   void keep(const std::set<std::string>& hashes);
 

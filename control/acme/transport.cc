@@ -6,7 +6,6 @@
 #include <array>
 #include <utility>
 
-#include "control/limits.h"
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/http1.h"
@@ -27,19 +26,20 @@ struct Transport::Call {
   std::array<char, CURL_ERROR_SIZE> error{};
   Request request;
   std::string ca_pem;
+  size_t answer_bytes = 0;
   Answer answer;
   std::function<void(Result<Answer>)> done;
+
+  // libcurl ends the transfer beyond the bound.
+  static size_t take_body(char* bytes, size_t, size_t count, void* self) {
+    auto& call = *static_cast<Call*>(self);
+    if (call.answer.body.size() + count > call.answer_bytes) return 0;
+    call.answer.body.append(bytes, count);
+    return count;
+  }
 };
 
 namespace {
-
-// libcurl ends the transfer beyond the bound.
-size_t take_body(char* bytes, size_t, size_t count, void* out) {
-  auto& body = static_cast<Answer*>(out)->body;
-  if (body.size() + count > kMaxAcmeAnswerBytes) return 0;
-  body.append(bytes, count);
-  return count;
-}
 
 // A value that is not printable, or long, is as good as none: it goes into a later request.
 std::string sound_value(std::string_view value) {
@@ -71,7 +71,7 @@ size_t take_field(char* bytes, size_t, size_t count, void* out) {
 
 }  // namespace
 
-Transport::Transport(EventLoop& loop) : loop_(loop), curl_(loop) {}
+Transport::Transport(EventLoop& loop, TransportRules rules) : loop_(loop), rules_(rules), curl_(loop) {}
 
 Transport::~Transport() {
   if (call_) curl_.remove(call_->easy);
@@ -83,23 +83,24 @@ void Transport::send(const Request& request, const std::string& ca_pem, std::fun
   Call& call = *call_;
   call.request = request;
   call.ca_pem = ca_pem;
+  call.answer_bytes = rules_.answer_bytes;
   call.done = std::move(done);
   CURL* const easy = call.easy;
   curl_easy_setopt(easy, CURLOPT_URL, call.request.url.c_str());
-  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, rules_.protocols);
   curl_easy_setopt(easy, CURLOPT_USERAGENT, "tidegate");
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(kAcmeConnectMs));
-  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(kAcmeRequestMs));
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(rules_.connect_ms));
+  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(rules_.request_ms));
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call.error.data());
-  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &take_body);
-  curl_easy_setopt(easy, CURLOPT_WRITEDATA, &call.answer);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Call::take_body);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, &call);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &take_field);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &call.answer);
   if (request.method == Request::Method::head) curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   if (request.method == Request::Method::post) {
-    call.headers = curl_slist_append(call.headers, "Content-Type: application/jose+json");
+    call.headers = curl_slist_append(call.headers, fmt::format("Content-Type: {}", request.media_type).c_str());
     call.headers = curl_slist_append(call.headers, "Expect:");
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call.headers);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, call.request.body.c_str());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transport: requests to an authority by libcurl on control's event loop. It speaks HTTPS only, follows no redirect,
-// and bounds the time of a request and the size of an answer.
+// Transport: requests to an authority by libcurl on control's event loop. It follows no redirect, and bounds the time
+// of a request and the size of an answer. ACME needs HTTPS. OCSP is plain HTTP, because its answers are signed.
 //
 // Threads: the loop's.
 #pragma once
@@ -10,20 +10,29 @@
 #include <string>
 
 #include "control/acme/order_flow.h"
+#include "control/limits.h"
 #include "core/curl_loop.h"
 #include "core/event_loop.h"
 #include "core/result.h"
 
 namespace tidegate::acme {
 
+struct TransportRules {
+  const char* protocols = "https";  // as CURLOPT_PROTOCOLS_STR takes them
+  uint64_t connect_ms = kAcmeConnectMs;
+  uint64_t request_ms = kAcmeRequestMs;
+  size_t answer_bytes = kMaxAcmeAnswerBytes;
+};
+
 class Transport {
  public:
-  explicit Transport(EventLoop& loop);
+  explicit Transport(EventLoop& loop, TransportRules rules = {});
   ~Transport();
 
   // `ca_pem`: the roots that the authority's certificate must have; empty: the system's. One request at a time. `done`
   // comes from the loop, never before the call has returned. An Error: there is no answer.
   void send(const Request& request, const std::string& ca_pem, std::function<void(Result<Answer>)> done);
+  bool is_busy() const { return call_ != nullptr; }
   // Runs it soon, from the loop, unless this object ends before.
   void later(std::function<void()> then);
 
@@ -32,6 +41,7 @@ class Transport {
   void finish(CURLcode code);
 
   EventLoop& loop_;
+  const TransportRules rules_;
   std::shared_ptr<int> life_ = std::make_shared<int>(0);  // nothing is called back after the end of this object
   CurlLoop curl_;
   std::unique_ptr<Call> call_;

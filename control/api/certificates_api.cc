@@ -6,7 +6,9 @@
 
 #include "control/acme/renewal.h"
 #include "control/api/json_bounds.h"
+#include "control/observe/certificate_troubles.h"
 #include "core/clock.h"
+#include "core/ocsp.h"
 #include "core/tls.h"
 
 namespace tidegate {
@@ -15,12 +17,11 @@ using nlohmann::json;
 
 namespace {
 
-json describe_ordered(const Certificate& certificate, const LiveState& live_state, int64_t now_s,
-                      const std::function<std::optional<acme::RenewalInfo>(const std::string&)>& window_of) {
+json describe_ordered(const Certificate& certificate, const LiveState& live_state, int64_t now_s) {
   const auto found = live_state.certificates.find(certificate.name);
   const IssuedCertificate* record = found == live_state.certificates.end() ? nullptr : &found->second;
   const bool issued = record != nullptr && record->is_issued();
-  const std::optional<acme::RenewalInfo> window = issued ? window_of(record->certificate_hash) : std::nullopt;
+  const std::optional<acme::RenewalInfo> window = issued ? acme::window_in(*record) : std::nullopt;
   json told = {{"name", certificate.name},
                {"source", "acme"},
                {"names", certificate.order.names},
@@ -49,33 +50,36 @@ json describe_file(const Certificate& certificate, int64_t now_s) {
   told["state"] = info->not_after_s <= now_s ? "ended" : "issued";
   told["not_before_s"] = info->not_before_s;
   told["not_after_s"] = info->not_after_s;
+  const Result<OcspFacts> facts = ocsp_facts(*certificate.certificate.bytes);
+  if (facts && facts->must_staple) told["must_staple"] = true;
   return told;
 }
 
 }  // namespace
 
-void add_certificate_routes(RouteTable& table, HostState& host_state,
-                            std::function<std::optional<acme::RenewalInfo>(const std::string&)> window_of) {
-  table.add({"GET",
-             "/v1/certificates",
-             Role::viewer,
-             Effect::reads,
-             "Every certificate: from where, for which names, until when, and how its last order went",
-             {},
-             {},
-             [&host_state, window_of = std::move(window_of)](const ApiCall& call) {
-               const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
-               const std::shared_ptr<const Model> model = host_state.model();
-               const std::shared_ptr<const LiveState> live_state = host_state.live_state();
-               json certificates = json::array();
-               if (model) {
-                 for (const Certificate& each : model->certificates) {
-                   certificates.push_back(each.is_ordered() ? describe_ordered(each, *live_state, now_s, window_of)
-                                                            : describe_file(each, now_s));
-                 }
-               }
-               call.respond(HttpResponse::json(200, dump({{"certificates", std::move(certificates)}}) + "\n"));
-             }});
+void add_certificate_routes(RouteTable& table, HostState& host_state) {
+  table.add(
+      {"GET",
+       "/v1/certificates",
+       Role::viewer,
+       Effect::reads,
+       "Every certificate: from where, for which names, until when, how its last order went, and whether it is revoked",
+       {},
+       {},
+       [&host_state](const ApiCall& call) {
+         const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
+         const std::shared_ptr<const Model> model = host_state.model();
+         const std::shared_ptr<const LiveState> live_state = host_state.live_state();
+         json certificates = json::array();
+         if (model) {
+           for (const Certificate& each : model->certificates) {
+             certificates.push_back(each.is_ordered() ? describe_ordered(each, *live_state, now_s)
+                                                      : describe_file(each, now_s));
+             if (each.ocsp.enabled) certificates.back()["ocsp"] = describe_staple(each, *live_state, now_s);
+           }
+         }
+         call.respond(HttpResponse::json(200, dump({{"certificates", std::move(certificates)}}) + "\n"));
+       }});
 }
 
 }  // namespace tidegate

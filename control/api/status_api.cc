@@ -3,6 +3,8 @@
 
 #include "control/api/parameters.h"
 #include "control/health/forwarder_door.h"
+#include "control/observe/certificate_troubles.h"
+#include "core/clock.h"
 
 namespace tidegate {
 
@@ -19,11 +21,17 @@ void add_status_routes(RouteTable& table, HostState& host_state, Fleet& fleet, A
              "/v1/status",
              Role::viewer,
              Effect::reads,
-             "What every node and plane has applied",
+             "What every node and plane has applied, and which certificates are in trouble",
              {},
              {},
-             [&fleet](const ApiCall& call) {
-               fleet.status([call](const json& status) { call.respond(HttpResponse::json(200, dump(status) + "\n")); });
+             [&fleet, &host_state](const ApiCall& call) {
+               const std::shared_ptr<const Model> model = host_state.model();
+               const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
+               json certificates = model ? certificate_troubles(*model, *host_state.live_state(), now_s) : json();
+               fleet.status([call, certificates = std::move(certificates)](json status) {
+                 if (!certificates.is_null()) status["certificates"] = certificates;
+                 call.respond(HttpResponse::json(200, dump(status) + "\n"));
+               });
              }});
   table.add({"POST",
              "/v1/status/wait",

@@ -49,6 +49,8 @@ std::string store_note(const json& store) {
   return note;
 }
 
+void print_certificate_troubles(const json& certificates);
+
 void status(Cli& cli) {
   const std::optional<json> answer = call(cli, {"GET", "/v1/status", "", "", {}});
   if (!answer) return;
@@ -81,6 +83,7 @@ void status(Cli& cli) {
     }
   }
   table.print();
+  print_certificate_troubles(answer->value("certificates", json::object()));
 }
 
 // The names of backends that control looks up, if there are any.
@@ -144,12 +147,54 @@ std::string distance(int64_t at_s, int64_t now_s) {
   return at_s > now_s ? "in " + text : text + " ago";
 }
 
+// "good, ends in 6d", "revoked"; empty: its stapling is off.
+std::string staple_text(const json& certificate, int64_t now_s) {
+  const json staple = certificate.value("ocsp", json::object());
+  const std::string state = string_member(staple, "state");
+  const auto end_s = static_cast<int64_t>(number_member(staple, "next_update_s"));
+  if (state == "good") return "good, ends " + distance(end_s, now_s);
+  if (state.empty() && bool_member(certificate, "must_staple")) return "off, but needed";
+  return state;
+}
+
+bool staple_is_well(const json& certificate) {
+  const json staple = certificate.value("ocsp", json::object());
+  const std::string state = string_member(staple, "state");
+  if (state.empty()) return !bool_member(certificate, "must_staple");
+  return state == "waiting" || (state == "good" && number_member(staple, "failures") == 0);
+}
+
+// Why the last order failed, and why there is no newer OCSP answer.
+std::string reasons_of(const json& certificate) {
+  const std::string order = string_member(certificate, "error");
+  const std::string staple = string_member(certificate.value("ocsp", json::object()), "error");
+  return order.empty() || staple.empty() ? order + staple : order + "; " + staple;
+}
+
+void print_certificate_troubles(const json& certificates) {
+  const json troubles = certificates.value("troubles", json::array());
+  if (troubles.empty()) return;
+  const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
+  Table table({"CERTIFICATE", "NEXT TRY", "WHY"});
+  for (const json& each : troubles) {
+    const auto next_s = static_cast<int64_t>(number_member(each, "next_try_s"));
+    table.add({string_member(each, "certificate"), next_s <= now_s ? "now" : distance(next_s, now_s),
+               string_member(each, "what")},
+              Tone::bad);
+  }
+  fmt::print("\n");
+  table.print();
+  if (const uint64_t all = number_member(certificates, "in_trouble"); all > troubles.size()) {
+    fmt::print("and {} more: tidegate certificates\n", all - troubles.size());
+  }
+}
+
 void certificates(Cli& cli) {
   const std::optional<json> answer = call(cli, {"GET", "/v1/certificates", "", "", {}});
   if (!answer) return;
   if (cli.json()) return fmt::print("{}\n", dump(*answer));
   const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
-  Table table({"CERTIFICATE", "SOURCE", "STATE", "ENDS", "NEXT ORDER", "FAILURES", "NAMES", "WHY"});
+  Table table({"CERTIFICATE", "SOURCE", "STATE", "ENDS", "NEXT ORDER", "FAILURES", "OCSP", "NAMES", "WHY"});
   for (const json& each : answer->value("certificates", json::array())) {
     std::vector<std::string> names;
     for (const json& name : each.value("names", json::array())) {
@@ -164,9 +209,9 @@ void certificates(Cli& cli) {
          !ordered         ? ""
          : due_s <= now_s ? "now"
                           : distance(due_s, now_s),
-         ordered ? fmt::format("{}", number_member(each, "failures")) : "", fmt::format("{}", fmt::join(names, " ")),
-         string_member(each, "error")},
-        state == "issued" ? Tone::plain : Tone::bad);
+         ordered ? fmt::format("{}", number_member(each, "failures")) : "", staple_text(each, now_s),
+         fmt::format("{}", fmt::join(names, " ")), reasons_of(each)},
+        state == "issued" && staple_is_well(each) ? Tone::plain : Tone::bad);
   }
   table.print();
 }

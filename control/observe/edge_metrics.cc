@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/observe/edge_metrics.h"
 
+#include "control/ocsp/staple_record.h"
+
 #include <fmt/format.h>
 
 #include "conf/plane_health.h"
@@ -86,6 +88,7 @@ void EdgeMetrics::look() {
   if (certificates_version_ != snapshot->version) look_at_certificates(model);
   certificates_version_ = snapshot->version;
   look_at_ordered_certificates(*snapshot);
+  look_at_staples(*snapshot);
   seen_ = std::move(snapshot);  // the keys before were of the one that it had
 }
 
@@ -145,6 +148,21 @@ void EdgeMetrics::look_at_ordered_certificates(const Snapshot& snapshot) {
   }
 }
 
+// Without a good answer it ends at 0, so that an alert on its end sees it.
+void EdgeMetrics::look_at_staples(const Snapshot& snapshot) {
+  staples_.clear();
+  for (const Certificate& certificate : snapshot.model->certificates) {
+    if (!certificate.ocsp.enabled) continue;
+    const auto record = snapshot.live_state->staples.find(certificate.name);
+    const bool known = record != snapshot.live_state->staples.end() &&
+                       record->second.certificate_hash == ocsp::shown_chain_hash(certificate, *snapshot.live_state);
+    const StapleRecord& staple = known ? record->second : StapleRecord{};
+    staples_[render_labels({{"certificate", certificate.name}})] = {
+        staple.status == RevocationStatus::good ? staple.next_update_s : 0, staple.failures,
+        staple.status == RevocationStatus::revoked};
+  }
+}
+
 void EdgeMetrics::look_at_certificates(const Model& model) {
   certificates_.clear();
   for (const Certificate& certificate : model.certificates) {
@@ -171,12 +189,30 @@ void EdgeMetrics::append_family(std::string& out, const char* thing, const char*
   }
 }
 
+void EdgeMetrics::append_staples(std::string& out) const {
+  if (staples_.empty()) return;
+  const auto family = [&](const char* what, const char* help, auto&& value_of) {
+    out += fmt::format("# HELP tidegate_control_{0} {1}\n# TYPE tidegate_control_{0} gauge\n", what, help);
+    for (const auto& [labels, staple] : staples_) {
+      out += fmt::format("tidegate_control_{}{} {}\n", what, labels, value_of(staple));
+    }
+  };
+  family("ocsp_answer_not_after_seconds",
+         "When the OCSP answer that proxies show ends, in seconds since 1970; 0: none.",
+         [](const Staple& staple) { return staple.until_s; });
+  family("ocsp_failures", "Questions in a row about the certificate without a good OCSP answer.",
+         [](const Staple& staple) { return staple.failures; });
+  family("certificate_revoked", "1: the authority says that it revoked the certificate.",
+         [](const Staple& staple) { return staple.is_revoked ? 1 : 0; });
+}
+
 void EdgeMetrics::append(std::string& out) {
   append_family(out, "backend", "1: it gets new work.", backend_series());
   append_family(out, "pool", "1: enough of its weight is up.", plain_series(pools_, "pool"));
   append_family(out, "vip", "1: DNS may answer with it.", plain_series(vips_, "vip"));
   append_family(out, "site", "1: no operator drained it.", site_series());
   append_family(out, "plane", "1: the plane serves clients, as far as control knows.", plane_series());
+  append_staples(out);
   if (certificates_.empty() && ordered_.empty()) return;
   out +=
       "# HELP tidegate_control_certificate_not_after_seconds When the certificate ends, in seconds since 1970.\n"

@@ -34,6 +34,11 @@ class EdgeMetrics {
     bool up = false;
     uint64_t since_ns = 0;
   };
+  struct Staple {
+    int64_t until_s = 0;  // epoch; 0: no good answer
+    uint32_t failures = 0;
+    bool is_revoked = false;
+  };
   using States = std::vector<State>;
   struct Series {
     std::string labels;
@@ -47,6 +52,8 @@ class EdgeMetrics {
   void look();
   void look_at_certificates(const Model& model);
   void look_at_ordered_certificates(const Snapshot& snapshot);
+  void look_at_staples(const Snapshot& snapshot);
+  void append_staples(std::string& out) const;
   std::vector<Series> backend_series() const;
   std::vector<Series> site_series() const;
   std::vector<Series> plane_series() const;
@@ -59,6 +66,7 @@ class EdgeMetrics {
   std::map<std::string, int64_t> certificates_;  // when each ends, in epoch seconds, by rendered labels
   std::map<std::string, int64_t> ordered_;       // the same for those that come from an authority
   std::map<std::string, uint32_t> failures_;     // of them: tries in a row that failed
+  std::map<std::string, Staple> staples_;        // of certificates with `ocsp`
   uint64_t certificates_version_ = UINT64_MAX;   // the version that they belong to
 };
 

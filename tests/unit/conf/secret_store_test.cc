@@ -475,6 +475,44 @@ TEST(OrderedCertificates, TakeTheirKeysWithThemWhenTheyGo) {
   EXPECT_FALSE(store->has_object(sha256_hex("chain")));
 }
 
+TEST(OcspAnswers, AreObjectsOfTheLiveStateAndGoWithTheirRecords) {
+  const TempDir here, there;
+  const auto leader = open(here.path()), follower = open(there.path());
+  StapleRecord good;
+  good.certificate_hash = "hash";
+  good.status = RevocationStatus::good;
+  good.answer_hash = sha256_hex("answer");
+  good.this_update_s = 5;
+  good.next_update_s = 9;
+  good.next_try_s = 7;
+  CertificateChanges changes;
+  changes.staples.emplace_back("web", good);
+  EXPECT_FALSE(leader->set_certificates(changes)) << "the answer is missing";
+  changes.objects = {"answer"};
+  ASSERT_TRUE(leader->set_certificates(changes));
+  ASSERT_TRUE(follower->replicate_live_state(*leader->live_state(), {"answer"}));
+  for (const StateStore* store : {leader.get(), follower.get()}) {
+    const StapleRecord there_now = store->live_state()->staples.at("web");
+    EXPECT_EQ(there_now.status, RevocationStatus::good);
+    EXPECT_EQ(there_now.next_update_s, 9);
+    EXPECT_EQ(there_now.next_try_s, 7);
+    EXPECT_EQ(*store->object(there_now.answer_hash), "answer");
+  }
+  StapleRecord revoked = good;
+  revoked.status = RevocationStatus::revoked;
+  revoked.answer_hash.clear();
+  revoked.error = "it is revoked";
+  changes = {};
+  changes.staples.emplace_back("web", revoked);
+  ASSERT_TRUE(leader->set_certificates(changes));
+  EXPECT_EQ(leader->live_state()->staples.at("web").status, RevocationStatus::revoked);
+  EXPECT_EQ(leader->audit_newest(1)->front().action, "revoked");
+  EXPECT_FALSE(leader->has_object(good.answer_hash));
+  changes.staples = {{"web", std::nullopt}};
+  ASSERT_TRUE(leader->set_certificates(changes));
+  EXPECT_TRUE(leader->live_state()->staples.empty());
+}
+
 TEST(OrderedCertificates, ReachAnotherHostByItsLiveStateAndByAWriteSet) {
   const TempDir here, there, third;
   const auto leader = open(here.path()), follower = open(there.path()), copy = open(third.path());

@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ctime>
 #include <fstream>
 #include <map>
 #include <sstream>
 
+#include "conf/limits.h"
 #include "conf/warnings.h"
 #include "tests/unit/conf/documents.h"
+#include "tests/unit/core/made_authority.h"
 
 namespace tidegate::validate_test {
 
@@ -99,6 +102,33 @@ TEST(Warnings, NameWhatIsLegalAndSurelyNotMeant) {
   EXPECT_THAT(
       warnings_of(plain + "  - {name: r, pool: app}\nprobes: [{name: p, type: tcp, interval: 1s, timeout: 2s}]\n"),
       ElementsAre("slow_probe /probes/0/timeout", "unused /probes/0/name"));
+}
+
+TEST(Warnings, NameCertificatesThatNobodyCanAskAboutOrMustAskAbout) {
+  const MadeAuthority authority("authority");
+  const auto warnings_of = [](const TlsIdentity& identity, const std::string& more) {
+    const auto loaded =
+        load_text("certificates: [{name: c, certificate_file: crt, key_file: key" + more +
+                      "}]\nlisteners: [{name: s, bind: ['0.0.0.0:443'], tls: {certificates: [c]}}]\n",
+                  {{"crt", testing::content(identity.certificate_pem)}, {"key", testing::content(identity.key_pem)}});
+    EXPECT_THAT(loaded.codes(), IsEmpty());
+    std::vector<std::string> told;
+    if (!loaded.model) return told;
+    for (const Fault& fault : find_warnings(*loaded.document, *loaded.model, std::time(nullptr))) {
+      told.push_back(fault.code + " " + fault.pointer);
+    }
+    return told;
+  };
+  TlsIdentity plain = authority.issue({.purpose = "serverAuth"});
+  TlsIdentity whole = authority.issue({.purpose = "serverAuth", .responder = "http://ocsp.test", .must_staple = true});
+  EXPECT_THAT(warnings_of(plain, ""), IsEmpty());
+  EXPECT_THAT(warnings_of(whole, ""), ElementsAre("must_staple /certificates/0/certificate_file"));
+  EXPECT_THAT(warnings_of(whole, ", ocsp: {}"), ElementsAre("no_issuer /certificates/0/certificate_file"));
+  whole.certificate_pem += authority.pem();
+  plain.certificate_pem += authority.pem();
+  EXPECT_THAT(warnings_of(whole, ", ocsp: {}"), IsEmpty());
+  EXPECT_THAT(warnings_of(plain, ", ocsp: {}"), ElementsAre("no_responder /certificates/0/ocsp"));
+  EXPECT_THAT(warnings_of(plain, ", ocsp: {responder: 'http://ocsp.test'}"), IsEmpty());
 }
 
 TEST(Warnings, NamePortsAtWhichAnAuthorityFindsNobody) {
@@ -702,6 +732,30 @@ TEST(Validate, RefusesOrdersThatNoAuthorityCouldServe) {
   EXPECT_THAT(load_text(order("key_file: key"), {{"key", key}}).codes(), ElementsAre("missing_key"));
   EXPECT_THAT(load_text(authority + order("acme: {names: [a.test]}, key_file: key"), {{"key", key}}).codes(),
               ElementsAre("contradiction"));
+}
+
+TEST(Validate, RefusesOcspRespondersThatNobodyCanAsk) {
+  const auto with = [](const std::string& keys) {
+    return load_text("certificates: [{name: c, certificate_file: crt, key_file: key, ocsp: " + keys + "}]\n",
+                     {{"crt", testing::content(example("example.test.crt"))},
+                      {"key", testing::content(example("example.test.key"))}});
+  };
+  const auto loaded = with("{responder: 'http://ocsp.test/ask'}");
+  EXPECT_THAT(loaded.codes(), IsEmpty());
+  EXPECT_TRUE(loaded.model->certificates[0].ocsp.enabled);
+  EXPECT_THAT(with("{}").codes(), IsEmpty());
+  EXPECT_FALSE(with("{enabled: false}").model->certificates[0].ocsp.enabled);
+  for (const char* url : {"ldap://ocsp.test", "'http://'", "'http:///ask'", "ocsp.test", "'http://ocsp.test/a b'"}) {
+    EXPECT_THAT(with(std::string("{responder: ") + url + "}").codes(), ElementsAre("invalid_url")) << url;
+  }
+  EXPECT_THAT(with("{responder: 'http://" + std::string(400, 'x') + "'}").codes(), ElementsAre("out_of_range"));
+  std::string many = "acme: {directory: 'https://ca.test/dir', terms_agreed: true}\ncertificates:\n";
+  const std::string pair = ", certificate_file: crt, key_file: key, ocsp: {}}\n";
+  for (size_t i = 0; i <= kMaxStapledCertificates; ++i) many += "  - {name: c" + std::to_string(i) + pair;
+  EXPECT_THAT(load_text(many, {{"crt", testing::content(example("example.test.crt"))},
+                               {"key", testing::content(example("example.test.key"))}})
+                  .codes(),
+              ElementsAre("too_many"));
 }
 
 TEST(Validate, RefusesCertificatesThatCannotServe) {

@@ -13,6 +13,7 @@
 #include "control/acme/order_flow.h"
 #include "control/acme/renewal.h"
 #include "control/acme/renewal_windows.h"
+#include "control/api/bundle.h"
 #include "control/limits.h"
 #include "core/certificate_id.h"
 #include "tests/unit/control/host.h"
@@ -520,6 +521,52 @@ TEST_F(AcmeWindows, AreNotAskedOfAnAuthorityThatDoesNotOfferThem) {
   server.window = {{"suggestedWindow", {{"start", "soon"}}}};
   ask();
   EXPECT_FALSE(windows.of("hash"));
+}
+
+TEST_F(AcmeWindows, AreRecalledUntilTheAuthorityIsAskedAgain) {
+  windows.recall("hash", RenewalInfo{10, 20}, 15);
+  EXPECT_EQ(windows.of("hash")->end_s, 20);
+  EXPECT_EQ(windows.ask_at_s("hash"), 15);
+  ask();
+  EXPECT_GT(windows.of("hash")->end_s, 20);
+  windows.recall("hash", std::nullopt, 15);
+  EXPECT_GT(windows.of("hash")->end_s, 20) << "what was heard here counts";
+}
+
+// The window is in the state: a restart neither loses it nor asks the authority at once again.
+TEST_F(AcmeWindows, SurviveARestartOfControl) {
+  tidegate::testing::Host host{loop};
+  host.start();
+  IssuedCertificate issued;
+  issued.names = {"a.test"};
+  issued.certificate_hash = sha256_hex(kNamedChain);
+  issued.key_hash = sha256_hex("key");
+  issued.not_before_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
+  issued.not_after_s = 4'000'000'000;
+  CertificateChanges changes;
+  changes.certificates.emplace_back("c", issued);
+  changes.objects = {kNamedChain, "key"};
+  ASSERT_TRUE(host.control->host_state().set_certificates(changes));
+  Bundle bundle;
+  bundle.file = "edge.yaml";
+  bundle.text = tidegate::testing::edge_yaml("100", "acme: {directory: '" + server.url("/dir") +
+                                                        "', terms_agreed: true, ca_file: ca.crt}\n" +
+                                                        "certificates: [{name: c, acme: {names: [a.test]}}]\n");
+  bundle.files["ca.crt"] = std::make_shared<const std::string>(server.ca_pem);
+  ASSERT_EQ(
+      host.call("PUT", "/v1/config", encode_bundle(bundle), {{"Content-Type", kBundleType}, {"If-Match", "*"}}).status,
+      200);
+  const auto window = [&] {
+    return tidegate::testing::body_of(host.call("GET", "/v1/certificates"))["certificates"][0].value("renewal_window",
+                                                                                                     json::object());
+  };
+  ASSERT_TRUE(tidegate::testing::pump(loop, [&] { return window().contains("end_s"); }));
+  EXPECT_THAT(server.asked, SizeIs(2));
+  const json before = window();
+  host.stop();
+  host.start();
+  EXPECT_EQ(window(), before);
+  EXPECT_THAT(server.asked, SizeIs(2)) << "the directory, and the window once";
 }
 
 // A control that leads no more ends its orders, whatever is under way.

@@ -15,6 +15,8 @@ struct IssuedTerms {
   long serial = 7;
   long ends_in_s = 3600, begins_in_s = -60;  // from now
   bool authority = false;
+  std::string responder = {};  // URL of its OCSP responder
+  bool must_staple = false;
 };
 
 class MadeAuthority {
@@ -66,6 +68,13 @@ class MadeAuthority {
     return pem_of([&](BIO* out) { PEM_write_bio_X509(out, certificate_.get()); });
   }
 
+  // Its own certificate and key: it signs OCSP answers itself.
+  TlsIdentity identity() const {
+    return {pem(), pem_of([&](BIO* out) {
+              PEM_write_bio_PrivateKey(out, key_.get(), nullptr, nullptr, 0, nullptr, nullptr);
+            })};
+  }
+
  private:
   using Key = std::unique_ptr<EVP_PKEY, void (*)(EVP_PKEY*)>;
   using Certificate = std::unique_ptr<X509, void (*)(X509*)>;
@@ -104,6 +113,8 @@ class MadeAuthority {
     add(NID_key_usage, terms.authority ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature");
     add(NID_ext_key_usage, terms.purpose);
     add(NID_subject_alt_name, terms.alternatives);
+    add(NID_info_access, terms.responder.empty() ? std::string() : "OCSP;URI:" + terms.responder);
+    add(NID_tlsfeature, terms.must_staple ? "status_request" : "");
     X509_sign(certificate, key_.get(), EVP_sha256());
     return made;
   }

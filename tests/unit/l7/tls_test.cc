@@ -26,6 +26,7 @@ using Session = std::unique_ptr<SSL_SESSION, Deleter<SSL_SESSION, SSL_SESSION_fr
 
 struct TlsAnswer {
   std::string subject, alpn, text;
+  std::string staple;  // empty: none was shown
   bool resumed = false;
   bool acme_identifier = false;  // the critical extension of RFC 8737
   Session session;
@@ -41,6 +42,7 @@ TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string
   SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, const_cast<char*>(name.c_str()));
   SSL_set_alpn_protos(ssl, reinterpret_cast<const unsigned char*>(alpn.data()), static_cast<unsigned>(alpn.size()));
   if (session != nullptr) SSL_set_session(ssl, session);
+  SSL_set_tlsext_status_type(ssl, TLSEXT_STATUSTYPE_ocsp);
   SSL_set_fd(ssl, wire.fd());
   const int connected = SSL_connect(ssl);
   if (connected != 1 && may_be_refused) {
@@ -59,6 +61,9 @@ TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string
     answer.acme_identifier = at >= 0 && X509_EXTENSION_get_critical(X509_get_ext(leaf.get(), at)) == 1;
     ASN1_OBJECT_free(oid);
   }
+  const unsigned char* shown = nullptr;
+  const long shown_bytes = SSL_get_tlsext_status_ocsp_resp(ssl, &shown);
+  if (shown_bytes > 0) answer.staple.assign(reinterpret_cast<const char*>(shown), static_cast<size_t>(shown_bytes));
   const unsigned char* chosen = nullptr;
   unsigned chosen_bytes = 0;
   SSL_get0_alpn_selected(ssl, &chosen, &chosen_bytes);
@@ -144,6 +149,45 @@ TEST_F(Tls, AnOrderedCertificateIsSelfMadeUntilItIsIssued) {
 }
 
 // RFC 8737: what an authority sees, and nobody else.
+// What the certificate's authority says comes with the live state. It is shown only with the certificate that it is
+// about, and no longer than it holds.
+TEST_F(Tls, AnOcspAnswerIsShownWithItsCertificateAsLongAsItIsThere) {
+  Edge edge;
+  certificates_[0].name = "a";
+  certificates_[0].ocsp.enabled = true;
+  configure(edge);
+  const auto staple = [&] { return ask_tls(edge.endpoint(), "a.test", kHttp1).staple; };
+  EXPECT_EQ(staple(), "");
+  EXPECT_EQ(edge.metric("tidegate_l7_missing_staples"), 1u);
+  uint64_t sequence = 0;
+  const auto publish = [&](const std::string& certificate_hash, const std::string& text, int64_t until_s) {
+    auto live_state = std::make_shared<LiveState>();
+    live_state->sequence = ++sequence;
+    StapleRecord& record = live_state->staples["a"];
+    record.certificate_hash = certificate_hash;
+    record.status = RevocationStatus::good;
+    record.next_update_s = until_s;
+    if (!text.empty()) record.answer = std::make_shared<const std::string>(text);
+    edge.publish(live_state);
+  };
+  const std::string own_hash = certificates_[0].certificate.hash;
+  publish(own_hash, "answer 1", std::time(nullptr) + 600);
+  EXPECT_TRUE(edge.run_until([&] { return staple() == "answer 1"; }));
+  EXPECT_EQ(ask_tls(edge.endpoint(), "b.test", kHttp1).staple, "") << "it is another certificate's";
+  EXPECT_EQ(edge.metric("tidegate_l7_missing_staples"), 0u);
+  publish(own_hash, "answer 2", std::time(nullptr) + 600);
+  EXPECT_TRUE(edge.run_until([&] { return staple() == "answer 2"; }));
+  publish(own_hash, "answer 3", std::time(nullptr) - 1);
+  EXPECT_TRUE(edge.run_until([&] { return staple().empty(); })) << "it has ended";
+  EXPECT_EQ(edge.metric("tidegate_l7_missing_staples"), 1u);
+  publish(own_hash, "answer 4", std::time(nullptr) + 600);
+  EXPECT_TRUE(edge.run_until([&] { return staple() == "answer 4"; }));
+  publish(own_hash, "", 0);
+  EXPECT_TRUE(edge.run_until([&] { return staple().empty(); })) << "it is revoked";
+  publish("of a certificate before", "answer 5", std::time(nullptr) + 600);
+  EXPECT_EQ(edge.metric("tidegate_l7_missing_staples"), 1u);
+}
+
 TEST_F(Tls, AnAuthorityIsShownTheProofAndEverybodyElseTheCertificate) {
   constexpr std::string_view kAcme{
       "\x0a"

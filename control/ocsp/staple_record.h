@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is kept of an answer about a certificate, and when its authority is asked again. Pure: times are arguments.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "conf/live_state.h"
+#include "conf/model.h"
+#include "core/ocsp.h"
+
+namespace tidegate::ocsp {
+
+// How a question ended.
+struct Outcome {
+  enum class Kind : uint8_t {
+    judged,     // an answer came
+    no_answer,  // the responder cannot be reached, or answers without 200
+    unaskable,  // there is nobody to ask, or the chain does not have the issuer
+  };
+  Kind kind = Kind::no_answer;
+  OcspJudgement judgement;     // judged
+  std::string answer;          // judged: DER
+  std::string why;             // otherwise
+  uint64_t retry_after_s = 0;  // what the responder asks for; 0: nothing
+};
+
+// The record after an outcome for the chain of this hash. `before`: what is known; null: nothing. A good answer stays
+// until it ends, whatever comes after it, unless the authority revokes the certificate. `random` is from 0 to 1.
+StapleRecord record_after(const StapleRecord* before, const std::string& certificate_hash, const Outcome& outcome,
+                          int64_t now_s, double random);
+
+// The pause after an answer that holds so much longer, and after the failure that is the `failures`-th in a row.
+uint64_t pause_after_answer_s(int64_t left_s, double random);
+uint64_t pause_after_failure_s(uint32_t failures, uint64_t retry_after_s, double random);
+
+// "waiting": nobody was asked yet; "good"; "ended": the last good answer holds no longer; "revoked"; "failed": no good
+// answer came yet. `record`: null, or of another certificate than `certificate_hash`: waiting.
+const char* state_word(const StapleRecord* record, const std::string& certificate_hash, int64_t now_s);
+
+// The hash of the chain that proxies show for it; empty: an ordered one that is not issued yet.
+std::string shown_chain_hash(const Certificate& certificate, const LiveState& live_state);
+
+}  // namespace tidegate::ocsp

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Staples: asks authorities about the certificates that have `ocsp`, on the control that leads, and keeps the good
+// answers in the live state. From there every proxy shows them, so no handshake ever waits for an authority.
+//
+// Invariants: what is in the live state was judged here (judge_ocsp). At most kOcspQuestions are under way. Each
+// certificate has at most one. The time of the next question is in the record, so another control that leads, or this
+// one after a restart, keeps to it.
+//
+// Threads: the control's loop.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "control/acme/transport.h"
+#include "control/host_state.h"
+#include "control/ocsp/staple_record.h"
+#include "core/event_loop.h"
+#include "core/metrics.h"
+
+namespace tidegate::ocsp {
+
+class Staples : public std::enable_shared_from_this<Staples> {
+ public:
+  Staples(EventLoop& loop, HostState& host_state);
+  ~Staples();
+
+  // Looks what is to be asked. Call it at the start, and for each version and live state.
+  void update();
+
+ private:
+  struct Watched {
+    std::string chain_hash;
+    std::string responder;  // of the configuration; empty: the certificate's own
+    int64_t due_s = 0;      // epoch
+    bool is_asked = false;  // a question is under way
+  };
+  // A question that is under way.
+  struct Question {
+    std::string name, chain_hash, responder;  // as it was asked
+    std::shared_ptr<const std::string> chain_pem;
+  };
+
+  void schedule();
+  acme::Transport* free_line();
+  void ask(const std::string& name, Watched& watched, acme::Transport& line);
+  void on_answer(const Question& question, const Result<acme::Answer>& answer);
+  void take(const Question& question, Outcome outcome);
+  void count(const Outcome& outcome);
+  void write();
+  void forget_unwanted(const Model& model);
+
+  HostState& host_state_;
+  std::vector<std::unique_ptr<acme::Transport>> lines_;
+  Timer schedule_timer_, write_timer_;
+  std::map<std::string, Watched> watched_;  // by the certificate's name
+  CertificateChanges changes_;              // that are not written yet
+  bool writes_ = false;
+  std::array<Counter*, kOcspVerdicts> verdict_counts_{};
+  Counter &no_answer_count_, &unaskable_count_;
+};
+
+}  // namespace tidegate::ocsp

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// OCSP (RFC 6960): what the authority of a certificate is asked, and how its answer is judged. Pure: the time is an
+// argument. Chains are trusted input; an answer may be any bytes, because it comes from a server elsewhere.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace tidegate {
+
+// What a certificate says about OCSP.
+struct OcspFacts {
+  std::string responder;     // the first URL that it names, with http or https; empty: none
+  bool must_staple = false;  // clients refuse it without a staple (RFC 7633)
+  bool has_issuer = false;   // the chain has the certificate that issued it, which questions and answers need
+};
+// Of the first certificate of a chain in PEM.
+Result<OcspFacts> ocsp_facts(const std::string& chain_pem);
+
+// The question about the chain's first certificate, in DER. It has no nonce, so that a responder may answer with what
+// it signed before (RFC 5019 §4). An Error if the chain does not have the issuer.
+Result<std::string> ocsp_question(const std::string& chain_pem);
+
+enum class OcspVerdict : uint8_t {
+  good,
+  revoked,
+  unknown,            // the authority does not know the certificate
+  refused,            // the responder gives no status: "try later", "unauthorized"
+  malformed,          // this is no answer of OCSP
+  other_certificate,  // it says nothing about this certificate
+  wrong_signature,    // neither the issuer signed it nor a responder that the issuer named
+  outdated,           // it does not hold yet, holds no longer, or does not say how long it holds
+};
+inline constexpr size_t kOcspVerdicts = 8;
+const char* name(OcspVerdict verdict);
+
+struct OcspJudgement {
+  OcspVerdict verdict = OcspVerdict::malformed;
+  std::string why;                               // a sentence; empty if it is good
+  int64_t this_update_s = 0, next_update_s = 0;  // epoch; of good and revoked
+};
+OcspJudgement judge_ocsp(const std::string& chain_pem, std::string_view answer, int64_t now_s);
+
+}  // namespace tidegate
