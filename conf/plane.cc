@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "conf/limits.h"
+#include "conf/socket_store.h"
 #include "conf/upgrade.h"
 #include "core/clock.h"
 #include "core/crypto.h"
@@ -93,6 +94,8 @@ struct Plane::Impl final : IoHandler {
   EventLoop loop;
   ServiceManager manager{loop};
   Upgrade upgrade{loop, manager, name};
+  SocketStore store{manager};
+  bool stores = false;  // the manager listens to this process
   std::string secret;
   Result<void> start_error;  // found in the constructor, returned by run()
 
@@ -117,6 +120,8 @@ struct Plane::Impl final : IoHandler {
   Result<void> take_over();
   Result<void> warm_up(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
   Result<void> serve_on();
+  void take_kept_sockets();
+  void keep_sockets();
   void leave();
   Result<void> apply(const std::shared_ptr<const Snapshot>& snapshot);
 
@@ -174,6 +179,7 @@ int Plane::Impl::run() {
     }
     return sockets;
   };
+  if (started && !follows) take_kept_sockets();
   if (started) started = follows ? take_over() : listen();
   if (started) started = follow();
   if (started && follows) started = serve_on();
@@ -273,6 +279,7 @@ Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot)
   const std::string what = fmt::format("version {} ({:.12}), words {}, node {}", snapshot->version,
                                        snapshot->version_digest, snapshot->live_state->sequence, node_name);
   manager.status(what);
+  keep_sockets();
   if (!std::exchange(ready, true)) {
     log_info("ready: {}, {} ms after the start", what, (now_ns - started_ns) / kNsPerMs);
   } else {
@@ -292,6 +299,7 @@ Result<void> Plane::Impl::take_over() {
     } else if (item.kind == HandOverItemKind::metrics) {
       if (options.metrics_listen) metrics_socket = std::move(socket);
     } else if (hooks.upgrade.inherit) {
+      store.expect({item, socket.get()});
       hooks.upgrade.inherit(item, std::move(socket));
     }
   }
@@ -321,13 +329,30 @@ Result<void> Plane::Impl::serve_on() {
   Result<UniqueFd> channel = predecessor->serving();
   if (!channel) return channel.error();
   predecessor.reset();
-  upgrade.draining.add(*std::move(channel));
+  // Once the process before this one speaks, it has said to the manager who follows. Before, the manager hears only it.
+  upgrade.draining.add(*std::move(channel), [this] {
+    stores = !draining;
+    keep_sockets();
+  });
   return {};
+}
+
+// After a crash of the process before this one.
+void Plane::Impl::take_kept_sockets() {
+  stores = true;
+  for (auto& [item, socket] : store.take()) {
+    if (hooks.upgrade.inherit) hooks.upgrade.inherit(item, std::move(socket));
+  }
+}
+
+void Plane::Impl::keep_sockets() {
+  if (stores && hooks.upgrade.sockets) store.keep(hooks.upgrade.sockets());
 }
 
 // Another process serves the same sockets.
 void Plane::Impl::leave() {
   draining = true;
+  stores = false;
   admin_server->stop_listening();
   if (metrics_server) metrics_server->stop_listening();
   follower.reset();
@@ -357,6 +382,8 @@ void Plane::Impl::reload() {
 }
 
 void Plane::Impl::on_stop_signal() {
+  // Before anything is closed: what comes now is refused, and goes elsewhere, instead of waiting for nobody.
+  if (std::exchange(stores, false)) store.forget_all();
   manager.stopping();
   upgrade.stop();
   if (std::exchange(draining, true) || !hooks.drain) return loop.stop();
@@ -430,6 +457,8 @@ std::string Plane::Impl::metrics_text() const {
   gauge("words_sequence", "Overrides and health verdicts in force: the sequence of their last change.",
         applied.live_state);
   gauge("purge_sequence", "The last purge applied.", applied.purge);
+  gauge("kept_sockets", "Listening sockets that the service manager keeps for a process after a crash.", store.kept());
+  gauge("taken_sockets", "Listening sockets of a crashed process that this one took over at its start.", store.taken());
   return out + upgrade.metrics_text(prefix) + process_metrics_text(prefix);
 }
 
@@ -476,6 +505,7 @@ nlohmann::json Plane::Impl::status() const {
       {"draining", draining},
       {"unprobed_backends", unprobed_backends},
   };
+  if (manager.is_there()) json["kept_sockets"] = {{"taken", store.taken()}, {"kept", store.kept()}};
   if (metrics_server) json["metrics"] = metrics_server->tcp_endpoint().to_string();
   upgrade.add_status(json);
   if (hooks.add_status) hooks.add_status(json);

@@ -99,8 +99,8 @@ Result<UniqueFd> Predecessor::serving() {
 
 class DrainingProcesses::Process final : public IoHandler {
  public:
-  Process(DrainingProcesses& owner, UniqueFd channel)
-      : owner_(owner), channel_(std::move(channel), kHandOverFormats.newest) {
+  Process(DrainingProcesses& owner, UniqueFd channel, std::function<void()> on_first_word)
+      : owner_(owner), channel_(std::move(channel), kHandOverFormats.newest), on_first_word_(std::move(on_first_word)) {
     owner_.loop_.add(channel_.fd(), EPOLLIN, this);
   }
   ~Process() { owner_.loop_.remove(channel_.fd()); }
@@ -111,6 +111,7 @@ class DrainingProcesses::Process final : public IoHandler {
  private:
   void on_io(uint32_t) override {
     Result<HandOverReceived> received = channel_.receive(0);
+    if (const auto tell = std::exchange(on_first_word_, nullptr)) tell();
     if (received) {
       pid = parse_number(received->message.text).value_or(pid);
       connections = received->message.number;
@@ -125,13 +126,14 @@ class DrainingProcesses::Process final : public IoHandler {
 
   DrainingProcesses& owner_;
   HandOverChannel channel_;
+  std::function<void()> on_first_word_;
 };
 
 DrainingProcesses::DrainingProcesses(EventLoop& loop) : loop_(loop) {}
 DrainingProcesses::~DrainingProcesses() = default;
 
-void DrainingProcesses::add(UniqueFd channel) {
-  processes_.push_back(std::make_unique<Process>(*this, std::move(channel)));
+void DrainingProcesses::add(UniqueFd channel, std::function<void()> on_first_word) {
+  processes_.push_back(std::make_unique<Process>(*this, std::move(channel), std::move(on_first_word)));
 }
 
 size_t DrainingProcesses::size() const { return processes_.size(); }

@@ -3,6 +3,7 @@
 // nothing else to do meanwhile. Afterwards DrainingProcesses hears how far the old one has come. Main thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -43,7 +44,8 @@ class DrainingProcesses {
  public:
   explicit DrainingProcesses(EventLoop& loop);
   ~DrainingProcesses();
-  void add(UniqueFd channel);
+  // `on_first_word` is called when it says something, or ends. May be empty.
+  void add(UniqueFd channel, std::function<void()> on_first_word = {});
   size_t size() const;
   uint64_t connections() const;
   nlohmann::json status() const;

@@ -187,8 +187,8 @@ void Successor::take(const HandOverMessage& message) {
   if (step_ == Step::going && kind == HandOverKind::serving) {
     step_ = Step::serving;
     deadline_.cancel();
-    tell_progress();
-    return events_.served();
+    events_.served();
+    return tell_progress();  // after the service manager has heard who follows
   }
   give_up(fmt::format("it said {} out of turn", name(kind)));
 }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/service_manager.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
@@ -15,10 +18,13 @@
 #include <utility>
 
 #include "core/clock.h"
+#include "core/limits.h"
 #include "core/log.h"
 
 namespace tidegate {
 namespace {
+
+constexpr uint64_t kSendAgainMs = 20;
 
 std::string take_variable(const char* name) {
   const char* value = std::getenv(name);
@@ -51,11 +57,32 @@ socklen_t to_address(const std::string& path, sockaddr_un& address) {
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
 }
 
+// The descriptors that the manager gave to this very process: from 3 on, with names between colons.
+std::vector<std::pair<std::string, UniqueFd>> take_listen_fds() {
+  const std::string pid = take_variable("LISTEN_PID"), count = take_variable("LISTEN_FDS");
+  std::string names = take_variable("LISTEN_FDNAMES");
+  std::vector<std::pair<std::string, UniqueFd>> kept;
+  if (number(pid) != static_cast<uint64_t>(::getpid())) return kept;
+  constexpr uint64_t kFirst = 3;
+  const uint64_t end = kFirst + std::min<uint64_t>(number(count).value_or(0), kHandOverSockets);
+  for (uint64_t i = kFirst; i < end; ++i) {
+    const size_t colon = std::min(names.find(':'), names.size());
+    std::string name = names.substr(0, colon);
+    names.erase(0, colon + 1);
+    const int fd = static_cast<int>(i);
+    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) break;  // the variable says more than there are
+    kept.emplace_back(std::move(name), UniqueFd(fd));
+  }
+  return kept;
+}
+
 }  // namespace
 
 ServiceManager::ServiceManager(EventLoop& loop)
     : loop_(loop),
       path_(take_variable("NOTIFY_SOCKET")),
+      again_(loop, [this] { send_waiting(); }),
+      kept_(take_listen_fds()),
       supervisor_pid_(take_variable("TIDEGATE_SUPERVISOR_PID")),
       watchdog_ns_(take_watchdog_ns()),
       watchdog_(loop, [this] { feed_watchdog(); }) {
@@ -71,6 +98,7 @@ ServiceManager::ServiceManager(EventLoop& loop)
 }
 
 ServiceManager::~ServiceManager() {
+  send_waiting();
   if (supervisor_) loop_.remove(supervisor_.get());
 }
 
@@ -93,17 +121,55 @@ void ServiceManager::supervisor_ended() {
   if (on_gone) on_gone();
 }
 
-void ServiceManager::send(const std::string& message) {
-  if (path_.empty()) return;
+void ServiceManager::send(std::string text, UniqueFd fd) {
+  if (path_.empty() || followed_) return;
+  waiting_.push_back({std::move(text), std::move(fd)});
+  if (!again_.armed()) send_waiting();
+}
+
+// False: there is no room now.
+bool ServiceManager::send_now(const Message& message) {
   sockaddr_un address{};
-  const socklen_t bytes = to_address(path_, address);
+  iovec bytes{const_cast<char*>(message.text.data()), message.text.size()};
+  msghdr header{};
+  header.msg_name = &address;
+  header.msg_namelen = to_address(path_, address);
+  header.msg_iov = &bytes;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  if (message.fd) {
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+    cmsghdr* const part = CMSG_FIRSTHDR(&header);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = message.fd.get();
+    std::memcpy(CMSG_DATA(part), &fd, sizeof fd);
+  }
   ssize_t sent;
   do {
-    sent = ::sendto(socket_.get(), message.data(), message.size(), MSG_NOSIGNAL,
-                    reinterpret_cast<const sockaddr*>(&address), bytes);
+    sent = ::sendmsg(socket_.get(), &header, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
+  if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS)) return false;
   if (sent < 0) log_warn("cannot tell the service manager at {}: {}", path_, std::strerror(errno));
+  return true;
 }
+
+void ServiceManager::send_waiting() {
+  while (!waiting_.empty() && send_now(waiting_.front())) waiting_.pop_front();
+  if (!waiting_.empty()) again_.arm_after_ms(kSendAgainMs);
+}
+
+void ServiceManager::keep(const std::string& name, int fd) {
+  if (path_.empty() || followed_) return;
+  UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));  // it may be closed before the message goes out
+  if (!copy) return log_warn("the service manager cannot keep {}: {}", name, std::strerror(errno));
+  // The manager must not look whether it is readable: that is ours.
+  send(fmt::format("FDSTORE=1\nFDNAME={}\nFDPOLL=0\n", name), std::move(copy));
+}
+
+void ServiceManager::forget(const std::string& name) { send(fmt::format("FDSTOREREMOVE=1\nFDNAME={}\n", name)); }
 
 void ServiceManager::ready(std::string_view text) {
   send(text.empty() ? "READY=1\n" : fmt::format("READY=1\nSTATUS={}\n", text));
@@ -121,13 +187,14 @@ void ServiceManager::stopping() { send("STOPPING=1\nSTATUS=stopping\n"); }
 void ServiceManager::handed_over(int pid, std::string_view text) {
   send(fmt::format("MAINPID={}\nREADY=1\nSTATUS={}\n", pid, text));
   watchdog_.cancel();
-  path_.clear();
+  followed_ = true;
 }
 
 std::vector<std::string> ServiceManager::environment() const {
   std::vector<std::string> variables;
-  if (!path_.empty()) variables.push_back("NOTIFY_SOCKET=" + path_);
-  if (!path_.empty() && watchdog_ns_ > 0) variables.push_back(fmt::format("WATCHDOG_USEC={}", watchdog_ns_ / 1'000));
+  if (!path_.empty() && !followed_) variables.push_back("NOTIFY_SOCKET=" + path_);
+  if (!path_.empty() && !followed_ && watchdog_ns_ > 0)
+    variables.push_back(fmt::format("WATCHDOG_USEC={}", watchdog_ns_ / 1'000));
   if (!supervisor_pid_.empty()) variables.push_back("TIDEGATE_SUPERVISOR_PID=" + supervisor_pid_);
   return variables;
 }

@@ -585,8 +585,10 @@ class Manager:
         while True:
             assert time.monotonic() < deadline, f"process {pid} did not say {word}: {self.heard}"
             message, control, _, _ = self.socket.recvmsg(4096, 256)
-            ((_, _, credentials),) = control
-            self.heard.append((struct.unpack("iII", credentials)[0], message.decode().splitlines()))
+            parts = {kind: data for _, kind, data in control}
+            for (descriptor,) in struct.iter_unpack("i", parts.get(socket.SCM_RIGHTS, b"")):
+                os.close(descriptor)  # this manager keeps none
+            self.heard.append((struct.unpack("iII", parts[socket.SCM_CREDENTIALS])[0], message.decode().splitlines()))
             if self.heard[-1][0] == pid and word in self.heard[-1][1]:
                 return self.heard[begin:]
 

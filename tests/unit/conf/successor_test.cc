@@ -5,12 +5,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <optional>
 
 #include "conf/predecessor.h"
+#include "conf/socket_store.h"
 #include "core/shared_port.h"
 #include "tests/unit/conf/forked.h"
 
@@ -150,6 +155,80 @@ TEST(PredecessorTest, AMalformedVariableIsRefused) {
     EXPECT_EQ(std::getenv("TIDEGATE_HAND_OVER"), nullptr);
   }
   EXPECT_EQ(*Predecessor::from_environment(), nullptr);
+}
+
+// What the service manager hears of sockets that it keeps, as "+tcp-127.0.0.1-PORT" and "-tcp-127.0.0.1-PORT".
+class StoreTest : public ::testing::Test {
+ protected:
+  StoreTest() {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path + 1, path_.data() + 1, path_.size() - 1);
+    heard_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    EXPECT_EQ(::bind(heard_.get(), reinterpret_cast<sockaddr*>(&address),
+                     static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path_.size())),
+              0);
+    ::setenv("NOTIFY_SOCKET", path_.c_str(), 1);
+    manager_.emplace(loop_);
+  }
+  std::vector<std::string> heard() {
+    std::vector<std::string> told;
+    char bytes[1024];
+    for (ssize_t got; (got = ::recv(heard_.get(), bytes, sizeof bytes, 0)) > 0;) {
+      const std::string text(bytes, static_cast<size_t>(got));
+      const size_t name = text.find("FDNAME=") + 7;
+      told.push_back((text.starts_with("FDSTORE=1") ? "+" : "-") + text.substr(name, text.rfind('-') - name));
+    }
+    std::sort(told.begin(), told.end());
+    return told;
+  }
+  static LentSocket listening(HandOverItemKind kind, std::vector<UniqueFd>& sockets, uint16_t port = 0) {
+    const int type = kind == HandOverItemKind::datagram ? SOCK_DGRAM : SOCK_STREAM;
+    sockets.push_back(bind_shared_port({*IpAddress::parse("127.0.0.1"), port}, type).value());
+    sockaddr_storage address{};
+    socklen_t bytes = sizeof address;
+    ::getsockname(sockets.back().get(), reinterpret_cast<sockaddr*>(&address), &bytes);
+    if (type == SOCK_STREAM) ::listen(sockets.back().get(), 5);
+    return {{kind, Endpoint::from(address)}, sockets.back().get()};
+  }
+
+  const std::string path_ = "@tidegate-store-" + std::to_string(::getpid());
+  UniqueFd heard_;
+  EventLoop loop_;
+  std::optional<ServiceManager> manager_;
+};
+
+TEST_F(StoreTest, TheManagerKeepsWhatThePlaneListensOnAndNothingElse) {
+  SocketStore store(*manager_);
+  std::vector<UniqueFd> sockets;
+  const LentSocket web = listening(HandOverItemKind::stream, sockets);
+  const LentSocket twin = listening(HandOverItemKind::stream, sockets, web.item.endpoint.port);
+  const LentSocket names = listening(HandOverItemKind::datagram, sockets);
+  const std::string tcp = "tcp-127.0.0.1-" + std::to_string(web.item.endpoint.port);
+  const std::string udp = "udp-127.0.0.1-" + std::to_string(names.item.endpoint.port);
+  LentSocket chosen = names;
+  chosen.item.endpoint.port = 0;
+  const LentSocket lock{{HandOverItemKind::lock, {}}, names.fd};
+  store.keep({web, twin, names, chosen, lock});
+  EXPECT_THAT(heard(), ElementsAre("+" + tcp, "+" + tcp, "+" + udp)) << "each socket of a group for itself";
+  store.keep({web, twin, names});
+  EXPECT_THAT(heard(), ElementsAre()) << "nothing changed";
+  store.keep({twin, names});
+  EXPECT_THAT(heard(), ElementsAre("-" + tcp));
+  EXPECT_EQ(store.kept(), 2u);
+  store.forget_all();
+  EXPECT_THAT(heard(), ElementsAre("-" + tcp, "-" + udp));
+}
+
+TEST_F(StoreTest, AProcessThatFollowsForgetsWhatItDoesNotListenOn) {
+  SocketStore store(*manager_);
+  std::vector<UniqueFd> sockets;
+  const LentSocket used = listening(HandOverItemKind::stream, sockets);
+  const LentSocket unused = listening(HandOverItemKind::datagram, sockets);
+  store.expect(used);
+  store.expect(unused);
+  store.keep({used});
+  EXPECT_THAT(heard(), ElementsAre("-udp-127.0.0.1-" + std::to_string(unused.item.endpoint.port)));
 }
 
 }  // namespace tidegate::successor_test

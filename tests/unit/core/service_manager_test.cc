@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,6 +39,21 @@ class Manager {
     if (watchdog_us.empty()) return;
     ::setenv("WATCHDOG_USEC", watchdog_us.c_str(), 1);
     ::setenv("WATCHDOG_PID", std::to_string(watchdog_pid).c_str(), 1);
+  }
+  // The next message, with the descriptor that came along.
+  std::pair<std::string, UniqueFd> heard_with_descriptor() {
+    char bytes[4096];
+    iovec vector{bytes, sizeof bytes};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr header{};
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    const ssize_t got = ::recvmsg(socket_.get(), &header, MSG_CMSG_CLOEXEC);
+    int fd = -1;
+    if (const cmsghdr* part = CMSG_FIRSTHDR(&header)) std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
+    return {got > 0 ? std::string(bytes, static_cast<size_t>(got)) : std::string(), UniqueFd(fd)};
   }
   // The next message; empty if there is none.
   std::string heard() {
@@ -147,6 +163,91 @@ TEST(ServiceManager, WatchesThisProcessOnly) {
   EXPECT_THAT(manager.heard(), StartsWith("READY=1\n"));
   loop.run_once(1'000'000);
   EXPECT_EQ(manager.heard(), "");
+}
+
+ino_t inode_of(int fd) {
+  struct stat facts {};
+  EXPECT_EQ(::fstat(fd, &facts), 0);
+  return facts.st_ino;
+}
+
+TEST(ServiceManager, KeepsACopyOfADescriptorUnderItsName) {
+  Manager manager("@tidegate-keep-" + std::to_string(::getpid()));
+  EventLoop loop;
+  ServiceManager service(loop);
+  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const ino_t inode = inode_of(socket.get());
+  service.keep("tcp-1", socket.get());
+  socket.reset();
+  const auto [text, copy] = manager.heard_with_descriptor();
+  EXPECT_EQ(text, "FDSTORE=1\nFDNAME=tcp-1\nFDPOLL=0\n");
+  EXPECT_EQ(inode_of(copy.get()), inode);
+  service.forget("tcp-1");
+  EXPECT_EQ(manager.heard(), "FDSTOREREMOVE=1\nFDNAME=tcp-1\n");
+  service.handed_over(42, "");
+  manager.heard();
+  service.keep("tcp-2", copy.get());
+  EXPECT_EQ(manager.heard(), "") << "another process speaks now";
+}
+
+// The kernel's queue of a manager holds few messages: the others wait, in order, with their descriptors.
+TEST(ServiceManager, IsToldEverythingInOrderHoweverSlowlyItListens) {
+  Manager manager("@tidegate-slow-" + std::to_string(::getpid()));
+  EventLoop loop;
+  ServiceManager service(loop);
+  const UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  constexpr int kMany = 2'000;
+  for (int i = 0; i < kMany; ++i) service.keep(std::to_string(i), socket.get());
+  service.handed_over(42, "last");
+  for (int i = 0; i < kMany; ++i) {
+    auto heard = manager.heard_with_descriptor();
+    while (heard.first.empty()) {
+      loop.run_once(kNsPerS);
+      heard = manager.heard_with_descriptor();
+    }
+    ASSERT_EQ(heard.first, "FDSTORE=1\nFDNAME=" + std::to_string(i) + "\nFDPOLL=0\n");
+    ASSERT_EQ(inode_of(heard.second.get()), inode_of(socket.get()));
+  }
+  std::string last = manager.heard();
+  for (; last.empty(); last = manager.heard()) loop.run_once(kNsPerS);
+  EXPECT_THAT(last, StartsWith("MAINPID=42\n"));
+}
+
+// What a manager gives to a process is in its descriptors from 3 on: so a process of its own looks.
+std::string names_taken(const std::string& pid, const std::string& count, const std::string& names, int given) {
+  int answer[2];
+  EXPECT_EQ(::pipe(answer), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const int out = ::dup2(answer[1], 100);
+    for (int fd = 3; fd < 100; ++fd) ::close(fd);
+    for (int i = 0; i < given; ++i) ::dup2(::socket(AF_INET, SOCK_DGRAM, 0), 3 + i);
+    ::setenv("LISTEN_PID", (pid == "own" ? std::to_string(::getpid()) : pid).c_str(), 1);
+    ::setenv("LISTEN_FDS", count.c_str(), 1);
+    ::setenv("LISTEN_FDNAMES", names.c_str(), 1);
+    std::string told;
+    {
+      EventLoop loop;
+      ServiceManager service(loop);
+      for (const auto& [name, fd] : service.take_kept()) told += name + (fd.get() >= 3 ? ";" : "?");
+      if (!service.take_kept().empty() || std::getenv("LISTEN_FDS") != nullptr) told += "again";
+    }
+    (void)!::write(out, told.data(), told.size());
+    ::_exit(0);
+  }
+  ::close(answer[1]);
+  char bytes[256];
+  const ssize_t got = ::read(answer[0], bytes, sizeof bytes);
+  ::close(answer[0]);
+  ::waitpid(child, nullptr, 0);
+  return got > 0 ? std::string(bytes, static_cast<size_t>(got)) : std::string();
+}
+
+TEST(ServiceManager, GivesWhatItKeptToTheProcessThatItMeansAlone) {
+  EXPECT_EQ(names_taken("own", "2", "tcp-a:udp-b", 2), "tcp-a;udp-b;");
+  EXPECT_EQ(names_taken("own", "2", "tcp-a", 2), "tcp-a;;") << "a name is missing";
+  EXPECT_EQ(names_taken("1", "2", "tcp-a:udp-b", 2), "");
+  EXPECT_EQ(names_taken("own", "many", "tcp-a", 1), "");
 }
 
 TEST(ServiceManager, MayBeAbsentOrNonsense) {

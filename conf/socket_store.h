@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// SocketStore: keeps a plane's listening sockets with the service manager, so that they outlive a crash of the plane.
+// Connections and queries that come before the next process is there wait in them, and none is refused.
+//
+// Invariant: the manager keeps what this plane listens on, and nothing else. A socket that it kept for longer than the
+// plane listens would take connections that nobody serves.
+//
+// Threads: the main thread.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "conf/upgrade_hooks.h"
+#include "core/service_manager.h"
+
+namespace tidegate {
+
+class SocketStore {
+ public:
+  explicit SocketStore(ServiceManager& manager) : manager_(manager) {}
+
+  // The sockets of a process that crashed. What is no socket of a plane is closed and forgotten, with a line in the
+  // log.
+  std::vector<std::pair<HandOverItem, UniqueFd>> take();
+  // The manager may have kept this one for the process that hands it over.
+  void expect(const LentSocket& socket);
+  // From now on the manager keeps these, and forgets others.
+  void keep(const std::vector<LentSocket>& sockets);
+  void forget_all() { keep({}); }
+
+  size_t taken() const { return taken_; }        // at the start
+  size_t kept() const { return names_.size(); }  // with the manager now
+
+ private:
+  ServiceManager& manager_;
+  std::map<std::string, bool> names_;  // of what is kept; true: the plane listens on it
+  size_t taken_ = 0;
+};
+
+}  // namespace tidegate
