@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/socket_store.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,11 +20,13 @@ int option_of(int fd, int option) {
   return ::getsockopt(fd, SOL_SOCKET, option, &value, &bytes) == 0 ? value : 0;
 }
 
-// "tcp-192.0.2.1-443-51966": the last part is the socket's own number, so that one of a group can be forgotten. Empty:
-// it cannot be kept.
+// "tcp-192.0.2.1-443-51966", "memory-1234": the last part is the descriptor's own number, so that one of a group can be
+// forgotten. Empty: it cannot be kept.
 std::string name_of(const LentSocket& socket) {
   struct stat facts {};
   const HandOverItemKind kind = socket.item.kind;
+  if (kind == HandOverItemKind::memory && ::fstat(socket.fd, &facts) == 0)
+    return fmt::format("memory-{}", facts.st_ino);
   const bool listens = kind == HandOverItemKind::stream || kind == HandOverItemKind::datagram;
   // A port that the kernel chose is not the one that the configuration asks for the next time.
   if (!listens || socket.item.endpoint.port == 0 || ::fstat(socket.fd, &facts) != 0) return {};
@@ -33,8 +36,9 @@ std::string name_of(const LentSocket& socket) {
                      socket.item.endpoint.port, facts.st_ino);
 }
 
-// Why it is no socket of a plane; nothing if it is one.
-Result<HandOverItem> judge_socket(int fd) {
+// Why it is nothing that a plane left.
+Result<HandOverItem> judge_kept(int fd) {
+  if (::fcntl(fd, F_GET_SEALS) >= 0) return HandOverItem{HandOverItemKind::memory, {}};
   sockaddr_storage address{};
   socklen_t bytes = sizeof address;
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &bytes) != 0) return fail("it is no socket");
@@ -52,7 +56,7 @@ Result<HandOverItem> judge_socket(int fd) {
 std::vector<std::pair<HandOverItem, UniqueFd>> SocketStore::take() {
   std::vector<std::pair<HandOverItem, UniqueFd>> sockets;
   for (auto& [name, fd] : manager_.take_kept()) {
-    const Result<HandOverItem> item = judge_socket(fd.get());
+    const Result<HandOverItem> item = judge_kept(fd.get());
     if (!item) {
       log_warn("the service manager kept '{}' for this process, which cannot use it: {}", name, item.error().message);
       manager_.forget(name);

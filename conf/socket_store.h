@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SocketStore: keeps a plane's listening sockets with the service manager, so that they outlive a crash of the plane.
-// Connections and queries that come before the next process is there wait in them, and none is refused.
+// Connections and queries that come before the next process is there wait in them, and none is refused. The same for
+// memory that the next process goes on with.
 //
 // Invariant: the manager keeps what this plane listens on, and nothing else. A socket that it kept for longer than the
 // plane listens would take connections that nobody serves.

@@ -212,7 +212,8 @@ void Successor::greet(const HandOverMessage& hello) {
 }
 
 void Successor::send_sockets() {
-  const std::vector<LentSocket> sockets = events_.sockets();
+  std::vector<LentSocket> sockets = events_.sockets();
+  std::erase_if(sockets, [this](const LentSocket& each) { return !is_in_format(each.item.kind, channel_.format()); });
   if (sockets.size() > kHandOverSockets) return give_up("there are more sockets than can be handed over");
   for (size_t at = 0; at < sockets.size();) {
     HandOverMessage message{HandOverKind::sockets, 0, {}, {}};

@@ -35,7 +35,7 @@ uint64_t take(std::string_view& in, size_t bytes) {
 Result<HandOverItem> take_item(std::string_view& in) {
   HandOverItem item;
   const uint64_t kind = take(in, 1), family = take(in, 1);
-  if (kind < 1 || kind > static_cast<uint64_t>(HandOverItemKind::predecessor)) {
+  if (kind < 1 || kind > static_cast<uint64_t>(HandOverItemKind::memory)) {
     return fail(fmt::format("an item of the unknown kind {}", kind));
   }
   item.kind = static_cast<HandOverItemKind>(kind);
@@ -111,6 +111,11 @@ const char* name(HandOverKind kind) {
       return "refusal";
   }
   return "?";
+}
+
+bool is_in_format(HandOverItemKind kind, uint16_t format) {
+  constexpr uint16_t kWithMemory = 2;
+  return kind != HandOverItemKind::memory || format >= kWithMemory;
 }
 
 std::string encode(const HandOverMessage& message, uint16_t format) {

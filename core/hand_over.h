@@ -32,7 +32,7 @@ namespace tidegate {
 // it can: so one version up and one version down understand each other.
 struct HandOverFormats {
   uint16_t oldest = 1;
-  uint16_t newest = 1;
+  uint16_t newest = 2;
   bool includes(uint16_t format) const { return format >= oldest && format <= newest; }
 };
 inline constexpr HandOverFormats kHandOverFormats{};
@@ -46,11 +46,15 @@ enum class HandOverItemKind : uint8_t {
   metrics,      // the TCP socket of --metrics
   lock,         // an open file that holds a lock
   predecessor,  // the channel to a process that still drains
+  memory,       // (a sealed memfd) counts that both processes share; from format 2 on
 };
+
+// Whether messages of that format can have it.
+bool is_in_format(HandOverItemKind kind, uint16_t format);
 
 struct HandOverItem {
   HandOverItemKind kind = HandOverItemKind::stream;
-  Endpoint endpoint;  // as the configuration says it; unspecified for lock and predecessor
+  Endpoint endpoint;  // as the configuration says it; unspecified for lock, predecessor and memory
 };
 
 struct HandOverMessage {

@@ -13,6 +13,7 @@
 #include "l7/observe/explain.h"
 #include "l7/observe/explain_past.h"
 #include "l7/observe/url.h"
+#include "l7/policy/table_memory.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -106,6 +107,9 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   shared_->admission.configure(node.l7);
   plan_ = std::move(plan);
   registry_.trim(plan_->model());
+  if (const auto tables = policies_.find<policy::TableMemories>(policy::TableMemories::kRegistryKey)) {
+    tables->forget_inherited();
+  }
   policies_.trim();
   upcoming_.reset();
   names_.follow(plan_->model(), plan_->this_node().dns.resolvers);

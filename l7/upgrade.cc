@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "l7/policy/table_memory.h"
 #include "l7/proxy.h"
 
 namespace tidegate::l7 {
@@ -13,6 +14,10 @@ std::vector<LentSocket> Proxy::sockets() const {
   std::vector<LentSocket> lent;
   for (const auto& [bind, sockets] : listening_) {
     for (const int fd : sockets) lent.push_back({{HandOverItemKind::stream, bind}, fd});
+  }
+  const auto tables = policies_.find<policy::TableMemories>(policy::TableMemories::kRegistryKey);
+  for (const int fd : tables ? tables->descriptors() : std::vector<int>()) {
+    lent.push_back({{HandOverItemKind::memory, {}}, fd});
   }
   return lent;
 }
@@ -45,6 +50,9 @@ size_t Proxy::connections() const {
 }
 
 void Proxy::inherit(const HandOverItem& item, UniqueFd socket) {
+  if (item.kind == HandOverItemKind::memory) {
+    return policies_.get<policy::TableMemories>(policy::TableMemories::kRegistryKey)->inherit(std::move(socket));
+  }
   if (item.kind == HandOverItemKind::stream) held_ports_.adopt(item.endpoint, SOCK_STREAM, std::move(socket));
 }
 

@@ -46,6 +46,13 @@ struct Unanswered final : Runtime {
 
 uint64_t whole_seconds(uint64_t ns) { return (ns + kNsPerS - 1) / kNsPerS; }
 
+// The states of another process make sense under the same key of the hashes alone.
+std::shared_ptr<LimitTable> table_of(const LimitPolicy& limit, Compiling& out, TableMemories& memories) {
+  const std::string key =
+      fmt::format("{}/{}/{}/{}", out.policy, kLimitKind, static_cast<int>(limit.algorithm), limit.keys);
+  return out.registry.get<LimitTable>(key, memories, key, siphash13(out.key, "limit table"), limit.keys);
+}
+
 // One by identity or claim can only be asked when that is known.
 Stage stage_of(const LimitPolicy& limit) {
   const bool by_identity = std::any_of(limit.by.begin(), limit.by.end(), needs_identity);
@@ -62,9 +69,8 @@ class LimitRule final : public Rule {
         bucket_{std::max<uint64_t>(1, limit.per_ms * kNsPerMs / limit.requests),
                 limit.burst == 0 ? limit.requests : limit.burst, limit.wait_ms * kNsPerMs},
         window_{limit.per_ms * kNsPerMs, limit.requests},
-        table_(out.registry.get<LimitTable>(
-            fmt::format("{}/{}/{}/{}", out.policy, kLimitKind, static_cast<int>(limit.algorithm), limit.keys),
-            limit.keys)),
+        memories_(out.registry.get<TableMemories>(TableMemories::kRegistryKey)),
+        table_(table_of(limit, out, *memories_)),
         policy_field_(
             fmt::format("\"{}\";q={};w={}", out.policy, limit.requests, whole_seconds(limit.per_ms * kNsPerMs))),
         field_begin_(fmt::format("\"{}\";r=", out.policy)) {
@@ -237,6 +243,7 @@ class LimitRule final : public Rule {
   const RequestKey key_;
   const RequestBucket bucket_;
   const SlidingWindow window_;
+  const std::shared_ptr<TableMemories> memories_;  // kept, so that the next process finds the table in them
   const std::shared_ptr<LimitTable> table_;
   const std::string policy_field_, field_begin_;
   SharedQuota::Terms terms_{};

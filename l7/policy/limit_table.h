@@ -8,28 +8,40 @@
 // table errs for the client. `keys` keys leave a fifth of the slots empty, or more: of a million, some ten find
 // both of their places full by chance.
 //
+// Processes that share the memory count together, as threads do: a word is all that a state is.
+//
 // Races: two threads that insert one key at the same moment may give it two slots, and one that takes a slot may miss a
 // request that another counts there. Each costs at most one request of a quota.
 #pragma once
 
-#include <sys/mman.h>
 
 #include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <new>
+#include <string>
+#include <utility>
 
+#include "core/assert.h"
 #include "l7/policy/policy.h"
+#include "l7/policy/table_memory.h"
 
 namespace tidegate::l7::policy {
 
 class LimitTable final : public Runtime {
  public:
-  explicit LimitTable(size_t keys) : sets_(std::bit_ceil(keys * 5 / 4 / kSlots + 1)), set_(make_sets(sets_)) {}
+  explicit LimitTable(size_t keys) : LimitTable(TableMemory::make({}, 0, bytes_for(keys))) {}
+  // With the states of the process before this one, if it left them.
+  LimitTable(TableMemories& memories, const std::string& key, uint64_t fingerprint, size_t keys)
+      : LimitTable(memories.take(key, fingerprint, bytes_for(keys))) {}
+  // In memory of bytes_for(keys), zeroed or with the states of another process.
+  explicit LimitTable(std::shared_ptr<TableMemory> memory)
+      : sets_(memory->bytes() / sizeof(Set)), set_(static_cast<Set*>(memory->data())), memory_(std::move(memory)) {
+    TIDEGATE_ASSERT(std::has_single_bit(sets_), "a table has 2^n sets");
+  }
+  static size_t bytes_for(size_t keys) { return std::bit_ceil(keys * 5 / 4 / kSlots + 1) * sizeof(Set); }
 
   // The state of `key`. `free_at_ns(state)`: from when on a state is as good as 0.
   template <class FreeAt>
@@ -75,20 +87,6 @@ class LimitTable final : public Runtime {
   struct alignas(64) Set {
     std::array<Slot, kSlots> slots;
   };
-  struct FreeSets {
-    void operator()(Set* sets) const { std::free(sets); }
-  };
-  // A table that is larger than a huge page asks for such: keys are anywhere in it, and each would miss the TLB.
-  static std::unique_ptr<Set[], FreeSets> make_sets(size_t count) {
-    constexpr size_t kHugePageBytes = size_t{2} << 20;
-    const size_t bytes = count * sizeof(Set);
-    const bool large = bytes > kHugePageBytes;
-    void* const memory = std::aligned_alloc(large ? kHugePageBytes : alignof(Set), bytes);
-    if (memory == nullptr) throw std::bad_alloc();
-    if (large) ::madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: where the kernel has none, nothing changes
-    std::uninitialized_value_construct_n(static_cast<Set*>(memory), count);
-    return std::unique_ptr<Set[], FreeSets>(static_cast<Set*>(memory));
-  }
   // The slot of a set that is free first.
   struct Choice {
     Slot* slot = nullptr;
@@ -116,7 +114,8 @@ class LimitTable final : public Runtime {
   }
 
   const size_t sets_;  // a power of two
-  const std::unique_ptr<Set[], FreeSets> set_;
+  Set* const set_;
+  const std::shared_ptr<TableMemory> memory_;
   alignas(64) std::atomic<uint64_t> forgotten_{0};
 };
 

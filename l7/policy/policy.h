@@ -145,6 +145,12 @@ class Registry {
     if (entry == nullptr) entry = std::make_shared<T>(std::forward<Arguments>(arguments)...);
     return std::static_pointer_cast<T>(entry);
   }
+  // Null: there is none.
+  template <class T>
+  std::shared_ptr<T> find(const std::string& key) const {
+    const auto entry = entries_.find(key);
+    return entry == entries_.end() ? nullptr : std::static_pointer_cast<T>(entry->second);
+  }
   // Forgets what no Plan uses. Call it when a Plan was adopted.
   void trim() {
     std::erase_if(entries_, [](const auto& entry) { return entry.second.use_count() == 1; });

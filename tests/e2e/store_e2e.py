@@ -92,7 +92,7 @@ def managed(plane, files):
     with box.raised("kept", NUMBER) as machine:
         for name, text in files.items():
             machine.write(name, text)
-        manager = KeepingManager(machine, binary(plane), "--config", machine.home / "edge.yaml", "--run", machine.run_dir, "--node", "kept")
+        manager = KeepingManager(machine, binary(plane), "--config", machine.home / "edge.yaml", "--run", machine.run_dir, "--node", "kept", "--secret", machine.write("secret", "0123456789abcdef0123456789abcdef"))
         try:
             manager.start()
             yield machine, manager
@@ -104,7 +104,8 @@ def proxy(ports, workers=2):
     binds = ", ".join(f"'{ADDRESS}:{port}'" for port in ports)
     return (
         f"nodes: [{{name: kept, l7: {{workers: {workers}}}}}]\nlisteners: [{{name: web, bind: [{binds}]}}]\n"
-        "routes: [{name: all, path: '/*', status: 200, body: served}]\n"
+        "policies: [{name: four, limit: {requests: 4, per: 1h}}]\n"
+        "routes: [{name: all, path: '/*', status: 200, body: served}, {name: limited, path: /limited, status: 200, policies: [four]}]\n"
     )
 
 
@@ -123,6 +124,13 @@ def answer_to(sock):
     return answer
 
 
+def limited(port):
+    """The status of a request of a quota of four."""
+    sock = dial(port)
+    sock.sendall(REQUEST.replace(b"GET / ", b"GET /limited "))
+    return int(answer_to(sock).split()[1])
+
+
 def is_refused(port=80):
     try:
         dial(port).close()
@@ -131,11 +139,12 @@ def is_refused(port=80):
     return False
 
 
-def test_connections_wait_for_the_next_process_after_a_crash(lab):
+def test_connections_and_quotas_wait_for_the_next_process_after_a_crash(lab):
     with managed("l7", {"edge.yaml": proxy([80])}) as (machine, manager):
         status = lambda: machine.ask("l7", "/status").json()
-        manager.hear_until("its sockets are kept", lambda: len(manager.kept) == 2)
+        manager.hear_until("its sockets, and the counts of its limit, are kept", lambda: len(manager.kept) == 3)
         names = set(manager.kept)
+        assert limited(80) == limited(80) == 200
 
         manager.crash()
         waiting = [dial() for _ in range(12)]  # in the queues of both sockets
@@ -145,24 +154,27 @@ def test_connections_wait_for_the_next_process_after_a_crash(lab):
         for sock in waiting[6:]:
             sock.sendall(REQUEST)
         assert all(answer_to(sock).startswith(b"HTTP/1.1 200") for sock in waiting), "each is answered"
-        assert status()["kept_sockets"] == {"taken": 2, "kept": 2} and set(manager.kept) == names, (status(), names)
+        assert status()["kept_sockets"] == {"taken": 3, "kept": 3} and set(manager.kept) == names, (status(), names)
+        assert limited(80) == 200, "the third"
 
         # What the plane listens on is kept, also after a change and by the process of an upgrade.
         machine.write("edge.yaml", proxy([80, 81]))
         os.kill(manager.main, signal.SIGHUP)
-        manager.hear_until("the new port is kept", lambda: len(manager.kept) == 4)
+        manager.hear_until("the new port is kept", lambda: len(manager.kept) == 5)
         machine.write("edge.yaml", proxy([81, 82], workers=3))
         assert upgrade(machine.run_dir, "l7").returncode == 0
         wanted = lambda: {"80": 0, "81": 3, "82": 3} == {port: sum(f"-{port}-" in name for name in manager.kept) for port in ("80", "81", "82")}
         manager.hear_until("the next process's sockets are kept", wanted)
         wait_until("the port that it left is refused", is_refused, 20)
+        assert limited(81) == 200 and limited(82) == 429, "the quota goes on in the next process"
         manager.crash()
         waiting = [dial(82) for _ in range(6)]
         manager.start()
         for sock in waiting:
             sock.sendall(REQUEST)
         assert all(answer_to(sock).startswith(b"HTTP/1.1 200") for sock in waiting)
-        assert status()["kept_sockets"] == {"taken": 6, "kept": 6}, status()
+        assert status()["kept_sockets"] == {"taken": 7, "kept": 7}, status()
+        assert limited(81) == 429, "a crash gives nobody a new quota"
 
         # Who stops it wants clients to go elsewhere.
         os.kill(manager.main, signal.SIGTERM)

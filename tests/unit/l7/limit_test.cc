@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The limit policy: its algorithms beside naive twins, its table under a million keys and several threads, and what
 // clients of the proxy see.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <map>
@@ -159,6 +162,58 @@ TEST(LimitTableTest, WhatIsFreeAgainIsReplacedAndAFullTableForgetsWhatIsFreeFirs
   EXPECT_GT(table.forgotten(), 90'000u);
   EXPECT_EQ(state_of(table, 7).load(), kNow * 100);
   EXPECT_EQ(table.bytes(), bytes);
+}
+
+UniqueFd copy_of(int fd) { return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
+TEST(LimitTableTest, AProcessGoesOnWithWhatTheOneBeforeHasCounted) {
+  policy::TableMemories before, after;
+  LimitTable table(before, "quota/limit", 7, 1'024);
+  state_of(table, 5).store(99);
+  ASSERT_EQ(before.descriptors().size(), 1u);
+  after.inherit(copy_of(before.descriptors()[0]));
+  LimitTable next(after, "quota/limit", 7, 1'024);
+  EXPECT_EQ(state_of(next, 5).load(), 99u);
+  state_of(next, 5).store(100);
+  EXPECT_EQ(state_of(table, 5).load(), 100u) << "both count in it while the old one has requests";
+  EXPECT_EQ(after.descriptors().size(), 1u);
+}
+
+TEST(LimitTableTest, WhatIsOfAnotherQuotaOrOfAnotherKeyBeginsAnew) {
+  policy::TableMemories before;
+  LimitTable table(before, "quota/limit", 7, 1'024);
+  state_of(table, 5).store(99);
+  const auto next_state = [&](const std::string& key, uint64_t fingerprint, size_t keys) {
+    policy::TableMemories after;
+    after.inherit(copy_of(before.descriptors()[0]));
+    LimitTable next(after, key, fingerprint, keys);
+    return state_of(next, 5).load();
+  };
+  EXPECT_EQ(next_state("quota/limit", 7, 1'024), 99u);
+  EXPECT_EQ(next_state("other/limit", 7, 1'024), 0u);
+  EXPECT_EQ(next_state("quota/limit", 8, 1'024), 0u);
+  EXPECT_EQ(next_state("quota/limit", 7, 65'536), 0u);
+  policy::TableMemories forgotten;
+  forgotten.inherit(copy_of(before.descriptors()[0]));
+  forgotten.forget_inherited();
+  LimitTable fresh(forgotten, "quota/limit", 7, 1'024);
+  EXPECT_EQ(state_of(fresh, 5).load(), 0u);
+}
+
+TEST(LimitTableTest, TakesNoMemoryThatIsNotItsOwnKind) {
+  using policy::TableMemory;
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  EXPECT_FALSE(TableMemory::adopt(UniqueFd(ends[0])));
+  ::close(ends[1]);
+  EXPECT_FALSE(TableMemory::adopt(UniqueFd()));
+  for (const off_t bytes : {off_t{0}, off_t{4'096}, off_t{8'192}}) {
+    UniqueFd open(::memfd_create("open", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    ASSERT_EQ(::ftruncate(open.get(), bytes), 0);
+    EXPECT_FALSE(TableMemory::adopt(copy_of(open.get()))) << "it may shrink";
+    ASSERT_EQ(::fcntl(open.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
+    EXPECT_FALSE(TableMemory::adopt(std::move(open))) << bytes;
+  }
 }
 
 TEST(LimitTableTest, ThreadsShareAQuotaExactly) {

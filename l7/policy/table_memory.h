@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// TableMemory: the memory of a table whose entries are single atomic words, behind a descriptor (memfd). Another
+// process that gets the descriptor has the same table: after an upgrade, both processes count in it until the old one
+// has ended, and after a crash the next one goes on with it.
+//
+// TableMemories: those of one proxy. It is a runtime itself, so that rules find it in their registry.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/fd.h"
+#include "core/result.h"
+#include "l7/policy/policy.h"
+
+namespace tidegate::l7::policy {
+
+class TableMemory {
+ public:
+  // Zeroed. `key` says what it is for; without one it stays with this process. `fingerprint`: of what else must be
+  // equal for its content to make sense.
+  static std::shared_ptr<TableMemory> make(const std::string& key, uint64_t fingerprint, size_t bytes);
+  // Any descriptor may come: an Error if it is no such memory.
+  static Result<std::shared_ptr<TableMemory>> adopt(UniqueFd fd);
+  ~TableMemory();
+  TableMemory(const TableMemory&) = delete;
+  TableMemory& operator=(const TableMemory&) = delete;
+
+  void* data() const { return static_cast<std::byte*>(map_) + kHeadBytes; }  // aligned to a page
+  size_t bytes() const { return map_bytes_ - kHeadBytes; }
+  const std::string& key() const { return key_; }
+  uint64_t fingerprint() const { return fingerprint_; }
+  int fd() const { return fd_.get(); }  // -1: the system has no such memory, and it is this process's alone
+
+ private:
+  static constexpr size_t kHeadBytes = 4'096;
+  struct Head;
+  TableMemory(UniqueFd fd, void* map, size_t map_bytes);
+
+  UniqueFd fd_;
+  void* const map_;
+  const size_t map_bytes_;
+  std::string key_;
+  uint64_t fingerprint_ = 0;
+};
+
+// Main thread.
+class TableMemories final : public Runtime {
+ public:
+  static constexpr const char* kRegistryKey = "tables";
+
+  // Of a process before this one. Ignored, with a line in the log, if it is not what it should be.
+  void inherit(UniqueFd fd);
+  // The one of this key that fits, which is then forgotten here, or a new one.
+  std::shared_ptr<TableMemory> take(const std::string& key, uint64_t fingerprint, size_t bytes);
+  // What no rule has taken.
+  void forget_inherited() { inherited_.clear(); }
+  std::vector<int> descriptors();  // of the tables in use; borrowed
+
+ private:
+  std::map<std::string, std::shared_ptr<TableMemory>> inherited_;
+  std::vector<std::weak_ptr<TableMemory>> in_use_;
+};
+
+}  // namespace tidegate::l7::policy
