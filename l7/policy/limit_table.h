@@ -14,7 +14,6 @@
 // request that another counts there. Each costs at most one request of a quota.
 #pragma once
 
-
 #include <array>
 #include <atomic>
 #include <bit>
